@@ -1,0 +1,136 @@
+"""Builds the base images of the lab's guests and keeps them.
+
+A base is a folder in the cache: `disk.qcow2`, and the kernel and initramfs that a build boots it with. It is made beside
+and renamed, so a folder that is there is whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab import paths, recipes, tools
+from lab.error import LabError
+from lab.firstboot import run_in_new_guest
+from lab.recipes import DISK_MIB, EXCLUDED, PACKAGES, ROOT_SCRIPT, START_MIB, SUITE, Recipe
+from lab.sources import debian_sources
+
+log = logging.getLogger("lab")
+
+MEBIBYTE = 1 << 20
+DISK = "disk.qcow2"
+KERNEL = "vmlinuz"
+INITRD = "initrd.img"
+
+
+def build(recipe: str = "article") -> Path:
+    """Return the base image of `recipe`, building what the cache lacks: minutes under emulation.
+
+    Raises LabError where a tool fails or the new guest does not finish its first boot.
+    """
+    with _locked():
+        return _base(recipes.recipe(recipe)) / DISK
+
+
+def instantiate(recipe: str, target: Path) -> None:
+    """Write a full, sparse copy of the base image of `recipe` to `target`, which must not exist.
+
+    Raises LabError as `build` does.
+    """
+    with _locked():
+        source = _base(recipes.recipe(recipe)) / DISK
+        # Never an overlay: a backing file cannot shrink, and a test would measure the wrong file.
+        tools.call(["cp", "--sparse=always", "--reflink=auto", str(source), str(target)], seconds=600)
+
+
+def cached(recipe: str) -> bool:
+    """Return whether the base image of `recipe` is there already."""
+    return (_folder(recipes.recipe(recipe)) / DISK).is_file()
+
+
+def _folder(recipe: Recipe) -> Path:
+    return paths.cache() / f"{recipe.name}-{recipe.key}"
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    with open(paths.cache() / "lock", "w", encoding="ascii") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _base(recipe: Recipe) -> Path:
+    whole = _folder(recipe)
+    if whole.is_dir():
+        return whole
+    base = _base(recipes.recipe(recipe.base)) if recipe.base else None
+    log.info("building the base image %r", recipe.name)
+    for stale in (*paths.cache().glob(f"{recipe.name}-*"), *paths.cache().glob("building-*")):
+        shutil.rmtree(stale)
+    beside = Path(tempfile.mkdtemp(prefix="building-", dir=paths.cache()))
+    beside.chmod(0o755)
+    try:
+        if base is None:
+            _make_disk(beside)
+        else:
+            for part in (KERNEL, INITRD):
+                shutil.copy(base / part, beside / part)
+            tools.call(["qemu-img", "convert", "-O", "raw", str(base / DISK), str(beside / "disk.raw")], seconds=600)
+        log.info("running %s in the new guest", recipe.boot_script)
+        run_in_new_guest(beside / "disk.raw", beside / KERNEL, beside / INITRD, recipes.script(recipe.boot_script))
+        tools.call(
+            ["qemu-img", "convert", "-O", "qcow2", str(beside / "disk.raw"), str(beside / DISK)],
+            seconds=600,
+        )
+        (beside / "disk.raw").unlink()
+        beside.rename(whole)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return whole
+
+
+def _make_disk(folder: Path) -> None:
+    root = folder / "root"
+    _install(root)
+    try:
+        shutil.copy(_only(root / "boot", "vmlinuz-*"), folder / KERNEL)
+        shutil.copy(_only(root / "boot", "initrd.img-*"), folder / INITRD)
+        disk = folder / "disk.raw"
+        with open(disk, "wb") as handle:
+            os.truncate(handle.fileno(), DISK_MIB * MEBIBYTE)
+        # Partitions of loop devices do not appear everywhere, so no loop device: mkfs writes at an offset.
+        layout = folder / "layout.sfdisk"
+        layout.write_text(f"label: dos\nstart={START_MIB}MiB, type=83, bootable\n", encoding="ascii")
+        tools.call(["sh", "-c", 'sfdisk --quiet "$1" <"$2"', "sh", str(disk), str(layout)], seconds=60)
+        layout.unlink()
+        tools.call(
+            ["mkfs.ext4", "-q", "-d", str(root), "-E", f"offset={START_MIB * MEBIBYTE},lazy_itable_init=0", str(disk)]
+            + [f"{(DISK_MIB - START_MIB) * 1024}k"],
+            seconds=600,
+        )
+    finally:
+        shutil.rmtree(root)
+
+
+def _install(root: Path) -> None:
+    inside = recipes.__file__
+    hook = f'chroot "$1" sh -eu <{shlex.quote(str(Path(inside).with_name(ROOT_SCRIPT)))}'
+    argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
+    argv += ['--aptopt=APT::Install-Recommends "false"', f"--customize-hook={hook}", SUITE, str(root)]
+    log.info("installing Debian %s with mmdebstrap", SUITE)
+    tools.call(argv + debian_sources(SUITE), seconds=1800)
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = list(folder.glob(pattern))
+    if len(found) != 1:
+        raise LabError(f"the new guest has {len(found)} files {folder.name}/{pattern}; it should have one")
+    return found[0]

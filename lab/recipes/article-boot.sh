@@ -1,0 +1,4 @@
+# Runs in the new guest as its first process: what only the guest itself can do with its own disk.
+grub-install --target=i386-pc /dev/vda
+update-grub
+grep -q 'root=/dev/vda1 ' /boot/grub/grub.cfg

@@ -1,0 +1,47 @@
+"""Runs the real tools (mmdebstrap, mkfs.ext4, qemu-img …) that no library speaks for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from lab.error import LabError
+
+SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment with the folders of system tools on PATH and messages in English."""
+    path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+    return {**os.environ, "PATH": f"{path}:{SBIN}", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+
+
+def call(argv: Sequence[str], *, seconds: float, env: Mapping[str, str] | None = None) -> str:
+    """Run `argv` and return its standard output.
+
+    `seconds` is the limit. Raises LabError, with the last lines the tool said, where it is missing, fails or takes longer.
+    """
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            env={**environment(), **(env or {})},
+            check=False,
+        )
+    except FileNotFoundError:
+        raise LabError(f"{argv[0]} is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise LabError(f"{argv[0]} took longer than {seconds:.0f} s") from None
+    if done.returncode != 0:
+        raise LabError(f"{argv[0]} failed ({done.returncode}): {last_lines(done.stderr or done.stdout, 6)}")
+    return done.stdout
+
+
+def last_lines(text: str, count: int) -> str:
+    """Return the last `count` lines of `text` that say something."""
+    return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-count:])
