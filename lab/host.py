@@ -15,7 +15,7 @@ from pathlib import Path
 
 import libvirt
 
-from lab import daemons, paths, tools
+from lab import daemons, kvm, paths, tools
 from lab.accelerator import accelerator
 from lab.error import LabError
 
@@ -61,6 +61,9 @@ def ensure_libvirt() -> libvirt.virConnect:
     Raises LabError where it does not answer.
     """
     _quiet()
+    if not _service_manager():
+        with _locked():
+            kvm.open_to_group()
     try:
         found = libvirt.open(URI)
         if _service_manager() or _listens(_VIRTLOGD):
@@ -85,7 +88,9 @@ def stop_libvirt(connection: libvirt.virConnect | None) -> list[str]:
         connection.close()
         if any(not name.startswith(paths.PREFIX) for name in others):
             daemons.forget()
+            kvm.forget()
             return []
+    kvm.restore()
     return daemons.stop()
 
 

@@ -3,9 +3,6 @@
 
 printf '%s\n' reclaim-lab >/etc/hostname
 printf '127.0.0.1\tlocalhost reclaim-lab\n' >/etc/hosts
-# Without an id systemd takes the next boot for the first one, and presets would switch fstrim.timer on again.
-rm -f /etc/machine-id
-systemd-machine-id-setup
 passwd --lock root
 
 cat >/etc/fstab <<'FSTAB'
