@@ -1,0 +1,27 @@
+from fixers.disc_max import name_the_layer
+from reclaim.errors import NotApplicable
+from reclaim.guest import Guest
+from reclaim.requirement import requirement
+from reclaim.storage import filesystems
+
+
+@requirement(
+    "disc-max",
+    "Every layer under the guest's filesystems takes discards",
+    stage="inside",
+    fixer=name_the_layer,
+    after=("live-definition",),
+    reference="https://man7.org/linux/man-pages/man8/lsblk.8.html",
+)
+def check_disc_max(guest: Guest) -> str:
+    """Where a disk, partition, dm or LUKS layer shows DISC-MAX 0, nothing above it can give space back."""
+    found = list(filesystems(guest.facts))
+    if not found:
+        raise NotApplicable("no mounted filesystem of it lies on a disk")
+    # from the disk up: the first layer without discard is the one that swallows it
+    deaf = {
+        one.mount.target: next((layer for way in one.ways for layer in way if layer.disc_max == 0), None) for one in found
+    }
+    named = [f"{layer.path} ({layer.type}) under {target}" for target, layer in deaf.items() if layer]
+    assert not named, "DISC-MAX is 0 on " + "; ".join(named)
+    return "; ".join(f"{one.mount.target}: {min(layer.disc_max for layer in one.ways[0])} bytes" for one in found)

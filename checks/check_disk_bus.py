@@ -1,0 +1,21 @@
+from fixers.disk_bus import move_to_scsi
+from reclaim import scsi
+from reclaim.errors import NotApplicable
+from reclaim.guest import Disk
+from reclaim.requirement import requirement
+
+
+@requirement(
+    "disk-bus",
+    "The disk is on the scsi bus",
+    stage="definition",
+    fixer=move_to_scsi,
+    after=("fstab-uuid", "boot-names", "initramfs-driver", "scsi-controller"),
+    reference="https://chrisirwin.ca/posts/discard-with-kvm/",
+)
+def check_disk_bus(disk: Disk) -> str:
+    """virtio-scsi passes discards on with every machine type from 2.1 and every guest kernel from 3.4."""
+    if reason := scsi.not_moved(disk):
+        raise NotApplicable(reason)
+    assert disk.bus == "scsi", f"it is on the bus {disk.bus}"
+    return "bus='scsi'"

@@ -1,0 +1,25 @@
+from fixers.live_definition import power_cycle
+from reclaim.definition import storage_differences
+from reclaim.errors import NotApplicable
+from reclaim.guest import Guest
+from reclaim.requirement import requirement
+
+
+@requirement(
+    "live-definition",
+    "The running QEMU has the storage settings of the definition",
+    stage="power",
+    fixer=power_cycle,
+    after=("guest-access",),
+    reference="https://libvirt.org/manpages/virsh.html#define",
+)
+def check_live_definition(guest: Guest) -> str:
+    """A changed definition counts from the next cold start; a reboot inside the guest keeps the QEMU process."""
+    live = guest.live
+    if live is None:
+        raise NotApplicable("it is off: the next start uses the definition")
+    if not guest.is_persistent:
+        raise NotApplicable("it is transient: what runs is all there is")
+    differences = storage_differences(live, guest.definition)
+    assert not differences, "; ".join(differences)
+    return "machine, buses, controllers and discard run as they are defined"

@@ -1,0 +1,30 @@
+from fixers.machine_type import raise_machine_type
+from reclaim import machine
+from reclaim.errors import NotApplicable, NotAssessable
+from reclaim.guest import Guest
+from reclaim.requirement import requirement
+
+
+@requirement(
+    "machine-type",
+    "The machine type is 2.1 or newer",
+    stage="definition",
+    fixer=raise_machine_type,
+    after=("fstab-uuid", "boot-names", "initramfs-driver"),
+    reference="https://chrisirwin.ca/posts/discard-with-kvm/",
+)
+def check_machine_type(guest: Guest) -> str:
+    """Older machine types hide the discards that QEMU could pass on."""
+    name = guest.definition.machine
+    if name is None:
+        raise NotApplicable("the definition names no machine type")
+    known = machine.parse(name)
+    if known is None:
+        raise NotAssessable(f"the machine type {name} cannot be ordered")
+    if known.is_alias:
+        return f"{name} stands for the newest type of its family"
+    if known.version is None:
+        raise NotApplicable(f"the machine type {name} has no version")
+    behaves = f" (as QEMU {machine.written(known.version)})" if known.vendor else ""
+    assert known.version >= machine.MINIMUM, f"{name}{behaves} is older than 2.1"
+    return f"{name}{behaves}"

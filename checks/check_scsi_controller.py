@@ -1,0 +1,31 @@
+from fixers.scsi_controller import provide_virtio_scsi
+from reclaim import scsi
+from reclaim.errors import NotApplicable
+from reclaim.guest import Guest
+from reclaim.requirement import requirement
+
+
+@requirement(
+    "scsi-controller",
+    "SCSI disks are on a virtio-scsi controller",
+    stage="definition",
+    fixer=provide_virtio_scsi,
+    after=("fstab-uuid", "boot-names", "initramfs-driver"),
+    reference="https://libvirt.org/formatdomain.html#controllers",
+)
+def check_scsi_controller(guest: Guest) -> str:
+    """A SCSI controller without a model is an lsilogic, which many guests have no driver for and which passes no discard."""
+    definition = guest.definition
+    judged = [disk for disk in guest.disks if scsi.not_moved(disk) is None]
+    if not judged:
+        raise NotApplicable("no disk of this guest belongs on a SCSI bus")
+    wrong = [
+        f"controller {one.index} is {one.model or 'without a model (lsilogic)'}"
+        for one in definition.scsi_controllers
+        if not one.is_virtio_scsi and any(disk.view in scsi.disks_on(definition, one) for disk in judged)
+    ]
+    assert not wrong, "; ".join(wrong)
+    waiting = [disk.target for disk in judged if disk.bus != "scsi"]
+    assert scsi.virtio_scsi(definition) or not waiting, f"there is none for {', '.join(waiting)}"
+    models = {one.model for one in definition.scsi_controllers if one.is_virtio_scsi}
+    return f"model {', '.join(sorted(str(model) for model in models))}"

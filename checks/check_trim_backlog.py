@@ -1,0 +1,25 @@
+from fixers.trim_backlog import trim_now
+from reclaim.backlog import backlog, tolerated
+from reclaim.errors import NotApplicable
+from reclaim.guest import Disk
+from reclaim.requirement import requirement
+from reclaim.scsi import not_a_guest_disk
+from reclaim.text import size
+
+
+@requirement(
+    "trim-backlog",
+    "The host holds no more for the disk than the guest uses",
+    stage="inside",
+    fixer=trim_now,
+    after=("disk-discard", "live-definition", "disc-max"),
+    reference="https://qemu.readthedocs.io/en/latest/interop/qemu-ga-ref.html#qapidoc-34",
+)
+def check_trim_backlog(disk: Disk) -> str:
+    """What the guest has freed and never trimmed still fills the host."""
+    if reason := not_a_guest_disk(disk):
+        raise NotApplicable(reason)
+    found = backlog(disk)
+    words = f"the host holds {size(found.allocated)}, the guest needs {size(found.needed)}"
+    assert found.allocated - found.needed <= tolerated(found.needed), f"{words}: {size(found.allocated - found.needed)} can come back"
+    return words

@@ -1,0 +1,28 @@
+from reclaim.agent import AgentBlocked
+from reclaim.change import Change, changed_definition
+from reclaim.errors import Withheld
+from reclaim.guest import Guest
+
+_NAME = "org.qemu.guest_agent.0"
+_INSTALL = (
+    "in the guest, install and start its agent: apt install qemu-guest-agent (Debian, Ubuntu), "
+    "dnf install qemu-guest-agent (RHEL, Fedora), zypper install qemu-guest-agent (SUSE), "
+    "pacman -S qemu-guest-agent (Arch), apk add qemu-guest-agent (Alpine)"
+)
+_ALLOW = (
+    "in the guest, allow guest-exec and guest-exec-status: FILTER_RPC_ARGS or BLACKLIST_RPC in "
+    "/etc/sysconfig/qemu-ga, or allow-rpcs/block-rpcs in /etc/qemu/qemu-ga.conf; then restart qemu-guest-agent"
+)
+
+
+def add_agent_channel(guest: Guest) -> list[Change]:
+    """Add the channel on which the guest's agent listens; the agent itself is the guest's to install."""
+    if isinstance(guest.look_inside(), AgentBlocked):
+        raise Withheld(_ALLOW)
+    targets = guest.definition.root.iterfind("devices/channel/target")
+    if any(target.get("name") == _NAME for target in targets):
+        raise Withheld(_INSTALL)
+    edit = guest.definition.edit()
+    channel = edit.add_device("channel", {"type": "unix"})
+    channel.append(channel.makeelement("target", {"type": "virtio", "name": _NAME}))
+    return [changed_definition(edit)]

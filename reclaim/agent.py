@@ -1,0 +1,170 @@
+"""The QEMU guest agent, and a shell in the guest on top of it.
+
+The agent speaks for the guest, and the guest is not trusted: every answer is bounded in time and
+size and parsed strictly. Protocol: QEMU's qga/qapi-schema.json.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import libvirt
+import libvirt_qemu
+from testinfra.backend.base import BaseBackend, CommandResult
+from testinfra.host import Host
+
+from reclaim.errors import ProbeError
+
+#: seconds in which the agent itself must answer one call
+ANSWER_SECONDS = 10
+#: seconds a command in the guest may take
+COMMAND_SECONDS = 60
+#: bytes of standard output, and of standard error, that are read from one command
+OUTPUT_BYTES = 2 * 1024 * 1024
+
+
+class AgentAbsent(ProbeError):
+    """No agent answers: no channel, or nothing in the guest listens on it."""
+
+
+class AgentBlocked(ProbeError):
+    """The agent answers, but its administrator has disabled the command."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command in the guest left: its exit status and its bytes."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass(frozen=True)
+class Agent:
+    """The guest agent of one running domain."""
+
+    domain: libvirt.virDomain
+    name: str
+
+    def command(self, name: str, arguments: dict[str, Any] | None = None, *, seconds: int = ANSWER_SECONDS) -> Any:
+        """Call the agent's command *name* and return what it returns, parsed.
+
+        Raises AgentAbsent, AgentBlocked, or ProbeError where the answer is no answer.
+        """
+        call: dict[str, Any] = {"execute": name}
+        if arguments:
+            call["arguments"] = arguments
+        try:
+            answer = libvirt_qemu.qemuAgentCommand(self.domain, json.dumps(call), seconds, 0)
+        except libvirt.libvirtError as exc:
+            raise self._read_error(name, exc) from exc
+        try:
+            return json.loads(answer)["return"]
+        except (ValueError, KeyError, TypeError, RecursionError) as exc:
+            raise ProbeError(f"{self.name}: the guest agent's answer to {name} cannot be parsed") from exc
+
+    def _read_error(self, command: str, exc: libvirt.libvirtError) -> ProbeError:
+        text = exc.get_error_message() or str(exc)
+        code = exc.get_error_code()
+        if "has been disabled" in text or "not found" in text:
+            return AgentBlocked(f"{self.name}: the guest agent does not allow {command}: {_one_line(text)}")
+        if code in (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_OPERATION_INVALID):
+            return AgentAbsent(f"{self.name}: the guest agent does not answer: {_one_line(text)}")
+        if code in (libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED, libvirt.VIR_ERR_CONFIG_UNSUPPORTED):
+            return AgentAbsent(f"{self.name}: there is no guest agent channel: {_one_line(text)}")
+        return ProbeError(f"{self.name}: the guest agent failed {command}: {_one_line(text)}")
+
+    def execute(
+        self, path: str, arguments: list[str], *, stdin: bytes = b"", seconds: int = COMMAND_SECONDS
+    ) -> Output:
+        """Run a program in the guest and wait for it.
+
+        Raises ProbeError where it does not end within *seconds* or says more than OUTPUT_BYTES.
+        """
+        call: dict[str, Any] = {"path": path, "arg": arguments, "capture-output": True}
+        if stdin:
+            call["input-data"] = base64.b64encode(stdin).decode()
+        started = self.command("guest-exec", call)
+        pid = started.get("pid") if isinstance(started, dict) else None
+        if not isinstance(pid, int):
+            raise ProbeError(f"{self.name}: the guest agent's answer to guest-exec has no pid")
+        deadline = time.monotonic() + seconds
+        pause = 0.02
+        while True:
+            state = self.command("guest-exec-status", {"pid": pid})
+            if not isinstance(state, dict):
+                raise ProbeError(f"{self.name}: the guest agent's answer to guest-exec-status is no object")
+            if state.get("exited") is True:
+                return self._output(state)
+            if time.monotonic() > deadline:
+                raise ProbeError(f"{self.name}: a command in the guest did not end within {seconds} s")
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.5)
+
+    def _output(self, state: dict[str, Any]) -> Output:
+        status = state.get("exitcode", state.get("signal"))
+        if not isinstance(status, int):
+            raise ProbeError(f"{self.name}: the guest agent gave no exit status")
+        if "exitcode" not in state:
+            status += 128  # as a shell reports a signal
+        if state.get("out-truncated") or state.get("err-truncated"):
+            raise ProbeError(f"{self.name}: a command in the guest said more than the agent carries")
+        return Output(status, self._bytes(state.get("out-data", "")), self._bytes(state.get("err-data", "")))
+
+    def _bytes(self, data: Any) -> bytes:
+        if not isinstance(data, str) or len(data) > OUTPUT_BYTES * 4 // 3 + 4:
+            raise ProbeError(f"{self.name}: a command in the guest said more than {OUTPUT_BYTES} bytes")
+        try:
+            return base64.b64decode(data, validate=True)
+        except (binascii.Error, ValueError) as exc:
+            raise ProbeError(f"{self.name}: the guest agent's output is not base64") from exc
+
+
+class AgentBackend(BaseBackend):
+    """testinfra's view of a guest: `run` goes through guest-exec, without network or credentials.
+
+    Commands are limited to COMMAND_SECONDS in the guest (by timeout(1) where it is there), and
+    to OUTPUT_BYTES.
+    """
+
+    NAME = "qga"
+
+    def __init__(self, agent: Agent, *, seconds: int = COMMAND_SECONDS) -> None:
+        super().__init__(agent.name)
+        self.agent = agent
+        self.seconds = seconds
+
+    @property
+    def encoding(self) -> str:
+        return "utf-8"  # testinfra would start a python3 in the guest to find out
+
+    def decode(self, data: bytes) -> str:
+        return data.decode("utf-8", errors="replace")
+
+    def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
+        command = self.get_command(command, *args)
+        seconds = int(kwargs.get("seconds") or self.seconds)
+        limited = (
+            'if command -v timeout >/dev/null 2>&1; then exec timeout -k 5 "$0" /bin/sh -c "$1"; '
+            'else exec /bin/sh -c "$1"; fi'
+        )
+        output = self.agent.execute("/bin/sh", ["-c", limited, str(seconds), command], seconds=seconds + 10)
+        return self.result(output.status, self.encode(command), output.stdout, output.stderr)
+
+
+def shell(agent: Agent) -> Host:
+    """A testinfra Host in the guest. Built directly: hostspecs cannot carry every domain name."""
+    backend = AgentBackend(agent)
+    host = Host(backend)
+    backend.set_host(host)
+    return host
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]

@@ -1,0 +1,336 @@
+"""Changes: small values that can describe, apply and undo themselves. Only the engine applies them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import libvirt
+
+from reclaim import definition as xml
+from reclaim.agent import AgentBlocked
+from reclaim.definition import Definition, Edit
+from reclaim.errors import ChangeFailed, ProbeError
+from reclaim.guest import Guest
+
+#: one argument of a process holds 128 KiB on Linux (MAX_ARG_STRLEN); base64 takes a third of it
+MAX_FILE_BYTES = 90_000
+#: seconds a command may take that rebuilds an initramfs or a boot menu
+COMMAND_SECONDS = 900
+TRIM_SECONDS = 900
+
+
+class Change(Protocol):
+    """Something that can be applied to a guest, and taken back."""
+
+    kind: ClassVar[str]
+
+    @property
+    def target(self) -> str:
+        """What is changed, in words."""
+        ...
+
+    @property
+    def diff(self) -> str:
+        """The change as a diff, or as the command that is run. Shows no secret."""
+        ...
+
+    def apply(self, guest: Guest) -> dict[str, str]:
+        """Apply it, or raise ChangeFailed and leave nothing half done.
+
+        What it returns is kept in the journal and given to `undo`; `note` is shown to the user.
+        """
+        ...
+
+    def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
+        """Take it back; returns what was done in words. Raises ChangeFailed where that is not safe."""
+        ...
+
+
+@dataclass(frozen=True)
+class DefinitionChange:
+    """Another persistent definition. A running guest uses it from its next cold start."""
+
+    kind: ClassVar[str] = "definition"
+    name: str
+    before: str
+    after: str
+    #: disk targets that the change renames
+    renames: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def target(self) -> str:
+        return f"definition of {self.name}"
+
+    @property
+    def diff(self) -> str:
+        return xml.diff_definitions(Definition(self.before), Definition(self.after))
+
+    def apply(self, guest: Guest) -> dict[str, str]:
+        _define(guest, self.before, self.after)
+        guest.renamed.update(self.renames)
+        guest.forget()
+        return {"defined": guest.persistent.xml}
+
+    def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
+        _define(guest, outcome.get("defined", self.after), self.before)
+        for renamed in self.renames:
+            guest.renamed.pop(renamed, None)
+        guest.forget()
+        return "the definition is as it was" + ("; it counts from the next cold start" if guest.is_running else "")
+
+
+def changed_definition(edit: Edit) -> DefinitionChange:
+    """The change that an edit makes."""
+    return DefinitionChange(edit.origin.name, edit.origin.xml, edit.definition.xml, dict(edit.renames))
+
+
+def _define(guest: Guest, expected: str, wanted: str) -> None:
+    """Define *wanted* where *expected* is defined now, and see that libvirt kept all of it."""
+    if not guest.is_persistent:
+        raise ChangeFailed(f"{guest.name}: it is transient, there is no definition to change")
+    guest.forget()
+    current = guest.persistent
+    if not xml.same(current, Definition(expected)):
+        raise ChangeFailed(f"{guest.name}: the definition has changed since it was read; run again")
+    define = guest.hypervisor.connection.defineXMLFlags
+    try:
+        define(wanted, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+    except libvirt.libvirtError as exc:
+        raise ChangeFailed(f"{guest.name}: libvirt refuses the definition: {_one_line(exc)}") from exc
+    guest.forget()
+    lost = xml.missing_from(guest.persistent, Definition(wanted))
+    if lost:
+        try:
+            define(current.xml, 0)
+        except libvirt.libvirtError as exc:
+            raise ChangeFailed(
+                f"{guest.name}: libvirt dropped {lost[0]}, and does not take the old definition back: {_one_line(exc)}"
+            ) from exc
+        guest.forget()
+        raise ChangeFailed(f"{guest.name}: libvirt dropped {lost[0]}; the definition is as it was")
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """Another content for one file in the guest; `before` or `after` is None where there is no file.
+
+    `verify` is a command that is given the new file's path before it counts, and must not find more
+    errors than in the old one. `then` is run afterwards; where it fails the file is put back.
+    """
+
+    kind: ClassVar[str] = "file"
+    guest: str
+    path: str
+    before: str | None
+    after: str | None
+    verify: str | None = None
+    then: str | None = None
+
+    @property
+    def target(self) -> str:
+        return f"{self.path} in {self.guest}"
+
+    @property
+    def diff(self) -> str:
+        text = xml.diff(_shown(self.before), _shown(self.after), self.path)
+        return f"{text}\nthen: {self.then}" if self.then else text
+
+    def apply(self, guest: Guest) -> dict[str, str]:
+        self._write(guest, self.before, self.after, self.verify)
+        if self.then:
+            result = guest.shell.run(self.then, seconds=COMMAND_SECONDS)
+            if result.rc != 0:
+                self._write(guest, self.after, self.before, None)
+                raise ChangeFailed(
+                    f"{self.guest}: {self.then} ended with status {result.rc}: {_last_line(result.stderr, result.stdout)}; "
+                    f"{self.path} is as it was"
+                )
+        return {}
+
+    def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
+        self._write(guest, self.after, self.before, None)
+        if self.then:
+            result = guest.shell.run(self.then, seconds=COMMAND_SECONDS)
+            if result.rc != 0:
+                raise ChangeFailed(
+                    f"{self.guest}: {self.path} is as it was, but {self.then} ended with status {result.rc}: "
+                    f"{_last_line(result.stderr, result.stdout)}"
+                )
+        return f"{self.path} is as it was"
+
+    def _write(self, guest: Guest, expected: str | None, wanted: str | None, verify: str | None) -> None:
+        content = _bytes(wanted or "")
+        if len(content) > MAX_FILE_BYTES:
+            raise ChangeFailed(f"{self.guest}: {self.path} is too large to be written through the agent")
+        result = guest.shell.run(
+            "/bin/sh -c %s reclaim %s %s %s %s",
+            _WRITE,
+            self.path,
+            "absent" if expected is None else hashlib.sha256(_bytes(expected)).hexdigest(),
+            "-" if wanted is None else "+" + base64.b64encode(content).decode(),
+            verify or "",
+        )
+        if result.rc != 0:
+            raise ChangeFailed(f"{self.guest}: {self.path}: {_last_line(result.stderr, result.stdout)}")
+
+
+# Beside, synced, renamed: a crash leaves the old file or the new one. The old file's owner, mode,
+# xattrs and label come along with the copy; a symbolic link is followed to the file it means.
+_WRITE = r"""
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+path=$1 expected=$2 content=$3 verify=$4
+fail() { printf '%s\n' "$1" >&2; [ -n "${new:-}" ] && rm -f -- "$new"; exit 1; }
+[ -L "$path" ] && { path=$(readlink -f -- "$path") || fail 'the symbolic link leads nowhere'; }
+if [ "$expected" = absent ]; then
+    [ -e "$path" ] && fail 'the file exists by now; nothing was changed'
+else
+    sum=$(sha256sum <"$path") || fail 'the file cannot be read'
+    [ "${sum%% *}" = "$expected" ] || fail 'the file has changed since it was read; nothing was changed'
+fi
+if [ "$content" = - ]; then
+    rm -f -- "$path" && sync
+    exit
+fi
+new=$(mktemp -- "$(dirname -- "$path")/.reclaim.XXXXXX") || fail 'no file can be made beside it'
+if [ "$expected" = absent ]; then
+    chmod 0644 "$new"
+else
+    cp -a -- "$path" "$new" || fail 'the file cannot be copied'
+fi
+printf '%s' "${content#+}" | base64 -d >"$new" || fail 'the new content cannot be written'
+[ "$(wc -c <"$new")" -gt 0 ] || [ "$content" = + ] || fail 'there is no room for the new content'
+if [ -n "$verify" ]; then
+    errors() { $verify "$1" 2>&1 | grep -c '\[E\]'; }
+    if ! said=$($verify "$new" 2>&1) && [ "$(errors "$new")" -gt "$(errors "$path")" ]; then
+        fail "$verify: $(printf '%s' "$said" | tr '\n' ' ')"
+    fi
+fi
+sync -- "$new" || fail 'the new content cannot be synced'
+mv -f -- "$new" "$path" || fail 'the new file cannot be put in place'
+sync -- "$(dirname -- "$path")" || sync
+"""
+
+
+@dataclass(frozen=True)
+class CommandChange:
+    """A command run in the guest by its shell, and the one that takes it back (None: nothing does)."""
+
+    kind: ClassVar[str] = "command"
+    guest: str
+    command: str
+    back: str | None = None
+
+    @property
+    def target(self) -> str:
+        return f"command in {self.guest}"
+
+    @property
+    def diff(self) -> str:
+        return self.command
+
+    def apply(self, guest: Guest) -> dict[str, str]:
+        result = guest.shell.run(self.command, seconds=COMMAND_SECONDS)
+        if result.rc != 0:
+            raise ChangeFailed(
+                f"{self.guest}: {self.command} ended with status {result.rc}: {_last_line(result.stderr, result.stdout)}"
+            )
+        return {}
+
+    def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
+        if self.back is None:
+            return f"{self.command}: nothing takes it back"
+        result = guest.shell.run(self.back, seconds=COMMAND_SECONDS)
+        if result.rc != 0:
+            raise ChangeFailed(
+                f"{self.guest}: {self.back} ended with status {result.rc}: {_last_line(result.stderr, result.stdout)}"
+            )
+        return self.back
+
+
+@dataclass(frozen=True)
+class Trim:
+    """The free space of every mounted filesystem given back now."""
+
+    kind: ClassVar[str] = "trim"
+    guest: str
+
+    @property
+    def target(self) -> str:
+        return f"free space of {self.guest}"
+
+    @property
+    def diff(self) -> str:
+        return "guest-fstrim (guest agent)"
+
+    def apply(self, guest: Guest) -> dict[str, str]:
+        # virDomainFSTrim drops the result of each path (libvirt's qemuAgentFSTrim), so ask the agent
+        try:
+            answer = guest.agent.command("guest-fstrim", seconds=TRIM_SECONDS)
+        except AgentBlocked:
+            return self._by_command(guest)
+        paths = answer.get("paths") if isinstance(answer, dict) else None
+        if not isinstance(paths, list):
+            raise ProbeError(f"{self.guest}: the guest agent's answer to guest-fstrim has no paths")
+        trimmed, failed = 0, []
+        for one in paths:
+            if not isinstance(one, dict):
+                raise ProbeError(f"{self.guest}: the guest agent's answer to guest-fstrim cannot be parsed")
+            if one.get("error"):
+                failed.append(f"{str(one.get('path'))[:100]}: {str(one['error'])[:100]}")
+            elif isinstance(one.get("trimmed"), int):
+                trimmed += one["trimmed"]
+        if failed and not trimmed:
+            raise ChangeFailed(f"{self.guest}: nothing could be trimmed: {'; '.join(failed[:5])}")
+        note = f"the guest says it trimmed {trimmed} bytes"
+        return {"note": f"{note}; not {'; '.join(failed[:5])}" if failed else note}
+
+    def _by_command(self, guest: Guest) -> dict[str, str]:
+        result = guest.shell.run("fstrim -av", seconds=TRIM_SECONDS)
+        if result.rc != 0:
+            raise ChangeFailed(f"{self.guest}: fstrim -av: {_last_line(result.stderr, result.stdout)}")
+        return {"note": _last_line(result.stdout)}
+
+    def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
+        return "trimmed space stays trimmed: it was free"
+
+
+def to_json(change: Change) -> dict[str, Any]:
+    """*change* as plain values, for the journal."""
+    return {"kind": change.kind, **asdict(change)}  # type: ignore[call-overload]
+
+
+def from_json(data: dict[str, Any]) -> Change:
+    """The change that `to_json` wrote. Raises ValueError for a kind that is unknown."""
+    from reclaim.power import PowerCycle
+
+    values = dict(data)
+    kind = values.pop("kind", None)
+    for known in (DefinitionChange, FileChange, CommandChange, Trim, PowerCycle):
+        if known.kind == kind:
+            return known(**values)  # type: ignore[no-any-return]
+    raise ValueError(f"a change of kind {kind!r} is unknown to this version")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", errors="surrogateescape")
+
+
+def _shown(text: str | None) -> str:
+    return (text or "").encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
+
+
+def _last_line(*outputs: str) -> str:
+    for output in outputs:
+        lines = [line.strip() for line in output.splitlines() if line.strip()]
+        if lines:
+            return lines[-1][:300]
+    return "it said nothing"
+
+
+def _one_line(exc: libvirt.libvirtError) -> str:
+    return " ".join(str(exc.get_error_message() or exc).split())[:300]

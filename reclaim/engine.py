@@ -1,0 +1,299 @@
+"""The engine: check, fixer, journal, apply, forget, the same check again. The only hand that changes anything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import libvirt
+
+from reclaim.change import Change, DefinitionChange
+from reclaim.definition import Definition
+from reclaim.errors import (
+    ChangeFailed,
+    NotApplicable,
+    NotAssessable,
+    Pending,
+    PowerCycleFailed,
+    ProbeError,
+    Withheld,
+)
+from reclaim.guest import Disk, Guest
+from reclaim.hypervisor import Hypervisor
+from reclaim.journal import Journal
+from reclaim.power import PowerCycle
+from reclaim.requirement import Requirement, catalogue
+from reclaim.text import printable
+from reclaim.verdict import ChangeRecord, Judgement, Result, Verdict
+
+Mode = Literal["audit", "plan", "fix"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What one requirement is judged for."""
+
+    hypervisor: Hypervisor
+    guest: Guest | None = None
+    disk: Disk | None = None
+
+    def arguments(self, requirement: Requirement) -> dict[str, Any]:
+        """The handles that the requirement's check and fixer take, by name."""
+        return {name: getattr(self, name) for name in requirement.parameters}
+
+    @property
+    def waivers(self) -> dict[str, str]:
+        return self.guest.notes.waive if self.guest else {}
+
+
+def judge(requirement: Requirement, subject: Subject) -> Judgement:
+    """Ask the check. Nothing is changed.
+
+    Only an AssertionError that the check itself raised is a finding; a probe that failed is an
+    `error`. Anything else is a fault of ours and is raised.
+    """
+    if reason := subject.waivers.get(requirement.slug):
+        return Judgement(Verdict.WAIVED, printable(reason))
+    try:
+        evidence = requirement.check(**subject.arguments(requirement))
+    except NotApplicable as exc:
+        return Judgement(Verdict.NOT_APPLICABLE, printable(str(exc)))
+    except NotAssessable as exc:
+        return Judgement(Verdict.NOT_ASSESSABLE, printable(str(exc)))
+    except AssertionError as exc:
+        if not _is_finding(exc, requirement):
+            raise
+        return Judgement(Verdict.NONCOMPLIANT, printable(finding(exc)))
+    except ProbeError as exc:
+        return Judgement(Verdict.ERROR, printable(f"could not look: {exc}"))
+    except libvirt.libvirtError as exc:
+        return Judgement(Verdict.ERROR, printable(f"could not look: libvirt: {exc.get_error_message() or exc}"))
+    return Judgement(Verdict.COMPLIANT, evidence=printable(evidence))
+
+
+def _is_finding(exc: AssertionError, requirement: Requirement) -> bool:
+    """Was it raised by the check's own assert, not somewhere below it?"""
+    traceback = exc.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_code is requirement.check.__code__
+
+
+def finding(exc: AssertionError) -> str:
+    """The check's own words, without what pytest's assertion rewriting adds."""
+    text = str(exc)
+    head = text.partition("\nassert ")[0]
+    return head if not head.startswith("assert ") else text
+
+
+@dataclass
+class Engine:
+    """Judges, and mends as the mode allows. One for each hypervisor and run."""
+
+    hypervisor: Hypervisor
+    mode: Mode
+    journal: Journal
+    restart: bool = False
+    force: bool = False
+    results: dict[tuple[str, str | None, str | None], Result] = field(default_factory=dict)
+    _planned: dict[str, Definition] = field(default_factory=dict)
+    _planned_renames: dict[str, dict[str, str]] = field(default_factory=dict)
+    #: what the changes of the fix under way had to say
+    _notes: list[str] = field(default_factory=list)
+
+    def run(self, requirement: Requirement, subject: Subject) -> Result:
+        """Judge one requirement for one subject, and mend it where the mode says so."""
+        started = time.monotonic()
+        result = self.result(requirement, subject)
+        result.take(judge(requirement, subject))
+        if result.verdict is Verdict.NONCOMPLIANT and self.mode != "audit":
+            self._remedy(requirement, subject, result)
+        result.seconds += time.monotonic() - started
+        return result
+
+    def result(self, requirement: Requirement, subject: Subject) -> Result:
+        guest = subject.guest.name if subject.guest else None
+        disk = subject.disk.name if subject.disk else None
+        key = (requirement.slug, guest, disk)
+        if key not in self.results:
+            self.results[key] = Result(
+                requirement.slug,
+                requirement.title,
+                self.hypervisor.name,
+                guest,
+                disk,
+                None,
+                Verdict.NOT_ASSESSABLE,
+            )
+        return self.results[key]
+
+    # Mending
+
+    def _remedy(self, requirement: Requirement, subject: Subject, result: Result) -> None:
+        waits = self._waits_for(requirement, subject)
+        forced = ""
+        if waits:
+            slug, judgement = waits
+            if not self.force:
+                result.verdict = Verdict.PENDING if judgement.verdict is Verdict.PENDING else Verdict.NONCOMPLIANT
+                result.reason += f"; withheld: waits for {slug} ({judgement.verdict}: {judgement.reason})"
+                return
+            forced = f"forced although {slug} is {judgement.verdict}: {judgement.reason}"
+        changes = self._propose(requirement, subject, result)
+        if not changes:
+            return
+        if self.mode == "plan":
+            self._plan(subject, changes, result)
+            return
+        found = result.reason
+        if not self._apply(requirement, subject, changes, result, forced):
+            return
+        verdict = judge(requirement, subject)
+        if verdict.verdict is Verdict.COMPLIANT:
+            notes = [text for text in (f"was: {found}", forced, *self._notes) if text]
+            result.take(Judgement(Verdict.FIXED, "; ".join(notes), verdict.evidence))
+        else:
+            result.take(verdict)
+            if verdict.verdict is Verdict.NONCOMPLIANT:
+                result.reason += "; the change was applied and did not help"
+        if any(isinstance(change, PowerCycle) for change in changes):
+            self._look_again(requirement, subject)
+
+    def _propose(self, requirement: Requirement, subject: Subject, result: Result) -> list[Change]:
+        """What the fixer proposes; where it withholds, the result says so."""
+        try:
+            if self.mode == "plan" and subject.guest is not None:
+                name = subject.guest.name
+                planned, renames = self._planned.get(name), self._planned_renames.get(name, {})
+                with subject.guest.planning(planned, renames):
+                    return requirement.fixer(**subject.arguments(requirement))
+            return requirement.fixer(**subject.arguments(requirement))
+        except Withheld as exc:
+            result.reason += f"; withheld: {printable(str(exc))}"
+        except Pending as exc:
+            result.verdict = Verdict.PENDING
+            result.reason += f"; {printable(str(exc))}"
+        except NotAssessable as exc:
+            result.reason += f"; withheld: {printable(str(exc))}"
+        except ProbeError as exc:
+            result.reason += f"; withheld: could not look: {printable(str(exc))}"
+        except libvirt.libvirtError as exc:
+            result.reason += f"; withheld: libvirt: {printable(exc.get_error_message() or str(exc))}"
+        return []
+
+    def _plan(self, subject: Subject, changes: list[Change], result: Result) -> None:
+        result.changes += [ChangeRecord(change.kind, change.target, change.diff) for change in changes]
+        for change in changes:
+            if isinstance(change, DefinitionChange) and subject.guest is not None:
+                name = subject.guest.name
+                self._planned[name] = Definition(change.after)
+                self._planned_renames[name] = {**self._planned_renames.get(name, {}), **change.renames}
+
+    def _apply(
+        self, requirement: Requirement, subject: Subject, changes: list[Change], result: Result, forced: str
+    ) -> bool:
+        """Journal and apply; True where all were applied. The result tells of what was not."""
+        guest = subject.guest
+        if guest is None:
+            raise TypeError(f"{requirement.slug}: only guests are changed")
+        self._notes = []
+        for change in changes:
+            if isinstance(change, PowerCycle) and not self.restart:
+                result.verdict = Verdict.PENDING
+                result.reason += "; waits for a power cycle: shut the guest down and start it, or run with --restart"
+                return False
+            if isinstance(change, DefinitionChange):
+                guest.history.append(change.before)
+            record = ChangeRecord(change.kind, change.target, change.diff)
+            result.changes.append(record)
+            seq = self.journal.intend(guest.name, guest.uuid, requirement.slug, change)
+            try:
+                outcome = change.apply(guest)
+            except PowerCycleFailed as exc:
+                self.journal.failed(seq, str(exc))
+                guest.forget()
+                self._rolled_back(guest)
+                result.reason = "; ".join(text for text in (printable(str(exc), lines=True), forced) if text)
+                self._look_again(requirement, subject, undone=True)
+                return False
+            except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
+                self.journal.failed(seq, str(exc))
+                guest.forget()
+                result.reason += f"; not mended: {printable(str(exc), lines=True)}"
+                return False
+            self.journal.done(seq, outcome)
+            record.applied = True
+            if note := outcome.get("note"):
+                self._notes.append(printable(note))
+            guest.forget()
+        return True
+
+    def _rolled_back(self, guest: Guest) -> None:
+        """The definition that booted is in force again: what this run had defined is undone."""
+        for seq, change in list(self.journal.standing(guest.uuid)):
+            if isinstance(change, DefinitionChange):
+                self.journal.undone(seq, "rolled back")
+        for result in self.results.values():
+            if result.guest == guest.name:
+                for record in result.changes:
+                    record.undone = record.undone or (record.applied and record.kind == DefinitionChange.kind)
+
+    def _look_again(self, power: Requirement, subject: Subject, *, undone: bool = False) -> None:
+        """After a power cycle what was judged before it is judged again, and mended where it broke."""
+        guest = subject.guest
+        for requirement in catalogue().values():
+            if requirement.slug == power.slug:
+                return
+            for again in subjects(requirement, guest) if guest else ():
+                key = (requirement.slug, again.guest.name if again.guest else None, again.disk.name if again.disk else None)
+                result = self.results.get(key)
+                if result is None or result.verdict in (Verdict.WAIVED, Verdict.NOT_APPLICABLE):
+                    continue
+                verdict = judge(requirement, again)
+                if verdict.verdict is Verdict.COMPLIANT:
+                    if not result.verdict.holds:
+                        result.take(verdict)
+                    continue
+                before = result.verdict
+                result.take(verdict)
+                if undone and before is Verdict.FIXED:
+                    result.reason = f"rolled back: {result.reason}"
+                elif not undone and verdict.verdict is Verdict.NONCOMPLIANT and before.holds:
+                    self._remedy(requirement, again, result)
+
+    # What a fix waits for
+
+    def _waits_for(self, requirement: Requirement, subject: Subject) -> tuple[str, Judgement] | None:
+        """The first requirement named by `after` that does not hold for the same guest."""
+        if subject.guest is None:
+            return None
+        for slug in requirement.after:
+            for judgement in self._standing(catalogue()[slug], subject.guest):
+                if not judgement.verdict.holds:
+                    return slug, judgement
+        return None
+
+    def _standing(self, requirement: Requirement, guest: Guest) -> Iterable[Judgement]:
+        """How *requirement* stands for *guest*: as this run judged it, else judged now."""
+        for subject in subjects(requirement, guest):
+            key = (requirement.slug, guest.name, subject.disk.name if subject.disk else None)
+            result = self.results.get(key)
+            if result is None:
+                yield judge(requirement, subject)
+            elif self.mode == "plan" and result.changes:
+                yield Judgement(Verdict.FIXED, "planned")
+            else:
+                yield Judgement(result.verdict, result.reason, result.evidence)
+
+
+def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:
+    """Everything of *guest* that *requirement* is judged for."""
+    if "disk" in requirement.parameters:
+        names = {now: before for before, now in guest.renamed.items()}
+        return [
+            Subject(guest.hypervisor, guest, Disk(guest, names.get(disk.target, disk.target)))
+            for disk in guest.persistent.disks
+        ]
+    return [Subject(guest.hypervisor, guest)]

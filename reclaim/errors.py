@@ -1,0 +1,33 @@
+"""What can go wrong, one class for each way a run has to react to it."""
+
+
+class ReclaimError(Exception):
+    """A problem told to the user in one line: what, where, what to do."""
+
+
+class ProbeError(ReclaimError):
+    """Something could not be read. Never a pass, never a finding, never the start of a fixer."""
+
+
+class ChangeFailed(ReclaimError):
+    """A change was not applied, and what it had begun was taken back."""
+
+
+class PowerCycleFailed(ChangeFailed):
+    """A guest did not come back as it was; the definition that booted is in force again."""
+
+
+class NotApplicable(Exception):
+    """Raised by a check: the requirement says nothing about this guest or disk, and why."""
+
+
+class NotAssessable(Exception):
+    """Raised by a check: nobody could look, and why."""
+
+
+class Withheld(Exception):
+    """Raised by a fixer: no change is proposed, and why or what to do by hand."""
+
+
+class Pending(Exception):
+    """Raised by a fixer: the change is made and waits for a power cycle."""

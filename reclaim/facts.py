@@ -1,0 +1,413 @@
+"""What one script, run once inside a guest, printed: parsed strictly, frozen, cached by the guest.
+
+A section that the guest could not give costs the checks that need it, not the others: it is parsed
+when it is first asked for, and raises ProbeError then.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from typing import Any
+
+from testinfra.host import Host
+
+from reclaim.errors import ProbeError
+
+#: seconds that the whole script may take; lsinitramfs alone costs 2.5 s under emulation
+SCRIPT_SECONDS = 120
+_MAX_SECTION_BYTES = 262_144 + 3
+_MAX_LINKS = 20_000
+_MAX_DEVICES = 5_000
+
+
+def script() -> str:
+    """The shell script that gathers the facts."""
+    return files("reclaim").joinpath("facts.sh").read_text(encoding="utf-8")
+
+
+def gather(shell: Host, guest: str) -> Facts:
+    """Run the script in the guest. Raises ProbeError where it cannot be run or does not finish."""
+    result = shell.run(script(), seconds=SCRIPT_SECONDS)
+    return read(result.stdout_bytes, guest)
+
+
+def read(output: bytes, guest: str) -> Facts:
+    """The facts in what the script printed. Raises ProbeError where it did not come to its end."""
+    lines = output.decode("ascii", errors="replace").splitlines()
+    if not lines or lines[-1] != "end":
+        raise ProbeError(f"{guest}: the guest did not finish the facts script")
+    sections = {}
+    for line in lines[:-1]:
+        name, _, data = line.partition(" ")
+        if name in sections:
+            raise ProbeError(f"{guest}: the guest gave the section {name[:40]!r} twice")
+        sections[name] = data
+    return Facts(guest, sections)
+
+
+@dataclass(frozen=True)
+class BlockDevice:
+    """One block device of the guest, as lsblk(8) names things. Sizes in bytes."""
+
+    name: str
+    path: str
+    type: str
+    fstype: str | None
+    uuid: str | None
+    label: str | None
+    partuuid: str | None
+    partlabel: str | None
+    size: int
+    readonly: bool
+    serial: str | None
+    disc_max: int
+    disc_gran: int
+    children: tuple[BlockDevice, ...] = ()
+
+    def walk(self) -> Iterator[BlockDevice]:
+        """This device and everything that lies on it."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One mount of the guest, as findmnt(8) names things. Sizes in bytes."""
+
+    target: str
+    source: str
+    fstype: str
+    options: tuple[str, ...]
+    uuid: str | None
+    fsroot: str
+    size: int | None
+    used: int | None
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """An installed kernel and the storage modules it has. `problem`: why the initramfs is unknown."""
+
+    release: str
+    builtin: frozenset[str]
+    initramfs: frozenset[str]
+    problem: str | None
+
+    def has(self, module: str) -> bool:
+        return module in self.builtin or module in self.initramfs
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything the checks know about the inside of one guest."""
+
+    guest: str
+    sections: Mapping[str, str] = field(repr=False)
+
+    def _section(self, name: str) -> tuple[int, bytes]:
+        """Exit status and bytes of one section."""
+        encoded = self.sections.get(name)
+        if encoded is None:
+            raise ProbeError(f"{self.guest}: the guest did not give {name}")
+        try:
+            data = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError) as exc:
+            raise ProbeError(f"{self.guest}: the guest's {name} is not base64") from exc
+        if len(data) >= _MAX_SECTION_BYTES - 3:
+            raise ProbeError(f"{self.guest}: the guest's {name} is longer than reclaim reads")
+        if not re.fullmatch(rb"\d{3}", data[-3:]):
+            raise ProbeError(f"{self.guest}: the guest's {name} has no exit status")
+        return int(data[-3:]), data[:-3]
+
+    def _text(self, name: str) -> str:
+        """A section that has to have succeeded."""
+        status, data = self._section(name)
+        if status != 0:
+            raise ProbeError(f"{self.guest}: reading {name} in the guest ended with status {status}")
+        return data.decode("utf-8", errors="surrogateescape")
+
+    def _json(self, name: str) -> Any:
+        text = self._text(name)
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as exc:
+            raise ProbeError(f"{self.guest}: the guest's {name} is not JSON") from exc
+
+    # The system
+
+    @cached_property
+    def os(self) -> Mapping[str, str]:
+        """os-release(5), keys as in the file."""
+        return _key_values(self._text("os"))
+
+    @property
+    def is_debian_family(self) -> bool:
+        return bool({"debian", "ubuntu"} & {self.os.get("ID", ""), *self.os.get("ID_LIKE", "").split()})
+
+    @property
+    def os_name(self) -> str:
+        return self.os.get("PRETTY_NAME") or self.os.get("ID") or "an unknown system"
+
+    @cached_property
+    def running_kernel(self) -> str:
+        return self._text("kernel").strip()
+
+    @cached_property
+    def boot_id(self) -> str:
+        return self._text("boot_id").strip()
+
+    @cached_property
+    def command_line(self) -> str:
+        return self._text("cmdline").strip()
+
+    @cached_property
+    def tools(self) -> frozenset[str]:
+        return frozenset(self._text("tools").split())
+
+    @cached_property
+    def failed_units(self) -> frozenset[str]:
+        """Failed systemd units; empty where there is no systemd."""
+        status, data = self._section("failed")
+        if status != 0:
+            return frozenset()
+        lines = data.decode("utf-8", errors="replace").splitlines()
+        return frozenset(line.split()[0] for line in lines if line.split())
+
+    @cached_property
+    def addresses(self) -> frozenset[str]:
+        """Global IP addresses; empty where ip(8) cannot tell."""
+        status, data = self._section("addresses")
+        if status != 0:
+            return frozenset()
+        try:
+            links = json.loads(data)
+            return frozenset(
+                str(one["local"]) for link in links for one in link["addr_info"] if one.get("scope") == "global"
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise ProbeError(f"{self.guest}: the guest's addresses cannot be parsed") from exc
+
+    # Files
+
+    @cached_property
+    def fstab(self) -> str:
+        """/etc/fstab; undecodable bytes as surrogate escapes, so that it can be written back."""
+        return self._text("fstab")
+
+    @cached_property
+    def boot_files(self) -> Mapping[str, str]:
+        """The boot configuration files that exist, by path."""
+        _, data = self._section("boot_files")
+        found: dict[str, str] = {}
+        while data:
+            try:
+                path, length, rest = data.split(b"\n", 2)
+                size = int(length)
+            except ValueError as exc:
+                raise ProbeError(f"{self.guest}: the guest's boot files cannot be parsed") from exc
+            found[path.decode("utf-8", errors="replace")] = rest[:size].decode("utf-8", errors="surrogateescape")
+            data = rest[size + 1 :]
+        return found
+
+    @cached_property
+    def grub_install_devices(self) -> tuple[str, ...]:
+        """`grub-pc/install_devices` of debconf: where the next grub-pc upgrade installs to."""
+        status, data = self._section("debconf")
+        if status != 0:
+            return ()
+        match = re.search(r"^Value: *(.*)$", data.decode("utf-8", errors="replace"), re.MULTILINE)
+        return tuple(part.strip() for part in match[1].split(",") if part.strip()) if match else ()
+
+    # Storage
+
+    @cached_property
+    def block_devices(self) -> tuple[BlockDevice, ...]:
+        """The trees of block devices, whole disks first."""
+        return tuple(self._block_device(one, 0) for one in _list_of(self._json("lsblk"), "blockdevices", self.guest))
+
+    def _block_device(self, data: Any, depth: int) -> BlockDevice:
+        if not isinstance(data, dict) or depth > 20:
+            raise ProbeError(f"{self.guest}: the guest's block devices cannot be parsed")
+        children = data.get("children") or []
+        if not isinstance(children, list) or len(children) > _MAX_DEVICES:
+            raise ProbeError(f"{self.guest}: the guest's block devices cannot be parsed")
+        name = _string(data.get("name"))
+        if not name:
+            raise ProbeError(f"{self.guest}: the guest lists a block device without a name")
+        return BlockDevice(
+            name=name,
+            path=_string(data.get("path")) or f"/dev/{name}",
+            type=_string(data.get("type")) or "",
+            fstype=_string(data.get("fstype")),
+            uuid=_string(data.get("uuid")),
+            label=_string(data.get("label")),
+            partuuid=_string(data.get("partuuid")),
+            partlabel=_string(data.get("partlabel")),
+            size=self._number(data.get("size")),
+            readonly=data.get("ro") in (True, "1", 1),
+            serial=_string(data.get("serial")),
+            disc_max=self._number(data.get("disc-max")),
+            disc_gran=self._number(data.get("disc-gran")),
+            children=tuple(self._block_device(child, depth + 1) for child in children),
+        )
+
+    def _number(self, value: Any) -> int:
+        """lsblk and findmnt quote their numbers before util-linux 2.33."""
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise ProbeError(f"{self.guest}: a size in the guest's answer is no number")
+        if isinstance(value, str) and not re.fullmatch(r"\d{1,20}", value):
+            raise ProbeError(f"{self.guest}: a size in the guest's answer is no number")
+        return int(value)
+
+    @cached_property
+    def mounts(self) -> tuple[Mount, ...]:
+        found = []
+        for one in _list_of(self._json("findmnt"), "filesystems", self.guest):
+            if not isinstance(one, dict):
+                raise ProbeError(f"{self.guest}: the guest's mounts cannot be parsed")
+            size, used = one.get("size"), one.get("used")
+            found.append(
+                Mount(
+                    target=_string(one.get("target")) or "",
+                    source=_string(one.get("source")) or "",
+                    fstype=_string(one.get("fstype")) or "",
+                    options=tuple((_string(one.get("options")) or "").split(",")),
+                    uuid=_string(one.get("uuid")),
+                    fsroot=_string(one.get("fsroot")) or "/",
+                    size=None if size is None else self._number(size),
+                    used=None if used is None else self._number(used),
+                )
+            )
+        return tuple(found)
+
+    @cached_property
+    def links(self) -> Mapping[str, str]:
+        """Symbolic links below /dev/disk and /dev/mapper -> the device path they lead to."""
+        _, data = self._section("links")  # find's status is 1 where /dev/mapper does not exist
+        found: dict[str, str] = {}
+        for line in data.decode("utf-8", errors="replace").splitlines()[:_MAX_LINKS]:
+            path, separator, to = line.partition("\t")
+            if separator:
+                found[path] = "/dev/" + to.rsplit("/", 1)[-1]
+        return found
+
+    @cached_property
+    def sysfs(self) -> Mapping[str, str]:
+        """Kernel name of each block device -> the path of its device in sysfs."""
+        lines = self._text("sysfs").splitlines()
+        return dict(line.split("\t", 1) for line in lines if "\t" in line)
+
+    @cached_property
+    def swaps(self) -> tuple[str, ...]:
+        """The active swap devices and files."""
+        return tuple(line.split()[0] for line in self._text("swaps").splitlines()[1:] if line.split())
+
+    def resolve(self, path: str) -> str:
+        """The device path that *path* leads to."""
+        return self.links.get(path, path)
+
+    def device(self, path: str) -> BlockDevice | None:
+        """The block device at *path*, links followed."""
+        wanted = self.resolve(path)
+        for root in self.block_devices:
+            for one in root.walk():
+                if wanted in (one.path, f"/dev/{one.name}", self.resolve(one.path)):
+                    return one
+        return None
+
+    def stack(self, device: BlockDevice) -> tuple[tuple[BlockDevice, ...], ...]:
+        """Every way from a whole disk up to *device*, the disk first."""
+        ways: list[tuple[BlockDevice, ...]] = []
+
+        def climb(at: BlockDevice, below: tuple[BlockDevice, ...]) -> None:
+            way = (*below, at)
+            if at.path == device.path:
+                ways.append(way)
+            for child in at.children:
+                climb(child, way)
+
+        for root in self.block_devices:
+            climb(root, ())
+        return tuple(ways)
+
+    # Kernels, trim
+
+    @cached_property
+    def kernels(self) -> tuple[Kernel, ...]:
+        found: list[Kernel] = []
+        release, builtin, initramfs, problem = "", set[str](), set[str](), None
+
+        def close() -> None:
+            if release:
+                found.append(Kernel(release, frozenset(builtin), frozenset(initramfs), problem))
+
+        for line in self._text("kernels").splitlines():
+            word, _, rest = line.partition(" ")
+            if word == "kernel":
+                close()
+                release, builtin, initramfs, problem = rest, set(), set(), None
+            elif word == "builtin":
+                builtin.add(rest)
+            elif word == "initramfs":
+                initramfs.add(rest)
+            elif word == "no-initramfs":
+                problem = None
+            elif word == "unreadable":
+                problem = rest
+            else:
+                raise ProbeError(f"{self.guest}: the guest's kernels cannot be parsed")
+        close()
+        return tuple(found)
+
+    @cached_property
+    def fstrim_timer(self) -> Mapping[str, str]:
+        """LoadState, ActiveState and UnitFileState of fstrim.timer."""
+        return _properties(self._text("timer"))
+
+    @cached_property
+    def fstrim_service(self) -> Mapping[str, str]:
+        """LoadState, Result, ExecMainStatus and ExecMainStartTimestamp of fstrim.service."""
+        return _properties(self._text("service"))
+
+    @cached_property
+    def cron_fstrim(self) -> tuple[str, ...]:
+        """Cron files that mention fstrim."""
+        return tuple(self._text("cron").splitlines())
+
+
+def _list_of(data: Any, key: str, guest: str) -> list[Any]:
+    """The list below *key*; util-linux prints nothing at all where there is nothing."""
+    found = data.get(key) if isinstance(data, dict) else None
+    if not isinstance(found, list) or len(found) > _MAX_DEVICES:
+        raise ProbeError(f"{guest}: the guest's {key} cannot be parsed")
+    return found
+
+
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _properties(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def _key_values(text: str) -> dict[str, str]:
+    """os-release(5): shell assignments, one a line. A line that is none is passed over, as the page says."""
+    found = {}
+    for line in text.splitlines():
+        key, separator, value = line.partition("=")
+        if separator and re.fullmatch(r"[A-Z0-9_]+", key):
+            try:
+                found[key] = "".join(shlex.split(value))
+            except ValueError:
+                continue
+    return found

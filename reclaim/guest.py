@@ -1,0 +1,198 @@
+"""Handles: a guest and its disks. They hold nothing that a change could make stale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import libvirt
+from testinfra.host import Host
+
+from reclaim import agent, facts
+from reclaim.agent import Agent
+from reclaim.definition import Definition, DiskView
+from reclaim.errors import NotAssessable, ProbeError
+from reclaim.inventory import GuestNotes, Policy
+
+if TYPE_CHECKING:
+    from reclaim.hypervisor import Hypervisor
+
+#: a probe's answer, or the error it ended with; both are kept until a change is applied
+_Answer = facts.Facts | ProbeError
+
+
+@dataclass(eq=False)
+class Guest:
+    """One libvirt domain. What is read is cached until `forget()`."""
+
+    hypervisor: Hypervisor
+    domain: libvirt.virDomain
+    name: str
+    uuid: str
+    #: targets that a change of ours renamed: as collected -> as defined now
+    renamed: dict[str, str] = field(default_factory=dict)
+    #: its definitions before changes of ours, oldest first, of this run and of earlier ones
+    history: list[str] = field(default_factory=list)
+    _planned: Definition | None = None
+    _facts: _Answer | None = None
+
+    def forget(self) -> None:
+        """Drop what was read: something has changed."""
+        self._facts = None
+        for name in ("persistent", "live", "is_running", "is_persistent"):
+            self.__dict__.pop(name, None)
+
+    # Definitions
+
+    @cached_property
+    def is_persistent(self) -> bool:
+        return bool(self.domain.isPersistent())
+
+    @cached_property
+    def is_running(self) -> bool:
+        """Is there a QEMU process? A paused guest has one."""
+        return bool(self.domain.isActive())
+
+    @cached_property
+    def persistent(self) -> Definition:
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE
+        if not self.hypervisor.readonly:
+            flags |= libvirt.VIR_DOMAIN_XML_SECURE  # without it a password is lost when this is defined again
+        return Definition(self.domain.XMLDesc(flags))
+
+    @property
+    def definition(self) -> Definition:
+        """What the next boot uses; while a plan is made, what it would use then."""
+        return self._planned or self.persistent
+
+    @cached_property
+    def live(self) -> Definition | None:
+        """What QEMU runs on now; None while the guest is off."""
+        if not self.is_running:
+            return None
+        flags = 0 if self.hypervisor.readonly else libvirt.VIR_DOMAIN_XML_SECURE
+        return Definition(self.domain.XMLDesc(flags))
+
+    @contextmanager
+    def planning(self, planned: Definition | None, renamed: dict[str, str]) -> Iterator[None]:
+        """Let `definition` be *planned* for a while, with its targets *renamed*."""
+        actual, self.renamed, self._planned = self.renamed, renamed, planned
+        try:
+            yield
+        finally:
+            self.renamed, self._planned = actual, None
+
+    @property
+    def disks(self) -> list[Disk]:
+        return [Disk(self, disk.target) for disk in self.definition.disks]
+
+    def live_disk(self, disk: DiskView) -> DiskView | None:
+        """The running disk behind a defined one, whatever bus it is on now."""
+        live = self.live
+        if live is None:
+            return None
+        return next((one for one in live.all_disks if one.identity == disk.identity), None)
+
+    # The user's word
+
+    @property
+    def policy(self) -> Policy:
+        return self.hypervisor.inventory.policy
+
+    @property
+    def notes(self) -> GuestNotes:
+        return self.hypervisor.inventory.notes(self.name)
+
+    # Inside
+
+    @property
+    def agent(self) -> Agent:
+        return Agent(self.domain, self.name)
+
+    @property
+    def shell(self) -> Host:
+        """A shell in the guest; commands are limited in time and output."""
+        return agent.shell(self.agent)
+
+    @property
+    def has_facts(self) -> bool:
+        """Has somebody looked inside since the last change?"""
+        return isinstance(self._facts, facts.Facts)
+
+    @property
+    def can_be_looked_into(self) -> bool:
+        """Is there an inside, and is it on?"""
+        return self._closed() is None
+
+    def _closed(self) -> str | None:
+        """Why nobody can look inside, or None."""
+        if self.hypervisor.is_test_driver:
+            return "libvirt's test driver: there is nothing inside its guests"
+        if self.hypervisor.readonly:
+            return "--definitions-only: nobody looked inside"
+        if not self.is_running:
+            return "it is off"
+        if self.domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+            return "it is paused"
+        return None
+
+    def inside(self) -> _Answer:
+        """The facts, or the error that looking ended with. Raises NotAssessable where there is no inside."""
+        if reason := self._closed():
+            raise NotAssessable(reason)
+        return self.look_inside()
+
+    def look_inside(self) -> _Answer:
+        """Gather the facts unless they are there."""
+        if self._facts is None:
+            try:
+                self._facts = facts.gather(self.shell, self.name)
+            except ProbeError as exc:
+                self._facts = exc
+        return self._facts
+
+    @property
+    def facts(self) -> facts.Facts:
+        """What the inside looks like. Raises NotAssessable where nobody can look."""
+        answer = self.inside()
+        if isinstance(answer, agent.AgentAbsent | agent.AgentBlocked):
+            raise NotAssessable(f"{_without(self.name, answer)} (see guest-access)") from answer
+        if isinstance(answer, ProbeError):
+            raise answer
+        return answer
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One disk of a guest's definition, under the target it had when the run began."""
+
+    guest: Guest
+    name: str
+
+    @property
+    def target(self) -> str:
+        """The target it has now."""
+        return self.guest.renamed.get(self.name, self.name)
+
+    @property
+    def view(self) -> DiskView:
+        return self.guest.definition.disk(self.target)
+
+    @property
+    def bus(self) -> str:
+        return self.view.bus
+
+    @property
+    def driver(self) -> Mapping[str, str]:
+        return self.view.driver
+
+    @property
+    def path(self) -> str | None:
+        return self.view.path
+
+
+def _without(name: str, exc: Exception) -> str:
+    return str(exc).removeprefix(f"{name}: ")

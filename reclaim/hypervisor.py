@@ -1,0 +1,174 @@
+"""A libvirt connection and a shell on the same machine."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from urllib.parse import urlsplit
+
+import libvirt
+import testinfra
+from testinfra.host import Host
+
+from reclaim.definition import parse_xml
+from reclaim.errors import ProbeError, ReclaimError
+from reclaim.guest import Guest
+from reclaim.inventory import Inventory
+from reclaim.machine import OfferedMachine
+
+#: what libvirt itself reads for the default connection
+_URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")
+DEFAULT_URI = "qemu:///system"
+_PATHS_AT_ONCE = 200
+
+
+@dataclass(eq=False)
+class Hypervisor:
+    """One hypervisor: its libvirt connection, its guests, its shell, its storage."""
+
+    uri: str
+    connection: libvirt.virConnect
+    shell: Host
+    inventory: Inventory
+    readonly: bool = False
+    guests: list[Guest] = field(default_factory=list)
+    #: told what is waited for, one short line at a time
+    progress: Callable[[str], None] = lambda _text: None
+
+    @cached_property
+    def name(self) -> str:
+        """What people call the machine; the test driver is no machine."""
+        return "test-driver" if self.is_test_driver else str(self.connection.getHostname())
+
+    @property
+    def folder(self) -> str:
+        """`name` as a folder below reports/."""
+        return re.sub(r"[^A-Za-z0-9._-]", "_", self.name).lstrip(".") or "_"
+
+    @cached_property
+    def is_test_driver(self) -> bool:
+        return str(self.connection.getType()).lower() == "test"
+
+    @cached_property
+    def libvirt_version(self) -> str:
+        return dotted(self.connection.getLibVersion())
+
+    @cached_property
+    def qemu_version(self) -> str | None:
+        """The default emulator's version; None on a driver that has none."""
+        return None if self.is_test_driver else dotted(self.connection.getVersion())
+
+    @cached_property
+    def machines(self) -> dict[tuple[str, str], list[OfferedMachine]]:
+        """(architecture, emulator) -> the machine types its QEMU offers, under canonical names."""
+        root = parse_xml(self.connection.getCapabilities(), f"{self.uri}: capabilities")
+        found: dict[tuple[str, str], list[OfferedMachine]] = {}
+        for arch in root.iterfind("guest/arch"):
+            key = (arch.get("name", ""), arch.findtext("emulator") or "")
+            offered = found.setdefault(key, [])
+            for machine in arch.iter("machine"):
+                one = OfferedMachine(machine.get("canonical") or machine.text or "", machine.get("deprecated") == "yes")
+                if one not in offered:
+                    offered.append(one)
+        return found
+
+    def allocated(self, path: str) -> int:
+        """Bytes that the file system holds for *path* (`st_blocks` * 512).
+
+        Raises ProbeError where the file cannot be looked at.
+        """
+        result = self.shell.run("stat --dereference --printf '%%b %%B %%F' -- %s", path)
+        if result.rc != 0:
+            raise ProbeError(f"{path}: {' '.join(result.stderr.split()) or 'stat failed'}")
+        blocks, size, kind = result.stdout.split(" ", 2)
+        if not kind.startswith("regular"):
+            raise ProbeError(f"{path}: a {kind}, not a file: its blocks say nothing about what is used")
+        return int(blocks) * int(size)
+
+    def allocated_each(self, paths: list[str]) -> dict[str, int]:
+        """Bytes that the file systems hold for each of *paths* that is a file that can be looked at."""
+        found: dict[str, int] = {}
+        for start in range(0, len(paths), _PATHS_AT_ONCE):
+            chunk = paths[start : start + _PATHS_AT_ONCE]
+            command = "stat --dereference --printf '%%b %%B %%F\\t%%n\\n' -- " + " ".join(["%s"] * len(chunk))
+            for line in self.shell.run(command, *chunk).stdout.splitlines():
+                facts, separator, path = line.partition("\t")
+                blocks, size, kind = facts.split(" ", 2)
+                if separator and kind.startswith("regular"):
+                    found[path] = int(blocks) * int(size)
+        return found
+
+    def select(self, globs: list[str]) -> list[Guest]:
+        """The guests that match one of *globs* (all where there is none).
+
+        Raises ReclaimError naming a glob that no guest matches.
+        """
+        for glob in globs:
+            if not any(fnmatch.fnmatchcase(guest.name, glob) for guest in self.guests):
+                known = ", ".join(guest.name for guest in self.guests[:10]) or "none"
+                raise ReclaimError(f"--guests {glob!r}: no guest of {self.uri} is called so (guests: {known})")
+        if not globs:
+            return list(self.guests)
+        return [guest for guest in self.guests if any(fnmatch.fnmatchcase(guest.name, glob) for glob in globs)]
+
+
+def connect(uri: str | None, host: str | None, inventory: Inventory, *, readonly: bool = False) -> Hypervisor:
+    """Open the hypervisor at *uri*, with a shell on *host* (testinfra's words); each follows from the other.
+
+    Raises ReclaimError where it cannot be reached.
+    """
+    uri = uri or (uri_of(host) if host else default_uri())
+    # the default handler prints every error, also the ones that are handled
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    try:
+        connection = libvirt.openReadOnly(uri) if readonly else libvirt.open(uri)
+    except libvirt.libvirtError as exc:
+        raise ReclaimError(
+            f"{uri}: cannot connect: {exc.get_error_message()} (is libvirtd running there, and may you use it?)"
+        ) from exc
+    try:
+        shell = testinfra.get_host(host or host_of(uri))
+    except (RuntimeError, ValueError, ImportError) as exc:
+        raise ReclaimError(f"--hosts {host}: {exc}") from exc
+    hypervisor = Hypervisor(uri, connection, shell, inventory, readonly)
+    try:
+        for domain in connection.listAllDomains(0):
+            hypervisor.guests.append(Guest(hypervisor, domain, domain.name(), domain.UUIDString()))
+    except libvirt.libvirtError as exc:
+        raise ReclaimError(f"{uri}: cannot list the guests: {exc.get_error_message()}") from exc
+    hypervisor.guests.sort(key=lambda guest: guest.name)
+    return hypervisor
+
+
+def default_uri() -> str:
+    return next((os.environ[name] for name in _URI_VARIABLES if os.environ.get(name)), DEFAULT_URI)
+
+
+def uri_of(host: str) -> str:
+    """The libvirt URI that follows from a testinfra host (`ssh://root@kvm1`).
+
+    Raises ReclaimError for a backend that libvirt cannot follow.
+    """
+    scheme, separator, rest = host.partition("://")
+    if scheme == "local" or host in ("localhost", "local"):
+        return default_uri()
+    if not separator:
+        rest = host
+    if separator and scheme not in ("ssh", "paramiko"):
+        raise ReclaimError(f"--hosts {host}: libvirt cannot follow there; give ssh://user@host, or --uri as well")
+    return f"qemu+ssh://{rest.partition('?')[0]}/system"
+
+
+def host_of(uri: str) -> str:
+    """The testinfra host that follows from a libvirt URI."""
+    parts = urlsplit(uri)
+    return f"ssh://{parts.netloc}" if parts.netloc and "+" in parts.scheme else "local://"
+
+
+def dotted(number: int) -> str:
+    """libvirt's 9000000 as "9.0.0"."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"

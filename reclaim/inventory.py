@@ -1,0 +1,71 @@
+"""The inventory: what the user says about guests and backups, and the policy of the house."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from reclaim.errors import ReclaimError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Seconds = Annotated[int, Field(ge=1, le=86_400)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Policy(_Table):
+    """What the house wants. `machine` says which type replaces one that is too old."""
+
+    bus: Literal["scsi", "any-discarding"] = "scsi"
+    machine: Literal["newest", "minimum"] = "newest"
+    #: what becomes of `<target dev='vda'>` when the disk moves to another bus
+    target: Literal["rename", "keep"] = "rename"
+    luks_discard: bool = False
+    discard_no_unref: bool = False
+    #: how long a guest may take to shut down, and to answer after its start
+    shutdown_seconds: Seconds = 180
+    boot_seconds: Seconds = 300
+
+
+class GuestNotes(_Table):
+    """What the user says about one guest, by its name."""
+
+    thick: bool = False
+    #: requirement -> the reason for which it need not hold
+    waive: dict[str, str] = {}
+
+
+class Inventory(_Table):
+    policy: Policy = Policy()
+    guest: dict[str, GuestNotes] = {}
+
+    def notes(self, guest: str) -> GuestNotes:
+        return self.guest.get(guest) or GuestNotes()
+
+
+def read_inventory(path: Path) -> Inventory:
+    """Read the TOML file at *path*. Raises ReclaimError with one line: what, where, what to do."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ReclaimError(f"inventory {path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ReclaimError(f"inventory {path}: not UTF-8 at byte {exc.start}") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise ReclaimError(f"inventory {path}: not TOML: {exc}") from exc
+    try:
+        return Inventory.model_validate(data)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        more = f" (and {exc.error_count() - 1} more)" if exc.error_count() > 1 else ""
+        raise ReclaimError(f"inventory {path}: {where}: {first['msg']}{more}") from exc

@@ -1,0 +1,156 @@
+"""The journal: what a run was about to change, written and synced before; what came of it, after.
+
+One JSON object a line, append only, mode 0600: definitions may hold secrets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from reclaim import change as changes
+from reclaim.change import Change
+from reclaim.errors import ReclaimError
+
+NAME = "journal.jsonl"
+
+
+@dataclass
+class Journal:
+    """The journal of one run on one hypervisor. The file is made with the first change."""
+
+    path: Path
+    uri: str
+    mode: str
+    _seq: int = 0
+    _open: bool = False
+    _standing: dict[int, tuple[str, Change]] = field(default_factory=dict)
+
+    def standing(self, uuid: str) -> list[tuple[int, Change]]:
+        """The changes of this run to one guest that are applied and not undone, by their number."""
+        return [(seq, change) for seq, (owner, change) in self._standing.items() if owner == uuid]
+
+    def intend(self, guest: str, uuid: str, requirement: str, change: Change) -> int:
+        """Write down that *change* is about to be applied; returns its number."""
+        if not self._open:
+            self._write({"event": "begin", "uri": self.uri, "mode": self.mode})
+            self._open = True
+        self._seq += 1
+        self._write(
+            {
+                "event": "intent",
+                "seq": self._seq,
+                "guest": guest,
+                "uuid": uuid,
+                "requirement": requirement,
+                "change": changes.to_json(change),
+            }
+        )
+        self._standing[self._seq] = (uuid, change)
+        return self._seq
+
+    def done(self, seq: int, outcome: dict[str, str]) -> None:
+        self._write({"event": "done", "seq": seq, "outcome": outcome})
+
+    def failed(self, seq: int, reason: str) -> None:
+        """The change was not applied, or was taken back by itself."""
+        self._standing.pop(seq, None)
+        self._write({"event": "failed", "seq": seq, "reason": reason})
+
+    def undone(self, seq: int, note: str) -> None:
+        self._standing.pop(seq, None)
+        self._write({"event": "undone", "seq": seq, "reason": note})
+
+    def end(self) -> None:
+        """The run came to its end; what has no outcome by then is known to the user."""
+        if self._open:
+            self._write({"event": "end"})
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        entry = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **entry}
+        line = json.dumps(entry, ensure_ascii=True) + "\n"
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        try:
+            os.write(descriptor, line.encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@dataclass
+class Entry:
+    """One change in a journal, with what came of it."""
+
+    seq: int
+    guest: str
+    uuid: str
+    requirement: str
+    change: Change
+    state: str = "intended"
+    outcome: dict[str, str] = field(default_factory=dict)
+    reason: str = ""
+
+
+@dataclass
+class Record:
+    """A journal as read back."""
+
+    path: Path
+    uri: str
+    entries: list[Entry]
+    ended: bool
+
+    @property
+    def applied(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.state == "done"]
+
+    @property
+    def interrupted(self) -> list[Entry]:
+        """Changes whose outcome nobody knows: the run died in between."""
+        return [entry for entry in self.entries if entry.state == "intended"]
+
+
+def read(path: Path) -> Record:
+    """Read a journal back. Raises ReclaimError where it is none; a torn last line is a crash's, and is left."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as exc:
+        raise ReclaimError(f"{path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ReclaimError(f"{path}: not a journal: not UTF-8") from exc
+    record = Record(path, "", [], ended=False)
+    by_seq: dict[int, Entry] = {}
+    for number, line in _whole_lines(text):
+        try:
+            entry = json.loads(line)
+            event = entry["event"]
+            if event == "begin":
+                record.uri = str(entry["uri"])
+                record.ended = False
+            elif event == "intent":
+                one = Entry(
+                    entry["seq"], entry["guest"], entry["uuid"], entry["requirement"], changes.from_json(entry["change"])
+                )
+                by_seq[one.seq] = one
+                record.entries.append(one)
+            elif event in ("done", "failed", "undone"):
+                one = by_seq[entry["seq"]]
+                one.state = event
+                one.outcome = entry.get("outcome", one.outcome)
+                one.reason = entry.get("reason", "")
+            elif event == "end":
+                record.ended = True
+        except (ValueError, KeyError, TypeError) as exc:
+            raise ReclaimError(f"{path}:{number}: not a line of a journal: {exc}") from exc
+    return record
+
+
+def _whole_lines(text: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text.splitlines(keepends=True), start=1):
+        if line.endswith("\n") and line.strip():
+            yield number, line

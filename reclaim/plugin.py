@@ -1,0 +1,337 @@
+"""The pytest side: options, parametrised checks, verdicts beside outcomes.
+
+pytest's own outcomes stay passed, failed and skipped: a fourth one crashes pytest-html.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+from _pytest.runner import runtestprotocol
+from _pytest.terminal import TerminalReporter
+
+from reclaim import engine as engines
+from reclaim.engine import Subject
+from reclaim.errors import ReclaimError
+from reclaim.guest import Guest
+from reclaim.report import html, terminal
+from reclaim.requirement import Requirement, catalogue, requirement_of
+from reclaim.run import Options, Part, Run
+from reclaim.text import printable
+from reclaim.verdict import Judgement, Result, Verdict
+
+CHECKS = Path(__file__).resolve().parent.parent / "checks"
+RUN = pytest.StashKey[Run]()
+SUBJECT = pytest.StashKey[Subject]()
+RESULT = pytest.StashKey[Result]()
+HELD = pytest.StashKey["list[tuple[pytest.Item, list[pytest.TestReport]]]"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("reclaim", "reclaim: give guests' freed space back to the host")
+    group.addoption("--uri", help="libvirt URI (default: what --hosts says, $LIBVIRT_DEFAULT_URI, qemu:///system)")
+    group.addoption("--guests", metavar="GLOB,…", default="", help="only the guests whose names match")
+    group.addoption("--inventory", metavar="FILE", type=Path, help="TOML: policy, and what is special about guests")
+    group.addoption("--fix", action="store_true", help="mend what is wrong; what needs a power cycle stays pending")
+    group.addoption("--plan", action="store_true", help="show what --fix would change, as diffs; change nothing")
+    group.addoption("--restart", action="store_true", help="with --fix: power-cycle guests that need it, roll back those that do not come back")
+    group.addoption("--force", action="store_true", help="with --fix or --plan: ignore what a fix waits for; the report says so")
+    group.addoption("--definitions-only", action="store_true", help="judge the definitions; look into no guest")
+    group.addoption("--reports", metavar="DIR", type=Path, default=Path("reports"), help="where the reports go (default: reports)")
+
+
+# Setting up -----------------------------------------------------------------------------------
+
+
+def _wants_checks(config: pytest.Config) -> bool:
+    """Are checks about to be collected? Unit tests of the project itself need no hypervisor."""
+    option = config.option
+    if option.help or option.version or option.markers or getattr(option, "showfixtures", False):
+        return False
+    for argument in config.args:
+        path = (config.invocation_params.dir / argument.partition("::")[0]).resolve()
+        if path == CHECKS or CHECKS in path.parents or path in CHECKS.parents:
+            return True
+    return False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if not _wants_checks(config):
+        return
+    run = Run(_options(config))
+    try:
+        run.open()
+        if not config.option.collectonly:
+            run.prepare()
+    except ReclaimError as exc:
+        raise pytest.UsageError(printable(str(exc))) from exc
+    config.stash[RUN] = run
+    config.stash[HELD] = []
+    if run.recorded and not config.option.htmlpath:
+        config.option.htmlpath = str(run.parts[0].folder.absolute() / html.NAME)
+        config.option.self_contained_html = True
+
+
+def _options(config: pytest.Config) -> Options:
+    option = config.option
+    for flag, needs in (("restart", ("fix",)), ("force", ("fix", "plan"))):
+        if getattr(option, flag) and not any(getattr(option, one) for one in needs):
+            raise pytest.UsageError(f"--{flag} goes with --{' or --'.join(needs)}")
+    if option.fix and option.plan:
+        raise pytest.UsageError("--plan changes nothing and --fix does: give one of them")
+    if getattr(option, "numprocesses", None):
+        raise pytest.UsageError("-n: reclaim looks into all guests at once by itself, and mends one at a time; run without -n")
+    return Options(
+        hosts=tuple(filter(None, (option.hosts or "").split(","))),
+        uri=option.uri,
+        guests=tuple(filter(None, option.guests.split(","))),
+        inventory=option.inventory,
+        mode="fix" if option.fix else "plan" if option.plan else "audit",
+        restart=option.restart,
+        force=option.force,
+        definitions_only=option.definitions_only,
+        reports=config.invocation_params.dir / option.reports,
+        arguments=tuple(str(argument) for argument in config.invocation_params.args),
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    run = config.stash.get(RUN, None)
+    return terminal.header(run) if run else []
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    run = config.stash.get(RUN, None)
+    if run is not None:
+        for part in run.parts:
+            part.hypervisor.connection.close()
+
+
+# Collecting -----------------------------------------------------------------------------------
+
+
+def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[Any] | None:
+    """With --definitions-only the checks that look elsewhere are not collected at all."""
+    requirement = requirement_of(obj)
+    run = collector.config.stash.get(RUN, None)
+    if requirement and run and run.options.definitions_only and not requirement.reads_definitions_only:
+        return []
+    return None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    requirement = requirement_of(metafunc.function)
+    if requirement is None:
+        return
+    run = metafunc.config.stash[RUN]
+    try:
+        found = list(_subjects(run, requirement))
+    except libvirt.libvirtError as exc:
+        raise pytest.UsageError(f"cannot read the guests: {printable(str(exc))}") from exc
+    metafunc.parametrize(
+        requirement.parameters,
+        [pytest.param(*subject.arguments(requirement).values(), id=_id(run, subject)) for subject in found],
+    )
+
+
+def _subjects(run: Run, requirement: Requirement) -> Iterable[Subject]:
+    for part in run.parts:
+        for guest in part.guests:
+            yield from engines.subjects(requirement, guest)
+
+
+def _id(run: Run, subject: Subject) -> str:
+    """hypervisor/guest/disk, as far as it tells things apart; no domain name has a slash."""
+    parts = [subject.hypervisor.name] if len(run.parts) > 1 else []
+    parts += [subject.guest.name] if subject.guest else []
+    parts += [subject.disk.name] if subject.disk else []
+    return "/".join(parts)
+
+
+def _subject(item: pytest.Item) -> Subject | None:
+    """What a check is asked about; None for a test of the project itself."""
+    if SUBJECT not in item.stash:
+        if requirement_of(getattr(item, "obj", None)) is None:
+            return None
+        values = item.callspec.params  # type: ignore[attr-defined]
+        disk = values.get("disk")
+        guest: Guest = disk.guest if disk else values["guest"]
+        item.stash[SUBJECT] = Subject(guest.hypervisor, guest, disk)
+    return item.stash[SUBJECT]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Hypervisor, guest, requirement: one guest is finished before the next is touched."""
+    run = config.stash.get(RUN, None)
+    if run is None:
+        return
+    order = {slug: number for number, slug in enumerate(catalogue())}
+    guests = {guest: number for number, guest in enumerate(guest for part in run.parts for guest in part.guests)}
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        subject = _subject(item)
+        if subject is None or subject.guest is None:
+            return len(guests), 0
+        return guests[subject.guest], order[_requirement(item).slug]
+
+    items.sort(key=place)
+
+
+def _requirement(item: pytest.Item) -> Requirement:
+    requirement = requirement_of(item.obj)  # type: ignore[attr-defined]
+    assert requirement is not None
+    return requirement
+
+
+# Running --------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Look into all guests at once before the checks judge them one by one."""
+    run = session.config.stash.get(RUN, None)
+    if run is None or session.config.option.collectonly or not session.items:
+        return
+    reporter: TerminalReporter = session.config.pluginmanager.getplugin("terminalreporter")
+    progress = terminal.Progress(reporter)
+    chosen = dict.fromkeys(
+        subject.guest for subject in map(_subject, session.items) if subject is not None and subject.guest is not None
+    )
+    for part in run.parts:
+        part.hypervisor.progress = progress
+    if not run.options.definitions_only:
+        run.gather(chosen, progress)
+        run.measure(chosen)
+    progress.clear()
+    if reporter.verbosity == 0:
+        reporter.showfspath = False  # a line a guest, not a line a file
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """With --restart the reports of a guest wait until it is finished: a roll-back changes what was said."""
+    run = item.config.stash.get(RUN, None)
+    subject = _subject(item) if run else None
+    if run is None or subject is None:
+        return None
+    reporter: TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
+    if reporter.verbosity == 0 and subject.guest:
+        reporter.write_ensure_prefix(f"{printable(subject.guest.name)} ", "")
+    if not (run.options.restart and run.options.mode == "fix"):
+        return None
+    held = item.config.stash[HELD]
+    held.append((item, runtestprotocol(item, log=False, nextitem=nextitem)))
+    following = _subject(nextitem) if nextitem else None
+    if following is None or following.guest is not subject.guest:
+        release(item.config)
+    return True
+
+
+def release(config: pytest.Config) -> None:
+    """Report what was held, as the engine sees it now."""
+    for item, reports in config.stash[HELD]:
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in reports:
+            _stamp(item, report)
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    config.stash[HELD].clear()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    subject = _subject(pyfuncitem)
+    if subject is None:
+        return None
+    requirement = _requirement(pyfuncitem)
+    engine = _part(pyfuncitem.config.stash[RUN], subject).engine
+    pyfuncitem.stash[RESULT] = engine.run(requirement, subject)
+    return True
+
+
+def _part(run: Run, subject: Subject) -> Part:
+    return next(part for part in run.parts if part.hypervisor is subject.hypervisor)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    subject = _subject(item)
+    if subject is not None and call.excinfo is not None and RESULT not in item.stash:
+        # a fault of ours, or Ctrl-C: the row says so, and pytest shows the traceback
+        result = _part(item.config.stash[RUN], subject).engine.result(_requirement(item), subject)
+        result.take(Judgement(Verdict.ERROR, printable(f"a fault in reclaim: {call.excinfo.exconly()}")))
+        item.stash[RESULT] = result
+    _stamp(item, report)
+    return report
+
+
+def _stamp(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Let *report* say what the engine's result says."""
+    result = item.stash.get(RESULT, None)
+    if result is None or report.when == "setup":
+        return
+    report.user_properties = [
+        *item.user_properties,
+        ("requirement", result.requirement),
+        ("verdict", str(result.verdict)),
+        ("reason", result.reason),
+    ]
+    if report.when != "call":
+        return
+    html.attach(report, result)
+    report.outcome = result.verdict.outcome  # type: ignore[assignment]
+    if report.outcome == "passed":
+        report.longrepr = None
+    elif report.outcome == "skipped":
+        path, line, _ = item.location
+        report.longrepr = (path, (line or 0) + 1, f"{result.verdict}: {result.reason}")
+    elif not (result.verdict is Verdict.ERROR and report.longrepr):
+        report.longrepr = f"{result.verdict}: {result.reason}"
+
+
+def pytest_report_teststatus(report: Any) -> Any:
+    result = html.attached(report)
+    if result is None or report.when != "call":
+        return None
+    return terminal.status(result.verdict)
+
+
+# Finishing ------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    run = session.config.stash.get(RUN, None)
+    if run is None:
+        return
+    release(session.config)
+    if run.recorded and not run.options.definitions_only:
+        run.measure({guest for part in run.parts for guest in part.guests if part.storage}, after=True)
+    run.close()
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+    run = config.stash.get(RUN, None)
+    if run is not None and run.recorded:
+        terminal.summary(terminalreporter, run)
+
+
+pytest_html_results_table_header = html.pytest_html_results_table_header
+pytest_html_results_table_row = html.pytest_html_results_table_row
+pytest_html_results_table_html = html.pytest_html_results_table_html
+pytest_html_report_title = html.pytest_html_report_title
+
+
+def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> None:
+    run = session.config.stash.get(RUN, None)
+    if run is not None:
+        prefix += html.summary(run)

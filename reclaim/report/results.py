@@ -1,0 +1,134 @@
+"""results.json: the one record of a run. Everything else that is shown is read from it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import libvirt
+
+import reclaim
+from reclaim.errors import NotAssessable, ProbeError
+from reclaim.guest import Disk, Guest
+from reclaim.hypervisor import Hypervisor
+from reclaim.storage import device_of, need
+from reclaim.text import printable
+
+if TYPE_CHECKING:
+    from reclaim.run import Options, Part
+
+NAME = "results.json"
+SCHEMA = 1
+
+
+@dataclass
+class Storage:
+    """What one disk takes. Sizes in bytes; None where nobody could count."""
+
+    guest: str
+    disk: str
+    path: str | None
+    virtual: int | None
+    allocated_before: int | None
+    allocated_after: int | None
+    used: int | None
+
+
+def measure(
+    hypervisor: Hypervisor, guests: Iterable[Guest], storage: dict[tuple[str, str], Storage], *, after: bool
+) -> None:
+    """Count what the disks of *guests* take on the host, into `allocated_before` or, *after*, `allocated_after`."""
+    disks = [(disk, disk.view) for guest in guests for disk in guest.disks if disk.path and disk.view.type == "file"]
+    blocks = hypervisor.allocated_each([str(view.path) for _, view in disks])
+    for disk, view in disks:
+        key = (disk.guest.name, _name_before(disk))
+        allocated = blocks.get(str(view.path))
+        if key not in storage:
+            storage[key] = Storage(*key, view.path, _capacity(disk), allocated, allocated, None)
+        storage[key].allocated_after = allocated
+        storage[key].used = _used(disk) if after or storage[key].used is None else storage[key].used
+
+
+def _name_before(disk: Disk) -> str:
+    """The target under which the run began."""
+    return next((old for old, new in disk.guest.renamed.items() if new == disk.name), disk.name)
+
+
+def _capacity(disk: Disk) -> int | None:
+    try:
+        return int(disk.guest.domain.blockInfo(disk.path or "")[0])
+    except libvirt.libvirtError:
+        return None  # the image is gone, or the driver cannot tell
+
+
+def _used(disk: Disk) -> int | None:
+    if not disk.guest.has_facts:
+        return None
+    try:
+        device = device_of(disk)
+        return need(disk.guest.facts, device) if device else None
+    except (NotAssessable, ProbeError):
+        return None
+
+
+def reclaimed(storage: Iterable[Storage]) -> int:
+    """Bytes that came home: what the host holds less than before, over all disks; never below 0."""
+    changes = (
+        one.allocated_before - one.allocated_after
+        for one in storage
+        if one.allocated_before is not None and one.allocated_after is not None
+    )
+    return max(0, sum(changes))
+
+
+def document(run_id: str, options: Options, started: datetime, ended: datetime, part: Part) -> dict[str, Any]:
+    """The record of one hypervisor's part of a run, as results.json has it (schema 1)."""
+    hypervisor = part.hypervisor
+    return {
+        "schema": SCHEMA,
+        "run": {
+            "id": run_id,
+            "mode": options.mode,
+            "started": rfc3339(started),
+            "ended": rfc3339(ended),
+            "version": reclaim.__version__,
+            "arguments": [printable(argument) for argument in options.arguments],
+        },
+        "hypervisor": {
+            "name": hypervisor.name,
+            "uri": hypervisor.uri,
+            "libvirt": hypervisor.libvirt_version,
+            "qemu": hypervisor.qemu_version,
+        },
+        "results": [result.to_json() for result in part.engine.results.values()],
+        "storage": [asdict(one) for one in part.storage.values()],
+        "reclaimed_bytes": reclaimed(part.storage.values()),
+    }
+
+
+def write(folder: Path, record: dict[str, Any]) -> None:
+    """Write *record* into *folder*, whole or not at all."""
+    temporary = folder / f".{NAME}.new"
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump(record, stream, indent=1, ensure_ascii=False)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(folder / NAME)
+
+
+def point_latest(folder: Path) -> None:
+    """Let `latest`, beside *folder*, lead to it."""
+    temporary = folder.parent / ".latest.new"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(folder.name)
+    temporary.replace(folder.parent / "latest")
+
+
+def rfc3339(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

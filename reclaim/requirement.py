@@ -1,0 +1,108 @@
+"""A requirement: one statement that must hold, with the check that judges it and the fixer that proposes."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from reclaim.change import Change
+
+#: Where a requirement is remedied. A guest is walked through these in order.
+Stage = Literal["access", "names", "definition", "power", "inside", "backup"]
+STAGES: tuple[Stage, ...] = ("access", "names", "definition", "power", "inside", "backup")
+
+Check = Callable[..., str]
+Fixer = Callable[..., "list[Change]"]
+C = TypeVar("C", bound=Check)
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One statement that must hold.
+
+    `after` names the requirements that must hold for the same guest before the fixer may run.
+    """
+
+    slug: str
+    title: str
+    stage: Stage
+    check: Check
+    fixer: Fixer
+    after: tuple[str, ...]
+    reference: str
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The handles that check and fixer take."""
+        return tuple(inspect.signature(self.check).parameters)
+
+    @property
+    def reason(self) -> str:
+        """Why the requirement exists: the check's docstring."""
+        return inspect.cleandoc(self.check.__doc__ or "")
+
+    @property
+    def reads_definitions_only(self) -> bool:
+        return self.stage == "definition"
+
+
+def requirement(
+    slug: str,
+    title: str,
+    *,
+    stage: Stage,
+    fixer: Fixer,
+    after: Iterable[str] = (),
+    reference: str = "",
+) -> Callable[[C], C]:
+    """Declare the decorated function as the check of the requirement *slug*.
+
+    The check asserts and returns its evidence in words; *title* states the good state.
+    """
+
+    def declare(check: C) -> C:
+        check.__requirement__ = Requirement(  # type: ignore[attr-defined]
+            slug, title, stage, check, fixer, tuple(after), reference
+        )
+        return check
+
+    return declare
+
+
+def requirement_of(function: Any) -> Requirement | None:
+    """The requirement that *function* is the check of, or None."""
+    return getattr(function, "__requirement__", None)
+
+
+@cache
+def catalogue() -> dict[str, Requirement]:
+    """Every requirement by slug, in the order in which one guest is remedied."""
+    package = importlib.import_module("checks")
+    found: list[Requirement] = []
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"checks.{info.name}")
+        for name, value in vars(module).items():
+            declared = requirement_of(value)
+            if declared is not None and name.startswith("check_") and declared not in found:
+                found.append(declared)
+    return {one.slug: one for one in in_order(found)}
+
+
+def in_order(requirements: Iterable[Requirement]) -> list[Requirement]:
+    """By stage; within a stage each after those it names, otherwise by slug."""
+    waiting = sorted(requirements, key=lambda one: (STAGES.index(one.stage), one.slug))
+    ordered: list[Requirement] = []
+    while waiting:
+        open_slugs = {one.slug for one in waiting}
+        ready = next((one for one in waiting if not open_slugs & set(one.after)), None)
+        if ready is None:
+            raise ValueError(f"requirements wait for each other: {', '.join(sorted(open_slugs))}")
+        ordered.append(ready)
+        waiting.remove(ready)
+    return ordered

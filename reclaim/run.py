@@ -1,0 +1,173 @@
+"""One run: its hypervisors, its options, its folders, its record."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from reclaim import journal
+from reclaim.engine import Engine, Mode
+from reclaim.errors import ReclaimError
+from reclaim.guest import Guest
+from reclaim.hypervisor import Hypervisor, connect
+from reclaim.inventory import Inventory, read_inventory
+from reclaim.journal import Journal, Record
+from reclaim.report import results
+
+#: guests looked into at a time; libvirtd answers 5 calls of one client at once (max_client_requests)
+_AT_ONCE = 5
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asked for."""
+
+    hosts: tuple[str, ...] = ()
+    uri: str | None = None
+    guests: tuple[str, ...] = ()
+    inventory: Path | None = None
+    mode: Mode = "audit"
+    restart: bool = False
+    force: bool = False
+    definitions_only: bool = False
+    reports: Path = Path("reports")
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass
+class Part:
+    """What one hypervisor has of a run."""
+
+    hypervisor: Hypervisor
+    guests: list[Guest]
+    engine: Engine
+    folder: Path
+    storage: dict[tuple[str, str], results.Storage] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """A run over one hypervisor or several. `open` it, walk it, `close` it."""
+
+    options: Options
+    parts: list[Part] = field(default_factory=list)
+    started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    #: earlier runs that died while they changed something
+    interrupted: list[Record] = field(default_factory=list)
+    recorded: bool = False
+    _locks: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def id(self) -> str:
+        return f"{self.started:%Y%m%dT%H%M%SZ}-{self.options.mode}"
+
+    def open(self) -> None:
+        """Connect. Raises ReclaimError where a hypervisor, a guest or the inventory is not there."""
+        options = self.options
+        inventory = read_inventory(options.inventory) if options.inventory else Inventory()
+        readonly = options.definitions_only and options.mode != "fix"
+        for host in options.hosts or (None,):
+            hypervisor = connect(options.uri, host, inventory, readonly=readonly)
+            guests = hypervisor.select(list(options.guests))
+            folder = options.reports / hypervisor.folder / self.id
+            book = Journal(folder / journal.NAME, hypervisor.uri, options.mode)
+            engine = Engine(hypervisor, options.mode, book, options.restart, options.force)
+            self.parts.append(Part(hypervisor, guests, engine, folder))
+        for name in inventory.guest:
+            if not any(guest.name == name for part in self.parts for guest in part.hypervisor.guests):
+                raise ReclaimError(f"inventory {options.inventory}: guest.{name}: no guest is called so")
+
+    def prepare(self) -> None:
+        """Make the folders, take the locks, find what died. Raises ReclaimError."""
+        for part in self.parts:
+            if self.options.mode == "fix":
+                self._locks.enter_context(_lock(part.hypervisor))
+            part.folder = _make_folder(part.folder)
+            part.engine.journal.path = part.folder / journal.NAME
+            for record in earlier_journals(part.folder.parent):
+                if record.interrupted and not record.ended:
+                    self.interrupted.append(record)
+                for entry in record.applied:
+                    for guest in part.guests:
+                        if entry.uuid == guest.uuid and entry.change.kind == "definition":
+                            guest.history.append(str(getattr(entry.change, "before", "")))
+        self.recorded = True
+
+    def gather(self, guests: Iterable[Guest], progress: Callable[[str], None]) -> None:
+        """Look into all *guests* at once; what fails is kept for the checks to tell."""
+        waiting = [guest for guest in guests if guest.can_be_looked_into]
+        with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "facts") as pool:
+            futures = {pool.submit(guest.look_inside): guest for guest in waiting}
+            for number, future in enumerate(concurrent.futures.as_completed(futures), start=1):
+                future.result()
+                progress(f"looked into {number} of {len(waiting)} guests")
+
+    def measure(self, guests: Iterable[Guest], *, after: bool = False) -> None:
+        """Count the bytes on the host, before anything is changed or *after*."""
+        wanted = set(guests)
+        for part in self.parts:
+            chosen = [guest for guest in part.guests if guest in wanted]
+            results.measure(part.hypervisor, chosen, part.storage, after=after)
+
+    def close(self) -> None:
+        """Write the record of every hypervisor and let go of the locks."""
+        try:
+            if self.recorded:
+                ended = datetime.now(timezone.utc)
+                for part in self.parts:
+                    part.engine.journal.end()
+                    results.write(part.folder, results.document(self.id, self.options, self.started, ended, part))
+                    results.point_latest(part.folder)
+        finally:
+            self._locks.close()
+
+
+def earlier_journals(folder: Path) -> list[Record]:
+    """The journals of earlier runs below *folder*, oldest first. What is no journal is passed over."""
+    found = []
+    for path in sorted(folder.glob(f"*/{journal.NAME}")):
+        if not path.parent.is_symlink():
+            found.append(journal.read(path))
+    return found
+
+
+def _make_folder(folder: Path) -> Path:
+    """Make *folder*, or its like with a number where another run has the name."""
+    for number in range(1, 1000):
+        one = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            one.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as exc:
+            raise ReclaimError(f"--reports {folder.parent.parent}: {one} cannot be made: {exc.strerror}") from exc
+        return one
+    raise ReclaimError(f"--reports {folder.parent.parent}: {folder} is taken a thousand times")
+
+
+def _lock(hypervisor: Hypervisor) -> ExitStack:
+    """The lock of one hypervisor, held until the stack is closed. Raises ReclaimError where it is held."""
+    shared = Path("/run/lock")
+    home = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    path = home / f"reclaim-{hashlib.sha256(hypervisor.uri.encode()).hexdigest()[:16]}.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise ReclaimError(f"{path}: cannot be opened: {exc.strerror}") from exc
+    stack = ExitStack()
+    stack.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        stack.close()
+        raise ReclaimError(f"{hypervisor.uri}: another --fix is under way there (lock {path}); wait for it") from exc
+    return stack
+

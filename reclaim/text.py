@@ -1,0 +1,33 @@
+"""Text that came from elsewhere, made fit to be shown."""
+
+from __future__ import annotations
+
+#: characters of one piece of foreign text that are shown
+LIMIT = 4000
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """*text* without control characters: a terminal must not obey a guest. Capped at LIMIT characters.
+
+    Line breaks stay where *lines* says so, else they become spaces.
+    """
+    shown = "".join(
+        character
+        if character.isprintable() or (lines and character == "\n")
+        else " "
+        if character in "\n\t"
+        else character.encode("unicode_escape", errors="surrogatepass").decode("ascii")
+        for character in text[: LIMIT + 1]
+    )
+    return shown if len(shown) <= LIMIT else shown[:LIMIT] + "…"
+
+
+def size(count: float) -> str:
+    """*count* bytes as people read them: "512 B", "1.5 MiB"."""
+    if abs(count) < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        count /= 1024
+        if abs(count) < 1024 or unit == "TiB":
+            break
+    return f"{count:.1f} {unit}"

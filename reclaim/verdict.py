@@ -1,0 +1,103 @@
+"""The verdict on one requirement for one guest, disk or backup, and the record that is kept of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Verdict(str, Enum):
+    COMPLIANT = "compliant"
+    FIXED = "fixed"
+    PENDING = "pending"
+    NONCOMPLIANT = "noncompliant"
+    NOT_APPLICABLE = "not-applicable"
+    NOT_ASSESSABLE = "not-assessable"
+    WAIVED = "waived"
+    ERROR = "error"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def outcome(self) -> str:
+        """pytest's outcome for this verdict: verdicts ride beside outcomes, never in them."""
+        return _OUTCOMES[self]
+
+    @property
+    def holds(self) -> bool:
+        """May a fixer that waits for this requirement run?"""
+        return self in (Verdict.COMPLIANT, Verdict.FIXED, Verdict.NOT_APPLICABLE)
+
+
+_OUTCOMES = {
+    Verdict.COMPLIANT: "passed",
+    Verdict.FIXED: "passed",
+    Verdict.PENDING: "failed",
+    Verdict.NONCOMPLIANT: "failed",
+    Verdict.ERROR: "failed",
+    Verdict.NOT_APPLICABLE: "skipped",
+    Verdict.NOT_ASSESSABLE: "skipped",
+    Verdict.WAIVED: "skipped",
+}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a check said: a verdict, the reason for it, and what was seen (evidence)."""
+
+    verdict: Verdict
+    reason: str = ""
+    evidence: str = ""
+
+
+@dataclass
+class ChangeRecord:
+    """One proposed or applied change as it stands in results.json."""
+
+    kind: str
+    target: str
+    diff: str
+    applied: bool = False
+    undone: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+@dataclass
+class Result:
+    """One row of results.json. Absent keys are None; *seconds* is wall time."""
+
+    requirement: str
+    title: str
+    hypervisor: str
+    guest: str | None
+    disk: str | None
+    backup: str | None
+    verdict: Verdict
+    reason: str = ""
+    evidence: str = ""
+    changes: list[ChangeRecord] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def take(self, judgement: Judgement) -> None:
+        """Let *judgement* be the verdict of this row."""
+        self.verdict = judgement.verdict
+        self.reason = judgement.reason
+        self.evidence = judgement.evidence
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "requirement": self.requirement,
+            "title": self.title,
+            "guest": self.guest,
+            "disk": self.disk,
+            "backup": self.backup,
+            "verdict": str(self.verdict),
+            "reason": self.reason or None,
+            "evidence": self.evidence or None,
+            "changes": [change.to_json() for change in self.changes],
+            "seconds": round(self.seconds, 3),
+        }
