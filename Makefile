@@ -1,0 +1,39 @@
+# Each target does its own set-up (scripts/setup.sh); the second run finds nothing left to do.
+# ARGS are handed on: make audit ARGS="--guests 'web*' --plan", make test ARGS="-k fstab"
+
+SHELL := /bin/bash
+PY := .venv/bin/python
+ARGS ?=
+
+.PHONY: audit test lint demo bench lab-clean help
+
+help:
+	@echo "make audit      audit this machine's guests, or sample definitions where there is no libvirt"
+	@echo "make test       lint, then every test; real guests where they can run"
+	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
+	@echo "make bench      how fast definitions are judged, beside pytest itself"
+	@echo "make lint       ruff and mypy"
+	@echo "make lab-clean  remove the throwaway guests and what they left"
+
+audit:
+	@scripts/audit.sh $(ARGS)
+
+test: lint
+	@$(PY) -m pytest tests/ -rs --no-fold-skipped $(ARGS)
+
+lint:
+	@scripts/setup.sh test
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+
+demo:
+	@scripts/setup.sh test
+	@$(PY) -m lab.demo $(ARGS)
+
+bench:
+	@scripts/setup.sh test
+	@$(PY) bench/definitions.py $(ARGS)
+
+lab-clean:
+	@scripts/setup.sh test
+	@$(PY) -m lab clean

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Set-up for `make audit` and `make test`: what is missing and nothing else, said before it is done.
+#   setup.sh audit   Python, libvirt's binding, the venv
+#   setup.sh test    that, the linters, and what real guests need
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+kind=${1:?audit or test}
+base=(python3 python3-venv python3-libvirt)
+# lab/host.py names the tools that these bring
+guests=(
+    qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu
+    mmdebstrap debian-archive-keyring e2fsprogs fdisk rsync
+)
+# the distribution's own: another interpreter does not see the distribution's libvirt binding
+python=/usr/bin/python3
+venv=.venv
+
+say() { echo "setup: $*"; }
+fail() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+absent() {
+    local package
+    for package in "$@"; do
+        [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
+    done
+}
+
+may_install() {
+    [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null || { command -v sudo >/dev/null && [ -t 0 ]; }
+}
+
+apt_get() {
+    local -a root=()
+    [ "$(id -u)" = 0 ] || root=(sudo)
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@" </dev/null
+}
+
+has_package_lists() {
+    compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null
+}
+
+install() {
+    local how="as root"
+    [ "$(id -u)" = 0 ] || how="with sudo"
+    say "installing system packages through apt, $how: $*"
+    if ! has_package_lists; then
+        say "apt has no package lists yet: apt-get update"
+        apt_get update
+    fi
+    if ! apt_get install -y --no-install-recommends "$@"; then
+        say "that failed: once more with fresh package lists"
+        apt_get update
+        apt_get install -y --no-install-recommends "$@"
+    fi
+}
+
+system_packages() {
+    local -a needed wanted=()
+    if ! command -v apt-get >/dev/null; then
+        "$python" -c 'import ensurepip, libvirt, sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
+            fail "this is neither Debian nor Ubuntu: install Python 3.10 or newer with venv and libvirt's Python binding" \
+                "(for $python), then run this again"
+        return
+    fi
+    mapfile -t needed < <(absent "${base[@]}")
+    [ "$kind" = audit ] || mapfile -t wanted < <(absent "${guests[@]}")
+    if [ $((${#needed[@]} + ${#wanted[@]})) = 0 ]; then
+        return
+    fi
+    if may_install; then
+        install "${needed[@]}" "${wanted[@]}"
+    elif [ ${#needed[@]} -gt 0 ]; then
+        fail "needed, and you are not root and sudo does not answer: apt-get install --no-install-recommends ${needed[*]}"
+    else
+        say "not root, and sudo does not answer: without ${wanted[*]} the tests with real guests are skipped"
+    fi
+}
+
+python_packages() {
+    local extra="" stamp="$venv/.setup-$kind" state
+    [ "$kind" = audit ] || extra="[test]"
+    state="$(sha256sum pyproject.toml) $("$python" --version) $PWD"
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$state" ] && "$venv/bin/python" -c 'import libvirt, pytest' 2>/dev/null; then
+        return
+    fi
+    if ! "$venv/bin/python" -c 'import libvirt, pip' 2>/dev/null; then
+        say "making the virtual environment $venv from $python"
+        "$python" -m venv --clear --system-site-packages "$venv"
+    fi
+    say "installing Python packages into $venv (pyproject.toml${extra:+, with its test tools})"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --editable ".$extra" </dev/null
+    echo "$state" >"$stamp"
+}
+
+system_packages
+python_packages
