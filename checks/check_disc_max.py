@@ -20,7 +20,8 @@ def check_disc_max(guest: Guest) -> str:
         raise NotApplicable("no mounted filesystem of it lies on a disk")
     # from the disk up: the first layer without discard is the one that swallows it
     deaf = {
-        one.mount.target: next((layer for way in one.ways for layer in way if layer.disc_max == 0), None) for one in found
+        one.mount.target: next((layer for way in one.ways for layer in way if layer.disc_max == 0), None)
+        for one in found
     }
     named = [f"{layer.path} ({layer.type}) under {target}" for target, layer in deaf.items() if layer]
     assert not named, "DISC-MAX is 0 on " + "; ".join(named)

@@ -25,9 +25,7 @@ def check_initramfs_driver(guest: Guest) -> str:
     unread = [f"{kernel.release}: {kernel.problem}" for kernel in facts.kernels if kernel.problem]
     if unread:
         raise NotAssessable("; ".join(unread))
-    lacking = {
-        kernel.release: [module for module in MODULES if not kernel.has(module)] for kernel in facts.kernels
-    }
+    lacking = {kernel.release: [module for module in MODULES if not kernel.has(module)] for kernel in facts.kernels}
     assert not any(lacking.values()), "; ".join(
         f"{release} has no {', '.join(modules)}" for release, modules in lacking.items() if modules
     )

@@ -14,7 +14,7 @@ from reclaim.requirement import requirement
     reference="https://libvirt.org/formatdomain.html#controllers",
 )
 def check_scsi_controller(guest: Guest) -> str:
-    """A SCSI controller without a model is an lsilogic, which many guests have no driver for and which passes no discard."""
+    """A SCSI controller without a model is an lsilogic, for which many guests have no driver."""
     definition = guest.definition
     judged = [disk for disk in guest.disks if scsi.not_moved(disk) is None]
     if not judged:

@@ -21,5 +21,7 @@ def check_trim_backlog(disk: Disk) -> str:
         raise NotApplicable(reason)
     found = backlog(disk)
     words = f"the host holds {size(found.allocated)}, the guest needs {size(found.needed)}"
-    assert found.allocated - found.needed <= tolerated(found.needed), f"{words}: {size(found.allocated - found.needed)} can come back"
+    assert found.allocated - found.needed <= tolerated(found.needed), (
+        f"{words}: {size(found.allocated - found.needed)} can come back"
+    )
     return words

@@ -14,7 +14,9 @@ def name_by_uuid(guest: Guest) -> list[Change]:
             block = facts.device(device)
             name = stable_name(facts, block) if block else None
             if name is None:
-                unnamed.append(f"line {entry.number}: {device} has no UUID of its own" if block else f"{device} is not there")
+                unnamed.append(
+                    f"line {entry.number}: {device} has no UUID of its own" if block else f"{device} is not there"
+                )
             elif device == entry.source:
                 text = replace_device(text, entry.number, device, name)
             else:

@@ -80,9 +80,7 @@ class Agent:
             return AgentAbsent(f"{self.name}: there is no guest agent channel: {_one_line(text)}")
         return ProbeError(f"{self.name}: the guest agent failed {command}: {_one_line(text)}")
 
-    def execute(
-        self, path: str, arguments: list[str], *, stdin: bytes = b"", seconds: int = COMMAND_SECONDS
-    ) -> Output:
+    def execute(self, path: str, arguments: list[str], *, stdin: bytes = b"", seconds: int = COMMAND_SECONDS) -> Output:
         """Run a program in the guest and wait for it.
 
         Raises ProbeError where it does not end within *seconds* or says more than OUTPUT_BYTES.
@@ -126,7 +124,7 @@ class Agent:
             raise ProbeError(f"{self.name}: the guest agent's output is not base64") from exc
 
 
-class AgentBackend(BaseBackend):
+class AgentBackend(BaseBackend):  # type: ignore[misc]
     """testinfra's view of a guest: `run` goes through guest-exec, without network or credentials.
 
     Commands are limited to COMMAND_SECONDS in the guest (by timeout(1) where it is there), and

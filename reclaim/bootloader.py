@@ -14,7 +14,9 @@ RESUME = "/etc/initramfs-tools/conf.d/resume"
 _DEFAULTS = re.compile(r"/etc/default/grub(\.d/.+\.cfg)?\Z")
 #: kernel parameters that name a block device (Documentation/admin-guide/kernel-parameters.txt)
 _PARAMETER = re.compile(r"(?<![\w.-])(?P<key>root|resume)=(?P<device>/dev/[^\s\"']+)")
-_NO_UUID = re.compile(r"^(?P<line>[ \t]*(?:export[ \t]+)?GRUB_DISABLE_LINUX_UUID=(?P<q>[\"']?)true(?P=q).*)$", re.MULTILINE)
+_NO_UUID = re.compile(
+    r"^(?P<line>[ \t]*(?:export[ \t]+)?GRUB_DISABLE_LINUX_UUID=(?P<q>[\"']?)true(?P=q).*)$", re.MULTILINE
+)
 _CMDLINE = re.compile(r"^[ \t]*(?:export[ \t]+)?GRUB_CMDLINE_LINUX\w*=.*$", re.MULTILINE)
 _RESUME = re.compile(r"^[ \t]*RESUME=(?P<q>[\"']?)(?P<device>/dev/\S+?)(?P=q)[ \t]*$", re.MULTILINE)
 

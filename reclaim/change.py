@@ -14,6 +14,7 @@ from reclaim.agent import AgentBlocked
 from reclaim.definition import Definition, Edit
 from reclaim.errors import ChangeFailed, ProbeError
 from reclaim.guest import Guest
+from reclaim.power import PowerCycle, Wellbeing
 
 #: one argument of a process holds 128 KiB on Linux (MAX_ARG_STRLEN); base64 takes a third of it
 MAX_FILE_BYTES = 90_000
@@ -71,14 +72,20 @@ class DefinitionChange:
     def apply(self, guest: Guest) -> dict[str, str]:
         _define(guest, self.before, self.after)
         guest.renamed.update(self.renames)
-        guest.forget()
+        guest.forget(inside=False)
         return {"defined": guest.persistent.xml}
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
+        guest.forget(inside=False)
+        now = guest.persistent
+        if xml.same(now, Definition(self.before)):
+            return "the definition is as it was before"
+        if "defined" not in outcome and not xml.missing_from(now, Definition(self.after)):
+            outcome = {"defined": now.xml}  # the run died before it could write down what libvirt made of it
         _define(guest, outcome.get("defined", self.after), self.before)
         for renamed in self.renames:
             guest.renamed.pop(renamed, None)
-        guest.forget()
+        guest.forget(inside=False)
         return "the definition is as it was" + ("; it counts from the next cold start" if guest.is_running else "")
 
 
@@ -91,7 +98,7 @@ def _define(guest: Guest, expected: str, wanted: str) -> None:
     """Define *wanted* where *expected* is defined now, and see that libvirt kept all of it."""
     if not guest.is_persistent:
         raise ChangeFailed(f"{guest.name}: it is transient, there is no definition to change")
-    guest.forget()
+    guest.forget(inside=False)
     current = guest.persistent
     if not xml.same(current, Definition(expected)):
         raise ChangeFailed(f"{guest.name}: the definition has changed since it was read; run again")
@@ -100,7 +107,7 @@ def _define(guest: Guest, expected: str, wanted: str) -> None:
         define(wanted, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
     except libvirt.libvirtError as exc:
         raise ChangeFailed(f"{guest.name}: libvirt refuses the definition: {_one_line(exc)}") from exc
-    guest.forget()
+    guest.forget(inside=False)
     lost = xml.missing_from(guest.persistent, Definition(wanted))
     if lost:
         try:
@@ -109,7 +116,7 @@ def _define(guest: Guest, expected: str, wanted: str) -> None:
             raise ChangeFailed(
                 f"{guest.name}: libvirt dropped {lost[0]}, and does not take the old definition back: {_one_line(exc)}"
             ) from exc
-        guest.forget()
+        guest.forget(inside=False)
         raise ChangeFailed(f"{guest.name}: libvirt dropped {lost[0]}; the definition is as it was")
 
 
@@ -141,24 +148,17 @@ class FileChange:
     def apply(self, guest: Guest) -> dict[str, str]:
         self._write(guest, self.before, self.after, self.verify)
         if self.then:
-            result = guest.shell.run(self.then, seconds=COMMAND_SECONDS)
-            if result.rc != 0:
+            try:
+                _run(guest, self.then)
+            except ChangeFailed as exc:
                 self._write(guest, self.after, self.before, None)
-                raise ChangeFailed(
-                    f"{self.guest}: {self.then} ended with status {result.rc}: {_last_line(result.stderr, result.stdout)}; "
-                    f"{self.path} is as it was"
-                )
+                raise ChangeFailed(f"{exc}; {self.path} is as it was") from exc
         return {}
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         self._write(guest, self.after, self.before, None)
         if self.then:
-            result = guest.shell.run(self.then, seconds=COMMAND_SECONDS)
-            if result.rc != 0:
-                raise ChangeFailed(
-                    f"{self.guest}: {self.path} is as it was, but {self.then} ended with status {result.rc}: "
-                    f"{_last_line(result.stderr, result.stdout)}"
-                )
+            _run(guest, self.then)
         return f"{self.path} is as it was"
 
     def _write(self, guest: Guest, expected: str | None, wanted: str | None, verify: str | None) -> None:
@@ -234,21 +234,13 @@ class CommandChange:
         return self.command
 
     def apply(self, guest: Guest) -> dict[str, str]:
-        result = guest.shell.run(self.command, seconds=COMMAND_SECONDS)
-        if result.rc != 0:
-            raise ChangeFailed(
-                f"{self.guest}: {self.command} ended with status {result.rc}: {_last_line(result.stderr, result.stdout)}"
-            )
+        _run(guest, self.command)
         return {}
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         if self.back is None:
             return f"{self.command}: nothing takes it back"
-        result = guest.shell.run(self.back, seconds=COMMAND_SECONDS)
-        if result.rc != 0:
-            raise ChangeFailed(
-                f"{self.guest}: {self.back} ended with status {result.rc}: {_last_line(result.stderr, result.stdout)}"
-            )
+        _run(guest, self.back)
         return self.back
 
 
@@ -306,13 +298,13 @@ def to_json(change: Change) -> dict[str, Any]:
 
 def from_json(data: dict[str, Any]) -> Change:
     """The change that `to_json` wrote. Raises ValueError for a kind that is unknown."""
-    from reclaim.power import PowerCycle
-
     values = dict(data)
     kind = values.pop("kind", None)
+    if kind == PowerCycle.kind and values.get("before") is not None:
+        values["before"] = Wellbeing(**values["before"])
     for known in (DefinitionChange, FileChange, CommandChange, Trim, PowerCycle):
         if known.kind == kind:
-            return known(**values)  # type: ignore[no-any-return]
+            return known(**values)
     raise ValueError(f"a change of kind {kind!r} is unknown to this version")
 
 
@@ -322,6 +314,14 @@ def _bytes(text: str) -> bytes:
 
 def _shown(text: str | None) -> str:
     return (text or "").encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
+
+
+def _run(guest: Guest, command: str) -> None:
+    """Run *command* in the guest. Raises ChangeFailed with its last words where it fails."""
+    result = guest.shell.run(command, seconds=COMMAND_SECONDS)
+    if result.rc != 0:
+        words = _last_line(result.stderr, result.stdout)
+        raise ChangeFailed(f"{guest.name}: {command} ended with status {result.rc}: {words}")
 
 
 def _last_line(*outputs: str) -> str:

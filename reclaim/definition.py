@@ -26,7 +26,7 @@ _MAX_XML_BYTES = 8 * 1024 * 1024
 
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_blank_text=False)
 
-Element = etree._Element
+Element = etree._Element  # noqa: SLF001 (lxml has no other name for it)
 
 
 def parse_xml(xml: str, what: str) -> Element:
@@ -331,7 +331,12 @@ def redacted(text: str) -> str:
 def diff(before: str, after: str, name: str) -> str:
     """A unified diff, passwords redacted."""
     lines = difflib.unified_diff(
-        redacted(before).splitlines(), redacted(after).splitlines(), f"{name} (before)", f"{name} (after)", lineterm="", n=2
+        redacted(before).splitlines(),
+        redacted(after).splitlines(),
+        f"{name} (before)",
+        f"{name} (after)",
+        lineterm="",
+        n=2,
     )
     return "\n".join(lines)
 
@@ -394,7 +399,9 @@ def storage_differences(live: Definition, persistent: Definition) -> list[str]:
                 if value != then.disks[identity][key]
             ]
     for name in dict.fromkeys([*now.controllers, *then.controllers]):
-        if now.controllers.get(name) != then.controllers.get(name) or (name in now.controllers) != (name in then.controllers):
+        if now.controllers.get(name) != then.controllers.get(name) or (name in now.controllers) != (
+            name in then.controllers
+        ):
             found.append(
                 f"controller {name} runs as {now.controllers.get(name) or 'absent'}, "
                 f"is defined as {then.controllers.get(name) or 'absent'}"

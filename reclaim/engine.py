@@ -138,9 +138,9 @@ class Engine:
             slug, judgement = waits
             if not self.force:
                 result.verdict = Verdict.PENDING if judgement.verdict is Verdict.PENDING else Verdict.NONCOMPLIANT
-                result.reason += f"; withheld: waits for {slug} ({judgement.verdict}: {judgement.reason})"
+                result.reason += f"; withheld: waits for {slug} ({_shortly(judgement)})"
                 return
-            forced = f"forced although {slug} is {judgement.verdict}: {judgement.reason}"
+            forced = f"forced although {slug} is {_shortly(judgement)}"
         changes = self._propose(requirement, subject, result)
         if not changes:
             return
@@ -220,14 +220,14 @@ class Engine:
                 return False
             except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
                 self.journal.failed(seq, str(exc))
-                guest.forget()
+                guest.forget(inside=not isinstance(change, DefinitionChange))
                 result.reason += f"; not mended: {printable(str(exc), lines=True)}"
                 return False
             self.journal.done(seq, outcome)
             record.applied = True
             if note := outcome.get("note"):
                 self._notes.append(printable(note))
-            guest.forget()
+            guest.forget(inside=not isinstance(change, DefinitionChange))
         return True
 
     def _rolled_back(self, guest: Guest) -> None:
@@ -247,7 +247,11 @@ class Engine:
             if requirement.slug == power.slug:
                 return
             for again in subjects(requirement, guest) if guest else ():
-                key = (requirement.slug, again.guest.name if again.guest else None, again.disk.name if again.disk else None)
+                key = (
+                    requirement.slug,
+                    again.guest.name if again.guest else None,
+                    again.disk.name if again.disk else None,
+                )
                 result = self.results.get(key)
                 if result is None or result.verdict in (Verdict.WAIVED, Verdict.NOT_APPLICABLE):
                     continue
@@ -286,6 +290,13 @@ class Engine:
                 yield Judgement(Verdict.FIXED, "planned")
             else:
                 yield Judgement(result.verdict, result.reason, result.evidence)
+
+
+def _shortly(judgement: Judgement) -> str:
+    """A verdict and the first part of its reason: its own row has all of it."""
+    if judgement.verdict is Verdict.PENDING:
+        return "pending"
+    return f"{judgement.verdict}: {judgement.reason.partition(';')[0]}"
 
 
 def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:

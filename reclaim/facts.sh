@@ -50,8 +50,12 @@ kernels() {
             continue
         fi
         initrd=/boot/initrd.img-$kernel
+        stamp=$(stat -L -c '%i:%s:%Y' "$initrd" 2>/dev/null)
+        printf 'stamp %s\n' "$stamp"
         if [ ! -e "$initrd" ]; then
             printf 'no-initramfs\n'
+        elif [ -n "$stamp" ] && case " ${known:-} " in *" $stamp "*) ;; *) false ;; esac; then
+            printf 'same\n'
         elif ! command -v lsinitramfs >/dev/null 2>&1; then
             printf 'unreadable lsinitramfs is not installed\n'
         elif list=$(lsinitramfs "$initrd" 2>/dev/null); then

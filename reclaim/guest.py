@@ -38,10 +38,12 @@ class Guest:
     history: list[str] = field(default_factory=list)
     _planned: Definition | None = None
     _facts: _Answer | None = None
+    _earlier: facts.Facts | None = None
 
-    def forget(self) -> None:
-        """Drop what was read: something has changed."""
-        self._facts = None
+    def forget(self, *, inside: bool = True) -> None:
+        """Drop what was read: something has changed, *inside* the guest too."""
+        if inside:
+            self._facts = None
         for name in ("persistent", "live", "is_running", "is_persistent"):
             self.__dict__.pop(name, None)
 
@@ -149,7 +151,7 @@ class Guest:
         """Gather the facts unless they are there."""
         if self._facts is None:
             try:
-                self._facts = facts.gather(self.shell, self.name)
+                self._facts = self._earlier = facts.gather(self.shell, self.name, self._earlier)
             except ProbeError as exc:
                 self._facts = exc
         return self._facts

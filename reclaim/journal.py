@@ -69,7 +69,11 @@ class Journal:
     def end(self) -> None:
         """The run came to its end; what has no outcome by then is known to the user."""
         if self._open:
-            self._write({"event": "end"})
+            self.close()
+
+    def close(self) -> None:
+        """Mark the journal as one that nobody has to look after."""
+        self._write({"event": "end"})
 
     def _write(self, entry: dict[str, Any]) -> None:
         entry = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **entry}
@@ -134,7 +138,11 @@ def read(path: Path) -> Record:
                 record.ended = False
             elif event == "intent":
                 one = Entry(
-                    entry["seq"], entry["guest"], entry["uuid"], entry["requirement"], changes.from_json(entry["change"])
+                    entry["seq"],
+                    entry["guest"],
+                    entry["uuid"],
+                    entry["requirement"],
+                    changes.from_json(entry["change"]),
                 )
                 by_seq[one.seq] = one
                 record.entries.append(one)

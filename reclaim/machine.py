@@ -19,7 +19,9 @@ Version = tuple[int, ...]
 _NUMBERED = re.compile(r"(?P<family>pc-i440fx|pc-q35|virt|pseries|s390-ccw-virtio|microvm)-(?P<version>\d+(\.\d+)+)\Z")
 _OLD_PC = re.compile(r"pc-(?P<version>[01]\.\d+)\Z")
 _RHEL = re.compile(r"(?P<family>pc-i440fx|pc-q35|virt|pseries|s390-ccw-virtio)-rhel(?P<version>\d+\.\d+\.\d+)\Z")
-_UBUNTU = re.compile(r"(?P<family>pc-i440fx|pc-q35|virt|pseries|s390-ccw-virtio)-(?P<name>[a-z]+)(-v2)?(-hpb|-maxcpus)*\Z")
+_UBUNTU = re.compile(
+    r"(?P<family>pc-i440fx|pc-q35|virt|pseries|s390-ccw-virtio)-(?P<name>[a-z]+)(-v2)?(-hpb|-maxcpus)*\Z"
+)
 
 #: QEMU release behind a RHEL type. Source: the compat tables of RHEL's QEMU (hw_compat_rhel_*) as
 #: described on qemu-devel; only types whose base is stated there are listed.
@@ -69,7 +71,13 @@ _UBUNTU_BASE: dict[str, Version] = {
 }
 
 #: names that mean "the newest this QEMU has" (q35 and pc), or that never had a version
-_ALIASES = {"pc": "pc-i440fx", "q35": "pc-q35", "virt": "virt", "pseries": "pseries", "s390-ccw-virtio": "s390-ccw-virtio"}
+_ALIASES = {
+    "pc": "pc-i440fx",
+    "q35": "pc-q35",
+    "virt": "virt",
+    "pseries": "pseries",
+    "s390-ccw-virtio": "s390-ccw-virtio",
+}
 _UNVERSIONED = {"isapc": "isapc", "microvm": "microvm", "none": "none"}
 
 

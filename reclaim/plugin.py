@@ -15,6 +15,7 @@ from _pytest.runner import runtestprotocol
 from _pytest.terminal import TerminalReporter
 
 from reclaim import engine as engines
+from reclaim import undo
 from reclaim.engine import Subject
 from reclaim.errors import ReclaimError
 from reclaim.guest import Guest
@@ -38,10 +39,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--inventory", metavar="FILE", type=Path, help="TOML: policy, and what is special about guests")
     group.addoption("--fix", action="store_true", help="mend what is wrong; what needs a power cycle stays pending")
     group.addoption("--plan", action="store_true", help="show what --fix would change, as diffs; change nothing")
-    group.addoption("--restart", action="store_true", help="with --fix: power-cycle guests that need it, roll back those that do not come back")
-    group.addoption("--force", action="store_true", help="with --fix or --plan: ignore what a fix waits for; the report says so")
+    group.addoption(
+        "--restart",
+        action="store_true",
+        help="with --fix: power-cycle guests that need it, roll back those that do not come back",
+    )
+    group.addoption(
+        "--force", action="store_true", help="with --fix or --plan: ignore what a fix waits for; the report says so"
+    )
     group.addoption("--definitions-only", action="store_true", help="judge the definitions; look into no guest")
-    group.addoption("--reports", metavar="DIR", type=Path, default=Path("reports"), help="where the reports go (default: reports)")
+    group.addoption(
+        "--reports", metavar="DIR", type=Path, default=Path("reports"), help="where the reports go (default: reports)"
+    )
 
 
 # Setting up -----------------------------------------------------------------------------------
@@ -85,7 +94,9 @@ def _options(config: pytest.Config) -> Options:
     if option.fix and option.plan:
         raise pytest.UsageError("--plan changes nothing and --fix does: give one of them")
     if getattr(option, "numprocesses", None):
-        raise pytest.UsageError("-n: reclaim looks into all guests at once by itself, and mends one at a time; run without -n")
+        raise pytest.UsageError(
+            "-n: reclaim looks into all guests at once by itself, and mends one at a time; run without -n"
+        )
     return Options(
         hosts=tuple(filter(None, (option.hosts or "").split(","))),
         uri=option.uri,
@@ -121,6 +132,8 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[An
     run = collector.config.stash.get(RUN, None)
     if requirement and run and run.options.definitions_only and not requirement.reads_definitions_only:
         return []
+    if requirement and run and not any(part.guests for part in run.parts):
+        return []  # of no parameters pytest makes one item, skipped and about nothing
     return None
 
 
@@ -205,6 +218,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     )
     for part in run.parts:
         part.hypervisor.progress = progress
+    if run.options.mode == "fix":
+        for part, record in run.interrupted:
+            undo.finish(record, part.hypervisor, progress.line)
     if not run.options.definitions_only:
         run.gather(chosen, progress)
         run.measure(chosen)
@@ -220,10 +236,8 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     subject = _subject(item) if run else None
     if run is None or subject is None:
         return None
-    reporter: TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
-    if reporter.verbosity == 0 and subject.guest:
-        reporter.write_ensure_prefix(f"{printable(subject.guest.name)} ", "")
     if not (run.options.restart and run.options.mode == "fix"):
+        _guest_line(item)
         return None
     held = item.config.stash[HELD]
     held.append((item, runtestprotocol(item, log=False, nextitem=nextitem)))
@@ -233,9 +247,18 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     return True
 
 
+def _guest_line(item: pytest.Item) -> None:
+    """Begin a line for the guest unless the line is its already."""
+    reporter: TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
+    subject = _subject(item)
+    if reporter.verbosity == 0 and subject is not None and subject.guest is not None:
+        reporter.write_ensure_prefix(f"{printable(subject.guest.name)} ", "")
+
+
 def release(config: pytest.Config) -> None:
     """Report what was held, as the engine sees it now."""
     for item, reports in config.stash[HELD]:
+        _guest_line(item)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in reports:
             _stamp(item, report)

@@ -26,16 +26,53 @@ _BLIND_SECONDS = 30
 
 
 @dataclass(frozen=True)
+class Wellbeing:
+    """What a guest had while it ran: what it has to have again after a power cycle.
+
+    `mounts` are mount points by the UUID of their filesystem.
+    """
+
+    mounts: dict[str, str]
+    addresses: list[str]
+    failed_units: list[str]
+
+    def missing(self, now: Facts) -> list[str]:
+        """What the guest had and has no more, in words."""
+        mounted = {mount.uuid for mount in now.mounts}
+        found = [f"{target} is not mounted" for uuid, target in self.mounts.items() if uuid not in mounted]
+        if lost := set(self.addresses) - now.addresses:
+            found.append(f"it lost the address {', '.join(sorted(lost))}")
+        if failed := now.failed_units - set(self.failed_units):
+            found.append(f"units failed that did not before: {', '.join(sorted(failed)[:5])}")
+        return found
+
+
+def wellbeing(guest: Guest) -> Wellbeing | None:
+    """How the guest is now; None where nobody can look inside."""
+    try:
+        facts = guest.facts
+    except (NotAssessable, ProbeError):
+        return None
+    return Wellbeing(
+        {mount.uuid: mount.target for mount in facts.mounts if mount.uuid},
+        sorted(facts.addresses),
+        sorted(facts.failed_units),
+    )
+
+
+@dataclass(frozen=True)
 class PowerCycle:
     """Shut the guest down, start it on its definition, and see that it came back as it was.
 
     `booted` is the definition it runs on now: where it does not come back within the policy's
-    `boot_seconds`, that is defined and started again.
+    `boot_seconds`, that is defined and started again. Without a `before` nobody can look inside,
+    and to stay up is all that is asked of it.
     """
 
     kind: ClassVar[str] = "power-cycle"
     guest: str
     booted: str
+    before: Wellbeing | None
 
     @property
     def target(self) -> str:
@@ -46,21 +83,41 @@ class PowerCycle:
         return "shut down, start, wait for it to answer; roll back where it does not"
 
     def apply(self, guest: Guest) -> dict[str, str]:
-        before = _facts(guest)
-        shut_down(guest)
+        try:
+            shut_down(guest)
+            return self.resume(guest)
+        except KeyboardInterrupt:
+            _never_left_down(guest, self.booted)
+            raise
+
+    def resume(self, guest: Guest) -> dict[str, str]:
+        """The second half: start it unless it runs, and see that it comes back, or roll back."""
         started = time.monotonic()
         try:
             guest.hypervisor.progress(f"{guest.name}: starting")
-            guest.domain.create()
-            _wait_until_back(guest, before)
+            if not guest.domain.isActive():
+                guest.domain.create()
+            _wait_until_back(guest, self.before)
         except libvirt.libvirtError as exc:
-            raise _rolled_back(guest, self.booted, f"QEMU does not start: {_one_line(exc)}", before) from exc
+            raise _rolled_back(guest, self, f"QEMU does not start: {_one_line(exc)}") from exc
         except _NotBack as exc:
-            raise _rolled_back(guest, self.booted, str(exc), before) from exc
-        return {"note": f"power-cycled; it answered after {time.monotonic() - started:.0f} s"}
+            raise _rolled_back(guest, self, str(exc)) from exc
+        return {"note": f"power-cycled; it was back after {time.monotonic() - started:.0f} s"}
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
-        return "power-cycle the guest for the definition that is in force again" if guest.is_running else "it is off"
+        return (
+            "shut the guest down and start it for the definition that is in force again"
+            if guest.is_running
+            else "it is off"
+        )
+
+
+def _never_left_down(guest: Guest, booted: str) -> None:
+    """Interrupted: a guest that is off by now is started on the definition that booted."""
+    if not guest.domain.isActive():
+        guest.hypervisor.connection.defineXML(booted)
+        guest.domain.create()
+    guest.forget()
 
 
 def booted_definition(guest: Guest) -> str:
@@ -137,36 +194,44 @@ def _is_off_within(guest: Guest, seconds: float) -> bool:
     return True
 
 
-def _wait_until_back(guest: Guest, before: Facts | None) -> None:
+def _wait_until_back(guest: Guest, before: Wellbeing | None) -> None:
     """Wait for the guest to answer and to look as it did. Raises _NotBack."""
-    limit = guest.policy.boot_seconds
-    deadline = time.monotonic() + limit
     if before is None:
         _stays_up(guest)
         return
-    while True:
-        guest.forget()
+    limit = guest.policy.boot_seconds
+    deadline = time.monotonic() + limit
+    while not _answers(guest):
+        left = deadline - time.monotonic()
         if not guest.domain.isActive():
             raise _NotBack("it went off while it started")
-        left = deadline - time.monotonic()
+        if left <= 0:
+            raise _NotBack(f"it did not answer within {limit} s")
         guest.hypervisor.progress(f"{guest.name}: waiting for it to answer ({left:.0f} s left)")
-        try:
-            guest.agent.command("guest-ping", seconds=5)
-            break
-        except ProbeError as exc:
-            if left <= 0:
-                raise _NotBack(f"it did not answer within {limit} s") from exc
-            time.sleep(_PAUSE)
+        time.sleep(_PAUSE)
     settled = min(deadline, time.monotonic() + _SETTLE_SECONDS)
-    while True:
-        guest.forget()
-        missing = _missing(before, _facts(guest))
-        if not missing:
-            return
+    while missing := _missing(guest, before):
         if time.monotonic() > settled:
             raise _NotBack(f"it answers, but {'; '.join(missing)}")
         guest.hypervisor.progress(f"{guest.name}: {missing[0]}")
         time.sleep(_PAUSE)
+
+
+def _answers(guest: Guest) -> bool:
+    guest.forget()
+    try:
+        guest.agent.command("guest-ping", seconds=5)
+    except ProbeError:
+        return False
+    return True
+
+
+def _missing(guest: Guest, before: Wellbeing) -> list[str]:
+    guest.forget()
+    try:
+        return before.missing(guest.facts)
+    except (NotAssessable, ProbeError) as exc:
+        return [f"nobody can look inside any more: {exc}"]
 
 
 def _stays_up(guest: Guest) -> None:
@@ -178,53 +243,33 @@ def _stays_up(guest: Guest) -> None:
     guest.forget()
 
 
-def _missing(before: Facts, now: Facts | None) -> list[str]:
-    """What the guest had and has no more, in words."""
-    if now is None:
-        return ["nobody can look inside any more"]
-    found = []
-    mounted = {mount.uuid for mount in now.mounts}
-    found += [
-        f"{mount.target} is not mounted" for mount in before.mounts if mount.uuid and mount.uuid not in mounted
-    ]
-    if lost := before.addresses - now.addresses:
-        found.append(f"it lost the address {', '.join(sorted(lost))}")
-    if failed := now.failed_units - before.failed_units:
-        found.append(f"units failed that did not before: {', '.join(sorted(failed)[:5])}")
-    return found
-
-
-def _rolled_back(guest: Guest, booted: str, why: str, before: Facts | None) -> PowerCycleFailed:
-    """Bring the guest back on the definition that booted; the error that tells of it.
-
-    Raises ChangeFailed where even that does not run.
-    """
+def _rolled_back(guest: Guest, cycle: PowerCycle, why: str) -> PowerCycleFailed:
+    """Bring the guest back on the definition that booted; the error that tells of it."""
     console = console_tail(guest)
     guest.hypervisor.progress(f"{guest.name}: {why}; rolling back")
     take_down(guest)
-    guest.hypervisor.connection.defineXML(booted)
+    guest.hypervisor.connection.defineXML(cycle.booted)
     guest.renamed.clear()
     guest.forget()
-    text = f"{guest.name}: {why}"
+    text = f"{guest.name}: {why}; rolled back to the definition that booted"
     try:
         guest.domain.create()
-        _wait_until_back(guest, before)
-    except (libvirt.libvirtError, _NotBack) as exc:
-        raise ChangeFailed(f"{text}; ROLLED BACK to the definition that booted, but now: {exc}{console}") from exc
-    return PowerCycleFailed(f"{text}; rolled back to the definition that booted, it runs again{console}")
+        _wait_until_back(guest, cycle.before)
+    except libvirt.libvirtError as exc:
+        return PowerCycleFailed(f"{text}, and it does NOT start: {_one_line(exc)}{console}")
+    except _NotBack as exc:
+        return PowerCycleFailed(f"{text} and started, but {exc}{console}")
+    return PowerCycleFailed(f"{text}, and runs again{console}")
 
 
 def take_down(guest: Guest) -> None:
     """Stop a guest that did not come back: asked where it answers, else by force."""
-    guest.forget()
-    if not guest.domain.isActive():
-        return
-    try:
-        guest.agent.command("guest-ping", seconds=5)
-        shut_down(guest)
-    except ProbeError:
-        guest.domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT)
-    except ChangeFailed:
+    if _answers(guest):
+        try:
+            shut_down(guest)
+        except ChangeFailed:
+            guest.hypervisor.progress(f"{guest.name}: it does not shut down; stopping it by force")
+    if guest.domain.isActive():
         guest.domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT)
     guest.forget()
 
@@ -252,13 +297,6 @@ def _console_log(guest: Guest) -> str | None:
         if console.get("type") == "file" and source is not None:
             return source.get("path")
     return None
-
-
-def _facts(guest: Guest) -> Facts | None:
-    try:
-        return guest.facts
-    except (NotAssessable, ProbeError):
-        return None
 
 
 def _one_line(exc: libvirt.libvirtError) -> str:

@@ -61,7 +61,7 @@ class Run:
     parts: list[Part] = field(default_factory=list)
     started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     #: earlier runs that died while they changed something
-    interrupted: list[Record] = field(default_factory=list)
+    interrupted: list[tuple[Part, Record]] = field(default_factory=list)
     recorded: bool = False
     _locks: ExitStack = field(default_factory=ExitStack)
 
@@ -89,12 +89,12 @@ class Run:
         """Make the folders, take the locks, find what died. Raises ReclaimError."""
         for part in self.parts:
             if self.options.mode == "fix":
-                self._locks.enter_context(_lock(part.hypervisor))
+                self._locks.enter_context(lock(part.hypervisor))
             part.folder = _make_folder(part.folder)
             part.engine.journal.path = part.folder / journal.NAME
             for record in earlier_journals(part.folder.parent):
                 if record.interrupted and not record.ended:
-                    self.interrupted.append(record)
+                    self.interrupted.append((part, record))
                 for entry in record.applied:
                     for guest in part.guests:
                         if entry.uuid == guest.uuid and entry.change.kind == "definition":
@@ -153,7 +153,7 @@ def _make_folder(folder: Path) -> Path:
     raise ReclaimError(f"--reports {folder.parent.parent}: {folder} is taken a thousand times")
 
 
-def _lock(hypervisor: Hypervisor) -> ExitStack:
+def lock(hypervisor: Hypervisor) -> ExitStack:
     """The lock of one hypervisor, held until the stack is closed. Raises ReclaimError where it is held."""
     shared = Path("/run/lock")
     home = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
@@ -170,4 +170,3 @@ def _lock(hypervisor: Hypervisor) -> ExitStack:
         stack.close()
         raise ReclaimError(f"{hypervisor.uri}: another --fix is under way there (lock {path}); wait for it") from exc
     return stack
-

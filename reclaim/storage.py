@@ -14,7 +14,7 @@ from reclaim.guest import Disk
 _NOT_DISKS = ("loop", "rom")
 #: filesystems with FITRIM in Linux (fs/*/ioctl.c); vfat since kernel 4.19
 TRIMMABLE = frozenset(
-    "bcachefs btrfs exfat ext3 ext4 f2fs fat gfs2 jfs nilfs2 ntfs3 ocfs2 vfat xfs".split()
+    ("bcachefs", "btrfs", "exfat", "ext3", "ext4", "f2fs", "gfs2", "jfs", "nilfs2", "ntfs3", "ocfs2", "vfat", "xfs")
 )
 
 
@@ -61,7 +61,9 @@ def _drive_alias(view: DiskView) -> str:
 def _aliases(facts: Facts, device: BlockDevice) -> set[str]:
     """What follows the model in the by-id links of *device*."""
     prefix = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_"
-    return {path.removeprefix(prefix) for path, to in facts.links.items() if to == device.path and path.startswith(prefix)}
+    return {
+        path.removeprefix(prefix) for path, to in facts.links.items() if to == device.path and path.startswith(prefix)
+    }
 
 
 def _pci_path(live: Definition, view: DiskView) -> tuple[str, ...]:

@@ -36,7 +36,8 @@ def pytest_html_report_title(report: Any) -> None:
 def pytest_html_results_table_header(cells: list[str]) -> None:
     titles = ("Verdict", "Guest", "Disk", "Requirement", "Evidence", "Before → after")
     cells[1:2] = [
-        f'<th class="sortable" data-column-type="{column}">{title}</th>' for column, title in zip(_COLUMNS, titles, strict=True)
+        f'<th class="sortable" data-column-type="{column}">{title}</th>'
+        for column, title in zip(_COLUMNS, titles, strict=True)
     ]
     cells.pop()  # links: there are none
 
@@ -56,7 +57,8 @@ def pytest_html_results_table_row(report: Any, cells: list[str]) -> None:
         )
     # one line a cell: pytest-html reads its sort key with a pattern that stops at a line's end
     cells[1:2] = [
-        f'<td class="col-{column}">{escape(" ".join(text.split()))}</td>' for column, text in zip(_COLUMNS, texts, strict=True)
+        f'<td class="col-{column}">{escape(" ".join(text.split()))}</td>'
+        for column, text in zip(_COLUMNS, texts, strict=True)
     ]
     cells.pop()
 

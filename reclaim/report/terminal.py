@@ -45,12 +45,12 @@ def header(run: Run) -> list[str]:
         sample = "libvirt's test driver: SAMPLE DEFINITIONS, no real guests; " if one.is_test_driver else ""
         qemu = f", QEMU {one.qemu_version}" if one.qemu_version else ""
         lines.append(
-            f"reclaim {run.options.mode}: {sample}{printable(one.name)} ({one.uri}), libvirt {one.libvirt_version}{qemu}, "
-            f"{len(part.guests)} guests"
+            f"reclaim {run.options.mode}: {sample}{printable(one.name)} ({one.uri}), "
+            f"libvirt {one.libvirt_version}{qemu}, {len(part.guests)} guests"
         )
         if not part.guests:
             lines.append(f"reclaim: {one.uri} has no guests: there is nothing to judge")
-    for record in run.interrupted:
+    for _, record in run.interrupted:
         what = ", ".join(f"{entry.requirement} of {printable(entry.guest)}" for entry in record.interrupted)
         lines.append(
             f"reclaim: the run {record.path.parent.name} died while it changed {what}; "
@@ -68,6 +68,11 @@ class Progress:
         self._reporter = reporter
         self._shown = False
         self._last = ""
+
+    def line(self, text: str) -> None:
+        """Say something that stays."""
+        self.clear()
+        self._reporter.write_line(text)
 
     def __call__(self, text: str) -> None:
         if self._reporter.verbosity < 0:

@@ -1,0 +1,86 @@
+"""Walks a journal backwards, and finishes what a run that died had begun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import libvirt
+
+from reclaim import journal, run
+from reclaim.errors import ChangeFailed, ProbeError, ReclaimError
+from reclaim.guest import Guest
+from reclaim.hypervisor import Hypervisor, connect
+from reclaim.inventory import Inventory
+from reclaim.journal import Entry, Journal, Record
+from reclaim.power import PowerCycle
+from reclaim.text import printable
+
+Say = Callable[[str], None]
+
+
+def undo(folder: Path, say: Say) -> bool:
+    """Take back what the run in *folder* changed, the last change first.
+
+    A guest whose change cannot be taken back safely is left as it then is, and said; the others go
+    on. True where everything was taken back. Raises ReclaimError where there is no journal, or the
+    hypervisor cannot be reached or is being changed by somebody else.
+    """
+    path = folder / journal.NAME if folder.is_dir() else folder
+    if not path.exists():
+        raise ReclaimError(f"{folder}: no {journal.NAME} there: that run changed nothing, or it is no run")
+    record = journal.read(path)
+    hypervisor = connect(record.uri, None, Inventory())
+    with run.lock(hypervisor):
+        return _undo(record, hypervisor, say)
+
+
+def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
+    guests = {guest.uuid: guest for guest in hypervisor.guests}
+    book = Journal(record.path, record.uri, "undo")
+    stuck: set[str] = set()
+    for entry in reversed(record.applied + record.interrupted):
+        name = f"{printable(entry.guest)}: {entry.requirement}"
+        if entry.uuid in stuck:
+            say(f"{name}: left, since a later change was")
+            continue
+        guest = guests.get(entry.uuid)
+        try:
+            if guest is None:
+                raise ChangeFailed("the guest is gone")
+            note = entry.change.undo(guest, entry.outcome)
+        except (ChangeFailed, ProbeError) as exc:
+            stuck.add(entry.uuid)
+            say(f"{name}: NOT taken back: {printable(str(exc))}")
+        except libvirt.libvirtError as exc:
+            stuck.add(entry.uuid)
+            say(f"{name}: NOT taken back: libvirt: {printable(exc.get_error_message() or str(exc))}")
+        else:
+            book.undone(entry.seq, note)
+            say(f"{name}: {printable(note)}")
+    return not stuck
+
+
+def finish(record: Record, hypervisor: Hypervisor, say: Say) -> None:
+    """Finish the power cycles during which the run of *record* died: a guest is never left down.
+
+    The other changes it may have been at are judged anew by the checks; the journal says so.
+    """
+    guests = {guest.uuid: guest for guest in hypervisor.guests}
+    book = Journal(record.path, record.uri, "recover")
+    for entry in record.interrupted:
+        guest = guests.get(entry.uuid)
+        reason = "the run died here; whether it was applied is judged anew"
+        if guest is not None and isinstance(entry.change, PowerCycle):
+            reason = _finish_power_cycle(entry, entry.change, guest)
+            told = printable(reason, lines=True)
+            say(f"{printable(entry.guest)}: finished the power cycle of the run that died: {told}")
+        book.failed(entry.seq, reason)
+    book.close()
+
+
+def _finish_power_cycle(entry: Entry, cycle: PowerCycle, guest: Guest) -> str:
+    try:
+        return cycle.resume(guest)["note"]
+    except ChangeFailed as exc:
+        return str(exc)
