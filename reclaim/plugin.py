@@ -132,9 +132,16 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[An
     run = collector.config.stash.get(RUN, None)
     if requirement and run and run.options.definitions_only and not requirement.reads_definitions_only:
         return []
-    if requirement and run and not any(part.guests for part in run.parts):
-        return []  # of no parameters pytest makes one item, skipped and about nothing
+    if requirement and run and _is_about_nothing(run, requirement):
+        return []  # of no parameters pytest would make one item, skipped and about nothing
     return None
+
+
+def _is_about_nothing(run: Run, requirement: Requirement) -> bool:
+    try:
+        return next(iter(_subjects(run, requirement)), None) is None
+    except libvirt.libvirtError:
+        return False  # told by pytest_generate_tests
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
