@@ -22,7 +22,3 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"real guests must run where CI is set: {_reason()}", pytrace=False)
     pytest.skip(f"no real guest here: {_reason()}")
-
-
-def pytest_report_header() -> str:
-    return f"real guests: {'no: ' + _reason() if _reason() else 'yes'}"
