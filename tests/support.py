@@ -1,0 +1,368 @@
+"""What tests are built from: domain XML, the inside of a guest as values, guests of libvirt's test driver."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+import subprocess
+import tempfile
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from testinfra.backend.base import BaseBackend, CommandResult
+from testinfra.host import Host
+
+from reclaim import facts
+from reclaim.agent import Agent, AgentAbsent
+from reclaim.definition import Definition, flattened
+from reclaim.engine import Engine, Mode, Subject, judge, subjects
+from reclaim.guest import Disk, Guest
+from reclaim.hypervisor import Hypervisor, connect
+from reclaim.inventory import Inventory
+from reclaim.journal import Journal
+from reclaim.requirement import Requirement, catalogue
+from reclaim.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Iterable, Mapping
+
+    from reclaim.facts import Facts
+    from reclaim.machine import OfferedMachine
+    from reclaim.verdict import Result
+
+ROOT = Path(__file__).resolve().parent.parent
+EMULATOR = "/usr/bin/qemu-system-x86_64"
+GIB = 1024**3
+
+# Domain XML -----------------------------------------------------------------------------------
+
+
+def disk_xml(
+    target: str = "vda",
+    bus: str = "virtio",
+    source: str | None = None,
+    *,
+    driver: str = "",
+    device: str = "disk",
+    inner: str = "",
+) -> str:
+    """One `<disk>`; *driver* are attributes beside name and type, *inner* are elements."""
+    path = source or f"/images/{target}.qcow2"
+    return (
+        f"<disk type='file' device='{device}'><driver name='qemu' type='qcow2' {driver}/>"
+        f"<source file='{path}'/><target dev='{target}' bus='{bus}'/>{inner}</disk>"
+    )
+
+
+def drive(unit: int, controller: int = 0) -> str:
+    return f"<address type='drive' controller='{controller}' bus='0' target='0' unit='{unit}'/>"
+
+
+def scsi_xml(index: int = 0, model: str | None = "virtio-scsi") -> str:
+    return f"<controller type='scsi' index='{index}'" + (f" model='{model}'/>" if model else "/>")
+
+
+def uuid_of(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
+
+
+def domain_xml(
+    *devices: str, name: str = "one", machine: str | None = "pc-q35-7.2", metadata: str = "", running: bool = True
+) -> str:
+    """A definition that the test driver takes."""
+    kind = f"<type arch='x86_64' machine='{machine}'>hvm</type>" if machine else "<type>hvm</type>"
+    state = "" if running else "<test:runstate>5</test:runstate>"
+    return (
+        "<domain type='test' xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>"
+        f"<name>{name}</name><uuid>{uuid_of(name)}</uuid><metadata>{metadata}</metadata><memory>65536</memory>"
+        f"<os>{kind}</os>{state}<devices><emulator>{EMULATOR}</emulator>{''.join(devices)}</devices></domain>"
+    )
+
+
+def node(folder: Path, *domains: str) -> str:
+    """A private test driver with *domains*; returns its URI."""
+    path = folder / "node.xml"
+    path.write_text(f"<node>{''.join(domains)}</node>", encoding="utf-8")
+    return f"test://{path}"
+
+
+def opened(
+    folder: Path, *domains: str, inventory: Inventory | None = None, offered: Iterable[OfferedMachine] = ()
+) -> Hypervisor:
+    """A hypervisor on a private test driver, whose QEMU offers the machine types *offered*."""
+    hypervisor = connect(node(folder, *domains), None, inventory or Inventory())
+    hypervisor.machines = {("x86_64", EMULATOR): list(offered)}
+    return hypervisor
+
+
+def definition_of(guest: Guest) -> Definition:
+    """The persistent definition as libvirt has it now."""
+    guest.forget()
+    return guest.persistent
+
+
+def difference(before: Definition, after: Definition) -> tuple[Counter[str], Counter[str]]:
+    """What went and what came, element by element."""
+    old, new = flattened(before.root), flattened(after.root)
+    return old - new, new - old
+
+
+# The inside -----------------------------------------------------------------------------------
+
+
+def section(data: str | bytes, status: int = 0) -> str:
+    """A section as facts.sh encodes it."""
+    raw = data.encode("utf-8", errors="surrogateescape") if isinstance(data, str) else data
+    return base64.b64encode(raw + b"%03d" % status).decode("ascii")
+
+
+def printed(sections: Mapping[str, str]) -> bytes:
+    """What facts.sh prints."""
+    return "".join(f"{name} {data}\n" for name, data in sections.items()).encode() + b"end\n"
+
+
+def block(
+    name: str,
+    *children: dict[str, Any],
+    type: str = "disk",  # noqa: A002
+    size: int = 10 * GIB,
+    disc_max: int = 1073741824,
+    **more: Any,
+) -> dict[str, Any]:
+    """A block device as `lsblk --json --bytes` writes it."""
+    found = {"name": name, "path": f"/dev/{name}", "type": type, "size": size, "ro": False, "fstype": None}
+    found |= {"uuid": None, "label": None, "partuuid": None, "partlabel": None, "serial": None}
+    found |= {"disc-max": disc_max, "disc-gran": 4096, **{key.replace("_", "-"): value for key, value in more.items()}}
+    return found | ({"children": list(children)} if children else {})
+
+
+def part(name: str, *children: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return block(name, *children, type=more.pop("type", "part"), **more)
+
+
+def mounted(
+    target: str, source: str, fstype: str = "ext4", options: str = "rw,relatime", **more: Any
+) -> dict[str, Any]:
+    """A mount as `findmnt --json --bytes --list` writes it."""
+    found = {"target": target, "source": source, "fstype": fstype, "options": options, "uuid": None, "fsroot": "/"}
+    return {**found, "size": 9 * GIB, "used": 2 * GIB, **more}
+
+
+def _systemd(**properties: str) -> str:
+    return "".join(f"{key}={value}\n" for key, value in properties.items())
+
+
+TIMER = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled"}
+SERVICE = {"LoadState": "loaded", "Result": "success", "ExecMainStatus": "0", "ExecMainStartTimestamp": ""}
+#: the inside of a Debian that has nothing to mend
+FILES = {
+    "/etc/fstab": "UUID=aaaa-1 / ext4 errors=remount-ro 0 1\n",
+    "/etc/default/grub": 'GRUB_CMDLINE_LINUX=""\n',
+    "/boot/grub/grub.cfg": "\tlinux /vmlinuz root=UUID=aaaa-1 ro quiet\n",
+}
+TOOLS = ("systemctl", "update-grub", "update-initramfs", "findmnt", "fstrim")
+MODULES = ("virtio_scsi", "sd_mod", "virtio_pci")
+
+
+@dataclass
+class Inside:
+    """The inside of a guest: values that a facts script reads, and commands that change them."""
+
+    files: dict[str, str] = field(default_factory=lambda: dict(FILES))
+    os: str = 'ID=debian\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n'
+    devices: list[dict[str, Any]] = field(
+        default_factory=lambda: [block("vda", part("vda1", uuid="aaaa-1", fstype="ext4", partuuid="p-1"))]
+    )
+    mounts: list[dict[str, Any]] = field(default_factory=lambda: [mounted("/", "/dev/vda1", uuid="aaaa-1")])
+    links: dict[str, str] = field(default_factory=dict)
+    sysfs: dict[str, str] = field(default_factory=dict)
+    kernels: str = "kernel 6.1.0-13-amd64\ninitramfs virtio_scsi\ninitramfs sd_mod\ninitramfs virtio_pci\n"
+    debconf: str = ""
+    timer: dict[str, str] = field(default_factory=lambda: dict(TIMER))
+    service: dict[str, str] = field(default_factory=lambda: dict(SERVICE))
+    tools: tuple[str, ...] = TOOLS
+    #: what a command does to the inside; it returns the exit status
+    commands: dict[str, Callable[[Inside], int]] = field(default_factory=dict)
+    #: every command that was run, but for the facts script
+    ran: list[str] = field(default_factory=list)
+
+    def sections(self) -> dict[str, str]:
+        """The sections that facts.sh would print."""
+        boot = {path: text for path, text in self.files.items() if path != "/etc/fstab"}
+        boot_files = b"".join(
+            b"%s\n%d\n%s\n" % (path.encode(), len(data), data)
+            for path, text in boot.items()
+            for data in [text.encode("utf-8", errors="surrogateescape")]
+        )
+        return {
+            "os": section(self.os),
+            "kernel": section("6.1.0-13-amd64\n"),
+            "boot_id": section("b\n"),
+            "cmdline": section("root=UUID=aaaa-1 ro\n"),
+            "fstab": section(self.files.get("/etc/fstab", ""), 0 if "/etc/fstab" in self.files else 1),
+            "swaps": section("Filename Type Size Used Priority\n"),
+            "boot_files": section(boot_files),
+            "lsblk": section(json.dumps({"blockdevices": self.devices})),
+            "findmnt": section(json.dumps({"filesystems": self.mounts})),
+            "links": section("".join(f"{path}\t{to}\n" for path, to in self.links.items())),
+            "sysfs": section("".join(f"{name}\t{path}\n" for name, path in self.sysfs.items())),
+            "kernels": section(self.kernels),
+            "debconf": section(self.debconf),
+            "addresses": section("[]"),
+            "timer": section(_systemd(**self.timer)),
+            "service": section(_systemd(**self.service)),
+            "failed": section(""),
+            "cron": section(""),
+            "tools": section("".join(f"{tool}\n" for tool in self.tools)),
+        }
+
+    def facts(self, guest: str = "one") -> Facts:
+        return facts.read(printed(self.sections()), guest)
+
+    def run(self, command: str) -> tuple[int, bytes, bytes]:
+        """Run *command*: the facts script, a file's new content, or one of `commands`."""
+        if command.endswith(facts.script()):
+            return 0, printed(self.sections()), b""
+        self.ran.append(command)
+        words = shlex.split(command)
+        if words[:2] == ["/bin/sh", "-c"] and words[3] == "reclaim":
+            return self._write(words)
+        if command in self.commands:
+            return self.commands[command](self), b"", b"it failed\n"
+        return 127, b"", b"not found\n"
+
+    def _write(self, words: list[str]) -> tuple[int, bytes, bytes]:
+        """The real script, on a copy of the file in a folder of its own."""
+        with tempfile.TemporaryDirectory() as folder:
+            path, copy = words[4], Path(folder) / "file"
+            if path in self.files:
+                copy.write_bytes(self.files[path].encode("utf-8", errors="surrogateescape"))
+            done = subprocess.run([*words[:4], str(copy), *words[5:]], capture_output=True, check=False)
+            self.files.pop(path, None)
+            if copy.exists():
+                self.files[path] = copy.read_bytes().decode("utf-8", errors="surrogateescape")
+        return done.returncode, done.stdout, done.stderr
+
+
+class InsideBackend(BaseBackend):  # type: ignore[misc]
+    """testinfra's view of an `Inside`."""
+
+    NAME = "inside"
+
+    def __init__(self, inside: Inside) -> None:
+        super().__init__("inside")
+        self.inside = inside
+
+    def run(self, command: str, *args: str, **_kwargs: Any) -> CommandResult:
+        command = self.get_command(command, *args)
+        status, stdout, stderr = self.inside.run(command)
+        return self.result(status, command.encode(), stdout, stderr)
+
+
+@dataclass(frozen=True)
+class ScriptedAgent(Agent):
+    """An agent whose answers are given; what has none is as if nothing listened."""
+
+    answers: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+
+    def command(self, name: str, arguments: dict[str, Any] | None = None, *, seconds: int = 0) -> Any:
+        del arguments, seconds
+        if name not in self.answers:
+            raise AgentAbsent(f"{self.name}: the guest agent does not answer")
+        return self.answers[name]()
+
+
+@dataclass(eq=False)
+class InhabitedGuest(Guest):
+    """A guest of the test driver with an inside made of values. The definition is libvirt's."""
+
+    within: Inside = field(default_factory=Inside)
+    answers: dict[str, Callable[[], Any]] = field(default_factory=dict)
+
+    @property
+    def agent(self) -> Agent:
+        return ScriptedAgent(self.domain, self.name, self.answers)
+
+    @property
+    def shell(self) -> Host:
+        backend = InsideBackend(self.within)
+        host = Host(backend)
+        backend.set_host(host)
+        return host
+
+
+def inhabited(
+    folder: Path,
+    inside: Inside,
+    *devices: str,
+    inventory: Inventory | None = None,
+    offered: Iterable[OfferedMachine] = (),
+    **domain: Any,
+) -> InhabitedGuest:
+    """The one guest, with *inside*, of a hypervisor that does not say it is the test driver."""
+    hypervisor = opened(folder, domain_xml(*(devices or (disk_xml(),)), **domain), inventory=inventory, offered=offered)
+    hypervisor.is_test_driver = False
+    empty = hypervisor.guests[0]
+    guest = InhabitedGuest(hypervisor, empty.domain, empty.name, empty.uuid, within=inside)
+    hypervisor.guests[:] = [guest]
+    return guest
+
+
+# Judging and mending --------------------------------------------------------------------------
+
+
+def engine(
+    hypervisor: Hypervisor, folder: Path, mode: Mode = "fix", *, force: bool = False, restart: bool = False
+) -> Engine:
+    """An engine with a journal of its own in *folder*."""
+    number = len(list(folder.glob("journal-*")))
+    path = folder / f"journal-{number}"
+    path.mkdir()
+    return Engine(hypervisor, mode, Journal(path / "journal.jsonl", hypervisor.uri, mode), restart, force)
+
+
+def requirement(slug: str) -> Requirement:
+    return catalogue()[slug]
+
+
+def subject(guest: Guest, disk: str | None = None) -> Subject:
+    return Subject(guest.hypervisor, guest, Disk(guest, disk) if disk else None)
+
+
+def walk(one: Engine, guest: Guest, *slugs: str) -> list[Result]:
+    """Run *slugs* (all where there is none) for *guest* as pytest would order them."""
+    chosen = [one for one in catalogue().values() if not slugs or one.slug in slugs]
+    return [one.run(each, subject) for each in chosen for subject in subjects(each, guest)]
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What a fixer did: the row, and what went from the definition and what came."""
+
+    result: Result
+    gone: Counter[str]
+    came: Counter[str]
+
+
+def mend(folder: Path, guest: Guest, slug: str, disk: str | None = None) -> Mended:
+    """Refused → fixed → accepted → a second run proposes nothing; then what it took is the caller's to judge."""
+    mended, asked = requirement(slug), subject(guest, disk)
+    before = definition_of(guest)
+    assert judge(mended, asked).verdict is Verdict.NONCOMPLIANT
+    result = engine(guest.hypervisor, folder, force=True).run(mended, asked)
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert all(change.applied for change in result.changes)
+    gone, came = difference(before, definition_of(guest))
+    now = guest.renamed.get(disk, disk) if disk else None
+    guest.renamed.clear()  # another run knows nothing of this one's names
+    again = engine(guest.hypervisor, folder, force=True).run(mended, subject(guest, now))
+    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
+    return Mended(result, gone, came)
+
+
+def verdict_of(guest: Guest, slug: str, disk: str | None = None) -> Verdict:
+    return judge(requirement(slug), subject(guest, disk)).verdict

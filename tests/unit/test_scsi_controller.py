@@ -1,0 +1,106 @@
+"""scsi-controller: the check and the fixer as a pair."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reclaim.verdict import Verdict
+from tests.support import definition_of, disk_xml, domain_xml, drive, mend, opened, scsi_xml, verdict_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from reclaim.guest import Guest
+
+
+def _controllers(guest: Guest) -> list[tuple[str, str | None]]:
+    return sorted((one.index, one.model) for one in definition_of(guest).scsi_controllers)
+
+
+def _sda(controller: int = 0) -> str:
+    return disk_xml("sda", "scsi", inner=drive(0, controller))
+
+
+HOSTDEV = (
+    "<hostdev mode='subsystem' type='scsi'><source><adapter name='scsi_host0'/>"
+    "<address bus='0' target='0' unit='0'/></source>"
+    "<address type='drive' controller='0' bus='0' target='0' unit='5'/></hostdev>"
+)
+
+
+@pytest.mark.parametrize("model", [None, "lsilogic", "buslogic", "vmpvscsi", "lsisas1068"])
+def test_a_controller_of_our_disks_alone_is_changed_in_its_place(tmp_path: Path, model: str | None) -> None:
+    guest = opened(tmp_path, domain_xml(_sda(), scsi_xml(0, model))).guests[0]
+    mended = mend(tmp_path, guest, "scsi-controller")
+    was = f" model='{model}'" if model else ""
+    assert list(mended.gone.elements()) == [f"domain/devices/controller index='0'{was} type='scsi' ''"]
+    assert list(mended.came.elements()) == ["domain/devices/controller index='0' model='virtio-scsi' type='scsi' ''"]
+
+
+@pytest.mark.parametrize(
+    "neighbour",
+    [
+        pytest.param(disk_xml("sdc", "scsi", device="cdrom", inner=drive(5)), id="cdrom"),
+        pytest.param(disk_xml("sdc", "scsi", inner=f"<readonly/>{drive(5)}"), id="read-only"),
+        pytest.param(HOSTDEV, id="hostdev"),
+    ],
+)
+def test_a_controller_shared_with_others_stays_and_our_disk_moves(tmp_path: Path, neighbour: str) -> None:
+    guest = opened(tmp_path, domain_xml(_sda(), neighbour, scsi_xml(0, "lsilogic"))).guests[0]
+    mended = mend(tmp_path, guest, "scsi-controller")
+    assert _controllers(guest) == [("0", "lsilogic"), ("1", "virtio-scsi")]
+    assert definition_of(guest).disk("sda").address["controller"] == "1"
+    assert sum(mended.gone.values()) == 1, "only our disk's address goes"
+
+
+def test_a_virtio_disk_gets_a_controller_to_move_to(tmp_path: Path) -> None:
+    guest = opened(tmp_path, domain_xml(disk_xml())).guests[0]
+    mended = mend(tmp_path, guest, "scsi-controller")
+    assert list(mended.gone.elements()) == []
+    assert list(mended.came.elements()) == ["domain/devices/controller index='0' model='virtio-scsi' type='scsi' ''"]
+
+
+def test_an_added_controller_takes_the_first_free_index(tmp_path: Path) -> None:
+    cdrom = disk_xml("sdz", "scsi", device="cdrom", inner=drive(0))
+    guest = opened(tmp_path, domain_xml(disk_xml(), cdrom, scsi_xml(0, "lsilogic"), scsi_xml(2, "lsilogic"))).guests[0]
+    mend(tmp_path, guest, "scsi-controller")
+    assert _controllers(guest) == [("0", "lsilogic"), ("1", "virtio-scsi"), ("2", "lsilogic")]
+
+
+def test_disks_that_share_a_lost_controller_get_different_addresses(tmp_path: Path) -> None:
+    disks = [disk_xml(f"sd{letter}", "scsi", inner=drive(unit)) for unit, letter in enumerate("abc")]
+    cdrom = disk_xml("sdz", "scsi", device="cdrom", inner=drive(6))
+    taken = disk_xml("sdy", "scsi", inner=drive(0, 1))
+    guest = opened(tmp_path, domain_xml(*disks, cdrom, taken, scsi_xml(0, "lsilogic"), scsi_xml(1))).guests[0]
+    mend(tmp_path, guest, "scsi-controller")
+    places = [tuple(sorted(disk.address.items())) for disk in definition_of(guest).all_disks]
+    assert len(set(places)) == len(places)
+    moved = definition_of(guest).disks
+    assert {disk.address["controller"] for disk in moved} == {"1"}
+
+
+@pytest.mark.parametrize("model", ["virtio-scsi", "virtio-transitional", "virtio-non-transitional"])
+def test_every_virtio_model_is_accepted(tmp_path: Path, model: str) -> None:
+    guest = opened(tmp_path, domain_xml(_sda(), scsi_xml(0, model))).guests[0]
+    assert verdict_of(guest, "scsi-controller") is Verdict.COMPLIANT
+
+
+def test_a_foreign_controller_without_our_disks_is_no_finding(tmp_path: Path) -> None:
+    cdrom = disk_xml("sdc", "scsi", device="cdrom", inner=drive(0, 1))
+    guest = opened(tmp_path, domain_xml(_sda(), cdrom, scsi_xml(0), scsi_xml(1, "lsilogic"))).guests[0]
+    assert verdict_of(guest, "scsi-controller") is Verdict.COMPLIANT
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        pytest.param(disk_xml(inner="<readonly/>"), id="read-only"),
+        pytest.param(disk_xml("sda", "usb"), id="usb"),
+        pytest.param(disk_xml("sda", "sata", device="cdrom"), id="cdrom"),
+    ],
+)
+def test_a_guest_without_a_disk_for_it_needs_none(tmp_path: Path, device: str) -> None:
+    guest = opened(tmp_path, domain_xml(device)).guests[0]
+    assert verdict_of(guest, "scsi-controller") is Verdict.NOT_APPLICABLE
