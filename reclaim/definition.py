@@ -297,16 +297,16 @@ def missing_from(kept: Definition, wanted: Definition) -> list[str]:
 
     Attributes that libvirt added (addresses of new controllers, defaults) are no loss.
     """
-    pool = [(path, attributes, text) for path, attributes, text in _parts(kept.root)]
+    pool = _parts(kept.root)
     lost: list[str] = []
-    for path, attributes, text in _parts(wanted.root):
-        match = next(
-            (i for i, (p, a, t) in enumerate(pool) if p == path and t == text and attributes.items() <= a.items()), None
-        )
-        if match is None:
-            lost.append(" ".join([path, *(f"{key}={value!r}" for key, value in attributes.items())]))
+    # libvirt sorts devices anew, so order says nothing. The most particular first, each by what is
+    # nearest to it: else a plain driver takes the place of the one with discard='unmap'.
+    for path, attributes, text in sorted(_parts(wanted.root), key=lambda part: -len(part[1])):
+        fitting = [i for i, (p, a, t) in enumerate(pool) if p == path and t == text and attributes.items() <= a.items()]
+        if fitting:
+            del pool[min(fitting, key=lambda i: len(pool[i][1]))]
         else:
-            del pool[match]
+            lost.append(" ".join([path, *(f"{key}={value!r}" for key, value in attributes.items())]))
     return lost
 
 
