@@ -49,12 +49,18 @@ class Outcome:
         return found
 
 
-def audit(reports: Path, *arguments: str, uri: str | None = FLEET, env: Mapping[str, str] | None = None) -> Outcome:
-    """Run `pytest checks/` with *arguments*; its reports go below *reports*."""
+def audit(
+    reports: Path,
+    *arguments: str,
+    uri: str | None = FLEET,
+    target: str = "checks/",
+    env: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Run `pytest checks/` (or *target*) with *arguments*; its reports go below *reports*."""
     where = ["--uri", uri] if uri else []
     kept = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "checks/", *where, "--reports", str(reports), *arguments],
+        [sys.executable, "-m", "pytest", *where, "--reports", str(reports), *arguments, target],
         cwd=ROOT,
         env={**kept, "COLUMNS": "160", **(env or {})},
         stdin=subprocess.DEVNULL,
