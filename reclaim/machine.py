@@ -131,22 +131,19 @@ class OfferedMachine:
 
 
 def successor(machine: MachineType, offered: list[OfferedMachine], *, lowest: bool = False) -> str | None:
-    """The newest type of *machine*'s family and vendor in *offered* that is not deprecated.
+    """The newest type of *machine*'s family and vendor in *offered* that passes discards on and is not deprecated.
 
     Where the vendor's own types are not offered (the guest came from another distribution), the
-    family's upstream types count. With *lowest*, the oldest type that passes discards on. None
-    where nothing fits.
+    family's upstream types count. With *lowest*, the oldest such type. None where nothing fits.
     """
     for vendor in dict.fromkeys((machine.vendor, "")):
         fitting: list[tuple[Version, str]] = []
         for one in offered:
             known = parse(one.name)
-            if known is None or known.version is None or one.deprecated:
+            if known is None or known.version is None or known.version < MINIMUM or one.deprecated:
                 continue
             if known.family == machine.family and known.vendor == vendor:
                 fitting.append((known.version, one.name))
-        if lowest:
-            fitting = [pair for pair in fitting if pair[0] >= MINIMUM]
         if fitting:
             return min(fitting)[1] if lowest else max(fitting)[1]
     return None

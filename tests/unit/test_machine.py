@@ -1,0 +1,127 @@
+"""Machine types: what can be ordered is ordered by number, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from reclaim.machine import MachineType, OfferedMachine, parse, successor, written
+
+
+def _offered(*names: str, deprecated: tuple[str, ...] = ()) -> list[OfferedMachine]:
+    return [OfferedMachine(name, name in deprecated) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "version", "vendor"),
+    [
+        ("pc-i440fx-2.10", "pc-i440fx", (2, 10), ""),
+        ("pc-i440fx-1.4", "pc-i440fx", (1, 4), ""),
+        ("pc-1.3", "pc-i440fx", (1, 3), ""),
+        ("pc-0.12", "pc-i440fx", (0, 12), ""),
+        ("pc-q35-10.0", "pc-q35", (10, 0), ""),
+        ("pc-q35-4.0.1", "pc-q35", (4, 0, 1), ""),
+        ("virt-8.1", "virt", (8, 1), ""),
+        ("pseries-3.1", "pseries", (3, 1), ""),
+        ("s390-ccw-virtio-7.2", "s390-ccw-virtio", (7, 2), ""),
+        ("pc-i440fx-rhel7.0.0", "pc-i440fx", (1, 5), "rhel"),
+        ("pc-q35-rhel9.4.0", "pc-q35", (8, 2), "rhel"),
+        ("virt-rhel8.2.0", "virt", (4, 2), "rhel"),
+        ("pc-i440fx-trusty", "pc-i440fx", (2, 0), "ubuntu"),
+        ("pc-q35-focal", "pc-q35", (4, 0), "ubuntu"),
+        ("pc-i440fx-jammy-hpb", "pc-i440fx", (6, 2), "ubuntu"),
+        ("pc-q35-noble-v2", "pc-q35", (8, 2), "ubuntu"),
+        ("pc", "pc-i440fx", None, ""),
+        ("q35", "pc-q35", None, ""),
+        ("isapc", "isapc", None, ""),
+    ],
+)
+def test_a_known_name_is_taken_apart(name: str, family: str, version: tuple[int, ...] | None, vendor: str) -> None:
+    assert parse(name) == MachineType(name, family, version, vendor)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "pc-2.1",
+        "pc-i440fx",
+        "pc-i440fx-",
+        "pc-i440fx-2",
+        "pc-i440fx-2.1\n",
+        "pc-i440fx-2.1-custom",
+        "pc-i440fx-rhel7.9.9",
+        "rhel6.5.0",
+        "pc-i440fx-plucky-x",
+        "pc-q35-unknownname",
+        "xenfv",
+        "my-machine-2.9",
+        "PC-I440FX-2.9",
+        "pc-i440fx-٢.٩x",
+    ],
+)
+def test_a_name_that_cannot_be_ordered_is_none(name: str) -> None:
+    assert parse(name) is None
+
+
+def test_versions_are_numbers_not_text() -> None:
+    names = ["pc-i440fx-2.10", "pc-i440fx-2.9", "pc-i440fx-10.0", "pc-1.3", "pc-0.15"]
+    versions = [machine.version for machine in map(parse, names) if machine and machine.version]
+    assert sorted(versions) == [(0, 15), (1, 3), (2, 9), (2, 10), (10, 0)]
+    assert list(map(written, sorted(versions))) == ["0.15", "1.3", "2.9", "2.10", "10.0"]
+
+
+@pytest.mark.parametrize("name", ["pc", "q35", "virt", "pseries"])
+def test_an_alias_says_so(name: str) -> None:
+    machine = parse(name)
+    assert machine
+    assert machine.is_alias
+
+
+@pytest.mark.parametrize("name", ["isapc", "pc-i440fx-2.9", "pc-i440fx-trusty"])
+def test_others_are_no_alias(name: str) -> None:
+    machine = parse(name)
+    assert machine
+    assert not machine.is_alias
+
+
+@pytest.mark.parametrize(
+    ("name", "offered", "newest"),
+    [
+        pytest.param("pc-1.3", _offered("pc-i440fx-2.9", "pc-i440fx-2.10"), "pc-i440fx-2.10", id="by-number"),
+        pytest.param("pc-i440fx-1.6", _offered("pc-q35-9.0", "pc-i440fx-2.9"), "pc-i440fx-2.9", id="same-family"),
+        pytest.param("pc-q35-1.6", _offered("pc-q35-9.0", "pc-i440fx-9.1"), "pc-q35-9.0", id="same-family-q35"),
+        pytest.param("pc-i440fx-1.6", _offered("pc-q35-9.0", "virt-9.0", "isapc"), None, id="never-another-family"),
+        pytest.param(
+            "pc-i440fx-1.6",
+            _offered("pc-i440fx-2.9", "pc-i440fx-3.0", deprecated=("pc-i440fx-3.0",)),
+            "pc-i440fx-2.9",
+            id="not-deprecated",
+        ),
+        pytest.param(
+            "pc-i440fx-1.6", _offered("pc-i440fx-3.0", deprecated=("pc-i440fx-3.0",)), None, id="only-deprecated"
+        ),
+        pytest.param("pc-i440fx-1.6", _offered("pc-i440fx-2.0", "pc-i440fx-1.4"), None, id="only-too-old"),
+        pytest.param("pc-i440fx-1.6", _offered("pc", "pc-i440fx-weird"), None, id="only-what-cannot-be-ordered"),
+        pytest.param(
+            "pc-i440fx-rhel7.0.0",
+            _offered("pc-i440fx-rhel7.6.0", "pc-i440fx-9.0"),
+            "pc-i440fx-rhel7.6.0",
+            id="same-vendor-first",
+        ),
+        pytest.param("pc-i440fx-rhel7.0.0", _offered("pc-i440fx-9.0"), "pc-i440fx-9.0", id="upstream-for-a-vendor"),
+        pytest.param("pc-i440fx-1.6", _offered("pc-i440fx-jammy"), None, id="no-vendor-for-upstream"),
+        pytest.param("pc-i440fx-trusty", _offered("pc-i440fx-rhel7.6.0"), None, id="no-vendor-for-another"),
+        pytest.param("pc-i440fx-1.6", [], None, id="nothing-offered"),
+    ],
+)
+def test_the_successor(name: str, offered: list[OfferedMachine], newest: str | None) -> None:
+    machine = parse(name)
+    assert machine
+    assert successor(machine, offered) == newest
+
+
+def test_the_lowest_successor_is_the_oldest_that_passes_discards_on() -> None:
+    machine = parse("pc-i440fx-1.6")
+    assert machine
+    offered = _offered("pc-i440fx-2.0", "pc-i440fx-2.10", "pc-i440fx-2.9")
+    assert successor(machine, offered, lowest=True) == "pc-i440fx-2.9"

@@ -1,0 +1,99 @@
+"""machine-type: the check and the fixer as a pair."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reclaim.inventory import Inventory, Policy
+from reclaim.machine import OfferedMachine
+from reclaim.verdict import Verdict
+from tests.support import (
+    definition_of,
+    disk_xml,
+    domain_xml,
+    engine,
+    mend,
+    opened,
+    requirement,
+    subject,
+    verdict_of,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OFFERED = [
+    OfferedMachine("pc-i440fx-1.7", deprecated=True),
+    OfferedMachine("pc-i440fx-2.0", deprecated=False),
+    OfferedMachine("pc-i440fx-2.9", deprecated=False),
+    OfferedMachine("pc-i440fx-2.10", deprecated=False),
+    OfferedMachine("pc-i440fx-7.2", deprecated=True),
+    OfferedMachine("pc-q35-7.2", deprecated=False),
+    OfferedMachine("isapc", deprecated=False),
+]
+
+
+@pytest.mark.parametrize("machine", ["pc-i440fx-1.6", "pc-i440fx-2.0", "pc-1.3", "pc-0.14", "pc-i440fx-trusty"])
+def test_an_old_type_takes_the_newest_of_its_family(tmp_path: Path, machine: str) -> None:
+    guest = opened(tmp_path, domain_xml(disk_xml(), machine=machine), offered=OFFERED).guests[0]
+    mended = mend(tmp_path, guest, "machine-type")
+    assert list(mended.gone.elements()) == [f"domain/os/type arch='x86_64' machine='{machine}' 'hvm'"]
+    assert list(mended.came.elements()) == ["domain/os/type arch='x86_64' machine='pc-i440fx-2.10' 'hvm'"]
+
+
+def test_policy_minimum_takes_the_oldest_that_passes_discards_on(tmp_path: Path) -> None:
+    inventory = Inventory(policy=Policy(machine="minimum"))
+    xml = domain_xml(disk_xml(), machine="pc-i440fx-1.6")
+    guest = opened(tmp_path, xml, inventory=inventory, offered=OFFERED).guests[0]
+    mend(tmp_path, guest, "machine-type")
+    assert definition_of(guest).machine == "pc-i440fx-2.9"
+
+
+@pytest.mark.parametrize(
+    ("offered", "reason"),
+    [
+        pytest.param([], "lists no machine types", id="none-listed"),
+        pytest.param([OfferedMachine("pc-q35-7.2", deprecated=False)], "no newer type", id="other-family"),
+        pytest.param([OfferedMachine("pc-i440fx-7.2", deprecated=True)], "no newer type", id="only-deprecated"),
+        pytest.param([OfferedMachine("pc-i440fx-2.0", deprecated=False)], "no newer type", id="only-as-old"),
+    ],
+)
+def test_without_a_fitting_type_the_fix_is_withheld(
+    tmp_path: Path, offered: list[OfferedMachine], reason: str
+) -> None:
+    guest = opened(tmp_path, domain_xml(disk_xml(), machine="pc-i440fx-1.6"), offered=offered).guests[0]
+    before = definition_of(guest).xml
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("machine-type"), subject(guest))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert reason in result.reason
+    assert result.changes == []
+    assert definition_of(guest).xml == before
+
+
+@pytest.mark.parametrize(
+    ("machine", "verdict"),
+    [
+        pytest.param("pc-i440fx-2.1", Verdict.COMPLIANT, id="the-minimum"),
+        pytest.param("pc-i440fx-2.10", Verdict.COMPLIANT, id="2.10-is-newer-than-2.9"),
+        pytest.param("pc-q35-9.0", Verdict.COMPLIANT, id="q35"),
+        pytest.param("pc-i440fx-rhel7.6.0", Verdict.COMPLIANT, id="rhel"),
+        pytest.param("pc-i440fx-xenial", Verdict.COMPLIANT, id="ubuntu"),
+        pytest.param("pc", Verdict.COMPLIANT, id="alias"),
+        pytest.param("q35", Verdict.COMPLIANT, id="alias-q35"),
+        pytest.param("isapc", Verdict.NOT_APPLICABLE, id="unversioned"),
+        pytest.param("pc-i440fx-tumbleweed", Verdict.NOT_ASSESSABLE, id="unknown-vendor"),
+        pytest.param("rhel6.5.0", Verdict.NOT_ASSESSABLE, id="unknown-rhel"),
+        pytest.param("pc-i440fx-rhel7.0.0", Verdict.NONCOMPLIANT, id="rhel-on-1.5"),
+    ],
+)
+def test_types_are_judged_by_number(tmp_path: Path, machine: str, verdict: Verdict) -> None:
+    guest = opened(tmp_path, domain_xml(disk_xml(), machine=machine)).guests[0]
+    assert verdict_of(guest, "machine-type") is verdict
+
+
+def test_a_definition_without_a_type_is_not_judged(tmp_path: Path) -> None:
+    guest = opened(tmp_path, domain_xml(disk_xml(), machine=None)).guests[0]
+    assert definition_of(guest).machine is None
+    assert verdict_of(guest, "machine-type") is Verdict.NOT_APPLICABLE
