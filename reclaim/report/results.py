@@ -43,7 +43,7 @@ def measure(
     hypervisor: Hypervisor, guests: Iterable[Guest], storage: dict[tuple[str, str], Storage], *, after: bool
 ) -> None:
     """Count what the disks of *guests* take on the host, into `allocated_before` or, *after*, `allocated_after`."""
-    disks = [(disk, disk.view) for guest in guests for disk in guest.disks if disk.path and disk.view.type == "file"]
+    disks = [(disk, disk.view) for guest in guests for disk in _file_disks(guest)]
     blocks = hypervisor.allocated_each([str(view.path) for _, view in disks])
     for disk, view in disks:
         key = (disk.guest.name, _name_before(disk))
@@ -52,6 +52,13 @@ def measure(
             storage[key] = Storage(*key, view.path, _capacity(disk), allocated, allocated, None)
         storage[key].allocated_after = allocated
         storage[key].used = _used(disk) if after or storage[key].used is None else storage[key].used
+
+
+def _file_disks(guest: Guest) -> list[Disk]:
+    try:
+        return [disk for disk in guest.disks if disk.path and disk.view.type == "file"]
+    except libvirt.libvirtError:
+        return []  # the guest is gone; the checks say so
 
 
 def _name_before(disk: Disk) -> str:
