@@ -32,7 +32,7 @@ demo:
 
 bench:
 	@scripts/setup.sh test
-	@$(PY) bench/definitions.py $(ARGS)
+	@$(PY) -m bench.definitions $(ARGS)
 
 lab-clean:
 	@scripts/setup.sh test
