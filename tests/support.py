@@ -236,12 +236,12 @@ class Inside:
         return 127, b"", b"not found\n"
 
     def _write(self, words: list[str]) -> tuple[int, bytes, bytes]:
-        """The real script, on a copy of the file in a folder of its own."""
+        """The real script, on a copy of the file in a folder of its own; `verify` would look at this machine."""
         with tempfile.TemporaryDirectory() as folder:
             path, copy = words[4], Path(folder) / "file"
             if path in self.files:
                 copy.write_bytes(self.files[path].encode("utf-8", errors="surrogateescape"))
-            done = subprocess.run([*words[:4], str(copy), *words[5:]], capture_output=True, check=False)
+            done = subprocess.run([*words[:4], str(copy), *words[5:7], ""], capture_output=True, check=False)
             self.files.pop(path, None)
             if copy.exists():
                 self.files[path] = copy.read_bytes().decode("utf-8", errors="surrogateescape")
@@ -256,6 +256,9 @@ class InsideBackend(BaseBackend):  # type: ignore[misc]
     def __init__(self, inside: Inside) -> None:
         super().__init__("inside")
         self.inside = inside
+
+    def decode(self, data: bytes) -> str:
+        return data.decode("utf-8", errors="replace")
 
     def run(self, command: str, *args: str, **_kwargs: Any) -> CommandResult:
         command = self.get_command(command, *args)

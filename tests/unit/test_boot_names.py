@@ -1,0 +1,241 @@
+"""boot-names: the check and the fixer as a pair."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reclaim.bootloader import GRUB_CFG, RESUME
+from reclaim.change import CommandChange, FileChange
+from reclaim.verdict import Verdict
+from tests.support import FILES, Inside, block, engine, inhabited, mounted, part, requirement, subject, verdict_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEFAULTS = "/etc/default/grub"
+DEVICES = [
+    block(
+        "vda",
+        part("vda1", uuid="aaaa-1", fstype="ext4", partuuid="p-1"),
+        part("vda5", uuid="aaaa-5", fstype="swap", partuuid="p-5"),
+    )
+]
+
+
+def _update_grub(inside: Inside) -> int:
+    """As update-grub does: the command line of the defaults, and root by UUID unless that is disabled."""
+    text = inside.files[DEFAULTS]
+    root = "/dev/vda1" if "\nGRUB_DISABLE_LINUX_UUID=true" in f"\n{text}" else "UUID=aaaa-1"
+    extra = text.partition('GRUB_CMDLINE_LINUX="')[2].partition('"')[0]
+    inside.files[GRUB_CFG] = f"\tlinux /vmlinuz root={root} ro {extra}\n"
+    return 0
+
+
+def _inside(**files: str) -> Inside:
+    names = {"defaults": DEFAULTS, "menu": GRUB_CFG, "resume": RESUME, "other": "/etc/default/grub.d/50-x.cfg"}
+    return Inside(
+        files={**FILES, **{names[name]: text for name, text in files.items()}},
+        devices=DEVICES,
+        commands={"update-grub": _update_grub, "update-initramfs -u -k all": lambda _: 0},
+    )
+
+
+MENU = "menuentry 'x' {\n\tsearch --set=root aaaa\n\tlinux\t/vmlinuz root=/dev/vda1 ro quiet\n}\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "changes"),
+    [
+        pytest.param({"menu": MENU}, [CommandChange("one", "update-grub")], id="stale-menu"),
+        pytest.param({"menu": MENU.replace("linux", "linux16")}, [CommandChange("one", "update-grub")], id="linux16"),
+        pytest.param({"menu": MENU.replace("linux", "linuxefi")}, [CommandChange("one", "update-grub")], id="linuxefi"),
+        pytest.param(
+            {"menu": MENU, "defaults": 'GRUB_CMDLINE_LINUX=""\nGRUB_DISABLE_LINUX_UUID=true\n'},
+            [
+                FileChange(
+                    "one",
+                    DEFAULTS,
+                    'GRUB_CMDLINE_LINUX=""\nGRUB_DISABLE_LINUX_UUID=true\n',
+                    'GRUB_CMDLINE_LINUX=""\n#GRUB_DISABLE_LINUX_UUID=true\n',
+                    then="update-grub",
+                )
+            ],
+            id="uuids-disabled",
+        ),
+        pytest.param(
+            {"defaults": '# root=/dev/vda1\nGRUB_CMDLINE_LINUX="quiet resume=/dev/vda5 x=1"\n'},
+            [
+                FileChange(
+                    "one",
+                    DEFAULTS,
+                    '# root=/dev/vda1\nGRUB_CMDLINE_LINUX="quiet resume=/dev/vda5 x=1"\n',
+                    '# root=/dev/vda1\nGRUB_CMDLINE_LINUX="quiet resume=UUID=aaaa-5 x=1"\n',
+                    then="update-grub",
+                )
+            ],
+            id="resume-in-the-defaults",
+        ),
+        pytest.param(
+            {"other": "GRUB_CMDLINE_LINUX_DEFAULT='root=/dev/vda1'\n"},
+            [
+                FileChange(
+                    "one",
+                    "/etc/default/grub.d/50-x.cfg",
+                    "GRUB_CMDLINE_LINUX_DEFAULT='root=/dev/vda1'\n",
+                    "GRUB_CMDLINE_LINUX_DEFAULT='root=UUID=aaaa-1'\n",
+                    then="update-grub",
+                )
+            ],
+            id="root-in-a-drop-in",
+        ),
+        pytest.param(
+            {"resume": "# swap\nRESUME=/dev/vda5\n"},
+            [
+                FileChange(
+                    "one",
+                    RESUME,
+                    "# swap\nRESUME=/dev/vda5\n",
+                    "# swap\nRESUME=UUID=aaaa-5\n",
+                    then="update-initramfs -u -k all",
+                )
+            ],
+            id="initramfs-resume",
+        ),
+    ],
+)
+def test_a_bus_name_is_replaced_and_what_is_made_of_it_is_made_again(
+    tmp_path: Path, files: dict[str, str], changes: list[FileChange | CommandChange]
+) -> None:
+    inside = _inside(**files)
+    before = dict(inside.files)
+    guest = inhabited(tmp_path, inside)
+    assert verdict_of(guest, "boot-names") is Verdict.NONCOMPLIANT
+    assert requirement("boot-names").fixer(guest) == changes
+    result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert result.verdict is Verdict.FIXED, result.reason
+    touched = {change.path for change in changes if isinstance(change, FileChange)}
+    assert {path for path in before if before[path] != inside.files[path]} <= {*touched, GRUB_CFG}
+    again = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
+
+
+def _debconf(devices: str) -> str:
+    return f"Name: grub-pc/install_devices\nTemplate: grub-pc/install_devices\nValue: {devices}\nOwners: grub-pc\n"
+
+
+@pytest.mark.parametrize(
+    ("links", "disk"),
+    [
+        pytest.param({}, "/dev/vda", id="without-a-link"),
+        pytest.param({"/dev/disk/by-id/virtio-s1": "../../vda"}, "/dev/disk/by-id/virtio-s1", id="by-id"),
+    ],
+)
+def test_grub_pc_installs_to_the_disk_that_is_there(tmp_path: Path, links: dict[str, str], disk: str) -> None:
+    inside = _inside()
+    inside.debconf, inside.links = _debconf("/dev/sda, /dev/vda"), links
+    command = f"printf 'grub-pc grub-pc/install_devices multiselect %s\\n' '{disk}' | debconf-set-selections"
+    back = "printf 'grub-pc grub-pc/install_devices multiselect %s\\n' '/dev/sda, /dev/vda' | debconf-set-selections"
+
+    def answer(inside: Inside) -> int:
+        inside.debconf = _debconf(disk)
+        return 0
+
+    inside.commands[command] = answer
+    guest = inhabited(tmp_path, inside)
+    assert requirement("boot-names").fixer(guest) == [CommandChange("one", command, back)]
+    result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert "grub-pc/install_devices: /dev/sda is not there" in result.reason
+    again = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
+
+
+@pytest.mark.parametrize(
+    ("devices", "links"),
+    [
+        pytest.param("/dev/sd'a; reboot", {}, id="in-debconf"),
+        pytest.param("/dev/sda", {"/dev/disk/by-id/x'$(reboot)": "../../vda"}, id="in-a-link"),
+    ],
+)
+def test_a_device_name_never_reaches_a_shell_with_characters_of_the_shell(
+    tmp_path: Path, devices: str, links: dict[str, str]
+) -> None:
+    inside = _inside()
+    inside.debconf, inside.links = _debconf(devices), links
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert "characters of the shell" in result.reason
+    assert inside.ran == []
+
+
+def test_where_boot_is_not_on_one_disk_the_user_decides(tmp_path: Path) -> None:
+    inside = _inside()
+    raid = part("md0", type="raid1", uuid="m", fstype="ext4")
+    inside.devices = [block("vda", part("vda1", raid)), block("vdb", part("vdb1", raid))]
+    inside.mounts = [mounted("/", "/dev/md0")]
+    inside.debconf = _debconf("/dev/sda")
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert result.changes == []
+    assert "/boot is not on one disk" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("files", "tools", "reason"),
+    [
+        pytest.param({"menu": MENU}, ("systemctl",), "update-grub is not installed", id="no-update-grub"),
+        pytest.param({"resume": "RESUME=/dev/vdz\n"}, ("update-grub",), "no UUID of their own", id="not-there"),
+    ],
+)
+def test_what_cannot_be_mended_is_withheld(
+    tmp_path: Path, files: dict[str, str], tools: tuple[str, ...], reason: str
+) -> None:
+    inside = _inside(**files)
+    inside.tools = tools
+    before = dict(inside.files)
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert reason in result.reason
+    assert inside.files == before
+
+
+def test_a_failed_update_grub_puts_the_defaults_back(tmp_path: Path) -> None:
+    inside = _inside(defaults='GRUB_CMDLINE_LINUX="root=/dev/vda1"\n')
+    inside.commands["update-grub"] = lambda _: 1
+    before = dict(inside.files)
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "update-grub ended with status 1: it failed; /etc/default/grub is as it was" in result.reason
+    assert inside.files == before
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        pytest.param({}, id="uuids"),
+        pytest.param({"menu": "\tlinux /vmlinuz root=/dev/mapper/vg-root\n"}, id="lvm"),
+        pytest.param({"menu": "# linux root=/dev/vda1\n\tsearch root=/dev/vda1\n"}, id="no-kernel-line"),
+        pytest.param({"menu": "\tlinux /v nfsroot=/dev/vda1 my-root=/dev/vda1 root=UUID=x\n"}, id="other-parameters"),
+        pytest.param({"resume": "RESUME=none\n"}, id="resume-none"),
+        pytest.param({"resume": "#RESUME=/dev/vda5\n"}, id="resume-comment"),
+    ],
+)
+def test_stable_names_are_left(tmp_path: Path, files: dict[str, str]) -> None:
+    assert verdict_of(inhabited(tmp_path, _inside(**files)), "boot-names") is Verdict.COMPLIANT
+
+
+def test_another_distribution_is_not_assessed(tmp_path: Path) -> None:
+    inside = _inside(menu=MENU)
+    inside.os = 'ID="rhel"\nID_LIKE="fedora"\n'
+    assert verdict_of(inhabited(tmp_path, inside), "boot-names") is Verdict.NOT_ASSESSABLE
+
+
+def test_without_a_grub_menu_it_is_not_assessed(tmp_path: Path) -> None:
+    inside = _inside()
+    del inside.files[GRUB_CFG]
+    assert verdict_of(inhabited(tmp_path, inside), "boot-names") is Verdict.NOT_ASSESSABLE
