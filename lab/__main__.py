@@ -10,6 +10,11 @@ import time
 from lab import recipes
 from lab.error import LabError
 
+try:
+    from lab import guest, host, image
+except ModuleNotFoundError as error:
+    sys.exit(f"lab: the Python module {error.name} is missing: install python3-libvirt")
+
 
 def main() -> int:
     """Do what the arguments say; return the exit status."""
@@ -19,15 +24,10 @@ def main() -> int:
         return _do(arguments)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
-    except ModuleNotFoundError as error:
-        print(f"lab: the Python module {error.name} is missing: install python3-libvirt", file=sys.stderr)
-    return 1
+        return 1
 
 
 def _do(arguments: argparse.Namespace) -> int:
-    # Imported here, so that a machine without libvirt's bindings gets a sentence and not a traceback.
-    from lab import guest, host, image
-
     reasons = host.missing()
     if arguments.verb == "doctor":
         for reason in reasons:
@@ -36,7 +36,7 @@ def _do(arguments: argparse.Namespace) -> int:
             print(f"lab: real guests can run here, type='{host.accelerator()}'")
         return 1 if reasons else 0
     if arguments.verb == "clean":
-        for what in guest.clean() or ["nothing: there was nothing"]:
+        for what in guest.clean() or ["nothing: there was nothing to remove"]:
             print(f"lab: removed {what}")
         return 0
     if reasons:
@@ -47,7 +47,8 @@ def _do(arguments: argparse.Namespace) -> int:
             print(image.build(name))
     elif arguments.verb == "up":
         made = guest.create(arguments.name, arguments.recipe)
-        print(f"lab: {made.name} is up after {time.monotonic() - started:.0f} s; image {made.image}, console {made.console}")
+        print(f"lab: {made.name} is up after {time.monotonic() - started:.0f} s")
+        print(f"lab: its disk is {made.image}, its console is {made.console}")
     elif arguments.verb == "down":
         guest.find(arguments.name)
         guest.destroy(arguments.name)
@@ -55,11 +56,12 @@ def _do(arguments: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python3 -m lab", description="Throwaway guests for reclaim's demo and tests.")
+    about = "Throwaway guests for reclaim's demo and tests."
+    parser = argparse.ArgumentParser(prog="python3 -m lab", description=about)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     known = [one.name for one in recipes.RECIPES]
     build = verbs.add_parser("build", help="build the base images (all, or those named)")
-    build.add_argument("recipe", nargs="*", choices=[*known, []], metavar="RECIPE", help=", ".join(known))
+    build.add_argument("recipe", nargs="*", metavar="RECIPE", help=", ".join(known))
     up = verbs.add_parser("up", help="make a guest and wait until it answers")
     up.add_argument("name", help="begins with reclaim-lab-")
     up.add_argument("--recipe", default="article", choices=known)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from lab import paths, tools
+from lab.error import LabError
 
 Accelerator = Literal["kvm", "qemu"]
 
@@ -26,7 +27,7 @@ _SUCCESS = (0x10 << 1) | 1
 def accelerator() -> Accelerator:
     """Return libvirt's domain type for this machine: `kvm` where KVM runs a guest, else `qemu` (slow, always works).
 
-    The answer is kept until the machine boots again.
+    The answer is kept until the machine boots again. Raises LabError where QEMU is not installed.
     """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     kept = paths.cache() / "accelerator.json"
@@ -59,7 +60,9 @@ def _runs(accel: Literal["kvm", "tcg"]) -> bool:
                 env=tools.environment(),
                 check=False,
             )
-        except (FileNotFoundError, subprocess.TimeoutExpired):
+        except FileNotFoundError:
+            raise LabError(f"{EMULATOR} is not installed") from None
+        except subprocess.TimeoutExpired:
             return False
     return done.returncode == _SUCCESS
 

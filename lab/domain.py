@@ -21,7 +21,7 @@ class Hardware:
     bus: str = "virtio"
     discard: str | None = None
     memory_mib: int = 512
-    vcpus: int = 1
+    vcpus: int = 2
 
 
 def definition(name: str, accel: Accelerator, hardware: Hardware, image: Path, console: Path) -> str:

@@ -9,7 +9,7 @@ from lab.accelerator import EMULATOR, accelerator
 from lab.error import LabError
 
 SECONDS = 900.0
-"""The limit: such a boot takes about a minute under emulation."""
+"""The limit: it takes about a minute under emulation."""
 
 _DONE = "reclaim-lab: done"
 _BEFORE = """\
@@ -37,7 +37,8 @@ def run_in_new_guest(disk: Path, kernel: Path, initrd: Path, script: str) -> Non
     body = (_BEFORE + script + _AFTER).encode()
     text.write_bytes(body.ljust((len(body) // 4096 + 1) * 4096, b"\n"))
     accel = "kvm" if accelerator() == "kvm" else "tcg"
-    argv = [EMULATOR, "-machine", f"pc,accel={accel}", "-m", "1024", "-nodefaults", "-display", "none", "-no-reboot"]
+    argv = [EMULATOR, "-machine", f"pc,accel={accel}", "-m", "1024", "-smp", "2"]
+    argv += ["-nodefaults", "-display", "none", "-no-reboot"]
     argv += ["-drive", f"file={disk},format=raw,if=virtio,cache=unsafe,discard=unmap"]
     argv += ["-drive", f"file={text},format=raw,if=virtio,readonly=on"]
     argv += ["-serial", f"file:{console}", "-kernel", str(kernel), "-initrd", str(initrd)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import os
 import platform
 import shutil
@@ -18,8 +17,9 @@ import libvirt
 from lab import daemons, kvm, paths, tools
 from lab.accelerator import accelerator
 from lab.error import LabError
+from lab.sources import KEYRING
 
-__all__ = ["accelerator", "ensure_libvirt", "missing", "stop_libvirt"]
+__all__ = ["accelerator", "ensure_libvirt", "has_libvirt", "missing", "stop_libvirt"]
 
 URI = "qemu:///system"
 ANSWER_SECONDS = 30.0
@@ -30,10 +30,9 @@ _TOOLS = {
     "sfdisk": "fdisk",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
-    "libvirtd": "libvirt-daemon",
-    "virtlogd": "libvirt-daemon",
+    "libvirtd": "libvirt-daemon-system",
+    "virtlogd": "libvirt-daemon-system",
 }
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _VIRTLOGD = "/run/libvirt/virtlogd-sock"
 
 
@@ -48,11 +47,14 @@ def missing() -> list[str]:
     for tool, package in _TOOLS.items():
         if shutil.which(tool, path=path) is None:
             reasons.append(f"{tool} is missing: install {package}")
-    if not _KEYRING.exists():
+    if not KEYRING.exists():
         reasons.append("Debian's archive keys are missing: install debian-archive-keyring")
-    if importlib.util.find_spec("libvirt_qemu") is None:
-        reasons.append("libvirt's QEMU bindings for Python are missing: install python3-libvirt")
     return reasons
+
+
+def has_libvirt() -> bool:
+    """Return whether libvirt's daemon is installed."""
+    return shutil.which("libvirtd", path=tools.environment()["PATH"]) is not None
 
 
 def ensure_libvirt() -> libvirt.virConnect:
@@ -129,6 +131,6 @@ def _listens(path: str) -> bool:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    with open(paths.cache() / "libvirt.lock", "w", encoding="ascii") as handle:
+    with (paths.cache() / "libvirt.lock").open("w", encoding="ascii") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -1,7 +1,7 @@
 """Builds the base images of the lab's guests and keeps them.
 
-A base is a folder in the cache: `disk.qcow2`, and the kernel and initramfs that a build boots it with. It is made beside
-and renamed, so a folder that is there is whole.
+A base is a folder in the cache: `disk.qcow2`, and the kernel and initramfs that a build boots it with. It is made
+beside and renamed, so a folder that is there is whole.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _folder(recipe: Recipe) -> Path:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    with open(paths.cache() / "lock", "w", encoding="ascii") as handle:
+    with (paths.cache() / "lock").open("w", encoding="ascii") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -103,30 +103,29 @@ def _make_disk(folder: Path) -> None:
         shutil.copy(_only(root / "boot", "vmlinuz-*"), folder / KERNEL)
         shutil.copy(_only(root / "boot", "initrd.img-*"), folder / INITRD)
         disk = folder / "disk.raw"
-        with open(disk, "wb") as handle:
+        with disk.open("wb") as handle:
             os.truncate(handle.fileno(), DISK_MIB * MEBIBYTE)
         # Partitions of loop devices do not appear everywhere, so no loop device: mkfs writes at an offset.
         layout = folder / "layout.sfdisk"
         layout.write_text(f"label: dos\nstart={START_MIB}MiB, type=83, bootable\n", encoding="ascii")
         tools.call(["sh", "-c", 'sfdisk --quiet "$1" <"$2"', "sh", str(disk), str(layout)], seconds=60)
         layout.unlink()
-        tools.call(
-            ["mkfs.ext4", "-q", "-d", str(root), "-E", f"offset={START_MIB * MEBIBYTE},lazy_itable_init=0", str(disk)]
-            + [f"{(DISK_MIB - START_MIB) * 1024}k"],
-            seconds=600,
-        )
+        argv = ["mkfs.ext4", "-q", "-d", str(root), "-E", f"offset={START_MIB * MEBIBYTE},lazy_itable_init=0"]
+        tools.call([*argv, str(disk), f"{(DISK_MIB - START_MIB) * 1024}k"], seconds=600)
     finally:
         shutil.rmtree(root)
 
 
 def _install(root: Path) -> None:
-    inside = recipes.__file__
-    hook = f'chroot "$1" sh -eu <{shlex.quote(str(Path(inside).with_name(ROOT_SCRIPT)))}'
-    argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    hook = f'chroot "$1" sh -eu <{shlex.quote(str(Path(recipes.__file__).with_name(ROOT_SCRIPT)))}'
+    # mmdebstrap mounts /proc and /sys below `root`. In namespaces of its own, whatever ends it ends its children and
+    # mounts too: removing the folder can then never reach into the machine's own /sys.
+    argv = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap"]
+    argv += ["--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
     argv += ['--aptopt=APT::Install-Recommends "false"', f"--customize-hook={hook}", SUITE, str(root)]
     log.info("installing Debian %s with mmdebstrap", SUITE)
-    tools.call(argv + debian_sources(SUITE), seconds=1800)
+    tools.call([*argv, *debian_sources(SUITE)], seconds=1800)
 
 
 def _only(folder: Path, pattern: str) -> Path:

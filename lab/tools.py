@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 
 from lab.error import LabError
+
+_STEERING = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|.)")
 
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -20,7 +23,7 @@ def environment() -> dict[str, str]:
 def call(argv: Sequence[str], *, seconds: float, env: Mapping[str, str] | None = None) -> str:
     """Run `argv` and return its standard output.
 
-    `seconds` is the limit. Raises LabError, with the last lines the tool said, where it is missing, fails or takes longer.
+    `seconds` is the limit. Raises LabError, with the tool's last lines, where it is missing, fails or takes longer.
     """
     try:
         done = subprocess.run(
@@ -43,5 +46,6 @@ def call(argv: Sequence[str], *, seconds: float, env: Mapping[str, str] | None =
 
 
 def last_lines(text: str, count: int) -> str:
-    """Return the last `count` lines of `text` that say something."""
-    return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-count:])
+    """Return the last `count` lines of `text` that say something, without what would steer a terminal."""
+    plain = ("".join(c for c in _STEERING.sub("", line) if c.isprintable() or c == "\t") for line in text.splitlines())
+    return "\n".join([line.rstrip() for line in plain if line.strip()][-count:])

@@ -35,5 +35,3 @@ if update-initramfs -u -k all; then
 fi
 sha256sum --check /tmp/initrd.sums
 rm -f /tmp/initrd.sums
-grub-install --target=i386-pc /dev/vda
-update-grub
