@@ -267,7 +267,7 @@ def _mutated(chance: random.Random, sections: dict[str, str]) -> bytes:
     found = {**sections, name: base64.b64encode(raw).decode()}
     output = printed(found)
     if chance.random() < 0.1:
-        at = chance.randrange(len(output))
+        at = chance.choice([0, output.index(b"\n"), len(output) - 3])
         output = output[:at] + bytes([chance.randrange(256)]) + output[at + chance.randint(0, 9) :]
     return output
 
@@ -288,5 +288,5 @@ def test_no_mutation_of_a_guests_answer_is_anything_but_facts_or_a_probe_error()
             refused += _everything(read(_mutated(chance, sections), "one"))
         except ProbeError:
             unread += 1
-    assert unread > 5
+    assert unread > 50
     assert refused > 1000
