@@ -150,7 +150,7 @@ class FileChange:
         if self.then:
             try:
                 _run(guest, self.then)
-            except ChangeFailed as exc:
+            except (ChangeFailed, ProbeError) as exc:  # it failed, or nobody knows how it ended
                 self._write(guest, self.after, self.before, None)
                 raise ChangeFailed(f"{exc}; {self.path} is as it was") from exc
         return {}
@@ -158,7 +158,10 @@ class FileChange:
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         self._write(guest, self.after, self.before, None)
         if self.then:
-            _run(guest, self.then)
+            try:
+                _run(guest, self.then)
+            except (ChangeFailed, ProbeError) as exc:
+                raise ChangeFailed(f"{self.path} is as it was, but {exc}") from exc
         return f"{self.path} is as it was"
 
     def _write(self, guest: Guest, expected: str | None, wanted: str | None, verify: str | None) -> None:
