@@ -134,8 +134,12 @@ def earlier_journals(folder: Path) -> list[Record]:
     """The journals of earlier runs below *folder*, oldest first. What is no journal is passed over."""
     found = []
     for path in sorted(folder.glob(f"*/{journal.NAME}")):
-        if not path.parent.is_symlink():
+        if path.parent.is_symlink():
+            continue
+        try:
             found.append(journal.read(path))
+        except ReclaimError:
+            continue
     return found
 
 
