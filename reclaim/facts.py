@@ -108,9 +108,27 @@ class Kernel:
     problem: str | None
     #: inode, size and time of the initramfs that was read
     stamp: str = ""
+    #: the initramfs file; None where there is none
+    path: str | None = None
+    #: modules that this kernel does not have at all
+    lacking: frozenset[str] = frozenset()
 
     def has(self, module: str) -> bool:
         return module in self.builtin or module in self.initramfs
+
+    @property
+    def initramfs_bytes(self) -> int:
+        """How large its initramfs is; 0 where that is not known."""
+        size = self.stamp.split(":")[1] if self.stamp.count(":") == 2 else ""
+        return int(size) if re.fullmatch(r"\d{1,15}", size) else 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A line of cron's that trims, and the file it is in."""
+
+    path: str
+    line: str
 
 
 @dataclass(frozen=True)
@@ -215,17 +233,45 @@ class Facts:
     @cached_property
     def boot_files(self) -> Mapping[str, str]:
         """The boot configuration files that exist, by path."""
-        _, data = self._section("boot_files")
+        return self._files("boot_files")
+
+    @cached_property
+    def units(self) -> Mapping[str, str]:
+        """The mount and swap units, and drop-ins of such, that the administrator wrote, by path."""
+        return self._files("units")
+
+    def _files(self, name: str) -> dict[str, str]:
+        _, data = self._section(name)
         found: dict[str, str] = {}
         while data:
             try:
                 path, length, rest = data.split(b"\n", 2)
                 size = int(length)
             except ValueError as exc:
-                raise ProbeError(f"{self.guest}: the guest's boot files cannot be parsed") from exc
+                raise ProbeError(f"{self.guest}: the guest's {name.replace('_', ' ')} cannot be parsed") from exc
             found[path.decode("utf-8", errors="replace")] = rest[:size].decode("utf-8", errors="surrogateescape")
             data = rest[size + 1 :]
         return found
+
+    @cached_property
+    def unified(self) -> Mapping[str, str]:
+        """Unified kernel images, by path: the command line built into each, "" where it could not be read."""
+        lines = (line.split("\t", 1) for line in self._text("unified").splitlines() if "\t" in line)
+        return {path: " ".join(text.split()) for path, text in lines}
+
+    @cached_property
+    def lvm_lines(self) -> tuple[tuple[str, str], ...]:
+        """(file, line) of what lvm.conf(5) filters and lvmdevices(8) knows devices by."""
+        found = (line.partition(":") for line in self._text("lvm").splitlines())
+        return tuple((path, text.strip()) for path, _, text in found)
+
+    @cached_property
+    def boot_free(self) -> int | None:
+        """Bytes that are free where /boot lies; None where df cannot tell."""
+        status, data = self._section("boot_free")
+        lines = data.decode("utf-8", errors="replace").splitlines()
+        match = re.search(r"\s(\d{1,15})\s+\d{1,3}%\s", lines[-1]) if lines and status == 0 else None
+        return int(match[1]) * 1024 if match else None
 
     @cached_property
     def grub_install_devices(self) -> tuple[str, ...]:
@@ -241,7 +287,38 @@ class Facts:
     @cached_property
     def block_devices(self) -> tuple[BlockDevice, ...]:
         """The trees of block devices, whole disks first."""
-        return tuple(self._block_device(one, 0) for one in _list_of(self._json("lsblk"), "blockdevices", self.guest))
+        text = self._text("lsblk")
+        if text.startswith("NAME="):
+            roots = self._tree(text)
+        else:
+            roots = _list_of(self._json("lsblk"), "blockdevices", self.guest)
+        return tuple(self._block_device(one, 0) for one in roots)
+
+    def _tree(self, text: str) -> list[dict[str, Any]]:
+        """The trees in what `lsblk --pairs` printed, each parent before its children (util-linux before 2.27)."""
+        below: dict[str, list[str]] = {}
+        devices: dict[str, dict[str, Any]] = {}
+        for line in text.splitlines():
+            found = _pairs(line)
+            name, parent = found.get("kname", ""), found.get("pkname", "")
+            if not name or (parent and (parent not in devices or parent == name)):
+                raise ProbeError(f"{self.guest}: the guest's block devices cannot be parsed")
+            devices.setdefault(name, found)
+            if name not in below.setdefault(parent, []):
+                below[parent].append(name)
+        left = _MAX_DEVICES
+
+        def grown(name: str) -> dict[str, Any]:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise ProbeError(f"{self.guest}: the guest's block devices cannot be parsed")
+            return {**devices[name], "children": [grown(child) for child in below.get(name, [])]}
+
+        try:
+            return [grown(name) for name in below.get("", [])]
+        except RecursionError as exc:
+            raise ProbeError(f"{self.guest}: the guest's block devices cannot be parsed") from exc
 
     def _block_device(self, data: Any, depth: int) -> BlockDevice:
         if not isinstance(data, dict) or depth > 20:
@@ -254,7 +331,7 @@ class Facts:
             raise ProbeError(f"{self.guest}: the guest lists a block device without a name")
         return BlockDevice(
             name=name,
-            path=_string(data.get("path")) or f"/dev/{name}",
+            path=_string(data.get("path")) or _device_path(name, _string(data.get("kname"))),
             type=_string(data.get("type")) or "",
             fstype=_string(data.get("fstype")),
             uuid=_string(data.get("uuid")),
@@ -282,8 +359,13 @@ class Facts:
 
     @cached_property
     def mounts(self) -> tuple[Mount, ...]:
+        text = self._text("findmnt")
+        if text.startswith("TARGET="):
+            listed: list[Any] = [_pairs(line) for line in text.splitlines()]
+        else:
+            listed = _list_of(self._json("findmnt"), "filesystems", self.guest)
         found = []
-        for one in _list_of(self._json("findmnt"), "filesystems", self.guest):
+        for one in listed:
             if not isinstance(one, dict):
                 raise ProbeError(f"{self.guest}: the guest's mounts cannot be parsed")
             size, used = one.get("size"), one.get("used")
@@ -303,8 +385,8 @@ class Facts:
 
     @cached_property
     def links(self) -> Mapping[str, str]:
-        """Symbolic links below /dev/disk and /dev/mapper -> the device path they lead to."""
-        _, data = self._section("links")  # find's status is 1 where /dev/mapper does not exist
+        """Symbolic links in folders of /dev -> the device path they lead to."""
+        _, data = self._section("links")  # find's status is 1 where something vanished meanwhile
         found: dict[str, str] = {}
         for line in data.decode("utf-8", errors="replace").splitlines()[:_MAX_LINKS]:
             path, separator, to = line.partition("\t")
@@ -373,8 +455,8 @@ class Facts:
         for line in block.splitlines():
             word, _, rest = line.partition(" ")
             words.setdefault(word, []).append(rest)
-        unknown = set(words) - {"kernel", "builtin", "initramfs", "stamp", "same", "no-initramfs", "unreadable"}
-        if unknown or len(words["kernel"]) != 1:
+        unknown = set(words) - {"kernel", "builtin", "lacking", "path", "initramfs", "stamp", "same"}
+        if unknown - {"no-initramfs", "unreadable"} or len(words["kernel"]) != 1:
             raise ProbeError(f"{self.guest}: the guest's kernels cannot be parsed")
         stamp = words.get("stamp", [""])[0]
         initramfs = frozenset(words.get("initramfs", ()))
@@ -384,7 +466,15 @@ class Facts:
                 raise ProbeError(f"{self.guest}: the guest's kernels cannot be parsed")
             initramfs = same.initramfs
         problem = words.get("unreadable", [None])[0]
-        return Kernel(words["kernel"][0], frozenset(words.get("builtin", ())), initramfs, problem, stamp)
+        return Kernel(
+            words["kernel"][0],
+            frozenset(words.get("builtin", ())),
+            initramfs,
+            problem,
+            stamp,
+            words.get("path", [None])[0],
+            frozenset(words.get("lacking", ())),
+        )
 
     @cached_property
     def fstrim_timer(self) -> Mapping[str, str]:
@@ -397,9 +487,22 @@ class Facts:
         return _properties(self._text("service"))
 
     @cached_property
-    def cron_fstrim(self) -> tuple[str, ...]:
-        """Cron files that mention fstrim."""
-        return tuple(self._text("cron").splitlines())
+    def jobs(self) -> tuple[Job, ...]:
+        """The lines of cron's that mention fstrim or zpool trim."""
+        lines = (line.split("\t", 1) for line in self._text("cron").splitlines() if "\t" in line)
+        return tuple(Job(path, line.strip()) for path, line in lines)
+
+    @cached_property
+    def cron_daemons(self) -> frozenset[str]:
+        """What runs cron's files, as it runs now."""
+        return frozenset(self._text("daemons").split())
+
+    @cached_property
+    def autotrim(self) -> Mapping[str, bool]:
+        """ZFS pools: is autotrim on? Empty where there is no ZFS, or none that knows of it (before 0.8)."""
+        status, data = self._section("zfs")
+        lines = data.decode("utf-8", errors="replace").splitlines() if status == 0 else []
+        return {fields[0]: fields[1] == "on" for fields in (line.split("\t") for line in lines) if len(fields) == 2}
 
 
 def _list_of(data: Any, key: str, guest: str) -> list[Any]:
@@ -408,6 +511,18 @@ def _list_of(data: Any, key: str, guest: str) -> list[Any]:
     if not isinstance(found, list) or len(found) > _MAX_DEVICES:
         raise ProbeError(f"{guest}: the guest's {key} cannot be parsed")
     return found
+
+
+def _pairs(line: str) -> dict[str, Any]:
+    """A line of `lsblk --pairs` or `findmnt --pairs`: KEY="value", with \\xHH for what is not plain."""
+    found = re.findall(r'([A-Z][A-Z:_-]*)="((?:[^"\\]|\\x[0-9a-f]{2}|\\)*)"', line)
+    plain = re.compile(r"\\x([0-9a-f]{2})")
+    return {key.lower().replace("_", "-"): plain.sub(lambda one: chr(int(one[1], 16)), text) for key, text in found}
+
+
+def _device_path(name: str, kernel_name: str | None) -> str:
+    """As lsblk's own column PATH has it, which came with util-linux 2.33."""
+    return f"/dev/mapper/{name}" if kernel_name and kernel_name.startswith("dm-") else f"/dev/{kernel_name or name}"
 
 
 def _string(value: Any) -> str | None:

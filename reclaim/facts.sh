@@ -34,45 +34,128 @@ files() {
     done
 }
 
+images() {
+    # the kernel image of release $1 and its initramfs, where Debian, RHEL, SUSE, Arch, Alpine and
+    # kernel-install put them; empty where there is none
+    image='' initrd='' base='' machine=''
+    [ -r "/lib/modules/$1/pkgbase" ] && read -r base <"/lib/modules/$1/pkgbase"
+    [ -r /etc/machine-id ] && read -r machine </etc/machine-id
+    for file in "/boot/vmlinuz-$1" "/boot/vmlinux-$1" "/boot/Image-$1" "/boot/vmlinuz-${base:-$1}" \
+        "/boot/vmlinuz-${1##*-}" "/boot/${machine:-none}/$1/linux" "/efi/${machine:-none}/$1/linux" \
+        "/boot/efi/${machine:-none}/$1/linux"; do
+        [ -e "$file" ] && image=$file && break
+    done
+    case $image in
+    '') return ;;
+    */linux) set -- "${image%linux}initrd" "${image%linux}initrd.img" "${image%linux}initramfs.img" ;;
+    *) set -- "/boot/initrd.img-$1" "/boot/initramfs-$1.img" "/boot/initrd-$1" \
+        "/boot/initramfs-${image#*-}.img" "/boot/initramfs-${image#*-}" ;;
+    esac
+    for file; do
+        [ -e "$file" ] && initrd=$file && break
+    done
+}
+
+listing() {
+    # the paths in an initramfs, told by the tools of those who made it
+    if command -v lsinitramfs >/dev/null 2>&1; then
+        lsinitramfs "$1"
+    elif command -v lsinitrd >/dev/null 2>&1; then
+        lsinitrd "$1"
+    elif command -v lsinitcpio >/dev/null 2>&1; then
+        lsinitcpio "$1"
+    elif command -v mkinitfs >/dev/null 2>&1 && command -v cpio >/dev/null 2>&1; then
+        { gzip -dc "$1" 2>/dev/null || zstd -dc "$1" 2>/dev/null || xz -dc "$1"; } | cpio -t
+    else
+        return 127
+    fi 2>/dev/null
+}
+
 kernels() {
     for modules in /lib/modules/*/; do
         kernel=${modules#/lib/modules/}
         kernel=${kernel%/}
-        [ -e "/boot/vmlinuz-$kernel" ] || continue
+        images "$kernel"
+        if [ -z "$image" ]; then
+            for file in $unified; do
+                [ -e "$file" ] || continue
+                printf 'kernel %s\nunreadable it may be inside %s\n' "$kernel" "$file"
+                break
+            done
+            continue
+        fi
         printf 'kernel %s\n' "$kernel"
         for module in virtio_scsi sd_mod virtio_pci; do
             if grep -q "/$module\.ko" "$modules/modules.builtin" 2>/dev/null; then
                 printf 'builtin %s\n' "$module"
+            elif [ -r "$modules/modules.dep" ] && ! grep -q "/$module\.ko" "$modules/modules.dep"; then
+                printf 'lacking %s\n' "$module"
             fi
         done
+        [ -n "$initrd" ] && printf 'path %s\n' "$initrd"
         if grep -q '/virtio_scsi\.ko' "$modules/modules.builtin" 2>/dev/null &&
-            grep -q '/sd_mod\.ko' "$modules/modules.builtin" 2>/dev/null; then
+            grep -q '/sd_mod\.ko' "$modules/modules.builtin" 2>/dev/null &&
+            grep -q '/virtio_pci\.ko' "$modules/modules.builtin" 2>/dev/null; then
             continue
         fi
-        initrd=/boot/initrd.img-$kernel
+        [ -z "$initrd" ] && printf 'stamp \nno-initramfs\n' && continue
         stamp=$(stat -L -c '%i:%s:%Y' "$initrd" 2>/dev/null)
         printf 'stamp %s\n' "$stamp"
-        if [ ! -e "$initrd" ]; then
-            printf 'no-initramfs\n'
-        elif [ -n "$stamp" ] && case " ${known:-} " in *" $stamp "*) ;; *) false ;; esac; then
-            printf 'same\n'
-        elif ! command -v lsinitramfs >/dev/null 2>&1; then
-            printf 'unreadable lsinitramfs is not installed\n'
-        elif list=$(lsinitramfs "$(readlink -f "$initrd")" 2>/dev/null) && [ -n "$list" ]; then
-            # it says nothing and succeeds where it could not read the image
+        case " ${known:-} " in
+        *" ${stamp:-none} "*) printf 'same\n' && continue ;;
+        esac
+        list=$(listing "$(readlink -f "$initrd")")
+        status=$?
+        # a tool may say little and succeed where it could not read the image: each has an /init
+        if [ $status -eq 127 ]; then
+            printf 'unreadable nothing is installed that lists %s\n' "$initrd"
+        elif printf '%s\n' "$list" | grep -qE '(^|[ /])init( -> .*)?$'; then
             for module in virtio_scsi sd_mod virtio_pci; do
                 case $list in
                 *"/$module.ko"*) printf 'initramfs %s\n' "$module" ;;
                 esac
             done
         else
-            printf 'unreadable lsinitramfs failed on %s\n' "$initrd"
+            printf 'unreadable %s cannot be listed\n' "$initrd"
         fi
     done
 }
 
+# where the Boot Loader Specification has unified kernel images
+unified='/efi/EFI/Linux/*.efi /boot/EFI/Linux/*.efi /boot/efi/EFI/Linux/*.efi'
+
+number() {
+    # an unsigned little-endian number of $3 bytes at offset $2 of file $1
+    od -An -v -t"u$3" -j"$2" -N"$3" "$1" | tr -d ' '
+}
+
+unified() {
+    # each unified kernel image and the command line built into it: PE's section .cmdline
+    for file in $unified; do
+        [ -r "$file" ] || continue
+        printf '%s\t' "$file"
+        header=$(number "$file" 60 4)
+        sections=$(number "$file" $((header + 6)) 2)
+        at=$((header + 24 + $(number "$file" $((header + 20)) 2)))
+        while [ "$sections" -gt 0 ] && [ "$sections" -lt 100 ]; do
+            if [ "$(tail -c +$((at + 1)) "$file" | head -c 8 | tr -d '\0')" = .cmdline ]; then
+                tail -c +$(($(number "$file" $((at + 20)) 4) + 1)) "$file" |
+                    head -c "$(number "$file" $((at + 8)) 4)" | head -c 4096 | tr '\0\n\t' '   '
+            fi
+            at=$((at + 40))
+            sections=$((sections - 1))
+        done
+        printf '\n'
+    done 2>/dev/null
+    true
+}
+
 links() {
-    find /dev/disk /dev/mapper -type l -printf '%p\t%l\n'
+    # not /dev/char, /dev/block: they are many, and no name that anybody writes down
+    set -- /dev \( -path '/dev/char' -o -path '/dev/block' -o -path '/dev/input' -o -path '/dev/snd' -o -path '/dev/fd' \
+        -o -path '/dev/shm' -o -path '/dev/pts' \) -prune -o -type l -path '/dev/*/*'
+    find "$@" -printf '%p\t%l\n' && return
+    find "$@" -print | while read -r link; do printf '%s\t%s\n' "$link" "$(readlink "$link")"; done # busybox
 }
 
 sysfs() {
@@ -87,16 +170,62 @@ debconf() {
 }
 
 cron() {
-    grep -ls fstrim /etc/crontab /etc/cron.d/* /etc/cron.daily/* /etc/cron.weekly/* /etc/cron.hourly/* \
-        /var/spool/cron/* /var/spool/cron/crontabs/* /etc/periodic/*/*
+    # the lines of cron's files that trim, as file, tab, line; scripts that cannot be run are none
+    grep -lsE 'fstrim|zpool +trim' /etc/crontab /etc/cron.d/* /etc/cron.daily/* /etc/cron.weekly/* /etc/cron.hourly/* \
+        /etc/cron.monthly/* /var/spool/cron/* /var/spool/cron/crontabs/* /etc/crontabs/* /etc/periodic/*/* |
+        while read -r file; do
+            case $file in
+            /etc/cron.hourly/* | /etc/cron.daily/* | /etc/cron.weekly/* | /etc/cron.monthly/* | /etc/periodic/*)
+                [ -x "$file" ] || continue
+                ;;
+            esac
+            grep -E 'fstrim|zpool +trim' "$file" | grep -v '^[[:space:]]*#' |
+                while IFS= read -r line; do printf '%s\t%s\n' "$file" "$line"; done
+        done
     true
 }
 
+daemons() {
+    cat /proc/[0-9]*/comm | grep -xE 'cron|crond|anacron|fcron|dcron|bcron-sched' | sort -u
+    true
+}
+
+zfs() {
+    command -v zpool >/dev/null 2>&1 || return 0
+    bounded zpool get -H -o name,value autotrim
+}
+
 tools() {
-    for tool in systemctl update-grub update-initramfs findmnt fstrim debconf-communicate; do
+    for tool in systemctl update-grub grub-mkconfig grub2-mkconfig update-initramfs dracut mkinitcpio mkinitfs \
+        findmnt fstrim zpool debconf-communicate; do
         command -v $tool >/dev/null 2>&1 && printf '%s\n' $tool
     done
+    examples=/usr/share/doc/util-linux/examples
+    [ -f $examples/fstrim.timer ] && [ -f $examples/fstrim.service ] && printf 'fstrim-examples\n'
+    for folder in /etc/cron.weekly /etc/periodic/weekly; do
+        [ -d $folder ] && printf '%s\n' $folder
+    done
     true
+}
+
+lvm_names() {
+    # what lvm.conf(5) lets LVM look at, and the devices that lvmdevices(8) ties it to by an id
+    grep -sHE '^[[:space:]]*(global_)?filter[[:space:]]*=' /etc/lvm/lvm.conf /etc/lvm/lvmlocal.conf
+    grep -sHE '^[[:space:]]*IDTYPE=' /etc/lvm/devices/system.devices
+    true
+}
+
+# lsblk has no column PATH before util-linux 2.33, and no JSON before 2.27
+columns=NAME,KNAME,TYPE,FSTYPE,UUID,LABEL,PARTUUID,PARTLABEL,SIZE,RO,SERIAL,DISC-MAX,DISC-GRAN,PKNAME
+block_devices() {
+    bounded lsblk --json --bytes --output $columns,PATH ||
+        bounded lsblk --json --bytes --output $columns || bounded lsblk --pairs --bytes --output $columns
+}
+
+mounts() {
+    set -- TARGET,SOURCE,FSTYPE,OPTIONS,UUID,FSROOT
+    bounded findmnt --json --bytes --list --output "$1,SIZE,USED" || bounded findmnt --json --list --output "$1" ||
+        bounded findmnt --pairs --output "$1"
 }
 
 # statfs on a dead network mount never returns
@@ -110,11 +239,26 @@ probe boot_id cat /proc/sys/kernel/random/boot_id
 probe cmdline cat /proc/cmdline
 probe fstab cat /etc/fstab
 probe swaps cat /proc/swaps
-probe boot_files files /etc/default/grub /etc/default/grub.d/*.cfg /boot/grub/grub.cfg /etc/grub.d/40_custom \
-    /etc/initramfs-tools/conf.d/resume /etc/initramfs-tools/modules /etc/crypttab /etc/kernel/cmdline
-probe lsblk bounded lsblk --json --bytes --output \
-    NAME,KNAME,PATH,TYPE,FSTYPE,UUID,LABEL,PARTUUID,PARTLABEL,SIZE,RO,SERIAL,DISC-MAX,DISC-GRAN,PKNAME
-probe findmnt bounded findmnt --json --bytes --list --output TARGET,SOURCE,FSTYPE,OPTIONS,UUID,MAJ:MIN,FSROOT,SIZE,USED
+probe boot_files files /etc/default/grub /etc/default/grub.d/*.cfg /boot/grub/grub.cfg /boot/grub2/grub.cfg \
+    /boot/efi/EFI/*/grub.cfg /boot/grub/custom.cfg /boot/grub2/custom.cfg /boot/grub2/user.cfg \
+    /boot/grub/grubenv /boot/grub2/grubenv /etc/default/grub_installdevice \
+    $(grep -lsE '^[[:space:]]*linux(16|efi)?[[:space:]].*/dev/' /etc/grub.d/*) \
+    /boot/loader/entries/*.conf /boot/efi/loader/entries/*.conf /efi/loader/entries/*.conf \
+    /etc/kernel/cmdline /etc/cmdline.d/*.conf \
+    /boot/extlinux.conf /boot/extlinux/extlinux.conf /boot/syslinux/syslinux.cfg /etc/update-extlinux.conf \
+    /etc/default/u-boot \
+    /boot/grub/menu.lst /boot/grub/grub.conf /etc/lilo.conf /etc/zipl.conf /boot/limine.conf /boot/limine.cfg \
+    /boot/efi/EFI/refind/refind.conf /boot/refind_linux.conf \
+    /etc/initramfs-tools/conf.d/* /etc/initramfs-tools/modules /etc/initramfs-tools/initramfs.conf \
+    /etc/dracut.conf /etc/dracut.conf.d/*.conf /etc/mkinitcpio.conf \
+    /etc/mkinitfs/mkinitfs.conf /etc/mkinitfs/features.d/reclaim.modules \
+    /etc/crypttab /etc/crypttab.initramfs /etc/mdadm/mdadm.conf /etc/mdadm.conf
+probe units files /etc/systemd/system/*.mount /etc/systemd/system/*.swap /etc/systemd/system/*.mount.d/*.conf
+probe unified unified
+probe lvm lvm_names
+probe boot_free df -Pk /boot
+probe lsblk block_devices
+probe findmnt mounts
 probe links links
 probe sysfs sysfs
 probe kernels kernels
@@ -124,5 +268,7 @@ probe timer systemctl show fstrim.timer -p LoadState -p ActiveState -p UnitFileS
 probe service systemctl show fstrim.service -p LoadState -p Result -p ExecMainStatus -p ExecMainStartTimestamp
 probe failed systemctl list-units --failed --plain --no-legend --no-pager
 probe cron cron
+probe daemons daemons
+probe zfs zfs
 probe tools tools
 printf 'end\n'

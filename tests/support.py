@@ -168,6 +168,15 @@ TOOLS = ("systemctl", "update-grub", "update-initramfs", "findmnt", "fstrim")
 MODULES = ("virtio_scsi", "sd_mod", "virtio_pci")
 
 
+def _as_files(files: Mapping[str, str]) -> bytes:
+    """As the script's `files` prints them."""
+    return b"".join(
+        b"%s\n%d\n%s\n" % (path.encode(), len(data), data)
+        for path, text in files.items()
+        for data in [text.encode("utf-8", errors="surrogateescape")]
+    )
+
+
 @dataclass
 class Inside:
     """The inside of a guest: values that a facts script reads, and commands that change them."""
@@ -182,6 +191,20 @@ class Inside:
     sysfs: dict[str, str] = field(default_factory=dict)
     kernels: str = "kernel 6.1.0-13-amd64\ninitramfs virtio_scsi\ninitramfs sd_mod\ninitramfs virtio_pci\n"
     debconf: str = ""
+    #: the administrator's mount and swap units, by path
+    units: dict[str, str] = field(default_factory=dict)
+    #: unified kernel images and their command lines, by path
+    unified: dict[str, str] = field(default_factory=dict)
+    #: lines of grep -H on lvm.conf and system.devices
+    lvm: str = ""
+    #: KiB free on /boot
+    boot_free: int = 400_000
+    #: cron's lines that trim, as file, tab, line; and the daemons that run them
+    cron: str = ""
+    daemons: str = "cron\n"
+    #: `zpool get -H -o name,value autotrim`
+    zfs: str = ""
+    release: str = "6.1.0-13-amd64"
     timer: dict[str, str] = field(default_factory=lambda: dict(TIMER))
     service: dict[str, str] = field(default_factory=lambda: dict(SERVICE))
     tools: tuple[str, ...] = TOOLS
@@ -192,20 +215,22 @@ class Inside:
 
     def sections(self) -> dict[str, str]:
         """The sections that facts.sh would print."""
-        boot = {path: text for path, text in self.files.items() if path != "/etc/fstab"}
-        boot_files = b"".join(
-            b"%s\n%d\n%s\n" % (path.encode(), len(data), data)
-            for path, text in boot.items()
-            for data in [text.encode("utf-8", errors="surrogateescape")]
+        boot = {path: text for path, text in self.files.items() if path != "/etc/fstab" and path not in self.units}
+        free = (
+            f"Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 900000 1 {self.boot_free} 9% /boot\n"
         )
         return {
             "os": section(self.os),
-            "kernel": section("6.1.0-13-amd64\n"),
+            "kernel": section(f"{self.release}\n"),
             "boot_id": section("b\n"),
             "cmdline": section("root=UUID=aaaa-1 ro\n"),
             "fstab": section(self.files.get("/etc/fstab", ""), 0 if "/etc/fstab" in self.files else 1),
             "swaps": section("Filename Type Size Used Priority\n"),
-            "boot_files": section(boot_files),
+            "boot_files": section(_as_files(boot)),
+            "units": section(_as_files({path: self.files.get(path, text) for path, text in self.units.items()})),
+            "unified": section("".join(f"{path}\t{text}\n" for path, text in self.unified.items())),
+            "lvm": section(self.lvm),
+            "boot_free": section(free),
             "lsblk": section(json.dumps({"blockdevices": self.devices})),
             "findmnt": section(json.dumps({"filesystems": self.mounts})),
             "links": section("".join(f"{path}\t{to}\n" for path, to in self.links.items())),
@@ -216,9 +241,14 @@ class Inside:
             "timer": section(_systemd(**self.timer)),
             "service": section(_systemd(**self.service)),
             "failed": section(""),
-            "cron": section(""),
+            "cron": section(self.cron),
+            "daemons": section(self.daemons),
+            "zfs": section(self.zfs),
             "tools": section("".join(f"{tool}\n" for tool in self.tools)),
         }
+
+    def __post_init__(self) -> None:
+        self.files.update(self.units)
 
     def facts(self, guest: str = "one") -> Facts:
         return facts.read(printed(self.sections()), guest)

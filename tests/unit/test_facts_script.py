@@ -22,6 +22,10 @@ SECTIONS = {
     "fstab",
     "swaps",
     "boot_files",
+    "units",
+    "unified",
+    "lvm",
+    "boot_free",
     "lsblk",
     "findmnt",
     "links",
@@ -33,6 +37,8 @@ SECTIONS = {
     "service",
     "failed",
     "cron",
+    "daemons",
+    "zfs",
     "tools",
 }
 
@@ -75,7 +81,7 @@ def test_its_disks_and_mounts_are_read(facts: Facts) -> None:
 
 
 def test_what_this_machine_has_not_costs_only_its_own_section(facts: Facts) -> None:
-    for name in ("fstab", "fstrim_timer", "fstrim_service", "kernels", "tools", "cron_fstrim", "links", "sysfs"):
+    for name in ("fstab", "fstrim_timer", "fstrim_service", "kernels", "tools", "jobs", "links", "sysfs"):
         try:
             getattr(facts, name)
         except ProbeError as exc:
@@ -118,9 +124,7 @@ def test_boot_files_come_with_their_bytes(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(raw)
     output = _run("probe boot_files files a 'b c' d missing", tmp_path)
     facts = read(f"{output}end\n".encode(), "here")
-    assert {
-        path: text.encode("utf-8", errors="surrogateescape") for path, text in facts.boot_files.items()
-    } == contents
+    assert {path: text.encode("utf-8", errors="surrogateescape") for path, text in facts.boot_files.items()} == contents
 
 
 def test_install_devices_are_found_among_other_questions(tmp_path: Path) -> None:
