@@ -1,5 +1,5 @@
 from fixers.fstab_uuid import name_by_uuid
-from reclaim.fstab import entries, is_renamed_by_bus
+from reclaim.fstab import entries, is_renamed_by_bus, unit_names
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
 
@@ -22,5 +22,8 @@ def check_fstab_uuid(guest: Guest) -> str:
         for device in entry.devices
         if is_renamed_by_bus(device) and not (entry.is_optional and facts.device(device) is None)
     ]
-    assert not named, "fstab " + "; ".join(named)
-    return f"{len(found)} entries in fstab, none named by its bus"
+    named += [f"line {entry.number}: {option} on {entry.target}" for entry in found for option in entry.opaque]
+    units = [f"{path}: {device}" for path, text in facts.units.items() for device in unit_names(text)]
+    assert not named, "fstab " + "; ".join([*named, *units])
+    assert not units, "; ".join(units)
+    return f"{len(found)} entries in fstab, {len(facts.units)} mount units, none named by its bus"

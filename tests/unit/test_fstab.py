@@ -71,6 +71,19 @@ def test_a_btrfs_names_its_other_devices_in_its_options() -> None:
         ("/dev/xvda1", True),
         ("/dev/disk/by-path/pci-0000:00:07.0", True),
         ("/dev/disk/by-id/virtio-x", True),
+        ("/dev/disk/by-id/ata-QEMU_HARDDISK_QM1-part1", True),
+        ("/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_drive-scsi0-0-0-0", True),
+        ("/dev/disk/by-id/dm-name-vg-root", False),
+        ("/dev/disk/by-id/dm-uuid-LVM-x", False),
+        ("/dev/disk/by-id/md-uuid-1:2:3:4", False),
+        ("/dev/disk/by-id/md-name-host:0", False),
+        ("/dev/disk/by-id/lvm-pv-uuid-x", False),
+        ("/dev/disk/by-id/mdadm", True),
+        ("/dev/zvol/pool/x", False),
+        ("/dev/bcache0", False),
+        ("/dev/loop0", False),
+        ("/dev/sr0", False),
+        ("/dev/fd0", False),
         ("/dev/disk/by-uuid/a", False),
         ("/dev/disk/by-label/a", False),
         ("/dev/disk/by-partuuid/a", False),
@@ -114,6 +127,15 @@ def test_replace_device(line: str, old: str, after: str) -> None:
     assert replace_device(line, 1, old, "NEW") == after
 
 
+def test_what_options_name() -> None:
+    [entry] = entries(
+        "UUID=a /b ext4 journal_path=/dev/vdb1,logdev=/dev/vdc1,journal_dev=0xfd11,x-systemd.requires=dev-vda1.device,"
+        "x-systemd.requires=/dev/vdd1,x-systemd.device-timeout=5,x-systemd.requires=dev-mapper-x.device,loop=/dev/loop1"
+    )
+    assert entry.devices == ("UUID=a", "/dev/vdb1", "/dev/vdc1", "/dev/vdd1", "/dev/loop1")
+    assert entry.opaque == ("journal_dev=0xfd11", "x-systemd.requires=dev-vda1.device")
+
+
 def test_a_line_without_entry_cannot_be_replaced() -> None:
     with pytest.raises(ValueError, match="line 1 is no entry"):
         replace_device("# c", 1, "/dev/vda1", "x")
@@ -149,6 +171,13 @@ DEVICES = [
     block("vda", part("vda1", uuid="own", partuuid="p-1"), part("vda2", uuid="shared", partuuid="p-2")),
     block("vdb", part("vdb1", uuid="shared", partuuid="p-3"), part("vdb2", partuuid="p-4"), part("vdb3")),
     block("vdc", part("vdc1", uuid="both", partuuid="same"), part("vdc2", uuid="both", partuuid="same")),
+    block(
+        "vde",
+        part("vde1", uuid="both", label="data"),
+        part("vde2", uuid="both", label="twice", partlabel="Linux_home"),
+        part("vde3", label="twice"),
+        part("vde4", label="a b"),
+    ),
     block("vdd", part("vdd1", uuid="x y", partuuid="p-5"), part("vdd2", uuid="$(reboot)")),
 ]
 
@@ -163,6 +192,9 @@ DEVICES = [
         pytest.param("vdc1", None, id="both-shared"),
         pytest.param("vdd1", "PARTUUID=p-5", id="uuid-with-a-space"),
         pytest.param("vdd2", None, id="uuid-of-shell"),
+        pytest.param("vde1", "LABEL=data", id="a-clone-with-a-label-of-its-own"),
+        pytest.param("vde2", "PARTLABEL=Linux_home", id="a-clone-with-a-partlabel-of-its-own"),
+        pytest.param("vde4", None, id="a-label-with-a-blank"),
     ],
 )
 def test_stable_name(name: str, stable: str | None) -> None:

@@ -24,6 +24,11 @@ DEVICES = [
     block("vdc", part("vdc1", uuid="cccc", fstype="ext4", partuuid="p-c")),
     block("vdd", part("vdd1", fstype="ext4")),
     block("vde", uuid="eeee", fstype="btrfs"),
+    block("vdg", part("vdg1", fstype="jbd", uuid="jjjj"), part("vdg2", fstype="xfs_external_log", partuuid="p-l")),
+    block("vdh", part("vdh1", uuid="cccc", fstype="ext4", label="data")),
+    block("bcache0", uuid="bbbb", fstype="ext4"),
+    block("md0", type="raid1", uuid="mmmm", fstype="ext4"),
+    block("zd0", part("zd0p1", uuid="zzzz", fstype="ext4")),
     block("vdf", part("vdf1", uuid="ABCD-1234", fstype="vfat", partuuid="p-f")),
 ]
 LINKS = {
@@ -57,6 +62,25 @@ def _inside(fstab: str) -> Inside:
             "UUID=eeee /b btrfs device=/dev/vde,compress=zstd 0 0",
             "UUID=eeee /b btrfs device=/dev/disk/by-uuid/eeee,compress=zstd 0 0",
             id="btrfs-device-option",
+        ),
+        pytest.param(
+            "UUID=aaaa-1 / ext4 rw,journal_path=/dev/vdg1 0 1",
+            "UUID=aaaa-1 / ext4 rw,journal_path=/dev/disk/by-uuid/jjjj 0 1",
+            id="external-journal",
+        ),
+        pytest.param(
+            "UUID=x /x xfs logdev=/dev/vdg2", "UUID=x /x xfs logdev=/dev/disk/by-partuuid/p-l", id="external-log"
+        ),
+        pytest.param("/dev/vdh1 /h ext4", "LABEL=data /h ext4", id="clone-with-a-label"),
+        pytest.param(
+            "/dev/vda1 /x ext4 nofail,x-systemd.requires=/dev/vda5,x-systemd.device-timeout=9s",
+            "UUID=aaaa-1 /x ext4 nofail,x-systemd.requires=/dev/disk/by-uuid/aaaa-5,x-systemd.device-timeout=9s",
+            id="x-systemd",
+        ),
+        pytest.param(
+            "/dev/vda1 / btrfs subvol=/@,compress=zstd 0 0",
+            "UUID=aaaa-1 / btrfs subvol=/@,compress=zstd 0 0",
+            id="subvol",
         ),
         pytest.param("/dev/vda1 /mnt ext4 noauto,nofail 0 0", "UUID=aaaa-1 /mnt ext4 noauto,nofail 0 0", id="optional"),
         pytest.param("  /dev/vda1\t /  ext4   rw  0 1  ", "  UUID=aaaa-1\t /  ext4   rw  0 1  ", id="white-space"),
@@ -112,6 +136,15 @@ def test_a_source_named_by_its_bus_is_named_by_uuid_and_no_other_byte_changes(
         pytest.param("/dev/vdz1 /usb ext4 nofail\n", id="nofail-and-not-there"),
         pytest.param("", id="empty"),
         pytest.param("/swapfile none swap sw\n", id="swap-file"),
+        pytest.param('UUID="aaaa-1" / ext4\nLABEL="a b" /x ext4\nPARTLABEL=p /y ext4\n', id="quoted-tags"),
+        pytest.param("/dev/disk/by-uuid/a / ext4\n/dev/disk/by-partlabel/x /y ext4\n", id="stable-links"),
+        pytest.param("/dev/bcache0 /b ext4\n/dev/md0 /m ext4\n/dev/md/host:0 /n ext4\n", id="bcache-and-md"),
+        pytest.param("/dev/zvol/tank/x /z ext4\n/dev/zd0p1 /y ext4\n", id="zvol"),
+        pytest.param("/dev/loop0 /l squashfs\n/srv/x.img /i ext4 loop\n", id="loop"),
+        pytest.param("/srv/a /srv/b none bind\noverlay /o overlay lowerdir=/a,upperdir=/b,workdir=/c\n", id="bind"),
+        pytest.param("share /s 9p trans=virtio\nshare /t virtiofs\n//s/x /c cifs\n", id="9p-virtiofs-cifs"),
+        pytest.param("/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto\n/dev/fd0 /f auto noauto\n", id="cdrom-floppy"),
+        pytest.param("/dev/disk/by-id/dm-name-vg-root / ext4\n", id="by-id-of-the-device-mapper"),
     ],
 )
 def test_other_names_are_left(tmp_path: Path, fstab: str) -> None:
@@ -123,7 +156,12 @@ def test_other_names_are_left(tmp_path: Path, fstab: str) -> None:
     ("fstab", "reason"),
     [
         pytest.param("/dev/vdd1 /d ext4\n", "line 1: /dev/vdd1 has no UUID of its own", id="no-uuid"),
-        pytest.param("/dev/vdz1 /z ext4\n", "/dev/vdz1 is not there", id="not-there"),
+        pytest.param("/dev/vdz1 /z ext4\n", "line 1: /dev/vdz1 is not there", id="not-there"),
+        pytest.param("UUID=x / ext4 journal_dev=0xfd11\n", "line 1: journal_dev=0xfd11", id="journal-by-number"),
+        pytest.param(
+            "UUID=x / ext4 x-systemd.after=dev-vda1.device\n", "line 1: x-systemd.after=dev-vda1.device", id="unit-name"
+        ),
+        pytest.param("UUID=eeee / btrfs device=/dev/vdd1\n", "line 1: /dev/vdd1 has no UUID", id="member-without-uuid"),
     ],
 )
 def test_what_has_no_other_name_is_withheld(tmp_path: Path, fstab: str, reason: str) -> None:
@@ -148,3 +186,72 @@ def test_a_uuid_that_the_guest_made_up_is_not_written(tmp_path: Path) -> None:
     result = engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
     assert result.changes == []
     assert "has no UUID of its own" in result.reason
+
+
+def test_a_mount_without_util_linux_is_given_no_partuuid(tmp_path: Path) -> None:
+    inside = _inside("/dev/vdb1 /srv ext4\n/dev/vda1 / ext4\n")
+    inside.tools = ("fstrim",)
+    guest = inhabited(tmp_path, inside)
+    before, after = inside.files["/etc/fstab"], "/dev/vdb1 /srv ext4\nUUID=aaaa-1 / ext4\n"
+    assert requirement("fstab-uuid").fixer(guest) == [
+        FileChange("one", "/etc/fstab", before, after, "findmnt --verify --tab-file", devices=["/dev/vda1"])
+    ]
+
+
+MOUNT = "/etc/systemd/system/srv.mount"
+#: as systemd.mount(5) describes it
+UNIT = "[Unit]\nDescription=What=/dev/vda1\n\n[Mount]\nWhat={}\nWhere=/srv\nType=btrfs\nOptions={}\n\n[Install]\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(("/dev/vda1", "rw"), ("/dev/disk/by-uuid/aaaa-1", "rw"), id="what"),
+        pytest.param(("/dev/vdb1 ", "rw"), ("/dev/disk/by-partuuid/p-b ", "rw"), id="clone"),
+        pytest.param(
+            ("UUID=eeee", "device=/dev/vde,rw"), ("UUID=eeee", "device=/dev/disk/by-uuid/eeee,rw"), id="options"
+        ),
+        pytest.param(
+            ("/dev/disk/by-path/pci-0000:00:07.0-part1", "rw"), ("/dev/disk/by-uuid/aaaa-1", "rw"), id="by-path"
+        ),
+    ],
+)
+def test_a_mount_unit_is_rewritten_and_systemd_told(
+    tmp_path: Path, before: tuple[str, str], after: tuple[str, str]
+) -> None:
+    text = UNIT.format(*before)
+    inside = Inside(units={MOUNT: text}, devices=DEVICES, links=LINKS)
+    inside.commands["systemctl daemon-reload"] = lambda _: 0
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert inside.files == {**FILES, MOUNT: UNIT.format(*after)}
+    [again] = walk(engine(guest.hypervisor, tmp_path), guest, "fstab-uuid")
+    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
+
+
+@pytest.mark.parametrize(
+    ("path", "what", "reason"),
+    [
+        pytest.param(
+            "/etc/systemd/system/dev-vda5.swap", "/dev/vda5", "/dev/vda5 is the unit's own name", id="swap-unit"
+        ),
+        pytest.param(MOUNT, "/dev/vdz1", "/dev/vdz1 is not there", id="not-there"),
+        pytest.param(MOUNT, "/dev/vdd1", "/dev/vdd1 has no UUID of its own", id="no-uuid"),
+    ],
+)
+def test_a_unit_that_cannot_be_rewritten_is_told(tmp_path: Path, path: str, what: str, reason: str) -> None:
+    inside = Inside(units={path: UNIT.format(what, "rw")}, devices=DEVICES)
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert f"withheld: {path}: {reason}" in result.reason
+
+
+def test_units_with_other_names_are_left(tmp_path: Path) -> None:
+    units = {
+        MOUNT: UNIT.format("/dev/mapper/vg-srv", "rw"),
+        "/etc/systemd/system/n.mount": UNIT.format("server:/x", "rw"),
+        "/etc/systemd/system/s.mount.d/x.conf": "[Mount]\n#What=/dev/vda1\nOptions=noatime\n",
+    }
+    assert verdict_of(inhabited(tmp_path, Inside(units=units)), "fstab-uuid") is Verdict.COMPLIANT
