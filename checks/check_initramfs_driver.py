@@ -1,10 +1,8 @@
 from fixers.initramfs_driver import include_virtio_scsi
 from reclaim.errors import NotAssessable
 from reclaim.guest import Guest
+from reclaim.initramfs import MODULES
 from reclaim.requirement import requirement
-
-#: what a kernel needs to find its root on a virtio-scsi disk
-MODULES = ("virtio_pci", "virtio_scsi", "sd_mod")
 
 
 @requirement(
@@ -18,8 +16,6 @@ MODULES = ("virtio_pci", "virtio_scsi", "sd_mod")
 def check_initramfs_driver(guest: Guest) -> str:
     """Without `virtio_scsi` in the kernel or its initramfs the guest finds no root on the scsi bus."""
     facts = guest.facts
-    if not facts.is_debian_family:
-        raise NotAssessable(f"{facts.os_name}: its initramfs is not known to reclaim")
     if not facts.kernels:
         raise NotAssessable("no kernel in /boot: what starts it is not known")
     unread = [f"{kernel.release}: {kernel.problem}" for kernel in facts.kernels if kernel.problem]

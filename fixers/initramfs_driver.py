@@ -1,20 +1,58 @@
+import re
+
 from reclaim.change import Change, FileChange
 from reclaim.errors import Withheld
+from reclaim.facts import Facts
 from reclaim.guest import Guest
+from reclaim.initramfs import MODULES, builder, disks, rebuild
 
-_PATH = "/etc/initramfs-tools/modules"
-_MODULES = ("virtio_pci", "virtio_scsi", "sd_mod")
+_LIST = "/etc/initramfs-tools/modules"
+_DRACUT = "/etc/dracut.conf.d/reclaim.conf"
+_MKINITCPIO = "/etc/mkinitcpio.conf"
+_MKINITFS = "/etc/mkinitfs/mkinitfs.conf"
+#: MODULES=(…) as mkinitcpio.conf(5) has it, or in quotes as it once had
+_ARRAY = re.compile(r"^(?P<head>[ \t]*MODULES=(?P<open>[(\"']))(?P<words>[^()\"'#]*)(?=[)\"'])", re.MULTILINE)
+_FEATURES = re.compile(r"^(?P<head>[ \t]*features=\")(?P<words>[^\"]*)(?=\")", re.MULTILINE)
 
 
 def include_virtio_scsi(guest: Guest) -> list[Change]:
-    """Name the modules for initramfs-tools and rebuild the initramfs of every kernel."""
-    if "update-initramfs" not in guest.facts.tools:
-        raise Withheld("initramfs-tools is not installed in the guest")
-    before = guest.facts.boot_files.get(_PATH)
-    listed = {line.split()[0] for line in (before or "").splitlines() if line.split()}
-    missing = [module for module in _MODULES if module not in listed]
-    text = before or ""
+    """Name the modules for what builds the initramfs, and rebuild that of every kernel."""
+    facts = guest.facts
+    lacking = [f"{kernel.release} has no {module}" for kernel in facts.kernels for module in sorted(kernel.lacking)]
+    if lacking:
+        raise Withheld(f"{'; '.join(lacking)} at all, not even as a module: install a newer kernel")
+    path, text = _told(facts, builder(facts))
+    before = facts.boot_files.get(path)
+    return [FileChange(guest.name, path, before, text, then=rebuild(facts), devices=disks(facts))]
+
+
+def _told(facts: Facts, tool: str) -> tuple[str, str]:
+    """The file that names modules for *tool*, and its text with these in it."""
+    if tool == "update-initramfs":
+        return _LIST, _listed(facts.boot_files.get(_LIST) or "")
+    if tool == "dracut":
+        for path, text in facts.boot_files.items():
+            if re.search(r"^[ \t]*omit_drivers\+?=.*\b(virtio_scsi|sd_mod|virtio_pci)\b", text, re.MULTILINE):
+                raise Withheld(f"{path} omits drivers on purpose (omit_drivers)")
+        return _DRACUT, f'add_drivers+=" {" ".join(MODULES)} "\n'
+    if tool == "mkinitcpio":
+        return _MKINITCPIO, _with_words(facts, _MKINITCPIO, _ARRAY, MODULES)
+    return _MKINITFS, _with_words(facts, _MKINITFS, _FEATURES, ("virtio", "scsi"))
+
+
+def _listed(text: str) -> str:
+    listed = {line.split()[0] for line in text.splitlines() if line.split()}
     if text and not text.endswith("\n"):
         text += "\n"
-    text += "".join(f"{module}\n" for module in missing)
-    return [FileChange(guest.name, _PATH, before, text, then="update-initramfs -u -k all")]
+    return text + "".join(f"{module}\n" for module in MODULES if module not in listed)
+
+
+def _with_words(facts: Facts, path: str, pattern: re.Pattern[str], words: tuple[str, ...]) -> str:
+    """The text of *path* with *words* in the list that *pattern* matches, where there is exactly one."""
+    text = facts.boot_files.get(path, "")
+    found = list(pattern.finditer(text))
+    if len(found) != 1:
+        raise Withheld(f"name {' '.join(words)} in {path} by hand: what it lists cannot be read")
+    there = found[0]["words"].split()
+    listed = " ".join([*there, *(word for word in words if word not in there)])
+    return text[: found[0].start("words")] + listed + text[found[0].end("words") :]

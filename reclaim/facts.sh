@@ -251,7 +251,7 @@ probe boot_files files /etc/default/grub /etc/default/grub.d/*.cfg /boot/grub/gr
     /boot/efi/EFI/refind/refind.conf /boot/refind_linux.conf \
     /etc/initramfs-tools/conf.d/* /etc/initramfs-tools/modules /etc/initramfs-tools/initramfs.conf \
     /etc/dracut.conf /etc/dracut.conf.d/*.conf /etc/mkinitcpio.conf \
-    /etc/mkinitfs/mkinitfs.conf /etc/mkinitfs/features.d/reclaim.modules \
+    /etc/mkinitfs/mkinitfs.conf \
     /etc/crypttab /etc/crypttab.initramfs /etc/mdadm/mdadm.conf /etc/mdadm.conf
 probe units files /etc/systemd/system/*.mount /etc/systemd/system/*.swap /etc/systemd/system/*.mount.d/*.conf
 probe unified unified

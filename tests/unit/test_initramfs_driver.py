@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from reclaim.change import FileChange
+from reclaim.initramfs import rebuild
 from reclaim.verdict import Verdict
-from tests.support import MODULES, Inside, engine, inhabited, requirement, subject, verdict_of
+from tests.support import MODULES, Inside, block, engine, inhabited, mounted, requirement, subject, verdict_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +58,9 @@ def test_the_modules_are_listed_and_every_initramfs_is_rebuilt(
     others = {path: text for path, text in inside.files.items() if path != PATH}
     guest = inhabited(tmp_path, inside)
     assert verdict_of(guest, "initramfs-driver") is Verdict.NONCOMPLIANT
-    assert requirement("initramfs-driver").fixer(guest) == [FileChange("one", PATH, before, after, then=REBUILD)]
+    assert requirement("initramfs-driver").fixer(guest) == [
+        FileChange("one", PATH, before, after, then=REBUILD, devices=["/dev/vda"])
+    ]
     result = engine(guest.hypervisor, tmp_path).run(requirement("initramfs-driver"), subject(guest))
     assert result.verdict is Verdict.FIXED, result.reason
     assert inside.files == {**others, PATH: after}
@@ -84,12 +88,12 @@ def test_a_failed_rebuild_leaves_the_list_as_it_was(tmp_path: Path, before: str 
     assert inside.files == files
 
 
-def test_without_initramfs_tools_it_is_withheld(tmp_path: Path) -> None:
+def test_without_a_builder_it_is_withheld(tmp_path: Path) -> None:
     inside = Inside(kernels="kernel 6.1\n", tools=("systemctl",))
     guest = inhabited(tmp_path, inside)
     result = engine(guest.hypervisor, tmp_path).run(requirement("initramfs-driver"), subject(guest))
     assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
-    assert "initramfs-tools is not installed" in result.reason
+    assert "none of update-initramfs, dracut, mkinitcpio, mkinitfs is installed" in result.reason
 
 
 @pytest.mark.parametrize(
@@ -109,9 +113,187 @@ def test_without_initramfs_tools_it_is_withheld(tmp_path: Path) -> None:
         pytest.param(
             "kernel 6.1\nunreadable lsinitramfs failed\n", "ID=debian\n", Verdict.NOT_ASSESSABLE, id="unreadable"
         ),
-        pytest.param("kernel 6.1\n", "ID=fedora\n", Verdict.NOT_ASSESSABLE, id="another-distribution"),
+        pytest.param(f"kernel 6.1\n{FULL}", "ID=fedora\n", Verdict.COMPLIANT, id="another-distribution"),
+        pytest.param(
+            "kernel 6.1\nunreadable it may be inside /efi/EFI/Linux/x.efi\n",
+            "ID=arch\n",
+            Verdict.NOT_ASSESSABLE,
+            id="unified",
+        ),
         pytest.param("what is this\n", "ID=debian\n", Verdict.ERROR, id="gibberish"),
     ],
 )
 def test_verdicts_that_start_no_fixer(tmp_path: Path, kernels: str, os: str, verdict: Verdict) -> None:
     assert verdict_of(inhabited(tmp_path, Inside(kernels=kernels, os=os)), "initramfs-driver") is verdict
+
+
+# Other distributions -------------------------------------------------------------------------
+
+#: what facts.sh says of a RHEL 9 with two kernels
+TWO = (
+    "kernel 5.14.0-427.el9.x86_64\npath /boot/initramfs-5.14.0-427.el9.x86_64.img\nstamp 11:31457280:1\n"
+    "kernel 5.14.0-362.el9.x86_64\npath /boot/initramfs-5.14.0-362.el9.x86_64.img\nstamp 12:31457280:1\n"
+)
+#: /etc/mkinitcpio.conf of archlinux/mkinitcpio, shortened to what is not a comment
+ARCH = (
+    "# vim:set ft=sh\n# MODULES\n#     MODULES=(usbhid xhci_hcd)\nMODULES=({})\nBINARIES=()\nFILES=()\n"
+    "HOOKS=(base udev autodetect microcode modconf kms keyboard keymap consolefont block filesystems fsck)\n"
+)
+#: /etc/mkinitfs/mkinitfs.conf as Alpine's setup-disk leaves it
+ALPINE = 'features="{}"\n'
+ALPINE_KERNEL = "kernel 6.6.31-0-virt\npath /boot/initramfs-virt\nstamp 1:9000000:1\n"
+
+
+def _command(tool: str, release: str, image: str) -> str:
+    build = tool.format(release=release, image=image)
+    return f"{{ {build} && mv -f {image}.reclaim {image} || {{ rm -f {image}.reclaim; false; }}; }}"
+
+
+DRACUT = "dracut --force {image}.reclaim {release}"
+DRACUT_CONF = "/etc/dracut.conf.d/reclaim.conf"
+DRACUT_ALL = " && ".join(
+    _command(DRACUT, release, f"/boot/initramfs-{release}.img")
+    for release in ("5.14.0-427.el9.x86_64", "5.14.0-362.el9.x86_64")
+)
+
+
+@pytest.mark.parametrize(
+    ("tool", "kernels", "path", "before", "after", "command"),
+    [
+        pytest.param(
+            "dracut",
+            TWO,
+            DRACUT_CONF,
+            None,
+            'add_drivers+=" virtio_pci virtio_scsi sd_mod "\n',
+            DRACUT_ALL,
+            id="dracut",
+        ),
+        pytest.param(
+            "mkinitcpio",
+            "kernel 6.9.1-arch1-1\npath /boot/initramfs-linux.img\nstamp 1:9000000:1\n",
+            "/etc/mkinitcpio.conf",
+            ARCH.format(""),
+            ARCH.format("virtio_pci virtio_scsi sd_mod"),
+            _command("mkinitcpio -k {release} -g {image}.reclaim", "6.9.1-arch1-1", "/boot/initramfs-linux.img"),
+            id="mkinitcpio",
+        ),
+        pytest.param(
+            "mkinitcpio",
+            "kernel 6.9.1-arch1-1\npath /boot/initramfs-linux.img\nstamp 1:9000000:1\n",
+            "/etc/mkinitcpio.conf",
+            'MODULES="loop virtio_pci"\n',
+            'MODULES="loop virtio_pci virtio_scsi sd_mod"\n',
+            _command("mkinitcpio -k {release} -g {image}.reclaim", "6.9.1-arch1-1", "/boot/initramfs-linux.img"),
+            id="mkinitcpio-in-quotes",
+        ),
+        pytest.param(
+            "mkinitfs",
+            ALPINE_KERNEL,
+            "/etc/mkinitfs/mkinitfs.conf",
+            ALPINE.format("ata base ide virtio ext4"),
+            ALPINE.format("ata base ide virtio ext4 scsi"),
+            _command("mkinitfs -o {image}.reclaim {release}", "6.6.31-0-virt", "/boot/initramfs-virt"),
+            id="mkinitfs",
+        ),
+    ],
+)
+def test_the_distributions_own_builder_is_told_and_builds_beside(
+    tmp_path: Path, *, tool: str, kernels: str, path: str, before: str | None, after: str, command: str
+) -> None:
+    def build(inside: Inside) -> int:
+        inside.kernels = "".join(
+            f"{line}\n{FULL if line.startswith('stamp') else ''}" for line in inside.kernels.splitlines()
+        )
+        return 0
+
+    inside = Inside(kernels=kernels, tools=(tool, "findmnt"), commands={command: build}, os="ID=other\n")
+    if before is not None:
+        inside.files[path] = before
+    others = {name: text for name, text in inside.files.items() if name != path}
+    guest = inhabited(tmp_path, inside)
+    [change] = requirement("initramfs-driver").fixer(guest)
+    assert change == FileChange("one", path, before, after, then=command, devices=["/dev/vda"])
+    result = engine(guest.hypervisor, tmp_path).run(requirement("initramfs-driver"), subject(guest))
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert inside.files == {**others, path: after}
+    again = engine(guest.hypervisor, tmp_path).run(requirement("initramfs-driver"), subject(guest))
+    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
+
+
+@pytest.mark.parametrize(
+    ("status", "left"), [pytest.param(0, "new", id="built"), pytest.param(1, "old", id="builder-fails")]
+)
+def test_the_command_leaves_a_whole_image_and_nothing_else(tmp_path: Path, status: int, left: str) -> None:
+    """Run for real, with a dracut of our own that writes half an image before it fails."""
+    image = tmp_path / "initramfs-6.1.img"
+    image.write_text("old")
+    tool = tmp_path / "dracut"
+    tool.write_text(f'#!/bin/sh\n[ "$1 $3" = "--force 6.1" ] || exit 9\nprintf new >"$2"\nexit {status}\n')
+    tool.chmod(0o755)
+    inside = Inside(kernels=f"kernel 6.1\npath {image}\nstamp 1:3:1\n", tools=("dracut",))
+    command = rebuild(inside.facts())
+    path = f"{tmp_path}:/usr/bin:/bin"
+    done = subprocess.run(["/bin/sh", "-c", command], env={"PATH": path}, check=False)
+    assert (done.returncode == 0) is (status == 0)
+    assert image.read_text() == left
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["dracut", "initramfs-6.1.img"]
+
+
+@pytest.mark.parametrize(
+    ("files", "kernels", "tools", "free", "words"),
+    [
+        pytest.param(
+            {},
+            "kernel 6.1\npath /boot/initrd.img-6.1\nstamp 1:62914560:1\n",
+            ("update-initramfs",),
+            60_000,
+            "/boot has 58.6 MiB free, a new initramfs takes 67.0 MiB: remove old kernels",
+            id="no-room",
+        ),
+        pytest.param(
+            {}, f"{TWO}lacking virtio_scsi\n", ("dracut",), 400_000, "no virtio_scsi at all", id="no-such-module"
+        ),
+        pytest.param(
+            {"/etc/dracut.conf.d/x.conf": 'omit_drivers+=" virtio_scsi "\n'},
+            TWO,
+            ("dracut",),
+            400_000,
+            "/etc/dracut.conf.d/x.conf omits drivers on purpose",
+            id="omitted",
+        ),
+        pytest.param(
+            {"/etc/mkinitcpio.conf": "MODULES=(a)\nMODULES=(b)\n"},
+            ALPINE_KERNEL,
+            ("mkinitcpio",),
+            400_000,
+            "name virtio_pci virtio_scsi sd_mod in /etc/mkinitcpio.conf by hand",
+            id="two-lists",
+        ),
+        pytest.param({}, ALPINE_KERNEL, ("mkinitfs",), 400_000, "name virtio scsi in /etc/mkinitfs", id="no-list"),
+        pytest.param(
+            {}, "kernel 6.1;reboot\npath /boot/x\n", ("dracut",), 400_000, "characters of the shell", id="shell"
+        ),
+        pytest.param({}, "kernel 6.1\nno-initramfs\n", ("dracut",), 400_000, "no kernel in /boot has", id="none"),
+    ],
+)
+def test_what_cannot_be_built_is_withheld_and_nothing_touched(
+    tmp_path: Path, *, files: dict[str, str], kernels: str, tools: tuple[str, ...], free: int, words: str
+) -> None:
+    inside = Inside(kernels=kernels, tools=tools, boot_free=free)
+    inside.files.update(files)
+    before = dict(inside.files)
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("initramfs-driver"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert words in result.reason.partition("withheld: ")[2]
+    assert (inside.files, inside.ran) == (before, [])
+
+
+def test_it_is_taken_back_only_on_the_bus_it_was_made_for(tmp_path: Path) -> None:
+    inside = Inside(kernels="kernel 6.1\n", commands={REBUILD: _rebuild})
+    inside.devices.append(block("vdb", fstype="xfs"))
+    inside.devices.append(block("vdc"))
+    inside.mounts.append(mounted("/srv", "/dev/vdb", "xfs"))
+    [change] = requirement("initramfs-driver").fixer(inhabited(tmp_path, inside))
+    assert change == FileChange("one", PATH, None, ALL, then=REBUILD, devices=["/dev/vda", "/dev/vdb"])
