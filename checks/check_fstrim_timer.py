@@ -1,8 +1,8 @@
 from fixers.fstrim_timer import schedule_trim
-from reclaim.errors import NotAssessable
+from reclaim.errors import NotApplicable
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
-from reclaim.schedule import uncovered
+from reclaim.schedule import cron_problem, timer_problem, trimmable, untrimmed, untrimmed_pools
 
 
 @requirement(
@@ -14,15 +14,18 @@ from reclaim.schedule import uncovered
     reference="https://man7.org/linux/man-pages/man8/fstrim.8.html",
 )
 def check_fstrim_timer(guest: Guest) -> str:
-    """A discard happens only when the guest asks for it: by fstrim.timer, or by the mount option `discard`."""
+    """A discard happens only when the guest asks for it: by fstrim.timer, cron, or the mount option `discard`."""
     facts = guest.facts
-    if "systemctl" not in facts.tools:
-        raise NotAssessable(f"{facts.os_name} has no systemd: how it schedules trim is not known to reclaim")
-    timer, service = facts.fstrim_timer, facts.fstrim_service
-    missed = uncovered(facts)
-    assert timer.get("LoadState") == "loaded", f"fstrim.timer is {timer.get('LoadState') or 'unknown to systemd'}"
-    assert timer.get("UnitFileState") == "enabled", f"fstrim.timer is {timer.get('UnitFileState') or 'not enabled'}"
-    assert timer.get("ActiveState") == "active", f"fstrim.timer is enabled but {timer.get('ActiveState')}"
-    assert service.get("Result") == "success", f"the last run of fstrim.service failed: {service.get('Result')}"
-    assert not missed, f"fstrim.timer covers what is in fstab, and not {', '.join(missed)}"
-    return "fstrim.timer is enabled and active, its last run did not fail, every trimmable mount is covered"
+    if not trimmable(facts) and not facts.autotrim:
+        raise NotApplicable("no filesystem is mounted that can be trimmed")
+    missed = untrimmed(facts)
+    problem = timer_problem(facts)
+    if problem and facts.jobs:
+        problem += f"; {cron_problem(facts) or 'cron trims not all'}"
+    named = ", ".join(f"{one.name} ({one.problem})" if one.problem else one.name for one in missed)
+    assert not (missed and problem), f"{problem}: nothing trims {named}"
+    assert not missed, f"fstrim.timer covers what is in fstab, and not {named}"
+    pools = untrimmed_pools(facts)
+    assert not pools, f"autotrim is off on {', '.join(pools)}, and fstrim does not know ZFS"
+    swap = f"; swap ({', '.join(facts.swaps)}) is trimmed by nothing but swapon --discard" if facts.swaps else ""
+    return f"every filesystem that can be trimmed is: {', '.join(one.target for one in trimmable(facts))}{swap}"

@@ -1,41 +1,54 @@
-from reclaim import bootloader
+from reclaim import bootloader, cmdline, grub
 from reclaim.change import Change, CommandChange, FileChange
 from reclaim.errors import Withheld
+from reclaim.facts import Facts
 from reclaim.guest import Guest
-
-_UPDATE = "update-grub"
+from reclaim.initramfs import rebuild
+from reclaim.place import Place
 
 
 def boot_by_uuid(guest: Guest) -> list[Change]:
-    """Let grub and the initramfs name devices by UUID, and grub-pc install to the disk that is there."""
+    """Let boot loader, initramfs and crypttab name devices by UUID, and grub-pc install to the disk that is there."""
     facts = guest.facts
     changes: list[Change] = []
-    named = [name.device for name in (*bootloader.menu_names(facts), *bootloader.default_names(facts))]
-    for path, text in bootloader.defaults(facts).items():
-        stable = bootloader.named_stably(facts, path, text)
-        if stable != text:
-            changes.append(FileChange(guest.name, path, text, stable, then=_UPDATE, devices=named))
-    if bootloader.menu_names(facts) and not changes:
-        # the defaults are right: the menu is older than they are
-        changes.append(CommandChange(guest.name, _UPDATE))
-    resume = facts.boot_files.get(bootloader.RESUME, "")
-    stable = bootloader.resumed_stably(facts, resume)
-    if stable != resume:
-        named = [name.device for name in bootloader.resume_names(facts)]
-        update = "update-initramfs -u -k all"
-        changes.append(FileChange(guest.name, bootloader.RESUME, resume, stable, then=update, devices=named))
-    if bootloader.gone_install_devices(facts):
+    by_hand: list[str] = []
+    stale: list[Place] = []
+    for place in bootloader.places(facts):
+        if place.after is not None and place.after != place.before:
+            then = _then(facts, place)
+            changes.append(FileChange(guest.name, place.path, place.before, place.after, None, then, [*place.devices]))
+        elif place.advice:
+            by_hand.append(place.advice)
+        elif place.after is None:
+            stale.append(place)
+        else:
+            by_hand.append(f"{place}: the devices named have no UUID of their own; name them by hand")
+    update = grub.update_command(facts)
+    if stale and not any(isinstance(change, FileChange) and change.then == update for change in changes):
+        # what the menu is generated from is right: the menu is older than that
+        changes.append(CommandChange(guest.name, _then(facts, stale[0]) or ""))
+    if grub.gone_install_devices(facts):
         changes.append(_install_to_boot_disk(guest))
-    if changes and "update-grub" not in facts.tools:
-        raise Withheld("update-grub is not installed in the guest")
+    if cmdline.names(guest.definition.kernel_parameters):
+        by_hand.append("virsh edit: name the devices in <cmdline> by PARTUUID=")
     if not changes:
-        raise Withheld("the devices named have no UUID of their own; name them by hand")
+        raise Withheld("; ".join(by_hand))
     return changes
+
+
+def _then(facts: Facts, place: Place) -> str | None:
+    """The command that has to follow. Raises Withheld where what it needs is not there."""
+    if place.rebuild:
+        return rebuild(facts)
+    made_by_grub = place.path.startswith(("/etc/default/grub", "/etc/grub.d/")) or place.after is None
+    if made_by_grub and place.then is None:
+        raise Withheld("none of update-grub, grub2-mkconfig, grub-mkconfig is installed in the guest")
+    return place.then
 
 
 def _install_to_boot_disk(guest: Guest) -> CommandChange:
     facts = guest.facts
-    disk = bootloader.boot_disk(facts)
+    disk = grub.boot_disk(facts)
     if disk is None:
         raise Withheld("dpkg-reconfigure grub-pc in the guest: /boot is not on one disk")
     links = sorted(path for path, to in facts.links.items() if to == disk.path and path.startswith("/dev/disk/by-id/"))

@@ -1,26 +1,88 @@
+import shlex
+
 from reclaim.change import Change, CommandChange
 from reclaim.errors import Withheld
+from reclaim.facts import Facts
 from reclaim.guest import Guest
-from reclaim.schedule import uncovered
+from reclaim.schedule import cron_problem, timer_problem, trimmable, untrimmed, untrimmed_pools
+
+_UNITS = "/etc/systemd/system"
+_EXAMPLES = "/usr/share/doc/util-linux/examples"
+_WEEKLY = ("/etc/cron.weekly", "/etc/periodic/weekly")
+_SCRIPT = "reclaim-fstrim"  # no dot: run-parts(8) passes over names with one
 
 
 def schedule_trim(guest: Guest) -> list[Change]:
-    """Enable and start fstrim.timer; run the service again where its last run failed."""
-    timer = guest.facts.fstrim_timer
+    """Enable and start fstrim.timer; a weekly script for cron where there is no systemd; autotrim for ZFS."""
+    facts = guest.facts
+    changes: list[Change] = []
+    if untrimmed(facts):
+        if "systemctl" in facts.tools:
+            changes += _timer(guest.name, facts)
+        else:
+            changes.append(_cron(guest.name, facts))
+    for pool in untrimmed_pools(facts):
+        named = shlex.quote(pool)
+        changes.append(CommandChange(guest.name, f"zpool set autotrim=on {named}", f"zpool set autotrim=off {named}"))
+    if not changes:
+        missed = ", ".join(f"{one.name} ({one.problem})" for one in untrimmed(facts))
+        raise Withheld(f"add to fstab, or mount with the option `discard`: {missed}")
+    return changes
+
+
+def _timer(guest: str, facts: Facts) -> list[Change]:
+    """What puts fstrim.timer to work; nothing where it works."""
+    timer = facts.fstrim_timer
     state, load = timer.get("UnitFileState"), timer.get("LoadState")
-    if load == "masked" or state == "masked":
+    if load == "masked" or state in ("masked", "masked-runtime"):
         raise Withheld("fstrim.timer is masked, which somebody did on purpose: systemctl unmask fstrim.timer")
     if load != "loaded":
-        raise Withheld("fstrim.timer is not installed: it comes with util-linux from 2.35.1-3 on Debian")
+        return [_install(guest, facts)]
     changes: list[Change] = []
-    if state != "enabled":
+    if state == "static" and timer.get("ActiveState") != "active":
+        # it has no [Install]: something has to want it
         changes.append(
-            CommandChange(guest.name, "systemctl enable --now fstrim.timer", "systemctl disable --now fstrim.timer")
+            CommandChange(
+                guest,
+                "systemctl add-wants timers.target fstrim.timer && systemctl start fstrim.timer",
+                f"systemctl stop fstrim.timer; rm -f {_UNITS}/timers.target.wants/fstrim.timer && "
+                "systemctl daemon-reload",
+            )
+        )
+    elif state not in ("enabled", "static", "linked", "generated", "alias"):
+        changes.append(
+            CommandChange(guest, "systemctl enable --now fstrim.timer", "systemctl disable --now fstrim.timer")
         )
     elif timer.get("ActiveState") != "active":
-        changes.append(CommandChange(guest.name, "systemctl start fstrim.timer", "systemctl stop fstrim.timer"))
-    if guest.facts.fstrim_service.get("Result") != "success":
-        changes.append(CommandChange(guest.name, "systemctl start fstrim.service"))
-    if not changes:
-        raise Withheld(f"add to fstab, or mount with the option `discard`: {', '.join(uncovered(guest.facts))}")
+        changes.append(CommandChange(guest, "systemctl start fstrim.timer", "systemctl stop fstrim.timer"))
+    if timer_problem(facts) and facts.fstrim_service.get("Result") != "success":
+        changes.append(CommandChange(guest, "systemctl start fstrim.service"))
     return changes
+
+
+def _install(guest: str, facts: Facts) -> Change:
+    """The units that Debian ships as an example up to release 9, put in place."""
+    if "fstrim-examples" not in facts.tools:
+        return _cron(guest, facts)
+    return CommandChange(
+        guest,
+        f"cp {_EXAMPLES}/fstrim.service {_EXAMPLES}/fstrim.timer {_UNITS}/ && systemctl daemon-reload && "
+        "systemctl enable --now fstrim.timer",
+        f"systemctl disable --now fstrim.timer; rm -f {_UNITS}/fstrim.service {_UNITS}/fstrim.timer && "
+        "systemctl daemon-reload",
+    )
+
+
+def _cron(guest: str, facts: Facts) -> Change:
+    """A script that trims each filesystem by its name: busybox's fstrim knows no --all."""
+    folder = next((folder for folder in _WEEKLY if folder in facts.tools), None)
+    if "fstrim" not in facts.tools:
+        raise Withheld("fstrim is not installed in the guest: it comes with util-linux")
+    if folder is None:
+        raise Withheld("there is no fstrim.timer and no folder of weekly cron jobs: install util-linux or cron")
+    if not facts.cron_daemons:
+        raise Withheld(f"{cron_problem(facts)}; start a cron daemon in the guest")
+    script = "".join(f"fstrim {shlex.quote(mount.target)}\n" for mount in trimmable(facts))
+    path = f"{folder}/{_SCRIPT}"
+    text = shlex.quote(f"#!/bin/sh\n# weekly, by reclaim: gives freed space back to the host\n{script}")
+    return CommandChange(guest, f"printf %s {text} >{path} && chmod 755 {path}", f"rm -f {path}")

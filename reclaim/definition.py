@@ -161,6 +161,11 @@ class Definition:
     def machine(self) -> str | None:
         return _attribute(self.root, "os/type", "machine")
 
+    @property
+    def kernel_parameters(self) -> str:
+        """The command line of a kernel that the host gives the guest; "" where the guest boots by itself."""
+        return (self.root.findtext("os/cmdline") or "") if self.root.findtext("os/kernel") else ""
+
     @cached_property
     def arch(self) -> str | None:
         return _attribute(self.root, "os/type", "arch")

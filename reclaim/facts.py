@@ -177,10 +177,6 @@ class Facts:
         return _key_values(self._text("os"))
 
     @property
-    def is_debian_family(self) -> bool:
-        return bool({"debian", "ubuntu"} & {self.os.get("ID", ""), *self.os.get("ID_LIKE", "").split()})
-
-    @property
     def os_name(self) -> str:
         return self.os.get("PRETTY_NAME") or self.os.get("ID") or "an unknown system"
 

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reclaim.bootloader import (
-    boot_disk,
-    default_names,
-    defaults,
-    menu_names,
-    named_stably,
-    resume_names,
-    resumed_stably,
-)
+from reclaim.bootloader import places
+from reclaim.grub import boot_disk, default_names, defaults, defaults_named_stably, menu_names
 from tests.support import Inside, block, mounted, part
 
 DEVICES = [
@@ -38,20 +31,25 @@ def _inside(**files: str) -> Inside:
         ("linux16 /v root=/dev/sda1", ["root=/dev/sda1"]),
         ("\tlinux /v root=UUID=x resume=UUID=y", []),
         ("\tlinux /v root=/dev/mapper/vg-root", []),
-        ("\tlinux /v overlayroot=/dev/vda1 x.root=/dev/vda1 x-root=/dev/vda1", []),
+        ("\tlinux /v overlayroot=/dev/vda1 x.root=/dev/vdb", ["overlayroot=/dev/vda1", "x.root=/dev/vdb"]),
+        ("\tlinux /v rootflags=device=/dev/vdb,subvol=@", ["rootflags=device=/dev/vdb,subvol=@"]),
+        ("\tlinux /v cryptdevice=/dev/vda3:root:allow-discards", ["cryptdevice=/dev/vda3:root:allow-discards"]),
+        ("\tlinux /v md=0,/dev/sda1,/dev/sdb1", ["md=0,/dev/sda1,/dev/sdb1"]),
+        ("\tlinux /v rd.luks.options=x=/dev/mapper/vda1 console=/dev/ttyS0 init=/dev/vdafter/x", []),
         ("\tsearch --set=root /dev/vda1", []),
         ("#\tlinux /v root=/dev/vda1", []),
         ("\tlinuxx /v root=/dev/vda1", []),
     ],
 )
 def test_names_in_the_menu(line: str, names: list[str]) -> None:
-    assert [f"{name.parameter}={name.device}" for name in menu_names(_inside(menu=f"{line}\n").facts())] == names
+    found = menu_names(_inside(menu=f"{line}\n").facts())
+    assert [str(name) for listed in found.values() for name in listed] == names
 
 
 def test_a_name_on_every_kernel_line_is_told_once() -> None:
     menu = "\tlinux /a root=/dev/vda1\n\tlinux /b root=/dev/vda1 single\n"
-    [name] = menu_names(_inside(menu=menu).facts())
-    assert str(name) == "/boot/grub/grub.cfg: root=/dev/vda1"
+    [place] = places(_inside(menu=menu).facts())
+    assert str(place) == "/boot/grub/grub.cfg: root=/dev/vda1"
 
 
 def test_the_files_of_update_grub_are_known_by_their_paths() -> None:
@@ -89,13 +87,13 @@ def test_the_files_of_update_grub_are_known_by_their_paths() -> None:
 def test_defaults_are_rewritten_and_nothing_else(text: str, after: str) -> None:
     facts = _inside().facts()
     around = "# top \udcff\n{}\n\n# root=/dev/vda1\n"
-    assert named_stably(facts, "/etc/default/grub", around.format(text)) == around.format(after)
+    assert defaults_named_stably(facts, around.format(text)) == around.format(after)
 
 
 def test_defaults_that_are_rewritten_have_no_names_left() -> None:
     text = 'GRUB_CMDLINE_LINUX="root=/dev/vda1 resume=/dev/vda5"\n'
-    assert len(default_names(_inside(grub=text).facts())) == 2
-    assert default_names(_inside(grub=named_stably(_inside().facts(), "/etc/default/grub", text)).facts()) == []
+    assert len(default_names(text)) == 2
+    assert default_names(defaults_named_stably(_inside().facts(), text)) == []
 
 
 @pytest.mark.parametrize(
@@ -103,6 +101,7 @@ def test_defaults_that_are_rewritten_have_no_names_left() -> None:
     [
         ("RESUME=/dev/vda5\n", "RESUME=UUID=swap\n", 1),
         ('RESUME="/dev/vda5"\n', "RESUME=UUID=swap\n", 1),
+        ("ROOT=/dev/vda1\n", "ROOT=UUID=root\n", 1),
         ("RESUME=/dev/vdb1\n", "RESUME=/dev/vdb1\n", 1),
         ("RESUME=UUID=x\n", "RESUME=UUID=x\n", 0),
         ("RESUME=none\n", "RESUME=none\n", 0),
@@ -111,9 +110,9 @@ def test_defaults_that_are_rewritten_have_no_names_left() -> None:
     ],
 )
 def test_resume(text: str, after: str, found: int) -> None:
-    facts = _inside(resume=text).facts()
-    assert len(resume_names(facts)) == found
-    assert resumed_stably(facts, text) == after
+    found_there = places(_inside(resume=text).facts())
+    assert len(found_there) == found
+    assert [place.after for place in found_there] == [after] * found
 
 
 def test_the_boot_disk_is_the_one_under_boot_else_under_root() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
 
 ENABLE = CommandChange("one", "systemctl enable --now fstrim.timer", "systemctl disable --now fstrim.timer")
 START = CommandChange("one", "systemctl start fstrim.timer", "systemctl stop fstrim.timer")
+WANT = CommandChange(
+    "one",
+    "systemctl add-wants timers.target fstrim.timer && systemctl start fstrim.timer",
+    "systemctl stop fstrim.timer; rm -f /etc/systemd/system/timers.target.wants/fstrim.timer && "
+    "systemctl daemon-reload",
+)
+#: Debian 8 and 9 ship the units in /usr/share/doc/util-linux/examples alone
+INSTALL = CommandChange(
+    "one",
+    "cp /usr/share/doc/util-linux/examples/fstrim.service /usr/share/doc/util-linux/examples/fstrim.timer "
+    "/etc/systemd/system/ && systemctl daemon-reload && systemctl enable --now fstrim.timer",
+    "systemctl disable --now fstrim.timer; rm -f /etc/systemd/system/fstrim.service /etc/systemd/system/fstrim.timer "
+    "&& systemctl daemon-reload",
+)
 AGAIN = CommandChange("one", "systemctl start fstrim.service")
 
 
@@ -30,6 +45,8 @@ def _set(unit: str, **values: str) -> Any:
 COMMANDS = {
     ENABLE.command: _set("timer", UnitFileState="enabled", ActiveState="active"),
     START.command: _set("timer", ActiveState="active"),
+    WANT.command: _set("timer", ActiveState="active"),
+    INSTALL.command: _set("timer", LoadState="loaded", UnitFileState="enabled", ActiveState="active"),
     AGAIN.command: _set("service", Result="success"),
 }
 
@@ -41,6 +58,12 @@ COMMANDS = {
         pytest.param({"UnitFileState": "disabled"}, {}, [ENABLE], id="disabled-but-active"),
         pytest.param({"ActiveState": "inactive"}, {}, [START], id="enabled-but-inactive"),
         pytest.param({"ActiveState": "failed"}, {}, [START], id="failed"),
+        pytest.param({"UnitFileState": "enabled-runtime"}, {}, [ENABLE], id="enabled-until-the-next-boot"),
+        pytest.param({"UnitFileState": "indirect"}, {}, [ENABLE], id="indirect"),
+        pytest.param({"UnitFileState": "static", "ActiveState": "inactive"}, {}, [WANT], id="static"),
+        pytest.param(
+            {"LoadState": "not-found", "UnitFileState": "", "ActiveState": "inactive"}, {}, [INSTALL], id="example"
+        ),
         pytest.param({}, {"Result": "exit-code"}, [AGAIN], id="last-run-failed"),
         pytest.param(
             {"UnitFileState": "disabled", "ActiveState": "inactive"},
@@ -54,6 +77,7 @@ def test_the_timer_is_put_to_work(
     tmp_path: Path, timer: dict[str, str], service: dict[str, str], changes: list[CommandChange]
 ) -> None:
     inside = Inside(timer={**TIMER, **timer}, service={**SERVICE, **service}, commands=COMMANDS)
+    inside.tools += ("fstrim-examples",)
     guest = inhabited(tmp_path, inside)
     assert judged(guest, "fstrim-timer") is Verdict.NONCOMPLIANT
     assert requirement("fstrim-timer").fixer(guest) == changes
@@ -69,7 +93,8 @@ def test_the_timer_is_put_to_work(
     ("timer", "words"),
     [
         pytest.param({"LoadState": "masked", "UnitFileState": "masked"}, "masked", id="masked"),
-        pytest.param({"LoadState": "not-found", "UnitFileState": ""}, "not installed", id="not-installed"),
+        pytest.param({"UnitFileState": "masked-runtime"}, "masked", id="masked-until-the-next-boot"),
+        pytest.param({"LoadState": "not-found", "UnitFileState": ""}, "no fstrim.timer and no folder", id="not-there"),
     ],
 )
 def test_what_somebody_decided_or_never_installed_is_told(tmp_path: Path, timer: dict[str, str], words: str) -> None:
@@ -127,5 +152,131 @@ def test_every_trimmable_mount_has_to_be_covered(
         assert result.verdict is Verdict.COMPLIANT
 
 
-def test_a_guest_without_systemd_is_not_assessed(tmp_path: Path) -> None:
-    assert judged(inhabited(tmp_path, Inside(tools=("fstrim",))), "fstrim-timer") is Verdict.NOT_ASSESSABLE
+# Without systemd -------------------------------------------------------------------------------
+
+HEAD = "#!/bin/sh\n# weekly, by reclaim: gives freed space back to the host\n"
+
+
+@pytest.mark.parametrize("folder", ["/etc/cron.weekly", "/etc/periodic/weekly"])
+def test_a_weekly_script_that_busybox_runs_too(tmp_path: Path, folder: str) -> None:
+    """sysvinit with cron (Devuan), OpenRC with busybox's crond (Alpine); run for real, with an fstrim of our own."""
+    path = f"{folder}/reclaim-fstrim"
+    script = HEAD + "fstrim /\nfstrim '/a b'\n"
+    text = script.replace("'", "'\"'\"'")
+    command = f"printf %s '{text}' >{path} && chmod 755 {path}"
+
+    def write(inside: Inside) -> int:
+        inside.cron = "".join(f"{path}\t{line}\n" for line in script.splitlines() if "fstrim " in line)
+        return 0
+
+    inside = Inside(tools=("fstrim", folder), daemons="crond\n", commands={command: write})
+    inside.devices.append(DATA)
+    inside.mounts.append(mounted("/a b", "/dev/vdb1", "xfs"))
+    guest = inhabited(tmp_path, inside)
+    assert requirement("fstrim-timer").fixer(guest) == [CommandChange("one", command, f"rm -f {path}")]
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstrim-timer"), subject(guest))
+    assert result.verdict is Verdict.FIXED, result.reason
+    again = engine(guest.hypervisor, tmp_path).run(requirement("fstrim-timer"), subject(guest))
+    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
+    here = tmp_path / "weekly"
+    subprocess.run(["/bin/sh", "-c", command.replace(path, str(here))], check=True)
+    assert (here.read_text(), here.stat().st_mode & 0o777) == (script, 0o755)
+
+
+@pytest.mark.parametrize(
+    ("cron", "daemons", "verdict", "words"),
+    [
+        pytest.param(
+            "/etc/cron.weekly/fstrim\t/sbin/fstrim --all || true\n", "cron\n", "compliant", "", id="ubuntu-14.04"
+        ),
+        pytest.param("/etc/crontab\t0 3 * * 0 root fstrim -av\n", "cron\n", "compliant", "", id="crontab"),
+        pytest.param("/etc/cron.d/x\t@weekly root fstrim -A -v\n", "fcron\n", "compliant", "", id="fstab-only"),
+        pytest.param("/etc/cron.d/x\t@weekly root fstrim -v / 2>&1 | logger\n", "cron\n", "compliant", "", id="named"),
+        pytest.param(
+            "/etc/cron.d/x\t@weekly root fstrim /srv; ls /\n",
+            "cron\n",
+            "noncompliant",
+            "cron trims not all",
+            id="another",
+        ),
+        pytest.param(
+            "/etc/cron.d/x\t@weekly root for m in $mounts; do fstrim $m; done\n",
+            "cron\n",
+            "noncompliant",
+            "not all",
+            id="loop",
+        ),
+        pytest.param(
+            "/etc/cron.d/x\t@weekly root fstrim 'a\n", "cron\n", "noncompliant", "cron trims not all", id="broken"
+        ),
+        pytest.param("/etc/cron.weekly/f\tfstrim -a\n", "", "noncompliant", "no cron daemon runs", id="no-daemon"),
+        pytest.param("", "cron\n", "noncompliant", "has no systemd: nothing trims /", id="nothing"),
+    ],
+)
+def test_cron_is_judged_by_what_it_trims(tmp_path: Path, cron: str, daemons: str, verdict: str, words: str) -> None:
+    guest = inhabited(tmp_path, Inside(tools=("fstrim",), cron=cron, daemons=daemons))
+    result = engine(guest.hypervisor, tmp_path, "audit").run(requirement("fstrim-timer"), subject(guest))
+    assert result.verdict.value == verdict
+    assert words in result.reason
+
+
+@pytest.mark.parametrize(
+    ("tools", "daemons", "words"),
+    [
+        pytest.param(("/etc/cron.weekly",), "cron\n", "fstrim is not installed", id="no-fstrim"),
+        pytest.param(("fstrim",), "cron\n", "no folder of weekly cron jobs", id="no-cron"),
+        pytest.param(("fstrim", "/etc/cron.weekly"), "", "start a cron daemon", id="no-daemon"),
+    ],
+)
+def test_where_cron_does_not_run_nothing_is_written(
+    tmp_path: Path, tools: tuple[str, ...], daemons: str, words: str
+) -> None:
+    inside = Inside(tools=tools, daemons=daemons)
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstrim-timer"), subject(guest))
+    assert (result.verdict, result.changes, inside.ran) == (Verdict.NONCOMPLIANT, [], [])
+    assert words in result.reason
+
+
+# What trims without a timer, and what no timer trims --------------------------------------------
+
+
+def test_the_mount_option_needs_no_timer(tmp_path: Path) -> None:
+    inside = Inside(timer={**TIMER, "UnitFileState": "disabled", "ActiveState": "inactive"})
+    inside.mounts = [mounted("/", "/dev/vda1", "btrfs", "rw,discard=async,subvol=/@")]
+    assert judged(inhabited(tmp_path, inside), "fstrim-timer") is Verdict.COMPLIANT
+
+
+@pytest.mark.parametrize(
+    ("release", "verdict"), [("4.18.0-553.el8.x86_64", Verdict.COMPLIANT), ("4.19.0-27-amd64", Verdict.NONCOMPLIANT)]
+)
+def test_vfat_is_trimmed_from_linux_4_19_on(tmp_path: Path, release: str, verdict: Verdict) -> None:
+    inside = Inside(release=release)
+    inside.devices.append(block("vdb", part("vdb1", fstype="vfat")))
+    inside.mounts.append(mounted("/efi", "/dev/vdb1", "vfat"))
+    assert judged(inhabited(tmp_path, inside), "fstrim-timer") is verdict
+
+
+def test_zfs_is_trimmed_by_its_pool(tmp_path: Path) -> None:
+    change = CommandChange("one", "zpool set autotrim=on tank", "zpool set autotrim=off tank")
+
+    def turn_on(inside: Inside) -> int:
+        inside.zfs = "tank\ton\nrpool\ton\n"
+        return 0
+
+    inside = Inside(zfs="tank\toff\nrpool\ton\n", commands={change.command: turn_on})
+    guest = inhabited(tmp_path, inside)
+    assert requirement("fstrim-timer").fixer(guest) == [change]
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstrim-timer"), subject(guest))
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert "autotrim is off on tank, and" in result.reason
+
+
+def test_a_pool_that_cron_trims_is_left(tmp_path: Path) -> None:
+    inside = Inside(zfs="tank\toff\n", cron="/etc/cron.d/z\t@monthly root zpool trim tank\n")
+    assert judged(inhabited(tmp_path, inside), "fstrim-timer") is Verdict.COMPLIANT
+
+
+def test_where_nothing_can_be_trimmed_nothing_has_to(tmp_path: Path) -> None:
+    inside = Inside(mounts=[mounted("/", "overlay", "overlay")])
+    assert judged(inhabited(tmp_path, inside), "fstrim-timer") is Verdict.NOT_APPLICABLE

@@ -1,0 +1,60 @@
+"""Kernel command lines: the devices they name, and the same lines with names that stay."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from reclaim.facts import Facts
+from reclaim.fstab import TAGS, is_renamed_by_bus, stable_name
+
+#: kernelopts= is GRUB's variable around a whole line (RHEL 8), not a parameter
+_TOKEN = re.compile(
+    r"(?:(?<![\w.-])|(?<=\bkernelopts=))(?!kernelopts=)(?P<key>[A-Za-z_][\w.-]*)=(?P<value>[^\s\"']*/dev/[^\s\"']+)"
+)
+#: a device named by its bus somewhere in a value: `device=/dev/vdb` of rootflags, `/dev/vda3:root` of cryptdevice
+_SOMEWHERE = re.compile(r"(?:\A|[=,:])(?P<device>/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*(?![\w/])|disk/by-(?:path|id)/.+))")
+#: parameters whose whole value is a device, which their readers take as UUID= too: the kernel's and every
+#: initramfs's root and resume; boot (dracut, fips), mount.usr and mount.usrflags (systemd), real_root (genkernel),
+#: cryptroot (mkinitfs-bootparam(7))
+_WHOLE = frozenset(("root", "resume", "boot", "mount.usr", "real_root", "cryptroot"))
+#: parameters whose value begins with a device: cryptdevice=DEVICE:NAME (mkinitcpio's hook encrypt)
+_BEFORE_COLON = frozenset(("cryptdevice",))
+
+
+@dataclass(frozen=True)
+class Name:
+    """A kernel parameter that names a device by its bus."""
+
+    parameter: str
+    value: str
+    device: str
+
+    def __str__(self) -> str:
+        return f"{self.parameter}={self.value}"
+
+
+def names(line: str) -> list[Name]:
+    """The parameters in *line* that name a device by its bus, known or not."""
+    found = []
+    for match in _TOKEN.finditer(line):
+        inside = _SOMEWHERE.search(match["value"])
+        if inside and is_renamed_by_bus(inside["device"]):
+            found.append(Name(match["key"], match["value"], inside["device"]))
+    return found
+
+
+def named_stably(facts: Facts, line: str, tags: tuple[str, ...] = TAGS) -> str:
+    """*line* with those devices by *tags*. What is not understood, or has no name of its own, stays."""
+
+    def stable(match: re.Match[str]) -> str:
+        path, colon, rest = match["value"], "", ""
+        if match["key"] in _BEFORE_COLON:
+            path, colon, rest = match["value"].partition(":")
+        elif match["key"] not in _WHOLE:
+            return match[0]
+        device = facts.device(path) if is_renamed_by_bus(path) else None
+        name = stable_name(facts, device, tags) if device else None
+        return f"{match['key']}={name}{colon}{rest}" if name else match[0]
+
+    return _TOKEN.sub(stable, line)

@@ -1,0 +1,72 @@
+"""crypttab(5): the devices that are unlocked at boot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reclaim.facts import Facts
+from reclaim.fstab import is_renamed_by_bus, stable_name
+from reclaim.place import Place
+
+PATHS = ("/etc/crypttab", "/etc/crypttab.initramfs")
+_LINE = re.compile(
+    r"^(?P<head>[ \t]*(?P<name>[^\s#]\S*)[ \t]+)(?P<device>\S+)"
+    r"(?P<rest>(?:[ \t]+(?P<key>\S+)(?:[ \t]+(?P<options>\S+))?)?.*)$",
+    re.MULTILINE,
+)
+#: a key file's device (`/key:/dev/vdb1`, `/dev/vdb1:/key`), or a detached header
+_ELSEWHERE = re.compile(r"/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*|disk/by-(?:path|id)/[^\s,:]+)")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line: the mapping's name, the device below it, its options."""
+
+    name: str
+    device: str
+    options: tuple[str, ...]
+
+
+def entries(text: str) -> Iterator[Entry]:
+    """The entries of a crypttab."""
+    for match in _LINE.finditer(text):
+        yield Entry(match["name"], match["device"], tuple((match["options"] or "").split(",")))
+
+
+def places(facts: Facts) -> Iterator[Place]:
+    """Where crypttab names devices by their bus. What lies in an initramfs is a copy: all are built anew."""
+    for path in PATHS:
+        text = facts.boot_files.get(path, "")
+        devices = [match["device"] for match in _LINE.finditer(text) if is_renamed_by_bus(match["device"])]
+        if devices:
+            yield Place(path, tuple(devices), tuple(devices), text, _named_stably(facts, text), rebuild=True)
+        for match in _LINE.finditer(text):
+            if named := _ELSEWHERE.findall(match["rest"]):
+                yield Place(path, tuple(named), advice=f"{path}: name the key or the header of {match['name']} by UUID")
+
+
+def _named_stably(facts: Facts, text: str) -> str:
+    def stable(match: re.Match[str]) -> str:
+        device = facts.device(match["device"]) if is_renamed_by_bus(match["device"]) else None
+        if device is None:
+            return match[0]
+        # plain dm-crypt overwrites whatever UUID seems to be there: only the partition has a name
+        tags = ("UUID", "PARTUUID") if device.fstype == "crypto_LUKS" else ("PARTUUID",)
+        name = stable_name(facts, device, tags)
+        return f"{match['head']}{name}{match['rest']}" if name else match[0]
+
+    return _LINE.sub(stable, text)
+
+
+def with_discard(text: str, name: str) -> str:
+    """*text* with the option `discard` for the mapping *name*; as it was where that cannot be added."""
+
+    def add(match: re.Match[str]) -> str:
+        if match["name"] != name or match["options"] is None or "discard" in match["options"].split(","):
+            return match[0]
+        end = match.end("options") - match.start()
+        return match[0][:end] + ",discard" + match[0][end:]
+
+    return _LINE.sub(add, text)

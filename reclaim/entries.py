@@ -1,0 +1,55 @@
+"""Boot entries in files of their own: the Boot Loader Specification, unified kernel images, extlinux.
+
+These hold whole kernel command lines, and so do the files that the next kernel's entry is made from. Both
+are edited, which is what grubby, kernel-install and update-extlinux would come to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from reclaim import cmdline
+from reclaim.facts import Facts
+from reclaim.fstab import SMALL_TAGS, TAGS
+from reclaim.place import Place, begins, in_lines, initramfs_tags
+
+#: uapi-group.org/specifications/specs/boot_loader_specification: systemd-boot's, and RHEL's from 8 on
+_ENTRY = re.compile(r"(/boot|/efi|/boot/efi)/loader/entries/.+\.conf\Z")
+#: what kernel-install(8), dracut and mkinitcpio build the next command line from
+_COMMAND_LINE = re.compile(r"/etc/kernel/cmdline\Z|/etc/cmdline\.d/.+\.conf\Z")
+_EXTLINUX = re.compile(r"/boot/(extlinux/extlinux|extlinux|syslinux/syslinux)\.(conf|cfg)\Z")
+#: what update-extlinux (Alpine) and u-boot-update (Debian) build it from
+_EXTLINUX_SOURCE = re.compile(r"/etc/(update-extlinux\.conf|default/u-boot)\Z")
+
+
+def are_there(facts: Facts) -> bool:
+    """Does the guest have any?"""
+    return bool(facts.unified) or any(_ENTRY.match(path) or _EXTLINUX.match(path) for path in facts.boot_files)
+
+
+def unread(facts: Facts) -> list[str]:
+    """Unified kernel images whose command line could not be read."""
+    return [path for path, text in facts.unified.items() if not text]
+
+
+def places(facts: Facts) -> Iterator[Place]:
+    """Where those entries name devices by their bus."""
+    for path, text in facts.boot_files.items():
+        tags = initramfs_tags(text)
+        if _ENTRY.match(path):
+            place = in_lines(facts, path, begins(r"options[ \t]"), tags=tags)
+        elif _EXTLINUX.match(path):
+            small = SMALL_TAGS if "mkinitfs" in facts.tools else TAGS
+            place = in_lines(facts, path, begins(r"append[ \t]"), tags=small if tags == TAGS else tags)
+        elif _EXTLINUX_SOURCE.match(path):
+            place = in_lines(facts, path, begins("[a-z]"), tags=SMALL_TAGS if "mkinitfs" in facts.tools else TAGS)
+        elif _COMMAND_LINE.match(path):
+            place = in_lines(facts, path, begins("[^#]"))
+        else:
+            continue
+        if place:
+            yield place
+    for path, text in facts.unified.items():
+        if names := tuple(map(str, cmdline.names(text))):
+            yield Place(path, names, advice=f"build {path} anew by what built it, with root=UUID=… in its command line")
