@@ -14,6 +14,7 @@ from reclaim.agent import AgentBlocked
 from reclaim.definition import Definition, Edit
 from reclaim.errors import ChangeFailed, ProbeError
 from reclaim.guest import Guest
+from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle, Wellbeing
 
 #: one argument of a process holds 128 KiB on Linux (MAX_ARG_STRLEN); base64 takes a third of it
@@ -305,7 +306,7 @@ def from_json(data: dict[str, Any]) -> Change:
     kind = values.pop("kind", None)
     if kind == PowerCycle.kind and values.get("before") is not None:
         values["before"] = Wellbeing(**values["before"])
-    for known in (DefinitionChange, FileChange, CommandChange, Trim, PowerCycle):
+    for known in (DefinitionChange, FileChange, CommandChange, Trim, LiveUpdate, PowerCycle):
         if known.kind == kind:
             return known(**values)
     raise ValueError(f"a change of kind {kind!r} is unknown to this version")

@@ -111,8 +111,9 @@ class DiskView:
         if source is None:
             return f"target {self.target}"
         parts = [f"{key}={value}" for key, value in sorted(_items(source)) if key not in ("index", "startupPolicy")]
-        for host in source.iterfind("host"):
-            parts += [f"{key}={value}" for key, value in sorted(_items(host))]
+        for tag in ("host", "address"):  # NVMe namespaces differ in nothing but the PCI address
+            for child in source.iterfind(tag):
+                parts += [f"{key}={value}" for key, value in sorted(_items(child))]
         return " ".join(parts) or f"target {self.target}"
 
 
@@ -355,55 +356,104 @@ def diff_definitions(before: Definition, after: Definition) -> str:
 
 # The settings that decide whether space comes back -------------------------------------------
 
+#: attributes of a disk's driver on which it depends whether space comes back, and what libvirt means by their absence
+DRIVER_SETTINGS = {"discard": "ignore", "detect_zeroes": "off", "discard_no_unref": "off"}
+
 
 @dataclass(frozen=True)
-class StorageSettings:
-    """What of a definition decides whether a discard reaches the image."""
+class Difference:
+    """One storage setting in which the running QEMU is not as defined.
 
-    machine: str | None
-    disks: Mapping[str, Mapping[str, str | None]]
-    controllers: Mapping[str, str | None]
+    `live` and `defined` are the disk it is about, on the side that has it; `setting` is the attribute of its driver.
+    """
+
+    words: str
+    live: DiskView | None = None
+    defined: DiskView | None = None
+    setting: str | None = None
 
 
-def storage_settings(definition: Definition) -> StorageSettings:
-    """The storage settings of *definition*, disks keyed by their identity."""
-    disks = {
-        disk.identity: {
-            "bus": disk.bus,
-            "discard": disk.driver.get("discard"),
-            "detect_zeroes": disk.driver.get("detect_zeroes"),
-        }
-        for disk in definition.disks
-    }
-    controllers = {f"scsi {one.index}": one.model for one in definition.scsi_controllers}
-    return StorageSettings(definition.machine, disks, controllers)
+def pairs(
+    first: Definition, second: Definition
+) -> tuple[list[tuple[DiskView, DiskView]], list[DiskView], list[DiskView]]:
+    """The disks, cdroms and LUNs that both have, those that only *first* has, and those that only *second* has.
+
+    The same image is the same disk, whatever its bus and target; where images differ the target tells.
+    """
+    alone, rest = list(first.all_disks), list(second.all_disks)
+    matched: list[tuple[DiskView, DiskView]] = []
+    for fits in (_is_unmoved, _has_the_image, _has_the_target):
+        for disk in tuple(alone):
+            found = next((one for one in rest if fits(disk, one)), None)
+            if found is not None:
+                matched.append((disk, found))
+                alone.remove(disk)
+                rest.remove(found)
+    order = {disk: number for number, disk in enumerate(first.all_disks)}
+    return sorted(matched, key=lambda pair: order[pair[0]]), alone, rest
+
+
+def _is_unmoved(disk: DiskView, other: DiskView) -> bool:
+    return _has_the_image(disk, other) and _has_the_target(disk, other)
+
+
+def _has_the_image(disk: DiskView, other: DiskView) -> bool:
+    return disk.identity == other.identity
+
+
+def _has_the_target(disk: DiskView, other: DiskView) -> bool:
+    return (disk.target, disk.device) == (other.target, other.device)
+
+
+def differences(live: Definition, persistent: Definition) -> list[Difference]:
+    """Each storage setting in which the running QEMU differs from the definition."""
+    found: list[Difference] = []
+    if live.machine != persistent.machine:
+        found.append(Difference(f"machine runs as {live.machine}, is defined as {persistent.machine}"))
+    matched, attached, missing = pairs(live, persistent)
+    for one, other in matched:
+        if one.device in ("disk", "lun"):
+            found += _disk_differences(one, other)
+    found += [Difference(_attached_only(disk), disk) for disk in attached if disk.device in ("disk", "lun")]
+    found += [
+        Difference(f"disk {disk.target} is defined but not attached", defined=disk)
+        for disk in missing
+        if disk.device in ("disk", "lun")
+    ]
+    return [*found, *_controller_differences(live, persistent)]
+
+
+def _disk_differences(live: DiskView, defined: DiskView) -> Iterator[Difference]:
+    name = f"disk {defined.target}"
+    if live.identity != defined.identity:
+        yield Difference(f"{name} runs on {live.identity}, is defined on {defined.identity}", live, defined)
+    if live.bus != defined.bus:
+        yield Difference(f"{name}: bus runs as {live.bus}, is defined as {defined.bus}", live, defined)
+    now, then = live.driver, defined.driver
+    for setting, default in DRIVER_SETTINGS.items():
+        if now.get(setting, default) != then.get(setting, default):
+            runs, wanted = now.get(setting, "absent"), then.get(setting, "absent")
+            words = f"{name}: {setting} runs as {runs}, is defined as {wanted}"
+            yield Difference(words, live, defined, setting)
+
+
+def _attached_only(disk: DiskView) -> str:
+    words = f"disk {disk.target} is attached but not defined"
+    if disk.device == "disk" and not disk.readonly and disk.driver.get("discard") != "unmap":
+        words += f", with discard {disk.driver.get('discard', 'absent')}"
+    return words
+
+
+def _controller_differences(live: Definition, persistent: Definition) -> Iterator[Difference]:
+    now = {one.index: one.model or "without a model" for one in live.scsi_controllers}
+    then = {one.index: one.model or "without a model" for one in persistent.scsi_controllers}
+    for index in dict.fromkeys([*now, *then]):
+        if now.get(index) != then.get(index):
+            yield Difference(
+                f"controller scsi {index} runs as {now.get(index, 'absent')}, is defined as {then.get(index, 'absent')}"
+            )
 
 
 def storage_differences(live: Definition, persistent: Definition) -> list[str]:
-    """Each storage setting in which the running QEMU differs from the definition, in words."""
-    now, then = storage_settings(live), storage_settings(persistent)
-    found: list[str] = []
-    if now.machine != then.machine:
-        found.append(f"machine runs as {now.machine}, is defined as {then.machine}")
-    names = {disk.identity: disk.target for disk in (*live.disks, *persistent.disks)}
-    for identity in dict.fromkeys([*now.disks, *then.disks]):
-        name = names[identity]
-        if identity not in then.disks:
-            found.append(f"disk {name} is attached but not defined")
-        elif identity not in now.disks:
-            found.append(f"disk {name} is defined but not attached")
-        else:
-            found += [
-                f"disk {name}: {key} runs as {value or 'absent'}, is defined as {then.disks[identity][key] or 'absent'}"
-                for key, value in now.disks[identity].items()
-                if value != then.disks[identity][key]
-            ]
-    for name in dict.fromkeys([*now.controllers, *then.controllers]):
-        if now.controllers.get(name) != then.controllers.get(name) or (name in now.controllers) != (
-            name in then.controllers
-        ):
-            found.append(
-                f"controller {name} runs as {now.controllers.get(name) or 'absent'}, "
-                f"is defined as {then.controllers.get(name) or 'absent'}"
-            )
-    return found
+    """`differences` in words."""
+    return [one.words for one in differences(live, persistent)]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import libvirt
 
+from reclaim import states
 from reclaim.change import Change, DefinitionChange
 from reclaim.definition import Definition
 from reclaim.errors import (
@@ -18,6 +19,7 @@ from reclaim.errors import (
     Pending,
     PowerCycleFailed,
     ProbeError,
+    Refused,
     Withheld,
 )
 from reclaim.guest import Disk, Guest
@@ -142,13 +144,19 @@ class Engine:
                 return
             forced = f"forced although {slug} is {_shortly(judgement)}"
         changes = self._propose(requirement, subject, result)
-        if not changes:
+        if not changes or self._withheld(subject, changes, result):
             return
         if self.mode == "plan":
             self._plan(subject, changes, result)
             return
         found = result.reason
-        if not self._apply(requirement, subject, changes, result, forced):
+        try:
+            applied = self._apply(requirement, subject, changes, result, forced)
+        except Refused:
+            # nothing was changed by what was refused, and the fixer knows of it now
+            self._remedy(requirement, subject, result)
+            return
+        if not applied:
             return
         verdict = judge(requirement, subject)
         if verdict.verdict is Verdict.COMPLIANT:
@@ -183,6 +191,26 @@ class Engine:
             result.reason += f"; withheld: libvirt: {printable(exc.get_error_message() or str(exc))}"
         return []
 
+    def _withheld(self, subject: Subject, changes: list[Change], result: Result) -> bool:
+        """Does the guest's state forbid one of *changes*? Then the result says why."""
+        guest = subject.guest
+        if guest is None:
+            return False
+        for change in changes:
+            try:
+                reason = states.reason_to_withhold(guest, change)
+            except libvirt.libvirtError as exc:
+                reason = f"libvirt cannot tell the guest's state: {exc.get_error_message() or exc}"
+            if reason is None:
+                continue
+            if isinstance(change, PowerCycle) and not self.restart:
+                result.verdict = Verdict.PENDING
+                result.reason += f"; waits for a power cycle, which is withheld: {printable(reason)}"
+            else:
+                result.reason += f"; withheld: {printable(reason)}"
+            return True
+        return False
+
     def _plan(self, subject: Subject, changes: list[Change], result: Result) -> None:
         result.changes += [ChangeRecord(change.kind, change.target, change.diff) for change in changes]
         for change in changes:
@@ -202,15 +230,24 @@ class Engine:
         for change in changes:
             if isinstance(change, PowerCycle) and not self.restart:
                 result.verdict = Verdict.PENDING
-                result.reason += "; waits for a power cycle: shut the guest down and start it, or run with --restart"
+                why = f" ({printable(change.why)})" if change.why else ""
+                result.reason += (
+                    f"; waits for a power cycle{why}: shut the guest down and start it, or run with --restart"
+                )
                 return False
             if isinstance(change, DefinitionChange):
                 guest.history.append(change.before)
             record = ChangeRecord(change.kind, change.target, change.diff)
             result.changes.append(record)
+            remark = states.remark(guest, change)
             seq = self.journal.intend(guest.name, guest.uuid, requirement.slug, change)
             try:
                 outcome = change.apply(guest)
+            except Refused as exc:
+                self.journal.failed(seq, str(exc))
+                result.changes.remove(record)
+                guest.forget()
+                raise
             except PowerCycleFailed as exc:
                 self.journal.failed(seq, str(exc))
                 guest.forget()
@@ -225,8 +262,7 @@ class Engine:
                 return False
             self.journal.done(seq, outcome)
             record.applied = True
-            if note := outcome.get("note"):
-                self._notes.append(printable(note))
+            self._notes += [printable(note) for note in (outcome.get("note"), remark) if note]
             guest.forget(inside=not isinstance(change, DefinitionChange))
         return True
 

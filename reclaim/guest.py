@@ -20,6 +20,13 @@ from reclaim.inventory import GuestNotes, Policy
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor
 
+#: states in which there is a QEMU, and nobody inside who answers
+_SILENT = {
+    libvirt.VIR_DOMAIN_PAUSED: "it is paused",
+    libvirt.VIR_DOMAIN_CRASHED: "it has crashed",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "it sleeps (suspended to memory)",
+}
+
 #: a probe's answer, or the error it ended with; both are kept until a change is applied
 _Answer = facts.Facts | ProbeError
 
@@ -137,9 +144,7 @@ class Guest:
             return "--definitions-only: nobody looked inside"
         if not self.is_running:
             return "it is off"
-        if self.domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
-            return "it is paused"
-        return None
+        return _SILENT.get(self.domain.state()[0])
 
     def inside(self) -> _Answer:
         """The facts, or the error that looking ended with. Raises NotAssessable where there is no inside."""

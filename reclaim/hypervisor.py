@@ -14,6 +14,7 @@ import libvirt
 import testinfra
 from testinfra.host import Host
 
+from reclaim import live
 from reclaim.definition import parse_xml
 from reclaim.errors import ProbeError, ReclaimError
 from reclaim.guest import Guest
@@ -52,6 +53,11 @@ class Hypervisor:
     @cached_property
     def is_test_driver(self) -> bool:
         return str(self.connection.getType()).lower() == "test"
+
+    @cached_property
+    def refused_live(self) -> dict[str, str]:
+        """What libvirt does not do to a running guest, in its words: known of its version, or learned by asking."""
+        return live.known_refusals(self.connection.getLibVersion())
 
     @cached_property
     def libvirt_version(self) -> str:
