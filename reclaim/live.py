@@ -24,8 +24,8 @@ ATTACH = "attach"
 #: the newest libvirt of which it is known what it refuses (virConnectGetLibVersion's number)
 _KNOWN_TO = 11_999_999
 _REFUSALS = {
-    "discard": "cannot modify field 'discard' of the disk",
-    "discard_no_unref": "cannot modify field 'discard_no_unref' of the disk",
+    "discard": "Operation not supported: cannot modify field 'discard' of the disk",
+    "discard_no_unref": "Operation not supported: cannot modify field 'discard_no_unref' of the disk",
     "detect_zeroes": "it accepts another detect_zeroes and changes nothing",
 }
 
