@@ -144,7 +144,7 @@ class ControllerView:
 class Definition:
     """A domain definition. Never changed: `edit()` gives a copy to work on."""
 
-    xml: str
+    xml: str = field(repr=False)  # it may hold secrets
 
     @cached_property
     def root(self) -> Element:

@@ -31,7 +31,7 @@ _SILENT = {
 _Answer = facts.Facts | ProbeError
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Guest:
     """One libvirt domain. What is read is cached until `forget()`."""
 
@@ -46,6 +46,10 @@ class Guest:
     _planned: Definition | None = None
     _facts: _Answer | None = None
     _earlier: facts.Facts | None = None
+
+    def __repr__(self) -> str:
+        # pytest shows the operands of a failed assert: all of a guest would be all of its hypervisor's guests
+        return f"<guest {self.name}>"
 
     def forget(self, *, inside: bool = True) -> None:
         """Drop what was read: something has changed, *inside* the guest too."""

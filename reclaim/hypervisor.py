@@ -27,7 +27,7 @@ DEFAULT_URI = "qemu:///system"
 _PATHS_AT_ONCE = 200
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Hypervisor:
     """One hypervisor: its libvirt connection, its guests, its shell, its storage."""
 
@@ -39,6 +39,9 @@ class Hypervisor:
     guests: list[Guest] = field(default_factory=list)
     #: told what is waited for, one short line at a time
     progress: Callable[[str], None] = lambda _text: None
+
+    def __repr__(self) -> str:
+        return f"<hypervisor {self.uri}>"
 
     @cached_property
     def name(self) -> str:
