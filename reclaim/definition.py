@@ -41,15 +41,24 @@ def parse_xml(xml: str, what: str) -> Element:
 
 @dataclass(frozen=True)
 class DiskView:
-    """One `<disk>` element of a domain, read only."""
+    """One `<disk>` element of a domain, read only: what is read is kept, so *element* must not change."""
 
     element: Element
 
-    @property
+    @cached_property
+    def _parts(self) -> dict[object, Element]:
+        """The first child of each tag; asking lxml for one at a time costs more than all of them at once."""
+        return {child.tag: child for child in reversed(self.element)}
+
+    def _attributes(self, tag: str) -> Mapping[str, str]:
+        part = self._parts.get(tag)
+        return {} if part is None else dict(part.items())
+
+    @cached_property
     def device(self) -> str:
         return self.element.get("device", "disk")
 
-    @property
+    @cached_property
     def type(self) -> str:
         return self.element.get("type", "file")
 
@@ -57,26 +66,24 @@ class DiskView:
     def model(self) -> str | None:
         return self.element.get("model")
 
-    @property
+    @cached_property
     def target(self) -> str:
-        return _attribute(self.element, "target", "dev") or ""
+        return self._attributes("target").get("dev") or ""
 
-    @property
+    @cached_property
     def bus(self) -> str:
         """The target's bus; libvirt writes it out in every definition it returns."""
-        return _attribute(self.element, "target", "bus") or ""
+        return self._attributes("target").get("bus") or ""
 
-    @property
+    @cached_property
     def driver(self) -> Mapping[str, str]:
         """The attributes of the disk's `<driver>`; empty where the element is missing."""
-        driver = self.element.find("driver")
-        return {} if driver is None else dict(_items(driver))
+        return self._attributes("driver")
 
-    @property
+    @cached_property
     def source(self) -> Mapping[str, str]:
         """The attributes of `<source>`; empty where the drive has no medium."""
-        source = self.element.find("source")
-        return {} if source is None else dict(_items(source))
+        return self._attributes("source")
 
     @property
     def path(self) -> str | None:
@@ -85,26 +92,26 @@ class DiskView:
 
     @property
     def serial(self) -> str | None:
-        return self.element.findtext("serial")
+        serial = self._parts.get("serial")
+        return None if serial is None else serial.text or ""
 
     @property
     def readonly(self) -> bool:
-        return self.element.find("readonly") is not None
+        return "readonly" in self._parts
 
     @property
     def shareable(self) -> bool:
-        return self.element.find("shareable") is not None
+        return "shareable" in self._parts
 
     @property
     def transient(self) -> bool:
-        return self.element.find("transient") is not None
+        return "transient" in self._parts
 
-    @property
+    @cached_property
     def address(self) -> Mapping[str, str]:
-        address = self.element.find("address")
-        return {} if address is None else dict(_items(address))
+        return self._attributes("address")
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """What tells this disk from others whatever its bus and target are: its source."""
         source = self.element.find("source")
@@ -151,6 +158,10 @@ class Definition:
         return parse_xml(self.xml, "domain definition")
 
     @cached_property
+    def _parts(self) -> dict[object, Element]:
+        return {child.tag: child for child in reversed(self.root)}
+
+    @cached_property
     def name(self) -> str:
         return self.root.findtext("name") or ""
 
@@ -159,12 +170,17 @@ class Definition:
         return self.root.findtext("uuid") or ""
 
     @cached_property
+    def _os_type(self) -> Element | None:
+        os = self._parts.get("os")
+        return None if os is None else next(os.iterchildren("type"), None)
+
+    @cached_property
     def machine(self) -> str | None:
-        return _attribute(self.root, "os/type", "machine")
+        return None if self._os_type is None else self._os_type.get("machine")
 
     @cached_property
     def arch(self) -> str | None:
-        return _attribute(self.root, "os/type", "arch")
+        return None if self._os_type is None else self._os_type.get("arch")
 
     @cached_property
     def emulator(self) -> str | None:
@@ -174,10 +190,14 @@ class Definition:
     def domain_type(self) -> str:
         return self.root.get("type", "")
 
+    def _devices(self, tag: str) -> Iterator[Element]:
+        devices = self._parts.get("devices")
+        return iter(()) if devices is None else devices.iterchildren(tag)
+
     @cached_property
     def all_disks(self) -> tuple[DiskView, ...]:
         """Every `<disk>`: disks, cdroms, floppies and LUNs."""
-        return tuple(DiskView(element) for element in self.root.iterfind("devices/disk"))
+        return tuple(DiskView(element) for element in self._devices("disk"))
 
     @cached_property
     def disks(self) -> tuple[DiskView, ...]:
@@ -186,14 +206,17 @@ class Definition:
 
     @cached_property
     def scsi_controllers(self) -> tuple[ControllerView, ...]:
-        found = (ControllerView(element) for element in self.root.iterfind("devices/controller"))
+        found = (ControllerView(element) for element in self._devices("controller"))
         return tuple(controller for controller in found if controller.type == "scsi")
+
+    @cached_property
+    def _by_target(self) -> dict[str, DiskView]:
+        return {disk.target: disk for disk in reversed(self.all_disks)}
 
     def disk(self, target: str) -> DiskView:
         """The disk at *target*. Raises ProbeError where there is none (any more)."""
-        for disk in self.all_disks:
-            if disk.target == target:
-                return disk
+        if target in self._by_target:
+            return self._by_target[target]
         raise ProbeError(f"{self.name}: the definition has no disk {target}")
 
     def edit(self) -> Edit:

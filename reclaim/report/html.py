@@ -47,6 +47,9 @@ def pytest_html_results_table_header(cells: list[str]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_html_results_table_row(report: Any, cells: list[str]) -> None:
     result = attached(report)
+    if report.when != "call" and report.outcome == "passed":
+        cells.clear()  # no row of its own: pytest-html would make all of it and then leave it out
+        return
     if result is None:
         texts = ("", "", "", report.nodeid, "", "")
     else:
