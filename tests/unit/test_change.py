@@ -75,6 +75,14 @@ def test_the_old_file_is_never_written_to(here: Guest, file: Path) -> None:
         assert held.read() == "old\n"
 
 
+def test_the_old_file_is_never_written_to_through_a_link(here: Guest, file: Path) -> None:
+    link = file.parent.parent / "link"
+    link.symlink_to("etc/a file")
+    with file.open(encoding="utf-8") as held:
+        _change(link).apply(here)
+        assert held.read() == "old\n"
+
+
 def test_a_symbolic_link_is_followed_and_stays(here: Guest, file: Path) -> None:
     link = file.parent.parent / "link"
     link.symlink_to("etc/a file")
