@@ -33,6 +33,7 @@ demo:
 bench:
 	@scripts/setup.sh test
 	@$(PY) -m bench.definitions $(ARGS)
+	@$(PY) -m bench.fleet
 
 lab-clean:
 	@scripts/setup.sh test

@@ -12,11 +12,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from lxml import etree
 
 from reclaim.errors import ProbeError
+from reclaim.kept import kept
 
 #: libvirt formatdomain: SCSI has no plain `virtio` model "for historical reasons"
 VIRTIO_SCSI_MODELS = ("virtio-scsi", "virtio-transitional", "virtio-non-transitional")
@@ -45,7 +45,7 @@ class DiskView:
 
     element: Element
 
-    @cached_property
+    @kept
     def _parts(self) -> dict[object, Element]:
         """The first child of each tag; asking lxml for one at a time costs more than all of them at once."""
         return {child.tag: child for child in reversed(self.element)}
@@ -54,11 +54,11 @@ class DiskView:
         part = self._parts.get(tag)
         return {} if part is None else dict(part.items())
 
-    @cached_property
+    @kept
     def device(self) -> str:
         return self.element.get("device", "disk")
 
-    @cached_property
+    @kept
     def type(self) -> str:
         return self.element.get("type", "file")
 
@@ -66,21 +66,21 @@ class DiskView:
     def model(self) -> str | None:
         return self.element.get("model")
 
-    @cached_property
+    @kept
     def target(self) -> str:
         return self._attributes("target").get("dev") or ""
 
-    @cached_property
+    @kept
     def bus(self) -> str:
         """The target's bus; libvirt writes it out in every definition it returns."""
         return self._attributes("target").get("bus") or ""
 
-    @cached_property
+    @kept
     def driver(self) -> Mapping[str, str]:
         """The attributes of the disk's `<driver>`; empty where the element is missing."""
         return self._attributes("driver")
 
-    @cached_property
+    @kept
     def source(self) -> Mapping[str, str]:
         """The attributes of `<source>`; empty where the drive has no medium."""
         return self._attributes("source")
@@ -107,11 +107,11 @@ class DiskView:
     def transient(self) -> bool:
         return "transient" in self._parts
 
-    @cached_property
+    @kept
     def address(self) -> Mapping[str, str]:
         return self._attributes("address")
 
-    @cached_property
+    @kept
     def identity(self) -> str:
         """What tells this disk from others whatever its bus and target are: its source."""
         source = self.element.find("source")
@@ -153,63 +153,59 @@ class Definition:
 
     xml: str = field(repr=False)  # it may hold secrets
 
-    @cached_property
+    @kept
     def root(self) -> Element:
         return parse_xml(self.xml, "domain definition")
 
-    @cached_property
-    def _parts(self) -> dict[object, Element]:
-        return {child.tag: child for child in reversed(self.root)}
-
-    @cached_property
+    @kept
     def name(self) -> str:
         return self.root.findtext("name") or ""
 
-    @cached_property
+    @kept
     def uuid(self) -> str:
         return self.root.findtext("uuid") or ""
 
-    @cached_property
+    @kept
     def _os_type(self) -> Element | None:
-        os = self._parts.get("os")
+        os = next(self.root.iterchildren("os"), None)
         return None if os is None else next(os.iterchildren("type"), None)
 
-    @cached_property
+    @kept
     def machine(self) -> str | None:
         return None if self._os_type is None else self._os_type.get("machine")
 
-    @cached_property
+    @kept
     def arch(self) -> str | None:
         return None if self._os_type is None else self._os_type.get("arch")
 
-    @cached_property
+    @kept
     def emulator(self) -> str | None:
         return self.root.findtext("devices/emulator")
 
-    @cached_property
+    @kept
     def domain_type(self) -> str:
         return self.root.get("type", "")
 
     def _devices(self, tag: str) -> Iterator[Element]:
-        devices = self._parts.get("devices")
+        devices = next(self.root.iterchildren("devices"), None)
         return iter(()) if devices is None else devices.iterchildren(tag)
 
-    @cached_property
+    @kept
     def all_disks(self) -> tuple[DiskView, ...]:
         """Every `<disk>`: disks, cdroms, floppies and LUNs."""
         return tuple(DiskView(element) for element in self._devices("disk"))
 
-    @cached_property
+    @kept
     def disks(self) -> tuple[DiskView, ...]:
         """What the requirements call disks: `device='disk'` (libvirt's default) and LUNs."""
         return tuple(disk for disk in self.all_disks if disk.device in ("disk", "lun"))
 
-    @cached_property
+    @kept
     def scsi_controllers(self) -> tuple[ControllerView, ...]:
-        found = (ControllerView(element) for element in self._devices("controller"))
-        return tuple(controller for controller in found if controller.type == "scsi")
+        found = self._devices("controller")
+        return tuple(ControllerView(element) for element in found if element.get("type") == "scsi")
 
-    @cached_property
+    @kept
     def _by_target(self) -> dict[str, DiskView]:
         return {disk.target: disk for disk in reversed(self.all_disks)}
 

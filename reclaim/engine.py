@@ -338,6 +338,8 @@ def _shortly(judgement: Judgement) -> str:
 def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:
     """Everything of *guest* that *requirement* is judged for."""
     if "disk" in requirement.parameters:
+        if not guest.renamed:
+            return [Subject(guest.hypervisor, guest, Disk(guest, disk.target)) for disk in guest.persistent.disks]
         names = {now: before for before, now in guest.renamed.items()}
         return [
             Subject(guest.hypervisor, guest, Disk(guest, names.get(disk.target, disk.target)))
