@@ -98,7 +98,7 @@ def test_a_model_of_virtio_blk_goes(tmp_path: Path) -> None:
     ("others", "now"),
     [
         pytest.param([disk_xml("sda", "sata", device="cdrom")], "sdb", id="name-taken-by-a-cdrom"),
-        pytest.param([disk_xml("sda", "scsi", inner=drive(0)), disk_xml("sdb", "usb")], "sdc", id="two-names-taken"),
+        pytest.param([disk_xml("sda", "sata"), disk_xml("sdb", "usb")], "sdc", id="two-names-taken"),
         pytest.param([disk_xml("vdb")], "sda", id="free"),
     ],
 )
@@ -127,18 +127,20 @@ def test_many_disks_all_stay_on_the_one_controller(tmp_path: Path, count: int) -
         assert run.run(requirement("disk-bus"), subject(guest, name)).verdict is Verdict.FIXED
     definition = definition_of(guest)
     assert [one.model for one in definition.scsi_controllers] == ["virtio-scsi"]
-    assert sorted(int(disk.address["unit"]) for disk in definition.disks) == list(range(count))
+    places = sorted((int(disk.address["target"]), int(disk.address["unit"])) for disk in definition.disks)
+    assert places == [(number // 8, number % 8) for number in range(count)], "OVMF boots from LUNs 0 to 7 only"
     assert {disk.path for disk in definition.disks} == {f"/images/{name}.qcow2" for name in names}
 
 
 def test_disks_with_different_drivers_change_places_and_keep_theirs(tmp_path: Path) -> None:
     """libvirt sorts disks by bus and target, so what is defined comes back in another order."""
-    disks = [disk_xml("vda"), disk_xml("sda", "scsi", driver="discard='unmap'", inner=drive(0))]
-    guest = opened(tmp_path, domain_xml(*disks, scsi_xml())).guests[0]
-    mend(tmp_path, guest, "disk-bus", "vda")
+    unmap = "discard='unmap'"
+    disks = [disk_xml("sda", "scsi", inner=drive(0)), disk_xml("sdc", "scsi", driver=unmap, inner=drive(1))]
+    guest = opened(tmp_path, domain_xml(*disks, disk_xml("vdb"), scsi_xml())).guests[0]
+    mend(tmp_path, guest, "disk-bus", "vdb")
     definition = definition_of(guest)
-    assert definition.disk("sda").driver.get("discard") == "unmap"
-    assert "discard" not in definition.disk("sdb").driver
+    assert [disk.target for disk in definition.disks] == ["sda", "sdb", "sdc"]
+    assert ["discard" in disk.driver for disk in definition.disks] == [False, False, True]
 
 
 def test_policy_keep_leaves_the_target_name(tmp_path: Path) -> None:

@@ -60,9 +60,7 @@ def test_policy_minimum_takes_the_oldest_that_passes_discards_on(tmp_path: Path)
         pytest.param([OfferedMachine("pc-i440fx-2.0", deprecated=False)], "no newer type", id="only-as-old"),
     ],
 )
-def test_without_a_fitting_type_the_fix_is_withheld(
-    tmp_path: Path, offered: list[OfferedMachine], reason: str
-) -> None:
+def test_without_a_fitting_type_the_fix_is_withheld(tmp_path: Path, offered: list[OfferedMachine], reason: str) -> None:
     guest = opened(tmp_path, domain_xml(disk_xml(), machine="pc-i440fx-1.6"), offered=offered).guests[0]
     before = definition_of(guest).xml
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("machine-type"), subject(guest))
@@ -84,7 +82,8 @@ def test_without_a_fitting_type_the_fix_is_withheld(
         pytest.param("q35", Verdict.COMPLIANT, id="alias-q35"),
         pytest.param("isapc", Verdict.NOT_APPLICABLE, id="unversioned"),
         pytest.param("pc-i440fx-tumbleweed", Verdict.NOT_ASSESSABLE, id="unknown-vendor"),
-        pytest.param("rhel6.5.0", Verdict.NOT_ASSESSABLE, id="unknown-rhel"),
+        pytest.param("pc-q35-rhel7.9.0", Verdict.NOT_ASSESSABLE, id="unknown-rhel"),
+        pytest.param("rhel6.5.0", Verdict.NONCOMPLIANT, id="rhel-6-on-0.12"),
         pytest.param("pc-i440fx-rhel7.0.0", Verdict.NONCOMPLIANT, id="rhel-on-1.5"),
     ],
 )
