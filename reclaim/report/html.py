@@ -29,10 +29,12 @@ def attached(report: Any) -> Result | None:
     return found if isinstance(found, Result) else None
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_html_report_title(report: Any) -> None:
     report.title = "reclaim"
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_html_results_table_header(cells: list[str]) -> None:
     titles = ("Verdict", "Guest", "Disk", "Requirement", "Evidence", "Before → after")
     cells[1:2] = [
@@ -42,6 +44,7 @@ def pytest_html_results_table_header(cells: list[str]) -> None:
     cells.pop()  # links: there are none
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_html_results_table_row(report: Any, cells: list[str]) -> None:
     result = attached(report)
     if result is None:
@@ -84,6 +87,7 @@ def _state(change: ChangeRecord) -> str:
     return f"{change.kind}: {change.target}: {_word(change)}"
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_html_results_table_html(report: Any, data: list[str]) -> None:
     result = attached(report)
     if result is None:

@@ -319,3 +319,12 @@ def test_a_file_change_shows_the_command_that_follows() -> None:
         "+y",
         "then: update-grub",
     ]
+
+
+def test_a_file_that_names_a_device_that_is_gone_is_not_put_back(here: Guest, tmp_path: Path) -> None:
+    path = tmp_path / "fstab"
+    path.write_text("UUID=1 / ext4\n", encoding="utf-8")
+    change = _change(path, "/dev/vdx1 / ext4\n", "UUID=1 / ext4\n", devices=["/dev/vdx1"])
+    with pytest.raises(ChangeFailed, match="/dev/vdx1, which is not there"):
+        change.undo(here, {})
+    assert path.read_text(encoding="utf-8") == "UUID=1 / ext4\n"
