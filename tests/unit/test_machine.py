@@ -178,7 +178,7 @@ def test_the_lowest_successor_is_the_oldest_that_passes_discards_on() -> None:
         ("isapc", _offered("pc-i440fx-5.0"), False),
     ],
 )
-def test_a_type_is_gone_where_only_newer_ones_are_left(name: str, offered: list[OfferedMachine], gone: bool) -> None:  # noqa: FBT001
+def test_a_type_is_gone_where_only_newer_ones_are_left(name: str, *, offered: list[OfferedMachine], gone: bool) -> None:
     machine = parse(name)
     assert machine
     assert is_gone(machine, offered) is gone
