@@ -42,6 +42,7 @@ class Walk:
     connection: libvirt.virConnect
     folder: Path
     names: list[str]
+    flags: tuple[str, ...] = ()
     rows: dict[str, list[Row]] = field(default_factory=dict)
     xml: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -50,7 +51,7 @@ class Walk:
 
     def run(self, step: str, *flags: str) -> None:
         """Run reclaim over the domains as its users do, and look at the definitions then."""
-        outcome = audit(self.folder / step, "-q", *flags, uri=self.uri)
+        outcome = audit(self.folder / step, "-q", *self.flags, *flags, uri=self.uri)
         assert outcome.status in (0, 1), outcome.said[-4000:]
         self.rows[step] = outcome.document["results"]
         self.look(step)
@@ -73,8 +74,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield uri
 
 
-def _named(xml: str, name: str) -> str:
-    """*xml* under another name and UUID, with an emulator that is here."""
+def _named(xml: str, name: str, path: str = EMULATOR) -> str:
+    """*xml* under another name and UUID, with an emulator that is here (at *path*)."""
     root = parse_xml(xml, name)
     identity = str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
     root.find("name").text = name  # type: ignore[union-attr]
@@ -86,18 +87,18 @@ def _named(xml: str, name: str) -> str:
     if root.get("type") == "kvm":
         root.set("type", "qemu")
     for emulator in root.iterfind("devices/emulator"):
-        emulator.text = EMULATOR
+        emulator.text = path
     return etree.tostring(root, encoding="unicode")
 
 
-def _walk(uri: str, folder: Path, sources: dict[str, str]) -> Walk:
+def _walk(uri: str, folder: Path, sources: dict[str, str], *flags: str) -> Walk:
     connection = libvirt.open(uri)
     try:
         for name, xml in sources.items():
             domain = connection.defineXML(_named(xml, name))
             # libvirt sorts controllers only when it reads a definition that has all of them
             connection.defineXML(domain.XMLDesc(FLAGS))
-        walk = Walk(uri, connection, folder, list(sources))
+        walk = Walk(uri, connection, folder, list(sources), flags)
         walk.look("before")
         walk.run("audit")
         walk.run("fix", "--fix")
@@ -128,7 +129,20 @@ def corpus(daemon: str, tmp_path_factory: pytest.TempPathFactory) -> Walk:
     return _walk(daemon, tmp_path_factory.mktemp("corpus"), sources)
 
 
-@pytest.fixture(params=["variants", "corpus"])
+#: variants for which the other answers of the policy matter
+KEPT = ("names-taken", "boots-from-virtio-beside-scsi", "boots-from-the-second-name", "ten-on-i440fx", "machine-1.4")
+
+
+@pytest.fixture(scope="module")
+def kept(daemon: str, tmp_path_factory: pytest.TempPathFactory) -> Walk:
+    folder = tmp_path_factory.mktemp("kept")
+    inventory = folder / "inventory.toml"
+    inventory.write_text('[policy]\ntarget = "keep"\nmachine = "minimum"\n', encoding="ascii")
+    sources = {name: VARIANTS[name].xml for name in KEPT}
+    return _walk(daemon, folder, sources, "--inventory", str(inventory))
+
+
+@pytest.fixture(params=["variants", "kept", "corpus"])
 def walk(request: pytest.FixtureRequest) -> Walk:
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Walk)
@@ -247,3 +261,38 @@ def test_the_report_says_what_was_special(variants: Walk, name: str) -> None:
     said = [text for row in rows for text in (row["evidence"], row["reason"]) if text]
     for words in VARIANTS[name].says:
         assert any(words in text for text in said), f"{words!r} is in none of {said}"
+
+
+def test_policy_keeps_names_and_takes_the_oldest_type_that_will_do(kept: Walk) -> None:
+    for name in kept.names:
+        before, after = (parse_xml(kept.xml[step][name], name) for step in ("before", "forced"))
+        targets = [
+            sorted(str(one.get("dev")) for one in root.iterfind("devices/disk/target")) for root in (before, after)
+        ]
+        assert targets[0] == targets[1]
+    machine = parse_xml(kept.xml["forced"]["machine-1.4"], "x").find("os/type")
+    assert machine is not None
+    assert machine.get("machine") == "pc-i440fx-2.1"
+    rows = {(row["requirement"], row["disk"]): row for row in kept.of("forced", "boots-from-the-second-name")}
+    assert rows["disk-bus", "vdb"]["verdict"] == "fixed"
+    said = rows["disk-bus", "hda"]["reason"]
+    assert "withheld: as hda on the scsi bus another disk would be the first one" in said, "hda sorts before vdb"
+
+
+def test_an_emulator_that_libvirt_does_not_list_gets_no_guessed_type(daemon: str, tmp_path: Path) -> None:
+    own = Path(daemon.partition("socket=")[2]).parents[1] / "qemu-of-mine"
+    own.symlink_to(EMULATOR)
+    connection = libvirt.open(daemon)
+    try:
+        domain = connection.defineXML(_named(VARIANTS["machine-1.4"].xml, "mine", str(own)))
+        rows = audit(tmp_path / "reports", "--fix", "--force", "--guests", "mine", uri=daemon).document["results"]
+        machine = parse_xml(domain.XMLDesc(FLAGS), "mine").find("os/type")
+        assert machine is not None
+        assert machine.get("machine") == "pc-i440fx-1.4"
+        domain.undefine()
+    finally:
+        connection.close()
+    (row,) = (row for row in rows if row["requirement"] == "machine-type")
+    assert row["verdict"] == "noncompliant"
+    assert row["reason"].endswith(f"withheld: libvirt lists no machine types for the emulator {own}")
+    assert {row["verdict"] for row in rows if row["requirement"] == "disk-bus"} == {"fixed"}
