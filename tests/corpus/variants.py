@@ -75,7 +75,7 @@ def _many(count: int, machine: str) -> str:
 
 
 ALL_OF_VIRTIO_BLK = (
-    "type='raw' queues='4' iothread='1' ioeventfd='off' event_idx='on' iommu='on' ats='on' packed='on' "
+    "type='raw' queues='4' iothread='1' ioeventfd='on' event_idx='on' iommu='on' ats='on' packed='on' "
     "page_per_vq='on' queue_size='256'"
 )
 THREADS = "<vcpu>4</vcpu><iothreads>3</iothreads>"
@@ -261,7 +261,7 @@ VARIANTS: dict[str, Variant] = {
             "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>",
             head=f"<metadata>{TEXT}</metadata>",
             tail="<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
-            "<qemu:arg value='-name'/><qemu:env name='A' value='b'/></qemu:commandline>",
+            "<qemu:arg value='-no-user-config'/><qemu:env name='A' value='b'/></qemu:commandline>",
         )
     ),
     "ports-written-out": Variant(
