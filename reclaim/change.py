@@ -61,6 +61,8 @@ class DefinitionChange:
     after: str
     #: disk targets that the change renames
     renames: dict[str, str] = field(default_factory=dict)
+    #: what is lost or moved elsewhere by it, for the evidence
+    notes: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:
@@ -92,7 +94,9 @@ class DefinitionChange:
 
 def changed_definition(edit: Edit) -> DefinitionChange:
     """The change that an edit makes."""
-    return DefinitionChange(edit.origin.name, edit.origin.xml, edit.definition.xml, dict(edit.renames))
+    return DefinitionChange(
+        edit.origin.name, edit.origin.xml, edit.definition.xml, dict(edit.renames), tuple(edit.notes)
+    )
 
 
 def _define(guest: Guest, expected: str, wanted: str) -> None:
@@ -159,14 +163,22 @@ class FileChange:
         return {}
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
-        _expect_devices(guest, self.devices)
-        self._write(guest, self.after, self.before, None)
+        if not self._is_back(guest):
+            _expect_devices(guest, self.devices)
+            self._write(guest, self.after, self.before, None)
         if self.then:
             try:
                 _run(guest, self.then)
             except (ChangeFailed, ProbeError) as exc:
                 raise ChangeFailed(f"{self.path} is as it was, but {exc}") from exc
         return f"{self.path} is as it was"
+
+    def _is_back(self, guest: Guest) -> bool:
+        """Does the file have its old content already? A run may have died before it wrote."""
+        if self.before is None:
+            return bool(guest.shell.run("test ! -e %s", self.path).rc == 0)
+        result = guest.shell.run("sha256sum < %s", self.path)
+        return bool(result.rc == 0 and result.stdout.split()[:1] == [_digest(self.before)])
 
     def _write(self, guest: Guest, expected: str | None, wanted: str | None, verify: str | None) -> None:
         content = _bytes(wanted or "")
@@ -176,7 +188,7 @@ class FileChange:
             "/bin/sh -c %s reclaim %s %s %s %s",
             _WRITE,
             self.path,
-            "absent" if expected is None else hashlib.sha256(_bytes(expected)).hexdigest(),
+            "absent" if expected is None else _digest(expected),
             "-" if wanted is None else "+" + base64.b64encode(content).decode(),
             verify or "",
         )
@@ -203,6 +215,7 @@ if [ "$content" = - ]; then
     rm -f -- "$path" && sync
     exit
 fi
+trap '[ -n "${new:-}" ] && rm -f -- "$new"' HUP INT TERM
 new=$(mktemp -- "$(dirname -- "$path")/.reclaim.XXXXXX") || fail 'no file can be made beside it'
 if [ "$expected" = absent ]; then
     chmod 0644 "$new"
@@ -312,6 +325,8 @@ def from_json(data: dict[str, Any]) -> Change:
     """The change that `to_json` wrote. Raises ValueError for a kind that is unknown."""
     values = dict(data)
     kind = values.pop("kind", None)
+    if kind == DefinitionChange.kind:
+        values["notes"] = tuple(values.get("notes", ()))
     if kind == PowerCycle.kind and values.get("before") is not None:
         values["before"] = Wellbeing(**values["before"])
     for known in (DefinitionChange, FileChange, CommandChange, Trim, LiveUpdate, PowerCycle):
@@ -322,6 +337,10 @@ def from_json(data: dict[str, Any]) -> Change:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", errors="surrogateescape")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(_bytes(text)).hexdigest()
 
 
 def _shown(text: str | None) -> str:

@@ -21,6 +21,9 @@ from reclaim.kept import kept
 #: libvirt formatdomain: SCSI has no plain `virtio` model "for historical reasons"
 VIRTIO_SCSI_MODELS = ("virtio-scsi", "virtio-transitional", "virtio-non-transitional")
 
+#: libvirt's qemuDomainDefaultSCSIControllerModel; everywhere else it takes lsilogic
+_DEFAULT_SCSI_MODEL = {"s390x": "virtio-scsi", "ppc64": "ibmvscsi", "ppc64le": "ibmvscsi"}
+
 #: A domain definition is a few KiB; a larger one is not libvirt's.
 _MAX_XML_BYTES = 8 * 1024 * 1024
 
@@ -129,6 +132,7 @@ class ControllerView:
     """One `<controller>` element, read only."""
 
     element: Element
+    arch: str | None = None
 
     @property
     def type(self) -> str:
@@ -143,8 +147,21 @@ class ControllerView:
         return self.element.get("model")
 
     @property
+    def driver(self) -> Mapping[str, str]:
+        """The attributes of the controller's `<driver>`; empty where the element is missing."""
+        driver = self.element.find("driver")
+        return {} if driver is None else dict(_items(driver))
+
+    @property
+    def effective_model(self) -> str:
+        """The model that libvirt takes for a SCSI controller that names none."""
+        if self.model and self.model != "auto":
+            return self.model
+        return _DEFAULT_SCSI_MODEL.get(self.arch or "", "lsilogic")
+
+    @property
     def is_virtio_scsi(self) -> bool:
-        return self.type == "scsi" and self.model in VIRTIO_SCSI_MODELS
+        return self.type == "scsi" and self.effective_model in VIRTIO_SCSI_MODELS
 
 
 @dataclass(frozen=True)
@@ -203,7 +220,7 @@ class Definition:
     @kept
     def scsi_controllers(self) -> tuple[ControllerView, ...]:
         found = self._devices("controller")
-        return tuple(ControllerView(element) for element in found if element.get("type") == "scsi")
+        return tuple(ControllerView(element, self.arch) for element in found if element.get("type") == "scsi")
 
     @kept
     def _by_target(self) -> dict[str, DiskView]:
@@ -226,6 +243,8 @@ class Edit:
     origin: Definition
     root: Element = field(init=False)
     renames: dict[str, str] = field(default_factory=dict)
+    #: what the edit takes away or changes beyond its purpose, in words for the evidence
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.root = copy.deepcopy(self.origin.root)
@@ -341,11 +360,12 @@ def _parts(root: Element) -> list[tuple[str, dict[str, str], str]]:
 
 # A secret may stand in graphics (passwd) and in qemu:commandline; the report never shows one.
 _SECRET = re.compile(r"""(\b(?:passwd|password|secret)\s*=\s*)("[^"]*"|'[^']*')""", re.IGNORECASE)
+_SECRET_ARGUMENT = re.compile(r"""(\b(?:passw(?:or)?d|data|key)=)[^,"'\s]+""", re.IGNORECASE)
 
 
 def redacted(text: str) -> str:
-    """*text* with the values of password attributes replaced."""
-    return _SECRET.sub(r"\1'(redacted)'", text)
+    """*text* with the values of password attributes replaced, and of those in QEMU's arguments."""
+    return _SECRET_ARGUMENT.sub(r"\1(redacted)", _SECRET.sub(r"\1'(redacted)'", text))
 
 
 def diff(before: str, after: str, name: str) -> str:
