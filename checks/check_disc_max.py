@@ -2,7 +2,7 @@ from fixers.disc_max import name_the_layer
 from reclaim.errors import NotApplicable
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
-from reclaim.storage import filesystems
+from reclaim.storage import filesystems, first_deaf
 
 
 @requirement(
@@ -19,10 +19,6 @@ def check_disc_max(guest: Guest) -> str:
     if not found:
         raise NotApplicable("no mounted filesystem of it lies on a disk")
     # from the disk up: the first layer without discard is the one that swallows it
-    deaf = {
-        one.mount.target: next((layer for way in one.ways for layer in way if layer.disc_max == 0), None)
-        for one in found
-    }
-    named = [f"{layer.path} ({layer.type}) under {target}" for target, layer in deaf.items() if layer]
+    named = [f"{layer.path} ({layer.type}) under {target}" for target, layer in first_deaf(guest.facts).items()]
     assert not named, "DISC-MAX is 0 on " + "; ".join(named)
     return "; ".join(f"{one.mount.target}: {min(layer.disc_max for layer in one.ways[0])} bytes" for one in found)

@@ -64,8 +64,12 @@ def with_discard(text: str, name: str) -> str:
     """*text* with the option `discard` for the mapping *name*; as it was where that cannot be added."""
 
     def add(match: re.Match[str]) -> str:
-        if match["name"] != name or match["options"] is None or "discard" in match["options"].split(","):
+        if match["name"] != name or "discard" in (match["options"] or "").split(","):
             return match[0]
+        if match["options"] is None:
+            # a line may end after the device: the key is `none` then
+            text = match[0].rstrip(" \t\r")
+            return text + ("" if match["key"] else " none") + " luks,discard"
         end = match.end("options") - match.start()
         return match[0][:end] + ",discard" + match[0][end:]
 

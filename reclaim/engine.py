@@ -164,7 +164,7 @@ class Engine:
             result.take(Judgement(Verdict.FIXED, "; ".join(notes), _evidence(verdict.evidence, changes)))
         else:
             result.take(verdict)
-            if verdict.verdict is Verdict.NONCOMPLIANT:
+            if verdict.verdict is Verdict.NONCOMPLIANT and not self._waits(requirement, subject, result):
                 result.reason += "; the change was applied and did not help"
         if any(isinstance(change, PowerCycle) for change in changes):
             self._look_again(requirement, subject)
@@ -190,6 +190,18 @@ class Engine:
         except libvirt.libvirtError as exc:
             result.reason += f"; withheld: libvirt: {printable(exc.get_error_message() or str(exc))}"
         return []
+
+    def _waits(self, requirement: Requirement, subject: Subject, result: Result) -> bool:
+        """Does what was applied count later? The fixer knows: asked again, it has nothing to propose but to wait."""
+        try:
+            requirement.fixer(**subject.arguments(requirement))
+        except Pending as exc:
+            result.verdict = Verdict.PENDING
+            result.reason += f"; {printable(str(exc))}"
+            return True
+        except (Withheld, NotAssessable, ProbeError, libvirt.libvirtError):
+            return False
+        return False
 
     def _withheld(self, subject: Subject, changes: list[Change], result: Result) -> bool:
         """Does the guest's state forbid one of *changes*? Then the result says why."""

@@ -126,6 +126,16 @@ def filesystems(facts: Facts) -> Iterator[Filesystem]:
             yield Filesystem(mount, device, ways)
 
 
+def first_deaf(facts: Facts) -> dict[str, BlockDevice]:
+    """By mount point: the first layer from the disk up that takes no discards, where one does not."""
+    found = {}
+    for one in filesystems(facts):
+        layer = next((layer for way in one.ways for layer in way if layer.disc_max == 0), None)
+        if layer is not None:
+            found[one.mount.target] = layer
+    return found
+
+
 def need(facts: Facts, disk: BlockDevice) -> int:
     """Bytes that the guest needs of *disk*: what its filesystems use with their own metadata, and
     everything that cannot be told (swap, what is not mounted, what has no filesystem known)."""

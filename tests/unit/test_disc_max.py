@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from reclaim.change import FileChange
+from reclaim.inventory import Inventory, Policy
 from reclaim.verdict import Verdict
 from tests.support import (
     Inside,
@@ -146,3 +148,79 @@ def test_what_carries_no_filesystem_says_nothing(
     tmp_path: Path, devices: list[dict[str, Any]], mounts: list[dict[str, Any]], verdict: Verdict
 ) -> None:
     assert verdict_of(_guest(tmp_path, devices, mounts), "disc-max") is verdict
+
+
+#: /etc/crypttab as the Debian installer writes it, without the `discard` it adds by itself
+CRYPTTAB = "# <target name> <source device> <key file> <options>\nsda1_crypt UUID=luks-1 {}\nother UUID=x none luks\n"
+REBUILD = "update-initramfs -u -k all"
+ALLOWED = Inventory(policy=Policy(luks_discard=True))
+
+
+def _crypt(text: str, inventory: Inventory | None, folder: Path, **more: Any) -> tuple[Inside, Guest]:
+    crypt = part("sda1_crypt", path="/dev/mapper/sda1_crypt", type="crypt", fstype="ext4", disc_max=0)
+    devices = [block("sda", part("sda1", crypt, uuid="luks-1", fstype="crypto_LUKS"))]
+    inside = Inside(devices=devices, mounts=[mounted("/", "/dev/mapper/sda1_crypt")], **more)
+    inside.files["/etc/crypttab"] = text
+    inside.commands[REBUILD] = lambda _: 0
+    return inside, inhabited(folder, inside, inventory=inventory)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("none luks", "none luks,discard"),
+        ("none\tluks,keyscript=/bin/x\t", "none\tluks,keyscript=/bin/x,discard\t"),
+        ("none", "none luks,discard"),
+    ],
+)
+def test_luks_is_opened_for_discards_where_the_policy_says_so(tmp_path: Path, before: str, after: str) -> None:
+    inside, guest = _crypt(CRYPTTAB.format(before), ALLOWED, tmp_path)
+    others = {path: text for path, text in inside.files.items() if path != "/etc/crypttab"}
+    assert requirement("disc-max").fixer(guest) == [
+        FileChange("one", "/etc/crypttab", CRYPTTAB.format(before), CRYPTTAB.format(after), then=REBUILD)
+    ]
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("disc-max"), subject(guest))
+    assert (result.verdict, inside.ran[-1]) == (Verdict.PENDING, REBUILD)
+    assert "crypttab says `discard` for sda1_crypt: it counts from the guest's next boot" in result.reason
+    assert inside.files == {**others, "/etc/crypttab": CRYPTTAB.format(after)}
+    again = engine(guest.hypervisor, tmp_path, force=True).run(requirement("disc-max"), subject(guest))
+    assert (again.verdict, again.changes) == (Verdict.PENDING, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "inventory", "more", "words"),
+    [
+        pytest.param(
+            CRYPTTAB.format("none luks"), None, {}, "`luks_discard = true` in the inventory", id="not-allowed"
+        ),
+        pytest.param("other UUID=x none luks\n", ALLOWED, {}, "rd.luks.options=discard", id="not-in-crypttab"),
+        pytest.param(
+            CRYPTTAB.format("none luks"), ALLOWED, {"tools": ()}, "is installed in the guest", id="no-builder"
+        ),
+    ],
+)
+def test_luks_is_left_where_nobody_allowed_it_or_it_is_opened_elsewhere(
+    tmp_path: Path, text: str, inventory: Inventory | None, more: dict[str, Any], words: str
+) -> None:
+    inside, guest = _crypt(text, inventory, tmp_path, **more)
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("disc-max"), subject(guest))
+    assert (result.verdict, result.changes, inside.ran) == (Verdict.NONCOMPLIANT, [], [])
+    assert words in result.reason.partition("withheld: ")[2]
+    assert inside.files["/etc/crypttab"] == text
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        pytest.param(part("bcache0", fstype="xfs", disc_max=0), "/dev/bcache0: the layer named has to be", id="bcache"),
+        pytest.param(part("md0", type="raid5", fstype="xfs", disc_max=0), "devices_handle_discard_safely", id="raid5"),
+        pytest.param(part("vg-lv", type="lvm", fstype="xfs", disc_max=0), "lvs -o name,segtype", id="lvm"),
+        pytest.param(part("sda1", fstype="xfs", disc_max=0), "/dev/sda1: the layer named", id="partition"),
+    ],
+)
+def test_the_layer_that_swallows_is_told_with_what_mends_it(tmp_path: Path, device: dict[str, Any], words: str) -> None:
+    guest = _guest(tmp_path, [block("sda", device)], [mounted("/", device["path"], "xfs")])
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("disc-max"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert result.reason.startswith(f"DISC-MAX is 0 on {device['path']} ({device['type']}) under /; ")
+    assert words in result.reason.partition("withheld: ")[2]
