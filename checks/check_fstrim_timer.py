@@ -4,6 +4,11 @@ from reclaim.guest import Guest
 from reclaim.requirement import requirement
 from reclaim.schedule import cron_problem, timer_problem, trimmable, untrimmed, untrimmed_pools
 
+WINDOWS = (
+    "Windows trims by its task ScheduledDefrag: `Get-ScheduledTask ScheduledDefrag` in PowerShell should say Ready; "
+    "`Optimize-Volume -DriveLetter C -ReTrim -Verbose` trims now"
+)
+
 
 @requirement(
     "fstrim-timer",
@@ -15,6 +20,8 @@ from reclaim.schedule import cron_problem, timer_problem, trimmable, untrimmed, 
 )
 def check_fstrim_timer(guest: Guest) -> str:
     """A discard happens only when the guest asks for it: by fstrim.timer, cron, or the mount option `discard`."""
+    if guest.is_windows:
+        raise NotApplicable(WINDOWS)
     facts = guest.facts
     if not trimmable(facts) and not facts.autotrim:
         raise NotApplicable("no filesystem is mounted that can be trimmed")

@@ -9,6 +9,12 @@ _INSTALL = (
     "dnf install qemu-guest-agent (RHEL, Fedora), zypper install qemu-guest-agent (SUSE), "
     "pacman -S qemu-guest-agent (Arch), apk add qemu-guest-agent (Alpine)"
 )
+#: guest-exec is off by default there, and what it starts is confined; a later package may write the file anew
+_ALLOW_RHEL = (
+    "in the guest, add guest-exec and guest-exec-status to --allow-rpcs in FILTER_RPC_ARGS (RHEL 9 and later), or take "
+    "them out of BLACKLIST_RPC (RHEL 7 and 8), in /etc/sysconfig/qemu-ga; setsebool -P "
+    "virt_qemu_ga_read_nonsecurity_files on (SELinux lets its fstrim see nothing else); then restart qemu-guest-agent"
+)
 _ALLOW = (
     "in the guest, allow guest-exec and guest-exec-status: FILTER_RPC_ARGS or BLACKLIST_RPC in "
     "/etc/sysconfig/qemu-ga, or allow-rpcs/block-rpcs in /etc/qemu/qemu-ga.conf; then restart qemu-guest-agent"
@@ -18,7 +24,8 @@ _ALLOW = (
 def add_agent_channel(guest: Guest) -> list[Change]:
     """Add the channel on which the guest's agent listens; the agent itself is the guest's to install."""
     if isinstance(guest.look_inside(), AgentBlocked):
-        raise Withheld(_ALLOW)
+        system = guest.agent.system()
+        raise Withheld(_ALLOW_RHEL if system and system.filters_commands else _ALLOW)
     targets = guest.definition.root.iterfind("devices/channel/target")
     if any(target.get("name") == _NAME for target in targets):
         raise Withheld(_INSTALL)

@@ -36,6 +36,27 @@ class AgentBlocked(ProbeError):
     """The agent answers, but its administrator has disabled the command."""
 
 
+class NotLinux(ProbeError):
+    """The agent answers, in a system that reclaim does not look into."""
+
+
+@dataclass(frozen=True)
+class System:
+    """What the agent's guest-get-osinfo says of its system: os-release(5)'s ID and PRETTY_NAME."""
+
+    id: str
+    name: str
+
+    @property
+    def is_windows(self) -> bool:
+        return self.id == "mswindows"  # qga/commands-win32.c
+
+    @property
+    def filters_commands(self) -> bool:
+        """Does this distribution start the agent with most commands disabled, and confine it with SELinux?"""
+        return self.id in ("rhel", "centos", "fedora", "rocky", "almalinux", "ol")
+
+
 @dataclass(frozen=True)
 class Output:
     """What a command in the guest left: its exit status and its bytes."""
@@ -80,6 +101,16 @@ class Agent:
         if code in (libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED, libvirt.VIR_ERR_CONFIG_UNSUPPORTED):
             return AgentAbsent(f"{self.name}: there is no guest agent channel: {_one_line(text)}")
         return ProbeError(f"{self.name}: the guest agent failed {command}: {_one_line(text)}")
+
+    def system(self) -> System | None:
+        """The system the agent runs in, without running anything there; None where it does not say."""
+        try:
+            answer = self.command("guest-get-osinfo")  # since QEMU 2.10
+        except ProbeError:
+            return None
+        if not isinstance(answer, dict) or not isinstance(answer.get("id"), str):
+            return None
+        return System(answer["id"], str(answer.get("pretty-name") or answer["id"])[:100])
 
     def execute(self, path: str, arguments: list[str], *, stdin: bytes = b"", seconds: int = COMMAND_SECONDS) -> Output:
         """Run a program in the guest and wait for it.

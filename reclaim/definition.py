@@ -42,6 +42,10 @@ def parse_xml(xml: str, what: str) -> Element:
         raise ProbeError(f"{what}: the XML cannot be parsed: {exc}") from exc
 
 
+#: libosinfo.org/xmlns/libvirt/domain/1.0
+_LIBOSINFO = "{http://libosinfo.org/xmlns/libvirt/domain/1.0}os"
+
+
 @dataclass(frozen=True)
 class DiskView:
     """One `<disk>` element of a domain, read only: what is read is kept, so *element* must not change."""
@@ -190,6 +194,13 @@ class Definition:
     @kept
     def machine(self) -> str | None:
         return None if self._os_type is None else self._os_type.get("machine")
+
+    @property
+    def is_windows(self) -> bool:
+        """Does libosinfo's metadata, which virt-install and virt-manager write, name a Windows?"""
+        metadata = self.root.find("metadata")
+        ids = (one.get("id", "") for one in metadata.iter(_LIBOSINFO)) if metadata is not None else ()
+        return any(str(one).startswith("http://microsoft.com/") for one in ids)
 
     @property
     def kernel_parameters(self) -> str:

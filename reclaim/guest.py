@@ -27,6 +27,8 @@ _SILENT = {
     libvirt.VIR_DOMAIN_PMSUSPENDED: "it sleeps (suspended to memory)",
 }
 
+WINDOWS = "it is Windows, which reclaim neither looks into nor changes"
+
 #: a probe's answer, or the error it ended with; both are kept until a change is applied
 _Answer = facts.Facts | ProbeError
 
@@ -153,22 +155,45 @@ class Guest:
             return "--definitions-only: nobody looked inside"
         if not self.is_running:
             return "it is off"
+        if self.persistent.is_windows:
+            return WINDOWS
         return _SILENT.get(self.domain.state()[0])
+
+    @property
+    def is_windows(self) -> bool:
+        """Do its definition or its agent say so?"""
+        return self.persistent.is_windows or isinstance(self._facts, agent.NotLinux)
 
     def inside(self) -> _Answer:
         """The facts, or the error that looking ended with. Raises NotAssessable where there is no inside."""
         if reason := self._closed():
             raise NotAssessable(reason)
-        return self.look_inside()
+        answer = self.look_inside()
+        if isinstance(answer, agent.NotLinux):
+            raise NotAssessable(_without(self.name, answer))
+        return answer
 
     def look_inside(self) -> _Answer:
         """Gather the facts unless they are there."""
         if self._facts is None:
             try:
                 self._facts = self._earlier = facts.gather(self.shell, self.name, self._earlier)
-            except ProbeError as exc:
+            except agent.AgentAbsent as exc:
                 self._facts = exc
+            except ProbeError as exc:
+                self._facts = self._described(exc)
         return self._facts
+
+    def _described(self, problem: ProbeError) -> ProbeError:
+        """*problem* with what the agent says of its system: a typed call is allowed where guest-exec is not."""
+        system = self.agent.system()
+        if system is None:
+            return problem
+        if system.is_windows:
+            return agent.NotLinux(f"{self.name}: {WINDOWS}")
+        if isinstance(problem, agent.AgentBlocked):
+            return agent.AgentBlocked(f"{problem} ({system.name})")
+        return problem
 
     @property
     def facts(self) -> facts.Facts:

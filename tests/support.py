@@ -19,6 +19,7 @@ from reclaim import facts
 from reclaim.agent import Agent, AgentAbsent
 from reclaim.definition import Definition, flattened
 from reclaim.engine import Engine, Mode, Subject, judge, subjects
+from reclaim.errors import ProbeError
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import Inventory
@@ -204,6 +205,8 @@ class Inside:
     daemons: str = "cron\n"
     #: `zpool get -H -o name,value autotrim`
     zfs: str = ""
+    #: what looking inside ends with
+    problem: ProbeError | None = None
     release: str = "6.1.0-13-amd64"
     timer: dict[str, str] = field(default_factory=lambda: dict(TIMER))
     service: dict[str, str] = field(default_factory=lambda: dict(SERVICE))
@@ -255,6 +258,8 @@ class Inside:
 
     def run(self, command: str) -> tuple[int, bytes, bytes]:
         """Run *command*: the facts script, a file's new content, or one of `commands`."""
+        if self.problem is not None:
+            raise self.problem
         if command.endswith(facts.script()):
             return 0, printed(self.sections()), b""
         self.ran.append(command)

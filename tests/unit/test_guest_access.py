@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,6 +10,7 @@ from reclaim.agent import AgentAbsent, AgentBlocked
 from reclaim.errors import ProbeError
 from reclaim.verdict import Verdict
 from tests.support import (
+    InhabitedGuest,
     Inside,
     definition_of,
     difference,
@@ -21,11 +22,13 @@ from tests.support import (
     requirement,
     subject,
     verdict_of,
+    walk,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+INSIDE = ("fstab-uuid", "boot-names", "initramfs-driver", "disc-max", "fstrim-timer")
 CHANNEL = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
 OTHER = "<channel type='unix'><target type='virtio' name='com.example.0'/></channel>"
 ABSENT = AgentAbsent("one: there is no guest agent channel")
@@ -100,3 +103,70 @@ def test_a_paused_guest_cannot_be_looked_into(tmp_path: Path) -> None:
 def test_the_test_driver_has_no_inside(tmp_path: Path) -> None:
     guest = opened(tmp_path, domain_xml(disk_xml())).guests[0]
     assert verdict_of(guest, "guest-access") is Verdict.NOT_ASSESSABLE
+
+
+# What the agent tells without running anything -----------------------------------------------
+
+
+#: guest-get-osinfo of AlmaLinux 9 and of Windows Server 2019 (QEMU's qapi-schema.json names the fields)
+ALMA = {"id": "almalinux", "pretty-name": "AlmaLinux 9.4 (Seafoam Ocelot)", "kernel-release": "5.14.0-427.el9.x86_64"}
+WINDOWS = {"id": "mswindows", "pretty-name": "Windows Server 2019 Standard", "variant": "server"}
+DEBIAN = {"id": "debian", "pretty-name": "Debian GNU/Linux 12 (bookworm)"}
+
+
+def _told(folder: Path, problem: ProbeError, osinfo: Any) -> InhabitedGuest:
+    guest = inhabited(folder, Inside(), disk_xml(), CHANNEL)
+    guest.within.problem = problem
+    guest.answers["guest-get-osinfo"] = lambda: osinfo
+    return guest
+
+
+@pytest.mark.parametrize(
+    ("osinfo", "finding", "advice"),
+    [
+        pytest.param(ALMA, "(AlmaLinux 9.4 (Seafoam Ocelot))", "virt_qemu_ga_read_nonsecurity_files", id="rhel-family"),
+        pytest.param(DEBIAN, "(Debian GNU/Linux 12 (bookworm))", "/etc/qemu/qemu-ga.conf", id="debian"),
+        pytest.param(None, "does not allow guest-exec", "/etc/qemu/qemu-ga.conf", id="it-does-not-say"),
+        pytest.param({"id": 7}, "does not allow guest-exec", "/etc/qemu/qemu-ga.conf", id="gibberish"),
+    ],
+)
+def test_a_blocked_agent_still_tells_its_system(tmp_path: Path, osinfo: Any, finding: str, advice: str) -> None:
+    guest = _told(tmp_path, BLOCKED, osinfo)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("guest-access"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    found, _, withheld = result.reason.partition("; withheld: ")
+    assert finding in found
+    assert advice in withheld
+    fstab = engine(guest.hypervisor, tmp_path, "audit").run(requirement("fstab-uuid"), subject(guest))
+    assert fstab.verdict is Verdict.NOT_ASSESSABLE
+    assert fstab.reason.endswith("(see guest-access)")
+
+
+OSINFO = (
+    '<libosinfo:libosinfo xmlns:libosinfo="http://libosinfo.org/xmlns/libvirt/domain/1.0">'
+    '<libosinfo:os id="{}"/></libosinfo:libosinfo>'
+)
+
+
+@pytest.mark.parametrize("from_outside", [True, False], ids=["libosinfo", "guest-get-osinfo"])
+def test_windows_is_told_what_to_run_and_never_changed(tmp_path: Path, *, from_outside: bool) -> None:
+    metadata = OSINFO.format("http://microsoft.com/win/2k19") if from_outside else ""
+    guest = inhabited(tmp_path, Inside(), disk_xml(), metadata=metadata)
+    guest.within.problem = ProbeError("one: the guest agent failed guest-exec: Failed to execute child process")
+    guest.answers["guest-get-osinfo"] = lambda: WINDOWS
+    results = walk(engine(guest.hypervisor, tmp_path), guest, "guest-access", *INSIDE)
+    assert {one.requirement: one.verdict.value for one in results} == {
+        **dict.fromkeys(("guest-access", *INSIDE), "not-assessable"),
+        "fstrim-timer": "not-applicable",
+    }
+    assert {one.reason for one in results if one.requirement != "fstrim-timer"} == {
+        "it is Windows, which reclaim neither looks into nor changes"
+    }
+    [told] = [one.reason for one in results if one.requirement == "fstrim-timer"]
+    assert "Optimize-Volume -DriveLetter C -ReTrim -Verbose" in told
+    assert guest.within.ran == []
+
+
+def test_another_system_of_libosinfos_is_looked_into(tmp_path: Path) -> None:
+    guest = inhabited(tmp_path, Inside(), disk_xml(), metadata=OSINFO.format("http://debian.org/debian/12"))
+    assert verdict_of(guest, "guest-access") is Verdict.COMPLIANT
