@@ -18,4 +18,5 @@ def check_guest_access(guest: Guest) -> str:
     assert not isinstance(answer, AgentAbsent | AgentBlocked), str(answer)
     if isinstance(answer, ProbeError):
         raise answer
-    return f"its agent runs commands for us: {answer.os_name}"
+    confined = f"; SELinux confines them ({answer.confined}): mending inside may be refused" if answer.confined else ""
+    return f"its agent runs commands for us: {answer.os_name}{confined}"

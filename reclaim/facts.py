@@ -185,6 +185,13 @@ class Facts:
         return self._text("kernel").strip()
 
     @cached_property
+    def confined(self) -> str | None:
+        """The SELinux domain of the guest agent, where the script ran in it; None elsewhere."""
+        status, data = self._section("context")
+        match = re.search(r"\bvirt_qemu_ga_t\b", data.decode("utf-8", errors="replace")) if status == 0 else None
+        return match[0] if match else None
+
+    @cached_property
     def boot_id(self) -> str:
         return self._text("boot_id").strip()
 

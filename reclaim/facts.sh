@@ -49,7 +49,7 @@ images() {
     '') return ;;
     */linux) set -- "${image%linux}initrd" "${image%linux}initrd.img" "${image%linux}initramfs.img" ;;
     *) set -- "/boot/initrd.img-$1" "/boot/initramfs-$1.img" "/boot/initrd-$1" \
-        "/boot/initramfs-${image#*-}.img" "/boot/initramfs-${image#*-}" ;;
+        "/boot/initramfs-${image##*/vmlinuz-}.img" "/boot/initramfs-${image##*/vmlinuz-}" ;;
     esac
     for file; do
         [ -e "$file" ] && initrd=$file && break
@@ -125,8 +125,9 @@ kernels() {
 unified='/efi/EFI/Linux/*.efi /boot/EFI/Linux/*.efi /boot/efi/EFI/Linux/*.efi'
 
 number() {
-    # an unsigned little-endian number of $3 bytes at offset $2 of file $1
-    od -An -v -t"u$3" -j"$2" -N"$3" "$1" | tr -d ' '
+    # an unsigned little-endian number of $3 bytes at offset $2 of file $1, 0 where the file ends before
+    set -- "$(od -An -v -t"u$3" -j"$2" -N"$3" "$1" | tr -d ' ')"
+    printf '%s' "${1:-0}"
 }
 
 unified() {
@@ -235,6 +236,7 @@ bounded() {
 
 probe os cat /etc/os-release
 probe kernel uname -r
+probe context cat /proc/self/attr/current
 probe boot_id cat /proc/sys/kernel/random/boot_id
 probe cmdline cat /proc/cmdline
 probe fstab cat /etc/fstab

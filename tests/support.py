@@ -207,6 +207,8 @@ class Inside:
     zfs: str = ""
     #: what looking inside ends with
     problem: ProbeError | None = None
+    #: /proc/self/attr/current
+    context: str = "unconfined\n"
     release: str = "6.1.0-13-amd64"
     timer: dict[str, str] = field(default_factory=lambda: dict(TIMER))
     service: dict[str, str] = field(default_factory=lambda: dict(SERVICE))
@@ -225,6 +227,7 @@ class Inside:
         return {
             "os": section(self.os),
             "kernel": section(f"{self.release}\n"),
+            "context": section(self.context),
             "boot_id": section("b\n"),
             "cmdline": section("root=UUID=aaaa-1 ro\n"),
             "fstab": section(self.files.get("/etc/fstab", ""), 0 if "/etc/fstab" in self.files else 1),

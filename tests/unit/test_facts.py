@@ -136,6 +136,28 @@ def test_sizes_are_numbers_whatever_lsblk_is_of_age(size: Any) -> None:
     assert _lsblk(size=size).block_devices[0].size == 10
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param('NAME="a" KNAME="a" PKNAME="b"\n', id="a-parent-that-is-not-there"),
+        pytest.param('NAME="a" KNAME="a" PKNAME="a"\n', id="its-own-parent"),
+        pytest.param('NAME="a" KNAME="" PKNAME=""\n', id="no-name"),
+        pytest.param("NAME=a KNAME=a\n", id="no-quotes"),
+        pytest.param(
+            'NAME="a" KNAME="a" PKNAME=""\nNAME="b" KNAME="b" PKNAME="a"\nNAME="a" KNAME="a" PKNAME="b"\n', id="a-ring"
+        ),
+        pytest.param(
+            'NAME="0" KNAME="0" PKNAME=""\n'
+            + "".join(f'NAME="{n}" KNAME="{n}" PKNAME="{p}"\n' for n in range(1, 30) for p in range(n)),
+            id="more-ways-than-anybody-walks",
+        ),
+    ],
+)
+def test_pairs_of_another_shape_are_refused(lines: str) -> None:
+    with pytest.raises(ProbeError, match="block devices"):
+        _ = _facts(lsblk=section(lines)).block_devices
+
+
 @pytest.mark.parametrize(("ro", "readonly"), [(True, True), ("1", True), (1, True), (False, False), ("0", False)])
 def test_readonly(ro: Any, *, readonly: bool) -> None:
     assert _lsblk(ro=ro).block_devices[0].readonly is readonly

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import os
 import platform
+import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from reclaim.facts import Facts, gather, read, script
 SECTIONS = {
     "os",
     "kernel",
+    "context",
     "boot_id",
     "cmdline",
     "fstab",
@@ -138,6 +141,196 @@ def test_install_devices_are_found_among_other_questions(tmp_path: Path) -> None
     functions = script().partition("\nprobe os ")[0].replace("/var/cache/debconf/config.dat", str(database))
     done = subprocess.run(["/bin/sh", "-c", f"{functions}\nprobe debconf debconf"], capture_output=True, check=True)
     assert read(done.stdout + b"end\n", "here").grub_install_devices == ("/dev/sda", "/dev/sdb")
+
+
+# The parts that other systems than this one need, on folders of our own, by every shell that is here
+
+SHELLS = [["/bin/sh"], *([shutil.which(name) or ""] for name in ("dash", "bash") if shutil.which(name))]
+SHELLS += [[shutil.which("busybox") or "", "ash"]] if shutil.which("busybox") else []
+
+
+def _within(root: Path, body: str, shell: list[str]) -> Facts:
+    """*body* after the script's functions, whose absolute paths lie below *root*."""
+    functions = script().partition("\nprobe os ")[0]
+    for path in ("/lib/modules", "/boot/", "/efi/", "/etc/machine-id", "/etc/cron", "/etc/periodic", "/var/spool"):
+        functions = functions.replace(path, f"{root}{path}")
+    done = subprocess.run([*shell, "-c", f"{functions}\n{body}"], cwd=root, capture_output=True, check=True)
+    return read(done.stdout + b"end\n", "here")
+
+
+def _tree(root: Path, **files: str) -> None:
+    for path, text in files.items():
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+#: what lsinitramfs, lsinitrd, lsinitcpio and cpio print of an initramfs
+LSINITRAMFS = ".\nbin\ninit\nusr/lib/modules/6.1/kernel/drivers/scsi/virtio_scsi.ko\n"
+LSINITRD = (
+    "Image: /boot/initramfs-6.1.img: 30M\n====\n"
+    "lrwxrwxrwx   1 root     root           23 Jan  1  2024 init -> usr/lib/systemd/systemd\n"
+    "-rw-r--r--   1 root     root         9876 Jan  1  2024 usr/lib/modules/6.1/kernel/drivers/scsi/virtio_scsi.ko.xz\n"
+)
+#: lsinitrd of an image that it cannot read prints its head and succeeds
+UNREADABLE = "Image: /boot/initramfs-6.1.img: 30M\n========================================\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+@pytest.mark.parametrize(
+    ("release", "files", "path"),
+    [
+        pytest.param("6.1.0-13-amd64", ["vmlinuz-6.1.0-13-amd64", "initrd.img-6.1.0-13-amd64"], 1, id="debian"),
+        pytest.param("5.14.0-427.el9", ["vmlinuz-5.14.0-427.el9", "initramfs-5.14.0-427.el9.img"], 1, id="rhel"),
+        pytest.param("6.4.0-1-default", ["vmlinuz-6.4.0-1-default", "initrd-6.4.0-1-default"], 1, id="suse"),
+        pytest.param("6.9.1-arch1-1", ["vmlinuz-linux", "initramfs-linux.img"], 1, id="arch"),
+        pytest.param("6.6.31-0-virt", ["vmlinuz-virt", "initramfs-virt"], 1, id="alpine"),
+        pytest.param("6.8.9", ["0123abcd/6.8.9/linux", "0123abcd/6.8.9/initrd"], 1, id="kernel-install"),
+        pytest.param("6.1", ["vmlinuz-6.1"], None, id="no-initramfs"),
+        pytest.param("6.1", [], None, id="no-kernel"),
+    ],
+)
+def test_kernels_and_their_initramfs_are_found(
+    tmp_path: Path, shell: list[str], release: str, files: list[str], path: int | None
+) -> None:
+    modules = f"lib/modules/{release}"
+    _tree(tmp_path, **{f"boot/{name}": "x" for name in files})
+    _tree(
+        tmp_path,
+        **{
+            f"{modules}/modules.builtin": "kernel/drivers/virtio/virtio_pci.ko\n",
+            f"{modules}/modules.dep": "kernel/drivers/scsi/virtio_scsi.ko.xz:\n",
+            f"{modules}/pkgbase": "linux\n",
+            "etc/machine-id": "0123abcd\n",
+        },
+    )
+    body = f"lsinitramfs() {{ printf '%s' '{LSINITRAMFS}'; }}\nprobe kernels kernels"
+    kernels = _within(tmp_path, body, shell).kernels
+    assert len(kernels) == (1 if files else 0)
+    for kernel in kernels:
+        assert (kernel.release, kernel.problem) == (release, None)
+        assert kernel.builtin == {"virtio_pci"}
+        assert kernel.lacking == {"sd_mod"}
+        assert kernel.path == (None if path is None else f"{tmp_path}/boot/{files[path]}")
+        assert kernel.initramfs == (set() if path is None else {"virtio_scsi"})
+        assert kernel.initramfs_bytes == (0 if path is None else 1)
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+@pytest.mark.parametrize(
+    ("listing", "modules", "problem"),
+    [
+        pytest.param(LSINITRAMFS, {"virtio_scsi"}, None, id="lsinitramfs"),
+        pytest.param(LSINITRD, {"virtio_scsi"}, None, id="lsinitrd"),
+        pytest.param("init\nusr/\n", set(), None, id="nothing-in-it"),
+        pytest.param(UNREADABLE, set(), "cannot be listed", id="head-alone"),
+        pytest.param("", set(), "cannot be listed", id="nothing"),
+    ],
+)
+def test_an_image_that_cannot_be_read_is_no_image_without_drivers(
+    tmp_path: Path, shell: list[str], listing: str, modules: set[str], problem: str | None
+) -> None:
+    _tree(tmp_path, **{"boot/vmlinuz-6.1": "x", "boot/initramfs-6.1.img": "x", "lib/modules/6.1/modules.dep": ""})
+    (tmp_path / "listing").write_text(listing)
+    body = f"lsinitramfs() {{ cat {tmp_path}/listing; }}\nprobe kernels kernels"
+    [kernel] = _within(tmp_path, body, shell).kernels
+    assert kernel.initramfs == modules
+    assert (problem or "") in (kernel.problem or "")
+    assert (kernel.problem is None) is (problem is None)
+
+
+def _unified(command_line: str) -> bytes:
+    """A PE image with the sections .linux and .cmdline, as the UAPI group's specification has them."""
+    sections = {b".linux": b"K" * 3000, b".cmdline": command_line.encode() + b"\0"}
+    head = b"MZ".ljust(60, b"\0") + struct.pack("<I", 0x80)
+    head = head.ljust(0x80, b"\0") + b"PE\0\0" + struct.pack("<HHIIIHH", 0x8664, len(sections), 0, 0, 0, 0xF0, 0x22E)
+    head += b"\0" * 0xF0
+    at, table, data = 0x1000, b"", b""
+    for name, content in sections.items():
+        padded = content.ljust(-(-len(content) // 512) * 512, b"\0")
+        table += name.ljust(8, b"\0") + struct.pack("<IIII", len(content), 0, len(padded), at) + b"\0" * 16
+        at, data = at + len(padded), data + padded
+    return (head + table).ljust(0x1000, b"\0") + data
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_the_command_line_of_a_unified_kernel_image_is_read(tmp_path: Path, shell: list[str]) -> None:
+    images = tmp_path / "efi" / "EFI" / "Linux"
+    images.mkdir(parents=True)
+    (images / "a.efi").write_bytes(_unified("root=/dev/vda1 rw\n quiet"))
+    (images / "b.efi").write_bytes(b"MZ is all there is")
+    (tmp_path / "lib/modules/6.1").mkdir(parents=True)
+    facts = _within(tmp_path, "probe unified unified\nprobe kernels kernels", shell)
+    assert facts.unified == {f"{images}/a.efi": "root=/dev/vda1 rw quiet", f"{images}/b.efi": ""}
+    [kernel] = facts.kernels
+    assert kernel.problem == f"it may be inside {images}/a.efi"
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_cron_jobs_that_trim_are_found(tmp_path: Path, shell: list[str]) -> None:
+    _tree(
+        tmp_path,
+        **{
+            "etc/crontab": "SHELL=/bin/sh\n# 1 2 * * 0 root fstrim -a\n1 2 * * 0 root fstrim /\n",
+            "etc/cron.weekly/fstrim": "#!/bin/sh\n/sbin/fstrim --all || true\n",
+            "etc/cron.weekly/off": "#!/bin/sh\nfstrim -a\n",
+            "etc/periodic/monthly/z": "zpool trim tank\n",
+        },
+    )
+    for path in ("etc/cron.weekly/fstrim", "etc/periodic/monthly/z"):
+        (tmp_path / path).chmod(0o755)
+    jobs = _within(tmp_path, "probe cron cron", shell).jobs
+    assert {(job.path.removeprefix(f"{tmp_path}/"), job.line) for job in jobs} == {
+        ("etc/crontab", "1 2 * * 0 root fstrim /"),
+        ("etc/cron.weekly/fstrim", "/sbin/fstrim --all || true"),
+        ("etc/periodic/monthly/z", "zpool trim tank"),
+    }
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_links_are_read_where_find_knows_no_printf(tmp_path: Path, shell: list[str]) -> None:
+    """busybox's find has none."""
+    (tmp_path / "link").symlink_to("../../vda1")
+    body = (
+        f'find() {{ case "$*" in *-printf*) return 1 ;; *) printf "%s\\n" {tmp_path}/link ;; esac; }}\n'
+        "probe links links"
+    )
+    assert _within(tmp_path, body, shell).links == {f"{tmp_path}/link": "/dev/vda1"}
+
+
+#: lsblk 2.23 (CentOS 7) knows neither --json nor PATH, 2.29 (Debian 9) not PATH
+PAIRS = (
+    'NAME="vda" KNAME="vda" TYPE="disk" FSTYPE="" UUID="" LABEL="" PARTUUID="" PARTLABEL="" SIZE="100" RO="0" '
+    'SERIAL="" DISC-MAX="7" DISC-GRAN="1" PKNAME=""\n'
+    'NAME="vda1" KNAME="vda1" TYPE="part" FSTYPE="LVM2_member" UUID="u-1" LABEL="a\\x20b" PARTUUID="" PARTLABEL="" '
+    'SIZE="90" RO="1" SERIAL="" DISC-MAX="7" DISC-GRAN="1" PKNAME="vda"\n'
+    'NAME="vg-root" KNAME="dm-0" TYPE="lvm" FSTYPE="xfs" UUID="u-2" LABEL="" PARTUUID="" PARTLABEL="" '
+    'SIZE="80" RO="0" SERIAL="" DISC-MAX="0" DISC-GRAN="0" PKNAME="vda1"\n'
+)
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_the_lsblk_and_findmnt_of_centos_7_are_understood(tmp_path: Path, shell: list[str]) -> None:
+    (tmp_path / "pairs").write_text(PAIRS)
+    body = (
+        'bounded() { case "$*" in *--json*) return 1 ;; '
+        f"lsblk*) cat {tmp_path}/pairs ;; "
+        'findmnt*) printf \'TARGET="/" SOURCE="/dev/mapper/vg-root" FSTYPE="xfs" OPTIONS="rw,noquota" UUID="u-2" '
+        'FSROOT="/"\\n\' ;; esac; }\nprobe lsblk block_devices\nprobe findmnt mounts\nprobe links true'
+    )
+    facts = _within(tmp_path, body, shell)
+    [disk] = facts.block_devices
+    assert [(one.path, one.type, one.size, one.disc_max) for one in disk.walk()] == [
+        ("/dev/vda", "disk", 100, 7),
+        ("/dev/vda1", "part", 90, 7),
+        ("/dev/mapper/vg-root", "lvm", 80, 0),
+    ]
+    assert (disk.children[0].label, disk.children[0].readonly) == ("a b", True)
+    [mount] = facts.mounts
+    assert (mount.target, mount.source, mount.options) == ("/", "/dev/mapper/vg-root", ("rw", "noquota"))
+    device = facts.device(mount.source)
+    assert device
+    assert [one.name for one in facts.stack(device)[0]] == ["vda", "vda1", "vg-root"]
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:

@@ -170,3 +170,11 @@ def test_windows_is_told_what_to_run_and_never_changed(tmp_path: Path, *, from_o
 def test_another_system_of_libosinfos_is_looked_into(tmp_path: Path) -> None:
     guest = inhabited(tmp_path, Inside(), disk_xml(), metadata=OSINFO.format("http://debian.org/debian/12"))
     assert verdict_of(guest, "guest-access") is Verdict.COMPLIANT
+
+
+def test_an_agent_that_selinux_confines_is_told(tmp_path: Path) -> None:
+    """On Fedora and RHEL guest-exec is root in virt_qemu_ga_t, which writes nothing below /etc."""
+    guest = inhabited(tmp_path, Inside(context="system_u:system_r:virt_qemu_ga_t:s0\0"))
+    result = engine(guest.hypervisor, tmp_path, "audit").run(requirement("guest-access"), subject(guest))
+    assert result.verdict is Verdict.COMPLIANT
+    assert "SELinux confines them (virt_qemu_ga_t)" in result.evidence
