@@ -152,3 +152,37 @@ def test_a_block_device_is_not_counted_as_a_file(tmp_path: Path) -> None:
     xml = "<disk type='block' device='disk'><source dev='/dev/loop9'/><target dev='vda' bus='virtio'/></disk>"
     guest = inhabited(tmp_path, Inside(), xml)
     assert verdict_of(guest, "trim-backlog", "vda") is Verdict.NOT_ASSESSABLE
+
+
+def _fsinfo(used: Any) -> list[dict[str, Any]]:
+    """guest-get-fsinfo of a guest with one ext4 on a virtio disk, mounted twice (QEMU's qapi-schema.json)."""
+    disk = {"bus-type": "virtio", "bus": 0, "target": 0, "unit": 0, "dev": "/dev/vda1"}
+    one = {"name": "vda1", "type": "ext4", "total-bytes": SIZE, "used-bytes": used, "disk": [disk]}
+    return [
+        {**one, "mountpoint": "/"},
+        {**one, "mountpoint": "/srv"},
+        {"name": "tmpfs", "used-bytes": SIZE, "disk": []},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("used", "more", "verdict", "words"),
+    [
+        pytest.param(190 * MIB, [], Verdict.COMPLIANT, "", id="no-backlog"),
+        pytest.param(20 * MIB, [], Verdict.NOT_ASSESSABLE, "what swap needs cannot be told", id="perhaps-one"),
+        pytest.param("20", [], Verdict.NOT_ASSESSABLE, "does not say what its filesystems use", id="gibberish"),
+        pytest.param(-1, [], Verdict.NOT_ASSESSABLE, "does not say what its filesystems use", id="negative"),
+        pytest.param(10**15, [], Verdict.NOT_ASSESSABLE, "does not say", id="more-than-there-is"),
+        pytest.param(190 * MIB, [disk_xml("vdb")], Verdict.NOT_ASSESSABLE, "which filesystem lies on", id="two-disks"),
+    ],
+)
+def test_an_agent_that_runs_no_commands_can_tell_that_there_is_none(
+    tmp_path: Path, used: Any, more: list[str], verdict: Verdict, words: str
+) -> None:
+    image = _image(tmp_path, 200 * MIB)
+    guest = inhabited(tmp_path, Inside(), disk_xml(source=str(image)), *more)
+    guest.within.problem = AgentBlocked("one: the guest agent does not allow guest-exec")
+    guest.answers["guest-get-fsinfo"] = lambda: _fsinfo(used)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("trim-backlog"), subject(guest, "vda"))
+    assert (result.verdict, result.changes) == (verdict, [])
+    assert words in result.reason
