@@ -462,12 +462,12 @@ class Facts:
         if unknown - {"no-initramfs", "unreadable"} or len(words["kernel"]) != 1:
             raise ProbeError(f"{self.guest}: the guest's kernels cannot be parsed")
         stamp = words.get("stamp", [""])[0]
-        initramfs = frozenset(words.get("initramfs", ()))
+        initramfs, lacking = frozenset(words.get("initramfs", ())), frozenset(words.get("lacking", ()))
         if "same" in words:
             same = next((one for one in self.earlier_kernels if one.stamp == stamp), None)
             if same is None:
                 raise ProbeError(f"{self.guest}: the guest's kernels cannot be parsed")
-            initramfs = same.initramfs
+            initramfs, lacking = same.initramfs, same.lacking
         problem = words.get("unreadable", [None])[0]
         return Kernel(
             words["kernel"][0],
@@ -476,7 +476,7 @@ class Facts:
             problem,
             stamp,
             words.get("path", [None])[0],
-            frozenset(words.get("lacking", ())),
+            lacking,
         )
 
     @cached_property

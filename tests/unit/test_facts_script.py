@@ -279,7 +279,7 @@ def test_cron_jobs_that_trim_are_found(tmp_path: Path, shell: list[str]) -> None
     )
     for path in ("etc/cron.weekly/fstrim", "etc/periodic/monthly/z"):
         (tmp_path / path).chmod(0o755)
-    jobs = _within(tmp_path, "probe cron cron", shell).jobs
+    jobs = _within(tmp_path, "jobs=$(trimming)\nprobe cron cron", shell).jobs
     assert {(job.path.removeprefix(f"{tmp_path}/"), job.line) for job in jobs} == {
         ("etc/crontab", "1 2 * * 0 root fstrim /"),
         ("etc/cron.weekly/fstrim", "/sbin/fstrim --all || true"),
