@@ -39,6 +39,8 @@ class Options:
     force: bool = False
     definitions_only: bool = False
     reports: Path = Path("reports")
+    keep: int | None = None
+    metrics: Path | None = None
     arguments: tuple[str, ...] = ()
 
 

@@ -27,7 +27,9 @@ def change(**more: Any) -> dict[str, Any]:
     }
 
 
-def row(requirement: str, verdict: str, guest: str | None = "one", disk: str | None = None, **more: Any) -> dict[str, Any]:
+def row(
+    requirement: str, verdict: str, guest: str | None = "one", disk: str | None = None, **more: Any
+) -> dict[str, Any]:
     return {
         "requirement": requirement,
         "title": catalogue()[requirement].title if requirement in catalogue() else requirement,
@@ -114,7 +116,7 @@ def fleet(rows: int, **more: Any) -> dict[str, Any]:
 
 def archive(reports: Path, one: dict[str, Any]) -> Path:
     """Put a document where a run would have left it; returns the run's folder."""
-    folder = reports / one["hypervisor"]["name"] / one["run"]["id"]
+    folder = reports / str(one["hypervisor"]["name"]) / str(one["run"]["id"])
     folder.mkdir(parents=True)
     (folder / "results.json").write_text(json.dumps(one), encoding="utf-8")
     return folder

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jinja2
 from markupsafe import Markup
@@ -128,9 +128,7 @@ class View:
             for disk in record.storage:
                 spare[disk.guest] += summary.reclaimable(disk) or 0
             found += [
-                GuestView(record, guest, rows, spare[guest])
-                for guest, rows in record.by_guest()
-                if guest is not None
+                GuestView(record, guest, rows, spare[guest]) for guest, rows in record.by_guest() if guest is not None
             ]
         return found
 
@@ -144,9 +142,7 @@ class View:
         """The requirements of the rows, in the order in which a guest is remedied."""
         titles = {row.requirement: row.title for record in self.records for row in record.results}
         known = [slug for slug in catalogue() if slug in titles]
-        return [
-            Asked(slug, titles[slug], catalogue().get(slug)) for slug in (*known, *sorted(titles.keys() - known))
-        ]
+        return [Asked(slug, titles[slug], catalogue().get(slug)) for slug in (*known, *sorted(titles.keys() - known))]
 
     @cached_property
     def columns(self) -> list[str]:
@@ -160,9 +156,7 @@ class View:
 
     @cached_property
     def changes(self) -> list[tuple[Record, Row, Change]]:
-        return [
-            (record, row, change) for record in self.records for row in record.results for change in row.changes
-        ]
+        return [(record, row, change) for record in self.records for row in record.results for change in row.changes]
 
     @cached_property
     def undo(self) -> list[str]:
@@ -198,10 +192,10 @@ def asset(name: str) -> Markup:
     return Markup((Path(__file__).with_name("templates") / name).read_text(encoding="utf-8"))  # noqa: S704 - our own
 
 
-def content_security_policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
+def content_security_policy(styles: Sequence[str], scripts: Sequence[str], images: str = "'none'") -> str:
     """Nothing is loaded, and nothing runs but *scripts*: what a guest says cannot become one."""
     return (
-        f"default-src 'none'; style-src {_hashes(styles)}; script-src {_hashes(scripts)}; "
+        f"default-src 'none'; img-src {images}; style-src {_hashes(styles)}; script-src {_hashes(scripts)}; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -259,7 +253,9 @@ def chunks(items: Sequence[T], length: int) -> Iterator[Sequence[T]]:
 def diff_lines(text: str) -> Iterator[tuple[str, str]]:
     """Each line of a diff with the element that says what it is."""
     for line in text.split("\n"):
-        kind = "ins" if line[:1] == "+" and line[:3] != "+++" else "del" if line[:1] == "-" and line[:3] != "---" else ""
+        kind = (
+            "ins" if line[:1] == "+" and line[:3] != "+++" else "del" if line[:1] == "-" and line[:3] != "---" else ""
+        )
         yield kind, printable(line)
 
 
@@ -269,8 +265,10 @@ def bars(disk: Storage) -> Bars | None:
     widest = max((count for count in counts if count is not None), default=0)
     if not widest:
         return None
+
     def width(count: int | None) -> float:
         return round(200 * (count or 0) / widest, 1)
+
     used = None if disk.used is None else width(disk.used)
     return Bars(width(disk.allocated_before), width(disk.allocated_after), used)
 
@@ -278,4 +276,3 @@ def bars(disk: Storage) -> Bars | None:
 def page(records: Sequence[Record], folders: Sequence[Path | None], remark: str = "") -> str:
     """The static page of *records*."""
     return render(View(records, folders, remark=remark))
-

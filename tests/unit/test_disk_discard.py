@@ -58,8 +58,7 @@ def test_a_disk_without_a_driver_element_gets_one(tmp_path: Path) -> None:
         pytest.param(disk_xml(driver="discard='unmap'"), Verdict.COMPLIANT, id="unmap"),
         pytest.param(disk_xml(inner="<readonly/>"), Verdict.NOT_APPLICABLE, id="read-only"),
         pytest.param(
-            "<disk type='block' device='lun'><source dev='/dev/sdz'/>"
-            f"<target dev='vda' bus='scsi'/>{drive(0)}</disk>",
+            f"<disk type='block' device='lun'><source dev='/dev/sdz'/><target dev='vda' bus='scsi'/>{drive(0)}</disk>",
             Verdict.NOT_APPLICABLE,
             id="lun",
         ),

@@ -60,9 +60,7 @@ def test_policy_minimum_takes_the_oldest_that_passes_discards_on(tmp_path: Path)
         pytest.param([OfferedMachine("pc-i440fx-2.0", deprecated=False)], "no newer type", id="only-as-old"),
     ],
 )
-def test_without_a_fitting_type_the_fix_is_withheld(
-    tmp_path: Path, offered: list[OfferedMachine], reason: str
-) -> None:
+def test_without_a_fitting_type_the_fix_is_withheld(tmp_path: Path, offered: list[OfferedMachine], reason: str) -> None:
     guest = opened(tmp_path, domain_xml(disk_xml(), machine="pc-i440fx-1.6"), offered=offered).guests[0]
     before = definition_of(guest).xml
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("machine-type"), subject(guest))
