@@ -126,6 +126,7 @@ class FileChange:
 
     `verify` is a command that is given the new file's path before it counts, and must not find more
     errors than in the old one. `then` is run afterwards; where it fails the file is put back.
+    `devices` are those that `before` boots from: where they are gone it must not come back.
     """
 
     kind: ClassVar[str] = "file"
@@ -135,6 +136,7 @@ class FileChange:
     after: str | None
     verify: str | None = None
     then: str | None = None
+    devices: list[str] = field(default_factory=list)
 
     @property
     def target(self) -> str:
@@ -150,15 +152,19 @@ class FileChange:
         if self.then:
             try:
                 _run(guest, self.then)
-            except ChangeFailed as exc:
+            except (ChangeFailed, ProbeError) as exc:  # it failed, or nobody knows how it ended
                 self._write(guest, self.after, self.before, None)
                 raise ChangeFailed(f"{exc}; {self.path} is as it was") from exc
         return {}
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
+        _expect_devices(guest, self.devices)
         self._write(guest, self.after, self.before, None)
         if self.then:
-            _run(guest, self.then)
+            try:
+                _run(guest, self.then)
+            except (ChangeFailed, ProbeError) as exc:
+                raise ChangeFailed(f"{self.path} is as it was, but {exc}") from exc
         return f"{self.path} is as it was"
 
     def _write(self, guest: Guest, expected: str | None, wanted: str | None, verify: str | None) -> None:
@@ -218,12 +224,16 @@ sync -- "$(dirname -- "$path")" || sync
 
 @dataclass(frozen=True)
 class CommandChange:
-    """A command run in the guest by its shell, and the one that takes it back (None: nothing does)."""
+    """A command run in the guest by its shell, and the one that takes it back (None: nothing does).
+
+    `devices` are those that `back` names: where they are gone it must not be run.
+    """
 
     kind: ClassVar[str] = "command"
     guest: str
     command: str
     back: str | None = None
+    devices: list[str] = field(default_factory=list)
 
     @property
     def target(self) -> str:
@@ -240,6 +250,7 @@ class CommandChange:
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         if self.back is None:
             return f"{self.command}: nothing takes it back"
+        _expect_devices(guest, self.devices)
         _run(guest, self.back)
         return self.back
 
@@ -314,6 +325,16 @@ def _bytes(text: str) -> bytes:
 
 def _shown(text: str | None) -> str:
     return (text or "").encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
+
+
+def _expect_devices(guest: Guest, devices: list[str]) -> None:
+    """Raises ChangeFailed where one of *devices* is not there: a guest that looks for it would not boot."""
+    for device in devices:
+        if guest.shell.run("test -b %s", device).rc != 0:
+            raise ChangeFailed(
+                f"{guest.name}: it named {device}, which is not there on the bus the guest runs on; "
+                "what stands now works on either bus: shut the guest down, start it, and undo once more"
+            )
 
 
 def _run(guest: Guest, command: str) -> None:

@@ -17,7 +17,7 @@ from _pytest.terminal import TerminalReporter
 from reclaim import engine as engines
 from reclaim import undo
 from reclaim.engine import Subject
-from reclaim.errors import ReclaimError
+from reclaim.errors import ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.report import html, terminal
 from reclaim.report.publish import Pages
@@ -38,7 +38,7 @@ HELD = pytest.StashKey["list[tuple[pytest.Item, list[pytest.TestReport]]]"]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("reclaim", "reclaim: give guests' freed space back to the host")
     group.addoption("--uri", help="libvirt URI (default: what --hosts says, $LIBVIRT_DEFAULT_URI, qemu:///system)")
-    group.addoption("--guests", metavar="GLOB,…", default="", help="only the guests whose names match")
+    group.addoption("--guests", metavar="GLOB,…", help="only the guests whose names match")
     group.addoption("--inventory", metavar="FILE", type=Path, help="TOML: policy, and what is special about guests")
     group.addoption("--fix", action="store_true", help="mend what is wrong; what needs a power cycle stays pending")
     group.addoption("--plan", action="store_true", help="show what --fix would change, as diffs; change nothing")
@@ -104,18 +104,20 @@ def _options(config: pytest.Config) -> Options:
         raise pytest.UsageError("--plan changes nothing and --fix does: give one of them")
     if option.keep is not None and option.keep < 1:
         raise pytest.UsageError(f"--keep {option.keep}: keep at least the run that is made now")
-    if option.metrics is not None and not (config.invocation_params.dir / option.metrics).parent.is_dir():
-        raise pytest.UsageError(
-            f"--metrics {option.metrics}: there is no folder {(config.invocation_params.dir / option.metrics).parent}"
-        )
+    metrics = config.invocation_params.dir / option.metrics if option.metrics else None
+    if metrics is not None and not metrics.parent.is_dir():
+        raise pytest.UsageError(f"--metrics {option.metrics}: there is no folder {metrics.parent}")
     if getattr(option, "numprocesses", None):
         raise pytest.UsageError(
             "-n: reclaim looks into all guests at once by itself, and mends one at a time; run without -n"
         )
+    guests = tuple(filter(None, (option.guests or "").split(",")))
+    if option.guests is not None and not guests:
+        raise pytest.UsageError("--guests: no name is given")
     return Options(
-        hosts=tuple(filter(None, (option.hosts or "").split(","))),
+        hosts=tuple(filter(None, (getattr(option, "hosts", None) or "").split(","))),
         uri=option.uri,
-        guests=tuple(filter(None, option.guests.split(","))),
+        guests=guests,
         inventory=option.inventory,
         mode="fix" if option.fix else "plan" if option.plan else "audit",
         restart=option.restart,
@@ -123,7 +125,7 @@ def _options(config: pytest.Config) -> Options:
         definitions_only=option.definitions_only,
         reports=config.invocation_params.dir / option.reports,
         keep=option.keep,
-        metrics=option.metrics and config.invocation_params.dir / option.metrics,
+        metrics=metrics,
         arguments=tuple(str(argument) for argument in config.invocation_params.args),
     )
 
@@ -166,10 +168,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if requirement is None:
         return
     run = metafunc.config.stash[RUN]
-    try:
-        found = list(_subjects(run, requirement))
-    except libvirt.libvirtError as exc:
-        raise pytest.UsageError(f"cannot read the guests: {printable(str(exc))}") from exc
+    found = list(_subjects(run, requirement))
     metafunc.parametrize(
         requirement.parameters,
         [pytest.param(*subject.arguments(requirement).values(), id=_id(run, subject)) for subject in found],
@@ -179,7 +178,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _subjects(run: Run, requirement: Requirement) -> Iterable[Subject]:
     for part in run.parts:
         for guest in part.guests:
-            yield from engines.subjects(requirement, guest)
+            try:
+                yield from engines.subjects(requirement, guest)
+            except (libvirt.libvirtError, ProbeError):
+                continue  # its disks cannot be read: the rows of the guest itself say so
 
 
 def _id(run: Run, subject: Subject) -> str:
@@ -220,6 +222,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=place)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where everything was deselected nothing is recorded."""
+    run = session.config.stash.get(RUN, None)
+    if run is None or not run.recorded or any(_subject(item) for item in session.items):
+        return
+    html.stand_down(session.config)
+    run.forget_record()
+
+
 def _requirement(item: pytest.Item) -> Requirement:
     requirement = requirement_of(item.obj)  # type: ignore[attr-defined]
     assert requirement is not None
@@ -227,8 +238,8 @@ def _requirement(item: pytest.Item) -> Requirement:
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
-    pages = config.stash.get(PAGES, None)
-    said = pages.collected(len(items)) if pages else None
+    run, pages = config.stash.get(RUN, None), config.stash.get(PAGES, None)
+    said = pages.collected(len(items)) if run and run.recorded and pages else None
     return [said] if said else []
 
 
@@ -371,9 +382,8 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
             run.measure({guest for part in run.parts for guest in part.guests if part.storage}, after=True)
         run.close()
     yield
-    pages = session.config.stash.get(PAGES, None)
-    if pages is not None:
-        session.config.stash[TROUBLES] = pages.finish()
+    if run is not None and run.recorded:
+        session.config.stash[TROUBLES] = session.config.stash[PAGES].finish()
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:

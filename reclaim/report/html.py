@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest_html.basereport import BaseReport
 
 from reclaim.report import page, record
 from reclaim.report.page import View
@@ -26,6 +25,8 @@ from reclaim.verdict import ChangeRecord, Result
 NAME = page.NAME
 #: rows that pytest-html shows in about two seconds, and folds in two more
 MOST = 2000
+#: characters of a change that its cell shows; the folded part below the row has all of it
+_CELL = 240
 _ATTACHED = "_reclaim_result"
 _COLUMNS = {
     "result": "Result",
@@ -35,7 +36,7 @@ _COLUMNS = {
     "disk": "Disk",
     "requirement": "Requirement",
     "evidence": "Evidence",
-    "change": "Changes",
+    "change": "Before → after",
     "duration": "Duration",
 }
 
@@ -61,20 +62,15 @@ class Rows:
         self.is_ours = [self.path] == [folder / NAME for folder in folders]
         config.option.css += [str(_template("style.css")), str(_template("rows.css"))]
 
-    def step_aside(self) -> None:
-        """Leave the report to the static page."""
-        manager = self._config.pluginmanager
-        for plugin in list(manager.get_plugins()):
-            if isinstance(plugin, BaseReport):
-                manager.unregister(plugin)
-
     @pytest.hookimpl(trylast=True, optionalhook=True)
     def pytest_metadata(self, metadata: dict[str, Any]) -> None:
         metadata.update({key: escaped(value) for key, value in metadata.items()})
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_html_report_title(self, report: Any) -> None:
         report.title = self.title
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_header(self, cells: list[str]) -> None:
         # the button has the keyboard, and the name by which pytest-html sorts
         cells[:] = [
@@ -83,6 +79,7 @@ class Rows:
             for column, title in _COLUMNS.items()
         ]
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:
         result = attached(report)
         if result is None:
@@ -101,7 +98,7 @@ class Rows:
                 "disk": result.disk or "",
                 "requirement": f"{result.requirement}: {result.title}",
                 "evidence": "; ".join(filter(None, (result.reason, result.evidence))),
-                "change": "; ".join(f"{one.target}: {_shown(one).state}" for one in result.changes),
+                "change": "; ".join(map(_before_after, result.changes)),
             }
         # one line a cell: pytest-html reads its sort key with a pattern that stops at a line's end
         shown = {column: escape(printable(" ".join(text.split()))) for column, text in texts.items()}
@@ -110,6 +107,7 @@ class Rows:
         made = (f'<td class="col-{column}">{shown.get(column, "")}</td>' for column in list(_COLUMNS)[1:-1])
         cells[:] = [result_cell, *made, duration]
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_html(self, report: Any, data: list[str]) -> None:
         result = attached(report)
         if result is None:
@@ -124,6 +122,7 @@ class Rows:
             text += f"<pre>{escape(printable(report.longreprtext, lines=True))}</pre>"
         data[:] = [text]
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_summary(self, prefix: list[str]) -> None:
         view = View([record.read(folder) for folder in self._folders], self._folders, own_rows=False)
         template = page.environment().get_template("above.html.jinja")
@@ -143,6 +142,22 @@ class Rows:
         )
         text = text.replace("<html>", '<html lang="en">', 1).replace('<meta charset="utf-8"/>', head, 1)
         page.write(self.path, text)
+
+
+def _before_after(change: ChangeRecord) -> str:
+    """What the change's diff takes away and what it brings, in one line."""
+    lines = [line for line in change.diff.splitlines() if not line.startswith(("---", "+++"))]
+    gone = " ".join(line[1:].strip() for line in lines if line.startswith("-"))
+    come = " ".join(line[1:].strip() for line in lines if line.startswith("+"))
+    text = f"{gone or 'nothing'} → {come or 'nothing'}" if gone or come else change.diff
+    return f"{text if len(text) <= _CELL else text[:_CELL] + '…'} ({_shown(change).state})"
+
+
+def stand_down(config: pytest.Config) -> None:
+    """Take pytest-html out of the run: it writes nothing."""
+    for plugin in list(config.pluginmanager.get_plugins()):
+        if isinstance(plugin, Rows) or type(plugin).__module__.startswith("pytest_html."):
+            config.pluginmanager.unregister(plugin)
 
 
 def escaped(value: Any) -> Any:

@@ -21,6 +21,8 @@ class Pages:
         self._folders = [part.folder.absolute() for part in run.parts]
         self._remark = ""
         self.rows: Rows | None = None
+        if not config.pluginmanager.hasplugin("html"):
+            return
         if not config.option.htmlpath and len(self._folders) == 1:
             config.option.htmlpath = str(self._folders[0] / html.NAME)
             config.option.self_contained_html = True
@@ -34,8 +36,7 @@ class Pages:
         """Choose by the number of *rows*; what is chosen is said."""
         if self.rows is None or not self.rows.is_ours or rows <= html.MOST:
             return None
-        self.rows.step_aside()
-        self._config.pluginmanager.unregister(self.rows)
+        html.stand_down(self._config)
         self.rows = None
         self._remark = (
             f"{rows} rows: this is the static page; pytest-html's own, which carries up to {html.MOST}, "
