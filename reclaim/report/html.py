@@ -129,7 +129,7 @@ class Rows:
         prefix.append(template.render(view=view, script=page.asset("rows.js")))
 
     def harden(self) -> None:
-        """What pytest-html's page leaves out: a language, a width for phones, a policy against foreign scripts."""
+        """What pytest-html's page leaves out: language, landmark, a width for phones, a policy against foreign scripts."""
         text = self.path.read_text(encoding="utf-8")
         scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
         styles = re.findall(r"<style[^>]*>(.*?)</style>", text, re.DOTALL)
@@ -140,7 +140,14 @@ class Rows:
             '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
             '<meta name="color-scheme" content="light dark"/>'
         )
-        text = text.replace("<html>", '<html lang="en">', 1).replace('<meta charset="utf-8"/>', head, 1)
+        for bare, dressed in (
+            ("<html>", '<html lang="en">'),
+            ('<meta charset="utf-8"/>', head),
+            ("<body>", "<body><main>"),
+            (' onclick="location.reload()"', ""),
+            ("<footer>", "</main><footer>"),
+        ):
+            text = text.replace(bare, dressed, 1)
         page.write(self.path, text)
 
 
@@ -160,13 +167,13 @@ def stand_down(config: pytest.Config) -> None:
             config.pluginmanager.unregister(plugin)
 
 
-def escaped(value: Any) -> Any:
-    """*value* of pytest-html's environment table, which shows it as markup."""
+def escaped(value: Any) -> str:
+    """*value* of pytest-html's environment table, which shows text as markup and lists as broken ones."""
     if isinstance(value, dict):
-        return {escape(str(key)): escaped(one) for key, one in value.items()}
+        return ", ".join(f"{escape(str(key))} {escaped(one)}" for key, one in value.items())
     if isinstance(value, list | tuple):
-        return [escaped(one) for one in value]
-    return escape(value) if isinstance(value, str) else value
+        return ", ".join(map(escaped, value))
+    return escape(printable(str(value)))
 
 
 def _shown(change: ChangeRecord) -> Change:

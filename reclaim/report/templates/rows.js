@@ -10,7 +10,7 @@
       fold.setAttribute("aria-expanded", String(!folded));
     }
     for (const head of table.querySelectorAll("th.sortable")) {
-      const direction = head.classList.contains("asc") ? "descending" : head.classList.contains("desc") ? "ascending" : "none";
+      const direction = head.classList.contains("asc") ? "ascending" : head.classList.contains("desc") ? "descending" : "none";
       head.setAttribute("aria-sort", direction);
     }
     for (const row of table.querySelectorAll("tbody.aimed")) row.classList.remove("aimed");
@@ -47,12 +47,12 @@
   }, true);
 
   document.addEventListener("DOMContentLoaded", () => {
-    const footer = document.querySelector("footer");
-    footer.before(document.getElementById("environment-header"), document.getElementById("environment"));
+    const main = document.querySelector("main");
+    main.append(document.getElementById("environment-header"), document.getElementById("environment"));
     for (const box of document.querySelectorAll("input.filter")) {
       box.setAttribute("aria-label", box.nextElementSibling.textContent.trim().replace(/,$/, ""));
     }
-    new MutationObserver(dress).observe(document.body, { childList: true });
+    new MutationObserver(dress).observe(main, { childList: true });
     dress();
     reveal();
   });
