@@ -32,7 +32,7 @@ _RUN = re.compile(r"\d{8}T\d{6}Z-(audit|plan|fix)(-\d+)?")
 #: runs of one hypervisor that a guest's line is drawn from
 _DRAWN = 60
 #: texts of one kind that a run keeps of what changed
-_TOLD = 20
+_TOLD = 6
 #: narrow runs that are gone back over to find what a row was before
 _BACK = 20
 

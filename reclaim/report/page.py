@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from reclaim.report import commands, summary
 from reclaim.report.record import Change, Record, Row, Storage, anchor
@@ -220,6 +221,7 @@ def environment() -> jinja2.Environment:
         "moment": moment,
         "chunks": chunks,
         "diff": diff_lines,
+        "prose": prose,
     }
     found.globals |= {
         "glyphs": GLYPHS,
@@ -248,6 +250,11 @@ def moment(when: datetime) -> str:
 def chunks(items: Sequence[T], length: int) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), length):
         yield items[start : start + length]
+
+
+def prose(text: str) -> Markup:
+    """A docstring's text: what stands between backticks is code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 
 def diff_lines(text: str) -> Iterator[tuple[str, str]]:
