@@ -129,7 +129,7 @@ class Rows:
         prefix.append(template.render(view=view, script=page.asset("rows.js")))
 
     def harden(self) -> None:
-        """What pytest-html's page leaves out: language, landmark, a width for phones, a policy against foreign scripts."""
+        """Add what pytest-html leaves out: language, landmark, a width for phones, a policy against foreign scripts."""
         text = self.path.read_text(encoding="utf-8")
         scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
         styles = re.findall(r"<style[^>]*>(.*?)</style>", text, re.DOTALL)

@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from _pytest._io.wcwidth import wcswidth, wcwidth
@@ -32,13 +33,14 @@ _STATUS: dict[Verdict, tuple[str, str]] = {
     Verdict.WAIVED: ("w", "cyan"),
     Verdict.ERROR: ("E", "red"),
 }
-#: lines of a screen that are not findings: pytest's own, bytes, report, next command
-_AROUND = 10
+#: lines of pytest's own and pytest-html's around ours
+_PYTESTS = 5
 #: lines for findings on a screen that is too small, and where nobody watches
 _LEAST = 5
 _PIPED = 60
 #: columns of a guest's name where there is a line a guest
 _NAME = 30
+_HOME = "came home in this run"
 #: columns before a finding
 _INDENT = 17
 #: reasons for which nobody could look, and planned changes, that are shown; the report has them all
@@ -112,19 +114,24 @@ def summary(reporter: TerminalReporter, run: Run) -> None:
     """What one screen holds: the sentence, findings by guest, bytes, the report, the next command."""
     if reporter.verbosity < 0:
         return
-    screen = shutil.get_terminal_size()
+    columns = shutil.get_terminal_size().columns if reporter.isatty else None
     for part in run.parts:
         found = record.read(part.folder)
         if run.options.mode == "plan":
             _plan(reporter, found)
-        reporter.section(f"reclaim: {printable(part.hypervisor.name)}", sep="=", bold=True)
-        reporter.write_line(figures([found]).sentence, bold=True)
-        room = max(screen.lines - _AROUND, _LEAST) // len(run.parts) if reporter.isatty else _PIPED
-        _findings(reporter, found, screen.columns if reporter.isatty else None, room)
-        _bytes(reporter, found)
-        reporter.write_line(f"report: {part.folder / 'report.html'}")
+        report = f"report: {part.folder / 'report.html'}"
+        below = [*_bytes(found), report]
         if command := next_command(found, part.folder):
-            reporter.write_line(f"next:   {command}")
+            below.append(f"next:   {command}")
+        sentence = figures([found]).sentence
+        reporter.section(f"reclaim: {printable(part.hypervisor.name)}", sep="=", bold=True)
+        reporter.write_line(sentence, bold=True)
+        # beside ours: the heading, pytest-html's line about the report, pytest's last one, the prompt
+        others = sum(_height(text, columns) for text in (sentence, *below, report)) + _PYTESTS
+        room = _PIPED if columns is None else max(shutil.get_terminal_size().lines - others, _LEAST)
+        _findings(reporter, found, columns, room)
+        for text in below:
+            reporter.write_line(text, green=text.startswith(_HOME) and found.reclaimed_bytes > 0)
 
 
 def _findings(reporter: TerminalReporter, found: Record, columns: int | None, room: int) -> None:
@@ -134,7 +141,7 @@ def _findings(reporter: TerminalReporter, found: Record, columns: int | None, ro
     unseen = _unseen(found)
     room -= len(unseen)
     texts = [_sentence(row) for _, rows in loud for row in rows]
-    if len(loud) + sum(_height(text, columns) for text in texts) <= room or reporter.verbosity > 0:
+    if len(loud) + sum(_height(" " * _INDENT + text, columns) for text in texts) <= room or reporter.verbosity > 0:
         for guest, rows in loud:
             reporter.write_line(printable(guest or found.hypervisor.name), bold=True)
             for row in rows:
@@ -190,8 +197,8 @@ def clip(text: str, columns: int | None) -> str:
 
 
 def _height(text: str, columns: int | None) -> int:
-    """The lines that *text* takes behind the column of verdicts."""
-    return 1 if columns is None else math.ceil((_INDENT + wcswidth(text)) / columns)
+    """The lines that *text* takes."""
+    return 1 if columns is None else math.ceil(wcswidth(text) / columns)
 
 
 def _is_told(row: Row) -> bool:
@@ -214,7 +221,7 @@ def _plan(reporter: TerminalReporter, found: Record) -> None:
         reporter.write_line(f"and {len(changes) - _DIFFS} more changes; the report has them all")
 
 
-def _bytes(reporter: TerminalReporter, found: Record) -> None:
+def _bytes(found: Record) -> Iterator[str]:
     told = [one for one in found.storage if one.allocated_after is not None]
     if not told:
         return
@@ -225,7 +232,6 @@ def _bytes(reporter: TerminalReporter, found: Record) -> None:
         needed = sum(one.used or 0 for one in known)
         held_known = sum(one.allocated_after or 0 for one in known)
         line += f"; {len(known)} were looked into: they take {size(held_known)} and need {size(needed)}"
-    reporter.write_line(line)
+    yield line
     if found.run.mode == "fix":
-        came = found.reclaimed_bytes
-        reporter.write_line(f"came home in this run: {size(came)} ({came} bytes)", green=came > 0)
+        yield f"{_HOME}: {size(found.reclaimed_bytes)} ({found.reclaimed_bytes} bytes)"

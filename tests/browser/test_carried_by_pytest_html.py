@@ -94,7 +94,7 @@ def test_a_row_is_unfolded_with_the_keyboard_and_so_is_its_diff(shown: Window) -
     shown.settle()
     assert details.find_element(By.TAG_NAME, "ins").text.startswith("+")
     assert "Why:" in shown.one(f"{row} .log").text
-    assert shown.one(f"{row} .log a").get_attribute("href").startswith("https://")
+    assert str(shown.one(f"{row} .log a").get_attribute("href")).startswith("https://")
 
 
 def test_no_text_became_markup(shown: Window) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,8 @@ def test_everything_that_scrolls_is_reached_with_the_keyboard(shown: Window) -> 
     shown.size(360, 740)
     stuck = shown.ask(
         "return [...document.querySelectorAll('body *')].filter(one => ['auto', 'scroll'].includes("
-        "getComputedStyle(one).overflowX) && one.scrollWidth > one.clientWidth + 1 && one.tabIndex < 0).map(one => one.outerHTML)"
+        "getComputedStyle(one).overflowX) && one.scrollWidth > one.clientWidth + 1 && one.tabIndex < 0)"
+        ".map(one => one.outerHTML)"
     )
     assert stuck == []
 
@@ -113,7 +115,7 @@ def test_headings_do_not_skip_a_level(shown: Window) -> None:
     levels = shown.ask("return [...document.querySelectorAll('h1,h2,h3,h4')].map(one => Number(one.tagName[1]))")
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
 def test_it_is_dark_where_dark_is_wanted(shown: Window) -> None:

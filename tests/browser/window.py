@@ -80,14 +80,16 @@ class Window:
 
     def complaints(self) -> list[str]:
         """What the console was told since it was asked."""
-        return [str(entry["message"]) for entry in self.driver.get_log("browser")]
+        entries: list[dict[str, Any]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [str(entry["message"]) for entry in entries]
 
     def axe(self) -> list[str]:
         """What axe-core has against the page as it is shown now."""
         self.ask((WEB / "axe-core/axe.min.js").read_text(encoding="utf-8") + "; window.axe = axe;")
         found = self.driver.execute_async_script(
             "const done = arguments[arguments.length - 1];"
-            "axe.run(document, {resultTypes: ['violations']}).then(found => done(found.violations), e => done(String(e)));"
+            "axe.run(document, {resultTypes: ['violations']})"
+            ".then(found => done(found.violations), error => done(String(error)));"
         )
         assert isinstance(found, list), found
         return [
