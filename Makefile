@@ -11,7 +11,7 @@ help:
 	@echo "make audit      audit this machine's guests, or sample definitions where there is no libvirt"
 	@echo "make test       lint, then every test; real guests where they can run"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
-	@echo "make bench      how fast definitions are judged, beside pytest itself"
+	@echo "make bench      how fast definitions are judged, beside pytest itself; one more run in a large archive"
 	@echo "make lint       ruff and mypy"
 	@echo "make lab-clean  remove the throwaway guests and what they left"
 
@@ -33,6 +33,7 @@ demo:
 bench:
 	@scripts/setup.sh test
 	@$(PY) -m bench.definitions $(ARGS)
+	@$(PY) -m bench.archive
 
 lab-clean:
 	@scripts/setup.sh test

@@ -89,10 +89,9 @@ def tasks(record: Record) -> list[Task]:
 
 def next_command(record: Record, folder: Path) -> str | None:
     """The one command that goes on from here."""
-    waiting = tasks(record)
     verdicts = {row.verdict for row in record.results}
-    if verdicts & {Verdict.NONCOMPLIANT, Verdict.PENDING} and record.run.mode != "fix" and waiting:
-        return waiting[0].command
+    if record.run.mode != "fix" and verdicts & {Verdict.NONCOMPLIANT, Verdict.PENDING}:
+        return rerun(record, "--plan" if record.run.mode == "audit" else "--fix")
     if record.run.mode == "fix" and Verdict.PENDING in verdicts and "--restart" not in record.run.arguments:
         return rerun(record, "--fix", "--restart")
     if record.run.mode == "fix" and any(change.applied for row in record.results for change in row.changes):

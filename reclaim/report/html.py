@@ -150,6 +150,7 @@ class Rows:
             ("<footer>", "</main><footer>"),
         ):
             text = text.replace(bare, dressed, 1)
+        text = text.replace('checked="true"', "checked")
         page.write(self.path, text)
 
 

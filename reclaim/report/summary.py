@@ -74,7 +74,7 @@ class Figures:
     def sentence(self) -> str:
         if not self.guests:
             return "No guest was judged."
-        does = "return freed space" if self.whole_road else "meet what was asked (not the whole road was)"
+        does = "return freed space" if self.whole_road else "meet what was judged (not everything was)"
         parts = [f"{self.standings[Standing.RETURNS]} of {self.guests} guests {does}"]
         if self.reclaimed:
             parts.append(f"{size(self.reclaimed)} came home in this run")
