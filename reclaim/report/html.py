@@ -54,8 +54,9 @@ def attached(report: Any) -> Result | None:
 class Rows:
     """pytest-html's hooks for the run whose records will lie in *folders*."""
 
-    def __init__(self, config: pytest.Config, title: str, folders: list[Path]) -> None:
+    def __init__(self, config: pytest.Config, title: str, run_id: str, folders: list[Path]) -> None:
         self.title = title
+        self._run_id = run_id
         self._config = config
         self._folders = folders
         self.path = Path.cwd() / Path(os.path.expandvars(config.option.htmlpath)).expanduser()
@@ -91,7 +92,13 @@ class Rows:
         else:
             texts = {
                 "testId": record.anchor(
-                    "row", result.hypervisor, result.requirement, result.guest, result.disk, result.backup
+                    "row",
+                    self._run_id,
+                    result.hypervisor,
+                    result.requirement,
+                    result.guest,
+                    result.disk,
+                    result.backup,
                 ),
                 "verdict": str(result.verdict),
                 "guest": result.guest or "",

@@ -64,7 +64,7 @@ class GuestView:
 
     @property
     def anchor(self) -> str:
-        return anchor("guest", self.record.hypervisor.name, self.name)
+        return anchor("guest", self.record.run.id, self.record.hypervisor.name, self.name)
 
     @property
     def standing(self) -> Standing:

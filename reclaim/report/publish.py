@@ -29,7 +29,7 @@ class Pages:
         if config.option.htmlpath:
             names = [part.hypervisor.name for part in run.parts]
             title = f"reclaim {run.options.mode}: {names[0] if len(names) == 1 else f'{len(names)} hypervisors'}"
-            self.rows = Rows(config, title, self._folders)
+            self.rows = Rows(config, title, run.id, self._folders)
             config.pluginmanager.register(self.rows, "reclaim-html")
 
     def collected(self, rows: int) -> str | None:
@@ -72,5 +72,6 @@ class Pages:
 
 def write_report(folders: list[Path], path: Path, remark: str = "") -> None:
     """Write the static page of the runs in *folders* to *path*. Raises ReclaimError where one is no run."""
-    records = [record.read(folder) for folder in folders]
-    page.write(path, page.page(records, folders, remark))
+    homes = list(dict.fromkeys(folder.parent if folder.is_file() else folder for folder in folders))
+    records = [record.read(home) for home in homes]
+    page.write(path, page.page(records, homes, remark))

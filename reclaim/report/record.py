@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -101,7 +101,7 @@ class Record(_Part):
 
     def anchor(self, row: Row) -> str:
         """The id of *row* on a page: the same in every rendering of it."""
-        return anchor("row", self.hypervisor.name, row.requirement, row.guest, row.disk, row.backup)
+        return anchor("row", self.run.id, self.hypervisor.name, row.requirement, row.guest, row.disk, row.backup)
 
 
 def anchor(kind: str, *names: str | None) -> str:
@@ -137,9 +137,3 @@ def json_schema() -> dict[str, Any]:
         **Record.model_json_schema(),
         "title": "reclaim: results.json, schema 1",
     }
-
-
-def one_of_each(records: Iterable[Record]) -> list[Record]:
-    """*records* without those that are there twice, in the order of hypervisor and time."""
-    found = {(one.hypervisor.name, one.hypervisor.uri, one.run.id): one for one in records}
-    return sorted(found.values(), key=lambda one: (one.hypervisor.name, one.run.started))

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import termios
+from datetime import timedelta
 from pathlib import Path
 
 import jsonschema
@@ -165,6 +166,18 @@ def test_a_page_of_several_runs(outcome: Outcome, tmp_path: Path) -> None:
     assert "2 hypervisors" in text
     assert "elsewhere" in text
     assert "<img" not in text
+
+
+def test_two_runs_of_one_host_on_one_page_have_rows_of_their_own(tmp_path: Path) -> None:
+    runs = [
+        records.archive(tmp_path, records.document(records.whole("a"), started=records.EPOCH + timedelta(days=number)))
+        for number in range(2)
+    ]
+    page = tmp_path / "both.html"
+    assert reclaim("report", *runs, runs[0], runs[0] / "results.json", "--output", page).returncode == 0
+    ids = lxml_html.document_fromstring(page.read_text(encoding="utf-8")).xpath("//@id")
+    assert len(set(ids)) == len(ids)
+    assert len([one for one in ids if one.startswith("row-")]) == 2 * len(records.whole("a"))
 
 
 def test_a_diff_ends_with_one_where_something_broke(tmp_path: Path) -> None:
