@@ -23,10 +23,10 @@ _NAMED = 8
 
 @dataclass
 class Task:
-    """Something that waits for a person: why, for whom, and what to type."""
+    """Something that waits for a person: why, for whom, and what to type then."""
 
-    why: str
-    command: str | None
+    reasons: list[str]
+    command: str
     rows: list[Row] = field(default_factory=list)
 
     @property
@@ -74,14 +74,14 @@ def tasks(record: Record) -> list[Task]:
         guests = _guests(broken)
         if record.run.mode == "audit":
             found.append(
-                Task("Show what would be changed; nothing is.", rerun(record, "--plan", guests=guests), broken)
+                Task(["Show what would be changed; nothing is."], rerun(record, "--plan", guests=guests), broken)
             )
-        found.append(Task("Mend what can be mended.", rerun(record, "--fix", guests=guests), broken))
+        found.append(Task(["Mend what can be mended."], rerun(record, "--fix", guests=guests), broken))
     if power:
         why = (
             "Power-cycle the guests whose running QEMU has not got what is defined; roll back any that does not return."
         )
-        found.append(Task(why, rerun(record, "--fix", "--restart", guests=_guests(power)), power))
+        found.append(Task([why], rerun(record, "--fix", "--restart", guests=_guests(power)), power))
     if not record.hypervisor.uri.startswith("test:"):  # nobody will ever look into its guests
         found += _by_reason(record, unseen)
     return found
@@ -100,12 +100,18 @@ def next_command(record: Record, folder: Path) -> str | None:
 
 
 def _by_reason(record: Record, rows: Iterable[Row], *flags: str) -> list[Task]:
-    """One task for each reason that *rows* give; where the reason says it, what is to be done."""
+    """What the reasons of *rows* name is to be done first; one task for all that one command then judges again."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if _WAITS not in (row.reason or ""):
-            groups.setdefault(row.reason or row.title, []).append(row)
-    return [Task(why, rerun(record, *flags, guests=_guests(some)), some) for why, some in groups.items()]
+            groups.setdefault(f"{row.requirement}: {row.reason or row.title}", []).append(row)
+    found: dict[str, Task] = {}
+    for reason, some in groups.items():
+        command = rerun(record, *flags, guests=_guests(some))
+        task = found.setdefault(command, Task([], command))
+        task.reasons.append(reason)
+        task.rows += some
+    return list(found.values())
 
 
 def _guests(rows: Iterable[Row]) -> list[str]:

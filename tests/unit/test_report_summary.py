@@ -132,7 +132,23 @@ def test_what_waits_for_another_row_is_told_once() -> None:
         row("disk-bus", "noncompliant", "a", "sda", reason="bus; withheld: waits for guest-access (noncompliant)"),
     ]
     found = records.record(rows, mode="fix")
-    assert [task.why for task in commands.tasks(found)] == ["no agent; withheld: install it"]
+    (task,) = commands.tasks(found)
+    assert task.reasons == ["guest-access: no agent; withheld: install it"]
+
+
+def test_what_one_command_judges_again_is_one_task() -> None:
+    rows = [
+        row("disk-bus", "noncompliant", "a", "sda", reason="withheld: it has a snapshot"),
+        row("disc-max", "error", "a", reason="could not look"),
+        row("disc-max", "error", "b", reason="could not look"),
+        row("fstrim-timer", "not-assessable", "b", reason="it is off"),
+    ]
+    found = commands.tasks(records.record(rows, mode="fix"))
+    assert [(task.reasons, task.command, task.guests) for task in found] == [
+        (["disk-bus: withheld: it has a snapshot"], "pytest checks/ --guests a --fix", ["a"]),
+        (["disc-max: could not look"], "pytest checks/ --guests a,b", ["a", "b"]),
+        (["fstrim-timer: it is off"], "pytest checks/ --guests b", ["b"]),
+    ]
 
 
 def test_where_all_is_well_nothing_waits() -> None:
