@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reclaim.errors import ReclaimError
 from reclaim.report import archive, compare, page, publish, record
-from reclaim.text import printable
+from reclaim.text import printable, trouble
 from reclaim.undo import undo
 
 
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ReclaimError as exc:
         return _refuse(printable(str(exc)))
     except OSError as exc:
-        return _refuse(printable(f"{exc.filename}: {exc.strerror}"))
+        return _refuse(printable(trouble(exc)))
     return int(status)
 
 

@@ -10,6 +10,7 @@ from reclaim.errors import ReclaimError
 from reclaim.report import archive, html, metrics, page, record
 from reclaim.report.html import Rows
 from reclaim.run import Run
+from reclaim.text import trouble
 
 
 class Pages:
@@ -57,7 +58,7 @@ class Pages:
             try:
                 step()
             except OSError as exc:
-                troubles.append(f"reclaim: {exc.filename}: cannot be written: {exc.strerror}")
+                troubles.append(f"reclaim: cannot be written: {trouble(exc)}")
             except ReclaimError as exc:
                 troubles.append(f"reclaim: {exc}")
         return troubles
