@@ -98,6 +98,23 @@ def test_a_new_run_reads_no_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert {path.name for path in read} == {"20260131T000000Z-audit", "20260130T000000Z-audit"}
 
 
+def test_behind_a_narrow_run_the_one_before_it_is_looked_at(tmp_path: Path) -> None:
+    records.archive(tmp_path, day(0, bus("compliant"), bus("compliant", "b")))
+    records.archive(tmp_path, day(1, bus("fixed"), arguments=["checks/", "--guests", "a", "--fix"]))
+    records.archive(tmp_path, day(2, bus("compliant"), bus("noncompliant", "b")))
+    update(tmp_path)
+    assert changes(tmp_path) == [{}, {"newly mended": 1}, {"newly broken": 1}]
+
+
+def test_sample_definitions_are_not_held_against_others_of_the_same_name(tmp_path: Path) -> None:
+    for number, uri in enumerate(["test:///one.xml", "test:///two.xml"]):
+        one = day(number, bus("compliant", f"guest {number}"))
+        one["hypervisor"]["uri"] = uri
+        records.archive(tmp_path, one)
+    update(tmp_path)
+    assert changes(tmp_path) == [{}, {}]
+
+
 def test_hypervisors_are_not_held_against_each_other(tmp_path: Path) -> None:
     records.archive(tmp_path, day(0, bus("noncompliant"), hypervisor="kvm1"))
     records.archive(tmp_path, day(1, bus("compliant", "b"), hypervisor="kvm2"))
