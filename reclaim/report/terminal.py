@@ -34,7 +34,7 @@ _STATUS: dict[Verdict, tuple[str, str]] = {
     Verdict.ERROR: ("E", "red"),
 }
 #: lines of pytest's own and pytest-html's around ours
-_PYTESTS = 5
+_PYTESTS = 4
 #: lines for findings on a screen that is too small, and where nobody watches
 _LEAST = 5
 _PIPED = 60

@@ -247,7 +247,7 @@ def ends_on_one_screen(lines: list[str]) -> list[str]:
     begin = max(number for number, text in enumerate(texts) if re.fullmatch(r"=+ reclaim: [^ ]+ =+", text))
     said = [text for text in texts[begin:] if text]
     rows = sum(max(1, -(-width(text) // COLUMNS)) for text in said)
-    assert rows <= LINES, "\n".join(said)
+    assert rows < LINES, "\n".join(said)
     return said
 
 
