@@ -14,6 +14,7 @@ from reclaim.agent import AgentBlocked
 from reclaim.definition import Definition, Edit
 from reclaim.errors import ChangeFailed, ProbeError
 from reclaim.guest import Guest
+from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle, Wellbeing
 
 #: one argument of a process holds 128 KiB on Linux (MAX_ARG_STRLEN); base64 takes a third of it
@@ -60,6 +61,8 @@ class DefinitionChange:
     after: str
     #: disk targets that the change renames
     renames: dict[str, str] = field(default_factory=dict)
+    #: what is lost or moved elsewhere by it, for the evidence
+    notes: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:
@@ -91,7 +94,9 @@ class DefinitionChange:
 
 def changed_definition(edit: Edit) -> DefinitionChange:
     """The change that an edit makes."""
-    return DefinitionChange(edit.origin.name, edit.origin.xml, edit.definition.xml, dict(edit.renames))
+    return DefinitionChange(
+        edit.origin.name, edit.origin.xml, edit.definition.xml, dict(edit.renames), tuple(edit.notes)
+    )
 
 
 def _define(guest: Guest, expected: str, wanted: str) -> None:
@@ -320,9 +325,11 @@ def from_json(data: dict[str, Any]) -> Change:
     """The change that `to_json` wrote. Raises ValueError for a kind that is unknown."""
     values = dict(data)
     kind = values.pop("kind", None)
+    if kind == DefinitionChange.kind:
+        values["notes"] = tuple(values.get("notes", ()))
     if kind == PowerCycle.kind and values.get("before") is not None:
         values["before"] = Wellbeing(**values["before"])
-    for known in (DefinitionChange, FileChange, CommandChange, Trim, PowerCycle):
+    for known in (DefinitionChange, FileChange, CommandChange, Trim, LiveUpdate, PowerCycle):
         if known.kind == kind:
             return known(**values)
     raise ValueError(f"a change of kind {kind!r} is unknown to this version")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import libvirt
 
+from reclaim import states
 from reclaim.change import Change, DefinitionChange
 from reclaim.definition import Definition
 from reclaim.errors import (
@@ -18,6 +19,7 @@ from reclaim.errors import (
     Pending,
     PowerCycleFailed,
     ProbeError,
+    Refused,
     Withheld,
 )
 from reclaim.guest import Disk, Guest
@@ -142,18 +144,24 @@ class Engine:
                 return
             forced = f"forced although {slug} is {_shortly(judgement)}"
         changes = self._propose(requirement, subject, result)
-        if not changes:
+        if not changes or self._withheld(subject, changes, result):
             return
         if self.mode == "plan":
             self._plan(subject, changes, result)
             return
         found = result.reason
-        if not self._apply(requirement, subject, changes, result, forced):
+        try:
+            applied = self._apply(requirement, subject, changes, result, forced)
+        except Refused:
+            # nothing was changed by what was refused, and the fixer knows of it now
+            self._remedy(requirement, subject, result)
+            return
+        if not applied:
             return
         verdict = judge(requirement, subject)
         if verdict.verdict is Verdict.COMPLIANT:
             notes = [text for text in (f"was: {found}", forced, *self._notes) if text]
-            result.take(Judgement(Verdict.FIXED, "; ".join(notes), verdict.evidence))
+            result.take(Judgement(Verdict.FIXED, "; ".join(notes), _evidence(verdict.evidence, changes)))
         else:
             result.take(verdict)
             if verdict.verdict is Verdict.NONCOMPLIANT:
@@ -183,8 +191,29 @@ class Engine:
             result.reason += f"; withheld: libvirt: {printable(exc.get_error_message() or str(exc))}"
         return []
 
+    def _withheld(self, subject: Subject, changes: list[Change], result: Result) -> bool:
+        """Does the guest's state forbid one of *changes*? Then the result says why."""
+        guest = subject.guest
+        if guest is None:
+            return False
+        for change in changes:
+            try:
+                reason = states.reason_to_withhold(guest, change)
+            except libvirt.libvirtError as exc:
+                reason = f"libvirt cannot tell the guest's state: {exc.get_error_message() or exc}"
+            if reason is None:
+                continue
+            if isinstance(change, PowerCycle) and not self.restart:
+                result.verdict = Verdict.PENDING
+                result.reason += f"; waits for a power cycle, which is withheld: {printable(reason)}"
+            else:
+                result.reason += f"; withheld: {printable(reason)}"
+            return True
+        return False
+
     def _plan(self, subject: Subject, changes: list[Change], result: Result) -> None:
         result.changes += [ChangeRecord(change.kind, change.target, change.diff) for change in changes]
+        result.evidence = _evidence(result.evidence, changes)
         for change in changes:
             if isinstance(change, DefinitionChange) and subject.guest is not None:
                 name = subject.guest.name
@@ -202,15 +231,24 @@ class Engine:
         for change in changes:
             if isinstance(change, PowerCycle) and not self.restart:
                 result.verdict = Verdict.PENDING
-                result.reason += "; waits for a power cycle: shut the guest down and start it, or run with --restart"
+                why = f" ({printable(change.why)})" if change.why else ""
+                result.reason += (
+                    f"; waits for a power cycle{why}: shut the guest down and start it, or run with --restart"
+                )
                 return False
             if isinstance(change, DefinitionChange):
                 guest.history.append(change.before)
             record = ChangeRecord(change.kind, change.target, change.diff)
             result.changes.append(record)
+            remark = states.remark(guest, change)
             seq = self.journal.intend(guest.name, guest.uuid, requirement.slug, change)
             try:
                 outcome = change.apply(guest)
+            except Refused as exc:
+                self.journal.failed(seq, str(exc))
+                result.changes.remove(record)
+                guest.forget()
+                raise
             except PowerCycleFailed as exc:
                 self.journal.failed(seq, str(exc))
                 guest.forget()
@@ -228,8 +266,7 @@ class Engine:
                 return False
             self.journal.done(seq, outcome)
             record.applied = True
-            if note := outcome.get("note"):
-                self._notes.append(printable(note))
+            self._notes += [printable(note) for note in (outcome.get("note"), remark) if note]
             guest.forget(inside=not isinstance(change, DefinitionChange))
         return True
 
@@ -295,6 +332,12 @@ class Engine:
                 yield Judgement(result.verdict, result.reason, result.evidence)
 
 
+def _evidence(seen: str, changes: list[Change]) -> str:
+    """What was *seen*, and what the definition lost or has elsewhere now."""
+    told = [note for change in changes if isinstance(change, DefinitionChange) for note in change.notes]
+    return "; ".join(filter(None, (seen, *map(printable, told))))
+
+
 def _shortly(judgement: Judgement) -> str:
     """A verdict and the first part of its reason: its own row has all of it."""
     if judgement.verdict is Verdict.PENDING:
@@ -305,6 +348,8 @@ def _shortly(judgement: Judgement) -> str:
 def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:
     """Everything of *guest* that *requirement* is judged for."""
     if "disk" in requirement.parameters:
+        if not guest.renamed:
+            return [Subject(guest.hypervisor, guest, Disk(guest, disk.target)) for disk in guest.persistent.disks]
         names = {now: before for before, now in guest.renamed.items()}
         return [
             Subject(guest.hypervisor, guest, Disk(guest, names.get(disk.target, disk.target)))

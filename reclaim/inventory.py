@@ -39,9 +39,14 @@ class Policy(_Table):
 class GuestNotes(_Table):
     """What the user says about one guest, by its name."""
 
-    thick: bool = False
+    #: its disks take all their space on purpose; None: raw images that are preallocated do
+    thick: bool | None = None
     #: requirement -> the reason for which it need not hold
     waive: dict[str, str] = {}
+
+
+#: one for all: making it costs more than judging a disk
+_NO_NOTES = GuestNotes()
 
 
 class Inventory(_Table):
@@ -49,7 +54,7 @@ class Inventory(_Table):
     guest: dict[str, GuestNotes] = {}
 
     def notes(self, guest: str) -> GuestNotes:
-        return self.guest.get(guest) or GuestNotes()
+        return self.guest.get(guest) or _NO_NOTES
 
 
 def read_inventory(path: Path) -> Inventory:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from reclaim import journal
 from reclaim.change import DefinitionChange
-from reclaim.engine import Engine, Mode
+from reclaim.engine import Engine, Mode, Subject
 from reclaim.errors import ReclaimError
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
@@ -67,6 +67,8 @@ class Run:
     #: earlier runs that died while they changed something
     interrupted: list[tuple[Part, Record]] = field(default_factory=list)
     recorded: bool = False
+    #: what is judged, by the handles it takes
+    collected: dict[tuple[str, ...], list[Subject]] = field(default_factory=dict)
     _locks: ExitStack = field(default_factory=ExitStack)
 
     @property

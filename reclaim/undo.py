@@ -7,7 +7,7 @@ from pathlib import Path
 
 import libvirt
 
-from reclaim import journal, run
+from reclaim import journal, run, states
 from reclaim.errors import ChangeFailed, ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
@@ -48,6 +48,8 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
         try:
             if guest is None:
                 raise ChangeFailed("the guest is gone")
+            if not isinstance(entry.change, PowerCycle) and (reason := states.reason_to_withhold(guest, entry.change)):
+                raise ChangeFailed(reason)
             note = entry.change.undo(guest, entry.outcome)
         except (ChangeFailed, ProbeError) as exc:
             stuck.add(entry.uuid)

@@ -21,6 +21,8 @@ class Pages:
         self._run = run
         self._folders = [part.folder.absolute() for part in run.parts]
         self._remark = ""
+        #: what is said where the static page was chosen for its number of rows
+        self.choice = ""
         self.rows: Rows | None = None
         if not config.pluginmanager.hasplugin("html"):
             return
@@ -33,17 +35,19 @@ class Pages:
             self.rows = Rows(config, title, run.id, self._folders)
             config.pluginmanager.register(self.rows, "reclaim-html")
 
-    def collected(self, rows: int) -> str | None:
-        """Choose by the number of *rows*; what is chosen is said."""
+    def choose(self, rows: int) -> None:
+        """Choose by the number of *rows*."""
         if self.rows is None or not self.rows.is_ours or rows <= html.MOST:
-            return None
+            return
         html.stand_down(self._config)
         self.rows = None
+        self.choice = (
+            f"reclaim: {rows} rows, more than pytest-html opens in reasonable time: report.html is the static page"
+        )
         self._remark = (
             f"{rows} rows: this is the static page; pytest-html's own, which carries up to {html.MOST}, "
             "would take long to open."
         )
-        return f"reclaim: {rows} rows, more than pytest-html opens in reasonable time: report.html is the static page"
 
     def finish(self) -> list[str]:
         """Write everything that is made from the record; returns what could not be, a line each."""
