@@ -110,8 +110,8 @@ def update(reports: Path, keep: int | None = None) -> Path:
         stamps, unfinished = _scan(reports)
         ordered = _refresh(reports, state, stamps)
         text = _render(state, ordered, unfinished)
-        page.write(reports / _STATE, state.model_dump_json(exclude_defaults=True))
-        page.write(reports / INDEX, text)
+        page.write(reports / _STATE, [state.model_dump_json(exclude_defaults=True)])
+        page.write(reports / INDEX, [text])
     return reports / INDEX
 
 

@@ -161,7 +161,7 @@ class Rows:
         ):
             text = text.replace(bare, dressed, 1)
         text = text.replace('checked="true"', "checked")
-        page.write(self.path, text)
+        page.write(self.path, [text])
 
 
 def _before_after(change: ChangeRecord) -> str:

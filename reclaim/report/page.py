@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
@@ -173,17 +173,18 @@ class View:
         return [(record, task) for record in self.records for task in commands.tasks(record)]
 
 
-def render(view: View) -> str:
-    """The whole page."""
+def render(view: View) -> Iterator[str]:
+    """The whole page, piece by piece: that of a large fleet is never in memory at once."""
     style, script = asset("style.css"), asset("script.js")
     policy = content_security_policy([style], [script])
-    return environment().get_template("page.html.jinja").render(view=view, style=style, script=script, policy=policy)
+    return environment().get_template("page.html.jinja").generate(view=view, style=style, script=script, policy=policy)
 
 
-def write(path: Path, text: str) -> None:
-    """Write *text* to *path*, whole or not at all."""
+def write(path: Path, pieces: Iterable[str]) -> None:
+    """Write *pieces* of text to *path*, whole or not at all."""
     temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.writelines(pieces)
     temporary.replace(path)
 
 
@@ -280,6 +281,6 @@ def bars(disk: Storage) -> Bars | None:
     return Bars(width(disk.allocated_before), width(disk.allocated_after), used)
 
 
-def page(records: Sequence[Record], folders: Sequence[Path | None], remark: str = "") -> str:
+def page(records: Sequence[Record], folders: Sequence[Path | None], remark: str = "") -> Iterator[str]:
     """The static page of *records*."""
     return render(View(records, folders, remark=remark))
