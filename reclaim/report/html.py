@@ -190,7 +190,7 @@ def escaped(value: Any) -> str:
 
 
 def _shown(change: ChangeRecord) -> Change:
-    return Change.model_validate(change.to_json())
+    return Change(**change.to_json())
 
 
 def _template(name: str) -> Path:
