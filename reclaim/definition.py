@@ -32,10 +32,6 @@ _PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=Fals
 Element = etree._Element  # noqa: SLF001 (lxml has no other name for it)
 
 
-#: a q35 definition has some twenty controllers; looking at each of them in Python costs more than parsing them
-_SCSI_CONTROLLERS = etree.XPath("devices/controller[@type='scsi']")
-
-
 def parse_xml(xml: str, what: str) -> Element:
     """Parse *xml*. Raises ProbeError naming *what* where it is not well-formed or absurdly large."""
     if len(xml) > _MAX_XML_BYTES:
@@ -224,7 +220,8 @@ class Definition:
 
     @kept
     def scsi_controllers(self) -> tuple[ControllerView, ...]:
-        return tuple(ControllerView(element, self.arch) for element in _SCSI_CONTROLLERS(self.root))
+        found = self._devices("controller")
+        return tuple(ControllerView(element, self.arch) for element in found if element.get("type") == "scsi")
 
     @kept
     def _by_target(self) -> dict[str, DiskView]:
