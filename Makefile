@@ -12,7 +12,7 @@ help:
 	@echo "make test       lint, then every test; real guests where they can run"
 	@echo "make corpus     every domain of libvirt's own tests on a private libvirtd: audit, fix, audit (RECLAIM_CORPUS)"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
-	@echo "make bench      how fast definitions are judged, beside pytest itself"
+	@echo "make bench      how fast definitions are judged, beside pytest itself; one more run in a large archive"
 	@echo "make lint       ruff and mypy"
 	@echo "make lab-clean  remove the throwaway guests and what they left"
 
@@ -39,6 +39,7 @@ bench:
 	@scripts/setup.sh test
 	@$(PY) -m bench.definitions $(ARGS)
 	@$(PY) -m bench.fleet
+	@$(PY) -m bench.archive
 
 lab-clean:
 	@scripts/setup.sh test
