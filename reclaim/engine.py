@@ -119,17 +119,12 @@ class Engine:
         guest = subject.guest.name if subject.guest else None
         disk = subject.disk.name if subject.disk else None
         key = (requirement.slug, guest, disk)
-        if key not in self.results:
-            self.results[key] = Result(
-                requirement.slug,
-                requirement.title,
-                self.hypervisor.name,
-                guest,
-                disk,
-                None,
-                Verdict.NOT_ASSESSABLE,
-            )
-        return self.results[key]
+        found = self.results.get(key)
+        if found is None:
+            name = self.hypervisor.name
+            found = Result(requirement.slug, requirement.title, name, guest, disk, None, Verdict.NOT_ASSESSABLE)
+            self.results[key] = found
+        return found
 
     # Mending
 

@@ -46,7 +46,7 @@ class GuestNotes(_Table):
 
 
 #: one for all: making it costs more than judging a disk
-_NO_NOTES = GuestNotes()
+NO_NOTES = GuestNotes()
 
 
 class Inventory(_Table):
@@ -54,7 +54,7 @@ class Inventory(_Table):
     guest: dict[str, GuestNotes] = {}
 
     def notes(self, guest: str) -> GuestNotes:
-        return self.guest.get(guest) or _NO_NOTES
+        return self.guest.get(guest) or NO_NOTES
 
 
 def read_inventory(path: Path) -> Inventory:
