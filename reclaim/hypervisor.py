@@ -53,6 +53,11 @@ class Hypervisor:
     def is_test_driver(self) -> bool:
         return str(self.connection.getType()).lower() == "test"
 
+    @property
+    def is_local(self) -> bool:
+        """Is its shell on the machine that this runs on?"""
+        return bool(self.shell.backend.NAME == "local")
+
     @cached_property
     def libvirt_version(self) -> str:
         return dotted(self.connection.getLibVersion())
@@ -75,6 +80,12 @@ class Hypervisor:
                 if one not in offered:
                     offered.append(one)
         return found
+
+    #: stands for the hypervisor where a guest has its UUID (journal)
+    uuid = ""
+
+    def forget(self, *, inside: bool = True) -> None:
+        """Nothing is kept of what files hold: a copy is read anew when it has changed."""
 
     def allocated(self, path: str) -> int:
         """Bytes that the file system holds for *path* (`st_blocks` * 512).

@@ -41,19 +41,20 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
     stuck: set[str] = set()
     for entry in reversed(record.applied + record.interrupted):
         name = f"{printable(entry.guest)}: {entry.requirement}"
-        if entry.uuid in stuck:
+        whose = entry.uuid or entry.change.target  # one file of the hypervisor says nothing about another
+        if whose in stuck:
             say(f"{name}: left, since a later change was")
             continue
-        guest = guests.get(entry.uuid)
+        place = guests.get(entry.uuid) if entry.uuid else hypervisor
         try:
-            if guest is None:
+            if place is None:
                 raise ChangeFailed("the guest is gone")
-            note = entry.change.undo(guest, entry.outcome)
+            note = entry.change.undo(place, entry.outcome)
         except (ChangeFailed, ProbeError) as exc:
-            stuck.add(entry.uuid)
+            stuck.add(whose)
             say(f"{name}: NOT taken back: {printable(str(exc))}")
         except libvirt.libvirtError as exc:
-            stuck.add(entry.uuid)
+            stuck.add(whose)
             say(f"{name}: NOT taken back: libvirt: {printable(exc.get_error_message() or str(exc))}")
         else:
             book.undone(entry.seq, note)
