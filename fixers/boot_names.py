@@ -10,17 +10,20 @@ def boot_by_uuid(guest: Guest) -> list[Change]:
     """Let grub and the initramfs name devices by UUID, and grub-pc install to the disk that is there."""
     facts = guest.facts
     changes: list[Change] = []
+    named = [name.device for name in (*bootloader.menu_names(facts), *bootloader.default_names(facts))]
     for path, text in bootloader.defaults(facts).items():
         stable = bootloader.named_stably(facts, path, text)
         if stable != text:
-            changes.append(FileChange(guest.name, path, text, stable, then=_UPDATE))
+            changes.append(FileChange(guest.name, path, text, stable, then=_UPDATE, devices=named))
     if bootloader.menu_names(facts) and not changes:
         # the defaults are right: the menu is older than they are
         changes.append(CommandChange(guest.name, _UPDATE))
     resume = facts.boot_files.get(bootloader.RESUME, "")
     stable = bootloader.resumed_stably(facts, resume)
     if stable != resume:
-        changes.append(FileChange(guest.name, bootloader.RESUME, resume, stable, then="update-initramfs -u -k all"))
+        named = [name.device for name in bootloader.resume_names(facts)]
+        update = "update-initramfs -u -k all"
+        changes.append(FileChange(guest.name, bootloader.RESUME, resume, stable, then=update, devices=named))
     if bootloader.gone_install_devices(facts):
         changes.append(_install_to_boot_disk(guest))
     if changes and "update-grub" not in facts.tools:
@@ -40,6 +43,7 @@ def _install_to_boot_disk(guest: Guest) -> CommandChange:
         guest.name,
         _set(next(iter(links), disk.path)),
         _set(", ".join(facts.grub_install_devices)),
+        list(facts.grub_install_devices),
     )
 
 

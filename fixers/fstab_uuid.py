@@ -8,7 +8,8 @@ def name_by_uuid(guest: Guest) -> list[Change]:
     """Name each of those devices by `UUID=`; every other byte of fstab stays."""
     facts = guest.facts
     text = facts.fstab
-    unnamed = []
+    unnamed: list[str] = []
+    replaced: list[str] = []
     for entry in entries(facts.fstab):
         for device in filter(is_renamed_by_bus, entry.devices):
             block = facts.device(device)
@@ -18,11 +19,13 @@ def name_by_uuid(guest: Guest) -> list[Change]:
                     f"line {entry.number}: {device} has no UUID of its own" if block else f"{device} is not there"
                 )
             elif device == entry.source:
+                replaced.append(device)
                 text = replace_device(text, entry.number, device, name)
             else:
                 # btrfs takes only paths in device=
+                replaced.append(device)
                 tag, _, value = name.partition("=")
                 text = replace_device(text, entry.number, device, f"/dev/disk/by-{tag.lower()}/{value}")
     if text == facts.fstab:
         raise Withheld("; ".join(unnamed))
-    return [FileChange(guest.name, "/etc/fstab", facts.fstab, text, verify="findmnt --verify --tab-file")]
+    return [FileChange(guest.name, "/etc/fstab", facts.fstab, text, "findmnt --verify --tab-file", devices=replaced)]

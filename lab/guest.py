@@ -1,9 +1,7 @@
 """Makes, uses and removes the lab's guests.
 
-    guest = create("reclaim-lab-one")
-    code, out, err = run(guest, "cat /etc/fstab")
-    churn(guest, 300)
-    destroy("reclaim-lab-one")
+`create` makes one and waits until it answers; `run` runs a command in it, `churn` makes its image grow, `allocated`
+says what the image takes; `shutdown` and `start` are a power cycle; `destroy` leaves nothing of it.
 """
 
 from __future__ import annotations

@@ -118,10 +118,10 @@ def _make_disk(folder: Path) -> None:
 
 def _install(root: Path) -> None:
     hook = f'chroot "$1" sh -eu <{shlex.quote(str(Path(recipes.__file__).with_name(ROOT_SCRIPT)))}'
-    # mmdebstrap mounts /proc and /sys below `root`. In namespaces of its own, whatever ends it ends its children and
-    # mounts too: removing the folder can then never reach into the machine's own /sys.
-    argv = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap"]
-    argv += ["--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    # mmdebstrap mounts /proc and /sys below `root`. In namespaces of its own, whatever ends it, or us, ends its
+    # children and mounts too: removing the folder can then never reach into the machine's own /sys.
+    argv = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    argv += ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
     argv += ['--aptopt=APT::Install-Recommends "false"', f"--customize-hook={hook}", SUITE, str(root)]
     log.info("installing Debian %s with mmdebstrap", SUITE)

@@ -72,7 +72,8 @@ class Agent:
     def _read_error(self, command: str, exc: libvirt.libvirtError) -> ProbeError:
         text = exc.get_error_message() or str(exc)
         code = exc.get_error_code()
-        if "has been disabled" in text or "not found" in text:
+        # QEMU's qapi/qmp-dispatch.c; an agent older than the command has not found it
+        if "has been disabled" in text or "has not been found" in text:
             return AgentBlocked(f"{self.name}: the guest agent does not allow {command}: {_one_line(text)}")
         if code in (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_OPERATION_INVALID):
             return AgentAbsent(f"{self.name}: the guest agent does not answer: {_one_line(text)}")
@@ -90,7 +91,7 @@ class Agent:
             call["input-data"] = base64.b64encode(stdin).decode()
         started = self.command("guest-exec", call)
         pid = started.get("pid") if isinstance(started, dict) else None
-        if not isinstance(pid, int):
+        if not isinstance(pid, int) or isinstance(pid, bool):
             raise ProbeError(f"{self.name}: the guest agent's answer to guest-exec has no pid")
         deadline = time.monotonic() + seconds
         pause = 0.02

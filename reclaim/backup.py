@@ -192,7 +192,7 @@ def find(hypervisor: Hypervisor, declared: Iterable[BackupNotes], guests: Iterab
     found = Found()
     if not places:
         return found
-    disks = [disk for guest in hypervisor.guests for disk in guest.disks if disk.path and not disk.view.readonly]
+    disks = [disk for guest in hypervisor.guests for disk in _disks(guest) if disk.path and not disk.view.readonly]
     chosen = set(guests)
     copied: set[tuple[Guest, str]] = set()
     seen: set[FileId] = set()
@@ -223,6 +223,13 @@ def find(hypervisor: Hypervisor, declared: Iterable[BackupNotes], guests: Iterab
         if disk.guest in chosen and (disk.guest, disk.name) not in copied:
             found.backups.append(Backup(hypervisor, None, disk.guest, disk, why))
     return found
+
+
+def _disks(guest: Guest) -> list[Disk]:
+    try:
+        return guest.disks
+    except (libvirt.libvirtError, ProbeError):
+        return []  # its definition cannot be read: the rows of the guest itself say so
 
 
 def _is_meant(disk: Disk, notes: BackupNotes) -> bool:
@@ -313,7 +320,7 @@ def _likeness(path: str, disk: Disk) -> int:
         return 50 + (guest in ours)
     if any(one in (f"{guest}{mark}{disk.name}" for mark in "-_.") for one in (stem, name)):
         return 40
-    if guest in (stem, name) and len(disk.guest.disks) == 1:
+    if guest in (stem, name) and len(_disks(disk.guest)) == 1:
         return 30
     if name == disk.name and guest in ours:
         return 20

@@ -138,6 +138,7 @@ class FileChange:
 
     `verify` is a command that is given the new file's path before it counts, and must not find more
     errors than in the old one. `then` is run afterwards; where it fails the file is put back.
+    `devices` are those that `before` boots from: where they are gone it must not come back.
     """
 
     kind: ClassVar[str] = "file"
@@ -147,6 +148,7 @@ class FileChange:
     after: str | None
     verify: str | None = None
     then: str | None = None
+    devices: list[str] = field(default_factory=list)
 
     @property
     def target(self) -> str:
@@ -162,15 +164,19 @@ class FileChange:
         if self.then:
             try:
                 _run(place, self.then)
-            except ChangeFailed as exc:
+            except (ChangeFailed, ProbeError) as exc:  # it failed, or nobody knows how it ended
                 self._write(place, self.after, self.before, None)
                 raise ChangeFailed(f"{exc}; {self.path} is as it was") from exc
         return {}
 
     def undo(self, place: Place, outcome: dict[str, str]) -> str:
+        _expect_devices(place, self.devices)
         self._write(place, self.after, self.before, None)
         if self.then:
-            _run(place, self.then)
+            try:
+                _run(place, self.then)
+            except (ChangeFailed, ProbeError) as exc:
+                raise ChangeFailed(f"{self.path} is as it was, but {exc}") from exc
         return f"{self.path} is as it was"
 
     def _write(self, place: Place, expected: str | None, wanted: str | None, verify: str | None) -> None:
@@ -230,12 +236,16 @@ sync -- "$(dirname -- "$path")" || sync
 
 @dataclass(frozen=True)
 class CommandChange:
-    """A command run in the guest by its shell, and the one that takes it back (None: nothing does)."""
+    """A command run in the guest by its shell, and the one that takes it back (None: nothing does).
+
+    `devices` are those that `back` names: where they are gone it must not be run.
+    """
 
     kind: ClassVar[str] = "command"
     guest: str
     command: str
     back: str | None = None
+    devices: list[str] = field(default_factory=list)
 
     @property
     def target(self) -> str:
@@ -252,6 +262,7 @@ class CommandChange:
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         if self.back is None:
             return f"{self.command}: nothing takes it back"
+        _expect_devices(guest, self.devices)
         _run(guest, self.back)
         return self.back
 
@@ -326,6 +337,16 @@ def _bytes(text: str) -> bytes:
 
 def _shown(text: str | None) -> str:
     return (text or "").encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
+
+
+def _expect_devices(place: Place, devices: list[str]) -> None:
+    """Raises ChangeFailed where one of *devices* is not there: a guest that looks for it would not boot."""
+    for device in devices:
+        if place.shell.run("test -b %s", device).rc != 0:
+            raise ChangeFailed(
+                f"{place.name}: it named {device}, which is not there on the bus the guest runs on; "
+                "what stands now works on either bus: shut the guest down, start it, and undo once more"
+            )
 
 
 def _run(place: Place, command: str) -> None:

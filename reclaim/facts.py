@@ -26,6 +26,7 @@ SCRIPT_SECONDS = 120
 _MAX_SECTION_BYTES = 262_144 + 3
 _MAX_LINKS = 20_000
 _MAX_DEVICES = 5_000
+_MAX_NUMBER = 2**64 - 1
 
 
 def script() -> str:
@@ -201,7 +202,7 @@ class Facts:
             return frozenset(
                 str(one["local"]) for link in links for one in link["addr_info"] if one.get("scope") == "global"
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise ProbeError(f"{self.guest}: the guest's addresses cannot be parsed") from exc
 
     # Files
@@ -274,7 +275,10 @@ class Facts:
             raise ProbeError(f"{self.guest}: a size in the guest's answer is no number")
         if isinstance(value, str) and not re.fullmatch(r"\d{1,20}", value):
             raise ProbeError(f"{self.guest}: a size in the guest's answer is no number")
-        return int(value)
+        number = int(value)
+        if not 0 <= number <= _MAX_NUMBER:
+            raise ProbeError(f"{self.guest}: a size in the guest's answer is no number of bytes")
+        return number
 
     @cached_property
     def mounts(self) -> tuple[Mount, ...]:

@@ -58,7 +58,8 @@ kernels() {
             printf 'same\n'
         elif ! command -v lsinitramfs >/dev/null 2>&1; then
             printf 'unreadable lsinitramfs is not installed\n'
-        elif list=$(lsinitramfs "$initrd" 2>/dev/null); then
+        elif list=$(lsinitramfs "$(readlink -f "$initrd")" 2>/dev/null) && [ -n "$list" ]; then
+            # it says nothing and succeeds where it could not read the image
             for module in virtio_scsi sd_mod virtio_pci; do
                 case $list in
                 *"/$module.ko"*) printf 'initramfs %s\n' "$module" ;;

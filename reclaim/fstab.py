@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from reclaim.facts import BlockDevice, Facts
 
-_LINE = re.compile(r"^(?P<lead>[ \t]*)(?P<source>[^\s#]\S*)(?P<rest>[ \t].*)?$", re.DOTALL)
+#: fields are parted by blanks and tabs alone: other white space is part of a name
+_LINE = re.compile(r"^(?P<lead>[ \t]*)(?P<source>[^ \t\r#][^ \t\r]*)(?P<rest>(?:[ \t].*)?\r?)$", re.DOTALL)
 #: names the kernel gives by bus and by order of discovery, and udev links made from the bus
 _RENAMED = re.compile(r"/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*|disk/by-path/.+|disk/by-id/.+)\Z")
 
@@ -45,7 +46,7 @@ def entries(text: str) -> Iterator[Entry]:
         match = _LINE.match(line)
         if match is None:
             continue
-        fields = [unescape(part) for part in (match["rest"] or "").split()]
+        fields = [unescape(part) for part in re.split(r"[ \t]+", match["rest"].strip(" \t\r")) if part]
         yield Entry(
             number,
             unescape(match["source"]),
@@ -66,7 +67,7 @@ def replace_device(text: str, number: int, old: str, new: str) -> str:
     match = _LINE.match(lines[number - 1])
     if match is None:
         raise ValueError(f"line {number} is no entry")
-    source, rest = match["source"], match["rest"] or ""
+    source, rest = match["source"], match["rest"]
     if unescape(source) == old:
         source = new
     else:

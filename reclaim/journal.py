@@ -78,12 +78,20 @@ class Journal:
     def _write(self, entry: dict[str, Any]) -> None:
         entry = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **entry}
         line = json.dumps(entry, ensure_ascii=True) + "\n"
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
+            _drop_torn_line(descriptor)
             os.write(descriptor, line.encode())
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _drop_torn_line(descriptor: int) -> None:
+    """Cut off what a crash left of a line: the next line is not glued to it."""
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        os.ftruncate(descriptor, os.pread(descriptor, size, 0).rfind(b"\n") + 1)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from _pytest.terminal import TerminalReporter
 from reclaim import engine as engines
 from reclaim import undo
 from reclaim.engine import Subject
-from reclaim.errors import ReclaimError
+from reclaim.errors import ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.report import html, terminal
 from reclaim.requirement import Requirement, catalogue, requirement_of
@@ -35,7 +35,7 @@ HELD = pytest.StashKey["list[tuple[pytest.Item, list[pytest.TestReport]]]"]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("reclaim", "reclaim: give guests' freed space back to the host")
     group.addoption("--uri", help="libvirt URI (default: what --hosts says, $LIBVIRT_DEFAULT_URI, qemu:///system)")
-    group.addoption("--guests", metavar="GLOB,…", default="", help="only the guests whose names match")
+    group.addoption("--guests", metavar="GLOB,…", help="only the guests whose names match")
     group.addoption("--inventory", metavar="FILE", type=Path, help="TOML: policy, and what is special about guests")
     group.addoption(
         "--backups",
@@ -89,7 +89,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(printable(str(exc))) from exc
     config.stash[RUN] = run
     config.stash[HELD] = []
-    if run.recorded and not config.option.htmlpath:
+    if run.recorded and not getattr(config.option, "htmlpath", None):
         config.option.htmlpath = str(run.parts[0].folder.absolute() / html.NAME)
         config.option.self_contained_html = True
 
@@ -105,10 +105,13 @@ def _options(config: pytest.Config) -> Options:
         raise pytest.UsageError(
             "-n: reclaim looks into all guests at once by itself, and mends one at a time; run without -n"
         )
+    guests = tuple(filter(None, (option.guests or "").split(",")))
+    if option.guests is not None and not guests:
+        raise pytest.UsageError("--guests: no name is given")
     return Options(
-        hosts=tuple(filter(None, (option.hosts or "").split(","))),
+        hosts=tuple(filter(None, (getattr(option, "hosts", None) or "").split(","))),
         uri=option.uri,
-        guests=tuple(filter(None, option.guests.split(","))),
+        guests=guests,
         inventory=option.inventory,
         backups=tuple(config.invocation_params.dir / path for path in option.backups),
         mode="fix" if option.fix else "plan" if option.plan else "audit",
@@ -158,10 +161,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if requirement is None:
         return
     run = metafunc.config.stash[RUN]
-    try:
-        found = list(_subjects(run, requirement))
-    except libvirt.libvirtError as exc:
-        raise pytest.UsageError(f"cannot read the guests: {printable(str(exc))}") from exc
+    found = list(_subjects(run, requirement))
     metafunc.parametrize(
         requirement.parameters,
         [pytest.param(*subject.arguments(requirement).values(), id=_id(run, subject)) for subject in found],
@@ -175,8 +175,15 @@ def _subjects(run: Run, requirement: Requirement) -> Iterable[Subject]:
         elif requirement.parameters == ("job",):
             yield from part.jobs
         else:
-            for guest in part.guests:
-                yield from engines.subjects(requirement, guest)
+            yield from _of_guests(part, requirement)
+
+
+def _of_guests(part: Part, requirement: Requirement) -> Iterable[Subject]:
+    for guest in part.guests:
+        try:
+            yield from engines.subjects(requirement, guest)
+        except (libvirt.libvirtError, ProbeError):
+            continue  # its disks cannot be read: the rows of the guest itself say so
 
 
 def _id(run: Run, subject: Subject) -> str:
@@ -226,6 +233,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return guests[subject.guest], order[_requirement(item).slug]
 
     items.sort(key=place)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where everything was deselected nothing is recorded."""
+    run = session.config.stash.get(RUN, None)
+    if run is None or not run.recorded or any(_subject(item) for item in session.items):
+        return
+    for plugin in list(session.config.pluginmanager.get_plugins()):
+        if type(plugin).__module__.startswith("pytest_html."):
+            session.config.pluginmanager.unregister(plugin)
+    run.forget_record()
 
 
 def _requirement(item: pytest.Item) -> Requirement:
@@ -388,6 +406,7 @@ pytest_html_results_table_html = html.pytest_html_results_table_html
 pytest_html_report_title = html.pytest_html_report_title
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> None:
     run = session.config.stash.get(RUN, None)
     if run is not None:

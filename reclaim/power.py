@@ -83,12 +83,18 @@ class PowerCycle:
         return "shut down, start, wait for it to answer; roll back where it does not"
 
     def apply(self, guest: Guest) -> dict[str, str]:
+        settled = False
         try:
             shut_down(guest)
-            return self.resume(guest)
-        except KeyboardInterrupt:
-            _never_left_down(guest, self.booted)
+            outcome = self.resume(guest)
+            settled = True
+        except PowerCycleFailed:
+            settled = True  # it was rolled back, or the error says that it does not start
             raise
+        finally:
+            if not settled:  # Ctrl-C, a lost connection, a fault of ours
+                _never_left_down(guest, self.booted)
+        return outcome
 
     def resume(self, guest: Guest) -> dict[str, str]:
         """The second half: start it unless it runs, and see that it comes back, or roll back."""
@@ -147,7 +153,8 @@ class _NotBack(Exception):
 def shut_down(guest: Guest) -> None:
     """Ask the guest to shut down: its agent, then ACPI, then systemctl; the plug is never pulled.
 
-    Raises ChangeFailed where it still runs after the policy's `shutdown_seconds`.
+    Raises ChangeFailed where it still runs after twice the policy's `shutdown_seconds`: it cannot be
+    asked to stay, so one that is slow is waited for rather than left to go off unwatched.
     """
     limit = guest.policy.shutdown_seconds
     deadline = time.monotonic() + limit
@@ -159,7 +166,14 @@ def shut_down(guest: Guest) -> None:
         if _is_off_within(guest, share):
             guest.forget()
             return
-    raise ChangeFailed(f"{guest.name}: it did not shut down within {limit} s; it still runs as before")
+    guest.hypervisor.progress(f"{guest.name}: it does not shut down within {limit} s; waiting as long again")
+    if _is_off_within(guest, limit):
+        guest.forget()
+        return
+    raise ChangeFailed(
+        f"{guest.name}: it did not shut down within {2 * limit} s and still runs as before; "
+        "it was asked to, so should it go off later, start it"
+    )
 
 
 def _ask_agent(guest: Guest) -> None:

@@ -21,6 +21,7 @@ from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import BackupNotes, Inventory, read_inventory
 from reclaim.journal import Journal, Record
 from reclaim.report import results
+from reclaim.requirement import catalogue
 
 #: guests looked into at a time; libvirtd answers 5 calls of one client at once (max_client_requests)
 _AT_ONCE = 5
@@ -91,6 +92,11 @@ class Run:
         for name in inventory.guest:
             if not any(guest.name == name for part in self.parts for guest in part.hypervisor.guests):
                 raise ReclaimError(f"inventory {options.inventory}: guest.{name}: no guest is called so")
+            for slug in inventory.notes(name).waive:
+                if slug not in catalogue():
+                    known = ", ".join(catalogue())
+                    where = f"inventory {options.inventory}: guest.{name}.waive.{slug}"
+                    raise ReclaimError(f"{where}: no such requirement (there are: {known})")
 
     def _find_backups(self, declared: list[BackupNotes]) -> None:
         """Find the copies and jobs of every hypervisor; a copy that fits no disk anywhere is told once."""
@@ -108,9 +114,10 @@ class Run:
 
     def prepare(self) -> None:
         """Make the folders, take the locks, find what died. Raises ReclaimError."""
-        for part in self.parts:
-            if self.options.mode == "fix":
+        if self.options.mode == "fix":
+            for part in self.parts:
                 self._locks.enter_context(lock(part.hypervisor))
+        for part in self.parts:
             part.folder = _make_folder(part.folder)
             part.engine.journal.path = part.folder / journal.NAME
             for record in earlier_journals(part.folder.parent):
@@ -121,6 +128,12 @@ class Run:
                         if entry.uuid == guest.uuid and entry.change.kind == "definition":
                             guest.history.append(str(getattr(entry.change, "before", "")))
         self.recorded = True
+
+    def forget_record(self) -> None:
+        """There is nothing to judge after all: leave no folder behind."""
+        for part in self.parts:
+            part.folder.rmdir()
+        self.recorded = False
 
     def gather(self, guests: Iterable[Guest], progress: Callable[[str], None]) -> None:
         """Look into all *guests* at once; what fails is kept for the checks to tell."""
@@ -168,8 +181,12 @@ def earlier_journals(folder: Path) -> list[Record]:
     """The journals of earlier runs below *folder*, oldest first. What is no journal is passed over."""
     found = []
     for path in sorted(folder.glob(f"*/{journal.NAME}")):
-        if not path.parent.is_symlink():
+        if path.parent.is_symlink():
+            continue
+        try:
             found.append(journal.read(path))
+        except ReclaimError:
+            continue
     return found
 
 

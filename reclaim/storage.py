@@ -12,6 +12,7 @@ from reclaim.guest import Disk
 
 #: lsblk types that are no disk of the definition
 _NOT_DISKS = ("loop", "rom")
+_SERIAL_BYTES = 20
 #: filesystems with FITRIM in Linux (fs/*/ioctl.c); vfat since kernel 4.19
 TRIMMABLE = frozenset(
     ("bcachefs", "btrfs", "exfat", "ext3", "ext4", "f2fs", "gfs2", "jfs", "nilfs2", "ntfs3", "ocfs2", "vfat", "xfs")
@@ -27,7 +28,7 @@ def device_of(disk: Disk) -> BlockDevice | None:
     """The guest's block device behind *disk* as it runs now, or None where that cannot be told.
 
     Told by the serial, by the drive alias that libvirt gives a SCSI disk without one, by the PCI
-    path, by being the only disk, or by a size that only one disk has.
+    path, or by being the only disk.
     """
     guest = disk.guest
     live = guest.live
@@ -39,7 +40,7 @@ def device_of(disk: Disk) -> BlockDevice | None:
     facts = guest.facts
     devices = [one for one in facts.block_devices if is_disk(one)]
     for matches in (
-        [one for one in devices if view.serial and one.serial and view.serial.startswith(one.serial)],
+        [one for one in devices if view.serial and one.serial and _is_serial(one.serial, view.serial)],
         [one for one in devices if _drive_alias(view) in _aliases(facts, one)],
         [one for one in devices if _pci_path(live, view) and _pci_path(live, view) == _sysfs_path(facts, one)],
     ):
@@ -48,6 +49,11 @@ def device_of(disk: Disk) -> BlockDevice | None:
     if len(devices) == 1 and len([one for one in live.disks if one.device == "disk"]) == 1:
         return devices[0]
     return None
+
+
+def _is_serial(seen: str, given: str) -> bool:
+    """Is *seen* the serial that was *given*? virtio-blk and ATA carry 20 bytes of it (VIRTIO_BLK_ID_BYTES)."""
+    return seen == given or (len(seen) >= _SERIAL_BYTES and given.startswith(seen))
 
 
 def _drive_alias(view: DiskView) -> str:

@@ -39,7 +39,7 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     book = Journal(record.path, record.uri, "undo")
     stuck: set[str] = set()
-    for entry in reversed(record.applied + record.interrupted):
+    for entry in reversed([entry for entry in record.entries if entry.state in ("done", "intended")]):
         name = f"{printable(entry.guest)}: {entry.requirement}"
         whose = entry.uuid or entry.change.target  # one file of the hypervisor says nothing about another
         if whose in stuck:

@@ -44,7 +44,9 @@ else
     scripts/setup.sh audit
     reason=$(refusal)
     if [ -n "$reason" ]; then
-        echo "audit: libvirt does not answer at qemu:///system ($reason): auditing $on_samples"
+        hint=""
+        [ "$(id -u)" = 0 ] || hint="; be root or in the group libvirt"
+        echo "audit: libvirt does not answer at qemu:///system ($reason$hint): auditing $on_samples"
         arguments=(--uri "$samples" "$@")
     else
         echo "audit: this machine's guests (qemu:///system); nothing is changed"

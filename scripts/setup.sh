@@ -36,7 +36,7 @@ may_install() {
 apt_get() {
     local -a root=()
     [ "$(id -u)" = 0 ] || root=(sudo)
-    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@" </dev/null
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "$@" </dev/null
 }
 
 has_package_lists() {
@@ -46,7 +46,7 @@ has_package_lists() {
 install() {
     local how="as root"
     [ "$(id -u)" = 0 ] || how="with sudo"
-    say "installing system packages through apt, $how: $*"
+    say "installing system packages through apt, $how, with what they depend on: $*"
     if ! has_package_lists; then
         say "apt has no package lists yet: apt-get update"
         apt_get update

@@ -9,7 +9,7 @@ import pytest
 
 from reclaim.report import results
 from reclaim.text import size
-from reclaim.verdict import Result
+from reclaim.verdict import ChangeRecord, Result
 
 if TYPE_CHECKING:
     from reclaim.run import Run
@@ -29,10 +29,12 @@ def attached(report: Any) -> Result | None:
     return found if isinstance(found, Result) else None
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_html_report_title(report: Any) -> None:
     report.title = "reclaim"
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_html_results_table_header(cells: list[str]) -> None:
     titles = ("Verdict", "Guest", "Disk", "Requirement", "Evidence", "Before → after")
     cells[1:2] = [
@@ -42,6 +44,7 @@ def pytest_html_results_table_header(cells: list[str]) -> None:
     cells.pop()  # links: there are none
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_html_results_table_row(report: Any, cells: list[str]) -> None:
     result = attached(report)
     if result is None:
@@ -53,7 +56,7 @@ def pytest_html_results_table_row(report: Any, cells: list[str]) -> None:
             result.disk or "",
             f"{result.requirement}: {result.title}",
             "; ".join(filter(None, (result.reason, result.evidence))),
-            "; ".join(_state(change) for change in result.changes),
+            "; ".join(_before_after(change) for change in result.changes),
         )
     # one line a cell: pytest-html reads its sort key with a pattern that stops at a line's end
     cells[1:2] = [
@@ -63,11 +66,28 @@ def pytest_html_results_table_row(report: Any, cells: list[str]) -> None:
     cells.pop()
 
 
-def _state(change: Any) -> str:
-    state = "undone" if change.undone else "applied" if change.applied else "not applied"
-    return f"{change.kind} {change.target}: {state}"
+#: characters of a change that its cell shows; the folded part below the row has all of it
+_CELL = 240
 
 
+def _before_after(change: ChangeRecord) -> str:
+    """What the change's diff takes away and what it brings, in one line."""
+    lines = [line for line in change.diff.splitlines() if not line.startswith(("---", "+++"))]
+    gone = " ".join(line[1:].strip() for line in lines if line.startswith("-"))
+    come = " ".join(line[1:].strip() for line in lines if line.startswith("+"))
+    text = f"{gone or 'nothing'} → {come or 'nothing'}" if gone or come else change.diff
+    return f"{text if len(text) <= _CELL else text[:_CELL] + '…'} ({_word(change)})"
+
+
+def _word(change: ChangeRecord) -> str:
+    return "undone" if change.undone else "applied" if change.applied else "not applied"
+
+
+def _state(change: ChangeRecord) -> str:
+    return f"{change.kind}: {change.target}: {_word(change)}"
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_html_results_table_html(report: Any, data: list[str]) -> None:
     result = attached(report)
     if result is None:

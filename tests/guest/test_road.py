@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,18 +156,34 @@ def test_a_guest_of_2013_gives_its_space_back(old_guest: LabGuest, tmp_path: Pat
     assert not (next(tmp_path.glob("*/latest")) / "journal.jsonl").exists()
     assert fingerprint(guest) == settled
 
+    # on the new bus the old names lead nowhere: they stay by UUID until the guest is back on the old one
     for run in reversed(runs):
-        undone = subprocess.run(
-            [sys.executable, "-m", "reclaim", "undo", str(run)], cwd=ROOT, text=True, capture_output=True, check=False
-        )
+        undone = undo(run)
+        assert undone.returncode == 1, undone.stdout + undone.stderr
+        assert "which is not there on the bus the guest runs on" in undone.stdout
+    assert definition(guest) == original
+    assert "UUID=" in inside(guest, "cat /etc/fstab")
+    cold_start(guest)
+    for run in reversed(runs):
+        undone = undo(run)
         assert undone.returncode == 0, undone.stdout + undone.stderr
     assert definition(guest) == original
     assert inside(guest, "cat /etc/fstab") == fstab
     assert "root=/dev/vda1" in inside(guest, "cat /boot/grub/grub.cfg")
+    assert fingerprint(guest) == untouched
+    cold_start(guest)
+    assert inside(guest, "findmnt -no SOURCE /").strip() == "/dev/vda1"
+
+
+def undo(run: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "reclaim", "undo", str(run)]
+    return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
+
+
+def cold_start(guest: LabGuest) -> None:
     lab.shutdown(guest)
     lab.start(guest)
     lab.wait_for_agent(guest, lab.BOOT_SECONDS)
-    assert inside(guest, "findmnt -no SOURCE /").strip() == "/dev/vda1"
 
 
 def test_a_guest_that_cannot_boot_from_scsi_is_not_moved_and_comes_back_where_it_is_forced(
@@ -227,7 +244,8 @@ def test_a_guest_whose_agent_hangs_costs_only_its_own_rows(old_guest: LabGuest, 
 
 def wait_until_silent(guest: LabGuest) -> None:
     """Wait until the agent answers no more."""
-    for _ in range(30):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
         try:
             lab.wait_for_agent(guest, 1)
         except LabError:

@@ -60,6 +60,7 @@ MENU = "menuentry 'x' {\n\tsearch --set=root aaaa\n\tlinux\t/vmlinuz root=/dev/v
                     'GRUB_CMDLINE_LINUX=""\nGRUB_DISABLE_LINUX_UUID=true\n',
                     'GRUB_CMDLINE_LINUX=""\n#GRUB_DISABLE_LINUX_UUID=true\n',
                     then="update-grub",
+                    devices=["/dev/vda1"],
                 )
             ],
             id="uuids-disabled",
@@ -73,6 +74,7 @@ MENU = "menuentry 'x' {\n\tsearch --set=root aaaa\n\tlinux\t/vmlinuz root=/dev/v
                     '# root=/dev/vda1\nGRUB_CMDLINE_LINUX="quiet resume=/dev/vda5 x=1"\n',
                     '# root=/dev/vda1\nGRUB_CMDLINE_LINUX="quiet resume=UUID=aaaa-5 x=1"\n',
                     then="update-grub",
+                    devices=["/dev/vda5"],
                 )
             ],
             id="resume-in-the-defaults",
@@ -86,6 +88,7 @@ MENU = "menuentry 'x' {\n\tsearch --set=root aaaa\n\tlinux\t/vmlinuz root=/dev/v
                     "GRUB_CMDLINE_LINUX_DEFAULT='root=/dev/vda1'\n",
                     "GRUB_CMDLINE_LINUX_DEFAULT='root=UUID=aaaa-1'\n",
                     then="update-grub",
+                    devices=["/dev/vda1"],
                 )
             ],
             id="root-in-a-drop-in",
@@ -99,6 +102,7 @@ MENU = "menuentry 'x' {\n\tsearch --set=root aaaa\n\tlinux\t/vmlinuz root=/dev/v
                     "# swap\nRESUME=/dev/vda5\n",
                     "# swap\nRESUME=UUID=aaaa-5\n",
                     then="update-initramfs -u -k all",
+                    devices=["/dev/vda5"],
                 )
             ],
             id="initramfs-resume",
@@ -144,7 +148,7 @@ def test_grub_pc_installs_to_the_disk_that_is_there(tmp_path: Path, links: dict[
 
     inside.commands[command] = answer
     guest = inhabited(tmp_path, inside)
-    assert requirement("boot-names").fixer(guest) == [CommandChange("one", command, back)]
+    assert requirement("boot-names").fixer(guest) == [CommandChange("one", command, back, ["/dev/sda", "/dev/vda"])]
     result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
     assert result.verdict is Verdict.FIXED, result.reason
     assert "grub-pc/install_devices: /dev/sda is not there" in result.reason

@@ -132,6 +132,22 @@ def names_of(module: ModuleType) -> set[str]:
     return set(check.__code__.co_names)
 
 
+def test_the_readme_tells_of_every_requirement_in_order() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("| requirement |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| ([a-z-]+) \| ([^|]+) \| [^|]+ \|$", table, re.MULTILINE)
+    assert rows == [(one.slug, one.title) for one in REQUIREMENTS]
+
+
+def test_the_readme_tells_of_every_option() -> None:
+    told = set(re.findall(r"^\| `(--[a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE))
+    plugin = (ROOT / "reclaim/plugin.py").read_text(encoding="utf-8")
+    declared = set(re.findall(r'addoption\(\s*"(--[a-z-]+)"', plugin))
+    assert declared
+    # --hosts is testinfra's own
+    assert told == {*declared, "--hosts"}
+
+
 def test_the_order_is_by_stage_and_does_not_depend_on_the_order_of_files() -> None:
     order = [one.slug for one in REQUIREMENTS]
     assert [one.slug for one in in_order(reversed(REQUIREMENTS))] == order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -79,7 +80,12 @@ def test_a_source_named_by_its_bus_is_named_by_uuid_and_no_other_byte_changes(
     assert verdict_of(guest, "fstab-uuid") is Verdict.NONCOMPLIANT
     assert requirement("fstab-uuid").fixer(guest) == [
         FileChange(
-            "one", "/etc/fstab", before + line + after, before + mended + after, verify="findmnt --verify --tab-file"
+            "one",
+            "/etc/fstab",
+            before + line + after,
+            before + mended + after,
+            verify="findmnt --verify --tab-file",
+            devices=re.findall(r"/dev/[^\s,]+", line),
         )
     ]
     result = engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))

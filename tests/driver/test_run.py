@@ -1,0 +1,280 @@
+"""A run: its order, its record, its folders, its lock, its exit status."""
+
+from __future__ import annotations
+
+import json
+import stat
+import xml.etree.ElementTree as ET
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import libvirt
+import pytest
+
+from reclaim.errors import ReclaimError
+from reclaim.requirement import catalogue
+from reclaim.run import Options, Run, lock
+from reclaim.verdict import Verdict
+from tests.command import audit
+from tests.support import definition_of, disk_xml, domain_xml, drive, node, opened, scsi_xml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.command import Outcome
+
+GOOD = [disk_xml("sda", "scsi", driver="discard='unmap'", inner=drive(0)), scsi_xml()]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> str:
+    """Three guests, out of order: what has to be mended, what is right, what was waived."""
+    return node(
+        tmp_path,
+        domain_xml(*GOOD, name="web"),
+        domain_xml(disk_xml("vda"), disk_xml("vdb", driver="discard='unmap'"), name="db"),
+        domain_xml(disk_xml("sda", "usb"), name="app", machine="my-machine-1"),
+    )
+
+
+def _verdicts(outcome: Outcome) -> dict[tuple[str, str | None, str], str]:
+    return {(row["guest"], row["disk"], row["requirement"]): row["verdict"] for row in outcome.document["results"]}
+
+
+# The record
+
+
+def test_results_json_has_exactly_the_keys_of_schema_1(tmp_path: Path, fleet: str) -> None:
+    outcome = audit(tmp_path / "reports", "--plan", "--force", uri=fleet)
+    document = outcome.document
+    assert list(document) == ["schema", "run", "hypervisor", "results", "storage", "reclaimed_bytes"]
+    assert document["schema"] == 1
+    assert list(document["run"]) == ["id", "mode", "started", "ended", "version", "arguments"]
+    assert list(document["hypervisor"]) == ["name", "uri", "libvirt", "qemu"]
+    assert {tuple(row) for row in document["results"]} == {
+        (
+            "requirement",
+            "title",
+            "guest",
+            "disk",
+            "backup",
+            "verdict",
+            "reason",
+            "evidence",
+            "changes",
+            "seconds",
+        )
+    }
+    changes = [change for row in document["results"] for change in row["changes"]]
+    assert {tuple(change) for change in changes} == {("kind", "target", "diff", "applied", "undone")}
+    assert {tuple(row) for row in document["storage"]} == {
+        ("guest", "disk", "path", "virtual", "allocated_before", "allocated_after", "used")
+    }
+    assert document["run"]["mode"] == "plan"
+    assert document["hypervisor"]["uri"] == fleet
+    for name in ("started", "ended"):
+        moment = datetime.strptime(document["run"][name], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+        assert moment.year > 2020
+    assert document["run"]["id"] == outcome.folder.name
+
+
+def test_rows_come_by_guest_then_by_requirement(tmp_path: Path, fleet: str) -> None:
+    outcome = audit(tmp_path / "reports", uri=fleet)
+    rows = [(row["guest"], row["requirement"]) for row in outcome.document["results"]]
+    order = list(catalogue())
+    assert rows == sorted(rows, key=lambda row: (row[0], order.index(row[1])))
+    assert list(dict.fromkeys(guest for guest, _ in rows)) == ["app", "db", "web"]
+
+
+@pytest.mark.parametrize("verdict", Verdict, ids=str)
+def test_every_verdict_rides_beside_one_of_pytests_outcomes(verdict: Verdict) -> None:
+    passed, failed = {"compliant", "fixed"}, {"noncompliant", "pending", "error"}
+    expected = "passed" if str(verdict) in passed else "failed" if str(verdict) in failed else "skipped"
+    assert verdict.outcome == expected
+
+
+def test_verdicts_reach_junit_as_pytests_outcomes(tmp_path: Path, fleet: str) -> None:
+    outcome = audit(tmp_path / "reports", "--junitxml", str(tmp_path / "junit.xml"), uri=fleet)
+    root = ET.parse(tmp_path / "junit.xml").getroot()
+    seen: dict[str, set[str]] = {}
+    for case in root.iter("testcase"):
+        properties = {one.get("name"): one.get("value") for one in case.iter("property")}
+        kind = next((tag for tag in ("failure", "error", "skipped") if case.find(tag) is not None), "passed")
+        seen.setdefault(str(properties["verdict"]), set()).add(kind)
+    assert seen == {
+        "compliant": {"passed"},
+        "noncompliant": {"failure"},
+        "not-applicable": {"skipped"},
+        "not-assessable": {"skipped"},
+    }
+    assert outcome.status == 1
+
+
+# Exit status
+
+
+@pytest.mark.parametrize(
+    ("domains", "options", "status"),
+    [
+        pytest.param([domain_xml(*GOOD)], [], 0, id="nothing-to-mend"),
+        pytest.param([domain_xml(disk_xml())], [], 1, id="something-to-mend"),
+        pytest.param([domain_xml(disk_xml())], ["--plan"], 1, id="planned-is-not-mended"),
+        pytest.param([domain_xml(disk_xml())], ["--fix"], 1, id="withheld"),
+        pytest.param([domain_xml(disk_xml(), running=False)], ["--fix", "--force"], 0, id="mended"),
+        pytest.param([domain_xml(disk_xml("sda", "usb"))], ["-k", "bus"], 0, id="nothing-applies"),
+        pytest.param([domain_xml(disk_xml())], ["--co"], 0, id="collected-only"),
+    ],
+)
+def test_the_exit_status(tmp_path: Path, domains: list[str], options: list[str], status: int) -> None:
+    outcome = audit(tmp_path / "reports", *options, uri=node(tmp_path, *domains))
+    assert outcome.status == status, outcome.said
+
+
+def test_collect_only_writes_nothing(tmp_path: Path, fleet: str) -> None:
+    outcome = audit(tmp_path / "reports", "--co", "--fix", uri=fleet)
+    assert outcome.status == 0, outcome.said
+    assert not outcome.reports.exists()
+
+
+def test_an_image_that_is_not_there_costs_only_its_count(tmp_path: Path) -> None:
+    uri = node(tmp_path, domain_xml(disk_xml(source="/no/such/image"), running=False))
+    document = audit(tmp_path / "reports", uri=uri).document
+    assert "error" not in {row["verdict"] for row in document["results"]}
+    assert [row["allocated_before"] for row in document["storage"]] == [None]
+
+
+# The journal
+
+
+def test_a_fix_is_in_the_record_the_journal_and_nowhere_else(tmp_path: Path) -> None:
+    uri = node(tmp_path, domain_xml(disk_xml(), "<graphics type='vnc' passwd='hunter2'/>", running=False))
+    outcome = audit(tmp_path / "reports", "--fix", "--force", uri=uri)
+    book = outcome.folder / "journal.jsonl"
+    assert stat.S_IMODE(book.stat().st_mode) == 0o600
+    assert "hunter2" in book.read_text()
+    events = [json.loads(line)["event"] for line in book.read_text().splitlines()]
+    assert events == ["begin", *["intent", "done"] * 3, "end"]
+    for path in outcome.folder.iterdir():
+        if path != book:
+            assert "hunter2" not in path.read_text(), path
+    assert "hunter2" not in outcome.said
+    verdicts = _verdicts(outcome)
+    assert {slug for (_, _, slug), verdict in verdicts.items() if verdict == "fixed"} == {
+        "disk-discard",
+        "scsi-controller",
+        "disk-bus",
+    }
+    assert verdicts["one", "vda", "disk-bus"] == "fixed", "a row keeps the name under which it was collected"
+
+
+@pytest.mark.parametrize("options", [["--plan", "--force"], []], ids=["plan", "audit"])
+def test_what_changes_nothing_leaves_no_journal(tmp_path: Path, fleet: str, options: list[str]) -> None:
+    outcome = audit(tmp_path / "reports", *options, uri=fleet)
+    assert outcome.status == 1
+    assert not (outcome.folder / "journal.jsonl").exists()
+
+
+# Folders
+
+
+def _options(folder: Path, uri: str, **more: str) -> Options:
+    return Options(uri=uri, reports=folder / "reports", **more)  # type: ignore[arg-type]
+
+
+def test_two_runs_in_the_same_second_get_two_folders_and_latest_is_the_last(tmp_path: Path, fleet: str) -> None:
+    now = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    folders = []
+    for _ in range(3):
+        run = Run(_options(tmp_path, fleet), started=now)
+        run.open()
+        run.prepare()
+        run.close()
+        folders.append(run.parts[0].folder)
+    names = ["20260101T000000Z-audit", "20260101T000000Z-audit-2", "20260101T000000Z-audit-3"]
+    assert [folder.name for folder in folders] == names
+    latest = folders[0].parent / "latest"
+    assert latest.is_symlink()
+    assert latest.resolve() == folders[2]
+    assert sorted(path.name for path in latest.parent.iterdir()) == [*names, "latest"]
+    assert json.loads((latest / "results.json").read_text())["run"]["mode"] == "audit"
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, fleet: str) -> None:
+    (tmp_path / "reports").write_text("a file")
+    run = Run(_options(tmp_path, fleet))
+    run.open()
+    with pytest.raises(ReclaimError, match="cannot be made"):
+        run.prepare()
+
+
+def test_what_earlier_runs_defined_is_the_history_of_a_guest(tmp_path: Path) -> None:
+    """So that a power cycle can go back to what booted, whichever run changed the definition."""
+    hypervisor = opened(tmp_path, domain_xml(disk_xml(), running=False))
+    before = definition_of(hypervisor.guests[0]).xml
+    audit(tmp_path / "reports", "--fix", "-k", "discard", uri=hypervisor.uri)
+    run = Run(_options(tmp_path, hypervisor.uri))
+    run.open()
+    run.prepare()
+    run.close()
+    assert run.parts[0].guests[0].history == [before]
+
+
+def test_a_run_that_died_is_found_by_the_next_one(tmp_path: Path) -> None:
+    uri = node(tmp_path, domain_xml(disk_xml(), running=False))
+    outcome = audit(tmp_path / "reports", "--fix", "-k", "discard", uri=uri)
+    died = outcome.folder
+    book = died / "journal.jsonl"
+    lines = book.read_text().splitlines(keepends=True)
+    book.write_text("".join(lines[:2]))
+    again = audit(tmp_path / "reports", "-k", "discard", uri=uri)
+    assert f"the run {died.name} died while it changed disk-discard of one" in again.stdout
+
+
+# The lock
+
+
+def test_a_second_fix_is_refused_and_an_audit_is_not(tmp_path: Path, fleet: str) -> None:
+    hypervisor = opened(tmp_path, domain_xml(disk_xml()))
+    with lock(hypervisor):
+        for mode in ("audit", "plan"):
+            run = Run(_options(tmp_path, fleet, mode=mode))
+            run.open()
+            run.prepare()
+            run.close()
+        second = Run(_options(tmp_path, fleet, mode="fix"))
+        second.open()
+        with pytest.raises(ReclaimError, match="another --fix is under way there"):
+            second.prepare()
+    after = Run(_options(tmp_path, fleet, mode="fix"))
+    after.open()
+    after.prepare()
+    after.close()
+
+
+def test_the_lock_of_one_hypervisor_is_not_anothers(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with lock(opened(tmp_path / "a", domain_xml())), lock(opened(tmp_path / "b", domain_xml())):
+        pass
+
+
+def test_a_lock_is_let_go_where_the_run_ends(tmp_path: Path, fleet: str) -> None:
+    for _ in range(2):
+        run = Run(_options(tmp_path, fleet, mode="fix"))
+        run.open()
+        run.prepare()
+        run.close()
+
+
+def test_no_guest_is_started_or_stopped_by_an_audit(tmp_path: Path) -> None:
+    uri = node(tmp_path, domain_xml(disk_xml(), running=False), domain_xml(disk_xml(), name="two"))
+    run = Run(_options(tmp_path, uri))
+    run.open()
+    connection = run.parts[0].hypervisor.connection
+    states = {domain.name(): domain.state() for domain in connection.listAllDomains()}
+    run.prepare()
+    run.gather(run.parts[0].guests, lambda _: None)
+    run.measure(run.parts[0].guests)
+    run.close()
+    assert {domain.name(): domain.state() for domain in connection.listAllDomains()} == states
+    assert states["one"][0] == libvirt.VIR_DOMAIN_SHUTOFF

@@ -1,0 +1,136 @@
+"""Undo: the journal walked backwards, and what is left where it is not safe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import libvirt
+import pytest
+
+from reclaim import journal
+from reclaim.errors import ReclaimError
+from reclaim.hypervisor import connect
+from reclaim.inventory import Inventory
+from reclaim.journal import Journal, read
+from reclaim.run import earlier_journals
+from reclaim.undo import undo
+from tests.support import definition_of, disk_xml, domain_xml, engine, node, opened, subject, walk
+from tests.support import requirement as one
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from reclaim.engine import Engine
+    from reclaim.guest import Guest
+
+SHARED = "test:///default"
+
+
+@pytest.fixture
+def guest() -> Iterator[Guest]:
+    """A guest of the test driver that all connections of this process share: undo opens its own."""
+    connection = libvirt.open(SHARED)
+    domain = connection.defineXML(domain_xml(disk_xml("vda"), disk_xml("vdb"), running=False, name="undone"))
+    hypervisor = connect(SHARED, None, Inventory())
+    yield next(guest for guest in hypervisor.guests if guest.name == "undone")
+    domain.undefine()
+
+
+def _mended(guest: Guest, folder: Path) -> Engine:
+    fixer = engine(guest.hypervisor, folder, force=True)
+    walk(fixer, guest, "disk-discard", "scsi-controller", "disk-bus")
+    fixer.journal.end()
+    return fixer
+
+
+def test_everything_is_taken_back_and_said(guest: Guest, tmp_path: Path) -> None:
+    before = definition_of(guest).xml
+    fixer = _mended(guest, tmp_path)
+    assert definition_of(guest).xml != before
+    said: list[str] = []
+    assert undo(fixer.journal.path.parent, said.append)
+    assert definition_of(guest).xml == before
+    assert [line.split(": ")[1] for line in said] == ["disk-bus"] * 2 + ["scsi-controller"] + ["disk-discard"] * 2
+    assert {entry.state for entry in read(fixer.journal.path).entries} == {"undone"}
+
+
+def test_a_second_undo_has_nothing_left_to_do(guest: Guest, tmp_path: Path) -> None:
+    fixer = _mended(guest, tmp_path)
+    undo(fixer.journal.path, lambda _: None)
+    before = definition_of(guest).xml
+    said: list[str] = []
+    assert undo(fixer.journal.path, said.append)
+    assert (said, definition_of(guest).xml) == ([], before)
+
+
+def test_a_definition_that_changed_since_is_left_and_all_before_it(guest: Guest, tmp_path: Path) -> None:
+    fixer = _mended(guest, tmp_path)
+    xml = definition_of(guest).xml.replace("<devices>", "<devices><input type='tablet' bus='usb'/>")
+    guest.hypervisor.connection.defineXML(xml)
+    now = definition_of(guest).xml
+    said: list[str] = []
+    assert not undo(fixer.journal.path, said.append)
+    assert "NOT taken back" in said[0]
+    assert "has changed since it was read" in said[0]
+    assert all("left, since a later change was" in line for line in said[1:])
+    assert definition_of(guest).xml == now
+
+
+def test_a_guest_that_is_gone_is_said(guest: Guest, tmp_path: Path) -> None:
+    fixer = _mended(guest, tmp_path)
+    xml = definition_of(guest).xml
+    guest.domain.undefine()
+    said: list[str] = []
+    assert not undo(fixer.journal.path, said.append)
+    assert "the guest is gone" in said[0]
+    guest.hypervisor.connection.defineXML(xml)
+
+
+def test_a_run_that_changed_nothing_has_no_journal(tmp_path: Path) -> None:
+    with pytest.raises(ReclaimError, match=r"no journal\.jsonl there"):
+        undo(tmp_path, lambda _: None)
+
+
+def test_a_torn_journal_can_be_taken_back_and_read_again(guest: Guest, tmp_path: Path) -> None:
+    """What is written after a crash must not be glued to the line that the crash tore."""
+    before = definition_of(guest).xml
+    fixer = engine(guest.hypervisor, tmp_path, force=True)
+    walk(fixer, guest, "disk-discard")
+    with fixer.journal.path.open("ab") as stream:
+        stream.write(b'{"time": "2026-01-01T00:00:00+00:00", "event": "inte')
+    assert undo(fixer.journal.path, lambda _: None)
+    assert definition_of(guest).xml == before
+    assert {entry.state for entry in read(fixer.journal.path).entries} == {"undone"}
+
+
+def test_changes_are_walked_in_the_order_they_were_made(guest: Guest, tmp_path: Path) -> None:
+    """The last outcome may be unknown in the middle of a journal, where a run went on."""
+    before = definition_of(guest).xml
+    fixer = _mended(guest, tmp_path)
+    lines = fixer.journal.path.read_text().splitlines(keepends=True)
+    # the outcome of the second change is lost
+    lost = [line for line in lines if not ('"done"' in line and '"seq": 2,' in line)]
+    assert len(lost) == len(lines) - 1
+    fixer.journal.path.write_text("".join(lost))
+    undo(fixer.journal.path, lambda _: None)
+    assert definition_of(guest).xml == before
+
+
+def test_a_broken_journal_of_an_earlier_run_stops_no_later_one(tmp_path: Path) -> None:
+    hypervisor = opened(tmp_path, domain_xml(disk_xml()))
+    for name, text in (("1-fix", "no journal\n"), ("3-fix", '{"event": "end"')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / journal.NAME).write_text(text)
+    (tmp_path / "2-fix").mkdir()
+    book = Journal(tmp_path / "2-fix" / journal.NAME, hypervisor.uri, "fix")
+    book.intend("one", "u", "disk-discard", one("disk-discard").fixer(subject(hypervisor.guests[0], "vda").disk)[0])
+    found = earlier_journals(tmp_path)
+    assert [len(record.interrupted) for record in found] == [1, 0]
+
+
+def test_a_private_test_driver_forgets(tmp_path: Path) -> None:
+    """Why the guest above is on the shared one."""
+    uri = node(tmp_path, domain_xml(disk_xml()))
+    libvirt.open(uri).lookupByName("one").destroy()
+    assert libvirt.open(uri).lookupByName("one").isActive()

@@ -1,0 +1,330 @@
+"""FileChange and CommandChange, run for real by this machine's /bin/sh."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import testinfra
+
+from reclaim.change import MAX_FILE_BYTES, Change, CommandChange, DefinitionChange, FileChange, Trim, from_json, to_json
+from reclaim.errors import ChangeFailed, ProbeError
+from reclaim.guest import Guest
+from reclaim.power import PowerCycle
+from tests.support import Inside, disk_xml, domain_xml, inhabited, requirement
+
+
+@dataclass
+class _Local:
+    """This machine, in the place of a guest: only its shell is asked for."""
+
+    shell: Any
+    name: str = "here"
+
+
+@pytest.fixture
+def here() -> Guest:
+    return cast("Guest", _Local(testinfra.get_host("local://")))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "etc" / "a file"
+    path.parent.mkdir()
+    path.write_text("old\n", encoding="utf-8")
+    return path
+
+
+def _change(path: Path, before: str | None = "old\n", after: str | None = "new\n", **more: Any) -> FileChange:
+    return FileChange("here", str(path), before, after, **more)
+
+
+def _alone(path: Path) -> bool:
+    return not list(path.parent.glob(".reclaim.*"))
+
+
+def test_a_file_is_replaced_and_put_back(here: Guest, file: Path) -> None:
+    change = _change(file)
+    outcome = change.apply(here)
+    assert file.read_text() == "new\n"
+    assert change.undo(here, outcome) == f"{file} is as it was"
+    assert file.read_text() == "old\n"
+    assert _alone(file)
+
+
+def test_mode_owner_and_xattrs_stay(here: Guest, file: Path) -> None:
+    file.chmod(0o2640)
+    if os.geteuid() == 0:
+        os.chown(file, 12, 34)
+        file.chmod(0o2640)
+    os.setxattr(file, "user.note", b"kept")
+    before = file.stat()
+    _change(file).apply(here)
+    after = file.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert os.getxattr(file, "user.note") == b"kept"
+
+
+def test_the_old_file_is_never_written_to(here: Guest, file: Path) -> None:
+    with file.open(encoding="utf-8") as held:
+        _change(file).apply(here)
+        assert held.read() == "old\n"
+
+
+def test_a_symbolic_link_is_followed_and_stays(here: Guest, file: Path) -> None:
+    link = file.parent.parent / "link"
+    link.symlink_to("etc/a file")
+    _change(link).apply(here)
+    assert link.readlink() == Path("etc/a file")
+    assert file.read_text() == "new\n"
+    assert _alone(file)
+    assert _alone(link)
+
+
+def test_a_symbolic_link_that_leads_nowhere_is_refused(here: Guest, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("gone/away")
+    with pytest.raises(ChangeFailed):
+        _change(link).apply(here)
+    assert link.is_symlink()
+
+
+def test_a_file_that_has_changed_is_refused(here: Guest, file: Path) -> None:
+    file.write_text("somebody else's\n")
+    with pytest.raises(ChangeFailed, match="has changed since it was read; nothing was changed"):
+        _change(file).apply(here)
+    assert file.read_text() == "somebody else's\n"
+    assert _alone(file)
+
+
+def test_an_undo_is_refused_where_the_file_has_changed_since(here: Guest, file: Path) -> None:
+    change = _change(file)
+    outcome = change.apply(here)
+    file.write_text("newer\n")
+    with pytest.raises(ChangeFailed, match="has changed since it was read"):
+        change.undo(here, outcome)
+    assert file.read_text() == "newer\n"
+
+
+def test_a_file_that_is_gone_is_refused(here: Guest, file: Path) -> None:
+    file.unlink()
+    with pytest.raises(ChangeFailed, match="cannot be read"):
+        _change(file).apply(here)
+    assert list(file.parent.iterdir()) == []
+
+
+def test_a_new_file_is_made_and_taken_away(here: Guest, file: Path) -> None:
+    path = file.with_name("modules")
+    change = _change(path, before=None)
+    outcome = change.apply(here)
+    assert path.read_text() == "new\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    change.undo(here, outcome)
+    assert not path.exists()
+    assert _alone(file)
+
+
+def test_a_new_file_never_replaces_one(here: Guest, file: Path) -> None:
+    with pytest.raises(ChangeFailed, match="exists by now; nothing was changed"):
+        _change(file, before=None).apply(here)
+    assert file.read_text() == "old\n"
+
+
+def test_a_file_is_taken_away_only_as_it_was_read(here: Guest, file: Path) -> None:
+    with pytest.raises(ChangeFailed, match="has changed"):
+        _change(file, before="other\n", after=None).apply(here)
+    assert file.exists()
+    _change(file, after=None).apply(here)
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"# \xe4\xf6\xff\n", id="8-bit"),
+        pytest.param("# é漢\n".encode(), id="utf-8"),
+        pytest.param(b"no newline", id="no-last-newline"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"$HOME `id` \"x\" 'y' %s \\n\n", id="characters-of-the-shell"),
+        pytest.param(b"x" * MAX_FILE_BYTES, id="as-large-as-allowed"),
+    ],
+)
+def test_every_byte_arrives(here: Guest, file: Path, raw: bytes) -> None:
+    _change(file, after=raw.decode("utf-8", errors="surrogateescape")).apply(here)
+    assert file.read_bytes() == raw
+
+
+def test_a_file_beyond_an_argument_is_refused(here: Guest, file: Path) -> None:
+    with pytest.raises(ChangeFailed, match="too large"):
+        _change(file, after="x" * (MAX_FILE_BYTES + 1)).apply(here)
+    assert file.read_text() == "old\n"
+
+
+@pytest.mark.parametrize("name", ["-rf", "a'b", 'a"b', "$(touch x)", "a\nb", "a%sb", "a;b"])
+def test_a_path_is_a_path_whatever_it_is_called(here: Guest, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("old\n", encoding="utf-8")
+    _change(path).apply(here)
+    assert {one.name: one.read_text() for one in tmp_path.iterdir()} == {name: "new\n"}
+
+
+# verify and then
+
+
+def _checker(folder: Path, script: str) -> str:
+    path = folder / "checker"
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_file_that_verifies_worse_is_not_put_in_place(here: Guest, file: Path) -> None:
+    verify = _checker(file.parent.parent, 'grep -q new "$1" && { echo "[E] it is new"; exit 1; }; exit 0')
+    with pytest.raises(ChangeFailed, match=r"\[E\] it is new"):
+        _change(file, verify=verify).apply(here)
+    assert file.read_text() == "old\n"
+    assert _alone(file)
+
+
+def test_errors_that_were_there_before_do_not_count(here: Guest, file: Path) -> None:
+    verify = _checker(file.parent.parent, 'echo "[E] always"; exit 1')
+    _change(file, verify=verify).apply(here)
+    assert file.read_text() == "new\n"
+
+
+def test_findmnt_refuses_an_fstab_that_it_cannot_read(here: Guest, file: Path) -> None:
+    file.write_text("proc /proc proc defaults 0 0\n")
+    change = _change(
+        file,
+        before="proc /proc proc defaults 0 0\n",
+        after="proc /proc proc defaults 0 0\n/dev/no-such /no-such ext4 defaults 0 0\n",
+        verify="findmnt --verify --tab-file",
+    )
+    with pytest.raises(ChangeFailed, match="findmnt --verify"):
+        change.apply(here)
+    assert file.read_text() == "proc /proc proc defaults 0 0\n"
+    assert _alone(file)
+
+
+def test_what_follows_a_change_sees_it(here: Guest, file: Path) -> None:
+    seen = file.parent / "seen"
+    _change(file, then=f"cat '{file}' > '{seen}'").apply(here)
+    assert seen.read_text() == "new\n"
+
+
+@pytest.mark.parametrize("before", ["old\n", None], ids=["changed", "made"])
+def test_where_what_follows_fails_the_file_is_put_back(here: Guest, file: Path, before: str | None) -> None:
+    if before is None:
+        file.unlink()
+    with pytest.raises(ChangeFailed, match=r"ended with status 3: no\b.*is as it was"):
+        _change(file, before=before, then="echo no >&2; exit 3").apply(here)
+    assert (file.read_text() if file.exists() else None) == before
+    assert _alone(file)
+
+
+def test_where_what_follows_never_answers_the_file_is_put_back(tmp_path: Path) -> None:
+    """The agent's time limit is a ProbeError, not an exit status."""
+
+    def hang(_inside: Inside) -> int:
+        raise ProbeError("one: a command in the guest did not end within 900 s")
+
+    inside = Inside(commands={"update-grub": hang})
+    guest = inhabited(tmp_path, inside)
+    files = dict(inside.files)
+    change = FileChange("one", "/etc/default/grub", files["/etc/default/grub"], "x\n", then="update-grub")
+    with pytest.raises(ChangeFailed, match=r"did not end within 900 s.*is as it was"):
+        change.apply(guest)
+    assert inside.files == files
+
+
+def test_an_undo_runs_what_follows_too(here: Guest, file: Path) -> None:
+    seen = file.parent / "seen"
+    change = _change(file, then=f"cat '{file}' >> '{seen}'")
+    change.undo(here, change.apply(here))
+    assert seen.read_text() == "new\nold\n"
+
+
+def test_an_undo_whose_command_fails_says_that_the_file_is_back(here: Guest, file: Path) -> None:
+    change = _change(file, then=f"grep -q new '{file}'")
+    outcome = change.apply(here)
+    with pytest.raises(ChangeFailed, match="is as it was, but here: grep"):
+        change.undo(here, outcome)
+    assert file.read_text() == "old\n"
+
+
+# Commands
+
+
+def test_a_command_runs_and_is_taken_back(here: Guest, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    change = CommandChange("here", f"touch '{mark}'", f"rm '{mark}'")
+    outcome = change.apply(here)
+    assert mark.exists()
+    change.undo(here, outcome)
+    assert not mark.exists()
+
+
+def test_a_command_that_fails_is_told_in_its_last_words(here: Guest) -> None:
+    with pytest.raises(ChangeFailed, match="ended with status 4: last words"):
+        CommandChange("here", "echo first >&2; echo last words >&2; exit 4").apply(here)
+
+
+def test_a_command_that_nothing_takes_back_says_so(here: Guest) -> None:
+    assert CommandChange("here", "true").undo(here, {}) == "true: nothing takes it back"
+
+
+# As values
+
+CHANGES = [
+    DefinitionChange("one", "<domain/>", "<domain>é\U0001f600</domain>", {"vda": "sda"}),
+    FileChange("one", "/etc/fstab", "\udcff\x00\n", None, verify="v", then="t"),
+    CommandChange("one", "a", None),
+    Trim("one"),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.kind)
+def test_a_change_comes_back_from_json_as_it_was(change: Change) -> None:
+    assert from_json(to_json(change)) == change
+
+
+def test_a_power_cycle_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
+    guest = inhabited(tmp_path, Inside(), disk_xml())
+    guest.hypervisor.connection.defineXML(domain_xml(disk_xml(driver="discard='unmap'")))
+    guest.forget()
+    [change] = requirement("live-definition").fixer(guest)
+    assert isinstance(change, PowerCycle)
+    assert from_json(to_json(change)) == change
+
+
+@pytest.mark.parametrize("data", [{"kind": "magic"}, {}, {"kind": None}])
+def test_a_kind_that_is_unknown_is_refused(data: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="unknown to this version"):
+        from_json(data)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.kind)
+def test_every_change_says_what_it_changes(change: Change) -> None:
+    assert "one" in change.target
+    change.diff.encode()
+
+
+def test_a_file_change_shows_the_command_that_follows() -> None:
+    assert FileChange("one", "/a", "x\n", "y\n", then="update-grub").diff.splitlines()[-3:] == [
+        "-x",
+        "+y",
+        "then: update-grub",
+    ]
+
+
+def test_a_file_that_names_a_device_that_is_gone_is_not_put_back(here: Guest, tmp_path: Path) -> None:
+    path = tmp_path / "fstab"
+    path.write_text("UUID=1 / ext4\n", encoding="utf-8")
+    change = _change(path, "/dev/vdx1 / ext4\n", "UUID=1 / ext4\n", devices=["/dev/vdx1"])
+    with pytest.raises(ChangeFailed, match="/dev/vdx1, which is not there"):
+        change.undo(here, {})
+    assert path.read_text(encoding="utf-8") == "UUID=1 / ext4\n"

@@ -1,0 +1,253 @@
+"""Definitions: what an edit leaves alone, what libvirt dropped, what a diff shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reclaim.definition import (
+    Definition,
+    diff,
+    diff_definitions,
+    missing_from,
+    parse_xml,
+    redacted,
+    same,
+    storage_differences,
+)
+from reclaim.errors import ProbeError
+from tests.support import definition_of, disk_xml, domain_xml, drive, opened, scsi_xml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+METADATA = (
+    "<app:note xmlns:app='http://app.example/1'><!-- kept: why -->"
+    "<app:owner id='7'>ops &amp; co</app:owner><![CDATA[a<b]]></app:note>"
+)
+QEMU = (
+    "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
+    "<qemu:arg value='-x'/></qemu:commandline>"
+)
+GRAPHICS = "<graphics type='vnc' port='5901' passwd='hunter2'/>"
+
+
+def _whole() -> str:
+    xml = domain_xml(disk_xml(), GRAPHICS, disk_xml("vdb"), scsi_xml(), metadata=METADATA)
+    return xml.replace("</domain>", f"{QEMU}</domain>")
+
+
+def test_an_edit_changes_what_it_names_and_keeps_every_other_byte() -> None:
+    before = Definition(_whole())
+    edit = before.edit()
+    edit.driver(edit.disk("vdb")).set("discard", "unmap")
+    untouched = before.edit().definition.xml
+    assert untouched.replace('"', "'").count("<!-- kept: why -->") == 1
+    head, _, tail = untouched.rpartition('<driver name="qemu" type="qcow2"/>')
+    assert edit.definition.xml == f'{head}<driver name="qemu" type="qcow2" discard="unmap"/>{tail}'
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "<!-- kept: why -->",
+        'xmlns:app="http://app.example/1"',
+        '<app:owner id="7">ops &amp; co</app:owner>',
+        'xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0"',
+        '<qemu:arg value="-x"/>',
+        'passwd="hunter2"',
+    ],
+)
+def test_an_edit_keeps(kept: str) -> None:
+    edit = Definition(_whole()).edit()
+    edit.disk("vda").set("device", "disk")
+    assert kept in edit.definition.xml
+
+
+def test_an_edit_leaves_the_definition_it_came_from() -> None:
+    definition = Definition(_whole())
+    edit = definition.edit()
+    edit.remove(edit.disk("vda"))
+    assert [disk.target for disk in definition.disks] == ["vda", "vdb"]
+    assert [disk.target for disk in edit.definition.disks] == ["vdb"]
+
+
+def test_a_definition_goes_through_libvirt_and_keeps_metadata_and_passwords(tmp_path: Path) -> None:
+    hypervisor = opened(tmp_path, domain_xml(disk_xml(), GRAPHICS, metadata=METADATA))
+    guest = hypervisor.guests[0]
+    before = definition_of(guest)
+    edit = before.edit()
+    edit.driver(edit.disk("vda")).set("discard", "unmap")
+    hypervisor.connection.defineXML(edit.definition.xml)
+    after = definition_of(guest)
+    assert "<!-- kept: why -->" in after.xml
+    assert "passwd='hunter2'" in after.xml
+    assert missing_from(after, edit.definition) == []
+
+
+def test_a_device_is_added_beside_its_like() -> None:
+    edit = Definition(domain_xml(scsi_xml(), GRAPHICS)).edit()
+    edit.add_device("controller", {"type": "scsi", "index": "1"})
+    edit.add_device("channel", {"type": "unix"})
+    assert [str(child.tag) for child in edit.devices] == [
+        "emulator",
+        "controller",
+        "controller",
+        "graphics",
+        "channel",
+    ]
+
+
+def test_the_root_cannot_be_removed() -> None:
+    edit = Definition(domain_xml()).edit()
+    with pytest.raises(ValueError, match="root"):
+        edit.remove(edit.root)
+
+
+@pytest.mark.parametrize("xml", ["", "<domain>", "<a></b>", "<domain>\x00</domain>"])
+def test_what_is_no_xml_is_a_probe_error(xml: str) -> None:
+    with pytest.raises(ProbeError):
+        _ = Definition(xml).root
+
+
+def test_a_huge_document_is_not_read() -> None:
+    with pytest.raises(ProbeError, match="more than reclaim reads"):
+        parse_xml("<a>" + "x" * 8 * 1024 * 1024 + "</a>", "a")
+
+
+def test_entities_are_not_resolved(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2", encoding="utf-8")
+    xml = f"<!DOCTYPE domain [<!ENTITY e SYSTEM 'file://{secret}'>]><domain><name>&e;</name></domain>"
+    assert "hunter2" not in Definition(xml).name
+
+
+def test_a_disk_that_is_not_there_is_a_probe_error() -> None:
+    definition = Definition(domain_xml(disk_xml()))
+    with pytest.raises(ProbeError, match="no disk vdz"):
+        definition.disk("vdz")
+    with pytest.raises(ProbeError, match="no disk vdz"):
+        definition.edit().disk("vdz")
+
+
+# What libvirt dropped
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kept", "lost"),
+    [
+        pytest.param("<a x='1' y='2'/>", "<a x='1'/>", ["d/a x='1' y='2'"], id="an-attribute"),
+        pytest.param("<a x='1'/>", "<a x='2'/>", ["d/a x='1'"], id="another-value"),
+        pytest.param("<a/><b/>", "<a/>", ["d/b"], id="an-element"),
+        pytest.param("<a/><a/>", "<a/>", ["d/a"], id="one-of-two"),
+        pytest.param("<a>t</a>", "<a/>", ["d/a"], id="text"),
+        pytest.param("<a><b/></a>", "<a/><b/>", ["d/a/b"], id="elsewhere"),
+        pytest.param("<a x='1'/>", "<a x='1' y='2'/><b/>", [], id="libvirt-added"),
+        pytest.param("<a/><b/>", "\n<b/>\n <a/>", [], id="order-and-white-space"),
+        pytest.param("<a x='1'/><a x='1' y='2'/>", "<a x='1' y='2'/><a x='1'/>", [], id="plain-one-first"),
+        pytest.param("<a/><a x='1'/>", "<a x='1'/><a z='9'/>", [], id="a-plain-one-got-more"),
+        pytest.param("<a/><!-- c -->", "<a/>", [], id="comment"),
+    ],
+)
+def test_missing_from(wanted: str, kept: str, lost: list[str]) -> None:
+    assert missing_from(Definition(f"<d>{kept}</d>"), Definition(f"<d>{wanted}</d>")) == lost
+
+
+def test_libvirt_drops_what_it_does_not_know_and_that_is_found(tmp_path: Path) -> None:
+    hypervisor = opened(tmp_path, domain_xml(disk_xml()))
+    edit = definition_of(hypervisor.guests[0]).edit()
+    edit.driver(edit.disk("vda")).set("discard_no_such", "on")
+    hypervisor.connection.defineXML(edit.definition.xml)
+    [lost] = missing_from(definition_of(hypervisor.guests[0]), edit.definition)
+    assert lost == "domain/devices/disk/driver name='qemu' type='qcow2' discard_no_such='on'"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        pytest.param("<a/><b/>", " <b></b>\n<a/>", True, id="order-and-white-space"),
+        pytest.param("<a x='1' y='2'/>", "<a y='2' x='1'/>", True, id="attributes"),
+        pytest.param("<a/>", "<a x='1'/>", False, id="one-attribute-more"),
+        pytest.param("<a/>", "<a/><a/>", False, id="one-element-more"),
+        pytest.param("<a>t</a>", "<a>u</a>", False, id="text"),
+    ],
+)
+def test_same(one: str, other: str, *, equal: bool) -> None:
+    assert same(Definition(f"<d>{one}</d>"), Definition(f"<d>{other}</d>")) is equal
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<graphics passwd='hunter2'/>",
+        '<graphics passwd="hunter2"/>',
+        "<x PassWord = 'hunter2'/>",
+        "<graphics type='vnc' passwd='hunter2' port='1'/>",
+        '<a secret="hunter2"/>',
+        '<g passwd="it\'s hunter2"/>',
+    ],
+)
+def test_a_password_is_redacted(text: str) -> None:
+    assert "hunter2" not in redacted(text)
+    assert "(redacted)" in redacted(text)
+
+
+def test_a_diff_beside_a_password_does_not_show_it() -> None:
+    before = Definition(domain_xml(GRAPHICS))
+    edit = before.edit()
+    element = edit.devices.find("graphics")
+    assert element is not None
+    element.set("port", "5902")
+    shown = diff_definitions(before, edit.definition)
+    assert "5902" in shown
+    assert "hunter2" not in shown
+
+
+def test_a_changed_password_shows_in_neither_line() -> None:
+    shown = diff("<g passwd='one'/>", "<g passwd='two'/>", "g")
+    assert "one" not in shown
+    assert "two" not in shown
+
+
+# Settings
+
+
+def test_the_same_definition_has_no_differences() -> None:
+    definition = Definition(domain_xml(disk_xml(), scsi_xml()))
+    assert storage_differences(definition, definition) == []
+
+
+@pytest.mark.parametrize(
+    ("live", "persistent", "words"),
+    [
+        pytest.param([disk_xml()], [disk_xml(driver="cache='none'")], [], id="cache-is-no-storage-setting"),
+        pytest.param(
+            [disk_xml()],
+            [disk_xml("sda", "scsi", "/images/vda.qcow2", inner=drive(0))],
+            ["disk sda: bus runs as virtio, is defined as scsi"],
+            id="the-same-image-under-another-name",
+        ),
+        pytest.param(
+            [scsi_xml(0, "lsilogic")],
+            [scsi_xml(0)],
+            ["controller scsi 0 runs as lsilogic, is defined as virtio-scsi"],
+            id="controller-model",
+        ),
+        pytest.param([], [scsi_xml(0, None)], ["controller scsi 0 runs as absent, is defined as absent"], id="none"),
+        pytest.param(
+            [disk_xml("sda", "sata", device="cdrom")], [disk_xml("sdb", "usb", device="cdrom")], [], id="cdroms"
+        ),
+        pytest.param(
+            ["<disk type='file'><source file='/a' index='3'/><target dev='vda' bus='virtio'/></disk>"],
+            ["<disk type='file'><source file='/a'/><target dev='vda' bus='virtio'/></disk>"],
+            [],
+            id="the-index-of-a-running-source",
+        ),
+    ],
+)
+def test_storage_differences(live: list[str], persistent: list[str], words: list[str]) -> None:
+    assert storage_differences(Definition(domain_xml(*live)), Definition(domain_xml(*persistent))) == words

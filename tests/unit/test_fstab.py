@@ -1,0 +1,174 @@
+"""fstab(5): one field is replaced, every other byte stays."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from reclaim.fstab import Entry, entries, is_renamed_by_bus, replace_device, stable_name, unescape
+from tests.support import Inside, block, part
+
+
+@pytest.mark.parametrize(
+    ("line", "entry"),
+    [
+        pytest.param(
+            "/dev/vda1 / ext4 rw,noatime 0 1", Entry(1, "/dev/vda1", "/", "ext4", ("rw", "noatime")), id="six-fields"
+        ),
+        pytest.param("/dev/vda1\t/\text4\trw", Entry(1, "/dev/vda1", "/", "ext4", ("rw",)), id="tabs"),
+        pytest.param("  \t/dev/vda1   /  ext4", Entry(1, "/dev/vda1", "/", "ext4", ("defaults",)), id="leading-space"),
+        pytest.param("/dev/vda1 /", Entry(1, "/dev/vda1", "/", "auto", ("defaults",)), id="two-fields"),
+        pytest.param("/dev/vda1", Entry(1, "/dev/vda1", "", "auto", ("defaults",)), id="one-field"),
+        pytest.param("/a\\040b /c\\011d x", Entry(1, "/a b", "/c\td", "x", ("defaults",)), id="escapes"),
+        pytest.param("/dev/vda1 / ext4 rw 0 1\r", Entry(1, "/dev/vda1", "/", "ext4", ("rw",)), id="carriage-return"),
+        pytest.param(
+            "/dev/vda1 /a\u00a0b ext4 rw", Entry(1, "/dev/vda1", "/a\u00a0b", "ext4", ("rw",)), id="no-break-space"
+        ),
+        pytest.param("/dev/vda1\r", Entry(1, "/dev/vda1", "", "auto", ("defaults",)), id="one-field-and-return"),
+        pytest.param("\r", None, id="only-a-return"),
+        pytest.param("# /dev/vda1 / ext4", None, id="comment"),
+        pytest.param("   # /dev/vda1 / ext4", None, id="indented-comment"),
+        pytest.param(" \t ", None, id="blank"),
+        pytest.param("", None, id="empty"),
+    ],
+)
+def test_a_line_is_taken_apart(line: str, entry: Entry | None) -> None:
+    assert list(entries(line)) == ([entry] if entry else [])
+
+
+def test_lines_are_counted_with_comments_and_blanks() -> None:
+    assert [entry.number for entry in entries("# a\n\n/dev/vda1 /\n#\nproc /proc proc")] == [3, 5]
+
+
+@pytest.mark.parametrize(
+    ("field", "text"), [(r"\040", " "), (r"\011", "\t"), (r"\134", "\\"), (r"a\0b", r"a\0b"), (r"\\040", "\\ ")]
+)
+def test_octal_escapes(field: str, text: str) -> None:
+    assert unescape(field) == text
+
+
+@pytest.mark.parametrize(
+    ("options", "optional"), [("defaults", False), ("noauto", True), ("rw,nofail", True), ("nofailure", False)]
+)
+def test_is_optional(options: str, *, optional: bool) -> None:
+    [entry] = entries(f"/dev/vda1 / ext4 {options}")
+    assert entry.is_optional is optional
+
+
+def test_a_btrfs_names_its_other_devices_in_its_options() -> None:
+    [entry] = entries("UUID=a /b btrfs device=/dev/vdb,compress=zstd,device=/dev/vdc")
+    assert entry.devices == ("UUID=a", "/dev/vdb", "/dev/vdc")
+
+
+@pytest.mark.parametrize(
+    ("device", "renamed"),
+    [
+        ("/dev/vda", True),
+        ("/dev/vda1", True),
+        ("/dev/sdab12", True),
+        ("/dev/hda", True),
+        ("/dev/xvda1", True),
+        ("/dev/disk/by-path/pci-0000:00:07.0", True),
+        ("/dev/disk/by-id/virtio-x", True),
+        ("/dev/disk/by-uuid/a", False),
+        ("/dev/disk/by-label/a", False),
+        ("/dev/disk/by-partuuid/a", False),
+        ("/dev/mapper/a", False),
+        ("/dev/vg/vda1", False),
+        ("/dev/nvme0n1p1", False),
+        ("/dev/md0", False),
+        ("UUID=vda", False),
+        ("LABEL=/dev/vda1", False),
+        ("/srv/dev/vda1", False),
+        ("/dev/sda1\n", False),
+        ("/dev/sd", False),
+        ("", False),
+    ],
+)
+def test_is_renamed_by_bus(device: str, *, renamed: bool) -> None:
+    assert is_renamed_by_bus(device) is renamed
+
+
+@pytest.mark.parametrize(
+    ("line", "old", "after"),
+    [
+        pytest.param("/dev/vda1 /x/dev/vda1 ext4", "/dev/vda1", "NEW /x/dev/vda1 ext4", id="only-the-source"),
+        pytest.param("UUID=a /b btrfs device=/dev/vda1,x", "/dev/vda1", "UUID=a /b btrfs device=NEW,x", id="option"),
+        pytest.param(
+            "UUID=a /b btrfs device=/dev/vda10,device=/dev/vda1",
+            "/dev/vda1",
+            "UUID=a /b btrfs device=/dev/vda10,device=NEW",
+            id="not-its-namesake",
+        ),
+        pytest.param("/dev/vda\\0611 / ext4", "/dev/vda11", "NEW / ext4", id="escaped-source"),
+    ],
+)
+def test_replace_device(line: str, old: str, after: str) -> None:
+    assert replace_device(line, 1, old, "NEW") == after
+
+
+def test_a_line_without_entry_cannot_be_replaced() -> None:
+    with pytest.raises(ValueError, match="line 1 is no entry"):
+        replace_device("# c", 1, "/dev/vda1", "x")
+
+
+def _line(chance: random.Random) -> str:
+    """A line of fstab, or of something like it."""
+    space = "".join(chance.choice(" \t") for _ in range(chance.randint(1, 3)))
+    fields = ["/dev/vda1", "UUID=x", "/", "/srv", "ext4", "rw", "device=/dev/vda1", "0", "#", "é", "\udcff", "\\040"]
+    head = chance.choice(["", "", " ", "\t", "#", "# "])
+    return head + space.join(chance.choice(fields) for _ in range(chance.randint(0, 6))) + chance.choice(["", "\r"])
+
+
+def test_bytes_outside_the_changed_field_stay() -> None:
+    chance = random.Random(7)
+    changed = 0
+    for _ in range(2000):
+        text = "\n".join(_line(chance) for _ in range(chance.randint(1, 6)))
+        for entry in entries(text):
+            if entry.source != "/dev/vda1":
+                continue
+            changed += 1
+            new = replace_device(text, entry.number, "/dev/vda1", "UUID=new")
+            before, after = text.split("\n"), new.split("\n")
+            index = entry.number - 1
+            assert (before[:index], before[index + 1 :]) == (after[:index], after[index + 1 :])
+            assert after[index].replace("UUID=new", "/dev/vda1", 1) == before[index]
+            assert [one.target for one in entries(new)] == [one.target for one in entries(text)]
+    assert changed > 200
+
+
+DEVICES = [
+    block("vda", part("vda1", uuid="own", partuuid="p-1"), part("vda2", uuid="shared", partuuid="p-2")),
+    block("vdb", part("vdb1", uuid="shared", partuuid="p-3"), part("vdb2", partuuid="p-4"), part("vdb3")),
+    block("vdc", part("vdc1", uuid="both", partuuid="same"), part("vdc2", uuid="both", partuuid="same")),
+    block("vdd", part("vdd1", uuid="x y", partuuid="p-5"), part("vdd2", uuid="$(reboot)")),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "stable"),
+    [
+        pytest.param("vda1", "UUID=own", id="uuid"),
+        pytest.param("vda2", "PARTUUID=p-2", id="a-clone-has-the-same-uuid"),
+        pytest.param("vdb2", "PARTUUID=p-4", id="no-uuid"),
+        pytest.param("vdb3", None, id="neither"),
+        pytest.param("vdc1", None, id="both-shared"),
+        pytest.param("vdd1", "PARTUUID=p-5", id="uuid-with-a-space"),
+        pytest.param("vdd2", None, id="uuid-of-shell"),
+    ],
+)
+def test_stable_name(name: str, stable: str | None) -> None:
+    facts = Inside(devices=DEVICES).facts()
+    device = facts.device(f"/dev/{name}")
+    assert device
+    assert stable_name(facts, device) == stable
+
+
+def test_a_mirror_seen_from_both_legs_has_a_uuid_of_its_own() -> None:
+    raid = part("md0", type="raid1", uuid="md")
+    facts = Inside(devices=[block("vda", raid), block("vdb", raid)]).facts()
+    device = facts.device("/dev/md0")
+    assert device
+    assert stable_name(facts, device) == "UUID=md"

@@ -1,0 +1,232 @@
+"""Which block device is which disk, and what the guest needs of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reclaim.facts import BlockDevice
+from reclaim.guest import Disk
+from reclaim.storage import device_of, filesystems, is_disk, need
+from tests.support import Inside, block, disk_xml, drive, inhabited, mounted, part, scsi_xml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KIB = 1024
+
+
+def _device(folder: Path, target: str, inside: Inside, *devices: str, **more: Any) -> str | None:
+    guest = inhabited(folder, inside, *devices, **more)
+    found = device_of(Disk(guest, target))
+    return found.path if found else None
+
+
+def _serial(text: str) -> str:
+    return f"<serial>{text}</serial>"
+
+
+VDA_VDB = [block("vda"), block("vdb")]
+
+
+@pytest.mark.parametrize(
+    ("serials", "target", "path"),
+    [
+        pytest.param({"vda": "A", "vdb": "B"}, "sdb", "/dev/vdb", id="by-serial"),
+        pytest.param({"vda": "B", "vdb": "A"}, "sda", "/dev/vdb", id="whatever-the-order"),
+        pytest.param({"vda": "A", "vdb": "A"}, "sda", None, id="not-by-a-serial-that-two-have"),
+        pytest.param({"vda": None, "vdb": "B"}, "sdb", "/dev/vdb", id="one-serial-is-enough"),
+        pytest.param({"vda": None, "vdb": None}, "sda", None, id="not-without"),
+    ],
+)
+def test_a_disk_is_told_by_its_serial(
+    tmp_path: Path, serials: dict[str, str | None], target: str, path: str | None
+) -> None:
+    inside = Inside(devices=[block(name, serial=serial) for name, serial in serials.items()], mounts=[])
+    devices = [disk_xml("sda", "sata", inner=_serial("A")), disk_xml("sdb", "sata", inner=_serial("B"))]
+    assert _device(tmp_path, target, inside, *devices) == path
+
+
+@pytest.mark.parametrize(
+    ("serials", "target", "path"),
+    [
+        pytest.param({"vda": "0123456789abcdefghij", "vdb": "x"}, "sda", "/dev/vda", id="cut-at-20-as-virtio-does"),
+        pytest.param({"vda": "disk-1", "vdb": "disk-10"}, "sdb", "/dev/vda", id="the-shorter-of-two"),
+        pytest.param({"vda": "disk-1", "vdb": "disk-10"}, "sdc", "/dev/vdb", id="the-longer-of-two"),
+        pytest.param({"vda": "disk-1", "vdb": "x"}, "sdc", None, id="a-short-prefix-is-another-disk"),
+    ],
+)
+def test_serials_that_begin_alike(tmp_path: Path, serials: dict[str, str], target: str, path: str | None) -> None:
+    inside = Inside(devices=[block(name, serial=serial) for name, serial in serials.items()], mounts=[])
+    devices = [
+        disk_xml("sda", "sata", inner=_serial("0123456789abcdefghijklmnop")),
+        disk_xml("sdb", "sata", inner=_serial("disk-1")),
+        disk_xml("sdc", "sata", inner=_serial("disk-10")),
+    ]
+    assert _device(tmp_path, target, inside, *devices) == path
+
+
+def test_a_scsi_disk_is_told_by_libvirts_alias(tmp_path: Path) -> None:
+    prefix = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_drive-scsi0-0-0-"
+    inside = Inside(devices=[block("sda"), block("sdb")], links={f"{prefix}1": "../../sda", f"{prefix}0": "../../sdb"})
+    devices = [disk_xml("sda", "scsi", inner=drive(0)), disk_xml("sdb", "scsi", inner=drive(1)), scsi_xml()]
+    assert _device(tmp_path, "sda", inside, *devices) == "/dev/sdb"
+    assert _device(tmp_path, "sdb", inside, *devices) == "/dev/sda"
+
+
+def _pci(bus: int, slot: int, function: int = 0) -> str:
+    return f"<address type='pci' domain='0x0000' bus='0x{bus:02x}' slot='0x{slot:02x}' function='0x{function}'/>"
+
+
+PORTS = [
+    "<controller type='pci' index='0' model='pcie-root'/>",
+    f"<controller type='pci' index='1' model='pcie-root-port'>{_pci(0, 2)}</controller>",
+    f"<controller type='pci' index='2' model='pcie-root-port'>{_pci(0, 2, 1)}</controller>",
+]
+
+
+def test_a_virtio_disk_is_told_by_its_slot(tmp_path: Path) -> None:
+    sysfs = {
+        "vda": "/sys/devices/pci0000:00/0000:00:07.0/virtio3",
+        "vdb": "/sys/devices/pci0000:00/0000:00:06.0/virtio2",
+    }
+    devices = [disk_xml("vda", inner=_pci(0, 6)), disk_xml("vdb", inner=_pci(0, 7))]
+    assert _device(tmp_path, "vda", Inside(devices=VDA_VDB, sysfs=sysfs), *devices) == "/dev/vdb"
+
+
+def test_a_virtio_disk_is_told_by_the_ports_it_is_behind(tmp_path: Path) -> None:
+    """On q35 every disk is slot 0 of a bus whose number the guest gives; the ports above tell them apart."""
+    sysfs = {
+        "vda": "/sys/devices/pci0000:00/0000:00:02.1/0000:05:00.0/virtio3",
+        "vdb": "/sys/devices/pci0000:00/0000:00:02.0/0000:04:00.0/virtio2",
+    }
+    devices = [disk_xml("vda", inner=_pci(1, 0)), disk_xml("vdb", inner=_pci(2, 0)), *PORTS]
+    inside = Inside(devices=VDA_VDB, sysfs=sysfs)
+    assert _device(tmp_path, "vda", inside, *devices) == "/dev/vdb"
+    assert _device(tmp_path, "vdb", inside, *devices) == "/dev/vda"
+
+
+def test_the_only_disk_is_the_only_disk(tmp_path: Path) -> None:
+    inside = Inside(devices=[block("vda"), block("sr0", type="rom"), block("zram0"), block("loop0", type="loop")])
+    assert _device(tmp_path, "vda", inside, disk_xml(), disk_xml("sda", "sata", device="cdrom")) == "/dev/vda"
+
+
+@pytest.mark.parametrize(
+    ("devices", "xml"),
+    [
+        pytest.param([block("vda")], [disk_xml(), disk_xml("vdb")], id="one-seen-two-defined"),
+        pytest.param(VDA_VDB, [disk_xml()], id="two-seen-one-defined"),
+        pytest.param([], [disk_xml()], id="none-seen"),
+    ],
+)
+def test_a_disk_is_not_guessed(tmp_path: Path, devices: list[dict[str, Any]], xml: list[str]) -> None:
+    assert _device(tmp_path, "vda", Inside(devices=devices, mounts=[]), *xml) is None
+
+
+def test_a_guest_that_is_off_has_no_devices(tmp_path: Path) -> None:
+    assert _device(tmp_path, "vda", Inside(), disk_xml(), running=False) is None
+
+
+def test_a_disk_that_is_defined_anew_is_found_under_its_running_name(tmp_path: Path) -> None:
+    guest = inhabited(tmp_path, Inside(devices=[block("vda", serial="S")]), disk_xml(inner=_serial("S")))
+    edit = guest.definition.edit()
+    target = edit.disk("vda").find("target")
+    assert target is not None
+    target.set("dev", "sda")
+    target.set("bus", "scsi")
+    guest.hypervisor.connection.defineXML(edit.definition.xml)
+    guest.forget()
+    found = device_of(Disk(guest, "sda"))
+    assert found
+    assert found.path == "/dev/vda"
+
+
+@pytest.mark.parametrize(
+    ("name", "type", "disk"),
+    [
+        ("vda", "disk", True),
+        ("sda", "disk", True),
+        ("nvme0n1", "disk", True),
+        ("zram0", "disk", False),
+        ("ram0", "disk", False),
+        ("fd0", "disk", False),
+        ("nbd0", "disk", False),
+        ("zd16", "disk", False),
+        ("sr0", "rom", False),
+        ("loop0", "loop", False),
+        ("vda1", "part", False),
+    ],
+)
+def test_is_disk(name: str, type: str, *, disk: bool) -> None:  # noqa: A002
+    device = Inside(devices=[block(name, type=type)]).facts().block_devices[0]
+    assert is_disk(device) is disk
+
+
+# need
+
+
+def _need(device: dict[str, Any], *mounts: dict[str, Any]) -> int:
+    facts = Inside(devices=[device], mounts=list(mounts)).facts()
+    return need(facts, facts.block_devices[0])
+
+
+def _used(source: str, used: int, size: int) -> dict[str, Any]:
+    return mounted(f"/m{source}", source, used=used * KIB, size=size * KIB)
+
+
+def _block(name: str, *children: dict[str, Any], size: int, **more: Any) -> dict[str, Any]:
+    return block(name, *children, size=size * KIB, **more)
+
+
+@pytest.mark.parametrize(
+    ("device", "mounts", "kib"),
+    [
+        pytest.param(_block("v", size=100), [], 0, id="a-blank-disk"),
+        pytest.param(_block("v", size=100, fstype="ext4"), [], 100, id="not-mounted"),
+        pytest.param(_block("v", size=100, fstype="ext4"), [_used("/dev/v", 10, 95)], 15, id="used-and-metadata"),
+        pytest.param(
+            _block("v", part("v1", size=60 * KIB, fstype="ext4"), part("v2", size=30 * KIB, fstype="swap"), size=100),
+            [_used("/dev/v1", 20, 60)],
+            50,
+            id="swap-counts-whole",
+        ),
+        pytest.param(_block("v", part("v1", size=60 * KIB), size=100), [], 60, id="a-partition-of-unknown-content"),
+        pytest.param(
+            _block("v", part("v1", part("dm-0", type="lvm", size=50 * KIB, fstype="xfs"), size=90 * KIB), size=100),
+            [_used("/dev/dm-0", 5, 50)],
+            5,
+            id="free-extents-of-lvm-are-free",
+        ),
+        pytest.param(_block("v", size=100, fstype="ext4"), [_used("/dev/v", 500, 95)], 100, id="never-more-than-it-is"),
+        pytest.param(
+            _block("v", size=100, fstype="ext4"),
+            [mounted("/", "/dev/v", size=None, used=None)],
+            100,
+            id="a-mount-that-nobody-could-count",
+        ),
+        pytest.param(
+            _block("v", size=100, fstype="btrfs"),
+            [
+                mounted("/", "/dev/v[/@]", "btrfs", used=10 * KIB, size=100 * KIB),
+                mounted("/home", "/dev/v[/@home]", "btrfs", used=10 * KIB, size=100 * KIB),
+            ],
+            10,
+            id="subvolumes-count-once",
+        ),
+    ],
+)
+def test_what_the_guest_needs(device: dict[str, Any], mounts: list[dict[str, Any]], kib: int) -> None:
+    assert _need(device, *mounts) == kib * KIB
+
+
+def test_a_filesystem_is_listed_once_with_every_way_to_it() -> None:
+    raid = part("md0", type="raid1", fstype="ext4")
+    facts = Inside(
+        devices=[block("vda", raid), block("vdb", raid), block("loop0", type="loop")],
+        mounts=[mounted("/", "/dev/md0"), mounted("/bind", "/dev/md0"), mounted("/s", "/dev/loop0")],
+    ).facts()
+    [one] = filesystems(facts)
+    assert one.mount.target == "/"
+    assert [[device.name for device in way] for way in one.ways] == [["vda", "md0"], ["vdb", "md0"]]
+    assert isinstance(one.device, BlockDevice)

@@ -1,0 +1,58 @@
+"""Foreign text is made fit to be shown; sizes are written as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from reclaim.text import LIMIT, printable, size
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        pytest.param("plain é 漢", "plain é 漢", id="letters"),
+        pytest.param("a\nb\tc", "a b c", id="white-space"),
+        pytest.param("\x1b[31mred", "\\x1b[31mred", id="escape"),
+        pytest.param("a\rb", "a\\rb", id="carriage-return"),
+        pytest.param("a\x00b", "a\\x00b", id="nul"),
+        pytest.param("a\x9bb", "a\\x9bb", id="c1"),
+        pytest.param("a\u202eb", "a\\u202eb", id="right-to-left"),
+        pytest.param("a\u2028b", "a\\u2028b", id="line-separator"),
+        pytest.param("\udcff", "\\udcff", id="surrogate"),
+        pytest.param("", "", id="empty"),
+    ],
+)
+def test_printable(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_line_breaks_stay_where_asked_for() -> None:
+    assert printable("a\n\tb\x1b", lines=True) == "a\n b\\x1b"
+
+
+@pytest.mark.parametrize("character", ["x", "\x1b", "\udcff"])
+def test_long_text_is_cut(character: str) -> None:
+    shown = printable(character * (LIMIT * 3))
+    assert len(shown) == LIMIT + 1
+    assert shown.endswith("…")
+    assert not printable("x" * LIMIT).endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0 B"),
+        (512, "512 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (1024**2, "1.0 MiB"),
+        (1024**3 * 2.5, "2.5 GiB"),
+        (1024**4 * 3, "3.0 TiB"),
+        (1024**5, "1024.0 TiB"),
+        (2**64, "16777216.0 TiB"),
+        (-1536, "-1.5 KiB"),
+    ],
+)
+def test_size(count: float, words: str) -> None:
+    assert size(count) == words
