@@ -22,10 +22,15 @@ def check_sparse_backup(backup: Backup) -> str:
     backup.image()
     found = backup.scan()
     words = f"{backup.file}: takes {size(found.allocated)}, needs {size(found.needed)}"
+    if found.packed:
+        words += f" ({size(found.packed)} are zeros that the filesystem has compressed)"
     if found.excess > tolerated(found.needed):
         causes = [
             f"{size(count)} are {what}"
-            for count, what in ((found.zeros, "zeros that were written"), (found.unwritten, "extents never written"))
+            for count, what in (
+                (found.zeros - found.packed, "zeros that were written"),
+                (found.unwritten, "extents never written"),
+            )
             if count
         ]
         if found.pinned:

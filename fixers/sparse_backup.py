@@ -13,7 +13,7 @@ def give_back_zeros(backup: Backup) -> list[Change]:
         )
     if reason := obstacle(backup):
         raise Withheld(reason)
-    if found.excess - found.pinned <= 0:
+    if found.excess <= found.pinned:
         raise Withheld(f"only the end of {pinned_by(backup.file, backup.hypervisor)} frees them")
     if punches(backup):
         return [HolePunch.of(backup.file, found)]

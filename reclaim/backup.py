@@ -32,8 +32,8 @@ _ADDED = re.compile(r"[-_.~@ ]?(?:\d[\dT:_.-]*Z?|v\d+|bak|backup|copy|old|orig|f
 _MOST_FILES = 100_000
 #: backing files above one another
 _DEEPEST = 32
-#: bytes that come and go: extent trees, indirect blocks, what a filesystem rounds up to
-_SLACK = 1024 * 1024
+#: bytes that come and go: extent trees, the 1 MiB pieces that QEMU asks of xfs, zeros that were compressed
+_SLACK = 4 * 1024 * 1024
 
 
 @dataclass(eq=False)
@@ -109,7 +109,7 @@ def _changed(before: os.stat_result, after: os.stat_result) -> bool:
 
 
 def tolerated(needed: int) -> int:
-    """Bytes that a copy may take beyond *needed*: a twentieth, at least 1 MiB."""
+    """Bytes that a copy may take beyond *needed*: a twentieth, at least 4 MiB."""
     return max(_SLACK, needed // 20)
 
 
@@ -355,9 +355,12 @@ def obstacle(backup: Backup) -> str | None:
 
 
 def punches(backup: Backup) -> bool:
-    """Does the copy's filesystem punch holes? Raises ProbeError."""
-    with holes.opened(backup.file, os.O_RDWR) as descriptor:
-        return holes.can_punch(descriptor)
+    """Does the copy's filesystem punch holes? Raises ProbeError where that cannot be tried."""
+    folder = os.path.dirname(os.path.realpath(backup.file))
+    try:
+        return holes.can_punch(folder)
+    except OSError as exc:
+        raise ProbeError(f"{folder}: {exc.strerror}") from exc
 
 
 def room_for_rewrite(backup: Backup) -> str | None:

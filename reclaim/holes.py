@@ -13,6 +13,7 @@ import os
 import signal
 import stat
 import struct
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -58,7 +59,8 @@ class Scan:
     `allocated` is what the filesystem holds (`st_blocks` * 512). `needed` are the blocks that hold
     anything but zeros. The rest can come back: `zeros` that were written, `unwritten` extents (of
     fallocate, also behind the end). `pinned` are those of the zeros that lie in extents which a
-    snapshot or a reflink shares: they come back only with the last of those.
+    snapshot or a reflink shares: they come back only with the last of those. `packed` are zeros that
+    the filesystem has compressed to next to nothing; btrfs counts them in `st_blocks` all the same.
     """
 
     identity: Identity
@@ -67,11 +69,12 @@ class Scan:
     zeros: int
     unwritten: int
     pinned: int
+    packed: int = 0
 
     @property
     def excess(self) -> int:
-        """Bytes held beyond the need. A filesystem that compresses holds less: then 0."""
-        return max(0, self.allocated - self.needed)
+        """Bytes held beyond the need. A filesystem that counts what it compressed holds less: then 0."""
+        return max(0, self.allocated - self.needed - self.packed)
 
 
 # Opening --------------------------------------------------------------------------------------
@@ -165,6 +168,10 @@ class Extent:
     @property
     def is_unwritten(self) -> bool:
         return bool(self.flags & 0x0800)
+
+    @property
+    def is_encoded(self) -> bool:
+        return bool(self.flags & 0x0008)
 
     @property
     def is_shared(self) -> bool:
@@ -333,12 +340,14 @@ def scan(path: str, progress: Progress = lambda _text: None) -> Scan:
         size = before.st_size
         told = has_extents(descriptor)
         shared = Overlap(_shared(descriptor, told=told))
+        encoded = Overlap((one.start, one.end) for one in (extents(descriptor) if told else ()) if one.is_encoded)
         meter = Meter(path, min(size, before.st_blocks * 512), progress)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        zeros = pinned = 0
+        zeros = pinned = packed = 0
         try:
             for start, end in zero_spans(descriptor, size, meter):
                 zeros += _blocks(start, end)
+                packed += sum(last - first for first, last in encoded.parts(start, end))
                 pinned += sum(last - first for first, last in shared.parts(start, end))
         except ProbeError as exc:
             raise ProbeError(f"{path}: {exc}") from exc
@@ -352,7 +361,7 @@ def scan(path: str, progress: Progress = lambda _text: None) -> Scan:
             pinned += held
         else:
             unwritten = max(0, allocated - data)
-        return Scan(Identity.of(after), allocated, data - zeros, zeros, unwritten, pinned)
+        return Scan(Identity.of(after), allocated, data - zeros, zeros, unwritten, pinned, packed)
 
 
 def _unwritten(descriptor: int) -> tuple[int, int]:
@@ -381,18 +390,17 @@ def punch(descriptor: int, start: int, end: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def can_punch(descriptor: int) -> bool:
-    """Can the filesystem punch holes? Asked behind the end of the file, where there is nothing to lose.
-
-    *descriptor* is open for writing.
-    """
-    end = -(-os.fstat(descriptor).st_size // BLOCK) * BLOCK
-    try:
-        punch(descriptor, end, end + BLOCK)
-    except OSError as exc:
-        if exc.errno in CANNOT_PUNCH:
-            return False
-        raise
+def can_punch(folder: str) -> bool:
+    """Can the filesystem of *folder* punch holes? Asked on a file of ours that has no name, so nothing changes."""
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        stream.write(_ZERO_BLOCK)
+        stream.flush()
+        try:
+            punch(stream.fileno(), 0, BLOCK)
+        except OSError as exc:
+            if exc.errno in CANNOT_PUNCH:
+                return False
+            raise
     return True
 
 

@@ -110,7 +110,7 @@ class SparseRewrite:
                 freed = (before.st_blocks - os.fstat(new).st_blocks) * 512
                 if freed <= 0:
                     raise ChangeFailed(f"{self.path}: this filesystem keeps no holes: a rewrite takes as much")
-                _put_in_place(beside, self.path, still_ours)
+                put_in_place(beside, self.path, still_ours)
             except BaseException:
                 os.unlink(beside)
                 raise
@@ -174,7 +174,7 @@ def _take_over(old: int, new: int, before: os.stat_result) -> None:
     os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def _put_in_place(beside: str, path: str, still_ours: holes.StillOurs) -> None:
+def put_in_place(beside: str, path: str, still_ours: holes.StillOurs) -> None:
     """Rename *beside* to *path*; who asks for the old file meanwhile finds it in its place again."""
     kept = f"{beside}.old"
     os.link(path, kept)
