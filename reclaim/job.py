@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import fnmatch
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -320,34 +321,35 @@ def _operands(call: Call, valued: str = "") -> list[Word]:
     return words
 
 
-def _simple(
-    name: str, bad: Callable[[set[str]], str | None], good: str, valued: str = ""
-) -> Callable[[Call, _Context, Assessment], None]:
-    """A judge of a command that copies what it is given; *bad* says from its words what is wrong."""
-
-    def judge(call: Call, context: _Context, found: Assessment) -> None:
-        operands = _operands(call, valued)
-        images, doubt = context.copied(operands[:-1] or operands)
-        if not images and not (doubt and not context.images):
-            return
-        texts = {word.text for word in call.words[1:]}
-        before = len(found.findings)
-        if text := bad(texts):
-            found.findings.append(Finding(call.line, text, by_hand="change it by hand"))
-        _judge_torn(call, images, context, found, name)
-        if len(found.findings) == before:
-            found.good.append(f"line {call.line}: {good}")
-
-    return judge
+def _cp(call: Call, context: _Context, found: Assessment) -> None:
+    images, _ = context.copied(_operands(call, "-t -S"))
+    if not images:
+        return
+    before = len(found.findings)
+    if any(word.text == "--sparse=never" for word in call.words):
+        found.findings.append(Finding(call.line, "cp --sparse=never writes every zero", by_hand="drop --sparse=never"))
+    _judge_torn(call, images, context, found, "cp")
+    if len(found.findings) == before:
+        found.good.append(f"line {call.line}: cp keeps the holes that the image has")
 
 
-def _bad_tar(words: set[str]) -> str | None:
-    bundles = {word for word in words if not word.startswith("--")}
-    sparse = "--sparse" in words or any(word.startswith("-") and "S" in word for word in bundles)
-    return None if sparse else "tar without --sparse stores every zero of a sparse image"
+def _tar(call: Call, context: _Context, found: Assessment) -> None:
+    texts = [word.text for word in call.words[1:]]
+    letters = "".join(text.lstrip("-") for text in (text for text in texts if re.fullmatch(r"-\w+", text)))
+    letters += texts[0] if texts and re.fullmatch(r"\w+", texts[0]) else ""
+    images, _ = context.copied(list(call.words[1:]))
+    if not images or not ({"--create", "--append", "--update"} & set(texts) or set("cru") & set(letters)):
+        return
+    before = len(found.findings)
+    if "--sparse" not in texts and "S" not in letters:
+        text = "tar without --sparse stores every zero of a sparse image"
+        found.findings.append(Finding(call.line, text, by_hand="add --sparse"))
+    _judge_torn(call, images, context, found, "tar")
+    if len(found.findings) == before:
+        found.good.append(f"line {call.line}: tar --sparse")
 
 
-def _bad_dd(call: Call, context: _Context, found: Assessment) -> None:
+def _dd(call: Call, context: _Context, found: Assessment) -> None:
     values = dict(word.text.partition("=")[::2] for word in call.words[1:])
     source = Word(values.get("if", UNKNOWN))
     images, _ = context.copied([source])
@@ -399,15 +401,11 @@ def _store(name: str, command: str, restore: str) -> Callable[[Call, _Context, A
     return judge
 
 
-def _bad_cp(words: set[str]) -> str | None:
-    return "cp --sparse=never writes every zero" if "--sparse=never" in words else None
-
-
 _JUDGES: dict[str, Callable[[Call, _Context, Assessment], None]] = {
     "rsync": _rsync,
-    "cp": _simple("cp", _bad_cp, "cp keeps the holes that the image has", "-t -S"),
-    "tar": _simple("tar", _bad_tar, "tar --sparse", "-f -C -T -X"),
-    "dd": _bad_dd,
+    "cp": _cp,
+    "tar": _tar,
+    "dd": _dd,
     "qemu-img": _qemu_img,
     "virtnbdbackup": _virtnbdbackup,
     "borg": _store("borg", "create", "borg extract --sparse"),
