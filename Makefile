@@ -5,13 +5,14 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: audit test lint demo bench lab-clean help
+.PHONY: audit test lint demo bench backup-table lab-clean help
 
 help:
 	@echo "make audit      audit this machine's guests, or sample definitions where there is no libvirt"
 	@echo "make test       lint, then every test; real guests where they can run"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
-	@echo "make bench      how fast definitions are judged, beside pytest itself"
+	@echo "make bench      how fast definitions are judged and zeros found, beside pytest and fallocate"
+	@echo "make backup-table  what rsync costs on btrfs with snapshots, into docs/backups.md"
 	@echo "make lint       ruff and mypy"
 	@echo "make lab-clean  remove the throwaway guests and what they left"
 
@@ -33,6 +34,11 @@ demo:
 bench:
 	@scripts/setup.sh test
 	@$(PY) -m bench.definitions $(ARGS)
+	@$(PY) -m bench.zeros
+
+backup-table:
+	@scripts/setup.sh test
+	@$(PY) -m bench.backups --write docs/backups.md $(ARGS)
 
 lab-clean:
 	@scripts/setup.sh test

@@ -170,14 +170,22 @@ class FileChange:
         return {}
 
     def undo(self, place: Place, outcome: dict[str, str]) -> str:
-        _expect_devices(place, self.devices)
-        self._write(place, self.after, self.before, None)
+        if not self._is_back(place):
+            _expect_devices(place, self.devices)
+            self._write(place, self.after, self.before, None)
         if self.then:
             try:
                 _run(place, self.then)
             except (ChangeFailed, ProbeError) as exc:
                 raise ChangeFailed(f"{self.path} is as it was, but {exc}") from exc
         return f"{self.path} is as it was"
+
+    def _is_back(self, place: Place) -> bool:
+        """Does the file have its old content already? A run may have died before it wrote."""
+        if self.before is None:
+            return bool(place.shell.run("test ! -e %s", self.path).rc == 0)
+        result = place.shell.run("sha256sum < %s", self.path)
+        return bool(result.rc == 0 and result.stdout.split()[:1] == [_digest(self.before)])
 
     def _write(self, place: Place, expected: str | None, wanted: str | None, verify: str | None) -> None:
         content = _bytes(wanted or "")
@@ -187,7 +195,7 @@ class FileChange:
             "/bin/sh -c %s reclaim %s %s %s %s",
             _WRITE,
             self.path,
-            "absent" if expected is None else hashlib.sha256(_bytes(expected)).hexdigest(),
+            "absent" if expected is None else _digest(expected),
             "-" if wanted is None else "+" + base64.b64encode(content).decode(),
             verify or "",
         )
@@ -214,6 +222,7 @@ if [ "$content" = - ]; then
     rm -f -- "$path" && sync
     exit
 fi
+trap '[ -n "${new:-}" ] && rm -f -- "$new"' HUP INT TERM
 new=$(mktemp -- "$(dirname -- "$path")/.reclaim.XXXXXX") || fail 'no file can be made beside it'
 if [ "$expected" = absent ]; then
     chmod 0644 "$new"
@@ -333,6 +342,10 @@ def from_json(data: dict[str, Any]) -> Change:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", errors="surrogateescape")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(_bytes(text)).hexdigest()
 
 
 def _shown(text: str | None) -> str:

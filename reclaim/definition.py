@@ -321,11 +321,12 @@ def _parts(root: Element) -> list[tuple[str, dict[str, str], str]]:
 
 # A secret may stand in graphics (passwd) and in qemu:commandline; the report never shows one.
 _SECRET = re.compile(r"""(\b(?:passwd|password|secret)\s*=\s*)("[^"]*"|'[^']*')""", re.IGNORECASE)
+_SECRET_ARGUMENT = re.compile(r"""(\b(?:passw(?:or)?d|data|key)=)[^,"'\s]+""", re.IGNORECASE)
 
 
 def redacted(text: str) -> str:
-    """*text* with the values of password attributes replaced."""
-    return _SECRET.sub(r"\1'(redacted)'", text)
+    """*text* with the values of password attributes replaced, and of those in QEMU's arguments."""
+    return _SECRET_ARGUMENT.sub(r"\1(redacted)", _SECRET.sub(r"\1'(redacted)'", text))
 
 
 def diff(before: str, after: str, name: str) -> str:

@@ -233,7 +233,10 @@ class Engine:
                 self._look_again(requirement, subject, undone=True)
                 return False
             except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
-                self.journal.failed(seq, str(exc))
+                if isinstance(exc, ChangeFailed):
+                    self.journal.failed(seq, str(exc))
+                else:
+                    self.journal.unknown(seq, str(exc))
                 place.forget(inside=not isinstance(change, DefinitionChange))
                 result.reason += f"; not mended: {printable(str(exc), lines=True)}"
                 return False

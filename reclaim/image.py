@@ -42,7 +42,7 @@ _PACKED = {
     b"QED\x00": "qed",
 }
 
-QEMU_IMG_SECONDS = 300
+QEMU_IMG_SECONDS: float = 300
 #: bytes of JSON that are read: a map of 400 000 pieces
 _MAX_OUTPUT = 48 * 1024 * 1024
 
@@ -141,10 +141,13 @@ def filename(one: dict[str, Any]) -> str:
     return "json:" + json.dumps(one)
 
 
-def qemu_img(arguments: list[str], descriptors: tuple[int, ...], path: str) -> tuple[int, str, str]:
+def qemu_img(
+    arguments: list[str], descriptors: tuple[int, ...], path: str, *, seconds: float | None = None
+) -> tuple[int, str, str]:
     """Run qemu-img: exit status, output, errors. Raises ProbeError where it is absent, too slow or says too much."""
     if shutil.which("qemu-img") is None:
         raise ProbeError("qemu-img is not installed (Debian and Ubuntu: qemu-utils)")
+    limit = QEMU_IMG_SECONDS if seconds is None else seconds
     with subprocess.Popen(
         ["qemu-img", *arguments],
         stdin=subprocess.DEVNULL,
@@ -153,13 +156,13 @@ def qemu_img(arguments: list[str], descriptors: tuple[int, ...], path: str) -> t
         pass_fds=descriptors,
         env={**os.environ, "LC_ALL": "C"},
     ) as process:
-        limit = f"{path}: qemu-img {arguments[0]}"
+        what = f"{path}: qemu-img {arguments[0]}"
         try:
-            stdout, stderr = _communicate(process)
+            stdout, stderr = _communicate(process, limit)
         except subprocess.TimeoutExpired as exc:
-            raise ProbeError(f"{limit}: no answer within {QEMU_IMG_SECONDS} s") from exc
+            raise ProbeError(f"{what}: no answer within {limit:g} s") from exc
         except OverflowError as exc:
-            raise ProbeError(f"{limit}: more than {_MAX_OUTPUT} bytes of output") from exc
+            raise ProbeError(f"{what}: more than {_MAX_OUTPUT} bytes of output") from exc
         finally:
             process.kill()
     errors = stderr.decode("utf-8", errors="replace")
@@ -168,9 +171,9 @@ def qemu_img(arguments: list[str], descriptors: tuple[int, ...], path: str) -> t
     return process.returncode, stdout.decode("utf-8", errors="replace"), " ".join(errors.split())[:500]
 
 
-def _communicate(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+def _communicate(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, bytes]:
     """Like `communicate`, with a limit. Raises TimeoutExpired, OverflowError."""
-    deadline = time.monotonic() + QEMU_IMG_SECONDS
+    deadline = time.monotonic() + seconds
     assert process.stdout is not None
     assert process.stderr is not None
     parts: dict[Any, bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
@@ -181,7 +184,7 @@ def _communicate(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
             left = deadline - time.monotonic()
             ready = selector.select(left) if left > 0 else []
             if not ready:
-                raise subprocess.TimeoutExpired(process.args, QEMU_IMG_SECONDS)
+                raise subprocess.TimeoutExpired(process.args, seconds)
             for key, _ in ready:
                 data = os.read(key.fd, 65536)
                 if not data:

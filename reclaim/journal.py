@@ -62,6 +62,10 @@ class Journal:
         self._standing.pop(seq, None)
         self._write({"event": "failed", "seq": seq, "reason": reason})
 
+    def unknown(self, seq: int, reason: str) -> None:
+        """Nobody knows whether the change was applied: the answer was lost."""
+        self._write({"event": "unknown", "seq": seq, "reason": reason})
+
     def undone(self, seq: int, note: str) -> None:
         self._standing.pop(seq, None)
         self._write({"event": "undone", "seq": seq, "reason": note})
@@ -123,8 +127,8 @@ class Record:
 
     @property
     def interrupted(self) -> list[Entry]:
-        """Changes whose outcome nobody knows: the run died in between."""
-        return [entry for entry in self.entries if entry.state == "intended"]
+        """Changes whose outcome nobody knows: the run died in between, or the answer was lost."""
+        return [entry for entry in self.entries if entry.state in ("intended", "unknown")]
 
 
 def read(path: Path) -> Record:
@@ -154,7 +158,7 @@ def read(path: Path) -> Record:
                 )
                 by_seq[one.seq] = one
                 record.entries.append(one)
-            elif event in ("done", "failed", "undone"):
+            elif event in ("done", "failed", "unknown", "undone"):
                 one = by_seq[entry["seq"]]
                 one.state = event
                 one.outcome = entry.get("outcome", one.outcome)

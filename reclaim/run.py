@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from reclaim import backup, job, journal
+from reclaim.change import DefinitionChange
 from reclaim.engine import Engine, Mode, Subject
 from reclaim.errors import ReclaimError
 from reclaim.guest import Guest
@@ -120,14 +121,24 @@ class Run:
         for part in self.parts:
             part.folder = _make_folder(part.folder)
             part.engine.journal.path = part.folder / journal.NAME
+            guests = {guest.uuid: guest for guest in part.guests}
             for record in earlier_journals(part.folder.parent):
-                if record.interrupted and not record.ended:
+                if record.interrupted and not record.ended and not self._is_under_way(part.hypervisor):
                     self.interrupted.append((part, record))
                 for entry in record.applied:
-                    for guest in part.guests:
-                        if entry.uuid == guest.uuid and entry.change.kind == "definition":
-                            guest.history.append(str(getattr(entry.change, "before", "")))
+                    if entry.uuid in guests and isinstance(entry.change, DefinitionChange):
+                        guests[entry.uuid].history.append(entry.change.before)
         self.recorded = True
+
+    def _is_under_way(self, hypervisor: Hypervisor) -> bool:
+        """Is somebody mending at this moment? Then a journal without an end is not one of a run that died."""
+        if self.options.mode == "fix":
+            return False  # the lock is ours
+        try:
+            lock(hypervisor).close()
+        except ReclaimError:
+            return True
+        return False
 
     def forget_record(self) -> None:
         """There is nothing to judge after all: leave no folder behind."""

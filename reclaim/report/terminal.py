@@ -50,6 +50,8 @@ def header(run: Run) -> list[str]:
         )
         if not part.guests:
             lines.append(f"reclaim: {one.uri} has no guests: there is nothing to judge")
+    if not run.options.definitions_only and not any(part.copies or part.jobs for part in run.parts):
+        lines.append("reclaim: no backups are declared, so none is judged (--backups DIR, or [[backup]])")
     for _, record in run.interrupted:
         what = ", ".join(f"{entry.requirement} of {printable(entry.guest)}" for entry in record.interrupted)
         lines.append(

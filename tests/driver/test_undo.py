@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import libvirt
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from reclaim.engine import Engine
     from reclaim.guest import Guest
 
-SHARED = "test:///default"
+#: all connections of one process share this driver; the query is only for a lock of our own
+SHARED = f"test:///default?{os.getpid()}"
 
 
 @pytest.fixture

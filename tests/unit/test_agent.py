@@ -89,10 +89,10 @@ def test_what_a_command_left(state: dict[str, Any], output: Output) -> None:
         pytest.param([PID, {"exited": True, "exitcode": 0, "out-data": "?"}], id="data-is-no-base64"),
         pytest.param([PID, {"exited": True, "exitcode": 0, "out-data": "é"}], id="data-is-not-ascii"),
         pytest.param(
-            [PID, {"exited": True, "exitcode": 0, "out-data": "A" * (OUTPUT_BYTES * 4 // 3 + 8)}], id="a-flood"
+            [PID, {"exited": True, "exitcode": 0, "out-data": "AAAA" * (OUTPUT_BYTES // 3 + 2)}], id="a-flood"
         ),
         pytest.param(
-            [PID, {"exited": True, "exitcode": 0, "err-data": "A" * (OUTPUT_BYTES * 4 // 3 + 8)}], id="errors-flood"
+            [PID, {"exited": True, "exitcode": 0, "err-data": "AAAA" * (OUTPUT_BYTES // 3 + 2)}], id="errors-flood"
         ),
     ],
 )

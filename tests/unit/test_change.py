@@ -75,6 +75,14 @@ def test_the_old_file_is_never_written_to(here: Guest, file: Path) -> None:
         assert held.read() == "old\n"
 
 
+def test_the_old_file_is_never_written_to_through_a_link(here: Guest, file: Path) -> None:
+    link = file.parent.parent / "link"
+    link.symlink_to("etc/a file")
+    with file.open(encoding="utf-8") as held:
+        _change(link).apply(here)
+        assert held.read() == "old\n"
+
+
 def test_a_symbolic_link_is_followed_and_stays(here: Guest, file: Path) -> None:
     link = file.parent.parent / "link"
     link.symlink_to("etc/a file")
@@ -328,3 +336,8 @@ def test_a_file_that_names_a_device_that_is_gone_is_not_put_back(here: Guest, tm
     with pytest.raises(ChangeFailed, match="/dev/vdx1, which is not there"):
         change.undo(here, {})
     assert path.read_text(encoding="utf-8") == "UUID=1 / ext4\n"
+
+
+def test_a_change_that_was_never_applied_is_taken_back_without_a_word(here: Guest, file: Path) -> None:
+    assert _change(file).undo(here, {}) == f"{file} is as it was"
+    assert file.read_text() == "old\n"

@@ -251,3 +251,12 @@ def test_the_same_definition_has_no_differences() -> None:
 )
 def test_storage_differences(live: list[str], persistent: list[str], words: list[str]) -> None:
     assert storage_differences(Definition(domain_xml(*live)), Definition(domain_xml(*persistent))) == words
+
+
+def test_no_secret_of_an_attribute_or_of_an_argument_is_shown() -> None:
+    text = (
+        """<graphics passwd='s1'/><qemu:arg value='secret,id=x,data=s2,format=raw'/><qemu:arg value="password=s3"/>"""
+    )
+    shown = redacted(text)
+    assert not any(secret in shown for secret in ("s1", "s2", "s3"))
+    assert "format=raw" in shown

@@ -101,6 +101,12 @@ def test_is_renamed_by_bus(device: str, *, renamed: bool) -> None:
             "UUID=a /b btrfs device=/dev/vda10,device=NEW",
             id="not-its-namesake",
         ),
+        pytest.param(
+            "UUID=a /b btrfs device=/dev/disk/by-id/a-b,device=/dev/disk/by-id/a.b",
+            "/dev/disk/by-id/a.b",
+            "UUID=a /b btrfs device=/dev/disk/by-id/a-b,device=NEW",
+            id="no-pattern",
+        ),
         pytest.param("/dev/vda\\0611 / ext4", "/dev/vda11", "NEW / ext4", id="escaped-source"),
     ],
 )
