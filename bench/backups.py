@@ -155,6 +155,13 @@ def table(rows: list[Row], days: list[Path], size: int) -> str:
     return "\n".join(lines)
 
 
+def put(path: Path, text: str) -> None:
+    """Put *text* between the marks in the file at *path*."""
+    head, _, rest = path.read_text(encoding="utf-8").partition(_BEGIN)
+    _, _, tail = rest.partition(_END)
+    path.write_text(f"{head}{_BEGIN}\n\n{text}\n\n{_END}{tail}", encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.backups", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between its marks in FILE")
@@ -175,10 +182,7 @@ def main() -> int:
         text = table(rows, days, size)
     sys.stdout.write(text + "\n")
     if arguments.write:
-        document = arguments.write.read_text(encoding="utf-8")
-        head, _, rest = document.partition(_BEGIN)
-        _, _, tail = rest.partition(_END)
-        arguments.write.write_text(f"{head}{_BEGIN}\n\n{text}\n\n{_END}{tail}", encoding="utf-8")
+        put(arguments.write, text)
     return 0
 
 

@@ -363,6 +363,14 @@ def punches(backup: Backup) -> bool:
         raise ProbeError(f"{folder}: {exc.strerror}") from exc
 
 
+def is_better_rewritten(backup: Backup) -> bool:
+    """Is it on btrfs, with extents of its own, and room for another? A hole within an extent frees nothing there."""
+    if btrfs.mount_of(backup.hypervisor.shell, backup.file)[0] != "btrfs" or room_for_rewrite(backup):
+        return False
+    with holes.opened(backup.file) as descriptor:
+        return not holes.shares_any(descriptor)
+
+
 def room_for_rewrite(backup: Backup) -> str | None:
     """Why the copy cannot be written anew beside itself, or None where it can."""
     status, room = os.stat(backup.file), os.statvfs(backup.file)
@@ -370,5 +378,5 @@ def room_for_rewrite(backup: Backup) -> str | None:
         return f"it has {status.st_nlink} names (hard links): a rewrite would part them"
     wanted, free = backup.scan().needed + _SLACK, room.f_bavail * room.f_frsize
     if free < wanted:
-        return f"this filesystem punches no holes, and a rewrite needs {size(wanted)} where {size(free)} are free"
+        return f"a rewrite needs {size(wanted)} where {size(free)} are free"
     return None

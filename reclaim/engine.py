@@ -119,6 +119,8 @@ class Engine:
     restart: bool = False
     force: bool = False
     results: dict[tuple[str, str | None, str | None, str | None], Result] = field(default_factory=dict)
+    #: bytes that came back from copies; what came back from guests' disks is counted on the disks
+    freed: int = 0
     _planned: dict[str, Definition] = field(default_factory=dict)
     _planned_renames: dict[str, dict[str, str]] = field(default_factory=dict)
     #: what the changes of the fix under way had to say
@@ -242,6 +244,7 @@ class Engine:
                 return False
             self.journal.done(seq, outcome)
             record.applied = True
+            self.freed += int(outcome.get("freed", "0"))
             if note := outcome.get("note"):
                 self._notes.append(printable(note))
             place.forget(inside=not isinstance(change, DefinitionChange))

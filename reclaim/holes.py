@@ -237,6 +237,11 @@ def _shared(descriptor: int, *, told: bool) -> Iterator[Span]:
     return ((one.start, one.end) for one in extents(descriptor) if one.is_shared) if told else iter(())
 
 
+def shares_any(descriptor: int) -> bool:
+    """Does a snapshot or reflink share any of its extents?"""
+    return has_extents(descriptor) and any(one.is_shared for one in extents(descriptor))
+
+
 def first_shared(descriptor: int, wanted: Iterable[Span]) -> Extent | None:
     """The first shared extent that holds any of *wanted* (in order), or None."""
     if not has_extents(descriptor):
@@ -388,6 +393,15 @@ def punch(descriptor: int, start: int, end: int) -> None:
     if _libc.fallocate(descriptor, _PUNCH_HOLE | _KEEP_SIZE, start, end - start) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def free_bytes(descriptor: int) -> int:
+    """What the filesystem has free once all that waits is written: btrfs frees with its next commit."""
+    if _libc.syncfs(descriptor) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    status = os.fstatvfs(descriptor)
+    return status.f_bfree * status.f_frsize
 
 
 def can_punch(folder: str) -> bool:

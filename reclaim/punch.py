@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from reclaim import backup, holes
 from reclaim.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.holes import Identity, Scan
-from reclaim.text import size
+from reclaim.text import printable, size
 
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor
@@ -44,23 +47,29 @@ class HolePunch:
 
     @property
     def target(self) -> str:
-        return self.path
+        return printable(self.path)
 
     @property
     def diff(self) -> str:
-        return f"punch holes where {self.path} holds zeros: {size(self.expected)} come back; its content stays"
+        come = size(self.expected)
+        return f"punch holes where {printable(self.path)} holds zeros: {come} come back; its content stays"
 
     def apply(self, hypervisor: Hypervisor) -> dict[str, str]:
         expected = Identity(self.device, self.inode, self.size, self.mtime_ns)
         with _own(hypervisor, self.path, expected) as (descriptor, still_ours):
-            before = os.fstat(descriptor)
+            before, free = os.fstat(descriptor), holes.free_bytes(descriptor)
             meter = holes.Meter(self.path, min(self.size, before.st_blocks * 512), hypervisor.progress)
             try:
                 holes.punch_out(descriptor, still_ours, meter)
             except ProbeError as exc:
                 raise ChangeFailed(f"{self.path}: {exc}") from exc
             freed = (before.st_blocks - os.fstat(descriptor).st_blocks) * 512
-        return {"freed": str(freed), "note": f"{size(freed)} ({freed} bytes) came back"}
+            came = holes.free_bytes(descriptor) - free
+        note = f"{size(freed)} ({freed} bytes) came back"
+        if came < freed // 2:
+            # btrfs frees an extent when nothing of it is in use any more
+            note += f", of which the filesystem has {size(max(0, came))} free: the rest lies in extents in use in part"
+        return {"freed": str(freed), "note": note}
 
     def undo(self, hypervisor: Hypervisor, outcome: dict[str, str]) -> str:
         return f"{self.path}: what was punched stays punched: its content is the same"
@@ -70,7 +79,9 @@ class HolePunch:
 class SparseRewrite:
     """One copy written anew beside itself, with holes for zeros, compared, and put in its place.
 
-    For filesystems without punch. The new file has owner, mode, times and extended attributes of the old.
+    For filesystems without punch, and for btrfs, which frees an extent when nothing of it is in use any
+    more: a hole in the middle of one frees nothing. The new file has owner, mode, times and extended
+    attributes of the old.
     """
 
     kind: ClassVar[str] = "sparse-rewrite"
@@ -88,11 +99,11 @@ class SparseRewrite:
 
     @property
     def target(self) -> str:
-        return self.path
+        return printable(self.path)
 
     @property
     def diff(self) -> str:
-        return f"write {self.path} anew with holes, beside and renamed: {size(self.expected)} come back"
+        return f"write {printable(self.path)} anew with holes, beside and renamed: {size(self.expected)} come back"
 
     def apply(self, hypervisor: Hypervisor) -> dict[str, str]:
         expected = Identity(self.device, self.inode, self.size, self.mtime_ns)
@@ -102,6 +113,7 @@ class SparseRewrite:
             folder, name = os.path.split(self.path)
             new, beside = tempfile.mkstemp(prefix=f".{name[:100]}.reclaim-", dir=folder)
             try:
+                _keep_flags(descriptor, new)
                 _write_sparsely(descriptor, new, before, meter)
                 _take_over(descriptor, new, before)
                 os.fsync(new)
@@ -142,6 +154,22 @@ def _own(hypervisor: Hypervisor, path: str, expected: Identity) -> Iterator[tupl
         raise ChangeFailed(f"{path}: {exc.strerror}; its content is as it was") from exc
     finally:
         os.close(descriptor)
+
+
+#: linux/fs.h: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_NOCOW_FL
+_GET_FLAGS, _SET_FLAGS, _NOCOW = 0x80086601, 0x40086602, 0x00800000
+
+
+def _keep_flags(old: int, new: int) -> None:
+    """Let *new*, still empty, be without copy on write where *old* is (chattr +C)."""
+    try:
+        flags = struct.unpack("=l", fcntl.ioctl(old, _GET_FLAGS, bytes(8))[:4])[0]
+        if flags & _NOCOW:
+            mine = struct.unpack("=l", fcntl.ioctl(new, _GET_FLAGS, bytes(8))[:4])[0]
+            fcntl.ioctl(new, _SET_FLAGS, struct.pack("=q", mine | _NOCOW))
+    except OSError as exc:
+        if exc.errno not in (errno.ENOTTY, errno.EOPNOTSUPP):
+            raise
 
 
 def _write_sparsely(old: int, new: int, before: os.stat_result, meter: holes.Meter) -> None:

@@ -53,7 +53,7 @@ def pytest_html_results_table_row(report: Any, cells: list[str]) -> None:
         texts = (
             str(result.verdict),
             result.guest or "",
-            result.disk or "",
+            " ".join(filter(None, (result.disk, result.backup))),
             f"{result.requirement}: {result.title}",
             "; ".join(filter(None, (result.reason, result.evidence))),
             "; ".join(_before_after(change) for change in result.changes),

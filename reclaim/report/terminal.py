@@ -145,8 +145,14 @@ def _diff(reporter: TerminalReporter, text: str) -> None:
 def _bytes(reporter: TerminalReporter, part: Part) -> None:
     storage = list(part.storage.values())
     told = [one for one in storage if one.allocated_after is not None]
-    if not told:
-        return
+    if told:
+        _held(reporter, told)
+    if part.engine.mode == "fix" and (told or part.engine.freed):
+        came = results.reclaimed(storage) + part.engine.freed
+        reporter.write_line(f"came home in this run: {size(came)} ({came} bytes)", green=came > 0)
+
+
+def _held(reporter: TerminalReporter, told: list[results.Storage]) -> None:
     held = sum(one.allocated_after or 0 for one in told)
     line = f"the host holds {size(held)} for {len(told)} disks"
     known = [one for one in told if one.used is not None]
@@ -155,9 +161,6 @@ def _bytes(reporter: TerminalReporter, part: Part) -> None:
         held_known = sum(one.allocated_after or 0 for one in known)
         line += f"; {len(known)} were looked into: they take {size(held_known)} and need {size(needed)}"
     reporter.write_line(line)
-    if part.engine.mode == "fix":
-        came = results.reclaimed(storage)
-        reporter.write_line(f"came home in this run: {size(came)} ({came} bytes)", green=came > 0)
 
 
 def _next_command(run: Run, part: Part) -> str | None:
