@@ -5,11 +5,12 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: audit test lint demo bench backup-table lab-clean help
+.PHONY: audit test corpus lint demo bench backup-table lab-clean help
 
 help:
 	@echo "make audit      audit this machine's guests, or sample definitions where there is no libvirt"
 	@echo "make test       lint, then every test; real guests where they can run"
+	@echo "make corpus     every domain of libvirt's own tests on a private libvirtd: audit, fix, audit (RECLAIM_CORPUS)"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
 	@echo "make bench      how fast definitions are judged and zeros found, beside pytest and fallocate"
 	@echo "make backup-table  what rsync costs on btrfs with snapshots, into docs/backups.md"
@@ -21,6 +22,10 @@ audit:
 
 test: lint
 	@$(PY) -m pytest tests/ -rs --no-fold-skipped $(ARGS)
+
+corpus:
+	@scripts/setup.sh test
+	@$(PY) -m pytest tests/corpus -rs --no-fold-skipped $(ARGS)
 
 lint:
 	@scripts/setup.sh test

@@ -144,7 +144,13 @@ def table(rows: list[Row], days: list[Path], size: int) -> str:
         f"{allocated(days[TRIM - 2]) // MIB} MiB before the trim and {allocated(days[-1]) // MIB} MiB at the end; "
         f"{CYCLES} cycles, the trim before the {TRIM}th; MiB."
     )
-    titles = ("call", "copy before the trim", "copy at the end", "exclusive, all snapshots", "shared set")
+    titles: tuple[str, ...] = (
+        "call",
+        "copy before the trim",
+        "copy at the end",
+        "exclusive, all snapshots",
+        "shared set",
+    )
     titles += ("held by the btrfs", "seconds")
     lines = [made, "", f"| {' | '.join(titles)} |", "|---" + "|---:" * (len(titles) - 1) + "|"]
     for row in rows:

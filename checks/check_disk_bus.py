@@ -17,5 +17,7 @@ def check_disk_bus(disk: Disk) -> str:
     """virtio-scsi passes discards on with every machine type from 2.1 and every guest kernel from 3.4."""
     if reason := scsi.not_moved(disk):
         raise NotApplicable(reason)
+    if scsi.may_stay(disk):
+        return f"bus='{disk.bus}' passes discards on (policy any-discarding)"
     assert disk.bus == "scsi", f"it is on the bus {disk.bus}"
     return "bus='scsi'"

@@ -1,4 +1,5 @@
 from fixers.disk_discard import set_discard_unmap
+from reclaim.discard import lacks_no_unref, wants_no_unref
 from reclaim.errors import NotApplicable
 from reclaim.guest import Disk
 from reclaim.requirement import requirement
@@ -18,4 +19,10 @@ def check_disk_discard(disk: Disk) -> str:
         raise NotApplicable(reason)
     discard = disk.driver.get("discard")
     assert discard == "unmap", f"driver discard is {discard or 'absent'}: QEMU accepts discards and drops them"
-    return "discard='unmap'"
+    if not wants_no_unref(disk):
+        return "discard='unmap'"
+    if lacking := lacks_no_unref(disk.guest.hypervisor):
+        return f"discard='unmap'; discard_no_unref cannot be had: {lacking}"
+    no_unref = disk.driver.get("discard_no_unref")
+    assert no_unref == "on", f"driver discard_no_unref is {no_unref or 'absent'}: discards fragment the image"
+    return "discard='unmap', discard_no_unref='on'"

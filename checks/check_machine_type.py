@@ -14,8 +14,8 @@ from reclaim.requirement import requirement
     reference="https://chrisirwin.ca/posts/discard-with-kvm/",
 )
 def check_machine_type(guest: Guest) -> str:
-    """Older machine types hide the discards that QEMU could pass on."""
-    name = guest.definition.machine
+    """Older machine types hide the discards that QEMU could pass on; one that QEMU has no more cannot start."""
+    name = guest.machine
     if name is None:
         raise NotApplicable("the definition names no machine type")
     known = machine.parse(name)
@@ -27,4 +27,5 @@ def check_machine_type(guest: Guest) -> str:
         raise NotApplicable(f"the machine type {name} has no version")
     behaves = f" (as QEMU {machine.written(known.version)})" if known.vendor else ""
     assert known.version >= machine.MINIMUM, f"{name}{behaves} is older than 2.1"
+    assert not machine.is_gone(known, guest.hypervisor.offered(guest.definition)), f"this QEMU has no {name} any more"
     return f"{name}{behaves}"

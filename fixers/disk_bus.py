@@ -5,11 +5,9 @@ from reclaim.guest import Disk
 
 
 def move_to_scsi(disk: Disk) -> list[Change]:
-    """Move the disk to the virtio-scsi controller, with an address written out and a free target name."""
+    """Move the disk to a virtio-scsi controller that has its settings, with an address and a free target name."""
     edit = disk.guest.definition.edit()
-    controller = scsi.virtio_scsi(edit.definition)
-    if controller is None:
+    if scsi.virtio_scsi(edit.definition) is None:
         raise Withheld("there is no virtio-scsi controller (see scsi-controller)")
-    element = edit.disk(disk.target)
-    scsi.move(edit, element, controller.index, rename=disk.guest.policy.target == "rename")
+    scsi.move(edit, edit.disk(disk.target), rename=disk.guest.policy.target == "rename")
     return [changed_definition(edit)]

@@ -1,9 +1,13 @@
 from reclaim.change import Change, changed_definition
+from reclaim.discard import lacks_no_unref, wants_no_unref
 from reclaim.guest import Disk
 
 
 def set_discard_unmap(disk: Disk) -> list[Change]:
-    """Set `discard='unmap'` on the disk's driver, everything else on it kept."""
+    """Set `discard='unmap'` on the disk's driver, everything else on it kept; `discard_no_unref` where policy asks."""
     edit = disk.guest.definition.edit()
-    edit.driver(edit.disk(disk.target)).set("discard", "unmap")
+    driver = edit.driver(edit.disk(disk.target))
+    driver.set("discard", "unmap")
+    if wants_no_unref(disk) and not lacks_no_unref(disk.guest.hypervisor):
+        driver.set("discard_no_unref", "on")
     return [changed_definition(edit)]

@@ -7,15 +7,16 @@ from reclaim.guest import Guest
 def raise_machine_type(guest: Guest) -> list[Change]:
     """Take a newer type of the same family: never another family, its hardware is another."""
     definition = guest.definition
-    known = machine.parse(definition.machine or "")
+    known = machine.parse(guest.machine or "")
     if known is None:
         raise Withheld("the machine type cannot be ordered")
-    offered = guest.hypervisor.machines.get((definition.arch or "", definition.emulator or ""))
+    offered = guest.hypervisor.offered(definition)
     if not offered:
         raise Withheld(f"libvirt lists no machine types for the emulator {definition.emulator or 'of this guest'}")
     newer = machine.successor(known, offered, lowest=guest.policy.machine == "minimum")
     if newer is None:
-        raise Withheld(f"this QEMU offers no newer type of the family {known.family}")
+        kind = f"{known.family}{known.variant and f' ({known.variant})'}"
+        raise Withheld(f"this QEMU offers no newer type of the family {kind}")
     edit = definition.edit()
     element = edit.root.find("os/type")
     assert element is not None, "a definition with a machine type has os/type"

@@ -72,6 +72,8 @@ class DefinitionChange:
     after: str
     #: disk targets that the change renames
     renames: dict[str, str] = field(default_factory=dict)
+    #: what is lost or moved elsewhere by it, for the evidence
+    notes: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:
@@ -103,7 +105,9 @@ class DefinitionChange:
 
 def changed_definition(edit: Edit) -> DefinitionChange:
     """The change that an edit makes."""
-    return DefinitionChange(edit.origin.name, edit.origin.xml, edit.definition.xml, dict(edit.renames))
+    return DefinitionChange(
+        edit.origin.name, edit.origin.xml, edit.definition.xml, dict(edit.renames), tuple(edit.notes)
+    )
 
 
 def _define(guest: Guest, expected: str, wanted: str) -> None:
@@ -332,6 +336,8 @@ def from_json(data: dict[str, Any]) -> Change:
     """The change that `to_json` wrote. Raises ValueError for a kind that is unknown."""
     values = dict(data)
     kind = values.pop("kind", None)
+    if kind == DefinitionChange.kind:
+        values["notes"] = tuple(values.get("notes", ()))
     if kind == PowerCycle.kind and values.get("before") is not None:
         values["before"] = Wellbeing(**values["before"])
     for known in (DefinitionChange, FileChange, CommandChange, Trim, PowerCycle, HolePunch, SparseRewrite):

@@ -21,6 +21,9 @@ from reclaim.errors import ProbeError
 #: libvirt formatdomain: SCSI has no plain `virtio` model "for historical reasons"
 VIRTIO_SCSI_MODELS = ("virtio-scsi", "virtio-transitional", "virtio-non-transitional")
 
+#: libvirt's qemuDomainDefaultSCSIControllerModel; everywhere else it takes lsilogic
+_DEFAULT_SCSI_MODEL = {"s390x": "virtio-scsi", "ppc64": "ibmvscsi", "ppc64le": "ibmvscsi"}
+
 #: A domain definition is a few KiB; a larger one is not libvirt's.
 _MAX_XML_BYTES = 8 * 1024 * 1024
 
@@ -121,6 +124,7 @@ class ControllerView:
     """One `<controller>` element, read only."""
 
     element: Element
+    arch: str | None = None
 
     @property
     def type(self) -> str:
@@ -135,8 +139,21 @@ class ControllerView:
         return self.element.get("model")
 
     @property
+    def driver(self) -> Mapping[str, str]:
+        """The attributes of the controller's `<driver>`; empty where the element is missing."""
+        driver = self.element.find("driver")
+        return {} if driver is None else dict(_items(driver))
+
+    @property
+    def effective_model(self) -> str:
+        """The model that libvirt takes for a SCSI controller that names none."""
+        if self.model and self.model != "auto":
+            return self.model
+        return _DEFAULT_SCSI_MODEL.get(self.arch or "", "lsilogic")
+
+    @property
     def is_virtio_scsi(self) -> bool:
-        return self.type == "scsi" and self.model in VIRTIO_SCSI_MODELS
+        return self.type == "scsi" and self.effective_model in VIRTIO_SCSI_MODELS
 
 
 @dataclass(frozen=True)
@@ -185,7 +202,7 @@ class Definition:
 
     @cached_property
     def scsi_controllers(self) -> tuple[ControllerView, ...]:
-        found = (ControllerView(element) for element in self.root.iterfind("devices/controller"))
+        found = (ControllerView(element, self.arch) for element in self.root.iterfind("devices/controller"))
         return tuple(controller for controller in found if controller.type == "scsi")
 
     def disk(self, target: str) -> DiskView:
@@ -206,6 +223,8 @@ class Edit:
     origin: Definition
     root: Element = field(init=False)
     renames: dict[str, str] = field(default_factory=dict)
+    #: what the edit takes away or changes beyond its purpose, in words for the evidence
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.root = copy.deepcopy(self.origin.root)

@@ -168,7 +168,7 @@ class Engine:
         verdict = judge(requirement, subject)
         if verdict.verdict is Verdict.COMPLIANT:
             notes = [text for text in (f"was: {found}", forced, *self._notes) if text]
-            result.take(Judgement(Verdict.FIXED, "; ".join(notes), verdict.evidence))
+            result.take(Judgement(Verdict.FIXED, "; ".join(notes), _evidence(verdict.evidence, changes)))
         else:
             result.take(verdict)
             if verdict.verdict is Verdict.NONCOMPLIANT:
@@ -202,6 +202,7 @@ class Engine:
 
     def _plan(self, subject: Subject, changes: list[Change], result: Result) -> None:
         result.changes += [ChangeRecord(change.kind, change.target, change.diff) for change in changes]
+        result.evidence = _evidence(result.evidence, changes)
         for change in changes:
             if isinstance(change, DefinitionChange) and subject.guest is not None:
                 name = subject.guest.name
@@ -304,6 +305,12 @@ class Engine:
                 yield Judgement(Verdict.FIXED, "planned")
             else:
                 yield Judgement(result.verdict, result.reason, result.evidence)
+
+
+def _evidence(seen: str, changes: list[Change]) -> str:
+    """What was *seen*, and what the definition lost or has elsewhere now."""
+    told = [note for change in changes if isinstance(change, DefinitionChange) for note in change.notes]
+    return "; ".join(filter(None, (seen, *map(printable, told))))
 
 
 def _shortly(judgement: Judgement) -> str:

@@ -88,6 +88,11 @@ class Guest:
             self.renamed, self._planned = actual, None
 
     @property
+    def machine(self) -> str | None:
+        """The machine type of the definition; an alias as this host's QEMU means it."""
+        return self.hypervisor.canonical_machine(self.definition)
+
+    @property
     def disks(self) -> list[Disk]:
         return [Disk(self, disk.target) for disk in self.definition.disks]
 

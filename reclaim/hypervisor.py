@@ -5,16 +5,18 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import libvirt
 import testinfra
 from testinfra.host import Host
 
-from reclaim.definition import parse_xml
+from reclaim.definition import Definition, Element, parse_xml
 from reclaim.errors import ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.inventory import Inventory
@@ -38,6 +40,7 @@ class Hypervisor:
     guests: list[Guest] = field(default_factory=list)
     #: told what is waited for, one short line at a time
     progress: Callable[[str], None] = lambda _text: None
+    _allocated_and_size: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @cached_property
     def name(self) -> str:
@@ -70,15 +73,12 @@ class Hypervisor:
     @cached_property
     def machines(self) -> dict[tuple[str, str], list[OfferedMachine]]:
         """(architecture, emulator) -> the machine types its QEMU offers, under canonical names."""
-        root = parse_xml(self.connection.getCapabilities(), f"{self.uri}: capabilities")
         found: dict[tuple[str, str], list[OfferedMachine]] = {}
-        for arch in root.iterfind("guest/arch"):
-            key = (arch.get("name", ""), arch.findtext("emulator") or "")
+        for key, machine in self._listed_machines:
+            one = OfferedMachine(machine.get("canonical") or machine.text or "", machine.get("deprecated") == "yes")
             offered = found.setdefault(key, [])
-            for machine in arch.iter("machine"):
-                one = OfferedMachine(machine.get("canonical") or machine.text or "", machine.get("deprecated") == "yes")
-                if one not in offered:
-                    offered.append(one)
+            if one not in offered:
+                offered.append(one)
         return found
 
     #: stands for the hypervisor where a guest has its UUID (journal)
@@ -86,6 +86,56 @@ class Hypervisor:
 
     def forget(self, *, inside: bool = True) -> None:
         """Nothing is kept of what files hold: a copy is read anew when it has changed."""
+
+    @cached_property
+    def machine_aliases(self) -> dict[tuple[str, str], dict[str, str]]:
+        """(architecture, emulator) -> what its QEMU means by `pc`, `q35` and the like."""
+        found: dict[tuple[str, str], dict[str, str]] = {}
+        for key, machine in self._listed_machines:
+            if canonical := machine.get("canonical"):
+                found.setdefault(key, {})[machine.text or ""] = canonical
+        return found
+
+    @cached_property
+    def _listed_machines(self) -> list[tuple[tuple[str, str], Element]]:
+        root = parse_xml(self.connection.getCapabilities(), f"{self.uri}: capabilities")
+        return [
+            ((arch.get("name", ""), arch.findtext("emulator") or ""), machine)
+            for arch in root.iterfind("guest/arch")
+            for machine in arch.iter("machine")
+        ]
+
+    def offered(self, definition: Definition) -> list[OfferedMachine]:
+        """The machine types that the emulator of *definition* offers; none where libvirt does not know it."""
+        return _of_emulator(self.machines, definition) or []
+
+    def canonical_machine(self, definition: Definition) -> str | None:
+        """The machine type of *definition*; an alias as its emulator means it, where that is known."""
+        name = definition.machine
+        return (_of_emulator(self.machine_aliases, definition) or {}).get(name, name) if name else None
+
+    def is_fully_allocated(self, path: str) -> bool:
+        """Does the file system hold every block of the file at *path*? No where it cannot be looked at."""
+        if self.is_test_driver:
+            return False
+        if path not in self._allocated_and_size:
+            self._allocated_and_size[path] = self._stat(path)
+        allocated, size = self._allocated_and_size[path]
+        return allocated >= size > 0
+
+    def _stat(self, path: str) -> tuple[int, int]:
+        """Allocated bytes and length of the file at *path*; zeros where there is none."""
+        if self.shell.backend.get_connection_type() == "local":
+            try:
+                found = os.stat(path)  # noqa: PTH116 (the path is what a definition says, not ours)
+            except (OSError, ValueError):
+                return 0, 0
+            return (found.st_blocks * 512, found.st_size) if stat.S_ISREG(found.st_mode) else (0, 0)
+        result = self.shell.run("stat --dereference --printf '%%b %%B %%s %%F' -- %s", path)
+        if result.rc != 0:
+            return 0, 0
+        blocks, unit, size, kind = result.stdout.split(" ", 3)
+        return (int(blocks) * int(unit), int(size)) if kind.startswith("regular") else (0, 0)
 
     def allocated(self, path: str) -> int:
         """Bytes that the file system holds for *path* (`st_blocks` * 512).
@@ -153,6 +203,20 @@ def connect(uri: str | None, host: str | None, inventory: Inventory, *, readonly
         raise ReclaimError(f"{uri}: cannot list the guests: {exc.get_error_message()}") from exc
     hypervisor.guests.sort(key=lambda guest: guest.name)
     return hypervisor
+
+
+T = TypeVar("T")
+
+
+def _of_emulator(found: dict[tuple[str, str], T], definition: Definition) -> T | None:
+    """What is known of the emulator of *definition*, under its architecture or another.
+
+    libvirt lists qemu-system-x86_64 under i686 only where there is no qemu-system-i386; the binary
+    and its machine types are the same.
+    """
+    emulator = definition.emulator or ""
+    exact = found.get((definition.arch or "", emulator))
+    return exact or next((value for (_arch, path), value in found.items() if emulator and path == emulator), None)
 
 
 def default_uri() -> str:

@@ -39,7 +39,8 @@ class Policy(_Table):
 class GuestNotes(_Table):
     """What the user says about one guest, by its name."""
 
-    thick: bool = False
+    #: its disks take all their space on purpose; None: raw images that are preallocated do
+    thick: bool | None = None
     #: requirement -> the reason for which it need not hold
     waive: dict[str, str] = {}
 

@@ -16,15 +16,20 @@ VIRTIO_BLK_DISCARD = (4, 0)
 
 Version = tuple[int, ...]
 
-_NUMBERED = re.compile(r"(?P<family>pc-i440fx|pc-q35|virt|pseries|s390-ccw-virtio|microvm)-(?P<version>\d+(\.\d+)+)\Z")
-_OLD_PC = re.compile(r"pc-(?P<version>[01]\.\d+)\Z")
-_RHEL = re.compile(r"(?P<family>pc-i440fx|pc-q35|virt|pseries|s390-ccw-virtio)-rhel(?P<version>\d+\.\d+\.\d+)\Z")
-_UBUNTU = re.compile(
-    r"(?P<family>pc-i440fx|pc-q35|virt|pseries|s390-ccw-virtio)-(?P<name>[a-z]+)(-v2)?(-hpb|-maxcpus)*\Z"
-)
+_FAMILIES = "pc-i440fx|pc-q35|virt|pseries|s390-ccw-virtio|microvm"
+_NUMBERED = re.compile(rf"(?P<family>{_FAMILIES})-(?P<version>[0-9]+(\.[0-9]+)+)\Z")
+_OLD_PC = re.compile(r"pc-(?P<version>[01]\.[0-9]+)\Z")
+_RHEL = re.compile(rf"(?P<family>{_FAMILIES})-rhel(?P<version>[0-9]+\.[0-9]+\.[0-9]+)\Z")
+_RHEL_6 = re.compile(r"rhel6\.[0-6]\.0\Z")
+_UBUNTU = re.compile(rf"(?P<family>{_FAMILIES})-(?P<name>[a-z]+)(?P<variant>(-v2|-hpb|-maxcpus)*)\Z")
 
-#: QEMU release behind a RHEL type. Source: the compat tables of RHEL's QEMU (hw_compat_rhel_*) as
-#: described on qemu-devel; only types whose base is stated there are listed.
+#: of Ubuntu 12.04 and 13.10, and of qemu-kvm when it was a fork (`qemu-system-x86_64 -machine help` of Ubuntu 14.04)
+_QEMU_KVM = re.compile(r"pc-(?P<version>1\.0)-(precise|qemu-kvm)\Z|pc-i440fx-(?P<later>1\.5)-(saucy|qemu-kvm)\Z")
+
+#: QEMU release behind a RHEL type: each is made from the newest upstream type of the qemu-kvm that
+#: first has it. Source: `qemu-kvm -machine help` and `--version` of RHEL 7 (1.5.3, 2.x as qemu-kvm-rhev),
+#: 8 (virt module: 3.1, 4.1, 4.2, 5.1, 5.2, 6.0, 6.2) and 9 (6.2, 7.2, 8.2, 9.1). A later
+#: release is made from a later QEMU, so its base is at least the last one here.
 _RHEL_BASE: dict[str, Version] = {
     "7.0.0": (1, 5),
     "7.1.0": (2, 1),
@@ -36,7 +41,6 @@ _RHEL_BASE: dict[str, Version] = {
     "8.0.0": (3, 1),
     "8.1.0": (4, 1),
     "8.2.0": (4, 2),
-    "8.2.1": (5, 0),
     "8.3.0": (5, 1),
     "8.4.0": (5, 2),
     "8.5.0": (6, 0),
@@ -46,9 +50,12 @@ _RHEL_BASE: dict[str, Version] = {
     "9.4.0": (8, 2),
     "9.6.0": (9, 1),
 }
+#: RHEL 6's qemu-kvm is 0.12.1 and its types (`rhel6.5.0`) are i440fx; RHEL 7 still offered them
+_RHEL_6_BASE: Version = (0, 12)
 
-#: QEMU release behind an Ubuntu type. Source: Ubuntu's hw/i386/pc_piix.c and pc_q35.c. focal has
-#: the options of 4.0, not of the 4.2 it shipped with.
+#: QEMU release behind an Ubuntu type. Source: Ubuntu's patch "Carry Ubuntu specific machine types"
+#: (hw/i386/pc_piix.c, pc_q35.c), and the QEMU that the release shipped with. focal has the options of
+#: 4.0, not of the 4.2 it shipped with.
 _UBUNTU_BASE: dict[str, Version] = {
     "trusty": (2, 0),
     "utopic": (2, 1),
@@ -67,17 +74,26 @@ _UBUNTU_BASE: dict[str, Version] = {
     "hirsute": (5, 2),
     "impish": (6, 0),
     "jammy": (6, 2),
+    "kinetic": (7, 0),
+    "lunar": (7, 2),
+    "mantic": (8, 0),
     "noble": (8, 2),
+    "oracular": (9, 0),
+    "plucky": (9, 2),
+    "questing": (10, 1),
 }
 
-#: names that mean "the newest this QEMU has" (q35 and pc), or that never had a version
+#: names that mean "the newest this QEMU has" of a family
 _ALIASES = {
     "pc": "pc-i440fx",
+    "ubuntu": "pc-i440fx",
     "q35": "pc-q35",
+    "ubuntu-q35": "pc-q35",
     "virt": "virt",
     "pseries": "pseries",
     "s390-ccw-virtio": "s390-ccw-virtio",
 }
+#: names that never had a version
 _UNVERSIONED = {"isapc": "isapc", "microvm": "microvm", "none": "none"}
 
 
@@ -85,14 +101,18 @@ _UNVERSIONED = {"isapc": "isapc", "microvm": "microvm", "none": "none"}
 class MachineType:
     """A machine type's name taken apart.
 
-    `version` is the upstream QEMU release it behaves like, None where the name has none.
-    `vendor` is "" for upstream types, else "rhel" or "ubuntu".
+    `version` is the upstream QEMU release it behaves like, None where the name has none; `release` is
+    the vendor's own number, which tells apart what derives from one QEMU.
+    `vendor` is "" for upstream types, else "rhel" or "ubuntu". `variant` is what an Ubuntu type has
+    beside its release: `-hpb` (host-phys-bits), `-maxcpus`, `-v2` are other hardware.
     """
 
     name: str
     family: str
     version: Version | None
     vendor: str = ""
+    variant: str = ""
+    release: Version = ()
 
     @property
     def is_alias(self) -> bool:
@@ -110,11 +130,20 @@ def parse(name: str) -> MachineType | None:
     if match := _OLD_PC.match(name):
         # QEMU called the i440fx family plain "pc" up to 1.3 and pc-i440fx from 1.4
         return MachineType(name, "pc-i440fx", numbers(match["version"]))
-    if (match := _RHEL.match(name)) and match["version"] in _RHEL_BASE:
-        return MachineType(name, match["family"], _RHEL_BASE[match["version"]], "rhel")
+    if match := _QEMU_KVM.match(name):
+        return MachineType(name, "pc-i440fx", numbers(match["version"] or match["later"]), "ubuntu")
+    if (match := _RHEL.match(name)) and (base := _rhel_base(match["version"])):
+        return MachineType(name, match["family"], base, "rhel", release=numbers(match["version"]))
+    if _RHEL_6.match(name):
+        return MachineType(name, "pc-i440fx", _RHEL_6_BASE, "rhel")
     if (match := _UBUNTU.match(name)) and match["name"] in _UBUNTU_BASE:
-        return MachineType(name, match["family"], _UBUNTU_BASE[match["name"]], "ubuntu")
+        return MachineType(name, match["family"], _UBUNTU_BASE[match["name"]], "ubuntu", match["variant"])
     return None
+
+
+def _rhel_base(release: str) -> Version | None:
+    last = max(_RHEL_BASE, key=numbers)
+    return _RHEL_BASE.get(release) or (_RHEL_BASE[last] if numbers(release) > numbers(last) else None)
 
 
 def numbers(text: str) -> Version:
@@ -130,22 +159,35 @@ class OfferedMachine:
     deprecated: bool
 
 
+def is_gone(machine: MachineType, offered: list[OfferedMachine]) -> bool:
+    """Did the QEMU that offers *offered* have *machine* once? It has newer types of the family, and not this one.
+
+    A type that is newer than all it has belongs to a newer QEMU: nobody goes back from that.
+    """
+    if machine.version is None or any(one.name == machine.name for one in offered):
+        return False
+    family = [known.version for one in offered if (known := parse(one.name)) and known.family == machine.family]
+    return any(version is not None and version > machine.version for version in family)
+
+
 def successor(machine: MachineType, offered: list[OfferedMachine], *, lowest: bool = False) -> str | None:
     """The newest type of *machine*'s family and vendor in *offered* that passes discards on and is not deprecated.
 
     Where the vendor's own types are not offered (the guest came from another distribution), the
-    family's upstream types count. With *lowest*, the oldest such type. None where nothing fits.
+    family's upstream types count. With *lowest*, the oldest such type. Never one that is older than
+    *machine*, nor of another variant. None where nothing fits.
     """
+    oldest = max(MINIMUM, machine.version or MINIMUM)
     for vendor in dict.fromkeys((machine.vendor, "")):
-        fitting: list[tuple[Version, str]] = []
+        fitting: list[tuple[Version, Version, str]] = []
         for one in offered:
             known = parse(one.name)
-            if known is None or known.version is None or known.version < MINIMUM or one.deprecated:
+            if known is None or known.version is None or known.version < oldest or one.deprecated:
                 continue
-            if known.family == machine.family and known.vendor == vendor:
-                fitting.append((known.version, one.name))
+            if (known.family, known.vendor, known.variant) == (machine.family, vendor, machine.variant):
+                fitting.append((known.version, known.release, one.name))
         if fitting:
-            return min(fitting)[1] if lowest else max(fitting)[1]
+            return (min if lowest else max)(fitting)[-1]
     return None
 
 

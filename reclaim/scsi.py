@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
-from itertools import count, product
+from collections.abc import Iterator, Mapping
+from itertools import chain, count, product
 
 from lxml import etree
 
+from reclaim import machine
 from reclaim.definition import ControllerView, Definition, DiskView, Edit, Element
-from reclaim.errors import ProbeError
+from reclaim.errors import ProbeError, Withheld
 from reclaim.guest import Disk
+
+#: disk types with no image of ours behind them, and why nothing is asked of them
+_NO_IMAGE = {
+    "vhostuser": "vhost-user: the process behind the socket decides about discards",
+    "vhostvdpa": "vhost-vDPA: the device decides about discards",
+    "dir": "a directory shown as a FAT file system: there is no image",
+}
 
 
 def not_a_guest_disk(disk: Disk) -> str | None:
@@ -18,15 +26,31 @@ def not_a_guest_disk(disk: Disk) -> str | None:
     view = disk.view
     if view.device == "lun":
         return "a LUN passed through: discards go to the LUN as they are"
+    if view.type in _NO_IMAGE:
+        return _NO_IMAGE[view.type]
     if view.readonly:
         return "read-only: nothing is ever deleted on it"
     if not view.source:
         return "it has no medium"
-    if view.type == "vhostuser":
-        return "vhost-user: the process behind the socket decides about discards"
     if disk.guest.notes.thick:
         return "thick on purpose (inventory)"
+    if is_preallocated(disk):
+        return "thick on purpose (a raw image, preallocated)"
     return None
+
+
+def is_preallocated(disk: Disk) -> bool:
+    """Is it a raw file with every block allocated, and nobody asked for discards?
+
+    A sparse image does not get there: no file system writes to every one of its blocks. The inventory
+    overrules it either way, for instance where a copy lost its holes.
+    """
+    view = disk.view
+    if disk.guest.notes.thick is not None or view.type != "file" or view.path is None:
+        return False
+    if view.driver.get("type") != "raw" or view.driver.get("discard") == "unmap":
+        return False
+    return disk.guest.hypervisor.is_fully_allocated(view.path)
 
 
 #: buses a disk is left on, and why
@@ -42,6 +66,20 @@ LEFT = {
 def not_moved(disk: Disk) -> str | None:
     """Why the disk is not to be moved to another bus, or None where it is."""
     return not_a_guest_disk(disk) or LEFT.get(disk.bus)
+
+
+def may_stay(disk: Disk) -> bool:
+    """Does policy accept the bus as it is, since discards pass through it too?
+
+    ide and sata pass TRIM on in every QEMU of today; virtio-blk does from machine type 4.0
+    (hw_compat_3_1 in QEMU's hw/core/machine.c switches it off for those before).
+    """
+    if disk.guest.policy.bus != "any-discarding":
+        return False
+    if disk.bus == "virtio":
+        known = machine.parse(disk.guest.machine or "")
+        return known is not None and (known.is_alias or (known.version or (0,)) >= machine.VIRTIO_BLK_DISCARD)
+    return disk.bus in ("ide", "sata")
 
 
 def disks_on(definition: Definition, controller: ControllerView) -> list[DiskView]:
@@ -65,10 +103,18 @@ def devices_on(definition: Definition, controller: ControllerView) -> list[Eleme
     return [*(disk.element for disk in disks_on(definition, controller)), *hostdevs]
 
 
+# Controllers ----------------------------------------------------------------------------------
+
+
+def virtio_scsi_controllers(definition: Definition) -> list[ControllerView]:
+    """The virtio-scsi controllers, the lowest index first."""
+    found = [one for one in definition.scsi_controllers if one.is_virtio_scsi]
+    return sorted(found, key=lambda one: int(one.index))
+
+
 def virtio_scsi(definition: Definition) -> ControllerView | None:
     """The virtio-scsi controller of the lowest index, or None."""
-    found = [one for one in definition.scsi_controllers if one.is_virtio_scsi]
-    return min(found, key=lambda one: int(one.index), default=None)
+    return next(iter(virtio_scsi_controllers(definition)), None)
 
 
 def add_controller(edit: Edit) -> str:
@@ -85,11 +131,24 @@ def home(edit: Edit) -> str:
     return found.index if found else add_controller(edit)
 
 
+#: where a virtio-scsi controller can be plugged in; ibmvscsi has a bus of its own (spapr-vio)
+_VIRTIO_ADDRESSES = ("pci", "ccw", "virtio-mmio")
+
+
 def make_virtio(edit: Edit, controller: ControllerView) -> None:
-    """Turn *controller* into a virtio-scsi controller, in its place and slot."""
+    """Turn *controller* into a virtio-scsi controller, in its place, and in its slot where that fits."""
+    element = _controller(edit, controller.index)
+    element.set("model", "virtio-scsi")
+    address = element.find("address")
+    if address is not None and address.get("type") not in _VIRTIO_ADDRESSES:
+        edit.remove(address)
+
+
+def _controller(edit: Edit, index: str) -> Element:
     for element in edit.devices.iterfind("controller"):
-        if element.get("type") == "scsi" and element.get("index", "0") == controller.index:
-            element.set("model", "virtio-scsi")
+        if element.get("type") == "scsi" and element.get("index", "0") == index:
+            return element
+    raise ProbeError(f"{edit.origin.name}: the definition has no SCSI controller {index}")
 
 
 #: attributes of a virtio-blk disk's driver that the controller's driver has (libvirt formatdomain)
@@ -98,41 +157,157 @@ _TO_CONTROLLER = ("queues", "iothread", "ioeventfd", "iommu", "ats", "packed", "
 _DROPPED = ("event_idx", "queue_size")
 
 
-def move(edit: Edit, disk: Element, controller: str, *, rename: bool) -> None:
-    """Move *disk* to a virtio-scsi controller."""
-    driver = disk.find("driver")
-    if driver is not None:
-        home = next(
-            element
-            for element in edit.devices.iterfind("controller")
-            if element.get("type") == "scsi" and element.get("index", "0") == controller
-        )
-        moved = {name: driver.attrib.pop(name) for name in _TO_CONTROLLER if name in driver.attrib}
-        for name in _DROPPED:
-            driver.attrib.pop(name, None)
-        if moved:
-            settings = home.find("driver")
-            if settings is None:
-                settings = etree.Element("driver")
-                home.insert(0, settings)
-            for name, value in moved.items():
-                if name not in settings.attrib:
-                    settings.set(name, value)
-    disk.attrib.pop("model", None)
+def controller_for(edit: Edit, settings: Mapping[str, str]) -> str:
+    """The index of the virtio-scsi controller where a disk keeps its *settings*.
+
+    They are the controller's on the scsi bus, so they hold for every disk on it: the controller has
+    the same already, or nothing is on it yet, or another one is added.
+    """
+    definition = edit.definition
+    for one in virtio_scsi_controllers(definition):
+        has = one.driver
+        changed = {name: value for name, value in settings.items() if has.get(name) != value}
+        if "iothread" in has and "iothread" not in settings:
+            continue  # the disk would share an IOThread that it was kept out of
+        if not changed or (not devices_on(definition, one) and not changed.keys() & has.keys()):
+            return one.index
+    return add_controller(edit)
+
+
+def _settle(edit: Edit, index: str, settings: Mapping[str, str]) -> None:
+    """Write *settings* into the controller's driver."""
+    if not settings:
+        return
+    controller = _controller(edit, index)
+    driver = controller.find("driver")
+    if driver is None:
+        driver = etree.Element("driver")
+        controller.insert(0, driver)
+    for name, value in settings.items():
+        driver.set(name, value)
+
+
+# Moving a disk --------------------------------------------------------------------------------
+
+
+def move(edit: Edit, disk: Element, *, rename: bool) -> None:
+    """Move *disk* to a virtio-scsi controller; what it loses or has elsewhere then is noted in *edit*.
+
+    Raises Withheld where the scsi bus has nothing like what the disk has.
+    """
+    _refuse(disk)
     target = disk.find("target")
     if target is None:
         raise ProbeError(f"{edit.origin.name}: a disk without a target")
-    old = str(target.get("dev"))
-    address = free_address(edit, controller)
-    if rename:
-        # its own old name is free for it
-        target.set("dev", "")
-        new = free_target(edit, "sd" + old[2:] if old[:2] in ("vd", "hd") else old)
-        target.set("dev", new)
-        if new != old:
-            edit.renames[old] = new
-    target.set("bus", "scsi")
+    settings = _take_settings(edit, disk)
+    index = controller_for(edit, settings)
+    _settle(edit, index, settings)
+    edit.notes += [f"{name}={value!r} is on controller {index} now" for name, value in settings.items()]
+    _shorten_serial(edit, disk, str(target.get("bus")))
+    address = free_address(edit, index)
+    _rename(edit, target, rename=rename)
     set_address(disk, address)
+
+
+def _refuse(disk: Element) -> None:
+    """Raise Withheld for what libvirt refuses on the scsi bus and nobody may decide for the guest."""
+    if disk.find("geometry[@trans]") is not None:
+        raise Withheld("its geometry has a translation mode (trans), which only ide has; an old system may need it")
+    if disk.find("driver/iothreads") is not None:
+        raise Withheld("its queues are mapped onto several IOThreads (driver iothreads), which a SCSI disk has not")
+
+
+def _take_settings(edit: Edit, disk: Element) -> dict[str, str]:
+    """Take away what only virtio-blk has, and return what of it a controller can have."""
+    dropped = [f"model={disk.attrib.pop('model')!r}"] if "model" in disk.attrib else []
+    settings: dict[str, str] = {}
+    driver = disk.find("driver")
+    if driver is not None:
+        settings = {name: str(driver.attrib.pop(name)) for name in _TO_CONTROLLER if name in driver.attrib}
+        dropped += [f"{name}={driver.attrib.pop(name)!r}" for name in _DROPPED if name in driver.attrib]
+    if dropped:
+        edit.notes.append(f"dropped: {', '.join(dropped)} (only virtio-blk has that)")
+    return settings
+
+
+#: characters of a serial that the guest is shown: VIRTIO_BLK_ID_BYTES and the IDE IDENTIFY data hold
+#: 20, SCSI's VPD page 36 (MAX_SERIAL_LEN in QEMU's hw/scsi/scsi-disk.c)
+_SERIAL_SHOWN = 20
+_SERIAL_SCSI = 36
+
+
+def _shorten_serial(edit: Edit, disk: Element, bus: str) -> None:
+    """Note what becomes of a long serial, and cut what QEMU from 9.1 refuses to start with on the scsi bus."""
+    serial = disk.find("serial")
+    text = (serial.text or "") if serial is not None else ""
+    if serial is None or len(text) <= _SERIAL_SHOWN:
+        return
+    shown = f"the guest is shown the serial {text[:_SERIAL_SCSI]!r}, on {bus} it was {text[:_SERIAL_SHOWN]!r}"
+    if len(text) > _SERIAL_SCSI:
+        serial.text = text[:_SERIAL_SCSI]
+        shown += f" (cut to the {_SERIAL_SCSI} characters that a SCSI disk can have)"
+    edit.notes.append(shown)
+
+
+def _rename(edit: Edit, target: Element, *, rename: bool) -> None:
+    """Put *target* on the scsi bus, under a free name with which the guest boots from the same disk as before."""
+    old = str(target.get("dev"))
+    first = _boot_disk(edit)
+    target.set("bus", "scsi")
+    for name in chain(free_targets(edit, target), [old]) if rename else [old]:
+        target.set("dev", name)
+        if _boot_disk(edit) == first:
+            if name != old:
+                edit.renames[old] = name
+            elif rename and not old.startswith("sd"):
+                edit.notes.append(f"the target stays {old}: under another name the guest would boot from another disk")
+            return
+    raise Withheld(
+        f"as {old} on the scsi bus another disk would be the first one, and the guest would boot from that: "
+        "give the disks a boot order (<boot order='1'/>)"
+    )
+
+
+def _boot_disk(edit: Edit) -> int | None:
+    """Which `<disk>` element, by its place, `<boot dev='hd'/>` means; None where devices have an order of their own.
+
+    QEMU is told to boot from the first hard disk as libvirt sorts them (qemuProcessPrepareDeviceBootorder).
+    """
+    if edit.root.find("os/boot") is None:
+        return None
+    disks = list(edit.devices.iterfind("disk"))
+    for place in libvirt_order(disks):
+        if disks[place].get("device", "disk") in ("disk", "lun"):
+            return place
+    return None
+
+
+def libvirt_order(disks: list[Element]) -> list[int]:
+    """The order in which libvirt keeps *disks* that it reads in this one (virDomainDiskInsert), by their places.
+
+    A disk goes before the first one of its bus whose name is later in the alphabet, else behind the
+    last one of its bus.
+    """
+    keys = [_bus_and_number(disk) for disk in disks]
+    ordered: list[int] = []
+    for place, (bus, number) in enumerate(keys):
+        same = [at for at, other in enumerate(ordered) if keys[other][0] == bus]
+        later = [at for at in same if keys[ordered[at]][1] > number]
+        ordered.insert(later[0] if later else same[-1] + 1 if same else len(ordered), place)
+    return ordered
+
+
+def _bus_and_number(disk: Element) -> tuple[str, int]:
+    """The bus, and the number that the letters of the target stand for: sda is 0, sdaa is 26."""
+    target = disk.find("target")
+    if target is None:
+        return "", -1
+    letters = str(target.get("dev")).rstrip(string.digits)
+    letters = letters.removeprefix("x")[2:]
+    number = 0
+    for letter in letters:
+        number = number * 26 + ord(letter) - ord("a") + 1
+    return str(target.get("bus")), number - 1
 
 
 def set_address(disk: Element, address: dict[str, str]) -> None:
@@ -147,6 +322,12 @@ def set_address(disk: Element, address: dict[str, str]) -> None:
         element.remove(child)
 
 
+#: OVMF looks for a disk to boot from at LUNs 0 to 7 of a target (PcdVirtioScsiMaxLunLimit)
+_UNITS = 8
+#: libvirt's schema takes two digits
+_TARGETS = 100
+
+
 def free_address(edit: Edit, controller: str) -> dict[str, str]:
     """The first free drive address on *controller*.
 
@@ -158,8 +339,11 @@ def free_address(edit: Edit, controller: str) -> dict[str, str]:
         for address in _drive_addresses(edit)
         if address.get("controller", "0") == controller and address.get("bus", "0") == "0"
     }
-    unit = next(str(number) for number in count() if ("0", str(number)) not in taken)
-    return {"type": "drive", "controller": controller, "bus": "0", "target": "0", "unit": unit}
+    places = ((str(target), str(unit)) for target in range(_TARGETS) for unit in range(_UNITS))
+    place = next((place for place in places if place not in taken), None)
+    if place is None:
+        raise Withheld(f"there is no free address on SCSI controller {controller}")
+    return {"type": "drive", "controller": controller, "bus": "0", "target": place[0], "unit": place[1]}
 
 
 def _drive_addresses(edit: Edit) -> Iterator[Element]:
@@ -172,12 +356,15 @@ def _drive_addresses(edit: Edit) -> Iterator[Element]:
             yield address
 
 
-def free_target(edit: Edit, wanted: str) -> str:
-    """*wanted* where no disk of the domain is called so, else the next free `sdX`."""
-    taken = {str(target.get("dev")) for target in edit.devices.iterfind("disk/target")}
-    return next(name for name in (wanted, *_sd_names()) if name not in taken) if wanted in taken else wanted
+def free_targets(edit: Edit, target: Element) -> Iterator[str]:
+    """Names for *target* that no other disk of the domain has: its own letters first, then `sda` and on."""
+    old = str(target.get("dev"))
+    wanted = "sd" + old[2:] if old[:2] in ("vd", "hd") else old
+    taken = {str(one.get("dev")) for one in edit.devices.iterfind("disk/target") if one is not target}
+    return (name for name in chain([wanted], _sd_names()) if name not in taken)
 
 
-def _sd_names() -> list[str]:
-    letters = ["".join(pair) for length in (1, 2) for pair in product(string.ascii_lowercase, repeat=length)]
-    return [f"sd{one}" for one in letters]
+def _sd_names() -> Iterator[str]:
+    for length in (1, 2, 3):
+        for letters in product(string.ascii_lowercase, repeat=length):
+            yield "sd" + "".join(letters)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fixers.disk_bus import move_to_scsi
+from reclaim.change import DefinitionChange, from_json, to_json
+from reclaim.definition import Definition
+from reclaim.guest import Disk
 from reclaim.inventory import Inventory, Policy
 from reclaim.verdict import Verdict
 from tests.support import (
@@ -24,6 +29,8 @@ from tests.support import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from reclaim.guest import Guest
 
 PCI = "<address type='pci' domain='0x0000' bus='0x00' slot='0x07' function='0x0'/>"
 
@@ -98,7 +105,7 @@ def test_a_model_of_virtio_blk_goes(tmp_path: Path) -> None:
     ("others", "now"),
     [
         pytest.param([disk_xml("sda", "sata", device="cdrom")], "sdb", id="name-taken-by-a-cdrom"),
-        pytest.param([disk_xml("sda", "scsi", inner=drive(0)), disk_xml("sdb", "usb")], "sdc", id="two-names-taken"),
+        pytest.param([disk_xml("sda", "sata"), disk_xml("sdb", "usb")], "sdc", id="two-names-taken"),
         pytest.param([disk_xml("vdb")], "sda", id="free"),
     ],
 )
@@ -127,18 +134,20 @@ def test_many_disks_all_stay_on_the_one_controller(tmp_path: Path, count: int) -
         assert run.run(requirement("disk-bus"), subject(guest, name)).verdict is Verdict.FIXED
     definition = definition_of(guest)
     assert [one.model for one in definition.scsi_controllers] == ["virtio-scsi"]
-    assert sorted(int(disk.address["unit"]) for disk in definition.disks) == list(range(count))
+    places = sorted((int(disk.address["target"]), int(disk.address["unit"])) for disk in definition.disks)
+    assert places == [(number // 8, number % 8) for number in range(count)], "OVMF boots from LUNs 0 to 7 only"
     assert {disk.path for disk in definition.disks} == {f"/images/{name}.qcow2" for name in names}
 
 
 def test_disks_with_different_drivers_change_places_and_keep_theirs(tmp_path: Path) -> None:
     """libvirt sorts disks by bus and target, so what is defined comes back in another order."""
-    disks = [disk_xml("vda"), disk_xml("sda", "scsi", driver="discard='unmap'", inner=drive(0))]
-    guest = opened(tmp_path, domain_xml(*disks, scsi_xml())).guests[0]
-    mend(tmp_path, guest, "disk-bus", "vda")
+    unmap = "discard='unmap'"
+    disks = [disk_xml("sda", "scsi", inner=drive(0)), disk_xml("sdc", "scsi", driver=unmap, inner=drive(1))]
+    guest = opened(tmp_path, domain_xml(*disks, disk_xml("vdb"), scsi_xml())).guests[0]
+    mend(tmp_path, guest, "disk-bus", "vdb")
     definition = definition_of(guest)
-    assert definition.disk("sda").driver.get("discard") == "unmap"
-    assert "discard" not in definition.disk("sdb").driver
+    assert [disk.target for disk in definition.disks] == ["sda", "sdb", "sdc"]
+    assert ["discard" in disk.driver for disk in definition.disks] == [False, False, True]
 
 
 def test_policy_keep_leaves_the_target_name(tmp_path: Path) -> None:
@@ -169,3 +178,182 @@ def test_without_a_controller_the_fix_is_withheld(tmp_path: Path) -> None:
 def test_verdicts_that_start_no_fixer(tmp_path: Path, device: str, verdict: Verdict) -> None:
     guest = opened(tmp_path, domain_xml(device, scsi_xml())).guests[0]
     assert verdict_of(guest, "disk-bus", "sda") is verdict
+
+
+# Settings that are the controller's on the scsi bus ---------------------------------------------
+
+
+def _walked(tmp_path: Path, *devices: str, names: tuple[str, ...]) -> tuple[Guest, list[str]]:
+    """Move *names* one after the other; the guest, and the evidence for each."""
+    xml = domain_xml(*devices).replace("<os>", "<iothreads>3</iothreads><os>")
+    guest = opened(tmp_path, xml).guests[0]
+    run = engine(guest.hypervisor, tmp_path, force=True)
+    results = [run.run(requirement("disk-bus"), subject(guest, name)) for name in names]
+    assert {result.verdict for result in results} == {Verdict.FIXED}
+    return guest, [result.evidence for result in results]
+
+
+def _settings(guest: Guest) -> list[dict[str, str]]:
+    return [dict(one.driver) for one in definition_of(guest).scsi_controllers]
+
+
+def test_disks_with_different_settings_get_controllers_of_their_own(tmp_path: Path) -> None:
+    disks = [
+        disk_xml("vda", driver="iothread='1' queues='4'"),
+        disk_xml("vdb", driver="iothread='2'"),
+        disk_xml("vdc"),
+        disk_xml("vdd", driver="iothread='1' queues='4'"),
+        disk_xml("vde", driver="queues='2'"),
+    ]
+    guest, said = _walked(tmp_path, *disks, scsi_xml(), names=("vda", "vdb", "vdc", "vdd", "vde"))
+    assert _settings(guest) == [{"iothread": "1", "queues": "4"}, {"iothread": "2"}, {}, {"queues": "2"}]
+    homes = {disk.path: disk.address["controller"] for disk in definition_of(guest).disks}
+    assert [homes[f"/images/vd{letter}.qcow2"] for letter in "abcde"] == ["0", "1", "2", "0", "3"]
+    assert said[1] == "bus='scsi'; iothread='2' is on controller 1 now"
+
+
+def test_a_disk_without_settings_takes_no_iothread_that_it_was_kept_out_of(tmp_path: Path) -> None:
+    controller = "<controller type='scsi' index='0' model='virtio-scsi'><driver iothread='1'/></controller>"
+    guest, _said = _walked(tmp_path, disk_xml(), controller, names=("vda",))
+    assert definition_of(guest).disk("sda").address["controller"] == "1"
+    assert _settings(guest) == [{"iothread": "1"}, {}]
+
+
+def test_settings_do_not_change_for_a_disk_that_is_there_already(tmp_path: Path) -> None:
+    there = disk_xml("sda", "scsi", inner=drive(0))
+    guest, _said = _walked(tmp_path, there, disk_xml("vdb", driver="packed='on'"), scsi_xml(), names=("vdb",))
+    assert _settings(guest) == [{}, {"packed": "on"}]
+
+
+def test_what_nothing_on_scsi_has_is_named_in_the_evidence(tmp_path: Path) -> None:
+    device = disk_xml(driver="event_idx='off' queue_size='512'").replace(
+        "device='disk'", "device='disk' model='virtio-transitional'"
+    )
+    _guest, said = _walked(tmp_path, device, scsi_xml(), names=("vda",))
+    assert said == [
+        "bus='scsi'; dropped: model='virtio-transitional', event_idx='off', queue_size='512' (only virtio-blk has that)"
+    ]
+
+
+def test_a_plan_names_it_too(tmp_path: Path) -> None:
+    guest = opened(tmp_path, domain_xml(disk_xml(driver="event_idx='off'"), scsi_xml())).guests[0]
+    result = engine(guest.hypervisor, tmp_path, "plan", force=True).run(requirement("disk-bus"), subject(guest, "vda"))
+    assert result.evidence == "dropped: event_idx='off' (only virtio-blk has that)"
+
+
+def test_the_journal_keeps_what_was_said(tmp_path: Path) -> None:
+    guest = opened(tmp_path, domain_xml(disk_xml(driver="event_idx='off'"), scsi_xml())).guests[0]
+    (change,) = move_to_scsi(Disk(guest, "vda"))
+    again = from_json(json.loads(json.dumps(to_json(change))))
+    assert again == change
+    assert isinstance(again, DefinitionChange)
+    assert again.notes == ("dropped: event_idx='off' (only virtio-blk has that)",)
+
+
+def test_queues_mapped_onto_iothreads_are_withheld(tmp_path: Path) -> None:
+    mapped = "<driver name='qemu' type='qcow2'><iothreads><iothread id='1'/></iothreads></driver>"
+    guest = opened(tmp_path, domain_xml(disk_xml(), scsi_xml())).guests[0]
+    guest.persistent = Definition(guest.persistent.xml.replace("<driver name='qemu' type='qcow2'/>", mapped))
+    result = engine(guest.hypervisor, tmp_path, "plan", force=True).run(requirement("disk-bus"), subject(guest, "vda"))
+    assert "withheld: its queues are mapped onto several IOThreads" in result.reason
+
+
+# Serials ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("length", "kept", "said"),
+    [
+        pytest.param(20, 20, "", id="as-virtio-blk-shows-it"),
+        pytest.param(21, 21, f"; the guest is shown the serial '{'x' * 21}', on virtio it was '{'x' * 20}'", id="more"),
+        pytest.param(
+            37,
+            36,
+            f"; the guest is shown the serial '{'x' * 36}', on virtio it was '{'x' * 20}' "
+            "(cut to the 36 characters that a SCSI disk can have)",
+            id="more-than-scsi-takes",
+        ),
+    ],
+)
+def test_a_long_serial_changes_in_the_guest_and_that_is_said(tmp_path: Path, length: int, kept: int, said: str) -> None:
+    guest, evidence = _walked(tmp_path, disk_xml(inner=f"<serial>{'x' * length}</serial>"), scsi_xml(), names=("vda",))
+    assert definition_of(guest).disk("sda").serial == "x" * kept
+    assert evidence == [f"bus='scsi'{said}"]
+
+
+# Where the guest boots from ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("devices", "moving", "order"),
+    [
+        pytest.param(
+            [disk_xml("vda"), disk_xml("sda", "scsi", inner=drive(0))],
+            ("vda",),
+            ["vda", "sda"],
+            id="before-a-scsi-disk",
+        ),
+        pytest.param(
+            [disk_xml("vda"), disk_xml("sda", "sata")], ("vda", "sda"), ["vda", "sda"], id="name-taken-then-given-up"
+        ),
+        pytest.param(
+            [disk_xml("vdb"), disk_xml("hda", "ide")], ("vdb", "hda"), ["vdb", "hda"], id="second-letter-first"
+        ),
+        pytest.param(
+            [disk_xml("sdb", "sata", device="cdrom"), disk_xml("vdb"), disk_xml("vda", inner="<readonly/>")],
+            ("vdb",),
+            ["vda", "vdb"],
+            id="a-read-only-disk-comes-first",
+        ),
+    ],
+)
+def test_the_first_hard_disk_stays_the_first(
+    tmp_path: Path, devices: list[str], moving: tuple[str, ...], order: list[str]
+) -> None:
+    guest, _said = _walked(tmp_path, *devices, scsi_xml(), names=moving)
+    disks = [disk for disk in definition_of(guest).all_disks if disk.device == "disk"]
+    assert definition_of(guest).root.find("os/boot") is not None
+    assert disks[0].path == f"/images/{order[0]}.qcow2"
+    assert {disk.path for disk in disks} == {f"/images/{name}.qcow2" for name in order}
+
+
+def test_policy_keep_is_withheld_where_another_disk_would_boot(tmp_path: Path) -> None:
+    inventory = Inventory(policy=Policy(target="keep"))
+    devices = [disk_xml("vdb"), disk_xml("sda", "scsi", inner=drive(0)), scsi_xml()]
+    guest = opened(tmp_path, domain_xml(*devices), inventory=inventory).guests[0]
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("disk-bus"), subject(guest, "vdb"))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "withheld: as vdb on the scsi bus another disk would be the first one" in result.reason
+
+
+def test_with_an_order_of_the_devices_own_names_are_free(tmp_path: Path) -> None:
+    devices = [
+        disk_xml("vdb", inner="<boot order='1'/>"),
+        disk_xml("sdc", "scsi", inner=f"<boot order='2'/>{drive(0)}"),
+        disk_xml("sdb", "sata"),
+    ]
+    guest, _said = _walked(tmp_path, *devices, scsi_xml(), names=("vdb",))
+    disk = definition_of(guest).disk("sda")
+    assert (disk.path, disk.element.find("boot[@order='1']") is not None) == ("/images/vdb.qcow2", True)
+
+
+# Policy any-discarding --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bus", "machine", "verdict"),
+    [
+        pytest.param("virtio", "pc-q35-4.0", Verdict.COMPLIANT, id="virtio-blk-discards"),
+        pytest.param("virtio", "q35", Verdict.COMPLIANT, id="virtio-on-the-newest"),
+        pytest.param("virtio", "pc-q35-3.1", Verdict.NONCOMPLIANT, id="virtio-blk-does-not-discard"),
+        pytest.param("virtio", "acme-1", Verdict.NONCOMPLIANT, id="nobody-knows"),
+        pytest.param("sata", "pc-q35-3.1", Verdict.COMPLIANT, id="sata"),
+        pytest.param("ide", "pc-i440fx-2.4", Verdict.COMPLIANT, id="ide"),
+    ],
+)
+def test_policy_any_discarding_accepts_what_passes_discards_on(
+    tmp_path: Path, bus: str, machine: str, verdict: Verdict
+) -> None:
+    inventory = Inventory(policy=Policy(bus="any-discarding"))
+    guest = opened(tmp_path, domain_xml(disk_xml("vda", bus), machine=machine), inventory=inventory).guests[0]
+    assert verdict_of(guest, "disk-bus", "vda") is verdict

@@ -118,9 +118,7 @@ def test_boot_files_come_with_their_bytes(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(raw)
     output = _run("probe boot_files files a 'b c' d missing", tmp_path)
     facts = read(f"{output}end\n".encode(), "here")
-    assert {
-        path: text.encode("utf-8", errors="surrogateescape") for path, text in facts.boot_files.items()
-    } == contents
+    assert {path: text.encode("utf-8", errors="surrogateescape") for path, text in facts.boot_files.items()} == contents
 
 
 def test_install_devices_are_found_among_other_questions(tmp_path: Path) -> None:

@@ -60,9 +60,7 @@ def test_a_channel_is_added_and_waits_for_its_agent(tmp_path: Path, devices: lis
         pytest.param([], BLOCKED, "allow guest-exec and guest-exec-status", id="blocked-whatever-is-defined"),
     ],
 )
-def test_what_only_the_guest_can_do_is_told(
-    tmp_path: Path, devices: list[str], answer: ProbeError, words: str
-) -> None:
+def test_what_only_the_guest_can_do_is_told(tmp_path: Path, devices: list[str], answer: ProbeError, words: str) -> None:
     guest = inhabited(tmp_path, Inside(), disk_xml(), *devices)
     before = definition_of(guest).xml
     guest._facts = answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reclaim.machine import MachineType, OfferedMachine, parse, successor, written
+from reclaim.machine import OfferedMachine, is_gone, parse, successor, written
 
 
 def _offered(*names: str, deprecated: tuple[str, ...] = ()) -> list[OfferedMachine]:
@@ -28,15 +28,38 @@ def _offered(*names: str, deprecated: tuple[str, ...] = ()) -> list[OfferedMachi
         ("virt-rhel8.2.0", "virt", (4, 2), "rhel"),
         ("pc-i440fx-trusty", "pc-i440fx", (2, 0), "ubuntu"),
         ("pc-q35-focal", "pc-q35", (4, 0), "ubuntu"),
-        ("pc-i440fx-jammy-hpb", "pc-i440fx", (6, 2), "ubuntu"),
-        ("pc-q35-noble-v2", "pc-q35", (8, 2), "ubuntu"),
+        ("pc-q35-rhel10.2.0", "pc-q35", (9, 1), "rhel"),
+        ("pc-1.0-precise", "pc-i440fx", (1, 0), "ubuntu"),
+        ("pc-i440fx-1.5-saucy", "pc-i440fx", (1, 5), "ubuntu"),
+        ("pc-1.0-qemu-kvm", "pc-i440fx", (1, 0), "ubuntu"),
+        ("rhel6.5.0", "pc-i440fx", (0, 12), "rhel"),
+        ("microvm", "microvm", None, ""),
+        ("ubuntu-q35", "pc-q35", None, ""),
         ("pc", "pc-i440fx", None, ""),
         ("q35", "pc-q35", None, ""),
         ("isapc", "isapc", None, ""),
     ],
 )
 def test_a_known_name_is_taken_apart(name: str, family: str, version: tuple[int, ...] | None, vendor: str) -> None:
-    assert parse(name) == MachineType(name, family, version, vendor)
+    machine = parse(name)
+    assert machine
+    assert (machine.family, machine.version, machine.vendor) == (family, version, vendor)
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        ("pc-i440fx-jammy-hpb", "-hpb"),
+        ("pc-q35-noble-v2", "-v2"),
+        ("pc-q35-mantic-maxcpus", "-maxcpus"),
+        ("pc-q35-jammy-maxcpus", "-maxcpus"),
+        ("pc-q35-jammy", ""),
+        ("pc-q35-7.2", ""),
+    ],
+)
+def test_what_ubuntu_adds_to_a_type_is_its_variant(name: str, variant: str | None) -> None:
+    machine = parse(name)
+    assert (machine and machine.variant) == variant
 
 
 @pytest.mark.parametrize(
@@ -50,7 +73,8 @@ def test_a_known_name_is_taken_apart(name: str, family: str, version: tuple[int,
         "pc-i440fx-2.1\n",
         "pc-i440fx-2.1-custom",
         "pc-i440fx-rhel7.9.9",
-        "rhel6.5.0",
+        "rhel6.9.0",
+        "rhel5.4.0",
         "pc-i440fx-plucky-x",
         "pc-q35-unknownname",
         "xenfv",
@@ -112,6 +136,23 @@ def test_others_are_no_alias(name: str) -> None:
         pytest.param("pc-i440fx-1.6", _offered("pc-i440fx-jammy"), None, id="no-vendor-for-upstream"),
         pytest.param("pc-i440fx-trusty", _offered("pc-i440fx-rhel7.6.0"), None, id="no-vendor-for-another"),
         pytest.param("pc-i440fx-1.6", [], None, id="nothing-offered"),
+        pytest.param(
+            "pc-i440fx-trusty",
+            _offered("pc-i440fx-jammy-hpb", "pc-i440fx-jammy", "pc-i440fx-noble-v2", "pc-i440fx-bionic-maxcpus"),
+            "pc-i440fx-jammy",
+            id="no-variant-for-a-guest-without-it",
+        ),
+        pytest.param("pc-i440fx-trusty", _offered("pc-i440fx-jammy-hpb"), None, id="only-a-variant"),
+        pytest.param(
+            "pc-q35-rhel7.0.0",
+            _offered("pc-q35-rhel9.8.0", "pc-q35-rhel10.2.0", "pc-q35-rhel9.6.0", "pc-q35-rhel10.0.0"),
+            "pc-q35-rhel10.2.0",
+            id="rhel-by-number",
+        ),
+        pytest.param("pc-q35-9.0", _offered("pc-q35-8.2", "pc-q35-7.2"), None, id="never-an-older-one"),
+        pytest.param("virt-1.7", _offered("virt-7.2", "pc-q35-7.2"), "virt-7.2", id="aarch64"),
+        pytest.param("pseries-2.0", _offered("pseries-7.2", "pseries"), "pseries-7.2", id="ppc64"),
+        pytest.param("s390-ccw-virtio-2.0", _offered("s390-ccw-virtio-7.2", "none"), "s390-ccw-virtio-7.2", id="s390x"),
     ],
 )
 def test_the_successor(name: str, offered: list[OfferedMachine], newest: str | None) -> None:
@@ -125,3 +166,19 @@ def test_the_lowest_successor_is_the_oldest_that_passes_discards_on() -> None:
     assert machine
     offered = _offered("pc-i440fx-2.0", "pc-i440fx-2.10", "pc-i440fx-2.9")
     assert successor(machine, offered, lowest=True) == "pc-i440fx-2.9"
+
+
+@pytest.mark.parametrize(
+    ("name", "offered", "gone"),
+    [
+        ("pc-i440fx-2.4", _offered("pc-i440fx-5.0", "pc-q35-5.0"), True),
+        ("pc-i440fx-2.4", _offered("pc-i440fx-5.0", "pc-i440fx-2.4"), False),
+        ("pc-i440fx-9.0", _offered("pc-i440fx-8.2", "pc-q35-9.1"), False),
+        ("pc-i440fx-2.4", [], False),
+        ("isapc", _offered("pc-i440fx-5.0"), False),
+    ],
+)
+def test_a_type_is_gone_where_only_newer_ones_are_left(name: str, *, offered: list[OfferedMachine], gone: bool) -> None:
+    machine = parse(name)
+    assert machine
+    assert is_gone(machine, offered) is gone

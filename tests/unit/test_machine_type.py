@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from testinfra.host import Host
 
+from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import Inventory, Policy
 from reclaim.machine import OfferedMachine
 from reclaim.verdict import Verdict
 from tests.support import (
+    EMULATOR,
     definition_of,
     disk_xml,
     domain_xml,
@@ -60,9 +63,7 @@ def test_policy_minimum_takes_the_oldest_that_passes_discards_on(tmp_path: Path)
         pytest.param([OfferedMachine("pc-i440fx-2.0", deprecated=False)], "no newer type", id="only-as-old"),
     ],
 )
-def test_without_a_fitting_type_the_fix_is_withheld(
-    tmp_path: Path, offered: list[OfferedMachine], reason: str
-) -> None:
+def test_without_a_fitting_type_the_fix_is_withheld(tmp_path: Path, offered: list[OfferedMachine], reason: str) -> None:
     guest = opened(tmp_path, domain_xml(disk_xml(), machine="pc-i440fx-1.6"), offered=offered).guests[0]
     before = definition_of(guest).xml
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("machine-type"), subject(guest))
@@ -84,7 +85,8 @@ def test_without_a_fitting_type_the_fix_is_withheld(
         pytest.param("q35", Verdict.COMPLIANT, id="alias-q35"),
         pytest.param("isapc", Verdict.NOT_APPLICABLE, id="unversioned"),
         pytest.param("pc-i440fx-tumbleweed", Verdict.NOT_ASSESSABLE, id="unknown-vendor"),
-        pytest.param("rhel6.5.0", Verdict.NOT_ASSESSABLE, id="unknown-rhel"),
+        pytest.param("pc-q35-rhel7.9.0", Verdict.NOT_ASSESSABLE, id="unknown-rhel"),
+        pytest.param("rhel6.5.0", Verdict.NONCOMPLIANT, id="rhel-6-on-0.12"),
         pytest.param("pc-i440fx-rhel7.0.0", Verdict.NONCOMPLIANT, id="rhel-on-1.5"),
     ],
 )
@@ -97,3 +99,74 @@ def test_a_definition_without_a_type_is_not_judged(tmp_path: Path) -> None:
     guest = opened(tmp_path, domain_xml(disk_xml(), machine=None)).guests[0]
     assert definition_of(guest).machine is None
     assert verdict_of(guest, "machine-type") is Verdict.NOT_APPLICABLE
+
+
+# What this host's QEMU makes of a name ---------------------------------------------------------
+
+
+def test_a_type_that_this_qemu_has_no_more_takes_one_that_it_has(tmp_path: Path) -> None:
+    """The rest of the definition could not be mended either: libvirt refuses the type."""
+    offered = [OfferedMachine("pc-i440fx-10.1", deprecated=False), OfferedMachine("pc-q35-10.1", deprecated=False)]
+    guest = opened(tmp_path, domain_xml(disk_xml(), machine="pc-i440fx-2.12"), offered=offered).guests[0]
+    mended = mend(tmp_path, guest, "machine-type")
+    assert mended.result.reason.startswith("was: this QEMU has no pc-i440fx-2.12 any more;")
+    assert definition_of(guest).machine == "pc-i440fx-10.1"
+
+
+def test_a_type_of_a_newer_qemu_is_left(tmp_path: Path) -> None:
+    guest = opened(tmp_path, domain_xml(disk_xml(), machine="pc-i440fx-9.0"), offered=OFFERED).guests[0]
+    assert verdict_of(guest, "machine-type") is Verdict.COMPLIANT
+
+
+@pytest.mark.parametrize(
+    ("canonical", "verdict"),
+    [("pc-i440fx-1.7", Verdict.NONCOMPLIANT), ("pc-i440fx-2.10", Verdict.COMPLIANT)],
+)
+def test_an_alias_is_judged_as_what_it_stands_for_here(tmp_path: Path, canonical: str, verdict: Verdict) -> None:
+    hypervisor = opened(tmp_path, domain_xml(disk_xml(), machine="pc"), offered=OFFERED)
+    hypervisor.machine_aliases = {("x86_64", EMULATOR): {"pc": canonical}}
+    assert verdict_of(hypervisor.guests[0], "machine-type") is verdict
+
+
+def test_an_emulator_listed_under_another_architecture_is_the_same_binary(tmp_path: Path) -> None:
+    xml = domain_xml(disk_xml(), machine="pc-i440fx-1.6").replace("arch='x86_64'", "arch='i686'")
+    guest = opened(tmp_path, xml, offered=OFFERED).guests[0]
+    mend(tmp_path, guest, "machine-type")
+    assert definition_of(guest).machine == "pc-i440fx-2.10"
+
+
+def test_an_emulator_of_the_users_own_is_not_guessed_at(tmp_path: Path) -> None:
+    xml = domain_xml(disk_xml(), machine="pc-i440fx-1.6").replace(EMULATOR, "/opt/qemu/bin/qemu-mine")
+    guest = opened(tmp_path, xml, offered=OFFERED).guests[0]
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("machine-type"), subject(guest))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "withheld: libvirt lists no machine types for the emulator /opt/qemu/bin/qemu-mine" in result.reason
+
+
+CAPABILITIES = f"""
+<capabilities><guest><os_type>hvm</os_type><arch name='x86_64'><emulator>{EMULATOR}</emulator>
+<machine maxCpus='255'>pc-i440fx-7.2</machine><machine canonical='pc-i440fx-7.2' maxCpus='255'>pc</machine>
+<machine maxCpus='255' deprecated='yes'>pc-i440fx-1.7</machine>
+<domain type='qemu'/><domain type='kvm'><machine maxCpus='288'>pc-q35-7.2</machine></domain>
+</arch></guest></capabilities>
+"""
+
+
+class Connection:
+    """A libvirt that has CAPABILITIES."""
+
+    def getCapabilities(self) -> str:  # noqa: N802 (libvirt's name)
+        return CAPABILITIES
+
+
+def test_the_capabilities_tell_types_aliases_and_deprecation() -> None:
+    hypervisor = Hypervisor("qemu:///system", Connection(), Host(None), Inventory())
+    key = ("x86_64", EMULATOR)
+    assert hypervisor.machines == {
+        key: [
+            OfferedMachine("pc-i440fx-7.2", deprecated=False),
+            OfferedMachine("pc-i440fx-1.7", deprecated=True),
+            OfferedMachine("pc-q35-7.2", deprecated=False),
+        ]
+    }
+    assert hypervisor.machine_aliases == {key: {"pc": "pc-i440fx-7.2"}}

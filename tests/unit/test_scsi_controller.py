@@ -6,8 +6,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reclaim.definition import Definition
+from reclaim.engine import judge
+from reclaim.inventory import Inventory, Policy
 from reclaim.verdict import Verdict
-from tests.support import definition_of, disk_xml, domain_xml, drive, mend, opened, scsi_xml, verdict_of
+from tests.support import (
+    definition_of,
+    disk_xml,
+    domain_xml,
+    drive,
+    mend,
+    opened,
+    requirement,
+    scsi_xml,
+    subject,
+    verdict_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,4 +117,48 @@ def test_a_foreign_controller_without_our_disks_is_no_finding(tmp_path: Path) ->
 )
 def test_a_guest_without_a_disk_for_it_needs_none(tmp_path: Path, device: str) -> None:
     guest = opened(tmp_path, domain_xml(device)).guests[0]
+    assert verdict_of(guest, "scsi-controller") is Verdict.NOT_APPLICABLE
+
+
+@pytest.mark.parametrize(
+    ("arch", "machine", "verdict", "model"),
+    [
+        pytest.param("s390x", "s390-ccw-virtio-7.2", Verdict.COMPLIANT, "virtio-scsi", id="s390x"),
+        pytest.param("ppc64", "pseries-7.2", Verdict.NONCOMPLIANT, "ibmvscsi", id="ppc64"),
+        pytest.param("aarch64", "virt-7.2", Verdict.NONCOMPLIANT, "lsilogic", id="aarch64"),
+        pytest.param("x86_64", "pc-q35-7.2", Verdict.NONCOMPLIANT, "lsilogic", id="x86_64"),
+    ],
+)
+def test_what_no_model_means_depends_on_the_architecture(
+    tmp_path: Path, arch: str, machine: str, verdict: Verdict, model: str
+) -> None:
+    guest = opened(tmp_path, domain_xml(_sda(), scsi_xml(0, None))).guests[0]
+    xml = guest.persistent.xml.replace("arch='x86_64' machine='pc-q35-7.2'", f"arch='{arch}' machine='{machine}'")
+    guest.persistent = Definition(xml)
+    judgement = judge(requirement("scsi-controller"), subject(guest))
+    assert judgement.verdict is verdict
+    assert model in judgement.reason + judgement.evidence
+
+
+def test_a_controller_on_a_bus_of_its_own_model_leaves_it(tmp_path: Path) -> None:
+    """ibmvscsi is plugged into spapr-vio, where no virtio-scsi controller can be."""
+    own = "<address type='spapr-vio' reg='0x00002000'/>"
+    controller = f"<controller type='scsi' index='0' model='ibmvscsi'>{own}</controller>"
+    guest = opened(tmp_path, domain_xml(_sda(), controller)).guests[0]
+    mended = mend(tmp_path, guest, "scsi-controller")
+    assert sum(mended.gone.values()) == 2
+    assert "domain/devices/controller/address reg='0x00002000' type='spapr-vio' ''" in mended.gone
+
+
+def test_a_controller_in_a_pci_slot_keeps_it(tmp_path: Path) -> None:
+    slot = "<address type='pci' domain='0x0000' bus='0x00' slot='0x05' function='0x0'/>"
+    controller = f"<controller type='scsi' index='0' model='lsilogic'>{slot}</controller>"
+    guest = opened(tmp_path, domain_xml(_sda(), controller)).guests[0]
+    mended = mend(tmp_path, guest, "scsi-controller")
+    assert list(mended.gone.elements()) == ["domain/devices/controller index='0' model='lsilogic' type='scsi' ''"]
+
+
+def test_policy_any_discarding_needs_no_controller(tmp_path: Path) -> None:
+    inventory = Inventory(policy=Policy(bus="any-discarding"))
+    guest = opened(tmp_path, domain_xml(disk_xml()), inventory=inventory).guests[0]
     assert verdict_of(guest, "scsi-controller") is Verdict.NOT_APPLICABLE

@@ -1,0 +1,30 @@
+"""`discard_no_unref`: discarded clusters of a qcow2 image keep their place, so that it does not fragment."""
+
+from __future__ import annotations
+
+from reclaim.guest import Disk
+from reclaim.hypervisor import Hypervisor
+from reclaim.machine import numbers, written
+
+#: libvirt's attribute, and QEMU's option behind it (QEMU issue 1621: without it an image with
+#: discards can outgrow its virtual size)
+_LIBVIRT = (9, 5, 0)
+_QEMU = (8, 1, 0)
+
+
+def wants_no_unref(disk: Disk) -> bool:
+    """Does policy ask for it, and is the image one that can have it?"""
+    return disk.guest.policy.discard_no_unref and disk.driver.get("type") == "qcow2"
+
+
+def lacks_no_unref(hypervisor: Hypervisor) -> str | None:
+    """What here is too old to know it, or None."""
+    for name, version, since in (
+        ("libvirt", hypervisor.libvirt_version, _LIBVIRT),
+        ("QEMU", hypervisor.qemu_version, _QEMU),
+    ):
+        if version is None:
+            return f"this driver has no {name}"
+        if numbers(version) < since:
+            return f"{name} {version} is older than {written(since)}"
+    return None

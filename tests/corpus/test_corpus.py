@@ -1,0 +1,298 @@
+"""Every domain that libvirt can hold: judged without an error, mended or left with a reason, and nothing else touched.
+
+The domains are libvirt's own test data where a copy of them is at hand (RECLAIM_CORPUS, else beside the
+checkout), and in any case the variants beside this file. All are defined on a real libvirt.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+from lxml import etree
+
+from reclaim.definition import parse_xml
+from reclaim.requirement import catalogue
+from tests.command import ROOT, audit
+from tests.corpus import private
+from tests.corpus.canonical import Fixed, boot_disk, unnamed_changes
+from tests.corpus.variants import EMULATOR, VARIANTS
+
+pytestmark = pytest.mark.guest
+
+CORPUS = Path(os.environ.get("RECLAIM_CORPUS", ROOT.parent / "shared/corpus/domains"))
+DEFINITION = [slug for slug, one in catalogue().items() if one.reads_definitions_only]
+FLAGS = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Walk:
+    """What every domain was, what each run said of it, and what it was afterwards."""
+
+    uri: str
+    connection: libvirt.virConnect
+    folder: Path
+    names: list[str]
+    flags: tuple[str, ...] = ()
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    xml: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def look(self, step: str) -> None:
+        self.xml[step] = {name: self.connection.lookupByName(name).XMLDesc(FLAGS) for name in self.names}
+
+    def run(self, step: str, *flags: str) -> None:
+        """Run reclaim over the domains as its users do, and look at the definitions then."""
+        outcome = audit(self.folder / step, "-q", *self.flags, *flags, uri=self.uri)
+        assert outcome.status in (0, 1), outcome.said[-4000:]
+        self.rows[step] = outcome.document["results"]
+        self.look(step)
+
+    def of(self, step: str, name: str) -> list[Row]:
+        return [row for row in self.rows[step] if row["guest"] == name]
+
+    def fixed(self, step: str, name: str) -> Fixed:
+        return Fixed.of(row for row in self.of(step, name) if row["verdict"] == "fixed")
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URI of a libvirtd of our own: nobody else's guests are near, and nobody waits for our lock."""
+    with ExitStack() as stack:
+        try:
+            uri = stack.enter_context(private.libvirtd(tmp_path_factory.mktemp("libvirtd")))
+        except (OSError, RuntimeError) as exc:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no libvirtd of our own here: {exc}")
+        yield uri
+
+
+def _named(xml: str, name: str, path: str = EMULATOR) -> str:
+    """*xml* under another name and UUID, with an emulator that is here (at *path*)."""
+    root = parse_xml(xml, name)
+    identity = str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
+    root.find("name").text = name  # type: ignore[union-attr]
+    for old in root.iterfind("uuid"):
+        root.remove(old)
+    etree.SubElement(root, "uuid").text = identity
+    for entry in root.iterfind("sysinfo/system/entry[@name='uuid']"):
+        entry.text = identity
+    if root.get("type") == "kvm":
+        root.set("type", "qemu")
+    for emulator in root.iterfind("devices/emulator"):
+        emulator.text = path
+    return etree.tostring(root, encoding="unicode")
+
+
+def _walk(uri: str, folder: Path, sources: dict[str, str], *flags: str) -> Walk:
+    connection = libvirt.open(uri)
+    try:
+        for name, xml in sources.items():
+            domain = connection.defineXML(_named(xml, name))
+            # libvirt sorts controllers only when it reads a definition that has all of them
+            connection.defineXML(domain.XMLDesc(FLAGS))
+        walk = Walk(uri, connection, folder, list(sources), flags)
+        walk.look("before")
+        walk.run("audit")
+        walk.run("fix", "--fix")
+        walk.run("forced", "--fix", "--force")
+        walk.run("after")
+        walk.run("again", "--fix", "--force")
+        for name in sources:
+            # accepted, with the schema too: raises where it is not
+            connection.defineXMLFlags(walk.xml["forced"][name], libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+        return walk
+    finally:
+        for domain in connection.listAllDomains():
+            domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def variants(daemon: str, tmp_path_factory: pytest.TempPathFactory) -> Walk:
+    return _walk(daemon, tmp_path_factory.mktemp("variants"), {name: one.xml for name, one in VARIANTS.items()})
+
+
+@pytest.fixture(scope="module")
+def corpus(daemon: str, tmp_path_factory: pytest.TempPathFactory) -> Walk:
+    files = sorted(CORPUS.glob("*.xml"))
+    if not files:
+        pytest.skip(f"no corpus of libvirt's domains at {CORPUS} (RECLAIM_CORPUS)")
+    sources = {path.stem: path.read_text(encoding="utf-8") for path in files}
+    return _walk(daemon, tmp_path_factory.mktemp("corpus"), sources)
+
+
+#: variants for which the other answers of the policy matter
+KEPT = ("names-taken", "boots-from-virtio-beside-scsi", "boots-from-the-second-name", "ten-on-i440fx", "machine-1.4")
+
+
+@pytest.fixture(scope="module")
+def kept(daemon: str, tmp_path_factory: pytest.TempPathFactory) -> Walk:
+    folder = tmp_path_factory.mktemp("kept")
+    inventory = folder / "inventory.toml"
+    inventory.write_text('[policy]\ntarget = "keep"\nmachine = "minimum"\n', encoding="ascii")
+    sources = {name: VARIANTS[name].xml for name in KEPT}
+    return _walk(daemon, folder, sources, "--inventory", str(inventory))
+
+
+@pytest.fixture(params=["variants", "kept", "corpus"])
+def walk(request: pytest.FixtureRequest) -> Walk:
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Walk)
+    return found
+
+
+def _each(walk: Walk, problems: Callable[[str], list[str]]) -> None:
+    """No domain of *walk* may have one of *problems*; all that have are named."""
+    found = {name: told for name in walk.names if (told := problems(name))}
+    assert not found, "\n".join(f"{name}: {one}" for name, told in found.items() for one in told)
+
+
+STEPS = ["audit", "fix", "forced", "after", "again"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_disk_gets_a_verdict_and_none_is_an_error(walk: Walk, step: str) -> None:
+    earlier = ["before", "audit", "fix", "forced", "after"][STEPS.index(step)]
+
+    def problems(name: str) -> list[str]:
+        root = parse_xml(walk.xml[earlier][name], name)
+        disks = [
+            one.find("target").get("dev")  # type: ignore[union-attr]
+            for one in root.iterfind("devices/disk")
+            if one.get("device", "disk") in ("disk", "lun")
+        ]
+        rows = walk.of(step, name)
+        judged = {(row["requirement"], row["disk"]) for row in rows}
+        wanted = {(slug, disk) for slug in ("disk-discard", "disk-bus") for disk in disks}
+        wanted |= {(slug, None) for slug in ("machine-type", "scsi-controller")}
+        return [f"no verdict for {one}" for one in wanted - judged] + [
+            f"{row['requirement']} {row['disk']}: {row['reason']}" for row in rows if row["verdict"] == "error"
+        ]
+
+    _each(walk, problems)
+
+
+@pytest.mark.parametrize("step", ["fix", "forced", "again"])
+def test_what_is_not_mended_says_why(walk: Walk, step: str) -> None:
+    def problems(name: str) -> list[str]:
+        return [
+            f"{row['requirement']} {row['disk']}: {row['reason']}"
+            for row in walk.of(step, name)
+            if row["requirement"] in DEFINITION
+            and row["verdict"] == "noncompliant"
+            and not row["reason"].partition("; withheld: ")[2]
+        ]
+
+    _each(walk, problems)
+
+
+def test_without_force_nobody_moves_a_guest_that_nobody_looked_into(walk: Walk) -> None:
+    def problems(name: str) -> list[str]:
+        fixed = {row["requirement"] for row in walk.of("fix", name) if row["verdict"] == "fixed"} - {"disk-discard"}
+        waiting = [row for row in walk.of("fix", name) if row["requirement"] in DEFINITION]
+        return [f"{slug} was fixed" for slug in fixed] + [
+            f"{row['requirement']}: {row['reason']}"
+            for row in waiting
+            if row["verdict"] == "noncompliant" and "withheld: waits for " not in row["reason"]
+        ]
+
+    _each(walk, problems)
+
+
+def test_what_is_fixed_is_accepted_and_passes(walk: Walk) -> None:
+    def problems(name: str) -> list[str]:
+        left = {row["requirement"] for row in walk.of("again", name) if "; withheld: " in (row["reason"] or "")}
+        return [
+            f"{row['requirement']} {row['disk']}: {row['reason']}"
+            for row in walk.of("after", name)
+            if row["requirement"] in DEFINITION and row["verdict"] == "noncompliant" and row["requirement"] not in left
+        ]
+
+    _each(walk, problems)
+
+
+@pytest.mark.parametrize(("step", "earlier"), [("fix", "before"), ("forced", "fix")])
+def test_nothing_changes_that_no_fixed_requirement_names(walk: Walk, step: str, earlier: str) -> None:
+    def problems(name: str) -> list[str]:
+        return unnamed_changes(walk.xml[earlier][name], walk.xml[step][name], walk.fixed(step, name))
+
+    _each(walk, problems)
+
+
+def test_the_guest_boots_from_the_same_disk(walk: Walk) -> None:
+    def problems(name: str) -> list[str]:
+        before, after = (boot_disk(walk.xml[step][name]) for step in ("before", "forced"))
+        return [] if before == after else [f"{before} became {after}"]
+
+    _each(walk, problems)
+
+
+def test_a_second_fix_changes_nothing(walk: Walk) -> None:
+    assert walk.xml["again"] == walk.xml["after"] == walk.xml["forced"]
+    assert not [row for row in walk.rows["again"] if row["changes"] or row["verdict"] == "fixed"]
+
+
+def test_every_scsi_disk_has_an_address_of_its_own_on_a_controller_that_is_there(walk: Walk) -> None:
+    def problems(name: str) -> list[str]:
+        root = parse_xml(walk.xml["forced"][name], name)
+        there = {one.get("index") for one in root.iterfind("devices/controller[@type='scsi']")}
+        places = [
+            tuple(disk.find("address").get(part) for part in ("controller", "bus", "target", "unit"))  # type: ignore[union-attr]
+            for disk in root.iterfind("devices/disk")
+            if disk.find("target").get("bus") == "scsi"  # type: ignore[union-attr]
+        ]
+        lost = [f"{place} is on no controller" for place in places if place[0] not in there]
+        return lost + ([] if len(set(places)) == len(places) else [f"an address twice: {places}"])
+
+    _each(walk, problems)
+
+
+@pytest.mark.parametrize("name", [name for name, variant in VARIANTS.items() if variant.says])
+def test_the_report_says_what_was_special(variants: Walk, name: str) -> None:
+    rows = variants.of("forced", name) + variants.of("audit", name)
+    said = [text for row in rows for text in (row["evidence"], row["reason"]) if text]
+    for words in VARIANTS[name].says:
+        assert any(words in text for text in said), f"{words!r} is in none of {said}"
+
+
+def test_policy_keeps_names_and_takes_the_oldest_type_that_will_do(kept: Walk) -> None:
+    for name in kept.names:
+        before, after = (parse_xml(kept.xml[step][name], name) for step in ("before", "forced"))
+        targets = [
+            sorted(str(one.get("dev")) for one in root.iterfind("devices/disk/target")) for root in (before, after)
+        ]
+        assert targets[0] == targets[1]
+    machine = parse_xml(kept.xml["forced"]["machine-1.4"], "x").find("os/type")
+    assert machine is not None
+    assert machine.get("machine") == "pc-i440fx-2.1"
+    rows = {(row["requirement"], row["disk"]): row for row in kept.of("forced", "boots-from-the-second-name")}
+    assert rows["disk-bus", "vdb"]["verdict"] == "fixed"
+    said = rows["disk-bus", "hda"]["reason"]
+    assert "withheld: as hda on the scsi bus another disk would be the first one" in said, "hda sorts before vdb"
+
+
+def test_an_emulator_that_libvirt_does_not_list_gets_no_guessed_type(daemon: str, tmp_path: Path) -> None:
+    own = Path(daemon.partition("socket=")[2]).parents[1] / "qemu-of-mine"
+    own.symlink_to(EMULATOR)
+    connection = libvirt.open(daemon)
+    try:
+        domain = connection.defineXML(_named(VARIANTS["machine-1.4"].xml, "mine", str(own)))
+        rows = audit(tmp_path / "reports", "--fix", "--force", "--guests", "mine", uri=daemon).document["results"]
+        machine = parse_xml(domain.XMLDesc(FLAGS), "mine").find("os/type")
+        assert machine is not None
+        assert machine.get("machine") == "pc-i440fx-1.4"
+        domain.undefine()
+    finally:
+        connection.close()
+    (row,) = (row for row in rows if row["requirement"] == "machine-type")
+    assert row["verdict"] == "noncompliant"
+    assert row["reason"].endswith(f"withheld: libvirt lists no machine types for the emulator {own}")
+    assert {row["verdict"] for row in rows if row["requirement"] == "disk-bus"} == {"fixed"}

@@ -1,0 +1,285 @@
+"""Definitions with the forms of disks that fleets hold, beside those of the corpus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+EMULATOR = "/usr/bin/qemu-system-x86_64"
+SECRET = "5d2f5d0a-3a5c-4f1c-9b1a-6d2d8f6d9c11"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A definition, and words that its report must have: in a row's evidence or in its reason."""
+
+    xml: str
+    says: tuple[str, ...] = ()
+
+
+def disk(
+    target: str,
+    bus: str,
+    inner: str = "",
+    *,
+    driver: str = "type='qcow2'",
+    device: str = "disk",
+    attributes: str = "",
+    source: str | None = None,
+    type: str = "file",  # noqa: A002 (libvirt's word)
+) -> str:
+    medium = f"<source file='/images/{target}-{bus}.img'/>" if source is None else source
+    return (
+        f"<disk type='{type}' device='{device}' {attributes}><driver name='qemu' {driver}/>{medium}"
+        f"<target dev='{target}' bus='{bus}'/>{inner}</disk>"
+    )
+
+
+def drive(unit: int, controller: int = 0, target: int = 0) -> str:
+    return f"<address type='drive' controller='{controller}' bus='0' target='{target}' unit='{unit}'/>"
+
+
+def domain(
+    *devices: str,
+    machine: str = "q35",
+    arch: str = "x86_64",
+    head: str = "",
+    tail: str = "",
+    boot: str = "<boot dev='hd'/>",
+    emulator: str = EMULATOR,
+) -> str:
+    return (
+        f"<domain type='qemu'><name>x</name><memory>262144</memory>{head}"
+        f"<os><type arch='{arch}' machine='{machine}'>hvm</type>{boot}</os>"
+        f"<devices><emulator>{emulator}</emulator>{''.join(devices)}</devices>{tail}</domain>"
+    )
+
+
+def _lsilogic(model: str) -> str:
+    return domain(
+        disk("sda", "scsi", drive(0)),
+        disk("sdb", "scsi", f"<readonly/>{drive(1)}", device="cdrom", driver="type='raw'"),
+        disk(
+            "sdc", "scsi", drive(2), type="block", device="lun", driver="type='raw'", source="<source dev='/dev/sdz'/>"
+        ),
+        disk("sdd", "scsi", drive(3)),
+        "<hostdev mode='subsystem' type='scsi'><source><adapter name='scsi_host0'/>"
+        f"<address bus='0' target='0' unit='0'/></source>{drive(4)}</hostdev>",
+        f"<controller type='scsi' index='0' {model}/>",
+        machine="pc",
+    )
+
+
+def _many(count: int, machine: str) -> str:
+    names = [f"vd{chr(97 + number)}" if number < 26 else f"vda{chr(71 + number)}" for number in range(count)]
+    return domain(*(disk(name, "virtio") for name in names), machine=machine)
+
+
+ALL_OF_VIRTIO_BLK = (
+    "type='raw' queues='4' iothread='1' ioeventfd='on' event_idx='on' iommu='on' ats='on' packed='on' "
+    "page_per_vq='on' queue_size='256'"
+)
+THREADS = "<vcpu>4</vcpu><iothreads>3</iothreads>"
+TEXT = "<mine:note xmlns:mine='urn:site'><!-- kept --><mine:b a='1'/><mine:a/></mine:note>"
+
+VARIANTS: dict[str, Variant] = {
+    "all-of-virtio-blk": Variant(
+        domain(
+            disk("vda", "virtio", driver=ALL_OF_VIRTIO_BLK, attributes="model='virtio-non-transitional'"), head=THREADS
+        ),
+        (
+            "dropped: model='virtio-non-transitional', event_idx='on', queue_size='256' (only virtio-blk has that)",
+            "queues='4' is on controller 0 now",
+            "iothread='1' is on controller 0 now",
+        ),
+    ),
+    "iothread-each": Variant(
+        domain(
+            disk("vda", "virtio", driver="type='raw' iothread='1'"),
+            disk("vdb", "virtio", driver="type='raw' iothread='2'"),
+            disk("vdc", "virtio", driver="type='raw'"),
+            disk("vdd", "virtio", driver="type='raw' iothread='2'"),
+            head=THREADS,
+        ),
+        ("iothread='2' is on controller 1 now",),
+    ),
+    "queues-differ": Variant(
+        domain(
+            disk("vda", "virtio", driver="type='raw' queues='4'"),
+            disk("vdb", "virtio", driver="type='raw' queues='2'"),
+            machine="pc",
+            head=THREADS,
+        ),
+        ("queues='4' is on controller 0 now", "queues='2' is on controller 1 now"),
+    ),
+    "names-taken": Variant(
+        domain(
+            disk("vda", "virtio"),
+            disk("vdb", "virtio"),
+            disk("hda", "ide"),
+            disk("hdc", "ide", "<readonly/>", device="cdrom", source=""),
+            disk("sda", "usb"),
+            disk("sdc", "usb", "<readonly/>", device="cdrom", driver="type='raw'"),
+            disk("fda", "fdc", device="floppy", driver="type='raw'"),
+            machine="pc",
+        ),
+        ("on usb, as something to be plugged in: it is left there",),
+    ),
+    "boots-from-virtio-beside-scsi": Variant(
+        domain(disk("vda", "virtio"), disk("sda", "scsi", drive(0)), disk("sdb", "scsi", drive(1))),
+        ("the target stays vda: under another name the guest would boot from another disk",),
+    ),
+    "boots-from-virtio-beside-sata": Variant(domain(disk("vda", "virtio"), disk("sda", "sata"), disk("sdb", "sata"))),
+    "boots-from-the-second-name": Variant(domain(disk("vdb", "virtio"), disk("hda", "ide"), machine="pc")),
+    "boot-order-of-devices": Variant(
+        domain(
+            disk("vda", "virtio", "<boot order='2'/>"),
+            disk("sda", "sata", "<boot order='1'/>"),
+            "<interface type='user'><mac address='52:54:00:00:00:01'/><boot order='3'/></interface>",
+            boot="",
+        )
+    ),
+    "lsilogic-shared": Variant(_lsilogic("model='lsilogic'"), ("was: controller 0 is lsilogic",)),
+    "no-model-shared": Variant(_lsilogic("")),
+    "lsilogic-own": Variant(
+        domain(disk("sda", "scsi", drive(0)), "<controller type='scsi' index='0' model='lsilogic'/>", machine="pc")
+    ),
+    "ibmvscsi-own": Variant(
+        domain(disk("sda", "scsi", drive(0)), "<controller type='scsi' index='0' model='ibmvscsi'/>", machine="pc")
+    ),
+    "foreign-controller-alone": Variant(
+        domain(
+            disk("sdc", "scsi", f"<readonly/>{drive(0, 1)}", device="cdrom", driver="type='raw'"),
+            disk("vda", "virtio"),
+            "<controller type='scsi' index='1' model='lsilogic'/>",
+        )
+    ),
+    "transitional": Variant(
+        domain(
+            disk("sda", "scsi", drive(0)),
+            disk("vda", "virtio", driver="type='raw' packed='on'"),
+            "<controller type='scsi' index='0' model='virtio-transitional'/>",
+        )
+    ),
+    "ten-on-i440fx": Variant(_many(10, "pc")),
+    "thirty-on-q35": Variant(_many(30, "q35")),
+    "ide-four": Variant(
+        domain(*(disk(f"hd{one}", "ide", f"<wwn>5000c50015ea71a{one}</wwn>") for one in "abcd"), machine="pc")
+    ),
+    "ide-translated": Variant(
+        domain(disk("hda", "ide", "<geometry cyls='16383' heads='16' secs='63' trans='lba'/>"), machine="pc"),
+        ("withheld: its geometry has a translation mode (trans), which only ide has",),
+    ),
+    "geometry": Variant(domain(disk("vda", "virtio", "<geometry cyls='16383' heads='16' secs='63'/>"))),
+    "serials": Variant(
+        domain(
+            disk("vda", "virtio", "<serial>short-1</serial>"),
+            disk("vdb", "virtio", "<serial>0f0f0f0f-1111-2222-3333-444444444444</serial>"),
+            disk("vdc", "virtio", f"<serial>{'long-' * 12}</serial>"),
+        ),
+        (
+            "is shown the serial '0f0f0f0f-1111-2222-3333-444444444444', on virtio it was '0f0f0f0f-1111-2222-3'",
+            "(cut to the 36 characters that a SCSI disk can have)",
+        ),
+    ),
+    "kinds-of-disks": Variant(
+        domain(
+            disk("vda", "virtio", "<shareable/>", driver="type='raw' cache='none'"),
+            disk("vdb", "virtio", "<transient/>"),
+            disk("vdc", "virtio", "<readonly/>"),
+            disk(
+                "vdd",
+                "virtio",
+                type="block",
+                driver="type='raw' io='native' cache='none'",
+                source="<source dev='/dev/vg/x'/>",
+            ),
+            disk("vde", "virtio", type="volume", driver="type='raw'", source="<source pool='default' volume='v'/>"),
+            disk(
+                "vdf",
+                "virtio",
+                type="network",
+                driver="type='raw'",
+                source="<source protocol='rbd' name='p/i'><host name='mon1' port='6321'/><host name='mon2'/>"
+                f"<auth username='u'><secret type='ceph' uuid='{SECRET}'/></auth></source>",
+            ),
+            disk(
+                "vdg",
+                "virtio",
+                type="nvme",
+                driver="type='raw'",
+                source="<source type='pci' managed='yes' namespace='1'>"
+                "<address domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></source>",
+            ),
+            disk(
+                "vdh",
+                "virtio",
+                source=f"<source file='/l'><encryption format='luks'><secret type='passphrase' uuid='{SECRET}'/>"
+                "</encryption></source>",
+            ),
+            disk(
+                "vdi",
+                "virtio",
+                "<backingStore type='file'><format type='qcow2'/><source file='/b1'/>"
+                "<backingStore type='file'><format type='raw'/><source file='/b2'/><backingStore/></backingStore>"
+                "</backingStore>",
+            ),
+            disk("vdj", "virtio", driver="type='raw' copy_on_read='on' error_policy='stop' rerror_policy='ignore'"),
+            disk(
+                "vdk",
+                "virtio",
+                "<iotune><total_iops_sec>100</total_iops_sec></iotune>"
+                "<blockio logical_block_size='512' physical_block_size='4096'/><alias name='ua-mine'/>",
+                attributes="snapshot='external'",
+                source="<source file='/k' startupPolicy='optional'><seclabel model='dac' relabel='no'/></source>",
+            ),
+            disk("vdl", "virtio", driver="type='qcow2' detect_zeroes='unmap' discard='ignore' cache='unsafe'"),
+            disk("vdm", "virtio", type="block", device="lun", driver="type='raw'", source="<source dev='/dev/sdx'/>"),
+            disk("sda", "sata"),
+            disk("sdb", "sata", "<readonly/>", device="cdrom", source=""),
+        ),
+        ("a LUN passed through: discards go to the LUN as they are", "read-only: nothing is ever deleted on it"),
+    ),
+    "vhost-user": Variant(
+        domain(
+            disk(
+                "vda",
+                "virtio",
+                type="vhostuser",
+                driver="type='raw'",
+                source="<source type='unix' path='/tmp/v.sock'><reconnect enabled='yes' timeout='10'/></source>",
+            ),
+            disk("vdb", "virtio"),
+            head="<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>",
+        ),
+        ("vhost-user: the process behind the socket decides about discards",),
+    ),
+    "usb-alone": Variant(domain(disk("sda", "usb"), machine="pc"), ("no disk of this guest belongs on a SCSI bus",)),
+    "words-of-others": Variant(
+        domain(
+            disk("vda", "virtio"),
+            "<graphics type='vnc' port='-1' passwd='s3kr1t'/>",
+            "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>",
+            head=f"<metadata>{TEXT}</metadata>",
+            tail="<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
+            "<qemu:arg value='-no-user-config'/><qemu:env name='A' value='b'/></qemu:commandline>",
+        )
+    ),
+    "ports-written-out": Variant(
+        domain(
+            disk("vda", "virtio", "<address type='pci' domain='0x0000' bus='0x02' slot='0x00' function='0x0'/>"),
+            disk("vdb", "virtio", "<address type='pci' domain='0x0000' bus='0x03' slot='0x00' function='0x0'/>"),
+            "<controller type='pci' index='0' model='pcie-root'/>",
+            *(
+                f"<controller type='pci' index='{index}' model='pcie-root-port'>"
+                f"<target chassis='{index}' port='0x{15 + index:x}'/>"
+                f"<address type='pci' domain='0x0000' bus='0x00' slot='0x02' function='0x{index - 1:x}' "
+                f"{multi}/></controller>"
+                for index, multi in ((1, "multifunction='on'"), (2, ""), (3, ""))
+            ),
+        )
+    ),
+    "machine-1.4": Variant(domain(disk("hda", "ide"), machine="pc-i440fx-1.4"), ("pc-i440fx-1.4 is older than 2.1",)),
+    "machine-2.0-i686": Variant(
+        domain(disk("vda", "virtio"), machine="pc-i440fx-2.0", arch="i686"), ("pc-i440fx-2.0 is older than 2.1",)
+    ),
+}
