@@ -333,10 +333,11 @@ def _likeness(path: str, disk: Disk) -> int:
 def pinned_by(path: str, hypervisor: Hypervisor) -> str:
     """Who shares the zeros of the copy at *path*: the snapshots and reflinks by name, where btrfs tells."""
     with holes.opened(path) as descriptor:
+        inode = os.fstat(descriptor).st_ino
         extent = holes.first_shared(descriptor, holes.zero_spans(descriptor, os.fstat(descriptor).st_size))
     if btrfs.mount_of(hypervisor.shell, path)[0] != "btrfs":
         return "a reflink"
-    found = btrfs.sharers(hypervisor.shell, path, extent.physical) if extent else []
+    found = btrfs.sharers(hypervisor.shell, path, inode, extent.physical) if extent else []
     return ", ".join(found) or "a snapshot or reflink"
 
 

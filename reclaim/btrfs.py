@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from testinfra.host import Host
@@ -16,9 +17,16 @@ _UNREACHED = re.compile(r"inode (\d+) subvol (.*) could not be accessed: not mou
 _NAMED = 6
 
 
+def _upwards(path: str) -> Iterator[str]:
+    """*path* and the folders above it, as far as a shell can be told their names."""
+    for one in (path, *map(str, PurePosixPath(path).parents)):
+        if one.isprintable():
+            yield one
+
+
 def mount_of(shell: Host, path: str) -> tuple[str, str]:
     """The filesystem's type and where it is mounted, for *path* or the nearest folder above it that exists."""
-    for one in (path, *map(str, PurePosixPath(path).parents)):
+    for one in _upwards(path):
         result = shell.run("findmnt --noheadings --raw --output FSTYPE,TARGET --target %s", one)
         if result.rc == 0:
             fstype, _, target = result.stdout.strip().partition(" ")
@@ -28,7 +36,7 @@ def mount_of(shell: Host, path: str) -> tuple[str, str]:
 
 def subvolume(shell: Host, path: str) -> str | None:
     """The folder at the top of the subvolume that *path* lies in, or will lie in; None where it is none."""
-    for one in (path, *map(str, PurePosixPath(path).parents)):
+    for one in _upwards(path):
         result = shell.run("stat --format=%%i:%%F -- %s", one)
         if result.stdout.strip() == f"{_TOP}:directory":
             return one
@@ -55,18 +63,17 @@ def snapshots(shell: Host, path: str) -> list[str]:
     return _shown(shell, top)[1] if top else []
 
 
-def sharers(shell: Host, path: str, address: int) -> list[str]:
-    """Who else holds the extent at *address* (logical, as FIEMAP tells it) of the file at *path*."""
+def sharers(shell: Host, path: str, inode: int, address: int) -> list[str]:
+    """Who else holds the extent at *address* (logical, as FIEMAP tells it) of the file *inode* at *path*."""
     _, target = mount_of(shell, path)
     top = subvolume(shell, path)
     home = _shown(shell, top)[0] if top else ""
-    inode = shell.run("stat --format=%%i -- %s", path).stdout.strip()
     told = shell.run("btrfs inspect-internal logical-resolve -o %s %s", str(address), target)
     found: dict[str, None] = {}
     for line in (told.stdout + told.stderr).splitlines():
         unreached = _UNREACHED.fullmatch(line.strip())
         if unreached and unreached[2] == home:
-            if unreached[1] != inode:
+            if unreached[1] != str(inode):
                 found[f"a reflink in {printable(home)}"] = None
         elif unreached:
             found[f"snapshot {printable(unreached[2])}"] = None

@@ -285,6 +285,15 @@ def test_zeros_that_snapshots_pin_are_named_and_left(btrfs: Path, tmp_path: Path
     assert allocated(path) == held
 
 
+def test_zeros_of_a_strange_name_are_named_too(btrfs: Path, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(btrfs) + b"/current/\xff\n.img"))
+    dense(path)
+    run("btrfs", "subvolume", "snapshot", "-r", str(btrfs / "current"), str(btrfs / "hourly"))
+    found, words = verdict(tmp_path, path)
+    assert found is Verdict.NONCOMPLIANT
+    assert "hourly" in words
+
+
 def test_what_nothing_pins_comes_back_beside_what_is_pinned(btrfs: Path, tmp_path: Path) -> None:
     path = write(btrfs / "current/web.img", (0, noise(MIB)), (MIB, bytes(31 * MIB)))
     run("btrfs", "subvolume", "snapshot", "-r", str(btrfs / "current"), str(btrfs / "daily"))
