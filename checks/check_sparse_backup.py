@@ -21,7 +21,7 @@ def check_sparse_backup(backup: Backup) -> str:
         raise NotApplicable(f"{backup.file}: it is no copy: the guest {guest} uses it")
     backup.image()
     found = backup.scan()
-    words = f"{backup.file}: takes {size(found.allocated)}, needs {size(found.needed)}"
+    words = f"{backup.file}: takes {size(found.allocated)}, needs {size(found.needed)}{backup.shorter()}"
     if found.packed:
         words += f" ({size(found.packed)} are zeros that the filesystem has compressed)"
     if found.excess > tolerated(found.needed):

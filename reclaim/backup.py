@@ -6,10 +6,12 @@ import fnmatch
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import libvirt
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 #: what an image is called by those who look at its name
 _ENDINGS = (".qcow2", ".qcow", ".img", ".raw")
 #: what people add to a name when they copy: a date, a number, "bak"
-_ADDED = re.compile(r"[-_.~@ ]?(?:\d[\dT:_.-]*Z?|v\d+|bak|backup|copy|old|orig|full|save|sav)$", re.IGNORECASE)
+_ADDED = re.compile(r"(?:[-_.~@ ](?:\d[\dT:_.-]*Z?|v\d+|bak|backup|copy|old|orig|full|save|sav))+$|~$", re.IGNORECASE)
 #: files below one folder; more is no folder of images
 _MOST_FILES = 100_000
 #: backing files above one another
@@ -86,9 +88,21 @@ class Backup:
     def user(self) -> str | None:
         """The guest whose definition uses this very file, with what it depends on; None for a copy."""
         try:
-            return users(self.hypervisor).get(_file_id(os.stat(self.file)))
+            return users_lately(self.hypervisor).get(_file_id(os.stat(self.file)))
         except OSError as exc:
             raise ProbeError(f"{self.file}: {exc.strerror}") from exc
+
+    def shorter(self) -> str:
+        """Words for a copy whose disk is smaller than that of its image; empty where it is not, or nobody can tell."""
+        if self.disk is None or self.disk.path is None:
+            return ""
+        try:
+            copy, live = _virtual(self.file), _virtual(self.disk.path, raw=self.disk.driver.get("type") == "raw")
+        except (ProbeError, NotAssessable):
+            return ""
+        if copy >= live:
+            return ""
+        return f"; it has {size(copy)} of the {size(live)} of its image: truncated, or made before the image grew"
 
     def discarded_since(self) -> int:
         """Bytes that the image itself holds less than this copy needs: its guest gave them back since."""
@@ -108,6 +122,15 @@ def _changed(before: os.stat_result, after: os.stat_result) -> bool:
     )
 
 
+def _virtual(path: str, *, raw: bool = False) -> int:
+    """Bytes of the disk in the image at *path*; *raw* where its guest's definition says so."""
+    descriptor, found = image.open_image(path)
+    try:
+        return os.fstat(descriptor).st_size if raw or found.qcow2 is None else found.qcow2.virtual
+    finally:
+        os.close(descriptor)
+
+
 def tolerated(needed: int) -> int:
     """Bytes that a copy may take beyond *needed*: a twentieth, at least 4 MiB."""
     return max(_SLACK, needed // 20)
@@ -120,6 +143,19 @@ FileId = tuple[int, int]
 
 def _file_id(status: os.stat_result) -> FileId:
     return status.st_dev, status.st_ino
+
+
+#: seconds for which a look at all definitions serves the checks; before a change they are read anew
+_FRESH = 10.0
+_looked: WeakKeyDictionary[Hypervisor, tuple[float, dict[FileId, str]]] = WeakKeyDictionary()
+
+
+def users_lately(hypervisor: Hypervisor) -> dict[FileId, str]:
+    """`users`, as they were a moment ago."""
+    seen = _looked.get(hypervisor)
+    if seen is None or time.monotonic() - seen[0] > _FRESH:
+        seen = _looked[hypervisor] = (time.monotonic(), users(hypervisor))
+    return seen[1]
 
 
 def users(hypervisor: Hypervisor) -> dict[FileId, str]:
@@ -193,26 +229,26 @@ def find(hypervisor: Hypervisor, declared: Iterable[BackupNotes], guests: Iterab
     if not places:
         return found
     disks = [disk for guest in hypervisor.guests for disk in _disks(guest) if disk.path and not disk.view.readonly]
+    wanted = candidates(disks)
     chosen = set(guests)
     copied: set[tuple[Guest, str]] = set()
     seen: set[FileId] = set()
-    if hypervisor.is_local:
-        for notes in places:
-            candidates = [disk for disk in disks if _is_meant(disk, notes)]
-            for path in _files(notes):
-                if (known := _known(path)) is not None and known in seen:
-                    continue  # a hard link to a copy that is judged already
-                disk = match(path, candidates)
-                if disk is None and not _looks_like_an_image(path, notes):
-                    continue
-                seen.update([known] if known else [])
-                one = Backup(hypervisor, path, disk.guest if disk else None, disk)
-                if disk is None:
-                    found.strangers.append(one)
-                else:
-                    copied.add((disk.guest, disk.name))
-                    if disk.guest in chosen:
-                        found.backups.append(one)
+    for notes in places if hypervisor.is_local else ():
+        meant = [one for one in wanted if _is_meant(one, notes)]
+        for path in _files(notes):
+            if (known := _known(path)) is not None and known in seen:
+                continue  # a hard link to a copy that is judged already
+            disk = match(path, meant)
+            if disk is None and not _looks_like_an_image(path, notes):
+                continue
+            seen.update([known] if known else [])
+            one = Backup(hypervisor, path, disk.guest if disk else None, disk)
+            if disk is None:
+                found.strangers.append(one)
+                continue
+            copied.add((disk.guest, disk.name))
+            if disk.guest in chosen:
+                found.backups.append(one)
     where = ", ".join(dict.fromkeys(str(one.path) for one in places))
     why = (
         f"no copy of it was found in {where}"
@@ -232,10 +268,10 @@ def _disks(guest: Guest) -> list[Disk]:
         return []  # its definition cannot be read: the rows of the guest itself say so
 
 
-def _is_meant(disk: Disk, notes: BackupNotes) -> bool:
-    """Does the user say, or leave open, that copies in this place are of *disk*?"""
-    by_guest = not notes.guests or any(fnmatch.fnmatchcase(disk.guest.name, glob) for glob in notes.guests)
-    return by_guest and (not notes.images or disk.path in notes.images)
+def _is_meant(one: Candidate, notes: BackupNotes) -> bool:
+    """Does the user say, or leave open, that copies in this place are of this disk?"""
+    by_guest = not notes.guests or any(fnmatch.fnmatchcase(one.disk.guest.name, glob) for glob in notes.guests)
+    return by_guest and (not notes.images or one.path in notes.images)
 
 
 def _known(path: str) -> FileId | None:
@@ -272,58 +308,82 @@ def _looks_like_an_image(path: str, notes: BackupNotes) -> bool:
 
 
 def _stem(path: str) -> str:
-    """The name without the endings that images have, and without what is added to a copy's name."""
+    """The name without the ending that images have, and without what is added behind that."""
     name = os.path.basename(path)
-    bare = _ADDED.sub("", name)
-    for candidate in (name, bare):
+    for candidate in (name, _ADDED.sub("", name)):
         for ending in _ENDINGS:
             if candidate.lower().endswith(ending):
                 return candidate[: -len(ending)]
     return name
 
 
-def _plain(name: str) -> str:
-    """*name* without dates, numbers and words that are added to a copy's name."""
-    while (shorter := _ADDED.sub("", name)) not in ("", name):
-        name = shorter
-    return name
+def _is_called(stem: str, name: str) -> bool:
+    """Is *stem* this name, or the name and what is added to a copy's?"""
+    return stem == name or (stem.startswith(name) and _ADDED.fullmatch(stem, len(name)) is not None)
 
 
-def match(path: str, disks: list[Disk]) -> Disk | None:
+@dataclass(frozen=True)
+class Candidate:
+    """A disk that a copy may be of, with all that its name is compared by."""
+
+    disk: Disk
+    path: str
+    #: the names of the path, the last one first
+    names: tuple[str, ...]
+    stem: str
+    #: what a copy may be called after the guest
+    called: tuple[str, ...]
+    is_only: bool
+
+    @classmethod
+    def of(cls, disk: Disk, path: str) -> Candidate:
+        stem, guest = _stem(path), disk.guest.name
+        called = tuple(f"{guest}{mark}{disk.name}" for mark in "-_.")
+        is_only = len(_disks(disk.guest)) == 1
+        return cls(disk, path, PurePosixPath(path).parts[::-1], stem, called, is_only)
+
+
+def candidates(disks: Iterable[Disk]) -> list[Candidate]:
+    """What copies are compared with: every disk that has a path."""
+    return [Candidate.of(disk, path) for disk in disks if (path := disk.path) is not None]
+
+
+def match(path: str, wanted: Iterable[Candidate]) -> Disk | None:
     """The disk that the file at *path* is a copy of, or None where no disk fits or several fit alike.
 
     Told by the most names that both paths end with (rsync --relative, rsnapshot), then by the file's
     name, then by "guest" or "guest-target" where the name has only that in it.
     """
-    ranked = sorted(((_likeness(path, disk), disk) for disk in disks), key=lambda pair: pair[0], reverse=True)
-    if not ranked or ranked[0][0] == 0:
-        return None
-    best = [disk for rank, disk in ranked if rank == ranked[0][0]]
-    same = {disk.path for disk in best}
-    return best[0] if len(same) == 1 else None
+    names, stem = PurePosixPath(path).parts[::-1], _stem(path)
+    best, found = 0, dict[str, Disk]()
+    for one in wanted:
+        rank = 10_000 if path == one.path else _likeness(names, stem, one)
+        if rank > best:
+            best, found = rank, {}
+        if rank and rank == best:
+            found.setdefault(one.path, one.disk)
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
-def _likeness(path: str, disk: Disk) -> int:
+def _likeness(names: tuple[str, ...], stem: str, one: Candidate) -> int:
     """How well the names fit; 0 where they do not."""
-    image_path = str(disk.path)
-    if path == image_path:
-        return 10_000
-    ours, theirs = PurePosixPath(path).parts[::-1], PurePosixPath(image_path).parts[::-1]
-    same = next((number for number, (one, other) in enumerate(zip(ours, theirs)) if one != other), len(theirs))  # noqa: B905
+    guest = one.disk.guest.name
+    same = 0
+    while same < min(len(names), len(one.names)) and names[same] == one.names[same]:
+        same += 1
+    in_folder = guest in names
     if same:
-        return 100 + same * 10 + (disk.guest.name in ours)
-    stem, wanted = _stem(path), _stem(image_path)
-    if stem == wanted:
-        return 60 + (disk.guest.name in ours)
-    name, guest = _plain(stem), disk.guest.name
-    if name in (wanted, _plain(wanted)):
-        return 50 + (guest in ours)
-    if any(one in (f"{guest}{mark}{disk.name}" for mark in "-_.") for one in (stem, name)):
-        return 40
-    if guest in (stem, name) and len(_disks(disk.guest)) == 1:
-        return 30
-    if name == disk.name and guest in ours:
-        return 20
+        return 1000 + same * 10 + in_folder
+    if stem == one.stem:
+        return 900 + in_folder
+    if _is_called(stem, one.stem):  # the longer of "db" and "db-01" where both fit
+        return 300 + 2 * len(one.stem) + in_folder
+    if any(_is_called(stem, name) for name in one.called):
+        return 200
+    if one.is_only and _is_called(stem, guest):
+        return 100
+    if in_folder and _is_called(stem, one.disk.name):
+        return 50
     return 0
 
 

@@ -55,7 +55,7 @@ def _source(copy: str, hypervisor: Hypervisor | None, given: str | None) -> Sour
         return Source(given, None, given)
     if hypervisor is None:
         raise ReclaimError(f"{copy}: there is no libvirt that could tell its image: give --image")
-    disks = [disk for guest in hypervisor.guests for disk in guest.disks if disk.path]
+    disks = backup.candidates(disk for guest in hypervisor.guests for disk in guest.disks)
     disk = backup.match(os.path.abspath(copy), disks)  # noqa: PTH100
     if disk is None or disk.path is None:
         raise ReclaimError(f"{copy}: its name fits no disk of a guest, or several: give --image")

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 MIB = 1024 * 1024
 #: what makes each, and its mount options
 MAKE = {
@@ -18,6 +20,14 @@ MAKE = {
     "btrfs-compressed": ("mkfs.btrfs -q -f", "loop,compress-force=zstd"),
     "tmpfs": ("", "size=400m"),
 }
+
+
+def require(kind: str) -> None:
+    """Skip where this kind cannot be made; fail where CI is set, since there it must be."""
+    if reason := missing(kind):
+        if os.environ.get("CI"):
+            pytest.fail(f"{kind} must be mounted where CI is set: {reason}", pytrace=False)
+        pytest.skip(f"{kind}: {reason}")
 
 
 def missing(kind: str) -> str:

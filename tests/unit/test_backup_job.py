@@ -13,7 +13,7 @@ from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.job import Job, declared
 from reclaim.verdict import Judgement, Result, Verdict
-from tests.filesystems import missing, mounted, run
+from tests.filesystems import mounted, require, run
 from tests.support import disk_xml, domain_xml, engine, opened, requirement
 
 IMAGE = "/srv/images/web.qcow2"
@@ -183,8 +183,7 @@ def test_below_the_safe_version_snapshots_are_told_and_nothing_is_proposed(tmp_p
 
 @pytest.fixture
 def btrfs(tmp_path: Path) -> Iterator[Path]:
-    if reason := missing("btrfs"):
-        pytest.skip(reason)
+    require("btrfs")
     with mounted("btrfs", tmp_path) as folder:
         run("btrfs", "subvolume", "create", str(folder / "current"))
         yield folder

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import backups
-from tests.filesystems import MIB, missing
+from tests.filesystems import MIB, require
 from tests.support import ROOT
 
 SIZE = 128 * MIB
@@ -17,8 +17,7 @@ SIZE = 128 * MIB
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, backups.Row]:
     """Five cycles of three calls, small."""
-    if reason := missing("btrfs"):
-        pytest.skip(reason)
+    require("btrfs")
     folder = tmp_path_factory.mktemp("cycles")
     image = backups.sparse_file(folder / "guest.img", SIZE)
     days = []

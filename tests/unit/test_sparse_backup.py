@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import testinfra
 
 from reclaim import backup, holes, image, undo
 from reclaim.backup import Backup, find
@@ -27,7 +28,7 @@ from reclaim.inventory import BackupNotes
 from reclaim.journal import read
 from reclaim.punch import HolePunch, SparseRewrite, put_in_place
 from reclaim.verdict import Result, Verdict
-from tests.filesystems import MAKE, MIB, allocated, missing, mounted, run
+from tests.filesystems import MAKE, MIB, allocated, mounted, require, run
 from tests.support import ROOT, disk_xml, domain_xml, engine, opened, requirement
 
 DATA = 8
@@ -37,8 +38,7 @@ SIZE = 64
 @pytest.fixture(params=MAKE)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A folder on a filesystem of its own, one of each kind."""
-    if reason := missing(request.param):
-        pytest.skip(f"{request.param}: {reason}")
+    require(request.param)
     with mounted(request.param, tmp_path) as folder:
         yield folder
 
@@ -263,8 +263,7 @@ def test_a_sparse_copy_is_accepted(place: Path, tmp_path: Path, make: Callable[[
 
 @pytest.fixture
 def btrfs(tmp_path: Path) -> Iterator[Path]:
-    if reason := missing("btrfs"):
-        pytest.skip(reason)
+    require("btrfs")
     with mounted("btrfs", tmp_path) as folder:
         run("btrfs", "subvolume", "create", str(folder / "current"))
         yield folder
@@ -332,8 +331,7 @@ def test_a_rewrite_on_btrfs_stays_without_copy_on_write(btrfs: Path, tmp_path: P
 
 
 def test_a_reflink_on_xfs_is_left(tmp_path: Path) -> None:
-    if reason := missing("xfs"):
-        pytest.skip(reason)
+    require("xfs")
     with mounted("xfs", tmp_path) as folder:
         path = dense(folder / "web.img")
         run("cp", "--reflink=always", str(path), str(folder / "yesterday.img"))
@@ -505,8 +503,7 @@ def test_a_sparse_rewrite_is_the_same_file_to_its_users(tmp_path: Path, make: Ca
 
 
 def test_a_full_target_loses_nothing(tmp_path: Path) -> None:
-    if reason := missing("ext4"):
-        pytest.skip(reason)
+    require("ext4")
     with mounted("ext4", tmp_path, 100) as folder:
         path = write(folder / "web.img", (0, noise(48 * MIB)), (48 * MIB, bytes(16 * MIB)))
         content = checksum(path)
@@ -772,6 +769,20 @@ def test_the_longer_path_decides_between_images_of_one_name(tmp_path: Path) -> N
     assert [one.path for one in found.strangers] == [str(top / "disk.qcow2")]
 
 
+def test_the_longer_name_decides_between_guests_with_numbers(tmp_path: Path) -> None:
+    names = ("db", "db-01", "db-02", "db1")
+    owner = opened(tmp_path, *(domain_xml(disk_xml(source=f"/srv/{name}.qcow2"), name=name) for name in names))
+    top = copies(tmp_path, "db-01-2026-11-22.qcow2", "db1_3.qcow2", "db.qcow2~", "db-02.old.qcow2")
+    found = find(owner, [BackupNotes(path=top)], owner.guests)
+    matched = {Path(one.path).name: one.guest.name for one in found.backups if one.path and one.guest}
+    assert matched == {
+        "db-01-2026-11-22.qcow2": "db-01",
+        "db1_3.qcow2": "db1",
+        "db.qcow2~": "db",
+        "db-02.old.qcow2": "db-02",
+    }
+
+
 def test_hard_linked_generations_are_judged_once(tmp_path: Path) -> None:
     owner = hypervisor(tmp_path, "/srv/web.qcow2")
     top = copies(tmp_path, "daily.0/web.qcow2")
@@ -807,6 +818,46 @@ def test_what_the_image_gave_back_since_is_told(tmp_path: Path) -> None:
     found = judge(requirement("sparse-backup"), Subject(owner, one.guest, one.disk, one))
     assert found.verdict is Verdict.COMPLIANT
     assert "the image has given back 6.0 MiB since" in found.evidence
+
+
+def test_a_copy_that_is_shorter_than_its_image_is_told(tmp_path: Path) -> None:
+    live = sparse(tmp_path / "web.img")
+    owner = opened(tmp_path, domain_xml(disk_xml(source=str(live))))
+    top = tmp_path / "backup"
+    top.mkdir()
+    write(top / "web.img", (0, noise(DATA * MIB)), size=40 * MIB)
+    (one,) = find(owner, [BackupNotes(path=top)], owner.guests).backups
+    found = judge(requirement("sparse-backup"), Subject(owner, one.guest, one.disk, one))
+    assert "it has 40.0 MiB of the 64.0 MiB of its image: truncated, or made before the image grew" in found.evidence
+
+
+def test_copies_of_another_machine_are_told_to_be_looked_at_there(tmp_path: Path) -> None:
+    owner = hypervisor(tmp_path, "/srv/web.qcow2")
+    owner.shell = testinfra.get_host("ssh://kvm1")
+    found = find(owner, [BackupNotes(path=copies(tmp_path, "web.qcow2"))], owner.guests)
+    (one,) = found.backups
+    reason = judge(requirement("sparse-backup"), Subject(owner, one.guest, one.disk, one)).reason
+    assert reason == "copies are looked at on the machine they are on: run reclaim on test-driver"
+    assert found.strangers == []
+
+
+def test_a_thousand_copies_of_a_thousand_guests_are_matched_in_no_time(tmp_path: Path) -> None:
+    domains = [domain_xml(disk_xml(source=f"/srv/g{number}.qcow2"), name=f"g{number}") for number in range(1000)]
+    owner = opened(tmp_path, *domains)
+    top = copies(tmp_path, *(f"day/g{number}-2026-11-22.qcow2" for number in range(1000)))
+    started = time.monotonic()
+    found = find(owner, [BackupNotes(path=top)], owner.guests)
+    assert time.monotonic() - started < 20
+    assert all(one.guest and one.path and f"/{one.guest.name}-" in one.path for one in found.backups)
+    assert len(found.backups) == 1000
+
+
+def test_long_reads_tell_how_far_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holes, "_PROGRESS_SECONDS", 0)
+    said: list[str] = []
+    path = write(tmp_path / "web.img", (0, noise(MIB) * 200), size=200 * MIB)
+    holes.scan(str(path), said.append)
+    assert said == [f"{path}: read {done}.0 MiB of at most 200.0 MiB" for done in (64, 128, 192)]
 
 
 # The journal ----------------------------------------------------------------------------------
