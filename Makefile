@@ -40,6 +40,7 @@ bench:
 	@scripts/setup.sh test
 	@$(PY) -m bench.definitions $(ARGS)
 	@$(PY) -m bench.zeros
+	@$(PY) -m bench.fleet
 
 backup-table:
 	@scripts/setup.sh test

@@ -1,4 +1,4 @@
-from fixers.live_definition import power_cycle
+from fixers.live_definition import run_as_defined
 from reclaim.definition import storage_differences
 from reclaim.errors import NotApplicable
 from reclaim.guest import Guest
@@ -9,7 +9,7 @@ from reclaim.requirement import requirement
     "live-definition",
     "The running QEMU has the storage settings of the definition",
     stage="power",
-    fixer=power_cycle,
+    fixer=run_as_defined,
     after=("guest-access",),
     reference="https://libvirt.org/manpages/virsh.html#define",
 )

@@ -1,8 +1,12 @@
 from reclaim.change import Change
 from reclaim.guest import Guest
+from reclaim.live import live_updates
 from reclaim.power import PowerCycle, booted_definition, wellbeing
 
 
-def power_cycle(guest: Guest) -> list[Change]:
-    """Shut the guest down and start it; roll back to what it runs on now where it does not come back."""
-    return [PowerCycle(guest.name, booted_definition(guest), wellbeing(guest))]
+def run_as_defined(guest: Guest) -> list[Change]:
+    """Change the running QEMU where libvirt does that; else shut down, start, and roll back what does not come back."""
+    updates, why = live_updates(guest)
+    if updates:
+        return list(updates)
+    return [PowerCycle(guest.name, booted_definition(guest), wellbeing(guest), why)]

@@ -15,6 +15,7 @@ from reclaim.agent import AgentBlocked
 from reclaim.definition import Definition, Edit
 from reclaim.errors import ChangeFailed, ProbeError
 from reclaim.guest import Guest
+from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle, Wellbeing
 from reclaim.punch import HolePunch, SparseRewrite
 
@@ -340,7 +341,7 @@ def from_json(data: dict[str, Any]) -> Change:
         values["notes"] = tuple(values.get("notes", ()))
     if kind == PowerCycle.kind and values.get("before") is not None:
         values["before"] = Wellbeing(**values["before"])
-    for known in (DefinitionChange, FileChange, CommandChange, Trim, PowerCycle, HolePunch, SparseRewrite):
+    for known in (DefinitionChange, FileChange, CommandChange, Trim, LiveUpdate, PowerCycle, HolePunch, SparseRewrite):
         if known.kind == kind:
             return known(**values)
     raise ValueError(f"a change of kind {kind!r} is unknown to this version")

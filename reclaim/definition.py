@@ -12,11 +12,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from lxml import etree
 
 from reclaim.errors import ProbeError
+from reclaim.kept import kept
 
 #: libvirt formatdomain: SCSI has no plain `virtio` model "for historical reasons"
 VIRTIO_SCSI_MODELS = ("virtio-scsi", "virtio-transitional", "virtio-non-transitional")
@@ -44,15 +44,24 @@ def parse_xml(xml: str, what: str) -> Element:
 
 @dataclass(frozen=True)
 class DiskView:
-    """One `<disk>` element of a domain, read only."""
+    """One `<disk>` element of a domain, read only: what is read is kept, so *element* must not change."""
 
     element: Element
 
-    @property
+    @kept
+    def _parts(self) -> dict[object, Element]:
+        """The first child of each tag; asking lxml for one at a time costs more than all of them at once."""
+        return {child.tag: child for child in reversed(self.element)}
+
+    def _attributes(self, tag: str) -> Mapping[str, str]:
+        part = self._parts.get(tag)
+        return {} if part is None else dict(part.items())
+
+    @kept
     def device(self) -> str:
         return self.element.get("device", "disk")
 
-    @property
+    @kept
     def type(self) -> str:
         return self.element.get("type", "file")
 
@@ -60,26 +69,24 @@ class DiskView:
     def model(self) -> str | None:
         return self.element.get("model")
 
-    @property
+    @kept
     def target(self) -> str:
-        return _attribute(self.element, "target", "dev") or ""
+        return self._attributes("target").get("dev") or ""
 
-    @property
+    @kept
     def bus(self) -> str:
         """The target's bus; libvirt writes it out in every definition it returns."""
-        return _attribute(self.element, "target", "bus") or ""
+        return self._attributes("target").get("bus") or ""
 
-    @property
+    @kept
     def driver(self) -> Mapping[str, str]:
         """The attributes of the disk's `<driver>`; empty where the element is missing."""
-        driver = self.element.find("driver")
-        return {} if driver is None else dict(_items(driver))
+        return self._attributes("driver")
 
-    @property
+    @kept
     def source(self) -> Mapping[str, str]:
         """The attributes of `<source>`; empty where the drive has no medium."""
-        source = self.element.find("source")
-        return {} if source is None else dict(_items(source))
+        return self._attributes("source")
 
     @property
     def path(self) -> str | None:
@@ -88,34 +95,35 @@ class DiskView:
 
     @property
     def serial(self) -> str | None:
-        return self.element.findtext("serial")
+        serial = self._parts.get("serial")
+        return None if serial is None else serial.text or ""
 
     @property
     def readonly(self) -> bool:
-        return self.element.find("readonly") is not None
+        return "readonly" in self._parts
 
     @property
     def shareable(self) -> bool:
-        return self.element.find("shareable") is not None
+        return "shareable" in self._parts
 
     @property
     def transient(self) -> bool:
-        return self.element.find("transient") is not None
+        return "transient" in self._parts
 
-    @property
+    @kept
     def address(self) -> Mapping[str, str]:
-        address = self.element.find("address")
-        return {} if address is None else dict(_items(address))
+        return self._attributes("address")
 
-    @property
+    @kept
     def identity(self) -> str:
         """What tells this disk from others whatever its bus and target are: its source."""
         source = self.element.find("source")
         if source is None:
             return f"target {self.target}"
         parts = [f"{key}={value}" for key, value in sorted(_items(source)) if key not in ("index", "startupPolicy")]
-        for host in source.iterfind("host"):
-            parts += [f"{key}={value}" for key, value in sorted(_items(host))]
+        for tag in ("host", "address"):  # NVMe namespaces differ in nothing but the PCI address
+            for child in source.iterfind(tag):
+                parts += [f"{key}={value}" for key, value in sorted(_items(child))]
         return " ".join(parts) or f"target {self.target}"
 
 
@@ -160,56 +168,68 @@ class ControllerView:
 class Definition:
     """A domain definition. Never changed: `edit()` gives a copy to work on."""
 
-    xml: str
+    xml: str = field(repr=False)  # it may hold secrets
 
-    @cached_property
+    @kept
     def root(self) -> Element:
         return parse_xml(self.xml, "domain definition")
 
-    @cached_property
+    @kept
     def name(self) -> str:
         return self.root.findtext("name") or ""
 
-    @cached_property
+    @kept
     def uuid(self) -> str:
         return self.root.findtext("uuid") or ""
 
-    @cached_property
+    @kept
+    def _os_type(self) -> Element | None:
+        os = next(self.root.iterchildren("os"), None)
+        return None if os is None else next(os.iterchildren("type"), None)
+
+    @kept
     def machine(self) -> str | None:
-        return _attribute(self.root, "os/type", "machine")
+        return None if self._os_type is None else self._os_type.get("machine")
 
-    @cached_property
+    @kept
     def arch(self) -> str | None:
-        return _attribute(self.root, "os/type", "arch")
+        return None if self._os_type is None else self._os_type.get("arch")
 
-    @cached_property
+    @kept
     def emulator(self) -> str | None:
         return self.root.findtext("devices/emulator")
 
-    @cached_property
+    @kept
     def domain_type(self) -> str:
         return self.root.get("type", "")
 
-    @cached_property
+    def _devices(self, tag: str) -> Iterator[Element]:
+        devices = next(self.root.iterchildren("devices"), None)
+        return iter(()) if devices is None else devices.iterchildren(tag)
+
+    @kept
     def all_disks(self) -> tuple[DiskView, ...]:
         """Every `<disk>`: disks, cdroms, floppies and LUNs."""
-        return tuple(DiskView(element) for element in self.root.iterfind("devices/disk"))
+        return tuple(DiskView(element) for element in self._devices("disk"))
 
-    @cached_property
+    @kept
     def disks(self) -> tuple[DiskView, ...]:
         """What the requirements call disks: `device='disk'` (libvirt's default) and LUNs."""
         return tuple(disk for disk in self.all_disks if disk.device in ("disk", "lun"))
 
-    @cached_property
+    @kept
     def scsi_controllers(self) -> tuple[ControllerView, ...]:
-        found = (ControllerView(element, self.arch) for element in self.root.iterfind("devices/controller"))
-        return tuple(controller for controller in found if controller.type == "scsi")
+        found = self._devices("controller")
+        return tuple(ControllerView(element, self.arch) for element in found if element.get("type") == "scsi")
+
+    @kept
+    def _by_target(self) -> dict[str, DiskView]:
+        return {disk.target: disk for disk in reversed(self.all_disks)}
 
     def disk(self, target: str) -> DiskView:
         """The disk at *target*. Raises ProbeError where there is none (any more)."""
-        for disk in self.all_disks:
-            if disk.target == target:
-                return disk
+        if target in self._by_target:
+            return self._by_target[target]
         raise ProbeError(f"{self.name}: the definition has no disk {target}")
 
     def edit(self) -> Edit:
@@ -375,55 +395,104 @@ def diff_definitions(before: Definition, after: Definition) -> str:
 
 # The settings that decide whether space comes back -------------------------------------------
 
+#: attributes of a disk's driver on which it depends whether space comes back, and what libvirt means by their absence
+DRIVER_SETTINGS = {"discard": "ignore", "detect_zeroes": "off", "discard_no_unref": "off"}
+
 
 @dataclass(frozen=True)
-class StorageSettings:
-    """What of a definition decides whether a discard reaches the image."""
+class Difference:
+    """One storage setting in which the running QEMU is not as defined.
 
-    machine: str | None
-    disks: Mapping[str, Mapping[str, str | None]]
-    controllers: Mapping[str, str | None]
+    `live` and `defined` are the disk it is about, on the side that has it; `setting` is the attribute of its driver.
+    """
+
+    words: str
+    live: DiskView | None = None
+    defined: DiskView | None = None
+    setting: str | None = None
 
 
-def storage_settings(definition: Definition) -> StorageSettings:
-    """The storage settings of *definition*, disks keyed by their identity."""
-    disks = {
-        disk.identity: {
-            "bus": disk.bus,
-            "discard": disk.driver.get("discard"),
-            "detect_zeroes": disk.driver.get("detect_zeroes"),
-        }
-        for disk in definition.disks
-    }
-    controllers = {f"scsi {one.index}": one.model for one in definition.scsi_controllers}
-    return StorageSettings(definition.machine, disks, controllers)
+def pairs(
+    first: Definition, second: Definition
+) -> tuple[list[tuple[DiskView, DiskView]], list[DiskView], list[DiskView]]:
+    """The disks, cdroms and LUNs that both have, those that only *first* has, and those that only *second* has.
+
+    The same image is the same disk, whatever its bus and target; where images differ the target tells.
+    """
+    alone, rest = list(first.all_disks), list(second.all_disks)
+    matched: list[tuple[DiskView, DiskView]] = []
+    for fits in (_is_unmoved, _has_the_image, _has_the_target):
+        for disk in tuple(alone):
+            found = next((one for one in rest if fits(disk, one)), None)
+            if found is not None:
+                matched.append((disk, found))
+                alone.remove(disk)
+                rest.remove(found)
+    order = {disk: number for number, disk in enumerate(first.all_disks)}
+    return sorted(matched, key=lambda pair: order[pair[0]]), alone, rest
+
+
+def _is_unmoved(disk: DiskView, other: DiskView) -> bool:
+    return _has_the_image(disk, other) and _has_the_target(disk, other)
+
+
+def _has_the_image(disk: DiskView, other: DiskView) -> bool:
+    return disk.identity == other.identity
+
+
+def _has_the_target(disk: DiskView, other: DiskView) -> bool:
+    return (disk.target, disk.device) == (other.target, other.device)
+
+
+def differences(live: Definition, persistent: Definition) -> list[Difference]:
+    """Each storage setting in which the running QEMU differs from the definition."""
+    found: list[Difference] = []
+    if live.machine != persistent.machine:
+        found.append(Difference(f"machine runs as {live.machine}, is defined as {persistent.machine}"))
+    matched, attached, missing = pairs(live, persistent)
+    for one, other in matched:
+        if one.device in ("disk", "lun"):
+            found += _disk_differences(one, other)
+    found += [Difference(_attached_only(disk), disk) for disk in attached if disk.device in ("disk", "lun")]
+    found += [
+        Difference(f"disk {disk.target} is defined but not attached", defined=disk)
+        for disk in missing
+        if disk.device in ("disk", "lun")
+    ]
+    return [*found, *_controller_differences(live, persistent)]
+
+
+def _disk_differences(live: DiskView, defined: DiskView) -> Iterator[Difference]:
+    name = f"disk {defined.target}"
+    if live.identity != defined.identity:
+        yield Difference(f"{name} runs on {live.identity}, is defined on {defined.identity}", live, defined)
+    if live.bus != defined.bus:
+        yield Difference(f"{name}: bus runs as {live.bus}, is defined as {defined.bus}", live, defined)
+    now, then = live.driver, defined.driver
+    for setting, default in DRIVER_SETTINGS.items():
+        if now.get(setting, default) != then.get(setting, default):
+            runs, wanted = now.get(setting, "absent"), then.get(setting, "absent")
+            words = f"{name}: {setting} runs as {runs}, is defined as {wanted}"
+            yield Difference(words, live, defined, setting)
+
+
+def _attached_only(disk: DiskView) -> str:
+    words = f"disk {disk.target} is attached but not defined"
+    if disk.device == "disk" and not disk.readonly and disk.driver.get("discard") != "unmap":
+        words += f", with discard {disk.driver.get('discard', 'absent')}"
+    return words
+
+
+def _controller_differences(live: Definition, persistent: Definition) -> Iterator[Difference]:
+    now = {one.index: one.model or "without a model" for one in live.scsi_controllers}
+    then = {one.index: one.model or "without a model" for one in persistent.scsi_controllers}
+    for index in dict.fromkeys([*now, *then]):
+        if now.get(index) != then.get(index):
+            yield Difference(
+                f"controller scsi {index} runs as {now.get(index, 'absent')}, is defined as {then.get(index, 'absent')}"
+            )
 
 
 def storage_differences(live: Definition, persistent: Definition) -> list[str]:
-    """Each storage setting in which the running QEMU differs from the definition, in words."""
-    now, then = storage_settings(live), storage_settings(persistent)
-    found: list[str] = []
-    if now.machine != then.machine:
-        found.append(f"machine runs as {now.machine}, is defined as {then.machine}")
-    names = {disk.identity: disk.target for disk in (*live.disks, *persistent.disks)}
-    for identity in dict.fromkeys([*now.disks, *then.disks]):
-        name = names[identity]
-        if identity not in then.disks:
-            found.append(f"disk {name} is attached but not defined")
-        elif identity not in now.disks:
-            found.append(f"disk {name} is defined but not attached")
-        else:
-            found += [
-                f"disk {name}: {key} runs as {value or 'absent'}, is defined as {then.disks[identity][key] or 'absent'}"
-                for key, value in now.disks[identity].items()
-                if value != then.disks[identity][key]
-            ]
-    for name in dict.fromkeys([*now.controllers, *then.controllers]):
-        if now.controllers.get(name) != then.controllers.get(name) or (name in now.controllers) != (
-            name in then.controllers
-        ):
-            found.append(
-                f"controller {name} runs as {now.controllers.get(name) or 'absent'}, "
-                f"is defined as {then.controllers.get(name) or 'absent'}"
-            )
-    return found
+    """`differences` in words."""
+    return [one.words for one in differences(live, persistent)]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import libvirt
 
+from reclaim import states
 from reclaim.backup import Backup
 from reclaim.change import Change, DefinitionChange
 from reclaim.definition import Definition
@@ -19,6 +20,7 @@ from reclaim.errors import (
     Pending,
     PowerCycleFailed,
     ProbeError,
+    Refused,
     Withheld,
 )
 from reclaim.guest import Disk, Guest
@@ -157,13 +159,19 @@ class Engine:
                 return
             forced = f"forced although {slug} is {_shortly(judgement)}"
         changes = self._propose(requirement, subject, result)
-        if not changes:
+        if not changes or self._withheld(subject, changes, result):
             return
         if self.mode == "plan":
             self._plan(subject, changes, result)
             return
         found = result.reason
-        if not self._apply(requirement, subject, changes, result, forced):
+        try:
+            applied = self._apply(requirement, subject, changes, result, forced)
+        except Refused:
+            # nothing was changed by what was refused, and the fixer knows of it now
+            self._remedy(requirement, subject, result)
+            return
+        if not applied:
             return
         verdict = judge(requirement, subject)
         if verdict.verdict is Verdict.COMPLIANT:
@@ -200,6 +208,26 @@ class Engine:
             result.reason += f"; withheld: libvirt: {printable(exc.get_error_message() or str(exc))}"
         return []
 
+    def _withheld(self, subject: Subject, changes: list[Change], result: Result) -> bool:
+        """Does the guest's state forbid one of *changes*? Then the result says why."""
+        guest = subject.guest
+        if guest is None:
+            return False
+        for change in changes:
+            try:
+                reason = states.reason_to_withhold(guest, change)
+            except libvirt.libvirtError as exc:
+                reason = f"libvirt cannot tell the guest's state: {exc.get_error_message() or exc}"
+            if reason is None:
+                continue
+            if isinstance(change, PowerCycle) and not self.restart:
+                result.verdict = Verdict.PENDING
+                result.reason += f"; waits for a power cycle, which is withheld: {printable(reason)}"
+            else:
+                result.reason += f"; withheld: {printable(reason)}"
+            return True
+        return False
+
     def _plan(self, subject: Subject, changes: list[Change], result: Result) -> None:
         result.changes += [ChangeRecord(change.kind, change.target, change.diff) for change in changes]
         result.evidence = _evidence(result.evidence, changes)
@@ -218,15 +246,24 @@ class Engine:
         for change in changes:
             if isinstance(change, PowerCycle) and not self.restart:
                 result.verdict = Verdict.PENDING
-                result.reason += "; waits for a power cycle: shut the guest down and start it, or run with --restart"
+                why = f" ({printable(change.why)})" if change.why else ""
+                result.reason += (
+                    f"; waits for a power cycle{why}: shut the guest down and start it, or run with --restart"
+                )
                 return False
             if isinstance(change, DefinitionChange) and guest is not None:
                 guest.history.append(change.before)
             record = ChangeRecord(change.kind, change.target, change.diff)
             result.changes.append(record)
+            remark = states.remark(guest, change) if guest is not None else ""
             seq = self.journal.intend(place.name, place.uuid, requirement.slug, change)
             try:
                 outcome = change.apply(place)
+            except Refused as exc:
+                self.journal.failed(seq, str(exc))
+                result.changes.remove(record)
+                place.forget()
+                raise
             except PowerCycleFailed as exc:
                 self.journal.failed(seq, str(exc))
                 if guest is not None:
@@ -246,8 +283,7 @@ class Engine:
             self.journal.done(seq, outcome)
             record.applied = True
             self.freed += int(outcome.get("freed", "0"))
-            if note := outcome.get("note"):
-                self._notes.append(printable(note))
+            self._notes += [printable(note) for note in (outcome.get("note"), remark) if note]
             place.forget(inside=not isinstance(change, DefinitionChange))
         return True
 
@@ -325,6 +361,8 @@ def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:
     if requirement.stage == "backup":
         return []
     if "disk" in requirement.parameters:
+        if not guest.renamed:
+            return [Subject(guest.hypervisor, guest, Disk(guest, disk.target)) for disk in guest.persistent.disks]
         names = {now: before for before, now in guest.renamed.items()}
         return [
             Subject(guest.hypervisor, guest, Disk(guest, names.get(disk.target, disk.target)))

@@ -13,6 +13,10 @@ class ChangeFailed(ReclaimError):
     """A change was not applied, and what it had begun was taken back."""
 
 
+class Refused(ChangeFailed):
+    """libvirt does not do it, and nothing has changed; another way may do."""
+
+
 class PowerCycleFailed(ChangeFailed):
     """A guest did not come back as it was; the definition that booted is in force again."""
 

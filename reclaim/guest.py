@@ -20,11 +20,18 @@ from reclaim.inventory import GuestNotes, Policy
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor
 
+#: states in which there is a QEMU, and nobody inside who answers
+_SILENT = {
+    libvirt.VIR_DOMAIN_PAUSED: "it is paused",
+    libvirt.VIR_DOMAIN_CRASHED: "it has crashed",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "it sleeps (suspended to memory)",
+}
+
 #: a probe's answer, or the error it ended with; both are kept until a change is applied
 _Answer = facts.Facts | ProbeError
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Guest:
     """One libvirt domain. What is read is cached until `forget()`."""
 
@@ -39,6 +46,10 @@ class Guest:
     _planned: Definition | None = None
     _facts: _Answer | None = None
     _earlier: facts.Facts | None = None
+
+    def __repr__(self) -> str:
+        # pytest shows the operands of a failed assert: all of a guest would be all of its hypervisor's guests
+        return f"<guest {self.name}>"
 
     def forget(self, *, inside: bool = True) -> None:
         """Drop what was read: something has changed, *inside* the guest too."""
@@ -142,9 +153,7 @@ class Guest:
             return "--definitions-only: nobody looked inside"
         if not self.is_running:
             return "it is off"
-        if self.domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
-            return "it is paused"
-        return None
+        return _SILENT.get(self.domain.state()[0])
 
     def inside(self) -> _Answer:
         """The facts, or the error that looking ended with. Raises NotAssessable where there is no inside."""

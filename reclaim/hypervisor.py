@@ -16,6 +16,7 @@ import libvirt
 import testinfra
 from testinfra.host import Host
 
+from reclaim import live
 from reclaim.definition import Definition, Element, parse_xml
 from reclaim.errors import ProbeError, ReclaimError
 from reclaim.guest import Guest
@@ -28,7 +29,7 @@ DEFAULT_URI = "qemu:///system"
 _PATHS_AT_ONCE = 200
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Hypervisor:
     """One hypervisor: its libvirt connection, its guests, its shell, its storage."""
 
@@ -41,6 +42,9 @@ class Hypervisor:
     #: told what is waited for, one short line at a time
     progress: Callable[[str], None] = lambda _text: None
     _allocated_and_size: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<hypervisor {self.uri}>"
 
     @cached_property
     def name(self) -> str:
@@ -60,6 +64,11 @@ class Hypervisor:
     def is_local(self) -> bool:
         """Is its shell on the machine that this runs on?"""
         return bool(self.shell.backend.NAME == "local")
+
+    @cached_property
+    def refused_live(self) -> dict[str, str]:
+        """What libvirt does not do to a running guest, in its words: known of its version, or learned by asking."""
+        return live.known_refusals(self.connection.getLibVersion())
 
     @cached_property
     def libvirt_version(self) -> str:

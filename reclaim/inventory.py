@@ -45,6 +45,10 @@ class GuestNotes(_Table):
     waive: dict[str, str] = {}
 
 
+#: one for all: making it costs more than judging a disk
+_NO_NOTES = GuestNotes()
+
+
 class BackupNotes(_Table):
     """One `[[backup]]`: where copies of disk images are, of what, and the job that makes them."""
 
@@ -75,7 +79,7 @@ class Inventory(_Table):
     backup: list[BackupNotes] = []
 
     def notes(self, guest: str) -> GuestNotes:
-        return self.guest.get(guest) or GuestNotes()
+        return self.guest.get(guest) or _NO_NOTES
 
 
 def read_inventory(path: Path) -> Inventory:

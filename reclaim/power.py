@@ -73,6 +73,8 @@ class PowerCycle:
     guest: str
     booted: str
     before: Wellbeing | None
+    #: why less than this does not do, in libvirt's words where it was asked
+    why: str = ""
 
     @property
     def target(self) -> str:

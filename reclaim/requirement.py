@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Requirement:
     after: tuple[str, ...]
     reference: str
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[str, ...]:
         """The handles that check and fixer take."""
         return tuple(inspect.signature(self.check).parameters)

@@ -11,6 +11,8 @@ def printable(text: str, *, lines: bool = False) -> str:
 
     Line breaks stay where *lines* says so, else they become spaces.
     """
+    if text.isprintable() and len(text) <= LIMIT:
+        return text
     shown = "".join(
         character
         if character.isprintable() or (lines and character == "\n")

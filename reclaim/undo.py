@@ -7,7 +7,8 @@ from pathlib import Path
 
 import libvirt
 
-from reclaim import journal, run
+from reclaim import journal, run, states
+from reclaim.change import Change
 from reclaim.errors import ChangeFailed, ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
@@ -49,6 +50,8 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
         try:
             if place is None:
                 raise ChangeFailed("the guest is gone")
+            if isinstance(place, Guest) and not isinstance(entry.change, PowerCycle):
+                _expect_no_obstacle(place, entry.change)
             note = entry.change.undo(place, entry.outcome)
         except (ChangeFailed, ProbeError) as exc:
             stuck.add(whose)
@@ -60,6 +63,12 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
             book.undone(entry.seq, note)
             say(f"{name}: {printable(note)}")
     return not stuck
+
+
+def _expect_no_obstacle(guest: Guest, change: Change) -> None:
+    """Raises ChangeFailed where the state of *guest* forbids to take *change* back."""
+    if reason := states.reason_to_withhold(guest, change):
+        raise ChangeFailed(reason)
 
 
 def finish(record: Record, hypervisor: Hypervisor, say: Say) -> None:

@@ -122,11 +122,21 @@ def write(folder: Path, record: dict[str, Any]) -> None:
     """Write *record* into *folder*, whole or not at all."""
     temporary = folder / f".{NAME}.new"
     with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(record, stream, indent=1, ensure_ascii=False)
-        stream.write("\n")
+        stream.write(_written(record))
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(folder / NAME)
+
+
+def _written(record: dict[str, Any]) -> str:
+    """*record* as JSON, one row a line: people can read it, diff compares it, and it is fast to write."""
+    parts = []
+    for key, value in record.items():
+        text = json.dumps(value, ensure_ascii=False)
+        if isinstance(value, list) and value:
+            text = "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in value) + "\n]"
+        parts.append(f"{json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def point_latest(folder: Path) -> None:

@@ -110,10 +110,11 @@ def summary(reporter: TerminalReporter, run: Run) -> None:
 
 def _findings(reporter: TerminalReporter, part: Part) -> None:
     rows = list(part.engine.results.values())
-    guests = list(dict.fromkeys(row.guest for row in rows))
-    loud = [guest for guest in guests if any(row.guest == guest and _is_told(row) for row in rows)]
-    for guest in loud[:_GUESTS]:
-        told = [row for row in rows if row.guest == guest and _is_told(row)]
+    loud: dict[str | None, list[Result]] = {}
+    for row in rows:
+        if _is_told(row):
+            loud.setdefault(row.guest, []).append(row)
+    for guest, told in list(loud.items())[:_GUESTS]:
         reporter.write_line(printable(guest or part.hypervisor.name), bold=True)
         for row in told[:_FINDINGS]:
             _, colour = _STATUS[row.verdict]

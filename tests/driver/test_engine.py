@@ -277,7 +277,7 @@ def test_a_transient_guest_is_not_defined(tmp_path: Path) -> None:
     guest.domain.undefine()
     guest.forget()
     result = engine(guest.hypervisor, tmp_path).run(_requirement(_titled("good")), subject(guest))
-    assert "it is transient, there is no definition to change" in result.reason
+    assert "withheld: it is transient: it has no definition" in result.reason
     assert not guest.is_persistent
 
 

@@ -237,7 +237,9 @@ def test_the_same_definition_has_no_differences() -> None:
             ["controller scsi 0 runs as lsilogic, is defined as virtio-scsi"],
             id="controller-model",
         ),
-        pytest.param([], [scsi_xml(0, None)], ["controller scsi 0 runs as absent, is defined as absent"], id="none"),
+        pytest.param(
+            [], [scsi_xml(0, None)], ["controller scsi 0 runs as absent, is defined as without a model"], id="none"
+        ),
         pytest.param(
             [disk_xml("sda", "sata", device="cdrom")], [disk_xml("sdb", "usb", device="cdrom")], [], id="cdroms"
         ),

@@ -1,0 +1,157 @@
+"""What a fleet's definitions cost: the audit's own work beside the raw work, and the memory of a very large fleet.
+
+    python -m bench.fleet [--guests 1000] [--fleet 10000] [--uri URI]
+
+Own work is to list the guests, read and parse each definition once and judge it, without pytest around it; raw work
+is to list, read and parse the same XML with nothing made of it. Both are in one process, in turn; the fastest round
+of each counts. The default is libvirt's test driver, where reading is a function call: a real libvirtd (--uri
+qemu:///system) answers over a socket, and raw work is ten times as much. Ends with 1 where a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import libvirt
+from lxml import etree
+
+from bench.definitions import FINDINGS, ROOT, node
+from reclaim.definition import parse_xml
+from reclaim.engine import Engine, subjects
+from reclaim.guest import Guest
+from reclaim.hypervisor import Hypervisor, connect
+from reclaim.inventory import Inventory
+from reclaim.journal import Journal
+from reclaim.requirement import catalogue
+
+GUEST = ROOT / "bench/guest.xml"
+#: root ports as libvirt adds them to a q35 guest
+_PORTS = 14
+TARGET = 1.5
+TARGET_MIB = 600
+_ROUNDS = 9
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    with tempfile.TemporaryDirectory(prefix="reclaim-bench-") as name:
+        folder = Path(name)
+        uri = arguments.uri
+        if uri is None:
+            path = folder / "guests.xml"
+            path.write_bytes(typical(arguments.guests))
+            uri = f"test://{path}"
+        ratio = _own_work(uri)
+        mebibytes, seconds = _whole_run(folder, arguments.fleet)
+    sys.stdout.write(
+        f"{arguments.fleet} guests, the whole audit: {seconds:.1f} s of processor time, "
+        f"{mebibytes:.0f} MiB at its peak (target: below {TARGET_MIB})\n"
+    )
+    return 0 if ratio <= TARGET and mebibytes < TARGET_MIB else 1
+
+
+def typical(guests: int) -> bytes:
+    """A node file for libvirt's test driver with typical guests."""
+    port = (
+        "<controller type='pci' index='{0}' model='pcie-root-port'><model name='pcie-root-port'/>"
+        "<target chassis='{0}' port='0x{1:x}'/>"
+        "<address type='pci' domain='0x0000' bus='0x00' slot='0x02' function='0x{2}'/></controller>"
+    )
+    ports = "".join(port.format(index, 15 + index, index % 8) for index in range(1, _PORTS + 1))
+    text = GUEST.read_text(encoding="utf-8").replace("PORTS", ports)
+    root = etree.Element("node")
+    for number in range(guests):
+        domain = etree.fromstring(text.replace("NAME", f"guest-{number:05}").encode())
+        uuid = domain.find("uuid")
+        if uuid is None:
+            raise SystemExit(f"{GUEST}: no uuid")
+        uuid.text = f"00000000-0000-4000-8000-{number:012x}"
+        root.append(domain)
+    return etree.tostring(root)
+
+
+def _own_work(uri: str) -> float:
+    hypervisor = connect(uri, None, Inventory(), readonly=True)
+    count = len(hypervisor.guests)
+    # in this process other processes are no part of the work; a daemon's answer has to be waited for
+    clock = time.process_time if hypervisor.is_test_driver else time.perf_counter
+    gc.freeze()  # as the plugin does
+    rounds = [
+        (_took(clock, lambda: _raw(hypervisor.connection)), _took(clock, lambda: _own(hypervisor)))
+        for _ in range(_ROUNDS)
+    ]
+    raw, own = (min(one) for one in zip(*rounds, strict=True))
+    ratio = own / raw
+    sys.stdout.write(
+        f"{count} guests of {uri.partition(':')[0]}, {len(hypervisor.connection.listAllDomains(0)[0].XMLDesc(2))} "
+        f"characters each: list, read, parse {raw / count * 1e6:.0f} µs a guest; and judge {own / count * 1e6:.0f} µs; "
+        f"ratio {ratio:.2f} (target: at most {TARGET})\n"
+    )
+    return ratio
+
+
+def _took(clock: Callable[[], float], work: Callable[[], object]) -> float:
+    started = clock()
+    work()
+    return clock() - started
+
+
+def _raw(connection: libvirt.virConnect) -> None:
+    for domain in connection.listAllDomains(0):
+        parse_xml(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), domain.name())
+
+
+def _own(hypervisor: Hypervisor) -> None:
+    """As the plugin does it: everything that is judged is found first, then judged guest by guest."""
+    definitions = [one for one in catalogue().values() if one.reads_definitions_only]
+    kinds = {one.parameters: one for one in definitions}
+    engine = Engine(hypervisor, "audit", Journal(Path(), hypervisor.uri, "audit"))
+    for domain in hypervisor.connection.listAllDomains(0):
+        guest = Guest(hypervisor, domain, domain.name(), domain.UUIDString())
+        found = {handles: subjects(one, guest) for handles, one in kinds.items()}
+        for one in definitions:
+            for subject in found[one.parameters]:
+                engine.run(one, subject)
+
+
+def _whole_run(folder: Path, guests: int) -> tuple[float, float]:
+    """MiB and seconds of processor time of one audit of *guests* sample guests, report and all."""
+    fleet = folder / "fleet.xml"
+    fleet.write_bytes(node(guests))
+    audit = ["checks/", "--definitions-only", "--uri", f"test://{fleet}", "--reports", str(folder / "reports")]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *audit],
+        cwd=ROOT,
+        env={**os.environ, "PYTEST_ADDOPTS": ""},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != FINDINGS:
+        raise SystemExit(f"the audit ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return after.ru_maxrss / 1024, seconds
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m bench.fleet", description="What the definitions of a fleet cost.")
+    parser.add_argument("--guests", type=int, default=1000, help="guests for own and raw work")
+    parser.add_argument("--fleet", type=int, default=10_000, help="guests for the whole run")
+    parser.add_argument("--uri", help="measure own and raw work here instead of the test driver")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

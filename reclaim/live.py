@@ -1,0 +1,140 @@
+"""What can be changed in a running QEMU: then no power cycle is asked for.
+
+libvirt decides. Measured with libvirt 9.0.0 and QEMU 7.2, and read in qemuDomainDiskChangeSupported
+(libvirt's src/qemu/qemu_domain.c) as of 2025: `discard` and `discard_no_unref` of a running disk are refused;
+`detect_zeroes` is *accepted and nothing happens*. So what libvirt says is never enough: the disk is read back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import libvirt
+from lxml import etree
+
+from reclaim.definition import DRIVER_SETTINGS, Definition, Difference, DiskView, differences, parse_xml
+from reclaim.definition import diff as diff_of
+from reclaim.errors import ChangeFailed, Refused
+
+if TYPE_CHECKING:
+    from reclaim.guest import Guest
+
+ATTACH = "attach"
+#: the newest libvirt of which it is known what it refuses (virConnectGetLibVersion's number)
+_KNOWN_TO = 11_999_999
+_REFUSALS = {
+    "discard": "Operation not supported: cannot modify field 'discard' of the disk",
+    "discard_no_unref": "Operation not supported: cannot modify field 'discard_no_unref' of the disk",
+    "detect_zeroes": "it accepts another detect_zeroes and changes nothing",
+}
+
+
+def known_refusals(libvirt_version: int) -> dict[str, str]:
+    """What this libvirt is known not to do to a running disk, in its words; of a newer one nothing is known."""
+    return dict(_REFUSALS) if libvirt_version <= _KNOWN_TO else {}
+
+
+@dataclass(frozen=True)
+class LiveUpdate:
+    """A disk of the running QEMU as it is defined: attached where it is missing, else its driver's settings changed.
+
+    `before` is the disk as it runs, None where it is not there.
+    """
+
+    kind: ClassVar[str] = "live-update"
+    guest: str
+    disk: str
+    before: str | None
+    after: str
+
+    @property
+    def target(self) -> str:
+        return f"running disk {self.disk} of {self.guest}"
+
+    @property
+    def diff(self) -> str:
+        return diff_of(self.before or "", self.after, f"{self.disk}, running")
+
+    @property
+    def _asks(self) -> list[str]:
+        """What of the driver, or ATTACH: what libvirt may refuse."""
+        if self.before is None:
+            return [ATTACH]
+        old, new = _driver(self.before), _driver(self.after)
+        return [name for name in DRIVER_SETTINGS if old.get(name) != new.get(name)]
+
+    def apply(self, guest: Guest) -> dict[str, str]:
+        """Ask libvirt, and believe what the disk looks like afterwards."""
+        ask = guest.domain.attachDeviceFlags if self.before is None else guest.domain.updateDeviceFlags
+        try:
+            ask(self.after, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        except libvirt.libvirtError as exc:
+            raise self._refused(guest, " ".join(str(exc.get_error_message() or exc).split())) from exc
+        guest.forget()
+        live = guest.live
+        disk = next((one for one in live.all_disks if one.target == self.disk), None) if live else None
+        wanted = _driver(self.after)
+        if disk is None or any(disk.driver.get(name) != wanted.get(name) for name in DRIVER_SETTINGS):
+            raise self._refused(guest, f"it accepts another {', '.join(self._asks)} and changes nothing")
+        return {"note": "applied to the running guest"}
+
+    def _refused(self, guest: Guest, words: str) -> Refused:
+        for one in self._asks:
+            guest.hypervisor.refused_live[one] = words
+        return Refused(f"{guest.name}: disk {self.disk} stays as it runs: libvirt: {words}")
+
+    def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
+        if not guest.is_running:
+            return "it is off"
+        if self.before is None:
+            raise ChangeFailed(f"{guest.name}: the guest may use disk {self.disk} by now: detach it by hand")
+        LiveUpdate(self.guest, self.disk, self.after, self.before).apply(guest)
+        return f"the running disk {self.disk} is as it was"
+
+
+def live_updates(guest: Guest) -> tuple[list[LiveUpdate], str]:
+    """What makes the running QEMU as it is defined without a power cycle; where that cannot be, none, and why."""
+    live = guest.live
+    if live is None:
+        return [], ""
+    refused = guest.hypervisor.refused_live
+    by_disk: dict[str, list[Difference]] = {}
+    for one in differences(live, guest.definition):
+        asked = ATTACH if one.live is None else one.setting
+        if one.defined is None or asked is None:
+            return [], ""  # the machine, a bus, a controller: hardware that QEMU has from its start
+        if asked in refused:
+            return [], f"libvirt: {refused[asked]}"
+        by_disk.setdefault(one.defined.target, []).append(one)
+    return [_update(guest, several) for several in by_disk.values()], ""
+
+
+def _update(guest: Guest, several: list[Difference]) -> LiveUpdate:
+    """The update for what differs in one disk."""
+    first = several[0]
+    if first.defined is None:
+        raise ValueError("a disk that is not defined cannot be made as defined")
+    if first.live is None:
+        return LiveUpdate(guest.name, first.defined.target, None, _text(first.defined))
+    element = parse_xml(_text(first.live), "disk")
+    driver = element.find("driver")
+    if driver is None:
+        driver = etree.Element("driver")
+        element.insert(0, driver)
+    for one in several:
+        wanted = first.defined.driver.get(str(one.setting))
+        if wanted is None:
+            driver.attrib.pop(str(one.setting), None)
+        else:
+            driver.set(str(one.setting), wanted)
+    return LiveUpdate(guest.name, first.live.target, _text(first.live), etree.tostring(element, encoding="unicode"))
+
+
+def _text(disk: DiskView) -> str:
+    return etree.tostring(disk.element, encoding="unicode", with_tail=False)
+
+
+def _driver(disk: str) -> dict[str, str]:
+    found = Definition(f"<domain><devices>{disk}</devices></domain>").all_disks[0]
+    return dict(found.driver)

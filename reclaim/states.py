@@ -1,0 +1,305 @@
+"""States in which a change would be lost or would break something: the change is then withheld, with its reason.
+
+Asked by the engine before a change is planned or applied; fixers know nothing of it. A verdict says what is;
+a state only says what must not be done now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import libvirt
+from lxml import etree
+
+from reclaim.change import Change, DefinitionChange
+from reclaim.definition import Definition, pairs
+from reclaim.live import LiveUpdate
+from reclaim.power import PowerCycle
+
+if TYPE_CHECKING:
+    from reclaim.guest import Guest
+
+T = TypeVar("T")
+
+#: namespaces in `<metadata>` of those that write a guest's XML anew, from their own records, at its next start:
+#: vdsm's lib/vdsm/virt/xmlconstants.py, nova's virt/libvirt/config.py, KubeVirt's virt-launcher api/schema.go,
+#: OpenNebula's LibVirtDriverKVM.cc
+_MANAGERS = (
+    ("http://ovirt.org/", "oVirt"),
+    ("http://openstack.org/xmlns/libvirt/nova", "OpenStack"),
+    ("http://kubevirt.io", "KubeVirt"),
+    ("http://opennebula.org/xmlns/libvirt", "OpenNebula"),
+)
+#: Proxmox VE has no libvirt: what carries its name came through a converter, whose words differ
+_PROXMOX = "proxmox"
+
+#: why a guest is paused (libvirt's virDomainPausedReason), where that says more than "paused"
+_PAUSED = {
+    libvirt.VIR_DOMAIN_PAUSED_MIGRATION: "for a migration",
+    libvirt.VIR_DOMAIN_PAUSED_SAVE: "while it is saved",
+    libvirt.VIR_DOMAIN_PAUSED_DUMP: "while its memory is dumped",
+    libvirt.VIR_DOMAIN_PAUSED_IOERROR: "after an I/O error (is there room for its images?)",
+    libvirt.VIR_DOMAIN_PAUSED_WATCHDOG: "by its watchdog",
+    libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT: "as its snapshot was",
+    libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT: "while a snapshot is made",
+    libvirt.VIR_DOMAIN_PAUSED_CRASHED: "since it crashed",
+    libvirt.VIR_DOMAIN_PAUSED_POSTCOPY: "for a migration (post-copy)",
+    libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED: "by a post-copy migration that failed",
+}
+_MIGRATES = {
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION),
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY),
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED),
+    (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY),
+}
+#: states of a guest with a QEMU that cannot follow a request to shut down
+_DEAF = {
+    libvirt.VIR_DOMAIN_CRASHED: "it has crashed, and what crashed cannot shut down: stop it by hand",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "it sleeps, and what sleeps cannot shut down: virsh dompmwakeup",
+    libvirt.VIR_DOMAIN_SHUTDOWN: "it is shutting down already",
+}
+_JOBS = {
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE: "it is being saved",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_RESTORE: "it is being restored",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN: "it is being migrated to this host",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: "it is being migrated away",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT: "a snapshot is being made",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT_REVERT: "it is being reverted to a snapshot",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP: "its memory is being dumped",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP: "a backup is running",
+}
+_BLOCK_JOBS = {
+    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_PULL: "a block pull",
+    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY: "a block copy",
+    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COMMIT: "a block commit",
+    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT: "an active block commit",
+    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP: "a backup",
+}
+#: names of snapshots or checkpoints that are told
+_NAMES = 3
+
+
+def reason_to_withhold(guest: Guest, change: Change) -> str | None:
+    """Why *change* must not be applied to *guest* as it is now, or None.
+
+    Changes inside the guest need a guest that answers; whoever proposes them has seen to that.
+    """
+    if isinstance(change, DefinitionChange):
+        return (
+            _transient(guest)
+            or _managed(guest)
+            or _job(guest)
+            or _managed_save(guest)
+            or _moment_that_holds(guest, _altered(change))
+        )
+    if isinstance(change, PowerCycle):
+        return _transient(guest) or _managed(guest) or _job(guest) or _deaf(guest) or _lost_by_power_cycle(guest)
+    if isinstance(change, LiveUpdate):
+        return _managed(guest) or _job(guest)
+    return None
+
+
+def remark(guest: Guest, change: Change) -> str:
+    """What is to be known of *change* although it is applied; mostly nothing."""
+    if isinstance(change, DefinitionChange) and (names := _snapshots(guest)):
+        return f"reverting to the snapshot {_told(names)} brings the old definition back"
+    return ""
+
+
+# Who else has a say ---------------------------------------------------------------------------
+
+
+def _transient(guest: Guest) -> str | None:
+    if guest.is_persistent:
+        return None
+    return "it is transient: it has no definition, and is gone when it stops; change it where it is started from"
+
+
+def manager(definition: Definition) -> str | None:
+    """The system that writes this definition from its own records, by the metadata it left, or None."""
+    metadata = definition.root.find("metadata")
+    for element in metadata if metadata is not None else ():
+        if not isinstance(element.tag, str):
+            continue
+        name = etree.QName(element)
+        for prefix, system in _MANAGERS:
+            if (name.namespace or "").startswith(prefix):
+                return system
+        if _PROXMOX in f"{name.namespace} {name.localname}".lower():
+            return "Proxmox VE"
+    return None
+
+
+def _managed(guest: Guest) -> str | None:
+    system = manager(guest.persistent)
+    if system is None:
+        return None
+    return (
+        f"{system} manages it (metadata) and writes its definition anew: change it there; "
+        f"where that is over, remove {system}'s element from <metadata>"
+    )
+
+
+# What is under way ----------------------------------------------------------------------------
+
+
+def _job(guest: Guest) -> str | None:
+    """A job that copies or rewrites the definition or the disks: what is changed meanwhile would be lost."""
+    if not guest.is_running:
+        return None
+    if tuple(guest.domain.state()[:2]) in _MIGRATES:
+        return "it is being migrated: wait until that is over"
+    stats: dict[str, int] = _asked(guest.domain.jobStats, {})
+    if stats.get("type", libvirt.VIR_DOMAIN_JOB_NONE) != libvirt.VIR_DOMAIN_JOB_NONE:
+        return f"{_JOBS.get(stats.get('operation', 0), 'a job is running')}: wait until that is over"
+    live = guest.live
+    for disk in live.all_disks if live else ():
+        if not disk.source:
+            continue
+        job: dict[str, int] = _asked(partial(guest.domain.blockJobInfo, disk.target, 0), {})
+        mirror = disk.element.find("mirror")
+        if job or mirror is not None:
+            what = _BLOCK_JOBS.get(job.get("type", 0), "a block job") if job else "a mirror"
+            return f"{what} of disk {disk.target} is running: wait until that is over"
+    return None
+
+
+def _managed_save(guest: Guest) -> str | None:
+    """The image has a definition of its own, which the next start resumes (virsh, managedsave)."""
+    if not guest.domain.hasManagedSaveImage(0):
+        return None
+    return (
+        "its managed-save image holds the hardware it was saved with, and the next start resumes that: "
+        "start it, or drop what it holds (virsh managedsave-remove)"
+    )
+
+
+def _deaf(guest: Guest) -> str | None:
+    state, reason = guest.domain.state()[:2]
+    if state == libvirt.VIR_DOMAIN_PAUSED:
+        why = _PAUSED.get(reason)
+        return f"it is paused{f' {why}' if why else ''}, and what is paused cannot shut down: resume it"
+    return _DEAF.get(state)
+
+
+# What holds the hardware as it is -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Alteration:
+    """What a change of the definition does to the hardware, in words, and the target names it drops or brings."""
+
+    hardware: tuple[str, ...]
+    targets: tuple[str, ...]
+
+
+def _altered(change: DefinitionChange) -> _Alteration:
+    """Attributes of a disk's driver are no hardware: the guest sees the same disk."""
+    before, after = Definition(change.before), Definition(change.after)
+    hardware = []
+    if before.machine != after.machine:
+        hardware.append("the machine type")
+    if _controllers(before) != _controllers(after):
+        hardware.append("a controller")
+    matched, _, _ = pairs(before, after)
+    hardware += [f"the bus of {one.target}" for one, other in matched if one.bus != other.bus]
+    hardware += [
+        f"the address of {one.target}"
+        for one, other in matched
+        if one.bus == other.bus and one.address and one.address != other.address
+    ]
+    names = {disk.target for disk in before.all_disks} ^ {disk.target for disk in after.all_disks}
+    return _Alteration(tuple(hardware), tuple(sorted(names)))
+
+
+def _controllers(definition: Definition) -> set[tuple[str | None, str | None, str | None]]:
+    found = definition.root.iterfind("devices/controller")
+    return {(one.get("type"), one.get("index"), one.get("model")) for one in found}
+
+
+def _moment_that_holds(guest: Guest, alteration: _Alteration) -> str | None:
+    """A snapshot embeds a whole definition; a checkpoint, and the bitmaps of it, go by the names of targets."""
+    what = ", ".join(alteration.hardware)
+    if what and (names := _snapshots(guest)):
+        return (
+            f"the snapshot {_told(names)} holds the hardware as it is, and {what} would change: "
+            f"a revert brings the old hardware to a guest that is set up for the new; delete the snapshots first"
+        )
+    if alteration.targets and (names := _checkpoints(guest)):
+        return (
+            f"the checkpoint {_told(names)} knows the disk by its target, and {', '.join(alteration.targets)} would "
+            f"change: incremental backups would lose it; delete the checkpoints first, or keep the target's name "
+            f'(inventory: policy.target = "keep")'
+        )
+    return None
+
+
+def _snapshots(guest: Guest) -> list[str]:
+    found: list[libvirt.virDomainSnapshot] = _asked(guest.domain.listAllSnapshots, [])
+    return [one.getName() for one in found]
+
+
+def _checkpoints(guest: Guest) -> list[str]:
+    found: list[libvirt.virDomainCheckpoint] = _asked(guest.domain.listAllCheckpoints, [])
+    return [one.getName() for one in found]
+
+
+def _told(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return f"{', '.join(names[:_NAMES])}{more}"
+
+
+def _asked(ask: Callable[[], T], nothing: T) -> T:
+    """What libvirt answers, or *nothing* where its driver has no such thing. Raises libvirtError for the rest."""
+    try:
+        return ask()
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+            return nothing
+        raise
+
+
+# What a power cycle would take ----------------------------------------------------------------
+
+
+def _lost_by_power_cycle(guest: Guest) -> str | None:
+    """What only the running QEMU has, and what would start on something else."""
+    live = guest.live
+    if live is None:
+        return None
+    policy = live.root.findtext("on_poweroff")
+    if policy in ("restart", "preserve"):
+        return f"its on_poweroff is {policy}: it would not go off when it shuts down"
+    matched, attached, _ = pairs(live, guest.persistent)
+    if attached:
+        names = ", ".join(disk.target for disk in attached)
+        return f"disk {names} is attached but not defined, a power cycle would lose it: define it or detach it first"
+    for one, other in matched:
+        if one.device in ("disk", "lun") and one.identity != other.identity:
+            return f"disk {one.target} runs on {one.identity}, a start would use {other.identity}: mend that first"
+    for disk in live.disks:
+        if disk.transient:
+            return f"disk {disk.target} is transient: what was written on it since the start would be lost"
+    gone = _plugged(live) - _plugged(guest.persistent)
+    if gone:
+        return f"{', '.join(sorted(gone))} is attached but not defined, a power cycle would lose it"
+    return None
+
+
+def _plugged(definition: Definition) -> set[str]:
+    """Network interfaces by their MAC address, and host devices by what they are."""
+    root = definition.root
+    found = {f"interface {one.get('address')}" for one in root.iterfind("devices/interface/mac")}
+    for one in root.iterfind("devices/hostdev/source"):
+        by_kind = one.find("vendor") is not None  # libvirt adds where a USB device of that kind was found
+        parts = [
+            f"{key}={value}"
+            for part in one.iter()
+            if not (by_kind and part.tag == "address")
+            for key, value in sorted(part.items())
+        ]
+        found.add(f"hostdev {' '.join(parts)}")
+    return found

@@ -1,0 +1,124 @@
+"""What is changed in a running QEMU without a power cycle. The hypervisor here does what the test driver lacks."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import libvirt
+import pytest
+
+from reclaim.change import from_json, to_json
+from reclaim.definition import Definition
+from reclaim.errors import ChangeFailed
+from reclaim.live import LiveUpdate, known_refusals, live_updates
+from reclaim.power import PowerCycle
+from reclaim.verdict import Verdict
+from tests.support import disk_xml, domain_xml, engine, opened, requirement, subject
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from reclaim.guest import Guest
+
+PLAIN = disk_xml()
+UNMAP = disk_xml(driver="discard='unmap'")
+
+
+class Obliging:
+    """A domain whose hypervisor changes disks while it runs."""
+
+    def __init__(self, domain: libvirt.virDomain) -> None:
+        self._domain = domain
+        self._live = Definition(domain.XMLDesc(0))
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._domain, name)
+
+    def XMLDesc(self, flags: int) -> str:  # noqa: N802
+        return str(self._domain.XMLDesc(flags)) if flags & libvirt.VIR_DOMAIN_XML_INACTIVE else self._live.xml
+
+    def updateDeviceFlags(self, xml: str, flags: int) -> int:  # noqa: N802
+        assert flags == libvirt.VIR_DOMAIN_AFFECT_LIVE
+        self.asked.append("update")
+        edit = self._live.edit()
+        new = Definition(f"<domain><devices>{xml}</devices></domain>").all_disks[0]
+        old = edit.disk(new.target)
+        edit.devices.replace(old, new.element)
+        self._live = edit.definition
+        return 0
+
+
+def running(tmp_path: Path, live: str, *defined: str) -> Guest:
+    guest = opened(tmp_path, domain_xml(live)).guests[0]
+    guest.hypervisor.connection.defineXML(domain_xml(*defined))
+    guest.forget()
+    return guest
+
+
+def test_what_the_hypervisor_does_to_a_running_disk_needs_no_power_cycle(tmp_path: Path) -> None:
+    guest = running(tmp_path, PLAIN, UNMAP)
+    guest.hypervisor.refused_live.clear()
+    guest.domain = domain = Obliging(guest.domain)
+    fixing = engine(guest.hypervisor, tmp_path, force=True)
+    result = fixing.run(requirement("live-definition"), subject(guest))
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert [change.kind for change in result.changes] == ["live-update"]
+    assert "discard" in result.changes[0].diff
+    assert domain.asked == ["update"]
+    again = engine(guest.hypervisor, tmp_path, force=True).run(requirement("live-definition"), subject(guest))
+    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
+    ((_, change),) = fixing.journal.standing(guest.uuid)
+    assert from_json(json.loads(json.dumps(to_json(change)))) == change
+    assert change.undo(guest, {}) == "the running disk vda is as it was"
+    guest.forget()
+    assert guest.live is not None
+    assert "discard" not in guest.live.disk("vda").driver
+
+
+def test_what_libvirt_refuses_waits_for_a_power_cycle_and_is_asked_for_once(tmp_path: Path) -> None:
+    """The test driver itself has no update-device."""
+    guest = running(tmp_path, PLAIN, UNMAP)
+    guest.hypervisor.refused_live.clear()
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("live-definition"), subject(guest))
+    assert result.verdict is Verdict.PENDING
+    assert "waits for a power cycle (libvirt: this function is not supported by the connection driver" in result.reason
+    assert list(guest.hypervisor.refused_live) == ["discard"]
+    assert result.changes == []
+    assert live_updates(guest)[0] == []
+
+
+def test_what_is_known_to_be_refused_is_not_asked_for(tmp_path: Path) -> None:
+    guest = running(tmp_path, PLAIN, UNMAP)
+    guest.domain = domain = Obliging(guest.domain)
+    [change] = requirement("live-definition").fixer(guest)
+    assert isinstance(change, PowerCycle)
+    assert "cannot modify field 'discard'" in change.why
+    assert domain.asked == []
+
+
+@pytest.mark.parametrize(
+    "defined",
+    [
+        pytest.param([disk_xml("sda", "scsi", "/images/vda.qcow2", driver="discard='unmap'")], id="bus"),
+        pytest.param([UNMAP, "<controller type='scsi' model='virtio-scsi'/>"], id="controller"),
+        pytest.param([], id="one-less"),
+    ],
+)
+def test_one_setting_that_needs_a_start_makes_it_a_power_cycle(tmp_path: Path, defined: list[str]) -> None:
+    guest = running(tmp_path, PLAIN, *defined)
+    guest.hypervisor.refused_live.clear()
+    [change] = requirement("live-definition").fixer(guest)
+    assert isinstance(change, PowerCycle)
+
+
+def test_a_disk_that_was_attached_is_not_pulled_out_again(tmp_path: Path) -> None:
+    guest = running(tmp_path, PLAIN, PLAIN)
+    with pytest.raises(ChangeFailed, match="may use disk vdb by now"):
+        LiveUpdate("one", "vdb", None, disk_xml("vdb")).undo(guest, {})
+
+
+def test_nothing_is_known_of_a_libvirt_to_come() -> None:
+    assert set(known_refusals(9_000_000)) == {"discard", "discard_no_unref", "detect_zeroes"}
+    assert known_refusals(99_000_000) == {}
