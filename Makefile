@@ -12,7 +12,7 @@ help:
 	@echo "make test       lint, then every test; real guests where they can run"
 	@echo "make corpus     every domain of libvirt's own tests on a private libvirtd: audit, fix, audit (RECLAIM_CORPUS)"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
-	@echo "make bench      how fast definitions are judged and zeros found, beside pytest and fallocate"
+	@echo "make bench      definitions beside pytest, zeros beside fallocate, one more run in a large archive"
 	@echo "make backup-table  what rsync costs on btrfs with snapshots, into docs/backups.md"
 	@echo "make lint       ruff and mypy"
 	@echo "make lab-clean  remove the throwaway guests and what they left"
@@ -41,6 +41,7 @@ bench:
 	@$(PY) -m bench.definitions $(ARGS)
 	@$(PY) -m bench.zeros
 	@$(PY) -m bench.fleet
+	@$(PY) -m bench.archive
 
 backup-table:
 	@scripts/setup.sh test

@@ -140,11 +140,12 @@ class Engine:
 
     def result(self, requirement: Requirement, subject: Subject) -> Result:
         key = (requirement.slug, *subject.key)
-        if key not in self.results:
-            self.results[key] = Result(
-                requirement.slug, requirement.title, self.hypervisor.name, *subject.key, Verdict.NOT_ASSESSABLE
-            )
-        return self.results[key]
+        found = self.results.get(key)
+        if found is None:
+            name = self.hypervisor.name
+            found = Result(requirement.slug, requirement.title, name, *subject.key, Verdict.NOT_ASSESSABLE)
+            self.results[key] = found
+        return found
 
     # Mending
 

@@ -46,7 +46,7 @@ class GuestNotes(_Table):
 
 
 #: one for all: making it costs more than judging a disk
-_NO_NOTES = GuestNotes()
+NO_NOTES = GuestNotes()
 
 
 class BackupNotes(_Table):
@@ -79,7 +79,7 @@ class Inventory(_Table):
     backup: list[BackupNotes] = []
 
     def notes(self, guest: str) -> GuestNotes:
-        return self.guest.get(guest) or _NO_NOTES
+        return self.guest.get(guest) or NO_NOTES
 
 
 def read_inventory(path: Path) -> Inventory:

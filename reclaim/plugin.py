@@ -22,6 +22,7 @@ from reclaim.engine import Subject
 from reclaim.errors import ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.report import html, terminal
+from reclaim.report.publish import Pages
 from reclaim.requirement import Requirement, catalogue, requirement_of
 from reclaim.run import Options, Part, Run
 from reclaim.text import printable
@@ -31,6 +32,8 @@ CHECKS = Path(__file__).resolve().parent.parent / "checks"
 RUN = pytest.StashKey[Run]()
 SUBJECT = pytest.StashKey[Subject]()
 RESULT = pytest.StashKey[Result]()
+PAGES = pytest.StashKey[Pages]()
+TROUBLES = pytest.StashKey["list[str]"]()
 #: guests whose parsed definitions are kept from collecting to judging: 30 KiB each
 _KEPT = 2000
 HELD = pytest.StashKey["list[tuple[pytest.Item, list[pytest.TestReport]]]"]()
@@ -63,6 +66,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--reports", metavar="DIR", type=Path, default=Path("reports"), help="where the reports go (default: reports)"
     )
+    group.addoption(
+        "--keep",
+        metavar="N",
+        type=int,
+        help="keep the newest N runs of each hypervisor, and every run that can still be undone; remove the others",
+    )
+    group.addoption("--metrics", metavar="FILE", type=Path, help="write figures for Prometheus' textfile collector")
 
 
 # Setting up -----------------------------------------------------------------------------------
@@ -93,9 +103,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(printable(str(exc))) from exc
     config.stash[RUN] = run
     config.stash[HELD] = []
-    if run.recorded and not getattr(config.option, "htmlpath", None):
-        config.option.htmlpath = str(run.parts[0].folder.absolute() / html.NAME)
-        config.option.self_contained_html = True
+    if run.recorded:
+        config.stash[PAGES] = Pages(config, run)
 
 
 def _options(config: pytest.Config) -> Options:
@@ -105,6 +114,11 @@ def _options(config: pytest.Config) -> Options:
             raise pytest.UsageError(f"--{flag} goes with --{' or --'.join(needs)}")
     if option.fix and option.plan:
         raise pytest.UsageError("--plan changes nothing and --fix does: give one of them")
+    if option.keep is not None and option.keep < 1:
+        raise pytest.UsageError(f"--keep {option.keep}: keep at least the run that is made now")
+    metrics = config.invocation_params.dir / option.metrics if option.metrics else None
+    if metrics is not None and not metrics.parent.is_dir():
+        raise pytest.UsageError(f"--metrics {option.metrics}: there is no folder {metrics.parent}")
     if getattr(option, "numprocesses", None):
         raise pytest.UsageError(
             "-n: reclaim looks into all guests at once by itself, and mends one at a time; run without -n"
@@ -123,6 +137,8 @@ def _options(config: pytest.Config) -> Options:
         force=option.force,
         definitions_only=option.definitions_only,
         reports=config.invocation_params.dir / option.reports,
+        keep=option.keep,
+        metrics=metrics,
         arguments=tuple(str(argument) for argument in config.invocation_params.args),
     )
 
@@ -251,23 +267,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=place)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Where everything was deselected nothing is recorded; where there is very much, pytest-html is too slow."""
     run = session.config.stash.get(RUN, None)
     if run is None or not run.recorded:
         return
-    if not any(_subject(item) for item in session.items):
-        _without_pytest_html(session.config)
+    if any(_subject(item) for item in session.items):
+        session.config.stash[PAGES].choose(len(session.items))
+    else:
+        html.stand_down(session.config)
         run.forget_record()
-    elif len(session.items) > html.MOST_ROWS:
-        _without_pytest_html(session.config)
-        run.plain_report = True
 
 
-def _without_pytest_html(config: pytest.Config) -> None:
-    for plugin in list(config.pluginmanager.get_plugins()):
-        if type(plugin).__module__.startswith("pytest_html."):
-            config.pluginmanager.unregister(plugin)
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    pages = config.stash.get(PAGES, None)
+    return [pages.choice] if pages and pages.choice and config.get_verbosity() >= 0 else []
 
 
 def _requirement(item: pytest.Item) -> Requirement:
@@ -451,34 +466,23 @@ def pytest_report_teststatus(report: Any) -> Any:
 # Finishing ------------------------------------------------------------------------------------
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
+    """The record is written before pytest-html writes, and what is made from both after it."""
     run = session.config.stash.get(RUN, None)
-    if run is None:
-        return
-    release(session.config)
-    if run.recorded and not run.options.definitions_only:
-        run.measure({guest for part in run.parts for guest in part.guests if part.storage}, after=True)
-    run.close()
-    if run.recorded and run.plain_report:
-        for part in run.parts:
-            html.write_plain(part.folder / html.NAME, run, part)
+    if run is not None:
+        release(session.config)
+        if run.recorded and not run.options.definitions_only:
+            run.measure({guest for part in run.parts for guest in part.guests if part.storage}, after=True)
+        run.close()
+    yield
+    if run is not None and run.recorded:
+        session.config.stash[TROUBLES] = session.config.stash[PAGES].finish()
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
     run = config.stash.get(RUN, None)
     if run is not None and run.recorded:
         terminal.summary(terminalreporter, run)
-
-
-pytest_html_results_table_header = html.pytest_html_results_table_header
-pytest_html_results_table_row = html.pytest_html_results_table_row
-pytest_html_results_table_html = html.pytest_html_results_table_html
-pytest_html_report_title = html.pytest_html_report_title
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> None:
-    run = session.config.stash.get(RUN, None)
-    if run is not None:
-        prefix += html.summary(run)
+        for trouble in config.stash.get(TROUBLES, []):
+            terminalreporter.write_line(printable(trouble), red=True)

@@ -42,6 +42,8 @@ class Options:
     force: bool = False
     definitions_only: bool = False
     reports: Path = Path("reports")
+    keep: int | None = None
+    metrics: Path | None = None
     arguments: tuple[str, ...] = ()
 
 
@@ -69,8 +71,6 @@ class Run:
     #: earlier runs that died while they changed something
     interrupted: list[tuple[Part, Record]] = field(default_factory=list)
     recorded: bool = False
-    #: there are too many rows for pytest-html
-    plain_report: bool = False
     #: what is judged, by the handles it takes
     collected: dict[tuple[str, ...], list[Subject]] = field(default_factory=dict)
     _locks: ExitStack = field(default_factory=ExitStack)
