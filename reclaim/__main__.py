@@ -1,4 +1,4 @@
-"""What is done beside `pytest checks/`: undo, report, diff, index."""
+"""What is done beside `pytest checks/`: undo, verify-backup, report, diff, index."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 from reclaim.errors import ReclaimError
+from reclaim.hypervisor import Hypervisor, connect
+from reclaim.inventory import Inventory
 from reclaim.report import archive, compare, page, publish, record
 from reclaim.text import printable, trouble
 from reclaim.undo import undo
+from reclaim.verify import verify
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,6 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _undo(options: argparse.Namespace) -> int:
     return 0 if undo(options.folder, print) else 1
+
+
+def _verify(options: argparse.Namespace) -> int:
+    return 0 if verify(options.copy, _hypervisor(options), options.image, print) else 1
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -68,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     one = verbs.add_parser("undo", help="take back what a --fix run changed, the last change first")
     one.add_argument("folder", metavar="RUN", type=Path, help="the run's folder below reports/")
     one.set_defaults(run=_undo)
+    one = verbs.add_parser("verify-backup", help="compare a copy with its disk image; status 1 where it differs")
+    one.add_argument("copy", metavar="COPY", help="the copy of a disk image")
+    one.add_argument("--image", help="the image, or a snapshot of it (default: that of the disk whose name fits)")
+    one.add_argument("--uri", help="libvirt URI of the guests (default: qemu:///system)")
+    one.set_defaults(run=_verify)
     one = verbs.add_parser("report", help="make report.html again from results.json; one page of several runs")
     one.add_argument("folders", metavar="RUN", type=Path, nargs="+", help="a run's folder, or its results.json")
     one.add_argument("--output", metavar="FILE", type=Path, help="where it goes (default: report.html of the run)")
@@ -81,6 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--keep", metavar="N", type=int, help="remove all but the newest N runs of each hypervisor")
     one.set_defaults(run=_index)
     return parser
+
+
+def _hypervisor(options: argparse.Namespace) -> Hypervisor | None:
+    """The hypervisor whose guests' disks may be meant; None where the image is given and no libvirt answers."""
+    try:
+        return connect(options.uri, None, Inventory(), readonly=True)
+    except ReclaimError:
+        if options.image is None or options.uri is not None:
+            raise
+        return None
 
 
 if __name__ == "__main__":

@@ -44,6 +44,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--uri", help="libvirt URI (default: what --hosts says, $LIBVIRT_DEFAULT_URI, qemu:///system)")
     group.addoption("--guests", metavar="GLOB,…", help="only the guests whose names match")
     group.addoption("--inventory", metavar="FILE", type=Path, help="TOML: policy, and what is special about guests")
+    group.addoption(
+        "--backups",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        default=[],
+        help="a folder with copies of disk images: they are judged too",
+    )
     group.addoption("--fix", action="store_true", help="mend what is wrong; what needs a power cycle stays pending")
     group.addoption("--plan", action="store_true", help="show what --fix would change, as diffs; change nothing")
     group.addoption(
@@ -123,6 +131,7 @@ def _options(config: pytest.Config) -> Options:
         uri=option.uri,
         guests=guests,
         inventory=option.inventory,
+        backups=tuple(config.invocation_params.dir / path for path in option.backups),
         mode="fix" if option.fix else "plan" if option.plan else "audit",
         restart=option.restart,
         force=option.force,
@@ -190,22 +199,32 @@ def _subjects(run: Run, requirement: Requirement) -> list[Subject]:
 def _found(run: Run, requirement: Requirement) -> Iterable[Subject]:
     number = 0
     for part in run.parts:
-        for guest in part.guests:
-            number += 1
-            try:
-                yield from engines.subjects(requirement, guest)
-            except (libvirt.libvirtError, ProbeError):
-                continue  # its disks cannot be read: the rows of the guest itself say so
-            if number > _KEPT:
-                guest.forget(inside=False)  # read again when its turn comes
+        if requirement.parameters == ("backup",):
+            yield from part.copies
+        elif requirement.parameters == ("job",):
+            yield from part.jobs
+        else:
+            for guest in part.guests:
+                number += 1
+                yield from _of_guest(guest, requirement)
+                if number > _KEPT:
+                    guest.forget(inside=False)  # read again when its turn comes
+
+
+def _of_guest(guest: Guest, requirement: Requirement) -> Iterable[Subject]:
+    try:
+        yield from engines.subjects(requirement, guest)
+    except (libvirt.libvirtError, ProbeError):
+        return  # its disks cannot be read: the rows of the guest itself say so
 
 
 def _id(run: Run, subject: Subject) -> str:
-    """hypervisor/guest/disk, as far as it tells things apart; no domain name has a slash."""
+    """hypervisor/guest/disk/path, as far as it tells things apart; no domain name has a slash."""
     parts = [subject.hypervisor.name] if len(run.parts) > 1 else []
     parts += [subject.guest.name] if subject.guest else []
     parts += [subject.disk.name] if subject.disk else []
-    return "/".join(parts)
+    path = (subject.backup.path if subject.backup else None) or (subject.job.path if subject.job else None)
+    return "/".join([*parts, path.lstrip("/")] if path else parts)
 
 
 def _subject(item: pytest.Item) -> Subject | None:
@@ -213,11 +232,19 @@ def _subject(item: pytest.Item) -> Subject | None:
     if SUBJECT not in item.stash:
         if requirement_of(getattr(item, "obj", None)) is None:
             return None
-        values = item.callspec.params  # type: ignore[attr-defined]
-        disk = values.get("disk")
-        guest: Guest = disk.guest if disk else values["guest"]
-        item.stash[SUBJECT] = Subject(guest.hypervisor, guest, disk)
+        item.stash[SUBJECT] = _subject_of(item.callspec.params)  # type: ignore[attr-defined]
     return item.stash[SUBJECT]
+
+
+def _subject_of(values: dict[str, Any]) -> Subject:
+    """The subject whose handle is in *values*, by the parameter's name."""
+    if backup := values.get("backup"):
+        return Subject(backup.hypervisor, backup.guest, backup.disk, backup)
+    if job := values.get("job"):
+        return Subject(job.hypervisor, job=job)
+    disk = values.get("disk")
+    guest: Guest = disk.guest if disk else values["guest"]
+    return Subject(guest.hypervisor, guest, disk)
 
 
 @pytest.hookimpl(trylast=True)
@@ -231,8 +258,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def place(item: pytest.Item) -> tuple[int, int]:
         subject = _subject(item)
-        if subject is None or subject.guest is None:
-            return len(guests), 0
+        if subject is None:
+            return len(guests), len(order)
+        if subject.guest is None:
+            return len(guests), order[_requirement(item).slug]
         return guests[subject.guest], order[_requirement(item).slug]
 
     items.sort(key=place)
@@ -274,7 +303,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     reporter: TerminalReporter = session.config.pluginmanager.getplugin("terminalreporter")
     progress = terminal.Progress(reporter)
     chosen = dict.fromkeys(
-        subject.guest for subject in map(_subject, session.items) if subject is not None and subject.guest is not None
+        subject.guest
+        for subject in map(_subject, session.items)
+        if subject is not None and subject.guest is not None and subject.backup is None
     )
     for part in run.parts:
         part.hypervisor.progress = progress
@@ -355,8 +386,8 @@ def _guest_line(item: pytest.Item) -> None:
     """Begin a line for the guest unless the line is its already."""
     reporter: TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
     subject = _subject(item)
-    if reporter.verbosity == 0 and subject is not None and subject.guest is not None:
-        reporter.write_ensure_prefix(f"{printable(subject.guest.name)} ", "")
+    if reporter.verbosity == 0 and subject is not None:
+        reporter.write_ensure_prefix(f"{printable(subject.guest.name) if subject.guest else 'backups'} ", "")
 
 
 def release(config: pytest.Config) -> None:

@@ -105,7 +105,7 @@ class Rows:
                 ),
                 "verdict": str(result.verdict),
                 "guest": result.guest or "",
-                "disk": result.disk or "",
+                "disk": " ".join(filter(None, (result.disk, result.backup))),
                 "requirement": f"{result.requirement}: {result.title}",
                 "evidence": "; ".join(filter(None, (result.reason, result.evidence))),
                 "change": "; ".join(map(_before_after, result.changes)),

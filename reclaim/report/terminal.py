@@ -13,7 +13,7 @@ from _pytest._io.wcwidth import wcswidth, wcwidth
 
 from reclaim.report import record
 from reclaim.report.commands import next_command
-from reclaim.report.record import Record, Row
+from reclaim.report.record import Record, Row, Storage
 from reclaim.report.summary import figures
 from reclaim.text import printable, size
 from reclaim.verdict import Verdict
@@ -67,6 +67,8 @@ def header(run: Run) -> list[str]:
         )
         if not part.guests:
             lines.append(f"reclaim: {one.uri} has no guests: there is nothing to judge")
+    if not run.options.definitions_only and not any(part.copies or part.jobs for part in run.parts):
+        lines.append("reclaim: no backups are declared, so none is judged (--backups DIR, or [[backup]])")
     for _, died in run.interrupted:
         what = ", ".join(f"{entry.requirement} of {printable(entry.guest)}" for entry in died.interrupted)
         lines.append(
@@ -223,8 +225,13 @@ def _plan(reporter: TerminalReporter, found: Record) -> None:
 
 def _bytes(found: Record) -> Iterator[str]:
     told = [one for one in found.storage if one.allocated_after is not None]
-    if not told:
-        return
+    if told:
+        yield _held(told)
+    if found.run.mode == "fix" and (told or found.reclaimed_bytes):
+        yield f"{_HOME}: {size(found.reclaimed_bytes)} ({found.reclaimed_bytes} bytes)"
+
+
+def _held(told: list[Storage]) -> str:
     held = sum(one.allocated_after or 0 for one in told)
     line = f"the host holds {size(held)} for {len(told)} disks"
     known = [one for one in told if one.used is not None]
@@ -232,6 +239,4 @@ def _bytes(found: Record) -> Iterator[str]:
         needed = sum(one.used or 0 for one in known)
         held_known = sum(one.allocated_after or 0 for one in known)
         line += f"; {len(known)} were looked into: they take {size(held_known)} and need {size(needed)}"
-    yield line
-    if found.run.mode == "fix":
-        yield f"{_HOME}: {size(found.reclaimed_bytes)} ({found.reclaimed_bytes} bytes)"
+    return line
