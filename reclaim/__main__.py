@@ -1,4 +1,4 @@
-"""`python -m reclaim undo RUN`."""
+"""What is done beside `pytest checks/`: undo, verify-backup, report, diff, index."""
 
 from __future__ import annotations
 
@@ -7,22 +7,102 @@ import sys
 from pathlib import Path
 
 from reclaim.errors import ReclaimError
-from reclaim.text import printable
+from reclaim.hypervisor import Hypervisor, connect
+from reclaim.inventory import Inventory
+from reclaim.report import archive, compare, page, publish, record
+from reclaim.text import printable, trouble
 from reclaim.undo import undo
+from reclaim.verify import verify
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 not everything could be taken back, 2 wrong use."""
+    """Exit status: 0 done, 1 not everything could be taken back or something newly broke, 2 wrong use."""
+    options = _parser().parse_args(arguments)
+    try:
+        status = options.run(options)
+    except ReclaimError as exc:
+        return _refuse(printable(str(exc)))
+    except OSError as exc:
+        return _refuse(printable(trouble(exc)))
+    return int(status)
+
+
+def _undo(options: argparse.Namespace) -> int:
+    return 0 if undo(options.folder, print) else 1
+
+
+def _verify(options: argparse.Namespace) -> int:
+    return 0 if verify(options.copy, _hypervisor(options), options.image, print) else 1
+
+
+def _report(options: argparse.Namespace) -> int:
+    folders: list[Path] = options.folders
+    if options.output is None and len(folders) > 1:
+        raise ReclaimError("one page of several runs: say where it goes with --output FILE")
+    path = options.output or record.path_of(folders[0]).parent / page.NAME
+    publish.write_report(folders, path)
+    print(path)  # noqa: T201
+    return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    before, now = record.read(options.before), record.read(options.now)
+    if before.hypervisor.uri != now.hypervisor.uri or before.hypervisor.name != now.hypervisor.name:
+        print(  # noqa: T201
+            f"note: two hypervisors, {printable(before.hypervisor.name)} and {printable(now.hypervisor.name)}"
+        )
+    found = compare.compare([before], now)
+    for line in compare.lines(found):
+        print(line)  # noqa: T201
+    return 1 if found.broken else 0
+
+
+def _index(options: argparse.Namespace) -> int:
+    if options.keep is not None and options.keep < 1:
+        raise ReclaimError(f"--keep {options.keep}: keep at least one run")
+    print(archive.update(options.reports, options.keep))  # noqa: T201
+    return 0
+
+
+def _refuse(why: str) -> int:
+    print(f"reclaim: {why}", file=sys.stderr)  # noqa: T201
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reclaim", description="What is done beside `pytest checks/`.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    take_back = verbs.add_parser("undo", help="take back what a --fix run changed, the last change first")
-    take_back.add_argument("run", metavar="RUN", type=Path, help="the run's folder below reports/")
-    options = parser.parse_args(arguments)
+    one = verbs.add_parser("undo", help="take back what a --fix run changed, the last change first")
+    one.add_argument("folder", metavar="RUN", type=Path, help="the run's folder below reports/")
+    one.set_defaults(run=_undo)
+    one = verbs.add_parser("verify-backup", help="compare a copy with its disk image; status 1 where it differs")
+    one.add_argument("copy", metavar="COPY", help="the copy of a disk image")
+    one.add_argument("--image", help="the image, or a snapshot of it (default: that of the disk whose name fits)")
+    one.add_argument("--uri", help="libvirt URI of the guests (default: qemu:///system)")
+    one.set_defaults(run=_verify)
+    one = verbs.add_parser("report", help="make report.html again from results.json; one page of several runs")
+    one.add_argument("folders", metavar="RUN", type=Path, nargs="+", help="a run's folder, or its results.json")
+    one.add_argument("--output", metavar="FILE", type=Path, help="where it goes (default: report.html of the run)")
+    one.set_defaults(run=_report)
+    one = verbs.add_parser("diff", help="what changed between two runs; status 1 where something newly broke")
+    one.add_argument("before", metavar="RUN", type=Path)
+    one.add_argument("now", metavar="RUN", type=Path)
+    one.set_defaults(run=_diff)
+    one = verbs.add_parser("index", help="bring the index of the archive up to date")
+    one.add_argument("reports", metavar="REPORTS", type=Path, nargs="?", default=Path("reports"))
+    one.add_argument("--keep", metavar="N", type=int, help="remove all but the newest N runs of each hypervisor")
+    one.set_defaults(run=_index)
+    return parser
+
+
+def _hypervisor(options: argparse.Namespace) -> Hypervisor | None:
+    """The hypervisor whose guests' disks may be meant; None where the image is given and no libvirt answers."""
     try:
-        return 0 if undo(options.run, print) else 1
-    except ReclaimError as exc:
-        print(f"reclaim: {printable(str(exc))}", file=sys.stderr)  # noqa: T201
-        return 2
+        return connect(options.uri, None, Inventory(), readonly=True)
+    except ReclaimError:
+        if options.image is None or options.uri is not None:
+            raise
+        return None
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import libvirt
+from testinfra.host import Host
 
 from reclaim import definition as xml
 from reclaim.agent import AgentBlocked
@@ -16,6 +17,7 @@ from reclaim.errors import ChangeFailed, ProbeError
 from reclaim.guest import Guest
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle, Wellbeing
+from reclaim.punch import HolePunch, SparseRewrite
 
 #: one argument of a process holds 128 KiB on Linux (MAX_ARG_STRLEN); base64 takes a third of it
 MAX_FILE_BYTES = 90_000
@@ -24,8 +26,18 @@ COMMAND_SECONDS = 900
 TRIM_SECONDS = 900
 
 
+class Place(Protocol):
+    """What has a name and a shell: a guest, or the hypervisor."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shell(self) -> Host: ...
+
+
 class Change(Protocol):
-    """Something that can be applied to a guest, and taken back."""
+    """Something that can be applied to a guest or the hypervisor (its *place*), and taken back."""
 
     kind: ClassVar[str]
 
@@ -39,14 +51,14 @@ class Change(Protocol):
         """The change as a diff, or as the command that is run. Shows no secret."""
         ...
 
-    def apply(self, guest: Guest) -> dict[str, str]:
+    def apply(self, place: Any, /) -> dict[str, str]:
         """Apply it, or raise ChangeFailed and leave nothing half done.
 
         What it returns is kept in the journal and given to `undo`; `note` is shown to the user.
         """
         ...
 
-    def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
+    def undo(self, place: Any, /, outcome: dict[str, str]) -> str:
         """Take it back; returns what was done in words. Raises ChangeFailed where that is not safe."""
         ...
 
@@ -127,7 +139,7 @@ def _define(guest: Guest, expected: str, wanted: str) -> None:
 
 @dataclass(frozen=True)
 class FileChange:
-    """Another content for one file in the guest; `before` or `after` is None where there is no file.
+    """Another content for one file of a guest or of the hypervisor; `before` or `after` is None where there is no file.
 
     `verify` is a command that is given the new file's path before it counts, and must not find more
     errors than in the old one. `then` is run afterwards; where it fails the file is put back.
@@ -135,7 +147,7 @@ class FileChange:
     """
 
     kind: ClassVar[str] = "file"
-    guest: str
+    place: str
     path: str
     before: str | None
     after: str | None
@@ -145,46 +157,46 @@ class FileChange:
 
     @property
     def target(self) -> str:
-        return f"{self.path} in {self.guest}"
+        return f"{self.path} in {self.place}"
 
     @property
     def diff(self) -> str:
         text = xml.diff(_shown(self.before), _shown(self.after), self.path)
         return f"{text}\nthen: {self.then}" if self.then else text
 
-    def apply(self, guest: Guest) -> dict[str, str]:
-        self._write(guest, self.before, self.after, self.verify)
+    def apply(self, place: Place) -> dict[str, str]:
+        self._write(place, self.before, self.after, self.verify)
         if self.then:
             try:
-                _run(guest, self.then)
+                _run(place, self.then)
             except (ChangeFailed, ProbeError) as exc:  # it failed, or nobody knows how it ended
-                self._write(guest, self.after, self.before, None)
+                self._write(place, self.after, self.before, None)
                 raise ChangeFailed(f"{exc}; {self.path} is as it was") from exc
         return {}
 
-    def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
-        if not self._is_back(guest):
-            _expect_devices(guest, self.devices)
-            self._write(guest, self.after, self.before, None)
+    def undo(self, place: Place, outcome: dict[str, str]) -> str:
+        if not self._is_back(place):
+            _expect_devices(place, self.devices)
+            self._write(place, self.after, self.before, None)
         if self.then:
             try:
-                _run(guest, self.then)
+                _run(place, self.then)
             except (ChangeFailed, ProbeError) as exc:
                 raise ChangeFailed(f"{self.path} is as it was, but {exc}") from exc
         return f"{self.path} is as it was"
 
-    def _is_back(self, guest: Guest) -> bool:
+    def _is_back(self, place: Place) -> bool:
         """Does the file have its old content already? A run may have died before it wrote."""
         if self.before is None:
-            return bool(guest.shell.run("test ! -e %s", self.path).rc == 0)
-        result = guest.shell.run("sha256sum < %s", self.path)
+            return bool(place.shell.run("test ! -e %s", self.path).rc == 0)
+        result = place.shell.run("sha256sum < %s", self.path)
         return bool(result.rc == 0 and result.stdout.split()[:1] == [_digest(self.before)])
 
-    def _write(self, guest: Guest, expected: str | None, wanted: str | None, verify: str | None) -> None:
+    def _write(self, place: Place, expected: str | None, wanted: str | None, verify: str | None) -> None:
         content = _bytes(wanted or "")
         if len(content) > MAX_FILE_BYTES:
-            raise ChangeFailed(f"{self.guest}: {self.path} is too large to be written through the agent")
-        result = guest.shell.run(
+            raise ChangeFailed(f"{self.place}: {self.path} is too large to be written this way")
+        result = place.shell.run(
             "/bin/sh -c %s reclaim %s %s %s %s",
             _WRITE,
             self.path,
@@ -193,7 +205,7 @@ class FileChange:
             verify or "",
         )
         if result.rc != 0:
-            raise ChangeFailed(f"{self.guest}: {self.path}: {_last_line(result.stderr, result.stdout)}")
+            raise ChangeFailed(f"{self.place}: {self.path}: {_last_line(result.stderr, result.stdout)}")
 
 
 # Beside, synced, renamed: a crash leaves the old file or the new one. The old file's owner, mode,
@@ -329,7 +341,7 @@ def from_json(data: dict[str, Any]) -> Change:
         values["notes"] = tuple(values.get("notes", ()))
     if kind == PowerCycle.kind and values.get("before") is not None:
         values["before"] = Wellbeing(**values["before"])
-    for known in (DefinitionChange, FileChange, CommandChange, Trim, LiveUpdate, PowerCycle):
+    for known in (DefinitionChange, FileChange, CommandChange, Trim, LiveUpdate, PowerCycle, HolePunch, SparseRewrite):
         if known.kind == kind:
             return known(**values)
     raise ValueError(f"a change of kind {kind!r} is unknown to this version")
@@ -347,22 +359,22 @@ def _shown(text: str | None) -> str:
     return (text or "").encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
 
 
-def _expect_devices(guest: Guest, devices: list[str]) -> None:
+def _expect_devices(place: Place, devices: list[str]) -> None:
     """Raises ChangeFailed where one of *devices* is not there: a guest that looks for it would not boot."""
     for device in devices:
-        if guest.shell.run("test -b %s", device).rc != 0:
+        if place.shell.run("test -b %s", device).rc != 0:
             raise ChangeFailed(
-                f"{guest.name}: it named {device}, which is not there on the bus the guest runs on; "
+                f"{place.name}: it named {device}, which is not there on the bus the guest runs on; "
                 "what stands now works on either bus: shut the guest down, start it, and undo once more"
             )
 
 
-def _run(guest: Guest, command: str) -> None:
-    """Run *command* in the guest. Raises ChangeFailed with its last words where it fails."""
-    result = guest.shell.run(command, seconds=COMMAND_SECONDS)
+def _run(place: Place, command: str) -> None:
+    """Run *command* there. Raises ChangeFailed with its last words where it fails."""
+    result = place.shell.run(command, seconds=COMMAND_SECONDS)
     if result.rc != 0:
         words = _last_line(result.stderr, result.stdout)
-        raise ChangeFailed(f"{guest.name}: {command} ended with status {result.rc}: {words}")
+        raise ChangeFailed(f"{place.name}: {command} ended with status {result.rc}: {words}")
 
 
 def _last_line(*outputs: str) -> str:

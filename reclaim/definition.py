@@ -213,7 +213,8 @@ class Definition:
 
     @kept
     def emulator(self) -> str | None:
-        return self.root.findtext("devices/emulator")
+        found = next(self._devices("emulator"), None)
+        return None if found is None else found.text
 
     @kept
     def domain_type(self) -> str:

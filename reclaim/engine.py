@@ -10,6 +10,7 @@ from typing import Any, Literal
 import libvirt
 
 from reclaim import states
+from reclaim.backup import Backup
 from reclaim.change import Change, DefinitionChange
 from reclaim.definition import Definition
 from reclaim.errors import (
@@ -24,6 +25,7 @@ from reclaim.errors import (
 )
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor
+from reclaim.job import Job
 from reclaim.journal import Journal
 from reclaim.power import PowerCycle
 from reclaim.requirement import Requirement, catalogue
@@ -40,6 +42,25 @@ class Subject:
     hypervisor: Hypervisor
     guest: Guest | None = None
     disk: Disk | None = None
+    backup: Backup | None = None
+    job: Job | None = None
+
+    @property
+    def place(self) -> Guest | Hypervisor:
+        """Where changes are made: copies and their jobs are the hypervisor's, whosever disk they are of."""
+        if self.guest is None or self.backup is not None or self.job is not None:
+            return self.hypervisor
+        return self.guest
+
+    @property
+    def key(self) -> tuple[str | None, str | None, str | None]:
+        """Guest, disk, and copy or job, by name: what tells the rows of one requirement apart."""
+        path = (self.backup.path if self.backup else None) or (self.job.path if self.job else None)
+        return (
+            self.guest.name if self.guest else None,
+            self.disk.name if self.disk else None,
+            printable(path) if path else None,
+        )
 
     def arguments(self, requirement: Requirement) -> dict[str, Any]:
         """The handles that the requirement's check and fixer take, by name."""
@@ -99,7 +120,9 @@ class Engine:
     journal: Journal
     restart: bool = False
     force: bool = False
-    results: dict[tuple[str, str | None, str | None], Result] = field(default_factory=dict)
+    results: dict[tuple[str, str | None, str | None, str | None], Result] = field(default_factory=dict)
+    #: bytes that came back from copies; what came back from guests' disks is counted on the disks
+    freed: int = 0
     _planned: dict[str, Definition] = field(default_factory=dict)
     _planned_renames: dict[str, dict[str, str]] = field(default_factory=dict)
     #: what the changes of the fix under way had to say
@@ -116,20 +139,13 @@ class Engine:
         return result
 
     def result(self, requirement: Requirement, subject: Subject) -> Result:
-        guest = subject.guest.name if subject.guest else None
-        disk = subject.disk.name if subject.disk else None
-        key = (requirement.slug, guest, disk)
-        if key not in self.results:
-            self.results[key] = Result(
-                requirement.slug,
-                requirement.title,
-                self.hypervisor.name,
-                guest,
-                disk,
-                None,
-                Verdict.NOT_ASSESSABLE,
-            )
-        return self.results[key]
+        key = (requirement.slug, *subject.key)
+        found = self.results.get(key)
+        if found is None:
+            name = self.hypervisor.name
+            found = Result(requirement.slug, requirement.title, name, *subject.key, Verdict.NOT_ASSESSABLE)
+            self.results[key] = found
+        return found
 
     # Mending
 
@@ -165,7 +181,9 @@ class Engine:
         else:
             result.take(verdict)
             if verdict.verdict is Verdict.NONCOMPLIANT and not self._waits(requirement, subject, result):
-                result.reason += "; the change was applied and did not help"
+                helped = found.partition(";")[0] != result.reason.partition(";")[0]
+                notes = [f"was: {found}", *self._notes] if helped else ["the change was applied and did not help"]
+                result.reason = "; ".join((result.reason, *notes))
         if any(isinstance(change, PowerCycle) for change in changes):
             self._look_again(requirement, subject)
 
@@ -236,9 +254,7 @@ class Engine:
         self, requirement: Requirement, subject: Subject, changes: list[Change], result: Result, forced: str
     ) -> bool:
         """Journal and apply; True where all were applied. The result tells of what was not."""
-        guest = subject.guest
-        if guest is None:
-            raise TypeError(f"{requirement.slug}: only guests are changed")
+        guest, place = subject.guest, subject.place
         self._notes = []
         for change in changes:
             if isinstance(change, PowerCycle) and not self.restart:
@@ -248,23 +264,24 @@ class Engine:
                     f"; waits for a power cycle{why}: shut the guest down and start it, or run with --restart"
                 )
                 return False
-            if isinstance(change, DefinitionChange):
+            if isinstance(change, DefinitionChange) and guest is not None:
                 guest.history.append(change.before)
             record = ChangeRecord(change.kind, change.target, change.diff)
             result.changes.append(record)
-            remark = states.remark(guest, change)
-            seq = self.journal.intend(guest.name, guest.uuid, requirement.slug, change)
+            remark = states.remark(guest, change) if guest is not None else ""
+            seq = self.journal.intend(place.name, place.uuid, requirement.slug, change)
             try:
-                outcome = change.apply(guest)
+                outcome = change.apply(place)
             except Refused as exc:
                 self.journal.failed(seq, str(exc))
                 result.changes.remove(record)
-                guest.forget()
+                place.forget()
                 raise
             except PowerCycleFailed as exc:
                 self.journal.failed(seq, str(exc))
-                guest.forget()
-                self._rolled_back(guest)
+                if guest is not None:
+                    guest.forget()
+                    self._rolled_back(guest)
                 result.reason = "; ".join(text for text in (printable(str(exc), lines=True), forced) if text)
                 self._look_again(requirement, subject, undone=True)
                 return False
@@ -273,13 +290,14 @@ class Engine:
                     self.journal.failed(seq, str(exc))
                 else:
                     self.journal.unknown(seq, str(exc))
-                guest.forget(inside=not isinstance(change, DefinitionChange))
+                place.forget(inside=not isinstance(change, DefinitionChange))
                 result.reason += f"; not mended: {printable(str(exc), lines=True)}"
                 return False
             self.journal.done(seq, outcome)
             record.applied = True
+            self.freed += int(outcome.get("freed", "0"))
             self._notes += [printable(note) for note in (outcome.get("note"), remark) if note]
-            guest.forget(inside=not isinstance(change, DefinitionChange))
+            place.forget(inside=not isinstance(change, DefinitionChange))
         return True
 
     def _rolled_back(self, guest: Guest) -> None:
@@ -299,12 +317,7 @@ class Engine:
             if requirement.slug == power.slug:
                 return
             for again in subjects(requirement, guest) if guest else ():
-                key = (
-                    requirement.slug,
-                    again.guest.name if again.guest else None,
-                    again.disk.name if again.disk else None,
-                )
-                result = self.results.get(key)
+                result = self.results.get((requirement.slug, *again.key))
                 if result is None or result.verdict in (Verdict.WAIVED, Verdict.NOT_APPLICABLE):
                     continue
                 verdict = judge(requirement, again)
@@ -334,8 +347,7 @@ class Engine:
     def _standing(self, requirement: Requirement, guest: Guest) -> Iterable[Judgement]:
         """How *requirement* stands for *guest*: as this run judged it, else judged now."""
         for subject in subjects(requirement, guest):
-            key = (requirement.slug, guest.name, subject.disk.name if subject.disk else None)
-            result = self.results.get(key)
+            result = self.results.get((requirement.slug, *subject.key))
             if result is None:
                 yield judge(requirement, subject)
             elif self.mode == "plan" and result.changes:
@@ -358,7 +370,9 @@ def _shortly(judgement: Judgement) -> str:
 
 
 def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:
-    """Everything of *guest* that *requirement* is judged for."""
+    """Everything of *guest* that *requirement* is judged for. Its copies are found by the run (`reclaim.backup`)."""
+    if requirement.stage == "backup":
+        return []
     if "disk" in requirement.parameters:
         if not guest.renamed:
             return [Subject(guest.hypervisor, guest, Disk(guest, disk.target)) for disk in guest.persistent.disks]

@@ -15,7 +15,7 @@ from reclaim import agent, facts
 from reclaim.agent import Agent
 from reclaim.definition import Definition, DiskView
 from reclaim.errors import NotAssessable, ProbeError
-from reclaim.inventory import GuestNotes, Policy
+from reclaim.inventory import NO_NOTES, GuestNotes, Policy
 
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor
@@ -124,7 +124,7 @@ class Guest:
 
     @property
     def notes(self) -> GuestNotes:
-        return self.hypervisor.inventory.notes(self.name)
+        return self.hypervisor.inventory.guest.get(self.name, NO_NOTES)
 
     # Inside
 

@@ -60,6 +60,11 @@ class Hypervisor:
     def is_test_driver(self) -> bool:
         return str(self.connection.getType()).lower() == "test"
 
+    @property
+    def is_local(self) -> bool:
+        """Is its shell on the machine that this runs on?"""
+        return bool(self.shell.backend.NAME == "local")
+
     @cached_property
     def refused_live(self) -> dict[str, str]:
         """What libvirt does not do to a running guest, in its words: known of its version, or learned by asking."""
@@ -84,6 +89,12 @@ class Hypervisor:
             if one not in offered:
                 offered.append(one)
         return found
+
+    #: stands for the hypervisor where a guest has its UUID (journal)
+    uuid = ""
+
+    def forget(self, *, inside: bool = True) -> None:
+        """Nothing is kept of what files hold: a copy is read anew when it has changed."""
 
     @cached_property
     def machine_aliases(self) -> dict[tuple[str, str], dict[str, str]]:

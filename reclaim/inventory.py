@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reclaim.errors import ReclaimError
 
@@ -46,15 +46,40 @@ class GuestNotes(_Table):
 
 
 #: one for all: making it costs more than judging a disk
-_NO_NOTES = GuestNotes()
+NO_NOTES = GuestNotes()
+
+
+class BackupNotes(_Table):
+    """One `[[backup]]`: where copies of disk images are, of what, and the job that makes them."""
+
+    #: a folder of copies, or one copy
+    path: Path | None = None
+    #: globs of the guests whose disks the copies are of; any guest where there is none
+    guests: list[str] = []
+    #: paths of the images that are copied, where guests' definitions do not tell
+    images: list[str] = []
+    #: a cron table, a systemd unit, an rsnapshot.conf or a shell script
+    job: Path | None = None
+    #: does the target keep snapshots? Asked of btrfs itself where absent
+    snapshots: bool | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> BackupNotes:
+        if self.path is None and self.job is None:
+            raise ValueError("give path (where the copies are), job (what makes them), or both")
+        for one in (self.path, self.job):
+            if one is not None and not one.is_absolute():
+                raise ValueError(f"{one}: give an absolute path")
+        return self
 
 
 class Inventory(_Table):
     policy: Policy = Policy()
     guest: dict[str, GuestNotes] = {}
+    backup: list[BackupNotes] = []
 
     def notes(self, guest: str) -> GuestNotes:
-        return self.guest.get(guest) or _NO_NOTES
+        return self.guest.get(guest) or NO_NOTES
 
 
 def read_inventory(path: Path) -> Inventory:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 #: discard through virtio-scsi is passed on from here (QEMU 2.1)
 MINIMUM = (2, 1)
@@ -119,6 +120,7 @@ class MachineType:
         return self.name in _ALIASES
 
 
+@lru_cache(maxsize=1024)
 def parse(name: str) -> MachineType | None:
     """Take *name* apart; None where it cannot be ordered."""
     if name in _ALIASES:

@@ -22,6 +22,7 @@ from reclaim.engine import Subject
 from reclaim.errors import ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.report import html, terminal
+from reclaim.report.publish import Pages
 from reclaim.requirement import Requirement, catalogue, requirement_of
 from reclaim.run import Options, Part, Run
 from reclaim.text import printable
@@ -31,6 +32,8 @@ CHECKS = Path(__file__).resolve().parent.parent / "checks"
 RUN = pytest.StashKey[Run]()
 SUBJECT = pytest.StashKey[Subject]()
 RESULT = pytest.StashKey[Result]()
+PAGES = pytest.StashKey[Pages]()
+TROUBLES = pytest.StashKey["list[str]"]()
 #: guests whose parsed definitions are kept from collecting to judging: 30 KiB each
 _KEPT = 2000
 HELD = pytest.StashKey["list[tuple[pytest.Item, list[pytest.TestReport]]]"]()
@@ -41,6 +44,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--uri", help="libvirt URI (default: what --hosts says, $LIBVIRT_DEFAULT_URI, qemu:///system)")
     group.addoption("--guests", metavar="GLOB,…", help="only the guests whose names match")
     group.addoption("--inventory", metavar="FILE", type=Path, help="TOML: policy, and what is special about guests")
+    group.addoption(
+        "--backups",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        default=[],
+        help="a folder with copies of disk images: they are judged too",
+    )
     group.addoption("--fix", action="store_true", help="mend what is wrong; what needs a power cycle stays pending")
     group.addoption("--plan", action="store_true", help="show what --fix would change, as diffs; change nothing")
     group.addoption(
@@ -55,6 +66,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--reports", metavar="DIR", type=Path, default=Path("reports"), help="where the reports go (default: reports)"
     )
+    group.addoption(
+        "--keep",
+        metavar="N",
+        type=int,
+        help="keep the newest N runs of each hypervisor, and every run that can still be undone; remove the others",
+    )
+    group.addoption("--metrics", metavar="FILE", type=Path, help="write figures for Prometheus' textfile collector")
 
 
 # Setting up -----------------------------------------------------------------------------------
@@ -85,9 +103,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(printable(str(exc))) from exc
     config.stash[RUN] = run
     config.stash[HELD] = []
-    if run.recorded and not getattr(config.option, "htmlpath", None):
-        config.option.htmlpath = str(run.parts[0].folder.absolute() / html.NAME)
-        config.option.self_contained_html = True
+    if run.recorded:
+        config.stash[PAGES] = Pages(config, run)
 
 
 def _options(config: pytest.Config) -> Options:
@@ -97,6 +114,11 @@ def _options(config: pytest.Config) -> Options:
             raise pytest.UsageError(f"--{flag} goes with --{' or --'.join(needs)}")
     if option.fix and option.plan:
         raise pytest.UsageError("--plan changes nothing and --fix does: give one of them")
+    if option.keep is not None and option.keep < 1:
+        raise pytest.UsageError(f"--keep {option.keep}: keep at least the run that is made now")
+    metrics = config.invocation_params.dir / option.metrics if option.metrics else None
+    if metrics is not None and not metrics.parent.is_dir():
+        raise pytest.UsageError(f"--metrics {option.metrics}: there is no folder {metrics.parent}")
     if getattr(option, "numprocesses", None):
         raise pytest.UsageError(
             "-n: reclaim looks into all guests at once by itself, and mends one at a time; run without -n"
@@ -109,11 +131,14 @@ def _options(config: pytest.Config) -> Options:
         uri=option.uri,
         guests=guests,
         inventory=option.inventory,
+        backups=tuple(config.invocation_params.dir / path for path in option.backups),
         mode="fix" if option.fix else "plan" if option.plan else "audit",
         restart=option.restart,
         force=option.force,
         definitions_only=option.definitions_only,
         reports=config.invocation_params.dir / option.reports,
+        keep=option.keep,
+        metrics=metrics,
         arguments=tuple(str(argument) for argument in config.invocation_params.args),
     )
 
@@ -174,22 +199,32 @@ def _subjects(run: Run, requirement: Requirement) -> list[Subject]:
 def _found(run: Run, requirement: Requirement) -> Iterable[Subject]:
     number = 0
     for part in run.parts:
-        for guest in part.guests:
-            number += 1
-            try:
-                yield from engines.subjects(requirement, guest)
-            except (libvirt.libvirtError, ProbeError):
-                continue  # its disks cannot be read: the rows of the guest itself say so
-            if number > _KEPT:
-                guest.forget(inside=False)  # read again when its turn comes
+        if requirement.parameters == ("backup",):
+            yield from part.copies
+        elif requirement.parameters == ("job",):
+            yield from part.jobs
+        else:
+            for guest in part.guests:
+                number += 1
+                yield from _of_guest(guest, requirement)
+                if number > _KEPT:
+                    guest.forget(inside=False)  # read again when its turn comes
+
+
+def _of_guest(guest: Guest, requirement: Requirement) -> Iterable[Subject]:
+    try:
+        yield from engines.subjects(requirement, guest)
+    except (libvirt.libvirtError, ProbeError):
+        return  # its disks cannot be read: the rows of the guest itself say so
 
 
 def _id(run: Run, subject: Subject) -> str:
-    """hypervisor/guest/disk, as far as it tells things apart; no domain name has a slash."""
+    """hypervisor/guest/disk/path, as far as it tells things apart; no domain name has a slash."""
     parts = [subject.hypervisor.name] if len(run.parts) > 1 else []
     parts += [subject.guest.name] if subject.guest else []
     parts += [subject.disk.name] if subject.disk else []
-    return "/".join(parts)
+    path = (subject.backup.path if subject.backup else None) or (subject.job.path if subject.job else None)
+    return "/".join([*parts, path.lstrip("/")] if path else parts)
 
 
 def _subject(item: pytest.Item) -> Subject | None:
@@ -197,11 +232,19 @@ def _subject(item: pytest.Item) -> Subject | None:
     if SUBJECT not in item.stash:
         if requirement_of(getattr(item, "obj", None)) is None:
             return None
-        values = item.callspec.params  # type: ignore[attr-defined]
-        disk = values.get("disk")
-        guest: Guest = disk.guest if disk else values["guest"]
-        item.stash[SUBJECT] = Subject(guest.hypervisor, guest, disk)
+        item.stash[SUBJECT] = _subject_of(item.callspec.params)  # type: ignore[attr-defined]
     return item.stash[SUBJECT]
+
+
+def _subject_of(values: dict[str, Any]) -> Subject:
+    """The subject whose handle is in *values*, by the parameter's name."""
+    if backup := values.get("backup"):
+        return Subject(backup.hypervisor, backup.guest, backup.disk, backup)
+    if job := values.get("job"):
+        return Subject(job.hypervisor, job=job)
+    disk = values.get("disk")
+    guest: Guest = disk.guest if disk else values["guest"]
+    return Subject(guest.hypervisor, guest, disk)
 
 
 @pytest.hookimpl(trylast=True)
@@ -215,30 +258,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def place(item: pytest.Item) -> tuple[int, int]:
         subject = _subject(item)
-        if subject is None or subject.guest is None:
-            return len(guests), 0
+        if subject is None:
+            return len(guests), len(order)
+        if subject.guest is None:
+            return len(guests), order[_requirement(item).slug]
         return guests[subject.guest], order[_requirement(item).slug]
 
     items.sort(key=place)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Where everything was deselected nothing is recorded; where there is very much, pytest-html is too slow."""
     run = session.config.stash.get(RUN, None)
     if run is None or not run.recorded:
         return
-    if not any(_subject(item) for item in session.items):
-        _without_pytest_html(session.config)
+    if any(_subject(item) for item in session.items):
+        session.config.stash[PAGES].choose(len(session.items))
+    else:
+        html.stand_down(session.config)
         run.forget_record()
-    elif len(session.items) > html.MOST_ROWS:
-        _without_pytest_html(session.config)
-        run.plain_report = True
 
 
-def _without_pytest_html(config: pytest.Config) -> None:
-    for plugin in list(config.pluginmanager.get_plugins()):
-        if type(plugin).__module__.startswith("pytest_html."):
-            config.pluginmanager.unregister(plugin)
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    pages = config.stash.get(PAGES, None)
+    return [pages.choice] if pages and pages.choice and config.get_verbosity() >= 0 else []
 
 
 def _requirement(item: pytest.Item) -> Requirement:
@@ -259,7 +303,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     reporter: TerminalReporter = session.config.pluginmanager.getplugin("terminalreporter")
     progress = terminal.Progress(reporter)
     chosen = dict.fromkeys(
-        subject.guest for subject in map(_subject, session.items) if subject is not None and subject.guest is not None
+        subject.guest
+        for subject in map(_subject, session.items)
+        if subject is not None and subject.guest is not None and subject.backup is None
     )
     for part in run.parts:
         part.hypervisor.progress = progress
@@ -340,8 +386,8 @@ def _guest_line(item: pytest.Item) -> None:
     """Begin a line for the guest unless the line is its already."""
     reporter: TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
     subject = _subject(item)
-    if reporter.verbosity == 0 and subject is not None and subject.guest is not None:
-        reporter.write_ensure_prefix(f"{printable(subject.guest.name)} ", "")
+    if reporter.verbosity == 0 and subject is not None:
+        reporter.write_ensure_prefix(f"{printable(subject.guest.name) if subject.guest else 'backups'} ", "")
 
 
 def release(config: pytest.Config) -> None:
@@ -420,34 +466,23 @@ def pytest_report_teststatus(report: Any) -> Any:
 # Finishing ------------------------------------------------------------------------------------
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
+    """The record is written before pytest-html writes, and what is made from both after it."""
     run = session.config.stash.get(RUN, None)
-    if run is None:
-        return
-    release(session.config)
-    if run.recorded and not run.options.definitions_only:
-        run.measure({guest for part in run.parts for guest in part.guests if part.storage}, after=True)
-    run.close()
-    if run.recorded and run.plain_report:
-        for part in run.parts:
-            html.write_plain(part.folder / html.NAME, run, part)
+    if run is not None:
+        release(session.config)
+        if run.recorded and not run.options.definitions_only:
+            run.measure({guest for part in run.parts for guest in part.guests if part.storage}, after=True)
+        run.close()
+    yield
+    if run is not None and run.recorded:
+        session.config.stash[TROUBLES] = session.config.stash[PAGES].finish()
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
     run = config.stash.get(RUN, None)
     if run is not None and run.recorded:
         terminal.summary(terminalreporter, run)
-
-
-pytest_html_results_table_header = html.pytest_html_results_table_header
-pytest_html_results_table_row = html.pytest_html_results_table_row
-pytest_html_results_table_html = html.pytest_html_results_table_html
-pytest_html_report_title = html.pytest_html_report_title
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> None:
-    run = session.config.stash.get(RUN, None)
-    if run is not None:
-        prefix += html.summary(run)
+        for trouble in config.stash.get(TROUBLES, []):
+            terminalreporter.write_line(printable(trouble), red=True)

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from reclaim import journal
+from reclaim import backup, job, journal
 from reclaim.change import DefinitionChange
 from reclaim.engine import Engine, Mode, Subject
 from reclaim.errors import ReclaimError
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
-from reclaim.inventory import Inventory, read_inventory
+from reclaim.inventory import BackupNotes, Inventory, read_inventory
 from reclaim.journal import Journal, Record
 from reclaim.report import results
 from reclaim.requirement import catalogue
@@ -36,11 +36,14 @@ class Options:
     uri: str | None = None
     guests: tuple[str, ...] = ()
     inventory: Path | None = None
+    backups: tuple[Path, ...] = ()
     mode: Mode = "audit"
     restart: bool = False
     force: bool = False
     definitions_only: bool = False
     reports: Path = Path("reports")
+    keep: int | None = None
+    metrics: Path | None = None
     arguments: tuple[str, ...] = ()
 
 
@@ -52,6 +55,9 @@ class Part:
     guests: list[Guest]
     engine: Engine
     folder: Path
+    #: what the requirements on backups are judged for
+    copies: list[Subject] = field(default_factory=list)
+    jobs: list[Subject] = field(default_factory=list)
     storage: dict[tuple[str, str], results.Storage] = field(default_factory=dict)
 
 
@@ -65,8 +71,6 @@ class Run:
     #: earlier runs that died while they changed something
     interrupted: list[tuple[Part, Record]] = field(default_factory=list)
     recorded: bool = False
-    #: there are too many rows for pytest-html
-    plain_report: bool = False
     #: what is judged, by the handles it takes
     collected: dict[tuple[str, ...], list[Subject]] = field(default_factory=dict)
     _locks: ExitStack = field(default_factory=ExitStack)
@@ -87,6 +91,9 @@ class Run:
             book = Journal(folder / journal.NAME, hypervisor.uri, options.mode)
             engine = Engine(hypervisor, options.mode, book, options.restart, options.force)
             self.parts.append(Part(hypervisor, guests, engine, folder))
+        declared = [*inventory.backup, *map(_folder_of_copies, options.backups)]
+        if declared and not options.definitions_only:
+            self._find_backups(declared)
         for name in inventory.guest:
             if not any(guest.name == name for part in self.parts for guest in part.hypervisor.guests):
                 raise ReclaimError(f"inventory {options.inventory}: guest.{name}: no guest is called so")
@@ -95,6 +102,20 @@ class Run:
                     known = ", ".join(catalogue())
                     where = f"inventory {options.inventory}: guest.{name}.waive.{slug}"
                     raise ReclaimError(f"{where}: no such requirement (there are: {known})")
+
+    def _find_backups(self, declared: list[BackupNotes]) -> None:
+        """Find the copies and jobs of every hypervisor; a copy that fits no disk anywhere is told once."""
+        strangers: dict[str, list[Subject]] = {}
+        for part in self.parts:
+            found = backup.find(part.hypervisor, declared, part.guests)
+            part.copies = [_of(one) for one in found.backups]
+            part.jobs = [Subject(part.hypervisor, job=one) for one in job.declared(part.hypervisor, declared)]
+            for one in found.strangers:
+                strangers.setdefault(str(one.path), []).append(_of(one))
+        if not self.options.guests:
+            for subjects in strangers.values():
+                if len(subjects) == len([part for part in self.parts if part.hypervisor.is_local]):
+                    self.parts[0].copies.append(subjects[0])
 
     def prepare(self) -> None:
         """Make the folders, take the locks, find what died. Raises ReclaimError."""
@@ -156,6 +177,19 @@ class Run:
                     results.point_latest(part.folder)
         finally:
             self._locks.close()
+
+
+def _folder_of_copies(path: Path) -> BackupNotes:
+    """What --backups says. Raises ReclaimError where there is nothing to read."""
+    try:
+        next(path.iterdir(), None)
+    except OSError as exc:
+        raise ReclaimError(f"--backups {path}: {exc.strerror}") from exc
+    return BackupNotes(path=path.absolute())
+
+
+def _of(one: backup.Backup) -> Subject:
+    return Subject(one.hypervisor, one.guest, one.disk, one)
 
 
 def earlier_journals(folder: Path) -> list[Record]:

@@ -33,3 +33,10 @@ def size(count: float) -> str:
         if abs(count) < 1024 or unit == "TiB":
             break
     return f"{count:.1f} {unit}"
+
+
+def trouble(exc: OSError) -> str:
+    """What the system said, and about which file where it knows one."""
+    where = exc.filename2 or exc.filename
+    said = exc.strerror or str(exc)
+    return f"{where}: {said}" if where else said

@@ -8,6 +8,7 @@ from pathlib import Path
 import libvirt
 
 from reclaim import journal, run, states
+from reclaim.change import Change
 from reclaim.errors import ChangeFailed, ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
@@ -41,26 +42,33 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
     stuck: set[str] = set()
     for entry in reversed([entry for entry in record.entries if entry.state in ("done", "intended")]):
         name = f"{printable(entry.guest)}: {entry.requirement}"
-        if entry.uuid in stuck:
+        whose = entry.uuid or entry.change.target  # one file of the hypervisor says nothing about another
+        if whose in stuck:
             say(f"{name}: left, since a later change was")
             continue
-        guest = guests.get(entry.uuid)
+        place = guests.get(entry.uuid) if entry.uuid else hypervisor
         try:
-            if guest is None:
+            if place is None:
                 raise ChangeFailed("the guest is gone")
-            if not isinstance(entry.change, PowerCycle) and (reason := states.reason_to_withhold(guest, entry.change)):
-                raise ChangeFailed(reason)
-            note = entry.change.undo(guest, entry.outcome)
+            if isinstance(place, Guest) and not isinstance(entry.change, PowerCycle):
+                _expect_no_obstacle(place, entry.change)
+            note = entry.change.undo(place, entry.outcome)
         except (ChangeFailed, ProbeError) as exc:
-            stuck.add(entry.uuid)
+            stuck.add(whose)
             say(f"{name}: NOT taken back: {printable(str(exc))}")
         except libvirt.libvirtError as exc:
-            stuck.add(entry.uuid)
+            stuck.add(whose)
             say(f"{name}: NOT taken back: libvirt: {printable(exc.get_error_message() or str(exc))}")
         else:
             book.undone(entry.seq, note)
             say(f"{name}: {printable(note)}")
     return not stuck
+
+
+def _expect_no_obstacle(guest: Guest, change: Change) -> None:
+    """Raises ChangeFailed where the state of *guest* forbids to take *change* back."""
+    if reason := states.reason_to_withhold(guest, change):
+        raise ChangeFailed(reason)
 
 
 def finish(record: Record, hypervisor: Hypervisor, say: Say) -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set-up for `make audit` and `make test`: what is missing and nothing else, said before it is done.
 #   setup.sh audit   Python, libvirt's binding, the venv
-#   setup.sh test    that, the linters, and what real guests need
+#   setup.sh test    that, the linters, what real guests need, and what the report is tested with
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,8 +10,11 @@ base=(python3 python3-venv python3-libvirt)
 # lab/host.py names the tools that these bring
 guests=(
     qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu
-    mmdebstrap debian-archive-keyring e2fsprogs fdisk rsync
+    mmdebstrap debian-archive-keyring e2fsprogs fdisk rsync btrfs-progs xfsprogs
 )
+# the report is tested in a browser, by driver; its HTML and its accessibility by packages of npm
+browser=(chromium chromium-driver)
+web=tests/browser
 # the distribution's own: another interpreter does not see the distribution's libvirt binding
 python=/usr/bin/python3
 venv=.venv
@@ -26,6 +29,14 @@ absent() {
     local package
     for package in "$@"; do
         [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
+    done
+}
+
+# those of these packages that this distribution has
+offered() {
+    local package
+    for package in "$@"; do
+        if apt-cache show "$package" >/dev/null 2>&1; then echo "$package"; fi
     done
 }
 
@@ -67,7 +78,16 @@ system_packages() {
         return
     fi
     mapfile -t needed < <(absent "${base[@]}")
-    [ "$kind" = audit ] || mapfile -t wanted < <(absent "${guests[@]}")
+    if [ "$kind" != audit ]; then
+        local -a tools=("${browser[@]}")
+        command -v npm >/dev/null || tools+=(nodejs npm)
+        mapfile -t tools < <(absent "${tools[@]}")
+        if [ ${#tools[@]} -gt 0 ] && may_install && ! has_package_lists; then apt_get update; fi
+        mapfile -t wanted < <(
+            absent "${guests[@]}"
+            [ ${#tools[@]} = 0 ] || offered "${tools[@]}"
+        )
+    fi
     if [ $((${#needed[@]} + ${#wanted[@]})) = 0 ]; then
         return
     fi
@@ -76,7 +96,7 @@ system_packages() {
     elif [ ${#needed[@]} -gt 0 ]; then
         fail "needed, and you are not root and sudo does not answer: apt-get install --no-install-recommends ${needed[*]}"
     else
-        say "not root, and sudo does not answer: without ${wanted[*]} the tests with real guests are skipped"
+        say "not root, and sudo does not answer: without ${wanted[*]} the tests that need them are skipped"
     fi
 }
 
@@ -96,5 +116,16 @@ python_packages() {
     echo "$state" >"$stamp"
 }
 
+web_packages() {
+    local stamp="$web/node_modules/.setup" state
+    [ "$kind" != audit ] && command -v npm >/dev/null || return 0
+    state="$(sha256sum "$web/package-lock.json")"
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$state" ]; then return; fi
+    say "installing axe-core and html-validate into $web/node_modules (package-lock.json)"
+    npm ci --prefix "$web" --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null
+    echo "$state" >"$stamp"
+}
+
 system_packages
 python_packages
+web_packages

@@ -1,24 +1,45 @@
-"""Tests with real guests run where they can; elsewhere they are skipped by name, and with CI set they fail."""
+"""Tests that need a real guest, a browser or npm's tools run where they can; elsewhere they are skipped by name.
+
+With CI set they fail there instead.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 from lab import host
 
+_MODULES = Path(__file__).parent / "browser/node_modules"
+
 
 @cache
-def _reason() -> str:
-    """Why no real guest can run here; empty where one can."""
-    return "; ".join(host.missing())
+def _missing(marker: str) -> str:
+    """Why tests with *marker* cannot run here; empty where they can."""
+    if marker == "guest":
+        return "; ".join(host.missing())
+    programs = {"browser": ("chromium", "chromedriver"), "node": ("node",)}[marker]
+    missing = [f"no {program}" for program in programs if shutil.which(program) is None]
+    if marker == "node" and not _MODULES.is_dir():
+        missing.append("tests/browser/node_modules is not installed")
+    return "; ".join(missing)
+
+
+_NEEDS = {
+    "guest": ("real guests", "no real guest here"),
+    "browser": ("browser tests", "no browser here"),
+    "node": ("npm's tools", "no tools of npm here"),
+}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("guest") is None or not _reason():
-        return
-    if os.environ.get("CI"):
-        pytest.fail(f"real guests must run where CI is set: {_reason()}", pytrace=False)
-    pytest.skip(f"no real guest here: {_reason()}")
+    for marker, (what, absent) in _NEEDS.items():
+        if item.get_closest_marker(marker) is None or not (reason := _missing(marker)):
+            continue
+        if os.environ.get("CI"):
+            pytest.fail(f"{what} must run where CI is set: {reason}", pytrace=False)
+        pytest.skip(f"{absent}: {reason}")

@@ -1,26 +1,44 @@
-"""report.html: pytest-html carries the rows, hardened: it escapes neither node ids nor cells."""
+"""report.html by pytest-html: it carries the rows of one host, hardened and below its own limits.
+
+It escapes neither node ids nor cells nor the environment, shows no outcome but its own, and opens ten
+thousand rows in ten seconds: every cell here is escaped, verdicts have a column of their own, the page
+says itself that nothing but its own scripts may run, and from `MOST` rows on `page` writes instead.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 from html import escape
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from reclaim.report import results
-from reclaim.text import size
+from reclaim.report import page, record
+from reclaim.report.page import View
+from reclaim.report.record import Change
+from reclaim.requirement import catalogue
+from reclaim.text import printable
 from reclaim.verdict import ChangeRecord, Result
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from reclaim.run import Part, Run
-
-NAME = "report.html"
-#: rows that pytest-html can show: with 10 000 each click in its page takes 8 s (measured with Chromium)
-MOST_ROWS = 8000
+NAME = page.NAME
+#: rows that pytest-html shows in about two seconds, and folds in two more
+MOST = 2000
+#: characters of a change that its cell shows; the folded part below the row has all of it
+_CELL = 240
 _ATTACHED = "_reclaim_result"
-_COLUMNS = ("verdict", "guest", "disk", "requirement", "evidence", "change")
+_COLUMNS = {
+    "result": "Result",
+    "testId": "Row",
+    "verdict": "Verdict",
+    "guest": "Guest",
+    "disk": "Disk",
+    "requirement": "Requirement",
+    "evidence": "Evidence",
+    "change": "Before → after",
+    "duration": "Duration",
+}
 
 
 def attach(report: pytest.TestReport, result: Result) -> None:
@@ -33,48 +51,117 @@ def attached(report: Any) -> Result | None:
     return found if isinstance(found, Result) else None
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_html_report_title(report: Any) -> None:
-    report.title = "reclaim"
+class Rows:
+    """pytest-html's hooks for the run whose records will lie in *folders*."""
 
+    def __init__(self, config: pytest.Config, title: str, run_id: str, folders: list[Path]) -> None:
+        self.title = title
+        self._run_id = run_id
+        self._config = config
+        self._folders = folders
+        self.path = Path.cwd() / Path(os.path.expandvars(config.option.htmlpath)).expanduser()
+        self.is_ours = [self.path] == [folder / NAME for folder in folders]
+        config.option.css += [str(_template("style.css")), str(_template("rows.css"))]
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_html_results_table_header(cells: list[str]) -> None:
-    titles = ("Verdict", "Guest", "Disk", "Requirement", "Evidence", "Before → after")
-    cells[1:2] = [
-        f'<th class="sortable" data-column-type="{column}">{title}</th>'
-        for column, title in zip(_COLUMNS, titles, strict=True)
-    ]
-    cells.pop()  # links: there are none
+    @pytest.hookimpl(trylast=True, optionalhook=True)
+    def pytest_metadata(self, metadata: dict[str, Any]) -> None:
+        metadata.update({key: escaped(value) for key, value in metadata.items()})
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_report_title(self, report: Any) -> None:
+        report.title = self.title
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_html_results_table_row(report: Any, cells: list[str]) -> None:
-    result = attached(report)
-    if report.when != "call" and report.outcome == "passed":
-        cells.clear()  # no row of its own: pytest-html would make all of it and then leave it out
-        return
-    if result is None:
-        texts = ("", "", "", report.nodeid, "", "")
-    else:
-        texts = (
-            str(result.verdict),
-            result.guest or "",
-            result.disk or "",
-            f"{result.requirement}: {result.title}",
-            "; ".join(filter(None, (result.reason, result.evidence))),
-            "; ".join(_before_after(change) for change in result.changes),
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_header(self, cells: list[str]) -> None:
+        # the button has the keyboard, and the name by which pytest-html sorts
+        cells[:] = [
+            f'<th scope="col" class="sortable" data-column-type="{column}">'
+            f'<button type="button" data-column-type="{column}">{title}</button></th>'
+            for column, title in _COLUMNS.items()
+        ]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:
+        result = attached(report)
+        if report.when != "call" and report.outcome == "passed":
+            cells.clear()  # no row of its own: pytest-html would make all of it and then leave it out
+            return
+        if result is None:
+            texts = {
+                "testId": record.anchor("row", report.nodeid),
+                "verdict": report.outcome,
+                "evidence": report.nodeid,
+            }
+        else:
+            texts = {
+                "testId": record.anchor(
+                    "row",
+                    self._run_id,
+                    result.hypervisor,
+                    result.requirement,
+                    result.guest,
+                    result.disk,
+                    result.backup,
+                ),
+                "verdict": str(result.verdict),
+                "guest": result.guest or "",
+                "disk": " ".join(filter(None, (result.disk, result.backup))),
+                "requirement": f"{result.requirement}: {result.title}",
+                "evidence": "; ".join(filter(None, (result.reason, result.evidence))),
+                "change": "; ".join(map(_before_after, result.changes)),
+            }
+        # one line a cell: pytest-html reads its sort key with a pattern that stops at a line's end
+        shown = {column: escape(printable(" ".join(text.split()))) for column, text in texts.items()}
+        shown["verdict"] = f'<button type="button" class="fold">{shown["verdict"]}</button>'
+        result_cell, _, duration, _ = cells
+        made = (f'<td class="col-{column}">{shown.get(column, "")}</td>' for column in list(_COLUMNS)[1:-1])
+        cells[:] = [result_cell, *made, duration]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_html(self, report: Any, data: list[str]) -> None:
+        result = attached(report)
+        if result is None:
+            return
+        changes = [_shown(one) for one in result.changes]
+        text = (
+            page.environment()
+            .get_template("row.html.jinja")
+            .render(row=result, changes=changes, declared=catalogue().get(result.requirement))
         )
-    # one line a cell: pytest-html reads its sort key with a pattern that stops at a line's end
-    cells[1:2] = [
-        f'<td class="col-{column}">{escape(" ".join(text.split()))}</td>'
-        for column, text in zip(_COLUMNS, texts, strict=True)
-    ]
-    cells.pop()
+        if result.reason.startswith("a fault in reclaim"):
+            text += f"<pre>{escape(printable(report.longreprtext, lines=True))}</pre>"
+        data[:] = [text]
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_summary(self, prefix: list[str]) -> None:
+        view = View([record.read(folder) for folder in self._folders], self._folders, own_rows=False)
+        template = page.environment().get_template("above.html.jinja")
+        prefix.append(template.render(view=view, script=page.asset("rows.js")))
 
-#: characters of a change that its cell shows; the folded part below the row has all of it
-_CELL = 240
+    def harden(self) -> None:
+        """Add what pytest-html leaves out: language, landmark, a width for phones, a policy against foreign scripts."""
+        text = self.path.read_text(encoding="utf-8")
+        scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+        styles = re.findall(r"<style[^>]*>(.*?)</style>", text, re.DOTALL)
+        policy = page.content_security_policy(styles, scripts, images="data:")
+        head = (
+            '<meta charset="utf-8"/>'
+            f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}"/>'
+            '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
+            '<meta name="color-scheme" content="light dark"/>'
+        )
+        for bare, dressed in (
+            ("<html>", '<html lang="en">'),
+            ('<meta charset="utf-8"/>', head),
+            # its default unfolds every row that did not pass
+            ("&#34;renderCollapsed&#34;: [&#34;passed&#34;]", "&#34;renderCollapsed&#34;: [&#34;all&#34;]"),
+            ("<body>", "<body><main>"),
+            (' onclick="location.reload()"', ""),
+            ("<footer>", "</main><footer>"),
+        ):
+            text = text.replace(bare, dressed, 1)
+        text = text.replace('checked="true"', "checked")
+        page.write(self.path, [text])
 
 
 def _before_after(change: ChangeRecord) -> str:
@@ -83,82 +170,28 @@ def _before_after(change: ChangeRecord) -> str:
     gone = " ".join(line[1:].strip() for line in lines if line.startswith("-"))
     come = " ".join(line[1:].strip() for line in lines if line.startswith("+"))
     text = f"{gone or 'nothing'} → {come or 'nothing'}" if gone or come else change.diff
-    return f"{text if len(text) <= _CELL else text[:_CELL] + '…'} ({_word(change)})"
+    return f"{text if len(text) <= _CELL else text[:_CELL] + '…'} ({_shown(change).state})"
 
 
-def _word(change: ChangeRecord) -> str:
-    return "undone" if change.undone else "applied" if change.applied else "not applied"
+def stand_down(config: pytest.Config) -> None:
+    """Take pytest-html out of the run: it writes nothing."""
+    for plugin in list(config.pluginmanager.get_plugins()):
+        if isinstance(plugin, Rows) or type(plugin).__module__.startswith("pytest_html."):
+            config.pluginmanager.unregister(plugin)
 
 
-def _state(change: ChangeRecord) -> str:
-    return f"{change.kind}: {change.target}: {_word(change)}"
+def escaped(value: Any) -> str:
+    """*value* of pytest-html's environment table, which shows text as markup and lists as broken ones."""
+    if isinstance(value, dict):
+        return ", ".join(f"{escape(str(key))} {escaped(one)}" for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(escaped, value))
+    return escape(printable(str(value)))
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_html_results_table_html(report: Any, data: list[str]) -> None:
-    result = attached(report)
-    if result is None:
-        return
-    data.clear()
-    for text in (result.reason, result.evidence):
-        if text:
-            data.append(f"<p>{escape(text)}</p>")
-    for change in result.changes:
-        data.append(f"<p>{escape(_state(change))}</p><pre>{escape(change.diff)}</pre>")
+def _shown(change: ChangeRecord) -> Change:
+    return Change(**change.to_json())
 
 
-def summary(run: Run) -> list[str]:
-    """The lines above the table: where, when, how; bytes for each disk; what comes next."""
-    lines = []
-    for part in run.parts:
-        one = part.hypervisor
-        lines.append(
-            f"<p><strong>{escape(one.name)}</strong> ({escape(one.uri)}), libvirt {escape(one.libvirt_version)}, "
-            f"QEMU {escape(one.qemu_version or '–')}; mode {escape(run.options.mode)}, run {escape(run.id)}</p>"
-        )
-        if one.is_test_driver:
-            lines.append("<p><strong>Sample definitions on libvirt's test driver: no real guests.</strong></p>")
-        if run.options.force:
-            lines.append("<p><strong>--force: what a fix waits for was ignored.</strong></p>")
-        storage = list(part.storage.values())
-        if storage:
-            lines.append(
-                "<table><caption>Bytes on the host</caption><tr><th>Guest</th><th>Disk</th><th>Virtual</th>"
-                "<th>Allocated before</th><th>Allocated after</th><th>Needed by the guest</th></tr>"
-            )
-            for row in storage:
-                counts = (row.virtual, row.allocated_before, row.allocated_after, row.used)
-                cells = "".join(f"<td>{'–' if count is None else f'{size(count)} ({count})'}</td>" for count in counts)
-                lines.append(f"<tr><td>{escape(row.guest)}</td><td>{escape(row.disk)}</td>{cells}</tr>")
-            lines.append("</table>")
-            came = results.reclaimed(storage)
-            lines.append(f"<p><strong>{size(came)} came home in this run ({came} bytes).</strong></p>")
-        if run.options.mode == "fix":
-            lines.append(
-                f"<p>What this run changed is in journal.jsonl; "
-                f"<code>python -m reclaim undo {escape(str(part.folder))}</code> takes it back.</p>"
-            )
-    return lines
-
-
-def write_plain(path: Path, run: Run, part: Part) -> None:
-    """The report of a very large fleet: a static table without scripts, what is wrong first."""
-    rows = sorted(part.engine.results.values(), key=lambda row: row.verdict.outcome != "failed")
-    with path.open("w", encoding="utf-8") as page:
-        page.write(
-            "<!doctype html><meta charset=utf-8><title>reclaim</title><style>body{font-family:sans-serif}"
-            "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.2em .5em;text-align:left}</style>"
-            f"<h1>reclaim</h1>{''.join(summary(run))}<table><tr><th>Verdict<th>Guest<th>Disk<th>Requirement<th>Evidence"
-            "<th>Before → after</tr>\n"
-        )
-        for row in rows:
-            texts = (
-                str(row.verdict),
-                row.guest or "",
-                row.disk or "",
-                f"{row.requirement}: {row.title}",
-                "; ".join(filter(None, (row.reason, row.evidence))),
-            )
-            changes = "".join(f"<p>{escape(_state(one))}</p><pre>{escape(one.diff)}</pre>" for one in row.changes)
-            page.write(f"<tr>{''.join(f'<td>{escape(text)}' for text in texts)}<td>{changes}</tr>\n")
-        page.write("</table>\n")
+def _template(name: str) -> Path:
+    return Path(__file__).with_name("templates") / name

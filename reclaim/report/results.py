@@ -114,7 +114,7 @@ def document(run_id: str, options: Options, started: datetime, ended: datetime, 
         },
         "results": [result.to_json() for result in part.engine.results.values()],
         "storage": [asdict(one) for one in part.storage.values()],
-        "reclaimed_bytes": reclaimed(part.storage.values()),
+        "reclaimed_bytes": reclaimed(part.storage.values()) + part.engine.freed,
     }
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
-import shlex
+import shutil
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from reclaim.report import results
+from _pytest._io.wcwidth import wcswidth, wcwidth
+
+from reclaim.report import record
+from reclaim.report.commands import next_command
+from reclaim.report.record import Record, Row, Storage
+from reclaim.report.summary import figures
 from reclaim.text import printable, size
-from reclaim.verdict import Result, Verdict
+from reclaim.verdict import Verdict
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
-    from reclaim.run import Part, Run
+    from reclaim.run import Run
 
 _STATUS: dict[Verdict, tuple[str, str]] = {
     Verdict.COMPLIANT: (".", "green"),
@@ -26,9 +33,19 @@ _STATUS: dict[Verdict, tuple[str, str]] = {
     Verdict.WAIVED: ("w", "cyan"),
     Verdict.ERROR: ("E", "red"),
 }
-#: findings of one guest that are shown, and guests; the report has them all
-_FINDINGS = 14
-_GUESTS = 20
+#: lines of pytest's own and pytest-html's around ours
+_PYTESTS = 4
+#: lines for findings on a screen that is too small, and where nobody watches
+_LEAST = 5
+_PIPED = 60
+#: columns of a guest's name where there is a line a guest
+_NAME = 30
+_HOME = "came home in this run"
+#: columns before a finding
+_INDENT = 17
+#: reasons for which nobody could look, and planned changes, that are shown; the report has them all
+_REASONS = 4
+_DIFFS = 200
 
 
 def status(verdict: Verdict) -> tuple[str, str, tuple[str, dict[str, bool]]]:
@@ -50,11 +67,13 @@ def header(run: Run) -> list[str]:
         )
         if not part.guests:
             lines.append(f"reclaim: {one.uri} has no guests: there is nothing to judge")
-    for _, record in run.interrupted:
-        what = ", ".join(f"{entry.requirement} of {printable(entry.guest)}" for entry in record.interrupted)
+    if not run.options.definitions_only and not any(part.copies or part.jobs for part in run.parts):
+        lines.append("reclaim: no backups are declared, so none is judged (--backups DIR, or [[backup]])")
+    for _, died in run.interrupted:
+        what = ", ".join(f"{entry.requirement} of {printable(entry.guest)}" for entry in died.interrupted)
         lines.append(
-            f"reclaim: the run {record.path.parent.name} died while it changed {what}; "
-            f"see {record.path}, or take it back: python -m reclaim undo {record.path.parent}"
+            f"reclaim: the run {died.path.parent.name} died while it changed {what}; "
+            f"see {died.path}, or take it back: python -m reclaim undo {died.path.parent}"
         )
     if run.options.force:
         lines.append("reclaim: --force: what a fix waits for is ignored")
@@ -79,7 +98,7 @@ class Progress:
             return
         text = printable(text)
         if self._reporter.isatty:
-            self._reporter.rewrite(f"{text[:100]} ", erase=True)
+            self._reporter.rewrite(clip(text, shutil.get_terminal_size().columns - 1), erase=True)
             self._shown = True
         elif (stable := re.sub(r"\d+", "", text)) != self._last:
             self._last = stable
@@ -94,58 +113,125 @@ class Progress:
 
 
 def summary(reporter: TerminalReporter, run: Run) -> None:
-    """What one screen holds: findings by guest, bytes, the report, the next command."""
+    """What one screen holds: the sentence, findings by guest, bytes, the report, the next command."""
     if reporter.verbosity < 0:
         return
+    columns = shutil.get_terminal_size().columns if reporter.isatty else None
     for part in run.parts:
+        found = record.read(part.folder)
+        if run.options.mode == "plan":
+            _plan(reporter, found)
+        report = f"report: {part.folder / 'report.html'}"
+        below = [*_bytes(found), report]
+        if command := next_command(found, part.folder):
+            below.append(f"next:   {command}")
+        sentence = figures([found]).sentence
         reporter.section(f"reclaim: {printable(part.hypervisor.name)}", sep="=", bold=True)
-        _findings(reporter, part)
-        _bytes(reporter, part)
-        reporter.write_line(f"report: {part.folder / 'report.html'}")
-        if command := _next_command(run, part):
-            reporter.write_line(f"next:   {command}")
+        reporter.write_line(sentence, bold=True)
+        # beside ours: the heading, pytest-html's line about the report, pytest's last one, the prompt
+        others = sum(_height(text, columns) for text in (sentence, *below, report)) + _PYTESTS
+        room = _PIPED if columns is None else max(shutil.get_terminal_size().lines - others, _LEAST)
+        _findings(reporter, found, columns, room)
+        for text in below:
+            reporter.write_line(text, green=text.startswith(_HOME) and found.reclaimed_bytes > 0)
 
 
-def _findings(reporter: TerminalReporter, part: Part) -> None:
-    rows = list(part.engine.results.values())
-    loud: dict[str | None, list[Result]] = {}
-    for row in rows:
-        if _is_told(row):
-            loud.setdefault(row.guest, []).append(row)
-    for guest, told in list(loud.items())[:_GUESTS]:
-        reporter.write_line(printable(guest or part.hypervisor.name), bold=True)
-        for row in told[:_FINDINGS]:
-            _, colour = _STATUS[row.verdict]
-            disk = f" {row.disk}" if row.disk else ""
-            reporter.write(f"  {row.verdict!s:<14}", **{colour: True})
-            reporter.write_line(f" {row.requirement}{printable(disk)}: {row.reason}")
-            if part.engine.mode == "plan":
-                for change in row.changes:
-                    _diff(reporter, f"{change.target}\n{change.diff}")
-        if len(told) > _FINDINGS:
-            reporter.write_line(f"  and {len(told) - _FINDINGS} more")
-    if len(loud) > _GUESTS:
-        reporter.write_line(f"and {len(loud) - _GUESTS} more guests")
-    unseen = Counter((row.guest, row.reason) for row in rows if row.verdict is Verdict.NOT_ASSESSABLE)
-    for (guest, reason), count in list(unseen.items())[:_GUESTS]:
-        reporter.write_line(f"{printable(guest or '')}: {count} not assessable: {reason}", yellow=True)
+def _findings(reporter: TerminalReporter, found: Record, columns: int | None, room: int) -> None:
+    """All that does not hold in full, where it fits; else a line a guest, the worst first."""
+    loud = [(guest, [row for row in rows if _is_told(row)]) for guest, rows in found.by_guest()]
+    loud = [(guest, rows) for guest, rows in loud if rows]
+    unseen = _unseen(found)
+    room -= len(unseen)
+    texts = [_sentence(row) for _, rows in loud for row in rows]
+    if len(loud) + sum(_height(" " * _INDENT + text, columns) for text in texts) <= room or reporter.verbosity > 0:
+        for guest, rows in loud:
+            reporter.write_line(printable(guest or found.hypervisor.name), bold=True)
+            for row in rows:
+                reporter.write(f"  {row.verdict!s:<14}", **{_STATUS[row.verdict][1]: True})
+                reporter.write_line(f" {_sentence(row)}")
+    else:
+        loud.sort(key=lambda one: -sum(row.verdict.outcome == "failed" for row in one[1]))
+        shown = loud if len(loud) <= room else loud[: max(room - 1, 1)]
+        for guest, rows in shown:
+            reporter.write_line(clip(_guest_line(guest or found.hypervisor.name, rows), columns))
+        if len(shown) < len(loud):
+            reporter.write_line(f"and {len(loud) - len(shown)} more guests")
+    for text in unseen:
+        reporter.write_line(clip(text, columns), yellow=True)
 
 
-def _is_told(row: Result) -> bool:
+def _sentence(row: Row) -> str:
+    disk = f" {printable(row.disk)}" if row.disk else ""
+    return f"{row.requirement}{disk}: {row.reason or row.evidence or ''}"
+
+
+def _guest_line(guest: str, rows: list[Row]) -> str:
+    counts = Counter(str(row.verdict) for row in rows)
+    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    what = dict.fromkeys(row.requirement for row in rows if row.verdict.outcome == "failed")
+    return f"{clip(printable(guest), _NAME)}  {said}{': ' if what else ''}{', '.join(what)}"
+
+
+def _unseen(found: Record) -> list[str]:
+    """A line for each reason for which nobody could look, the most frequent first."""
+    rows = [row for row in found.results if row.verdict is Verdict.NOT_ASSESSABLE]
+    reasons = Counter(row.reason for row in rows)
+    texts = []
+    for reason, count in reasons.most_common(_REASONS):
+        guests = len({row.guest for row in rows if row.reason == reason})
+        texts.append(f"{count} not assessable, in {guests} guest{'s' * (guests != 1)}: {reason}")
+    if len(reasons) > _REASONS:
+        texts.append(f"and {len(reasons) - _REASONS} more reasons for which nobody could look")
+    return texts
+
+
+def clip(text: str, columns: int | None) -> str:
+    """*text* as far as *columns* of the terminal hold it; a wide character takes two."""
+    if columns is None or wcswidth(text) <= columns:
+        return text
+    kept, width = "", 1
+    for character in text:
+        width += max(wcwidth(character), 0)
+        if width > columns:
+            break
+        kept += character
+    return f"{kept}…"
+
+
+def _height(text: str, columns: int | None) -> int:
+    """The lines that *text* takes."""
+    return 1 if columns is None else math.ceil(wcswidth(text) / columns)
+
+
+def _is_told(row: Row) -> bool:
     return row.verdict in (Verdict.NONCOMPLIANT, Verdict.PENDING, Verdict.ERROR, Verdict.FIXED)
 
 
-def _diff(reporter: TerminalReporter, text: str) -> None:
-    for line in printable(text, lines=True).splitlines():
-        colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
-        reporter.write_line(f"      {line}", **({colour: True} if colour else {}))
-
-
-def _bytes(reporter: TerminalReporter, part: Part) -> None:
-    storage = list(part.storage.values())
-    told = [one for one in storage if one.allocated_after is not None]
-    if not told:
+def _plan(reporter: TerminalReporter, found: Record) -> None:
+    """The diffs of a plan: the summary below them is one screen, they are what was asked for."""
+    changes = [(row, change) for row in found.results for change in row.changes]
+    if not changes:
         return
+    reporter.section(f"reclaim: what --fix would change on {printable(found.hypervisor.name)}", sep="=", bold=True)
+    for row, change in changes[:_DIFFS]:
+        what = " ".join(filter(None, (row.guest, row.disk)))
+        reporter.write_line(f"{row.requirement} of {printable(what)}", bold=True)
+        for line in printable(f"{change.target}\n{change.diff}", lines=True).splitlines():
+            colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+            reporter.write_line(f"    {line}", **({colour: True} if colour else {}))
+    if len(changes) > _DIFFS:
+        reporter.write_line(f"and {len(changes) - _DIFFS} more changes; the report has them all")
+
+
+def _bytes(found: Record) -> Iterator[str]:
+    told = [one for one in found.storage if one.allocated_after is not None]
+    if told:
+        yield _held(told)
+    if found.run.mode == "fix" and (told or found.reclaimed_bytes):
+        yield f"{_HOME}: {size(found.reclaimed_bytes)} ({found.reclaimed_bytes} bytes)"
+
+
+def _held(told: list[Storage]) -> str:
     held = sum(one.allocated_after or 0 for one in told)
     line = f"the host holds {size(held)} for {len(told)} disks"
     known = [one for one in told if one.used is not None]
@@ -153,23 +239,4 @@ def _bytes(reporter: TerminalReporter, part: Part) -> None:
         needed = sum(one.used or 0 for one in known)
         held_known = sum(one.allocated_after or 0 for one in known)
         line += f"; {len(known)} were looked into: they take {size(held_known)} and need {size(needed)}"
-    reporter.write_line(line)
-    if part.engine.mode == "fix":
-        came = results.reclaimed(storage)
-        reporter.write_line(f"came home in this run: {size(came)} ({came} bytes)", green=came > 0)
-
-
-def _next_command(run: Run, part: Part) -> str | None:
-    """The command that would go on from here."""
-    verdicts = {row.verdict for row in part.engine.results.values()}
-    arguments = [argument for argument in run.options.arguments if argument not in ("--plan", "--fix", "--restart")]
-    command = shlex.join(["pytest", *map(printable, arguments)])
-    if run.options.mode == "audit" and Verdict.NONCOMPLIANT in verdicts:
-        return f"{command} --plan"
-    if run.options.mode == "plan" and Verdict.NONCOMPLIANT in verdicts:
-        return f"{command} --fix"
-    if run.options.mode == "fix" and Verdict.PENDING in verdicts and not run.options.restart:
-        return f"{command} --fix --restart"
-    if run.options.mode == "fix" and any(row.changes for row in part.engine.results.values()):
-        return f"python -m reclaim undo {part.folder}    (takes back what this run changed)"
-    return None
+    return line

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 import unicodedata
@@ -15,6 +14,7 @@ from lxml import etree
 from lxml import html as lxml_html
 
 from tests.command import Outcome, audit
+from tests.hostile import ESCAPES, TAG, domain
 
 USAGE_ERROR = 4
 NOTHING_COLLECTED = 5
@@ -195,22 +195,6 @@ def test_junit_has_verdict_and_reason(tmp_path: Path) -> None:
 
 
 # Hostile names --------------------------------------------------------------------------------
-
-TAG = "<img src=x onerror=alert(1)>"
-#: CSI and NEL as single characters, which XML allows; a mark that turns the direction of text
-ESCAPES = "esc\u009b31m\u0085red\u202egnp"
-
-
-def domain(name: str, image: str | None = None) -> str:
-    disk = (
-        f'<disk type="file" device="disk"><source file="{html.escape(image)}"/><target dev="vda" bus="virtio"/></disk>'
-        if image
-        else ""
-    )
-    return (
-        f'<domain type="test"><name>{html.escape(name)}</name><memory>1024</memory>'
-        f"<os><type>hvm</type></os><devices>{disk}</devices></domain>"
-    )
 
 
 @pytest.fixture(scope="module")

@@ -388,6 +388,6 @@ def test_a_planned_controller_lets_the_disk_move_in_the_same_plan(tmp_path: Path
     guest = _one(tmp_path, disk_xml())
     planner = engine(guest.hypervisor, tmp_path, "plan", force=True)
     walk(planner, guest, "scsi-controller", "disk-bus")
-    [change] = planner.results["disk-bus", "one", "vda"].changes
+    [change] = planner.results["disk-bus", "one", "vda", None].changes
     assert '+      <target dev="sda" bus="scsi"/>' in change.diff.replace("'", '"')
     assert planner._planned["one"].scsi_controllers[0].is_virtio_scsi

@@ -45,16 +45,15 @@ def test_x_stops_at_the_first_finding(tmp_path: Path) -> None:
     assert Counter(verdict for *_, verdict in verdicts(done))["noncompliant"] == 1
 
 
-def test_a_fleet_too_large_for_pytest_html_gets_a_plain_page(tmp_path: Path) -> None:
+def test_a_fleet_too_large_for_pytest_html_gets_the_static_page(tmp_path: Path) -> None:
     fleet = tmp_path / "fleet.xml"
     fleet.write_bytes(node(1700))
     done = audit(tmp_path / "reports", "--definitions-only", uri=f"test://{fleet}")
     assert done.status == 1
-    assert len(verdicts(done)) > html.MOST_ROWS
+    assert len(verdicts(done)) > html.MOST
     page = (done.folder / "report.html").read_text(encoding="utf-8")
     assert "data-jsonblob" not in page
-    assert page.count("<tr>") == len(verdicts(done)) + 1
-    assert page.index("<td>noncompliant") < page.index("<td>compliant")
+    assert page.count('<tr id="row-') == len(verdicts(done))
 
 
 def test_definitions_that_were_dropped_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,7 @@ def test_a_guest_that_does_not_come_back_as_it_was_is_rolled_back(
     assert "rolled back" in result.reason
     assert guest.domain.isActive()
     assert definition_of(guest).xml == before.xml
-    row = discard.results["disk-discard", "one", "vda"]
+    row = discard.results["disk-discard", "one", "vda", None]
     assert row.verdict is Verdict.NONCOMPLIANT
     assert [change.undone for change in row.changes] == [True]
     assert discard.journal.standing(guest.uuid) == []

@@ -1,0 +1,196 @@
+"""What btrfs snapshots of a backup cost: five cycles of rsync, in the calls that people use and in ours.
+
+    python -m bench.backups [--write docs/backups.md] [--size 512]
+
+Needs root, loop devices, mkfs.btrfs and rsync. A disk image with an ext4 in it is written to, trimmed and copied five
+times onto a btrfs of its own for each call; after each copy the target is snapshotted read-only. The image is unused
+meanwhile. Counted: bytes that the copy and its snapshots take, by `btrfs filesystem du`, and what the btrfs
+holds for data, by `btrfs filesystem usage`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 1024 * 1024
+CYCLES = 5
+#: the cycle before which the guest trims what it deleted two cycles before
+TRIM = 4
+CALLS = (
+    ("--archive",),
+    ("--archive", "--sparse"),
+    ("--archive", "--inplace"),
+    ("--archive", "--sparse", "--inplace"),
+    ("--archive", "--sparse", "--inplace", "--no-whole-file"),
+)
+_BEGIN, _END = "<!-- table: bench/backups.py -->", "<!-- end of table -->"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one call led to. Bytes, but for the seconds that the five copies took."""
+
+    call: str
+    before_trim: int
+    copy: int
+    exclusive: int
+    shared: int
+    held: int
+    seconds: float
+
+
+def run(*command: str) -> str:
+    """Run *command*; its output. Raises CalledProcessError."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@contextmanager
+def mounted(image: Path, folder: Path, *options: str) -> Iterator[Path]:
+    """The filesystem in *image*, mounted through a loop device."""
+    folder.mkdir(exist_ok=True)
+    run("mount", "-o", ",".join(("loop", *options)), str(image), str(folder))
+    try:
+        yield folder
+    finally:
+        run("umount", str(folder))
+
+
+def sparse_file(path: Path, size: int) -> Path:
+    """A file of *size* bytes that is one hole."""
+    with path.open("wb") as stream:
+        stream.truncate(size)
+    return path
+
+
+def fill(path: Path, size: int) -> None:
+    """Write *size* random bytes."""
+    with path.open("wb") as stream:
+        for _ in range(size // MIB):
+            stream.write(os.urandom(MIB))
+
+
+def live(image: Path, folder: Path, cycle: int, size: int) -> None:
+    """One day in the life of the guest: it writes, in the third cycle deletes, later trims."""
+    if cycle == 1:
+        run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image))
+    with mounted(image, folder) as inside:
+        if cycle == 1:
+            fill(inside / "kept", size // 4)
+            fill(inside / "log", size // 4)
+        fill(inside / f"day-{cycle}", size // 32)
+        with (inside / "kept").open("r+b") as stream:
+            for number in range(8):
+                stream.seek(number * (size // 32))
+                stream.write(os.urandom(64 * 1024))
+        if cycle == TRIM - 1:
+            (inside / "log").unlink()
+        if cycle == TRIM:
+            run("fstrim", str(inside))
+
+
+def allocated(path: Path) -> int:
+    return path.stat().st_blocks * 512
+
+
+def measure(arguments: tuple[str, ...], days: list[Path], folder: Path, size: int) -> Row:
+    """Copy the image as it was on each of *days* onto a btrfs of its own, snapshot each copy, count."""
+    disk = sparse_file(folder / "btrfs.img", (CYCLES + 2) * size + 1024 * MIB)
+    run("mkfs.btrfs", "--quiet", str(disk))
+    source = folder / "vm.img"
+    seconds, before_trim = 0.0, 0
+    with mounted(disk, folder / "backup", "discard=async") as top:
+        current = top / "current"
+        run("btrfs", "subvolume", "create", str(current))
+        for cycle, day in enumerate(days, start=1):
+            run("cp", "--sparse=always", "--preserve=timestamps", str(day), str(source))
+            started = time.monotonic()
+            run("rsync", *arguments, str(source), f"{current}/")
+            run("btrfs", "filesystem", "sync", str(top))
+            seconds += time.monotonic() - started
+            run("btrfs", "subvolume", "snapshot", "-r", str(current), str(top / f"cycle-{cycle}"))
+            run("cmp", str(source), str(current / source.name))
+            if cycle == TRIM - 1:
+                before_trim = allocated(current / source.name)
+        run("btrfs", "filesystem", "sync", str(top))
+        copies = [current, *(top / f"cycle-{cycle}" for cycle in range(1, CYCLES + 1))]
+        listing = run("btrfs", "filesystem", "du", "--summarize", "--raw", *map(str, copies)).splitlines()[1:]
+        usage = run("btrfs", "filesystem", "usage", "--raw", str(top))
+        copy = allocated(current / source.name)
+    disk.unlink()
+    exclusive = sum(int(line.split()[1]) for line in listing)
+    shared = max(int(line.split()[2]) for line in listing)
+    found = re.search(r"^Data,.*Used:(\d+)", usage, re.MULTILINE)
+    assert found is not None
+    return Row(" ".join(("rsync", *arguments)), before_trim, copy, exclusive, shared, int(found[1]), seconds)
+
+
+def table(rows: list[Row], days: list[Path], size: int) -> str:
+    """The table and the conditions it was made under, in Markdown."""
+    version = run("rsync", "--version").split()[2]
+    made = (
+        f"Measured by `python -m bench.backups`: rsync {version}, {run('btrfs', '--version').strip()}, "
+        f"Linux {platform.release().partition('-')[0]}; an image of {size // MIB} MiB that itself takes "
+        f"{allocated(days[TRIM - 2]) // MIB} MiB before the trim and {allocated(days[-1]) // MIB} MiB at the end; "
+        f"{CYCLES} cycles, the trim before the {TRIM}th; MiB."
+    )
+    titles: tuple[str, ...] = (
+        "call",
+        "copy before the trim",
+        "copy at the end",
+        "exclusive, all snapshots",
+        "shared set",
+    )
+    titles += ("held by the btrfs", "seconds")
+    lines = [made, "", f"| {' | '.join(titles)} |", "|---" + "|---:" * (len(titles) - 1) + "|"]
+    for row in rows:
+        counts = (row.before_trim, row.copy, row.exclusive, row.shared, row.held)
+        lines.append(
+            f"| `{row.call}` | " + " | ".join(str(count // MIB) for count in counts) + f" | {row.seconds:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def put(path: Path, text: str) -> None:
+    """Put *text* between the marks in the file at *path*."""
+    head, _, rest = path.read_text(encoding="utf-8").partition(_BEGIN)
+    _, _, tail = rest.partition(_END)
+    path.write_text(f"{head}{_BEGIN}\n\n{text}\n\n{_END}{tail}", encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.backups", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between its marks in FILE")
+    parser.add_argument("--size", type=int, default=512, metavar="MIB", help="size of the disk image (default: 512)")
+    arguments = parser.parse_args()
+    size = arguments.size * MIB
+    with tempfile.TemporaryDirectory(prefix="reclaim-bench-") as name:
+        folder = Path(name)
+        image = sparse_file(folder / "guest.img", size)
+        days = []
+        for cycle in range(1, CYCLES + 1):
+            live(image, folder / "guest", cycle, size)
+            days.append(folder / f"day-{cycle}.img")
+            run("cp", "--sparse=always", str(image), str(days[-1]))
+            # rsync passes over a file of the same size and time: days are a day apart
+            os.utime(days[-1], (cycle * 86_400, cycle * 86_400))
+        rows = [measure(call, days, folder, size) for call in CALLS]
+        text = table(rows, days, size)
+    sys.stdout.write(text + "\n")
+    if arguments.write:
+        put(arguments.write, text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+from fixers.backup_job import keep_holes
+from reclaim.errors import NotAssessable
+from reclaim.job import Job, iter_lines
+from reclaim.requirement import requirement
+
+
+@requirement(
+    "backup-job",
+    "The job copies images with their holes, and shares with snapshots",
+    stage="backup",
+    fixer=keep_holes,
+    reference="https://download.samba.org/pub/rsync/rsync.1#opt--sparse",
+)
+def check_backup_job(job: Job) -> str:
+    """A copy without `--sparse` is as large as the disk each time; one that is replaced shares nothing with snapshots.
+
+    Before rsync 3.3.0 `--sparse` with `--inplace` can leave other data in the copy. The copy of an image that a
+    running guest writes to is torn.
+    """
+    found = job.assess()
+    assert not found.findings, "; ".join(iter_lines(found.findings))
+    if found.unclear:
+        raise NotAssessable(f"{job.path}: {'; '.join(found.unclear)}")
+    if not found.good:
+        raise NotAssessable(f"{job.path}: no command in it copies a guest's image")
+    return f"{job.path}: {'; '.join(found.good)}"

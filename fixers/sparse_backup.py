@@ -1,0 +1,35 @@
+from reclaim.backup import (
+    Backup,
+    is_better_rewritten,
+    obstacle,
+    pinned_by,
+    punches,
+    room_for_rewrite,
+    stale_words,
+    tolerated,
+)
+from reclaim.change import Change
+from reclaim.errors import Withheld
+from reclaim.punch import HolePunch, SparseRewrite
+
+
+def give_back_zeros(backup: Backup) -> list[Change]:
+    """Punch the zeros out in place; where that frees nothing, write the copy sparsely beside and rename."""
+    found = backup.scan()
+    if found.excess <= tolerated(found.needed):
+        raise Withheld(
+            f"{stale_words(backup.stale())}: qemu-img convert -O qcow2 leaves it out, and makes another file"
+        )
+    if reason := obstacle(backup):
+        raise Withheld(reason)
+    if found.excess <= found.pinned:
+        raise Withheld(f"only the end of {pinned_by(backup.file, backup.hypervisor)} frees them")
+    if is_better_rewritten(backup):
+        return [SparseRewrite.of(backup.file, found)]
+    if punches(backup):
+        return [HolePunch.of(backup.file, found)]
+    if found.pinned:
+        raise Withheld("this filesystem punches no holes, and a rewrite would no longer share what a reflink shares")
+    if reason := room_for_rewrite(backup):
+        raise Withheld(f"this filesystem punches no holes, and {reason}")
+    return [SparseRewrite.of(backup.file, found)]

@@ -1,0 +1,232 @@
+"""Image files that nobody vouches for: which format they are in, and what qemu-img says of them.
+
+A header may name any file of the machine as backing or data file. We read the header ourselves, and
+hand qemu-img the format, the file that is open already, and no backing file: nothing that a header
+names is ever opened. qemu-img is limited in time and output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import shutil
+import struct
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from reclaim import holes
+from reclaim.errors import NotAssessable, ProbeError
+
+Format = Literal["raw", "qcow2"]
+_MAGIC = b"QFI\xfb"
+#: docs/interop/qcow2.rst: the header up to snapshots_offset, and what version 3 adds
+_HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
+_FEATURES = struct.Struct(">QQQII")
+_EXTERNAL_DATA = 1 << 2
+#: what qemu-img itself accepts (block/qcow2.c: MIN_CLUSTER_BITS, MAX_CLUSTER_BITS, QCOW_MAX_L1_SIZE)
+_CLUSTER_BITS = range(9, 22)
+_MAX_L1_BYTES = 32 * 1024 * 1024
+_MAX_BACKING_NAME = 1023
+#: formats that are no copy of a disk as it is; bytes at the start of the file
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\x00": "xz",
+    b"BZh": "bzip2",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"KDMV": "vmdk",
+    b"vhdxfile": "vhdx",
+    b"QED\x00": "qed",
+}
+
+QEMU_IMG_SECONDS: float = 300
+#: bytes of JSON that are read: a map of 400 000 pieces
+_MAX_OUTPUT = 48 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Qcow2:
+    """What the header of a qcow2 says. Sizes in bytes; `backing` is a name that nobody opens."""
+
+    version: int
+    virtual: int
+    cluster: int
+    l1_end: int
+    snapshots: int
+    backing: str | None
+    encrypted: bool
+    external_data: bool
+
+    @property
+    def tables(self) -> int:
+        """The most that its own tables take: 8 bytes for a cluster's place, 2 to count it, and the tables of those."""
+        clusters = -(-self.virtual // self.cluster)
+        return clusters * 10 + 16 * self.cluster
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image file: its format, and its header where it has one."""
+
+    format: Format
+    qcow2: Qcow2 | None = None
+
+
+def identify(descriptor: int, path: str) -> Image:
+    """The format of the open file, told by its first bytes, never by probing.
+
+    Raises NotAssessable for a broken header, or what is packed by another program.
+    """
+    head = os.pread(descriptor, _HEADER.size + _FEATURES.size, 0)
+    for magic, name in _PACKED.items():
+        if head.startswith(magic):
+            raise NotAssessable(f"{path}: it is a {name} file: no image as it is, nothing to punch")
+    if head.startswith(_MAGIC):
+        return Image("qcow2", _header(head, descriptor, path))
+    if path.endswith((".qcow2", ".qcow")):
+        raise NotAssessable(f"{path}: it is named a qcow2 and does not begin like one")
+    return Image("raw")
+
+
+def _header(head: bytes, descriptor: int, path: str) -> Qcow2:
+    broken = f"{path}: broken qcow2 header"
+    if len(head) < _HEADER.size:
+        raise NotAssessable(f"{broken}: the file ends within it")
+    (_, version, backing_at, backing_size, bits, virtual, crypt, l1_count, l1_at, *_rest, snapshots, _) = (
+        _HEADER.unpack_from(head)
+    )
+    if version not in (2, 3):
+        raise NotAssessable(f"{broken}: version {version}")
+    if bits not in _CLUSTER_BITS:
+        raise NotAssessable(f"{broken}: clusters of 2^{bits} bytes")
+    if l1_count * 8 > _MAX_L1_BYTES or backing_size > _MAX_BACKING_NAME:
+        raise NotAssessable(f"{broken}: a table larger than any")
+    if l1_at + l1_count * 8 > os.fstat(descriptor).st_size:
+        raise NotAssessable(f"{path}: truncated: its tables lie behind its end")
+    if l1_count << (2 * bits - 3) < virtual:
+        raise NotAssessable(f"{broken}: its tables are too short for {virtual} bytes")
+    incompatible = 0
+    if version == 3:
+        if len(head) < _HEADER.size + _FEATURES.size:
+            raise NotAssessable(f"{broken}: the file ends within it")
+        incompatible = _FEATURES.unpack_from(head, _HEADER.size)[0]
+    name = os.pread(descriptor, backing_size, backing_at) if backing_at else b""
+    return Qcow2(
+        version,
+        virtual,
+        1 << bits,
+        l1_at + l1_count * 8,
+        snapshots,
+        name.decode("utf-8", errors="backslashreplace") or None,
+        crypt != 0,
+        bool(incompatible & _EXTERNAL_DATA),
+    )
+
+
+def node(descriptor: int, image: Image, backing: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The open file as a block node for qemu-img: the format said, the backing file *backing* or none."""
+    return {
+        "driver": image.format,
+        "file": {"driver": "file", "filename": f"/proc/self/fd/{descriptor}", "read-only": True},
+        "read-only": True,
+        **({"backing": backing} if image.format == "qcow2" else {}),
+    }
+
+
+def filename(one: dict[str, Any]) -> str:
+    """A block node as the file name that qemu-img takes."""
+    return "json:" + json.dumps(one)
+
+
+def qemu_img(
+    arguments: list[str], descriptors: tuple[int, ...], path: str, *, seconds: float | None = None
+) -> tuple[int, str, str]:
+    """Run qemu-img: exit status, output, errors. Raises ProbeError where it is absent, too slow or says too much."""
+    if shutil.which("qemu-img") is None:
+        raise ProbeError("qemu-img is not installed (Debian and Ubuntu: qemu-utils)")
+    limit = QEMU_IMG_SECONDS if seconds is None else seconds
+    with subprocess.Popen(
+        ["qemu-img", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=descriptors,
+        env={**os.environ, "LC_ALL": "C"},
+    ) as process:
+        what = f"{path}: qemu-img {arguments[0]}"
+        try:
+            stdout, stderr = _communicate(process, limit)
+        except subprocess.TimeoutExpired as exc:
+            raise ProbeError(f"{what}: no answer within {limit:g} s") from exc
+        except OverflowError as exc:
+            raise ProbeError(f"{what}: more than {_MAX_OUTPUT} bytes of output") from exc
+        finally:
+            process.kill()
+    errors = stderr.decode("utf-8", errors="replace")
+    for descriptor in descriptors:
+        errors = errors.replace(f"/proc/self/fd/{descriptor}", path)
+    return process.returncode, stdout.decode("utf-8", errors="replace"), " ".join(errors.split())[:500]
+
+
+def _communicate(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, bytes]:
+    """Like `communicate`, with a limit. Raises TimeoutExpired, OverflowError."""
+    deadline = time.monotonic() + seconds
+    assert process.stdout is not None
+    assert process.stderr is not None
+    parts: dict[Any, bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
+    with selectors.DefaultSelector() as selector:
+        for stream in parts:
+            selector.register(stream, selectors.EVENT_READ)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            ready = selector.select(left) if left > 0 else []
+            if not ready:
+                raise subprocess.TimeoutExpired(process.args, seconds)
+            for key, _ in ready:
+                data = os.read(key.fd, 65536)
+                if not data:
+                    selector.unregister(key.fileobj)
+                parts[key.fileobj] += data
+                if len(parts[key.fileobj]) > _MAX_OUTPUT:
+                    raise OverflowError
+        process.wait(max(0.1, deadline - time.monotonic()))
+    return bytes(parts[process.stdout]), bytes(parts[process.stderr])
+
+
+def mapped(descriptor: int, image: Image, path: str) -> int | None:
+    """Bytes of the file that hold the disk's data now, as `qemu-img map` tells; None where that cannot be told.
+
+    Internal snapshots hold clusters that the map does not show, and compressed clusters have no place in it.
+    """
+    header = image.qcow2
+    if header is None or header.snapshots or header.encrypted or header.external_data:
+        return None
+    status, output, errors = qemu_img(["map", "--output=json", filename(node(descriptor, image))], (descriptor,), path)
+    if status != 0:
+        raise NotAssessable(f"{path}: qemu-img does not read it: {errors.removeprefix('qemu-img: ')}")
+    total = 0
+    try:
+        for piece in json.loads(output):
+            if piece.get("compressed") or (piece["data"] and "offset" not in piece):
+                return None
+            if "offset" in piece and (piece["data"] or piece["zero"]):
+                total += int(piece["length"])
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise ProbeError(f"{path}: qemu-img map: its output cannot be parsed") from exc
+    return total
+
+
+def open_image(path: str) -> tuple[int, Image]:
+    """The file open for reading, and its format. Raises NotAssessable, ProbeError."""
+    descriptor = holes.open_file(path)
+    try:
+        return descriptor, identify(descriptor, path)
+    except OSError as exc:
+        os.close(descriptor)
+        raise ProbeError(f"{path}: {exc.strerror}") from exc
+    except NotAssessable:
+        os.close(descriptor)
+        raise

@@ -1,0 +1,294 @@
+"""The archive below reports/: its index, made anew from what is kept of each run, and its pruning."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from reclaim import journal
+from reclaim.errors import ReclaimError
+from reclaim.report import compare, page, record, summary
+from reclaim.report.record import Record
+from reclaim.text import printable
+from reclaim.verdict import Verdict
+
+INDEX = "index.html"
+_STATE = ".index.json"
+_LOCK = ".index.lock"
+_RUN = re.compile(r"\d{8}T\d{6}Z-(audit|plan|fix)(-\d+)?")
+#: runs of one hypervisor that a guest's line is drawn from
+_DRAWN = 60
+#: texts of one kind that a run keeps of what changed
+_TOLD = 6
+#: narrow runs that are gone back over to find what a row was before
+_BACK = 20
+
+
+class _Kept(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Delta(_Kept):
+    """What changed since the run before: how many, and the first of them."""
+
+    counts: dict[str, int] = {}
+    told: dict[str, list[str]] = {}
+
+
+class Entry(_Kept):
+    """What the index keeps of one run."""
+
+    #: time and size of results.json when it was read
+    stamp: tuple[int, int]
+    started: AwareDatetime
+    #: why its results.json cannot be read
+    trouble: str | None = None
+    hypervisor: str = ""
+    uri: str = ""
+    mode: str = ""
+    version: str = ""
+    sentence: str = ""
+    verdicts: dict[Verdict, int] = {}
+    reclaimed: int = 0
+    narrow: bool = False
+    #: bytes on the host for each guest; None where the run is too old to be drawn
+    allocated: dict[str, int] | None = None
+    #: the run that was the one before when `delta` was made
+    before: str | None = None
+    delta: Delta | None = None
+
+
+class State(_Kept):
+    """What is known of all runs, by hypervisor/run."""
+
+    version: Literal[1] = 1
+    runs: dict[str, Entry] = {}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A guest's allocated bytes over time."""
+
+    hypervisor: str
+    guest: str
+    points: list[int]
+    key: str
+
+    @property
+    def path(self) -> str:
+        """The points of a polyline, 120 by 24."""
+        high = max(self.points) or 1
+        step = 116 / max(len(self.points) - 1, 1)
+        return " ".join(
+            f"{2 + number * step:.1f},{22 - 20 * count / high:.1f}" for number, count in enumerate(self.points)
+        )
+
+
+def update(reports: Path, keep: int | None = None) -> Path:
+    """Bring index.html up to date with the runs below *reports*; with *keep*, remove older runs first.
+
+    Raises OSError where it cannot be written. A run that is half written, or no run at all, is told
+    in the index and stops nothing.
+    """
+    with _locked(reports):
+        if keep is not None:
+            prune(reports, keep)
+        state = _load(reports)
+        stamps, unfinished = _scan(reports)
+        ordered = _refresh(reports, state, stamps)
+        text = _render(state, ordered, unfinished)
+        page.write(reports / _STATE, [state.model_dump_json(exclude_defaults=True)])
+        page.write(reports / INDEX, [text])
+    return reports / INDEX
+
+
+def prune(reports: Path, keep: int) -> list[Path]:
+    """Remove all but the newest *keep* runs of each hypervisor; returns what was removed.
+
+    What is not a finished run stays, and so does a run whose changes can still be taken back.
+    """
+    removed = []
+    for home in _folders(reports):
+        runs = [one for one in _folders(home) if _RUN.fullmatch(one.name) and (one / record.NAME).is_file()]
+        for run in sorted(runs, key=lambda one: one.name, reverse=True)[keep:]:
+            if _can_be_undone(run):
+                continue
+            doomed = run.with_name(f".{run.name}.removed")
+            run.rename(doomed)  # nobody finds half a run
+            shutil.rmtree(doomed)
+            removed.append(run)
+    return removed
+
+
+def _can_be_undone(run: Path) -> bool:
+    path = run / journal.NAME
+    if not path.exists():
+        return False
+    try:
+        found = journal.read(path)
+    except ReclaimError:
+        return True  # who cannot read it does not know
+    return bool(found.applied or found.interrupted)
+
+
+@contextmanager
+def _locked(reports: Path) -> Iterator[None]:
+    """One writer of the index at a time."""
+    descriptor = os.open(reports / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _load(reports: Path) -> State:
+    try:
+        return State.model_validate_json((reports / _STATE).read_bytes())
+    except (OSError, ValidationError):
+        return State()  # it is made from the runs again
+
+
+def _folders(where: Path) -> list[Path]:
+    with os.scandir(where) as found:
+        return [where / one.name for one in found if one.is_dir(follow_symlinks=False) and not one.name.startswith(".")]
+
+
+def _scan(reports: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """The runs with a results.json, and those that look like runs and have none."""
+    stamps, unfinished = {}, []
+    for home in _folders(reports):
+        for run in _folders(home):
+            key = f"{home.name}/{run.name}"
+            try:
+                found = (run / record.NAME).stat()
+            except OSError:
+                if _RUN.fullmatch(run.name):
+                    unfinished.append(key)
+            else:
+                stamps[key] = (found.st_mtime_ns, found.st_size)
+    return stamps, sorted(unfinished, reverse=True)
+
+
+def _refresh(reports: Path, state: State, stamps: dict[str, tuple[int, int]]) -> list[str]:
+    """Let *state* be what the folders say; returns all runs, the newest first."""
+    cached = lru_cache(maxsize=_BACK + 2)(record.read)
+    for key in state.runs.keys() - stamps.keys():
+        del state.runs[key]
+    for key, stamp in stamps.items():
+        known = state.runs.get(key)
+        if known is None or known.stamp != stamp:
+            state.runs[key] = _entry(reports / key, stamp)
+    ordered = sorted(state.runs, key=lambda key: (state.runs[key].started, key))
+    lives: dict[tuple[str, str], list[str]] = {}
+    for key in ordered:
+        if state.runs[key].trouble is None:
+            lives.setdefault((key.partition("/")[0], state.runs[key].uri), []).append(key)
+    for readable in lives.values():
+        for number, key in enumerate(readable):
+            _hold_against(reports, state, readable[max(0, number - _BACK) : number], key, cached)
+        for key in readable[:-_DRAWN]:
+            state.runs[key].allocated = None
+        for key in readable[-_DRAWN:]:
+            if state.runs[key].allocated is None:
+                state.runs[key].allocated = _allocated(cached(reports / key))
+    return ordered[::-1]
+
+
+def _entry(run: Path, stamp: tuple[int, int]) -> Entry:
+    try:
+        found = record.read(run)
+    except ReclaimError as exc:
+        when = datetime.fromtimestamp(stamp[0] / 1e9, tz=timezone.utc)
+        return Entry(stamp=stamp, started=when, trouble=printable(str(exc)), hypervisor=run.parent.name)
+    figures = summary.figures([found])
+    return Entry(
+        stamp=stamp,
+        started=found.run.started,
+        hypervisor=found.hypervisor.name,
+        uri=found.hypervisor.uri,
+        mode=found.run.mode,
+        version=found.run.version,
+        sentence=figures.sentence,
+        verdicts=dict(figures.verdicts),
+        reclaimed=found.reclaimed_bytes,
+        narrow=compare.is_narrow(found),
+        allocated=_allocated(found),
+    )
+
+
+def _allocated(found: Record) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for disk in found.storage:
+        if disk.allocated_after is not None:
+            counts[disk.guest] += disk.allocated_after
+    return dict(counts)
+
+
+def _hold_against(reports: Path, state: State, earlier: list[str], key: str, read: Callable[[Path], Record]) -> None:
+    """Find what changed in *key* since the runs before it, unless that is known."""
+    entry = state.runs[key]
+    last = earlier[-1] if earlier else None
+    if entry.delta is not None and (entry.before == last or (entry.before and entry.before not in state.runs)):
+        return
+    records = []
+    for one in reversed(earlier):
+        records.append(read(reports / one))
+        if not state.runs[one].narrow:
+            break
+    found = compare.compare(records, read(reports / key))
+    kinds = {
+        "newly broken": [str(turn) for turn in found.broken],
+        "newly mended": [str(turn) for turn in found.mended],
+        "gone": [printable(guest) for guest in found.gone],
+        "new guests": [printable(guest) for guest in found.new],
+    }
+    entry.before = last
+    entry.delta = Delta(
+        counts={kind: len(texts) for kind, texts in kinds.items() if texts},
+        told={kind: texts[:_TOLD] for kind, texts in kinds.items() if texts},
+    )
+
+
+def _render(state: State, ordered: list[str], unfinished: list[str]) -> str:
+    months: dict[str, list[tuple[str, Entry]]] = {}
+    for key in ordered:
+        months.setdefault(f"{state.runs[key].started:%Y-%m}", []).append((key, state.runs[key]))
+    style = page.asset("style.css")
+    return (
+        page.environment()
+        .get_template("index.html.jinja")
+        .render(
+            months=months,
+            runs=len(ordered),
+            lines=_lines(state, ordered),
+            unfinished=unfinished,
+            href=quote,
+            style=style,
+            policy=page.content_security_policy([style], []),
+        )
+    )
+
+
+def _lines(state: State, ordered: list[str]) -> list[Line]:
+    points: dict[tuple[str, str], list[int]] = {}
+    newest: dict[tuple[str, str], str] = {}
+    for key in reversed(ordered):
+        entry = state.runs[key]
+        for guest, count in (entry.allocated or {}).items():
+            points.setdefault((entry.hypervisor, guest), []).append(count)
+            newest[entry.hypervisor, guest] = key
+    return [Line(*who, counts, newest[who]) for who, counts in sorted(points.items())]

@@ -1,0 +1,286 @@
+"""The static page: every row of one run or of many, readable without a script, one file, no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import jinja2
+from markupsafe import Markup, escape
+
+from reclaim.report import commands, summary
+from reclaim.report.record import Change, Record, Row, Storage, anchor
+from reclaim.report.summary import Standing
+from reclaim.requirement import Requirement, catalogue
+from reclaim.text import printable, size
+from reclaim.verdict import Verdict
+
+NAME = "report.html"
+#: rows of a table that a browser lays out at a time; what is off the screen waits
+CHUNK = 50
+#: tasks and changes that are listed at the top; the rows have them all
+LISTED = 200
+
+GLYPHS: dict[Verdict, str] = {
+    Verdict.COMPLIANT: "✓",
+    Verdict.FIXED: "+",
+    Verdict.PENDING: "~",
+    Verdict.NONCOMPLIANT: "✗",
+    Verdict.NOT_APPLICABLE: "–",
+    Verdict.NOT_ASSESSABLE: "?",
+    Verdict.WAIVED: "w",
+    Verdict.ERROR: "!",
+}
+MEANINGS: dict[Verdict, str] = {
+    Verdict.COMPLIANT: "it holds",
+    Verdict.FIXED: "it was mended, and holds",
+    Verdict.PENDING: "it will hold after what it waits for",
+    Verdict.NONCOMPLIANT: "it does not hold",
+    Verdict.NOT_APPLICABLE: "there is nothing to hold",
+    Verdict.NOT_ASSESSABLE: "nobody could look",
+    Verdict.WAIVED: "the inventory says that it need not hold",
+    Verdict.ERROR: "looking failed",
+}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class GuestView:
+    """One guest's line of the heat grid, and its rows."""
+
+    record: Record
+    name: str
+    rows: list[Row]
+    reclaimable: int
+
+    @property
+    def anchor(self) -> str:
+        return anchor("guest", self.record.run.id, self.record.hypervisor.name, self.name)
+
+    @property
+    def standing(self) -> Standing:
+        return summary.standing(row.verdict for row in self.rows)
+
+    @property
+    def findings(self) -> int:
+        return sum(row.verdict.outcome == "failed" for row in self.rows)
+
+    def cells(self, slugs: Sequence[str]) -> list[list[Row]]:
+        """The rows behind each cell of the grid: one, or one for each disk."""
+        found: dict[str, list[Row]] = {slug: [] for slug in slugs}
+        for row in self.rows:
+            found[row.requirement].append(row)
+        return list(found.values())
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A requirement as the page explains it."""
+
+    slug: str
+    title: str
+    declared: Requirement | None
+
+
+@dataclass(frozen=True)
+class Bars:
+    """The widths of one disk's bar, of 200."""
+
+    before: float
+    after: float
+    used: float | None
+
+
+@dataclass(frozen=True)
+class View:
+    """What the templates read."""
+
+    records: Sequence[Record]
+    #: the folder of each record, for the commands; None where it has none
+    folders: Sequence[Path | None]
+    #: are the rows on this page ours, or pytest-html's?
+    own_rows: bool = True
+    remark: str = ""
+
+    @cached_property
+    def title(self) -> str:
+        names = list(dict.fromkeys(record.hypervisor.name for record in self.records))
+        modes = list(dict.fromkeys(record.run.mode for record in self.records))
+        return f"reclaim {'/'.join(modes)}: {names[0] if len(names) == 1 else f'{len(names)} hypervisors'}"
+
+    @cached_property
+    def figures(self) -> summary.Figures:
+        return summary.figures(self.records)
+
+    @cached_property
+    def guests(self) -> list[GuestView]:
+        found = []
+        for record in self.records:
+            spare: Counter[str] = Counter()
+            for disk in record.storage:
+                spare[disk.guest] += summary.reclaimable(disk) or 0
+            found += [
+                GuestView(record, guest, rows, spare[guest]) for guest, rows in record.by_guest() if guest is not None
+            ]
+        return found
+
+    @cached_property
+    def others(self) -> list[tuple[Record, list[Row]]]:
+        """The rows that belong to no guest: backups and their jobs."""
+        return [(record, rows) for record in self.records for guest, rows in record.by_guest() if guest is None]
+
+    @cached_property
+    def asked(self) -> list[Asked]:
+        """The requirements of the rows, in the order in which a guest is remedied."""
+        titles = {row.requirement: row.title for record in self.records for row in record.results}
+        known = [slug for slug in catalogue() if slug in titles]
+        return [Asked(slug, titles[slug], catalogue().get(slug)) for slug in (*known, *sorted(titles.keys() - known))]
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The requirements that are asked of guests: the columns of the grid."""
+        of_guests = {row.requirement for record in self.records for row in record.results if row.guest is not None}
+        return [asked.slug for asked in self.asked if asked.slug in of_guests]
+
+    @cached_property
+    def disks(self) -> list[tuple[Record, Storage]]:
+        return [(record, disk) for record in self.records for disk in record.storage]
+
+    @cached_property
+    def changes(self) -> list[tuple[Record, Row, Change]]:
+        return [(record, row, change) for record in self.records for row in record.results for change in row.changes]
+
+    @cached_property
+    def undo(self) -> list[str]:
+        """The commands that take back what was changed."""
+        return [
+            commands.undo(folder)
+            for record, folder in zip(self.records, self.folders, strict=True)
+            if folder is not None and any(c.applied and not c.undone for row in record.results for c in row.changes)
+        ]
+
+    @cached_property
+    def tasks(self) -> list[tuple[Record, commands.Task]]:
+        return [(record, task) for record in self.records for task in commands.tasks(record)]
+
+
+def render(view: View) -> Iterator[str]:
+    """The whole page, piece by piece: that of a large fleet is never in memory at once."""
+    style, script = asset("style.css"), asset("script.js")
+    policy = content_security_policy([style], [script])
+    return environment().get_template("page.html.jinja").generate(view=view, style=style, script=script, policy=policy)
+
+
+def write(path: Path, pieces: Iterable[str]) -> None:
+    """Write *pieces* of text to *path*, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.new")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.writelines(pieces)
+    temporary.replace(path)
+
+
+@cache
+def asset(name: str) -> Markup:
+    """A file of ours that goes into a page as it is."""
+    return Markup((Path(__file__).with_name("templates") / name).read_text(encoding="utf-8"))  # noqa: S704 - our own
+
+
+def content_security_policy(styles: Sequence[str], scripts: Sequence[str], images: str = "'none'") -> str:
+    """Nothing is loaded, and nothing runs but *scripts*: what a guest says cannot become one."""
+    return (
+        f"default-src 'none'; img-src {images}; style-src {_hashes(styles)}; script-src {_hashes(scripts)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hashes(texts: Sequence[str]) -> str:
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
+    return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+
+
+@cache
+def environment() -> jinja2.Environment:
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("reclaim.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {
+        "shown": _shown,
+        "size": _size,
+        "moment": moment,
+        "chunks": chunks,
+        "diff": diff_lines,
+        "prose": prose,
+    }
+    found.globals |= {
+        "glyphs": GLYPHS,
+        "meanings": MEANINGS,
+        "verdicts": list(Verdict),
+        "bars": bars,
+        "spare": summary.reclaimable,
+        "listed": LISTED,
+        "chunk": CHUNK,
+    }
+    return found
+
+
+def _shown(text: str | None) -> str:
+    return printable(text) if text else ""
+
+
+def _size(count: int | None) -> str:
+    return "not known" if count is None else size(count)
+
+
+def moment(when: datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def chunks(items: Sequence[T], length: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), length):
+        yield items[start : start + length]
+
+
+def prose(text: str) -> Markup:
+    """A docstring's text: what stands between backticks is code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
+
+
+def diff_lines(text: str) -> Iterator[tuple[str, str]]:
+    """Each line of a diff with the element that says what it is."""
+    for line in text.split("\n"):
+        kind = (
+            "ins" if line[:1] == "+" and line[:3] != "+++" else "del" if line[:1] == "-" and line[:3] != "---" else ""
+        )
+        yield kind, printable(line)
+
+
+def bars(disk: Storage) -> Bars | None:
+    """The bar of *disk*: as wide as its virtual size, or as the most that is known of it."""
+    counts = [disk.virtual, disk.allocated_before, disk.allocated_after, disk.used]
+    widest = max((count for count in counts if count is not None), default=0)
+    if not widest:
+        return None
+
+    def width(count: int | None) -> float:
+        return round(200 * (count or 0) / widest, 1)
+
+    used = None if disk.used is None else width(disk.used)
+    return Bars(width(disk.allocated_before), width(disk.allocated_after), used)
+
+
+def page(records: Sequence[Record], folders: Sequence[Path | None], remark: str = "") -> Iterator[str]:
+    """The static page of *records*."""
+    return render(View(records, folders, remark=remark))

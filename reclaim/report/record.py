@@ -1,0 +1,147 @@
+"""results.json read back: what every page, the terminal's diff and the archive are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic.dataclasses import dataclass
+
+from reclaim.errors import ReclaimError
+from reclaim.verdict import Verdict
+
+NAME = "results.json"
+SCHEMA_FILE = Path(__file__).with_name("results.schema.json")
+
+Slug = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+#: of these a record has many: without a dict and a set for each they take a third of the memory
+_many = dataclass(config=ConfigDict(extra="forbid"), frozen=True, slots=True)
+
+
+class RunFacts(_Part):
+    id: str
+    mode: Literal["audit", "plan", "fix"]
+    started: AwareDatetime
+    ended: AwareDatetime
+    version: str
+    arguments: list[str]
+
+
+class HypervisorFacts(_Part):
+    name: str
+    uri: str
+    libvirt: str
+    qemu: str | None
+
+
+@_many
+class Change:
+    kind: str
+    target: str
+    diff: str
+    applied: bool
+    undone: bool
+
+    @property
+    def state(self) -> str:
+        return "undone" if self.undone else "applied" if self.applied else "not applied"
+
+
+@_many
+class Row:
+    requirement: Slug
+    title: str
+    guest: str | None
+    disk: str | None
+    backup: str | None
+    verdict: Verdict
+    reason: str | None
+    evidence: str | None
+    changes: list[Change]
+    seconds: Annotated[float, Field(ge=0)]
+
+
+@_many
+class Storage:
+    """Sizes in bytes; null where nobody could count."""
+
+    guest: str
+    disk: str
+    path: str | None
+    virtual: NonNegativeInt | None
+    allocated_before: NonNegativeInt | None
+    allocated_after: NonNegativeInt | None
+    used: NonNegativeInt | None
+
+
+class Record(_Part):
+    """The record of one run on one hypervisor."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    run: RunFacts
+    hypervisor: HypervisorFacts
+    results: list[Row]
+    storage: list[Storage]
+    reclaimed_bytes: NonNegativeInt
+
+    @property
+    def guests(self) -> list[str]:
+        """The guests that were judged, in the order of the run."""
+        return list(dict.fromkeys(row.guest for row in self.results if row.guest is not None))
+
+    def by_guest(self) -> Iterator[tuple[str | None, list[Row]]]:
+        """The rows of each guest together; what belongs to no guest last."""
+        groups: dict[str | None, list[Row]] = {}
+        for row in self.results:
+            groups.setdefault(row.guest, []).append(row)
+        for guest in sorted(groups, key=lambda one: one is None):
+            yield guest, groups[guest]
+
+    def anchor(self, row: Row) -> str:
+        """The id of *row* on a page: the same in every rendering of it."""
+        return anchor("row", self.run.id, self.hypervisor.name, row.requirement, row.guest, row.disk, row.backup)
+
+
+def anchor(kind: str, *names: str | None) -> str:
+    """An id made from *names*, which may be anything."""
+    text = json.dumps(names)
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def path_of(run: Path) -> Path:
+    """results.json of *run*: its folder, or the file itself."""
+    return run / NAME if run.is_dir() else run
+
+
+def read(run: Path) -> Record:
+    """Read the record of *run* back. Raises ReclaimError with one line where it is none."""
+    path = path_of(run)
+    try:
+        text = path.read_bytes()
+    except OSError as exc:
+        raise ReclaimError(f"{path}: {exc.strerror}") from exc
+    try:
+        return Record.model_validate_json(text)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise ReclaimError(f"{path}: not a record of a run: {where}: {first['msg']}") from exc
+
+
+def json_schema() -> dict[str, Any]:
+    """What results.schema.json says."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Record.model_json_schema(),
+        "title": "reclaim: results.json, schema 1",
+    }

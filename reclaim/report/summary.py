@@ -1,0 +1,116 @@
+"""What a run comes to: how each guest stands, the bytes, the one sentence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from reclaim.backlog import tolerated
+from reclaim.report.record import Record, Row, Storage
+from reclaim.requirement import catalogue
+from reclaim.text import size
+from reclaim.verdict import Verdict
+
+#: without one of these nothing a guest frees reaches the host: who did not ask for them all cannot say that it does
+ROAD = ("disk-discard", "disk-bus", "disc-max", "fstrim-timer")
+
+
+class Standing(str, Enum):
+    """How one guest stands, the worst first."""
+
+    OPEN = "does not return freed space"
+    PENDING = "waits"
+    UNKNOWN = "could not be judged to the end"
+    WAIVED = "is waived in part"
+    RETURNS = "returns freed space"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+def standing(verdicts: Iterable[Verdict]) -> Standing:
+    """The worst of *verdicts* says how the guest stands; "could not look" is no finding, and no pass."""
+    found = set(verdicts)
+    if Verdict.NONCOMPLIANT in found:
+        return Standing.OPEN
+    if Verdict.PENDING in found:
+        return Standing.PENDING
+    if found & {Verdict.NOT_ASSESSABLE, Verdict.ERROR}:
+        return Standing.UNKNOWN
+    return Standing.WAIVED if Verdict.WAIVED in found else Standing.RETURNS
+
+
+def waits_for_power(row: Row) -> bool:
+    """Does it take a power cycle to let this row hold?"""
+    known = catalogue().get(row.requirement)
+    return known is not None and known.stage == "power" and row.verdict in (Verdict.NONCOMPLIANT, Verdict.PENDING)
+
+
+def reclaimable(disk: Storage) -> int | None:
+    """Bytes that the host holds for *disk* beyond what its guest needs; None where one of both is not known."""
+    if disk.allocated_after is None or disk.used is None:
+        return None
+    spare = disk.allocated_after - disk.used
+    return spare if spare > tolerated(disk.used) else 0
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The counts of one run, or of several."""
+
+    guests: int
+    standings: Counter[Standing]
+    verdicts: Counter[Verdict]
+    waiting_for_power: int
+    #: None where nobody could look into a guest
+    reclaimable: int | None
+    reclaimed: int
+    #: False where too little was asked to tell whether a guest returns what it frees
+    whole_road: bool
+
+    @property
+    def sentence(self) -> str:
+        if not self.guests:
+            return "No guest was judged."
+        does = "return freed space" if self.whole_road else "meet what was judged (not everything was)"
+        parts = [f"{self.standings[Standing.RETURNS]} of {self.guests} guests {does}"]
+        if self.reclaimed:
+            parts.append(f"{size(self.reclaimed)} came home in this run")
+        if self.reclaimable:
+            parts.append(f"{size(self.reclaimable)} can be had back")
+        elif self.reclaimable is None:
+            parts.append("nobody could count what can be had back")
+        if self.waiting_for_power:
+            parts.append(_say(self.waiting_for_power, "waits", "wait") + " for a power cycle")
+        if unknown := self.standings[Standing.UNKNOWN]:
+            parts.append(f"{unknown} could not be judged to the end")
+        if waived := self.standings[Standing.WAIVED]:
+            parts.append(_say(waived, "is", "are") + " waived in part")
+        return "; ".join(parts) + "."
+
+
+def figures(records: Sequence[Record]) -> Figures:
+    """Add *records* up."""
+    standings: Counter[Standing] = Counter()
+    power = 0
+    for record in records:
+        for guest, rows in record.by_guest():
+            if guest is not None:
+                standings[standing(row.verdict for row in rows)] += 1
+                power += any(map(waits_for_power, rows))
+    spare = [found for record in records for disk in record.storage if (found := reclaimable(disk)) is not None]
+    return Figures(
+        guests=standings.total(),
+        standings=standings,
+        verdicts=Counter(row.verdict for record in records for row in record.results),
+        waiting_for_power=power,
+        reclaimable=sum(spare) if spare else None,
+        reclaimed=sum(record.reclaimed_bytes for record in records),
+        whole_road=all(set(ROAD) <= {row.requirement for row in record.results} for record in records),
+    )
+
+
+def _say(number: int, one: str, many: str) -> str:
+    return f"{number} guest {one}" if number == 1 else f"{number} guests {many}"

@@ -1,0 +1,115 @@
+"""A browser, and the pages that it opens."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+from reclaim.report import page
+from reclaim.report.record import Record
+from tests import records
+from tests.browser.window import Window
+from tests.command import audit
+from tests.hostile import ESCAPES, TAG, domain
+
+_OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,900",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents and "window" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(shutil.which("chromium"))
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for option in _OPTIONS:
+        options.add_argument(option)
+    driver = webdriver.Chrome(options=options, service=Service(str(shutil.which("chromedriver"))))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.fixture
+def window(chromium: webdriver.Chrome) -> Window:
+    found = Window(chromium)
+    found.fresh()
+    return found
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.fixture(scope="session")
+def static(pages: Path) -> Path:
+    """Our own page: three guests, every verdict, changes, hostile text in every field that takes any."""
+    rows = [
+        *records.whole("web"),
+        records.row("guest-access", "error", "mail", reason=f"could not look: {TAG}"),
+        records.row("fstab-uuid", "waived", "mail", reason=f"inventory: {TAG}"),
+        records.row("disk-discard", "fixed", "mail", "sda", changes=[records.change(applied=True)], evidence=TAG),
+        records.row("disk-bus", "noncompliant", "mail", "sda", changes=[records.change(target=TAG, diff=f"+{TAG}")]),
+        records.row("disk-bus", "compliant", "mail", "sdb"),
+        records.row("live-definition", "pending", "mail"),
+        records.row("disc-max", "not-assessable", "mail"),
+        records.row("fstrim-timer", "not-applicable", "mail"),
+        records.row("disk-bus", "noncompliant", TAG, TAG, title=TAG),
+        records.row("disk-bus", "noncompliant", ESCAPES, "vda"),
+        records.row("an-old-one", "noncompliant", "mail", title=TAG),
+        records.row("disk-bus", "compliant", None, None, backup=TAG),
+    ]
+    disks = [records.storage("web"), records.storage("mail", path=TAG), records.storage(TAG, TAG, used=None)]
+    found = records.record(rows, disks, mode="fix", hypervisor=TAG, arguments=["checks/", "--fix", TAG])
+    return _written(pages / "static.html", [found])
+
+
+@pytest.fixture(scope="session")
+def large(pages: Path) -> Path:
+    """Ten thousand rows."""
+    return _written(pages / "large.html", [Record.model_validate(records.fleet(10_000))])
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """reports/ after a plan of guests with hostile names, by `pytest checks/`."""
+    folder = tmp_path_factory.mktemp("archive")
+    node = folder / "node.xml"
+    text = domain(TAG, f"/images/{TAG}") + domain(ESCAPES, "/images/x") + domain("mail", "/images/mail")
+    node.write_text(f"<node>{text}</node>", encoding="utf-8")
+    for _ in range(2):
+        done = audit(folder / "reports", "--plan", "--metadata", "Host", TAG, uri=f"test://{node}")
+        assert done.status == 1, done.said
+    return folder / "reports"
+
+
+@pytest.fixture(scope="session")
+def carried(archive: Path) -> Path:
+    """The same by pytest-html: report.html of a run."""
+    return next(archive.glob("*/latest/report.html"))
+
+
+def _written(path: Path, found: list[Record]) -> Path:
+    page.write(path, page.page(found, [Path("reports") / one.run.id for one in found]))
+    return path

@@ -1,0 +1,285 @@
+"""What a run leaves: the record, a report that suits its size, the index, figures; and the verbs beside pytest."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import termios
+from datetime import timedelta
+from pathlib import Path
+
+import jsonschema
+import pytest
+from lxml import html as lxml_html
+
+from bench.definitions import node
+from reclaim.report import record
+from tests import records
+from tests.command import FLEET, ROOT, Outcome, audit
+from tests.hostile import TAG, domain
+
+COLUMNS, LINES = 80, 24
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    folder = tmp_path_factory.mktemp("run")
+    return audit(folder / "reports", "--plan", "--metrics", str(folder / "reclaim.prom"))
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """More rows than pytest-html is good for."""
+    folder = tmp_path_factory.mktemp("large")
+    (folder / "node.xml").write_bytes(node(180))
+    return audit(folder / "reports", uri=f"test://{folder / 'node.xml'}")
+
+
+def reclaim(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "reclaim", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def is_static(path: Path) -> bool:
+    return "Made by reclaim from results.json" in path.read_text(encoding="utf-8")
+
+
+def test_the_record_of_a_run_follows_the_schema(outcome: Outcome) -> None:
+    schema = json.loads(record.SCHEMA_FILE.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(outcome.document)
+    assert any(row["changes"] for row in outcome.document["results"])
+
+
+def test_pytest_html_carries_the_rows_of_a_small_run(outcome: Outcome) -> None:
+    report = outcome.folder / "report.html"
+    assert not is_static(report)
+    page = lxml_html.document_fromstring(report.read_text(encoding="utf-8"))
+    (blob,) = page.xpath("//*[@id='data-container']/@data-jsonblob")
+    assert sum(map(len, json.loads(blob)["tests"].values())) == len(outcome.document["results"])
+    assert len(page.xpath("//table[@class='grid']//td//a")) == len(outcome.document["results"])
+    assert "more than pytest-html" not in outcome.stdout
+
+
+def test_a_large_run_gets_the_static_page_and_says_so(large: Outcome) -> None:
+    rows = large.document["results"]
+    assert len(rows) > 2000
+    report = large.folder / "report.html"
+    assert is_static(report)
+    page = lxml_html.document_fromstring(report.read_text(encoding="utf-8"))
+    assert len(page.xpath("//table[@class='rows']/tbody/tr")) == len(rows)
+    assert f"{len(rows)} rows" in page.xpath("string(//p[@class='remark'])")
+    assert f"reclaim: {len(rows)} rows, more than pytest-html" in large.stdout
+    assert "Generated html report" not in large.stdout
+
+
+def test_html_goes_where_it_is_asked_for_and_the_archive_has_a_page_too(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.html"
+    done = audit(tmp_path / "reports", "--html", str(mine), "--guests", "wiki")
+    assert 'http-equiv="Content-Security-Policy"' in mine.read_text(encoding="utf-8")
+    assert is_static(done.folder / "report.html")
+
+
+def test_without_pytest_html_there_is_a_report(tmp_path: Path) -> None:
+    done = audit(tmp_path / "reports", "-p", "no:html", "--guests", "wiki")
+    assert done.status == 1
+    assert is_static(done.folder / "report.html")
+
+
+def test_the_index_has_the_run(outcome: Outcome) -> None:
+    page = lxml_html.document_fromstring((outcome.reports / "index.html").read_text(encoding="utf-8"))
+    (href,) = page.xpath("//table[@class='runs']//a/@href")
+    assert (outcome.reports / href).is_file()
+
+
+def test_figures_are_written(outcome: Outcome) -> None:
+    text = (outcome.reports.parent / "reclaim.prom").read_text(encoding="utf-8")
+    assert 'reclaim_results{hypervisor="test-driver",verdict="noncompliant"} 18.0' in text
+
+
+def test_keep_leaves_so_many_runs(tmp_path: Path) -> None:
+    for _ in range(3):
+        audit(tmp_path / "reports", "--keep", "2", "--guests", "web")
+    found = [path for path in (tmp_path / "reports/test-driver").iterdir() if not path.is_symlink()]
+    assert len(found) == 2
+    assert (tmp_path / "reports/test-driver/latest/report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(("--keep", "0"), "--keep 0: keep at least", id="keep nothing"),
+        pytest.param(("--keep", "many"), "--keep: invalid int value", id="no number"),
+        pytest.param(("--metrics", "/nonexistent/x.prom"), "there is no folder /nonexistent", id="no folder"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_done(
+    tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    done = audit(tmp_path / "reports", *arguments)
+    assert done.status == 4
+    assert words in done.stderr
+    assert not done.reports.exists()
+
+
+def test_an_index_that_cannot_be_written_does_not_take_the_run_with_it(tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    (reports / "index.html").mkdir(parents=True)
+    (reports / "index.html/mine").write_text("", encoding="ascii")
+    done = audit(reports, "--guests", "web")
+    assert done.status == 0
+    assert "INTERNALERROR" not in done.said
+    assert "cannot be written" in done.stdout
+    assert (done.folder / "report.html").is_file()
+
+
+# The verbs ------------------------------------------------------------------------------------
+
+
+def test_a_report_is_made_again_from_the_record_alone(outcome: Outcome, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "results.json").write_bytes((outcome.folder / "results.json").read_bytes())
+    done = reclaim("report", folder)
+    assert (done.returncode, done.stdout.strip()) == (0, str(folder / "report.html"))
+    first = (folder / "report.html").read_bytes()
+    reclaim("report", folder / "results.json")
+    assert (folder / "report.html").read_bytes() == first
+    assert b"disk-bus of wiki vda: noncompliant" in first
+
+
+def test_a_page_of_several_runs(outcome: Outcome, tmp_path: Path) -> None:
+    other = records.archive(tmp_path, records.document(records.whole("elsewhere"), hypervisor=TAG.replace("/", "")))
+    assert reclaim("report", outcome.folder, other).returncode == 2
+    page = tmp_path / "both.html"
+    assert reclaim("report", outcome.folder, other, "--output", page).returncode == 0
+    text = page.read_text(encoding="utf-8")
+    assert "2 hypervisors" in text
+    assert "elsewhere" in text
+    assert "<img" not in text
+
+
+def test_two_runs_of_one_host_on_one_page_have_rows_of_their_own(tmp_path: Path) -> None:
+    runs = [
+        records.archive(tmp_path, records.document(records.whole("a"), started=records.EPOCH + timedelta(days=number)))
+        for number in range(2)
+    ]
+    page = tmp_path / "both.html"
+    assert reclaim("report", *runs, runs[0], runs[0] / "results.json", "--output", page).returncode == 0
+    ids = lxml_html.document_fromstring(page.read_text(encoding="utf-8")).xpath("//@id")
+    assert len(set(ids)) == len(ids)
+    assert len([one for one in ids if one.startswith("row-")]) == 2 * len(records.whole("a"))
+
+
+def test_a_diff_ends_with_one_where_something_broke(tmp_path: Path) -> None:
+    good = records.archive(tmp_path / "1", records.document([records.row("disc-max", "compliant", "a")]))
+    bad = records.archive(tmp_path / "2", records.document([records.row("disc-max", "noncompliant", "a")]))
+    worse, better = reclaim("diff", good, bad), reclaim("diff", bad, good)
+    assert (worse.returncode, worse.stdout) == (1, "newly broken: 1\n  a disc-max: compliant → noncompliant\n")
+    assert (better.returncode, better.stdout) == (0, "newly mended: 1\n  a disc-max: noncompliant → compliant\n")
+
+
+@pytest.mark.parametrize("verb", [("report", "nowhere"), ("diff", "nowhere", "nowhere"), ("index", "nowhere")])
+def test_a_verb_about_nothing_says_so_in_one_line(verb: tuple[str, ...]) -> None:
+    done = reclaim(*verb)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(r"reclaim: nowhere\S*: No such file or directory\n", done.stderr)
+
+
+def test_the_index_is_made_by_hand(tmp_path: Path) -> None:
+    for name in ("kvm1", "kvm2"):
+        records.archive(tmp_path, records.document(records.whole("a"), hypervisor=name))
+    done = reclaim("index", tmp_path)
+    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "index.html"))
+    assert "2 runs" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+# The terminal ---------------------------------------------------------------------------------
+
+
+def on_a_screen(reports: Path, uri: str, *arguments: str) -> list[str]:
+    """What is seen of a run on a terminal of 80 by 24, line by line."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (LINES, COLUMNS)) if hasattr(termios, "tcsetwinsize") else None
+    kept = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR", "CI")}
+    command = [sys.executable, "-m", "pytest", "checks/", "--uri", uri, "--reports", str(reports), *arguments]
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**kept, "TERM": "xterm"}, stdin=slave, stdout=slave, stderr=slave
+    ) as process:
+        os.close(slave)
+        said = b""
+        while True:
+            try:
+                more = os.read(master, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not more:
+                break
+            said += more
+        process.wait(timeout=60)
+    os.close(master)
+    return said.decode().replace("\r\n", "\n").split("\n")
+
+
+def bare(line: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*[mK]", "", line)
+
+
+def width(text: str) -> int:
+    from _pytest._io.wcwidth import wcswidth  # noqa: PLC0415
+
+    return wcswidth(text)
+
+
+def ends_on_one_screen(lines: list[str]) -> list[str]:
+    """The summary, from its heading on; held to what one screen holds."""
+    texts = [bare(line) for line in lines]
+    begin = max(number for number, text in enumerate(texts) if re.fullmatch(r"=+ reclaim: [^ ]+ =+", text))
+    said = [text for text in texts[begin:] if text]
+    rows = sum(max(1, -(-width(text) // COLUMNS)) for text in said)
+    assert rows < LINES, "\n".join(said)
+    return said
+
+
+def test_the_summary_of_a_fleet_fits_one_screen(large: Outcome, tmp_path: Path) -> None:
+    uri = large.document["hypervisor"]["uri"]
+    said = ends_on_one_screen(on_a_screen(tmp_path, uri))
+    assert any(re.fullmatch(r"and \d+ more guests", text) for text in said)
+    assert any(text.startswith("report: ") for text in said)
+    assert any(text.startswith("next: ") for text in said)
+
+
+def test_wide_names_do_not_break_it(tmp_path: Path) -> None:
+    fleet = tmp_path / "node.xml"
+    names = [f"{'仮想機械' * 12}{number}" for number in range(30)]
+    text = "".join(domain(name, "/images/x") for name in names)
+    fleet.write_text(f"<node>{text}</node>", encoding="utf-8")
+    said = ends_on_one_screen(on_a_screen(tmp_path / "reports", f"test://{fleet}"))
+    assert any(text.startswith("仮想機械") and "…" in text for text in said)
+
+
+def test_few_findings_are_told_in_full(tmp_path: Path) -> None:
+    lines = on_a_screen(tmp_path, FLEET, "--guests", "wiki")
+    said = ends_on_one_screen(lines)
+    assert any("disk-bus vda: it is on the bus virtio" in text for text in said)
+    assert "\x1b[31m" in "".join(lines)
+
+
+def test_quiet_is_quiet(tmp_path: Path) -> None:
+    said = [bare(line) for line in on_a_screen(tmp_path, FLEET, "-q", "--guests", "wiki") if bare(line)]
+    assert not any("reclaim" in text for text in said if "Generated" not in text)
+
+
+def test_there_is_no_colour_where_nobody_watches(outcome: Outcome) -> None:
+    assert "\x1b" not in outcome.said
+    assert "+      <driver" in outcome.stdout  # the plan is in it, in full

@@ -1,0 +1,358 @@
+"""backup-job: the check and the fixer as a pair, for every format that a job comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reclaim import undo
+from reclaim.engine import Subject, judge
+from reclaim.hypervisor import Hypervisor
+from reclaim.inventory import BackupNotes
+from reclaim.job import Job, declared
+from reclaim.verdict import Judgement, Result, Verdict
+from tests.filesystems import mounted, require, run
+from tests.support import disk_xml, domain_xml, engine, opened, requirement
+
+IMAGE = "/srv/images/web.qcow2"
+#: what the checks take rsync to be
+MODERN, OLD, OLDEST = "3.4.1", "3.2.7", "3.1.2"
+
+
+@pytest.fixture(autouse=True)
+def rsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An rsync that says to be a modern one."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/sbin:/usr/bin:/sbin:/bin")
+    return says_version(folder / "rsync", MODERN)
+
+
+def says_version(program: Path, version: str) -> Path:
+    program.write_text(f"#!/bin/sh\necho 'rsync  version {version}  protocol version 31'\n")
+    program.chmod(0o755)
+    return program
+
+
+def hypervisor(folder: Path, *, running: bool = False) -> Hypervisor:
+    return opened(folder, domain_xml(disk_xml(source=IMAGE), running=running))
+
+
+def job(folder: Path, text: str, name: str, **notes: object) -> tuple[Hypervisor, Job]:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    owner = hypervisor(folder)
+    (one,) = declared(owner, [BackupNotes.model_validate({"job": path, **notes})])
+    return owner, one
+
+
+def judged(one: Job) -> Judgement:
+    return judge(requirement("backup-job"), Subject(one.hypervisor, job=one))
+
+
+def mend(folder: Path, owner: Hypervisor, one: Job) -> Result:
+    """Refused → fixed → accepted → a second run proposes nothing → undone: the file is as it was."""
+    path = Path(one.path)
+    before = path.read_bytes()
+    assert judged(one).verdict is Verdict.NONCOMPLIANT
+    mender = engine(owner, folder)
+    result = mender.run(requirement("backup-job"), Subject(owner, job=one))
+    assert result.verdict is Verdict.FIXED, result.reason
+    mender.journal.end()
+    again = engine(owner, folder).run(requirement("backup-job"), Subject(owner, job=one))
+    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
+    after = path.read_bytes()
+    said: list[str] = []
+    assert undo.undo(mender.journal.path.parent, said.append), said
+    assert path.read_bytes() == before
+    path.write_bytes(after)
+    return result
+
+
+#: format -> the file's name, its text with + where the option comes to stand
+FORMATS = {
+    "script": ("backup.sh", "#!/bin/sh\nset -e\n# rsync -a stays in the comment\nrsync+ -a /srv/images/ /backup/\n"),
+    "continued": (
+        "backup.sh",
+        "#!/bin/bash\nnice -n 9 ionice -c3 rsync+ \\\n    -a \\\n    '/srv/images/web.qcow2' \"$TARGET/\" >/dev/null\n",
+    ),
+    "variable": (
+        "backup.sh",
+        '#!/bin/bash\nOPTS="-a --delete"\nfor d in images; do\n  rsync+ $OPTS "/srv/$d/" /b || exit 1\ndone\n',
+    ),
+    "array": (
+        "backup.sh",
+        '#!/bin/bash\no=(-a --exclude "*.iso")\nif true; then /usr/bin/env rsync+ "${o[@]}" /srv/images /b; fi\n',
+    ),
+    "inner shell": ("backup.sh", "#!/bin/sh\nf() { :; }\nsh -c 'rsync+ -a /srv/images/ /b && sync'\n"),
+    "cron.d": (
+        "cron.d/backup",
+        "MAILTO=root\n# nightly\n0 3 * * 1-5 root rsync+ -a /srv/images/ /b/$(date \\%a)/ 2>&1\n@weekly root true\n",
+    ),
+    "crontab": ("crontabs/root", "*/30 1,2 * jan mon rsync+ -a /srv/images/ /b\n"),
+    "anacrontab": ("anacrontab", "SHELL=/bin/sh\n7 15 backup rsync+ -a /srv/images/ /b\n"),
+    "unit": (
+        "backup.service",
+        "[Unit]\nDescription=rsync\n[Service]\nExecStart=-/usr/bin/env rsync+ -a \\\n# rsync\n  /srv/images/ '/b/%H'\n",
+    ),
+    "unit with a shell": ("backup.service", "[Service]\nExecStart=/bin/sh -c 'rsync+ -a /srv/images/ /b'\n"),
+    "rsnapshot": (
+        "rsnapshot.conf",
+        "snapshot_root\t/b/\nrsync_long_args\t--delete --relative+\nbackup\t/srv/\tlocalhost/\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_sparse_is_added_and_not_a_byte_else(tmp_path: Path, kind: str) -> None:
+    name, text = FORMATS[kind]
+    owner, one = job(tmp_path, text.replace("+", ""), name)
+    path = Path(one.path)
+    path.chmod(0o750)
+    bystander = path.with_name("other")
+    bystander.write_text("rsync -a /srv/images/ /b\n")
+    result = mend(tmp_path, owner, one)
+    assert path.read_text() == text.replace("+", " --sparse")
+    assert path.stat().st_mode & 0o777 == 0o750
+    assert bystander.read_text() == "rsync -a /srv/images/ /b\n"
+    assert [change.kind for change in result.changes] == ["file"]
+    assert result.changes[0].diff.count("--sparse") == 1
+    assert not list(path.parent.glob(".reclaim*"))
+
+
+def test_rsnapshot_gets_its_default_arguments_with_sparse(tmp_path: Path) -> None:
+    text = "snapshot_root\t/b/\nbackup\t/srv/\tlocalhost/\nbackup\t/etc/\tlocalhost/\n"
+    owner, one = job(tmp_path, text, "rsnapshot.conf")
+    mend(tmp_path, owner, one)
+    line = "rsync_long_args\t--delete --numeric-ids --relative --delete-excluded --sparse\n"
+    assert Path(one.path).read_text() == text + line
+
+
+def test_no_sparse_is_taken_out(tmp_path: Path) -> None:
+    owner, one = job(tmp_path, "#!/bin/sh\nrsync -aS --no-sparse /srv/images/ /b\n", "backup.sh")
+    mend(tmp_path, owner, one)
+    assert Path(one.path).read_text() == "#!/bin/sh\nrsync --sparse -aS /srv/images/ /b\n"
+
+
+# --inplace ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [(OLD, "rsync 3.2.7 can leave other data in the copy"), (OLDEST, "rsync 3.1.2 refuses --sparse with --inplace")],
+)
+def test_inplace_is_taken_out_before_it_is_safe(tmp_path: Path, rsync: Path, version: str, words: str) -> None:
+    says_version(rsync, version)
+    owner, one = job(tmp_path, "#!/bin/sh\nrsync -aS --inplace /srv/images/ /b\n", "backup.sh")
+    assert words in judged(one).reason
+    mend(tmp_path, owner, one)
+    assert Path(one.path).read_text() == "#!/bin/sh\nrsync -aS /srv/images/ /b\n"
+
+
+def test_inplace_is_accepted_since_it_is_safe(tmp_path: Path) -> None:
+    _, one = job(tmp_path, "#!/bin/sh\nrsync -aS --inplace /srv/images/ /b\n", "backup.sh")
+    assert judged(one).verdict is Verdict.COMPLIANT
+
+
+def test_snapshots_want_inplace_and_unchanged_blocks(tmp_path: Path) -> None:
+    text = "#!/bin/sh\nrsync -a -S /srv/images/ /b\n"
+    owner, one = job(tmp_path, text, "backup.sh", snapshots=True)
+    assert "a copy that is written whole shares nothing with them" in judged(one).reason
+    mend(tmp_path, owner, one)
+    assert Path(one.path).read_text() == "#!/bin/sh\nrsync --inplace --no-whole-file -a -S /srv/images/ /b\n"
+
+
+def test_inplace_alone_shares_nothing_where_both_ends_are_local(tmp_path: Path) -> None:
+    owner, one = job(tmp_path, "#!/bin/sh\nrsync -aSW --inplace /srv/images/ /b\n", "backup.sh", snapshots=True)
+    assert "shares nothing" in judged(one).reason
+    Path(one.path).write_text("#!/bin/sh\nrsync -aS --inplace --whole-file /srv/images/ /b\n")
+    mend(tmp_path, owner, one)
+    assert Path(one.path).read_text() == "#!/bin/sh\nrsync --no-whole-file -aS --inplace /srv/images/ /b\n"
+
+
+def test_below_the_safe_version_snapshots_are_told_and_nothing_is_proposed(tmp_path: Path, rsync: Path) -> None:
+    says_version(rsync, OLD)
+    _, one = job(tmp_path, "#!/bin/sh\nrsync -aS /srv/images/ /b\n", "backup.sh", snapshots=True)
+    found = judged(one)
+    assert found.verdict is Verdict.COMPLIANT
+    assert "rsync 3.3.0 could (here rsync 3.2.7)" in found.evidence
+
+
+@pytest.fixture
+def btrfs(tmp_path: Path) -> Iterator[Path]:
+    require("btrfs")
+    with mounted("btrfs", tmp_path) as folder:
+        run("btrfs", "subvolume", "create", str(folder / "current"))
+        yield folder
+
+
+def test_btrfs_is_asked_for_snapshots(tmp_path: Path, btrfs: Path) -> None:
+    _, one = job(tmp_path, f"#!/bin/sh\nrsync -aS /srv/images/ {btrfs}/current/vm/\n", "backup.sh")
+    assert judged(one).verdict is Verdict.COMPLIANT
+    run("btrfs", "subvolume", "snapshot", "-r", str(btrfs / "current"), str(btrfs / "hourly"))
+    assert "on btrfs with snapshots (hourly)" in judged(one).reason
+    owner, one = job(tmp_path, f"#!/bin/sh\nrsync -aS /srv/images/ {btrfs}/current/vm/\n", "backup.sh")
+    mend(tmp_path, owner, one)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("rsnapshot.conf", "snapshot_root\t/b/\nrsync_long_args\t--sparse --inplace\nbackup\t/srv/\tlocalhost/\n"),
+        ("backup.sh", "#!/bin/sh\ncp -al /b/daily.0 /b/daily.1\nrsync -aS --inplace /srv/images/ /b/daily.0\n"),
+    ],
+)
+def test_inplace_ruins_hard_linked_generations(tmp_path: Path, name: str, text: str) -> None:
+    _, one = job(tmp_path, text, name)
+    assert "writes through the hard links into every earlier copy" in judged(one).reason
+
+
+def test_an_option_that_lies_elsewhere_is_told_and_left(tmp_path: Path, rsync: Path) -> None:
+    says_version(rsync, OLD)
+    text = '#!/bin/sh\nOPTS="-aS --inplace"\nrsync $OPTS /srv/images/ /b\n'
+    owner, one = job(tmp_path, text, "backup.sh")
+    result = engine(owner, tmp_path).run(requirement("backup-job"), Subject(owner, job=one))
+    assert "withheld: line 3: take --inplace out where it is set" in result.reason
+    assert Path(one.path).read_text() == text
+
+
+# Torn images ----------------------------------------------------------------------------------
+
+
+def running(folder: Path, text: str) -> Job:
+    (folder / "backup.sh").write_text(text)
+    owner = hypervisor(folder, running=True)
+    return declared(owner, [BackupNotes(job=folder / "backup.sh")])[0]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rsync -aS /srv/images/ /b",
+        f"cp {IMAGE} /b",
+        "tar -cSf /b/vm.tar /srv/images",
+        f"dd if={IMAGE} of=/b/web conv=sparse",
+        f"qemu-img convert -U -O qcow2 {IMAGE} /b/web.qcow2",
+    ],
+)
+def test_a_running_guest_is_not_copied_live(tmp_path: Path, command: str) -> None:
+    one = running(tmp_path, f"#!/bin/sh\n{command}\n")
+    found = judged(one)
+    assert found.verdict is Verdict.NONCOMPLIANT
+    assert "running guests while they are written to (one)" in found.reason
+    result = engine(one.hypervisor, tmp_path).run(requirement("backup-job"), Subject(one.hypervisor, job=one))
+    assert "virsh backup-begin" in result.reason
+    assert result.changes == []
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "virsh snapshot-create-as one b --disk-only --atomic",
+        "virsh -c qemu:///system shutdown one",
+        "lvcreate -s -n snap vg/images",
+        "btrfs subvolume snapshot -r /srv /srv/.snap",
+    ],
+)
+def test_a_guest_that_holds_still_is_copied(tmp_path: Path, before: str) -> None:
+    assert judged(running(tmp_path, f"#!/bin/sh\n{before}\nrsync -aS /srv/images/ /b\n")).verdict is Verdict.COMPLIANT
+
+
+def test_what_can_be_mended_is_and_the_rest_is_still_told(tmp_path: Path) -> None:
+    one = running(tmp_path, "#!/bin/sh\nrsync -a /srv/images/ /b\n")
+    result = engine(one.hypervisor, tmp_path).run(requirement("backup-job"), Subject(one.hypervisor, job=one))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "torn" in result.reason
+    assert Path(one.path).read_text() == "#!/bin/sh\nrsync --sparse -a /srv/images/ /b\n"
+
+
+# Other tools, and what cannot be told ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "verdict", "words"),
+    [
+        (f"cp --sparse=always {IMAGE} /b", Verdict.COMPLIANT, "cp keeps"),
+        (f"cp --sparse=never {IMAGE} /b", Verdict.NONCOMPLIANT, "writes every zero"),
+        ("tar -czf /b/vm.tgz /srv/images", Verdict.NONCOMPLIANT, "tar without --sparse"),
+        ("tar -cf /b/vm.tar --sparse /srv/images", Verdict.COMPLIANT, "tar --sparse"),
+        (f"dd if={IMAGE} of=/b/web bs=1M", Verdict.NONCOMPLIANT, "dd without conv=sparse"),
+        (f"qemu-img convert -O qcow2 {IMAGE} /b/web.qcow2", Verdict.COMPLIANT, "leaves zeros out"),
+        (f"qemu-img convert -S 0 -O raw {IMAGE} /b/web.raw", Verdict.NONCOMPLIANT, "-S 0"),
+        ("virtnbdbackup -d one -l full -o /b", Verdict.COMPLIANT, "stream"),
+        ("virtnbdbackup -d one -t raw -o /b", Verdict.NONCOMPLIANT, "--type raw"),
+        ("borg create /b::x /srv/images", Verdict.NOT_ASSESSABLE, "borg extract --sparse"),
+        ("restic -r /b backup /srv/images", Verdict.NOT_ASSESSABLE, "restic restore --sparse"),
+        ("rsync -a /etc/ /b", Verdict.NOT_ASSESSABLE, "no command in it copies a guest's image"),
+        ("rsync -n -a /srv/images/ /b", Verdict.NOT_ASSESSABLE, "no command in it copies"),
+        ("echo rsync", Verdict.NOT_ASSESSABLE, "no command in it copies"),
+        ("rsync $OPTIONS /srv/images/ /b", Verdict.NOT_ASSESSABLE, "put together when it runs"),
+        ('rsync "$@"', Verdict.NOT_ASSESSABLE, "no command in it copies"),
+        ("rsync -a --inplace -S /srv/images/ kvm2:/b", Verdict.NOT_ASSESSABLE, "at the other end"),
+        ("/usr/local/bin/backup.sh 'unclosed", Verdict.NOT_ASSESSABLE, "cannot be parsed as shell"),
+        ("bash /usr/local/bin/backup.sh", Verdict.NOT_ASSESSABLE, "declare that as the job"),
+        ("find /srv/images -exec rsync -a {} /b \\;", Verdict.NOT_ASSESSABLE, "is run by find"),
+        ('eval "rsync -a /srv/images/ /b"', Verdict.NOT_ASSESSABLE, "no command in it copies"),
+    ],
+)  # fmt: skip
+def test_other_commands(tmp_path: Path, command: str, verdict: Verdict, words: str) -> None:
+    _, one = job(tmp_path, f"#!/bin/bash\n{command}\n", "backup.sh")
+    found = judged(one)
+    assert found.verdict is verdict
+    assert words in found.reason + found.evidence
+
+
+def test_an_option_of_a_bundle_or_after_the_paths_counts(tmp_path: Path) -> None:
+    _, one = job(tmp_path, "#!/bin/sh\nrsync -vaSe 'ssh -S x' /srv/images/ /b\n", "backup.sh")
+    assert judged(one).verdict is Verdict.COMPLIANT
+    _, one = job(tmp_path, "#!/bin/sh\nrsync -a -e S /srv/images/ /b\n", "backup.sh")
+    assert judged(one).verdict is Verdict.NONCOMPLIANT
+    _, one = job(tmp_path, "#!/bin/sh\nrsync -a /srv/images/ /b --sparse\n", "backup.sh")
+    assert judged(one).verdict is Verdict.COMPLIANT
+
+
+def test_a_timer_says_when_and_not_what(tmp_path: Path) -> None:
+    _, one = job(tmp_path, "[Timer]\nOnCalendar=daily\n", "backup.timer")
+    assert "declare backup.service" in judged(one).reason
+
+
+# Bad input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "verdict", "words"),
+    [
+        (None, Verdict.ERROR, "no such file"),
+        (b"\x7fELF\0\0", Verdict.NOT_ASSESSABLE, "a program"),
+        (b"#" * 600_000, Verdict.NOT_ASSESSABLE, "more than 524288 bytes"),
+        (b"#!/bin/sh\nrsync -a \xff\xfe /srv/images/ /b\n", Verdict.NONCOMPLIANT, "without --sparse"),
+        (b"", Verdict.NOT_ASSESSABLE, "no command in it"),
+    ],
+)
+def test_bad_files_are_told_in_one_line(tmp_path: Path, content: bytes | None, verdict: Verdict, words: str) -> None:
+    path = tmp_path / 'it\'s a "job".sh'
+    if content is not None:
+        path.write_bytes(content)
+    owner = hypervisor(tmp_path)
+    found = judged(declared(owner, [BackupNotes(job=path)])[0])
+    assert found.verdict is verdict
+    assert words in found.reason
+    assert "\n" not in found.reason
+
+
+def test_bytes_that_are_no_utf8_survive_the_edit(tmp_path: Path) -> None:
+    owner, one = job(tmp_path, "", "backup.sh")
+    Path(one.path).write_bytes(b"#!/bin/sh\n# \xff\nrsync -a /srv/images/ /b\n")
+    mend(tmp_path, owner, one)
+    assert Path(one.path).read_bytes() == b"#!/bin/sh\n# \xff\nrsync --sparse -a /srv/images/ /b\n"
+
+
+def test_a_job_declared_twice_is_judged_once(tmp_path: Path) -> None:
+    owner = hypervisor(tmp_path)
+    path = tmp_path / "backup.sh"
+    both = [BackupNotes(job=path, images=["/a.img"]), BackupNotes(job=path, images=["/b.img"])]
+    (one,) = declared(owner, both)
+    assert [notes.images for notes in one.notes] == [["/a.img"], ["/b.img"]]

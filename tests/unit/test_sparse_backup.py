@@ -1,0 +1,894 @@
+"""sparse-backup: the check and the fixer as a pair, on real filesystems, for each way a copy can be too large."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import testinfra
+
+from reclaim import backup, holes, image, undo
+from reclaim.backup import Backup, find
+from reclaim.change import from_json, to_json
+from reclaim.engine import Subject, judge
+from reclaim.errors import ChangeFailed, NotAssessable, ProbeError
+from reclaim.holes import Identity
+from reclaim.hypervisor import Hypervisor
+from reclaim.inventory import BackupNotes
+from reclaim.journal import read
+from reclaim.punch import HolePunch, SparseRewrite, put_in_place
+from reclaim.verdict import Result, Verdict
+from tests.filesystems import MAKE, MIB, allocated, mounted, require, run
+from tests.support import ROOT, disk_xml, domain_xml, engine, opened, requirement
+
+DATA = 8
+SIZE = 64
+
+
+@pytest.fixture(params=MAKE)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A folder on a filesystem of its own, one of each kind."""
+    require(request.param)
+    with mounted(request.param, tmp_path) as folder:
+        yield folder
+
+
+@pytest.fixture
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.node.callspec.params["place"])
+
+
+# Copies in every shape ------------------------------------------------------------------------
+
+
+def noise(size: int) -> bytes:
+    """Bytes that no filesystem can compress."""
+    return os.urandom(size)
+
+
+def write(path: Path, *parts: tuple[int, bytes], size: int = SIZE * MIB) -> Path:
+    """A sparse file of *size* bytes with *parts* (offset, content) in it."""
+    with path.open("wb") as stream:
+        stream.truncate(size)
+        for offset, content in parts:
+            stream.seek(offset)
+            stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return path
+
+
+def dense(path: Path) -> Path:
+    """As rsync without --sparse writes it: data, and zeros for what the guest has freed."""
+    return write(path, (0, noise(DATA * MIB)), (DATA * MIB, bytes((SIZE - DATA) * MIB)))
+
+
+def fallocated(path: Path) -> Path:
+    """As fallocate leaves it: to SEEK_HOLE it is a hole."""
+    write(path, (0, noise(DATA * MIB)))
+    run("fallocate", "--length", f"{SIZE}M", str(path))
+    return path
+
+
+def behind_the_end(path: Path) -> Path:
+    """Allocated where nobody looks: behind the end."""
+    write(path, (0, noise(DATA * MIB)), size=DATA * MIB)
+    run("fallocate", "--keep-size", "--offset", f"{DATA}M", "--length", "32M", str(path))
+    return path
+
+
+def scattered(path: Path) -> Path:
+    """Every other block is zeros, and the last one, which is no whole block, too."""
+    pair = noise(4096) + bytes(4096)
+    return write(path, (0, pair * (16 * MIB // 8192)), (16 * MIB, bytes(1000)), size=16 * MIB + 1000)
+
+
+def qcow2(path: Path, *commands: str, options: str = "") -> Path:
+    run("qemu-img", "create", "-q", "-f", "qcow2", *options.split(), str(path), f"{SIZE}M")
+    if commands:
+        run("qemu-io", "-f", "qcow2", *(word for command in commands for word in ("-c", command)), str(path))
+    return path
+
+
+def sparse(path: Path) -> Path:
+    return write(path, (0, noise(DATA * MIB)))
+
+
+def thin(path: Path) -> Path:
+    return qcow2(path, "write 0 8M")
+
+
+def qcow2_zeroed(path: Path) -> Path:
+    """The guest overwrote what it freed with zeros; the clusters stay."""
+    return qcow2(path, "write -P 7 0 8M", "write -P 0 8M 40M")
+
+
+def qcow2_falloc(path: Path) -> Path:
+    return qcow2(path, "write -P 7 0 8M", options="-o preallocation=falloc")
+
+
+def qcow2_full(path: Path) -> Path:
+    return qcow2(path, "write -P 7 0 8M", options="-o preallocation=full")
+
+
+def qcow2_inflated(path: Path) -> Path:
+    """The image gave 32 MiB back; the copy has zeros there."""
+    thin = qcow2(path.with_suffix(".thin"), "write -P 7 0 40M")
+    run("qemu-io", "-f", "qcow2", "--discard=unmap", "-c", "discard 8M 32M", str(thin))
+    run("cp", "--sparse=never", "--reflink=never", str(thin), str(path))
+    thin.unlink()
+    return path
+
+
+def qcow2_compressed(path: Path) -> Path:
+    """Compressed clusters, with zeros behind them that a copy without holes has."""
+    plain = write(path.with_suffix(".raw"), (0, noise(DATA * MIB)))
+    run("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", str(plain), str(path))
+    plain.unlink()
+    with path.open("ab") as stream:
+        stream.write(bytes(16 * MIB))
+    return path
+
+
+def qcow2_overlay(path: Path) -> Path:
+    """A copy with a backing file that lies nowhere."""
+    base = qcow2(path.with_suffix(".base"), "write -P 1 0 4M")
+    qcow2(path, "write -P 7 0 8M", "write -P 0 8M 24M", options=f"-b {base} -F qcow2")
+    base.unlink()
+    return path
+
+
+WRONG: list[Callable[[Path], Path]] = [
+    dense,
+    fallocated,
+    behind_the_end,
+    scattered,
+    qcow2_zeroed,
+    qcow2_falloc,
+    qcow2_full,
+    qcow2_inflated,
+    qcow2_compressed,
+    qcow2_overlay,
+]
+#: btrfs stores these zeros compressed, next to nothing; fallocated extents it stores as they are
+THIN_WHERE_COMPRESSED = (dense, scattered, qcow2_zeroed, qcow2_full, qcow2_inflated, qcow2_compressed, qcow2_overlay)
+
+
+def checksum(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() if sys.version_info >= (3, 11) else _old(path)
+
+
+def _old(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# The pair -------------------------------------------------------------------------------------
+
+
+def hypervisor(folder: Path, *disks: str) -> Hypervisor:
+    devices = [disk_xml(f"vd{letter}", source=path) for letter, path in zip("abc", disks, strict=False)]
+    return opened(folder, domain_xml(*(devices or [disk_xml()])))
+
+
+def subject(owner: Hypervisor, path: Path) -> Subject:
+    return Subject(owner, backup=Backup(owner, str(path)))
+
+
+def mend(folder: Path, path: Path) -> Result:
+    """Refused → fixed → accepted → a second run proposes nothing."""
+    owner = hypervisor(folder)
+    assert judge(requirement("sparse-backup"), subject(owner, path)).verdict is Verdict.NONCOMPLIANT
+    result = engine(owner, folder).run(requirement("sparse-backup"), subject(owner, path))
+    assert result.verdict is Verdict.FIXED, result.reason
+    again = engine(owner, folder).run(requirement("sparse-backup"), subject(owner, path))
+    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
+    return result
+
+
+def free_bytes(folder: Path) -> int:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        return holes.free_bytes(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def verdict(folder: Path, path: Path) -> tuple[Verdict, str]:
+    found = judge(requirement("sparse-backup"), subject(hypervisor(folder), path))
+    return found.verdict, found.reason or found.evidence
+
+
+@pytest.mark.parametrize("make", WRONG)
+def test_what_is_not_needed_comes_back(place: Path, tmp_path: Path, kind: str, make: Callable[[Path], Path]) -> None:
+    path, bystander = make(place / "web.img"), dense(place / "other.img")
+    path.chmod(0o640)
+    os.utime(path, ns=(1_500_000_000_123_456_789, 1_400_000_000_987_654_321))
+    if kind == "btrfs-compressed" and make in THIN_WHERE_COMPRESSED:
+        found, words = verdict(tmp_path, path)
+        assert found is Verdict.COMPLIANT
+        assert "are zeros that the filesystem has compressed" in words
+        return
+    before, content, held, other = path.stat(), checksum(path), allocated(path), allocated(bystander)
+    free = free_bytes(place)
+    result = mend(tmp_path, path)
+    after = path.stat()
+    assert checksum(path) == content
+    for kept in ("st_size", "st_mtime_ns", "st_mode", "st_uid", "st_gid", "st_nlink"):
+        assert getattr(after, kept) == getattr(before, kept), kept
+    came = held - allocated(path)
+    assert came >= 7 * MIB
+    assert f"({came} bytes) came back" in result.reason
+    assert allocated(bystander) == other
+    # a hole within an extent of btrfs frees nothing
+    assert [change.kind for change in result.changes] == ["sparse-rewrite" if "btrfs" in kind else "hole-punch"]
+    assert (after.st_ino == before.st_ino) == ("btrfs" not in kind)
+    assert free_bytes(place) - free >= came - MIB
+    assert sorted(one.name for one in place.iterdir() if one.name != "lost+found") == ["other.img", "web.img"]
+
+
+def test_the_reason_tells_what_and_why(tmp_path: Path) -> None:
+    found, words = verdict(tmp_path, dense(tmp_path / "web.img"))
+    assert found is Verdict.NONCOMPLIANT
+    assert words.endswith("56.0 MiB can come back: 56.0 MiB are zeros that were written")
+    found, words = verdict(tmp_path, fallocated(tmp_path / "other.img"))
+    assert "56.0 MiB are extents never written" in words
+
+
+@pytest.mark.parametrize("make", [sparse, thin, write])
+def test_a_sparse_copy_is_accepted(place: Path, tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    path = make(place / "web.img")
+    before = path.stat()
+    assert verdict(tmp_path, path)[0] is Verdict.COMPLIANT
+    after = path.stat()
+    assert (after.st_blocks, after.st_mtime_ns, after.st_ctime_ns) == (
+        before.st_blocks,
+        before.st_mtime_ns,
+        before.st_ctime_ns,
+    )
+
+
+# Shared extents -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def btrfs(tmp_path: Path) -> Iterator[Path]:
+    require("btrfs")
+    with mounted("btrfs", tmp_path) as folder:
+        run("btrfs", "subvolume", "create", str(folder / "current"))
+        yield folder
+
+
+def test_zeros_that_snapshots_pin_are_named_and_left(btrfs: Path, tmp_path: Path) -> None:
+    path = dense(btrfs / "current/web.img")
+    for name in ("hourly-1", "hourly-2"):
+        run("btrfs", "subvolume", "snapshot", "-r", str(btrfs / "current"), str(btrfs / name))
+    held = allocated(path)
+    result = engine(owner := hypervisor(tmp_path), tmp_path).run(requirement("sparse-backup"), subject(owner, path))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "pinned by" in result.reason
+    assert "hourly-1" in result.reason
+    assert "hourly-2" in result.reason
+    assert "withheld" in result.reason
+    assert result.changes == []
+    assert allocated(path) == held
+
+
+def test_zeros_of_a_strange_name_are_named_too(btrfs: Path, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(btrfs) + b"/current/\xff\n.img"))
+    dense(path)
+    run("btrfs", "subvolume", "snapshot", "-r", str(btrfs / "current"), str(btrfs / "hourly"))
+    found, words = verdict(tmp_path, path)
+    assert found is Verdict.NONCOMPLIANT
+    assert "hourly" in words
+
+
+def test_what_nothing_pins_comes_back_beside_what_is_pinned(btrfs: Path, tmp_path: Path) -> None:
+    path = write(btrfs / "current/web.img", (0, noise(MIB)), (MIB, bytes(31 * MIB)))
+    run("btrfs", "subvolume", "snapshot", "-r", str(btrfs / "current"), str(btrfs / "daily"))
+    with path.open("r+b") as stream:
+        stream.seek(32 * MIB)
+        stream.write(bytes(32 * MIB))
+    content, held = checksum(path), allocated(path)
+    result = engine(owner := hypervisor(tmp_path), tmp_path).run(requirement("sparse-backup"), subject(owner, path))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "daily" in result.reason
+    assert "was:" in result.reason
+    assert held - allocated(path) == 32 * MIB
+    assert checksum(path) == content
+    assert [change.applied for change in result.changes] == [True]
+
+
+def test_the_bytes_are_those_of_the_filesystem(btrfs: Path, tmp_path: Path) -> None:
+    """Punched within extents that stay in use, the file is smaller and nothing is free: the note says so."""
+    path = write(btrfs / "web.img", (0, (noise(65536) + bytes(65536)) * (SIZE * MIB // 131072)))
+    content = checksum(path)
+    note = HolePunch.of(str(path), holes.scan(str(path))).apply(hypervisor(tmp_path))["note"]
+    assert "32.0 MiB" in note
+    assert "of which the filesystem has 0 B free" in note
+    assert checksum(path) == content
+
+
+def test_a_rewrite_on_btrfs_stays_without_copy_on_write(btrfs: Path, tmp_path: Path) -> None:
+    path = btrfs / "web.img"
+    path.touch()
+    run("chattr", "+C", str(path))
+    with path.open("r+b") as stream:
+        stream.write(noise(DATA * MIB) + bytes(32 * MIB))
+        os.fsync(stream.fileno())
+    mend(tmp_path, path)
+    assert "C" in run("lsattr", str(path)).split()[0]
+
+
+def test_a_reflink_on_xfs_is_left(tmp_path: Path) -> None:
+    require("xfs")
+    with mounted("xfs", tmp_path) as folder:
+        path = dense(folder / "web.img")
+        run("cp", "--reflink=always", str(path), str(folder / "yesterday.img"))
+        owner = hypervisor(tmp_path)
+        result = engine(owner, tmp_path).run(requirement("sparse-backup"), subject(owner, path))
+        assert "pinned by a reflink" in result.reason
+        assert result.changes == []
+
+
+def test_hard_links_stay_together(tmp_path: Path) -> None:
+    path = dense(tmp_path / "web.img")
+    (tmp_path / "daily.1").mkdir()
+    os.link(path, tmp_path / "daily.1/web.img")
+    mend(tmp_path, path)
+    assert path.samefile(tmp_path / "daily.1/web.img")
+
+
+# Files that are not to be touched -------------------------------------------------------------
+
+
+def withheld(folder: Path, path: Path, owner: Hypervisor | None = None) -> str:
+    """The row of a fix that is withheld; the file is as it was."""
+    before, content = path.stat(), checksum(path)
+    owner = owner or hypervisor(folder)
+    result = engine(owner, folder).run(requirement("sparse-backup"), subject(owner, path))
+    after = path.stat()
+    assert (after.st_blocks, after.st_mtime_ns, after.st_ino) == (before.st_blocks, before.st_mtime_ns, before.st_ino)
+    assert checksum(path) == content
+    assert result.changes == []
+    return f"{result.verdict} {result.reason}"
+
+
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_a_file_that_something_has_open_is_left(tmp_path: Path, mode: str) -> None:
+    path = dense(tmp_path / "web.img")
+    script = f"import sys, time; f = open({str(path)!r}, {mode!r}); print('open', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        said = withheld(tmp_path, path)
+        process.kill()
+    assert f"it is open in python3 ({process.pid})" in said or f"({process.pid})" in said
+    assert "withheld" in said
+    mend(tmp_path, path)
+
+
+def test_a_file_that_qemu_has_open_is_left(tmp_path: Path) -> None:
+    path = qcow2_full(tmp_path / "web.qcow2")
+    with subprocess.Popen(["qemu-io", "-f", "qcow2", str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as qemu:
+        deadline = time.monotonic() + 20
+        while not _opened_by(qemu.pid, path) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        owner = hypervisor(tmp_path)
+        found = Backup(owner, str(path))
+        reason = backup.obstacle(found)
+        qemu.communicate(b"quit\n")
+    assert reason is not None
+    assert f"qemu-io ({qemu.pid})" in reason
+
+
+def _opened_by(pid: int, path: Path) -> bool:
+    return any(os.path.realpath(f"/proc/{pid}/fd/{number}") == str(path) for number in os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
+
+
+@pytest.mark.parametrize("through", ["itself", "hard link", "symbolic link", "backing file"])
+def test_the_image_of_a_defined_guest_is_no_copy(tmp_path: Path, through: str) -> None:
+    path = qcow2_full(tmp_path / "base.qcow2")
+    used = path
+    if through == "hard link":
+        used = tmp_path / "link.qcow2"
+        os.link(path, used)
+    elif through == "symbolic link":
+        used = tmp_path / "link.qcow2"
+        used.symlink_to(path)
+    elif through == "backing file":
+        used = tmp_path / "overlay.qcow2"
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", str(used))
+    owner = hypervisor(tmp_path, str(used))
+    assert "not-applicable" in withheld(tmp_path, path, owner)
+    # and the change itself refuses, should a guest have been defined since
+    with pytest.raises(ChangeFailed, match="the guest one uses it"):
+        HolePunch.of(str(path), holes.scan(str(path))).apply(owner)
+
+
+def test_a_copy_that_changed_since_it_was_read_is_left(tmp_path: Path) -> None:
+    path = dense(tmp_path / "web.img")
+    change = HolePunch.of(str(path), holes.scan(str(path)))
+    os.utime(path)
+    held = allocated(path)
+    with pytest.raises(ChangeFailed, match="changed since it was read"):
+        change.apply(hypervisor(tmp_path))
+    assert allocated(path) == held
+
+
+def test_who_opens_the_copy_meanwhile_gets_it_and_nothing_is_lost(tmp_path: Path) -> None:
+    path = write(tmp_path / "web.img", (0, (noise(4096) + bytes(4096)) * (SIZE * MIB // 8192)))
+    content, before = checksum(path), path.stat()
+    reader: list[subprocess.Popen[bytes]] = []
+    owner = hypervisor(tmp_path)
+
+    def read_along(_text: str) -> None:
+        pass
+
+    with holes.opened(str(path), os.O_RDWR) as descriptor, holes.alone_with(descriptor, str(path)) as still_ours:
+
+        def meter(_count: int) -> None:
+            if not reader:
+                reader.append(subprocess.Popen(["sha256sum", str(path)], stdout=subprocess.PIPE))
+                deadline = time.monotonic() + 20
+                while fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_WRLCK and time.monotonic() < deadline:
+                    time.sleep(0.01)
+
+        with pytest.raises(ChangeFailed, match="something else wants to open it"):
+            holes.punch_out(descriptor, still_ours, meter)
+    output, _ = reader[0].communicate(timeout=60)
+    assert output.decode().split()[0] == content == checksum(path)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    owner.progress = read_along
+    mend(tmp_path, path)
+
+
+def test_it_can_be_interrupted_at_any_point(tmp_path: Path) -> None:
+    path = write(tmp_path / "web.img", (0, (noise(4096) + bytes(4096)) * (SIZE * MIB // 8192)))
+    content, before = checksum(path), path.stat()
+    with holes.opened(str(path), os.O_RDWR) as descriptor, holes.alone_with(descriptor, str(path)) as still_ours:
+        read: list[int] = []
+
+        def meter(count: int) -> None:
+            read.append(count)
+            if len(read) == 20:
+                signal.raise_signal(signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            holes.punch_out(descriptor, still_ours, meter)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert path.stat().st_blocks < before.st_blocks
+    assert checksum(path) == content
+    mend(tmp_path, path)
+    assert checksum(path) == content
+
+
+# Filesystems without punch --------------------------------------------------------------------
+
+
+def rewritten(path: Path) -> SparseRewrite:
+    return SparseRewrite.of(str(path), holes.scan(str(path)))
+
+
+@pytest.mark.parametrize("make", [dense, fallocated, scattered, qcow2_full])
+def test_a_sparse_rewrite_is_the_same_file_to_its_users(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    path = make(tmp_path / "web.img")
+    path.chmod(0o640)
+    os.chown(path, 12, 34)
+    os.setxattr(path, "user.origin", b"kvm1")
+    os.utime(path, ns=(1_500_000_000_123_456_789, 1_400_000_000_987_654_321))
+    before, content, held = path.stat(), checksum(path), allocated(path)
+    folder = sorted(tmp_path.iterdir())
+    owner = hypervisor(tmp_path)
+    outcome = rewritten(path).apply(owner)
+    after = path.stat()
+    assert checksum(path) == content
+    for kept in ("st_size", "st_mtime_ns", "st_mode", "st_uid", "st_gid", "st_nlink"):
+        assert getattr(after, kept) == getattr(before, kept), kept
+    assert os.getxattr(path, "user.origin") == b"kvm1"
+    assert held - allocated(path) >= 7 * MIB
+    assert outcome["freed"] == str(held - allocated(path))
+    assert sorted(one for one in tmp_path.iterdir() if one.name != "node.xml") == folder
+    assert verdict(tmp_path, path)[0] is Verdict.COMPLIANT
+
+
+def test_a_full_target_loses_nothing(tmp_path: Path) -> None:
+    require("ext4")
+    with mounted("ext4", tmp_path, 100) as folder:
+        path = write(folder / "web.img", (0, noise(48 * MIB)), (48 * MIB, bytes(16 * MIB)))
+        content = checksum(path)
+        found = Backup(hypervisor(tmp_path), str(path))
+        assert "a rewrite needs" in str(backup.room_for_rewrite(found))
+        with pytest.raises(ChangeFailed, match="No space left on device; its content is as it was"):
+            rewritten(path).apply(hypervisor(tmp_path))
+        assert checksum(path) == content
+        assert [one.name for one in folder.iterdir() if one.name != "lost+found"] == ["web.img"]
+        # punching takes no room
+        mend(tmp_path, path)
+
+
+def test_a_rewrite_parts_no_hard_links(tmp_path: Path) -> None:
+    path = dense(tmp_path / "web.img")
+    os.link(path, tmp_path / "older.img")
+    assert "hard links" in str(backup.room_for_rewrite(Backup(hypervisor(tmp_path), str(path))))
+
+
+def test_who_asks_for_the_old_file_during_a_rewrite_finds_it(tmp_path: Path) -> None:
+    path = dense(tmp_path / "web.img")
+    before = path.stat()
+    with holes.opened(str(path), os.O_RDWR) as descriptor, holes.alone_with(descriptor, str(path)):
+        asked = iter([None, ChangeFailed("something else wants it")])
+
+        def still_ours() -> None:
+            if (answer := next(asked)) is not None:
+                raise answer
+
+        beside = write(tmp_path / ".web.img.new")
+        with pytest.raises(ChangeFailed):
+            put_in_place(str(beside), str(path), still_ours)
+    assert path.stat().st_ino == before.st_ino
+    assert sorted(one.name for one in tmp_path.iterdir()) == [".web.img.new", "web.img"]
+
+
+# Bad input ------------------------------------------------------------------------------------
+
+
+def damaged(offset: int, content: bytes) -> Callable[[Path], Path]:
+    """A qcow2 with other bytes in its header."""
+
+    def make(path: Path) -> Path:
+        thin(path)
+        with path.open("r+b") as stream:
+            stream.seek(offset)
+            stream.write(content)
+        return path
+
+    return make
+
+
+def short(path: Path) -> Path:
+    return write(path, (0, b"QFI\xfb"), size=50)
+
+
+def pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+def device(path: Path) -> Path:
+    path.symlink_to("/dev/null")
+    return path
+
+
+def folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def truncated(path: Path) -> Path:
+    qcow2(path, "write 0 8M")
+    os.truncate(path, 100_000)
+    return path
+
+
+def packed(path: Path) -> Path:
+    path.write_bytes(b"\x28\xb5\x2f\xfd" + noise(1000))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "found", "words"),
+    [
+        pytest.param(lambda path: path, Verdict.ERROR, "No such file or directory", id="vanished"),
+        pytest.param(folder, Verdict.NOT_ASSESSABLE, "a directory, not a file", id="directory"),
+        pytest.param(device, Verdict.NOT_ASSESSABLE, "a character device, not a file", id="device"),
+        pytest.param(pipe, Verdict.NOT_ASSESSABLE, "a pipe, not a file", id="pipe"),
+        pytest.param(packed, Verdict.NOT_ASSESSABLE, "a zstd file", id="packed"),
+        pytest.param(truncated, Verdict.NOT_ASSESSABLE, "truncated", id="truncated"),
+        pytest.param(short, Verdict.NOT_ASSESSABLE, "ends within", id="short"),
+        pytest.param(damaged(4, b"\0\0\0\x09"), Verdict.NOT_ASSESSABLE, "version 9", id="version"),
+        pytest.param(damaged(20, b"\0\0\0\x3f"), Verdict.NOT_ASSESSABLE, "2^63", id="cluster bits"),
+        pytest.param(damaged(36, b"\xff" * 4), Verdict.NOT_ASSESSABLE, "larger than any", id="tables"),
+        pytest.param(damaged(40, b"\x7f" * 8), Verdict.NOT_ASSESSABLE, "truncated", id="table far away"),
+        pytest.param(damaged(24, b"\0\xff" * 4), Verdict.NOT_ASSESSABLE, "too short", id="virtual size"),
+        pytest.param(damaged(0, b"OOPS"), Verdict.NOT_ASSESSABLE, "does not begin like", id="no qcow2"),
+    ],
+)
+def test_bad_copies_are_told_in_one_line(
+    tmp_path: Path, make: Callable[[Path], Path], found: Verdict, words: str
+) -> None:
+    said = verdict(tmp_path, make(tmp_path / "web.qcow2"))
+    assert said[0] is found
+    assert words in said[1]
+    assert "\n" not in said[1]
+    assert str(tmp_path / "web.qcow2") in said[1]
+
+
+def test_no_permission(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("not root")
+    path = dense(tmp_path / "web.img")
+    path.chmod(0)
+    script = f"""
+import os, sys
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+from reclaim import holes
+from reclaim.errors import ProbeError
+try:
+    holes.scan({str(path)!r})
+except ProbeError as exc:
+    sys.exit(str(exc))
+"""
+    for one in (tmp_path, *tmp_path.parents[:2]):
+        one.chmod(0o755)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == f"{path}: Permission denied"
+
+
+def test_a_file_that_is_truncated_while_it_is_read(tmp_path: Path) -> None:
+    path = dense(tmp_path / "web.img")
+    with holes.opened(str(path)) as descriptor:
+        spans = holes.zero_spans(descriptor, SIZE * MIB, lambda _count: os.truncate(path, 2 * MIB))
+        with pytest.raises(ProbeError, match="truncated while it was read"):
+            list(spans)
+
+
+@pytest.mark.parametrize("name", ["/nowhere/shadow", 'json:{"driver":"file","filename":"/nowhere"}', "nbd://[::1]:1/x"])
+def test_what_a_header_names_is_never_opened(tmp_path: Path, name: str) -> None:
+    path = thin(tmp_path / "web.qcow2")
+    data = name.encode()
+    with path.open("r+b") as stream:
+        stream.seek(8)
+        stream.write(struct.pack(">QI", 0x200, len(data)))
+        stream.seek(0x200)
+        stream.write(data)
+    # who opens what is named fails; so does qemu-img where it is let
+    refused = subprocess.run(["qemu-img", "map", "-f", "qcow2", str(path)], capture_output=True, text=True, check=False)
+    assert "Could not open backing file" in refused.stderr
+    descriptor, found = image.open_image(str(path))
+    try:
+        assert found.qcow2 is not None
+        assert found.qcow2.backing == name
+        assert image.mapped(descriptor, found, str(path)) == 8 * MIB
+    finally:
+        os.close(descriptor)
+    assert verdict(tmp_path, path)[0] is Verdict.COMPLIANT
+
+
+def test_an_external_data_file_is_never_opened(tmp_path: Path) -> None:
+    path = tmp_path / "web.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"data_file={tmp_path}/data", str(path), "8M")
+    descriptor, found = image.open_image(str(path))
+    try:
+        assert found.qcow2 is not None
+        assert found.qcow2.external_data
+        assert image.mapped(descriptor, found, str(path)) is None
+    finally:
+        os.close(descriptor)
+
+
+def test_qemu_img_is_limited_in_output_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "qemu-img"
+    program.write_text("#!/bin/sh\nexec yes\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(ProbeError, match="bytes of output"):
+        image.qemu_img(["map"], (), "web.qcow2")
+    program.write_text("#!/bin/sh\nexec sleep 30\n")
+    monkeypatch.setattr(image, "QEMU_IMG_SECONDS", 0.2)
+    with pytest.raises(ProbeError, match="no answer within"):
+        image.qemu_img(["map"], (), "web.qcow2")
+
+
+def test_data_that_a_qcow2_no_longer_refers_to_is_told(tmp_path: Path) -> None:
+    path = qcow2(tmp_path / "web.qcow2", "write -P 7 0 40M")
+    run("qemu-io", "-f", "qcow2", "--discard=ignore", "-c", "write 0 4k", str(path))
+    # cleared in the tables, not in the file: so an image lies on storage that punches no holes
+    script = "import os, sys; f = os.open(sys.argv[1], os.O_RDONLY); os.pread(f, 1, 0)"
+    run(sys.executable, "-c", script, str(path))
+    stale = tmp_path / "stale.qcow2"
+    run("cp", str(path), str(stale))
+    run("qemu-io", "-f", "qcow2", "--discard=unmap", "-c", "discard 0 32M", str(path))
+    _put_data_back(path, stale)
+    found, words = verdict(tmp_path, path)
+    assert found is Verdict.NONCOMPLIANT
+    assert "data that the disk in the image no longer has" in words
+    assert "qemu-img convert" in withheld(tmp_path, path)
+
+
+def _put_data_back(path: Path, older: Path) -> None:
+    """Let the holes of *path* hold what they held in *older*."""
+    with path.open("r+b") as stream, older.open("rb") as source:
+        for start, end in list(holes.hole_spans(stream.fileno(), min(path.stat().st_size, older.stat().st_size))):
+            source.seek(start)
+            stream.seek(start)
+            stream.write(source.read(end - start))
+
+
+# Finding and matching -------------------------------------------------------------------------
+
+
+def copies(folder: Path, *names: str) -> Path:
+    top = folder / "backup"
+    for name in names:
+        path = top / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, (0, noise(4096)), size=MIB)
+    return top
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("srv/images/web.qcow2", "vda"),
+        ("daily.0/localhost/srv/images/web.qcow2", "vda"),
+        ("web.qcow2", "vda"),
+        ("web.img", "vda"),
+        ("web.qcow2.bak", "vda"),
+        ("web-2026-11-22.qcow2", "vda"),
+        ("web_20261122T0300Z.qcow2", "vda"),
+        ("data.qcow2.1", "vdb"),
+        ("one-vdb.qcow2", "vdb"),
+        ("one/vdb.qcow2", "vdb"),
+        ("website.qcow2", None),
+        ("one.qcow2", None),
+    ],
+)
+def test_a_copy_is_matched_by_path_and_name(tmp_path: Path, name: str, target: str | None) -> None:
+    owner = hypervisor(tmp_path, "/srv/images/web.qcow2", "/srv/images/data.qcow2")
+    found = find(owner, [BackupNotes(path=copies(tmp_path, name))], owner.guests)
+    matched = [(one.disk.name if one.disk else None) for one in found.backups if one.path] or [None]
+    assert matched == [target]
+    assert len(found.strangers) == (target is None)
+    # the disk without a copy is told
+    absent = [one.disk.name for one in found.backups if one.path is None and one.disk]
+    assert absent == [one for one in ("vda", "vdb") if one != target]
+
+
+def test_the_longer_path_decides_between_images_of_one_name(tmp_path: Path) -> None:
+    owner = opened(
+        tmp_path,
+        domain_xml(disk_xml(source="/srv/a/disk.qcow2"), name="a-guest"),
+        domain_xml(disk_xml(source="/srv/b/disk.qcow2"), name="b-guest"),
+    )
+    top = copies(tmp_path, "srv/b/disk.qcow2", "disk.qcow2")
+    found = find(owner, [BackupNotes(path=top)], owner.guests)
+    assert [(one.guest.name, one.path) for one in found.backups if one.guest and one.path] == [
+        ("b-guest", str(top / "srv/b/disk.qcow2"))
+    ]
+    assert [one.path for one in found.strangers] == [str(top / "disk.qcow2")]
+
+
+def test_the_longer_name_decides_between_guests_with_numbers(tmp_path: Path) -> None:
+    names = ("db", "db-01", "db-02", "db1")
+    owner = opened(tmp_path, *(domain_xml(disk_xml(source=f"/srv/{name}.qcow2"), name=name) for name in names))
+    top = copies(tmp_path, "db-01-2026-11-22.qcow2", "db1_3.qcow2", "db.qcow2~", "db-02.old.qcow2")
+    found = find(owner, [BackupNotes(path=top)], owner.guests)
+    matched = {Path(one.path).name: one.guest.name for one in found.backups if one.path and one.guest}
+    assert matched == {
+        "db-01-2026-11-22.qcow2": "db-01",
+        "db1_3.qcow2": "db1",
+        "db.qcow2~": "db",
+        "db-02.old.qcow2": "db-02",
+    }
+
+
+def test_hard_linked_generations_are_judged_once(tmp_path: Path) -> None:
+    owner = hypervisor(tmp_path, "/srv/web.qcow2")
+    top = copies(tmp_path, "daily.0/web.qcow2")
+    (top / "daily.1").mkdir()
+    os.link(top / "daily.0/web.qcow2", top / "daily.1/web.qcow2")
+    found = find(owner, [BackupNotes(path=top)], owner.guests)
+    assert [one.path for one in found.backups] == [str(top / "daily.0/web.qcow2")]
+
+
+def test_other_files_are_no_copies(tmp_path: Path) -> None:
+    owner = hypervisor(tmp_path, "/srv/web.qcow2")
+    found = find(owner, [BackupNotes(path=copies(tmp_path, "web.xml", "notes.txt", "run.log"))], owner.guests)
+    assert [one.path for one in found.backups] == [None]
+    assert found.strangers == []
+
+
+def test_a_disk_without_a_copy_is_not_assessable(tmp_path: Path) -> None:
+    owner = hypervisor(tmp_path, "/srv/web.qcow2")
+    top = copies(tmp_path, "other/readme")
+    (one,) = find(owner, [BackupNotes(path=top)], owner.guests).backups
+    found = judge(requirement("sparse-backup"), Subject(owner, one.guest, one.disk, one))
+    assert found.verdict is Verdict.NOT_ASSESSABLE
+    assert found.reason == f"no copy of it was found in {top}"
+
+
+def test_what_the_image_gave_back_since_is_told(tmp_path: Path) -> None:
+    live = write(tmp_path / "web.img", (0, noise(2 * MIB)))
+    owner = hypervisor(tmp_path, str(live))
+    top = tmp_path / "backup"
+    top.mkdir()
+    write(top / "web.img", (0, noise(DATA * MIB)))
+    (one,) = find(owner, [BackupNotes(path=top)], owner.guests).backups
+    found = judge(requirement("sparse-backup"), Subject(owner, one.guest, one.disk, one))
+    assert found.verdict is Verdict.COMPLIANT
+    assert "the image has given back 6.0 MiB since" in found.evidence
+
+
+def test_a_copy_that_is_shorter_than_its_image_is_told(tmp_path: Path) -> None:
+    live = sparse(tmp_path / "web.img")
+    owner = opened(tmp_path, domain_xml(disk_xml(source=str(live))))
+    top = tmp_path / "backup"
+    top.mkdir()
+    write(top / "web.img", (0, noise(DATA * MIB)), size=40 * MIB)
+    (one,) = find(owner, [BackupNotes(path=top)], owner.guests).backups
+    found = judge(requirement("sparse-backup"), Subject(owner, one.guest, one.disk, one))
+    assert "it has 40.0 MiB of the 64.0 MiB of its image: truncated, or made before the image grew" in found.evidence
+
+
+def test_copies_of_another_machine_are_told_to_be_looked_at_there(tmp_path: Path) -> None:
+    owner = hypervisor(tmp_path, "/srv/web.qcow2")
+    owner.shell = testinfra.get_host("ssh://kvm1")
+    found = find(owner, [BackupNotes(path=copies(tmp_path, "web.qcow2"))], owner.guests)
+    (one,) = found.backups
+    reason = judge(requirement("sparse-backup"), Subject(owner, one.guest, one.disk, one)).reason
+    assert reason == "copies are looked at on the machine they are on: run reclaim on test-driver"
+    assert found.strangers == []
+
+
+def test_a_thousand_copies_of_a_thousand_guests_are_matched_in_no_time(tmp_path: Path) -> None:
+    domains = [domain_xml(disk_xml(source=f"/srv/g{number}.qcow2"), name=f"g{number}") for number in range(1000)]
+    owner = opened(tmp_path, *domains)
+    top = copies(tmp_path, *(f"day/g{number}-2026-11-22.qcow2" for number in range(1000)))
+    started = time.monotonic()
+    found = find(owner, [BackupNotes(path=top)], owner.guests)
+    assert time.monotonic() - started < 20
+    assert all(one.guest and one.path and f"/{one.guest.name}-" in one.path for one in found.backups)
+    assert len(found.backups) == 1000
+
+
+def test_long_reads_tell_how_far_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holes, "_PROGRESS_SECONDS", 0)
+    said: list[str] = []
+    path = write(tmp_path / "web.img", (0, noise(MIB) * 200), size=200 * MIB)
+    holes.scan(str(path), said.append)
+    assert said == [f"{path}: read {done}.0 MiB of at most 200.0 MiB" for done in (64, 128, 192)]
+
+
+# The journal ----------------------------------------------------------------------------------
+
+
+def test_the_journal_has_it_and_undo_is_honest(tmp_path: Path) -> None:
+    path = dense(tmp_path / "web.img")
+    owner = hypervisor(tmp_path)
+    one = engine(owner, tmp_path)
+    one.run(requirement("sparse-backup"), subject(owner, path))
+    one.journal.end()
+    record = read(one.journal.path)
+    assert [entry.uuid for entry in record.applied] == [""]
+    assert from_json(json.loads(json.dumps(to_json(record.applied[0].change)))) == record.applied[0].change
+    held, content = allocated(path), checksum(path)
+    said: list[str] = []
+    assert undo.undo(one.journal.path.parent, said.append)
+    assert said == [f"test-driver: sparse-backup: {path}: what was punched stays punched: its content is the same"]
+    assert (allocated(path), checksum(path)) == (held, content)
+
+
+def test_whether_holes_can_be_punched_is_asked_without_a_trace(place: Path) -> None:
+    path = write(place / "web.img", (0, noise(4096)))
+    before = path.stat(), place.stat()
+    assert holes.can_punch(str(place))
+    assert (path.stat(), place.stat()) == before
+
+
+def test_identity_is_what_stat_says(tmp_path: Path) -> None:
+    path = write(tmp_path / "file", size=5)
+    status = path.stat()
+    assert Identity.of(status) == Identity(status.st_dev, status.st_ino, 5, status.st_mtime_ns)
+    with pytest.raises(NotAssessable):
+        holes.scan(str(tmp_path))
