@@ -27,17 +27,21 @@ _DEFAULT_SCSI_MODEL = {"s390x": "virtio-scsi", "ppc64": "ibmvscsi", "ppc64le": "
 #: A domain definition is a few KiB; a larger one is not libvirt's.
 _MAX_XML_BYTES = 8 * 1024 * 1024
 
-_PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_blank_text=False)
+_PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
+#: for what is only read: without the indentation a tree costs a tenth less, in time and in memory
+_READER = etree.XMLParser(
+    resolve_entities=False, no_network=True, load_dtd=False, remove_blank_text=True, collect_ids=False
+)
 
 Element = etree._Element  # noqa: SLF001 (lxml has no other name for it)
 
 
-def parse_xml(xml: str, what: str) -> Element:
+def parse_xml(xml: str, what: str, parser: etree.XMLParser = _PARSER) -> Element:
     """Parse *xml*. Raises ProbeError naming *what* where it is not well-formed or absurdly large."""
     if len(xml) > _MAX_XML_BYTES:
         raise ProbeError(f"{what}: the XML has {len(xml)} characters, more than reclaim reads")
     try:
-        return etree.fromstring(xml.encode(), _PARSER)
+        return etree.fromstring(xml.encode(), parser)
     except etree.XMLSyntaxError as exc:
         raise ProbeError(f"{what}: the XML cannot be parsed: {exc}") from exc
 
@@ -176,7 +180,7 @@ class Definition:
 
     @kept
     def root(self) -> Element:
-        return parse_xml(self.xml, "domain definition")
+        return parse_xml(self.xml, "domain definition", _READER)
 
     @kept
     def name(self) -> str:
@@ -245,8 +249,9 @@ class Definition:
 
     def disk(self, target: str) -> DiskView:
         """The disk at *target*. Raises ProbeError where there is none (any more)."""
-        if target in self._by_target:
-            return self._by_target[target]
+        found = self._by_target.get(target)
+        if found is not None:
+            return found
         raise ProbeError(f"{self.name}: the definition has no disk {target}")
 
     def edit(self) -> Edit:
@@ -264,7 +269,7 @@ class Edit:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.root = copy.deepcopy(self.origin.root)
+        self.root = parse_xml(self.origin.xml, "domain definition")
 
     @property
     def devices(self) -> Element:

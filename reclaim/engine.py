@@ -139,11 +139,12 @@ class Engine:
         return result
 
     def result(self, requirement: Requirement, subject: Subject) -> Result:
-        key = (requirement.slug, *subject.key)
+        names = subject.key
+        key = (requirement.slug, *names)
         found = self.results.get(key)
         if found is None:
             name = self.hypervisor.name
-            found = Result(requirement.slug, requirement.title, name, *subject.key, Verdict.NOT_ASSESSABLE)
+            found = Result(requirement.slug, requirement.title, name, *names, Verdict.NOT_ASSESSABLE)
             self.results[key] = found
         return found
 

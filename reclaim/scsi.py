@@ -32,9 +32,10 @@ def not_a_guest_disk(disk: Disk) -> str | None:
         return "read-only: nothing is ever deleted on it"
     if not view.source:
         return "it has no medium"
-    if disk.guest.notes.thick:
+    thick = disk.guest.notes.thick
+    if thick:
         return "thick on purpose (inventory)"
-    if is_preallocated(disk):
+    if thick is None and is_preallocated(disk):
         return "thick on purpose (a raw image, preallocated)"
     return None
 

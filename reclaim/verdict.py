@@ -43,7 +43,7 @@ _OUTCOMES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """What a check said: a verdict, the reason for it, and what was seen (evidence)."""
 
@@ -66,7 +66,7 @@ class ChangeRecord:
         return dict(vars(self))
 
 
-@dataclass
+@dataclass(slots=True)
 class Result:
     """One row of results.json. Absent keys are None; *seconds* is wall time."""
 
