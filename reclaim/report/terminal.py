@@ -61,9 +61,10 @@ def header(run: Run) -> list[str]:
         one = part.hypervisor
         sample = "libvirt's test driver: SAMPLE DEFINITIONS, no real guests; " if one.is_test_driver else ""
         qemu = f", QEMU {one.qemu_version}" if one.qemu_version else ""
+        guests = "1 guest" if len(part.guests) == 1 else f"{len(part.guests)} guests"
         lines.append(
             f"reclaim {run.options.mode}: {sample}{printable(one.name)} ({one.uri}), "
-            f"libvirt {one.libvirt_version}{qemu}, {len(part.guests)} guests"
+            f"libvirt {one.libvirt_version}{qemu}, {guests}"
         )
         if not part.guests:
             lines.append(f"reclaim: {one.uri} has no guests: there is nothing to judge")
