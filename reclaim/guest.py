@@ -220,7 +220,7 @@ class Disk:
 
     @property
     def view(self) -> DiskView:
-        return self.guest.definition.disk(self.target)
+        return self.guest.definition.disk(self.guest.renamed.get(self.name, self.name))
 
     @property
     def bus(self) -> str:

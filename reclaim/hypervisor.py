@@ -223,6 +223,8 @@ def _of_emulator(found: dict[tuple[str, str], T], definition: Definition) -> T |
     libvirt lists qemu-system-x86_64 under i686 only where there is no qemu-system-i386; the binary
     and its machine types are the same.
     """
+    if not found:
+        return None
     emulator = definition.emulator or ""
     exact = found.get((definition.arch or "", emulator))
     return exact or next((value for (_arch, path), value in found.items() if emulator and path == emulator), None)
