@@ -18,6 +18,7 @@ from reclaim.guest import Guest
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle, Wellbeing
 from reclaim.punch import HolePunch, SparseRewrite
+from reclaim.text import libvirt_words
 
 #: one argument of a process holds 128 KiB on Linux (MAX_ARG_STRLEN); base64 takes a third of it
 MAX_FILE_BYTES = 90_000
@@ -123,7 +124,7 @@ def _define(guest: Guest, expected: str, wanted: str) -> None:
     try:
         define(wanted, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
     except libvirt.libvirtError as exc:
-        raise ChangeFailed(f"{guest.name}: libvirt refuses the definition: {_one_line(exc)}") from exc
+        raise ChangeFailed(f"{guest.name}: libvirt refuses the definition: {libvirt_words(exc)}") from exc
     guest.forget(inside=False)
     lost = xml.missing_from(guest.persistent, Definition(wanted))
     if lost:
@@ -131,7 +132,8 @@ def _define(guest: Guest, expected: str, wanted: str) -> None:
             define(current.xml, 0)
         except libvirt.libvirtError as exc:
             raise ChangeFailed(
-                f"{guest.name}: libvirt dropped {lost[0]}, and does not take the old definition back: {_one_line(exc)}"
+                f"{guest.name}: libvirt dropped {lost[0]}, and does not take the old definition back: "
+                f"{libvirt_words(exc)}"
             ) from exc
         guest.forget(inside=False)
         raise ChangeFailed(f"{guest.name}: libvirt dropped {lost[0]}; the definition is as it was")
@@ -383,7 +385,3 @@ def _last_line(*outputs: str) -> str:
         if lines:
             return lines[-1][:300]
     return "it said nothing"
-
-
-def _one_line(exc: libvirt.libvirtError) -> str:
-    return " ".join(str(exc.get_error_message() or exc).split())[:300]

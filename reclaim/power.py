@@ -13,6 +13,7 @@ from reclaim.definition import Definition, storage_differences
 from reclaim.errors import ChangeFailed, NotAssessable, PowerCycleFailed, ProbeError
 from reclaim.facts import Facts
 from reclaim.guest import Guest
+from reclaim.text import libvirt_words
 
 #: what is shown of the console of a guest that did not come back
 _CONSOLE_BYTES = 4096
@@ -107,7 +108,7 @@ class PowerCycle:
                 guest.domain.create()
             _wait_until_back(guest, self.before)
         except libvirt.libvirtError as exc:
-            raise _rolled_back(guest, self, f"QEMU does not start: {_one_line(exc)}") from exc
+            raise _rolled_back(guest, self, f"QEMU does not start: {libvirt_words(exc)}") from exc
         except _NotBack as exc:
             raise _rolled_back(guest, self, str(exc)) from exc
         return {"note": f"power-cycled; it was back after {time.monotonic() - started:.0f} s"}
@@ -272,7 +273,7 @@ def _rolled_back(guest: Guest, cycle: PowerCycle, why: str) -> PowerCycleFailed:
         guest.domain.create()
         _wait_until_back(guest, cycle.before)
     except libvirt.libvirtError as exc:
-        return PowerCycleFailed(f"{text}, and it does NOT start: {_one_line(exc)}{console}")
+        return PowerCycleFailed(f"{text}, and it does NOT start: {libvirt_words(exc)}{console}")
     except _NotBack as exc:
         return PowerCycleFailed(f"{text} and started, but {exc}{console}")
     return PowerCycleFailed(f"{text}, and runs again{console}")
@@ -313,7 +314,3 @@ def _console_log(guest: Guest) -> str | None:
         if console.get("type") == "file" and source is not None:
             return source.get("path")
     return None
-
-
-def _one_line(exc: libvirt.libvirtError) -> str:
-    return " ".join(str(exc.get_error_message() or exc).split())[:300]

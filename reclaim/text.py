@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import libvirt
+
 #: characters of one piece of foreign text that are shown
 LIMIT = 4000
 
@@ -40,3 +42,8 @@ def trouble(exc: OSError) -> str:
     where = exc.filename2 or exc.filename
     said = exc.strerror or str(exc)
     return f"{where}: {said}" if where else said
+
+
+def libvirt_words(exc: libvirt.libvirtError) -> str:
+    """What libvirt says of an error, in one line of at most 300 characters."""
+    return " ".join(str(exc.get_error_message() or exc).split())[:300]
