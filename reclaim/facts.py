@@ -27,6 +27,8 @@ _MAX_SECTION_BYTES = 262_144 + 3
 _MAX_LINKS = 20_000
 _MAX_DEVICES = 5_000
 _MAX_NUMBER = 2**64 - 1
+#: what the kernel counts starts and lengths in, whatever the disk's own sectors are
+_SECTOR = 512
 
 
 def script() -> str:
@@ -96,6 +98,25 @@ class Mount:
     fsroot: str
     size: int | None
     used: int | None
+
+
+@dataclass(frozen=True)
+class TableLine:
+    """One line of a device mapper table (dmsetup(8)): a part of the device and its target. Offsets in bytes."""
+
+    start: int
+    length: int
+    target: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the guest's layers lie: names by device number, partitions' starts and device mapper tables by name."""
+
+    names: Mapping[str, str]
+    starts: Mapping[str, int]
+    tables: Mapping[str, tuple[TableLine, ...]]
 
 
 @dataclass(frozen=True)
@@ -402,6 +423,22 @@ class Facts:
         """Kernel name of each block device -> the path of its device in sysfs."""
         lines = self._text("sysfs").splitlines()
         return dict(line.split("\t", 1) for line in lines if "\t" in line)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where partitions and the device mapper's devices lie."""
+        names: dict[str, str] = {}
+        starts: dict[str, int] = {}
+        tables: dict[str, list[TableLine]] = {}
+        for line in self._text("layout").splitlines()[:_MAX_LINKS]:
+            if match := re.fullmatch(r"device (\d{1,9}:\d{1,9}) (-|\d{1,15}) (\S.*)", line):
+                names[match[1]] = match[3]
+                if match[2] != "-":
+                    starts[match[3]] = int(match[2]) * _SECTOR
+            elif match := re.fullmatch(r"table (\S+): (\d{1,15}) (\d{1,15}) (\S+) ?(.*)", line):
+                one = TableLine(int(match[2]) * _SECTOR, int(match[3]) * _SECTOR, match[4], tuple(match[5].split()))
+                tables.setdefault(match[1], []).append(one)
+        return Layout(names, starts, {name: tuple(lines) for name, lines in tables.items()})
 
     @cached_property
     def swaps(self) -> tuple[str, ...]:

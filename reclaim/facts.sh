@@ -182,6 +182,22 @@ sysfs() {
     true
 }
 
+layout() {
+    # where each layer lies: a partition's start in sectors, a device's number, the device mapper's tables
+    for file in /sys/class/block/*/dev; do
+        [ -r "$file" ] && read -r number <"$file" || continue
+        device=${file%/dev}
+        name=${device##*/} start=
+        [ -r "$device/dm/name" ] && read -r name <"$device/dm/name"
+        [ -r "$device/start" ] && read -r start <"$device/start"
+        printf 'device %s %s %s\n' "$number" "${start:--}" "$name"
+    done
+    if any /sys/class/block/dm-* && command -v dmsetup >/dev/null 2>&1; then
+        bounded dmsetup table | while IFS= read -r line; do printf 'table %s\n' "$line"; done
+    fi
+    true
+}
+
 debconf() {
     awk 'BEGIN { RS = "" } /(^|\n)Name: grub-pc\/install_devices(\n|$)/' /var/cache/debconf/config.dat
 }
@@ -283,6 +299,7 @@ probe lsblk block_devices
 probe findmnt mounts
 probe links links
 probe sysfs sysfs
+probe layout layout
 probe kernels kernels
 probe debconf debconf
 probe addresses ip -j address

@@ -203,6 +203,8 @@ class Inside:
     #: cron's lines that trim, as file, tab, line; and the daemons that run them
     cron: str = ""
     daemons: str = "cron\n"
+    #: where its partitions and volumes lie, as the script says it
+    layout: str = ""
     #: `zpool get -H -o name,value autotrim`
     zfs: str = ""
     #: what looking inside ends with
@@ -213,8 +215,8 @@ class Inside:
     timer: dict[str, str] = field(default_factory=lambda: dict(TIMER))
     service: dict[str, str] = field(default_factory=lambda: dict(SERVICE))
     tools: tuple[str, ...] = TOOLS
-    #: what a command does to the inside; it returns the exit status
-    commands: dict[str, Callable[[Inside], int]] = field(default_factory=dict)
+    #: what a command does to the inside; it returns the exit status, or that and what it prints
+    commands: dict[str, Callable[[Inside], int | tuple[int, bytes, bytes]]] = field(default_factory=dict)
     #: every command that was run, but for the facts script
     ran: list[str] = field(default_factory=list)
 
@@ -241,6 +243,7 @@ class Inside:
             "findmnt": section(json.dumps({"filesystems": self.mounts})),
             "links": section("".join(f"{path}\t{to}\n" for path, to in self.links.items())),
             "sysfs": section("".join(f"{name}\t{path}\n" for name, path in self.sysfs.items())),
+            "layout": section(self.layout),
             "kernels": section(self.kernels),
             "debconf": section(self.debconf),
             "addresses": section("[]"),
@@ -270,7 +273,8 @@ class Inside:
         if words[:2] == ["/bin/sh", "-c"] and words[3] == "reclaim":
             return self._write(words)
         if command in self.commands:
-            return self.commands[command](self), b"", b"it failed\n"
+            done = self.commands[command](self)
+            return done if isinstance(done, tuple) else (done, b"", b"it failed\n" if done else b"")
         return 127, b"", b"not found\n"
 
     def _write(self, words: list[str]) -> tuple[int, bytes, bytes]:

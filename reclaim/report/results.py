@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 
 import reclaim
+from reclaim.backlog import known_backlog
 from reclaim.errors import NotAssessable, ProbeError
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor
@@ -37,12 +38,15 @@ class Storage:
     allocated_before: int | None
     allocated_after: int | None
     used: int | None
+    #: what a trim gives back at least
+    reclaimable_before: int | None = None
+    reclaimable_after: int | None = None
 
 
 def measure(
     hypervisor: Hypervisor, guests: Iterable[Guest], storage: dict[tuple[str, str], Storage], *, after: bool
 ) -> None:
-    """Count what the disks of *guests* take on the host, into `allocated_before` or, *after*, `allocated_after`."""
+    """Count what the disks of *guests* take on the host, before anything is changed or *after*."""
     disks = [(disk, disk.view) for guest in guests for disk in _file_disks(guest)]
     blocks = hypervisor.allocated_each([str(view.path) for _, view in disks])
     for disk, view in disks:
@@ -52,6 +56,10 @@ def measure(
             storage[key] = Storage(*key, view.path, _capacity(disk), allocated, allocated, None)
         storage[key].allocated_after = allocated
         storage[key].used = _used(disk) if after or storage[key].used is None else storage[key].used
+        spare = known_backlog(disk) if disk.guest.has_facts and allocated is not None else None
+        storage[key].reclaimable_after = spare.reclaimable if spare else None
+        if not after:
+            storage[key].reclaimable_before = storage[key].reclaimable_after
 
 
 def _file_disks(guest: Guest) -> list[Disk]:

@@ -229,7 +229,9 @@ def _bytes(found: Record) -> Iterator[str]:
     if told:
         yield _held(told)
     if found.run.mode == "fix" and (told or found.reclaimed_bytes):
-        yield f"{_HOME}: {size(found.reclaimed_bytes)} ({found.reclaimed_bytes} bytes)"
+        counted = [one.reclaimable_before for one in told if one.reclaimable_before is not None]
+        of = f"; {size(sum(counted))} had been counted to come back" if counted else ""
+        yield f"{_HOME}: {size(found.reclaimed_bytes)} ({found.reclaimed_bytes} bytes){of}"
 
 
 def _held(told: list[Storage]) -> str:
@@ -240,4 +242,6 @@ def _held(told: list[Storage]) -> str:
         needed = sum(one.used or 0 for one in known)
         held_known = sum(one.allocated_after or 0 for one in known)
         line += f"; {len(known)} were looked into: they take {size(held_known)} and need {size(needed)}"
+    if counted := [one for one in told if one.reclaimable_after is not None]:
+        line += f"; a trim gives back {size(sum(one.reclaimable_after or 0 for one in counted))}"
     return line

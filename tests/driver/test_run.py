@@ -68,7 +68,17 @@ def test_results_json_has_exactly_the_keys_of_schema_1(tmp_path: Path, fleet: st
     changes = [change for row in document["results"] for change in row["changes"]]
     assert {tuple(change) for change in changes} == {("kind", "target", "diff", "applied", "undone")}
     assert {tuple(row) for row in document["storage"]} == {
-        ("guest", "disk", "path", "virtual", "allocated_before", "allocated_after", "used")
+        (
+            "guest",
+            "disk",
+            "path",
+            "virtual",
+            "allocated_before",
+            "allocated_after",
+            "used",
+            "reclaimable_before",
+            "reclaimable_after",
+        )
     }
     assert document["run"]["mode"] == "plan"
     assert document["hypervisor"]["uri"] == fleet

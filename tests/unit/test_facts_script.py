@@ -33,6 +33,7 @@ SECTIONS = {
     "findmnt",
     "links",
     "sysfs",
+    "layout",
     "kernels",
     "debconf",
     "addresses",
@@ -66,6 +67,15 @@ def test_every_section_is_one_line_of_base64_that_ends_in_a_status(printed: byte
     for name, data in found.items():
         raw = base64.b64decode(data, validate=True)
         assert raw[-3:].isdigit(), name
+
+
+def test_where_its_layers_lie_is_told(facts: Facts) -> None:
+    for file in Path("/sys/class/block").glob("*/dev"):
+        mapped, start = file.with_name("dm") / "name", file.with_name("start")
+        name = mapped.read_text().strip() if mapped.exists() else file.parent.name
+        assert facts.layout.names[file.read_text().strip()] == name
+        if start.exists():
+            assert facts.layout.starts[name] == int(start.read_text()) * 512
 
 
 def test_the_machine_is_described_as_it_is(facts: Facts) -> None:
