@@ -21,7 +21,7 @@ def check_trim_backlog(disk: Disk) -> str:
         raise NotApplicable(reason)
     found = backlog(disk)
     most = tolerated(found.used)
-    assert found.reclaimable <= most, f"{size(found.reclaimable)} can come back: {found.words}"
+    assert found.reclaimable <= most, f"{found.come} can come back: {found.words}"
     if found.reclaimable + found.perhaps > most:
         raise NotAssessable(
             f"between {size(found.reclaimable)} and {size(found.reclaimable + found.perhaps)} can come back, "

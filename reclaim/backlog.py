@@ -26,17 +26,24 @@ _TOLD = 4
 class Backlog:
     """Bytes that the host holds for a disk, and what they are for.
 
-    `used` is what the guest's filesystems use, their own metadata included. `reclaimable` is what a trim gives back
-    at least, `perhaps` what may come back beyond that and cannot be told. `apart` is held for what no trim of a
-    filesystem reaches: swap, free extents, what is not mounted, the image's tables and snapshots; in words.
+    `used` is what the guest's filesystems use, their own tables included. `reclaimable` is what a trim gives back
+    at least, `most` what it may give back where none of those tables was ever written. `perhaps` is what may come
+    back beyond that, and cannot be told. `apart` is held for what no trim of a filesystem reaches: swap, free
+    extents, what is not mounted, the image's tables and snapshots; in words.
     """
 
     held: int
     used: int
     reclaimable: int
+    most: int
     perhaps: int = 0
     apart: tuple[tuple[str, int], ...] = ()
     shared: int = 0
+
+    @property
+    def come(self) -> str:
+        """How much can come back, in words."""
+        return between(self.reclaimable, self.most)
 
     @property
     def words(self) -> str:
@@ -82,8 +89,8 @@ def weighed(held: int, found: Sequence[Area], known: HostMap | None) -> Backlog:
     used = sum(area.used for area in found)
     if known is None:
         sure, perhaps = _pool(held, found)
-        return Backlog(held, used, sure, perhaps)
-    reclaimable, placed = 0, 0
+        return Backlog(held, used, sure, sure, perhaps)
+    reclaimable = most = placed = 0
     apart: dict[str, int] = {}
     for area in found:
         if area.spans is None:
@@ -92,6 +99,7 @@ def weighed(held: int, found: Sequence[Area], known: HostMap | None) -> Backlog:
         placed += here
         if area.kind == "filesystem" and area.trims:
             reclaimable += max(0, here - area.used)
+            most += max(0, here - (area.used - area.tables))
         else:
             what = _apart(area)
             apart[what] = apart.get(what, 0) + here - (area.used if area.kind == "filesystem" else 0)
@@ -99,7 +107,8 @@ def weighed(held: int, found: Sequence[Area], known: HostMap | None) -> Backlog:
     reclaimable += sure
     apart["in the image's tables and snapshots"] = held - known.held
     # which of the shared extents a trim would free is not known: none of them is promised
-    return Backlog(held, used, max(0, reclaimable - known.shared), perhaps, tuple(apart.items()), known.shared)
+    promise = max(0, reclaimable - known.shared)
+    return Backlog(held, used, promise, max(promise, most + sure), perhaps, tuple(apart.items()), known.shared)
 
 
 def _pool(held: int, found: Sequence[Area]) -> tuple[int, int]:
@@ -135,10 +144,15 @@ def _apart(area: Area) -> str:
     return f"in {area.what}"
 
 
-def promised(guest: Guest) -> int | None:
-    """What a trim of *guest* gives back at least, over all its disks; None where nobody can count."""
-    counts = [found.reclaimable for disk in guest.disks if (found := known_backlog(disk)) is not None]
-    return sum(counts) if counts else None
+def promised(guest: Guest) -> str:
+    """What a trim of *guest* gives back over all its disks, in words; empty where nobody can count."""
+    counts = [found for disk in guest.disks if (found := known_backlog(disk)) is not None]
+    return between(sum(one.reclaimable for one in counts), sum(one.most for one in counts)) if counts else ""
+
+
+def between(least: int, most: int) -> str:
+    """One count where both are close, else both."""
+    return size(least) if most - least < most // 20 else f"{size(least)} to {size(most)}"
 
 
 def known_backlog(disk: Disk) -> Backlog | None:
@@ -170,4 +184,4 @@ def _by_typed_calls(disk: Disk, allocated: int) -> Backlog:
             f"its agent runs no commands: the host holds {size(allocated)}, the filesystems use {size(needed)}, "
             "and what swap needs cannot be told (see guest-access)"
         )
-    return Backlog(allocated, needed, 0)
+    return Backlog(allocated, needed, 0, 0)

@@ -289,11 +289,11 @@ class CommandChange:
 
 @dataclass(frozen=True)
 class Trim:
-    """The free space of every mounted filesystem given back now. `promised` bytes were counted to come back."""
+    """The free space of every mounted filesystem given back now. `promised` were counted to come back, in words."""
 
     kind: ClassVar[str] = "trim"
     guest: str
-    promised: int | None = None
+    promised: str = ""
 
     @property
     def target(self) -> str:
@@ -301,7 +301,7 @@ class Trim:
 
     @property
     def diff(self) -> str:
-        come = "" if self.promised is None else f": {size(self.promised)} can come back"
+        come = f": {self.promised} can come back" if self.promised else ""
         return f"guest-fstrim (guest agent){come}"
 
     def apply(self, guest: Guest) -> dict[str, str]:
@@ -316,7 +316,7 @@ class Trim:
             raise ChangeFailed(f"{self.guest}: nothing could be trimmed: {'; '.join(failed[:_PATHS])}")
         after = guest.hypervisor.allocated_each(paths)
         came = sum(max(0, held - after.get(path, held)) for path, held in before.items())
-        of = "" if self.promised is None else f" of {size(self.promised)} that were counted to"
+        of = f" of {self.promised} that were counted to" if self.promised else ""
         note = f"{size(came)} came back{of}; the guest says it trimmed {trimmed} bytes"
         return {"note": f"{note}; not {'; '.join(failed[:_PATHS])}" if failed else note}
 

@@ -21,7 +21,8 @@ class Area:
     """A part of a disk and what it is for.
 
     `spans` are its places on the disk, None where they cannot be told. `used`: what a mounted filesystem uses
-    there, its own metadata included. `trims`: can its free space be trimmed?
+    there, its own tables included; `tables` of that are no part of df's size (journal, inode tables), and may never
+    have been written. `trims`: can its free space be trimmed?
     """
 
     kind: Kind
@@ -30,6 +31,7 @@ class Area:
     spans: tuple[Span, ...] | None
     used: int = 0
     trims: bool = False
+    tables: int = 0
 
 
 def areas(facts: Facts, disk: BlockDevice) -> list[Area]:
@@ -67,11 +69,11 @@ class _Survey:
             mount, total = self._btrfs[device.uuid or ""]
         if mount is None or mount.size is None or mount.used is None or not total:
             return None
-        # journal, inode tables and the like are no part of df's size
-        used = min(total, mount.used + max(0, total - mount.size))
+        tables = max(0, total - mount.size)
+        used = min(total, mount.used + tables)
         trims = mount.fstype in TRIMMABLE
         what = f"{mount.target} ({mount.fstype})"
-        return Area("filesystem", what, size, spans, used * size // total, trims)
+        return Area("filesystem", what, size, spans, used * size // total, trims, min(tables, used) * size // total)
 
     def _below(self, device: BlockDevice, spans: tuple[Span, ...] | None, size: int) -> list[Area]:
         found: list[Area] = []

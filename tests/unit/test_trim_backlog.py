@@ -67,7 +67,7 @@ def test_a_backlog_is_trimmed_and_the_host_holds_less(tmp_path: Path) -> None:
     guest = _guest(tmp_path, 200 * MIB, 20 * MIB)
     guest.answers["guest-fstrim"] = _punch(guest, tmp_path)
     assert verdict_of(guest, "trim-backlog", "vda") is Verdict.NONCOMPLIANT
-    assert requirement("trim-backlog").fixer(subject(guest, "vda").disk) == [Trim("one", 179 * MIB)]
+    assert requirement("trim-backlog").fixer(subject(guest, "vda").disk) == [Trim("one", "179.0 MiB")]
     held = guest.hypervisor.allocated(str(tmp_path / "disk.img"))
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
     assert result.verdict is Verdict.FIXED, result.reason
