@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from reclaim import hostimage
+from reclaim import hostimage, sparsify
 from reclaim.agent import AgentBlocked
 from reclaim.errors import NotApplicable, NotAssessable, ProbeError
 from reclaim.guest import Disk, Guest
@@ -27,8 +27,8 @@ class Backlog:
     """Bytes that the host holds for a disk, and what they are for.
 
     `used` is what the guest's filesystems use, their own tables included. `reclaimable` is what a trim gives back
-    at least, `most` what it may give back where none of those tables was ever written. `perhaps` is what may come
-    back beyond that, and cannot be told. `apart` is held for what no trim of a filesystem reaches: swap, free
+    at least, `most` what it may give back, where none of those tables was ever written. `perhaps` of that are for
+    what cannot be placed. `apart` is held for what no trim of a filesystem reaches: swap, free
     extents, what is not mounted, the image's tables and snapshots; in words.
     """
 
@@ -63,6 +63,9 @@ def tolerated(needed: int) -> int:
 def backlog(disk: Disk) -> Backlog:
     """The counts for *disk*. Raises NotApplicable, NotAssessable and ProbeError where they cannot be had."""
     guest = disk.guest
+    if not guest.is_running and not guest.hypervisor.readonly and not guest.hypervisor.is_test_driver:
+        held, found = sparsify.areas(disk, _SLACK)
+        return weighed(held, found, None)
     blocked = isinstance(guest.inside(), AgentBlocked)
     image = hostimage.look(guest.hypervisor, path_of(disk))
     kind = disk.driver.get("type", "raw")
@@ -89,7 +92,7 @@ def weighed(held: int, found: Sequence[Area], known: HostMap | None) -> Backlog:
     used = sum(area.used for area in found)
     if known is None:
         sure, perhaps = _pool(held, found)
-        return Backlog(held, used, sure, sure, perhaps)
+        return Backlog(held, used, sure, sure + perhaps, perhaps)
     reclaimable = most = placed = 0
     apart: dict[str, int] = {}
     for area in found:
@@ -108,7 +111,9 @@ def weighed(held: int, found: Sequence[Area], known: HostMap | None) -> Backlog:
     apart["in the image's tables and snapshots"] = held - known.held
     # which of the shared extents a trim would free is not known: none of them is promised
     promise = max(0, reclaimable - known.shared)
-    return Backlog(held, used, promise, max(promise, most + sure), perhaps, tuple(apart.items()), known.shared)
+    return Backlog(
+        held, used, promise, max(promise, most + sure + perhaps), perhaps, tuple(apart.items()), known.shared
+    )
 
 
 def _pool(held: int, found: Sequence[Area]) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from reclaim.guest import Guest
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle, Wellbeing
 from reclaim.punch import HolePunch, SparseRewrite
+from reclaim.sparsify import Sparsify
 from reclaim.text import libvirt_words, size
 
 #: one argument of a process holds 128 KiB on Linux (MAX_ARG_STRLEN); base64 takes a third of it
@@ -379,6 +380,7 @@ _KINDS = (
     ImageAmend,
     HolePunch,
     SparseRewrite,
+    Sparsify,
 )
 
 

@@ -340,6 +340,8 @@ class Engine:
         if subject.guest is None:
             return None
         for slug in requirement.after:
+            if catalogue()[slug].stage == "inside" and not subject.guest.is_running:
+                continue  # what is done to a guest that is off is done from outside
             for judgement in self._standing(catalogue()[slug], subject.guest):
                 if not judgement.verdict.holds:
                     return slug, judgement

@@ -19,6 +19,7 @@ from reclaim.change import Change, DefinitionChange
 from reclaim.definition import Definition, pairs
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle
+from reclaim.sparsify import Sparsify
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest
@@ -102,6 +103,8 @@ def reason_to_withhold(guest: Guest, change: Change) -> str | None:
         return _managed(guest) or _job(guest)
     if isinstance(change, ImageAmend):
         return _managed(guest) or _running(guest) or _managed_save(guest)
+    if isinstance(change, Sparsify):
+        return _managed(guest) or _running(guest) or _managed_save(guest) or _stands_on(guest)
     return None
 
 
@@ -267,6 +270,11 @@ def _asked(ask: Callable[[], T], nothing: T) -> T:
         if exc.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
             return nothing
         raise
+
+
+def _stands_on(guest: Guest) -> str | None:
+    names = _snapshots(guest)
+    return f"the snapshot {_told(names)} may stand on its image: delete the snapshots first" if names else None
 
 
 # What a power cycle would take ----------------------------------------------------------------
