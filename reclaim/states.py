@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import libvirt
 from lxml import etree
 
+from reclaim.amend import ImageAmend
 from reclaim.change import Change, DefinitionChange
 from reclaim.definition import Definition, pairs
 from reclaim.live import LiveUpdate
@@ -99,6 +100,8 @@ def reason_to_withhold(guest: Guest, change: Change) -> str | None:
         return _transient(guest) or _managed(guest) or _job(guest) or _deaf(guest) or _lost_by_power_cycle(guest)
     if isinstance(change, LiveUpdate):
         return _managed(guest) or _job(guest)
+    if isinstance(change, ImageAmend):
+        return _managed(guest) or _running(guest) or _managed_save(guest)
     return None
 
 
@@ -141,6 +144,10 @@ def _managed(guest: Guest) -> str | None:
         f"{system} manages it (metadata) and writes its definition anew: change it there; "
         f"where that is over, remove {system}'s element from <metadata>"
     )
+
+
+def _running(guest: Guest) -> str | None:
+    return "it runs, and its images are only touched while it is off" if guest.is_running else None
 
 
 # What is under way ----------------------------------------------------------------------------
