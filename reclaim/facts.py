@@ -481,13 +481,19 @@ class Facts:
 
     @cached_property
     def fstrim_timer(self) -> Mapping[str, str]:
-        """LoadState, ActiveState and UnitFileState of fstrim.timer."""
+        """LoadState, ActiveState, SubState and UnitFileState of fstrim.timer."""
         return _properties(self._text("timer"))
 
     @cached_property
     def fstrim_service(self) -> Mapping[str, str]:
         """LoadState, Result, ExecMainStatus and ExecMainStartTimestamp of fstrim.service."""
         return _properties(self._text("service"))
+
+    @cached_property
+    def fstrim_commands(self) -> tuple[str, ...]:
+        """The command lines of fstrim.service (`ExecStart=` as systemctl show writes it)."""
+        found = re.findall(r"^ExecStart=\{ .*?argv\[\]=(.*?) ; ", self._text("service"), re.MULTILINE)
+        return tuple(found)
 
     @cached_property
     def jobs(self) -> tuple[Job, ...]:

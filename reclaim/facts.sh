@@ -216,7 +216,9 @@ zfs() {
 }
 
 tools() {
-    for tool in systemctl update-grub grub-mkconfig grub2-mkconfig update-initramfs dracut mkinitcpio mkinitfs \
+    # where something else is init (sd_booted(3)), systemctl does nothing
+    [ -d /run/systemd/system ] && command -v systemctl >/dev/null 2>&1 && printf 'systemctl\n'
+    for tool in update-grub grub-mkconfig grub2-mkconfig update-initramfs dracut mkinitcpio mkinitfs \
         findmnt fstrim zpool debconf-communicate; do
         command -v $tool >/dev/null 2>&1 && printf '%s\n' $tool
     done
@@ -286,8 +288,9 @@ probe sysfs sysfs
 probe kernels kernels
 probe debconf debconf
 probe addresses ip -j address
-probe timer systemctl show fstrim.timer -p LoadState -p ActiveState -p UnitFileState
-probe service systemctl show fstrim.service -p LoadState -p Result -p ExecMainStatus -p ExecMainStartTimestamp
+probe timer systemctl show fstrim.timer -p LoadState -p ActiveState -p SubState -p UnitFileState
+probe service systemctl show fstrim.service -p LoadState -p Result -p ExecStart -p ExecMainStatus \
+    -p ExecMainStartTimestamp
 probe failed systemctl list-units --failed --plain --no-legend --no-pager
 jobs=$(trimming)
 if [ -n "$jobs" ]; then probe cron cron; else none cron; fi

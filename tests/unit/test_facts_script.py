@@ -145,14 +145,17 @@ def test_install_devices_are_found_among_other_questions(tmp_path: Path) -> None
 
 # The parts that other systems than this one need, on folders of our own, by every shell that is here
 
-SHELLS = [["/bin/sh"], *([shutil.which(name) or ""] for name in ("dash", "bash") if shutil.which(name))]
+SHELLS = [["/bin/sh"], *([shutil.which(name) or ""] for name in ("dash", "bash", "mksh") if shutil.which(name))]
 SHELLS += [[shutil.which("busybox") or "", "ash"]] if shutil.which("busybox") else []
 
 
 def _within(root: Path, body: str, shell: list[str]) -> Facts:
     """*body* after the script's functions, whose absolute paths lie below *root*."""
     functions = script().partition("\nprobe os ")[0]
-    for path in ("/lib/modules", "/boot/", "/efi/", "/etc/machine-id", "/etc/cron", "/etc/periodic", "/var/spool"):
+    for path in (
+        *("/lib/modules", "/boot/", "/efi/", "/etc/machine-id", "/etc/cron", "/etc/periodic", "/var/spool"),
+        "/run/systemd",
+    ):
         functions = functions.replace(path, f"{root}{path}")
     done = subprocess.run([*shell, "-c", f"{functions}\n{body}"], cwd=root, capture_output=True, check=True)
     return read(done.stdout + b"end\n", "here")
@@ -285,6 +288,16 @@ def test_cron_jobs_that_trim_are_found(tmp_path: Path, shell: list[str]) -> None
         ("etc/cron.weekly/fstrim", "/sbin/fstrim --all || true"),
         ("etc/periodic/monthly/z", "zpool trim tank"),
     }
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+@pytest.mark.parametrize("booted", [True, False])
+def test_systemctl_counts_where_systemd_is_init(tmp_path: Path, shell: list[str], *, booted: bool) -> None:
+    """sd_booted(3): a Debian on sysvinit may have the tool and nothing that answers it."""
+    if booted:
+        (tmp_path / "run/systemd/system").mkdir(parents=True)
+    tools = _within(tmp_path, "systemctl() { :; }\nprobe tools tools", shell).tools
+    assert ("systemctl" in tools) is booted
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
