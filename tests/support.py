@@ -176,7 +176,7 @@ FILES = {
     "/etc/default/grub": 'GRUB_CMDLINE_LINUX=""\n',
     "/boot/grub/grub.cfg": "\tlinux /vmlinuz root=UUID=aaaa-1 ro quiet\n",
 }
-TOOLS = ("systemctl", "update-grub", "update-initramfs", "findmnt", "fstrim")
+TOOLS = ("systemctl", "update-grub", "update-initramfs", "mkinitramfs", "findmnt", "fstrim")
 MODULES = ("virtio_scsi", "sd_mod", "virtio_pci")
 
 
