@@ -28,7 +28,10 @@ _MAX_LINKS = 20_000
 _MAX_DEVICES = 5_000
 _MAX_NUMBER = 2**64 - 1
 _KERNEL_WORDS = frozenset(
-    "kernel stray unified path free stamp same no-initramfs unreadable builtin initramfs lacking waits wants".split()
+    (
+        *("kernel", "stray", "unified", "path", "free", "stamp", "same", "no-initramfs", "unreadable"),
+        *("builtin", "initramfs", "lacking", "waits", "wants"),
+    )
 )
 
 
