@@ -170,8 +170,7 @@ def _job(guest: Guest) -> str | None:
         if not disk.source:
             continue
         job: dict[str, int] = _asked(partial(guest.domain.blockJobInfo, disk.target, 0), {})
-        mirror = disk.element.find("mirror")
-        if job or mirror is not None:
+        if job or "mirror" in disk.parts:
             what = _BLOCK_JOBS.get(job.get("type", 0), "a block job") if job else "a mirror"
             return f"{what} of disk {disk.target} is running: wait until that is over"
     return None
