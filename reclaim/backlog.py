@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import libvirt
+
 from reclaim import hostimage, sparsify
 from reclaim.agent import AgentBlocked
 from reclaim.errors import NotApplicable, NotAssessable, ProbeError
@@ -164,7 +166,7 @@ def known_backlog(disk: Disk) -> Backlog | None:
     """`backlog`, or None where it cannot be had."""
     try:
         return backlog(disk)
-    except (NotApplicable, NotAssessable, ProbeError):
+    except (NotApplicable, NotAssessable, ProbeError, libvirt.libvirtError):
         return None
 
 

@@ -46,6 +46,7 @@ def host_map(hypervisor: Hypervisor, image: HostImage, kind: str, head: Qcow2 | 
     """
     known = _kept.setdefault(hypervisor, {})
     if image.path not in known or known[image.path][0] != image.allocated:
+        hypervisor.progress(f"{image.path}: reading where it holds what")
         known[image.path] = image.allocated, _read(hypervisor, image, kind, head)
     return known[image.path][1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from reclaim.report import commands
 from reclaim.report.record import Record
-from reclaim.report.summary import ROAD, Standing, figures, reclaimable, standing
+from reclaim.report.summary import ROAD, Standing, came_back, figures, reclaimable, standing
 from reclaim.requirement import catalogue
 from reclaim.verdict import Verdict
 from tests import records
@@ -86,6 +87,26 @@ def test_a_little_over_is_not_called_space_to_be_had() -> None:
     little = storage(used=4 * GIB, allocated_after=4 * GIB + 1000)
     (disk,) = records.record([], [little]).storage
     assert reclaimable(disk) == 0
+
+
+@pytest.mark.parametrize(
+    ("counted", "told"),
+    [
+        pytest.param({"reclaimable_after": 3 * GIB}, 3 * GIB, id="counted-exactly"),
+        pytest.param({"reclaimable_after": 0}, 0, id="held-for-swap-and-the-like"),
+        pytest.param({"reclaimable_after": GIB // 100}, 0, id="a-little"),
+        pytest.param({}, 5 * GIB, id="a-record-from-before"),
+    ],
+)
+def test_what_was_counted_through_all_layers_is_believed(counted: dict[str, Any], told: int) -> None:
+    (disk,) = records.record([], [storage(used=4 * GIB, allocated_after=9 * GIB, **counted)]).storage
+    assert reclaimable(disk) == told
+
+
+def test_what_came_back_is_told_beside_what_was_counted() -> None:
+    (disk,) = records.record([], [storage(reclaimable_before=4 * GIB, reclaimable_after=0)]).storage
+    assert (disk.reclaimable_before, came_back(disk)) == (4 * GIB, 4 * GIB)
+    assert came_back(replace(disk, allocated_before=None)) is None
 
 
 def test_hypervisors_are_added_up() -> None:
