@@ -12,7 +12,7 @@ from reclaim.agent import AgentBlocked
 from reclaim.errors import NotApplicable, NotAssessable, ProbeError
 from reclaim.guest import Disk, Guest
 from reclaim.holes import Span
-from reclaim.hostmap import HostMap, host_map
+from reclaim.hostmap import SHARING, HostMap, host_map
 from reclaim.imageformat import path_of
 from reclaim.layout import Area, areas
 from reclaim.storage import device_of
@@ -86,7 +86,11 @@ def backlog(disk: Disk) -> Backlog:
     head = hostimage.header(guest.hypervisor, image) if kind == "qcow2" else None
     if head is not None and head.external_data:
         raise NotAssessable(f"{image.path}: its data lies in an external data file, which is not counted")
-    return weighed(image.allocated, found, host_map(guest.hypervisor, image, kind, head))
+    known = host_map(guest.hypervisor, image, kind, head)
+    if known is None and ((head is not None and head.snapshots) or image.filesystem in SHARING):
+        # a snapshot may hold any of it
+        return Backlog(image.allocated, quick.used, 0, quick.most, quick.most)
+    return weighed(image.allocated, found, known)
 
 
 def weighed(held: int, found: Sequence[Area], known: HostMap | None) -> Backlog:

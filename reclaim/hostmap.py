@@ -18,7 +18,7 @@ from reclaim.qcow2 import Qcow2
 _SECONDS = 60
 _MAX_BYTES = 48 * 1024 * 1024
 #: filesystems that share extents between files: a snapshot or a reflink keeps what the image gives back
-_SHARING = ("btrfs", "xfs", "bcachefs", "ocfs2")
+SHARING = ("btrfs", "xfs", "bcachefs", "ocfs2")
 _EXTENT = re.compile(
     r"\s*\d+:\s+(\d{1,15})\.\.\s*(\d{1,15}):\s+\d+\.\.\s*\d+:\s+\d+:(?:\s+\d+:)?\s*([a-z_,]*)\s*", re.ASCII
 )
@@ -54,8 +54,8 @@ def host_map(hypervisor: Hypervisor, image: HostImage, kind: str, head: Qcow2 | 
 def _read(hypervisor: Hypervisor, image: HostImage, kind: str, head: Qcow2 | None) -> HostMap | None:
     if image.is_device or kind not in ("raw", "qcow2") or (head is not None and (head.encrypted or head.external_data)):
         return None
-    extents = _extents(hypervisor, image.path) if kind == "raw" or image.filesystem in _SHARING else None
-    if extents is None and image.filesystem in _SHARING:
+    extents = _extents(hypervisor, image.path) if kind == "raw" or image.filesystem in SHARING else None
+    if extents is None and image.filesystem in SHARING:
         return None
     shared = sum(end - start for start, end, flags in extents or () if "shared" in flags)
     if kind == "raw" and extents is not None:

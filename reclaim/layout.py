@@ -13,6 +13,9 @@ from reclaim.facts import BlockDevice, Facts, Mount
 from reclaim.holes import Span
 from reclaim.storage import TRIMMABLE, filesystems
 
+#: pieces of one volume that are followed: what a guest says is limited
+_MAX_SPANS = 10_000
+
 Kind = Literal["filesystem", "swap", "free", "unknown"]
 
 
@@ -116,6 +119,8 @@ class _Survey:
             for number, offset, length in parts:
                 if self._layout.names.get(number) == parent.name:
                     found += _slice(spans, offset, length)
+            if len(found) > _MAX_SPANS:
+                return None
         return tuple(found)
 
 
@@ -149,14 +154,17 @@ def _slice(spans: tuple[Span, ...], offset: int, length: int) -> list[Span]:
 def _without(spans: tuple[Span, ...], taken: list[Span]) -> list[Span]:
     """What of *spans* is in none of *taken*, which is in order."""
     left: list[Span] = []
+    number = 0
     for start, end in sorted(spans):
         position = start
-        for first, last in taken:
-            if last <= position or first >= end:
-                continue
+        while number < len(taken) and taken[number][0] < end:
+            first, last = taken[number]
             if position < first:
                 left.append((position, first))
             position = max(position, last)
+            if last > end:
+                break  # it reaches into the next of them
+            number += 1
         if position < end:
             left.append((position, end))
     return left

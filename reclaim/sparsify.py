@@ -31,6 +31,8 @@ _ENVIRONMENT = 'LC_ALL=C LIBGUESTFS_BACKEND="${LIBGUESTFS_BACKEND:-direct}"; exp
 #: signatures (blkid's) of a system that sleeps on its disk: it would wake to filesystems that have changed
 _ASLEEP = ("swsuspend", "ntfs", "BitLocker")
 
+#: what was seen in an image, while the host holds as much of it
+_seen: WeakKeyDictionary[Hypervisor, dict[str, tuple[int, list[Area]]]] = WeakKeyDictionary()
 _installed: WeakKeyDictionary[Hypervisor, bool] = WeakKeyDictionary()
 
 
@@ -64,8 +66,11 @@ def areas(disk: Disk, least: int) -> tuple[int, list[Area]]:
     if head is not None and (head.encrypted or head.external_data or head.snapshots):
         raise NotAssessable("it is off, and its image is encrypted, has snapshots or lies in two files")
     whole = head.virtual if head else image.length
-    hypervisor.progress(f"{guest.name}: looking into {image.path}")
-    found = _df(hypervisor, image.path, kind)
+    seen = _seen.setdefault(hypervisor, {})
+    if seen.get(image.path, (0,))[0] != image.allocated:
+        hypervisor.progress(f"{guest.name}: looking into {image.path}")
+        seen[image.path] = image.allocated, _df(hypervisor, image.path, kind)
+    found = seen[image.path][1]
     if not found:
         raise NotAssessable("it is off, and virt-df finds no filesystem in its image")
     rest = whole - sum(area.size for area in found)
@@ -77,11 +82,14 @@ def _df(hypervisor: Hypervisor, path: str, kind: str) -> list[Area]:
     result = _run(hypervisor, _LOOK_SECONDS, f"virt-df --csv --format={kind} -a %s", path)
     if result.rc != 0:
         raise ProbeError(f"{path}: virt-df: {_last_line(result)}")
-    found = []
+    found: list[Area] = []
     for row in list(csv.reader(result.stdout.splitlines()))[1:_MAX_LINES]:
         if len(row) != 6 or not all(re.fullmatch(r"\d{1,15}", one) for one in row[2:4]):
             raise ProbeError(f"{path}: virt-df: its output cannot be parsed")
-        found.append(Area("filesystem", row[1], int(row[2]) * 1024, None, int(row[3]) * 1024, trims=True))
+        one = Area("filesystem", row[1], int(row[2]) * 1024, None, int(row[3]) * 1024, trims=True)
+        # each subvolume of a btrfs is told as if it were all of it
+        if not (row[1].startswith("btrfsvol:") and any((one.size, one.used) == (b.size, b.used) for b in found)):
+            found.append(one)
     return found
 
 
@@ -158,7 +166,7 @@ class Sparsify:
 
 
 def _run(hypervisor: Hypervisor, seconds: int, command: str, *arguments: str) -> CommandResult:
-    """Run *command* with nothing to read, and a limit of time and of output."""
+    """Run *command* with nothing to read, and a limit of time."""
     return hypervisor.shell.run(f"{_ENVIRONMENT}; timeout -k 10 {seconds} {command} </dev/null", *arguments)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reclaim.layout import Area, areas
+from reclaim.layout import Area, _without, areas
 from tests.support import Inside, block, mounted, part
+
+if TYPE_CHECKING:
+    from reclaim.holes import Span
 
 MIB = 1024**2
 START = {"vda1": 1, "vda2": 101}
@@ -150,3 +153,27 @@ def test_btrfs_on_two_devices_uses_both() -> None:
 def test_a_filesystem_without_fitrim_is_told() -> None:
     found = _areas(fstype="reiserfs", mounts=[mounted("/", "/dev/vda", "reiserfs", size=1000 * MIB, used=10 * MIB)])
     assert not found[0].trims
+
+
+@pytest.mark.parametrize(
+    ("spans", "taken", "left"),
+    [
+        pytest.param(((0, 10),), [], [(0, 10)], id="nothing-taken"),
+        pytest.param(((0, 10),), [(0, 10)], [], id="all-taken"),
+        pytest.param(((0, 10),), [(2, 4), (4, 6)], [(0, 2), (6, 10)], id="in-the-middle"),
+        pytest.param(((0, 10), (20, 30)), [(5, 25)], [(0, 5), (25, 30)], id="across"),
+        pytest.param(((20, 30), (0, 10)), [(0, 1), (9, 21), (29, 40)], [(1, 9), (21, 29)], id="in-any-order"),
+        pytest.param(((0, 10),), [(2, 8), (3, 4)], [(0, 2), (8, 10)], id="one-in-the-other"),
+    ],
+)
+def test_what_is_left_of_spans(spans: tuple[Span, ...], taken: list[Span], left: list[Span]) -> None:
+    assert _without(spans, taken) == left
+
+
+def test_a_guest_that_makes_up_volumes_costs_its_own_row_alone() -> None:
+    """Each line maps all pieces of the volume below: what is followed of that is limited."""
+    many = [f"table luks: {n} 1 linear 254:2 {n * 2}" for n in range(2000)]
+    more = [f"table vg-root: {n * 2000} 2000 linear 253:1 0" for n in range(2000)]
+    luks = block("luks", _lv(), type="lvm", path="/dev/mapper/luks", size=2000 * 512)
+    found = _areas(part("vda2", luks, size=923 * MIB), mounts=ROOT, tables=tuple(many + more))
+    assert found[0].spans is None

@@ -87,6 +87,21 @@ def test_what_is_no_filesystem_is_not_promised(tmp_path: Path, tools: Path) -> N
     assert "between 0 B and 280." in result.reason
 
 
+def test_subvolumes_are_one_filesystem(tmp_path: Path, tools: Path) -> None:
+    lines = "".join(
+        f"root.qcow2,btrfsvol:/dev/sda1/{name},921600,20480,901120,2.2\n" for name in ("@", "@home", "@var")
+    )
+    _tool(tools, "virt-df", f"cat <<'X'\nhead\n{lines}X")
+    assert "use 20.0 MiB" in _run(_guest(tmp_path), tmp_path, mode="audit").reason
+
+
+def test_an_image_is_looked_into_once_until_it_changes(tmp_path: Path, tools: Path) -> None:
+    guest = _guest(tmp_path)
+    for _ in range(2):
+        assert verdict_of(guest, "trim-backlog", "vda") is Verdict.NONCOMPLIANT
+    assert _ran(tools) == ["virt-df"]
+
+
 def test_an_image_with_little_in_it_is_not_looked_into(tmp_path: Path, tools: Path) -> None:
     result = _run(_guest(tmp_path, 40), tmp_path)
     assert result.verdict is Verdict.COMPLIANT
