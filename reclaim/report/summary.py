@@ -45,7 +45,12 @@ def standing(verdicts: Iterable[Verdict]) -> Standing:
 def waits_for_power(row: Row) -> bool:
     """Does it take a power cycle to let this row hold?"""
     known = catalogue().get(row.requirement)
-    return known is not None and known.stage == "power" and row.verdict in (Verdict.NONCOMPLIANT, Verdict.PENDING)
+    if known is None or known.stage != "power":
+        return False
+    # of the others in this stage most findings take something else
+    return row.verdict is Verdict.PENDING or (
+        row.verdict is Verdict.NONCOMPLIANT and row.requirement == "live-definition"
+    )
 
 
 def reclaimable(disk: Storage) -> int | None:

@@ -65,6 +65,11 @@ def test_the_sentence_has_all_that_counts() -> None:
     )
 
 
+def test_an_image_with_snapshots_waits_for_no_power_cycle() -> None:
+    assert "power cycle" not in sentence(instead("a", image_format="noncompliant"))
+    assert "1 guest waits for a power cycle" in sentence(instead("a", image_format="pending"))
+
+
 def test_all_is_well() -> None:
     well = storage("a", allocated_before=GIB, allocated_after=GIB, used=GIB)
     assert sentence(whole("a"), [well]) == "1 of 1 guests return freed space."
