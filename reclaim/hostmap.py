@@ -67,8 +67,8 @@ def _read(hypervisor: Hypervisor, image: HostImage, kind: str, head: Qcow2 | Non
 def _extents(hypervisor: Hypervisor, path: str) -> list[tuple[int, int, list[str]]] | None:
     """The extents of a file with their flags, as filefrag(8) tells; None where it cannot."""
     output = _run(hypervisor, "filefrag -v -b512 %s", path)
-    if output is None:
-        return None
+    if output is None or not re.search(r"\d+ extents? found\n\Z", output):
+        return None  # tmpfs has none of it, and filefrag succeeds
     matches = [match for line in output.splitlines() if (match := _EXTENT.fullmatch(line))]
     return [(int(one[1]) * 512, (int(one[2]) + 1) * 512, one[3].split(",")) for one in matches]
 
@@ -80,6 +80,8 @@ def _mapped(hypervisor: Hypervisor, path: str, kind: str) -> list[Span] | None:
     output = _run(hypervisor, "qemu-img map -U --output=json %s", name)
     try:
         pieces = json.loads(output or "")
+        if not isinstance(pieces, list):
+            return None
         # a cluster that reads as zeros may keep its place in the file, and hold nothing there
         return [
             (int(one["start"]), int(one["start"]) + int(one["length"]))
