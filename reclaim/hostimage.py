@@ -46,10 +46,13 @@ class HostImage:
     targets: tuple[str, ...] = ()
     mapper: str = ""
     head: bytes = b""
+    #: the path without symbolic links
+    real: str = ""
 
     @property
     def folder(self) -> str:
-        return str(PurePosixPath(self.path).parent)
+        """The folder that the file lies in, on its own filesystem."""
+        return str(PurePosixPath(self.real or self.path).parent)
 
 
 #: stat's hexadecimal numbers, sysfs of the device or of the disk that a partition lies on, the device mapper
@@ -60,6 +63,7 @@ export PATH LC_ALL
 say() { printf '%s ' "$1"; printf '%s' "$2" | base64 | tr -d '\n'; printf '\n'; }
 status=$(stat -L -c '%F|%s|%b|%B|%D|%t|%T' -- "$1" 2>&1) || { say error "$status"; exit 0; }
 say stat "$status"
+say real "$(readlink -f -- "$1")"
 case $status in
 regular*) say filesystem "$(stat -L -f -c %T -- "$1")" ;;
 'block special'*)
@@ -95,7 +99,8 @@ def look(hypervisor: Hypervisor, path: str) -> HostImage:
     head = said.get("head", b"")
     if kind.startswith("regular"):
         filesystem = _text(said.get("filesystem", b""))
-        return HostImage(path, False, device, int(length), int(blocks) * int(unit), filesystem, head=head)
+        real = said.get("real", b"").decode("utf-8", errors="surrogateescape")
+        return HostImage(path, False, device, int(length), int(blocks) * int(unit), filesystem, head=head, real=real)
     if kind != "block special file":
         raise NotAssessable(f"{path}: a {kind}, not an image")
     targets = [line.split() for line in _text(said.get("table", b"")).splitlines()]

@@ -428,6 +428,13 @@ def test_a_filesystem_without_holes_is_red_and_nothing_is_left_there(tmp_path: P
     assert [path.name for path in ramfs.iterdir()] == ["disk.qcow2"]
 
 
+def test_a_symbolic_link_is_followed_to_the_filesystem_behind_it(tmp_path: Path, ramfs: Path) -> None:
+    _make(ramfs / "disk.qcow2")
+    link = tmp_path / "link.qcow2"
+    link.symlink_to(ramfs / "disk.qcow2")
+    assert "punches no holes" in _run(_guest(tmp_path, link), tmp_path).reason
+
+
 def test_a_read_only_filesystem_is_not_assessed(tmp_path: Path) -> None:
     filesystems.require("tmpfs")
     with filesystems.mounted("tmpfs", tmp_path) as place:
