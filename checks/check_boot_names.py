@@ -1,5 +1,5 @@
 from fixers.boot_names import boot_by_uuid
-from reclaim import bootloader, cmdline, grub
+from reclaim import bootloader, cmdline, elsewhere, grub
 from reclaim.errors import NotAssessable
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
@@ -23,4 +23,6 @@ def check_boot_names(guest: Guest) -> str:
     assert not found, "; ".join(found)
     if not direct and (why := bootloader.unknown(facts)):
         raise NotAssessable(why)
-    return "kernel lines, resume, crypttab and the like name nothing by its bus that a change would lose"
+    told = elsewhere.remarks(facts)
+    beside = f"; beside the boot, to be looked at after a change: {'; '.join(told)}" if told else ""
+    return f"kernel lines, resume, crypttab and the like name nothing by its bus that a change would lose{beside}"

@@ -40,7 +40,11 @@ def _then(facts: Facts, place: Place) -> str | None:
     """The command that has to follow. Raises Withheld where what it needs is not there."""
     if place.rebuild:
         return rebuild(facts)
-    made_by_grub = place.path.startswith(("/etc/default/grub", "/etc/grub.d/")) or place.after is None
+    made_by_grub = (
+        place.path == "/etc/default/grub"
+        or place.path.startswith(("/etc/default/grub.d/", "/etc/grub.d/"))
+        or place.after is None
+    )
     if made_by_grub and place.then is None:
         raise Withheld("none of update-grub, grub2-mkconfig, grub-mkconfig is installed in the guest")
     return place.then
@@ -51,10 +55,9 @@ def _install_to_boot_disk(guest: Guest) -> CommandChange:
     disk = grub.boot_disk(facts)
     if disk is None:
         raise Withheld("dpkg-reconfigure grub-pc in the guest: /boot is not on one disk")
-    links = sorted(path for path, to in facts.links.items() if to == disk.path and path.startswith("/dev/disk/by-id/"))
     return CommandChange(
         guest.name,
-        _set(next(iter(links), disk.path)),
+        _set(grub.link_to(facts, disk)),
         _set(", ".join(facts.grub_install_devices)),
         list(facts.grub_install_devices),
     )

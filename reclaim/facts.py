@@ -279,7 +279,15 @@ class Facts:
     @cached_property
     def lvm_lines(self) -> tuple[tuple[str, str], ...]:
         """(file, line) of what lvm.conf(5) filters and lvmdevices(8) knows devices by."""
-        found = (line.partition(":") for line in self._text("lvm").splitlines())
+        return self._lines("lvm")
+
+    @cached_property
+    def named_lines(self) -> tuple[tuple[str, str], ...]:
+        """(file, line) of what runs beside the boot and is told devices."""
+        return self._lines("named")
+
+    def _lines(self, name: str) -> tuple[tuple[str, str], ...]:
+        found = (line.partition(":") for line in self._text(name).split("\n") if line)
         return tuple((path, text.strip()) for path, _, text in found)
 
     @cached_property

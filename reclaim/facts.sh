@@ -286,9 +286,33 @@ tools() {
 }
 
 lvm_names() {
-    # what lvm.conf(5) lets LVM look at, and the devices that lvmdevices(8) ties it to by an id
-    grep -sHE '^[[:space:]]*(global_)?filter[[:space:]]*=' /etc/lvm/lvm.conf /etc/lvm/lvmlocal.conf
+    # what lvm.conf(5) lets LVM look at, a list on one line, and the devices that lvmdevices(8) ties it to by an id
+    awk '
+        { text = $0; sub(/^[ \t]*#.*/, "", text) }
+        text ~ /^[ \t]*(devices\/)?(global_)?filter[ \t]*=/ { list = ""; open = 1 }
+        open {
+            list = list " " text
+            gsub(/"[^"]*"|\047[^\047]*\047/, "", text)
+            if (text ~ /\]/) { print FILENAME ":" list; open = 0 }
+        }
+        text ~ /^[ \t]*(devices\/)?(search_for_devnames|use_devicesfile)[ \t]*=/ { print FILENAME ":" text }
+    ' $(readable /etc/lvm/lvm.conf /etc/lvm/lvmlocal.conf) /dev/null
     grep -sHE '^[[:space:]]*IDTYPE=' /etc/lvm/devices/system.devices
+    true
+}
+
+readable() {
+    for file; do [ -r "$file" ] && printf '%s\n' "$file"; done
+}
+
+# what runs beside the boot and may be told a device by its bus
+beside='/etc/udev/rules.d/*.rules /etc/multipath.conf /etc/multipath/conf.d/*.conf /etc/auto.* /etc/auto.master.d/*
+    /etc/systemd/system/*.service /etc/systemd/system/*.target /etc/systemd/system/*.automount
+    /etc/systemd/system/*.d/*.conf /etc/kdump.conf /etc/smartd.conf /etc/hdparm.conf /boot/grub*/device.map
+    /etc/cloud/cloud.cfg /etc/cloud/cloud.cfg.d/*.cfg'
+named() {
+    grep -sHE '/dev/(x?vd|[sh]d)[a-z]|/dev/disk/by-(path|id)/|ID_PATH|KERNELS?==|devnode|dev-(x?vd|[sh]d)[a-z]' \
+        $beside /dev/null | head -n 1000
     true
 }
 
@@ -315,7 +339,8 @@ probe kernel uname -r
 if any /sys/fs/selinux/enforce; then probe context cat /proc/self/attr/current; else none context; fi
 probe boot_id cat /proc/sys/kernel/random/boot_id
 probe cmdline cat /proc/cmdline
-probe fstab cat /etc/fstab
+# none: a root that the kernel is told of, or systemd-gpt-auto-generator(8) finds
+if any /etc/fstab || [ -L /etc/fstab ]; then probe fstab cat /etc/fstab; else none fstab; fi
 probe swaps cat /proc/swaps
 probe boot_files files /etc/default/grub /etc/default/grub.d/*.cfg /boot/grub/grub.cfg /boot/grub2/grub.cfg \
     /boot/efi/EFI/*/grub.cfg /boot/grub/custom.cfg /boot/grub2/custom.cfg /boot/grub2/user.cfg \
@@ -336,6 +361,7 @@ set -- /etc/systemd/system/*.mount /etc/systemd/system/*.swap /etc/systemd/syste
 if any "$@"; then probe units files "$@"; else none units; fi
 if any $unified; then probe unified unified; else none unified; fi
 if any /etc/lvm; then probe lvm lvm_names; else none lvm; fi
+if any $beside; then probe named named; else none named; fi
 probe boot_free df -Pk /boot
 probe lsblk block_devices
 probe findmnt mounts

@@ -16,6 +16,7 @@ _ENVIRONMENT = re.compile(r"/boot/grub2?/grubenv\Z")
 _ENVIRONMENT_BYTES = 1024
 #: files that grub's own scripts read into the menu and leave to the user
 _SOURCED = re.compile(r"/boot/grub2?/(custom|user)\.cfg\Z")
+_INSTALL_DEVICE = "/etc/default/grub_installdevice"
 _KERNEL_LINE = re.compile(r"[ \t]*(?:linux(?:16|efi)?[ \t]|set[ \t]+kernelopts=)")
 _SECTION = re.compile(r"### (?P<what>BEGIN|END) (?P<script>\S+) ###")
 #: scripts of GRUB's own that write the kernel lines anew from the defaults
@@ -105,6 +106,8 @@ def places(facts: Facts) -> Iterator[Place]:
             place = in_lines(facts, path, _KERNEL_LINE.match, tags=initramfs_tags(text))
         elif _ENVIRONMENT.match(path):
             place = _environment(facts, path, text)
+        elif path == _INSTALL_DEVICE:
+            place = _install_device(facts, text)
         else:
             continue
         if place:
@@ -138,6 +141,25 @@ def _environment(facts: Facts, path: str, text: str) -> Place | None:
     fits = room >= 0 and len(text.encode("utf-8", errors="surrogateescape")) == _ENVIRONMENT_BYTES
     advice = "" if fits else "grub2-editenv - set kernelopts=… by hand"
     return Place(path, place.names, place.devices, text, body + "#" * room if fits else None, advice=advice)
+
+
+def _install_device(facts: Facts, text: str) -> Place | None:
+    """SUSE's list of where the next update of GRUB installs to (perl-Bootloader): a line each, then words."""
+    gone = [line for line in text.split("\n") if line.startswith("/dev/") and facts.device(line.strip()) is None]
+    if not gone:
+        return None
+    names = tuple(f"{line.strip()} is not there" for line in gone)
+    disk = boot_disk(facts)
+    if disk is None or len(gone) > 1 or re.search(r"\d\s*\Z", gone[0]):
+        return Place(_INSTALL_DEVICE, names, advice=f"{_INSTALL_DEVICE}: name what GRUB is to be installed to")
+    after = text.replace(gone[0].strip(), link_to(facts, disk))
+    return Place(_INSTALL_DEVICE, names, (gone[0].strip(),), text, after)
+
+
+def link_to(facts: Facts, disk: BlockDevice) -> str:
+    """A name of a whole *disk* that does not hang on the order of discovery, where it has one."""
+    links = sorted(path for path, to in facts.links.items() if to == disk.path and path.startswith("/dev/disk/by-id/"))
+    return next(iter(links), disk.path)
 
 
 def gone_install_devices(facts: Facts) -> list[str]:

@@ -209,6 +209,8 @@ class Inside:
     unified: dict[str, str] = field(default_factory=dict)
     #: lines of grep -H on lvm.conf and system.devices
     lvm: str = ""
+    #: lines of grep -H on what runs beside the boot
+    named: str = ""
     #: KiB free on /boot
     boot_free: int = 400_000
     #: cron's lines that trim, as file, tab, line; and the daemons that run them
@@ -247,6 +249,7 @@ class Inside:
             "units": section(_as_files({path: self.files.get(path, text) for path, text in self.units.items()})),
             "unified": section("".join(f"{path}\t{text}\n" for path, text in self.unified.items())),
             "lvm": section(self.lvm),
+            "named": section(self.named),
             "boot_free": section(free),
             "lsblk": section(json.dumps({"blockdevices": self.devices})),
             "findmnt": section(json.dumps({"filesystems": self.mounts})),

@@ -29,6 +29,7 @@ SECTIONS = {
     "units",
     "unified",
     "lvm",
+    "named",
     "boot_free",
     "lsblk",
     "findmnt",
@@ -161,7 +162,8 @@ def _within(root: Path, body: str, shell: list[str], tools: tuple[str, ...] = ()
         functions = re.sub("^PATH=.*$", f"PATH={folder}", functions, count=1, flags=re.MULTILINE)
     for path in (
         *("/lib/modules", "/boot/", "/efi/", "/etc/machine-id", "/etc/cron", "/etc/periodic", "/var/spool"),
-        "/run/systemd",
+        *("/run/systemd", "/etc/lvm", "/etc/udev", "/etc/multipath", "/etc/auto", "/etc/systemd", "/etc/smartd.conf"),
+        *("/etc/kdump.conf", "/etc/hdparm.conf", "/etc/cloud"),
     ):
         functions = functions.replace(path, f"{root}{path}")
     done = subprocess.run([*shell, "-c", f"{functions}\n{body}"], cwd=root, capture_output=True, check=True)
@@ -356,6 +358,60 @@ def test_the_room_is_that_of_where_the_image_lies(tmp_path: Path, shell: list[st
     assert kernel.path == f"{tmp_path}/efi/m/6.1/initrd"
     assert kernel.free is not None
     assert abs(kernel.free - status.f_bavail * status.f_frsize) < status.f_blocks * status.f_frsize // 10
+
+
+#: lvm.conf as lvm2 2.03.16 ships it, shortened, with a list over several lines
+LVM_CONF = """config {
+\t# Configuration option devices/filter.
+\t# filter = [ "a|/dev/vda|" ]
+}
+devices {
+\tuse_devicesfile = 1
+\t# search_for_devnames = "none"
+\tsearch_for_devnames = "auto"
+\tglobal_filter = [ "a|/dev/[sv]d.*|",   # the disks
+\t\t# "a|/dev/old|",
+\t\t'r|.*|' ]
+\tscan = [ "/dev" ]
+}
+"""
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_what_lvm_is_told_is_read(tmp_path: Path, shell: list[str]) -> None:
+    entry = "IDTYPE=sys_serial IDNAME=s DEVNAME=/dev/vdb PVID=x"
+    _tree(
+        tmp_path,
+        **{"etc/lvm/lvm.conf": LVM_CONF, "etc/lvm/devices/system.devices": f"# LVM uses this\nHASH=1\n{entry}\n"},
+    )
+    facts = _within(tmp_path, "probe lvm lvm_names", shell)
+    lines = [(path.removeprefix(f"{tmp_path}/etc/lvm/"), " ".join(line.split())) for path, line in facts.lvm_lines]
+    assert lines == [
+        ("lvm.conf", "use_devicesfile = 1"),
+        ("lvm.conf", 'search_for_devnames = "auto"'),
+        ("lvm.conf", """global_filter = [ "a|/dev/[sv]d.*|", # the disks 'r|.*|' ]"""),
+        ("devices/system.devices", entry),
+    ]
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_what_runs_beside_the_boot_is_read(tmp_path: Path, shell: list[str]) -> None:
+    _tree(
+        tmp_path,
+        **{
+            "etc/smartd.conf": "DEVICESCAN -d removable\n/dev/vda -a\n",
+            "etc/udev/rules.d/70 a.rules": 'KERNEL=="vdb1", SYMLINK+="x"\n',
+            "etc/auto.misc": "cd -fstype=iso9660 :/dev/cdrom\nd :/dev/disk/by-path/y\n",
+            "etc/systemd/system/a.service.d/b.conf": "[Unit]\nAfter=dev-vdb.device\n",
+        },
+    )
+    facts = _within(tmp_path, "probe named named", shell)
+    assert {(path.removeprefix(f"{tmp_path}/etc/"), line) for path, line in facts.named_lines} == {
+        ("smartd.conf", "/dev/vda -a"),
+        ("udev/rules.d/70 a.rules", 'KERNEL=="vdb1", SYMLINK+="x"'),
+        ("auto.misc", "d :/dev/disk/by-path/y"),
+        ("systemd/system/a.service.d/b.conf", "After=dev-vdb.device"),
+    }
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
