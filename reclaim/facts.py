@@ -19,7 +19,9 @@ from typing import Any
 
 from testinfra.host import Host
 
+from reclaim.agent import NotLinux
 from reclaim.errors import ProbeError
+from reclaim.text import printable
 
 #: seconds that the whole script may take; lsinitramfs alone costs 2.5 s under emulation
 SCRIPT_SECONDS = 120
@@ -41,13 +43,16 @@ def script() -> str:
 
 
 def gather(shell: Host, guest: str, earlier: Facts | None = None) -> Facts:
-    """Run the script in the guest. Raises ProbeError where it cannot be run or does not finish.
+    """Run the script in the guest. Raises ProbeError where it cannot be run or does not finish, NotLinux elsewhere.
 
     An initramfs that is as it was in the *earlier* facts is not read again: that is the slow part.
     """
     known = f"known={shlex.quote(' '.join(earlier.initramfs_stamps))}\n" if earlier else ""
     result = shell.run(known + script(), seconds=SCRIPT_SECONDS)
-    return read(result.stdout_bytes, guest, earlier)
+    found = read(result.stdout_bytes, guest, earlier)
+    if found.system != "Linux":
+        raise NotLinux(guest, printable(found.system))
+    return found
 
 
 def read(output: bytes, guest: str, earlier: Facts | None = None) -> Facts:
@@ -184,6 +189,11 @@ class Facts:
             raise ProbeError(f"{self.guest}: the guest's {name} is not JSON") from exc
 
     # The system
+
+    @cached_property
+    def system(self) -> str:
+        """`uname -s`"""
+        return self._text("system").strip()
 
     @cached_property
     def os(self) -> Mapping[str, str]:

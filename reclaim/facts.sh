@@ -334,6 +334,7 @@ bounded() {
     if command -v timeout >/dev/null 2>&1; then timeout 15 "$@"; else "$@"; fi
 }
 
+probe system uname -s
 probe os cat /etc/os-release
 probe kernel uname -r
 if any /sys/fs/selinux/enforce; then probe context cat /proc/self/attr/current; else none context; fi

@@ -209,6 +209,7 @@ class Inside:
     unified: dict[str, str] = field(default_factory=dict)
     #: lines of grep -H on lvm.conf and system.devices
     lvm: str = ""
+    system: str = "Linux\n"
     #: lines of grep -H on what runs beside the boot
     named: str = ""
     #: KiB free on /boot
@@ -238,6 +239,7 @@ class Inside:
             f"Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 900000 1 {self.boot_free} 9% /boot\n"
         )
         return {
+            "system": section(self.system),
             "os": section(self.os),
             "kernel": section(f"{self.release}\n"),
             "context": section(self.context),
