@@ -75,6 +75,13 @@ def _initramfs_tools(facts: Facts) -> Iterator[Place]:
             shown = tuple(f"{match['key'].strip()}{match['device']}" for match in named)
             devices = tuple(match["device"] for match in named)
             yield Place(path, shown, devices, text, _RESUME.sub(stable, text), rebuild=True)
+        others = [
+            name for line in _RESUME.sub("", text).split("\n") for name in elsewhere.devices(line.partition("#")[0])
+        ]
+        if others:
+            yield Place(
+                path, tuple(others), advice=f"{path}: name the device by UUID=, then update-initramfs -u -k all"
+            )
 
 
 def _dracut(facts: Facts) -> Iterator[Place]:

@@ -32,8 +32,11 @@ def places(facts: Facts) -> Iterator[Place]:
             found = [match[0] for match in _DEVNODE.finditer(line)]
             advice = f"{path}: say what it means for sd as well"
         elif path.startswith("/etc/auto."):
-            found = _devices(line)
+            found = devices(line)
             advice = f"{path}: name the device by /dev/disk/by-uuid/"
+        elif path in ("/etc/integritytab", "/etc/veritytab"):
+            found = devices(line)
+            advice = f"{path}: name the device by /dev/disk/by-partuuid/"
         elif path.startswith("/etc/systemd/"):
             found = _DEVICE_UNIT.findall(line)
             advice = f"{path}: name the unit of /dev/disk/by-uuid/ (systemd-escape --path)"
@@ -45,8 +48,7 @@ def places(facts: Facts) -> Iterator[Place]:
 
 def remarks(facts: Facts) -> list[str]:
     """What else is told devices by their bus, as "file: device"."""
-    blocking = {path for place in places(facts) for path in (place.path,)}
-    told = (f"{path}: {device}" for path, line in _lines(facts) if path not in blocking for device in _devices(line))
+    told = (f"{path}: {device}" for path, line in _lines(facts) for device in devices(line))
     return list(dict.fromkeys(told))
 
 
@@ -56,5 +58,6 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
             yield path, line.partition(" #")[0]
 
 
-def _devices(line: str) -> list[str]:
+def devices(line: str) -> list[str]:
+    """What *line* names by its bus, wherever in it."""
     return [match[0] for match in _DEVICE.finditer(line) if is_renamed_by_bus(match[0])]

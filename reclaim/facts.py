@@ -430,6 +430,15 @@ class Facts:
         return found
 
     @cached_property
+    def btrfs_members(self) -> Mapping[str, frozenset[str]]:
+        """UUID of each btrfs that is mounted -> the kernel names of the devices it lies on."""
+        found: dict[str, set[str]] = {}
+        for line in self._text("btrfs").splitlines():
+            uuid, _, name = line.partition("\t")
+            found.setdefault(uuid, set()).add(name)
+        return {uuid: frozenset(names) for uuid, names in found.items()}
+
+    @cached_property
     def sysfs(self) -> Mapping[str, str]:
         """Kernel name of each block device -> the path of its device in sysfs."""
         lines = self._text("sysfs").splitlines()

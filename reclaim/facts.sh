@@ -230,6 +230,16 @@ links() {
     find "$@" -print | while read -r link; do printf '%s\t%s\n' "$link" "$(readlink "$link")"; done # busybox
 }
 
+btrfs() {
+    # the members of each btrfs that is mounted
+    for member in /sys/fs/btrfs/*-*/devices/*; do
+        [ -e "$member" ] || continue
+        uuid=${member#/sys/fs/btrfs/}
+        printf '%s\t%s\n' "${uuid%%/*}" "${member##*/}"
+    done
+    true
+}
+
 sysfs() {
     for block in /sys/block/*; do
         [ -e "$block/device" ] && printf '%s\t%s\n' "${block##*/}" "$(readlink -f "$block/device")"
@@ -307,8 +317,9 @@ readable() {
 
 # what runs beside the boot and may be told a device by its bus
 beside='/etc/udev/rules.d/*.rules /etc/multipath.conf /etc/multipath/conf.d/*.conf /etc/auto.* /etc/auto.master.d/*
+    /etc/integritytab /etc/veritytab
     /etc/systemd/system/*.service /etc/systemd/system/*.target /etc/systemd/system/*.automount
-    /etc/systemd/system/*.d/*.conf /etc/kdump.conf /etc/smartd.conf /etc/hdparm.conf /boot/grub*/device.map
+    /etc/systemd/system/*.service.d/*.conf /etc/kdump.conf /etc/smartd.conf /etc/hdparm.conf /boot/grub*/device.map
     /etc/cloud/cloud.cfg /etc/cloud/cloud.cfg.d/*.cfg'
 named() {
     grep -sHE '/dev/(x?vd|[sh]d)[a-z]|/dev/disk/by-(path|id)/|ID_PATH|KERNELS?==|devnode|dev-(x?vd|[sh]d)[a-z]' \
@@ -358,7 +369,8 @@ probe boot_files files /etc/default/grub /etc/default/grub.d/*.cfg /boot/grub/gr
     /etc/mkinitcpio.d/*.preset \
     /etc/mkinitfs/mkinitfs.conf \
     /etc/crypttab /etc/crypttab.initramfs /etc/mdadm/mdadm.conf /etc/mdadm.conf
-set -- /etc/systemd/system/*.mount /etc/systemd/system/*.swap /etc/systemd/system/*.mount.d/*.conf
+set -- /etc/systemd/system/*.mount /etc/systemd/system/*.swap /etc/systemd/system/*.mount.d/*.conf \
+    /etc/systemd/system/*.swap.d/*.conf
 if any "$@"; then probe units files "$@"; else none units; fi
 if any $unified; then probe unified unified; else none unified; fi
 if any /etc/lvm; then probe lvm lvm_names; else none lvm; fi
@@ -368,6 +380,7 @@ probe lsblk block_devices
 probe findmnt mounts
 probe links links
 probe sysfs sysfs
+if any /sys/fs/btrfs/*/devices; then probe btrfs btrfs; else none btrfs; fi
 probe kernels kernels
 probe debconf debconf
 probe addresses ip -j address

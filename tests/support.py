@@ -210,6 +210,9 @@ class Inside:
     #: lines of grep -H on lvm.conf and system.devices
     lvm: str = ""
     system: str = "Linux\n"
+    #: UUID, tab, kernel name of the members of each btrfs that is mounted; and /proc/swaps' devices
+    btrfs: str = ""
+    swaps: tuple[str, ...] = ()
     #: lines of grep -H on what runs beside the boot
     named: str = ""
     #: KiB free on /boot
@@ -234,7 +237,8 @@ class Inside:
 
     def sections(self) -> dict[str, str]:
         """The sections that facts.sh would print."""
-        boot = {path: text for path, text in self.files.items() if path != "/etc/fstab" and path not in self.units}
+        units = {path: text for path, text in self.files.items() if path.startswith("/etc/systemd/system/")}
+        boot = {path: text for path, text in self.files.items() if path != "/etc/fstab" and path not in units}
         free = (
             f"Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 900000 1 {self.boot_free} 9% /boot\n"
         )
@@ -246,9 +250,11 @@ class Inside:
             "boot_id": section("b\n"),
             "cmdline": section("root=UUID=aaaa-1 ro\n"),
             "fstab": section(self.files.get("/etc/fstab", ""), 0 if "/etc/fstab" in self.files else 1),
-            "swaps": section("Filename Type Size Used Priority\n"),
+            "swaps": section(
+                "Filename Type Size Used Priority\n" + "".join(f"{one} partition 9 0 -2\n" for one in self.swaps)
+            ),
             "boot_files": section(_as_files(boot)),
-            "units": section(_as_files({path: self.files.get(path, text) for path, text in self.units.items()})),
+            "units": section(_as_files(units)),
             "unified": section("".join(f"{path}\t{text}\n" for path, text in self.unified.items())),
             "lvm": section(self.lvm),
             "named": section(self.named),
@@ -256,6 +262,7 @@ class Inside:
             "lsblk": section(json.dumps({"blockdevices": self.devices})),
             "findmnt": section(json.dumps({"filesystems": self.mounts})),
             "links": section("".join(f"{path}\t{to}\n" for path, to in self.links.items())),
+            "btrfs": section(self.btrfs),
             "sysfs": section("".join(f"{name}\t{path}\n" for name, path in self.sysfs.items())),
             "kernels": section(self.kernels),
             "debconf": section(self.debconf),

@@ -18,6 +18,7 @@ from reclaim.errors import ProbeError
 from reclaim.facts import Facts, gather, read, script
 
 SECTIONS = {
+    "btrfs",
     "system",
     "os",
     "kernel",
