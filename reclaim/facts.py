@@ -430,6 +430,14 @@ class Facts:
         return found
 
     @cached_property
+    def deaf_pools(self) -> frozenset[str]:
+        """Thin pools that keep discards to themselves, as device mapper names them, whatever DISC-MAX says."""
+        status, data = self._section("thin")
+        lines = data.decode("utf-8", errors="replace").splitlines() if status == 0 else []
+        found = (re.match(r"(\S+): .* thin-pool .*\b(?:no_discard_passdown|ignore_discard)\b", line) for line in lines)
+        return frozenset(match[1] for match in found if match)
+
+    @cached_property
     def btrfs_members(self) -> Mapping[str, frozenset[str]]:
         """UUID of each btrfs that is mounted -> the kernel names of the devices it lies on."""
         found: dict[str, set[str]] = {}

@@ -230,6 +230,11 @@ links() {
     find "$@" -print | while read -r link; do printf '%s\t%s\n' "$link" "$(readlink "$link")"; done # busybox
 }
 
+thin() {
+    # what each thin pool does with discards (dm-thin in Linux: Documentation/admin-guide/device-mapper/thin-provisioning)
+    bounded dmsetup status --target thin-pool
+}
+
 btrfs() {
     # the members of each btrfs that is mounted
     for member in /sys/fs/btrfs/*-*/devices/*; do
@@ -380,6 +385,7 @@ probe lsblk block_devices
 probe findmnt mounts
 probe links links
 probe sysfs sysfs
+if any /sys/block/dm-* && command -v dmsetup >/dev/null 2>&1; then probe thin thin; else none thin; fi
 if any /sys/fs/btrfs/*/devices; then probe btrfs btrfs; else none btrfs; fi
 probe kernels kernels
 probe debconf debconf

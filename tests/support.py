@@ -213,6 +213,8 @@ class Inside:
     #: UUID, tab, kernel name of the members of each btrfs that is mounted; and /proc/swaps' devices
     btrfs: str = ""
     swaps: tuple[str, ...] = ()
+    #: dmsetup status --target thin-pool
+    thin: str = ""
     #: lines of grep -H on what runs beside the boot
     named: str = ""
     #: KiB free on /boot
@@ -263,6 +265,7 @@ class Inside:
             "findmnt": section(json.dumps({"filesystems": self.mounts})),
             "links": section("".join(f"{path}\t{to}\n" for path, to in self.links.items())),
             "btrfs": section(self.btrfs),
+            "thin": section(self.thin),
             "sysfs": section("".join(f"{name}\t{path}\n" for name, path in self.sysfs.items())),
             "kernels": section(self.kernels),
             "debconf": section(self.debconf),

@@ -19,6 +19,7 @@ from reclaim.facts import Facts, gather, read, script
 
 SECTIONS = {
     "btrfs",
+    "thin",
     "system",
     "os",
     "kernel",
