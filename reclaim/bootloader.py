@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from reclaim import assembly, crypttab, elsewhere, entries, grub
+from reclaim import assembly, cmdline, crypttab, elsewhere, entries, grub
 from reclaim.facts import Facts
-from reclaim.fstab import is_renamed_by_bus, stable_name
+from reclaim.fstab import TAGS, is_renamed_by_bus, stable_name
 from reclaim.place import Place, begins, in_lines
 
 #: boot loaders that are known by name alone, and the file each is known by
@@ -38,11 +38,25 @@ def unknown(facts: Facts) -> str | None:
     if unread := entries.unread(facts):
         return f"the command line built into {', '.join(unread)} cannot be read"
     if grub.menus(facts) or entries.are_there(facts):
-        return None
+        return _elsewhere(facts)
     for path, name in _NOT_READ.items():
         if path in facts.boot_files:
             return f"it boots with {name} ({path}), which reclaim does not read"
     return "no grub.cfg, no boot entry, no extlinux.conf: what boots this guest is not known"
+
+
+def _elsewhere(facts: Facts) -> str | None:
+    """Why what runs was not booted by what was read: nothing there has its root.
+
+    An entry of the firmware that starts the kernel itself is in no file; a menu may lie about unused.
+    """
+    texts = [*facts.boot_files.values(), *facts.unified.values()]
+    for name in cmdline.names(facts.command_line):
+        device = facts.device(name.device)
+        values = [f"{tag}={getattr(device, tag.lower())}" for tag in TAGS] if device else []
+        if not any(f"{name.parameter}={value}" in text for value in (name.value, *values) for text in texts):
+            return f"it was booted with {name}, which is in no file of a boot loader that was read"
+    return None
 
 
 def places(facts: Facts) -> list[Place]:

@@ -18,7 +18,8 @@ _ENVIRONMENT_BYTES = 1024
 _SOURCED = re.compile(r"/boot/grub2?/(custom|user)\.cfg\Z")
 _INSTALL_DEVICE = "/etc/default/grub_installdevice"
 _KERNEL_LINE = re.compile(r"[ \t]*(?:linux(?:16|efi)?[ \t]|set[ \t]+kernelopts=)")
-_SECTION = re.compile(r"### (?P<what>BEGIN|END) (?P<script>\S+) ###")
+#: grub-mkconfig marks what each script wrote: a menu without marks was written by hand, and is not to be made anew
+_SECTION = re.compile(r"^### (?P<what>BEGIN|END) (?P<script>\S+) ###", re.MULTILINE)
 #: scripts of GRUB's own that write the kernel lines anew from the defaults
 _GENERATED = ("10_linux", "10_linux_zfs", "10_linux_proxy", "20_linux_xen", "10_linux_bls", "15_ostree")
 _NO_UUID = re.compile(
@@ -90,7 +91,8 @@ def defaults_named_stably(facts: Facts, text: str) -> str:
 def places(facts: Facts) -> Iterator[Place]:
     """Where GRUB names devices by their bus."""
     update = update_command(facts)
-    in_menus = menu_names(facts)
+    by_hand = [path for path, text in menus(facts).items() if not _SECTION.search(text)]
+    in_menus = {key: listed for key, listed in menu_names(facts).items() if key[0] not in by_hand}
     generated = [name for (_, script), listed in in_menus.items() if _is_generated(script) for name in listed]
     yield from _defaults_places(facts, generated, update)
     for (path, script), listed in in_menus.items():
@@ -102,7 +104,7 @@ def places(facts: Facts) -> Iterator[Place]:
     for path, text in facts.boot_files.items():
         if path.startswith("/etc/grub.d/"):
             place = in_lines(facts, path, _KERNEL_LINE.match, tags=initramfs_tags(text), then=update)
-        elif _SOURCED.match(path):
+        elif _SOURCED.match(path) or path in by_hand:
             place = in_lines(facts, path, _KERNEL_LINE.match, tags=initramfs_tags(text))
         elif _ENVIRONMENT.match(path):
             place = _environment(facts, path, text)

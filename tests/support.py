@@ -213,6 +213,7 @@ class Inside:
     #: UUID, tab, kernel name of the members of each btrfs that is mounted; and /proc/swaps' devices
     btrfs: str = ""
     swaps: tuple[str, ...] = ()
+    command_line: str = "root=UUID=aaaa-1 ro\n"
     #: dmsetup status --target thin-pool
     thin: str = ""
     #: lines of grep -H on what runs beside the boot
@@ -250,7 +251,7 @@ class Inside:
             "kernel": section(f"{self.release}\n"),
             "context": section(self.context),
             "boot_id": section("b\n"),
-            "cmdline": section("root=UUID=aaaa-1 ro\n"),
+            "cmdline": section(self.command_line),
             "fstab": section(self.files.get("/etc/fstab", ""), 0 if "/etc/fstab" in self.files else 1),
             "swaps": section(
                 "Filename Type Size Used Priority\n" + "".join(f"{one} partition 9 0 -2\n" for one in self.swaps)

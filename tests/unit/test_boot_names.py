@@ -43,15 +43,25 @@ def _inside(**files: str) -> Inside:
     )
 
 
-MENU = "menuentry 'x' {\n\tsearch --set=root aaaa\n\tlinux\t/vmlinuz root=/dev/vda1 ro quiet\n}\n"
+HAND = "menuentry 'x' {\n\tsearch --set=root aaaa\n\tlinux\t/vmlinuz root=/dev/vda1 ro quiet\n\tinitrd /i\n}\n"
+MENU = f"### BEGIN /etc/grub.d/10_linux ###\n{HAND}### END /etc/grub.d/10_linux ###\n"
 
 
 @pytest.mark.parametrize(
     ("files", "changes"),
     [
         pytest.param({"menu": MENU}, [CommandChange("one", "update-grub")], id="stale-menu"),
-        pytest.param({"menu": MENU.replace("linux", "linux16")}, [CommandChange("one", "update-grub")], id="linux16"),
-        pytest.param({"menu": MENU.replace("linux", "linuxefi")}, [CommandChange("one", "update-grub")], id="linuxefi"),
+        pytest.param(
+            {"menu": MENU.replace("\tlinux", "\tlinux16")}, [CommandChange("one", "update-grub")], id="linux16"
+        ),
+        pytest.param(
+            {"menu": MENU.replace("\tlinux", "\tlinuxefi")}, [CommandChange("one", "update-grub")], id="linuxefi"
+        ),
+        pytest.param(
+            {"menu": HAND},
+            [FileChange("one", GRUB_CFG, HAND, HAND.replace("/dev/vda1", "UUID=aaaa-1"), devices=["/dev/vda1"])],
+            id="a-menu-written-by-hand",
+        ),
         pytest.param(
             {"menu": MENU, "defaults": 'GRUB_CMDLINE_LINUX=""\nGRUB_DISABLE_LINUX_UUID=true\n'},
             [
@@ -238,6 +248,22 @@ def test_a_failed_update_grub_puts_the_defaults_back(tmp_path: Path) -> None:
 )
 def test_stable_names_are_left(tmp_path: Path, files: dict[str, str]) -> None:
     assert verdict_of(inhabited(tmp_path, _inside(**files)), "boot-names") is Verdict.COMPLIANT
+
+
+@pytest.mark.parametrize(
+    ("line", "verdict"),
+    [
+        pytest.param("root=/dev/vda1 ro", Verdict.COMPLIANT, id="mended-since-it-booted"),
+        pytest.param("root=/dev/vda5 ro", Verdict.NOT_ASSESSABLE, id="booted-by-something-else"),
+        pytest.param("root=/dev/vdz1 ro", Verdict.NOT_ASSESSABLE, id="booted-from-what-is-gone"),
+        pytest.param("initrd=\\i.img root=PARTUUID=x ro", Verdict.COMPLIANT, id="by-what-stays"),
+    ],
+)
+def test_what_was_booted_has_to_be_in_what_was_read(tmp_path: Path, line: str, verdict: Verdict) -> None:
+    """The firmware can start a kernel itself (EFI stub), and a menu lie about that nobody uses."""
+    inside = _inside()
+    inside.command_line = f"{line}\n"
+    assert verdict_of(inhabited(tmp_path, inside), "boot-names") is verdict
 
 
 def test_without_a_grub_menu_it_is_not_assessed(tmp_path: Path) -> None:
