@@ -551,7 +551,7 @@ class Facts:
 
     @cached_property
     def fstrim_service(self) -> Mapping[str, str]:
-        """LoadState, Result, ExecMainStatus and ExecMainStartTimestamp of fstrim.service."""
+        """LoadState, Result, ExecMainStatus, ExecMainStartTimestamp and Protect… of fstrim.service."""
         return _properties(self._text("service"))
 
     @cached_property

@@ -392,7 +392,7 @@ probe debconf debconf
 probe addresses ip -j address
 probe timer systemctl show fstrim.timer -p LoadState -p ActiveState -p SubState -p UnitFileState
 probe service systemctl show fstrim.service -p LoadState -p Result -p ExecStart -p ExecMainStatus \
-    -p ExecMainStartTimestamp
+    -p ExecMainStartTimestamp -p ProtectSystem -p ProtectHome
 probe failed systemctl list-units --failed --plain --no-legend --no-pager
 jobs=$(trimming)
 if [ -n "$jobs" ]; then probe cron cron; else none cron; fi
