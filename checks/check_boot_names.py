@@ -17,7 +17,8 @@ def check_boot_names(guest: Guest) -> str:
     """`root=/dev/vda1` finds no root once the disk is called sda, and grub-pc installs to a disk that is gone."""
     facts = guest.facts
     found = [str(place) for place in bootloader.places(facts) if place.names]
-    found += [f"grub-pc/install_devices: {name} is not there" for name in grub.gone_install_devices(facts)]
+    for question, names in grub.gone_install_devices(facts).items():
+        found += [f"{question}: {name} is not there" for name in names]
     direct = guest.definition.root.findtext("os/kernel")
     found += [f"<cmdline> of the definition: {name}" for name in cmdline.names(guest.definition.kernel_parameters)]
     assert not found, "; ".join(found)

@@ -27,8 +27,7 @@ def boot_by_uuid(guest: Guest) -> list[Change]:
     if stale and not any(isinstance(change, FileChange) and change.then == update for change in changes):
         # what the menu is generated from is right: the menu is older than that
         changes.append(CommandChange(guest.name, _then(facts, stale[0]) or ""))
-    if grub.gone_install_devices(facts):
-        changes.append(_install_to_boot_disk(guest))
+    changes += [_install_to_what_is_there(guest, question) for question in grub.gone_install_devices(facts)]
     if cmdline.names(guest.definition.kernel_parameters):
         by_hand.append("virsh edit: name the devices in <cmdline> by PARTUUID=")
     if not changes:
@@ -50,20 +49,24 @@ def _then(facts: Facts, place: Place) -> str | None:
     return place.then
 
 
-def _install_to_boot_disk(guest: Guest) -> CommandChange:
+def _install_to_what_is_there(guest: Guest, question: str) -> CommandChange:
     facts = guest.facts
-    disk = grub.boot_disk(facts)
-    if disk is None:
-        raise Withheld("dpkg-reconfigure grub-pc in the guest: /boot is not on one disk")
+    package = question.partition("/")[0]
+    device = grub.install_device(facts, question)
+    if device is None:
+        where = "/boot is not on one disk" if package == "grub-pc" else "nothing is mounted on /boot/efi"
+        raise Withheld(f"dpkg-reconfigure {package} in the guest: {where}")
+    named = facts.grub_install_devices[question]
     return CommandChange(
         guest.name,
-        _set(grub.link_to(facts, disk)),
-        _set(", ".join(facts.grub_install_devices)),
-        list(facts.grub_install_devices),
+        _set(question, grub.link_to(facts, device)),
+        _set(question, ", ".join(named)),
+        list(named),
     )
 
 
-def _set(devices: str) -> str:
+def _set(question: str, devices: str) -> str:
+    package = question.partition("/")[0]
     if not all(character.isalnum() or character in "/-_.:, +" for character in devices):
-        raise Withheld("dpkg-reconfigure grub-pc in the guest: a device name has characters of the shell")
-    return f"printf 'grub-pc grub-pc/install_devices multiselect %s\\n' '{devices}' | debconf-set-selections"
+        raise Withheld(f"dpkg-reconfigure {package} in the guest: a device name has characters of the shell")
+    return f"printf '{package} {question} multiselect %s\\n' '{devices}' | debconf-set-selections"

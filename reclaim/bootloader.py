@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from reclaim import assembly, cmdline, crypttab, elsewhere, entries, grub
+from reclaim import assembly, cmdline, crypttab, elsewhere, entries, fstab, grub
 from reclaim.facts import Facts
 from reclaim.fstab import TAGS, is_renamed_by_bus, stable_name
 from reclaim.place import Place, begins, in_lines
@@ -33,8 +33,19 @@ _BY_HAND = re.compile(
 _RESUME = re.compile(r"^(?P<key>[ \t]*(?:RESUME|ROOT)=)(?P<q>[\"']?)(?P<device>/dev/\S+?)(?P=q)[ \t]*$", re.MULTILINE)
 
 
+def absent(facts: Facts) -> str | None:
+    """Why what lies in /boot may not be what boots: fstab has a filesystem for it that is not mounted."""
+    if any(mount.target == "/boot" for mount in facts.mounts):
+        return None
+    if any(entry.target.rstrip("/") == "/boot" for entry in fstab.entries(facts.fstab)):
+        return "/boot is in fstab and not mounted: what boots lies there"
+    return None
+
+
 def unknown(facts: Facts) -> str | None:
     """Why nobody can tell what boots this guest; None where it can be told."""
+    if why := absent(facts):
+        return why
     if unread := entries.unread(facts):
         return f"the command line built into {', '.join(unread)} cannot be read"
     if grub.menus(facts) or entries.are_there(facts):

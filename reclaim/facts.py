@@ -309,13 +309,16 @@ class Facts:
         return int(match[1]) * 1024 if match else None
 
     @cached_property
-    def grub_install_devices(self) -> tuple[str, ...]:
-        """`grub-pc/install_devices` of debconf: where the next grub-pc upgrade installs to."""
+    def grub_install_devices(self) -> Mapping[str, tuple[str, ...]]:
+        """debconf's `grub-pc/install_devices` and grub-efi's: where their next upgrade installs to, by question."""
         status, data = self._section("debconf")
-        if status != 0:
-            return ()
-        match = re.search(r"^Value: *(.*)$", data.decode("utf-8", errors="replace"), re.MULTILINE)
-        return tuple(part.strip() for part in match[1].split(",") if part.strip()) if match else ()
+        found = {}
+        for record in data.decode("utf-8", errors="replace").split("\n\n") if status == 0 else ():
+            name = re.search(r"^Name: *(grub-(?:pc|efi)/install_devices)$", record, re.MULTILINE)
+            value = re.search(r"^Value: *(.*)$", record, re.MULTILINE)
+            if name and value:
+                found[name[1]] = tuple(part.strip() for part in value[1].split(",") if part.strip())
+        return found
 
     # Storage
 

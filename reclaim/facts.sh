@@ -253,7 +253,7 @@ sysfs() {
 }
 
 debconf() {
-    awk 'BEGIN { RS = "" } /(^|\n)Name: grub-pc\/install_devices(\n|$)/' /var/cache/debconf/config.dat
+    awk 'BEGIN { RS = "" } /(^|\n)Name: grub-(pc|efi)\/install_devices(\n|$)/ { print $0 "\n" }' /var/cache/debconf/config.dat
 }
 
 cron() {
@@ -370,6 +370,7 @@ probe boot_files files /etc/default/grub /etc/default/grub.d/*.cfg /boot/grub/gr
     /boot/grub/menu.lst /boot/grub/grub.conf /etc/lilo.conf /etc/zipl.conf /boot/limine.conf /boot/limine.cfg \
     /boot/efi/EFI/refind/refind.conf /boot/refind_linux.conf \
     /etc/initramfs-tools/conf.d/* /etc/initramfs-tools/modules /etc/initramfs-tools/initramfs.conf \
+    /etc/initramfs-tools/update-initramfs.conf \
     /etc/dracut.conf /etc/dracut.conf.d/*.conf /etc/mkinitcpio.conf /etc/mkinitcpio.conf.d/*.conf \
     /etc/mkinitcpio.d/*.preset \
     /etc/mkinitfs/mkinitfs.conf \

@@ -13,7 +13,7 @@ _LINE = re.compile(r"^(?P<lead>[ \t]*)(?P<source>[^ \t\r#][^ \t\r]*)(?P<rest>(?:
 #: names the kernel gives by bus and by order of discovery, and udev links made from the bus; device
 #: mapper, md and LVM link what they make by their own ids (their udev rules 11-dm, 13-dm-disk, 63-md, 69-dm-lvm)
 _RENAMED = re.compile(
-    r"(?:/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*|disk/by-path/.+)"
+    r"(?:/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*|dm-\d+|disk/by-path/.+)"
     r"|(?:/dev/disk/by-id/|ID=)(?!dm-|md-name-|md-uuid-|lvm-pv-uuid-).+)\Z"
 )
 #: an option that names a device: `device=` (btrfs), `journal_path=` (ext4), `logdev=` and `rtdev=` (XFS),

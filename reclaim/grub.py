@@ -164,10 +164,21 @@ def link_to(facts: Facts, disk: BlockDevice) -> str:
     return next(iter(links), disk.path)
 
 
-def gone_install_devices(facts: Facts) -> list[str]:
-    """The devices of `grub-pc/install_devices` that do not exist: the next grub-pc upgrade would leave
-    a core image that does not fit its modules (Launchpad bugs 1889555 and 1891680)."""
-    return [device for device in facts.grub_install_devices if facts.device(device) is None]
+def gone_install_devices(facts: Facts) -> dict[str, list[str]]:
+    """The devices that do not exist of debconf's `install_devices`, by question: the next upgrade would leave
+    a core image that does not fit its modules (Launchpad bugs 1889555 and 1891680), or stop."""
+    gone = {
+        question: [device for device in devices if facts.device(device) is None]
+        for question, devices in facts.grub_install_devices.items()
+    }
+    return {question: devices for question, devices in gone.items() if devices}
+
+
+def install_device(facts: Facts, question: str) -> BlockDevice | None:
+    """What that question is about: the boot disk, or the EFI system partition."""
+    if question.startswith("grub-pc"):
+        return boot_disk(facts)
+    return next((facts.device(mount.source) for mount in facts.mounts if mount.target == "/boot/efi"), None)
 
 
 def boot_disk(facts: Facts) -> BlockDevice | None:

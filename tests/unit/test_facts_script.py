@@ -140,12 +140,16 @@ def test_install_devices_are_found_among_other_questions(tmp_path: Path) -> None
     database.write_text(
         "Name: grub-pc/install_devices_disks_changed\nTemplate: x\nValue: /dev/no\n\n"
         "Name: grub-pc/install_devices\nTemplate: grub-pc/install_devices\nValue: /dev/sda, /dev/sdb\nOwners: grub-pc\n"
-        "\nName: grub-pc/timeout\nValue: 5\n",
+        "\nName: grub-pc/timeout\nValue: 5\n"
+        "\nName: grub-efi/install_devices\nTemplate: x\nValue: /dev/disk/by-id/virtio-x-part15\n",
         encoding="utf-8",
     )
     functions = script().partition("\nprobe system ")[0].replace("/var/cache/debconf/config.dat", str(database))
     done = subprocess.run(["/bin/sh", "-c", f"{functions}\nprobe debconf debconf"], capture_output=True, check=True)
-    assert read(done.stdout + b"end\n", "here").grub_install_devices == ("/dev/sda", "/dev/sdb")
+    assert read(done.stdout + b"end\n", "here").grub_install_devices == {
+        "grub-pc/install_devices": ("/dev/sda", "/dev/sdb"),
+        "grub-efi/install_devices": ("/dev/disk/by-id/virtio-x-part15",),
+    }
 
 
 # The parts that other systems than this one need, on folders of our own, by every shell that is here
