@@ -1,4 +1,4 @@
-"""What assembles disks before they are mounted, where it is told their names: mdadm and LVM."""
+"""What assembles disks before they are mounted, where it is told their names: mdadm, LVM and ZFS."""
 
 from __future__ import annotations
 
@@ -21,10 +21,17 @@ _VIRTIO_BLK_SERIAL = 20
 
 
 def places(facts: Facts) -> Iterator[Place]:
-    """Where mdadm.conf(5), lvm.conf(5) and lvmdevices(8) name devices by their bus."""
+    """Where mdadm.conf(5), lvm.conf(5), lvmdevices(8) and zpool.cache name devices by their bus."""
     for path in _MDADM:
         yield from _mdadm(path, facts.boot_files.get(path, ""))
     yield from _lvm(facts)
+    for pool in dict.fromkeys(pool for pool, _ in facts.vdevs):
+        # zpool.cache has these paths, and an import from it looks nowhere else (OpenZFS issues 343 and 2625)
+        if named := tuple(path for owner, path in facts.vdevs if owner == pool and is_renamed_by_bus(path)):
+            advice = (
+                f"zpool export {pool}, then zpool import -d /dev/disk/by-partuuid {pool} (of a root, from elsewhere)"
+            )
+            yield Place(f"zpool.cache, {pool}", named, advice=advice)
 
 
 def _lvm(facts: Facts) -> Iterator[Place]:

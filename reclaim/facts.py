@@ -581,6 +581,19 @@ class Facts:
         lines = data.decode("utf-8", errors="replace").splitlines() if status == 0 else []
         return {fields[0]: fields[1] == "on" for fields in (line.split("\t") for line in lines) if len(fields) == 2}
 
+    @cached_property
+    def vdevs(self) -> tuple[tuple[str, str], ...]:
+        """(pool, path) of each device that a ZFS pool knows, by the path that it will be looked for at."""
+        status, data = self._section("vdevs")
+        found, pool = [], ""
+        for line in data.decode("utf-8", errors="replace").splitlines() if status == 0 else ():
+            name = line.split()[0] if line.split() else ""
+            if name.startswith("/"):
+                found.append((pool, name))
+            elif not line[:1].isspace():
+                pool = name
+        return tuple(found)
+
 
 def _list_of(data: Any, key: str, guest: str) -> list[Any]:
     """The list below *key*; util-linux prints nothing at all where there is nothing."""

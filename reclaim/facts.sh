@@ -402,6 +402,12 @@ if [ -z "$jobs" ] && any /lib/systemd/system/fstrim.timer /usr/lib/systemd/syste
 else
     probe daemons daemons
 fi
-if command -v zpool >/dev/null 2>&1; then probe zfs zfs; else none zfs; fi
+if command -v zpool >/dev/null 2>&1; then
+    probe zfs zfs
+    probe vdevs bounded zpool list -vHP
+else
+    none zfs
+    none vdevs
+fi
 probe tools tools
 printf 'end\n'

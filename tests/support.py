@@ -225,6 +225,8 @@ class Inside:
     daemons: str = "cron\n"
     #: `zpool get -H -o name,value autotrim`
     zfs: str = ""
+    #: `zpool list -vHP`
+    vdevs: str = ""
     #: what looking inside ends with
     problem: ProbeError | None = None
     #: /proc/self/attr/current
@@ -277,6 +279,7 @@ class Inside:
             "cron": section(self.cron),
             "daemons": section(self.daemons),
             "zfs": section(self.zfs),
+            "vdevs": section(self.vdevs),
             "tools": section("".join(f"{tool}\n" for tool in self.tools)),
         }
 

@@ -280,6 +280,11 @@ def test_what_lies_in_the_initramfs_too_is_followed_by_a_rebuild(
 
 #: lvm.conf(5)'s own example of a filter, and system.devices as lvmdevices(8) of RHEL 9 writes it
 LVM = "/etc/lvm/lvm.conf:\tfilter = {}\n"
+#: `zpool list -vHP` (zpool-list(8)): each device below its pool, or below a mirror
+VDEVS = (
+    "rpool\t9.5G\t1.2G\t8.3G\t-\t-\t0%\t12%\t1.00x\tONLINE\t-\n\t/dev/disk/by-partuuid/q\t9.9G\t-\t-\n"
+    "tank\t9.5G\t1.2G\t8.3G\t-\t-\t0%\t12%\t1.00x\tONLINE\t-\n\tmirror-0\t9.5G\n\t{}\t9.9G\t-\t-\n"
+)
 WAITS = "kernel 6.1\npath /boot/x.img\nstamp 1:2:3\n"
 LVMDEVICES = "/etc/lvm/devices/system.devices:IDTYPE={} IDNAME={} DEVNAME=/dev/vdb PVID=tIrNvpmALxLpJFjL\n"
 
@@ -431,6 +436,13 @@ LVMDEVICES = "/etc/lvm/devices/system.devices:IDTYPE={} IDNAME={} DEVNAME=/dev/v
             id="a-service-bound-to-a-device",
         ),
         pytest.param(
+            {ENTRY: ""},
+            {"vdevs": VDEVS.format("/dev/vdb1")},
+            "zpool.cache, tank: /dev/vdb1",
+            "zpool import -d /dev/disk/by-partuuid tank",
+            id="zfs",
+        ),
+        pytest.param(
             {ENTRY: "", "/etc/default/grub_installdevice": "/dev/sdx1\nactivate\ngeneric_mbr\n"},
             {},
             "/etc/default/grub_installdevice: /dev/sdx1 is not there",
@@ -495,6 +507,9 @@ def test_what_is_not_understood_is_withheld_by_name(
             {"named": '/etc/udev/rules.d/60-io.rules:KERNEL=="vd[a-z]", ATTR{queue/scheduler}="none"\n'},
             "compliant",
             id="udev-gives-no-name",
+        ),
+        pytest.param(
+            {ENTRY: ""}, {"vdevs": VDEVS.format("/dev/disk/by-partuuid/p")}, "compliant", id="zfs-by-partuuid"
         ),
         pytest.param(
             {ENTRY: "", "/etc/default/grub_installdevice": "/dev/vda\nactivate\n"}, {}, "compliant", id="suse-installs"

@@ -19,6 +19,7 @@ from reclaim.facts import Facts, gather, read, script
 
 SECTIONS = {
     "btrfs",
+    "vdevs",
     "thin",
     "system",
     "os",
@@ -95,6 +96,16 @@ def test_what_this_machine_has_not_costs_only_its_own_section(facts: Facts) -> N
         except ProbeError as exc:
             text = str(exc)
             assert "ended with status" in text, text
+
+
+@pytest.mark.parametrize(("there", "status"), [("missing", "000"), ("dangling", "001"), ("empty", "000")])
+def test_a_guest_without_fstab_has_an_empty_one(tmp_path: Path, there: str, status: str) -> None:
+    """What cannot be read is not empty: a link that leads nowhere is no answer."""
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "empty").touch()
+    body = next(line for line in script().splitlines() if "probe fstab" in line)
+    output = _run(body.replace("/etc/fstab", str(tmp_path / there)), tmp_path)
+    assert base64.b64decode(output.split()[1]).decode() == status
 
 
 def test_the_same_comes_through_a_testinfra_shell(printed: bytes) -> None:
