@@ -44,12 +44,13 @@ files() {
 }
 
 images() {
-    # the kernel image of release $1 and its initramfs, where Debian, RHEL, SUSE, Arch, Alpine and
-    # kernel-install put them; empty where there is none
+    # the kernel image of release $1 and its initramfs, where Debian, RHEL, SUSE, Gentoo, Arch,
+    # Alpine and kernel-install put them; empty where there is none
     image='' initrd='' base='' machine=''
     [ -r "/lib/modules/$1/pkgbase" ] && read -r base <"/lib/modules/$1/pkgbase"
     [ -r /etc/machine-id ] && read -r machine </etc/machine-id
-    for file in "/boot/vmlinuz-$1" "/boot/vmlinux-$1" "/boot/Image-$1" "/boot/vmlinuz-${base:-$1}" \
+    for file in "/boot/vmlinuz-$1" "/boot/vmlinux-$1" "/boot/Image-$1" "/boot/kernel-$1" \
+        "/boot/bzImage-$1" "/boot/vmlinuz-${base:-$1}" \
         "/boot/vmlinuz-${1##*-}" "/boot/${machine:-none}/$1/linux" "/efi/${machine:-none}/$1/linux" \
         "/boot/efi/${machine:-none}/$1/linux"; do
         [ -e "$file" ] && image=$file && break

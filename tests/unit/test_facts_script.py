@@ -216,6 +216,7 @@ UNREADABLE = "Image: /boot/initramfs-6.1.img: 30M\n=============================
         pytest.param("6.9.1-arch1-1", ["vmlinuz-linux", "initramfs-linux.img"], 1, id="arch"),
         pytest.param("6.6.31-0-virt", ["vmlinuz-virt", "initramfs-virt"], 1, id="alpine"),
         pytest.param("6.8.9", ["0123abcd/6.8.9/linux", "0123abcd/6.8.9/initrd"], 1, id="kernel-install"),
+        pytest.param("6.6.30-gentoo", ["kernel-6.6.30-gentoo", "initramfs-6.6.30-gentoo.img"], 1, id="gentoo"),
         pytest.param("6.1", ["vmlinuz-6.1"], None, id="no-initramfs"),
         pytest.param("6.1", [], None, id="no-kernel"),
     ],
