@@ -17,8 +17,7 @@ _DEVICE = re.compile(r"/dev/(?:(?:x?vd|[sh]d)[a-z]+\d*(?![\w-])|disk/by-(?:path|
 #: udev(7): a match on the kernel's name of a disk, or on the path to it
 _MATCH = re.compile(r"KERNELS?==\"[^\"]*\b(?:x?vd|[sh]d)[a-z\[*?][^\"]*\"|ENV\{ID_PATH\w*\}==\"[^\"]+\"")
 _NAMES_IT = re.compile(r"\b(?:SYMLINK|NAME)\+?=(?!=)")
-#: multipath.conf(5): a pattern of the kernel's names
-_DEVNODE = re.compile(r"devnode[ \t]+\"[^\"]*(?:x?vd|[sh]d)[^\"]*\"")
+_DEVNODE = re.compile(r"devnode[ \t]+\"[^\"]*\"")
 _DEVICE_UNIT = re.compile(r"\bdev-(?:x?vd|[sh]d)[a-z]+\d*\.device\b")
 
 
@@ -28,9 +27,6 @@ def places(facts: Facts) -> Iterator[Place]:
         if path.startswith("/etc/udev/"):
             found = [match[0] for match in _MATCH.finditer(line)] if _NAMES_IT.search(line) else []
             advice = f"{path}: match ENV{{ID_FS_UUID}} or ENV{{ID_SERIAL_SHORT}} instead"
-        elif path.startswith("/etc/multipath"):
-            found = [match[0] for match in _DEVNODE.finditer(line)]
-            advice = f"{path}: say what it means for sd as well"
         elif path.startswith("/etc/auto."):
             found = devices(line)
             advice = f"{path}: name the device by /dev/disk/by-uuid/"
@@ -44,6 +40,17 @@ def places(facts: Facts) -> Iterator[Place]:
             continue
         if found:
             yield Place(path, tuple(found), advice=advice)
+    yield from _multipath(facts)
+
+
+def _multipath(facts: Facts) -> Iterator[Place]:
+    """Patterns of names that tell virtio-blk's disks from others, where none is of SCSI disks (multipath.conf(5))."""
+    found = [(path, match[0]) for path, line in _lines(facts) for match in _DEVNODE.finditer(line)]
+    if any("sd" in pattern for _, pattern in found):
+        return
+    for path, pattern in found:
+        if re.search(r"x?vd", pattern):
+            yield Place(path, (pattern,), advice=f"{path}: say what it means for sd as well")
 
 
 def remarks(facts: Facts) -> list[str]:

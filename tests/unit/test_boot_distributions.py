@@ -504,6 +504,21 @@ def test_what_is_not_understood_is_withheld_by_name(
         ),
         pytest.param(
             {ENTRY: ""},
+            {
+                "named": '/etc/multipath.conf:\tdevnode "^(ram|raw|loop|fd|md|dm-|sr|scd|st)[0-9]*"\n'
+                '/etc/multipath.conf:\tdevnode "^hd[a-z][[0-9]*]"\n'
+            },
+            "compliant",
+            id="multipath-as-distributions-ship-it",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"named": '/etc/multipath.conf:devnode "^vd[a-z]"\n/etc/multipath.conf:devnode "^sd[a-z]"\n'},
+            "compliant",
+            id="multipath-with-both",
+        ),
+        pytest.param(
+            {ENTRY: ""},
             {"named": '/etc/udev/rules.d/60-io.rules:KERNEL=="vd[a-z]", ATTR{queue/scheduler}="none"\n'},
             "compliant",
             id="udev-gives-no-name",
