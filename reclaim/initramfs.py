@@ -69,7 +69,7 @@ def rebuild(facts: Facts) -> str:
 def _expect_room(facts: Facts, kernel: Kernel) -> None:
     free = facts.boot_free if kernel.free is None else kernel.free
     needed = kernel.initramfs_bytes + kernel.initramfs_bytes // 10 + _SPARE  # a tenth: what is added
-    if free is not None and free < needed:
+    if kernel.path and free is not None and free < needed:
         where = "/boot" if kernel.free is None else kernel.path
         raise Withheld(f"{where} has {size(free)} free, a new initramfs takes {size(needed)}: remove old kernels")
 
