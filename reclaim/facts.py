@@ -332,6 +332,16 @@ class Facts:
             roots = _list_of(self._json("lsblk"), "blockdevices", self.guest)
         return tuple(self._block_device(one, 0) for one in roots)
 
+    @cached_property
+    def tagged(self) -> Mapping[tuple[str, str], list[BlockDevice]]:
+        """The disks and partitions by what mount(8) finds them by: ("uuid", "aaaa-1") and the like."""
+        found: dict[tuple[str, str], list[BlockDevice]] = {}
+        for one in {one.path: one for root in self.block_devices for one in root.walk()}.values():
+            for tag in ("uuid", "partuuid", "label", "partlabel") if one.type in ("disk", "part") else ():
+                if value := getattr(one, tag):
+                    found.setdefault((tag, value), []).append(one)
+        return found
+
     def _tree(self, text: str) -> list[dict[str, Any]]:
         """The trees in what `lsblk --pairs` printed, each parent before its children (util-linux before 2.27)."""
         below: dict[str, list[str]] = {}

@@ -141,9 +141,7 @@ def ambiguous(facts: Facts, entry: Entry) -> list[BlockDevice]:
     """
     if entry.tag is None or "noauto" in entry.options:
         return []
-    tag, value = entry.tag
-    devices = {one.path: one for root in facts.block_devices for one in root.walk()}.values()
-    owners = [one for one in devices if getattr(one, tag) == value and one.type in ("disk", "part")]
+    owners = facts.tagged.get(entry.tag, [])
     if len(owners) < 2 or (owners[0].fstype == "btrfs" and _is_one_btrfs(facts, owners)):
         return []
     return owners
