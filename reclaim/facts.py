@@ -19,7 +19,9 @@ from typing import Any
 
 from testinfra.host import Host
 
+from reclaim.agent import NotLinux
 from reclaim.errors import ProbeError
+from reclaim.text import printable
 
 #: seconds that the whole script may take; lsinitramfs alone costs 2.5 s under emulation
 SCRIPT_SECONDS = 120
@@ -43,13 +45,16 @@ def script() -> str:
 
 
 def gather(shell: Host, guest: str, earlier: Facts | None = None) -> Facts:
-    """Run the script in the guest. Raises ProbeError where it cannot be run or does not finish.
+    """Run the script in the guest. Raises ProbeError where it cannot be run or does not finish, NotLinux elsewhere.
 
     An initramfs that is as it was in the *earlier* facts is not read again: that is the slow part.
     """
     known = f"known={shlex.quote(' '.join(earlier.initramfs_stamps))}\n" if earlier else ""
     result = shell.run(known + script(), seconds=SCRIPT_SECONDS)
-    return read(result.stdout_bytes, guest, earlier)
+    found = read(result.stdout_bytes, guest, earlier)
+    if found.system != "Linux":
+        raise NotLinux(guest, printable(found.system))
+    return found
 
 
 def read(output: bytes, guest: str, earlier: Facts | None = None) -> Facts:
@@ -207,6 +212,11 @@ class Facts:
     # The system
 
     @cached_property
+    def system(self) -> str:
+        """`uname -s`"""
+        return self._text("system").strip()
+
+    @cached_property
     def os(self) -> Mapping[str, str]:
         """os-release(5), keys as in the file."""
         return _key_values(self._text("os"))
@@ -300,7 +310,15 @@ class Facts:
     @cached_property
     def lvm_lines(self) -> tuple[tuple[str, str], ...]:
         """(file, line) of what lvm.conf(5) filters and lvmdevices(8) knows devices by."""
-        found = (line.partition(":") for line in self._text("lvm").splitlines())
+        return self._lines("lvm")
+
+    @cached_property
+    def named_lines(self) -> tuple[tuple[str, str], ...]:
+        """(file, line) of what runs beside the boot and is told devices."""
+        return self._lines("named")
+
+    def _lines(self, name: str) -> tuple[tuple[str, str], ...]:
+        found = (line.partition(":") for line in self._text(name).split("\n") if line)
         return tuple((path, text.strip()) for path, _, text in found)
 
     @cached_property
@@ -312,13 +330,16 @@ class Facts:
         return int(match[1]) * 1024 if match else None
 
     @cached_property
-    def grub_install_devices(self) -> tuple[str, ...]:
-        """`grub-pc/install_devices` of debconf: where the next grub-pc upgrade installs to."""
+    def grub_install_devices(self) -> Mapping[str, tuple[str, ...]]:
+        """debconf's `grub-pc/install_devices` and grub-efi's: where their next upgrade installs to, by question."""
         status, data = self._section("debconf")
-        if status != 0:
-            return ()
-        match = re.search(r"^Value: *(.*)$", data.decode("utf-8", errors="replace"), re.MULTILINE)
-        return tuple(part.strip() for part in match[1].split(",") if part.strip()) if match else ()
+        found = {}
+        for record in data.decode("utf-8", errors="replace").split("\n\n") if status == 0 else ():
+            name = re.search(r"^Name: *(grub-(?:pc|efi)/install_devices)$", record, re.MULTILINE)
+            value = re.search(r"^Value: *(.*)$", record, re.MULTILINE)
+            if name and value:
+                found[name[1]] = tuple(part.strip() for part in value[1].split(",") if part.strip())
+        return found
 
     # Storage
 
@@ -331,6 +352,16 @@ class Facts:
         else:
             roots = _list_of(self._json("lsblk"), "blockdevices", self.guest)
         return tuple(self._block_device(one, 0) for one in roots)
+
+    @cached_property
+    def tagged(self) -> Mapping[tuple[str, str], list[BlockDevice]]:
+        """The disks and partitions by what mount(8) finds them by: ("uuid", "aaaa-1") and the like."""
+        found: dict[tuple[str, str], list[BlockDevice]] = {}
+        for one in {one.path: one for root in self.block_devices for one in root.walk()}.values():
+            for tag in ("uuid", "partuuid", "label", "partlabel") if one.type in ("disk", "part") else ():
+                if value := getattr(one, tag):
+                    found.setdefault((tag, value), []).append(one)
+        return found
 
     def _tree(self, text: str) -> list[dict[str, Any]]:
         """The trees in what `lsblk --pairs` printed, each parent before its children (util-linux before 2.27)."""
@@ -431,6 +462,23 @@ class Facts:
             if separator:
                 found[path] = "/dev/" + to.rsplit("/", 1)[-1]
         return found
+
+    @cached_property
+    def deaf_pools(self) -> frozenset[str]:
+        """Thin pools that keep discards to themselves, as device mapper names them, whatever DISC-MAX says."""
+        status, data = self._section("thin")
+        lines = data.decode("utf-8", errors="replace").splitlines() if status == 0 else []
+        found = (re.match(r"(\S+): .* thin-pool .*\b(?:no_discard_passdown|ignore_discard)\b", line) for line in lines)
+        return frozenset(match[1] for match in found if match)
+
+    @cached_property
+    def btrfs_members(self) -> Mapping[str, frozenset[str]]:
+        """UUID of each btrfs that is mounted -> the kernel names of the devices it lies on."""
+        found: dict[str, set[str]] = {}
+        for line in self._text("btrfs").splitlines():
+            uuid, _, name = line.partition("\t")
+            found.setdefault(uuid, set()).add(name)
+        return {uuid: frozenset(names) for uuid, names in found.items()}
 
     @cached_property
     def sysfs(self) -> Mapping[str, str]:
@@ -553,7 +601,7 @@ class Facts:
 
     @cached_property
     def fstrim_service(self) -> Mapping[str, str]:
-        """LoadState, Result, ExecMainStatus and ExecMainStartTimestamp of fstrim.service."""
+        """LoadState, Result, ExecMainStatus, ExecMainStartTimestamp and Protect… of fstrim.service."""
         return _properties(self._text("service"))
 
     @cached_property
@@ -579,6 +627,19 @@ class Facts:
         status, data = self._section("zfs")
         lines = data.decode("utf-8", errors="replace").splitlines() if status == 0 else []
         return {fields[0]: fields[1] == "on" for fields in (line.split("\t") for line in lines) if len(fields) == 2}
+
+    @cached_property
+    def vdevs(self) -> tuple[tuple[str, str], ...]:
+        """(pool, path) of each device that a ZFS pool knows, by the path that it will be looked for at."""
+        status, data = self._section("vdevs")
+        found, pool = [], ""
+        for line in data.decode("utf-8", errors="replace").splitlines() if status == 0 else ():
+            name = line.split()[0] if line.split() else ""
+            if name.startswith("/"):
+                found.append((pool, name))
+            elif not line[:1].isspace():
+                pool = name
+        return tuple(found)
 
 
 def _list_of(data: Any, key: str, guest: str) -> list[Any]:

@@ -162,7 +162,7 @@ class Guest:
     @property
     def is_windows(self) -> bool:
         """Do its definition or its agent say so?"""
-        return self.persistent.is_windows or isinstance(self._facts, agent.NotLinux)
+        return self.persistent.is_windows or isinstance(self._facts, agent.NotLinuxButWindows)
 
     def inside(self) -> _Answer:
         """The facts, or the error that looking ended with. Raises NotAssessable where there is no inside."""
@@ -190,7 +190,9 @@ class Guest:
         if system is None:
             return problem
         if system.is_windows:
-            return agent.NotLinux(f"{self.name}: {WINDOWS}")
+            return agent.NotLinuxButWindows(self.name, "Windows")
+        if system.is_another:
+            return agent.NotLinux(self.name, system.name)
         if isinstance(problem, agent.AgentBlocked):
             return agent.AgentBlocked(f"{problem} ({system.name})")
         return problem

@@ -209,6 +209,15 @@ class Inside:
     unified: dict[str, str] = field(default_factory=dict)
     #: lines of grep -H on lvm.conf and system.devices
     lvm: str = ""
+    system: str = "Linux\n"
+    #: UUID, tab, kernel name of the members of each btrfs that is mounted; and /proc/swaps' devices
+    btrfs: str = ""
+    swaps: tuple[str, ...] = ()
+    command_line: str = "root=UUID=aaaa-1 ro\n"
+    #: dmsetup status --target thin-pool
+    thin: str = ""
+    #: lines of grep -H on what runs beside the boot
+    named: str = ""
     #: KiB free on /boot
     boot_free: int = 400_000
     #: cron's lines that trim, as file, tab, line; and the daemons that run them
@@ -218,6 +227,8 @@ class Inside:
     layout: str = ""
     #: `zpool get -H -o name,value autotrim`
     zfs: str = ""
+    #: `zpool list -vHP`
+    vdevs: str = ""
     #: what looking inside ends with
     problem: ProbeError | None = None
     #: /proc/self/attr/current
@@ -233,26 +244,33 @@ class Inside:
 
     def sections(self) -> dict[str, str]:
         """The sections that facts.sh would print."""
-        boot = {path: text for path, text in self.files.items() if path != "/etc/fstab" and path not in self.units}
+        units = {path: text for path, text in self.files.items() if path.startswith("/etc/systemd/system/")}
+        boot = {path: text for path, text in self.files.items() if path != "/etc/fstab" and path not in units}
         free = (
             f"Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 900000 1 {self.boot_free} 9% /boot\n"
         )
         return {
+            "system": section(self.system),
             "os": section(self.os),
             "kernel": section(f"{self.release}\n"),
             "context": section(self.context),
             "boot_id": section("b\n"),
-            "cmdline": section("root=UUID=aaaa-1 ro\n"),
+            "cmdline": section(self.command_line),
             "fstab": section(self.files.get("/etc/fstab", ""), 0 if "/etc/fstab" in self.files else 1),
-            "swaps": section("Filename Type Size Used Priority\n"),
+            "swaps": section(
+                "Filename Type Size Used Priority\n" + "".join(f"{one} partition 9 0 -2\n" for one in self.swaps)
+            ),
             "boot_files": section(_as_files(boot)),
-            "units": section(_as_files({path: self.files.get(path, text) for path, text in self.units.items()})),
+            "units": section(_as_files(units)),
             "unified": section("".join(f"{path}\t{text}\n" for path, text in self.unified.items())),
             "lvm": section(self.lvm),
+            "named": section(self.named),
             "boot_free": section(free),
             "lsblk": section(json.dumps({"blockdevices": self.devices})),
             "findmnt": section(json.dumps({"filesystems": self.mounts})),
             "links": section("".join(f"{path}\t{to}\n" for path, to in self.links.items())),
+            "btrfs": section(self.btrfs),
+            "thin": section(self.thin),
             "sysfs": section("".join(f"{name}\t{path}\n" for name, path in self.sysfs.items())),
             "layout": section(self.layout),
             "kernels": section(self.kernels),
@@ -264,6 +282,7 @@ class Inside:
             "cron": section(self.cron),
             "daemons": section(self.daemons),
             "zfs": section(self.zfs),
+            "vdevs": section(self.vdevs),
             "tools": section("".join(f"{tool}\n" for tool in self.tools)),
         }
 
