@@ -23,7 +23,7 @@ from lab.guest import LabGuest
 
 MIB = 1024 * 1024
 DISK_MIB = 1024
-OLD_MIB = 32
+OLD_MIB = 16
 """The size of the file that is in each filesystem before the guest starts."""
 
 BUSES = ("virtio", "virtio-scsi", "lsilogic", "sata")

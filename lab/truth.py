@@ -30,12 +30,15 @@ from lab.error import LabError
 from lab.guest import LabGuest
 from reclaim import swallowed
 from reclaim.canary import Trimmed
+from reclaim.engine import Subject, judge
+from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import connect
 from reclaim.inventory import Inventory, Policy
 from reclaim.proof import SHARE, prove
+from reclaim.requirement import catalogue
 from reclaim.verdict import Verdict
 
-CANARY_MIB = 32
+CANARY_MIB = 16
 MACHINES = ("1.6", "3.1", "4.0")
 POLICIES = ("scsi", "any-discarding")
 PROGRESS = demo.ROOT / "reports" / "truth.json"
@@ -116,13 +119,13 @@ def observe(name: str, machine: str, bus: str) -> list[Seen]:
 def look(guest: LabGuest, machine: str, bus: str, some: Iterable[Cell]) -> list[Seen]:
     """What is to be seen of *some* cells of a guest that runs: the old files are gone afterwards."""
     wanted = list(some)
-    rows = {policy: _audited(guest, policy) for policy in POLICIES}
-    inventory = Inventory(policy=Policy(canary_mib=CANARY_MIB))
-    hypervisor = connect(host.URI, None, inventory)
+    rows = _audited(guest)
+    hypervisor = connect(host.URI, None, Inventory(policy=Policy(bus="any-discarding", canary_mib=CANARY_MIB)))
     judged = next(one for one in hypervisor.guests if one.name == guest.name)
     proofs = {one.mount: one for one in prove(judged)}
-    hypervisor.connection.close()
     targets = {disk.serial: disk.target for disk in judged.persistent.disks if disk.serial}
+    again = _rejudged(judged, rows)
+    hypervisor.connection.close()
     before = {cell: _held(guest, cell) for cell in wanted}
     offered, claimed = _deleted(guest, wanted)
     found = []
@@ -130,7 +133,7 @@ def look(guest: LabGuest, machine: str, bus: str, some: Iterable[Cell]) -> list[
         proof = proofs[f"/truth/{cell.label}"]
         red: dict[str, dict[str, str]] = {}
         accepted = {}
-        for policy, results in rows.items():
+        for policy, results in zip(POLICIES, (rows, again), strict=True):
             mine = [row for row in results if row["disk"] in (None, targets[cell.label])]
             red[policy] = {row["requirement"]: row["reason"] for row in mine if row["verdict"] in _RED}
             accepted[policy] = next(row["verdict"] for row in mine if row["requirement"] == "disk-bus")
@@ -158,17 +161,29 @@ def _held(guest: LabGuest, cell: Cell) -> int:
     return cells.image_of(guest, cell).stat().st_blocks * 512
 
 
-def _audited(guest: LabGuest, policy: str) -> list[dict[str, Any]]:
-    """The rows of an audit under a policy of the bus, as a user has them."""
+def _audited(guest: LabGuest) -> list[dict[str, Any]]:
+    """The rows of an audit, as a user has them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        inventory = folder / "inventory.toml"
-        inventory.write_text(f'[policy]\nbus = "{policy}"\n', encoding="utf-8")
-        done = demo.audit(guest.name, folder, "--inventory", str(inventory))
+        done = demo.audit(guest.name, folder)
         if done.returncode not in (0, 1):
             raise LabError(f"{guest.name}: the audit ended with {done.returncode}: {done.stdout}{done.stderr}")
         rows: list[dict[str, Any]] = demo.record(folder)["results"]
     return rows
+
+
+def _rejudged(guest: Guest, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same rows under the policy of *guest*: it concerns what is judged by the definition."""
+    found = []
+    for row in rows:
+        requirement = catalogue()[row["requirement"]]
+        if requirement.reads_definitions_only:
+            disk = Disk(guest, row["disk"]) if row["disk"] else None
+            judgement = judge(requirement, Subject(guest.hypervisor, guest, disk))
+            found.append({**row, "verdict": str(judgement.verdict), "reason": judgement.reason})
+        else:
+            found.append(row)
+    return found
 
 
 def _deleted(guest: LabGuest, wanted: list[Cell]) -> tuple[dict[Cell, int], dict[Cell, int]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from reclaim import swallowed, tally
 from reclaim.canary import MIB, Canary, NotPlanted
-from reclaim.errors import NotAssessable, ProbeError
+from reclaim.errors import NotApplicable, NotAssessable, ProbeError
 from reclaim.facts import BlockDevice, Facts
 from reclaim.guest import Disk, Guest
 from reclaim.scsi import not_a_guest_disk
@@ -91,7 +91,7 @@ def _proofs(guest: Guest) -> Iterator[Proof]:
             if unknown:
                 raise NotAssessable(f"which disk of the definition {', '.join(unknown)} is cannot be told")
             proof = _prove(one, _stores(one, on))
-        except NotAssessable as exc:
+        except (NotApplicable, NotAssessable) as exc:
             proof = Proof(one.mount.target, names, problem=str(exc))
         except NotPlanted as exc:
             proof = Proof(one.mount.target, names, problem=f"no canary could be kept in it: {exc}")
@@ -111,7 +111,7 @@ def _is_part_of(part: BlockDevice, whole: BlockDevice) -> bool:
     return part.fstype == "btrfs" and part.uuid == whole.uuid
 
 
-def _stores(one: Filesystem, disks: Sequence[Disk]) -> list[tuple[Disk, Store]]:
+def _stores(one: Filesystem, disks: Sequence[Disk]) -> list[Store]:
     """Where the bytes can be counted. Raises NotAssessable where they cannot, or nothing is asked of the disk."""
     for disk in disks:
         if reason := not_a_guest_disk(disk):
@@ -120,14 +120,14 @@ def _stores(one: Filesystem, disks: Sequence[Disk]) -> list[tuple[Disk, Store]]:
         raise NotAssessable("it is mounted read-only")
     if one.mount.fstype not in TRIMMABLE:
         raise NotAssessable(f"{one.mount.fstype or 'it'} is nothing that fstrim trims")
-    return [(disk, tally.store(disk)) for disk in disks]
+    return [tally.store(disk) for disk in disks]
 
 
-def _prove(one: Filesystem, disks: Sequence[tuple[Disk, Store]]) -> Proof:
+def _prove(one: Filesystem, stores: Sequence[Store]) -> Proof:
     """One filesystem, again where the guest writes too much meanwhile. Raises NotAssessable, NotPlanted, ProbeError."""
-    guest = disks[0][0].guest
+    guest = stores[0].disk.guest
     for _ in range(_TRIES):
-        proof, noise = _once(guest, one, disks)
+        proof, noise = _once(guest, one, stores)
         if proof.holds or proof.returned + noise < SHARE * proof.canary:
             return proof
     raise NotAssessable(
@@ -136,9 +136,8 @@ def _prove(one: Filesystem, disks: Sequence[tuple[Disk, Store]]) -> Proof:
     )
 
 
-def _once(guest: Guest, one: Filesystem, disks: Sequence[tuple[Disk, Store]]) -> tuple[Proof, int]:
+def _once(guest: Guest, one: Filesystem, stores: Sequence[Store]) -> tuple[Proof, int]:
     """What became of one canary, and the most that others can have taken while it went."""
-    stores = [store for _, store in disks]
     canary = Canary(guest.shell, guest.name, one.mount.target)
     _, free = canary.prepare()
     wanted = _canary_bytes(guest, free, max(store.grain for store in stores))
@@ -157,13 +156,13 @@ def _once(guest: Guest, one: Filesystem, disks: Sequence[tuple[Disk, Store]]) ->
     returned = max(0, min(brought, full - left))
     proof = Proof(
         one.mount.target,
-        tuple(disk.target for disk, _ in disks),
+        tuple(store.disk.target for store in stores),
         brought,
         max(0, full - before),
         returned,
         trimmed.claimed,
-        layer="" if returned >= SHARE * brought else swallowed.layer(one, disks, trimmed, brought, returned),
-        note="; ".join(f"what is older stays: {held}" for held in map(swallowed.snapshots, stores) if held),
+        layer="" if returned >= SHARE * brought else swallowed.layer(one, stores, trimmed, brought, returned),
+        note="; ".join(filter(None, map(swallowed.older, stores))),
     )
     return proof, noise
 
