@@ -49,7 +49,7 @@ class World:
     hidden: int = 0
     refuses: str = ""
     #: raised instead of deleting
-    breaks: Exception | None = None
+    breaks: BaseException | None = None
     planted: list[int] = field(default_factory=list)
     swept: int = 0
 
@@ -245,6 +245,7 @@ def test_a_running_qemu_on_older_settings_is_told_from_a_definition_without(
     guest = guest_on(tmp_path, path, driver="")
     # the test driver has one XML for both: what runs stays as it was read, and the definition is another
     live = guest.live
+    assert live is not None
     guest.hypervisor.connection.defineXML(live.xml.replace("type='qcow2'", "type='qcow2' discard='unmap'"))
     guest.__dict__["live"] = live
     guest.__dict__.pop("persistent", None)
@@ -277,9 +278,12 @@ def test_what_an_internal_snapshot_keeps_is_told_although_the_canary_came_back(
 def test_pieces_that_are_smaller_than_a_cluster_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = image(tmp_path / "disk.qcow2", "-o", "cluster_size=2M")
     made = world(monkeypatch, path)
-    monkeypatch.setattr(
-        Planted, "dig", lambda self: made.io(*(f"discard {64 + at}M 1M" for at in range(self.size))) or self._trimmed()
-    )
+
+    def in_pieces(self: Planted) -> Trimmed:
+        made.io(*(f"discard {64 + at}M 1M" for at in range(self.size)))
+        return self._trimmed()
+
+    monkeypatch.setattr(Planted, "dig", in_pieces)
     (one,) = prove(guest_on(tmp_path, path))
     assert made.planted == [128]  # 64 clusters
     assert one.layer == "granularity: vda frees 2.0 MiB as one, the guest discards from 4.0 KiB on"
@@ -396,7 +400,7 @@ def test_an_agent_that_dies_is_an_error_and_what_is_left_is_swept(
 
 def test_an_interrupted_proof_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = image(tmp_path / "disk.qcow2")
-    made = world(monkeypatch, path, breaks=KeyboardInterrupt())  # type: ignore[arg-type]
+    made = world(monkeypatch, path, breaks=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         judged(guest_on(tmp_path, path), tmp_path)
     assert made.swept == 1
