@@ -313,6 +313,12 @@ def page(seen: list[Seen], gone: list[str]) -> str:
         old=OLD_MIB,
     )
     hypervisor.connection.close()
+    return page_of(seen, gone, text)
+
+
+def page_of(seen: list[Seen], gone: list[str], head: str) -> str:
+    """The tables below *head*; *gone* are machine types that this QEMU has no more."""
+    text = head
     if gone:
         text += f"\nThis QEMU has no {', '.join(gone)} any more.\n"
     return (
