@@ -23,7 +23,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from lab import cells, demo, host, paths
+from lab import cells, demo, host, image, paths
 from lab import guest as lab
 from lab.cells import BUSES, CELLS, DISCARDS, IMAGES, MIB, OLD_MIB, Cell
 from lab.error import LabError
@@ -255,8 +255,8 @@ def main() -> int:
     wrong = [*disagreements(seen), *failed]
     if arguments.write and not failed and not arguments.only:
         arguments.write.write_text(page(seen, gone), encoding="utf-8")
-        data = json.dumps([asdict(one) for one in seen], indent=1)
-        arguments.write.with_suffix(".json").write_text(data + "\n", encoding="utf-8")
+        rows = ",\n".join(json.dumps(asdict(one)) for one in seen)
+        arguments.write.with_suffix(".json").write_text(f"[\n{rows}\n]\n", encoding="utf-8")
     for one in wrong:
         print(f"truth: {one}")
     print(f"truth: {len(seen)} cells, {len(wrong)} disagreements")
@@ -286,8 +286,8 @@ def _write(done: dict[str, Any]) -> None:
 _HEAD = """\
 # The truth matrix
 
-Written by `make truth`; every number is of one run, on {day}: QEMU {qemu}, libvirt {libvirt}, {kernel} on the
-host, Debian 12's Linux in the guests, images on {filesystem}. truth.json beside this page has the reasons too.
+Written by `make truth`; every number is of one run, on {day}: QEMU {qemu}, libvirt {libvirt}, Linux {kernel}
+on the host, {guest} in the guests, images on {filesystem}. truth.json beside this page has the reasons too.
 
 In every filesystem two things were deleted and trimmed, and counted on the host by `st_blocks`: the *canary* of
 `--prove` ({canary} MiB, written in the running guest), and an *old* file ({old} MiB) that was there before the guest's
@@ -307,13 +307,21 @@ def page(seen: list[Seen], gone: list[str]) -> str:
         day=date.today().isoformat(),  # noqa: DTZ011 - the day where it was run
         qemu=hypervisor.qemu_version,
         libvirt=hypervisor.libvirt_version,
-        kernel=f"Linux {platform.release()}",
+        kernel=platform.release(),
+        guest=_kernel_release(image.kernel("generic")[0]),
         filesystem=kind,
         canary=CANARY_MIB,
         old=OLD_MIB,
     )
     hypervisor.connection.close()
     return page_of(seen, gone, text)
+
+
+def _kernel_release(kernel: Path) -> str:
+    """The release of a Linux image, as its setup header points to it (Linux's Documentation/arch/x86/boot.rst)."""
+    head = kernel.read_bytes()[: 64 * 1024]
+    at = int.from_bytes(head[0x20E:0x210], "little") + 0x200
+    return head[at:].split(b"\0")[0].decode("ascii", errors="replace").split()[0]
 
 
 def page_of(seen: list[Seen], gone: list[str], head: str) -> str:

@@ -372,6 +372,7 @@ def _protocol(item: pytest.Function) -> None:
     call = pytest.CallInfo.from_call(
         partial(pytest_pyfunc_call, item), when="call", reraise=(pytest.exit.Exception, KeyboardInterrupt)
     )
+    _guest_line(item)  # again, where progress was told meanwhile
     report = hook.pytest_runtest_makereport(item=item, call=call)
     hook.pytest_runtest_logreport(report=report)
     if call.excinfo is not None:

@@ -73,7 +73,10 @@ def prove(guest: Guest) -> tuple[Proof, ...]:
     Raises NotAssessable where nobody can look inside, ProbeError where the guest does not answer as it should.
     """
     if guest.proofs is None:
-        guest.proofs = tuple(_proofs(guest))
+        try:
+            guest.proofs = tuple(_proofs(guest))
+        finally:
+            guest.hypervisor.progress("")
     return guest.proofs
 
 
