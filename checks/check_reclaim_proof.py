@@ -22,6 +22,8 @@ def check_reclaim_proof(guest: Guest) -> str:
     kept = [one.told for one in found if not one.problem and not one.holds]
     assert not kept, "; ".join(kept)
     told = "; ".join(one.told for one in found)
+    if all(one.excluded for one in found):
+        raise NotApplicable(told)
     if not any(one.holds for one in found):
         raise NotAssessable(told)
     return told

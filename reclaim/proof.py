@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reclaim import swallowed, tally
 from reclaim.canary import MIB, Canary, NotPlanted
@@ -22,6 +22,8 @@ SHARE = 0.95
 _FREE_SHARE = 10
 #: grains that a canary fills at least: its two ends then are less than what need not come back
 _GRAINS = 64
+#: less than this cannot be told from what deleting it makes the filesystem write
+_SMALLEST = 4 * MIB
 #: how often it is tried in a guest that writes so much that nothing can be told
 _TRIES = 3
 
@@ -31,8 +33,8 @@ class Proof:
     """What became of the canary in one filesystem. Bytes.
 
     `arrived`: how much more the host held with it; `returned`: how much less without it, at most `canary`;
-    `claimed`: what fstrim says; `problem`: why nothing can be said; `layer`: what keeps the bytes; `note`: what else
-    stays.
+    `claimed`: what fstrim says; `problem`: why nothing can be said, and is `excluded` where nothing is asked;
+    `layer`: what keeps the bytes; `note`: what else stays.
     """
 
     mount: str
@@ -42,6 +44,7 @@ class Proof:
     returned: int = 0
     claimed: int | None = None
     problem: str = ""
+    excluded: bool = False
     layer: str = ""
     note: str = ""
     seconds: float = 0.0
@@ -94,11 +97,13 @@ def _proofs(guest: Guest) -> Iterator[Proof]:
             if unknown:
                 raise NotAssessable(f"which disk of the definition {', '.join(unknown)} is cannot be told")
             proof = _prove(one, _stores(one, on))
-        except (NotApplicable, NotAssessable) as exc:
+        except NotApplicable as exc:
+            proof = Proof(one.mount.target, names, problem=str(exc), excluded=True)
+        except NotAssessable as exc:
             proof = Proof(one.mount.target, names, problem=str(exc))
         except NotPlanted as exc:
             proof = Proof(one.mount.target, names, problem=f"no canary could be kept in it: {exc}")
-        yield Proof(**{**vars(proof), "seconds": time.monotonic() - started})
+        yield replace(proof, seconds=time.monotonic() - started)
 
 
 def _devices(facts: Facts, one: Filesystem) -> set[str]:
@@ -115,10 +120,10 @@ def _is_part_of(part: BlockDevice, whole: BlockDevice) -> bool:
 
 
 def _stores(one: Filesystem, disks: Sequence[Disk]) -> list[Store]:
-    """Where the bytes can be counted. Raises NotAssessable where they cannot, or nothing is asked of the disk."""
+    """Where the bytes can be counted. Raises NotAssessable where they cannot, NotApplicable where nothing is asked."""
     for disk in disks:
         if reason := not_a_guest_disk(disk):
-            raise NotAssessable(f"{disk.target}: {reason}")
+            raise NotApplicable(f"{disk.target}: {reason}")
     if "ro" in one.mount.options:
         raise NotAssessable("it is mounted read-only")
     if one.mount.fstype not in TRIMMABLE:
@@ -164,7 +169,7 @@ def _once(guest: Guest, one: Filesystem, stores: Sequence[Store]) -> tuple[Proof
         max(0, full - before),
         returned,
         trimmed.claimed,
-        layer="" if returned >= SHARE * brought else swallowed.layer(one, stores, trimmed, brought, returned),
+        layer="" if returned >= SHARE * brought else swallowed.layer(one, stores, trimmed, wanted, returned),
         note="; ".join(filter(None, map(swallowed.older, stores))),
     )
     return proof, noise
@@ -183,7 +188,7 @@ def _canary_bytes(guest: Guest, free: int, grain: int) -> int:
     unit = max(MIB, grain)
     wanted = max(guest.policy.canary_mib * MIB, _GRAINS * grain)
     found = min(wanted, free // _FREE_SHARE) // unit * unit
-    if found < max(4 * MIB, _GRAINS // 4 * grain):
+    if found < max(_SMALLEST, _GRAINS // 4 * grain):
         raise NotAssessable(f"{size(free)} are free: a tenth of that is too small a canary to be told from noise")
     return found
 

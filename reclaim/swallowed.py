@@ -50,7 +50,8 @@ def _named(deaf: BlockDevice, stores: Sequence[Store]) -> str:
         old = known is not None and known.version is not None and known.version < VIRTIO_BLK_DISCARD
         if view is not None and view.bus == "virtio" and known is not None:
             if old:
-                return f"virtio-blk on {known.name} offers no discard before machine type 4.0"
+                waits = "" if store.disk.guest.machine == known.name else ", and the definition has another already"
+                return f"virtio-blk on {known.name} offers no discard before machine type 4.0{waits}"
             return "the guest's virtio-blk driver takes no discards (Linux has that from 5.0)"
     return f"the virtual disk {deaf.path} offers no discard"
 

@@ -363,7 +363,7 @@ def test_a_disk_that_is_thick_on_purpose_is_left_alone(tmp_path: Path, monkeypat
     made = world(monkeypatch, path)
     inventory = Inventory(guest={"one": GuestNotes(thick=True)})
     result = judged(guest_on(tmp_path, path, inventory=inventory), tmp_path)
-    assert result.verdict is Verdict.NOT_ASSESSABLE
+    assert result.verdict is Verdict.NOT_APPLICABLE
     assert "vda: thick on purpose (inventory)" in result.reason
     assert made.planted == []
 
