@@ -78,6 +78,8 @@ def header(run: Run) -> list[str]:
         )
     if run.options.force:
         lines.append("reclaim: --force: what a fix waits for is ignored")
+    if run.options.prove:
+        lines.append("reclaim: --prove: trims each filesystem of the guests, writes a file there and deletes it again")
     return lines
 
 

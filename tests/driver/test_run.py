@@ -54,6 +54,7 @@ def test_with_prove_every_guest_has_a_row(tmp_path: Path, fleet: str) -> None:
     outcome = audit(tmp_path / "reports", "--prove", uri=fleet)
     rows = {guest: verdict for (guest, _, slug), verdict in _verdicts(outcome).items() if slug == "reclaim-proof"}
     assert rows == dict.fromkeys(("web", "db", "app"), "not-assessable")
+    assert "--prove: trims each filesystem of the guests, writes a file there and deletes it again" in outcome.stdout
 
 
 # The record
