@@ -23,6 +23,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import libvirt
+
 from lab import cells, demo, host, image, paths
 from lab import guest as lab
 from lab.cells import BUSES, CELLS, DISCARDS, IMAGES, MIB, OLD_MIB, Cell
@@ -31,6 +33,7 @@ from lab.guest import LabGuest
 from reclaim import swallowed
 from reclaim.canary import Trimmed
 from reclaim.engine import Subject, judge
+from reclaim.errors import NotAssessable, ReclaimError
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import connect
 from reclaim.inventory import Inventory, Policy
@@ -112,12 +115,17 @@ def observe(name: str, machine: str, bus: str) -> list[Seen]:
     guest = cells.create(name, machine, bus)
     try:
         return look(guest, machine, bus, CELLS)
+    except (ReclaimError, NotAssessable, libvirt.libvirtError) as error:
+        raise LabError(f"{name}: it could not be looked into: {error}") from error
     finally:
         lab.destroy(name)
 
 
 def look(guest: LabGuest, machine: str, bus: str, some: Iterable[Cell]) -> list[Seen]:
-    """What is to be seen of *some* cells of a guest that runs: the old files are gone afterwards."""
+    """What is to be seen of *some* cells of a guest that runs: the old files are gone afterwards.
+
+    Raises LabError, ReclaimError, NotAssessable, and libvirt's own error.
+    """
     wanted = list(some)
     rows = _audited(guest)
     hypervisor = connect(host.URI, None, Inventory(policy=Policy(bus="any-discarding", canary_mib=CANARY_MIB)))
@@ -129,6 +137,8 @@ def look(guest: LabGuest, machine: str, bus: str, some: Iterable[Cell]) -> list[
     before = {cell: _held(guest, cell) for cell in wanted}
     offered, claimed = _deleted(guest, wanted)
     found = []
+    if missing := [cell.label for cell in wanted if f"/truth/{cell.label}" not in proofs]:
+        raise LabError(f"{guest.name}: not mounted any more: {', '.join(missing)}")
     for cell in wanted:
         proof = proofs[f"/truth/{cell.label}"]
         red: dict[str, dict[str, str]] = {}
@@ -169,6 +179,9 @@ def _audited(guest: LabGuest) -> list[dict[str, Any]]:
         if done.returncode not in (0, 1):
             raise LabError(f"{guest.name}: the audit ended with {done.returncode}: {done.stdout}{done.stderr}")
         rows: list[dict[str, Any]] = demo.record(folder)["results"]
+    for row in rows:
+        if row["verdict"] == str(Verdict.ERROR):
+            raise LabError(f"{guest.name}: {row['requirement']}: {row['reason']}")  # a busy host, not the truth
     return rows
 
 
@@ -228,7 +241,7 @@ def main() -> int:
     done = _read() if arguments.resume else {}
     waiting = [
         (machine, bus)
-        for machine in there
+        for machine in reversed(there)
         for bus in BUSES
         if _key(machine, bus) not in done and (not arguments.only or arguments.only == f"{machine} {bus}")
     ]

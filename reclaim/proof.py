@@ -149,7 +149,7 @@ def _once(guest: Guest, one: Filesystem, stores: Sequence[Store]) -> tuple[Proof
     canary = Canary(guest.shell, guest.name, one.mount.target)
     _, free = canary.prepare()
     wanted = _canary_bytes(guest, free, max(store.grain for store in stores))
-    before = _steady(stores)
+    before = tally.steady(stores)
     try:
         canary.plant(wanted // MIB)
         full = tally.settled(stores, lambda count: count - before >= SHARE * wanted)
@@ -191,16 +191,3 @@ def _canary_bytes(guest: Guest, free: int, grain: int) -> int:
     if found < max(_SMALLEST, _GRAINS // 4 * grain):
         raise NotAssessable(f"{size(free)} are free: a tenth of that is too small a canary to be told from noise")
     return found
-
-
-def _steady(stores: Sequence[Store]) -> int:
-    """What the host holds, once two looks in a row agree or the count may lag no longer."""
-    seen = tally.allocated(stores)
-
-    def is_as_before(count: int) -> bool:
-        nonlocal seen
-        same, seen = count == seen, count
-        return same
-
-    time.sleep(tally.PAUSE)
-    return tally.settled(stores, is_as_before)

@@ -15,10 +15,14 @@ from reclaim.imageformat import Inspected
 PAUSE = 0.2
 #: filesystems whose st_blocks is right at once, as stat -f names them
 _PROMPT = ("ext2/ext3", "xfs", "btrfs", "tmpfs", "f2fs", "overlayfs", "ramfs", "bcachefs")
-#: seconds until a count is what it will be. ZFS counts with its transaction groups, 5 s apart; NFS
-#: keeps attributes for up to 60 s (acregmax)
-_PROMPT_SECONDS = 2.0
-_SLOW_SECONDS = 75.0
+#: seconds that a count may lag behind. ZFS counts with its transaction groups, 5 s apart (zfs_txg_timeout);
+#: NFS keeps attributes for up to 60 s (acregmax); of others nothing is known
+_LAGS = {"zfs": 12.0}
+_LAG = 65.0
+#: how often it is looked whether the host's count is steady
+_LOOKS = 5
+#: seconds that are waited for more to come in any case: a busy host
+_PATIENCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,11 @@ class Store:
         return max(cluster, self.found.image.discard_granularity or 0, 4096)
 
     @property
-    def seconds(self) -> float:
-        """How long the host's count may lag behind."""
-        prompt = self.found.image.is_device or self.found.image.filesystem in _PROMPT
-        return _PROMPT_SECONDS if prompt else _SLOW_SECONDS
+    def lag(self) -> float:
+        """Seconds that the host's count may lag behind."""
+        if self.found.image.is_device or self.found.image.filesystem in _PROMPT:
+            return PAUSE
+        return _LAGS.get(self.found.image.filesystem, _LAG)
 
     def allocated(self) -> int:
         """Bytes that the host holds. Raises ProbeError."""
@@ -94,10 +99,23 @@ def written(stores: Sequence[Store]) -> int:
 
 
 def settled(stores: Sequence[Store], enough: Callable[[int], bool]) -> int:
-    """What the host holds once it is *enough*, or as long as its count may lag behind."""
-    deadline = time.monotonic() + max(one.seconds for one in stores)
+    """What the host holds once it is *enough*, or when its count lags behind no longer."""
+    deadline = time.monotonic() + max(_PATIENCE, *(one.lag for one in stores))
     while True:
         count = allocated(stores)
         if enough(count) or time.monotonic() > deadline:
             return count
         time.sleep(PAUSE)
+
+
+def steady(stores: Sequence[Store]) -> int:
+    """What the host holds, once it holds the same as its count's lag ago; after a few looks whatever that is."""
+    lag = max(one.lag for one in stores)
+    seen = allocated(stores)
+    for _ in range(_LOOKS):
+        time.sleep(lag)
+        count = allocated(stores)
+        if count == seen:
+            break
+        seen = count
+    return seen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -15,6 +15,7 @@ from reclaim.canary import NotPlanted, Trimmed
 from reclaim.errors import ProbeError
 from reclaim.inventory import GuestNotes, Inventory, Policy
 from reclaim.proof import prove
+from reclaim.tally import Store
 from reclaim.verdict import Verdict
 from tests.support import Inside, block, disk_xml, drive, engine, inhabited, mounted, part, requirement, subject
 
@@ -97,7 +98,7 @@ class Planted:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(tally, "_PROMPT_SECONDS", 0.0)
+    monkeypatch.setattr(tally, "_PATIENCE", 0.0)
     monkeypatch.setattr(tally, "PAUSE", 0.0)
     yield
     if hasattr(Planted, "world"):
@@ -323,6 +324,51 @@ def test_little_noise_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     made = world(monkeypatch, path, discard="ignore", written=[0, 3 * MIB])
     assert judged(guest_on(tmp_path, path), tmp_path).verdict is Verdict.NONCOMPLIANT
     assert len(made.planted) == 1
+
+
+class Clock:
+    """Time that passes by waiting only."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_filesystem_that_counts_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first trim freed must not be taken for the canary: ZFS counts it seconds later."""
+    path = image(tmp_path / "disk.qcow2")
+    made = world(monkeypatch, path, discard="ignore")
+    guest = guest_on(tmp_path, path)
+    clock = Clock()
+    monkeypatch.setattr(tally, "time", clock)
+    monkeypatch.setattr(tally, "PAUSE", 0.2)
+    real = Store.allocated
+    monkeypatch.setattr(Store, "allocated", lambda self: real(self) + (100 * MIB if clock.now < 7 else 0))
+    monkeypatch.setattr(Store, "lag", 12.0)
+    (one,) = prove(guest)
+    assert made.planted == [16]
+    assert (one.returned, one.holds) == (0, False)
+    assert one.arrived >= 16 * MIB
+
+
+@pytest.mark.parametrize(
+    ("filesystem", "seconds"),
+    [("ext2/ext3", 0.2), ("xfs", 0.2), ("btrfs", 0.2), ("zfs", 12), ("nfs", 65), ("fuse", 65)],
+)
+def test_how_long_a_count_may_lag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filesystem: str, seconds: float
+) -> None:
+    monkeypatch.setattr(tally, "PAUSE", 0.2)
+    path = image(tmp_path / "disk.qcow2")
+    guest = guest_on(tmp_path, path)
+    one = tally.store(guest.disks[0])
+    there = replace(one, found=replace(one.found, image=replace(one.found.image, filesystem=filesystem)))
+    assert there.lag == seconds
 
 
 # What cannot be told --------------------------------------------------------------------------
