@@ -19,7 +19,7 @@ from pathlib import Path
 from lab import paths, recipes, tools
 from lab.error import LabError
 from lab.firstboot import run_in_new_guest
-from lab.recipes import DISK_MIB, EXCLUDED, PACKAGES, ROOT_SCRIPT, START_MIB, SUITE, Recipe
+from lab.recipes import DISK_MIB, EXCLUDED, ROOT_SCRIPT, START_MIB, SUITE, Recipe
 from lab.sources import debian_sources
 
 log = logging.getLogger("lab")
@@ -50,6 +50,12 @@ def instantiate(recipe: str, target: Path) -> None:
         tools.call(["cp", "--sparse=always", "--reflink=auto", str(source), str(target)], seconds=600)
 
 
+def kernel(recipe: str) -> tuple[Path, Path]:
+    """Return the kernel and the initramfs of the guests of `recipe`, for booting them directly; as `build` does."""
+    folder = build(recipe).parent
+    return folder / KERNEL, folder / INITRD
+
+
 def cached(recipe: str) -> bool:
     """Return whether the base image of `recipe` is there already."""
     return (_folder(recipes.recipe(recipe)) / DISK).is_file()
@@ -78,7 +84,7 @@ def _base(recipe: Recipe) -> Path:
     beside.chmod(0o755)
     try:
         if base is None:
-            _make_disk(beside)
+            _make_disk(beside, recipe.packages)
         else:
             for part in (KERNEL, INITRD):
                 shutil.copy(base / part, beside / part)
@@ -96,9 +102,9 @@ def _base(recipe: Recipe) -> Path:
     return whole
 
 
-def _make_disk(folder: Path) -> None:
+def _make_disk(folder: Path, packages: tuple[str, ...]) -> None:
     root = folder / "root"
-    _install(root)
+    _install(root, packages)
     try:
         shutil.copy(_only(root / "boot", "vmlinuz-*"), folder / KERNEL)
         shutil.copy(_only(root / "boot", "initrd.img-*"), folder / INITRD)
@@ -116,12 +122,12 @@ def _make_disk(folder: Path) -> None:
         shutil.rmtree(root)
 
 
-def _install(root: Path) -> None:
+def _install(root: Path, packages: tuple[str, ...]) -> None:
     hook = f'chroot "$1" sh -eu <{shlex.quote(str(Path(recipes.__file__).with_name(ROOT_SCRIPT)))}'
     # mmdebstrap mounts /proc and /sys below `root`. In namespaces of its own, whatever ends it, or us, ends its
     # children and mounts too: removing the folder can then never reach into the machine's own /sys.
     argv = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    argv += ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    argv += ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}"]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
     argv += ['--aptopt=APT::Install-Recommends "false"', f"--customize-hook={hook}", SUITE, str(root)]
     log.info("installing Debian %s with mmdebstrap", SUITE)

@@ -19,6 +19,7 @@ from reclaim.kept import kept
 
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor
+    from reclaim.proof import Proof
 
 #: states in which there is a QEMU, and nobody inside who answers
 _SILENT = {
@@ -48,6 +49,8 @@ class Guest:
     _planned: Definition | None = None
     _facts: _Answer | None = None
     _earlier: facts.Facts | None = None
+    #: what became of its canaries (`reclaim.proof`); None: none was planted since the last change inside
+    proofs: tuple[Proof, ...] | None = None
 
     def __repr__(self) -> str:
         # pytest shows the operands of a failed assert: all of a guest would be all of its hypervisor's guests
@@ -56,7 +59,7 @@ class Guest:
     def forget(self, *, inside: bool = True) -> None:
         """Drop what was read: something has changed, *inside* the guest too."""
         if inside:
-            self._facts = None
+            self._facts = self.proofs = None
         for name in ("persistent", "live", "is_running", "is_persistent"):
             self.__dict__.pop(name, None)
 

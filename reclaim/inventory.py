@@ -31,6 +31,8 @@ class Policy(_Table):
     target: Literal["rename", "keep"] = "rename"
     luks_discard: bool = False
     discard_no_unref: bool = False
+    #: what --prove writes in each filesystem: MiB, less where less than ten times that is free
+    canary_mib: Annotated[int, Field(ge=4, le=65_536)] = 64
     #: how long a guest may take to shut down, and to answer after its start
     shutdown_seconds: Seconds = 180
     boot_seconds: Seconds = 300

@@ -62,6 +62,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--force", action="store_true", help="with --fix or --plan: ignore what a fix waits for; the report says so"
     )
+    group.addoption(
+        "--prove",
+        action="store_true",
+        help="write a file in each filesystem of the guests, delete it, trim, and count on the host what came back",
+    )
     group.addoption("--definitions-only", action="store_true", help="judge the definitions; look into no guest")
     group.addoption(
         "--reports", metavar="DIR", type=Path, default=Path("reports"), help="where the reports go (default: reports)"
@@ -114,6 +119,8 @@ def _options(config: pytest.Config) -> Options:
             raise pytest.UsageError(f"--{flag} goes with --{' or --'.join(needs)}")
     if option.fix and option.plan:
         raise pytest.UsageError("--plan changes nothing and --fix does: give one of them")
+    if option.prove and option.definitions_only:
+        raise pytest.UsageError("--prove writes in the guests and --definitions-only looks into none: give one of them")
     if option.keep is not None and option.keep < 1:
         raise pytest.UsageError(f"--keep {option.keep}: keep at least the run that is made now")
     metrics = config.invocation_params.dir / option.metrics if option.metrics else None
@@ -135,6 +142,7 @@ def _options(config: pytest.Config) -> Options:
         mode="fix" if option.fix else "plan" if option.plan else "audit",
         restart=option.restart,
         force=option.force,
+        prove=option.prove,
         definitions_only=option.definitions_only,
         reports=config.invocation_params.dir / option.reports,
         keep=option.keep,
@@ -159,10 +167,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[Any] | None:
-    """With --definitions-only the checks that look elsewhere are not collected at all."""
+    """Without its option, and with --definitions-only where it looks elsewhere, a check is not collected at all."""
     requirement = requirement_of(obj)
     run = collector.config.stash.get(RUN, None)
     if requirement and run and run.options.definitions_only and not requirement.reads_definitions_only:
+        return []
+    if requirement and run and requirement.option and not getattr(run.options, requirement.option):
         return []
     if requirement and run and _is_about_nothing(run, requirement):
         return []  # of no parameters pytest would make one item, skipped and about nothing
@@ -362,6 +372,7 @@ def _protocol(item: pytest.Function) -> None:
     call = pytest.CallInfo.from_call(
         partial(pytest_pyfunc_call, item), when="call", reraise=(pytest.exit.Exception, KeyboardInterrupt)
     )
+    _guest_line(item)  # again, where progress was told meanwhile
     report = hook.pytest_runtest_makereport(item=item, call=call)
     hook.pytest_runtest_logreport(report=report)
     if call.excinfo is not None:

@@ -40,6 +40,7 @@ class Options:
     mode: Mode = "audit"
     restart: bool = False
     force: bool = False
+    prove: bool = False
     definitions_only: bool = False
     reports: Path = Path("reports")
     keep: int | None = None

@@ -410,7 +410,7 @@ def subject(guest: Guest, disk: str | None = None) -> Subject:
 
 def walk(one: Engine, guest: Guest, *slugs: str) -> list[Result]:
     """Run *slugs* (all where there is none) for *guest* as pytest would order them."""
-    chosen = [one for one in catalogue().values() if not slugs or one.slug in slugs]
+    chosen = [one for one in catalogue().values() if (one.slug in slugs if slugs else not one.option)]
     return [one.run(each, subject) for each in chosen for subject in subjects(each, guest)]
 
 

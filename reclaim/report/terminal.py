@@ -78,11 +78,16 @@ def header(run: Run) -> list[str]:
         )
     if run.options.force:
         lines.append("reclaim: --force: what a fix waits for is ignored")
+    if run.options.prove:
+        lines.append("reclaim: --prove: trims each filesystem of the guests, writes a file there and deletes it again")
     return lines
 
 
 class Progress:
-    """One line that is rewritten while something is waited for; nothing where no person watches."""
+    """One line that is rewritten while something is waited for; nothing where no person watches.
+
+    No text at all clears it.
+    """
 
     def __init__(self, reporter: TerminalReporter) -> None:
         self._reporter = reporter
@@ -98,7 +103,11 @@ class Progress:
         if self._reporter.verbosity < 0:
             return
         text = printable(text)
-        if self._reporter.isatty:
+        if not text:
+            self.clear()
+        elif self._reporter.isatty:
+            if not self._shown:
+                self._reporter.ensure_newline()  # a guest's letters stay
             self._reporter.rewrite(clip(text, shutil.get_terminal_size().columns - 1), erase=True)
             self._shown = True
         elif (stable := re.sub(r"\d+", "", text)) != self._last:

@@ -41,6 +41,22 @@ def _verdicts(outcome: Outcome) -> dict[tuple[str, str | None, str], str]:
     return {(row["guest"], row["disk"], row["requirement"]): row["verdict"] for row in outcome.document["results"]}
 
 
+# What is judged
+
+
+@pytest.mark.parametrize("options", [(), ("--plan",), ("--definitions-only",)])
+def test_without_prove_nothing_is_proved(tmp_path: Path, fleet: str, options: tuple[str, ...]) -> None:
+    outcome = audit(tmp_path / "reports", *options, uri=fleet)
+    assert "reclaim-proof" not in {slug for _, _, slug in _verdicts(outcome)}
+
+
+def test_with_prove_every_guest_has_a_row(tmp_path: Path, fleet: str) -> None:
+    outcome = audit(tmp_path / "reports", "--prove", uri=fleet)
+    rows = {guest: verdict for (guest, _, slug), verdict in _verdicts(outcome).items() if slug == "reclaim-proof"}
+    assert rows == dict.fromkeys(("web", "db", "app"), "not-assessable")
+    assert "--prove: trims each filesystem of the guests, writes a file there and deletes it again" in outcome.stdout
+
+
 # The record
 
 
