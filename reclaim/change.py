@@ -16,9 +16,10 @@ from reclaim.definition import Definition, Edit
 from reclaim.errors import ChangeFailed, ProbeError
 from reclaim.guest import Guest
 from reclaim.live import LiveUpdate
-from reclaim.power import PowerCycle, Wellbeing
+from reclaim.power import PowerCycle
 from reclaim.punch import HolePunch, SparseRewrite
 from reclaim.text import libvirt_words
+from reclaim.wellbeing import Wellbeing
 
 #: one argument of a process holds 128 KiB on Linux (MAX_ARG_STRLEN); base64 takes a third of it
 MAX_FILE_BYTES = 90_000

@@ -6,6 +6,7 @@ import fnmatch
 import os
 import re
 import stat
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,7 @@ from reclaim.errors import ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.inventory import Inventory
 from reclaim.machine import OfferedMachine
+from reclaim.text import libvirt_words
 
 #: what libvirt itself reads for the default connection
 _URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")
@@ -89,6 +91,31 @@ class Hypervisor:
             if one not in offered:
                 offered.append(one)
         return found
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Has libvirt hung up: did its daemon end, or the network? Known once a call has failed."""
+        return not self.connection.isAlive()
+
+    def reconnect(self, seconds: float) -> None:
+        """Connect anew, trying for *seconds*; every guest has its domain on the new connection.
+
+        Raises ProbeError where libvirt does not answer.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                connection = libvirt.openReadOnly(self.uri) if self.readonly else libvirt.open(self.uri)
+                domains = {domain.UUIDString(): domain for domain in connection.listAllDomains(0)}
+                break
+            except libvirt.libvirtError as exc:
+                if time.monotonic() > deadline:
+                    raise ProbeError(f"{self.uri}: libvirt hung up: {libvirt_words(exc)}") from exc
+                time.sleep(1)
+        self.connection = connection
+        for guest in self.guests:
+            guest.domain = domains.get(guest.uuid, guest.domain)
+            guest.forget()
 
     #: stands for the hypervisor where a guest has its UUID (journal)
     uuid = ""

@@ -70,6 +70,8 @@ class Run:
     started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     #: earlier runs that died while they changed something
     interrupted: list[tuple[Part, Record]] = field(default_factory=list)
+    #: guests that are not as they were since then, in words
+    at_stake: list[str] = field(default_factory=list)
     recorded: bool = False
     #: what is judged, by the handles it takes
     collected: dict[tuple[str, ...], list[Subject]] = field(default_factory=dict)

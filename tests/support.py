@@ -212,6 +212,11 @@ class Inside:
     release: str = "6.1.0-13-amd64"
     timer: dict[str, str] = field(default_factory=lambda: dict(TIMER))
     service: dict[str, str] = field(default_factory=lambda: dict(SERVICE))
+    #: `systemctl is-system-running`, then `systemctl list-units`
+    systemd: str = "running\n"
+    #: `ip -j address`
+    addresses: list[dict[str, Any]] = field(default_factory=list)
+    swaps: tuple[str, ...] = ()
     tools: tuple[str, ...] = TOOLS
     #: what a command does to the inside; it returns the exit status
     commands: dict[str, Callable[[Inside], int]] = field(default_factory=dict)
@@ -231,7 +236,7 @@ class Inside:
             "boot_id": section("b\n"),
             "cmdline": section("root=UUID=aaaa-1 ro\n"),
             "fstab": section(self.files.get("/etc/fstab", ""), 0 if "/etc/fstab" in self.files else 1),
-            "swaps": section("Filename Type Size Used Priority\n"),
+            "swaps": section("\n".join(("Filename Type Size Used Priority", *self.swaps)) + "\n"),
             "boot_files": section(_as_files(boot)),
             "units": section(_as_files({path: self.files.get(path, text) for path, text in self.units.items()})),
             "unified": section("".join(f"{path}\t{text}\n" for path, text in self.unified.items())),
@@ -243,10 +248,10 @@ class Inside:
             "sysfs": section("".join(f"{name}\t{path}\n" for name, path in self.sysfs.items())),
             "kernels": section(self.kernels),
             "debconf": section(self.debconf),
-            "addresses": section("[]"),
+            "addresses": section(json.dumps(self.addresses)),
             "timer": section(_systemd(**self.timer)),
             "service": section(_systemd(**self.service)),
-            "failed": section(""),
+            "systemd": section(self.systemd),
             "cron": section(self.cron),
             "daemons": section(self.daemons),
             "zfs": section(self.zfs),

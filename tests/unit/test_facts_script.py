@@ -38,7 +38,7 @@ SECTIONS = {
     "addresses",
     "timer",
     "service",
-    "failed",
+    "systemd",
     "cron",
     "daemons",
     "zfs",
