@@ -379,10 +379,13 @@ class Engine:
         if self.hypervisor.is_cut_off:
             return  # nothing is: the next run sees
         guest.forget()
-        if guest.is_running and power.runs_on(guest, cycle.booted) and power.is_rolled_back(guest, cycle):
-            words = "interrupted; it was started again on the definition that booted"
+        if guest.is_running and power.runs_on(guest, cycle.booted) and not guest.is_leaving:
+            if power.is_rolled_back(guest, cycle):
+                words = "interrupted; it was started again on the definition that booted"
+                self._rolled_back(guest)
+            else:
+                words = "interrupted; it was not shut down"
             self.journal.failed(seq, words)
-            self._rolled_back(guest)
         else:
             words = "interrupted before it was seen to come back; the next --fix finishes it"
             self.journal.unknown(seq, words)

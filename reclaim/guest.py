@@ -47,6 +47,8 @@ class Guest:
     history: list[str] = field(default_factory=list)
     #: what is to be said of it where it is off: the run that died in its power cycle
     left_off: str | None = None
+    #: it was asked to shut down, and not seen off since
+    is_leaving: bool = False
     _planned: Definition | None = None
     _facts: _Answer | None = None
     _earlier: facts.Facts | None = None

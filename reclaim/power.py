@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -61,37 +62,29 @@ class PowerCycle:
 
     def apply(self, guest: Guest) -> dict[str, str]:
         """Raises StillRunning where it ignores that it is to shut down, PowerCycleFailed where it did not come back."""
-        gone = False
+        given_up = False
         try:
             shut_down(guest)
-            gone = True
-        except StillRunning:
-            gone = True  # whoever applies it looks after it
+            return self.come_back(guest)
+        except (StillRunning, PowerCycleFailed):
+            given_up = True  # it runs as before, or was rolled back; else the error says so
             raise
         finally:
-            if not gone:  # Ctrl-C, a fault of ours: it was asked, and cannot be asked to stay
+            if not given_up:  # it is well, or: Ctrl-C, a fault of ours
                 self._not_left_down(guest)
-        return self.come_back(guest)
 
     def come_back(self, guest: Guest) -> dict[str, str]:
         """The second half: start it unless it runs, and see that it comes back. Raises PowerCycleFailed."""
         started = time.monotonic()
         said = console(guest)
-        settled = False
         try:
             guest.hypervisor.progress(f"{guest.name}: starting")
             _start(guest)
             remarks = _wait_until_back(guest, self.before, said)
-            settled = True
         except libvirt.libvirtError as exc:
-            settled = True
             raise self._rolled_back(guest, f"QEMU does not start: {libvirt_words(exc)}", said) from exc
         except _NotBack as exc:
-            settled = True
             raise self._rolled_back(guest, str(exc), said, hopeless=exc.hopeless) from exc
-        finally:
-            if not settled and not is_active(guest):
-                self._not_left_down(guest)
         note = f"power-cycled; it was back after {time.monotonic() - started:.0f} s"
         return {"note": "; ".join([note, *remarks])}
 
@@ -115,12 +108,13 @@ class PowerCycle:
         )
 
     def _not_left_down(self, guest: Guest) -> None:
-        """Interrupted: a guest that was asked to go off is waited for, and started on the definition that booted."""
-        guest.hypervisor.progress(f"{guest.name}: interrupted; waiting until it is off, to start it again")
-        if _is_off_within(guest, guest.policy.shutdown_seconds):
+        """Interrupted: what was asked to go off is waited for, and what is off starts on the definition that booted."""
+        if guest.is_leaving:
+            guest.hypervisor.progress(f"{guest.name}: interrupted; waiting until it is off, to start it again")
+            _is_off_within(guest, guest.policy.shutdown_seconds)
+        if not is_active(guest):
             _define(guest, self.booted)
             _start(guest)
-        guest.forget()
 
     def _rolled_back(self, guest: Guest, why: str, said: Console, *, hopeless: bool = False) -> PowerCycleFailed:
         """Bring the guest back on the definition that booted; the error that tells of it."""
@@ -214,6 +208,7 @@ def _start(guest: Guest, times: int = 1) -> None:
             if not left:
                 raise
             time.sleep(_PAUSE)
+    guest.is_leaving = False
     guest.forget()
 
 
@@ -236,6 +231,7 @@ def _destroy(guest: Guest) -> None:
 
     if is_active(guest):
         _ask(guest, destroy)
+    guest.is_leaving = False
     guest.forget()
 
 
@@ -251,17 +247,16 @@ def shut_down(guest: Guest) -> None:
     """
     limit = guest.policy.shutdown_seconds
     deadline = time.monotonic() + limit
-    ways: list[Callable[[Guest], None]] = [_ask_agent, _press_button, _ask_systemd]
+    ways: list[Callable[[Guest], bool]] = [_ask_agent, _press_button, _ask_systemd]
     for index, ask in enumerate(ways):
         guest.hypervisor.progress(f"{guest.name}: shutting down")
-        ask(guest)
+        if not ask(guest):
+            continue
         share = (deadline - time.monotonic()) / (len(ways) - index)
         if _is_off_within(guest, share):
-            guest.forget()
             return
     guest.hypervisor.progress(f"{guest.name}: it does not shut down within {limit} s; waiting as long again")
     if _is_off_within(guest, limit):
-        guest.forget()
         return
     if guest.pull_plug:
         guest.hypervisor.progress(f"{guest.name}: it does not shut down; its plug is pulled (pull_plug)")
@@ -273,16 +268,20 @@ def shut_down(guest: Guest) -> None:
     )
 
 
-def _ask_agent(guest: Guest) -> None:
-    try:
+def _ask_agent(guest: Guest) -> bool:
+    """False where there is nobody to ask."""
+    if not _answers(guest):
+        return False
+    guest.is_leaving = True
+    with suppress(ProbeError):  # success has no answer (qapi-schema.json); whether it worked is seen
         guest.agent.command("guest-shutdown", {"mode": "powerdown"}, seconds=5)
-    except ProbeError:
-        return  # success has no answer (qapi-schema.json); whether it worked is seen
+    return True
 
 
-def _press_button(guest: Guest) -> None:
+def _press_button(guest: Guest) -> bool:
     def press(domain: libvirt.virDomain) -> None:
         if domain.isActive():
+            guest.is_leaving = True
             try:
                 domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
             except libvirt.libvirtError:
@@ -290,13 +289,13 @@ def _press_button(guest: Guest) -> None:
                     raise
 
     _ask(guest, press)
+    return True
 
 
-def _ask_systemd(guest: Guest) -> None:
-    try:
-        guest.shell.run("systemctl --no-block poweroff", seconds=10)
-    except ProbeError:
-        return  # it may be gone before it can answer
+def _ask_systemd(guest: Guest) -> bool:
+    with suppress(ProbeError):  # it may be gone before it can answer
+        return bool(guest.shell.run("systemctl --no-block poweroff", seconds=10).rc == 0)
+    return True
 
 
 def _is_off_within(guest: Guest, seconds: float) -> bool:
@@ -305,6 +304,8 @@ def _is_off_within(guest: Guest, seconds: float) -> bool:
         if time.monotonic() > deadline:
             return False
         time.sleep(_PAUSE)
+    guest.is_leaving = False
+    guest.forget()
     return True
 
 
