@@ -32,7 +32,7 @@ _BLIND_SECONDS = 30
 #: seconds in which libvirt has to answer again after it hung up, and how often that may be
 _LIBVIRT_SECONDS = 120
 _HANG_UPS = 5
-#: starts of the definition that booted: a lock or an address of the QEMU before may be held a moment longer
+#: starts of the definition that booted before it is given up
 _STARTS = 3
 
 
@@ -123,14 +123,22 @@ class PowerCycle:
         take_down(guest, hopeless=hopeless)
         _define(guest, self.booted)
         text = f"{guest.name}: {why}; rolled back to the definition that booted"
-        again = console(guest)
-        try:
-            _start(guest, _STARTS)
-            _wait_until_back(guest, self.before, again)
-        except libvirt.libvirtError as exc:
-            return PowerCycleFailed(f"{text}, and it does NOT start: {libvirt_words(exc)}{tail}")
-        except _NotBack as exc:
-            return PowerCycleFailed(f"{text} and started, but {exc}{tail}")
+        for left in range(_STARTS - 1, -1, -1):
+            again = console(guest)
+            try:
+                _start(guest)
+                _wait_until_back(guest, self.before, again, patience=2)
+                break
+            except libvirt.libvirtError as exc:
+                # a lock or an address of the QEMU before may be held a moment longer
+                if not left:
+                    return PowerCycleFailed(f"{text}, and it does NOT start: {libvirt_words(exc)}{tail}")
+                time.sleep(_PAUSE)
+            except _NotBack as exc:
+                if not left or not exc.hopeless:
+                    return PowerCycleFailed(f"{text} and started, but {exc}{again.tail}")
+                guest.hypervisor.progress(f"{guest.name}: {exc}; starting it once more")
+                _destroy(guest)
         return PowerCycleFailed(f"{text}, and runs again{tail}")
 
 
@@ -195,19 +203,12 @@ def is_active(guest: Guest) -> bool:
     return bool(_ask(guest, lambda domain: domain.isActive()))
 
 
-def _start(guest: Guest, times: int = 1) -> None:
+def _start(guest: Guest) -> None:
     def start(domain: libvirt.virDomain) -> None:
         if not domain.isActive():
             domain.create()
 
-    for left in range(times - 1, -1, -1):
-        try:
-            _ask(guest, start)
-            break
-        except libvirt.libvirtError:
-            if not left:
-                raise
-            time.sleep(_PAUSE)
+    _ask(guest, start)
     guest.is_leaving = False
     guest.forget()
 
@@ -341,15 +342,18 @@ _DEAD = {
 }
 
 
-def _wait_until_back(guest: Guest, before: Wellbeing | None, said: Console) -> list[str]:
-    """Wait for the guest to answer and to look as it did; what is to be remarked of it. Raises _NotBack."""
+def _wait_until_back(guest: Guest, before: Wellbeing | None, said: Console, *, patience: int = 1) -> list[str]:
+    """Wait for the guest to answer and to look as it did; what is to be remarked of it. Raises _NotBack.
+
+    The limit is *patience* times the policy's `boot_seconds`.
+    """
     if before is None:
         _stays_up(guest, _BLIND_SECONDS)
         return []
-    limit = guest.policy.boot_seconds
+    limit = guest.policy.boot_seconds * patience
     deadline = time.monotonic() + limit
     while True:
-        _wait_for_answer(guest, deadline, said)
+        _wait_for_answer(guest, limit, deadline, said)
         remarks = _wait_until_well(guest, before, deadline)
         boot = _boot(guest)
         _stays_up(guest, _STEADY_SECONDS)
@@ -360,7 +364,7 @@ def _wait_until_back(guest: Guest, before: Wellbeing | None, said: Console) -> l
         guest.hypervisor.progress(f"{guest.name}: it started again by itself")
 
 
-def _wait_for_answer(guest: Guest, deadline: float, said: Console) -> None:
+def _wait_for_answer(guest: Guest, limit: int, deadline: float, said: Console) -> None:
     while not _answers(guest):
         left = deadline - time.monotonic()
         if not is_active(guest):
@@ -370,7 +374,7 @@ def _wait_for_answer(guest: Guest, deadline: float, said: Console) -> None:
         if line := said.dead_end:
             raise _NotBack(f"its boot came to an end: {line}", hopeless=True)
         if left <= 0:
-            raise _NotBack(f"it did not answer within {guest.policy.boot_seconds} s")
+            raise _NotBack(f"it did not answer within {limit} s")
         guest.hypervisor.progress(f"{guest.name}: waiting for it to answer ({left:.0f} s left)")
         time.sleep(_PAUSE)
 
