@@ -218,10 +218,11 @@ def _uuids(devices: tuple[BlockDevice, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _swaps(facts: Facts) -> Iterator[str]:
+    lasting = dict(_uuids(facts.block_devices))
     for path in facts.swaps:
         if not path.startswith("/dev/"):
             yield path
-        elif (device := facts.device(path)) is not None and device.uuid and device.type in ("disk", "part", "lvm"):
+        elif (device := facts.device(path)) is not None and device.uuid in lasting:
             yield device.uuid
 
 
