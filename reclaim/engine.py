@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import libvirt
 
@@ -36,8 +36,7 @@ from reclaim.verdict import ChangeRecord, Judgement, Result, Verdict
 Mode = Literal["audit", "plan", "fix"]
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(NamedTuple):
     """What one requirement is judged for."""
 
     hypervisor: Hypervisor
@@ -140,6 +139,8 @@ class Engine:
     _planned_renames: dict[str, dict[str, str]] = field(default_factory=dict)
     #: what the changes of the fix under way had to say
     _notes: list[str] = field(default_factory=list)
+    #: the changes of this run by their number in the journal
+    _records: dict[int, ChangeRecord] = field(default_factory=dict)
     _asked: list[_Asked] = field(default_factory=list)
     #: seconds that are waited for a libvirt that hung up
     _patience: float = 60
@@ -185,12 +186,12 @@ class Engine:
                 if power.is_active(one.guest):
                     continue
                 self._asked.remove(one)
-                outcome = one.cycle.come_back(one.guest)
-            except (PowerCycleFailed, ProbeError, libvirt.libvirtError) as exc:
+                outcome = one.cycle.resume(one.guest)
+            except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
                 result = self.result(one.requirement, one.subject)
                 result.verdict = Verdict.NONCOMPLIANT
                 result.reason = f"it went off late; {printable(str(exc), lines=True)}"
-                self._not_back(one.requirement, one.subject, one.seq, str(exc))
+                self._not_back(one.requirement, one.subject, one.seq, exc)
                 continue
             self.journal.done(one.seq, outcome)
             one.record.applied = True
@@ -324,6 +325,7 @@ class Engine:
             result.changes.append(record)
             remark = states.remark(guest, change) if guest is not None else ""
             seq = self.journal.intend(place.name, place.uuid, requirement.slug, change)
+            self._records[seq] = record
             try:
                 outcome = change.apply(place)
             except Refused as exc:
@@ -333,7 +335,7 @@ class Engine:
                 raise
             except PowerCycleFailed as exc:
                 result.reason = "; ".join(text for text in (printable(str(exc), lines=True), forced) if text)
-                self._not_back(requirement, subject, seq, str(exc))
+                self._not_back(requirement, subject, seq, exc)
                 return False
             except StillRunning as exc:
                 self.journal.unknown(seq, str(exc))
@@ -361,18 +363,20 @@ class Engine:
             place.forget(inside=not isinstance(change, DefinitionChange))
         return True
 
-    def _not_back(self, power_cycle: Requirement, subject: Subject, seq: int, why: str) -> None:
+    def _not_back(self, power_cycle: Requirement, subject: Subject, seq: int, exc: Exception) -> None:
         """A guest did not come back: the journal is told, and what was judged before is judged again."""
         guest = subject.guest
-        if guest is None:
+        if guest is None or not isinstance(exc, ChangeFailed):
+            self.journal.unknown(seq, str(exc))
             return
         guest.forget()
         if guest.is_running:
-            self.journal.failed(seq, why)
+            self.journal.failed(seq, str(exc))
         else:
-            self.journal.unknown(seq, why)  # the next run tries again
-        self._rolled_back(guest)
-        self._look_again(power_cycle, subject, undone=True)
+            self.journal.unknown(seq, str(exc))  # the next run tries again
+        if isinstance(exc, PowerCycleFailed):
+            self._rolled_back(guest)
+            self._look_again(power_cycle, subject, undone=True)
 
     def _interrupted(self, guest: Guest, cycle: PowerCycle, seq: int, result: Result) -> None:
         """The power cycle was cut short: tell what is known of the guest."""
@@ -392,14 +396,10 @@ class Engine:
         result.reason += f"; {words}"
 
     def _rolled_back(self, guest: Guest) -> None:
-        """The definition that booted is in force again: what this run had defined is undone."""
-        for seq, change in list(self.journal.standing(guest.uuid)):
-            if isinstance(change, DefinitionChange):
-                self.journal.undone(seq, "rolled back")
-        for result in self.results.values():
-            if result.guest == guest.name:
-                for record in result.changes:
-                    record.undone = record.undone or (record.applied and record.kind == DefinitionChange.kind)
+        """The definition that booted is in force again: what this run had defined since is undone."""
+        for seq in self.journal.defined_since_start(guest.uuid):
+            self.journal.undone(seq, "rolled back")
+            self._records[seq].undone = True
 
     def _look_again(self, power: Requirement, subject: Subject, *, undone: bool = False) -> None:
         """After a power cycle what was judged before it is judged again, and mended where it broke."""

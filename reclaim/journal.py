@@ -38,6 +38,16 @@ class Journal:
         """The changes of this run to one guest that are applied and not undone, by their number."""
         return [(seq, change) for seq, (owner, change) in self._standing.items() if owner == uuid]
 
+    def defined_since_start(self, uuid: str) -> list[int]:
+        """The changes of the definition that one guest has not been started on: a roll-back takes them back."""
+        found: list[int] = []
+        for seq, change in self.standing(uuid):
+            if isinstance(change, PowerCycle) and seq not in self._at_stake:
+                found = []
+            elif isinstance(change, changes.DefinitionChange):
+                found.append(seq)
+        return found
+
     def intend(self, guest: str, uuid: str, requirement: str, change: Change) -> int:
         """Write down that *change* is about to be applied; returns its number."""
         if not self._open:
@@ -146,6 +156,18 @@ class Record:
         if self.ended:
             return []
         return [(entry, entry.change) for entry in self.interrupted if isinstance(entry.change, PowerCycle)]
+
+    def defined_since_start(self, cycle: Entry) -> list[Entry]:
+        """The changes of the definition with which the guest of *cycle* was first to be started in it."""
+        found: list[Entry] = []
+        for entry in self.entries[: self.entries.index(cycle)]:
+            if entry.uuid != cycle.uuid or entry.state != "done":
+                continue
+            if isinstance(entry.change, PowerCycle):
+                found = []
+            elif isinstance(entry.change, changes.DefinitionChange):
+                found.append(entry)
+        return found
 
 
 def read(path: Path) -> Record:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import libvirt
 
+from reclaim.agent import AgentBlocked
 from reclaim.console import Console, console
 from reclaim.definition import Definition, missing_from, same, storage_differences
 from reclaim.errors import NotAssessable, PowerCycleFailed, ProbeError, StillRunning
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: how often the power button is pressed again: a guest that was still starting has not heard it
+_PRESSES = 6
 #: seconds between two looks
 _PAUSE = 1.0
 #: seconds for what is missing to come, once systemd has started everything
@@ -65,7 +68,7 @@ class PowerCycle:
         given_up = False
         try:
             shut_down(guest)
-            return self.come_back(guest)
+            return self.resume(guest)
         except (StillRunning, PowerCycleFailed):
             given_up = True  # it runs as before, or was rolled back; else the error says so
             raise
@@ -73,7 +76,7 @@ class PowerCycle:
             if not given_up:  # it is well, or: Ctrl-C, a fault of ours
                 self._not_left_down(guest)
 
-    def come_back(self, guest: Guest) -> dict[str, str]:
+    def resume(self, guest: Guest) -> dict[str, str]:
         """The second half: start it unless it runs, and see that it comes back. Raises PowerCycleFailed."""
         started = time.monotonic()
         said = console(guest)
@@ -98,7 +101,7 @@ class PowerCycle:
             raise self._rolled_back(guest, "the run that power-cycled it left it off", console(guest))
         if runs_on(guest, self.booted):
             return "it runs on the definition that booted"
-        return self.come_back(guest)["note"]
+        return self.resume(guest)["note"]
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         return (
@@ -257,8 +260,10 @@ def shut_down(guest: Guest) -> None:
         if _is_off_within(guest, share):
             return
     guest.hypervisor.progress(f"{guest.name}: it does not shut down within {limit} s; waiting as long again")
-    if _is_off_within(guest, limit):
-        return
+    for _ in range(_PRESSES):
+        _press_button(guest)
+        if _is_off_within(guest, limit / _PRESSES):
+            return
     if guest.pull_plug:
         guest.hypervisor.progress(f"{guest.name}: it does not shut down; its plug is pulled (pull_plug)")
         _destroy(guest)
@@ -274,8 +279,12 @@ def _ask_agent(guest: Guest) -> bool:
     if not _answers(guest):
         return False
     guest.is_leaving = True
-    with suppress(ProbeError):  # success has no answer (qapi-schema.json); whether it worked is seen
+    try:
         guest.agent.command("guest-shutdown", {"mode": "powerdown"}, seconds=5)
+    except AgentBlocked:
+        return False
+    except ProbeError:
+        return True  # success has no answer (qapi-schema.json); whether it worked is seen
     return True
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import libvirt
 
 from reclaim import journal, power, run, states
-from reclaim.change import Change, DefinitionChange
+from reclaim.change import Change
 from reclaim.errors import ChangeFailed, PowerCycleFailed, ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
@@ -111,9 +111,8 @@ def _finish_power_cycles(record: Record, hypervisor: Hypervisor, book: Journal, 
         book.failed(entry.seq, words)
         guest.left_off = None
         if power.is_rolled_back(guest, cycle):
-            for one in record.applied:
-                if one.uuid == entry.uuid and isinstance(one.change, DefinitionChange):
-                    book.undone(one.seq, "rolled back")
+            for one in record.defined_since_start(entry):
+                book.undone(one.seq, "rolled back")
     return left
 
 

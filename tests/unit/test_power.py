@@ -329,7 +329,7 @@ def test_the_way_back_is_tried_again_where_it_ends_by_chance(tmp_path: Path) -> 
     life.ends_on(life.booted)
 
 
-def test_the_next_guest_is_handled_where_one_does_not_come_back(tmp_path: Path) -> None:
+def test_the_next_guest_is_handled_where_one_does_not_resume(tmp_path: Path) -> None:
     first, second = (tmp_path / "1", tmp_path / "2")
     first.mkdir()
     second.mkdir()
