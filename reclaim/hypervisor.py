@@ -59,6 +59,19 @@ class Hypervisor:
         return re.sub(r"[^A-Za-z0-9._-]", "_", self.name).lstrip(".") or "_"
 
     @cached_property
+    def identity(self) -> str:
+        """What it is, whichever URI leads there: `qemu:///system` and `qemu+ssh://localhost/system` are one.
+
+        A URI of the test driver is a hypervisor of its own, and so is the session of each user.
+        """
+        parts = urlsplit(self.uri)
+        if self.is_test_driver or parts.path != "/system":
+            return f"{os.getuid()} {self.uri}"
+        sockets = [one for one in parts.query.split("&") if one.startswith("socket=")]  # another daemon
+        host = self._capabilities.findtext("host/uuid") or ""
+        return " ".join([str(self.connection.getType()), host, self.name, *sockets])
+
+    @cached_property
     def is_test_driver(self) -> bool:
         return str(self.connection.getType()).lower() == "test"
 
@@ -134,12 +147,15 @@ class Hypervisor:
 
     @cached_property
     def _listed_machines(self) -> list[tuple[tuple[str, str], Element]]:
-        root = parse_xml(self.connection.getCapabilities(), f"{self.uri}: capabilities")
         return [
             ((arch.get("name", ""), arch.findtext("emulator") or ""), machine)
-            for arch in root.iterfind("guest/arch")
+            for arch in self._capabilities.iterfind("guest/arch")
             for machine in arch.iter("machine")
         ]
+
+    @cached_property
+    def _capabilities(self) -> Element:
+        return parse_xml(self.connection.getCapabilities(), f"{self.uri}: capabilities")
 
     def offered(self, definition: Definition) -> list[OfferedMachine]:
         """The machine types that the emulator of *definition* offers; none where libvirt does not know it."""

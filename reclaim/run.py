@@ -225,7 +225,7 @@ def lock(hypervisor: Hypervisor) -> ExitStack:
     """The lock of one hypervisor, held until the stack is closed. Raises ReclaimError where it is held."""
     shared = Path("/run/lock")
     home = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
-    path = home / f"reclaim-{hashlib.sha256(hypervisor.uri.encode()).hexdigest()[:16]}.lock"
+    path = home / f"reclaim-{hashlib.sha256(hypervisor.identity.encode()).hexdigest()[:16]}.lock"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as exc:
