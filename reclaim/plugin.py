@@ -496,10 +496,12 @@ def pytest_report_teststatus(report: Any) -> Any:
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitCode) -> Generator[None, None, None]:
     """The record is written before pytest-html writes, and what is made from both after it."""
     run = session.config.stash.get(RUN, None)
     if run is not None:
+        stopped = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+        run.cut_short = stopped or bool(session.shouldstop or session.shouldfail)
         if run.recorded:
             for part in run.parts:
                 part.engine.look_after()

@@ -72,6 +72,8 @@ class Run:
     interrupted: list[tuple[Part, Record]] = field(default_factory=list)
     #: guests that are not as they were since then, in words
     at_stake: list[str] = field(default_factory=list)
+    #: it was stopped before everything was judged
+    cut_short: bool = False
     recorded: bool = False
     #: what is judged, by the handles it takes
     collected: dict[tuple[str, ...], list[Subject]] = field(default_factory=dict)
@@ -175,7 +177,10 @@ class Run:
                 ended = datetime.now(timezone.utc)
                 for part in self.parts:
                     part.engine.journal.end()
-                    results.write(part.folder, results.document(self.id, self.options, self.started, ended, part))
+                    record = results.document(
+                        self.id, self.options, self.started, ended, part, cut_short=self.cut_short
+                    )
+                    results.write(part.folder, record)
                     results.point_latest(part.folder)
         finally:
             self._locks.close()

@@ -13,8 +13,9 @@ from reclaim.errors import ChangeFailed, PowerCycleFailed, ProbeError, ReclaimEr
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import Inventory
-from reclaim.journal import Journal, Record
+from reclaim.journal import Entry, Journal, Record
 from reclaim.power import PowerCycle
+from reclaim.report import results
 from reclaim.text import libvirt_words, printable
 
 Say = Callable[[str], None]
@@ -41,6 +42,7 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     book = Journal(record.path, record.uri, "undo")
     stuck: set[str] = set()
+    undone: list[Entry] = []
     for entry in reversed([entry for entry in record.entries if entry.state in ("done", "intended", "unknown")]):
         name = f"{printable(entry.guest)}: {entry.requirement}"
         whose = entry.uuid or entry.change.target  # one file of the hypervisor says nothing about another
@@ -65,8 +67,18 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
             say(f"{name}: NOT taken back: libvirt: {printable(exc.get_error_message() or str(exc))}")
         else:
             book.undone(entry.seq, note)
+            undone.append(entry)
             say(f"{name}: {printable(note)}")
+    _tell_the_record(record, undone)
     return not stuck
+
+
+def _tell_the_record(record: Record, undone: list[Entry]) -> None:
+    """The record of the run says what was taken back since."""
+    results.mark_undone(
+        record.path.parent,
+        [(entry.guest if entry.uuid else "", entry.requirement, entry.change.target) for entry in undone],
+    )
 
 
 def _expect_no_obstacle(guest: Guest, change: Change) -> None:
@@ -111,8 +123,10 @@ def _finish_power_cycles(record: Record, hypervisor: Hypervisor, book: Journal, 
         book.failed(entry.seq, words)
         guest.left_off = None
         if power.is_rolled_back(guest, cycle):
-            for one in record.defined_since_start(entry):
+            back = record.defined_since_start(entry)
+            for one in back:
                 book.undone(one.seq, "rolled back")
+            _tell_the_record(record, back)
     return left
 
 

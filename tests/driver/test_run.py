@@ -53,7 +53,7 @@ def test_results_json_has_exactly_the_keys_of_schema_1(tmp_path: Path, fleet: st
     document = outcome.document
     assert list(document) == ["schema", "run", "hypervisor", "results", "storage", "reclaimed_bytes"]
     assert document["schema"] == 1
-    assert list(document["run"]) == ["id", "mode", "started", "ended", "version", "arguments"]
+    assert list(document["run"]) == ["id", "mode", "started", "ended", "version", "arguments", "cut_short"]
     assert list(document["hypervisor"]) == ["name", "uri", "libvirt", "qemu"]
     assert {tuple(row) for row in document["results"]} == {
         (

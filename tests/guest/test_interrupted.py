@@ -189,6 +189,7 @@ def test_stopped_in_the_middle(life: Life, number: signal.Signals, word: str, wo
     done = life.run("--fix", "--force", "--restart", word=word, number=number)
     assert done.returncode == pytest.ExitCode.INTERRUPTED, done.stdout + done.stderr
     assert words in life.power["reason"], done.stdout
+    assert json.loads((life.latest / "results.json").read_text())["run"]["cut_short"] is True
     assert life.tiny.domain.isActive()
     if word == "shutting down":
         assert life.tiny.domain.ID() == ran
