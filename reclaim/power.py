@@ -269,8 +269,8 @@ def shut_down(guest: Guest) -> None:
         _destroy(guest)
         return
     raise StillRunning(
-        f"{guest.name}: it ignores that it is to shut down (agent, power button, systemctl): it did not within "
-        f"{2 * limit} s and still runs as before; it was asked to, so should it go off later, start it"
+        f"{guest.name}: it did not shut down within {2 * limit} s and still runs as before: it ignores its agent, its "
+        "power button and systemctl; it was asked to, so should it go off later, start it"
     )
 
 

@@ -272,7 +272,7 @@ def test_a_guest_that_ignores_its_shutdown_runs_on_and_is_looked_after(
     guest = opened(shutdown_seconds=2)
     cycled = Cycled(tmp_path, guest)
     assert cycled.result.verdict is Verdict.PENDING
-    assert "it ignores that it is to shut down" in cycled.result.reason
+    assert "it ignores its agent, its power button and systemctl" in cycled.result.reason
     assert "still runs as before" in cycled.result.reason
     assert [one["event"] for one in cycled.events] == ["begin", "intent", "unknown"]
     assert lab.lookup(NAME).ID() == ran

@@ -231,7 +231,9 @@ def test_one_that_ignores_its_shutdown_runs_on_and_waits_for_its_next_power_cycl
     started = life.guest.domain.ID()
     result = life.cycle()
     assert result.verdict is Verdict.PENDING
-    assert "waits for its next power cycle: one: it ignores that it is to shut down" in result.reason
+    assert (
+        "waits for its next power cycle: one: it did not shut down within 2 s and still runs as before" in result.reason
+    )
     assert life.guest.domain.ID() == started
     life.ends_on(life.wanted)
     record = life.read()
