@@ -18,10 +18,11 @@ from reclaim.definition import Definition, Edit
 from reclaim.errors import ChangeFailed, ProbeError
 from reclaim.guest import Guest
 from reclaim.live import LiveUpdate
-from reclaim.power import PowerCycle, Wellbeing
+from reclaim.power import PowerCycle
 from reclaim.punch import HolePunch, SparseRewrite
 from reclaim.sparsify import Sparsify
 from reclaim.text import libvirt_words, size
+from reclaim.wellbeing import Wellbeing
 
 #: one argument of a process holds 128 KiB on Linux (MAX_ARG_STRLEN); base64 takes a third of it
 MAX_FILE_BYTES = 90_000

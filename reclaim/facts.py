@@ -131,6 +131,16 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Address:
+    """An IP address on one of the guest's links."""
+
+    link: str
+    address: str
+    #: given for a time, by DHCP or a router: the next one may be another
+    dynamic: bool
+
+
+@dataclass(frozen=True)
 class Kernel:
     """An installed kernel and the storage modules it has. `problem`: why the initramfs is unknown."""
 
@@ -249,24 +259,38 @@ class Facts:
         return frozenset(self._text("tools").split())
 
     @cached_property
+    def _units(self) -> Mapping[str, str]:
+        """systemd's units that are active or failed -> which of both; empty where there is no systemd."""
+        _, data = self._section("systemd")
+        lines = (line.split(maxsplit=3) for line in data.decode("utf-8", errors="replace").splitlines()[1:])
+        return {fields[0]: fields[2] for fields in lines if len(fields) == 4}
+
+    @property
+    def active_units(self) -> frozenset[str]:
+        return frozenset(name for name, state in self._units.items() if state == "active")
+
+    @property
     def failed_units(self) -> frozenset[str]:
-        """Failed systemd units; empty where there is no systemd."""
-        status, data = self._section("failed")
-        if status != 0:
-            return frozenset()
-        lines = data.decode("utf-8", errors="replace").splitlines()
-        return frozenset(line.split()[0] for line in lines if line.split())
+        return frozenset(name for name, state in self._units.items() if state == "failed")
 
     @cached_property
-    def addresses(self) -> frozenset[str]:
-        """Global IP addresses; empty where ip(8) cannot tell."""
+    def is_starting(self) -> bool:
+        """Has systemd not finished what it has to start? (systemctl(1), is-system-running)"""
+        _, data = self._section("systemd")
+        return data.partition(b"\n")[0] in (b"initializing", b"starting")
+
+    @cached_property
+    def addresses(self) -> tuple[Address, ...] | None:
+        """Global IP addresses that are not given up after a while; None where ip(8) cannot tell."""
         status, data = self._section("addresses")
         if status != 0:
-            return frozenset()
+            return None
         try:
-            links = json.loads(data)
-            return frozenset(
-                str(one["local"]) for link in links for one in link["addr_info"] if one.get("scope") == "global"
+            return tuple(
+                Address(str(link["ifname"]), str(one["local"]), bool(one.get("dynamic")))
+                for link in json.loads(data)
+                for one in link["addr_info"]
+                if one.get("scope") == "global" and not one.get("temporary") and not one.get("deprecated")
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise ProbeError(f"{self.guest}: the guest's addresses cannot be parsed") from exc

@@ -298,6 +298,12 @@ daemons() {
     true
 }
 
+systemd() {
+    # has it started everything? And the units that are active or failed, one a line
+    printf '%s\n' "$(systemctl is-system-running)"
+    systemctl list-units --plain --no-legend --no-pager --state=active,failed
+}
+
 zfs() {
     bounded zpool get -H -o name,value autotrim
 }
@@ -412,7 +418,7 @@ probe addresses ip -j address
 probe timer systemctl show fstrim.timer -p LoadState -p ActiveState -p SubState -p UnitFileState
 probe service systemctl show fstrim.service -p LoadState -p Result -p ExecStart -p ExecMainStatus \
     -p ExecMainStartTimestamp -p ProtectSystem -p ProtectHome
-probe failed systemctl list-units --failed --plain --no-legend --no-pager
+if any /run/systemd/system; then probe systemd systemd; else none systemd; fi
 jobs=$(trimming)
 if [ -n "$jobs" ]; then probe cron cron; else none cron; fi
 if [ -z "$jobs" ] && any /lib/systemd/system/fstrim.timer /usr/lib/systemd/system/fstrim.timer; then

@@ -46,6 +46,10 @@ class Guest:
     renamed: dict[str, str] = field(default_factory=dict)
     #: its definitions before changes of ours, oldest first, of this run and of earlier ones
     history: list[str] = field(default_factory=list)
+    #: what is to be said of it where it is off: the run that died in its power cycle
+    left_off: str | None = None
+    #: it was asked to shut down, and not seen off since
+    is_leaving: bool = False
     _planned: Definition | None = None
     _facts: _Answer | None = None
     _earlier: facts.Facts | None = None
@@ -128,6 +132,11 @@ class Guest:
     @property
     def notes(self) -> GuestNotes:
         return self.hypervisor.inventory.guest.get(self.name, NO_NOTES)
+
+    @property
+    def pull_plug(self) -> bool:
+        """May it be stopped by force where it ignores that it is to shut down?"""
+        return self.policy.pull_plug if self.notes.pull_plug is None else self.notes.pull_plug
 
     # Inside
 

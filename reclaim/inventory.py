@@ -36,6 +36,8 @@ class Policy(_Table):
     #: how long a guest may take to shut down, and to answer after its start
     shutdown_seconds: Seconds = 180
     boot_seconds: Seconds = 300
+    #: stop by force, in a power cycle, a guest that ignores that it is to shut down
+    pull_plug: bool = False
 
 
 class GuestNotes(_Table):
@@ -43,6 +45,8 @@ class GuestNotes(_Table):
 
     #: its disks take all their space on purpose; None: raw images that are preallocated do
     thick: bool | None = None
+    #: policy.pull_plug for it alone
+    pull_plug: bool | None = None
     #: requirement -> the reason for which it need not hold
     waive: dict[str, str] = {}
 

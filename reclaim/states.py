@@ -98,7 +98,14 @@ def reason_to_withhold(guest: Guest, change: Change) -> str | None:
             or _moment_that_holds(guest, _altered(change))
         )
     if isinstance(change, PowerCycle):
-        return _transient(guest) or _managed(guest) or _job(guest) or _deaf(guest) or _lost_by_power_cycle(guest)
+        return (
+            _transient(guest)
+            or _managed(guest)
+            or _job(guest)
+            or _deaf(guest)
+            or _lost_by_power_cycle(guest)
+            or _mounted_by_hand(change)
+        )
     if isinstance(change, LiveUpdate):
         return _managed(guest) or _job(guest)
     if isinstance(change, ImageAmend):
@@ -301,6 +308,16 @@ def _lost_by_power_cycle(guest: Guest) -> str | None:
     if gone:
         return f"{', '.join(sorted(gone))} is attached but not defined, a power cycle would lose it"
     return None
+
+
+def _mounted_by_hand(cycle: PowerCycle) -> str | None:
+    strays = cycle.before.strays if cycle.before else []
+    if not strays:
+        return None
+    return (
+        f"{', '.join(strays)} is mounted, and neither fstab nor a unit mounts it at boot, "
+        "so it would not come back: give it a line in fstab, or unmount it"
+    )
 
 
 def _plugged(definition: Definition) -> set[str]:

@@ -210,9 +210,8 @@ class Inside:
     #: lines of grep -H on lvm.conf and system.devices
     lvm: str = ""
     system: str = "Linux\n"
-    #: UUID, tab, kernel name of the members of each btrfs that is mounted; and /proc/swaps' devices
+    #: UUID, tab, kernel name of the members of each btrfs that is mounted
     btrfs: str = ""
-    swaps: tuple[str, ...] = ()
     command_line: str = "root=UUID=aaaa-1 ro\n"
     #: dmsetup status --target thin-pool
     thin: str = ""
@@ -236,6 +235,12 @@ class Inside:
     release: str = "6.1.0-13-amd64"
     timer: dict[str, str] = field(default_factory=lambda: dict(TIMER))
     service: dict[str, str] = field(default_factory=lambda: dict(SERVICE))
+    #: `systemctl is-system-running`, then `systemctl list-units`
+    systemd: str = "running\n"
+    #: `ip -j address`
+    addresses: list[dict[str, Any]] = field(default_factory=list)
+    #: lines of /proc/swaps
+    swaps: tuple[str, ...] = ()
     tools: tuple[str, ...] = TOOLS
     #: what a command does to the inside; it returns the exit status, or that and what it prints
     commands: dict[str, Callable[[Inside], int | tuple[int, bytes, bytes]]] = field(default_factory=dict)
@@ -257,9 +262,7 @@ class Inside:
             "boot_id": section("b\n"),
             "cmdline": section(self.command_line),
             "fstab": section(self.files.get("/etc/fstab", ""), 0 if "/etc/fstab" in self.files else 1),
-            "swaps": section(
-                "Filename Type Size Used Priority\n" + "".join(f"{one} partition 9 0 -2\n" for one in self.swaps)
-            ),
+            "swaps": section("\n".join(("Filename Type Size Used Priority", *self.swaps)) + "\n"),
             "boot_files": section(_as_files(boot)),
             "units": section(_as_files(units)),
             "unified": section("".join(f"{path}\t{text}\n" for path, text in self.unified.items())),
@@ -275,10 +278,10 @@ class Inside:
             "layout": section(self.layout),
             "kernels": section(self.kernels),
             "debconf": section(self.debconf),
-            "addresses": section("[]"),
+            "addresses": section(json.dumps(self.addresses)),
             "timer": section(_systemd(**self.timer)),
             "service": section(_systemd(**self.service)),
-            "failed": section(""),
+            "systemd": section(self.systemd),
             "cron": section(self.cron),
             "daemons": section(self.daemons),
             "zfs": section(self.zfs),

@@ -35,6 +35,8 @@ class RunFacts(_Part):
     ended: AwareDatetime
     version: str
     arguments: list[str]
+    #: it was stopped before everything was judged; of a run that was killed there is no record at all
+    cut_short: bool = False
 
 
 class HypervisorFacts(_Part):

@@ -14,7 +14,7 @@ import libvirt
 
 import reclaim
 from reclaim.backlog import known_backlog
-from reclaim.errors import NotAssessable, ProbeError
+from reclaim.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.storage import device_of, need
@@ -101,7 +101,9 @@ def reclaimed(storage: Iterable[Storage]) -> int:
     return max(0, sum(changes))
 
 
-def document(run_id: str, options: Options, started: datetime, ended: datetime, part: Part) -> dict[str, Any]:
+def document(
+    run_id: str, options: Options, started: datetime, ended: datetime, part: Part, *, cut_short: bool = False
+) -> dict[str, Any]:
     """The record of one hypervisor's part of a run, as results.json has it (schema 1)."""
     hypervisor = part.hypervisor
     return {
@@ -113,6 +115,7 @@ def document(run_id: str, options: Options, started: datetime, ended: datetime, 
             "ended": rfc3339(ended),
             "version": reclaim.__version__,
             "arguments": [printable(argument) for argument in options.arguments],
+            "cut_short": cut_short,
         },
         "hypervisor": {
             "name": hypervisor.name,
@@ -124,6 +127,31 @@ def document(run_id: str, options: Options, started: datetime, ended: datetime, 
         "storage": [asdict(one) for one in part.storage.values()],
         "reclaimed_bytes": reclaimed(part.storage.values()) + part.engine.freed,
     }
+
+
+def mark_undone(folder: Path, undone: Iterable[tuple[str, str, str]]) -> None:
+    """Let the record in *folder* say that changes were taken back: guest, requirement and target of each.
+
+    The first that was applied and not undone is meant. A run that was killed has no record.
+    """
+    path = folder / NAME
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for guest, requirement, target in undone:
+            changes = [
+                change
+                for row in record["results"]
+                if (row["requirement"], row["guest"]) == (requirement, guest or None)
+                for change in row["changes"]
+                if change["target"] == target and change["applied"] and not change["undone"]
+            ]
+            for change in changes[:1]:
+                change["undone"] = True
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise ReclaimError(f"{path}: not a record of a run, so it does not say what was taken back: {exc}") from exc
+    write(folder, record)
 
 
 def write(folder: Path, record: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from _pytest._io.wcwidth import wcswidth, wcwidth
 
+from reclaim.power import PowerCycle
 from reclaim.report import record
 from reclaim.report.commands import next_command
 from reclaim.report.record import Record, Row, Storage
@@ -70,8 +71,12 @@ def header(run: Run) -> list[str]:
             lines.append(f"reclaim: {one.uri} has no guests: there is nothing to judge")
     if not run.options.definitions_only and not any(part.copies or part.jobs for part in run.parts):
         lines.append("reclaim: no backups are declared, so none is judged (--backups DIR, or [[backup]])")
+    lines += [f"reclaim: {printable(words)}" for words in run.at_stake]
     for _, died in run.interrupted:
-        what = ", ".join(f"{entry.requirement} of {printable(entry.guest)}" for entry in died.interrupted)
+        others = [entry for entry in died.interrupted if not isinstance(entry.change, PowerCycle)]
+        if not others:
+            continue
+        what = ", ".join(f"{entry.requirement} of {printable(entry.guest)}" for entry in others)
         lines.append(
             f"reclaim: the run {died.path.parent.name} died while it changed {what}; "
             f"see {died.path}, or take it back: python -m reclaim undo {died.path.parent}"

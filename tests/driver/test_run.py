@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import xml.etree.ElementTree as ET
 from datetime import datetime, timezone
@@ -10,8 +11,11 @@ from typing import TYPE_CHECKING
 
 import libvirt
 import pytest
+import testinfra
 
 from reclaim.errors import ReclaimError
+from reclaim.hypervisor import Hypervisor
+from reclaim.inventory import Inventory
 from reclaim.requirement import catalogue
 from reclaim.run import Options, Run, lock
 from reclaim.verdict import Verdict
@@ -65,7 +69,7 @@ def test_results_json_has_exactly_the_keys_of_schema_1(tmp_path: Path, fleet: st
     document = outcome.document
     assert list(document) == ["schema", "run", "hypervisor", "results", "storage", "reclaimed_bytes"]
     assert document["schema"] == 1
-    assert list(document["run"]) == ["id", "mode", "started", "ended", "version", "arguments"]
+    assert list(document["run"]) == ["id", "mode", "started", "ended", "version", "arguments", "cut_short"]
     assert list(document["hypervisor"]) == ["name", "uri", "libvirt", "qemu"]
     assert {tuple(row) for row in document["results"]} == {
         (
@@ -282,6 +286,38 @@ def test_the_lock_of_one_hypervisor_is_not_anothers(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     with lock(opened(tmp_path / "a", domain_xml())), lock(opened(tmp_path / "b", domain_xml())):
         pass
+
+
+class Named:
+    """What a connection says of its host; two URIs lead to it."""
+
+    def __init__(self, uuid: str) -> None:
+        self.uuid = uuid
+
+    def getType(self) -> str:  # noqa: N802
+        return "QEMU"
+
+    def getHostname(self) -> str:  # noqa: N802
+        return "kvm1"
+
+    def getCapabilities(self) -> str:  # noqa: N802
+        return f"<capabilities><host><uuid>{self.uuid}</uuid></host></capabilities>"
+
+
+def test_one_hypervisor_has_one_lock_whichever_uri_leads_there() -> None:
+    def named(uri: str, uuid: str = f"4c4c4544-{os.getpid()}") -> Hypervisor:
+        return Hypervisor(uri, Named(uuid), testinfra.get_host("local://"), Inventory())
+
+    with lock(named("qemu:///system")):
+        for uri in ("qemu+ssh://localhost/system", "qemu+ssh://root@kvm1/system?keyfile=/k"):
+            with pytest.raises(ReclaimError, match="another --fix is under way there"):
+                lock(named(uri))
+        for other in (
+            named("qemu:///system", "0000"),
+            named("qemu:///session"),
+            named("qemu:///system?socket=/run/other"),
+        ):
+            lock(other).close()
 
 
 def test_a_lock_is_let_go_where_the_run_ends(tmp_path: Path, fleet: str) -> None:

@@ -45,7 +45,7 @@ SECTIONS = {
     "addresses",
     "timer",
     "service",
-    "failed",
+    "systemd",
     "cron",
     "daemons",
     "zfs",

@@ -323,7 +323,9 @@ CLONES = [
 def test_what_is_mounted_is_what_is_meant(tmp_path: Path, before: str, after: str) -> None:
     """Two filesystems with one UUID: which of them is found first is another on another bus."""
     mounts = [mounted("/", "/dev/vda1"), mounted("/srv", "/dev/vdc1"), mounted("/b", "/dev/vdf", "btrfs")]
-    inside = Inside(devices=CLONES, mounts=mounts, swaps=("/dev/vdd5",), btrfs="bbbb\tvde\nbbbb\tvdf\n")
+    inside = Inside(
+        devices=CLONES, mounts=mounts, swaps=("/dev/vdd5 partition 9 0 -2",), btrfs="bbbb\tvde\nbbbb\tvdf\n"
+    )
     inside.links = {"/dev/disk/by-id/virtio-s-part1": "../../vda1"}
     inside.files["/etc/fstab"] = before
     guest = inhabited(tmp_path, inside)

@@ -21,6 +21,7 @@ from reclaim.imageformat import Inspected, inspect, is_thick, notes, obstacles
 from reclaim.inventory import GuestNotes, Inventory
 from reclaim.qcow2 import Qcow2
 from reclaim.verdict import Verdict
+from reclaim.wellbeing import Wellbeing
 from tests import filesystems
 from tests.support import Inside, disk_xml, domain_xml, engine, inhabited, opened, requirement, subject, verdict_of
 
@@ -206,7 +207,7 @@ def test_a_running_guest_and_a_saved_one_are_not_amended(tmp_path: Path) -> None
 
 
 def test_the_changes_come_back_from_the_journal(tmp_path: Path) -> None:
-    wellbeing = power.Wellbeing({"aaaa": "/"}, ["192.0.2.1"], [])
+    wellbeing = Wellbeing({"/": "aaaa"}, ["/"], addresses=["192.0.2.1"])
     for change in (
         ImageAmend("one", "/images/vda.qcow2"),
         AmendCycle("one", "<domain/>", wellbeing, "why", ["/images/vda.qcow2"]),
