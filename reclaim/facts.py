@@ -222,11 +222,6 @@ class Facts:
     # The system
 
     @cached_property
-    def system(self) -> str:
-        """`uname -s`"""
-        return self._text("system").strip()
-
-    @cached_property
     def os(self) -> Mapping[str, str]:
         """os-release(5), keys as in the file."""
         return _key_values(self._text("os"))
@@ -235,9 +230,15 @@ class Facts:
     def os_name(self) -> str:
         return self.os.get("PRETTY_NAME") or self.os.get("ID") or "an unknown system"
 
+    @property
+    def system(self) -> str:
+        """`uname -s`"""
+        return self._text("kernel").partition(" ")[0].strip()
+
     @cached_property
     def running_kernel(self) -> str:
-        return self._text("kernel").strip()
+        """`uname -r`"""
+        return self._text("kernel").partition(" ")[2].strip()
 
     @cached_property
     def confined(self) -> str | None:

@@ -373,9 +373,8 @@ bounded() {
     if command -v timeout >/dev/null 2>&1; then timeout 15 "$@"; else "$@"; fi
 }
 
-probe system uname -s
 probe os cat /etc/os-release
-probe kernel uname -r
+probe kernel uname -sr
 if any /sys/fs/selinux/enforce; then probe context cat /proc/self/attr/current; else none context; fi
 probe boot_id cat /proc/sys/kernel/random/boot_id
 probe cmdline cat /proc/cmdline

@@ -209,7 +209,7 @@ class Inside:
     unified: dict[str, str] = field(default_factory=dict)
     #: lines of grep -H on lvm.conf and system.devices
     lvm: str = ""
-    system: str = "Linux\n"
+    system: str = "Linux"
     #: UUID, tab, kernel name of the members of each btrfs that is mounted
     btrfs: str = ""
     command_line: str = "root=UUID=aaaa-1 ro\n"
@@ -255,9 +255,8 @@ class Inside:
             f"Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 900000 1 {self.boot_free} 9% /boot\n"
         )
         return {
-            "system": section(self.system),
             "os": section(self.os),
-            "kernel": section(f"{self.release}\n"),
+            "kernel": section(f"{self.system} {self.release}\n"),
             "context": section(self.context),
             "boot_id": section("b\n"),
             "cmdline": section(self.command_line),

@@ -21,7 +21,6 @@ SECTIONS = {
     "btrfs",
     "vdevs",
     "thin",
-    "system",
     "os",
     "kernel",
     "context",
@@ -126,7 +125,7 @@ def test_the_same_comes_through_a_testinfra_shell(printed: bytes) -> None:
 
 def _run(body: str, folder: Path) -> str:
     """The functions of the script, then *body* in place of its probes."""
-    functions = script().partition("\nprobe system ")[0]
+    functions = script().partition("\nprobe os ")[0]
     done = subprocess.run(
         ["/bin/sh", "-c", f"{functions}\n{body}"], cwd=folder, capture_output=True, text=True, check=True
     )
@@ -165,7 +164,7 @@ def test_install_devices_are_found_among_other_questions(tmp_path: Path) -> None
         "\nName: grub-efi/install_devices\nTemplate: x\nValue: /dev/disk/by-id/virtio-x-part15\n",
         encoding="utf-8",
     )
-    functions = script().partition("\nprobe system ")[0].replace("/var/cache/debconf/config.dat", str(database))
+    functions = script().partition("\nprobe os ")[0].replace("/var/cache/debconf/config.dat", str(database))
     done = subprocess.run(["/bin/sh", "-c", f"{functions}\nprobe debconf debconf"], capture_output=True, check=True)
     assert read(done.stdout + b"end\n", "here").grub_install_devices == {
         "grub-pc/install_devices": ("/dev/sda", "/dev/sdb"),
@@ -181,7 +180,7 @@ SHELLS += [[shutil.which("busybox") or "", "ash"]] if shutil.which("busybox") el
 
 def _within(root: Path, body: str, shell: list[str], tools: tuple[str, ...] = ()) -> Facts:
     """*body* after the script's functions, whose absolute paths lie below *root*; with these *tools* and no others."""
-    functions = script().partition("\nprobe system ")[0]
+    functions = script().partition("\nprobe os ")[0]
     if tools:
         folder = root / "tools"
         folder.mkdir()

@@ -174,7 +174,7 @@ FREEBSD = {"id": "freebsd", "name": "FreeBSD", "pretty-name": "FreeBSD 14.1-RELE
 @pytest.mark.parametrize("by", ["uname", "guest-get-osinfo"])
 def test_another_unix_is_recognised_and_left_alone(tmp_path: Path, by: str) -> None:
     """Its /bin/sh runs the facts script, and its disks are vtbd0 and da0."""
-    guest = inhabited(tmp_path, Inside(system="FreeBSD\n"), disk_xml())
+    guest = inhabited(tmp_path, Inside(system="FreeBSD", release="14.1-RELEASE"), disk_xml())
     if by == "guest-get-osinfo":
         guest.answers[by] = lambda: FREEBSD
         guest.within.problem = ProbeError("one: the guest did not finish the facts script")
