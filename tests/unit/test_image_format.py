@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reclaim import hostimage, journal, power, states
+from reclaim import hostimage, journal, power, states, undo
 from reclaim.agent import AgentAbsent
 from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.change import from_json, to_json
@@ -20,6 +20,7 @@ from reclaim.hostimage import HostImage, Punch, thin_bytes
 from reclaim.imageformat import Inspected, inspect, is_thick, notes, obstacles
 from reclaim.inventory import GuestNotes, Inventory
 from reclaim.qcow2 import Qcow2
+from reclaim.sparsify import Sparsify
 from reclaim.verdict import Verdict
 from tests import filesystems
 from tests.support import Inside, disk_xml, domain_xml, engine, inhabited, opened, requirement, subject, verdict_of
@@ -215,6 +216,16 @@ def test_the_changes_come_back_from_the_journal(tmp_path: Path) -> None:
         book.done(book.intend("one", "uuid", "image-format", change), {})
         assert journal.read(tmp_path / change.kind).entries[0].change == change
         assert from_json(to_json(change)) == change
+
+
+def test_an_undo_while_the_guest_runs_leaves_the_image_and_goes_on(tmp_path: Path) -> None:
+    guest = opened(tmp_path, domain_xml(disk_xml())).guests[0]
+    book = journal.Journal(tmp_path / journal.NAME, guest.hypervisor.uri, "fix")
+    for change in (ImageAmend("one", "/images/vda.qcow2"), Sparsify("one", "/images/vda.qcow2", "qcow2")):
+        book.done(book.intend("one", guest.uuid, "image-format", change), {})
+    said: list[str] = []
+    assert undo.undo(tmp_path, said.append), said
+    assert [line for line in said if "stays" in line] == said
 
 
 # Other formats --------------------------------------------------------------------------------
