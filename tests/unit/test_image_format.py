@@ -239,6 +239,7 @@ def test_an_undo_while_the_guest_runs_leaves_the_image_and_goes_on(tmp_path: Pat
         pytest.param(["-o", "extended_l2=on,cluster_size=128k"], "extended_l2", id="extended-l2"),
         pytest.param(["-o", "cluster_size=2M"], "only whole clusters of 2.0 MiB come back", id="large-clusters"),
         pytest.param(["-o", "preallocation=metadata"], "qcow2 1.1", id="preallocated-metadata"),
+        pytest.param(["-o", "preallocation=full"], "the host holds all of it", id="preallocated"),
     ],
 )
 def test_what_can_shrink_is_compliant_and_does(tmp_path: Path, options: list[str], words: str) -> None:
