@@ -8,6 +8,7 @@ from pathlib import Path
 import libvirt
 
 from reclaim import journal, power, run, states
+from reclaim.amend import ImageAmend
 from reclaim.change import Change
 from reclaim.errors import ChangeFailed, PowerCycleFailed, ProbeError, ReclaimError
 from reclaim.guest import Guest
@@ -16,9 +17,12 @@ from reclaim.inventory import Inventory
 from reclaim.journal import Entry, Journal, Record
 from reclaim.power import PowerCycle
 from reclaim.report import results
+from reclaim.sparsify import Sparsify
 from reclaim.text import libvirt_words, printable
 
 Say = Callable[[str], None]
+#: changes that nothing is taken back of: no state of the guest stands in the way
+_LEFT_AS_IT_IS = (PowerCycle, ImageAmend, Sparsify)
 
 
 def undo(folder: Path, say: Say) -> bool:
@@ -56,7 +60,7 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
         try:
             if place is None:
                 raise ChangeFailed("the guest is gone")
-            if isinstance(place, Guest) and not isinstance(entry.change, PowerCycle):
+            if isinstance(place, Guest) and not isinstance(entry.change, _LEFT_AS_IT_IS):
                 _expect_no_obstacle(place, entry.change)
             note = entry.change.undo(place, entry.outcome)
         except (ChangeFailed, ProbeError) as exc:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reclaim import hostimage, journal, power, states
+from reclaim import hostimage, journal, power, states, undo
 from reclaim.agent import AgentAbsent
 from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.change import from_json, to_json
@@ -20,6 +20,7 @@ from reclaim.hostimage import HostImage, Punch, thin_bytes
 from reclaim.imageformat import Inspected, inspect, is_thick, notes, obstacles
 from reclaim.inventory import GuestNotes, Inventory
 from reclaim.qcow2 import Qcow2
+from reclaim.sparsify import Sparsify
 from reclaim.verdict import Verdict
 from reclaim.wellbeing import Wellbeing
 from tests import filesystems
@@ -218,6 +219,16 @@ def test_the_changes_come_back_from_the_journal(tmp_path: Path) -> None:
         assert from_json(to_json(change)) == change
 
 
+def test_an_undo_while_the_guest_runs_leaves_the_image_and_goes_on(tmp_path: Path) -> None:
+    guest = opened(tmp_path, domain_xml(disk_xml())).guests[0]
+    book = journal.Journal(tmp_path / journal.NAME, guest.hypervisor.uri, "fix")
+    for change in (ImageAmend("one", "/images/vda.qcow2"), Sparsify("one", "/images/vda.qcow2", "qcow2")):
+        book.done(book.intend("one", guest.uuid, "image-format", change), {})
+    said: list[str] = []
+    assert undo.undo(tmp_path, said.append), said
+    assert [line for line in said if "stays" in line] == said
+
+
 # Other formats --------------------------------------------------------------------------------
 
 
@@ -229,6 +240,7 @@ def test_the_changes_come_back_from_the_journal(tmp_path: Path) -> None:
         pytest.param(["-o", "extended_l2=on,cluster_size=128k"], "extended_l2", id="extended-l2"),
         pytest.param(["-o", "cluster_size=2M"], "only whole clusters of 2.0 MiB come back", id="large-clusters"),
         pytest.param(["-o", "preallocation=metadata"], "qcow2 1.1", id="preallocated-metadata"),
+        pytest.param(["-o", "preallocation=full"], "the host holds all of it", id="preallocated"),
     ],
 )
 def test_what_can_shrink_is_compliant_and_does(tmp_path: Path, options: list[str], words: str) -> None:
