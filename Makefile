@@ -13,7 +13,7 @@ help:
 	@echo "make corpus     every domain of libvirt's own tests on a private libvirtd: audit, fix, audit (RECLAIM_CORPUS)"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
 	@echo "make truth      real guests on many machine types, buses and images: what came back, into docs/truth.md"
-	@echo "make bench      definitions beside pytest, zeros beside fallocate, one more run in a large archive"
+	@echo "make bench      definitions beside pytest, zeros beside fallocate, one more run in a large archive, --prove beside the guest"
 	@echo "make backup-table  what rsync costs on btrfs with snapshots, into docs/backups.md"
 	@echo "make lint       ruff and mypy"
 	@echo "make lab-clean  remove the throwaway guests and what they left"

@@ -19,7 +19,7 @@ from pathlib import Path
 from lab import paths, recipes, tools
 from lab.error import LabError
 from lab.firstboot import run_in_new_guest
-from lab.recipes import DISK_MIB, EXCLUDED, ROOT_SCRIPT, START_MIB, SUITE, Recipe
+from lab.recipes import DISK_MIB, EXCLUDED, START_MIB, SUITE, Recipe
 from lab.sources import debian_sources
 
 log = logging.getLogger("lab")
@@ -84,7 +84,7 @@ def _base(recipe: Recipe) -> Path:
     beside.chmod(0o755)
     try:
         if base is None:
-            _make_disk(beside, recipe.packages)
+            _make_disk(beside, recipe)
         else:
             for part in (KERNEL, INITRD):
                 shutil.copy(base / part, beside / part)
@@ -102,9 +102,9 @@ def _base(recipe: Recipe) -> Path:
     return whole
 
 
-def _make_disk(folder: Path, packages: tuple[str, ...]) -> None:
+def _make_disk(folder: Path, recipe: Recipe) -> None:
     root = folder / "root"
-    _install(root, packages)
+    _install(root, recipe)
     try:
         shutil.copy(_only(root / "boot", "vmlinuz-*"), folder / KERNEL)
         shutil.copy(_only(root / "boot", "initrd.img-*"), folder / INITRD)
@@ -122,14 +122,18 @@ def _make_disk(folder: Path, packages: tuple[str, ...]) -> None:
         shutil.rmtree(root)
 
 
-def _install(root: Path, packages: tuple[str, ...]) -> None:
-    hook = f'chroot "$1" sh -eu <{shlex.quote(str(Path(recipes.__file__).with_name(ROOT_SCRIPT)))}'
+def _install(root: Path, recipe: Recipe) -> None:
+    scripts = [shlex.quote(str(Path(recipes.__file__).with_name(name))) for name in recipe.root_scripts]
     # mmdebstrap mounts /proc and /sys below `root`. In namespaces of its own, whatever ends it, or us, ends its
     # children and mounts too: removing the folder can then never reach into the machine's own /sys.
     argv = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    argv += ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}"]
+    argv += ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(recipe.packages)}"]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
-    argv += ['--aptopt=APT::Install-Recommends "false"', f"--customize-hook={hook}", SUITE, str(root)]
+    argv += [
+        '--aptopt=APT::Install-Recommends "false"',
+        *(f'--customize-hook=chroot "$1" sh -eu <{one}' for one in scripts),
+    ]
+    argv += [SUITE, str(root)]
     log.info("installing Debian %s with mmdebstrap", SUITE)
     tools.call([*argv, *debian_sources(SUITE)], seconds=1800)
 

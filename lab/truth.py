@@ -355,9 +355,8 @@ def _short(seen: list[Seen]) -> str:
         parts = []
         for bus in BUSES:
             some = [one for one in seen if (one.machine, one.bus, one.discard) == (machine, bus, "unmap")]
-            parts.append(
-                ", ".join(f"{_share(one.returned, one.canary)}" for one in some if one.image in ("qcow2", "raw"))
-            )
+            some = [one for one in some if one.image in ("qcow2", "raw")]
+            parts.append(", ".join(_share(one.returned, one.canary) for one in some) or "not run")
         text += f"| {machine} | {' | '.join(parts)} |\n"
     kept = [one for one in seen if one.discard != "unmap"]
     text += (

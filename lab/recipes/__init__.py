@@ -39,28 +39,31 @@ EXCLUDED = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr
 """Files no test reads; without them the copies are smaller."""
 
 
+ROOT_SCRIPT = "article-root.sh"
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """One kind of guest: what it derives from and what its first boot runs."""
+    """One kind of guest: what it derives from or is installed from, and what its first boot runs."""
 
     name: str
     base: str | None
     boot_script: str
     packages: tuple[str, ...] = PACKAGES
+    root_scripts: tuple[str, ...] = (ROOT_SCRIPT,)
 
     @property
     def key(self) -> str:
         """Return what changes whenever the image would come out different."""
         parts = [self.name, SUITE, str(DISK_MIB), str(START_MIB), *self.packages, *EXCLUDED, script(self.boot_script)]
-        parts.append(recipe(self.base).key if self.base else script(ROOT_SCRIPT))
+        parts += [recipe(self.base).key] if self.base else map(script, self.root_scripts)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
-ROOT_SCRIPT = "article-root.sh"
 RECIPES = (
     Recipe("article", None, "article-boot.sh"),
     Recipe("stone", "article", "stone-boot.sh"),
-    Recipe("generic", None, "generic-boot.sh", GENERIC_PACKAGES),
+    Recipe("generic", None, "generic-boot.sh", GENERIC_PACKAGES, ("generic-root.sh", ROOT_SCRIPT)),
 )
 
 
