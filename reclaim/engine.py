@@ -186,7 +186,7 @@ class Engine:
                 if power.is_active(one.guest):
                     continue
                 self._asked.remove(one)
-                outcome = one.cycle.resume(one.guest)
+                outcome = one.cycle.apply(one.guest)
             except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
                 result = self.result(one.requirement, one.subject)
                 result.verdict = Verdict.NONCOMPLIANT

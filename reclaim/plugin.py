@@ -123,9 +123,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _tell_what_is_at_stake(run: Run) -> None:
     for part, record in run.interrupted:
-        for guest, words in undo.at_stake(record, part.hypervisor):
-            guest.left_off = None if guest.is_running else words
-            run.at_stake.append(f"{guest.name}: {words}")
+        with suppress(libvirt.libvirtError):  # a guest that is gone meanwhile; its rows say so
+            for guest, words in undo.at_stake(record, part.hypervisor):
+                guest.left_off = None if guest.is_running else words
+                run.at_stake.append(f"{guest.name}: {words}")
 
 
 def _is_heard(one: signal.Signals) -> bool:

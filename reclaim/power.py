@@ -65,16 +65,18 @@ class PowerCycle:
 
     def apply(self, guest: Guest) -> dict[str, str]:
         """Raises StillRunning where it ignores that it is to shut down, PowerCycleFailed where it did not come back."""
-        given_up = False
+        settled = False
         try:
             shut_down(guest)
-            return self.resume(guest)
+            outcome = self.resume(guest)
+            settled = True
         except (StillRunning, PowerCycleFailed):
-            given_up = True  # it runs as before, or was rolled back; else the error says so
+            settled = True  # it runs as before, or was rolled back; else the error says so
             raise
         finally:
-            if not given_up:  # it is well, or: Ctrl-C, a fault of ours
+            if not settled:  # Ctrl-C, a fault of ours
                 self._not_left_down(guest)
+        return outcome
 
     def resume(self, guest: Guest) -> dict[str, str]:
         """The second half: start it unless it runs, and see that it comes back. Raises PowerCycleFailed."""
@@ -357,7 +359,7 @@ def _wait_until_back(guest: Guest, before: Wellbeing | None, said: Console, *, p
     The limit is *patience* times the policy's `boot_seconds`.
     """
     if before is None:
-        _stays_up(guest, _BLIND_SECONDS)
+        _stays_up(guest, _BLIND_SECONDS, said)
         return []
     limit = guest.policy.boot_seconds * patience
     deadline = time.monotonic() + limit
@@ -365,7 +367,7 @@ def _wait_until_back(guest: Guest, before: Wellbeing | None, said: Console, *, p
         _wait_for_answer(guest, limit, deadline, said)
         remarks = _wait_until_well(guest, before, deadline)
         boot = _boot(guest)
-        _stays_up(guest, _STEADY_SECONDS)
+        _stays_up(guest, _STEADY_SECONDS, said)
         if _boot(guest) == boot:
             return remarks
         if time.monotonic() > deadline:
@@ -438,14 +440,16 @@ def _boot(guest: Guest) -> str:
         return ""
 
 
-def _stays_up(guest: Guest, seconds: float) -> None:
-    """Raises _NotBack where the guest goes off or crashes within *seconds*."""
+def _stays_up(guest: Guest, seconds: float, said: Console) -> None:
+    """Raises _NotBack where the guest goes off, crashes, or says that its boot ended, within *seconds*."""
     deadline = time.monotonic() + seconds
     while True:
         if not is_active(guest):
             raise _NotBack("it does not stay up: it went off again", hopeless=True)
         if _ask(guest, lambda domain: domain.state())[0] == libvirt.VIR_DOMAIN_CRASHED:
             raise _NotBack("it does not stay up: it crashed", hopeless=True)
+        if line := said.dead_end:
+            raise _NotBack(f"its boot came to an end: {line}", hopeless=True)
         if time.monotonic() > deadline:
             break
         time.sleep(_PAUSE)

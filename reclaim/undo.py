@@ -155,7 +155,9 @@ def at_stake(record: Record, hypervisor: Hypervisor) -> list[tuple[Guest, str]]:
         if guest is None:
             continue
         if not guest.is_running:
-            found.append((guest, f"it is off, left so by the run {name}, which died in its power cycle: {finish}"))
+            found.append(
+                (guest, f"it is off, left so by the run {name}, which did not see its power cycle to the end: {finish}")
+            )
         elif not power.runs_on(guest, cycle.booted):
             words = f"the run {name} died while it waited for it to come back: see whether it did with --fix"
             found.append((guest, f"{words}, or: python -m reclaim undo {record.path.parent}"))

@@ -125,7 +125,10 @@ def test_killed_while_the_guest_is_off(life: Life) -> None:
 
     done = life.run()
     assert done.returncode == 1, done.stdout
-    assert f"{life.tiny.name}: it is off, left so by the run {died.name}, which died in its power cycle" in done.stdout
+    assert (
+        f"{life.tiny.name}: it is off, left so by the run {died.name}, which did not see its power cycle to the end"
+        in done.stdout
+    )
     assert f"python -m reclaim undo {died}" in done.stdout
     assert not life.tiny.domain.isActive()
     assert life.power["verdict"] == "noncompliant"

@@ -210,6 +210,36 @@ def test_without_a_log_of_the_console_that_is_said(tmp_path: Path) -> None:
     assert "its serial console is not logged" in console(inhabited(tmp_path, Inside(), VDA)).tail
 
 
+def test_the_console_is_all_there_is_of_a_guest_nobody_can_ask(tmp_path: Path) -> None:
+    log = tmp_path / "console.log"
+    log.write_text("")
+    life = Life(tmp_path, f"<serial type='pty'><log file='{log}' append='on'/></serial>")
+    del life.guest.answers["guest-ping"]
+    life.inside.problem = ProbeError("no agent")
+    create = life.guest.domain.create
+
+    class Speaking:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def shutdownFlags(self, _flags: int) -> None:  # noqa: N802
+            real.destroy()
+
+        def create(self) -> None:
+            create()
+            if life.is_on_new:
+                log.write_text("Kernel panic - not syncing: no init\n")
+
+    real = life.guest.domain
+    life.guest.domain = Speaking()
+    result = life.engine.run(requirement("live-definition"), subject(life.guest))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    life.engine.force = True
+    result = life.cycle()
+    assert "its boot came to an end: Kernel panic - not syncing: no init" in result.reason
+    life.ends_on(life.booted)
+
+
 def deaf(life: Life) -> None:
     """It follows no request; libvirt's test driver would shut down at once."""
 
