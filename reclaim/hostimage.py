@@ -88,10 +88,12 @@ printf '\n'
 
 
 def look(hypervisor: Hypervisor, path: str) -> HostImage:
-    """The image at *path*. Raises ProbeError where it cannot be looked at, NotAssessable for what holds no image."""
+    """The image at *path*. Raises ProbeError where it cannot be looked at, NotAssessable where there is none."""
     said = _run(hypervisor, path, _LOOK, path)
     if problem := said.get("error"):
-        raise ProbeError(" ".join(_text(problem).split())[:300] or f"{path}: stat failed")
+        words = " ".join(_text(problem).split())[:300] or f"{path}: stat failed"
+        # a pool that is not mounted, an image that somebody moved: nothing is wrong with looking
+        raise NotAssessable(words) if words.endswith("No such file or directory") else ProbeError(words)
     fields = _text(said.get("stat", b"")).split("|")
     if len(fields) != 7 or not all(re.fullmatch(r"[0-9a-f]{1,20}", one) for one in fields[1:]):
         raise ProbeError(f"{path}: what stat says cannot be parsed")

@@ -321,7 +321,7 @@ def test_a_header_in_a_raw_disk_is_the_guests_affair(tmp_path: Path) -> None:
         pytest.param(b"", Verdict.NOT_ASSESSABLE, "its header cannot be read", id="empty"),
         pytest.param(b"QFI\xfb\0\0\0\x03", Verdict.NOT_ASSESSABLE, "the file ends within it", id="torn"),
         pytest.param(b"QFI\xfb\0\0\0\x09" + bytes(200), Verdict.NOT_ASSESSABLE, "version 9", id="from-the-future"),
-        pytest.param(None, Verdict.ERROR, "No such file", id="gone"),
+        pytest.param(None, Verdict.NOT_ASSESSABLE, "No such file", id="gone"),
     ],
 )
 def test_what_cannot_be_read_is_no_finding(tmp_path: Path, content: bytes | None, verdict: Verdict, words: str) -> None:
