@@ -12,6 +12,7 @@ from testinfra.host import Host
 
 from reclaim import definition as xml
 from reclaim.agent import AgentBlocked
+from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.definition import Definition, Edit
 from reclaim.errors import ChangeFailed, ProbeError
 from reclaim.guest import Guest
@@ -341,12 +342,26 @@ def from_json(data: dict[str, Any]) -> Change:
     kind = values.pop("kind", None)
     if kind == DefinitionChange.kind:
         values["notes"] = tuple(values.get("notes", ()))
-    if kind == PowerCycle.kind and values.get("before") is not None:
+    if kind in (PowerCycle.kind, AmendCycle.kind) and values.get("before") is not None:
         values["before"] = Wellbeing(**values["before"])
-    for known in (DefinitionChange, FileChange, CommandChange, Trim, LiveUpdate, PowerCycle, HolePunch, SparseRewrite):
+    for known in _KINDS:
         if known.kind == kind:
             return known(**values)
     raise ValueError(f"a change of kind {kind!r} is unknown to this version")
+
+
+_KINDS = (
+    DefinitionChange,
+    FileChange,
+    CommandChange,
+    Trim,
+    LiveUpdate,
+    PowerCycle,
+    AmendCycle,
+    ImageAmend,
+    HolePunch,
+    SparseRewrite,
+)
 
 
 def _bytes(text: str) -> bytes:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import libvirt
 from lxml import etree
 
+from reclaim.amend import ImageAmend
 from reclaim.change import Change, DefinitionChange
 from reclaim.definition import Definition, pairs
 from reclaim.live import LiveUpdate
@@ -99,6 +100,8 @@ def reason_to_withhold(guest: Guest, change: Change) -> str | None:
         return _transient(guest) or _managed(guest) or _job(guest) or _deaf(guest) or _lost_by_power_cycle(guest)
     if isinstance(change, LiveUpdate):
         return _managed(guest) or _job(guest)
+    if isinstance(change, ImageAmend):
+        return _managed(guest) or _running(guest) or _managed_save(guest)
     return None
 
 
@@ -143,6 +146,10 @@ def _managed(guest: Guest) -> str | None:
     )
 
 
+def _running(guest: Guest) -> str | None:
+    return "it runs, and its images are only touched while it is off" if guest.is_running else None
+
+
 # What is under way ----------------------------------------------------------------------------
 
 
@@ -160,8 +167,7 @@ def _job(guest: Guest) -> str | None:
         if not disk.source:
             continue
         job: dict[str, int] = _asked(partial(guest.domain.blockJobInfo, disk.target, 0), {})
-        mirror = disk.element.find("mirror")
-        if job or mirror is not None:
+        if job or "mirror" in disk.parts:
             what = _BLOCK_JOBS.get(job.get("type", 0), "a block job") if job else "a mirror"
             return f"{what} of disk {disk.target} is running: wait until that is over"
     return None
