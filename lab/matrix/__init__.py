@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from lab.matrix.build import ROOT_UUID
 
 PREFIX = "reclaim-lab-matrix-"
+_PREFIXES = {"virtio": "vd", "scsi": "sd", "ide": "hd"}
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class Disk:
     discard: str | None = None
     controller: int = 0
     model: str = "virtio-scsi"
+
+    def target(self, number: int) -> str:
+        """The target of the disk where it is the one of that number in its definition, from 0."""
+        return f"{_PREFIXES[self.bus]}{chr(ord('a') + number)}"
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Case:
     `inside` runs in it before anybody looks.
 
     What is expected: `audit`; for a guest that is mended, `mended` is what `--fix --restart` says, and `left` the
-    words of the reason for what it must leave.
+    words of the reason for what it must leave; one that is not `always_mended` is mended by `make matrix` only.
     """
 
     name: str
@@ -73,11 +78,17 @@ class Case:
     inside: str = ""
     mended: Expected | None = None
     left: Mapping[str, str] = field(default_factory=dict)
+    always_mended: bool = True
 
     @property
     def domain(self) -> str:
         """The name of its domain."""
         return PREFIX + self.name
+
+    @property
+    def targets(self) -> list[str]:
+        """The targets of its disks, as its definition has them when it is audited."""
+        return [disk.target(number) for number, disk in enumerate(self.later or self.disks)]
 
 
 _FSTAB = "# <file system>\t<mount point>\t<type>\t<options>\t<dump>\t<pass>\n"

@@ -19,7 +19,6 @@ from lab.matrix import Case, Disk, build, replaced
 MEMORY_MIB = 512
 AT_ONCE = 3
 """Guests that boot at the same time."""
-_PREFIXES = {"virtio": "vd", "scsi": "sd", "ide": "hd"}
 
 
 def up(cases: Iterable[Case]) -> list[LabGuest]:
@@ -123,7 +122,7 @@ def _add(devices: ET.Element, disk: Disk, number: int, image: Path) -> None:
     if disk.discard:
         driver.set("discard", disk.discard)
     ET.SubElement(element, "source", file=str(image))
-    ET.SubElement(element, "target", dev=f"{_PREFIXES[disk.bus]}{chr(ord('a') + number)}", bus=disk.bus)
+    ET.SubElement(element, "target", dev=disk.target(number), bus=disk.bus)
     if disk.bus == "scsi":
         unit = str(number if disk.controller == 0 else 0)
         ET.SubElement(

@@ -76,7 +76,7 @@ def _row(case: Case, *, mended: bool) -> list[str]:
     expected = case.mended if mended and case.mended else case.audit
     found = []
     for slug in slugs():
-        letters = [_LETTERS[expected.verdict(slug, disk)] for disk in case.targets(mended=mended)]
+        letters = [_LETTERS[expected.verdict(slug, disk)] for disk in case.targets]
         found.append(f"`{letters[0] if len(set(letters)) == 1 else ''.join(letters)}`")
     return found
 
