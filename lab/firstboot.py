@@ -30,7 +30,8 @@ poweroff -ff
 def run_in_new_guest(disk: Path, kernel: Path, initrd: Path, script: str, more: Sequence[Path] = ()) -> None:
     """Boot `disk` (raw, root on its first partition) and run `script` with `sh -eux`, the root writable.
 
-    `more` raw disks are /dev/vdc, /dev/vdd and so on. Raises LabError with the console's last lines where the script fails or takes longer than SECONDS.
+    The raw disks `more` are /dev/vdc, /dev/vdd and so on. Raises LabError with the console's last lines where the
+    script fails or takes longer than SECONDS.
     """
     text = disk.with_name("script.raw")
     console = disk.with_name("console.txt")
@@ -50,7 +51,7 @@ def run_in_new_guest(disk: Path, kernel: Path, initrd: Path, script: str, more: 
         tools.call(argv, seconds=SECONDS)
         said = console.read_text(encoding="utf-8", errors="replace")
         if _DONE not in said.splitlines():
-            raise LabError(f"the new guest did not finish its first boot; its console:\n{tools.last_lines(said, 60)}")
+            raise LabError(f"the new guest did not finish its first boot; its console:\n{tools.last_lines(said, 15)}")
     finally:
         text.unlink(missing_ok=True)
         console.unlink(missing_ok=True)

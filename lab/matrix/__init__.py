@@ -93,6 +93,7 @@ class Case:
 
 _FSTAB = "# <file system>\t<mount point>\t<type>\t<options>\t<dump>\t<pass>\n"
 _OLD_ROOT = "/dev/vda1\t/\text4\terrors=remount-ro\t0\t1\n"
+_OLD_SWAP = "/dev/vda2\tnone\tswap\tsw\t0\t0\n"
 _NEW_ROOT = f"UUID={ROOT_UUID}\t/\text4\terrors=remount-ro\t0\t1\n"
 _TIMER = {
     "/etc/systemd/system/timers.target.wants/fstrim.timer": "/lib/systemd/system/fstrim.timer",
@@ -129,7 +130,7 @@ CASES = (
         (Disk("plain"), Disk("ext4")),
         Expected("fstab-uuid machine-type disk-discard scsi-controller live-definition disc-max fstrim-timer"),
         later=(Disk("plain", "scsi"), Disk("ext4", "scsi", controller=1, model="lsilogic")),
-        files={"/etc/fstab": _FSTAB + _NEW_ROOT + "/dev/vda2\tnone\tswap\tsw\t0\t0\n"},
+        files={"/etc/fstab": _FSTAB + _NEW_ROOT + _OLD_SWAP},
         replaced=_BY_UUID,
         mended=Expected(
             fixed="boot-names fstab-uuid machine-type disk-discard scsi-controller live-definition "
@@ -142,7 +143,7 @@ CASES = (
         (Disk("plain", "scsi", "unmap"),),
         Expected(),
         machine="pc-i440fx-7.2",
-        files={"/etc/fstab": _FSTAB + _NEW_ROOT + "/dev/mapper/none\t/none\tauto\tnoauto\t0\t0\n"},
+        files={"/etc/fstab": _FSTAB + _NEW_ROOT},
         links=_TIMER,
         replaced=(*_BY_UUID, ("/var/cache/debconf/config.dat", r"(?<=Value: )/dev/vda$", "/dev/sda")),
     ),
@@ -152,7 +153,7 @@ CASES = (
         (Disk("plain"), Disk("ext4")),
         Expected(_OLD),
         files={
-            "/etc/fstab": _FSTAB + _OLD_ROOT + "/dev/vda2\tnone\tswap\tsw\t0\t0\n/dev/vdb1\t/srv\text4\tdefaults\t0\t2\n",
+            "/etc/fstab": _FSTAB + _OLD_ROOT + _OLD_SWAP + "/dev/vdb1\t/srv\text4\tdefaults\t0\t2\n",
             "/etc/initramfs-tools/conf.d/resume": "RESUME=/dev/vda2\n",
         },
         mended=Expected(fixed=f"live-definition {_OLD}"),
@@ -176,9 +177,7 @@ CASES = (
             "data\t/dev/vdb1\t/etc/data.key\tluks\n",
             "/etc/data.key": "reclaim-lab",
         },
-        mended=Expected(
-            fixed=f"live-definition {_OLD.replace(' disc-max', '')}", noncompliant="disc-max"
-        ),
+        mended=Expected(fixed=f"live-definition {_OLD.replace(' disc-max', '')}", noncompliant="disc-max"),
         left={"disc-max": "`luks_discard = true` in the inventory's [policy] allows it"},
     ),
     Case(
@@ -197,7 +196,7 @@ CASES = (
     ),
     Case(
         "xfs",
-        "An XFS data disk by `/dev/vdb1`, on a machine type where virtio-blk offers discard and the definition drops it.",
+        "An XFS data disk by `/dev/vdb1`; virtio-blk offers discard on this machine type, and the definition drops it.",
         (Disk("plain"), Disk("xfs")),
         Expected("fstab-uuid boot-names fstrim-timer disk-discard scsi-controller disk-bus"),
         machine="pc-i440fx-4.2",

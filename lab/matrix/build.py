@@ -46,12 +46,17 @@ _WHOLE = "label: dos\nstart=1MiB, type=83, bootable\n"
 LAYOUTS = {
     "plain": Layout(ROOT_MIB + 80, f"label: dos\nstart=1MiB, size={ROOT_MIB}MiB, type=83, bootable\ntype=82\n", 1),
     "lvm": Layout(
-        ROOT_MIB + 210, "label: dos\nstart=1MiB, size=128MiB, type=83, bootable\nstart=130MiB, type=8e\n", 131, core="apart"
+        ROOT_MIB + 210,
+        "label: dos\nstart=1MiB, size=128MiB, type=83, bootable\nstart=130MiB, type=8e\n",
+        131,
+        core="apart",
     ),
     "raid-a": Layout(ROOT_MIB + 8, "label: dos\nstart=1MiB, type=fd, bootable\n", 2, core="raid"),
     "raid-b": Layout(ROOT_MIB + 8, "label: dos\nstart=1MiB, type=fd, bootable\n", 2, core="raid"),
     "btrfs": Layout(ROOT_MIB + 1, _WHOLE, 1, "btrfs", "btrfs"),
-    "uefi": Layout(ROOT_MIB + 66, "label: gpt\nstart=1MiB, size=63MiB, type=U\nstart=64MiB, type=L\n", 64, "uefi", None),
+    "uefi": Layout(
+        ROOT_MIB + 66, "label: gpt\nstart=1MiB, size=63MiB, type=U\nstart=64MiB, type=L\n", 64, "uefi", None
+    ),
     "sysvinit": Layout(ROOT_MIB + 1, _WHOLE, 1, "sysvinit"),
     "luks": Layout(129, _WHOLE, core=None),
     "ext4": Layout(129, _WHOLE, core=None),
@@ -117,8 +122,9 @@ def _build(target: Path) -> None:
     shutil.rmtree(trees)
     log.info("running builder.sh in the new guest")
     disks = [target / f"{name}.raw" for name in LAYOUTS]
-    script = f"ARRAY={ARRAY} ROOT_MIB={ROOT_MIB} ROOT_UUID={ROOT_UUID}\n" + (_HERE / "builder.sh").read_text(encoding="utf-8")
-    run_in_new_guest(disks[0], target / image.KERNEL, target / image.INITRD, script, disks[1:])
+    text = (_HERE / "builder.sh").read_text(encoding="utf-8")
+    text = f"ARRAY={ARRAY} ROOT_MIB={ROOT_MIB} ROOT_UUID={ROOT_UUID}\n{text}"
+    run_in_new_guest(disks[0], target / image.KERNEL, target / image.INITRD, text, disks[1:])
 
 
 def _write_roots(target: Path, trees: Path) -> None:

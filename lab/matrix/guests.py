@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import concurrent.futures
-import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import libvirt
+from lxml import etree
 
 from lab import domain, guest, host, paths, tools
 from lab.error import LabError
 from lab.guest import LabGuest
+from lab.image import MEBIBYTE
 from lab.matrix import Case, Disk, build, replaced
 
 MEMORY_MIB = 512
@@ -58,7 +58,8 @@ def _copy_disks(case: Case) -> None:
         tools.call(["cp", "--sparse=always", "--reflink=auto", str(build.disk(disk.image)), str(target)], seconds=600)
     if case.files or case.links or case.copies or case.replaced:
         with tempfile.TemporaryDirectory(dir=paths.guests()) as folder:
-            _edit(case, f"{_image(case, 0)}?offset={build.LAYOUTS[case.disks[0].image].at * build.MEBIBYTE}", Path(folder))
+            offset = (build.LAYOUTS[case.disks[0].image].at or 0) * MEBIBYTE
+            _edit(case, f"{_image(case, 0)}?offset={offset}", Path(folder))
 
 
 def _edit(case: Case, filesystem: str, folder: Path) -> None:
@@ -90,11 +91,11 @@ def _edit(case: Case, filesystem: str, folder: Path) -> None:
 def _define(case: Case, disks: tuple[Disk, ...]) -> None:
     hardware = domain.Hardware(case.machine, memory_mib=MEMORY_MIB, vcpus=1)
     base = domain.definition(case.domain, host.accelerator(), hardware, _image(case, 0), paths.console(case.domain))
-    root = ET.fromstring(base)
+    root = etree.fromstring(base)
     connection = host.ensure_libvirt()
     try:
         known = connection.lookupByName(case.domain).UUIDString()
-        ET.SubElement(root, "uuid").text = known
+        etree.SubElement(root, "uuid").text = known
     except libvirt.libvirtError:
         pass  # it is new
     devices = root.find("devices")
@@ -104,27 +105,27 @@ def _define(case: Case, disks: tuple[Disk, ...]) -> None:
     for number, disk in enumerate(disks):
         _add(devices, disk, number, _image(case, number))
     for index, model in {disk.controller: disk.model for disk in disks if disk.bus == "scsi"}.items():
-        ET.SubElement(devices, "controller", type="scsi", index=str(index), model=model)
+        etree.SubElement(devices, "controller", type="scsi", index=str(index), model=model)
     if case.firmware:
         loader = root.find("os")
         assert loader is not None
         loader.set("firmware", "efi")
-        ET.SubElement(ET.SubElement(loader, "firmware"), "feature", enabled="no", name="secure-boot")
+        etree.SubElement(etree.SubElement(loader, "firmware"), "feature", enabled="no", name="secure-boot")
     try:
-        connection.defineXMLFlags(ET.tostring(root, encoding="unicode"), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+        connection.defineXMLFlags(etree.tostring(root, encoding="unicode"), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
     except libvirt.libvirtError as error:
         raise LabError(f"libvirt does not take the definition of {case.domain}: {error}") from None
 
 
-def _add(devices: ET.Element, disk: Disk, number: int, image: Path) -> None:
-    element = ET.SubElement(devices, "disk", type="file", device="disk")
-    driver = ET.SubElement(element, "driver", name="qemu", type="raw", cache="writeback")
+def _add(devices: etree.Element, disk: Disk, number: int, image: Path) -> None:
+    element = etree.SubElement(devices, "disk", type="file", device="disk")
+    driver = etree.SubElement(element, "driver", name="qemu", type="raw", cache="writeback")
     if disk.discard:
         driver.set("discard", disk.discard)
-    ET.SubElement(element, "source", file=str(image))
-    ET.SubElement(element, "target", dev=disk.target(number), bus=disk.bus)
+    etree.SubElement(element, "source", file=str(image))
+    etree.SubElement(element, "target", dev=disk.target(number), bus=disk.bus)
     if disk.bus == "scsi":
         unit = str(number if disk.controller == 0 else 0)
-        ET.SubElement(
+        etree.SubElement(
             element, "address", type="drive", controller=str(disk.controller), bus="0", target="0", unit=unit
         )

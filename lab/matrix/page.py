@@ -17,8 +17,8 @@ Real guests, each built from Debian's packages, booted, audited and, where the s
 `--fix --restart` by `tests/guest/test_matrix.py`, which compares every verdict with the ones here.
 Both tables are written from `lab/matrix/__init__.py` by `python3 -m lab.matrix.page`.
 
-The letters are those of the terminal: `.` compliant, `F` noncompliant, `?` not assessable, `-` not applicable, `+` fixed.
-Where a guest has several disks and they differ, there is a letter for each.
+The letters are those of the terminal: `.` compliant, `F` noncompliant, `?` not assessable, `-` not applicable,
+`+` fixed. Where a guest has several disks and they differ, there is a letter for each.
 """
 
 
@@ -61,7 +61,12 @@ def _mended() -> list[str]:
 
 
 def _left() -> list[str]:
-    lines = ["What must stay as it is, and the words of the reason:", "", "| guest | requirement | reason |", "|---|---|---|"]
+    lines = [
+        "What must stay as it is, and the words of the reason:",
+        "",
+        "| guest | requirement | reason |",
+        "|---|---|---|",
+    ]
     for case in CASES:
         lines += [f"| {case.name} | {slug} | … {words} … |" for slug, words in case.left.items()]
     return lines

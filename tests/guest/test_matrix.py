@@ -149,9 +149,7 @@ def test_a_second_run_changes_nothing(case: Case, seen: dict[str, Seen]) -> None
     assert not any(row["changes"] for row in rows.values())
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in MENDED if "fstab-uuid" in case.left], ids=lambda case: case.name
-)
+@pytest.mark.parametrize("case", [case for case in MENDED if "fstab-uuid" in case.left], ids=lambda case: case.name)
 def test_where_nothing_can_be_written_nothing_is_left_half_written(case: Case, seen: dict[str, Seen]) -> None:
     before, after = seen[case.name].fstab
     assert before == after
