@@ -220,7 +220,7 @@ CASES = (
             "guest-access machine-type disk-discard scsi-controller disk-bus",
             not_assessable="fstab-uuid boot-names initramfs-driver disc-max fstrim-timer",
         ),
-        files={"/etc/qemu/qemu-ga.conf": "[general]\nblacklist=guest-exec\n"},
+        files={"/etc/qemu/qemu-ga.conf": "[general]\nblock-rpcs=guest-exec\n"},
     ),
     Case(
         "modules-list",
