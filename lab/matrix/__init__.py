@@ -58,7 +58,7 @@ class Case:
     What it is: `disks`, the root first, and `machine`; `later`, the disks of a definition that was changed after its
     start. What its root has that the image does not: `files` (a path and its text), `links` (a path and its target),
     `copies` (a path and a file beside the images), `replaced` (a path, an expression and what it becomes);
-    `inside` runs in it before anybody looks.
+    `inside` runs in it before anybody looks. Without an `agent` it counts as up when it asks who logs in.
 
     What is expected: `audit`; for a guest that is mended, `mended` is what `--fix --restart` says, and `left` the
     words of the reason for what it must leave; one that is not `always_mended` is mended by `make matrix` only.
@@ -76,6 +76,7 @@ class Case:
     copies: Mapping[str, str] = field(default_factory=dict)
     replaced: tuple[tuple[str, str, str], ...] = ()
     inside: str = ""
+    agent: bool = True
     mended: Expected | None = None
     left: Mapping[str, str] = field(default_factory=dict)
     always_mended: bool = True
@@ -211,6 +212,17 @@ CASES = (
         (Disk("sysvinit"),),
         Expected(_OLD),
         mended=Expected(fixed=f"live-definition {_OLD}"),
+    ),
+    Case(
+        "no-agent",
+        "Its agent is not started, and no inventory says how ssh would get in.",
+        (Disk("plain"),),
+        Expected(
+            "guest-access machine-type disk-discard scsi-controller disk-bus",
+            not_assessable="fstab-uuid boot-names initramfs-driver disc-max fstrim-timer trim-backlog",
+        ),
+        links={"/etc/systemd/system/qemu-guest-agent.service": "/dev/null"},
+        agent=False,
     ),
     Case(
         "exec-blocked",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,7 +38,10 @@ def create(case: Case) -> LabGuest:
         _copy_disks(case)
         _define(case, case.disks)
         guest.start(made)
-        guest.wait_for_agent(made, BOOT_SECONDS)
+        if case.agent:
+            guest.wait_for_agent(made, BOOT_SECONDS)
+        else:
+            _wait_for_login(made)
         if case.inside:
             done = guest.run(made, case.inside)
             if done.code != 0:
@@ -48,6 +52,14 @@ def create(case: Case) -> LabGuest:
         guest.destroy(made.name)
         raise
     return made
+
+
+def _wait_for_login(made: LabGuest) -> None:
+    end = time.monotonic() + BOOT_SECONDS
+    while "login:" not in guest.console_tail(made):
+        if time.monotonic() > end:
+            raise LabError(f"{made.name} did not ask who logs in within {BOOT_SECONDS:.0f} s")
+        time.sleep(1)
 
 
 def _image(case: Case, number: int) -> Path:
