@@ -137,6 +137,7 @@ CASES = (
             fixed="boot-names fstab-uuid machine-type disk-discard scsi-controller live-definition "
             "disc-max fstrim-timer"
         ),
+        always_mended=False,
     ),
     Case(
         "compliant",
@@ -158,6 +159,7 @@ CASES = (
             "/etc/initramfs-tools/conf.d/resume": "RESUME=/dev/vda2\n",
         },
         mended=Expected(fixed=f"live-definition {_OLD}"),
+        always_mended=False,
     ),
     Case(
         "lvm",
@@ -205,6 +207,7 @@ CASES = (
         mended=Expected(
             fixed="live-definition fstab-uuid boot-names fstrim-timer disk-discard scsi-controller disk-bus"
         ),
+        always_mended=False,
     ),
     Case(
         "sysvinit",
@@ -243,6 +246,7 @@ CASES = (
         replaced=_LISTED,
         copies={"/boot/initrd.img-{release}": "initrd.small"},
         mended=Expected(fixed=f"initramfs-driver live-definition {_OLD}"),
+        always_mended=False,
     ),
     Case(
         "initramfs-broken",
@@ -263,6 +267,7 @@ CASES = (
             "disk-bus": "withheld: waits for initramfs-driver",
             "disc-max": "virtio-blk on pc-i440fx-1.6 offers no discard",
         },
+        always_mended=False,
     ),
     Case(
         "full",

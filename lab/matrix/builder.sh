@@ -1,4 +1,5 @@
-# Runs as the first process of the plain disk, with the other disks of the matrix beside it: what takes a kernel. The disks carry their roots already, written by mkfs where a layer will show them.
+# Runs as the first process of the plain disk, with the other disks of the matrix beside it: what takes a kernel.
+# The disks carry their roots already, written by mkfs where a layer will show them.
 PLAIN=/dev/vda LVM=/dev/vdc MD0=/dev/vdd MD1=/dev/vde BTRFS=/dev/vdf EFI=/dev/vdg SYSV=/dev/vdh LUKS=/dev/vdi
 export DM_DISABLE_UDEV=1
 modprobe -a dm_mod dm_crypt raid1 btrfs vfat nls_ascii nls_cp437
@@ -8,6 +9,7 @@ update-grub
 grep -q 'root=/dev/vda1 ' /boot/grub/grub.cfg
 menu() {
 	sed "$@" /boot/grub/grub.cfg >/mnt/boot/grub/grub.cfg
+	rm -f /mnt/initrd.array
 	umount -R /mnt
 }
 
@@ -82,11 +84,11 @@ cp /etc/default/grub /mnt/etc/default/
 mkdir -p /mnt/boot/efi/EFI/BOOT
 mv /mnt/bootx64.efi /mnt/boot/efi/EFI/BOOT/BOOTX64.EFI
 menu "s,hd0\,msdos1,hd0\,gpt2,g; s,insmod part_msdos,insmod part_gpt,; s,root=/dev/vda1 ,root=/dev/vda2 ,"
-# no systemd
+
+# No systemd: its disk is laid out as the plain one
 mount ${SYSV}1 /mnt
 cp /etc/default/grub /mnt/etc/default/grub
-cp /boot/grub/grub.cfg /mnt/boot/grub/grub.cfg
-umount /mnt
+menu ""
 
 # LUKS: a data disk that opens with a key file
 printf 'reclaim-lab' >/tmp/key

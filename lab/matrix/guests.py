@@ -100,6 +100,10 @@ def _edit(case: Case, filesystem: str, folder: Path) -> None:
     script = folder / "commands"
     script.write_text("\n".join(commands) + "\n", encoding="utf-8")
     tools.call(["debugfs", "-w", "-f", str(script), filesystem], seconds=60)
+    # debugfs ends well whatever it could not do
+    for path, text in texts.items():
+        if tools.call(["debugfs", "-R", f"cat {path}", filesystem], seconds=60) != text:
+            raise LabError(f"{path} could not be written into the image of {case.domain}")
 
 
 def _define(case: Case, disks: tuple[Disk, ...]) -> None:
