@@ -4,6 +4,8 @@ PLAIN=/dev/vda LVM=/dev/vdc MD0=/dev/vdd MD1=/dev/vde BTRFS=/dev/vdf EFI=/dev/vd
 export DM_DISABLE_UDEV=1
 modprobe -a dm_mod dm_crypt raid1 btrfs vfat nls_ascii nls_cp437
 
+mkswap --quiet ${PLAIN}2
+
 # One menu, written by the guest's own tools; the others differ from it in what sed changes.
 update-grub
 grep -q 'root=/dev/vda1 ' /boot/grub/grub.cfg
