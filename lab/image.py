@@ -19,7 +19,7 @@ from pathlib import Path
 from lab import paths, recipes, tools
 from lab.error import LabError
 from lab.firstboot import run_in_new_guest
-from lab.recipes import DISK_MIB, EXCLUDED, PACKAGES, ROOT_SCRIPT, START_MIB, SUITE, Recipe
+from lab.recipes import DISK_MIB, EXCLUDED, START_MIB, SUITE, Recipe
 from lab.sources import debian_sources
 
 log = logging.getLogger("lab")
@@ -48,6 +48,12 @@ def instantiate(recipe: str, target: Path) -> None:
         source = _base(recipes.recipe(recipe)) / DISK
         # Never an overlay: a backing file cannot shrink, and a test would measure the wrong file.
         tools.call(["cp", "--sparse=always", "--reflink=auto", str(source), str(target)], seconds=600)
+
+
+def kernel(recipe: str) -> tuple[Path, Path]:
+    """Return the kernel and the initramfs of the guests of `recipe`, for booting them directly; as `build` does."""
+    folder = build(recipe).parent
+    return folder / KERNEL, folder / INITRD
 
 
 def cached(recipe: str) -> bool:
@@ -79,7 +85,7 @@ def _base(recipe: Recipe) -> Path:
     beside.chmod(0o755)
     try:
         if base is None:
-            _make_disk(beside)
+            _make_disk(beside, recipe)
         else:
             for part in (KERNEL, INITRD):
                 shutil.copy(base / part, beside / part)
@@ -97,9 +103,9 @@ def _base(recipe: Recipe) -> Path:
     return whole
 
 
-def _make_disk(folder: Path) -> None:
+def _make_disk(folder: Path, recipe: Recipe) -> None:
     root = folder / "root"
-    install(root, PACKAGES, [in_chroot(Path(recipes.__file__).with_name(ROOT_SCRIPT))])
+    install(root, recipe.packages, [in_chroot(Path(recipes.__file__).with_name(one)) for one in recipe.root_scripts])
     try:
         shutil.copy(only(root / "boot", "vmlinuz-*"), folder / KERNEL)
         shutil.copy(only(root / "boot", "initrd.img-*"), folder / INITRD)

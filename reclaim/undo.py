@@ -7,17 +7,22 @@ from pathlib import Path
 
 import libvirt
 
-from reclaim import journal, run, states
+from reclaim import journal, power, run, states
+from reclaim.amend import ImageAmend
 from reclaim.change import Change
-from reclaim.errors import ChangeFailed, ProbeError, ReclaimError
+from reclaim.errors import ChangeFailed, PowerCycleFailed, ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import Inventory
 from reclaim.journal import Entry, Journal, Record
 from reclaim.power import PowerCycle
-from reclaim.text import printable
+from reclaim.report import results
+from reclaim.sparsify import Sparsify
+from reclaim.text import libvirt_words, printable
 
 Say = Callable[[str], None]
+#: changes that nothing is taken back of: no state of the guest stands in the way
+_LEFT_AS_IT_IS = (PowerCycle, ImageAmend, Sparsify)
 
 
 def undo(folder: Path, say: Say) -> bool:
@@ -33,24 +38,29 @@ def undo(folder: Path, say: Say) -> bool:
     record = journal.read(path)
     hypervisor = connect(record.uri, None, Inventory())
     with run.lock(hypervisor):
-        return _undo(record, hypervisor, say)
+        left = _finish_power_cycles(record, hypervisor, Journal(record.path, record.uri, "undo"), say)
+        return _undo(journal.read(path), hypervisor, say) and not left
 
 
 def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     book = Journal(record.path, record.uri, "undo")
     stuck: set[str] = set()
-    for entry in reversed([entry for entry in record.entries if entry.state in ("done", "intended")]):
+    undone: list[Entry] = []
+    for entry in reversed([entry for entry in record.entries if entry.state in ("done", "intended", "unknown")]):
         name = f"{printable(entry.guest)}: {entry.requirement}"
         whose = entry.uuid or entry.change.target  # one file of the hypervisor says nothing about another
         if whose in stuck:
             say(f"{name}: left, since a later change was")
             continue
         place = guests.get(entry.uuid) if entry.uuid else hypervisor
+        if entry.state == "unknown" and isinstance(entry.change, PowerCycle):
+            stuck.add(whose)  # it could not be finished
+            continue
         try:
             if place is None:
                 raise ChangeFailed("the guest is gone")
-            if isinstance(place, Guest) and not isinstance(entry.change, PowerCycle):
+            if isinstance(place, Guest) and not isinstance(entry.change, _LEFT_AS_IT_IS):
                 _expect_no_obstacle(place, entry.change)
             note = entry.change.undo(place, entry.outcome)
         except (ChangeFailed, ProbeError) as exc:
@@ -61,8 +71,18 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
             say(f"{name}: NOT taken back: libvirt: {printable(exc.get_error_message() or str(exc))}")
         else:
             book.undone(entry.seq, note)
+            undone.append(entry)
             say(f"{name}: {printable(note)}")
+    _tell_the_record(record, undone)
     return not stuck
+
+
+def _tell_the_record(record: Record, undone: list[Entry]) -> None:
+    """The record of the run says what was taken back since."""
+    results.mark_undone(
+        record.path.parent,
+        [(entry.guest if entry.uuid else "", entry.requirement, entry.change.target) for entry in undone],
+    )
 
 
 def _expect_no_obstacle(guest: Guest, change: Change) -> None:
@@ -75,22 +95,70 @@ def finish(record: Record, hypervisor: Hypervisor, say: Say) -> None:
     """Finish the power cycles during which the run of *record* died: a guest is never left down.
 
     The other changes it may have been at are judged anew by the checks; the journal says so.
+    A power cycle that cannot be finished stays for the next run.
     """
-    guests = {guest.uuid: guest for guest in hypervisor.guests}
     book = Journal(record.path, record.uri, "recover")
+    left = _finish_power_cycles(record, hypervisor, book, say)
     for entry in record.interrupted:
-        guest = guests.get(entry.uuid)
-        reason = "the run died here; whether it was applied is judged anew"
-        if guest is not None and isinstance(entry.change, PowerCycle):
-            reason = _finish_power_cycle(entry, entry.change, guest)
-            told = printable(reason, lines=True)
-            say(f"{printable(entry.guest)}: finished the power cycle of the run that died: {told}")
-        book.failed(entry.seq, reason)
-    book.close()
+        if not isinstance(entry.change, PowerCycle):
+            book.failed(entry.seq, "the run died here; whether it was applied is judged anew")
+    if not left:
+        book.close()
 
 
-def _finish_power_cycle(entry: Entry, cycle: PowerCycle, guest: Guest) -> str:
+def _finish_power_cycles(record: Record, hypervisor: Hypervisor, book: Journal, say: Say) -> bool:
+    """True where one could not be finished."""
+    guests = {guest.uuid: guest for guest in hypervisor.guests}
+    left = False
+    for entry, cycle in record.power_cycles:
+        name, guest = printable(entry.guest), guests.get(entry.uuid)
+        if guest is None:
+            book.failed(entry.seq, "the guest is gone")
+            continue
+        try:
+            words = _finished(cycle, guest)
+        except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
+            left = True
+            words = libvirt_words(exc) if isinstance(exc, libvirt.libvirtError) else str(exc)
+            say(f"{name}: NOT finished, the power cycle of the run that died: {printable(words, lines=True)}")
+            book.unknown(entry.seq, words)
+            continue
+        say(f"{name}: finished the power cycle of the run that died: {printable(words, lines=True)}")
+        book.failed(entry.seq, words)
+        guest.left_off = None
+        if power.is_rolled_back(guest, cycle):
+            back = record.defined_since_start(entry)
+            for one in back:
+                book.undone(one.seq, "rolled back")
+            _tell_the_record(record, back)
+    return left
+
+
+def _finished(cycle: PowerCycle, guest: Guest) -> str:
+    """What was done, in words. Raises ChangeFailed where the guest is off even so."""
     try:
-        return cycle.resume(guest)["note"]
-    except ChangeFailed as exc:
+        return cycle.finish(guest)
+    except PowerCycleFailed as exc:
+        if not power.is_active(guest):
+            raise
         return str(exc)
+
+
+def at_stake(record: Record, hypervisor: Hypervisor) -> list[tuple[Guest, str]]:
+    """The guests in whose power cycle the run of *record* died, where they are not as they were, in words."""
+    guests = {guest.uuid: guest for guest in hypervisor.guests}
+    name = record.path.parent.name
+    finish = f"start it on the definition that booted with --fix, or: python -m reclaim undo {record.path.parent}"
+    found = []
+    for entry, cycle in record.power_cycles:
+        guest = guests.get(entry.uuid)
+        if guest is None:
+            continue
+        if not guest.is_running:
+            found.append(
+                (guest, f"it is off, left so by the run {name}, which did not see its power cycle to the end: {finish}")
+            )
+        elif not power.runs_on(guest, cycle.booted):
+            words = f"the run {name} died while it waited for it to come back: see whether it did with --fix"
+            found.append((guest, f"{words}, or: python -m reclaim undo {record.path.parent}"))
+    return found

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from _pytest._io.wcwidth import wcswidth, wcwidth
 
+from reclaim.power import PowerCycle
 from reclaim.report import record
 from reclaim.report.commands import next_command
 from reclaim.report.record import Record, Row, Storage
@@ -70,19 +71,28 @@ def header(run: Run) -> list[str]:
             lines.append(f"reclaim: {one.uri} has no guests: there is nothing to judge")
     if not run.options.definitions_only and not any(part.copies or part.jobs for part in run.parts):
         lines.append("reclaim: no backups are declared, so none is judged (--backups DIR, or [[backup]])")
+    lines += [f"reclaim: {printable(words)}" for words in run.at_stake]
     for _, died in run.interrupted:
-        what = ", ".join(f"{entry.requirement} of {printable(entry.guest)}" for entry in died.interrupted)
+        others = [entry for entry in died.interrupted if not isinstance(entry.change, PowerCycle)]
+        if not others:
+            continue
+        what = ", ".join(f"{entry.requirement} of {printable(entry.guest)}" for entry in others)
         lines.append(
             f"reclaim: the run {died.path.parent.name} died while it changed {what}; "
             f"see {died.path}, or take it back: python -m reclaim undo {died.path.parent}"
         )
     if run.options.force:
         lines.append("reclaim: --force: what a fix waits for is ignored")
+    if run.options.prove:
+        lines.append("reclaim: --prove: trims each filesystem of the guests, writes a file there and deletes it again")
     return lines
 
 
 class Progress:
-    """One line that is rewritten while something is waited for; nothing where no person watches."""
+    """One line that is rewritten while something is waited for; nothing where no person watches.
+
+    No text at all clears it.
+    """
 
     def __init__(self, reporter: TerminalReporter) -> None:
         self._reporter = reporter
@@ -98,7 +108,11 @@ class Progress:
         if self._reporter.verbosity < 0:
             return
         text = printable(text)
-        if self._reporter.isatty:
+        if not text:
+            self.clear()
+        elif self._reporter.isatty:
+            if not self._shown:
+                self._reporter.ensure_newline()  # a guest's letters stay
             self._reporter.rewrite(clip(text, shutil.get_terminal_size().columns - 1), erase=True)
             self._shown = True
         elif (stable := re.sub(r"\d+", "", text)) != self._last:
@@ -229,7 +243,9 @@ def _bytes(found: Record) -> Iterator[str]:
     if told:
         yield _held(told)
     if found.run.mode == "fix" and (told or found.reclaimed_bytes):
-        yield f"{_HOME}: {size(found.reclaimed_bytes)} ({found.reclaimed_bytes} bytes)"
+        counted = [one.reclaimable_before for one in told if one.reclaimable_before is not None]
+        of = f"; {size(sum(counted))} had been counted to come back" if counted else ""
+        yield f"{_HOME}: {size(found.reclaimed_bytes)} ({found.reclaimed_bytes} bytes){of}"
 
 
 def _held(told: list[Storage]) -> str:
@@ -240,4 +256,6 @@ def _held(told: list[Storage]) -> str:
         needed = sum(one.used or 0 for one in known)
         held_known = sum(one.allocated_after or 0 for one in known)
         line += f"; {len(known)} were looked into: they take {size(held_known)} and need {size(needed)}"
+    if counted := [one for one in told if one.reclaimable_after is not None]:
+        line += f"; a trim gives back {size(sum(one.reclaimable_after or 0 for one in counted))}"
     return line
