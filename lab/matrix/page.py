@@ -29,12 +29,7 @@ def page() -> str:
 
 def slugs() -> list[str]:
     """The requirements that a guest or its disks have by default, in their order."""
-    return [one.slug for one in catalogue().values() if {"guest", "disk"} & set(one.parameters) and not is_opt_in(one)]
-
-
-def is_opt_in(requirement: object) -> bool:
-    """Is it judged only where it is asked for?"""
-    return getattr(requirement, "slug", "") == "reclaim-proof"
+    return [one.slug for one in catalogue().values() if {"guest", "disk"} & set(one.parameters) and not one.option]
 
 
 def _guests() -> list[str]:
