@@ -315,7 +315,7 @@ The images: qcow2; *backed*, qcow2 with compat 0.10 on a backing file; *snapshot
 def page(seen: list[Seen], gone: list[str]) -> str:
     """The matrix as Markdown."""
     hypervisor = connect(host.URI, None, Inventory())
-    kind = hypervisor.shell.run("stat -f -c %T -- %s", str(paths.guests())).stdout.strip()
+    kind = hypervisor.shell.run("stat -f -c %%T -- %s", str(paths.guests())).stdout.strip()
     text = _HEAD.format(
         day=date.today().isoformat(),  # noqa: DTZ011 - the day where it was run
         qemu=hypervisor.qemu_version,
