@@ -420,7 +420,9 @@ probe service systemctl show fstrim.service -p LoadState -p Result -p ExecStart 
 if any /run/systemd/system; then probe systemd systemd; else none systemd; fi
 jobs=$(trimming)
 if [ -n "$jobs" ]; then probe cron cron; else none cron; fi
-if [ -z "$jobs" ] && any /lib/systemd/system/fstrim.timer /usr/lib/systemd/system/fstrim.timer; then
+# util-linux brings the timer also where there is no systemd to run it
+if [ -z "$jobs" ] && command -v systemctl >/dev/null 2>&1 &&
+    any /lib/systemd/system/fstrim.timer /usr/lib/systemd/system/fstrim.timer; then
     none daemons
 else
     probe daemons daemons
