@@ -28,6 +28,7 @@ MEBIBYTE = 1 << 20
 DISK = "disk.qcow2"
 KERNEL = "vmlinuz"
 INITRD = "initrd.img"
+IDENTITY = "id_ed25519"
 
 
 def build(recipe: str = "article") -> Path:
@@ -48,6 +49,11 @@ def instantiate(recipe: str, target: Path) -> None:
         source = _base(recipes.recipe(recipe)) / DISK
         # Never an overlay: a backing file cannot shrink, and a test would measure the wrong file.
         tools.call(["cp", "--sparse=always", "--reflink=auto", str(source), str(target)], seconds=600)
+
+
+def identity(recipe: str) -> Path:
+    """Return the private key for the guests of `recipe`, which has ssh. Raises LabError as `build` does."""
+    return build(recipe).with_name(IDENTITY)
 
 
 def cached(recipe: str) -> bool:
@@ -78,7 +84,7 @@ def _base(recipe: Recipe) -> Path:
     beside.chmod(0o755)
     try:
         if base is None:
-            _make_disk(beside)
+            _make_disk(beside, recipe)
         else:
             for part in (KERNEL, INITRD):
                 shutil.copy(base / part, beside / part)
@@ -96,9 +102,16 @@ def _base(recipe: Recipe) -> Path:
     return whole
 
 
-def _make_disk(folder: Path) -> None:
+def _make_disk(folder: Path, recipe: Recipe) -> None:
     root = folder / "root"
-    _install(root)
+    hooks = [_run_inside(ROOT_SCRIPT)]
+    if recipe.ssh:
+        key = folder / IDENTITY
+        tools.call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "reclaim-lab", "-f", str(key)], seconds=60)
+        hooks.append(f"upload {shlex.quote(str(key.with_suffix('.pub')))} /root/lab.pub")
+    if recipe.root_script:
+        hooks.append(_run_inside(recipe.root_script))
+    _install(root, recipe, hooks)
     try:
         shutil.copy(_only(root / "boot", "vmlinuz-*"), folder / KERNEL)
         shutil.copy(_only(root / "boot", "initrd.img-*"), folder / INITRD)
@@ -116,14 +129,19 @@ def _make_disk(folder: Path) -> None:
         shutil.rmtree(root)
 
 
-def _install(root: Path) -> None:
-    hook = f'chroot "$1" sh -eu <{shlex.quote(str(Path(recipes.__file__).with_name(ROOT_SCRIPT)))}'
+def _run_inside(script: str) -> str:
+    """Return mmdebstrap's hook that runs a script of the recipes in the new root."""
+    return f'chroot "$1" sh -eu <{shlex.quote(str(Path(recipes.__file__).with_name(script)))}'
+
+
+def _install(root: Path, recipe: Recipe, hooks: list[str]) -> None:
     # mmdebstrap mounts /proc and /sys below `root`. In namespaces of its own, whatever ends it, or us, ends its
     # children and mounts too: removing the folder can then never reach into the machine's own /sys.
     argv = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    argv += ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    argv += ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join((*PACKAGES, *recipe.packages))}"]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
-    argv += ['--aptopt=APT::Install-Recommends "false"', f"--customize-hook={hook}", SUITE, str(root)]
+    argv += ['--aptopt=APT::Install-Recommends "false"', *(f"--customize-hook={hook}" for hook in hooks)]
+    argv += [SUITE, str(root)]
     log.info("installing Debian %s with mmdebstrap", SUITE)
     tools.call([*argv, *debian_sources(SUITE)], seconds=1800)
 

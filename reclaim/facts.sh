@@ -146,6 +146,14 @@ number() {
     printf '%s' "${1:-0}"
 }
 
+context() {
+    # the SELinux domain this runs in, and whether that may write where the fixes would (it may where it is permissive)
+    tr '\0' '\n' </proc/self/attr/current
+    printf '\n'
+    [ -w /etc ] && printf 'writable\n'
+    true
+}
+
 unified() {
     # each unified kernel image and the command line built into it: PE's section .cmdline
     for file in $unified; do
@@ -255,7 +263,7 @@ bounded() {
 
 probe os cat /etc/os-release
 probe kernel uname -r
-if any /sys/fs/selinux/enforce; then probe context cat /proc/self/attr/current; else none context; fi
+if any /sys/fs/selinux/enforce; then probe context context; else none context; fi
 probe boot_id cat /proc/sys/kernel/random/boot_id
 probe cmdline cat /proc/cmdline
 probe fstab cat /etc/fstab

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import libvirt
 from testinfra.host import Host
 
-from reclaim import agent, facts
+from reclaim import agent, facts, ssh
 from reclaim.agent import Agent
 from reclaim.definition import Definition, DiskView
-from reclaim.errors import NotAssessable, ProbeError
-from reclaim.inventory import NO_NOTES, GuestNotes, Policy
+from reclaim.errors import NoAccess, NotAssessable, ProbeError
+from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
 
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor
@@ -31,6 +31,7 @@ WINDOWS = "it is Windows, which reclaim neither looks into nor changes"
 
 #: a probe's answer, or the error it ended with; both are kept until a change is applied
 _Answer = facts.Facts | ProbeError
+_Way = Literal["agent", "ssh"]
 
 
 @dataclass(eq=False, repr=False)
@@ -45,8 +46,12 @@ class Guest:
     renamed: dict[str, str] = field(default_factory=dict)
     #: its definitions before changes of ours, oldest first, of this run and of earlier ones
     history: list[str] = field(default_factory=list)
+    #: why ssh was of no use although the inventory names it and the agent's commands are confined
+    ssh_problem: ProbeError | None = None
     _planned: Definition | None = None
     _facts: _Answer | None = None
+    _way: _Way | None = None
+    _connection: ssh.Connection | None = None
     _earlier: facts.Facts | None = None
 
     def __repr__(self) -> str:
@@ -133,9 +138,63 @@ class Guest:
         return Agent(self.domain, self.name)
 
     @property
-    def shell(self) -> Host:
-        """A shell in the guest; commands are limited in time and output."""
+    def agent_shell(self) -> Host:
         return agent.shell(self.agent)
+
+    @property
+    def ssh(self) -> Ssh | None:
+        """How ssh gets in, where the inventory says that it may."""
+        return self.hypervisor.inventory.ssh_of(self.name)
+
+    @property
+    def shell(self) -> Host:
+        """A shell in the guest, by the way that was found open; commands are limited in time and output.
+
+        Raises ProbeError where ssh is that way and does not get in.
+        """
+        if self._way is None and self.ssh is not None and self.can_be_looked_into:
+            self.look_inside()
+        return self._by_ssh() if self._way == "ssh" else self.agent_shell
+
+    @property
+    def way_in(self) -> str:
+        """Who runs commands in the guest, in words."""
+        if self._way != "ssh" or self._connection is None:
+            return "its agent"
+        backend = self._connection.backend
+        user = f"{backend.host.user}@" if backend.host.user else ""
+        return f"ssh to {user}{self._connection.address}{' with sudo' if backend.settings.sudo else ''}"
+
+    def _by_ssh(self) -> Host:
+        """A shell by ssh. After each start of the guest its address is looked up again."""
+        settings = self.ssh
+        if settings is None:
+            raise ProbeError(f"{self.name}: the inventory does not name ssh for it")
+        if self._connection is None or self._connection.run != self.domain.ID():
+            self.hang_up()
+            self._connection = ssh.connect(self, settings)
+        return self._connection.host
+
+    def hang_up(self) -> None:
+        """Close the connection by ssh, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def is_answering(self) -> bool:
+        """Does anybody inside answer now, by either way?"""
+        try:
+            self.agent.command("guest-ping", seconds=5)
+        except ProbeError:
+            if self.ssh is None:
+                return False
+        else:
+            return True
+        try:
+            return bool(self._by_ssh().run("true").rc == 0)
+        except ProbeError:
+            self.hang_up()
+            return False
 
     @property
     def has_facts(self) -> bool:
@@ -176,13 +235,53 @@ class Guest:
     def look_inside(self) -> _Answer:
         """Gather the facts unless they are there."""
         if self._facts is None:
-            try:
-                self._facts = self._earlier = facts.gather(self.shell, self.name, self._earlier)
-            except agent.AgentAbsent as exc:
-                self._facts = exc
-            except ProbeError as exc:
-                self._facts = self._described(exc)
+            self._facts = self._gathered()
         return self._facts
+
+    def _gathered(self) -> _Answer:
+        """By the agent, else by ssh where the inventory names it; one way is kept to while it is open."""
+        settings = self.ssh
+        if settings is None:
+            return self._gathered_by_agent()
+        if settings.prefer or self._way == "ssh":
+            by_ssh = self._gathered_by_ssh()
+            if isinstance(by_ssh, facts.Facts):
+                return by_ssh
+            by_agent = self._gathered_by_agent()
+        else:
+            by_agent = self._gathered_by_agent()
+            if isinstance(by_agent, agent.NotLinux) or (isinstance(by_agent, facts.Facts) and not by_agent.confined):
+                return by_agent
+            by_ssh = self._gathered_by_ssh()
+            if isinstance(by_ssh, facts.Facts):
+                return by_ssh
+        if isinstance(by_agent, facts.Facts):
+            self._way, self.ssh_problem = "agent", by_ssh
+            return by_agent
+        kind = type(by_agent) if isinstance(by_ssh, NoAccess) else ProbeError
+        return kind(f"{by_agent}; {_without(self.name, by_ssh)}")
+
+    def _gathered_by_agent(self) -> _Answer:
+        try:
+            found = facts.gather(self.agent_shell, self.name, self._earlier)
+        except agent.AgentAbsent as exc:
+            return exc
+        except ProbeError as exc:
+            return self._described(exc)
+        self._way, self._earlier = "agent", found
+        return found
+
+    def _gathered_by_ssh(self) -> _Answer:
+        used = self._connection
+        try:
+            found = facts.gather(self._by_ssh(), self.name, self._earlier)
+        except ProbeError as exc:
+            self.hang_up()
+            if used is not None:
+                return self._gathered_by_ssh()  # it broke since: a guest that booted again may have another address
+            return exc
+        self._way, self._earlier, self.ssh_problem = "ssh", found, None
+        return found
 
     def _described(self, problem: ProbeError) -> ProbeError:
         """*problem* with what the agent says of its system: a typed call is allowed where guest-exec is not."""
@@ -199,7 +298,7 @@ class Guest:
     def facts(self) -> facts.Facts:
         """What the inside looks like. Raises NotAssessable where nobody can look."""
         answer = self.inside()
-        if isinstance(answer, agent.AgentAbsent | agent.AgentBlocked):
+        if isinstance(answer, NoAccess):
             raise NotAssessable(f"{_without(self.name, answer)} (see guest-access)") from answer
         if isinstance(answer, ProbeError):
             raise answer

@@ -152,7 +152,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     run = config.stash.get(RUN, None)
     if run is not None:
         for part in run.parts:
-            part.hypervisor.connection.close()
+            part.hypervisor.close()
 
 
 # Collecting -----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import libvirt
 
+from reclaim.agent import AgentBlocked
 from reclaim.definition import Definition, storage_differences
 from reclaim.errors import ChangeFailed, NotAssessable, PowerCycleFailed, ProbeError
 from reclaim.facts import Facts
@@ -161,10 +162,11 @@ def shut_down(guest: Guest) -> None:
     """
     limit = guest.policy.shutdown_seconds
     deadline = time.monotonic() + limit
-    ways: list[Callable[[Guest], None]] = [_ask_agent, _press_button, _ask_systemd]
+    ways: list[Callable[[Guest], bool]] = [_ask_agent, _press_button, _ask_systemd]
     for index, ask in enumerate(ways):
         guest.hypervisor.progress(f"{guest.name}: shutting down")
-        ask(guest)
+        if not ask(guest):
+            continue
         share = (deadline - time.monotonic()) / (len(ways) - index)
         if _is_off_within(guest, share):
             guest.forget()
@@ -179,27 +181,37 @@ def shut_down(guest: Guest) -> None:
     )
 
 
-def _ask_agent(guest: Guest) -> None:
+def _ask_agent(guest: Guest) -> bool:
+    """False where it cannot have heard: there is another way to ask."""
+    try:
+        guest.agent.command("guest-ping", seconds=5)
+    except ProbeError:
+        return False
     try:
         guest.agent.command("guest-shutdown", {"mode": "powerdown"}, seconds=5)
+    except AgentBlocked:
+        return False
     except ProbeError:
-        return  # success has no answer (qapi-schema.json); whether it worked is seen
+        return True  # success has no answer (qapi-schema.json); whether it worked is seen
+    return True
 
 
-def _press_button(guest: Guest) -> None:
+def _press_button(guest: Guest) -> bool:
     if guest.domain.isActive():
         try:
             guest.domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
         except libvirt.libvirtError:
             if guest.domain.isActive():
                 raise
+    return True
 
 
-def _ask_systemd(guest: Guest) -> None:
+def _ask_systemd(guest: Guest) -> bool:
     try:
         guest.shell.run("systemctl --no-block poweroff", seconds=10)
     except ProbeError:
-        return  # it may be gone before it can answer
+        return True  # it may be gone before it can answer
+    return True
 
 
 def _is_off_within(guest: Guest, seconds: float) -> bool:
@@ -236,11 +248,7 @@ def _wait_until_back(guest: Guest, before: Wellbeing | None) -> None:
 
 def _answers(guest: Guest) -> bool:
     guest.forget()
-    try:
-        guest.agent.command("guest-ping", seconds=5)
-    except ProbeError:
-        return False
-    return True
+    return guest.is_answering()
 
 
 def _missing(guest: Guest, before: Wellbeing) -> list[str]:

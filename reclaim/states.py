@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import libvirt
 from lxml import etree
 
-from reclaim.change import Change, DefinitionChange
+from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
 from reclaim.definition import Definition, pairs
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle
@@ -99,6 +99,8 @@ def reason_to_withhold(guest: Guest, change: Change) -> str | None:
         return _transient(guest) or _managed(guest) or _job(guest) or _deaf(guest) or _lost_by_power_cycle(guest)
     if isinstance(change, LiveUpdate):
         return _managed(guest) or _job(guest)
+    if isinstance(change, FileChange | CommandChange):
+        return _confined(guest)
     return None
 
 
@@ -141,6 +143,18 @@ def _managed(guest: Guest) -> str | None:
         f"{system} manages it (metadata) and writes its definition anew: change it there; "
         f"where that is over, remove {system}'s element from <metadata>"
     )
+
+
+def _confined(guest: Guest) -> str | None:
+    """An agent that SELinux confines would fail half way: what it starts reads much and writes little."""
+    if not guest.has_facts or guest.facts.confined is None:
+        return None
+    way = (
+        f"ssh does not get in: {guest.ssh_problem}"
+        if guest.ssh_problem
+        else f"name ssh for it in the inventory ([guest.{guest.name}.ssh]), or mend it by hand"
+    )
+    return f"SELinux confines what its agent runs ({guest.facts.confined}), which may not write there; {way}"
 
 
 # What is under way ----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 `article` is a guest as the article describes them: virtio disk, /dev/vda1 everywhere, nobody trims.
 `stone` is an article guest that cannot boot from virtio-scsi and whose `update-initramfs` fails.
+`ssh` is an article guest without an agent: its user `admin` comes in by ssh, and is root by sudo.
 """
 
 from __future__ import annotations
@@ -38,22 +39,35 @@ EXCLUDED = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr
 
 @dataclass(frozen=True)
 class Recipe:
-    """One kind of guest: what it derives from and what its first boot runs."""
+    """One kind of guest: what it derives from and what its first boot runs.
+
+    Where it derives from none: what it has beyond PACKAGES, and what its new root runs after ROOT_SCRIPT. One with
+    ssh gets a pair of keys of its own, and the public one is left for that script.
+    """
 
     name: str
     base: str | None
     boot_script: str
+    packages: tuple[str, ...] = ()
+    root_script: str | None = None
+    ssh: bool = False
 
     @property
     def key(self) -> str:
         """Return what changes whenever the image would come out different."""
         parts = [self.name, SUITE, str(DISK_MIB), str(START_MIB), *PACKAGES, *EXCLUDED, script(self.boot_script)]
         parts.append(recipe(self.base).key if self.base else script(ROOT_SCRIPT))
+        if self.root_script:
+            parts += [*self.packages, script(self.root_script)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
 ROOT_SCRIPT = "article-root.sh"
-RECIPES = (Recipe("article", None, "article-boot.sh"), Recipe("stone", "article", "stone-boot.sh"))
+RECIPES = (
+    Recipe("article", None, "article-boot.sh"),
+    Recipe("stone", "article", "stone-boot.sh"),
+    Recipe("ssh", None, "article-boot.sh", ("openssh-server", "sudo", "iproute2"), "ssh-root.sh", ssh=True),
+)
 
 
 def recipe(name: str) -> Recipe:
