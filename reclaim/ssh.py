@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor
 
 #: seconds until a connection stands, and for the first answer over it
-CONNECT_SECONDS = 10
-_ANSWER_SECONDS = 20
+CONNECT_SECONDS = 15
+_ANSWER_SECONDS = 45
 #: seconds that an idle connection is kept
 _KEPT_SECONDS = 120
 #: seconds for ssh to end once the command has
