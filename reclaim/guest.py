@@ -170,10 +170,15 @@ class Guest:
         settings = self.ssh
         if settings is None:
             raise ProbeError(f"{self.name}: the inventory does not name ssh for it")
-        if self._connection is None or self._connection.run != self.domain.ID():
+        if self._connection is None or self._connection.run != self.run_id:
             self.hang_up()
             self._connection = ssh.connect(self, settings)
         return self._connection.host
+
+    @property
+    def run_id(self) -> int:
+        """The number libvirt gave the running QEMU; what a domain handle knows of it may be of an earlier one."""
+        return int(self.hypervisor.connection.lookupByUUIDString(self.uuid).ID())
 
     def hang_up(self) -> None:
         """Close the connection by ssh, if there is one."""

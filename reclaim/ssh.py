@@ -151,7 +151,7 @@ def connect(guest: Guest, settings: Ssh) -> Connection:
 
     Raises SshRefused with what to do, OtherMachine, or ProbeError where the guest does not answer in time.
     """
-    run = guest.domain.ID()
+    run = guest.run_id
     refused: Unreachable | None = None
     for address in addresses(guest, settings)[:_MOST_ADDRESSES]:
         backend = GuestSsh(guest, settings, address)

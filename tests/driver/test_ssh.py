@@ -258,7 +258,7 @@ def test_the_first_address_that_speaks_ssh_is_taken(sshd: Sshd, guest: Guest, mo
     monkeypatch.setattr(ssh, "addresses", lambda *_: [Address("127.0.0.2", "a"), Address("127.0.0.1", "b")])
     connection = ssh.connect(guest, sshd.settings())
     assert str(connection.address) == "127.0.0.1 (b)"
-    assert connection.run == guest.domain.ID()
+    assert connection.run == guest.run_id
     monkeypatch.setattr(ssh, "addresses", lambda *_: [Address("127.0.0.2", "a")])
     with pytest.raises(Unreachable, match=r"127\.0\.0\.2"):
         ssh.connect(guest, sshd.settings())
