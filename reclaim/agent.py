@@ -20,6 +20,8 @@ from testinfra.host import Host
 
 from reclaim.errors import NoAccess, ProbeError
 
+#: the name of the channel on which it listens
+AGENT_CHANNEL = "org.qemu.guest_agent.0"
 #: seconds in which the agent itself must answer one call
 ANSWER_SECONDS = 10
 #: seconds a command in the guest may take

@@ -13,6 +13,7 @@ from testinfra.host import Host
 
 from reclaim import definition as xml
 from reclaim.agent import AgentAbsent, AgentBlocked
+from reclaim.boot import Boot
 from reclaim.definition import Definition, Edit
 from reclaim.errors import ChangeFailed, ProbeError
 from reclaim.guest import Guest
@@ -348,7 +349,8 @@ def from_json(data: dict[str, Any]) -> Change:
         values["notes"] = tuple(values.get("notes", ()))
     if kind == PowerCycle.kind and values.get("before") is not None:
         values["before"] = Wellbeing(**values["before"])
-    for known in (DefinitionChange, FileChange, CommandChange, Trim, LiveUpdate, PowerCycle, HolePunch, SparseRewrite):
+    of_guests = (DefinitionChange, FileChange, CommandChange, Trim, LiveUpdate, PowerCycle, Boot)
+    for known in (*of_guests, HolePunch, SparseRewrite):
         if known.kind == kind:
             return known(**values)
     raise ValueError(f"a change of kind {kind!r} is unknown to this version")

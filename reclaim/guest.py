@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import libvirt
 from testinfra.host import Host
 
-from reclaim import agent, facts, ssh
+from reclaim import agent, facts, mark, ssh
 from reclaim.agent import Agent
 from reclaim.definition import Definition, DiskView
 from reclaim.errors import NoAccess, NotAssessable, ProbeError
@@ -27,6 +27,7 @@ _SILENT = {
     libvirt.VIR_DOMAIN_PMSUSPENDED: "it sleeps (suspended to memory)",
 }
 
+OFF = "it is off"
 WINDOWS = "it is Windows, which reclaim neither looks into nor changes"
 
 #: a probe's answer, or the error it ended with; both are kept until a change is applied
@@ -46,6 +47,10 @@ class Guest:
     renamed: dict[str, str] = field(default_factory=dict)
     #: its definitions before changes of ours, oldest first, of this run and of earlier ones
     history: list[str] = field(default_factory=list)
+    #: the run that started it, where it was off (--boot-stopped)
+    booted_by: str | None = None
+    #: why it is off although --boot-stopped was given
+    unstarted: str = ""
     #: why ssh was of no use although the inventory names it and the agent's commands are confined
     ssh_problem: ProbeError | None = None
     _planned: Definition | None = None
@@ -64,6 +69,12 @@ class Guest:
             self._facts = None
         for name in ("persistent", "live", "is_running", "is_persistent"):
             self.__dict__.pop(name, None)
+
+    def start(self) -> None:
+        """Start it on its definition. Raises libvirtError where QEMU does not start."""
+        self.domain.create()
+        if self.booted_by is not None:
+            mark.leave(self, self.booted_by)
 
     # Definitions
 
@@ -209,16 +220,16 @@ class Guest:
     @property
     def can_be_looked_into(self) -> bool:
         """Is there an inside, and is it on?"""
-        return self._closed() is None
+        return self.closed() is None
 
-    def _closed(self) -> str | None:
+    def closed(self) -> str | None:
         """Why nobody can look inside, or None."""
         if self.hypervisor.is_test_driver:
             return "libvirt's test driver: there is nothing inside its guests"
         if self.hypervisor.readonly:
             return "--definitions-only: nobody looked inside"
         if not self.is_running:
-            return "it is off"
+            return f"{OFF}, and --boot-stopped does not start it: {self.unstarted}" if self.unstarted else OFF
         if self.persistent.is_windows:
             return WINDOWS
         return _SILENT.get(self.domain.state()[0])
@@ -230,7 +241,7 @@ class Guest:
 
     def inside(self) -> _Answer:
         """The facts, or the error that looking ended with. Raises NotAssessable where there is no inside."""
-        if reason := self._closed():
+        if reason := self.closed():
             raise NotAssessable(reason)
         answer = self.look_inside()
         if isinstance(answer, agent.NotLinux):

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import libvirt
 
+from reclaim import mark
 from reclaim.agent import AgentBlocked
 from reclaim.definition import Definition, storage_differences
 from reclaim.errors import ChangeFailed, NotAssessable, PowerCycleFailed, ProbeError
@@ -106,7 +107,7 @@ class PowerCycle:
         try:
             guest.hypervisor.progress(f"{guest.name}: starting")
             if not guest.domain.isActive():
-                guest.domain.create()
+                guest.start()
             _wait_until_back(guest, self.before)
         except libvirt.libvirtError as exc:
             raise _rolled_back(guest, self, f"QEMU does not start: {libvirt_words(exc)}") from exc
@@ -126,7 +127,7 @@ def _never_left_down(guest: Guest, booted: str) -> None:
     """Interrupted: a guest that is off by now is started on the definition that booted."""
     if not guest.domain.isActive():
         guest.hypervisor.connection.defineXML(booted)
-        guest.domain.create()
+        guest.start()
     guest.forget()
 
 
@@ -147,6 +148,8 @@ def booted_definition(guest: Guest) -> str:
         for name in ("backingStore", "mirror"):
             for element in disk.findall(name):
                 edit.remove(element)
+    for element in edit.root.findall(f"metadata/{{{mark.URI}}}booted"):
+        edit.remove(element)
     return edit.definition.xml
 
 
@@ -278,7 +281,7 @@ def _rolled_back(guest: Guest, cycle: PowerCycle, why: str) -> PowerCycleFailed:
     guest.forget()
     text = f"{guest.name}: {why}; rolled back to the definition that booted"
     try:
-        guest.domain.create()
+        guest.start()
         _wait_until_back(guest, cycle.before)
     except libvirt.libvirtError as exc:
         return PowerCycleFailed(f"{text}, and it does NOT start: {libvirt_words(exc)}{console}")

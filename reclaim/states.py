@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import libvirt
 from lxml import etree
 
+from reclaim.agent import AGENT_CHANNEL
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
 from reclaim.definition import Definition, pairs
 from reclaim.live import LiveUpdate
@@ -109,6 +110,23 @@ def remark(guest: Guest, change: Change) -> str:
     if isinstance(change, DefinitionChange) and (names := _snapshots(guest)):
         return f"reverting to the snapshot {_told(names)} brings the old definition back"
     return ""
+
+
+def reason_not_to_start(guest: Guest) -> str | None:
+    """Why *guest*, which is off, must not be started for a look inside, or None."""
+    if guest.persistent.is_windows:
+        return "it is Windows, which reclaim does not look into"
+    if guest.domain.hasManagedSaveImage(0):
+        return "a start would resume its managed-save image"
+    if system := manager(guest.persistent):
+        return f"{system} manages it (metadata): start it there"
+    policy = guest.persistent.root.findtext("on_poweroff")
+    if policy in ("restart", "preserve"):
+        return f"its on_poweroff is {policy}: it would not go off again"
+    channels = guest.persistent.root.iterfind("devices/channel/target")
+    if guest.ssh is None and not any(one.get("name") == AGENT_CHANNEL for one in channels):
+        return "nobody could look inside: it has no agent's channel, and the inventory does not name ssh for it"
+    return None
 
 
 # Who else has a say ---------------------------------------------------------------------------

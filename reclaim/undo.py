@@ -8,11 +8,12 @@ from pathlib import Path
 import libvirt
 
 from reclaim import journal, run, states
-from reclaim.change import Change
+from reclaim.boot import Boot
+from reclaim.change import Change, CommandChange, FileChange
 from reclaim.errors import ChangeFailed, ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
-from reclaim.inventory import Inventory
+from reclaim.inventory import Inventory, read_inventory
 from reclaim.journal import Entry, Journal, Record
 from reclaim.power import PowerCycle
 from reclaim.text import printable
@@ -20,8 +21,8 @@ from reclaim.text import printable
 Say = Callable[[str], None]
 
 
-def undo(folder: Path, say: Say) -> bool:
-    """Take back what the run in *folder* changed, the last change first.
+def undo(folder: Path, say: Say, inventory: Path | None = None) -> bool:
+    """Take back what the run in *folder* changed, the last change first, with *inventory* or the run's own.
 
     A guest whose change cannot be taken back safely is left as it then is, and said; the others go
     on. True where everything was taken back. Raises ReclaimError where there is no journal, or the
@@ -31,9 +32,24 @@ def undo(folder: Path, say: Say) -> bool:
     if not path.exists():
         raise ReclaimError(f"{folder}: no {journal.NAME} there: that run changed nothing, or it is no run")
     record = journal.read(path)
-    hypervisor = connect(record.uri, None, Inventory())
-    with run.lock(hypervisor):
-        return _undo(record, hypervisor, say)
+    hypervisor = connect(record.uri, None, _inventory(record, say, inventory))
+    try:
+        with run.lock(hypervisor):
+            return _undo(record, hypervisor, say)
+    finally:
+        hypervisor.close()
+
+
+def _inventory(record: Record, say: Say, given: Path | None) -> Inventory:
+    if given is not None:
+        return read_inventory(given)
+    if record.inventory is None:
+        return Inventory()
+    try:
+        return read_inventory(Path(record.inventory))
+    except ReclaimError as exc:
+        say(f"note: {printable(str(exc))}: going on without it; --inventory FILE names another")
+        return Inventory()
 
 
 def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
@@ -67,6 +83,8 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
 
 def _expect_no_obstacle(guest: Guest, change: Change) -> None:
     """Raises ChangeFailed where the state of *guest* forbids to take *change* back."""
+    if isinstance(change, FileChange | CommandChange) and (reason := guest.closed()):
+        raise ChangeFailed(f"{reason}: when it runs, undo once more")
     if reason := states.reason_to_withhold(guest, change):
         raise ChangeFailed(reason)
 
@@ -74,19 +92,34 @@ def _expect_no_obstacle(guest: Guest, change: Change) -> None:
 def finish(record: Record, hypervisor: Hypervisor, say: Say) -> None:
     """Finish the power cycles during which the run of *record* died: a guest is never left down.
 
-    The other changes it may have been at are judged anew by the checks; the journal says so.
+    One that was off, and was started to be looked into, is shut down again after that. The other changes it may
+    have been at are judged anew by the checks; the journal says so.
     """
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     book = Journal(record.path, record.uri, "recover")
     for entry in record.interrupted:
+        if isinstance(entry.change, Boot) and entry.uuid in guests:
+            guests[entry.uuid].booted_by = entry.change.run
+    for entry in sorted(record.interrupted, key=lambda one: isinstance(one.change, Boot)):
         guest = guests.get(entry.uuid)
         reason = "the run died here; whether it was applied is judged anew"
+        if guest is not None and isinstance(entry.change, Boot):
+            reason = _finish_boot(entry.change, guest)
+            say(f"{printable(entry.guest)}: the run that died had started it: {printable(reason)}")
         if guest is not None and isinstance(entry.change, PowerCycle):
             reason = _finish_power_cycle(entry, entry.change, guest)
             told = printable(reason, lines=True)
             say(f"{printable(entry.guest)}: finished the power cycle of the run that died: {told}")
         book.failed(entry.seq, reason)
     book.close()
+
+
+def _finish_boot(change: Boot, guest: Guest) -> str:
+    guest.booted_by = None
+    try:
+        return change.undo(guest, {})
+    except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
+        return f"NOT shut down: {exc}"
 
 
 def _finish_power_cycle(entry: Entry, cycle: PowerCycle, guest: Guest) -> str:

@@ -51,7 +51,8 @@ def measure(
         if key not in storage:
             storage[key] = Storage(*key, view.path, _capacity(disk), allocated, allocated, None)
         storage[key].allocated_after = allocated
-        storage[key].used = _used(disk) if after or storage[key].used is None else storage[key].used
+        if (after or storage[key].used is None) and disk.guest.is_running:
+            storage[key].used = _used(disk)  # one that is off again keeps what was seen while it ran
 
 
 def _file_disks(guest: Guest) -> list[Disk]:

@@ -71,11 +71,20 @@ def header(run: Run) -> list[str]:
     if not run.options.definitions_only and not any(part.copies or part.jobs for part in run.parts):
         lines.append("reclaim: no backups are declared, so none is judged (--backups DIR, or [[backup]])")
     for _, died in run.interrupted:
+        if died.left_only_boots:
+            names = ", ".join(printable(entry.guest) for entry in died.interrupted)
+            lines.append(
+                f"reclaim: the run {died.path.parent.name} died and may have left up what it had started: {names}; "
+                f"--boot-stopped or --fix shuts that down, as does: python -m reclaim undo {died.path.parent}"
+            )
+            continue
         what = ", ".join(f"{entry.requirement} of {printable(entry.guest)}" for entry in died.interrupted)
         lines.append(
             f"reclaim: the run {died.path.parent.name} died while it changed {what}; "
             f"see {died.path}, or take it back: python -m reclaim undo {died.path.parent}"
         )
+    if run.options.boot_stopped:
+        lines.append("reclaim: --boot-stopped: what is off is started, one guest at a time, and shut down again")
     if run.options.force:
         lines.append("reclaim: --force: what a fix waits for is ignored")
     return lines
