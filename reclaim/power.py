@@ -20,6 +20,8 @@ from reclaim.text import libvirt_words
 #: what is shown of the console of a guest that did not come back
 _CONSOLE_BYTES = 4096
 _CONSOLE_LINES = 12
+#: how often the power button is pressed again: a guest that was still starting has not heard it
+_PRESSES = 6
 #: seconds between two looks
 _PAUSE = 1.0
 #: seconds for units to fail and addresses to come once the agent answers
@@ -175,9 +177,11 @@ def shut_down(guest: Guest) -> None:
             guest.forget()
             return
     guest.hypervisor.progress(f"{guest.name}: it does not shut down within {limit} s; waiting as long again")
-    if _is_off_within(guest, limit):
-        guest.forget()
-        return
+    for _ in range(_PRESSES):
+        _press_button(guest)
+        if _is_off_within(guest, limit / _PRESSES):
+            guest.forget()
+            return
     raise ChangeFailed(
         f"{guest.name}: it did not shut down within {2 * limit} s and still runs as before; "
         "it was asked to, so should it go off later, start it"
