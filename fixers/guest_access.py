@@ -25,6 +25,8 @@ def add_agent_channel(guest: Guest) -> list[Change]:
     if isinstance(guest.look_inside(), AgentBlocked):
         system = guest.agent.system()
         raise Withheld(_ALLOW_RHEL if system and system.filters_commands else _ALLOW)
+    if guest.ssh is not None:
+        raise Withheld("the inventory names ssh for it: mend what keeps that out, or install an agent")
     targets = guest.definition.root.iterfind("devices/channel/target")
     if any(target.get("name") == AGENT_CHANNEL for target in targets):
         raise Withheld(_INSTALL)

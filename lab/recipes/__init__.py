@@ -57,8 +57,7 @@ class Recipe:
         """Return what changes whenever the image would come out different."""
         parts = [self.name, SUITE, str(DISK_MIB), str(START_MIB), *PACKAGES, *EXCLUDED, script(self.boot_script)]
         parts.append(recipe(self.base).key if self.base else script(ROOT_SCRIPT))
-        if self.root_script:
-            parts += [*self.packages, script(self.root_script)]
+        parts += [*self.packages, *([script(self.root_script)] if self.root_script else [])]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 

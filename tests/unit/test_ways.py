@@ -143,6 +143,8 @@ def test_where_no_way_is_open_both_reasons_are_told(tmp_path: Path, door: Door, 
     result = judged(tmp_path, guest)
     assert result.verdict is Verdict.NONCOMPLIANT
     assert result.reason.startswith(f"{problem}; ssh to 192.0.2.7 (inventory): sudo asks for a password")
+    assert result.changes == []
+    assert ("allow guest-exec" if problem is BLOCKED else "the inventory names ssh for it") in result.reason
     assert type(guest.look_inside()) is type(problem)  # what typed calls suffice for goes on
     result = judged(tmp_path, guest, "fstab-uuid")
     assert result.verdict is Verdict.NOT_ASSESSABLE
