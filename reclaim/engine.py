@@ -134,9 +134,11 @@ class Engine:
 
     def visit(self, guest: Guest) -> None:
         """Start *guest* where it is off and --boot-stopped was given; `leave` shuts it down again."""
-        if not self.boot_stopped or guest in self._booted or guest.unstarted or guest.closed() != OFF:
+        if not self.boot_stopped or guest in self._booted or guest.unstarted:
             return
         try:
+            if guest.is_running or guest.closed() != OFF:
+                return
             if reason := states.reason_not_to_start(guest):
                 guest.unstarted = reason
                 return

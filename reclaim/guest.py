@@ -197,15 +197,20 @@ class Guest:
             self._connection.close()
             self._connection = None
 
-    def is_answering(self) -> bool:
-        """Does anybody inside answer now, by either way?"""
+    def has_agent(self) -> bool:
+        """Does its agent answer now?"""
         try:
             self.agent.command("guest-ping", seconds=5)
         except ProbeError:
-            if self.ssh is None:
-                return False
-        else:
+            return False
+        return True
+
+    def is_answering(self) -> bool:
+        """Does anybody inside answer now? Where ssh is the way in, its sshd has to."""
+        if self._way != "ssh" and self.has_agent():
             return True
+        if self.ssh is None:
+            return False
         try:
             return bool(self._by_ssh().run("true").rc == 0)
         except ProbeError:

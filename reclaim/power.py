@@ -190,9 +190,7 @@ def shut_down(guest: Guest) -> None:
 
 def _ask_agent(guest: Guest) -> bool:
     """False where it cannot have heard: there is another way to ask."""
-    try:
-        guest.agent.command("guest-ping", seconds=5)
-    except ProbeError:
+    if not guest.has_agent():
         return False
     try:
         guest.agent.command("guest-shutdown", {"mode": "powerdown"}, seconds=5)
@@ -296,7 +294,7 @@ def _rolled_back(guest: Guest, cycle: PowerCycle, why: str) -> PowerCycleFailed:
 
 def take_down(guest: Guest) -> None:
     """Stop a guest that did not come back: asked where it answers, else by force."""
-    if _answers(guest):
+    if guest.has_agent() or _answers(guest):
         try:
             shut_down(guest)
         except ChangeFailed:

@@ -376,6 +376,9 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         for sign in ("UNPROTECTED PRIVATE KEY", "Bad configuration option", "Bad owner or permissions"):
             if sign in said:
                 return SshRefused(f"{at}{words}")
+        if self.through:  # ssh(1) drops what a ProxyCommand says where a connection is kept
+            hop = self.through.replace("%h", self.address.host).replace("%p", str(self.host.port or 22))
+            words += f"; it goes through the hypervisor: see what this says: {hop.replace('%%', '%')}"
         return Unreachable(f"{at}it does not answer: {words}")
 
     def _host_key(self, *, changed: bool) -> str:

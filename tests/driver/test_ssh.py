@@ -9,6 +9,8 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from testinfra.backend.ssh import SshBackend
+from testinfra.host import Host
 
 from reclaim import ssh
 from reclaim.agent import OUTPUT_BYTES
@@ -251,7 +253,7 @@ def test_a_script_whose_end_is_lost_does_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "touched").exists()
 
 
-# The whole guest ------------------------------------------------------------------------------
+# The way there ------------------------------------------------------------------------------
 
 
 def test_the_first_address_that_speaks_ssh_is_taken(sshd: Sshd, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,6 +261,29 @@ def test_the_first_address_that_speaks_ssh_is_taken(sshd: Sshd, guest: Guest, mo
     connection = ssh.connect(guest, sshd.settings())
     assert str(connection.address) == "127.0.0.1 (b)"
     assert connection.run == guest.run_id
+    connection.close()
     monkeypatch.setattr(ssh, "addresses", lambda *_: [Address("127.0.0.2", "a")])
     with pytest.raises(Unreachable, match=r"127\.0\.0\.2"):
         ssh.connect(guest, sshd.settings())
+
+
+def test_a_guest_of_another_machine_is_reached_through_it(sshd: Sshd, guest: Guest, tmp_path: Path) -> None:
+    """The hypervisor is another sshd, and what it connects to sees the connection come from there."""
+    with listening(tmp_path / "hypervisor", uuid_of("hypervisor")) as other:
+        known = other.settings().known_hosts
+        assert known is not None
+        config = tmp_path / "ssh config"
+        config.write_text(f'UserKnownHostsFile "{known}"\n', encoding="ascii")
+        there = SshBackend(f"root@127.0.0.1:{other.port}", ssh_config=str(config), ssh_identity_file=str(other.key))
+        guest.hypervisor.shell = Host(there)
+        shell = by_lease(guest, sshd.settings("root", "one"))
+        assert shell.run("echo on").stdout == "on\n"
+        log = (other.folder / "log").read_text(encoding="utf-8")
+        assert "Accepted publickey for root" in log
+        shell.hang_up()
+        known.write_text("")
+        said = refusal(guest, sshd.settings("root", "one"), Unreachable, leased=True)
+        assert "it does not answer: " in said
+        hop = said.partition("see what this says: ")[2]
+        told = subprocess.run(hop, shell=True, capture_output=True, text=True, check=False)
+        assert "Host key verification failed" in told.stderr
