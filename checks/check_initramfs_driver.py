@@ -16,6 +16,10 @@ from reclaim.requirement import requirement
 def check_initramfs_driver(guest: Guest) -> str:
     """Without `virtio_scsi` in the kernel or its initramfs the guest finds no root on the scsi bus."""
     facts = guest.facts
+    given = guest.definition.root.findtext("os/kernel")
+    running = next((kernel for kernel in facts.kernels if kernel.release == facts.running_kernel), None)
+    if given and not (running and running.builtin.issuperset(MODULES)):
+        raise NotAssessable(f"the host gives it its kernel ({given}): what that has is not known")
     if not facts.kernels:
         raise NotAssessable("no kernel in /boot: what starts it is not known")
     unread = [f"{kernel.release}: {kernel.problem}" for kernel in facts.kernels if kernel.problem]

@@ -15,17 +15,18 @@ from reclaim.requirement import requirement
 )
 def check_scsi_controller(guest: Guest) -> str:
     """A SCSI controller without a model is an lsilogic, for which many guests have no driver."""
-    definition = guest.definition
     judged = [disk for disk in guest.disks if scsi.not_moved(disk) is None and not scsi.may_stay(disk)]
     if not judged:
         raise NotApplicable("no disk of this guest belongs on a SCSI bus")
-    wrong = [
-        f"controller {one.index} is {one.model or f'without a model ({one.effective_model})'}"
-        for one in definition.scsi_controllers
-        if not one.is_virtio_scsi and any(disk.view in scsi.disks_on(definition, one) for disk in judged)
-    ]
+    definition = guest.definition
+    models = set()
+    wrong = []
+    for one in definition.scsi_controllers:
+        if one.is_virtio_scsi:
+            models.add(one.effective_model)
+        elif any(disk.view in scsi.disks_on(definition, one) for disk in judged):
+            wrong.append(f"controller {one.index} is {one.model or f'without a model ({one.effective_model})'}")
     assert not wrong, "; ".join(wrong)
     waiting = [disk.target for disk in judged if disk.bus != "scsi"]
-    assert scsi.virtio_scsi(definition) or not waiting, f"there is none for {', '.join(waiting)}"
-    models = {one.effective_model for one in definition.scsi_controllers if one.is_virtio_scsi}
+    assert models or not waiting, f"there is none for {', '.join(waiting)}"
     return f"model {', '.join(sorted(models))}"

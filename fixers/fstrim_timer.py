@@ -36,8 +36,13 @@ def _timer(guest: str, facts: Facts) -> list[Change]:
     state, load = timer.get("UnitFileState"), timer.get("LoadState")
     if load == "masked" or state in ("masked", "masked-runtime"):
         raise Withheld("fstrim.timer is masked, which somebody did on purpose: systemctl unmask fstrim.timer")
+    if load not in ("loaded", "not-found", "", None):
+        raise Withheld(f"fstrim.timer is {load}: `systemctl status fstrim.timer` tells what is wrong with it")
     if load != "loaded":
         return [_install(guest, facts)]
+    service = facts.fstrim_service.get("LoadState")
+    if service != "loaded":
+        raise Withheld(f"fstrim.service is {service}, and the timer starts nothing else")
     changes: list[Change] = []
     if state == "static" and timer.get("ActiveState") != "active":
         # it has no [Install]: something has to want it
@@ -49,7 +54,7 @@ def _timer(guest: str, facts: Facts) -> list[Change]:
                 "systemctl daemon-reload",
             )
         )
-    elif state not in ("enabled", "static", "linked", "generated", "alias"):
+    elif state not in ("enabled", "static", "generated", "alias"):
         changes.append(
             CommandChange(guest, "systemctl enable --now fstrim.timer", "systemctl disable --now fstrim.timer")
         )
@@ -57,6 +62,8 @@ def _timer(guest: str, facts: Facts) -> list[Change]:
         changes.append(CommandChange(guest, "systemctl start fstrim.timer", "systemctl stop fstrim.timer"))
     if timer_problem(facts) and facts.fstrim_service.get("Result") != "success":
         changes.append(CommandChange(guest, "systemctl start fstrim.service"))
+    if not changes and timer.get("SubState") == "elapsed":
+        raise Withheld("`systemctl cat fstrim.timer` shows what took its OnCalendar= away")
     return changes
 
 

@@ -9,6 +9,7 @@ from reclaim.initramfs import MODULES, builder, disks, rebuild
 _LIST = "/etc/initramfs-tools/modules"
 _DRACUT = "/etc/dracut.conf.d/reclaim.conf"
 _MKINITCPIO = "/etc/mkinitcpio.conf"
+_MKINITCPIO_D = "/etc/mkinitcpio.conf.d/"
 _MKINITFS = "/etc/mkinitfs/mkinitfs.conf"
 #: MODULES=(…) as mkinitcpio.conf(5) has it, or in quotes as it once had
 _ARRAY = re.compile(r"^(?P<head>[ \t]*MODULES=(?P<open>[(\"']))(?P<words>[^()\"'#]*)(?=[)\"'])", re.MULTILINE)
@@ -36,7 +37,10 @@ def _told(facts: Facts, tool: str) -> tuple[str, str]:
                 raise Withheld(f"{path} omits drivers on purpose (omit_drivers)")
         return _DRACUT, f'add_drivers+=" {" ".join(MODULES)} "\n'
     if tool == "mkinitcpio":
-        return _MKINITCPIO, _with_words(facts, _MKINITCPIO, _ARRAY, MODULES)
+        # a drop-in is read after it, and one that lists modules lists all of them
+        dropped = [path for path in sorted(facts.boot_files) if path.startswith(_MKINITCPIO_D)]
+        path = next((path for path in reversed(dropped) if _ARRAY.search(facts.boot_files[path])), _MKINITCPIO)
+        return path, _with_words(facts, path, _ARRAY, MODULES)
     return _MKINITFS, _with_words(facts, _MKINITFS, _FEATURES, ("virtio", "scsi"))
 
 

@@ -13,6 +13,7 @@ from testinfra.host import Host
 
 from reclaim import definition as xml
 from reclaim.agent import AgentAbsent, AgentBlocked
+from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.boot import Boot
 from reclaim.definition import Definition, Edit
 from reclaim.errors import ChangeFailed, ProbeError
@@ -347,13 +348,27 @@ def from_json(data: dict[str, Any]) -> Change:
     kind = values.pop("kind", None)
     if kind == DefinitionChange.kind:
         values["notes"] = tuple(values.get("notes", ()))
-    if kind == PowerCycle.kind and values.get("before") is not None:
+    if kind in (PowerCycle.kind, AmendCycle.kind) and values.get("before") is not None:
         values["before"] = Wellbeing(**values["before"])
-    of_guests = (DefinitionChange, FileChange, CommandChange, Trim, LiveUpdate, PowerCycle, Boot)
-    for known in (*of_guests, HolePunch, SparseRewrite):
+    for known in _KINDS:
         if known.kind == kind:
             return known(**values)
     raise ValueError(f"a change of kind {kind!r} is unknown to this version")
+
+
+_KINDS = (
+    DefinitionChange,
+    FileChange,
+    CommandChange,
+    Trim,
+    LiveUpdate,
+    PowerCycle,
+    AmendCycle,
+    Boot,
+    ImageAmend,
+    HolePunch,
+    SparseRewrite,
+)
 
 
 def _bytes(text: str) -> bytes:

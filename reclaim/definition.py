@@ -12,6 +12,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from lxml import etree
 
@@ -33,6 +35,9 @@ _READER = etree.XMLParser(
     resolve_entities=False, no_network=True, load_dtd=False, remove_blank_text=True, collect_ids=False
 )
 
+#: for what is not there
+NOTHING: Mapping[str, str] = {}
+
 Element = etree._Element  # noqa: SLF001 (lxml has no other name for it)
 
 
@@ -50,51 +55,71 @@ def parse_xml(xml: str, what: str, parser: etree.XMLParser = _PARSER) -> Element
 _LIBOSINFO = "{http://libosinfo.org/xmlns/libvirt/domain/1.0}os"
 
 
-@dataclass(frozen=True)
-class DiskView:
-    """One `<disk>` element of a domain, read only: what is read is kept, so *element* must not change."""
+#: types whose source is told by children too; NVMe namespaces differ in nothing but the PCI address
+_ELSEWHERE = ("network", "nvme")
 
-    element: Element
 
-    @kept
-    def _parts(self) -> dict[object, Element]:
-        """The first child of each tag; asking lxml for one at a time costs more than all of them at once."""
-        return {child.tag: child for child in reversed(self.element)}
+class DiskView(NamedTuple):
+    """One `<disk>` element of a domain, read only: the *number*-th one in *xml*."""
 
-    def _attributes(self, tag: str) -> Mapping[str, str]:
-        part = self._parts.get(tag)
-        return {} if part is None else dict(part.items())
+    xml: str
+    number: int
+    attributes: Mapping[str, str]
+    #: the attributes of the first child of each tag
+    parts: Mapping[str, Mapping[str, str]]
+    serial: str | None
+    #: where a source that is no path lies: the attributes of its `<host>` and `<address>` elements
+    places: tuple[Mapping[str, str], ...]
 
-    @kept
+    @classmethod
+    def of(cls, element: Element, number: int, xml: str) -> DiskView:
+        attributes = dict(element.items())
+        parts = {str(child.tag): dict(child.items()) for child in reversed(element)}
+        serial = (element.findtext("serial") or "") if "serial" in parts else None
+        places: tuple[Mapping[str, str], ...] = ()
+        if attributes.get("type") in _ELSEWHERE and "source" in parts:
+            source = next(element.iterchildren("source"))
+            places = tuple([dict(one.items()) for tag in ("host", "address") for one in source.iterchildren(tag)])
+        return cls(xml, number, attributes, parts, serial, places)
+
+    def __repr__(self) -> str:
+        return f"<disk {self.target}>"  # the XML may hold secrets
+
+    @property
+    def element(self) -> Element:
+        """The element itself, in a tree of its own."""
+        return parse_xml(self.xml, "domain definition", _READER).findall("devices/disk")[self.number]
+
+    @property
     def device(self) -> str:
-        return self.element.get("device", "disk")
+        return self.attributes.get("device", "disk")
 
-    @kept
+    @property
     def type(self) -> str:
-        return self.element.get("type", "file")
+        return self.attributes.get("type", "file")
 
     @property
     def model(self) -> str | None:
-        return self.element.get("model")
+        return self.attributes.get("model")
 
-    @kept
+    @property
     def target(self) -> str:
-        return self._attributes("target").get("dev") or ""
+        return self.parts.get("target", NOTHING).get("dev", "")
 
-    @kept
+    @property
     def bus(self) -> str:
         """The target's bus; libvirt writes it out in every definition it returns."""
-        return self._attributes("target").get("bus") or ""
+        return self.parts.get("target", NOTHING).get("bus", "")
 
-    @kept
+    @property
     def driver(self) -> Mapping[str, str]:
         """The attributes of the disk's `<driver>`; empty where the element is missing."""
-        return self._attributes("driver")
+        return self.parts.get("driver", NOTHING)
 
-    @kept
+    @property
     def source(self) -> Mapping[str, str]:
         """The attributes of `<source>`; empty where the drive has no medium."""
-        return self._attributes("source")
+        return self.parts.get("source", NOTHING)
 
     @property
     def path(self) -> str | None:
@@ -102,63 +127,57 @@ class DiskView:
         return self.source.get("file") or self.source.get("dev")
 
     @property
-    def serial(self) -> str | None:
-        serial = self._parts.get("serial")
-        return None if serial is None else serial.text or ""
-
-    @property
     def readonly(self) -> bool:
-        return "readonly" in self._parts
+        return "readonly" in self.parts
 
     @property
     def shareable(self) -> bool:
-        return "shareable" in self._parts
+        return "shareable" in self.parts
 
     @property
     def transient(self) -> bool:
-        return "transient" in self._parts
+        return "transient" in self.parts
 
-    @kept
+    @property
     def address(self) -> Mapping[str, str]:
-        return self._attributes("address")
+        return self.parts.get("address", NOTHING)
 
-    @kept
+    @property
     def identity(self) -> str:
         """What tells this disk from others whatever its bus and target are: its source."""
-        source = self.element.find("source")
-        if source is None:
-            return f"target {self.target}"
-        parts = [f"{key}={value}" for key, value in sorted(_items(source)) if key not in ("index", "startupPolicy")]
-        for tag in ("host", "address"):  # NVMe namespaces differ in nothing but the PCI address
-            for child in source.iterfind(tag):
-                parts += [f"{key}={value}" for key, value in sorted(_items(child))]
+        parts = [
+            f"{key}={value}" for key, value in sorted(self.source.items()) if key not in ("index", "startupPolicy")
+        ]
+        for place in self.places:
+            parts += [f"{key}={value}" for key, value in sorted(place.items())]
         return " ".join(parts) or f"target {self.target}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ControllerView:
     """One `<controller>` element, read only."""
 
-    element: Element
+    attributes: Mapping[str, str]
+    #: the attributes of the controller's `<driver>`; empty where the element is missing
+    driver: Mapping[str, str]
     arch: str | None = None
+
+    @classmethod
+    def of(cls, element: Element, arch: str | None) -> ControllerView:
+        driver = next(element.iterchildren("driver"), None)
+        return cls(dict(element.items()), NOTHING if driver is None else dict(driver.items()), arch)
 
     @property
     def type(self) -> str:
-        return self.element.get("type", "")
+        return self.attributes.get("type", "")
 
     @property
     def index(self) -> str:
-        return self.element.get("index", "0")
+        return self.attributes.get("index", "0")
 
     @property
     def model(self) -> str | None:
-        return self.element.get("model")
-
-    @property
-    def driver(self) -> Mapping[str, str]:
-        """The attributes of the controller's `<driver>`; empty where the element is missing."""
-        driver = self.element.find("driver")
-        return {} if driver is None else dict(_items(driver))
+        return self.attributes.get("model")
 
     @property
     def effective_model(self) -> str:
@@ -170,6 +189,40 @@ class ControllerView:
     @property
     def is_virtio_scsi(self) -> bool:
         return self.type == "scsi" and self.effective_model in VIRTIO_SCSI_MODELS
+
+
+class _Outline(NamedTuple):
+    """What the requirements on definitions read, without the tree: a fleet's trees would be most of its memory."""
+
+    machine: str | None = None
+    arch: str | None = None
+    emulator: str | None = None
+    all_disks: tuple[DiskView, ...] = ()
+    disks: tuple[DiskView, ...] = ()
+    scsi_controllers: tuple[ControllerView, ...] = ()
+    by_target: Mapping[str, DiskView] = MappingProxyType({})
+
+
+def _outline(root: Element, xml: str) -> _Outline:
+    os = next(root.iterchildren("os"), None)
+    os_type = None if os is None else next(os.iterchildren("type"), None)
+    machine, arch = (None, None) if os_type is None else (os_type.get("machine"), os_type.get("arch"))
+    devices = next(root.iterchildren("devices"), None)
+    if devices is None:
+        return _Outline(machine, arch)
+    emulator = next(devices.iterchildren("emulator"), None)
+    disks = [DiskView.of(one, number, xml) for number, one in enumerate(devices.iterchildren("disk"))]
+    return _Outline(
+        machine,
+        arch,
+        None if emulator is None else emulator.text,
+        tuple(disks),
+        tuple([disk for disk in disks if disk.device in ("disk", "lun")]),
+        tuple(
+            [ControllerView.of(one, arch) for one in devices.iterchildren("controller") if one.get("type") == "scsi"]
+        ),
+        {disk.target: disk for disk in reversed(disks)},
+    )
 
 
 @dataclass(frozen=True)
@@ -191,13 +244,13 @@ class Definition:
         return self.root.findtext("uuid") or ""
 
     @kept
-    def _os_type(self) -> Element | None:
-        os = next(self.root.iterchildren("os"), None)
-        return None if os is None else next(os.iterchildren("type"), None)
+    def _outline(self) -> _Outline:
+        root = self.__dict__.get("root")  # where it is there already
+        return _outline(parse_xml(self.xml, "domain definition", _READER) if root is None else root, self.xml)
 
-    @kept
+    @property
     def machine(self) -> str | None:
-        return None if self._os_type is None else self._os_type.get("machine")
+        return self._outline.machine
 
     @property
     def is_windows(self) -> bool:
@@ -211,45 +264,31 @@ class Definition:
         """The command line of a kernel that the host gives the guest; "" where the guest boots by itself."""
         return (self.root.findtext("os/cmdline") or "") if self.root.findtext("os/kernel") else ""
 
-    @kept
+    @property
     def arch(self) -> str | None:
-        return None if self._os_type is None else self._os_type.get("arch")
+        return self._outline.arch
 
-    @kept
+    @property
     def emulator(self) -> str | None:
-        found = next(self._devices("emulator"), None)
-        return None if found is None else found.text
+        return self._outline.emulator
 
-    @kept
-    def domain_type(self) -> str:
-        return self.root.get("type", "")
-
-    def _devices(self, tag: str) -> Iterator[Element]:
-        devices = next(self.root.iterchildren("devices"), None)
-        return iter(()) if devices is None else devices.iterchildren(tag)
-
-    @kept
+    @property
     def all_disks(self) -> tuple[DiskView, ...]:
         """Every `<disk>`: disks, cdroms, floppies and LUNs."""
-        return tuple(DiskView(element) for element in self._devices("disk"))
+        return self._outline.all_disks
 
-    @kept
+    @property
     def disks(self) -> tuple[DiskView, ...]:
         """What the requirements call disks: `device='disk'` (libvirt's default) and LUNs."""
-        return tuple(disk for disk in self.all_disks if disk.device in ("disk", "lun"))
+        return self._outline.disks
 
-    @kept
+    @property
     def scsi_controllers(self) -> tuple[ControllerView, ...]:
-        found = self._devices("controller")
-        return tuple(ControllerView(element, self.arch) for element in found if element.get("type") == "scsi")
-
-    @kept
-    def _by_target(self) -> dict[str, DiskView]:
-        return {disk.target: disk for disk in reversed(self.all_disks)}
+        return self._outline.scsi_controllers
 
     def disk(self, target: str) -> DiskView:
         """The disk at *target*. Raises ProbeError where there is none (any more)."""
-        found = self._by_target.get(target)
+        found = self._outline.by_target.get(target)
         if found is not None:
             return found
         raise ProbeError(f"{self.name}: the definition has no disk {target}")
@@ -450,8 +489,7 @@ def pairs(
                 matched.append((disk, found))
                 alone.remove(disk)
                 rest.remove(found)
-    order = {disk: number for number, disk in enumerate(first.all_disks)}
-    return sorted(matched, key=lambda pair: order[pair[0]]), alone, rest
+    return sorted(matched, key=lambda pair: pair[0].number), alone, rest
 
 
 def _is_unmoved(disk: DiskView, other: DiskView) -> bool:

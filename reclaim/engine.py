@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import libvirt
 
@@ -36,8 +36,7 @@ from reclaim.verdict import ChangeRecord, Judgement, Result, Verdict
 Mode = Literal["audit", "plan", "fix"]
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(NamedTuple):
     """What one requirement is judged for."""
 
     hypervisor: Hypervisor

@@ -27,6 +27,12 @@ _MAX_SECTION_BYTES = 262_144 + 3
 _MAX_LINKS = 20_000
 _MAX_DEVICES = 5_000
 _MAX_NUMBER = 2**64 - 1
+_KERNEL_WORDS = frozenset(
+    (
+        *("kernel", "stray", "unified", "path", "free", "stamp", "same", "no-initramfs", "unreadable"),
+        *("builtin", "initramfs", "lacking", "waits", "wants"),
+    )
+)
 
 
 def script() -> str:
@@ -112,6 +118,14 @@ class Kernel:
     path: str | None = None
     #: modules that this kernel does not have at all
     lacking: frozenset[str] = frozenset()
+    #: bytes free where the initramfs lies, where that is not /boot itself
+    free: int | None = None
+    #: devices that the initramfs waits for before it looks for the root
+    waits: frozenset[str] = frozenset()
+    #: the unified kernel image that holds kernel and initramfs
+    unified: str | None = None
+    #: the image's name, where it has no folder of modules
+    stray: str | None = None
 
     def has(self, module: str) -> bool:
         return module in self.builtin or module in self.initramfs
@@ -452,43 +466,65 @@ class Facts:
         blocks = re.split(r"^(?=kernel )", self._text("kernels"), flags=re.MULTILINE)
         if blocks[0]:
             raise ProbeError(f"{self.guest}: the guest's kernels cannot be parsed")
-        return tuple(self._kernel(block) for block in blocks[1:])
+        found = (self._kernel(block) for block in blocks[1:])
+        return tuple(kernel for kernel in found if kernel.stray is None or self._is_named(kernel.stray))
+
+    def _is_named(self, image: str) -> bool:
+        """Does a boot file name the kernel image *image*? What nothing boots may lie there."""
+        name = re.compile(rf"(?<![\w.-]){re.escape(image)}(?![\w.-])")
+        return any(name.search(text) for text in self.boot_files.values())
 
     def _kernel(self, block: str) -> Kernel:
         words: dict[str, list[str]] = {}
         for line in block.splitlines():
             word, _, rest = line.partition(" ")
             words.setdefault(word, []).append(rest)
-        unknown = set(words) - {"kernel", "builtin", "lacking", "path", "initramfs", "stamp", "same"}
-        if unknown - {"no-initramfs", "unreadable"} or len(words["kernel"]) != 1:
+        if set(words) - _KERNEL_WORDS or len(words["kernel"]) != 1:
             raise ProbeError(f"{self.guest}: the guest's kernels cannot be parsed")
-        stamp = words.get("stamp", [""])[0]
+
+        def only(word: str) -> str | None:
+            return words.get(word, [None])[0]
+
+        stamp = only("stamp") or ""
         initramfs, lacking = frozenset(words.get("initramfs", ())), frozenset(words.get("lacking", ()))
+        waits = frozenset(map(_unescaped, words.get("waits", ())))
+        # the name of a unit has a dash for each slash (systemd-escape(1))
+        waits |= {_unescaped("/" + name.replace("-", "/")) for name in words.get("wants", ())}
         if "same" in words:
             same = next((one for one in self.earlier_kernels if one.stamp == stamp), None)
             if same is None:
                 raise ProbeError(f"{self.guest}: the guest's kernels cannot be parsed")
-            initramfs, lacking = same.initramfs, same.lacking
-        problem = words.get("unreadable", [None])[0]
+            initramfs, lacking, waits = same.initramfs, same.lacking, same.waits
+        free = only("free") or ""
         return Kernel(
             words["kernel"][0],
             frozenset(words.get("builtin", ())),
             initramfs,
-            problem,
+            only("unreadable"),
             stamp,
-            words.get("path", [None])[0],
+            only("path"),
             lacking,
+            int(free) * 1024 if re.fullmatch(r"[0-9]{1,15}", free) else None,
+            waits,
+            only("unified"),
+            only("stray"),
         )
 
     @cached_property
     def fstrim_timer(self) -> Mapping[str, str]:
-        """LoadState, ActiveState and UnitFileState of fstrim.timer."""
+        """LoadState, ActiveState, SubState and UnitFileState of fstrim.timer."""
         return _properties(self._text("timer"))
 
     @cached_property
     def fstrim_service(self) -> Mapping[str, str]:
         """LoadState, Result, ExecMainStatus and ExecMainStartTimestamp of fstrim.service."""
         return _properties(self._text("service"))
+
+    @cached_property
+    def fstrim_commands(self) -> tuple[str, ...]:
+        """The command lines of fstrim.service (`ExecStart=` as systemctl show writes it)."""
+        found = re.findall(r"^ExecStart=\{ .*?argv\[\]=(.*?) ; ", self._text("service"), re.MULTILINE)
+        return tuple(found)
 
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
@@ -520,8 +556,12 @@ def _list_of(data: Any, key: str, guest: str) -> list[Any]:
 def _pairs(line: str) -> dict[str, Any]:
     """A line of `lsblk --pairs` or `findmnt --pairs`: KEY="value", with \\xHH for what is not plain."""
     found = re.findall(r'([A-Z][A-Z:_-]*)="((?:[^"\\]|\\x[0-9a-f]{2}|\\)*)"', line)
-    plain = re.compile(r"\\x([0-9a-f]{2})")
-    return {key.lower().replace("_", "-"): plain.sub(lambda one: chr(int(one[1], 16)), text) for key, text in found}
+    return {key.lower().replace("_", "-"): _unescaped(text) for key, text in found}
+
+
+def _unescaped(name: str) -> str:
+    r"""*name* with each `\xHH` as the character that it is."""
+    return re.sub(r"\\x([0-9a-f]{2})", lambda one: chr(int(one[1], 16)), name)
 
 
 def _device_path(name: str, kernel_name: str | None) -> str:

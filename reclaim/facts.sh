@@ -66,14 +66,16 @@ images() {
 }
 
 listing() {
-    # the paths in an initramfs, told by the tools of those who made it
-    if command -v lsinitramfs >/dev/null 2>&1; then
-        lsinitramfs "$1"
-    elif command -v lsinitrd >/dev/null 2>&1; then
+    # the paths in an initramfs, told by the tools of those who made it; two of them open unified images
+    case $1 in
+    *.efi) command -v objcopy >/dev/null 2>&1 || return 127 ;;
+    *) command -v lsinitramfs >/dev/null 2>&1 && { lsinitramfs "$1" 2>/dev/null; return; } ;;
+    esac
+    if command -v lsinitrd >/dev/null 2>&1; then
         lsinitrd "$1"
     elif command -v lsinitcpio >/dev/null 2>&1; then
         lsinitcpio "$1"
-    elif command -v mkinitfs >/dev/null 2>&1 && command -v cpio >/dev/null 2>&1; then
+    elif [ "${1%.efi}" = "$1" ] && command -v mkinitfs >/dev/null 2>&1 && command -v cpio >/dev/null 2>&1; then
         { gzip -dc "$1" 2>/dev/null || zstd -dc "$1" 2>/dev/null || xz -dc "$1"; } | cpio -t
     else
         return 127
@@ -90,19 +92,24 @@ lacking() {
 }
 
 kernels() {
+    seen=' '
     for modules in /lib/modules/*/; do
         kernel=${modules#/lib/modules/}
         kernel=${kernel%/}
         images "$kernel"
+        inside=
         if [ -z "$image" ]; then
-            for file in $unified; do
-                [ -e "$file" ] || continue
-                printf 'kernel %s\nunreadable it may be inside %s\n' "$kernel" "$file"
-                break
-            done
-            continue
+            inside=$(within "$kernel")
+            [ -z "$inside" ] && continue
+            printf 'kernel %s\n' "$kernel"
+            case $inside in
+            '?'*) printf 'unreadable it may be inside %s\n' "${inside#?}" && continue ;;
+            esac
+            initrd=$inside
+        else
+            seen="$seen$image "
+            printf 'kernel %s\n' "$kernel"
         fi
-        printf 'kernel %s\n' "$kernel"
         builtin=$(grep -oE '/(virtio_scsi|sd_mod|virtio_pci)\.ko' "$modules/modules.builtin" 2>/dev/null)
         missing=
         for module in virtio_scsi sd_mod virtio_pci; do
@@ -111,7 +118,12 @@ kernels() {
             *) missing="$missing $module" ;;
             esac
         done
-        [ -n "$initrd" ] && printf 'path %s\n' "$initrd"
+        if [ -n "$inside" ]; then
+            printf 'unified %s\n' "$inside"
+        elif [ -n "$initrd" ]; then
+            printf 'path %s\n' "$initrd"
+            [ "${initrd%/*}" = /boot ] || printf 'free %s\n' "$(df -Pk "${initrd%/*}" 2>/dev/null | awk 'END { print $4 }')"
+        fi
         [ -z "$missing" ] && continue
         [ -z "$initrd" ] && printf 'stamp \nno-initramfs\n' && lacking $missing && continue
         stamp=$(stat -L -c '%i:%s:%Y' "$initrd" 2>/dev/null)
@@ -131,10 +143,37 @@ kernels() {
                 *) lacking "$module" ;;
                 esac
             done
+            # dracut's hooks and units that wait for a device (wait_for_dev in its dracut-dev-lib.sh)
+            printf '%s\n' "$list" |
+                sed -nE 's/^.*\/devexists-([^ /]+)\.sh( .*)?$/waits \1/p; s/^.*\.wants\/(dev-[^ /]+)\.device( .*)?$/wants \1/p'
         else
             printf 'unreadable %s cannot be listed\n' "$initrd"
         fi
     done
+    strays
+}
+
+strays() {
+    # kernel images without a folder of modules, which is what was built into them; a rescue image is a copy
+    for image in /boot/vmlinuz* /boot/vmlinux* /boot/Image* /boot/kernel-* /boot/bzImage*; do
+        [ -f "$image" ] && [ ! -L "$image" ] || continue
+        case $seen$image in
+        *" $image "* | *-rescue-*) continue ;;
+        esac
+        release=${image##*/}
+        release=${release#*-}
+        printf 'kernel %s\nstray %s\n' "$release" "${image##*/}"
+        if [ -r "/boot/config-$release" ]; then
+            for option in SCSI_VIRTIO:virtio_scsi BLK_DEV_SD:sd_mod VIRTIO_PCI:virtio_pci; do
+                found=lacking
+                grep -qx "CONFIG_${option%:*}=y" "/boot/config-$release" && found=builtin
+                printf '%s %s\n' $found "${option#*:}"
+            done
+        else
+            printf 'unreadable %s has no modules in /lib/modules: what is built into it is not known\n' "$image"
+        fi
+    done
+    true
 }
 
 # where the Boot Loader Specification has unified kernel images
@@ -154,25 +193,41 @@ context() {
     true
 }
 
+section() {
+    # the bytes of section $2 of the PE image $1
+    header=$(number "$1" 60 4)
+    sections=$(number "$1" $((header + 6)) 2)
+    at=$((header + 24 + $(number "$1" $((header + 20)) 2)))
+    while [ "$sections" -gt 0 ] && [ "$sections" -lt 100 ]; do
+        if [ "$(tail -c +$((at + 1)) "$1" | head -c 8 | tr -d '\0')" = "$2" ]; then
+            tail -c +$(($(number "$1" $((at + 20)) 4) + 1)) "$1" |
+                head -c "$(number "$1" $((at + 8)) 4)" | head -c 4096
+            return
+        fi
+        at=$((at + 40))
+        sections=$((sections - 1))
+    done
+}
+
 unified() {
-    # each unified kernel image and the command line built into it: PE's section .cmdline
+    # each unified kernel image and the command line built into it
     for file in $unified; do
         [ -r "$file" ] || continue
-        printf '%s\t' "$file"
-        header=$(number "$file" 60 4)
-        sections=$(number "$file" $((header + 6)) 2)
-        at=$((header + 24 + $(number "$file" $((header + 20)) 2)))
-        while [ "$sections" -gt 0 ] && [ "$sections" -lt 100 ]; do
-            if [ "$(tail -c +$((at + 1)) "$file" | head -c 8 | tr -d '\0')" = .cmdline ]; then
-                tail -c +$(($(number "$file" $((at + 20)) 4) + 1)) "$file" |
-                    head -c "$(number "$file" $((at + 8)) 4)" | head -c 4096 | tr '\0\n\t' '   '
-            fi
-            at=$((at + 40))
-            sections=$((sections - 1))
-        done
-        printf '\n'
+        printf '%s\t%s\n' "$file" "$(section "$file" .cmdline | tr '\0\n\t' '   ')"
     done 2>/dev/null
     true
+}
+
+within() {
+    # the unified kernel image of release $1; after a question mark, one that does not say what it is of
+    maybe=
+    for file in $unified; do
+        [ -e "$file" ] || continue
+        release=$(section "$file" .uname 2>/dev/null | tr -d '\0\n')
+        [ "$release" = "$1" ] && printf '%s' "$file" && return
+        [ -z "$release$maybe" ] && maybe=$file
+    done
+    [ -n "$maybe" ] && printf '?%s' "$maybe"
 }
 
 links() {
@@ -224,7 +279,9 @@ zfs() {
 }
 
 tools() {
-    for tool in systemctl update-grub grub-mkconfig grub2-mkconfig update-initramfs dracut mkinitcpio mkinitfs \
+    # where something else is init (sd_booted(3)), systemctl does nothing
+    [ -d /run/systemd/system ] && command -v systemctl >/dev/null 2>&1 && printf 'systemctl\n'
+    for tool in update-grub grub-mkconfig grub2-mkconfig update-initramfs mkinitramfs dracut mkinitcpio mkinitfs \
         findmnt fstrim zpool debconf-communicate; do
         command -v $tool >/dev/null 2>&1 && printf '%s\n' $tool
     done
@@ -279,7 +336,8 @@ probe boot_files files /etc/default/grub /etc/default/grub.d/*.cfg /boot/grub/gr
     /boot/grub/menu.lst /boot/grub/grub.conf /etc/lilo.conf /etc/zipl.conf /boot/limine.conf /boot/limine.cfg \
     /boot/efi/EFI/refind/refind.conf /boot/refind_linux.conf \
     /etc/initramfs-tools/conf.d/* /etc/initramfs-tools/modules /etc/initramfs-tools/initramfs.conf \
-    /etc/dracut.conf /etc/dracut.conf.d/*.conf /etc/mkinitcpio.conf \
+    /etc/dracut.conf /etc/dracut.conf.d/*.conf /etc/mkinitcpio.conf /etc/mkinitcpio.conf.d/*.conf \
+    /etc/mkinitcpio.d/*.preset \
     /etc/mkinitfs/mkinitfs.conf \
     /etc/crypttab /etc/crypttab.initramfs /etc/mdadm/mdadm.conf /etc/mdadm.conf
 set -- /etc/systemd/system/*.mount /etc/systemd/system/*.swap /etc/systemd/system/*.mount.d/*.conf
@@ -294,8 +352,9 @@ probe sysfs sysfs
 probe kernels kernels
 probe debconf debconf
 probe addresses ip -j address
-probe timer systemctl show fstrim.timer -p LoadState -p ActiveState -p UnitFileState
-probe service systemctl show fstrim.service -p LoadState -p Result -p ExecMainStatus -p ExecMainStartTimestamp
+probe timer systemctl show fstrim.timer -p LoadState -p ActiveState -p SubState -p UnitFileState
+probe service systemctl show fstrim.service -p LoadState -p Result -p ExecStart -p ExecMainStatus \
+    -p ExecMainStartTimestamp
 probe failed systemctl list-units --failed --plain --no-legend --no-pager
 jobs=$(trimming)
 if [ -n "$jobs" ]; then probe cron cron; else none cron; fi

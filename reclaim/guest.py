@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import libvirt
@@ -16,6 +15,7 @@ from reclaim.agent import Agent
 from reclaim.definition import Definition, DiskView
 from reclaim.errors import NoAccess, NotAssessable, ProbeError
 from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
+from reclaim.kept import kept
 
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor
@@ -78,16 +78,16 @@ class Guest:
 
     # Definitions
 
-    @cached_property
+    @kept
     def is_persistent(self) -> bool:
         return bool(self.domain.isPersistent())
 
-    @cached_property
+    @kept
     def is_running(self) -> bool:
         """Is there a QEMU process? A paused guest has one."""
         return bool(self.domain.isActive())
 
-    @cached_property
+    @kept
     def persistent(self) -> Definition:
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE
         if not self.hypervisor.readonly:
@@ -99,7 +99,7 @@ class Guest:
         """What the next boot uses; while a plan is made, what it would use then."""
         return self._planned or self.persistent
 
-    @cached_property
+    @kept
     def live(self) -> Definition | None:
         """What QEMU runs on now; None while the guest is off."""
         if not self.is_running:

@@ -11,25 +11,17 @@ import json
 import os
 import selectors
 import shutil
-import struct
 import subprocess
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
-from reclaim import holes
+from reclaim import holes, qcow2
 from reclaim.errors import NotAssessable, ProbeError
+from reclaim.qcow2 import Qcow2
 
 Format = Literal["raw", "qcow2"]
-_MAGIC = b"QFI\xfb"
-#: docs/interop/qcow2.rst: the header up to snapshots_offset, and what version 3 adds
-_HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
-_FEATURES = struct.Struct(">QQQII")
-_EXTERNAL_DATA = 1 << 2
-#: what qemu-img itself accepts (block/qcow2.c: MIN_CLUSTER_BITS, MAX_CLUSTER_BITS, QCOW_MAX_L1_SIZE)
-_CLUSTER_BITS = range(9, 22)
-_MAX_L1_BYTES = 32 * 1024 * 1024
-_MAX_BACKING_NAME = 1023
 #: formats that are no copy of a disk as it is; bytes at the start of the file
 _PACKED = {
     b"\x1f\x8b": "gzip",
@@ -48,26 +40,6 @@ _MAX_OUTPUT = 48 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Qcow2:
-    """What the header of a qcow2 says. Sizes in bytes; `backing` is a name that nobody opens."""
-
-    version: int
-    virtual: int
-    cluster: int
-    l1_end: int
-    snapshots: int
-    backing: str | None
-    encrypted: bool
-    external_data: bool
-
-    @property
-    def tables(self) -> int:
-        """The most that its own tables take: 8 bytes for a cluster's place, 2 to count it, and the tables of those."""
-        clusters = -(-self.virtual // self.cluster)
-        return clusters * 10 + 16 * self.cluster
-
-
-@dataclass(frozen=True)
 class Image:
     """An image file: its format, and its header where it has one."""
 
@@ -80,50 +52,20 @@ def identify(descriptor: int, path: str) -> Image:
 
     Raises NotAssessable for a broken header, or what is packed by another program.
     """
-    head = os.pread(descriptor, _HEADER.size + _FEATURES.size, 0)
+    head = os.pread(descriptor, qcow2.HEAD, 0)
     for magic, name in _PACKED.items():
         if head.startswith(magic):
             raise NotAssessable(f"{path}: it is a {name} file: no image as it is, nothing to punch")
-    if head.startswith(_MAGIC):
-        return Image("qcow2", _header(head, descriptor, path))
+    if head.startswith(qcow2.MAGIC):
+        read = partial(_read, descriptor)
+        return Image("qcow2", qcow2.parse(read, os.fstat(descriptor).st_size, path))
     if path.endswith((".qcow2", ".qcow")):
         raise NotAssessable(f"{path}: it is named a qcow2 and does not begin like one")
     return Image("raw")
 
 
-def _header(head: bytes, descriptor: int, path: str) -> Qcow2:
-    broken = f"{path}: broken qcow2 header"
-    if len(head) < _HEADER.size:
-        raise NotAssessable(f"{broken}: the file ends within it")
-    (_, version, backing_at, backing_size, bits, virtual, crypt, l1_count, l1_at, *_rest, snapshots, _) = (
-        _HEADER.unpack_from(head)
-    )
-    if version not in (2, 3):
-        raise NotAssessable(f"{broken}: version {version}")
-    if bits not in _CLUSTER_BITS:
-        raise NotAssessable(f"{broken}: clusters of 2^{bits} bytes")
-    if l1_count * 8 > _MAX_L1_BYTES or backing_size > _MAX_BACKING_NAME:
-        raise NotAssessable(f"{broken}: a table larger than any")
-    if l1_at + l1_count * 8 > os.fstat(descriptor).st_size:
-        raise NotAssessable(f"{path}: truncated: its tables lie behind its end")
-    if l1_count << (2 * bits - 3) < virtual:
-        raise NotAssessable(f"{broken}: its tables are too short for {virtual} bytes")
-    incompatible = 0
-    if version == 3:
-        if len(head) < _HEADER.size + _FEATURES.size:
-            raise NotAssessable(f"{broken}: the file ends within it")
-        incompatible = _FEATURES.unpack_from(head, _HEADER.size)[0]
-    name = os.pread(descriptor, backing_size, backing_at) if backing_at else b""
-    return Qcow2(
-        version,
-        virtual,
-        1 << bits,
-        l1_at + l1_count * 8,
-        snapshots,
-        name.decode("utf-8", errors="backslashreplace") or None,
-        crypt != 0,
-        bool(incompatible & _EXTERNAL_DATA),
-    )
+def _read(descriptor: int, offset: int, length: int) -> bytes:
+    return os.pread(descriptor, length, offset)
 
 
 def node(descriptor: int, image: Image, backing: dict[str, Any] | None = None) -> dict[str, Any]:

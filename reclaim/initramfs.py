@@ -25,6 +25,13 @@ _BESIDE = {
     "mkinitfs": "mkinitfs -o {image}.reclaim {release}",
 }
 _BUILDERS = ("update-initramfs", *_BESIDE)
+#: dracut.conf(5)
+_UEFI = re.compile(r"^[ \t]*uefi=[\"']?yes", re.MULTILINE)
+#: mkinitcpio(8), "PRESETS": NAME_image, and what else is said of NAME, or of ALL
+_IMAGE = re.compile(r"^[ \t]*(?P<name>\w+)_image=(?P<q>[\"']?)(?P<path>[^\"'\s]+)(?P=q)", re.MULTILINE)
+_SETTING = re.compile(
+    r"^[ \t]*(?P<name>\w+?)_(?P<what>config|options)=(?P<q>[\"'(]?)(?P<value>[^\"'()\n]*)", re.MULTILINE
+)
 #: bytes of /boot that are left beside a new image
 _SPARE = 1024 * 1024
 
@@ -32,7 +39,8 @@ _SPARE = 1024 * 1024
 def builder(facts: Facts) -> str:
     """The tool that builds this guest's initramfs. Raises Withheld where it is none that is known."""
     for tool in _BUILDERS:
-        if tool in facts.tools:
+        # initramfs-tools' own update-initramfs calls its mkinitramfs: another's reads none of its files
+        if tool in facts.tools and (tool != "update-initramfs" or "mkinitramfs" in facts.tools):
             return tool
     raise Withheld(f"none of {', '.join(_BUILDERS)} is installed in the guest")
 
@@ -40,28 +48,49 @@ def builder(facts: Facts) -> str:
 def rebuild(facts: Facts) -> str:
     """The command that rebuilds every kernel's initramfs. Raises Withheld where /boot has no room for it."""
     tool = builder(facts)
-    needed = max((kernel.initramfs_bytes for kernel in facts.kernels), default=0)
-    needed += needed // 10 + _SPARE  # a tenth: what is added
-    if facts.boot_free is not None and facts.boot_free < needed:
-        raise Withheld(
-            f"/boot has {size(facts.boot_free)} free, a new initramfs takes {size(needed)}: remove old kernels"
-        )
+    unified = [kernel.unified for kernel in facts.kernels if kernel.unified]
+    if unified:
+        raise Withheld(f"build {', '.join(unified)} anew by what built it: the initramfs is inside")
+    for kernel in facts.kernels:
+        _expect_room(facts, kernel)
     if tool == "update-initramfs":
         return "update-initramfs -u -k all"
-    commands = [_beside(tool, kernel) for kernel in facts.kernels if kernel.path]
+    commands = [_beside(facts, tool, kernel) for kernel in facts.kernels if kernel.path]
     if not commands:
         raise Withheld(f"no kernel in /boot has an initramfs: {tool} by hand")
     return " && ".join(commands)
 
 
-def _beside(tool: str, kernel: Kernel) -> str:
+def _expect_room(facts: Facts, kernel: Kernel) -> None:
+    free = facts.boot_free if kernel.free is None else kernel.free
+    needed = kernel.initramfs_bytes + kernel.initramfs_bytes // 10 + _SPARE  # a tenth: what is added
+    if free is not None and free < needed:
+        where = "/boot" if kernel.free is None else kernel.path
+        raise Withheld(f"{where} has {size(free)} free, a new initramfs takes {size(needed)}: remove old kernels")
+
+
+def _beside(facts: Facts, tool: str, kernel: Kernel) -> str:
     names = {"image": kernel.path or "", "release": kernel.release}
     if not all(re.fullmatch(r"[\w/][\w./+~:-]*", name, re.ASCII) for name in names.values()):
         raise Withheld(f"{tool} by hand: a kernel's name has characters of the shell")
+    _expect_plain(facts, tool, kernel)
     build = _BESIDE[tool].format(**names)
     return "{{ {build} && mv -f {image}.reclaim {image} || {{ rm -f {image}.reclaim; false; }}; }}".format(
         build=build, **names
     )
+
+
+def _expect_plain(facts: Facts, tool: str, kernel: Kernel) -> None:
+    """Raises Withheld where *tool* is told more about this image than is repeated here."""
+    for path, text in facts.boot_files.items():
+        if tool == "dracut" and path.startswith("/etc/dracut.conf") and _UEFI.search(text):
+            raise Withheld(f"dracut by hand: {path} has it build unified images")
+        if tool != "mkinitcpio" or not path.endswith(".preset"):
+            continue
+        image = next((match["name"] for match in _IMAGE.finditer(text) if match["path"] == kernel.path), None)
+        for match in _SETTING.finditer(text):
+            if match["name"] in ("ALL", image) and match["value"] not in ("", "/etc/mkinitcpio.conf"):
+                raise Withheld(f"mkinitcpio by hand: {path} sets {match['name']}_{match['what']}")
 
 
 def disks(facts: Facts) -> list[str]:

@@ -12,7 +12,8 @@ from reclaim.storage import TRIMMABLE, filesystems
 
 #: kernel from which vfat has FITRIM (f663b5b38fff in Linux)
 _VFAT = (4, 19)
-_TIMER_ENABLED = ("enabled", "static", "linked", "generated", "alias")
+#: what `systemctl is-enabled` takes for enabled; a linked unit is not: nothing wants it at boot
+_TIMER_ENABLED = ("enabled", "static", "generated", "alias")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ def timer_problem(facts: Facts) -> str | None:
         return f"fstrim.timer is {timer.get('UnitFileState') or 'not enabled'}"
     if timer.get("ActiveState") != "active":
         return f"fstrim.timer is {timer.get('UnitFileState')} but {timer.get('ActiveState')}"
+    if timer.get("SubState") == "elapsed":
+        return "fstrim.timer is active but never elapses again"  # a drop-in took its OnCalendar= away
+    if service.get("LoadState") != "loaded":
+        return f"fstrim.service is {service.get('LoadState') or 'unknown to systemd'}"
     if service.get("Result") != "success":
         return f"the last run of fstrim.service failed: {service.get('Result')}"
     return None
@@ -48,30 +53,69 @@ def cron_problem(facts: Facts) -> str | None:
     return None
 
 
-def untrimmed(facts: Facts) -> list[Trim]:
-    """What could be trimmed and is not: by the mount option `discard`, by fstrim.timer, by cron, by autotrim.
+@dataclass(frozen=True)
+class Reach:
+    """What a call of fstrim trims: everything that is mounted, what fstab lists, some mount points."""
 
-    The unit runs `fstrim --listed-in /etc/fstab:/proc/self/mountinfo`, which stops after the first
-    file that lists anything: what is not in fstab, or is marked `X-fstrim.notrim`, is left out.
+    everything: bool = False
+    fstab: bool = False
+    targets: frozenset[str] = frozenset()
+
+
+def timer_reach(facts: Facts) -> Reach | None:
+    """What fstrim.service trims; None where a drop-in has it run something else.
+
+    It was `fstrim -a` up to util-linux 2.32, `--fstab` from 2.33 and `--listed-in
+    /etc/fstab:/proc/self/mountinfo` from 2.36, which stops after the first file that lists anything.
     """
+    if "systemctl" not in facts.tools:
+        return Reach()
+    reaches = [] if facts.fstrim_commands else [Reach(fstab=True)]
+    for command in facts.fstrim_commands:
+        path, _, arguments = command.partition(" ")
+        if path.rpartition("/")[2] != "fstrim":
+            return None
+        reaches.append(_reach(facts, arguments.split()))
+    return Reach(
+        any(one.everything for one in reaches),
+        any(one.fstab for one in reaches),
+        frozenset[str]().union(*(one.targets for one in reaches)),
+    )
+
+
+def untrimmed(facts: Facts) -> list[Trim]:
+    """What could be trimmed and is not: by the mount option `discard`, by fstrim.timer, by cron, by autotrim."""
     timer_works = timer_problem(facts) is None
-    listed = {entry.target: entry for entry in entries(facts.fstab)}
-    by_cron = _trimmed_by_cron(facts)
+    reach = timer_reach(facts)
+    by_cron = _reached_by_cron(facts)
     missed = []
     for mount in trimmable(facts):
         if any(option == "discard" or option.startswith("discard=") for option in mount.options):
             continue
-        targets = {other.target for other in facts.mounts if other.source == mount.source}
-        if by_cron is None or by_cron & targets:
+        device = mount.source.partition("[")[0]
+        targets = {other.target for other in facts.mounts if other.source.partition("[")[0] == device}
+        if _why_not(facts, by_cron, targets) is None:
             continue
-        entry = next((listed[target] for target in targets if target in listed), None)
-        if entry is None:
-            missed.append(Trim(mount.target, "not in fstab"))
-        elif "X-fstrim.notrim" in entry.options:
-            missed.append(Trim(mount.target, "X-fstrim.notrim"))
-        elif not timer_works:
-            missed.append(Trim(mount.target))
+        problem = _why_not(facts, reach, targets) if reach else ""
+        if problem is not None or not timer_works:
+            missed.append(Trim(mount.target, problem or ""))
     return missed
+
+
+def _why_not(facts: Facts, reach: Reach, targets: set[str]) -> str | None:
+    """Why *reach* does not have the filesystem that is mounted on *targets*; None where it has."""
+    if reach.everything or reach.targets & targets:
+        return None
+    if not reach.fstab:
+        return "not named by fstrim.service" if reach.targets else ""
+    listed = [entry for entry in entries(facts.fstab) if _plain(entry.target) in targets]
+    if not listed:
+        # fstrim.c adds the root to an fstab that has none (util-linux 2.34)
+        return None if "/" in targets else "not in fstab"
+    for option in ("X-fstrim.notrim", "ro"):
+        if all(option in entry.options for entry in listed):
+            return option if option == "X-fstrim.notrim" else "read-only in fstab"
+    return None
 
 
 def untrimmed_pools(facts: Facts) -> list[str]:
@@ -94,22 +138,45 @@ def trimmable(facts: Facts) -> list[Mount]:
     ]
 
 
-def _trimmed_by_cron(facts: Facts) -> set[str] | None:
-    """The mount points that cron's jobs trim; None for all of them."""
-    found: set[str] = set()
+def _reached_by_cron(facts: Facts) -> Reach:
+    """What cron's jobs trim."""
     if cron_problem(facts):
-        return found
-    for job in facts.jobs:
-        words = _words(job.line)
-        if "fstrim" not in job.line:
-            continue
-        options = [word for word in words if word.startswith("-")]
-        if any(option in ("--all", "--listed-in") or re.fullmatch(r"-\w*a\w*", option) for option in options):
-            return None
-        if any(option == "--fstab" or re.fullmatch(r"-\w*A\w*", option) for option in options):
-            found |= {entry.target for entry in entries(facts.fstab) if "X-fstrim.notrim" not in entry.options}
-        found |= {word for word in words if word.startswith("/")}
-    return found
+        return Reach()
+    found = [_reach(facts, _words(job.line)) for job in facts.jobs if "fstrim" in job.line]
+    return Reach(
+        any(one.everything for one in found),
+        any(one.fstab for one in found),
+        frozenset[str]().union(*(one.targets for one in found)),
+    )
+
+
+def _reach(facts: Facts, words: list[str]) -> Reach:
+    """What `fstrim` with these arguments trims (fstrim(8))."""
+    options = [word for word in words if word.startswith("-")]
+    if any(option == "--all" or re.fullmatch(r"-\w*a\w*", option) for option in options):
+        return Reach(everything=True)
+    for number, word in enumerate(words):
+        match = re.fullmatch(r"(?:--listed-in|-I)(?:=(?P<files>.*))?", word)
+        if match:
+            named = match["files"] or "".join(words[number + 1 : number + 2])
+            return _listed_in(facts, named.split(":"))
+    if any(option == "--fstab" or re.fullmatch(r"-\w*A\w*", option) for option in options):
+        return Reach(fstab=True)
+    return Reach(targets=frozenset(_plain(word) for word in words if word.startswith("/")))
+
+
+def _listed_in(facts: Facts, files: list[str]) -> Reach:
+    for file in files:
+        if file != "/etc/fstab":
+            return Reach(everything=file in ("/proc/self/mountinfo", "/proc/mounts", "/etc/mtab"))
+        if any(entries(facts.fstab)):
+            return Reach(fstab=True)
+    return Reach()
+
+
+def _plain(target: str) -> str:
+    """A mount point as the kernel has it, without a slash at its end."""
+    return target.rstrip("/") or "/"
 
 
 def _words(line: str) -> list[str]:

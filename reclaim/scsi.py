@@ -35,7 +35,7 @@ def not_a_guest_disk(disk: Disk) -> str | None:
     thick = disk.guest.notes.thick
     if thick:
         return "thick on purpose (inventory)"
-    if thick is None and is_preallocated(disk):
+    if thick is None and view.driver.get("type") == "raw" and is_preallocated(disk):
         return "thick on purpose (a raw image, preallocated)"
     return None
 

@@ -15,6 +15,7 @@ import libvirt
 from lxml import etree
 
 from reclaim.agent import AGENT_CHANNEL
+from reclaim.amend import ImageAmend
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
 from reclaim.definition import Definition, pairs
 from reclaim.live import LiveUpdate
@@ -102,6 +103,8 @@ def reason_to_withhold(guest: Guest, change: Change) -> str | None:
         return _managed(guest) or _job(guest)
     if isinstance(change, FileChange | CommandChange):
         return _confined(guest)
+    if isinstance(change, ImageAmend):
+        return _managed(guest) or _running(guest) or _managed_save(guest)
     return None
 
 
@@ -175,6 +178,10 @@ def _confined(guest: Guest) -> str | None:
     return f"SELinux confines what its agent runs ({guest.facts.confined}), which may not write there; {way}"
 
 
+def _running(guest: Guest) -> str | None:
+    return "it runs, and its images are only touched while it is off" if guest.is_running else None
+
+
 # What is under way ----------------------------------------------------------------------------
 
 
@@ -192,8 +199,7 @@ def _job(guest: Guest) -> str | None:
         if not disk.source:
             continue
         job: dict[str, int] = _asked(partial(guest.domain.blockJobInfo, disk.target, 0), {})
-        mirror = disk.element.find("mirror")
-        if job or mirror is not None:
+        if job or "mirror" in disk.parts:
             what = _BLOCK_JOBS.get(job.get("type", 0), "a block job") if job else "a mirror"
             return f"{what} of disk {disk.target} is running: wait until that is over"
     return None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reclaim.definition import Definition, DiskView
+from reclaim.errors import ProbeError
 from reclaim.facts import BlockDevice, Facts, Mount
 from reclaim.guest import Disk
 
@@ -49,6 +50,17 @@ def device_of(disk: Disk) -> BlockDevice | None:
     if len(devices) == 1 and len([one for one in live.disks if one.device == "disk"]) == 1:
         return devices[0]
     return None
+
+
+def granularity(disk: Disk) -> int | None:
+    """Bytes of the smallest hole that the guest trims on *disk* (DISC-GRAN); None where nobody has looked."""
+    if not disk.guest.has_facts:
+        return None
+    try:
+        device = device_of(disk)
+    except ProbeError:
+        return None
+    return device.disc_gran or None if device else None
 
 
 def _is_serial(seen: str, given: str) -> bool:

@@ -157,15 +157,26 @@ def _systemd(**properties: str) -> str:
     return "".join(f"{key}={value}\n" for key, value in properties.items())
 
 
-TIMER = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled"}
-SERVICE = {"LoadState": "loaded", "Result": "success", "ExecMainStatus": "0", "ExecMainStartTimestamp": ""}
+TIMER = {"LoadState": "loaded", "ActiveState": "active", "SubState": "waiting", "UnitFileState": "enabled"}
+#: ExecStart= of util-linux 2.38, as systemctl show writes it
+EXEC_START = (
+    "{ path=/sbin/fstrim ; argv[]=/sbin/fstrim --listed-in /etc/fstab:/proc/self/mountinfo --verbose "
+    "--quiet-unsupported ; ignore_errors=no ; start_time=[n/a] ; stop_time=[n/a] ; pid=0 ; code=(null) ; status=0/0 }"
+)
+SERVICE = {
+    "LoadState": "loaded",
+    "Result": "success",
+    "ExecStart": EXEC_START,
+    "ExecMainStatus": "0",
+    "ExecMainStartTimestamp": "",
+}
 #: the inside of a Debian that has nothing to mend
 FILES = {
     "/etc/fstab": "UUID=aaaa-1 / ext4 errors=remount-ro 0 1\n",
     "/etc/default/grub": 'GRUB_CMDLINE_LINUX=""\n',
     "/boot/grub/grub.cfg": "\tlinux /vmlinuz root=UUID=aaaa-1 ro quiet\n",
 }
-TOOLS = ("systemctl", "update-grub", "update-initramfs", "findmnt", "fstrim")
+TOOLS = ("systemctl", "update-grub", "update-initramfs", "mkinitramfs", "findmnt", "fstrim")
 MODULES = ("virtio_scsi", "sd_mod", "virtio_pci")
 
 

@@ -266,7 +266,9 @@ MDADM = (
 def test_what_lies_in_the_initramfs_too_is_followed_by_a_rebuild(
     tmp_path: Path, *, path: str, before: str, after: str, devices: list[str]
 ) -> None:
-    inside = _inside({path: before, ENTRY: ROCKY8.format("x")}, "update-initramfs", commands={REBUILD: lambda _: 0})
+    inside = _inside(
+        {path: before, ENTRY: ROCKY8.format("x")}, "update-initramfs", "mkinitramfs", commands={REBUILD: lambda _: 0}
+    )
     guest = inhabited(tmp_path, inside)
     assert requirement("boot-names").fixer(guest) == [
         FileChange("one", path, before, after, then=REBUILD, devices=devices)
@@ -369,7 +371,7 @@ LVMDEVICES = "/etc/lvm/devices/system.devices:IDTYPE={} IDNAME={} DEVNAME=/dev/v
 def test_what_is_not_understood_is_withheld_by_name(
     tmp_path: Path, *, files: dict[str, str], more: dict[str, object], finding: str, advice: str
 ) -> None:
-    inside = _inside(files, "update-grub", "update-initramfs", **more)
+    inside = _inside(files, "update-grub", "update-initramfs", "mkinitramfs", **more)
     before = dict(inside.files)
     guest = inhabited(tmp_path, inside)
     result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import platform
+import re
 import shutil
 import struct
 import subprocess
@@ -145,14 +146,23 @@ def test_install_devices_are_found_among_other_questions(tmp_path: Path) -> None
 
 # The parts that other systems than this one need, on folders of our own, by every shell that is here
 
-SHELLS = [["/bin/sh"], *([shutil.which(name) or ""] for name in ("dash", "bash") if shutil.which(name))]
+SHELLS = [["/bin/sh"], *([shutil.which(name) or ""] for name in ("dash", "bash", "mksh") if shutil.which(name))]
 SHELLS += [[shutil.which("busybox") or "", "ash"]] if shutil.which("busybox") else []
 
 
-def _within(root: Path, body: str, shell: list[str]) -> Facts:
-    """*body* after the script's functions, whose absolute paths lie below *root*."""
+def _within(root: Path, body: str, shell: list[str], tools: tuple[str, ...] = ()) -> Facts:
+    """*body* after the script's functions, whose absolute paths lie below *root*; with these *tools* and no others."""
     functions = script().partition("\nprobe os ")[0]
-    for path in ("/lib/modules", "/boot/", "/efi/", "/etc/machine-id", "/etc/cron", "/etc/periodic", "/var/spool"):
+    if tools:
+        folder = root / "tools"
+        folder.mkdir()
+        for name in (*tools, "head", "tail", "tr", "od", "base64", "cat", "printf"):
+            (folder / name).symlink_to(shutil.which(name) or "/nowhere")
+        functions = re.sub("^PATH=.*$", f"PATH={folder}", functions, count=1, flags=re.MULTILINE)
+    for path in (
+        *("/lib/modules", "/boot/", "/efi/", "/etc/machine-id", "/etc/cron", "/etc/periodic", "/var/spool"),
+        "/run/systemd",
+    ):
         functions = functions.replace(path, f"{root}{path}")
     done = subprocess.run([*shell, "-c", f"{functions}\n{body}"], cwd=root, capture_output=True, check=True)
     return read(done.stdout + b"end\n", "here")
@@ -239,9 +249,10 @@ def test_an_image_that_cannot_be_read_is_no_image_without_drivers(
     assert (kernel.problem is None) is (problem is None)
 
 
-def _unified(command_line: str) -> bytes:
-    """A PE image with the sections .linux and .cmdline, as the UAPI group's specification has them."""
+def _unified(command_line: str, release: str = "") -> bytes:
+    """A PE image with the sections .linux, .cmdline and .uname, as the UAPI group's specification has them."""
     sections = {b".linux": b"K" * 3000, b".cmdline": command_line.encode() + b"\0"}
+    sections |= {b".uname": release.encode()} if release else {}
     head = b"MZ".ljust(60, b"\0") + struct.pack("<I", 0x80)
     head = head.ljust(0x80, b"\0") + b"PE\0\0" + struct.pack("<HHIIIHH", 0x8664, len(sections), 0, 0, 0, 0xF0, 0x22E)
     head += b"\0" * 0xF0
@@ -267,6 +278,87 @@ def test_the_command_line_of_a_unified_kernel_image_is_read(tmp_path: Path, shel
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+@pytest.mark.parametrize("tool", ["objcopy", "nothing"])
+def test_the_initramfs_in_a_unified_kernel_image_is_listed(tmp_path: Path, shell: list[str], tool: str) -> None:
+    """lsinitcpio (unpack_uki) and lsinitrd open one, by the help of objcopy."""
+    images = tmp_path / "efi" / "EFI" / "Linux"
+    images.mkdir(parents=True)
+    (images / "a.efi").write_bytes(_unified("root=UUID=x", "6.0.9-arch1-1"))
+    (images / "b.efi").write_bytes(_unified("root=UUID=x", "6.1.1-arch1-1"))
+    _tree(tmp_path, **{"lib/modules/6.1.1-arch1-1/modules.dep": "", "lib/modules/5.0/modules.dep": ""})
+    (tmp_path / "listing").write_text(LSINITRAMFS)
+    listing = f'[ "$1" = {images}/b.efi ] && cat {tmp_path}/listing'
+    body = f"{tool}() {{ :; }}\nlsinitcpio() {{ {listing}; }}\nprobe kernels kernels"
+    [kernel] = _within(tmp_path, body, shell, tools=("sed", "awk", "grep", "sort", "stat", "readlink")).kernels
+    assert (kernel.release, kernel.unified, kernel.path) == ("6.1.1-arch1-1", f"{images}/b.efi", None)
+    if tool == "objcopy":
+        assert kernel.problem is None
+        assert kernel.initramfs == {"virtio_scsi"}
+    else:
+        assert kernel.problem == f"nothing is installed that lists {images}/b.efi"
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_a_kernel_without_modules_counts_where_something_boots_it(tmp_path: Path, shell: list[str]) -> None:
+    _tree(
+        tmp_path,
+        **{
+            "boot/vmlinuz-6.1": "x",
+            "boot/initrd.img-6.1": "x",
+            "lib/modules/6.1/modules.dep": "",
+            "boot/vmlinuz-5.4-mine": "x",
+            "boot/config-5.4-mine": "CONFIG_SCSI_VIRTIO=y\nCONFIG_BLK_DEV_SD=y\n# CONFIG_VIRTIO_PCI is not set\n",
+            "boot/vmlinuz-5.3-gone": "x",
+            "boot/vmlinuz-5.3-mine": "x",
+            "boot/vmlinuz-0-rescue-0123": "x",
+            "boot/grub/grub.cfg": "linux /vmlinuz-6.1\nlinux /vmlinuz-5.4-mine\nlinux /vmlinuz-5.3-mine\n"
+            "linux /vmlinuz-0-rescue-0123\n",
+        },
+    )
+    (tmp_path / "boot/vmlinuz").symlink_to("vmlinuz-5.3-gone")
+    body = f"lsinitramfs() {{ printf '%s' '{LSINITRAMFS}'; }}\nprobe kernels kernels\n"
+    facts = _within(tmp_path, f"{body}probe boot_files files {tmp_path}/boot/grub/grub.cfg", shell)
+    mine = {kernel.release: kernel for kernel in facts.kernels}
+    assert list(mine) == ["6.1", "5.3-mine", "5.4-mine"]
+    assert mine["5.4-mine"].builtin == {"virtio_scsi", "sd_mod"}
+    assert mine["5.4-mine"].lacking == {"virtio_pci"}
+    assert "what is built into it is not known" in (mine["5.3-mine"].problem or "")
+    assert mine["6.1"].problem is None
+
+
+#: lines of lsinitrd on an image by dracut 059, which was told of /dev/vda5 by --add-device (wait_for_dev)
+HOOKS = (
+    "-rw-r--r--   1 root     root           19 Nov 23 02:59 usr/lib/dracut/hooks/initqueue/finished/"
+    "devexists-\\x2fdev\\x2fvda5.sh\n"
+    "-rw-r--r--   1 root     root           19 Nov 23 02:59 usr/lib/dracut/hooks/initqueue/finished/"
+    "devexists-\\x2fdev\\x2fdisk\\x2fby-path\\x2fpci-0000:00:05.0-part1.sh\n"
+    "lrwxrwxrwx   1 root     root            0 Nov 23 02:59 etc/systemd/system/initrd.target.wants/"
+    "dev-disk-by\\x2did-virtio\\x2dx.device -> ../dev-disk.device\n"
+)
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_what_an_initramfs_waits_for_is_read(tmp_path: Path, shell: list[str]) -> None:
+    _tree(tmp_path, **{"boot/vmlinuz-6.1": "x", "boot/initramfs-6.1.img": "x", "lib/modules/6.1/modules.dep": ""})
+    (tmp_path / "listing").write_text(LSINITRD + HOOKS)
+    body = f"lsinitramfs() {{ cat {tmp_path}/listing; }}\nprobe kernels kernels"
+    [kernel] = _within(tmp_path, body, shell).kernels
+    assert kernel.problem is None
+    assert kernel.waits == {"/dev/vda5", "/dev/disk/by-path/pci-0000:00:05.0-part1", "/dev/disk/by-id/virtio-x"}
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_the_room_is_that_of_where_the_image_lies(tmp_path: Path, shell: list[str]) -> None:
+    _tree(tmp_path, **{"efi/m/6.1/linux": "x", "efi/m/6.1/initrd": "x", "lib/modules/6.1/modules.dep": ""})
+    _tree(tmp_path, **{"etc/machine-id": "m\n"})
+    status = os.statvfs(tmp_path)
+    [kernel] = _within(tmp_path, "probe kernels kernels", shell).kernels
+    assert kernel.path == f"{tmp_path}/efi/m/6.1/initrd"
+    assert kernel.free is not None
+    assert abs(kernel.free - status.f_bavail * status.f_frsize) < status.f_blocks * status.f_frsize // 10
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
 def test_cron_jobs_that_trim_are_found(tmp_path: Path, shell: list[str]) -> None:
     _tree(
         tmp_path,
@@ -285,6 +377,16 @@ def test_cron_jobs_that_trim_are_found(tmp_path: Path, shell: list[str]) -> None
         ("etc/cron.weekly/fstrim", "/sbin/fstrim --all || true"),
         ("etc/periodic/monthly/z", "zpool trim tank"),
     }
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+@pytest.mark.parametrize("booted", [True, False])
+def test_systemctl_counts_where_systemd_is_init(tmp_path: Path, shell: list[str], *, booted: bool) -> None:
+    """sd_booted(3): a Debian on sysvinit may have the tool and nothing that answers it."""
+    if booted:
+        (tmp_path / "run/systemd/system").mkdir(parents=True)
+    tools = _within(tmp_path, "systemctl() { :; }\nprobe tools tools", shell).tools
+    assert ("systemctl" in tools) is booted
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)

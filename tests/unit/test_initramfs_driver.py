@@ -10,9 +10,22 @@ import pytest
 from reclaim.change import FileChange
 from reclaim.initramfs import rebuild
 from reclaim.verdict import Verdict
-from tests.support import MODULES, Inside, block, engine, inhabited, mounted, requirement, subject, verdict_of
+from tests.support import (
+    MODULES,
+    Inside,
+    block,
+    disk_xml,
+    domain_xml,
+    engine,
+    inhabited,
+    mounted,
+    requirement,
+    subject,
+    verdict_of,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 PATH = "/etc/initramfs-tools/modules"
@@ -144,6 +157,17 @@ ALPINE = 'features="{}"\n'
 ALPINE_KERNEL = "kernel 6.6.31-0-virt\npath /boot/initramfs-virt\nstamp 1:9000000:1\n"
 
 
+ARCH_KERNEL = "kernel 6.9.1-arch1-1\npath /boot/initramfs-linux.img\nstamp 1:9000000:1\n"
+#: /etc/mkinitcpio.d/linux.preset (mkinitcpio.d/hook.preset of archlinux/mkinitcpio)
+PRESET = (
+    "# mkinitcpio preset file for the 'linux' package\n\n#ALL_config=\"/etc/mkinitcpio.conf\"\n"
+    "ALL_kver=\"/boot/vmlinuz-linux\"\n\nPRESETS=('default' 'fallback')\n\n"
+    '#default_config="/etc/mkinitcpio.conf"\ndefault_image="/boot/initramfs-linux.img"\n'
+    'default_options="{}"\n\nfallback_image="/boot/initramfs-linux-fallback.img"\n'
+    'fallback_options="-S autodetect"\n'
+)
+
+
 def _command(tool: str, release: str, image: str) -> str:
     build = tool.format(release=release, image=image)
     return f"{{ {build} && mv -f {image}.reclaim {image} || {{ rm -f {image}.reclaim; false; }}; }}"
@@ -188,6 +212,15 @@ DRACUT_ALL = " && ".join(
             id="mkinitcpio-in-quotes",
         ),
         pytest.param(
+            "mkinitcpio",
+            ARCH_KERNEL,
+            "/etc/mkinitcpio.conf.d/10-mine.conf",
+            "MODULES=(btrfs)\n",
+            "MODULES=(btrfs virtio_pci virtio_scsi sd_mod)\n",
+            _command("mkinitcpio -k {release} -g {image}.reclaim", "6.9.1-arch1-1", "/boot/initramfs-linux.img"),
+            id="mkinitcpio-in-a-drop-in",
+        ),
+        pytest.param(
             "mkinitfs",
             ALPINE_KERNEL,
             "/etc/mkinitfs/mkinitfs.conf",
@@ -208,6 +241,9 @@ def test_the_distributions_own_builder_is_told_and_builds_beside(
         return 0
 
     inside = Inside(kernels=kernels, tools=(tool, "findmnt"), commands={command: build}, os="ID=other\n")
+    if tool == "mkinitcpio":
+        inside.files |= {"/etc/mkinitcpio.conf": ARCH.format(""), "/etc/mkinitcpio.d/linux.preset": PRESET.format("")}
+        inside.files["/etc/mkinitcpio.conf.d/90-hooks.conf"] = "HOOKS=(base udev)\nMODULES+=(nvme)\n"
     if before is not None:
         inside.files[path] = before
     others = {name: text for name, text in inside.files.items() if name != path}
@@ -246,7 +282,7 @@ def test_the_command_leaves_a_whole_image_and_nothing_else(tmp_path: Path, statu
         pytest.param(
             {},
             "kernel 6.1\npath /boot/initrd.img-6.1\nstamp 1:62914560:1\n",
-            ("update-initramfs",),
+            ("update-initramfs", "mkinitramfs"),
             60_000,
             "/boot has 58.6 MiB free, a new initramfs takes 67.0 MiB: remove old kernels",
             id="no-room",
@@ -275,6 +311,65 @@ def test_the_command_leaves_a_whole_image_and_nothing_else(tmp_path: Path, statu
             {}, "kernel 6.1;reboot\npath /boot/x\n", ("dracut",), 400_000, "characters of the shell", id="shell"
         ),
         pytest.param({}, "kernel 6.1\nno-initramfs\n", ("dracut",), 400_000, "no kernel in /boot has", id="none"),
+        pytest.param(
+            {},
+            "kernel 6.8.9\npath /efi/m/6.8.9/initrd\nfree 20000\nstamp 1:31457280:1\n",
+            ("dracut",),
+            400_000,
+            "/efi/m/6.8.9/initrd has 19.5 MiB free, a new initramfs takes 34.0 MiB",
+            id="no-room-on-the-efi-system-partition",
+        ),
+        pytest.param(
+            {},
+            "kernel 6.1\n",
+            ("update-initramfs",),
+            400_000,
+            "none of update-initramfs",
+            id="another-update-initramfs",
+        ),
+        pytest.param(
+            {"/etc/dracut.conf.d/uki.conf": 'uefi="yes"\n'},
+            TWO,
+            ("dracut",),
+            400_000,
+            "/etc/dracut.conf.d/uki.conf has it build unified images",
+            id="dracut-uefi",
+        ),
+        pytest.param(
+            {"/etc/mkinitcpio.conf": "MODULES=()\n", "/etc/mkinitcpio.d/linux.preset": PRESET.format("-S autodetect")},
+            ARCH_KERNEL,
+            ("mkinitcpio",),
+            400_000,
+            "/etc/mkinitcpio.d/linux.preset sets default_options",
+            id="preset-options",
+        ),
+        pytest.param(
+            {
+                "/etc/mkinitcpio.conf": "MODULES=()\n",
+                "/etc/mkinitcpio.d/linux.preset": "ALL_config='/etc/mine.conf'\n" + PRESET.format(""),
+            },
+            ARCH_KERNEL,
+            ("mkinitcpio",),
+            400_000,
+            "/etc/mkinitcpio.d/linux.preset sets ALL_config",
+            id="preset-config",
+        ),
+        pytest.param(
+            {"/etc/mkinitcpio.conf": "MODULES=()\n"},
+            "kernel 6.9.1-arch1-1\nunified /efi/EFI/Linux/arch.efi\nstamp 1:9000000:1\n",
+            ("mkinitcpio",),
+            400_000,
+            "build /efi/EFI/Linux/arch.efi anew",
+            id="unified",
+        ),
+        pytest.param(
+            {"/boot/grub/grub.cfg": "\tlinux /vmlinuz-5.4-mine root=UUID=aaaa-1\n"},
+            "kernel 5.4-mine\nstray vmlinuz-5.4-mine\nbuiltin sd_mod\nlacking virtio_scsi\nbuiltin virtio_pci\n",
+            ("dracut",),
+            400_000,
+            "5.4-mine has no virtio_scsi at all",
+            id="built-without-modules",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_withheld_and_nothing_touched(
@@ -297,3 +392,57 @@ def test_it_is_taken_back_only_on_the_bus_it_was_made_for(tmp_path: Path) -> Non
     inside.mounts.append(mounted("/srv", "/dev/vdb", "xfs"))
     [change] = requirement("initramfs-driver").fixer(inhabited(tmp_path, inside))
     assert change == FileChange("one", PATH, None, ALL, then=REBUILD, devices=["/dev/vda", "/dev/vdb"])
+
+
+@pytest.mark.parametrize(
+    ("kernels", "verdict"),
+    [
+        pytest.param(f"kernel 6.1.0-13-amd64\n{FULL}", Verdict.NOT_ASSESSABLE, id="modules"),
+        pytest.param(
+            "kernel 6.1.0-13-amd64\n" + FULL.replace("initramfs", "builtin"), Verdict.COMPLIANT, id="built-in"
+        ),
+        pytest.param(
+            "kernel 5.10\n" + FULL.replace("initramfs", "builtin"), Verdict.NOT_ASSESSABLE, id="another-kernel"
+        ),
+    ],
+)
+def test_a_kernel_that_the_host_gives_is_none_of_those_in_boot(tmp_path: Path, kernels: str, verdict: Verdict) -> None:
+    guest = inhabited(tmp_path, Inside(kernels=kernels))
+    xml = domain_xml(disk_xml(), name="one").replace("hvm</type>", "hvm</type><kernel>/srv/vmlinuz</kernel>")
+    guest.hypervisor.connection.defineXML(xml)
+    guest.forget(inside=False)
+    assert verdict_of(guest, "initramfs-driver") is verdict
+
+
+def test_a_kernel_that_nothing_boots_says_nothing(tmp_path: Path) -> None:
+    kernels = f"kernel 6.1\n{FULL}kernel 5.4-old\nstray vmlinuz-5.4-old\nunreadable it has no modules\n"
+    assert verdict_of(inhabited(tmp_path, Inside(kernels=kernels)), "initramfs-driver") is Verdict.COMPLIANT
+
+
+# The real tools -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny_boot(tmp_path: Path) -> Iterator[Path]:
+    """A /boot of its own, with an initramfs in it and next to no room."""
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(boot)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("nothing may be mounted here")
+    (boot / "initramfs-6.1.img").write_text("old")
+    yield boot
+    subprocess.run(["umount", str(boot)], check=True)
+
+
+def test_a_full_boot_keeps_its_old_image_and_nothing_of_the_new_one(tmp_path: Path, tiny_boot: Path) -> None:
+    """The room is judged before; here somebody took it in between. cp ends as dracut's does: half an image."""
+    tool = tmp_path / "dracut"
+    tool.write_text('#!/bin/sh\ncp /usr/bin/env "$2"; head -c 200000 /dev/urandom >>"$2"\n')
+    tool.chmod(0o755)
+    image = tiny_boot / "initramfs-6.1.img"
+    inside = Inside(kernels=f"kernel 6.1\npath {image}\nstamp 1:3:1\n", tools=("dracut",))
+    path = f"{tmp_path}:/usr/bin:/bin"
+    done = subprocess.run(["/bin/sh", "-c", rebuild(inside.facts())], env={"PATH": path}, check=False)
+    assert done.returncode != 0
+    assert {one.name: one.read_text() for one in tiny_boot.iterdir()} == {"initramfs-6.1.img": "old"}

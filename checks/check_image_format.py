@@ -1,0 +1,32 @@
+from fixers.image_format import let_the_image_shrink
+from reclaim.errors import NotApplicable, NotAssessable
+from reclaim.guest import Disk
+from reclaim.imageformat import inspect, is_thick, notes, obstacles, thick_words
+from reclaim.requirement import requirement
+from reclaim.scsi import not_a_guest_disk
+from reclaim.storage import granularity
+
+
+@requirement(
+    "image-format",
+    "The image can shrink where it lies",
+    stage="power",
+    fixer=let_the_image_shrink,
+    reference="https://www.qemu.org/docs/master/interop/qcow2.html",
+)
+def check_image_format(disk: Disk) -> str:
+    """QEMU answers a discard with success whether or not the image's format and the storage below free anything."""
+    if reason := not_a_guest_disk(disk):
+        raise NotApplicable(reason)
+    found = inspect(disk)
+    kept = obstacles(found, disk.guest.name)
+    assert not kept, "; ".join(one.what for one in kept)
+    if is_thick(found):
+        raise NotApplicable(thick_words(found.image))
+    if found.qcow2 is not None and found.qcow2.corrupt:
+        raise NotAssessable(f"{found.image.path}: QEMU has marked it corrupt: qemu-img check")
+    if found.image.is_device and found.image.discard_max is None:
+        raise NotAssessable(f"{found.image.path}: sysfs does not say whether it takes discards")
+    if found.unprobed:
+        raise NotAssessable(found.unprobed)
+    return "; ".join(notes(found, granularity(disk)))

@@ -1,0 +1,13 @@
+from reclaim.amend import amendment
+from reclaim.change import Change
+from reclaim.errors import Withheld
+from reclaim.guest import Disk
+from reclaim.imageformat import inspect, obstacles
+
+
+def let_the_image_shrink(disk: Disk) -> list[Change]:
+    """Amend a qcow2 0.10 while the guest is off; of everything else only the command is told."""
+    kept = obstacles(inspect(disk), disk.guest.name)
+    if not any(one.amend for one in kept):
+        raise Withheld("; ".join(one.remedy for one in kept))
+    return [amendment(disk)]

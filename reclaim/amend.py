@@ -1,0 +1,122 @@
+"""qcow2 0.10 made 1.1: a few bytes of the header, while nothing has the image open."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from reclaim import hostimage
+from reclaim.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, Withheld
+from reclaim.guest import Disk, Guest
+from reclaim.imageformat import amend_command, inspect, obstacles
+from reclaim.power import PowerCycle, booted_definition, wellbeing
+from reclaim.text import printable
+
+#: seconds for qemu-img, which writes one block
+_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class ImageAmend:
+    """One image's header made version 3 (compat=1.1). Its content stays, and its backing file is not opened."""
+
+    kind: ClassVar[str] = "image-amend"
+    guest: str
+    path: str
+
+    @property
+    def target(self) -> str:
+        return printable(self.path)
+
+    @property
+    def diff(self) -> str:
+        return amend_command(self.path)
+
+    def apply(self, guest: Guest) -> dict[str, str]:
+        if guest.domain.isActive():
+            raise ChangeFailed(f"{guest.name}: it runs, and its image is only changed while it is off")
+        amend(guest, self.path)
+        return {"note": f"{self.path} is qcow2 1.1 now"}
+
+    def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
+        return f"{self.path} stays qcow2 1.1, which every QEMU since 1.1 reads; its content is the same"
+
+
+@dataclass(frozen=True)
+class AmendCycle(PowerCycle):
+    """A power cycle, and the images amended while the guest is off."""
+
+    kind: ClassVar[str] = "amend-cycle"
+    paths: list[str] = field(default_factory=list)
+
+    @property
+    def diff(self) -> str:
+        commands = "; ".join(map(amend_command, self.paths))
+        return f"shut down; {commands}; start, wait for it to answer; roll back where it does not"
+
+    def resume(self, guest: Guest) -> dict[str, str]:
+        """Amend, and bring the guest back whatever came of that. Raises ChangeFailed where an image was not amended."""
+        trouble = ""
+        if not guest.domain.isActive():
+            guest.hypervisor.progress(f"{guest.name}: amending its images")
+            try:
+                for path in self.paths:
+                    amend(guest, path)
+            except (ChangeFailed, ProbeError, NotAssessable) as exc:
+                trouble = str(exc)
+        outcome = super().resume(guest)
+        if trouble:
+            raise ChangeFailed(f"{trouble} ({outcome['note']})")
+        return outcome
+
+
+def amend(guest: Guest, path: str) -> None:
+    """Make the qcow2 at *path* version 3. Raises ChangeFailed, and the image is as it was.
+
+    QEMU's own lock keeps qemu-img from an image that something has open for writing.
+    """
+    shell = guest.hypervisor.shell
+    # a json: name says the format and that no backing file is opened, whatever the header names
+    node = {"driver": "qcow2", "file": {"driver": "file", "filename": path}, "backing": None}
+    name = "json:" + json.dumps(node)
+    result = shell.run(f"timeout -k 5 {_SECONDS} qemu-img amend -o compat=1.1 %s", name)
+    if result.rc != 0:
+        words = " ".join(result.stderr.replace(name, path).split())[:300]
+        raise ChangeFailed(f"{path}: qemu-img amend: {words or f'it ended with status {result.rc}'}")
+    if hostimage.header(guest.hypervisor, hostimage.look(guest.hypervisor, path)).version < 3:
+        raise ChangeFailed(f"{path}: qemu-img amend said nothing, and the image is as it was")
+
+
+def amendment(disk: Disk) -> ImageAmend | AmendCycle:
+    """What amends the image of *disk*; a running guest is power-cycled for it, once for all of its images.
+
+    Raises Withheld where it runs and nobody could tell whether it comes back.
+    """
+    guest = disk.guest
+    path = inspect(disk).image.path
+    if not guest.is_running:
+        return ImageAmend(guest.name, path)
+    by_hand = f"shut it down, {amend_command(path)}, and start it"
+    try:
+        answer = guest.inside()
+    except NotAssessable as exc:
+        raise Withheld(f"{exc}; {by_hand}") from exc
+    if isinstance(answer, ProbeError):
+        raise Withheld(f"nobody can look inside (see guest-access), and so not see whether it comes back: {by_hand}")
+    paths = list(dict.fromkeys([path, *_to_amend(guest)]))
+    why = "while it is off: " + ", ".join(map(amend_command, paths))
+    return AmendCycle(guest.name, booted_definition(guest), wellbeing(guest), why, paths)
+
+
+def _to_amend(guest: Guest) -> list[str]:
+    """The images of *guest* that are to be amended."""
+    found = []
+    for disk in guest.disks:
+        try:
+            one = inspect(disk)
+        except (NotApplicable, NotAssessable, ProbeError):
+            continue
+        if any(obstacle.amend for obstacle in obstacles(one, guest.name)):
+            found.append(one.image.path)
+    return found

@@ -1,0 +1,286 @@
+"""What the hypervisor says of a disk's image: a file or a device, its first bytes, and the storage that it lies on.
+
+Asked through the hypervisor's shell in one script, so that another machine answers like this one. Sizes in bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from weakref import WeakKeyDictionary
+
+from reclaim import qcow2
+from reclaim.errors import NotAssessable, ProbeError
+from reclaim.hypervisor import Hypervisor
+from reclaim.qcow2 import Qcow2
+
+#: seconds for one script: a dead network mount never answers
+_SECONDS = 60
+_MAX_SNAPSHOT_TABLE = 65_536
+#: snapshots that are named
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class HostImage:
+    """An image as the hypervisor sees it.
+
+    `device` tells filesystems apart, and is the device itself where the image is one (`is_device`).
+    `allocated` is what the filesystem holds (`st_blocks` * 512), for a thin volume what the pool holds for
+    it; None for other devices.
+    """
+
+    path: str
+    is_device: bool
+    device: str
+    length: int
+    allocated: int | None
+    filesystem: str = ""
+    #: sysfs queue/discard_max_bytes and discard_granularity of a device; None where sysfs does not tell
+    discard_max: int | None = None
+    discard_granularity: int | None = None
+    #: the device mapper's targets of a device, and whose it is (its uuid's prefix); empty for others
+    targets: tuple[str, ...] = ()
+    mapper: str = ""
+    head: bytes = b""
+
+    @property
+    def folder(self) -> str:
+        return str(PurePosixPath(self.path).parent)
+
+
+#: stat's hexadecimal numbers, sysfs of the device or of the disk that a partition lies on, the device mapper
+_LOOK = r"""
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+say() { printf '%s ' "$1"; printf '%s' "$2" | base64 | tr -d '\n'; printf '\n'; }
+status=$(stat -L -c '%F|%s|%b|%B|%D|%t|%T' -- "$1" 2>&1) || { say error "$status"; exit 0; }
+say stat "$status"
+case $status in
+regular*) say filesystem "$(stat -L -f -c %T -- "$1")" ;;
+'block special'*)
+    numbers=${status#*|*|*|*|*|}
+    sys=/sys/dev/block/$((0x${numbers%|*})):$((0x${numbers#*|}))
+    say sectors "$(cat "$sys/size")"
+    queue=$sys/queue
+    [ -d "$queue" ] || queue=$sys/../queue
+    say max "$(cat "$queue/discard_max_bytes")"
+    say granularity "$(cat "$queue/discard_granularity")"
+    if [ -r "$sys/dm/name" ]; then
+        say mapper "$(cat "$sys/dm/uuid")"
+        say table "$(dmsetup table -- "$(cat "$sys/dm/name")")"
+        say status "$(dmsetup status -- "$(cat "$sys/dm/name")")"
+    fi ;;
+*) exit 0 ;;
+esac 2>/dev/null
+printf 'head '
+{ head -c 112 -- "$1" | base64 | tr -d '\n'; } 2>/dev/null
+printf '\n'
+"""
+
+
+def look(hypervisor: Hypervisor, path: str) -> HostImage:
+    """The image at *path*. Raises ProbeError where it cannot be looked at, NotAssessable for what holds no image."""
+    said = _run(hypervisor, path, _LOOK, path)
+    if problem := said.get("error"):
+        raise ProbeError(" ".join(_text(problem).split())[:300] or f"{path}: stat failed")
+    fields = _text(said.get("stat", b"")).split("|")
+    if len(fields) != 7 or not all(re.fullmatch(r"[0-9a-f]{1,20}", one) for one in fields[1:]):
+        raise ProbeError(f"{path}: what stat says cannot be parsed")
+    kind, length, blocks, unit, device, major, minor = fields
+    head = said.get("head", b"")
+    if kind.startswith("regular"):
+        filesystem = _text(said.get("filesystem", b""))
+        return HostImage(path, False, device, int(length), int(blocks) * int(unit), filesystem, head=head)
+    if kind != "block special file":
+        raise NotAssessable(f"{path}: a {kind}, not an image")
+    targets = [line.split() for line in _text(said.get("table", b"")).splitlines()]
+    return HostImage(
+        path,
+        True,
+        f"{major}:{minor}",
+        (_number(said, "sectors") or 0) * 512,
+        thin_bytes(_text(said.get("status", b""))),
+        discard_max=_number(said, "max"),
+        discard_granularity=_number(said, "granularity"),
+        targets=tuple(words[2] for words in targets if len(words) > 2),
+        mapper=_text(said.get("mapper", b"")).partition("-")[0],
+        head=head,
+    )
+
+
+def thin_bytes(status: str) -> int | None:
+    """What the pool holds for a thin volume, by `dmsetup status`; None for anything else.
+
+    Its words: start, length, `thin`, mapped sectors, highest mapped sector (Linux's thin-provisioning.rst).
+    """
+    words = status.split()
+    return int(words[3]) * 512 if words[2:3] == ["thin"] and len(words) > 3 and words[3].isdecimal() else None
+
+
+def header(hypervisor: Hypervisor, image: HostImage) -> Qcow2:
+    """The qcow2 header of *image*. Raises NotAssessable where it has none, or a broken one."""
+    if not image.head:
+        raise NotAssessable(f"{image.path}: its header cannot be read")
+    if not image.head.startswith(qcow2.MAGIC):
+        raise NotAssessable(f"{image.path}: it is defined as qcow2 and does not begin like one")
+
+    def read(offset: int, length: int) -> bytes:
+        if offset + length <= len(image.head) or offset == 0:
+            return image.head[offset : offset + length]
+        return read_bytes(hypervisor, image.path, offset, length)
+
+    return qcow2.parse(read, None if image.is_device else image.length, image.path)
+
+
+def snapshots(hypervisor: Hypervisor, image: HostImage, head: Qcow2) -> list[str]:
+    """The names of its internal snapshots, a few of them."""
+    if not head.snapshots:
+        return []
+    table = read_bytes(hypervisor, image.path, head.snapshots_at, _MAX_SNAPSHOT_TABLE)
+    return qcow2.snapshot_names(head, table, _NAMED)
+
+
+_READ = r"""
+printf 'bytes '
+{ tail -c "+$(($2 + 1))" -- "$1" | head -c "$3" | base64 | tr -d '\n'; } 2>/dev/null
+printf '\n'
+"""
+
+
+def read_bytes(hypervisor: Hypervisor, path: str, offset: int, length: int) -> bytes:
+    """Bytes of an image; fewer where it ends before. Raises ProbeError."""
+    if not 0 <= offset < 2**62:
+        raise NotAssessable(f"{path}: broken qcow2 header: it points behind any file")
+    return _run(hypervisor, path, _READ, path, str(offset), str(length)).get("bytes", b"")
+
+
+# The storage below ----------------------------------------------------------------------------
+
+_WRITTEN, _PIECE = 1024 * 1024, 64 * 1024
+#: A file of ours in the image's folder: made anew (noclobber opens it with O_EXCL), and without a name before
+#: anything is written, so that nothing of it is left whatever happens. Random bytes: zeros or text would be compressed.
+_PUNCH = r"""
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+say() { printf '%s ' "$1"; printf '%s' "$2" | base64 | tr -d '\n'; printf '\n'; }
+command -v fallocate >/dev/null || { say unseen 'fallocate is not installed there (util-linux)'; exit 0; }
+name=$(mktemp -u -- "$1/.reclaim-probe.XXXXXXXXXX") || exit 1
+trap 'rm -f -- "$name"' EXIT
+trap 'exit 1' HUP INT TERM
+set -C
+exec 3>"$name"
+rm -f -- "$name"
+ours=/proc/self/fd/3
+held() { sync "$ours" 2>/dev/null; stat -L -c %b "$ours"; }
+head -c "$2" /dev/urandom >&3 || exit 1
+say written "$(held)"
+said=$(fallocate -p -o 0 -l "$3" "$ours" 2>&1) || { say refused "${said##*: }"; exit 0; }
+say piece "$(held)"
+fallocate -p -o 0 -l "$2" "$ours" || exit 1
+# ZFS counts what it freed when its transaction group is written, after some seconds
+for second in 1 2 3 4 5 6 7 8 9 10; do
+    [ $(($(held) * 1024)) -lt "$2" ] && break
+    sleep 1
+done
+say rest "$(held)"
+"""
+
+
+@dataclass(frozen=True)
+class Punch:
+    """What came of holes punched in a file of ours: bytes held before, after a piece of 64 KiB, and after the rest.
+
+    `refused` is what the filesystem said instead.
+    """
+
+    written: int = 0
+    piece: int = 0
+    rest: int = 0
+    refused: str = ""
+
+    @property
+    def frees(self) -> bool:
+        """Did it give blocks back?"""
+        return not self.refused and self.rest <= self.written // 2
+
+    @property
+    def frees_pieces(self) -> bool:
+        """Did it give back a hole of one cluster?"""
+        return self.frees and self.written - self.piece >= _PIECE // 2
+
+
+_probed: WeakKeyDictionary[Hypervisor, dict[str, Punch | NotAssessable]] = WeakKeyDictionary()
+
+
+def punched(hypervisor: Hypervisor, image: HostImage) -> Punch:
+    """What becomes of holes in the filesystem of *image*; asked once for each. Raises NotAssessable."""
+    known = _probed.setdefault(hypervisor, {})
+    if image.device not in known:
+        try:
+            known[image.device] = _punch(hypervisor, image.folder)
+        except NotAssessable as exc:
+            known[image.device] = exc
+    found = known[image.device]
+    if isinstance(found, NotAssessable):
+        raise NotAssessable(str(found))
+    return found
+
+
+def _punch(hypervisor: Hypervisor, folder: str) -> Punch:
+    where = f"{folder}: whether its filesystem frees holes cannot be tried"
+    try:
+        said = _run(hypervisor, folder, _PUNCH, folder, str(_WRITTEN), str(_PIECE))
+    except ProbeError as exc:
+        raise NotAssessable(f"{where}: {exc}") from exc
+    if unseen := said.get("unseen"):
+        raise NotAssessable(f"{where}: {_text(unseen)}")
+    written = (_number(said, "written") or 0) * 512
+    if refused := _text(said.get("refused", b"")):
+        if not re.search("not supported|unsupported", refused, re.IGNORECASE):
+            raise NotAssessable(f"{where}: {refused}")
+        return Punch(written, refused=f"fallocate says {refused}")  # its own words for EOPNOTSUPP
+    piece, rest = _number(said, "piece"), _number(said, "rest")
+    if written < _WRITTEN // 2 or piece is None or rest is None:
+        raise NotAssessable(f"{where}: it does not count blocks")
+    return Punch(written, piece * 512, rest * 512)
+
+
+# Asking ---------------------------------------------------------------------------------------
+
+
+def _run(hypervisor: Hypervisor, path: str, script: str, *arguments: str) -> dict[str, bytes]:
+    """What *script* says: lines of a name and base64. Raises ProbeError where it fails or does not end."""
+    command = f"timeout -k 5 {_SECONDS} /bin/sh -c %s reclaim" + " %s" * len(arguments)
+    result = hypervisor.shell.run(command, script, *arguments)
+    if result.rc != 0:
+        why = f"no answer within {_SECONDS} s" if result.rc in (124, 137) else _last(result.stderr)
+        raise ProbeError(f"{path}: {why}")
+    found = {}
+    for line in result.stdout.splitlines():
+        name, _, data = line.partition(" ")
+        try:
+            found[name] = base64.b64decode(data, validate=True)
+        except (binascii.Error, ValueError) as exc:
+            raise ProbeError(f"{path}: what the hypervisor's shell says cannot be parsed") from exc
+    return found
+
+
+def _last(errors: str) -> str:
+    """The last words of what a shell complained of."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    return lines[-1].rpartition(": ")[2][:200] if lines else "it failed"
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", errors="replace").strip()
+
+
+def _number(said: dict[str, bytes], name: str) -> int | None:
+    text = _text(said.get(name, b""))
+    return int(text) if re.fullmatch(r"\d{1,20}", text) else None
