@@ -16,7 +16,7 @@ from reclaim.agent import AgentAbsent, AgentBlocked
 from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.boot import Boot
 from reclaim.definition import Definition, Edit
-from reclaim.errors import ChangeFailed, ProbeError
+from reclaim.errors import ChangeFailed, NotYet, ProbeError
 from reclaim.guest import Guest
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle, Wellbeing
@@ -384,10 +384,10 @@ def _shown(text: str | None) -> str:
 
 
 def _expect_devices(place: Place, devices: list[str]) -> None:
-    """Raises ChangeFailed where one of *devices* is not there: a guest that looks for it would not boot."""
+    """Raises NotYet where one of *devices* is not there: a guest that looks for it would not boot."""
     for device in devices:
         if place.shell.run("test -b %s", device).rc != 0:
-            raise ChangeFailed(
+            raise NotYet(
                 f"{place.name}: it named {device}, which is not there on the bus the guest runs on; "
                 "what stands now works on either bus: shut the guest down, start it, and undo once more"
             )

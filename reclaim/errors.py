@@ -17,6 +17,10 @@ class ChangeFailed(ReclaimError):
     """A change was not applied, and what it had begun was taken back."""
 
 
+class NotYet(ChangeFailed):
+    """It can be taken back once the guest runs on the hardware as it was; what stands works on either."""
+
+
 class Refused(ChangeFailed):
     """libvirt does not do it, and nothing has changed; another way may do."""
 

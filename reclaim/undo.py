@@ -10,7 +10,7 @@ import libvirt
 from reclaim import journal, run, states
 from reclaim.boot import Boot
 from reclaim.change import Change, CommandChange, FileChange
-from reclaim.errors import ChangeFailed, ProbeError, ReclaimError
+from reclaim.errors import ChangeFailed, NotYet, ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import Inventory, read_inventory
@@ -56,10 +56,12 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     book = Journal(record.path, record.uri, "undo")
     stuck: set[str] = set()
+    waiting: set[str] = set()
     for entry in reversed([entry for entry in record.entries if entry.state in ("done", "intended")]):
         name = f"{printable(entry.guest)}: {entry.requirement}"
         whose = entry.uuid or entry.change.target  # one file of the hypervisor says nothing about another
-        if whose in stuck:
+        inside = isinstance(entry.change, FileChange | CommandChange)
+        if whose in stuck or (whose in waiting and inside):
             say(f"{name}: left, since a later change was")
             continue
         place = guests.get(entry.uuid) if entry.uuid else hypervisor
@@ -70,7 +72,8 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
                 _expect_no_obstacle(place, entry.change)
             note = entry.change.undo(place, entry.outcome)
         except (ChangeFailed, ProbeError) as exc:
-            stuck.add(whose)
+            # what only waits for the old hardware must not keep the old definition from coming back
+            (waiting if isinstance(exc, NotYet) else stuck).add(whose)
             say(f"{name}: NOT taken back: {printable(str(exc))}")
         except libvirt.libvirtError as exc:
             stuck.add(whose)
@@ -78,13 +81,13 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
         else:
             book.undone(entry.seq, note)
             say(f"{name}: {printable(note)}")
-    return not stuck
+    return not stuck and not waiting
 
 
 def _expect_no_obstacle(guest: Guest, change: Change) -> None:
     """Raises ChangeFailed where the state of *guest* forbids to take *change* back."""
     if isinstance(change, FileChange | CommandChange) and (reason := guest.closed()):
-        raise ChangeFailed(f"{reason}: when it runs, undo once more")
+        raise NotYet(f"{reason}: when it runs, undo once more")
     if reason := states.reason_to_withhold(guest, change):
         raise ChangeFailed(reason)
 

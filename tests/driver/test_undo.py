@@ -9,13 +9,26 @@ import libvirt
 import pytest
 
 from reclaim import journal
+from reclaim.change import CommandChange
 from reclaim.errors import ReclaimError
 from reclaim.hypervisor import connect
 from reclaim.inventory import Inventory
 from reclaim.journal import Journal, read
 from reclaim.run import earlier_journals
+from reclaim.undo import _undo as taken_back
 from reclaim.undo import undo
-from tests.support import definition_of, disk_xml, domain_xml, engine, node, opened, subject, walk
+from tests.support import (
+    Inside,
+    definition_of,
+    disk_xml,
+    domain_xml,
+    engine,
+    inhabited,
+    node,
+    opened,
+    subject,
+    walk,
+)
 from tests.support import requirement as one
 
 if TYPE_CHECKING:
@@ -136,3 +149,21 @@ def test_a_private_test_driver_forgets(tmp_path: Path) -> None:
     uri = node(tmp_path, domain_xml(disk_xml()))
     libvirt.open(uri).lookupByName("one").destroy()
     assert libvirt.open(uri).lookupByName("one").isActive()
+
+
+def test_what_waits_for_the_old_bus_does_not_keep_it_from_coming_back(tmp_path: Path) -> None:
+    """As after `--fix --restart`: what was mended after the power cycle is the first to be taken back."""
+    guest = inhabited(tmp_path, Inside(), disk_xml())
+    before = definition_of(guest).xml
+    fixer = engine(guest.hypervisor, tmp_path, force=True)
+    walk(fixer, guest, "disk-discard")
+    after = CommandChange("one", "now", "then", devices=["/dev/vda"])
+    fixer.journal.done(fixer.journal.intend("one", guest.uuid, "boot-names", after), {})
+    said: list[str] = []
+    assert not taken_back(read(fixer.journal.path), guest.hypervisor, said.append)
+    assert "it named /dev/vda, which is not there on the bus the guest runs on" in said[0]
+    assert said[1:] == ["one: disk-discard: the definition is as it was; it counts from the next cold start"]
+    assert definition_of(guest).xml == before
+    guest.within.commands |= {"test -b /dev/vda": lambda _: 0, "then": lambda _: 0}
+    assert taken_back(read(fixer.journal.path), guest.hypervisor, said.append)
+    assert guest.within.ran[-2:] == ["test -b /dev/vda", "then"]

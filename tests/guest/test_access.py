@@ -48,7 +48,7 @@ def named(guest: LabGuest, folder: Path, known_hosts: str = "", **more: str) -> 
     known = folder / "known_hosts"
     known.write_text(known_hosts, encoding="ascii")
     values = {"user": "admin", "address": "127.0.0.1", "key": image.identity("ssh"), "known_hosts": known, **more}
-    lines = [f"[guest.{guest.name}.ssh]", f"port = {guest.ssh_port}", "sudo = true"]
+    lines = ["[policy]", "boot_seconds = 900", f"[guest.{guest.name}.ssh]", f"port = {guest.ssh_port}", "sudo = true"]
     path = folder / "inventory.toml"
     path.write_text("\n".join([*lines, *(f'{key} = "{value}"' for key, value in values.items())]), encoding="utf-8")
     return str(path)
