@@ -149,7 +149,7 @@ def wait(guest: LabGuest, seconds: float) -> None:
 
 def _ssh_answers(guest: LabGuest) -> bool:
     try:
-        return run(guest, "true", 30).code == 0
+        return run(guest, "true", 120).code == 0
     except LabError:
         return False
 

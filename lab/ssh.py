@@ -14,7 +14,7 @@ from lab.error import LabError
 
 RECIPE = "ssh"
 USER = "admin"
-CONNECT_SECONDS = 5
+CONNECT_SECONDS = 30
 
 
 def free_port() -> int:

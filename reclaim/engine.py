@@ -178,7 +178,7 @@ class Engine:
                 result.evidence = f"{result.evidence}; {told} and {note}"
             elif result.requirement == boot.WITNESS:
                 result.reason = f"{result.reason}; {told} and {note}"
-            elif result.verdict is Verdict.PENDING and not failed:
+            elif result.requirement == "live-definition" and result.verdict is Verdict.PENDING and not failed:
                 result.reason = f"{result.reason}; {note}: its next start uses the definition"
 
     def leave_all(self) -> None:

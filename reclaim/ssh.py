@@ -40,13 +40,15 @@ if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor
 
 #: seconds until a connection stands, and for the first answer over it
-CONNECT_SECONDS = 15
-_ANSWER_SECONDS = 45
+CONNECT_SECONDS = 30
+_ANSWER_SECONDS = 60
 #: seconds that an idle connection is kept
 _KEPT_SECONDS = 120
 #: seconds for ssh to end once the command has
 _CLOSING_SECONDS = 1
 _MOST_ADDRESSES = 4
+#: flags of an entry of /proc/net/arp that nobody answered for
+_INCOMPLETE = "0x0"
 #: sun_path holds 108 bytes, and ssh(1) binds under the name with 17 more
 _LONGEST_FOLDER = 60
 
@@ -163,10 +165,9 @@ def connect(guest: Guest, settings: Ssh) -> Connection:
         host = Host(backend)
         backend.set_host(host)
         return Connection(host, backend, address, run)
-    raise refused or SshRefused(
-        f"{guest.name}: its address is not known: no DHCP lease of libvirt's networks, not told by its agent, not in "
-        f'the host\'s ARP table; give it one in the inventory (guest.{guest.name}.ssh: address = "…")'
-    )
+    if refused is None:
+        raise _no_address(guest)
+    raise refused
 
 
 # Addresses ------------------------------------------------------------------------------------
@@ -175,7 +176,7 @@ def connect(guest: Guest, settings: Ssh) -> Connection:
 def addresses(guest: Guest, settings: Ssh) -> list[Address]:
     """Where *guest* may be reached: as the inventory says, else as the first source says that knows any.
 
-    In the order of the definition's interfaces, IPv4 before IPv6, then by number.
+    In the order of the definition's interfaces, IPv4 before IPv6, then by number. Raises SshRefused where none knows.
     """
     if settings.address is not None:
         return [Address(settings.address, "inventory")]
@@ -186,14 +187,28 @@ def addresses(guest: Guest, settings: Ssh) -> list[Address]:
     sources: dict[str, Callable[[], list[tuple[str, str]]]] = {
         "libvirt's leases": partial(_told_by_libvirt, guest, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE),
         "its agent": partial(_told_by_agent, guest),
-        "the host's ARP table": partial(_told_by_libvirt, guest, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP),
+        "the host's ARP table": partial(_told_by_arp, guest),
     }
+    troubles = []
     for source, told in sources.items():
-        found = {(macs.index(mac), ip) for mac, text in told() if mac in macs and (ip := _usable(text)) is not None}
+        try:
+            known = told()
+        except libvirt.libvirtError as exc:
+            troubles.append(f"{source}: {libvirt_words(exc)}")
+            continue
+        found = {(macs.index(mac), ip) for mac, text in known if mac in macs and (ip := _usable(text)) is not None}
         ordered = sorted(found, key=lambda one: (one[0], one[1].version, int(one[1])))
         if ordered:
             return [Address(str(ip), source) for _, ip in ordered]
-    return []
+    raise _no_address(guest, *troubles)
+
+
+def _no_address(guest: Guest, *troubles: str) -> SshRefused:
+    return SshRefused(
+        f"{guest.name}: its address is not known: no DHCP lease of libvirt's networks, not told by its agent, not in "
+        f"the host's ARP table{''.join(f' ({one})' for one in troubles)}; give it one in the inventory "
+        f'(guest.{guest.name}.ssh: address = "…")'
+    )
 
 
 def _told_by_libvirt(guest: Guest, source: int) -> list[tuple[str, str]]:
@@ -202,12 +217,24 @@ def _told_by_libvirt(guest: Guest, source: int) -> list[tuple[str, str]]:
     except libvirt.libvirtError as exc:
         if exc.get_error_code() in (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED):
             return []
-        raise ProbeError(f"{guest.name}: libvirt cannot tell its addresses: {libvirt_words(exc)}") from exc
+        raise
     return [
         (str(interface.get("hwaddr") or "").lower(), str(one.get("addr")))
         for interface in found.values()
         for one in interface.get("addrs") or ()
     ]
+
+
+def _told_by_arp(guest: Guest) -> list[tuple[str, str]]:
+    """As libvirt reads the table, else as proc(5) has it: libvirt 9.0 fails on Linux 6.18 ("wrong nlmsg len")."""
+    try:
+        return _told_by_libvirt(guest, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP)
+    except libvirt.libvirtError:
+        listed = guest.hypervisor.shell.run("cat /proc/net/arp")
+        if listed.rc != 0:
+            raise
+    lines = (line.split() for line in listed.stdout.splitlines()[1:])
+    return [(words[3].lower(), words[0]) for words in lines if len(words) == 6 and words[2] != _INCOMPLETE]
 
 
 def _told_by_agent(guest: Guest) -> list[tuple[str, str]]:

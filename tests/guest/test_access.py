@@ -48,7 +48,14 @@ def named(guest: LabGuest, folder: Path, known_hosts: str = "", **more: str) -> 
     known = folder / "known_hosts"
     known.write_text(known_hosts, encoding="ascii")
     values = {"user": "admin", "address": "127.0.0.1", "key": image.identity("ssh"), "known_hosts": known, **more}
-    lines = ["[policy]", "boot_seconds = 900", f"[guest.{guest.name}.ssh]", f"port = {guest.ssh_port}", "sudo = true"]
+    lines = [
+        "[policy]",
+        "boot_seconds = 1800",
+        "shutdown_seconds = 600",
+        f"[guest.{guest.name}.ssh]",
+        f"port = {guest.ssh_port}",
+        "sudo = true",
+    ]
     path = folder / "inventory.toml"
     path.write_text("\n".join([*lines, *(f'{key} = "{value}"' for key, value in values.items())]), encoding="utf-8")
     return str(path)
@@ -65,7 +72,7 @@ def test_a_guest_that_is_off_and_has_no_agent_is_mended_by_ssh(ssh_guest: LabGue
     assert not domain.isActive()
 
     lab.start(guest)
-    lab.wait(guest, lab.BOOT_SECONDS)
+    lab.wait(guest, 3 * lab.BOOT_SECONDS)
     uuid = lab.run(guest, "cat /sys/class/dmi/id/product_uuid").out.strip()
     assert uuid == domain.UUIDString()  # pc-i440fx-1.6: before SMBIOS 2.6
     inventory = named(guest, tmp_path)

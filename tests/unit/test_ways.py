@@ -20,6 +20,7 @@ from reclaim.errors import ProbeError
 from reclaim.inventory import GuestNotes, Inventory, Ssh, SshOfGuests
 from reclaim.ssh import Address, Connection, OtherMachine, SshRefused
 from reclaim.verdict import Verdict
+from tests import support
 from tests.support import (
     InhabitedGuest,
     Inside,
@@ -27,6 +28,7 @@ from tests.support import (
     disk_xml,
     engine,
     inhabited,
+    opened,
     requirement,
     subject,
     verdict_of,
@@ -297,7 +299,10 @@ def _found(
     monkeypatch.setattr(libvirt.virDomain, "interfaceAddresses", addresses)
     if agent is not None:
         guest.answers["guest-network-get-interfaces"] = lambda: agent
-    return [str(one) for one in ssh.addresses(guest, settings or Ssh())]
+    try:
+        return [str(one) for one in ssh.addresses(guest, settings or Ssh())]
+    except SshRefused as exc:
+        return [str(exc)]
 
 
 FIRST, SECOND = "52:54:00:00:00:01", "52:54:00:00:00:02"
@@ -350,7 +355,11 @@ FIRST, SECOND = "52:54:00:00:00:01", "52:54:00:00:00:02"
 def test_where_a_guest_is_reached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: dict[int, Any], agent: Any, expected: list[str]
 ) -> None:
-    assert _found(tmp_path, monkeypatch, told, agent) == expected
+    found = _found(tmp_path, monkeypatch, told, agent)
+    if expected:
+        assert found == expected
+    else:
+        assert "its address is not known" in found[0]
 
 
 def test_the_inventorys_address_is_the_only_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,8 +373,32 @@ def test_a_source_that_libvirt_cannot_read_is_no_empty_one(tmp_path: Path, monke
     failed.err = (libvirt.VIR_ERR_INTERNAL_ERROR, 0, "the leases file is broken", 0, "", None, None, 0, 0)
     told: dict[int, Any] = {LEASE: unsupported, ARP: {"vnet0": _interface(FIRST, "192.0.2.9")}}
     assert _found(tmp_path, monkeypatch, told) == ["192.0.2.9 (the host's ARP table)"]
-    with pytest.raises(ProbeError, match="the leases file is broken"):
-        _found(tmp_path, monkeypatch, {LEASE: failed})
+    assert _found(tmp_path, monkeypatch, {**told, LEASE: failed}) == ["192.0.2.9 (the host's ARP table)"]
+    (said,) = _found(tmp_path, monkeypatch, {LEASE: failed})
+    assert "ARP table (libvirt's leases: the leases file is broken); give it one" in said
+
+
+def test_where_libvirt_cannot_read_the_arp_table_we_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of Linux' /proc/net/arp; libvirt 9.0's words on Linux 6.18."""
+    failed = libvirt.libvirtError("")
+    failed.err = (libvirt.VIR_ERR_INTERNAL_ERROR, 0, "wrong nlmsg len", 0, "", None, None, 0, 0)
+    table = (
+        "IP address       HW type     Flags       HW address            Mask     Device\n"
+        f"192.0.2.3        0x1         0x0         {SECOND}     *        virbr7\n"
+        f"192.0.2.33       0x1         0x2         {FIRST}     *        virbr7\n"
+        "192.0.2.44       0x1         0x2         52:54:00:00:00:99     *        virbr7\n"
+    )
+    shell = Inside()
+    monkeypatch.setattr(shell, "run", lambda command: (0, table.encode(), b"") if command == "cat /proc/net/arp" else 1)
+    before = opened
+
+    def with_shell(*arguments: Any, **more: Any) -> Any:
+        hypervisor = before(*arguments, **more)
+        hypervisor.shell = Host(InsideBackend(shell))
+        return hypervisor
+
+    monkeypatch.setattr(support, "opened", with_shell)
+    assert _found(tmp_path, monkeypatch, {ARP: failed}) == ["192.0.2.33 (the host's ARP table)"]
 
 
 def test_without_an_address_the_inventory_is_asked_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
