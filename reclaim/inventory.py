@@ -46,6 +46,8 @@ def _a_word(text: str) -> str:
 
 def _a_file(path: Path) -> Path:
     path = path.expanduser()
+    if any(one in str(path) for one in '%"') or not str(path).isprintable():
+        raise ValueError(f"{str(path)!r}: ssh would read '%' and '\"' in it as more than that: give another path")
     if not path.is_absolute():
         raise ValueError(f"{path}: give an absolute path, or one that begins with ~/")
     if not path.is_file():

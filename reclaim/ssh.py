@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -116,10 +117,6 @@ class SshRefused(NoAccess):
     """ssh does not get in, and nothing was run."""
 
 
-class Unreachable(SshRefused):
-    """Nothing at that address speaks ssh: another address may do."""
-
-
 class OtherMachine(ProbeError):
     """What answers is not this guest; nothing was run there."""
 
@@ -149,37 +146,39 @@ class Connection:
 
 
 def connect(guest: Guest, settings: Ssh) -> Connection:
-    """Reach *guest* as *settings* say, at the first of its addresses that speaks ssh.
+    """Reach *guest* as *settings* say, at the first of its addresses where it is and lets us in.
 
-    Raises SshRefused with what to do, OtherMachine, or ProbeError where the guest does not answer in time.
+    Raises what the first of them ended with: SshRefused with what to do, or OtherMachine; and ProbeError where one does
+    not answer in time.
     """
     run = guest.run_id
-    refused: Unreachable | None = None
-    for address in addresses(guest, settings)[:_MOST_ADDRESSES]:
+    problems: list[ProbeError] = []
+    for address in islice(addresses(guest, settings), _MOST_ADDRESSES):
         backend = GuestSsh(guest, settings, address)
         try:
             backend.run(":", seconds=_ANSWER_SECONDS)
-        except Unreachable as exc:
-            refused = refused or exc
+        except (SshRefused, OtherMachine) as exc:
+            backend.hang_up()
+            problems.append(exc)
             continue
         host = Host(backend)
         backend.set_host(host)
         return Connection(host, backend, address, run)
-    if refused is None:
-        raise _no_address(guest)
-    raise refused
+    raise problems[0]
 
 
 # Addresses ------------------------------------------------------------------------------------
 
 
-def addresses(guest: Guest, settings: Ssh) -> list[Address]:
-    """Where *guest* may be reached: as the inventory says, else as the first source says that knows any.
+def addresses(guest: Guest, settings: Ssh) -> Iterator[Address]:
+    """Where *guest* may be reached: as the inventory says, else as libvirt's leases, its agent and the ARP table say.
 
-    In the order of the definition's interfaces, IPv4 before IPv6, then by number. Raises SshRefused where none knows.
+    Of one source in the order of the definition's interfaces, IPv4 before IPv6, then by number. The next source is
+    asked when it is its turn. Raises SshRefused where none knows any.
     """
     if settings.address is not None:
-        return [Address(settings.address, "inventory")]
+        yield Address(settings.address, "inventory")
+        return
     macs = [
         mac.get("address", "").lower()
         for mac in (guest.live or guest.persistent).root.iterfind("devices/interface/mac")
@@ -190,6 +189,7 @@ def addresses(guest: Guest, settings: Ssh) -> list[Address]:
         "the host's ARP table": partial(_told_by_arp, guest),
     }
     troubles = []
+    seen: set[str] = set()
     for source, told in sources.items():
         try:
             known = told()
@@ -197,18 +197,16 @@ def addresses(guest: Guest, settings: Ssh) -> list[Address]:
             troubles.append(f"{source}: {libvirt_words(exc)}")
             continue
         found = {(macs.index(mac), ip) for mac, text in known if mac in macs and (ip := _usable(text)) is not None}
-        ordered = sorted(found, key=lambda one: (one[0], one[1].version, int(one[1])))
-        if ordered:
-            return [Address(str(ip), source) for _, ip in ordered]
-    raise _no_address(guest, *troubles)
-
-
-def _no_address(guest: Guest, *troubles: str) -> SshRefused:
-    return SshRefused(
-        f"{guest.name}: its address is not known: no DHCP lease of libvirt's networks, not told by its agent, not in "
-        f"the host's ARP table{''.join(f' ({one})' for one in troubles)}; give it one in the inventory "
-        f'(guest.{guest.name}.ssh: address = "…")'
-    )
+        for _, ip in sorted(found, key=lambda one: (one[0], one[1].version, int(one[1]))):
+            if str(ip) not in seen:
+                seen.add(str(ip))
+                yield Address(str(ip), source)
+    if not seen:
+        raise SshRefused(
+            f"{guest.name}: its address is not known: no DHCP lease of libvirt's networks, not told by its agent, not "
+            f"in the host's ARP table{''.join(f' ({one})' for one in troubles)}; give it one in the inventory "
+            f'(guest.{guest.name}.ssh: address = "…")'
+        )
 
 
 def _told_by_libvirt(guest: Guest, source: int) -> list[tuple[str, str]]:
@@ -406,7 +404,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         if self.through:  # ssh(1) drops what a ProxyCommand says where a connection is kept
             hop = self.through.replace("%h", self.address.host).replace("%p", str(self.host.port or 22))
             words += f"; it goes through the hypervisor: see what this says: {hop.replace('%%', '%')}"
-        return Unreachable(f"{at}it does not answer: {words}")
+        return SshRefused(f"{at}it does not answer: {words}")
 
     def _host_key(self, *, changed: bool) -> str:
         name = self.alias or (f"[{self.address.host}]:{self.host.port}" if self.host.port else self.address.host)

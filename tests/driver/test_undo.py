@@ -15,6 +15,7 @@ from reclaim.hypervisor import connect
 from reclaim.inventory import Inventory
 from reclaim.journal import Journal, read
 from reclaim.run import earlier_journals
+from reclaim.undo import _inventory as inventory_of
 from reclaim.undo import _undo as taken_back
 from reclaim.undo import undo
 from tests.support import (
@@ -167,3 +168,23 @@ def test_what_waits_for_the_old_bus_does_not_keep_it_from_coming_back(tmp_path: 
     guest.within.commands |= {"test -b /dev/vda": lambda _: 0, "then": lambda _: 0}
     assert taken_back(read(fixer.journal.path), guest.hypervisor, said.append)
     assert guest.within.ran[-2:] == ["test -b /dev/vda", "then"]
+
+
+def test_undo_gets_in_as_the_run_did(guest: Guest, tmp_path: Path) -> None:
+    """The journal names the run's inventory; one that is gone is told, and another can be given."""
+    inventory = tmp_path / "inventory.toml"
+    inventory.write_text("[policy]\nboot_seconds = 7\n", encoding="utf-8")
+    fixer = engine(guest.hypervisor, tmp_path)
+    fixer.journal.inventory = str(inventory)
+    fixer.run(one("disk-discard"), subject(guest, "vda"))
+    record = read(fixer.journal.path)
+    said: list[str] = []
+    assert inventory_of(record, said.append, None).policy.boot_seconds == 7
+    inventory.unlink()
+    assert inventory_of(record, said.append, None) == Inventory()
+    assert said == [
+        f"note: inventory {inventory}: No such file or directory: going on without it; --inventory FILE names another"
+    ]
+    with pytest.raises(ReclaimError, match="No such file"):
+        undo(fixer.journal.path, said.append, inventory)
+    assert undo(fixer.journal.path, said.append)

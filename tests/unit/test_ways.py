@@ -317,7 +317,7 @@ FIRST, SECOND = "52:54:00:00:00:01", "52:54:00:00:00:02"
         pytest.param(
             {LEASE: {"vnet0": _interface(FIRST, "192.0.2.7")}, ARP: {"vnet0": _interface(FIRST, "192.0.2.9")}},
             [_typed(FIRST, "192.0.2.8")],
-            ["192.0.2.7 (libvirt's leases)"],
+            ["192.0.2.7 (libvirt's leases)", "192.0.2.8 (its agent)", "192.0.2.9 (the host's ARP table)"],
             id="leases-stand-before-the-others",
         ),
         pytest.param({}, [_typed(FIRST.upper(), "192.0.2.8")], ["192.0.2.8 (its agent)"], id="agent"),
