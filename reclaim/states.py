@@ -20,6 +20,7 @@ from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
 from reclaim.definition import Definition, pairs
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle
+from reclaim.text import size
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest
@@ -129,7 +130,20 @@ def reason_not_to_start(guest: Guest) -> str | None:
     channels = guest.persistent.root.iterfind("devices/channel/target")
     if guest.ssh is None and not any(one.get("name") == AGENT_CHANNEL for one in channels):
         return "nobody could look inside: it has no agent's channel, and the inventory does not name ssh for it"
-    return None
+    return _no_room_for(guest)
+
+
+def _no_room_for(guest: Guest) -> str | None:
+    """A host that has to swap for a look inside serves its other guests badly. Huge pages are counted elsewhere."""
+    if guest.persistent.root.find("memoryBacking/hugepages") is not None:
+        return None
+    ask = guest.hypervisor.connection.getMemoryStats
+    stats: dict[str, int] = _asked(partial(ask, libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS, 0), {})  # KiB
+    available = sum(stats.get(name, 0) for name in ("free", "buffers", "cached")) * 1024
+    wanted = guest.domain.maxMemory() * 1024
+    if not stats or wanted <= available:
+        return None
+    return f"it takes {size(wanted)} of memory, and the host has {size(available)} left"
 
 
 # Who else has a say ---------------------------------------------------------------------------

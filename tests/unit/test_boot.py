@@ -141,6 +141,16 @@ def test_nobody_is_started_to_be_looked_at_from_outside(tmp_path: Path) -> None:
     assert states.reason_not_to_start(guest) is None
 
 
+def test_a_host_without_room_for_it_does_not_start_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = stopped(tmp_path)
+    left = {"total": 10**7, "free": 30_000, "buffers": 5_000, "cached": 30_535}  # KiB; it takes 65536
+    monkeypatch.setattr(libvirt.virConnect, "getMemoryStats", lambda *_: left)
+    rows = visited(booting(guest, tmp_path), guest, "guest-access")
+    assert rows["guest-access"].reason.endswith("it takes 64.0 MiB of memory, and the host has 64.0 MiB left")
+    left["free"] += 1
+    assert states.reason_not_to_start(guest) is None
+
+
 def test_a_guest_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = stopped(tmp_path)
     taken = libvirt.libvirtError("")
