@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -29,8 +30,8 @@ def _missing(marker: str) -> str:
     }[marker]
     path = f"{os.environ.get('PATH', '')}:/usr/sbin"
     missing = [f"no {program}" for program in programs if shutil.which(program, path=path) is None]
-    if marker == "sshd" and os.geteuid() != 0:
-        missing.append("not root")
+    if marker == "sshd" and subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        missing.append("no mount namespaces: not root?")
     if marker == "node" and not _MODULES.is_dir():
         missing.append("tests/browser/node_modules is not installed")
     return "; ".join(missing)
