@@ -280,7 +280,8 @@ class Guest:
             self._way, self.ssh_problem = "agent", by_ssh
             return by_agent
         kind = type(by_agent) if isinstance(by_ssh, NoAccess) else ProbeError
-        return kind(f"{by_agent}; {_without(self.name, by_ssh)}")
+        told = _without(self.name, by_ssh)
+        return kind(f"{by_agent}; {told if told.startswith('ssh ') else f'by ssh: {told}'}")
 
     def _gathered_by_agent(self) -> _Answer:
         try:

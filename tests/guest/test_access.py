@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -136,9 +137,27 @@ def _waiting(tiny: Tiny, reports: Path) -> tuple[subprocess.Popen[str], list[str
         assert run.poll() is None
         assert time.monotonic() < end
         time.sleep(0.1)
-    hasty = reports / "hasty.toml"
-    hasty.write_text("[policy]\nboot_seconds = 1\nshutdown_seconds = 6\n", encoding="utf-8")
-    return run, ["--inventory", str(hasty)]
+    return run, _hasty(reports)
+
+
+def _hasty(folder: Path) -> list[str]:
+    """Options for a run that does not wait for a guest to answer."""
+    path = folder / "hasty.toml"
+    path.write_text("[policy]\nboot_seconds = 1\nshutdown_seconds = 6\n", encoding="utf-8")
+    return ["--inventory", str(path)]
+
+
+def test_one_guest_is_off_again_before_the_next_is_started(tiny: Tiny, tmp_path: Path) -> None:
+    with made("other", CHANNEL, running=False) as other:
+        done = audit(f"{tiny.name},{other.name}", tmp_path, "--boot-stopped", *_hasty(tmp_path))
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert not tiny.domain.isActive()
+        assert not other.domain.isActive()
+    lines = (next(tmp_path.glob("*/latest")) / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [one["event"] for one in events] == ["begin", "intent", "undone", "intent", "undone", "end"]
+    assert {one["guest"] for one in events if one["event"] == "intent"} == {tiny.name, other.name}
+    assert len({row["guest"] for row in record(tmp_path)["results"]}) == 2
 
 
 def test_a_run_that_is_interrupted_leaves_it_off(tiny: Tiny, tmp_path: Path) -> None:
