@@ -49,7 +49,7 @@ def audit(name: str, reports: Path, *options: str) -> subprocess.CompletedProces
     deadline = time.monotonic() + LOCKED_SECONDS
     while True:
         done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
-        if "is under way there (lock" not in done.stderr or time.monotonic() > deadline:
+        if "another --fix is under way" not in done.stderr or time.monotonic() > deadline:
             return done
         time.sleep(1)
 

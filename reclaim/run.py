@@ -249,6 +249,6 @@ def lock(hypervisor: Hypervisor) -> ExitStack:
     except BlockingIOError as exc:
         stack.close()
         raise ReclaimError(
-            f"{hypervisor.uri}: another --fix or --boot-stopped is under way there (lock {path}); wait for it"
+            f"{hypervisor.uri}: another --fix is under way there, or a --boot-stopped (lock {path}); wait for it"
         ) from exc
     return stack
