@@ -5,14 +5,15 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: audit test corpus lint demo bench backup-table lab-clean help
+.PHONY: audit test corpus lint demo truth bench backup-table lab-clean help
 
 help:
 	@echo "make audit      audit this machine's guests, or sample definitions where there is no libvirt"
 	@echo "make test       lint, then every test; real guests where they can run"
 	@echo "make corpus     every domain of libvirt's own tests on a private libvirtd: audit, fix, audit (RECLAIM_CORPUS)"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
-	@echo "make bench      definitions beside pytest, zeros beside fallocate, one more run in a large archive"
+	@echo "make truth      real guests on many machine types, buses and images: what came back, into docs/truth.md"
+	@echo "make bench      definitions beside pytest, zeros beside fallocate, one more run in a large archive, --prove beside the guest"
 	@echo "make backup-table  what rsync costs on btrfs with snapshots, into docs/backups.md"
 	@echo "make lint       ruff and mypy"
 	@echo "make lab-clean  remove the throwaway guests and what they left"
@@ -36,12 +37,17 @@ demo:
 	@scripts/setup.sh test
 	@$(PY) -m lab.demo $(ARGS)
 
+truth:
+	@scripts/setup.sh test
+	@$(PY) -m lab.truth --write docs/truth.md $(ARGS)
+
 bench:
 	@scripts/setup.sh test
 	@$(PY) -m bench.definitions $(ARGS)
 	@$(PY) -m bench.zeros
 	@$(PY) -m bench.fleet
 	@$(PY) -m bench.archive
+	@$(PY) -m bench.prove
 
 backup-table:
 	@scripts/setup.sh test

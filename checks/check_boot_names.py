@@ -1,5 +1,5 @@
 from fixers.boot_names import boot_by_uuid
-from reclaim import bootloader, cmdline, grub
+from reclaim import bootloader, cmdline, elsewhere, grub
 from reclaim.errors import NotAssessable
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
@@ -17,10 +17,13 @@ def check_boot_names(guest: Guest) -> str:
     """`root=/dev/vda1` finds no root once the disk is called sda, and grub-pc installs to a disk that is gone."""
     facts = guest.facts
     found = [str(place) for place in bootloader.places(facts) if place.names]
-    found += [f"grub-pc/install_devices: {name} is not there" for name in grub.gone_install_devices(facts)]
+    for question, names in grub.gone_install_devices(facts).items():
+        found += [f"{question}: {name} is not there" for name in names]
     direct = guest.definition.root.findtext("os/kernel")
     found += [f"<cmdline> of the definition: {name}" for name in cmdline.names(guest.definition.kernel_parameters)]
     assert not found, "; ".join(found)
     if not direct and (why := bootloader.unknown(facts)):
         raise NotAssessable(why)
-    return "kernel lines, resume, crypttab and the like name nothing by its bus that a change would lose"
+    told = elsewhere.remarks(facts)
+    beside = f"; beside the boot, to be looked at after a change: {'; '.join(told)}" if told else ""
+    return f"kernel lines, resume, crypttab and the like name nothing by its bus that a change would lose{beside}"

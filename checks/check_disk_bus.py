@@ -1,6 +1,6 @@
 from fixers.disk_bus import move_to_scsi
 from reclaim import scsi
-from reclaim.errors import NotApplicable
+from reclaim.errors import NotApplicable, NotAssessable
 from reclaim.guest import Disk
 from reclaim.requirement import requirement
 
@@ -18,6 +18,10 @@ def check_disk_bus(disk: Disk) -> str:
     if reason := scsi.not_moved(disk):
         raise NotApplicable(reason)
     if scsi.may_stay(disk):
+        if scsi.driver_discards(disk) is None:
+            raise NotAssessable(
+                "virtio-blk passes discards on if the guest's driver does (Linux 5.0): nobody could look"
+            )
         return f"bus='{disk.bus}' passes discards on (policy any-discarding)"
     assert disk.bus == "scsi", f"it is on the bus {disk.bus}"
     return "bus='scsi'"

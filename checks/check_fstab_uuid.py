@@ -1,5 +1,6 @@
 from fixers.fstab_uuid import name_by_uuid
-from reclaim.fstab import entries, is_renamed_by_bus, unit_names
+from reclaim import units
+from reclaim.fstab import ambiguous, entries, is_renamed_by_bus, path_of
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
 
@@ -20,10 +21,14 @@ def check_fstab_uuid(guest: Guest) -> str:
         f"line {entry.number}: {device} on {entry.target}"
         for entry in found
         for device in entry.devices
-        if is_renamed_by_bus(device) and not (entry.is_optional and facts.device(device) is None)
+        if is_renamed_by_bus(device) and not (entry.is_optional and facts.device(path_of(device)) is None)
     ]
     named += [f"line {entry.number}: {option} on {entry.target}" for entry in found for option in entry.opaque]
-    units = [f"{path}: {device}" for path, text in facts.units.items() for device in unit_names(text)]
-    assert not named, "fstab " + "; ".join([*named, *units])
-    assert not units, "; ".join(units)
+    for entry in found:
+        if several := ambiguous(facts, entry):
+            owners = " and ".join(one.path for one in several)
+            named.append(f"line {entry.number}: {entry.source} on {entry.target} is that of {owners}")
+    in_units = [f"{path}: {device}" for path, text in facts.units.items() for device in units.names(text)]
+    assert not named, "fstab " + "; ".join([*named, *in_units])
+    assert not in_units, "; ".join(in_units)
     return f"{len(found)} entries in fstab, {len(facts.units)} mount units, none named by its bus"

@@ -1,4 +1,5 @@
 from fixers.initramfs_driver import include_virtio_scsi
+from reclaim.bootloader import absent
 from reclaim.errors import NotAssessable
 from reclaim.guest import Guest
 from reclaim.initramfs import MODULES
@@ -20,6 +21,8 @@ def check_initramfs_driver(guest: Guest) -> str:
     running = next((kernel for kernel in facts.kernels if kernel.release == facts.running_kernel), None)
     if given and not (running and running.builtin.issuperset(MODULES)):
         raise NotAssessable(f"the host gives it its kernel ({given}): what that has is not known")
+    if not given and (why := absent(facts)):
+        raise NotAssessable(why)
     if not facts.kernels:
         raise NotAssessable("no kernel in /boot: what starts it is not known")
     unread = [f"{kernel.release}: {kernel.problem}" for kernel in facts.kernels if kernel.problem]

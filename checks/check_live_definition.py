@@ -17,6 +17,7 @@ def check_live_definition(guest: Guest) -> str:
     """A changed definition counts from the next cold start; a reboot inside the guest keeps the QEMU process."""
     live = guest.live
     if live is None:
+        assert guest.left_off is None, guest.left_off
         raise NotApplicable("it is off: the next start uses the definition")
     if not guest.is_persistent:
         raise NotApplicable("it is transient: what runs is all there is")

@@ -1,6 +1,6 @@
 from fixers.trim_backlog import trim_now
 from reclaim.backlog import backlog, tolerated
-from reclaim.errors import NotApplicable
+from reclaim.errors import NotApplicable, NotAssessable
 from reclaim.guest import Disk
 from reclaim.requirement import requirement
 from reclaim.scsi import not_a_guest_disk
@@ -20,8 +20,11 @@ def check_trim_backlog(disk: Disk) -> str:
     if reason := not_a_guest_disk(disk):
         raise NotApplicable(reason)
     found = backlog(disk)
-    words = f"the host holds {size(found.allocated)}, the guest needs {size(found.needed)}"
-    assert found.allocated - found.needed <= tolerated(found.needed), (
-        f"{words}: {size(found.allocated - found.needed)} can come back"
-    )
-    return words
+    most = tolerated(found.used)
+    assert found.reclaimable <= most, f"{found.come} can come back: {found.words}"
+    if found.reclaimable + found.perhaps > most:
+        raise NotAssessable(
+            f"between {size(found.reclaimable)} and {size(found.reclaimable + found.perhaps)} can come back, "
+            f"and where the host holds them cannot be told: {found.words}"
+        )
+    return found.words

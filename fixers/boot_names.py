@@ -27,8 +27,7 @@ def boot_by_uuid(guest: Guest) -> list[Change]:
     if stale and not any(isinstance(change, FileChange) and change.then == update for change in changes):
         # what the menu is generated from is right: the menu is older than that
         changes.append(CommandChange(guest.name, _then(facts, stale[0]) or ""))
-    if grub.gone_install_devices(facts):
-        changes.append(_install_to_boot_disk(guest))
+    changes += [_install_to_what_is_there(guest, question) for question in grub.gone_install_devices(facts)]
     if cmdline.names(guest.definition.kernel_parameters):
         by_hand.append("virsh edit: name the devices in <cmdline> by PARTUUID=")
     if not changes:
@@ -40,27 +39,34 @@ def _then(facts: Facts, place: Place) -> str | None:
     """The command that has to follow. Raises Withheld where what it needs is not there."""
     if place.rebuild:
         return rebuild(facts)
-    made_by_grub = place.path.startswith(("/etc/default/grub", "/etc/grub.d/")) or place.after is None
+    made_by_grub = (
+        place.path == "/etc/default/grub"
+        or place.path.startswith(("/etc/default/grub.d/", "/etc/grub.d/"))
+        or place.after is None
+    )
     if made_by_grub and place.then is None:
         raise Withheld("none of update-grub, grub2-mkconfig, grub-mkconfig is installed in the guest")
     return place.then
 
 
-def _install_to_boot_disk(guest: Guest) -> CommandChange:
+def _install_to_what_is_there(guest: Guest, question: str) -> CommandChange:
     facts = guest.facts
-    disk = grub.boot_disk(facts)
-    if disk is None:
-        raise Withheld("dpkg-reconfigure grub-pc in the guest: /boot is not on one disk")
-    links = sorted(path for path, to in facts.links.items() if to == disk.path and path.startswith("/dev/disk/by-id/"))
+    package = question.partition("/")[0]
+    device = grub.install_device(facts, question)
+    if device is None:
+        where = "/boot is not on one disk" if package == "grub-pc" else "nothing is mounted on /boot/efi"
+        raise Withheld(f"dpkg-reconfigure {package} in the guest: {where}")
+    named = facts.grub_install_devices[question]
     return CommandChange(
         guest.name,
-        _set(next(iter(links), disk.path)),
-        _set(", ".join(facts.grub_install_devices)),
-        list(facts.grub_install_devices),
+        _set(question, grub.link_to(facts, device)),
+        _set(question, ", ".join(named)),
+        list(named),
     )
 
 
-def _set(devices: str) -> str:
+def _set(question: str, devices: str) -> str:
+    package = question.partition("/")[0]
     if not all(character.isalnum() or character in "/-_.:, +" for character in devices):
-        raise Withheld("dpkg-reconfigure grub-pc in the guest: a device name has characters of the shell")
-    return f"printf 'grub-pc grub-pc/install_devices multiselect %s\\n' '{devices}' | debconf-set-selections"
+        raise Withheld(f"dpkg-reconfigure {package} in the guest: a device name has characters of the shell")
+    return f"printf '{package} {question} multiselect %s\\n' '{devices}' | debconf-set-selections"

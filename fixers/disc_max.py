@@ -1,11 +1,11 @@
 from reclaim import crypttab
 from reclaim.change import Change, FileChange
 from reclaim.errors import Pending, Withheld
-from reclaim.facts import BlockDevice
+from reclaim.facts import BlockDevice, Facts
 from reclaim.guest import Guest
 from reclaim.initramfs import rebuild
 from reclaim.machine import VIRTIO_BLK_DISCARD, parse
-from reclaim.storage import first_deaf
+from reclaim.storage import deaf_pools, first_deaf
 
 #: what to do by hand about a layer, by lsblk's type of it
 _RAID = "load raid456 with devices_handle_discard_safely=Y, if every disk reads zeros after a discard"
@@ -18,8 +18,14 @@ _BY_HAND = {
 
 def name_the_layer(guest: Guest) -> list[Change]:
     """Open LUKS for discards where the policy allows it; the other layers are named, with what mends them."""
-    layers = first_deaf(guest.facts)
-    crypts = list({layer.name: layer for layer in layers.values() if layer.type == "crypt"}.values())
+    facts = guest.facts
+    layers = first_deaf(facts)
+    if not layers:
+        pools = ", ".join(sorted(set(deaf_pools(facts).values())))
+        raise Withheld(f"lvchange --discards passdown on the thin pool ({pools}): what lies below takes discards")
+    crypts = list(
+        {one.name: one for one in layers.values() if one.type == "crypt" and not _is_integrity(facts, one)}.values()
+    )
     if crypts and not any(layer.type == "disk" for layer in layers.values()):
         return _open_luks(guest, crypts)
     live = guest.live
@@ -27,12 +33,23 @@ def name_the_layer(guest: Guest) -> list[Change]:
     if live and known and known.version and known.version < VIRTIO_BLK_DISCARD:
         if any(disk.bus == "virtio" for disk in live.disks):
             raise Withheld(f"virtio-blk on {known.name} offers no discard: disk-bus and machine-type mend that")
-    told = {_advice(layer) for layer in layers.values()}
+    told = {_advice(facts, layer) for layer in layers.values()}
     raise Withheld("; ".join(sorted(told)))
 
 
-def _advice(layer: BlockDevice) -> str:
-    return f"{layer.path}: {_BY_HAND.get(layer.type, 'the layer named has to be changed by hand')}"
+def _advice(facts: Facts, layer: BlockDevice) -> str:
+    advice = _BY_HAND.get(layer.type, "the layer named has to be changed by hand")
+    if _is_integrity(facts, layer):
+        advice = "dm-integrity takes discards with `allow-discards` in integritytab(5), and never below LUKS"
+    elif layer.type == "lvm" and facts.device(f"/dev/mapper/{layer.name}-real"):
+        advice = "it has a snapshot (`lvs -o name,origin`), and takes no discards while it has"
+    return f"{layer.path}: {advice}"
+
+
+def _is_integrity(facts: Facts, layer: BlockDevice) -> bool:
+    """dm-integrity: lsblk calls it crypt as well. LUKS2 calls the one that it makes NAME_dif (cryptsetup(8))."""
+    below = [way[-2] for way in facts.stack(layer) if len(way) > 1]
+    return layer.type == "crypt" and (layer.name.endswith("_dif") or any(one.fstype == "DM_integrity" for one in below))
 
 
 def _open_luks(guest: Guest, layers: list[BlockDevice]) -> list[Change]:
@@ -67,5 +84,6 @@ def _open_luks(guest: Guest, layers: list[BlockDevice]) -> list[Change]:
         raise Pending(f"crypttab says `discard` for {', '.join(waiting)}: it counts from the guest's next boot")
     raise Withheld(
         f"{', '.join(unlisted)} cannot be changed in crypttab: allow discards where it is opened "
-        "(rd.luks.options=discard, or :allow-discards after cryptdevice=…)"
+        "(rd.luks.options=discard, :allow-discards after cryptdevice=…, or "
+        "`cryptsetup refresh --allow-discards --persistent` for LUKS2)"
     )

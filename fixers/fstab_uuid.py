@@ -1,11 +1,17 @@
-from reclaim.change import Change, FileChange
+import shlex
+
+from reclaim import units
+from reclaim.change import Change, CommandChange, FileChange
 from reclaim.errors import Withheld
-from reclaim.fstab import named_stably, unit_named_stably
+from reclaim.facts import Facts
+from reclaim.fstab import named_stably
 from reclaim.guest import Guest
+
+_RELOAD = "systemctl daemon-reload"
 
 
 def name_by_uuid(guest: Guest) -> list[Change]:
-    """Name each of those devices by `UUID=`; every other byte of fstab and of mount units stays."""
+    """Name each of those devices by `UUID=`; every other byte of fstab and of units stays."""
     facts = guest.facts
     changes: list[Change] = []
     new = named_stably(facts)
@@ -14,11 +20,31 @@ def name_by_uuid(guest: Guest) -> list[Change]:
         verify = "findmnt --verify --tab-file"
         changes.append(FileChange(guest.name, "/etc/fstab", facts.fstab, new.text, verify, devices=new.replaced))
     for path, text in facts.units.items():
-        unit = unit_named_stably(facts, path, text)
-        left += unit.left
+        if not units.names(text):
+            continue
+        if path.endswith(".swap") or ".swap.d/" in path:
+            swap = units.swap_named_stably(facts, path, text)
+            if isinstance(swap, str):
+                left.append(f"{path}: {swap}")
+            else:
+                changes += _renamed(guest.name, facts, path, text, swap)
+            continue
+        unit = units.named_stably(facts, text)
+        left += [f"{path}: {why}" for why in unit.left]
         if unit.text != text:
-            reload = "systemctl daemon-reload"
-            changes.append(FileChange(guest.name, path, text, unit.text, then=reload, devices=unit.replaced))
+            changes.append(FileChange(guest.name, path, text, unit.text, then=_RELOAD, devices=unit.replaced))
     if not changes:
         raise Withheld("; ".join(left))
+    return changes
+
+
+def _renamed(guest: str, facts: Facts, path: str, text: str, swap: units.Swap) -> list[Change]:
+    """The new unit made, what wants the old one told of it, the old one taken away."""
+    old, new = (shlex.quote(one.rpartition("/")[2]) for one in (path, swap.path))
+    changes: list[Change] = []
+    if swap.path not in facts.units:
+        changes.append(FileChange(guest, swap.path, None, swap.text, then=_RELOAD))
+    move = "if systemctl is-enabled --quiet {0}; then systemctl disable {0} && systemctl enable {1}; fi"
+    changes.append(CommandChange(guest, move.format(old, new), move.format(new, old)))
+    changes.append(FileChange(guest, path, text, None, then=_RELOAD, devices=swap.devices))
     return changes

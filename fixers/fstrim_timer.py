@@ -7,6 +7,9 @@ from reclaim.guest import Guest
 from reclaim.schedule import cron_problem, timer_problem, trimmable, untrimmed, untrimmed_pools
 
 _UNITS = "/etc/systemd/system"
+#: what util-linux 2.35.2 took out of the unit
+_DROP_INS = f"{_UNITS}/fstrim.service.d"
+_DROP_IN = f"{_DROP_INS}/reclaim.conf"
 _EXAMPLES = "/usr/share/doc/util-linux/examples"
 _WEEKLY = ("/etc/cron.weekly", "/etc/periodic/weekly")
 _SCRIPT = "reclaim-fstrim"  # no dot: run-parts(8) passes over names with one
@@ -21,6 +24,16 @@ def schedule_trim(guest: Guest) -> list[Change]:
             changes += _timer(guest.name, facts)
         else:
             changes.append(_cron(guest.name, facts))
+    service = facts.fstrim_service if "systemctl" in facts.tools else {}
+    if untrimmed(facts) and (service.get("ProtectSystem") == "strict" or service.get("ProtectHome", "no") != "no"):
+        changes.append(
+            CommandChange(
+                guest.name,
+                f"mkdir -p {_DROP_INS} && printf '[Service]\\nProtectSystem=no\\nProtectHome=no\\n' >{_DROP_IN} && "
+                "systemctl daemon-reload",
+                f"rm -f {_DROP_IN} && systemctl daemon-reload",
+            )
+        )
     for pool in untrimmed_pools(facts):
         named = shlex.quote(pool)
         changes.append(CommandChange(guest.name, f"zpool set autotrim=on {named}", f"zpool set autotrim=off {named}"))

@@ -1,7 +1,8 @@
 from reclaim.change import Change
 from reclaim.guest import Guest
 from reclaim.live import live_updates
-from reclaim.power import PowerCycle, booted_definition, wellbeing
+from reclaim.power import PowerCycle, booted_definition
+from reclaim.wellbeing import observe
 
 
 def run_as_defined(guest: Guest) -> list[Change]:
@@ -9,4 +10,4 @@ def run_as_defined(guest: Guest) -> list[Change]:
     updates, why = live_updates(guest)
     if updates:
         return list(updates)
-    return [PowerCycle(guest.name, booted_definition(guest), wellbeing(guest), why)]
+    return [PowerCycle(guest.name, booted_definition(guest), observe(guest), why)]

@@ -1,7 +1,18 @@
+from reclaim.backlog import known_backlog, promised
 from reclaim.change import Change, Trim
+from reclaim.errors import Withheld
 from reclaim.guest import Disk
+from reclaim.imageformat import path_of
+from reclaim.sparsify import Sparsify, obstacle
 
 
 def trim_now(disk: Disk) -> list[Change]:
-    """Trim every mounted filesystem of the guest."""
-    return [Trim(disk.guest.name)]
+    """Trim every mounted filesystem of the guest; from outside where it is off."""
+    guest = disk.guest
+    if guest.is_running:
+        return [Trim(guest.name, promised(guest))]
+    path = path_of(disk)
+    if reason := obstacle(guest, path):
+        raise Withheld(reason)
+    found = known_backlog(disk)
+    return [Sparsify(guest.name, path, disk.driver.get("type", "raw"), found.come if found else "")]

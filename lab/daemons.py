@@ -57,6 +57,20 @@ def stop() -> list[str]:
     return stopped
 
 
+def is_ours(name: str) -> bool:
+    """Does what `start` started still run?"""
+    return any(one["name"] == name and _ticks(one["pid"]) == one["ticks"] for one in _read())
+
+
+def kill(name: str) -> bool:
+    """Kill what `start` started, as a crash would; False where it is not the lab's to kill."""
+    for one in _read():
+        if one["name"] == name and _ticks(one["pid"]) == one["ticks"]:
+            os.kill(one["pid"], signal.SIGKILL)
+            return True
+    return False
+
+
 def forget() -> None:
     """Forget what was started: it stays."""
     _file().unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from lab import paths, recipes, tools
 from lab.error import LabError
 from lab.firstboot import run_in_new_guest
-from lab.recipes import DISK_MIB, EXCLUDED, PACKAGES, ROOT_SCRIPT, START_MIB, SUITE, Recipe
+from lab.recipes import DISK_MIB, EXCLUDED, START_MIB, SUITE, Recipe
 from lab.sources import debian_sources
 
 log = logging.getLogger("lab")
@@ -54,6 +54,12 @@ def instantiate(recipe: str, target: Path) -> None:
 def identity(recipe: str) -> Path:
     """Return the private key for the guests of `recipe`, which has ssh. Raises LabError as `build` does."""
     return build(recipe).with_name(IDENTITY)
+
+
+def kernel(recipe: str) -> tuple[Path, Path]:
+    """Return the kernel and the initramfs of the guests of `recipe`, for booting them directly; as `build` does."""
+    folder = build(recipe).parent
+    return folder / KERNEL, folder / INITRD
 
 
 def cached(recipe: str) -> bool:
@@ -104,13 +110,11 @@ def _base(recipe: Recipe) -> Path:
 
 def _make_disk(folder: Path, recipe: Recipe) -> None:
     root = folder / "root"
-    hooks = [_run_inside(ROOT_SCRIPT)]
+    hooks = []
     if recipe.ssh:
         key = folder / IDENTITY
         tools.call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "reclaim-lab", "-f", str(key)], seconds=60)
         hooks.append(f"upload {shlex.quote(str(key.with_suffix('.pub')))} /root/lab.pub")
-    if recipe.root_script:
-        hooks.append(_run_inside(recipe.root_script))
     _install(root, recipe, hooks)
     try:
         shutil.copy(_only(root / "boot", "vmlinuz-*"), folder / KERNEL)
@@ -129,18 +133,18 @@ def _make_disk(folder: Path, recipe: Recipe) -> None:
         shutil.rmtree(root)
 
 
-def _run_inside(script: str) -> str:
-    """Return mmdebstrap's hook that runs a script of the recipes in the new root."""
-    return f'chroot "$1" sh -eu <{shlex.quote(str(Path(recipes.__file__).with_name(script)))}'
-
-
 def _install(root: Path, recipe: Recipe, hooks: list[str]) -> None:
+    scripts = [shlex.quote(str(Path(recipes.__file__).with_name(name))) for name in recipe.root_scripts]
     # mmdebstrap mounts /proc and /sys below `root`. In namespaces of its own, whatever ends it, or us, ends its
     # children and mounts too: removing the folder can then never reach into the machine's own /sys.
     argv = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    argv += ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join((*PACKAGES, *recipe.packages))}"]
+    argv += ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(recipe.packages)}"]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
-    argv += ['--aptopt=APT::Install-Recommends "false"', *(f"--customize-hook={hook}" for hook in hooks)]
+    argv += [
+        '--aptopt=APT::Install-Recommends "false"',
+        *(f"--customize-hook={hook}" for hook in hooks),
+        *(f'--customize-hook=chroot "$1" sh -eu <{one}' for one in scripts),
+    ]
     argv += [SUITE, str(root)]
     log.info("installing Debian %s with mmdebstrap", SUITE)
     tools.call([*argv, *debian_sources(SUITE)], seconds=1800)

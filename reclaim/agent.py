@@ -39,7 +39,14 @@ class AgentBlocked(NoAccess):
 
 
 class NotLinux(ProbeError):
-    """The agent answers, in a system that reclaim does not look into."""
+    """Somebody answers, in a system that reclaim does not look into."""
+
+    def __init__(self, guest: str, system: str) -> None:
+        super().__init__(f"{guest}: it is {system}, which reclaim neither looks into nor changes")
+
+
+class NotLinuxButWindows(NotLinux):
+    """That system is Windows."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,11 @@ class System:
     @property
     def is_windows(self) -> bool:
         return self.id == "mswindows"  # qga/commands-win32.c
+
+    @property
+    def is_another(self) -> bool:
+        """Is it a Unix that is no Linux? Its disks have other names and its tools other options."""
+        return self.id in ("freebsd", "openbsd", "netbsd", "dragonfly", "solaris", "illumos", "omnios", "openindiana")
 
     @property
     def filters_commands(self) -> bool:

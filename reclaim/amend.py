@@ -10,8 +10,9 @@ from reclaim import hostimage
 from reclaim.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, Withheld
 from reclaim.guest import Disk, Guest
 from reclaim.imageformat import amend_command, inspect, obstacles
-from reclaim.power import PowerCycle, booted_definition, wellbeing
+from reclaim.power import PowerCycle, booted_definition
 from reclaim.text import printable
+from reclaim.wellbeing import observe
 
 #: seconds for qemu-img, which writes one block
 _SECONDS = 120
@@ -106,7 +107,7 @@ def amendment(disk: Disk) -> ImageAmend | AmendCycle:
         raise Withheld(f"nobody can look inside (see guest-access), and so not see whether it comes back: {by_hand}")
     paths = list(dict.fromkeys([path, *_to_amend(guest)]))
     why = "while it is off: " + ", ".join(map(amend_command, paths))
-    return AmendCycle(guest.name, booted_definition(guest), wellbeing(guest), why, paths)
+    return AmendCycle(guest.name, booted_definition(guest), observe(guest), why, paths)
 
 
 def _to_amend(guest: Guest) -> list[str]:

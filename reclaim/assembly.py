@@ -1,4 +1,4 @@
-"""What assembles disks before they are mounted, where it is told their names: mdadm and LVM."""
+"""What assembles disks before they are mounted, where it is told their names: mdadm, LVM and ZFS."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from reclaim.facts import Facts
+from reclaim.fstab import is_renamed_by_bus
 from reclaim.place import Place
 
 _MDADM = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
@@ -14,23 +15,58 @@ _NAMED = re.compile(
     r"/dev/(?:x?vd|[sh]d|\[[a-z]+\]d|disk/by-(?:id|path))[^\s\"'|,]*|(?<=[|/^(])(?:x?vd|[sh]d)(?=[a-z.\[*])"
 )
 
+_SETTING = re.compile(r"(?:devices/)?(?P<key>search_for_devnames|use_devicesfile)\s*=\s*\"?(?P<value>\w+)")
+#: VIRTIO_BLK_ID_BYTES
+_VIRTIO_BLK_SERIAL = 20
+
 
 def places(facts: Facts) -> Iterator[Place]:
-    """Where mdadm.conf(5), lvm.conf(5) and lvmdevices(8) name devices by their bus."""
+    """Where mdadm.conf(5), lvm.conf(5), lvmdevices(8) and zpool.cache name devices by their bus."""
     for path in _MDADM:
         yield from _mdadm(path, facts.boot_files.get(path, ""))
-    for path, line in facts.lvm_lines:
-        if path.endswith("system.devices"):
-            # an entry known by its name is found again by its PVID, one known by an id of the bus's making is not
-            # (search_for_devnames = "auto" in lvm.conf; device_ids_search in LVM's device_id.c)
-            kind = re.match(
-                r"IDTYPE=(?P<kind>sys_wwid|sys_serial)\b.*\bDEVNAME=(?P<device>/dev/(?:x?vd|[sh]d)\S+)", line
+    yield from _lvm(facts)
+    for pool in dict.fromkeys(pool for pool, _ in facts.vdevs):
+        # zpool.cache has these paths, and an import from it looks nowhere else (OpenZFS issues 343 and 2625)
+        if named := tuple(path for owner, path in facts.vdevs if owner == pool and is_renamed_by_bus(path)):
+            advice = (
+                f"zpool export {pool}, then zpool import -d /dev/disk/by-partuuid {pool} (of a root, from elsewhere)"
             )
-            if kind:
-                advice = "vgimportdevices -a in the guest once it runs on the other bus, or no devices file until then"
-                yield Place(path, (f"{kind['device']} known by {kind['kind']}",), advice=advice)
-        elif named := _NAMED.findall(line):
-            yield Place(path, tuple(dict.fromkeys(named)), advice=f"{path}: let the filter name no disk by its bus")
+            yield Place(f"zpool.cache, {pool}", named, advice=advice)
+
+
+def _lvm(facts: Facts) -> Iterator[Place]:
+    settings = {match["key"]: match["value"] for _, line in facts.lvm_lines if (match := _SETTING.match(line))}
+    for path, line in facts.lvm_lines:
+        if not path.endswith("system.devices"):
+            if not _SETTING.match(line) and (named := _NAMED.findall(line)):
+                yield Place(path, tuple(dict.fromkeys(named)), advice=f"{path}: let the filter name no disk by its bus")
+            continue
+        entry = dict(word.partition("=")[::2] for word in line.split())
+        device, kind, name = entry.get("DEVNAME", ""), entry.get("IDTYPE", ""), entry.get("IDNAME", "")
+        if settings.get("use_devicesfile") == "0" or not _is_lost(kind, name, settings.get("search_for_devnames", "")):
+            continue
+        shown = device or name
+        advice = (
+            f"lvmdevices --deldev {shown}, then lvmdevices --adddev {shown} --deviceidtype devname: "
+            "LVM looks for such by PVID"
+        )
+        if kind == "devname":
+            advice = "search_for_devnames in lvm.conf: not none"
+        yield Place(path, (f"{shown} known by {kind}",), advice=advice)
+
+
+def _is_lost(kind: str, name: str, search: str) -> bool:
+    """Does LVM lose a device that it knows by this id when the disk is on virtio-scsi (lib/device/device_id.c)?
+
+    An entry that has a name for its id is found again by its PVID. A serial number is the same on both (from
+    /sys/block/vdX/serial and VPD page 80), unless virtio-blk cut it or the IDE emulation made it up. A disk's wwid
+    has the bus's own vendor in it: virtio-blk has none, and one of QEMU's SCSI disks stays.
+    """
+    if kind == "devname":
+        return search == "none" and is_renamed_by_bus(name)
+    if kind == "sys_serial":
+        return len(name) >= _VIRTIO_BLK_SERIAL or re.fullmatch(r"QM\d+", name) is not None
+    return kind in ("sys_wwid", "wwid_t10") and "ATA" in name
 
 
 def _mdadm(path: str, text: str) -> Iterator[Place]:

@@ -1,25 +1,60 @@
-"""What the host holds for a disk against what the guest needs of it."""
+"""What the host holds for a disk against what the guest uses of it, down to the part that a trim gives back."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import libvirt
+
+from reclaim import hostimage, sparsify
 from reclaim.agent import AgentBlocked
-from reclaim.errors import NotAssessable
-from reclaim.guest import Disk
-from reclaim.storage import device_of, need
+from reclaim.errors import NotApplicable, NotAssessable, ProbeError
+from reclaim.guest import Disk, Guest
+from reclaim.holes import Span
+from reclaim.hostmap import SHARING, HostMap, host_map
+from reclaim.imageformat import path_of
+from reclaim.layout import Area, areas
+from reclaim.storage import device_of
 from reclaim.text import size
 
 #: bytes that come and go between two looks: journals, caches, the image's own tables
 _SLACK = 64 * 1024 * 1024
+#: parts of a disk beside its filesystems that are worth a word
+_TOLD = 4
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """Bytes on the host, and bytes that the guest needs."""
+    """Bytes that the host holds for a disk, and what they are for.
 
-    allocated: int
-    needed: int
+    `used` is what the guest's filesystems use, their own tables included. `reclaimable` is what a trim gives back
+    at least, `most` what it may give back, where none of those tables was ever written. `perhaps` of that are for
+    what cannot be placed. `apart` is held for what no trim of a filesystem reaches: swap, free
+    extents, what is not mounted, the image's tables and snapshots; in words.
+    """
+
+    held: int
+    used: int
+    reclaimable: int
+    most: int
+    perhaps: int = 0
+    apart: tuple[tuple[str, int], ...] = ()
+    shared: int = 0
+
+    @property
+    def come(self) -> str:
+        """How much can come back, in words."""
+        return between(self.reclaimable, self.most)
+
+    @property
+    def words(self) -> str:
+        told = [f"the host holds {size(self.held)}, the guest's filesystems use {size(self.used)}"]
+        worth = sorted((one for one in self.apart if one[1] >= _SLACK // 16), key=lambda one: -one[1])
+        told += [f"{size(count)} {what}" for what, count in worth[:_TOLD]]
+        if self.shared:
+            told.append(f"{size(self.shared)} of the file come back with the last snapshot or reflink that shares them")
+        return ", ".join(told)
 
 
 def tolerated(needed: int) -> int:
@@ -28,17 +63,115 @@ def tolerated(needed: int) -> int:
 
 
 def backlog(disk: Disk) -> Backlog:
-    """Both counts for *disk*. Raises NotAssessable where one of them cannot be had."""
-    blocked = isinstance(disk.guest.inside(), AgentBlocked)
-    if disk.view.type != "file" or disk.path is None:
-        raise NotAssessable(f"a disk of type {disk.view.type}: its blocks cannot be counted in a file")
+    """The counts for *disk*. Raises NotApplicable, NotAssessable and ProbeError where they cannot be had."""
+    guest = disk.guest
+    if not guest.is_running and not guest.hypervisor.readonly and not guest.hypervisor.is_test_driver:
+        held, found = sparsify.areas(disk, _SLACK)
+        return weighed(held, found, None)
+    blocked = isinstance(guest.inside(), AgentBlocked)
+    image = hostimage.look(guest.hypervisor, path_of(disk))
+    kind = disk.driver.get("type", "raw")
+    if image.allocated is None:
+        raise NotAssessable(f"{image.path} is a device: what it holds for the disk cannot be counted")
     if blocked:
-        return _by_typed_calls(disk, disk.guest.hypervisor.allocated(disk.path))
-    facts = disk.guest.facts
+        return _by_typed_calls(disk, image.allocated)
     device = device_of(disk)
     if device is None:
         raise NotAssessable("which block device of the guest it is cannot be told")
-    return Backlog(disk.guest.hypervisor.allocated(disk.path), need(facts, device))
+    found = areas(guest.facts, device)
+    # what the filesystems use is settled cheaply: only where there may be a backlog the image's tables are read
+    quick = weighed(image.allocated, found, None)
+    if quick.reclaimable + quick.perhaps <= tolerated(quick.used) or image.is_device:
+        return quick
+    head = hostimage.header(guest.hypervisor, image) if kind == "qcow2" else None
+    if head is not None and head.external_data:
+        raise NotAssessable(f"{image.path}: its data lies in an external data file, which is not counted")
+    known = host_map(guest.hypervisor, image, kind, head)
+    if known is None and ((head is not None and head.snapshots) or image.filesystem in SHARING):
+        # a snapshot may hold any of it
+        return Backlog(image.allocated, quick.used, 0, quick.most, quick.most)
+    return weighed(image.allocated, found, known)
+
+
+def weighed(held: int, found: Sequence[Area], known: HostMap | None) -> Backlog:
+    """What *held* bytes are for, by the areas of the disk, and where the host holds them (None: nobody knows)."""
+    used = sum(area.used for area in found)
+    if known is None:
+        sure, perhaps = _pool(held, found)
+        return Backlog(held, used, sure, sure + perhaps, perhaps)
+    reclaimable = most = placed = 0
+    apart: dict[str, int] = {}
+    for area in found:
+        if area.spans is None:
+            continue
+        here = overlap(known.spans, area.spans)
+        placed += here
+        if area.kind == "filesystem" and area.trims:
+            reclaimable += max(0, here - area.used)
+            most += max(0, here - (area.used - area.tables))
+        else:
+            what = _apart(area)
+            apart[what] = apart.get(what, 0) + here - (area.used if area.kind == "filesystem" else 0)
+    sure, perhaps = _pool(known.held - placed, [area for area in found if area.spans is None])
+    reclaimable += sure
+    apart["in the image's tables and snapshots"] = held - known.held
+    # which of the shared extents a trim would free is not known: none of them is promised
+    promise = max(0, reclaimable - known.shared)
+    return Backlog(
+        held, used, promise, max(promise, most + sure + perhaps), perhaps, tuple(apart.items()), known.shared
+    )
+
+
+def _pool(held: int, found: Sequence[Area]) -> tuple[int, int]:
+    """What surely comes back of *held* bytes that lie anywhere in *found*, and what may beyond that."""
+    trimmed = [area for area in found if area.trims]
+    most = max(0, held - sum(area.used for area in found)) if trimmed else 0
+    sure = max(0, most - sum(area.size for area in found if area.kind != "filesystem"))
+    sure = max(0, sure - sum(area.size - area.used for area in found if area.kind == "filesystem" and not area.trims))
+    return sure, most - sure
+
+
+def overlap(first: Iterable[Span], second: Iterable[Span]) -> int:
+    """Bytes that lie in both; each list is free of overlaps in itself."""
+    total = 0
+    one, other = sorted(first), sorted(second)
+    i = j = 0
+    while i < len(one) and j < len(other):
+        total += max(0, min(one[i][1], other[j][1]) - max(one[i][0], other[j][0]))
+        if one[i][1] < other[j][1]:
+            i += 1
+        else:
+            j += 1
+    return total
+
+
+def _apart(area: Area) -> str:
+    if area.kind == "swap":
+        return "in swap, which no trim empties"
+    if area.kind == "free":
+        return f"in {area.what}, which no filesystem trims"
+    if area.kind == "filesystem":
+        return f"free in {area.what}, which cannot be trimmed"
+    return f"in {area.what}"
+
+
+def promised(guest: Guest) -> str:
+    """What a trim of *guest* gives back over all its disks, in words; empty where nobody can count."""
+    counts = [found for disk in guest.disks if (found := known_backlog(disk)) is not None]
+    return between(sum(one.reclaimable for one in counts), sum(one.most for one in counts)) if counts else ""
+
+
+def between(least: int, most: int) -> str:
+    """One count where both are close, else both."""
+    return size(least) if most - least < most // 20 else f"{size(least)} to {size(most)}"
+
+
+def known_backlog(disk: Disk) -> Backlog | None:
+    """`backlog`, or None where it cannot be had."""
+    try:
+        return backlog(disk)
+    except (NotApplicable, NotAssessable, ProbeError, libvirt.libvirtError):
+        return None
 
 
 def _by_typed_calls(disk: Disk, allocated: int) -> Backlog:
@@ -62,4 +195,4 @@ def _by_typed_calls(disk: Disk, allocated: int) -> Backlog:
             f"its agent runs no commands: the host holds {size(allocated)}, the filesystems use {size(needed)}, "
             "and what swap needs cannot be told (see guest-access)"
         )
-    return Backlog(allocated, needed)
+    return Backlog(allocated, needed, 0, 0)

@@ -158,13 +158,15 @@ def users_lately(hypervisor: Hypervisor) -> dict[FileId, str]:
     return seen[1]
 
 
-def users(hypervisor: Hypervisor) -> dict[FileId, str]:
-    """Every file of this machine that a defined guest uses, and the guest's name.
+def users(hypervisor: Hypervisor, besides: Guest | None = None) -> dict[FileId, str]:
+    """Every file of this machine that a defined guest uses (but for one of them), and the guest's name.
 
     Its disks, as defined and as they run, and the backing files below them.
     """
     found: dict[FileId, str] = {}
     for guest in hypervisor.guests:
+        if guest is besides:
+            continue
         for path in _sources(guest):
             _follow(path, guest.name, found)
     return found

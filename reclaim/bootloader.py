@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
-from reclaim import assembly, crypttab, entries, grub
+from reclaim import assembly, cmdline, crypttab, elsewhere, entries, fstab, grub
 from reclaim.facts import Facts
-from reclaim.fstab import is_renamed_by_bus, stable_name
-from reclaim.place import Place
+from reclaim.fstab import TAGS, is_renamed_by_bus, stable_name
+from reclaim.place import Place, begins, in_lines
 
 #: boot loaders that are known by name alone, and the file each is known by
 _NOT_READ = {
@@ -22,19 +23,51 @@ _NOT_READ = {
     "/boot/refind_linux.conf": "rEFInd",
 }
 _CONF_D = "/etc/initramfs-tools/conf.d/"
+_DRACUT = re.compile(r"/etc/dracut\.conf(\.d/.+\.conf)?\Z")
+#: dracut.conf(5): what it has an image wait for or mount, or how it names the devices that the image waits for
+_BY_HAND = re.compile(
+    r"^[ \t]*(?:(?:add_device|fstab_lines)\+?=.*/dev/(?:(?:x?vd|[sh]d)[a-z]|disk/by-(?:path|id)/)"
+    r"|persistent_policy=[\"']?by-(?:path|id)).*$",
+    re.MULTILINE,
+)
 _RESUME = re.compile(r"^(?P<key>[ \t]*(?:RESUME|ROOT)=)(?P<q>[\"']?)(?P<device>/dev/\S+?)(?P=q)[ \t]*$", re.MULTILINE)
+
+
+def absent(facts: Facts) -> str | None:
+    """Why what lies in /boot may not be what boots: fstab has a filesystem for it that is not mounted."""
+    if any(mount.target == "/boot" for mount in facts.mounts):
+        return None
+    if any(entry.target.rstrip("/") == "/boot" for entry in fstab.entries(facts.fstab)):
+        return "/boot is in fstab and not mounted: what boots lies there"
+    return None
 
 
 def unknown(facts: Facts) -> str | None:
     """Why nobody can tell what boots this guest; None where it can be told."""
+    if why := absent(facts):
+        return why
     if unread := entries.unread(facts):
         return f"the command line built into {', '.join(unread)} cannot be read"
     if grub.menus(facts) or entries.are_there(facts):
-        return None
+        return _elsewhere(facts)
     for path, name in _NOT_READ.items():
         if path in facts.boot_files:
             return f"it boots with {name} ({path}), which reclaim does not read"
     return "no grub.cfg, no boot entry, no extlinux.conf: what boots this guest is not known"
+
+
+def _elsewhere(facts: Facts) -> str | None:
+    """Why what runs was not booted by what was read: nothing there has its root.
+
+    An entry of the firmware that starts the kernel itself is in no file; a menu may lie about unused.
+    """
+    texts = [*facts.boot_files.values(), *facts.unified.values()]
+    for name in cmdline.names(facts.command_line):
+        device = facts.device(name.device)
+        values = [f"{tag}={getattr(device, tag.lower())}" for tag in TAGS] if device else []
+        if not any(f"{name.parameter}={value}" in text for value in (name.value, *values) for text in texts):
+            return f"it was booted with {name}, which is in no file of a boot loader that was read"
+    return None
 
 
 def places(facts: Facts) -> list[Place]:
@@ -43,8 +76,11 @@ def places(facts: Facts) -> list[Place]:
         *grub.places(facts),
         *entries.places(facts),
         *_initramfs_tools(facts),
+        *_dracut(facts),
+        *_baked(facts),
         *crypttab.places(facts),
         *assembly.places(facts),
+        *elsewhere.places(facts),
     ]
 
 
@@ -64,3 +100,30 @@ def _initramfs_tools(facts: Facts) -> Iterator[Place]:
             shown = tuple(f"{match['key'].strip()}{match['device']}" for match in named)
             devices = tuple(match["device"] for match in named)
             yield Place(path, shown, devices, text, _RESUME.sub(stable, text), rebuild=True)
+        others = [
+            name for line in _RESUME.sub("", text).split("\n") for name in elsewhere.devices(line.partition("#")[0])
+        ]
+        if others:
+            yield Place(
+                path, tuple(others), advice=f"{path}: name the device by UUID=, then update-initramfs -u -k all"
+            )
+
+
+def _dracut(facts: Facts) -> Iterator[Place]:
+    """What dracut writes into each image: a command line, devices to wait for."""
+    for path, text in facts.boot_files.items():
+        if not _DRACUT.match(path):
+            continue
+        if place := in_lines(facts, path, begins(r"kernel_cmdline\+?=")):
+            yield replace(place, rebuild=True)
+        if by_hand := tuple(match[0].strip() for match in _BY_HAND.finditer(text)):
+            yield Place(path, by_hand, advice=f"{path}: name devices by UUID, then dracut --force --regenerate-all")
+
+
+def _baked(facts: Facts) -> Iterator[Place]:
+    """What an image waits for, whatever the files say that it was made from."""
+    for kernel in facts.kernels:
+        names = tuple(f"waits for {device}" for device in sorted(kernel.waits) if is_renamed_by_bus(device))
+        image = kernel.path or kernel.unified
+        if names and image:
+            yield Place(image, names, advice=f"build {image} anew, and see that it waits for nothing by its bus")

@@ -19,17 +19,19 @@ from reclaim.definition import Definition, Edit
 from reclaim.errors import ChangeFailed, NotYet, ProbeError
 from reclaim.guest import Guest
 from reclaim.live import LiveUpdate
-from reclaim.power import PowerCycle, Wellbeing
+from reclaim.power import PowerCycle
 from reclaim.punch import HolePunch, SparseRewrite
-from reclaim.text import libvirt_words
+from reclaim.sparsify import Sparsify
+from reclaim.text import libvirt_words, size
+from reclaim.wellbeing import Wellbeing
 
 #: one argument of a process holds 128 KiB on Linux (MAX_ARG_STRLEN); base64 takes a third of it
 MAX_FILE_BYTES = 90_000
 #: seconds a command may take that rebuilds an initramfs or a boot menu
 COMMAND_SECONDS = 900
 TRIM_SECONDS = 900
-#: fstrim(8) --all: "some filesystem discards have succeeded, some failed"
-_SOME_FAILED = 64
+#: filesystems that could not be trimmed, as far as they are named
+_PATHS = 5
 
 
 class Place(Protocol):
@@ -290,10 +292,11 @@ class CommandChange:
 
 @dataclass(frozen=True)
 class Trim:
-    """The free space of every mounted filesystem given back now."""
+    """The free space of every mounted filesystem given back now. `promised` were counted to come back, in words."""
 
     kind: ClassVar[str] = "trim"
     guest: str
+    promised: str = ""
 
     @property
     def target(self) -> str:
@@ -301,14 +304,28 @@ class Trim:
 
     @property
     def diff(self) -> str:
-        return "guest-fstrim (guest agent), or fstrim -av where it is not to be had"
+        come = f": {self.promised} can come back" if self.promised else ""
+        return f"guest-fstrim (guest agent){come}"
 
     def apply(self, guest: Guest) -> dict[str, str]:
+        paths = [disk.path for disk in guest.disks if disk.path and disk.view.type == "file"]
+        before = guest.hypervisor.allocated_each(paths)
         # virDomainFSTrim drops the result of each path (libvirt's qemuAgentFSTrim), so ask the agent
         try:
-            answer = guest.agent.command("guest-fstrim", seconds=TRIM_SECONDS)
+            trimmed, failed = self._by_agent(guest)
         except (AgentAbsent, AgentBlocked):
-            return self._by_command(guest)
+            trimmed, failed = self._by_command(guest)
+        if failed and not trimmed:
+            raise ChangeFailed(f"{self.guest}: nothing could be trimmed: {'; '.join(failed[:_PATHS])}")
+        after = guest.hypervisor.allocated_each(paths)
+        came = sum(max(0, held - after.get(path, held)) for path, held in before.items())
+        of = f" of {self.promised} that were counted to" if self.promised else ""
+        note = f"{size(came)} came back{of}; the guest says it trimmed {trimmed} bytes"
+        return {"note": f"{note}; not {'; '.join(failed[:_PATHS])}" if failed else note}
+
+    def _by_agent(self, guest: Guest) -> tuple[int, list[str]]:
+        """Bytes that the agent says it trimmed, and what failed by mount point."""
+        answer = guest.agent.command("guest-fstrim", seconds=TRIM_SECONDS)
         paths = answer.get("paths") if isinstance(answer, dict) else None
         if not isinstance(paths, list):
             raise ProbeError(f"{self.guest}: the guest agent's answer to guest-fstrim has no paths")
@@ -320,18 +337,16 @@ class Trim:
                 failed.append(f"{str(one.get('path'))[:100]}: {str(one['error'])[:100]}")
             elif isinstance(one.get("trimmed"), int):
                 trimmed += one["trimmed"]
-        if failed and not trimmed:
-            raise ChangeFailed(f"{self.guest}: nothing could be trimmed: {'; '.join(failed[:5])}")
-        note = f"the guest says it trimmed {trimmed} bytes"
-        return {"note": f"{note}; not {'; '.join(failed[:5])}" if failed else note}
+        return trimmed, failed
 
-    def _by_command(self, guest: Guest) -> dict[str, str]:
-        result = guest.shell.run("fstrim -av", seconds=TRIM_SECONDS)
-        if result.rc not in (0, _SOME_FAILED):
-            raise ChangeFailed(f"{self.guest}: fstrim -av: {_last_line(result.stderr, result.stdout)}")
-        trimmed = sum(int(count) for count in re.findall(r"\((\d{1,20}) bytes\)", result.stdout))
-        note = f"the guest says it trimmed {trimmed} bytes"
-        return {"note": note if result.rc == 0 else f"{note}; not {_last_line(result.stderr)}"}
+    def _by_command(self, guest: Guest) -> tuple[int, list[str]]:
+        """The same by fstrim(8): a line for each filesystem, an error for each that failed."""
+        result = guest.shell.run("LC_ALL=C fstrim -av", seconds=TRIM_SECONDS)
+        trimmed = sum(int(count) for count in re.findall(r"\((\d{1,18}) bytes\) trimmed", result.stdout))
+        failed = [line.strip().removeprefix("fstrim: ")[:200] for line in result.stderr.splitlines() if line.strip()]
+        if result.rc != 0 and not failed:
+            failed = [f"fstrim ended with status {result.rc}"]
+        return trimmed, failed
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         return "trimmed space stays trimmed: it was free"
@@ -368,6 +383,7 @@ _KINDS = (
     ImageAmend,
     HolePunch,
     SparseRewrite,
+    Sparsify,
 )
 
 

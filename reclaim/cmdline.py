@@ -18,13 +18,15 @@ _SOMEWHERE = re.compile(r"(?:\A|[=,:])(?P<device>/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\
 #: initramfs's root and resume; boot (dracut, fips), mount.usr and mount.usrflags (systemd), real_root (genkernel),
 #: cryptroot (mkinitfs-bootparam(7))
 _WHOLE = frozenset(("root", "resume", "boot", "mount.usr", "real_root", "cryptroot"))
+#: a root by its number, as lilo wrote it: major:minor, or both as hexadecimal digits (early_lookup_bdev in Linux)
+_NUMBER = re.compile(r"(?<![\w.-])(?P<key>root|resume)=(?P<value>\d+:\d+|[0-9a-f]{3,4})(?![^\s\"'])")
 #: parameters whose value begins with a device: cryptdevice=DEVICE:NAME (mkinitcpio's hook encrypt)
 _BEFORE_COLON = frozenset(("cryptdevice",))
 
 
 @dataclass(frozen=True)
 class Name:
-    """A kernel parameter that names a device by its bus."""
+    """A kernel parameter that names a device by its bus; `device` is "" where it is a number."""
 
     parameter: str
     value: str
@@ -41,6 +43,7 @@ def names(line: str) -> list[Name]:
         inside = _SOMEWHERE.search(match["value"])
         if inside and is_renamed_by_bus(inside["device"]):
             found.append(Name(match["key"], match["value"], inside["device"]))
+    found += [Name(match["key"], match["value"], "") for match in _NUMBER.finditer(line)]
     return found
 
 

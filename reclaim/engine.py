@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import libvirt
 
-from reclaim import boot, states
+from reclaim import boot, power, states
 from reclaim.backup import Backup
 from reclaim.boot import Boot
 from reclaim.change import Change, DefinitionChange
@@ -22,6 +22,7 @@ from reclaim.errors import (
     PowerCycleFailed,
     ProbeError,
     Refused,
+    StillRunning,
     Withheld,
 )
 from reclaim.guest import OFF, Disk, Guest
@@ -111,6 +112,18 @@ def finding(exc: AssertionError) -> str:
     return head if not head.startswith("assert ") else text
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A guest that was asked to shut down and still runs: it may go off yet."""
+
+    requirement: Requirement
+    subject: Subject
+    guest: Guest
+    cycle: PowerCycle
+    seq: int
+    record: ChangeRecord
+
+
 @dataclass
 class Engine:
     """Judges, and mends as the mode allows. One for each hypervisor and run."""
@@ -128,6 +141,11 @@ class Engine:
     _planned_renames: dict[str, dict[str, str]] = field(default_factory=dict)
     #: what the changes of the fix under way had to say
     _notes: list[str] = field(default_factory=list)
+    #: the changes of this run by their number in the journal
+    _records: dict[int, ChangeRecord] = field(default_factory=dict)
+    _asked: list[_Asked] = field(default_factory=list)
+    #: seconds that are waited for a libvirt that hung up
+    _patience: float = 60
     #: guests that were started to be looked into, and the number of that change
     _booted: dict[Guest, int] = field(default_factory=dict)
 
@@ -167,6 +185,7 @@ class Engine:
             failed = printable(str(exc))
             self.journal.failed(seq, failed)
         del self._booted[guest]
+        self._asked = [one for one in self._asked if one.guest is not guest]  # it is not to be started again
         guest.booted_by = None
         guest.forget(inside=False)
         for result in self.results.values():
@@ -189,8 +208,11 @@ class Engine:
     def run(self, requirement: Requirement, subject: Subject) -> Result:
         """Judge one requirement for one subject, and mend it where the mode says so."""
         started = time.monotonic()
+        self.look_after()
         result = self.result(requirement, subject)
         result.take(judge(requirement, subject))
+        if result.verdict is Verdict.ERROR and self._is_reconnected():
+            result.take(judge(requirement, subject))
         if result.verdict is Verdict.NONCOMPLIANT and self.mode != "audit":
             self._remedy(requirement, subject, result)
         result.seconds += time.monotonic() - started
@@ -205,6 +227,40 @@ class Engine:
             found = Result(requirement.slug, requirement.title, name, *names, Verdict.NOT_ASSESSABLE)
             self.results[key] = found
         return found
+
+    def _is_reconnected(self) -> bool:
+        """Had libvirt hung up, and does it answer again? Its daemon may have been restarted."""
+        if not self.hypervisor.is_cut_off:
+            return False
+        try:
+            self.hypervisor.reconnect(self._patience)
+        except ProbeError:
+            self._patience = 0  # it was waited for once
+            return False
+        return True
+
+    def look_after(self) -> None:
+        """Start the guests again that were asked to shut down, did not in time, and are off by now."""
+        for one in list(self._asked):
+            try:
+                if power.is_active(one.guest):
+                    continue
+                self._asked.remove(one)
+                outcome = one.cycle.apply(one.guest)
+            except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
+                result = self.result(one.requirement, one.subject)
+                result.verdict = Verdict.NONCOMPLIANT
+                result.reason = f"it went off late; {printable(str(exc), lines=True)}"
+                self._not_back(one.requirement, one.subject, one.seq, exc)
+                continue
+            self.journal.done(one.seq, outcome)
+            one.record.applied = True
+            one.guest.forget()
+            result = self.result(one.requirement, one.subject)
+            result.take(judge(one.requirement, one.subject))
+            if result.verdict is Verdict.COMPLIANT:
+                result.take(Judgement(Verdict.FIXED, f"it went off late; {outcome.get('note', '')}", result.evidence))
+            self._look_again(one.requirement, one.subject)
 
     # Mending
 
@@ -329,6 +385,7 @@ class Engine:
             result.changes.append(record)
             remark = states.remark(guest, change) if guest is not None else ""
             seq = self.journal.intend(place.name, place.uuid, requirement.slug, change)
+            self._records[seq] = record
             try:
                 outcome = change.apply(place)
             except Refused as exc:
@@ -337,12 +394,15 @@ class Engine:
                 place.forget()
                 raise
             except PowerCycleFailed as exc:
-                self.journal.failed(seq, str(exc))
-                if guest is not None:
-                    guest.forget()
-                    self._rolled_back(guest)
                 result.reason = "; ".join(text for text in (printable(str(exc), lines=True), forced) if text)
-                self._look_again(requirement, subject, undone=True)
+                self._not_back(requirement, subject, seq, exc)
+                return False
+            except StillRunning as exc:
+                self.journal.unknown(seq, str(exc))
+                result.verdict = Verdict.PENDING
+                result.reason += f"; waits for its next power cycle: {printable(str(exc))}"
+                if guest is not None and isinstance(change, PowerCycle):
+                    self._asked.append(_Asked(requirement, subject, guest, change, seq, record))
                 return False
             except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
                 if isinstance(exc, ChangeFailed):
@@ -352,6 +412,10 @@ class Engine:
                 place.forget(inside=not isinstance(change, DefinitionChange))
                 result.reason += f"; not mended: {printable(str(exc), lines=True)}"
                 return False
+            except BaseException:  # Ctrl-C, SIGTERM, a fault of ours: only the journal and the row are told
+                if guest is not None and isinstance(change, PowerCycle):
+                    self._interrupted(guest, change, seq, result)
+                raise
             self.journal.done(seq, outcome)
             record.applied = True
             self.freed += int(outcome.get("freed", "0"))
@@ -359,15 +423,43 @@ class Engine:
             place.forget(inside=not isinstance(change, DefinitionChange))
         return True
 
+    def _not_back(self, power_cycle: Requirement, subject: Subject, seq: int, exc: Exception) -> None:
+        """A guest did not come back: the journal is told, and what was judged before is judged again."""
+        guest = subject.guest
+        if guest is None or not isinstance(exc, ChangeFailed):
+            self.journal.unknown(seq, str(exc))
+            return
+        guest.forget()
+        if guest.is_running:
+            self.journal.failed(seq, str(exc))
+        else:
+            self.journal.unknown(seq, str(exc))  # the next run tries again
+        if isinstance(exc, PowerCycleFailed):
+            self._rolled_back(guest)
+            self._look_again(power_cycle, subject, undone=True)
+
+    def _interrupted(self, guest: Guest, cycle: PowerCycle, seq: int, result: Result) -> None:
+        """The power cycle was cut short: tell what is known of the guest."""
+        if self.hypervisor.is_cut_off:
+            return  # nothing is: the next run sees
+        guest.forget()
+        if guest.is_running and power.runs_on(guest, cycle.booted) and not guest.is_leaving:
+            if power.is_rolled_back(guest, cycle):
+                words = "interrupted; it was started again on the definition that booted"
+                self._rolled_back(guest)
+            else:
+                words = "interrupted; it was not shut down"
+            self.journal.failed(seq, words)
+        else:
+            words = "interrupted before it was seen to come back; the next --fix finishes it"
+            self.journal.unknown(seq, words)
+        result.reason += f"; {words}"
+
     def _rolled_back(self, guest: Guest) -> None:
-        """The definition that booted is in force again: what this run had defined is undone."""
-        for seq, change in list(self.journal.standing(guest.uuid)):
-            if isinstance(change, DefinitionChange):
-                self.journal.undone(seq, "rolled back")
-        for result in self.results.values():
-            if result.guest == guest.name:
-                for record in result.changes:
-                    record.undone = record.undone or (record.applied and record.kind == DefinitionChange.kind)
+        """The definition that booted is in force again: what this run had defined since is undone."""
+        for seq in self.journal.defined_since_start(guest.uuid):
+            self.journal.undone(seq, "rolled back")
+            self._records[seq].undone = True
 
     def _look_again(self, power: Requirement, subject: Subject, *, undone: bool = False) -> None:
         """After a power cycle what was judged before it is judged again, and mended where it broke."""
@@ -398,6 +490,8 @@ class Engine:
         if subject.guest is None:
             return None
         for slug in requirement.after:
+            if catalogue()[slug].stage == "inside" and not subject.guest.is_running:
+                continue  # what is done to a guest that is off is done from outside
             for judgement in self._standing(catalogue()[slug], subject.guest):
                 if not judgement.verdict.holds:
                     return slug, judgement

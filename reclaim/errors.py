@@ -25,6 +25,10 @@ class Refused(ChangeFailed):
     """libvirt does not do it, and nothing has changed; another way may do."""
 
 
+class StillRunning(ChangeFailed):
+    """A guest was asked to shut down and did not: it runs as before, and may yet go off."""
+
+
 class PowerCycleFailed(ChangeFailed):
     """A guest did not come back as it was; the definition that booted is in force again."""
 

@@ -19,7 +19,9 @@ from typing import Any
 
 from testinfra.host import Host
 
+from reclaim.agent import NotLinux
 from reclaim.errors import ProbeError
+from reclaim.text import printable
 
 #: seconds that the whole script may take; lsinitramfs alone costs 2.5 s under emulation
 SCRIPT_SECONDS = 120
@@ -27,6 +29,8 @@ _MAX_SECTION_BYTES = 262_144 + 3
 _MAX_LINKS = 20_000
 _MAX_DEVICES = 5_000
 _MAX_NUMBER = 2**64 - 1
+#: what the kernel counts starts and lengths in, whatever the disk's own sectors are
+_SECTOR = 512
 _KERNEL_WORDS = frozenset(
     (
         *("kernel", "stray", "unified", "path", "free", "stamp", "same", "no-initramfs", "unreadable"),
@@ -41,13 +45,16 @@ def script() -> str:
 
 
 def gather(shell: Host, guest: str, earlier: Facts | None = None) -> Facts:
-    """Run the script in the guest. Raises ProbeError where it cannot be run or does not finish.
+    """Run the script in the guest. Raises ProbeError where it cannot be run or does not finish, NotLinux elsewhere.
 
     An initramfs that is as it was in the *earlier* facts is not read again: that is the slow part.
     """
     known = f"known={shlex.quote(' '.join(earlier.initramfs_stamps))}\n" if earlier else ""
     result = shell.run(known + script(), seconds=SCRIPT_SECONDS)
-    return read(result.stdout_bytes, guest, earlier)
+    found = read(result.stdout_bytes, guest, earlier)
+    if found.system != "Linux":
+        raise NotLinux(guest, printable(found.system))
+    return found
 
 
 def read(output: bytes, guest: str, earlier: Facts | None = None) -> Facts:
@@ -102,6 +109,35 @@ class Mount:
     fsroot: str
     size: int | None
     used: int | None
+
+
+@dataclass(frozen=True)
+class TableLine:
+    """One line of a device mapper table (dmsetup(8)): a part of the device and its target. Offsets in bytes."""
+
+    start: int
+    length: int
+    target: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the guest's layers lie: names by device number, partitions' starts and device mapper tables by name."""
+
+    names: Mapping[str, str]
+    starts: Mapping[str, int]
+    tables: Mapping[str, tuple[TableLine, ...]]
+
+
+@dataclass(frozen=True)
+class Address:
+    """An IP address on one of the guest's links."""
+
+    link: str
+    address: str
+    #: given for a time, by DHCP or a router: the next one may be another
+    dynamic: bool
 
 
 @dataclass(frozen=True)
@@ -194,9 +230,15 @@ class Facts:
     def os_name(self) -> str:
         return self.os.get("PRETTY_NAME") or self.os.get("ID") or "an unknown system"
 
+    @property
+    def system(self) -> str:
+        """`uname -s`"""
+        return self._text("kernel").partition(" ")[0].strip()
+
     @cached_property
     def running_kernel(self) -> str:
-        return self._text("kernel").strip()
+        """`uname -r`"""
+        return self._text("kernel").partition(" ")[2].strip()
 
     @cached_property
     def confined(self) -> str | None:
@@ -219,24 +261,38 @@ class Facts:
         return frozenset(self._text("tools").split())
 
     @cached_property
+    def _units(self) -> Mapping[str, str]:
+        """systemd's units that are active or failed -> which of both; empty where there is no systemd."""
+        _, data = self._section("systemd")
+        lines = (line.split(maxsplit=3) for line in data.decode("utf-8", errors="replace").splitlines()[1:])
+        return {fields[0]: fields[2] for fields in lines if len(fields) == 4}
+
+    @property
+    def active_units(self) -> frozenset[str]:
+        return frozenset(name for name, state in self._units.items() if state == "active")
+
+    @property
     def failed_units(self) -> frozenset[str]:
-        """Failed systemd units; empty where there is no systemd."""
-        status, data = self._section("failed")
-        if status != 0:
-            return frozenset()
-        lines = data.decode("utf-8", errors="replace").splitlines()
-        return frozenset(line.split()[0] for line in lines if line.split())
+        return frozenset(name for name, state in self._units.items() if state == "failed")
 
     @cached_property
-    def addresses(self) -> frozenset[str]:
-        """Global IP addresses; empty where ip(8) cannot tell."""
+    def is_starting(self) -> bool:
+        """Has systemd not finished what it has to start? (systemctl(1), is-system-running)"""
+        _, data = self._section("systemd")
+        return data.partition(b"\n")[0] in (b"initializing", b"starting")
+
+    @cached_property
+    def addresses(self) -> tuple[Address, ...] | None:
+        """Global IP addresses that are not given up after a while; None where ip(8) cannot tell."""
         status, data = self._section("addresses")
         if status != 0:
-            return frozenset()
+            return None
         try:
-            links = json.loads(data)
-            return frozenset(
-                str(one["local"]) for link in links for one in link["addr_info"] if one.get("scope") == "global"
+            return tuple(
+                Address(str(link["ifname"]), str(one["local"]), bool(one.get("dynamic")))
+                for link in json.loads(data)
+                for one in link["addr_info"]
+                if one.get("scope") == "global" and not one.get("temporary") and not one.get("deprecated")
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise ProbeError(f"{self.guest}: the guest's addresses cannot be parsed") from exc
@@ -280,7 +336,15 @@ class Facts:
     @cached_property
     def lvm_lines(self) -> tuple[tuple[str, str], ...]:
         """(file, line) of what lvm.conf(5) filters and lvmdevices(8) knows devices by."""
-        found = (line.partition(":") for line in self._text("lvm").splitlines())
+        return self._lines("lvm")
+
+    @cached_property
+    def named_lines(self) -> tuple[tuple[str, str], ...]:
+        """(file, line) of what runs beside the boot and is told devices."""
+        return self._lines("named")
+
+    def _lines(self, name: str) -> tuple[tuple[str, str], ...]:
+        found = (line.partition(":") for line in self._text(name).split("\n") if line)
         return tuple((path, text.strip()) for path, _, text in found)
 
     @cached_property
@@ -292,13 +356,16 @@ class Facts:
         return int(match[1]) * 1024 if match else None
 
     @cached_property
-    def grub_install_devices(self) -> tuple[str, ...]:
-        """`grub-pc/install_devices` of debconf: where the next grub-pc upgrade installs to."""
+    def grub_install_devices(self) -> Mapping[str, tuple[str, ...]]:
+        """debconf's `grub-pc/install_devices` and grub-efi's: where their next upgrade installs to, by question."""
         status, data = self._section("debconf")
-        if status != 0:
-            return ()
-        match = re.search(r"^Value: *(.*)$", data.decode("utf-8", errors="replace"), re.MULTILINE)
-        return tuple(part.strip() for part in match[1].split(",") if part.strip()) if match else ()
+        found = {}
+        for record in data.decode("utf-8", errors="replace").split("\n\n") if status == 0 else ():
+            name = re.search(r"^Name: *(grub-(?:pc|efi)/install_devices)$", record, re.MULTILINE)
+            value = re.search(r"^Value: *(.*)$", record, re.MULTILINE)
+            if name and value:
+                found[name[1]] = tuple(part.strip() for part in value[1].split(",") if part.strip())
+        return found
 
     # Storage
 
@@ -311,6 +378,16 @@ class Facts:
         else:
             roots = _list_of(self._json("lsblk"), "blockdevices", self.guest)
         return tuple(self._block_device(one, 0) for one in roots)
+
+    @cached_property
+    def tagged(self) -> Mapping[tuple[str, str], list[BlockDevice]]:
+        """The disks and partitions by what mount(8) finds them by: ("uuid", "aaaa-1") and the like."""
+        found: dict[tuple[str, str], list[BlockDevice]] = {}
+        for one in {one.path: one for root in self.block_devices for one in root.walk()}.values():
+            for tag in ("uuid", "partuuid", "label", "partlabel") if one.type in ("disk", "part") else ():
+                if value := getattr(one, tag):
+                    found.setdefault((tag, value), []).append(one)
+        return found
 
     def _tree(self, text: str) -> list[dict[str, Any]]:
         """The trees in what `lsblk --pairs` printed, each parent before its children (util-linux before 2.27)."""
@@ -413,10 +490,43 @@ class Facts:
         return found
 
     @cached_property
+    def deaf_pools(self) -> frozenset[str]:
+        """Thin pools that keep discards to themselves, as device mapper names them, whatever DISC-MAX says."""
+        status, data = self._section("thin")
+        lines = data.decode("utf-8", errors="replace").splitlines() if status == 0 else []
+        found = (re.match(r"(\S+): .* thin-pool .*\b(?:no_discard_passdown|ignore_discard)\b", line) for line in lines)
+        return frozenset(match[1] for match in found if match)
+
+    @cached_property
+    def btrfs_members(self) -> Mapping[str, frozenset[str]]:
+        """UUID of each btrfs that is mounted -> the kernel names of the devices it lies on."""
+        found: dict[str, set[str]] = {}
+        for line in self._text("btrfs").splitlines():
+            uuid, _, name = line.partition("\t")
+            found.setdefault(uuid, set()).add(name)
+        return {uuid: frozenset(names) for uuid, names in found.items()}
+
+    @cached_property
     def sysfs(self) -> Mapping[str, str]:
         """Kernel name of each block device -> the path of its device in sysfs."""
         lines = self._text("sysfs").splitlines()
         return dict(line.split("\t", 1) for line in lines if "\t" in line)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where partitions and the device mapper's devices lie."""
+        names: dict[str, str] = {}
+        starts: dict[str, int] = {}
+        tables: dict[str, list[TableLine]] = {}
+        for line in self._text("layout").splitlines()[:_MAX_LINKS]:
+            if match := re.fullmatch(r"device (\d{1,9}:\d{1,9}) (-|\d{1,15}) (\S.*)", line):
+                names[match[1]] = match[3]
+                if match[2] != "-":
+                    starts[match[3]] = int(match[2]) * _SECTOR
+            elif match := re.fullmatch(r"table (\S+): (\d{1,15}) (\d{1,15}) (\S+) ?(.*)", line):
+                one = TableLine(int(match[2]) * _SECTOR, int(match[3]) * _SECTOR, match[4], tuple(match[5].split()))
+                tables.setdefault(match[1], []).append(one)
+        return Layout(names, starts, {name: tuple(lines) for name, lines in tables.items()})
 
     @cached_property
     def swaps(self) -> tuple[str, ...]:
@@ -517,7 +627,7 @@ class Facts:
 
     @cached_property
     def fstrim_service(self) -> Mapping[str, str]:
-        """LoadState, Result, ExecMainStatus and ExecMainStartTimestamp of fstrim.service."""
+        """LoadState, Result, ExecMainStatus, ExecMainStartTimestamp and Protect… of fstrim.service."""
         return _properties(self._text("service"))
 
     @cached_property
@@ -543,6 +653,19 @@ class Facts:
         status, data = self._section("zfs")
         lines = data.decode("utf-8", errors="replace").splitlines() if status == 0 else []
         return {fields[0]: fields[1] == "on" for fields in (line.split("\t") for line in lines) if len(fields) == 2}
+
+    @cached_property
+    def vdevs(self) -> tuple[tuple[str, str], ...]:
+        """(pool, path) of each device that a ZFS pool knows, by the path that it will be looked for at."""
+        status, data = self._section("vdevs")
+        found, pool = [], ""
+        for line in data.decode("utf-8", errors="replace").splitlines() if status == 0 else ():
+            name = line.split()[0] if line.split() else ""
+            if name.startswith("/"):
+                found.append((pool, name))
+            elif not line[:1].isspace():
+                pool = name
+        return tuple(found)
 
 
 def _list_of(data: Any, key: str, guest: str) -> list[Any]:

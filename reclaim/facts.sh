@@ -44,12 +44,13 @@ files() {
 }
 
 images() {
-    # the kernel image of release $1 and its initramfs, where Debian, RHEL, SUSE, Arch, Alpine and
-    # kernel-install put them; empty where there is none
+    # the kernel image of release $1 and its initramfs, where Debian, RHEL, SUSE, Gentoo, Arch,
+    # Alpine and kernel-install put them; empty where there is none
     image='' initrd='' base='' machine=''
     [ -r "/lib/modules/$1/pkgbase" ] && read -r base <"/lib/modules/$1/pkgbase"
     [ -r /etc/machine-id ] && read -r machine </etc/machine-id
-    for file in "/boot/vmlinuz-$1" "/boot/vmlinux-$1" "/boot/Image-$1" "/boot/vmlinuz-${base:-$1}" \
+    for file in "/boot/vmlinuz-$1" "/boot/vmlinux-$1" "/boot/Image-$1" "/boot/kernel-$1" \
+        "/boot/bzImage-$1" "/boot/vmlinuz-${base:-$1}" \
         "/boot/vmlinuz-${1##*-}" "/boot/${machine:-none}/$1/linux" "/efi/${machine:-none}/$1/linux" \
         "/boot/efi/${machine:-none}/$1/linux"; do
         [ -e "$file" ] && image=$file && break
@@ -238,6 +239,21 @@ links() {
     find "$@" -print | while read -r link; do printf '%s\t%s\n' "$link" "$(readlink "$link")"; done # busybox
 }
 
+thin() {
+    # what each thin pool does with discards (dm-thin in Linux: Documentation/admin-guide/device-mapper/thin-provisioning)
+    bounded dmsetup status --target thin-pool
+}
+
+btrfs() {
+    # the members of each btrfs that is mounted
+    for member in /sys/fs/btrfs/*-*/devices/*; do
+        [ -e "$member" ] || continue
+        uuid=${member#/sys/fs/btrfs/}
+        printf '%s\t%s\n' "${uuid%%/*}" "${member##*/}"
+    done
+    true
+}
+
 sysfs() {
     for block in /sys/block/*; do
         [ -e "$block/device" ] && printf '%s\t%s\n' "${block##*/}" "$(readlink -f "$block/device")"
@@ -245,8 +261,24 @@ sysfs() {
     true
 }
 
+layout() {
+    # where each layer lies: a partition's start in sectors, a device's number, the device mapper's tables
+    for file in /sys/class/block/*/dev; do
+        [ -r "$file" ] && read -r number <"$file" || continue
+        device=${file%/dev}
+        name=${device##*/} start=
+        [ -r "$device/dm/name" ] && read -r name <"$device/dm/name"
+        [ -r "$device/start" ] && read -r start <"$device/start"
+        printf 'device %s %s %s\n' "$number" "${start:--}" "$name"
+    done
+    if any /sys/class/block/dm-* && command -v dmsetup >/dev/null 2>&1; then
+        bounded dmsetup table | while IFS= read -r line; do printf 'table %s\n' "$line"; done
+    fi
+    true
+}
+
 debconf() {
-    awk 'BEGIN { RS = "" } /(^|\n)Name: grub-pc\/install_devices(\n|$)/' /var/cache/debconf/config.dat
+    awk 'BEGIN { RS = "" } /(^|\n)Name: grub-(pc|efi)\/install_devices(\n|$)/ { print $0 "\n" }' /var/cache/debconf/config.dat
 }
 
 cron() {
@@ -274,6 +306,12 @@ daemons() {
     true
 }
 
+systemd() {
+    # has it started everything? And the units that are active or failed, one a line
+    printf '%s\n' "$(systemctl is-system-running)"
+    systemctl list-units --plain --no-legend --no-pager --state=active,failed
+}
+
 zfs() {
     bounded zpool get -H -o name,value autotrim
 }
@@ -294,9 +332,34 @@ tools() {
 }
 
 lvm_names() {
-    # what lvm.conf(5) lets LVM look at, and the devices that lvmdevices(8) ties it to by an id
-    grep -sHE '^[[:space:]]*(global_)?filter[[:space:]]*=' /etc/lvm/lvm.conf /etc/lvm/lvmlocal.conf
+    # what lvm.conf(5) lets LVM look at, a list on one line, and the devices that lvmdevices(8) ties it to by an id
+    awk '
+        { text = $0; sub(/^[ \t]*#.*/, "", text) }
+        text ~ /^[ \t]*(devices\/)?(global_)?filter[ \t]*=/ { list = ""; open = 1 }
+        open {
+            list = list " " text
+            gsub(/"[^"]*"|\047[^\047]*\047/, "", text)
+            if (text ~ /\]/) { print FILENAME ":" list; open = 0 }
+        }
+        text ~ /^[ \t]*(devices\/)?(search_for_devnames|use_devicesfile)[ \t]*=/ { print FILENAME ":" text }
+    ' $(readable /etc/lvm/lvm.conf /etc/lvm/lvmlocal.conf) /dev/null
     grep -sHE '^[[:space:]]*IDTYPE=' /etc/lvm/devices/system.devices
+    true
+}
+
+readable() {
+    for file; do [ -r "$file" ] && printf '%s\n' "$file"; done
+}
+
+# what runs beside the boot and may be told a device by its bus
+beside='/etc/udev/rules.d/*.rules /etc/multipath.conf /etc/multipath/conf.d/*.conf /etc/auto.* /etc/auto.master.d/*
+    /etc/integritytab /etc/veritytab
+    /etc/systemd/system/*.service /etc/systemd/system/*.target /etc/systemd/system/*.automount
+    /etc/systemd/system/*.service.d/*.conf /etc/kdump.conf /etc/smartd.conf /etc/hdparm.conf /boot/grub*/device.map
+    /etc/cloud/cloud.cfg /etc/cloud/cloud.cfg.d/*.cfg'
+named() {
+    grep -sHE '/dev/(x?vd|[sh]d)[a-z]|/dev/disk/by-(path|id)/|ID_PATH|KERNELS?==|devnode|dev-(x?vd|[sh]d)[a-z]' \
+        $beside /dev/null | head -n 1000
     true
 }
 
@@ -319,11 +382,12 @@ bounded() {
 }
 
 probe os cat /etc/os-release
-probe kernel uname -r
+probe kernel uname -sr
 if any /sys/fs/selinux/enforce; then probe context context; else none context; fi
 probe boot_id cat /proc/sys/kernel/random/boot_id
 probe cmdline cat /proc/cmdline
-probe fstab cat /etc/fstab
+# none: a root that the kernel is told of, or systemd-gpt-auto-generator(8) finds
+if any /etc/fstab || [ -L /etc/fstab ]; then probe fstab cat /etc/fstab; else none fstab; fi
 probe swaps cat /proc/swaps
 probe boot_files files /etc/default/grub /etc/default/grub.d/*.cfg /boot/grub/grub.cfg /boot/grub2/grub.cfg \
     /boot/efi/EFI/*/grub.cfg /boot/grub/custom.cfg /boot/grub2/custom.cfg /boot/grub2/user.cfg \
@@ -336,26 +400,32 @@ probe boot_files files /etc/default/grub /etc/default/grub.d/*.cfg /boot/grub/gr
     /boot/grub/menu.lst /boot/grub/grub.conf /etc/lilo.conf /etc/zipl.conf /boot/limine.conf /boot/limine.cfg \
     /boot/efi/EFI/refind/refind.conf /boot/refind_linux.conf \
     /etc/initramfs-tools/conf.d/* /etc/initramfs-tools/modules /etc/initramfs-tools/initramfs.conf \
+    /etc/initramfs-tools/update-initramfs.conf \
     /etc/dracut.conf /etc/dracut.conf.d/*.conf /etc/mkinitcpio.conf /etc/mkinitcpio.conf.d/*.conf \
     /etc/mkinitcpio.d/*.preset \
     /etc/mkinitfs/mkinitfs.conf \
     /etc/crypttab /etc/crypttab.initramfs /etc/mdadm/mdadm.conf /etc/mdadm.conf
-set -- /etc/systemd/system/*.mount /etc/systemd/system/*.swap /etc/systemd/system/*.mount.d/*.conf
+set -- /etc/systemd/system/*.mount /etc/systemd/system/*.swap /etc/systemd/system/*.mount.d/*.conf \
+    /etc/systemd/system/*.swap.d/*.conf
 if any "$@"; then probe units files "$@"; else none units; fi
 if any $unified; then probe unified unified; else none unified; fi
 if any /etc/lvm; then probe lvm lvm_names; else none lvm; fi
+if any $beside; then probe named named; else none named; fi
 probe boot_free df -Pk /boot
 probe lsblk block_devices
 probe findmnt mounts
 probe links links
 probe sysfs sysfs
+probe layout layout
+if any /sys/block/dm-* && command -v dmsetup >/dev/null 2>&1; then probe thin thin; else none thin; fi
+if any /sys/fs/btrfs/*/devices; then probe btrfs btrfs; else none btrfs; fi
 probe kernels kernels
 probe debconf debconf
 probe addresses ip -j address
 probe timer systemctl show fstrim.timer -p LoadState -p ActiveState -p SubState -p UnitFileState
 probe service systemctl show fstrim.service -p LoadState -p Result -p ExecStart -p ExecMainStatus \
-    -p ExecMainStartTimestamp
-probe failed systemctl list-units --failed --plain --no-legend --no-pager
+    -p ExecMainStartTimestamp -p ProtectSystem -p ProtectHome
+if any /run/systemd/system; then probe systemd systemd; else none systemd; fi
 jobs=$(trimming)
 if [ -n "$jobs" ]; then probe cron cron; else none cron; fi
 if [ -z "$jobs" ] && any /lib/systemd/system/fstrim.timer /usr/lib/systemd/system/fstrim.timer; then
@@ -363,6 +433,12 @@ if [ -z "$jobs" ] && any /lib/systemd/system/fstrim.timer /usr/lib/systemd/syste
 else
     probe daemons daemons
 fi
-if command -v zpool >/dev/null 2>&1; then probe zfs zfs; else none zfs; fi
+if command -v zpool >/dev/null 2>&1; then
+    probe zfs zfs
+    probe vdevs bounded zpool list -vHP
+else
+    none zfs
+    none vdevs
+fi
 probe tools tools
 printf 'end\n'

@@ -1,4 +1,4 @@
-"""fstab(5) and mount units: taken apart so that one name can be replaced and every other byte stays."""
+"""fstab(5): taken apart so that one name can be replaced and every other byte stays."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ _LINE = re.compile(r"^(?P<lead>[ \t]*)(?P<source>[^ \t\r#][^ \t\r]*)(?P<rest>(?:
 #: names the kernel gives by bus and by order of discovery, and udev links made from the bus; device
 #: mapper, md and LVM link what they make by their own ids (their udev rules 11-dm, 13-dm-disk, 63-md, 69-dm-lvm)
 _RENAMED = re.compile(
-    r"/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*|disk/by-path/.+|disk/by-id/(?!dm-|md-name-|md-uuid-|lvm-pv-uuid-).+)\Z"
+    r"(?:/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*|dm-\d+|disk/by-path/.+)"
+    r"|(?:/dev/disk/by-id/|ID=)(?!dm-|md-name-|md-uuid-|lvm-pv-uuid-).+)\Z"
 )
 #: an option that names a device: `device=` (btrfs), `journal_path=` (ext4), `logdev=` and `rtdev=` (XFS),
 #: `jdev=` (reiserfs), `x-systemd.requires=` and the like
-_DEVICE_OPTION = re.compile(r"(?P<key>[\w.-]+)=(?P<device>/dev/.+)\Z", re.DOTALL)
+DEVICE_OPTION = re.compile(r"(?P<key>[\w.-]+)=(?P<device>/dev/.+)\Z", re.DOTALL)
 #: options that name a device in a way that nothing here rewrites: by number, as a unit of systemd
 _OPAQUE_OPTION = re.compile(
     r"journal_dev=.+|x-systemd\.[\w-]+=dev-(?:vd|sd|hd|xvd|disk-by\\x2d(?:path|id)).*\.device\Z"
 )
-_WHAT = re.compile(r"^(?P<key>[ \t]*What[ \t]*=[ \t]*)(?P<device>/dev/\S+)(?P<rest>[ \t]*)$", re.MULTILINE)
-_OPTIONS = re.compile(r"^[ \t]*Options[ \t]*=(?P<options>.*)$", re.MULTILINE)
+#: mount(8): a tag, its value in quotes or not, or udev's link of the same
+_TAG = re.compile(
+    r"(?:(?P<tag>UUID|PARTUUID|LABEL|PARTLABEL)=(?P<q>\"?)|/dev/disk/by-(?P<link>uuid|partuuid|label|partlabel)/)"
+    r"(?P<value>[^\"]+)(?(q)(?P=q)|)\Z"
+)
 #: tags that a mount(8) without util-linux knows (busybox's volume_id)
 SMALL_TAGS = ("UUID", "LABEL")
 TAGS = ("UUID", "PARTUUID", "LABEL", "PARTLABEL")
@@ -47,8 +51,14 @@ class Entry:
     @property
     def devices(self) -> tuple[str, ...]:
         """The source, and what its options name: members of a btrfs, external journals and logs."""
-        found = (_DEVICE_OPTION.match(option) for option in self.options)
+        found = (DEVICE_OPTION.match(option) for option in self.options)
         return (self.source, *(match["device"] for match in found if match))
+
+    @property
+    def tag(self) -> tuple[str, str] | None:
+        """How the source is named, where it is by a tag: ("uuid", "aaaa-1")."""
+        match = _TAG.match(self.source)
+        return ((match["tag"] or match["link"]).lower(), match["value"]) if match else None
 
     @property
     def opaque(self) -> tuple[str, ...]:
@@ -77,6 +87,11 @@ def entries(text: str) -> Iterator[Entry]:
         )
 
 
+def path_of(device: str) -> str:
+    """Where a device is that is named by udev's hardware id (`ID=` of mount(8)); other names are paths."""
+    return f"/dev/disk/by-id/{device.removeprefix('ID=')}" if device.startswith("ID=") else device
+
+
 def is_renamed_by_bus(device: str) -> bool:
     """Does a change of the disk's bus give *device* another name?"""
     return _RENAMED.match(device) is not None
@@ -97,13 +112,14 @@ def replace_device(text: str, number: int, old: str, new: str) -> str:
     return "\n".join(lines)
 
 
-def stable_name(facts: Facts, device: BlockDevice, tags: tuple[str, ...] = TAGS) -> str | None:
+def stable_name(facts: Facts, device: BlockDevice, tags: tuple[str, ...] = TAGS, *, alone: bool = False) -> str | None:
     """A name for *device* that no change of bus touches: UUID=, else PARTUUID= where the UUID is not
     its own (a clone, a member of a multi-device filesystem), else a label; None where it has none.
 
-    *tags* are those that may be used, the best first.
+    *tags* are those that may be used, the best first; *alone*: a member is meant, not the whole.
     """
     everything = [one for root in facts.block_devices for one in root.walk()]
+    members = facts.btrfs_members.get(device.uuid or "", frozenset())
     for tag in tags:
         value = getattr(device, tag.lower())
         if value is None or not re.fullmatch(
@@ -111,14 +127,43 @@ def stable_name(facts: Facts, device: BlockDevice, tags: tuple[str, ...] = TAGS)
         ):
             continue
         owners = {one.path for one in everything if getattr(one, tag.lower()) == value}
-        if owners == {device.path}:
+        # a filesystem that lies on several devices is mounted by its UUID, whichever of them that leads to
+        whole = not alone and tag == "UUID" and owners == {f"/dev/{name}" for name in members}
+        if owners == {device.path} or whole:
             return f"{tag}={value}"
     return None
 
 
+def ambiguous(facts: Facts, entry: Entry) -> list[BlockDevice]:
+    """The disks and partitions that *entry* may mean, where its tag is that of several (clones).
+
+    Which one is meant hangs on the order of discovery, and that is another on another bus.
+    """
+    if entry.tag is None or "noauto" in entry.options:
+        return []
+    owners = facts.tagged.get(entry.tag, [])
+    if len(owners) < 2 or (owners[0].fstype == "btrfs" and _is_one_btrfs(facts, owners)):
+        return []
+    return owners
+
+
+def _is_one_btrfs(facts: Facts, owners: list[BlockDevice]) -> bool:
+    """Are these members of one filesystem? The kernel tells of those that are mounted; others are taken for such."""
+    members = facts.btrfs_members.get(owners[0].uuid or "")
+    return members is None or {one.name for one in owners} == members
+
+
+def meant(facts: Facts, entry: Entry) -> BlockDevice | None:
+    """The device that *entry* is mounted from, or swapped to, now."""
+    owners = {one.path: one for one in ambiguous(facts, entry)}
+    sources = [mount.source.partition("[")[0] for mount in facts.mounts if mount.target == entry.target]
+    found = [owners[path] for path in (sources[-1:] if entry.fstype != "swap" else facts.swaps) if path in owners]
+    return found[0] if len(found) == 1 else None
+
+
 def stable_path(facts: Facts, device: BlockDevice) -> str | None:
     """As `stable_name`, but as a path, for where only paths are taken (`device=` of btrfs)."""
-    tag, _, value = (stable_name(facts, device) or "").partition("=")
+    tag, _, value = (stable_name(facts, device, alone=True) or "").partition("=")
     return f"/dev/disk/by-{tag.lower()}/{value}" if value else None
 
 
@@ -137,8 +182,15 @@ def named_stably(facts: Facts) -> Rewritten:
     tags = TAGS if "findmnt" in facts.tools else SMALL_TAGS
     for entry in entries(facts.fstab):
         left += [f"line {entry.number}: {option}" for option in entry.opaque]
+        if ambiguous(facts, entry):
+            owner = meant(facts, entry)
+            name = stable_name(facts, owner, tags) if owner else None
+            if name is None:
+                left.append(f"line {entry.number}: give one of the filesystems another UUID, or name it by PARTUUID=")
+            else:
+                text = replace_device(text, entry.number, entry.source, name)
         for device in filter(is_renamed_by_bus, entry.devices):
-            block = facts.device(device)
+            block = facts.device(path_of(device))
             if block is None:
                 if not entry.is_optional:
                     left.append(f"line {entry.number}: {device} is not there")
@@ -147,34 +199,6 @@ def named_stably(facts: Facts) -> Rewritten:
             if name is None:
                 left.append(f"line {entry.number}: {device} has no UUID of its own")
                 continue
-            replaced.append(device)
+            replaced.append(path_of(device))
             text = replace_device(text, entry.number, device, name)
     return Rewritten(text, replaced, left)
-
-
-def unit_names(text: str) -> list[str]:
-    """The bus names in a mount or swap unit (systemd.mount(5)), or in a drop-in of one."""
-    found = [match["device"] for match in _WHAT.finditer(text)]
-    for match in _OPTIONS.finditer(text):
-        options = (_DEVICE_OPTION.match(option) for option in match["options"].strip().split(","))
-        found += [option["device"] for option in options if option]
-    return [device for device in found if is_renamed_by_bus(device)]
-
-
-def unit_named_stably(facts: Facts, path: str, text: str) -> Rewritten:
-    """A mount unit without bus names. A swap unit carries the device in its own name: that is left."""
-    names: dict[str, str] = {}
-    left: list[str] = []
-    for device in unit_names(text):
-        block = facts.device(device)
-        name = stable_path(facts, block) if block else None
-        if name is None or ".swap" in path:
-            why = "is the unit's own name" if ".swap" in path else "has no UUID of its own" if block else "is not there"
-            left.append(f"{path}: {device} {why}")
-        else:
-            names[device] = name
-
-    def stable(line: re.Match[str]) -> str:
-        return re.sub(r"(?<==)/dev/[^\s,]+", lambda one: names.get(one[0], one[0]), line[0])
-
-    return Rewritten(_OPTIONS.sub(stable, _WHAT.sub(stable, text)), list(names), left)

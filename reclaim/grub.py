@@ -16,8 +16,10 @@ _ENVIRONMENT = re.compile(r"/boot/grub2?/grubenv\Z")
 _ENVIRONMENT_BYTES = 1024
 #: files that grub's own scripts read into the menu and leave to the user
 _SOURCED = re.compile(r"/boot/grub2?/(custom|user)\.cfg\Z")
+_INSTALL_DEVICE = "/etc/default/grub_installdevice"
 _KERNEL_LINE = re.compile(r"[ \t]*(?:linux(?:16|efi)?[ \t]|set[ \t]+kernelopts=)")
-_SECTION = re.compile(r"### (?P<what>BEGIN|END) (?P<script>\S+) ###")
+#: grub-mkconfig marks what each script wrote: a menu without marks was written by hand, and is not to be made anew
+_SECTION = re.compile(r"^### (?P<what>BEGIN|END) (?P<script>\S+) ###", re.MULTILINE)
 #: scripts of GRUB's own that write the kernel lines anew from the defaults
 _GENERATED = ("10_linux", "10_linux_zfs", "10_linux_proxy", "20_linux_xen", "10_linux_bls", "15_ostree")
 _NO_UUID = re.compile(
@@ -89,7 +91,8 @@ def defaults_named_stably(facts: Facts, text: str) -> str:
 def places(facts: Facts) -> Iterator[Place]:
     """Where GRUB names devices by their bus."""
     update = update_command(facts)
-    in_menus = menu_names(facts)
+    by_hand = [path for path, text in menus(facts).items() if not _SECTION.search(text)]
+    in_menus = {key: listed for key, listed in menu_names(facts).items() if key[0] not in by_hand}
     generated = [name for (_, script), listed in in_menus.items() if _is_generated(script) for name in listed]
     yield from _defaults_places(facts, generated, update)
     for (path, script), listed in in_menus.items():
@@ -101,10 +104,12 @@ def places(facts: Facts) -> Iterator[Place]:
     for path, text in facts.boot_files.items():
         if path.startswith("/etc/grub.d/"):
             place = in_lines(facts, path, _KERNEL_LINE.match, tags=initramfs_tags(text), then=update)
-        elif _SOURCED.match(path):
+        elif _SOURCED.match(path) or path in by_hand:
             place = in_lines(facts, path, _KERNEL_LINE.match, tags=initramfs_tags(text))
         elif _ENVIRONMENT.match(path):
             place = _environment(facts, path, text)
+        elif path == _INSTALL_DEVICE:
+            place = _install_device(facts, text)
         else:
             continue
         if place:
@@ -140,10 +145,40 @@ def _environment(facts: Facts, path: str, text: str) -> Place | None:
     return Place(path, place.names, place.devices, text, body + "#" * room if fits else None, advice=advice)
 
 
-def gone_install_devices(facts: Facts) -> list[str]:
-    """The devices of `grub-pc/install_devices` that do not exist: the next grub-pc upgrade would leave
-    a core image that does not fit its modules (Launchpad bugs 1889555 and 1891680)."""
-    return [device for device in facts.grub_install_devices if facts.device(device) is None]
+def _install_device(facts: Facts, text: str) -> Place | None:
+    """SUSE's list of where the next update of GRUB installs to (perl-Bootloader): a line each, then words."""
+    gone = [line for line in text.split("\n") if line.startswith("/dev/") and facts.device(line.strip()) is None]
+    if not gone:
+        return None
+    names = tuple(f"{line.strip()} is not there" for line in gone)
+    disk = boot_disk(facts)
+    if disk is None or len(gone) > 1 or re.search(r"\d\s*\Z", gone[0]):
+        return Place(_INSTALL_DEVICE, names, advice=f"{_INSTALL_DEVICE}: name what GRUB is to be installed to")
+    after = text.replace(gone[0].strip(), link_to(facts, disk))
+    return Place(_INSTALL_DEVICE, names, (gone[0].strip(),), text, after)
+
+
+def link_to(facts: Facts, disk: BlockDevice) -> str:
+    """A name of a whole *disk* that does not hang on the order of discovery, where it has one."""
+    links = sorted(path for path, to in facts.links.items() if to == disk.path and path.startswith("/dev/disk/by-id/"))
+    return next(iter(links), disk.path)
+
+
+def gone_install_devices(facts: Facts) -> dict[str, list[str]]:
+    """The devices that do not exist of debconf's `install_devices`, by question: the next upgrade would leave
+    a core image that does not fit its modules (Launchpad bugs 1889555 and 1891680), or stop."""
+    gone = {
+        question: [device for device in devices if facts.device(device) is None]
+        for question, devices in facts.grub_install_devices.items()
+    }
+    return {question: devices for question, devices in gone.items() if devices}
+
+
+def install_device(facts: Facts, question: str) -> BlockDevice | None:
+    """What that question is about: the boot disk, or the EFI system partition."""
+    if question.startswith("grub-pc"):
+        return boot_disk(facts)
+    return next((facts.device(mount.source) for mount in facts.mounts if mount.target == "/boot/efi"), None)
 
 
 def boot_disk(facts: Facts) -> BlockDevice | None:

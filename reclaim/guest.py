@@ -19,6 +19,7 @@ from reclaim.kept import kept
 
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor
+    from reclaim.proof import Proof
 
 #: states in which there is a QEMU, and nobody inside who answers
 _SILENT = {
@@ -53,11 +54,17 @@ class Guest:
     unstarted: str = ""
     #: why ssh was of no use although the inventory names it and the agent's commands are confined
     ssh_problem: ProbeError | None = None
+    #: what is to be said of it where it is off: the run that died in its power cycle
+    left_off: str | None = None
+    #: it was asked to shut down, and not seen off since
+    is_leaving: bool = False
     _planned: Definition | None = None
     _facts: _Answer | None = None
     _way: _Way | None = None
     _connection: ssh.Connection | None = None
     _earlier: facts.Facts | None = None
+    #: what became of its canaries (`reclaim.proof`); None: none was planted since the last change inside
+    proofs: tuple[Proof, ...] | None = None
 
     def __repr__(self) -> str:
         # pytest shows the operands of a failed assert: all of a guest would be all of its hypervisor's guests
@@ -66,7 +73,7 @@ class Guest:
     def forget(self, *, inside: bool = True) -> None:
         """Drop what was read: something has changed, *inside* the guest too."""
         if inside:
-            self._facts = None
+            self._facts = self.proofs = None
         for name in ("persistent", "live", "is_running", "is_persistent"):
             self.__dict__.pop(name, None)
 
@@ -141,6 +148,11 @@ class Guest:
     @property
     def notes(self) -> GuestNotes:
         return self.hypervisor.inventory.guest.get(self.name, NO_NOTES)
+
+    @property
+    def pull_plug(self) -> bool:
+        """May it be stopped by force where it ignores that it is to shut down?"""
+        return self.policy.pull_plug if self.notes.pull_plug is None else self.notes.pull_plug
 
     # Inside
 
@@ -242,7 +254,7 @@ class Guest:
     @property
     def is_windows(self) -> bool:
         """Do its definition or its agent say so?"""
-        return self.persistent.is_windows or isinstance(self._facts, agent.NotLinux)
+        return self.persistent.is_windows or isinstance(self._facts, agent.NotLinuxButWindows)
 
     def inside(self) -> _Answer:
         """The facts, or the error that looking ended with. Raises NotAssessable where there is no inside."""
@@ -311,7 +323,9 @@ class Guest:
         if system is None:
             return problem
         if system.is_windows:
-            return agent.NotLinux(f"{self.name}: {WINDOWS}")
+            return agent.NotLinuxButWindows(self.name, "Windows")
+        if system.is_another:
+            return agent.NotLinux(self.name, system.name)
         if isinstance(problem, agent.AgentBlocked):
             return agent.AgentBlocked(f"{problem} ({system.name})")
         return problem

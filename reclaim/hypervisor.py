@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +25,7 @@ from reclaim.errors import ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.inventory import Inventory
 from reclaim.machine import OfferedMachine
+from reclaim.text import libvirt_words
 
 #: what libvirt itself reads for the default connection
 _URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")
@@ -57,6 +59,19 @@ class Hypervisor:
     def folder(self) -> str:
         """`name` as a folder below reports/."""
         return re.sub(r"[^A-Za-z0-9._-]", "_", self.name).lstrip(".") or "_"
+
+    @cached_property
+    def identity(self) -> str:
+        """What it is, whichever URI leads there: `qemu:///system` and `qemu+ssh://localhost/system` are one.
+
+        A URI of the test driver is a hypervisor of its own, and so is the session of each user.
+        """
+        parts = urlsplit(self.uri)
+        if self.is_test_driver or parts.path != "/system":
+            return f"{os.getuid()} {self.uri}"
+        sockets = [one for one in parts.query.split("&") if one.startswith("socket=")]  # another daemon
+        host = self._capabilities.findtext("host/uuid") or ""
+        return " ".join([str(self.connection.getType()), host, self.name, *sockets])
 
     @cached_property
     def is_test_driver(self) -> bool:
@@ -105,6 +120,31 @@ class Hypervisor:
                 offered.append(one)
         return found
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Has libvirt hung up: did its daemon end, or the network? Known once a call has failed."""
+        return not self.connection.isAlive()
+
+    def reconnect(self, seconds: float) -> None:
+        """Connect anew, trying for *seconds*; every guest has its domain on the new connection.
+
+        Raises ProbeError where libvirt does not answer.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                connection = libvirt.openReadOnly(self.uri) if self.readonly else libvirt.open(self.uri)
+                domains = {domain.UUIDString(): domain for domain in connection.listAllDomains(0)}
+                break
+            except libvirt.libvirtError as exc:
+                if time.monotonic() > deadline:
+                    raise ProbeError(f"{self.uri}: libvirt hung up: {libvirt_words(exc)}") from exc
+                time.sleep(1)
+        self.connection = connection
+        for guest in self.guests:
+            guest.domain = domains.get(guest.uuid, guest.domain)
+            guest.forget()
+
     #: stands for the hypervisor where a guest has its UUID (journal)
     uuid = ""
 
@@ -122,12 +162,15 @@ class Hypervisor:
 
     @cached_property
     def _listed_machines(self) -> list[tuple[tuple[str, str], Element]]:
-        root = parse_xml(self.connection.getCapabilities(), f"{self.uri}: capabilities")
         return [
             ((arch.get("name", ""), arch.findtext("emulator") or ""), machine)
-            for arch in root.iterfind("guest/arch")
+            for arch in self._capabilities.iterfind("guest/arch")
             for machine in arch.iter("machine")
         ]
+
+    @cached_property
+    def _capabilities(self) -> Element:
+        return parse_xml(self.connection.getCapabilities(), f"{self.uri}: capabilities")
 
     def offered(self, definition: Definition) -> list[OfferedMachine]:
         """The machine types that the emulator of *definition* offers; none where libvirt does not know it."""

@@ -235,6 +235,8 @@ def notes(found: Inspected, granularity: int | None = None) -> list[str]:
             told.append("extended_l2: its subclusters are zeroed, and freed only with their cluster")
         if head.external_data:
             told.append("its data lies in an external data file, and comes back there")
+        if image.allocated is not None and image.allocated >= head.virtual and not image.is_device:
+            told.append("the host holds all of it: preallocated, which discards undo, or never trimmed")
         if not image.is_device and not head.snapshots and image.length > (head.virtual + head.tables) * 11 // 10:
             told.append(
                 f"the file is {size(image.length)} long for a disk of {size(head.virtual)}: fragmented (QEMU issue "

@@ -25,6 +25,9 @@ _BESIDE = {
     "mkinitfs": "mkinitfs -o {image}.reclaim {release}",
 }
 _BUILDERS = ("update-initramfs", *_BESIDE)
+#: update-initramfs.conf(5)
+_UPDATES = "/etc/initramfs-tools/update-initramfs.conf"
+_NO_UPDATES = re.compile(r"^[ \t]*update_initramfs=[\"']?no\b", re.MULTILINE)
 #: dracut.conf(5)
 _UEFI = re.compile(r"^[ \t]*uefi=[\"']?yes", re.MULTILINE)
 #: mkinitcpio(8), "PRESETS": NAME_image, and what else is said of NAME, or of ALL
@@ -54,6 +57,8 @@ def rebuild(facts: Facts) -> str:
     for kernel in facts.kernels:
         _expect_room(facts, kernel)
     if tool == "update-initramfs":
+        if _NO_UPDATES.search(facts.boot_files.get(_UPDATES, "")):
+            raise Withheld(f"{_UPDATES} says update_initramfs=no: update-initramfs does nothing")
         return "update-initramfs -u -k all"
     commands = [_beside(facts, tool, kernel) for kernel in facts.kernels if kernel.path]
     if not commands:
@@ -64,7 +69,7 @@ def rebuild(facts: Facts) -> str:
 def _expect_room(facts: Facts, kernel: Kernel) -> None:
     free = facts.boot_free if kernel.free is None else kernel.free
     needed = kernel.initramfs_bytes + kernel.initramfs_bytes // 10 + _SPARE  # a tenth: what is added
-    if free is not None and free < needed:
+    if kernel.path and free is not None and free < needed:
         where = "/boot" if kernel.free is None else kernel.path
         raise Withheld(f"{where} has {size(free)} free, a new initramfs takes {size(needed)}: remove old kernels")
 

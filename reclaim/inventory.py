@@ -32,9 +32,13 @@ class Policy(_Table):
     target: Literal["rename", "keep"] = "rename"
     luks_discard: bool = False
     discard_no_unref: bool = False
+    #: what --prove writes in each filesystem: MiB, less where less than ten times that is free
+    canary_mib: Annotated[int, Field(ge=4, le=65_536)] = 64
     #: how long a guest may take to shut down, and to answer after its start
     shutdown_seconds: Seconds = 180
     boot_seconds: Seconds = 300
+    #: stop by force, in a power cycle, a guest that ignores that it is to shut down
+    pull_plug: bool = False
 
 
 def _a_word(text: str) -> str:
@@ -94,6 +98,8 @@ class GuestNotes(_Table):
     ssh: Ssh | None = None
     #: its disks take all their space on purpose; None: raw images that are preallocated do
     thick: bool | None = None
+    #: policy.pull_plug for it alone
+    pull_plug: bool | None = None
     #: requirement -> the reason for which it need not hold
     waive: dict[str, str] = {}
 

@@ -17,6 +17,7 @@ from reclaim import change as changes
 from reclaim.boot import Boot
 from reclaim.change import Change
 from reclaim.errors import ReclaimError
+from reclaim.power import PowerCycle
 
 NAME = "journal.jsonl"
 
@@ -32,11 +33,23 @@ class Journal:
     inventory: str | None = None
     _seq: int = 0
     _open: bool = False
+    #: power cycles whose end nobody has seen
+    _at_stake: set[int] = field(default_factory=set)
     _standing: dict[int, tuple[str, Change]] = field(default_factory=dict)
 
     def standing(self, uuid: str) -> list[tuple[int, Change]]:
         """The changes of this run to one guest that are applied and not undone, by their number."""
         return [(seq, change) for seq, (owner, change) in self._standing.items() if owner == uuid]
+
+    def defined_since_start(self, uuid: str) -> list[int]:
+        """The changes of the definition that one guest has not been started on: a roll-back takes them back."""
+        found: list[int] = []
+        for seq, change in self.standing(uuid):
+            if isinstance(change, PowerCycle) and seq not in self._at_stake:
+                found = []
+            elif isinstance(change, changes.DefinitionChange):
+                found.append(seq)
+        return found
 
     def intend(self, guest: str, uuid: str, requirement: str, change: Change) -> int:
         """Write down that *change* is about to be applied; returns its number."""
@@ -55,14 +68,18 @@ class Journal:
             }
         )
         self._standing[self._seq] = (uuid, change)
+        if isinstance(change, PowerCycle):
+            self._at_stake.add(self._seq)
         return self._seq
 
     def done(self, seq: int, outcome: dict[str, str]) -> None:
+        self._at_stake.discard(seq)
         self._write({"event": "done", "seq": seq, "outcome": outcome})
 
     def failed(self, seq: int, reason: str) -> None:
         """The change was not applied, or was taken back by itself."""
         self._standing.pop(seq, None)
+        self._at_stake.discard(seq)
         self._write({"event": "failed", "seq": seq, "reason": reason})
 
     def unknown(self, seq: int, reason: str) -> None:
@@ -74,8 +91,11 @@ class Journal:
         self._write({"event": "undone", "seq": seq, "reason": note})
 
     def end(self) -> None:
-        """The run came to its end; what has no outcome by then is known to the user."""
-        if self._open:
+        """The run came to its end; what has no outcome by then is known to the user.
+
+        But for a power cycle: a later run has to look after that guest.
+        """
+        if self._open and not self._at_stake:
             self.close()
 
     def close(self) -> None:
@@ -138,6 +158,25 @@ class Record:
     def left_only_boots(self) -> bool:
         """Had the run begun nothing but to start guests that were off?"""
         return all(isinstance(entry.change, Boot) for entry in self.interrupted)
+
+    @property
+    def power_cycles(self) -> list[tuple[Entry, PowerCycle]]:
+        """The power cycles among the interrupted changes; none where the journal was ended."""
+        if self.ended:
+            return []
+        return [(entry, entry.change) for entry in self.interrupted if isinstance(entry.change, PowerCycle)]
+
+    def defined_since_start(self, cycle: Entry) -> list[Entry]:
+        """The changes of the definition with which the guest of *cycle* was first to be started in it."""
+        found: list[Entry] = []
+        for entry in self.entries[: self.entries.index(cycle)]:
+            if entry.uuid != cycle.uuid or entry.state != "done":
+                continue
+            if isinstance(entry.change, PowerCycle):
+                found = []
+            elif isinstance(entry.change, changes.DefinitionChange):
+                found.append(entry)
+        return found
 
 
 def read(path: Path) -> Record:

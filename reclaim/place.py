@@ -52,7 +52,9 @@ def in_lines(
         return None
     for number in read:
         lines[number] = cmdline.named_stably(facts, lines[number], tags)
-    return Place(path, tuple(map(str, found)), tuple(name.device for name in found), text, "\n".join(lines), then)
+    return Place(
+        path, tuple(map(str, found)), tuple(name.device for name in found if name.device), text, "\n".join(lines), then
+    )
 
 
 def begins(words: str) -> Callable[[str], object]:

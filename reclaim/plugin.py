@@ -6,7 +6,10 @@ pytest's own outcomes stay passed, failed and skipped: a fourth one crashes pyte
 from __future__ import annotations
 
 import gc
+import signal
+import threading
 from collections.abc import Generator, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -36,6 +39,9 @@ PAGES = pytest.StashKey[Pages]()
 TROUBLES = pytest.StashKey["list[str]"]()
 #: guests whose parsed definitions are kept from collecting to judging: 30 KiB each
 _KEPT = 2000
+SIGNALS = pytest.StashKey["dict[signal.Signals, Any]"]()
+#: what a terminal sends that goes away, and who ends a process
+_STOPPING = (signal.SIGTERM, signal.SIGHUP)
 HELD = pytest.StashKey["list[tuple[pytest.Item, list[pytest.TestReport]]]"]()
 
 
@@ -66,6 +72,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--boot-stopped",
         action="store_true",
         help="start the guests that are off, one at a time, judge them, and shut them down again",
+    )
+    group.addoption(
+        "--prove",
+        action="store_true",
+        help="write a file in each filesystem of the guests, delete it, trim, and count on the host what came back",
     )
     group.addoption("--definitions-only", action="store_true", help="judge the definitions; look into no guest")
     group.addoption(
@@ -104,12 +115,33 @@ def pytest_configure(config: pytest.Config) -> None:
         run.open()
         if not config.option.collectonly:
             run.prepare()
+            _tell_what_is_at_stake(run)
     except ReclaimError as exc:
         raise pytest.UsageError(printable(str(exc))) from exc
     config.stash[RUN] = run
     config.stash[HELD] = []
     if run.recorded:
         config.stash[PAGES] = Pages(config, run)
+        if run.options.mode == "fix":
+            config.stash[SIGNALS] = {one: signal.signal(one, _stop) for one in _STOPPING if _is_heard(one)}
+
+
+def _tell_what_is_at_stake(run: Run) -> None:
+    for part, record in run.interrupted:
+        with suppress(libvirt.libvirtError):  # a guest that is gone meanwhile; its rows say so
+            for guest, words in undo.at_stake(record, part.hypervisor):
+                guest.left_off = None if guest.is_running else words
+                run.at_stake.append(f"{guest.name}: {words}")
+
+
+def _is_heard(one: signal.Signals) -> bool:
+    """nohup(1) and the like ignore it on purpose; signals are the main thread's."""
+    return threading.current_thread() is threading.main_thread() and signal.getsignal(one) is signal.SIG_DFL
+
+
+def _stop(number: int, _frame: object) -> None:
+    """A run that is told to stop ends as with Ctrl-C: no guest is left down, and the record is written."""
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def _options(config: pytest.Config) -> Options:
@@ -121,6 +153,8 @@ def _options(config: pytest.Config) -> Options:
         raise pytest.UsageError("--plan changes nothing and --fix does: give one of them")
     if option.boot_stopped and option.definitions_only:
         raise pytest.UsageError("--boot-stopped looks into guests and --definitions-only into none: give one of them")
+    if option.prove and option.definitions_only:
+        raise pytest.UsageError("--prove writes in the guests and --definitions-only looks into none: give one of them")
     if option.keep is not None and option.keep < 1:
         raise pytest.UsageError(f"--keep {option.keep}: keep at least the run that is made now")
     metrics = config.invocation_params.dir / option.metrics if option.metrics else None
@@ -143,6 +177,7 @@ def _options(config: pytest.Config) -> Options:
         restart=option.restart,
         force=option.force,
         boot_stopped=option.boot_stopped,
+        prove=option.prove,
         definitions_only=option.definitions_only,
         reports=config.invocation_params.dir / option.reports,
         keep=option.keep,
@@ -158,19 +193,24 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     run = config.stash.get(RUN, None)
+    for one, before in config.stash.get(SIGNALS, {}).items():
+        signal.signal(one, before)
     if run is not None:
         for part in run.parts:
-            part.hypervisor.close()
+            with suppress(libvirt.libvirtError):  # libvirt may have hung up
+                part.hypervisor.close()
 
 
 # Collecting -----------------------------------------------------------------------------------
 
 
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[Any] | None:
-    """With --definitions-only the checks that look elsewhere are not collected at all."""
+    """Without its option, and with --definitions-only where it looks elsewhere, a check is not collected at all."""
     requirement = requirement_of(obj)
     run = collector.config.stash.get(RUN, None)
     if requirement and run and run.options.definitions_only and not requirement.reads_definitions_only:
+        return []
+    if requirement and run and requirement.option and not getattr(run.options, requirement.option):
         return []
     if requirement and run and _is_about_nothing(run, requirement):
         return []  # of no parameters pytest would make one item, skipped and about nothing
@@ -377,6 +417,7 @@ def _protocol(item: pytest.Function) -> None:
     call = pytest.CallInfo.from_call(
         partial(pytest_pyfunc_call, item), when="call", reraise=(pytest.exit.Exception, KeyboardInterrupt)
     )
+    _guest_line(item)  # again, where progress was told meanwhile
     report = hook.pytest_runtest_makereport(item=item, call=call)
     hook.pytest_runtest_logreport(report=report)
     if call.excinfo is not None:
@@ -482,12 +523,17 @@ def pytest_report_teststatus(report: Any) -> Any:
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitCode) -> Generator[None, None, None]:
     """The record is written before pytest-html writes, and what is made from both after it."""
     run = session.config.stash.get(RUN, None)
     if run is not None:
         for part in run.parts:
             part.engine.leave_all()
+        stopped = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+        run.cut_short = stopped or bool(session.shouldstop or session.shouldfail)
+        if run.recorded:
+            for part in run.parts:
+                part.engine.look_after()
         release(session.config)
         if run.recorded and not run.options.definitions_only:
             run.measure({guest for part in run.parts for guest in part.guests if part.storage}, after=True)

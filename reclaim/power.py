@@ -4,65 +4,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import libvirt
 
 from reclaim import mark
 from reclaim.agent import AgentBlocked
-from reclaim.definition import Definition, storage_differences
-from reclaim.errors import ChangeFailed, NotAssessable, PowerCycleFailed, ProbeError
-from reclaim.facts import Facts
-from reclaim.guest import Guest
+from reclaim.console import Console, console
+from reclaim.definition import Definition, missing_from, same, storage_differences
+from reclaim.errors import NotAssessable, PowerCycleFailed, ProbeError, StillRunning
 from reclaim.text import libvirt_words
+from reclaim.wellbeing import Wellbeing, observe
 
-#: what is shown of the console of a guest that did not come back
-_CONSOLE_BYTES = 4096
-_CONSOLE_LINES = 12
+if TYPE_CHECKING:
+    from reclaim.guest import Guest
+
+T = TypeVar("T")
+
 #: how often the power button is pressed again: a guest that was still starting has not heard it
 _PRESSES = 6
 #: seconds between two looks
 _PAUSE = 1.0
-#: seconds for units to fail and addresses to come once the agent answers
+#: seconds for what is missing to come, once systemd has started everything
 _SETTLE_SECONDS = 60
+#: seconds after which a guest that came back has to be there still
+_STEADY_SECONDS = 5
 #: seconds a guest that cannot be looked into has to stay up to count as started
 _BLIND_SECONDS = 30
-
-
-@dataclass(frozen=True)
-class Wellbeing:
-    """What a guest had while it ran: what it has to have again after a power cycle.
-
-    `mounts` are mount points by the UUID of their filesystem.
-    """
-
-    mounts: dict[str, str]
-    addresses: list[str]
-    failed_units: list[str]
-
-    def missing(self, now: Facts) -> list[str]:
-        """What the guest had and has no more, in words."""
-        mounted = {mount.uuid for mount in now.mounts}
-        found = [f"{target} is not mounted" for uuid, target in self.mounts.items() if uuid not in mounted]
-        if lost := set(self.addresses) - now.addresses:
-            found.append(f"it lost the address {', '.join(sorted(lost))}")
-        if failed := now.failed_units - set(self.failed_units):
-            found.append(f"units failed that did not before: {', '.join(sorted(failed)[:5])}")
-        return found
-
-
-def wellbeing(guest: Guest) -> Wellbeing | None:
-    """How the guest is now; None where nobody can look inside."""
-    try:
-        facts = guest.facts
-    except (NotAssessable, ProbeError):
-        return None
-    return Wellbeing(
-        {mount.uuid: mount.target for mount in facts.mounts if mount.uuid},
-        sorted(facts.addresses),
-        sorted(facts.failed_units),
-    )
+#: seconds in which libvirt has to answer again after it hung up, and how often that may be
+_LIBVIRT_SECONDS = 120
+_HANG_UPS = 5
+#: starts of the definition that booted before it is given up
+_STARTS = 3
 
 
 @dataclass(frozen=True)
@@ -90,32 +65,46 @@ class PowerCycle:
         return "shut down, start, wait for it to answer; roll back where it does not"
 
     def apply(self, guest: Guest) -> dict[str, str]:
+        """Raises StillRunning where it ignores that it is to shut down, PowerCycleFailed where it did not come back."""
         settled = False
         try:
             shut_down(guest)
             outcome = self.resume(guest)
             settled = True
-        except PowerCycleFailed:
-            settled = True  # it was rolled back, or the error says that it does not start
+        except (StillRunning, PowerCycleFailed):
+            settled = True  # it runs as before, or was rolled back; else the error says so
             raise
         finally:
-            if not settled:  # Ctrl-C, a lost connection, a fault of ours
-                _never_left_down(guest, self.booted)
+            if not settled:  # Ctrl-C, a fault of ours
+                self._not_left_down(guest)
         return outcome
 
     def resume(self, guest: Guest) -> dict[str, str]:
-        """The second half: start it unless it runs, and see that it comes back, or roll back."""
+        """The second half: start it unless it runs, and see that it comes back. Raises PowerCycleFailed."""
         started = time.monotonic()
+        said = console(guest)
         try:
             guest.hypervisor.progress(f"{guest.name}: starting")
-            if not guest.domain.isActive():
-                guest.start()
-            _wait_until_back(guest, self.before)
+            _start(guest)
+            remarks = _wait_until_back(guest, self.before, said)
         except libvirt.libvirtError as exc:
-            raise _rolled_back(guest, self, f"QEMU does not start: {libvirt_words(exc)}") from exc
+            raise self._rolled_back(guest, f"QEMU does not start: {libvirt_words(exc)}", said) from exc
         except _NotBack as exc:
-            raise _rolled_back(guest, self, str(exc)) from exc
-        return {"note": f"power-cycled; it was back after {time.monotonic() - started:.0f} s"}
+            raise self._rolled_back(guest, str(exc), said, hopeless=exc.hopeless) from exc
+        note = f"power-cycled; it was back after {time.monotonic() - started:.0f} s"
+        return {"note": "; ".join([note, *remarks])}
+
+    def finish(self, guest: Guest) -> str:
+        """Finish what a run began that died: the guest runs in the end. What was done, in words.
+
+        Raises PowerCycleFailed where it had to be rolled back, or runs not even so.
+        """
+        guest.forget()
+        if not is_active(guest):
+            raise self._rolled_back(guest, "the run that power-cycled it left it off", console(guest))
+        if runs_on(guest, self.booted):
+            return "it runs on the definition that booted"
+        return self.resume(guest)["note"]
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         return (
@@ -124,27 +113,65 @@ class PowerCycle:
             else "it is off"
         )
 
+    def _not_left_down(self, guest: Guest) -> None:
+        """Interrupted: what was asked to go off is waited for, and what is off starts on the definition that booted."""
+        if guest.is_leaving:
+            guest.hypervisor.progress(f"{guest.name}: interrupted; waiting until it is off, to start it again")
+            _is_off_within(guest, guest.policy.shutdown_seconds)
+        if not is_active(guest):
+            _define(guest, self.booted)
+            _start(guest)
 
-def _never_left_down(guest: Guest, booted: str) -> None:
-    """Interrupted: a guest that is off by now is started on the definition that booted."""
-    if not guest.domain.isActive():
-        guest.hypervisor.connection.defineXML(booted)
-        guest.start()
+    def _rolled_back(self, guest: Guest, why: str, said: Console, *, hopeless: bool = False) -> PowerCycleFailed:
+        """Bring the guest back on the definition that booted; the error that tells of it."""
+        tail = said.tail
+        guest.hypervisor.progress(f"{guest.name}: {why}; rolling back")
+        take_down(guest, hopeless=hopeless)
+        _define(guest, self.booted)
+        text = f"{guest.name}: {why}; rolled back to the definition that booted"
+        for left in range(_STARTS - 1, -1, -1):
+            again = console(guest)
+            try:
+                _start(guest)
+                _wait_until_back(guest, self.before, again, patience=2)
+                break
+            except libvirt.libvirtError as exc:
+                # a lock or an address of the QEMU before may be held a moment longer
+                if not left:
+                    return PowerCycleFailed(f"{text}, and it does NOT start: {libvirt_words(exc)}{tail}")
+                time.sleep(_PAUSE)
+            except _NotBack as exc:
+                if not left or not exc.hopeless:
+                    return PowerCycleFailed(f"{text} and started, but {exc}{again.tail}")
+                guest.hypervisor.progress(f"{guest.name}: {exc}; starting it once more")
+                _destroy(guest)
+        return PowerCycleFailed(f"{text}, and runs again{tail}")
+
+
+def runs_on(guest: Guest, definition: str) -> bool:
+    """Has the running QEMU the storage settings of *definition*?"""
+    live = guest.live
+    return live is not None and not storage_differences(live, Definition(definition))
+
+
+def is_rolled_back(guest: Guest, cycle: PowerCycle) -> bool:
+    """Is the definition that booted in force again?"""
     guest.forget()
+    return same(guest.persistent, Definition(cycle.booted))
 
 
 def booted_definition(guest: Guest) -> str:
     """The definition that the running QEMU was started from.
 
-    The oldest definition before a change of ours that has the live settings; else the live XML
-    itself, less what libvirt only shows of a running domain.
+    Of the definitions before changes of ours that have the live settings the one that is nearest to
+    the live XML; where there is none, that XML itself, less what libvirt only shows of a running domain.
     """
     live = guest.live
     if live is None:
         raise ValueError(f"{guest.name} is off")
-    for xml in [*guest.history, guest.persistent.xml]:
-        if not storage_differences(live, Definition(xml)):
-            return xml
+    fitting = [xml for xml in (*guest.history, guest.persistent.xml) if runs_on(guest, xml)]
+    if fitting:
+        return min(fitting, key=lambda xml: _distance(live, Definition(xml)))
     edit = live.edit()
     for disk in edit.devices.iterfind("disk"):
         for name in ("backingStore", "mirror"):
@@ -155,15 +182,77 @@ def booted_definition(guest: Guest) -> str:
     return edit.definition.xml
 
 
-class _NotBack(Exception):
-    """The guest did not come back as it was, and in which way."""
+def _distance(live: Definition, other: Definition) -> int:
+    """How many elements one of them has and the other has not."""
+    return len(missing_from(live, other)) + len(missing_from(other, live))
+
+
+# libvirt, also while its daemon restarts ------------------------------------------------------
+
+
+def _ask(guest: Guest, question: Callable[[libvirt.virDomain], T]) -> T:
+    """Ask libvirt about the guest; where it hung up meanwhile, once more when it answers again.
+
+    QEMU goes on without libvirtd. A question must not mind being asked twice.
+    """
+    for _ in range(_HANG_UPS):
+        try:
+            return question(guest.domain)
+        except libvirt.libvirtError:
+            if not guest.hypervisor.is_cut_off:
+                raise
+            guest.hypervisor.progress(f"{guest.name}: libvirt hung up; connecting again")
+            guest.hypervisor.reconnect(_LIBVIRT_SECONDS)
+    return question(guest.domain)
+
+
+def is_active(guest: Guest) -> bool:
+    """Is there a QEMU process?"""
+    return bool(_ask(guest, lambda domain: domain.isActive()))
+
+
+def _start(guest: Guest) -> None:
+    def start(domain: libvirt.virDomain) -> None:
+        if not domain.isActive():
+            guest.start()
+
+    _ask(guest, start)
+    guest.is_leaving = False
+    guest.forget()
+
+
+def _define(guest: Guest, xml: str) -> None:
+    """Define *xml*, which this libvirt had defined before."""
+    _ask(guest, lambda _domain: guest.hypervisor.connection.defineXML(xml))
+    guest.renamed.clear()
+    guest.forget()
+
+
+def _destroy(guest: Guest) -> None:
+    """Pull the plug: QEMU is asked to end (SIGTERM), then killed."""
+
+    def destroy(domain: libvirt.virDomain) -> None:
+        try:
+            domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT)
+        except libvirt.libvirtError:
+            if domain.isActive():
+                raise
+
+    if is_active(guest):
+        _ask(guest, destroy)
+    guest.is_leaving = False
+    guest.forget()
+
+
+# Down -----------------------------------------------------------------------------------------
 
 
 def shut_down(guest: Guest) -> None:
-    """Ask the guest to shut down: its agent, then ACPI, then systemctl; the plug is never pulled.
+    """Ask the guest to shut down: its agent, then ACPI, then systemctl.
 
-    Raises ChangeFailed where it still runs after twice the policy's `shutdown_seconds`: it cannot be
-    asked to stay, so one that is slow is waited for rather than left to go off unwatched.
+    It cannot be asked to stay, so one that is slow is waited for, up to twice the policy's
+    `shutdown_seconds`. The plug is pulled only where the inventory says so (`pull_plug`).
+    Raises StillRunning where it runs even then.
     """
     limit = guest.policy.shutdown_seconds
     deadline = time.monotonic() + limit
@@ -174,24 +263,27 @@ def shut_down(guest: Guest) -> None:
             continue
         share = (deadline - time.monotonic()) / (len(ways) - index)
         if _is_off_within(guest, share):
-            guest.forget()
             return
     guest.hypervisor.progress(f"{guest.name}: it does not shut down within {limit} s; waiting as long again")
     for _ in range(_PRESSES):
         _press_button(guest)
         if _is_off_within(guest, limit / _PRESSES):
-            guest.forget()
             return
-    raise ChangeFailed(
-        f"{guest.name}: it did not shut down within {2 * limit} s and still runs as before; "
-        "it was asked to, so should it go off later, start it"
+    if guest.pull_plug:
+        guest.hypervisor.progress(f"{guest.name}: it does not shut down; its plug is pulled (pull_plug)")
+        _destroy(guest)
+        return
+    raise StillRunning(
+        f"{guest.name}: it did not shut down within {2 * limit} s and still runs as before: it ignores its agent, its "
+        "power button and systemctl; it was asked to, so should it go off later, start it"
     )
 
 
 def _ask_agent(guest: Guest) -> bool:
-    """False where it cannot have heard: there is another way to ask."""
+    """False where there is nobody to ask."""
     if not guest.has_agent():
         return False
+    guest.is_leaving = True
     try:
         guest.agent.command("guest-shutdown", {"mode": "powerdown"}, seconds=5)
     except AgentBlocked:
@@ -202,52 +294,122 @@ def _ask_agent(guest: Guest) -> bool:
 
 
 def _press_button(guest: Guest) -> bool:
-    if guest.domain.isActive():
-        try:
-            guest.domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
-        except libvirt.libvirtError:
-            if guest.domain.isActive():
-                raise
+    def press(domain: libvirt.virDomain) -> None:
+        if domain.isActive():
+            guest.is_leaving = True
+            try:
+                domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+            except libvirt.libvirtError:
+                if domain.isActive():
+                    raise
+
+    _ask(guest, press)
     return True
 
 
 def _ask_systemd(guest: Guest) -> bool:
-    try:
-        guest.shell.run("systemctl --no-block poweroff", seconds=10)
-    except ProbeError:
-        return True  # it may be gone before it can answer
+    with suppress(ProbeError):  # it may be gone before it can answer
+        return bool(guest.shell.run("systemctl --no-block poweroff", seconds=10).rc == 0)
     return True
 
 
 def _is_off_within(guest: Guest, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while guest.domain.isActive():
+    while is_active(guest):
         if time.monotonic() > deadline:
             return False
         time.sleep(_PAUSE)
+    guest.is_leaving = False
+    guest.forget()
     return True
 
 
-def _wait_until_back(guest: Guest, before: Wellbeing | None) -> None:
-    """Wait for the guest to answer and to look as it did. Raises _NotBack."""
+def take_down(guest: Guest, *, hopeless: bool = False) -> None:
+    """Stop a guest that did not come back: asked, unless it is *hopeless*; else by force."""
+    if not hopeless and is_active(guest):
+        try:
+            if _answers(guest):
+                shut_down(guest)
+            else:
+                _press_button(guest)
+                _is_off_within(guest, min(guest.policy.shutdown_seconds, 60))
+        except (StillRunning, libvirt.libvirtError) as exc:
+            guest.hypervisor.progress(f"{guest.name}: it cannot be shut down ({exc}); stopping it by force")
+    _destroy(guest)
+
+
+# Up -------------------------------------------------------------------------------------------
+
+
+class _NotBack(Exception):
+    """The guest did not come back as it was, and in which way; *hopeless* where it is of no use to ask it for more."""
+
+    def __init__(self, why: str, *, hopeless: bool = False) -> None:
+        super().__init__(why)
+        self.hopeless = hopeless
+
+
+#: states with a QEMU in which nothing goes on
+_DEAD = {
+    libvirt.VIR_DOMAIN_CRASHED: "it crashed while it started",
+    libvirt.VIR_DOMAIN_PAUSED: "QEMU paused it while it started (an I/O error?)",
+}
+
+
+def _wait_until_back(guest: Guest, before: Wellbeing | None, said: Console, *, patience: int = 1) -> list[str]:
+    """Wait for the guest to answer and to look as it did; what is to be remarked of it. Raises _NotBack.
+
+    The limit is *patience* times the policy's `boot_seconds`.
+    """
     if before is None:
-        _stays_up(guest)
-        return
-    limit = guest.policy.boot_seconds
+        _stays_up(guest, _BLIND_SECONDS, said)
+        return []
+    limit = guest.policy.boot_seconds * patience
     deadline = time.monotonic() + limit
+    while True:
+        _wait_for_answer(guest, limit, deadline, said)
+        remarks = _wait_until_well(guest, before, deadline)
+        boot = _boot(guest)
+        _stays_up(guest, _STEADY_SECONDS, said)
+        if _boot(guest) == boot:
+            return remarks
+        if time.monotonic() > deadline:
+            raise _NotBack(f"it does not stay up: it started again by itself within {limit} s")
+        guest.hypervisor.progress(f"{guest.name}: it started again by itself")
+
+
+def _wait_for_answer(guest: Guest, limit: int, deadline: float, said: Console) -> None:
     while not _answers(guest):
         left = deadline - time.monotonic()
-        if not guest.domain.isActive():
-            raise _NotBack("it went off while it started")
+        if not is_active(guest):
+            raise _NotBack("it went off while it started", hopeless=True)
+        if dead := _DEAD.get(_ask(guest, lambda domain: domain.state())[0]):
+            raise _NotBack(dead, hopeless=True)
+        if line := said.dead_end:
+            raise _NotBack(f"its boot came to an end: {line}", hopeless=True)
         if left <= 0:
             raise _NotBack(f"it did not answer within {limit} s")
         guest.hypervisor.progress(f"{guest.name}: waiting for it to answer ({left:.0f} s left)")
         time.sleep(_PAUSE)
-    settled = min(deadline, time.monotonic() + _SETTLE_SECONDS)
-    while missing := _missing(guest, before):
-        if time.monotonic() > settled:
-            raise _NotBack(f"it answers, but {'; '.join(missing)}")
-        guest.hypervisor.progress(f"{guest.name}: {missing[0]}")
+
+
+def _wait_until_well(guest: Guest, before: Wellbeing, deadline: float) -> list[str]:
+    """Wait until systemd has started everything and nothing is missing that was there. Raises _NotBack."""
+    settled: float | None = None
+    while True:
+        now, missing = _look(guest, before)
+        starting = now is not None and now.starting and not before.starting
+        if now is not None and not missing and not starting:
+            return before.remarks(now)
+        if not starting and settled is None:
+            settled = time.monotonic() + _SETTLE_SECONDS
+        if time.monotonic() > (deadline if settled is None else min(deadline, settled)):
+            if missing or now is None:
+                raise _NotBack(f"it answers, but {'; '.join(missing)}")
+            return [*before.remarks(now), "it is still starting units"]
+        if not is_active(guest):
+            raise _NotBack("it answered and went off again", hopeless=True)
+        guest.hypervisor.progress(f"{guest.name}: {missing[0] if missing else 'starting units'}")
         time.sleep(_PAUSE)
 
 
@@ -256,74 +418,38 @@ def _answers(guest: Guest) -> bool:
     return guest.is_answering()
 
 
-def _missing(guest: Guest, before: Wellbeing) -> list[str]:
+def _look(guest: Guest, before: Wellbeing) -> tuple[Wellbeing | None, list[str]]:
     guest.forget()
+    if before.inside:
+        try:
+            _ = guest.facts
+        except (NotAssessable, ProbeError) as exc:
+            return None, [f"nobody can look inside any more: {exc}"]
+    now = observe(guest)
+    if now is None:
+        return None, ["its agent does not answer any more"]
+    return now, before.missing(now)
+
+
+def _boot(guest: Guest) -> str:
+    """What identifies this boot of the guest; "" where nobody can read it."""
     try:
-        return before.missing(guest.facts)
-    except (NotAssessable, ProbeError) as exc:
-        return [f"nobody can look inside any more: {exc}"]
+        return str(guest.shell.run("cat /proc/sys/kernel/random/boot_id", seconds=10).stdout)
+    except ProbeError:
+        return ""
 
 
-def _stays_up(guest: Guest) -> None:
-    deadline = time.monotonic() + _BLIND_SECONDS
-    while time.monotonic() < deadline:
-        if not guest.domain.isActive():
-            raise _NotBack("it went off while it started")
+def _stays_up(guest: Guest, seconds: float, said: Console) -> None:
+    """Raises _NotBack where the guest goes off, crashes, or says that its boot ended, within *seconds*."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if not is_active(guest):
+            raise _NotBack("it does not stay up: it went off again", hopeless=True)
+        if _ask(guest, lambda domain: domain.state())[0] == libvirt.VIR_DOMAIN_CRASHED:
+            raise _NotBack("it does not stay up: it crashed", hopeless=True)
+        if line := said.dead_end:
+            raise _NotBack(f"its boot came to an end: {line}", hopeless=True)
+        if time.monotonic() > deadline:
+            break
         time.sleep(_PAUSE)
     guest.forget()
-
-
-def _rolled_back(guest: Guest, cycle: PowerCycle, why: str) -> PowerCycleFailed:
-    """Bring the guest back on the definition that booted; the error that tells of it."""
-    console = console_tail(guest)
-    guest.hypervisor.progress(f"{guest.name}: {why}; rolling back")
-    take_down(guest)
-    guest.hypervisor.connection.defineXML(cycle.booted)
-    guest.renamed.clear()
-    guest.forget()
-    text = f"{guest.name}: {why}; rolled back to the definition that booted"
-    try:
-        guest.start()
-        _wait_until_back(guest, cycle.before)
-    except libvirt.libvirtError as exc:
-        return PowerCycleFailed(f"{text}, and it does NOT start: {libvirt_words(exc)}{console}")
-    except _NotBack as exc:
-        return PowerCycleFailed(f"{text} and started, but {exc}{console}")
-    return PowerCycleFailed(f"{text}, and runs again{console}")
-
-
-def take_down(guest: Guest) -> None:
-    """Stop a guest that did not come back: asked where it answers, else by force."""
-    if guest.has_agent() or _answers(guest):
-        try:
-            shut_down(guest)
-        except ChangeFailed:
-            guest.hypervisor.progress(f"{guest.name}: it does not shut down; stopping it by force")
-    if guest.domain.isActive():
-        guest.domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT)
-    guest.forget()
-
-
-def console_tail(guest: Guest) -> str:
-    """The last lines of the guest's serial console where libvirt logs it to a file, else nothing."""
-    path = _console_log(guest)
-    if path is None:
-        return ""
-    result = guest.hypervisor.shell.run("tail -c %s -- %s", str(_CONSOLE_BYTES), path)
-    if result.rc != 0:
-        return f"\n(the console log {path} cannot be read)"
-    text = result.stdout_bytes.decode("utf-8", errors="replace")
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    return "\nthe console's last lines:\n" + "\n".join(lines[-_CONSOLE_LINES:]) if lines else ""
-
-
-def _console_log(guest: Guest) -> str | None:
-    root = guest.persistent.root
-    for console in [*root.iterfind("devices/serial"), *root.iterfind("devices/console")]:
-        log = console.find("log")
-        if log is not None and log.get("file"):
-            return log.get("file")
-        source = console.find("source")
-        if console.get("type") == "file" and source is not None:
-            return source.get("path")
-    return None

@@ -36,6 +36,8 @@ class Requirement:
     fixer: Fixer
     after: tuple[str, ...]
     reference: str
+    #: the option without which it is not judged at all; "" where it always is
+    option: str = ""
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:
@@ -60,15 +62,17 @@ def requirement(
     fixer: Fixer,
     after: Iterable[str] = (),
     reference: str = "",
+    option: str = "",
 ) -> Callable[[C], C]:
     """Declare the decorated function as the check of the requirement *slug*.
 
-    The check asserts and returns its evidence in words; *title* states the good state.
+    The check asserts and returns its evidence in words; *title* states the good state. With *option* it is
+    judged only where that option (a field of `reclaim.run.Options`) is given.
     """
 
     def declare(check: C) -> C:
         check.__requirement__ = Requirement(  # type: ignore[attr-defined]
-            slug, title, stage, check, fixer, tuple(after), reference
+            slug, title, stage, check, fixer, tuple(after), reference, option
         )
         return check
 

@@ -41,6 +41,7 @@ class Options:
     restart: bool = False
     force: bool = False
     boot_stopped: bool = False
+    prove: bool = False
     definitions_only: bool = False
     reports: Path = Path("reports")
     keep: int | None = None
@@ -71,6 +72,10 @@ class Run:
     started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     #: earlier runs that died while they changed something
     interrupted: list[tuple[Part, Record]] = field(default_factory=list)
+    #: guests that are not as they were since then, in words
+    at_stake: list[str] = field(default_factory=list)
+    #: it was stopped before everything was judged
+    cut_short: bool = False
     recorded: bool = False
     #: what is judged, by the handles it takes
     collected: dict[tuple[str, ...], list[Subject]] = field(default_factory=dict)
@@ -187,7 +192,10 @@ class Run:
                 ended = datetime.now(timezone.utc)
                 for part in self.parts:
                     part.engine.journal.end()
-                    results.write(part.folder, results.document(self.id, self.options, self.started, ended, part))
+                    record = results.document(
+                        self.id, self.options, self.started, ended, part, cut_short=self.cut_short
+                    )
+                    results.write(part.folder, record)
                     results.point_latest(part.folder)
         finally:
             self._locks.close()
@@ -237,7 +245,7 @@ def lock(hypervisor: Hypervisor) -> ExitStack:
     """The lock of one hypervisor, held until the stack is closed. Raises ReclaimError where it is held."""
     shared = Path("/run/lock")
     home = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
-    path = home / f"reclaim-{hashlib.sha256(hypervisor.uri.encode()).hexdigest()[:16]}.lock"
+    path = home / f"reclaim-{hashlib.sha256(hypervisor.identity.encode()).hexdigest()[:16]}.lock"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as exc:

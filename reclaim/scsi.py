@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Iterator, Mapping
 from itertools import chain, count, product
@@ -12,6 +13,7 @@ from reclaim import machine
 from reclaim.definition import ControllerView, Definition, DiskView, Edit, Element
 from reclaim.errors import ProbeError, Withheld
 from reclaim.guest import Disk
+from reclaim.storage import device_of
 
 #: disk types with no image of ours behind them, and why nothing is asked of them
 _NO_IMAGE = {
@@ -73,14 +75,43 @@ def may_stay(disk: Disk) -> bool:
     """Does policy accept the bus as it is, since discards pass through it too?
 
     ide and sata pass TRIM on in every QEMU of today; virtio-blk does from machine type 4.0
-    (hw_compat_3_1 in QEMU's hw/core/machine.c switches it off for those before).
+    (hw_compat_3_1 in QEMU's hw/core/machine.c switches it off for those before) unless the guest's driver is known
+    to be too old for it: see `driver_discards`. docs/truth.md has it measured.
     """
     if disk.guest.policy.bus != "any-discarding":
         return False
     if disk.bus == "virtio":
-        known = machine.parse(disk.guest.machine or "")
-        return known is not None and (known.is_alias or (known.version or (0,)) >= machine.VIRTIO_BLK_DISCARD)
+        return _virtio_blk_discards(disk.guest.machine) and driver_discards(disk) is not False
     return disk.bus in ("ide", "sata")
+
+
+#: Linux' virtio_blk knows discard from here (commit 1f23816b8eb8)
+_DRIVER_SINCE = (5, 0)
+
+
+def driver_discards(disk: Disk) -> bool | None:
+    """Does the guest's driver of a virtio-blk disk offer discards? None where nobody can tell.
+
+    DISC-MAX tells where the disk runs on virtio-blk that offers them; elsewhere a new enough kernel does.
+    Raises ProbeError where the guest's answer cannot be parsed.
+    """
+    guest = disk.guest
+    if disk.bus != "virtio":
+        return True
+    if not guest.has_facts:
+        return None
+    live, view = guest.live, guest.live_disk(disk.view)
+    if live is not None and view is not None and view.bus == "virtio":
+        device = device_of(disk)
+        if device is not None and _virtio_blk_discards(guest.hypervisor.canonical_machine(live)):
+            return device.disc_max > 0
+    release = re.match(r"(\d{1,3})\.(\d{1,3})", guest.facts.running_kernel)
+    return True if release and (int(release[1]), int(release[2])) >= _DRIVER_SINCE else None
+
+
+def _virtio_blk_discards(name: str | None) -> bool:
+    known = machine.parse(name or "")
+    return known is not None and (known.is_alias or (known.version or (0,)) >= machine.VIRTIO_BLK_DISCARD)
 
 
 def disks_on(definition: Definition, controller: ControllerView) -> list[DiskView]:

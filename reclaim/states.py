@@ -20,6 +20,7 @@ from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
 from reclaim.definition import Definition, pairs
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle
+from reclaim.sparsify import Sparsify
 from reclaim.text import size
 
 if TYPE_CHECKING:
@@ -99,13 +100,22 @@ def reason_to_withhold(guest: Guest, change: Change) -> str | None:
             or _moment_that_holds(guest, _altered(change))
         )
     if isinstance(change, PowerCycle):
-        return _transient(guest) or _managed(guest) or _job(guest) or _deaf(guest) or _lost_by_power_cycle(guest)
+        return (
+            _transient(guest)
+            or _managed(guest)
+            or _job(guest)
+            or _deaf(guest)
+            or _lost_by_power_cycle(guest)
+            or _mounted_by_hand(change)
+        )
     if isinstance(change, LiveUpdate):
         return _managed(guest) or _job(guest)
     if isinstance(change, FileChange | CommandChange):
         return _confined(guest)
     if isinstance(change, ImageAmend):
         return _managed(guest) or _running(guest) or _managed_save(guest)
+    if isinstance(change, Sparsify):
+        return _managed(guest) or _running(guest) or _managed_save(guest) or _stands_on(guest)
     return None
 
 
@@ -314,6 +324,11 @@ def _asked(ask: Callable[[], T], nothing: T) -> T:
         raise
 
 
+def _stands_on(guest: Guest) -> str | None:
+    names = _snapshots(guest)
+    return f"the snapshot {_told(names)} may stand on its image: delete the snapshots first" if names else None
+
+
 # What a power cycle would take ----------------------------------------------------------------
 
 
@@ -339,6 +354,16 @@ def _lost_by_power_cycle(guest: Guest) -> str | None:
     if gone:
         return f"{', '.join(sorted(gone))} is attached but not defined, a power cycle would lose it"
     return None
+
+
+def _mounted_by_hand(cycle: PowerCycle) -> str | None:
+    strays = cycle.before.strays if cycle.before else []
+    if not strays:
+        return None
+    return (
+        f"{', '.join(strays)} is mounted, and neither fstab nor a unit mounts it at boot, "
+        "so it would not come back: give it a line in fstab, or unmount it"
+    )
 
 
 def _plugged(definition: Definition) -> set[str]:

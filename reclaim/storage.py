@@ -14,6 +14,8 @@ from reclaim.guest import Disk
 #: lsblk types that are no disk of the definition
 _NOT_DISKS = ("loop", "rom")
 _SERIAL_BYTES = 20
+#: LVM's hidden volumes that hold metadata or a cache (lvmthin(7), lvmcache(7), lvmraid(7)): discards pass them by
+_BESIDE_DATA = re.compile(r"_(?:tmeta|cmeta|cdata|cvol|rmeta_\d+|mlog)(?:-\w+)?\Z")
 #: filesystems with FITRIM in Linux (fs/*/ioctl.c); vfat since kernel 4.19
 TRIMMABLE = frozenset(
     ("bcachefs", "btrfs", "exfat", "ext3", "ext4", "f2fs", "gfs2", "jfs", "nilfs2", "ntfs3", "ocfs2", "vfat", "xfs")
@@ -132,20 +134,41 @@ def filesystems(facts: Facts) -> Iterator[Filesystem]:
         device = facts.device(source)
         if device is None or device.path in seen:
             continue
-        ways = tuple(way for way in facts.stack(device) if is_disk(way[0]))
+        members = [device, *_other_members(facts, device)]
+        ways = tuple(way for member in members for way in facts.stack(member) if is_disk(way[0]))
         if ways and device.type not in _NOT_DISKS:
-            seen.add(device.path)
+            seen.update(member.path for member in members)
             yield Filesystem(mount, device, ways)
+
+
+def _other_members(facts: Facts, device: BlockDevice) -> list[BlockDevice]:
+    """The other devices that a btrfs lies on."""
+    if device.fstype != "btrfs" or device.uuid is None:
+        return []
+    found = (facts.device(f"/dev/{name}") for name in sorted(facts.btrfs_members.get(device.uuid, ())))
+    return [one for one in found if one is not None and one.path != device.path]
 
 
 def first_deaf(facts: Facts) -> dict[str, BlockDevice]:
     """By mount point: the first layer from the disk up that takes no discards, where one does not."""
     found = {}
     for one in filesystems(facts):
-        layer = next((layer for way in one.ways for layer in way if layer.disc_max == 0), None)
+        ways = [way for way in one.ways if not any(_BESIDE_DATA.search(layer.name) for layer in way)] or one.ways
+        layer = next((layer for way in ways for layer in way if layer.disc_max == 0), None)
         if layer is not None:
             found[one.mount.target] = layer
     return found
+
+
+def deaf_pools(facts: Facts) -> dict[str, str]:
+    """By mount point: the thin pool below it that passes no discards down."""
+    return {
+        one.mount.target: layer.name
+        for one in filesystems(facts)
+        for way in one.ways
+        for layer in way
+        if layer.name in facts.deaf_pools
+    }
 
 
 def need(facts: Facts, disk: BlockDevice) -> int:

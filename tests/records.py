@@ -58,6 +58,10 @@ def storage(guest: str = "one", disk: str = "sda", **more: Any) -> dict[str, Any
     }
 
 
+def _both(disk: dict[str, Any]) -> bool:
+    return None not in (disk["allocated_before"], disk["allocated_after"])
+
+
 def document(
     rows: Sequence[dict[str, Any]],
     disks: Sequence[dict[str, Any]] = (),
@@ -81,7 +85,7 @@ def document(
         "hypervisor": {"name": hypervisor, "uri": "qemu:///system", "libvirt": "9.0.0", "qemu": "7.2.22"},
         "results": list(rows),
         "storage": list(disks),
-        "reclaimed_bytes": max(0, sum(one["allocated_before"] - one["allocated_after"] for one in disks)),
+        "reclaimed_bytes": max(0, sum(one["allocated_before"] - one["allocated_after"] for one in disks if _both(one))),
         **more,
     }
 

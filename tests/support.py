@@ -209,13 +209,25 @@ class Inside:
     unified: dict[str, str] = field(default_factory=dict)
     #: lines of grep -H on lvm.conf and system.devices
     lvm: str = ""
+    system: str = "Linux"
+    #: UUID, tab, kernel name of the members of each btrfs that is mounted
+    btrfs: str = ""
+    command_line: str = "root=UUID=aaaa-1 ro\n"
+    #: dmsetup status --target thin-pool
+    thin: str = ""
+    #: lines of grep -H on what runs beside the boot
+    named: str = ""
     #: KiB free on /boot
     boot_free: int = 400_000
     #: cron's lines that trim, as file, tab, line; and the daemons that run them
     cron: str = ""
     daemons: str = "cron\n"
+    #: where its partitions and volumes lie, as the script says it
+    layout: str = ""
     #: `zpool get -H -o name,value autotrim`
     zfs: str = ""
+    #: `zpool list -vHP`
+    vdevs: str = ""
     #: what looking inside ends with
     problem: ProbeError | None = None
     #: /proc/self/attr/current
@@ -223,44 +235,56 @@ class Inside:
     release: str = "6.1.0-13-amd64"
     timer: dict[str, str] = field(default_factory=lambda: dict(TIMER))
     service: dict[str, str] = field(default_factory=lambda: dict(SERVICE))
+    #: `systemctl is-system-running`, then `systemctl list-units`
+    systemd: str = "running\n"
+    #: `ip -j address`
+    addresses: list[dict[str, Any]] = field(default_factory=list)
+    #: lines of /proc/swaps
+    swaps: tuple[str, ...] = ()
     tools: tuple[str, ...] = TOOLS
-    #: what a command does to the inside; it returns the exit status
-    commands: dict[str, Callable[[Inside], int]] = field(default_factory=dict)
+    #: what a command does to the inside; it returns the exit status, or that and what it prints
+    commands: dict[str, Callable[[Inside], int | tuple[int, bytes, bytes]]] = field(default_factory=dict)
     #: every command that was run, but for the facts script
     ran: list[str] = field(default_factory=list)
 
     def sections(self) -> dict[str, str]:
         """The sections that facts.sh would print."""
-        boot = {path: text for path, text in self.files.items() if path != "/etc/fstab" and path not in self.units}
+        units = {path: text for path, text in self.files.items() if path.startswith("/etc/systemd/system/")}
+        boot = {path: text for path, text in self.files.items() if path != "/etc/fstab" and path not in units}
         free = (
             f"Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 900000 1 {self.boot_free} 9% /boot\n"
         )
         return {
             "os": section(self.os),
-            "kernel": section(f"{self.release}\n"),
+            "kernel": section(f"{self.system} {self.release}\n"),
             "context": section(self.context),
             "boot_id": section("b\n"),
-            "cmdline": section("root=UUID=aaaa-1 ro\n"),
+            "cmdline": section(self.command_line),
             "fstab": section(self.files.get("/etc/fstab", ""), 0 if "/etc/fstab" in self.files else 1),
-            "swaps": section("Filename Type Size Used Priority\n"),
+            "swaps": section("\n".join(("Filename Type Size Used Priority", *self.swaps)) + "\n"),
             "boot_files": section(_as_files(boot)),
-            "units": section(_as_files({path: self.files.get(path, text) for path, text in self.units.items()})),
+            "units": section(_as_files(units)),
             "unified": section("".join(f"{path}\t{text}\n" for path, text in self.unified.items())),
             "lvm": section(self.lvm),
+            "named": section(self.named),
             "boot_free": section(free),
             "lsblk": section(json.dumps({"blockdevices": self.devices})),
             "findmnt": section(json.dumps({"filesystems": self.mounts})),
             "links": section("".join(f"{path}\t{to}\n" for path, to in self.links.items())),
+            "btrfs": section(self.btrfs),
+            "thin": section(self.thin),
             "sysfs": section("".join(f"{name}\t{path}\n" for name, path in self.sysfs.items())),
+            "layout": section(self.layout),
             "kernels": section(self.kernels),
             "debconf": section(self.debconf),
-            "addresses": section("[]"),
+            "addresses": section(json.dumps(self.addresses)),
             "timer": section(_systemd(**self.timer)),
             "service": section(_systemd(**self.service)),
-            "failed": section(""),
+            "systemd": section(self.systemd),
             "cron": section(self.cron),
             "daemons": section(self.daemons),
             "zfs": section(self.zfs),
+            "vdevs": section(self.vdevs),
             "tools": section("".join(f"{tool}\n" for tool in self.tools)),
         }
 
@@ -281,7 +305,8 @@ class Inside:
         if words[:2] == ["/bin/sh", "-c"] and words[3] == "reclaim":
             return self._write(words)
         if command in self.commands:
-            return self.commands[command](self), b"", b"it failed\n"
+            done = self.commands[command](self)
+            return done if isinstance(done, tuple) else (done, b"", b"it failed\n" if done else b"")
         return 127, b"", b"not found\n"
 
     def _write(self, words: list[str]) -> tuple[int, bytes, bytes]:
@@ -387,7 +412,7 @@ def subject(guest: Guest, disk: str | None = None) -> Subject:
 
 def walk(one: Engine, guest: Guest, *slugs: str) -> list[Result]:
     """Run *slugs* (all where there is none) for *guest* as pytest would order them."""
-    chosen = [one for one in catalogue().values() if not slugs or one.slug in slugs]
+    chosen = [one for one in catalogue().values() if (one.slug in slugs if slugs else not one.option)]
     return [one.run(each, subject) for each in chosen for subject in subjects(each, guest)]
 
 

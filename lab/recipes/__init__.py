@@ -3,6 +3,7 @@
 `article` is a guest as the article describes them: virtio disk, /dev/vda1 everywhere, nobody trims.
 `stone` is an article guest that cannot boot from virtio-scsi and whose `update-initramfs` fails.
 `ssh` is an article guest without an agent: its user `admin` comes in by ssh, and is root by sudo.
+`generic` has Debian's kernel for every machine, with drivers for SATA and LSI Logic too, and is kept well.
 """
 
 from __future__ import annotations
@@ -33,39 +34,49 @@ PACKAGES = (
     "udev",
     "kmod",
 )
+GENERIC_PACKAGES = ("linux-image-amd64", "cryptsetup-bin", *PACKAGES[1:])
+"""Not the cloud kernel, which is the first of PACKAGES."""
 EXCLUDED = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
 """Files no test reads; without them the copies are smaller."""
 
 
+ROOT_SCRIPT = "article-root.sh"
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """One kind of guest: what it derives from and what its first boot runs.
+    """One kind of guest: what it derives from or is installed from, and what its first boot runs.
 
-    Where it derives from none: what it has beyond PACKAGES, and what its new root runs after ROOT_SCRIPT. One with
-    ssh gets a pair of keys of its own, and the public one is left for that script.
+    One with `ssh` gets a pair of keys of its own, and the public one is left in /root/lab.pub for its scripts.
     """
 
     name: str
     base: str | None
     boot_script: str
-    packages: tuple[str, ...] = ()
-    root_script: str | None = None
+    packages: tuple[str, ...] = PACKAGES
+    root_scripts: tuple[str, ...] = (ROOT_SCRIPT,)
     ssh: bool = False
 
     @property
     def key(self) -> str:
         """Return what changes whenever the image would come out different."""
-        parts = [self.name, SUITE, str(DISK_MIB), str(START_MIB), *PACKAGES, *EXCLUDED, script(self.boot_script)]
-        parts.append(recipe(self.base).key if self.base else script(ROOT_SCRIPT))
-        parts += [*self.packages, *([script(self.root_script)] if self.root_script else [])]
+        parts = [self.name, SUITE, str(DISK_MIB), str(START_MIB), *self.packages, *EXCLUDED, script(self.boot_script)]
+        parts += [recipe(self.base).key] if self.base else map(script, self.root_scripts)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
-ROOT_SCRIPT = "article-root.sh"
 RECIPES = (
     Recipe("article", None, "article-boot.sh"),
     Recipe("stone", "article", "stone-boot.sh"),
-    Recipe("ssh", None, "article-boot.sh", ("openssh-server", "sudo", "iproute2"), "ssh-root.sh", ssh=True),
+    Recipe("generic", None, "generic-boot.sh", GENERIC_PACKAGES, ("generic-root.sh", ROOT_SCRIPT)),
+    Recipe(
+        "ssh",
+        None,
+        "article-boot.sh",
+        (*PACKAGES, "openssh-server", "sudo", "iproute2"),
+        (ROOT_SCRIPT, "ssh-root.sh"),
+        ssh=True,
+    ),
 )
 
 

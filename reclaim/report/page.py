@@ -230,6 +230,7 @@ def environment() -> jinja2.Environment:
         "verdicts": list(Verdict),
         "bars": bars,
         "spare": summary.reclaimable,
+        "came_back": summary.came_back,
         "listed": LISTED,
         "chunk": CHUNK,
     }

@@ -35,6 +35,8 @@ class RunFacts(_Part):
     ended: AwareDatetime
     version: str
     arguments: list[str]
+    #: it was stopped before everything was judged; of a run that was killed there is no record at all
+    cut_short: bool = False
 
 
 class HypervisorFacts(_Part):
@@ -73,7 +75,10 @@ class Row:
 
 @_many
 class Storage:
-    """Sizes in bytes; null where nobody could count."""
+    """Sizes in bytes; null where nobody could count.
+
+    `reclaimable` is what a trim gives back at least, counted before anything was changed and at the end.
+    """
 
     guest: str
     disk: str
@@ -82,6 +87,8 @@ class Storage:
     allocated_before: NonNegativeInt | None
     allocated_after: NonNegativeInt | None
     used: NonNegativeInt | None
+    reclaimable_before: NonNegativeInt | None = None
+    reclaimable_after: NonNegativeInt | None = None
 
 
 class Record(_Part):

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 
 import reclaim
-from reclaim.errors import NotAssessable, ProbeError
+from reclaim.backlog import known_backlog
+from reclaim.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.storage import device_of, need
@@ -37,12 +38,15 @@ class Storage:
     allocated_before: int | None
     allocated_after: int | None
     used: int | None
+    #: what a trim gives back at least
+    reclaimable_before: int | None = None
+    reclaimable_after: int | None = None
 
 
 def measure(
     hypervisor: Hypervisor, guests: Iterable[Guest], storage: dict[tuple[str, str], Storage], *, after: bool
 ) -> None:
-    """Count what the disks of *guests* take on the host, into `allocated_before` or, *after*, `allocated_after`."""
+    """Count what the disks of *guests* take on the host, before anything is changed or *after*."""
     disks = [(disk, disk.view) for guest in guests for disk in _file_disks(guest)]
     blocks = hypervisor.allocated_each([str(view.path) for _, view in disks])
     for disk, view in disks:
@@ -51,8 +55,13 @@ def measure(
         if key not in storage:
             storage[key] = Storage(*key, view.path, _capacity(disk), allocated, allocated, None)
         storage[key].allocated_after = allocated
-        if (after or storage[key].used is None) and disk.guest.is_running:
-            storage[key].used = _used(disk)  # one that is off again keeps what was seen while it ran
+        if not disk.guest.is_running:
+            continue  # one that is off again keeps what was seen while it ran
+        storage[key].used = _used(disk) if after or storage[key].used is None else storage[key].used
+        spare = known_backlog(disk) if disk.guest.has_facts and allocated is not None else None
+        storage[key].reclaimable_after = spare.reclaimable if spare else None
+        if not after:
+            storage[key].reclaimable_before = storage[key].reclaimable_after
 
 
 def _file_disks(guest: Guest) -> list[Disk]:
@@ -94,7 +103,9 @@ def reclaimed(storage: Iterable[Storage]) -> int:
     return max(0, sum(changes))
 
 
-def document(run_id: str, options: Options, started: datetime, ended: datetime, part: Part) -> dict[str, Any]:
+def document(
+    run_id: str, options: Options, started: datetime, ended: datetime, part: Part, *, cut_short: bool = False
+) -> dict[str, Any]:
     """The record of one hypervisor's part of a run, as results.json has it (schema 1)."""
     hypervisor = part.hypervisor
     return {
@@ -106,6 +117,7 @@ def document(run_id: str, options: Options, started: datetime, ended: datetime, 
             "ended": rfc3339(ended),
             "version": reclaim.__version__,
             "arguments": [printable(argument) for argument in options.arguments],
+            "cut_short": cut_short,
         },
         "hypervisor": {
             "name": hypervisor.name,
@@ -117,6 +129,31 @@ def document(run_id: str, options: Options, started: datetime, ended: datetime, 
         "storage": [asdict(one) for one in part.storage.values()],
         "reclaimed_bytes": reclaimed(part.storage.values()) + part.engine.freed,
     }
+
+
+def mark_undone(folder: Path, undone: Iterable[tuple[str, str, str]]) -> None:
+    """Let the record in *folder* say that changes were taken back: guest, requirement and target of each.
+
+    The first that was applied and not undone is meant. A run that was killed has no record.
+    """
+    path = folder / NAME
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for guest, requirement, target in undone:
+            changes = [
+                change
+                for row in record["results"]
+                if (row["requirement"], row["guest"]) == (requirement, guest or None)
+                for change in row["changes"]
+                if change["target"] == target and change["applied"] and not change["undone"]
+            ]
+            for change in changes[:1]:
+                change["undone"] = True
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise ReclaimError(f"{path}: not a record of a run, so it does not say what was taken back: {exc}") from exc
+    write(folder, record)
 
 
 def write(folder: Path, record: dict[str, Any]) -> None:

@@ -45,15 +45,32 @@ def standing(verdicts: Iterable[Verdict]) -> Standing:
 def waits_for_power(row: Row) -> bool:
     """Does it take a power cycle to let this row hold?"""
     known = catalogue().get(row.requirement)
-    return known is not None and known.stage == "power" and row.verdict in (Verdict.NONCOMPLIANT, Verdict.PENDING)
+    if known is None or known.stage != "power":
+        return False
+    # of the others in this stage most findings take something else
+    return row.verdict is Verdict.PENDING or (
+        row.verdict is Verdict.NONCOMPLIANT and row.requirement == "live-definition"
+    )
 
 
 def reclaimable(disk: Storage) -> int | None:
-    """Bytes that the host holds for *disk* beyond what its guest needs; None where one of both is not known."""
+    """Bytes that a trim of *disk* gives back, where that is worth one; None where nobody could count.
+
+    In records from before that was counted: what the host holds beyond what the guest needs.
+    """
+    if disk.reclaimable_after is not None:
+        return disk.reclaimable_after if disk.reclaimable_after > tolerated(disk.used or 0) else 0
     if disk.allocated_after is None or disk.used is None:
         return None
     spare = disk.allocated_after - disk.used
     return spare if spare > tolerated(disk.used) else 0
+
+
+def came_back(disk: Storage) -> int | None:
+    """Bytes that the host holds less for *disk* than when the run began; None where nobody could count."""
+    if disk.allocated_before is None or disk.allocated_after is None:
+        return None
+    return max(0, disk.allocated_before - disk.allocated_after)
 
 
 @dataclass(frozen=True)

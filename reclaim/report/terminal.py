@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from _pytest._io.wcwidth import wcswidth, wcwidth
 
+from reclaim.boot import Boot
+from reclaim.power import PowerCycle
 from reclaim.report import record
 from reclaim.report.commands import next_command
 from reclaim.report.record import Record, Row, Storage
@@ -70,15 +72,18 @@ def header(run: Run) -> list[str]:
             lines.append(f"reclaim: {one.uri} has no guests: there is nothing to judge")
     if not run.options.definitions_only and not any(part.copies or part.jobs for part in run.parts):
         lines.append("reclaim: no backups are declared, so none is judged (--backups DIR, or [[backup]])")
+    lines += [f"reclaim: {printable(words)}" for words in run.at_stake]
     for _, died in run.interrupted:
-        if died.left_only_boots:
-            names = ", ".join(printable(entry.guest) for entry in died.interrupted)
+        if boots := [entry for entry in died.interrupted if isinstance(entry.change, Boot)]:
+            names = ", ".join(printable(entry.guest) for entry in boots)
             lines.append(
                 f"reclaim: the run {died.path.parent.name} died and may have left up what it had started: {names}; "
                 f"--boot-stopped or --fix shuts that down, as does: python -m reclaim undo {died.path.parent}"
             )
+        others = [entry for entry in died.interrupted if not isinstance(entry.change, PowerCycle | Boot)]
+        if not others:
             continue
-        what = ", ".join(f"{entry.requirement} of {printable(entry.guest)}" for entry in died.interrupted)
+        what = ", ".join(f"{entry.requirement} of {printable(entry.guest)}" for entry in others)
         lines.append(
             f"reclaim: the run {died.path.parent.name} died while it changed {what}; "
             f"see {died.path}, or take it back: python -m reclaim undo {died.path.parent}"
@@ -87,11 +92,16 @@ def header(run: Run) -> list[str]:
         lines.append("reclaim: --boot-stopped: what is off is started, one guest at a time, and shut down again")
     if run.options.force:
         lines.append("reclaim: --force: what a fix waits for is ignored")
+    if run.options.prove:
+        lines.append("reclaim: --prove: trims each filesystem of the guests, writes a file there and deletes it again")
     return lines
 
 
 class Progress:
-    """One line that is rewritten while something is waited for; nothing where no person watches."""
+    """One line that is rewritten while something is waited for; nothing where no person watches.
+
+    No text at all clears it.
+    """
 
     def __init__(self, reporter: TerminalReporter) -> None:
         self._reporter = reporter
@@ -107,7 +117,11 @@ class Progress:
         if self._reporter.verbosity < 0:
             return
         text = printable(text)
-        if self._reporter.isatty:
+        if not text:
+            self.clear()
+        elif self._reporter.isatty:
+            if not self._shown:
+                self._reporter.ensure_newline()  # a guest's letters stay
             self._reporter.rewrite(clip(text, shutil.get_terminal_size().columns - 1), erase=True)
             self._shown = True
         elif (stable := re.sub(r"\d+", "", text)) != self._last:
@@ -238,7 +252,9 @@ def _bytes(found: Record) -> Iterator[str]:
     if told:
         yield _held(told)
     if found.run.mode == "fix" and (told or found.reclaimed_bytes):
-        yield f"{_HOME}: {size(found.reclaimed_bytes)} ({found.reclaimed_bytes} bytes)"
+        counted = [one.reclaimable_before for one in told if one.reclaimable_before is not None]
+        of = f"; {size(sum(counted))} had been counted to come back" if counted else ""
+        yield f"{_HOME}: {size(found.reclaimed_bytes)} ({found.reclaimed_bytes} bytes){of}"
 
 
 def _held(told: list[Storage]) -> str:
@@ -249,4 +265,6 @@ def _held(told: list[Storage]) -> str:
         needed = sum(one.used or 0 for one in known)
         held_known = sum(one.allocated_after or 0 for one in known)
         line += f"; {len(known)} were looked into: they take {size(held_known)} and need {size(needed)}"
+    if counted := [one for one in told if one.reclaimable_after is not None]:
+        line += f"; a trim gives back {size(sum(one.reclaimable_after or 0 for one in counted))}"
     return line

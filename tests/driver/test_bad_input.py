@@ -100,6 +100,7 @@ def test_an_inventory_that_is_not_text(tmp_path: Path) -> None:
         pytest.param(("--plan", "--restart"), ("--restart", "--fix"), id="restart with plan"),
         pytest.param(("--force",), ("--force", "--fix"), id="force without fix"),
         pytest.param(("--fix", "--plan"), ("--fix", "--plan"), id="fix with plan"),
+        pytest.param(("--prove", "--definitions-only"), ("--prove", "--definitions-only"), id="prove without a look"),
     ],
 )
 def test_flags_that_do_not_go_together(tmp_path: Path, flags: tuple[str, ...], words: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import xml.etree.ElementTree as ET
 from datetime import datetime, timezone
@@ -10,8 +11,11 @@ from typing import TYPE_CHECKING
 
 import libvirt
 import pytest
+import testinfra
 
 from reclaim.errors import ReclaimError
+from reclaim.hypervisor import Hypervisor
+from reclaim.inventory import Inventory
 from reclaim.requirement import catalogue
 from reclaim.run import Options, Run, lock
 from reclaim.verdict import Verdict
@@ -41,6 +45,22 @@ def _verdicts(outcome: Outcome) -> dict[tuple[str, str | None, str], str]:
     return {(row["guest"], row["disk"], row["requirement"]): row["verdict"] for row in outcome.document["results"]}
 
 
+# What is judged
+
+
+@pytest.mark.parametrize("options", [(), ("--plan",), ("--definitions-only",)])
+def test_without_prove_nothing_is_proved(tmp_path: Path, fleet: str, options: tuple[str, ...]) -> None:
+    outcome = audit(tmp_path / "reports", *options, uri=fleet)
+    assert "reclaim-proof" not in {slug for _, _, slug in _verdicts(outcome)}
+
+
+def test_with_prove_every_guest_has_a_row(tmp_path: Path, fleet: str) -> None:
+    outcome = audit(tmp_path / "reports", "--prove", uri=fleet)
+    rows = {guest: verdict for (guest, _, slug), verdict in _verdicts(outcome).items() if slug == "reclaim-proof"}
+    assert rows == dict.fromkeys(("web", "db", "app"), "not-assessable")
+    assert "--prove: trims each filesystem of the guests, writes a file there and deletes it again" in outcome.stdout
+
+
 # The record
 
 
@@ -49,7 +69,7 @@ def test_results_json_has_exactly_the_keys_of_schema_1(tmp_path: Path, fleet: st
     document = outcome.document
     assert list(document) == ["schema", "run", "hypervisor", "results", "storage", "reclaimed_bytes"]
     assert document["schema"] == 1
-    assert list(document["run"]) == ["id", "mode", "started", "ended", "version", "arguments"]
+    assert list(document["run"]) == ["id", "mode", "started", "ended", "version", "arguments", "cut_short"]
     assert list(document["hypervisor"]) == ["name", "uri", "libvirt", "qemu"]
     assert {tuple(row) for row in document["results"]} == {
         (
@@ -68,7 +88,17 @@ def test_results_json_has_exactly_the_keys_of_schema_1(tmp_path: Path, fleet: st
     changes = [change for row in document["results"] for change in row["changes"]]
     assert {tuple(change) for change in changes} == {("kind", "target", "diff", "applied", "undone")}
     assert {tuple(row) for row in document["storage"]} == {
-        ("guest", "disk", "path", "virtual", "allocated_before", "allocated_after", "used")
+        (
+            "guest",
+            "disk",
+            "path",
+            "virtual",
+            "allocated_before",
+            "allocated_after",
+            "used",
+            "reclaimable_before",
+            "reclaimable_after",
+        )
     }
     assert document["run"]["mode"] == "plan"
     assert document["hypervisor"]["uri"] == fleet
@@ -256,6 +286,38 @@ def test_the_lock_of_one_hypervisor_is_not_anothers(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     with lock(opened(tmp_path / "a", domain_xml())), lock(opened(tmp_path / "b", domain_xml())):
         pass
+
+
+class Named:
+    """What a connection says of its host; two URIs lead to it."""
+
+    def __init__(self, uuid: str) -> None:
+        self.uuid = uuid
+
+    def getType(self) -> str:  # noqa: N802
+        return "QEMU"
+
+    def getHostname(self) -> str:  # noqa: N802
+        return "kvm1"
+
+    def getCapabilities(self) -> str:  # noqa: N802
+        return f"<capabilities><host><uuid>{self.uuid}</uuid></host></capabilities>"
+
+
+def test_one_hypervisor_has_one_lock_whichever_uri_leads_there() -> None:
+    def named(uri: str, uuid: str = f"4c4c4544-{os.getpid()}") -> Hypervisor:
+        return Hypervisor(uri, Named(uuid), testinfra.get_host("local://"), Inventory())
+
+    with lock(named("qemu:///system")):
+        for uri in ("qemu+ssh://localhost/system", "qemu+ssh://root@kvm1/system?keyfile=/k"):
+            with pytest.raises(ReclaimError, match="another --fix is under way there"):
+                lock(named(uri))
+        for other in (
+            named("qemu:///system", "0000"),
+            named("qemu:///session"),
+            named("qemu:///system?socket=/run/other"),
+        ):
+            lock(other).close()
 
 
 def test_a_lock_is_let_go_where_the_run_ends(tmp_path: Path, fleet: str) -> None:

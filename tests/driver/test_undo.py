@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,18 @@ def test_everything_is_taken_back_and_said(guest: Guest, tmp_path: Path) -> None
     assert definition_of(guest).xml == before
     assert [line.split(": ")[1] for line in said] == ["disk-bus"] * 2 + ["scsi-controller"] + ["disk-discard"] * 2
     assert {entry.state for entry in read(fixer.journal.path).entries} == {"undone"}
+
+
+def test_the_record_of_the_run_says_what_was_taken_back(guest: Guest, tmp_path: Path) -> None:
+    fixer = _mended(guest, tmp_path)
+    run = fixer.journal.path.parent
+    rows = [result.to_json() for result in fixer.results.values()]
+    (run / "results.json").write_text(json.dumps({"schema": 1, "results": rows}))
+    assert undo(run, lambda _: None)
+    record = json.loads((run / "results.json").read_text())
+    changes = [change for row in record["results"] for change in row["changes"]]
+    assert len(changes) == 5
+    assert all(change["applied"] and change["undone"] for change in changes)
 
 
 def test_a_second_undo_has_nothing_left_to_do(guest: Guest, tmp_path: Path) -> None:

@@ -280,6 +280,12 @@ def test_what_lies_in_the_initramfs_too_is_followed_by_a_rebuild(
 
 #: lvm.conf(5)'s own example of a filter, and system.devices as lvmdevices(8) of RHEL 9 writes it
 LVM = "/etc/lvm/lvm.conf:\tfilter = {}\n"
+#: `zpool list -vHP` (zpool-list(8)): each device below its pool, or below a mirror
+VDEVS = (
+    "rpool\t9.5G\t1.2G\t8.3G\t-\t-\t0%\t12%\t1.00x\tONLINE\t-\n\t/dev/disk/by-partuuid/q\t9.9G\t-\t-\n"
+    "tank\t9.5G\t1.2G\t8.3G\t-\t-\t0%\t12%\t1.00x\tONLINE\t-\n\tmirror-0\t9.5G\n\t{}\t9.9G\t-\t-\n"
+)
+WAITS = "kernel 6.1\npath /boot/x.img\nstamp 1:2:3\n"
 LVMDEVICES = "/etc/lvm/devices/system.devices:IDTYPE={} IDNAME={} DEVNAME=/dev/vdb PVID=tIrNvpmALxLpJFjL\n"
 
 
@@ -361,10 +367,87 @@ LVMDEVICES = "/etc/lvm/devices/system.devices:IDTYPE={} IDNAME={} DEVNAME=/dev/v
         ),
         pytest.param(
             {ENTRY: ""},
-            {"lvm": LVMDEVICES.format("sys_serial", "disk1")},
+            {"lvm": LVMDEVICES.format("sys_serial", "3f8e0b1c9d2a4e5f6071")},
             "/dev/vdb known by sys_serial",
-            "vgimportdevices",
-            id="lvm-devices-by-serial",
+            "lvmdevices --adddev /dev/vdb --deviceidtype devname",
+            id="lvm-devices-by-a-serial-that-virtio-blk-cuts",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"lvm": LVMDEVICES.format("sys_serial", "QM00002")},
+            "/dev/vdb known by sys_serial",
+            "lvmdevices --deldev /dev/vdb",
+            id="lvm-devices-by-the-ide-emulations-serial",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"lvm": LVMDEVICES.format("sys_wwid", "t10.ATA_QEMU_HARDDISK_QM00001")},
+            "/dev/vdb known by sys_wwid",
+            "--deviceidtype devname",
+            id="lvm-devices-by-the-wwid-of-ata",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"lvm": LVMDEVICES.format("devname", "/dev/vdb") + '/etc/lvm/lvm.conf:search_for_devnames = "none"\n'},
+            "/dev/vdb known by devname",
+            "search_for_devnames in lvm.conf",
+            id="lvm-devices-that-nobody-looks-for",
+        ),
+        pytest.param(
+            {ENTRY: "", "/etc/dracut.conf.d/a.conf": 'add_device+=" /dev/vda4 "\npersistent_policy=by-path\n'},
+            {},
+            'add_device+=" /dev/vda4 "; /etc/dracut.conf.d/a.conf: persistent_policy=by-path',
+            "dracut --force --regenerate-all",
+            id="dracut-waits",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"kernels": WAITS + "waits \\x2fdev\\x2fvda4\nwaits \\x2fdev\\x2fmapper\\x2fr\n"},
+            "/boot/x.img: waits for /dev/vda4",
+            "build /boot/x.img anew",
+            id="an-image-waits",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"named": '/etc/udev/rules.d/70-a.rules:KERNEL=="vdb1", SYMLINK+="backup"\n'},
+            '/etc/udev/rules.d/70-a.rules: KERNEL=="vdb1"',
+            "match ENV{ID_FS_UUID}",
+            id="udev-gives-a-name",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"named": '/etc/multipath.conf:\tdevnode "^(vd|sr)[a-z]"\n'},
+            '/etc/multipath.conf: devnode "^(vd|sr)[a-z]"',
+            "say what it means for sd",
+            id="multipath-blacklist",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"named": "/etc/auto.misc:data\t-fstype=ext4\t:/dev/vdb1\n"},
+            "/etc/auto.misc: /dev/vdb1",
+            "name the device by /dev/disk/by-uuid/",
+            id="autofs",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"named": "/etc/systemd/system/db.service:BindsTo=dev-vdb1.device\n"},
+            "/etc/systemd/system/db.service: dev-vdb1.device",
+            "systemd-escape --path",
+            id="a-service-bound-to-a-device",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"vdevs": VDEVS.format("/dev/vdb1")},
+            "zpool.cache, tank: /dev/vdb1",
+            "zpool import -d /dev/disk/by-partuuid tank",
+            id="zfs",
+        ),
+        pytest.param(
+            {ENTRY: "", "/etc/default/grub_installdevice": "/dev/sdx1\nactivate\ngeneric_mbr\n"},
+            {},
+            "/etc/default/grub_installdevice: /dev/sdx1 is not there",
+            "name what GRUB is to be installed to",
+            id="suse-installs-to-a-partition",
         ),
     ],
 )
@@ -395,6 +478,57 @@ def test_what_is_not_understood_is_withheld_by_name(
         pytest.param(
             {ENTRY: ""}, {"lvm": LVMDEVICES.format("devname", "/dev/vdb")}, "compliant", id="lvm-found-by-pvid"
         ),
+        pytest.param(
+            {ENTRY: ""},
+            {"lvm": LVMDEVICES.format("sys_serial", "disk1")},
+            "compliant",
+            id="lvm-serial-is-the-same-on-both-buses",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"lvm": LVMDEVICES.format("sys_wwid", "t10.QEMU_QEMU_HARDDISK_drive-scsi0-0-0-0")},
+            "compliant",
+            id="lvm-wwid-of-a-scsi-disk",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"lvm": LVMDEVICES.format("sys_serial", "QM00001") + "/etc/lvm/lvm.conf:\tuse_devicesfile = 0\n"},
+            "compliant",
+            id="lvm-devices-file-not-used",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"kernels": WAITS + "waits \\x2fdev\\x2fdisk\\x2fby-uuid\\x2fa\n"},
+            "compliant",
+            id="an-image-waits-by-uuid",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {
+                "named": '/etc/multipath.conf:\tdevnode "^(ram|raw|loop|fd|md|dm-|sr|scd|st)[0-9]*"\n'
+                '/etc/multipath.conf:\tdevnode "^hd[a-z][[0-9]*]"\n'
+            },
+            "compliant",
+            id="multipath-as-distributions-ship-it",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"named": '/etc/multipath.conf:devnode "^vd[a-z]"\n/etc/multipath.conf:devnode "^sd[a-z]"\n'},
+            "compliant",
+            id="multipath-with-both",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"named": '/etc/udev/rules.d/60-io.rules:KERNEL=="vd[a-z]", ATTR{queue/scheduler}="none"\n'},
+            "compliant",
+            id="udev-gives-no-name",
+        ),
+        pytest.param(
+            {ENTRY: ""}, {"vdevs": VDEVS.format("/dev/disk/by-partuuid/p")}, "compliant", id="zfs-by-partuuid"
+        ),
+        pytest.param(
+            {ENTRY: "", "/etc/default/grub_installdevice": "/dev/vda\nactivate\n"}, {}, "compliant", id="suse-installs"
+        ),
         pytest.param({ENTRY: "", "/etc/mdadm.conf": "DEVICE partitions\n"}, {}, "compliant", id="mdadm-default"),
         pytest.param(
             {ENTRY: "", "/etc/crypttab": "# a /dev/vda3\nb UUID=x none luks\n"}, {}, "compliant", id="crypttab"
@@ -405,6 +539,53 @@ def test_verdicts_that_start_no_fixer(
     tmp_path: Path, files: dict[str, str], more: dict[str, object], verdict: str
 ) -> None:
     assert verdict_of(inhabited(tmp_path, _inside(files, "update-grub", **more)), "boot-names").value == verdict
+
+
+#: /boot/grub2/device.map by anaconda, smartd.conf(5), kdump.conf(5), and modules of cloud-init (cc_mounts, cc_fs_setup)
+BESIDE = (
+    "/boot/grub2/device.map:(hd0)      /dev/vda\n/etc/smartd.conf:#/dev/vda -a\n/etc/smartd.conf:/dev/vda -a # x\n"
+    "/etc/kdump.conf:raw /dev/vdb1\n/etc/cloud/cloud.cfg.d/9.cfg:mounts: [[ /dev/vdb, /mnt ]]\n"
+    "/etc/kdump.conf:ext4 /dev/mapper/vg-dump\n/etc/hdparm.conf:/dev/disk/by-id/dm-name-x {\n"
+)
+
+
+def test_what_runs_beside_the_boot_is_told_and_keeps_nobody(tmp_path: Path) -> None:
+    guest = inhabited(tmp_path, _inside({ENTRY: ""}, named=BESIDE))
+    result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert result.verdict is Verdict.COMPLIANT
+    assert result.evidence.endswith(
+        "; beside the boot, to be looked at after a change: /boot/grub2/device.map: /dev/vda; /etc/smartd.conf: "
+        "/dev/vda; /etc/kdump.conf: /dev/vdb1; /etc/cloud/cloud.cfg.d/9.cfg: /dev/vdb"
+    )
+
+
+@pytest.mark.parametrize("links", [{}, {"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_s": "../../vda"}])
+def test_suse_installs_grub_to_the_disk_that_is_there(tmp_path: Path, links: dict[str, str]) -> None:
+    """/etc/default/grub_installdevice as YaST writes it, after a change of bus."""
+    path, disk = "/etc/default/grub_installdevice", next(iter(links), "/dev/vda")
+    before, after = "/dev/sda\nactivate\ngeneric_mbr\n", f"{disk}\nactivate\ngeneric_mbr\n"
+    inside = _inside({ENTRY: "", path: before}, links=links)
+    guest = inhabited(tmp_path, inside)
+    assert requirement("boot-names").fixer(guest) == [FileChange("one", path, before, after, devices=["/dev/sda"])]
+    result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert inside.files[path] == after
+
+
+def test_a_command_line_that_dracut_writes_into_images_is_followed_by_a_rebuild(tmp_path: Path) -> None:
+    path = "/etc/dracut.conf.d/cmdline.conf"
+    before, after = (f'# x\nkernel_cmdline+=" root={name} ro "\n' for name in ("/dev/vda1", "UUID=aaaa-1"))
+    inside = _inside({ENTRY: "", path: before}, "dracut")
+    inside.kernels = "kernel 6.1\npath /boot/initramfs-6.1.img\nstamp 1:2:3\n"
+    image = "/boot/initramfs-6.1.img"
+    build = f"dracut --force {image}.reclaim 6.1"
+    command = f"{{ {build} && mv -f {image}.reclaim {image} || {{ rm -f {image}.reclaim; false; }}; }}"
+    inside.commands[command] = lambda _: 0
+    guest = inhabited(tmp_path, inside)
+    change = FileChange("one", path, before, after, then=command, devices=["/dev/vda1"])
+    assert requirement("boot-names").fixer(guest) == [change]
+    result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert result.verdict is Verdict.FIXED, result.reason
 
 
 @pytest.mark.parametrize(

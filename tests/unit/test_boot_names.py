@@ -43,15 +43,25 @@ def _inside(**files: str) -> Inside:
     )
 
 
-MENU = "menuentry 'x' {\n\tsearch --set=root aaaa\n\tlinux\t/vmlinuz root=/dev/vda1 ro quiet\n}\n"
+HAND = "menuentry 'x' {\n\tsearch --set=root aaaa\n\tlinux\t/vmlinuz root=/dev/vda1 ro quiet\n\tinitrd /i\n}\n"
+MENU = f"### BEGIN /etc/grub.d/10_linux ###\n{HAND}### END /etc/grub.d/10_linux ###\n"
 
 
 @pytest.mark.parametrize(
     ("files", "changes"),
     [
         pytest.param({"menu": MENU}, [CommandChange("one", "update-grub")], id="stale-menu"),
-        pytest.param({"menu": MENU.replace("linux", "linux16")}, [CommandChange("one", "update-grub")], id="linux16"),
-        pytest.param({"menu": MENU.replace("linux", "linuxefi")}, [CommandChange("one", "update-grub")], id="linuxefi"),
+        pytest.param(
+            {"menu": MENU.replace("\tlinux", "\tlinux16")}, [CommandChange("one", "update-grub")], id="linux16"
+        ),
+        pytest.param(
+            {"menu": MENU.replace("\tlinux", "\tlinuxefi")}, [CommandChange("one", "update-grub")], id="linuxefi"
+        ),
+        pytest.param(
+            {"menu": HAND},
+            [FileChange("one", GRUB_CFG, HAND, HAND.replace("/dev/vda1", "UUID=aaaa-1"), devices=["/dev/vda1"])],
+            id="a-menu-written-by-hand",
+        ),
         pytest.param(
             {"menu": MENU, "defaults": 'GRUB_CMDLINE_LINUX=""\nGRUB_DISABLE_LINUX_UUID=true\n'},
             [
@@ -240,7 +250,62 @@ def test_stable_names_are_left(tmp_path: Path, files: dict[str, str]) -> None:
     assert verdict_of(inhabited(tmp_path, _inside(**files)), "boot-names") is Verdict.COMPLIANT
 
 
+@pytest.mark.parametrize(
+    ("line", "verdict"),
+    [
+        pytest.param("root=/dev/vda1 ro", Verdict.COMPLIANT, id="mended-since-it-booted"),
+        pytest.param("root=/dev/vda5 ro", Verdict.NOT_ASSESSABLE, id="booted-by-something-else"),
+        pytest.param("root=/dev/vdz1 ro", Verdict.NOT_ASSESSABLE, id="booted-from-what-is-gone"),
+        pytest.param("initrd=\\i.img root=PARTUUID=x ro", Verdict.COMPLIANT, id="by-what-stays"),
+    ],
+)
+def test_what_was_booted_has_to_be_in_what_was_read(tmp_path: Path, line: str, verdict: Verdict) -> None:
+    """The firmware can start a kernel itself (EFI stub), and a menu lie about that nobody uses."""
+    inside = _inside()
+    inside.command_line = f"{line}\n"
+    assert verdict_of(inhabited(tmp_path, inside), "boot-names") is verdict
+
+
 def test_without_a_grub_menu_it_is_not_assessed(tmp_path: Path) -> None:
     inside = _inside()
     del inside.files[GRUB_CFG]
     assert verdict_of(inhabited(tmp_path, inside), "boot-names") is Verdict.NOT_ASSESSABLE
+
+
+@pytest.mark.parametrize("mount", ["/boot/efi", "/efi"])
+def test_grub_efi_installs_to_the_partition_that_is_there(tmp_path: Path, mount: str) -> None:
+    """Ubuntu's grub-efi asks for EFI system partitions."""
+    inside = _inside()
+    inside.mounts.append(mounted(mount, "/dev/vda5", "vfat"))
+    inside.links = {"/dev/disk/by-id/scsi-0QEMU_x-part5": "../../vda5"}
+    inside.debconf = _debconf("/dev/disk/by-id/virtio-x-part5").replace("grub-pc", "grub-efi")
+    new, old = "/dev/disk/by-id/scsi-0QEMU_x-part5", "/dev/disk/by-id/virtio-x-part5"
+    command = "printf 'grub-efi grub-efi/install_devices multiselect %s\\n' '{}' | debconf-set-selections"
+
+    def answer(inside: Inside) -> int:
+        inside.debconf = ""
+        return 0
+
+    inside.commands[command.format(new)] = answer
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    if mount == "/efi":
+        assert "dpkg-reconfigure grub-efi in the guest: nothing is mounted on /boot/efi" in result.reason
+        return
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert inside.ran == [command.format(new)]
+    assert "grub-efi/install_devices: /dev/disk/by-id/virtio-x-part5 is not there" in result.reason
+    assert old in result.reason
+
+
+@pytest.mark.parametrize("slug", ["boot-names", "initramfs-driver"])
+@pytest.mark.parametrize("target", ["/boot", "/boot/"])
+def test_what_boots_must_be_mounted_to_be_judged(tmp_path: Path, slug: str, target: str) -> None:
+    """`noauto` on /boot, as Gentoo's handbook has it: what lies below the mount point may be old."""
+    inside = _inside()
+    inside.files["/etc/fstab"] += f"UUID=aaaa-9 {target} ext2 noauto 1 2\n"
+    guest = inhabited(tmp_path, inside)
+    assert verdict_of(guest, slug) is Verdict.NOT_ASSESSABLE
+    inside.mounts.append(mounted(target.rstrip("/"), "/dev/vda5"))
+    guest.forget()
+    assert verdict_of(guest, slug) is Verdict.COMPLIANT

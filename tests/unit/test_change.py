@@ -204,17 +204,23 @@ def test_errors_that_were_there_before_do_not_count(here: Guest, file: Path) -> 
     assert file.read_text() == "new\n"
 
 
-def test_findmnt_refuses_an_fstab_that_it_cannot_read(here: Guest, file: Path) -> None:
-    file.write_text("proc /proc proc defaults 0 0\n")
-    change = _change(
-        file,
-        before="proc /proc proc defaults 0 0\n",
-        after="proc /proc proc defaults 0 0\n/dev/no-such /no-such ext4 defaults 0 0\n",
-        verify="findmnt --verify --tab-file",
-    )
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param("", "/dev/no-such /no-such ext4 defaults 0 0\n", id="nowhere-to-mount-it"),
+        pytest.param("/dev/no-such none swap sw 0 0\n", "UUID=5e1f none swap sw 0 0\n", id="swap-by-a-uuid-of-none"),
+        pytest.param("/dev/no-such / ext4 rw 0 1\n", "PARTUUID=5e1f / ext4 rw 0 1\n", id="root-by-a-partuuid-of-none"),
+        pytest.param("/dev/no-such none swap sw\n", "/dev/no-such none swap discard=all\n", id="swapon-knows-no-such"),
+    ],
+)
+def test_findmnt_refuses_an_fstab_that_nothing_could_mount(here: Guest, file: Path, before: str, after: str) -> None:
+    """What the fixer has verified before it counts, by the findmnt of this machine."""
+    proc = "proc /proc proc defaults 0 0\n"
+    file.write_text(proc + before)
+    change = _change(file, before=proc + before, after=proc + after, verify="findmnt --verify --tab-file")
     with pytest.raises(ChangeFailed, match="findmnt --verify"):
         change.apply(here)
-    assert file.read_text() == "proc /proc proc defaults 0 0\n"
+    assert file.read_text() == proc + before
     assert _alone(file)
 
 

@@ -224,3 +224,127 @@ def test_the_layer_that_swallows_is_told_with_what_mends_it(tmp_path: Path, devi
     assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
     assert result.reason.startswith(f"DISC-MAX is 0 on {device['path']} ({device['type']}) under /; ")
     assert words in result.reason.partition("withheld: ")[2]
+
+
+def _lvm(name: str, *above: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return part(name, *above, path=f"/dev/mapper/{name}", type="lvm", **more)
+
+
+#: `dmsetup status --target thin-pool` (Linux's admin-guide/device-mapper/thin-provisioning)
+THIN = "vg-pool-tpool: 0 8192 thin-pool 1 11/1024 0/64 - rw {} queue_if_no_space - 1024\n"
+
+
+def _thin(**meta: Any) -> list[dict[str, Any]]:
+    """lsblk on a thin volume: both of the pool's hidden volumes lead to it."""
+    pool = _lvm("vg-pool-tpool", _lvm("vg-root", fstype="xfs"))
+    return [block("sda", part("sda1", _lvm("vg-pool_tmeta", pool, **meta), _lvm("vg-pool_tdata", pool)))]
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        ("discard_passdown", Verdict.COMPLIANT),
+        ("no_discard_passdown", Verdict.NONCOMPLIANT),
+        ("ignore_discard", Verdict.NONCOMPLIANT),
+    ],
+)
+def test_a_thin_pool_may_keep_discards_whatever_disc_max_says(tmp_path: Path, status: str, verdict: Verdict) -> None:
+    mounts = [mounted("/", "/dev/mapper/vg-root", "xfs")]
+    guest = inhabited(tmp_path, Inside(devices=_thin(disc_max=0), mounts=mounts, thin=THIN.format(status)))
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("disc-max"), subject(guest))
+    assert (result.verdict, result.changes) == (verdict, [])
+    if verdict is Verdict.NONCOMPLIANT:
+        assert result.reason.startswith("a thin pool passes no discards down: vg-pool-tpool under /; withheld: ")
+        assert "lvchange --discards passdown" in result.reason
+
+
+def test_a_pool_that_nothing_mounted_lies_on_says_nothing(tmp_path: Path) -> None:
+    devices = [block("sda", part("sda1", fstype="ext4"))]
+    guest = inhabited(
+        tmp_path, Inside(devices=devices, mounts=[mounted("/", "/dev/sda1")], thin=THIN.format("ignore_discard"))
+    )
+    assert verdict_of(guest, "disc-max") is Verdict.COMPLIANT
+
+
+@pytest.mark.parametrize(
+    ("devices", "mount", "named", "words"),
+    [
+        pytest.param(
+            [block("sda", part("sda1", _lvm("vg-a-real", _lvm("vg-a", fstype="ext4", disc_max=0))))],
+            "/dev/mapper/vg-a",
+            "/dev/mapper/vg-a (lvm)",
+            "it has a snapshot",
+            id="origin-of-a-snapshot",
+        ),
+        pytest.param(
+            [block("sda", part("sda1", part("i", type="crypt", fstype="ext4", disc_max=0), fstype="DM_integrity"))],
+            "/dev/i",
+            "/dev/i (crypt)",
+            "allow-discards` in integritytab(5)",
+            id="dm-integrity",
+        ),
+        pytest.param(
+            [
+                block(
+                    "sda",
+                    part(
+                        "sda1",
+                        part("r_dif", part("r", type="crypt", fstype="ext4", disc_max=0), type="crypt", disc_max=0),
+                        fstype="crypto_LUKS",
+                    ),
+                )
+            ],
+            "/dev/r",
+            "/dev/r_dif (crypt)",
+            "and never below LUKS",
+            id="luks2-with-integrity",
+        ),
+        pytest.param(
+            [
+                block("sda", part("mpa", part("mpa1", fstype="ext4", disc_max=0), type="mpath", disc_max=0)),
+                block("sdb", part("mpa", part("mpa1", fstype="ext4", disc_max=0), type="mpath", disc_max=0)),
+            ],
+            "/dev/mpa1",
+            "/dev/mpa (mpath)",
+            "by hand",
+            id="multipath",
+        ),
+        pytest.param(
+            [
+                block("sda", part("md0", type="raid1", disc_max=0, fstype="ext4")),
+                block("sdb", part("md0", type="raid1", disc_max=0, fstype="ext4")),
+            ],
+            "/dev/md0",
+            "/dev/md0 (raid1)",
+            "by hand",
+            id="md",
+        ),
+    ],
+)
+def test_each_kind_of_layer_is_told_for_what_it_is(
+    tmp_path: Path, *, devices: list[dict[str, Any]], mount: str, named: str, words: str
+) -> None:
+    guest = inhabited(tmp_path, Inside(devices=devices, mounts=[mounted("/", mount)]), inventory=ALLOWED)
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("disc-max"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert result.reason.startswith(f"DISC-MAX is 0 on {named} under /; withheld: ")
+    assert words in result.reason
+
+
+@pytest.mark.parametrize(("disc_max", "verdict"), [(512, Verdict.COMPLIANT), (0, Verdict.NONCOMPLIANT)])
+def test_every_disk_of_a_btrfs_counts(tmp_path: Path, disc_max: int, verdict: Verdict) -> None:
+    devices = [block("sda", uuid="b", fstype="btrfs"), block("sdb", uuid="b", fstype="btrfs", disc_max=disc_max)]
+    mounts = [mounted("/", "/dev/sda[/@]", "btrfs"), mounted("/home", "/dev/sdb[/@home]", "btrfs")]
+    guest = inhabited(tmp_path, Inside(devices=devices, mounts=mounts, btrfs="b\tsda\nb\tsdb\n"))
+    result = engine(guest.hypervisor, tmp_path, "audit").run(requirement("disc-max"), subject(guest))
+    assert result.verdict is verdict
+    if verdict is Verdict.NONCOMPLIANT:
+        assert result.reason == "DISC-MAX is 0 on /dev/sdb (disk) under /"
+
+
+@pytest.mark.parametrize("name", ["zram0", "nbd0", "loop0", "ram0"])
+def test_what_is_no_disk_of_the_definition_says_nothing(tmp_path: Path, name: str) -> None:
+    kind = "loop" if name == "loop0" else "disk"
+    devices = [block("sda", part("sda1", fstype="ext4")), block(name, type=kind, fstype="ext4", disc_max=0)]
+    mounts = [mounted("/", "/dev/sda1"), mounted("/x", f"/dev/{name}")]
+    assert verdict_of(inhabited(tmp_path, Inside(devices=devices, mounts=mounts)), "disc-max") is Verdict.COMPLIANT

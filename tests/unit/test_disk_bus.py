@@ -14,13 +14,17 @@ from reclaim.guest import Disk
 from reclaim.inventory import Inventory, Policy
 from reclaim.verdict import Verdict
 from tests.support import (
+    Inside,
+    block,
     definition_of,
     disk_xml,
     domain_xml,
     drive,
     engine,
+    inhabited,
     mend,
     opened,
+    part,
     requirement,
     scsi_xml,
     subject,
@@ -338,12 +342,14 @@ def test_with_an_order_of_the_devices_own_names_are_free(tmp_path: Path) -> None
 
 # Policy any-discarding --------------------------------------------------------------------------
 
+ANY = Inventory(policy=Policy(bus="any-discarding"))
+
 
 @pytest.mark.parametrize(
     ("bus", "machine", "verdict"),
     [
-        pytest.param("virtio", "pc-q35-4.0", Verdict.COMPLIANT, id="virtio-blk-discards"),
-        pytest.param("virtio", "q35", Verdict.COMPLIANT, id="virtio-on-the-newest"),
+        pytest.param("virtio", "pc-q35-4.0", Verdict.NOT_ASSESSABLE, id="the-driver-is-not-known"),
+        pytest.param("virtio", "q35", Verdict.NOT_ASSESSABLE, id="nor-on-the-newest"),
         pytest.param("virtio", "pc-q35-3.1", Verdict.NONCOMPLIANT, id="virtio-blk-does-not-discard"),
         pytest.param("virtio", "acme-1", Verdict.NONCOMPLIANT, id="nobody-knows"),
         pytest.param("sata", "pc-q35-3.1", Verdict.COMPLIANT, id="sata"),
@@ -353,6 +359,46 @@ def test_with_an_order_of_the_devices_own_names_are_free(tmp_path: Path) -> None
 def test_policy_any_discarding_accepts_what_passes_discards_on(
     tmp_path: Path, bus: str, machine: str, verdict: Verdict
 ) -> None:
-    inventory = Inventory(policy=Policy(bus="any-discarding"))
-    guest = opened(tmp_path, domain_xml(disk_xml("vda", bus), machine=machine), inventory=inventory).guests[0]
+    """Nobody looked inside."""
+    guest = opened(tmp_path, domain_xml(disk_xml("vda", bus), machine=machine), inventory=ANY).guests[0]
+    assert verdict_of(guest, "disk-bus", "vda") is verdict
+
+
+@pytest.mark.parametrize(
+    ("machine", "disc_max", "release", "verdict"),
+    [
+        pytest.param("pc-q35-4.0", 2147450880, "6.1.0-13-amd64", Verdict.COMPLIANT, id="offered"),
+        pytest.param("pc-q35-4.0", 2147450880, "4.18.0-553.el8.x86_64", Verdict.COMPLIANT, id="a-backport"),
+        pytest.param("pc-q35-7.2", 0, "4.19.0-27-amd64", Verdict.NONCOMPLIANT, id="a-driver-that-is-too-old"),
+        pytest.param("pc-q35-7.2", 0, "6.1.0-13-amd64", Verdict.NONCOMPLIANT, id="disc-max-is-what-counts"),
+        pytest.param("pc-q35-3.1", 0, "6.1.0-13-amd64", Verdict.NONCOMPLIANT, id="the-machine-does-not"),
+    ],
+)
+def test_virtio_blk_is_accepted_where_the_guest_s_driver_offers_discards(
+    tmp_path: Path, machine: str, disc_max: int, release: str, verdict: Verdict
+) -> None:
+    inside = Inside(devices=[block("vda", part("vda1", fstype="ext4"), disc_max=disc_max)], release=release)
+    guest = inhabited(tmp_path, inside, disk_xml(), machine=machine, inventory=ANY)
+    guest.look_inside()
+    assert verdict_of(guest, "disk-bus", "vda") is verdict
+
+
+@pytest.mark.parametrize(
+    ("release", "verdict"),
+    [
+        pytest.param("5.0.0", Verdict.COMPLIANT, id="new-enough"),
+        pytest.param("4.19.0-27-amd64", Verdict.NOT_ASSESSABLE, id="perhaps-a-backport"),
+        pytest.param("unknown", Verdict.NOT_ASSESSABLE, id="no-number"),
+    ],
+)
+def test_before_it_runs_on_such_a_machine_the_kernel_tells(tmp_path: Path, release: str, verdict: Verdict) -> None:
+    """Defined with 4.0 and running with 3.1: DISC-MAX is 0 now, whatever the driver can do."""
+    inside = Inside(devices=[block("vda", part("vda1", fstype="ext4"), disc_max=0)], release=release)
+    guest = inhabited(tmp_path, inside, disk_xml(), machine="pc-q35-3.1", inventory=ANY)
+    guest.look_inside()
+    live = guest.live
+    assert live is not None
+    guest.hypervisor.connection.defineXML(live.xml.replace("pc-q35-3.1", "pc-q35-4.0"))
+    guest.__dict__.pop("persistent", None)
+    assert guest.machine == "pc-q35-4.0"
     assert verdict_of(guest, "disk-bus", "vda") is verdict

@@ -18,6 +18,9 @@ from reclaim.errors import ProbeError
 from reclaim.facts import Facts, gather, read, script
 
 SECTIONS = {
+    "btrfs",
+    "vdevs",
+    "thin",
     "os",
     "kernel",
     "context",
@@ -29,17 +32,19 @@ SECTIONS = {
     "units",
     "unified",
     "lvm",
+    "named",
     "boot_free",
     "lsblk",
     "findmnt",
     "links",
     "sysfs",
+    "layout",
     "kernels",
     "debconf",
     "addresses",
     "timer",
     "service",
-    "failed",
+    "systemd",
     "cron",
     "daemons",
     "zfs",
@@ -69,6 +74,15 @@ def test_every_section_is_one_line_of_base64_that_ends_in_a_status(printed: byte
         assert raw[-3:].isdigit(), name
 
 
+def test_where_its_layers_lie_is_told(facts: Facts) -> None:
+    for file in Path("/sys/class/block").glob("*/dev"):
+        mapped, start = file.with_name("dm") / "name", file.with_name("start")
+        name = mapped.read_text().strip() if mapped.exists() else file.parent.name
+        assert facts.layout.names[file.read_text().strip()] == name
+        if start.exists():
+            assert facts.layout.starts[name] == int(start.read_text()) * 512
+
+
 def test_the_machine_is_described_as_it_is(facts: Facts) -> None:
     assert facts.running_kernel == platform.release()
     assert facts.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -91,6 +105,16 @@ def test_what_this_machine_has_not_costs_only_its_own_section(facts: Facts) -> N
         except ProbeError as exc:
             text = str(exc)
             assert "ended with status" in text, text
+
+
+@pytest.mark.parametrize(("there", "status"), [("missing", "000"), ("dangling", "001"), ("empty", "000")])
+def test_a_guest_without_fstab_has_an_empty_one(tmp_path: Path, there: str, status: str) -> None:
+    """What cannot be read is not empty: a link that leads nowhere is no answer."""
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "empty").touch()
+    body = next(line for line in script().splitlines() if "probe fstab" in line)
+    output = _run(body.replace("/etc/fstab", str(tmp_path / there)), tmp_path)
+    assert base64.b64decode(output.split()[1]).decode() == status
 
 
 def test_the_same_comes_through_a_testinfra_shell(printed: bytes) -> None:
@@ -136,12 +160,16 @@ def test_install_devices_are_found_among_other_questions(tmp_path: Path) -> None
     database.write_text(
         "Name: grub-pc/install_devices_disks_changed\nTemplate: x\nValue: /dev/no\n\n"
         "Name: grub-pc/install_devices\nTemplate: grub-pc/install_devices\nValue: /dev/sda, /dev/sdb\nOwners: grub-pc\n"
-        "\nName: grub-pc/timeout\nValue: 5\n",
+        "\nName: grub-pc/timeout\nValue: 5\n"
+        "\nName: grub-efi/install_devices\nTemplate: x\nValue: /dev/disk/by-id/virtio-x-part15\n",
         encoding="utf-8",
     )
     functions = script().partition("\nprobe os ")[0].replace("/var/cache/debconf/config.dat", str(database))
     done = subprocess.run(["/bin/sh", "-c", f"{functions}\nprobe debconf debconf"], capture_output=True, check=True)
-    assert read(done.stdout + b"end\n", "here").grub_install_devices == ("/dev/sda", "/dev/sdb")
+    assert read(done.stdout + b"end\n", "here").grub_install_devices == {
+        "grub-pc/install_devices": ("/dev/sda", "/dev/sdb"),
+        "grub-efi/install_devices": ("/dev/disk/by-id/virtio-x-part15",),
+    }
 
 
 # The parts that other systems than this one need, on folders of our own, by every shell that is here
@@ -161,7 +189,8 @@ def _within(root: Path, body: str, shell: list[str], tools: tuple[str, ...] = ()
         functions = re.sub("^PATH=.*$", f"PATH={folder}", functions, count=1, flags=re.MULTILINE)
     for path in (
         *("/lib/modules", "/boot/", "/efi/", "/etc/machine-id", "/etc/cron", "/etc/periodic", "/var/spool"),
-        "/run/systemd",
+        *("/run/systemd", "/etc/lvm", "/etc/udev", "/etc/multipath", "/etc/auto", "/etc/systemd", "/etc/smartd.conf"),
+        *("/etc/kdump.conf", "/etc/hdparm.conf", "/etc/cloud"),
     ):
         functions = functions.replace(path, f"{root}{path}")
     done = subprocess.run([*shell, "-c", f"{functions}\n{body}"], cwd=root, capture_output=True, check=True)
@@ -196,6 +225,7 @@ UNREADABLE = "Image: /boot/initramfs-6.1.img: 30M\n=============================
         pytest.param("6.9.1-arch1-1", ["vmlinuz-linux", "initramfs-linux.img"], 1, id="arch"),
         pytest.param("6.6.31-0-virt", ["vmlinuz-virt", "initramfs-virt"], 1, id="alpine"),
         pytest.param("6.8.9", ["0123abcd/6.8.9/linux", "0123abcd/6.8.9/initrd"], 1, id="kernel-install"),
+        pytest.param("6.6.30-gentoo", ["kernel-6.6.30-gentoo", "initramfs-6.6.30-gentoo.img"], 1, id="gentoo"),
         pytest.param("6.1", ["vmlinuz-6.1"], None, id="no-initramfs"),
         pytest.param("6.1", [], None, id="no-kernel"),
     ],
@@ -356,6 +386,60 @@ def test_the_room_is_that_of_where_the_image_lies(tmp_path: Path, shell: list[st
     assert kernel.path == f"{tmp_path}/efi/m/6.1/initrd"
     assert kernel.free is not None
     assert abs(kernel.free - status.f_bavail * status.f_frsize) < status.f_blocks * status.f_frsize // 10
+
+
+#: lvm.conf as lvm2 2.03.16 ships it, shortened, with a list over several lines
+LVM_CONF = """config {
+\t# Configuration option devices/filter.
+\t# filter = [ "a|/dev/vda|" ]
+}
+devices {
+\tuse_devicesfile = 1
+\t# search_for_devnames = "none"
+\tsearch_for_devnames = "auto"
+\tglobal_filter = [ "a|/dev/[sv]d.*|",   # the disks
+\t\t# "a|/dev/old|",
+\t\t'r|.*|' ]
+\tscan = [ "/dev" ]
+}
+"""
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_what_lvm_is_told_is_read(tmp_path: Path, shell: list[str]) -> None:
+    entry = "IDTYPE=sys_serial IDNAME=s DEVNAME=/dev/vdb PVID=x"
+    _tree(
+        tmp_path,
+        **{"etc/lvm/lvm.conf": LVM_CONF, "etc/lvm/devices/system.devices": f"# LVM uses this\nHASH=1\n{entry}\n"},
+    )
+    facts = _within(tmp_path, "probe lvm lvm_names", shell)
+    lines = [(path.removeprefix(f"{tmp_path}/etc/lvm/"), " ".join(line.split())) for path, line in facts.lvm_lines]
+    assert lines == [
+        ("lvm.conf", "use_devicesfile = 1"),
+        ("lvm.conf", 'search_for_devnames = "auto"'),
+        ("lvm.conf", """global_filter = [ "a|/dev/[sv]d.*|", # the disks 'r|.*|' ]"""),
+        ("devices/system.devices", entry),
+    ]
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_what_runs_beside_the_boot_is_read(tmp_path: Path, shell: list[str]) -> None:
+    _tree(
+        tmp_path,
+        **{
+            "etc/smartd.conf": "DEVICESCAN -d removable\n/dev/vda -a\n",
+            "etc/udev/rules.d/70 a.rules": 'KERNEL=="vdb1", SYMLINK+="x"\n',
+            "etc/auto.misc": "cd -fstype=iso9660 :/dev/cdrom\nd :/dev/disk/by-path/y\n",
+            "etc/systemd/system/a.service.d/b.conf": "[Unit]\nAfter=dev-vdb.device\n",
+        },
+    )
+    facts = _within(tmp_path, "probe named named", shell)
+    assert {(path.removeprefix(f"{tmp_path}/etc/"), line) for path, line in facts.named_lines} == {
+        ("smartd.conf", "/dev/vda -a"),
+        ("udev/rules.d/70 a.rules", 'KERNEL=="vdb1", SYMLINK+="x"'),
+        ("auto.misc", "d :/dev/disk/by-path/y"),
+        ("systemd/system/a.service.d/b.conf", "After=dev-vdb.device"),
+    }
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)

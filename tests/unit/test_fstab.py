@@ -69,6 +69,7 @@ def test_a_btrfs_names_its_other_devices_in_its_options() -> None:
         ("/dev/sdab12", True),
         ("/dev/hda", True),
         ("/dev/xvda1", True),
+        ("/dev/dm-0", True),
         ("/dev/disk/by-path/pci-0000:00:07.0", True),
         ("/dev/disk/by-id/virtio-x", True),
         ("/dev/disk/by-id/ata-QEMU_HARDDISK_QM1-part1", True),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from reclaim.change import FileChange
+from reclaim.change import CommandChange, FileChange
+from reclaim.units import escaped
 from reclaim.verdict import Verdict
-from tests.support import FILES, Inside, block, engine, inhabited, part, requirement, subject, verdict_of, walk
+from tests.support import FILES, Inside, block, engine, inhabited, mounted, part, requirement, subject, verdict_of, walk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -233,8 +236,12 @@ def test_a_mount_unit_is_rewritten_and_systemd_told(
 @pytest.mark.parametrize(
     ("path", "what", "reason"),
     [
+        pytest.param("/etc/systemd/system/dev-vdd1.swap", "/dev/vdd1", "/dev/vdd1 has no UUID of its own", id="swap"),
         pytest.param(
-            "/etc/systemd/system/dev-vda5.swap", "/dev/vda5", "/dev/vda5 is the unit's own name", id="swap-unit"
+            "/etc/systemd/system/dev-vda5.swap.d/x.conf",
+            "/dev/vda5",
+            "/dev/vda5 is the unit's own name, and there are drop-ins",
+            id="drop-in-of-a-swap-unit",
         ),
         pytest.param(MOUNT, "/dev/vdz1", "/dev/vdz1 is not there", id="not-there"),
         pytest.param(MOUNT, "/dev/vdd1", "/dev/vdd1 has no UUID of its own", id="no-uuid"),
@@ -246,6 +253,123 @@ def test_a_unit_that_cannot_be_rewritten_is_told(tmp_path: Path, path: str, what
     result = engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
     assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
     assert f"withheld: {path}: {reason}" in result.reason
+
+
+SWAP = "/etc/systemd/system/dev-vda5.swap"
+NEW_SWAP = "/etc/systemd/system/dev-disk-by\\x2duuid-aaaa\\x2d5.swap"
+#: as systemd.swap(5) describes it
+SWAP_UNIT = "[Unit]\nDescription=swap\n\n[Swap]\nWhat={}\nPriority=5\n\n[Install]\nWantedBy=swap.target\n"
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["alone", "a-run-that-died-made-the-new-one"])
+def test_a_swap_unit_gets_the_name_of_its_device(tmp_path: Path, *, there: bool) -> None:
+    before, after = SWAP_UNIT.format("/dev/vda5"), SWAP_UNIT.format("/dev/disk/by-uuid/aaaa-5")
+    move = "if systemctl is-enabled --quiet {0}; then systemctl disable {0} && systemctl enable {1}; fi"
+    old, new = "dev-vda5.swap", "'dev-disk-by\\x2duuid-aaaa\\x2d5.swap'"
+    inside = Inside(units={SWAP: before, **({NEW_SWAP: after} if there else {})}, devices=DEVICES)
+    inside.commands = dict.fromkeys(("systemctl daemon-reload", move.format(old, new)), lambda _: 0)
+    guest = inhabited(tmp_path, inside)
+    changes = [
+        FileChange("one", NEW_SWAP, None, after, then="systemctl daemon-reload"),
+        CommandChange("one", move.format(old, new), move.format(new, old)),
+        FileChange("one", SWAP, before, None, then="systemctl daemon-reload", devices=["/dev/vda5"]),
+    ]
+    assert requirement("fstab-uuid").fixer(guest) == changes[there:]
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert inside.files == {**FILES, NEW_SWAP: after}
+    [again] = walk(engine(guest.hypervisor, tmp_path), guest, "fstab-uuid")
+    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/dev/vda5", "dev-vda5"),
+        ("/dev/disk/by-uuid/aaaa-5", "dev-disk-by\\x2duuid-aaaa\\x2d5"),
+        ("/dev/disk/by-label/a+b", "dev-disk-by\\x2dlabel-a\\x2bb"),
+        ("/.x", "\\x2ex"),
+    ],
+)
+def test_units_are_called_as_systemd_escape_has_it(path: str, name: str) -> None:
+    assert escaped(path) == name
+    if tool := shutil.which("systemd-escape"):
+        done = subprocess.run([tool, "--path", path], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == name
+
+
+CLONES = [
+    block("vda", part("vda1", uuid="aaaa-1", fstype="ext4"), part("vda5", uuid="ssss", fstype="swap", partuuid="p-5")),
+    block("vdb", part("vdb1", uuid="cccc", fstype="ext4", partuuid="p-b", label="x")),
+    block("vdc", part("vdc1", uuid="cccc", fstype="ext4", partuuid="p-c", label="x")),
+    block("vdd", part("vdd5", uuid="ssss", fstype="swap", partuuid="p-d")),
+    block("vde", uuid="bbbb", fstype="btrfs"),
+    block("vdf", uuid="bbbb", fstype="btrfs"),
+]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param("UUID=cccc /srv ext4\n", "PARTUUID=p-c /srv ext4\n", id="uuid"),
+        pytest.param('UUID="cccc" /srv ext4\n', "PARTUUID=p-c /srv ext4\n", id="in-quotes"),
+        pytest.param("LABEL=x\t/srv\text4\n", "PARTUUID=p-c\t/srv\text4\n", id="label"),
+        pytest.param("/dev/disk/by-uuid/cccc /srv ext4\n", "PARTUUID=p-c /srv ext4\n", id="link"),
+        pytest.param("UUID=ssss none swap sw 0 0\n", "PARTUUID=p-d none swap sw 0 0\n", id="swap"),
+        pytest.param("/dev/vde /b btrfs\n", "UUID=bbbb /b btrfs\n", id="btrfs-of-two-disks"),
+        pytest.param("ID=virtio-s-part1 / ext4\n", "UUID=aaaa-1 / ext4\n", id="hardware-id"),
+    ],
+)
+def test_what_is_mounted_is_what_is_meant(tmp_path: Path, before: str, after: str) -> None:
+    """Two filesystems with one UUID: which of them is found first is another on another bus."""
+    mounts = [mounted("/", "/dev/vda1"), mounted("/srv", "/dev/vdc1"), mounted("/b", "/dev/vdf", "btrfs")]
+    inside = Inside(
+        devices=CLONES, mounts=mounts, swaps=("/dev/vdd5 partition 9 0 -2",), btrfs="bbbb\tvde\nbbbb\tvdf\n"
+    )
+    inside.links = {"/dev/disk/by-id/virtio-s-part1": "../../vda1"}
+    inside.files["/etc/fstab"] = before
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert inside.files["/etc/fstab"] == after
+    [again] = walk(engine(guest.hypervisor, tmp_path), guest, "fstab-uuid")
+    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
+
+
+def test_a_clone_that_is_not_mounted_is_withheld(tmp_path: Path) -> None:
+    inside = Inside(devices=CLONES)
+    inside.files["/etc/fstab"] = "UUID=cccc /srv ext4\n"
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert "line 1: UUID=cccc on /srv is that of /dev/vdb1 and /dev/vdc1; withheld: line 1: give one" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("fstab", "btrfs"),
+    [
+        pytest.param("UUID=bbbb /b btrfs\n", "bbbb\tvde\nbbbb\tvdf\n", id="btrfs-of-two-disks"),
+        pytest.param("UUID=bbbb /b btrfs nofail\n", "", id="btrfs-that-is-not-mounted"),
+        pytest.param("UUID=cccc /srv ext4 noauto\n", "", id="noauto"),
+        pytest.param("PARTUUID=p-c /srv ext4\n", "", id="already-told-apart"),
+        pytest.param("ID=virtio-gone / ext4 nofail\n", "", id="hardware-id-that-is-not-there"),
+    ],
+)
+def test_what_is_one_filesystem_is_left(tmp_path: Path, fstab: str, btrfs: str) -> None:
+    inside = Inside(devices=CLONES, btrfs=btrfs)
+    inside.files["/etc/fstab"] = fstab
+    assert verdict_of(inhabited(tmp_path, inside), "fstab-uuid") is Verdict.COMPLIANT
+
+
+BYTES = "# \udcff\udcfe\n/dev/vda1 / ext4 defaults 0 1\r\n\r\n#\0NUL\nUUID=x /x{} ext4 noauto".format("y" * 50_000)
+
+
+def test_crlf_nul_and_endless_lines_stay_as_they_are(tmp_path: Path) -> None:
+    inside = _inside(BYTES)
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert inside.files["/etc/fstab"] == BYTES.replace("/dev/vda1", "UUID=aaaa-1")
 
 
 def test_units_with_other_names_are_left(tmp_path: Path) -> None:

@@ -218,6 +218,53 @@ def test_subvolumes_of_one_btrfs_are_one_filesystem(tmp_path: Path) -> None:
     assert judged(inhabited(tmp_path, inside), "fstrim-timer") is Verdict.COMPLIANT
 
 
+UNPROTECT = CommandChange(
+    "one",
+    "mkdir -p /etc/systemd/system/fstrim.service.d && printf '[Service]\\nProtectSystem=no\\nProtectHome=no\\n' "
+    ">/etc/systemd/system/fstrim.service.d/reclaim.conf && systemctl daemon-reload",
+    "rm -f /etc/systemd/system/fstrim.service.d/reclaim.conf && systemctl daemon-reload",
+)
+
+
+@pytest.mark.parametrize(
+    ("protect", "target", "words"),
+    [
+        pytest.param({"ProtectSystem": "strict"}, "/data", "nothing with ProtectSystem=strict", id="2.34-strict"),
+        pytest.param({"ProtectSystem": "no", "ProtectHome": "yes"}, "/home", "/home (hidden from", id="2.34-home"),
+        pytest.param({"ProtectSystem": "full", "ProtectHome": "yes"}, "/data", "", id="elsewhere"),
+        pytest.param({"ProtectSystem": "no", "ProtectHome": "no"}, "/home", "", id="2.35.2"),
+    ],
+)
+def test_a_unit_that_sees_all_read_only_trims_nothing(
+    tmp_path: Path, protect: dict[str, str], target: str, words: str
+) -> None:
+    """fstrim.service.in of util-linux 2.34 to 2.35.1, as Ubuntu 20.04 and Fedora 32 have had it."""
+    inside = Inside(service={**SERVICE, **protect})
+    inside.commands[UNPROTECT.command] = _set("service", ProtectSystem="no", ProtectHome="no")
+    inside.devices.append(DATA)
+    inside.mounts.append(mounted(target, "/dev/vdb1", "xfs"))
+    inside.files["/etc/fstab"] += f"UUID=dddd {target} xfs\n"
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstrim-timer"), subject(guest))
+    assert words in result.reason
+    assert inside.ran == ([UNPROTECT.command] if words else [])
+    assert result.verdict is (Verdict.FIXED if words else Verdict.COMPLIANT)
+
+
+def test_a_filesystem_counts_that_is_read_only_in_one_place_alone(tmp_path: Path) -> None:
+    """Fedora Silverblue and bootc: / is composefs, its disk is read-only on /sysroot and written to on /var."""
+    inside = Inside()
+    inside.mounts = [
+        mounted("/", "composefs", "overlay", "ro"),
+        mounted("/sysroot", "/dev/vda1", "xfs", "ro,relatime"),
+        mounted("/var", "/dev/vda1[/ostree/deploy/default/var]", "xfs"),
+    ]
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstrim-timer"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert "fstrim.timer does not cover /var (not in fstab)" in result.reason
+
+
 # Without systemd -------------------------------------------------------------------------------
 
 HEAD = "#!/bin/sh\n# weekly, by reclaim: gives freed space back to the host\n"
@@ -253,7 +300,13 @@ def test_a_weekly_script_that_busybox_runs_too(tmp_path: Path, folder: str) -> N
     ("cron", "daemons", "verdict", "words"),
     [
         pytest.param(
-            "/etc/cron.weekly/fstrim\t/sbin/fstrim --all || true\n", "cron\n", "compliant", "", id="ubuntu-14.04"
+            "/etc/cron.weekly/fstrim\t/sbin/fstrim --all || true\n", "cron\n", "compliant", "", id="ubuntu-16.04"
+        ),
+        pytest.param(
+            "/etc/cron.weekly/fstrim\texec fstrim-all\n", "cron\n", "noncompliant", "not all", id="ubuntu-14.04"
+        ),
+        pytest.param(
+            "/etc/cron.weekly/fstrim\texec fstrim-all --no-model-check\n", "cron\n", "compliant", "", id="every-model"
         ),
         pytest.param("/etc/crontab\t0 3 * * 0 root fstrim -av\n", "cron\n", "compliant", "", id="crontab"),
         pytest.param("/etc/cron.d/x\t@weekly root fstrim -A -v\n", "fcron\n", "compliant", "", id="fstab-only"),

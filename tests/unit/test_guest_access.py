@@ -167,6 +167,24 @@ def test_windows_is_told_what_to_run_and_never_changed(tmp_path: Path, *, from_o
     assert guest.within.ran == []
 
 
+#: guest-get-osinfo of FreeBSD 14's qemu-guest-agent, which reads /etc/os-release
+FREEBSD = {"id": "freebsd", "name": "FreeBSD", "pretty-name": "FreeBSD 14.1-RELEASE", "version-id": "14.1"}
+
+
+@pytest.mark.parametrize("by", ["uname", "guest-get-osinfo"])
+def test_another_unix_is_recognised_and_left_alone(tmp_path: Path, by: str) -> None:
+    """Its /bin/sh runs the facts script, and its disks are vtbd0 and da0."""
+    guest = inhabited(tmp_path, Inside(system="FreeBSD", release="14.1-RELEASE"), disk_xml())
+    if by == "guest-get-osinfo":
+        guest.answers[by] = lambda: FREEBSD
+        guest.within.problem = ProbeError("one: the guest did not finish the facts script")
+    results = walk(engine(guest.hypervisor, tmp_path), guest, "guest-access", *INSIDE)
+    assert {one.verdict.value for one in results} == {"not-assessable"}
+    name = "FreeBSD" if by == "uname" else "FreeBSD 14.1-RELEASE"
+    assert {one.reason for one in results} == {f"it is {name}, which reclaim neither looks into nor changes"}
+    assert guest.within.ran == []
+
+
 def test_another_system_of_libosinfos_is_looked_into(tmp_path: Path) -> None:
     guest = inhabited(tmp_path, Inside(), disk_xml(), metadata=OSINFO.format("http://debian.org/debian/12"))
     assert verdict_of(guest, "guest-access") is Verdict.COMPLIANT

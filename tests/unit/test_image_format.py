@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reclaim import hostimage, journal, power, states
+from reclaim import hostimage, journal, power, states, undo
 from reclaim.agent import AgentAbsent
 from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.change import from_json, to_json
@@ -20,7 +20,9 @@ from reclaim.hostimage import HostImage, Punch, thin_bytes
 from reclaim.imageformat import Inspected, inspect, is_thick, notes, obstacles
 from reclaim.inventory import GuestNotes, Inventory
 from reclaim.qcow2 import Qcow2
+from reclaim.sparsify import Sparsify
 from reclaim.verdict import Verdict
+from reclaim.wellbeing import Wellbeing
 from tests import filesystems
 from tests.support import Inside, disk_xml, domain_xml, engine, inhabited, opened, requirement, subject, verdict_of
 
@@ -206,7 +208,7 @@ def test_a_running_guest_and_a_saved_one_are_not_amended(tmp_path: Path) -> None
 
 
 def test_the_changes_come_back_from_the_journal(tmp_path: Path) -> None:
-    wellbeing = power.Wellbeing({"aaaa": "/"}, ["192.0.2.1"], [])
+    wellbeing = Wellbeing({"/": "aaaa"}, ["/"], addresses=["192.0.2.1"])
     for change in (
         ImageAmend("one", "/images/vda.qcow2"),
         AmendCycle("one", "<domain/>", wellbeing, "why", ["/images/vda.qcow2"]),
@@ -215,6 +217,16 @@ def test_the_changes_come_back_from_the_journal(tmp_path: Path) -> None:
         book.done(book.intend("one", "uuid", "image-format", change), {})
         assert journal.read(tmp_path / change.kind).entries[0].change == change
         assert from_json(to_json(change)) == change
+
+
+def test_an_undo_while_the_guest_runs_leaves_the_image_and_goes_on(tmp_path: Path) -> None:
+    guest = opened(tmp_path, domain_xml(disk_xml())).guests[0]
+    book = journal.Journal(tmp_path / journal.NAME, guest.hypervisor.uri, "fix")
+    for change in (ImageAmend("one", "/images/vda.qcow2"), Sparsify("one", "/images/vda.qcow2", "qcow2")):
+        book.done(book.intend("one", guest.uuid, "image-format", change), {})
+    said: list[str] = []
+    assert undo.undo(tmp_path, said.append), said
+    assert [line for line in said if "stays" in line] == said
 
 
 # Other formats --------------------------------------------------------------------------------
@@ -228,6 +240,7 @@ def test_the_changes_come_back_from_the_journal(tmp_path: Path) -> None:
         pytest.param(["-o", "extended_l2=on,cluster_size=128k"], "extended_l2", id="extended-l2"),
         pytest.param(["-o", "cluster_size=2M"], "only whole clusters of 2.0 MiB come back", id="large-clusters"),
         pytest.param(["-o", "preallocation=metadata"], "qcow2 1.1", id="preallocated-metadata"),
+        pytest.param(["-o", "preallocation=full"], "the host holds all of it", id="preallocated"),
     ],
 )
 def test_what_can_shrink_is_compliant_and_does(tmp_path: Path, options: list[str], words: str) -> None:
@@ -308,7 +321,7 @@ def test_a_header_in_a_raw_disk_is_the_guests_affair(tmp_path: Path) -> None:
         pytest.param(b"", Verdict.NOT_ASSESSABLE, "its header cannot be read", id="empty"),
         pytest.param(b"QFI\xfb\0\0\0\x03", Verdict.NOT_ASSESSABLE, "the file ends within it", id="torn"),
         pytest.param(b"QFI\xfb\0\0\0\x09" + bytes(200), Verdict.NOT_ASSESSABLE, "version 9", id="from-the-future"),
-        pytest.param(None, Verdict.ERROR, "No such file", id="gone"),
+        pytest.param(None, Verdict.NOT_ASSESSABLE, "No such file", id="gone"),
     ],
 )
 def test_what_cannot_be_read_is_no_finding(tmp_path: Path, content: bytes | None, verdict: Verdict, words: str) -> None:
@@ -426,6 +439,13 @@ def test_a_filesystem_without_holes_is_red_and_nothing_is_left_there(tmp_path: P
     assert "punches no holes: fallocate says" in result.reason
     assert "move the image" in result.reason
     assert [path.name for path in ramfs.iterdir()] == ["disk.qcow2"]
+
+
+def test_a_symbolic_link_is_followed_to_the_filesystem_behind_it(tmp_path: Path, ramfs: Path) -> None:
+    _make(ramfs / "disk.qcow2")
+    link = tmp_path / "link.qcow2"
+    link.symlink_to(ramfs / "disk.qcow2")
+    assert "punches no holes" in _run(_guest(tmp_path, link), tmp_path).reason
 
 
 def test_a_read_only_filesystem_is_not_assessed(tmp_path: Path) -> None:

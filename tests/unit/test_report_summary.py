@@ -10,7 +10,7 @@ import pytest
 
 from reclaim.report import commands
 from reclaim.report.record import Record
-from reclaim.report.summary import ROAD, Standing, figures, reclaimable, standing
+from reclaim.report.summary import ROAD, Standing, came_back, figures, reclaimable, standing
 from reclaim.requirement import catalogue
 from reclaim.verdict import Verdict
 from tests import records
@@ -65,6 +65,11 @@ def test_the_sentence_has_all_that_counts() -> None:
     )
 
 
+def test_an_image_with_snapshots_waits_for_no_power_cycle() -> None:
+    assert "power cycle" not in sentence(instead("a", image_format="noncompliant"))
+    assert "1 guest waits for a power cycle" in sentence(instead("a", image_format="pending"))
+
+
 def test_all_is_well() -> None:
     well = storage("a", allocated_before=GIB, allocated_after=GIB, used=GIB)
     assert sentence(whole("a"), [well]) == "1 of 1 guests return freed space."
@@ -86,6 +91,27 @@ def test_a_little_over_is_not_called_space_to_be_had() -> None:
     little = storage(used=4 * GIB, allocated_after=4 * GIB + 1000)
     (disk,) = records.record([], [little]).storage
     assert reclaimable(disk) == 0
+
+
+@pytest.mark.parametrize(
+    ("counted", "told"),
+    [
+        pytest.param({"reclaimable_after": 3 * GIB}, 3 * GIB, id="counted-exactly"),
+        pytest.param({"reclaimable_after": 0}, 0, id="held-for-swap-and-the-like"),
+        pytest.param({"reclaimable_after": GIB // 100}, 0, id="a-little"),
+        pytest.param({}, 5 * GIB, id="a-record-from-before"),
+    ],
+)
+def test_what_was_counted_through_all_layers_is_believed(counted: dict[str, Any], told: int) -> None:
+    (disk,) = records.record([], [storage(used=4 * GIB, allocated_after=9 * GIB, **counted)]).storage
+    assert reclaimable(disk) == told
+
+
+def test_what_came_back_is_told_beside_what_was_counted() -> None:
+    (disk,) = records.record([], [storage(reclaimable_before=4 * GIB, reclaimable_after=0)]).storage
+    assert (disk.reclaimable_before, came_back(disk)) == (4 * GIB, 4 * GIB)
+    (gone,) = records.record([], [storage(allocated_after=None)]).storage
+    assert came_back(gone) is None
 
 
 def test_hypervisors_are_added_up() -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from reclaim.agent import AgentBlocked
+from reclaim.backlog import backlog, overlap, weighed
 from reclaim.change import Trim
+from reclaim.hostmap import HostMap
 from reclaim.inventory import GuestNotes, Inventory
+from reclaim.layout import Area
 from reclaim.verdict import Verdict
 from tests.support import Inside, block, disk_xml, engine, inhabited, mounted, part, requirement, subject, verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.support import InhabitedGuest
 
@@ -35,8 +40,16 @@ def _image(folder: Path, allocated: int) -> Path:
 def _guest(folder: Path, allocated: int, used: int, **more: Any) -> InhabitedGuest:
     image = _image(folder, allocated)
     device = block("vda", part("vda1", fstype="ext4", size=SIZE - MIB), size=SIZE)
-    inside = Inside(devices=[device], mounts=[mounted("/", "/dev/vda1", size=SIZE - MIB, used=used)])
-    return inhabited(folder, inside, disk_xml(source=str(image), **more.pop("disk", {})), **more)
+    inside = Inside(
+        devices=[device],
+        mounts=[mounted("/", "/dev/vda1", size=SIZE - MIB, used=used)],
+        layout="device 254:0 - vda\ndevice 254:1 2048 vda1\n",
+    )
+    return inhabited(folder, inside, _raw(image, **more.pop("disk", {})), **more)
+
+
+def _raw(image: Path, **more: Any) -> str:
+    return disk_xml(source=str(image), **more).replace("type='qcow2'", "type='raw' discard='unmap'")
 
 
 def _punch(guest: InhabitedGuest, folder: Path) -> Callable[[], Any]:
@@ -54,10 +67,12 @@ def test_a_backlog_is_trimmed_and_the_host_holds_less(tmp_path: Path) -> None:
     guest = _guest(tmp_path, 200 * MIB, 20 * MIB)
     guest.answers["guest-fstrim"] = _punch(guest, tmp_path)
     assert verdict_of(guest, "trim-backlog", "vda") is Verdict.NONCOMPLIANT
-    assert requirement("trim-backlog").fixer(subject(guest, "vda").disk) == [Trim("one")]
+    assert requirement("trim-backlog").fixer(subject(guest, "vda").disk) == [Trim("one", "179.0 MiB")]
     held = guest.hypervisor.allocated(str(tmp_path / "disk.img"))
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
     assert result.verdict is Verdict.FIXED, result.reason
+    assert result.reason.startswith("was: 179.0 MiB can come back")
+    assert "180.0 MiB came back of 179.0 MiB that were counted to" in result.reason
     assert "the guest says it trimmed 104857600 bytes" in result.reason
     assert held - guest.hypervisor.allocated(str(tmp_path / "disk.img")) >= 170 * MIB
     again = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
@@ -96,15 +111,30 @@ def test_where_the_agent_does_not_trim_fstrim_does(tmp_path: Path) -> None:
     def blocked() -> Any:
         raise AgentBlocked("one: the guest agent does not allow guest-fstrim")
 
-    def fstrim(_inside: Inside) -> int:
+    def fstrim(_inside: Inside) -> tuple[int, bytes, bytes]:
         _punch(guest, tmp_path)()
-        return 0
+        said = b"/boot: 1 GiB (1073741824 bytes) trimmed on /dev/vda2\n/: 2 KiB (2048 bytes) trimmed on /dev/vda1\n"
+        return 64, said, b"fstrim: /srv: FITRIM ioctl failed: Input/output error\n"  # "some filesystem discards failed"
 
     guest.answers["guest-fstrim"] = blocked
-    guest.within.commands["fstrim -av"] = fstrim
+    guest.within.commands["LC_ALL=C fstrim -av"] = fstrim
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
     assert result.verdict is Verdict.FIXED, result.reason
-    assert guest.within.ran == ["fstrim -av"]
+    assert guest.within.ran == ["LC_ALL=C fstrim -av"]
+    assert "the guest says it trimmed 1073743872 bytes; not /srv: FITRIM ioctl failed" in result.reason
+
+
+def test_an_fstrim_that_fails_is_told(tmp_path: Path) -> None:
+    guest = _guest(tmp_path, 200 * MIB, 20 * MIB)
+
+    def blocked() -> Any:
+        raise AgentBlocked("one: the guest agent does not allow guest-fstrim")
+
+    guest.answers["guest-fstrim"] = blocked
+    guest.within.commands["LC_ALL=C fstrim -av"] = lambda _inside: (32, b"", b"fstrim: /: FITRIM ioctl failed: no\n")
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "not mended: one: nothing could be trimmed: /: FITRIM ioctl failed: no" in result.reason
 
 
 @pytest.mark.parametrize(
@@ -149,7 +179,10 @@ def test_a_disk_that_cannot_be_told_is_not_assessed(tmp_path: Path) -> None:
 
 
 def test_a_block_device_is_not_counted_as_a_file(tmp_path: Path) -> None:
-    xml = "<disk type='block' device='disk'><source dev='/dev/loop9'/><target dev='vda' bus='virtio'/></disk>"
+    device = next((one.name for one in Path("/sys/block").iterdir() if Path("/dev", one.name).is_block_device()), None)
+    if device is None:
+        pytest.skip("no block device here")
+    xml = f"<disk type='block' device='disk'><source dev='/dev/{device}'/><target dev='vda' bus='virtio'/></disk>"
     guest = inhabited(tmp_path, Inside(), xml)
     assert verdict_of(guest, "trim-backlog", "vda") is Verdict.NOT_ASSESSABLE
 
@@ -186,3 +219,142 @@ def test_an_agent_that_runs_no_commands_can_tell_that_there_is_none(
     result = engine(guest.hypervisor, tmp_path).run(requirement("trim-backlog"), subject(guest, "vda"))
     assert (result.verdict, result.changes) == (verdict, [])
     assert words in result.reason
+
+
+# Told apart -----------------------------------------------------------------------------------
+
+
+def _written(path: Path, *spans: tuple[int, int]) -> None:
+    """A qcow2 in which the host holds *spans* (MiB), written as a guest writes."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "1G"], check=True)
+    for start, end in spans:
+        write = ["-c", f"write -P 5 {start}M {end - start}M"]
+        subprocess.run(["qemu-io", "-f", "qcow2", *write, str(path)], check=True, stdout=subprocess.DEVNULL)
+
+
+needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="no qemu-img")
+
+
+def _with_lvm(folder: Path, *spans: tuple[int, int], layout: bool = True) -> InhabitedGuest:
+    """1 GiB: a partition of 100 MiB with swap, and one of 900 MiB for LVM: root of 400 MiB, srv of 200, 300 free."""
+    image = folder / "disk.qcow2"
+    _written(image, *spans)
+    root = block("vg-root", type="lvm", path="/dev/mapper/vg-root", fstype="ext4", size=400 * MIB)
+    srv = block("vg-srv", type="lvm", path="/dev/mapper/vg-srv", fstype="xfs", size=200 * MIB)
+    disk = block(
+        "vda",
+        part("vda1", fstype="swap", size=100 * MIB),
+        part("vda2", root, srv, fstype="LVM2_member", size=900 * MIB),
+        size=1024 * MIB,
+    )
+    lines = [
+        "device 254:0 - vda",
+        "device 254:1 2048 vda1",
+        f"device 254:2 {101 * 2048} vda2",
+        "device 253:0 - vg-root",
+        "device 253:1 - vg-srv",
+        "table vg-root: 0 409600 linear 254:2 2048",
+        "table vg-root: 409600 409600 linear 254:2 821248",
+        "table vg-srv: 0 409600 linear 254:2 411648",
+    ]
+    inside = Inside(
+        devices=[disk],
+        mounts=[
+            mounted("/", "/dev/mapper/vg-root", size=400 * MIB, used=50 * MIB),
+            mounted("/srv", "/dev/mapper/vg-srv", "xfs", size=200 * MIB, used=20 * MIB),
+        ],
+        layout="".join(f"{line}\n" for line in lines) if layout else "",
+    )
+    return inhabited(folder, inside, disk_xml(source=str(image), driver="discard='unmap'"))
+
+
+@needs_qemu_img
+def test_filesystems_through_lvm_swap_and_free_extents_are_told_apart(tmp_path: Path) -> None:
+    # swap 20..80; root's first half 102..302 and its second 502..702; srv 302..502; free from 702 on
+    guest = _with_lvm(tmp_path, (20, 80), (110, 290), (310, 400), (600, 690), (720, 860))
+    found = backlog(subject(guest, "vda").disk)  # type: ignore[arg-type]
+    assert found.used == 70 * MIB
+    assert found.reclaimable == (180 + 90 - 50) * MIB + (90 - 20) * MIB
+    assert found.perhaps == 0
+    apart = dict(found.apart)
+    assert apart.pop("in swap, which no trim empties") == 60 * MIB
+    assert apart.pop("in free extents on /dev/vda2, which no filesystem trims") == 140 * MIB
+    assert apart.pop("in the image's tables and snapshots") < MIB
+    assert sum(apart.values()) == 0
+    result = engine(guest.hypervisor, tmp_path, "plan", force=True).run(
+        requirement("trim-backlog"), subject(guest, "vda")
+    )
+    assert result.reason.startswith("290.0 MiB can come back")
+    assert "140.0 MiB in free extents on /dev/vda2, which no filesystem trims" in result.reason
+    assert result.changes[0].diff == "guest-fstrim (guest agent): 290.0 MiB can come back"
+
+
+@needs_qemu_img
+def test_what_only_swap_and_free_extents_hold_is_no_backlog(tmp_path: Path) -> None:
+    guest = _with_lvm(tmp_path, (10, 100), (110, 160), (720, 900))
+    result = engine(guest.hypervisor, tmp_path).run(requirement("trim-backlog"), subject(guest, "vda"))
+    assert (result.verdict, result.changes) == (Verdict.COMPLIANT, [])
+    assert "180.0 MiB in free extents" in result.evidence
+    assert "90.0 MiB in swap" in result.evidence
+
+
+@needs_qemu_img
+def test_where_nobody_knows_what_lies_where_nothing_is_promised(tmp_path: Path) -> None:
+    guest = _with_lvm(tmp_path, (20, 80), (110, 290), (310, 400), (720, 860), layout=False)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("trim-backlog"), subject(guest, "vda"))
+    assert (result.verdict, result.changes) == (Verdict.NOT_ASSESSABLE, [])
+    assert result.reason.startswith("between 0 B and 400.0 MiB can come back")
+
+
+@needs_qemu_img
+def test_what_a_snapshot_holds_is_not_promised(tmp_path: Path) -> None:
+    guest = _with_lvm(tmp_path, (110, 300), (310, 400))
+    image = str(tmp_path / "disk.qcow2")
+    before = backlog(subject(guest, "vda").disk)  # type: ignore[arg-type]
+    subprocess.run(["qemu-img", "snapshot", "-c", "kept", image], check=True)
+    write = ["-c", "write -P 6 310M 90M"]
+    subprocess.run(["qemu-io", "-f", "qcow2", *write, image], check=True, stdout=subprocess.DEVNULL)
+    after = backlog(subject(guest, "vda").disk)  # type: ignore[arg-type]
+    assert after.held - before.held >= 90 * MIB
+    assert after.reclaimable == before.reclaimable
+    assert dict(after.apart)["in the image's tables and snapshots"] >= 90 * MIB
+
+
+def test_shared_extents_are_not_promised() -> None:
+    area = Area("filesystem", "/", 100 * MIB, ((0, 100 * MIB),), 10 * MIB, trims=True)
+    whole = HostMap(((0, 100 * MIB),), 0)
+    assert weighed(100 * MIB, [area], whole).reclaimable == 90 * MIB
+    found = weighed(100 * MIB, [area], HostMap(whole.spans, 70 * MIB))
+    assert found.reclaimable == 20 * MIB
+    assert "70.0 MiB of the file come back with the last snapshot or reflink" in found.words
+    assert weighed(100 * MIB, [area], HostMap(whole.spans, 95 * MIB)).reclaimable == 0
+
+
+def test_a_filesystem_that_cannot_be_trimmed_promises_nothing() -> None:
+    area = Area("filesystem", "/old (reiserfs)", 100 * MIB, ((0, 100 * MIB),), 10 * MIB, trims=False)
+    found = weighed(100 * MIB, [area], HostMap(((0, 100 * MIB),), 0))
+    assert (found.reclaimable, found.perhaps) == (0, 0)
+    assert "90.0 MiB free in /old (reiserfs), which cannot be trimmed" in found.words
+    assert weighed(100 * MIB, [area], None).reclaimable == 0
+
+
+def test_bytes_behind_an_overlay_are_not_counted_twice() -> None:
+    """What the guest uses may lie in the base: the overlay then holds less than is used."""
+    area = Area("filesystem", "/", 100 * MIB, ((0, 100 * MIB),), 60 * MIB, trims=True)
+    found = weighed(20 * MIB, [area], HostMap(((0, 20 * MIB),), 0))
+    assert (found.reclaimable, found.perhaps) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        pytest.param([(0, 10)], [(5, 15)], 5, id="partly"),
+        pytest.param([(0, 10), (20, 30)], [(5, 25)], 10, id="across-a-gap"),
+        pytest.param([(20, 30), (0, 10)], [(25, 40), (2, 4)], 7, id="in-any-order"),
+        pytest.param([], [(0, 10)], 0, id="nothing"),
+        pytest.param([(0, 10)], [(10, 20)], 0, id="side-by-side"),
+    ],
+)
+def test_the_overlap_of_spans(first: list[tuple[int, int]], second: list[tuple[int, int]], both: int) -> None:
+    assert overlap(first, second) == both
+    assert overlap(second, first) == both

@@ -248,19 +248,21 @@ def test_an_agent_that_cannot_hear_is_not_waited_for(
 
 
 def test_a_trim_by_ssh_is_counted(tmp_path: Path, door: Door) -> None:
-    door.within.commands["fstrim -av"] = lambda _: 64
     said = "/: 1.5 GiB (1610612736 bytes) trimmed on /dev/sda1\n/srv: 4 KiB (4096 bytes) trimmed on /dev/sdb1\n"
 
     def run(command: str) -> tuple[int, bytes, bytes]:
-        return (64, said.encode(), b"fstrim: /old: not supported\n") if command == "fstrim -av" else before(command)
+        return (
+            (64, said.encode(), b"fstrim: /old: not supported\n")
+            if command == "LC_ALL=C fstrim -av"
+            else before(command)
+        )
 
     before: Callable[[str], tuple[int, bytes, bytes]] = door.within.run
     door.within.run = run  # type: ignore[method-assign]
     guest = with_ssh(tmp_path, Inside(problem=ABSENT))
     [change] = requirement("trim-backlog").fixer(subject(guest, "vda").disk)
-    assert change.apply(guest) == {
-        "note": "the guest says it trimmed 1610616832 bytes; not fstrim: /old: not supported"
-    }
+    note = change.apply(guest)["note"]
+    assert note.endswith("; the guest says it trimmed 1610616832 bytes; not /old: not supported")
 
 
 # Addresses ------------------------------------------------------------------------------------

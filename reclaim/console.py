@@ -1,0 +1,80 @@
+"""The serial console of a guest, where libvirt writes it to a file."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reclaim.guest import Guest
+
+#: what is read of it, from its end
+_BYTES = 65_536
+#: what is shown
+_LINES = 12
+_COLUMNS = 200
+#: a boot that says this does not go on by itself: the kernel, initramfs-tools' `panic` and dracut's, systemd's sulogin
+_DEAD_END = re.compile(
+    r"Kernel panic - not syncing|Dropping to a shell!|Entering emergency mode|You are in emergency mode"
+    r"|Give root password for maintenance"
+)
+
+
+@dataclass(frozen=True)
+class Console:
+    """A log of the serial console, from *start* (a number of bytes) on. `path` is None where there is no log."""
+
+    guest: Guest
+    path: str | None
+    start: int
+
+    @property
+    def lines(self) -> list[str]:
+        """What was said since the start, as far as the last `_BYTES` have it; blank lines left out."""
+        if self.path is None:
+            return []
+        shell = self.guest.hypervisor.shell
+        grown = _size(self.guest, self.path) - self.start
+        wanted = min(grown, _BYTES) if grown >= 0 else _BYTES  # virtlogd began a new file
+        result = shell.run("tail -c %s -- %s", str(wanted), self.path)
+        text = result.stdout_bytes.decode("utf-8", errors="replace") if result.rc == 0 else ""
+        return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+    @property
+    def dead_end(self) -> str | None:
+        """The line that says that this boot does not go on by itself, or None."""
+        return next((line.strip()[:_COLUMNS] for line in self.lines if _DEAD_END.search(line)), None)
+
+    @property
+    def tail(self) -> str:
+        """Its last lines, or why there are none, to be put behind a reason."""
+        if self.path is None:
+            return "\n(its serial console is not logged: nobody can tell what it said)"
+        lines = [line[:_COLUMNS] for line in self.lines[-_LINES:]]
+        if not lines:
+            return f"\n(nothing was said on its serial console, {self.path})"
+        return "\n".join(["\nthe console's last lines:", *lines])
+
+
+def console(guest: Guest) -> Console:
+    """The console of *guest* from now on."""
+    path = _log(guest)
+    return Console(guest, path, _size(guest, path) if path else 0)
+
+
+def _size(guest: Guest, path: str) -> int:
+    result = guest.hypervisor.shell.run("stat --dereference --printf %%s -- %s", path)
+    return int(result.stdout) if result.rc == 0 and result.stdout.isdigit() else 0
+
+
+def _log(guest: Guest) -> str | None:
+    root = guest.persistent.root
+    for device in [*root.iterfind("devices/serial"), *root.iterfind("devices/console")]:
+        log = device.find("log")
+        if log is not None and log.get("file"):
+            return log.get("file")
+        source = device.find("source")
+        if device.get("type") == "file" and source is not None:
+            return source.get("path")
+    return None

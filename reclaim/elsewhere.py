@@ -1,0 +1,70 @@
+"""What runs beside the boot and is told devices by their bus: it mounts them, watches them, gives them names.
+
+What other things depend on is withheld until somebody has named it otherwise. What only concerns itself
+(smartd, kdump, a GRUB 2 that passes over what its device.map has wrong) is told, and keeps nobody from anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from reclaim.facts import Facts
+from reclaim.fstab import is_renamed_by_bus
+from reclaim.place import Place
+
+_DEVICE = re.compile(r"/dev/(?:(?:x?vd|[sh]d)[a-z]+\d*(?![\w-])|disk/by-(?:path|id)/[^\s\"',;:]+)")
+#: udev(7): a match on the kernel's name of a disk, or on the path to it
+_MATCH = re.compile(r"KERNELS?==\"[^\"]*\b(?:x?vd|[sh]d)[a-z\[*?][^\"]*\"|ENV\{ID_PATH\w*\}==\"[^\"]+\"")
+_NAMES_IT = re.compile(r"\b(?:SYMLINK|NAME)\+?=(?!=)")
+_DEVNODE = re.compile(r"devnode[ \t]+\"[^\"]*\"")
+_DEVICE_UNIT = re.compile(r"\bdev-(?:x?vd|[sh]d)[a-z]+\d*\.device\b")
+
+
+def places(facts: Facts) -> Iterator[Place]:
+    """What other things depend on, and only its administrator can rewrite."""
+    for path, line in _lines(facts):
+        if path.startswith("/etc/udev/"):
+            found = [match[0] for match in _MATCH.finditer(line)] if _NAMES_IT.search(line) else []
+            advice = f"{path}: match ENV{{ID_FS_UUID}} or ENV{{ID_SERIAL_SHORT}} instead"
+        elif path.startswith("/etc/auto."):
+            found = devices(line)
+            advice = f"{path}: name the device by /dev/disk/by-uuid/"
+        elif path in ("/etc/integritytab", "/etc/veritytab"):
+            found = devices(line)
+            advice = f"{path}: name the device by /dev/disk/by-partuuid/"
+        elif path.startswith("/etc/systemd/"):
+            found = _DEVICE_UNIT.findall(line)
+            advice = f"{path}: name the unit of /dev/disk/by-uuid/ (systemd-escape --path)"
+        else:
+            continue
+        if found:
+            yield Place(path, tuple(found), advice=advice)
+    yield from _multipath(facts)
+
+
+def _multipath(facts: Facts) -> Iterator[Place]:
+    """Patterns of names that tell virtio-blk's disks from others, where none is of SCSI disks (multipath.conf(5))."""
+    found = [(path, match[0]) for path, line in _lines(facts) for match in _DEVNODE.finditer(line)]
+    if any("sd" in pattern for _, pattern in found):
+        return
+    for path, pattern in found:
+        if re.search(r"x?vd", pattern):
+            yield Place(path, (pattern,), advice=f"{path}: say what it means for sd as well")
+
+
+def remarks(facts: Facts) -> list[str]:
+    """What else is told devices by their bus, as "file: device"."""
+    told = (f"{path}: {device}" for path, line in _lines(facts) for device in devices(line))
+    return list(dict.fromkeys(told))
+
+
+def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
+    for path, line in facts.named_lines:
+        if not line.startswith(("#", ";")):
+            yield path, line.partition(" #")[0]
+
+
+def devices(line: str) -> list[str]:
+    """What *line* names by its bus, wherever in it."""
+    return [match[0] for match in _DEVICE.finditer(line) if is_renamed_by_bus(match[0])]

@@ -1,0 +1,180 @@
+"""What lies where on one disk of a guest: filesystems, swap, what no volume has, down to the bytes of the disk.
+
+Partitions and device mapper tables (linear, crypt, striped; Linux's admin-guide/device-mapper) are followed. What
+cannot be placed is told as such, and nothing is guessed of it. Offsets and sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reclaim.facts import BlockDevice, Facts, Mount
+from reclaim.holes import Span
+from reclaim.storage import TRIMMABLE, filesystems
+
+#: pieces of one volume that are followed: what a guest says is limited
+_MAX_SPANS = 10_000
+
+Kind = Literal["filesystem", "swap", "free", "unknown"]
+
+
+@dataclass(frozen=True)
+class Area:
+    """A part of a disk and what it is for.
+
+    `spans` are its places on the disk, None where they cannot be told. `used`: what a mounted filesystem uses
+    there, its own tables included; `tables` of that are no part of df's size (journal, inode tables), and may never
+    have been written. `trims`: can its free space be trimmed?
+    """
+
+    kind: Kind
+    what: str
+    size: int
+    spans: tuple[Span, ...] | None
+    used: int = 0
+    trims: bool = False
+    tables: int = 0
+
+
+def areas(facts: Facts, disk: BlockDevice) -> list[Area]:
+    """Everything on *disk*. Raises ProbeError where the guest's answers cannot be read."""
+    return _Survey(facts).of(disk, ((0, disk.size),), disk.size)
+
+
+class _Survey:
+    def __init__(self, facts: Facts) -> None:
+        self._layout = facts.layout
+        self._mounted = {one.device.path: one.mount for one in filesystems(facts)}
+        devices = {device.path: device for root in facts.block_devices for device in root.walk()}
+        #: btrfs lies on several devices, of which one is mounted: its mount, and the size of them all
+        self._btrfs: dict[str, tuple[Mount, int]] = {}
+        for path, mount in self._mounted.items():
+            uuid = devices[path].uuid if path in devices else None
+            if mount.fstype == "btrfs" and uuid:
+                members = [one for one in devices.values() if one.fstype == "btrfs" and one.uuid == uuid]
+                self._btrfs[uuid] = mount, sum(one.size for one in members)
+
+    def of(self, device: BlockDevice, spans: tuple[Span, ...] | None, size: int) -> list[Area]:
+        """The areas of the part of *device*, *size* bytes, that lies in *spans*."""
+        if found := self._filesystem(device, spans, size):
+            return [found]
+        if device.fstype == "swap":
+            return [Area("swap", f"swap {device.path}", size, spans)]
+        if not device.children:
+            free = device.fstype == "LVM2_member"
+            return [Area("free" if free else "unknown", _words(device), size, spans)]
+        return self._below(device, spans, size)
+
+    def _filesystem(self, device: BlockDevice, spans: tuple[Span, ...] | None, size: int) -> Area | None:
+        mount, total = self._mounted.get(device.path), device.size
+        if device.fstype == "btrfs" and device.uuid in self._btrfs:
+            mount, total = self._btrfs[device.uuid or ""]
+        if mount is None or mount.size is None or mount.used is None or not total:
+            return None
+        tables = max(0, total - mount.size)
+        used = min(total, mount.used + tables)
+        trims = mount.fstype in TRIMMABLE
+        what = f"{mount.target} ({mount.fstype})"
+        return Area("filesystem", what, size, spans, used * size // total, trims, min(tables, used) * size // total)
+
+    def _below(self, device: BlockDevice, spans: tuple[Span, ...] | None, size: int) -> list[Area]:
+        found: list[Area] = []
+        taken: list[Span] | None = []
+        for child in device.children:
+            places = None if spans is None else self._place(child, device, spans)
+            if places is None:
+                taken = None
+                below = self.of(child, None, child.size)
+            else:
+                here = sum(end - start for start, end in places)
+                below = self.of(child, places, min(here, child.size))
+                if taken is not None:
+                    taken += places
+            found += below
+        what = f"free extents on {device.path}" if device.fstype == "LVM2_member" else f"no partition of {device.path}"
+        if device.fstype == "crypto_LUKS" or device.type.startswith(("raid", "md")):
+            what = f"headers on {device.path}"
+        if spans is not None and taken is not None:
+            left = _without(spans, sorted(taken))
+            rest = sum(end - start for start, end in left)
+            return [*found, Area("free", what, rest, tuple(left))] if rest else found
+        rest = max(0, size - sum(area.size for area in found))
+        return [*found, Area("free", what, rest, None)] if rest else found
+
+    def _place(self, child: BlockDevice, parent: BlockDevice, spans: tuple[Span, ...]) -> tuple[Span, ...] | None:
+        """Where the part of *child* that lies on *parent* is on the disk; None where that cannot be told."""
+        if child.type == "part" and child.name in self._layout.starts:
+            return tuple(_slice(spans, self._layout.starts[child.name], child.size))
+        if child.type == "raid1":
+            return tuple(_slice(spans, 0, child.size))  # where its data begins is not far from there
+        table = self._layout.tables.get(child.name)
+        if table is None:
+            return None
+        found: list[Span] = []
+        for line in table:
+            parts = _parts(line.target, line.arguments, line.length)
+            if parts is None:
+                return None
+            for number, offset, length in parts:
+                if self._layout.names.get(number) == parent.name:
+                    found += _slice(spans, offset, length)
+            if len(found) > _MAX_SPANS:
+                return None
+        return tuple(found)
+
+
+def _parts(target: str, arguments: tuple[str, ...], length: int) -> list[tuple[str, int, int]] | None:
+    """Device number, offset and length of what a target maps to; None for a target that is not followed."""
+    match target, arguments:
+        case "linear", (number, offset) if offset.isdecimal():
+            return [(number, int(offset) * 512, length)]
+        case "crypt", (_, _, _, number, offset, *_) if offset.isdecimal():
+            return [(number, int(offset) * 512, length)]
+        case "striped", (count, _, *rest) if count.isdecimal() and int(count) and len(rest) == 2 * int(count):
+            pairs = list(zip(rest[::2], rest[1::2], strict=True))
+            if all(offset.isdecimal() for _, offset in pairs):
+                return [(number, int(offset) * 512, length // int(count)) for number, offset in pairs]
+    return None
+
+
+def _slice(spans: tuple[Span, ...], offset: int, length: int) -> list[Span]:
+    """The places of *length* bytes from *offset* on, of what lies in *spans* one after the other."""
+    found: list[Span] = []
+    at = 0
+    for start, end in spans:
+        first = max(offset, at)
+        last = min(offset + length, at + end - start)
+        if first < last:
+            found.append((start + first - at, start + last - at))
+        at += end - start
+    return found
+
+
+def _without(spans: tuple[Span, ...], taken: list[Span]) -> list[Span]:
+    """What of *spans* is in none of *taken*, which is in order."""
+    left: list[Span] = []
+    number = 0
+    for start, end in sorted(spans):
+        position = start
+        while number < len(taken) and taken[number][0] < end:
+            first, last = taken[number]
+            if position < first:
+                left.append((position, first))
+            position = max(position, last)
+            if last > end:
+                break  # it reaches into the next of them
+            number += 1
+        if position < end:
+            left.append((position, end))
+    return left
+
+
+def _words(device: BlockDevice) -> str:
+    if device.fstype == "LVM2_member":
+        return f"free extents on {device.path}"
+    if device.fstype == "crypto_LUKS":
+        return f"{device.path} (LUKS, not open)"
+    if device.fstype:
+        return f"{device.path} ({device.fstype}, not mounted)"
+    return f"{device.path} (nothing that lsblk knows)"

@@ -1,0 +1,193 @@
+"""The proof that a guest's freed space comes back: a canary written, deleted and trimmed, counted on the host."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from reclaim import swallowed, tally
+from reclaim.canary import MIB, Canary, NotPlanted
+from reclaim.errors import NotApplicable, NotAssessable, ProbeError
+from reclaim.facts import BlockDevice, Facts
+from reclaim.guest import Disk, Guest
+from reclaim.scsi import not_a_guest_disk
+from reclaim.storage import TRIMMABLE, Filesystem, device_of, filesystems
+from reclaim.tally import Store
+from reclaim.text import size
+
+#: what has to come back of a canary: a filesystem may keep the ends of it in clusters that hold other things too
+SHARE = 0.95
+#: never more of the free space than this
+_FREE_SHARE = 10
+#: grains that a canary fills at least: its two ends then are less than what need not come back
+_GRAINS = 64
+#: less than this cannot be told from what deleting it makes the filesystem write
+_SMALLEST = 4 * MIB
+#: how often it is tried in a guest that writes so much that nothing can be told
+_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What became of the canary in one filesystem. Bytes.
+
+    `arrived`: how much more the host held with it; `returned`: how much less without it, at most `canary`;
+    `claimed`: what fstrim says; `problem`: why nothing can be said, and is `excluded` where nothing is asked;
+    `layer`: what keeps the bytes; `note`: what else stays.
+    """
+
+    mount: str
+    disks: tuple[str, ...]
+    canary: int = 0
+    arrived: int = 0
+    returned: int = 0
+    claimed: int | None = None
+    problem: str = ""
+    excluded: bool = False
+    layer: str = ""
+    note: str = ""
+    seconds: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        return not self.problem and self.returned >= SHARE * self.canary
+
+    @property
+    def told(self) -> str:
+        """It in words."""
+        where = f"{self.mount} ({', '.join(self.disks)})" if self.disks else self.mount
+        if self.problem:
+            return f"{where}: {self.problem}"
+        share = 100 * self.returned / self.canary
+        words = f"{where}: of {size(self.canary)} written, {size(self.returned)} came back ({share:.0f} %)"
+        if self.arrived < SHARE * self.canary:
+            words += f", though the host had only {size(self.arrived)} more to hold"
+        if self.holds:
+            return f"{words}; {self.note}" if self.note else words
+        if self.claimed is not None:
+            words += f"; fstrim says it trimmed {size(self.claimed)}"
+        return f"{words}: {self.layer}"
+
+
+def prove(guest: Guest) -> tuple[Proof, ...]:
+    """Each filesystem of *guest* that lies on an image, once: kept until something is changed inside.
+
+    Raises NotAssessable where nobody can look inside, ProbeError where the guest does not answer as it should.
+    """
+    if guest.proofs is None:
+        try:
+            guest.proofs = tuple(_proofs(guest))
+        finally:
+            guest.hypervisor.progress("")
+    return guest.proofs
+
+
+def _proofs(guest: Guest) -> Iterator[Proof]:
+    facts = guest.facts
+    disks = {device.path: disk for disk in guest.disks if (device := device_of(disk)) is not None}
+    for one in filesystems(facts):
+        guest.hypervisor.progress(f"{guest.name}: a canary in {one.mount.target}")
+        started = time.monotonic()
+        below = sorted(_devices(facts, one))
+        unknown = [path for path in below if path not in disks]
+        on = [disks[path] for path in below if path in disks]
+        names = tuple(disk.target for disk in on)
+        try:
+            if unknown:
+                raise NotAssessable(f"which disk of the definition {', '.join(unknown)} is cannot be told")
+            proof = _prove(one, _stores(one, on))
+        except NotApplicable as exc:
+            proof = Proof(one.mount.target, names, problem=str(exc), excluded=True)
+        except NotAssessable as exc:
+            proof = Proof(one.mount.target, names, problem=str(exc))
+        except NotPlanted as exc:
+            proof = Proof(one.mount.target, names, problem=f"no canary could be kept in it: {exc}")
+        yield replace(proof, seconds=time.monotonic() - started)
+
+
+def _devices(facts: Facts, one: Filesystem) -> set[str]:
+    """The whole disks under a filesystem: of a btrfs on several devices, those of each."""
+    found = {way[0].path for way in one.ways}
+    if one.mount.fstype == "btrfs" and one.device.uuid:
+        parts = [part for root in facts.block_devices for part in root.walk() if _is_part_of(part, one.device)]
+        found |= {way[0].path for part in parts for way in facts.stack(part)}
+    return found
+
+
+def _is_part_of(part: BlockDevice, whole: BlockDevice) -> bool:
+    return part.fstype == "btrfs" and part.uuid == whole.uuid
+
+
+def _stores(one: Filesystem, disks: Sequence[Disk]) -> list[Store]:
+    """Where the bytes can be counted. Raises NotAssessable where they cannot, NotApplicable where nothing is asked."""
+    for disk in disks:
+        if reason := not_a_guest_disk(disk):
+            raise NotApplicable(f"{disk.target}: {reason}")
+    if "ro" in one.mount.options:
+        raise NotAssessable("it is mounted read-only")
+    if one.mount.fstype not in TRIMMABLE:
+        raise NotAssessable(f"{one.mount.fstype or 'it'} is nothing that fstrim trims")
+    return [tally.store(disk) for disk in disks]
+
+
+def _prove(one: Filesystem, stores: Sequence[Store]) -> Proof:
+    """One filesystem, again where the guest writes too much meanwhile. Raises NotAssessable, NotPlanted, ProbeError."""
+    guest = stores[0].disk.guest
+    for _ in range(_TRIES):
+        proof, noise = _once(guest, one, stores)
+        if proof.holds or proof.returned + noise < SHARE * proof.canary:
+            return proof
+    raise NotAssessable(
+        f"inconclusive: of {size(proof.canary)} written, at least {size(proof.returned)} came back, "
+        f"and what the guest wrote meanwhile takes up to {size(noise)}: prove it while the guest is idle"
+    )
+
+
+def _once(guest: Guest, one: Filesystem, stores: Sequence[Store]) -> tuple[Proof, int]:
+    """What became of one canary, and the most that others can have taken while it went."""
+    canary = Canary(guest.shell, guest.name, one.mount.target)
+    _, free = canary.prepare()
+    wanted = _canary_bytes(guest, free, max(store.grain for store in stores))
+    before = tally.steady(stores)
+    try:
+        canary.plant(wanted // MIB)
+        full = tally.settled(stores, lambda count: count - before >= SHARE * wanted)
+        written = tally.written(stores)
+        trimmed = canary.dig()
+        # a mirror in the guest writes it twice, and has to give both back
+        brought = full - before if len(stores) > 1 and full - before > wanted else wanted
+        left = tally.settled(stores, lambda count: full - count >= SHARE * brought)
+        noise = tally.written(stores) - written
+    finally:
+        _leave_nothing(canary)
+    returned = max(0, min(brought, full - left))
+    proof = Proof(
+        one.mount.target,
+        tuple(store.disk.target for store in stores),
+        brought,
+        max(0, full - before),
+        returned,
+        trimmed.claimed,
+        layer="" if returned >= SHARE * brought else swallowed.layer(one, stores, trimmed, wanted, returned),
+        note="; ".join(filter(None, map(swallowed.older, stores))),
+    )
+    return proof, noise
+
+
+def _leave_nothing(canary: Canary) -> None:
+    """End what is left of it in the guest; where nobody answers there it ends by itself."""
+    try:
+        canary.sweep()
+    except (ProbeError, NotPlanted):
+        return
+
+
+def _canary_bytes(guest: Guest, free: int, grain: int) -> int:
+    """How large the canary is: whole MiB and whole grains. Raises NotAssessable where that is too little to be told."""
+    unit = max(MIB, grain)
+    wanted = max(guest.policy.canary_mib * MIB, _GRAINS * grain)
+    found = min(wanted, free // _FREE_SHARE) // unit * unit
+    if found < max(_SMALLEST, _GRAINS // 4 * grain):
+        raise NotAssessable(f"{size(free)} are free: a tenth of that is too small a canary to be told from noise")
+    return found

@@ -1,0 +1,96 @@
+"""Which layer keeps the bytes that a guest has freed and trimmed, from the inside out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reclaim import imageformat
+from reclaim.canary import Trimmed
+from reclaim.facts import BlockDevice
+from reclaim.guest import Disk
+from reclaim.machine import VIRTIO_BLK_DISCARD, parse
+from reclaim.storage import Filesystem
+from reclaim.tally import Store
+from reclaim.text import size
+
+UNKNOWN = "none of the known layers explains it"
+
+
+def layer(one: Filesystem, stores: Sequence[Store], trimmed: Trimmed, canary: int, returned: int) -> str:
+    """The first layer that is known to keep what was freed in *one*, and the requirement that mends it."""
+    return (
+        _deaf(one, stores, trimmed)
+        or _untold(trimmed, canary)
+        or next(filter(None, (_definition(store.disk) for store in stores)), "")
+        or next(filter(None, map(_image, stores)), "")
+        or next(filter(None, (_grain(one, store, returned) for store in stores)), "")
+        or UNKNOWN
+    )
+
+
+def _deaf(one: Filesystem, stores: Sequence[Store], trimmed: Trimmed) -> str:
+    """A layer of the guest that takes no discards."""
+    deaf = next((part for way in one.ways for part in way if part.disc_max == 0), None)
+    said = f"; fstrim says: {trimmed.words}" if trimmed.status else ""
+    if deaf is not None:
+        return f"{_named(deaf, stores)} (see disc-max){said}"
+    if trimmed.status:
+        return f"fstrim failed with status {trimmed.status}: {trimmed.words or 'without a word'}"
+    return ""
+
+
+def _named(deaf: BlockDevice, stores: Sequence[Store]) -> str:
+    if deaf.type == "crypt":
+        return f"dm-crypt: {deaf.path} passes no discards on"
+    if deaf.type != "disk":
+        return f"{deaf.path} ({deaf.type}) takes no discards"
+    for store in stores:
+        live, view = store.disk.guest.live, store.disk.guest.live_disk(store.disk.view)
+        known = parse(live.machine or "") if live else None
+        old = known is not None and known.version is not None and known.version < VIRTIO_BLK_DISCARD
+        if view is not None and view.bus == "virtio" and known is not None:
+            if old:
+                waits = "" if store.disk.guest.machine == known.name else ", and the definition has another already"
+                return f"virtio-blk on {known.name} offers no discard before machine type 4.0{waits}"
+            return "the guest's virtio-blk driver takes no discards (Linux has that from 5.0)"
+    return f"the virtual disk {deaf.path} offers no discard"
+
+
+def _untold(trimmed: Trimmed, canary: int) -> str:
+    """fstrim passed over what had just become free."""
+    if trimmed.claimed is None or trimmed.claimed >= canary * 9 // 10:
+        return ""
+    return (
+        f"the filesystem's memory of what it has trimmed: fstrim passed on {size(trimmed.claimed)} only; "
+        "mount it anew, or start the guest anew, and look again"
+    )
+
+
+def _definition(disk: Disk) -> str:
+    """QEMU was not told to pass discards on."""
+    view = disk.guest.live_disk(disk.view)
+    if view is None or view.driver.get("discard") == "unmap":
+        return ""
+    runs = f"discard {view.driver.get('discard', 'absent')}"
+    if disk.driver.get("discard") == "unmap":
+        return f"the running QEMU has {disk.target} on older settings, with {runs} (see live-definition)"
+    return f"the definition of {disk.target} is without discard='unmap' ({runs}): QEMU drops them (see disk-discard)"
+
+
+def _image(store: Store) -> str:
+    """The image's format, its snapshots, or the storage below it, as image-format has them."""
+    kept = imageformat.obstacles(store.found, store.disk.guest.name)
+    return f"{store.disk.target}: {kept[0].what} (see image-format)" if kept else ""
+
+
+def older(store: Store) -> str:
+    """What the image keeps although a canary came back: internal snapshots hold what was written before them."""
+    return "; ".join(one.what for one in imageformat.obstacles(store.found, store.disk.guest.name))
+
+
+def _grain(one: Filesystem, store: Store, returned: int) -> str:
+    """The host frees in larger pieces than the guest deletes."""
+    told = min(way[-1].disc_gran for way in one.ways)
+    if store.grain <= max(told, 4096) or (not returned and store.grain < 1024 * 1024):
+        return ""
+    return f"granularity: {store.disk.target} frees {size(store.grain)} as one, the guest discards from {size(told)} on"

@@ -1,0 +1,129 @@
+"""Where the host holds bytes for a disk: real images on real filesystems."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reclaim import hostimage, hostmap
+from reclaim.hostmap import HostMap, host_map
+from tests import filesystems
+from tests.support import domain_xml, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MIB = 1024**2
+pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="no qemu-img (Debian and Ubuntu: qemu-utils)")
+
+
+def _map(folder: Path, image: Path, kind: str) -> HostMap | None:
+    hypervisor = opened(folder, domain_xml())
+    looked = hostimage.look(hypervisor, str(image))
+    head = hostimage.header(hypervisor, looked) if kind == "qcow2" else None
+    return host_map(hypervisor, looked, kind, head)
+
+
+def _written(image: Path, kind: str, *spans: tuple[int, int], options: tuple[str, ...] = ()) -> Path:
+    """An image of 256 MiB in which *spans* (MiB) are written, and synced."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", kind, *options, str(image), "256M"], check=True)
+    for start, end in spans:
+        command = ["qemu-io", "-f", kind, "-c", f"write -P 5 {start}M {end - start}M", str(image)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    filesystems.allocated(image)
+    return image
+
+
+@pytest.fixture(params=["ext4", "xfs", "btrfs", "tmpfs"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    filesystems.require(request.param)
+    with filesystems.mounted(request.param, tmp_path) as folder:
+        yield request.param, folder
+
+
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+def test_every_filesystem_tells_what_was_written(tmp_path: Path, place: tuple[str, Path], kind: str) -> None:
+    found = _map(tmp_path, _written(place[1] / f"disk.{kind}", kind, (16, 32), (100, 101)), kind)
+    assert found is not None
+    # of a raw image qemu-img create writes the first block, on XFS with extents of a MiB
+    first = {0} if kind == "raw" and place[0] == "xfs" else set()
+    seen = {number for start, end in found.spans for number in range(start // MIB, end // MIB)}
+    assert seen == {*first, *range(16, 32), 100}
+    assert found.held <= (len(seen) + 1) * MIB
+    assert found.shared == 0
+
+
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+def test_what_a_reflink_shares_is_told(tmp_path: Path, place: tuple[str, Path], kind: str) -> None:
+    name, folder = place
+    if name not in ("xfs", "btrfs"):
+        pytest.skip(f"{name} has no reflinks")
+    image = _written(folder / f"disk.{kind}", kind, (16, 32))
+    subprocess.run(["cp", "--reflink=always", str(image), str(folder / "kept")], check=True)
+    found = _map(tmp_path, image, kind)
+    assert found is not None
+    assert found.shared >= 16 * MIB
+    (folder / "kept").unlink()
+    if name == "btrfs":
+        subprocess.run(["sync", "--file-system", str(folder)], check=True)
+    again = _map(tmp_path, image, kind)
+    assert again is not None
+    assert again.shared == 0
+
+
+def test_a_backing_file_that_the_header_names_is_not_opened(tmp_path: Path) -> None:
+    base = _written(tmp_path / "base.qcow2", "qcow2", (0, 64))
+    over = ("-b", str(base), "-F", "qcow2")
+    overlay = _written(tmp_path / "disk.qcow2", "qcow2", (16, 32), options=over)
+    base.unlink()
+    base.mkdir()
+    found = _map(tmp_path, overlay, "qcow2")
+    assert found is not None
+    assert found.spans == ((16 * MIB, 32 * MIB),)
+
+
+def test_what_was_discarded_is_held_no_more(tmp_path: Path) -> None:
+    image = _written(tmp_path / "disk.qcow2", "qcow2", (16, 32))
+    command = ["qemu-io", "-d", "unmap", "-f", "qcow2", "-c", "discard 16M 8M", str(image)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    found = _map(tmp_path, image, "qcow2")
+    assert found is not None
+    assert found.spans == ((24 * MIB, 32 * MIB),)
+
+
+def test_an_image_in_use_is_read(tmp_path: Path) -> None:
+    image = _written(tmp_path / "disk.qcow2", "qcow2", (16, 32))
+    holder = subprocess.Popen(["qemu-io", "-f", "qcow2", str(image)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        found = _map(tmp_path, image, "qcow2")
+    finally:
+        holder.communicate(b"quit\n")
+    assert found is not None
+    assert found.held == 16 * MIB
+
+
+def test_fallocated_blocks_of_a_raw_image_are_held(tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    with image.open("wb") as stream:
+        stream.truncate(64 * MIB)
+        os.posix_fallocate(stream.fileno(), 8 * MIB, 16 * MIB)
+    found = _map(tmp_path, image, "raw")
+    assert found is not None
+    assert found.held == 16 * MIB
+
+
+@pytest.mark.parametrize("said", ["exit 1", "echo '[{'", "echo '{}'", "echo '[{\"start\": 0}]'", "sleep 20"])
+def test_a_map_that_cannot_be_had_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    image = _written(tmp_path / "disk.qcow2", "qcow2", (16, 32))
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "qemu-img").write_text(f"#!/bin/sh\n{said}\n")
+    (folder / "qemu-img").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    monkeypatch.setattr(hostmap, "_SECONDS", 1)
+    assert _map(tmp_path, image, "qcow2") is None
