@@ -5,11 +5,12 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: audit test corpus lint demo truth bench backup-table lab-clean help
+.PHONY: audit test matrix corpus lint demo truth bench backup-table lab-clean help
 
 help:
 	@echo "make audit      audit this machine's guests, or sample definitions where there is no libvirt"
 	@echo "make test       lint, then every test; real guests where they can run"
+	@echo "make matrix     every guest of the lab matrix, mended too (make test mends most of them); writes docs/matrix.md"
 	@echo "make corpus     every domain of libvirt's own tests on a private libvirtd: audit, fix, audit (RECLAIM_CORPUS)"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
 	@echo "make truth      real guests on many machine types, buses and images: what came back, into docs/truth.md"
@@ -23,6 +24,11 @@ audit:
 
 test: lint
 	@$(PY) -m pytest tests/ -rs --no-fold-skipped $(ARGS)
+
+matrix:
+	@scripts/setup.sh test
+	@$(PY) -m lab.matrix.page
+	@RECLAIM_MATRIX=all $(PY) -m pytest tests/guest/test_matrix.py -rs $(ARGS)
 
 corpus:
 	@scripts/setup.sh test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lab import tools
@@ -26,10 +27,11 @@ poweroff -ff
 """
 
 
-def run_in_new_guest(disk: Path, kernel: Path, initrd: Path, script: str) -> None:
+def run_in_new_guest(disk: Path, kernel: Path, initrd: Path, script: str, more: Sequence[Path] = ()) -> None:
     """Boot `disk` (raw, root on its first partition) and run `script` with `sh -eux`, the root writable.
 
-    Raises LabError with the console's last lines where the script fails or takes longer than SECONDS.
+    The raw disks `more` are /dev/vdc, /dev/vdd and so on. Raises LabError with the console's last lines where the
+    script fails or takes longer than SECONDS.
     """
     text = disk.with_name("script.raw")
     console = disk.with_name("console.txt")
@@ -41,8 +43,10 @@ def run_in_new_guest(disk: Path, kernel: Path, initrd: Path, script: str) -> Non
     argv += ["-nodefaults", "-display", "none", "-no-reboot"]
     argv += ["-drive", f"file={disk},format=raw,if=virtio,cache=unsafe,discard=unmap"]
     argv += ["-drive", f"file={text},format=raw,if=virtio,readonly=on"]
+    for one in more:
+        argv += ["-drive", f"file={one},format=raw,if=virtio,cache=unsafe,discard=unmap"]
     argv += ["-serial", f"file:{console}", "-kernel", str(kernel), "-initrd", str(initrd)]
-    argv += ["-append", "root=/dev/vda1 rw console=ttyS0 quiet panic=-1 init=/bin/sh -- /dev/vdb"]
+    argv += ["-append", "root=/dev/vda1 rw console=ttyS0 no_timer_check quiet panic=-1 init=/bin/sh -- /dev/vdb"]
     try:
         tools.call(argv, seconds=SECONDS)
         said = console.read_text(encoding="utf-8", errors="replace")

@@ -27,6 +27,9 @@ ANSWER_SECONDS = 30.0
 _TOOLS = {
     "mmdebstrap": "mmdebstrap",
     "mkfs.ext4": "e2fsprogs",
+    "debugfs": "e2fsprogs",
+    "mkfs.btrfs": "btrfs-progs",
+    "mkfs.xfs": "xfsprogs",
     "sfdisk": "fdisk",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
@@ -48,6 +51,8 @@ def missing() -> list[str]:
     for tool, package in _TOOLS.items():
         if shutil.which(tool, path=path) is None:
             reasons.append(f"{tool} is missing: install {package}")
+    if not any(Path("/usr/share/qemu/firmware").glob("*.json")):
+        reasons.append("QEMU has no UEFI firmware: install ovmf")
     if not KEYRING.exists():
         reasons.append("Debian's archive keys are missing: install debian-archive-keyring")
     return reasons

@@ -12,7 +12,7 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def build(recipe: str = "article") -> Path:
 
     Raises LabError where a tool fails or the new guest does not finish its first boot.
     """
-    with _locked():
+    with locked():
         return _base(recipes.recipe(recipe)) / DISK
 
 
@@ -45,7 +45,7 @@ def instantiate(recipe: str, target: Path) -> None:
 
     Raises LabError as `build` does.
     """
-    with _locked():
+    with locked():
         source = _base(recipes.recipe(recipe)) / DISK
         # Never an overlay: a backing file cannot shrink, and a test would measure the wrong file.
         tools.call(["cp", "--sparse=always", "--reflink=auto", str(source), str(target)], seconds=600)
@@ -72,7 +72,8 @@ def _folder(recipe: Recipe) -> Path:
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
+def locked() -> Iterator[None]:
+    """Keep others from building in the cache meanwhile."""
     with (paths.cache() / "lock").open("w", encoding="ascii") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -110,47 +111,50 @@ def _base(recipe: Recipe) -> Path:
 
 def _make_disk(folder: Path, recipe: Recipe) -> None:
     root = folder / "root"
-    hooks = []
+    hooks = [in_chroot(Path(recipes.__file__).with_name(one)) for one in recipe.root_scripts]
     if recipe.ssh:
         key = folder / IDENTITY
         tools.call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "reclaim-lab", "-f", str(key)], seconds=60)
-        hooks.append(f"upload {shlex.quote(str(key.with_suffix('.pub')))} /root/lab.pub")
-    _install(root, recipe, hooks)
+        hooks.insert(0, f"upload {shlex.quote(str(key.with_suffix('.pub')))} /root/lab.pub")
+    install(root, recipe.packages, hooks)
     try:
-        shutil.copy(_only(root / "boot", "vmlinuz-*"), folder / KERNEL)
-        shutil.copy(_only(root / "boot", "initrd.img-*"), folder / INITRD)
+        shutil.copy(only(root / "boot", "vmlinuz-*"), folder / KERNEL)
+        shutil.copy(only(root / "boot", "initrd.img-*"), folder / INITRD)
         disk = folder / "disk.raw"
-        with disk.open("wb") as handle:
-            os.truncate(handle.fileno(), DISK_MIB * MEBIBYTE)
-        # Partitions of loop devices do not appear everywhere, so no loop device: mkfs writes at an offset.
-        layout = folder / "layout.sfdisk"
-        layout.write_text(f"label: dos\nstart={START_MIB}MiB, type=83, bootable\n", encoding="ascii")
-        tools.call(["sh", "-c", 'sfdisk --quiet "$1" <"$2"', "sh", str(disk), str(layout)], seconds=60)
-        layout.unlink()
+        partition(disk, DISK_MIB, f"label: dos\nstart={START_MIB}MiB, type=83, bootable\n")
         argv = ["mkfs.ext4", "-q", "-d", str(root), "-E", f"offset={START_MIB * MEBIBYTE},lazy_itable_init=0"]
         tools.call([*argv, str(disk), f"{(DISK_MIB - START_MIB) * 1024}k"], seconds=600)
     finally:
         shutil.rmtree(root)
 
 
-def _install(root: Path, recipe: Recipe, hooks: list[str]) -> None:
-    scripts = [shlex.quote(str(Path(recipes.__file__).with_name(name))) for name in recipe.root_scripts]
+def partition(disk: Path, mebibytes: int, layout: str) -> None:
+    """Make a sparse raw image of that size, with the partitions that `layout` tells sfdisk. Raises LabError."""
+    with disk.open("wb") as handle:
+        os.truncate(handle.fileno(), mebibytes * MEBIBYTE)
+    # Partitions of loop devices do not appear everywhere, so no loop device: mkfs writes at an offset.
+    tools.call(["sh", "-c", 'printf %s "$1" | sfdisk --quiet "$2"', "sh", layout, str(disk)], seconds=60)
+
+
+def in_chroot(script: Path) -> str:
+    """Return a hook of mmdebstrap that runs `script` inside the new root."""
+    return f'chroot "$1" sh -eu <{shlex.quote(str(script))}'
+
+
+def install(root: Path, packages: Sequence[str], hooks: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+    """Install Debian with `packages` into the folder `root` and run mmdebstrap's `hooks` on it. Raises LabError."""
     # mmdebstrap mounts /proc and /sys below `root`. In namespaces of its own, whatever ends it, or us, ends its
     # children and mounts too: removing the folder can then never reach into the machine's own /sys.
     argv = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    argv += ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(recipe.packages)}"]
+    argv += ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}"]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
-    argv += [
-        '--aptopt=APT::Install-Recommends "false"',
-        *(f"--customize-hook={hook}" for hook in hooks),
-        *(f'--customize-hook=chroot "$1" sh -eu <{one}' for one in scripts),
-    ]
-    argv += [SUITE, str(root)]
+    argv += ['--aptopt=APT::Install-Recommends "false"', *(f"--customize-hook={hook}" for hook in hooks)]
     log.info("installing Debian %s with mmdebstrap", SUITE)
-    tools.call([*argv, *debian_sources(SUITE)], seconds=1800)
+    tools.call([*argv, SUITE, str(root), *debian_sources(SUITE)], seconds=1800, env=env)
 
 
-def _only(folder: Path, pattern: str) -> Path:
+def only(folder: Path, pattern: str) -> Path:
+    """Return the one file in `folder` that matches. Raises LabError where there are more or none."""
     found = list(folder.glob(pattern))
     if len(found) != 1:
         raise LabError(f"the new guest has {len(found)} files {folder.name}/{pattern}; it should have one")

@@ -237,13 +237,14 @@ if [ "$content" = - ]; then
     exit
 fi
 trap '[ -n "${new:-}" ] && rm -f -- "$new"' HUP INT TERM
-new=$(mktemp -- "$(dirname -- "$path")/.reclaim.XXXXXX") || fail 'no file can be made beside it'
+made=$(mktemp -- "$(dirname -- "$path")/.reclaim.XXXXXX" 2>&1) || fail "no file can be made beside it: ${made##*: }"
+new=$made
 if [ "$expected" = absent ]; then
     chmod 0644 "$new"
 else
-    cp -a -- "$path" "$new" || fail 'the file cannot be copied'
+    said=$(cp -a -- "$path" "$new" 2>&1) || fail "the file cannot be copied: ${said##*: }"
 fi
-printf '%s' "${content#+}" | base64 -d >"$new" || fail 'the new content cannot be written'
+said=$(printf '%s' "${content#+}" | base64 -d 2>&1 >"$new") || fail "the new content cannot be written: ${said##*: }"
 [ "$(wc -c <"$new")" -gt 0 ] || [ "$content" = + ] || fail 'there is no room for the new content'
 if [ -n "$verify" ]; then
     errors() { $verify "$1" 2>&1 | grep -c '\[E\]'; }

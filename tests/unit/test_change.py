@@ -125,6 +125,14 @@ def test_a_file_that_is_gone_is_refused(here: Guest, file: Path) -> None:
     assert list(file.parent.iterdir()) == []
 
 
+def test_why_no_file_can_be_made_is_told(here: Guest) -> None:
+    """procfs takes no new files, as a root that is mounted read-only or full does not."""
+    version = Path("/proc/version")
+    change = FileChange("here", str(version), version.read_text(encoding="utf-8"), "another")
+    with pytest.raises(ChangeFailed, match="no file can be made beside it: No such file or directory"):
+        change.apply(here)
+
+
 def test_a_new_file_is_made_and_taken_away(here: Guest, file: Path) -> None:
     path = file.with_name("modules")
     change = _change(path, before=None)

@@ -1,0 +1,161 @@
+"""Every guest of the lab matrix: audited, and mended, and every verdict compared with the table's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import guest as lab
+from lab.demo import audit, record
+from lab.guest import LabGuest
+from lab.matrix import CASES, Case, guests, page
+
+pytestmark = pytest.mark.guest
+
+#: what a guest takes of the host's memory beside its own: QEMU, and the code that it translates
+_BESIDE_MIB = 200
+#: all are mended where this is set (`make matrix`), else those that differ most in how they boot
+MENDED = [case for case in CASES if case.mended and (case.always_mended or os.environ.get("RECLAIM_MATRIX") == "all")]
+
+Rows = dict[tuple[str, str | None], dict[str, Any]]
+#: a busy host makes minutes of a boot
+_PATIENCE = "[policy]\nboot_seconds = 900\nshutdown_seconds = 600\n"
+MOUNTS = "findmnt --real -rno TARGET,UUID,FSROOT | sort; tail -n +2 /proc/swaps | wc -l"
+
+
+@dataclass
+class Seen:
+    """What was seen of one guest: the rows of each run, and its mounts and its fstab before and after."""
+
+    audit: Rows = field(default_factory=dict)
+    mended: Rows = field(default_factory=dict)
+    again: Rows = field(default_factory=dict)
+    mounts: list[str] = field(default_factory=list)
+    fstab: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Seen]]:
+    """All of the matrix, as many guests at once as the memory holds: this is what takes the time."""
+    found = {case.name: Seen() for case in CASES}
+    waiting = list(CASES)
+    try:
+        while waiting:
+            count = max(1, _available_mib() // (guests.MEMORY_MIB + _BESIDE_MIB))
+            batch, waiting = waiting[:count], waiting[count:]
+            _look(batch, found, tmp_path_factory.mktemp("reports"))
+        yield found
+    finally:
+        for case in CASES:
+            lab.destroy(case.domain)
+
+
+def _available_mib() -> int:
+    (line,) = [line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable")]
+    return int(line.split()[1]) // 1024
+
+
+def _look(batch: list[Case], found: dict[str, Seen], reports: Path) -> None:
+    made = dict(zip((case.name for case in batch), guests.up(batch), strict=True))
+    for case, rows in _rows(batch, reports / "audit"):
+        found[case.name].audit = rows
+    mended = [case for case in batch if case in MENDED]
+    for case in batch:
+        if case in mended:
+            _note(found[case.name], made[case.name])
+        else:
+            lab.destroy(case.domain)
+    if not mended:
+        return
+    for case, rows in _rows(mended, reports / "fix", "--fix", "--restart"):
+        found[case.name].mended = rows
+    for case in mended:
+        _note(found[case.name], made[case.name])
+    whole = [case for case in mended if not case.left]
+    for case, rows in _rows(whole, reports / "again", "--fix", "--restart"):
+        found[case.name].again = rows
+    for case in batch:
+        lab.destroy(case.domain)
+
+
+def _rows(cases: list[Case], reports: Path, *options: str) -> Iterator[tuple[Case, Rows]]:
+    """The rows of a run over these guests, as a user starts it."""
+    if not cases:
+        return
+    reports.mkdir()
+    inventory = reports / "inventory.toml"
+    inventory.write_text(_PATIENCE, encoding="utf-8")
+    done = audit(",".join(case.domain for case in cases), reports, "--inventory", str(inventory), *options)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    results = record(reports)["results"]
+    for case in cases:
+        yield case, {(row["requirement"], row["disk"]): row for row in results if row["guest"] == case.domain}
+
+
+def _note(one: Seen, guest: LabGuest) -> None:
+    one.mounts.append(_said(guest, MOUNTS))
+    one.fstab.append(_said(guest, "cat /etc/fstab; ls -A /etc /boot | grep reclaim || true"))
+
+
+def _said(guest: LabGuest, command: str) -> str:
+    done = lab.run(guest, command)
+    assert done.code == 0, done.err
+    return done.out
+
+
+def _shown(rows: Rows) -> dict[str, str]:
+    return {f"{slug}:{disk}" if disk else slug: row["verdict"] for (slug, disk), row in rows.items()}
+
+
+def _wanted(case: Case, rows: Rows, *, mended: bool = False) -> dict[str, str]:
+    expected = case.mended if mended and case.mended else case.audit
+    return {f"{slug}:{disk}" if disk else slug: expected.verdict(slug, disk) for slug, disk in rows}
+
+
+def _complete(case: Case, rows: Rows) -> None:
+    """Is there a row for each requirement, and for each disk where it is judged for disks?"""
+    assert {slug for slug, _ in rows} == set(page.slugs())
+    per_disk = {slug for slug, disk in rows if disk}
+    assert {disk for _, disk in rows} == {None, *case.targets}
+    assert len(rows) == len(page.slugs()) - len(per_disk) + len(per_disk) * len(case.targets)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_audit_says_what_the_table_says(case: Case, seen: dict[str, Seen]) -> None:
+    rows = seen[case.name].audit
+    _complete(case, rows)
+    assert _shown(rows) == _wanted(case, rows), {key: row["reason"] for key, row in rows.items()}
+
+
+@pytest.mark.parametrize("case", MENDED, ids=lambda case: case.name)
+def test_mending_does_what_the_table_says(case: Case, seen: dict[str, Seen]) -> None:
+    one = seen[case.name]
+    _complete(case, one.mended)
+    assert _shown(one.mended) == _wanted(case, one.mended, mended=True), {
+        key: row["reason"] for key, row in one.mended.items()
+    }
+    for slug, words in case.left.items():
+        reasons = [row["reason"] for (found, _), row in one.mended.items() if found == slug]
+        assert all(words in reason for reason in reasons), reasons
+    assert one.mounts[0] == one.mounts[1]
+
+
+@pytest.mark.parametrize("case", [case for case in MENDED if not case.left], ids=lambda case: case.name)
+def test_a_second_run_changes_nothing(case: Case, seen: dict[str, Seen]) -> None:
+    rows = seen[case.name].again
+    assert {row["verdict"] for row in rows.values()} == {"compliant"}, {
+        key: row["reason"] for key, row in rows.items() if row["verdict"] != "compliant"
+    }
+    assert not any(row["changes"] for row in rows.values())
+
+
+@pytest.mark.parametrize("case", [case for case in MENDED if "fstab-uuid" in case.left], ids=lambda case: case.name)
+def test_where_nothing_can_be_written_nothing_is_left_half_written(case: Case, seen: dict[str, Seen]) -> None:
+    before, after = seen[case.name].fstab
+    assert before == after
+    assert "reclaim" not in after

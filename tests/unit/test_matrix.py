@@ -1,0 +1,41 @@
+"""The table of the lab matrix: whole, and what docs/matrix.md shows."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from lab.matrix import CASES, Case, page
+from reclaim.requirement import catalogue
+
+
+def named(case: Case) -> set[str]:
+    texts = [*vars(case.audit).values(), *(vars(case.mended).values() if case.mended else ()), *case.left]
+    return {name for text in texts for name in text.split()}
+
+
+def test_the_page_is_what_the_table_says() -> None:
+    assert page.PATH.read_text(encoding="utf-8") == page.page(), "run python3 -m lab.matrix.page"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_case_names_what_there_is(case: Case) -> None:
+    for name in named(case):
+        slug, _, disk = name.partition(":")
+        assert slug in catalogue()
+        assert not disk or (disk in case.targets and "disk" in catalogue()[slug].parameters)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.mended], ids=lambda case: case.name)
+def test_what_was_found_is_mended_or_left_for_a_reason(case: Case) -> None:
+    assert case.mended
+    assert set(case.audit.noncompliant.split()) <= {*case.mended.fixed.split(), *case.left}
+    assert {name.partition(":")[0] for name in case.mended.noncompliant.split()} == set(case.left)
+    assert not case.audit.fixed
+
+
+def test_every_name_is_one_guests() -> None:
+    names = [case.name for case in CASES]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in names)
