@@ -1,6 +1,5 @@
 from fixers.guest_access import add_agent_channel
-from reclaim.agent import AgentAbsent, AgentBlocked
-from reclaim.errors import ProbeError
+from reclaim.errors import NoAccess, ProbeError
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
 
@@ -13,10 +12,11 @@ from reclaim.requirement import requirement
     reference="https://libvirt.org/formatdomain.html#channel",
 )
 def check_guest_access(guest: Guest) -> str:
-    """Half of the layers lie inside the guest: without its agent nobody can tell whether they work."""
+    """Half of the layers lie inside the guest: without its agent, or ssh, nobody can tell whether they work."""
     answer = guest.inside()
-    assert not isinstance(answer, AgentAbsent | AgentBlocked), str(answer)
+    assert not isinstance(answer, NoAccess), str(answer)
     if isinstance(answer, ProbeError):
         raise answer
-    confined = f"; SELinux confines them ({answer.confined}): mending inside may be refused" if answer.confined else ""
-    return f"its agent runs commands for us: {answer.os_name}{confined}"
+    confined = f"; SELinux confines them ({answer.confined}): nothing is mended inside" if answer.confined else ""
+    refused = f"; {guest.ssh_problem}" if guest.ssh_problem else ""
+    return f"{guest.way_in} runs commands for us: {answer.os_name}{confined}{refused}"

@@ -1,9 +1,8 @@
-from reclaim.agent import AgentBlocked
+from reclaim.agent import AGENT_CHANNEL, AgentBlocked
 from reclaim.change import Change, changed_definition
 from reclaim.errors import Withheld
 from reclaim.guest import Guest
 
-_NAME = "org.qemu.guest_agent.0"
 _INSTALL = (
     "in the guest, install and start its agent: apt install qemu-guest-agent (Debian, Ubuntu), "
     "dnf install qemu-guest-agent (RHEL, Fedora), zypper install qemu-guest-agent (SUSE), "
@@ -26,10 +25,12 @@ def add_agent_channel(guest: Guest) -> list[Change]:
     if isinstance(guest.look_inside(), AgentBlocked):
         system = guest.agent.system()
         raise Withheld(_ALLOW_RHEL if system and system.filters_commands else _ALLOW)
+    if guest.ssh is not None:
+        raise Withheld("the inventory names ssh for it: mend what keeps that out, or install an agent")
     targets = guest.definition.root.iterfind("devices/channel/target")
-    if any(target.get("name") == _NAME for target in targets):
+    if any(target.get("name") == AGENT_CHANNEL for target in targets):
         raise Withheld(_INSTALL)
     edit = guest.definition.edit()
     channel = edit.add_device("channel", {"type": "unix"})
-    channel.append(channel.makeelement("target", {"type": "virtio", "name": _NAME}))
+    channel.append(channel.makeelement("target", {"type": "virtio", "name": AGENT_CHANNEL}))
     return [changed_definition(edit)]

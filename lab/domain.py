@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 from lab.accelerator import Accelerator
 
 AGENT = "org.qemu.guest_agent.0"
+_QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 _TARGETS = {"virtio": "vda", "ide": "hda"}
 
 
@@ -22,6 +23,8 @@ class Hardware:
     discard: str | None = None
     memory_mib: int = 512
     vcpus: int = 2
+    #: the port on 127.0.0.1 that leads to the guest's sshd; then the guest has a network, and no agent
+    ssh_port: int | None = None
 
 
 def definition(name: str, accel: Accelerator, hardware: Hardware, image: Path, console: Path) -> str:
@@ -43,8 +46,9 @@ def definition(name: str, accel: Accelerator, hardware: Hardware, image: Path, c
     _text(domain, "on_crash", "destroy")
     devices = ET.SubElement(domain, "devices")
     _disk(devices, hardware, image)
-    channel = ET.SubElement(devices, "channel", type="unix")
-    ET.SubElement(channel, "target", type="virtio", name=AGENT)
+    if hardware.ssh_port is None:
+        channel = ET.SubElement(devices, "channel", type="unix")
+        ET.SubElement(channel, "target", type="virtio", name=AGENT)
     serial = ET.SubElement(devices, "serial", type="pty")
     # Appended to, so that a guest's last words survive its next start.
     ET.SubElement(serial, "log", file=str(console), append="on")
@@ -53,8 +57,25 @@ def definition(name: str, accel: Accelerator, hardware: Hardware, image: Path, c
     # On a socket nobody else can open, and a new one for each guest.
     vnc = ET.SubElement(devices, "graphics", type="vnc", passwd=secrets.token_hex(4))
     ET.SubElement(vnc, "listen", type="socket")
+    if hardware.ssh_port is not None:
+        _network(domain, hardware)
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode")
+
+
+def _network(domain: ET.Element, hardware: Hardware) -> None:
+    """QEMU's own user network, which needs nothing of the host; libvirt would want passt for its ports."""
+    bus = "pcie.0" if "q35" in hardware.machine else "pci.0"
+    forward = f"hostfwd=tcp:127.0.0.1:{hardware.ssh_port}-:22"
+    ET.register_namespace("qemu", _QEMU)
+    line = ET.SubElement(domain, f"{{{_QEMU}}}commandline")
+    for value in (
+        "-netdev",
+        f"user,id=lab,restrict=on,{forward}",
+        "-device",
+        f"virtio-net-pci,netdev=lab,bus={bus},addr=0x1d",
+    ):
+        ET.SubElement(line, f"{{{_QEMU}}}arg", value=value)
 
 
 def _disk(devices: ET.Element, hardware: Hardware, image: Path) -> None:

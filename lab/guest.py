@@ -7,15 +7,16 @@ says what the image takes; `shutdown` and `start` are a power cycle; `destroy` l
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import libvirt
 
-from lab import agent, domain, host, image, paths, tools
+from lab import agent, domain, host, image, paths, recipes, ssh, tools
 from lab.agent import Output
 from lab.error import LabError
 
@@ -26,11 +27,20 @@ SHUTDOWN_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class LabGuest:
-    """A guest of the lab: its domain's name, its disk image, and the file its serial console is written to."""
+    """A guest of the lab: its domain's name, its disk image, and the file its serial console is written to.
+
+    `ssh_port` is the port on 127.0.0.1 that leads to its sshd, where it has one and no agent.
+    """
 
     name: str
     image: Path
     console: Path
+    ssh_port: int | None = None
+
+    @property
+    def known_hosts(self) -> Path:
+        """Where the lab keeps the key of its sshd."""
+        return self.image.with_suffix(".known_hosts")
 
 
 def create(
@@ -51,7 +61,7 @@ def create(
     guest = define(name, recipe, machine=machine, bus=bus, discard=discard, memory_mib=memory_mib, vcpus=vcpus)
     try:
         start(guest)
-        wait_for_agent(guest, BOOT_SECONDS)
+        wait(guest, BOOT_SECONDS)
     except LabError:
         destroy(name)
         raise
@@ -72,12 +82,13 @@ def define(
 
     Raises LabError where the name is taken or not the lab's, or a tool fails.
     """
-    guest = LabGuest(paths.checked(name), paths.image(name), paths.console(name))
+    port = ssh.free_port() if recipes.recipe(recipe).ssh else None
+    guest = LabGuest(paths.checked(name), paths.image(name), paths.console(name), port)
     connection = host.ensure_libvirt()
     if _found(connection, name) is not None:
         raise LabError(f"there is a guest {name} already; remove it first: python3 -m lab down {name}")
     _delete_files(name)
-    hardware = domain.Hardware(machine, bus, discard, memory_mib, vcpus)
+    hardware = domain.Hardware(machine, bus, discard, memory_mib, vcpus, port)
     try:
         image.instantiate(recipe, guest.image)
         xml = domain.definition(name, host.accelerator(), hardware, guest.image, guest.console)
@@ -93,8 +104,8 @@ def define(
 
 def find(name: str) -> LabGuest:
     """Return the guest of that name. Raises LabError where the lab has none."""
-    lookup(name)
-    return LabGuest(name, paths.image(name), paths.console(name))
+    forward = re.search(r"hostfwd=tcp:127\.0\.0\.1:(\d+)-", lookup(name).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    return LabGuest(name, paths.image(name), paths.console(name), int(forward[1]) if forward else None)
 
 
 def lookup(name: str) -> libvirt.virDomain:
@@ -128,26 +139,48 @@ def shutdown(guest: LabGuest, seconds: float = SHUTDOWN_SECONDS) -> None:
         time.sleep(0.25)
 
 
+def wait(guest: LabGuest, seconds: float) -> None:
+    """Wait until the guest answers: its agent, or its sshd. Raises LabError as `wait_for_agent` does."""
+    if guest.ssh_port is None:
+        wait_for_agent(guest, seconds)
+    else:
+        _wait(guest, seconds, "sshd", lambda: _ssh_answers(guest))
+
+
+def _ssh_answers(guest: LabGuest) -> bool:
+    try:
+        return run(guest, "true", 120).code == 0
+    except LabError:
+        return False
+
+
 def wait_for_agent(guest: LabGuest, seconds: float) -> None:
     """Wait until the guest's agent answers.
 
     Raises LabError, with the console's last lines, where the guest goes off first or `seconds` pass.
     """
     dom = lookup(guest.name)
+    _wait(guest, seconds, "agent", lambda: agent.answers(dom))
+
+
+def _wait(guest: LabGuest, seconds: float, who: str, answers: Callable[[], bool]) -> None:
+    dom = lookup(guest.name)
     end = time.monotonic() + seconds
-    while not agent.answers(dom):
+    while not answers():
         if not dom.isActive():
-            raise LabError(f"{guest.name} went off before its agent answered{_last_words(guest)}")
+            raise LabError(f"{guest.name} went off before its {who} answered{_last_words(guest)}")
         if time.monotonic() > end:
-            raise LabError(f"the agent of {guest.name} did not answer within {seconds:.0f} s{_last_words(guest)}")
+            raise LabError(f"the {who} of {guest.name} did not answer within {seconds:.0f} s{_last_words(guest)}")
         time.sleep(0.25)
 
 
 def run(guest: LabGuest, command: str | Sequence[str], seconds: float = 300.0) -> Output:
     """Run a command in the guest, a text by its shell, and return (code, out, err).
 
-    Raises LabError where the agent does not answer or the command takes longer than `seconds`.
+    Raises LabError where the agent (or sshd) does not answer or the command takes longer than `seconds`.
     """
+    if guest.ssh_port is not None:
+        return ssh.run(guest.ssh_port, guest.known_hosts, command, seconds)
     return agent.run(lookup(guest.name), command, seconds)
 
 

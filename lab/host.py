@@ -34,6 +34,7 @@ _TOOLS = {
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
     "libvirtd": "libvirt-daemon-system",
+    "ssh-keygen": "openssh-client",
     "virtlogd": "libvirt-daemon-system",
 }
 _VIRTLOGD = "/run/libvirt/virtlogd-sock"

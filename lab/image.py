@@ -28,6 +28,7 @@ MEBIBYTE = 1 << 20
 DISK = "disk.qcow2"
 KERNEL = "vmlinuz"
 INITRD = "initrd.img"
+IDENTITY = "id_ed25519"
 
 
 def build(recipe: str = "article") -> Path:
@@ -48,6 +49,11 @@ def instantiate(recipe: str, target: Path) -> None:
         source = _base(recipes.recipe(recipe)) / DISK
         # Never an overlay: a backing file cannot shrink, and a test would measure the wrong file.
         tools.call(["cp", "--sparse=always", "--reflink=auto", str(source), str(target)], seconds=600)
+
+
+def identity(recipe: str) -> Path:
+    """Return the private key for the guests of `recipe`, which has ssh. Raises LabError as `build` does."""
+    return build(recipe).with_name(IDENTITY)
 
 
 def kernel(recipe: str) -> tuple[Path, Path]:
@@ -105,7 +111,12 @@ def _base(recipe: Recipe) -> Path:
 
 def _make_disk(folder: Path, recipe: Recipe) -> None:
     root = folder / "root"
-    install(root, recipe.packages, [in_chroot(Path(recipes.__file__).with_name(one)) for one in recipe.root_scripts])
+    hooks = [in_chroot(Path(recipes.__file__).with_name(one)) for one in recipe.root_scripts]
+    if recipe.ssh:
+        key = folder / IDENTITY
+        tools.call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "reclaim-lab", "-f", str(key)], seconds=60)
+        hooks.insert(0, f"upload {shlex.quote(str(key.with_suffix('.pub')))} /root/lab.pub")
+    install(root, recipe.packages, hooks)
     try:
         shutil.copy(only(root / "boot", "vmlinuz-*"), folder / KERNEL)
         shutil.copy(only(root / "boot", "initrd.img-*"), folder / INITRD)

@@ -18,8 +18,10 @@ import libvirt_qemu
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
-from reclaim.errors import ProbeError
+from reclaim.errors import NoAccess, ProbeError
 
+#: the name of the channel on which it listens
+AGENT_CHANNEL = "org.qemu.guest_agent.0"
 #: seconds in which the agent itself must answer one call
 ANSWER_SECONDS = 10
 #: seconds a command in the guest may take
@@ -28,11 +30,11 @@ COMMAND_SECONDS = 60
 OUTPUT_BYTES = 2 * 1024 * 1024
 
 
-class AgentAbsent(ProbeError):
+class AgentAbsent(NoAccess):
     """No agent answers: no channel, or nothing in the guest listens on it."""
 
 
-class AgentBlocked(ProbeError):
+class AgentBlocked(NoAccess):
     """The agent answers, but its administrator has disabled the command."""
 
 

@@ -12,10 +12,11 @@ import libvirt
 from testinfra.host import Host
 
 from reclaim import definition as xml
-from reclaim.agent import AgentBlocked
+from reclaim.agent import AgentAbsent, AgentBlocked
 from reclaim.amend import AmendCycle, ImageAmend
+from reclaim.boot import Boot
 from reclaim.definition import Definition, Edit
-from reclaim.errors import ChangeFailed, ProbeError
+from reclaim.errors import ChangeFailed, NotYet, ProbeError
 from reclaim.guest import Guest
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle
@@ -313,7 +314,7 @@ class Trim:
         # virDomainFSTrim drops the result of each path (libvirt's qemuAgentFSTrim), so ask the agent
         try:
             trimmed, failed = self._by_agent(guest)
-        except AgentBlocked:
+        except (AgentAbsent, AgentBlocked):
             trimmed, failed = self._by_command(guest)
         if failed and not trimmed:
             raise ChangeFailed(f"{self.guest}: nothing could be trimmed: {'; '.join(failed[:_PATHS])}")
@@ -379,6 +380,7 @@ _KINDS = (
     LiveUpdate,
     PowerCycle,
     AmendCycle,
+    Boot,
     ImageAmend,
     HolePunch,
     SparseRewrite,
@@ -399,10 +401,10 @@ def _shown(text: str | None) -> str:
 
 
 def _expect_devices(place: Place, devices: list[str]) -> None:
-    """Raises ChangeFailed where one of *devices* is not there: a guest that looks for it would not boot."""
+    """Raises NotYet where one of *devices* is not there: a guest that looks for it would not boot."""
     for device in devices:
         if place.shell.run("test -b %s", device).rc != 0:
-            raise ChangeFailed(
+            raise NotYet(
                 f"{place.name}: it named {device}, which is not there on the bus the guest runs on; "
                 "what stands now works on either bus: shut the guest down, start it, and undo once more"
             )

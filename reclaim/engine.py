@@ -9,8 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 import libvirt
 
-from reclaim import power, states
+from reclaim import boot, power, states
 from reclaim.backup import Backup
+from reclaim.boot import Boot
 from reclaim.change import Change, DefinitionChange
 from reclaim.definition import Definition
 from reclaim.errors import (
@@ -24,13 +25,13 @@ from reclaim.errors import (
     StillRunning,
     Withheld,
 )
-from reclaim.guest import Disk, Guest
+from reclaim.guest import OFF, Disk, Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.job import Job
 from reclaim.journal import Journal
 from reclaim.power import PowerCycle
 from reclaim.requirement import Requirement, catalogue
-from reclaim.text import printable
+from reclaim.text import libvirt_words, printable
 from reclaim.verdict import ChangeRecord, Judgement, Result, Verdict
 
 Mode = Literal["audit", "plan", "fix"]
@@ -132,6 +133,7 @@ class Engine:
     journal: Journal
     restart: bool = False
     force: bool = False
+    boot_stopped: bool = False
     results: dict[tuple[str, str | None, str | None, str | None], Result] = field(default_factory=dict)
     #: bytes that came back from copies; what came back from guests' disks is counted on the disks
     freed: int = 0
@@ -144,6 +146,64 @@ class Engine:
     _asked: list[_Asked] = field(default_factory=list)
     #: seconds that are waited for a libvirt that hung up
     _patience: float = 60
+    #: guests that were started to be looked into, and the number of that change
+    _booted: dict[Guest, int] = field(default_factory=dict)
+
+    def visit(self, guest: Guest) -> None:
+        """Start *guest* where it is off and --boot-stopped was given; `leave` shuts it down again."""
+        if not self.boot_stopped or guest in self._booted or guest.unstarted:
+            return
+        try:
+            if guest.is_running or guest.closed() != OFF:
+                return
+            if reason := states.reason_not_to_start(guest):
+                guest.unstarted = reason
+                return
+            change = Boot(guest.name, self.journal.path.parent.name)
+            seq = self._booted[guest] = self.journal.intend(guest.name, guest.uuid, boot.SLUG, change)
+            change.apply(guest)
+        except libvirt.libvirtError as exc:
+            guest.unstarted = f"libvirt: {libvirt_words(exc)}"
+        except ChangeFailed as exc:
+            guest.unstarted = str(exc)
+            self.journal.failed(seq, str(exc))
+            guest.booted_by = None
+            del self._booted[guest]
+
+    def leave(self, guest: Guest) -> None:
+        """Shut *guest* down where `visit` started it; its rows say so."""
+        if guest not in self._booted:
+            return
+        seq = self._booted[guest]
+        change = next(change for number, change in self.journal.standing(guest.uuid) if number == seq)
+        told = "it was off: it was started (--boot-stopped)"
+        failed = ""
+        try:
+            note = change.undo(guest, {})
+            self.journal.undone(seq, note)
+        except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
+            failed = printable(str(exc))
+            self.journal.failed(seq, failed)
+        del self._booted[guest]
+        self._asked = [one for one in self._asked if one.guest is not guest]  # it is not to be started again
+        guest.booted_by = None
+        guest.forget(inside=False)
+        for result in self.results.values():
+            if result.guest != guest.name:
+                continue
+            if result.requirement == boot.WITNESS and failed:
+                result.take(Judgement(Verdict.ERROR, f"{told}, and could NOT be shut down again: {failed}"))
+            elif result.requirement == boot.WITNESS and result.verdict.holds:
+                result.evidence = f"{result.evidence}; {told} and {note}"
+            elif result.requirement == boot.WITNESS:
+                result.reason = f"{result.reason}; {told} and {note}"
+            elif result.requirement == "live-definition" and result.verdict is Verdict.PENDING and not failed:
+                result.reason = f"{result.reason}; {note}: its next start uses the definition"
+
+    def leave_all(self) -> None:
+        """Shut down what is still up of what was started: the run was interrupted."""
+        for guest in list(self._booted):
+            self.leave(guest)
 
     def run(self, requirement: Requirement, subject: Subject) -> Result:
         """Judge one requirement for one subject, and mend it where the mode says so."""

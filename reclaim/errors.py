@@ -9,8 +9,16 @@ class ProbeError(ReclaimError):
     """Something could not be read. Never a pass, never a finding, never the start of a fixer."""
 
 
+class NoAccess(ProbeError):
+    """One of the ways into a guest is closed; what opens it is said."""
+
+
 class ChangeFailed(ReclaimError):
     """A change was not applied, and what it had begun was taken back."""
+
+
+class NotYet(ChangeFailed):
+    """It can be taken back once the guest runs on the hardware as it was; what stands works on either."""
 
 
 class Refused(ChangeFailed):

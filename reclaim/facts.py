@@ -242,10 +242,11 @@ class Facts:
 
     @cached_property
     def confined(self) -> str | None:
-        """The SELinux domain of the guest agent, where the script ran in it; None elsewhere."""
+        """The SELinux domain of the guest agent, where the script ran in it and it may not write below /etc."""
         status, data = self._section("context")
-        match = re.search(r"\bvirt_qemu_ga_t\b", data.decode("utf-8", errors="replace")) if status == 0 else None
-        return match[0] if match else None
+        text = data.decode("utf-8", errors="replace") if status == 0 else ""
+        match = re.search(r"\bvirt_qemu_ga_t\b", text)
+        return match[0] if match and "writable" not in text.splitlines() else None
 
     @cached_property
     def boot_id(self) -> str:

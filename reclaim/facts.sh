@@ -186,6 +186,14 @@ number() {
     printf '%s' "${1:-0}"
 }
 
+context() {
+    # the SELinux domain this runs in, and whether that may write where the fixes would (it may where it is permissive)
+    tr '\0' '\n' </proc/self/attr/current
+    printf '\n'
+    [ -w /etc ] && printf 'writable\n'
+    true
+}
+
 section() {
     # the bytes of section $2 of the PE image $1
     header=$(number "$1" 60 4)
@@ -375,7 +383,7 @@ bounded() {
 
 probe os cat /etc/os-release
 probe kernel uname -sr
-if any /sys/fs/selinux/enforce; then probe context cat /proc/self/attr/current; else none context; fi
+if any /sys/fs/selinux/enforce; then probe context context; else none context; fi
 probe boot_id cat /proc/sys/kernel/random/boot_id
 probe cmdline cat /proc/cmdline
 # none: a root that the kernel is told of, or systemd-gpt-auto-generator(8) finds

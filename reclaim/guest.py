@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import libvirt
 from testinfra.host import Host
 
-from reclaim import agent, facts
+from reclaim import agent, facts, mark, ssh
 from reclaim.agent import Agent
 from reclaim.definition import Definition, DiskView
-from reclaim.errors import NotAssessable, ProbeError
-from reclaim.inventory import NO_NOTES, GuestNotes, Policy
+from reclaim.errors import NoAccess, NotAssessable, ProbeError
+from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
 from reclaim.kept import kept
 
 if TYPE_CHECKING:
@@ -28,10 +28,12 @@ _SILENT = {
     libvirt.VIR_DOMAIN_PMSUSPENDED: "it sleeps (suspended to memory)",
 }
 
+OFF = "it is off"
 WINDOWS = "it is Windows, which reclaim neither looks into nor changes"
 
 #: a probe's answer, or the error it ended with; both are kept until a change is applied
 _Answer = facts.Facts | ProbeError
+_Way = Literal["agent", "ssh"]
 
 
 @dataclass(eq=False, repr=False)
@@ -46,12 +48,20 @@ class Guest:
     renamed: dict[str, str] = field(default_factory=dict)
     #: its definitions before changes of ours, oldest first, of this run and of earlier ones
     history: list[str] = field(default_factory=list)
+    #: the run that started it, where it was off (--boot-stopped)
+    booted_by: str | None = None
+    #: why it is off although --boot-stopped was given
+    unstarted: str = ""
+    #: why ssh was of no use although the inventory names it and the agent's commands are confined
+    ssh_problem: ProbeError | None = None
     #: what is to be said of it where it is off: the run that died in its power cycle
     left_off: str | None = None
     #: it was asked to shut down, and not seen off since
     is_leaving: bool = False
     _planned: Definition | None = None
     _facts: _Answer | None = None
+    _way: _Way | None = None
+    _connection: ssh.Connection | None = None
     _earlier: facts.Facts | None = None
     #: what became of its canaries (`reclaim.proof`); None: none was planted since the last change inside
     proofs: tuple[Proof, ...] | None = None
@@ -66,6 +76,12 @@ class Guest:
             self._facts = self.proofs = None
         for name in ("persistent", "live", "is_running", "is_persistent"):
             self.__dict__.pop(name, None)
+
+    def start(self) -> None:
+        """Start it on its definition. Raises libvirtError where QEMU does not start."""
+        self.domain.create()
+        if self.booted_by is not None:
+            mark.leave(self, self.booted_by)
 
     # Definitions
 
@@ -145,9 +161,73 @@ class Guest:
         return Agent(self.domain, self.name)
 
     @property
-    def shell(self) -> Host:
-        """A shell in the guest; commands are limited in time and output."""
+    def agent_shell(self) -> Host:
         return agent.shell(self.agent)
+
+    @property
+    def ssh(self) -> Ssh | None:
+        """How ssh gets in, where the inventory says that it may."""
+        return self.hypervisor.inventory.ssh_of(self.name)
+
+    @property
+    def shell(self) -> Host:
+        """A shell in the guest, by the way that was found open; commands are limited in time and output.
+
+        Raises ProbeError where ssh is that way and does not get in.
+        """
+        if self._way is None and self.ssh is not None and self.can_be_looked_into:
+            self.look_inside()
+        return self._by_ssh() if self._way == "ssh" else self.agent_shell
+
+    @property
+    def way_in(self) -> str:
+        """Who runs commands in the guest, in words."""
+        if self._way != "ssh" or self._connection is None:
+            return "its agent"
+        backend = self._connection.backend
+        user = f"{backend.host.user}@" if backend.host.user else ""
+        return f"ssh to {user}{self._connection.address}{' with sudo' if backend.settings.sudo else ''}"
+
+    def _by_ssh(self) -> Host:
+        """A shell by ssh. After each start of the guest its address is looked up again."""
+        settings = self.ssh
+        if settings is None:
+            raise ProbeError(f"{self.name}: the inventory does not name ssh for it")
+        if self._connection is None or self._connection.run != self.run_id:
+            self.hang_up()
+            self._connection = ssh.connect(self, settings)
+        return self._connection.host
+
+    @property
+    def run_id(self) -> int:
+        """The number libvirt gave the running QEMU; what a domain handle knows of it may be of an earlier one."""
+        return int(self.hypervisor.connection.lookupByUUIDString(self.uuid).ID())
+
+    def hang_up(self) -> None:
+        """Close the connection by ssh, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def has_agent(self) -> bool:
+        """Does its agent answer now?"""
+        try:
+            self.agent.command("guest-ping", seconds=5)
+        except ProbeError:
+            return False
+        return True
+
+    def is_answering(self) -> bool:
+        """Does anybody inside answer now? Where ssh is the way in, its sshd has to."""
+        if self._way != "ssh" and self.has_agent():
+            return True
+        if self.ssh is None:
+            return False
+        try:
+            return bool(self._by_ssh().run("true").rc == 0)
+        except ProbeError:
+            self.hang_up()
+            return False
 
     @property
     def has_facts(self) -> bool:
@@ -157,16 +237,16 @@ class Guest:
     @property
     def can_be_looked_into(self) -> bool:
         """Is there an inside, and is it on?"""
-        return self._closed() is None
+        return self.closed() is None
 
-    def _closed(self) -> str | None:
+    def closed(self) -> str | None:
         """Why nobody can look inside, or None."""
         if self.hypervisor.is_test_driver:
             return "libvirt's test driver: there is nothing inside its guests"
         if self.hypervisor.readonly:
             return "--definitions-only: nobody looked inside"
         if not self.is_running:
-            return "it is off"
+            return f"{OFF}, and --boot-stopped does not start it: {self.unstarted}" if self.unstarted else OFF
         if self.persistent.is_windows:
             return WINDOWS
         return _SILENT.get(self.domain.state()[0])
@@ -178,7 +258,7 @@ class Guest:
 
     def inside(self) -> _Answer:
         """The facts, or the error that looking ended with. Raises NotAssessable where there is no inside."""
-        if reason := self._closed():
+        if reason := self.closed():
             raise NotAssessable(reason)
         answer = self.look_inside()
         if isinstance(answer, agent.NotLinux):
@@ -188,13 +268,54 @@ class Guest:
     def look_inside(self) -> _Answer:
         """Gather the facts unless they are there."""
         if self._facts is None:
-            try:
-                self._facts = self._earlier = facts.gather(self.shell, self.name, self._earlier)
-            except agent.AgentAbsent as exc:
-                self._facts = exc
-            except ProbeError as exc:
-                self._facts = self._described(exc)
+            self._facts = self._gathered()
         return self._facts
+
+    def _gathered(self) -> _Answer:
+        """By the agent, else by ssh where the inventory names it; one way is kept to while it is open."""
+        settings = self.ssh
+        if settings is None:
+            return self._gathered_by_agent()
+        if settings.prefer or self._way == "ssh":
+            by_ssh = self._gathered_by_ssh()
+            if isinstance(by_ssh, facts.Facts):
+                return by_ssh
+            by_agent = self._gathered_by_agent()
+        else:
+            by_agent = self._gathered_by_agent()
+            if isinstance(by_agent, agent.NotLinux) or (isinstance(by_agent, facts.Facts) and not by_agent.confined):
+                return by_agent
+            by_ssh = self._gathered_by_ssh()
+            if isinstance(by_ssh, facts.Facts):
+                return by_ssh
+        if isinstance(by_agent, facts.Facts):
+            self._way, self.ssh_problem = "agent", by_ssh
+            return by_agent
+        kind = type(by_agent) if isinstance(by_ssh, NoAccess) else ProbeError
+        told = _without(self.name, by_ssh)
+        return kind(f"{by_agent}; {told if told.startswith('ssh ') else f'by ssh: {told}'}")
+
+    def _gathered_by_agent(self) -> _Answer:
+        try:
+            found = facts.gather(self.agent_shell, self.name, self._earlier)
+        except agent.AgentAbsent as exc:
+            return exc
+        except ProbeError as exc:
+            return self._described(exc)
+        self._way, self._earlier = "agent", found
+        return found
+
+    def _gathered_by_ssh(self) -> _Answer:
+        used = self._connection
+        try:
+            found = facts.gather(self._by_ssh(), self.name, self._earlier)
+        except ProbeError as exc:
+            self.hang_up()
+            if used is not None:
+                return self._gathered_by_ssh()  # it broke since: a guest that booted again may have another address
+            return exc
+        self._way, self._earlier, self.ssh_problem = "ssh", found, None
+        return found
 
     def _described(self, problem: ProbeError) -> ProbeError:
         """*problem* with what the agent says of its system: a typed call is allowed where guest-exec is not."""
@@ -213,7 +334,7 @@ class Guest:
     def facts(self) -> facts.Facts:
         """What the inside looks like. Raises NotAssessable where nobody can look."""
         answer = self.inside()
-        if isinstance(answer, agent.AgentAbsent | agent.AgentBlocked):
+        if isinstance(answer, NoAccess):
             raise NotAssessable(f"{_without(self.name, answer)} (see guest-access)") from answer
         if isinstance(answer, ProbeError):
             raise answer

@@ -5,11 +5,13 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import shutil
 import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -17,7 +19,7 @@ import libvirt
 import testinfra
 from testinfra.host import Host
 
-from reclaim import live
+from reclaim import live, ssh
 from reclaim.definition import Definition, Element, parse_xml
 from reclaim.errors import ProbeError, ReclaimError
 from reclaim.guest import Guest
@@ -79,6 +81,19 @@ class Hypervisor:
     def is_local(self) -> bool:
         """Is its shell on the machine that this runs on?"""
         return bool(self.shell.backend.NAME == "local")
+
+    @cached_property
+    def sockets(self) -> Path:
+        """A private folder for the sockets of connections by ssh."""
+        return ssh.folder_of_sockets()
+
+    def close(self) -> None:
+        """Hang up: the guests' connections by ssh, then libvirt's."""
+        for guest in self.guests:
+            guest.hang_up()
+        if "sockets" in self.__dict__:
+            shutil.rmtree(self.sockets, ignore_errors=True)
+        self.connection.close()
 
     @cached_property
     def refused_live(self) -> dict[str, str]:

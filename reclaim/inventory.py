@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reclaim.errors import ReclaimError
 
@@ -40,9 +41,61 @@ class Policy(_Table):
     pull_plug: bool = False
 
 
+def _a_word(text: str) -> str:
+    """Becomes an argument of ssh(1): no option, no blank."""
+    if not text or text.startswith("-") or not text.isprintable() or any(one.isspace() for one in text):
+        raise ValueError(f"{text!r}: give one word that does not begin with '-'")
+    return text
+
+
+def _a_file(path: Path) -> Path:
+    path = path.expanduser()
+    if any(one in str(path) for one in '%"') or not str(path).isprintable():
+        raise ValueError(f"{str(path)!r}: ssh would read '%' and '\"' in it as more than that: give another path")
+    if not path.is_absolute():
+        raise ValueError(f"{path}: give an absolute path, or one that begins with ~/")
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file")
+    return path
+
+
+Word = Annotated[str, AfterValidator(_a_word)]
+File = Annotated[Path, AfterValidator(_a_file)]
+
+
+class Ssh(_Table):
+    """How ssh gets into a guest. What is not said here is as ssh_config(5) has it, but for what has to be strict."""
+
+    user: Word | None = None
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    #: IdentityFile; ssh's own keys and agent where there is none
+    key: File | None = None
+    #: become root by `sudo -n`
+    sudo: bool = False
+    #: HostName; looked up with libvirt where there is none
+    address: Word | None = None
+    #: UserKnownHostsFile
+    known_hosts: File | None = None
+    #: use ssh also where the agent runs commands
+    prefer: bool = False
+
+
+class SshOfGuests(Ssh):
+    """One `[[ssh]]`: how ssh gets into the guests that match one of these globs."""
+
+    guests: Annotated[list[str], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_address_is_of_one_guest(self) -> SshOfGuests:
+        if self.address is not None:
+            raise ValueError("an address is of one guest: give it in [guest.NAME.ssh]")
+        return self
+
+
 class GuestNotes(_Table):
     """What the user says about one guest, by its name."""
 
+    ssh: Ssh | None = None
     #: its disks take all their space on purpose; None: raw images that are preallocated do
     thick: bool | None = None
     #: policy.pull_plug for it alone
@@ -83,6 +136,14 @@ class Inventory(_Table):
     policy: Policy = Policy()
     guest: dict[str, GuestNotes] = {}
     backup: list[BackupNotes] = []
+    ssh: list[SshOfGuests] = []
+
+    def ssh_of(self, guest: str) -> Ssh | None:
+        """How ssh gets into *guest*: its own word, else the first `[[ssh]]` that matches; None: it is not tried."""
+        own = self.notes(guest).ssh
+        if own is not None:
+            return own
+        return next((one for one in self.ssh if any(fnmatch.fnmatchcase(guest, glob) for glob in one.guests)), None)
 
     def notes(self, guest: str) -> GuestNotes:
         return self.guest.get(guest) or NO_NOTES

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reclaim import change as changes
+from reclaim.boot import Boot
 from reclaim.change import Change
 from reclaim.errors import ReclaimError
 from reclaim.power import PowerCycle
@@ -28,6 +29,8 @@ class Journal:
     path: Path
     uri: str
     mode: str
+    #: the inventory of the run: undo gets into guests as the run did
+    inventory: str | None = None
     _seq: int = 0
     _open: bool = False
     #: power cycles whose end nobody has seen
@@ -51,7 +54,7 @@ class Journal:
     def intend(self, guest: str, uuid: str, requirement: str, change: Change) -> int:
         """Write down that *change* is about to be applied; returns its number."""
         if not self._open:
-            self._write({"event": "begin", "uri": self.uri, "mode": self.mode})
+            self._write({"event": "begin", "uri": self.uri, "mode": self.mode, "inventory": self.inventory})
             self._open = True
         self._seq += 1
         self._write(
@@ -140,6 +143,7 @@ class Record:
     uri: str
     entries: list[Entry]
     ended: bool
+    inventory: str | None = None
 
     @property
     def applied(self) -> list[Entry]:
@@ -149,6 +153,11 @@ class Record:
     def interrupted(self) -> list[Entry]:
         """Changes whose outcome nobody knows: the run died in between, or the answer was lost."""
         return [entry for entry in self.entries if entry.state in ("intended", "unknown")]
+
+    @property
+    def left_only_boots(self) -> bool:
+        """Had the run begun nothing but to start guests that were off?"""
+        return all(isinstance(entry.change, Boot) for entry in self.interrupted)
 
     @property
     def power_cycles(self) -> list[tuple[Entry, PowerCycle]]:
@@ -186,6 +195,7 @@ def read(path: Path) -> Record:
             event = entry["event"]
             if event == "begin":
                 record.uri = str(entry["uri"])
+                record.inventory = entry.get("inventory") or record.inventory
                 record.ended = False
             elif event == "intent":
                 one = Entry(

@@ -69,6 +69,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--force", action="store_true", help="with --fix or --plan: ignore what a fix waits for; the report says so"
     )
     group.addoption(
+        "--boot-stopped",
+        action="store_true",
+        help="start the guests that are off, one at a time, judge them, and shut them down again",
+    )
+    group.addoption(
         "--prove",
         action="store_true",
         help="write a file in each filesystem of the guests, delete it, trim, and count on the host what came back",
@@ -146,6 +151,8 @@ def _options(config: pytest.Config) -> Options:
             raise pytest.UsageError(f"--{flag} goes with --{' or --'.join(needs)}")
     if option.fix and option.plan:
         raise pytest.UsageError("--plan changes nothing and --fix does: give one of them")
+    if option.boot_stopped and option.definitions_only:
+        raise pytest.UsageError("--boot-stopped looks into guests and --definitions-only into none: give one of them")
     if option.prove and option.definitions_only:
         raise pytest.UsageError("--prove writes in the guests and --definitions-only looks into none: give one of them")
     if option.keep is not None and option.keep < 1:
@@ -169,6 +176,7 @@ def _options(config: pytest.Config) -> Options:
         mode="fix" if option.fix else "plan" if option.plan else "audit",
         restart=option.restart,
         force=option.force,
+        boot_stopped=option.boot_stopped,
         prove=option.prove,
         definitions_only=option.definitions_only,
         reports=config.invocation_params.dir / option.reports,
@@ -190,7 +198,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if run is not None:
         for part in run.parts:
             with suppress(libvirt.libvirtError):  # libvirt may have hung up
-                part.hypervisor.connection.close()
+                part.hypervisor.close()
 
 
 # Collecting -----------------------------------------------------------------------------------
@@ -349,8 +357,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     )
     for part in run.parts:
         part.hypervisor.progress = progress
-    if run.options.mode == "fix":
-        for part, record in run.interrupted:
+    for part, record in run.interrupted:
+        if run.options.mode == "fix" or (run.options.boot_stopped and record.left_only_boots):
             undo.finish(record, part.hypervisor, progress.line)
     if not run.options.definitions_only:
         run.gather(chosen, progress)
@@ -363,14 +371,19 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """With --restart the reports of a guest wait until it is finished: a roll-back changes what was said."""
+    """With --restart or --boot-stopped the reports of a guest wait until it is finished.
+
+    A roll-back changes what was said, and so does a guest that cannot be shut down again.
+    """
     run = item.config.stash.get(RUN, None)
     subject = _subject(item) if run else None
     if run is None or subject is None:
         return None
     reporter: TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
     reporter.stats.pop("", None)  # it keeps the reports of every set-up and teardown, and never shows them
-    if not (run.options.restart and run.options.mode == "fix"):
+    if run.options.boot_stopped and subject.guest is not None:
+        _part(run, subject).engine.visit(subject.guest)
+    if not (run.options.restart and run.options.mode == "fix") and not run.options.boot_stopped:
         _guest_line(item)
         if not _is_plain(item):
             return None
@@ -381,6 +394,8 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     held.append((item, runtestprotocol(item, log=False, nextitem=nextitem)))
     following = _subject(nextitem) if nextitem else None
     if following is None or following.guest is not subject.guest:
+        if subject.guest is not None:
+            run.leave(subject.guest)
         release(item.config)
     return True
 
@@ -512,6 +527,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitC
     """The record is written before pytest-html writes, and what is made from both after it."""
     run = session.config.stash.get(RUN, None)
     if run is not None:
+        for part in run.parts:
+            part.engine.leave_all()
         stopped = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         run.cut_short = stopped or bool(session.shouldstop or session.shouldfail)
         if run.recorded:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import libvirt
 
+from reclaim import mark
 from reclaim.agent import AgentBlocked
 from reclaim.console import Console, console
 from reclaim.definition import Definition, missing_from, same, storage_differences
@@ -176,6 +177,8 @@ def booted_definition(guest: Guest) -> str:
         for name in ("backingStore", "mirror"):
             for element in disk.findall(name):
                 edit.remove(element)
+    for element in edit.root.findall(f"metadata/{{{mark.URI}}}booted"):
+        edit.remove(element)
     return edit.definition.xml
 
 
@@ -211,7 +214,7 @@ def is_active(guest: Guest) -> bool:
 def _start(guest: Guest) -> None:
     def start(domain: libvirt.virDomain) -> None:
         if not domain.isActive():
-            domain.create()
+            guest.start()
 
     _ask(guest, start)
     guest.is_leaving = False
@@ -278,7 +281,7 @@ def shut_down(guest: Guest) -> None:
 
 def _ask_agent(guest: Guest) -> bool:
     """False where there is nobody to ask."""
-    if not _answers(guest):
+    if not guest.has_agent():
         return False
     guest.is_leaving = True
     try:
@@ -412,11 +415,7 @@ def _wait_until_well(guest: Guest, before: Wellbeing, deadline: float) -> list[s
 
 def _answers(guest: Guest) -> bool:
     guest.forget()
-    try:
-        guest.agent.command("guest-ping", seconds=5)
-    except ProbeError:
-        return False
-    return True
+    return guest.is_answering()
 
 
 def _look(guest: Guest, before: Wellbeing) -> tuple[Wellbeing | None, list[str]]:

@@ -40,6 +40,7 @@ class Options:
     mode: Mode = "audit"
     restart: bool = False
     force: bool = False
+    boot_stopped: bool = False
     prove: bool = False
     definitions_only: bool = False
     reports: Path = Path("reports")
@@ -84,6 +85,11 @@ class Run:
     def id(self) -> str:
         return f"{self.started:%Y%m%dT%H%M%SZ}-{self.options.mode}"
 
+    @property
+    def changes_something(self) -> bool:
+        """Then nobody else may at the same time."""
+        return self.options.mode == "fix" or self.options.boot_stopped
+
     def open(self) -> None:
         """Connect. Raises ReclaimError where a hypervisor, a guest or the inventory is not there."""
         options = self.options
@@ -93,8 +99,9 @@ class Run:
             hypervisor = connect(options.uri, host, inventory, readonly=readonly)
             guests = hypervisor.select(list(options.guests))
             folder = options.reports / hypervisor.folder / self.id
-            book = Journal(folder / journal.NAME, hypervisor.uri, options.mode)
-            engine = Engine(hypervisor, options.mode, book, options.restart, options.force)
+            known = str(options.inventory.absolute()) if options.inventory else None
+            book = Journal(folder / journal.NAME, hypervisor.uri, options.mode, known)
+            engine = Engine(hypervisor, options.mode, book, options.restart, options.force, options.boot_stopped)
             self.parts.append(Part(hypervisor, guests, engine, folder))
         declared = [*inventory.backup, *map(_folder_of_copies, options.backups)]
         if declared and not options.definitions_only:
@@ -124,7 +131,7 @@ class Run:
 
     def prepare(self) -> None:
         """Make the folders, take the locks, find what died. Raises ReclaimError."""
-        if self.options.mode == "fix":
+        if self.changes_something:
             for part in self.parts:
                 self._locks.enter_context(lock(part.hypervisor))
         for part in self.parts:
@@ -141,7 +148,7 @@ class Run:
 
     def _is_under_way(self, hypervisor: Hypervisor) -> bool:
         """Is somebody mending at this moment? Then a journal without an end is not one of a run that died."""
-        if self.options.mode == "fix":
+        if self.changes_something:
             return False  # the lock is ours
         try:
             lock(hypervisor).close()
@@ -163,6 +170,13 @@ class Run:
             for number, future in enumerate(concurrent.futures.as_completed(futures), start=1):
                 future.result()
                 progress(f"looked into {number} of {len(waiting)} guests")
+
+    def leave(self, guest: Guest) -> None:
+        """*guest* is finished: where it was started to be looked into, it is shut down again."""
+        for part in self.parts:
+            if guest.booted_by is not None and guest in part.guests:
+                results.measure(part.hypervisor, [guest], part.storage, after=True)
+                part.engine.leave(guest)
 
     def measure(self, guests: Iterable[Guest], *, after: bool = False) -> None:
         """Count the bytes on the host, before anything is changed or *after*."""
@@ -242,5 +256,7 @@ def lock(hypervisor: Hypervisor) -> ExitStack:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
         stack.close()
-        raise ReclaimError(f"{hypervisor.uri}: another --fix is under way there (lock {path}); wait for it") from exc
+        raise ReclaimError(
+            f"{hypervisor.uri}: another --fix is under way there, or a --boot-stopped (lock {path}); wait for it"
+        ) from exc
     return stack

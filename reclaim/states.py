@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, TypeVar
 import libvirt
 from lxml import etree
 
+from reclaim.agent import AGENT_CHANNEL
 from reclaim.amend import ImageAmend
-from reclaim.change import Change, DefinitionChange
+from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
 from reclaim.definition import Definition, pairs
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle
 from reclaim.sparsify import Sparsify
+from reclaim.text import size
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest
@@ -108,6 +110,8 @@ def reason_to_withhold(guest: Guest, change: Change) -> str | None:
         )
     if isinstance(change, LiveUpdate):
         return _managed(guest) or _job(guest)
+    if isinstance(change, FileChange | CommandChange):
+        return _confined(guest)
     if isinstance(change, ImageAmend):
         return _managed(guest) or _running(guest) or _managed_save(guest)
     if isinstance(change, Sparsify):
@@ -120,6 +124,36 @@ def remark(guest: Guest, change: Change) -> str:
     if isinstance(change, DefinitionChange) and (names := _snapshots(guest)):
         return f"reverting to the snapshot {_told(names)} brings the old definition back"
     return ""
+
+
+def reason_not_to_start(guest: Guest) -> str | None:
+    """Why *guest*, which is off, must not be started for a look inside, or None."""
+    if guest.persistent.is_windows:
+        return "it is Windows, which reclaim does not look into"
+    if guest.domain.hasManagedSaveImage(0):
+        return "a start would resume its managed-save image"
+    if system := manager(guest.persistent):
+        return f"{system} manages it (metadata): start it there"
+    policy = guest.persistent.root.findtext("on_poweroff")
+    if policy in ("restart", "preserve"):
+        return f"its on_poweroff is {policy}: it would not go off again"
+    channels = guest.persistent.root.iterfind("devices/channel/target")
+    if guest.ssh is None and not any(one.get("name") == AGENT_CHANNEL for one in channels):
+        return "nobody could look inside: it has no agent's channel, and the inventory does not name ssh for it"
+    return _no_room_for(guest)
+
+
+def _no_room_for(guest: Guest) -> str | None:
+    """A host that has to swap for a look inside serves its other guests badly. Huge pages are counted elsewhere."""
+    if guest.persistent.root.find("memoryBacking/hugepages") is not None:
+        return None
+    ask = guest.hypervisor.connection.getMemoryStats
+    stats: dict[str, int] = _asked(partial(ask, libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS, 0), {})  # KiB
+    available = sum(stats.get(name, 0) for name in ("free", "buffers", "cached")) * 1024
+    wanted = guest.domain.maxMemory() * 1024
+    if not stats or wanted <= available:
+        return None
+    return f"it takes {size(wanted)} of memory, and the host has {size(available)} left"
 
 
 # Who else has a say ---------------------------------------------------------------------------
@@ -154,6 +188,18 @@ def _managed(guest: Guest) -> str | None:
         f"{system} manages it (metadata) and writes its definition anew: change it there; "
         f"where that is over, remove {system}'s element from <metadata>"
     )
+
+
+def _confined(guest: Guest) -> str | None:
+    """An agent that SELinux confines would fail half way: what it starts reads much and writes little."""
+    if not guest.has_facts or guest.facts.confined is None:
+        return None
+    way = (
+        f"ssh does not get in: {guest.ssh_problem}"
+        if guest.ssh_problem
+        else f"name ssh for it in the inventory ([guest.{guest.name}.ssh]), or mend it by hand"
+    )
+    return f"SELinux confines what its agent runs ({guest.facts.confined}), which may not write there; {way}"
 
 
 def _running(guest: Guest) -> str | None:

@@ -9,11 +9,12 @@ import libvirt
 
 from reclaim import journal, power, run, states
 from reclaim.amend import ImageAmend
-from reclaim.change import Change
-from reclaim.errors import ChangeFailed, PowerCycleFailed, ProbeError, ReclaimError
+from reclaim.boot import Boot
+from reclaim.change import Change, CommandChange, FileChange
+from reclaim.errors import ChangeFailed, NotYet, PowerCycleFailed, ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
-from reclaim.inventory import Inventory
+from reclaim.inventory import Inventory, read_inventory
 from reclaim.journal import Entry, Journal, Record
 from reclaim.power import PowerCycle
 from reclaim.report import results
@@ -25,8 +26,8 @@ Say = Callable[[str], None]
 _LEFT_AS_IT_IS = (PowerCycle, ImageAmend, Sparsify)
 
 
-def undo(folder: Path, say: Say) -> bool:
-    """Take back what the run in *folder* changed, the last change first.
+def undo(folder: Path, say: Say, inventory: Path | None = None) -> bool:
+    """Take back what the run in *folder* changed, the last change first, with *inventory* or the run's own.
 
     A guest whose change cannot be taken back safely is left as it then is, and said; the others go
     on. True where everything was taken back. Raises ReclaimError where there is no journal, or the
@@ -36,21 +37,38 @@ def undo(folder: Path, say: Say) -> bool:
     if not path.exists():
         raise ReclaimError(f"{folder}: no {journal.NAME} there: that run changed nothing, or it is no run")
     record = journal.read(path)
-    hypervisor = connect(record.uri, None, Inventory())
-    with run.lock(hypervisor):
-        left = _finish_power_cycles(record, hypervisor, Journal(record.path, record.uri, "undo"), say)
-        return _undo(journal.read(path), hypervisor, say) and not left
+    hypervisor = connect(record.uri, None, _inventory(record, say, inventory))
+    try:
+        with run.lock(hypervisor):
+            left = _finish_power_cycles(record, hypervisor, Journal(record.path, record.uri, "undo"), say)
+            return _undo(journal.read(path), hypervisor, say) and not left
+    finally:
+        hypervisor.close()
+
+
+def _inventory(record: Record, say: Say, given: Path | None) -> Inventory:
+    if given is not None:
+        return read_inventory(given)
+    if record.inventory is None:
+        return Inventory()
+    try:
+        return read_inventory(Path(record.inventory))
+    except ReclaimError as exc:
+        say(f"note: {printable(str(exc))}: going on without it; --inventory FILE names another")
+        return Inventory()
 
 
 def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     book = Journal(record.path, record.uri, "undo")
     stuck: set[str] = set()
+    waiting: set[str] = set()
     undone: list[Entry] = []
     for entry in reversed([entry for entry in record.entries if entry.state in ("done", "intended", "unknown")]):
         name = f"{printable(entry.guest)}: {entry.requirement}"
         whose = entry.uuid or entry.change.target  # one file of the hypervisor says nothing about another
-        if whose in stuck:
+        inside = isinstance(entry.change, FileChange | CommandChange)
+        if whose in stuck or (whose in waiting and inside):
             say(f"{name}: left, since a later change was")
             continue
         place = guests.get(entry.uuid) if entry.uuid else hypervisor
@@ -64,7 +82,8 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
                 _expect_no_obstacle(place, entry.change)
             note = entry.change.undo(place, entry.outcome)
         except (ChangeFailed, ProbeError) as exc:
-            stuck.add(whose)
+            # what only waits for the old hardware must not keep the old definition from coming back
+            (waiting if isinstance(exc, NotYet) else stuck).add(whose)
             say(f"{name}: NOT taken back: {printable(str(exc))}")
         except libvirt.libvirtError as exc:
             stuck.add(whose)
@@ -74,7 +93,7 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
             undone.append(entry)
             say(f"{name}: {printable(note)}")
     _tell_the_record(record, undone)
-    return not stuck
+    return not stuck and not waiting
 
 
 def _tell_the_record(record: Record, undone: list[Entry]) -> None:
@@ -87,6 +106,8 @@ def _tell_the_record(record: Record, undone: list[Entry]) -> None:
 
 def _expect_no_obstacle(guest: Guest, change: Change) -> None:
     """Raises ChangeFailed where the state of *guest* forbids to take *change* back."""
+    if isinstance(change, FileChange | CommandChange) and (reason := guest.closed()):
+        raise NotYet(f"{reason}: when it runs, undo once more")
     if reason := states.reason_to_withhold(guest, change):
         raise ChangeFailed(reason)
 
@@ -94,21 +115,38 @@ def _expect_no_obstacle(guest: Guest, change: Change) -> None:
 def finish(record: Record, hypervisor: Hypervisor, say: Say) -> None:
     """Finish the power cycles during which the run of *record* died: a guest is never left down.
 
-    The other changes it may have been at are judged anew by the checks; the journal says so.
-    A power cycle that cannot be finished stays for the next run.
+    One that was off, and was started to be looked into, is shut down again after that. The other changes it may
+    have been at are judged anew by the checks; the journal says so. A power cycle that cannot be finished stays for
+    the next run.
     """
     book = Journal(record.path, record.uri, "recover")
     left = _finish_power_cycles(record, hypervisor, book, say)
+    guests = {guest.uuid: guest for guest in hypervisor.guests}
     for entry in record.interrupted:
+        reason = "the run died here; whether it was applied is judged anew"
+        if isinstance(entry.change, Boot) and (guest := guests.get(entry.uuid)):
+            reason = _finish_boot(entry.change, guest)
+            say(f"{printable(entry.guest)}: the run that died had started it: {printable(reason)}")
         if not isinstance(entry.change, PowerCycle):
-            book.failed(entry.seq, "the run died here; whether it was applied is judged anew")
+            book.failed(entry.seq, reason)
     if not left:
         book.close()
+
+
+def _finish_boot(change: Boot, guest: Guest) -> str:
+    guest.booted_by = None
+    try:
+        return change.undo(guest, {})
+    except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
+        return f"NOT shut down: {exc}"
 
 
 def _finish_power_cycles(record: Record, hypervisor: Hypervisor, book: Journal, say: Say) -> bool:
     """True where one could not be finished."""
     guests = {guest.uuid: guest for guest in hypervisor.guests}
+    for entry in record.interrupted:
+        if isinstance(entry.change, Boot) and entry.uuid in guests:
+            guests[entry.uuid].booted_by = entry.change.run  # marked again when it is started again
     left = False
     for entry, cycle in record.power_cycles:
         name, guest = printable(entry.guest), guests.get(entry.uuid)

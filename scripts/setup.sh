@@ -12,6 +12,9 @@ guests=(
     qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu
     mmdebstrap debian-archive-keyring e2fsprogs fdisk rsync btrfs-progs xfsprogs ovmf
 )
+# ssh into guests is tested on a real sshd; where a service manager runs, its package would open this machine to the network
+sshd=(openssh-client sudo fish tcsh)
+[ -d /run/systemd/system ] || sshd+=(openssh-server)
 # the report is tested in a browser, by driver; its HTML and its accessibility by packages of npm
 browser=(chromium chromium-driver)
 web=tests/browser
@@ -84,7 +87,7 @@ system_packages() {
         mapfile -t tools < <(absent "${tools[@]}")
         if [ ${#tools[@]} -gt 0 ] && may_install && ! has_package_lists; then apt_get update; fi
         mapfile -t wanted < <(
-            absent "${guests[@]}"
+            absent "${guests[@]}" "${sshd[@]}"
             [ ${#tools[@]} = 0 ] || offered "${tools[@]}"
         )
     fi

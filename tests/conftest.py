@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -22,8 +23,15 @@ def _missing(marker: str) -> str:
     """Why tests with *marker* cannot run here; empty where they can."""
     if marker == "guest":
         return "; ".join(host.missing())
-    programs = {"browser": ("chromium", "chromedriver"), "node": ("node",)}[marker]
-    missing = [f"no {program}" for program in programs if shutil.which(program) is None]
+    programs = {
+        "browser": ("chromium", "chromedriver"),
+        "node": ("node",),
+        "sshd": ("sshd", "ssh", "sudo", "fish", "tcsh"),
+    }[marker]
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    missing = [f"no {program}" for program in programs if shutil.which(program, path=path) is None]
+    if marker == "sshd" and subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        missing.append("no mount namespaces: not root?")
     if marker == "node" and not _MODULES.is_dir():
         missing.append("tests/browser/node_modules is not installed")
     return "; ".join(missing)
@@ -32,6 +40,7 @@ def _missing(marker: str) -> str:
 _NEEDS = {
     "guest": ("real guests", "no real guest here"),
     "browser": ("browser tests", "no browser here"),
+    "sshd": ("tests of ssh", "no ssh here"),
     "node": ("npm's tools", "no tools of npm here"),
 }
 

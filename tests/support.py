@@ -365,7 +365,7 @@ class InhabitedGuest(Guest):
         return ScriptedAgent(self.domain, self.name, self.answers)
 
     @property
-    def shell(self) -> Host:
+    def agent_shell(self) -> Host:
         backend = InsideBackend(self.within)
         host = Host(backend)
         backend.set_host(host)

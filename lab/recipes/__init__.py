@@ -2,6 +2,7 @@
 
 `article` is a guest as the article describes them: virtio disk, /dev/vda1 everywhere, nobody trims.
 `stone` is an article guest that cannot boot from virtio-scsi and whose `update-initramfs` fails.
+`ssh` is an article guest without an agent: its user `admin` comes in by ssh, and is root by sudo.
 `generic` has Debian's kernel for every machine, with drivers for SATA and LSI Logic too, and is kept well.
 """
 
@@ -44,13 +45,17 @@ ROOT_SCRIPT = "article-root.sh"
 
 @dataclass(frozen=True)
 class Recipe:
-    """One kind of guest: what it derives from or is installed from, and what its first boot runs."""
+    """One kind of guest: what it derives from or is installed from, and what its first boot runs.
+
+    One with `ssh` gets a pair of keys of its own, and the public one is left in /root/lab.pub for its scripts.
+    """
 
     name: str
     base: str | None
     boot_script: str
     packages: tuple[str, ...] = PACKAGES
     root_scripts: tuple[str, ...] = (ROOT_SCRIPT,)
+    ssh: bool = False
 
     @property
     def key(self) -> str:
@@ -64,6 +69,14 @@ RECIPES = (
     Recipe("article", None, "article-boot.sh"),
     Recipe("stone", "article", "stone-boot.sh"),
     Recipe("generic", None, "generic-boot.sh", GENERIC_PACKAGES, ("generic-root.sh", ROOT_SCRIPT)),
+    Recipe(
+        "ssh",
+        None,
+        "article-boot.sh",
+        (*PACKAGES, "openssh-server", "sudo", "iproute2"),
+        (ROOT_SCRIPT, "ssh-root.sh"),
+        ssh=True,
+    ),
 )
 
 

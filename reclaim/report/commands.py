@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reclaim.guest import OFF
 from reclaim.report.record import Record, Row
 from reclaim.report.summary import waits_for_power
 from reclaim.text import printable
@@ -83,7 +84,8 @@ def tasks(record: Record) -> list[Task]:
         )
         found.append(Task([why], rerun(record, "--fix", "--restart", guests=_guests(power)), power))
     if not record.hypervisor.uri.startswith("test:"):  # nobody will ever look into its guests
-        found += _by_reason(record, unseen)
+        found += _by_reason(record, [row for row in unseen if row.reason != OFF])
+        found += _by_reason(record, [row for row in unseen if row.reason == OFF], "--boot-stopped")
     return found
 
 

@@ -55,6 +55,8 @@ def measure(
         if key not in storage:
             storage[key] = Storage(*key, view.path, _capacity(disk), allocated, allocated, None)
         storage[key].allocated_after = allocated
+        if not disk.guest.is_running:
+            continue  # one that is off again keeps what was seen while it ran
         storage[key].used = _used(disk) if after or storage[key].used is None else storage[key].used
         spare = known_backlog(disk) if disk.guest.has_facts and allocated is not None else None
         storage[key].reclaimable_after = spare.reclaimable if spare else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from _pytest._io.wcwidth import wcswidth, wcwidth
 
+from reclaim.boot import Boot
 from reclaim.power import PowerCycle
 from reclaim.report import record
 from reclaim.report.commands import next_command
@@ -73,7 +74,13 @@ def header(run: Run) -> list[str]:
         lines.append("reclaim: no backups are declared, so none is judged (--backups DIR, or [[backup]])")
     lines += [f"reclaim: {printable(words)}" for words in run.at_stake]
     for _, died in run.interrupted:
-        others = [entry for entry in died.interrupted if not isinstance(entry.change, PowerCycle)]
+        if boots := [entry for entry in died.interrupted if isinstance(entry.change, Boot)]:
+            names = ", ".join(printable(entry.guest) for entry in boots)
+            lines.append(
+                f"reclaim: the run {died.path.parent.name} died and may have left up what it had started: {names}; "
+                f"--boot-stopped or --fix shuts that down, as does: python -m reclaim undo {died.path.parent}"
+            )
+        others = [entry for entry in died.interrupted if not isinstance(entry.change, PowerCycle | Boot)]
         if not others:
             continue
         what = ", ".join(f"{entry.requirement} of {printable(entry.guest)}" for entry in others)
@@ -81,6 +88,8 @@ def header(run: Run) -> list[str]:
             f"reclaim: the run {died.path.parent.name} died while it changed {what}; "
             f"see {died.path}, or take it back: python -m reclaim undo {died.path.parent}"
         )
+    if run.options.boot_stopped:
+        lines.append("reclaim: --boot-stopped: what is off is started, one guest at a time, and shut down again")
     if run.options.force:
         lines.append("reclaim: --force: what a fix waits for is ignored")
     if run.options.prove:

@@ -10,13 +10,27 @@ import libvirt
 import pytest
 
 from reclaim import journal
+from reclaim.change import CommandChange
 from reclaim.errors import ReclaimError
 from reclaim.hypervisor import connect
 from reclaim.inventory import Inventory
 from reclaim.journal import Journal, read
 from reclaim.run import earlier_journals
+from reclaim.undo import _inventory as inventory_of
+from reclaim.undo import _undo as taken_back
 from reclaim.undo import undo
-from tests.support import definition_of, disk_xml, domain_xml, engine, node, opened, subject, walk
+from tests.support import (
+    Inside,
+    definition_of,
+    disk_xml,
+    domain_xml,
+    engine,
+    inhabited,
+    node,
+    opened,
+    subject,
+    walk,
+)
 from tests.support import requirement as one
 
 if TYPE_CHECKING:
@@ -149,3 +163,41 @@ def test_a_private_test_driver_forgets(tmp_path: Path) -> None:
     uri = node(tmp_path, domain_xml(disk_xml()))
     libvirt.open(uri).lookupByName("one").destroy()
     assert libvirt.open(uri).lookupByName("one").isActive()
+
+
+def test_what_waits_for_the_old_bus_does_not_keep_it_from_coming_back(tmp_path: Path) -> None:
+    """As after `--fix --restart`: what was mended after the power cycle is the first to be taken back."""
+    guest = inhabited(tmp_path, Inside(), disk_xml())
+    before = definition_of(guest).xml
+    fixer = engine(guest.hypervisor, tmp_path, force=True)
+    walk(fixer, guest, "disk-discard")
+    after = CommandChange("one", "now", "then", devices=["/dev/vda"])
+    fixer.journal.done(fixer.journal.intend("one", guest.uuid, "boot-names", after), {})
+    said: list[str] = []
+    assert not taken_back(read(fixer.journal.path), guest.hypervisor, said.append)
+    assert "it named /dev/vda, which is not there on the bus the guest runs on" in said[0]
+    assert said[1:] == ["one: disk-discard: the definition is as it was; it counts from the next cold start"]
+    assert definition_of(guest).xml == before
+    guest.within.commands |= {"test -b /dev/vda": lambda _: 0, "then": lambda _: 0}
+    assert taken_back(read(fixer.journal.path), guest.hypervisor, said.append)
+    assert guest.within.ran[-2:] == ["test -b /dev/vda", "then"]
+
+
+def test_undo_gets_in_as_the_run_did(guest: Guest, tmp_path: Path) -> None:
+    """The journal names the run's inventory; one that is gone is told, and another can be given."""
+    inventory = tmp_path / "inventory.toml"
+    inventory.write_text("[policy]\nboot_seconds = 7\n", encoding="utf-8")
+    fixer = engine(guest.hypervisor, tmp_path)
+    fixer.journal.inventory = str(inventory)
+    fixer.run(one("disk-discard"), subject(guest, "vda"))
+    record = read(fixer.journal.path)
+    said: list[str] = []
+    assert inventory_of(record, said.append, None).policy.boot_seconds == 7
+    inventory.unlink()
+    assert inventory_of(record, said.append, None) == Inventory()
+    assert said == [
+        f"note: inventory {inventory}: No such file or directory: going on without it; --inventory FILE names another"
+    ]
+    with pytest.raises(ReclaimError, match="No such file"):
+        undo(fixer.journal.path, said.append, inventory)
+    assert undo(fixer.journal.path, said.append)

@@ -523,3 +523,25 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
     subprocess.run(["/bin/sh", "-c", script()], cwd=tmp_path, env=environment, capture_output=True, check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+@pytest.mark.parametrize(
+    ("context", "etc", "confined"),
+    [
+        pytest.param("system_u:system_r:virt_qemu_ga_t:s0\0", "nowhere", "virt_qemu_ga_t", id="enforcing"),
+        pytest.param("system_u:system_r:virt_qemu_ga_t:s0\0", ".", None, id="permissive"),
+        pytest.param("unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023\0", ".", None, id="ssh"),
+        pytest.param("system_u:system_r:virt_qemu_ga_unconfined_t:s0", "nowhere", None, id="unconfined-agent"),
+    ],
+)
+def test_what_selinux_confines_is_what_may_not_write(
+    tmp_path: Path, shell: list[str], context: str, etc: str, confined: str | None
+) -> None:
+    (tmp_path / "current").write_text(context)
+    functions = script().partition("\nprobe os ")[0]
+    functions = functions.replace("/proc/self/attr/current", "current").replace("-w /etc ", f"-w {etc} ")
+    done = subprocess.run(
+        [*shell, "-c", f"{functions}\nprobe context context"], cwd=tmp_path, capture_output=True, check=True
+    )
+    assert read(done.stdout + b"end\n", "here").confined == confined

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.errors import ReclaimError
-from reclaim.inventory import GuestNotes, Inventory, Policy, read_inventory
+from reclaim.inventory import GuestNotes, Inventory, Policy, Ssh, read_inventory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,3 +65,59 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
         read_inventory(tmp_path / "none.toml")
     with pytest.raises(ReclaimError, match="Is a directory"):
         read_inventory(tmp_path)
+
+
+def test_the_way_in_of_one_guest_stands_before_those_of_many(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.touch()
+    inventory = _read(
+        tmp_path,
+        f'[guest.web1.ssh]\nuser = "me"\nport = 2222\nkey = "{key}"\naddress = "web1.example"\nprefer = true\n'
+        "[guest.web2]\nthick = true\n"
+        '[[ssh]]\nguests = ["db", "web*"]\nuser = "admin"\nsudo = true\n[[ssh]]\nguests = ["*2"]\n',
+    )
+    assert inventory.ssh_of("web1") == Ssh(user="me", port=2222, key=key, address="web1.example", prefer=True)
+    assert [(one.user, one.sudo) for name in ("web2", "db", "x2") if (one := inventory.ssh_of(name))] == [
+        ("admin", True),
+        ("admin", True),
+        (None, False),
+    ]
+    assert inventory.ssh_of("mail") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param(
+            "user = '-oProxyCommand=x'", "ssh.user: Value error, '-oProxyCommand=x': give one word", id="option"
+        ),
+        pytest.param("address = 'a b'", "ssh.address: Value error, 'a b': give one word", id="blank"),
+        pytest.param("user = ''", "ssh.user: ", id="empty"),
+        pytest.param("port = 0", "ssh.port: ", id="port"),
+        pytest.param("key = '/nowhere/key'", "ssh.key: Value error, /nowhere/key: there is no such file", id="no-key"),
+        pytest.param(
+            "known_hosts = 'known'", "ssh.known_hosts: Value error, known: give an absolute path", id="relative"
+        ),
+        pytest.param("key = '/50%/key'", "ssh.key: Value error, '/50%/key': ssh would read", id="percent"),
+        pytest.param("password = 'secret'", "ssh.password: Extra inputs", id="password"),
+    ],
+)
+def test_what_is_wrong_about_ssh_is_one_line(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ReclaimError) as caught:
+        _read(tmp_path, f"[guest.a.ssh]\n{text}\n")
+    assert f"guest.a.{words}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param("user = 'a'", "ssh.0.guests: Field required", id="for-nobody"),
+        pytest.param("guests = []", "ssh.0.guests: ", id="for-none"),
+        pytest.param("guests = ['*']\naddress = 'a'", "an address is of one guest", id="one-address-for-many"),
+    ],
+)
+def test_the_way_into_many_names_them(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ReclaimError) as caught:
+        _read(tmp_path, f"[[ssh]]\n{text}\n")
+    assert words in str(caught.value)

@@ -173,7 +173,7 @@ def test_what_one_command_judges_again_is_one_task() -> None:
     assert [(task.reasons, task.command, task.guests) for task in found] == [
         (["disk-bus: withheld: it has a snapshot"], "pytest checks/ --guests a --fix", ["a"]),
         (["disc-max: could not look"], "pytest checks/ --guests a,b", ["a", "b"]),
-        (["fstrim-timer: it is off"], "pytest checks/ --guests b", ["b"]),
+        (["fstrim-timer: it is off"], "pytest checks/ --guests b --boot-stopped", ["b"]),
     ]
 
 

@@ -1,0 +1,90 @@
+"""Guests that are off: started to be looked into (`--boot-stopped`), and shut down again whatever comes between."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import libvirt
+
+from reclaim import mark, power
+from reclaim.errors import ChangeFailed, ProbeError
+from reclaim.text import libvirt_words
+
+if TYPE_CHECKING:
+    from reclaim.guest import Guest
+
+#: what the journal calls it, and the requirement whose row tells of it
+SLUG = "boot-stopped"
+WITNESS = "guest-access"
+#: seconds for the boot to come to its end once the guest answers
+_SETTLE_SECONDS = 60
+#: seconds between two looks
+_PAUSE = 1.0
+
+
+@dataclass(frozen=True)
+class Boot:
+    """A guest that is off is started on its definition, and shut down again when it was judged.
+
+    It stays open in the journal for all that time: where the run *run* dies, the next one shuts the guest down.
+    """
+
+    kind: ClassVar[str] = "boot"
+    guest: str
+    run: str
+
+    @property
+    def target(self) -> str:
+        return f"power of {self.guest}"
+
+    @property
+    def diff(self) -> str:
+        return "start, and shut down again when it was judged"
+
+    def apply(self, guest: Guest) -> dict[str, str]:
+        """Start it and wait until it answers, at most `boot_seconds`. Raises ChangeFailed where it is off then."""
+        guest.booted_by = self.run
+        guest.hypervisor.progress(f"{guest.name}: starting")
+        try:
+            guest.start()
+        except libvirt.libvirtError as exc:
+            raise ChangeFailed(f"QEMU does not start: {libvirt_words(exc)}") from exc
+        deadline = time.monotonic() + guest.policy.boot_seconds
+        while not _answers(guest):
+            if not guest.domain.isActive():
+                guest.forget()
+                raise ChangeFailed("it went off while it started")
+            if time.monotonic() > deadline:
+                return {}  # its row says that nobody can look inside
+            guest.hypervisor.progress(f"{guest.name}: waiting for it to answer")
+            time.sleep(_PAUSE)
+        _settle(guest)
+        return {}
+
+    def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
+        """Shut it down. Raises ChangeFailed where it does not go off, or was started by somebody else since."""
+        if not guest.domain.isActive():
+            return "it is off again"
+        if not mark.is_of(guest, self.run):
+            raise ChangeFailed(f"{guest.name}: it was started by somebody else since, and is left as it is")
+        power.shut_down(guest)
+        guest.hang_up()
+        return "it was shut down again"
+
+
+def _answers(guest: Guest) -> bool:
+    guest.forget()
+    return guest.is_answering()
+
+
+def _settle(guest: Guest) -> None:
+    """Wait for the boot to end: timers and mounts may come after the agent. Nothing to wait for without systemd."""
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    with contextlib.suppress(ProbeError):  # what is wrong is told when it is judged
+        while guest.shell.run("systemctl is-system-running").stdout.strip() in ("initializing", "starting"):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_PAUSE)

@@ -1,0 +1,537 @@
+"""A shell in a guest by ssh, through testinfra's own backend: the second way in, only where the inventory names it.
+
+The guest is not trusted, and neither is its address: DHCP may have given it to another machine. Host keys are never
+learned by themselves, each script sees that it runs in this guest before it does anything, and what comes back is
+bounded in time and size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import re
+import secrets
+import selectors
+import shlex
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import libvirt
+from testinfra.backend.base import CommandResult
+from testinfra.backend.ssh import SshBackend
+from testinfra.host import Host
+
+from reclaim.agent import COMMAND_SECONDS, OUTPUT_BYTES
+from reclaim.errors import NoAccess, ProbeError
+from reclaim.inventory import Ssh
+from reclaim.text import libvirt_words, printable
+
+if TYPE_CHECKING:
+    from reclaim.guest import Guest
+    from reclaim.hypervisor import Hypervisor
+
+#: seconds until a connection stands, and for the first answer over it
+CONNECT_SECONDS = 30
+_ANSWER_SECONDS = 60
+#: seconds that an idle connection is kept
+_KEPT_SECONDS = 120
+#: seconds for ssh to end once the command has
+_CLOSING_SECONDS = 1
+_MOST_ADDRESSES = 4
+#: flags of an entry of /proc/net/arp that nobody answered for
+_INCOMPLETE = "0x0"
+#: sun_path holds 108 bytes, and ssh(1) binds under the name with 17 more
+_LONGEST_FOLDER = 60
+
+# What a user's ssh_config(5) says holds too, but these stand before it.
+_STRICT = {
+    "BatchMode": "yes",
+    "StrictHostKeyChecking": "yes",
+    "UpdateHostKeys": "no",
+    "VerifyHostKeyDNS": "no",
+    "CheckHostIP": "no",
+    "ForwardAgent": "no",
+    "ForwardX11": "no",
+    "ClearAllForwardings": "yes",
+    "PermitLocalCommand": "no",
+    "RemoteCommand": "none",
+    "RequestTTY": "no",
+    "EscapeChar": "none",
+    "LogLevel": "ERROR",
+    "ServerAliveInterval": "5",
+    "ServerAliveCountMax": "3",
+}
+
+# Words that every login shell reads alike, csh and fish too: the script itself comes on standard input.
+_REMOTE = "/bin/sh -c 'eval \"$(cat)\"'"
+
+# One function, called in the last line: a script whose end was lost on the way does nothing.
+# Who runs it and on which machine comes first; the marks keep what a user's start-up files say apart.
+# product_uuid: Linux' dmi-sysfs; vm,uuid: QEMU's spapr; /proc/sysinfo: s390's STSI.
+_SCRIPT = """
+reclaim() {
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH LC_ALL=C
+export PATH LC_ALL
+umask 022
+cd /
+uuid=
+if [ -r /sys/class/dmi/id/product_uuid ]; then
+    read -r uuid </sys/class/dmi/id/product_uuid
+elif [ -r /proc/device-tree/vm,uuid ]; then
+    uuid=$(tr -d '\\0' </proc/device-tree/vm,uuid)
+elif [ -r /proc/sysinfo ]; then
+    uuid=$(sed -n 's/^VM00 UUID: *//p' /proc/sysinfo)
+fi
+id=$(id -u)
+printf '%s is %s %s\\n' MARK "$id" "${uuid:--}"
+case $id/$uuid in
+EXPECTED) ;;
+*) exit 0 ;;
+esac
+printf '%s begin\\n' MARK >&2
+set -- COMMAND
+if command -v timeout >/dev/null 2>&1; then
+    timeout -k 5 SECONDS /bin/sh -c "$1" </dev/null
+else
+    /bin/sh -c "$1" </dev/null
+fi
+status=$?
+printf '%s end %d\\n' MARK $status
+printf '%s end %d\\n' MARK $status >&2
+}
+reclaim
+"""
+
+
+class SshRefused(NoAccess):
+    """ssh does not get in, and nothing was run."""
+
+
+class OtherMachine(ProbeError):
+    """What answers is not this guest; nothing was run there."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address or a host name, and where it comes from."""
+
+    host: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.host} ({self.source})"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """ssh into one guest, for as long as the QEMU with the domain ID `run` runs."""
+
+    host: Host
+    backend: GuestSsh
+    address: Address
+    run: int
+
+    def close(self) -> None:
+        self.backend.hang_up()
+
+
+def connect(guest: Guest, settings: Ssh) -> Connection:
+    """Reach *guest* as *settings* say, at the first of its addresses where it is and lets us in.
+
+    Raises what the first of them ended with: SshRefused with what to do, or OtherMachine; and ProbeError where one does
+    not answer in time.
+    """
+    run = guest.run_id
+    problems: list[ProbeError] = []
+    for address in islice(addresses(guest, settings), _MOST_ADDRESSES):
+        backend = GuestSsh(guest, settings, address)
+        try:
+            backend.run(":", seconds=_ANSWER_SECONDS)
+        except (SshRefused, OtherMachine) as exc:
+            backend.hang_up()
+            problems.append(exc)
+            continue
+        host = Host(backend)
+        backend.set_host(host)
+        return Connection(host, backend, address, run)
+    raise problems[0]
+
+
+# Addresses ------------------------------------------------------------------------------------
+
+
+def addresses(guest: Guest, settings: Ssh) -> Iterator[Address]:
+    """Where *guest* may be reached: as the inventory says, else as libvirt's leases, its agent and the ARP table say.
+
+    Of one source in the order of the definition's interfaces, IPv4 before IPv6, then by number. The next source is
+    asked when it is its turn. Raises SshRefused where none knows any.
+    """
+    if settings.address is not None:
+        yield Address(settings.address, "inventory")
+        return
+    macs = [
+        mac.get("address", "").lower()
+        for mac in (guest.live or guest.persistent).root.iterfind("devices/interface/mac")
+    ]
+    sources: dict[str, Callable[[], list[tuple[str, str]]]] = {
+        "libvirt's leases": partial(_told_by_libvirt, guest, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE),
+        "its agent": partial(_told_by_agent, guest),
+        "the host's ARP table": partial(_told_by_arp, guest),
+    }
+    troubles = []
+    seen: set[str] = set()
+    for source, told in sources.items():
+        try:
+            known = told()
+        except libvirt.libvirtError as exc:
+            troubles.append(f"{source}: {libvirt_words(exc)}")
+            continue
+        found = {(macs.index(mac), ip) for mac, text in known if mac in macs and (ip := _usable(text)) is not None}
+        for _, ip in sorted(found, key=lambda one: (one[0], one[1].version, int(one[1]))):
+            if str(ip) not in seen:
+                seen.add(str(ip))
+                yield Address(str(ip), source)
+    if not seen:
+        raise SshRefused(
+            f"{guest.name}: its address is not known: no DHCP lease of libvirt's networks, not told by its agent, not "
+            f"in the host's ARP table{''.join(f' ({one})' for one in troubles)}; give it one in the inventory "
+            f'(guest.{guest.name}.ssh: address = "…")'
+        )
+
+
+def _told_by_libvirt(guest: Guest, source: int) -> list[tuple[str, str]]:
+    try:
+        found = guest.domain.interfaceAddresses(source, 0)
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() in (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED):
+            return []
+        raise
+    return [
+        (str(interface.get("hwaddr") or "").lower(), str(one.get("addr")))
+        for interface in found.values()
+        for one in interface.get("addrs") or ()
+    ]
+
+
+def _told_by_arp(guest: Guest) -> list[tuple[str, str]]:
+    """As libvirt reads the table, else as proc(5) has it: libvirt 9.0 fails on Linux 6.18 ("wrong nlmsg len")."""
+    try:
+        return _told_by_libvirt(guest, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP)
+    except libvirt.libvirtError:
+        listed = guest.hypervisor.shell.run("cat /proc/net/arp")
+        if listed.rc != 0:
+            raise
+    lines = (line.split() for line in listed.stdout.splitlines()[1:])
+    return [(words[3].lower(), words[0]) for words in lines if len(words) == 6 and words[2] != _INCOMPLETE]
+
+
+def _told_by_agent(guest: Guest) -> list[tuple[str, str]]:
+    """A typed call, which is allowed where guest-exec is not. The guest may say what it likes: the host key decides."""
+    try:
+        answer = guest.agent.command("guest-network-get-interfaces")
+    except ProbeError:
+        return []  # there are other sources; why the agent does not answer is told by its own row
+    return [
+        (str(interface.get("hardware-address") or "").lower(), str(one.get("ip-address")))
+        for interface in (answer if isinstance(answer, list) else ())
+        if isinstance(interface, dict) and isinstance(interface.get("ip-addresses"), list)
+        for one in interface["ip-addresses"]
+        if isinstance(one, dict)
+    ]
+
+
+def _usable(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address in *text*, unless it is one that leads to another machine from another place."""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    odd = found.is_loopback or found.is_link_local or found.is_multicast or found.is_unspecified or found.is_reserved
+    return None if odd else found
+
+
+# The backend ----------------------------------------------------------------------------------
+
+
+class GuestSsh(SshBackend):  # type: ignore[misc]
+    """testinfra's ssh backend, strict and bounded: COMMAND_SECONDS for a command, OUTPUT_BYTES of either output."""
+
+    NAME = "ssh"
+
+    def __init__(self, guest: Guest, settings: Ssh, address: Address) -> None:
+        user = f"{quote(settings.user, safe='')}@" if settings.user else ""
+        port = f":{settings.port}" if settings.port else ""
+        self.guest_name = guest.name
+        self.settings = settings
+        self.address = address
+        self.alias = None if settings.address else _alias(guest)
+        self.through = _proxy(guest.hypervisor, settings)
+        self.machines = _spellings(guest.uuid)
+        options = dict(_STRICT)
+        if self.alias:
+            options["HostKeyAlias"] = self.alias
+        if settings.known_hosts:
+            options["UserKnownHostsFile"] = f'"{settings.known_hosts}"'
+        if settings.key:
+            options["IdentitiesOnly"] = "yes"
+        if self.through:
+            options["ProxyCommand"] = self.through
+        super().__init__(
+            f"{user}[{quote(address.host, safe=':')}]{port}",
+            ssh_identity_file=str(settings.key) if settings.key else None,
+            timeout=CONNECT_SECONDS,
+            controlpath=str(guest.hypervisor.sockets / secrets.token_hex(6)),
+            controlpersist=_KEPT_SECONDS,
+            ssh_extra_args=shlex.join(part for name, value in options.items() for part in ("-o", f"{name}={value}")),
+        )
+
+    @property
+    def encoding(self) -> str:
+        return "utf-8"  # testinfra would start a python3 in the guest to find out
+
+    def decode(self, data: bytes) -> str:
+        return data.decode("utf-8", errors="replace")
+
+    def encode(self, data: str) -> bytes:
+        return data.encode("utf-8", errors="surrogateescape")
+
+    def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
+        """Run *command* in the guest as root, if it is this guest.
+
+        Raises SshRefused or OtherMachine where it was not run, ProbeError where nobody knows how it ended.
+        """
+        command = self.quote(command, *args)
+        seconds = int(kwargs.get("seconds") or COMMAND_SECONDS)
+        mark = secrets.token_hex(8)
+        marks = _Marks(mark.encode())
+        expected = "|".join(f"0/{one}" for one in self.machines)
+        script = _SCRIPT.replace("MARK", mark).replace("SECONDS", str(seconds)).replace("EXPECTED", expected)
+        script = script.replace("COMMAND", shlex.quote(command))  # the last: it may hold any of these words
+        status, stdout, stderr = self._call(self._argv(), self.encode(script), seconds + CONNECT_SECONDS + 10, marks)
+        who = marks.identity(stdout)
+        if who is None:
+            raise self._refused(status, self.decode(stderr))
+        self._expect_guest(*who)
+        ended = marks.between(stdout, stderr)
+        if ended is None:
+            raise ProbeError(f"{self._where}: the connection broke while a command ran")
+        return self.result(ended[0], self.encode(command), ended[1], ended[2])
+
+    @property
+    def _where(self) -> str:
+        return f"{self.guest_name}: ssh to {self.address}"
+
+    def _argv(self) -> list[str]:
+        words, values = self._build_ssh_command(f"sudo -n {_REMOTE}" if self.settings.sudo else _REMOTE)
+        return shlex.split(self.quote(" ".join(words), *values))
+
+    def _call(self, argv: list[str], stdin: bytes, seconds: int, marks: _Marks) -> tuple[int | None, bytes, bytes]:
+        """Exit status of ssh, and what came on both outputs."""
+        deadline = time.monotonic() + seconds
+        with tempfile.TemporaryFile() as script:
+            script.write(stdin)
+            script.seek(0)
+            # in a session of its own: Ctrl-C must not break what runs in the guest, and nothing is asked on a terminal
+            try:
+                process = subprocess.Popen(
+                    argv,
+                    stdin=script,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,
+                    env={**os.environ, "LC_ALL": "C"},
+                )
+            except FileNotFoundError as exc:
+                raise SshRefused(f"{self._where}: there is no ssh here: install openssh-client") from exc
+        stdout = stderr = b""
+        with process:
+            try:
+                for stdout, stderr in _outputs(process, deadline):
+                    if len(stdout) > OUTPUT_BYTES or len(stderr) > OUTPUT_BYTES:
+                        raise ProbeError(f"{self._where}: a command said more than {OUTPUT_BYTES} bytes")
+                    if marks.are_complete(stdout, stderr):
+                        break  # what it left in the background may keep the connection busy: that is not waited for
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_CLOSING_SECONDS)
+            except TimeoutError as exc:
+                self.hang_up()
+                raise ProbeError(f"{self._where}: a command did not end within {seconds} s") from exc
+            finally:
+                process.kill()
+        return process.poll(), stdout, stderr
+
+    def _expect_guest(self, user: str, machine: str) -> None:
+        if user != "0":
+            raise SshRefused(
+                f"{self._where}: it is not root there (uid {printable(user)[:20]}): set sudo = true, or another user"
+            )
+        if machine == "-":
+            raise SshRefused(f"{self._where}: nobody can tell that it is this guest: it shows no UUID of its machine")
+        if machine not in self.machines:
+            raise OtherMachine(
+                f"{self._where}: another machine answers there (UUID {printable(machine)[:40]}); nothing was run on it"
+            )
+
+    def _refused(self, status: int | None, said: str) -> ProbeError:
+        """What ssh, or sudo, said instead of running anything."""
+        lines = [printable(line.strip())[:200] for line in said.splitlines() if line.strip()]
+        words = "; ".join(lines[-2:]) or "it said nothing"
+        at = f"{self._where}: "
+        if status != 255:  # ssh(1): 255 is its own
+            if "password is required" in said or "terminal is required" in said or "must have a tty" in said:
+                return SshRefused(
+                    f"{at}sudo asks for a password: allow it in the guest (sudoers: "
+                    f"{self.host.user or 'the user'} ALL=(ALL) NOPASSWD: ALL), or name another user"
+                )
+            return SshRefused(f"{at}no shell runs there for us: {words}")
+        if "Host key verification failed" in said or ("host key" in said.lower() and "known" in said):
+            return SshRefused(at + self._host_key(changed="HAS CHANGED" in said or "REVOKED" in said))
+        if "Permission denied" in said or "Too many authentication failures" in said:
+            return SshRefused(f"{at}it does not let us in: {words}; name the user and the key in the inventory")
+        for sign in ("UNPROTECTED PRIVATE KEY", "Bad configuration option", "Bad owner or permissions"):
+            if sign in said:
+                return SshRefused(f"{at}{words}")
+        if self.through:  # ssh(1) drops what a ProxyCommand says where a connection is kept
+            hop = self.through.replace("%h", self.address.host).replace("%p", str(self.host.port or 22))
+            words += f"; it goes through the hypervisor: see what this says: {hop.replace('%%', '%')}"
+        return SshRefused(f"{at}it does not answer: {words}")
+
+    def _host_key(self, *, changed: bool) -> str:
+        name = self.alias or (f"[{self.address.host}]:{self.host.port}" if self.host.port else self.address.host)
+        file = self.settings.known_hosts or "~/.ssh/known_hosts"
+        if changed:
+            return (
+                f"the host key is not the one that is known as {name}: another machine, or a guest that was installed "
+                f"anew; nothing was run. Where it is the latter: ssh-keygen -f {file} -R {name}, then add the new key"
+            )
+        port = f"-p {self.host.port} " if self.host.port else ""
+        scan = f"ssh-keyscan {port}{self.address.host}"
+        if self.alias:
+            scan += f" | sed 's/^[^ ]*/{self.alias}/'"
+        return (
+            f"its host key is not known as {name}: {scan} >>{file}"
+            f"{' (scan on the hypervisor)' if self.through else ''}, once ssh-keygen -lf {file} shows what "
+            "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub does on the guest's console"
+        )
+
+    def hang_up(self) -> None:
+        """Close the connection, if there is one."""
+        if not Path(str(self.controlpath)).exists():
+            return
+        argv = ["ssh", "-o", f"ControlPath={self.controlpath}", "-O", "exit", "--", "guest"]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=5, check=False)
+        Path(str(self.controlpath)).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """Where a command's outputs begin and end among what else comes over the connection."""
+
+    mark: bytes
+
+    def identity(self, stdout: bytes) -> tuple[str, str] | None:
+        """User and machine, as the guest says; None where the script did not begin."""
+        found = re.search(rb"^(?:.*)" + self.mark + rb" is (\S{1,20}) (\S{1,64})$", stdout, re.MULTILINE)
+        return (found[1].decode("ascii", "replace"), found[2].decode("ascii", "replace")) if found else None
+
+    def are_complete(self, stdout: bytes, stderr: bytes) -> bool:
+        return self._end(stdout) is not None and self._end(stderr) is not None
+
+    def between(self, stdout: bytes, stderr: bytes) -> tuple[int, bytes, bytes] | None:
+        """Exit status and outputs of the command; None where it did not come to its end."""
+        ended, ended_beside = self._end(stdout), self._end(stderr)
+        if ended is None or ended_beside is None:
+            return None
+        begin = stdout.index(b"\n", stdout.index(self.mark + b" is ")) + 1
+        begin_beside = stderr.index(self.mark + b" begin\n") + len(self.mark) + 7
+        return int(ended[1]), stdout[begin : ended.start()], stderr[begin_beside : ended_beside.start()]
+
+    def _end(self, output: bytes) -> re.Match[bytes] | None:
+        """The last word is the script's: what the command prints before may look like it, and does not count."""
+        tail = output.rfind(self.mark + b" end ")
+        return re.compile(self.mark + rb" end (\d{1,3})\n").match(output, tail) if tail >= 0 else None
+
+
+def _outputs(process: subprocess.Popen[bytes], deadline: float) -> Iterator[tuple[bytes, bytes]]:
+    """Both outputs so far, whenever more has come. Raises TimeoutError at the *deadline*.
+
+    Before OpenSSH 8.5 the connection that stays open keeps them too: the end of *process* is an end as well.
+    """
+    if process.stdout is None or process.stderr is None:
+        raise ValueError("the outputs of the process are not piped")
+    found: dict[IO[bytes], bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
+    with selectors.DefaultSelector() as selector:
+        for pipe in found:
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            over = process.poll() is not None
+            ready = selector.select(0 if over else min(left, 1.0))
+            if over and not ready:
+                break
+            for key, _ in ready:
+                data = os.read(key.fd, 65_536)
+                if not data:
+                    selector.unregister(key.fileobj)
+                found[key.fileobj] += data  # type: ignore[index]
+            yield bytes(found[process.stdout]), bytes(found[process.stderr])
+    yield bytes(found[process.stdout]), bytes(found[process.stderr])
+
+
+def _alias(guest: Guest) -> str:
+    """The name that the guest's host key is known by, whatever address it has: the guest's, else its UUID."""
+    name = guest.name.lower()  # ssh(1) compares in lower case
+    return name if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) else guest.uuid
+
+
+def _spellings(text: str) -> list[str]:
+    """The UUID of a machine as its kernel may print it.
+
+    SMBIOS before 2.6 left the order of bytes in the first three fields open, and kernels print either case.
+    """
+    one = uuid.UUID(text)
+    both = (str(one), str(uuid.UUID(bytes_le=one.bytes)))
+    return [spelling for each in both for spelling in (each, each.upper())]
+
+
+def _proxy(hypervisor: Hypervisor, settings: Ssh) -> str | None:
+    """The way through a hypervisor on another machine: guests have their addresses in its networks.
+
+    Raises SshRefused where the hypervisor is not reached by ssh. An address of the inventory is reached from here.
+    """
+    if hypervisor.is_local or settings.address is not None:
+        return None
+    backend = hypervisor.shell.backend
+    if not isinstance(backend, SshBackend):
+        raise SshRefused(
+            f"{hypervisor.name} is not reached by ssh, so its guests are not either: give them an address in the "
+            "inventory that leads there from here"
+        )
+    words = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "LogLevel=ERROR"]
+    words += ["-F", backend.ssh_config] if backend.ssh_config else []
+    words += ["-i", backend.ssh_identity_file] if backend.ssh_identity_file else []
+    words += ["-l", backend.host.user] if backend.host.user else []
+    words += ["-p", backend.host.port] if backend.host.port else []
+    quoted = [shlex.quote(word).replace("%", "%%") for word in words]
+    return " ".join([*quoted, "-W", "'[%h]:%p'", "--", shlex.quote(backend.host.name).replace("%", "%%")])
+
+
+def folder_of_sockets() -> Path:
+    """A folder of our own for the connections' sockets, with a name short enough for them."""
+    place = tempfile.gettempdir()
+    if len(place) > _LONGEST_FOLDER or not re.fullmatch(r"[\w./-]+", place, re.ASCII):
+        place = "/tmp"  # noqa: S108 (mkdtemp's folder is ours alone)
+    return Path(tempfile.mkdtemp(prefix="reclaim-", dir=place))
