@@ -18,6 +18,7 @@ import time
 from lab import guest as lab
 from lab import host
 from lab.guest import LabGuest
+from reclaim.errors import ProbeError
 from reclaim.guest import Guest
 from reclaim.hypervisor import connect
 from reclaim.inventory import Inventory, Policy
@@ -66,7 +67,8 @@ def _seen(name: str) -> Guest:
     """The guest as reclaim has it, looked into once."""
     hypervisor = connect(host.URI, None, Inventory())
     guest = next(one for one in hypervisor.guests if one.name == name)
-    guest.look_inside()
+    if isinstance(problem := guest.look_inside(), ProbeError):
+        raise SystemExit(f"prove: nothing to be measured: {problem}")
     return guest
 
 

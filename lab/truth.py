@@ -267,7 +267,7 @@ def main() -> int:
     seen = [Seen(**one) for machine in there for bus in BUSES for one in done.get(_key(machine, bus), [])]
     wrong = [*disagreements(seen), *failed]
     if arguments.write and not failed and not arguments.only:
-        arguments.write.write_text(page(seen, gone), encoding="utf-8")
+        arguments.write.write_text(page(seen, there, gone), encoding="utf-8")
         rows = ",\n".join(json.dumps(asdict(one)) for one in seen)
         arguments.write.with_suffix(".json").write_text(f"[\n{rows}\n]\n", encoding="utf-8")
     for one in wrong:
@@ -299,7 +299,7 @@ def _write(done: dict[str, Any]) -> None:
 _HEAD = """\
 # The truth matrix
 
-Written by `make truth`; every number is of one run, on {day}: QEMU {qemu}, libvirt {libvirt}, Linux {kernel}
+Written by `make truth`; every number was counted by it, on {day}: QEMU {qemu}, libvirt {libvirt}, Linux {kernel}
 on the host, {guest} in the guests, images on {filesystem}. truth.json beside this page has the reasons too.
 
 In every filesystem two things were deleted and trimmed, and counted on the host by `st_blocks`: the *canary* of
@@ -312,22 +312,22 @@ The images: qcow2; *backed*, qcow2 with compat 0.10 on a backing file; *snapshot
 """
 
 
-def page(seen: list[Seen], gone: list[str]) -> str:
+def page(seen: list[Seen], there: list[str], gone: list[str]) -> str:
     """The matrix as Markdown."""
     hypervisor = connect(host.URI, None, Inventory())
-    kind = hypervisor.shell.run("stat -f -c %T -- %s", str(paths.guests())).stdout.strip()
+    kind = hypervisor.shell.run("stat -f -c %%T -- %s", str(paths.guests())).stdout.strip()
     text = _HEAD.format(
         day=date.today().isoformat(),  # noqa: DTZ011 - the day where it was run
         qemu=hypervisor.qemu_version,
         libvirt=hypervisor.libvirt_version,
-        kernel=platform.release(),
+        kernel=platform.release().partition("-")[0],
         guest=_kernel_release(image.kernel("generic")[0]),
         filesystem=kind,
         canary=CANARY_MIB,
         old=OLD_MIB,
     )
     hypervisor.connection.close()
-    return page_of(seen, gone, text)
+    return page_of(seen, there, gone, text)
 
 
 def _kernel_release(kernel: Path) -> str:
@@ -337,21 +337,25 @@ def _kernel_release(kernel: Path) -> str:
     return head[at:].split(b"\0")[0].decode("ascii", errors="replace").split()[0]
 
 
-def page_of(seen: list[Seen], gone: list[str], head: str) -> str:
-    """The tables below *head*; *gone* are machine types that this QEMU has no more."""
+def page_of(seen: list[Seen], there: list[str], gone: list[str], head: str) -> str:
+    """The tables below *head*; *there* are the matrix's machine types, *gone* those that this QEMU has no more."""
     text = head
     if gone:
         text += f"\nThis QEMU has no {', '.join(gone)} any more.\n"
+    if len(seen) < len(there) * len(BUSES) * len(CELLS):
+        text += '\nNot every guest was run: `make truth ARGS="--resume"` goes on.\n'
     return (
-        text + _short(seen) + "".join(_table(seen, machine) for machine in dict.fromkeys(one.machine for one in seen))
+        text
+        + _short(seen, there)
+        + "".join(_table(seen, machine) for machine in dict.fromkeys(one.machine for one in seen))
     )
 
 
-def _short(seen: list[Seen]) -> str:
+def _short(seen: list[Seen], there: list[str]) -> str:
     """Does discard='unmap' bring back what a raw image and a plain qcow2 held?"""
     text = "\n## In short\n\nWith `discard='unmap'`, of the canary in a plain qcow2 and in a raw image came back:\n\n"
     text += "| machine | " + " | ".join(BUSES) + " |\n|---|" + "---|" * len(BUSES) + "\n"
-    for machine in dict.fromkeys(one.machine for one in seen):
+    for machine in there:
         parts = []
         for bus in BUSES:
             some = [one for one in seen if (one.machine, one.bus, one.discard) == (machine, bus, "unmap")]

@@ -114,7 +114,7 @@ def weighed(held: int, found: Sequence[Area], known: HostMap | None) -> Backlog:
             apart[what] = apart.get(what, 0) + here - (area.used if area.kind == "filesystem" else 0)
     sure, perhaps = _pool(known.held - placed, [area for area in found if area.spans is None])
     reclaimable += sure
-    apart["in the image's tables and snapshots"] = held - known.held
+    apart["in the image's tables and snapshots, or not flushed yet"] = held - known.held
     # which of the shared extents a trim would free is not known: none of them is promised
     promise = max(0, reclaimable - known.shared)
     return Backlog(

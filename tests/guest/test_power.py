@@ -44,7 +44,7 @@ link=$(ls /sys/class/net | grep -v '^lo$' | head -n 1)
 [ -b /dev/vda ] && word=none
 [ "$word" = panic ] && echo c >/proc/sysrq-trigger
 [ "$word" = agent ] && systemctl mask --runtime qemu-guest-agent.service
-[ "$word" = flap ] && systemd-run --on-active=4 --timer-property=AccuracySec=100ms poweroff -ff
+[ "$word" = flap ] && systemd-run --no-block sh -c "until pidof qemu-ga; do sleep 1; done; sleep 8; poweroff -ff"
 [ "$word" = lost ] && exit 0
 busybox ip link set "$link" up
 busybox ip address add {ADDRESS}/24 dev "$link"

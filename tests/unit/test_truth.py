@@ -77,8 +77,11 @@ def test_a_disagreement_is_told(seen: Seen, words: str) -> None:
 
 def test_the_page_has_every_cell_and_what_is_red() -> None:
     backed = replace(GREEN, image="backed", old=0, returned=0, layer="x", red=red("image-format"))
-    text = page_of([GREEN, backed], ["pc-i440fx-1.6"], "the head\n")
+    text = page_of([GREEN, backed], ["pc-i440fx-4.0", "pc-i440fx-7.2"], ["pc-i440fx-1.6"], "the head\n")
     assert text.startswith("the head\n")
     assert "This QEMU has no pc-i440fx-1.6 any more." in text
+    assert "Not every guest was run" in text
+    assert "| pc-i440fx-4.0 | not run | not run | not run | not run |" in text
+    assert "| pc-i440fx-7.2 | not run | 100 % | not run | not run |" in text
     assert "| virtio-scsi | unmap | raw | 1024 MiB | 900 MiB | 100 % | 100 % | **green** | compliant |" in text
     assert "| virtio-scsi | unmap | backed | 1024 MiB | 900 MiB | 0 % | 0 % | image-format | compliant |" in text
