@@ -301,6 +301,12 @@ trimming() {
         /etc/cron.monthly/* /var/spool/cron/* /var/spool/cron/crontabs/* /etc/crontabs/* /etc/periodic/*/*
 }
 
+needs_cron() {
+    # util-linux brings the timer also where there is no systemd to run it
+    [ -n "$jobs" ] || [ ! -d /run/systemd/system ] ||
+        ! any /lib/systemd/system/fstrim.timer /usr/lib/systemd/system/fstrim.timer
+}
+
 daemons() {
     cat /proc/[0-9]*/comm | grep -xE 'cron|crond|anacron|fcron|dcron|bcron-sched' | sort -u
     true
@@ -428,13 +434,7 @@ probe service systemctl show fstrim.service -p LoadState -p Result -p ExecStart 
 if any /run/systemd/system; then probe systemd systemd; else none systemd; fi
 jobs=$(trimming)
 if [ -n "$jobs" ]; then probe cron cron; else none cron; fi
-# util-linux brings the timer also where there is no systemd to run it
-if [ -z "$jobs" ] && command -v systemctl >/dev/null 2>&1 &&
-    any /lib/systemd/system/fstrim.timer /usr/lib/systemd/system/fstrim.timer; then
-    none daemons
-else
-    probe daemons daemons
-fi
+if needs_cron; then probe daemons daemons; else none daemons; fi
 if command -v zpool >/dev/null 2>&1; then
     probe zfs zfs
     probe vdevs bounded zpool list -vHP

@@ -474,6 +474,15 @@ def test_systemctl_counts_where_systemd_is_init(tmp_path: Path, shell: list[str]
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_cron_is_looked_for_where_no_systemd_runs_the_timer(tmp_path: Path, shell: list[str]) -> None:
+    """Debian's util-linux brings fstrim.timer to a guest on sysvinit too."""
+    body = "any() { :; }\njobs=\nif needs_cron; then probe daemons echo cron; else none daemons; fi"
+    assert _within(tmp_path, body, shell).cron_daemons == {"cron"}
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    assert not _within(tmp_path, body, shell).cron_daemons
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
 def test_links_are_read_where_find_knows_no_printf(tmp_path: Path, shell: list[str]) -> None:
     """busybox's find has none."""
     (tmp_path / "link").symlink_to("../../vda1")
