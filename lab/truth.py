@@ -176,7 +176,7 @@ def _audited(guest: LabGuest) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         done = demo.audit(guest.name, folder)
-        if done.returncode not in (0, 1):
+        if done.returncode not in (0, 1) or not list(folder.glob("*/latest/results.json")):
             raise LabError(f"{guest.name}: the audit ended with {done.returncode}: {done.stdout}{done.stderr}")
         rows: list[dict[str, Any]] = demo.record(folder)["results"]
     for row in rows:
