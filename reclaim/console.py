@@ -19,6 +19,8 @@ _DEAD_END = re.compile(
     r"Kernel panic - not syncing|Dropping to a shell!|Entering emergency mode|You are in emergency mode"
     r"|Give root password for maintenance"
 )
+#: ECMA-48's control sequences: colours, and what moves the cursor
+_STEERING = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|[ -/]*[0-~])")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Console:
         wanted = min(grown, _BYTES) if grown >= 0 else _BYTES  # virtlogd began a new file
         result = shell.run("tail -c %s -- %s", str(wanted), self.path)
         text = result.stdout_bytes.decode("utf-8", errors="replace") if result.rc == 0 else ""
-        return [line.rstrip() for line in text.splitlines() if line.strip()]
+        plain = (_STEERING.sub("", line).rstrip() for line in text.splitlines())
+        return [line for line in plain if line]
 
     @property
     def dead_end(self) -> str | None:

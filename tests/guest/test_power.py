@@ -73,7 +73,7 @@ systemctl enable fault.service
 mkfs.ext4 -q /dev/vdb
 mkdir /data
 sed -i "s#^/dev/vda1#UUID=$(blkid -s UUID -o value /dev/vda1)#" /etc/fstab
-echo "UUID=$(blkid -s UUID -o value /dev/vdb) /data ext4 nofail,x-systemd.device-timeout=30 0 0" >>/etc/fstab
+echo "UUID=$(blkid -s UUID -o value /dev/vdb) /data ext4 nofail,x-systemd.device-timeout=90 0 0" >>/etc/fstab
 sed -i "s#root=/dev/vda1 #root=UUID=$(blkid -s UUID -o value /dev/vda1) #" /boot/grub/grub.cfg
 systemctl daemon-reload
 mount /data

@@ -206,6 +206,14 @@ def test_a_console_that_virtlogd_began_anew_is_read_from_its_beginning(tmp_path:
     assert said.lines == ["after"]
 
 
+def test_what_steers_a_terminal_is_left_out_of_the_console(tmp_path: Path) -> None:
+    log = tmp_path / "console.log"
+    log.write_text("")
+    said = console(inhabited(tmp_path, Inside(), VDA, f"<serial type='file'><source path='{log}'/></serial>"))
+    log.write_text("\x1b[?25l\x1b[0;1;31m TIME \x1b[0m] Timed out\x1b[K\r\n\x1b[2J\x1bc\r\nlogin:\n")
+    assert said.lines == [" TIME ] Timed out", "login:"]
+
+
 def test_without_a_log_of_the_console_that_is_said(tmp_path: Path) -> None:
     assert "its serial console is not logged" in console(inhabited(tmp_path, Inside(), VDA)).tail
 
