@@ -129,8 +129,8 @@ def on_scsi(definition: Definition) -> Definition:
 
 
 def does(life: LabGuest, fault: str) -> None:
-    """On its next start on the new bus the guest does *fault*."""
-    done = lab.run(life, f"echo {fault} >/etc/fault && sync")
+    """On its next start on the new bus the guest does *fault*. It has what it has to lose."""
+    done = lab.run(life, f"mountpoint -q /data || mount /data || exit; echo {fault} >/etc/fault && sync")
     assert done.code == 0, done.err
 
 
