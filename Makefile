@@ -5,11 +5,12 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: audit test matrix corpus lint demo truth bench backup-table lab-clean help
+.PHONY: audit test guests matrix corpus lint demo truth bench backup-table lab-clean help
 
 help:
 	@echo "make audit      audit this machine's guests, or sample definitions where there is no libvirt"
 	@echo "make test       lint, then every test; real guests where they can run"
+	@echo "make guests     every test on real guests, also those that make test leaves out because they take long"
 	@echo "make matrix     every guest of the lab matrix, mended too (make test mends most of them); writes docs/matrix.md"
 	@echo "make corpus     every domain of libvirt's own tests on a private libvirtd: audit, fix, audit (RECLAIM_CORPUS)"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
@@ -25,10 +26,14 @@ audit:
 test: lint
 	@$(PY) -m pytest tests/ -rs --no-fold-skipped $(ARGS)
 
+guests:
+	@scripts/setup.sh test
+	@RECLAIM_GUESTS=all $(PY) -m pytest tests/guest -rs $(ARGS)
+
 matrix:
 	@scripts/setup.sh test
 	@$(PY) -m lab.matrix.page
-	@RECLAIM_MATRIX=all $(PY) -m pytest tests/guest/test_matrix.py -rs $(ARGS)
+	@RECLAIM_GUESTS=all $(PY) -m pytest tests/guest/test_matrix.py -rs $(ARGS)
 
 corpus:
 	@scripts/setup.sh test

@@ -62,6 +62,7 @@ def named(guest: LabGuest, folder: Path, known_hosts: str = "", **more: str) -> 
     return str(path)
 
 
+@pytest.mark.long
 def test_a_guest_that_is_off_and_has_no_agent_is_mended_by_ssh(ssh_guest: LabGuest, tmp_path: Path) -> None:
     guest, name = ssh_guest, ssh_guest.name
     domain = lab.lookup(name)

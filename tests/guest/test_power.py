@@ -31,7 +31,7 @@ from reclaim.verdict import Result, Verdict
 from tests.guest.tiny import qcow2
 from tests.support import engine, requirement, subject
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.long]
 
 NAME = "reclaim-lab-test-power"
 ADDRESS = "10.20.30.40"
