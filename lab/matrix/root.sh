@@ -5,7 +5,7 @@ systemd-machine-id-setup
 # Under emulation each of these costs seconds of a boot.
 systemctl mask \
 	mdmonitor.service mdcheck_start.timer mdcheck_continue.timer mdmonitor-oneshot.timer lvm2-monitor.service \
-	systemd-logind.service systemd-user-sessions.service systemd-random-seed.service systemd-fsck-root.service \
+	systemd-user-sessions.service systemd-random-seed.service systemd-fsck-root.service \
 	systemd-journal-flush.service modprobe@dm_mod.service modprobe@loop.service
 
 # The initramfs of an old installation that lists its drivers, and that of one which knows its array.
