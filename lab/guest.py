@@ -281,7 +281,10 @@ def _undefine(dom: libvirt.virDomain) -> None:
 def _delete_files(name: str) -> None:
     logs = Path("/var/log/libvirt/qemu")
     for left in (*paths.guests().glob(f"{name}.*"), *logs.glob(f"{name}.log*")):
-        left.unlink(missing_ok=True)
+        if left.is_dir():  # what a build that was killed was making an image of
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _last_words(guest: LabGuest) -> str:
