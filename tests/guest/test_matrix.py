@@ -21,7 +21,7 @@ pytestmark = pytest.mark.guest
 _BESIDE_MIB = 200
 #: guests up at a time: under emulation an idle one takes a fifteenth of a core
 _AT_ONCE = 6
-#: all are mended where this is set (`make guests`, `make matrix`), else those that differ most in how they boot
+#: all are mended where this is set (`make guests`, `make matrix`), else those that nothing may be written to
 MENDED = [case for case in CASES if case.mended and (case.always_mended or os.environ.get("RECLAIM_GUESTS") == "all")]
 
 Rows = dict[tuple[str, str | None], dict[str, Any]]
