@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lxml import etree
 
@@ -64,6 +64,9 @@ class DiskView(NamedTuple):
 
     xml: str
     number: int
+    target: str
+    #: the target's bus; libvirt writes it out in every definition it returns
+    bus: str
     attributes: Mapping[str, str]
     #: the attributes of the first child of each tag
     parts: Mapping[str, Mapping[str, str]]
@@ -74,13 +77,14 @@ class DiskView(NamedTuple):
     @classmethod
     def of(cls, element: Element, number: int, xml: str) -> DiskView:
         attributes = dict(element.items())
-        parts = {str(child.tag): dict(child.items()) for child in reversed(element)}
+        parts: dict[Any, dict[str, str]] = {child.tag: dict(child.items()) for child in reversed(element)}
         serial = (element.findtext("serial") or "") if "serial" in parts else None
         places: tuple[Mapping[str, str], ...] = ()
         if attributes.get("type") in _ELSEWHERE and "source" in parts:
             source = next(element.iterchildren("source"))
             places = tuple([dict(one.items()) for tag in ("host", "address") for one in source.iterchildren(tag)])
-        return cls(xml, number, attributes, parts, serial, places)
+        target = parts.get("target", NOTHING)
+        return cls(xml, number, target.get("dev", ""), target.get("bus", ""), attributes, parts, serial, places)
 
     def __repr__(self) -> str:
         return f"<disk {self.target}>"  # the XML may hold secrets
@@ -101,15 +105,6 @@ class DiskView(NamedTuple):
     @property
     def model(self) -> str | None:
         return self.attributes.get("model")
-
-    @property
-    def target(self) -> str:
-        return self.parts.get("target", NOTHING).get("dev", "")
-
-    @property
-    def bus(self) -> str:
-        """The target's bus; libvirt writes it out in every definition it returns."""
-        return self.parts.get("target", NOTHING).get("bus", "")
 
     @property
     def driver(self) -> Mapping[str, str]:

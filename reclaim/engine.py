@@ -208,7 +208,8 @@ class Engine:
     def run(self, requirement: Requirement, subject: Subject) -> Result:
         """Judge one requirement for one subject, and mend it where the mode says so."""
         started = time.monotonic()
-        self.look_after()
+        if self._asked:
+            self.look_after()
         result = self.result(requirement, subject)
         result.take(judge(requirement, subject))
         if result.verdict is Verdict.ERROR and self._is_reconnected():
