@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -43,6 +44,12 @@ _NEEDS = {
     "sshd": ("tests of ssh", "no ssh here"),
     "node": ("npm's tools", "no tools of npm here"),
 }
+
+
+def pytest_configure() -> None:
+    # started in the background, as CI may be, processes inherit that Ctrl-C is ignored, and ours hand that on
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
