@@ -115,7 +115,8 @@ def test_a_canary_that_nobody_comes_for_goes_by_itself(shell: list[str], mount: 
 def test_whoever_ends_the_script_nothing_is_left(shell: list[str], mount: Path, how: signal.Signals) -> None:
     command = [*shell, "-c", script(), "reclaim", "plant", str(mount), "0123abcd", "100000", HOLD]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0) as process:
-        wait(lambda: holders(mount))
+        # deleted, and its folder too: what comes before takes no room, and nothing can tidy up after a SIGKILL
+        wait(lambda: holders(mount) and not list(mount.iterdir()))
         os.killpg(process.pid, how)
         process.wait(30)
     wait(lambda: not holders(mount))
