@@ -64,10 +64,18 @@ class DiskView(NamedTuple):
 
     xml: str
     number: int
+    #: libvirt's default where the attribute is missing
+    device: str
+    type: str
+    model: str | None
     target: str
     #: the target's bus; libvirt writes it out in every definition it returns
     bus: str
-    attributes: Mapping[str, str]
+    readonly: bool
+    #: the attributes of `<driver>`; empty where the element is missing
+    driver: Mapping[str, str]
+    #: the attributes of `<source>`; empty where the drive has no medium
+    source: Mapping[str, str]
     #: the attributes of the first child of each tag
     parts: Mapping[str, Mapping[str, str]]
     serial: str | None
@@ -78,13 +86,29 @@ class DiskView(NamedTuple):
     def of(cls, element: Element, number: int, xml: str) -> DiskView:
         attributes = dict(element.items())
         parts: dict[Any, dict[str, str]] = {child.tag: dict(child.items()) for child in reversed(element)}
-        serial = (element.findtext("serial") or "") if "serial" in parts else None
+        kind = attributes.get("type", "file")
         places: tuple[Mapping[str, str], ...] = ()
-        if attributes.get("type") in _ELSEWHERE and "source" in parts:
-            source = next(element.iterchildren("source"))
-            places = tuple([dict(one.items()) for tag in ("host", "address") for one in source.iterchildren(tag)])
+        if kind in _ELSEWHERE and "source" in parts:
+            found = next(element.iterchildren("source"))
+            places = tuple([dict(one.items()) for tag in ("host", "address") for one in found.iterchildren(tag)])
         target = parts.get("target", NOTHING)
-        return cls(xml, number, target.get("dev", ""), target.get("bus", ""), attributes, parts, serial, places)
+        serial = (element.findtext("serial") or "") if "serial" in parts else None
+        # by position: names would cost a tenth of the whole
+        return cls(
+            xml,
+            number,
+            attributes.get("device", "disk"),
+            kind,
+            attributes.get("model"),
+            target.get("dev", ""),
+            target.get("bus", ""),
+            "readonly" in parts,
+            parts.get("driver", NOTHING),
+            parts.get("source", NOTHING),
+            parts,
+            serial,
+            places,
+        )
 
     def __repr__(self) -> str:
         return f"<disk {self.target}>"  # the XML may hold secrets
@@ -95,39 +119,9 @@ class DiskView(NamedTuple):
         return parse_xml(self.xml, "domain definition", _READER).findall("devices/disk")[self.number]
 
     @property
-    def device(self) -> str:
-        return self.attributes.get("device", "disk")
-
-    @property
-    def type(self) -> str:
-        return self.attributes.get("type", "file")
-
-    @property
-    def model(self) -> str | None:
-        return self.attributes.get("model")
-
-    @property
-    def driver(self) -> Mapping[str, str]:
-        """The attributes of the disk's `<driver>`; empty where the element is missing."""
-        return self.parts.get("driver", NOTHING)
-
-    @property
-    def source(self) -> Mapping[str, str]:
-        """The attributes of `<source>`; empty where the drive has no medium."""
-        return self.parts.get("source", NOTHING)
-
-    @property
     def path(self) -> str | None:
         """The image's path on the host, for disks of type file and block."""
         return self.source.get("file") or self.source.get("dev")
-
-    @property
-    def readonly(self) -> bool:
-        return "readonly" in self.parts
-
-    @property
-    def shareable(self) -> bool:
-        return "shareable" in self.parts
 
     @property
     def transient(self) -> bool:
@@ -192,7 +186,6 @@ class _Outline(NamedTuple):
     machine: str | None = None
     arch: str | None = None
     emulator: str | None = None
-    all_disks: tuple[DiskView, ...] = ()
     disks: tuple[DiskView, ...] = ()
     scsi_controllers: tuple[ControllerView, ...] = ()
     by_target: Mapping[str, DiskView] = MappingProxyType({})
@@ -206,13 +199,16 @@ def _outline(root: Element, xml: str) -> _Outline:
     if devices is None:
         return _Outline(machine, arch)
     emulator = next(devices.iterchildren("emulator"), None)
-    disks = [DiskView.of(one, number, xml) for number, one in enumerate(devices.iterchildren("disk"))]
+    disks = [
+        DiskView.of(one, number, xml)
+        for number, one in enumerate(devices.iterchildren("disk"))
+        if one.get("device", "disk") in ("disk", "lun")
+    ]
     return _Outline(
         machine,
         arch,
         None if emulator is None else emulator.text,
         tuple(disks),
-        tuple([disk for disk in disks if disk.device in ("disk", "lun")]),
         tuple(
             [ControllerView.of(one, arch) for one in devices.iterchildren("controller") if one.get("type") == "scsi"]
         ),
@@ -238,10 +234,14 @@ class Definition:
     def uuid(self) -> str:
         return self.root.findtext("uuid") or ""
 
+    def _tree(self) -> Element:
+        """`root` where it is there already, else one that nobody keeps."""
+        found: Element | None = self.__dict__.get("root")
+        return parse_xml(self.xml, "domain definition", _READER) if found is None else found
+
     @kept
     def _outline(self) -> _Outline:
-        root = self.__dict__.get("root")  # where it is there already
-        return _outline(parse_xml(self.xml, "domain definition", _READER) if root is None else root, self.xml)
+        return _outline(self._tree(), self.xml)
 
     @property
     def machine(self) -> str | None:
@@ -267,10 +267,11 @@ class Definition:
     def emulator(self) -> str | None:
         return self._outline.emulator
 
-    @property
+    @kept
     def all_disks(self) -> tuple[DiskView, ...]:
-        """Every `<disk>`: disks, cdroms, floppies and LUNs."""
-        return self._outline.all_disks
+        """Every `<disk>`: disks, cdroms, floppies and LUNs. Few ask for more than `disks`: it is read for those."""
+        elements = self._tree().iterfind("devices/disk")
+        return tuple([DiskView.of(one, number, self.xml) for number, one in enumerate(elements)])
 
     @property
     def disks(self) -> tuple[DiskView, ...]:
@@ -284,6 +285,8 @@ class Definition:
     def disk(self, target: str) -> DiskView:
         """The disk at *target*. Raises ProbeError where there is none (any more)."""
         found = self._outline.by_target.get(target)
+        if found is None:
+            found = next((disk for disk in self.all_disks if disk.target == target), None)
         if found is not None:
             return found
         raise ProbeError(f"{self.name}: the definition has no disk {target}")

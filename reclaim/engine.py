@@ -56,20 +56,17 @@ class Subject(NamedTuple):
     @property
     def key(self) -> tuple[str | None, str | None, str | None]:
         """Guest, disk, and copy or job, by name: what tells the rows of one requirement apart."""
-        path = (self.backup.path if self.backup else None) or (self.job.path if self.job else None)
+        copy = self.backup or self.job
+        path = None if copy is None else copy.path
         return (
-            self.guest.name if self.guest else None,
-            self.disk.name if self.disk else None,
+            None if self.guest is None else self.guest.name,
+            None if self.disk is None else self.disk.name,
             printable(path) if path else None,
         )
 
-    def arguments(self, requirement: Requirement) -> dict[str, Any]:
-        """The handles that the requirement's check and fixer take, by name."""
-        return {name: getattr(self, name) for name in requirement.parameters}
-
-    @property
-    def waivers(self) -> dict[str, str]:
-        return self.guest.notes.waive if self.guest else {}
+    def arguments(self, requirement: Requirement) -> list[Any]:
+        """The handles that the requirement's check and fixer take."""
+        return [getattr(self, name) for name in requirement.parameters]
 
 
 def judge(requirement: Requirement, subject: Subject) -> Judgement:
@@ -78,10 +75,11 @@ def judge(requirement: Requirement, subject: Subject) -> Judgement:
     Only an AssertionError that the check itself raised is a finding; a probe that failed is an
     `error`. Anything else is a fault of ours and is raised.
     """
-    if reason := subject.waivers.get(requirement.slug):
+    guest = subject.guest
+    if guest is not None and (reason := guest.notes.waive.get(requirement.slug)):
         return Judgement(Verdict.WAIVED, printable(reason))
     try:
-        evidence = requirement.check(**subject.arguments(requirement))
+        evidence = requirement.check(*subject.arguments(requirement))
     except NotApplicable as exc:
         return Judgement(Verdict.NOT_APPLICABLE, printable(str(exc)))
     except NotAssessable as exc:
@@ -94,7 +92,7 @@ def judge(requirement: Requirement, subject: Subject) -> Judgement:
         return Judgement(Verdict.ERROR, printable(f"could not look: {exc}"))
     except libvirt.libvirtError as exc:
         return Judgement(Verdict.ERROR, printable(f"could not look: libvirt: {exc.get_error_message() or exc}"))
-    return Judgement(Verdict.COMPLIANT, evidence=printable(evidence))
+    return Judgement(Verdict.COMPLIANT, "", printable(evidence))
 
 
 def _is_finding(exc: AssertionError, requirement: Requirement) -> bool:
@@ -220,12 +218,13 @@ class Engine:
         return result
 
     def result(self, requirement: Requirement, subject: Subject) -> Result:
-        names = subject.key
-        key = (requirement.slug, *names)
+        slug = requirement.slug
+        guest, disk, copy = subject.key
+        key = (slug, guest, disk, copy)
         found = self.results.get(key)
         if found is None:
             name = self.hypervisor.name
-            found = Result(requirement.slug, requirement.title, name, *names, Verdict.NOT_ASSESSABLE)
+            found = Result(slug, requirement.title, name, guest, disk, copy, Verdict.NOT_ASSESSABLE)
             self.results[key] = found
         return found
 
@@ -310,8 +309,8 @@ class Engine:
                 name = subject.guest.name
                 planned, renames = self._planned.get(name), self._planned_renames.get(name, {})
                 with subject.guest.planning(planned, renames):
-                    return requirement.fixer(**subject.arguments(requirement))
-            return requirement.fixer(**subject.arguments(requirement))
+                    return requirement.fixer(*subject.arguments(requirement))
+            return requirement.fixer(*subject.arguments(requirement))
         except Withheld as exc:
             result.reason += f"; withheld: {printable(str(exc))}"
         except Pending as exc:
@@ -328,7 +327,7 @@ class Engine:
     def _waits(self, requirement: Requirement, subject: Subject, result: Result) -> bool:
         """Does what was applied count later? The fixer knows: asked again, it has nothing to propose but to wait."""
         try:
-            requirement.fixer(**subject.arguments(requirement))
+            requirement.fixer(*subject.arguments(requirement))
         except Pending as exc:
             result.verdict = Verdict.PENDING
             result.reason += f"; {printable(str(exc))}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import libvirt
 from testinfra.host import Host
@@ -341,8 +341,7 @@ class Guest:
         return answer
 
 
-@dataclass(frozen=True)
-class Disk:
+class Disk(NamedTuple):
     """One disk of a guest's definition, under the target it had when the run began."""
 
     guest: Guest

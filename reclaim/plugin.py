@@ -232,7 +232,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     found = _subjects(run, requirement)
     metafunc.parametrize(
         requirement.parameters,
-        [pytest.param(*subject.arguments(requirement).values(), id=_id(run, subject)) for subject in found],
+        [pytest.param(*subject.arguments(requirement), id=_id(run, subject)) for subject in found],
     )
 
 
