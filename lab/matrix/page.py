@@ -49,7 +49,8 @@ def _mended() -> list[str]:
     return [
         "## What `--fix --restart` says",
         "",
-        "A second run changes nothing, and every mount is there again.",
+        "A second run changes nothing, and every mount is there again. Mending writes new initramfs images: where the",
+        "old ones are more than is tolerated, `trim-backlog` is `+` as well, or waits for a `disc-max` that stays `F`.",
         "",
         *_table(rows),
     ]
