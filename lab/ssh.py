@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import socket
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,18 +42,7 @@ def run(port: int, known: Path, command: str | Sequence[str], seconds: float) ->
     argv += ["-o", f"ConnectTimeout={CONNECT_SECONDS}", "-o", "LogLevel=ERROR", "127.0.0.1"]
     # what a shell of the user says at its start goes elsewhere
     argv.append(f"exec sudo -n /bin/sh -c {shlex.quote(text)}")
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise LabError(f"a command by ssh at port {port} took longer than {seconds:.0f} s") from None
+    done = tools.run(argv, seconds=seconds)
     if done.returncode == 255:
         raise LabError(f"ssh to port {port} gets no answer: {done.stderr.strip()}")
     return Output(done.returncode, done.stdout.partition(GREETING)[2] or done.stdout, done.stderr)

@@ -20,13 +20,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{path}:{SBIN}", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 
 
-def call(argv: Sequence[str], *, seconds: float, env: Mapping[str, str] | None = None) -> str:
-    """Run `argv` and return its standard output.
-
-    `seconds` is the limit. Raises LabError, with the tool's last lines, where it is missing, fails or takes longer.
-    """
+def run(
+    argv: Sequence[str], *, seconds: float, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `argv`, however it ends. `seconds` is the limit. Raises LabError where it is missing or takes longer."""
     try:
-        done = subprocess.run(
+        return subprocess.run(
             argv,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -40,6 +39,11 @@ def call(argv: Sequence[str], *, seconds: float, env: Mapping[str, str] | None =
         raise LabError(f"{argv[0]} is not installed") from None
     except subprocess.TimeoutExpired:
         raise LabError(f"{argv[0]} took longer than {seconds:.0f} s") from None
+
+
+def call(argv: Sequence[str], *, seconds: float, env: Mapping[str, str] | None = None) -> str:
+    """`run`, and return its standard output. Raises LabError with the tool's last lines where it fails, too."""
+    done = run(argv, seconds=seconds, env=env)
     if done.returncode != 0:
         raise LabError(f"{argv[0]} failed ({done.returncode}): {last_lines(done.stderr or done.stdout, 6)}")
     return done.stdout

@@ -214,7 +214,7 @@ class FileChange:
             verify or "",
         )
         if result.rc != 0:
-            raise ChangeFailed(f"{self.place}: {self.path}: {_last_line(result.stderr, result.stdout)}")
+            raise ChangeFailed(f"{self.place}: {self.path}: {_last_words(result.stderr, result.stdout)}")
 
 
 # Beside, synced, renamed: a crash leaves the old file or the new one. The old file's owner, mode,
@@ -414,13 +414,14 @@ def _run(place: Place, command: str) -> None:
     """Run *command* there. Raises ChangeFailed with its last words where it fails."""
     result = place.shell.run(command, seconds=COMMAND_SECONDS)
     if result.rc != 0:
-        words = _last_line(result.stderr, result.stdout)
+        words = _last_words(result.stderr, result.stdout)
         raise ChangeFailed(f"{place.name}: {command} ended with status {result.rc}: {words}")
 
 
-def _last_line(*outputs: str) -> str:
+def _last_words(*outputs: str) -> str:
+    """The last lines of the first output that says something: the cause often stands before what came of it."""
     for output in outputs:
         lines = [line.strip() for line in output.splitlines() if line.strip()]
         if lines:
-            return lines[-1][:300]
+            return "; ".join(line[:200] for line in lines[-3:])
     return "it said nothing"

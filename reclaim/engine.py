@@ -91,7 +91,7 @@ def judge(requirement: Requirement, subject: Subject) -> Judgement:
     except ProbeError as exc:
         return Judgement(Verdict.ERROR, printable(f"could not look: {exc}"))
     except libvirt.libvirtError as exc:
-        return Judgement(Verdict.ERROR, printable(f"could not look: libvirt: {exc.get_error_message() or exc}"))
+        return Judgement(Verdict.ERROR, printable(f"could not look: libvirt: {libvirt_words(exc)}"))
     return Judgement(Verdict.COMPLIANT, "", printable(evidence))
 
 
@@ -321,7 +321,7 @@ class Engine:
         except ProbeError as exc:
             result.reason += f"; withheld: could not look: {printable(str(exc))}"
         except libvirt.libvirtError as exc:
-            result.reason += f"; withheld: libvirt: {printable(exc.get_error_message() or str(exc))}"
+            result.reason += f"; withheld: libvirt: {printable(libvirt_words(exc))}"
         return []
 
     def _waits(self, requirement: Requirement, subject: Subject, result: Result) -> bool:
@@ -345,7 +345,7 @@ class Engine:
             try:
                 reason = states.reason_to_withhold(guest, change)
             except libvirt.libvirtError as exc:
-                reason = f"libvirt cannot tell the guest's state: {exc.get_error_message() or exc}"
+                reason = f"libvirt cannot tell the guest's state: {libvirt_words(exc)}"
             if reason is None:
                 continue
             if isinstance(change, PowerCycle) and not self.restart:

@@ -249,10 +249,6 @@ class Facts:
         return match[0] if match and "writable" not in text.splitlines() else None
 
     @cached_property
-    def boot_id(self) -> str:
-        return self._text("boot_id").strip()
-
-    @cached_property
     def command_line(self) -> str:
         return self._text("cmdline").strip()
 

@@ -390,7 +390,6 @@ bounded() {
 probe os cat /etc/os-release
 probe kernel uname -sr
 if any /sys/fs/selinux/enforce; then probe context context; else none context; fi
-probe boot_id cat /proc/sys/kernel/random/boot_id
 probe cmdline cat /proc/cmdline
 # none: a root that the kernel is told of, or systemd-gpt-auto-generator(8) finds
 if any /etc/fstab || [ -L /etc/fstab ]; then probe fstab cat /etc/fstab; else none fstab; fi

@@ -16,6 +16,7 @@ from lxml import etree
 from reclaim.definition import DRIVER_SETTINGS, Definition, Difference, DiskView, differences, parse_xml
 from reclaim.definition import diff as diff_of
 from reclaim.errors import ChangeFailed, Refused
+from reclaim.text import libvirt_words
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest
@@ -70,7 +71,7 @@ class LiveUpdate:
         try:
             ask(self.after, libvirt.VIR_DOMAIN_AFFECT_LIVE)
         except libvirt.libvirtError as exc:
-            raise self._refused(guest, " ".join(str(exc.get_error_message() or exc).split())) from exc
+            raise self._refused(guest, libvirt_words(exc)) from exc
         guest.forget()
         live = guest.live
         disk = next((one for one in live.all_disks if one.target == self.disk), None) if live else None

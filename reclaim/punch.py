@@ -25,14 +25,9 @@ _CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class HolePunch:
-    """The zeros and unwritten extents of one copy freed in place. Size, times and content stay.
+class _Copy:
+    """The file that was read: same inode, size and modification time. `expected` bytes are to come back."""
 
-    The file is the one that was read: same inode, size and modification time. `expected` are the
-    bytes that were counted to come back.
-    """
-
-    kind: ClassVar[str] = "hole-punch"
     path: str
     device: int
     inode: int
@@ -40,14 +35,25 @@ class HolePunch:
     mtime_ns: int
     expected: int
 
+    @property
+    def target(self) -> str:
+        return printable(self.path)
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.device, self.inode, self.size, self.mtime_ns)
+
+
+@dataclass(frozen=True)
+class HolePunch(_Copy):
+    """The zeros and unwritten extents of one copy freed in place. Size, times and content stay."""
+
+    kind: ClassVar[str] = "hole-punch"
+
     @classmethod
     def of(cls, path: str, found: Scan) -> HolePunch:
         one = found.identity
         return cls(path, one.device, one.inode, one.size, one.mtime_ns, found.excess - found.pinned)
-
-    @property
-    def target(self) -> str:
-        return printable(self.path)
 
     @property
     def diff(self) -> str:
@@ -55,8 +61,7 @@ class HolePunch:
         return f"punch holes where {printable(self.path)} holds zeros: {come} come back; its content stays"
 
     def apply(self, hypervisor: Hypervisor) -> dict[str, str]:
-        expected = Identity(self.device, self.inode, self.size, self.mtime_ns)
-        with _own(hypervisor, self.path, expected) as (descriptor, still_ours):
+        with _own(hypervisor, self.path, self.identity) as (descriptor, still_ours):
             before, free = os.fstat(descriptor), holes.free_bytes(descriptor)
             meter = holes.Meter(self.path, min(self.size, before.st_blocks * 512), hypervisor.progress)
             try:
@@ -76,7 +81,7 @@ class HolePunch:
 
 
 @dataclass(frozen=True)
-class SparseRewrite:
+class SparseRewrite(_Copy):
     """One copy written anew beside itself, with holes for zeros, compared, and put in its place.
 
     For filesystems without punch, and for btrfs, which frees an extent when nothing of it is in use any
@@ -85,12 +90,6 @@ class SparseRewrite:
     """
 
     kind: ClassVar[str] = "sparse-rewrite"
-    path: str
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    expected: int
 
     @classmethod
     def of(cls, path: str, found: Scan) -> SparseRewrite:
@@ -98,16 +97,11 @@ class SparseRewrite:
         return cls(path, one.device, one.inode, one.size, one.mtime_ns, found.excess)
 
     @property
-    def target(self) -> str:
-        return printable(self.path)
-
-    @property
     def diff(self) -> str:
         return f"write {printable(self.path)} anew with holes, beside and renamed: {size(self.expected)} come back"
 
     def apply(self, hypervisor: Hypervisor) -> dict[str, str]:
-        expected = Identity(self.device, self.inode, self.size, self.mtime_ns)
-        with _own(hypervisor, self.path, expected) as (descriptor, still_ours):
+        with _own(hypervisor, self.path, self.identity) as (descriptor, still_ours):
             before = os.fstat(descriptor)
             meter = holes.Meter(self.path, 2 * min(self.size, before.st_blocks * 512), hypervisor.progress)
             folder, name = os.path.split(self.path)

@@ -87,7 +87,7 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
             say(f"{name}: NOT taken back: {printable(str(exc))}")
         except libvirt.libvirtError as exc:
             stuck.add(whose)
-            say(f"{name}: NOT taken back: libvirt: {printable(exc.get_error_message() or str(exc))}")
+            say(f"{name}: NOT taken back: libvirt: {printable(libvirt_words(exc))}")
         else:
             book.undone(entry.seq, note)
             undone.append(entry)

@@ -56,6 +56,15 @@ def mounted(kind: str, folder: Path, mib: int = 400) -> Iterator[Path]:
         subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.fixture
+def btrfs(tmp_path: Path) -> Iterator[Path]:
+    """A btrfs with one subvolume, `current`. For tests that name it in their conftest.py."""
+    require("btrfs")
+    with mounted("btrfs", tmp_path) as folder:
+        run("btrfs", "subvolume", "create", str(folder / "current"))
+        yield folder
+
+
 def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 

@@ -258,7 +258,6 @@ class Inside:
             "os": section(self.os),
             "kernel": section(f"{self.system} {self.release}\n"),
             "context": section(self.context),
-            "boot_id": section("b\n"),
             "cmdline": section(self.command_line),
             "fstab": section(self.files.get("/etc/fstab", ""), 0 if "/etc/fstab" in self.files else 1),
             "swaps": section("\n".join(("Filename Type Size Used Priority", *self.swaps)) + "\n"),

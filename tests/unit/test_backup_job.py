@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.job import Job, declared
 from reclaim.verdict import Judgement, Result, Verdict
-from tests.filesystems import mounted, require, run
+from tests.filesystems import run
 from tests.support import disk_xml, domain_xml, engine, opened, requirement
 
 IMAGE = "/srv/images/web.qcow2"
@@ -179,14 +178,6 @@ def test_below_the_safe_version_snapshots_are_told_and_nothing_is_proposed(tmp_p
     found = judged(one)
     assert found.verdict is Verdict.COMPLIANT
     assert "rsync 3.3.0 could (here rsync 3.2.7)" in found.evidence
-
-
-@pytest.fixture
-def btrfs(tmp_path: Path) -> Iterator[Path]:
-    require("btrfs")
-    with mounted("btrfs", tmp_path) as folder:
-        run("btrfs", "subvolume", "create", str(folder / "current"))
-        yield folder
 
 
 def test_btrfs_is_asked_for_snapshots(tmp_path: Path, btrfs: Path) -> None:

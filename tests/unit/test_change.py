@@ -291,8 +291,10 @@ def test_a_command_runs_and_is_taken_back(here: Guest, tmp_path: Path) -> None:
 
 
 def test_a_command_that_fails_is_told_in_its_last_words(here: Guest) -> None:
-    with pytest.raises(ChangeFailed, match="ended with status 4: last words"):
-        CommandChange("here", "echo first >&2; echo last words >&2; exit 4").apply(here)
+    with pytest.raises(ChangeFailed, match=r"ended with status 4: the cause; it failed; last words$"):
+        CommandChange(
+            "here", "for line in working 'the cause' '' 'it failed' 'last words'; do echo $line; done >&2; exit 4"
+        ).apply(here)
 
 
 def test_a_command_that_nothing_takes_back_says_so(here: Guest) -> None:

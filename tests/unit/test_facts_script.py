@@ -24,7 +24,6 @@ SECTIONS = {
     "os",
     "kernel",
     "context",
-    "boot_id",
     "cmdline",
     "fstab",
     "swaps",
@@ -85,7 +84,6 @@ def test_where_its_layers_lie_is_told(facts: Facts) -> None:
 
 def test_the_machine_is_described_as_it_is(facts: Facts) -> None:
     assert facts.running_kernel == platform.release()
-    assert facts.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert facts.command_line == Path("/proc/cmdline").read_text().strip()
     assert facts.os["ID"] == platform.freedesktop_os_release()["ID"]
 

@@ -261,14 +261,6 @@ def test_a_sparse_copy_is_accepted(place: Path, tmp_path: Path, make: Callable[[
 # Shared extents -------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def btrfs(tmp_path: Path) -> Iterator[Path]:
-    require("btrfs")
-    with mounted("btrfs", tmp_path) as folder:
-        run("btrfs", "subvolume", "create", str(folder / "current"))
-        yield folder
-
-
 def test_zeros_that_snapshots_pin_are_named_and_left(btrfs: Path, tmp_path: Path) -> None:
     path = dense(btrfs / "current/web.img")
     for name in ("hourly-1", "hourly-2"):

@@ -1,0 +1,5 @@
+"""Fixtures that several of these tests take."""
+
+from tests.filesystems import btrfs
+
+__all__ = ["btrfs"]
