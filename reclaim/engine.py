@@ -184,6 +184,8 @@ class Engine:
             self.journal.failed(seq, failed)
         del self._booted[guest]
         self._asked = [one for one in self._asked if one.guest is not guest]  # it is not to be started again
+        for cycle in self.journal.at_stake(guest.uuid):  # nor by a later run
+            self.journal.failed(cycle, f"{told}, and is to be off")
         guest.booted_by = None
         guest.forget(inside=False)
         for result in self.results.values():

@@ -245,6 +245,26 @@ def test_the_mark_goes_with_the_qemu_and_comes_with_the_next(tmp_path: Path) -> 
     assert not mark.is_of(guest, name)
 
 
+def test_what_was_off_is_not_brought_back_where_its_power_cycle_saw_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ignored that it was to shut down, and went off when it was asked again: a later run leaves it off."""
+    monkeypatch.setattr(power, "_press_button", lambda _: True)
+    guest = stopped(tmp_path, inventory=Inventory(policy=Policy(shutdown_seconds=1)))
+    guest.answers["guest-shutdown"] = dict
+    run = booting(guest, tmp_path, "fix", restart=True)
+    run.visit(guest)
+    *_, row = walk(run, guest, "guest-access", "disk-discard", "live-definition")
+    assert row.verdict is Verdict.PENDING
+    assert not journal.read(run.journal.path).ended
+    guest.answers["guest-shutdown"] = guest.domain.destroy
+    run.leave(guest)
+    run.journal.end()
+    record = journal.read(run.journal.path)
+    assert (record.ended, record.power_cycles, undo.at_stake(record, guest.hypervisor)) == (True, [], [])
+    assert not guest.domain.isActive()
+
+
 # A run that dies ------------------------------------------------------------------------------
 
 
