@@ -154,7 +154,8 @@ class Engine:
         try:
             if guest.is_running or guest.closed() != OFF:
                 return
-            if reason := states.reason_not_to_start(guest):
+            # what was left off is to be brought back, not to be looked into and shut down
+            if reason := guest.left_off or states.reason_not_to_start(guest):
                 guest.unstarted = reason
                 return
             change = Boot(guest.name, self.journal.path.parent.name)

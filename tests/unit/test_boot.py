@@ -134,6 +134,15 @@ def test_what_would_not_go_off_again_is_not_started(tmp_path: Path, policy: str)
     assert states.reason_not_to_start(guest) == f"its on_poweroff is {policy}: it would not go off again"
 
 
+def test_what_a_run_that_died_left_off_stays_noncompliant(tmp_path: Path) -> None:
+    guest = stopped(tmp_path)
+    guest.left_off = "it is off, left so by the run x"
+    rows = visited(booting(guest, tmp_path), guest, "guest-access", "live-definition")
+    assert rows["live-definition"].verdict is Verdict.NONCOMPLIANT
+    assert rows["live-definition"].reason == guest.left_off
+    assert not guest.domain.isActive()
+
+
 def test_nobody_is_started_to_be_looked_at_from_outside(tmp_path: Path) -> None:
     guest = stopped(tmp_path, "<input type='tablet' bus='usb'/>")
     assert "it has no agent's channel" in str(states.reason_not_to_start(guest))
