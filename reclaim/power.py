@@ -82,7 +82,7 @@ class PowerCycle:
     def resume(self, guest: Guest) -> dict[str, str]:
         """The second half: start it unless it runs, and see that it comes back. Raises PowerCycleFailed."""
         started = time.monotonic()
-        said = console(guest)
+        said = _console(guest)
         try:
             guest.hypervisor.progress(f"{guest.name}: starting")
             _start(guest)
@@ -101,7 +101,7 @@ class PowerCycle:
         """
         guest.forget()
         if not is_active(guest):
-            raise self._rolled_back(guest, "the run that power-cycled it left it off", console(guest))
+            raise self._rolled_back(guest, "the run that power-cycled it left it off", _console(guest))
         if runs_on(guest, self.booted):
             return "it runs on the definition that booted"
         return self.resume(guest)["note"]
@@ -130,7 +130,7 @@ class PowerCycle:
         _define(guest, self.booted)
         text = f"{guest.name}: {why}; rolled back to the definition that booted"
         for left in range(_STARTS - 1, -1, -1):
-            again = console(guest)
+            again = _console(guest)
             try:
                 _start(guest)
                 _wait_until_back(guest, self.before, again, patience=2)
@@ -209,6 +209,10 @@ def _ask(guest: Guest, question: Callable[[libvirt.virDomain], T]) -> T:
 def is_active(guest: Guest) -> bool:
     """Is there a QEMU process?"""
     return bool(_ask(guest, lambda domain: domain.isActive()))
+
+
+def _console(guest: Guest) -> Console:
+    return _ask(guest, lambda _domain: console(guest))
 
 
 def _start(guest: Guest) -> None:
@@ -309,7 +313,8 @@ def _press_button(guest: Guest) -> bool:
 
 def _ask_systemd(guest: Guest) -> bool:
     with suppress(ProbeError):  # it may be gone before it can answer
-        return bool(guest.shell.run("systemctl --no-block poweroff", seconds=10).rc == 0)
+        off = "systemctl --no-block poweroff"
+        return _ask(guest, lambda _domain: bool(guest.shell.run(off, seconds=10).rc == 0))
     return True
 
 
@@ -328,7 +333,7 @@ def take_down(guest: Guest, *, hopeless: bool = False) -> None:
     """Stop a guest that did not come back: asked, unless it is *hopeless*; else by force."""
     if not hopeless and is_active(guest):
         try:
-            if _answers(guest):
+            if answers(guest):
                 shut_down(guest)
             else:
                 _press_button(guest)
@@ -379,7 +384,7 @@ def _wait_until_back(guest: Guest, before: Wellbeing | None, said: Console, *, p
 
 
 def _wait_for_answer(guest: Guest, limit: int, deadline: float, said: Console) -> None:
-    while not _answers(guest):
+    while not answers(guest):
         left = deadline - time.monotonic()
         if not is_active(guest):
             raise _NotBack("it went off while it started", hopeless=True)
@@ -397,7 +402,7 @@ def _wait_until_well(guest: Guest, before: Wellbeing, deadline: float) -> list[s
     """Wait until systemd has started everything and nothing is missing that was there. Raises _NotBack."""
     settled: float | None = None
     while True:
-        now, missing = _look(guest, before)
+        now, missing = _ask(guest, lambda _domain: _look(guest, before))
         starting = now is not None and now.starting and not before.starting
         if now is not None and not missing and not starting:
             return before.remarks(now)
@@ -413,9 +418,10 @@ def _wait_until_well(guest: Guest, before: Wellbeing, deadline: float) -> list[s
         time.sleep(_PAUSE)
 
 
-def _answers(guest: Guest) -> bool:
+def answers(guest: Guest) -> bool:
+    """Does somebody inside answer now?"""
     guest.forget()
-    return guest.is_answering()
+    return _ask(guest, lambda _domain: guest.is_answering())
 
 
 def _look(guest: Guest, before: Wellbeing) -> tuple[Wellbeing | None, list[str]]:
@@ -434,7 +440,8 @@ def _look(guest: Guest, before: Wellbeing) -> tuple[Wellbeing | None, list[str]]
 def _boot(guest: Guest) -> str:
     """What identifies this boot of the guest; "" where nobody can read it."""
     try:
-        return str(guest.shell.run("cat /proc/sys/kernel/random/boot_id", seconds=10).stdout)
+        read = "cat /proc/sys/kernel/random/boot_id"
+        return _ask(guest, lambda _domain: str(guest.shell.run(read, seconds=10).stdout))
     except ProbeError:
         return ""
 

@@ -20,6 +20,7 @@ from tests.support import (
     definition_of,
     disk_xml,
     engine,
+    hang_up,
     inhabited,
     walk,
 )
@@ -272,6 +273,16 @@ def test_what_was_off_is_not_brought_back_where_its_power_cycle_saw_no_end(
     record = journal.read(run.journal.path)
     assert (record.ended, record.power_cycles, undo.at_stake(record, guest.hypervisor)) == (True, [], [])
     assert not guest.domain.isActive()
+
+
+def test_a_libvirtd_that_is_restarted_leaves_nothing_up(tmp_path: Path) -> None:
+    guest = stopped(tmp_path)
+    run = booting(guest, tmp_path)
+    run.visit(guest)
+    hang_up(guest)
+    run.leave(guest)
+    assert not guest.domain.isActive()
+    assert [entry.state for entry in journal.read(run.journal.path).entries] == ["undone"]
 
 
 # A run that dies ------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from tests.support import (
     disk_xml,
     domain_xml,
     engine,
+    hang_up,
     inhabited,
     mounted,
     requirement,
@@ -415,3 +416,21 @@ def test_where_nobody_can_look_inside_afterwards_it_is_rolled_back(tmp_path: Pat
     result = life.cycle()
     assert "it answers, but nobody can look inside any more: the disk is full" in result.reason
     life.ends_on(life.booted)
+
+
+def test_a_libvirtd_that_is_restarted_while_it_is_looked_at_rolls_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = Life(tmp_path)
+    look = power._look
+    restarts = iter([True])
+
+    def later(*arguments: Any) -> Any:
+        if next(restarts, False):
+            hang_up(life.guest)
+        return look(*arguments)
+
+    monkeypatch.setattr(power, "_look", later)
+    result = life.cycle()
+    assert result.verdict is Verdict.FIXED, result.reason
+    life.ends_on(life.wanted)
