@@ -254,7 +254,7 @@ class Engine:
                 result = self.result(one.requirement, one.subject)
                 result.verdict = Verdict.NONCOMPLIANT
                 result.reason = f"it went off late; {printable(str(exc), lines=True)}"
-                self._not_back(one.requirement, one.subject, one.seq, exc)
+                self._not_back(one.requirement, one.subject, one.cycle, one.seq, exc)
                 continue
             self.journal.done(one.seq, outcome)
             one.record.applied = True
@@ -398,7 +398,7 @@ class Engine:
                 raise
             except PowerCycleFailed as exc:
                 result.reason = "; ".join(text for text in (printable(str(exc), lines=True), forced) if text)
-                self._not_back(requirement, subject, seq, exc)
+                self._not_back(requirement, subject, change, seq, exc)
                 return False
             except StillRunning as exc:
                 self.journal.unknown(seq, str(exc))
@@ -426,7 +426,7 @@ class Engine:
             place.forget(inside=not isinstance(change, DefinitionChange))
         return True
 
-    def _not_back(self, power_cycle: Requirement, subject: Subject, seq: int, exc: Exception) -> None:
+    def _not_back(self, power_cycle: Requirement, subject: Subject, change: Change, seq: int, exc: Exception) -> None:
         """A guest did not come back: the journal is told, and what was judged before is judged again."""
         guest = subject.guest
         if guest is None or not isinstance(exc, ChangeFailed):
@@ -437,8 +437,9 @@ class Engine:
             self.journal.failed(seq, str(exc))
         else:
             self.journal.unknown(seq, str(exc))  # the next run tries again
-        if isinstance(exc, PowerCycleFailed):
-            self._rolled_back(guest)
+        if isinstance(exc, PowerCycleFailed) and isinstance(change, PowerCycle):
+            if power.is_rolled_back(guest, change):
+                self._rolled_back(guest)
             self._look_again(power_cycle, subject, undone=True)
 
     def _interrupted(self, guest: Guest, cycle: PowerCycle, seq: int, result: Result) -> None:

@@ -119,7 +119,8 @@ class PowerCycle:
             guest.hypervisor.progress(f"{guest.name}: interrupted; waiting until it is off, to start it again")
             _is_off_within(guest, guest.policy.shutdown_seconds)
         if not is_active(guest):
-            _define(guest, self.booted)
+            with suppress(libvirt.libvirtError):  # better up on the other definition than down
+                _define(guest, self.booted)
             _start(guest)
 
     def _rolled_back(self, guest: Guest, why: str, said: Console, *, hopeless: bool = False) -> PowerCycleFailed:
@@ -127,8 +128,14 @@ class PowerCycle:
         tail = said.tail
         guest.hypervisor.progress(f"{guest.name}: {why}; rolling back")
         take_down(guest, hopeless=hopeless)
-        _define(guest, self.booted)
         text = f"{guest.name}: {why}; rolled back to the definition that booted"
+        try:
+            _define(guest, self.booted)
+        except libvirt.libvirtError as exc:  # its machine type may be gone from this QEMU: better up than down
+            text = (
+                f"{guest.name}: {why}; NOT rolled back: libvirt does not take the definition that booted "
+                f"({libvirt_words(exc)}): stopped, left on the other"
+            )
         for left in range(_STARTS - 1, -1, -1):
             again = _console(guest)
             try:

@@ -434,3 +434,39 @@ def test_a_libvirtd_that_is_restarted_while_it_is_looked_at_rolls_nothing_back(
     result = life.cycle()
     assert result.verdict is Verdict.FIXED, result.reason
     life.ends_on(life.wanted)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_one_whose_old_definition_libvirt_does_not_take_is_left_up_on_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, interrupted: bool
+) -> None:
+    """QEMU was upgraded under it, and no longer has the machine type it was started on."""
+    life = Life(tmp_path)
+    life.inside.devices.append(block("vdb", uuid="data"))
+    down, define = life.guest.domain.destroy, life.guest.hypervisor.connection.defineXML
+
+    def shut_down() -> None:
+        down()
+        life.inside.devices.pop()
+        if interrupted:
+            raise KeyboardInterrupt
+
+    def refuse(xml: str) -> Any:
+        if "unmap" not in xml:
+            raise libvirt.libvirtError("unsupported machine type")
+        return define(xml)
+
+    life.guest.answers["guest-shutdown"] = shut_down
+    monkeypatch.setattr(life.guest.hypervisor.connection, "defineXML", refuse)
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            life.cycle()
+    else:
+        discard = life.engine.run(requirement("disk-discard"), subject(life.guest, "vda"))
+        result = life.cycle()
+        assert result.verdict is Verdict.NONCOMPLIANT
+        assert "NOT rolled back: libvirt does not take the definition that booted (unsupported m" in result.reason
+        assert discard.verdict is Verdict.COMPLIANT
+        assert not any(change.undone for change in result.changes)
+    assert life.is_on_new
+    life.ends_on(life.wanted)
