@@ -363,8 +363,8 @@ class _NotBack(Exception):
 
 #: states with a QEMU in which nothing goes on
 _DEAD = {
-    libvirt.VIR_DOMAIN_CRASHED: "it crashed while it started",
-    libvirt.VIR_DOMAIN_PAUSED: "QEMU paused it while it started (an I/O error?)",
+    libvirt.VIR_DOMAIN_CRASHED: "it crashed",
+    libvirt.VIR_DOMAIN_PAUSED: "it is paused (by QEMU, for an I/O error?)",
 }
 
 
@@ -459,8 +459,8 @@ def _stays_up(guest: Guest, seconds: float, said: Console) -> None:
     while True:
         if not is_active(guest):
             raise _NotBack("it does not stay up: it went off again", hopeless=True)
-        if _ask(guest, lambda domain: domain.state())[0] == libvirt.VIR_DOMAIN_CRASHED:
-            raise _NotBack("it does not stay up: it crashed", hopeless=True)
+        if dead := _DEAD.get(_ask(guest, lambda domain: domain.state())[0]):
+            raise _NotBack(f"it does not stay up: {dead}", hopeless=True)
         if line := said.dead_end:
             raise _NotBack(f"its boot came to an end: {line}", hopeless=True)
         if time.monotonic() > deadline:

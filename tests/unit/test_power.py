@@ -165,7 +165,7 @@ def test_one_that_qemu_pauses_is_rolled_back_at_once(tmp_path: Path) -> None:
 
     life.guest.answers["guest-ping"] = ping
     result = life.cycle()
-    assert "QEMU paused it while it started" in result.reason
+    assert "it is paused (by QEMU, for an I/O error?); rolled back" in result.reason
     life.ends_on(life.booted)
 
 
@@ -246,6 +246,33 @@ def test_the_console_is_all_there_is_of_a_guest_nobody_can_ask(tmp_path: Path) -
     life.engine.force = True
     result = life.cycle()
     assert "its boot came to an end: Kernel panic - not syncing: no init" in result.reason
+    life.ends_on(life.booted)
+
+
+def test_one_that_nobody_can_ask_and_qemu_pauses_is_rolled_back(tmp_path: Path) -> None:
+    """As QEMU does where a disk does not answer on its new bus."""
+    life = Life(tmp_path)
+    del life.guest.answers["guest-ping"]
+    life.inside.problem = ProbeError("no agent")
+    life.engine.force = True
+
+    class Pausing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def shutdownFlags(self, _flags: int) -> None:  # noqa: N802
+            real.destroy()
+
+        def create(self) -> None:
+            real.create()
+            if life.is_on_new:
+                real.suspend()
+
+    real = life.guest.domain
+    life.guest.domain = Pausing()
+    result = life.cycle()
+    assert "it does not stay up: it is paused" in result.reason
+    assert real.state()[0] == libvirt.VIR_DOMAIN_RUNNING
     life.ends_on(life.booted)
 
 
