@@ -277,6 +277,8 @@ class Engine:
                 result.reason += f"; withheld: waits for {slug} ({_shortly(judgement)})"
                 return
             forced = f"forced although {slug} is {_shortly(judgement)}"
+        if self.restart and requirement.stage == "power" and subject.guest is not None:
+            subject.guest.forget()  # the fleet was looked into hours ago, and it has to come back as it is now
         changes = self._propose(requirement, subject, result)
         if not changes or self._withheld(subject, changes, result):
             return

@@ -418,6 +418,7 @@ def test_the_next_guest_is_handled_where_one_does_not_resume(tmp_path: Path) -> 
 
 def test_a_mount_that_no_boot_brings_back_withholds_the_power_cycle(tmp_path: Path) -> None:
     life = Life(tmp_path)
+    life.guest.look_inside()  # before it was mounted
     life.inside.devices.append(block("vdb", uuid="hand", fstype="ext4"))
     life.inside.mounts.append(mounted("/mnt", "/dev/vdb", uuid="hand"))
     started = life.guest.domain.ID()
@@ -429,6 +430,16 @@ def test_a_mount_that_no_boot_brings_back_withholds_the_power_cycle(tmp_path: Pa
     result = life.cycle()
     assert result.verdict is Verdict.PENDING
     assert "waits for a power cycle, which is withheld: /mnt is mounted" in result.reason
+
+
+def test_a_guest_is_compared_with_how_it_was_when_it_was_shut_down(tmp_path: Path) -> None:
+    """All guests are looked into at the beginning of a run, and a fleet's turn comes hours later."""
+    life = Life(tmp_path)
+    life.inside.devices.append(block("vdb", uuid="gone"))
+    life.guest.look_inside()
+    life.inside.devices.pop()
+    result = life.cycle()
+    assert result.verdict is Verdict.FIXED, result.reason
 
 
 def test_where_nobody_can_look_inside_afterwards_it_is_rolled_back(tmp_path: Path) -> None:
