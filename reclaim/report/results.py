@@ -66,6 +66,7 @@ def measure(
 
 def _file_disks(guest: Guest) -> list[Disk]:
     try:
+        _ = guest.is_running  # kept, and asked for later
         return [disk for disk in guest.disks if disk.path and disk.view.type == "file"]
     except libvirt.libvirtError:
         return []  # the guest is gone; the checks say so
