@@ -251,10 +251,15 @@ def _told_by_agent(guest: Guest) -> list[tuple[str, str]]:
 
 
 def _usable(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address in *text*, unless it is one that leads to another machine from another place."""
+    """The address in *text*, unless it is one that leads to another machine from another place.
+
+    A zone (RFC 4007) is of this machine alone, and Python takes any text for one: the guest's words would become ours.
+    """
     try:
         found = ipaddress.ip_address(text)
     except ValueError:
+        return None
+    if "%" in text:
         return None
     odd = found.is_loopback or found.is_link_local or found.is_multicast or found.is_unspecified or found.is_reserved
     return None if odd else found

@@ -349,6 +349,9 @@ FIRST, SECOND = "52:54:00:00:00:01", "52:54:00:00:00:02"
             [],
             id="what-leads-elsewhere",
         ),
+        pytest.param(
+            {}, [_typed(FIRST, "2001:db9::1%x;touch /tmp/x;'", "2001:db9::1%eth0")], [], id="words-behind-an-address"
+        ),
         pytest.param({}, {"a": 1}, [], id="no-list"),
         pytest.param({LEASE: {"vnet0": _interface(None, "192.0.2.7")}}, None, [], id="no-mac"),
         pytest.param({LEASE: {"vnet0": _interface(FIRST)}}, None, [], id="no-address"),
