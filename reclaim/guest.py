@@ -291,6 +291,8 @@ class Guest:
         if isinstance(by_agent, facts.Facts):
             self._way, self.ssh_problem = "agent", by_ssh
             return by_agent
+        if isinstance(by_agent, agent.NotLinux):
+            return by_agent
         kind = type(by_agent) if isinstance(by_ssh, NoAccess) else ProbeError
         told = _without(self.name, by_ssh)
         return kind(f"{by_agent}; {told if told.startswith('ssh ') else f'by ssh: {told}'}")

@@ -168,6 +168,19 @@ def test_windows_is_not_looked_into_by_ssh(tmp_path: Path, door: Door) -> None:
     assert door.opened == 0
 
 
+@pytest.mark.parametrize("refused", [SshRefused("one: ssh to 192.0.2.7: it does not answer"), ProbeError("one: late")])
+@pytest.mark.parametrize("system", ["mswindows", "freebsd"])
+def test_nor_is_another_system_where_ssh_is_preferred(
+    tmp_path: Path, door: Door, system: str, refused: ProbeError
+) -> None:
+    guest = with_ssh(tmp_path, Inside(problem=ProbeError("one: the guest agent failed guest-exec")), prefer=True)
+    guest.answers["guest-get-osinfo"] = lambda: {"id": system, "pretty-name": "Another"}
+    door.refused = refused
+    result = judged(tmp_path, guest)
+    assert result.verdict is Verdict.NOT_ASSESSABLE
+    assert "which reclaim neither looks into nor changes" in result.reason
+
+
 # A confined agent -----------------------------------------------------------------------------
 
 
