@@ -283,7 +283,9 @@ class Guest:
             by_agent = self._gathered_by_agent()
         else:
             by_agent = self._gathered_by_agent()
-            if isinstance(by_agent, agent.NotLinux) or (isinstance(by_agent, facts.Facts) and not by_agent.confined):
+            if isinstance(by_agent, (agent.NotLinux, agent.AgentFrozen)):
+                return by_agent  # a log-in writes, and what is frozen lets it hang
+            if isinstance(by_agent, facts.Facts) and not by_agent.confined:
                 return by_agent
             by_ssh = self._gathered_by_ssh()
             if isinstance(by_ssh, facts.Facts):

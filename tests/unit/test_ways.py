@@ -15,7 +15,7 @@ from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
 from reclaim import power, ssh
-from reclaim.agent import AgentAbsent, AgentBlocked
+from reclaim.agent import AgentAbsent, AgentBlocked, AgentFrozen
 from reclaim.errors import ProbeError
 from reclaim.inventory import GuestNotes, Inventory, Ssh, SshOfGuests
 from reclaim.ssh import Address, Connection, OtherMachine, SshRefused
@@ -179,6 +179,14 @@ def test_nor_is_another_system_where_ssh_is_preferred(
     result = judged(tmp_path, guest)
     assert result.verdict is Verdict.NOT_ASSESSABLE
     assert "which reclaim neither looks into nor changes" in result.reason
+
+
+def test_a_guest_that_is_frozen_is_no_finding_and_not_logged_into(tmp_path: Path, door: Door) -> None:
+    guest = with_ssh(tmp_path, Inside(problem=AgentFrozen("one: its filesystems are frozen")))
+    result = judged(tmp_path, guest)
+    assert (result.verdict, result.changes) == (Verdict.ERROR, [])
+    assert "its filesystems are frozen" in result.reason
+    assert door.opened == 0
 
 
 # A confined agent -----------------------------------------------------------------------------
