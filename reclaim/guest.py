@@ -16,6 +16,7 @@ from reclaim.definition import Definition, DiskView
 from reclaim.errors import NoAccess, NotAssessable, ProbeError
 from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
 from reclaim.kept import kept
+from reclaim.text import libvirt_words
 
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor
@@ -200,8 +201,14 @@ class Guest:
 
     @property
     def run_id(self) -> int:
-        """The number libvirt gave the running QEMU; what a domain handle knows of it may be of an earlier one."""
-        return int(self.hypervisor.connection.lookupByUUIDString(self.uuid).ID())
+        """The number libvirt gave the running QEMU; what a domain handle knows of it may be of an earlier one.
+
+        Raises ProbeError where libvirt does not tell, as where its daemon restarts.
+        """
+        try:
+            return int(self.hypervisor.connection.lookupByUUIDString(self.uuid).ID())
+        except libvirt.libvirtError as exc:
+            raise ProbeError(f"{self.name}: libvirt: {libvirt_words(exc)}") from exc
 
     def hang_up(self) -> None:
         """Close the connection by ssh, if there is one."""

@@ -236,6 +236,23 @@ def test_after_a_start_the_guest_is_looked_for_again(tmp_path: Path, door: Door)
     assert not guest.is_answering()
 
 
+def test_a_guest_whose_libvirtd_restarts_does_not_answer_yet(
+    tmp_path: Path, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cycle waits on; a libvirtError would be taken for a QEMU that does not start, and rolled back."""
+    door.within.commands["true"] = lambda _: 0
+    guest = with_ssh(tmp_path, Inside(problem=ABSENT))
+    assert guest.is_answering()
+
+    def hung_up(*_: object) -> None:
+        raise libvirt.libvirtError("internal error: client socket is closed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(libvirt.virConnect, "lookupByUUIDString", hung_up)
+        assert not guest.is_answering()
+    assert guest.is_answering()
+
+
 def test_a_connection_that_broke_is_made_anew_once(tmp_path: Path, door: Door) -> None:
     guest = with_ssh(tmp_path, Inside(problem=ABSENT))
     assert judged(tmp_path, guest).verdict is Verdict.COMPLIANT
