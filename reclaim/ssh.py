@@ -458,9 +458,11 @@ class _Marks:
         ended, ended_beside = self._end(stdout), self._end(stderr)
         if ended is None or ended_beside is None:
             return None
-        begin = stdout.index(b"\n", stdout.index(self.mark + b" is ")) + 1
-        begin_beside = stderr.index(self.mark + b" begin\n") + len(self.mark) + 7
-        return int(ended[1]), stdout[begin : ended.start()], stderr[begin_beside : ended_beside.start()]
+        _, began, said = stdout[: ended.start()].partition(self.mark + b" is ")
+        _, began_beside, said_beside = stderr[: ended_beside.start()].partition(self.mark + b" begin\n")
+        if not (began and began_beside):
+            return None
+        return int(ended[1]), said.partition(b"\n")[2], said_beside
 
     def _end(self, output: bytes) -> re.Match[bytes] | None:
         """The last word is the script's: what the command prints before may look like it, and does not count."""

@@ -303,6 +303,22 @@ def test_a_trim_by_ssh_is_counted(tmp_path: Path, door: Door) -> None:
     assert note.endswith("; the guest says it trimmed 1610616832 bytes; not /old: not supported")
 
 
+@pytest.mark.parametrize(
+    ("stdout", "stderr", "expected"),
+    [
+        (b"motd\nM is 0 u\nout\nM end 3\n", b"a banner\nM begin\nerr\nM end 3\n", (3, b"out\n", b"err\n")),
+        (b"M is 0 u\nM end 9\nM end 0\n", b"M begin\nM end 0\n", (0, b"M end 9\n", b"")),
+        (b"M is 0 u\nout", b"M begin\n", None),
+        (b"M end 0\nM is 0 u", b"M begin\nM end 0\n", None),
+        (b"M is 0 u\nM end 0\n", b"M end 0\nM begin\n", None),
+        (b"M is 0 u\nM end 0\n", b"M end 0\n", None),
+    ],
+)
+def test_what_stands_between_the_marks(stdout: bytes, stderr: bytes, expected: object) -> None:
+    """Root in the guest can read the mark, and say it where it likes."""
+    assert ssh._Marks(b"M").between(stdout, stderr) == expected
+
+
 # Addresses ------------------------------------------------------------------------------------
 
 
