@@ -190,25 +190,25 @@ class Guest:
         return f"ssh to {user}{self._connection.address}{' with sudo' if backend.settings.sudo else ''}"
 
     def _by_ssh(self) -> Host:
-        """A shell by ssh. After each start of the guest its address is looked up again."""
+        """A shell by ssh. After each start of the guest its address is looked up again.
+
+        Raises ProbeError, also where libvirt does not tell, as where its daemon restarts.
+        """
         settings = self.ssh
         if settings is None:
             raise ProbeError(f"{self.name}: the inventory does not name ssh for it")
-        if self._connection is None or self._connection.run != self.run_id:
-            self.hang_up()
-            self._connection = ssh.connect(self, settings)
+        try:
+            if self._connection is None or self._connection.run != self.run_id:
+                self.hang_up()
+                self._connection = ssh.connect(self, settings)
+        except libvirt.libvirtError as exc:
+            raise ProbeError(f"{self.name}: libvirt: {libvirt_words(exc)}") from exc
         return self._connection.host
 
     @property
     def run_id(self) -> int:
-        """The number libvirt gave the running QEMU; what a domain handle knows of it may be of an earlier one.
-
-        Raises ProbeError where libvirt does not tell, as where its daemon restarts.
-        """
-        try:
-            return int(self.hypervisor.connection.lookupByUUIDString(self.uuid).ID())
-        except libvirt.libvirtError as exc:
-            raise ProbeError(f"{self.name}: libvirt: {libvirt_words(exc)}") from exc
+        """The number libvirt gave the running QEMU; what a domain handle knows of it may be of an earlier one."""
+        return int(self.hypervisor.connection.lookupByUUIDString(self.uuid).ID())
 
     def hang_up(self) -> None:
         """Close the connection by ssh, if there is one."""

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+import libvirt
+
 from reclaim import backup, job, journal
 from reclaim.change import DefinitionChange
 from reclaim.engine import Engine, Mode, Subject
-from reclaim.errors import ReclaimError
+from reclaim.errors import ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import BackupNotes, Inventory, read_inventory
@@ -164,7 +166,7 @@ class Run:
 
     def gather(self, guests: Iterable[Guest], progress: Callable[[str], None]) -> None:
         """Look into all *guests* at once; what fails is kept for the checks to tell."""
-        waiting = [guest for guest in guests if guest.can_be_looked_into]
+        waiting = list(filter(_is_open, guests))
         with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "facts") as pool:
             futures = {pool.submit(guest.look_inside): guest for guest in waiting}
             for number, future in enumerate(concurrent.futures.as_completed(futures), start=1):
@@ -199,6 +201,13 @@ class Run:
                     results.point_latest(part.folder)
         finally:
             self._locks.close()
+
+
+def _is_open(guest: Guest) -> bool:
+    try:
+        return guest.can_be_looked_into
+    except (libvirt.libvirtError, ProbeError):
+        return False  # it is gone, or its definition cannot be read: the checks say so
 
 
 def _folder_of_copies(path: Path) -> BackupNotes:
