@@ -221,6 +221,7 @@ UNIT = "[Unit]\nDescription=What=/dev/vda1\n\n[Mount]\nWhat={}\nWhere=/srv\nType
     ("before", "after"),
     [
         pytest.param(("/dev/vda1", "rw"), ("/dev/disk/by-uuid/aaaa-1", "rw"), id="what"),
+        pytest.param((" /dev/vda1", "rw"), (" /dev/disk/by-uuid/aaaa-1", "rw"), id="blank"),
         pytest.param(("/dev/vdb1 ", "rw"), ("/dev/disk/by-partuuid/p-b ", "rw"), id="clone"),
         pytest.param(
             ("UUID=eeee", "device=/dev/vde,rw"), ("UUID=eeee", "device=/dev/disk/by-uuid/eeee,rw"), id="options"
@@ -276,6 +277,7 @@ SWAP_UNIT = "[Unit]\nDescription=swap\n\n[Swap]\nWhat={}\nPriority=5\n\n[Install
     ("blank", "there"),
     [
         pytest.param("", False, id="alone"),
+        pytest.param(" ", False, id="blank"),
         pytest.param("", True, id="a-run-that-died-made-the-new-one"),
     ],
 )
