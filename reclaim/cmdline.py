@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from reclaim.facts import Facts
 from reclaim.fstab import TAGS, is_renamed_by_bus, stable_name
 
-#: kernelopts= is GRUB's variable around a whole line (RHEL 8), not a parameter
-_TOKEN = re.compile(
-    r"(?:(?<![\w.-])|(?<=\bkernelopts=))(?!kernelopts=)(?P<key>[A-Za-z_][\w.-]*)=(?P<value>[^\s\"']*/dev/[^\s\"']+)"
-)
+#: a parameter and its value, taken whole; kernelopts= is GRUB's variable around a line (RHEL 8), not a parameter
+_TOKEN = re.compile(r"(?<![\w.-])(?!kernelopts=)(?P<key>[A-Za-z_][\w.-]*)=(?P<value>[^\s\"']+)")
 #: a device named by its bus somewhere in a value: `device=/dev/vdb` of rootflags, `/dev/vda3:root` of cryptdevice
 _SOMEWHERE = re.compile(r"(?:\A|[=,:])(?P<device>/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*(?![\w/])|disk/by-(?:path|id)/.+))")
 #: parameters whose whole value is a device, which their readers take as UUID= too: the kernel's and every

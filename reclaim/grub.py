@@ -34,7 +34,7 @@ def menus(facts: Facts) -> dict[str, str]:
     return {
         path: text
         for path, text in facts.boot_files.items()
-        if _MENU.match(path) and re.search(r"^\s*(menuentry|blscfg|linux)", text, re.MULTILINE)
+        if _MENU.match(path) and re.search(r"^[ \t]*(menuentry|blscfg|linux)", text, re.MULTILINE)
     }
 
 

@@ -49,6 +49,12 @@ def test_names_in_the_menu(line: str, names: list[str]) -> None:
     assert [str(name) for listed in found.values() for name in listed] == names
 
 
+@pytest.mark.parametrize("menu", ["\n" * 200_000, "linux " + "a=" * 100_000], ids=["empty-lines", "one-long-word"])
+def test_a_menu_of_a_hostile_guest_is_read_in_no_time(menu: str) -> None:
+    # each of them took minutes of quadratic time; a test that fails does not come to its end
+    assert places(_inside(menu=menu).facts()) == []
+
+
 def test_a_name_on_every_kernel_line_is_told_once() -> None:
     menu = "\tlinux /a root=/dev/vda1\n\tlinux /b root=/dev/vda1 single\n"
     [place] = places(_inside(menu=menu).facts())
