@@ -9,7 +9,7 @@ from reclaim.facts import Facts
 from reclaim.fstab import TAGS, is_renamed_by_bus, stable_name
 
 #: a parameter and its value, taken whole; kernelopts= is GRUB's variable around a line (RHEL 8), not a parameter
-_TOKEN = re.compile(r"(?<![\w.-])(?!kernelopts=)(?P<key>[A-Za-z_][\w.-]*)=(?P<value>[^\s\"']+)")
+_TOKEN = re.compile(r"(?<![\w.-])(?!kernelopts=)(?P<key>[A-Za-z_][\w.-]*)=(?P<q>[\"'](?=/dev/))?(?P<value>[^\s\"']+)")
 #: a device named by its bus somewhere in a value: `device=/dev/vdb` of rootflags, `/dev/vda3:root` of cryptdevice
 _SOMEWHERE = re.compile(r"(?:\A|[=,:])(?P<device>/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*(?![\w/])|disk/by-(?:path|id)/.+))")
 #: parameters whose whole value is a device, which their readers take as UUID= too: the kernel's and every
@@ -56,6 +56,6 @@ def named_stably(facts: Facts, line: str, tags: tuple[str, ...] = TAGS) -> str:
             return match[0]
         device = facts.device(path) if is_renamed_by_bus(path) else None
         name = stable_name(facts, device, tags) if device else None
-        return f"{match['key']}={name}{colon}{rest}" if name else match[0]
+        return f"{match['key']}={match['q'] or ''}{name}{colon}{rest}" if name else match[0]
 
     return _TOKEN.sub(stable, line)

@@ -36,6 +36,7 @@ def _inside(**files: str) -> Inside:
         ("\tlinux /v cryptdevice=/dev/vda3:root:allow-discards", ["cryptdevice=/dev/vda3:root:allow-discards"]),
         ("\tlinux /v md=0,/dev/sda1,/dev/sdb1", ["md=0,/dev/sda1,/dev/sdb1"]),
         ("\tlinux /v rd.luks.options=x=/dev/mapper/vda1 console=/dev/ttyS0 init=/dev/vdafter/x", []),
+        ("\tlinux /v root='/dev/vda1' ro", ["root=/dev/vda1"]),
         ("\tsearch --set=root /dev/vda1", []),
         ("\tlinux /v root=254:1 ro", ["root=254:1"]),
         ("\tlinux /v root=fe01 resume=805", ["root=fe01", "resume=805"]),
@@ -82,6 +83,9 @@ def test_the_files_of_update_grub_are_known_by_their_paths() -> None:
             "export GRUB_CMDLINE_LINUX_DEFAULT='quiet resume=/dev/vda5 x'",
             "export GRUB_CMDLINE_LINUX_DEFAULT='quiet resume=UUID=swap x'",
             id="resume-single-quoted",
+        ),
+        pytest.param(
+            "GRUB_CMDLINE_LINUX='root=\"/dev/vda1\" x'", "GRUB_CMDLINE_LINUX='root=\"UUID=root\" x'", id="in-quotes"
         ),
         pytest.param('GRUB_CMDLINE_LINUX="root=/dev/vdb1"', 'GRUB_CMDLINE_LINUX="root=/dev/vdb1"', id="without-a-name"),
         pytest.param('GRUB_CMDLINE_LINUX="root=/dev/vdz1"', 'GRUB_CMDLINE_LINUX="root=/dev/vdz1"', id="not-there"),
