@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from reclaim import cmdline
 from reclaim.cmdline import Name
 from reclaim.facts import BlockDevice, Facts
-from reclaim.place import Place, begins, in_lines, initramfs_tags
+from reclaim.place import Place, begins, in_lines
 
 _MENU = re.compile(r"/boot/grub2?/grub\.cfg\Z|/boot/efi/EFI/[^/]+/grub\.cfg\Z")
 _DEFAULTS = re.compile(r"/etc/default/grub(\.d/.+\.cfg)?\Z")
@@ -103,9 +103,9 @@ def places(facts: Facts) -> Iterator[Place]:
             yield Place(path, names, advice=f"{script} writes them: name them by UUID there")
     for path, text in facts.boot_files.items():
         if path.startswith("/etc/grub.d/"):
-            place = in_lines(facts, path, _KERNEL_LINE.match, tags=initramfs_tags(text), then=update)
+            place = in_lines(facts, path, _KERNEL_LINE.match, by_entry=True, then=update)
         elif _SOURCED.match(path) or path in by_hand:
-            place = in_lines(facts, path, _KERNEL_LINE.match, tags=initramfs_tags(text))
+            place = in_lines(facts, path, _KERNEL_LINE.match, by_entry=True)
         elif _ENVIRONMENT.match(path):
             place = _environment(facts, path, text)
         elif path == _INSTALL_DEVICE:
