@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from reclaim import cmdline
 from reclaim.cmdline import Name
 from reclaim.facts import BlockDevice, Facts
+from reclaim.fstab import is_renamed_by_bus
 from reclaim.place import Place, begins, in_lines
 
 _MENU = re.compile(r"/boot/grub2?/grub\.cfg\Z|/boot/efi/EFI/[^/]+/grub\.cfg\Z")
@@ -26,7 +27,9 @@ _NO_UUID = re.compile(
     r"^(?P<line>[ \t]*(?:export[ \t]+)?GRUB_DISABLE_LINUX_UUID=(?P<q>[\"']?)true(?P=q).*)$", re.MULTILINE
 )
 _CMDLINE = re.compile(r"^(?P<head>[ \t]*(?:export[ \t]+)?GRUB_CMDLINE_LINUX\w*\+?=)(?P<value>.*)$", re.MULTILINE)
-_GRUB_DEVICE = re.compile(r"^[ \t]*(?:export[ \t]+)?(?P<name>GRUB_DEVICE\w*=[\"']?/dev/\S+)", re.MULTILINE)
+_GRUB_DEVICE = re.compile(
+    r"^[ \t]*(?:export[ \t]+)?(?P<name>GRUB_DEVICE\w*=[\"']?(?P<device>/dev/[^\s\"']+))", re.MULTILINE
+)
 
 
 def menus(facts: Facts) -> dict[str, str]:
@@ -130,7 +133,8 @@ def _defaults_places(facts: Facts, generated: list[Name], update: str | None) ->
             stable = defaults_named_stably(facts, text)
             yield Place(path, tuple(names), tuple(dict.fromkeys(devices)), text, stable, update)
         for match in _GRUB_DEVICE.finditer(text):
-            yield Place(path, (match["name"],), advice=f"take {match['name']} out of {path}")
+            if is_renamed_by_bus(match["device"]):
+                yield Place(path, (match["name"],), advice=f"take {match['name']} out of {path}")
 
 
 def _environment(facts: Facts, path: str, text: str) -> Place | None:

@@ -110,6 +110,14 @@ def test_defaults_that_are_rewritten_have_no_names_left() -> None:
 
 
 @pytest.mark.parametrize(
+    ("device", "told"), [("/dev/vda1", True), ('"/dev/vda1"', True), ("/dev/mapper/vg-root", False)]
+)
+def test_a_device_that_grub_is_told_counts_where_the_bus_renames_it(device: str, *, told: bool) -> None:
+    found = places(_inside(grub=f"GRUB_DEVICE={device}\n").facts())
+    assert [place.path for place in found] == ["/etc/default/grub"] * told
+
+
+@pytest.mark.parametrize(
     ("text", "after", "found"),
     [
         ("RESUME=/dev/vda5\n", "RESUME=UUID=swap\n", 1),
