@@ -136,6 +136,12 @@ def test_resume(text: str, after: str, found: int) -> None:
     assert [place.after for place in found_there] == [after] * found
 
 
+def test_resume_counts_in_the_main_file_as_well() -> None:
+    path, text = "/etc/initramfs-tools/initramfs.conf", "MODULES=most\nDEVICE=eth0\nRESUME={}\n"
+    [place] = places(_inside(**{path: text.format("/dev/vda5")}).facts())
+    assert (place.path, place.after, place.rebuild) == (path, text.format("UUID=swap"), True)
+
+
 def test_the_boot_disk_is_the_one_under_boot_else_under_root() -> None:
     inside = _inside()
     inside.mounts = [mounted("/", "/dev/vda1"), mounted("/boot", "/dev/vdb1")]
