@@ -316,6 +316,12 @@ def test_a_weekly_script_that_busybox_runs_too(tmp_path: Path, folder: str) -> N
         pytest.param("/etc/cron.d/x\t@weekly root fstrim -A -v\n", "fcron\n", "compliant", "", id="fstab-only"),
         pytest.param("/etc/cron.d/x\t@weekly root fstrim -v / 2>&1 | logger\n", "cron\n", "compliant", "", id="named"),
         pytest.param(
+            "/etc/cron.weekly/f\t[ -x /sbin/fstrim ] && /sbin/fstrim -a\n", "cron\n", "compliant", "", id="asked-for"
+        ),
+        pytest.param(
+            "/etc/cron.d/x\t@weekly root fstrim /srv && fstrim /\n", "cron\n", "compliant", "", id="two-on-a-line"
+        ),
+        pytest.param(
             "/etc/cron.d/x\t@weekly root fstrim /srv; ls /\n",
             "cron\n",
             "noncompliant",
