@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import libvirt
 
@@ -81,16 +81,17 @@ def backlog(disk: Disk) -> Backlog:
     found = areas(guest.facts, device)
     # what the filesystems use is settled cheaply: only where there may be a backlog the image's tables are read
     quick = weighed(image.allocated, found, None)
-    if quick.reclaimable + quick.perhaps <= tolerated(quick.used) or image.is_device:
+    if quick.reclaimable + quick.perhaps <= tolerated(quick.used):
         return quick
     head = hostimage.header(guest.hypervisor, image) if kind == "qcow2" else None
     if head is not None and head.external_data:
         raise NotAssessable(f"{image.path}: its data lies in an external data file, which is not counted")
     known = host_map(guest.hypervisor, image, kind, head)
-    if known is None and ((head is not None and head.snapshots) or image.filesystem in SHARING):
-        # a snapshot may hold any of it
-        return Backlog(image.allocated, quick.used, 0, quick.most, quick.most)
-    return weighed(image.allocated, found, known)
+    counted = weighed(image.allocated, found, known)
+    if (head is not None and head.snapshots) or (known is None and image.filesystem in SHARING):
+        # a snapshot may hold any of it: of internal ones no map tells what they hold
+        return replace(counted, reclaimable=0, perhaps=counted.most)
+    return counted
 
 
 def weighed(held: int, found: Sequence[Area], known: HostMap | None) -> Backlog:
