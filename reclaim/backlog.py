@@ -30,8 +30,8 @@ class Backlog:
 
     `used` is what the guest's filesystems use, their own tables included. `reclaimable` is what a trim gives back
     at least, `most` what it may give back, where none of those tables was ever written. `perhaps` of that are for
-    what cannot be placed. `apart` is held for what no trim of a filesystem reaches: swap, free
-    extents, what is not mounted, the image's tables and snapshots; in words.
+    what cannot be placed, or what a snapshot may hold as well. `apart` is held for what no trim of a filesystem
+    reaches: swap, free extents, what is not mounted, the image's tables and snapshots; in words.
     """
 
     held: int
@@ -116,11 +116,11 @@ def weighed(held: int, found: Sequence[Area], known: HostMap | None) -> Backlog:
     sure, perhaps = _pool(known.held - placed, [area for area in found if area.spans is None])
     reclaimable += sure
     apart["in the image's tables and snapshots, or not flushed yet"] = held - known.held
+    most += sure + perhaps
     # which of the shared extents a trim would free is not known: none of them is promised
     promise = max(0, reclaimable - known.shared)
-    return Backlog(
-        held, used, promise, max(promise, most + sure + perhaps), perhaps, tuple(apart.items()), known.shared
-    )
+    perhaps += reclaimable - promise
+    return Backlog(held, used, promise, most, perhaps, tuple(apart.items()), known.shared)
 
 
 def _pool(held: int, found: Sequence[Area]) -> tuple[int, int]:

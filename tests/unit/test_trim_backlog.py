@@ -332,9 +332,21 @@ def test_shared_extents_are_not_promised() -> None:
     whole = HostMap(((0, 100 * MIB),), 0)
     assert weighed(100 * MIB, [area], whole).reclaimable == 90 * MIB
     found = weighed(100 * MIB, [area], HostMap(whole.spans, 70 * MIB))
-    assert found.reclaimable == 20 * MIB
+    assert (found.reclaimable, found.perhaps, found.most) == (20 * MIB, 70 * MIB, 90 * MIB)
     assert "70.0 MiB of the file come back with the last snapshot or reflink" in found.words
-    assert weighed(100 * MIB, [area], HostMap(whole.spans, 95 * MIB)).reclaimable == 0
+    found = weighed(100 * MIB, [area], HostMap(whole.spans, 95 * MIB))
+    assert (found.reclaimable, found.perhaps) == (0, 90 * MIB)
+
+
+def test_a_snapshot_on_the_host_makes_no_backlog_compliant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right after a snapshot of the host's filesystem all of the image is shared, whatever is trimmed."""
+    guest = _guest(tmp_path, 200 * MIB, 20 * MIB)
+    shared = HostMap(((0, 200 * MIB),), 200 * MIB)
+    monkeypatch.setattr("reclaim.backlog.host_map", lambda *_: shared)
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
+    assert (result.verdict, result.changes) == (Verdict.NOT_ASSESSABLE, [])
+    assert result.reason.startswith("between 0 B and 179.0 MiB can come back")
+    assert "200.0 MiB of the file come back with the last snapshot or reflink" in result.reason
 
 
 def test_a_filesystem_that_cannot_be_trimmed_promises_nothing() -> None:
