@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from dataclasses import replace
@@ -552,6 +553,28 @@ def test_an_image_larger_than_its_disk_is_fragmented_or_leaks() -> None:
     [found] = obstacles(_file(200 * MIB, 140 * MIB), "one")
     assert "qemu-img check -r leaks" in found.remedy
     assert obstacles(_file(200 * MIB, 140 * MIB, external_data=True), "one") == []
+    [found] = obstacles(_file(200 * MIB, 140 * MIB, backing="/i/b c"), "one")
+    assert "qemu-img convert -f qcow2 -O qcow2 -B '/i/b c' -F FORMAT /i/a.qcow2 /i/a.qcow2.new" in found.remedy
+
+
+def test_what_was_freed_without_discards_is_no_leak_and_a_copy_is_without_it(tmp_path: Path) -> None:
+    """A snapshot deleted while discards were off: its clusters are free, and the file holds them all the same."""
+    image = _make(tmp_path / "disk.qcow2", size="96M")
+    _io(image, "write -P 5 0 96M")
+    subprocess.run(["qemu-img", "snapshot", "-c", "gone", image], check=True)
+    _io(image, "write -P 6 0 96M")
+    file = f"file.driver=file,file.filename={image},file.discard=ignore"
+    subprocess.run(
+        ["qemu-img", "snapshot", "-d", "gone", "--image-opts", f"driver=qcow2,discard=ignore,{file}"], check=True
+    )
+    disk = Disk(_guest(tmp_path, image), "vda")
+    [found] = obstacles(inspect(disk), "one")
+    _, check, convert = found.remedy.split(": ")
+    subprocess.run(shlex.split(check.partition(";")[0]), check=True, stdout=subprocess.DEVNULL)
+    assert obstacles(inspect(disk), "one") == [found]
+    subprocess.run(shlex.split(convert), check=True)
+    image.with_suffix(".qcow2.new").replace(image)
+    assert obstacles(inspect(disk), "one") == []
 
 
 @pytest.mark.parametrize(
