@@ -91,6 +91,8 @@ def inspect(disk: Disk) -> Inspected:
     """Look at the image of *disk*. Raises NotApplicable, NotAssessable, ProbeError."""
     hypervisor, view = disk.guest.hypervisor, disk.view
     image = hostimage.look(hypervisor, path_of(disk))
+    if image.mapper == "LVM" and not image.targets:
+        raise NotAssessable(f"{image.path}: a logical volume, and dmsetup does not say which kind (is it run as root?)")
     kind = view.driver.get("type", "raw")
     # the definition says what it is: into a raw disk the guest may write any header
     head = hostimage.header(hypervisor, image) if kind == "qcow2" else None
@@ -215,8 +217,12 @@ def _device_remedy(image: HostImage) -> str:
 
 
 def is_thick(found: Inspected) -> bool:
-    """Is it a logical volume that keeps its size whatever is discarded?"""
-    return found.image.mapper == "LVM" and not {"thin", "vdo"} & set(found.image.targets)
+    """Is it a logical volume that keeps its size whatever is discarded?
+
+    One of VDO is mapped linearly onto its pool (LVM's lib/vdo/vdo.c), which frees what is discarded.
+    """
+    image = found.image
+    return image.mapper == "LVM" and not {"thin", "vdo"} & {*image.targets, *image.below}
 
 
 def thick_words(image: HostImage) -> str:
