@@ -9,7 +9,7 @@ import stat
 import struct
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -117,11 +117,10 @@ class SparseRewrite(_Copy):
                 if freed <= 0:
                     raise ChangeFailed(f"{self.path}: this filesystem keeps no holes: a rewrite takes as much")
                 put_in_place(beside, self.path, still_ours)
-            except BaseException:
-                os.unlink(beside)
-                raise
             finally:
                 os.close(new)
+                with suppress(FileNotFoundError):  # renamed
+                    os.unlink(beside)
             _sync_folder(folder)
         return {"freed": str(freed), "note": f"{size(freed)} ({freed} bytes) came back"}
 
@@ -199,18 +198,18 @@ def _take_over(old: int, new: int, before: os.stat_result) -> None:
 def put_in_place(beside: str, path: str, still_ours: holes.StillOurs) -> None:
     """Rename *beside* to *path*; who asks for the old file meanwhile finds it in its place again."""
     kept = f"{beside}.old"
-    os.link(path, kept)
     try:
+        os.link(path, kept)
         still_ours()
-        os.rename(beside, path)
         try:
+            os.rename(beside, path)
             still_ours()
-        except ChangeFailed:
-            os.rename(path, beside)
+        except BaseException:
+            # at once over whatever is there: at no moment is the name without a file
             os.rename(kept, path)
             raise
     finally:
-        if os.path.lexists(kept):
+        with suppress(FileNotFoundError):
             os.unlink(kept)
 
 

@@ -534,7 +534,47 @@ def test_who_asks_for_the_old_file_during_a_rewrite_finds_it(tmp_path: Path) -> 
         with pytest.raises(ChangeFailed):
             put_in_place(str(beside), str(path), still_ours)
     assert path.stat().st_ino == before.st_ino
-    assert sorted(one.name for one in tmp_path.iterdir()) == [".web.img.new", "web.img"]
+    assert [one.name for one in tmp_path.iterdir()] == ["web.img"]
+
+
+@pytest.mark.parametrize("is_asked_for", [False, True])
+@pytest.mark.parametrize("call", range(3))
+def test_a_rewrite_that_is_interrupted_at_its_end_leaves_one_whole_copy(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: int,
+    is_asked_for: bool,  # noqa: FBT001
+) -> None:
+    path = dense(tmp_path / "web.img")
+    content, owner = checksum(path), hypervisor(tmp_path)
+    there = sorted(tmp_path.iterdir())
+    done: list[str] = []
+
+    def interrupted(function: Callable[..., None]) -> Callable[..., None]:
+        def act(*arguments: str) -> None:
+            function(*arguments)
+            done.append(function.__name__)
+            assert path.exists(), done
+            if len(done) == call + 1:
+                raise KeyboardInterrupt
+
+        return act
+
+    def put(beside: str, copy: str, still_ours: holes.StillOurs) -> None:
+        def asked_for() -> None:
+            still_ours()
+            if is_asked_for and "rename" in done:
+                raise ChangeFailed("something else wants it")
+
+        for name in ("link", "rename", "unlink"):
+            monkeypatch.setattr(f"reclaim.punch.os.{name}", interrupted(getattr(os, name)))
+        put_in_place(beside, copy, asked_for)
+
+    monkeypatch.setattr("reclaim.punch.put_in_place", put)
+    with pytest.raises(KeyboardInterrupt):
+        rewritten(path).apply(owner)
+    assert checksum(path) == content
+    assert sorted(tmp_path.iterdir()) == there
 
 
 # Bad input ------------------------------------------------------------------------------------
