@@ -104,7 +104,8 @@ class SparseRewrite(_Copy):
         with _own(hypervisor, self.path, self.identity) as (descriptor, still_ours):
             before = os.fstat(descriptor)
             meter = holes.Meter(self.path, 2 * min(self.size, before.st_blocks * 512), hypervisor.progress)
-            folder, name = os.path.split(self.path)
+            path = os.path.realpath(self.path)  # a symbolic link stays, and leads to the new file
+            folder, name = os.path.split(path)
             new, beside = tempfile.mkstemp(prefix=f".{name[:100]}.reclaim-", dir=folder)
             try:
                 _keep_flags(descriptor, new)
@@ -116,7 +117,7 @@ class SparseRewrite(_Copy):
                 freed = (before.st_blocks - os.fstat(new).st_blocks) * 512
                 if freed <= 0:
                     raise ChangeFailed(f"{self.path}: this filesystem keeps no holes: a rewrite takes as much")
-                put_in_place(beside, self.path, still_ours)
+                put_in_place(beside, path, still_ours)
             finally:
                 os.close(new)
                 with suppress(FileNotFoundError):  # renamed

@@ -499,6 +499,19 @@ def test_a_sparse_rewrite_is_the_same_file_to_its_users(tmp_path: Path, make: Ca
     assert verdict(tmp_path, path)[0] is Verdict.COMPLIANT
 
 
+def test_a_rewrite_follows_a_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    path = dense(tmp_path / "elsewhere" / "web-1.img")
+    content, held = checksum(path), allocated(path)
+    link = tmp_path / "web.img"
+    link.symlink_to("elsewhere/web-1.img")
+    rewritten(link).apply(hypervisor(tmp_path))
+    assert link.is_symlink()
+    assert checksum(path) == content
+    assert held - allocated(path) >= 7 * MIB
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_a_full_target_loses_nothing(tmp_path: Path) -> None:
     require("ext4")
     with mounted("ext4", tmp_path, 100) as folder:
