@@ -240,11 +240,15 @@ def _rsync(call: Call, context: _Context, found: Assessment) -> None:
     before = len(found.findings)
     sure = not line.doubtful
     if not line.has("sparse"):
+        text = "rsync without --sparse writes every zero: the copy is as large as the disk"
         if not sure:
             found.unclear.append(f"line {call.line}: rsync: its options are put together when it runs")
+        elif line.has("inplace") and not line.is_local:
+            # together they are safe from 3.3.0 on, and which rsync writes there nobody has seen
+            hand = "add --sparse where rsync at the other end is 3.3.0 or newer, else put it in the place of --inplace"
+            found.findings.append(Finding(call.line, text, by_hand=hand))
         else:
-            _finding(call, found, "rsync without --sparse writes every zero: the copy is as large as the disk",
-                     add=["--sparse"], drop=[line.options.get("no-sparse")])  # fmt: skip
+            _finding(call, found, text, add=["--sparse"], drop=[line.options.get("no-sparse")])
     _judge_inplace(call, line, context, found)
     _judge_torn(call, images, context, found, "rsync")
     if len(found.findings) == before and sure:

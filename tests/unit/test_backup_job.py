@@ -156,6 +156,15 @@ def test_inplace_is_accepted_since_it_is_safe(tmp_path: Path) -> None:
     assert judged(one).verdict is Verdict.COMPLIANT
 
 
+def test_sparse_is_not_added_to_inplace_for_an_rsync_that_nobody_has_seen(tmp_path: Path) -> None:
+    text = "#!/bin/sh\nrsync -a --inplace /srv/images/ kvm2:/b\n"
+    owner, one = job(tmp_path, text, "backup.sh")
+    result = engine(owner, tmp_path).run(requirement("backup-job"), Subject(owner, job=one))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "withheld: line 2: add --sparse where rsync at the other end is 3.3.0 or newer" in result.reason
+    assert Path(one.path).read_text() == text
+
+
 def test_snapshots_want_inplace_and_unchanged_blocks(tmp_path: Path) -> None:
     text = "#!/bin/sh\nrsync -a -S /srv/images/ /b\n"
     owner, one = job(tmp_path, text, "backup.sh", snapshots=True)
