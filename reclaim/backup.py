@@ -138,6 +138,8 @@ def tolerated(needed: int) -> int:
 
 # Images of defined guests ---------------------------------------------------------------------
 
+_NO_VOLUME = (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_OPERATION_INVALID)
+
 FileId = tuple[int, int]
 
 
@@ -189,7 +191,23 @@ def _sources(guest: Guest) -> set[str]:
         for tag in ("nvram", "kernel", "initrd", "loader")
         for one in root.iter(tag)
     )
-    return {path for path in (*named, *texts) if path.startswith("/")}
+    volumes = (
+        _volume(guest.hypervisor, str(source.get("pool")), str(source.get("volume") or ""))
+        for root in roots
+        for source in root.iter("source")
+        if source.get("pool")
+    )
+    return {path for path in (*named, *texts, *volumes) if path.startswith("/")}
+
+
+def _volume(hypervisor: Hypervisor, pool: str, volume: str) -> str:
+    """The path of a volume; "" where libvirt has none, or its pool is not active: no guest starts on that."""
+    try:
+        return str(hypervisor.connection.storagePoolLookupByName(pool).storageVolLookupByName(volume).path())
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() in _NO_VOLUME:
+            return ""
+        raise
 
 
 def _follow(path: str, guest: str, found: dict[FileId, str]) -> None:

@@ -408,6 +408,23 @@ def test_the_image_of_a_defined_guest_is_no_copy(tmp_path: Path, through: str) -
         HolePunch.of(str(path), holes.scan(str(path))).apply(owner)
 
 
+def test_a_volume_of_a_defined_guest_is_no_copy(tmp_path: Path) -> None:
+    path = dense(tmp_path / "web.img")
+    names = (("images", "web.img"), ("images", "other.img"), ("other", "web.img"))
+    disks = [
+        f"<disk type='volume'><source pool='{pool}' volume='{name}'/><target dev='vd{letter}' bus='virtio'/></disk>"
+        for letter, (pool, name) in zip("abc", names, strict=True)
+    ]
+    owner = opened(tmp_path, domain_xml(*disks, running=False))
+    pool = owner.connection.storagePoolCreateXML(
+        f"<pool type='dir'><name>images</name><target><path>{tmp_path}</path></target></pool>"
+    )
+    pool.createXML("<volume><name>web.img</name><capacity>1024</capacity></volume>")
+    assert "not-applicable" in withheld(tmp_path, path, owner)
+    with pytest.raises(ChangeFailed, match="the guest one uses it"):
+        HolePunch.of(str(path), holes.scan(str(path))).apply(owner)
+
+
 def test_a_copy_that_changed_since_it_was_read_is_left(tmp_path: Path) -> None:
     path = dense(tmp_path / "web.img")
     change = HolePunch.of(str(path), holes.scan(str(path)))
