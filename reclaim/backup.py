@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 #: what an image is called by those who look at its name
 _ENDINGS = (".qcow2", ".qcow", ".img", ".raw")
 #: what people add to a name when they copy: a date, a number, "bak"
-_ADDED = re.compile(r"(?:[-_.~@ ](?:\d[\dT:_.-]*Z?|v\d+|bak|backup|copy|old|orig|full|save|sav))+$|~$", re.IGNORECASE)
+_ADDED = re.compile(
+    # no mark is part of a word: there is one way to read a name, and a long one takes no longer
+    r"(?:[-_.~@ ]+(?:\d[\dT:]*Z?|v\d+|bak|backup|copy|old|orig|full|save|sav)(?![^-_.~@ ]))+[-_.]*$|~$",
+    re.IGNORECASE,
+)
 #: files below one folder; more is no folder of images
 _MOST_FILES = 100_000
 #: backing files above one another

@@ -822,6 +822,13 @@ def test_a_copy_is_matched_by_path_and_name(tmp_path: Path, name: str, target: s
     assert absent == [one for one in ("vda", "vdb") if one != target]
 
 
+def test_a_name_of_many_numbers_is_read_in_one_way(tmp_path: Path) -> None:
+    # each number more would double the ways to read it
+    top = copies(tmp_path, "web" + "-1" * 100 + "x", "web" + "-1" * 100)
+    found = find(hypervisor(tmp_path, "/srv/images/web.qcow2"), [BackupNotes(path=top)], [])
+    assert [one.path for one in found.strangers] == []
+
+
 def test_the_longer_path_decides_between_images_of_one_name(tmp_path: Path) -> None:
     owner = opened(
         tmp_path,
