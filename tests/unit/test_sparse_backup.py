@@ -19,6 +19,7 @@ import testinfra
 
 from reclaim import backup, holes, image, undo
 from reclaim.backup import Backup, find
+from reclaim.btrfs import mount_of
 from reclaim.change import from_json, to_json
 from reclaim.engine import Subject, judge
 from reclaim.errors import ChangeFailed, NotAssessable, ProbeError
@@ -283,6 +284,16 @@ def test_zeros_of_a_strange_name_are_named_too(btrfs: Path, tmp_path: Path) -> N
     found, words = verdict(tmp_path, path)
     assert found is Verdict.NONCOMPLIANT
     assert "hourly" in words
+
+
+def test_the_upmost_of_mounts_above_one_another_counts(tmp_path: Path) -> None:
+    require("tmpfs")
+    with mounted("tmpfs", tmp_path) as folder:
+        run("mount", "-t", "ramfs", "ramfs", str(folder))
+        try:
+            assert mount_of(testinfra.get_host("local://"), str(folder / "web.img")) == ("ramfs", str(folder))
+        finally:
+            run("umount", str(folder))
 
 
 def test_what_nothing_pins_comes_back_beside_what_is_pinned(btrfs: Path, tmp_path: Path) -> None:
