@@ -473,6 +473,34 @@ def test_who_opens_the_copy_meanwhile_gets_it_and_nothing_is_lost(tmp_path: Path
     mend(tmp_path, path)
 
 
+@pytest.mark.parametrize(
+    ("change", "step"), [(HolePunch, "preadv"), (SparseRewrite, "preadv"), (SparseRewrite, "pwrite")]
+)
+def test_who_opens_the_copy_does_not_wait_for_the_end_of_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: type[HolePunch | SparseRewrite], step: str
+) -> None:
+    path = write(tmp_path / "web.img", (0, noise(16 * MIB)), (16 * MIB, bytes(MIB)))
+    content, owner = checksum(path), hypervisor(tmp_path)
+    wanted = change.of(str(path), holes.scan(str(path)))
+    there = sorted(tmp_path.iterdir())
+    real = getattr(os, step)
+    steps: list[object] = []
+
+    def act(*arguments: object) -> int:
+        if not steps:
+            with pytest.raises(BlockingIOError):
+                os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        steps.append(arguments)
+        return int(real(*arguments))
+
+    monkeypatch.setattr(os, step, act)
+    with pytest.raises(ChangeFailed, match="something else wants to open it"):
+        wanted.apply(owner)
+    assert len(steps) == 1
+    assert checksum(path) == content
+    assert sorted(tmp_path.iterdir()) == there
+
+
 def test_it_can_be_interrupted_at_any_point(tmp_path: Path) -> None:
     path = write(tmp_path / "web.img", (0, (noise(4096) + bytes(4096)) * (SIZE * MIB // 8192)))
     content, before = checksum(path), path.stat()
