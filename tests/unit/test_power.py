@@ -389,8 +389,10 @@ def test_what_somebody_defined_since_a_run_died_is_not_lost(
     said: list[str] = []
     undo.finish(life.read(), life.guest.hypervisor, said.append)
     assert said == [
-        "one: finished the power cycle of the run that died: "
-        "its definition was changed since: it runs, and nothing was put back"
+        (
+            "one: finished the power cycle of the run that died: "
+            "its definition was changed since: it runs, and nothing was put back"
+        )
     ]
     assert is_off or life.guest.domain.ID() == started
     life.ends_on(theirs)
