@@ -382,12 +382,17 @@ mounts() {
         bounded findmnt --pairs --output "$1"
 }
 
+os_release() {
+    # os-release(5): the second file stands in for the first; systems older than both (RHEL 6) have no name
+    cat /etc/os-release || cat /usr/lib/os-release || true
+}
+
 # statfs on a dead network mount never returns
 bounded() {
     if command -v timeout >/dev/null 2>&1; then timeout 15 "$@"; else "$@"; fi
 }
 
-probe os cat /etc/os-release
+probe os os_release
 probe kernel uname -sr
 if any /sys/fs/selinux/enforce; then probe context context; else none context; fi
 probe cmdline cat /proc/cmdline

@@ -115,6 +115,24 @@ def test_a_guest_without_fstab_has_an_empty_one(tmp_path: Path, there: str, stat
     assert base64.b64decode(output.split()[1]).decode() == status
 
 
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        (("etc", "lib"), "etc"),
+        (("lib",), "lib"),
+        ((), "an unknown system"),
+    ],
+)
+def test_a_system_is_named_where_it_says_its_name(tmp_path: Path, files: tuple[str, ...], name: str) -> None:
+    """RHEL 6 has no os-release; it can be looked into all the same."""
+    for one in files:
+        (tmp_path / one).write_text(f"ID={one}\n")
+    function = script().partition("\nos_release() {")[2].partition("\n}")[0]
+    local = function.replace("/etc/os-release", str(tmp_path / "etc")).replace("/usr/lib/os-release", "lib")
+    output = _run(f"os_release() {{{local}\n}}\nprobe os os_release", tmp_path)
+    assert read(f"{output}end\n".encode(), "one").os_name == name
+
+
 def test_the_same_comes_through_a_testinfra_shell(printed: bytes) -> None:
     again = gather(testinfra.get_host("local://"), "here")
     assert set(again.sections) == SECTIONS
