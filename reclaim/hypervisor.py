@@ -34,6 +34,8 @@ from reclaim.text import libvirt_words, printable
 _URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")
 DEFAULT_URI = "qemu:///system"
 _PATHS_AT_ONCE = 200
+#: its words for kinds of files are those of the locale
+_STAT = "LC_ALL=C stat --dereference"
 
 
 @dataclass(eq=False, repr=False)
@@ -201,7 +203,7 @@ class Hypervisor:
             except (OSError, ValueError):
                 return 0, 0
             return (found.st_blocks * 512, found.st_size) if stat.S_ISREG(found.st_mode) else (0, 0)
-        result = self.shell.run("stat --dereference --printf '%%b %%B %%s %%F' -- %s", path)
+        result = self.shell.run(f"{_STAT} --printf '%%b %%B %%s %%F' -- %s", path)
         if result.rc != 0:
             return 0, 0
         blocks, unit, size, kind = result.stdout.split(" ", 3)
@@ -212,7 +214,7 @@ class Hypervisor:
 
         Raises ProbeError where the file cannot be looked at.
         """
-        result = self.shell.run("stat --dereference --printf '%%b %%B %%F' -- %s", path)
+        result = self.shell.run(f"{_STAT} --printf '%%b %%B %%F' -- %s", path)
         if result.rc != 0:
             raise ProbeError(f"{path}: {' '.join(result.stderr.split()) or 'stat failed'}")
         blocks, size, kind = result.stdout.split(" ", 2)
@@ -225,15 +227,15 @@ class Hypervisor:
         found: dict[str, int] = {}
         for start in range(0, len(paths), _PATHS_AT_ONCE):
             chunk = paths[start : start + _PATHS_AT_ONCE]
-            command = "stat --dereference --printf '%%b %%B %%F\\t%%n\\n' -- " + " ".join(["%s"] * len(chunk))
+            command = f"{_STAT} --printf '%%b %%B %%F\\t%%n\\0' -- " + " ".join(["%s"] * len(chunk))
             try:
                 listed = self.shell.run(command, *chunk).stdout
             except ProbeError:
                 continue
-            for line in listed.splitlines():
-                facts, separator, path = line.partition("\t")
+            for one in listed.split("\0")[:-1]:
+                facts, _, path = one.partition("\t")
                 blocks, size, kind = facts.split(" ", 2)
-                if separator and kind.startswith("regular"):
+                if kind.startswith("regular"):
                     found[path] = int(blocks) * int(size)
         return found
 
