@@ -377,9 +377,10 @@ block_devices() {
 }
 
 mounts() {
-    set -- TARGET,SOURCE,FSTYPE,OPTIONS,UUID,FSROOT
-    bounded findmnt --json --bytes --list --output "$1,SIZE,USED" || bounded findmnt --json --list --output "$1" ||
-        bounded findmnt --pairs --output "$1"
+    # containers' mounts are no layers, and hundreds of them would not fit
+    set -- TARGET,SOURCE,FSTYPE,OPTIONS,UUID,FSROOT nooverlay,nsfs
+    bounded findmnt --json --bytes --list --types "$2" --output "$1,SIZE,USED" ||
+        bounded findmnt --json --list --types "$2" --output "$1" || bounded findmnt --pairs --types "$2" --output "$1"
 }
 
 os_release() {

@@ -544,6 +544,23 @@ def test_the_lsblk_and_findmnt_of_centos_7_are_understood(tmp_path: Path, shell:
     assert [one.name for one in facts.stack(device)[0]] == ["vda", "vda1", "vg-root"]
 
 
+def test_the_mounts_of_many_containers_crowd_nobody_out(tmp_path: Path) -> None:
+    """Lines of proc_pid_mountinfo(5) as containerd makes them, for 300 containers."""
+    snapshots = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
+    lower = ":".join(f"{snapshots}/{number}/fs" for number in range(10))
+    lines = ["21 1 254:1 / / rw,relatime - ext4 /dev/vda1 rw\n"]
+    for number in range(300):
+        target = f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{number:064d}/rootfs"
+        options = f"rw,lowerdir={lower},upperdir={snapshots}/{number}/fs,workdir={snapshots}/{number}/work"
+        lines.append(f"{100 + number} 21 0:{100 + number} / {target} rw,relatime - overlay overlay {options}\n")
+        lines.append(f"{500 + number} 21 0:4 net:[40{number}] /run/netns/cni-{number} rw - nsfs nsfs rw\n")
+    (tmp_path / "mountinfo").write_text("".join(lines))
+    table = f"--kernel --tab-file {tmp_path}/mountinfo"
+    output = _run(f'bounded() {{ shift; findmnt {table} "$@"; }}\nprobe findmnt mounts', tmp_path)
+    facts = read(f"{output}end\n".encode(), "one")
+    assert [(mount.target, mount.source) for mount in facts.mounts] == [("/", "/dev/vda1")]
+
+
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
     subprocess.run(["/bin/sh", "-c", script()], cwd=tmp_path, env=environment, capture_output=True, check=True)
