@@ -32,6 +32,7 @@ from reclaim.text import libvirt_words, printable
 
 #: what libvirt itself reads for the default connection
 _URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")
+_SSH_TRANSPORTS = ("ssh", "libssh", "libssh2")
 DEFAULT_URI = "qemu:///system"
 _PATHS_AT_ONCE = 200
 #: its words for kinds of files are those of the locale
@@ -292,7 +293,7 @@ def connect(uri: str | None, host: str | None, inventory: Inventory, *, readonly
             f"{uri}: cannot connect: {exc.get_error_message()} (is libvirtd running there, and may you use it?)"
         ) from exc
     try:
-        shell = _shell(host or host_of(uri))
+        shell = _shell(host or host_of(connection.getURI()))  # which follows libvirt.conf's uri_aliases
     except (RuntimeError, ValueError, ImportError) as exc:
         raise ReclaimError(f"--hosts {host}: {exc}") from exc
     hypervisor = Hypervisor(uri, connection, shell, inventory, readonly)
@@ -341,9 +342,16 @@ def uri_of(host: str) -> str:
 
 
 def host_of(uri: str) -> str:
-    """The testinfra host that follows from a libvirt URI."""
+    """The testinfra host that follows from a libvirt URI: where it names a host, libvirt is there, by TLS if need be.
+
+    libvirt.org/uri.html. A port is ssh's only where ssh is the transport.
+    """
     parts = urlsplit(uri)
-    return f"ssh://{parts.netloc}" if parts.netloc and "+" in parts.scheme else "local://"
+    if not parts.hostname:
+        return "local://"
+    if parts.scheme.partition("+")[2] in _SSH_TRANSPORTS:
+        return f"ssh://{parts.netloc}"
+    return f"ssh://[{parts.hostname}]" if ":" in parts.hostname else f"ssh://{parts.hostname}"
 
 
 def dotted(number: int) -> str:
