@@ -462,6 +462,17 @@ def test_cron_jobs_that_trim_are_found(tmp_path: Path, shell: list[str]) -> None
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+@pytest.mark.parametrize("debian", [True, False])
+def test_a_script_that_run_parts_passes_over_trims_nothing(tmp_path: Path, shell: list[str], *, debian: bool) -> None:
+    _tree(tmp_path, **{"etc/cron.weekly/fstrim.sh": "#!/bin/sh\nfstrim -a\n", "bin/run-parts": "#!/bin/sh\nexit 1\n"})
+    for path in ("etc/cron.weekly/fstrim.sh", "bin/run-parts"):
+        (tmp_path / path).chmod(0o755)
+    path = "" if debian else f"PATH={tmp_path}/bin:$PATH\n"
+    facts = _within(tmp_path, f"{path}jobs=$(trimming)\nprobe cron cron", shell)
+    assert [job.line for job in facts.jobs] == ["fstrim -a"] * (not debian)
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
 @pytest.mark.parametrize("booted", [True, False])
 def test_systemctl_counts_where_systemd_is_init(tmp_path: Path, shell: list[str], *, booted: bool) -> None:
     """sd_booted(3): a Debian on sysvinit may have the tool and nothing that answers it."""
