@@ -14,8 +14,12 @@ from reclaim.fstab import is_renamed_by_bus
 from reclaim.place import Place
 
 _DEVICE = re.compile(r"/dev/(?:(?:x?vd|[sh]d)[a-z]+\d*(?![\w-])|disk/by-(?:path|id)/[^\s\"',;:]+)")
-#: udev(7): a match on the kernel's name of a disk, or on the path to it
-_MATCH = re.compile(r"KERNELS?==\"[^\"]*\b(?:x?vd|[sh]d)[a-z\[*?][^\"]*\"|ENV\{ID_PATH\w*\}==\"[^\"]+\"")
+#: udev(7): a match on the kernel's name of a disk, on the path to it, or on its serial number as virtio-blk has it:
+#: on SCSI maker and model stand before it (60-persistent-storage.rules)
+_MATCH = re.compile(
+    r"KERNELS?==\"[^\"]*\b(?:x?vd|[sh]d)[a-z\[*?][^\"]*\"|ENV\{ID_PATH\w*\}==\"[^\"]+\""
+    r"|(?:ENV\{ID_SERIAL\}|ATTRS?\{serial\})==\"[^\"\w]*\w[^\"]*\""
+)
 _NAMES_IT = re.compile(r"\b(?:SYMLINK|NAME)\+?=(?!=)")
 _DEVNODE = re.compile(r"devnode[ \t]+\"[^\"]*\"")
 _DEVICE_UNIT = re.compile(r"\bdev-(?:x?vd|[sh]d)[a-z]+\d*\.device\b")
@@ -26,7 +30,7 @@ def places(facts: Facts) -> Iterator[Place]:
     for path, line in _lines(facts):
         if path.startswith("/etc/udev/"):
             found = [match[0] for match in _MATCH.finditer(line)] if _NAMES_IT.search(line) else []
-            advice = f"{path}: match ENV{{ID_FS_UUID}} or ENV{{ID_SERIAL_SHORT}} instead"
+            advice = f"{path}: match ENV{{ID_FS_UUID}}, ENV{{ID_PART_ENTRY_UUID}} or ENV{{ID_PART_TABLE_UUID}} instead"
         elif path.startswith("/etc/auto."):
             found = devices(line)
             advice = f"{path}: name the device by /dev/disk/by-uuid/"

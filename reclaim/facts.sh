@@ -369,7 +369,7 @@ beside='/etc/udev/rules.d/*.rules /etc/multipath.conf /etc/multipath/conf.d/*.co
     /etc/systemd/system/*.service.d/*.conf /etc/kdump.conf /etc/smartd.conf /etc/hdparm.conf /boot/grub*/device.map
     /etc/cloud/cloud.cfg /etc/cloud/cloud.cfg.d/*.cfg'
 named() {
-    grep -sHE '/dev/(x?vd|[sh]d)[a-z]|/dev/disk/by-(path|id)/|ID_PATH|KERNELS?==|devnode|dev-(x?vd|[sh]d)[a-z]' \
+    grep -sHE '/dev/(x?vd|[sh]d)[a-z]|/dev/disk/by-(path|id)/|ID_(PATH|SERIAL)|\{serial\}|KERNELS?==|devnode|dev-(x?vd|[sh]d)[a-z]' \
         $beside /dev/null | head -n 1000
     true
 }

@@ -419,6 +419,13 @@ LVMDEVICES = "/etc/lvm/devices/system.devices:IDTYPE={} IDNAME={} DEVNAME=/dev/v
         ),
         pytest.param(
             {ENTRY: ""},
+            {"named": '/etc/udev/rules.d/vdb.rules:ENV{ID_SERIAL}=="b-1", SYMLINK+="disk/by-dname/b"\n'},
+            '/etc/udev/rules.d/vdb.rules: ENV{ID_SERIAL}=="b-1"',
+            "match ENV{ID_FS_UUID}, ENV{ID_PART_ENTRY_UUID}",
+            id="udev-gives-a-name-by-serial",
+        ),
+        pytest.param(
+            {ENTRY: ""},
             {"named": '/etc/udev/rules.d/70-a.rules:KERNEL=="vdb1", SYMLINK+="backup"\n'},
             '/etc/udev/rules.d/70-a.rules: KERNEL=="vdb1"',
             "match ENV{ID_FS_UUID}",
@@ -526,6 +533,12 @@ def test_what_is_not_understood_is_withheld_by_name(
             {"named": '/etc/multipath.conf:devnode "^vd[a-z]"\n/etc/multipath.conf:devnode "^sd[a-z]"\n'},
             "compliant",
             id="multipath-with-both",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"named": '/etc/udev/rules.d/60-io.rules:ENV{ID_SERIAL}=="?*", SYMLINK+="mine/$env{ID_SERIAL}"\n'},
+            "compliant",
+            id="udev-names-whatever-has-a-serial",
         ),
         pytest.param(
             {ENTRY: ""},

@@ -427,6 +427,7 @@ def test_what_runs_beside_the_boot_is_read(tmp_path: Path, shell: list[str]) -> 
         **{
             "etc/smartd.conf": "DEVICESCAN -d removable\n/dev/vda -a\n",
             "etc/udev/rules.d/70 a.rules": 'KERNEL=="vdb1", SYMLINK+="x"\n',
+            "etc/udev/rules.d/vdb.rules": 'ENV{ID_SERIAL}=="b-1", SYMLINK+="y"\nATTRS{serial}=="b-1", SYMLINK+="z"\n',
             "etc/auto.misc": "cd -fstype=iso9660 :/dev/cdrom\nd :/dev/disk/by-path/y\n",
             "etc/systemd/system/a.service.d/b.conf": "[Unit]\nAfter=dev-vdb.device\n",
         },
@@ -435,6 +436,8 @@ def test_what_runs_beside_the_boot_is_read(tmp_path: Path, shell: list[str]) -> 
     assert {(path.removeprefix(f"{tmp_path}/etc/"), line) for path, line in facts.named_lines} == {
         ("smartd.conf", "/dev/vda -a"),
         ("udev/rules.d/70 a.rules", 'KERNEL=="vdb1", SYMLINK+="x"'),
+        ("udev/rules.d/vdb.rules", 'ENV{ID_SERIAL}=="b-1", SYMLINK+="y"'),
+        ("udev/rules.d/vdb.rules", 'ATTRS{serial}=="b-1", SYMLINK+="z"'),
         ("auto.misc", "d :/dev/disk/by-path/y"),
         ("systemd/system/a.service.d/b.conf", "After=dev-vdb.device"),
     }
