@@ -556,6 +556,13 @@ def test_what_is_not_understood_is_withheld_by_name(
         pytest.param(
             {ENTRY: "", "/etc/crypttab": "# a /dev/vda3\nb UUID=x none luks\n"}, {}, "compliant", id="crypttab"
         ),
+        pytest.param(
+            {ENTRY: "", "/etc/crypttab": "a /dev/disk/by-id/usb-x-part1 none luks,noauto\nb /dev/sdz1 none nofail\n"},
+            {},
+            "compliant",
+            id="crypttab-of-a-stick-that-is-not-there",
+        ),
+        pytest.param({ENTRY: "", "/etc/crypttab": "a /dev/sdz1 none luks\n"}, {}, "noncompliant", id="waited-for"),
     ],
 )
 def test_verdicts_that_start_no_fixer(
