@@ -37,6 +37,10 @@ def places(facts: Facts) -> Iterator[Place]:
         elif path in ("/etc/integritytab", "/etc/veritytab"):
             found = devices(line)
             advice = f"{path}: name the device by /dev/disk/by-partuuid/"
+        elif path == "/etc/conf.d/dmcrypt":
+            # OpenRC's crypttab, of Alpine and Gentoo
+            found = devices(line)
+            advice = f"{path}: name the device by UUID="
         elif path.startswith("/etc/systemd/"):
             found = _DEVICE_UNIT.findall(line)
             advice = f"{path}: name the unit of /dev/disk/by-uuid/ (systemd-escape --path)"

@@ -426,6 +426,13 @@ LVMDEVICES = "/etc/lvm/devices/system.devices:IDTYPE={} IDNAME={} DEVNAME=/dev/v
         ),
         pytest.param(
             {ENTRY: ""},
+            {"named": "/etc/conf.d/dmcrypt:source='/dev/vda3'\n/etc/conf.d/dmcrypt:#source='/dev/vda2'\n"},
+            "/etc/conf.d/dmcrypt: /dev/vda3",
+            "/etc/conf.d/dmcrypt: name the device by UUID=",
+            id="openrc-dmcrypt",
+        ),
+        pytest.param(
+            {ENTRY: ""},
             {"named": '/etc/udev/rules.d/70-a.rules:KERNEL=="vdb1", SYMLINK+="backup"\n'},
             '/etc/udev/rules.d/70-a.rules: KERNEL=="vdb1"',
             "match ENV{ID_FS_UUID}",
