@@ -28,9 +28,12 @@ SCRIPT_SECONDS = 300
 _MAX_SECTION_BYTES = 262_144 + 3
 _MAX_LINKS = 20_000
 _MAX_DEVICES = 5_000
+_MAX_KERNELS = 500
 _MAX_NUMBER = 2**64 - 1
 #: what the kernel counts starts and lengths in, whatever the disk's own sectors are
 _SECTOR = 512
+#: what dm-thin says of a pool that keeps discards to itself
+_DEAF = frozenset(("no_discard_passdown", "ignore_discard"))
 _KERNEL_WORDS = frozenset(
     (
         *("kernel", "stray", "unified", "path", "free", "stamp", "same", "no-initramfs", "unreadable"),
@@ -490,8 +493,8 @@ class Facts:
         """Thin pools that keep discards to themselves, as device mapper names them, whatever DISC-MAX says."""
         status, data = self._section("thin")
         lines = data.decode("utf-8", errors="replace").splitlines() if status == 0 else []
-        found = (re.match(r"(\S+): .* thin-pool .*\b(?:no_discard_passdown|ignore_discard)\b", line) for line in lines)
-        return frozenset(match[1] for match in found if match)
+        found = (line.partition(": ") for line in lines)
+        return frozenset(name for name, _, words in found if not _DEAF.isdisjoint(words.split()))
 
     @cached_property
     def btrfs_members(self) -> Mapping[str, frozenset[str]]:
@@ -570,7 +573,7 @@ class Facts:
     @cached_property
     def kernels(self) -> tuple[Kernel, ...]:
         blocks = re.split(r"^(?=kernel )", self._text("kernels"), flags=re.MULTILINE)
-        if blocks[0]:
+        if blocks[0] or len(blocks) > _MAX_KERNELS:
             raise ProbeError(f"{self.guest}: the guest's kernels cannot be parsed")
         found = (self._kernel(block) for block in blocks[1:])
         return tuple(kernel for kernel in found if kernel.stray is None or self._is_named(kernel.stray))
@@ -629,8 +632,9 @@ class Facts:
     @cached_property
     def fstrim_commands(self) -> tuple[str, ...]:
         """The command lines of fstrim.service (`ExecStart=` as systemctl show writes it)."""
-        found = re.findall(r"^ExecStart=\{ .*?argv\[\]=(.*?) ; ", self._text("service"), re.MULTILINE)
-        return tuple(found)
+        lines = (line for line in self._text("service").splitlines() if line.startswith("ExecStart={ "))
+        found = (line.partition("argv[]=")[2].partition(" ; ") for line in lines)
+        return tuple(command for command, end, _ in found if end)
 
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
@@ -674,7 +678,7 @@ def _list_of(data: Any, key: str, guest: str) -> list[Any]:
 
 def _pairs(line: str) -> dict[str, Any]:
     """A line of `lsblk --pairs` or `findmnt --pairs`: KEY="value", with \\xHH for what is not plain."""
-    found = re.findall(r'([A-Z][A-Z:_-]*)="((?:[^"\\]|\\x[0-9a-f]{2}|\\)*)"', line)
+    found = re.findall(r'(?<![A-Z:_-])([A-Z][A-Z:_-]*)="([^"]*)"', line)
     return {key.lower().replace("_", "-"): _unescaped(text) for key, text in found}
 
 
