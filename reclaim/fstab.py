@@ -62,8 +62,11 @@ class Entry:
 
     @property
     def opaque(self) -> tuple[str, ...]:
-        """Options that name a device by its bus or its number and can only be rewritten by hand."""
-        return tuple(option for option in self.options if _OPAQUE_OPTION.match(option))
+        """What names a device by its bus or its number and can only be rewritten by hand: options, and the
+        members of a bcachefs, parted by colons (bcachefs(8))."""
+        members = re.split(r":(?=/dev/)", self.source)
+        several = (self.source,) if len(members) > 1 and any(map(is_renamed_by_bus, members)) else ()
+        return (*several, *(option for option in self.options if _OPAQUE_OPTION.match(option)))
 
 
 def unescape(field: str) -> str:
