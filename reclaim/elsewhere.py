@@ -21,6 +21,9 @@ _MATCH = re.compile(
     r"|(?:ENV\{ID_SERIAL\}|ATTRS?\{serial\})==\"[^\"\w]*\w[^\"]*\""
 )
 _NAMES_IT = re.compile(r"\b(?:SYMLINK|NAME)\+?=(?!=)")
+#: scripts that run at the end of a boot, and what in them makes a filesystem or swap be there
+_AT_THE_END = re.compile(r"/etc/(?:rc\.local|rc\.d/rc\.local|local\.d/.+\.start)\Z")
+_OPENS = re.compile(r"(?<![\w.-])(?:mount|swapon|cryptsetup|mdadm)(?=[ \t])")
 _DEVNODE = re.compile(r"devnode[ \t]+\"[^\"]*\"")
 _DEVICE_UNIT = re.compile(r"\bdev-(?:x?vd|[sh]d)[a-z]+\d*\.device\b")
 
@@ -41,6 +44,9 @@ def places(facts: Facts) -> Iterator[Place]:
             # OpenRC's crypttab, of Alpine and Gentoo
             found = devices(line)
             advice = f"{path}: name the device by UUID="
+        elif _AT_THE_END.match(path):
+            found = devices(line) if _OPENS.search(line) else []
+            advice = f"{path}: name the device by /dev/disk/by-uuid/, or give it a line in fstab"
         elif path.startswith("/etc/systemd/"):
             found = _DEVICE_UNIT.findall(line)
             advice = f"{path}: name the unit of /dev/disk/by-uuid/ (systemd-escape --path)"

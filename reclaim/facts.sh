@@ -364,7 +364,7 @@ readable() {
 
 # what runs beside the boot and may be told a device by its bus
 beside='/etc/udev/rules.d/*.rules /etc/multipath.conf /etc/multipath/conf.d/*.conf /etc/auto.* /etc/auto.master.d/*
-    /etc/integritytab /etc/veritytab /etc/conf.d/dmcrypt
+    /etc/integritytab /etc/veritytab /etc/conf.d/dmcrypt /etc/rc.local /etc/rc.d/rc.local /etc/local.d/*.start
     /etc/systemd/system/*.service /etc/systemd/system/*.target /etc/systemd/system/*.automount
     /etc/systemd/system/*.service.d/*.conf /etc/kdump.conf /etc/smartd.conf /etc/hdparm.conf /boot/grub*/device.map
     /etc/cloud/cloud.cfg /etc/cloud/cloud.cfg.d/*.cfg'

@@ -433,6 +433,13 @@ LVMDEVICES = "/etc/lvm/devices/system.devices:IDTYPE={} IDNAME={} DEVNAME=/dev/v
         ),
         pytest.param(
             {ENTRY: ""},
+            {"named": "/etc/rc.local:/bin/mount -o noatime /dev/vdb1 /data\n"},
+            "/etc/rc.local: /dev/vdb1",
+            "or give it a line in fstab",
+            id="mounted-at-the-end-of-the-boot",
+        ),
+        pytest.param(
+            {ENTRY: ""},
             {"named": '/etc/udev/rules.d/70-a.rules:KERNEL=="vdb1", SYMLINK+="backup"\n'},
             '/etc/udev/rules.d/70-a.rules: KERNEL=="vdb1"',
             "match ENV{ID_FS_UUID}",
@@ -540,6 +547,9 @@ def test_what_is_not_understood_is_withheld_by_name(
             {"named": '/etc/multipath.conf:devnode "^vd[a-z]"\n/etc/multipath.conf:devnode "^sd[a-z]"\n'},
             "compliant",
             id="multipath-with-both",
+        ),
+        pytest.param(
+            {ENTRY: ""}, {"named": "/etc/rc.local:blockdev --setra 4096 /dev/vda\n"}, "compliant", id="rc.local-tunes"
         ),
         pytest.param(
             {ENTRY: ""},

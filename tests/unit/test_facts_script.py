@@ -188,7 +188,7 @@ def _within(root: Path, body: str, shell: list[str], tools: tuple[str, ...] = ()
     for path in (
         *("/lib/modules", "/boot/", "/efi/", "/etc/machine-id", "/etc/cron", "/etc/periodic", "/var/spool"),
         *("/run/systemd", "/etc/lvm", "/etc/udev", "/etc/multipath", "/etc/auto", "/etc/systemd", "/etc/smartd.conf"),
-        *("/etc/kdump.conf", "/etc/hdparm.conf", "/etc/cloud", "/etc/conf.d/dmcrypt"),
+        *("/etc/kdump.conf", "/etc/hdparm.conf", "/etc/cloud", "/etc/conf.d/dmcrypt", "/etc/rc", "/etc/local.d"),
     ):
         functions = functions.replace(path, f"{root}{path}")
     done = subprocess.run([*shell, "-c", f"{functions}\n{body}"], cwd=root, capture_output=True, check=True)
@@ -426,6 +426,8 @@ def test_what_runs_beside_the_boot_is_read(tmp_path: Path, shell: list[str]) -> 
         tmp_path,
         **{
             "etc/smartd.conf": "DEVICESCAN -d removable\n/dev/vda -a\n",
+            "etc/rc.local": "#!/bin/sh\nmount /dev/vdb1 /data\n",
+            "etc/local.d/a.start": "swapon /dev/vdb2\n",
             "etc/conf.d/dmcrypt": "target=crypt-home\nsource='/dev/vdb1'\n",
             "etc/udev/rules.d/70 a.rules": 'KERNEL=="vdb1", SYMLINK+="x"\n',
             "etc/udev/rules.d/vdb.rules": 'ENV{ID_SERIAL}=="b-1", SYMLINK+="y"\nATTRS{serial}=="b-1", SYMLINK+="z"\n',
@@ -436,6 +438,8 @@ def test_what_runs_beside_the_boot_is_read(tmp_path: Path, shell: list[str]) -> 
     facts = _within(tmp_path, "probe named named", shell)
     assert {(path.removeprefix(f"{tmp_path}/etc/"), line) for path, line in facts.named_lines} == {
         ("smartd.conf", "/dev/vda -a"),
+        ("rc.local", "mount /dev/vdb1 /data"),
+        ("local.d/a.start", "swapon /dev/vdb2"),
         ("conf.d/dmcrypt", "source='/dev/vdb1'"),
         ("udev/rules.d/70 a.rules", 'KERNEL=="vdb1", SYMLINK+="x"'),
         ("udev/rules.d/vdb.rules", 'ENV{ID_SERIAL}=="b-1", SYMLINK+="y"'),
