@@ -32,8 +32,8 @@ _MAX_KERNELS = 500
 _MAX_NUMBER = 2**64 - 1
 #: what the kernel counts starts and lengths in, whatever the disk's own sectors are
 _SECTOR = 512
-#: what dm-thin says of a pool that keeps discards to itself
-_DEAF = frozenset(("no_discard_passdown", "ignore_discard"))
+#: what keeps a thin pool from passing discards down (Linux's admin-guide/device-mapper/thin-provisioning)
+_DEAF_POOL = frozenset(("no_discard_passdown", "ignore_discard"))
 _KERNEL_WORDS = frozenset(
     (
         *("kernel", "stray", "unified", "path", "free", "stamp", "same", "no-initramfs", "unreadable"),
@@ -494,7 +494,11 @@ class Facts:
         status, data = self._section("thin")
         lines = data.decode("utf-8", errors="replace").splitlines() if status == 0 else []
         found = (line.partition(": ") for line in lines)
-        return frozenset(name for name, _, words in found if not _DEAF.isdisjoint(words.split()))
+        return frozenset(
+            name
+            for name, words in ((name, rest.split()) for name, _, rest in found)
+            if words[2:3] == ["thin-pool"] and not _DEAF_POOL.isdisjoint(words)
+        )
 
     @cached_property
     def btrfs_members(self) -> Mapping[str, frozenset[str]]:
@@ -634,7 +638,7 @@ class Facts:
         """The command lines of fstrim.service (`ExecStart=` as systemctl show writes it)."""
         lines = (line for line in self._text("service").splitlines() if line.startswith("ExecStart={ "))
         found = (line.partition("argv[]=")[2].partition(" ; ") for line in lines)
-        return tuple(command for command, end, _ in found if end)
+        return tuple(command for command, separator, _ in found if separator)
 
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
@@ -677,8 +681,8 @@ def _list_of(data: Any, key: str, guest: str) -> list[Any]:
 
 
 def _pairs(line: str) -> dict[str, Any]:
-    """A line of `lsblk --pairs` or `findmnt --pairs`: KEY="value", with \\xHH for what is not plain."""
-    found = re.findall(r'(?<![A-Z:_-])([A-Z][A-Z:_-]*)="([^"]*)"', line)
+    """A line of `lsblk --pairs` or `findmnt --pairs`: KEY="value", with \\xHH for what is not plain, quotes too."""
+    found = re.findall(r'\b([A-Z][A-Z:_-]{0,30})="([^"]*)"', line)
     return {key.lower().replace("_", "-"): _unescaped(text) for key, text in found}
 
 
