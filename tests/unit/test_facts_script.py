@@ -206,7 +206,7 @@ def _within(root: Path, body: str, shell: list[str], tools: tuple[str, ...] = ()
     for path in (
         *("/lib/modules", "/boot/", "/efi/", "/etc/machine-id", "/etc/cron", "/etc/periodic", "/var/spool"),
         *("/run/systemd", "/etc/lvm", "/etc/udev", "/etc/multipath", "/etc/auto", "/etc/systemd", "/etc/smartd.conf"),
-        *("/etc/kdump.conf", "/etc/hdparm.conf", "/etc/cloud"),
+        *("/etc/kdump.conf", "/etc/hdparm.conf", "/etc/cloud", "/etc/conf.d/dmcrypt", "/etc/rc", "/etc/local.d"),
     ):
         functions = functions.replace(path, f"{root}{path}")
     done = subprocess.run([*shell, "-c", f"{functions}\n{body}"], cwd=root, capture_output=True, check=True)
@@ -444,7 +444,11 @@ def test_what_runs_beside_the_boot_is_read(tmp_path: Path, shell: list[str]) -> 
         tmp_path,
         **{
             "etc/smartd.conf": "DEVICESCAN -d removable\n/dev/vda -a\n",
+            "etc/rc.local": "#!/bin/sh\nmount /dev/vdb1 /data\n",
+            "etc/local.d/a.start": "swapon /dev/vdb2\n",
+            "etc/conf.d/dmcrypt": "target=crypt-home\nsource='/dev/vdb1'\n",
             "etc/udev/rules.d/70 a.rules": 'KERNEL=="vdb1", SYMLINK+="x"\n',
+            "etc/udev/rules.d/vdb.rules": 'ENV{ID_SERIAL}=="b-1", SYMLINK+="y"\nATTRS{serial}=="b-1", SYMLINK+="z"\n',
             "etc/auto.misc": "cd -fstype=iso9660 :/dev/cdrom\nd :/dev/disk/by-path/y\n",
             "etc/systemd/system/a.service.d/b.conf": "[Unit]\nAfter=dev-vdb.device\n",
         },
@@ -452,7 +456,12 @@ def test_what_runs_beside_the_boot_is_read(tmp_path: Path, shell: list[str]) -> 
     facts = _within(tmp_path, "probe named named", shell)
     assert {(path.removeprefix(f"{tmp_path}/etc/"), line) for path, line in facts.named_lines} == {
         ("smartd.conf", "/dev/vda -a"),
+        ("rc.local", "mount /dev/vdb1 /data"),
+        ("local.d/a.start", "swapon /dev/vdb2"),
+        ("conf.d/dmcrypt", "source='/dev/vdb1'"),
         ("udev/rules.d/70 a.rules", 'KERNEL=="vdb1", SYMLINK+="x"'),
+        ("udev/rules.d/vdb.rules", 'ENV{ID_SERIAL}=="b-1", SYMLINK+="y"'),
+        ("udev/rules.d/vdb.rules", 'ATTRS{serial}=="b-1", SYMLINK+="z"'),
         ("auto.misc", "d :/dev/disk/by-path/y"),
         ("systemd/system/a.service.d/b.conf", "After=dev-vdb.device"),
     }
@@ -477,6 +486,17 @@ def test_cron_jobs_that_trim_are_found(tmp_path: Path, shell: list[str]) -> None
         ("etc/cron.weekly/fstrim", "/sbin/fstrim --all || true"),
         ("etc/periodic/monthly/z", "zpool trim tank"),
     }
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+@pytest.mark.parametrize("debian", [True, False])
+def test_a_script_that_run_parts_passes_over_trims_nothing(tmp_path: Path, shell: list[str], *, debian: bool) -> None:
+    _tree(tmp_path, **{"etc/cron.weekly/fstrim.sh": "#!/bin/sh\nfstrim -a\n", "bin/run-parts": "#!/bin/sh\nexit 1\n"})
+    for path in ("etc/cron.weekly/fstrim.sh", "bin/run-parts"):
+        (tmp_path / path).chmod(0o755)
+    path = "" if debian else f"PATH={tmp_path}/bin:$PATH\n"
+    facts = _within(tmp_path, f"{path}jobs=$(trimming)\nprobe cron cron", shell)
+    assert [job.line for job in facts.jobs] == ["fstrim -a"] * (not debian)
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
