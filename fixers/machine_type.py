@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from reclaim import machine
 from reclaim.change import Change, changed_definition
 from reclaim.errors import Withheld
@@ -15,6 +17,12 @@ def raise_machine_type(guest: Guest) -> list[Change]:
         raise Withheld(f"libvirt lists no machine types for the emulator {definition.emulator or 'of this guest'}")
     newer = machine.successor(known, offered, lowest=guest.policy.machine == "minimum")
     if newer is None:
+        current = [replace(one, deprecated=False) for one in offered]
+        if (last := machine.successor(known, current)) is not None:
+            raise Withheld(
+                f"the newer types of its family that this QEMU offers are deprecated, up to {last}, which a later "
+                "QEMU drops; take it by hand (virsh edit), or build the guest anew on another family"
+            )
         kind = f"{known.family}{known.variant and f' ({known.variant})'}"
         raise Withheld(f"this QEMU offers no newer type of the family {kind}")
     edit = definition.edit()

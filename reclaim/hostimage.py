@@ -52,6 +52,14 @@ class HostImage:
     real: str = ""
 
     @property
+    def inside(self) -> int | None:
+        """`allocated`, less what a filesystem holds behind the end of the file.
+
+        XFS allocates ahead of a file that grows, as much again as it has (xfs(5), allocsize).
+        """
+        return self.allocated if self.is_device or self.allocated is None else min(self.allocated, self.length)
+
+    @property
     def folder(self) -> str:
         """The folder that the file lies in, on its own filesystem."""
         return str(PurePosixPath(self.real or self.path).parent)

@@ -164,7 +164,7 @@ def _of_format(found: Inspected) -> Iterator[Obstacle]:
         )
     most = head.virtual + head.tables
     most += most // 20 + _SLACK
-    held = found.image.allocated
+    held = found.image.inside
     over = f"-B {shlex.quote(head.backing)} -F FORMAT " if head.backing else ""
     if held is not None and held > most and not head.snapshots and not head.external_data and not found.image.is_device:
         yield Obstacle(
@@ -244,7 +244,7 @@ def notes(found: Inspected, granularity: int | None = None) -> list[str]:
             told.append("extended_l2: its subclusters are zeroed, and freed only with their cluster")
         if head.external_data:
             told.append("its data lies in an external data file, and comes back there")
-        if image.allocated is not None and image.allocated >= head.virtual and not image.is_device:
+        if image.inside is not None and image.inside >= head.virtual and not image.is_device:
             told.append("the host holds all of it: preallocated, which discards undo, or never trimmed")
         if not image.is_device and not head.snapshots and image.length > (head.virtual + head.tables) * 11 // 10:
             told.append(

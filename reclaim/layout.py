@@ -16,6 +16,9 @@ from reclaim.storage import TRIMMABLE, filesystems
 #: pieces of one volume that are followed: what a guest says is limited
 _MAX_SPANS = 10_000
 
+#: lsblk's types of arrays that lie evenly on all of their disks
+_SPREAD = ("raid0", "raid4", "raid5", "raid6", "raid10")
+
 Kind = Literal["filesystem", "swap", "free", "unknown"]
 
 
@@ -85,7 +88,9 @@ class _Survey:
             places = None if spans is None else self._place(child, device, spans)
             if places is None:
                 taken = None
-                below = self.of(child, None, child.size)
+                # of what is spread evenly each disk has a part as large as its own
+                spread = min(child.size, size) if child.type in _SPREAD else child.size * size // (device.size or size)
+                below = self.of(child, None, spread)
             else:
                 here = sum(end - start for start, end in places)
                 below = self.of(child, places, min(here, child.size))
@@ -93,7 +98,7 @@ class _Survey:
                     taken += places
             found += below
         what = f"free extents on {device.path}" if device.fstype == "LVM2_member" else f"no partition of {device.path}"
-        if device.fstype == "crypto_LUKS" or device.type.startswith(("raid", "md")):
+        if device.fstype in ("crypto_LUKS", "linux_raid_member"):
             what = f"headers on {device.path}"
         if spans is not None and taken is not None:
             left = _without(spans, sorted(taken))

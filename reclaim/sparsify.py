@@ -134,7 +134,7 @@ class Sparsify:
         if reason := obstacle(guest, self.path):
             raise ChangeFailed(f"{guest.name}: {reason}")
         hypervisor = guest.hypervisor
-        self._expect_awake(hypervisor)
+        self._expect_alone(hypervisor)
         before = hypervisor.allocated(self.path)
         hypervisor.progress(f"{guest.name}: virt-sparsify --in-place {self.path}")
         result = _run(
@@ -146,9 +146,14 @@ class Sparsify:
         of = f" of {self.promised} that were counted to" if self.promised else ""
         return {"note": f"{size(came)} came back{of}"}
 
-    def _expect_awake(self, hypervisor: Hypervisor) -> None:
-        """Raises ChangeFailed for an image of a system that may sleep on it."""
-        command = f"virt-filesystems --csv --long --filesystems --extra --format={self.format} -a %s"
+    def _expect_alone(self, hypervisor: Hypervisor) -> None:
+        """Raises ChangeFailed for an image of a system that may sleep on it, and for one with a part of an array.
+
+        libguestfs runs an array of which it has one disk of two (`mdadm --run` in its appliance's init). Nothing is
+        written here; but when it is trimmed that part would be the newer one, and the other be thrown out at the
+        next boot.
+        """
+        command = f"virt-filesystems --csv --long --filesystems --extra --pvs --format={self.format} -a %s"
         result = _run(hypervisor, _LOOK_SECONDS, command, self.path)
         if result.rc != 0:
             raise ChangeFailed(f"{self.path}: virt-filesystems: {_last_line(result)}")
@@ -156,6 +161,11 @@ class Sparsify:
         if not rows or "VFS" not in rows[0]:
             raise ChangeFailed(f"{self.path}: virt-filesystems: its output cannot be parsed")
         for row in rows:
+            if str(row["Name"]).startswith("/dev/md"):
+                raise ChangeFailed(
+                    f"{self.path}: {printable(str(row['Name']))} is an array (md), of which other disks may have a"
+                    " part: they would not fit one that was trimmed alone; start the guest, and trim there"
+                )
             if row["VFS"] in _ASLEEP:
                 raise ChangeFailed(
                     f"{self.path}: {printable(str(row['Name']))} is {row['VFS']}: "

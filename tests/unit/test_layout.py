@@ -141,6 +141,27 @@ def test_a_leg_of_a_mirror_holds_all_of_it() -> None:
     assert found[0].used == 50 * MIB
 
 
+def test_an_array_that_is_spread_uses_a_part_of_each_disk() -> None:
+    md = block("md0", type="raid0", fstype="ext4", size=1800 * MIB)
+    mounts = [mounted("/", "/dev/md0", size=1800 * MIB, used=600 * MIB)]
+    found = _areas(part("vda2", md, size=900 * MIB, fstype="linux_raid_member"), mounts=mounts)
+    assert [(area.what, area.spans, area.size // MIB, area.used // MIB) for area in found[:1]] == [
+        ("/ (ext4)", None, 900, 300)
+    ]
+    assert sum(area.size for area in found) == 1024 * MIB
+
+
+def test_volumes_on_an_array_that_is_spread_use_a_part_of_each_disk() -> None:
+    md = block("md0", _lv(), type="raid5", fstype="LVM2_member", size=1800 * MIB)
+    found = _areas(part("vda2", md, size=900 * MIB, fstype="linux_raid_member"), mounts=ROOT)
+    assert [(area.what, area.size // MIB) for area in found[:2]] == [
+        ("/ (ext4)", 100),
+        ("free extents on /dev/md0", 800),
+    ]
+    [alone] = [area for area in _areas(_lv(), mounts=ROOT) if area.kind == "filesystem"]
+    assert found[0].used == alone.used // 2
+
+
 def test_btrfs_on_two_devices_uses_both() -> None:
     both = [
         part("vda1", size=100 * MIB, fstype="btrfs", uuid="b"),

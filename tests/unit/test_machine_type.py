@@ -59,7 +59,11 @@ def test_policy_minimum_takes_the_oldest_that_passes_discards_on(tmp_path: Path)
     [
         pytest.param([], "lists no machine types", id="none-listed"),
         pytest.param([OfferedMachine("pc-q35-7.2", deprecated=False)], "no newer type", id="other-family"),
-        pytest.param([OfferedMachine("pc-i440fx-7.2", deprecated=True)], "no newer type", id="only-deprecated"),
+        pytest.param(
+            [OfferedMachine("pc-i440fx-rhel7.6.0", deprecated=True), OfferedMachine("pc-i440fx-7.2", deprecated=True)],
+            "withheld: the newer types of its family that this QEMU offers are deprecated, up to pc-i440fx-7.2",
+            id="only-deprecated",
+        ),
         pytest.param([OfferedMachine("pc-i440fx-2.0", deprecated=False)], "no newer type", id="only-as-old"),
     ],
 )

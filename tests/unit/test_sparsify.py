@@ -134,6 +134,23 @@ def test_a_system_that_may_sleep_on_its_disk_is_left(tmp_path: Path, tools: Path
     assert "virt-sparsify" not in _ran(tools)
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param("/dev/md127,filesystem,ext4,,943718400,", id="filesystem"),
+        pytest.param("/dev/vg/root,filesystem,ext4,,943718400,\n/dev/md127,pv,,,943718400,", id="volumes"),
+    ],
+)
+def test_a_part_of_an_array_is_not_trimmed_alone(tmp_path: Path, tools: Path, rows: str) -> None:
+    """Its superblock would be written: at the next boot the other disk would be thrown out as the older one."""
+    pvs = 'case "$*" in *--pvs*) cat ;; *) grep -v ,pv, ;; esac'
+    _tool(tools, "virt-filesystems", f"{pvs} <<'X'\nName,Type,VFS,Label,Size,Parent\n{rows}\nX")
+    result = _run(_guest(tmp_path), tmp_path)
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "/dev/md127 is an array (md)" in result.reason.partition("not mended")[2]
+    assert "virt-sparsify" not in _ran(tools)
+
+
 @pytest.mark.parametrize("said", ["exit 1", "true", "echo something"])
 def test_a_system_of_which_that_cannot_be_told_is_left(tmp_path: Path, tools: Path, said: str) -> None:
     _tool(tools, "virt-filesystems", said)
