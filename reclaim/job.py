@@ -232,8 +232,18 @@ def _is_option(text: str, short: str, long: str) -> bool:
 
 def _rsync(call: Call, context: _Context, found: Assessment) -> None:
     line = rsync.read(call.words)
-    images, doubt = context.copied(line.sources)
+    held, doubt = context.copied(line.sources)
     if not line.paths or line.has("dry-run"):
+        return
+    ways = [
+        (one, {line.leaves_out(at.text, one.path) for at in line.sources if _holds(at.text, one.path)}) for one in held
+    ]
+    images = [one for one, left_out in ways if False in left_out]
+    if held and not images and not doubt:
+        if any(None in left_out for _, left_out in ways):
+            found.unclear.append(
+                f"line {call.line}: rsync: whether its filter rules leave out the images is not judged"
+            )
         return
     if not images and not doubt and not context.is_rsnapshot:
         return  # it copies something else
