@@ -357,8 +357,18 @@ def _tar(call: Call, context: _Context, found: Assessment) -> None:
     texts = [word.text for word in call.words[1:]]
     letters = "".join(text.lstrip("-") for text in (text for text in texts if re.fullmatch(r"-\w+", text)))
     letters += texts[0] if texts and re.fullmatch(r"\w+", texts[0]) else ""
-    images, _ = context.copied(list(call.words[1:]))
-    if not images or not ({"--create", "--append", "--update"} & set(texts) or set("cru") & set(letters)):
+    held, _ = context.copied(list(call.words[1:]))
+    if not held or not ({"--create", "--append", "--update"} & set(texts) or set("cru") & set(letters)):
+        return
+    excluded = [text.partition("=")[2] for text in texts if text.startswith("--exclude=")]
+    excluded += [value for option, value in pairwise(texts) if option == "--exclude"]
+    images = [one for one in held if not any(_tar_excludes(pattern, one.path) for pattern in excluded)]
+    if not images:
+        return
+    if any(text.startswith(("-X", "--exclude-from")) for text in texts):
+        found.unclear.append(
+            f"line {call.line}: tar: whether its list of exclusions leaves out the images is not judged"
+        )
         return
     before = len(found.findings)
     if "--sparse" not in texts and "S" not in letters:
@@ -367,6 +377,13 @@ def _tar(call: Call, context: _Context, found: Assessment) -> None:
     _judge_torn(call, images, context, found, "tar")
     if len(found.findings) == before:
         found.good.append(f"line {call.line}: tar --sparse")
+
+
+def _tar_excludes(pattern: str, path: str) -> bool:
+    """By tar's manual, "Controlling Pattern-Matching": any run of names in the path may match, and * a slash too."""
+    names = path.split("/")
+    runs = ("/".join(names[start:end]) for end in range(1, len(names) + 1) for start in range(end))
+    return any(fnmatch.fnmatchcase(run, pattern) for run in runs)
 
 
 def _dd(call: Call, context: _Context, found: Assessment) -> None:
