@@ -36,6 +36,9 @@ _HOLDS_STILL = (
     ("xfs_freeze", ()),
 )
 
+#: folders of programs that root runs anyway
+_OF_THE_SYSTEM = tuple(f"{above}/{name}" for above in ("", "/usr", "/usr/local") for name in ("bin", "sbin"))
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -190,6 +193,10 @@ class _Context:
         return images, doubt
 
     def rsync_version(self, command: str) -> rsync.Version | None:
+        """None also where it is not the system's own: a job may be a user's, whose programs root does not run."""
+        folder = command.rpartition("/")[0]
+        if "/" in command and folder not in _OF_THE_SYSTEM:
+            return None
         return rsync.version(self.job.hypervisor.shell.run("%s --version", command).stdout)
 
     def snapshots(self, target: Word) -> str | None:
@@ -253,9 +260,9 @@ def _rsync(call: Call, context: _Context, found: Assessment) -> None:
         found.unclear.append(f"line {call.line}: rsync: its options are put together when it runs")
     elif not line.has("sparse"):
         text = "rsync without --sparse writes every zero: the copy is as large as the disk"
-        if line.has("inplace") and not line.is_local:
+        if line.has("inplace") and (not line.is_local or context.rsync_version(call.words[0].text) is None):
             # together they are safe from 3.3.0 on, and which rsync writes there nobody has seen
-            hand = "add --sparse where rsync at the other end is 3.3.0 or newer, else put it in the place of --inplace"
+            hand = "add --sparse where the rsync that writes is 3.3.0 or newer, else put it in the place of --inplace"
             found.findings.append(Finding(call.line, text, by_hand=hand))
         else:
             _finding(call, found, text, add=["--sparse"], drop=[line.options.get("no-sparse")])
@@ -277,8 +284,10 @@ def _judge_inplace(call: Call, line: rsync.Line, context: _Context, found: Asses
         _finding(call, found, "rsync --inplace writes through the hard links into every earlier copy", drop=drop)
     elif line.has("inplace") and not line.is_local:
         found.unclear.append(f"line {call.line}: rsync --inplace with --sparse needs rsync 3.3.0 at the other end")
-    elif line.has("inplace") and (version is None or version < rsync.SAFE):
-        why = "refuses --sparse with --inplace" if version and version < rsync.TOGETHER else (
+    elif line.has("inplace") and version is None:
+        found.unclear.append(f"line {call.line}: rsync --inplace with --sparse needs rsync 3.3.0, and this is {shown}")
+    elif line.has("inplace") and version and version < rsync.SAFE:
+        why = "refuses --sparse with --inplace" if version < rsync.TOGETHER else (
             "can leave other data in the copy with --sparse --inplace (mended in 3.3.0)"
         )  # fmt: skip
         hand = " until rsync is 3.3.0 or newer each snapshot takes the whole copy" if snapshots else ""

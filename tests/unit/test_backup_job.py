@@ -151,6 +151,22 @@ def test_inplace_is_taken_out_before_it_is_safe(tmp_path: Path, rsync: Path, ver
     assert Path(one.path).read_text() == "#!/bin/sh\nrsync -aS /srv/images/ /b\n"
 
 
+def test_a_program_of_a_user_is_not_run_for_its_version(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    program = tmp_path / "alice" / "rsync"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {ran}\necho 'rsync  version {MODERN}  protocol version 31'\n")
+    program.chmod(0o755)
+    _, one = job(tmp_path, f"0 3 * * * {program} -aS --inplace /srv/images/ /b\n", "crontabs/alice")
+    assert judged(one).verdict is Verdict.NOT_ASSESSABLE
+    assert "an rsync whose version cannot be told" in judged(one).reason
+    Path(one.path).write_text(Path(one.path).read_text().replace("-aS", "-a"))
+    assert "withheld: line 1: add --sparse where the rsync that writes is 3.3.0 or newer" in (
+        engine(one.hypervisor, tmp_path).run(requirement("backup-job"), Subject(one.hypervisor, job=one)).reason
+    )
+    assert not ran.exists()
+
+
 def test_inplace_is_accepted_since_it_is_safe(tmp_path: Path) -> None:
     _, one = job(tmp_path, "#!/bin/sh\nrsync -aS --inplace /srv/images/ /b\n", "backup.sh")
     assert judged(one).verdict is Verdict.COMPLIANT
@@ -161,7 +177,7 @@ def test_sparse_is_not_added_to_inplace_for_an_rsync_that_nobody_has_seen(tmp_pa
     owner, one = job(tmp_path, text, "backup.sh")
     result = engine(owner, tmp_path).run(requirement("backup-job"), Subject(owner, job=one))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert "withheld: line 2: add --sparse where rsync at the other end is 3.3.0 or newer" in result.reason
+    assert "withheld: line 2: add --sparse where the rsync that writes is 3.3.0 or newer" in result.reason
     assert Path(one.path).read_text() == text
 
 
