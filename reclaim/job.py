@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import fnmatch
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -218,7 +219,7 @@ def _holds(source: str, path: str) -> bool:
     """Is *path* at or below *source*, which may be a pattern?"""
     if UNKNOWN in source or not source.startswith("/"):
         return False
-    source = source.rstrip("/") or "/"
+    source = posixpath.normpath(source)  # "/srv/images/." is that folder
     return path == source or path.startswith(source.rstrip("/") + "/") or _fits(path, source)
 
 

@@ -95,6 +95,8 @@ class Line:
 
     def leaves_out(self, source: str, path: str) -> bool | None:
         """Do the rules leave out *path*, which lies at or below *source*? None where that cannot be told."""
+        if source.endswith("/."):
+            source = source[:-1]
         names, last = path.split("/"), len(source.rstrip("/").split("/")) - 1
         # with --relative the folders above are in the name, and no rule is asked about them
         relative = self.has("relative")

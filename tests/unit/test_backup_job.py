@@ -315,6 +315,9 @@ def test_what_can_be_mended_is_and_the_rest_is_still_told(tmp_path: Path) -> Non
     [
         (f"cp --sparse=always {IMAGE} /b", Verdict.COMPLIANT, "cp keeps"),
         (f"cp --sparse=never {IMAGE} /b", Verdict.NONCOMPLIANT, "writes every zero"),
+        ("cp -a --sparse=never /srv/images/. /b", Verdict.NONCOMPLIANT, "writes every zero"),
+        ("rsync -a --exclude=/srv /srv/images/. /b", Verdict.NONCOMPLIANT, "without --sparse"),
+        ("rsync -a --exclude=/web.qcow2 /srv/images/. /b", Verdict.NOT_ASSESSABLE, "no command in it copies"),
         ("tar -czf /b/vm.tgz /srv/images", Verdict.NONCOMPLIANT, "tar without --sparse"),
         ("tar -cf /b/vm.tar --sparse /srv/images", Verdict.COMPLIANT, "tar --sparse"),
         ("tar -cf /b/all.tar --exclude=/srv/images /", Verdict.NOT_ASSESSABLE, "no command in it copies"),
