@@ -448,8 +448,15 @@ def _store(name: str, command: str, restore: str) -> Callable[[Call, _Context, A
     return judge
 
 
+def _rsnapshot(call: Call, context: _Context, found: Assessment) -> None:
+    found.unclear.append(
+        f"line {call.line}: it runs rsnapshot: declare its configuration, /etc/rsnapshot.conf, as the job"
+    )
+
+
 _JUDGES: dict[str, Callable[[Call, _Context, Assessment], None]] = {
     "rsync": _rsync,
+    "rsnapshot": _rsnapshot,
     "cp": _cp,
     "tar": _tar,
     "dd": _dd,

@@ -32,7 +32,8 @@ def format_of(path: str, source: bytes) -> Format | None:
         return "unit"
     if source.startswith(b"#!"):
         return "shell"
-    if "rsnapshot" in one.name or re.search(rb"^snapshot_root\t", source, re.MULTILINE):
+    is_called_so = "rsnapshot" in one.name and one.suffix == ".conf"  # Debian's cron table is called rsnapshot too
+    if is_called_so or re.search(rb"^snapshot_root\t", source, re.MULTILINE):
         return "rsnapshot"
     if one.name == "anacrontab":
         return "anacrontab"

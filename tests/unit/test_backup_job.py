@@ -394,6 +394,14 @@ def test_rules_that_cannot_be_read_are_told(tmp_path: Path, rules: str) -> None:
     assert "line 2: rsync: whether its filter rules leave out the images is not judged" in judged(one).reason
 
 
+def test_rsnapshot_s_cron_table_is_not_its_configuration(tmp_path: Path) -> None:
+    text = "0 */4\t* * *\troot\t/usr/bin/rsnapshot alpha\n"
+    _, one = job(tmp_path, text, "cron.d/rsnapshot")
+    assert judged(one).reason.endswith(
+        "line 1: it runs rsnapshot: declare its configuration, /etc/rsnapshot.conf, as the job"
+    )
+
+
 def test_rsnapshot_has_rules_of_its_own(tmp_path: Path) -> None:
     text = "snapshot_root\t/b/\nexclude\t/srv/images/\nbackup\t/\tlocalhost/\n"
     _, one = job(tmp_path, text, "rsnapshot.conf")
