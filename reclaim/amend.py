@@ -10,7 +10,7 @@ from reclaim import hostimage
 from reclaim.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, Withheld
 from reclaim.guest import Disk, Guest
 from reclaim.imageformat import amend_command, inspect, obstacles
-from reclaim.power import PowerCycle, booted_definition
+from reclaim.power import PowerCycle, booted_definition, is_active
 from reclaim.text import printable
 from reclaim.wellbeing import observe
 
@@ -59,7 +59,7 @@ class AmendCycle(PowerCycle):
     def resume(self, guest: Guest) -> dict[str, str]:
         """Amend, and bring the guest back whatever came of that. Raises ChangeFailed where an image was not amended."""
         trouble = ""
-        if not guest.domain.isActive():
+        if not is_active(guest):
             guest.hypervisor.progress(f"{guest.name}: amending its images")
             try:
                 for path in self.paths:
@@ -107,7 +107,7 @@ def amendment(disk: Disk) -> ImageAmend | AmendCycle:
         raise Withheld(f"nobody can look inside (see guest-access), and so not see whether it comes back: {by_hand}")
     paths = list(dict.fromkeys([path, *_to_amend(guest)]))
     why = "while it is off: " + ", ".join(map(amend_command, paths))
-    return AmendCycle(guest.name, booted_definition(guest), observe(guest), why, paths)
+    return AmendCycle(guest.name, booted_definition(guest), observe(guest), why, guest.persistent.xml, paths)
 
 
 def _to_amend(guest: Guest) -> list[str]:

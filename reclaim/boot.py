@@ -53,8 +53,8 @@ class Boot:
         except libvirt.libvirtError as exc:
             raise ChangeFailed(f"QEMU does not start: {libvirt_words(exc)}") from exc
         deadline = time.monotonic() + guest.policy.boot_seconds
-        while not _answers(guest):
-            if not guest.domain.isActive():
+        while not power.answers(guest):
+            if not power.is_active(guest):
                 guest.forget()
                 raise ChangeFailed("it went off while it started")
             if time.monotonic() > deadline:
@@ -66,18 +66,13 @@ class Boot:
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         """Shut it down. Raises ChangeFailed where it does not go off, or was started by somebody else since."""
-        if not guest.domain.isActive():
+        if not power.is_active(guest):
             return "it is off again"
         if not mark.is_of(guest, self.run):
             raise ChangeFailed(f"{guest.name}: it was started by somebody else since, and is left as it is")
         power.shut_down(guest)
         guest.hang_up()
         return "it was shut down again"
-
-
-def _answers(guest: Guest) -> bool:
-    guest.forget()
-    return guest.is_answering()
 
 
 def _settle(guest: Guest) -> None:

@@ -154,7 +154,8 @@ class Engine:
         try:
             if guest.is_running or guest.closed() != OFF:
                 return
-            if reason := states.reason_not_to_start(guest):
+            # what was left off is to be brought back, not to be looked into and shut down
+            if reason := guest.left_off or states.reason_not_to_start(guest):
                 guest.unstarted = reason
                 return
             change = Boot(guest.name, self.journal.path.parent.name)
@@ -184,6 +185,8 @@ class Engine:
             self.journal.failed(seq, failed)
         del self._booted[guest]
         self._asked = [one for one in self._asked if one.guest is not guest]  # it is not to be started again
+        for cycle in self.journal.at_stake(guest.uuid):  # nor by a later run
+            self.journal.failed(cycle, f"{told}, and is to be off")
         guest.booted_by = None
         guest.forget(inside=False)
         for result in self.results.values():
@@ -251,7 +254,7 @@ class Engine:
                 result = self.result(one.requirement, one.subject)
                 result.verdict = Verdict.NONCOMPLIANT
                 result.reason = f"it went off late; {printable(str(exc), lines=True)}"
-                self._not_back(one.requirement, one.subject, one.seq, exc)
+                self._not_back(one.requirement, one.subject, one.cycle, one.seq, exc)
                 continue
             self.journal.done(one.seq, outcome)
             one.record.applied = True
@@ -274,6 +277,8 @@ class Engine:
                 result.reason += f"; withheld: waits for {slug} ({_shortly(judgement)})"
                 return
             forced = f"forced although {slug} is {_shortly(judgement)}"
+        if self.restart and requirement.stage == "power" and subject.guest is not None:
+            subject.guest.forget()  # the fleet was looked into hours ago, and it has to come back as it is now
         changes = self._propose(requirement, subject, result)
         if not changes or self._withheld(subject, changes, result):
             return
@@ -395,7 +400,7 @@ class Engine:
                 raise
             except PowerCycleFailed as exc:
                 result.reason = "; ".join(text for text in (printable(str(exc), lines=True), forced) if text)
-                self._not_back(requirement, subject, seq, exc)
+                self._not_back(requirement, subject, change, seq, exc)
                 return False
             except StillRunning as exc:
                 self.journal.unknown(seq, str(exc))
@@ -423,7 +428,7 @@ class Engine:
             place.forget(inside=not isinstance(change, DefinitionChange))
         return True
 
-    def _not_back(self, power_cycle: Requirement, subject: Subject, seq: int, exc: Exception) -> None:
+    def _not_back(self, power_cycle: Requirement, subject: Subject, change: Change, seq: int, exc: Exception) -> None:
         """A guest did not come back: the journal is told, and what was judged before is judged again."""
         guest = subject.guest
         if guest is None or not isinstance(exc, ChangeFailed):
@@ -434,8 +439,9 @@ class Engine:
             self.journal.failed(seq, str(exc))
         else:
             self.journal.unknown(seq, str(exc))  # the next run tries again
-        if isinstance(exc, PowerCycleFailed):
-            self._rolled_back(guest)
+        if isinstance(exc, PowerCycleFailed) and isinstance(change, PowerCycle):
+            if power.is_rolled_back(guest, change):
+                self._rolled_back(guest)
             self._look_again(power_cycle, subject, undone=True)
 
     def _interrupted(self, guest: Guest, cycle: PowerCycle, seq: int, result: Result) -> None:

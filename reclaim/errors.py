@@ -30,7 +30,7 @@ class StillRunning(ChangeFailed):
 
 
 class PowerCycleFailed(ChangeFailed):
-    """A guest did not come back as it was; the definition that booted is in force again."""
+    """A guest did not come back as it was; the definition that booted is in force again, where libvirt takes it."""
 
 
 class NotApplicable(Exception):

@@ -41,6 +41,10 @@ class Journal:
         """The changes of this run to one guest that are applied and not undone, by their number."""
         return [(seq, change) for seq, (owner, change) in self._standing.items() if owner == uuid]
 
+    def at_stake(self, uuid: str) -> list[int]:
+        """The power cycles of one guest whose end nobody has seen: a later run has to look after it."""
+        return [seq for seq, _ in self.standing(uuid) if seq in self._at_stake]
+
     def defined_since_start(self, uuid: str) -> list[int]:
         """The changes of the definition that one guest has not been started on: a roll-back takes them back."""
         found: list[int] = []

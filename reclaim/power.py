@@ -55,6 +55,8 @@ class PowerCycle:
     before: Wellbeing | None
     #: why less than this does not do, in libvirt's words where it was asked
     why: str = ""
+    #: the definition that it is to start on
+    defined: str = ""
 
     @property
     def target(self) -> str:
@@ -82,7 +84,7 @@ class PowerCycle:
     def resume(self, guest: Guest) -> dict[str, str]:
         """The second half: start it unless it runs, and see that it comes back. Raises PowerCycleFailed."""
         started = time.monotonic()
-        said = console(guest)
+        said = _console(guest)
         try:
             guest.hypervisor.progress(f"{guest.name}: starting")
             _start(guest)
@@ -100,11 +102,19 @@ class PowerCycle:
         Raises PowerCycleFailed where it had to be rolled back, or runs not even so.
         """
         guest.forget()
+        if self._is_changed_since(guest):
+            _start(guest)
+            return "its definition was changed since: it runs, and nothing was put back"
         if not is_active(guest):
-            raise self._rolled_back(guest, "the run that power-cycled it left it off", console(guest))
+            raise self._rolled_back(guest, "the run that power-cycled it left it off", _console(guest))
         if runs_on(guest, self.booted):
             return "it runs on the definition that booted"
         return self.resume(guest)["note"]
+
+    def _is_changed_since(self, guest: Guest) -> bool:
+        """Has somebody else defined it anew? To put back the one that booted would lose that."""
+        known = [Definition(xml) for xml in (self.booted, self.defined) if xml]
+        return bool(self.defined) and not any(same(guest.persistent, one) for one in known)
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         return (
@@ -119,7 +129,8 @@ class PowerCycle:
             guest.hypervisor.progress(f"{guest.name}: interrupted; waiting until it is off, to start it again")
             _is_off_within(guest, guest.policy.shutdown_seconds)
         if not is_active(guest):
-            _define(guest, self.booted)
+            with suppress(libvirt.libvirtError):  # better up on the other definition than down
+                _define(guest, self.booted)
             _start(guest)
 
     def _rolled_back(self, guest: Guest, why: str, said: Console, *, hopeless: bool = False) -> PowerCycleFailed:
@@ -127,10 +138,16 @@ class PowerCycle:
         tail = said.tail
         guest.hypervisor.progress(f"{guest.name}: {why}; rolling back")
         take_down(guest, hopeless=hopeless)
-        _define(guest, self.booted)
         text = f"{guest.name}: {why}; rolled back to the definition that booted"
+        try:
+            _define(guest, self.booted)
+        except libvirt.libvirtError as exc:  # its machine type may be gone from this QEMU: better up than down
+            text = (
+                f"{guest.name}: {why}; NOT rolled back: libvirt does not take the definition that booted "
+                f"({libvirt_words(exc)}): stopped, left on the other"
+            )
         for left in range(_STARTS - 1, -1, -1):
-            again = console(guest)
+            again = _console(guest)
             try:
                 _start(guest)
                 _wait_until_back(guest, self.before, again, patience=2)
@@ -209,6 +226,10 @@ def _ask(guest: Guest, question: Callable[[libvirt.virDomain], T]) -> T:
 def is_active(guest: Guest) -> bool:
     """Is there a QEMU process?"""
     return bool(_ask(guest, lambda domain: domain.isActive()))
+
+
+def _console(guest: Guest) -> Console:
+    return _ask(guest, lambda _domain: console(guest))
 
 
 def _start(guest: Guest) -> None:
@@ -309,7 +330,8 @@ def _press_button(guest: Guest) -> bool:
 
 def _ask_systemd(guest: Guest) -> bool:
     with suppress(ProbeError):  # it may be gone before it can answer
-        return bool(guest.shell.run("systemctl --no-block poweroff", seconds=10).rc == 0)
+        off = "systemctl --no-block poweroff"
+        return _ask(guest, lambda _domain: bool(guest.shell.run(off, seconds=10).rc == 0))
     return True
 
 
@@ -328,7 +350,7 @@ def take_down(guest: Guest, *, hopeless: bool = False) -> None:
     """Stop a guest that did not come back: asked, unless it is *hopeless*; else by force."""
     if not hopeless and is_active(guest):
         try:
-            if _answers(guest):
+            if answers(guest):
                 shut_down(guest)
             else:
                 _press_button(guest)
@@ -351,8 +373,8 @@ class _NotBack(Exception):
 
 #: states with a QEMU in which nothing goes on
 _DEAD = {
-    libvirt.VIR_DOMAIN_CRASHED: "it crashed while it started",
-    libvirt.VIR_DOMAIN_PAUSED: "QEMU paused it while it started (an I/O error?)",
+    libvirt.VIR_DOMAIN_CRASHED: "it crashed",
+    libvirt.VIR_DOMAIN_PAUSED: "it is paused (by QEMU, for an I/O error?)",
 }
 
 
@@ -379,7 +401,7 @@ def _wait_until_back(guest: Guest, before: Wellbeing | None, said: Console, *, p
 
 
 def _wait_for_answer(guest: Guest, limit: int, deadline: float, said: Console) -> None:
-    while not _answers(guest):
+    while not answers(guest):
         left = deadline - time.monotonic()
         if not is_active(guest):
             raise _NotBack("it went off while it started", hopeless=True)
@@ -397,7 +419,7 @@ def _wait_until_well(guest: Guest, before: Wellbeing, deadline: float) -> list[s
     """Wait until systemd has started everything and nothing is missing that was there. Raises _NotBack."""
     settled: float | None = None
     while True:
-        now, missing = _look(guest, before)
+        now, missing = _ask(guest, lambda _domain: _look(guest, before))
         starting = now is not None and now.starting and not before.starting
         if now is not None and not missing and not starting:
             return before.remarks(now)
@@ -413,9 +435,10 @@ def _wait_until_well(guest: Guest, before: Wellbeing, deadline: float) -> list[s
         time.sleep(_PAUSE)
 
 
-def _answers(guest: Guest) -> bool:
+def answers(guest: Guest) -> bool:
+    """Does somebody inside answer now?"""
     guest.forget()
-    return guest.is_answering()
+    return _ask(guest, lambda _domain: guest.is_answering())
 
 
 def _look(guest: Guest, before: Wellbeing) -> tuple[Wellbeing | None, list[str]]:
@@ -434,7 +457,8 @@ def _look(guest: Guest, before: Wellbeing) -> tuple[Wellbeing | None, list[str]]
 def _boot(guest: Guest) -> str:
     """What identifies this boot of the guest; "" where nobody can read it."""
     try:
-        return str(guest.shell.run("cat /proc/sys/kernel/random/boot_id", seconds=10).stdout)
+        read = "cat /proc/sys/kernel/random/boot_id"
+        return _ask(guest, lambda _domain: str(guest.shell.run(read, seconds=10).stdout))
     except ProbeError:
         return ""
 
@@ -445,8 +469,8 @@ def _stays_up(guest: Guest, seconds: float, said: Console) -> None:
     while True:
         if not is_active(guest):
             raise _NotBack("it does not stay up: it went off again", hopeless=True)
-        if _ask(guest, lambda domain: domain.state())[0] == libvirt.VIR_DOMAIN_CRASHED:
-            raise _NotBack("it does not stay up: it crashed", hopeless=True)
+        if dead := _DEAD.get(_ask(guest, lambda domain: domain.state())[0]):
+            raise _NotBack(f"it does not stay up: {dead}", hopeless=True)
         if line := said.dead_end:
             raise _NotBack(f"its boot came to an end: {line}", hopeless=True)
         if time.monotonic() > deadline:

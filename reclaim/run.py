@@ -8,15 +8,17 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+import libvirt
+
 from reclaim import backup, job, journal
 from reclaim.change import DefinitionChange
 from reclaim.engine import Engine, Mode, Subject
-from reclaim.errors import ReclaimError
+from reclaim.errors import ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import BackupNotes, Inventory, read_inventory
@@ -164,9 +166,9 @@ class Run:
 
     def gather(self, guests: Iterable[Guest], progress: Callable[[str], None]) -> None:
         """Look into all *guests* at once; what fails is kept for the checks to tell."""
-        waiting = [guest for guest in guests if guest.can_be_looked_into]
+        waiting = [guest for guest in guests if _is_open(guest)]
         with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "facts") as pool:
-            futures = {pool.submit(guest.look_inside): guest for guest in waiting}
+            futures = [pool.submit(_look_inside, guest) for guest in waiting]
             for number, future in enumerate(concurrent.futures.as_completed(futures), start=1):
                 future.result()
                 progress(f"looked into {number} of {len(waiting)} guests")
@@ -199,6 +201,18 @@ class Run:
                     results.point_latest(part.folder)
         finally:
             self._locks.close()
+
+
+def _is_open(guest: Guest) -> bool:
+    try:
+        return guest.can_be_looked_into
+    except (libvirt.libvirtError, ProbeError):
+        return False  # it is gone, as transient ones go, or its definition cannot be read: the checks say so
+
+
+def _look_inside(guest: Guest) -> None:
+    with suppress(libvirt.libvirtError):  # gone meanwhile
+        guest.look_inside()
 
 
 def _folder_of_copies(path: Path) -> BackupNotes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import libvirt
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
@@ -369,6 +370,31 @@ class InhabitedGuest(Guest):
         host = Host(backend)
         backend.set_host(host)
         return host
+
+
+class HungUp:
+    """What libvirt's handles are once its daemon is gone: every question fails."""
+
+    def isAlive(self) -> bool:  # noqa: N802
+        return False
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def ask(*_arguments: Any) -> Any:
+            raise libvirt.libvirtError("client socket is closed")
+
+        return ask
+
+
+def hang_up(guest: Guest) -> None:
+    """libvirt's daemon ends; it answers again to whoever connects anew."""
+    hypervisor, domain, connection = guest.hypervisor, guest.domain, guest.hypervisor.connection
+
+    def reconnect(_seconds: float) -> None:
+        guest.domain, hypervisor.connection = domain, connection
+        guest.forget()
+
+    guest.domain = hypervisor.connection = HungUp()
+    hypervisor.__dict__["reconnect"] = reconnect
 
 
 def inhabited(

@@ -13,14 +13,16 @@ import libvirt
 import pytest
 import testinfra
 
+from reclaim.engine import Subject, judge
 from reclaim.errors import ReclaimError
 from reclaim.hypervisor import Hypervisor
-from reclaim.inventory import Inventory
+from reclaim.inventory import GuestNotes, Inventory, Ssh
+from reclaim.report import results
 from reclaim.requirement import catalogue
 from reclaim.run import Options, Run, lock
 from reclaim.verdict import Verdict
 from tests.command import audit
-from tests.support import definition_of, disk_xml, domain_xml, drive, node, opened, scsi_xml
+from tests.support import Inside, definition_of, disk_xml, domain_xml, drive, inhabited, node, opened, scsi_xml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,6 +173,24 @@ def test_an_image_that_is_not_there_costs_only_its_count(tmp_path: Path) -> None
     document = audit(tmp_path / "reports", uri=uri).document
     assert "error" not in {row["verdict"] for row in document["results"]}
     assert [row["allocated_before"] for row in document["storage"]] == [None]
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_guest_that_goes_meanwhile_costs_only_its_own_rows(tmp_path: Path, fleet: str, *, after: bool) -> None:
+    """A transient guest is gone for good when it stops; all others are looked into and counted."""
+    run = Run(_options(tmp_path, fleet))
+    run.open()
+    hypervisor, guests = run.parts[0].hypervisor, run.parts[0].guests
+    gone = next(guest for guest in guests if guest.name == "db")
+    assert len(gone.disks) == 2  # as collecting has it
+    gone.domain.destroy()
+    gone.domain.undefine()
+    hypervisor.is_test_driver = False
+    looked: list[str] = []
+    run.gather(guests, looked.append)
+    run.measure(guests, after=after)
+    assert looked[-1] == "looked into 2 of 2 guests"
+    assert {guest for guest, _ in run.parts[0].storage} == {"app", "db", "web"}
 
 
 # The journal
@@ -340,3 +360,27 @@ def test_no_guest_is_started_or_stopped_by_an_audit(tmp_path: Path) -> None:
     run.close()
     assert {domain.name(): domain.state() for domain in connection.listAllDomains()} == states
     assert states["one"][0] == libvirt.VIR_DOMAIN_SHUTOFF
+
+
+def test_a_guest_that_goes_away_costs_only_its_own_rows(tmp_path: Path) -> None:
+    """As the appliances of libguestfs do, which are transient."""
+    guest = inhabited(tmp_path, Inside())
+    _ = guest.persistent  # as collecting has read it
+    guest.domain.destroy()
+    guest.domain.undefine()
+    run = Run(Options())
+    run.gather([guest], lambda _: None)
+    storage: dict[tuple[str, str], results.Storage] = {}
+    results.measure(guest.hypervisor, [guest], storage, after=False)
+    assert [one.used for one in storage.values()] == [None]
+    row = judge(catalogue()["live-definition"], Subject(guest.hypervisor, guest))
+    assert row.verdict is Verdict.ERROR
+    assert "Domain not found" in row.reason
+
+
+def test_a_guest_that_goes_away_while_ssh_looks_for_it_costs_only_its_own_rows(tmp_path: Path) -> None:
+    guest = inhabited(tmp_path, Inside(), inventory=Inventory(guest={"one": GuestNotes(ssh=Ssh(prefer=True))}))
+    assert guest.can_be_looked_into
+    guest.domain.destroy()
+    guest.domain.undefine()
+    Run(Options()).gather([guest], lambda _: None)

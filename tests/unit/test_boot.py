@@ -20,6 +20,7 @@ from tests.support import (
     definition_of,
     disk_xml,
     engine,
+    hang_up,
     inhabited,
     walk,
 )
@@ -134,6 +135,15 @@ def test_what_would_not_go_off_again_is_not_started(tmp_path: Path, policy: str)
     assert states.reason_not_to_start(guest) == f"its on_poweroff is {policy}: it would not go off again"
 
 
+def test_what_a_run_that_died_left_off_stays_noncompliant(tmp_path: Path) -> None:
+    guest = stopped(tmp_path)
+    guest.left_off = "it is off, left so by the run x"
+    rows = visited(booting(guest, tmp_path), guest, "guest-access", "live-definition")
+    assert rows["live-definition"].verdict is Verdict.NONCOMPLIANT
+    assert rows["live-definition"].reason == guest.left_off
+    assert not guest.domain.isActive()
+
+
 def test_nobody_is_started_to_be_looked_at_from_outside(tmp_path: Path) -> None:
     guest = stopped(tmp_path, "<input type='tablet' bus='usb'/>")
     assert "it has no agent's channel" in str(states.reason_not_to_start(guest))
@@ -243,6 +253,36 @@ def test_the_mark_goes_with_the_qemu_and_comes_with_the_next(tmp_path: Path) -> 
     assert not mark.is_of(guest, name)
     guest.domain.create()
     assert not mark.is_of(guest, name)
+
+
+def test_what_was_off_is_not_brought_back_where_its_power_cycle_saw_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ignored that it was to shut down, and went off when it was asked again: a later run leaves it off."""
+    monkeypatch.setattr(power, "_press_button", lambda _: True)
+    guest = stopped(tmp_path, inventory=Inventory(policy=Policy(shutdown_seconds=1)))
+    guest.answers["guest-shutdown"] = dict
+    run = booting(guest, tmp_path, "fix", restart=True)
+    run.visit(guest)
+    *_, row = walk(run, guest, "guest-access", "disk-discard", "live-definition")
+    assert row.verdict is Verdict.PENDING
+    assert not journal.read(run.journal.path).ended
+    guest.answers["guest-shutdown"] = guest.domain.destroy
+    run.leave(guest)
+    run.journal.end()
+    record = journal.read(run.journal.path)
+    assert (record.ended, record.power_cycles, undo.at_stake(record, guest.hypervisor)) == (True, [], [])
+    assert not guest.domain.isActive()
+
+
+def test_a_libvirtd_that_is_restarted_leaves_nothing_up(tmp_path: Path) -> None:
+    guest = stopped(tmp_path)
+    run = booting(guest, tmp_path)
+    run.visit(guest)
+    hang_up(guest)
+    run.leave(guest)
+    assert not guest.domain.isActive()
+    assert [entry.state for entry in journal.read(run.journal.path).entries] == ["undone"]
 
 
 # A run that dies ------------------------------------------------------------------------------

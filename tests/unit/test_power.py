@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 import pytest
 
-from reclaim import journal, power
+from reclaim import journal, power, undo
 from reclaim.console import console
 from reclaim.definition import same
 from reclaim.errors import PowerCycleFailed, ProbeError, StillRunning
@@ -21,6 +21,7 @@ from tests.support import (
     disk_xml,
     domain_xml,
     engine,
+    hang_up,
     inhabited,
     mounted,
     requirement,
@@ -164,7 +165,7 @@ def test_one_that_qemu_pauses_is_rolled_back_at_once(tmp_path: Path) -> None:
 
     life.guest.answers["guest-ping"] = ping
     result = life.cycle()
-    assert "QEMU paused it while it started" in result.reason
+    assert "it is paused (by QEMU, for an I/O error?); rolled back" in result.reason
     life.ends_on(life.booted)
 
 
@@ -245,6 +246,33 @@ def test_the_console_is_all_there_is_of_a_guest_nobody_can_ask(tmp_path: Path) -
     life.engine.force = True
     result = life.cycle()
     assert "its boot came to an end: Kernel panic - not syncing: no init" in result.reason
+    life.ends_on(life.booted)
+
+
+def test_one_that_nobody_can_ask_and_qemu_pauses_is_rolled_back(tmp_path: Path) -> None:
+    """As QEMU does where a disk does not answer on its new bus."""
+    life = Life(tmp_path)
+    del life.guest.answers["guest-ping"]
+    life.inside.problem = ProbeError("no agent")
+    life.engine.force = True
+
+    class Pausing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def shutdownFlags(self, _flags: int) -> None:  # noqa: N802
+            real.destroy()
+
+        def create(self) -> None:
+            real.create()
+            if life.is_on_new:
+                real.suspend()
+
+    real = life.guest.domain
+    life.guest.domain = Pausing()
+    result = life.cycle()
+    assert "it does not stay up: it is paused" in result.reason
+    assert real.state()[0] == libvirt.VIR_DOMAIN_RUNNING
     life.ends_on(life.booted)
 
 
@@ -337,6 +365,40 @@ def test_one_that_starts_on_no_definition_stays_at_stake(tmp_path: Path, monkeyp
     life.ends_on(life.booted)
 
 
+@pytest.mark.parametrize("is_off", [False, True])
+def test_what_somebody_defined_since_a_run_died_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_off: bool
+) -> None:
+    """Its next run comes days later: the guest was given more memory, and a disk was taken from it."""
+    life = Life(tmp_path)
+    life.inside.devices.append(block("vdb", uuid="gone"))
+
+    def die(*_arguments: object) -> None:
+        raise PowerCycleFailed("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(power, "_start", die)
+        life.cycle()
+    life.inside.devices.pop()
+    life.guest.hypervisor.connection.defineXML(life.wanted.xml.replace("65536", "98304"))
+    theirs = definition_of(life.guest)
+    assert not same(theirs, life.wanted)
+    if not is_off:
+        life.guest.domain.create()
+    started = life.guest.domain.ID()
+    said: list[str] = []
+    undo.finish(life.read(), life.guest.hypervisor, said.append)
+    assert said == [
+        (
+            "one: finished the power cycle of the run that died: "
+            "its definition was changed since: it runs, and nothing was put back"
+        )
+    ]
+    assert is_off or life.guest.domain.ID() == started
+    life.ends_on(theirs)
+    assert life.read().ended
+
+
 def test_the_way_back_is_tried_again_where_it_ends_by_chance(tmp_path: Path) -> None:
     """QEMU's emulation has its own panics when the machine is busy."""
     life = Life(tmp_path)
@@ -390,6 +452,7 @@ def test_the_next_guest_is_handled_where_one_does_not_resume(tmp_path: Path) -> 
 
 def test_a_mount_that_no_boot_brings_back_withholds_the_power_cycle(tmp_path: Path) -> None:
     life = Life(tmp_path)
+    life.guest.look_inside()  # before it was mounted
     life.inside.devices.append(block("vdb", uuid="hand", fstype="ext4"))
     life.inside.mounts.append(mounted("/mnt", "/dev/vdb", uuid="hand"))
     started = life.guest.domain.ID()
@@ -401,6 +464,16 @@ def test_a_mount_that_no_boot_brings_back_withholds_the_power_cycle(tmp_path: Pa
     result = life.cycle()
     assert result.verdict is Verdict.PENDING
     assert "waits for a power cycle, which is withheld: /mnt is mounted" in result.reason
+
+
+def test_a_guest_is_compared_with_how_it_was_when_it_was_shut_down(tmp_path: Path) -> None:
+    """All guests are looked into at the beginning of a run, and a fleet's turn comes hours later."""
+    life = Life(tmp_path)
+    life.inside.devices.append(block("vdb", uuid="gone"))
+    life.guest.look_inside()
+    life.inside.devices.pop()
+    result = life.cycle()
+    assert result.verdict is Verdict.FIXED, result.reason
 
 
 def test_where_nobody_can_look_inside_afterwards_it_is_rolled_back(tmp_path: Path) -> None:
@@ -415,3 +488,57 @@ def test_where_nobody_can_look_inside_afterwards_it_is_rolled_back(tmp_path: Pat
     result = life.cycle()
     assert "it answers, but nobody can look inside any more: the disk is full" in result.reason
     life.ends_on(life.booted)
+
+
+def test_a_libvirtd_that_is_restarted_while_it_is_looked_at_rolls_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = Life(tmp_path)
+    look = power._look
+    restarts = iter([True])
+
+    def later(*arguments: Any) -> Any:
+        if next(restarts, False):
+            hang_up(life.guest)
+        return look(*arguments)
+
+    monkeypatch.setattr(power, "_look", later)
+    result = life.cycle()
+    assert result.verdict is Verdict.FIXED, result.reason
+    life.ends_on(life.wanted)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_one_whose_old_definition_libvirt_does_not_take_is_left_up_on_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, interrupted: bool
+) -> None:
+    """QEMU was upgraded under it, and no longer has the machine type it was started on."""
+    life = Life(tmp_path)
+    life.inside.devices.append(block("vdb", uuid="data"))
+    down, define = life.guest.domain.destroy, life.guest.hypervisor.connection.defineXML
+
+    def shut_down() -> None:
+        down()
+        life.inside.devices.pop()
+        if interrupted:
+            raise KeyboardInterrupt
+
+    def refuse(xml: str) -> Any:
+        if "unmap" not in xml:
+            raise libvirt.libvirtError("unsupported machine type")
+        return define(xml)
+
+    life.guest.answers["guest-shutdown"] = shut_down
+    monkeypatch.setattr(life.guest.hypervisor.connection, "defineXML", refuse)
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            life.cycle()
+    else:
+        discard = life.engine.run(requirement("disk-discard"), subject(life.guest, "vda"))
+        result = life.cycle()
+        assert result.verdict is Verdict.NONCOMPLIANT
+        assert "NOT rolled back: libvirt does not take the definition that booted (unsupported m" in result.reason
+        assert discard.verdict is Verdict.COMPLIANT
+        assert not any(change.undone for change in result.changes)
+    assert life.is_on_new
+    life.ends_on(life.wanted)
