@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import fnmatch
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ _HOLDS_STILL = (
     ("zfs", ("snapshot",)),
     ("xfs_freeze", ()),
 )
+
+#: folders of programs that root runs anyway
+_OF_THE_SYSTEM = tuple(f"{above}/{name}" for above in ("", "/usr", "/usr/local") for name in ("bin", "sbin"))
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,10 @@ class _Context:
         return images, doubt
 
     def rsync_version(self, command: str) -> rsync.Version | None:
+        """None also where it is not the system's own: a job may be a user's, whose programs root does not run."""
+        folder = command.rpartition("/")[0]
+        if "/" in command and folder not in _OF_THE_SYSTEM:
+            return None
         return rsync.version(self.job.hypervisor.shell.run("%s --version", command).stdout)
 
     def snapshots(self, target: Word) -> str | None:
@@ -211,7 +219,7 @@ def _holds(source: str, path: str) -> bool:
     """Is *path* at or below *source*, which may be a pattern?"""
     if UNKNOWN in source or not source.startswith("/"):
         return False
-    source = source.rstrip("/") or "/"
+    source = posixpath.normpath(source)  # "/srv/images/." is that folder
     return path == source or path.startswith(source.rstrip("/") + "/") or _fits(path, source)
 
 
@@ -232,8 +240,18 @@ def _is_option(text: str, short: str, long: str) -> bool:
 
 def _rsync(call: Call, context: _Context, found: Assessment) -> None:
     line = rsync.read(call.words)
-    images, doubt = context.copied(line.sources)
+    held, doubt = context.copied(line.sources)
     if not line.paths or line.has("dry-run"):
+        return
+    ways = [
+        (one, {line.leaves_out(at.text, one.path) for at in line.sources if _holds(at.text, one.path)}) for one in held
+    ]
+    images = [one for one, left_out in ways if False in left_out]
+    if held and not images and not doubt:
+        if any(None in left_out for _, left_out in ways):
+            found.unclear.append(
+                f"line {call.line}: rsync: whether its filter rules leave out the images is not judged"
+            )
         return
     if not images and not doubt and not context.is_rsnapshot:
         return  # it copies something else
@@ -243,9 +261,9 @@ def _rsync(call: Call, context: _Context, found: Assessment) -> None:
         found.unclear.append(f"line {call.line}: rsync: its options are put together when it runs")
     elif not line.has("sparse"):
         text = "rsync without --sparse writes every zero: the copy is as large as the disk"
-        if line.has("inplace") and not line.is_local:
+        if line.has("inplace") and (not line.is_local or context.rsync_version(call.words[0].text) is None):
             # together they are safe from 3.3.0 on, and which rsync writes there nobody has seen
-            hand = "add --sparse where rsync at the other end is 3.3.0 or newer, else put it in the place of --inplace"
+            hand = "add --sparse where the rsync that writes is 3.3.0 or newer, else put it in the place of --inplace"
             found.findings.append(Finding(call.line, text, by_hand=hand))
         else:
             _finding(call, found, text, add=["--sparse"], drop=[line.options.get("no-sparse")])
@@ -267,8 +285,10 @@ def _judge_inplace(call: Call, line: rsync.Line, context: _Context, found: Asses
         _finding(call, found, "rsync --inplace writes through the hard links into every earlier copy", drop=drop)
     elif line.has("inplace") and not line.is_local:
         found.unclear.append(f"line {call.line}: rsync --inplace with --sparse needs rsync 3.3.0 at the other end")
-    elif line.has("inplace") and (version is None or version < rsync.SAFE):
-        why = "refuses --sparse with --inplace" if version and version < rsync.TOGETHER else (
+    elif line.has("inplace") and version is None:
+        found.unclear.append(f"line {call.line}: rsync --inplace with --sparse needs rsync 3.3.0, and this is {shown}")
+    elif line.has("inplace") and version and version < rsync.SAFE:
+        why = "refuses --sparse with --inplace" if version < rsync.TOGETHER else (
             "can leave other data in the copy with --sparse --inplace (mended in 3.3.0)"
         )  # fmt: skip
         hand = " until rsync is 3.3.0 or newer each snapshot takes the whole copy" if snapshots else ""
@@ -347,8 +367,18 @@ def _tar(call: Call, context: _Context, found: Assessment) -> None:
     texts = [word.text for word in call.words[1:]]
     letters = "".join(text.lstrip("-") for text in (text for text in texts if re.fullmatch(r"-\w+", text)))
     letters += texts[0] if texts and re.fullmatch(r"\w+", texts[0]) else ""
-    images, _ = context.copied(list(call.words[1:]))
-    if not images or not ({"--create", "--append", "--update"} & set(texts) or set("cru") & set(letters)):
+    held, _ = context.copied(list(call.words[1:]))
+    if not held or not ({"--create", "--append", "--update"} & set(texts) or set("cru") & set(letters)):
+        return
+    excluded = [text.partition("=")[2] for text in texts if text.startswith("--exclude=")]
+    excluded += [value for option, value in pairwise(texts) if option == "--exclude"]
+    images = [one for one in held if not any(_tar_excludes(pattern, one.path) for pattern in excluded)]
+    if not images:
+        return
+    if any(text.startswith(("-X", "--exclude-from")) for text in texts):
+        found.unclear.append(
+            f"line {call.line}: tar: whether its list of exclusions leaves out the images is not judged"
+        )
         return
     before = len(found.findings)
     if "--sparse" not in texts and "S" not in letters:
@@ -357,6 +387,13 @@ def _tar(call: Call, context: _Context, found: Assessment) -> None:
     _judge_torn(call, images, context, found, "tar")
     if len(found.findings) == before:
         found.good.append(f"line {call.line}: tar --sparse")
+
+
+def _tar_excludes(pattern: str, path: str) -> bool:
+    """By tar's manual, "Controlling Pattern-Matching": any run of names in the path may match, and * a slash too."""
+    names = path.split("/")
+    runs = ("/".join(names[start:end]) for end in range(1, len(names) + 1) for start in range(end))
+    return any(fnmatch.fnmatchcase(run, pattern) for run in runs)
 
 
 def _dd(call: Call, context: _Context, found: Assessment) -> None:
@@ -411,8 +448,15 @@ def _store(name: str, command: str, restore: str) -> Callable[[Call, _Context, A
     return judge
 
 
+def _rsnapshot(call: Call, context: _Context, found: Assessment) -> None:
+    found.unclear.append(
+        f"line {call.line}: it runs rsnapshot: declare its configuration, /etc/rsnapshot.conf, as the job"
+    )
+
+
 _JUDGES: dict[str, Callable[[Call, _Context, Assessment], None]] = {
     "rsync": _rsync,
+    "rsnapshot": _rsnapshot,
     "cp": _cp,
     "tar": _tar,
     "dd": _dd,

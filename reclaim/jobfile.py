@@ -32,7 +32,8 @@ def format_of(path: str, source: bytes) -> Format | None:
         return "unit"
     if source.startswith(b"#!"):
         return "shell"
-    if "rsnapshot" in one.name or re.search(rb"^snapshot_root\t", source, re.MULTILINE):
+    is_called_so = "rsnapshot" in one.name and one.suffix == ".conf"  # Debian's cron table is called rsnapshot too
+    if is_called_so or re.search(rb"^snapshot_root\t", source, re.MULTILINE):
         return "rsnapshot"
     if one.name == "anacrontab":
         return "anacrontab"
@@ -228,6 +229,12 @@ def _unit_word(raw: bytes, start: int, end: int, variables: dict[str, str]) -> l
 
 # rsnapshot ------------------------------------------------------------------------------------
 
+_RULES = {
+    "exclude": "exclude",
+    "include": "include",
+    "exclude_file": "exclude-from",
+    "include_file": "include-from",
+}
 _SHORT, _LONG = "-a", "--delete --numeric-ids --relative --delete-excluded"
 
 
@@ -236,6 +243,7 @@ def _rsnapshot(source: bytes) -> Script:
     script = Script()
     settings: dict[str, tuple[str, int]] = {}
     backups: list[tuple[int, list[str]]] = []
+    rules: list[str] = []
     for number, offset, line in _lines(source):
         fields = re.split(r"\t+", line.decode("utf-8", errors="surrogateescape").strip())
         if len(fields) < 2:
@@ -244,6 +252,8 @@ def _rsnapshot(source: bytes) -> Script:
             backups.append((number, fields[1:]))
         elif fields[0] == "backup_script":
             script.unclear.append(f"line {number}: it runs {fields[1]}: declare that as the job")
+        elif fields[0] in _RULES:
+            rules.append(f"--{_RULES[fields[0]]}={fields[1]}")
         elif fields[0] == "include_conf":
             script.unclear.append(f"line {number}: it includes {fields[1]}, which is not read")
         else:
@@ -267,6 +277,7 @@ def _rsnapshot(source: bytes) -> Script:
         words = [
             command,
             *options.split(),
+            *rules,
             "--link-dest=..",
             fields[0],
             f"{root}/{UNKNOWN}/{fields[1] if len(fields) > 1 else ''}",

@@ -28,7 +28,7 @@ from reclaim.report import html, terminal
 from reclaim.report.publish import Pages
 from reclaim.requirement import Requirement, catalogue, requirement_of
 from reclaim.run import Options, Part, Run
-from reclaim.text import printable
+from reclaim.text import printable, trouble
 from reclaim.verdict import Judgement, Result, Verdict
 
 CHECKS = Path(__file__).resolve().parent.parent / "checks"
@@ -526,6 +526,7 @@ def pytest_report_teststatus(report: Any) -> Any:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitCode) -> Generator[None, None, None]:
     """The record is written before pytest-html writes, and what is made from both after it."""
     run = session.config.stash.get(RUN, None)
+    troubles = session.config.stash[TROUBLES] = []
     if run is not None:
         for part in run.parts:
             part.engine.leave_all()
@@ -537,15 +538,28 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitC
         release(session.config)
         if run.recorded and not run.options.definitions_only:
             run.measure({guest for part in run.parts for guest in part.guests if part.storage}, after=True)
-        run.close()
-    yield
+        try:
+            run.close()
+        except OSError as exc:
+            run.recorded = False
+            troubles.append(f"reclaim: there is no record of this run: {trouble(exc)}")
+    try:
+        yield
+    except (OSError, ReclaimError) as exc:
+        if run is None:
+            raise
+        if run.recorded:
+            session.config.stash[PAGES].give_up_rows()
+            troubles.append(
+                f"reclaim: pytest-html could not write its page: {trouble(exc) if isinstance(exc, OSError) else exc}"
+            )
     if run is not None and run.recorded:
-        session.config.stash[TROUBLES] = session.config.stash[PAGES].finish()
+        troubles += session.config.stash[PAGES].finish()
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
     run = config.stash.get(RUN, None)
     if run is not None and run.recorded:
         terminal.summary(terminalreporter, run)
-        for trouble in config.stash.get(TROUBLES, []):
-            terminalreporter.write_line(printable(trouble), red=True)
+    for line in config.stash.get(TROUBLES, []):
+        terminalreporter.write_line(printable(line), red=True)

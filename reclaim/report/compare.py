@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +11,20 @@ from reclaim.text import printable, size
 from reclaim.verdict import Verdict
 
 #: with one of these a run does not judge everything, and what it has not got is not gone
-_NARROW = ("--guests", "-k", "-m", "-x", "--exitfirst", "--maxfail", "--lf", "--last-failed", "--deselect", "--ignore")
+_NARROW = (
+    "--exitfirst",
+    "--maxfail",
+    "--guests",
+    "--lf",
+    "--last-failed",
+    "--sw",
+    "--stepwise",
+    "--deselect",
+    "--ignore",
+    "--ignore-glob",
+)
+#: -k, -m or -x, behind flags that take no value, and with their value behind them
+_NARROW_SHORT = re.compile(r"-[vqsl]*[kmx].*", re.DOTALL)
 _BROKEN = (Verdict.NONCOMPLIANT, Verdict.PENDING, Verdict.ERROR)
 
 _Key = tuple[str | None, ...]
@@ -47,7 +61,10 @@ class Comparison:
 def is_narrow(record: Record) -> bool:
     """Was the run asked for less than everything, or stopped before?"""
     return record.run.cut_short or any(
-        argument.partition("=")[0] in _NARROW or "::" in argument or argument.endswith(".py")
+        argument.partition("=")[0] in _NARROW
+        or _NARROW_SHORT.fullmatch(argument)
+        or "::" in argument
+        or argument.endswith(".py")
         for argument in record.run.arguments
     )
 

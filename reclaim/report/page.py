@@ -183,9 +183,12 @@ def render(view: View) -> Iterator[str]:
 def write(path: Path, pieces: Iterable[str]) -> None:
     """Write *pieces* of text to *path*, whole or not at all."""
     temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.writelines(pieces)
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.writelines(pieces)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @cache

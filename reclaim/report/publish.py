@@ -49,6 +49,12 @@ class Pages:
             "would take long to open."
         )
 
+    def give_up_rows(self) -> None:
+        """pytest-html failed: what it left is no page."""
+        if self.rows is not None:
+            self.rows.path.unlink(missing_ok=True)
+            self.rows = None
+
     def finish(self) -> list[str]:
         """Write everything that is made from the record; returns what could not be, a line each."""
         options = self._run.options

@@ -166,11 +166,14 @@ def mark_undone(folder: Path, undone: Iterable[tuple[str, str, str]]) -> None:
 def write(folder: Path, record: dict[str, Any]) -> None:
     """Write *record* into *folder*, whole or not at all."""
     temporary = folder / f".{NAME}.new"
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(_written(record))
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(folder / NAME)
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(_written(record))
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(folder / NAME)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _written(record: dict[str, Any]) -> str:

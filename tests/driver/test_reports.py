@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import resource
 import subprocess
 import sys
 import termios
@@ -143,6 +144,28 @@ def test_an_index_that_cannot_be_written_does_not_take_the_run_with_it(tmp_path:
 
 
 # The verbs ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kib", "words", "left"),
+    [(4, "there is no record of this run", []), (16, "pytest-html could not write its page", ["results.json"])],
+)
+def test_a_run_whose_reports_find_no_room_says_so_in_a_line(
+    tmp_path: Path, kib: int, words: str, left: list[str]
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kib * 1024, limits[1]))
+    try:
+        done = audit(tmp_path / "reports", "--definitions-only")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert done.status == 1
+    assert f"reclaim: {words}" in done.stdout
+    assert "Traceback" not in done.said
+    (folder,) = (path for path in (tmp_path / "reports").glob("*/*-audit") if not path.is_symlink())
+    assert [path.name for path in folder.iterdir()] == left
+    if left:
+        assert "build-2013" in done.stdout.partition("2 of 8 guests")[2]
 
 
 def test_a_report_is_made_again_from_the_record_alone(outcome: Outcome, tmp_path: Path) -> None:

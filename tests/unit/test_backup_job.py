@@ -151,6 +151,22 @@ def test_inplace_is_taken_out_before_it_is_safe(tmp_path: Path, rsync: Path, ver
     assert Path(one.path).read_text() == "#!/bin/sh\nrsync -aS /srv/images/ /b\n"
 
 
+def test_a_program_of_a_user_is_not_run_for_its_version(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    program = tmp_path / "alice" / "rsync"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {ran}\necho 'rsync  version {MODERN}  protocol version 31'\n")
+    program.chmod(0o755)
+    _, one = job(tmp_path, f"0 3 * * * {program} -aS --inplace /srv/images/ /b\n", "crontabs/alice")
+    assert judged(one).verdict is Verdict.NOT_ASSESSABLE
+    assert "an rsync whose version cannot be told" in judged(one).reason
+    Path(one.path).write_text(Path(one.path).read_text().replace("-aS", "-a"))
+    assert "withheld: line 1: add --sparse where the rsync that writes is 3.3.0 or newer" in (
+        engine(one.hypervisor, tmp_path).run(requirement("backup-job"), Subject(one.hypervisor, job=one)).reason
+    )
+    assert not ran.exists()
+
+
 def test_inplace_is_accepted_since_it_is_safe(tmp_path: Path) -> None:
     _, one = job(tmp_path, "#!/bin/sh\nrsync -aS --inplace /srv/images/ /b\n", "backup.sh")
     assert judged(one).verdict is Verdict.COMPLIANT
@@ -161,7 +177,7 @@ def test_sparse_is_not_added_to_inplace_for_an_rsync_that_nobody_has_seen(tmp_pa
     owner, one = job(tmp_path, text, "backup.sh")
     result = engine(owner, tmp_path).run(requirement("backup-job"), Subject(owner, job=one))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert "withheld: line 2: add --sparse where rsync at the other end is 3.3.0 or newer" in result.reason
+    assert "withheld: line 2: add --sparse where the rsync that writes is 3.3.0 or newer" in result.reason
     assert Path(one.path).read_text() == text
 
 
@@ -299,8 +315,15 @@ def test_what_can_be_mended_is_and_the_rest_is_still_told(tmp_path: Path) -> Non
     [
         (f"cp --sparse=always {IMAGE} /b", Verdict.COMPLIANT, "cp keeps"),
         (f"cp --sparse=never {IMAGE} /b", Verdict.NONCOMPLIANT, "writes every zero"),
+        ("cp -a --sparse=never /srv/images/. /b", Verdict.NONCOMPLIANT, "writes every zero"),
+        ("rsync -a --exclude=/srv /srv/images/. /b", Verdict.NONCOMPLIANT, "without --sparse"),
+        ("rsync -a --exclude=/web.qcow2 /srv/images/. /b", Verdict.NOT_ASSESSABLE, "no command in it copies"),
         ("tar -czf /b/vm.tgz /srv/images", Verdict.NONCOMPLIANT, "tar without --sparse"),
         ("tar -cf /b/vm.tar --sparse /srv/images", Verdict.COMPLIANT, "tar --sparse"),
+        ("tar -cf /b/all.tar --exclude=/srv/images /", Verdict.NOT_ASSESSABLE, "no command in it copies"),
+        ("tar -cf /b/all.tar --exclude '*.qcow2' /srv", Verdict.NOT_ASSESSABLE, "no command in it copies"),
+        ("tar -cf /b/all.tar --exclude=/images --exclude=b.qcow2 /srv", Verdict.NONCOMPLIANT, "tar without --sparse"),
+        ("tar -cf /b/all.tar -X /etc/not /", Verdict.NOT_ASSESSABLE, "its list of exclusions"),
         (f"dd if={IMAGE} of=/b/web bs=1M", Verdict.NONCOMPLIANT, "dd without conv=sparse"),
         (f"qemu-img convert -O qcow2 {IMAGE} /b/web.qcow2", Verdict.COMPLIANT, "leaves zeros out"),
         (f"qemu-img convert -S 0 -O raw {IMAGE} /b/web.raw", Verdict.NONCOMPLIANT, "-S 0"),
@@ -325,6 +348,64 @@ def test_other_commands(tmp_path: Path, command: str, verdict: Verdict, words: s
     found = judged(one)
     assert found.verdict is verdict
     assert words in found.reason + found.evidence
+
+
+@pytest.mark.parametrize(
+    ("rules", "source"),
+    [
+        ("--exclude=/srv/images", "/"),
+        ("--exclude /srv/images/", "/"),
+        ("--exclude='*.qcow2'", "/srv/images"),
+        ("--exclude=images/**", "/srv/"),
+        ("--exclude=/images", "/srv/"),
+        ("--exclude=/srv/images", "/srv"),
+        ("-aR --exclude=/srv/im?ges/***", "/srv"),
+        ("-f '- images/*'", "/srv"),
+        ("--filter='exclude images'", "/srv"),
+        ('--exclude={"/dev/*","/srv/*"}', "/"),
+        ("--include=/srv/ --exclude='/s*/images' --exclude-from=/etc/rules", "/"),
+    ],
+)
+def test_images_that_rules_leave_out_are_not_copied(tmp_path: Path, rules: str, source: str) -> None:
+    _, one = job(tmp_path, f"#!/bin/bash\nrsync -a {rules} {source} /b\n", "backup.sh")
+    assert "no command in it copies a guest's image" in judged(one).reason
+
+
+@pytest.mark.parametrize(
+    ("rules", "source"),
+    [
+        ("--exclude=/images", "/"),
+        ("--exclude=/srv/images", "/srv/"),
+        ("--exclude=images/", "/srv/images/"),
+        ("--exclude=web.qcow2/", "/srv/images"),
+        ("--exclude='/*.qcow2'", "/srv"),
+        ("--include=images --include=web.qcow2 --exclude='*'", "/srv/"),
+    ],
+)
+def test_images_that_rules_do_not_leave_out_are_copied(tmp_path: Path, rules: str, source: str) -> None:
+    _, one = job(tmp_path, f"#!/bin/bash\nrsync -a {rules} {source} /b\n", "backup.sh")
+    assert judged(one).verdict is Verdict.NONCOMPLIANT
+
+
+@pytest.mark.parametrize("rules", ["--exclude-from=/etc/rules", "-F", "-f '. /etc/rules'", "--exclude='[w]eb*'"])
+def test_rules_that_cannot_be_read_are_told(tmp_path: Path, rules: str) -> None:
+    _, one = job(tmp_path, f"#!/bin/bash\nrsync -a {rules} / /b\n", "backup.sh")
+    assert judged(one).verdict is Verdict.NOT_ASSESSABLE
+    assert "line 2: rsync: whether its filter rules leave out the images is not judged" in judged(one).reason
+
+
+def test_rsnapshot_s_cron_table_is_not_its_configuration(tmp_path: Path) -> None:
+    text = "0 */4\t* * *\troot\t/usr/bin/rsnapshot alpha\n"
+    _, one = job(tmp_path, text, "cron.d/rsnapshot")
+    assert judged(one).reason.endswith(
+        "line 1: it runs rsnapshot: declare its configuration, /etc/rsnapshot.conf, as the job"
+    )
+
+
+def test_rsnapshot_has_rules_of_its_own(tmp_path: Path) -> None:
+    text = "snapshot_root\t/b/\nexclude\t/srv/images/\nbackup\t/\tlocalhost/\n"
+    _, one = job(tmp_path, text, "rsnapshot.conf")
+    assert "no command in it copies a guest's image" in judged(one).reason
 
 
 def test_an_option_of_a_bundle_or_after_the_paths_counts(tmp_path: Path) -> None:

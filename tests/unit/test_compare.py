@@ -153,6 +153,10 @@ def test_names_are_made_fit_to_be_shown() -> None:
         (("checks/check_disk_bus.py",), True),
         (("checks/check_disk_bus.py::check_disk_bus[a/sda]",), True),
         (("checks/", "-x"), True),
+        (("checks/", "-vx"), True),
+        (("checks/", "-kbus"), True),
+        (("checks/", "--stepwise"), True),
+        (("checks/", "-rx", "-vv", "-pno:html"), False),
     ],
 )
 def test_which_runs_are_narrow(arguments: tuple[str, ...], narrow: bool) -> None:  # noqa: FBT001
