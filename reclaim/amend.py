@@ -107,7 +107,7 @@ def amendment(disk: Disk) -> ImageAmend | AmendCycle:
         raise Withheld(f"nobody can look inside (see guest-access), and so not see whether it comes back: {by_hand}")
     paths = list(dict.fromkeys([path, *_to_amend(guest)]))
     why = "while it is off: " + ", ".join(map(amend_command, paths))
-    return AmendCycle(guest.name, booted_definition(guest), observe(guest), why, paths)
+    return AmendCycle(guest.name, booted_definition(guest), observe(guest), why, guest.persistent.xml, paths)
 
 
 def _to_amend(guest: Guest) -> list[str]:

@@ -55,6 +55,8 @@ class PowerCycle:
     before: Wellbeing | None
     #: why less than this does not do, in libvirt's words where it was asked
     why: str = ""
+    #: the definition that it is to start on
+    defined: str = ""
 
     @property
     def target(self) -> str:
@@ -100,11 +102,19 @@ class PowerCycle:
         Raises PowerCycleFailed where it had to be rolled back, or runs not even so.
         """
         guest.forget()
+        if self._is_changed_since(guest):
+            _start(guest)
+            return "its definition was changed since: it runs, and nothing was put back"
         if not is_active(guest):
             raise self._rolled_back(guest, "the run that power-cycled it left it off", _console(guest))
         if runs_on(guest, self.booted):
             return "it runs on the definition that booted"
         return self.resume(guest)["note"]
+
+    def _is_changed_since(self, guest: Guest) -> bool:
+        """Has somebody else defined it anew? To put back the one that booted would lose that."""
+        known = [Definition(xml) for xml in (self.booted, self.defined) if xml]
+        return bool(self.defined) and not any(same(guest.persistent, one) for one in known)
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         return (

@@ -49,7 +49,7 @@ def test_an_image_is_amended_between_shutdown_and_start(tmp_path: Path, monkeypa
         with pytest.raises(ChangeFailed, match="it runs"):
             ImageAmend(guest.name, str(tiny.image)).apply(guest)
         assert _version(tiny.image) == 2
-        cycle = AmendCycle(guest.name, booted_definition(guest), None, "", [str(tiny.image)])
+        cycle = AmendCycle(guest.name, booted_definition(guest), None, paths=[str(tiny.image)])
         cycle.apply(guest)
         assert tiny.domain.isActive()
         assert _version(tiny.image) == 3

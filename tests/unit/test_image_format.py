@@ -211,7 +211,7 @@ def test_the_changes_come_back_from_the_journal(tmp_path: Path) -> None:
     wellbeing = Wellbeing({"/": "aaaa"}, ["/"], addresses=["192.0.2.1"])
     for change in (
         ImageAmend("one", "/images/vda.qcow2"),
-        AmendCycle("one", "<domain/>", wellbeing, "why", ["/images/vda.qcow2"]),
+        AmendCycle("one", "<domain/>", wellbeing, "why", "<domain/>", ["/images/vda.qcow2"]),
     ):
         book = journal.Journal(tmp_path / change.kind, "test:///x", "fix")
         book.done(book.intend("one", "uuid", "image-format", change), {})

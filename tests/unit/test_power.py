@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 import pytest
 
-from reclaim import journal, power
+from reclaim import journal, power, undo
 from reclaim.console import console
 from reclaim.definition import same
 from reclaim.errors import PowerCycleFailed, ProbeError, StillRunning
@@ -363,6 +363,35 @@ def test_one_that_starts_on_no_definition_stays_at_stake(tmp_path: Path, monkeyp
     with pytest.raises(PowerCycleFailed, match="rolled back to the definition that booted, and runs again"):
         cycle.finish(life.guest)
     life.ends_on(life.booted)
+
+
+@pytest.mark.parametrize("is_off", [False, True])
+def test_what_somebody_defined_since_a_run_died_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_off: bool
+) -> None:
+    """Its next run comes days later: the guest was given more memory, and a disk was taken from it."""
+    life = Life(tmp_path)
+    life.inside.devices.append(block("vdb", uuid="gone"))
+
+    def die(*_arguments: object) -> None:
+        raise PowerCycleFailed("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(power, "_start", die)
+        life.cycle()
+    life.inside.devices.pop()
+    life.guest.hypervisor.connection.defineXML(life.wanted.xml.replace("65536", "98304"))
+    theirs = definition_of(life.guest)
+    assert not same(theirs, life.wanted)
+    if not is_off:
+        life.guest.domain.create()
+    started = life.guest.domain.ID()
+    said: list[str] = []
+    undo.finish(life.read(), life.guest.hypervisor, said.append)
+    assert "".join(said).endswith("its definition was changed since: it runs, and nothing was put back")
+    assert is_off or life.guest.domain.ID() == started
+    life.ends_on(theirs)
+    assert life.read().ended
 
 
 def test_the_way_back_is_tried_again_where_it_ends_by_chance(tmp_path: Path) -> None:
