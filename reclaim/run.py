@@ -141,7 +141,7 @@ class Run:
             part.engine.journal.path = part.folder / journal.NAME
             guests = {guest.uuid: guest for guest in part.guests}
             for record in earlier_journals(part.folder.parent):
-                if record.interrupted and not record.ended and not self._is_under_way(part.hypervisor):
+                if _died_changing(record, part.hypervisor) and not self._is_under_way(part.hypervisor):
                     self.interrupted.append((part, record))
                 for entry in record.applied:
                     if entry.uuid in guests and isinstance(entry.change, DefinitionChange):
@@ -239,6 +239,14 @@ def earlier_journals(folder: Path) -> list[Record]:
         except ReclaimError:
             continue
     return found
+
+
+def _died_changing(record: Record, hypervisor: Hypervisor) -> bool:
+    """Did the run of *record* die while it changed something there? Two hypervisors may have one name, and folder."""
+    if record.ended or not record.interrupted:
+        return False
+    guests = {guest.uuid for guest in hypervisor.guests}
+    return record.uri == hypervisor.uri or any(entry.uuid in guests for entry in record.interrupted)
 
 
 def _make_folder(folder: Path) -> Path:
