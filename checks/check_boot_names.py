@@ -21,6 +21,7 @@ def check_boot_names(guest: Guest) -> str:
         found += [f"{question}: {name} is not there" for name in names]
     direct = guest.definition.root.findtext("os/kernel")
     found += [f"<cmdline> of the definition: {name}" for name in cmdline.names(guest.definition.kernel_parameters)]
+    found += cmdline.clones(facts)
     assert not found, "; ".join(found)
     if not direct and (why := bootloader.unknown(facts)):
         raise NotAssessable(why)

@@ -30,6 +30,10 @@ def boot_by_uuid(guest: Guest) -> list[Change]:
     changes += [_install_to_what_is_there(guest, question) for question in grub.gone_install_devices(facts)]
     if cmdline.names(guest.definition.kernel_parameters):
         by_hand.append("virsh edit: name the devices in <cmdline> by PARTUUID=")
+    by_hand += [
+        f"{clone}: give one of them another (tune2fs -U random, xfs_admin -U generate, btrfstune -u, swaplabel -U)"
+        for clone in cmdline.clones(facts)
+    ]
     if not changes:
         raise Withheld("; ".join(by_hand))
     return changes

@@ -12,6 +12,9 @@ _DROP_INS = f"{_UNITS}/fstrim.service.d"
 _DROP_IN = f"{_DROP_INS}/reclaim.conf"
 _EXAMPLES = "/usr/share/doc/util-linux/examples"
 _WEEKLY = ("/etc/cron.weekly", "/etc/periodic/weekly")
+#: --now is of systemd 220; Debian 8 has 215
+_ENABLE = "systemctl enable fstrim.timer && systemctl start fstrim.timer"
+_DISABLE = "systemctl stop fstrim.timer; systemctl disable fstrim.timer"
 _SCRIPT = "reclaim-fstrim"  # no dot: run-parts(8) passes over names with one
 
 
@@ -68,9 +71,7 @@ def _timer(guest: str, facts: Facts) -> list[Change]:
             )
         )
     elif state not in ("enabled", "static", "generated", "alias"):
-        changes.append(
-            CommandChange(guest, "systemctl enable --now fstrim.timer", "systemctl disable --now fstrim.timer")
-        )
+        changes.append(CommandChange(guest, _ENABLE, _DISABLE))
     elif timer.get("ActiveState") != "active":
         changes.append(CommandChange(guest, "systemctl start fstrim.timer", "systemctl stop fstrim.timer"))
     if timer_problem(facts) and facts.fstrim_service.get("Result") != "success":
@@ -86,10 +87,8 @@ def _install(guest: str, facts: Facts) -> Change:
         return _cron(guest, facts)
     return CommandChange(
         guest,
-        f"cp {_EXAMPLES}/fstrim.service {_EXAMPLES}/fstrim.timer {_UNITS}/ && systemctl daemon-reload && "
-        "systemctl enable --now fstrim.timer",
-        f"systemctl disable --now fstrim.timer; rm -f {_UNITS}/fstrim.service {_UNITS}/fstrim.timer && "
-        "systemctl daemon-reload",
+        f"cp {_EXAMPLES}/fstrim.service {_EXAMPLES}/fstrim.timer {_UNITS}/ && systemctl daemon-reload && {_ENABLE}",
+        f"{_DISABLE}; rm -f {_UNITS}/fstrim.service {_UNITS}/fstrim.timer && systemctl daemon-reload",
     )
 
 

@@ -24,6 +24,7 @@ from reclaim.errors import NoAccess, ProbeError
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 #: seconds in which the agent itself must answer one call
 ANSWER_SECONDS = 10
+_FREEZE_STATUS = "guest-fsfreeze-status"
 #: seconds a command in the guest may take
 COMMAND_SECONDS = 60
 #: bytes of standard output, and of standard error, that are read from one command
@@ -36,6 +37,10 @@ class AgentAbsent(NoAccess):
 
 class AgentBlocked(NoAccess):
     """The agent answers, but its administrator has disabled the command."""
+
+
+class AgentFrozen(ProbeError):
+    """Somebody froze the guest's filesystems through the agent, which allows little until they are thawed."""
 
 
 class NotLinux(ProbeError):
@@ -90,7 +95,7 @@ class Agent:
     def command(self, name: str, arguments: dict[str, Any] | None = None, *, seconds: int = ANSWER_SECONDS) -> Any:
         """Call the agent's command *name* and return what it returns, parsed.
 
-        Raises AgentAbsent, AgentBlocked, or ProbeError where the answer is no answer.
+        Raises AgentAbsent, AgentBlocked, AgentFrozen, or ProbeError where the answer is no answer.
         """
         call: dict[str, Any] = {"execute": name}
         if arguments:
@@ -98,11 +103,24 @@ class Agent:
         try:
             answer = libvirt_qemu.qemuAgentCommand(self.domain, json.dumps(call), seconds, 0)
         except libvirt.libvirtError as exc:
-            raise self._read_error(name, exc) from exc
+            problem = self._read_error(name, exc)
+            if isinstance(problem, AgentBlocked) and name != _FREEZE_STATUS and self._is_frozen():
+                problem = AgentFrozen(
+                    f"{self.name}: its filesystems are frozen (guest-fsfreeze-freeze: a backup, a snapshot?): "
+                    "look again once they are thawed"
+                )
+            raise problem from exc
         try:
             return json.loads(answer)["return"]
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
             raise ProbeError(f"{self.name}: the guest agent's answer to {name} cannot be parsed") from exc
+
+    def _is_frozen(self) -> bool:
+        """Most commands are disabled meanwhile, in the words of those that are never allowed (QEMU's qga/main.c)."""
+        try:
+            return bool(self.command(_FREEZE_STATUS) == "frozen")
+        except ProbeError:
+            return False
 
     def _read_error(self, command: str, exc: libvirt.libvirtError) -> ProbeError:
         text = exc.get_error_message() or str(exc)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import libvirt
 
@@ -30,8 +30,9 @@ class Backlog:
 
     `used` is what the guest's filesystems use, their own tables included. `reclaimable` is what a trim gives back
     at least, `most` what it may give back, where none of those tables was ever written. `perhaps` of that are for
-    what cannot be placed. `apart` is held for what no trim of a filesystem reaches: swap, free
-    extents, what is not mounted, the image's tables and snapshots; in words.
+    what cannot be placed, or what a snapshot may hold as well. `apart` is held for what no trim of a filesystem
+    reaches: swap, free extents, what is not mounted, the image's tables and snapshots; in words. `based`: the image
+    is an overlay, and what is used may lie in its backing file.
     """
 
     held: int
@@ -41,6 +42,7 @@ class Backlog:
     perhaps: int = 0
     apart: tuple[tuple[str, int], ...] = ()
     shared: int = 0
+    based: bool = False
 
     @property
     def come(self) -> str:
@@ -50,6 +52,8 @@ class Backlog:
     @property
     def words(self) -> str:
         told = [f"the host holds {size(self.held)}, the guest's filesystems use {size(self.used)}"]
+        if self.based:
+            told[0] += ", perhaps in the backing file"
         worth = sorted((one for one in self.apart if one[1] >= _SLACK // 16), key=lambda one: -one[1])
         told += [f"{size(count)} {what}" for what, count in worth[:_TOLD]]
         if self.shared:
@@ -66,13 +70,17 @@ def backlog(disk: Disk) -> Backlog:
     """The counts for *disk*. Raises NotApplicable, NotAssessable and ProbeError where they cannot be had."""
     guest = disk.guest
     if not guest.is_running and not guest.hypervisor.readonly and not guest.hypervisor.is_test_driver:
-        held, found = sparsify.areas(disk, _SLACK)
-        return weighed(held, found, None)
+        held, found, based = sparsify.areas(disk, _SLACK)
+        return weighed(held, found, None, based=based)
     blocked = isinstance(guest.inside(), AgentBlocked)
     image = hostimage.look(guest.hypervisor, path_of(disk))
     kind = disk.driver.get("type", "raw")
     if image.allocated is None:
         raise NotAssessable(f"{image.path} is a device: what it holds for the disk cannot be counted")
+    head = hostimage.header(guest.hypervisor, image) if kind == "qcow2" else None
+    based = head is not None and head.backing is not None
+    if blocked and based:
+        raise NotAssessable("its agent runs no commands: what lies in the overlay, what in its base cannot be told")
     if blocked:
         return _by_typed_calls(disk, image.allocated)
     device = device_of(disk)
@@ -80,25 +88,28 @@ def backlog(disk: Disk) -> Backlog:
         raise NotAssessable("which block device of the guest it is cannot be told")
     found = areas(guest.facts, device)
     # what the filesystems use is settled cheaply: only where there may be a backlog the image's tables are read
-    quick = weighed(image.allocated, found, None)
-    if quick.reclaimable + quick.perhaps <= tolerated(quick.used) or image.is_device:
+    quick = weighed(image.allocated, found, None, based=based)
+    if quick.reclaimable + quick.perhaps <= tolerated(quick.used):
         return quick
-    head = hostimage.header(guest.hypervisor, image) if kind == "qcow2" else None
     if head is not None and head.external_data:
         raise NotAssessable(f"{image.path}: its data lies in an external data file, which is not counted")
     known = host_map(guest.hypervisor, image, kind, head)
-    if known is None and ((head is not None and head.snapshots) or image.filesystem in SHARING):
-        # a snapshot may hold any of it
-        return Backlog(image.allocated, quick.used, 0, quick.most, quick.most)
-    return weighed(image.allocated, found, known)
+    counted = weighed(image.allocated, found, known, based=based)
+    if (head is not None and head.snapshots) or (known is None and image.filesystem in SHARING):
+        # a snapshot may hold any of it: of internal ones no map tells what they hold
+        return replace(counted, reclaimable=0, perhaps=counted.most)
+    return counted
 
 
-def weighed(held: int, found: Sequence[Area], known: HostMap | None) -> Backlog:
-    """What *held* bytes are for, by the areas of the disk, and where the host holds them (None: nobody knows)."""
+def weighed(held: int, found: Sequence[Area], known: HostMap | None, *, based: bool = False) -> Backlog:
+    """What *held* bytes are for, by the areas of the disk, and where the host holds them (None: nobody knows).
+
+    *based*: they are an overlay's, so that what a filesystem uses need not be among them.
+    """
     used = sum(area.used for area in found)
     if known is None:
-        sure, perhaps = _pool(held, found)
-        return Backlog(held, used, sure, sure + perhaps, perhaps)
+        sure, perhaps = _pool(held, found, based=based)
+        return Backlog(held, used, sure, sure + perhaps, perhaps, based=based)
     reclaimable = most = placed = 0
     apart: dict[str, int] = {}
     for area in found:
@@ -108,27 +119,35 @@ def weighed(held: int, found: Sequence[Area], known: HostMap | None) -> Backlog:
         placed += here
         if area.kind == "filesystem" and area.trims:
             reclaimable += max(0, here - area.used)
-            most += max(0, here - (area.used - area.tables))
+            most += min(here, _free(area)) if based else max(0, here - (area.used - area.tables))
         else:
             what = _apart(area)
             apart[what] = apart.get(what, 0) + here - (area.used if area.kind == "filesystem" else 0)
-    sure, perhaps = _pool(known.held - placed, [area for area in found if area.spans is None])
+    perhaps = most - reclaimable if based else 0
+    sure, more = _pool(known.held - placed, [area for area in found if area.spans is None], based=based)
     reclaimable += sure
+    most += sure + more
     apart["in the image's tables and snapshots, or not flushed yet"] = held - known.held
     # which of the shared extents a trim would free is not known: none of them is promised
     promise = max(0, reclaimable - known.shared)
-    return Backlog(
-        held, used, promise, max(promise, most + sure + perhaps), perhaps, tuple(apart.items()), known.shared
-    )
+    perhaps += more + reclaimable - promise
+    return Backlog(held, used, promise, most, perhaps, tuple(apart.items()), known.shared, based)
 
 
-def _pool(held: int, found: Sequence[Area]) -> tuple[int, int]:
+def _pool(held: int, found: Sequence[Area], *, based: bool) -> tuple[int, int]:
     """What surely comes back of *held* bytes that lie anywhere in *found*, and what may beyond that."""
     trimmed = [area for area in found if area.trims]
     most = max(0, held - sum(area.used for area in found)) if trimmed else 0
     sure = max(0, most - sum(area.size for area in found if area.kind != "filesystem"))
     sure = max(0, sure - sum(area.size - area.used for area in found if area.kind == "filesystem" and not area.trims))
+    if based:
+        most = max(sure, min(held, sum(map(_free, trimmed))))
     return sure, most - sure
+
+
+def _free(area: Area) -> int:
+    """The most of a filesystem that it does not use, where none of its tables was ever written."""
+    return area.size - (area.used - area.tables)
 
 
 def overlap(first: Iterable[Span], second: Iterable[Span]) -> int:

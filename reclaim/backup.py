@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 #: what an image is called by those who look at its name
 _ENDINGS = (".qcow2", ".qcow", ".img", ".raw")
 #: what people add to a name when they copy: a date, a number, "bak"
-_ADDED = re.compile(r"(?:[-_.~@ ](?:\d[\dT:_.-]*Z?|v\d+|bak|backup|copy|old|orig|full|save|sav))+$|~$", re.IGNORECASE)
+_ADDED = re.compile(
+    # no mark is part of a word: there is one way to read a name, and a long one takes no longer
+    r"(?:[-_.~@ ]+(?:\d[\dT:]*Z?|v\d+|bak|backup|copy|old|orig|full|save|sav)(?![^-_.~@ ]))+[-_.]*$|~$",
+    re.IGNORECASE,
+)
 #: files below one folder; more is no folder of images
 _MOST_FILES = 100_000
 #: backing files above one another
@@ -138,6 +142,8 @@ def tolerated(needed: int) -> int:
 
 # Images of defined guests ---------------------------------------------------------------------
 
+_NO_VOLUME = (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_OPERATION_INVALID)
+
 FileId = tuple[int, int]
 
 
@@ -189,7 +195,23 @@ def _sources(guest: Guest) -> set[str]:
         for tag in ("nvram", "kernel", "initrd", "loader")
         for one in root.iter(tag)
     )
-    return {path for path in (*named, *texts) if path.startswith("/")}
+    volumes = (
+        _volume(guest.hypervisor, str(source.get("pool")), str(source.get("volume") or ""))
+        for root in roots
+        for source in root.iter("source")
+        if source.get("pool")
+    )
+    return {path for path in (*named, *texts, *volumes) if path.startswith("/")}
+
+
+def _volume(hypervisor: Hypervisor, pool: str, volume: str) -> str:
+    """The path of a volume; "" where libvirt has none, or its pool is not active: no guest starts on that."""
+    try:
+        return str(hypervisor.connection.storagePoolLookupByName(pool).storageVolLookupByName(volume).path())
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() in _NO_VOLUME:
+            return ""
+        raise
 
 
 def _follow(path: str, guest: str, found: dict[FileId, str]) -> None:

@@ -22,7 +22,8 @@ _NOT_READ = {
     "/boot/efi/EFI/refind/refind.conf": "rEFInd",
     "/boot/refind_linux.conf": "rEFInd",
 }
-_CONF_D = "/etc/initramfs-tools/conf.d/"
+#: initramfs.conf(5): what may be said in the one may be said in the others
+_INITRAMFS_TOOLS = re.compile(r"/etc/initramfs-tools/(initramfs\.conf|conf\.d/.+)\Z")
 _DRACUT = re.compile(r"/etc/dracut\.conf(\.d/.+\.conf)?\Z")
 #: dracut.conf(5): what it has an image wait for or mount, or how it names the devices that the image waits for
 _BY_HAND = re.compile(
@@ -85,7 +86,7 @@ def places(facts: Facts) -> list[Place]:
 
 
 def _initramfs_tools(facts: Facts) -> Iterator[Place]:
-    """conf.d/resume and its neighbours (initramfs-tools(7)): what lies in the initramfs is a copy."""
+    """initramfs.conf, conf.d/resume and its neighbours (initramfs-tools(7)): what lies in the initramfs is a copy."""
 
     def stable(match: re.Match[str]) -> str:
         device = facts.device(match["device"])
@@ -93,7 +94,7 @@ def _initramfs_tools(facts: Facts) -> Iterator[Place]:
         return f"{match['key']}{name}" if name else match[0]
 
     for path, text in facts.boot_files.items():
-        if not path.startswith(_CONF_D):
+        if not _INITRAMFS_TOOLS.match(path):
             continue
         named = [match for match in _RESUME.finditer(text) if is_renamed_by_bus(match["device"])]
         if named:

@@ -29,7 +29,8 @@ def mount_of(shell: Host, path: str) -> tuple[str, str]:
     for one in _upwards(path):
         result = shell.run("findmnt --noheadings --raw --output FSTYPE,TARGET --target %s", one)
         if result.rc == 0:
-            fstype, _, target = result.stdout.strip().partition(" ")
+            # several lines for mounts above one another, as systemd's automount makes them: the last is the upmost
+            fstype, _, target = result.stdout.strip().rpartition("\n")[2].partition(" ")
             return fstype, re.sub(r"\\x([0-9a-f]{2})", lambda code: chr(int(code[1], 16)), target)
     return "", "/"
 

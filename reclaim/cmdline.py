@@ -6,12 +6,10 @@ import re
 from dataclasses import dataclass
 
 from reclaim.facts import Facts
-from reclaim.fstab import TAGS, is_renamed_by_bus, stable_name
+from reclaim.fstab import TAGS, Entry, ambiguous, is_renamed_by_bus, stable_name
 
-#: kernelopts= is GRUB's variable around a whole line (RHEL 8), not a parameter
-_TOKEN = re.compile(
-    r"(?:(?<![\w.-])|(?<=\bkernelopts=))(?!kernelopts=)(?P<key>[A-Za-z_][\w.-]*)=(?P<value>[^\s\"']*/dev/[^\s\"']+)"
-)
+#: a parameter and its value, taken whole; kernelopts= is GRUB's variable around a line (RHEL 8), not a parameter
+_TOKEN = re.compile(r"(?<![\w.-])(?!kernelopts=)(?P<key>[A-Za-z_][\w.-]*)=(?P<q>[\"'](?=/dev/))?(?P<value>[^\s\"']+)")
 #: a device named by its bus somewhere in a value: `device=/dev/vdb` of rootflags, `/dev/vda3:root` of cryptdevice
 _SOMEWHERE = re.compile(r"(?:\A|[=,:])(?P<device>/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*(?![\w/])|disk/by-(?:path|id)/.+))")
 #: parameters whose whole value is a device, which their readers take as UUID= too: the kernel's and every
@@ -58,6 +56,23 @@ def named_stably(facts: Facts, line: str, tags: tuple[str, ...] = TAGS) -> str:
             return match[0]
         device = facts.device(path) if is_renamed_by_bus(path) else None
         name = stable_name(facts, device, tags) if device else None
-        return f"{match['key']}={name}{colon}{rest}" if name else match[0]
+        return f"{match['key']}={match['q'] or ''}{name}{colon}{rest}" if name else match[0]
 
     return _TOKEN.sub(stable, line)
+
+
+def clones(facts: Facts) -> list[str]:
+    """What the command line in use names by a UUID or label that several disks have, in words.
+
+    Which of them is taken hangs on the order of discovery: on another bus it may be the other one.
+    """
+    found = []
+    for match in _TOKEN.finditer(facts.command_line):
+        source = match["value"]
+        if match["key"] in _BEFORE_COLON:
+            source = source.partition(":")[0]
+        elif match["key"] not in _WHOLE:
+            continue
+        if several := ambiguous(facts, Entry(0, source, "", "auto", ())):
+            found.append(f"{match['key']}={source} is that of {' and '.join(one.path for one in several)}")
+    return found

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reclaim.errors import ProbeError
+
 if TYPE_CHECKING:
     from reclaim.guest import Guest
 
@@ -37,9 +39,12 @@ class Console:
         if self.path is None:
             return []
         shell = self.guest.hypervisor.shell
-        grown = _size(self.guest, self.path) - self.start
-        wanted = min(grown, _BYTES) if grown >= 0 else _BYTES  # virtlogd began a new file
-        result = shell.run("tail -c %s -- %s", str(wanted), self.path)
+        try:
+            grown = _size(self.guest, self.path) - self.start
+            wanted = min(grown, _BYTES) if grown >= 0 else _BYTES  # virtlogd began a new file
+            result = shell.run("tail -c %s -- %s", str(wanted), self.path)
+        except ProbeError:
+            return []  # the way to the hypervisor broke; a guest is brought back also without its words
         text = result.stdout_bytes.decode("utf-8", errors="replace") if result.rc == 0 else ""
         plain = (_STEERING.sub("", line).rstrip() for line in text.splitlines())
         return [line for line in plain if line]
@@ -63,7 +68,10 @@ class Console:
 def console(guest: Guest) -> Console:
     """The console of *guest* from now on."""
     path = _log(guest)
-    return Console(guest, path, _size(guest, path) if path else 0)
+    try:
+        return Console(guest, path, _size(guest, path) if path else 0)
+    except ProbeError:
+        return Console(guest, None, 0)  # what it said before would be taken for what it says now
 
 
 def _size(guest: Guest, path: str) -> int:

@@ -67,9 +67,9 @@ def with_discard(text: str, name: str) -> str:
         if match["name"] != name or "discard" in (match["options"] or "").split(","):
             return match[0]
         if match["options"] is None:
-            # a line may end after the device: the key is `none` then
+            # a line may end after the device: the key is `none` then. Without a type it may be plain: that is left open
             text = match[0].rstrip(" \t\r")
-            return text + ("" if match["key"] else " none") + " luks,discard"
+            return text + ("" if match["key"] else " none") + " discard"
         end = match.end("options") - match.start()
         return match[0][:end] + ",discard" + match[0][end:]
 

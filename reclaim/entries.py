@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from reclaim import cmdline
 from reclaim.facts import Facts
 from reclaim.fstab import SMALL_TAGS, TAGS
-from reclaim.place import Place, begins, in_lines, initramfs_tags
+from reclaim.place import Place, begins, in_lines
 
 #: uapi-group.org/specifications/specs/boot_loader_specification: systemd-boot's, and RHEL's from 8 on
 _ENTRY = re.compile(r"(/boot|/efi|/boot/efi)/loader/entries/.+\.conf\Z")
@@ -35,15 +35,14 @@ def unread(facts: Facts) -> list[str]:
 
 def places(facts: Facts) -> Iterator[Place]:
     """Where those entries name devices by their bus."""
-    for path, text in facts.boot_files.items():
-        tags = initramfs_tags(text)
+    tags = SMALL_TAGS if "mkinitfs" in facts.tools else TAGS
+    for path in facts.boot_files:
         if _ENTRY.match(path):
-            place = in_lines(facts, path, begins(r"options[ \t]"), tags=tags)
+            place = in_lines(facts, path, begins(r"options[ \t]"), by_entry=True)
         elif _EXTLINUX.match(path):
-            small = SMALL_TAGS if "mkinitfs" in facts.tools else TAGS
-            place = in_lines(facts, path, begins(r"append[ \t]"), tags=small if tags == TAGS else tags)
+            place = in_lines(facts, path, begins(r"append[ \t]"), tags=tags, by_entry=True)
         elif _EXTLINUX_SOURCE.match(path):
-            place = in_lines(facts, path, begins("[a-z]"), tags=SMALL_TAGS if "mkinitfs" in facts.tools else TAGS)
+            place = in_lines(facts, path, begins("[a-z]"), tags=tags)
         elif _COMMAND_LINE.match(path):
             place = in_lines(facts, path, begins("[^#]"))
         else:

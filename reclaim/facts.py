@@ -31,6 +31,8 @@ _MAX_DEVICES = 5_000
 _MAX_NUMBER = 2**64 - 1
 #: what the kernel counts starts and lengths in, whatever the disk's own sectors are
 _SECTOR = 512
+#: what keeps a thin pool from passing discards down (Linux's admin-guide/device-mapper/thin-provisioning)
+_DEAF_POOL = frozenset(("no_discard_passdown", "ignore_discard"))
 _KERNEL_WORDS = frozenset(
     (
         *("kernel", "stray", "unified", "path", "free", "stamp", "same", "no-initramfs", "unreadable"),
@@ -490,8 +492,12 @@ class Facts:
         """Thin pools that keep discards to themselves, as device mapper names them, whatever DISC-MAX says."""
         status, data = self._section("thin")
         lines = data.decode("utf-8", errors="replace").splitlines() if status == 0 else []
-        found = (re.match(r"(\S+): .* thin-pool .*\b(?:no_discard_passdown|ignore_discard)\b", line) for line in lines)
-        return frozenset(match[1] for match in found if match)
+        found = (line.partition(": ") for line in lines)
+        return frozenset(
+            name
+            for name, words in ((name, rest.split()) for name, _, rest in found)
+            if words[2:3] == ["thin-pool"] and not _DEAF_POOL.isdisjoint(words)
+        )
 
     @cached_property
     def btrfs_members(self) -> Mapping[str, frozenset[str]]:
@@ -629,8 +635,9 @@ class Facts:
     @cached_property
     def fstrim_commands(self) -> tuple[str, ...]:
         """The command lines of fstrim.service (`ExecStart=` as systemctl show writes it)."""
-        found = re.findall(r"^ExecStart=\{ .*?argv\[\]=(.*?) ; ", self._text("service"), re.MULTILINE)
-        return tuple(found)
+        lines = (line for line in self._text("service").splitlines() if line.startswith("ExecStart={ "))
+        found = (line.partition("argv[]=")[2].partition(" ; ") for line in lines)
+        return tuple(command for command, separator, _ in found if separator)
 
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
@@ -673,8 +680,8 @@ def _list_of(data: Any, key: str, guest: str) -> list[Any]:
 
 
 def _pairs(line: str) -> dict[str, Any]:
-    """A line of `lsblk --pairs` or `findmnt --pairs`: KEY="value", with \\xHH for what is not plain."""
-    found = re.findall(r'([A-Z][A-Z:_-]*)="((?:[^"\\]|\\x[0-9a-f]{2}|\\)*)"', line)
+    """A line of `lsblk --pairs` or `findmnt --pairs`: KEY="value", with \\xHH for what is not plain, quotes too."""
+    found = re.findall(r'\b([A-Z][A-Z:_-]{0,30})="([^"]*)"', line)
     return {key.lower().replace("_", "-"): _unescaped(text) for key, text in found}
 
 

@@ -97,15 +97,15 @@ def is_renamed_by_bus(device: str) -> bool:
     return _RENAMED.match(device) is not None
 
 
-def replace_device(text: str, number: int, old: str, new: str) -> str:
-    """*text* with *old* replaced by *new* on one line, as the source or in an option like `device=`."""
+def replace_device(text: str, number: int, old: str, new: str, *, option: bool = False) -> str:
+    """*text* with *old* replaced by *new* on one line: as the source, or in options like `device=`."""
     lines = text.split("\n")
     match = _LINE.match(lines[number - 1])
     if match is None:
         raise ValueError(f"line {number} is no entry")
     source, rest = match["source"], match["rest"]
-    if unescape(source) == old:
-        source = new
+    if not option:
+        source = new if unescape(source) == old else source
     else:
         rest = re.sub(rf"(?<=[\s,])([\w.-]+=){re.escape(old)}(?=[\s,]|$)", lambda match: match[1] + new, rest)
     lines[number - 1] = match["lead"] + source + rest
@@ -189,16 +189,19 @@ def named_stably(facts: Facts) -> Rewritten:
                 left.append(f"line {entry.number}: give one of the filesystems another UUID, or name it by PARTUUID=")
             else:
                 text = replace_device(text, entry.number, entry.source, name)
-        for device in filter(is_renamed_by_bus, entry.devices):
+        for place, device in enumerate(entry.devices):
+            if not is_renamed_by_bus(device):
+                continue
+            option = place > 0  # of a btrfs the source is named there once more: the kernel takes paths alone
             block = facts.device(path_of(device))
             if block is None:
                 if not entry.is_optional:
                     left.append(f"line {entry.number}: {device} is not there")
                 continue
-            name = stable_name(facts, block, tags) if device == entry.source else stable_path(facts, block)
+            name = stable_path(facts, block) if option else stable_name(facts, block, tags)
             if name is None:
                 left.append(f"line {entry.number}: {device} has no UUID of its own")
                 continue
             replaced.append(path_of(device))
-            text = replace_device(text, entry.number, device, name)
+            text = replace_device(text, entry.number, device, name, option=option)
     return Rewritten(text, replaced, left)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from reclaim import cmdline
 from reclaim.cmdline import Name
 from reclaim.facts import BlockDevice, Facts
-from reclaim.place import Place, begins, in_lines, initramfs_tags
+from reclaim.fstab import is_renamed_by_bus
+from reclaim.place import Place, begins, in_lines
 
 _MENU = re.compile(r"/boot/grub2?/grub\.cfg\Z|/boot/efi/EFI/[^/]+/grub\.cfg\Z")
 _DEFAULTS = re.compile(r"/etc/default/grub(\.d/.+\.cfg)?\Z")
@@ -26,7 +27,9 @@ _NO_UUID = re.compile(
     r"^(?P<line>[ \t]*(?:export[ \t]+)?GRUB_DISABLE_LINUX_UUID=(?P<q>[\"']?)true(?P=q).*)$", re.MULTILINE
 )
 _CMDLINE = re.compile(r"^(?P<head>[ \t]*(?:export[ \t]+)?GRUB_CMDLINE_LINUX\w*\+?=)(?P<value>.*)$", re.MULTILINE)
-_GRUB_DEVICE = re.compile(r"^[ \t]*(?:export[ \t]+)?(?P<name>GRUB_DEVICE\w*=[\"']?/dev/\S+)", re.MULTILINE)
+_GRUB_DEVICE = re.compile(
+    r"^[ \t]*(?:export[ \t]+)?(?P<name>GRUB_DEVICE\w*=[\"']?(?P<device>/dev/[^\s\"']+))", re.MULTILINE
+)
 
 
 def menus(facts: Facts) -> dict[str, str]:
@@ -34,7 +37,7 @@ def menus(facts: Facts) -> dict[str, str]:
     return {
         path: text
         for path, text in facts.boot_files.items()
-        if _MENU.match(path) and re.search(r"^\s*(menuentry|blscfg|linux)", text, re.MULTILINE)
+        if _MENU.match(path) and re.search(r"^[ \t]*(menuentry|blscfg|linux)", text, re.MULTILINE)
     }
 
 
@@ -103,9 +106,9 @@ def places(facts: Facts) -> Iterator[Place]:
             yield Place(path, names, advice=f"{script} writes them: name them by UUID there")
     for path, text in facts.boot_files.items():
         if path.startswith("/etc/grub.d/"):
-            place = in_lines(facts, path, _KERNEL_LINE.match, tags=initramfs_tags(text), then=update)
+            place = in_lines(facts, path, _KERNEL_LINE.match, by_entry=True, then=update)
         elif _SOURCED.match(path) or path in by_hand:
-            place = in_lines(facts, path, _KERNEL_LINE.match, tags=initramfs_tags(text))
+            place = in_lines(facts, path, _KERNEL_LINE.match, by_entry=True)
         elif _ENVIRONMENT.match(path):
             place = _environment(facts, path, text)
         elif path == _INSTALL_DEVICE:
@@ -130,7 +133,8 @@ def _defaults_places(facts: Facts, generated: list[Name], update: str | None) ->
             stable = defaults_named_stably(facts, text)
             yield Place(path, tuple(names), tuple(dict.fromkeys(devices)), text, stable, update)
         for match in _GRUB_DEVICE.finditer(text):
-            yield Place(path, (match["name"],), advice=f"take {match['name']} out of {path}")
+            if is_renamed_by_bus(match["device"]):
+                yield Place(path, (match["name"],), advice=f"take {match['name']} out of {path}")
 
 
 def _environment(facts: Facts, path: str, text: str) -> Place | None:

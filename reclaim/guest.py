@@ -16,6 +16,7 @@ from reclaim.definition import Definition, DiskView
 from reclaim.errors import NoAccess, NotAssessable, ProbeError
 from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
 from reclaim.kept import kept
+from reclaim.text import libvirt_words
 
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor
@@ -189,13 +190,19 @@ class Guest:
         return f"ssh to {user}{self._connection.address}{' with sudo' if backend.settings.sudo else ''}"
 
     def _by_ssh(self) -> Host:
-        """A shell by ssh. After each start of the guest its address is looked up again."""
+        """A shell by ssh. After each start of the guest its address is looked up again.
+
+        Raises ProbeError, also where libvirt does not tell, as where its daemon restarts.
+        """
         settings = self.ssh
         if settings is None:
             raise ProbeError(f"{self.name}: the inventory does not name ssh for it")
-        if self._connection is None or self._connection.run != self.run_id:
-            self.hang_up()
-            self._connection = ssh.connect(self, settings)
+        try:
+            if self._connection is None or self._connection.run != self.run_id:
+                self.hang_up()
+                self._connection = ssh.connect(self, settings)
+        except libvirt.libvirtError as exc:
+            raise ProbeError(f"{self.name}: libvirt: {libvirt_words(exc)}") from exc
         return self._connection.host
 
     @property
@@ -283,13 +290,17 @@ class Guest:
             by_agent = self._gathered_by_agent()
         else:
             by_agent = self._gathered_by_agent()
-            if isinstance(by_agent, agent.NotLinux) or (isinstance(by_agent, facts.Facts) and not by_agent.confined):
+            if isinstance(by_agent, (agent.NotLinux, agent.AgentFrozen)):
+                return by_agent  # a log-in writes, and what is frozen lets it hang
+            if isinstance(by_agent, facts.Facts) and not by_agent.confined:
                 return by_agent
             by_ssh = self._gathered_by_ssh()
             if isinstance(by_ssh, facts.Facts):
                 return by_ssh
         if isinstance(by_agent, facts.Facts):
             self._way, self.ssh_problem = "agent", by_ssh
+            return by_agent
+        if isinstance(by_agent, agent.NotLinux):
             return by_agent
         kind = type(by_agent) if isinstance(by_ssh, NoAccess) else ProbeError
         told = _without(self.name, by_ssh)

@@ -42,8 +42,10 @@ class HostImage:
     #: sysfs queue/discard_max_bytes and discard_granularity of a device; None where sysfs does not tell
     discard_max: int | None = None
     discard_granularity: int | None = None
-    #: the device mapper's targets of a device, and whose it is (its uuid's prefix); empty for others
+    #: the device mapper's targets of a device, those of what it lies on, and whose it is (its uuid's prefix); empty
+    #: for others
     targets: tuple[str, ...] = ()
+    below: tuple[str, ...] = ()
     mapper: str = ""
     head: bytes = b""
     #: the path without symbolic links
@@ -61,6 +63,13 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
 export PATH LC_ALL
 say() { printf '%s ' "$1"; printf '%s' "$2" | base64 | tr -d '\n'; printf '\n'; }
+below() {
+    for name in "$1"/slaves/*/dm/name; do
+        [ -r "$name" ] || continue
+        dmsetup table -- "$(cat "$name")"
+        below "${name%/dm/name}"
+    done
+}
 status=$(stat -L -c '%F|%s|%b|%B|%D|%t|%T' -- "$1" 2>&1) || { say error "$status"; exit 0; }
 say stat "$status"
 say real "$(readlink -f -- "$1")"
@@ -77,6 +86,7 @@ regular*) say filesystem "$(stat -L -f -c %T -- "$1")" ;;
     if [ -r "$sys/dm/name" ]; then
         say mapper "$(cat "$sys/dm/uuid")"
         say table "$(dmsetup table -- "$(cat "$sys/dm/name")")"
+        say below "$(below "$sys")"
         say status "$(dmsetup status -- "$(cat "$sys/dm/name")")"
     fi ;;
 *) exit 0 ;;
@@ -105,7 +115,6 @@ def look(hypervisor: Hypervisor, path: str) -> HostImage:
         return HostImage(path, False, device, int(length), int(blocks) * int(unit), filesystem, head=head, real=real)
     if kind != "block special file":
         raise NotAssessable(f"{path}: a {kind}, not an image")
-    targets = [line.split() for line in _text(said.get("table", b"")).splitlines()]
     return HostImage(
         path,
         True,
@@ -114,10 +123,17 @@ def look(hypervisor: Hypervisor, path: str) -> HostImage:
         thin_bytes(_text(said.get("status", b""))),
         discard_max=_number(said, "max"),
         discard_granularity=_number(said, "granularity"),
-        targets=tuple(words[2] for words in targets if len(words) > 2),
+        targets=_targets(said, "table"),
+        below=_targets(said, "below"),
         mapper=_text(said.get("mapper", b"")).partition("-")[0],
         head=head,
     )
+
+
+def _targets(said: dict[str, bytes], name: str) -> tuple[str, ...]:
+    """The targets in what `dmsetup table` says: the third word of each line."""
+    lines = (line.split() for line in _text(said.get(name, b"")).splitlines())
+    return tuple(words[2] for words in lines if len(words) > 2)
 
 
 def thin_bytes(status: str) -> int | None:

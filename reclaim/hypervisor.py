@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 
 import libvirt
 import testinfra
+from testinfra.backend import parse_hostspec
+from testinfra.backend.base import CommandResult
+from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
 from reclaim import live, ssh
@@ -25,7 +28,7 @@ from reclaim.errors import ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.inventory import Inventory
 from reclaim.machine import OfferedMachine
-from reclaim.text import libvirt_words
+from reclaim.text import libvirt_words, printable
 
 #: what libvirt itself reads for the default connection
 _URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")
@@ -223,7 +226,11 @@ class Hypervisor:
         for start in range(0, len(paths), _PATHS_AT_ONCE):
             chunk = paths[start : start + _PATHS_AT_ONCE]
             command = "stat --dereference --printf '%%b %%B %%F\\t%%n\\n' -- " + " ".join(["%s"] * len(chunk))
-            for line in self.shell.run(command, *chunk).stdout.splitlines():
+            try:
+                listed = self.shell.run(command, *chunk).stdout
+            except ProbeError:
+                continue
+            for line in listed.splitlines():
                 facts, separator, path = line.partition("\t")
                 blocks, size, kind = facts.split(" ", 2)
                 if separator and kind.startswith("regular"):
@@ -244,6 +251,30 @@ class Hypervisor:
         return [guest for guest in self.guests if any(fnmatch.fnmatchcase(guest.name, glob) for glob in globs)]
 
 
+class _RemoteShell(SshBackend):  # type: ignore[misc]
+    """testinfra's ssh backend; where ssh itself fails nobody could look, which is no fault of ours."""
+
+    def run_ssh(self, command: str) -> CommandResult:
+        """Raises ProbeError where ssh does not get there, or breaks off (its own status is 255)."""
+        try:
+            return super().run_ssh(command)
+        except RuntimeError as exc:
+            said: CommandResult = exc.args[0]
+            words = said.stderr_bytes.decode("utf-8", errors="replace").split()
+            raise ProbeError(f"ssh to {self.hostname}: {printable(' '.join(words)) or 'it broke off'}") from exc
+
+
+def _shell(host: str) -> Host:
+    """A shell at *host*, in testinfra's words."""
+    name, options = parse_hostspec(host)
+    if options.get("connection") != _RemoteShell.NAME:
+        return testinfra.get_host(host)
+    backend = _RemoteShell(name, **options)
+    shell = Host(backend)
+    backend.set_host(shell)
+    return shell
+
+
 def connect(uri: str | None, host: str | None, inventory: Inventory, *, readonly: bool = False) -> Hypervisor:
     """Open the hypervisor at *uri*, with a shell on *host* (testinfra's words); each follows from the other.
 
@@ -259,7 +290,7 @@ def connect(uri: str | None, host: str | None, inventory: Inventory, *, readonly
             f"{uri}: cannot connect: {exc.get_error_message()} (is libvirtd running there, and may you use it?)"
         ) from exc
     try:
-        shell = testinfra.get_host(host or host_of(uri))
+        shell = _shell(host or host_of(uri))
     except (RuntimeError, ValueError, ImportError) as exc:
         raise ReclaimError(f"--hosts {host}: {exc}") from exc
     hypervisor = Hypervisor(uri, connection, shell, inventory, readonly)

@@ -91,6 +91,8 @@ def inspect(disk: Disk) -> Inspected:
     """Look at the image of *disk*. Raises NotApplicable, NotAssessable, ProbeError."""
     hypervisor, view = disk.guest.hypervisor, disk.view
     image = hostimage.look(hypervisor, path_of(disk))
+    if image.mapper == "LVM" and not image.targets:
+        raise NotAssessable(f"{image.path}: a logical volume, and dmsetup does not say which kind (is it run as root?)")
     kind = view.driver.get("type", "raw")
     # the definition says what it is: into a raw disk the guest may write any header
     head = hostimage.header(hypervisor, image) if kind == "qcow2" else None
@@ -163,10 +165,13 @@ def _of_format(found: Inspected) -> Iterator[Obstacle]:
     most = head.virtual + head.tables
     most += most // 20 + _SLACK
     held = found.image.allocated
+    over = f"-B {shlex.quote(head.backing)} -F FORMAT " if head.backing else ""
     if held is not None and held > most and not head.snapshots and not head.external_data and not found.image.is_device:
         yield Obstacle(
             f"the file holds {size(held)} for a disk of {size(head.virtual)}: clusters that nothing uses any more",
-            f"while the guest is off: qemu-img check -r leaks -f qcow2 {path}",
+            # what was freed while discards were off is no leak: it is free, and held all the same
+            f"while the guest is off: qemu-img check -r leaks -f qcow2 {path}; where that finds none, a copy is "
+            f"without them: qemu-img convert -f qcow2 -O qcow2 {over}{path} {path}.new",
         )
 
 
@@ -212,8 +217,12 @@ def _device_remedy(image: HostImage) -> str:
 
 
 def is_thick(found: Inspected) -> bool:
-    """Is it a logical volume that keeps its size whatever is discarded?"""
-    return found.image.mapper == "LVM" and not {"thin", "vdo"} & set(found.image.targets)
+    """Is it a logical volume that keeps its size whatever is discarded?
+
+    One of VDO is mapped linearly onto its pool (LVM's lib/vdo/vdo.c), which frees what is discarded.
+    """
+    image = found.image
+    return image.mapper == "LVM" and not {"thin", "vdo"} & {*image.targets, *image.below}
 
 
 def thick_words(image: HostImage) -> str:

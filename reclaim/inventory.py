@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reclaim.errors import ReclaimError
+from reclaim.text import trouble
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -49,12 +50,18 @@ def _a_word(text: str) -> str:
 
 
 def _a_file(path: Path) -> Path:
-    path = path.expanduser()
+    try:
+        path = path.expanduser()
+        is_there = path.is_file()
+    except RuntimeError as exc:
+        raise ValueError(f"{path}: nobody knows that home directory") from exc
+    except OSError as exc:
+        raise ValueError(trouble(exc)) from exc
     if any(one in str(path) for one in '%"') or not str(path).isprintable():
         raise ValueError(f"{str(path)!r}: ssh would read '%' and '\"' in it as more than that: give another path")
     if not path.is_absolute():
         raise ValueError(f"{path}: give an absolute path, or one that begins with ~/")
-    if not path.is_file():
+    if not is_there:
         raise ValueError(f"{path}: there is no such file")
     return path
 

@@ -239,12 +239,16 @@ def _rsync(call: Call, context: _Context, found: Assessment) -> None:
         return  # it copies something else
     before = len(found.findings)
     sure = not line.doubtful
-    if not line.has("sparse"):
-        if not sure:
-            found.unclear.append(f"line {call.line}: rsync: its options are put together when it runs")
+    if not sure:
+        found.unclear.append(f"line {call.line}: rsync: its options are put together when it runs")
+    elif not line.has("sparse"):
+        text = "rsync without --sparse writes every zero: the copy is as large as the disk"
+        if line.has("inplace") and not line.is_local:
+            # together they are safe from 3.3.0 on, and which rsync writes there nobody has seen
+            hand = "add --sparse where rsync at the other end is 3.3.0 or newer, else put it in the place of --inplace"
+            found.findings.append(Finding(call.line, text, by_hand=hand))
         else:
-            _finding(call, found, "rsync without --sparse writes every zero: the copy is as large as the disk",
-                     add=["--sparse"], drop=[line.options.get("no-sparse")])  # fmt: skip
+            _finding(call, found, text, add=["--sparse"], drop=[line.options.get("no-sparse")])
     _judge_inplace(call, line, context, found)
     _judge_torn(call, images, context, found, "rsync")
     if len(found.findings) == before and sure:
@@ -269,15 +273,21 @@ def _judge_inplace(call: Call, line: rsync.Line, context: _Context, found: Asses
         )  # fmt: skip
         hand = " until rsync is 3.3.0 or newer each snapshot takes the whole copy" if snapshots else ""
         _finding(call, found, f"{shown} {why};{hand or ' without --inplace it is safe'}", drop=drop)
-    elif snapshots and not line.keeps_unchanged_blocks and not context.links_generations:
+    elif snapshots and not (
+        line.keeps_unchanged_blocks or line.doubtful or context.links_generations or line.has("link-dest")
+    ):
         if version is None or version < rsync.SAFE:
             found.good.append(
                 f"{snapshots}, which share nothing with a replaced copy: rsync 3.3.0 could (here {shown})"
             )
             return
+        text = f"{snapshots}: a copy that is written whole shares nothing with them"
+        if refused := [f"--{name}" for name in ("partial-dir", "delay-updates") if line.has(name)]:
+            hand = f"put --inplace --no-whole-file in the place of {' and '.join(refused)}: rsync refuses them together"
+            found.findings.append(Finding(call.line, text, by_hand=hand))
+            return
         add = [option for option in ("--inplace", "--no-whole-file") if not line.has(option[2:])]
-        _finding(call, found, f"{snapshots}: a copy that is written whole shares nothing with them", add=add,
-                 drop=[line.options.get("whole-file")])  # fmt: skip
+        _finding(call, found, text, add=add, drop=[line.options.get("whole-file")])
 
 
 def _finding(

@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from reclaim import cmdline
 from reclaim.facts import Facts
 from reclaim.fstab import TAGS
+
+#: where an entry of GRUB's or extlinux's begins; the file is one entry where there is none (systemd-boot)
+_ENTRY = re.compile(r"[ \t]*(?:menuentry|label)\b", re.IGNORECASE).match
+_INITRD = re.compile(r"[^#]*\binitrd(?:16|efi)?\b", re.IGNORECASE).match
 
 
 @dataclass(frozen=True)
@@ -41,28 +46,39 @@ def in_lines(
     is_read: Callable[[str], object],
     *,
     tags: tuple[str, ...] = TAGS,
+    by_entry: bool = False,
     then: str | None = None,
 ) -> Place | None:
-    """*path* with the bus names on those lines that *is_read* takes for kernel parameters; None without any."""
+    """*path* with the bus names on those lines that *is_read* takes for kernel parameters; None without any.
+
+    *by_entry*: it holds boot entries, and *tags* are for those that have an initramfs. The kernel itself knows
+    PARTUUID alone (block/early-lookup.c in Linux).
+    """
     text = facts.boot_files[path]
     lines = text.split("\n")
     read = [number for number, line in enumerate(lines) if is_read(line)]
     found = list(dict.fromkeys(name for number in read for name in cmdline.names(lines[number])))
     if not found:
         return None
+    alone = _without_initramfs(lines) if by_entry else frozenset[int]()
     for number in read:
-        lines[number] = cmdline.named_stably(facts, lines[number], tags)
+        lines[number] = cmdline.named_stably(facts, lines[number], ("PARTUUID",) if number in alone else tags)
     return Place(
         path, tuple(map(str, found)), tuple(name.device for name in found if name.device), text, "\n".join(lines), then
     )
 
 
+def _without_initramfs(lines: list[str]) -> frozenset[int]:
+    """The lines of entries that have no initramfs. What stands before the first entry is for all of them."""
+    starts = [number for number, line in enumerate(lines) if number and _ENTRY(line)]
+    found: set[int] = set()
+    for start, end in pairwise((0, *starts, len(lines))):
+        entry = lines[start:end] if _ENTRY(lines[start]) else lines
+        if not any(map(_INITRD, entry)):
+            found.update(range(start, end))
+    return frozenset(found)
+
+
 def begins(words: str) -> Callable[[str], object]:
     """A line's test: does it begin with one of *words*, a regular expression?"""
     return re.compile(rf"[ \t]*(?:{words})", re.IGNORECASE).match
-
-
-def initramfs_tags(text: str) -> tuple[str, ...]:
-    """How a boot entry's root may be named: an initramfs finds what is named by UUID, the kernel itself knows
-    PARTUUID alone (block/early-lookup.c in Linux)."""
-    return TAGS if re.search(r"\binitrd\b", text, re.IGNORECASE) else ("PARTUUID",)

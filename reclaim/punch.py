@@ -8,8 +8,8 @@ import os
 import stat
 import struct
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -65,7 +65,7 @@ class HolePunch(_Copy):
             before, free = os.fstat(descriptor), holes.free_bytes(descriptor)
             meter = holes.Meter(self.path, min(self.size, before.st_blocks * 512), hypervisor.progress)
             try:
-                holes.punch_out(descriptor, still_ours, meter)
+                holes.punch_out(descriptor, still_ours, _asking(still_ours, meter))
             except ProbeError as exc:
                 raise ChangeFailed(f"{self.path}: {exc}") from exc
             freed = (before.st_blocks - os.fstat(descriptor).st_blocks) * 512
@@ -104,24 +104,24 @@ class SparseRewrite(_Copy):
         with _own(hypervisor, self.path, self.identity) as (descriptor, still_ours):
             before = os.fstat(descriptor)
             meter = holes.Meter(self.path, 2 * min(self.size, before.st_blocks * 512), hypervisor.progress)
-            folder, name = os.path.split(self.path)
+            path = os.path.realpath(self.path)  # a symbolic link stays, and leads to the new file
+            folder, name = os.path.split(path)
             new, beside = tempfile.mkstemp(prefix=f".{name[:100]}.reclaim-", dir=folder)
             try:
                 _keep_flags(descriptor, new)
-                _write_sparsely(descriptor, new, before, meter)
+                _write_sparsely(descriptor, new, before, still_ours, meter)
                 _take_over(descriptor, new, before)
                 os.fsync(new)
-                if not same_content(descriptor, new, self.size):
+                if not same_content(descriptor, new, self.size, still_ours):
                     raise ChangeFailed(f"{self.path}: the new file does not read as the old; the old one stays")
                 freed = (before.st_blocks - os.fstat(new).st_blocks) * 512
                 if freed <= 0:
                     raise ChangeFailed(f"{self.path}: this filesystem keeps no holes: a rewrite takes as much")
-                put_in_place(beside, self.path, still_ours)
-            except BaseException:
-                os.unlink(beside)
-                raise
+                put_in_place(beside, path, still_ours)
             finally:
                 os.close(new)
+                with suppress(FileNotFoundError):  # renamed
+                    os.unlink(beside)
             _sync_folder(folder)
         return {"freed": str(freed), "note": f"{size(freed)} ({freed} bytes) came back"}
 
@@ -166,21 +166,34 @@ def _keep_flags(old: int, new: int) -> None:
             raise
 
 
-def _write_sparsely(old: int, new: int, before: os.stat_result, meter: holes.Meter) -> None:
+def _asking(still_ours: holes.StillOurs, meter: holes.Meter) -> Callable[[int], None]:
+    """*meter* that asks first: whoever opens the file waits for us, however long there is nothing to change in it."""
+
+    def read(count: int) -> None:
+        still_ours()
+        meter(count)
+
+    return read
+
+
+def _write_sparsely(
+    old: int, new: int, before: os.stat_result, still_ours: holes.StillOurs, meter: holes.Meter
+) -> None:
     """Write what of *old* is not zeros into *new*. Constant memory."""
     os.ftruncate(new, before.st_size)
-    zeros = holes.Overlap(holes.zero_spans(old, before.st_size, meter))
+    zeros = holes.Overlap(holes.zero_spans(old, before.st_size, _asking(still_ours, meter)))
     for start, end in holes.data_spans(old, before.st_size):
         position = start
         for first, last in zeros.parts(start, end):
-            _copy(old, new, position, first)
+            _copy(old, new, position, first, still_ours)
             position = last
-        _copy(old, new, position, end)
+        _copy(old, new, position, end, still_ours)
 
 
-def _copy(old: int, new: int, start: int, end: int) -> None:
+def _copy(old: int, new: int, start: int, end: int, still_ours: holes.StillOurs) -> None:
     position = start
     while position < end:
+        still_ours()
         data = os.pread(old, min(_CHUNK, end - position), position)
         if not data:
             raise ChangeFailed("it was truncated while it was read")
@@ -199,24 +212,25 @@ def _take_over(old: int, new: int, before: os.stat_result) -> None:
 def put_in_place(beside: str, path: str, still_ours: holes.StillOurs) -> None:
     """Rename *beside* to *path*; who asks for the old file meanwhile finds it in its place again."""
     kept = f"{beside}.old"
-    os.link(path, kept)
     try:
+        os.link(path, kept)
         still_ours()
-        os.rename(beside, path)
         try:
+            os.rename(beside, path)
             still_ours()
-        except ChangeFailed:
-            os.rename(path, beside)
+        except BaseException:
+            # at once over whatever is there: at no moment is the name without a file
             os.rename(kept, path)
             raise
     finally:
-        if os.path.lexists(kept):
+        with suppress(FileNotFoundError):
             os.unlink(kept)
 
 
-def same_content(one: int, other: int, length: int) -> bool:
+def same_content(one: int, other: int, length: int, still_ours: holes.StillOurs) -> bool:
     """Do both read alike over *length* bytes? Constant memory."""
     for position in range(0, length, _CHUNK):
+        still_ours()
         if os.pread(one, _CHUNK, position) != os.pread(other, _CHUNK, position):
             return False
     return os.fstat(other).st_size == length

@@ -18,7 +18,7 @@ import libvirt
 from reclaim import backup, job, journal
 from reclaim.change import DefinitionChange
 from reclaim.engine import Engine, Mode, Subject
-from reclaim.errors import ReclaimError
+from reclaim.errors import ProbeError, ReclaimError
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import BackupNotes, Inventory, read_inventory
@@ -206,8 +206,8 @@ class Run:
 def _is_open(guest: Guest) -> bool:
     try:
         return guest.can_be_looked_into
-    except libvirt.libvirtError:
-        return False  # it is gone, as transient ones go; its rows say so
+    except (libvirt.libvirtError, ProbeError):
+        return False  # it is gone, as transient ones go, or its definition cannot be read: the checks say so
 
 
 def _look_inside(guest: Guest) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reclaim.facts import Facts, Mount
@@ -14,6 +16,8 @@ from reclaim.storage import TRIMMABLE, filesystems
 _VFAT = (4, 19)
 #: what `systemctl is-enabled` takes for enabled; a linked unit is not: nothing wants it at boot
 _TIMER_ENABLED = ("enabled", "static", "generated", "alias")
+#: a call, up to the next command of the line; `test -x /sbin/fstrim && …` has two of the name
+_FSTRIM = re.compile(r"(?<![\w.-])fstrim(?P<all>-all)?(?=\s|\Z)(?P<arguments>[^|;&]*)")
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ def _reached_by_cron(facts: Facts) -> Reach:
     """What cron's jobs trim."""
     if cron_problem(facts):
         return Reach()
-    found = [_reach(facts, _words(job.line)) for job in facts.jobs if "fstrim" in job.line]
+    found = [_reach(facts, words) for job in facts.jobs for words in _calls(job.line)]
     return Reach(
         any(one.everything for one in found),
         any(one.fstab for one in found),
@@ -198,16 +202,14 @@ def _plain(target: str) -> str:
     return target.rstrip("/") or "/"
 
 
-def _words(line: str) -> list[str]:
-    """What follows `fstrim` in a line of shell; nothing where it cannot be taken apart.
+def _calls(line: str) -> Iterator[list[str]]:
+    """What follows each `fstrim` in a line of shell, where it can be taken apart.
 
     Ubuntu 14.04's fstrim-all passes over what is no SSD of two makers, unless it is told not to check.
     """
-    match = re.search(r"(?<![\w.-])fstrim(?P<all>-all(?=.*--no-model-check))?(?=\s|\Z)(?P<arguments>.*)", line)
-    if match is None:
-        return []
-    try:
-        words = shlex.split(re.split(r"[|;&]", match["arguments"])[0], comments=True)
-    except ValueError:
-        return []
-    return ["--all"] if match["all"] else words
+    for match in _FSTRIM.finditer(line):
+        if match["all"] and "--no-model-check" not in match["arguments"]:
+            continue
+        with contextlib.suppress(ValueError):
+            words = shlex.split(match["arguments"], comments=True)
+            yield ["--all"] if match["all"] else words

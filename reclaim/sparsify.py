@@ -43,8 +43,8 @@ def is_installed(hypervisor: Hypervisor) -> bool:
     return _installed[hypervisor]
 
 
-def areas(disk: Disk, least: int) -> tuple[int, list[Area]]:
-    """What the host holds for the disk of a guest that is off, and what lies on it; nothing is placed.
+def areas(disk: Disk, least: int) -> tuple[int, list[Area], bool]:
+    """What the host holds for the disk of a guest that is off, what lies on it, nothing placed, and is it an overlay.
 
     An image that holds no more than *least* is not looked into: to look takes seconds. Raises NotAssessable and
     ProbeError where that cannot be told.
@@ -61,7 +61,7 @@ def areas(disk: Disk, least: int) -> tuple[int, list[Area]]:
             "it is off (with guestfs-tools installed on the hypervisor, its image can be looked into and trimmed)"
         )
     if image.allocated <= least:
-        return image.allocated, []
+        return image.allocated, [], False
     head = hostimage.header(hypervisor, image) if kind == "qcow2" else None
     if head is not None and (head.encrypted or head.external_data or head.snapshots):
         raise NotAssessable("it is off, and its image is encrypted, has snapshots or lies in two files")
@@ -74,7 +74,8 @@ def areas(disk: Disk, least: int) -> tuple[int, list[Area]]:
     if not found:
         raise NotAssessable("it is off, and virt-df finds no filesystem in its image")
     rest = whole - sum(area.size for area in found)
-    return image.allocated, [*found, Area("unknown", "everything else", max(0, rest), None)]
+    everything = [*found, Area("unknown", "everything else", max(0, rest), None)]
+    return image.allocated, everything, head is not None and head.backing is not None
 
 
 def _df(hypervisor: Hypervisor, path: str, kind: str) -> list[Area]:

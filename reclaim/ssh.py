@@ -251,10 +251,15 @@ def _told_by_agent(guest: Guest) -> list[tuple[str, str]]:
 
 
 def _usable(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address in *text*, unless it is one that leads to another machine from another place."""
+    """The address in *text*, unless it is one that leads to another machine from another place.
+
+    A zone (RFC 4007) is of this machine alone, and Python takes any text for one: the guest's words would become ours.
+    """
     try:
         found = ipaddress.ip_address(text)
     except ValueError:
+        return None
+    if "%" in text:
         return None
     odd = found.is_loopback or found.is_link_local or found.is_multicast or found.is_unspecified or found.is_reserved
     return None if odd else found
@@ -453,9 +458,11 @@ class _Marks:
         ended, ended_beside = self._end(stdout), self._end(stderr)
         if ended is None or ended_beside is None:
             return None
-        begin = stdout.index(b"\n", stdout.index(self.mark + b" is ")) + 1
-        begin_beside = stderr.index(self.mark + b" begin\n") + len(self.mark) + 7
-        return int(ended[1]), stdout[begin : ended.start()], stderr[begin_beside : ended_beside.start()]
+        _, began, said = stdout[: ended.start()].partition(self.mark + b" is ")
+        _, began_beside, said_beside = stderr[: ended_beside.start()].partition(self.mark + b" begin\n")
+        if not (began and began_beside):
+            return None
+        return int(ended[1]), said.partition(b"\n")[2], said_beside
 
     def _end(self, output: bytes) -> re.Match[bytes] | None:
         """The last word is the script's: what the command prints before may look like it, and does not count."""

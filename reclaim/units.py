@@ -34,7 +34,7 @@ def named_stably(facts: Facts, text: str) -> Rewritten:
             stable[device] = name
 
     def renamed(line: re.Match[str]) -> str:
-        return re.sub(r"(?<==)/dev/[^\s,]+", lambda one: stable.get(one[0], one[0]), line[0])
+        return re.sub(r"(=[ \t]*)(/dev/[^\s,]+)", lambda one: one[1] + stable.get(one[2], one[2]), line[0])
 
     return Rewritten(_OPTIONS.sub(renamed, _WHAT.sub(renamed, text)), list(stable), left)
 

@@ -126,6 +126,7 @@ CASES = (
         "As the article describes them: everything by `/dev/vda1`, an old machine type, virtio, nobody trims.",
         (Disk("plain"),),
         Expected(_OLD),
+        mended=Expected(fixed=_NOW_NEW),
     ),
     Case(
         "half-converted",

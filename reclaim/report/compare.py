@@ -45,8 +45,8 @@ class Comparison:
 
 
 def is_narrow(record: Record) -> bool:
-    """Was the run asked for less than everything?"""
-    return any(
+    """Was the run asked for less than everything, or stopped before?"""
+    return record.run.cut_short or any(
         argument.partition("=")[0] in _NARROW or "::" in argument or argument.endswith(".py")
         for argument in record.run.arguments
     )
@@ -93,8 +93,8 @@ def _verdicts(records: Sequence[Record]) -> dict[_Key, Verdict]:
 
 
 def _keys(row: Row, paths: dict[tuple[str, str], str], alone: set[str]) -> Iterator[_Key]:
-    """Under what a row is found again: a disk by its image, for mending renames its target."""
-    if row.guest is not None and row.disk is not None:
+    """Under what a row is found again: a copy by its path, a disk by its image, for mending renames its target."""
+    if row.guest is not None and row.disk is not None and row.backup is None:
         if path := paths.get((row.guest, row.disk)):
             yield row.requirement, row.guest, "path", path
         yield row.requirement, row.guest, "disk", row.disk

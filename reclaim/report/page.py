@@ -68,7 +68,7 @@ class GuestView:
 
     @property
     def standing(self) -> Standing:
-        return summary.standing(row.verdict for row in self.rows)
+        return summary.standing_in(self.record, self.rows)
 
     @property
     def findings(self) -> int:

@@ -55,7 +55,7 @@ def measure(
         if key not in storage:
             storage[key] = Storage(*key, view.path, _capacity(disk), allocated, allocated, None)
         storage[key].allocated_after = allocated
-        if not disk.guest.is_running:
+        if not _runs(disk.guest):
             continue  # one that is off again keeps what was seen while it ran
         storage[key].used = _used(disk) if after or storage[key].used is None else storage[key].used
         spare = known_backlog(disk) if disk.guest.has_facts and allocated is not None else None
@@ -66,10 +66,16 @@ def measure(
 
 def _file_disks(guest: Guest) -> list[Disk]:
     try:
-        _ = guest.is_running  # kept, and asked for later
         return [disk for disk in guest.disks if disk.path and disk.view.type == "file"]
     except libvirt.libvirtError:
         return []  # the guest is gone; the checks say so
+
+
+def _runs(guest: Guest) -> bool:
+    try:
+        return guest.is_running
+    except libvirt.libvirtError:
+        return False
 
 
 def _name_before(disk: Disk) -> str:

@@ -42,6 +42,23 @@ def standing(verdicts: Iterable[Verdict]) -> Standing:
     return Standing.WAIVED if Verdict.WAIVED in found else Standing.RETURNS
 
 
+def is_whole(record: Record) -> bool:
+    """Was all asked that tells whether a guest returns what it frees?"""
+    return set(ROAD) <= {row.requirement for row in record.results}
+
+
+def is_of_backup(row: Row) -> bool:
+    """Is it about a copy, or what makes copies?"""
+    known = catalogue().get(row.requirement)
+    return known is not None and known.stage == "backup"
+
+
+def standing_in(record: Record, rows: Iterable[Row]) -> Standing:
+    """How the guest with *rows* stands: what it frees comes back or does not, whatever its copies take."""
+    whole = is_whole(record)
+    return standing(row.verdict for row in rows if not (whole and is_of_backup(row)))
+
+
 def waits_for_power(row: Row) -> bool:
     """Does it take a power cycle to let this row hold?"""
     known = catalogue().get(row.requirement)
@@ -86,6 +103,8 @@ class Figures:
     reclaimed: int
     #: False where too little was asked to tell whether a guest returns what it frees
     whole_road: bool
+    #: rows on copies, and on what makes them, that do not hold
+    backups: int
 
     @property
     def sentence(self) -> str:
@@ -105,6 +124,8 @@ class Figures:
             parts.append(f"{unknown} could not be judged to the end")
         if waived := self.standings[Standing.WAIVED]:
             parts.append(_say(waived, "is", "are") + " waived in part")
+        if self.backups:
+            parts.append(f"{self.backups} finding{'s' * (self.backups != 1)} on backups")
         return "; ".join(parts) + "."
 
 
@@ -115,7 +136,7 @@ def figures(records: Sequence[Record]) -> Figures:
     for record in records:
         for guest, rows in record.by_guest():
             if guest is not None:
-                standings[standing(row.verdict for row in rows)] += 1
+                standings[standing_in(record, rows)] += 1
                 power += any(map(waits_for_power, rows))
     spare = [found for record in records for disk in record.storage if (found := reclaimable(disk)) is not None]
     return Figures(
@@ -125,7 +146,10 @@ def figures(records: Sequence[Record]) -> Figures:
         waiting_for_power=power,
         reclaimable=sum(spare) if spare else None,
         reclaimed=sum(record.reclaimed_bytes for record in records),
-        whole_road=all(set(ROAD) <= {row.requirement for row in record.results} for record in records),
+        whole_road=all(map(is_whole, records)),
+        backups=sum(
+            row.verdict.outcome == "failed" for record in records for row in record.results if is_of_backup(row)
+        ),
     )
 
 

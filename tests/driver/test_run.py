@@ -176,6 +176,24 @@ def test_an_image_that_is_not_there_costs_only_its_count(tmp_path: Path) -> None
     assert [row["allocated_before"] for row in document["storage"]] == [None]
 
 
+@pytest.mark.parametrize("after", [False, True])
+def test_a_guest_that_goes_meanwhile_costs_only_its_own_rows(tmp_path: Path, fleet: str, *, after: bool) -> None:
+    """A transient guest is gone for good when it stops; all others are looked into and counted."""
+    run = Run(_options(tmp_path, fleet))
+    run.open()
+    hypervisor, guests = run.parts[0].hypervisor, run.parts[0].guests
+    gone = next(guest for guest in guests if guest.name == "db")
+    assert len(gone.disks) == 2  # as collecting has it
+    gone.domain.destroy()
+    gone.domain.undefine()
+    hypervisor.is_test_driver = False
+    looked: list[str] = []
+    run.gather(guests, looked.append)
+    run.measure(guests, after=after)
+    assert looked[-1] == "looked into 2 of 2 guests"
+    assert {guest for guest, _ in run.parts[0].storage} == {"app", "db", "web"}
+
+
 # The journal
 
 

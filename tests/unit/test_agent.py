@@ -11,7 +11,7 @@ import libvirt_qemu
 import pytest
 
 from reclaim import agent as agents
-from reclaim.agent import OUTPUT_BYTES, Agent, AgentAbsent, AgentBlocked, Output, shell
+from reclaim.agent import OUTPUT_BYTES, Agent, AgentAbsent, AgentBlocked, AgentFrozen, Output, shell
 from reclaim.errors import ProbeError
 
 
@@ -148,6 +148,22 @@ def test_what_libvirt_says_of_the_agent(code: int, text: str, kind: type[ProbeEr
         _agent(_error(code, text)).command("guest-exec")
     assert type(caught.value) is kind
     assert str(caught.value).startswith("one: ")
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        pytest.param("The command guest-exec has been disabled for this instance", id="qemu-5.2"),
+        pytest.param("Command guest-exec has been disabled: the agent is in frozen state", id="qemu-6.0"),
+        pytest.param("Command guest-exec has been disabled: the command is not allowed", id="qemu-9.1"),
+    ],
+)
+def test_what_is_frozen_is_not_taken_for_blocked(reason: str) -> None:
+    blocked = _error(libvirt.VIR_ERR_INTERNAL_ERROR, f"unable to execute QEMU agent command 'guest-exec': {reason}")
+    with pytest.raises(AgentFrozen, match="look again once they are thawed"):
+        _agent(blocked, '{"return": "frozen"}').command("guest-exec")
+    with pytest.raises(AgentBlocked, match="does not allow guest-exec"):
+        _agent(blocked, '{"return": "thawed"}').command("guest-exec")
 
 
 def test_an_error_that_fills_the_screen_is_one_line() -> None:

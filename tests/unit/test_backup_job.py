@@ -156,12 +156,43 @@ def test_inplace_is_accepted_since_it_is_safe(tmp_path: Path) -> None:
     assert judged(one).verdict is Verdict.COMPLIANT
 
 
+def test_sparse_is_not_added_to_inplace_for_an_rsync_that_nobody_has_seen(tmp_path: Path) -> None:
+    text = "#!/bin/sh\nrsync -a --inplace /srv/images/ kvm2:/b\n"
+    owner, one = job(tmp_path, text, "backup.sh")
+    result = engine(owner, tmp_path).run(requirement("backup-job"), Subject(owner, job=one))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "withheld: line 2: add --sparse where rsync at the other end is 3.3.0 or newer" in result.reason
+    assert Path(one.path).read_text() == text
+
+
 def test_snapshots_want_inplace_and_unchanged_blocks(tmp_path: Path) -> None:
     text = "#!/bin/sh\nrsync -a -S /srv/images/ /b\n"
     owner, one = job(tmp_path, text, "backup.sh", snapshots=True)
     assert "a copy that is written whole shares nothing with them" in judged(one).reason
     mend(tmp_path, owner, one)
     assert Path(one.path).read_text() == "#!/bin/sh\nrsync --inplace --no-whole-file -a -S /srv/images/ /b\n"
+
+
+@pytest.mark.parametrize("option", ["--partial-dir=.part", "--partial-dir .part", "--delay-updates"])
+def test_inplace_is_not_added_to_what_rsync_refuses_with_it(tmp_path: Path, option: str) -> None:
+    text = f"#!/bin/sh\nrsync -aS {option} /srv/images/ /b\n"
+    owner, one = job(tmp_path, text, "backup.sh", snapshots=True)
+    result = engine(owner, tmp_path).run(requirement("backup-job"), Subject(owner, job=one))
+    assert f"in the place of {option.replace('=', ' ').split()[0]}: rsync refuses" in result.reason
+    assert Path(one.path).read_text() == text
+
+
+def test_inplace_is_not_added_to_generations_that_are_hard_links(tmp_path: Path) -> None:
+    """A second run into today's folder would write through today's links into yesterday's copy."""
+    text = "#!/bin/sh\nrsync -aS --link-dest=/b/yesterday /srv/images/ /b/today/\n"
+    _, one = job(tmp_path, text, "backup.sh", snapshots=True)
+    assert judged(one).verdict is Verdict.COMPLIANT
+
+
+def test_inplace_is_not_added_to_options_that_nobody_has_seen(tmp_path: Path) -> None:
+    _, one = job(tmp_path, "#!/bin/sh\nrsync -aS $1 /srv/images/ /b\n", "backup.sh", snapshots=True)
+    found = judged(one)
+    assert (found.verdict, "put together when it runs" in found.reason) == (Verdict.NOT_ASSESSABLE, True)
 
 
 def test_inplace_alone_shares_nothing_where_both_ends_are_local(tmp_path: Path) -> None:

@@ -69,6 +69,11 @@ CUSTOM = (
     "#!/bin/sh\nexec tail -n +3 $0\n# This file provides an easy way to add custom menu entries.\n"
     "menuentry 'mine' {{\n\tlinux /boot/mine root={} ro\n\tinitrd /boot/mine.img\n}}\n"
 )
+#: written by hand: a kernel with all that it needs built in, and the distribution's
+MIXED = (
+    "menuentry 'own' {{\n\tlinux /own root={} ro\n\t# initrd /own.img\n}}\n"
+    "menuentry 'theirs' {{\n\tlinux16 /v root={} ro\n\tinitrd16 /v.img\n}}\n"
+)
 
 
 def _block(text: str) -> str:
@@ -126,6 +131,11 @@ ENTRY = "/boot/loader/entries/m-6.5.7.conf"
             {ENTRY: ARCH.format("", "root=/dev/vda1")},
             [ARCH.format("", "root=PARTUUID=p-1")],
             id="without-an-initramfs",
+        ),
+        pytest.param(
+            {"/boot/grub/grub.cfg": MIXED.format("/dev/vda1", "/dev/vda1")},
+            [MIXED.format("PARTUUID=p-1", "UUID=aaaa-1")],
+            id="one-entry-without-an-initramfs",
         ),
         pytest.param(
             {

@@ -309,3 +309,31 @@ def test_what_boots_must_be_mounted_to_be_judged(tmp_path: Path, slug: str, targ
     inside.mounts.append(mounted(target.rstrip("/"), "/dev/vda5"))
     guest.forget()
     assert verdict_of(guest, slug) is Verdict.COMPLIANT
+
+
+@pytest.mark.parametrize(
+    ("command_line", "found"),
+    [
+        pytest.param("root=UUID=cccc ro", "root=UUID=cccc is that of /dev/vda1 and /dev/vdb1", id="root"),
+        pytest.param("root=LABEL=x ro", "root=LABEL=x is that of /dev/vda1 and /dev/vdb1", id="label"),
+        pytest.param("root=/dev/disk/by-uuid/cccc", "root=/dev/disk/by-uuid/cccc is that of", id="link"),
+        pytest.param("cryptdevice=UUID=cccc:r root=/dev/mapper/r", "cryptdevice=UUID=cccc is that of", id="luks"),
+        pytest.param("root=PARTUUID=p-1 ro", "", id="told-apart"),
+        pytest.param("root=UUID=bbbb ro", "", id="btrfs-of-two-disks"),
+    ],
+)
+def test_a_root_that_two_disks_have_is_named_and_left_to_the_user(
+    tmp_path: Path, command_line: str, found: str
+) -> None:
+    devices = [
+        block("vda", part("vda1", uuid="cccc", fstype="ext4", partuuid="p-1", label="x")),
+        block("vdb", part("vdb1", uuid="cccc", fstype="ext4", partuuid="p-2", label="x")),
+        block("vdc", uuid="bbbb", fstype="btrfs"),
+        block("vdd", uuid="bbbb", fstype="btrfs"),
+    ]
+    inside = Inside(devices=devices, btrfs="bbbb\tvdc\nbbbb\tvdd\n", command_line=f"BOOT_IMAGE=/v {command_line}\n")
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert (result.verdict is Verdict.NONCOMPLIANT, result.changes) == (bool(found), [])
+    assert found in result.reason
+    assert ("tune2fs -U random" in result.reason) is bool(found)

@@ -36,6 +36,7 @@ def _inside(**files: str) -> Inside:
         ("\tlinux /v cryptdevice=/dev/vda3:root:allow-discards", ["cryptdevice=/dev/vda3:root:allow-discards"]),
         ("\tlinux /v md=0,/dev/sda1,/dev/sdb1", ["md=0,/dev/sda1,/dev/sdb1"]),
         ("\tlinux /v rd.luks.options=x=/dev/mapper/vda1 console=/dev/ttyS0 init=/dev/vdafter/x", []),
+        ("\tlinux /v root='/dev/vda1' ro", ["root=/dev/vda1"]),
         ("\tsearch --set=root /dev/vda1", []),
         ("\tlinux /v root=254:1 ro", ["root=254:1"]),
         ("\tlinux /v root=fe01 resume=805", ["root=fe01", "resume=805"]),
@@ -47,6 +48,12 @@ def _inside(**files: str) -> Inside:
 def test_names_in_the_menu(line: str, names: list[str]) -> None:
     found = menu_names(_inside(menu=f"{line}\n").facts())
     assert [str(name) for listed in found.values() for name in listed] == names
+
+
+@pytest.mark.parametrize("menu", ["\n" * 200_000, "linux " + "a=" * 100_000], ids=["empty-lines", "one-long-word"])
+def test_a_menu_of_a_hostile_guest_is_read_in_no_time(menu: str) -> None:
+    # each of them took minutes of quadratic time; a test that fails does not come to its end
+    assert places(_inside(menu=menu).facts()) == []
 
 
 def test_a_name_on_every_kernel_line_is_told_once() -> None:
@@ -77,6 +84,9 @@ def test_the_files_of_update_grub_are_known_by_their_paths() -> None:
             "export GRUB_CMDLINE_LINUX_DEFAULT='quiet resume=UUID=swap x'",
             id="resume-single-quoted",
         ),
+        pytest.param(
+            "GRUB_CMDLINE_LINUX='root=\"/dev/vda1\" x'", "GRUB_CMDLINE_LINUX='root=\"UUID=root\" x'", id="in-quotes"
+        ),
         pytest.param('GRUB_CMDLINE_LINUX="root=/dev/vdb1"', 'GRUB_CMDLINE_LINUX="root=/dev/vdb1"', id="without-a-name"),
         pytest.param('GRUB_CMDLINE_LINUX="root=/dev/vdz1"', 'GRUB_CMDLINE_LINUX="root=/dev/vdz1"', id="not-there"),
         pytest.param("# GRUB_CMDLINE_LINUX=root=/dev/vda1", "# GRUB_CMDLINE_LINUX=root=/dev/vda1", id="comment"),
@@ -100,6 +110,14 @@ def test_defaults_that_are_rewritten_have_no_names_left() -> None:
 
 
 @pytest.mark.parametrize(
+    ("device", "told"), [("/dev/vda1", True), ('"/dev/vda1"', True), ("/dev/mapper/vg-root", False)]
+)
+def test_a_device_that_grub_is_told_counts_where_the_bus_renames_it(device: str, *, told: bool) -> None:
+    found = places(_inside(grub=f"GRUB_DEVICE={device}\n").facts())
+    assert [place.path for place in found] == ["/etc/default/grub"] * told
+
+
+@pytest.mark.parametrize(
     ("text", "after", "found"),
     [
         ("RESUME=/dev/vda5\n", "RESUME=UUID=swap\n", 1),
@@ -116,6 +134,12 @@ def test_resume(text: str, after: str, found: int) -> None:
     found_there = places(_inside(resume=text).facts())
     assert len(found_there) == found
     assert [place.after for place in found_there] == [after] * found
+
+
+def test_resume_counts_in_the_main_file_as_well() -> None:
+    path, text = "/etc/initramfs-tools/initramfs.conf", "MODULES=most\nDEVICE=eth0\nRESUME={}\n"
+    [place] = places(_inside(**{path: text.format("/dev/vda5")}).facts())
+    assert (place.path, place.after, place.rebuild) == (path, text.format("UUID=swap"), True)
 
 
 def test_the_boot_disk_is_the_one_under_boot_else_under_root() -> None:

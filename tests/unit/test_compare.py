@@ -75,6 +75,21 @@ def test_a_disk_is_known_by_its_image_when_mending_renames_it() -> None:
     }
 
 
+def test_copies_of_one_disk_are_told_apart() -> None:
+    new, old = {"backup": "/b/web.img"}, {"backup": "/b/web-1.img"}
+    both = run(
+        row("sparse-backup", "compliant", "a", "vda", **new), row("sparse-backup", "noncompliant", "a", "vda", **old)
+    )
+    assert told(compare([both], both)) == {}
+    after = run(
+        row("sparse-backup", "noncompliant", "a", "sda", **new), row("sparse-backup", "compliant", "a", "sda", **old)
+    )
+    assert told(compare([both], after)) == {
+        "broken": ["a sda /b/web.img sparse-backup: compliant → noncompliant"],
+        "mended": ["a sda /b/web-1.img sparse-backup: noncompliant → compliant"],
+    }
+
+
 def test_the_only_disk_is_the_only_disk() -> None:
     before, after = run(row("disk-bus", "noncompliant", "a", "vda")), run(row("disk-bus", "compliant", "a", "sda"))
     assert told(compare([before], after)) == {"mended": ["a sda disk-bus: noncompliant → compliant"]}
@@ -90,6 +105,14 @@ def test_who_was_not_asked_for_is_not_gone_and_not_new() -> None:
     one = run(row("disc-max", "compliant", "a"), arguments=("checks/", "--guests", "a"))
     assert told(compare([both], one)) == {}
     assert told(compare([one], both)) == {}
+
+
+def test_what_a_run_that_was_cut_short_did_not_come_to_is_not_gone_and_not_new() -> None:
+    whole = run(row("disc-max", "compliant", "a"), row("disc-max", "compliant", "b"))
+    one = run(row("disc-max", "compliant", "a"))
+    short = one.model_copy(update={"run": one.run.model_copy(update={"cut_short": True})})
+    assert told(compare([whole], short)) == {}
+    assert told(compare([short, whole], whole)) == {}
 
 
 def test_behind_a_narrow_run_the_one_before_it_is_looked_at() -> None:

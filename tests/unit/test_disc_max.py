@@ -170,7 +170,10 @@ def _crypt(text: str, inventory: Inventory | None, folder: Path, **more: Any) ->
     [
         ("none luks", "none luks,discard"),
         ("none\tluks,keyscript=/bin/x\t", "none\tluks,keyscript=/bin/x,discard\t"),
-        ("none", "none luks,discard"),
+        # `luks` would keep plain dm-crypt, which systemd takes it for without a header, from being opened
+        ("none", "none discard"),
+        ("/root/key", "/root/key discard"),
+        ("", "none discard"),
     ],
 )
 def test_luks_is_opened_for_discards_where_the_policy_says_so(tmp_path: Path, before: str, after: str) -> None:

@@ -158,6 +158,21 @@ def test_pairs_of_another_shape_are_refused(lines: str) -> None:
         _ = _facts(lsblk=section(lines)).block_devices
 
 
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        pytest.param("lsblk", 'NAME="' + r"\x41" * 60_000, id="escapes-without-end"),
+        pytest.param("lsblk", 'NAME="a" ' + "K" * 250_000, id="a-key-without-end"),
+        pytest.param("findmnt", 'TARGET="' + r"\x41" * 60_000, id="a-mount-without-end"),
+        pytest.param("thin", "a: 0 1 " + "thin-pool " * 26_000, id="a-pool-without-end"),
+        pytest.param("service", "ExecStart={ " + "argv[]=" * 37_000, id="a-command-without-end"),
+    ],
+)
+def test_what_is_made_to_be_slow_is_parsed_at_once(name: str, lines: str) -> None:
+    """A pattern that goes back in it again and again would take minutes, or for ever."""
+    _everything(_facts(**{name: section(lines)}))
+
+
 @pytest.mark.parametrize(("ro", "readonly"), [(True, True), ("1", True), (1, True), (False, False), ("0", False)])
 def test_readonly(ro: Any, *, readonly: bool) -> None:
     assert _lsblk(ro=ro).block_devices[0].readonly is readonly

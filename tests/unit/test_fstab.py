@@ -125,7 +125,7 @@ def test_is_renamed_by_bus(device: str, *, renamed: bool) -> None:
     ],
 )
 def test_replace_device(line: str, old: str, after: str) -> None:
-    assert replace_device(line, 1, old, "NEW") == after
+    assert replace_device(line, 1, old, "NEW", option="device=" in line) == after
 
 
 def test_what_options_name() -> None:

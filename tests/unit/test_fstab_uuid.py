@@ -29,6 +29,11 @@ DEVICES = [
     block("vde", uuid="eeee", fstype="btrfs"),
     block("vdg", part("vdg1", fstype="jbd", uuid="jjjj"), part("vdg2", fstype="xfs_external_log", partuuid="p-l")),
     block("vdh", part("vdh1", uuid="cccc", fstype="ext4", label="data")),
+    block(
+        "vdi",
+        part("vdi1", uuid="iiii", fstype="btrfs", partuuid="p-i"),
+        part("vdi2", uuid="iiii", fstype="btrfs", partuuid="p-j"),
+    ),
     block("bcache0", uuid="bbbb", fstype="ext4"),
     block("md0", type="raid1", uuid="mmmm", fstype="ext4"),
     block("zd0", part("zd0p1", uuid="zzzz", fstype="ext4")),
@@ -41,7 +46,8 @@ LINKS = {
 
 
 def _inside(fstab: str) -> Inside:
-    return Inside(files={**FILES, "/etc/fstab": fstab}, devices=DEVICES, links=LINKS)
+    btrfs = "iiii\tvdi1\niiii\tvdi2\n"
+    return Inside(files={**FILES, "/etc/fstab": fstab}, devices=DEVICES, links=LINKS, btrfs=btrfs)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +71,11 @@ def _inside(fstab: str) -> Inside:
             "UUID=eeee /b btrfs device=/dev/vde,compress=zstd 0 0",
             "UUID=eeee /b btrfs device=/dev/disk/by-uuid/eeee,compress=zstd 0 0",
             id="btrfs-device-option",
+        ),
+        pytest.param(
+            "/dev/vdi1 /b btrfs device=/dev/vdi1,device=/dev/vdi2 0 0",
+            "UUID=iiii /b btrfs device=/dev/disk/by-partuuid/p-i,device=/dev/disk/by-partuuid/p-j 0 0",
+            id="btrfs-with-its-source-among-its-members",
         ),
         pytest.param(
             "UUID=aaaa-1 / ext4 rw,journal_path=/dev/vdg1 0 1",
@@ -210,6 +221,7 @@ UNIT = "[Unit]\nDescription=What=/dev/vda1\n\n[Mount]\nWhat={}\nWhere=/srv\nType
     ("before", "after"),
     [
         pytest.param(("/dev/vda1", "rw"), ("/dev/disk/by-uuid/aaaa-1", "rw"), id="what"),
+        pytest.param((" /dev/vda1", "rw"), (" /dev/disk/by-uuid/aaaa-1", "rw"), id="blank"),
         pytest.param(("/dev/vdb1 ", "rw"), ("/dev/disk/by-partuuid/p-b ", "rw"), id="clone"),
         pytest.param(
             ("UUID=eeee", "device=/dev/vde,rw"), ("UUID=eeee", "device=/dev/disk/by-uuid/eeee,rw"), id="options"
@@ -261,9 +273,16 @@ NEW_SWAP = "/etc/systemd/system/dev-disk-by\\x2duuid-aaaa\\x2d5.swap"
 SWAP_UNIT = "[Unit]\nDescription=swap\n\n[Swap]\nWhat={}\nPriority=5\n\n[Install]\nWantedBy=swap.target\n"
 
 
-@pytest.mark.parametrize("there", [False, True], ids=["alone", "a-run-that-died-made-the-new-one"])
-def test_a_swap_unit_gets_the_name_of_its_device(tmp_path: Path, *, there: bool) -> None:
-    before, after = SWAP_UNIT.format("/dev/vda5"), SWAP_UNIT.format("/dev/disk/by-uuid/aaaa-5")
+@pytest.mark.parametrize(
+    ("blank", "there"),
+    [
+        pytest.param("", False, id="alone"),
+        pytest.param(" ", False, id="blank"),
+        pytest.param("", True, id="a-run-that-died-made-the-new-one"),
+    ],
+)
+def test_a_swap_unit_gets_the_name_of_its_device(tmp_path: Path, *, blank: str, there: bool) -> None:
+    before, after = (SWAP_UNIT.format(blank + name) for name in ("/dev/vda5", "/dev/disk/by-uuid/aaaa-5"))
     move = "if systemctl is-enabled --quiet {0}; then systemctl disable {0} && systemctl enable {1}; fi"
     old, new = "dev-vda5.swap", "'dev-disk-by\\x2duuid-aaaa\\x2d5.swap'"
     inside = Inside(units={SWAP: before, **({NEW_SWAP: after} if there else {})}, devices=DEVICES)

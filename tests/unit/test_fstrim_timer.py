@@ -15,7 +15,11 @@ from tests.support import verdict_of as judged
 if TYPE_CHECKING:
     from pathlib import Path
 
-ENABLE = CommandChange("one", "systemctl enable --now fstrim.timer", "systemctl disable --now fstrim.timer")
+ENABLE = CommandChange(
+    "one",
+    "systemctl enable fstrim.timer && systemctl start fstrim.timer",
+    "systemctl stop fstrim.timer; systemctl disable fstrim.timer",
+)
 START = CommandChange("one", "systemctl start fstrim.timer", "systemctl stop fstrim.timer")
 WANT = CommandChange(
     "one",
@@ -27,8 +31,8 @@ WANT = CommandChange(
 INSTALL = CommandChange(
     "one",
     "cp /usr/share/doc/util-linux/examples/fstrim.service /usr/share/doc/util-linux/examples/fstrim.timer "
-    "/etc/systemd/system/ && systemctl daemon-reload && systemctl enable --now fstrim.timer",
-    "systemctl disable --now fstrim.timer; rm -f /etc/systemd/system/fstrim.service /etc/systemd/system/fstrim.timer "
+    f"/etc/systemd/system/ && systemctl daemon-reload && {ENABLE.command}",
+    f"{ENABLE.back}; rm -f /etc/systemd/system/fstrim.service /etc/systemd/system/fstrim.timer "
     "&& systemctl daemon-reload",
 )
 AGAIN = CommandChange("one", "systemctl start fstrim.service")
@@ -311,6 +315,12 @@ def test_a_weekly_script_that_busybox_runs_too(tmp_path: Path, folder: str) -> N
         pytest.param("/etc/crontab\t0 3 * * 0 root fstrim -av\n", "cron\n", "compliant", "", id="crontab"),
         pytest.param("/etc/cron.d/x\t@weekly root fstrim -A -v\n", "fcron\n", "compliant", "", id="fstab-only"),
         pytest.param("/etc/cron.d/x\t@weekly root fstrim -v / 2>&1 | logger\n", "cron\n", "compliant", "", id="named"),
+        pytest.param(
+            "/etc/cron.weekly/f\t[ -x /sbin/fstrim ] && /sbin/fstrim -a\n", "cron\n", "compliant", "", id="asked-for"
+        ),
+        pytest.param(
+            "/etc/cron.d/x\t@weekly root fstrim /srv && fstrim /\n", "cron\n", "compliant", "", id="two-on-a-line"
+        ),
         pytest.param(
             "/etc/cron.d/x\t@weekly root fstrim /srv; ls /\n",
             "cron\n",

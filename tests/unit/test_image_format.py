@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import stat
 import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -503,8 +505,54 @@ def test_a_thick_logical_volume_is_told_from_a_thin_one() -> None:
     assert is_thick(_device(mapper="LVM", targets=("linear",)))
     assert is_thick(_device(mapper="LVM", targets=("striped",)))
     assert not is_thick(_device(mapper="LVM", targets=("thin",)))
+    assert not is_thick(_device(mapper="LVM", targets=("linear",), below=("vdo", "linear")))
     assert not is_thick(_device(mapper="mpath", targets=("multipath",)))
     assert not is_thick(_device())
+
+
+@pytest.fixture
+def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A block device that sysfs and dmsetup have as a volume of VDO; `dmsetup` in `bin` answers with what is in it."""
+    if os.geteuid() != 0:
+        pytest.skip("not root")
+    sysfs, programs = tmp_path / "sys", tmp_path / "bin"
+    for folder, name, uuid in (("7:0", "vg-lv", "LVM-aB1"), ("7:0/slaves/dm-1", "vg-vpool0-vpool", "LVM-aB2-vpool")):
+        (sysfs / folder / "dm").mkdir(parents=True)
+        (sysfs / folder / "dm" / "name").write_text(f"{name}\n")
+        (sysfs / folder / "dm" / "uuid").write_text(f"{uuid}\n")
+    (sysfs / "7:0" / "queue").mkdir()
+    (sysfs / "7:0" / "queue" / "discard_max_bytes").write_text("2097152\n")
+    programs.mkdir()
+    for name, table in (("vg-lv", "0 2097152 linear 253:1 1024"), ("vg-vpool0-vpool", "0 4194304 vdo V4 /dev/dm-0")):
+        (programs / f"table-{name}").write_text(f"{table}\n")
+    program = programs / "dmsetup"
+    program.write_text(f'#!/bin/sh\n[ "$2" = -- ] && exec cat "{programs}/$1-$3"\n')
+    program.chmod(0o755)
+    script = hostimage._LOOK.replace("/sys/dev/block", str(sysfs)).replace("PATH=", f"PATH={programs}:", 1)
+    monkeypatch.setattr(hostimage, "_LOOK", script)
+    device = tmp_path / "lv"
+    os.mknod(device, 0o600 | stat.S_IFBLK, os.makedev(7, 0))
+    return device
+
+
+def _on(folder: Path, device: Path) -> Result:
+    disk = disk_xml(source=str(device)).replace("type='file'", "type='block'").replace("file=", "dev=")
+    return _run(inhabited(folder, Inside(), disk.replace("type='qcow2'", "type='raw'")), folder)
+
+
+def test_a_volume_of_vdo_is_not_thick(tmp_path: Path, volume: Path) -> None:
+    """Its own table is linear, as a thick one's: what it lies on frees what is discarded."""
+    result = _on(tmp_path, volume)
+    assert result.verdict is Verdict.COMPLIANT, result.reason
+    (tmp_path / "bin" / "table-vg-vpool0-vpool").write_text("0 4194304 linear 8:16 2048\n")
+    assert (_on(tmp_path, volume).verdict) is Verdict.NOT_APPLICABLE
+
+
+def test_a_volume_of_which_dmsetup_says_nothing_is_not_called_thick(tmp_path: Path, volume: Path) -> None:
+    (tmp_path / "bin" / "table-vg-lv").unlink()
+    result = _on(tmp_path, volume)
+    assert result.verdict is Verdict.NOT_ASSESSABLE
+    assert "a logical volume, and dmsetup does not say which kind" in result.reason
 
 
 @pytest.mark.parametrize(
@@ -552,6 +600,28 @@ def test_an_image_larger_than_its_disk_is_fragmented_or_leaks() -> None:
     [found] = obstacles(_file(200 * MIB, 140 * MIB), "one")
     assert "qemu-img check -r leaks" in found.remedy
     assert obstacles(_file(200 * MIB, 140 * MIB, external_data=True), "one") == []
+    [found] = obstacles(_file(200 * MIB, 140 * MIB, backing="/i/b c"), "one")
+    assert "qemu-img convert -f qcow2 -O qcow2 -B '/i/b c' -F FORMAT /i/a.qcow2 /i/a.qcow2.new" in found.remedy
+
+
+def test_what_was_freed_without_discards_is_no_leak_and_a_copy_is_without_it(tmp_path: Path) -> None:
+    """A snapshot deleted while discards were off: its clusters are free, and the file holds them all the same."""
+    image = _make(tmp_path / "disk.qcow2", size="96M")
+    _io(image, "write -P 5 0 96M")
+    subprocess.run(["qemu-img", "snapshot", "-c", "gone", image], check=True)
+    _io(image, "write -P 6 0 96M")
+    file = f"file.driver=file,file.filename={image},file.discard=ignore"
+    subprocess.run(
+        ["qemu-img", "snapshot", "-d", "gone", "--image-opts", f"driver=qcow2,discard=ignore,{file}"], check=True
+    )
+    disk = Disk(_guest(tmp_path, image), "vda")
+    [found] = obstacles(inspect(disk), "one")
+    _, check, convert = found.remedy.split(": ")
+    subprocess.run(shlex.split(check.partition(";")[0]), check=True, stdout=subprocess.DEVNULL)
+    assert obstacles(inspect(disk), "one") == [found]
+    subprocess.run(shlex.split(convert), check=True)
+    image.with_suffix(".qcow2.new").replace(image)
+    assert obstacles(inspect(disk), "one") == []
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,12 @@ def test_the_way_in_of_one_guest_stands_before_those_of_many(tmp_path: Path) -> 
         pytest.param(
             "known_hosts = 'known'", "ssh.known_hosts: Value error, known: give an absolute path", id="relative"
         ),
+        pytest.param(
+            "key = '~nobody-here/key'", "ssh.key: Value error, ~nobody-here/key: nobody knows that home", id="no-home"
+        ),
+        pytest.param(
+            f"key = '/{'k' * 300}'", f"ssh.key: Value error, /{'k' * 300}: File name too long", id="a-name-too-long"
+        ),
         pytest.param("key = '/50%/key'", "ssh.key: Value error, '/50%/key': ssh would read", id="percent"),
         pytest.param("password = 'secret'", "ssh.password: Extra inputs", id="password"),
     ],

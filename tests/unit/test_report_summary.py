@@ -65,6 +65,16 @@ def test_the_sentence_has_all_that_counts() -> None:
     )
 
 
+def test_copies_do_not_say_how_their_guest_stands() -> None:
+    rows = instead("a", sparse_backup="noncompliant") + instead("b", sparse_backup="not-assessable")
+    job = row("backup-job", "noncompliant", None)
+    assert sentence([*rows, job], []).startswith("2 of 2 guests return freed space; ")
+    assert sentence([*rows, job], []).endswith("; 2 findings on backups.")
+    # unless nothing else was asked
+    copies = [one for one in rows if one["requirement"] == "sparse-backup"]
+    assert sentence(copies, []).startswith("0 of 2 guests meet what was judged (not everything was)")
+
+
 def test_an_image_with_snapshots_waits_for_no_power_cycle() -> None:
     assert "power cycle" not in sentence(instead("a", image_format="noncompliant"))
     assert "1 guest waits for a power cycle" in sentence(instead("a", image_format="pending"))

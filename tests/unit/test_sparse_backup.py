@@ -19,6 +19,7 @@ import testinfra
 
 from reclaim import backup, holes, image, undo
 from reclaim.backup import Backup, find
+from reclaim.btrfs import mount_of
 from reclaim.change import from_json, to_json
 from reclaim.engine import Subject, judge
 from reclaim.errors import ChangeFailed, NotAssessable, ProbeError
@@ -285,6 +286,16 @@ def test_zeros_of_a_strange_name_are_named_too(btrfs: Path, tmp_path: Path) -> N
     assert "hourly" in words
 
 
+def test_the_upmost_of_mounts_above_one_another_counts(tmp_path: Path) -> None:
+    require("tmpfs")
+    with mounted("tmpfs", tmp_path) as folder:
+        run("mount", "-t", "ramfs", "ramfs", str(folder))
+        try:
+            assert mount_of(testinfra.get_host("local://"), str(folder / "web.img")) == ("ramfs", str(folder))
+        finally:
+            run("umount", str(folder))
+
+
 def test_what_nothing_pins_comes_back_beside_what_is_pinned(btrfs: Path, tmp_path: Path) -> None:
     path = write(btrfs / "current/web.img", (0, noise(MIB)), (MIB, bytes(31 * MIB)))
     run("btrfs", "subvolume", "snapshot", "-r", str(btrfs / "current"), str(btrfs / "daily"))
@@ -408,6 +419,23 @@ def test_the_image_of_a_defined_guest_is_no_copy(tmp_path: Path, through: str) -
         HolePunch.of(str(path), holes.scan(str(path))).apply(owner)
 
 
+def test_a_volume_of_a_defined_guest_is_no_copy(tmp_path: Path) -> None:
+    path = dense(tmp_path / "web.img")
+    names = (("images", "web.img"), ("images", "other.img"), ("other", "web.img"))
+    disks = [
+        f"<disk type='volume'><source pool='{pool}' volume='{name}'/><target dev='vd{letter}' bus='virtio'/></disk>"
+        for letter, (pool, name) in zip("abc", names, strict=True)
+    ]
+    owner = opened(tmp_path, domain_xml(*disks, running=False))
+    pool = owner.connection.storagePoolCreateXML(
+        f"<pool type='dir'><name>images</name><target><path>{tmp_path}</path></target></pool>"
+    )
+    pool.createXML("<volume><name>web.img</name><capacity>1024</capacity></volume>")
+    assert "not-applicable" in withheld(tmp_path, path, owner)
+    with pytest.raises(ChangeFailed, match="the guest one uses it"):
+        HolePunch.of(str(path), holes.scan(str(path))).apply(owner)
+
+
 def test_a_copy_that_changed_since_it_was_read_is_left(tmp_path: Path) -> None:
     path = dense(tmp_path / "web.img")
     change = HolePunch.of(str(path), holes.scan(str(path)))
@@ -443,6 +471,34 @@ def test_who_opens_the_copy_meanwhile_gets_it_and_nothing_is_lost(tmp_path: Path
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     owner.progress = read_along
     mend(tmp_path, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "step"), [(HolePunch, "preadv"), (SparseRewrite, "preadv"), (SparseRewrite, "pwrite")]
+)
+def test_who_opens_the_copy_does_not_wait_for_the_end_of_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: type[HolePunch | SparseRewrite], step: str
+) -> None:
+    path = write(tmp_path / "web.img", (0, noise(16 * MIB)), (16 * MIB, bytes(MIB)))
+    content, owner = checksum(path), hypervisor(tmp_path)
+    wanted = change.of(str(path), holes.scan(str(path)))
+    there = sorted(tmp_path.iterdir())
+    real = getattr(os, step)
+    steps: list[object] = []
+
+    def act(*arguments: object) -> int:
+        if not steps:
+            with pytest.raises(BlockingIOError):
+                os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        steps.append(arguments)
+        return int(real(*arguments))
+
+    monkeypatch.setattr(os, step, act)
+    with pytest.raises(ChangeFailed, match="something else wants to open it"):
+        wanted.apply(owner)
+    assert len(steps) == 1
+    assert checksum(path) == content
+    assert sorted(tmp_path.iterdir()) == there
 
 
 def test_it_can_be_interrupted_at_any_point(tmp_path: Path) -> None:
@@ -499,6 +555,19 @@ def test_a_sparse_rewrite_is_the_same_file_to_its_users(tmp_path: Path, make: Ca
     assert verdict(tmp_path, path)[0] is Verdict.COMPLIANT
 
 
+def test_a_rewrite_follows_a_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    path = dense(tmp_path / "elsewhere" / "web-1.img")
+    content, held = checksum(path), allocated(path)
+    link = tmp_path / "web.img"
+    link.symlink_to("elsewhere/web-1.img")
+    rewritten(link).apply(hypervisor(tmp_path))
+    assert link.is_symlink()
+    assert checksum(path) == content
+    assert held - allocated(path) >= 7 * MIB
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_a_full_target_loses_nothing(tmp_path: Path) -> None:
     require("ext4")
     with mounted("ext4", tmp_path, 100) as folder:
@@ -534,7 +603,47 @@ def test_who_asks_for_the_old_file_during_a_rewrite_finds_it(tmp_path: Path) -> 
         with pytest.raises(ChangeFailed):
             put_in_place(str(beside), str(path), still_ours)
     assert path.stat().st_ino == before.st_ino
-    assert sorted(one.name for one in tmp_path.iterdir()) == [".web.img.new", "web.img"]
+    assert [one.name for one in tmp_path.iterdir()] == ["web.img"]
+
+
+@pytest.mark.parametrize("is_asked_for", [False, True])
+@pytest.mark.parametrize("call", range(3))
+def test_a_rewrite_that_is_interrupted_at_its_end_leaves_one_whole_copy(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: int,
+    is_asked_for: bool,  # noqa: FBT001
+) -> None:
+    path = dense(tmp_path / "web.img")
+    content, owner = checksum(path), hypervisor(tmp_path)
+    there = sorted(tmp_path.iterdir())
+    done: list[str] = []
+
+    def interrupted(function: Callable[..., None]) -> Callable[..., None]:
+        def act(*arguments: str) -> None:
+            function(*arguments)
+            done.append(function.__name__)
+            assert path.exists(), done
+            if len(done) == call + 1:
+                raise KeyboardInterrupt
+
+        return act
+
+    def put(beside: str, copy: str, still_ours: holes.StillOurs) -> None:
+        def asked_for() -> None:
+            still_ours()
+            if is_asked_for and "rename" in done:
+                raise ChangeFailed("something else wants it")
+
+        for name in ("link", "rename", "unlink"):
+            monkeypatch.setattr(f"reclaim.punch.os.{name}", interrupted(getattr(os, name)))
+        put_in_place(beside, copy, asked_for)
+
+    monkeypatch.setattr("reclaim.punch.put_in_place", put)
+    with pytest.raises(KeyboardInterrupt):
+        rewritten(path).apply(owner)
+    assert checksum(path) == content
+    assert sorted(tmp_path.iterdir()) == there
 
 
 # Bad input ------------------------------------------------------------------------------------
@@ -750,6 +859,13 @@ def test_a_copy_is_matched_by_path_and_name(tmp_path: Path, name: str, target: s
     # the disk without a copy is told
     absent = [one.disk.name for one in found.backups if one.path is None and one.disk]
     assert absent == [one for one in ("vda", "vdb") if one != target]
+
+
+def test_a_name_of_many_numbers_is_read_in_one_way(tmp_path: Path) -> None:
+    # each number more would double the ways to read it
+    top = copies(tmp_path, "web" + "-1" * 100 + "x", "web" + "-1" * 100)
+    found = find(hypervisor(tmp_path, "/srv/images/web.qcow2"), [BackupNotes(path=top)], [])
+    assert [one.path for one in found.strangers] == []
 
 
 def test_the_longer_path_decides_between_images_of_one_name(tmp_path: Path) -> None:

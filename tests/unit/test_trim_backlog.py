@@ -213,7 +213,7 @@ def test_an_agent_that_runs_no_commands_can_tell_that_there_is_none(
     tmp_path: Path, used: Any, more: list[str], verdict: Verdict, words: str
 ) -> None:
     image = _image(tmp_path, 200 * MIB)
-    guest = inhabited(tmp_path, Inside(), disk_xml(source=str(image)), *more)
+    guest = inhabited(tmp_path, Inside(), _raw(image), *more)
     guest.within.problem = AgentBlocked("one: the guest agent does not allow guest-exec")
     guest.answers["guest-get-fsinfo"] = lambda: _fsinfo(used)
     result = engine(guest.hypervisor, tmp_path).run(requirement("trim-backlog"), subject(guest, "vda"))
@@ -311,13 +311,20 @@ def test_what_a_snapshot_holds_is_not_promised(tmp_path: Path) -> None:
     guest = _with_lvm(tmp_path, (110, 300), (310, 400))
     image = str(tmp_path / "disk.qcow2")
     before = backlog(subject(guest, "vda").disk)  # type: ignore[arg-type]
+    assert before.reclaimable == (190 - 50 + 90 - 20) * MIB
     subprocess.run(["qemu-img", "snapshot", "-c", "kept", image], check=True)
     write = ["-c", "write -P 6 310M 90M"]
     subprocess.run(["qemu-io", "-f", "qcow2", *write, image], check=True, stdout=subprocess.DEVNULL)
     after = backlog(subject(guest, "vda").disk)  # type: ignore[arg-type]
     assert after.held - before.held >= 90 * MIB
-    assert after.reclaimable == before.reclaimable
+    assert (after.reclaimable, after.perhaps, after.most) == (0, before.most, before.most)
     assert dict(after.apart)["in the image's tables and snapshots, or not flushed yet"] >= 90 * MIB
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
+    assert (result.verdict, result.changes) == (Verdict.NOT_ASSESSABLE, [])
+    # and rightly so: what the snapshot holds too stays when it is discarded
+    trim = ["qemu-io", "-f", "qcow2", "-d", "unmap", "-c", "discard 110M 190M", image]
+    subprocess.run(trim, check=True, stdout=subprocess.DEVNULL)
+    assert guest.hypervisor.allocated(image) >= after.held
 
 
 def test_shared_extents_are_not_promised() -> None:
@@ -325,9 +332,21 @@ def test_shared_extents_are_not_promised() -> None:
     whole = HostMap(((0, 100 * MIB),), 0)
     assert weighed(100 * MIB, [area], whole).reclaimable == 90 * MIB
     found = weighed(100 * MIB, [area], HostMap(whole.spans, 70 * MIB))
-    assert found.reclaimable == 20 * MIB
+    assert (found.reclaimable, found.perhaps, found.most) == (20 * MIB, 70 * MIB, 90 * MIB)
     assert "70.0 MiB of the file come back with the last snapshot or reflink" in found.words
-    assert weighed(100 * MIB, [area], HostMap(whole.spans, 95 * MIB)).reclaimable == 0
+    found = weighed(100 * MIB, [area], HostMap(whole.spans, 95 * MIB))
+    assert (found.reclaimable, found.perhaps) == (0, 90 * MIB)
+
+
+def test_a_snapshot_on_the_host_makes_no_backlog_compliant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right after a snapshot of the host's filesystem all of the image is shared, whatever is trimmed."""
+    guest = _guest(tmp_path, 200 * MIB, 20 * MIB)
+    shared = HostMap(((0, 200 * MIB),), 200 * MIB)
+    monkeypatch.setattr("reclaim.backlog.host_map", lambda *_: shared)
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
+    assert (result.verdict, result.changes) == (Verdict.NOT_ASSESSABLE, [])
+    assert result.reason.startswith("between 0 B and 179.0 MiB can come back")
+    assert "200.0 MiB of the file come back with the last snapshot or reflink" in result.reason
 
 
 def test_a_filesystem_that_cannot_be_trimmed_promises_nothing() -> None:
@@ -338,11 +357,36 @@ def test_a_filesystem_that_cannot_be_trimmed_promises_nothing() -> None:
     assert weighed(100 * MIB, [area], None).reclaimable == 0
 
 
-def test_bytes_behind_an_overlay_are_not_counted_twice() -> None:
-    """What the guest uses may lie in the base: the overlay then holds less than is used."""
-    area = Area("filesystem", "/", 100 * MIB, ((0, 100 * MIB),), 60 * MIB, trims=True)
-    found = weighed(20 * MIB, [area], HostMap(((0, 20 * MIB),), 0))
-    assert (found.reclaimable, found.perhaps) == (0, 0)
+@pytest.mark.parametrize("spans", [pytest.param(((0, 100 * MIB),), id="placed"), pytest.param(None, id="nowhere")])
+def test_what_is_used_may_lie_below_an_overlay(spans: tuple[tuple[int, int], ...] | None) -> None:
+    """An overlay that holds less than is used may hold nothing of that; one that holds more surely has more."""
+    area = Area("filesystem", "/", 100 * MIB, spans, 60 * MIB, trims=True, tables=2 * MIB)
+    for held, sure, most in ((20, 0, 20), (50, 0, 42), (90, 30, 42)):
+        for known in (None, HostMap(((0, held * MIB),), 0)):
+            found = weighed(held * MIB, [area], known, based=True)
+            assert (found.reclaimable, found.perhaps, found.most) == (sure * MIB, (most - sure) * MIB, most * MIB)
+    # without a base below, what is used is in what is held
+    assert weighed(50 * MIB, [area], None).perhaps == 0
+    read_only = Area("filesystem", "/old (reiserfs)", 100 * MIB, spans, 10 * MIB, trims=False)
+    assert weighed(50 * MIB, [read_only], HostMap(((0, 50 * MIB),), 0), based=True).most == 0
+
+
+@needs_qemu_img
+def test_an_overlay_full_of_what_was_deleted_is_not_compliant(tmp_path: Path) -> None:
+    """All that the guest uses lies in the base; what the overlay holds was written later, and deleted since."""
+    guest = _with_lvm(tmp_path, (110, 160), (310, 330))
+    image = tmp_path / "disk.qcow2"
+    base = image.rename(tmp_path / "base.qcow2")
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(base), "-F", "qcow2", str(image)]
+    subprocess.run(command, check=True)
+    verdict = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
+    assert verdict.verdict is Verdict.COMPLIANT
+    write = ["qemu-io", "-f", "qcow2", "-c", "write -P 6 170M 68M", str(image)]
+    subprocess.run(write, check=True, stdout=subprocess.DEVNULL)
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
+    assert (result.verdict, result.changes) == (Verdict.NOT_ASSESSABLE, [])
+    assert result.reason.startswith("between 18.0 MiB and 68.0 MiB can come back")
+    assert "the guest's filesystems use 70.0 MiB, perhaps in the backing file" in result.reason
 
 
 @pytest.mark.parametrize(

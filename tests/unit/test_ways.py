@@ -15,7 +15,7 @@ from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
 from reclaim import power, ssh
-from reclaim.agent import AgentAbsent, AgentBlocked
+from reclaim.agent import AgentAbsent, AgentBlocked, AgentFrozen
 from reclaim.errors import ProbeError
 from reclaim.inventory import GuestNotes, Inventory, Ssh, SshOfGuests
 from reclaim.ssh import Address, Connection, OtherMachine, SshRefused
@@ -168,6 +168,27 @@ def test_windows_is_not_looked_into_by_ssh(tmp_path: Path, door: Door) -> None:
     assert door.opened == 0
 
 
+@pytest.mark.parametrize("refused", [SshRefused("one: ssh to 192.0.2.7: it does not answer"), ProbeError("one: late")])
+@pytest.mark.parametrize("system", ["mswindows", "freebsd"])
+def test_nor_is_another_system_where_ssh_is_preferred(
+    tmp_path: Path, door: Door, system: str, refused: ProbeError
+) -> None:
+    guest = with_ssh(tmp_path, Inside(problem=ProbeError("one: the guest agent failed guest-exec")), prefer=True)
+    guest.answers["guest-get-osinfo"] = lambda: {"id": system, "pretty-name": "Another"}
+    door.refused = refused
+    result = judged(tmp_path, guest)
+    assert result.verdict is Verdict.NOT_ASSESSABLE
+    assert "which reclaim neither looks into nor changes" in result.reason
+
+
+def test_a_guest_that_is_frozen_is_no_finding_and_not_logged_into(tmp_path: Path, door: Door) -> None:
+    guest = with_ssh(tmp_path, Inside(problem=AgentFrozen("one: its filesystems are frozen")))
+    result = judged(tmp_path, guest)
+    assert (result.verdict, result.changes) == (Verdict.ERROR, [])
+    assert "its filesystems are frozen" in result.reason
+    assert door.opened == 0
+
+
 # A confined agent -----------------------------------------------------------------------------
 
 
@@ -213,6 +234,23 @@ def test_after_a_start_the_guest_is_looked_for_again(tmp_path: Path, door: Door)
     guest.domain.destroy()
     guest.domain.create()
     assert not guest.is_answering()
+
+
+def test_a_guest_whose_libvirtd_restarts_does_not_answer_yet(
+    tmp_path: Path, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cycle waits on; a libvirtError would be taken for a QEMU that does not start, and rolled back."""
+    door.within.commands["true"] = lambda _: 0
+    guest = with_ssh(tmp_path, Inside(problem=ABSENT))
+    assert guest.is_answering()
+
+    def hung_up(*_: object) -> None:
+        raise libvirt.libvirtError("internal error: client socket is closed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(libvirt.virConnect, "lookupByUUIDString", hung_up)
+        assert not guest.is_answering()
+    assert guest.is_answering()
 
 
 def test_a_connection_that_broke_is_made_anew_once(tmp_path: Path, door: Door) -> None:
@@ -263,6 +301,22 @@ def test_a_trim_by_ssh_is_counted(tmp_path: Path, door: Door) -> None:
     [change] = requirement("trim-backlog").fixer(subject(guest, "vda").disk)
     note = change.apply(guest)["note"]
     assert note.endswith("; the guest says it trimmed 1610616832 bytes; not /old: not supported")
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr", "expected"),
+    [
+        (b"motd\nM is 0 u\nout\nM end 3\n", b"a banner\nM begin\nerr\nM end 3\n", (3, b"out\n", b"err\n")),
+        (b"M is 0 u\nM end 9\nM end 0\n", b"M begin\nM end 0\n", (0, b"M end 9\n", b"")),
+        (b"M is 0 u\nout", b"M begin\n", None),
+        (b"M end 0\nM is 0 u", b"M begin\nM end 0\n", None),
+        (b"M is 0 u\nM end 0\n", b"M end 0\nM begin\n", None),
+        (b"M is 0 u\nM end 0\n", b"M end 0\n", None),
+    ],
+)
+def test_what_stands_between_the_marks(stdout: bytes, stderr: bytes, expected: object) -> None:
+    """Root in the guest can read the mark, and say it where it likes."""
+    assert ssh._Marks(b"M").between(stdout, stderr) == expected
 
 
 # Addresses ------------------------------------------------------------------------------------
@@ -348,6 +402,9 @@ FIRST, SECOND = "52:54:00:00:00:01", "52:54:00:00:00:02"
             ],
             [],
             id="what-leads-elsewhere",
+        ),
+        pytest.param(
+            {}, [_typed(FIRST, "2001:db9::1%x;touch /tmp/x;'", "2001:db9::1%eth0")], [], id="words-behind-an-address"
         ),
         pytest.param({}, {"a": 1}, [], id="no-list"),
         pytest.param({LEASE: {"vnet0": _interface(None, "192.0.2.7")}}, None, [], id="no-mac"),
