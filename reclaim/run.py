@@ -8,7 +8,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -168,7 +168,7 @@ class Run:
         """Look into all *guests* at once; what fails is kept for the checks to tell."""
         waiting = [guest for guest in guests if _is_open(guest)]
         with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "facts") as pool:
-            futures = [pool.submit(_look_inside, guest) for guest in waiting]
+            futures = [pool.submit(guest.look_inside) for guest in waiting]
             for number, future in enumerate(concurrent.futures.as_completed(futures), start=1):
                 future.result()
                 progress(f"looked into {number} of {len(waiting)} guests")
@@ -208,11 +208,6 @@ def _is_open(guest: Guest) -> bool:
         return guest.can_be_looked_into
     except (libvirt.libvirtError, ProbeError):
         return False  # it is gone, as transient ones go, or its definition cannot be read: the checks say so
-
-
-def _look_inside(guest: Guest) -> None:
-    with suppress(libvirt.libvirtError):  # gone meanwhile
-        guest.look_inside()
 
 
 def _folder_of_copies(path: Path) -> BackupNotes:
