@@ -360,7 +360,7 @@ def _lost_by_power_cycle(guest: Guest) -> str | None:
 def _given_away(guest: Guest) -> str | None:
     """A disk that is defined and not attached may be another guest's by now, and two that write on one destroy it.
 
-    QEMU's lock does not keep them apart on a block device: each guest has a node of its own for it in a /dev of its own.
+    QEMU's lock does not keep them apart on a block device: each guest has its own node for it, in its own /dev.
     """
     live = guest.live
     if live is None:
@@ -373,7 +373,8 @@ def _given_away(guest: Guest) -> str | None:
         taken = {one.identity for one in other.live.all_disks} if other.live else set()
         for disk in missing:
             if disk.identity in taken:
-                return f"disk {disk.target} is defined and not attached, and {other.name} runs on its image: take it from one of them"
+                words = f"disk {disk.target} is defined and not attached, and {other.name} runs on its image"
+                return f"{words}: take it from one of them"
     return None
 
 
