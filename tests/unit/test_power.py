@@ -347,6 +347,28 @@ def test_its_plug_is_pulled_only_where_the_inventory_says_so(tmp_path: Path, not
         assert life.is_on_new
 
 
+def test_what_was_mended_and_taken_back_as_libvirt_failed_is_not_called_fixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = Life(tmp_path)
+    life.guest.hypervisor.connection.defineXML(life.booted.xml)
+    life.guest.forget()
+    discard = life.engine.run(requirement("disk-discard"), subject(life.guest, "vda"))
+    assert discard.reason.startswith("was: driver discard is absent")
+
+    def fail(_guest: object) -> None:
+        raise libvirt.libvirtError("cannot acquire state change lock")
+
+    monkeypatch.setattr(power, "_console", fail)
+    result = life.cycle()
+    assert result.reason == "one: cannot acquire state change lock; it runs on the definition that booted"
+    assert discard.verdict is Verdict.NONCOMPLIANT
+    assert discard.reason.startswith("rolled back: ")
+    assert discard.changes[0].undone
+    life.ends_on(life.booted)
+    assert life.read().ended
+
+
 def test_one_that_starts_on_no_definition_stays_at_stake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The journal has no end, and the next run tries again."""
     life = Life(tmp_path)
