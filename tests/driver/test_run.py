@@ -14,9 +14,11 @@ import pytest
 import testinfra
 
 from reclaim import journal
+from reclaim.engine import Subject, judge
 from reclaim.errors import ReclaimError
 from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import GuestNotes, Inventory, Ssh
+from reclaim.report import results
 from reclaim.requirement import catalogue
 from reclaim.run import Options, Run, lock
 from reclaim.verdict import Verdict
@@ -373,6 +375,22 @@ def test_no_guest_is_started_or_stopped_by_an_audit(tmp_path: Path) -> None:
     run.close()
     assert {domain.name(): domain.state() for domain in connection.listAllDomains()} == states
     assert states["one"][0] == libvirt.VIR_DOMAIN_SHUTOFF
+
+
+def test_a_guest_that_goes_away_costs_only_its_own_rows(tmp_path: Path) -> None:
+    """As the appliances of libguestfs do, which are transient."""
+    guest = inhabited(tmp_path, Inside())
+    _ = guest.persistent  # as collecting has read it
+    guest.domain.destroy()
+    guest.domain.undefine()
+    run = Run(Options())
+    run.gather([guest], lambda _: None)
+    storage: dict[tuple[str, str], results.Storage] = {}
+    results.measure(guest.hypervisor, [guest], storage, after=False)
+    assert [one.used for one in storage.values()] == [None]
+    row = judge(catalogue()["live-definition"], Subject(guest.hypervisor, guest))
+    assert row.verdict is Verdict.ERROR
+    assert "Domain not found" in row.reason
 
 
 def test_a_guest_that_goes_away_while_ssh_looks_for_it_costs_only_its_own_rows(tmp_path: Path) -> None:
