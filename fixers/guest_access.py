@@ -1,6 +1,7 @@
 from reclaim.agent import AGENT_CHANNEL, AgentBlocked
 from reclaim.change import Change, changed_definition
-from reclaim.errors import Withheld
+from reclaim.definition import Definition
+from reclaim.errors import Pending, Withheld
 from reclaim.guest import Guest
 
 _INSTALL = (
@@ -27,10 +28,16 @@ def add_agent_channel(guest: Guest) -> list[Change]:
         raise Withheld(_ALLOW_RHEL if system and system.filters_commands else _ALLOW)
     if guest.ssh is not None:
         raise Withheld("the inventory names ssh for it: mend what keeps that out, or install an agent")
-    targets = guest.definition.root.iterfind("devices/channel/target")
-    if any(target.get("name") == AGENT_CHANNEL for target in targets):
+    if _has_channel(guest.definition):
+        if guest.live is not None and not _has_channel(guest.live):
+            raise Pending(f"the agent's channel is there from the guest's next power cycle; {_INSTALL}")
         raise Withheld(_INSTALL)
     edit = guest.definition.edit()
     channel = edit.add_device("channel", {"type": "unix"})
     channel.append(channel.makeelement("target", {"type": "virtio", "name": AGENT_CHANNEL}))
     return [changed_definition(edit)]
+
+
+def _has_channel(definition: Definition) -> bool:
+    targets = definition.root.iterfind("devices/channel/target")
+    return any(target.get("name") == AGENT_CHANNEL for target in targets)

@@ -38,7 +38,7 @@ def mount_of(shell: Host, path: str) -> tuple[str, str]:
 def subvolume(shell: Host, path: str) -> str | None:
     """The folder at the top of the subvolume that *path* lies in, or will lie in; None where it is none."""
     for one in _upwards(path):
-        result = shell.run("stat --format=%%i:%%F -- %s", one)
+        result = shell.run("LC_ALL=C stat --format=%%i:%%F -- %s", one)
         if result.stdout.strip() == f"{_TOP}:directory":
             return one
     return None

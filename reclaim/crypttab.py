@@ -39,12 +39,18 @@ def places(facts: Facts) -> Iterator[Place]:
     """Where crypttab names devices by their bus. What lies in an initramfs is a copy: all are built anew."""
     for path in PATHS:
         text = facts.boot_files.get(path, "")
-        devices = [match["device"] for match in _LINE.finditer(text) if is_renamed_by_bus(match["device"])]
+        devices = [entry.device for entry in entries(text) if _counts(facts, entry)]
         if devices:
             yield Place(path, tuple(devices), tuple(devices), text, _named_stably(facts, text), rebuild=True)
         for match in _LINE.finditer(text):
             if named := _ELSEWHERE.findall(match["rest"]):
                 yield Place(path, tuple(named), advice=f"{path}: name the key or the header of {match['name']} by UUID")
+
+
+def _counts(facts: Facts, entry: Entry) -> bool:
+    """Is it named by its bus, and there or waited for? `noauto` and `nofail`: the boot goes on without it."""
+    optional = "noauto" in entry.options or "nofail" in entry.options
+    return is_renamed_by_bus(entry.device) and not (optional and facts.device(entry.device) is None)
 
 
 def _named_stably(facts: Facts, text: str) -> str:

@@ -14,9 +14,16 @@ from reclaim.fstab import is_renamed_by_bus
 from reclaim.place import Place
 
 _DEVICE = re.compile(r"/dev/(?:(?:x?vd|[sh]d)[a-z]+\d*(?![\w-])|disk/by-(?:path|id)/[^\s\"',;:]+)")
-#: udev(7): a match on the kernel's name of a disk, or on the path to it
-_MATCH = re.compile(r"KERNELS?==\"[^\"]*\b(?:x?vd|[sh]d)[a-z\[*?][^\"]*\"|ENV\{ID_PATH\w*\}==\"[^\"]+\"")
+#: udev(7): a match on the kernel's name of a disk, on the path to it, or on its serial number as virtio-blk has it:
+#: on SCSI maker and model stand before it (60-persistent-storage.rules)
+_MATCH = re.compile(
+    r"KERNELS?==\"[^\"]*\b(?:x?vd|[sh]d)[a-z\[*?][^\"]*\"|ENV\{ID_PATH\w*\}==\"[^\"]+\""
+    r"|(?:ENV\{ID_SERIAL\}|ATTRS?\{serial\})==\"[^\"\w]*\w[^\"]*\""
+)
 _NAMES_IT = re.compile(r"\b(?:SYMLINK|NAME)\+?=(?!=)")
+#: scripts that run at the end of a boot, and what in them makes a filesystem or swap be there
+_AT_THE_END = re.compile(r"/etc/(?:rc\.local|rc\.d/rc\.local|local\.d/.+\.start)\Z")
+_OPENS = re.compile(r"(?<![\w.-])(?:mount|swapon|cryptsetup|mdadm)(?=[ \t])")
 _DEVNODE = re.compile(r"devnode[ \t]+\"[^\"]*\"")
 _DEVICE_UNIT = re.compile(r"\bdev-(?:x?vd|[sh]d)[a-z]+\d*\.device\b")
 
@@ -26,13 +33,20 @@ def places(facts: Facts) -> Iterator[Place]:
     for path, line in _lines(facts):
         if path.startswith("/etc/udev/"):
             found = [match[0] for match in _MATCH.finditer(line)] if _NAMES_IT.search(line) else []
-            advice = f"{path}: match ENV{{ID_FS_UUID}} or ENV{{ID_SERIAL_SHORT}} instead"
+            advice = f"{path}: match ENV{{ID_FS_UUID}}, ENV{{ID_PART_ENTRY_UUID}} or ENV{{ID_PART_TABLE_UUID}} instead"
         elif path.startswith("/etc/auto."):
             found = devices(line)
             advice = f"{path}: name the device by /dev/disk/by-uuid/"
         elif path in ("/etc/integritytab", "/etc/veritytab"):
             found = devices(line)
             advice = f"{path}: name the device by /dev/disk/by-partuuid/"
+        elif path == "/etc/conf.d/dmcrypt":
+            # OpenRC's crypttab, of Alpine and Gentoo
+            found = devices(line)
+            advice = f"{path}: name the device by UUID="
+        elif _AT_THE_END.match(path):
+            found = devices(line) if _OPENS.search(line) else []
+            advice = f"{path}: name the device by /dev/disk/by-uuid/, or give it a line in fstab"
         elif path.startswith("/etc/systemd/"):
             found = _DEVICE_UNIT.findall(line)
             advice = f"{path}: name the unit of /dev/disk/by-uuid/ (systemd-escape --path)"

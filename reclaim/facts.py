@@ -28,6 +28,7 @@ SCRIPT_SECONDS = 300
 _MAX_SECTION_BYTES = 262_144 + 3
 _MAX_LINKS = 20_000
 _MAX_DEVICES = 5_000
+_MAX_KERNELS = 500
 _MAX_NUMBER = 2**64 - 1
 #: what the kernel counts starts and lengths in, whatever the disk's own sectors are
 _SECTOR = 512
@@ -576,7 +577,7 @@ class Facts:
     @cached_property
     def kernels(self) -> tuple[Kernel, ...]:
         blocks = re.split(r"^(?=kernel )", self._text("kernels"), flags=re.MULTILINE)
-        if blocks[0]:
+        if blocks[0] or len(blocks) > _MAX_KERNELS:
             raise ProbeError(f"{self.guest}: the guest's kernels cannot be parsed")
         found = (self._kernel(block) for block in blocks[1:])
         return tuple(kernel for kernel in found if kernel.stray is None or self._is_named(kernel.stray))

@@ -281,13 +281,18 @@ debconf() {
     awk 'BEGIN { RS = "" } /(^|\n)Name: grub-(pc|efi)\/install_devices(\n|$)/ { print $0 "\n" }' /var/cache/debconf/config.dat
 }
 
+passed_over() {
+    # Debian's run-parts(8) runs no script with a dot in its name; others do
+    run-parts --version | grep -q Debian && ! run-parts --test "${1%/*}" | grep -qxF "$1"
+}
+
 cron() {
-    # the lines of cron's files that trim, as file, tab, line; scripts that cannot be run are none
+    # the lines of cron's files that trim, as file, tab, line; scripts that are not run are none
     printf '%s\n' "$jobs" | while read -r file; do
         case $file in
         '') continue ;;
         */cron.hourly/* | */cron.daily/* | */cron.weekly/* | */cron.monthly/* | */periodic/*)
-            [ -x "$file" ] || continue
+            [ -x "$file" ] && ! passed_over "$file" || continue
             ;;
         esac
         grep -E 'fstrim|zpool +trim' "$file" | grep -v '^[[:space:]]*#' |
@@ -359,12 +364,12 @@ readable() {
 
 # what runs beside the boot and may be told a device by its bus
 beside='/etc/udev/rules.d/*.rules /etc/multipath.conf /etc/multipath/conf.d/*.conf /etc/auto.* /etc/auto.master.d/*
-    /etc/integritytab /etc/veritytab
+    /etc/integritytab /etc/veritytab /etc/conf.d/dmcrypt /etc/rc.local /etc/rc.d/rc.local /etc/local.d/*.start
     /etc/systemd/system/*.service /etc/systemd/system/*.target /etc/systemd/system/*.automount
     /etc/systemd/system/*.service.d/*.conf /etc/kdump.conf /etc/smartd.conf /etc/hdparm.conf /boot/grub*/device.map
     /etc/cloud/cloud.cfg /etc/cloud/cloud.cfg.d/*.cfg'
 named() {
-    grep -sHE '/dev/(x?vd|[sh]d)[a-z]|/dev/disk/by-(path|id)/|ID_PATH|KERNELS?==|devnode|dev-(x?vd|[sh]d)[a-z]' \
+    grep -sHE '/dev/(x?vd|[sh]d)[a-z]|/dev/disk/by-(path|id)/|ID_(PATH|SERIAL)|\{serial\}|KERNELS?==|devnode|dev-(x?vd|[sh]d)[a-z]' \
         $beside /dev/null | head -n 1000
     true
 }
@@ -377,9 +382,15 @@ block_devices() {
 }
 
 mounts() {
-    set -- TARGET,SOURCE,FSTYPE,OPTIONS,UUID,FSROOT
-    bounded findmnt --json --bytes --list --output "$1,SIZE,USED" || bounded findmnt --json --list --output "$1" ||
-        bounded findmnt --pairs --output "$1"
+    # containers' mounts are no layers, and hundreds of them would not fit
+    set -- TARGET,SOURCE,FSTYPE,OPTIONS,UUID,FSROOT nooverlay,nsfs
+    bounded findmnt --json --bytes --list --types "$2" --output "$1,SIZE,USED" ||
+        bounded findmnt --json --list --types "$2" --output "$1" || bounded findmnt --pairs --types "$2" --output "$1"
+}
+
+os_release() {
+    # os-release(5): the second file stands in for the first; systems older than both (RHEL 6) have no name
+    cat /etc/os-release || cat /usr/lib/os-release || true
 }
 
 # statfs on a dead network mount never returns
@@ -387,7 +398,7 @@ bounded() {
     if command -v timeout >/dev/null 2>&1; then timeout 15 "$@"; else "$@"; fi
 }
 
-probe os cat /etc/os-release
+probe os os_release
 probe kernel uname -sr
 if any /sys/fs/selinux/enforce; then probe context context; else none context; fi
 probe cmdline cat /proc/cmdline

@@ -62,8 +62,11 @@ class Entry:
 
     @property
     def opaque(self) -> tuple[str, ...]:
-        """Options that name a device by its bus or its number and can only be rewritten by hand."""
-        return tuple(option for option in self.options if _OPAQUE_OPTION.match(option))
+        """What names a device by its bus or its number and can only be rewritten by hand: options, and the
+        members of a bcachefs, parted by colons (bcachefs(8))."""
+        members = re.split(r":(?=/dev/)", self.source)
+        several = (self.source,) if len(members) > 1 and any(map(is_renamed_by_bus, members)) else ()
+        return (*several, *(option for option in self.options if _OPAQUE_OPTION.match(option)))
 
 
 def unescape(field: str) -> str:
@@ -97,19 +100,17 @@ def is_renamed_by_bus(device: str) -> bool:
     return _RENAMED.match(device) is not None
 
 
-def replace_device(text: str, number: int, old: str, new: str, *, option: bool = False) -> str:
-    """*text* with *old* replaced by *new* on one line: as the source, or in options like `device=`."""
-    lines = text.split("\n")
-    match = _LINE.match(lines[number - 1])
+def replace_device(line: str, old: str, new: str, *, option: bool = False) -> str:
+    """An entry's *line* with *old* replaced by *new*: as the source, or in options like `device=`."""
+    match = _LINE.match(line)
     if match is None:
-        raise ValueError(f"line {number} is no entry")
+        raise ValueError(f"{line!r} is no entry")
     source, rest = match["source"], match["rest"]
     if not option:
         source = new if unescape(source) == old else source
     else:
         rest = re.sub(rf"(?<=[\s,])([\w.-]+=){re.escape(old)}(?=[\s,]|$)", lambda match: match[1] + new, rest)
-    lines[number - 1] = match["lead"] + source + rest
-    return "\n".join(lines)
+    return match["lead"] + source + rest
 
 
 def stable_name(facts: Facts, device: BlockDevice, tags: tuple[str, ...] = TAGS, *, alone: bool = False) -> str | None:
@@ -178,9 +179,10 @@ class Rewritten:
 
 def named_stably(facts: Facts) -> Rewritten:
     """fstab without bus names, as far as the devices have other ones."""
-    text, replaced, left = facts.fstab, [], []
+    lines, replaced, left = facts.fstab.split("\n"), [], []
     tags = TAGS if "findmnt" in facts.tools else SMALL_TAGS
     for entry in entries(facts.fstab):
+        at = entry.number - 1
         left += [f"line {entry.number}: {option}" for option in entry.opaque]
         if ambiguous(facts, entry):
             owner = meant(facts, entry)
@@ -188,7 +190,7 @@ def named_stably(facts: Facts) -> Rewritten:
             if name is None:
                 left.append(f"line {entry.number}: give one of the filesystems another UUID, or name it by PARTUUID=")
             else:
-                text = replace_device(text, entry.number, entry.source, name)
+                lines[at] = replace_device(lines[at], entry.source, name)
         for place, device in enumerate(entry.devices):
             if not is_renamed_by_bus(device):
                 continue
@@ -203,5 +205,5 @@ def named_stably(facts: Facts) -> Rewritten:
                 left.append(f"line {entry.number}: {device} has no UUID of its own")
                 continue
             replaced.append(path_of(device))
-            text = replace_device(text, entry.number, device, name, option=option)
-    return Rewritten(text, replaced, left)
+            lines[at] = replace_device(lines[at], device, name, option=option)
+    return Rewritten("\n".join(lines), replaced, left)

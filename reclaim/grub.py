@@ -23,8 +23,9 @@ _KERNEL_LINE = re.compile(r"[ \t]*(?:linux(?:16|efi)?[ \t]|set[ \t]+kernelopts=)
 _SECTION = re.compile(r"^### (?P<what>BEGIN|END) (?P<script>\S+) ###", re.MULTILINE)
 #: scripts of GRUB's own that write the kernel lines anew from the defaults
 _GENERATED = ("10_linux", "10_linux_zfs", "10_linux_proxy", "20_linux_xen", "10_linux_bls", "15_ostree")
+#: GRUB_DISABLE_UUID sets the other where that is not set (grub-mkconfig)
 _NO_UUID = re.compile(
-    r"^(?P<line>[ \t]*(?:export[ \t]+)?GRUB_DISABLE_LINUX_UUID=(?P<q>[\"']?)true(?P=q).*)$", re.MULTILINE
+    r"^(?P<line>[ \t]*(?:export[ \t]+)?GRUB_DISABLE_(?:LINUX_)?UUID=(?P<q>[\"']?)true(?P=q).*)$", re.MULTILINE
 )
 _CMDLINE = re.compile(r"^(?P<head>[ \t]*(?:export[ \t]+)?GRUB_CMDLINE_LINUX\w*\+?=)(?P<value>.*)$", re.MULTILINE)
 _GRUB_DEVICE = re.compile(

@@ -32,8 +32,11 @@ from reclaim.text import libvirt_words, printable
 
 #: what libvirt itself reads for the default connection
 _URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")
+_SSH_TRANSPORTS = ("ssh", "libssh", "libssh2")
 DEFAULT_URI = "qemu:///system"
 _PATHS_AT_ONCE = 200
+#: its words for kinds of files are those of the locale
+_STAT = "LC_ALL=C stat --dereference"
 
 
 @dataclass(eq=False, repr=False)
@@ -201,7 +204,7 @@ class Hypervisor:
             except (OSError, ValueError):
                 return 0, 0
             return (found.st_blocks * 512, found.st_size) if stat.S_ISREG(found.st_mode) else (0, 0)
-        result = self.shell.run("stat --dereference --printf '%%b %%B %%s %%F' -- %s", path)
+        result = self.shell.run(f"{_STAT} --printf '%%b %%B %%s %%F' -- %s", path)
         if result.rc != 0:
             return 0, 0
         blocks, unit, size, kind = result.stdout.split(" ", 3)
@@ -212,7 +215,7 @@ class Hypervisor:
 
         Raises ProbeError where the file cannot be looked at.
         """
-        result = self.shell.run("stat --dereference --printf '%%b %%B %%F' -- %s", path)
+        result = self.shell.run(f"{_STAT} --printf '%%b %%B %%F' -- %s", path)
         if result.rc != 0:
             raise ProbeError(f"{path}: {' '.join(result.stderr.split()) or 'stat failed'}")
         blocks, size, kind = result.stdout.split(" ", 2)
@@ -225,15 +228,15 @@ class Hypervisor:
         found: dict[str, int] = {}
         for start in range(0, len(paths), _PATHS_AT_ONCE):
             chunk = paths[start : start + _PATHS_AT_ONCE]
-            command = "stat --dereference --printf '%%b %%B %%F\\t%%n\\n' -- " + " ".join(["%s"] * len(chunk))
+            command = f"{_STAT} --printf '%%b %%B %%F\\t%%n\\0' -- " + " ".join(["%s"] * len(chunk))
             try:
                 listed = self.shell.run(command, *chunk).stdout
             except ProbeError:
                 continue
-            for line in listed.splitlines():
-                facts, separator, path = line.partition("\t")
+            for one in listed.split("\0")[:-1]:
+                facts, _, path = one.partition("\t")
                 blocks, size, kind = facts.split(" ", 2)
-                if separator and kind.startswith("regular"):
+                if kind.startswith("regular"):
                     found[path] = int(blocks) * int(size)
         return found
 
@@ -290,7 +293,7 @@ def connect(uri: str | None, host: str | None, inventory: Inventory, *, readonly
             f"{uri}: cannot connect: {exc.get_error_message()} (is libvirtd running there, and may you use it?)"
         ) from exc
     try:
-        shell = _shell(host or host_of(uri))
+        shell = _shell(host or host_of(connection.getURI()))  # which follows libvirt.conf's uri_aliases
     except (RuntimeError, ValueError, ImportError) as exc:
         raise ReclaimError(f"--hosts {host}: {exc}") from exc
     hypervisor = Hypervisor(uri, connection, shell, inventory, readonly)
@@ -339,9 +342,16 @@ def uri_of(host: str) -> str:
 
 
 def host_of(uri: str) -> str:
-    """The testinfra host that follows from a libvirt URI."""
+    """The testinfra host that follows from a libvirt URI: where it names a host, libvirt is there, by TLS if need be.
+
+    libvirt.org/uri.html. A port is ssh's only where ssh is the transport.
+    """
     parts = urlsplit(uri)
-    return f"ssh://{parts.netloc}" if parts.netloc and "+" in parts.scheme else "local://"
+    if not parts.hostname:
+        return "local://"
+    if parts.scheme.partition("+")[2] in _SSH_TRANSPORTS:
+        return f"ssh://{parts.netloc}"
+    return f"ssh://[{parts.hostname}]" if ":" in parts.hostname else f"ssh://{parts.hostname}"
 
 
 def dotted(number: int) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -154,6 +156,11 @@ class Inventory(_Table):
 
     def notes(self, guest: str) -> GuestNotes:
         return self.guest.get(guest) or NO_NOTES
+
+
+def table_of(guest: str) -> str:
+    """The table of *guest* as TOML has it: a name with a dot in it has to stand in quotes."""
+    return f"guest.{guest if re.fullmatch(r'[A-Za-z0-9_-]+', guest) else json.dumps(guest, ensure_ascii=False)}"
 
 
 def read_inventory(path: Path) -> Inventory:

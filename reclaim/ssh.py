@@ -33,7 +33,7 @@ from testinfra.host import Host
 
 from reclaim.agent import COMMAND_SECONDS, OUTPUT_BYTES
 from reclaim.errors import NoAccess, ProbeError
-from reclaim.inventory import Ssh
+from reclaim.inventory import Ssh, table_of
 from reclaim.text import libvirt_words, printable
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def addresses(guest: Guest, settings: Ssh) -> Iterator[Address]:
         raise SshRefused(
             f"{guest.name}: its address is not known: no DHCP lease of libvirt's networks, not told by its agent, not "
             f"in the host's ARP table{''.join(f' ({one})' for one in troubles)}; give it one in the inventory "
-            f'(guest.{guest.name}.ssh: address = "…")'
+            f'([{table_of(guest.name)}.ssh]: address = "…")'
         )
 
 

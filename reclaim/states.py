@@ -18,6 +18,7 @@ from reclaim.agent import AGENT_CHANNEL
 from reclaim.amend import ImageAmend
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
 from reclaim.definition import Definition, pairs
+from reclaim.inventory import table_of
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle
 from reclaim.sparsify import Sparsify
@@ -198,7 +199,7 @@ def _confined(guest: Guest) -> str | None:
     way = (
         f"ssh does not get in: {guest.ssh_problem}"
         if guest.ssh_problem
-        else f"name ssh for it in the inventory ([guest.{guest.name}.ssh]), or mend it by hand"
+        else f"name ssh for it in the inventory ([{table_of(guest.name)}.ssh]), or mend it by hand"
     )
     return f"SELinux confines what its agent runs ({guest.facts.confined}), which may not write there; {way}"
 

@@ -419,6 +419,27 @@ LVMDEVICES = "/etc/lvm/devices/system.devices:IDTYPE={} IDNAME={} DEVNAME=/dev/v
         ),
         pytest.param(
             {ENTRY: ""},
+            {"named": '/etc/udev/rules.d/vdb.rules:ENV{ID_SERIAL}=="b-1", SYMLINK+="disk/by-dname/b"\n'},
+            '/etc/udev/rules.d/vdb.rules: ENV{ID_SERIAL}=="b-1"',
+            "match ENV{ID_FS_UUID}, ENV{ID_PART_ENTRY_UUID}",
+            id="udev-gives-a-name-by-serial",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"named": "/etc/conf.d/dmcrypt:source='/dev/vda3'\n/etc/conf.d/dmcrypt:#source='/dev/vda2'\n"},
+            "/etc/conf.d/dmcrypt: /dev/vda3",
+            "/etc/conf.d/dmcrypt: name the device by UUID=",
+            id="openrc-dmcrypt",
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"named": "/etc/rc.local:/bin/mount -o noatime /dev/vdb1 /data\n"},
+            "/etc/rc.local: /dev/vdb1",
+            "or give it a line in fstab",
+            id="mounted-at-the-end-of-the-boot",
+        ),
+        pytest.param(
+            {ENTRY: ""},
             {"named": '/etc/udev/rules.d/70-a.rules:KERNEL=="vdb1", SYMLINK+="backup"\n'},
             '/etc/udev/rules.d/70-a.rules: KERNEL=="vdb1"',
             "match ENV{ID_FS_UUID}",
@@ -528,6 +549,15 @@ def test_what_is_not_understood_is_withheld_by_name(
             id="multipath-with-both",
         ),
         pytest.param(
+            {ENTRY: ""}, {"named": "/etc/rc.local:blockdev --setra 4096 /dev/vda\n"}, "compliant", id="rc.local-tunes"
+        ),
+        pytest.param(
+            {ENTRY: ""},
+            {"named": '/etc/udev/rules.d/60-io.rules:ENV{ID_SERIAL}=="?*", SYMLINK+="mine/$env{ID_SERIAL}"\n'},
+            "compliant",
+            id="udev-names-whatever-has-a-serial",
+        ),
+        pytest.param(
             {ENTRY: ""},
             {"named": '/etc/udev/rules.d/60-io.rules:KERNEL=="vd[a-z]", ATTR{queue/scheduler}="none"\n'},
             "compliant",
@@ -543,6 +573,13 @@ def test_what_is_not_understood_is_withheld_by_name(
         pytest.param(
             {ENTRY: "", "/etc/crypttab": "# a /dev/vda3\nb UUID=x none luks\n"}, {}, "compliant", id="crypttab"
         ),
+        pytest.param(
+            {ENTRY: "", "/etc/crypttab": "a /dev/disk/by-id/usb-x-part1 none luks,noauto\nb /dev/sdz1 none nofail\n"},
+            {},
+            "compliant",
+            id="crypttab-of-a-stick-that-is-not-there",
+        ),
+        pytest.param({ENTRY: "", "/etc/crypttab": "a /dev/sdz1 none luks\n"}, {}, "noncompliant", id="waited-for"),
     ],
 )
 def test_verdicts_that_start_no_fixer(

@@ -93,6 +93,7 @@ def test_the_files_of_update_grub_are_known_by_their_paths() -> None:
         pytest.param("GRUB_DEVICE=root=/dev/vda1", "GRUB_DEVICE=root=/dev/vda1", id="another-variable"),
         pytest.param("GRUB_DISABLE_LINUX_UUID=true", "#GRUB_DISABLE_LINUX_UUID=true", id="uuids-disabled"),
         pytest.param(' GRUB_DISABLE_LINUX_UUID="true" # x', '# GRUB_DISABLE_LINUX_UUID="true" # x', id="quoted"),
+        pytest.param("GRUB_DISABLE_UUID=true", "#GRUB_DISABLE_UUID=true", id="all-uuids-disabled"),
         pytest.param("GRUB_DISABLE_LINUX_UUID=false", "GRUB_DISABLE_LINUX_UUID=false", id="uuids-allowed"),
         pytest.param("#GRUB_DISABLE_LINUX_UUID=true", "#GRUB_DISABLE_LINUX_UUID=true", id="already-a-comment"),
     ],

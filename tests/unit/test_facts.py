@@ -178,6 +178,13 @@ def test_readonly(ro: Any, *, readonly: bool) -> None:
     assert _lsblk(ro=ro).block_devices[0].readonly is readonly
 
 
+def test_more_kernels_than_anybody_has_are_refused() -> None:
+    # each is looked for in every boot file
+    one = Inside(kernels="kernel a\nstray a\n" * 14_000, files={"/etc/fstab": "", "/etc/default/grub": "b" * 250_000})
+    with pytest.raises(ProbeError, match="kernels cannot be parsed"):
+        _ = one.facts().kernels
+
+
 def test_block_devices_nested_too_deep_are_refused() -> None:
     deep = block("d")
     for _ in range(30):

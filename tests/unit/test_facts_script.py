@@ -115,6 +115,24 @@ def test_a_guest_without_fstab_has_an_empty_one(tmp_path: Path, there: str, stat
     assert base64.b64decode(output.split()[1]).decode() == status
 
 
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        (("etc", "lib"), "etc"),
+        (("lib",), "lib"),
+        ((), "an unknown system"),
+    ],
+)
+def test_a_system_is_named_where_it_says_its_name(tmp_path: Path, files: tuple[str, ...], name: str) -> None:
+    """RHEL 6 has no os-release; it can be looked into all the same."""
+    for one in files:
+        (tmp_path / one).write_text(f"ID={one}\n")
+    function = script().partition("\nos_release() {")[2].partition("\n}")[0]
+    local = function.replace("/etc/os-release", str(tmp_path / "etc")).replace("/usr/lib/os-release", "lib")
+    output = _run(f"os_release() {{{local}\n}}\nprobe os os_release", tmp_path)
+    assert read(f"{output}end\n".encode(), "one").os_name == name
+
+
 def test_the_same_comes_through_a_testinfra_shell(printed: bytes) -> None:
     again = gather(testinfra.get_host("local://"), "here")
     assert set(again.sections) == SECTIONS
@@ -188,7 +206,7 @@ def _within(root: Path, body: str, shell: list[str], tools: tuple[str, ...] = ()
     for path in (
         *("/lib/modules", "/boot/", "/efi/", "/etc/machine-id", "/etc/cron", "/etc/periodic", "/var/spool"),
         *("/run/systemd", "/etc/lvm", "/etc/udev", "/etc/multipath", "/etc/auto", "/etc/systemd", "/etc/smartd.conf"),
-        *("/etc/kdump.conf", "/etc/hdparm.conf", "/etc/cloud"),
+        *("/etc/kdump.conf", "/etc/hdparm.conf", "/etc/cloud", "/etc/conf.d/dmcrypt", "/etc/rc", "/etc/local.d"),
     ):
         functions = functions.replace(path, f"{root}{path}")
     done = subprocess.run([*shell, "-c", f"{functions}\n{body}"], cwd=root, capture_output=True, check=True)
@@ -426,7 +444,11 @@ def test_what_runs_beside_the_boot_is_read(tmp_path: Path, shell: list[str]) -> 
         tmp_path,
         **{
             "etc/smartd.conf": "DEVICESCAN -d removable\n/dev/vda -a\n",
+            "etc/rc.local": "#!/bin/sh\nmount /dev/vdb1 /data\n",
+            "etc/local.d/a.start": "swapon /dev/vdb2\n",
+            "etc/conf.d/dmcrypt": "target=crypt-home\nsource='/dev/vdb1'\n",
             "etc/udev/rules.d/70 a.rules": 'KERNEL=="vdb1", SYMLINK+="x"\n',
+            "etc/udev/rules.d/vdb.rules": 'ENV{ID_SERIAL}=="b-1", SYMLINK+="y"\nATTRS{serial}=="b-1", SYMLINK+="z"\n',
             "etc/auto.misc": "cd -fstype=iso9660 :/dev/cdrom\nd :/dev/disk/by-path/y\n",
             "etc/systemd/system/a.service.d/b.conf": "[Unit]\nAfter=dev-vdb.device\n",
         },
@@ -434,7 +456,12 @@ def test_what_runs_beside_the_boot_is_read(tmp_path: Path, shell: list[str]) -> 
     facts = _within(tmp_path, "probe named named", shell)
     assert {(path.removeprefix(f"{tmp_path}/etc/"), line) for path, line in facts.named_lines} == {
         ("smartd.conf", "/dev/vda -a"),
+        ("rc.local", "mount /dev/vdb1 /data"),
+        ("local.d/a.start", "swapon /dev/vdb2"),
+        ("conf.d/dmcrypt", "source='/dev/vdb1'"),
         ("udev/rules.d/70 a.rules", 'KERNEL=="vdb1", SYMLINK+="x"'),
+        ("udev/rules.d/vdb.rules", 'ENV{ID_SERIAL}=="b-1", SYMLINK+="y"'),
+        ("udev/rules.d/vdb.rules", 'ATTRS{serial}=="b-1", SYMLINK+="z"'),
         ("auto.misc", "d :/dev/disk/by-path/y"),
         ("systemd/system/a.service.d/b.conf", "After=dev-vdb.device"),
     }
@@ -459,6 +486,17 @@ def test_cron_jobs_that_trim_are_found(tmp_path: Path, shell: list[str]) -> None
         ("etc/cron.weekly/fstrim", "/sbin/fstrim --all || true"),
         ("etc/periodic/monthly/z", "zpool trim tank"),
     }
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+@pytest.mark.parametrize("debian", [True, False])
+def test_a_script_that_run_parts_passes_over_trims_nothing(tmp_path: Path, shell: list[str], *, debian: bool) -> None:
+    _tree(tmp_path, **{"etc/cron.weekly/fstrim.sh": "#!/bin/sh\nfstrim -a\n", "bin/run-parts": "#!/bin/sh\nexit 1\n"})
+    for path in ("etc/cron.weekly/fstrim.sh", "bin/run-parts"):
+        (tmp_path / path).chmod(0o755)
+    path = "" if debian else f"PATH={tmp_path}/bin:$PATH\n"
+    facts = _within(tmp_path, f"{path}jobs=$(trimming)\nprobe cron cron", shell)
+    assert [job.line for job in facts.jobs] == ["fstrim -a"] * (not debian)
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
@@ -524,6 +562,23 @@ def test_the_lsblk_and_findmnt_of_centos_7_are_understood(tmp_path: Path, shell:
     device = facts.device(mount.source)
     assert device
     assert [one.name for one in facts.stack(device)[0]] == ["vda", "vda1", "vg-root"]
+
+
+def test_the_mounts_of_many_containers_crowd_nobody_out(tmp_path: Path) -> None:
+    """Lines of proc_pid_mountinfo(5) as containerd makes them, for 300 containers."""
+    snapshots = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
+    lower = ":".join(f"{snapshots}/{number}/fs" for number in range(10))
+    lines = ["21 1 254:1 / / rw,relatime - ext4 /dev/vda1 rw\n"]
+    for number in range(300):
+        target = f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{number:064d}/rootfs"
+        options = f"rw,lowerdir={lower},upperdir={snapshots}/{number}/fs,workdir={snapshots}/{number}/work"
+        lines.append(f"{100 + number} 21 0:{100 + number} / {target} rw,relatime - overlay overlay {options}\n")
+        lines.append(f"{500 + number} 21 0:4 net:[40{number}] /run/netns/cni-{number} rw - nsfs nsfs rw\n")
+    (tmp_path / "mountinfo").write_text("".join(lines))
+    table = f"--kernel --tab-file {tmp_path}/mountinfo"
+    output = _run(f'bounded() {{ shift; findmnt {table} "$@"; }}\nprobe findmnt mounts', tmp_path)
+    facts = read(f"{output}end\n".encode(), "one")
+    assert [(mount.target, mount.source) for mount in facts.mounts] == [("/", "/dev/vda1")]
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:

@@ -144,6 +144,7 @@ def test_a_source_named_by_its_bus_is_named_by_uuid_and_no_other_byte_changes(
         pytest.param("LABEL=root / ext4\n", id="label"),
         pytest.param("/dev/mapper/vg-root / ext4\n/dev/vg/root /x ext4\n", id="lvm"),
         pytest.param("/dev/nvme0n1p1 /n ext4\n", id="nvme"),
+        pytest.param("/dev/nvme0n1:/dev/nvme1n1 /n bcachefs\n", id="bcachefs-of-two"),
         pytest.param("#/dev/vda1 / ext4\n", id="comment"),
         pytest.param("tmpfs /tmp tmpfs size=1G 0 0\nserver:/x /n nfs\n", id="no-device"),
         pytest.param("/dev/vdz1 /usb ext4 noauto\n", id="optional-and-not-there"),
@@ -171,6 +172,7 @@ def test_other_names_are_left(tmp_path: Path, fstab: str) -> None:
     [
         pytest.param("/dev/vdd1 /d ext4\n", "line 1: /dev/vdd1 has no UUID of its own", id="no-uuid"),
         pytest.param("/dev/vdz1 /z ext4\n", "line 1: /dev/vdz1 is not there", id="not-there"),
+        pytest.param("/dev/vda5:/dev/vdd1 /b bcachefs\n", "line 1: /dev/vda5:/dev/vdd1", id="bcachefs-of-two"),
         pytest.param("UUID=x / ext4 journal_dev=0xfd11\n", "line 1: journal_dev=0xfd11", id="journal-by-number"),
         pytest.param(
             "UUID=x / ext4 x-systemd.after=dev-vda1.device\n", "line 1: x-systemd.after=dev-vda1.device", id="unit-name"

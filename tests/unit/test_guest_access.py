@@ -55,6 +55,21 @@ def test_a_channel_is_added_and_waits_for_its_agent(tmp_path: Path, devices: lis
     }
 
 
+def test_a_channel_that_the_running_guest_has_not_yet_is_waited_for(tmp_path: Path) -> None:
+    """Its agent cannot be started before: on Debian the service hangs on the channel's device."""
+    guest = inhabited(tmp_path, Inside(problem=ABSENT), disk_xml())
+    for changes in (1, 0):
+        result = engine(guest.hypervisor, tmp_path).run(requirement("guest-access"), subject(guest))
+        assert (result.verdict, len(result.changes)) == (Verdict.PENDING, changes)
+        assert "is there from the guest's next power cycle; in the guest, install" in result.reason
+    guest.domain.destroy()
+    guest.domain.create()
+    guest.forget()
+    result = engine(guest.hypervisor, tmp_path).run(requirement("guest-access"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert "withheld: in the guest, install and start its agent" in result.reason
+
+
 @pytest.mark.parametrize(
     ("devices", "answer", "words"),
     [

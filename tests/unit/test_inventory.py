@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.errors import ReclaimError
-from reclaim.inventory import GuestNotes, Inventory, Policy, Ssh, read_inventory
+from reclaim.inventory import GuestNotes, Inventory, Policy, Ssh, read_inventory, table_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,6 +113,13 @@ def test_what_is_wrong_about_ssh_is_one_line(tmp_path: Path, text: str, words: s
         _read(tmp_path, f"[guest.a.ssh]\n{text}\n")
     assert f"guest.a.{words}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["web1", "web1.example.org", "a b", 'say "hi"', "ünï", "a\\b", ""])
+def test_the_table_that_an_advice_names_is_the_guests(tmp_path: Path, name: str) -> None:
+    """`[guest.web1.example.org.ssh]` would be a table of the guest web1, and is refused."""
+    inventory = _read(tmp_path, f"[{table_of(name)}.ssh]\nuser = 'me'\n")
+    assert inventory.ssh_of(name) == Ssh(user="me")
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import libvirt
 import pytest
 
 from reclaim.console import console
 from reclaim.errors import ProbeError
-from reclaim.hypervisor import connect
+from reclaim.hypervisor import connect, host_of
 from reclaim.inventory import Inventory
 from tests.support import disk_xml, domain_xml, node
 
@@ -35,6 +36,33 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _remote(folder: Path) -> Hypervisor:
     log = f"<serial type='file'><source path='{folder}/console.log'/></serial>"
     return connect(node(folder, domain_xml(disk_xml(), log)), "ssh://root@kvm1", Inventory())
+
+
+@pytest.mark.parametrize(
+    ("uri", "host"),
+    [
+        ("qemu:///system", "local://"),
+        ("qemu+unix:///system?socket=/run/x", "local://"),
+        ("test:///a/node.xml", "local://"),
+        ("qemu://kvm1/system", "ssh://kvm1"),
+        ("qemu+tls://me@kvm1:16514/system", "ssh://kvm1"),
+        ("qemu+tcp://[2001:db8::1]/system", "ssh://[2001:db8::1]"),
+        ("qemu+ssh://root@kvm1:2222/system?keyfile=/k", "ssh://root@kvm1:2222"),
+        ("qemu+libssh2://root@[2001:db8::1]:22/system", "ssh://root@[2001:db8::1]:22"),
+    ],
+)
+def test_the_shell_is_on_the_machine_of_libvirt(uri: str, host: str) -> None:
+    """Another machine's images, looked for here, may be found: under the same path lies another guest's."""
+    assert host_of(uri) == host
+
+
+def test_nor_is_it_elsewhere_where_the_uri_is_an_alias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = node(tmp_path, domain_xml(disk_xml()))
+    assert connect(uri, None, Inventory()).is_local
+    monkeypatch.setattr(libvirt.virConnect, "getURI", lambda _: "qemu+ssh://root@kvm1/system")
+    hypervisor = connect(uri, None, Inventory())
+    assert not hypervisor.is_local
+    assert hypervisor.shell.backend.hostname == "kvm1"
 
 
 def test_it_is_no_fault_of_ours_and_no_finding(broken: Path) -> None:

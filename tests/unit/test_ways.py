@@ -466,7 +466,7 @@ def test_without_an_address_the_inventory_is_asked_for_one(tmp_path: Path, monke
     result = judged(tmp_path, guest)
     assert result.verdict is Verdict.NONCOMPLIANT
     assert "by ssh: its address is not known: no DHCP lease of libvirt's networks" in result.reason
-    assert 'guest.one.ssh: address = "…"' in result.reason
+    assert '[guest.one.ssh]: address = "…"' in result.reason
 
 
 # Through a hypervisor on another machine ------------------------------------------------------
