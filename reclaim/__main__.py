@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from reclaim.verify import verify
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 not everything could be taken back or something newly broke, 2 wrong use."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the locale does not have must stop no undo half way
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = options.run(options)
     except ReclaimError as exc:

@@ -110,12 +110,13 @@ class Journal:
         entry = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **entry}
         line = json.dumps(entry, ensure_ascii=True) + "\n"
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        try:
+        with os.fdopen(
+            descriptor, "wb"
+        ) as stream:  # whole, or it raises: a full disk takes a part of a line without a word
             _drop_torn_line(descriptor)
-            os.write(descriptor, line.encode())
+            stream.write(line.encode())
+            stream.flush()
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _drop_torn_line(descriptor: int) -> None:

@@ -122,7 +122,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[HELD] = []
     if run.recorded:
         config.stash[PAGES] = Pages(config, run)
-        if run.options.mode == "fix":
+        if run.changes_something:
             config.stash[SIGNALS] = {one: signal.signal(one, _stop) for one in _STOPPING if _is_heard(one)}
 
 

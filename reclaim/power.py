@@ -14,7 +14,7 @@ from reclaim import mark
 from reclaim.agent import AgentBlocked
 from reclaim.console import Console, console
 from reclaim.definition import Definition, missing_from, same, storage_differences
-from reclaim.errors import NotAssessable, PowerCycleFailed, ProbeError, StillRunning
+from reclaim.errors import ChangeFailed, NotAssessable, PowerCycleFailed, ProbeError, StillRunning
 from reclaim.text import libvirt_words
 from reclaim.wellbeing import Wellbeing, observe
 
@@ -68,18 +68,20 @@ class PowerCycle:
 
     def apply(self, guest: Guest) -> dict[str, str]:
         """Raises StillRunning where it ignores that it is to shut down, PowerCycleFailed where it did not come back."""
-        settled = False
         try:
             shut_down(guest)
-            outcome = self.resume(guest)
-            settled = True
-        except (StillRunning, PowerCycleFailed):
-            settled = True  # it runs as before, or was rolled back; else the error says so
+            return self.resume(guest)
+        except ChangeFailed:  # it runs as before, or was rolled back; else the error says so
             raise
-        finally:
-            if not settled:  # Ctrl-C, a fault of ours
-                self._not_left_down(guest)
-        return outcome
+        except (ProbeError, libvirt.libvirtError) as exc:
+            self._not_left_down(guest)
+            if not guest.is_leaving and is_rolled_back(guest, self):
+                words = libvirt_words(exc) if isinstance(exc, libvirt.libvirtError) else str(exc)
+                raise PowerCycleFailed(f"{guest.name}: {words}; it runs on the definition that booted") from exc
+            raise
+        except BaseException:  # Ctrl-C, a fault of ours
+            self._not_left_down(guest)
+            raise
 
     def resume(self, guest: Guest) -> dict[str, str]:
         """The second half: start it unless it runs, and see that it comes back. Raises PowerCycleFailed."""

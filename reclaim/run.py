@@ -8,7 +8,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -141,7 +141,7 @@ class Run:
             part.engine.journal.path = part.folder / journal.NAME
             guests = {guest.uuid: guest for guest in part.guests}
             for record in earlier_journals(part.folder.parent):
-                if record.interrupted and not record.ended and not self._is_under_way(part.hypervisor):
+                if _died_changing(record, part.hypervisor) and not self._is_under_way(part.hypervisor):
                     self.interrupted.append((part, record))
                 for entry in record.applied:
                     if entry.uuid in guests and isinstance(entry.change, DefinitionChange):
@@ -168,7 +168,7 @@ class Run:
         """Look into all *guests* at once; what fails is kept for the checks to tell."""
         waiting = [guest for guest in guests if _is_open(guest)]
         with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "facts") as pool:
-            futures = [pool.submit(_look_inside, guest) for guest in waiting]
+            futures = [pool.submit(guest.look_inside) for guest in waiting]
             for number, future in enumerate(concurrent.futures.as_completed(futures), start=1):
                 future.result()
                 progress(f"looked into {number} of {len(waiting)} guests")
@@ -210,11 +210,6 @@ def _is_open(guest: Guest) -> bool:
         return False  # it is gone, as transient ones go, or its definition cannot be read: the checks say so
 
 
-def _look_inside(guest: Guest) -> None:
-    with suppress(libvirt.libvirtError):  # gone meanwhile
-        guest.look_inside()
-
-
 def _folder_of_copies(path: Path) -> BackupNotes:
     """What --backups says. Raises ReclaimError where there is nothing to read."""
     try:
@@ -239,6 +234,14 @@ def earlier_journals(folder: Path) -> list[Record]:
         except ReclaimError:
             continue
     return found
+
+
+def _died_changing(record: Record, hypervisor: Hypervisor) -> bool:
+    """Did the run of *record* die while it changed something there? Two hypervisors may have one name, and folder."""
+    if record.ended or not record.interrupted:
+        return False
+    guests = {guest.uuid for guest in hypervisor.guests}
+    return record.uri == hypervisor.uri or any(entry.uuid in guests for entry in record.interrupted)
 
 
 def _make_folder(folder: Path) -> Path:

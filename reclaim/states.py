@@ -107,10 +107,11 @@ def reason_to_withhold(guest: Guest, change: Change) -> str | None:
             or _job(guest)
             or _deaf(guest)
             or _lost_by_power_cycle(guest)
+            or _given_away(guest)
             or _mounted_by_hand(change)
         )
     if isinstance(change, LiveUpdate):
-        return _managed(guest) or _job(guest)
+        return _managed(guest) or _job(guest) or _given_away(guest)
     if isinstance(change, FileChange | CommandChange):
         return _confined(guest)
     if isinstance(change, ImageAmend):
@@ -354,6 +355,27 @@ def _lost_by_power_cycle(guest: Guest) -> str | None:
     gone = _plugged(live) - _plugged(guest.persistent)
     if gone:
         return f"{', '.join(sorted(gone))} is attached but not defined, a power cycle would lose it"
+    return None
+
+
+def _given_away(guest: Guest) -> str | None:
+    """A disk that is defined and not attached may be another guest's by now, and two that write on one destroy it.
+
+    QEMU's lock does not keep them apart on a block device: each guest has its own node for it, in its own /dev.
+    """
+    live = guest.live
+    if live is None:
+        return None
+    missing = [one for one in pairs(live, guest.persistent)[2] if one.source and "shareable" not in one.parts]
+    for other in guest.hypervisor.guests if missing else ():
+        if other is guest:
+            continue
+        other.forget(inside=False)
+        taken = {one.identity for one in other.live.all_disks} if other.live else set()
+        for disk in missing:
+            if disk.identity in taken:
+                words = f"disk {disk.target} is defined and not attached, and {other.name} runs on its image"
+                return f"{words}: take it from one of them"
     return None
 
 

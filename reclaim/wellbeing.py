@@ -29,6 +29,7 @@ _FOREIGN_LINK = re.compile(
 )
 #: whole disks that a hypervisor gives; not zram, loop, nbd, floppies
 _DISK = re.compile(r"(?:[shv]d[a-z]+|xvd[a-z]+|nvme\d+n\d+)\Z")
+_WHAT = re.compile(r"^[ \t]*What[ \t]*=[ \t]*(\S+)[ \t]*$", re.MULTILINE)
 _WHERE = re.compile(r"^[ \t]*Where[ \t]*=[ \t]*(/.*?)[ \t]*$", re.MULTILINE)
 #: units worth comparing; those of sessions are the users'
 _UNIT = re.compile(
@@ -58,8 +59,10 @@ class Wellbeing:
     devices: dict[str, str] = field(default_factory=dict)
     #: bytes of each whole disk
     disks: list[int] = field(default_factory=list)
-    #: UUIDs of swap devices, paths of swap files
+    #: UUIDs of swap devices, paths of swap files, of those that fstab or a unit turns on at boot
     swaps: list[str] = field(default_factory=list)
+    #: those that were turned on by hand, or by a daemon as it needs them
+    other_swaps: list[str] = field(default_factory=list)
     #: addresses that are its own
     addresses: list[str] = field(default_factory=list)
     #: addresses that it is given, by family: the next may be another
@@ -86,6 +89,8 @@ class Wellbeing:
             for family, before in self.given.items()
             if family in now.given and not set(before) & set(now.given[family])
         ]
+        if off := [one for one in self.other_swaps if one not in (*now.swaps, *now.other_swaps)]:
+            found.append(f"the swap {', '.join(off[:_SHOWN])} is off: neither fstab nor a unit turns it on at boot")
         return found + self._failed(now, counted=False)
 
     @property
@@ -119,7 +124,7 @@ class Wellbeing:
                 yield f"a disk of {size(bytes_)} is not there"
                 break
         for swap in self.swaps:
-            if swap not in now.swaps:
+            if swap not in (*now.swaps, *now.other_swaps):
                 yield f"the swap {swap} is not in use"
 
     def _missing_addresses(self, now: Wellbeing) -> Iterator[str]:
@@ -164,6 +169,7 @@ def of(facts: Facts) -> Wellbeing:
         if mount.uuid and not _EPHEMERAL.match(mount.target)
     }
     declared, noauto = _declared(facts)
+    swaps, at_boot = set(_swaps(facts)), set(_declared_swaps(facts))
     addresses = [one for one in facts.addresses or () if not _FOREIGN_LINK.match(one.link)]
     given: dict[str, list[str]] = {}
     for one in addresses:
@@ -176,7 +182,8 @@ def of(facts: Facts) -> Wellbeing:
         noauto=sorted(target for target in mounts if target in noauto),
         devices=dict(_uuids(facts.block_devices)),
         disks=sorted(one.size for one in facts.block_devices if one.type == "disk" and _DISK.match(one.name)),
-        swaps=sorted(_swaps(facts)),
+        swaps=sorted(swaps & at_boot),
+        other_swaps=sorted(swaps - at_boot),
         addresses=sorted(one.address for one in addresses if not one.dynamic),
         given=given,
         units=sorted(filter(_UNIT.match, facts.active_units)),
@@ -187,10 +194,7 @@ def of(facts: Facts) -> Wellbeing:
 
 def _declared(facts: Facts) -> tuple[set[str], set[str]]:
     """The mount points that are mounted at boot, and those that fstab leaves for later."""
-    try:
-        entries = list(fstab.entries(facts.fstab))
-    except ProbeError:  # there is none
-        entries = []
+    entries = _entries(facts)
     later = {
         one.target.rstrip("/")
         for one in entries
@@ -199,6 +203,13 @@ def _declared(facts: Facts) -> tuple[set[str], set[str]]:
     at_boot = {one.target.rstrip("/") or "/" for one in entries} - later
     units = {where for text in facts.units.values() for where in _WHERE.findall(text)}
     return at_boot | units | (_DISCOVERED - later), later - units
+
+
+def _entries(facts: Facts) -> list[fstab.Entry]:
+    try:
+        return list(fstab.entries(facts.fstab))
+    except ProbeError:  # there is none
+        return []
 
 
 def _is_rekeyed(facts: Facts, source: str) -> bool:
@@ -224,6 +235,23 @@ def _swaps(facts: Facts) -> Iterator[str]:
             yield path
         elif (device := facts.device(path)) is not None and device.uuid in lasting:
             yield device.uuid
+
+
+def _declared_swaps(facts: Facts) -> Iterator[str]:
+    """What fstab or a unit turns on at boot, as `_swaps` names it."""
+    devices = [device for root in facts.block_devices for device in root.walk()]
+    entries = [one for one in _entries(facts) if one.fstype == "swap" and "noauto" not in one.options]
+    for path, text in facts.units.items():
+        found = _WHAT.findall(text) if path.endswith(".swap") else []
+        entries += [fstab.Entry(0, fstab.unescape(source), "", "swap", ()) for source in found]
+    for entry in entries:
+        if entry.tag is not None:
+            tag, value = entry.tag
+            yield from (one.uuid for one in devices if one.uuid and getattr(one, tag) == value)
+        elif (device := facts.device(fstab.path_of(entry.source))) is not None and device.uuid:
+            yield device.uuid
+        else:
+            yield entry.source
 
 
 def _family(address: str) -> str:

@@ -13,6 +13,7 @@ import libvirt
 import pytest
 import testinfra
 
+from reclaim import journal
 from reclaim.engine import Subject, judge
 from reclaim.errors import ReclaimError
 from reclaim.hypervisor import Hypervisor
@@ -278,6 +279,20 @@ def test_a_run_that_died_is_found_by_the_next_one(tmp_path: Path) -> None:
     book.write_text("".join(lines[:2]))
     again = audit(tmp_path / "reports", "-k", "discard", uri=uri)
     assert f"the run {died.name} died while it changed disk-discard of one" in again.stdout
+
+
+def test_what_died_on_a_hypervisor_of_the_same_name_is_left_to_that_one(tmp_path: Path) -> None:
+    """`localhost` may be called so by many; where its guest is unknown its journal is not closed."""
+    uri = node(tmp_path, domain_xml(disk_xml(), running=False))
+    died = audit(tmp_path / "reports", "--fix", "-k", "discard", uri=uri).folder
+    book = died / "journal.jsonl"
+    lines = book.read_text().splitlines(keepends=True)
+    book.write_text("".join(lines[:2]))
+    (tmp_path / "another").mkdir()
+    another = node(tmp_path / "another", domain_xml(disk_xml(), name="two"))
+    assert "died while" not in audit(tmp_path / "reports", "--fix", "-k", "discard", uri=another).stdout
+    assert not journal.read(book).ended
+    assert "died while" in audit(tmp_path / "reports", "-k", "discard", uri=uri).stdout
 
 
 # The lock

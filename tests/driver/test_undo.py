@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import libvirt
 import pytest
 
 from reclaim import journal
+from reclaim.__main__ import main
 from reclaim.change import CommandChange
 from reclaim.errors import ReclaimError
 from reclaim.hypervisor import connect
@@ -82,6 +85,19 @@ def test_the_record_of_the_run_says_what_was_taken_back(guest: Guest, tmp_path: 
     changes = [change for row in record["results"] for change in row["changes"]]
     assert len(changes) == 5
     assert all(change["applied"] and change["undone"] for change in changes)
+
+
+def test_a_name_that_the_locale_does_not_have_stops_nothing(
+    guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = definition_of(guest).xml
+    fixer = _mended(guest, tmp_path)
+    book = fixer.journal.path
+    book.write_text(book.read_text().replace('"guest": "undone"', '"guest": "Žofie"'))
+    said = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", said)
+    assert main(["undo", str(book.parent)]) == 0
+    assert definition_of(guest).xml == before
 
 
 def test_a_second_undo_has_nothing_left_to_do(guest: Guest, tmp_path: Path) -> None:

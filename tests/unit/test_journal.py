@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import stat
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from reclaim.errors import ReclaimError
 from reclaim.journal import Journal, read
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 CHANGES: list[Change] = [
@@ -93,6 +95,23 @@ def test_what_stands_is_what_is_applied_and_not_undone_of_one_guest(journal: Jou
     assert journal.standing("u") == [(first, CHANGES[0])]
     assert journal.standing("v") == [(other, CHANGES[3])]
     assert journal.standing("w") == []
+
+
+@pytest.fixture
+def _full(journal: Journal) -> Iterator[None]:
+    """There is room for a part of the next line: write(2) takes that part, and says so by its result alone."""
+    journal.intend("one", "u", "disk-discard", CHANGES[0])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 50, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("_full")
+def test_an_intent_that_is_not_written_whole_stops_its_change(journal: Journal) -> None:
+    with pytest.raises(OSError, match="too large"):
+        journal.intend("one", "u", "disk-discard", CHANGES[2])
+    assert [entry.change for entry in read(journal.path).entries] == CHANGES[:1]
 
 
 @pytest.mark.parametrize("cut", [1, 10, 60])

@@ -113,6 +113,21 @@ def test_one_setting_that_needs_a_start_makes_it_a_power_cycle(tmp_path: Path, d
     assert isinstance(change, PowerCycle)
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_disk_that_another_guest_has_by_now_is_not_attached(tmp_path: Path, *, restart: bool) -> None:
+    moved = disk_xml("vdb", source="/dev/vg/data")
+    hypervisor = opened(tmp_path, domain_xml(PLAIN), domain_xml(disk_xml(source="/x"), moved, name="two"))
+    guest = next(one for one in hypervisor.guests if one.name == "one")
+    hypervisor.connection.defineXML(domain_xml(PLAIN, moved))
+    started = guest.domain.ID()
+    fixing = engine(hypervisor, tmp_path, force=True, restart=restart)
+    result = fixing.run(requirement("live-definition"), subject(guest))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "withheld: disk vdb is defined and not attached, and two runs on its image" in result.reason
+    assert result.changes == []
+    assert guest.domain.ID() == started
+
+
 def test_a_disk_that_was_attached_is_not_pulled_out_again(tmp_path: Path) -> None:
     guest = running(tmp_path, PLAIN, PLAIN)
     with pytest.raises(ChangeFailed, match="may use disk vdb by now"):

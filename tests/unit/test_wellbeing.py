@@ -23,6 +23,7 @@ UUID=data /data xfs defaults 0 0
 UUID=pool /home btrfs subvol=home 0 0
 UUID=pool /srv\\040two btrfs subvol=srv 0 0
 UUID=swap none swap sw 0 0
+/swapfile none swap sw 0 0
 UUID=later /later ext4 noauto 0 0
 UUID=lazy /lazy ext4 noauto,x-systemd.automount 0 0
 """
@@ -236,6 +237,32 @@ def test_what_is_mounted_by_hand_is_a_stray(tmp_path: Path) -> None:
     assert seen(tmp_path, inside).strays == ["/mnt/hand"]
     inside.files["/etc/fstab"] += "UUID=hand /mnt/hand ext4 noauto 0 0\n"
     assert seen(tmp_path, inside).strays == []
+
+
+@pytest.mark.parametrize("path", ["/by-hand", "/dev/vdz"])
+def test_swap_that_was_turned_on_by_hand_is_no_loss(tmp_path: Path, path: str) -> None:
+    def inside(*swaps: str) -> Inside:
+        found = usual()
+        found.devices.append(block("vdz", uuid="hand", fstype="swap"))
+        found.swaps += tuple(f"{one} file 1 0 -4" for one in swaps)
+        return found
+
+    before = seen(tmp_path, inside(path))
+    now = seen(tmp_path, inside())
+    name = path if path == "/by-hand" else "hand"
+    assert before.missing(now) == []
+    assert before.remarks(now) == [f"the swap {name} is off: neither fstab nor a unit turns it on at boot"]
+
+
+@pytest.mark.parametrize("what", ["UUID=more", "/dev/disk/by-uuid/more", "/dev/vdz"])
+def test_swap_that_a_unit_turns_on_is_a_loss(tmp_path: Path, what: str) -> None:
+    inside = usual()
+    inside.devices.append(block("vdz", uuid="more", fstype="swap"))
+    inside.files["/etc/systemd/system/dev-vdz.swap"] = f"[Swap]\nWhat={what}\n"
+    inside.swaps += ("/dev/vdz partition 1 0 -4",)
+    before = seen(tmp_path, inside)
+    inside.swaps = inside.swaps[:-1]
+    assert before.missing(seen(tmp_path, inside)) == ["the swap more is not in use"]
 
 
 def test_what_a_thrown_away_key_encrypts_has_another_uuid_each_time(tmp_path: Path) -> None:
