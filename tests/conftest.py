@@ -47,9 +47,10 @@ _NEEDS = {
 
 
 def pytest_configure() -> None:
-    # started in the background, as CI may be, processes inherit that Ctrl-C is ignored, and ours hand that on
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # started in the background or by nohup, as CI may be, processes inherit that these are ignored, and ours hand it on
+    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
