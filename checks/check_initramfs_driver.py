@@ -2,7 +2,7 @@ from fixers.initramfs_driver import include_virtio_scsi
 from reclaim.bootloader import absent
 from reclaim.errors import NotAssessable
 from reclaim.guest import Guest
-from reclaim.initramfs import MODULES
+from reclaim.initramfs import modules
 from reclaim.requirement import requirement
 
 
@@ -16,10 +16,10 @@ from reclaim.requirement import requirement
 )
 def check_initramfs_driver(guest: Guest) -> str:
     """Without `virtio_scsi` in the kernel or its initramfs the guest finds no root on the scsi bus."""
-    facts = guest.facts
+    facts, needed = guest.facts, modules(guest.definition)
     given = guest.definition.root.findtext("os/kernel")
     running = next((kernel for kernel in facts.kernels if kernel.release == facts.running_kernel), None)
-    if given and not (running and running.builtin.issuperset(MODULES)):
+    if given and not (running and running.builtin.issuperset(needed)):
         raise NotAssessable(f"the host gives it its kernel ({given}): what that has is not known")
     if not given and (why := absent(facts)):
         raise NotAssessable(why)
@@ -28,8 +28,8 @@ def check_initramfs_driver(guest: Guest) -> str:
     unread = [f"{kernel.release}: {kernel.problem}" for kernel in facts.kernels if kernel.problem]
     if unread:
         raise NotAssessable("; ".join(unread))
-    lacking = {kernel.release: [module for module in MODULES if not kernel.has(module)] for kernel in facts.kernels}
+    lacking = {kernel.release: [module for module in needed if not kernel.has(module)] for kernel in facts.kernels}
     assert not any(lacking.values()), "; ".join(
-        f"{release} has no {', '.join(modules)}" for release, modules in lacking.items() if modules
+        f"{release} has no {', '.join(missing)}" for release, missing in lacking.items() if missing
     )
-    return f"{', '.join(MODULES)} in {', '.join(lacking)}"
+    return f"{', '.join(needed)} in {', '.join(lacking)}"

@@ -4,7 +4,7 @@ from reclaim.change import Change, FileChange
 from reclaim.errors import Withheld
 from reclaim.facts import Facts
 from reclaim.guest import Guest
-from reclaim.initramfs import MODULES, builder, disks, rebuild
+from reclaim.initramfs import builder, disks, modules, rebuild
 
 _LIST = "/etc/initramfs-tools/modules"
 _DRACUT = "/etc/dracut.conf.d/reclaim.conf"
@@ -18,37 +18,41 @@ _FEATURES = re.compile(r"^(?P<head>[ \t]*features=\")(?P<words>[^\"]*)(?=\")", r
 
 def include_virtio_scsi(guest: Guest) -> list[Change]:
     """Name the modules for what builds the initramfs, and rebuild that of every kernel."""
-    facts = guest.facts
-    lacking = [f"{kernel.release} has no {module}" for kernel in facts.kernels for module in sorted(kernel.lacking)]
+    facts, needed = guest.facts, modules(guest.definition)
+    lacking = [
+        f"{kernel.release} has no {module}"
+        for kernel in facts.kernels
+        for module in sorted(kernel.lacking.intersection(needed))
+    ]
     if lacking:
         raise Withheld(f"{'; '.join(lacking)} at all, not even as a module: install a newer kernel")
-    path, text = _told(facts, builder(facts))
+    path, text = _told(facts, builder(facts), needed)
     before = facts.boot_files.get(path)
     return [FileChange(guest.name, path, before, text, then=rebuild(facts), devices=disks(facts))]
 
 
-def _told(facts: Facts, tool: str) -> tuple[str, str]:
-    """The file that names modules for *tool*, and its text with these in it."""
+def _told(facts: Facts, tool: str, needed: tuple[str, ...]) -> tuple[str, str]:
+    """The file that names modules for *tool*, and its text with those that are *needed* in it."""
     if tool == "update-initramfs":
-        return _LIST, _listed(facts.boot_files.get(_LIST) or "")
+        return _LIST, _listed(facts.boot_files.get(_LIST) or "", needed)
     if tool == "dracut":
         for path, text in facts.boot_files.items():
             if re.search(r"^[ \t]*omit_drivers\+?=.*\b(virtio_scsi|sd_mod|virtio_pci)\b", text, re.MULTILINE):
                 raise Withheld(f"{path} omits drivers on purpose (omit_drivers)")
-        return _DRACUT, f'add_drivers+=" {" ".join(MODULES)} "\n'
+        return _DRACUT, f'add_drivers+=" {" ".join(needed)} "\n'
     if tool == "mkinitcpio":
         # a drop-in is read after it, and one that lists modules lists all of them
         dropped = [path for path in sorted(facts.boot_files) if path.startswith(_MKINITCPIO_D)]
         path = next((path for path in reversed(dropped) if _ARRAY.search(facts.boot_files[path])), _MKINITCPIO)
-        return path, _with_words(facts, path, _ARRAY, MODULES)
+        return path, _with_words(facts, path, _ARRAY, needed)
     return _MKINITFS, _with_words(facts, _MKINITFS, _FEATURES, ("virtio", "scsi"))
 
 
-def _listed(text: str) -> str:
+def _listed(text: str, needed: tuple[str, ...]) -> str:
     listed = {line.split()[0] for line in text.splitlines() if line.split()}
     if text and not text.endswith("\n"):
         text += "\n"
-    return text + "".join(f"{module}\n" for module in MODULES if module not in listed)
+    return text + "".join(f"{module}\n" for module in needed if module not in listed)
 
 
 def _with_words(facts: Facts, path: str, pattern: re.Pattern[str], words: tuple[str, ...]) -> str:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 
+from reclaim.definition import Definition
 from reclaim.errors import Withheld
 from reclaim.facts import Facts, Kernel
 from reclaim.fstab import is_renamed_by_bus
 from reclaim.storage import filesystems
 from reclaim.text import size
 
-#: what a kernel needs to find its root on a virtio-scsi disk
-MODULES = ("virtio_pci", "virtio_scsi", "sd_mod")
+_MODULES = ("virtio_pci", "virtio_scsi", "sd_mod")
 #: the builders that are known, and how each is told which image to write for which kernel
 _BESIDE = {
     "dracut": "dracut --force {image}.reclaim {release}",
@@ -37,6 +37,12 @@ _SETTING = re.compile(
 )
 #: bytes of /boot that are left beside a new image
 _SPARE = 1024 * 1024
+
+
+def modules(definition: Definition) -> tuple[str, ...]:
+    """What a kernel needs to find its root on a virtio-scsi disk of that guest."""
+    # on s390x virtio is a channel device, and its driver no module (S390_GUEST in Linux' arch/s390/Kconfig is a bool)
+    return _MODULES[1:] if definition.arch == "s390x" else _MODULES
 
 
 def builder(facts: Facts) -> str:

@@ -73,10 +73,15 @@ def uuid_of(name: str) -> str:
 
 
 def domain_xml(
-    *devices: str, name: str = "one", machine: str | None = "pc-q35-7.2", metadata: str = "", running: bool = True
+    *devices: str,
+    name: str = "one",
+    machine: str | None = "pc-q35-7.2",
+    arch: str = "x86_64",
+    metadata: str = "",
+    running: bool = True,
 ) -> str:
     """A definition that the test driver takes."""
-    kind = f"<type arch='x86_64' machine='{machine}'>hvm</type>" if machine else "<type>hvm</type>"
+    kind = f"<type arch='{arch}' machine='{machine}'>hvm</type>" if machine else "<type>hvm</type>"
     state = "" if running else "<test:runstate>5</test:runstate>"
     return (
         "<domain type='test' xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>"

@@ -42,6 +42,17 @@ def _rebuild(inside: Inside) -> int:
     return 0
 
 
+def test_virtio_of_s390x_needs_no_pci(tmp_path: Path) -> None:
+    inside = Inside(kernels="kernel 6.1\ninitramfs sd_mod\nlacking virtio_pci\n", commands={REBUILD: _rebuild})
+    guest = inhabited(tmp_path, inside, machine="s390-ccw-virtio-7.2", arch="s390x")
+    assert verdict_of(guest, "initramfs-driver") is Verdict.NONCOMPLIANT
+    (change,) = requirement("initramfs-driver").fixer(guest)
+    assert isinstance(change, FileChange)
+    assert change.after == "virtio_scsi\nsd_mod\n"
+    engine(guest.hypervisor, tmp_path).run(requirement("initramfs-driver"), subject(guest))
+    assert verdict_of(guest, "initramfs-driver") is Verdict.COMPLIANT
+
+
 @pytest.mark.parametrize(
     "kernels",
     [
