@@ -141,6 +141,12 @@ class Address:
     address: str
     #: given for a time, by DHCP or a router: the next one may be another
     dynamic: bool
+    #: it stands beside another one, or for itself alone (/32, /128): how keepalived and pacemaker add theirs
+    added: bool = False
+
+
+#: the prefix of an address that stands for itself alone, by ip(8)'s family
+_ALONE = {"inet": 32, "inet6": 128}
 
 
 @dataclass(frozen=True)
@@ -288,7 +294,12 @@ class Facts:
             return None
         try:
             return tuple(
-                Address(str(link["ifname"]), str(one["local"]), bool(one.get("dynamic")))
+                Address(
+                    str(link["ifname"]),
+                    str(one["local"]),
+                    bool(one.get("dynamic")),
+                    bool(one.get("secondary")) or one.get("prefixlen") == _ALONE.get(str(one.get("family")), -1),
+                )
                 for link in json.loads(data)
                 for one in link["addr_info"]
                 if one.get("scope") == "global" and not one.get("temporary") and not one.get("deprecated")

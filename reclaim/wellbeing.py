@@ -65,6 +65,8 @@ class Wellbeing:
     other_swaps: list[str] = field(default_factory=list)
     #: addresses that are its own
     addresses: list[str] = field(default_factory=list)
+    #: addresses beside its own ones, which may be those of a cluster: another machine may have them by now
+    floating: list[str] = field(default_factory=list)
     #: addresses that it is given, by family: the next may be another
     given: dict[str, list[str]] = field(default_factory=dict)
     units: list[str] = field(default_factory=list)
@@ -89,9 +91,18 @@ class Wellbeing:
             for family, before in self.given.items()
             if family in now.given and not set(before) & set(now.given[family])
         ]
+        if gone := [one for one in self.floating if one not in now.all_addresses]:
+            found.append(
+                f"the address {', '.join(gone[:_SHOWN])}, one beside others, is not here: another machine's now?"
+            )
         if off := [one for one in self.other_swaps if one not in (*now.swaps, *now.other_swaps)]:
             found.append(f"the swap {', '.join(off[:_SHOWN])} is off: neither fstab nor a unit turns it on at boot")
         return found + self._failed(now, counted=False)
+
+    @property
+    def all_addresses(self) -> set[str]:
+        """Own, floating and given ones."""
+        return {*self.addresses, *self.floating, *(one for several in self.given.values() for one in several)}
 
     @property
     def strays(self) -> list[str]:
@@ -128,8 +139,7 @@ class Wellbeing:
                 yield f"the swap {swap} is not in use"
 
     def _missing_addresses(self, now: Wellbeing) -> Iterator[str]:
-        has = {*now.addresses, *(one for several in now.given.values() for one in several)}
-        if lost := [one for one in self.addresses if one not in has]:
+        if lost := [one for one in self.addresses if one not in now.all_addresses]:
             yield f"it lost the address {', '.join(lost[:_SHOWN])}"
         families = {*now.given, *map(_family, now.addresses)}
         for family, before in self.given.items():
@@ -171,6 +181,9 @@ def of(facts: Facts) -> Wellbeing:
     declared, noauto = _declared(facts)
     swaps, at_boot = set(_swaps(facts)), set(_declared_swaps(facts))
     addresses = [one for one in facts.addresses or () if not _FOREIGN_LINK.match(one.link)]
+    # where it is the only one of its family on that link it is the guest's own, whatever its prefix
+    main = {(one.link, _family(one.address)) for one in addresses if not one.added}
+    floating = {one.address for one in addresses if one.added and (one.link, _family(one.address)) in main}
     given: dict[str, list[str]] = {}
     for one in addresses:
         if one.dynamic:
@@ -184,7 +197,8 @@ def of(facts: Facts) -> Wellbeing:
         disks=sorted(one.size for one in facts.block_devices if one.type == "disk" and _DISK.match(one.name)),
         swaps=sorted(swaps & at_boot),
         other_swaps=sorted(swaps - at_boot),
-        addresses=sorted(one.address for one in addresses if not one.dynamic),
+        addresses=sorted(one.address for one in addresses if not one.dynamic and one.address not in floating),
+        floating=sorted(floating - {one for several in given.values() for one in several}),
         given=given,
         units=sorted(filter(_UNIT.match, facts.active_units)),
         failed_units=sorted(facts.failed_units),

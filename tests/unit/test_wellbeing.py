@@ -217,6 +217,33 @@ def test_what_is_no_loss_rolls_nothing_back(
     assert before.missing(after(tmp_path, change)) == []
 
 
+#: as ip(8) shows what keepalived and pacemaker add beside the addresses of a link
+FLOATING = [
+    address("192.0.2.50", secondary=True),
+    address("203.0.113.7", prefixlen=32),
+    address("2001:db8::7", prefixlen=128),
+]
+
+
+def test_an_address_that_moved_to_another_machine_of_a_cluster_is_no_loss(tmp_path: Path) -> None:
+    inside = usual()
+    inside.addresses[1]["addr_info"] += FLOATING
+    before = seen(tmp_path, inside)
+    now = seen(tmp_path, usual())
+    assert before.missing(now) == []
+    assert before.remarks(now) == [
+        "the address 192.0.2.50, 2001:db8::7, 203.0.113.7, one beside others, is not here: another machine's now?"
+    ]
+    assert (before.missing(before), before.remarks(before)) == ([], [])
+
+
+def test_an_address_that_stands_for_itself_is_a_guests_own_where_it_has_no_other(tmp_path: Path) -> None:
+    inside = usual()
+    inside.addresses[1]["addr_info"] = [address("203.0.113.7", prefixlen=32)]
+    before = seen(tmp_path, inside)
+    assert before.missing(seen(tmp_path, usual())) == ["it lost the address 203.0.113.7"]
+
+
 def test_what_changed_without_a_loss_is_remarked(tmp_path: Path, before: Wellbeing) -> None:
     def other(inside: Inside) -> None:
         inside.addresses[1]["addr_info"][1]["local"] = "198.51.100.99"
