@@ -111,9 +111,9 @@ kernels() {
             seen="$seen$image "
             printf 'kernel %s\n' "$kernel"
         fi
-        builtin=$(grep -oE '/(virtio_scsi|sd_mod|virtio_pci)\.ko' "$modules/modules.builtin" 2>/dev/null)
+        builtin=$(grep -oE '/(virtio_scsi|sd_mod|virtio_pci|virtio_blk)\.ko' "$modules/modules.builtin" 2>/dev/null)
         missing=
-        for module in virtio_scsi sd_mod virtio_pci; do
+        for module in virtio_scsi sd_mod virtio_pci virtio_blk; do
             case $builtin in
             *"/$module.ko"*) printf 'builtin %s\n' "$module" ;;
             *) missing="$missing $module" ;;
@@ -165,7 +165,7 @@ strays() {
         release=${release#*-}
         printf 'kernel %s\nstray %s\n' "$release" "${image##*/}"
         if [ -r "/boot/config-$release" ]; then
-            for option in SCSI_VIRTIO:virtio_scsi BLK_DEV_SD:sd_mod VIRTIO_PCI:virtio_pci; do
+            for option in SCSI_VIRTIO:virtio_scsi BLK_DEV_SD:sd_mod VIRTIO_PCI:virtio_pci VIRTIO_BLK:virtio_blk; do
                 found=lacking
                 grep -qx "CONFIG_${option%:*}=y" "/boot/config-$release" && found=builtin
                 printf '%s %s\n' $found "${option#*:}"

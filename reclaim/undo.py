@@ -10,8 +10,10 @@ import libvirt
 from reclaim import journal, power, run, states
 from reclaim.amend import ImageAmend
 from reclaim.boot import Boot
-from reclaim.change import Change, CommandChange, FileChange
+from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
+from reclaim.definition import Definition, pairs
 from reclaim.errors import ChangeFailed, NotYet, PowerCycleFailed, ProbeError, ReclaimError
+from reclaim.facts import Facts
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import Inventory, read_inventory
@@ -110,6 +112,28 @@ def _expect_no_obstacle(guest: Guest, change: Change) -> None:
         raise NotYet(f"{reason}: when it runs, undo once more")
     if reason := states.reason_to_withhold(guest, change):
         raise ChangeFailed(reason)
+    if isinstance(change, DefinitionChange):
+        _expect_driver(guest, change)
+
+
+def _expect_driver(guest: Guest, change: DefinitionChange) -> None:
+    """Raises ChangeFailed where disks would go back to virtio-blk, and a kernel has no driver of it any more.
+
+    An initramfs that was built since, for the hardware that was there, may lack it (dracut's hostonly,
+    `MODULES=dep`). A guest that nobody can look into is given its definition all the same: that may be its rescue.
+    """
+    moved, _, _ = pairs(Definition(change.before), Definition(change.after))
+    if not any(before.bus == "virtio" != after.bus for before, after in moved) or guest.closed():
+        return
+    found = guest.look_inside()
+    if not isinstance(found, Facts):
+        return
+    lacking = [one.release for one in found.kernels if one.problem is None and not one.has("virtio_blk")]
+    if lacking:
+        raise ChangeFailed(
+            f"{', '.join(lacking)} in the guest has no virtio_blk, and would not boot from that bus: "
+            "put it into its initramfs, and undo once more"
+        )
 
 
 def finish(record: Record, hypervisor: Hypervisor, say: Say) -> None:

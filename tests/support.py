@@ -207,7 +207,9 @@ class Inside:
     mounts: list[dict[str, Any]] = field(default_factory=lambda: [mounted("/", "/dev/vda1", uuid="aaaa-1")])
     links: dict[str, str] = field(default_factory=dict)
     sysfs: dict[str, str] = field(default_factory=dict)
-    kernels: str = "kernel 6.1.0-13-amd64\ninitramfs virtio_scsi\ninitramfs sd_mod\ninitramfs virtio_pci\n"
+    kernels: str = (
+        "kernel 6.1.0-13-amd64\ninitramfs virtio_scsi\ninitramfs sd_mod\ninitramfs virtio_pci\ninitramfs virtio_blk\n"
+    )
     debconf: str = ""
     #: the administrator's mount and swap units, by path
     units: dict[str, str] = field(default_factory=dict)

@@ -199,6 +199,24 @@ def test_what_waits_for_the_old_bus_does_not_keep_it_from_coming_back(tmp_path: 
     assert guest.within.ran[-2:] == ["test -b /dev/vda", "then"]
 
 
+def test_disks_do_not_go_back_to_a_bus_that_a_newer_initramfs_has_no_driver_for(tmp_path: Path) -> None:
+    inside = Inside()
+    guest = inhabited(tmp_path, inside, disk_xml("vda"))
+    fixer = _mended(guest, tmp_path)
+    mended = definition_of(guest).xml
+    kernels = inside.kernels
+    inside.kernels += "kernel 6.1.0-99-amd64\ninitramfs virtio_scsi\ninitramfs sd_mod\ninitramfs virtio_pci\n"
+    guest.forget()
+    said: list[str] = []
+    assert not taken_back(read(fixer.journal.path), guest.hypervisor, said.append)
+    assert "6.1.0-99-amd64 in the guest has no virtio_blk, and would not boot from that bus" in said[0]
+    assert definition_of(guest).xml == mended
+    inside.kernels = kernels
+    guest.forget()
+    assert taken_back(read(fixer.journal.path), guest.hypervisor, said.append)
+    assert definition_of(guest).disk("vda").bus == "virtio"
+
+
 def test_undo_gets_in_as_the_run_did(guest: Guest, tmp_path: Path) -> None:
     """The journal names the run's inventory; one that is gone is told, and another can be given."""
     inventory = tmp_path / "inventory.toml"

@@ -266,7 +266,7 @@ def test_kernels_and_their_initramfs_are_found(
     for kernel in kernels:
         assert (kernel.release, kernel.problem) == (release, None)
         assert kernel.builtin == {"virtio_pci"}
-        assert kernel.lacking == {"sd_mod"}
+        assert kernel.lacking == {"sd_mod", "virtio_blk"}
         assert kernel.path == (None if path is None else f"{tmp_path}/boot/{files[path]}")
         assert kernel.initramfs == (set() if path is None else {"virtio_scsi"})
         assert kernel.initramfs_bytes == (0 if path is None else 1)
@@ -367,7 +367,7 @@ def test_a_kernel_without_modules_counts_where_something_boots_it(tmp_path: Path
     mine = {kernel.release: kernel for kernel in facts.kernels}
     assert list(mine) == ["6.1", "5.3-mine", "5.4-mine"]
     assert mine["5.4-mine"].builtin == {"virtio_scsi", "sd_mod"}
-    assert mine["5.4-mine"].lacking == {"virtio_pci"}
+    assert mine["5.4-mine"].lacking == {"virtio_pci", "virtio_blk"}
     assert "what is built into it is not known" in (mine["5.3-mine"].problem or "")
     assert mine["6.1"].problem is None
 
