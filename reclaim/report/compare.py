@@ -91,10 +91,11 @@ def compare(earlier: Sequence[Record], now: Record) -> Comparison:
         elif was is not None and was is not row.verdict and not (was.holds and row.verdict.holds):
             found.otherwise.append(turn)
     known = list(dict.fromkeys(guest for record in earlier for guest in record.guests))
+    knew, judged = set(known), set(now.guests)
     if not is_narrow(now):
-        found.gone = [guest for guest in known if guest not in set(now.guests)]
+        found.gone = [guest for guest in known if guest not in judged]
     if not all(map(is_narrow, earlier)):
-        found.new = [guest for guest in now.guests if guest not in set(known)]
+        found.new = [guest for guest in now.guests if guest not in knew]
     found.bytes = list(_bytes(earlier[0], now))
     return found
 

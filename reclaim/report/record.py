@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -100,6 +101,11 @@ class Record(_Part):
     results: list[Row]
     storage: list[Storage]
     reclaimed_bytes: NonNegativeInt
+
+    @cached_property
+    def asked(self) -> frozenset[str]:
+        """The requirements that were judged."""
+        return frozenset(row.requirement for row in self.results)
 
     @property
     def guests(self) -> list[str]:

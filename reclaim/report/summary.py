@@ -44,7 +44,7 @@ def standing(verdicts: Iterable[Verdict]) -> Standing:
 
 def is_whole(record: Record) -> bool:
     """Was all asked that tells whether a guest returns what it frees?"""
-    return set(ROAD) <= {row.requirement for row in record.results}
+    return record.asked.issuperset(ROAD)
 
 
 def is_of_backup(row: Row) -> bool:
