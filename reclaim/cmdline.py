@@ -49,16 +49,20 @@ def named_stably(facts: Facts, line: str, tags: tuple[str, ...] = TAGS) -> str:
     """*line* with those devices by *tags*. What is not understood, or has no name of its own, stays."""
 
     def stable(match: re.Match[str]) -> str:
-        path, colon, rest = match["value"], "", ""
-        if match["key"] in _BEFORE_COLON:
-            path, colon, rest = match["value"].partition(":")
-        elif match["key"] not in _WHOLE:
-            return match[0]
+        path, rest = _device(match)
         device = facts.device(path) if is_renamed_by_bus(path) else None
         name = stable_name(facts, device, tags) if device else None
-        return f"{match['key']}={match['q'] or ''}{name}{colon}{rest}" if name else match[0]
+        return f"{match['key']}={match['q'] or ''}{name}{rest}" if name else match[0]
 
     return _TOKEN.sub(stable, line)
+
+
+def _device(match: re.Match[str]) -> tuple[str, str]:
+    """The device that a parameter names, and the text behind it; "" if the parameter is not understood."""
+    if match["key"] in _BEFORE_COLON:
+        device, colon, rest = match["value"].partition(":")
+        return device, colon + rest
+    return (match["value"], "") if match["key"] in _WHOLE else ("", "")
 
 
 def clones(facts: Facts) -> list[str]:
@@ -68,11 +72,7 @@ def clones(facts: Facts) -> list[str]:
     """
     found = []
     for match in _TOKEN.finditer(facts.command_line):
-        source = match["value"]
-        if match["key"] in _BEFORE_COLON:
-            source = source.partition(":")[0]
-        elif match["key"] not in _WHOLE:
-            continue
+        source, _ = _device(match)
         if several := ambiguous(facts, Entry(0, source, "", "auto", ())):
             found.append(f"{match['key']}={source} is that of {' and '.join(one.path for one in several)}")
     return found

@@ -110,9 +110,8 @@ class Journal:
         entry = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **entry}
         line = json.dumps(entry, ensure_ascii=True) + "\n"
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(
-            descriptor, "wb"
-        ) as stream:  # whole, or it raises: a full disk takes a part of a line without a word
+        # a full disk takes a part of a line without a word: a stream writes all of it, or raises
+        with os.fdopen(descriptor, "wb") as stream:
             _drop_torn_line(descriptor)
             stream.write(line.encode())
             stream.flush()

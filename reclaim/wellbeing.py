@@ -91,7 +91,8 @@ class Wellbeing:
             for family, before in self.given.items()
             if family in now.given and not set(before) & set(now.given[family])
         ]
-        if gone := [one for one in self.floating if one not in now.all_addresses]:
+        has = now.all_addresses
+        if gone := [one for one in self.floating if one not in has]:
             found.append(
                 f"the address {', '.join(gone[:_SHOWN])}, one beside others, is not here: another machine's now?"
             )
@@ -139,9 +140,10 @@ class Wellbeing:
                 yield f"the swap {swap} is not in use"
 
     def _missing_addresses(self, now: Wellbeing) -> Iterator[str]:
-        if lost := [one for one in self.addresses if one not in now.all_addresses]:
+        has = now.all_addresses
+        if lost := [one for one in self.addresses if one not in has]:
             yield f"it lost the address {', '.join(lost[:_SHOWN])}"
-        families = {*now.given, *map(_family, now.addresses)}
+        families = set(map(_family, has))
         for family, before in self.given.items():
             if family not in families:
                 yield f"it has no {family} address any more (it had {', '.join(before[:_SHOWN])})"

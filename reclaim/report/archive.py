@@ -20,7 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from reclaim import journal
 from reclaim.errors import ReclaimError
-from reclaim.report import compare, page, record, summary
+from reclaim.report import compare, page, record, summary, whole
 from reclaim.report.record import Record
 from reclaim.text import printable
 from reclaim.verdict import Verdict
@@ -110,8 +110,8 @@ def update(reports: Path, keep: int | None = None) -> Path:
         stamps, unfinished = _scan(reports)
         ordered = _refresh(reports, state, stamps)
         text = _render(state, ordered, unfinished)
-        page.write(reports / _STATE, [state.model_dump_json(exclude_defaults=True)])
-        page.write(reports / INDEX, [text])
+        whole.write(reports / _STATE, [state.model_dump_json(exclude_defaults=True)])
+        whole.write(reports / INDEX, [text])
     return reports / INDEX
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from reclaim.report import page, record
+from reclaim.report import page, record, whole
 from reclaim.report.page import View
 from reclaim.report.record import Change
 from reclaim.requirement import catalogue
@@ -161,7 +161,7 @@ class Rows:
         ):
             text = text.replace(bare, dressed, 1)
         text = text.replace('checked="true"', "checked")
-        page.write(self.path, [text])
+        whole.write(self.path, [text])
 
 
 def _before_after(change: ChangeRecord) -> str:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
@@ -178,17 +178,6 @@ def render(view: View) -> Iterator[str]:
     style, script = asset("style.css"), asset("script.js")
     policy = content_security_policy([style], [script])
     return environment().get_template("page.html.jinja").generate(view=view, style=style, script=script, policy=policy)
-
-
-def write(path: Path, pieces: Iterable[str]) -> None:
-    """Write *pieces* of text to *path*, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.writelines(pieces)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @cache

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reclaim.errors import ReclaimError
-from reclaim.report import archive, html, metrics, page, record
+from reclaim.report import archive, html, metrics, page, record, whole
 from reclaim.report.html import Rows
 from reclaim.run import Run
 from reclaim.text import trouble
@@ -85,4 +85,4 @@ def write_report(folders: list[Path], path: Path, remark: str = "") -> None:
     """Write the static page of the runs in *folders* to *path*. Raises ReclaimError where one is no run."""
     homes = list(dict.fromkeys(folder.parent if folder.is_file() else folder for folder in folders))
     records = [record.read(home) for home in homes]
-    page.write(path, page.page(records, homes, remark))
+    whole.write(path, page.page(records, homes, remark))

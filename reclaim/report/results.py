@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ from reclaim.backlog import known_backlog
 from reclaim.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor
+from reclaim.report import whole
 from reclaim.storage import device_of, need
 from reclaim.text import printable
 
@@ -165,15 +165,7 @@ def mark_undone(folder: Path, undone: Iterable[tuple[str, str, str]]) -> None:
 
 def write(folder: Path, record: dict[str, Any]) -> None:
     """Write *record* into *folder*, whole or not at all."""
-    temporary = folder / f".{NAME}.new"
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(_written(record))
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(folder / NAME)
-    finally:
-        temporary.unlink(missing_ok=True)
+    whole.write(folder / NAME, [_written(record)], durable=True)
 
 
 def _written(record: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from reclaim.report import page
+from reclaim.report import page, whole
 from reclaim.report.record import Record
 from tests import records
 from tests.browser.window import Window
@@ -111,5 +111,5 @@ def carried(archive: Path) -> Path:
 
 
 def _written(path: Path, found: list[Record]) -> Path:
-    page.write(path, page.page(found, [Path("reports") / one.run.id for one in found]))
+    whole.write(path, page.page(found, [Path("reports") / one.run.id for one in found]))
     return path
