@@ -64,7 +64,8 @@ class Job:
         script = jobfile.read(self.path, source, machine)
         is_rsnapshot = jobfile.format_of(self.path, source) == "rsnapshot"
         images = Map(_images(self), script.origins)
-        return Judge(steps_of(script), images, machine, is_rsnapshot=is_rsnapshot, whole=script.whole).judged()
+        judge = Judge(steps_of(script), images, machine, is_rsnapshot=is_rsnapshot, whole=script.whole, asked=frozenset(script.asked))
+        return judge.judged()
 
 
 def declared(hypervisor: Hypervisor, notes: Iterable[BackupNotes]) -> list[Job]:

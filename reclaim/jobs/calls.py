@@ -65,6 +65,8 @@ class Script:
     unread: list[Unread] = field(default_factory=list)
     origins: Origins = field(default_factory=Origins)
     whole: bool = True
+    #: choices that ask whether a guest runs
+    asked: set[int] = field(default_factory=set)
 
     def skip(self, text: str, branch: Branch = ()) -> None:
         """Note what was not understood there."""

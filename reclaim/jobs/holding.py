@@ -31,15 +31,20 @@ class Timeline:
 
     steps: list[Step]
     origins: Origins
+    #: choices that ask whether a guest runs
+    asked: frozenset[int] = frozenset()
 
     def at(self, number: int, copy: Copy, image: Image, source: str) -> Held:
         """Does *image* hold still for the copy that is step *number*, and for as long as it goes on?"""
         ways: dict[str, Still] = {}
         doubt = ""
+        if any(choice in self.asked for choice, _ in copy.call.branch):
+            ways["asked"] = Still.MAYBE
+            doubt = "whether it copies only while the guest is off shows only when it runs"
         for position, step in enumerate(self.steps):
             if position > number and (not copy.call.in_background or isinstance(step, Wait)):
                 break
-            sure = _meets(_branch(step), copy.call.branch)
+            sure = self._meets(_branch(step), copy.call.branch)
             if sure is Still.NO:
                 continue
             if isinstance(step, Hold) and position < number:
@@ -56,6 +61,17 @@ class Timeline:
                 ways["not understood"] = Still.MAYBE
         still = max(ways.values(), default=Still.NO)
         return Held(still, doubt or "what is not understood there may hold the guest still")
+
+    def _meets(self, before: Branch, copy: Branch) -> Still:
+        """Does what lies on *before* run wherever *copy* does, perhaps, or never?
+
+        "If it runs, shut it down": whatever the answer, it is off afterwards.
+        """
+        arms = dict(copy)
+        if any(arms.get(choice, arm) != arm for choice, arm in before):
+            return Still.NO
+        here = set(copy)
+        return Still.YES if all(one in here or one[0] in self.asked for one in before) else Still.MAYBE
 
     def _release(self, step: Release, ways: dict[str, Still], sure: Still, image: Image, source: str) -> str:
         applies = min(sure, self._names(step.guests, image, source))
@@ -97,9 +113,3 @@ def _branch(step: Step) -> Branch:
     return step.call.branch
 
 
-def _meets(before: Branch, copy: Branch) -> Still:
-    """Does what lies on *before* run wherever *copy* does, perhaps, or never?"""
-    if copy[: len(before)] == before:
-        return Still.YES
-    arms = dict(copy)
-    return Still.NO if any(arms.get(choice, arm) != arm for choice, arm in before) else Still.MAYBE

@@ -84,10 +84,11 @@ class Judge:
     is_rsnapshot: bool = False
     #: may the file be edited? Not where a part of it was not parsed
     whole: bool = True
+    asked: frozenset[int] = frozenset()
     found: Assessment = field(default_factory=Assessment)
 
     def judged(self) -> Assessment:
-        timeline = Timeline(self.steps.all, self.images.origins)
+        timeline = Timeline(self.steps.all, self.images.origins, self.asked)
         plans: list[_Plan] = []
         for number, step in enumerate(self.steps.all):
             if isinstance(step, NotUnderstood):
@@ -96,6 +97,8 @@ class Judge:
                 self.images.take(step)
             elif isinstance(step, Copy):
                 copied = self._copied(step)
+                if step.tool == "mv" and all(one.still for one in copied.sure):
+                    continue
                 self.images.copied_to(step.target, copied)
                 if step.at_once and step.target and step.tool == "cp":
                     self._cloned(step)
@@ -310,7 +313,7 @@ class _Plan:
             return ()
         edits = [Edit(call.insert or 0, call.insert or 0, call.form.format(option)) for option in self.add]
         for word in self.drop:
-            if word.start is None or word.end is None or not word.text.startswith("--"):
+            if not _has_place(word):
                 return ()
             edits.append(Edit(word.start, word.end, ""))
         return tuple(edits)
@@ -333,6 +336,9 @@ def _with_inplace(
     """--inplace is unsafe with --sparse before 3.3.0, and ruins hard-linked generations."""
     where, line = plan.copy.call.where, plan.line
     word = line.options["inplace"]
+    if word.text.startswith("--append"):
+        plan = plan.wrong(f"rsync {word.text} never writes again what changed within an image")
+        return replace(plan, by_hand=f"take {word.text} out, and add --sparse", forbids=True)
     if links:
         plan = plan.wrong("rsync --inplace writes through the hard links into every earlier copy").dropping(word)
         return replace(plan, forbids="--sparse" in plan.add)
@@ -364,7 +370,7 @@ def _unsafe_inplace(plan: _Plan, version: rsync.Version, shown: str, snapshots: 
 
 
 def _has_place(word: Word) -> bool:
-    return word.start is not None and word.text == "--inplace"
+    return word.start is not None and word.text.startswith("--") and not word.text.startswith("--append")
 
 
 def _priced(plan: _Plan, version: rsync.Version, shown: str, snapshots: str | None) -> _Plan:

@@ -119,7 +119,7 @@ class Line:
     @property
     def writes_devices(self) -> bool:
         """May it write into a device?"""
-        remote = any("write-devices" in text or not is_sure(text) for text in self.remote)
+        remote = any("-devices" in text or not is_sure(text) for text in self.remote)
         return self.has("write-devices") or self.has("copy-devices") or remote
 
     @property
@@ -168,7 +168,7 @@ def read(words: tuple[Word, ...]) -> Line:
                 value = rest.pop(0).text
             _set(line, name, word)
             _add_rules(line, name, value)
-            if name == "remote-option":
+            if name in ("remote-option", "rsync-path"):
                 line.remote.append(value)
             elif name == "max-size":
                 line.largest = _bytes(value)

@@ -221,7 +221,11 @@ class Shell:
         for operator, part in reversed(parts):
             if _only_leaves(part, self.text.source):
                 continue
-            last = (*(last if operator == "&&" else branch), (self._number(), 0))
+            choice = self._number()
+            if operator == "&&":
+                self._note_question(choice, node)
+            node = part
+            last = (*(last if operator == "&&" else branch), (choice, 0))
             before = self.state.copy()
             with self._in(branch=last):
                 self._statement(part)
@@ -297,7 +301,7 @@ class Shell:
 
     def _if_statement(self, node: Node) -> None:
         choice, arms, before = self._number(), [], self.state
-        fixed, arm, has_else, asks_state = self.branch, 0, False, False
+        has_else = False
         parts: list[list[Node]] = [[]]
         for child in node.children:
             if child.type in ("then", "elif_clause", "else_clause"):
@@ -306,21 +310,26 @@ class Shell:
                 parts[-1].append(child)
         for child in parts[0]:
             self._statement(child)
-            asks_state = asks_state or _asks_state(child, self.text.source)
+            self._note_question(choice, child)
         before = self.state
-        for part in parts[1:]:
-            arm += 1
+        for arm, part in enumerate(parts[1:], start=1):
             has_else = has_else or any(child.type == "else_clause" for child in part)
-            # "if it runs, shut it down" leaves it off either way
-            inner = fixed if asks_state and len(parts) == 2 and arm == 1 else (*fixed, (choice, arm))
-            with self._in(branch=inner, state=before.copy()):
+            with self._in(branch=(*self.branch, (choice, arm)), state=before.copy()):
                 for child in part:
                     self._statement(child)
                 arms.append(self.state)
         self.state = joined(arms if has_else and arms else [before, *arms])
 
+    def _note_question(self, choice: int, node: Node) -> None:
+        """Does the choice ask whether a guest runs? "If it runs, shut it down" leaves it off either way."""
+        if _STATE.search(self.text.source[node.start_byte : node.end_byte]):
+            self.script.asked.add(choice)
+
     def _case_statement(self, node: Node) -> None:
         choice, before = self._number(), self.state
+        subject = node.child_by_field_name("value")
+        if subject is not None:
+            self._note_question(choice, subject)
         arms = [before]
         for arm, item in enumerate(one for one in node.named_children if one.type == "case_item"):
             with self._in(branch=(*self.branch, (choice, arm)), state=before.copy()):
@@ -608,12 +617,8 @@ def _given_script(words: list[Word]) -> Word | None:
     return None
 
 
-_STATE = re.compile(rb"running|domstate|virsh|is_up|is_running|\bup\b|active")
+_STATE = re.compile(rb"running|domstate|virsh\s|dominfo|shut ?off|is[-_]?(?:up|active|on)|[sS]tate|STATE|RUNNING")
 _LEAVES = re.compile(rb"^\s*(?:exit|return|false|true|:)\b[\s\d$?\"{}\w]*$")
-
-
-def _asks_state(node: Node, source: bytes) -> bool:
-    return _STATE.search(source[node.start_byte : node.end_byte]) is not None
 
 
 def _only_leaves(node: Node, source: bytes) -> bool:
@@ -626,7 +631,7 @@ _IF_EMPTY = re.compile(rb"^\s*(?:if\s+)?\[{1,2}\s+(?:!\s+)?-[nzf]\s|^\s*(?:if\s+
 
 def _may_leave_a_turn(node: Node, source: bytes) -> bool:
     """Do some turns of the loop end there? Not those that have nothing to do."""
-    if node.type not in ("list", "if_statement") or node.end_byte - node.start_byte > 2000:
+    if node.type not in ("list", "if_statement", "case_statement") or node.end_byte - node.start_byte > 2000:
         return False
     text = source[node.start_byte : node.end_byte]
     return _ENDS_A_TURN.search(text) is not None and _IF_EMPTY.match(text) is None

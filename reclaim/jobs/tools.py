@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 from reclaim.jobs import rsync, streams, virsh
@@ -55,7 +56,10 @@ def _add(found: Steps, call: Call) -> None:
         if call.host and isinstance(step, Copy):
             text = f"{call.where}: it runs on {call.host}: {step.tool} there is not judged: audit that machine"
             found.all.append(NotUnderstood(text, call.branch, may_hold=False))
-        elif call.host and (isinstance(step, Release) or (isinstance(step, Hold) and not step.path)):
+        elif call.host and isinstance(step, Hold):
+            doubt = step.doubt or f"whether {call.where} stops a guest of this machine is not known: it runs on {call.host}"
+            found.all.append(replace(step, doubt=doubt))
+        elif call.host and isinstance(step, Release):
             continue
         else:
             found.all.append(step)

@@ -40,7 +40,7 @@ def steps(call: Call) -> Iterator[Step]:
 def _command(call: Call) -> tuple[list[Word], bool]:
     """The words from the command on; is it about another machine's guests?"""
     rest = list(call.words[1:])
-    elsewhere = bool(call.host)
+    elsewhere = False
     while rest and rest[0].text.startswith("-"):
         option = rest.pop(0).text
         value = option.partition("=")[2]
