@@ -64,7 +64,14 @@ class Job:
         script = jobfile.read(self.path, source, machine)
         is_rsnapshot = jobfile.format_of(self.path, source) == "rsnapshot"
         images = Map(_images(self), script.origins)
-        judge = Judge(steps_of(script), images, machine, is_rsnapshot=is_rsnapshot, whole=script.whole, asked=frozenset(script.asked))
+        judge = Judge(
+            steps_of(script),
+            images,
+            machine,
+            is_rsnapshot=is_rsnapshot,
+            whole=script.whole,
+            asked=frozenset(script.asked),
+        )
         return judge.judged()
 
 
@@ -98,6 +105,7 @@ class _Machine:
 
     job: Job
     _texts: dict[str, bytes | str] = field(default_factory=dict)
+    _devices: dict[str, bool] = field(default_factory=dict)
     _mounts: dict[str, str] = field(default_factory=dict)
     _versions: dict[str, rsync.Version | None] = field(default_factory=dict)
 
@@ -157,7 +165,11 @@ class _Machine:
         return int(told) if told.isdecimal() else None
 
     def is_block_device(self, path: str) -> bool:
-        return is_sure(path) and path.isprintable() and self.job.hypervisor.shell.run("test -b %s", path).rc == 0
+        if not is_sure(path) or not path.isprintable():
+            return False
+        if path not in self._devices:
+            self._devices[path] = self.job.hypervisor.shell.run("test -b %s", path).rc == 0
+        return self._devices[path]
 
 
 def iter_lines(findings: Iterable[Finding]) -> Iterator[str]:

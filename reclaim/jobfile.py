@@ -326,6 +326,9 @@ def _rsnapshot(job: _Reader) -> None:
             key, _, value = extra.partition("=")
             if key.lstrip("+") in ("rsync_long_args", "rsync_short_args"):
                 options = f"{options} {value}" if key.startswith("+") else value
+        if not script.budget.take(len(options.split()) + len(rules)):
+            script.skip(f"line {number}: what follows is too long to be read")
+            break
         # rsnapshot makes each generation from the last by hard links
         words = [
             command,

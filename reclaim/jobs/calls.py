@@ -7,6 +7,8 @@ from pathlib import PurePosixPath
 
 from reclaim.jobs.words import Origins, Word
 
+#: places that were not understood and are kept apart; after them nothing is a pass any more anyway
+_MOST_UNREAD = 500
 #: which arms of which choices led to a command
 Branch = tuple[tuple[int, int], ...]
 
@@ -58,6 +60,21 @@ class Unread:
 
 
 @dataclass
+class Budget:
+    """How much of a job is read: commands, words of commands, statements; those of a loop each time that they run."""
+
+    commands: int = 1500
+    words: int = 20_000
+    statements: int = 40_000
+
+    def take(self, words: int) -> bool:
+        """Is there room for a command of so many words?"""
+        self.commands -= 1
+        self.words -= words
+        return self.commands > 0 and self.words > 0
+
+
+@dataclass
 class Script:
     """The commands of a job in their order, and what of it nobody understood. `whole`: all of it was parsed."""
 
@@ -67,7 +84,9 @@ class Script:
     whole: bool = True
     #: choices that ask whether a guest runs
     asked: set[int] = field(default_factory=set)
+    budget: Budget = field(default_factory=lambda: Budget())
 
     def skip(self, text: str, branch: Branch = ()) -> None:
         """Note what was not understood there."""
-        self.unread.append(Unread(text, len(self.calls), branch))
+        if len(self.unread) < _MOST_UNREAD:
+            self.unread.append(Unread(text, len(self.calls), branch))

@@ -40,18 +40,18 @@ def is_one(path: str, source: bytes) -> bool:
     return (
         bool(re.match(rb"---\s", source))
         or _is_btrbk(source)
-        or bool(re.search(rb"^\[[\w. -]+\]\s*$", source, re.MULTILINE))
+        or bool(re.search(rb"^\[[\w. -]{1,100}\][ \t]*$", source, re.MULTILINE))
     )
 
 
 def _looks_like_shell(source: bytes) -> bool:
-    return bool(re.search(rb"^\s*(?:rsync|cp|virsh|for|if|while|export)\b", source, re.MULTILINE))
+    return bool(re.search(rb"^[ \t]*(?:rsync|cp|virsh|for|if|while|export)\b", source, re.MULTILINE))
 
 
 def _is_btrbk(source: bytes) -> bool:
     return bool(
-        re.search(rb"^\s*subvolume\s+\S", source, re.MULTILINE)
-        and re.search(rb"^\s*(?:volume|snapshot_dir|target)\s", source, re.MULTILINE)
+        re.search(rb"^[ \t]*subvolume[ \t]+\S", source, re.MULTILINE)
+        and re.search(rb"^[ \t]*(?:volume|snapshot_dir|target)[ \t]", source, re.MULTILINE)
     )
 
 

@@ -111,5 +111,3 @@ def _branch(step: Step) -> Branch:
     if isinstance(step, NotUnderstood):
         return step.branch
     return step.call.branch
-
-

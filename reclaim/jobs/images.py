@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import posixpath
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from reclaim.jobs import rsync
@@ -71,7 +71,7 @@ class Map:
 
     def copied_to(self, target: str, found: Copied) -> None:
         """The job wrote a copy there."""
-        if not target or rsync.is_remote(target) or target.startswith(UNKNOWN) or len(self.copies) > 500:
+        if not target or rsync.is_remote(target) or target.startswith(UNKNOWN) or len(self.copies) > 200:
             return
         self.copies += [(target.rstrip("/"), one.image) for one in found.sure]
         if found.of_guests and not found.sure:
@@ -124,10 +124,7 @@ class Map:
     def _all_below(self, source: str, copy: Copy, found: Copied, node_is_read: Callable[[str], bool]) -> list[Found]:
         path, still = self._origin(source)
         result = []
-        for image in self.images:
-            way = _way(path, image.path)
-            if way is None:
-                continue
+        for image, way in _ways(path, self.images):
             is_itself = way != "below"
             if image.path.startswith("/dev/") and not (copy.reads_devices and (is_itself or node_is_read(copy.tool))):
                 continue  # the node is copied, not what is on the device
@@ -181,6 +178,18 @@ class Map:
             if not path.startswith("/"):
                 return UNKNOWN, True
         return path, still
+
+
+def _ways(source: str, images: list[Image]) -> Iterator[tuple[Image, str]]:
+    """The images at or below *source*, and how each lies there."""
+    plain = "*" not in source and "?" not in source and "[" not in source and is_sure(source)
+    start = posixpath.normpath(source).rstrip("/") + "/" if plain and source.startswith("/") else ""
+    for image in images:
+        if plain and not f"{image.path}/".startswith(start):
+            continue
+        way = _way(source, image.path)
+        if way is not None:
+            yield image, way
 
 
 def _way(source: str, path: str) -> str | None:

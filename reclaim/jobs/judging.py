@@ -15,6 +15,9 @@ from reclaim.jobs.tools import is_device
 from reclaim.jobs.words import Word
 from reclaim.text import printable
 
+#: things that cannot be told and are named
+_MOST_DOUBTS = 50
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -53,8 +56,9 @@ class Assessment:
     unclear: list[str] = field(default_factory=list)
 
     def doubt(self, text: str) -> None:
+        """Note what cannot be told, once."""
         text = printable(text)
-        if text not in self.unclear:
+        if text not in self.unclear and len(self.unclear) < _MOST_DOUBTS:
             self.unclear.append(text)
 
 
@@ -86,6 +90,7 @@ class Judge:
     whole: bool = True
     asked: frozenset[int] = frozenset()
     found: Assessment = field(default_factory=Assessment)
+    _told: set[Finding] = field(default_factory=set)
 
     def judged(self) -> Assessment:
         timeline = Timeline(self.steps.all, self.images.origins, self.asked)
@@ -253,7 +258,8 @@ class Judge:
             hand = plan.in_words() + (f" ({reason})" if reason else "")
         for text in plan.problems:
             finding = self._finding(call, text, by_hand="" if edits else hand, edits=edits)
-            if finding not in self.found.findings:
+            if finding not in self._told:
+                self._told.add(finding)
                 self.found.findings.append(finding)
         for text in plan.unclear:
             self.found.doubt(text)
@@ -313,7 +319,7 @@ class _Plan:
             return ()
         edits = [Edit(call.insert or 0, call.insert or 0, call.form.format(option)) for option in self.add]
         for word in self.drop:
-            if not _has_place(word):
+            if word.start is None or word.end is None or not _has_place(word):
                 return ()
             edits.append(Edit(word.start, word.end, ""))
         return tuple(edits)

@@ -25,8 +25,8 @@ from reclaim.jobs.wrappers import unwrapped
 #: blocks, functions and scripts within one another
 _DEEPEST = 60
 _DEEPEST_FILES = 4
-#: commands that are read, those of loops and functions each time that they run
-_MOST = 6000
+#: choices on the way to a command
+_MOST_CHOICES = 100
 #: words of a loop that are gone through one by one
 _MOST_TURNS = 40
 SHELLS = ("sh", "bash", "dash", "ksh", "zsh", "ash", "mksh", "rbash")
@@ -94,7 +94,6 @@ class Shell:
     pipe: int = 0
     background: bool = False
     depth: int = 0
-    _left: int = _MOST
     _numbers: int = 0
     _opened: tuple[str, ...] = ()
     _called: tuple[str, ...] = ()
@@ -120,12 +119,26 @@ class Shell:
 
     def run(self, text: Text) -> None:
         """Read *text* with what is known now."""
-        root, plain = grammar.parse(text.source)
+        try:
+            root, plain = grammar.parse(text.source)
+        except grammar.Unparsable:
+            self.script.whole = False
+            self._skip(f"line {text.first_line} and those after it cannot be parsed as shell")
+            return
         before, self.text = self.text, replace(text, source=plain)
+        noted = len(self.script.unread)
         try:
             self._block(root)
+            if root.has_error:
+                self._note_broken(root, noted)
         finally:
             self.text = before
+
+    def _note_broken(self, root: Node, noted: int) -> None:
+        """A part that cannot be parsed is told once, also where no statement begins there."""
+        self.script.whole = False
+        if not any("cannot be parsed" in one.text for one in self.script.unread[noted:]):
+            self._broken(next((one for one in grammar.below(root) if one.is_error or one.is_missing), root))
 
     @contextmanager
     def _in(self, branch: Branch | None = None, **values: object) -> Iterator[None]:
@@ -163,13 +176,19 @@ class Shell:
                 goes_on = number + 1 < len(children) and children[number + 1].type == "&"
                 with self._in(background=self.background or goes_on):
                     self._statement(child)
-                if _may_leave_a_turn(child, self.text.source):
+                if _may_leave_a_turn(child, self.text.source) and len(self.branch) < _MOST_CHOICES:
                     self.branch = (*self.branch, (self._number(), 0))
         self.branch = branch
 
     def _statement(self, node: Node) -> None:
+        budget = self.script.budget
+        budget.statements -= 1
         if self.depth > _DEEPEST:
             self._skip(f"line {self.text.line(node)}: it is nested too deep to be read")
+            return
+        if budget.statements <= 0:
+            if budget.statements == 0:
+                self._skip(f"line {self.text.line(node)}: what follows is too long to be read")
             return
         if node.type == "ERROR" or node.is_missing:
             self._broken(node)
@@ -225,7 +244,8 @@ class Shell:
             if operator == "&&":
                 self._note_question(choice, node)
             node = part
-            last = (*(last if operator == "&&" else branch), (choice, 0))
+            last = last if operator == "&&" else branch
+            last = (*last, (choice, 0)) if len(last) < _MOST_CHOICES else last
             before = self.state.copy()
             with self._in(branch=last):
                 self._statement(part)
@@ -445,10 +465,11 @@ class Shell:
 
     def take(self, words: list[Word], line: int) -> None:
         """Read the command made of *words*."""
-        self._left -= 1
-        if self._left <= 0:
-            if self._left == 0:
-                self.script.skip(f"line {line}: more than {_MOST} commands: the rest is not read")
+        budget = self.script.budget
+        if not budget.take(len(words)):
+            if budget.statements > 0:
+                budget.statements = 0
+                self._skip(f"line {line}: what follows is too long to be read")
             return
         words, detaches = unwrapped(words)
         if not words:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -24,12 +25,12 @@ _COPYING_UNIT = re.compile(r"back|copy|copies|sync|snap|borg|restic|btrbk|clone|
 def steps_of(script: Script) -> Steps:
     """The steps of a job in the order in which they run."""
     found = Steps()
-    unread = sorted(script.unread, key=lambda one: one.index)
+    unread = deque(sorted(script.unread, key=lambda one: one.index))
     pipes = streams.pipes(script.calls)
     taken: set[int] = set()
     for index, call in enumerate(script.calls):
         while unread and unread[0].index <= index:
-            found.all.append(_not_understood(unread.pop(0)))
+            found.all.append(_not_understood(unread.popleft()))
         if id(call) in taken:
             continue
         stream = streams.read(pipes.get(call.pipe) or [call], call)
@@ -57,7 +58,9 @@ def _add(found: Steps, call: Call) -> None:
             text = f"{call.where}: it runs on {call.host}: {step.tool} there is not judged: audit that machine"
             found.all.append(NotUnderstood(text, call.branch, may_hold=False))
         elif call.host and isinstance(step, Hold):
-            doubt = step.doubt or f"whether {call.where} stops a guest of this machine is not known: it runs on {call.host}"
+            doubt = (
+                step.doubt or f"whether {call.where} stops a guest of this machine is not known: it runs on {call.host}"
+            )
             found.all.append(replace(step, doubt=doubt))
         elif call.host and isinstance(step, Release):
             continue

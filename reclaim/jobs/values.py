@@ -15,7 +15,7 @@ from reclaim.jobs.grammar import text_of
 from reclaim.jobs.words import LONGEST, UNKNOWN, Origin, Origins, Word, absolute, is_sure
 
 #: variables that are kept apart; more are not known
-_MOST = 2000
+_MOST = 500
 #: words of one value
 MOST_WORDS = 512
 #: expansions within expansions
