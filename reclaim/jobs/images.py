@@ -126,7 +126,7 @@ class Map:
         result = []
         for image, way in _ways(path, self.images):
             is_itself = way != "below"
-            if image.path.startswith("/dev/") and not (copy.reads_devices and (is_itself or node_is_read(copy.tool))):
+            if rsync.is_device(image.path) and not (copy.reads_devices and (is_itself or node_is_read(copy.tool))):
                 continue  # the node is copied, not what is on the device
             left_out = copy.skips(source, source if is_itself else image.path) if not still else False
             if left_out is True:

@@ -11,7 +11,6 @@ from reclaim.jobs.calls import Call
 from reclaim.jobs.holding import Still, Timeline
 from reclaim.jobs.images import Copied, Image, Map
 from reclaim.jobs.steps import Copy, NotUnderstood, Snapshot, Steps
-from reclaim.jobs.tools import is_device
 from reclaim.jobs.words import Word
 from reclaim.text import printable
 
@@ -203,7 +202,7 @@ class Judge:
             if surely:
                 self.found.doubt(f"{copy.call.where}: rsync: its options are put together when it runs")
             return replace(plan, forbids=True)
-        if line.writes_devices or is_device(copy.target) or self._is_block_device(copy):
+        if line.writes_devices or rsync.is_device(copy.target) or self._is_block_device(copy):
             return self._onto_a_device(plan, surely=surely)
         version = self.machine.rsync_version(copy.call.words[0].text) if line.writes_here else None
         snapshots = self.machine.snapshots(copy.target) if line.writes_here else None
@@ -245,9 +244,9 @@ class Judge:
             others = at[plan.copy.call.insert]
             reason = ""
             if not self.whole:
-                reason = "a part of the file cannot be parsed, so it is not edited"
+                reason = f"{plan.in_words()}; a part of the file cannot be parsed, so it is not edited"
             elif plan.copy.call.insert is not None and not all(one.allows(plan) for one in others):
-                reason = "the same line runs with other words too, for which that would be wrong"
+                reason = "this line runs with other words too, for which the mend would be wrong: give each a line of its own"
             self._tell(plan, reason)
 
     def _tell(self, plan: _Plan, reason: str) -> None:
@@ -255,7 +254,7 @@ class Judge:
         hand = plan.by_hand
         edits = () if hand or reason else plan.edits()
         if plan.problems and not hand and not edits:
-            hand = plan.in_words() + (f" ({reason})" if reason else "")
+            hand = reason or plan.in_words()
         for text in plan.problems:
             finding = self._finding(call, text, by_hand="" if edits else hand, edits=edits)
             if finding not in self._told:
@@ -376,7 +375,7 @@ def _unsafe_inplace(plan: _Plan, version: rsync.Version, shown: str, snapshots: 
 
 
 def _has_place(word: Word) -> bool:
-    return word.start is not None and word.text.startswith("--") and not word.text.startswith("--append")
+    return word.start is not None and word.is_literal and word.text.startswith("--") and not word.text.startswith("--append")
 
 
 def _priced(plan: _Plan, version: rsync.Version, shown: str, snapshots: str | None) -> _Plan:

@@ -40,6 +40,8 @@ _LONG_WITH_VALUE = frozenset((
 ))
 # fmt: on
 _REMOTE = re.compile(r"(rsync://|[^/]*:)")
+#: a filesystem in memory, and what qemu-nbd and others mount
+_NO_DEVICES = ("/dev/shm/",)  # noqa: S108
 _UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 
 
@@ -51,6 +53,12 @@ def is_called_so(name: str) -> bool:
 def is_remote(text: str) -> bool:
     """Is the path on another machine?"""
     return _REMOTE.match(text) is not None
+
+
+def is_device(path: str) -> bool:
+    """Is it a device, here or elsewhere, by its name?"""
+    local = path.rpartition(":")[2] if is_remote(path) else path
+    return local.startswith("/dev/") and not local.startswith(_NO_DEVICES)
 
 
 @dataclass(frozen=True)

@@ -478,7 +478,7 @@ class Shell:
             self._one(words, line)
 
     def _one(self, words: list[Word], line: int) -> None:
-        name = PurePosixPath(words[0].text).name
+        name = words[0].text.rpartition("/")[2]
         function = None if words[0].text in self._called else self.functions.get(words[0].text)
         builtin = _BUILTINS.get(name)
         if function is not None:

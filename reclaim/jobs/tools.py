@@ -158,12 +158,6 @@ def _put_together(call: Call) -> bool:
     return any(word.may_be_options for word in call.words[1:])
 
 
-def is_device(path: str) -> bool:
-    """Is it a device, here or elsewhere, by its name?"""
-    local = path.rpartition(":")[2] if rsync.is_remote(path) else path
-    return local.startswith("/dev/") and not local.startswith("/dev/shm/")
-
-
 # Copies ---------------------------------------------------------------------------------------
 
 
@@ -193,7 +187,7 @@ def _cp(call: Call) -> Iterator[Step]:
     wrong = []
     if "--sparse=never" in texts:
         wrong.append(Wrong("cp --sparse=never writes every zero", "drop --sparse=never"))
-    elif any(map(is_device, sources)) and not keeps_nodes and "--sparse=always" not in texts and not is_device(target):
+    elif any(map(rsync.is_device, sources)) and not keeps_nodes and "--sparse=always" not in texts and not rsync.is_device(target):
         wrong.append(Wrong("cp of a device writes every zero", "add --sparse=always if the copy is a file"))
     store = "its options are put together when it runs" if _put_together(call) and len(operands) < 3 else ""
     yield Copy(
@@ -295,7 +289,7 @@ def dd_copy(call: Call, sources: tuple[str, ...], target: str, conv: str) -> Cop
     sparse = "sparse" in conv.split(",")
     good, store = "dd conv=sparse", ""
     wrong: tuple[Wrong, ...] = ()
-    if is_device(target):
+    if rsync.is_device(target):
         good = "dd onto a device, which has no holes"
         if sparse:
             text = "dd conv=sparse onto a device leaves there what was there before where the image has zeros"
@@ -322,7 +316,7 @@ def _qemu_img(call: Call) -> Iterator[Step]:
     options = ",".join(value for one, value in pairwise(texts) if one in ("-o", "--options"))
     options += ",".join(text[2:] for text in texts if text.startswith("-o") and len(text) > 2)
     filled = re.search(r"preallocation=(full|falloc)", options)
-    if filled and not is_device(target):
+    if filled and not rsync.is_device(target):
         text = f"qemu-img convert -o preallocation={filled[1]} allocates the whole copy"
         wrong.append(Wrong(text, f"drop preallocation={filled[1]}"))
     shares = "-U" in texts or "--force-share" in texts

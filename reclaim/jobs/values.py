@@ -119,7 +119,10 @@ class Values:
         unquoted = node.type == "concatenation" and any(
             child.type in ("simple_expansion", "expansion", "command_substitution") for child in node.named_children
         )
-        return [Word(text, start, end, splits=unquoted and not is_sure(text))]
+        plain = node.type in ("word", "raw_string") or not any(
+            child.type in ("simple_expansion", "expansion", "command_substitution") for child in node.named_children
+        )
+        return [Word(text, start, end, splits=unquoted and not is_sure(text), is_literal=plain)]
 
     def _split(self, node: Node) -> list[Word]:
         """An expansion without quotes: what it holds is split at blanks."""

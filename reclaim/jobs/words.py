@@ -74,6 +74,8 @@ class Word:
     start: int | None = None
     end: int | None = None
     splits: bool = False
+    #: as it stands there it is this text, and no expansion
+    is_literal: bool = True
 
     @property
     def is_sure(self) -> bool:
