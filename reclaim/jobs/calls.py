@@ -84,7 +84,7 @@ class Script:
     whole: bool = True
     #: choices that ask whether a guest runs
     asked: set[int] = field(default_factory=set)
-    budget: Budget = field(default_factory=lambda: Budget())
+    budget: Budget = field(default_factory=Budget)
 
     def skip(self, text: str, branch: Branch = ()) -> None:
         """Note what was not understood there."""

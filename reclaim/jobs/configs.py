@@ -1,4 +1,4 @@
-"""Configurations of backup programs that are no shell: borgmatic, btrbk, Ansible, …: named, and read as far as known."""
+"""Configurations of backup programs, which are no shell: named, and read as far as they are known."""
 
 from __future__ import annotations
 

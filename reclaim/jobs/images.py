@@ -1,4 +1,4 @@
-"""Which images a job copies: the disks of the guests, the snapshots of them that it takes, and the copies that it makes."""
+"""Which images a job copies: disks of guests, the snapshots that it takes of them, the copies that it makes."""
 
 from __future__ import annotations
 

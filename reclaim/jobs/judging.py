@@ -143,7 +143,7 @@ class Judge:
         where = copy.call.where
         surely = bool(copied.sure or copied.of_guests)
         if not surely:
-            plan = self._rsync(copy, copied) if copy.rsync and not copy.rsync.doubtful else None
+            plan = self._rsync(copy, copied) if copy.rsync else None
             if copied.maybe_left_out:
                 what = "its list of exclusions leaves" if copy.tool == "tar" else "its filter rules leave"
                 self.found.doubt(f"{where}: {copy.tool}: whether {what} out the images is not judged")
@@ -246,7 +246,9 @@ class Judge:
             if not self.whole:
                 reason = f"{plan.in_words()}; a part of the file cannot be parsed, so it is not edited"
             elif plan.copy.call.insert is not None and not all(one.allows(plan) for one in others):
-                reason = "this line runs with other words too, for which the mend would be wrong: give each a line of its own"
+                reason = (
+                    "this line runs with other words too, for which that would be wrong: give each a line of its own"
+                )
             self._tell(plan, reason)
 
     def _tell(self, plan: _Plan, reason: str) -> None:
@@ -375,7 +377,12 @@ def _unsafe_inplace(plan: _Plan, version: rsync.Version, shown: str, snapshots: 
 
 
 def _has_place(word: Word) -> bool:
-    return word.start is not None and word.is_literal and word.text.startswith("--") and not word.text.startswith("--append")
+    return (
+        word.start is not None
+        and word.is_literal
+        and word.text.startswith("--")
+        and not word.text.startswith("--append")
+    )
 
 
 def _priced(plan: _Plan, version: rsync.Version, shown: str, snapshots: str | None) -> _Plan:

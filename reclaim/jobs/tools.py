@@ -12,10 +12,9 @@ from itertools import pairwise
 from reclaim.jobs import rsync, streams, virsh
 from reclaim.jobs.calls import Call, Script, Unread
 from reclaim.jobs.harmless import HARMLESS, NOT_JUDGED
-from reclaim.jobs.shell import SHELLS
 from reclaim.jobs.steps import Copy, Hold, NotUnderstood, Release, Snapshot, Step, Steps, Wait, Wrong
 from reclaim.jobs.words import UNKNOWN, absolute, is_sure, shown
-from reclaim.jobs.wrappers import WRAPPERS
+from reclaim.jobs.wrappers import SHELLS, WRAPPERS
 
 #: which units start and stop all guests
 _ALL_GUESTS = re.compile(r"libvirt-guests(?:\.service|\.sh)?$")
@@ -187,7 +186,12 @@ def _cp(call: Call) -> Iterator[Step]:
     wrong = []
     if "--sparse=never" in texts:
         wrong.append(Wrong("cp --sparse=never writes every zero", "drop --sparse=never"))
-    elif any(map(rsync.is_device, sources)) and not keeps_nodes and "--sparse=always" not in texts and not rsync.is_device(target):
+    elif (
+        any(map(rsync.is_device, sources))
+        and not keeps_nodes
+        and "--sparse=always" not in texts
+        and not rsync.is_device(target)
+    ):
         wrong.append(Wrong("cp of a device writes every zero", "add --sparse=always if the copy is a file"))
     store = "its options are put together when it runs" if _put_together(call) and len(operands) < 3 else ""
     yield Copy(

@@ -262,7 +262,7 @@ class Values:
             first, *stages = node.named_children
             found = self.output(first)
             for stage in stages:
-                found = self._filtered(found, stage)
+                found = self.filtered(found, stage)
             return found
         if node.type == "command":
             return self._printed(node)
@@ -293,7 +293,7 @@ class Values:
             return found
         return [self.origins.mark(key=text_of(node, self.text.source) if name == "date" else "")]
 
-    def _filtered(self, found: list[str], stage: Node) -> list[str]:
+    def filtered(self, found: list[str], stage: Node) -> list[str]:
         """What comes through awk, grep, … of paths and names is still paths and names, maybe not all of them."""
         command = stage
         while command.type == "redirected_statement":
@@ -395,15 +395,14 @@ def _ls(values: Values, words: list[str]) -> list[str] | None:
     return found or None
 
 
-def _find(values: Values, words: list[str]) -> list[str] | None:
+def found_by(values: Values, words: list[str]) -> list[str] | None:
     paths: list[str] = []
     names: list[str] = []
-    for number, word in enumerate(words):
-        if word.startswith(("-", "(", "!")) and not names and not paths:
-            continue
-        if word.startswith(("-", "(", "!")):
+    for word in words:
+        if not word.startswith(("-", "(", "!")):
+            paths.append(word)
+        elif paths:
             break
-        paths.append(word)
     for option, value in pairwise(words):
         if option in ("-name", "-iname") and is_sure(value):
             names.append(value)
@@ -461,7 +460,7 @@ _PRINTERS: dict[str, Callable[[Values, list[str]], list[str] | None]] = {
     "echo": _echo,
     "printf": _printf,
     "ls": _ls,
-    "find": _find,
+    "find": found_by,
     "virsh": _virsh,
     "which": _which,
     "command": _which,

@@ -60,6 +60,7 @@ WRAPPERS: dict[str, Wrapper] = {
         detaches=True,
     ),
 }
+SHELLS = ("sh", "bash", "dash", "ksh", "zsh", "ash", "mksh", "rbash")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 #: what makes systemd-run wait for the command
 _WAITS = {"--scope", "--wait", "-P", "--pipe", "-t", "--pty"}

@@ -32,7 +32,9 @@ VOLUME = (
 )
 DOMAINS = (
     domain_xml(disk_xml(source=f"{IMAGES}/web.qcow2"), name="web"),
-    domain_xml(disk_xml("vda", source="/srv/vm/shop.qcow2"), disk_xml("vdb", source="/srv/vm/shop-data.img"), name="shop"),
+    domain_xml(
+        disk_xml("vda", source="/srv/vm/shop.qcow2"), disk_xml("vdb", source="/srv/vm/shop-data.img"), name="shop"
+    ),
     domain_xml(disk_xml(source=f"{IMAGES}/db.img"), name="db", running=False),
     domain_xml(VOLUME, name="mail", running=False),
 )
@@ -137,8 +139,8 @@ def test_the_price_of_both_is_told_where_snapshots_would_come_to_take_more(tmp_p
     for version, price in (("3.4.1", "106 MiB"), ("3.5.0", "14.5 MiB")):
         says_version(rsync, version)
         text = f"#!/bin/sh\nrsync -a --inplace --no-whole-file {IMAGES}/db.img /b/\n"
-        one = declared_job(tmp_path / version, "job.sh", "true", text) if (tmp_path / version).mkdir() is None else None
-        assert one is not None
+        (tmp_path / version).mkdir()
+        one = declared_job(tmp_path / version, "job.sh", "true", text)
         result = engine(one.hypervisor, tmp_path).run(requirement("backup-job"), Subject(one.hypervisor, job=one))
         assert price in result.reason
         assert Path(one.path).read_text() == text
@@ -207,11 +209,11 @@ def test_what_lies_on_another_filesystem_is_not_copied(tmp_path: Path, rsync: Pa
         "echo " + "$(" * 30_000 + ")" * 30_000,
         "a && " * 50_000 + "b\n",
         "x=aaaaaaaaaaaaaaaa\n" + "x=$x$x\n" * 10_000,
-        "a=(" + "w " * 500 + ')\n' + 'cp "${a[@]}" /b\n' * 3000,
+        "a=(" + "w " * 500 + ")\n" + 'cp "${a[@]}" /b\n' * 3000,
         "".join(f"for v{n} in {'w ' * 40}; do " for n in range(8)) + "cp /a /b; " + "done; " * 8,
         "".join(f"f{n}() {{ f{n + 1}; f{n + 1}; }}\n" for n in range(500)) + "f0\n",
         "f() { f; }\nf\n",
-        "rsync() { command rsync \"$@\"; }\nrsync -a IMG/ /b\n",
+        'rsync() { command rsync "$@"; }\nrsync -a IMG/ /b\n',
         "cp /" + "*a" * 5000 + " /b\n",
         "cp /v$a/$b/$c/$d/$e/$f/$g/i /b\n" * 500,
         "for x in a; do\n" + "b && continue\ncp /x /y\n" * 5000 + "done\n",
@@ -219,8 +221,10 @@ def test_what_lies_on_another_filesystem_is_not_copied(tmp_path: Path, rsync: Pa
         "if\n" + "!(a)" * 2000,
         "\U000f0000\U000f0001 -a \ufffd\n",
         "trap 'trap \"x\" EXIT' EXIT\neval 'eval \"eval a\"'\nset --\nshift 99999\n. \n$\n`\n",
-        "rsync\ncp\ntar\ndd\nvirsh\nlvcreate -s\nbtrfs send\nmount\nmv\nssh\nfind -exec\nxargs\nscreen\nsu -c\nborg create\n",
-        "rsync --exclude\nrsync -e\ntar -f\ntar c -C\nvirsh --domain\nvirsh -c\ndd if\nqemu-img convert\ncp -t\nssh -p\n",
+        "rsync\ncp\ntar\ndd\nvirsh\nlvcreate -s\nbtrfs send\nmount\nmv\nssh\nfind -exec\nxargs\n",
+        "screen\nsu -c\nborg create\n",
+        "rsync --exclude\nrsync -e\ntar -f\ntar c -C\nvirsh --domain\nvirsh -c\ndd if\nqemu-img convert\n",
+        "cp -t\nssh -p\n",
     ],
 )  # fmt: skip
 def test_odd_texts_are_read_to_an_end(tmp_path: Path, rsync: Path, text: str) -> None:
