@@ -147,8 +147,8 @@ class Judge:
             if copied.maybe_left_out:
                 what = "its list of exclusions leaves" if copy.tool == "tar" else "its filter rules leave"
                 self.found.doubt(f"{where}: {copy.tool}: whether {what} out the images is not judged")
-            elif copied.doubt:
-                self.found.doubt(f"{where}: {copy.tool}: {copied.doubt}")
+            elif copied.doubt or copy.tool == "btrfs send":
+                self.found.doubt(f"{where}: {copy.tool}: {copied.doubt or copy.store}")
             # it may run with other words elsewhere, and must not be mended there for what is wrong here
             return [replace(plan, problems=(), unclear=(), told=(), good="")] if plan else []
         if copied.maybe_left_out or copied.doubt:
