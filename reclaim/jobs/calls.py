@@ -19,7 +19,8 @@ class Call:
 
     New options go to byte `insert` of the file, in the form `form`; None where they cannot. `file`: the script that it
     stands in, empty for the job's own file. `host`: the machine that it runs on, empty for this one. `pipe`: the
-    pipeline that it is a part of. `stdin`, `stdout`: files that it reads and writes by `<` and `>`.
+    pipeline that it is a part of. `in_background`: which of those that go on by themselves it belongs to, 0 for none.
+    `stdin`, `stdout`: files that it reads and writes by `<` and `>`.
     """
 
     words: tuple[Word, ...]
@@ -31,7 +32,7 @@ class Call:
     host: str = ""
     branch: Branch = ()
     pipe: int = 0
-    in_background: bool = False
+    in_background: int = 0
     stdin: Word | None = None
     stdout: Word | None = None
 

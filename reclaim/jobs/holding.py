@@ -42,7 +42,7 @@ class Timeline:
             ways["asked"] = Still.MAYBE
             doubt = "whether it copies only while the guest is off shows only when it runs"
         for position, step in enumerate(self.steps):
-            if position > number and (not copy.call.in_background or isinstance(step, Wait)):
+            if position > number and _is_over(copy, step):
                 break
             sure = self._meets(_branch(step), copy.call.branch)
             if sure is Still.NO:
@@ -105,6 +105,14 @@ class Timeline:
                 return Still.YES
             found = Still.MAYBE
         return found
+
+
+def _is_over(copy: Copy, step: Step) -> bool:
+    """Has *copy* ended before the later *step*? One in the background ends when it is waited for."""
+    background = copy.call.in_background
+    if not background or isinstance(step, Wait):
+        return True
+    return not isinstance(step, NotUnderstood) and step.call.in_background == background
 
 
 def _branch(step: Step) -> Branch:

@@ -6,7 +6,7 @@ import fnmatch
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reclaim.jobs import rsync
 from reclaim.jobs.steps import Copy, Snapshot
@@ -64,10 +64,14 @@ class Map:
     #: paths that the job itself copied images to
     copies: list[tuple[str, Image | None]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.images = [replace(one, path=plain_device(one.path)) for one in self.images]
+
     def take(self, one: Snapshot) -> None:
         """The job takes a snapshot, mounts one, or moves something."""
         if one.path and len(self.snapshots) < 500:
-            self.snapshots.insert(0, (one.path.rstrip("/") or "/", one.origin.rstrip("/") or "/"))
+            path, origin = plain_device(one.path), plain_device(one.origin)
+            self.snapshots.insert(0, (path.rstrip("/") or "/", origin.rstrip("/") or "/"))
 
     def copied_to(self, target: str, found: Copied) -> None:
         """The job wrote a copy there."""
@@ -122,6 +126,7 @@ class Map:
             found.doubt = found.doubt or "whether images lie there on the other machine is not seen here"
 
     def _all_below(self, source: str, copy: Copy, found: Copied, node_is_read: Callable[[str], bool]) -> list[Found]:
+        source = plain_device(source)
         path, still = self._origin(source)
         result = []
         for image, way in _ways(path, self.images):
@@ -178,6 +183,12 @@ class Map:
             if not path.startswith("/"):
                 return UNKNOWN, True
         return path, still
+
+
+def plain_device(path: str) -> str:
+    """A logical volume has two names: /dev/mapper/GROUP-VOLUME, with hyphens doubled, is /dev/GROUP/VOLUME."""
+    match = re.fullmatch(r"/dev/mapper/((?:[^-/]|--)+)-((?:[^-/]|--)+)", path)
+    return f"/dev/{match[1]}/{match[2]}".replace("--", "-") if match else path
 
 
 def _ways(source: str, images: list[Image]) -> Iterator[tuple[Image, str]]:

@@ -76,13 +76,13 @@ def _screen(shell: Shell, words: list[Word], line: int) -> None:
     if not rest or any(one.endswith("X") for one in options):
         shell.skip(f"line {line}: screen: what is run in it is not known")
         return
-    with shell.set_for_now(background=True):
+    with shell.set_for_now(background=shell.background or shell.number()):
         shell.take(rest, line)
 
 
 def _tmux(shell: Shell, words: list[Word], line: int) -> None:
     if len(words) > 2 and words[1].text in ("new", "new-session", "new-window", "neww"):
-        with shell.set_for_now(background=True):
+        with shell.set_for_now(background=shell.background or shell.number()):
             shell.look_into(words[-1], line)
     else:
         shell.skip(f"line {line}: tmux: what is run in it is not known")

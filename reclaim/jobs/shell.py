@@ -94,7 +94,7 @@ class Shell:
     branch: Branch = ()
     host: str = ""
     pipe: int = 0
-    background: bool = False
+    background: int = 0
     depth: int = 0
     _numbers: int = 0
     _opened: tuple[str, ...] = ()
@@ -156,7 +156,7 @@ class Shell:
             for name, value in before.items():
                 setattr(self, name, value)
 
-    def _number(self) -> int:
+    def number(self) -> int:
         self._numbers += 1
         return self._numbers
 
@@ -203,10 +203,10 @@ class Shell:
         for number, child in enumerate(children):
             if child.is_named or child.type == "ERROR":
                 goes_on = number + 1 < len(children) and children[number + 1].type == "&"
-                with self.set_for_now(background=self.background or goes_on):
+                with self.set_for_now(background=self.background or (self.number() if goes_on else 0)):
                     self._statement(child)
                 if _may_leave_a_turn(child, self.text.source) and len(self.branch) < _MOST_CHOICES:
-                    self.branch = (*self.branch, (self._number(), 0))
+                    self.branch = (*self.branch, (self.number(), 0))
         self.branch = branch
 
     def _statement(self, node: Node) -> None:
@@ -265,7 +265,7 @@ class Shell:
         for operator, part in reversed(parts):
             if _only_leaves(part, self.text.source):
                 continue
-            choice = self._number()
+            choice = self.number()
             if operator == "&&":
                 self._note_question(choice, node)
             node = part
@@ -277,7 +277,7 @@ class Shell:
             self.state = joined([before, self.state])
 
     def _pipeline(self, node: Node) -> None:
-        number = self.pipe or self._number()
+        number = self.pipe or self.number()
         printed: list[str] | None = None
         children = node.named_children
         for position, child in enumerate(children):
@@ -305,7 +305,7 @@ class Shell:
             self._substituted(one)
             words = self._redirect(one, given, rest) or words
         body = node.child_by_field_name("body")
-        number = self.pipe or (self._number() if rest else 0)
+        number = self.pipe or (self.number() if rest else 0)
         with self.set_for_now(given=given, words_of_stdin=words, pipe=number):
             if body is not None:
                 self._statement(body)
@@ -345,7 +345,7 @@ class Shell:
     # Choices and loops ------------------------------------------------------------------------
 
     def _if_statement(self, node: Node) -> None:
-        choice, arms, before = self._number(), [], self.state
+        choice, arms, before = self.number(), [], self.state
         has_else = False
         parts: list[list[Node]] = [[]]
         for child in node.children:
@@ -371,7 +371,7 @@ class Shell:
             self.script.asked.add(choice)
 
     def _case_statement(self, node: Node) -> None:
-        choice, before = self._number(), self.state
+        choice, before = self.number(), self.state
         subject = node.child_by_field_name("value")
         if subject is not None:
             self._note_question(choice, subject)
@@ -499,7 +499,7 @@ class Shell:
         words, detaches = unwrapped(words)
         if not words:
             return
-        with self.set_for_now(background=self.background or detaches):
+        with self.set_for_now(background=self.background or (self.number() if detaches else 0)):
             self._one(words, line)
 
     def _one(self, words: list[Word], line: int) -> None:

@@ -444,7 +444,6 @@ def _lvcreate(call: Call) -> Iterator[Step]:
         return
     short = name.rpartition("/")[2]
     yield Snapshot(call, f"/dev/{origin}", f"/dev/{group}/{short}")
-    yield Snapshot(call, f"/dev/{origin}", f"/dev/mapper/{group}-{short}".replace("--", "-"))
 
 
 def _mount(call: Call) -> Iterator[Step]:

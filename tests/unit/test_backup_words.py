@@ -11,8 +11,8 @@ from pathlib import Path
 
 from reclaim.verdict import Verdict
 from tests.support import ROOT
-from tests.unit.test_backup_job import says_version
-from tests.unit.test_backup_jobs import declared_job, judged, rsync
+from tests.unit.test_backup_job import judged, says_version
+from tests.unit.test_backup_jobs import declared_job, rsync
 
 __all__ = ["rsync"]
 
