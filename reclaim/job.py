@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from reclaim import btrfs, jobfile
@@ -28,6 +28,8 @@ __all__ = ["Assessment", "Finding", "Job", "daemon_reload", "declared", "edited"
 _MOST_BYTES = 512 * 1024
 #: files that a job starts and that are read too
 _MOST_FILES = 20
+#: paths that are asked for at once
+_AT_ONCE = 100
 #: folders of programs that root runs anyway
 _OF_THE_SYSTEM = tuple(f"{above}/{name}" for above in ("", "/usr", "/usr/local") for name in ("bin", "sbin"))
 
@@ -96,7 +98,18 @@ def _images(job: Job) -> list[Image]:
                 if disk.path and not any(disk.path == one.path and one.running for one in found):
                     running = guest.name if definition is guest.live and not disk.readonly else None
                     found.append(Image(disk.path, running, guest.name, disk.target))
-    return found
+    return found + list(_by_other_names(job.hypervisor, found))
+
+
+def _by_other_names(hypervisor: Hypervisor, images: list[Image]) -> Iterator[Image]:
+    """The same images by the paths that symbolic links lead to."""
+    named = [one for one in images if one.path.isprintable()]
+    for start in range(0, len(named), _AT_ONCE):
+        some = named[start : start + _AT_ONCE]
+        command = " ".join(("realpath -m --", *["%s"] * len(some)))
+        told = hypervisor.shell.run(command, *(one.path for one in some)).stdout.splitlines()
+        if len(told) == len(some):
+            yield from (replace(one, path=real) for one, real in zip(some, told, strict=True) if real != one.path)
 
 
 @dataclass

@@ -18,6 +18,8 @@ _COMPRESSORS = frozenset(
 )
 #: what passes its input on
 _PASSES = frozenset("cat pv mbuffer buffer throttle tee gpg gpg2 age openssl split sponge ts".split())  # noqa: SIM905
+#: what reads a stream to its end and keeps nothing of it
+_READERS = frozenset("wc cmp grep md5sum sha1sum sha256sum sha512sum b2sum cksum file xxd head tail".split())  # noqa: SIM905
 _VALUED = {
     "pv": "-s -L -B -N -i -w -H -D -F -R -P --size --rate-limit --buffer-size --name --interval",
     "mbuffer": "-i -o -m -s -b -r -R -O -I -l",
@@ -54,6 +56,8 @@ def read(group: list[Call], call: Call) -> tuple[Copy, list[Call]] | None:
         return None
     position = next((number for number, one in enumerate(group) if one is call), 0)
     stages = [call, *group[position + 1 :]]
+    if _sink(stages)[0] == "/dev/null" or (stages[-1].name in _READERS and stages[-1].stdout is None):
+        return None
     used = [one for one in stages if is_filter(one.name) or one.name == "dd"]
     return _judged(call, sources, stages), used
 

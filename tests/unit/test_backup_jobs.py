@@ -199,6 +199,26 @@ def test_what_lies_on_another_filesystem_is_not_copied(tmp_path: Path, rsync: Pa
         assert judged(one).verdict is Verdict.NONCOMPLIANT
 
 
+@pytest.mark.parametrize(
+    "command",
+    [f"cat {IMAGES}/web.qcow2 >/dev/null", f"pv {IMAGES}/web.qcow2 | sha256sum", f"dd if={IMAGES}/db.img of=/dev/null"],
+)
+def test_what_is_only_read_is_not_copied(tmp_path: Path, rsync: Path, command: str) -> None:
+    says_version(rsync, "3.4.1")
+    assert "no command in it copies" in judged(declared_job(tmp_path, "job.sh", text=f"#!/bin/sh\n{command}\n")).reason
+
+
+def test_an_image_behind_a_link_is_known_by_both_paths(tmp_path: Path, rsync: Path) -> None:
+    says_version(rsync, "3.4.1")
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "images").symlink_to(tmp_path / "pool")
+    path = tmp_path / "job.sh"
+    path.write_text(f"#!/bin/sh\nrsync -aS {tmp_path}/pool/ /backup/\n")
+    domain = domain_xml(disk_xml(source=f"{tmp_path}/images/web.qcow2"), name="web")
+    (one,) = declared(opened(tmp_path, domain), [BackupNotes(job=path)])
+    assert "running guests while they are written to (web)" in judged(one).reason
+
+
 # Odd and hostile texts --------------------------------------------------------------------------
 
 
