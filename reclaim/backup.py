@@ -84,20 +84,16 @@ class Backup:
     @contextmanager
     def opened(self, flags: int = os.O_RDONLY) -> Iterator[int]:
         """The file that was found, open. Raises NotAssessable, and ProbeError where another has taken its place."""
-        descriptor = self.located.open(flags, self.file)
+        if self.known is not None:
+            self.known = _rewritten.get(self.hypervisor, {}).get(self.known, self.known)
+        descriptor = self.located.open(flags, self.file, self.known)
         try:
-            self._expect_known(os.fstat(descriptor))
+            self.known = file_id(os.fstat(descriptor))
             yield descriptor
         except OSError as exc:
             raise ProbeError(f"{self.file}: {exc.strerror}") from exc
         finally:
             os.close(descriptor)
-
-    def _expect_known(self, status: os.stat_result) -> None:
-        now = file_id(status)
-        self.known = _rewritten.get(self.hypervisor, {}).get(self.known or now, self.known or now)
-        if now != self.known:
-            raise ProbeError(f"{self.file}: it is not the file that was found: something has replaced it; run again")
 
     def image(self) -> Image:
         """Its format. Raises NotAssessable, ProbeError."""
@@ -163,7 +159,9 @@ _rewritten: WeakKeyDictionary[Hypervisor, dict[FileId, FileId]] = WeakKeyDiction
 
 def rewritten(hypervisor: Hypervisor, before: FileId, after: FileId) -> None:
     """Note that a copy was written anew: the file *after* is what was found as *before*."""
-    _rewritten.setdefault(hypervisor, {})[before] = after
+    known = _rewritten.setdefault(hypervisor, {})
+    known[before] = after
+    known.pop(after, None)  # an inode number that is free is given again
 
 
 def _changed(before: os.stat_result, after: os.stat_result) -> bool:

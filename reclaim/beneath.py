@@ -249,23 +249,27 @@ class File:
             finally:
                 os.close(descriptor)
 
-    def open(self, flags: int = os.O_RDONLY, label: str = "") -> int:
+    def open(self, flags: int = os.O_RDONLY, label: str = "", known: FileId | None = None) -> int:
         """A descriptor of the regular file; `open_in` says what is raised. *label*: how it is called to the user."""
         with self.parent() as (folder, name):
-            return open_in(folder, name, label or self.path, flags)
+            return open_in(folder, name, label or self.path, flags, known)
 
 
-def open_in(folder: int, name: str, label: str, flags: int = os.O_RDONLY) -> int:
-    """The regular file *name* in the descriptor *folder*; nothing else is ever opened.
+def open_in(folder: int, name: str, label: str, flags: int = os.O_RDONLY, known: FileId | None = None) -> int:
+    """The regular file *name* in the descriptor *folder*; nothing else is ever opened. *known*: which file it has to be.
 
-    Raises NotAssessable for what is no regular file, or may be somebody else's; ProbeError if it is gone or forbidden.
+    Raises NotAssessable for what is no regular file, or may be somebody else's; ProbeError if it is gone, forbidden or
+    another file than the *known* one.
     """
     try:
         found = open_beneath(folder, name, _TO_LOOK | os.O_NOFOLLOW)
     except OSError as exc:
         raise ProbeError(f"{label}: {_words(exc)}") from exc
     try:
-        _expect_own(os.fstat(folder), os.fstat(found), label)
+        status = os.fstat(found)
+        if known is not None and file_id(status) != known:
+            raise ProbeError(f"{label}: it is not the file that was found there: something has replaced it; run again")
+        _expect_own(os.fstat(folder), status, label)
         return reopened(found, label, flags)
     finally:
         os.close(found)

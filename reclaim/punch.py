@@ -192,7 +192,7 @@ def _own(hypervisor: Hypervisor, copy: _Copy) -> Iterator[Held]:
     with ExitStack() as stack:
         try:
             folder, name = stack.enter_context(copy.file.parent())
-            descriptor = open_in(folder, name, path, os.O_RDWR)
+            descriptor = open_in(folder, name, path, os.O_RDWR, (copy.device, copy.inode))
         except (ProbeError, NotAssessable) as exc:
             raise ChangeFailed(f"{exc}; nothing was changed") from exc
         stack.callback(os.close, descriptor)
