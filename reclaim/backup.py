@@ -376,12 +376,16 @@ def _files(hypervisor: Hypervisor, notes: BackupNotes) -> Iterator[Backup]:
         return
     found: list[tuple[File, FileId]] = []
     left: dict[str, list[str]] = {}
-    for file, status in folder.files():
-        if len(found) == _MOST_FILES:
-            raise ReclaimError(f"{printable(top)}: more than {_MOST_FILES} files: give the folder of the images")
-        found.append((file, file_id(status)))
-        if beside := replace.beside_of(file.name):
-            left.setdefault(beside, []).append(file.path)
+    try:
+        for file, status in folder.files():
+            if len(found) == _MOST_FILES:
+                raise ReclaimError(f"{printable(top)}: more than {_MOST_FILES} files: give the folder of the images")
+            found.append((file, file_id(status)))
+            if beside := replace.beside_of(file.name):
+                left.setdefault(beside, []).append(file.path)
+    except ProbeError:
+        yield Backup(hypervisor, top)  # something took its place just now: likewise
+        return
     for file, known in found:
         yield Backup(hypervisor, file.path, where=file, known=known, left=tuple(left.get(replace.cut(file.name), ())))
 

@@ -256,7 +256,7 @@ class File:
 
 
 def open_in(folder: int, name: str, label: str, flags: int = os.O_RDONLY, known: FileId | None = None) -> int:
-    """The regular file *name* in the descriptor *folder*; nothing else is ever opened. *known*: which file it has to be.
+    """The regular file *name* in the descriptor *folder*; nothing else is ever opened. *known*: which it has to be.
 
     Raises NotAssessable for what is no regular file, or may be somebody else's; ProbeError if it is gone, forbidden or
     another file than the *known* one.

@@ -21,6 +21,8 @@ def read(path: str, most: int) -> bytes:
     """The first *most* bytes of the file at *path*. Raises ProbeError, NotAssessable for what is no file."""
     try:
         descriptor = File.at(path).open(label=path)
+    except FileNotFoundError as exc:
+        raise ProbeError(f"{path}: no such file") from exc
     except OSError as exc:
         raise ProbeError(f"{path}: {exc.strerror}") from exc
     try:
@@ -39,7 +41,7 @@ def _bytes_of(descriptor: int, most: int) -> bytes:
 
 
 def holds(path: str, content: bytes | None) -> bool:
-    """Does the file at *path* hold *content* (None: is there no such file)? Raises ProbeError where that cannot be seen."""
+    """Does the file at *path* hold *content* (None: is there none)? Raises ProbeError where that cannot be seen."""
     if content is not None:
         try:
             return read(path, len(content) + 1) == content

@@ -91,8 +91,8 @@ def _source(
         _expect_still(descriptor, path, hypervisor)
     declared = _declared_format(disk, path, given=given is not None) if disk is not None else None
     found = image.identify(descriptor, path, declared=declared)
-    if found.qcow2 and found.qcow2.backing and disk is None and not image.is_called_qcow2(path):
-        # a guest that has it as its raw disk may have written that
+    if found.qcow2 and disk is None and not image.is_called_qcow2(path):
+        # a guest that has it as its raw disk may have written that, and all its content would count for nothing
         raise ReclaimError(f"{path}: neither a definition nor its name says that it is a qcow2: not compared")
     words = path if given is not None or disk is None else f"{path} ({disk.guest.name}, {disk.name})"
     return _Opened(descriptor, path, found), words
