@@ -8,7 +8,7 @@ import re
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -372,7 +372,7 @@ def _files(hypervisor: Hypervisor, notes: BackupNotes) -> Iterator[Backup]:
     try:
         folder = Folder.at(top)
     except OSError:
-        yield Backup(hypervisor, top)  # a file, or nothing that could be opened: its row says so
+        yield _alone(hypervisor, top)
         return
     found: list[tuple[File, FileId]] = []
     left: dict[str, list[str]] = {}
@@ -384,10 +384,18 @@ def _files(hypervisor: Hypervisor, notes: BackupNotes) -> Iterator[Backup]:
             if beside := replace.beside_of(file.name):
                 left.setdefault(beside, []).append(file.path)
     except ProbeError:
-        yield Backup(hypervisor, top)  # something took its place just now: likewise
+        yield _alone(hypervisor, top)  # something took its place just now
         return
     for file, known in found:
         yield Backup(hypervisor, file.path, where=file, known=known, left=tuple(left.get(replace.cut(file.name), ())))
+
+
+def _alone(hypervisor: Hypervisor, path: str) -> Backup:
+    """The file at *path*, or nothing that can be opened: its row says so."""
+    one = Backup(hypervisor, path)
+    with suppress(ProbeError, NotAssessable), one.opened():
+        pass  # from now on it is this file
+    return one
 
 
 def _looks_like_an_image(path: str, notes: BackupNotes) -> bool:

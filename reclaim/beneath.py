@@ -123,6 +123,10 @@ def _resolved(path: str) -> Iterator[tuple[str, int]]:
                 if not target.startswith("/"):
                     continue
                 found, part, real = os.open("/", _TO_LOOK | os.O_DIRECTORY), "", []
+            elif stat.S_ISDIR(os.fstat(found).st_mode):
+                os.close(found)
+                # an automount is set off by who wants a directory; a link that is there by now is refused
+                found = os.open(part, _TO_LOOK | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
             os.close(here)
             here = found
             real = real[:-1] if part == ".." else [*real, *([part] if part else [])]

@@ -189,6 +189,8 @@ class FileChange:
         if not self._is_back(place):
             _expect_devices(place, self.devices)
             self._write(place, self.after, self.before, None)
+        if _is_here(place):
+            localfile.sweep(self.path, *(None if text is None else _bytes(text) for text in (self.before, self.after)))
         if self.then:
             try:
                 _run(place, self.then)

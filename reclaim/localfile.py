@@ -74,6 +74,31 @@ def write(path: str, expected: bytes | None, wanted: bytes | None) -> None:
         raise ChangeFailed(f"{str(exc).removeprefix(f'{path}: ')}; nothing was changed") from exc
 
 
+def sweep(path: str, *contents: bytes | None) -> None:
+    """Take away what a `write` that was killed left beside the file: a file by that name with one of *contents*.
+
+    Raises ChangeFailed.
+    """
+    try:
+        with _folder_of(path) as (folder, name):
+            for left in os.listdir(folder):
+                if replace.beside_of(left) == replace.cut(name) and _is_one_of(folder, left, contents):
+                    os.unlink(left, dir_fd=folder)
+    except (OSError, ProbeError) as exc:
+        raise ChangeFailed(f"{path}: what was left beside it cannot be removed: {exc}") from exc
+
+
+def _is_one_of(folder: int, name: str, contents: tuple[bytes | None, ...]) -> bool:
+    try:
+        descriptor = open_in(folder, name, name)
+    except (ProbeError, NotAssessable):
+        return False
+    try:
+        return any(one is not None and _bytes_of(descriptor, len(one) + 1) == one for one in contents)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def _held(path: str) -> Iterator[Held]:
     try:
@@ -97,8 +122,12 @@ def _held(path: str) -> Iterator[Held]:
 @contextmanager
 def _folder_of(path: str) -> Iterator[tuple[int, str]]:
     """The folder of a file that need not be there, open, and its name. Raises OSError, ProbeError."""
-    above, name = os.path.split(path)
-    with Folder.at(above).opened() as folder:
+    try:
+        place = File.at(path).parent()
+    except FileNotFoundError:
+        above, name = os.path.split(path)
+        place = File(Folder.at(above), name).parent()
+    with place as (folder, name):
         yield folder, name
 
 

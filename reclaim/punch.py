@@ -134,7 +134,7 @@ class SparseRewrite(_Copy):
     def apply(self, hypervisor: Hypervisor) -> dict[str, str]:
         with _own(hypervisor, self) as one:
             if replace.called(one.folder, self.spare) is not None:
-                raise ChangeFailed(f"{self.path}: {self.spare} lies beside it, left by a run that died: see what it is")
+                raise ChangeFailed(f"{self.path}: {self.spare} {replace.IN_THE_WAY}")
             before = os.fstat(one.descriptor)
             meter = holes.Meter(self.path, 2 * min(self.size, before.st_blocks * 512), hypervisor.progress)
             new = replace.made_beside(one.folder, self.spare)

@@ -23,6 +23,7 @@ _NO_NAMELESS = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 #: bytes of the old name in the name of what lies beside it; a name has at most 255
 _MOST_BYTES = 100
 _BESIDE = re.compile(r"\.(.+)\.reclaim-\d+", re.DOTALL)
+IN_THE_WAY = "lies beside it, left by a run that died: undo of that run removes it; nothing was changed"
 _TAKEN = "another file has taken its place; nothing was changed"
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -77,10 +78,13 @@ def _made(folder: int, name: str) -> int:
 
 
 def give_name(new: int, folder: int, name: str) -> None:
-    """Let the open file *new* be called *name*; a file that is called so already stays. Raises OSError."""
+    """Let the open file *new* be called *name*; another that is called so stays. Raises ChangeFailed, OSError."""
     if _is_called(folder, name, file_id(os.fstat(new))):
         return
-    os.link(f"/proc/self/fd/{new}", name, dst_dir_fd=folder, follow_symlinks=True)
+    try:
+        os.link(f"/proc/self/fd/{new}", name, dst_dir_fd=folder, follow_symlinks=True)
+    except FileExistsError as exc:
+        raise ChangeFailed(f"{name} {IN_THE_WAY}") from exc
 
 
 def drop(new: int, folder: int, name: str) -> None:

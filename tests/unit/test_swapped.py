@@ -380,6 +380,18 @@ def test_a_filesystem_that_exchanges_no_names_keeps_the_copy(tmp_path: Path, mon
     assert list(place.iterdir()) == [path]
 
 
+def test_a_declared_file_is_the_one_that_was_found(tmp_path: Path) -> None:
+    path = tmp_path / "web.img"
+    path.write_bytes(COPY)
+    owner = hypervisor(tmp_path)
+    (one,) = find(owner, [BackupNotes(path=path)], owner.guests).backups
+    path.rename(tmp_path / "kept")
+    path.write_bytes(COPY)
+    result = engine(owner, tmp_path).run(requirement("sparse-backup"), Subject(owner, one.guest, one.disk, one))
+    assert (result.verdict, result.changes) == (Verdict.ERROR, [])
+    assert "it is not the file that was found there" in result.reason
+
+
 # Job files ------------------------------------------------------------------------------------
 
 
@@ -432,6 +444,24 @@ def test_a_job_that_changes_while_it_is_edited_is_left(tmp_path: Path, monkeypat
         FileChange("here", str(path), JOB.decode(), "x").apply(hypervisor(tmp_path))
     assert path.read_bytes() == b"newer\n"
     assert sorted(one.name for one in tmp_path.iterdir()) == ["backup.sh", "node.xml"]
+
+
+def test_what_a_killed_edit_leaves_is_told_and_undone(tmp_path: Path) -> None:
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    path, owner = folder / "backup.sh", hypervisor(tmp_path)
+    path.write_bytes(JOB)
+    change = FileChange("here", str(path), JOB.decode(), "x")
+    left = folder / replace.beside("backup.sh", path.stat().st_ino)
+    left.write_text("x")
+    (bystander := folder / replace.beside("backup.sh", 1)).write_text("y")
+    with pytest.raises(ChangeFailed, match="left by a run that died"):
+        change.apply(owner)
+    assert path.read_bytes() == JOB
+    change.undo(owner, {})
+    assert sorted(folder.iterdir()) == sorted([path, bystander])
+    change.apply(owner)
+    assert path.read_text() == "x"
 
 
 @pytest.mark.parametrize(
