@@ -19,17 +19,18 @@ from typing import Any, cast
 import pytest
 import testinfra
 
-from reclaim import beneath, holes, replace, undo
+from reclaim import beneath, holes, image, replace, undo
 from reclaim.backup import find
 from reclaim.change import Change, FileChange
 from reclaim.engine import Subject, judge
-from reclaim.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, Withheld
+from reclaim.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, ReclaimError, Withheld
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.job import declared
 from reclaim.punch import SparseRewrite
 from reclaim.verdict import Verdict
+from reclaim.verify import verify
 from tests.filesystems import mounted, require, run
 from tests.support import disk_xml, domain_xml, engine, opened, requirement
 from tests.swaps import NOBODY, SWAPS, Moment, Scene
@@ -154,6 +155,27 @@ def without_openat2(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_job_that_is_swapped_at_any_moment_leads_nowhere(tmp_path: Path, swap: Callable[[Scene], None]) -> None:
     at_every_moment(tmp_path, "backup.sh", JOB, mend_job, swap)
+
+
+def verify_copy(owner: Hypervisor, scene: Scene) -> str:
+    """`verify-backup` of the copy against an image of the same content; what was said."""
+    live = scene.home.parent / "image.raw"
+    live.write_bytes(COPY)
+    said: list[str] = []
+    try:
+        verify(str(scene.file), owner, str(live), said.append)
+    except ReclaimError as exc:
+        said.append(str(exc))
+    return "\n".join(said)
+
+
+@pytest.mark.parametrize("swap", [Scene.file_to_link, Scene.folder_to_link, Scene.file_to_hard_link])
+def test_a_copy_that_is_swapped_while_it_is_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: Callable[[Scene], None]
+) -> None:
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(image, "qemu_img", lambda *_arguments, **_more: (0, "", ""))  # it is given open files
+    at_every_moment(tmp_path, "web.img", COPY, verify_copy, swap)
 
 
 def test_a_swapped_copy_is_said_in_one_line(tmp_path: Path) -> None:
