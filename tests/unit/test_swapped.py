@@ -21,14 +21,14 @@ import testinfra
 
 from reclaim import beneath, holes, image, replace, undo
 from reclaim.backup import find
-from reclaim.change import Change, FileChange
+from reclaim.change import Change, FileChange, from_json, to_json
 from reclaim.engine import Subject, judge
 from reclaim.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, ReclaimError, Withheld
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.job import declared
-from reclaim.punch import SparseRewrite
+from reclaim.punch import HolePunch, SparseRewrite
 from reclaim.verdict import Verdict
 from reclaim.verify import verify
 from tests.filesystems import mounted, require, run
@@ -281,7 +281,7 @@ def test_deeper_folders_than_python_recurses_are_walked(tmp_path: Path) -> None:
         run("rm", "-r", str(top))  # pytest's own cleaning recurses
 
 
-@pytest.mark.parametrize("name", ["../outside/sub/web.img", "/etc/passwd", "sub/../../outside/sub/web.img"])
+@pytest.mark.parametrize("name", ["../../outside/sub/web.img", "/etc/passwd", "sub/../../../outside/sub/web.img"])
 def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
     scene = Scene(tmp_path, "web.img", COPY)
     with pytest.raises(ProbeError):
@@ -345,6 +345,18 @@ def test_a_rewrite_that_is_killed_before_its_end_leaves_nothing(tmp_path: Path) 
     said: list[str] = []
     assert undo.undo(run, said.append)
     assert said == [f"test-driver: sparse-backup: {path}: it was not written anew: it is as it was"]
+
+
+def test_a_journal_of_an_earlier_version_names_no_folder(tmp_path: Path) -> None:
+    path = tmp_path / "web.img"
+    path.write_bytes(COPY)
+    written = to_json(HolePunch.of(str(path), holes.scan(str(path))))
+    for name in ("folder", "folder_device", "folder_inode"):
+        del written[name]
+    change = from_json(written)
+    change.apply(hypervisor(tmp_path))
+    assert path.stat().st_blocks * 512 < MIB
+    assert "what was punched stays punched" in change.undo(hypervisor(tmp_path), {})
 
 
 def test_undo_removes_nothing_where_another_file_lies_there_by_now(tmp_path: Path) -> None:
