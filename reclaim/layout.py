@@ -129,16 +129,21 @@ class _Survey:
         return tuple(found)
 
 
+def _is_count(text: str) -> bool:
+    """Is it a number of sectors that a disk can have? Python reads no number of more than 4300 digits."""
+    return text.isdecimal() and len(text) < 19
+
+
 def _parts(target: str, arguments: tuple[str, ...], length: int) -> list[tuple[str, int, int]] | None:
     """Device number, offset and length of what a target maps to; None for a target that is not followed."""
     match target, arguments:
-        case "linear", (number, offset) if offset.isdecimal():
+        case "linear", (number, offset) if _is_count(offset):
             return [(number, int(offset) * 512, length)]
-        case "crypt", (_, _, _, number, offset, *_) if offset.isdecimal():
+        case "crypt", (_, _, _, number, offset, *_) if _is_count(offset):
             return [(number, int(offset) * 512, length)]
-        case "striped", (count, _, *rest) if count.isdecimal() and int(count) and len(rest) == 2 * int(count):
+        case "striped", (count, _, *rest) if _is_count(count) and int(count) and len(rest) == 2 * int(count):
             pairs = list(zip(rest[::2], rest[1::2], strict=True))
-            if all(offset.isdecimal() for _, offset in pairs):
+            if all(_is_count(offset) for _, offset in pairs):
                 return [(number, int(offset) * 512, length // int(count)) for number, offset in pairs]
     return None
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import libvirt
 
 from reclaim import backup, job, journal
+from reclaim.beneath import Folder
 from reclaim.change import DefinitionChange
 from reclaim.engine import Engine, Mode, Subject
 from reclaim.errors import ProbeError, ReclaimError
@@ -213,10 +214,10 @@ def _is_open(guest: Guest) -> bool:
 def _folder_of_copies(path: Path) -> BackupNotes:
     """What --backups says. Raises ReclaimError where there is nothing to read."""
     try:
-        next(path.iterdir(), None)
+        with Folder.at(str(path.absolute())).opened():
+            return BackupNotes(path=path.absolute())
     except OSError as exc:
         raise ReclaimError(f"--backups {path}: {exc.strerror}") from exc
-    return BackupNotes(path=path.absolute())
 
 
 def _of(one: backup.Backup) -> Subject:

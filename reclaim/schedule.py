@@ -134,7 +134,7 @@ def untrimmed_pools(facts: Facts) -> list[str]:
 
 def trimmable(facts: Facts) -> list[Mount]:
     """A mount of each filesystem that can be trimmed: the first that can be written to."""
-    found = re.match(r"(\d+)\.(\d+)", facts.running_kernel)
+    found = re.match(r"(\d{1,9})\.(\d{1,9})", facts.running_kernel)
     kernel = (int(found[1]), int(found[2])) if found else _VFAT
     mounts = []
     for one in filesystems(facts):
