@@ -221,7 +221,7 @@ def _breaking(edit_xml: Callable[[str], str]) -> Callable[[Guest], list[Change]]
             "libvirt refuses the definition",
             id="value",
         ),
-        pytest.param(lambda xml: xml.replace("</uuid>", "0</uuid>"), "libvirt refuses the definition", id="uuid"),
+        pytest.param(lambda xml: xml.replace("</uuid>", "0</uuid>"), "the definition is of another guest", id="uuid"),
     ],
 )
 def test_a_definition_that_libvirt_refuses_leaves_the_old_one(

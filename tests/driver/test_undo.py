@@ -17,8 +17,7 @@ from reclaim.change import CommandChange
 from reclaim.errors import ReclaimError
 from reclaim.hypervisor import connect
 from reclaim.inventory import Inventory
-from reclaim.journal import Journal, read
-from reclaim.run import earlier_journals
+from reclaim.journal import Journal, journals_below, read
 from reclaim.undo import _inventory as inventory_of
 from reclaim.undo import _undo as taken_back
 from reclaim.undo import undo
@@ -116,9 +115,16 @@ def test_a_definition_that_changed_since_is_left_and_all_before_it(guest: Guest,
     now = definition_of(guest).xml
     said: list[str] = []
     assert not undo(fixer.journal.path, said.append)
-    assert "NOT taken back" in said[0]
-    assert "has changed since it was read" in said[0]
-    assert all("left, since a later change was" in line for line in said[1:])
+    assert (
+        said[0]
+        == "undone: disk-bus: NOT taken back: undone: the definition has changed since that run, and is left as it is"
+    )
+    assert said[1].startswith("    somebody has changed it since: take that out by hand and undo once more")
+    assert '    +    <input type="tablet" bus="usb"/>' in said
+    assert not [line for line in said if "run again" in line]
+    left = [line for line in said if line.startswith("undone: ")][1:]
+    assert len(left) == 4
+    assert all("left, since a later change was" in line for line in left)
     assert definition_of(guest).xml == now
 
 
@@ -169,9 +175,11 @@ def test_a_broken_journal_of_an_earlier_run_stops_no_later_one(tmp_path: Path) -
         (tmp_path / name / journal.NAME).write_text(text)
     (tmp_path / "2-fix").mkdir()
     book = Journal(tmp_path / "2-fix" / journal.NAME, hypervisor.uri, "fix")
-    book.intend("one", "u", "disk-discard", one("disk-discard").fixer(subject(hypervisor.guests[0], "vda").disk)[0])
-    found = earlier_journals(tmp_path)
+    guest = hypervisor.guests[0]
+    book.intend("one", guest.uuid, "disk-discard", one("disk-discard").fixer(subject(guest, "vda").disk)[0])
+    found, troubles = journals_below(tmp_path)
     assert [len(record.interrupted) for record in found] == [1, 0]
+    assert [line.partition(":")[0] for line in troubles] == [str(tmp_path / "1-fix" / journal.NAME)]
 
 
 def test_a_private_test_driver_forgets(tmp_path: Path) -> None:
