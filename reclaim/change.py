@@ -140,10 +140,10 @@ def _current(guest: Guest) -> Definition:
 
 def _define(guest: Guest, expected: str, wanted: str) -> None:
     """Define *wanted* if *expected* is defined now, and see that libvirt kept all of it."""
-    wanted_name = Definition(wanted).name
-    if its_own(guest, wanted) != wanted:
-        raise ChangeFailed(f"{guest.name}: somebody has renamed it from {wanted_name}; nothing was changed: run again")
     current = _current(guest)
+    if its_own(guest, wanted) != wanted:
+        name = Definition(wanted).name
+        raise ChangeFailed(f"{guest.name}: somebody has renamed it from {name}; nothing was changed: run again")
     if not xml.same(current, Definition(expected)):
         raise ChangeFailed(f"{guest.name}: the definition has changed since it was read; run again")
     define = guest.hypervisor.connection.defineXMLFlags

@@ -412,11 +412,8 @@ class Engine:
                 )
                 return False
             remark = states.remark(guest, change) if guest is not None else ""
-            try:
-                seq = self.journal.intend(place.name, place.uuid, requirement.slug, change)
-            except JournalLost as exc:
-                self.stopped = str(exc)
-                result.reason += f"; not mended: {self._why_stopped()}"
+            seq = self._intended(requirement, place, change, result)
+            if seq is None:
                 return False
             if isinstance(change, DefinitionChange) and guest is not None:
                 guest.history.append(change.before)
@@ -458,6 +455,19 @@ class Engine:
             if self.stopped:
                 return self._is_all(changes, change, result)
         return True
+
+    def _intended(
+        self, requirement: Requirement, place: Guest | Hypervisor, change: Change, result: Result
+    ) -> int | None:
+        """The number of *change* in the journal; None where it is not to be made, and the row says why."""
+        try:
+            return self.journal.intend(place.name, place.uuid, requirement.slug, change)
+        except JournalLost as exc:
+            self.stopped = str(exc)
+            result.reason += f"; not mended: {self._why_stopped()}"
+        except ChangeFailed as exc:
+            result.reason += f"; not mended: {printable(str(exc))}"
+        return None
 
     def _is_all(self, changes: list[Change], made: Change, result: Result) -> bool:
         """*made* was applied and could not be written down: was it the last? The row says so."""

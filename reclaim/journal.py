@@ -18,7 +18,7 @@ from reclaim import change as changes
 from reclaim import ours, strict, trust
 from reclaim.boot import Boot
 from reclaim.change import Change
-from reclaim.errors import JournalLost, ReclaimError, Untrusted
+from reclaim.errors import ChangeFailed, JournalLost, ReclaimError, Untrusted
 from reclaim.power import PowerCycle
 from reclaim.text import printable
 
@@ -67,7 +67,14 @@ class Journal:
             self._open = True
 
     def intend(self, guest: str, uuid: str, requirement: str, change: Change) -> int:
-        """Write down that *change* is about to be applied; returns its number."""
+        """Write down that *change* is about to be applied; returns its number.
+
+        Raises ChangeFailed for one that `read` would refuse.
+        """
+        try:
+            ours.expect(uuid, change)
+        except ValueError as exc:
+            raise ChangeFailed(f"{guest}: {exc}") from exc
         self.begin()
         self._seq += 1
         self._write(

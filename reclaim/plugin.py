@@ -541,8 +541,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitC
         if run.recorded and not run.options.definitions_only:
             run.measure({guest for part in run.parts for guest in part.guests if part.storage}, after=True)
         troubles += [f"reclaim: {words}" for words in _close(run)]
-        if run.recorded:
-            session.config.stash[PAGES].recorded()
     try:
         yield
     except (OSError, ReclaimError) as exc:

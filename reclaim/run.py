@@ -23,7 +23,6 @@ from reclaim.journal import Journal, Record
 from reclaim.lock import lock, others_at_work
 from reclaim.report import record, results
 from reclaim.requirement import catalogue
-from reclaim.text import trouble
 
 #: guests looked into at a time; libvirtd answers 5 calls of one client at once (max_client_requests)
 _AT_ONCE = 5
@@ -268,7 +267,7 @@ class Run:
             results.point_latest(part.folder)
         except OSError as exc:
             what = "`latest` does not point to" if part.is_written else "there is no record of"
-            yield f"{what} this run: {trouble(exc)}"
+            yield f"{what} this run: {part.folder}: {exc.strerror}"
 
 
 def _is_open(guest: Guest) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,42 +55,45 @@ class Pages:
     def _records(self) -> list[Record]:
         return [part.found for part in self._run.parts if part.found is not None]
 
-    def recorded(self) -> None:
-        """The records are written, or could not be: beside none of them there is a page of pytest-html's."""
-        if self.rows is not None and self.rows.is_ours and not all(part.is_written for part in self._run.parts):
-            self._stand_down()
+    @property
+    def _are_written(self) -> bool:
+        return all(part.is_written for part in self._run.parts)
 
-    def give_up_rows(self, exc: OSError | ReclaimError) -> None:
+    def give_up_rows(self, exc: OSError | ReclaimError | None = None) -> None:
         """pytest-html failed: what it left is no page, and it must not say that it is one."""
         self._failure = exc
+        html.stand_down(self._config)
         if self.rows is not None:
             self.rows.path.unlink(missing_ok=True)
-        self._stand_down()
-
-    def _stand_down(self) -> None:
-        html.stand_down(self._config)
-        self.rows = None
+            self.rows = None
 
     def finish(self) -> list[str]:
         """Write everything that is made from the record; returns what could not be, a line for each reason."""
         options = self._run.options
+        if self.rows is not None and self.rows.is_ours and not self._are_written:
+            self.give_up_rows()  # a page beside no record
         failed: dict[str, list[str]] = {}
-        steps: list[Callable[[], object]] = [lambda: metrics.write(options.metrics, self._records())]
-        if any(part.is_written for part in self._run.parts):
-            steps = [self._reports, *steps, lambda: archive.update(options.reports, options.keep)]
-        for step in steps:
+        for name, step in (
+            (page.NAME, self._reports),
+            (str(options.metrics), lambda: metrics.write(options.metrics, self._records())),
+            (archive.INDEX, self._index),
+        ):
             try:
                 step()
             except OSError as exc:
-                failed.setdefault(exc.strerror or str(exc), []).append(trouble(exc).partition(": ")[0])
+                failed.setdefault(exc.strerror or str(exc), []).append(str(exc.filename2 or exc.filename or name))
             except ReclaimError as exc:
                 failed.setdefault(str(exc), [])
-        if self._failure is not None and page.NAME not in str(failed):
+        if self._failure is not None and self._are_written and page.NAME not in str(failed):
             failed[f"pytest-html could not write its page: {_words(self._failure)}"] = []
         return [
             f"reclaim: cannot be written: {', '.join(paths)}: {why}" if paths else f"reclaim: {why}"
             for why, paths in failed.items()
         ]
+
+    def _index(self) -> None:
+        if any(part.is_written for part in self._run.parts):
+            archive.update(self._run.options.reports, self._run.options.keep)
 
     def _reports(self) -> None:
         if self.rows is not None and self.rows.path.exists():
