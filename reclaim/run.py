@@ -72,6 +72,8 @@ class Part:
     #: what is recorded of it, once the run is closed; `is_written`: results.json has it
     found: record.Record | None = None
     is_written: bool = False
+    #: why `latest` does not lead to it
+    unlinked: str = ""
 
 
 class _NoRoom(ReclaimError):
@@ -263,11 +265,14 @@ class Run:
             return
         try:
             results.write(part.folder, text)
-            part.is_written = True
+        except OSError as exc:
+            yield f"there is no record of this run: {part.folder}: {exc.strerror}"
+            return
+        part.is_written = True
+        try:
             results.point_latest(part.folder)
         except OSError as exc:
-            what = "`latest` does not point to" if part.is_written else "there is no record of"
-            yield f"{what} this run: {part.folder}: {exc.strerror}"
+            part.unlinked = exc.strerror or str(exc)
 
 
 def _is_open(guest: Guest) -> bool:

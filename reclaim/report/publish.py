@@ -72,7 +72,7 @@ class Pages:
         options = self._run.options
         if self.rows is not None and self.rows.is_ours and not self._are_written:
             self.give_up_rows()  # a page beside no record
-        failed: dict[str, list[str]] = {}
+        failed = {part.unlinked: ["latest"] for part in self._run.parts if part.unlinked}
         for name, step in (
             (page.NAME, self._reports),
             (str(options.metrics), lambda: metrics.write(options.metrics, self._records())),
@@ -81,11 +81,11 @@ class Pages:
             try:
                 step()
             except OSError as exc:
-                failed.setdefault(exc.strerror or str(exc), []).append(str(exc.filename2 or exc.filename or name))
+                failed.setdefault(exc.strerror or str(exc), []).append(name)
             except ReclaimError as exc:
                 failed.setdefault(str(exc), [])
-        if self._failure is not None and self._are_written and page.NAME not in str(failed):
-            failed[f"pytest-html could not write its page: {_words(self._failure)}"] = []
+        if self._failure is not None and self._are_written:
+            failed[_page_lost(self._failure, failed)] = []
         return [
             f"reclaim: cannot be written: {', '.join(paths)}: {why}" if paths else f"reclaim: {why}"
             for why, paths in failed.items()
@@ -97,15 +97,27 @@ class Pages:
 
     def _reports(self) -> None:
         if self.rows is not None and self.rows.path.exists():
-            self.rows.harden()
+            try:
+                self.rows.harden()
+            except OSError as exc:
+                self.give_up_rows(exc)  # ours may be smaller
         for part in self._run.parts:
             path = part.folder.absolute() / page.NAME
             if part.is_written and not path.exists():
                 write_report([path.parent], path, self._remark)
 
 
-def _words(exc: OSError | ReclaimError) -> str:
-    return trouble(exc) if isinstance(exc, OSError) else str(exc)
+def _page_lost(exc: OSError | ReclaimError, failed: dict[str, list[str]]) -> str:
+    """Why there is no page of pytest-html's; where ours is among what *failed* this says so of both."""
+    words = trouble(exc) if isinstance(exc, OSError) else str(exc)
+    nor_ours = ""
+    for why, paths in list(failed.items()):
+        if page.NAME in paths:
+            paths.remove(page.NAME)
+            nor_ours = ", nor can ours be written"
+            if not paths:
+                del failed[why]
+    return f"pytest-html could not write its page{nor_ours}: {words}"
 
 
 def write_report(folders: list[Path], path: Path, remark: str = "") -> None:

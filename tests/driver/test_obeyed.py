@@ -443,9 +443,9 @@ def test_a_journal_given_away_after_it_was_read_changes_nothing_for_the_reader(t
     path = tmp_path / "file"
     path.write_text("ours")
     opened_paths: list[str] = []
-    before = trust.os.open
+    before = os.open
 
-    def swap(name: Any, flags: int, *rest: Any, **more: Any) -> int:
+    def swap(name: Any, flags: int, *rest: Any, **more: Any) -> Any:
         if str(name).startswith("/proc/self/fd/"):
             path.unlink()
             path.write_text("swapped")
@@ -454,7 +454,7 @@ def test_a_journal_given_away_after_it_was_read_changes_nothing_for_the_reader(t
         return before(name, flags, *rest, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trust.os, "open", swap)
+        patch.setattr(os, "open", swap)
         assert trust.read(path, 100) == b"ours"
     assert opened_paths[-1].startswith("/proc/self/fd/")
     with pytest.raises(Untrusted):

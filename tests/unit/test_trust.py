@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -59,10 +61,15 @@ def _acl(path: Path) -> None:
         pytest.skip("no ACLs here")
 
 
+def _give_to_a_group(path: Path) -> None:
+    os.chown(path, 0, 60)
+    path.chmod(0o775)
+
+
 WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     "another's": (_give, "belongs to nobody (mode 0755), neither to root nor to who runs this; read it, then: chown"),
     "everybody's": (lambda path: path.chmod(0o757), "can be written by everybody (owner root, mode 0757)"),
-    "a-group's": (lambda path: (os.chown(path, 0, 60), path.chmod(0o775))[1], "can be written by the group games"),
+    "a-group's": (_give_to_a_group, "can be written by the group games"),
     "by-acl": (_acl, "can be written by those whom its ACL names"),
     "a-link": (_link, "is a link of nobody; remove it"),
 }
@@ -145,9 +152,9 @@ def test_a_private_group_may_write(
         gr_mem = members
         gr_name = "mine"
 
-    monkeypatch.setattr(trust.pwd, "getpwuid", Account)
-    monkeypatch.setattr(trust.pwd, "getpwall", lambda: list(map(Account, accounts)))
-    monkeypatch.setattr(trust.grp, "getgrgid", lambda _: Group)
+    monkeypatch.setattr(pwd, "getpwuid", Account)
+    monkeypatch.setattr(pwd, "getpwall", lambda: list(map(Account, accounts)))
+    monkeypatch.setattr(grp, "getgrgid", lambda _: Group)
     monkeypatch.setattr(trust, "trusted_users", lambda: {0, 7})
     os.chown(obeyed, 7, 77)
     obeyed.chmod(0o664)
