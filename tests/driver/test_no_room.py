@@ -15,6 +15,7 @@ import pytest
 
 from reclaim import journal, undo
 from reclaim.engine import Engine
+from reclaim.errors import JournalLost
 from reclaim.hypervisor import connect
 from reclaim.inventory import Inventory
 from reclaim.report.results import NAME
@@ -140,7 +141,7 @@ class Failing:
         monkeypatch.setattr(os, name, self)
 
     def __call__(self, first: Any, *rest: Any, **more: Any) -> Any:
-        path = os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else os.fspath(first)
+        path = str(Path(f"/proc/self/fd/{first}").readlink()) if isinstance(first, int) else os.fspath(first)
         if "journal" in path:
             self.calls += 1
             if self.calls >= self.number:
@@ -231,7 +232,7 @@ def test_an_undo_that_cannot_write_stops_and_goes_on_the_next_time(
         Failing(patch, "write", number, errno.ENOSPC)
         try:
             whole = undo._undo(journal.read(fixer.journal.path), guest.hypervisor, said.append)
-        except journal.JournalLost:
+        except JournalLost:
             assert number == 1
             whole = False
     assert whole == (number > 6)
