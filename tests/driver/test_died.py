@@ -212,9 +212,10 @@ def test_an_undo_that_was_killed_is_told_and_goes_on(
             raise Killed
 
     said: list[str] = []
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(Journal, "undone", undone)
-        undo(book.parent, said.append)
+        with pytest.raises(Killed):
+            undo(book.parent, said.append)
     record = read(book)
     left = 3 - number + (not is_written)
     assert (record.ended, record.mode, len(record.applied), record.died) == (False, "undo", left, left > 0)
