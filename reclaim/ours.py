@@ -5,6 +5,7 @@ from __future__ import annotations
 from reclaim.amend import AmendCycle
 from reclaim.change import Change, DefinitionChange, FileChange
 from reclaim.definition import Definition, flattened, parse_xml
+from reclaim.domfstrim import TrimTimer
 from reclaim.errors import ProbeError
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle
@@ -27,6 +28,8 @@ def expect(uuid: str, change: Change) -> None:
         _expect_guest(uuid, change.booted, *([change.defined] if change.defined or needed else []))
     elif isinstance(change, LiveUpdate):
         _expect_driver_alone(change)
+    elif isinstance(change, TrimTimer) and change.uuid != uuid:
+        raise ValueError(f"the timer is of another guest: {change.uuid:.60}, not {uuid:.60}")
 
 
 def _expect_of_the_hypervisor(uuid: str) -> None:

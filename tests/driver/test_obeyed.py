@@ -256,6 +256,11 @@ EVIL: dict[str, tuple[str, dict[str, Any], str]] = {
         {"kind": "hole-punch", "path": "/x", "device": 1, "inode": 1, "size": 1, "mtime_ns": 1, "expected": 1},
         "hypervisor's",
     ),
+    "a-timer-of-another": (
+        UUID,
+        {"kind": "trim-timer", "guest": "o", "uuid": "/../x", "uri": "qemu:///system", "virsh": "/bin/virsh"},
+        "the timer is of another guest",
+    ),
     "an-unknown-kind": (UUID, {"kind": "magic"}, "unknown to this version"),
     "no-kind": (UUID, {}, "unknown to this version"),
     "an-unknown-key": (UUID, {"kind": "trim", "guest": "o", "promised": "", "run": "id"}, "'run' is unknown"),
