@@ -80,7 +80,7 @@ class _Walk:
         os.close(self._here)
 
     def to_the_end(self) -> int:
-        _judge(self._here, self._at)
+        _judge(self._here, self._at, len(self._names))
         while self._names:
             self._step(self._names.pop())
         return self._here
@@ -92,7 +92,7 @@ class _Walk:
             if stat.S_ISLNK(os.fstat(following).st_mode):
                 self._follow(following, at)
                 return
-            _judge(following, at)
+            _judge(following, at, len(self._names))
             following, self._here, self._at = self._here, following, at
         finally:
             os.close(following)
@@ -115,16 +115,22 @@ def _names(path: str) -> list[str]:
     return [name for name in reversed(path.split("/")) if name not in ("", ".")]
 
 
-def _judge(descriptor: int, at: str) -> None:
-    """Raises Untrusted if others own what lies at *at*, or could put something else there."""
+def _judge(descriptor: int, at: str, left: int) -> None:
+    """Raises Untrusted if others own what lies at *at*, or could put something else there.
+
+    *left* names follow: what lies far above is seldom to be changed for the sake of one file.
+    """
     status = os.fstat(descriptor)
     mode = stat.S_IMODE(status.st_mode)
+    copy = "read it, and if it is right, copy it to a folder where nobody else can write"
     if status.st_uid not in trusted_users():
         wrong = f"belongs to {_user(status.st_uid)} (mode {mode:04o}), neither to root nor to who runs this"
-        raise Untrusted(printable(at), wrong, f"read it, then: chown -R {_user(os.geteuid())} {_quoted(at)}")
+        chown = f"read it, and if it is right: chown -R {_user(os.geteuid())} {_quoted(at)}"
+        raise Untrusted(printable(at), wrong, copy if left > 1 else chown)
     if who := _writers(descriptor, status):
         wrong = f"can be written by {who} (owner {_user(status.st_uid)}, mode {mode:04o})"
-        raise Untrusted(printable(at), wrong, f"read it, then: chmod go-w {_quoted(at)}")
+        chmod = f"read it, and if it is right: chmod go-w {_quoted(at)}"
+        raise Untrusted(printable(at), wrong, copy if left > 1 else chmod)
 
 
 def _writers(descriptor: int, status: os.stat_result) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import libvirt
 
-from reclaim import journal, power, states
+from reclaim import journal, power, states, trust
 from reclaim.amend import ImageAmend
 from reclaim.boot import Boot
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
@@ -24,6 +24,7 @@ from reclaim.errors import (
     PowerCycleFailed,
     ProbeError,
     ReclaimError,
+    Untrusted,
 )
 from reclaim.facts import Facts
 from reclaim.guest import Guest
@@ -53,6 +54,7 @@ def undo(folder: Path, say: Say, inventory: Path | None = None, uri: str | None 
     path = folder.resolve() / journal.NAME if folder.is_dir() else folder
     if not path.exists():
         raise ReclaimError(f"{folder}: no {journal.NAME} there: that run changed nothing, or it is no run")
+    _expect_no_link_of_others(folder)
     record = journal.read(path)
     if not record.entries:
         say(f"{printable(str(folder))}: that run changed nothing")
@@ -64,6 +66,16 @@ def undo(folder: Path, say: Say, inventory: Path | None = None, uri: str | None 
             return _undo(journal.read(path), hypervisor, say) and not left
     finally:
         hypervisor.close()
+
+
+def _expect_no_link_of_others(folder: Path) -> None:
+    """Raises Untrusted for a way to the run, such as `latest`, that somebody else could have laid."""
+    try:
+        trust.expect(folder)
+    except OSError as exc:
+        raise ReclaimError(f"{folder}: {exc.strerror}") from exc
+    except Untrusted as exc:
+        raise Untrusted(exc.path, exc.wrong, f"the run {folder} is not obeyed: {exc.way_out}") from exc
 
 
 def _address(record: Record, given: str | None) -> str:

@@ -145,6 +145,20 @@ def test_another_users_inventory_is_not_obeyed(tmp_path: Path) -> None:
     assert "can be written by everybody" in audit(tmp_path / "reports", "--inventory", str(inventory)).said
 
 
+@needs_root
+def test_a_run_is_reached_by_a_link_of_ours_alone(tmp_path: Path) -> None:
+    """As `latest` is one."""
+    run = _run(tmp_path, _begin(), _intent({"kind": "trim", "guest": "vm", "promised": ""}, "u"), DONE)
+    link = tmp_path / "latest"
+    link.symlink_to(run.name)
+    said: list[str] = []
+    assert not undo(link, said.append)
+    assert said == ["vm: backup-job: NOT taken back: the guest is gone"]
+    os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
+    with pytest.raises(Untrusted, match=r"latest is a link of nobody; the run .* is not obeyed: remove it"):
+        undo(link, said.append)
+
+
 def test_a_run_that_is_no_longer_where_it_was_says_nothing_of_others(tmp_path: Path) -> None:
     """A journal that is a link is none, and so is a run that is one."""
     run = _run(tmp_path / "there", _begin(), _intent({"kind": "trim", "guest": "vm", "promised": ""}, "u"), DONE)
