@@ -335,15 +335,18 @@ def read(path: Path) -> Record:
 
 def journals_below(folder: Path) -> tuple[list[Record], list[str]]:
     """The journals of the runs below *folder*, oldest first, and what is wrong with those that are not obeyed."""
-    found, troubles = [], []
+    found: list[Record] = []
+    troubles: dict[str, str] = {}
     for path in sorted(folder.glob(f"*/{NAME}")):
         if path.parent.is_symlink():
             continue
         try:
             found.append(read(path))
+        except Untrusted as exc:
+            troubles.setdefault(exc.path, str(exc))  # one folder above may spoil them all
         except ReclaimError as exc:
-            troubles.append(str(exc))
-    return found, troubles
+            troubles[str(path)] = str(exc)
+    return found, list(troubles.values())
 
 
 def _line(line: bytes) -> _Begin | _Intent | _Outcome | _End:

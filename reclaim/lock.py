@@ -22,8 +22,12 @@ _ROOTS = Path("/run/reclaim")
 _USERS = Path("/run/user")
 
 
+class Held(ReclaimError):
+    """Another run of the same user has the lock."""
+
+
 def lock(hypervisor: Hypervisor) -> ExitStack:
-    """The lock of one hypervisor, held until the stack is closed. Raises ReclaimError where it is held."""
+    """The lock of one hypervisor, held until the stack is closed. Raises Held, or ReclaimError if there is none."""
     path = _folder() / _name(hypervisor)
     try:
         descriptor = _opened(path)
@@ -33,7 +37,7 @@ def lock(hypervisor: Hypervisor) -> ExitStack:
     stack.callback(os.close, descriptor)
     if not _takes(descriptor):
         stack.close()
-        raise ReclaimError(
+        raise Held(
             f"{hypervisor.uri}: another --fix is under way there, or a --boot-stopped (lock {path}); wait for it"
         )
     return stack

@@ -20,7 +20,7 @@ from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import BackupNotes, Inventory, read_inventory
 from reclaim.journal import Journal, Record
-from reclaim.lock import lock, others_at_work
+from reclaim.lock import Held, lock, others_at_work
 from reclaim.report import record, results
 from reclaim.requirement import catalogue
 
@@ -206,9 +206,11 @@ class Run:
             return False  # the lock is ours
         try:
             lock(hypervisor).close()
-        except ReclaimError:
+        except Held:
             return True
-        return False
+        except ReclaimError:
+            return False  # there is no place for a lock: nobody can be told by it
+        return bool(others_at_work(hypervisor))
 
     def forget_record(self) -> None:
         """There is nothing to judge after all: leave no folder behind."""

@@ -115,14 +115,15 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
     todo = [entry for entry in record.entries if entry.state in ("done", "intended", "unknown")]
     if todo:
         book.begin()  # one that is killed is found as one
+    is_lost = False
     try:
         for entry in reversed(todo):
             walk.take_back(entry)
     except JournalLost as exc:
+        is_lost = True
         say(f"stopped here: {printable(str(exc))}: mend that, and undo once more")
-        walk.stuck.add("")
     _tell_the_record(record, walk.undone, say)
-    if "" in walk.stuck:
+    if is_lost:
         return False
     if todo and (record.ended or all(entry in walk.undone for entry in record.interrupted)):
         _note(say, book.close)
