@@ -370,6 +370,19 @@ def _items(element: Element) -> Iterator[tuple[str, str]]:
         yield str(key), str(value)
 
 
+def called(xml: str, name: str) -> str:
+    """*xml* with *name* for its domain's: somebody may have renamed it since."""
+    found = Definition(xml)
+    if found.name == name:
+        return xml
+    edit = found.edit()
+    element = edit.root.find("name")
+    if element is None:
+        raise ProbeError("the definition has no name")
+    element.text = name
+    return edit.definition.xml
+
+
 # Comparing ------------------------------------------------------------------------------------
 
 

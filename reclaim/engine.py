@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +16,7 @@ from reclaim.change import Change, DefinitionChange
 from reclaim.definition import Definition
 from reclaim.errors import (
     ChangeFailed,
+    JournalLost,
     NotApplicable,
     NotAssessable,
     Pending,
@@ -144,6 +145,9 @@ class Engine:
     _asked: list[_Asked] = field(default_factory=list)
     #: seconds that are waited for a libvirt that hung up
     _patience: float = 60
+    #: why nothing more is changed: the journal cannot be written
+    stopped: str = ""
+    _is_told: bool = False
     #: guests that were started to be looked into, and the number of that change
     _booted: dict[Guest, int] = field(default_factory=dict)
 
@@ -158,14 +162,20 @@ class Engine:
             if reason := guest.left_off or states.reason_not_to_start(guest):
                 guest.unstarted = reason
                 return
+            if self.stopped:
+                guest.unstarted = self._why_stopped()
+                return
             change = Boot(guest.name, self.journal.path.parent.name)
             seq = self._booted[guest] = self.journal.intend(guest.name, guest.uuid, boot.SLUG, change)
             change.apply(guest)
+        except JournalLost as exc:
+            self.stopped = str(exc)
+            guest.unstarted = self._why_stopped()
         except libvirt.libvirtError as exc:
             guest.unstarted = f"libvirt: {libvirt_words(exc)}"
         except ChangeFailed as exc:
             guest.unstarted = str(exc)
-            self.journal.failed(seq, str(exc))
+            self._write_down(self.journal.failed, seq, str(exc))
             guest.booted_by = None
             del self._booted[guest]
 
@@ -179,14 +189,14 @@ class Engine:
         failed = ""
         try:
             note = change.undo(guest, {})
-            self.journal.undone(seq, note)
+            self._write_down(self.journal.undone, seq, note)
         except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
             failed = printable(str(exc))
-            self.journal.failed(seq, failed)
+            self._write_down(self.journal.failed, seq, failed)
         del self._booted[guest]
         self._asked = [one for one in self._asked if one.guest is not guest]  # it is not to be started again
         for cycle in self.journal.at_stake(guest.uuid):  # nor by a later run
-            self.journal.failed(cycle, f"{told}, and is to be off")
+            self._write_down(self.journal.failed, cycle, f"{told}, and is to be off")
         guest.booted_by = None
         guest.forget(inside=False)
         for result in self.results.values():
@@ -256,7 +266,7 @@ class Engine:
                 result.reason = f"it went off late; {printable(str(exc), lines=True)}"
                 self._not_back(one.requirement, one.subject, one.cycle, one.seq, exc)
                 continue
-            self.journal.done(one.seq, outcome)
+            self._write_down(self.journal.done, one.seq, outcome)
             one.record.applied = True
             one.guest.forget()
             result = self.result(one.requirement, one.subject)
@@ -265,9 +275,26 @@ class Engine:
                 result.take(Judgement(Verdict.FIXED, f"it went off late; {outcome.get('note', '')}", result.evidence))
             self._look_again(one.requirement, one.subject)
 
+    # The journal
+
+    def _write_down(self, write: Callable[..., None], seq: int, *what: object) -> None:
+        """Write down what came of change *seq*; where that cannot be, nothing more is changed."""
+        try:
+            write(seq, *what)
+        except JournalLost as exc:
+            self.stopped = self.stopped or str(exc)
+
+    def _why_stopped(self) -> str:
+        """Why nothing more is changed: in full for the first row that it is of, in short for the others."""
+        told, self._is_told = self._is_told, True
+        return "nothing more is changed in this run" + ("" if told else f": {printable(self.stopped)}")
+
     # Mending
 
     def _remedy(self, requirement: Requirement, subject: Subject, result: Result) -> None:
+        if self.stopped:
+            result.reason += f"; not mended: {self._why_stopped()}"
+            return
         waits = self._waits_for(requirement, subject)
         forced = ""
         if waits:
@@ -384,17 +411,18 @@ class Engine:
                     f"; waits for a power cycle{why}: shut the guest down and start it, or run with --restart"
                 )
                 return False
+            remark = states.remark(guest, change) if guest is not None else ""
+            seq = self._intended(requirement, place, change, result)
+            if seq is None:
+                return False
             if isinstance(change, DefinitionChange) and guest is not None:
                 guest.history.append(change.before)
-            record = ChangeRecord(change.kind, change.target, change.diff)
+            record = self._records[seq] = ChangeRecord(change.kind, change.target, change.diff)
             result.changes.append(record)
-            remark = states.remark(guest, change) if guest is not None else ""
-            seq = self.journal.intend(place.name, place.uuid, requirement.slug, change)
-            self._records[seq] = record
             try:
                 outcome = change.apply(place)
             except Refused as exc:
-                self.journal.failed(seq, str(exc))
+                self._write_down(self.journal.failed, seq, str(exc))
                 result.changes.remove(record)
                 place.forget()
                 raise
@@ -403,17 +431,15 @@ class Engine:
                 self._not_back(requirement, subject, change, seq, exc)
                 return False
             except StillRunning as exc:
-                self.journal.unknown(seq, str(exc))
+                self._write_down(self.journal.unknown, seq, str(exc))
                 result.verdict = Verdict.PENDING
                 result.reason += f"; waits for its next power cycle: {printable(str(exc))}"
                 if guest is not None and isinstance(change, PowerCycle):
                     self._asked.append(_Asked(requirement, subject, guest, change, seq, record))
                 return False
             except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
-                if isinstance(exc, ChangeFailed):
-                    self.journal.failed(seq, str(exc))
-                else:
-                    self.journal.unknown(seq, str(exc))
+                is_undone = isinstance(exc, ChangeFailed)
+                self._write_down(self.journal.failed if is_undone else self.journal.unknown, seq, str(exc))
                 place.forget(inside=not isinstance(change, DefinitionChange))
                 result.reason += f"; not mended: {printable(str(exc), lines=True)}"
                 return False
@@ -421,24 +447,47 @@ class Engine:
                 if guest is not None and isinstance(change, PowerCycle):
                     self._interrupted(guest, change, seq, result)
                 raise
-            self.journal.done(seq, outcome)
+            self._write_down(self.journal.done, seq, outcome)
             record.applied = True
             self.freed += int(outcome.get("freed", "0"))
             self._notes += [printable(note) for note in (outcome.get("note"), remark) if note]
             place.forget(inside=not isinstance(change, DefinitionChange))
+            if self.stopped:
+                return self._is_all(changes, change, result)
         return True
+
+    def _intended(
+        self, requirement: Requirement, place: Guest | Hypervisor, change: Change, result: Result
+    ) -> int | None:
+        """The number of *change* in the journal; None where it is not to be made, and the row says why."""
+        try:
+            return self.journal.intend(place.name, place.uuid, requirement.slug, change)
+        except JournalLost as exc:
+            self.stopped = str(exc)
+            result.reason += f"; not mended: {self._why_stopped()}"
+        except ChangeFailed as exc:
+            result.reason += f"; not mended: {printable(str(exc))}"
+        return None
+
+    def _is_all(self, changes: list[Change], made: Change, result: Result) -> bool:
+        """*made* was applied and could not be written down: was it the last? The row says so."""
+        if made is changes[-1]:
+            self._notes.append(f"applied, and not written down: {self._why_stopped()}")
+            return True
+        result.reason += f"; mended in part: {self._why_stopped()}"
+        return False
 
     def _not_back(self, power_cycle: Requirement, subject: Subject, change: Change, seq: int, exc: Exception) -> None:
         """A guest did not come back: the journal is told, and what was judged before is judged again."""
         guest = subject.guest
         if guest is None or not isinstance(exc, ChangeFailed):
-            self.journal.unknown(seq, str(exc))
+            self._write_down(self.journal.unknown, seq, str(exc))
             return
         guest.forget()
         if guest.is_running:
-            self.journal.failed(seq, str(exc))
+            self._write_down(self.journal.failed, seq, str(exc))
         else:
-            self.journal.unknown(seq, str(exc))  # the next run tries again
+            self._write_down(self.journal.unknown, seq, str(exc))  # the next run tries again
         if isinstance(exc, PowerCycleFailed) and isinstance(change, PowerCycle):
             if power.is_rolled_back(guest, change):
                 self._rolled_back(guest)
@@ -455,16 +504,16 @@ class Engine:
                 self._rolled_back(guest)
             else:
                 words = "interrupted; it was not shut down"
-            self.journal.failed(seq, words)
+            self._write_down(self.journal.failed, seq, words)
         else:
             words = "interrupted before it was seen to come back; the next --fix finishes it"
-            self.journal.unknown(seq, words)
+            self._write_down(self.journal.unknown, seq, words)
         result.reason += f"; {words}"
 
     def _rolled_back(self, guest: Guest) -> None:
         """The definition that booted is in force again: what this run had defined since is undone."""
         for seq in self.journal.defined_since_start(guest.uuid):
-            self.journal.undone(seq, "rolled back")
+            self._write_down(self.journal.undone, seq, "rolled back")
             self._records[seq].undone = True
 
     def _look_again(self, power: Requirement, subject: Subject, *, undone: bool = False) -> None:

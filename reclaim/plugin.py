@@ -28,7 +28,7 @@ from reclaim.report import html, terminal
 from reclaim.report.publish import Pages
 from reclaim.requirement import Requirement, catalogue, requirement_of
 from reclaim.run import Options, Part, Run
-from reclaim.text import printable, trouble
+from reclaim.text import printable
 from reclaim.verdict import Judgement, Result, Verdict
 
 CHECKS = Path(__file__).resolve().parent.parent / "checks"
@@ -127,7 +127,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _tell_what_is_at_stake(run: Run) -> None:
-    for part, record in run.interrupted:
+    for part, record in (*run.interrupted, *run.elsewhere):
         with suppress(libvirt.libvirtError):  # a guest that is gone meanwhile; its rows say so
             for guest, words in undo.at_stake(record, part.hypervisor):
                 guest.left_off = None if guest.is_running else words
@@ -365,7 +365,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         part.hypervisor.progress = progress
     for part, record in run.interrupted:
         if run.options.mode == "fix" or (run.options.boot_stopped and record.left_only_boots):
-            undo.finish(record, part.hypervisor, progress.line)
+            undo.finish(
+                record, part.hypervisor, progress.line, carries_on=run.options.mode == "fix" or not record.applied
+            )
     if not run.options.definitions_only:
         run.gather(chosen, progress)
         run.measure(chosen)
@@ -544,23 +546,24 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitC
         release(session.config)
         if run.recorded and not run.options.definitions_only:
             run.measure({guest for part in run.parts for guest in part.guests if part.storage}, after=True)
-        try:
-            run.close()
-        except OSError as exc:
-            run.recorded = False
-            troubles.append(f"reclaim: there is no record of this run: {trouble(exc)}")
+        troubles += [f"reclaim: {words}" for words in _close(run)]
     try:
         yield
     except (OSError, ReclaimError) as exc:
-        if run is None:
+        if run is None or not run.recorded:
             raise
-        if run.recorded:
-            session.config.stash[PAGES].give_up_rows()
-            troubles.append(
-                f"reclaim: pytest-html could not write its page: {trouble(exc) if isinstance(exc, OSError) else exc}"
-            )
+        session.config.stash[PAGES].give_up_rows(exc)
     if run is not None and run.recorded:
         troubles += session.config.stash[PAGES].finish()
+        if not all(part.is_written for part in run.parts) and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED  # nobody will find what was found
+
+
+def _close(run: Run) -> list[str]:
+    """Close the run; what could not be written, and why a run stopped changing."""
+    troubles = run.close()
+    stopped = dict.fromkeys(part.engine.stopped for part in run.parts if part.engine.stopped)
+    return [*(f"{words}: nothing more was changed" for words in stopped), *troubles]
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:

@@ -141,7 +141,8 @@ def document(
 def mark_undone(folder: Path, undone: Iterable[tuple[str, str, str]]) -> None:
     """Let the record in *folder* say that changes were taken back: guest, requirement and target of each.
 
-    The first that was applied and not undone is meant. A run that was killed has no record.
+    The first that was applied and not undone is meant. A run that was killed has no record. Raises ReclaimError
+    where it is no record, OSError where it cannot be written.
     """
     path = folder / NAME
     try:
@@ -160,15 +161,15 @@ def mark_undone(folder: Path, undone: Iterable[tuple[str, str, str]]) -> None:
         return
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise ReclaimError(f"{path}: not a record of a run, so it does not say what was taken back: {exc}") from exc
-    write(folder, record)
+    write(folder, written(record))
 
 
-def write(folder: Path, record: dict[str, Any]) -> None:
-    """Write *record* into *folder*, whole or not at all."""
-    whole.write(folder / NAME, [_written(record)], durable=True)
+def write(folder: Path, text: str) -> None:
+    """Write the record *text* into *folder*, whole or not at all."""
+    whole.write(folder / NAME, [text], durable=True)
 
 
-def _written(record: dict[str, Any]) -> str:
+def written(record: dict[str, Any]) -> str:
     """*record* as JSON, one row a line: people can read it, diff compares it, and it is fast to write."""
     parts = []
     for key, value in record.items():

@@ -30,6 +30,7 @@ from tests.support import (
     requirement,
     scsi_xml,
     subject,
+    uuid_of,
     walk,
 )
 
@@ -221,7 +222,6 @@ def _breaking(edit_xml: Callable[[str], str]) -> Callable[[Guest], list[Change]]
             "libvirt refuses the definition",
             id="value",
         ),
-        pytest.param(lambda xml: xml.replace("</uuid>", "0</uuid>"), "libvirt refuses the definition", id="uuid"),
     ],
 )
 def test_a_definition_that_libvirt_refuses_leaves_the_old_one(
@@ -237,6 +237,17 @@ def test_a_definition_that_libvirt_refuses_leaves_the_old_one(
     assert _bytes(guest) == before
     assert [entry.state for entry in read(one.journal.path).entries] == ["failed"]
     assert one.journal.standing(guest.uuid) == []
+
+
+def test_the_definition_of_another_guest_is_not_even_tried(tmp_path: Path) -> None:
+    guest = _one(tmp_path)
+    before = _bytes(guest)
+    one = engine(guest.hypervisor, tmp_path)
+    fixer = _breaking(lambda xml: xml.replace(f"{guest.uuid}</uuid>", f"{uuid_of('two')}</uuid>"))
+    result = one.run(_requirement(fixer), subject(guest))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "; not mended: one: the definition is of another guest: its uuid is" in result.reason
+    assert (result.changes, _bytes(guest), one.journal.path.exists()) == ([], before, False)
 
 
 def test_what_libvirt_drops_is_taken_back(tmp_path: Path) -> None:
