@@ -6,6 +6,7 @@ from reclaim.guest import Disk
 
 def move_to_scsi(disk: Disk) -> list[Change]:
     """Move the disk to a virtio-scsi controller that has its settings, with an address and a free target name."""
+    disk.guest.expect_linux()
     edit = disk.guest.definition.edit()
     if scsi.virtio_scsi(edit.definition) is None:
         raise Withheld("there is no virtio-scsi controller (see scsi-controller)")

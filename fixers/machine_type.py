@@ -8,6 +8,7 @@ from reclaim.guest import Guest
 
 def raise_machine_type(guest: Guest) -> list[Change]:
     """Take a newer type of the same family: never another family, its hardware is another."""
+    guest.expect_linux()
     definition = guest.definition
     known = machine.parse(guest.machine or "")
     if known is None:

@@ -5,6 +5,7 @@ from reclaim.guest import Guest
 
 def provide_virtio_scsi(guest: Guest) -> list[Change]:
     """Change the controllers that only our disks are on; for the others add one and move our disks there."""
+    guest.expect_linux()
     edit = guest.definition.edit()
     ours = {disk.target for disk in guest.disks if scsi.not_moved(disk) is None}
     for controller in guest.definition.scsi_controllers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -152,7 +152,7 @@ class Engine:
         if not self.boot_stopped or guest in self._booted or guest.unstarted:
             return
         try:
-            if guest.is_running or guest.closed() != OFF:
+            if guest.is_running or not (guest.closed() == OFF or guest.persistent.other_system):
                 return
             # what was left off is to be brought back, not to be looked into and shut down
             if reason := guest.left_off or states.reason_not_to_start(guest):
@@ -269,21 +269,19 @@ class Engine:
 
     def _remedy(self, requirement: Requirement, subject: Subject, result: Result) -> None:
         waits = self._waits_for(requirement, subject)
-        forced = ""
-        if waits:
-            slug, judgement = waits
-            if not self.force:
-                result.verdict = Verdict.PENDING if judgement.verdict is Verdict.PENDING else Verdict.NONCOMPLIANT
-                result.reason += f"; withheld: waits for {slug} ({_shortly(judgement)})"
-                return
-            forced = f"forced although {slug} is {_shortly(judgement)}"
+        if waits and not self.force:
+            slug, judgement = waits[0]
+            result.verdict = Verdict.PENDING if judgement.verdict is Verdict.PENDING else Verdict.NONCOMPLIANT
+            result.reason += f"; withheld: waits for {slug} ({_shortly(judgement)})"
+            return
+        forced = _overruled(waits)
         if self.restart and requirement.stage == "power" and subject.guest is not None:
             subject.guest.forget()  # the fleet was looked into hours ago, and it has to come back as it is now
         changes = self._propose(requirement, subject, result)
         if not changes or self._withheld(subject, changes, result):
             return
         if self.mode == "plan":
-            self._plan(subject, changes, result)
+            self._plan(subject, changes, result, forced)
             return
         found = result.reason
         try:
@@ -303,7 +301,7 @@ class Engine:
             if verdict.verdict is Verdict.NONCOMPLIANT and not self._waits(requirement, subject, result):
                 helped = found.partition(";")[0] != result.reason.partition(";")[0]
                 notes = [f"was: {found}", *self._notes] if helped else ["the change was applied and did not help"]
-                result.reason = "; ".join((result.reason, *notes))
+                result.reason = "; ".join((result.reason, *filter(None, (forced,)), *notes))
         if any(isinstance(change, PowerCycle) for change in changes):
             self._look_again(requirement, subject)
 
@@ -361,9 +359,10 @@ class Engine:
             return True
         return False
 
-    def _plan(self, subject: Subject, changes: list[Change], result: Result) -> None:
+    def _plan(self, subject: Subject, changes: list[Change], result: Result, forced: str) -> None:
         result.changes += [ChangeRecord(change.kind, change.target, change.diff) for change in changes]
         result.evidence = _evidence(result.evidence, changes)
+        result.reason += f"; {forced}" if forced else ""
         for change in changes:
             if isinstance(change, DefinitionChange) and subject.guest is not None:
                 name = subject.guest.name
@@ -415,6 +414,7 @@ class Engine:
                 else:
                     self.journal.unknown(seq, str(exc))
                 place.forget(inside=not isinstance(change, DefinitionChange))
+                result.reason += f"; {forced}" if forced else ""
                 result.reason += f"; not mended: {printable(str(exc), lines=True)}"
                 return False
             except BaseException:  # Ctrl-C, SIGTERM, a fault of ours: only the journal and the row are told
@@ -491,17 +491,24 @@ class Engine:
 
     # What a fix waits for
 
-    def _waits_for(self, requirement: Requirement, subject: Subject) -> tuple[str, Judgement] | None:
-        """The first requirement named by `after` that does not hold for the same guest."""
-        if subject.guest is None:
-            return None
+    def _waits_for(self, requirement: Requirement, subject: Subject) -> list[tuple[str, Judgement]]:
+        """The requirements named by `after` that do not hold for the same guest, each with the first row that says so.
+
+        Without --force the first one is enough.
+        """
+        found: list[tuple[str, Judgement]] = []
+        guest = subject.guest
+        if guest is None:
+            return found
         for slug in requirement.after:
-            if catalogue()[slug].stage == "inside" and not subject.guest.is_running:
+            if catalogue()[slug].stage == "inside" and not guest.is_running:
                 continue  # what is done to a guest that is off is done from outside
-            for judgement in self._standing(catalogue()[slug], subject.guest):
-                if not judgement.verdict.holds:
-                    return slug, judgement
-        return None
+            standing = self._standing(catalogue()[slug], guest)
+            if broken := next((one for one in standing if not one.verdict.holds), None):
+                found.append((slug, broken))
+                if not self.force:
+                    break
+        return found
 
     def _standing(self, requirement: Requirement, guest: Guest) -> Iterable[Judgement]:
         """How *requirement* stands for *guest*: as this run judged it, else judged now."""
@@ -526,6 +533,18 @@ def _shortly(judgement: Judgement) -> str:
     if judgement.verdict is Verdict.PENDING:
         return "pending"
     return f"{judgement.verdict}: {judgement.reason.partition(';')[0]}"
+
+
+def _overruled(waits: Sequence[tuple[str, Judgement]]) -> str:
+    """What --force overrules, in words: each requirement that does not hold, and which of them nobody could look at."""
+    if not waits:
+        return ""
+    told = " and ".join(f"{slug} is {_shortly(judgement)}" for slug, judgement in waits)
+    unseen = [slug for slug, one in waits if one.verdict in (Verdict.NOT_ASSESSABLE, Verdict.ERROR)]
+    if not unseen:
+        return f"forced although {told}"
+    states = "; ".join(catalogue()[slug].title for slug in unseen)
+    return f"forced although {told}; nobody looked whether this holds: {states}"
 
 
 def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:

@@ -15,9 +15,9 @@ from weakref import WeakKeyDictionary
 
 from testinfra.backend.base import CommandResult
 
-from reclaim import backup, hostimage
+from reclaim import backup, hostimage, othersystem
 from reclaim.errors import ChangeFailed, NotAssessable, ProbeError
-from reclaim.guest import WINDOWS, Disk, Guest
+from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.imageformat import path_of
 from reclaim.layout import Area
@@ -54,8 +54,8 @@ def areas(disk: Disk, least: int) -> tuple[int, list[Area], bool]:
     kind = disk.driver.get("type", "raw")
     if image.allocated is None or kind not in ("raw", "qcow2"):
         raise NotAssessable("it is off, and its image is none that virt-sparsify trims in place")
-    if guest.definition.is_windows:
-        raise NotAssessable(f"it is off; {WINDOWS}")
+    if system := guest.definition.other_system:
+        raise NotAssessable(f"it is off; {othersystem.words(system)}")
     if not is_installed(hypervisor):
         raise NotAssessable(
             "it is off (with guestfs-tools installed on the hypervisor, its image can be looked into and trimmed)"

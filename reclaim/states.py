@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import libvirt
 from lxml import etree
 
+from reclaim import othersystem
 from reclaim.agent import AGENT_CHANNEL
 from reclaim.amend import ImageAmend
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
@@ -130,8 +131,8 @@ def remark(guest: Guest, change: Change) -> str:
 
 def reason_not_to_start(guest: Guest) -> str | None:
     """Why *guest*, which is off, must not be started for a look inside, or None."""
-    if guest.persistent.is_windows:
-        return "it is Windows, which reclaim does not look into"
+    if system := guest.persistent.other_system:
+        return othersystem.words(system)
     if guest.domain.hasManagedSaveImage(0):
         return "a start would resume its managed-save image"
     if system := manager(guest.persistent):
