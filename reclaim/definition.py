@@ -52,6 +52,9 @@ def parse_xml(xml: str, what: str, parser: etree.XMLParser = _PARSER) -> Element
         raise ProbeError(f"{what}: the XML cannot be parsed: {exc}") from exc
 
 
+#: QEMU's own arguments (`reclaim.qemuargs`)
+_ARGUMENTS = "{http://libvirt.org/schemas/domain/qemu/1.0}commandline"
+
 #: types whose source is told by children too; NVMe namespaces differ in nothing but the PCI address
 _ELSEWHERE = ("network", "nvme")
 
@@ -187,6 +190,7 @@ class _Outline(NamedTuple):
     scsi_controllers: tuple[ControllerView, ...] = ()
     by_target: Mapping[str, DiskView] = MappingProxyType({})
     other_system: str | None = None
+    has_arguments: bool = False
 
 
 def _outline(root: Element, xml: str) -> _Outline:
@@ -194,9 +198,10 @@ def _outline(root: Element, xml: str) -> _Outline:
     os_type = None if os is None else next(os.iterchildren("type"), None)
     machine, arch = (None, None) if os_type is None else (os_type.get("machine"), os_type.get("arch"))
     system = othersystem.told_in(next(root.iterchildren("metadata"), None))
+    has_arguments = next(root.iterchildren(_ARGUMENTS), None) is not None
     devices = next(root.iterchildren("devices"), None)
     if devices is None:
-        return _Outline(machine, arch, other_system=system)
+        return _Outline(machine, arch, other_system=system, has_arguments=has_arguments)
     emulator = next(devices.iterchildren("emulator"), None)
     disks = [
         DiskView.of(one, number, xml)
@@ -213,6 +218,7 @@ def _outline(root: Element, xml: str) -> _Outline:
         ),
         {disk.target: disk for disk in reversed(disks)},
         system,
+        has_arguments,
     )
 
 
@@ -251,6 +257,11 @@ class Definition:
     def other_system(self) -> str | None:
         """The system of the guest, where `<metadata>` names one that is no Linux (`reclaim.othersystem`)."""
         return self._outline.other_system
+
+    @property
+    def has_arguments(self) -> bool:
+        """Are there arguments of QEMU's own (`qemu:commandline`)?"""
+        return self._outline.has_arguments
 
     @property
     def is_windows(self) -> bool:

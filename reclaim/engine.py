@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import libvirt
 
-from reclaim import boot, power, states
+from reclaim import boot, power, qemuargs, states
 from reclaim.backup import Backup
 from reclaim.boot import Boot
 from reclaim.change import Change, DefinitionChange
@@ -25,7 +25,7 @@ from reclaim.errors import (
     StillRunning,
     Withheld,
 )
-from reclaim.guest import OFF, Disk, Guest
+from reclaim.guest import OFF, UNKNOWN_DISKS, Disk, Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.job import Job
 from reclaim.journal import Journal
@@ -35,6 +35,8 @@ from reclaim.text import libvirt_words, printable
 from reclaim.verdict import ChangeRecord, Judgement, Result, Verdict
 
 Mode = Literal["audit", "plan", "fix"]
+#: the requirement whose rows tell of disks that only QEMU's own arguments bring
+TELLS_OF_UNKNOWN = "disk-discard"
 
 
 class Subject(NamedTuple):
@@ -513,6 +515,8 @@ class Engine:
     def _standing(self, requirement: Requirement, guest: Guest) -> Iterable[Judgement]:
         """How *requirement* stands for *guest*: as this run judged it, else judged now."""
         for subject in subjects(requirement, guest):
+            if subject.disk is not None and subject.disk.is_unknown:
+                continue  # nothing is done to it
             result = self.results.get((requirement.slug, *subject.key))
             if result is None:
                 yield judge(requirement, subject)
@@ -539,7 +543,13 @@ def _overruled(waits: Sequence[tuple[str, Judgement]]) -> str:
     """What --force overrules, in words: each requirement that does not hold, and which of them nobody could look at."""
     if not waits:
         return ""
-    told = " and ".join(f"{slug} is {_shortly(judgement)}" for slug, judgement in waits)
+    alike: dict[str, list[str]] = {}
+    for slug, judgement in waits:
+        alike.setdefault(_shortly(judgement), []).append(slug)
+    told = " and ".join(
+        f"{first} is {words}{f' (so are {others})' if (others := ', '.join(more)) else ''}"
+        for words, (first, *more) in alike.items()
+    )
     unseen = [slug for slug, one in waits if one.verdict in (Verdict.NOT_ASSESSABLE, Verdict.ERROR)]
     if not unseen:
         return f"forced although {told}"
@@ -549,14 +559,22 @@ def _overruled(waits: Sequence[tuple[str, Judgement]]) -> str:
 
 def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:
     """Everything of *guest* that *requirement* is judged for. Its copies are found by the run (`reclaim.backup`)."""
+    return [subject for subject in everything(requirement, guest) if is_asked(requirement, subject)]
+
+
+def everything(requirement: Requirement, guest: Guest) -> list[Subject]:
+    """Everything of *guest* that requirements with these parameters are judged for."""
     if requirement.stage == "backup":
         return []
-    if "disk" in requirement.parameters:
-        if not guest.renamed:
-            return [Subject(guest.hypervisor, guest, Disk(guest, disk.target)) for disk in guest.persistent.disks]
-        names = {now: before for before, now in guest.renamed.items()}
-        return [
-            Subject(guest.hypervisor, guest, Disk(guest, names.get(disk.target, disk.target)))
-            for disk in guest.persistent.disks
-        ]
-    return [Subject(guest.hypervisor, guest)]
+    if "disk" not in requirement.parameters:
+        return [Subject(guest.hypervisor, guest)]
+    names = {now: before for before, now in guest.renamed.items()}
+    targets = [names.get(disk.target, disk.target) for disk in guest.persistent.disks]
+    if guest.persistent.has_arguments and qemuargs.disks(guest.persistent.root):
+        targets.append(UNKNOWN_DISKS)
+    return [Subject(guest.hypervisor, guest, Disk(guest, target)) for target in targets]
+
+
+def is_asked(requirement: Requirement, subject: Subject) -> bool:
+    """Of disks that libvirt knows nothing of one requirement tells."""
+    return subject.disk is None or not subject.disk.is_unknown or requirement.slug == TELLS_OF_UNKNOWN

@@ -361,11 +361,20 @@ class Guest:
         return answer
 
 
+#: stands for the disks that only QEMU's own arguments bring: libvirt knows nothing of them
+UNKNOWN_DISKS = "qemu:commandline"
+
+
 class Disk(NamedTuple):
     """One disk of a guest's definition, under the target it had when the run began."""
 
     guest: Guest
     name: str
+
+    @property
+    def is_unknown(self) -> bool:
+        """Does it stand for disks that are in QEMU's arguments alone?"""
+        return self.name == UNKNOWN_DISKS
 
     @property
     def target(self) -> str:
