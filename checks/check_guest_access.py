@@ -14,7 +14,7 @@ from reclaim.states import reason_not_to_start
 )
 def check_guest_access(guest: Guest) -> str:
     """Half of the layers lie inside the guest: without its agent, or ssh, nobody can tell whether they work."""
-    if guest.closed() == OFF and (reason := reason_not_to_start(guest)):
+    if guest.closed() == OFF and (reason := reason_not_to_start(guest, lately=True)):
         raise NotAssessable(f"{UNSTARTED}{reason}")
     answer = guest.inside()
     assert not isinstance(answer, NoAccess), str(answer)
