@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from reclaim import backing, states
+from reclaim import backing, imageusers, states
 from reclaim.amend import ImageAmend
 from reclaim.backing import Names
 from reclaim.errors import NotAssessable
@@ -374,3 +376,102 @@ def test_every_place_is_asked_for_once(tmp_path: Path) -> None:
     images = [create(tmp_path / f"{number}.qcow2") for number in range(3)]
     found, unclear = Chains(hypervisor).follow(Use("a", "vda", image, "qcow2", writes=True) for image in images * 50)
     assert (len(found), unclear) == (3, [])
+
+
+# Devices --------------------------------------------------------------------------------------
+
+
+_LOOK = imageusers._LOOK
+
+
+@dataclass
+class Devices:
+    """Block devices that are nodes and a sysfs of their own: nobody opens them."""
+
+    folder: Path
+    mounts: list[str] = field(default_factory=list)
+
+    def add(self, name: str, number: str, *, inside: str = "", slaves: tuple[str, ...] = ()) -> str:
+        """The device *name*: a partition of the disk *inside*, or one that lies on *slaves*. Returns its node."""
+        sys = self.folder / "sys/block" / inside / name
+        (sys / "slaves").mkdir(parents=True)
+        (sys / "holders").mkdir()
+        (sys / "dev").write_text(f"{number}\n", encoding="ascii")
+        if inside:
+            (sys / "partition").write_text("1\n", encoding="ascii")
+        for slave in slaves:
+            below = next((self.folder / "sys/block").rglob(f"{slave}/dev")).parent
+            (sys / "slaves" / slave).symlink_to(below)
+            (below / "holders" / name).symlink_to(sys)
+        numbers = self.folder / "sys/dev/block"
+        numbers.mkdir(parents=True, exist_ok=True)
+        (numbers / number).symlink_to(sys)
+        return self.node(name, number)
+
+    def node(self, name: str, number: str) -> str:
+        path = self.folder / "dev" / name
+        path.parent.mkdir(exist_ok=True)
+        major, minor = map(int, number.split(":"))
+        os.mknod(path, 0o600 | stat.S_IFBLK, os.makedev(major, minor))
+        return str(path)
+
+    @property
+    def script(self) -> str:
+        (self.folder / "mountinfo").write_text(
+            "".join(f"36 35 {one} / /m rw - ext4 x rw\n" for one in self.mounts), encoding="ascii"
+        )
+        own = _LOOK.replace("/sys/", f"{self.folder}/sys/")
+        return own.replace("/proc/self/mountinfo", f"{self.folder}/mountinfo")
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> Devices:
+    if os.geteuid() != 0:
+        pytest.skip("only root makes device nodes")
+    return Devices(tmp_path / "host")
+
+
+def block(node: str) -> str:
+    source = f"<driver name='qemu' type='raw'/><source dev='{node}'/><target dev='vda' bus='virtio'/>"
+    return f"<disk type='block' device='disk'>{source}</disk>"
+
+
+def asked(folder: Path, devices: Devices, patch: pytest.MonkeyPatch, own: str, theirs: str = "") -> str:
+    patch.setattr(imageusers, "_LOOK", devices.script)
+    return why(mine(folder, block(own), *([other(block(theirs))] if theirs else [])))
+
+
+def test_devices_are_told_by_their_numbers(tmp_path: Path, devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logical volume has many names; a disk has its partitions in it, and volumes on it."""
+    (tmp_path / "host").mkdir()
+    disk = devices.add("sdq", "8:240")
+    one, two = (devices.add(f"sdq{number}", f"8:24{number}", inside="sdq") for number in (1, 2))
+    pv = devices.add("sdr", "8:250")
+    volume = devices.add("dm-7", "253:7", slaves=("sdr",))
+    sibling = devices.add("dm-8", "253:8", slaves=("sdr",))
+    same = devices.node("vg0-web", "253:7")
+    for own, theirs, is_taken in (
+        (volume, same, True),
+        (volume, sibling, False),
+        (disk, one, True),
+        (one, disk, True),
+        (one, two, False),
+        (pv, volume, True),
+        (volume, pv, True),
+    ):
+        said = asked(tmp_path, devices, monkeypatch, own, theirs)
+        assert ("the guest two" in said) is is_taken, (own, theirs, said)
+    assert asked(tmp_path, devices, monkeypatch, pv) == f"the host itself uses {pv} (vda): dm-7, dm-8"
+    assert not asked(tmp_path, devices, monkeypatch, volume)
+
+
+def test_what_the_host_has_mounted_is_its_own(
+    tmp_path: Path, devices: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "host").mkdir()
+    disk = devices.add("sdq", "8:240")
+    one, two = (devices.add(f"sdq{number}", f"8:24{number}", inside="sdq") for number in (1, 2))
+    devices.mounts.append("8:241")
+    assert asked(tmp_path, devices, monkeypatch, disk) == f"the host itself uses {disk} (vda): it is mounted there"
+    assert "it is mounted there" in asked(tmp_path, devices, monkeypatch, one)
+    assert not asked(tmp_path, devices, monkeypatch, two)
