@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import string
-from itertools import islice
 
 from reclaim import qemuargs
 from reclaim.definition import ControllerView, Definition, DiskView, Edit, Element
@@ -193,7 +192,7 @@ def slot_for(edit: Edit) -> dict[str, str] | None:
     addresses = [one for one in edit.devices.iterfind("*/address") if one.get("type") == "pci"]
     taken = qemuargs.slots(root) | {int(one.get("slot") or "0", 0) for one in addresses}
     # 0 to 2 are the chipset's and the first video's
-    slot = next(islice((one for one in range(3, 32) if one not in taken), 1), None)
+    slot = next((one for one in range(3, 32) if one not in taken), None)
     if slot is None or not addresses:
         _refuse(taker, why)
     return {"type": "pci", "domain": "0x0000", "bus": "0x00", "slot": f"0x{slot:02x}", "function": "0x0"}

@@ -156,6 +156,7 @@ class Engine:
         try:
             if guest.is_running or not (guest.closed() == OFF or guest.persistent.other_system):
                 return
+            guest.forget(inside=False)  # a run over a fleet takes hours: it is started on what is defined now
             # what was left off is to be brought back, not to be looked into and shut down
             if reason := guest.left_off or states.reason_not_to_start(guest):
                 guest.unstarted = reason

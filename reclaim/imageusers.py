@@ -397,6 +397,8 @@ class Chains:
             if use.may_be_gone or node.folder == "used":
                 return []  # what is gone stands on nothing
             raise NotAssessable(f"{use.place} is not there, nor anything else in its folder")
+        if node.identity.startswith("other "):
+            return []  # a character device, a folder: no image
         if use.depth >= _DEEPEST:
             raise NotAssessable(f"{use.place}: more than {_DEEPEST} images stand on one another")
         found = backing.names(partial(self._read, one), use.format, use.place)
@@ -467,10 +469,10 @@ def reason_of_others(guest: Guest, mine: Iterable[Use], *, lately: bool = False)
     Nobody minds what is only read, and what both sides share on purpose (`<shareable/>`). *lately*: as it was a
     moment ago.
     """
-    wanted = list(mine)
-    if not any(use.writes for use in wanted):
-        return None
     try:
+        wanted = list(mine)
+        if not any(use.writes for use in wanted):
+            return None
         survey = _survey(guest.hypervisor, lately=lately)
         own, unclear = survey.chains.follow(wanted)
     except ProbeError as exc:
