@@ -18,6 +18,7 @@ import libvirt_qemu
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
+from reclaim import othersystem
 from reclaim.errors import NoAccess, ProbeError
 
 #: the name of the channel on which it listens
@@ -47,7 +48,8 @@ class NotLinux(ProbeError):
     """Somebody answers, in a system that reclaim does not look into."""
 
     def __init__(self, guest: str, system: str) -> None:
-        super().__init__(f"{guest}: it is {system}, which reclaim neither looks into nor changes")
+        self.words = othersystem.words(system)
+        super().__init__(f"{guest}: {self.words}")
 
 
 class NotLinuxButWindows(NotLinux):
@@ -68,7 +70,7 @@ class System:
     @property
     def is_another(self) -> bool:
         """Is it a Unix that is no Linux? Its disks have other names and its tools other options."""
-        return self.id in ("freebsd", "openbsd", "netbsd", "dragonfly", "solaris", "illumos", "omnios", "openindiana")
+        return othersystem.named(self.id) is not None
 
     @property
     def filters_commands(self) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from lxml import etree
 
+from reclaim import othersystem
 from reclaim.errors import ProbeError
 from reclaim.kept import kept
 
@@ -51,9 +52,8 @@ def parse_xml(xml: str, what: str, parser: etree.XMLParser = _PARSER) -> Element
         raise ProbeError(f"{what}: the XML cannot be parsed: {exc}") from exc
 
 
-#: libosinfo.org/xmlns/libvirt/domain/1.0
-_LIBOSINFO = "{http://libosinfo.org/xmlns/libvirt/domain/1.0}os"
-
+#: QEMU's own arguments (`reclaim.qemuargs`)
+_ARGUMENTS = "{http://libvirt.org/schemas/domain/qemu/1.0}commandline"
 
 #: types whose source is told by children too; NVMe namespaces differ in nothing but the PCI address
 _ELSEWHERE = ("network", "nvme")
@@ -189,15 +189,19 @@ class _Outline(NamedTuple):
     disks: tuple[DiskView, ...] = ()
     scsi_controllers: tuple[ControllerView, ...] = ()
     by_target: Mapping[str, DiskView] = MappingProxyType({})
+    other_system: str | None = None
+    has_arguments: bool = False
 
 
 def _outline(root: Element, xml: str) -> _Outline:
     os = next(root.iterchildren("os"), None)
     os_type = None if os is None else next(os.iterchildren("type"), None)
     machine, arch = (None, None) if os_type is None else (os_type.get("machine"), os_type.get("arch"))
+    system = othersystem.told_in(next(root.iterchildren("metadata"), None))
+    has_arguments = next(root.iterchildren(_ARGUMENTS), None) is not None
     devices = next(root.iterchildren("devices"), None)
     if devices is None:
-        return _Outline(machine, arch)
+        return _Outline(machine, arch, other_system=system, has_arguments=has_arguments)
     emulator = next(devices.iterchildren("emulator"), None)
     disks = [
         DiskView.of(one, number, xml)
@@ -213,6 +217,8 @@ def _outline(root: Element, xml: str) -> _Outline:
             [ControllerView.of(one, arch) for one in devices.iterchildren("controller") if one.get("type") == "scsi"]
         ),
         {disk.target: disk for disk in reversed(disks)},
+        system,
+        has_arguments,
     )
 
 
@@ -248,11 +254,19 @@ class Definition:
         return self._outline.machine
 
     @property
+    def other_system(self) -> str | None:
+        """The system of the guest, where `<metadata>` names one that is no Linux (`reclaim.othersystem`)."""
+        return self._outline.other_system
+
+    @property
+    def has_arguments(self) -> bool:
+        """Are there arguments of QEMU's own (`qemu:commandline`)?"""
+        return self._outline.has_arguments
+
+    @property
     def is_windows(self) -> bool:
-        """Does libosinfo's metadata, which virt-install and virt-manager write, name a Windows?"""
-        metadata = self.root.find("metadata")
-        ids = (one.get("id", "") for one in metadata.iter(_LIBOSINFO)) if metadata is not None else ()
-        return any(str(one).startswith("http://microsoft.com/") for one in ids)
+        """Does `<metadata>` name a Windows?"""
+        return self.other_system == "Windows"
 
     @property
     def kernel_parameters(self) -> str:

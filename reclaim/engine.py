@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import libvirt
 
-from reclaim import boot, power, states
+from reclaim import boot, power, qemuargs, states
 from reclaim.backup import Backup
 from reclaim.boot import Boot
 from reclaim.change import Change, DefinitionChange
@@ -26,7 +26,7 @@ from reclaim.errors import (
     StillRunning,
     Withheld,
 )
-from reclaim.guest import OFF, Disk, Guest
+from reclaim.guest import OFF, UNKNOWN_DISKS, Disk, Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.job import Job
 from reclaim.journal import Journal
@@ -36,6 +36,8 @@ from reclaim.text import libvirt_words, printable
 from reclaim.verdict import ChangeRecord, Judgement, Result, Verdict
 
 Mode = Literal["audit", "plan", "fix"]
+#: the requirement whose rows tell of disks that only QEMU's own arguments bring
+TELLS_OF_UNKNOWN = "disk-discard"
 
 
 class Subject(NamedTuple):
@@ -156,8 +158,9 @@ class Engine:
         if not self.boot_stopped or guest in self._booted or guest.unstarted:
             return
         try:
-            if guest.is_running or guest.closed() != OFF:
+            if guest.is_running or not (guest.closed() == OFF or guest.persistent.other_system):
                 return
+            guest.forget(inside=False)  # a run over a fleet takes hours: it is started on what is defined now
             # what was left off is to be brought back, not to be looked into and shut down
             if reason := guest.left_off or states.reason_not_to_start(guest):
                 guest.unstarted = reason
@@ -296,21 +299,19 @@ class Engine:
             result.reason += f"; not mended: {self._why_stopped()}"
             return
         waits = self._waits_for(requirement, subject)
-        forced = ""
-        if waits:
-            slug, judgement = waits
-            if not self.force:
-                result.verdict = Verdict.PENDING if judgement.verdict is Verdict.PENDING else Verdict.NONCOMPLIANT
-                result.reason += f"; withheld: waits for {slug} ({_shortly(judgement)})"
-                return
-            forced = f"forced although {slug} is {_shortly(judgement)}"
+        if waits and not self.force:
+            slug, judgement = waits[0]
+            result.verdict = Verdict.PENDING if judgement.verdict is Verdict.PENDING else Verdict.NONCOMPLIANT
+            result.reason += f"; withheld: waits for {slug} ({_shortly(judgement)})"
+            return
+        forced = _overruled(waits)
         if self.restart and requirement.stage == "power" and subject.guest is not None:
             subject.guest.forget()  # the fleet was looked into hours ago, and it has to come back as it is now
         changes = self._propose(requirement, subject, result)
         if not changes or self._withheld(subject, changes, result):
             return
         if self.mode == "plan":
-            self._plan(subject, changes, result)
+            self._plan(subject, changes, result, forced)
             return
         found = result.reason
         try:
@@ -330,7 +331,7 @@ class Engine:
             if verdict.verdict is Verdict.NONCOMPLIANT and not self._waits(requirement, subject, result):
                 helped = found.partition(";")[0] != result.reason.partition(";")[0]
                 notes = [f"was: {found}", *self._notes] if helped else ["the change was applied and did not help"]
-                result.reason = "; ".join((result.reason, *notes))
+                result.reason = "; ".join((result.reason, *filter(None, (forced,)), *notes))
         if any(isinstance(change, PowerCycle) for change in changes):
             self._look_again(requirement, subject)
 
@@ -388,9 +389,10 @@ class Engine:
             return True
         return False
 
-    def _plan(self, subject: Subject, changes: list[Change], result: Result) -> None:
+    def _plan(self, subject: Subject, changes: list[Change], result: Result, forced: str) -> None:
         result.changes += [ChangeRecord(change.kind, change.target, change.diff) for change in changes]
         result.evidence = _evidence(result.evidence, changes)
+        result.reason += f"; {forced}" if forced else ""
         for change in changes:
             if isinstance(change, DefinitionChange) and subject.guest is not None:
                 name = subject.guest.name
@@ -441,6 +443,7 @@ class Engine:
                 is_undone = isinstance(exc, ChangeFailed)
                 self._write_down(self.journal.failed if is_undone else self.journal.unknown, seq, str(exc))
                 place.forget(inside=not isinstance(change, DefinitionChange))
+                result.reason += f"; {forced}" if forced else ""
                 result.reason += f"; not mended: {printable(str(exc), lines=True)}"
                 return False
             except BaseException:  # Ctrl-C, SIGTERM, a fault of ours: only the journal and the row are told
@@ -540,21 +543,30 @@ class Engine:
 
     # What a fix waits for
 
-    def _waits_for(self, requirement: Requirement, subject: Subject) -> tuple[str, Judgement] | None:
-        """The first requirement named by `after` that does not hold for the same guest."""
-        if subject.guest is None:
-            return None
+    def _waits_for(self, requirement: Requirement, subject: Subject) -> list[tuple[str, Judgement]]:
+        """The requirements named by `after` that do not hold for the same guest, each with the first row that says so.
+
+        Without --force the first one is enough.
+        """
+        found: list[tuple[str, Judgement]] = []
+        guest = subject.guest
+        if guest is None:
+            return found
         for slug in requirement.after:
-            if catalogue()[slug].stage == "inside" and not subject.guest.is_running:
+            if catalogue()[slug].stage == "inside" and not guest.is_running:
                 continue  # what is done to a guest that is off is done from outside
-            for judgement in self._standing(catalogue()[slug], subject.guest):
-                if not judgement.verdict.holds:
-                    return slug, judgement
-        return None
+            standing = self._standing(catalogue()[slug], guest)
+            if broken := next((one for one in standing if not one.verdict.holds), None):
+                found.append((slug, broken))
+                if not self.force:
+                    break
+        return found
 
     def _standing(self, requirement: Requirement, guest: Guest) -> Iterable[Judgement]:
         """How *requirement* stands for *guest*: as this run judged it, else judged now."""
         for subject in subjects(requirement, guest):
+            if subject.disk is not None and subject.disk.is_unknown:
+                continue  # nothing is done to it
             result = self.results.get((requirement.slug, *subject.key))
             if result is None:
                 yield judge(requirement, subject)
@@ -577,16 +589,42 @@ def _shortly(judgement: Judgement) -> str:
     return f"{judgement.verdict}: {judgement.reason.partition(';')[0]}"
 
 
+def _overruled(waits: Sequence[tuple[str, Judgement]]) -> str:
+    """What --force overrules, in words: each requirement that does not hold, and which of them nobody could look at."""
+    if not waits:
+        return ""
+    alike: dict[str, list[str]] = {}
+    for slug, judgement in waits:
+        alike.setdefault(_shortly(judgement), []).append(slug)
+    told = " and ".join(
+        f"{first} is {words}{f' (so are {others})' if (others := ', '.join(more)) else ''}"
+        for words, (first, *more) in alike.items()
+    )
+    unseen = [slug for slug, one in waits if one.verdict in (Verdict.NOT_ASSESSABLE, Verdict.ERROR)]
+    if not unseen:
+        return f"forced although {told}"
+    states = "; ".join(catalogue()[slug].title for slug in unseen)
+    return f"forced although {told}; nobody looked whether this holds: {states}"
+
+
 def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:
     """Everything of *guest* that *requirement* is judged for. Its copies are found by the run (`reclaim.backup`)."""
+    return [subject for subject in everything(requirement, guest) if is_asked(requirement, subject)]
+
+
+def everything(requirement: Requirement, guest: Guest) -> list[Subject]:
+    """Everything of *guest* that requirements with these parameters are judged for."""
     if requirement.stage == "backup":
         return []
-    if "disk" in requirement.parameters:
-        if not guest.renamed:
-            return [Subject(guest.hypervisor, guest, Disk(guest, disk.target)) for disk in guest.persistent.disks]
-        names = {now: before for before, now in guest.renamed.items()}
-        return [
-            Subject(guest.hypervisor, guest, Disk(guest, names.get(disk.target, disk.target)))
-            for disk in guest.persistent.disks
-        ]
-    return [Subject(guest.hypervisor, guest)]
+    if "disk" not in requirement.parameters:
+        return [Subject(guest.hypervisor, guest)]
+    names = {now: before for before, now in guest.renamed.items()}
+    targets = [names.get(disk.target, disk.target) for disk in guest.persistent.disks]
+    if guest.persistent.has_arguments and qemuargs.disks(guest.persistent.root):
+        targets.append(UNKNOWN_DISKS)
+    return [Subject(guest.hypervisor, guest, Disk(guest, target)) for target in targets]
+
+
+def is_asked(requirement: Requirement, subject: Subject) -> bool:
+    """Of disks that libvirt knows nothing of one requirement tells."""
+    return subject.disk is None or not subject.disk.is_unknown or requirement.slug == TELLS_OF_UNKNOWN

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import libvirt
 from testinfra.host import Host
 
-from reclaim import agent, facts, mark, ssh
+from reclaim import agent, facts, mark, othersystem, ssh
 from reclaim.agent import Agent
 from reclaim.definition import Definition, DiskView
-from reclaim.errors import NoAccess, NotAssessable, ProbeError
+from reclaim.errors import NoAccess, NotAssessable, ProbeError, Withheld
 from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
 from reclaim.kept import kept
 from reclaim.text import libvirt_words
@@ -30,7 +30,8 @@ _SILENT = {
 }
 
 OFF = "it is off"
-WINDOWS = "it is Windows, which reclaim neither looks into nor changes"
+#: before the reason for which --boot-stopped leaves it off
+UNSTARTED = f"{OFF}, and --boot-stopped does not start it: "
 
 #: a probe's answer, or the error it ended with; both are kept until a change is applied
 _Answer = facts.Facts | ProbeError
@@ -247,16 +248,24 @@ class Guest:
         return self.closed() is None
 
     def closed(self) -> str | None:
-        """Why nobody can look inside, or None."""
+        """Why nobody can look inside, or None. What no start opens stands first."""
+        if self.unstarted and not self.is_running:
+            return f"{UNSTARTED}{self.unstarted}"
+        if system := self.persistent.other_system:
+            return othersystem.words(system)
         if self.hypervisor.is_test_driver:
             return "libvirt's test driver: there is nothing inside its guests"
         if self.hypervisor.readonly:
             return "--definitions-only: nobody looked inside"
-        if not self.is_running:
-            return f"{OFF}, and --boot-stopped does not start it: {self.unstarted}" if self.unstarted else OFF
-        if self.persistent.is_windows:
-            return WINDOWS
-        return _SILENT.get(self.domain.state()[0])
+        return _SILENT.get(self.domain.state()[0]) if self.is_running else OFF
+
+    def expect_linux(self) -> None:
+        """Raises Withheld where its definition or its agent names another system: its hardware is left as it is."""
+        if system := self.persistent.other_system:
+            raise Withheld(othersystem.words(system))
+        answer = self.look_inside() if self.can_be_looked_into else None
+        if isinstance(answer, agent.NotLinux):
+            raise Withheld(answer.words)
 
     @property
     def is_windows(self) -> bool:
@@ -352,11 +361,20 @@ class Guest:
         return answer
 
 
+#: stands for the disks that only QEMU's own arguments bring: libvirt knows nothing of them
+UNKNOWN_DISKS = "qemu:commandline"
+
+
 class Disk(NamedTuple):
     """One disk of a guest's definition, under the target it had when the run began."""
 
     guest: Guest
     name: str
+
+    @property
+    def is_unknown(self) -> bool:
+        """Does it stand for disks that are in QEMU's arguments alone?"""
+        return self.name == UNKNOWN_DISKS
 
     @property
     def target(self) -> str:

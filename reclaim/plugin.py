@@ -247,7 +247,7 @@ def _subjects(run: Run, requirement: Requirement) -> list[Subject]:
     key = requirement.parameters
     if key not in run.collected:
         run.collected[key] = list(_found(run, requirement))
-    return run.collected[key]
+    return [subject for subject in run.collected[key] if engines.is_asked(requirement, subject)]
 
 
 def _found(run: Run, requirement: Requirement) -> Iterable[Subject]:
@@ -267,7 +267,7 @@ def _found(run: Run, requirement: Requirement) -> Iterable[Subject]:
 
 def _of_guest(guest: Guest, requirement: Requirement) -> Iterable[Subject]:
     try:
-        yield from engines.subjects(requirement, guest)
+        yield from engines.everything(requirement, guest)
     except (libvirt.libvirtError, ProbeError):
         return  # its disks cannot be read: the rows of the guest itself say so
 
