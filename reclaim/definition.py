@@ -7,7 +7,6 @@ named by the edit stays: comments in metadata, namespaces, secrets, element orde
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 from lxml import etree
 
-from reclaim import othersystem
+from reclaim import othersystem, textdiff
 from reclaim.errors import ProbeError
 from reclaim.kept import kept
 
@@ -29,6 +28,9 @@ _DEFAULT_SCSI_MODEL = {"s390x": "virtio-scsi", "ppc64": "ibmvscsi", "ppc64le": "
 
 #: A domain definition is a few KiB; a larger one is not libvirt's.
 _MAX_XML_BYTES = 8 * 1024 * 1024
+
+#: Each disk is a row for each requirement on disks.
+_MAX_DISKS = 1_000
 
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
 #: for what is only read: without the indentation a tree costs a tenth less, in time and in memory
@@ -203,6 +205,8 @@ def _outline(root: Element, xml: str) -> _Outline:
     if devices is None:
         return _Outline(machine, arch, other_system=system, has_arguments=has_arguments)
     emulator = next(devices.iterchildren("emulator"), None)
+    if (count := sum(1 for _ in devices.iterchildren("disk"))) > _MAX_DISKS:
+        raise ProbeError(f"domain definition: it has {count} disks, more than reclaim judges")
     disks = [
         DiskView.of(one, number, xml)
         for number, one in enumerate(devices.iterchildren("disk"))
@@ -456,15 +460,8 @@ def redacted(text: str) -> str:
 
 def diff(before: str, after: str, name: str) -> str:
     """A unified diff, passwords redacted."""
-    lines = difflib.unified_diff(
-        redacted(before).splitlines(),
-        redacted(after).splitlines(),
-        f"{name} (before)",
-        f"{name} (after)",
-        lineterm="",
-        n=2,
-    )
-    return "\n".join(lines)
+    old, new = redacted(before).splitlines(), redacted(after).splitlines()
+    return "\n".join(textdiff.unified(old, new, f"{name} (before)", f"{name} (after)"))
 
 
 def indented(element: Element) -> str:

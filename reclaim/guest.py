@@ -16,7 +16,7 @@ from reclaim.definition import Definition, DiskView
 from reclaim.errors import NoAccess, NotAssessable, ProbeError, Withheld
 from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
 from reclaim.kept import kept
-from reclaim.text import libvirt_words
+from reclaim.text import fault, libvirt_words
 
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor
@@ -78,6 +78,12 @@ class Guest:
             self._facts = self.proofs = None
         for name in ("persistent", "live", "is_running", "is_persistent"):
             self.__dict__.pop(name, None)
+
+    def lighten(self) -> None:
+        """It is not asked about for a while: keep what it said, and not what was worked out from it."""
+        for known in (self._facts, self._earlier):
+            if isinstance(known, facts.Facts):
+                known.lighten()
 
     def start(self) -> None:
         """Start it on its definition. Raises libvirtError where QEMU does not start."""
@@ -284,8 +290,22 @@ class Guest:
     def look_inside(self) -> _Answer:
         """Gather the facts unless they are there."""
         if self._facts is None:
-            self._facts = self._gathered()
-        return self._facts
+            with self.contained():
+                self._facts = self._gathered()
+        return self._facts or ProbeError(f"{self.name}: nobody looked inside")
+
+    @contextmanager
+    def contained(self) -> Iterator[None]:
+        """What goes wrong in here costs the rows of this guest and no other's: they say that nobody could look inside.
+
+        The one place where a fault of ours is no end of the run: guests think of more than we do.
+        """
+        try:
+            yield
+        except libvirt.libvirtError as exc:
+            self._facts = ProbeError(f"{self.name}: libvirt: {libvirt_words(exc)}")
+        except Exception as exc:  # noqa: BLE001
+            self._facts = ProbeError(f"{self.name}: {fault(exc)}")
 
     def _gathered(self) -> _Answer:
         """By the agent, else by ssh where the inventory names it; one way is kept to while it is open."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import errno
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import libvirt
 
-from reclaim import backup, job, journal, trust
+from reclaim import backup, job, journal, trust, worker
 from reclaim.beneath import Folder
 from reclaim.change import DefinitionChange
 from reclaim.engine import Engine, Mode, Subject
@@ -33,6 +34,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _TOLD = 3
 #: root's reports, where nobody else can write
 SAFE = "/var/lib/reclaim/reports"
+#: seconds after which it is told anew what is waited for
+_PROGRESS_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,12 @@ class Run:
     #: it was stopped before everything was judged
     cut_short: bool = False
     recorded: bool = False
+    #: it is known what is judged: the run was not stopped before
+    is_collected: bool = False
     #: what is judged, by the handles it takes
     collected: dict[tuple[str, ...], list[Subject]] = field(default_factory=dict)
     _locks: ExitStack = field(default_factory=ExitStack)
+    _made: list[Path] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -118,7 +124,8 @@ class Run:
         inventory = read_inventory(options.inventory) if options.inventory else Inventory()
         readonly = options.definitions_only and options.mode != "fix"
         for host in options.hosts or (None,):
-            hypervisor = connect(options.uri, host, inventory, readonly=readonly)
+            # a machine that does not answer is waited for by ssh(1) or libvirt, which hear no signal
+            hypervisor = worker.heard(partial(connect, options.uri, host, inventory, readonly=readonly))
             guests = hypervisor.select(list(options.guests))
             folder = options.reports / hypervisor.folder / self.id
             known = str(options.inventory.absolute()) if options.inventory else None
@@ -163,6 +170,8 @@ class Run:
                 ]
         for part in self.parts:
             self._give_home(part)
+            if not part.homeless:
+                self._made.append(part.folder)
             found, troubles = journal.journals_below(part.folder.parent)
             self.remarks += _shortly(troubles)
             guests = {guest.uuid: guest for guest in part.guests}
@@ -215,19 +224,25 @@ class Run:
 
     def forget_record(self) -> None:
         """There is nothing to judge after all: leave no folder behind."""
-        for part in self.parts:
-            if not part.homeless:
-                part.folder.rmdir()
+        self.abandon()
         self.recorded = False
+
+    def abandon(self) -> None:
+        """Let go of the locks, and leave no folder behind of a run that ends before anything is written."""
+        self._locks.close()
+        while self._made:
+            with suppress(OSError):  # it holds something, or is gone
+                self._made.pop().rmdir()
 
     def gather(self, guests: Iterable[Guest], progress: Callable[[str], None]) -> None:
         """Look into all *guests* at once; what fails is kept for the checks to tell."""
         waiting = [guest for guest in guests if _is_open(guest)]
-        with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "facts") as pool:
-            futures = [pool.submit(guest.look_inside) for guest in waiting]
-            for number, future in enumerate(concurrent.futures.as_completed(futures), start=1):
-                future.result()
-                progress(f"looked into {number} of {len(waiting)} guests")
+        started = time.monotonic()
+        with closing(worker.each(Guest.look_inside, waiting, _AT_ONCE, _PROGRESS_SECONDS)) as looking:
+            for left in looking:
+                names = ", ".join(guest.name for guest in left[:_AT_ONCE])
+                waits = f", {time.monotonic() - started:.0f} s; waiting for {names}" if left else ""
+                progress(f"looked into {len(waiting) - len(left)} of {len(waiting)} guests{waits}")
 
     def leave(self, guest: Guest) -> None:
         """*guest* is finished: where it was started to be looked into, it is shut down again."""
@@ -245,6 +260,7 @@ class Run:
 
     def close(self) -> list[str]:
         """Write the record of every hypervisor and let go of the locks; what could not be written, a line each."""
+        self._made.clear()
         try:
             if not self.recorded:
                 return []
