@@ -18,6 +18,7 @@ import libvirt_qemu
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
+from reclaim import worker
 from reclaim.errors import NoAccess, ProbeError
 
 #: the name of the channel on which it listens
@@ -29,6 +30,8 @@ _FREEZE_STATUS = "guest-fsfreeze-status"
 COMMAND_SECONDS = 60
 #: bytes of standard output, and of standard error, that are read from one command
 OUTPUT_BYTES = 2 * 1024 * 1024
+#: characters of one answer that are parsed: both outputs of a command, as base64, and what is around them
+_ANSWER_CHARACTERS = 2 * (OUTPUT_BYTES * 4 // 3) + 4096
 
 
 class AgentAbsent(NoAccess):
@@ -110,6 +113,10 @@ class Agent:
                     "look again once they are thawed"
                 )
             raise problem from exc
+        except UnicodeDecodeError as exc:  # of the binding, which makes a str of it
+            raise ProbeError(f"{self.name}: the guest agent's answer to {name} is no UTF-8") from exc
+        if len(answer) > _ANSWER_CHARACTERS:
+            raise ProbeError(f"{self.name}: the guest agent's answer to {name} has {len(answer)} characters")
         try:
             return json.loads(answer)["return"]
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
@@ -166,7 +173,7 @@ class Agent:
                 return self._output(state)
             if time.monotonic() > deadline:
                 raise ProbeError(f"{self.name}: a command in the guest did not end within {seconds} s")
-            time.sleep(pause)
+            worker.sleep(pause)
             pause = min(pause * 1.5, 0.5)
 
     def _output(self, state: dict[str, Any]) -> Output:

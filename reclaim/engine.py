@@ -211,8 +211,9 @@ class Engine:
         started = time.monotonic()
         if self._asked:
             self.look_after()
+        judgement = judge(requirement, subject)  # what is interrupted has no row
         result = self.result(requirement, subject)
-        result.take(judge(requirement, subject))
+        result.take(judgement)
         if result.verdict is Verdict.ERROR and self._is_reconnected():
             result.take(judge(requirement, subject))
         if result.verdict is Verdict.NONCOMPLIANT and self.mode != "audit":
@@ -417,9 +418,11 @@ class Engine:
                 place.forget(inside=not isinstance(change, DefinitionChange))
                 result.reason += f"; not mended: {printable(str(exc), lines=True)}"
                 return False
-            except BaseException:  # Ctrl-C, SIGTERM, a fault of ours: only the journal and the row are told
+            except BaseException as exc:  # Ctrl-C, SIGTERM, a fault of ours: only the journal and the row are told
                 if guest is not None and isinstance(change, PowerCycle):
                     self._interrupted(guest, change, seq, result)
+                else:
+                    self.journal.unknown(seq, f"interrupted: {type(exc).__name__}: {printable(str(exc))}")
                 raise
             self.journal.done(seq, outcome)
             record.applied = True

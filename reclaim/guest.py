@@ -16,7 +16,7 @@ from reclaim.definition import Definition, DiskView
 from reclaim.errors import NoAccess, NotAssessable, ProbeError
 from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
 from reclaim.kept import kept
-from reclaim.text import libvirt_words
+from reclaim.text import fault, libvirt_words
 
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor
@@ -275,8 +275,22 @@ class Guest:
     def look_inside(self) -> _Answer:
         """Gather the facts unless they are there."""
         if self._facts is None:
-            self._facts = self._gathered()
-        return self._facts
+            with self.contained():
+                self._facts = self._gathered()
+        return self._facts or ProbeError(f"{self.name}: nobody looked inside")
+
+    @contextmanager
+    def contained(self) -> Iterator[None]:
+        """What goes wrong in here costs the rows of this guest and no other's: they say that nobody could look inside.
+
+        The one place where a fault of ours is no end of the run: guests think of more than we do.
+        """
+        try:
+            yield
+        except libvirt.libvirtError as exc:
+            self._facts = ProbeError(f"{self.name}: libvirt: {libvirt_words(exc)}")
+        except Exception as exc:  # noqa: BLE001
+            self._facts = ProbeError(f"{self.name}: {fault(exc)}")
 
     def _gathered(self) -> _Answer:
         """By the agent, else by ssh where the inventory names it; one way is kept to while it is open."""

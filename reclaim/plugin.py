@@ -28,7 +28,7 @@ from reclaim.report import html, terminal
 from reclaim.report.publish import Pages
 from reclaim.requirement import Requirement, catalogue, requirement_of
 from reclaim.run import Options, Part, Run
-from reclaim.text import printable, trouble
+from reclaim.text import libvirt_words, printable, trouble
 from reclaim.verdict import Judgement, Result, Verdict
 
 CHECKS = Path(__file__).resolve().parent.parent / "checks"
@@ -110,7 +110,9 @@ def _wants_checks(config: pytest.Config) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     if not _wants_checks(config):
         return
-    run = Run(_options(config))
+    run = config.stash[RUN] = Run(_options(config))
+    config.stash[HELD] = []
+    config.stash[SIGNALS] = {one: signal.signal(one, _stop) for one in _STOPPING if _is_heard(one)}
     try:
         run.open()
         if not config.option.collectonly:
@@ -118,12 +120,12 @@ def pytest_configure(config: pytest.Config) -> None:
             _tell_what_is_at_stake(run)
     except ReclaimError as exc:
         raise pytest.UsageError(printable(str(exc))) from exc
-    config.stash[RUN] = run
-    config.stash[HELD] = []
+    except libvirt.libvirtError as exc:
+        raise pytest.UsageError(f"libvirt does not answer any more: {printable(libvirt_words(exc))}") from exc
+    except KeyboardInterrupt as exc:
+        raise pytest.exit.Exception("reclaim: stopped before anything was judged", pytest.ExitCode.INTERRUPTED) from exc
     if run.recorded:
         config.stash[PAGES] = Pages(config, run)
-        if run.changes_something:
-            config.stash[SIGNALS] = {one: signal.signal(one, _stop) for one in _STOPPING if _is_heard(one)}
 
 
 def _tell_what_is_at_stake(run: Run) -> None:
@@ -136,7 +138,11 @@ def _tell_what_is_at_stake(run: Run) -> None:
 
 def _is_heard(one: signal.Signals) -> bool:
     """nohup(1) and the like ignore it on purpose; signals are the main thread's."""
-    return threading.current_thread() is threading.main_thread() and signal.getsignal(one) is signal.SIG_DFL
+    return _is_main() and signal.getsignal(one) is signal.SIG_DFL
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _stop(number: int, _frame: object) -> None:
@@ -193,12 +199,24 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     run = config.stash.get(RUN, None)
-    for one, before in config.stash.get(SIGNALS, {}).items():
-        signal.signal(one, before)
     if run is not None:
+        _ignore_signals(config)
+        run.abandon()
         for part in run.parts:
             with suppress(libvirt.libvirtError):  # libvirt may have hung up
                 part.hypervisor.close()
+    for one, before in config.stash.get(SIGNALS, {}).items():
+        signal.signal(one, before)
+
+
+def _ignore_signals(config: pytest.Config) -> None:
+    """What was judged is written down now, which takes no time: a second Ctrl-C must not leave half of it."""
+    known = config.stash.get(SIGNALS, {})
+    for one in (*_STOPPING, signal.SIGINT):
+        if one in known:
+            signal.signal(one, signal.SIG_IGN)
+        elif signal.getsignal(one) is signal.default_int_handler and _is_main():
+            known[one] = signal.signal(one, signal.SIG_IGN)
 
 
 # Collecting -----------------------------------------------------------------------------------
@@ -528,16 +546,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitC
     run = session.config.stash.get(RUN, None)
     troubles = session.config.stash[TROUBLES] = []
     if run is not None:
-        for part in run.parts:
-            part.engine.leave_all()
         stopped = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         run.cut_short = stopped or bool(session.shouldstop or session.shouldfail)
-        if run.recorded:
-            for part in run.parts:
-                part.engine.look_after()
+        try:
+            _wind_up(run, stopped=stopped)
+        except KeyboardInterrupt:
+            run.cut_short = True
+            troubles.append("reclaim: stopped again: not every guest was looked after; the next run says what is left")
+        _ignore_signals(session.config)
         release(session.config)
-        if run.recorded and not run.options.definitions_only:
-            run.measure({guest for part in run.parts for guest in part.guests if part.storage}, after=True)
         try:
             run.close()
         except OSError as exc:
@@ -555,6 +572,18 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitC
             )
     if run is not None and run.recorded:
         troubles += session.config.stash[PAGES].finish()
+
+
+def _wind_up(run: Run, *, stopped: bool) -> None:
+    """See to the guests that were started or shut down, and count once more, unless the run was *stopped*."""
+    for part in run.parts:
+        part.engine.leave_all()
+    if run.recorded:
+        for part in run.parts:
+            part.engine.look_after()
+    counts = run.recorded and not run.options.definitions_only
+    if counts and not (stopped and run.options.mode != "fix"):
+        run.measure({guest for part in run.parts for guest in part.guests if part.storage}, after=True)
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:

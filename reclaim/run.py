@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import fcntl
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import libvirt
 
-from reclaim import backup, job, journal
+from reclaim import backup, job, journal, worker
 from reclaim.change import DefinitionChange
 from reclaim.engine import Engine, Mode, Subject
 from reclaim.errors import ProbeError, ReclaimError
@@ -28,6 +29,8 @@ from reclaim.requirement import catalogue
 
 #: guests looked into at a time; libvirtd answers 5 calls of one client at once (max_client_requests)
 _AT_ONCE = 5
+#: seconds after which it is told anew what is waited for
+_PROGRESS_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Run:
     #: what is judged, by the handles it takes
     collected: dict[tuple[str, ...], list[Subject]] = field(default_factory=dict)
     _locks: ExitStack = field(default_factory=ExitStack)
+    _made: list[Path] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -98,7 +102,8 @@ class Run:
         inventory = read_inventory(options.inventory) if options.inventory else Inventory()
         readonly = options.definitions_only and options.mode != "fix"
         for host in options.hosts or (None,):
-            hypervisor = connect(options.uri, host, inventory, readonly=readonly)
+            # a machine that does not answer is waited for by ssh(1) or libvirt, which hear no signal
+            hypervisor = worker.heard(partial(connect, options.uri, host, inventory, readonly=readonly))
             guests = hypervisor.select(list(options.guests))
             folder = options.reports / hypervisor.folder / self.id
             known = str(options.inventory.absolute()) if options.inventory else None
@@ -138,6 +143,7 @@ class Run:
                 self._locks.enter_context(lock(part.hypervisor))
         for part in self.parts:
             part.folder = _make_folder(part.folder)
+            self._made.append(part.folder)
             part.engine.journal.path = part.folder / journal.NAME
             guests = {guest.uuid: guest for guest in part.guests}
             for record in earlier_journals(part.folder.parent):
@@ -160,18 +166,25 @@ class Run:
 
     def forget_record(self) -> None:
         """There is nothing to judge after all: leave no folder behind."""
-        for part in self.parts:
-            part.folder.rmdir()
+        self.abandon()
         self.recorded = False
+
+    def abandon(self) -> None:
+        """Let go of the locks, and leave no folder behind that nothing was written to."""
+        self._locks.close()
+        for folder in self._made:
+            with suppress(OSError):  # it holds something, or is gone
+                folder.rmdir()
 
     def gather(self, guests: Iterable[Guest], progress: Callable[[str], None]) -> None:
         """Look into all *guests* at once; what fails is kept for the checks to tell."""
         waiting = [guest for guest in guests if _is_open(guest)]
-        with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "facts") as pool:
-            futures = [pool.submit(guest.look_inside) for guest in waiting]
-            for number, future in enumerate(concurrent.futures.as_completed(futures), start=1):
-                future.result()
-                progress(f"looked into {number} of {len(waiting)} guests")
+        started = time.monotonic()
+        with closing(worker.each(Guest.look_inside, waiting, _AT_ONCE, _PROGRESS_SECONDS)) as looking:
+            for left in looking:
+                done, seconds = len(waiting) - len(left), time.monotonic() - started
+                names = ", ".join(guest.name for guest in left[:_AT_ONCE])
+                progress(f"looked into {done} of {len(waiting)} guests, {seconds:.0f} s; waiting for {names}")
 
     def leave(self, guest: Guest) -> None:
         """*guest* is finished: where it was started to be looked into, it is shut down again."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import libvirt
 
 from lab import tools
+from reclaim import binding
 
 _SECONDS = 60
 #: where libvirtd keeps what it knows; each is hidden behind an empty folder, for it alone
@@ -60,7 +61,7 @@ def libvirtd(folder: Path) -> Iterator[str]:
 
 def _wait(uri: str, daemon: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until it answers."""
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    binding.prepare()
     end = time.monotonic() + _SECONDS
     while True:
         try:
