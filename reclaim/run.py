@@ -170,11 +170,11 @@ class Run:
         self.recorded = False
 
     def abandon(self) -> None:
-        """Let go of the locks, and leave no folder behind that nothing was written to."""
+        """Let go of the locks, and leave no folder behind of a run that ends before anything is written."""
         self._locks.close()
-        for folder in self._made:
+        while self._made:
             with suppress(OSError):  # it holds something, or is gone
-                folder.rmdir()
+                self._made.pop().rmdir()
 
     def gather(self, guests: Iterable[Guest], progress: Callable[[str], None]) -> None:
         """Look into all *guests* at once; what fails is kept for the checks to tell."""
@@ -182,9 +182,9 @@ class Run:
         started = time.monotonic()
         with closing(worker.each(Guest.look_inside, waiting, _AT_ONCE, _PROGRESS_SECONDS)) as looking:
             for left in looking:
-                done, seconds = len(waiting) - len(left), time.monotonic() - started
                 names = ", ".join(guest.name for guest in left[:_AT_ONCE])
-                progress(f"looked into {done} of {len(waiting)} guests, {seconds:.0f} s; waiting for {names}")
+                waits = f", {time.monotonic() - started:.0f} s; waiting for {names}" if left else ""
+                progress(f"looked into {len(waiting) - len(left)} of {len(waiting)} guests{waits}")
 
     def leave(self, guest: Guest) -> None:
         """*guest* is finished: where it was started to be looked into, it is shut down again."""
@@ -202,6 +202,7 @@ class Run:
 
     def close(self) -> None:
         """Write the record of every hypervisor and let go of the locks."""
+        self._made.clear()
         try:
             if self.recorded:
                 ended = datetime.now(timezone.utc)

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import NoReturn, TypeVar
 
@@ -57,8 +58,8 @@ def each(
 ) -> Generator[list[T], None, None]:
     """Do *work*, which raises nothing, for each of *items*, so many *at_once*.
 
-    Gives what is still to be done, when one is done and at least every so many *seconds*. Who stops asking tells the
-    workers to end, and what they have started ends with them.
+    Gives what is still to be done: at once, when one is done, and at least every so many *seconds*. Who stops asking
+    tells the workers to end, and what they have started ends with them.
     """
     waiting = queue.SimpleQueue[T]()
     done = queue.SimpleQueue[T]()
@@ -80,12 +81,11 @@ def each(
     try:
         for worker in workers:
             worker.start()
+        yield list(left)
         while left:
-            yield list(left)
-            try:
+            with suppress(queue.Empty):
                 del left[done.get(timeout=seconds)]
-            except queue.Empty:
-                continue
+            yield list(left)
     finally:
         over.set()
         deadline = time.monotonic() + _ENDING_SECONDS
