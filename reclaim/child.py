@@ -53,14 +53,22 @@ def _signal(group: int, number: signal.Signals) -> None:
 
 def of_ours() -> frozenset[int]:
     """The processes that this one has started, by their ids: libvirt starts some by itself (ssh)."""
+    return frozenset(_children("self"))
+
+
+def _children(process: str) -> list[int]:
+    """proc_pid_task(5): empty where the process is gone, or the kernel does not tell."""
     with suppress(OSError):
-        tasks = Path("/proc/self/task").iterdir()
-        return frozenset(int(word) for task in tasks for word in (task / "children").read_text("ascii").split())
-    return frozenset()
+        tasks = list(Path("/proc", process, "task").iterdir())
+        return [int(word) for task in tasks for word in (task / "children").read_text("ascii").split()]
+    return []
 
 
 def end_new(known: frozenset[int]) -> None:
-    """End the processes that this one has started, but for those that are *known*."""
-    for one in of_ours() - known:
+    """End the processes that this one has started, and what these have, but for those that are *known*."""
+    found = [*(of_ours() - known)]
+    for one in found:  # which grows
+        found += _children(str(one))
+    for one in found:
         with suppress(ProcessLookupError, PermissionError):
             os.kill(one, signal.SIGTERM)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from reclaim import holes, qcow2
+from reclaim import child, holes, qcow2
 from reclaim.errors import NotAssessable, ProbeError
 from reclaim.qcow2 import Qcow2
 
@@ -97,6 +97,7 @@ def qemu_img(
         stderr=subprocess.PIPE,
         pass_fds=descriptors,
         env={**os.environ, "LC_ALL": "C"},
+        start_new_session=True,
     ) as process:
         what = f"{path}: qemu-img {arguments[0]}"
         try:
@@ -105,6 +106,9 @@ def qemu_img(
             raise ProbeError(f"{what}: no answer within {limit:g} s") from exc
         except OverflowError as exc:
             raise ProbeError(f"{what}: more than {_MAX_OUTPUT} bytes of output") from exc
+        except BaseException:  # we are told to stop
+            child.end(process)
+            raise
         finally:
             process.kill()
     errors = stderr.decode("utf-8", errors="replace")

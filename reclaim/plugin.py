@@ -112,7 +112,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     run = config.stash[RUN] = Run(_options(config))
     config.stash[HELD] = []
-    config.stash[SIGNALS] = {one: signal.signal(one, _stop) for one in _STOPPING if _is_heard(one)}
+    config.stash[SIGNALS] = _before()
+    _hear(config)
     try:
         run.open()
         if not config.option.collectonly:
@@ -136,13 +137,23 @@ def _tell_what_is_at_stake(run: Run) -> None:
                 run.at_stake.append(f"{guest.name}: {words}")
 
 
-def _is_heard(one: signal.Signals) -> bool:
-    """nohup(1) and the like ignore it on purpose; signals are the main thread's."""
-    return _is_main() and signal.getsignal(one) is signal.SIG_DFL
+def _before() -> dict[signal.Signals, Any]:
+    """The signals that end a run, and what they did before. nohup(1) and the like ignore some on purpose."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}  # signals are the main thread's
+    known = {one: signal.getsignal(one) for one in (*_STOPPING, signal.SIGINT)}
+    return {one: what for one, what in known.items() if what in (signal.SIG_DFL, signal.default_int_handler)}
 
 
-def _is_main() -> bool:
-    return threading.current_thread() is threading.main_thread()
+def _hear(config: pytest.Config) -> None:
+    for one in config.stash[SIGNALS]:
+        signal.signal(one, _stop)
+
+
+def _hear_nothing(config: pytest.Config) -> None:
+    """What was judged is written down now, which takes no time: a second Ctrl-C must not leave half of it."""
+    for one in config.stash[SIGNALS]:
+        signal.signal(one, signal.SIG_IGN)
 
 
 def _stop(number: int, _frame: object) -> None:
@@ -200,23 +211,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_unconfigure(config: pytest.Config) -> None:
     run = config.stash.get(RUN, None)
     if run is not None:
-        _ignore_signals(config)
+        _hear_nothing(config)
         run.abandon()
         for part in run.parts:
             with suppress(libvirt.libvirtError):  # libvirt may have hung up
                 part.hypervisor.close()
     for one, before in config.stash.get(SIGNALS, {}).items():
         signal.signal(one, before)
-
-
-def _ignore_signals(config: pytest.Config) -> None:
-    """What was judged is written down now, which takes no time: a second Ctrl-C must not leave half of it."""
-    known = config.stash.get(SIGNALS, {})
-    for one in (*_STOPPING, signal.SIGINT):
-        if one in known:
-            signal.signal(one, signal.SIG_IGN)
-        elif signal.getsignal(one) is signal.default_int_handler and _is_main():
-            known[one] = signal.signal(one, signal.SIG_IGN)
 
 
 # Collecting -----------------------------------------------------------------------------------
@@ -325,6 +326,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     run = config.stash.get(RUN, None)
     if run is None:
         return
+    run.is_collected = True
     order = {slug: number for number, slug in enumerate(catalogue())}
     guests = {guest: number for number, guest in enumerate(guest for part in run.parts for guest in part.guests)}
 
@@ -345,7 +347,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     run = session.config.stash.get(RUN, None)
     if run is None or not run.recorded:
         return
-    if any(_subject(item) for item in session.items):
+    if any(_subject(item) for item in session.items) or not run.is_collected:
         session.config.stash[PAGES].choose(len(session.items))
     else:
         html.stand_down(session.config)
@@ -366,12 +368,21 @@ def _requirement(item: pytest.Item) -> Requirement:
 # Running --------------------------------------------------------------------------------------
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """Look into all guests at once before the checks judge them one by one."""
     run = session.config.stash.get(RUN, None)
     if run is None or session.config.option.collectonly or not session.items:
-        return
+        return (yield)
+    try:
+        _look(session, run)
+        return (yield)
+    finally:
+        _hear_nothing(session.config)
+
+
+def _look(session: pytest.Session, run: Run) -> None:
+    """Finish what an earlier run left, look into the guests that are judged, count their bytes."""
     reporter: TerminalReporter = session.config.pluginmanager.getplugin("terminalreporter")
     progress = terminal.Progress(reporter)
     chosen = dict.fromkeys(
@@ -555,11 +566,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitC
         stopped = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         run.cut_short = stopped or bool(session.shouldstop or session.shouldfail)
         try:
+            _hear(session.config)
             _wind_up(run, stopped=stopped)
         except KeyboardInterrupt:
             run.cut_short = True
             troubles.append("reclaim: stopped again: not every guest was looked after; the next run says what is left")
-        _ignore_signals(session.config)
+        _hear_nothing(session.config)
         release(session.config)
         try:
             run.close()

@@ -82,6 +82,8 @@ class Run:
     #: it was stopped before everything was judged
     cut_short: bool = False
     recorded: bool = False
+    #: it is known what is judged: the run was not stopped before
+    is_collected: bool = False
     #: what is judged, by the handles it takes
     collected: dict[tuple[str, ...], list[Subject]] = field(default_factory=dict)
     _locks: ExitStack = field(default_factory=ExitStack)
