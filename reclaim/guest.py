@@ -78,6 +78,12 @@ class Guest:
         for name in ("persistent", "live", "is_running", "is_persistent"):
             self.__dict__.pop(name, None)
 
+    def lighten(self) -> None:
+        """It is not asked about for a while: keep what it said, and not what was worked out from it."""
+        for known in (self._facts, self._earlier):
+            if isinstance(known, facts.Facts):
+                known.lighten()
+
     def start(self) -> None:
         """Start it on its definition. Raises libvirtError where QEMU does not start."""
         self.domain.create()

@@ -431,6 +431,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if following is None or following.guest is not subject.guest:
         if subject.guest is not None:
             run.leave(subject.guest)
+            subject.guest.lighten()
         release(item.config)
     return True
 
@@ -465,11 +466,12 @@ def _protocol(item: pytest.Function) -> None:
 
 
 def _finished(run: Run, subject: Subject, nextitem: pytest.Item | None) -> None:
-    """Of a large fleet no definition is kept longer than its guest is looked at."""
-    if subject.guest is None or sum(len(part.guests) for part in run.parts) <= _KEPT:
-        return
+    """Nothing large is kept longer than its guest is looked at; of a large fleet no definition either."""
     following = _subject(nextitem) if nextitem else None
-    if following is None or following.guest is not subject.guest:
+    if subject.guest is None or (following is not None and following.guest is subject.guest):
+        return
+    subject.guest.lighten()
+    if sum(len(part.guests) for part in run.parts) > _KEPT:
         subject.guest.forget(inside=False)
 
 

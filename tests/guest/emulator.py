@@ -107,6 +107,8 @@ class _Agent:
 
     def __init__(self, name: str, listener: socket.socket) -> None:
         self._mode, self._facts = _HERE / f"{name}.mode", _HERE / f"{name}.facts"
+        #: made once somebody asks how a command ended
+        self.asked = _HERE / f"{name}.asked"
         self._listener = listener
         self.ended: list[bytes] = []
 
@@ -142,7 +144,10 @@ class _Agent:
             return _returned({"exited": True, "exitcode": 0, "out-data": output})
         if name in ("guest-ping", "guest-get-fsinfo", "guest-network-get-interfaces"):
             return _returned({} if name == "guest-ping" else [])
-        return [json.dumps({"error": {"class": "CommandNotFound", "desc": f"{name} has not been found"}}).encode(), b"\n"]
+        return [
+            json.dumps({"error": {"class": "CommandNotFound", "desc": f"{name} has not been found"}}).encode(),
+            b"\n",
+        ]
 
 
 def _returned(value: Any) -> list[bytes]:
@@ -162,8 +167,10 @@ def _status(answer: Callable[..., Any], after: int = 0) -> Callable[..., Any]:
     """*answer* to the question how a command ended, from the command after so many on."""
 
     def given(agent: _Agent, call: dict[str, Any], *words: str) -> Any:
-        asked = call["execute"] == "guest-exec-status" and len(agent.ended) > after
-        return answer(*words) if asked else agent.calm(call)
+        if call["execute"] != "guest-exec-status" or len(agent.ended) <= after:
+            return agent.calm(call)
+        agent.asked.touch()
+        return answer(*words)
 
     return given
 
@@ -191,7 +198,7 @@ _ANSWERS: dict[str, Callable[..., Any]] = {
     "calm": _Agent.calm,
     "silent": lambda *_: [],
     "no-sync": lambda agent, call: [] if call["execute"].startswith("guest-sync") else agent.calm(call),
-    "wrong-sync": lambda agent, call: _returned(call.get("arguments", {}).get("id", 0) + 1),
+    "wrong-sync": lambda _, call: _returned(call.get("arguments", {}).get("id", 0) + 1),
     "no-json": _hostile(lambda *_: [b"{]]\x1b[31m\xff\xfe\n"]),
     "no-utf8": _hostile(lambda *_: [b'{"return":"\xff\xfe\x1b[31m"}\n']),
     "no-utf8-error": _hostile(lambda *_: [b'{"error":{"class":"GenericError","desc":"\xff\xfe<script>"}}\n']),

@@ -53,6 +53,7 @@ class Stage:
         After one answer that is no JSON libvirt asks an agent no more until the guest is started anew.
         """
         (self.folder / f"{name}.mode").write_text("calm", encoding="ascii")
+        (self.folder / f"{name}.asked").unlink(missing_ok=True)
         (self.folder / f"{name}.facts").write_bytes(printed((inside or Inside()).sections()))
         with (self.folder / f"{name}.img").open("wb") as image:
             image.truncate(8 << 20)
@@ -74,12 +75,16 @@ class Stage:
     def behave(self, name: str, mode: str) -> None:
         (self.folder / f"{name}.mode").write_text(mode, encoding="utf-8")
 
+    def leave(self, name: str) -> None:
+        domain = self.connection.lookupByName(name)
+        if domain.isActive():
+            domain.destroy()
+        domain.undefine()
+
     def clear(self) -> None:
         """No guests."""
         for domain in self.connection.listAllDomains():
-            if domain.isActive():
-                domain.destroy()
-            domain.undefine()
+            self.leave(domain.name())
 
 
 @contextmanager
