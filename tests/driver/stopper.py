@@ -1,4 +1,4 @@
-"""A plugin of pytest's that sends this process a signal in the middle of a run: in the hook that STOP_AT names."""
+"""A plugin of pytest's that sends this process, or SIGNAL@another, a signal in the hook that STOP_AT names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _HOOK, _, _NAMES = os.environ.get("STOP_AT", "").partition(":")
 def _told(hook: str) -> None:
     if hook == _HOOK:
         for name in _NAMES.split("+"):
-            os.kill(os.getpid(), signal.Signals[name])
+            number, _, process = name.partition("@")
+            os.kill(int(process or os.getpid()), signal.Signals[number])
 
 
 @pytest.hookimpl(trylast=True)

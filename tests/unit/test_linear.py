@@ -22,7 +22,7 @@ from reclaim.report import results
 from reclaim.requirement import catalogue
 from reclaim.storage import filesystems, need
 from reclaim.verdict import Verdict
-from tests.support import Inside, block, disk_xml, inhabited, mounted, part, scsi_xml
+from tests.support import Inside, block, disk_xml, inhabited, letters, mounted, part, scsi_xml
 
 #: bytes of a section at full size: below what reclaim reads of one
 _FULL = 230_000
@@ -100,10 +100,10 @@ def _fstab_by_mounts_of_one_place(size: int) -> Inside:
 
 @shape
 def _fstab_by_devices(size: int) -> Inside:
-    lines = _many(size, lambda k: f"/dev/vd{_letters(k)} /m{k} ext4")
+    lines = _many(size, lambda k: f"/dev/vd{letters(k)} /m{k} ext4")
     devices = _devices(size, path="/dev/x{}", uuid="u{}")
     for number, one in enumerate(devices):
-        one["name"] = f"vd{_letters(number)}"
+        one["name"] = f"vd{letters(number)}"
     return _inside({FSTAB: lines}, devices=[*ROOT, *devices])
 
 
@@ -122,10 +122,10 @@ def _swaps_by_clones(size: int) -> Inside:
 
 @shape
 def _options_of_one_line(size: int) -> Inside:
-    names = _many(size, lambda k: f"device=/dev/vd{_letters(k)}").replace("\n", ",")
+    names = _many(size, lambda k: f"device=/dev/vd{letters(k)}").replace("\n", ",")
     devices = _devices(size, path="/dev/x{}", uuid="u{}", partuuid="p{}")
     for number, one in enumerate(devices):
-        one["name"] = f"vd{_letters(number)}"
+        one["name"] = f"vd{letters(number)}"
     return _inside({FSTAB: f"UUID=x /m btrfs {names}\n"}, devices=[*ROOT, *devices])
 
 
@@ -169,7 +169,7 @@ def _debconf_by_devices(size: int) -> Inside:
 
 @shape
 def _crypttab_by_devices(size: int) -> Inside:
-    lines = _many(size, lambda k: f"cr{k} /dev/vd{_letters(k)} none luks")
+    lines = _many(size, lambda k: f"cr{k} /dev/vd{letters(k)} none luks")
     return _inside({"/etc/crypttab": lines}, devices=[*ROOT, *_devices(size, uuid="u{}", fstype="crypto_LUKS")])
 
 
@@ -185,17 +185,17 @@ def _crypts_by_crypttab(size: int) -> Inside:
 
 @shape
 def _menu_by_devices(size: int) -> Inside:
-    menu = _many(size, lambda k: f"\tlinux /vmlinuz root=/dev/vd{_letters(k)} ro")
+    menu = _many(size, lambda k: f"\tlinux /vmlinuz root=/dev/vd{letters(k)} ro")
     devices = _devices(size, path="/dev/x{}", uuid="u{}")
     for number, one in enumerate(devices):
-        one["name"] = f"vd{_letters(number)}"
+        one["name"] = f"vd{letters(number)}"
     return _inside({GRUB: menu}, devices=[*ROOT, *devices], command_line="root=/dev/vda1\n")
 
 
 @shape
 def _menu_by_command_line(size: int) -> Inside:
     menu = _many(size, lambda k: f"\tlinux /vmlinuz root=UUID=x{k} ro")
-    line = _many(size, lambda k: f"root=/dev/vd{_letters(k)}").replace("\n", " ")
+    line = _many(size, lambda k: f"root=/dev/vd{letters(k)}").replace("\n", " ")
     return _inside({GRUB: menu}, command_line=line + "\n")
 
 
@@ -213,7 +213,7 @@ def _parameters_in_one_word(size: int) -> Inside:
 @shape
 def _menus(size: int) -> Inside:
     files = {
-        f"/boot/efi/EFI/{number}/grub.cfg": f"linux /v root=/dev/vd{_letters(number)}\n"
+        f"/boot/efi/EFI/{number}/grub.cfg": f"linux /v root=/dev/vd{letters(number)}\n"
         for number in range(size * 950 // _FULL)
     }
     return _inside(files)
@@ -222,10 +222,10 @@ def _menus(size: int) -> Inside:
 @shape
 def _defaults_by_names(size: int) -> Inside:
     files = {
-        f"/etc/default/grub.d/{number}.cfg": f"GRUB_CMDLINE_LINUX=root=/dev/vd{_letters(number)}\n"
+        f"/etc/default/grub.d/{number}.cfg": f"GRUB_CMDLINE_LINUX=root=/dev/vd{letters(number)}\n"
         for number in range(size * 900 // _FULL)
     }
-    return _inside({**files, GRUB: _many(size // 3, lambda k: f"linux /v root=/dev/vd{_letters(k)}")})
+    return _inside({**files, GRUB: _many(size // 3, lambda k: f"linux /v root=/dev/vd{letters(k)}")})
 
 
 @shape
@@ -254,7 +254,7 @@ def _kernels_by_dracut(size: int) -> Inside:
 @shape
 def _boot_entries(size: int) -> Inside:
     files = {
-        f"/boot/loader/entries/{k}.conf": f"title x\noptions root=/dev/vd{_letters(k)} ro\n"
+        f"/boot/loader/entries/{k}.conf": f"title x\noptions root=/dev/vd{letters(k)} ro\n"
         for k in range(size * 900 // _FULL)
     }
     return _inside(
@@ -271,12 +271,12 @@ def _where_with_blanks(size: int) -> Inside:
 @shape
 def _swap_units(size: int) -> Inside:
     units = {
-        f"/etc/systemd/system/dev-vd{_letters(k)}.swap": f"[Swap]\nWhat=/dev/vd{_letters(k)}\n"
+        f"/etc/systemd/system/dev-vd{letters(k)}.swap": f"[Swap]\nWhat=/dev/vd{letters(k)}\n"
         for k in range(size * 950 // _FULL)
     }
     devices = _devices(size, path="/dev/x{}", uuid="u{}")
     for number, one in enumerate(devices):
-        one["name"] = f"vd{_letters(number)}"
+        one["name"] = f"vd{letters(number)}"
     return _inside(units=units, devices=[*ROOT, *devices])
 
 
@@ -305,7 +305,7 @@ def _lvm_lines(size: int) -> Inside:
 
 @shape
 def _mdadm(size: int) -> Inside:
-    text = _many(size // 2, lambda k: f"DEVICE /dev/vd{_letters(k)}") + _many(
+    text = _many(size // 2, lambda k: f"DEVICE /dev/vd{letters(k)}") + _many(
         size // 2, lambda k: f"ARRAY /dev/md{k} UUID=x"
     )
     return _inside({"/etc/mdadm/mdadm.conf": text}, devices=[*ROOT, *_devices(size)])
@@ -314,7 +314,7 @@ def _mdadm(size: int) -> Inside:
 @shape
 def _pools(size: int) -> Inside:
     return _inside(
-        vdevs=_many(size, lambda k: f"tank{k}\t1\n\t/dev/vd{_letters(k)}\t2"),
+        vdevs=_many(size, lambda k: f"tank{k}\t1\n\t/dev/vd{letters(k)}\t2"),
         zfs=_many(size, lambda k: f"tank{k}\toff"),
     )
 
@@ -389,7 +389,7 @@ def _deep_stacks(size: int) -> Inside:
         one = block(f"top{number}", type="lvm", fstype="ext4")
         for depth in range(12):
             one = block(f"d{number}x{depth}", one, type="lvm")
-        devices.append(block(f"vd{_letters(number)}", one))
+        devices.append(block(f"vd{letters(number)}", one))
     return _inside(devices=devices, mounts=_mounts(size, source="/dev/top{}"))
 
 
@@ -399,16 +399,6 @@ def _small_files(size: int) -> Inside:
         {f"/etc/grub.d/{k}": "" for k in range(size * 950 // _FULL)},
         units={f"/etc/systemd/system/{k}.mount": "" for k in range(size * 950 // _FULL)},
     )
-
-
-def _letters(number: int) -> str:
-    """The name of a disk as the kernel counts: a, b, … z, aa, ab, …"""
-    text = ""
-    number += 1
-    while number:
-        number, rest = divmod(number - 1, 26)
-        text = chr(97 + rest) + text
-    return text
 
 
 # ----------------------------------------------------------------------------------------------
