@@ -77,6 +77,7 @@ def each(
             work(item)
             done.put(item)
 
+    known = child.of_ours()
     workers = [_Worker(take, over) for _ in range(min(at_once, len(left)))]
     try:
         for worker in workers:
@@ -91,6 +92,8 @@ def each(
         deadline = time.monotonic() + _ENDING_SECONDS
         for worker in workers:
             worker.join(max(0.0, deadline - time.monotonic()))
+        if left:
+            child.end_new(known)
 
 
 def heard(work: Callable[[], T]) -> T:
