@@ -37,14 +37,15 @@ def _killed(folder: Path, hook: str) -> Outcome:
         )
 
 
-@pytest.mark.parametrize("hook", ["sessionstart", "itemcollected", "collection_finish"])
+@pytest.mark.parametrize(
+    "hook", ["sessionstart", *(pytest.param(one, marks=pytest.mark.long) for one in ("itemcollected", "logreport"))]
+)
 def test_the_run_says_so_row_by_row(tmp_path: Path, hook: str) -> None:
     done = _killed(tmp_path, hook)
     assert "INTERNALERROR" not in done.said
     assert "Traceback" not in done.said
-    assert done.status in (1, 5)
-    if done.status == 1:
-        assert {row["verdict"] for row in done.document["results"]} <= {"error", "noncompliant", "compliant"}
-        assert "error" in {row["verdict"] for row in done.document["results"]}
-    else:
-        assert not list((done.reports).glob("*/*-audit"))
+    assert done.status == 1
+    verdicts = {row["verdict"] for row in done.document["results"]}
+    assert verdicts <= {"error", "noncompliant", "compliant"}
+    # what was collected before is known already
+    assert "error" in verdicts or hook == "logreport"
