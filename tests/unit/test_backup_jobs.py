@@ -177,7 +177,11 @@ def test_only_a_regular_text_is_read(tmp_path: Path, rsync: Path) -> None:
     says_version(rsync, "3.4.1")
     program = tmp_path / "program"
     program.write_bytes(b"\x7fELF\0\0")
-    for name, words in ((str(program), "a program"), ("/dev/zero", "no such file"), (str(tmp_path), "no such file")):
+    for name, words in (
+        (str(program), "a program"),
+        ("/dev/zero", "a character device"),
+        (str(tmp_path), "not a file"),
+    ):
         one = declared_job(tmp_path, "job.sh", text=f"#!/bin/sh\nbash {name}\n")
         assert words in judged(one).reason
 
