@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reclaim import btrfs, jobfile, localfile
@@ -107,6 +109,10 @@ def _images(job: Job) -> list[Image]:
 def _by_other_names(hypervisor: Hypervisor, images: list[Image]) -> Iterator[Image]:
     """The same images by the paths that symbolic links lead to."""
     named = [one for one in images if one.path.isprintable()]
+    if hypervisor.is_local:
+        pairs = ((one, os.path.realpath(one.path)) for one in named)
+        yield from (replace(one, path=real) for one, real in pairs if real != one.path)
+        return
     for start in range(0, len(named), _AT_ONCE):
         some = named[start : start + _AT_ONCE]
         command = " ".join(("realpath -m --", *["%s"] * len(some)))
@@ -184,7 +190,9 @@ class _Machine:
         if not is_sure(path) or not path.isprintable():
             return False
         if path not in self._devices:
-            self._devices[path] = self.job.hypervisor.shell.run("test -b %s", path).rc == 0
+            shell = self.job.hypervisor.shell
+            local = self.job.hypervisor.is_local
+            self._devices[path] = Path(path).is_block_device() if local else shell.run("test -b %s", path).rc == 0
         return self._devices[path]
 
 
