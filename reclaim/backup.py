@@ -487,13 +487,24 @@ def _likeness(names: tuple[str, ...], stem: str, one: Candidate) -> int:
 
 def pinned_by(backup: Backup) -> str:
     """Who shares the zeros of the copy: the snapshots and reflinks by name, where btrfs tells."""
+    found = _sharers(backup)
+    return "a reflink" if found is None else btrfs.named(found) or "a snapshot or reflink"
+
+
+def snapshots_that_pin(backup: Backup) -> str:
+    """The snapshots that share the zeros of the copy; "" if anything else shares them too, or nobody can tell."""
+    found = _sharers(backup)
+    return btrfs.named(found) if found and all(one.is_snapshot for one in found) else ""
+
+
+def _sharers(backup: Backup) -> list[btrfs.Sharer] | None:
+    """Who shares the first shared zeros of the copy; None if it is not on btrfs."""
     with backup.opened() as descriptor, backup.located.parent() as (folder, _):
+        if not holes.is_on_btrfs(descriptor):
+            return None
         zeros = holes.zero_spans(descriptor, os.fstat(descriptor).st_size)
         extent = holes.first_shared(descriptor, zeros)
-        if not holes.is_on_btrfs(descriptor):
-            return "a reflink"
-        found = btrfs.sharers(backup.hypervisor.shell, descriptor, folder, extent.physical) if extent else []
-    return ", ".join(found) or "a snapshot or reflink"
+        return btrfs.sharers(backup.hypervisor.shell, descriptor, folder, extent.physical) if extent else []
 
 
 def stale_words(stale: int) -> str:
