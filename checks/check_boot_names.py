@@ -4,6 +4,9 @@ from reclaim.errors import NotAssessable
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
 
+#: how many remarks a row has room for
+_SHOWN = 20
+
 
 @requirement(
     "boot-names",
@@ -26,5 +29,7 @@ def check_boot_names(guest: Guest) -> str:
     if not direct and (why := bootloader.unknown(facts)):
         raise NotAssessable(why)
     told = elsewhere.remarks(facts)
+    more = [f"and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
+    told = [*told[:_SHOWN], *more]
     beside = f"; beside the boot, to be looked at after a change: {'; '.join(told)}" if told else ""
     return f"kernel lines, resume, crypttab and the like name nothing by its bus that a change would lose{beside}"
