@@ -22,7 +22,8 @@ def boot_by_uuid(guest: Guest) -> list[Change]:
         elif place.after is None:
             stale.append(place)
         else:
-            by_hand.append(f"{place}: the devices named have no UUID of their own; name them by hand")
+            stay = (f"{place.path}: {name}: {cmdline.why_it_stays(facts, name)}" for name in place.names)
+            by_hand.append(f"{'; '.join(stay)}; name them by hand")
     update = grub.update_command(facts)
     if stale and not any(isinstance(change, FileChange) and change.then == update for change in changes):
         # what the menu is generated from is right: the menu is older than that

@@ -477,7 +477,7 @@ probe debconf debconf
 probe addresses ip -j address
 probe timer systemctl show fstrim.timer -p LoadState -p ActiveState -p SubState -p UnitFileState
 probe service systemctl show fstrim.service -p LoadState -p Result -p ExecStart -p ExecMainStatus \
-    -p ExecMainStartTimestamp -p ProtectSystem -p ProtectHome
+    -p ExecMainStartTimestamp -p ProtectSystem -p ProtectHome -p FragmentPath -p DropInPaths
 if any /run/systemd/system; then probe systemd systemd; else none systemd; fi
 jobs=$(trimming)
 if [ -n "$jobs" ]; then probe cron cron; else none cron; fi

@@ -18,6 +18,10 @@ _VFAT = (4, 19)
 _TIMER_ENABLED = ("enabled", "static", "generated", "alias")
 #: a call, up to the next command of the line; `test -x /sbin/fstrim && …` has two of the name
 _FSTRIM = re.compile(r"(?<![\w.-])fstrim(?P<all>-all)?(?=\s|\Z)(?P<arguments>[^|;&]*)")
+#: why a filesystem is not trimmed, where that is not because fstab lacks it
+NOT_NAMED = "not named by fstrim.service"
+NO_TRIM = "X-fstrim.notrim"
+READ_ONLY = "read-only in fstab"
 
 
 @dataclass(frozen=True)
@@ -115,14 +119,14 @@ def _why_not(facts: Facts, reach: Reach, targets: set[str]) -> str | None:
     if reach.everything or reach.targets & targets:
         return None
     if not reach.fstab:
-        return "not named by fstrim.service" if reach.targets else ""
+        return NOT_NAMED if reach.targets else ""
     listed = [entry for entry in entries(facts.fstab) if _plain(entry.target) in targets]
     if not listed:
         # fstrim.c adds the root to an fstab that has none (util-linux 2.34)
         return None if "/" in targets else "not in fstab"
-    for option in ("X-fstrim.notrim", "ro"):
+    for option in (NO_TRIM, "ro"):
         if all(option in entry.options for entry in listed):
-            return option if option == "X-fstrim.notrim" else "read-only in fstab"
+            return option if option == NO_TRIM else READ_ONLY
     return None
 
 

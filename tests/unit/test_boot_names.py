@@ -204,7 +204,9 @@ def test_where_boot_is_not_on_one_disk_the_user_decides(tmp_path: Path) -> None:
         pytest.param(
             {"menu": MENU}, ("systemctl",), "none of update-grub, grub2-mkconfig, grub-mkconfig is", id="no-tool"
         ),
-        pytest.param({"resume": "RESUME=/dev/vdz\n"}, ("update-grub",), "no UUID of their own", id="not-there"),
+        pytest.param(
+            {"resume": "RESUME=/dev/vdz\n"}, ("update-grub",), "RESUME=/dev/vdz: it is not there", id="not-there"
+        ),
     ],
 )
 def test_what_cannot_be_mended_is_withheld(

@@ -423,7 +423,10 @@ def test_what_lvm_is_told_is_read(tmp_path: Path, shell: list[str]) -> None:
     _tree(
         tmp_path,
         **{"etc/lvm/lvm.conf": LVM_CONF, "etc/lvm/devices/system.devices": f"# LVM uses this\nHASH=1\n{entry}\n"},
-        **{"etc/lvm/lvmlocal.conf": 'devices/filter = "r|.*|"\n', "etc/lvm/lvm_db.conf": "devices { global_filter=[] }"},
+        **{
+            "etc/lvm/lvmlocal.conf": 'devices/filter = "r|.*|"\n',
+            "etc/lvm/lvm_db.conf": "devices { global_filter=[] }",
+        },
     )
     facts = _within(tmp_path, "probe lvm lvm_names", shell)
     lines = [(path.removeprefix(f"{tmp_path}/etc/lvm/"), " ".join(line.split())) for path, line in facts.lvm_lines]
