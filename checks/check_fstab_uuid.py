@@ -1,5 +1,5 @@
 from fixers.fstab_uuid import name_by_uuid
-from reclaim import units
+from reclaim import generated, units
 from reclaim.fstab import ambiguous, entries, is_renamed_by_bus, path_of
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
@@ -29,6 +29,6 @@ def check_fstab_uuid(guest: Guest) -> str:
             owners = " and ".join(one.path for one in several)
             named.append(f"line {entry.number}: {entry.source} on {entry.target} is that of {owners}")
     in_units = [f"{path}: {device}" for path, text in facts.units.items() for device in units.names(text)]
-    assert not named, "fstab " + "; ".join([*named, *in_units])
+    assert not named, "fstab " + "; ".join([*named, *in_units, *generated.managed("/etc/fstab", facts.fstab)])
     assert not in_units, "; ".join(in_units)
     return f"{len(found)} entries in fstab, {len(facts.units)} mount units, none named by its bus"

@@ -489,6 +489,14 @@ class Facts:
         return tuple(found)
 
     @cached_property
+    def mounts_by_target(self) -> Mapping[str, list[Mount]]:
+        """The mounts on each mount point, the last one on top."""
+        found: dict[str, list[Mount]] = {}
+        for mount in self.mounts:
+            found.setdefault(mount.target, []).append(mount)
+        return found
+
+    @cached_property
     def links(self) -> Mapping[str, str]:
         """Symbolic links in folders of /dev -> the device path they lead to."""
         _, data = self._section("links")  # find's status is 1 where something vanished meanwhile

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reclaim.facts import BlockDevice, Facts
@@ -162,6 +162,48 @@ def meant(facts: Facts, entry: Entry) -> BlockDevice | None:
     return found[0] if len(found) == 1 else None
 
 
+def instead(facts: Facts) -> dict[str, BlockDevice]:
+    """What is in use in place of a device that is not there: its name in fstab -> the device that is mounted on the
+    entry's target with its type, or the only swap. Only if no entry of another name may mean that device."""
+    by_path = {one.path: one for root in facts.block_devices for one in root.walk()}
+    meant_by: dict[str, set[str]] = {}
+    names_of: dict[str, set[str]] = {}
+    dead = []
+    for entry in entries(facts.fstab):
+        path = facts.resolve(path_of(entry.source))
+        if path in by_path:
+            paths = {path}
+        elif entry.tag:
+            paths = {one.path for one in facts.tagged.get(entry.tag, ())}
+        else:
+            dead.append(entry.source)
+            paths = {facts.resolve(_in_use(facts, entry, by_path))}
+        meant_by.setdefault(entry.source, set()).update(paths)
+        for one in paths:
+            names_of.setdefault(one, set()).add(entry.source)
+    return {
+        name: by_path[path]
+        for name in dead
+        for path in meant_by[name]
+        if is_renamed_by_bus(name) and meant_by[name] == {path} and names_of[path] == {name} and path in by_path
+    }
+
+
+def _in_use(facts: Facts, entry: Entry, by_path: Mapping[str, BlockDevice]) -> str:
+    """The path of what is mounted or swapped to where *entry* says; "" where that is not certain."""
+    if entry.fstype == "swap":
+        swaps = facts.swaps or [one.path for one in by_path.values() if one.fstype == "swap"]
+        return swaps[0] if len(swaps) == 1 else ""
+    target = entry.target.rstrip("/") or "/"
+    mounts = facts.mounts_by_target.get(target, ())
+    if len(mounts) != 1 or entry.fstype not in ("auto", mounts[0].fstype):
+        return ""
+    subvolume = next((option.partition("=")[2] for option in entry.options if option.startswith("subvol=")), None)
+    if subvolume is not None and subvolume.strip("/") != mounts[0].fsroot.strip("/"):
+        return ""
+    return mounts[0].source.partition("[")[0]
+
+
 def stable_path(facts: Facts, device: BlockDevice) -> str | None:
     """As `stable_name`, but as a path, for where only paths are taken (`device=` of btrfs)."""
     tag, _, value = (stable_name(facts, device, alone=True) or "").partition("=")
@@ -181,6 +223,7 @@ def named_stably(facts: Facts) -> Rewritten:
     """fstab without bus names, as far as the devices have other ones."""
     lines, replaced, left = facts.fstab.split("\n"), [], []
     tags = TAGS if "findmnt" in facts.tools else SMALL_TAGS
+    in_place = instead(facts)
     for entry in entries(facts.fstab):
         at = entry.number - 1
         left += [f"line {entry.number}: {option}" for option in entry.opaque]
@@ -195,7 +238,8 @@ def named_stably(facts: Facts) -> Rewritten:
             if not is_renamed_by_bus(device):
                 continue
             option = place > 0  # of a btrfs the source is named there once more: the kernel takes paths alone
-            block = facts.device(path_of(device))
+            there = facts.device(path_of(device))
+            block = there or (None if option or entry.is_optional else in_place.get(device))
             if block is None:
                 if not entry.is_optional:
                     left.append(f"line {entry.number}: {device} is not there")
@@ -204,6 +248,7 @@ def named_stably(facts: Facts) -> Rewritten:
             if name is None:
                 left.append(f"line {entry.number}: {device} has no UUID of its own")
                 continue
-            replaced.append(path_of(device))
+            if there:
+                replaced.append(path_of(device))
             lines[at] = replace_device(lines[at], device, name, option=option)
     return Rewritten("\n".join(lines), replaced, left)
