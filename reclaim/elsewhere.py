@@ -167,7 +167,7 @@ def _devices(facts: Facts) -> _Devices:
 
 def _rules(facts: Facts) -> Iterator[Place]:
     try:
-        lost = [one for one in _lost_rules(facts) if not one.tunes]
+        lost = [one for one in _changed_rules(facts) if one.is_loss]
     except udev.TooManyRulesError:
         yield Place(
             f"{_RULES}rules.d",
@@ -180,9 +180,9 @@ def _rules(facts: Facts) -> Iterator[Place]:
         yield Place(one.path, one.names, advice=advice)
 
 
-def _lost_rules(facts: Facts) -> list[udev.Loss]:
+def _changed_rules(facts: Facts) -> list[udev.Change]:
     lines = [(path, line) for path, line in facts.named_lines if path.startswith(_RULES) and not line.startswith("#")]
-    return udev.losses(facts, lines)
+    return udev.changes(facts, lines)
 
 
 def _multipath(facts: Facts) -> Iterator[Place]:
@@ -228,7 +228,7 @@ def remarks(facts: Facts) -> list[str]:
         bare = [name for name in _BARE.findall(line) if there.at(f"/dev/{name}")] if _WATCHES.search(path) else []
         told.update(dict.fromkeys(f"{path}: {device}" for device in devices(line) or bare))
     with contextlib.suppress(udev.TooManyRulesError):  # that is among the places
-        told.update((f"{one.path}: {' '.join(one.names)}", None) for one in _lost_rules(facts))
+        told.update((f"{one.path}: {' '.join(one.names)}", None) for one in _changed_rules(facts))
     return list(told)
 
 

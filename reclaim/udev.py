@@ -99,21 +99,21 @@ class _Token:
 
 
 @dataclass(frozen=True)
-class Loss:
-    """A rule that matches a disk now and may not on virtio-scsi: what in it tells them apart, and what it gives."""
+class Change:
+    """A rule that matches a disk on one bus and not on the other: what in it tells them apart."""
 
     path: str
     names: tuple[str, ...]
-    #: does it only tune the disk?
-    tunes: bool
+    #: does the disk lose something by it, and not only what tunes it?
+    is_loss: bool
 
 
 class TooManyRulesError(ValueError):
     """There are more rules and disks than are evaluated."""
 
 
-def losses(facts: Facts, lines: Iterable[tuple[str, str]]) -> list[Loss]:
-    """The rules that disks lose. *lines*: file and rule. Raises TooManyRulesError."""
+def changes(facts: Facts, lines: Iterable[tuple[str, str]]) -> list[Change]:
+    """The rules that disks lose or come to on virtio-scsi. *lines*: file and rule. Raises TooManyRulesError."""
     files: dict[str, list[list[_Token]]] = {}
     for path, line in lines:
         rule = [_Token(one[0], one["key"], one["of"] or "", one["op"], one["value"]) for one in _TOKEN.finditer(line)]
@@ -121,13 +121,16 @@ def losses(facts: Facts, lines: Iterable[tuple[str, str]]) -> list[Loss]:
     subjects = [*_present(facts)]
     if len(subjects) * sum(map(len, files.values())) > _MAX_EVALUATIONS:
         raise TooManyRulesError
-    found: dict[tuple[str, int], Loss] = {}
+    found: dict[tuple[str, int], Change] = {}
     for path, rules in files.items():
         if not any(_hangs_on_the_bus(token) for rule in rules for token in rule):
             continue
         for subject in (*subjects, *_absent(rules, subjects)):
-            for number, names in _lost(rules, subject):
-                found.setdefault((path, number), Loss(path, names, _only_tunes(rules[number])))
+            for number, names, is_lost in _changed(rules, subject):
+                tunes = _only_tunes(rules[number])
+                if is_lost or not tunes:
+                    one = Change(path, names, is_lost and not tunes)
+                    found[path, number] = one if is_lost else found.get((path, number), one)
     return [found[at] for at in sorted(found)]
 
 
@@ -151,22 +154,24 @@ def _absent(rules: list[list[_Token]], subjects: list[_Subject]) -> Iterator[_Su
             yield _Subject(name, name.rstrip(string.digits), None, None, "", frozenset())
 
 
-def _lost(rules: list[list[_Token]], subject: _Subject) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """The rules of one file that *subject* loses: number, and what in it tells the buses apart."""
+def _changed(rules: list[list[_Token]], subject: _Subject) -> Iterator[tuple[int, tuple[str, ...], bool]]:
+    """The rules of one file that *subject* loses or comes to: number, what tells the buses apart, is it lost?"""
     now, then = (_applied(rules, subject, after=after) for after in (False, True))
     for number, rule in enumerate(rules):
         given = [token.text for token in rule if not token.is_match and token.key not in ("GOTO", "LABEL")]
-        if not given or now[number] is Truth.NO or then[number] is Truth.YES:
-            continue
-        names = [
-            token.text
-            for token in rule
-            if token.is_match
-            and _hangs_on_the_bus(token)
-            and _match(token, subject, after=False) is not Truth.NO
-            and _match(token, subject, after=True) is not Truth.YES
-        ]
-        yield number, tuple(names or given)
+        is_lost = now[number] is not Truth.NO and then[number] is not Truth.YES
+        comes = now[number] is Truth.NO and then[number] is Truth.YES and subject.device is not None
+        if given and (is_lost or comes):
+            names = [token.text for token in rule if token.is_match and _tells_apart(token, subject, now=is_lost)]
+            yield number, tuple(names or given), is_lost
+
+
+def _tells_apart(token: _Token, subject: _Subject, *, now: bool) -> bool:
+    """May *token* match on one bus and not on the other: now and not then, or the other way round?"""
+    if not _hangs_on_the_bus(token):
+        return False
+    here, there = (_match(token, subject, after=after) for after in (not now, now))
+    return here is not Truth.NO and there is not Truth.YES
 
 
 def _applied(rules: list[list[_Token]], subject: _Subject, *, after: bool) -> list[Truth]:
