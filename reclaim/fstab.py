@@ -16,6 +16,8 @@ _RENAMED = re.compile(
     r"(?:/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*|dm-\d+|disk/by-path/.+)"
     r"|(?:/dev/disk/by-id/|ID=)(?!dm-|md-name-|md-uuid-|lvm-pv-uuid-).+)\Z"
 )
+#: what a change of bus changes in a kernel's name: /dev/vda1 and /dev/sda1 have the same place
+_PLACE = re.compile(r"\A/dev/(?:vd|sd|hd|xvd)(?=[a-z]+\d*\Z)")
 #: an option that names a device: `device=` (btrfs), `journal_path=` (ext4), `logdev=` and `rtdev=` (XFS),
 #: `jdev=` (reiserfs), `x-systemd.requires=` and the like
 DEVICE_OPTION = re.compile(r"(?P<key>[\w.-]+)=(?P<device>/dev/.+)\Z", re.DOTALL)
@@ -189,11 +191,19 @@ def instead(facts: Facts) -> dict[str, BlockDevice]:
     }
 
 
+def _swap(facts: Facts, entry: Entry, by_path: Mapping[str, BlockDevice]) -> str:
+    """The one swap that is on; without any, the one there is, if it differs from the entry's by its bus alone."""
+    if facts.swaps:
+        return facts.swaps[0] if len(facts.swaps) == 1 else ""
+    swaps = [path for path, one in by_path.items() if one.fstype == "swap"]
+    same_place = len(swaps) == 1 and _PLACE.sub("", swaps[0]) == _PLACE.sub("", entry.source)
+    return swaps[0] if same_place else ""
+
+
 def _in_use(facts: Facts, entry: Entry, by_path: Mapping[str, BlockDevice]) -> str:
     """The path of what is mounted or swapped to where *entry* says; "" where that is not certain."""
     if entry.fstype == "swap":
-        swaps = facts.swaps or [one.path for one in by_path.values() if one.fstype == "swap"]
-        return swaps[0] if len(swaps) == 1 else ""
+        return _swap(facts, entry, by_path)
     target = entry.target.rstrip("/") or "/"
     mounts = facts.mounts_by_target.get(target, ())
     if len(mounts) != 1 or entry.fstype not in ("auto", mounts[0].fstype):
