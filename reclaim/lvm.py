@@ -16,6 +16,8 @@ from reclaim.place import Place
 _DEVICES = "/etc/lvm/devices/system.devices"
 _CONF, _LOCAL = "/etc/lvm/lvm.conf", "/etc/lvm/lvmlocal.conf"
 _FILTERS = ("filter", "global_filter")
+#: in how many files filters are evaluated: two, and one more for each tag of the host
+_MAX_FILTERS = 10
 #: VIRTIO_BLK_ID_BYTES
 _VIRTIO_BLK_SERIAL = 20
 #: what udev's links are made of (60-persistent-storage.rules, path_id and scsi_id of systemd)
@@ -75,6 +77,11 @@ def _only(settings: Mapping[str, Mapping[str, list[str]]], name: str) -> str:
 
 
 def _filters(facts: Facts, settings: Mapping[str, Mapping[str, list[str]]]) -> Iterator[Place]:
+    if sum(map(len, (settings.get(name, {}) for name in _FILTERS))) > _MAX_FILTERS:
+        yield Place(
+            "/etc/lvm", ("there are more filters than reclaim evaluates",), advice="/etc/lvm: remove lvm_*.conf"
+        )
+        return
     scan = {folder for values in settings.get("scan", {}).values() for folder in values} or {"/dev"}
     for name in _FILTERS:
         for path, patterns in settings.get(name, {}).items():

@@ -21,7 +21,7 @@ _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _MAX_CHARACTERS = 4_096
 _MAX_DEPTH = 50
 #: steps from state to state that are made for one filter before it is given up
-_MAX_STEPS = 2_000_000
+_MAX_STEPS = 500_000
 
 
 @dataclass(frozen=True)

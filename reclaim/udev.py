@@ -33,7 +33,7 @@ _OF_THE_BUS = re.compile(
 _ATTRIBUTES_OF_THE_BUS = re.compile(r"(?:device/.*|serial|wwid|vendor|model|rev|type|scsi_level|modalias|driver)\Z")
 _LITERAL = re.compile(r"(?:x?vd|[sh]d)[a-z]+\d*\Z")
 #: how many evaluations of a rule for a device are made before the rules are given up
-_MAX_EVALUATIONS = 50_000
+_MAX_EVALUATIONS = 20_000
 _MAX_PATTERN = 512
 #: numbers that differ from host to host, twice: what fits both fits any
 _HOSTS = (("0000:00:05.0", "virtio2", "2"), ("0000:03:00.0", "virtio0", "6"))
@@ -118,14 +118,16 @@ def changes(facts: Facts, lines: Iterable[tuple[str, str]]) -> list[Change]:
     for path, line in lines:
         rule = [_Token(one[0], one["key"], one["of"] or "", one["op"], one["value"]) for one in _TOKEN.finditer(line)]
         files.setdefault(path, []).append(rule)
-    subjects = [*_present(facts)]
-    if len(subjects) * sum(map(len, files.values())) > _MAX_EVALUATIONS:
-        raise TooManyRulesError
+    present, left = [*_present(facts)], _MAX_EVALUATIONS
     found: dict[tuple[str, int], Change] = {}
     for path, rules in files.items():
         if not any(_hangs_on_the_bus(token) for rule in rules for token in rule):
             continue
-        for subject in (*subjects, *_absent(rules, subjects)):
+        subjects = [*present, *_absent(rules, present)]
+        left -= len(subjects) * len(rules)
+        if left < 0:
+            raise TooManyRulesError
+        for subject in subjects:
             for number, names, is_lost in _changed(rules, subject):
                 tunes = _only_tunes(rules[number])
                 if is_lost or not tunes:

@@ -286,6 +286,11 @@ KEPT = 'filter = [ "a|vda|", "r|.*|" ]'
             "lvmlocal.conf: /dev/vda3",
             id="lvmlocal.conf",
         ),
+        pytest.param(
+            "".join(_conf('filter="a|.*|"', path=f"/etc/lvm/lvm_{tag}.conf") for tag in range(11)),
+            "/etc/lvm: there are more filters than reclaim evaluates",
+            id="many-tags",
+        ),
         pytest.param(_conf(KEPT, path="/etc/lvm/lvm_db.conf"), "/etc/lvm/lvm_db.conf: /dev/vda3", id="of-a-tag"),
         pytest.param(
             _conf('filter="r|^/dev/disk/by-path/.*scsi|"', 'scan=["/dev/disk/by-path"]'), "is taken", id="scan"
