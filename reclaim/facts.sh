@@ -345,6 +345,8 @@ tools() {
 lvm_names() {
     # lvm.conf(5), those above it (lvmlocal.conf, lvm_TAG.conf), and the devices that lvmdevices(8) ties LVM to
     grep -sHvE '^[[:space:]]*(#|$)' /etc/lvm/lvm.conf /etc/lvm/lvmlocal.conf /etc/lvm/lvm_*.conf /dev/null
+    # the default that this build of LVM has, as its own lvm.conf comments on it
+    grep -sHE '^[[:space:]]*#[[:space:]]*use_devicesfile[[:space:]]*=' /etc/lvm/lvm.conf
     grep -sHE '^[[:space:]]*IDTYPE=' /etc/lvm/devices/system.devices
     true
 }

@@ -40,10 +40,11 @@ def places(facts: Facts) -> Iterator[Place]:
         yield Place(path, (f"not understood: {why}",), advice=f"{path}: mend it (lvmconfig --validate)")
         return
     entries = [line for path, line in facts.lvm_lines if path == _DEVICES]
+    use = _only(settings, "use_devicesfile") or _default(facts, "use_devicesfile")
     # lvm.conf(5): where a devices file is used, the filters are not
-    if not (entries and _only(settings, "use_devicesfile") == "1"):
+    if not (entries and use == "1"):
         yield from _filters(facts, settings)
-    if _only(settings, "use_devicesfile") != "0":
+    if use != "0":
         yield from _known_by_id(facts, entries, _only(settings, "search_for_devnames"))
 
 
@@ -74,6 +75,13 @@ def _only(settings: Mapping[str, Mapping[str, list[str]]], name: str) -> str:
     """The value of *name* where it is one and the same wherever it is set; "" otherwise."""
     values = {tuple(value) for value in settings.get(name, {}).values()}
     return next(iter(values))[0] if len(values) == 1 and len(next(iter(values))) == 1 else ""
+
+
+def _default(facts: Facts, name: str) -> str:
+    """What *name* is where nothing sets it: lvm.conf as it is installed comments on that; "" otherwise."""
+    commented = re.compile(rf"#\s*{name}\s*=\s*(\d+)\s*\Z")
+    found = {match[1] for _, line in facts.lvm_lines if (match := commented.match(line))}
+    return next(iter(found)) if len(found) == 1 else ""
 
 
 def _filters(facts: Facts, settings: Mapping[str, Mapping[str, list[str]]]) -> Iterator[Place]:

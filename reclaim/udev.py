@@ -69,6 +69,7 @@ class _Subject:
     name: str
     disk: str
     device: BlockDevice | None
+    #: the disk's serial number: "" if it has none, None if that is not known
     serial: str | None
     #: the path of the disk's device in sysfs, "" where it is not known
     sysfs: str
@@ -140,11 +141,14 @@ def _present(facts: Facts) -> Iterator[_Subject]:
     links: dict[str, set[str]] = {}
     for link, path in facts.links.items():
         links.setdefault(path, set()).add(link.removeprefix("/dev/"))
+    # lsblk gives serial numbers where udev or sysfs has them: where it gives any, a disk without has none
+    without = "" if any(root.serial for root in facts.block_devices) else None
     for root in facts.block_devices:
+        serial = root.serial or without
         for one in root.walk():
             if one.type in ("disk", "part") and is_renamed_by_bus(one.path):
                 named = frozenset(links.get(one.path, ()))
-                yield _Subject(one.name, root.name, one, root.serial, facts.sysfs.get(root.name, ""), named)
+                yield _Subject(one.name, root.name, one, serial, facts.sysfs.get(root.name, ""), named)
 
 
 def _absent(rules: list[list[_Token]], subjects: list[_Subject]) -> Iterator[_Subject]:
@@ -313,8 +317,8 @@ def _before(token: _Token, subject: _Subject) -> _Known:
         "ID_MODEL": _NONE,
         "ID_WWN": _NONE,
     }
-    if named in ("serial", "ID_SERIAL") and subject.serial:
-        return _one(subject.serial)
+    if named in ("serial", "ID_SERIAL") and subject.serial is not None:
+        return _one(subject.serial) if subject.serial else _NONE
     return known.get(named, _NOTHING_KNOWN)
 
 

@@ -406,6 +406,7 @@ LVM_CONF = """config {
 \t# filter = [ "a|/dev/vda|" ]
 }
 devices {
+\t# use_devicesfile = 0
 \tuse_devicesfile = 1
 \t# search_for_devnames = "none"
 \tsearch_for_devnames = "auto"
@@ -439,6 +440,7 @@ def test_what_lvm_is_told_is_read(tmp_path: Path, shell: list[str]) -> None:
         ("lvm.conf", "}"),
         ("lvmlocal.conf", 'devices/filter = "r|.*|"'),
         ("lvm_db.conf", "devices { global_filter=[] }"),
+        ("lvm.conf", "# use_devicesfile = 0"),
         ("devices/system.devices", entry),
     ]
 

@@ -341,6 +341,16 @@ HIDDEN = block("vdb", fstype="LVM2_member")
             _conf(KEPT, "use_devicesfile = 1") + ENTRY.format("sys_serial", "os", "/dev/vda3"), [], id="devices-file"
         ),
         pytest.param(
+            _conf(KEPT, "# use_devicesfile = 1") + ENTRY.format("sys_serial", "os", "/dev/vda3"),
+            [],
+            id="used-by-default",
+        ),
+        pytest.param(
+            _conf("# use_devicesfile = 0") + ENTRY.format("sys_serial", "QM00001", "/dev/vda3"),
+            [],
+            id="not-used-by-default",
+        ),
+        pytest.param(
             _conf('search_for_devnames = "all"') + ENTRY.format("devname", "/dev/vda3", "/dev/vda3"),
             [],
             id="found-by-pvid",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OS = block("vda", part("vda1", uuid="aaaa-1", fstype="ext4", partuuid="p-1"), serial="os-1")
+BARE = block("vdc")  # it has no serial number, and the others have
 DATA = block("vdb", part("vdb1", fstype="oracleasm", partuuid="p-2"), serial="data-1")
 LINKS = {"/dev/disk/by-id/virtio-data-1": "../../vdb", "/dev/disk/by-path/pci-0000:00:06.0": "../../vdb"}
 SYSFS = {
@@ -24,7 +25,7 @@ SYSFS = {
 }
 
 
-def _inside(*rules: str, devices: tuple[dict[str, object], ...] = (OS, DATA)) -> Inside:
+def _inside(*rules: str, devices: tuple[dict[str, object], ...] = (OS, DATA, BARE)) -> Inside:
     named = "".join(f"/etc/udev/rules.d/70-data.rules:{rule}\n" for rule in rules)
     return Inside(named=named, devices=[*devices], links=LINKS, sysfs=SYSFS)
 
@@ -57,6 +58,7 @@ RULES = [
     ('SUBSYSTEM=="block", ENV{ID_FS_UUID}=="aaaa-1", OWNER="db"', None),
     ('ENV{ID_PART_ENTRY_UUID}=="p-2", OWNER="db"', None),
     ('ENV{ID_SERIAL}=="*data-1", OWNER="db"', None),
+    ('ENV{ID_SERIAL}=="*data*", OWNER="db"', None),
     ('ENV{ID_SERIAL}=="?*", SYMLINK+="mine/$env{ID_SERIAL}"', None),
     ('ATTRS{serial}=="another", OWNER="db"', None),
     ('SUBSYSTEM=="net", KERNEL=="vd*", NAME="x"', None),
