@@ -31,6 +31,7 @@ _WATCHES = re.compile(
 #: scripts and tables of commands, and what in them makes a device be there or be another's
 _SCRIPT = re.compile(
     r"/etc/(?:rc\.local|rc\.d/rc\.local|local\.d/.+\.start|crontab|cron\.\w+/.+|crontabs/.+)\Z|/var/spool/cron/"
+    r"|/etc/(?:initramfs-tools/(?:scripts|hooks)|initcpio|kernel/\w+\.d|dracut\.conf\.d)/"
 )
 _INIT_SCRIPT = re.compile(r"/etc/init\.d/")
 _OPENS = re.compile(

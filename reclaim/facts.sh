@@ -403,8 +403,7 @@ naming="$naming|SCANEXCLUDE|^[[:space:]]*DEVS=|[\"'[:space:],=/:]$disk[0-9]*([]\
 others() {
     # the rest of /etc, but for what is read elsewhere, what is a copy, and what knows names by patterns
     find /etc -xdev \( -path /etc/lvm -o -path /etc/udev -o -path /etc/selinux -o -path /etc/apparmor.d -o -path /etc/grub.d \
-        -o -path /etc/kernel -o -path /etc/dracut.conf.d -o -path /etc/initramfs-tools -o -path /etc/ssl \
-        -o -name '.*' -o -name '*~' -o -name '*.bak' -o -name '*.old' -o -name '*.orig' -o -name '*.save' \
+        -o -path /etc/ssl -o -name '.*' -o -name '*~' -o -name '*.bak' -o -name '*.old' -o -name '*.orig' -o -name '*.save' \
         -o -name '*.dpkg-*' -o -name '*.rpm*' -o -name '*.ucf-*' -o -name 'fstab*' -o -name 'mtab' -o -name 'crypttab*' \
         -o -name 'mdadm.conf' -o -name 'blkid.tab*' -o -name 'grub*' \) -prune \
         -o -type f -size -512 -exec grep -sHE "/dev/$disk|/dev/disk/by-(path|id)/" {} +

@@ -62,6 +62,13 @@ def _inside(*lines: tuple[str, str], **more: object) -> Inside:
         ),
         pytest.param("/etc/integritytab", "i /dev/vdb1 - -", "/dev/vdb1", id="integritytab"),
         pytest.param("/etc/crontab", "@reboot root mount /dev/vdb1 /data", "/dev/vdb1", id="cron-mounts"),
+        pytest.param(
+            "/etc/initramfs-tools/scripts/local-top/keys",
+            "cryptsetup open /dev/vda2 keys",
+            "/dev/vda2",
+            id="a-script-of-the-initramfs",
+        ),
+        pytest.param("/etc/kernel/postinst.d/zz-boot", "grub-install /dev/vda", "/dev/vda", id="a-hook-of-new-kernels"),
         pytest.param("/etc/rc.local", "chown db /dev/vdb1", "/dev/vdb1", id="rc.local-gives-an-owner"),
         pytest.param("/etc/rc.local", "blkid /dev/vdb1 && mount /dev/vdb1 /x", "/dev/vdb1", id="looks-then-mounts"),
         pytest.param(UNIT, "ExecStart=/usr/bin/db --raw /dev/vdb", "/dev/vdb", id="a-service-is-started-on-it"),
@@ -132,6 +139,7 @@ def test_what_only_watches_or_tunes_is_told_and_keeps_nobody(tmp_path: Path, pat
         pytest.param("/etc/systemd/system/data.mount", "What=/dev/vdb1", id="fstab-uuid-has-it"),
         pytest.param("/etc/default/grub", 'GRUB_CMDLINE_LINUX="x=/dev/vda"', id="read-elsewhere"),
         pytest.param("/etc/multipath.conf", "wwid 0QEMU", id="no-multipath-here"),
+        pytest.param("/etc/initramfs-tools/hooks/x", "# cryptsetup open /dev/vda2", id="comment-of-a-hook"),
     ],
 )
 def test_what_names_no_disk_is_no_reason(tmp_path: Path, path: str, line: str) -> None:

@@ -488,6 +488,7 @@ USERS = {
     "etc/crontab": "@reboot root mount /dev/vdb1 /data",
     "var/lib/pacemaker/cib/cib.xml": '<nvpair name="device" value="/dev/vdb1"/>',
     # none of those that are known: found below /etc
+    "etc/initramfs-tools/scripts/local-top/keys": "cryptsetup open /dev/vda2 keys",
     "etc/appliance/store.conf": "device=/dev/vdb",
 }
 #: what names no disk, is a copy, or is read elsewhere
