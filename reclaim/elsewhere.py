@@ -21,6 +21,7 @@ _DEVICE = re.compile(
 )
 #: a name without its folder, as what watches or tunes disks has it
 _BARE = re.compile(r"(?<![\w.-])(?:x?vd|[sh]d)[a-z]+\d*(?![\w.-])")
+_COMMENT = re.compile(r"[ \t]#")
 _RULES = "/etc/udev/"
 #: what only watches a disk, or makes it faster: without its name it is blind or slow, and nothing is lost
 _WATCHES = re.compile(
@@ -142,28 +143,30 @@ def _told_bare(path: str, line: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Devices:
-    """The guest's devices by their paths, where links lead, and what is mounted or swapped to."""
+    """The guest's devices by their paths, where links lead, and which of them nothing known uses."""
 
     by_path: Mapping[str, BlockDevice]
     links: Mapping[str, str]
-    used: frozenset[str]
+    raw: frozenset[str]
 
     def at(self, path: str) -> BlockDevice | None:
         return self.by_path.get(self.links.get(path, path))
 
     def has_raw(self, path: str) -> bool:
         """Is there a device that nothing known uses? Then whoever names it may be its user."""
-        device = self.at(path)
-        if device is None:
-            return False
-        parts = [one for one in device.walk() if one is device or one.type == "part"]
-        return not any(one.path in self.used or one.fstype in _ASSEMBLED for one in parts)
+        return self.links.get(path, path) in self.raw
 
 
 def _devices(facts: Facts) -> _Devices:
     by_path = {one.path: one for root in facts.block_devices for one in root.walk()}
-    used = frozenset((*(mount.source.partition("[")[0] for mount in facts.mounts), *facts.swaps))
-    return _Devices(by_path, facts.links, used)
+    used = {*(mount.source.partition("[")[0] for mount in facts.mounts), *facts.swaps}
+    used |= {path for path, one in by_path.items() if one.fstype in _ASSEMBLED}
+    raw = (
+        path
+        for path, device in by_path.items()
+        if not any(one.path in used for one in device.walk() if one is device or one.type == "part")
+    )
+    return _Devices(by_path, facts.links, frozenset(raw))
 
 
 def _rules(facts: Facts) -> Iterator[Place]:
@@ -191,8 +194,9 @@ def _multipath(facts: Facts) -> Iterator[Place]:
     of disks that lie below multipath: both are another on another bus (multipath.conf(5))."""
     lines = [(path, line) for path, line in _lines(facts) if path.startswith("/etc/multipath")]
     found = [(path, match[0]) for path, line in lines for match in _DEVNODE.finditer(line)]
+    knows_scsi = any("sd" in pattern for _, pattern in found)
     for path, pattern in found:
-        if re.search(r"x?vd", pattern) and not any("sd" in other for _, other in found):
+        if re.search(r"x?vd", pattern) and not knows_scsi:
             yield Place(path, (pattern,), advice=f"{path}: say what it means for sd as well")
     moved = (
         one
@@ -239,7 +243,7 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
         if path in facts.boot_files or path.startswith(_RULES):
             continue
         if not line.startswith(("#", ";", "//", "<!--")):
-            yield path, line.partition(" #")[0]
+            yield path, _COMMENT.split(line, maxsplit=1)[0]
 
 
 def devices(line: str) -> list[str]:

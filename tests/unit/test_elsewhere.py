@@ -129,6 +129,7 @@ def test_what_only_watches_or_tunes_is_told_and_keeps_nobody(tmp_path: Path, pat
     ("path", "line"),
     [
         pytest.param("/etc/drbd.d/r0.res", "# disk /dev/vdb1;", id="comment"),
+        pytest.param("/etc/tgt/targets.conf", "backing-store /srv/a.img\t# not /dev/vdb", id="comment-behind"),
         pytest.param("/etc/my.cnf", ";innodb_data_file_path=/dev/vdb1:10Graw", id="comment-of-ini"),
         pytest.param("/etc/libvirt/qemu/a.xml", "<!-- <source dev='/dev/vdb'/> -->", id="comment-of-xml"),
         pytest.param("/etc/drbd.d/r0.res", "device /dev/drbd0;", id="another-device"),
