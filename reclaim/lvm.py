@@ -113,11 +113,11 @@ def _changes(facts: Facts, lists: Filter, scan: set[str], name: str) -> Iterator
         if now == then and (now == {True} or not _is_in_use(device)):
             continue
         if now == {False} and _is_in_use(device):
-            yield f"{device.path} is in use, and no name of it is known that {name} takes"
+            yield f"{device.path}: it is in use, and {name} takes none of its names that are known"
         elif True in now:
-            yield f"{device.path} is taken by {name}, and may not be as {_kernel_name(device, '*')}"
+            yield f"{device.path}: {name} takes it now, and may not take it as {_kernel_name(device, '*')}"
         else:
-            yield f"{device.path} is kept from LVM by {name}, and may not be as {_kernel_name(device, '*')}"
+            yield f"{device.path}: {name} hides it now, and may not hide it as {_kernel_name(device, '*')}"
 
 
 def _physical_volumes(facts: Facts) -> list[BlockDevice]:

@@ -263,20 +263,30 @@ KEPT = 'filter = [ "a|vda|", "r|.*|" ]'
 @pytest.mark.parametrize(
     ("lvm", "finding"),
     [
-        pytest.param(_conf(KEPT), "/dev/vda3 is taken by filter, and may not be as /dev/sd*3", id="by-its-bus"),
+        pytest.param(_conf(KEPT), "/dev/vda3: filter takes it now, and may not take it as /dev/sd*3", id="by-its-bus"),
         pytest.param(
-            _conf("devices {", "filter = [", '"a|^/dev/vda3$|",', '"r|.*|" ]', "}"), "by filter", id="over-lines"
+            _conf("devices {", "filter = [", '"a|^/dev/vda3$|",', '"r|.*|" ]', "}"),
+            "filter takes it now",
+            id="over-lines",
         ),
         pytest.param(
-            _conf('devices/global_filter = "r|/dev/sd|"'), "taken by global_filter", id="global-filter-of-scsi"
+            _conf('devices/global_filter = "r|/dev/sd|"'),
+            "/dev/vda3: global_filter takes it now",
+            id="global-filter-of-scsi",
         ),
         pytest.param(
-            _conf('filter=["a|sda|","r|.*|"]'), "is in use, and no name of it is known that filter takes", id="odd"
+            _conf('filter=["a|sda|","r|.*|"]'),
+            "/dev/vda3: it is in use, and filter takes none of its names that are known",
+            id="odd",
         ),
-        pytest.param(_conf('filter=["a|/dev/[sv]da|","r|.*|"]'), "/dev/vda3 is taken", id="which-letter-is-not-known"),
-        pytest.param(_conf('filter=["a|by-path/.*05.0|","r|.*|"]'), "/dev/vda3 is taken", id="by-path"),
-        pytest.param(_conf('filter=["a|virtio-os|","r|.*|"]'), "/dev/vda3 is taken", id="by-id"),
-        pytest.param(_conf('filter=["a|vda|","r|scsi|"]'), "/dev/vda3 is taken", id="rejects-a-link-that-comes"),
+        pytest.param(
+            _conf('filter=["a|/dev/[sv]da|","r|.*|"]'), "/dev/vda3: filter takes it now", id="which-letter-is-not-known"
+        ),
+        pytest.param(_conf('filter=["a|by-path/.*05.0|","r|.*|"]'), "/dev/vda3: filter takes it now", id="by-path"),
+        pytest.param(_conf('filter=["a|virtio-os|","r|.*|"]'), "/dev/vda3: filter takes it now", id="by-id"),
+        pytest.param(
+            _conf('filter=["a|vda|","r|scsi|"]'), "/dev/vda3: filter takes it now", id="rejects-a-link-that-comes"
+        ),
         pytest.param(_conf('filter=["a|*vda*|"]'), "filter is not understood", id="no-expression"),
         pytest.param(
             _conf("devices {", "filter=["), "/etc/lvm/lvm.conf: not understood: an array does not end", id="torn"
@@ -293,10 +303,14 @@ KEPT = 'filter = [ "a|vda|", "r|.*|" ]'
         ),
         pytest.param(_conf(KEPT, path="/etc/lvm/lvm_db.conf"), "/etc/lvm/lvm_db.conf: /dev/vda3", id="of-a-tag"),
         pytest.param(
-            _conf('filter="r|^/dev/disk/by-path/.*scsi|"', 'scan=["/dev/disk/by-path"]'), "is taken", id="scan"
+            _conf('filter="r|^/dev/disk/by-path/.*scsi|"', 'scan=["/dev/disk/by-path"]'),
+            "filter takes it now",
+            id="scan",
         ),
         pytest.param(
-            _conf(KEPT) + ENTRY.format("sys_serial", "os", "/dev/vda3"), "taken by filter", id="devices-file-by-default"
+            _conf(KEPT) + ENTRY.format("sys_serial", "os", "/dev/vda3"),
+            "filter takes it now",
+            id="devices-file-by-default",
         ),
         pytest.param(
             ENTRY.format("devname", "/dev/vda3", "/dev/vda3"), "/dev/vda3 known by devname", id="devname-with-serial"
@@ -371,6 +385,6 @@ def test_a_disk_that_a_filter_hides_stays_hidden(tmp_path: Path) -> None:
     hides = _conf('filter=["r|^/dev/vdb|"]')
     guest = inhabited(tmp_path, _guest(hides, HIDDEN, links={}))
     result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
-    assert "/dev/vdb is kept from LVM by filter, and may not be as /dev/sd*" in result.reason
+    assert "/dev/vdb: filter hides it now, and may not hide it as /dev/sd*" in result.reason
     both = _conf('filter=["a|^/dev/.d.3|","r|^/dev/[sv]d|"]')
     assert verdict_of(inhabited(tmp_path, _guest(both, HIDDEN, links={})), "boot-names") is Verdict.COMPLIANT
