@@ -4,7 +4,7 @@ from reclaim import generated, units
 from reclaim.change import Change, CommandChange, FileChange
 from reclaim.errors import Withheld
 from reclaim.facts import Facts
-from reclaim.fstab import ambiguous, entries, is_renamed_by_bus, meant, named_stably, path_of, stable_path
+from reclaim.fstab import ambiguous, is_renamed_by_bus, listed, meant, named_stably, path_of, stable_path
 from reclaim.guest import Guest
 
 _RELOAD = "systemctl daemon-reload"
@@ -43,7 +43,7 @@ def name_by_uuid(guest: Guest) -> list[Change]:
 def _in_configuration(facts: Facts, system: str) -> str:
     """What is to be said in the configuration that fstab and units are made from."""
     wanted = []
-    for entry in entries(facts.fstab):
+    for entry in listed(facts):
         device = facts.device(path_of(entry.source)) if is_renamed_by_bus(entry.source) else meant(facts, entry)
         if is_renamed_by_bus(entry.source) or ambiguous(facts, entry):
             name = (stable_path(facts, device) if device else None) or "/dev/disk/by-uuid/…"
