@@ -1,10 +1,10 @@
 import shlex
 
-from reclaim import units
+from reclaim import generated, units
 from reclaim.change import Change, CommandChange, FileChange
 from reclaim.errors import Withheld
 from reclaim.facts import Facts
-from reclaim.fstab import named_stably
+from reclaim.fstab import ambiguous, is_renamed_by_bus, listed, meant, named_stably, path_of, stable_path
 from reclaim.guest import Guest
 
 _RELOAD = "systemctl daemon-reload"
@@ -13,6 +13,8 @@ _RELOAD = "systemctl daemon-reload"
 def name_by_uuid(guest: Guest) -> list[Change]:
     """Name each of those devices by `UUID=`; every other byte of fstab and of units stays."""
     facts = guest.facts
+    if system := generated.system(facts):
+        raise Withheld(_in_configuration(facts, system))
     changes: list[Change] = []
     new = named_stably(facts)
     left = new.left
@@ -36,6 +38,18 @@ def name_by_uuid(guest: Guest) -> list[Change]:
     if not changes:
         raise Withheld("; ".join(left))
     return changes
+
+
+def _in_configuration(facts: Facts, system: str) -> str:
+    """What is to be said in the configuration that fstab and units are made from."""
+    wanted = []
+    for entry in listed(facts):
+        device = facts.device(path_of(entry.source)) if is_renamed_by_bus(entry.source) else meant(facts, entry)
+        if is_renamed_by_bus(entry.source) or ambiguous(facts, entry):
+            name = (stable_path(facts, device) if device else None) or "/dev/disk/by-uuid/…"
+            wanted.append(generated.mounted_by(system, entry.target, name))
+    said = "; ".join(wanted) or "name the devices of these units by /dev/disk/by-uuid/"
+    return f"{system} makes these files from its configuration: {said} there, then {generated.rebuilt_by(system)}"
 
 
 def _renamed(guest: str, facts: Facts, path: str, text: str, swap: units.Swap) -> list[Change]:
