@@ -11,9 +11,11 @@ from reclaim.fstab import is_renamed_by_bus, stable_name
 from reclaim.place import Place
 
 PATHS = ("/etc/crypttab", "/etc/crypttab.initramfs")
+#: nothing else ends a field
+_FIELD = r"[^ \t\r\n]+"
 _LINE = re.compile(
-    r"^(?P<head>[ \t]*(?P<name>[^\s#]\S*)[ \t]+)(?P<device>\S+)"
-    r"(?P<rest>(?:[ \t]+(?P<key>\S+)(?:[ \t]+(?P<options>\S+))?)?.*)$",
+    rf"^(?P<head>[ \t]*(?P<name>(?!#){_FIELD})[ \t]+)(?P<device>{_FIELD})"
+    rf"(?P<rest>(?:[ \t]+(?P<key>{_FIELD})(?:[ \t]+(?P<options>{_FIELD}))?)?.*)$",
     re.MULTILINE,
 )
 #: a key file's device (`/key:/dev/vdb1`, `/dev/vdb1:/key`), or a detached header

@@ -16,15 +16,13 @@ import pytest
 
 from tests.faults import record, walk
 from tests.faults.home import LOCKS, Home, changed, is_whole, leftovers
-from tests.faults.nursery import Done
+from tests.faults.nursery import Done, Nursery
 from tests.faults.points import Cut
 from tests.faults.walk import Scenario, Tally
 
 #: `make kills` goes to both sides of every point
 THOROUGH = os.environ.get("RECLAIM_GUESTS") == "all"
 _CHOSEN = ("-k", "discard or bus or scsi_controller or backup")
-#: what a run that is killed may leave beside what it was writing; it is of no use to anybody, and in nobody's way
-_BESIDE = (".new", ".html")
 
 
 def _make(home: Home) -> None:
@@ -44,7 +42,7 @@ def _die(home: Home, label: str, number: int) -> None:
 
 def _undo_dies(home: Home) -> None:
     _fix(home)
-    done = home.undo(home.mended()[0], Cut("libvirt defineXMLFlags", 3, "after"))
+    done = home.undo(home.mended()[0], Cut("libvirt defineXMLFlags", 2, "after"))
     assert done.status == -signal.SIGKILL, done.said
 
 
@@ -54,13 +52,14 @@ def _undo(home: Home, cut: Cut | None) -> Done:
 
 SCENARIOS = {
     "fix": Scenario("fix", lambda _: None, _fix),
-    "fix-again": Scenario("fix-again", lambda home: _die(home, "libvirt defineXMLFlags", 4), _fix),
+    "fix-again": Scenario("fix-again", lambda home: _die(home, "libvirt defineXMLFlags", 2), _fix, r"journal|libvirt"),
     "undo": Scenario("undo", lambda home: [_fix(home)] and None, _undo),
     "undo-again": Scenario("undo-again", _undo_dies, _undo),
     "keep": Scenario(
         "keep",
         lambda home: [home.audit(*_CHOSEN) for _ in range(3)] and None,
         lambda home, cut: home.audit(*_CHOSEN, "--keep", "1", cut=cut),
+        r"reports",
     ),
 }
 
@@ -87,7 +86,7 @@ class Judge:
         if not walk.is_new(home, tally):
             return
         kept = home.root.with_name(f"{home.root.name}.dead")
-        os.system(f"rm -rf '{kept}'; cp -a '{home.root}' '{kept}'")  # noqa: S605
+        home.keep(kept)
         self._is_told(home, tally, expect)
         self._undo_ends_well(home, tally, expect)
         home.put_back(kept)
@@ -139,9 +138,6 @@ class Judge:
         expect(not open_, f"the journal of {open_} is not ended after carrying on")
         strays = [name for name in leftovers(home) if not name.endswith(".new")]
         expect(not strays, f"carrying on leaves {strays}")
-        again = home.audit(*_CHOSEN)
-        tally.runs += 1
-        expect(again.status == 0 and "died" not in again.said, f"the audit after that: {again.said[-1500:]}")
         self._undo_ends_well(home, tally, expect)
 
 
@@ -154,17 +150,15 @@ def _died_changing(run: Path) -> bool:
 def test_killed_at_every_point(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     scenario = SCENARIOS[name]
     judge = _judge(tmp_path)
-    tally = walk.walk(tmp_path, scenario, lambda points: walk.cuts_of(points, thorough=THOROUGH), _make, judge)
+    tally = walk.walk(tmp_path, scenario, lambda points: scenario.chosen(points, thorough=THOROUGH), _make, judge)
     record.note(request.node.nodeid, tally.counts)
     assert not tally.faults, "\n".join([f"{len(tally.faults)} faults, {tally.counts}", *tally.faults])
-    assert tally.cuts > tally.points
+    assert tally.cuts >= 20
     assert tally.states
 
 
 def _judge(folder: Path) -> Judge:
     """What is expected, as a run has it that nothing cuts."""
-    from tests.faults.nursery import Nursery  # noqa: PLC0415
-
     with Nursery(folder / "nursery") as nursery:
         home = Home(folder / "home", nursery)
         _make(home)
