@@ -48,6 +48,15 @@ OF_DOMAIN = (
 )
 
 
+#: what fails from then on where an error stays: a full disk, one that is read-only, a table of open files that is full
+_FAILS = {
+    "ENOSPC": ("open", "write", "pwrite", "fsync", "mkdir", "symlink", "link"),
+    "EROFS": ("open", *_ONE_PATH, *_TWO_PATHS),
+    "EMFILE": ("open", "run"),
+    "EIO": ("write", "pwrite", "fsync"),
+}
+
+
 @dataclass(frozen=True)
 class Cut:
     """What happens at one point: `act` is "kill" or the name of an errno; `when` before, after or in the half of it.
@@ -84,7 +93,7 @@ class Watch:
         self.seen.append((label, number))
         cut = self.cut
         hit = cut is not None and (cut.label, cut.number) == (label, number)
-        if self._failing and not label.startswith(("unlink", "libvirt ")):
+        if self._failing and cut is not None and label.startswith(_FAILS.get(cut.act, ())):
             self._act()
         if cut is None or not hit:
             return call()
