@@ -46,7 +46,7 @@ corpus:
 
 kills:
 	@scripts/setup.sh test
-	@RECLAIM_GUESTS=all $(PY) -m pytest tests/faults/test_killed.py tests/guest/test_killed.py -rs $(ARGS)
+	@RECLAIM_GUESTS=all $(PY) -m pytest tests/faults/test_killed.py tests/guest/test_interrupted.py -k killed -rs $(ARGS)
 
 fuzz:
 	@scripts/setup.sh test

@@ -74,6 +74,8 @@ def with_discard(text: str, name: str) -> str:
     def add(match: re.Match[str]) -> str:
         if match["name"] != name or "discard" in (match["options"] or "").split(","):
             return match[0]
+        if match["options"] is None and match["rest"].strip(" \t\r") != (match["key"] or ""):
+            return match[0]  # a line break of another kind within it: nobody knows what it says
         if match["options"] is None:
             # a line may end after the device: the key is `none` then. Without a type it may be plain: that is left open
             text = match[0].rstrip(" \t\r")
