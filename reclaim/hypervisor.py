@@ -19,7 +19,6 @@ import libvirt
 import testinfra
 from testinfra.backend import parse_hostspec
 from testinfra.backend.base import CommandResult
-from testinfra.backend.local import LocalBackend
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
@@ -268,27 +267,12 @@ class _RemoteShell(SshBackend):  # type: ignore[misc]
             raise ProbeError(f"ssh to {self.hostname}: {printable(' '.join(words)) or 'it broke off'}") from exc
 
 
-class _LocalShell(LocalBackend):  # type: ignore[misc]
-    """testinfra's own; where no program can be started nobody could look, which is no fault of ours."""
-
-    def run_local(self, command: str, *args: str) -> CommandResult:
-        """Raises ProbeError where there are too many open files or processes, or no memory."""
-        try:
-            return super().run_local(command, *args)
-        except OSError as exc:
-            raise ProbeError(f"no program can be started: {exc.strerror}") from exc
-
-
 def _shell(host: str) -> Host:
     """A shell at *host*, in testinfra's words."""
     name, options = parse_hostspec(host)
-    kind = options.pop("connection", None)
-    if kind == LocalBackend.NAME:
-        backend = _LocalShell(**options)
-    elif kind == _RemoteShell.NAME:
-        backend = _RemoteShell(name, connection=kind, **options)
-    else:
+    if options.get("connection") != _RemoteShell.NAME:
         return testinfra.get_host(host)
+    backend = _RemoteShell(name, **options)
     shell = Host(backend)
     backend.set_host(shell)
     return shell

@@ -34,7 +34,7 @@ CUT = """
 import os
 
 def cut_at_record(number, when):
-    """Let the run die before or after it writes this record of its journal."""
+    # the run dies before or after it writes this record of its journal
     from reclaim.journal import Journal
     write, written = Journal._write, []
     def count(self, entry):
