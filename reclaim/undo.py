@@ -151,10 +151,8 @@ def finish(record: Record, hypervisor: Hypervisor, say: Say) -> None:
         if isinstance(entry.change, Boot) and (guest := guests.get(entry.uuid)):
             reason = _finish_boot(entry.change, guest)
             say(f"{printable(entry.guest)}: the run that died had started it: {printable(reason)}")
-        if isinstance(entry.change, Boot):
+        if not isinstance(entry.change, PowerCycle):
             book.failed(entry.seq, reason)
-        elif not isinstance(entry.change, PowerCycle):
-            book.unknown(entry.seq, reason)  # not failed: undo takes it back where it was applied
     if not left:
         book.close()
 
