@@ -14,7 +14,7 @@ def no_holes_can_be_punched(_watch: Watch, _asked: dict[str, Any]) -> None:
     """As on a filesystem that has none, where a copy is written anew beside itself."""
     from reclaim import holes  # noqa: PLC0415 (in the child alone)
 
-    holes.can_punch = lambda _folder: False
+    vars(holes)["can_punch"] = lambda _folder: False
 
 
 #: answered by the binding itself, without a word to the daemon
@@ -52,7 +52,8 @@ class _Calls:
 
     def _let_it_happen(self, connection: Any) -> None:
         assert self.cut is not None
-        self.dead.add(id(connection)) if self.cut.act in ("away", "restarted") else None
+        if self.cut.act in ("away", "restarted"):
+            self.dead.add(id(connection))
         self.is_away = self.cut.act == "away"
         self.is_inside = True
         try:
@@ -79,7 +80,7 @@ def libvirt_calls(watch: Watch, asked: dict[str, Any]) -> None:
     calls, watch.cut = _Calls(watch, watch.cut), None
     reconnect = Hypervisor.reconnect
     # it is back at once, or never
-    Hypervisor.reconnect = lambda one, _seconds: reconnect(one, 0)  # type: ignore[method-assign]
+    setattr(Hypervisor, "reconnect", lambda one, _seconds: reconnect(one, 0))  # noqa: B010
     for kind in (libvirt.virConnect, libvirt.virDomain):
         for name, call in list(vars(kind).items()):
             if callable(call) and not name.startswith("_") and name not in _LOCAL:

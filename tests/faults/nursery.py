@@ -13,6 +13,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,10 +56,12 @@ class Nursery:
             env=env,
         )
 
-    def __enter__(self) -> Nursery:
+    def __enter__(self) -> Nursery:  # noqa: PYI034 (Self is of Python 3.11)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -90,7 +93,7 @@ class Nursery:
 
 
 def _serve() -> None:
-    import pytest_html  # noqa: F401, PLC0415 (each child has it at once)
+    import_module("pytest_html")  # each child has it at once
 
     import reclaim.__main__  # noqa: PLC0415
     import reclaim.plugin  # noqa: F401, PLC0415
@@ -112,7 +115,7 @@ def _be_a_run(asked: dict[str, Any]) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for one, other in ((nothing, 0), (said, 1), (said, 2)):
         os.dup2(one, other)
-    sys.stdin = open(0, closefd=False)  # noqa: PTH123, SIM115
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
     status = 99
     try:
         status = _run(asked)

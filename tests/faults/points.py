@@ -233,10 +233,10 @@ def _wrap_streams(watch: Watch) -> None:
             return plain(file, mode, *more, **named)
         return _counted(Counted, watch, label, file, mode, *more, **named)
 
-    builtins.open = io.open = opened  # type: ignore[assignment]
+    builtins.open = io.open = opened
 
 
-def _counted(
+def _counted(  # noqa: PLR0917 (as open has them)
     kind: type[io.FileIO],
     watch: Watch,
     label: str,
@@ -257,7 +257,7 @@ def _counted(
     buffered = io.BufferedRandom(raw) if "+" in binary else io.BufferedWriter(raw)
     if "b" in mode:
         return buffered
-    return io.TextIOWrapper(buffered, encoding, errors, newline)  # type: ignore[arg-type]
+    return io.TextIOWrapper(buffered, encoding, errors, newline)
 
 
 def _wrap_libvirt(watch: Watch, persist: Callable[[Any], None] | None) -> None:

@@ -51,6 +51,15 @@ def _undo_dies(home: Home) -> None:
     assert done.status == -signal.SIGKILL, done.said
 
 
+def _fixed(home: Home) -> None:
+    assert _fix(home).status == 0
+
+
+def _audited(home: Home) -> None:
+    for _ in range(3):
+        home.audit(*_CHOSEN)
+
+
 def _undo(home: Home, cut: Cut | None) -> Done:
     return home.undo(home.mended()[0], cut)
 
@@ -58,12 +67,12 @@ def _undo(home: Home, cut: Cut | None) -> Done:
 SCENARIOS = {
     "fix": Scenario("fix", lambda _: None, _fix),
     "fix-again": Scenario("fix-again", lambda home: _die(home, "libvirt defineXMLFlags", 2), _fix, r"journal|libvirt"),
-    "undo": Scenario("undo", lambda home: [_fix(home)] and None, _undo),
+    "undo": Scenario("undo", _fixed, _undo),
     "undo-again": Scenario("undo-again", _undo_dies, _undo),
     "rewrite": Scenario("rewrite", lambda _: None, _rewrite, r"copies"),
     "keep": Scenario(
         "keep",
-        lambda home: [home.audit(*_CHOSEN) for _ in range(3)] and None,
+        _audited,
         lambda home, cut: home.audit(*_CHOSEN, "--keep", "1", cut=cut),
         r"reports",
     ),

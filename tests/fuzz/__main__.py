@@ -14,6 +14,7 @@ import traceback
 from collections import Counter
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from tests.command import ROOT
 from tests.fuzz.drive import give, silence
@@ -68,7 +69,9 @@ def _kept(one: Target, data: bytes) -> Path:
 
 def _add(path: Path, counts: Counter[str], faults: int) -> None:
     """Add up what was tried, over all passes."""
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"counts": {}, "faults": 0}
+    known: dict[str, Any] = {"counts": {}, "faults": 0}
+    if path.exists():
+        known = json.loads(path.read_text(encoding="utf-8"))
     total = Counter(known["counts"]) + counts
     document = {"counts": dict(sorted(total.items())), "faults": known["faults"] + faults}
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

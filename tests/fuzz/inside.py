@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from functools import cache
 
 from reclaim.facts import Facts, read
@@ -108,7 +109,7 @@ def facts(**sections: str) -> Facts:
 def with_file(path: str, text: str) -> Facts:
     """Its facts, with *text* in one of its files."""
     inside = rich()
-    (inside.files if path not in UNITS else inside.files)[path] = text
+    inside.files[path] = text
     return read(printed(inside.sections()), "one")
 
 
@@ -119,17 +120,11 @@ def seeds_of_answers() -> list[bytes]:
 
 def spread(sections: dict[str, str]) -> bytes:
     """An answer with its sections readable, so that what they hold can be changed."""
-    import base64  # noqa: PLC0415
-
-    return b"".join(
-        b"\x01%s\x02%s" % (name.encode(), base64.b64decode(data)) for name, data in sections.items()
-    )
+    return b"".join(b"\x01%s\x02%s" % (name.encode(), base64.b64decode(data)) for name, data in sections.items())
 
 
 def gathered(data: bytes) -> bytes:
     """The answer that `spread` gave, after it was changed, as the script prints it."""
-    import base64  # noqa: PLC0415
-
     lines = []
     for one in data.split(b"\x01")[1:]:
         name, _, content = one.partition(b"\x02")

@@ -14,11 +14,31 @@ NASTY = (
     *(b"'", b'"', b"`", b"\\", b"\\\n", b"\\040", b"\\777", b"\\x", b"$", b"${", b"${a[@]}", b"$(id)", b"<<E\n"),
     *(b"=", b",", b":", b";", b"#", b"|", b"&&", b"(", b")", b"{", b"}", b"[", b"]", b"<", b">", b"&lt;", b"<!--"),
     *(b"-", b"--", b"%", b"%s", b"*", b"**", b"/***", b"?", b"../", b"/", b"//", b"~", b"!"),
-    *(b"0", b"-1", b"1e999", b"NaN", b"9" * 25, b"9" * 5000, b"18446744073709551616", b"0x1a", b"1_0", b"true", b"null"),
+    *(
+        b"0",
+        b"-1",
+        b"1e999",
+        b"NaN",
+        b"9" * 25,
+        b"9" * 5000,
+        b"18446744073709551616",
+        b"0x1a",
+        b"1_0",
+        b"true",
+        b"null",
+    ),
     *(b"/dev/vda", b"/dev/vdz9", b"UUID=", b"LABEL=", b"PARTUUID=x", b"root=", b"resume=/dev/vda2", b"device=/dev/vdb"),
     *(b"--sparse", b"--inplace", b"rsync ", b"sh -c ", b"bash -c '", b"env -S", b"nice -n", b"sudo ", b"@daily "),
     *(b"*/5 * * * * root ", b"[Service]\n", b"ExecStart=", b"Environment=", b"\tbackup\t", b"kernel ", b"menuentry"),
-    *(b"<disk>", b"</disk>", b"<!ENTITY x SYSTEM 'file:///etc/passwd'>", b"&x;", b'"return"', b'"children"', b"[[backup]]"),
+    *(
+        b"<disk>",
+        b"</disk>",
+        b"<!ENTITY x SYSTEM 'file:///etc/passwd'>",
+        b"&x;",
+        b'"return"',
+        b'"children"',
+        b"[[backup]]",
+    ),
 )
 
 Operation = tuple[int, int, int, int]

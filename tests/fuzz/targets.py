@@ -48,11 +48,9 @@ from reclaim.change import Trim, to_json
 from reclaim.definition import Definition, flattened, same, storage_differences
 from reclaim.engine import judge, subjects
 from reclaim.errors import (
-    ChangeFailed,
     NotApplicable,
     NotAssessable,
     Pending,
-    ProbeError,
     ReclaimError,
     Withheld,
 )
@@ -280,7 +278,7 @@ def kernel_list(data: bytes) -> None:
 def facts_answer(data: bytes) -> None:
     """A whole answer through every check, every fixer, the look at how it is, and measuring."""
     guest = _guest()
-    guest.within.run = _answering(inside.gathered(data))  # type: ignore[method-assign]
+    guest.within.run = _answering(inside.gathered(data))
     guest.forget()
     guest._earlier = guest._way = None
     for requirement in _requirements():
@@ -351,7 +349,7 @@ def agent_answer(data: bytes) -> None:
     before = libvirt_qemu.qemuAgentCommand
     libvirt_qemu.qemuAgentCommand = answer
     try:
-        _ask_all(agent.Agent(SimpleNamespace(), "g"))  # type: ignore[arg-type]
+        _ask_all(agent.Agent(SimpleNamespace(), "g"))
     finally:
         libvirt_qemu.qemuAgentCommand = before
 
@@ -436,7 +434,8 @@ def snapshot_table(data: bytes) -> None:
 )
 def host_image_look(data: bytes) -> None:
     said = b"".join(
-        name + b" " + base64.b64encode(value) + b"\n" for name, _, value in (line.partition(b" ") for line in data.split(b"\n"))
+        name + b" " + base64.b64encode(value) + b"\n"
+        for name, _, value in (line.partition(b" ") for line in data.split(b"\n"))
     )
     result = SimpleNamespace(rc=0, stdout=said.decode("utf-8", "replace"), stderr="")
     owner: Any = SimpleNamespace(shell=SimpleNamespace(run=lambda *_: result), name="h", is_local=False)
@@ -491,7 +490,8 @@ def inventory_file(data: bytes) -> None:
         found.notes("db")
     except ReclaimError as exc:
         _shown(text.printable(str(exc)))
-        assert str(path) in str(exc)
+        if str(path) not in str(exc):
+            raise AssertionError("it does not say which file") from exc
 
 
 _INTENT: dict[str, Any] = {"event": "intent", "seq": 1, "guest": "g", "uuid": "u", "requirement": "r"}

@@ -52,7 +52,9 @@ def test_time_grows_with_the_length_alone(name: str) -> None:
     silence()
     for seed in one.given:
         short, long = (give(one, _repeated(seed, times)) for times in (_TIMES, 4 * _TIMES))
-        assert long <= 5 * short + 3 * _TIMES * _SLACK * len(seed), f"{short} calls for {_TIMES} times {seed[:40]!r}…, {long} for {4 * _TIMES}"
+        assert long <= 5 * short + 3 * _TIMES * _SLACK * len(seed), (
+            f"{short} calls for {_TIMES} times {seed[:40]!r}…, {long} for {4 * _TIMES}"
+        )
 
 
 def _repeated(seed: bytes, times: int) -> bytes:
