@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 from reclaim import job as jobs
-from reclaim import jobfile, rsync
+from reclaim import jobfile
 from reclaim.errors import NotAssessable, ReclaimError
-from reclaim.shell import Script, Word
 
 JOB_SEEDS = (
     b"#!/bin/bash\nset -e\nSRC=/var/lib/libvirt/images/\nOPTS=(-a --delete)\nfor i in 1 2; do\n"
@@ -23,6 +23,8 @@ JOB_SEEDS = (
     b"config_version\t1.2\nsnapshot_root\t/b/\ncmd_rsync\t/usr/bin/rsync\nrsync_long_args\t--delete --sparse\n"
     b"backup\t/var/lib/libvirt/images/\tl/\t+rsync_long_args=--inplace\nexclude\t*.iso\n",
 )
+_HOME = "reclaim.jobs" if importlib.util.find_spec("reclaim.jobs") else "reclaim"
+rsync: Any = importlib.import_module(f"{_HOME}.rsync")
 _PATHS = ("/etc/cron.d/b", "/etc/crontab", "/etc/anacrontab", "/x/b.service", "/etc/rsnapshot.conf", "/x/b.sh", "/x/y")
 _IMAGE = "/var/lib/libvirt/images/a.qcow2"
 
@@ -34,7 +36,7 @@ def job(data: bytes) -> None:
         _holds(jobfile.read(path, data), len(data))
 
 
-def _holds(script: Script, size: int) -> None:
+def _holds(script: Any, size: int) -> None:
     for call in script.calls:
         for word in call.words:
             if word.start is not None and word.end is not None:
@@ -44,14 +46,14 @@ def _holds(script: Script, size: int) -> None:
             _read(rsync.read(call.words))
 
 
-def _read(line: rsync.Line) -> None:
+def _read(line: Any) -> None:
     _ = line.paths, line.target, line.is_local, line.doubtful, line.keeps_unchanged_blocks
     for source in line.sources:
         line.leaves_out(source.text, _IMAGE)
 
 
 def rsync_line(text: str) -> None:
-    _read(rsync.read(tuple(Word(word) for word in text.split(" "))))
+    _read(rsync.read(tuple(rsync.Word(word) for word in text.split(" "))))
 
 
 def rsync_version(text: str) -> None:
