@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from reclaim.facts import Facts
@@ -68,11 +68,11 @@ def _named_stably(facts: Facts, text: str) -> str:
     return _LINE.sub(stable, text)
 
 
-def with_discard(text: str, name: str) -> str:
-    """*text* with the option `discard` for the mapping *name*; as it was where that cannot be added."""
+def with_discard(text: str, names: Container[str]) -> str:
+    """*text* with the option `discard` for the mappings *names*; as it was where that cannot be added."""
 
     def add(match: re.Match[str]) -> str:
-        if match["name"] != name or "discard" in (match["options"] or "").split(","):
+        if match["name"] not in names or "discard" in (match["options"] or "").split(","):
             return match[0]
         if match["options"] is None and match["rest"].strip(" \t\r") != (match["key"] or ""):
             return match[0]  # a line break of another kind within it: nobody knows what it says
