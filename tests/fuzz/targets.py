@@ -445,7 +445,7 @@ def host_image_look(data: bytes) -> None:
         hostimage.header(owner, found)
 
 
-@target(*JOB_SEEDS)
+@target(*JOB_SEEDS, repeats=False)  # each use of a variable may be any of its values: that grows by the square
 def backup_jobs(data: bytes) -> None:
     """A word lies inside its file; what a mend adds is added once, and everything else stays."""
     job(data)
