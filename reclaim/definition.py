@@ -50,7 +50,7 @@ def parse_xml(xml: str, what: str, parser: etree.XMLParser = _PARSER) -> Element
         raise ProbeError(f"{what}: the XML has {len(xml)} characters, more than reclaim reads")
     try:
         return etree.fromstring(xml.encode(), parser)
-    except etree.XMLSyntaxError as exc:
+    except (etree.XMLSyntaxError, UnicodeEncodeError) as exc:
         raise ProbeError(f"{what}: the XML cannot be parsed: {exc}") from exc
 
 

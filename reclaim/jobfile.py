@@ -163,9 +163,11 @@ def _add_unit_command(script: Script, words: list[Word], number: int, source: by
         return
     prefix = re.match(r"[@\-:+!|]*", words[0].text)
     marks = prefix[0] if prefix else ""
-    words = [Word(words[0].text[len(marks) :], words[0].start, words[0].end), *words[1:]]
-    if "@" in marks:
-        del words[1:2]  # argv[0]
+    given = words[1:2] if "@" in marks else []  # argv[0]: options come behind it
+    start, end = words[0].start, given[0].end if given else words[0].end
+    if end is None:
+        start = None
+    words = [Word(words[0].text[len(marks) :], start, end), *words[1 + len(given) :]]
     if words[0].text.endswith((".sh", ".bash")):
         script.unclear.append(f"line {number}: it runs {words[0].text}: declare that as the job")
         return
