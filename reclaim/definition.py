@@ -6,9 +6,6 @@ named by the edit stays: comments in metadata, namespaces, secrets, element orde
 
 from __future__ import annotations
 
-import copy
-import difflib
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +14,7 @@ from typing import Any, NamedTuple
 
 from lxml import etree
 
+from reclaim import masked
 from reclaim.errors import ProbeError
 from reclaim.kept import kept
 
@@ -417,39 +415,9 @@ def _parts(root: Element) -> list[tuple[str, dict[str, str], str]]:
     return parts
 
 
-# A secret may stand in graphics (passwd) and in qemu:commandline; the report never shows one.
-_SECRET = re.compile(r"""(\b(?:passwd|password|secret)\s*=\s*)("[^"]*"|'[^']*')""", re.IGNORECASE)
-_SECRET_ARGUMENT = re.compile(r"""(\b(?:passw(?:or)?d|data|key)=)[^,"'\s]+""", re.IGNORECASE)
-
-
-def redacted(text: str) -> str:
-    """*text* with the values of password attributes replaced, and of those in QEMU's arguments."""
-    return _SECRET_ARGUMENT.sub(r"\1(redacted)", _SECRET.sub(r"\1'(redacted)'", text))
-
-
-def diff(before: str, after: str, name: str) -> str:
-    """A unified diff, passwords redacted."""
-    lines = difflib.unified_diff(
-        redacted(before).splitlines(),
-        redacted(after).splitlines(),
-        f"{name} (before)",
-        f"{name} (after)",
-        lineterm="",
-        n=2,
-    )
-    return "\n".join(lines)
-
-
-def indented(element: Element) -> str:
-    """*element* as text with libvirt's indentation, for a diff between two trees."""
-    pretty = copy.deepcopy(element)
-    etree.indent(pretty, space="  ")
-    return etree.tostring(pretty, encoding="unicode")
-
-
 def diff_definitions(before: Definition, after: Definition) -> str:
-    """The difference of two definitions as people read it."""
-    return diff(indented(before.root), indented(after.root), before.name)
+    """The difference of two definitions as people read it, without what may be a secret."""
+    return masked.diff_elements(before.root, after.root, before.name)
 
 
 # The settings that decide whether space comes back -------------------------------------------

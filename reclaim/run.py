@@ -244,12 +244,20 @@ def _died_changing(record: Record, hypervisor: Hypervisor) -> bool:
     return record.uri == hypervisor.uri or any(entry.uuid in guests for entry in record.interrupted)
 
 
+def _make_private(folder: Path) -> None:
+    """Make *folder* and those above that lack, for ourselves alone; one that is there keeps its mode."""
+    if not folder.is_dir():
+        _make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def _make_folder(folder: Path) -> Path:
     """Make *folder*, or its like with a number where another run has the name."""
     for number in range(1, 1000):
         one = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         try:
-            one.mkdir(parents=True)
+            _make_private(one.parent)
+            one.mkdir(mode=0o700)
         except FileExistsError:
             continue
         except OSError as exc:

@@ -22,6 +22,7 @@ from reclaim import journal
 from reclaim.errors import ReclaimError
 from reclaim.report import compare, page, record, summary, whole
 from reclaim.report.record import Record
+from reclaim.secret import redacted
 from reclaim.text import printable
 from reclaim.verdict import Verdict
 
@@ -74,7 +75,8 @@ class Entry(_Kept):
 class State(_Kept):
     """What is known of all runs, by hypervisor/run."""
 
-    version: Literal[1] = 1
+    #: in what version 1 had kept of runs an address may hold a password
+    version: Literal[2] = 2
     runs: dict[str, Entry] = {}
 
 
@@ -147,7 +149,7 @@ def _can_be_undone(run: Path) -> bool:
 @contextmanager
 def _locked(reports: Path) -> Iterator[None]:
     """One writer of the index at a time."""
-    descriptor = os.open(reports / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(reports / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -219,7 +221,7 @@ def _entry(run: Path, stamp: tuple[int, int]) -> Entry:
         stamp=stamp,
         started=found.run.started,
         hypervisor=found.hypervisor.name,
-        uri=found.hypervisor.uri,
+        uri=redacted(found.hypervisor.uri),
         mode=found.run.mode,
         version=found.run.version,
         sentence=figures.sentence,

@@ -81,8 +81,11 @@ class Pages:
                 write_report([folder], folder / page.NAME, self._remark)
 
 
-def write_report(folders: list[Path], path: Path, remark: str = "") -> None:
-    """Write the static page of the runs in *folders* to *path*. Raises ReclaimError where one is no run."""
+def write_report(folders: list[Path], path: Path, remark: str = "", *, shared: bool = False) -> None:
+    """Write the static page of the runs in *folders* to *path*. Raises ReclaimError where one is no run.
+
+    *shared*: who may read it is for the user's umask to say.
+    """
     homes = list(dict.fromkeys(folder.parent if folder.is_file() else folder for folder in folders))
     records = [record.read(home) for home in homes]
-    whole.write(path, page.page(records, homes, remark))
+    whole.write(path, page.page(records, homes, remark), mode=whole.BY_UMASK if shared else whole.PRIVATE)
