@@ -89,7 +89,7 @@ def _rule(signs: str, pattern: str, shown: str | Callable[[re.Match[str]], str],
 def _of_tool(tools: str, options: str) -> _Rule:
     """What follows the first of *options* of a command that is one of *tools*."""
     signs = " ".join(re.findall(r"(?:^|\|)(\w+)", tools))
-    command = rf"(?<![\w/-]) (?:{tools}) (?: [ \t] [^\n|]{{0,300}}? )? [ \t] (?-i:{options}) [ \t=]{{0,3}}"
+    command = rf"(?<!\w) (?:{tools}) (?: [ \t] [^\n|]{{0,300}}? )? [ \t] (?-i:{options}) [ \t=]{{0,3}}"
     return _rule(signs, rf"({command}) ({_VALUE})", _behind)
 
 
@@ -106,14 +106,14 @@ _RULES = (
     # the query of an address before its user: what is behind the ? may hold an @
     _rule(
         "://",
-        r"""((?<![\w+.-]) ([a-z][\w.-]{0,20} (?:\+[a-z0-9]{1,20})?) :// [^\s?"'<>]{0,1000} \?) ([^\s"'<>]+)""",
+        r"""(\b ([a-z][\w.-]{0,20} (?:\+[a-z0-9]{1,20})?) :// [^\s?"'<>]{0,1000} \?) ([^\s"'<>]+)""",
         _parameters,
     ),
     # up to the last @ before the next address: a password may hold whatever it should not
     _rule(
         "://",
         r"""(:// [^\s/:@"'<>]{0,200} :) (?! \d{1,5} (?: [/?#,\s"'] | $ ) )"""
-        r"""(?: (?! ,? [a-z+]{0,20} :// ) [^\s"'<>] ){1,300} @""",
+        r"""(?: (?! ,? [a-z+]{0,20} :// ) [^\s"'<>] ){1,1000} @""",
         rf"\1{MARK}@",
     ),
     _rule("://", rf"""\b ((?:{"|".join(_WEB)}) ://) [^\s/:@"'<>]{{1,1000}} @""", rf"\1{MARK}@"),
@@ -153,7 +153,7 @@ _RULES = (
     _rule("login", r"(\b login [ \t]+ \S{1,200} [ \t]+ password [ \t]+) \S{1,1000}", rf"\1{MARK}"),
     _rule(
         "password",
-        r"(^ [ \t+-]{0,20} (?: .{0,200} :[ ] )? password [ \t]+ [\w.-]{1,40} [ \t]+) \S{1,1000} $",
+        r"((?: ^ [ \t+-]{0,20} | [:;][ ] ) password [ \t]+ [\w.-]{1,40} [ \t]+) [^\s;]{1,1000} (?= $ | ; )",
         rf"\1{MARK}",
         re.MULTILINE,
     ),
@@ -199,7 +199,7 @@ def redacted(text: str) -> str:
     return text
 
 
-_SECRET_NAME = re.compile(rf"(?:{_STRONG}|{_WEAK})(?!.*[_-](?:file|path|dir)$)", re.IGNORECASE)
+_SECRET_NAME = re.compile(rf"(?:{_STRONG}|{_WEAK})(?!.*[_-](?:file|path|dir)$){_BEHIND}$", re.IGNORECASE)
 
 
 def names_secret(name: str) -> bool:
