@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reclaim.secret import MARK, names_secret, redacted
+from reclaim.secret import MARK, names_secret, redacted, redacted_arguments
 
 #: testinfra logs each command with all that it printed
 _TALKATIVE = logging.getLogger("testinfra")
@@ -36,13 +36,21 @@ def _redact_trace(config: pytest.Config, path: Path) -> None:
     stream = getattr(config.trace.root._writer, "__self__", None)  # noqa: SLF001 (there is no other way to it)
     if stream is None:
         return
+    given = config.invocation_params.args
+    hidden = [str(one) for one, shown in zip(given, redacted_arguments(map(str, given)), strict=True) if shown == MARK]
+
+    def write(text: str) -> None:
+        for one in hidden:
+            text = text.replace(one, MARK)
+        stream.write(redacted(text))
+
     path.chmod(0o600)
     stream.flush()
     begun = path.read_text(encoding="utf-8")
     stream.seek(0)
     stream.truncate()
-    stream.write(redacted(begun))
-    config.trace.root.setwriter(lambda text: stream.write(redacted(text)))
+    write(begun)
+    config.trace.root.setwriter(write)
 
 
 def traceback(excinfo: pytest.ExceptionInfo[BaseException]) -> str:

@@ -1,0 +1,219 @@
+"""Diffs show what changes, and nothing around it that may be a secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reclaim.change import FileChange
+from reclaim.definition import Definition, diff_definitions
+from reclaim.errors import ChangeFailed
+from reclaim.live import LiveUpdate
+from reclaim.masked import MASK, diff_files, news
+from tests.command import ROOT, audit
+from tests.support import disk_xml, domain_xml, requirement, scsi_xml
+
+S = "zq7hunter2xw"  # lower case, without a mark: nothing but its place tells that it is one
+
+# Files
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        f"//srv/x /mnt cifs user=a,pass={S},uid=0 0 0",
+        f"//srv/x /mnt cifs {S},pass={S} 0 0",
+        f":/ /c ceph name=a,secret={S}== 0 0",
+        f"http://u:{S}@h/ /d davfs {S}",
+        f"u:{S}@h:/ /d fuse.sshfs defaults",
+        f"password_pbkdf2 root {S}",
+        f"password {S} {S}",
+        f"export X={S}",
+        f"sshpass -p {S} ssh h",
+        f"cat >/x <<EOF\n{S}\nEOF",
+        f"# {S}",
+        f"-----BEGIN PRIVATE KEY-----\n{S}\n-----END PRIVATE KEY-----",
+        f"Environment=A={S}",
+        f"   {S}",
+    ],
+)
+@pytest.mark.parametrize("above", [True, False])
+def test_a_line_beside_a_changed_one_is_not_shown(beside: str, *, above: bool) -> None:
+    lines = [beside, "/dev/vda1 / ext4 defaults 0 1"] if above else ["/dev/vda1 / ext4 defaults 0 1", beside]
+    before = "\n".join(lines) + "\n"
+    shown = diff_files(before, before.replace("/dev/vda1", "UUID=aaaa-1"), "/etc/fstab")
+    assert S not in shown
+    assert "-/dev/vda1 / ext4 defaults 0 1\n+UUID=aaaa-1 / ext4 defaults 0 1" in shown
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"/dev/vda1 /mnt crypt user=a,{S}=1,pass={S},ro 0 0",
+        f"/dev/vda1 /mnt x key=/{S} 0 0",
+        f"/dev/vda1 /mnt x {S} 0 0",
+        f'GRUB_CMDLINE_LINUX="quiet {S} root=/dev/vda1 netroot=iscsi:u:{S}@h x={S}"',
+        f"linux /vmlinuz root=/dev/vda1 token={S} {S}=/dev/vda1",
+        f"swap /dev/vda1 /dev/urandom {S}",
+        f"0 3 * * * root sshpass -p {S} rsync -a /dev/vda1 /x",
+        f"sshpass -p'{S}' rsync -a /dev/vda1 {S}@h:/x",
+        f"rsync --password /{S} /dev/vda1",
+        f"rsync --password=/{S} /dev/vda1",
+        f"curl -u a:{S} https://h/{S}?x={S} && rsync /dev/vda1 /x",
+        f'rsync -e "ssh -o X={S}" /dev/vda1 /x',
+        f"RESTIC_PASSWORD={S} rsync /dev/vda1 /x # {S}",
+        f"echo {S}|rsync /dev/vda1 ${{{S}}}",
+        f"ExecStart=/usr/bin/rsync /dev/vda1 {S},{S};{S}",
+    ],
+)
+def test_of_a_changed_line_only_the_change_is_shown(line: str) -> None:
+    shown = diff_files(f"{line}\n", f"{line}\n".replace("/dev/vda1", "UUID=aaaa-1"), "/etc/x")
+    assert S not in shown
+    old, new = shown.splitlines()[-2:]
+    assert (old[0], new[0]) == ("-", "+")
+    assert "/dev/vda1" in old
+    assert "UUID=aaaa-1" in new
+
+
+def test_a_file_that_is_taken_away_is_shown_as_far_as_it_is_known() -> None:
+    before = f"[Swap]\nWhat=/dev/vda2\nOptions=discard\nEnvironment=A={S}\n# {S}\n"
+    shown = diff_files(before, None, "/etc/systemd/system/dev-vda2.swap")
+    assert S not in shown
+    assert "-What=/dev/vda2" in shown
+    assert "-Options=discard" in shown
+
+
+def test_lines_that_go_for_others_are_shown_as_far_as_they_are_known() -> None:
+    shown = diff_files(f"a {S}\nb {S}\n", "c\n", "/etc/x")
+    assert S not in shown
+    assert "+c" in shown
+
+
+def test_a_file_made_from_another_shows_only_what_is_new() -> None:
+    old = f"[Swap]\nWhat=/dev/vda2\n# {S}\n"
+    new = old.replace("/dev/vda2", "/dev/disk/by-uuid/aaaa-2")
+    change = FileChange("one", "/etc/new.swap", None, new, like=old)
+    assert S not in change.diff
+    assert "+What=/dev/disk/by-uuid/aaaa-2" in change.diff
+    assert S in FileChange("one", "/etc/new.conf", None, f"{S}\n").diff  # it is ours
+
+
+def test_what_changes_is_read_at_a_glance() -> None:
+    before = '# comment\nMODULES=dep\nGRUB_CMDLINE_LINUX="console=ttyS0 resume=/dev/vda2 quiet"\n'
+    after = before.replace("/dev/vda2", "UUID=aaaa-2").replace("dep", "most")
+    assert diff_files(before, after, "/etc/x").splitlines() == [
+        "--- /etc/x (before)",
+        "+++ /etc/x (after)",
+        "@@ -2,2 +2,2 @@",
+        "-MODULES=dep",
+        f'-GRUB_CMDLINE_LINUX="{MASK} resume=/dev/vda2 quiet"',
+        "+MODULES=most",
+        f'+GRUB_CMDLINE_LINUX="{MASK} resume=UUID=aaaa-2 quiet"',
+    ]
+
+
+def test_a_job_shows_its_options() -> None:
+    before = f"#!/bin/sh\nexport RSYNC_PASSWORD={S}\nsshpass -p {S} rsync -aHAX /srv/images/ {S}@nas::images\n"
+    after = before.replace("rsync -a", "rsync --sparse -a")
+    assert diff_files(before, after, "/root/job").splitlines()[2:] == [
+        "@@ -3 +3 @@",
+        f"-sshpass -p {MASK} rsync -aHAX /srv/images/ {MASK}",
+        f"+sshpass -p {MASK} rsync --sparse -aHAX /srv/images/ {MASK}",
+    ]
+
+
+# Definitions
+
+_QEMU = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        f"<graphics type='vnc' passwd='{S}' port='1'/>",
+        f"<graphics type='spice' passwd='{S}'/>",
+        f"<disk type='network'><source protocol='https' name='d/{S}/x' query='{S}'><host name='h' port='1'/>"
+        f"<cookies><cookie name='a'>{S}</cookie></cookies></source><target dev='sdx' bus='scsi'/></disk>",
+        f"<disk type='network'><auth username='{S}'><secret type='ceph' usage='{S}'/></auth></disk>",
+        f"<disk type='network'><source protocol='iscsi' name='iqn'><initiator><iqn name='{S}'/></initiator></source></disk>",
+        f"<disk type='file'><encryption format='luks'><secret type='passphrase'>{S}</secret></encryption></disk>",
+        f"<sound model='ich9'><codec x='{S}'/></sound>",
+        f"<tpm model='tpm-tis'><backend type='emulator'><encryption secret='{S}'/></backend></tpm>",
+        f"<interface type='network'><filterref filter='f'><parameter name='K' value='{S}'/></filterref></interface>",
+        f"<interface type='x'><virtualport type='802.1Qbh'><parameters profileid='{S}'/></virtualport></interface>",
+        f"<serial type='tcp'><source mode='connect' host='{S}' service='{S}'/></serial>",
+        f"<rng model='virtio'><backend model='egd'>{S}</backend></rng>",
+        f"<hostdev mode='subsystem'><source protocol='iscsi'><auth username='{S}'/></source></hostdev>",
+        f"<!-- {S} -->",
+        f"<?x {S}?>",
+        f"<video>{S}<model type='qxl'/>{S}</video>",
+        f"<unheard-of of='{S}'>{S}</unheard-of>",
+        f"<qemu:commandline {_QEMU}><qemu:arg value='secret,id=a,{S}'/><qemu:env name='A' value='{S}'/></qemu:commandline>",
+        f"<a:b xmlns:a='urn:a' type='{S}' dev='{S}'>{S}</a:b>",
+    ],
+)
+def test_what_stands_around_a_change_of_a_definition_is_masked(device: str) -> None:
+    """Before it, behind it, and inside of what changes."""
+    for devices in ((device, disk_xml()), (disk_xml(), device), (disk_xml(inner=device),)):
+        before = Definition(domain_xml(*devices))
+        edit = before.edit()
+        edit.driver(edit.disk("vda")).set("discard", "unmap")
+        shown = diff_definitions(before, edit.definition)
+        assert S not in shown
+        assert 'discard="unmap"' in shown
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        f"<title>{S}</title>",
+        f"<description>{S}</description>",
+        f"<metadata><app:x xmlns:app='urn:a' token='{S}'>{S}</app:x></metadata>",
+        f"<sysinfo type='smbios'><oemStrings><entry>io.systemd.credential:x={S}</entry></oemStrings></sysinfo>",
+        f"<sysinfo type='fwcfg'><entry name='opt/{S}'>{S}</entry></sysinfo>",
+        f"<launchSecurity type='sev'><dhCert>{S}</dhCert><session>{S}</session></launchSecurity>",
+        f"<keywrap><cipher name='{S}' state='on'/></keywrap>",
+        f"<os><type machine='pc'>hvm</type><kernel>/k</kernel><cmdline>{S}</cmdline><initargs>{S}</initargs></os>",
+    ],
+)
+def test_what_stands_around_a_change_of_the_domain_is_masked(part: str) -> None:
+    before = Definition(f"<domain type='kvm'>{part}<vcpu>1</vcpu><on_crash>restart</on_crash>{part}</domain>")
+    after = Definition(before.xml.replace("<vcpu>1</vcpu>", "<vcpu>2</vcpu>"))
+    shown = diff_definitions(before, after)
+    assert S not in shown
+    assert "+  <vcpu>2</vcpu>" in shown
+
+
+def test_a_changed_secret_shows_in_neither_line() -> None:
+    one, two = (Definition(domain_xml(f"<graphics type='vnc' passwd='{word}'/>")) for word in ("first", "second"))
+    shown = diff_definitions(one, two)
+    assert "first" not in shown
+    assert "second" not in shown
+
+
+def test_a_disk_that_is_attached_shows_no_secret() -> None:
+    disk = (
+        f"<disk type='network' device='disk'><source protocol='https' name='{S}' query='t={S}'>"
+        f"<cookies><cookie name='a'>{S}</cookie></cookies></source><target dev='sda' bus='scsi'/></disk>"
+    )
+    for change in (LiveUpdate("one", "sda", None, disk), LiveUpdate("one", "sda", disk, disk.replace("sda", "sdb"))):
+        assert S not in change.diff
+        assert '<target dev="sd' in change.diff
+
+
+def test_of_what_libvirt_drops_only_the_new_is_named() -> None:
+    words = f"domain/devices/disk/driver name='qemu' discard_no_such='on' secret='{S}'"
+    assert news(words, f"<driver secret='{S}'/>") == (
+        f"domain/devices/disk/driver name='qemu' discard_no_such='on' secret={MASK}"
+    )
+
+
+@pytest.mark.parametrize("slug", ["disk-discard", "machine-type", "scsi-controller", "disk-bus", "guest-access"])
+def test_nothing_that_a_fixer_brings_is_masked(tmp_path: Path, slug: str) -> None:
+    outcome = audit(tmp_path, "--plan", "--force", uri=f"test://{ROOT / 'lab/samples/fleet.xml'}")
+    diffs = [c["diff"] for row in outcome.document["results"] if row["requirement"] == slug for c in row["changes"]]
+    assert diffs
+    come = [line for diff in diffs for line in diff.splitlines() if line.startswith("+")]
+    assert come
+    assert not [line for line in come if MASK in line]
