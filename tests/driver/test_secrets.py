@@ -20,7 +20,8 @@ from tests.support import disk_xml, domain_xml, node
 DEFINITION = """\
 <title>\x01title\x02</title><description>\x01description\x02</description>
 <sysinfo type='smbios'><oemStrings><entry>io.systemd.credential:x=\x01oem-string\x02</entry></oemStrings></sysinfo>
-<launchSecurity type='sev'><policy>0x1</policy><dhCert>\x01dh\x02</dhCert><session>\x01sev\x02</session></launchSecurity>
+<launchSecurity type='sev'><policy>0x1</policy>
+<dhCert>\x01dh\x02</dhCert><session>\x01sev\x02</session></launchSecurity>
 """
 DISKS = """\
 <disk type='network' device='disk'><driver name='qemu' type='qcow2'/>
@@ -39,7 +40,8 @@ DISKS = """\
 <target port='0'/></serial>
 <interface type='direct'><source dev='eth0' mode='vepa'/>
 <virtualport type='802.1Qbh'><parameters profileid='\x01profile\x02'/></virtualport></interface>
-<rng model='virtio'><backend model='egd' type='tcp'><source mode='connect' host='\x01rng\x02' service='1'/></backend></rng>
+<rng model='virtio'><backend model='egd' type='tcp'>
+<source mode='connect' host='\x01rng\x02' service='1'/></backend></rng>
 """
 JOB = """\
 #!/bin/sh
@@ -207,7 +209,7 @@ def test_it_was_all_there_to_be_shown(said: Said) -> None:
     assert "PGPASSWORD=(redacted) AWS_SECRET_ACCESS_KEY=(redacted)" in errors
     assert "a fault in reclaim: RuntimeError: password=(redacted)" in said.texts["fault says"]
     assert "secretive.py" in said.texts["fault says"]
-    assert "/etc/fstab is as it was" in said.texts["undo says"]
+    assert "inputs/job is as it was" in said.texts["undo says"]
 
 
 def test_the_next_command_keeps_all_but_the_secret(said: Said) -> None:
