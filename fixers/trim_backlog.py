@@ -1,5 +1,6 @@
 from reclaim.backlog import known_backlog, promised
 from reclaim.change import Change, Trim
+from reclaim.domfstrim import price
 from reclaim.errors import Withheld
 from reclaim.guest import Disk
 from reclaim.imageformat import path_of
@@ -10,7 +11,7 @@ def trim_now(disk: Disk) -> list[Change]:
     """Trim every mounted filesystem of the guest; from outside where it is off."""
     guest = disk.guest
     if guest.is_running:
-        return [Trim(guest.name, promised(guest))]
+        return [Trim(guest.name, promised(guest), price(guest))]
     path = path_of(disk)
     if reason := obstacle(guest, path):
         raise Withheld(reason)

@@ -144,6 +144,15 @@ class Agent:
             return None
         return System(answer["id"], str(answer.get("pretty-name") or answer["id"])[:100])
 
+    def allows(self, command: str) -> bool:
+        """Does its administrator allow *command*? Raises ProbeError if it does not answer guest-info."""
+        answer = self.command("guest-info")
+        listed = answer.get("supported_commands") if isinstance(answer, dict) else None
+        if not isinstance(listed, list):
+            raise ProbeError(f"{self.name}: the guest agent's answer to guest-info has no commands")
+        named = (one for one in listed if isinstance(one, dict) and one.get("name") == command)
+        return any(one.get("enabled") is True for one in named)
+
     def execute(self, path: str, arguments: list[str], *, stdin: bytes = b"", seconds: int = COMMAND_SECONDS) -> Output:
         """Run a program in the guest and wait for it.
 

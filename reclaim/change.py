@@ -16,6 +16,7 @@ from reclaim.agent import AgentAbsent, AgentBlocked
 from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.boot import Boot
 from reclaim.definition import Definition, Edit
+from reclaim.domfstrim import TrimTimer
 from reclaim.errors import ChangeFailed, NotYet, ProbeError
 from reclaim.guest import Guest
 from reclaim.live import LiveUpdate
@@ -297,11 +298,15 @@ class CommandChange:
 
 @dataclass(frozen=True)
 class Trim:
-    """The free space of every mounted filesystem given back now. `promised` were counted to come back, in words."""
+    """The free space of every mounted filesystem given back now.
+
+    `promised` is the space that was counted to come back, in words; `price` is what the trim costs the backups.
+    """
 
     kind: ClassVar[str] = "trim"
     guest: str
     promised: str = ""
+    price: str = ""
 
     @property
     def target(self) -> str:
@@ -310,7 +315,8 @@ class Trim:
     @property
     def diff(self) -> str:
         come = f": {self.promised} can come back" if self.promised else ""
-        return f"guest-fstrim (guest agent){come}"
+        price = f"; {self.price}" if self.price else ""
+        return f"guest-fstrim (guest agent){come}{price}"
 
     def apply(self, guest: Guest) -> dict[str, str]:
         paths = [disk.path for disk in guest.disks if disk.path and disk.view.type == "file"]
@@ -325,7 +331,8 @@ class Trim:
         after = guest.hypervisor.allocated_each(paths)
         came = sum(max(0, held - after.get(path, held)) for path, held in before.items())
         of = f" of {self.promised} that were counted to" if self.promised else ""
-        note = f"{size(came)} came back{of}; the guest says it trimmed {trimmed} bytes"
+        price = f"; {self.price}" if self.price else ""
+        note = f"{size(came)} came back{of}; the guest says it trimmed {trimmed} bytes{price}"
         return {"note": f"{note}; not {'; '.join(failed[:_PATHS])}" if failed else note}
 
     def _by_agent(self, guest: Guest) -> tuple[int, list[str]]:
@@ -385,6 +392,7 @@ _KINDS = (
     PowerCycle,
     AmendCycle,
     Boot,
+    TrimTimer,
     ImageAmend,
     HolePunch,
     SparseRewrite,

@@ -42,6 +42,8 @@ class Policy(_Table):
     boot_seconds: Seconds = 300
     #: stop by force, in a power cycle, a guest that ignores that it is to shut down
     pull_plug: bool = False
+    #: trim guests whose agent runs no commands from the hypervisor, by a weekly timer
+    trim_from_host: bool = False
 
 
 def _a_word(text: str) -> str:

@@ -217,16 +217,22 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[Any] | None:
-    """Without its option, and with --definitions-only where it looks elsewhere, a check is not collected at all."""
+    """A check is not collected without its option or its key of the policy, or if --definitions-only rules it out."""
     requirement = requirement_of(obj)
     run = collector.config.stash.get(RUN, None)
     if requirement and run and run.options.definitions_only and not requirement.reads_definitions_only:
         return []
     if requirement and run and requirement.option and not getattr(run.options, requirement.option):
         return []
+    if requirement and run and requirement.policy and not _policy_asks(run, requirement.policy):
+        return []
     if requirement and run and _is_about_nothing(run, requirement):
         return []  # of no parameters pytest would make one item, skipped and about nothing
     return None
+
+
+def _policy_asks(run: Run, key: str) -> bool:
+    return any(getattr(part.hypervisor.inventory.policy, key) for part in run.parts)
 
 
 def _is_about_nothing(run: Run, requirement: Requirement) -> bool:

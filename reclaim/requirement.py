@@ -38,6 +38,8 @@ class Requirement:
     reference: str
     #: the option without which it is not judged at all; "" where it always is
     option: str = ""
+    #: the key of the inventory's policy without which it is not judged at all; "" if it always is
+    policy: str = ""
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:
@@ -63,16 +65,18 @@ def requirement(
     after: Iterable[str] = (),
     reference: str = "",
     option: str = "",
+    policy: str = "",
 ) -> Callable[[C], C]:
     """Declare the decorated function as the check of the requirement *slug*.
 
     The check asserts and returns its evidence in words; *title* states the good state. With *option* it is
-    judged only where that option (a field of `reclaim.run.Options`) is given.
+    judged only if that option (a field of `reclaim.run.Options`) is given; with *policy* only if the inventory's
+    policy sets that key.
     """
 
     def declare(check: C) -> C:
         check.__requirement__ = Requirement(  # type: ignore[attr-defined]
-            slug, title, stage, check, fixer, tuple(after), reference, option
+            slug, title, stage, check, fixer, tuple(after), reference, option, policy
         )
         return check
 

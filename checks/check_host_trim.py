@@ -1,0 +1,36 @@
+from fixers.host_trim import trim_from_host
+from reclaim.agent import AgentBlocked
+from reclaim.domfstrim import schedule_of
+from reclaim.errors import NotApplicable, NotAssessable, ProbeError
+from reclaim.facts import Facts
+from reclaim.guest import Guest
+from reclaim.requirement import requirement
+
+TRIM = "guest-fstrim"
+
+
+@requirement(
+    "host-trim",
+    "The hypervisor trims a guest whose agent runs no commands",
+    stage="inside",
+    fixer=trim_from_host,
+    policy="trim_from_host",
+    reference="https://www.libvirt.org/manpages/virsh.html#domfstrim",
+)
+def check_host_trim(guest: Guest) -> str:
+    """An agent may allow guest-fstrim and no commands: then a timer of the hypervisor is the only one that is known."""
+    answer = guest.inside()
+    if isinstance(answer, Facts):
+        raise NotApplicable("it can be looked into: fstrim-timer judges its own schedule")
+    if not isinstance(answer, AgentBlocked):
+        raise NotAssessable(f"{str(answer).removeprefix(f'{guest.name}: ')} (see guest-access)")
+    if not guest.agent.allows(TRIM):
+        raise NotAssessable(f"its agent allows neither commands nor {TRIM} (see guest-access)")
+    try:
+        found = schedule_of(guest)
+    except ProbeError as exc:
+        raise NotAssessable(str(exc)) from exc
+    if found.doubt:
+        raise NotAssessable(found.doubt)
+    assert not found.problem, f"{found.problem}, and nobody can look whether it trims itself"
+    return found.works

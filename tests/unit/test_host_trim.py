@@ -1,0 +1,296 @@
+"""host-trim: the check and the fixer as a pair, on a hypervisor whose systemd is made of values."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from testinfra.backend.base import BaseBackend, CommandResult
+from testinfra.host import Host
+
+from reclaim import change as changes
+from reclaim import domfstrim
+from reclaim.agent import AgentAbsent, AgentBlocked
+from reclaim.domfstrim import TrimTimer
+from reclaim.errors import ChangeFailed, ProbeError
+from reclaim.verdict import Verdict
+from tests.support import InhabitedGuest, Inside, engine, inhabited, requirement, subject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ALLOWED = {"supported_commands": [{"name": "guest-fstrim", "enabled": True}, {"name": "guest-exec", "enabled": False}]}
+
+
+@dataclass
+class Units(BaseBackend):  # type: ignore[misc]
+    """A hypervisor's shell: its units by name, the lines of its schedules, whether systemd and virsh are there."""
+
+    NAME = "host"
+    units: dict[str, str] = field(default_factory=dict)
+    enabled: set[str] = field(default_factory=set)
+    mentions: str = ""
+    systemd: bool = True
+    virsh: str = "/usr/bin/virsh\n"
+    broken: bool = False
+
+    def __post_init__(self) -> None:
+        super().__init__("host")
+
+    def decode(self, data: bytes) -> str:
+        return data.decode("utf-8", errors="replace")
+
+    def run(self, command: str, *args: str, **_kwargs: Any) -> CommandResult:
+        words = shlex.split(self.get_command(command, *args))
+        status, out, err = self.answer(words)
+        return self.result(status, command.encode(), out.encode(), err.encode())
+
+    def answer(self, words: list[str]) -> tuple[int, str, str]:
+        if words[:2] == ["test", "-d"]:
+            return (0 if self.systemd else 1), "", ""
+        if words[:2] == ["command", "-v"]:
+            return (0 if self.virsh else 1), self.virsh, ""
+        if words[:2] == ["systemctl", "show"]:
+            return self.show(words[-1])
+        script, *rest = words[2:]
+        if script == domfstrim._MENTIONS:
+            return 0, self.mentions, ""
+        name, service, timer = rest[1:]
+        if script == domfstrim._INSTALL:
+            if self.broken:
+                return 1, "", "Failed to enable unit: no space\n"
+            self.units |= {f"{name}.service": service, f"{name}.timer": timer}
+            self.enabled.add(f"{name}.timer")
+        else:
+            assert script == domfstrim._REMOVE
+            if self.units.get(f"{name}.timer", timer) != timer:
+                return 1, "", "somebody has changed it since\n"
+            for one in (f"{name}.service", f"{name}.timer"):
+                self.units.pop(one, None)
+                self.enabled.discard(one)
+        return 0, "", ""
+
+    def show(self, unit: str) -> tuple[int, str, str]:
+        if self.broken:
+            return 1, "", "Failed to connect to bus\n"
+        loaded, on = unit in self.units, unit in self.enabled
+        state = "enabled" if on else "disabled" if loaded else ""
+        words = {"LoadState": "loaded" if loaded else "not-found", "UnitFileState": state}
+        words["ActiveState"] = "active" if on else "inactive"
+        return 0, "".join(f"{key}={value}\n" for key, value in words.items()), ""
+
+
+@pytest.fixture
+def host() -> Units:
+    return Units()
+
+
+def blocked(folder: Path, host: Units, answers: dict[str, Callable[[], Any]] | None = None) -> InhabitedGuest:
+    """A guest whose agent runs no commands, on *host*; its agent allows guest-fstrim unless *answers* say another."""
+    guest = inhabited(folder, Inside(problem=AgentBlocked("one: the guest agent does not allow guest-exec")))
+    guest.answers = {"guest-info": lambda: ALLOWED, **(answers or {})}
+    shell = Host(host)
+    host.set_host(shell)
+    guest.hypervisor.shell = shell
+    return guest
+
+
+@pytest.fixture
+def guest(tmp_path: Path, host: Units, monkeypatch: pytest.MonkeyPatch) -> InhabitedGuest:
+    monkeypatch.setattr(domfstrim, "local_uri", lambda _hypervisor: "qemu:///system")
+    return blocked(tmp_path, host)
+
+
+def ask(guest: InhabitedGuest, folder: Path, mode: Any = "fix") -> Any:
+    return engine(guest.hypervisor, folder, mode).run(requirement("host-trim"), subject(guest))
+
+
+def test_refused_fixed_accepted_and_a_second_run_changes_nothing(
+    guest: InhabitedGuest, host: Units, tmp_path: Path
+) -> None:
+    other = {"fstrim.timer": "[Timer]\n"}
+    host.units.update(other)
+    assert ask(guest, tmp_path, "audit").verdict is Verdict.NONCOMPLIANT
+    assert host.units == other
+    assert ask(guest, tmp_path).verdict is Verdict.FIXED
+    unit = f"reclaim-domfstrim-{guest.uuid}"
+    service = host.units[f"{unit}.service"]
+    assert f"ExecStart=/usr/bin/virsh --connect qemu:///system domfstrim {guest.uuid}\n" in service
+    assert "OnCalendar=weekly" in host.units[f"{unit}.timer"]
+    before = dict(host.units)
+    again = ask(guest, tmp_path)
+    assert again.verdict is Verdict.COMPLIANT
+    assert again.changes == []
+    assert host.units == before
+
+
+def test_the_plan_shows_both_units_and_changes_nothing(guest: InhabitedGuest, host: Units, tmp_path: Path) -> None:
+    result = ask(guest, tmp_path, "plan")
+    assert "OnCalendar=weekly" in result.changes[0].diff
+    assert f"domfstrim {guest.uuid}" in result.changes[0].diff
+    assert host.units == {}
+
+
+def test_undo_takes_the_timer_away_and_no_other(guest: InhabitedGuest, host: Units) -> None:
+    host.units["fstrim.timer"] = "[Timer]\n"
+    change = TrimTimer("one", guest.uuid, "qemu:///system", "/usr/bin/virsh")
+    outcome = change.apply(guest)
+    assert changes.from_json(changes.to_json(change)) == change
+    change.undo(guest, outcome)
+    assert set(host.units) == {"fstrim.timer"}
+
+
+def test_undo_leaves_a_timer_that_somebody_changed(guest: InhabitedGuest, host: Units) -> None:
+    change = TrimTimer("one", guest.uuid, "qemu:///system", "/usr/bin/virsh")
+    outcome = change.apply(guest)
+    host.units[f"{change.unit}.timer"] += "# every day\n"
+    with pytest.raises(ChangeFailed, match="somebody has changed it since"):
+        change.undo(guest, outcome)
+
+
+def test_a_systemd_that_does_not_answer_is_no_finding(guest: InhabitedGuest, host: Units, tmp_path: Path) -> None:
+    host.broken = True
+    result = ask(guest, tmp_path)
+    assert result.verdict is Verdict.NOT_ASSESSABLE
+    assert "Failed to connect to bus" in result.reason
+
+
+def test_a_timer_that_cannot_be_enabled_is_said(guest: InhabitedGuest, host: Units) -> None:
+    host.broken = True
+    with pytest.raises(ChangeFailed, match="no space"):
+        TrimTimer("one", guest.uuid, "qemu:///system", "/usr/bin/virsh").apply(guest)
+
+
+def test_a_timer_that_was_stopped_stays_stopped(guest: InhabitedGuest, host: Units, tmp_path: Path) -> None:
+    TrimTimer("one", guest.uuid, "qemu:///system", "/usr/bin/virsh").apply(guest)
+    host.enabled.clear()
+    result = ask(guest, tmp_path)
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "disabled and inactive" in result.reason
+    assert "systemctl enable --now" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("line", "verdict"),
+    [
+        ("/etc/cron.weekly/trim\tx\tvirsh domfstrim one", Verdict.COMPLIANT),
+        ("/etc/cron.daily/trim\tx\tvirsh -q domfstrim --domain one", Verdict.COMPLIANT),
+        ("/etc/cron.d/trim\t-\t0 4 * * 0 root /usr/bin/virsh domfstrim one", Verdict.COMPLIANT),
+        ("/var/spool/cron/crontabs/root\t-\t@weekly virsh domfstrim one", Verdict.COMPLIANT),
+        pytest.param("/etc/cron.weekly/trim.sh\tx\tvirsh domfstrim one", Verdict.NOT_ASSESSABLE, id="run-parts-skips"),
+        pytest.param("/etc/cron.weekly/trim\t-\tvirsh domfstrim one", Verdict.NOT_ASSESSABLE, id="may-not-be-run"),
+        pytest.param("/etc/cron.weekly/trim\tx\t  virsh domfstrim one", Verdict.NOT_ASSESSABLE, id="in-a-condition"),
+        pytest.param("/etc/cron.weekly/trim\tx\tvirsh domfstrim two", Verdict.NOT_ASSESSABLE, id="another-guest"),
+        pytest.param('/etc/cron.weekly/trim\tx\tvirsh domfstrim "$vm"', Verdict.NOT_ASSESSABLE, id="variable"),
+        pytest.param("/etc/cron.weekly/trim\tx\ttest x || virsh domfstrim one", Verdict.NOT_ASSESSABLE, id="or"),
+        pytest.param(
+            "/etc/cron.weekly/trim\tx\tvirsh domfstrim one --mountpoint /x", Verdict.NOT_ASSESSABLE, id="part"
+        ),
+        pytest.param("/etc/cron.weekly/trim\tx\techo domfstrim one", Verdict.NOT_ASSESSABLE, id="echo"),
+        pytest.param(
+            "/etc/systemd/system/t.service\t-\tExecStart=virsh domfstrim one", Verdict.NOT_ASSESSABLE, id="unit"
+        ),
+        pytest.param("/etc/cron.d/trim\t-\t@reboot root virsh domfstrim one", Verdict.NOT_ASSESSABLE, id="at-boot"),
+        pytest.param("/etc/cron.weekly/trim\tx\t# virsh domfstrim one", Verdict.NONCOMPLIANT, id="comment"),
+        pytest.param("/etc/cron.weekly/trim\tx\tvirsh domfstrim 'one", Verdict.NOT_ASSESSABLE, id="open-quote"),
+    ],
+)
+def test_a_schedule_of_the_user_counts_if_it_is_understood(
+    guest: InhabitedGuest, host: Units, tmp_path: Path, line: str, verdict: Verdict
+) -> None:
+    host.mentions = f"{line}\n"
+    assert ask(guest, tmp_path, "audit").verdict is verdict
+
+
+def test_without_systemd_or_virsh_it_says_what_to_do(guest: InhabitedGuest, host: Units, tmp_path: Path) -> None:
+    host.virsh = ""
+    assert "libvirt-clients" in ask(guest, tmp_path).reason
+    host.systemd = False
+    assert "/etc/cron.weekly" in ask(guest, tmp_path).reason
+    assert host.units == {}
+
+
+def test_another_libvirt_than_the_systems_gets_no_timer(host: Units, tmp_path: Path) -> None:
+    result = ask(blocked(tmp_path, host), tmp_path)
+    assert "is not the libvirt of the system" in result.reason
+    assert host.units == {}
+
+
+@pytest.mark.parametrize(
+    ("uri", "local"),
+    [
+        ("qemu:///system", "qemu:///system"),
+        ("qemu+ssh://root@kvm1/system", "qemu:///system"),
+        ("qemu:///session", None),
+        ("qemu:///embed?root=/x", None),
+        ("test:///default", None),
+        ("xen:///system", None),
+        ("qemu:///system?socket=/elsewhere", None),
+    ],
+)
+def test_the_address_on_the_hypervisor_itself(uri: str, local: str | None) -> None:
+    class Connection:
+        def getURI(self) -> str:  # noqa: N802
+            return uri
+
+    class Hypervisor:
+        connection = Connection()
+
+    assert domfstrim.local_uri(Hypervisor()) == local  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("problem", "answers", "verdict"),
+    [
+        pytest.param(None, {}, Verdict.NOT_APPLICABLE, id="it-can-be-looked-into"),
+        pytest.param(AgentAbsent("one: no agent"), {}, Verdict.NOT_ASSESSABLE, id="no-agent"),
+        pytest.param(ProbeError("one: it timed out"), {}, Verdict.NOT_ASSESSABLE, id="nobody-could-look"),
+        pytest.param(
+            AgentBlocked("one: no"),
+            {"guest-info": lambda: {"supported_commands": [{"name": "guest-fstrim", "enabled": False}]}},
+            Verdict.NOT_ASSESSABLE,
+            id="fstrim-forbidden-too",
+        ),
+        pytest.param(AgentBlocked("one: no"), {"guest-info": list}, Verdict.ERROR, id="no-answer"),
+        pytest.param(
+            AgentBlocked("one: no"),
+            {"guest-info": lambda: {"supported_commands": [{"name": "guest-fstrim", "enabled": "yes"}, 7]}},
+            Verdict.NOT_ASSESSABLE,
+            id="odd-answer",
+        ),
+    ],
+)
+def test_only_a_guest_that_can_be_trimmed_and_not_looked_into_is_judged(
+    tmp_path: Path, host: Units, problem: ProbeError | None, answers: dict[str, Any], verdict: Verdict
+) -> None:
+    guest = blocked(tmp_path, host, answers)
+    guest.within.problem = problem
+    assert ask(guest, tmp_path).verdict is verdict
+    assert host.units == {}
+
+
+class WithCheckpoints:
+    """A domain with checkpoints; libvirt's test driver has none."""
+
+    def __init__(self, domain: Any, count: int) -> None:
+        self.domain, self.count = domain, count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.domain, name)
+
+    def listAllCheckpoints(self, _flags: int) -> list[object]:  # noqa: N802
+        return [object()] * self.count
+
+
+@pytest.mark.parametrize(("count", "words"), [(0, ""), (1, "it has 1 checkpoint:"), (3, "it has 3 checkpoints:")])
+def test_a_trim_says_that_the_next_incremental_takes_it(
+    guest: InhabitedGuest, tmp_path: Path, count: int, words: str
+) -> None:
+    guest.domain = WithCheckpoints(guest.domain, count)
+    assert domfstrim.price(guest).startswith(words)
+    assert bool(domfstrim.price(guest)) is bool(words)
+    result = ask(guest, tmp_path, "plan")
+    assert ("next incremental backup" in result.changes[0].diff) is bool(words)
