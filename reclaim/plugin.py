@@ -19,7 +19,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 from _pytest.terminal import TerminalReporter
 
-from reclaim import discreet, undo
+from reclaim import discreet, programs, undo
 from reclaim import engine as engines
 from reclaim.engine import Subject
 from reclaim.errors import ProbeError, ReclaimError
@@ -112,6 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     discreet.begin(config)
     run = Run(_options(config))
+    run.left_out = programs.guard()
     try:
         run.open()
         if not config.option.collectonly:

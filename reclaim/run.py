@@ -76,6 +76,8 @@ class Run:
     interrupted: list[tuple[Part, Record]] = field(default_factory=list)
     #: guests that are not as they were since then, in words
     at_stake: list[str] = field(default_factory=list)
+    #: folders of PATH that no program is run from
+    left_out: list[str] = field(default_factory=list)
     #: it was stopped before everything was judged
     cut_short: bool = False
     recorded: bool = False

@@ -72,6 +72,9 @@ def header(run: Run) -> list[str]:
             lines.append(f"reclaim: {printable(one.uri)} has no guests: there is nothing to judge")
     if not run.options.definitions_only and not any(part.copies or part.jobs for part in run.parts):
         lines.append("reclaim: no backups are declared, so none is judged (--backups DIR, or [[backup]])")
+    if run.left_out:
+        folders = ", ".join(map(printable, run.left_out))
+        lines.append(f"reclaim: left out of PATH, since others can write there: {folders}")
     lines += [f"reclaim: {printable(words)}" for words in run.at_stake]
     for _, died in run.interrupted:
         if boots := [entry for entry in died.interrupted if isinstance(entry.change, Boot)]:

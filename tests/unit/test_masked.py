@@ -129,7 +129,7 @@ _QEMU = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
     [
         f"<graphics type='vnc' passwd='{S}' port='1'/>",
         f"<graphics type='spice' passwd='{S}'/>",
-        f"<disk type='network'><source protocol='https' name='d/{S}/x' query='{S}'/><target dev='sdx' bus='scsi'/></disk>",
+        f"<disk type='network'><source protocol='https' name='d/{S}/x' query='{S}'/></disk>",
         f"<disk type='network'><source><cookies><cookie name='a'>{S}</cookie></cookies></source></disk>",
         f"<disk type='network'><auth username='{S}'><secret type='ceph' usage='{S}'/></auth></disk>",
         f"<disk type='network'><source protocol='iscsi'><initiator><iqn name='{S}'/></initiator></source></disk>",
