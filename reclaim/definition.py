@@ -139,6 +139,18 @@ class DiskView(NamedTuple):
             parts += [f"{key}={value}" for key, value in sorted(place.items())]
         return " ".join(parts) or f"target {self.target}"
 
+    @property
+    def place(self) -> str:
+        """`identity` as it may be shown: a web server's path, a query, may be a secret."""
+        protocol = self.source.get("protocol")
+        told = [
+            f"{key}={masked.value(tag, key, text, protocol)}"
+            for tag, attributes in (("source", self.source), *(("host", one) for one in self.places))
+            for key, text in sorted(attributes.items())
+            if key not in ("index", "startupPolicy")
+        ]
+        return " ".join(told) or f"target {self.target}"
+
 
 @dataclass(frozen=True, eq=False)
 class ControllerView:
@@ -491,7 +503,7 @@ def differences(live: Definition, persistent: Definition) -> list[Difference]:
 def _disk_differences(live: DiskView, defined: DiskView) -> Iterator[Difference]:
     name = f"disk {defined.target}"
     if live.identity != defined.identity:
-        yield Difference(f"{name} runs on {live.identity}, is defined on {defined.identity}", live, defined)
+        yield Difference(f"{name} runs on {live.place}, is defined on {defined.place}", live, defined)
     if live.bus != defined.bus:
         yield Difference(f"{name}: bus runs as {live.bus}, is defined as {defined.bus}", live, defined)
     now, then = live.driver, defined.driver

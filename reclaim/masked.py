@@ -144,12 +144,15 @@ def news(words: str, before: str) -> str:
     return _ATTRIBUTE.sub(shown, words)
 
 
-def _attribute(element: Element, name: str, value: str) -> str:
-    """*value* of an attribute if it is known to be no secret, else MASK. A path on a web server may be one."""
-    if name in _ATTRIBUTES and not str(element.tag).startswith("{"):
-        return redacted(value)
-    if name == "name" and (element.tag in _NAMED or (element.tag == "source" and element.get("protocol") not in _WEB)):
-        return redacted(value)
+def value(tag: str, name: str, text: str, protocol: str | None = None) -> str:
+    """*text* of the attribute *name* of an element *tag* if it is known to be no secret, else MASK.
+
+    The name of a source is a path on a web server if its *protocol* is one of these, and may be a secret.
+    """
+    if name in _ATTRIBUTES and not tag.startswith("{"):
+        return redacted(text)
+    if name == "name" and (tag in _NAMED or (tag == "source" and protocol not in _WEB)):
+        return redacted(text)
     return MASK
 
 
@@ -160,8 +163,8 @@ def mask(element: Element) -> Element:
         if not isinstance(one.tag, str):
             one.text = f" {MASK} "  # a comment, a processing instruction
             continue
-        for name, value in one.attrib.items():
-            one.set(name, _attribute(one, str(name), str(value)))
+        for name, text in one.attrib.items():
+            one.set(name, value(one.tag, str(name), str(text), one.get("protocol")))
         if one.text and one.text.strip() and not _has_harmless_text(one):
             one.text = MASK
         if one.tail and one.tail.strip():

@@ -10,18 +10,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
+from urllib.parse import unquote
 
 #: stands for a secret
 MARK = "(redacted)"
 #: characters of one value that are looked at: a bound keeps the time linear in the text
 _MOST = 4000
 
-#: parameters of libvirt's addresses that hold no secret (libvirt.org/uri.html); `command` may
+#: parameters of libvirt's addresses that hold no secret (libvirt.org/uri.html)
 _PARAMETERS = """
-keyfile known_hosts known_hosts_verify mode name netcat no_sanity no_tty no_verify pkipath proxy socket sshauth
-tls_priority transport
+keyfile known_hosts known_hosts_verify mode name no_sanity no_tty no_verify pkipath proxy socket sshauth tls_priority
+transport
 """
 _HARMLESS_PARAMETERS = frozenset(_PARAMETERS.split())
+#: these run a program, which the user has to see; its arguments may hold a secret
+_PROGRAMS = ("command", "netcat")
 #: of these an address has a token for its user, and may have secrets in any parameter
 _WEB = ("http", "https", "ftp", "ftps", "git", "s3", "webdav", "webdavs", "davs", "dav")
 
@@ -63,13 +66,17 @@ def _behind(match: re.Match[str]) -> str:
     return match[1] + _kept_quotes(match[2])
 
 
+def _is_harmless(name: str, value: str) -> bool:
+    return name in _HARMLESS_PARAMETERS or (name in _PROGRAMS and redacted(value) == value)
+
+
 def _parameters(match: re.Match[str]) -> str:
     """The query of an address, each parameter by itself."""
     web = match[2].lower() in _WEB
     shown = []
     for one in re.split(r"([&;])", match[3]):
-        name, equals, _ = one.partition("=")
-        harmless = one in "&;" or (not web and equals and name in _HARMLESS_PARAMETERS)
+        name, equals, value = one.partition("=")
+        harmless = one in "&;" or (not web and equals and _is_harmless(name, unquote(value)))
         shown.append(one if harmless else f"{name}={MARK}" if equals else MARK)
     return match[1] + "".join(shown)
 

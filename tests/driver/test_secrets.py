@@ -93,6 +93,8 @@ KINDS = [
     *kinds(secretive.ERRORS, "error"),
     *(f"argument-{name}" for name in ("metadata", "json", "mirror")),
     *(f"environment-{name}" for name in ("build", "jenkins", "token")),
+    *(f"backing-{name}" for name in ("url", "password")),
+    *(f"wrong-{name}" for name in ("copy", "key", "address", "host", "syntax")),
     *(f"address-{name}" for name in ("user", "query", "host")),
     *(f"fault-{name}" for name in ("argument", "variable", "words")),
 ]
@@ -118,8 +120,19 @@ def _uri(folder: Path) -> str:
     """The address of a node of two guests; libvirt's test driver takes a user and a query."""
     one = domain_xml(disk_xml(source="/srv/images/vda.qcow2"), filled(DISKS, "disk"), name="one")
     one = one.replace("<memory>", filled(DEFINITION, "definition") + "<memory>")
-    path = node(folder, one, domain_xml(disk_xml(), name="two")).removeprefix("test://")
+    two = domain_xml(disk_xml(source=str(_overlay(folder))), name="two")
+    path = node(folder, one, two).removeprefix("test://")
     return f"test://u:{marker('address-user')}@{path}?password={marker('address-query')}"
+
+
+def _overlay(folder: Path) -> Path:
+    """An image whose backing file is on a web server, and for which one needs a password."""
+    path = folder / "overlay.qcow2"
+    options = {"driver": "https", "url": f"https://u:{marker('backing-url')}@h/x", "password": marker("backing-password")}
+    backing = f"json:{json.dumps({'driver': 'raw', 'file': options})}"
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", backing, "-F", "raw", str(path), "1M"]
+    subprocess.run(argv, check=True, timeout=60)
+    return path
 
 
 def _call(*words: str, undo: bool = False) -> str:
@@ -174,10 +187,31 @@ def _run_all(folder: Path, uri: str) -> Said:
     unreached = audit(folder / "unreached", uri=f"qemu+ssh://u:{marker('address-host')}@127.0.0.1:1/system")
     assert unreached.status == 4
     texts["unreached says"] = unreached.said
+    texts["verify says"] = _call("verify-backup", f"https://u:{marker('wrong-copy')}@h/x", "--uri", uri)
+    texts |= _refused(folder, uri)
     for path in folder.rglob("*"):
-        if path.is_file() and inputs not in path.parents and path.name not in ("node.xml", journal.name):
+        given = inputs in path.parents or path.name in ("node.xml", "overlay.qcow2", "wrong.toml")
+        if path.is_file() and not given and path != journal:
             texts[str(path.relative_to(folder))] = path.read_text(encoding="utf-8")
     return Said(runs, texts, journal)
+
+
+def _refused(folder: Path, uri: str) -> dict[str, str]:
+    """What is said of an inventory, and of options, that are wrong where a secret stands."""
+    said = {}
+    inventory = folder / "wrong.toml"
+    for name, text in (
+        ("key", '[[ssh]]\nguests = ["one"]\npassword = "MARKER"\n'),
+        ("address", '[guest.one.ssh]\naddress = "u:MARKER@h ost"\n'),
+        ("syntax", '[[ssh]]\npassword = "MARKER\n'),
+    ):
+        inventory.write_text(text.replace("MARKER", marker(f"wrong-{name}")))
+        outcome = audit(folder / "wrong", "--inventory", str(inventory), uri=uri)
+        assert outcome.status == 4
+        said[f"wrong {name} says"] = outcome.said
+    outcome = audit(folder / "wrong", "--hosts", f"docker://u:{marker('wrong-host')}@h", uri=None)
+    assert outcome.status == 4
+    return {**said, "wrong host says": outcome.said}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reclaim.change import FileChange
-from reclaim.definition import Definition, diff_definitions
+from reclaim.definition import Definition, diff_definitions, storage_differences
 from reclaim.live import LiveUpdate
 from reclaim.masked import MASK, diff_files, news
 from tests.support import disk_xml, domain_xml
@@ -204,3 +204,13 @@ def test_of_what_libvirt_drops_only_the_new_is_named() -> None:
     assert news(words, f"<driver secret='{S}'/>") == (
         f"domain/devices/disk/driver name='qemu' discard_no_such='on' secret={MASK}"
     )
+
+
+def test_where_a_disk_lies_is_told_without_what_may_be_a_secret() -> None:
+    def of(word: str) -> Definition:
+        source = f"<source protocol='https' name='{word}' query='t={word}'><host name='h' port='443'/></source>"
+        return Definition(domain_xml(f"<disk type='network'>{source}<target dev='vda' bus='scsi'/></disk>"))
+
+    (words,) = storage_differences(of(S), of(f"{S}-other"))
+    place = f"name={MASK} protocol=https query={MASK} name=h port=443"
+    assert words == f"disk vda runs on {place}, is defined on {place}"

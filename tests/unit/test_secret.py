@@ -139,6 +139,8 @@ def test_none_of_it_gets_into_a_row(text: str) -> None:
         "ssh://root@kvm1:22",
         "qemu+ssh://root@kvm1/system?keyfile=/root/.ssh/id&no_verify=1",
         "qemu+tls://kvm1:16514/system",
+        "qemu+ext:///system?command=/usr/local/bin/through%20host",
+        "qemu+ssh://root@kvm1/system?netcat=/usr/bin/nc&socket=/run/x",
         "test:///srv/a.xml",
         "qemu:///system?socket=/run/other",
         "https://libvirt.org/formatdomain.html#hard-drives",
