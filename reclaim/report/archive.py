@@ -75,8 +75,8 @@ class Entry(_Kept):
 class State(_Kept):
     """What is known of all runs, by hypervisor/run."""
 
-    #: in what version 1 had kept of runs an address may hold a password
-    version: Literal[2] = 2
+    #: 1, which was not written down, kept addresses as they were, with what passwords they had
+    version: Literal[2]
     runs: dict[str, Entry] = {}
 
 
@@ -161,7 +161,7 @@ def _load(reports: Path) -> State:
     try:
         return State.model_validate_json((reports / _STATE).read_bytes())
     except (OSError, ValidationError):
-        return State()  # it is made from the runs again
+        return State(version=2)  # it is made from the runs again
 
 
 def _folders(where: Path) -> list[Path]:

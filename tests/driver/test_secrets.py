@@ -128,7 +128,8 @@ def _uri(folder: Path) -> str:
 def _overlay(folder: Path) -> Path:
     """An image whose backing file is on a web server, and for which one needs a password."""
     path = folder / "overlay.qcow2"
-    options = {"driver": "https", "url": f"https://u:{marker('backing-url')}@h/x", "password": marker("backing-password")}
+    url, password = f"https://u:{marker('backing-url')}@h/x", marker("backing-password")
+    options = {"driver": "https", "url": url, "password": password}
     backing = f"json:{json.dumps({'driver': 'raw', 'file': options})}"
     argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", backing, "-F", "raw", str(path), "1M"]
     subprocess.run(argv, check=True, timeout=60)
