@@ -40,7 +40,10 @@ _DATA = r"(?<![a-z])data(?!=(?:ordered|writeback|journal)\b)"
 _BEHIND = r"(?:[_.\-\]][\w.\-]{0,40}|s|\d{1,3})?"
 _QUOTED = rf'"(?:[^"\\\n]|\\.){{0,{_MOST}}}"|\'[^\'\n]{{0,{_MOST}}}\''
 _BARE = r"(?:(?![,&;][\w.\-]{1,40}=)(?![;&|](?:\s|$))(?!</)[^\s\"'])"
-_VALUE = rf"(?!…)(?:{_QUOTED}|{_BARE}{{1,{_MOST}}}){{1,4}}"
+#: `"a"'b'c` is one word of the shell; behind the quotes of JSON there are brackets
+_VALUE = rf"(?!…)(?:{_QUOTED}|{_BARE}{{1,{_MOST}}})(?:{_QUOTED}|(?=[\w$\\/+.=-]){_BARE}{{1,{_MOST}}}){{0,3}}"
+#: what pydantic says of a setting, whatever its name
+_NO_VALUE = r"(?!Extra[ ]inputs|Field[ ]required|Input[ ]should|Value[ ]error|String[ ]should)"
 #: a value that nothing else goes by, and of which only the place is told
 _PLACE = re.compile(r"""["']?/""")
 _NAMES_PLACE = re.compile(r"(?:file|path|dir)[\"']?\s*[=:]", re.IGNORECASE)
@@ -134,8 +137,9 @@ _RULES = (
     _rule("bearer basic", r"\b ((?:bearer|basic) [ \t]{1,3}) (?=\S{0,200}[\d=._-]) \S{8,4000}", rf"\1{MARK}"),
     _rule(
         _NAMED_SIGNS,
-        rf"""((?:{_STRONG}) {_BEHIND} ["']? [ \t]{{0,3}} (?: =>? | :(?!//|:) ) [ \t]{{0,3}})"""
-        rf"""(?! [\w-]{{1,40}} : \s ) ({_VALUE})""",
+        # "it asks for a password: …" is prose, NOPASSWD: is sudo's
+        rf"""((?<!\ba[ ])(?<!no)(?:{_STRONG}) {_BEHIND} ["']? [ \t]{{0,3}} (?: =>? | :(?!//|:) ) [ \t]{{0,3}})"""
+        rf"""(?! [\w-]{{1,40}} : \s ) {_NO_VALUE} ({_VALUE})""",
         _assigned,
     ),
     _rule(

@@ -157,6 +157,8 @@ def test_none_of_it_gets_into_a_row(text: str) -> None:
         "keyboard=de monkey=1 bypass=1 compass:north",
         "12:30 user@host",
         "passed: 3",
+        "sudo asks for a password: allow it in the guest (sudoers: bob ALL=(ALL) NOPASSWD: ALL)",
+        "inventory /x: ssh.0.password: Extra inputs are not permitted",
         "printf 'grub-pc x multiselect %s\\n' '/dev/vda' | debconf-set-selections",
         "UUID=aaaa-1 / ext4 errors=remount-ro 0 1",
         "/dev/mapper/luks-1234 /dev/disk/by-id/dm-uuid-LVM-TwLyaSBTzQ",
@@ -165,6 +167,12 @@ def test_none_of_it_gets_into_a_row(text: str) -> None:
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     assert redacted(text) == text
+
+
+def test_what_stands_around_a_secret_stays() -> None:
+    assert redacted(f'{{"a": {{"password": "{S}"}}}} (x)') == f'{{"a": {{"password": "{MARK}"}}}} (x)'
+    assert redacted(f"user=a,pass={S},uid=0 0 0") == f"user=a,pass={MARK},uid=0 0 0"
+    assert redacted(f"A_TOKEN='{S}'\"{S}\"{S} next") == f"A_TOKEN={MARK} next"
 
 
 def test_of_several_hosts_each_is_still_named() -> None:
