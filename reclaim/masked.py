@@ -42,11 +42,16 @@ convert virsh virtnbdbackup borg restic rsync_long_args rsync_short_args backup 
 ExecStartPost sh bash sudo nice ionice flock timeout sshpass env export if then else fi for do done in while && || !
 """
 _WORDS = frozenset(_HARMLESS.split())
-_PATH = re.compile(r"/[\w./@+\-*]*")
-_OPTION = re.compile(r"--[A-Za-z][A-Za-z0-9-]{1,40}|-[A-Za-z]|-a[AEHSUXghilnoprstuvxz]{1,10}")
+_DEVICE = re.compile(r"/dev/[\w./+\-]*")
+#: what names of files are made of; a key in base64 that begins with a slash is made of something else
+_PIECE = re.compile(r"[A-Z]?[a-z]*\d{0,5}|[A-Z]+\d{0,5}|\d{1,8}|\*")
+_BETWEEN_PIECES = re.compile(r"[/._+\-]")
+_OPTION = re.compile(r"--[a-z][a-z0-9-]{1,30}|-[A-Za-z]|-a[AEHSUXghilnoprstuvxz]{1,10}")
 #: fields of a cron table and of fstab, counts
 _NUMBER = re.compile(r"\d{1,2}|\*|\*/\d{1,2}")
-_ATOM = re.compile(r"""([^\s,;=()|&<>{}\[\]"'`]+)""")
+#: what stands around a path or an option, and not amid a secret
+_BEFORE, _BEHIND = " \t\"'=<>|(", " \t\"'=<>|)"
+_ATOM = re.compile(r"""([^\s,;:=@%~?!^$()|&<>{}\[\]"'`\\]+)""")
 
 
 _HUNK = re.compile(r"@@ -\d+(?:,(?P<gone>\d+))? \+\d+(?:,(?P<come>\d+))? @@")
@@ -86,19 +91,27 @@ def _masked(text: str, known: set[str] | None) -> str:
             continue
         gap, behind = pieces[number - 1], pieces[number + 1]
         is_value = gap == "=" and number > 1
-        alone = (not gap or gap[-1:].isspace()) and (not behind or behind[:1].isspace())
+        whole = (not gap or gap[-1] in _BEFORE) and (not behind or behind[0] in _BEHIND)
+        alone = whole and (not behind or behind[0].isspace())
         news = known is not None and piece not in known
-        harmless = _is_harmless(piece, alone=alone) and not secret_follows and (not is_value or _is_key(key))
+        harmless = _is_harmless(piece, whole=whole, alone=alone) and not secret_follows
+        harmless = harmless and (not is_value or _is_key(key))
         shown.append(piece if news or harmless else MASK)
         secret_follows = piece.startswith("-") and names_secret(piece)
         key = piece if shown[-1] != MASK else ""
     return re.sub(rf"{MASK}(?:[^\w/\-]*{MASK})+", MASK, "".join(shown))
 
 
-def _is_harmless(word: str, *, alone: bool) -> bool:
-    if word in _WORDS or _PATH.fullmatch(word) or _OPTION.fullmatch(word):
+def _is_harmless(word: str, *, whole: bool, alone: bool) -> bool:
+    if word in _WORDS or (whole and (_is_path(word) or _OPTION.fullmatch(word))):
         return True
     return alone and bool(_NUMBER.fullmatch(word))
+
+
+def _is_path(word: str) -> bool:
+    if _DEVICE.fullmatch(word):
+        return True
+    return word.startswith("/") and all(map(_PIECE.fullmatch, _BETWEEN_PIECES.split(word)))
 
 
 def _is_key(word: str) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import string
+
 import pytest
 
 from reclaim.change import FileChange
@@ -214,3 +217,33 @@ def test_where_a_disk_lies_is_told_without_what_may_be_a_secret() -> None:
     (words,) = storage_differences(of(S), of(f"{S}-other"))
     place = f"name={MASK} protocol=https query={MASK} name=h port=443"
     assert words == f"disk vda runs on {place}, is defined on {place}"
+
+
+@pytest.mark.parametrize("key", ["/Ab9Xk2+Yz==", "/x9Y/z8W", "//aB3dE5fG7", "-aB3dE5fG7", "--aB3dE5fG7", "12,34:56"])
+def test_a_key_that_looks_like_a_path_or_an_option_is_masked(key: str) -> None:
+    for line in (f"tool -u {key} /dev/vda1", f"tool /dev/vda1 '{key}' x", f"x={key} /dev/vda1", f"a:{key}@b /dev/vda1"):
+        assert key not in diff_files(line, line.replace("/dev/vda1", "UUID=aaaa-1"), "/etc/x")
+
+
+def test_no_secret_of_any_make_is_shown_whole_wherever_it_stands() -> None:
+    chance = random.Random(7)
+    around = [
+        *"|;'\"(){}<>#=,:@%\\ ",
+        "&&",
+        "rsync",
+        "-a",
+        "/srv/images/",
+        "user=a,",
+        "pass=",
+        "${X}",
+        "export ",
+        " -u ",
+    ]
+    alphabet = string.ascii_letters + string.digits + "+/=._-!$%^&*~,;:@?"
+    for _ in range(3000):
+        secrets = ["".join(chance.choices(alphabet, k=chance.randint(8, 24))) for _ in range(3)]
+        parts = [piece for secret in secrets for piece in (chance.choice(around), secret, chance.choice(around))]
+        parts.insert(chance.randrange(len(parts)), " /dev/vda1 ")
+        line = chance.choice(["", " "]).join(parts)
+        shown = diff_files(line, line.replace("/dev/vda1", "UUID=aaaa-1"), "/etc/x")
+        assert not [secret for secret in secrets if secret in shown], line
