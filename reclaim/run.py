@@ -8,7 +8,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -255,16 +255,15 @@ def _make_private(folder: Path) -> None:
 
 def _make_folder(folder: Path) -> Path:
     """Make *folder*, or its like with a number where another run has the name."""
-    for number in range(1, 1000):
-        one = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
-        try:
-            _make_private(one.parent)
-            one.mkdir(mode=0o700)
-        except FileExistsError:
-            continue
-        except OSError as exc:
-            raise ReclaimError(f"--reports {folder.parent.parent}: {one} cannot be made: {exc.strerror}") from exc
-        return one
+    try:
+        _make_private(folder.parent)
+        for number in range(1, 1000):
+            one = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+            with suppress(FileExistsError):
+                one.mkdir(mode=0o700)
+                return one
+    except OSError as exc:
+        raise ReclaimError(f"--reports {folder.parent.parent}: {folder} cannot be made: {exc.strerror}") from exc
     raise ReclaimError(f"--reports {folder.parent.parent}: {folder} is taken a thousand times")
 
 
