@@ -10,7 +10,7 @@ import copy
 import difflib
 import re
 from collections.abc import Iterator
-from itertools import islice
+from typing import NamedTuple
 
 from lxml import etree
 
@@ -54,7 +54,25 @@ _BEFORE, _BEHIND = " \t\"'=<>|(", " \t\"'=<>|)"
 _ATOM = re.compile(r"""([^\s,;:=@%~?!^$()|&<>{}\[\]"'`\\]+)""")
 
 
-_HUNK = re.compile(r"@@ -\d+(?:,(?P<gone>\d+))? \+\d+(?:,(?P<come>\d+))? @@")
+#: pairs of lines that difflib compares, which takes the square of their number: some 600 against 600
+_COMPARED = 400_000
+
+
+class _Hunk(NamedTuple):
+    """The lines from `start` up to `end` of a text become those from `new_start` up to `new_end` of another."""
+
+    start: int
+    end: int
+    new_start: int
+    new_end: int
+
+    @property
+    def head(self) -> str:
+        return f"@@ -{_range(self.start, self.end)} +{_range(self.new_start, self.new_end)} @@"
+
+    @property
+    def is_line_by_line(self) -> bool:
+        return self.end - self.start == self.new_end - self.new_start
 
 
 def diff_files(before: str | None, after: str | None, path: str, like: str | None = None) -> str:
@@ -63,21 +81,38 @@ def diff_files(before: str | None, after: str | None, path: str, like: str | Non
     A word is shown if the edit brings it or takes it away, or if it is known to be harmless. *like* is the file that
     a new one was made from: the edit does not bring what that holds.
     """
-    old, new = before or "", after or ""
-    were = set(_ATOM.findall(old)) | set(_ATOM.findall(like or ""))
-    are = set(_ATOM.findall(new))
-    names = (f"{path} (before)", f"{path} (after)")
-    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="", n=0)
-    shown, replaced = list(islice(lines, 2)), False
-    for line in lines:
-        if hunk := _HUNK.fullmatch(line):
-            replaced = hunk["gone"] == hunk["come"]  # line by line: else more is gone than words of the edit
-            shown.append(line)
-        elif line.startswith("-"):
-            shown.append(redacted("-" + _masked(line[1:], are if replaced else None)))
-        else:
-            shown.append(redacted("+" + _masked(line[1:], were)))
-    return "\n".join(shown)
+    old, new = (before or "").splitlines(), (after or "").splitlines()
+    were = set(_ATOM.findall(before or "")) | set(_ATOM.findall(like or ""))
+    are = set(_ATOM.findall(after or ""))
+    shown = [f"--- {path} (before)", f"+++ {path} (after)"]
+    for hunk in _hunks(old, new):
+        kept = are if hunk.is_line_by_line else None  # else more is gone than words of the edit
+        shown.append(hunk.head)
+        shown += [redacted(f"-{_masked(line, kept)}") for line in old[hunk.start : hunk.end]]
+        shown += [redacted(f"+{_masked(line, were)}") for line in new[hunk.new_start : hunk.new_end]]
+    return "\n".join(shown) if len(shown) > 2 else ""
+
+
+def _hunks(old: list[str], new: list[str]) -> Iterator[_Hunk]:
+    """Where the texts differ. Of long ones line by line or, if their lengths differ, from the first to the last."""
+    if len(old) * len(new) <= _COMPARED:
+        for kind, *places in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+            if kind != "equal":
+                yield _Hunk(*places)
+    elif len(old) == len(new):
+        yield from (_Hunk(at, at + 1, at, at + 1) for at in range(len(old)) if old[at] != new[at])
+    else:
+        most = min(len(old), len(new))
+        head = next((at for at in range(most) if old[at] != new[at]), most)
+        tail = next((at for at in range(most - head) if old[-1 - at] != new[-1 - at]), most - head)
+        yield _Hunk(head, len(old) - tail, head, len(new) - tail)
+
+
+def _range(start: int, end: int) -> str:
+    """As diff(1) has it: no line at all is named by the one before."""
+    if end - start == 1:
+        return str(start + 1)
+    return f"{start + (end > start)},{end - start}"
 
 
 def _masked(text: str, known: set[str] | None) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import random
 import string
+import time
 
 import pytest
 
@@ -120,6 +122,27 @@ def test_a_job_shows_its_options() -> None:
         f"-sshpass -p {MASK} rsync -aHAX /srv/images/ {MASK}",
         f"+sshpass -p {MASK} rsync --sparse -aHAX /srv/images/ {MASK}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("a\nb\n", "a\nc\n"), ("a\n", "a\nb\nc\n"), ("a\nb\nc\n", "c\n"), ("", "a\n"), ("a\n", ""), ("a\n", "a\n")],
+)
+def test_it_is_a_unified_diff_as_others_make_it(before: str, after: str) -> None:
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "/x (before)", "/x (after)", lineterm="", n=0)
+    heads = [line for line in lines if line[:2] in ("--", "++", "@@")]
+    assert [line for line in diff_files(before, after, "/x").splitlines() if line[:2] in ("--", "++", "@@")] == heads
+
+
+def test_long_files_take_time_by_their_length() -> None:
+    """CPU seconds: by the square of 40,000 lines it would be hours."""
+    before = [f"{S}{number % 7} x" for number in range(40_000)]
+    began = time.process_time()
+    for after in ([*before[:9], "y", *before[10:]], [*before[:20_000], "y", *before[20_000:]], before[::-1]):
+        shown = diff_files("\n".join(before), "\n".join(after), "/x")
+        assert "+y" in shown or after == before[::-1]
+        assert S not in shown
+    assert time.process_time() - began < 60
 
 
 # Definitions
