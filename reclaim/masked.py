@@ -115,6 +115,11 @@ def _range(start: int, end: int) -> str:
     return f"{start + (end > start)},{end - start}"
 
 
+def words(text: str) -> str:
+    """A command, or a line of a file, as far as its words are known to be harmless."""
+    return redacted(_masked(text, None))
+
+
 def _masked(text: str, known: set[str] | None) -> str:
     """*text* with MASK for each run of words that the other side has as well (None: all), and are not harmless."""
     pieces = _ATOM.split(text)  # what is between the words, and the words, by turns

@@ -12,7 +12,7 @@ import pytest
 from reclaim.change import FileChange
 from reclaim.definition import Definition, diff_definitions, storage_differences
 from reclaim.live import LiveUpdate
-from reclaim.masked import MASK, diff_files, news
+from reclaim.masked import MASK, diff_files, news, words
 from tests.support import disk_xml, domain_xml
 
 S = "zq7hunter2xw"  # lower case, without a mark: nothing but its place tells that it is one
@@ -143,6 +143,13 @@ def test_long_files_take_time_by_their_length() -> None:
         assert "+y" in shown or after == before[::-1]
         assert S not in shown
     assert time.process_time() - began < 60
+
+
+def test_of_a_command_the_harmless_words_are_shown() -> None:
+    assert words(f"mysqldump -p{S} db") == MASK
+    shown = words(f"rsync -a --password={S} /srv/images/ u:{S}@h:/x")
+    assert shown == f"rsync -a --password={MASK} /srv/images/ {MASK}"
+    assert words("qemu-img convert -O qcow2 /a/b.img /c") == f"qemu-img convert -O {MASK} /a/b.img /c"
 
 
 # Definitions
