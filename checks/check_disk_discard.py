@@ -1,6 +1,7 @@
 from fixers.disk_discard import set_discard_unmap
+from reclaim import qemuargs
 from reclaim.discard import lacks_no_unref, wants_no_unref
-from reclaim.errors import NotApplicable
+from reclaim.errors import NotApplicable, NotAssessable
 from reclaim.guest import Disk
 from reclaim.requirement import requirement
 from reclaim.scsi import not_a_guest_disk
@@ -15,6 +16,9 @@ from reclaim.scsi import not_a_guest_disk
 )
 def check_disk_discard(disk: Disk) -> str:
     """Without `discard='unmap'` QEMU accepts the guest's discards and drops them: DISC-MAX > 0, nothing comes back."""
+    if disk.is_unknown:
+        told = "; ".join(qemuargs.disks(disk.guest.definition.root))
+        raise NotAssessable(f"libvirt knows nothing of a disk that QEMU's own arguments bring: {told}")
     if reason := not_a_guest_disk(disk):
         raise NotApplicable(reason)
     discard = disk.driver.get("discard")

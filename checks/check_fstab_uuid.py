@@ -1,6 +1,6 @@
 from fixers.fstab_uuid import name_by_uuid
 from reclaim import units
-from reclaim.fstab import ambiguous, entries, is_renamed_by_bus, path_of
+from reclaim.fstab import ambiguous, is_renamed_by_bus, listed, owned_by, path_of
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
 
@@ -16,7 +16,7 @@ from reclaim.requirement import requirement
 def check_fstab_uuid(guest: Guest) -> str:
     """`/dev/vda1` becomes `/dev/sda1` when the disk moves to the scsi bus: the guest would not boot."""
     facts = guest.facts
-    found = list(entries(facts.fstab))
+    found = listed(facts)
     named = [
         f"line {entry.number}: {device} on {entry.target}"
         for entry in found
@@ -26,8 +26,7 @@ def check_fstab_uuid(guest: Guest) -> str:
     named += [f"line {entry.number}: {option} on {entry.target}" for entry in found for option in entry.opaque]
     for entry in found:
         if several := ambiguous(facts, entry):
-            owners = " and ".join(one.path for one in several)
-            named.append(f"line {entry.number}: {entry.source} on {entry.target} is that of {owners}")
+            named.append(f"line {entry.number}: {entry.source} on {entry.target} is that of {owned_by(several)}")
     in_units = [f"{path}: {device}" for path, text in facts.units.items() for device in units.names(text)]
     assert not named, "fstab " + "; ".join([*named, *in_units])
     assert not in_units, "; ".join(in_units)

@@ -1,7 +1,8 @@
 from fixers.guest_access import add_agent_channel
-from reclaim.errors import NoAccess, ProbeError
-from reclaim.guest import Guest
+from reclaim.errors import NoAccess, NotAssessable, ProbeError
+from reclaim.guest import OFF, UNSTARTED, Guest
 from reclaim.requirement import requirement
+from reclaim.states import reason_not_to_start
 
 
 @requirement(
@@ -13,6 +14,8 @@ from reclaim.requirement import requirement
 )
 def check_guest_access(guest: Guest) -> str:
     """Half of the layers lie inside the guest: without its agent, or ssh, nobody can tell whether they work."""
+    if guest.closed() == OFF and (reason := reason_not_to_start(guest, lately=True)):
+        raise NotAssessable(f"{UNSTARTED}{reason}")
     answer = guest.inside()
     assert not isinstance(answer, NoAccess), str(answer)
     if isinstance(answer, ProbeError):

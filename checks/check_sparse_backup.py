@@ -34,8 +34,10 @@ def check_sparse_backup(backup: Backup) -> str:
             if count
         ]
         if found.pinned:
-            causes.append(f"{size(found.pinned)} of that are pinned by {pinned_by(backup.file, backup.hypervisor)}")
+            causes.append(f"{size(found.pinned)} of that are pinned by {pinned_by(backup)}")
         words = f"{words}: {size(found.excess - found.pinned)} can come back: {', '.join(causes)}"
+    if backup.left:
+        words += f"; a rewrite that died left {', '.join(backup.left)}: undo of that run removes it"
     assert found.excess <= tolerated(found.needed), words
     stale = backup.stale()
     assert stale <= tolerated(found.needed), f"{words}; {stale_words(stale)}"

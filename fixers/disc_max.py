@@ -61,18 +61,16 @@ def _open_luks(guest: Guest, layers: list[BlockDevice]) -> list[Change]:
         )
     facts = guest.facts
     texts = {path: facts.boot_files[path] for path in crypttab.PATHS if path in facts.boot_files}
-    after = dict(texts)
+    entries = {path: {entry.name: entry for entry in crypttab.entries(text)} for path, text in texts.items()}
+    names = {layer.name for layer in layers}
+    after = {path: crypttab.with_discard(text, names) for path, text in texts.items()}
     waiting, unlisted = [], []
     for layer in layers:
-        listed = {
-            path: entry for path, text in texts.items() for entry in crypttab.entries(text) if entry.name == layer.name
-        }
+        listed = {path: named[layer.name] for path, named in entries.items() if layer.name in named}
         if not listed:
             unlisted.append(layer.name)
         elif all("discard" in entry.options for entry in listed.values()):
             waiting.append(layer.name)
-        for path in listed:
-            after[path] = crypttab.with_discard(after[path], layer.name)
     changes: list[Change] = [
         FileChange(guest.name, path, text, after[path], then=rebuild(facts))
         for path, text in texts.items()

@@ -1,4 +1,4 @@
-from reclaim import scsi
+from reclaim import bound, scsi
 from reclaim.change import Change, changed_definition
 from reclaim.errors import Withheld
 from reclaim.guest import Disk
@@ -6,8 +6,11 @@ from reclaim.guest import Disk
 
 def move_to_scsi(disk: Disk) -> list[Change]:
     """Move the disk to a virtio-scsi controller that has its settings, with an address and a free target name."""
+    disk.guest.expect_linux()
     edit = disk.guest.definition.edit()
+    element = edit.disk(disk.target)
     if scsi.virtio_scsi(edit.definition) is None:
+        bound.refuse_to_move(edit, element)
         raise Withheld("there is no virtio-scsi controller (see scsi-controller)")
-    scsi.move(edit, edit.disk(disk.target), rename=disk.guest.policy.target == "rename")
+    scsi.move(edit, element, rename=disk.guest.policy.target == "rename")
     return [changed_definition(edit)]

@@ -1,3 +1,4 @@
+from reclaim import bound
 from reclaim.agent import AGENT_CHANNEL, AgentBlocked
 from reclaim.change import Change, changed_definition
 from reclaim.definition import Definition
@@ -32,6 +33,8 @@ def add_agent_channel(guest: Guest) -> list[Change]:
         if guest.live is not None and not _has_channel(guest.live):
             raise Pending(f"the agent's channel is there from the guest's next power cycle; {_INSTALL}")
         raise Withheld(_INSTALL)
+    if guest.definition.root.find("devices/controller[@type='virtio-serial']") is None:
+        bound.refuse_a_new_pci_device(guest.definition)
     edit = guest.definition.edit()
     channel = edit.add_device("channel", {"type": "unix"})
     channel.append(channel.makeelement("target", {"type": "virtio", "name": AGENT_CHANNEL}))

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from reclaim import machine
+from reclaim import machine, qemuargs
 from reclaim.change import Change, changed_definition
 from reclaim.errors import Withheld
 from reclaim.guest import Guest
@@ -8,7 +8,10 @@ from reclaim.guest import Guest
 
 def raise_machine_type(guest: Guest) -> list[Change]:
     """Take a newer type of the same family: never another family, its hardware is another."""
+    guest.expect_linux()
     definition = guest.definition
+    if argument := qemuargs.naming_a_machine(definition.root):
+        raise Withheld(f"{argument} names a machine type, which the definition's is not: change it there")
     known = machine.parse(guest.machine or "")
     if known is None:
         raise Withheld("the machine type cannot be ordered")

@@ -1,10 +1,12 @@
-from reclaim import scsi
+from reclaim import bound, scsi
 from reclaim.change import Change, changed_definition
+from reclaim.errors import Withheld
 from reclaim.guest import Guest
 
 
 def provide_virtio_scsi(guest: Guest) -> list[Change]:
     """Change the controllers that only our disks are on; for the others add one and move our disks there."""
+    guest.expect_linux()
     edit = guest.definition.edit()
     ours = {disk.target for disk in guest.disks if scsi.not_moved(disk) is None}
     for controller in guest.definition.scsi_controllers:
@@ -19,7 +21,24 @@ def provide_virtio_scsi(guest: Guest) -> list[Change]:
             continue
         home = scsi.home(edit)
         for disk in moving:
-            scsi.set_address(edit.disk(disk.target), scsi.free_address(edit, home))
+            scsi.move_within(edit, edit.disk(disk.target), home)
     if scsi.virtio_scsi(edit.definition) is None:
+        _expect_use(guest)
         scsi.add_controller(edit)
     return [changed_definition(edit)]
+
+
+def _expect_use(guest: Guest) -> None:
+    """Raises Withheld, for the reason of the first, where none of the disks that a controller is for may be moved."""
+    reasons = []
+    for disk in guest.disks:
+        if scsi.not_moved(disk) is not None or scsi.may_stay(disk):
+            continue
+        edit = guest.definition.edit()
+        try:
+            bound.refuse_to_move(edit, edit.disk(disk.target))
+        except Withheld as exc:
+            reasons.append(str(exc))
+        else:
+            return
+    raise Withheld(reasons[0])

@@ -23,13 +23,13 @@ def give_back_zeros(backup: Backup) -> list[Change]:
     if reason := obstacle(backup):
         raise Withheld(reason)
     if found.excess <= found.pinned:
-        raise Withheld(f"only the end of {pinned_by(backup.file, backup.hypervisor)} frees them")
+        raise Withheld(f"only the end of {pinned_by(backup)} frees them")
     if is_better_rewritten(backup):
-        return [SparseRewrite.of(backup.file, found)]
+        return [SparseRewrite.of(backup.located, found)]
     if punches(backup):
-        return [HolePunch.of(backup.file, found)]
+        return [HolePunch.of(backup.located, found)]
     if found.pinned:
         raise Withheld("this filesystem punches no holes, and a rewrite would no longer share what a reflink shares")
     if reason := room_for_rewrite(backup):
         raise Withheld(f"this filesystem punches no holes, and {reason}")
-    return [SparseRewrite.of(backup.file, found)]
+    return [SparseRewrite.of(backup.located, found)]

@@ -18,6 +18,7 @@ from lab import daemons, kvm, paths, tools
 from lab.accelerator import accelerator
 from lab.error import LabError
 from lab.sources import KEYRING
+from reclaim import binding
 
 __all__ = ["accelerator", "ensure_libvirt", "has_libvirt", "missing", "stop_libvirt"]
 
@@ -119,7 +120,7 @@ def _opened() -> libvirt.virConnect:
 
 def _quiet() -> None:
     # libvirt's C library prints every error to stderr as well; ours all travel as exceptions.
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    binding.prepare()
 
 
 def _service_manager() -> bool:

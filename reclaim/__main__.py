@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _undo(options: argparse.Namespace) -> int:
-    return 0 if undo(options.folder, _say, options.inventory) else 1
+    return 0 if undo(options.folder, _say, options.inventory, options.uri) else 1
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -84,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     one = verbs.add_parser("undo", help="take back what a --fix run changed, the last change first")
     one.add_argument("folder", metavar="RUN", type=Path, help="the run's folder below reports/")
     one.add_argument("--inventory", metavar="FILE", type=Path, help="how to get into guests (default: that of the run)")
+    one.add_argument(
+        "--uri", help="the run's libvirt URI: to be said where it runs a command (default: as the journal has it)"
+    )
     one.set_defaults(run=_undo)
     one = verbs.add_parser("verify-backup", help="compare a copy with its disk image; status 1 where it differs")
     one.add_argument("copy", metavar="COPY", help="the copy of a disk image")

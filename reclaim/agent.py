@@ -18,6 +18,7 @@ import libvirt_qemu
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
+from reclaim import othersystem, worker
 from reclaim.errors import NoAccess, ProbeError
 
 #: the name of the channel on which it listens
@@ -29,6 +30,8 @@ _FREEZE_STATUS = "guest-fsfreeze-status"
 COMMAND_SECONDS = 60
 #: bytes of standard output, and of standard error, that are read from one command
 OUTPUT_BYTES = 2 * 1024 * 1024
+#: characters of one answer that are parsed: both outputs of a command, as base64, and what is around them
+_ANSWER_CHARACTERS = 2 * (OUTPUT_BYTES * 4 // 3) + 4096
 
 
 class AgentAbsent(NoAccess):
@@ -47,7 +50,8 @@ class NotLinux(ProbeError):
     """Somebody answers, in a system that reclaim does not look into."""
 
     def __init__(self, guest: str, system: str) -> None:
-        super().__init__(f"{guest}: it is {system}, which reclaim neither looks into nor changes")
+        self.words = othersystem.words(system)
+        super().__init__(f"{guest}: {self.words}")
 
 
 class NotLinuxButWindows(NotLinux):
@@ -68,7 +72,7 @@ class System:
     @property
     def is_another(self) -> bool:
         """Is it a Unix that is no Linux? Its disks have other names and its tools other options."""
-        return self.id in ("freebsd", "openbsd", "netbsd", "dragonfly", "solaris", "illumos", "omnios", "openindiana")
+        return othersystem.named(self.id) is not None
 
     @property
     def filters_commands(self) -> bool:
@@ -110,6 +114,10 @@ class Agent:
                     "look again once they are thawed"
                 )
             raise problem from exc
+        except UnicodeDecodeError as exc:  # of the binding, which makes a str of it
+            raise ProbeError(f"{self.name}: the guest agent's answer to {name} is no UTF-8") from exc
+        if len(answer) > _ANSWER_CHARACTERS:
+            raise ProbeError(f"{self.name}: the guest agent's answer to {name} has {len(answer)} characters")
         try:
             return json.loads(answer)["return"]
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
@@ -175,7 +183,7 @@ class Agent:
                 return self._output(state)
             if time.monotonic() > deadline:
                 raise ProbeError(f"{self.name}: a command in the guest did not end within {seconds} s")
-            time.sleep(pause)
+            worker.sleep(pause)
             pause = min(pause * 1.5, 0.5)
 
     def _output(self, state: dict[str, Any]) -> Output:

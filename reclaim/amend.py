@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from reclaim import hostimage
 from reclaim.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, Withheld
 from reclaim.guest import Disk, Guest
-from reclaim.imageformat import amend_command, inspect, obstacles
+from reclaim.imageformat import amend_command, inspect, obstacles, path_of
 from reclaim.power import PowerCycle, booted_definition, is_active
 from reclaim.text import printable
 from reclaim.wellbeing import observe
@@ -63,6 +64,7 @@ class AmendCycle(PowerCycle):
             guest.hypervisor.progress(f"{guest.name}: amending its images")
             try:
                 for path in self.paths:
+                    _expect_image_of(guest, path)
                     amend(guest, path)
             except (ChangeFailed, ProbeError, NotAssessable) as exc:
                 trouble = str(exc)
@@ -87,6 +89,15 @@ def amend(guest: Guest, path: str) -> None:
         raise ChangeFailed(f"{path}: qemu-img amend: {words or f'it ended with status {result.rc}'}")
     if hostimage.header(guest.hypervisor, hostimage.look(guest.hypervisor, path)).version < 3:
         raise ChangeFailed(f"{path}: qemu-img amend said nothing, and the image is as it was")
+
+
+def _expect_image_of(guest: Guest, path: str) -> None:
+    """Raises ChangeFailed where no disk of *guest* lies at *path*: a journal may name any file of the host."""
+    for disk in guest.disks:
+        with suppress(NotApplicable, NotAssessable):
+            if path_of(disk) == path:
+                return
+    raise ChangeFailed(f"{path} is no image of {guest.name}, and is left as it is")
 
 
 def amendment(disk: Disk) -> ImageAmend | AmendCycle:

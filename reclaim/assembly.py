@@ -25,13 +25,14 @@ def places(facts: Facts) -> Iterator[Place]:
     for path in _MDADM:
         yield from _mdadm(path, facts.boot_files.get(path, ""))
     yield from _lvm(facts)
-    for pool in dict.fromkeys(pool for pool, _ in facts.vdevs):
+    pools: dict[str, list[str]] = {}
+    for pool, path in facts.vdevs:
+        if is_renamed_by_bus(path):
+            pools.setdefault(pool, []).append(path)
+    for pool, named in pools.items():
         # zpool.cache has these paths, and an import from it looks nowhere else (OpenZFS issues 343 and 2625)
-        if named := tuple(path for owner, path in facts.vdevs if owner == pool and is_renamed_by_bus(path)):
-            advice = (
-                f"zpool export {pool}, then zpool import -d /dev/disk/by-partuuid {pool} (of a root, from elsewhere)"
-            )
-            yield Place(f"zpool.cache, {pool}", named, advice=advice)
+        advice = f"zpool export {pool}, then zpool import -d /dev/disk/by-partuuid {pool} (of a root, from elsewhere)"
+        yield Place(f"zpool.cache, {pool}", tuple(named), advice=advice)
 
 
 def _lvm(facts: Facts) -> Iterator[Place]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import libvirt
 
@@ -111,11 +113,12 @@ def weighed(held: int, found: Sequence[Area], known: HostMap | None, *, based: b
         sure, perhaps = _pool(held, found, based=based)
         return Backlog(held, used, sure, sure + perhaps, perhaps, based=based)
     reclaimable = most = placed = 0
+    bytes_held = Held.of(known.spans)
     apart: dict[str, int] = {}
     for area in found:
         if area.spans is None:
             continue
-        here = overlap(known.spans, area.spans)
+        here = bytes_held.within(area.spans)
         placed += here
         if area.kind == "filesystem" and area.trims:
             reclaimable += max(0, here - area.used)
@@ -150,18 +153,31 @@ def _free(area: Area) -> int:
     return area.size - (area.used - area.tables)
 
 
-def overlap(first: Iterable[Span], second: Iterable[Span]) -> int:
-    """Bytes that lie in both; each list is free of overlaps in itself."""
-    total = 0
-    one, other = sorted(first), sorted(second)
-    i = j = 0
-    while i < len(one) and j < len(other):
-        total += max(0, min(one[i][1], other[j][1]) - max(one[i][0], other[j][0]))
-        if one[i][1] < other[j][1]:
-            i += 1
-        else:
-            j += 1
-    return total
+@dataclass(frozen=True)
+class Held:
+    """The bytes that lie in spans which do not overlap: where each begins and ends, and how many lie before it."""
+
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+    before: tuple[int, ...]
+
+    @classmethod
+    def of(cls, spans: Iterable[Span]) -> Held:
+        ordered = sorted(spans)
+        sizes = (end - start for start, end in ordered)
+        return cls(
+            tuple(start for start, _ in ordered), tuple(end for _, end in ordered), tuple(accumulate(sizes, initial=0))
+        )
+
+    def within(self, spans: Iterable[Span]) -> int:
+        """How many of them lie in *spans*, which do not overlap either."""
+        return sum(self._below(end) - self._below(start) for start, end in spans)
+
+    def _below(self, offset: int) -> int:
+        number = bisect_right(self.starts, offset) - 1
+        if number < 0:
+            return 0
+        return self.before[number] + min(offset, self.ends[number]) - self.starts[number]
 
 
 def _apart(area: Area) -> str:

@@ -8,6 +8,7 @@ import re
 import stat
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -15,7 +16,9 @@ from weakref import WeakKeyDictionary
 
 import libvirt
 
-from reclaim import btrfs, holes, image
+from reclaim import btrfs, holes, image, replace
+from reclaim.beneath import File, FileId, Folder, file_id
+from reclaim.definition import Element
 from reclaim.errors import ChangeFailed, NotAssessable, ProbeError, ReclaimError
 from reclaim.guest import Disk, Guest
 from reclaim.holes import Scan
@@ -44,21 +47,22 @@ _SLACK = 4 * 1024 * 1024
 
 @dataclass(eq=False)
 class Backup:
-    """One copy of a disk image; or a guest's disk of which no copy was found, and why (`absent`)."""
+    """One copy of a disk image; or a guest's disk of which no copy was found, and why (`absent`).
+
+    `where` it lies and which file it was (`known`) are those of the moment in which it was found. What is looked at
+    and mended later is that file, or none. `left` are files beside it, left by a rewrite that was killed.
+    """
 
     hypervisor: Hypervisor
     path: str | None
     guest: Guest | None = None
     disk: Disk | None = None
     absent: str = ""
+    where: File | None = None
+    known: FileId | None = None
+    left: tuple[str, ...] = ()
     _scan: Scan | None = None
     _scanned: os.stat_result | None = None
-
-    def image(self) -> Image:
-        """Its format. Raises NotAssessable, ProbeError."""
-        descriptor, found = image.open_image(self.file)
-        os.close(descriptor)
-        return found
 
     @property
     def file(self) -> str:
@@ -67,41 +71,71 @@ class Backup:
             raise NotAssessable(self.absent)
         return self.path
 
-    def scan(self) -> Scan:
-        """What it takes. Read anew when anything about the file has changed."""
+    @property
+    def located(self) -> File:
+        """Its name below the folder that was declared. Raises NotAssessable, ProbeError."""
+        if self.where is None:
+            try:
+                self.where = File.at(self.file)
+            except OSError as exc:
+                raise ProbeError(f"{self.file}: {exc.strerror}") from exc
+        return self.where
+
+    @contextmanager
+    def opened(self, flags: int = os.O_RDONLY) -> Iterator[int]:
+        """The file that was found, open. Raises NotAssessable, and ProbeError where another has taken its place."""
+        if self.known is not None:
+            self.known = _rewritten.get(self.hypervisor, {}).get(self.known, self.known)
+        descriptor = self.located.open(flags, self.file, self.known)
         try:
-            now = os.stat(self.file)
+            self.known = file_id(os.fstat(descriptor))
+            yield descriptor
         except OSError as exc:
             raise ProbeError(f"{self.file}: {exc.strerror}") from exc
-        if self._scan is None or self._scanned is None or _changed(self._scanned, now):
-            self._scan = holes.scan(self.file, self.hypervisor.progress)
-            self._scanned = os.stat(self.file)
-        return self._scan
+        finally:
+            os.close(descriptor)
+
+    def image(self) -> Image:
+        """Its format. Raises NotAssessable, ProbeError."""
+        with self.opened() as descriptor:
+            return self._identified(descriptor)
+
+    def _identified(self, descriptor: int) -> Image:
+        return image.identify(descriptor, self.file, declared=format_of_copy(self.file, self.disk))
+
+    def scan(self) -> Scan:
+        """What it takes. Read anew when anything about the file has changed."""
+        with self.opened() as descriptor:
+            now = os.fstat(descriptor)
+            if self._scan is None or self._scanned is None or _changed(self._scanned, now):
+                self._scan = holes.scan_open(descriptor, self.file, self.hypervisor.progress)
+                self._scanned = os.fstat(descriptor)
+            return self._scan
 
     def stale(self) -> int:
         """Bytes of a qcow2 that hold data which its disk no longer has, as far as that can be told."""
-        descriptor, found = image.open_image(self.file)
-        try:
+        with self.opened() as descriptor:
+            found = self._identified(descriptor)
             if found.qcow2 is None:
                 return 0
             mapped = image.mapped(descriptor, found, self.file)
-        finally:
-            os.close(descriptor)
         return 0 if mapped is None else max(0, self.scan().needed - mapped - found.qcow2.tables)
 
     def user(self) -> str | None:
         """The guest whose definition uses this very file, with what it depends on; None for a copy."""
-        try:
-            return users_lately(self.hypervisor).get(_file_id(os.stat(self.file)))
-        except OSError as exc:
-            raise ProbeError(f"{self.file}: {exc.strerror}") from exc
+        with self.opened() as descriptor:
+            return users_lately(self.hypervisor).get(file_id(os.fstat(descriptor)))
 
     def shorter(self) -> str:
         """Words for a copy whose disk is smaller than that of its image; empty where it is not, or nobody can tell."""
         if self.disk is None or self.disk.path is None:
             return ""
         try:
-            copy, live = _virtual(self.file), _virtual(self.disk.path, raw=self.disk.driver.get("type") == "raw")
+            with self.opened() as descriptor:
+                copy = _virtual(descriptor, self._identified(descriptor))
+            declared = "raw" if self.disk.driver.get("type", "raw") == "raw" else None
+            with image.opened_image(self.disk.path, declared) as (descriptor, found):
+                live = _virtual(descriptor, found)
         except (ProbeError, NotAssessable):
             return ""
         if copy >= live:
@@ -119,6 +153,17 @@ class Backup:
         return max(0, self.scan().needed - held)
 
 
+#: copies that this run has written anew: which file each was, and which it is
+_rewritten: WeakKeyDictionary[Hypervisor, dict[FileId, FileId]] = WeakKeyDictionary()
+
+
+def rewritten(hypervisor: Hypervisor, before: FileId, after: FileId) -> None:
+    """Note that a copy was written anew: the file *after* is what was found as *before*."""
+    known = _rewritten.setdefault(hypervisor, {})
+    known[before] = after
+    known.pop(after, None)  # an inode number that is free is given again
+
+
 def _changed(before: os.stat_result, after: os.stat_result) -> bool:
     return any(
         getattr(before, name) != getattr(after, name)
@@ -126,13 +171,20 @@ def _changed(before: os.stat_result, after: os.stat_result) -> bool:
     )
 
 
-def _virtual(path: str, *, raw: bool = False) -> int:
-    """Bytes of the disk in the image at *path*; *raw* where its guest's definition says so."""
-    descriptor, found = image.open_image(path)
-    try:
-        return os.fstat(descriptor).st_size if raw or found.qcow2 is None else found.qcow2.virtual
-    finally:
-        os.close(descriptor)
+def format_of_copy(path: str, disk: Disk | None) -> str | None:
+    """The format of a copy of *disk*, if something better than its own first bytes says it.
+
+    Into a raw disk its guest writes any header. Its copy is raw, unless somebody made a qcow2 of it and called it so.
+    """
+    if disk is None or disk.driver.get("type", "raw") != "raw":
+        return None
+    converted = image.is_called_qcow2(path) and not image.is_called_qcow2(disk.path or "")
+    return None if converted else "raw"
+
+
+def _virtual(descriptor: int, found: Image) -> int:
+    """Bytes of the disk in an image."""
+    return os.fstat(descriptor).st_size if found.qcow2 is None else found.qcow2.virtual
 
 
 def tolerated(needed: int) -> int:
@@ -143,13 +195,6 @@ def tolerated(needed: int) -> int:
 # Images of defined guests ---------------------------------------------------------------------
 
 _NO_VOLUME = (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_OPERATION_INVALID)
-
-FileId = tuple[int, int]
-
-
-def _file_id(status: os.stat_result) -> FileId:
-    return status.st_dev, status.st_ino
-
 
 #: seconds for which a look at all definitions serves the checks; before a change they are read anew
 _FRESH = 10.0
@@ -173,13 +218,13 @@ def users(hypervisor: Hypervisor, besides: Guest | None = None) -> dict[FileId, 
     for guest in hypervisor.guests:
         if guest is besides:
             continue
-        for path in _sources(guest):
-            _follow(path, guest.name, found)
+        for path, kind in _sources(guest):
+            _follow(path, kind, guest.name, found)
     return found
 
 
-def _sources(guest: Guest) -> set[str]:
-    """The files that a guest's definitions name. A guest that went away uses none."""
+def _sources(guest: Guest) -> set[tuple[str, str]]:
+    """The files that a guest's definitions name, each with the format that they say. A guest that is gone uses none."""
     guest.forget(inside=False)
     try:
         roots = [one.root for one in (guest.persistent if guest.is_persistent else None, guest.live) if one is not None]
@@ -187,21 +232,32 @@ def _sources(guest: Guest) -> set[str]:
         if exc.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return set()
         raise
-    attributes = ("file", "dev", "dataStore")
-    named = (str(source.get(name) or "") for root in roots for source in root.iter("source") for name in attributes)
-    texts = (
-        str(one.text or "")
+    found = {
+        (str(one.text or ""), str(one.get("format") or "raw"))
         for root in roots
         for tag in ("nvram", "kernel", "initrd", "loader")
         for one in root.iter(tag)
-    )
-    volumes = (
-        _volume(guest.hypervisor, str(source.get("pool")), str(source.get("volume") or ""))
-        for root in roots
-        for source in root.iter("source")
-        if source.get("pool")
-    )
-    return {path for path in (*named, *texts, *volumes) if path.startswith("/")}
+    }
+    for source in (source for root in roots for source in root.iter("source")):
+        kind = _declared_format(source)
+        found |= {(str(source.get(name) or ""), kind) for name in ("file", "dev", "dataStore")}
+        if source.get("pool"):
+            volume = _volume(guest.hypervisor, str(source.get("pool")), str(source.get("volume") or ""))
+            found.add((volume, kind))
+    return {(path, kind) for path, kind in found if path.startswith("/")}
+
+
+def _declared_format(source: Element) -> str:
+    """What the definition says the format of a <source> is: <driver> of a disk, <format> of what lies below it.
+
+    libvirt takes a disk for raw if nothing is said.
+    """
+    owner = source.getparent()
+    if owner is None:
+        return "raw"
+    below = owner.find("format")
+    driver = owner.find("driver") if below is None else below
+    return "raw" if driver is None else str(driver.get("type") or "raw")
 
 
 def _volume(hypervisor: Hypervisor, pool: str, volume: str) -> str:
@@ -214,22 +270,31 @@ def _volume(hypervisor: Hypervisor, pool: str, volume: str) -> str:
         raise
 
 
-def _follow(path: str, guest: str, found: dict[FileId, str]) -> None:
-    """Add the file at *path* and the backing files that it names; they are the guest's, and were made here."""
+def _follow(path: str, kind: str, guest: str, found: dict[FileId, str]) -> None:
+    """Add the file at *path*, of the format *kind*, and those that its header names if it is a qcow2.
+
+    Such a header was written here, by QEMU. Into a raw disk the guest itself writes what looks like one.
+    """
     for _ in range(_DEEPEST):
         try:
             status = os.stat(path)
-            found[_file_id(status)] = guest
-            if not stat.S_ISREG(status.st_mode):
+            found[file_id(status)] = guest
+            if kind != "qcow2" or not stat.S_ISREG(status.st_mode):
                 return
-            descriptor, one = image.open_image(path)
-        except (OSError, ProbeError, NotAssessable):
+            with image.opened_image(path, kind) as (descriptor, one):
+                named = image.named_files(descriptor, one, path)
+            if named.data is not None:
+                found[file_id(os.stat(_beside(path, named.data)))] = guest
+        except (OSError, ValueError, ProbeError, NotAssessable):
             return  # not on this machine, or nothing that could name another
-        os.close(descriptor)
-        backing = one.qcow2.backing if one.qcow2 else None
-        if backing is None or ":" in backing.partition("/")[0]:
+        if named.backing is None or ":" in named.backing.partition("/")[0]:
             return
-        path = str(PurePosixPath(path).parent / backing)
+        path, kind = _beside(path, named.backing), named.backing_format
+
+
+def _beside(path: str, name: str) -> str:
+    """What *name* means in the header of the image at *path*."""
+    return str(PurePosixPath(path).parent / name)
 
 
 # Finding copies -------------------------------------------------------------------------------
@@ -259,14 +324,14 @@ def find(hypervisor: Hypervisor, declared: Iterable[BackupNotes], guests: Iterab
     seen: set[FileId] = set()
     for notes in places if hypervisor.is_local else ():
         meant = [one for one in wanted if _is_meant(one, notes)]
-        for path in _files(notes):
-            if (known := _known(path)) is not None and known in seen:
+        for one in _files(hypervisor, notes):
+            if one.known is not None and one.known in seen:
                 continue  # a hard link to a copy that is judged already
-            disk = match(path, meant)
-            if disk is None and not _looks_like_an_image(path, notes):
+            disk = match(one.file, meant)
+            if disk is None and not _looks_like_an_image(one.file, notes):
                 continue
-            seen.update([known] if known else [])
-            one = Backup(hypervisor, path, disk.guest if disk else None, disk)
+            seen.update([one.known] if one.known else [])
+            one.guest, one.disk = (disk.guest, disk) if disk else (None, None)
             if disk is None:
                 found.strangers.append(one)
                 continue
@@ -298,33 +363,39 @@ def _is_meant(one: Candidate, notes: BackupNotes) -> bool:
     return by_guest and (not notes.images or one.path in notes.images)
 
 
-def _known(path: str) -> FileId | None:
-    try:
-        return _file_id(os.stat(path))
-    except OSError:
-        return None
-
-
-def _files(notes: BackupNotes) -> Iterator[str]:
+def _files(hypervisor: Hypervisor, notes: BackupNotes) -> Iterator[Backup]:
     """The file at the declared path, or every file below it; symbolic links lead to what is found anyway.
 
     Raises ReclaimError for more files than a folder of images has.
     """
     top = str(notes.path)
-    if not os.path.isdir(top):
-        yield top
+    try:
+        folder = Folder.at(top)
+    except OSError:
+        yield _alone(hypervisor, top)
         return
-    count = 0
-    for folder, folders, names in os.walk(top):
-        folders.sort()
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            if os.path.islink(path) or not os.path.isfile(path):
-                continue
-            count += 1
-            if count > _MOST_FILES:
+    found: list[tuple[File, FileId]] = []
+    left: dict[str, list[str]] = {}
+    try:
+        for file, status in folder.files():
+            if len(found) == _MOST_FILES:
                 raise ReclaimError(f"{printable(top)}: more than {_MOST_FILES} files: give the folder of the images")
-            yield path
+            found.append((file, file_id(status)))
+            if beside := replace.beside_of(file.name):
+                left.setdefault(beside, []).append(file.path)
+    except ProbeError:
+        yield _alone(hypervisor, top)  # something took its place just now
+        return
+    for file, known in found:
+        yield Backup(hypervisor, file.path, where=file, known=known, left=tuple(left.get(replace.cut(file.name), ())))
+
+
+def _alone(hypervisor: Hypervisor, path: str) -> Backup:
+    """The file at *path*, or nothing that can be opened: its row says so."""
+    one = Backup(hypervisor, path)
+    with suppress(ProbeError, NotAssessable), one.opened():
+        pass  # from now on it is this file
+    return one
 
 
 def _looks_like_an_image(path: str, notes: BackupNotes) -> bool:
@@ -414,14 +485,14 @@ def _likeness(names: tuple[str, ...], stem: str, one: Candidate) -> int:
 # What may be done -----------------------------------------------------------------------------
 
 
-def pinned_by(path: str, hypervisor: Hypervisor) -> str:
-    """Who shares the zeros of the copy at *path*: the snapshots and reflinks by name, where btrfs tells."""
-    with holes.opened(path) as descriptor:
-        inode = os.fstat(descriptor).st_ino
-        extent = holes.first_shared(descriptor, holes.zero_spans(descriptor, os.fstat(descriptor).st_size))
-    if btrfs.mount_of(hypervisor.shell, path)[0] != "btrfs":
-        return "a reflink"
-    found = btrfs.sharers(hypervisor.shell, path, inode, extent.physical) if extent else []
+def pinned_by(backup: Backup) -> str:
+    """Who shares the zeros of the copy: the snapshots and reflinks by name, where btrfs tells."""
+    with backup.opened() as descriptor, backup.located.parent() as (folder, _):
+        zeros = holes.zero_spans(descriptor, os.fstat(descriptor).st_size)
+        extent = holes.first_shared(descriptor, zeros)
+        if not holes.is_on_btrfs(descriptor):
+            return "a reflink"
+        found = btrfs.sharers(backup.hypervisor.shell, descriptor, folder, extent.physical) if extent else []
     return ", ".join(found) or "a snapshot or reflink"
 
 
@@ -433,7 +504,7 @@ def stale_words(stale: int) -> str:
 def obstacle(backup: Backup) -> str | None:
     """Why the copy must not be written to now, or None. It is opened for writing, and nothing is written."""
     try:
-        with holes.opened(backup.file, os.O_RDWR) as descriptor, holes.alone_with(descriptor, backup.file):
+        with backup.opened(os.O_RDWR) as descriptor, holes.alone_with(descriptor, backup.file):
             return None
     except (ProbeError, ChangeFailed) as exc:
         return str(exc)
@@ -441,24 +512,25 @@ def obstacle(backup: Backup) -> str | None:
 
 def punches(backup: Backup) -> bool:
     """Does the copy's filesystem punch holes? Raises ProbeError where that cannot be tried."""
-    folder = os.path.dirname(os.path.realpath(backup.file))
-    try:
-        return holes.can_punch(folder)
-    except OSError as exc:
-        raise ProbeError(f"{folder}: {exc.strerror}") from exc
+    with backup.located.parent() as (folder, _):
+        try:
+            return holes.can_punch(folder)
+        except OSError as exc:
+            raise ProbeError(f"{os.path.dirname(backup.file)}: {exc.strerror}") from exc
 
 
 def is_better_rewritten(backup: Backup) -> bool:
     """Is it on btrfs, with extents of its own, and room for another? A hole within an extent frees nothing there."""
-    if btrfs.mount_of(backup.hypervisor.shell, backup.file)[0] != "btrfs" or room_for_rewrite(backup):
-        return False
-    with holes.opened(backup.file) as descriptor:
-        return not holes.shares_any(descriptor)
+    with backup.opened() as descriptor:
+        if not holes.is_on_btrfs(descriptor) or holes.shares_any(descriptor):
+            return False
+    return room_for_rewrite(backup) is None
 
 
 def room_for_rewrite(backup: Backup) -> str | None:
     """Why the copy cannot be written anew beside itself, or None where it can."""
-    status, room = os.stat(backup.file), os.statvfs(backup.file)
+    with backup.opened() as descriptor:
+        status, room = os.fstat(descriptor), os.fstatvfs(descriptor)
     if status.st_nlink > 1:
         return f"it has {status.st_nlink} names (hard links): a rewrite would part them"
     wanted, free = backup.scan().needed + _SLACK, room.f_bavail * room.f_frsize

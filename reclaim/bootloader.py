@@ -36,9 +36,9 @@ _RESUME = re.compile(r"^(?P<key>[ \t]*(?:RESUME|ROOT)=)(?P<q>[\"']?)(?P<device>/
 
 def absent(facts: Facts) -> str | None:
     """Why what lies in /boot may not be what boots: fstab has a filesystem for it that is not mounted."""
-    if any(mount.target == "/boot" for mount in facts.mounts):
+    if "/boot" in facts.mounts_on:
         return None
-    if any(entry.target.rstrip("/") == "/boot" for entry in fstab.entries(facts.fstab)):
+    if any(entry.target.rstrip("/") == "/boot" for entry in fstab.listed(facts)):
         return "/boot is in fstab and not mounted: what boots lies there"
     return None
 
@@ -63,10 +63,11 @@ def _elsewhere(facts: Facts) -> str | None:
     An entry of the firmware that starts the kernel itself is in no file; a menu may lie about unused.
     """
     texts = [*facts.boot_files.values(), *facts.unified.values()]
+    known = {parameter for text in texts for parameter in cmdline.parameters(text)}
     for name in cmdline.names(facts.command_line):
         device = facts.device(name.device)
         values = [f"{tag}={getattr(device, tag.lower())}" for tag in TAGS] if device else []
-        if not any(f"{name.parameter}={value}" in text for value in (name.value, *values) for text in texts):
+        if known.isdisjoint(f"{name.parameter}={value}" for value in (name.value, *values)):
             return f"it was booted with {name}, which is in no file of a boot loader that was read"
     return None
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from testinfra.host import Host
 
@@ -64,21 +65,41 @@ def snapshots(shell: Host, path: str) -> list[str]:
     return _shown(shell, top)[1] if top else []
 
 
-def sharers(shell: Host, path: str, inode: int, address: int) -> list[str]:
-    """Who else holds the extent at *address* (logical, as FIEMAP tells it) of the file *inode* at *path*."""
-    _, target = mount_of(shell, path)
-    top = subvolume(shell, path)
-    home = _shown(shell, top)[0] if top else ""
-    told = shell.run("btrfs inspect-internal logical-resolve -o %s %s", str(address), target)
+def sharers(shell: Host, copy: int, folder: int, address: int) -> list[str]:
+    """Who else holds the extent at *address* (logical, of FIEMAP) of the open file *copy* in the open *folder*.
+
+    The shell, on this machine, is told the folder by its descriptor: a path may mean another by then.
+    """
+    own = str(os.fstat(copy).st_ino), str(Path(f"/proc/self/fd/{copy}").readlink())
+    top = _top(folder)
+    try:
+        here = f"/proc/{os.getpid()}/fd/{top}/."
+        home = _shown(shell, here)[0]
+        told = shell.run("btrfs inspect-internal logical-resolve -o %s %s", str(address), here)
+    finally:
+        os.close(top)
     found: dict[str, None] = {}
     for line in (told.stdout + told.stderr).splitlines():
         unreached = _UNREACHED.fullmatch(line.strip())
         if unreached and unreached[2] == home:
-            if unreached[1] != str(inode):
+            if unreached[1] != own[0]:
                 found[f"a reflink in {printable(home)}"] = None
         elif unreached:
             found[f"snapshot {printable(unreached[2])}"] = None
-        elif line.startswith("/") and PurePosixPath(line) != PurePosixPath(path):
+        elif line.startswith("/") and PurePosixPath(line) != PurePosixPath(own[1]):
             found[printable(line)] = None
     names = list(found)
     return names[:_NAMED] + ([f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else [])
+
+
+def _top(folder: int) -> int:
+    """A descriptor of the top of the subvolume that the open *folder* lies in, as far up as this mount shows it."""
+    here = os.dup(folder)
+    while (below := os.fstat(here)).st_ino != int(_TOP):
+        above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
+        if (os.fstat(above).st_dev, os.fstat(above).st_ino == below.st_ino) != (below.st_dev, False):
+            os.close(above)
+            break
+        os.close(here)
+        here = above
+    return here

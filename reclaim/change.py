@@ -12,20 +12,20 @@ import libvirt
 from testinfra.host import Host
 
 from reclaim import definition as xml
+from reclaim import localfile, strict
 from reclaim.agent import AgentAbsent, AgentBlocked
 from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.boot import Boot
 from reclaim.definition import Definition, Edit
 from reclaim.domfstrim import TrimTimer
-from reclaim.errors import ChangeFailed, NotYet, ProbeError
+from reclaim.errors import ChangedSince, ChangeFailed, NotAssessable, NotYet, ProbeError
 from reclaim.guest import Guest
 from reclaim.live import LiveUpdate
 from reclaim.masked import diff_files, news
-from reclaim.power import PowerCycle
+from reclaim.power import PowerCycle, its_own
 from reclaim.punch import HolePunch, SparseRewrite
 from reclaim.sparsify import Sparsify
 from reclaim.text import libvirt_words, size
-from reclaim.wellbeing import Wellbeing
 
 #: one argument of a process holds 128 KiB on Linux (MAX_ARG_STRLEN); base64 takes a third of it
 MAX_FILE_BYTES = 90_000
@@ -101,13 +101,18 @@ class DefinitionChange:
         return {"defined": guest.persistent.xml}
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
-        guest.forget(inside=False)
-        now = guest.persistent
-        if xml.same(now, Definition(self.before)):
+        now = _current(guest)
+        before, left = (its_own(guest, xml) for xml in (self.before, outcome.get("defined", self.after)))
+        if xml.same(now, Definition(before)):
             return "the definition is as it was before"
-        if "defined" not in outcome and not xml.missing_from(now, Definition(self.after)):
-            outcome = {"defined": now.xml}  # the run died before it could write down what libvirt made of it
-        _define(guest, outcome.get("defined", self.after), self.before)
+        if "defined" not in outcome and not xml.missing_from(now, Definition(left)):
+            left = now.xml  # the run died before it could write down what libvirt made of it
+        if not xml.same(now, Definition(left)):
+            raise ChangedSince(
+                f"{guest.name}: the definition has changed since that run, and is left as it is",
+                xml.diff_definitions(Definition(left), now),
+            )
+        _define(guest, left, before)
         for renamed in self.renames:
             guest.renamed.pop(renamed, None)
         guest.forget(inside=False)
@@ -121,12 +126,26 @@ def changed_definition(edit: Edit) -> DefinitionChange:
     )
 
 
-def _define(guest: Guest, expected: str, wanted: str) -> None:
-    """Define *wanted* where *expected* is defined now, and see that libvirt kept all of it."""
-    if not guest.is_persistent:
-        raise ChangeFailed(f"{guest.name}: it is transient, there is no definition to change")
+def _current(guest: Guest) -> Definition:
+    """The persistent definition as it is at this moment. Raises ChangeFailed if there is none."""
     guest.forget(inside=False)
-    current = guest.persistent
+    try:
+        found = guest.persistent if guest.is_persistent else None
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+        raise ChangeFailed(f"{guest.name}: somebody has undefined it; nothing was changed") from exc
+    if found is None:
+        raise ChangeFailed(f"{guest.name}: it is transient, there is no definition to change")
+    return found
+
+
+def _define(guest: Guest, expected: str, wanted: str) -> None:
+    """Define *wanted* if *expected* is defined now, and see that libvirt kept all of it."""
+    current = _current(guest)
+    if its_own(guest, wanted) != wanted:
+        name = Definition(wanted).name
+        raise ChangeFailed(f"{guest.name}: somebody has renamed it from {name}; nothing was changed: run again")
     if not xml.same(current, Definition(expected)):
         raise ChangeFailed(f"{guest.name}: the definition has changed since it was read; run again")
     define = guest.hypervisor.connection.defineXMLFlags
@@ -191,7 +210,9 @@ class FileChange:
     def undo(self, place: Place, outcome: dict[str, str]) -> str:
         if not self._is_back(place):
             _expect_devices(place, self.devices)
-            self._write(place, self.after, self.before, None)
+            self._write_back(place)
+        if _is_here(place):
+            localfile.sweep(self.path, *(None if text is None else _bytes(text) for text in (self.before, self.after)))
         if self.then:
             try:
                 _run(place, self.then)
@@ -199,14 +220,44 @@ class FileChange:
                 raise ChangeFailed(f"{self.path} is as it was, but {exc}") from exc
         return f"{self.path} is as it was"
 
+    def _write_back(self, place: Place) -> None:
+        try:
+            self._write(place, self.after, self.before, None)
+        except ChangeFailed as exc:
+            if not any(words in str(exc) for words in _ANOTHER):
+                raise
+            now = self._content(place)
+            raise ChangedSince(
+                f"{self.place}: {self.path} has changed since that run, and is left as it is",
+                "" if now is None else diff_files(_shown(self.after), now, self.path, now),
+            ) from exc
+
+    def _content(self, place: Place) -> str | None:
+        """The file as it is now; None if nobody can read it."""
+        if _is_here(place):
+            try:
+                return localfile.read(self.path, MAX_FILE_BYTES).decode("utf-8", errors="replace")
+            except (ProbeError, NotAssessable):
+                return None
+        result = place.shell.run("head -c %s < %s", str(MAX_FILE_BYTES), self.path)
+        return str(result.stdout) if result.rc == 0 else None
+
     def _is_back(self, place: Place) -> bool:
         """Does the file have its old content already? A run may have died before it wrote."""
+        if _is_here(place):
+            return localfile.holds(self.path, None if self.before is None else _bytes(self.before))
         if self.before is None:
             return bool(place.shell.run("test ! -e %s", self.path).rc == 0)
         result = place.shell.run("sha256sum < %s", self.path)
         return bool(result.rc == 0 and result.stdout.split()[:1] == [_digest(self.before)])
 
     def _write(self, place: Place, expected: str | None, wanted: str | None, verify: str | None) -> None:
+        if _is_here(place) and not verify:
+            try:
+                localfile.write(self.path, *(None if text is None else _bytes(text) for text in (expected, wanted)))
+            except ChangeFailed as exc:
+                raise ChangeFailed(f"{self.place}: {self.path}: {exc}") from exc
+            return
         content = _bytes(wanted or "")
         if len(content) > MAX_FILE_BYTES:
             raise ChangeFailed(f"{self.place}: {self.path} is too large to be written this way")
@@ -222,15 +273,48 @@ class FileChange:
             raise ChangeFailed(f"{self.place}: {self.path}: {_last_words(result.stderr, result.stdout)}")
 
 
+#: how it is said that the file is not what it was to be
+_ANOTHER = ("has changed since it was read", "exists by now")
 # Beside, synced, renamed: a crash leaves the old file or the new one. The old file's owner, mode,
 # xattrs and label come along with the copy; a symbolic link is followed to the file it means.
+# A shell looks a name up each time, and in between others may let it mean another file: so nothing
+# is edited in a folder that others may write in, nor below one (as sudoedit(8) does not).
 _WRITE = r"""
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
 export PATH LC_ALL
 path=$1 expected=$2 content=$3 verify=$4
 fail() { printf '%s\n' "$1" >&2; [ -n "${new:-}" ] && rm -f -- "$new"; exit 1; }
-[ -L "$path" ] && { path=$(readlink -f -- "$path") || fail 'the symbolic link leads nowhere'; }
+me=$(id -u)
+expect_own() {
+    folder=$(cd -P -- "$1" 2>/dev/null && pwd -P) || fail 'its folder cannot be looked into'
+    while :; do
+        found=$(stat -c '%u %a' -- "$folder") || fail "$folder cannot be looked at"
+        case "${found%% *} ${found#* }" in
+        "0 "[1357]??? | "$me "[1357]???) ;;
+        *[2367]? | *[2367]) fail "others may write in $folder (mode ${found#* }): nothing is edited there" ;;
+        "0 "* | "$me "*) ;;
+        *) fail "the user ${found%% *} may write in $folder: nothing is edited there" ;;
+        esac
+        [ "$folder" = / ] && return
+        folder=$(dirname -- "$folder")
+    done
+}
+links=0
+expect_own "$(dirname -- "$path")"
+while [ -L "$path" ]; do
+    [ $((links += 1)) -le 40 ] || fail 'too many symbolic links'
+    target=$(readlink -- "$path") || fail 'the symbolic link cannot be read'
+    case $target in /*) path=$target ;; *) path=$(dirname -- "$path")/$target ;; esac
+    expect_own "$(dirname -- "$path")"
+done
+if [ -e "$path" ]; then
+    # in a folder like /tmp its owner may rename it
+    owner=$(stat -c %u -- "$path")
+    case $(stat -c %a -- "$(dirname -- "$path")") in
+    [1357]???) [ "$owner" = 0 ] || [ "$owner" = "$me" ] || fail "it is the user $owner's: nothing is edited there" ;;
+    esac
+fi
 if [ "$expected" = absent ]; then
     [ -e "$path" ] && fail 'the file exists by now; nothing was changed'
 else
@@ -369,18 +453,15 @@ def to_json(change: Change) -> dict[str, Any]:
     return {"kind": change.kind, **asdict(change)}  # type: ignore[call-overload]
 
 
-def from_json(data: dict[str, Any]) -> Change:
-    """The change that `to_json` wrote. Raises ValueError for a kind that is unknown."""
-    values = dict(data)
+def from_json(data: Any) -> Change:
+    """The change that `to_json` wrote. Raises ValueError for a kind or a value that is unknown."""
+    values = dict(data) if isinstance(data, dict) else {}
     kind = values.pop("kind", None)
-    if kind == DefinitionChange.kind:
-        values["notes"] = tuple(values.get("notes", ()))
-    if kind in (PowerCycle.kind, AmendCycle.kind) and values.get("before") is not None:
-        values["before"] = Wellbeing(**values["before"])
     for known in _KINDS:
         if known.kind == kind:
-            return known(**values)
-    raise ValueError(f"a change of kind {kind!r} is unknown to this version")
+            change: Change = strict.build(known, values)  # type: ignore[assignment]
+            return change
+    raise ValueError(f"a change of kind {kind!r:.60} is unknown to this version")
 
 
 _KINDS = (
@@ -398,6 +479,11 @@ _KINDS = (
     SparseRewrite,
     Sparsify,
 )
+
+
+def _is_here(place: Place) -> bool:
+    """Is it the hypervisor, on the machine that this runs on? A guest, and another machine, have a shell alone."""
+    return bool(getattr(place, "is_local", False))
 
 
 def _bytes(text: str) -> bytes:

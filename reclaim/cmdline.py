@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reclaim.facts import Facts
-from reclaim.fstab import TAGS, Entry, ambiguous, is_renamed_by_bus, stable_name
+from reclaim.fstab import TAGS, Entry, ambiguous, is_renamed_by_bus, owned_by, stable_name
 
 #: a parameter and its value, taken whole; kernelopts= is GRUB's variable around a line (RHEL 8), not a parameter
 _TOKEN = re.compile(r"(?<![\w.-])(?!kernelopts=)(?P<key>[A-Za-z_][\w.-]*)=(?P<q>[\"'](?=/dev/))?(?P<value>[^\s\"']+)")
@@ -20,6 +21,10 @@ _WHOLE = frozenset(("root", "resume", "boot", "mount.usr", "real_root", "cryptro
 _NUMBER = re.compile(r"(?<![\w.-])(?P<key>root|resume)=(?P<value>\d+:\d+|[0-9a-f]{3,4})(?![^\s\"'])")
 #: parameters whose value begins with a device: cryptdevice=DEVICE:NAME (mkinitcpio's hook encrypt)
 _BEFORE_COLON = frozenset(("cryptdevice",))
+#: what parts a list in a value, and ends a command of a menu
+_LIST = re.compile("[:,;]")
+#: parameters within the value of another that are looked for: GRUB_CMDLINE_LINUX=root=UUID=…
+_NESTED = 3
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,18 @@ def names(line: str) -> list[Name]:
             found.append(Name(match["key"], match["value"], inside["device"]))
     found += [Name(match["key"], match["value"], "") for match in _NUMBER.finditer(line)]
     return found
+
+
+def parameters(text: str) -> Iterator[str]:
+    """Everything in *text* that reads `parameter=value`, also with the value cut off where a list goes on in it."""
+    for match in _TOKEN.finditer(text):
+        key, value = match["key"], match["value"]
+        for _ in range(_NESTED):
+            yield f"{key}={value}"
+            yield f"{key}={_LIST.split(value, maxsplit=1)[0]}"
+            key, within, value = value.partition("=")  # a variable's value may be a parameter
+            if not within:
+                break
 
 
 def named_stably(facts: Facts, line: str, tags: tuple[str, ...] = TAGS) -> str:
@@ -74,5 +91,5 @@ def clones(facts: Facts) -> list[str]:
     for match in _TOKEN.finditer(facts.command_line):
         source, _ = _device(match)
         if several := ambiguous(facts, Entry(0, source, "", "auto", ())):
-            found.append(f"{match['key']}={source} is that of {' and '.join(one.path for one in several)}")
+            found.append(f"{match['key']}={source} is that of {owned_by(several)}")
     return found

@@ -76,7 +76,7 @@ def console(guest: Guest) -> Console:
 
 def _size(guest: Guest, path: str) -> int:
     result = guest.hypervisor.shell.run("stat --dereference --printf %%s -- %s", path)
-    return int(result.stdout) if result.rc == 0 and result.stdout.isdigit() else 0
+    return int(result.stdout) if result.rc == 0 and result.stdout.isdecimal() else 0
 
 
 def _log(guest: Guest) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from reclaim.facts import Facts
@@ -66,11 +66,11 @@ def _named_stably(facts: Facts, text: str) -> str:
     return _LINE.sub(stable, text)
 
 
-def with_discard(text: str, name: str) -> str:
-    """*text* with the option `discard` for the mapping *name*; as it was where that cannot be added."""
+def with_discard(text: str, names: Container[str]) -> str:
+    """*text* with the option `discard` for the mappings *names*; as it was where that cannot be added."""
 
     def add(match: re.Match[str]) -> str:
-        if match["name"] != name or "discard" in (match["options"] or "").split(","):
+        if match["name"] not in names or "discard" in (match["options"] or "").split(","):
             return match[0]
         if match["options"] is None:
             # a line may end after the device: the key is `none` then. Without a type it may be plain: that is left open

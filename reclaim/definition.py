@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from lxml import etree
 
-from reclaim import masked
+from reclaim import masked, othersystem
 from reclaim.errors import ProbeError
 from reclaim.kept import kept
 
@@ -26,6 +26,9 @@ _DEFAULT_SCSI_MODEL = {"s390x": "virtio-scsi", "ppc64": "ibmvscsi", "ppc64le": "
 
 #: A domain definition is a few KiB; a larger one is not libvirt's.
 _MAX_XML_BYTES = 8 * 1024 * 1024
+
+#: Each disk is a row for each requirement on disks.
+_MAX_DISKS = 1_000
 
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
 #: for what is only read: without the indentation a tree costs a tenth less, in time and in memory
@@ -49,9 +52,8 @@ def parse_xml(xml: str, what: str, parser: etree.XMLParser = _PARSER) -> Element
         raise ProbeError(f"{what}: the XML cannot be parsed: {exc}") from exc
 
 
-#: libosinfo.org/xmlns/libvirt/domain/1.0
-_LIBOSINFO = "{http://libosinfo.org/xmlns/libvirt/domain/1.0}os"
-
+#: QEMU's own arguments (`reclaim.qemuargs`)
+_ARGUMENTS = "{http://libvirt.org/schemas/domain/qemu/1.0}commandline"
 
 #: types whose source is told by children too; NVMe namespaces differ in nothing but the PCI address
 _ELSEWHERE = ("network", "nvme")
@@ -199,16 +201,22 @@ class _Outline(NamedTuple):
     disks: tuple[DiskView, ...] = ()
     scsi_controllers: tuple[ControllerView, ...] = ()
     by_target: Mapping[str, DiskView] = MappingProxyType({})
+    other_system: str | None = None
+    has_arguments: bool = False
 
 
 def _outline(root: Element, xml: str) -> _Outline:
     os = next(root.iterchildren("os"), None)
     os_type = None if os is None else next(os.iterchildren("type"), None)
     machine, arch = (None, None) if os_type is None else (os_type.get("machine"), os_type.get("arch"))
+    system = othersystem.told_in(next(root.iterchildren("metadata"), None))
+    has_arguments = next(root.iterchildren(_ARGUMENTS), None) is not None
     devices = next(root.iterchildren("devices"), None)
     if devices is None:
-        return _Outline(machine, arch)
+        return _Outline(machine, arch, other_system=system, has_arguments=has_arguments)
     emulator = next(devices.iterchildren("emulator"), None)
+    if (count := sum(1 for _ in devices.iterchildren("disk"))) > _MAX_DISKS:
+        raise ProbeError(f"domain definition: it has {count} disks, more than reclaim judges")
     disks = [
         DiskView.of(one, number, xml)
         for number, one in enumerate(devices.iterchildren("disk"))
@@ -223,6 +231,8 @@ def _outline(root: Element, xml: str) -> _Outline:
             [ControllerView.of(one, arch) for one in devices.iterchildren("controller") if one.get("type") == "scsi"]
         ),
         {disk.target: disk for disk in reversed(disks)},
+        system,
+        has_arguments,
     )
 
 
@@ -258,11 +268,19 @@ class Definition:
         return self._outline.machine
 
     @property
+    def other_system(self) -> str | None:
+        """The system of the guest, where `<metadata>` names one that is no Linux (`reclaim.othersystem`)."""
+        return self._outline.other_system
+
+    @property
+    def has_arguments(self) -> bool:
+        """Are there arguments of QEMU's own (`qemu:commandline`)?"""
+        return self._outline.has_arguments
+
+    @property
     def is_windows(self) -> bool:
-        """Does libosinfo's metadata, which virt-install and virt-manager write, name a Windows?"""
-        metadata = self.root.find("metadata")
-        ids = (one.get("id", "") for one in metadata.iter(_LIBOSINFO)) if metadata is not None else ()
-        return any(str(one).startswith("http://microsoft.com/") for one in ids)
+        """Does `<metadata>` name a Windows?"""
+        return self.other_system == "Windows"
 
     @property
     def kernel_parameters(self) -> str:
@@ -378,6 +396,19 @@ def _attribute(element: Element, path: str, name: str) -> str | None:
 def _items(element: Element) -> Iterator[tuple[str, str]]:
     for key, value in element.attrib.items():
         yield str(key), str(value)
+
+
+def called(xml: str, name: str) -> str:
+    """*xml* with *name* for its domain's: somebody may have renamed it since."""
+    found = Definition(xml)
+    if found.name == name:
+        return xml
+    edit = found.edit()
+    element = edit.root.find("name")
+    if element is None:
+        raise ProbeError("the definition has no name")
+    element.text = name
+    return edit.definition.xml
 
 
 # Comparing ------------------------------------------------------------------------------------

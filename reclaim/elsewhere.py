@@ -17,9 +17,10 @@ _DEVICE = re.compile(r"/dev/(?:(?:x?vd|[sh]d)[a-z]+\d*(?![\w-])|disk/by-(?:path|
 #: udev(7): a match on the kernel's name of a disk, on the path to it, or on its serial number as virtio-blk has it:
 #: on SCSI maker and model stand before it (60-persistent-storage.rules)
 _MATCH = re.compile(
-    r"KERNELS?==\"[^\"]*\b(?:x?vd|[sh]d)[a-z\[*?][^\"]*\"|ENV\{ID_PATH\w*\}==\"[^\"]+\""
+    r"KERNELS?==\"(?P<kernel>[^\"]*)\"|ENV\{ID_PATH\w*\}==\"[^\"]+\""
     r"|(?:ENV\{ID_SERIAL\}|ATTRS?\{serial\})==\"[^\"\w]*\w[^\"]*\""
 )
+_KERNEL_NAME = re.compile(r"\b(?:x?vd|[sh]d)[a-z\[*?]")
 _NAMES_IT = re.compile(r"\b(?:SYMLINK|NAME)\+?=(?!=)")
 #: scripts that run at the end of a boot, and what in them makes a filesystem or swap be there
 _AT_THE_END = re.compile(r"/etc/(?:rc\.local|rc\.d/rc\.local|local\.d/.+\.start)\Z")
@@ -32,7 +33,7 @@ def places(facts: Facts) -> Iterator[Place]:
     """What other things depend on, and only its administrator can rewrite."""
     for path, line in _lines(facts):
         if path.startswith("/etc/udev/"):
-            found = [match[0] for match in _MATCH.finditer(line)] if _NAMES_IT.search(line) else []
+            found = _matches(line) if _NAMES_IT.search(line) else []
             advice = f"{path}: match ENV{{ID_FS_UUID}}, ENV{{ID_PART_ENTRY_UUID}} or ENV{{ID_PART_TABLE_UUID}} instead"
         elif path.startswith("/etc/auto."):
             found = devices(line)
@@ -55,6 +56,12 @@ def places(facts: Facts) -> Iterator[Place]:
         if found:
             yield Place(path, tuple(found), advice=advice)
     yield from _multipath(facts)
+
+
+def _matches(line: str) -> list[str]:
+    """What a rule of udev's matches a disk by that is another on another bus."""
+    found = _MATCH.finditer(line)
+    return [match[0] for match in found if match["kernel"] is None or _KERNEL_NAME.search(match["kernel"])]
 
 
 def _multipath(facts: Facts) -> Iterator[Place]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import libvirt
 
-from reclaim import boot, power, states
+from reclaim import boot, power, qemuargs, states
 from reclaim.backup import Backup
 from reclaim.boot import Boot
 from reclaim.change import Change, DefinitionChange
 from reclaim.definition import Definition
 from reclaim.errors import (
     ChangeFailed,
+    JournalLost,
     NotApplicable,
     NotAssessable,
     Pending,
@@ -25,7 +26,7 @@ from reclaim.errors import (
     StillRunning,
     Withheld,
 )
-from reclaim.guest import OFF, Disk, Guest
+from reclaim.guest import OFF, UNKNOWN_DISKS, Disk, Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.job import Job
 from reclaim.journal import Journal
@@ -35,6 +36,8 @@ from reclaim.text import libvirt_words, printable
 from reclaim.verdict import ChangeRecord, Judgement, Result, Verdict
 
 Mode = Literal["audit", "plan", "fix"]
+#: the requirement whose rows tell of disks that only QEMU's own arguments bring
+TELLS_OF_UNKNOWN = "disk-discard"
 
 
 class Subject(NamedTuple):
@@ -144,6 +147,9 @@ class Engine:
     _asked: list[_Asked] = field(default_factory=list)
     #: seconds that are waited for a libvirt that hung up
     _patience: float = 60
+    #: why nothing more is changed: the journal cannot be written
+    stopped: str = ""
+    _is_told: bool = False
     #: guests that were started to be looked into, and the number of that change
     _booted: dict[Guest, int] = field(default_factory=dict)
 
@@ -152,20 +158,27 @@ class Engine:
         if not self.boot_stopped or guest in self._booted or guest.unstarted:
             return
         try:
-            if guest.is_running or guest.closed() != OFF:
+            if guest.is_running or not (guest.closed() == OFF or guest.persistent.other_system):
                 return
+            guest.forget(inside=False)  # a run over a fleet takes hours: it is started on what is defined now
             # what was left off is to be brought back, not to be looked into and shut down
             if reason := guest.left_off or states.reason_not_to_start(guest):
                 guest.unstarted = reason
                 return
+            if self.stopped:
+                guest.unstarted = self._why_stopped()
+                return
             change = Boot(guest.name, self.journal.path.parent.name)
             seq = self._booted[guest] = self.journal.intend(guest.name, guest.uuid, boot.SLUG, change)
             change.apply(guest)
+        except JournalLost as exc:
+            self.stopped = str(exc)
+            guest.unstarted = self._why_stopped()
         except libvirt.libvirtError as exc:
             guest.unstarted = f"libvirt: {libvirt_words(exc)}"
         except ChangeFailed as exc:
             guest.unstarted = str(exc)
-            self.journal.failed(seq, str(exc))
+            self._write_down(self.journal.failed, seq, str(exc))
             guest.booted_by = None
             del self._booted[guest]
 
@@ -179,14 +192,14 @@ class Engine:
         failed = ""
         try:
             note = change.undo(guest, {})
-            self.journal.undone(seq, note)
+            self._write_down(self.journal.undone, seq, note)
         except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
             failed = printable(str(exc))
-            self.journal.failed(seq, failed)
+            self._write_down(self.journal.failed, seq, failed)
         del self._booted[guest]
         self._asked = [one for one in self._asked if one.guest is not guest]  # it is not to be started again
         for cycle in self.journal.at_stake(guest.uuid):  # nor by a later run
-            self.journal.failed(cycle, f"{told}, and is to be off")
+            self._write_down(self.journal.failed, cycle, f"{told}, and is to be off")
         guest.booted_by = None
         guest.forget(inside=False)
         for result in self.results.values():
@@ -211,8 +224,9 @@ class Engine:
         started = time.monotonic()
         if self._asked:
             self.look_after()
+        judgement = judge(requirement, subject)  # what is interrupted has no row
         result = self.result(requirement, subject)
-        result.take(judge(requirement, subject))
+        result.take(judgement)
         if result.verdict is Verdict.ERROR and self._is_reconnected():
             result.take(judge(requirement, subject))
         if result.verdict is Verdict.NONCOMPLIANT and self.mode != "audit":
@@ -256,7 +270,7 @@ class Engine:
                 result.reason = f"it went off late; {printable(str(exc), lines=True)}"
                 self._not_back(one.requirement, one.subject, one.cycle, one.seq, exc)
                 continue
-            self.journal.done(one.seq, outcome)
+            self._write_down(self.journal.done, one.seq, outcome)
             one.record.applied = True
             one.guest.forget()
             result = self.result(one.requirement, one.subject)
@@ -265,25 +279,40 @@ class Engine:
                 result.take(Judgement(Verdict.FIXED, f"it went off late; {outcome.get('note', '')}", result.evidence))
             self._look_again(one.requirement, one.subject)
 
+    # The journal
+
+    def _write_down(self, write: Callable[..., None], seq: int, *what: object) -> None:
+        """Write down what came of change *seq*; where that cannot be, nothing more is changed."""
+        try:
+            write(seq, *what)
+        except JournalLost as exc:
+            self.stopped = self.stopped or str(exc)
+
+    def _why_stopped(self) -> str:
+        """Why nothing more is changed: in full for the first row that it is of, in short for the others."""
+        told, self._is_told = self._is_told, True
+        return "nothing more is changed in this run" + ("" if told else f": {printable(self.stopped)}")
+
     # Mending
 
     def _remedy(self, requirement: Requirement, subject: Subject, result: Result) -> None:
+        if self.stopped:
+            result.reason += f"; not mended: {self._why_stopped()}"
+            return
         waits = self._waits_for(requirement, subject)
-        forced = ""
-        if waits:
-            slug, judgement = waits
-            if not self.force:
-                result.verdict = Verdict.PENDING if judgement.verdict is Verdict.PENDING else Verdict.NONCOMPLIANT
-                result.reason += f"; withheld: waits for {slug} ({_shortly(judgement)})"
-                return
-            forced = f"forced although {slug} is {_shortly(judgement)}"
+        if waits and not self.force:
+            slug, judgement = waits[0]
+            result.verdict = Verdict.PENDING if judgement.verdict is Verdict.PENDING else Verdict.NONCOMPLIANT
+            result.reason += f"; withheld: waits for {slug} ({_shortly(judgement)})"
+            return
+        forced = _overruled(waits)
         if self.restart and requirement.stage == "power" and subject.guest is not None:
             subject.guest.forget()  # the fleet was looked into hours ago, and it has to come back as it is now
         changes = self._propose(requirement, subject, result)
         if not changes or self._withheld(subject, changes, result):
             return
         if self.mode == "plan":
-            self._plan(subject, changes, result)
+            self._plan(subject, changes, result, forced)
             return
         found = result.reason
         try:
@@ -303,7 +332,7 @@ class Engine:
             if verdict.verdict is Verdict.NONCOMPLIANT and not self._waits(requirement, subject, result):
                 helped = found.partition(";")[0] != result.reason.partition(";")[0]
                 notes = [f"was: {found}", *self._notes] if helped else ["the change was applied and did not help"]
-                result.reason = "; ".join((result.reason, *notes))
+                result.reason = "; ".join((result.reason, *filter(None, (forced,)), *notes))
         if any(isinstance(change, PowerCycle) for change in changes):
             self._look_again(requirement, subject)
 
@@ -361,9 +390,10 @@ class Engine:
             return True
         return False
 
-    def _plan(self, subject: Subject, changes: list[Change], result: Result) -> None:
+    def _plan(self, subject: Subject, changes: list[Change], result: Result, forced: str) -> None:
         result.changes += [ChangeRecord(change.kind, change.target, change.diff) for change in changes]
         result.evidence = _evidence(result.evidence, changes)
+        result.reason += f"; {forced}" if forced else ""
         for change in changes:
             if isinstance(change, DefinitionChange) and subject.guest is not None:
                 name = subject.guest.name
@@ -384,17 +414,18 @@ class Engine:
                     f"; waits for a power cycle{why}: shut the guest down and start it, or run with --restart"
                 )
                 return False
+            remark = states.remark(guest, change) if guest is not None else ""
+            seq = self._intended(requirement, place, change, result)
+            if seq is None:
+                return False
             if isinstance(change, DefinitionChange) and guest is not None:
                 guest.history.append(change.before)
-            record = ChangeRecord(change.kind, change.target, change.diff)
+            record = self._records[seq] = ChangeRecord(change.kind, change.target, change.diff)
             result.changes.append(record)
-            remark = states.remark(guest, change) if guest is not None else ""
-            seq = self.journal.intend(place.name, place.uuid, requirement.slug, change)
-            self._records[seq] = record
             try:
                 outcome = change.apply(place)
             except Refused as exc:
-                self.journal.failed(seq, str(exc))
+                self._write_down(self.journal.failed, seq, str(exc))
                 result.changes.remove(record)
                 place.forget()
                 raise
@@ -403,42 +434,66 @@ class Engine:
                 self._not_back(requirement, subject, change, seq, exc)
                 return False
             except StillRunning as exc:
-                self.journal.unknown(seq, str(exc))
+                self._write_down(self.journal.unknown, seq, str(exc))
                 result.verdict = Verdict.PENDING
                 result.reason += f"; waits for its next power cycle: {printable(str(exc))}"
                 if guest is not None and isinstance(change, PowerCycle):
                     self._asked.append(_Asked(requirement, subject, guest, change, seq, record))
                 return False
             except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
-                if isinstance(exc, ChangeFailed):
-                    self.journal.failed(seq, str(exc))
-                else:
-                    self.journal.unknown(seq, str(exc))
+                is_undone = isinstance(exc, ChangeFailed)
+                self._write_down(self.journal.failed if is_undone else self.journal.unknown, seq, str(exc))
                 place.forget(inside=not isinstance(change, DefinitionChange))
+                result.reason += f"; {forced}" if forced else ""
                 result.reason += f"; not mended: {printable(str(exc), lines=True)}"
                 return False
-            except BaseException:  # Ctrl-C, SIGTERM, a fault of ours: only the journal and the row are told
+            except BaseException as exc:  # Ctrl-C, SIGTERM, a fault of ours: only the journal and the row are told
                 if guest is not None and isinstance(change, PowerCycle):
                     self._interrupted(guest, change, seq, result)
+                else:
+                    self.journal.unknown(seq, f"interrupted: {type(exc).__name__}: {printable(str(exc))}")
                 raise
-            self.journal.done(seq, outcome)
+            self._write_down(self.journal.done, seq, outcome)
             record.applied = True
             self.freed += int(outcome.get("freed", "0"))
             self._notes += [printable(note) for note in (outcome.get("note"), remark) if note]
             place.forget(inside=not isinstance(change, DefinitionChange))
+            if self.stopped:
+                return self._is_all(changes, change, result)
         return True
+
+    def _intended(
+        self, requirement: Requirement, place: Guest | Hypervisor, change: Change, result: Result
+    ) -> int | None:
+        """The number of *change* in the journal; None where it is not to be made, and the row says why."""
+        try:
+            return self.journal.intend(place.name, place.uuid, requirement.slug, change)
+        except JournalLost as exc:
+            self.stopped = str(exc)
+            result.reason += f"; not mended: {self._why_stopped()}"
+        except ChangeFailed as exc:
+            result.reason += f"; not mended: {printable(str(exc))}"
+        return None
+
+    def _is_all(self, changes: list[Change], made: Change, result: Result) -> bool:
+        """*made* was applied and could not be written down: was it the last? The row says so."""
+        if made is changes[-1]:
+            self._notes.append(f"applied, and not written down: {self._why_stopped()}")
+            return True
+        result.reason += f"; mended in part: {self._why_stopped()}"
+        return False
 
     def _not_back(self, power_cycle: Requirement, subject: Subject, change: Change, seq: int, exc: Exception) -> None:
         """A guest did not come back: the journal is told, and what was judged before is judged again."""
         guest = subject.guest
         if guest is None or not isinstance(exc, ChangeFailed):
-            self.journal.unknown(seq, str(exc))
+            self._write_down(self.journal.unknown, seq, str(exc))
             return
         guest.forget()
         if guest.is_running:
-            self.journal.failed(seq, str(exc))
+            self._write_down(self.journal.failed, seq, str(exc))
         else:
-            self.journal.unknown(seq, str(exc))  # the next run tries again
+            self._write_down(self.journal.unknown, seq, str(exc))  # the next run tries again
         if isinstance(exc, PowerCycleFailed) and isinstance(change, PowerCycle):
             if power.is_rolled_back(guest, change):
                 self._rolled_back(guest)
@@ -455,16 +510,16 @@ class Engine:
                 self._rolled_back(guest)
             else:
                 words = "interrupted; it was not shut down"
-            self.journal.failed(seq, words)
+            self._write_down(self.journal.failed, seq, words)
         else:
             words = "interrupted before it was seen to come back; the next --fix finishes it"
-            self.journal.unknown(seq, words)
+            self._write_down(self.journal.unknown, seq, words)
         result.reason += f"; {words}"
 
     def _rolled_back(self, guest: Guest) -> None:
         """The definition that booted is in force again: what this run had defined since is undone."""
         for seq in self.journal.defined_since_start(guest.uuid):
-            self.journal.undone(seq, "rolled back")
+            self._write_down(self.journal.undone, seq, "rolled back")
             self._records[seq].undone = True
 
     def _look_again(self, power: Requirement, subject: Subject, *, undone: bool = False) -> None:
@@ -491,21 +546,30 @@ class Engine:
 
     # What a fix waits for
 
-    def _waits_for(self, requirement: Requirement, subject: Subject) -> tuple[str, Judgement] | None:
-        """The first requirement named by `after` that does not hold for the same guest."""
-        if subject.guest is None:
-            return None
+    def _waits_for(self, requirement: Requirement, subject: Subject) -> list[tuple[str, Judgement]]:
+        """The requirements named by `after` that do not hold for the same guest, each with the first row that says so.
+
+        Without --force the first one is enough.
+        """
+        found: list[tuple[str, Judgement]] = []
+        guest = subject.guest
+        if guest is None:
+            return found
         for slug in requirement.after:
-            if catalogue()[slug].stage == "inside" and not subject.guest.is_running:
+            if catalogue()[slug].stage == "inside" and not guest.is_running:
                 continue  # what is done to a guest that is off is done from outside
-            for judgement in self._standing(catalogue()[slug], subject.guest):
-                if not judgement.verdict.holds:
-                    return slug, judgement
-        return None
+            standing = self._standing(catalogue()[slug], guest)
+            if broken := next((one for one in standing if not one.verdict.holds), None):
+                found.append((slug, broken))
+                if not self.force:
+                    break
+        return found
 
     def _standing(self, requirement: Requirement, guest: Guest) -> Iterable[Judgement]:
         """How *requirement* stands for *guest*: as this run judged it, else judged now."""
         for subject in subjects(requirement, guest):
+            if subject.disk is not None and subject.disk.is_unknown:
+                continue  # nothing is done to it
             result = self.results.get((requirement.slug, *subject.key))
             if result is None:
                 yield judge(requirement, subject)
@@ -528,16 +592,42 @@ def _shortly(judgement: Judgement) -> str:
     return f"{judgement.verdict}: {judgement.reason.partition(';')[0]}"
 
 
+def _overruled(waits: Sequence[tuple[str, Judgement]]) -> str:
+    """What --force overrules, in words: each requirement that does not hold, and which of them nobody could look at."""
+    if not waits:
+        return ""
+    alike: dict[str, list[str]] = {}
+    for slug, judgement in waits:
+        alike.setdefault(_shortly(judgement), []).append(slug)
+    told = " and ".join(
+        f"{first} is {words}{f' (so are {others})' if (others := ', '.join(more)) else ''}"
+        for words, (first, *more) in alike.items()
+    )
+    unseen = [slug for slug, one in waits if one.verdict in (Verdict.NOT_ASSESSABLE, Verdict.ERROR)]
+    if not unseen:
+        return f"forced although {told}"
+    states = "; ".join(catalogue()[slug].title for slug in unseen)
+    return f"forced although {told}; nobody looked whether this holds: {states}"
+
+
 def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:
     """Everything of *guest* that *requirement* is judged for. Its copies are found by the run (`reclaim.backup`)."""
+    return [subject for subject in everything(requirement, guest) if is_asked(requirement, subject)]
+
+
+def everything(requirement: Requirement, guest: Guest) -> list[Subject]:
+    """Everything of *guest* that requirements with these parameters are judged for."""
     if requirement.stage == "backup":
         return []
-    if "disk" in requirement.parameters:
-        if not guest.renamed:
-            return [Subject(guest.hypervisor, guest, Disk(guest, disk.target)) for disk in guest.persistent.disks]
-        names = {now: before for before, now in guest.renamed.items()}
-        return [
-            Subject(guest.hypervisor, guest, Disk(guest, names.get(disk.target, disk.target)))
-            for disk in guest.persistent.disks
-        ]
-    return [Subject(guest.hypervisor, guest)]
+    if "disk" not in requirement.parameters:
+        return [Subject(guest.hypervisor, guest)]
+    names = {now: before for before, now in guest.renamed.items()}
+    targets = [names.get(disk.target, disk.target) for disk in guest.persistent.disks]
+    if guest.persistent.has_arguments and qemuargs.disks(guest.persistent.root):
+        targets.append(UNKNOWN_DISKS)
+    return [Subject(guest.hypervisor, guest, Disk(guest, target)) for target in targets]
+
+
+def is_asked(requirement: Requirement, subject: Subject) -> bool:
+    """Of disks that libvirt knows nothing of one requirement tells."""
+    return subject.disk is None or not subject.disk.is_unknown or requirement.slug == TELLS_OF_UNKNOWN

@@ -17,8 +17,24 @@ class ChangeFailed(ReclaimError):
     """A change was not applied, and what it had begun was taken back."""
 
 
+class ChangedSince(ChangeFailed):
+    """What is to be taken back is no longer as the run left it; `diff` tells from what it left to what is there now."""
+
+    def __init__(self, words: str, diff: str = "") -> None:
+        super().__init__(words)
+        self.diff = diff
+
+
 class NotYet(ChangeFailed):
     """It can be taken back once the guest runs on the hardware as it was; what stands works on either."""
+
+
+class Untrusted(ReclaimError):
+    """A file or folder that is not obeyed: others own it, or can write it. Which, why, and what to do."""
+
+    def __init__(self, path: str, wrong: str, way_out: str) -> None:
+        super().__init__(f"{path} {wrong}; {way_out}")
+        self.path, self.wrong, self.way_out = path, wrong, way_out
 
 
 class Refused(ChangeFailed):
@@ -31,6 +47,10 @@ class StillRunning(ChangeFailed):
 
 class PowerCycleFailed(ChangeFailed):
     """A guest did not come back as it was; the definition that booted is in force again, where libvirt takes it."""
+
+
+class JournalLost(ReclaimError):
+    """The journal cannot be written: what it does not hold is not done."""
 
 
 class NotApplicable(Exception):

@@ -12,7 +12,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
@@ -27,13 +27,24 @@ from reclaim.text import printable
 SCRIPT_SECONDS = 300
 _MAX_SECTION_BYTES = 262_144 + 3
 _MAX_LINKS = 20_000
+#: characters of all sections of a guest that says little; most say a tenth of that
+_LIGHT = 262_144
 _MAX_DEVICES = 5_000
 _MAX_KERNELS = 500
+_MAX_FILES = 1_000
+#: characters of a value of os-release; shlex takes a word apart in the square of its length
+_LONGEST_VALUE = 4_096
 _MAX_NUMBER = 2**64 - 1
 #: what the kernel counts starts and lengths in, whatever the disk's own sectors are
 _SECTOR = 512
 #: what keeps a thin pool from passing discards down (Linux's admin-guide/device-mapper/thin-provisioning)
+#: a file as the script prints it: its path and its length, each on a line, then its bytes
+_FILE = re.compile(rb"([^\n]*)\n *(\d{1,9}) *\n")
+#: what ends a name in a boot file: blanks, and what a menu or a shell has between words
+_BETWEEN_NAMES = re.compile(r"[\s/\\\"'`=,;:(){}<>|&$#!?*^@\[\]]+")
 _DEAF_POOL = frozenset(("no_discard_passdown", "ignore_discard"))
+#: by what mount(8) finds a device, as `BlockDevice` has them
+_TAGS = ("uuid", "partuuid", "label", "partlabel")
 _KERNEL_WORDS = frozenset(
     (
         *("kernel", "stray", "unified", "path", "free", "stamp", "same", "no-initramfs", "unreadable"),
@@ -112,6 +123,11 @@ class Mount:
     fsroot: str
     size: int | None
     used: int | None
+
+    @property
+    def device(self) -> str:
+        """The source without the part of it that is mounted: `/dev/vda1` of `/dev/vda1[/@home]`."""
+        return self.source.partition("[")[0]
 
 
 @dataclass(frozen=True)
@@ -198,6 +214,14 @@ class Facts:
     sections: Mapping[str, str] = field(repr=False)
     #: kernels as they were read before, for those whose initramfs has not changed
     earlier_kernels: tuple[Kernel, ...] = ()
+
+    def lighten(self) -> None:
+        """Drop what was worked out, where the guest says much: that takes ten times the room of what it said."""
+        if sum(map(len, self.sections.values())) < _LIGHT:
+            return
+        kept = {one.name for one in fields(self)}
+        for name in self.__dict__.keys() - kept:
+            del self.__dict__[name]
 
     def _section(self, name: str) -> tuple[int, bytes]:
         """Exit status and bytes of one section."""
@@ -327,14 +351,14 @@ class Facts:
     def _files(self, name: str) -> dict[str, str]:
         _, data = self._section(name)
         found: dict[str, str] = {}
-        while data:
-            try:
-                path, length, rest = data.split(b"\n", 2)
-                size = int(length)
-            except ValueError as exc:
-                raise ProbeError(f"{self.guest}: the guest's {name.replace('_', ' ')} cannot be parsed") from exc
-            found[path.decode("utf-8", errors="replace")] = rest[:size].decode("utf-8", errors="surrogateescape")
-            data = rest[size + 1 :]
+        at = 0
+        while at < len(data):
+            match = _FILE.match(data, at)
+            if match is None or len(found) == _MAX_FILES:
+                raise ProbeError(f"{self.guest}: the guest's {name.replace('_', ' ')} cannot be parsed")
+            path, begin, end = match[1].decode("utf-8", errors="replace"), match.end(), match.end() + int(match[2])
+            found[path] = data[begin:end].decode("utf-8", errors="surrogateescape")
+            at = end + 1
         return found
 
     @cached_property
@@ -390,18 +414,30 @@ class Facts:
         return tuple(self._block_device(one, 0) for one in roots)
 
     @cached_property
-    def tagged(self) -> Mapping[tuple[str, str], list[BlockDevice]]:
+    def devices(self) -> tuple[BlockDevice, ...]:
+        """Every block device of the trees, each before what lies on it."""
+        return tuple(one for root in self.block_devices for one in root.walk())
+
+    @cached_property
+    def tagged(self) -> Mapping[tuple[str, str], tuple[BlockDevice, ...]]:
         """The disks and partitions by what mount(8) finds them by: ("uuid", "aaaa-1") and the like."""
-        found: dict[tuple[str, str], list[BlockDevice]] = {}
-        for one in {one.path: one for root in self.block_devices for one in root.walk()}.values():
-            for tag in ("uuid", "partuuid", "label", "partlabel") if one.type in ("disk", "part") else ():
+        return {
+            key: tuple(one for one in owners if one.type in ("disk", "part")) for key, owners in self.with_tag.items()
+        }
+
+    @cached_property
+    def with_tag(self) -> Mapping[tuple[str, str], tuple[BlockDevice, ...]]:
+        """The block devices of every type by a tag and its value: ("uuid", "aaaa-1") and the like; each path once."""
+        found: dict[tuple[str, str], dict[str, BlockDevice]] = {}
+        for one in self.devices:
+            for tag in _TAGS:
                 if value := getattr(one, tag):
-                    found.setdefault((tag, value), []).append(one)
-        return found
+                    found.setdefault((tag, value), {})[one.path] = one
+        return {key: tuple(owners.values()) for key, owners in found.items()}
 
     def _tree(self, text: str) -> list[dict[str, Any]]:
         """The trees in what `lsblk --pairs` printed, each parent before its children (util-linux before 2.27)."""
-        below: dict[str, list[str]] = {}
+        below: dict[str, dict[str, None]] = {}
         devices: dict[str, dict[str, Any]] = {}
         for line in text.splitlines():
             found = _pairs(line)
@@ -409,8 +445,7 @@ class Facts:
             if not name or (parent and (parent not in devices or parent == name)):
                 raise ProbeError(f"{self.guest}: the guest's block devices cannot be parsed")
             devices.setdefault(name, found)
-            if name not in below.setdefault(parent, []):
-                below[parent].append(name)
+            below.setdefault(parent, {})[name] = None
         left = _MAX_DEVICES
 
         def grown(name: str) -> dict[str, Any]:
@@ -553,27 +588,59 @@ class Facts:
 
     def device(self, path: str) -> BlockDevice | None:
         """The block device at *path*, links followed."""
-        wanted = self.resolve(path)
-        for root in self.block_devices:
-            for one in root.walk():
-                if wanted in (one.path, f"/dev/{one.name}", self.resolve(one.path)):
-                    return one
-        return None
+        return self._by_path.get(self.resolve(path))
+
+    @cached_property
+    def _by_path(self) -> Mapping[str, BlockDevice]:
+        """The block devices by their path, their kernel name in /dev, and what their path leads to."""
+        found: dict[str, BlockDevice] = {}
+        for one in self.devices:
+            for path in (one.path, f"/dev/{one.name}", self.resolve(one.path)):
+                found.setdefault(path, one)
+        return found
+
+    @cached_property
+    def links_to(self) -> Mapping[str, tuple[str, ...]]:
+        """The device path that links lead to -> those links."""
+        found: dict[str, list[str]] = {}
+        for path, to in self.links.items():
+            found.setdefault(to, []).append(path)
+        return {to: tuple(paths) for to, paths in found.items()}
+
+    @cached_property
+    def mounts_from(self) -> Mapping[str, tuple[Mount, ...]]:
+        """The source of mounts, without the part of it that is mounted -> those mounts."""
+        found: dict[str, list[Mount]] = {}
+        for mount in self.mounts:
+            found.setdefault(mount.device, []).append(mount)
+        return {device: tuple(mounts) for device, mounts in found.items()}
+
+    @cached_property
+    def mounts_on(self) -> Mapping[str, tuple[Mount, ...]]:
+        """A mount point -> what is mounted on it, the upmost last."""
+        found: dict[str, list[Mount]] = {}
+        for mount in self.mounts:
+            found.setdefault(mount.target, []).append(mount)
+        return {target: tuple(mounts) for target, mounts in found.items()}
 
     def stack(self, device: BlockDevice) -> tuple[tuple[BlockDevice, ...], ...]:
         """Every way from a whole disk up to *device*, the disk first."""
-        ways: list[tuple[BlockDevice, ...]] = []
+        return self._ways.get(device.path, ())
+
+    @cached_property
+    def _ways(self) -> Mapping[str, tuple[tuple[BlockDevice, ...], ...]]:
+        """The path of each block device -> every way up to it."""
+        found: dict[str, list[tuple[BlockDevice, ...]]] = {}
 
         def climb(at: BlockDevice, below: tuple[BlockDevice, ...]) -> None:
             way = (*below, at)
-            if at.path == device.path:
-                ways.append(way)
+            found.setdefault(at.path, []).append(way)
             for child in at.children:
                 climb(child, way)
 
         for root in self.block_devices:
             climb(root, ())
-        return tuple(ways)
+        return {path: tuple(ways) for path, ways in found.items()}
 
     # Kernels, trim
 
@@ -594,9 +661,20 @@ class Facts:
         return tuple(kernel for kernel in found if kernel.stray is None or self._is_named(kernel.stray))
 
     def _is_named(self, image: str) -> bool:
-        """Does a boot file name the kernel image *image*? What nothing boots may lie there."""
-        name = re.compile(rf"(?<![\w.-]){re.escape(image)}(?![\w.-])")
-        return any(name.search(text) for text in self.boot_files.values())
+        """Does a boot file name the kernel image *image*? What nothing boots may lie there.
+
+        An image whose name cannot be told from what is around it is taken for named: nobody may pass it over.
+        """
+        return image in self._boot_words or _BETWEEN_NAMES.search(image) is not None
+
+    @cached_property
+    def _boot_words(self) -> frozenset[str]:
+        return frozenset(word for text in self.boot_files.values() for word in _BETWEEN_NAMES.split(text))
+
+    @cached_property
+    def _earlier(self) -> Mapping[str, Kernel]:
+        """The kernels as they were read before, by what identifies the initramfs."""
+        return {one.stamp: one for one in reversed(self.earlier_kernels)}
 
     def _kernel(self, block: str) -> Kernel:
         words: dict[str, list[str]] = {}
@@ -615,7 +693,7 @@ class Facts:
         # the name of a unit has a dash for each slash (systemd-escape(1))
         waits |= {_unescaped("/" + name.replace("-", "/")) for name in words.get("wants", ())}
         if "same" in words:
-            same = next((one for one in self.earlier_kernels if one.stamp == stamp), None)
+            same = self._earlier.get(stamp)
             if same is None:
                 raise ProbeError(f"{self.guest}: the guest's kernels cannot be parsed")
             initramfs, lacking, waits = same.initramfs, same.lacking, same.waits
@@ -720,7 +798,7 @@ def _key_values(text: str) -> dict[str, str]:
     found = {}
     for line in text.splitlines():
         key, separator, value = line.partition("=")
-        if separator and re.fullmatch(r"[A-Z0-9_]+", key):
+        if separator and re.fullmatch(r"[A-Z0-9_]+", key) and len(value) < _LONGEST_VALUE:
             try:
                 found[key] = "".join(shlex.split(value))
             except ValueError:

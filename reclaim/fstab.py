@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reclaim.facts import BlockDevice, Facts
+from reclaim.kept import kept, once
 
 #: fields are parted by blanks and tabs alone: other white space is part of a name
 _LINE = re.compile(r"^(?P<lead>[ \t]*)(?P<source>[^ \t\r#][^ \t\r]*)(?P<rest>(?:[ \t].*)?\r?)$", re.DOTALL)
@@ -19,6 +20,7 @@ _RENAMED = re.compile(
 #: an option that names a device: `device=` (btrfs), `journal_path=` (ext4), `logdev=` and `rtdev=` (XFS),
 #: `jdev=` (reiserfs), `x-systemd.requires=` and the like
 DEVICE_OPTION = re.compile(r"(?P<key>[\w.-]+)=(?P<device>/dev/.+)\Z", re.DOTALL)
+_NAMED_OPTION = re.compile(r"(?<=[\s,])(?P<key>[\w.-]+=)(?P<device>[^\s,]+)")
 #: options that name a device in a way that nothing here rewrites: by number, as a unit of systemd
 _OPAQUE_OPTION = re.compile(
     r"journal_dev=.+|x-systemd\.[\w-]+=dev-(?:vd|sd|hd|xvd|disk-by\\x2d(?:path|id)).*\.device\Z"
@@ -31,6 +33,8 @@ _TAG = re.compile(
 #: tags that a mount(8) without util-linux knows (busybox's volume_id)
 SMALL_TAGS = ("UUID", "LABEL")
 TAGS = ("UUID", "PARTUUID", "LABEL", "PARTLABEL")
+#: devices with one tag that are named to the user
+_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Entry:
     fstype: str
     options: tuple[str, ...]
 
-    @property
+    @kept
     def is_optional(self) -> bool:
         """Does the boot go on without it?"""
         return "noauto" in self.options or "nofail" in self.options
@@ -90,6 +94,12 @@ def entries(text: str) -> Iterator[Entry]:
         )
 
 
+@once
+def listed(facts: Facts) -> tuple[Entry, ...]:
+    """The entries of the guest's fstab. Raises ProbeError where it cannot be read."""
+    return tuple(entries(facts.fstab))
+
+
 def path_of(device: str) -> str:
     """Where a device is that is named by udev's hardware id (`ID=` of mount(8)); other names are paths."""
     return f"/dev/disk/by-id/{device.removeprefix('ID=')}" if device.startswith("ID=") else device
@@ -102,15 +112,22 @@ def is_renamed_by_bus(device: str) -> bool:
 
 def replace_device(line: str, old: str, new: str, *, option: bool = False) -> str:
     """An entry's *line* with *old* replaced by *new*: as the source, or in options like `device=`."""
+    if option:
+        return replace_options(line, {old: new})
     match = _LINE.match(line)
     if match is None:
         raise ValueError(f"{line!r} is no entry")
-    source, rest = match["source"], match["rest"]
-    if not option:
-        source = new if unescape(source) == old else source
-    else:
-        rest = re.sub(rf"(?<=[\s,])([\w.-]+=){re.escape(old)}(?=[\s,]|$)", lambda match: match[1] + new, rest)
-    return match["lead"] + source + rest
+    source = new if unescape(match["source"]) == old else match["source"]
+    return match["lead"] + source + match["rest"]
+
+
+def replace_options(line: str, names: Mapping[str, str]) -> str:
+    """An entry's *line* with the devices of options like `device=` called by their *names*."""
+    match = _LINE.match(line)
+    if match is None:
+        raise ValueError(f"{line!r} is no entry")
+    rest = _NAMED_OPTION.sub(lambda one: one["key"] + names.get(one["device"], one["device"]), match["rest"])
+    return match["lead"] + match["source"] + rest
 
 
 def stable_name(facts: Facts, device: BlockDevice, tags: tuple[str, ...] = TAGS, *, alone: bool = False) -> str | None:
@@ -119,47 +136,87 @@ def stable_name(facts: Facts, device: BlockDevice, tags: tuple[str, ...] = TAGS,
 
     *tags* are those that may be used, the best first; *alone*: a member is meant, not the whole.
     """
-    everything = [one for root in facts.block_devices for one in root.walk()]
-    members = facts.btrfs_members.get(device.uuid or "", frozenset())
     for tag in tags:
         value = getattr(device, tag.lower())
         if value is None or not re.fullmatch(
             r"[0-9A-Za-z-]+" if tag.endswith("UUID") else r"[\w.+-]+", value, re.ASCII
         ):
             continue
-        owners = {one.path for one in everything if getattr(one, tag.lower()) == value}
+        owners = facts.with_tag.get((tag.lower(), value), ())
         # a filesystem that lies on several devices is mounted by its UUID, whichever of them that leads to
-        whole = not alone and tag == "UUID" and owners == {f"/dev/{name}" for name in members}
-        if owners == {device.path} or whole:
+        whole = not alone and tag == "UUID" and value in _whole_btrfs(facts)
+        if whole or (len(owners) == 1 and owners[0].path == device.path):
             return f"{tag}={value}"
     return None
 
 
-def ambiguous(facts: Facts, entry: Entry) -> list[BlockDevice]:
+@once
+def _whole_btrfs(facts: Facts) -> frozenset[str]:
+    """The UUIDs that the members of one mounted btrfs have, and no other device has."""
+    return frozenset(
+        uuid
+        for uuid, names in facts.btrfs_members.items()
+        if {one.path for one in facts.with_tag.get(("uuid", uuid), ())} == {f"/dev/{name}" for name in names}
+    )
+
+
+def ambiguous(facts: Facts, entry: Entry) -> tuple[BlockDevice, ...]:
     """The disks and partitions that *entry* may mean, where its tag is that of several (clones).
 
     Which one is meant hangs on the order of discovery, and that is another on another bus.
     """
     if entry.tag is None or "noauto" in entry.options:
-        return []
-    owners = facts.tagged.get(entry.tag, [])
-    if len(owners) < 2 or (owners[0].fstype == "btrfs" and _is_one_btrfs(facts, owners)):
-        return []
-    return owners
+        return ()
+    return _clones(facts).get(entry.tag, ())
 
 
-def _is_one_btrfs(facts: Facts, owners: list[BlockDevice]) -> bool:
+@once
+def _clones(facts: Facts) -> Mapping[tuple[str, str], tuple[BlockDevice, ...]]:
+    """The tags that several disks or partitions have, and these; what is one btrfs is none of them."""
+    return {
+        tag: owners
+        for tag, owners in facts.tagged.items()
+        if len(owners) > 1 and not (owners[0].fstype == "btrfs" and _is_one_btrfs(facts, owners))
+    }
+
+
+def _is_one_btrfs(facts: Facts, owners: tuple[BlockDevice, ...]) -> bool:
     """Are these members of one filesystem? The kernel tells of those that are mounted; others are taken for such."""
     members = facts.btrfs_members.get(owners[0].uuid or "")
     return members is None or {one.name for one in owners} == members
 
 
+def owned_by(owners: tuple[BlockDevice, ...]) -> str:
+    """The paths of *owners* in words, the first few of many."""
+    paths = [one.path for one in owners[:_SHOWN]]
+    more = [f"{len(owners) - _SHOWN} more"] if len(owners) > _SHOWN else []
+    return " and ".join([*paths, *more])
+
+
 def meant(facts: Facts, entry: Entry) -> BlockDevice | None:
     """The device that *entry* is mounted from, or swapped to, now."""
-    owners = {one.path: one for one in ambiguous(facts, entry)}
-    sources = [mount.source.partition("[")[0] for mount in facts.mounts if mount.target == entry.target]
-    found = [owners[path] for path in (sources[-1:] if entry.fstype != "swap" else facts.swaps) if path in owners]
-    return found[0] if len(found) == 1 else None
+    owners = ambiguous(facts, entry)
+    if not owners or entry.tag is None:
+        return None
+    if entry.fstype == "swap":
+        swapped = _swapped(facts).get(entry.tag, ())
+        return swapped[0] if len(swapped) == 1 else None
+    return next(
+        (_clone_paths(facts)[entry.tag].get(one.device) for one in facts.mounts_on.get(entry.target, ())[-1:]), None
+    )
+
+
+@once
+def _clone_paths(facts: Facts) -> Mapping[tuple[str, str], Mapping[str, BlockDevice]]:
+    """The tags that several disks or partitions have -> these by their paths."""
+    return {tag: {one.path: one for one in owners} for tag, owners in _clones(facts).items()}
+
+
+@once
+def _swapped(facts: Facts) -> Mapping[tuple[str, str], tuple[BlockDevice, ...]]:
+    """The tags that several disks or partitions have -> those of them that are swapped to."""
+    active = frozenset(facts.swaps)
+    return {tag: tuple(one for one in owners if one.path in active) for tag, owners in _clones(facts).items()}
 
 
 def stable_path(facts: Facts, device: BlockDevice) -> str | None:
@@ -181,7 +238,7 @@ def named_stably(facts: Facts) -> Rewritten:
     """fstab without bus names, as far as the devices have other ones."""
     lines, replaced, left = facts.fstab.split("\n"), [], []
     tags = TAGS if "findmnt" in facts.tools else SMALL_TAGS
-    for entry in entries(facts.fstab):
+    for entry in listed(facts):
         at = entry.number - 1
         left += [f"line {entry.number}: {option}" for option in entry.opaque]
         if ambiguous(facts, entry):
@@ -191,6 +248,7 @@ def named_stably(facts: Facts) -> Rewritten:
                 left.append(f"line {entry.number}: give one of the filesystems another UUID, or name it by PARTUUID=")
             else:
                 lines[at] = replace_device(lines[at], entry.source, name)
+        options: dict[str, str] = {}
         for place, device in enumerate(entry.devices):
             if not is_renamed_by_bus(device):
                 continue
@@ -205,5 +263,10 @@ def named_stably(facts: Facts) -> Rewritten:
                 left.append(f"line {entry.number}: {device} has no UUID of its own")
                 continue
             replaced.append(path_of(device))
-            lines[at] = replace_device(lines[at], device, name, option=option)
+            if option:
+                options[device] = name
+            else:
+                lines[at] = replace_device(lines[at], device, name)
+        if options:
+            lines[at] = replace_options(lines[at], options)
     return Rewritten("\n".join(lines), replaced, left)

@@ -9,6 +9,7 @@ from reclaim import cmdline
 from reclaim.cmdline import Name
 from reclaim.facts import BlockDevice, Facts
 from reclaim.fstab import is_renamed_by_bus
+from reclaim.kept import once
 from reclaim.place import Place, begins, in_lines
 
 _MENU = re.compile(r"/boot/grub2?/grub\.cfg\Z|/boot/efi/EFI/[^/]+/grub\.cfg\Z")
@@ -33,6 +34,7 @@ _GRUB_DEVICE = re.compile(
 )
 
 
+@once
 def menus(facts: Facts) -> dict[str, str]:
     """The menus that boot something, by path; RHEL's stub on the EFI system partition leads to another."""
     return {
@@ -71,14 +73,12 @@ def kernel_lines(text: str) -> Iterator[tuple[str, str]]:
 
 def menu_names(facts: Facts) -> dict[tuple[str, str], list[Name]]:
     """Bus names in the menus, by menu and by the script that wrote them."""
-    found: dict[tuple[str, str], list[Name]] = {}
+    found: dict[tuple[str, str], dict[Name, None]] = {}
     for path, text in menus(facts).items():
         for script, line in kernel_lines(text):
             for name in cmdline.names(line):
-                listed = found.setdefault((path, script), [])
-                if name not in listed:
-                    listed.append(name)
-    return found
+                found.setdefault((path, script), {})[name] = None
+    return {key: list(listed) for key, listed in found.items()}
 
 
 def default_names(text: str) -> list[Name]:
@@ -95,7 +95,7 @@ def defaults_named_stably(facts: Facts, text: str) -> str:
 def places(facts: Facts) -> Iterator[Place]:
     """Where GRUB names devices by their bus."""
     update = update_command(facts)
-    by_hand = [path for path, text in menus(facts).items() if not _SECTION.search(text)]
+    by_hand = {path for path, text in menus(facts).items() if not _SECTION.search(text)}
     in_menus = {key: listed for key, listed in menu_names(facts).items() if key[0] not in by_hand}
     generated = [name for (_, script), listed in in_menus.items() if _is_generated(script) for name in listed]
     yield from _defaults_places(facts, generated, update)
@@ -125,14 +125,13 @@ def _is_generated(script: str) -> bool:
 
 
 def _defaults_places(facts: Facts, generated: list[Name], update: str | None) -> Iterator[Place]:
-    devices = [name.device for name in generated]
-    for text in defaults(facts).values():
-        devices += [name.device for name in default_names(text)]
+    named = [*generated, *(name for text in defaults(facts).values() for name in default_names(text))]
+    devices = tuple(dict.fromkeys(name.device for name in named))
     for path, text in defaults(facts).items():
         names = list(dict.fromkeys(str(name) for name in default_names(text)))
         if names or (generated and _NO_UUID.search(text)):
             stable = defaults_named_stably(facts, text)
-            yield Place(path, tuple(names), tuple(dict.fromkeys(devices)), text, stable, update)
+            yield Place(path, tuple(names), devices, text, stable, update)
         for match in _GRUB_DEVICE.finditer(text):
             if is_renamed_by_bus(match["device"]):
                 yield Place(path, (match["name"],), advice=f"take {match['name']} out of {path}")
@@ -165,8 +164,8 @@ def _install_device(facts: Facts, text: str) -> Place | None:
 
 def link_to(facts: Facts, disk: BlockDevice) -> str:
     """A name of a whole *disk* that does not hang on the order of discovery, where it has one."""
-    links = sorted(path for path, to in facts.links.items() if to == disk.path and path.startswith("/dev/disk/by-id/"))
-    return next(iter(links), disk.path)
+    links = (path for path in facts.links_to.get(disk.path, ()) if path.startswith("/dev/disk/by-id/"))
+    return min(links, default=disk.path)
 
 
 def gone_install_devices(facts: Facts) -> dict[str, list[str]]:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import libvirt
 from testinfra.host import Host
 
-from reclaim import agent, facts, mark, ssh
+from reclaim import agent, facts, mark, othersystem, ssh
 from reclaim.agent import Agent
 from reclaim.definition import Definition, DiskView
-from reclaim.errors import NoAccess, NotAssessable, ProbeError
+from reclaim.errors import NoAccess, NotAssessable, ProbeError, Withheld
 from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
 from reclaim.kept import kept
-from reclaim.text import libvirt_words
+from reclaim.text import fault, libvirt_words
 
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor
@@ -30,7 +30,8 @@ _SILENT = {
 }
 
 OFF = "it is off"
-WINDOWS = "it is Windows, which reclaim neither looks into nor changes"
+#: before the reason for which --boot-stopped leaves it off
+UNSTARTED = f"{OFF}, and --boot-stopped does not start it: "
 
 #: a probe's answer, or the error it ended with; both are kept until a change is applied
 _Answer = facts.Facts | ProbeError
@@ -77,6 +78,12 @@ class Guest:
             self._facts = self.proofs = None
         for name in ("persistent", "live", "is_running", "is_persistent"):
             self.__dict__.pop(name, None)
+
+    def lighten(self) -> None:
+        """It is not asked about for a while: keep what it said, and not what was worked out from it."""
+        for known in (self._facts, self._earlier):
+            if isinstance(known, facts.Facts):
+                known.lighten()
 
     def start(self) -> None:
         """Start it on its definition. Raises libvirtError where QEMU does not start."""
@@ -247,16 +254,24 @@ class Guest:
         return self.closed() is None
 
     def closed(self) -> str | None:
-        """Why nobody can look inside, or None."""
+        """Why nobody can look inside, or None. What no start opens stands first."""
+        if self.unstarted and not self.is_running:
+            return f"{UNSTARTED}{self.unstarted}"
+        if system := self.persistent.other_system:
+            return othersystem.words(system)
         if self.hypervisor.is_test_driver:
             return "libvirt's test driver: there is nothing inside its guests"
         if self.hypervisor.readonly:
             return "--definitions-only: nobody looked inside"
-        if not self.is_running:
-            return f"{OFF}, and --boot-stopped does not start it: {self.unstarted}" if self.unstarted else OFF
-        if self.persistent.is_windows:
-            return WINDOWS
-        return _SILENT.get(self.domain.state()[0])
+        return _SILENT.get(self.domain.state()[0]) if self.is_running else OFF
+
+    def expect_linux(self) -> None:
+        """Raises Withheld where its definition or its agent names another system: its hardware is left as it is."""
+        if system := self.persistent.other_system:
+            raise Withheld(othersystem.words(system))
+        answer = self.look_inside() if self.can_be_looked_into else None
+        if isinstance(answer, agent.NotLinux):
+            raise Withheld(answer.words)
 
     @property
     def is_windows(self) -> bool:
@@ -275,8 +290,22 @@ class Guest:
     def look_inside(self) -> _Answer:
         """Gather the facts unless they are there."""
         if self._facts is None:
-            self._facts = self._gathered()
-        return self._facts
+            with self.contained():
+                self._facts = self._gathered()
+        return self._facts or ProbeError(f"{self.name}: nobody looked inside")
+
+    @contextmanager
+    def contained(self) -> Iterator[None]:
+        """What goes wrong in here costs the rows of this guest and no other's: they say that nobody could look inside.
+
+        The one place where a fault of ours is no end of the run: guests think of more than we do.
+        """
+        try:
+            yield
+        except libvirt.libvirtError as exc:
+            self._facts = ProbeError(f"{self.name}: libvirt: {libvirt_words(exc)}")
+        except Exception as exc:  # noqa: BLE001
+            self._facts = ProbeError(f"{self.name}: {fault(exc)}")
 
     def _gathered(self) -> _Answer:
         """By the agent, else by ssh where the inventory names it; one way is kept to while it is open."""
@@ -352,11 +381,20 @@ class Guest:
         return answer
 
 
+#: stands for the disks that only QEMU's own arguments bring: libvirt knows nothing of them
+UNKNOWN_DISKS = "qemu:commandline"
+
+
 class Disk(NamedTuple):
     """One disk of a guest's definition, under the target it had when the run began."""
 
     guest: Guest
     name: str
+
+    @property
+    def is_unknown(self) -> bool:
+        """Does it stand for disks that are in QEMU's arguments alone?"""
+        return self.name == UNKNOWN_DISKS
 
     @property
     def target(self) -> str:

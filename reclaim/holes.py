@@ -11,15 +11,15 @@ import errno
 import fcntl
 import os
 import signal
-import stat
 import struct
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from reclaim.errors import ChangeFailed, NotAssessable, ProbeError
+from reclaim.beneath import File, others_may_write, reopened
+from reclaim.errors import ChangeFailed, ProbeError
+from reclaim.replace import nameless
 from reclaim.text import size as in_words
 
 #: the unit in which zeros are looked for: the block of ext4, xfs and btrfs, the page of tmpfs
@@ -80,49 +80,34 @@ class Scan:
 # Opening --------------------------------------------------------------------------------------
 
 
-def open_file(path: str, flags: int = os.O_RDONLY) -> int:
+def open_file(path: str | File, flags: int = os.O_RDONLY) -> int:
     """A descriptor of the regular file at *path*; nothing else is ever opened.
 
-    Raises NotAssessable for what is no regular file, ProbeError where it is gone or forbidden.
+    A path may lead through symbolic links; a `File` is opened from its folder, through none. Raises NotAssessable
+    for what is no regular file, ProbeError if it is gone or forbidden.
     """
+    if isinstance(path, File):
+        return path.open(flags)
     try:
-        kind = stat.S_IFMT(os.stat(path).st_mode)
-        if kind != stat.S_IFREG:
-            raise NotAssessable(f"{path}: {_KINDS.get(kind, 'something that is no file')}, not a file")
-        descriptor = _open_quietly(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        found = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as exc:
         raise ProbeError(f"{path}: {exc.strerror}") from exc
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ProbeError(f"{path}: it was replaced by something that is no file")
-    return descriptor
-
-
-def _open_quietly(path: str, flags: int) -> int:
-    """Without a new access time where the file is ours: a look leaves no trace."""
+    except ValueError as exc:
+        raise ProbeError(f"{path}: no name that a file can have ({exc})") from exc
     try:
-        return os.open(path, flags | os.O_NOATIME)
-    except PermissionError:
-        return os.open(path, flags)
-
-
-_KINDS = {
-    stat.S_IFDIR: "a directory",
-    stat.S_IFBLK: "a block device",
-    stat.S_IFCHR: "a character device",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-}
+        return reopened(found, path, flags)
+    finally:
+        os.close(found)
 
 
 @contextmanager
-def opened(path: str, flags: int = os.O_RDONLY) -> Iterator[int]:
+def opened(path: str | File, flags: int = os.O_RDONLY) -> Iterator[int]:
     """`open_file`, closed at the end; an error of the system below becomes a ProbeError."""
     descriptor = open_file(path, flags)
     try:
         yield descriptor
     except OSError as exc:
-        raise ProbeError(f"{path}: {exc.strerror}") from exc
+        raise ProbeError(f"{path.path if isinstance(path, File) else path}: {exc.strerror}") from exc
     finally:
         os.close(descriptor)
 
@@ -335,38 +320,43 @@ def _blocks(start: int, end: int) -> int:
     return -(-end // BLOCK) * BLOCK - start // BLOCK * BLOCK
 
 
-def scan(path: str, progress: Progress = lambda _text: None) -> Scan:
-    """Read the data of the file at *path* and count. Nothing is changed.
-
-    Raises NotAssessable for what is no file, ProbeError where it cannot be read to its end.
-    """
+def scan(path: str | File, progress: Progress = lambda _text: None) -> Scan:
+    """`scan_open` for the file at *path*. Raises NotAssessable for what is no file, ProbeError."""
     with opened(path) as descriptor:
-        before = os.fstat(descriptor)
-        size = before.st_size
-        told = has_extents(descriptor)
-        shared = Overlap(_shared(descriptor, told=told))
-        encoded = Overlap((one.start, one.end) for one in (extents(descriptor) if told else ()) if one.is_encoded)
-        meter = Meter(path, min(size, before.st_blocks * 512), progress)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        zeros = pinned = packed = 0
-        try:
-            for start, end in zero_spans(descriptor, size, meter):
-                zeros += _blocks(start, end)
-                packed += sum(last - first for first, last in encoded.parts(start, end))
-                pinned += sum(last - first for first, last in shared.parts(start, end))
-        except ProbeError as exc:
-            raise ProbeError(f"{path}: {exc}") from exc
-        data = sum(_blocks(start, end) for start, end in data_spans(descriptor, size))
-        after = os.fstat(descriptor)
-        if Identity.of(after) != Identity.of(before):
-            raise ProbeError(f"{path}: it changed while it was read")
-        allocated = after.st_blocks * 512
-        if told:
-            unwritten, held = _unwritten(descriptor)
-            pinned += held
-        else:
-            unwritten = max(0, allocated - data)
-        return Scan(Identity.of(after), allocated, data - zeros, zeros, unwritten, pinned, packed)
+        return scan_open(descriptor, path.path if isinstance(path, File) else path, progress)
+
+
+def scan_open(descriptor: int, label: str, progress: Progress = lambda _text: None) -> Scan:
+    """Read the data of an open file and count. Nothing is changed. *label*: how it is called to the user.
+
+    Raises ProbeError if it cannot be read to its end, OSError.
+    """
+    before = os.fstat(descriptor)
+    size = before.st_size
+    told = has_extents(descriptor)
+    shared = Overlap(_shared(descriptor, told=told))
+    encoded = Overlap((one.start, one.end) for one in (extents(descriptor) if told else ()) if one.is_encoded)
+    meter = Meter(label, min(size, before.st_blocks * 512), progress)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+    zeros = pinned = packed = 0
+    try:
+        for start, end in zero_spans(descriptor, size, meter):
+            zeros += _blocks(start, end)
+            packed += sum(last - first for first, last in encoded.parts(start, end))
+            pinned += sum(last - first for first, last in shared.parts(start, end))
+    except ProbeError as exc:
+        raise ProbeError(f"{label}: {exc}") from exc
+    data = sum(_blocks(start, end) for start, end in data_spans(descriptor, size))
+    after = os.fstat(descriptor)
+    if Identity.of(after) != Identity.of(before):
+        raise ProbeError(f"{label}: it changed while it was read")
+    allocated = after.st_blocks * 512
+    if told:
+        unwritten, held = _unwritten(descriptor)
+        pinned += held
+    else:
+        unwritten = max(0, allocated - data)
+    return Scan(Identity.of(after), allocated, data - zeros, zeros, unwritten, pinned, packed)
 
 
 def _unwritten(descriptor: int) -> tuple[int, int]:
@@ -404,17 +394,31 @@ def free_bytes(descriptor: int) -> int:
     return status.f_bfree * status.f_frsize
 
 
-def can_punch(folder: str) -> bool:
-    """Can the filesystem of *folder* punch holes? Asked on a file of ours that has no name, so nothing changes."""
-    with tempfile.TemporaryFile(dir=folder) as stream:
-        stream.write(_ZERO_BLOCK)
-        stream.flush()
-        try:
-            punch(stream.fileno(), 0, BLOCK)
-        except OSError as exc:
-            if exc.errno in CANNOT_PUNCH:
-                return False
-            raise
+#: statfs(2): the type of a btrfs
+_BTRFS = 0x9123683E
+
+
+def is_on_btrfs(descriptor: int) -> bool:
+    """Does the open file or folder lie on a btrfs? Raises OSError."""
+    buffer = ctypes.create_string_buffer(256)  # struct statfs has 120 bytes; the type is the first word
+    if _libc.fstatfs(descriptor, buffer) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return int(ctypes.c_long.from_buffer(buffer).value) & 0xFFFFFFFF == _BTRFS
+
+
+def can_punch(folder: int) -> bool:
+    """Can the filesystem of the open *folder* punch holes? Asked on a file of ours without a name: nothing changes."""
+    descriptor = nameless(folder)
+    try:
+        os.pwrite(descriptor, _ZERO_BLOCK, 0)
+        punch(descriptor, 0, BLOCK)
+    except OSError as exc:
+        if exc.errno in CANNOT_PUNCH:
+            return False
+        raise
+    finally:
+        os.close(descriptor)
     return True
 
 
@@ -478,16 +482,46 @@ def alone_with(descriptor: int, path: str) -> Iterator[StillOurs]:
     somebody has the file open, or the filesystem gives no leases (a network filesystem: another
     machine may have it open). *descriptor* is the only one of ours, open for writing.
     """
-    # the lease's own signal ends a process that does not expect it (SIGIO); this one is ignored by default
-    fcntl.fcntl(descriptor, _F_SETSIG, signal.SIGURG)
     try:
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        _lease(descriptor, fcntl.F_WRLCK)
     except OSError as exc:
         raise ChangeFailed(f"{path}: {_why_no_lease(exc, descriptor)}") from exc
 
     def still_ours() -> None:
         if fcntl.fcntl(descriptor, fcntl.F_GETLEASE) != fcntl.F_WRLCK:
             raise ChangeFailed(f"{path}: something else wants to open it: stopped, nothing is lost; run again")
+
+    try:
+        yield still_ours
+    finally:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+
+def _lease(descriptor: int, kind: int) -> None:
+    # the lease's own signal ends a process that does not expect it (SIGIO); this one is ignored by default
+    fcntl.fcntl(descriptor, _F_SETSIG, signal.SIGURG)
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, kind)
+
+
+@contextmanager
+def unwritten(descriptor: int, path: str) -> Iterator[StillOurs]:
+    """Let nobody else write to the file meanwhile: who opens it for that waits for us to let go.
+
+    Yields a function that raises ProbeError as soon as somebody waits. A file that only root and ourselves may write
+    needs no lease. Raises ProbeError if something has it open for writing, or nobody can tell.
+    """
+    status = os.fstat(descriptor)
+    if not others_may_write(status):
+        yield lambda: None
+        return
+    try:
+        _lease(descriptor, fcntl.F_RDLCK)
+    except OSError as exc:
+        raise ProbeError(f"{path}: {_why_no_lease(exc, descriptor)}") from exc
+
+    def still_ours() -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
+            raise ProbeError(f"{path}: something wants to write to it: stopped; run again")
 
     try:
         yield still_ours

@@ -65,6 +65,9 @@ class HostImage:
         return str(PurePosixPath(self.real or self.path).parent)
 
 
+#: stat's %s|%b|%B are decimal, its %D|%t|%T hexadecimal (stat(1)); of a size that a file can have
+_COUNTS = re.compile(r"(?:[0-9]{1,19}\|){3}[0-9a-f]{1,16}\|[0-9a-f]{1,8}\|[0-9a-f]{1,8}")
+
 #: stat's hexadecimal numbers, sysfs of the device or of the disk that a partition lies on, the device mapper
 _LOOK = r"""
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -113,7 +116,7 @@ def look(hypervisor: Hypervisor, path: str) -> HostImage:
         # a pool that is not mounted, an image that somebody moved: nothing is wrong with looking
         raise NotAssessable(words) if words.endswith("No such file or directory") else ProbeError(words)
     fields = _text(said.get("stat", b"")).split("|")
-    if len(fields) != 7 or not all(re.fullmatch(r"[0-9a-f]{1,20}", one) for one in fields[1:]):
+    if len(fields) != 7 or not _COUNTS.fullmatch("|".join(fields[1:])):
         raise ProbeError(f"{path}: what stat says cannot be parsed")
     kind, length, blocks, unit, device, major, minor = fields
     head = said.get("head", b"")
@@ -150,7 +153,7 @@ def thin_bytes(status: str) -> int | None:
     Its words: start, length, `thin`, mapped sectors, highest mapped sector (Linux's thin-provisioning.rst).
     """
     words = status.split()
-    return int(words[3]) * 512 if words[2:3] == ["thin"] and len(words) > 3 and words[3].isdecimal() else None
+    return int(words[3]) * 512 if words[2:3] == ["thin"] and re.fullmatch(r"[0-9]{1,18}", "".join(words[3:4])) else None
 
 
 def header(hypervisor: Hypervisor, image: HostImage) -> Qcow2:
@@ -316,4 +319,4 @@ def _text(data: bytes) -> str:
 
 def _number(said: dict[str, bytes], name: str) -> int | None:
     text = _text(said.get(name, b""))
-    return int(text) if re.fullmatch(r"\d{1,20}", text) else None
+    return int(text) if re.fullmatch(r"[0-9]{1,20}", text) else None

@@ -10,7 +10,7 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -19,10 +19,11 @@ import libvirt
 import testinfra
 from testinfra.backend import parse_hostspec
 from testinfra.backend.base import CommandResult
+from testinfra.backend.local import LocalBackend
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from reclaim import live, ssh
+from reclaim import binding, child, live, ssh
 from reclaim.definition import Definition, Element, parse_xml
 from reclaim.errors import ProbeError, ReclaimError
 from reclaim.guest import Guest
@@ -37,6 +38,9 @@ DEFAULT_URI = "qemu:///system"
 _PATHS_AT_ONCE = 200
 #: its words for kinds of files are those of the locale
 _STAT = "LC_ALL=C stat --dereference"
+
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False, repr=False)
@@ -78,6 +82,13 @@ class Hypervisor:
         sockets = [one for one in parts.query.split("&") if one.startswith("socket=")]  # another daemon
         host = self._capabilities.findtext("host/uuid") or ""
         return " ".join([str(self.connection.getType()), host, self.name, *sockets])
+
+    def introduce(self) -> None:
+        """Ask what the run tells of the hypervisor itself: it is known then, whatever becomes of libvirt's daemon.
+
+        Raises libvirtError.
+        """
+        _ = self.name, self.libvirt_version, self.qemu_version, self.identity
 
     @cached_property
     def is_test_driver(self) -> bool:
@@ -254,8 +265,28 @@ class Hypervisor:
         return [guest for guest in self.guests if any(fnmatch.fnmatchcase(guest.name, glob) for glob in globs)]
 
 
+class _LocalShell(LocalBackend):  # type: ignore[misc]
+    """testinfra's local backend; what it has started ends when this process is told to stop."""
+
+    def run_local(self, command: str, *args: str) -> CommandResult:
+        words = self.encode(self.quote(command, *args))
+        status, stdout, stderr = child.run(words)
+        return self.result(status, words, stdout, stderr)
+
+
 class _RemoteShell(SshBackend):  # type: ignore[misc]
-    """testinfra's ssh backend; where ssh itself fails nobody could look, which is no fault of ours."""
+    """testinfra's ssh backend; where ssh itself fails nobody could look, which is no fault of ours.
+
+    It stays in this session, for ssh may ask for a passphrase on the terminal.
+    """
+
+    def run_local(self, command: str, *args: str) -> CommandResult:
+        known = child.of_ours()
+        try:
+            return super().run_local(f"exec {command}", *args)
+        except BaseException:
+            child.end_new(known)
+            raise
 
     def run_ssh(self, command: str) -> CommandResult:
         """Raises ProbeError where ssh does not get there, or breaks off (its own status is 255)."""
@@ -270,9 +301,10 @@ class _RemoteShell(SshBackend):  # type: ignore[misc]
 def _shell(host: str) -> Host:
     """A shell at *host*, in testinfra's words."""
     name, options = parse_hostspec(host)
-    if options.get("connection") != _RemoteShell.NAME:
+    kind = {one.NAME: one for one in (_LocalShell, _RemoteShell)}.get(options.pop("connection", None))
+    if kind is None:
         return testinfra.get_host(host)
-    backend = _RemoteShell(name, **options)
+    backend = kind(name, **options)
     shell = Host(backend)
     backend.set_host(shell)
     return shell
@@ -284,29 +316,37 @@ def connect(uri: str | None, host: str | None, inventory: Inventory, *, readonly
     Raises ReclaimError where it cannot be reached.
     """
     uri = uri or (uri_of(host) if host else default_uri())
-    # the default handler prints every error, also the ones that are handled
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    binding.prepare()
     try:
         connection = libvirt.openReadOnly(uri) if readonly else libvirt.open(uri)
     except libvirt.libvirtError as exc:
         raise ReclaimError(
-            f"{uri}: cannot connect: {exc.get_error_message()} (is libvirtd running there, and may you use it?)"
+            f"{uri}: cannot connect: {libvirt_words(exc)} (is libvirtd running there, and may you use it?)"
         ) from exc
     try:
-        shell = _shell(host or host_of(connection.getURI()))  # which follows libvirt.conf's uri_aliases
+        # which follows libvirt.conf's uri_aliases
+        shell = _shell(host or host_of(_answer(uri, "say where it is", connection.getURI)))
     except (RuntimeError, ValueError, ImportError) as exc:
         raise ReclaimError(f"--hosts {host}: {exc}") from exc
     hypervisor = Hypervisor(uri, connection, shell, inventory, readonly)
-    try:
-        for domain in connection.listAllDomains(0):
-            hypervisor.guests.append(Guest(hypervisor, domain, domain.name(), domain.UUIDString()))
-    except libvirt.libvirtError as exc:
-        raise ReclaimError(f"{uri}: cannot list the guests: {exc.get_error_message()}") from exc
-    hypervisor.guests.sort(key=lambda guest: guest.name)
+    _answer(uri, "list the guests", partial(_list_guests, hypervisor))
+    _answer(uri, "say what it is", hypervisor.introduce)
     return hypervisor
 
 
-T = TypeVar("T")
+def _list_guests(hypervisor: Hypervisor) -> None:
+    """Fill in the guests. Raises libvirtError."""
+    for domain in hypervisor.connection.listAllDomains(0):
+        hypervisor.guests.append(Guest(hypervisor, domain, domain.name(), domain.UUIDString()))
+    hypervisor.guests.sort(key=lambda guest: guest.name)
+
+
+def _answer(uri: str, what: str, ask: Callable[[], T]) -> T:
+    """What *ask* returns. Raises ReclaimError where libvirt cannot do *what*, as where its daemon ends just then."""
+    try:
+        return ask()
+    except libvirt.libvirtError as exc:
+        raise ReclaimError(f"{uri}: libvirt does not {what}: {libvirt_words(exc)}") from exc
 
 
 def _of_emulator(found: dict[tuple[str, str], T], definition: Definition) -> T | None:

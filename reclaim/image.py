@@ -13,11 +13,14 @@ import selectors
 import shutil
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from reclaim import holes, qcow2
+from reclaim import child, holes, qcow2
+from reclaim.beneath import File
 from reclaim.errors import NotAssessable, ProbeError
 from reclaim.qcow2 import Qcow2
 
@@ -47,25 +50,36 @@ class Image:
     qcow2: Qcow2 | None = None
 
 
-def identify(descriptor: int, path: str) -> Image:
-    """The format of the open file, told by its first bytes, never by probing.
+def is_called_qcow2(path: str) -> bool:
+    return path.endswith((".qcow2", ".qcow"))
+
+
+def identify(descriptor: int, path: str, *, declared: str | None = None) -> Image:
+    """The format of the open file: as *declared* ("raw", "qcow2"), else told by its first bytes, never by probing.
 
     Raises NotAssessable for a broken header, or what is packed by another program.
     """
     head = os.pread(descriptor, qcow2.HEAD, 0)
+    if declared == "raw":
+        return Image("raw")
     for magic, name in _PACKED.items():
         if head.startswith(magic):
             raise NotAssessable(f"{path}: it is a {name} file: no image as it is, nothing to punch")
     if head.startswith(qcow2.MAGIC):
         read = partial(_read, descriptor)
         return Image("qcow2", qcow2.parse(read, os.fstat(descriptor).st_size, path))
-    if path.endswith((".qcow2", ".qcow")):
+    if declared == "qcow2" or is_called_qcow2(path):
         raise NotAssessable(f"{path}: it is named a qcow2 and does not begin like one")
     return Image("raw")
 
 
 def _read(descriptor: int, offset: int, length: int) -> bytes:
     return os.pread(descriptor, length, offset)
+
+
+def named_files(descriptor: int, image: Image, path: str) -> qcow2.Named:
+    """The files that the header of an image names. Raises NotAssessable for a broken one."""
+    return qcow2.named(partial(_read, descriptor), image.qcow2, path) if image.qcow2 else qcow2.Named()
 
 
 def node(descriptor: int, image: Image, backing: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -84,9 +98,17 @@ def filename(one: dict[str, Any]) -> str:
 
 
 def qemu_img(
-    arguments: list[str], descriptors: tuple[int, ...], path: str, *, seconds: float | None = None
+    arguments: list[str],
+    descriptors: tuple[int, ...],
+    path: str,
+    *,
+    seconds: float | None = None,
+    watch: Callable[[], None] = lambda: None,
 ) -> tuple[int, str, str]:
-    """Run qemu-img: exit status, output, errors. Raises ProbeError where it is absent, too slow or says too much."""
+    """Run qemu-img: exit status, output, errors. *watch* is called every second, and raises to stop it.
+
+    Raises ProbeError where it is absent, too slow or says too much.
+    """
     if shutil.which("qemu-img") is None:
         raise ProbeError("qemu-img is not installed (Debian and Ubuntu: qemu-utils)")
     limit = QEMU_IMG_SECONDS if seconds is None else seconds
@@ -97,14 +119,18 @@ def qemu_img(
         stderr=subprocess.PIPE,
         pass_fds=descriptors,
         env={**os.environ, "LC_ALL": "C"},
+        start_new_session=True,
     ) as process:
         what = f"{path}: qemu-img {arguments[0]}"
         try:
-            stdout, stderr = _communicate(process, limit)
+            stdout, stderr = _communicate(process, limit, watch)
         except subprocess.TimeoutExpired as exc:
             raise ProbeError(f"{what}: no answer within {limit:g} s") from exc
         except OverflowError as exc:
             raise ProbeError(f"{what}: more than {_MAX_OUTPUT} bytes of output") from exc
+        except BaseException:  # we are told to stop
+            child.end(process)
+            raise
         finally:
             process.kill()
     errors = stderr.decode("utf-8", errors="replace")
@@ -113,7 +139,7 @@ def qemu_img(
     return process.returncode, stdout.decode("utf-8", errors="replace"), " ".join(errors.split())[:500]
 
 
-def _communicate(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, bytes]:
+def _communicate(process: subprocess.Popen[bytes], seconds: float, watch: Callable[[], None]) -> tuple[bytes, bytes]:
     """Like `communicate`, with a limit. Raises TimeoutExpired, OverflowError."""
     deadline = time.monotonic() + seconds
     assert process.stdout is not None
@@ -123,10 +149,11 @@ def _communicate(process: subprocess.Popen[bytes], seconds: float) -> tuple[byte
         for stream in parts:
             selector.register(stream, selectors.EVENT_READ)
         while selector.get_map():
+            watch()
             left = deadline - time.monotonic()
-            ready = selector.select(left) if left > 0 else []
-            if not ready:
+            if left <= 0:
                 raise subprocess.TimeoutExpired(process.args, seconds)
+            ready = selector.select(min(left, 1))
             for key, _ in ready:
                 data = os.read(key.fd, 65536)
                 if not data:
@@ -141,12 +168,16 @@ def _communicate(process: subprocess.Popen[bytes], seconds: float) -> tuple[byte
 def mapped(descriptor: int, image: Image, path: str) -> int | None:
     """Bytes of the file that hold the disk's data now, as `qemu-img map` tells; None where that cannot be told.
 
-    Internal snapshots hold clusters that the map does not show, and compressed clusters have no place in it.
+    Internal snapshots hold clusters that the map does not show, and compressed clusters have no place in it. The
+    header is read again while nobody can write to it: qemu-img would open the data file that a new one names.
     """
-    header = image.qcow2
-    if header is None or header.snapshots or header.encrypted or header.external_data:
-        return None
-    status, output, errors = qemu_img(["map", "--output=json", filename(node(descriptor, image))], (descriptor,), path)
+    with holes.unwritten(descriptor, path) as still_ours:
+        image = identify(descriptor, path, declared=image.format)
+        header = image.qcow2
+        if header is None or header.snapshots or header.encrypted or header.external_data:
+            return None
+        asked = ["map", "--output=json", filename(node(descriptor, image))]
+        status, output, errors = qemu_img(asked, (descriptor,), path, watch=still_ours)
     if status != 0:
         raise NotAssessable(f"{path}: qemu-img does not read it: {errors.removeprefix('qemu-img: ')}")
     total = 0
@@ -156,19 +187,30 @@ def mapped(descriptor: int, image: Image, path: str) -> int | None:
                 return None
             if "offset" in piece and (piece["data"] or piece["zero"]):
                 total += int(piece["length"])
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
         raise ProbeError(f"{path}: qemu-img map: its output cannot be parsed") from exc
     return total
 
 
-def open_image(path: str) -> tuple[int, Image]:
-    """The file open for reading, and its format. Raises NotAssessable, ProbeError."""
+def open_image(path: str | File, declared: str | None = None) -> tuple[int, Image]:
+    """The file open for reading, and its format: as *declared*, if it is. Raises NotAssessable, ProbeError."""
     descriptor = holes.open_file(path)
+    label = path.path if isinstance(path, File) else path
     try:
-        return descriptor, identify(descriptor, path)
+        return descriptor, identify(descriptor, label, declared=declared)
     except OSError as exc:
         os.close(descriptor)
-        raise ProbeError(f"{path}: {exc.strerror}") from exc
-    except NotAssessable:
+        raise ProbeError(f"{label}: {exc.strerror}") from exc
+    except BaseException:
         os.close(descriptor)
         raise
+
+
+@contextmanager
+def opened_image(path: str | File, declared: str | None = None) -> Iterator[tuple[int, Image]]:
+    """`open_image`, closed at the end."""
+    descriptor, found = open_image(path, declared)
+    try:
+        yield descriptor, found
+    finally:
+        os.close(descriptor)

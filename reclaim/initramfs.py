@@ -9,11 +9,13 @@ and renamed here, one kernel after the other: /boot needs room for one more.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from reclaim.definition import Definition
 from reclaim.errors import Withheld
 from reclaim.facts import Facts, Kernel
 from reclaim.fstab import is_renamed_by_bus
+from reclaim.kept import once
 from reclaim.storage import filesystems
 from reclaim.text import size
 
@@ -93,15 +95,38 @@ def _beside(facts: Facts, tool: str, kernel: Kernel) -> str:
 
 def _expect_plain(facts: Facts, tool: str, kernel: Kernel) -> None:
     """Raises Withheld where *tool* is told more about this image than is repeated here."""
+    if tool == "dracut" and (path := _unified_by_dracut(facts)):
+        raise Withheld(f"dracut by hand: {path} has it build unified images")
+    if tool != "mkinitcpio":
+        return
+    known = _presets(facts)
+    if told := known.get("") or known.get(kernel.path or ""):
+        raise Withheld(f"mkinitcpio by hand: {told}")
+
+
+@once
+def _unified_by_dracut(facts: Facts) -> str | None:
+    """The file that has dracut build unified images."""
+    return next(
+        (p for p, text in facts.boot_files.items() if p.startswith("/etc/dracut.conf") and _UEFI.search(text)), None
+    )
+
+
+@once
+def _presets(facts: Facts) -> Mapping[str, str]:
+    """What mkinitcpio's presets say of an image beside its path, in words, by that path; "": of all images."""
+    found: dict[str, str] = {}
     for path, text in facts.boot_files.items():
-        if tool == "dracut" and path.startswith("/etc/dracut.conf") and _UEFI.search(text):
-            raise Withheld(f"dracut by hand: {path} has it build unified images")
-        if tool != "mkinitcpio" or not path.endswith(".preset"):
+        if not path.endswith(".preset"):
             continue
-        image = next((match["name"] for match in _IMAGE.finditer(text) if match["path"] == kernel.path), None)
+        images: dict[str, list[str]] = {"ALL": [""]}
+        for match in _IMAGE.finditer(text):
+            images.setdefault(match["name"], []).append(match["path"])
         for match in _SETTING.finditer(text):
-            if match["name"] in ("ALL", image) and match["value"] not in ("", "/etc/mkinitcpio.conf"):
-                raise Withheld(f"mkinitcpio by hand: {path} sets {match['name']}_{match['what']}")
+            if match["value"] not in ("", "/etc/mkinitcpio.conf"):
+                for image in images.pop(match["name"], ()):
+                    found.setdefault(image, f"{path} sets {match['name']}_{match['what']}")
+    return found
 
 
 def disks(facts: Facts) -> list[str]:

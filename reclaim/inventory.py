@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from reclaim.errors import ReclaimError
+from reclaim import trust
+from reclaim.errors import ReclaimError, Untrusted
 from reclaim.text import trouble
 
 if sys.version_info >= (3, 11):
@@ -19,6 +20,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+#: bytes of an inventory that are read
+_MOST = 16 * 1024 * 1024
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
 
 
@@ -166,9 +169,14 @@ def table_of(guest: str) -> str:
 
 
 def read_inventory(path: Path) -> Inventory:
-    """Read the TOML file at *path*. Raises ReclaimError with one line: what, where, what to do."""
+    """Read the TOML file at *path*. Raises ReclaimError with one line: what, where, what to do.
+
+    It names users, commands and files to be changed: one that others could have written is not obeyed (Untrusted).
+    """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(trust.read(path, _MOST).decode("utf-8"))
+    except Untrusted as exc:
+        raise Untrusted(exc.path, exc.wrong, f"the inventory {path} is not obeyed: {exc.way_out}") from exc
     except OSError as exc:
         raise ReclaimError(f"inventory {path}: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:

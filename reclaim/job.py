@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from reclaim import btrfs, jobfile, rsync
+from reclaim import btrfs, jobfile, localfile, rsync
 from reclaim.errors import NotAssessable, ProbeError
 from reclaim.inventory import BackupNotes
 from reclaim.shell import UNKNOWN, Call, Script, Word
@@ -82,20 +82,23 @@ class Job:
 
     def source(self) -> bytes:
         """The file as it is now. Raises ProbeError, NotAssessable for what is too large to be a job."""
+        data = localfile.read(self.path, _MOST_BYTES + 1) if self.hypervisor.is_local else self._read_by_shell()
+        if len(data) > _MOST_BYTES:
+            raise NotAssessable(f"{self.path}: more than {_MOST_BYTES} bytes: no cron table, unit or script")
+        if b"\0" in data:
+            raise NotAssessable(f"{self.path}: a program, not a text that could be read")
+        return data
+
+    def _read_by_shell(self) -> bytes:
         command = "test -f %s && head -c %s -- %s | base64 -w 0"
         result = self.hypervisor.shell.run(command, self.path, str(_MOST_BYTES + 1), self.path)
         if result.rc != 0 or result.stderr.strip():
             words = " ".join(result.stderr.split()) or "no such file"
             raise ProbeError(f"{self.path}: {words.rpartition(': ')[2]}")
         try:
-            data = base64.b64decode(result.stdout, validate=True)
+            return base64.b64decode(result.stdout, validate=True)
         except binascii.Error as exc:
             raise ProbeError(f"{self.path}: it cannot be read") from exc
-        if len(data) > _MOST_BYTES:
-            raise NotAssessable(f"{self.path}: more than {_MOST_BYTES} bytes: no cron table, unit or script")
-        if b"\0" in data:
-            raise NotAssessable(f"{self.path}: a program, not a text that could be read")
-        return data
 
     def assess(self) -> Assessment:
         """Read the file, find what copies images, judge each command. Raises ProbeError, NotAssessable."""

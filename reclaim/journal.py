@@ -8,18 +8,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from reclaim import change as changes
+from reclaim import ours, strict, trust
 from reclaim.boot import Boot
 from reclaim.change import Change
-from reclaim.errors import ReclaimError
+from reclaim.errors import ChangeFailed, JournalLost, ReclaimError, Untrusted
 from reclaim.power import PowerCycle
+from reclaim.text import printable
 
 NAME = "journal.jsonl"
+#: bytes of a journal, and of one line of it, that are read: a fleet's definitions fit a hundred times
+_MOST, _LONGEST = 512 * 1024 * 1024, 32 * 1024 * 1024
 
 
 @dataclass
@@ -55,11 +60,22 @@ class Journal:
                 found.append(seq)
         return found
 
-    def intend(self, guest: str, uuid: str, requirement: str, change: Change) -> int:
-        """Write down that *change* is about to be applied; returns its number."""
+    def begin(self) -> None:
+        """Write down who writes: once, with the first change. Every method that writes may raise JournalLost."""
         if not self._open:
             self._write({"event": "begin", "uri": self.uri, "mode": self.mode, "inventory": self.inventory})
             self._open = True
+
+    def intend(self, guest: str, uuid: str, requirement: str, change: Change) -> int:
+        """Write down that *change* is about to be applied; returns its number.
+
+        Raises ChangeFailed for one that `read` would refuse.
+        """
+        try:
+            ours.expect(uuid, change)
+        except ValueError as exc:
+            raise ChangeFailed(f"{guest}: {exc}") from exc
+        self.begin()
         self._seq += 1
         self._write(
             {
@@ -107,15 +123,48 @@ class Journal:
         self._write({"event": "end"})
 
     def _write(self, entry: dict[str, Any]) -> None:
+        """Append *entry*, and see it on the disk. Raises JournalLost, and takes back what it wrote if it can."""
         entry = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **entry}
         line = json.dumps(entry, ensure_ascii=True) + "\n"
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        # a full disk takes a part of a line without a word: a stream writes all of it, or raises
-        with os.fdopen(descriptor, "wb") as stream:
-            _drop_torn_line(descriptor)
-            stream.write(line.encode())
-            stream.flush()
+        try:
+            _append(self.path, line.encode())
+        except OSError as exc:
+            raise JournalLost(f"the journal cannot be written: {self.path}: {exc.strerror}") from exc
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Raises OSError, and takes back what it wrote of *line* if it can."""
+    is_new = not path.exists()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        _drop_torn_line(descriptor)
+        size = os.fstat(descriptor).st_size
+        try:
+            _write_all(descriptor, line)
             os.fsync(descriptor)
+            if is_new:
+                sync_folder(path.parent)  # else the name may be lost, and with it the file
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """A full disk takes a part of *data* without a word, and refuses the rest."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in *folder* be on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _drop_torn_line(descriptor: int) -> None:
@@ -148,6 +197,8 @@ class Record:
     entries: list[Entry]
     ended: bool
     inventory: str | None = None
+    #: of who wrote last: a run, an undo
+    mode: str = ""
 
     @property
     def applied(self) -> list[Entry]:
@@ -159,9 +210,14 @@ class Record:
         return [entry for entry in self.entries if entry.state in ("intended", "unknown")]
 
     @property
+    def died(self) -> bool:
+        """Did who wrote it not come to the end, and is there something to tell of it?"""
+        return not self.ended and bool(self.interrupted or self.applied)
+
+    @property
     def left_only_boots(self) -> bool:
         """Had the run begun nothing but to start guests that were off?"""
-        return all(isinstance(entry.change, Boot) for entry in self.interrupted)
+        return bool(self.interrupted) and all(isinstance(entry.change, Boot) for entry in self.interrupted)
 
     @property
     def power_cycles(self) -> list[tuple[Entry, PowerCycle]]:
@@ -183,47 +239,130 @@ class Record:
         return found
 
 
+@dataclass(frozen=True)
+class _Begin:
+    event: str
+    uri: str
+    mode: str = "fix"
+    inventory: str | None = None
+    time: str = ""
+
+    def add_to(self, record: Record, _by_seq: dict[int, Entry]) -> None:
+        if record.uri not in ("", self.uri):
+            raise ValueError("it is of two hypervisors")
+        if self.mode not in _MODES or not self.uri:
+            raise ValueError("it begins without a hypervisor, or in a mode that is unknown")
+        record.uri, record.mode = self.uri, self.mode
+        record.inventory = self.inventory or record.inventory
+        record.ended = False
+
+
+@dataclass(frozen=True)
+class _Intent:
+    event: str
+    seq: int
+    guest: str
+    uuid: str
+    requirement: str
+    change: dict[str, Any]
+    time: str = ""
+
+    def add_to(self, record: Record, by_seq: dict[int, Entry]) -> None:
+        if self.seq in by_seq or not record.uri:
+            raise ValueError("its change has the number of another, or no beginning")
+        change = changes.from_json(self.change)
+        ours.expect(self.uuid, change)
+        by_seq[self.seq] = Entry(self.seq, self.guest, self.uuid, self.requirement, change)
+        record.entries.append(by_seq[self.seq])
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    event: str
+    seq: int
+    outcome: dict[str, str] | None = None
+    reason: str = ""
+    time: str = ""
+
+    def add_to(self, _record: Record, by_seq: dict[int, Entry]) -> None:
+        if self.seq not in by_seq:
+            raise ValueError(f"there is no change {self.seq}")
+        one = by_seq[self.seq]
+        one.state, one.reason = self.event, self.reason
+        one.outcome = one.outcome if self.outcome is None else self.outcome
+
+
+@dataclass(frozen=True)
+class _End:
+    event: str
+    time: str = ""
+
+    def add_to(self, record: Record, _by_seq: dict[int, Entry]) -> None:
+        record.ended = True
+
+
+_MODES = ("audit", "plan", "fix", "undo", "recover")
+_LINES: dict[str, type[_Begin | _Intent | _Outcome | _End]] = {
+    "begin": _Begin,
+    "intent": _Intent,
+    **dict.fromkeys(("done", "failed", "unknown", "undone"), _Outcome),
+    "end": _End,
+}
+
+
 def read(path: Path) -> Record:
-    """Read a journal back. Raises ReclaimError where it is none; a torn last line is a crash's, and is left."""
+    """Read a journal back; a torn last line is a crash's, and is left.
+
+    Raises Untrusted if others could have written it, and ReclaimError if it cannot be read, or is none.
+    """
+    if path.is_symlink():
+        raise ReclaimError(f"{path}: a link, not a journal")
     try:
-        text = path.read_text(encoding="utf-8")
+        data = trust.read(path, _MOST)
     except OSError as exc:
         raise ReclaimError(f"{path}: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise ReclaimError(f"{path}: not a journal: not UTF-8") from exc
+    except Untrusted as exc:
+        raise Untrusted(exc.path, exc.wrong, f"the journal {path} is not obeyed: {exc.way_out}") from exc
     record = Record(path, "", [], ended=False)
     by_seq: dict[int, Entry] = {}
-    for number, line in _whole_lines(text):
+    for number, line in _whole_lines(data):
         try:
-            entry = json.loads(line)
-            event = entry["event"]
-            if event == "begin":
-                record.uri = str(entry["uri"])
-                record.inventory = entry.get("inventory") or record.inventory
-                record.ended = False
-            elif event == "intent":
-                one = Entry(
-                    entry["seq"],
-                    entry["guest"],
-                    entry["uuid"],
-                    entry["requirement"],
-                    changes.from_json(entry["change"]),
-                )
-                by_seq[one.seq] = one
-                record.entries.append(one)
-            elif event in ("done", "failed", "unknown", "undone"):
-                one = by_seq[entry["seq"]]
-                one.state = event
-                one.outcome = entry.get("outcome", one.outcome)
-                one.reason = entry.get("reason", "")
-            elif event == "end":
-                record.ended = True
-        except (ValueError, KeyError, TypeError) as exc:
-            raise ReclaimError(f"{path}:{number}: not a line of a journal: {exc}") from exc
+            _line(line).add_to(record, by_seq)
+        except (ValueError, RecursionError) as exc:
+            raise ReclaimError(f"{path}:{number}: not a line of a journal: {printable(str(exc))[:300]}") from exc
     return record
 
 
-def _whole_lines(text: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(text.splitlines(keepends=True), start=1):
-        if line.endswith("\n") and line.strip():
-            yield number, line
+def journals_below(folder: Path) -> tuple[list[Record], list[str]]:
+    """The journals of the runs below *folder*, oldest first, and what is wrong with those that are not obeyed."""
+    found: list[Record] = []
+    troubles: dict[str, str] = {}
+    for path in sorted(folder.glob(f"*/{NAME}")):
+        if path.parent.is_symlink():
+            continue
+        try:
+            found.append(read(path))
+        except Untrusted as exc:
+            troubles.setdefault(exc.path, str(exc))  # one folder above may spoil them all
+        except ReclaimError as exc:
+            troubles[str(path)] = str(exc)
+    return found, list(troubles.values())
+
+
+def _line(line: bytes) -> _Begin | _Intent | _Outcome | _End:
+    """Raises ValueError if it is none."""
+    if len(line) > _LONGEST:
+        raise ValueError(f"it has more than {_LONGEST} bytes")
+    try:
+        values = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as exc:
+        raise ValueError("not UTF-8") from exc
+    event = values.get("event") if isinstance(values, dict) else None
+    if not isinstance(event, str) or event not in _LINES:
+        raise ValueError(f"the event {event!r:.60} is unknown to this version")
+    return strict.build(_LINES[event], values)
+
+
+def _whole_lines(data: bytes) -> Iterator[tuple[int, bytes]]:
+    *lines, _torn = data.split(b"\n")
+    return ((number, line) for number, line in enumerate(lines, start=1) if line.strip())

@@ -1,8 +1,9 @@
-"""An attribute that is worked out once."""
+"""What is worked out once and kept with what it was worked out from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, Generic, TypeVar, overload
 
 T = TypeVar("T")
@@ -25,3 +26,23 @@ class kept(Generic[T]):  # noqa: N801 (used like functools.cached_property)
             return self
         found = instance.__dict__[self._name] = self._work(instance)
         return found
+
+
+S = TypeVar("S")
+
+
+def once(work: Callable[[S], T]) -> Callable[[S], T]:
+    """Let *work* be done once for each value that it is given, which must never change: the answer is kept in it.
+
+    An answer is given to everybody who asks: nobody may change it either.
+    """
+    name = f"{work.__module__}.{work.__qualname__}"
+
+    @wraps(work)
+    def answer(value: S) -> T:
+        known = value.__dict__
+        if name not in known:
+            known[name] = work(value)
+        return known[name]  # type: ignore[no-any-return]
+
+    return answer

@@ -6,14 +6,17 @@ cannot be placed is told as such, and nothing is guessed of it. Offsets and size
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 from reclaim.facts import BlockDevice, Facts, Mount
 from reclaim.holes import Span
 from reclaim.storage import TRIMMABLE, filesystems
 
-#: pieces of one volume that are followed: what a guest says is limited
+#: pieces of volumes that are followed on one disk: what a guest says is limited
 _MAX_SPANS = 10_000
 
 #: lsblk's types of arrays that lie evenly on all of their disks
@@ -49,14 +52,18 @@ class _Survey:
     def __init__(self, facts: Facts) -> None:
         self._layout = facts.layout
         self._mounted = {one.device.path: one.mount for one in filesystems(facts)}
-        devices = {device.path: device for root in facts.block_devices for device in root.walk()}
+        devices = {device.path: device for device in facts.devices}
+        totals: Counter[str] = Counter()
+        for one in devices.values():
+            if one.fstype == "btrfs" and one.uuid:
+                totals[one.uuid] += one.size
         #: btrfs lies on several devices, of which one is mounted: its mount, and the size of them all
         self._btrfs: dict[str, tuple[Mount, int]] = {}
         for path, mount in self._mounted.items():
             uuid = devices[path].uuid if path in devices else None
             if mount.fstype == "btrfs" and uuid:
-                members = [one for one in devices.values() if one.fstype == "btrfs" and one.uuid == uuid]
-                self._btrfs[uuid] = mount, sum(one.size for one in members)
+                self._btrfs[uuid] = mount, totals[uuid]
+        self._left = _MAX_SPANS
 
     def of(self, device: BlockDevice, spans: tuple[Span, ...] | None, size: int) -> list[Area]:
         """The areas of the part of *device*, *size* bytes, that lies in *spans*."""
@@ -84,8 +91,9 @@ class _Survey:
     def _below(self, device: BlockDevice, spans: tuple[Span, ...] | None, size: int) -> list[Area]:
         found: list[Area] = []
         taken: list[Span] | None = []
+        here_is = None if spans is None else _Row.of(spans)
         for child in device.children:
-            places = None if spans is None else self._place(child, device, spans)
+            places = None if here_is is None else self._place(child, device, here_is)
             if places is None:
                 taken = None
                 # of what is spread evenly each disk has a part as large as its own
@@ -107,15 +115,16 @@ class _Survey:
         rest = max(0, size - sum(area.size for area in found))
         return [*found, Area("free", what, rest, None)] if rest else found
 
-    def _place(self, child: BlockDevice, parent: BlockDevice, spans: tuple[Span, ...]) -> tuple[Span, ...] | None:
+    def _place(self, child: BlockDevice, parent: BlockDevice, row: _Row) -> tuple[Span, ...] | None:
         """Where the part of *child* that lies on *parent* is on the disk; None where that cannot be told."""
         if child.type == "part" and child.name in self._layout.starts:
-            return tuple(_slice(spans, self._layout.starts[child.name], child.size))
+            return self._counted(row.slice(self._layout.starts[child.name], child.size))
         if child.type == "raid1":
-            return tuple(_slice(spans, 0, child.size))  # where its data begins is not far from there
+            return self._counted(row.slice(0, child.size))  # where its data begins is not far from there
         table = self._layout.tables.get(child.name)
-        if table is None:
+        if table is None or len(table) > self._left:
             return None
+        self._left -= len(table)
         found: list[Span] = []
         for line in table:
             parts = _parts(line.target, line.arguments, line.length)
@@ -123,37 +132,58 @@ class _Survey:
                 return None
             for number, offset, length in parts:
                 if self._layout.names.get(number) == parent.name:
-                    found += _slice(spans, offset, length)
-            if len(found) > _MAX_SPANS:
+                    found += row.slice(offset, length)
+            if len(found) > self._left:
                 return None
-        return tuple(found)
+        return self._counted(found)
+
+    def _counted(self, found: list[Span]) -> tuple[Span, ...] | None:
+        """*found*, while there are not too many of them on the whole disk."""
+        self._left -= len(found)
+        return tuple(found) if self._left >= 0 else None
+
+
+def _is_count(text: str) -> bool:
+    """Is it a number of sectors that a disk can have? Python reads no number of more than 4300 digits."""
+    return text.isdecimal() and len(text) < 19
 
 
 def _parts(target: str, arguments: tuple[str, ...], length: int) -> list[tuple[str, int, int]] | None:
     """Device number, offset and length of what a target maps to; None for a target that is not followed."""
     match target, arguments:
-        case "linear", (number, offset) if offset.isdecimal():
+        case "linear", (number, offset) if _is_count(offset):
             return [(number, int(offset) * 512, length)]
-        case "crypt", (_, _, _, number, offset, *_) if offset.isdecimal():
+        case "crypt", (_, _, _, number, offset, *_) if _is_count(offset):
             return [(number, int(offset) * 512, length)]
-        case "striped", (count, _, *rest) if count.isdecimal() and int(count) and len(rest) == 2 * int(count):
+        case "striped", (count, _, *rest) if _is_count(count) and int(count) and len(rest) == 2 * int(count):
             pairs = list(zip(rest[::2], rest[1::2], strict=True))
-            if all(offset.isdecimal() for _, offset in pairs):
+            if all(_is_count(offset) for _, offset in pairs):
                 return [(number, int(offset) * 512, length // int(count)) for number, offset in pairs]
     return None
 
 
-def _slice(spans: tuple[Span, ...], offset: int, length: int) -> list[Span]:
-    """The places of *length* bytes from *offset* on, of what lies in *spans* one after the other."""
-    found: list[Span] = []
-    at = 0
-    for start, end in spans:
-        first = max(offset, at)
-        last = min(offset + length, at + end - start)
-        if first < last:
-            found.append((start + first - at, start + last - at))
-        at += end - start
-    return found
+@dataclass(frozen=True)
+class _Row:
+    """What lies in `spans` one after the other; `offsets`: where in it each of them begins."""
+
+    spans: tuple[Span, ...]
+    offsets: tuple[int, ...]
+
+    @classmethod
+    def of(cls, spans: tuple[Span, ...]) -> _Row:
+        return cls(spans, tuple(accumulate((end - start for start, end in spans), initial=0))[:-1])
+
+    def slice(self, offset: int, length: int) -> list[Span]:
+        """The places of *length* bytes from *offset* on."""
+        found: list[Span] = []
+        for number in range(max(0, bisect_right(self.offsets, offset) - 1), len(self.spans)):
+            (start, end), at = self.spans[number], self.offsets[number]
+            if at >= offset + length or len(found) > _MAX_SPANS:
+                break
+            first, last = max(offset, at), min(offset + length, at + end - start)
+            if first < last:
+                found.append((start + first - at, start + last - at))
+        return found
 
 
 def _without(spans: tuple[Span, ...], taken: list[Span]) -> list[Span]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from lxml import etree
 
+from reclaim import textdiff
 from reclaim.secret import names_secret, redacted
 
 #: stands for what may be a secret
@@ -236,8 +237,7 @@ def _has_harmless_text(element: Element) -> bool:
 def diff_elements(before: Element | None, after: Element, name: str) -> str:
     """What is different between two elements, with two lines around it; *before* may not be there."""
     names = (f"{name} (before)", f"{name} (after)")
-    lines = difflib.unified_diff(list(_lines(before)), list(_lines(after)), *names, lineterm="", n=2)
-    return "\n".join(lines)
+    return "\n".join(textdiff.unified(list(_lines(before)), list(_lines(after)), *names))
 
 
 def _lines(element: Element | None) -> Iterator[str]:

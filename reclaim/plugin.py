@@ -28,7 +28,7 @@ from reclaim.report import html, terminal
 from reclaim.report.publish import Pages
 from reclaim.requirement import Requirement, catalogue, requirement_of
 from reclaim.run import Options, Part, Run
-from reclaim.text import printable, trouble
+from reclaim.text import libvirt_words, printable
 from reclaim.verdict import Judgement, Result, Verdict
 
 CHECKS = Path(__file__).resolve().parent.parent / "checks"
@@ -111,7 +111,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if not _wants_checks(config):
         return
     discreet.begin(config)
-    run = Run(_options(config))
+    run = config.stash[RUN] = Run(_options(config))
+    config.stash[HELD] = []
+    config.stash[SIGNALS] = _before()
+    _hear(config)
     run.left_out = programs.guard()
     try:
         run.open()
@@ -120,25 +123,39 @@ def pytest_configure(config: pytest.Config) -> None:
             _tell_what_is_at_stake(run)
     except ReclaimError as exc:
         raise pytest.UsageError(printable(str(exc))) from exc
-    config.stash[RUN] = run
-    config.stash[HELD] = []
+    except libvirt.libvirtError as exc:
+        raise pytest.UsageError(f"libvirt does not answer any more: {printable(libvirt_words(exc))}") from exc
+    except KeyboardInterrupt as exc:
+        raise pytest.exit.Exception("reclaim: stopped before anything was judged", pytest.ExitCode.INTERRUPTED) from exc
     if run.recorded:
         config.stash[PAGES] = Pages(config, run)
-        if run.changes_something:
-            config.stash[SIGNALS] = {one: signal.signal(one, _stop) for one in _STOPPING if _is_heard(one)}
 
 
 def _tell_what_is_at_stake(run: Run) -> None:
-    for part, record in run.interrupted:
+    for part, record in (*run.interrupted, *run.elsewhere):
         with suppress(libvirt.libvirtError):  # a guest that is gone meanwhile; its rows say so
             for guest, words in undo.at_stake(record, part.hypervisor):
                 guest.left_off = None if guest.is_running else words
                 run.at_stake.append(f"{guest.name}: {words}")
 
 
-def _is_heard(one: signal.Signals) -> bool:
-    """nohup(1) and the like ignore it on purpose; signals are the main thread's."""
-    return threading.current_thread() is threading.main_thread() and signal.getsignal(one) is signal.SIG_DFL
+def _before() -> dict[signal.Signals, Any]:
+    """The signals that end a run, and what they did before. nohup(1) and the like ignore some on purpose."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}  # signals are the main thread's
+    known = {one: signal.getsignal(one) for one in (*_STOPPING, signal.SIGINT)}
+    return {one: what for one, what in known.items() if what in (signal.SIG_DFL, signal.default_int_handler)}
+
+
+def _hear(config: pytest.Config) -> None:
+    for one in config.stash[SIGNALS]:
+        signal.signal(one, _stop)
+
+
+def _hear_nothing(config: pytest.Config) -> None:
+    """What was judged is written down now, which takes no time: a second Ctrl-C must not leave half of it."""
+    for one in config.stash[SIGNALS]:
+        signal.signal(one, signal.SIG_IGN)
 
 
 def _stop(number: int, _frame: object) -> None:
@@ -206,12 +223,14 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_unconfigure(config: pytest.Config) -> None:
     discreet.end()
     run = config.stash.get(RUN, None)
-    for one, before in config.stash.get(SIGNALS, {}).items():
-        signal.signal(one, before)
     if run is not None:
+        _hear_nothing(config)
+        run.abandon()
         for part in run.parts:
             with suppress(libvirt.libvirtError):  # libvirt may have hung up
                 part.hypervisor.close()
+    for one, before in config.stash.get(SIGNALS, {}).items():
+        signal.signal(one, before)
 
 
 # Collecting -----------------------------------------------------------------------------------
@@ -260,7 +279,7 @@ def _subjects(run: Run, requirement: Requirement) -> list[Subject]:
     key = requirement.parameters
     if key not in run.collected:
         run.collected[key] = list(_found(run, requirement))
-    return run.collected[key]
+    return [subject for subject in run.collected[key] if engines.is_asked(requirement, subject)]
 
 
 def _found(run: Run, requirement: Requirement) -> Iterable[Subject]:
@@ -280,7 +299,7 @@ def _found(run: Run, requirement: Requirement) -> Iterable[Subject]:
 
 def _of_guest(guest: Guest, requirement: Requirement) -> Iterable[Subject]:
     try:
-        yield from engines.subjects(requirement, guest)
+        yield from engines.everything(requirement, guest)
     except (libvirt.libvirtError, ProbeError):
         return  # its disks cannot be read: the rows of the guest itself say so
 
@@ -320,6 +339,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     run = config.stash.get(RUN, None)
     if run is None:
         return
+    run.is_collected = True
     order = {slug: number for number, slug in enumerate(catalogue())}
     guests = {guest: number for number, guest in enumerate(guest for part in run.parts for guest in part.guests)}
 
@@ -340,7 +360,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     run = session.config.stash.get(RUN, None)
     if run is None or not run.recorded:
         return
-    if any(_subject(item) for item in session.items):
+    if any(_subject(item) for item in session.items) or not run.is_collected:
         session.config.stash[PAGES].choose(len(session.items))
     else:
         html.stand_down(session.config)
@@ -361,12 +381,21 @@ def _requirement(item: pytest.Item) -> Requirement:
 # Running --------------------------------------------------------------------------------------
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """Look into all guests at once before the checks judge them one by one."""
     run = session.config.stash.get(RUN, None)
     if run is None or session.config.option.collectonly or not session.items:
-        return
+        return (yield)
+    try:
+        _look(session, run)
+        return (yield)
+    finally:
+        _hear_nothing(session.config)
+
+
+def _look(session: pytest.Session, run: Run) -> None:
+    """Finish what an earlier run left, look into the guests that are judged, count their bytes."""
     reporter: TerminalReporter = session.config.pluginmanager.getplugin("terminalreporter")
     progress = terminal.Progress(reporter)
     chosen = dict.fromkeys(
@@ -378,7 +407,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         part.hypervisor.progress = progress
     for part, record in run.interrupted:
         if run.options.mode == "fix" or (run.options.boot_stopped and record.left_only_boots):
-            undo.finish(record, part.hypervisor, progress.line)
+            undo.finish(
+                record, part.hypervisor, progress.line, carries_on=run.options.mode == "fix" or not record.applied
+            )
     if not run.options.definitions_only:
         run.gather(chosen, progress)
         run.measure(chosen)
@@ -415,6 +446,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if following is None or following.guest is not subject.guest:
         if subject.guest is not None:
             run.leave(subject.guest)
+            subject.guest.lighten()
         release(item.config)
     return True
 
@@ -449,11 +481,12 @@ def _protocol(item: pytest.Function) -> None:
 
 
 def _finished(run: Run, subject: Subject, nextitem: pytest.Item | None) -> None:
-    """Of a large fleet no definition is kept longer than its guest is looked at."""
-    if subject.guest is None or sum(len(part.guests) for part in run.parts) <= _KEPT:
-        return
+    """Nothing large is kept longer than its guest is looked at; of a large fleet no definition either."""
     following = _subject(nextitem) if nextitem else None
-    if following is None or following.guest is not subject.guest:
+    if subject.guest is None or (following is not None and following.guest is subject.guest):
+        return
+    subject.guest.lighten()
+    if sum(len(part.guests) for part in run.parts) > _KEPT:
         subject.guest.forget(inside=False)
 
 
@@ -549,33 +582,46 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitC
     run = session.config.stash.get(RUN, None)
     troubles = session.config.stash[TROUBLES] = []
     if run is not None:
-        for part in run.parts:
-            part.engine.leave_all()
         stopped = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         run.cut_short = stopped or bool(session.shouldstop or session.shouldfail)
-        if run.recorded:
-            for part in run.parts:
-                part.engine.look_after()
-        release(session.config)
-        if run.recorded and not run.options.definitions_only:
-            run.measure({guest for part in run.parts for guest in part.guests if part.storage}, after=True)
         try:
-            run.close()
-        except OSError as exc:
-            run.recorded = False
-            troubles.append(f"reclaim: there is no record of this run: {trouble(exc)}")
+            _hear(session.config)
+            _wind_up(run, stopped=stopped)
+        except KeyboardInterrupt:
+            run.cut_short = True
+            troubles.append("reclaim: stopped again: not every guest was looked after; the next run says what is left")
+        _hear_nothing(session.config)
+        release(session.config)
+        troubles += [f"reclaim: {words}" for words in _close(run)]
     try:
         yield
     except (OSError, ReclaimError) as exc:
-        if run is None:
+        if run is None or not run.recorded:
             raise
-        if run.recorded:
-            session.config.stash[PAGES].give_up_rows()
-            troubles.append(
-                f"reclaim: pytest-html could not write its page: {trouble(exc) if isinstance(exc, OSError) else exc}"
-            )
+        session.config.stash[PAGES].give_up_rows(exc)
     if run is not None and run.recorded:
         troubles += session.config.stash[PAGES].finish()
+        if not all(part.is_written for part in run.parts) and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED  # nobody will find what was found
+
+
+def _close(run: Run) -> list[str]:
+    """Close the run; what could not be written, and why a run stopped changing."""
+    troubles = run.close()
+    stopped = dict.fromkeys(part.engine.stopped for part in run.parts if part.engine.stopped)
+    return [*(f"{words}: nothing more was changed" for words in stopped), *troubles]
+
+
+def _wind_up(run: Run, *, stopped: bool) -> None:
+    """See to the guests that were started or shut down, and count once more, unless the run was *stopped*."""
+    for part in run.parts:
+        part.engine.leave_all()
+    if run.recorded:
+        for part in run.parts:
+            part.engine.look_after()
+    counts = run.recorded and not run.options.definitions_only
+    if counts and not (stopped and run.options.mode != "fix"):
+        run.measure({guest for part in run.parts for guest in part.guests if part.storage}, after=True)
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:

@@ -13,7 +13,7 @@ import libvirt
 from reclaim import mark
 from reclaim.agent import AgentBlocked
 from reclaim.console import Console, console
-from reclaim.definition import Definition, missing_from, same, storage_differences
+from reclaim.definition import Definition, called, diff_definitions, missing_from, same, storage_differences
 from reclaim.errors import ChangeFailed, NotAssessable, PowerCycleFailed, ProbeError, StillRunning
 from reclaim.text import libvirt_words
 from reclaim.wellbeing import Wellbeing, observe
@@ -68,6 +68,7 @@ class PowerCycle:
 
     def apply(self, guest: Guest) -> dict[str, str]:
         """Raises StillRunning where it ignores that it is to shut down, PowerCycleFailed where it did not come back."""
+        _ask(guest, lambda _domain: self._expect_a_way_back(guest))
         try:
             shut_down(guest)
             return self.resume(guest)
@@ -82,6 +83,13 @@ class PowerCycle:
         except BaseException:  # Ctrl-C, a fault of ours
             self._not_left_down(guest)
             raise
+
+    def _expect_a_way_back(self, guest: Guest) -> None:
+        """Raises ChangeFailed unless the guest, once off, can be started on the definition that booted."""
+        guest.forget()
+        its_own(guest, self.booted)
+        if not guest.is_persistent:
+            raise ChangeFailed(f"{guest.name}: somebody has undefined it: off, it would be gone")
 
     def resume(self, guest: Guest) -> dict[str, str]:
         """The second half: start it unless it runs, and see that it comes back. Raises PowerCycleFailed."""
@@ -115,8 +123,16 @@ class PowerCycle:
 
     def _is_changed_since(self, guest: Guest) -> bool:
         """Has somebody else defined it anew? To put back the one that booted would lose that."""
-        known = [Definition(xml) for xml in (self.booted, self.defined) if xml]
+        known = [Definition(its_own(guest, xml)) for xml in (self.booted, self.defined) if xml]
         return bool(self.defined) and not any(same(guest.persistent, one) for one in known)
+
+    def _lost(self, guest: Guest) -> str:
+        """What somebody defined while the guest was power-cycled, in words: the way back takes no account of it."""
+        guest.forget()
+        if not _ask(guest, lambda _domain: self._is_changed_since(guest)):
+            return ""
+        lines = diff_definitions(Definition(its_own(guest, self.defined)), guest.persistent)
+        return f"; what somebody changed in it meanwhile is gone by that:\n{lines}\n"
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         return (
@@ -131,7 +147,7 @@ class PowerCycle:
             guest.hypervisor.progress(f"{guest.name}: interrupted; waiting until it is off, to start it again")
             _is_off_within(guest, guest.policy.shutdown_seconds)
         if not is_active(guest):
-            with suppress(libvirt.libvirtError):  # better up on the other definition than down
+            with suppress(libvirt.libvirtError, ChangeFailed):  # better up on the other definition than down
                 _define(guest, self.booted)
             _start(guest)
 
@@ -140,13 +156,15 @@ class PowerCycle:
         tail = said.tail
         guest.hypervisor.progress(f"{guest.name}: {why}; rolling back")
         take_down(guest, hopeless=hopeless)
-        text = f"{guest.name}: {why}; rolled back to the definition that booted"
+        text = f"{guest.name}: {why}; rolled back to the definition that booted{self._lost(guest)}"
         try:
             _define(guest, self.booted)
-        except libvirt.libvirtError as exc:  # its machine type may be gone from this QEMU: better up than down
+        except (libvirt.libvirtError, ChangeFailed) as exc:
+            # its machine type may be gone from this QEMU: better up than down
+            words = libvirt_words(exc) if isinstance(exc, libvirt.libvirtError) else str(exc)
             text = (
                 f"{guest.name}: {why}; NOT rolled back: libvirt does not take the definition that booted "
-                f"({libvirt_words(exc)}): stopped, left on the other"
+                f"({words}): stopped, left on the other"
             )
         for left in range(_STARTS - 1, -1, -1):
             again = _console(guest)
@@ -176,7 +194,7 @@ def runs_on(guest: Guest, definition: str) -> bool:
 def is_rolled_back(guest: Guest, cycle: PowerCycle) -> bool:
     """Is the definition that booted in force again?"""
     guest.forget()
-    return same(guest.persistent, Definition(cycle.booted))
+    return same(guest.persistent, Definition(its_own(guest, cycle.booted)))
 
 
 def booted_definition(guest: Guest) -> str:
@@ -244,9 +262,21 @@ def _start(guest: Guest) -> None:
     guest.forget()
 
 
+def its_own(guest: Guest, xml: str) -> str:
+    """The definition *xml* of the guest, under the name that it has now.
+
+    Raises ChangeFailed if *xml* is of another guest.
+    """
+    if (uuid := Definition(xml).uuid.strip()) != guest.uuid:
+        raise ChangeFailed(f"{guest.name}: the definition is of another guest ({uuid or 'without a uuid'})")
+    return called(xml, guest.persistent.name)
+
+
 def _define(guest: Guest, xml: str) -> None:
-    """Define *xml*, which this libvirt had defined before."""
-    _ask(guest, lambda _domain: guest.hypervisor.connection.defineXML(xml))
+    """Define *xml*, which this libvirt had defined before. Raises ChangeFailed if it is of another guest."""
+    guest.forget()
+    own = _ask(guest, lambda _domain: its_own(guest, xml))
+    _ask(guest, lambda _domain: guest.hypervisor.connection.defineXML(own))
     guest.renamed.clear()
     guest.forget()
 

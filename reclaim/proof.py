@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import NamedTuple
 
 from reclaim import swallowed, tally
 from reclaim.canary import MIB, Canary, NotPlanted
 from reclaim.errors import NotApplicable, NotAssessable, ProbeError
-from reclaim.facts import BlockDevice, Facts
+from reclaim.facts import Facts
 from reclaim.guest import Disk, Guest
+from reclaim.kept import once
 from reclaim.scsi import not_a_guest_disk
 from reclaim.storage import TRIMMABLE, Filesystem, device_of, filesystems
 from reclaim.tally import Store
@@ -26,6 +29,8 @@ _GRAINS = 64
 _SMALLEST = 4 * MIB
 #: how often it is tried in a guest that writes so much that nothing can be told
 _TRIES = 3
+#: disks that are not known, as far as they are named
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -89,9 +94,9 @@ def _proofs(guest: Guest) -> Iterator[Proof]:
     for one in filesystems(facts):
         guest.hypervisor.progress(f"{guest.name}: a canary in {one.mount.target}")
         started = time.monotonic()
-        below = sorted(_devices(facts, one))
-        unknown = [path for path in below if path not in disks]
-        on = [disks[path] for path in below if path in disks]
+        below = _devices(facts, one)
+        unknown = list(islice((path for path in below if path not in disks), _SHOWN))
+        on = [disks[path] for path in below[: len(disks)] if path in disks]
         names = tuple(disk.target for disk in on)
         try:
             if unknown:
@@ -106,17 +111,29 @@ def _proofs(guest: Guest) -> Iterator[Proof]:
         yield replace(proof, seconds=time.monotonic() - started)
 
 
-def _devices(facts: Facts, one: Filesystem) -> set[str]:
-    """The whole disks under a filesystem: of a btrfs on several devices, those of each."""
+def _devices(facts: Facts, one: Filesystem) -> Sequence[str]:
+    """The whole disks under a filesystem, in order: of a btrfs on several devices, those of each."""
     found = {way[0].path for way in one.ways}
-    if one.mount.fstype == "btrfs" and one.device.uuid:
-        parts = [part for root in facts.block_devices for part in root.walk() if _is_part_of(part, one.device)]
-        found |= {way[0].path for part in parts for way in facts.stack(part)}
-    return found
+    together = _btrfs_disks(facts).get(one.device.uuid or "") if one.mount.fstype == "btrfs" else None
+    if together is None:
+        return sorted(found)
+    return together.ordered if found <= together.disks else sorted(found | together.disks)
 
 
-def _is_part_of(part: BlockDevice, whole: BlockDevice) -> bool:
-    return part.fstype == "btrfs" and part.uuid == whole.uuid
+class _Together(NamedTuple):
+    """The whole disks under all devices with the UUID of one btrfs."""
+
+    disks: frozenset[str]
+    ordered: tuple[str, ...]
+
+
+@once
+def _btrfs_disks(facts: Facts) -> Mapping[str, _Together]:
+    found: dict[str, set[str]] = {}
+    for part in facts.devices:
+        if part.fstype == "btrfs" and part.uuid:
+            found.setdefault(part.uuid, set()).update(way[0].path for way in facts.stack(part))
+    return {uuid: _Together(frozenset(disks), tuple(sorted(disks))) for uuid, disks in found.items()}
 
 
 def _stores(one: Filesystem, disks: Sequence[Disk]) -> list[Store]:

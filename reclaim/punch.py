@@ -5,20 +5,22 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
 import struct
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from reclaim import backup, holes
+from reclaim import backup, holes, replace
+from reclaim.beneath import File, Folder, file_id, open_in
 from reclaim.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.holes import Identity, Scan
+from reclaim.replace import Held
 from reclaim.text import printable, size
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from reclaim.hypervisor import Hypervisor
 
 _CHUNK = 1024 * 1024
@@ -26,7 +28,7 @@ _CHUNK = 1024 * 1024
 
 @dataclass(frozen=True)
 class _Copy:
-    """The file that was read: same inode, size and modification time. `expected` bytes are to come back."""
+    """The file that was read: same folder, inode, size and modification time. `expected` bytes are to come back."""
 
     path: str
     device: int
@@ -34,6 +36,10 @@ class _Copy:
     size: int
     mtime_ns: int
     expected: int
+    #: the folder that was declared, and which one it was; journals of earlier versions have none
+    folder: str = ""
+    folder_device: int = 0
+    folder_inode: int = 0
 
     @property
     def target(self) -> str:
@@ -43,6 +49,28 @@ class _Copy:
     def identity(self) -> Identity:
         return Identity(self.device, self.inode, self.size, self.mtime_ns)
 
+    @property
+    def file(self) -> File:
+        """The file by its name below the folder. Raises ChangeFailed."""
+        if self.folder:
+            top = Folder(self.folder, self.folder_device, self.folder_inode)
+            return File(top, os.path.relpath(self.path, self.folder))
+        return _file_at(self.path)
+
+    @classmethod
+    def _of(cls, path: str | File, found: Scan, expected: int) -> Self:
+        file, one = path if isinstance(path, File) else _file_at(path), found.identity
+        top = file.folder
+        read = (one.device, one.inode, one.size, one.mtime_ns)
+        return cls(file.path, *read, expected, top.path, top.device, top.inode)
+
+
+def _file_at(path: str) -> File:
+    try:
+        return File.at(path)
+    except OSError as exc:
+        raise ChangeFailed(f"{path}: {exc.strerror}; nothing was changed") from exc
+
 
 @dataclass(frozen=True)
 class HolePunch(_Copy):
@@ -51,9 +79,8 @@ class HolePunch(_Copy):
     kind: ClassVar[str] = "hole-punch"
 
     @classmethod
-    def of(cls, path: str, found: Scan) -> HolePunch:
-        one = found.identity
-        return cls(path, one.device, one.inode, one.size, one.mtime_ns, found.excess - found.pinned)
+    def of(cls, path: str | File, found: Scan) -> HolePunch:
+        return cls._of(path, found, found.excess - found.pinned)
 
     @property
     def diff(self) -> str:
@@ -61,15 +88,15 @@ class HolePunch(_Copy):
         return f"punch holes where {printable(self.path)} holds zeros: {come} come back; its content stays"
 
     def apply(self, hypervisor: Hypervisor) -> dict[str, str]:
-        with _own(hypervisor, self.path, self.identity) as (descriptor, still_ours):
-            before, free = os.fstat(descriptor), holes.free_bytes(descriptor)
+        with _own(hypervisor, self) as one:
+            before, free = os.fstat(one.descriptor), holes.free_bytes(one.descriptor)
             meter = holes.Meter(self.path, min(self.size, before.st_blocks * 512), hypervisor.progress)
             try:
-                holes.punch_out(descriptor, still_ours, _asking(still_ours, meter))
+                holes.punch_out(one.descriptor, one.still_ours, _asking(one.still_ours, meter))
             except ProbeError as exc:
                 raise ChangeFailed(f"{self.path}: {exc}") from exc
-            freed = (before.st_blocks - os.fstat(descriptor).st_blocks) * 512
-            came = holes.free_bytes(descriptor) - free
+            freed = (before.st_blocks - os.fstat(one.descriptor).st_blocks) * 512
+            came = holes.free_bytes(one.descriptor) - free
         note = f"{size(freed)} ({freed} bytes) came back"
         if came < freed // 2:
             # btrfs frees an extent when nothing of it is in use any more
@@ -92,62 +119,93 @@ class SparseRewrite(_Copy):
     kind: ClassVar[str] = "sparse-rewrite"
 
     @classmethod
-    def of(cls, path: str, found: Scan) -> SparseRewrite:
-        one = found.identity
-        return cls(path, one.device, one.inode, one.size, one.mtime_ns, found.excess)
+    def of(cls, path: str | File, found: Scan) -> SparseRewrite:
+        return cls._of(path, found, found.excess)
 
     @property
     def diff(self) -> str:
         return f"write {printable(self.path)} anew with holes, beside and renamed: {size(self.expected)} come back"
 
+    @property
+    def spare(self) -> str:
+        """What the new file is called for a moment, beside the copy."""
+        return replace.beside(os.path.basename(self.path), self.inode)
+
     def apply(self, hypervisor: Hypervisor) -> dict[str, str]:
-        with _own(hypervisor, self.path, self.identity) as (descriptor, still_ours):
-            before = os.fstat(descriptor)
+        with _own(hypervisor, self) as one:
+            if replace.called(one.folder, self.spare) is not None:
+                raise ChangeFailed(f"{self.path}: {self.spare} {replace.IN_THE_WAY}")
+            before = os.fstat(one.descriptor)
             meter = holes.Meter(self.path, 2 * min(self.size, before.st_blocks * 512), hypervisor.progress)
-            path = os.path.realpath(self.path)  # a symbolic link stays, and leads to the new file
-            folder, name = os.path.split(path)
-            new, beside = tempfile.mkstemp(prefix=f".{name[:100]}.reclaim-", dir=folder)
+            new = replace.made_beside(one.folder, self.spare)
             try:
-                _keep_flags(descriptor, new)
-                _write_sparsely(descriptor, new, before, still_ours, meter)
-                _take_over(descriptor, new, before)
-                os.fsync(new)
-                if not same_content(descriptor, new, self.size, still_ours):
-                    raise ChangeFailed(f"{self.path}: the new file does not read as the old; the old one stays")
+                _write_anew(one, new, before, meter)
+                if not same_content(one.descriptor, new, self.size, one.still_ours):
+                    raise ChangeFailed("the new file does not read as the old; the old one stays")
                 freed = (before.st_blocks - os.fstat(new).st_blocks) * 512
                 if freed <= 0:
-                    raise ChangeFailed(f"{self.path}: this filesystem keeps no holes: a rewrite takes as much")
-                put_in_place(beside, path, still_ours)
+                    raise ChangeFailed("this filesystem keeps no holes: a rewrite takes as much")
+                replace.put_in_place(one, new, self.spare)
+                backup.rewritten(hypervisor, file_id(before), file_id(os.fstat(new)))
+            except ChangeFailed as exc:
+                raise ChangeFailed(f"{self.path}: {str(exc).removeprefix(f'{self.path}: ')}") from exc
             finally:
+                replace.drop(new, one.folder, self.spare)
                 os.close(new)
-                with suppress(FileNotFoundError):  # renamed
-                    os.unlink(beside)
-            _sync_folder(folder)
         return {"freed": str(freed), "note": f"{size(freed)} ({freed} bytes) came back"}
 
     def undo(self, hypervisor: Hypervisor, outcome: dict[str, str]) -> str:
-        return f"{self.path}: it stays sparse: its content is the same"
+        if outcome:
+            return f"{self.path}: it stays sparse: its content is the same"
+        try:
+            with self.file.parent() as (folder, name):
+                return f"{self.path}: {self._left_behind(folder, name)}"
+        except (ProbeError, OSError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else str(exc).removeprefix(f"{self.path}: ")
+            raise ChangeFailed(f"{self.path}: whether {self.spare} was left beside it cannot be seen: {why}") from exc
+
+    def _left_behind(self, folder: int, name: str) -> str:
+        """Take away what the run left when it died; what there is, in words. Raises ChangeFailed, OSError."""
+        read = (self.device, self.inode)
+        now, spare = replace.called(folder, name), replace.called(folder, self.spare)
+        if now is None or (spare is not None and read not in (now, spare)):
+            raise ChangeFailed(
+                f"{self.path}: another file lies there by now, or none, and {self.spare} beside it may be the copy: "
+                "see what they are"
+                if spare is not None
+                else f"{self.path}: it is gone"
+            )
+        if spare is not None:
+            os.unlink(self.spare, dir_fd=folder)
+        words = f", and {self.spare} that the run left beside it is removed" if spare is not None else ""
+        if now == read:
+            return f"it was not written anew: it is as it was{words}"
+        if spare is not None:
+            return f"it stays sparse: its content is the same{words}"
+        return "another file lies there than the one that was read: the rewrite, or a newer copy; it is left"
 
 
 @contextmanager
-def _own(hypervisor: Hypervisor, path: str, expected: Identity) -> Iterator[tuple[int, holes.StillOurs]]:
+def _own(hypervisor: Hypervisor, copy: _Copy) -> Iterator[Held]:
     """The file open for writing while nothing else has it open. Raises ChangeFailed where that may not be."""
-    try:
-        descriptor = holes.open_file(path, os.O_RDWR)
-    except (ProbeError, NotAssessable) as exc:
-        raise ChangeFailed(f"{exc}; nothing was changed") from exc
-    try:
-        with holes.alone_with(descriptor, path) as still_ours:
-            status = os.fstat(descriptor)
-            if Identity.of(status) != expected:
-                raise ChangeFailed(f"{path}: it has changed since it was read; run again")
-            if guest := backup.users(hypervisor).get((status.st_dev, status.st_ino)):
-                raise ChangeFailed(f"{path}: the guest {guest} uses it: nothing was changed")
-            yield descriptor, still_ours
-    except OSError as exc:
-        raise ChangeFailed(f"{path}: {exc.strerror}; its content is as it was") from exc
-    finally:
-        os.close(descriptor)
+    path = copy.path
+    with ExitStack() as stack:
+        try:
+            folder, name = stack.enter_context(copy.file.parent())
+            descriptor = open_in(folder, name, path, os.O_RDWR, (copy.device, copy.inode))
+        except (ProbeError, NotAssessable) as exc:
+            raise ChangeFailed(f"{exc}; nothing was changed") from exc
+        stack.callback(os.close, descriptor)
+        try:
+            with holes.alone_with(descriptor, path) as still_ours:
+                status = os.fstat(descriptor)
+                if Identity.of(status) != copy.identity:
+                    raise ChangeFailed(f"{path}: it has changed since it was read; run again")
+                if guest := backup.users(hypervisor).get(file_id(status)):
+                    raise ChangeFailed(f"{path}: the guest {guest} uses it: nothing was changed")
+                yield Held(descriptor, folder, name, still_ours)
+        except OSError as exc:
+            raise ChangeFailed(f"{path}: {exc.strerror}; its content is as it was") from exc
 
 
 #: linux/fs.h: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_NOCOW_FL
@@ -200,31 +258,13 @@ def _copy(old: int, new: int, start: int, end: int, still_ours: holes.StillOurs)
         position += os.pwrite(new, data, position)
 
 
-def _take_over(old: int, new: int, before: os.stat_result) -> None:
-    """Give *new* owner, mode, extended attributes and times of *old*."""
-    os.fchown(new, before.st_uid, before.st_gid)
-    os.fchmod(new, stat.S_IMODE(before.st_mode))
-    for name in os.listxattr(old):
-        os.setxattr(new, name, os.getxattr(old, name))
+def _write_anew(one: Held, new: int, before: os.stat_result, meter: holes.Meter) -> None:
+    """Let *new*, still empty, be the same file to its users, with holes, and on the disk."""
+    _keep_flags(one.descriptor, new)
+    _write_sparsely(one.descriptor, new, before, one.still_ours, meter)
+    replace.take_over(one.descriptor, new, before)
     os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
-def put_in_place(beside: str, path: str, still_ours: holes.StillOurs) -> None:
-    """Rename *beside* to *path*; who asks for the old file meanwhile finds it in its place again."""
-    kept = f"{beside}.old"
-    try:
-        os.link(path, kept)
-        still_ours()
-        try:
-            os.rename(beside, path)
-            still_ours()
-        except BaseException:
-            # at once over whatever is there: at no moment is the name without a file
-            os.rename(kept, path)
-            raise
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(kept)
+    os.fsync(new)
 
 
 def same_content(one: int, other: int, length: int, still_ours: holes.StillOurs) -> bool:
@@ -234,11 +274,3 @@ def same_content(one: int, other: int, length: int, still_ours: holes.StillOurs)
         if os.pread(one, _CHUNK, position) != os.pread(other, _CHUNK, position):
             return False
     return os.fstat(other).st_size == length
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import fcntl
-import hashlib
-import os
-import tempfile
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+import errno
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import libvirt
 
-from reclaim import backup, job, journal
+from reclaim import backup, job, journal, trust, worker
+from reclaim.beneath import Folder
 from reclaim.change import DefinitionChange
 from reclaim.engine import Engine, Mode, Subject
-from reclaim.errors import ProbeError, ReclaimError
+from reclaim.errors import JournalLost, ProbeError, ReclaimError, Untrusted
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import BackupNotes, Inventory, read_inventory
 from reclaim.journal import Journal, Record
-from reclaim.report import results
+from reclaim.lock import Held, lock, others_at_work
+from reclaim.report import record, results
 from reclaim.requirement import catalogue
 
 #: guests looked into at a time; libvirtd answers 5 calls of one client at once (max_client_requests)
 _AT_ONCE = 5
+#: for these nothing is wrong with where the reports are to go: it is full, or fails
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+#: journals that are not obeyed and are told one by one
+_TOLD = 3
+#: root's reports, where nobody else can write
+SAFE = "/var/lib/reclaim/reports"
+#: seconds after which it is told anew what is waited for
+_PROGRESS_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,17 @@ class Part:
     copies: list[Subject] = field(default_factory=list)
     jobs: list[Subject] = field(default_factory=list)
     storage: dict[tuple[str, str], results.Storage] = field(default_factory=dict)
+    #: why there is no folder for its reports
+    homeless: str = ""
+    #: what is recorded of it, once the run is closed; `is_written`: results.json has it
+    found: record.Record | None = None
+    is_written: bool = False
+    #: why `latest` does not lead to it
+    unlinked: str = ""
+
+
+class _NoRoom(ReclaimError):
+    """The folder of a run cannot be made, and nobody has done anything wrong."""
 
 
 @dataclass
@@ -74,6 +93,10 @@ class Run:
     started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     #: earlier runs that died while they changed something
     interrupted: list[tuple[Part, Record]] = field(default_factory=list)
+    #: those of them at another address of a hypervisor, which are left to that one
+    elsewhere: list[tuple[Part, Record]] = field(default_factory=list)
+    #: journals that are not obeyed, and others at work, a line each
+    remarks: list[str] = field(default_factory=list)
     #: guests that are not as they were since then, in words
     at_stake: list[str] = field(default_factory=list)
     #: folders of PATH that no program is run from
@@ -81,9 +104,12 @@ class Run:
     #: it was stopped before everything was judged
     cut_short: bool = False
     recorded: bool = False
+    #: it is known what is judged: the run was not stopped before
+    is_collected: bool = False
     #: what is judged, by the handles it takes
     collected: dict[tuple[str, ...], list[Subject]] = field(default_factory=dict)
     _locks: ExitStack = field(default_factory=ExitStack)
+    _made: list[Path] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -100,7 +126,8 @@ class Run:
         inventory = read_inventory(options.inventory) if options.inventory else Inventory()
         readonly = options.definitions_only and options.mode != "fix"
         for host in options.hosts or (None,):
-            hypervisor = connect(options.uri, host, inventory, readonly=readonly)
+            # a machine that does not answer is waited for by ssh(1) or libvirt, which hear no signal
+            hypervisor = worker.heard(partial(connect, options.uri, host, inventory, readonly=readonly))
             guests = hypervisor.select(list(options.guests))
             folder = options.reports / hypervisor.folder / self.id
             known = str(options.inventory.absolute()) if options.inventory else None
@@ -136,19 +163,54 @@ class Run:
     def prepare(self) -> None:
         """Make the folders, take the locks, find what died. Raises ReclaimError."""
         if self.changes_something:
+            _expect_obeyed(self.options.reports)
             for part in self.parts:
                 self._locks.enter_context(lock(part.hypervisor))
+                self.remarks += [
+                    f"another user's run changes {part.hypervisor.uri} at this moment (lock {one})"
+                    for one in others_at_work(part.hypervisor)
+                ]
         for part in self.parts:
-            part.folder = _make_folder(part.folder)
-            part.engine.journal.path = part.folder / journal.NAME
+            self._give_home(part)
+            if not part.homeless:
+                self._made.append(part.folder)
+            found, troubles = journal.journals_below(part.folder.parent)
+            self.remarks += _shortly(troubles)
             guests = {guest.uuid: guest for guest in part.guests}
-            for record in earlier_journals(part.folder.parent):
-                if _died_changing(record, part.hypervisor) and not self._is_under_way(part.hypervisor):
-                    self.interrupted.append((part, record))
-                for entry in record.applied:
+            for one in found:
+                self._find_death(one, part)
+                for entry in one.applied:
                     if entry.uuid in guests and isinstance(entry.change, DefinitionChange):
                         guests[entry.uuid].history.append(entry.change.before)
         self.recorded = True
+
+    def _give_home(self, part: Part) -> None:
+        """Make the folder of *part*; what changes nothing can do without where there is no room."""
+        try:
+            part.folder = _make_folder(part.folder)
+        except _NoRoom as exc:
+            if self.changes_something:
+                raise
+            part.homeless = str(exc)
+            return
+        part.engine.journal.path = part.folder / journal.NAME
+        if not self.changes_something:
+            return
+        try:
+            _expect_obeyed(part.folder)  # a share may give to another what we make
+        except ReclaimError:
+            part.folder.rmdir()
+            raise
+
+    def _find_death(self, one: Record, part: Part) -> None:
+        """Did the run of *one* die, and on the hypervisor of *part*? Two hypervisors may have one name, and folder."""
+        if not one.died or self._is_under_way(part.hypervisor):
+            return
+        guests = {guest.uuid for guest in part.hypervisor.guests}
+        if one.uri == part.hypervisor.uri:
+            self.interrupted.append((part, one))
+        elif any(entry.uuid in guests for entry in (*one.interrupted, *one.applied)):
+            self.elsewhere.append((part, one))
 
     def _is_under_way(self, hypervisor: Hypervisor) -> bool:
         """Is somebody mending at this moment? Then a journal without an end is not one of a run that died."""
@@ -156,24 +218,33 @@ class Run:
             return False  # the lock is ours
         try:
             lock(hypervisor).close()
-        except ReclaimError:
+        except Held:
             return True
-        return False
+        except ReclaimError:
+            return False  # there is no place for a lock: nobody can be told by it
+        return bool(others_at_work(hypervisor))
 
     def forget_record(self) -> None:
         """There is nothing to judge after all: leave no folder behind."""
-        for part in self.parts:
-            part.folder.rmdir()
+        self.abandon()
         self.recorded = False
+
+    def abandon(self) -> None:
+        """Let go of the locks, and leave no folder behind of a run that ends before anything is written."""
+        self._locks.close()
+        while self._made:
+            with suppress(OSError):  # it holds something, or is gone
+                self._made.pop().rmdir()
 
     def gather(self, guests: Iterable[Guest], progress: Callable[[str], None]) -> None:
         """Look into all *guests* at once; what fails is kept for the checks to tell."""
         waiting = [guest for guest in guests if _is_open(guest)]
-        with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "facts") as pool:
-            futures = [pool.submit(guest.look_inside) for guest in waiting]
-            for number, future in enumerate(concurrent.futures.as_completed(futures), start=1):
-                future.result()
-                progress(f"looked into {number} of {len(waiting)} guests")
+        started = time.monotonic()
+        with closing(worker.each(Guest.look_inside, waiting, _AT_ONCE, _PROGRESS_SECONDS)) as looking:
+            for left in looking:
+                names = ", ".join(guest.name for guest in left[:_AT_ONCE])
+                waits = f", {time.monotonic() - started:.0f} s; waiting for {names}" if left else ""
+                progress(f"looked into {len(waiting) - len(left)} of {len(waiting)} guests{waits}")
 
     def leave(self, guest: Guest) -> None:
         """*guest* is finished: where it was started to be looked into, it is shut down again."""
@@ -189,20 +260,40 @@ class Run:
             chosen = [guest for guest in part.guests if guest in wanted]
             results.measure(part.hypervisor, chosen, part.storage, after=after)
 
-    def close(self) -> None:
-        """Write the record of every hypervisor and let go of the locks."""
+    def close(self) -> list[str]:
+        """Write the record of every hypervisor and let go of the locks; what could not be written, a line each."""
+        self._made.clear()
         try:
-            if self.recorded:
-                ended = datetime.now(timezone.utc)
-                for part in self.parts:
-                    part.engine.journal.end()
-                    record = results.document(
-                        self.id, self.options, self.started, ended, part, cut_short=self.cut_short
-                    )
-                    results.write(part.folder, record)
-                    results.point_latest(part.folder)
+            if not self.recorded:
+                return []
+            ended = datetime.now(timezone.utc)
+            return [line for part in self.parts for line in self._closed(part, ended)]
         finally:
             self._locks.close()
+
+    def _closed(self, part: Part, ended: datetime) -> Iterator[str]:
+        """The record is there, on the disk or not."""
+        try:
+            part.engine.journal.end()
+        except JournalLost as exc:
+            yield f"{exc}: the next run will say that this one died"
+        text = results.written(
+            results.document(self.id, self.options, self.started, ended, part, cut_short=self.cut_short)
+        )
+        part.found = record.parsed(text, part.folder / results.NAME)
+        if part.homeless:
+            yield f"there is no record of this run: {part.homeless}"
+            return
+        try:
+            results.write(part.folder, text)
+        except OSError as exc:
+            yield f"there is no record of this run: {part.folder}: {exc.strerror}"
+            return
+        part.is_written = True
+        try:
+            results.point_latest(part.folder)
+        except OSError as exc:
+            part.unlinked = exc.strerror or str(exc)
 
 
 def _is_open(guest: Guest) -> bool:
@@ -215,35 +306,40 @@ def _is_open(guest: Guest) -> bool:
 def _folder_of_copies(path: Path) -> BackupNotes:
     """What --backups says. Raises ReclaimError where there is nothing to read."""
     try:
-        next(path.iterdir(), None)
+        with Folder.at(str(path.absolute())).opened():
+            return BackupNotes(path=path.absolute())
     except OSError as exc:
         raise ReclaimError(f"--backups {path}: {exc.strerror}") from exc
-    return BackupNotes(path=path.absolute())
 
 
 def _of(one: backup.Backup) -> Subject:
     return Subject(one.hypervisor, one.guest, one.disk, one)
 
 
-def earlier_journals(folder: Path) -> list[Record]:
-    """The journals of earlier runs below *folder*, oldest first. What is no journal is passed over."""
-    found = []
-    for path in sorted(folder.glob(f"*/{journal.NAME}")):
-        if path.parent.is_symlink():
-            continue
-        try:
-            found.append(journal.read(path))
-        except ReclaimError:
-            continue
-    return found
+def _shortly(troubles: list[str]) -> list[str]:
+    """The first of many lines, and how many there are."""
+    more = [f"and {len(troubles) - _TOLD} more journals that are not obeyed"] if len(troubles) > _TOLD else []
+    return troubles[:_TOLD] + more
 
 
-def _died_changing(record: Record, hypervisor: Hypervisor) -> bool:
-    """Did the run of *record* die while it changed something there? Two hypervisors may have one name, and folder."""
-    if record.ended or not record.interrupted:
-        return False
-    guests = {guest.uuid for guest in hypervisor.guests}
-    return record.uri == hypervisor.uri or any(entry.uuid in guests for entry in record.interrupted)
+def _expect_obeyed(reports: Path) -> None:
+    """Raises ReclaimError where others could write into *reports*: nobody would obey a journal from there."""
+    try:
+        trust.expect(reports)
+    except Untrusted as exc:
+        raise ReclaimError(
+            f"--reports {reports}: {exc.path} {exc.wrong}, so undo would not obey the journal of what is changed: give "
+            f"--reports {SAFE}, say, or another folder where nobody else writes (nothing was changed)"
+        ) from exc
+    except OSError as exc:
+        raise ReclaimError(f"--reports {reports}: {exc.strerror}") from exc
+
+
+def _sync_folders(folder: Path) -> None:
+    """Let the names of a run and its folders be on the disk: a journal that nobody finds is of no use."""
+    for one in (folder, folder.parent):
+        with suppress(OSError):  # not every file system does that
+            journal.sync_folder(one)
 
 
 def _make_private(folder: Path) -> None:
@@ -261,28 +357,9 @@ def _make_folder(folder: Path) -> Path:
             one = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
             with suppress(FileExistsError):
                 one.mkdir(mode=0o700)
+                _sync_folders(one.parent)
                 return one
     except OSError as exc:
-        raise ReclaimError(f"--reports {folder.parent.parent}: {folder} cannot be made: {exc.strerror}") from exc
+        kind = _NoRoom if exc.errno in _NO_ROOM else ReclaimError
+        raise kind(f"--reports {folder.parent.parent}: {folder} cannot be made: {exc.strerror}") from exc
     raise ReclaimError(f"--reports {folder.parent.parent}: {folder} is taken a thousand times")
-
-
-def lock(hypervisor: Hypervisor) -> ExitStack:
-    """The lock of one hypervisor, held until the stack is closed. Raises ReclaimError where it is held."""
-    shared = Path("/run/lock")
-    home = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
-    path = home / f"reclaim-{hashlib.sha256(hypervisor.identity.encode()).hexdigest()[:16]}.lock"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise ReclaimError(f"{path}: cannot be opened: {exc.strerror}") from exc
-    stack = ExitStack()
-    stack.callback(os.close, descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        stack.close()
-        raise ReclaimError(
-            f"{hypervisor.uri}: another --fix is under way there, or a --boot-stopped (lock {path}); wait for it"
-        ) from exc
-    return stack

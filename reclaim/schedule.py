@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reclaim.facts import Facts, Mount
-from reclaim.fstab import entries
+from reclaim.fstab import listed
+from reclaim.kept import once
 from reclaim.storage import TRIMMABLE, filesystems
 
 #: kernel from which vfat has FITRIM (f663b5b38fff in Linux)
 _VFAT = (4, 19)
 #: what `systemctl is-enabled` takes for enabled; a linked unit is not: nothing wants it at boot
+#: options of fstab(5) by which fstrim passes a filesystem over (fstrim(8))
+_EXEMPTING = ("X-fstrim.notrim", "ro")
+_EXEMPTING_ALL = frozenset(_EXEMPTING)
+#: characters of a call that are taken apart: shlex takes the square of a word's length
+_LONGEST_CALL = 4096
 _TIMER_ENABLED = ("enabled", "static", "generated", "alias")
 #: a call, up to the next command of the line; `test -x /sbin/fstrim && …` has two of the name
 _FSTRIM = re.compile(r"(?<![\w.-])fstrim(?P<all>-all)?(?=\s|\Z)(?P<arguments>[^|;&]*)")
@@ -99,7 +105,7 @@ def untrimmed(facts: Facts) -> list[Trim]:
     for mount in trimmable(facts):
         if any(option == "discard" or option.startswith("discard=") for option in mount.options):
             continue
-        targets = {other.target for other in _mounts_of(facts, mount)}
+        targets = {other.target for other in facts.mounts_from[mount.device]}
         if _why_not(facts, by_cron, targets) is None:
             continue
         problem = _why_not(facts, reach, targets) if reach else ""
@@ -116,14 +122,24 @@ def _why_not(facts: Facts, reach: Reach, targets: set[str]) -> str | None:
         return None
     if not reach.fstab:
         return "not named by fstrim.service" if reach.targets else ""
-    listed = [entry for entry in entries(facts.fstab) if _plain(entry.target) in targets]
-    if not listed:
+    exempt = [found for target in targets if (found := _exempt(facts).get(target)) is not None]
+    if not exempt:
         # fstrim.c adds the root to an fstab that has none (util-linux 2.34)
         return None if "/" in targets else "not in fstab"
-    for option in ("X-fstrim.notrim", "ro"):
-        if all(option in entry.options for entry in listed):
+    for option in _EXEMPTING:
+        if all(option in options for options in exempt):
             return option if option == "X-fstrim.notrim" else "read-only in fstab"
     return None
+
+
+@once
+def _exempt(facts: Facts) -> Mapping[str, frozenset[str]]:
+    """Each mount point of fstab -> what of _EXEMPTING all of its entries say."""
+    found: dict[str, frozenset[str]] = {}
+    for entry in listed(facts):
+        target = _plain(entry.target)
+        found[target] = found.get(target, _EXEMPTING_ALL).intersection(entry.options)
+    return found
 
 
 def untrimmed_pools(facts: Facts) -> list[str]:
@@ -132,14 +148,15 @@ def untrimmed_pools(facts: Facts) -> list[str]:
     return [pool for pool, autotrim in facts.autotrim.items() if not autotrim and pool not in by_cron]
 
 
+@once
 def trimmable(facts: Facts) -> list[Mount]:
     """A mount of each filesystem that can be trimmed: the first that can be written to."""
-    found = re.match(r"(\d+)\.(\d+)", facts.running_kernel)
+    found = re.match(r"(\d{1,9})\.(\d{1,9})", facts.running_kernel)
     kernel = (int(found[1]), int(found[2])) if found else _VFAT
     mounts = []
     for one in filesystems(facts):
         # with composefs (Silverblue, bootc) the first one is /sysroot, read-only, and /var is another
-        writable = [mount for mount in _mounts_of(facts, one.mount) if "ro" not in mount.options]
+        writable = [mount for mount in facts.mounts_from[one.mount.device] if "ro" not in mount.options]
         if (
             writable
             and one.mount.fstype in TRIMMABLE
@@ -148,12 +165,6 @@ def trimmable(facts: Facts) -> list[Mount]:
         ):
             mounts.append(writable[0])
     return mounts
-
-
-def _mounts_of(facts: Facts, mount: Mount) -> list[Mount]:
-    """All mounts of the filesystem that *mount* is of."""
-    device = mount.source.partition("[")[0]
-    return [other for other in facts.mounts if other.source.partition("[")[0] == device]
 
 
 def _reached_by_cron(facts: Facts) -> Reach:
@@ -171,23 +182,28 @@ def _reached_by_cron(facts: Facts) -> Reach:
 def _reach(facts: Facts, words: list[str]) -> Reach:
     """What `fstrim` with these arguments trims (fstrim(8))."""
     options = [word for word in words if word.startswith("-")]
-    if any(option == "--all" or re.fullmatch(r"-\w*a\w*", option) for option in options):
+    if any(option == "--all" or _has_letter(option, "a") for option in options):
         return Reach(everything=True)
     for number, word in enumerate(words):
         match = re.fullmatch(r"(?:--listed-in|-I)(?:=(?P<files>.*))?", word)
         if match:
             named = match["files"] or "".join(words[number + 1 : number + 2])
             return _listed_in(facts, named.split(":"))
-    if any(option == "--fstab" or re.fullmatch(r"-\w*A\w*", option) for option in options):
+    if any(option == "--fstab" or _has_letter(option, "A") for option in options):
         return Reach(fstab=True)
     return Reach(targets=frozenset(_plain(word) for word in words if word.startswith("/")))
+
+
+def _has_letter(option: str, letter: str) -> bool:
+    """Is *letter* among these options of one letter each?"""
+    return letter in option and re.fullmatch(r"-\w+", option) is not None
 
 
 def _listed_in(facts: Facts, files: list[str]) -> Reach:
     for file in files:
         if file != "/etc/fstab":
             return Reach(everything=file in ("/proc/self/mountinfo", "/proc/mounts", "/etc/mtab"))
-        if any(entries(facts.fstab)):
+        if listed(facts):
             return Reach(fstab=True)
     return Reach()
 
@@ -208,7 +224,7 @@ def _calls(line: str) -> Iterator[list[str]]:
     Ubuntu 14.04's fstrim-all passes over what is no SSD of two makers, unless it is told not to check.
     """
     for match in _FSTRIM.finditer(line):
-        if match["all"] and "--no-model-check" not in match["arguments"]:
+        if len(match["arguments"]) > _LONGEST_CALL or (match["all"] and "--no-model-check" not in match["arguments"]):
             continue
         with contextlib.suppress(ValueError):
             words = shlex.split(match["arguments"], comments=True)

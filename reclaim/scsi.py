@@ -9,7 +9,7 @@ from itertools import chain, count, product
 
 from lxml import etree
 
-from reclaim import machine
+from reclaim import bound, machine
 from reclaim.definition import ControllerView, Definition, DiskView, Edit, Element
 from reclaim.errors import ProbeError, Withheld
 from reclaim.guest import Disk
@@ -56,6 +56,8 @@ def is_preallocated(disk: Disk) -> bool:
     return disk.guest.hypervisor.is_fully_allocated(view.path)
 
 
+#: buses that a disk is moved from, as was measured (docs/truth.md), and the one that it is moved to
+MOVED = ("virtio", "ide", "sata", "scsi")
 #: buses a disk is left on, and why
 LEFT = {
     "usb": "on usb, as something to be plugged in: it is left there",
@@ -63,12 +65,15 @@ LEFT = {
     "sd": "an SD card",
     "xen": "a Xen disk",
     "uml": "a user-mode Linux disk",
+    "nvme": "an NVMe disk, which has a discard of its own (Deallocate): it is left there",
 }
 
 
 def not_moved(disk: Disk) -> str | None:
     """Why the disk is not to be moved to another bus, or None where it is."""
-    return not_a_guest_disk(disk) or LEFT.get(disk.bus)
+    if reason := not_a_guest_disk(disk) or LEFT.get(disk.bus):
+        return reason
+    return None if disk.bus in MOVED else f"on the bus {disk.bus}, of which nothing was measured: it is left there"
 
 
 def may_stay(disk: Disk) -> bool:
@@ -150,10 +155,17 @@ def virtio_scsi(definition: Definition) -> ControllerView | None:
 
 
 def add_controller(edit: Edit) -> str:
-    """Add a virtio-scsi controller under the next free index; returns the index."""
+    """Add a virtio-scsi controller under the next free index; returns the index.
+
+    Raises Withheld where QEMU's own arguments have its name or its place.
+    """
     taken = {one.index for one in edit.definition.scsi_controllers}
     index = next(str(number) for number in count() if str(number) not in taken)
-    edit.add_device("controller", {"type": "scsi", "index": index, "model": "virtio-scsi"})
+    bound.refuse_to_add(edit, index)
+    address = bound.slot_for(edit)
+    added = edit.add_device("controller", {"type": "scsi", "index": index, "model": "virtio-scsi"})
+    if address is not None:
+        etree.SubElement(added, "address", address)
     return index
 
 
@@ -163,12 +175,26 @@ def home(edit: Edit) -> str:
     return found.index if found else add_controller(edit)
 
 
+def move_within(edit: Edit, disk: Element, index: str) -> None:
+    """Give a SCSI *disk* a place on virtio-scsi controller *index*. Raises Withheld as `move` does."""
+    bound.refuse_to_rename(edit, disk)
+    address = free_address(edit, index)
+    bound.refuse_to_place(edit, disk, index, address["target"], address["unit"])
+    set_address(disk, address)
+
+
 #: where a virtio-scsi controller can be plugged in; ibmvscsi has a bus of its own (spapr-vio)
 _VIRTIO_ADDRESSES = ("pci", "ccw", "virtio-mmio")
 
 
 def make_virtio(edit: Edit, controller: ControllerView) -> None:
-    """Turn *controller* into a virtio-scsi controller, in its place, and in its slot where that fits."""
+    """Turn *controller* into a virtio-scsi controller, in its place, and in its slot where that fits.
+
+    Raises Withheld where QEMU's own arguments name it, or a disk on it.
+    """
+    bound.refuse_to_change(edit, controller)
+    for disk in disks_on(edit.definition, controller):
+        bound.refuse_to_rename(edit, edit.disk(disk.target))
     element = _controller(edit, controller.index)
     element.set("model", "virtio-scsi")
     address = element.find("address")
@@ -228,6 +254,7 @@ def move(edit: Edit, disk: Element, *, rename: bool) -> None:
     Raises Withheld where the scsi bus has nothing like what the disk has.
     """
     _refuse(disk)
+    bound.refuse_to_move(edit, disk)
     target = disk.find("target")
     if target is None:
         raise ProbeError(f"{edit.origin.name}: a disk without a target")
@@ -237,7 +264,8 @@ def move(edit: Edit, disk: Element, *, rename: bool) -> None:
     edit.notes += [f"{name}={value!r} is on controller {index} now" for name, value in settings.items()]
     _shorten_serial(edit, disk, str(target.get("bus")))
     address = free_address(edit, index)
-    _rename(edit, target, rename=rename)
+    bound.refuse_to_place(edit, disk, index, address["target"], address["unit"])
+    _rename(edit, target, rename=rename and not _is_noted(edit, str(target.get("dev"))))
     set_address(disk, address)
 
 
@@ -281,19 +309,31 @@ def _shorten_serial(edit: Edit, disk: Element, bus: str) -> None:
     edit.notes.append(shown)
 
 
+def _is_noted(edit: Edit, target: str) -> bool:
+    """Does somebody's note in `<metadata>` name the disk by its target? Then it keeps that name."""
+    metadata = edit.root.find("metadata")
+    for one in metadata.iter() if metadata is not None else ():
+        if isinstance(one.tag, str) and target in (*one.attrib.values(), (one.text or "").strip()):
+            edit.notes.append(f"the target stays {target}: <metadata> names it ({etree.QName(one).localname})")
+            return True
+    return False
+
+
 def _rename(edit: Edit, target: Element, *, rename: bool) -> None:
     """Put *target* on the scsi bus, under a free name with which the guest boots from the same disk as before."""
     old = str(target.get("dev"))
     first = _boot_disk(edit)
     target.set("bus", "scsi")
+    passed_over = False
     for name in chain(free_targets(edit, target), [old]) if rename else [old]:
         target.set("dev", name)
         if _boot_disk(edit) == first:
             if name != old:
                 edit.renames[old] = name
-            elif rename and not old.startswith("sd"):
+            elif passed_over:
                 edit.notes.append(f"the target stays {old}: under another name the guest would boot from another disk")
             return
+        passed_over = True
     raise Withheld(
         f"as {old} on the scsi bus another disk would be the first one, and the guest would boot from that: "
         "give the disks a boot order (<boot order='1'/>)"

@@ -6,7 +6,6 @@ They read the image in an appliance of their own, a small virtual machine: what 
 from __future__ import annotations
 
 import csv
-import os
 import re
 import shlex
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from weakref import WeakKeyDictionary
 
 from testinfra.backend.base import CommandResult
 
-from reclaim import backup, hostimage
+from reclaim import hostimage, imageusers, othersystem
 from reclaim.errors import ChangeFailed, NotAssessable, ProbeError
-from reclaim.guest import WINDOWS, Disk, Guest
+from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.imageformat import path_of
 from reclaim.layout import Area
@@ -54,8 +53,8 @@ def areas(disk: Disk, least: int) -> tuple[int, list[Area], bool]:
     kind = disk.driver.get("type", "raw")
     if image.allocated is None or kind not in ("raw", "qcow2"):
         raise NotAssessable("it is off, and its image is none that virt-sparsify trims in place")
-    if guest.definition.is_windows:
-        raise NotAssessable(f"it is off; {WINDOWS}")
+    if system := guest.definition.other_system:
+        raise NotAssessable(f"it is off; {othersystem.words(system)}")
     if not is_installed(hypervisor):
         raise NotAssessable(
             "it is off (with guestfs-tools installed on the hypervisor, its image can be looked into and trimmed)"
@@ -96,16 +95,7 @@ def _df(hypervisor: Hypervisor, path: str, kind: str) -> list[Area]:
 
 def obstacle(guest: Guest, path: str) -> str | None:
     """Why the image at *path* must not be trimmed from outside, or None."""
-    hypervisor = guest.hypervisor
-    if not hypervisor.is_local:
-        return "whether another guest stands on its image is only known on the hypervisor itself: run reclaim there"
-    try:
-        status = os.stat(path)  # noqa: PTH116 (the path is what a definition says, not ours)
-    except OSError as exc:
-        return f"{path}: {exc.strerror}"
-    if other := backup.users(hypervisor, besides=guest).get((status.st_dev, status.st_ino)):
-        return f"the guest {other} uses {path}, perhaps below an overlay"
-    return None
+    return imageusers.reason_of_others(guest, [imageusers.written_from_outside(guest, path)])
 
 
 @dataclass(frozen=True)

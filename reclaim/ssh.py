@@ -31,6 +31,7 @@ from testinfra.backend.base import CommandResult
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
+from reclaim import child, worker
 from reclaim.agent import COMMAND_SECONDS, OUTPUT_BYTES
 from reclaim.errors import NoAccess, ProbeError
 from reclaim.inventory import Ssh, table_of
@@ -161,6 +162,9 @@ def connect(guest: Guest, settings: Ssh) -> Connection:
             backend.hang_up()
             problems.append(exc)
             continue
+        except BaseException:
+            backend.hang_up()
+            raise
         host = Host(backend)
         backend.set_host(host)
         return Connection(host, backend, address, run)
@@ -358,7 +362,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
                 )
             except FileNotFoundError as exc:
                 raise SshRefused(f"{self._where}: there is no ssh here: install openssh-client") from exc
-        stdout = stderr = b""
+        stdout = stderr = bytearray()
         with process:
             try:
                 for stdout, stderr in _outputs(process, deadline):
@@ -370,10 +374,15 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
                     process.wait(_CLOSING_SECONDS)
             except TimeoutError as exc:
                 self.hang_up()
+                child.end(process)
                 raise ProbeError(f"{self._where}: a command did not end within {seconds} s") from exc
+            except BaseException:  # it says too much, or we are told to stop
+                self.hang_up()
+                child.end(process)
+                raise
             finally:
                 process.kill()
-        return process.poll(), stdout, stderr
+        return process.poll(), bytes(stdout), bytes(stderr)
 
     def _expect_guest(self, user: str, machine: str) -> None:
         if user != "0":
@@ -450,7 +459,7 @@ class _Marks:
         found = re.search(rb"^(?:.*)" + self.mark + rb" is (\S{1,20}) (\S{1,64})$", stdout, re.MULTILINE)
         return (found[1].decode("ascii", "replace"), found[2].decode("ascii", "replace")) if found else None
 
-    def are_complete(self, stdout: bytes, stderr: bytes) -> bool:
+    def are_complete(self, stdout: bytearray, stderr: bytearray) -> bool:
         return self._end(stdout) is not None and self._end(stderr) is not None
 
     def between(self, stdout: bytes, stderr: bytes) -> tuple[int, bytes, bytes] | None:
@@ -464,13 +473,13 @@ class _Marks:
             return None
         return int(ended[1]), said.partition(b"\n")[2], said_beside
 
-    def _end(self, output: bytes) -> re.Match[bytes] | None:
+    def _end(self, output: bytes | bytearray) -> re.Match[bytes] | None:
         """The last word is the script's: what the command prints before may look like it, and does not count."""
         tail = output.rfind(self.mark + b" end ")
         return re.compile(self.mark + rb" end (\d{1,3})\n").match(output, tail) if tail >= 0 else None
 
 
-def _outputs(process: subprocess.Popen[bytes], deadline: float) -> Iterator[tuple[bytes, bytes]]:
+def _outputs(process: subprocess.Popen[bytes], deadline: float) -> Iterator[tuple[bytearray, bytearray]]:
     """Both outputs so far, whenever more has come. Raises TimeoutError at the *deadline*.
 
     Before OpenSSH 8.5 the connection that stays open keeps them too: the end of *process* is an end as well.
@@ -482,6 +491,7 @@ def _outputs(process: subprocess.Popen[bytes], deadline: float) -> Iterator[tupl
         for pipe in found:
             selector.register(pipe, selectors.EVENT_READ)
         while selector.get_map():
+            worker.expect_wanted()
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
@@ -494,8 +504,8 @@ def _outputs(process: subprocess.Popen[bytes], deadline: float) -> Iterator[tupl
                 if not data:
                     selector.unregister(key.fileobj)
                 found[key.fileobj] += data  # type: ignore[index]
-            yield bytes(found[process.stdout]), bytes(found[process.stderr])
-    yield bytes(found[process.stdout]), bytes(found[process.stderr])
+            yield found[process.stdout], found[process.stderr]
+    yield found[process.stdout], found[process.stderr]
 
 
 def _alias(guest: Guest) -> str:

@@ -6,7 +6,7 @@ a state only says what must not be done now.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 import libvirt
 from lxml import etree
 
+from reclaim import hostdevices, imageusers, othersystem
 from reclaim.agent import AGENT_CHANNEL
-from reclaim.amend import ImageAmend
+from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
 from reclaim.definition import Definition, pairs
 from reclaim.inventory import table_of
@@ -107,17 +108,24 @@ def reason_to_withhold(guest: Guest, change: Change) -> str | None:
             or _job(guest)
             or _deaf(guest)
             or _lost_by_power_cycle(guest)
-            or _given_away(guest)
+            or _taken(guest)
+            or _others_use(guest, change.paths if isinstance(change, AmendCycle) else ())
             or _mounted_by_hand(change)
         )
     if isinstance(change, LiveUpdate):
-        return _managed(guest) or _job(guest) or _given_away(guest)
+        return _managed(guest) or _job(guest) or _taken(guest)
     if isinstance(change, FileChange | CommandChange):
         return _confined(guest)
     if isinstance(change, ImageAmend):
-        return _managed(guest) or _running(guest) or _managed_save(guest)
+        return _managed(guest) or _running(guest) or _managed_save(guest) or _others_use(guest, [change.path])
     if isinstance(change, Sparsify):
-        return _managed(guest) or _running(guest) or _managed_save(guest) or _stands_on(guest)
+        return (
+            _managed(guest)
+            or _running(guest)
+            or _managed_save(guest)
+            or _stands_on(guest)
+            or _others_use(guest, [change.path])
+        )
     return None
 
 
@@ -128,10 +136,13 @@ def remark(guest: Guest, change: Change) -> str:
     return ""
 
 
-def reason_not_to_start(guest: Guest) -> str | None:
-    """Why *guest*, which is off, must not be started for a look inside, or None."""
-    if guest.persistent.is_windows:
-        return "it is Windows, which reclaim does not look into"
+def reason_not_to_start(guest: Guest, *, lately: bool = False) -> str | None:
+    """Why *guest*, which is off, must not be started for a look inside, or None.
+
+    *lately*: who else uses its images is told as it was a moment ago.
+    """
+    if system := guest.persistent.other_system:
+        return othersystem.words(system)
     if guest.domain.hasManagedSaveImage(0):
         return "a start would resume its managed-save image"
     if system := manager(guest.persistent):
@@ -142,7 +153,10 @@ def reason_not_to_start(guest: Guest) -> str | None:
     channels = guest.persistent.root.iterfind("devices/channel/target")
     if guest.ssh is None and not any(one.get("name") == AGENT_CHANNEL for one in channels):
         return "nobody could look inside: it has no agent's channel, and the inventory does not name ssh for it"
-    return _no_room_for(guest)
+    if devices := hostdevices.taken_by(guest, guest.persistent):
+        return f"a start would take from the host: {_told(devices)}"
+    mine = imageusers.uses(guest.hypervisor, guest.persistent.root, guest.name)
+    return imageusers.reason_of_others(guest, mine, lately=lately) or _no_room_for(guest)
 
 
 def _no_room_for(guest: Guest) -> str | None:
@@ -358,25 +372,23 @@ def _lost_by_power_cycle(guest: Guest) -> str | None:
     return None
 
 
-def _given_away(guest: Guest) -> str | None:
-    """A disk that is defined and not attached may be another guest's by now, and two that write on one destroy it.
-
-    QEMU's lock does not keep them apart on a block device: each guest has its own node for it, in its own /dev.
-    """
+def _taken(guest: Guest) -> str | None:
+    """What is defined and not attached may be somebody else's by now, and a start would take it."""
     live = guest.live
     if live is None:
         return None
-    missing = [one for one in pairs(live, guest.persistent)[2] if one.source and "shareable" not in one.parts]
-    for other in guest.hypervisor.guests if missing else ():
-        if other is guest:
-            continue
-        other.forget(inside=False)
-        taken = {one.identity for one in other.live.all_disks} if other.live else set()
-        for disk in missing:
-            if disk.identity in taken:
-                words = f"disk {disk.target} is defined and not attached, and {other.name} runs on its image"
-                return f"{words}: take it from one of them"
+    for disk in pairs(live, guest.persistent)[2]:
+        if disk.source and (reason := imageusers.reason_of_others(guest, imageusers.uses_of_disk(guest, disk))):
+            return f"disk {disk.target} is defined and not attached, and {reason}: take it from one of them"
+    here = set(hostdevices.taken_by(guest, live))
+    if new := [one for one in hostdevices.taken_by(guest, guest.persistent) if one not in here]:
+        return f"{new[0]} is defined and not attached: a start would take it from the host, or from another guest"
     return None
+
+
+def _others_use(guest: Guest, paths: Iterable[str]) -> str | None:
+    """Images that are written to from outside, while the guest is off."""
+    return imageusers.reason_of_others(guest, [imageusers.written_from_outside(guest, path) for path in paths])
 
 
 def _mounted_by_hand(cycle: PowerCycle) -> str | None:

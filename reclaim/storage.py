@@ -10,6 +10,7 @@ from reclaim.definition import Definition, DiskView
 from reclaim.errors import ProbeError
 from reclaim.facts import BlockDevice, Facts, Mount
 from reclaim.guest import Disk
+from reclaim.kept import once
 
 #: lsblk types that are no disk of the definition
 _NOT_DISKS = ("loop", "rom")
@@ -42,10 +43,11 @@ def device_of(disk: Disk) -> BlockDevice | None:
         return None
     facts = guest.facts
     devices = [one for one in facts.block_devices if is_disk(one)]
+    slots = _pci_path(live, view)
     for matches in (
         [one for one in devices if view.serial and one.serial and _is_serial(one.serial, view.serial)],
         [one for one in devices if _drive_alias(view) in _aliases(facts, one)],
-        [one for one in devices if _pci_path(live, view) and _pci_path(live, view) == _sysfs_path(facts, one)],
+        [one for one in devices if slots and slots == _sysfs_path(facts, one)],
     ):
         if len(matches) == 1:
             return matches[0]
@@ -81,9 +83,7 @@ def _drive_alias(view: DiskView) -> str:
 def _aliases(facts: Facts, device: BlockDevice) -> set[str]:
     """What follows the model in the by-id links of *device*."""
     prefix = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_"
-    return {
-        path.removeprefix(prefix) for path, to in facts.links.items() if to == device.path and path.startswith(prefix)
-    }
+    return {path.removeprefix(prefix) for path in facts.links_to.get(device.path, ()) if path.startswith(prefix)}
 
 
 def _pci_path(live: Definition, view: DiskView) -> tuple[str, ...]:
@@ -124,29 +124,33 @@ class Filesystem:
     ways: tuple[tuple[BlockDevice, ...], ...]
 
 
-def filesystems(facts: Facts) -> Iterator[Filesystem]:
+@once
+def filesystems(facts: Facts) -> tuple[Filesystem, ...]:
     """Every mounted filesystem that lies on a disk, each once."""
+    return tuple(_found(facts))
+
+
+def _found(facts: Facts) -> Iterator[Filesystem]:
     seen: set[str] = set()
-    for mount in facts.mounts:
-        source = mount.source.partition("[")[0]
-        if not source.startswith("/dev/"):
-            continue
-        device = facts.device(source)
+    told: set[str] = set()
+    for source, mounts in facts.mounts_from.items():
+        device = facts.device(source) if source.startswith("/dev/") else None
         if device is None or device.path in seen:
             continue
-        members = [device, *_other_members(facts, device)]
-        ways = tuple(way for member in members for way in facts.stack(member) if is_disk(way[0]))
+        members = {device.path: device}
+        if device.fstype == "btrfs" and device.uuid is not None and device.uuid not in told:
+            members |= _members(facts, device.uuid)
+            told.add(device.uuid)
+        ways = tuple(way for member in members.values() for way in facts.stack(member) if is_disk(way[0]))
         if ways and device.type not in _NOT_DISKS:
-            seen.update(member.path for member in members)
-            yield Filesystem(mount, device, ways)
+            seen.update(members)
+            yield Filesystem(mounts[0], device, ways)
 
 
-def _other_members(facts: Facts, device: BlockDevice) -> list[BlockDevice]:
-    """The other devices that a btrfs lies on."""
-    if device.fstype != "btrfs" or device.uuid is None:
-        return []
-    found = (facts.device(f"/dev/{name}") for name in sorted(facts.btrfs_members.get(device.uuid, ())))
-    return [one for one in found if one is not None and one.path != device.path]
+def _members(facts: Facts, uuid: str) -> dict[str, BlockDevice]:
+    """The devices that a btrfs lies on, by their paths."""
+    found = (facts.device(f"/dev/{name}") for name in sorted(facts.btrfs_members.get(uuid, ())))
+    return {one.path: one for one in found if one is not None}
 
 
 def first_deaf(facts: Facts) -> dict[str, BlockDevice]:

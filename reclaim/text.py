@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 import libvirt
 
 from reclaim.secret import redacted
@@ -10,6 +13,7 @@ from reclaim.secret import redacted
 LIMIT = 4000
 #: characters beyond it that are looked at all the same: what is cut off must not keep a secret from being known as one
 _BEYOND = 4000
+_OURS = Path(__file__).parent
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -47,6 +51,14 @@ def trouble(exc: OSError) -> str:
     where = exc.filename2 or exc.filename
     said = exc.strerror or str(exc)
     return f"{where}: {said}" if where else said
+
+
+def fault(exc: BaseException) -> str:
+    """A fault of ours in one line: what it is, and the last of our own lines that led to it."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    ours = [f" in {Path(one.filename).name}:{one.lineno}" for one in frames if Path(one.filename).parent == _OURS]
+    said = " ".join(str(exc).split())[:300]
+    return printable(f"a fault in reclaim{''.join(ours[-1:])}: {type(exc).__name__}: {said}")
 
 
 def libvirt_words(exc: libvirt.libvirtError) -> str:

@@ -2,50 +2,99 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import libvirt
 
-from reclaim import journal, power, run, states
+from reclaim import journal, power, states, trust
 from reclaim.amend import ImageAmend
 from reclaim.boot import Boot
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
 from reclaim.definition import Definition, pairs
-from reclaim.errors import ChangeFailed, NotYet, PowerCycleFailed, ProbeError, ReclaimError
+from reclaim.errors import (
+    ChangedSince,
+    ChangeFailed,
+    JournalLost,
+    NotYet,
+    PowerCycleFailed,
+    ProbeError,
+    ReclaimError,
+    Untrusted,
+)
 from reclaim.facts import Facts
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import Inventory, read_inventory
 from reclaim.journal import Entry, Journal, Record
+from reclaim.lock import lock
 from reclaim.power import PowerCycle
-from reclaim.report import results
+from reclaim.report import commands, results
 from reclaim.sparsify import Sparsify
-from reclaim.text import libvirt_words, printable
+from reclaim.text import libvirt_words, printable, trouble
 
 Say = Callable[[str], None]
 #: changes that nothing is taken back of: no state of the guest stands in the way
 _LEFT_AS_IT_IS = (PowerCycle, ImageAmend, Sparsify)
+#: lines of what stands in the way that are shown
+_DIFF_LINES = 60
 
 
-def undo(folder: Path, say: Say, inventory: Path | None = None) -> bool:
+def undo(folder: Path, say: Say, inventory: Path | None = None, uri: str | None = None) -> bool:
     """Take back what the run in *folder* changed, the last change first, with *inventory* or the run's own.
 
     A guest whose change cannot be taken back safely is left as it then is, and said; the others go
-    on. True where everything was taken back. Raises ReclaimError where there is no journal, or the
-    hypervisor cannot be reached or is being changed by somebody else.
+    on. True where everything was taken back. Raises ReclaimError where there is no journal, or one that is not to be
+    trusted, or the hypervisor cannot be reached or is being changed by somebody else.
     """
-    path = folder / journal.NAME if folder.is_dir() else folder
+    path = folder.resolve() / journal.NAME if folder.is_dir() else folder
     if not path.exists():
         raise ReclaimError(f"{folder}: no {journal.NAME} there: that run changed nothing, or it is no run")
+    _expect_no_link_of_others(folder)
     record = journal.read(path)
-    hypervisor = connect(record.uri, None, _inventory(record, say, inventory))
+    if not record.entries:
+        say(f"{printable(str(folder))}: that run changed nothing")
+        return True
+    hypervisor = connect(_address(record, uri), None, _inventory(record, say, inventory))
     try:
-        with run.lock(hypervisor):
+        with lock(hypervisor):
             left = _finish_power_cycles(record, hypervisor, Journal(record.path, record.uri, "undo"), say)
             return _undo(journal.read(path), hypervisor, say) and not left
     finally:
         hypervisor.close()
+
+
+def _expect_no_link_of_others(folder: Path) -> None:
+    """Raises Untrusted for a way to the run, such as `latest`, that somebody else could have laid."""
+    try:
+        trust.expect(folder)
+    except OSError as exc:
+        raise ReclaimError(f"{folder}: {exc.strerror}") from exc
+    except Untrusted as exc:
+        raise Untrusted(exc.path, exc.wrong, f"the run {folder} is not obeyed: {exc.way_out}") from exc
+
+
+def _address(record: Record, given: str | None) -> str:
+    """The run's URI. Raises ReclaimError if *given* is another, or it runs a command and nobody has said so."""
+    if given is not None and given != record.uri:
+        raise ReclaimError(f"--uri {given}: that run was on {record.uri}")
+    if given is None and _runs_a_command(record.uri):
+        raise ReclaimError(
+            f"{record.path}: to connect to {record.uri} is to run a command: if that is what you mean, "
+            f"add --uri {shlex.quote(record.uri)}"
+        )
+    return record.uri
+
+
+def _runs_a_command(uri: str) -> bool:
+    """libvirt.org/uri.html: the transport `ext` is a command, and ssh can be told another, here or there."""
+    parts = urlsplit(uri)
+    keys = {unquote(one.partition("=")[0]).lower() for one in re.split("[&;]", parts.query)}
+    return parts.scheme.partition("+")[2] == "ext" or not keys.isdisjoint({"command", "netcat"})
 
 
 def _inventory(record: Record, say: Say, given: Path | None) -> Inventory:
@@ -61,49 +110,131 @@ def _inventory(record: Record, say: Say, given: Path | None) -> Inventory:
 
 
 def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
-    guests = {guest.uuid: guest for guest in hypervisor.guests}
     book = Journal(record.path, record.uri, "undo")
-    stuck: set[str] = set()
-    waiting: set[str] = set()
-    undone: list[Entry] = []
-    for entry in reversed([entry for entry in record.entries if entry.state in ("done", "intended", "unknown")]):
+    walk = _Walk(record, hypervisor, say, book)
+    todo = [entry for entry in record.entries if entry.state in ("done", "intended", "unknown")]
+    if todo:
+        book.begin()  # one that is killed is found as one
+    is_lost = False
+    try:
+        for entry in reversed(todo):
+            walk.take_back(entry)
+    except JournalLost as exc:
+        is_lost = True
+        say(f"stopped here: {printable(str(exc))}: mend that, and undo once more")
+    _tell_the_record(record, walk.undone, say)
+    if is_lost:
+        return False
+    if todo and (record.ended or all(entry in walk.undone for entry in record.interrupted)):
+        _note(say, book.close)
+    return not walk.stuck and not walk.waiting
+
+
+@dataclass
+class _Walk:
+    """One journal, walked backwards."""
+
+    record: Record
+    hypervisor: Hypervisor
+    say: Say
+    book: Journal
+    #: guests, and files of the hypervisor, of which nothing more can be taken back
+    stuck: set[str] = field(default_factory=set)
+    #: those inside which something waits for the old hardware
+    waiting: set[str] = field(default_factory=set)
+    undone: list[Entry] = field(default_factory=list)
+
+    def take_back(self, entry: Entry) -> None:
+        """Take back one change, or say why not. Raises JournalLost once it is taken back and cannot be written down."""
         name = f"{printable(entry.guest)}: {entry.requirement}"
         whose = entry.uuid or entry.change.target  # one file of the hypervisor says nothing about another
         inside = isinstance(entry.change, FileChange | CommandChange)
-        if whose in stuck or (whose in waiting and inside):
-            say(f"{name}: left, since a later change was")
-            continue
-        place = guests.get(entry.uuid) if entry.uuid else hypervisor
+        if whose in self.stuck or (whose in self.waiting and inside):
+            self.say(f"{name}: left, since a later change was")
+            return
         if entry.state == "unknown" and isinstance(entry.change, PowerCycle):
-            stuck.add(whose)  # it could not be finished
-            continue
+            self.stuck.add(whose)  # it could not be finished
+            return
         try:
-            if place is None:
-                raise ChangeFailed("the guest is gone")
-            if isinstance(place, Guest) and not isinstance(entry.change, _LEFT_AS_IT_IS):
-                _expect_no_obstacle(place, entry.change)
-            note = entry.change.undo(place, entry.outcome)
+            note = self._taken_back(entry)
         except (ChangeFailed, ProbeError) as exc:
             # what only waits for the old hardware must not keep the old definition from coming back
-            (waiting if isinstance(exc, NotYet) else stuck).add(whose)
-            say(f"{name}: NOT taken back: {printable(str(exc))}")
+            (self.waiting if isinstance(exc, NotYet) else self.stuck).add(whose)
+            self.say(f"{name}: NOT taken back: {printable(str(exc))}")
+            if isinstance(exc, ChangedSince):
+                self._say_the_way_on(entry, exc)
         except libvirt.libvirtError as exc:
-            stuck.add(whose)
-            say(f"{name}: NOT taken back: libvirt: {printable(libvirt_words(exc))}")
+            self.stuck.add(whose)
+            self.say(f"{name}: NOT taken back: libvirt: {printable(libvirt_words(exc))}")
         else:
-            book.undone(entry.seq, note)
-            undone.append(entry)
-            say(f"{name}: {printable(note)}")
-    _tell_the_record(record, undone)
-    return not stuck and not waiting
+            self.undone.append(entry)
+            self.say(f"{name}: {printable(note)}")
+            self.book.undone(entry.seq, note)
+
+    def _taken_back(self, entry: Entry) -> str:
+        place: Guest | Hypervisor | None = self.hypervisor
+        if entry.uuid:
+            place = next((guest for guest in self.hypervisor.guests if guest.uuid == entry.uuid), None)
+        if place is None:
+            raise ChangeFailed("the guest is gone")
+        if isinstance(place, Hypervisor):
+            _expect_declared(place, entry.change)
+        elif not isinstance(entry.change, _LEFT_AS_IT_IS):
+            _expect_no_obstacle(place, entry.change)
+        return entry.change.undo(place, entry.outcome)
+
+    def _say_the_way_on(self, entry: Entry, found: ChangedSince) -> None:
+        """What stands in the way, and what to do about it."""
+        if later := _later_run(self.record, entry):
+            self.say(f"    the run {later.name} changed it later: take that back first: {commands.undo(later)}")
+            return
+        self.say("    somebody has changed it since: take that out by hand and undo once more, or leave it as it is")
+        lines = found.diff.splitlines()
+        for line in lines[:_DIFF_LINES]:
+            self.say(f"    {printable(line)}")
+        if len(lines) > _DIFF_LINES:
+            self.say(f"    and {len(lines) - _DIFF_LINES} more lines")
 
 
-def _tell_the_record(record: Record, undone: list[Entry]) -> None:
+def _later_run(record: Record, entry: Entry) -> Path | None:
+    """The newest run beside that of *record* that changed after it what *entry* changed."""
+    own = record.path.parent.resolve()
+    journals, _ = journal.journals_below(own.parent)
+    for other in reversed([one for one in journals if one.path.parent.name > own.name and one.uri == record.uri]):
+        if any(_is_about_the_same(one, entry) for one in other.entries if one.state not in ("failed", "undone")):
+            return other.path.parent
+    return None
+
+
+def _is_about_the_same(one: Entry, other: Entry) -> bool:
+    if one.uuid != other.uuid or type(one.change) is not type(other.change):
+        return False
+    return not isinstance(one.change, FileChange) or one.change.target == other.change.target
+
+
+def _expect_declared(hypervisor: Hypervisor, change: Change) -> None:
+    """Raises ChangeFailed for a file of the hypervisor that no inventory declares to be a job."""
+    jobs = {str(one.job) for one in hypervisor.inventory.backup}
+    if isinstance(change, FileChange) and change.path not in jobs:
+        raise ChangeFailed(f"{change.path} is no job of the inventory: --inventory FILE names the one that declares it")
+
+
+def _note(say: Say, write: Callable[..., None], *what: object) -> None:
+    """Write something down that was done already: if that cannot be, it is said."""
+    try:
+        write(*what)
+    except JournalLost as exc:
+        say(f"note: {printable(str(exc))}")
+
+
+def _tell_the_record(record: Record, undone: list[Entry], say: Say) -> None:
     """The record of the run says what was taken back since."""
-    results.mark_undone(
-        record.path.parent,
-        [(entry.guest if entry.uuid else "", entry.requirement, entry.change.target) for entry in undone],
-    )
+    targets = [(entry.guest if entry.uuid else "", entry.requirement, entry.change.target) for entry in undone]
+    try:
+        results.mark_undone(record.path.parent, targets)
+    except (OSError, ReclaimError) as exc:
+        words = trouble(exc) if isinstance(exc, OSError) else str(exc)
+        say(f"note: the record of that run does not say so: {printable(words)}")
 
 
 def _expect_no_obstacle(guest: Guest, change: Change) -> None:
@@ -136,25 +267,27 @@ def _expect_driver(guest: Guest, change: DefinitionChange) -> None:
         )
 
 
-def finish(record: Record, hypervisor: Hypervisor, say: Say) -> None:
+def finish(record: Record, hypervisor: Hypervisor, say: Say, *, carries_on: bool = True) -> None:
     """Finish the power cycles during which the run of *record* died: a guest is never left down.
 
     One that was off, and was started to be looked into, is shut down again after that. The other changes it may
-    have been at are judged anew by the checks; the journal says so. A power cycle that cannot be finished stays for
-    the next run.
+    have been at are judged anew by the checks; the journal says so, and undo looks whether they were made. A power
+    cycle that cannot be finished stays for the next run, and so does the journal unless this one *carries on*.
     """
     book = Journal(record.path, record.uri, "recover")
     left = _finish_power_cycles(record, hypervisor, book, say)
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     for entry in record.interrupted:
-        reason = "the run died here; whether it was applied is judged anew"
-        if isinstance(entry.change, Boot) and (guest := guests.get(entry.uuid)):
-            reason = _finish_boot(entry.change, guest)
-            say(f"{printable(entry.guest)}: the run that died had started it: {printable(reason)}")
-        if not isinstance(entry.change, PowerCycle):
-            book.failed(entry.seq, reason)
-    if not left:
-        book.close()
+        if isinstance(entry.change, Boot):
+            reason = "the guest is gone"
+            if guest := guests.get(entry.uuid):
+                reason = _finish_boot(entry.change, guest)
+                say(f"{printable(entry.guest)}: the run that died had started it: {printable(reason)}")
+            _note(say, book.failed, entry.seq, reason)
+        elif not isinstance(entry.change, PowerCycle):
+            _note(say, book.unknown, entry.seq, "the run died here; whether it was applied is judged anew")
+    if not left and carries_on:
+        _note(say, book.close)
 
 
 def _finish_boot(change: Boot, guest: Guest) -> str:
@@ -175,7 +308,7 @@ def _finish_power_cycles(record: Record, hypervisor: Hypervisor, book: Journal, 
     for entry, cycle in record.power_cycles:
         name, guest = printable(entry.guest), guests.get(entry.uuid)
         if guest is None:
-            book.failed(entry.seq, "the guest is gone")
+            _note(say, book.failed, entry.seq, "the guest is gone")
             continue
         try:
             words = _finished(cycle, guest)
@@ -183,16 +316,16 @@ def _finish_power_cycles(record: Record, hypervisor: Hypervisor, book: Journal, 
             left = True
             words = libvirt_words(exc) if isinstance(exc, libvirt.libvirtError) else str(exc)
             say(f"{name}: NOT finished, the power cycle of the run that died: {printable(words, lines=True)}")
-            book.unknown(entry.seq, words)
+            _note(say, book.unknown, entry.seq, words)
             continue
         say(f"{name}: finished the power cycle of the run that died: {printable(words, lines=True)}")
-        book.failed(entry.seq, words)
+        _note(say, book.failed, entry.seq, words)
         guest.left_off = None
         if power.is_rolled_back(guest, cycle):
             back = record.defined_since_start(entry)
             for one in back:
-                book.undone(one.seq, "rolled back")
-            _tell_the_record(record, back)
+                _note(say, book.undone, one.seq, "rolled back")
+            _tell_the_record(record, back, say)
     return left
 
 
@@ -210,17 +343,18 @@ def at_stake(record: Record, hypervisor: Hypervisor) -> list[tuple[Guest, str]]:
     """The guests in whose power cycle the run of *record* died, where they are not as they were, in words."""
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     name = record.path.parent.name
-    finish = f"start it on the definition that booted with --fix, or: python -m reclaim undo {record.path.parent}"
+    way = commands.undo(record.path.parent)
+    is_finished_here = record.uri == hypervisor.uri
+    start = f"start it on the definition that booted with --fix, or: {way}" if is_finished_here else way
+    see = f"see whether it did with --fix, or: {way}" if is_finished_here else f"see whether it did: {way}"
     found = []
     for entry, cycle in record.power_cycles:
         guest = guests.get(entry.uuid)
         if guest is None:
             continue
         if not guest.is_running:
-            found.append(
-                (guest, f"it is off, left so by the run {name}, which did not see its power cycle to the end: {finish}")
-            )
+            words = f"it is off, left so by the run {name}, which did not see its power cycle to the end: {start}"
+            found.append((guest, words))
         elif not power.runs_on(guest, cycle.booted):
-            words = f"the run {name} died while it waited for it to come back: see whether it did with --fix"
-            found.append((guest, f"{words}, or: python -m reclaim undo {record.path.parent}"))
+            found.append((guest, f"the run {name} died while it waited for it to come back: {see}"))
     return found

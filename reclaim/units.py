@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reclaim.facts import Facts
 from reclaim.fstab import DEVICE_OPTION, Rewritten, is_renamed_by_bus, stable_path
+from reclaim.kept import once
 
 _WHAT = re.compile(r"^(?P<key>[ \t]*What[ \t]*=[ \t]*)(?P<device>/dev/\S+)(?P<rest>[ \t]*)$", re.MULTILINE)
 _OPTIONS = re.compile(r"^[ \t]*Options[ \t]*=(?P<options>.*)$", re.MULTILINE)
@@ -55,12 +56,17 @@ def swap_named_stably(facts: Facts, path: str, text: str) -> Swap | str:
         return new.left[0]
     folder, _, name = path.rpartition("/")
     what = _WHAT.search(new.text)
-    if ".swap.d/" in path or what is None or any(one.startswith(f"{path}.d/") for one in facts.units):
+    if ".swap.d/" in path or what is None or f"{path}.d" in _folders(facts):
         return f"{new.replaced[0]} is the unit's own name, and there are drop-ins: rename both"
     unit = f"{folder}/{escaped(what['device'])}.swap"
     if facts.units.get(unit, new.text) != new.text:
         return f"{name} and {unit} are for one device: remove one"
     return Swap(unit, new.text, new.replaced)
+
+
+@once
+def _folders(facts: Facts) -> frozenset[str]:
+    return frozenset(path.rpartition("/")[0] for path in facts.units)
 
 
 def escaped(path: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from reclaim import backup, holes, image
+from reclaim.beneath import File, file_id
 from reclaim.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.guest import Disk
 from reclaim.hypervisor import Hypervisor
@@ -24,12 +25,12 @@ _DEEPEST = 32
 
 
 @dataclass(frozen=True)
-class Source:
-    """The image that a copy is compared with, and its format where the guest's definition says it."""
+class _Opened:
+    """A file that is open, how it is called, and its format."""
 
+    descriptor: int
     path: str
-    format: Format | None
-    words: str
+    image: Image
 
 
 def verify(copy: str, hypervisor: Hypervisor | None, given: str | None, say: Say) -> bool:
@@ -39,89 +40,120 @@ def verify(copy: str, hypervisor: Hypervisor | None, given: str | None, say: Say
     Raises ReclaimError where they cannot be compared: a guest runs on the image, a file cannot be read.
     """
     try:
-        source = _source(copy, hypervisor, given)
-        alike = _compare(copy, source)
-        say(f"{printable(copy)}: {'the same content as' if alike else 'NOT the content of'} {printable(source.words)}")
-        say(f"{printable(copy)}: {_restore(copy)}")
+        with ExitStack() as stack:
+            descriptor = _open_copy(copy, stack)
+            watch = stack.enter_context(holes.unwritten(descriptor, copy))
+            disk = _disk_of(copy, hypervisor)
+            source, words = _source(copy, hypervisor, given, disk, stack)
+            declared = backup.format_of_copy(copy, disk)
+            if disk is None and source.image.format == "raw" and not image.is_called_qcow2(copy):
+                declared = "raw"
+            ours = _Opened(descriptor, copy, image.identify(descriptor, copy, declared=declared))
+            alike = _compare(ours, source, stack, watch)
+            verdict = "the same content as" if alike else "NOT the content of"
+            say(f"{printable(copy)}: {verdict} {printable(words)}")
+            say(f"{printable(copy)}: {_restore(ours)}")
     except NotAssessable as exc:
         raise ReclaimError(str(exc)) from exc
     return alike
 
 
-def _source(copy: str, hypervisor: Hypervisor | None, given: str | None) -> Source:
-    if given is not None:
-        if hypervisor is not None:
-            _expect_still(given, hypervisor)
-        return Source(given, None, given)
+def _open_copy(copy: str, stack: ExitStack) -> int:
+    """The copy open, as every look at a copy opens it (`reclaim.beneath`)."""
+    try:
+        descriptor = File.at(copy).open(label=copy)
+    except OSError as exc:
+        raise ProbeError(f"{copy}: {exc.strerror}") from exc
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _disk_of(copy: str, hypervisor: Hypervisor | None) -> Disk | None:
+    """The disk that the copy is called after, or None."""
     if hypervisor is None:
-        raise ReclaimError(f"{copy}: there is no libvirt that could tell its image: give --image")
+        return None
     disks = backup.candidates(disk for guest in hypervisor.guests for disk in guest.disks)
-    disk = backup.match(os.path.abspath(copy), disks)  # noqa: PTH100
-    if disk is None or disk.path is None:
+    return backup.match(os.path.abspath(copy), disks)  # noqa: PTH100
+
+
+def _source(
+    copy: str, hypervisor: Hypervisor | None, given: str | None, disk: Disk | None, stack: ExitStack
+) -> tuple[_Opened, str]:
+    """The image that the copy is compared with, and its name to the user. Its definition says its format."""
+    if given is None and hypervisor is None:
+        raise ReclaimError(f"{copy}: there is no libvirt that could tell its image: give --image")
+    path = given if given is not None else disk.path if disk is not None else None
+    if path is None:
         raise ReclaimError(f"{copy}: its name fits no disk of a guest, or several: give --image")
-    _expect_still(disk.path, hypervisor)
-    return Source(disk.path, _declared_format(disk), f"{disk.path} ({disk.guest.name}, {disk.name})")
+    descriptor = holes.open_file(path)
+    stack.callback(os.close, descriptor)
+    if hypervisor is not None:
+        _expect_still(descriptor, path, hypervisor)
+    declared = _declared_format(disk, path, given=given is not None) if disk is not None else None
+    found = image.identify(descriptor, path, declared=declared)
+    if found.qcow2 and disk is None and not image.is_called_qcow2(path):
+        # a guest that has it as its raw disk may have written that, and all its content would count for nothing
+        raise ReclaimError(f"{path}: neither a definition nor its name says that it is a qcow2: not compared")
+    words = path if given is not None or disk is None else f"{path} ({disk.guest.name}, {disk.name})"
+    return _Opened(descriptor, path, found), words
 
 
-def _declared_format(disk: Disk) -> Format:
+def _declared_format(disk: Disk, path: str, *, given: bool) -> Format | None:
+    """What the definition says; None for an image that was *given*, and may be in another format than the disk."""
     declared = disk.driver.get("type", "raw")
     if declared == "raw":
-        return "raw"
+        return None if given and path != disk.path and image.is_called_qcow2(path) else "raw"
     if declared == "qcow2":
-        return "qcow2"
-    raise ReclaimError(f"{disk.path}: its format is {declared}: only raw and qcow2 are compared")
+        return None if given else "qcow2"
+    if given:
+        return None
+    raise ReclaimError(f"{path}: its format is {declared}: only raw and qcow2 are compared")
 
 
-def _expect_still(path: str, hypervisor: Hypervisor) -> None:
+def _expect_still(descriptor: int, path: str, hypervisor: Hypervisor) -> None:
     """Raises ReclaimError where a running guest writes to the image, or one that cannot be told."""
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError as exc:
-        raise ProbeError(f"{path}: {exc.strerror}") from exc
-    name = backup.users(hypervisor).get((status.st_dev, status.st_ino))
+    name = backup.users(hypervisor).get(file_id(os.fstat(descriptor)))
     guest = next((one for one in hypervisor.guests if one.name == name), None)
     if guest is not None and guest.is_running and not hypervisor.is_test_driver:
         raise ReclaimError(f"{path}: the guest {guest.name} is running on it: shut it off, or give --image a snapshot")
 
 
-def _compare(copy: str, source: Source) -> bool:
+def _compare(ours: _Opened, source: _Opened, stack: ExitStack, watch: Callable[[], None]) -> bool:
     """Raises ReclaimError where qemu-img cannot tell."""
-    with ExitStack() as stack:
-        ours, theirs = _open(copy, stack), _open(source.path, stack)
-        if source.format == "raw":
-            theirs = (theirs[0], Image("raw"))  # a guest can write any header into its raw disk
-        chain = _backing(theirs[1], source.path, stack, _DEEPEST)
-        if ours[1].qcow2 and ours[1].qcow2.backing and chain is None:
-            raise ReclaimError(f"{copy}: it depends on a backing file, and the image has none: they cannot be compared")
-        for path, (_, one) in ((copy, ours), (source.path, theirs)):
-            if one.qcow2 and (one.qcow2.external_data or one.qcow2.encrypted):
-                raise ReclaimError(f"{path}: an external data file or encryption: not compared")
-        # the copy's own header says whose backing file it wants: the image's is what it gets
-        over = chain if ours[1].qcow2 and ours[1].qcow2.backing else None
-        nodes = [image.node(*ours, over), image.node(*theirs, chain)]
-        inherited = tuple(_descriptors(nodes))
-        status, _, errors = image.qemu_img(["compare", *map(image.filename, nodes)], inherited, copy, seconds=_SECONDS)
+    chain = _backing(source, stack, _DEEPEST)
+    if ours.image.qcow2 and ours.image.qcow2.backing and chain is None:
+        raise ReclaimError(
+            f"{ours.path}: it depends on a backing file, and the image has none: they cannot be compared"
+        )
+    for one in (ours, source):
+        if one.image.qcow2 and (one.image.qcow2.external_data or one.image.qcow2.encrypted):
+            raise ReclaimError(f"{one.path}: an external data file or encryption: not compared")
+    # the copy's own header says whose backing file it wants: the image's is what it gets
+    over = chain if ours.image.qcow2 and ours.image.qcow2.backing else None
+    nodes = [image.node(ours.descriptor, ours.image, over), image.node(source.descriptor, source.image, chain)]
+    asked = ["compare", *map(image.filename, nodes)]
+    status, _, errors = image.qemu_img(asked, tuple(_descriptors(nodes)), ours.path, seconds=_SECONDS, watch=watch)
     if status not in (0, 1):
-        raise ReclaimError(f"{copy}: qemu-img cannot compare: {errors.removeprefix('qemu-img: ')}")
+        raise ReclaimError(f"{ours.path}: qemu-img cannot compare: {errors.removeprefix('qemu-img: ')}")
     return status == 0
 
 
-def _open(path: str, stack: ExitStack) -> tuple[int, Image]:
-    descriptor, found = image.open_image(path)
-    stack.callback(os.close, descriptor)
-    return descriptor, found
-
-
-def _backing(one: Image, path: str, stack: ExitStack, deepest: int) -> dict[str, Any] | None:
+def _backing(one: _Opened, stack: ExitStack, deepest: int) -> dict[str, Any] | None:
     """The chain below an image that is ours: its guest runs on it, or the user named it."""
-    name = one.qcow2.backing if one.qcow2 else None
+    name = one.image.qcow2.backing if one.image.qcow2 else None
     if name is None:
         return None
     if deepest == 0 or ":" in name.partition("/")[0]:
-        raise ReclaimError(f"{path}: its backing file {printable(name)} is no file that could be followed")
-    below = str(PurePosixPath(path).parent / name)
-    descriptor, found = _open(below, stack)
-    return image.node(descriptor, found, _backing(found, below, stack, deepest - 1))
+        raise ReclaimError(f"{one.path}: its backing file {printable(name)} is no file that could be followed")
+    kind = image.named_files(one.descriptor, one.image, one.path).backing_format
+    if kind not in ("raw", "qcow2"):
+        # QEMU would guess, by bytes that a guest may have written
+        raise ReclaimError(f"{one.path}: it does not say that its backing file is raw or qcow2 (qemu-img rebase -u -F)")
+    path = str(PurePosixPath(one.path).parent / name)
+    descriptor = holes.open_file(path)
+    stack.callback(os.close, descriptor)
+    below = _Opened(descriptor, path, image.identify(descriptor, path, declared=kind))
+    return image.node(descriptor, below.image, _backing(below, stack, deepest - 1))
 
 
 def _descriptors(nodes: list[dict[str, Any]]) -> list[int]:
@@ -133,9 +165,12 @@ def _descriptors(nodes: list[dict[str, Any]]) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-def _restore(copy: str) -> str:
+def _restore(copy: _Opened) -> str:
     """What a restore of the copy would take."""
-    found = holes.scan(copy)
+    try:
+        found = holes.scan_open(copy.descriptor, copy.path)
+    except OSError as exc:
+        raise ProbeError(f"{copy.path}: {exc.strerror}") from exc
     total = size(found.identity.size)
     if found.excess > backup.tolerated(found.needed):
         return (

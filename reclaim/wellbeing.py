@@ -30,7 +30,7 @@ _FOREIGN_LINK = re.compile(
 #: whole disks that a hypervisor gives; not zram, loop, nbd, floppies
 _DISK = re.compile(r"(?:[shv]d[a-z]+|xvd[a-z]+|nvme\d+n\d+)\Z")
 _WHAT = re.compile(r"^[ \t]*What[ \t]*=[ \t]*(\S+)[ \t]*$", re.MULTILINE)
-_WHERE = re.compile(r"^[ \t]*Where[ \t]*=[ \t]*(/.*?)[ \t]*$", re.MULTILINE)
+_WHERE = re.compile(r"^[ \t]*Where[ \t]*=[ \t]*(/.*)$", re.MULTILINE)
 #: units worth comparing; those of sessions are the users'
 _UNIT = re.compile(
     r"(?!user[@-]|user-runtime-dir@|session-|run-).+\.(?:service|socket|mount|automount|swap|timer|path)\Z"
@@ -91,12 +91,12 @@ class Wellbeing:
             for family, before in self.given.items()
             if family in now.given and not set(before) & set(now.given[family])
         ]
-        has = now.all_addresses
+        has, swaps = now.all_addresses, {*now.swaps, *now.other_swaps}
         if gone := [one for one in self.floating if one not in has]:
             found.append(
                 f"the address {', '.join(gone[:_SHOWN])}, one beside others, is not here: another machine's now?"
             )
-        if off := [one for one in self.other_swaps if one not in (*now.swaps, *now.other_swaps)]:
+        if off := [one for one in self.other_swaps if one not in swaps]:
             found.append(f"the swap {', '.join(off[:_SHOWN])} is off: neither fstab nor a unit turns it on at boot")
         return found + self._failed(now, counted=False)
 
@@ -109,17 +109,19 @@ class Wellbeing:
     def strays(self) -> list[str]:
         """Mount points of disks that nothing known mounts at boot: by hand, or by a script that knows them by name."""
         expected = {self.mounts[target] for target in (*self.declared, *self.automounts) if target in self.mounts}
+        noauto = set(self.noauto)
         return [
             target
             for target, uuid in self.mounts.items()
-            if uuid and uuid not in expected and target not in self.noauto and uuid in self.devices
+            if uuid and uuid not in expected and target not in noauto and uuid in self.devices
         ]
 
     def _missing_mounts(self, now: Wellbeing) -> Iterator[str]:
+        automounts = set(now.automounts)
         for target in self.declared:
             uuid = self.mounts[target]
             if target not in now.mounts:
-                if target not in now.automounts or (uuid and uuid not in now.devices):
+                if target not in automounts or (uuid and uuid not in now.devices):
                     yield f"{target} is not mounted"
             elif uuid and now.mounts[target] != uuid:
                 yield f"{target} is mounted from another filesystem than before"
@@ -135,8 +137,9 @@ class Wellbeing:
             if number >= len(left) or left[number] < bytes_:
                 yield f"a disk of {size(bytes_)} is not there"
                 break
+        swaps = {*now.swaps, *now.other_swaps}
         for swap in self.swaps:
-            if swap not in (*now.swaps, *now.other_swaps):
+            if swap not in swaps:
                 yield f"the swap {swap} is not in use"
 
     def _missing_addresses(self, now: Wellbeing) -> Iterator[str]:
@@ -150,12 +153,13 @@ class Wellbeing:
 
     def _failed(self, now: Wellbeing, *, counted: bool) -> list[str]:
         """Units that failed and had not before: those that the guest had running, or the others."""
+        before, ran = set(self.failed_units), set(self.units)
         failed = [
             unit
             for unit in now.failed_units
-            if unit not in self.failed_units
+            if unit not in before
             and _UNIT.match(unit)
-            and (unit in self.units or _STORAGE_UNIT.match(unit) is not None) == counted
+            and (unit in ran or _STORAGE_UNIT.match(unit) is not None) == counted
         ]
         more = f" and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
         return [f"units failed that did not before: {', '.join(failed[:_SHOWN])}{more}"] if failed else []
@@ -217,13 +221,13 @@ def _declared(facts: Facts) -> tuple[set[str], set[str]]:
         if "noauto" in one.options and "x-systemd.automount" not in one.options
     }
     at_boot = {one.target.rstrip("/") or "/" for one in entries} - later
-    units = {where for text in facts.units.values() for where in _WHERE.findall(text)}
+    units = {where.rstrip(" \t") for text in facts.units.values() for where in _WHERE.findall(text)}
     return at_boot | units | (_DISCOVERED - later), later - units
 
 
 def _entries(facts: Facts) -> list[fstab.Entry]:
     try:
-        return list(fstab.entries(facts.fstab))
+        return list(fstab.listed(facts))
     except ProbeError:  # there is none
         return []
 
@@ -255,16 +259,16 @@ def _swaps(facts: Facts) -> Iterator[str]:
 
 def _declared_swaps(facts: Facts) -> Iterator[str]:
     """What fstab or a unit turns on at boot, as `_swaps` names it."""
-    devices = [device for root in facts.block_devices for device in root.walk()]
     entries = [one for one in _entries(facts) if one.fstype == "swap" and "noauto" not in one.options]
     for path, text in facts.units.items():
         found = _WHAT.findall(text) if path.endswith(".swap") else []
         entries += [fstab.Entry(0, fstab.unescape(source), "", "swap", ()) for source in found]
+    for tag in {entry.tag for entry in entries if entry.tag is not None}:
+        yield from (one.uuid for one in facts.with_tag.get(tag, ()) if one.uuid)
     for entry in entries:
         if entry.tag is not None:
-            tag, value = entry.tag
-            yield from (one.uuid for one in devices if one.uuid and getattr(one, tag) == value)
-        elif (device := facts.device(fstab.path_of(entry.source))) is not None and device.uuid:
+            continue
+        if (device := facts.device(fstab.path_of(entry.source))) is not None and device.uuid:
             yield device.uuid
         else:
             yield entry.source

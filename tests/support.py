@@ -118,6 +118,16 @@ def difference(before: Definition, after: Definition) -> tuple[Counter[str], Cou
     return old - new, new - old
 
 
+def letters(number: int) -> str:
+    """The name of a disk as the kernel counts: a, b, … z, aa, ab, …"""
+    text = ""
+    number += 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        text = chr(97 + rest) + text
+    return text
+
+
 # The inside -----------------------------------------------------------------------------------
 
 

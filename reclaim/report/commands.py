@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reclaim.guest import OFF
+from reclaim.guest import OFF, UNSTARTED
 from reclaim.report.record import Record, Row
 from reclaim.report.summary import waits_for_power
 from reclaim.text import printable
@@ -77,7 +77,7 @@ def tasks(record: Record) -> list[Task]:
             found.append(
                 Task(["Show what would be changed; nothing is."], rerun(record, "--plan", guests=guests), broken)
             )
-        found.append(Task(["Mend what can be mended."], rerun(record, "--fix", guests=guests), broken))
+        found.append(Task(["Mend what can be mended."], rerun(record, *_as_planned(record), guests=guests), broken))
     if power:
         why = (
             "Power-cycle the guests whose running QEMU has not got what is defined; roll back any that does not return."
@@ -85,7 +85,7 @@ def tasks(record: Record) -> list[Task]:
         found.append(Task([why], rerun(record, "--fix", "--restart", guests=_guests(power)), power))
     if not record.hypervisor.uri.startswith("test:"):  # nobody will ever look into its guests
         found += _by_reason(record, [row for row in unseen if row.reason != OFF])
-        found += _by_reason(record, [row for row in unseen if row.reason == OFF], "--boot-stopped")
+        found += _by_reason(record, _startable(record, unseen), "--boot-stopped")
     return found
 
 
@@ -93,12 +93,23 @@ def next_command(record: Record, folder: Path) -> str | None:
     """The one command that goes on from here."""
     verdicts = {row.verdict for row in record.results}
     if record.run.mode != "fix" and verdicts & {Verdict.NONCOMPLIANT, Verdict.PENDING}:
-        return rerun(record, "--plan" if record.run.mode == "audit" else "--fix")
+        return rerun(record, *(("--plan",) if record.run.mode == "audit" else _as_planned(record)))
     if record.run.mode == "fix" and Verdict.PENDING in verdicts and "--restart" not in record.run.arguments:
         return rerun(record, "--fix", "--restart")
     if record.run.mode == "fix" and any(change.applied for row in record.results for change in row.changes):
         return f"{undo(folder)}    (takes back what this run changed)"
     return None
+
+
+def _startable(record: Record, unseen: Iterable[Row]) -> list[Row]:
+    """Those of *unseen* that --boot-stopped would look into: a guest that it does not start says so in its access."""
+    kept_off = {row.guest for row in record.results if (row.reason or "").startswith(UNSTARTED)}
+    return [row for row in unseen if row.reason == OFF and row.guest not in kept_off]
+
+
+def _as_planned(record: Record) -> tuple[str, ...]:
+    """The flags that do what *record* shows: a plan that was forced is not had without --force."""
+    return ("--fix", "--force") if record.run.mode == "plan" and "--force" in record.run.arguments else ("--fix",)
 
 
 def _by_reason(record: Record, rows: Iterable[Row], *flags: str) -> list[Task]:

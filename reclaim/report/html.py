@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 from reclaim.report import page, record, whole
 from reclaim.report.page import View
-from reclaim.report.record import Change
+from reclaim.report.record import Change, Record
 from reclaim.requirement import catalogue
 from reclaim.text import printable
 from reclaim.verdict import ChangeRecord, Result
@@ -52,13 +53,21 @@ def attached(report: Any) -> Result | None:
 
 
 class Rows:
-    """pytest-html's hooks for the run whose records will lie in *folders*."""
+    """pytest-html's hooks for the run whose *records* will lie in *folders*."""
 
-    def __init__(self, config: pytest.Config, title: str, run_id: str, folders: list[Path]) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        title: str,
+        run_id: str,
+        folders: list[Path],
+        records: Callable[[], list[Record]],
+    ) -> None:
         self.title = title
         self._run_id = run_id
         self._config = config
         self._folders = folders
+        self._records = records
         self.path = Path.cwd() / Path(os.path.expandvars(config.option.htmlpath)).expanduser()
         self.is_ours = [self.path] == [folder / NAME for folder in folders]
         config.option.css += [str(_template("style.css")), str(_template("rows.css"))]
@@ -134,7 +143,7 @@ class Rows:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_summary(self, prefix: list[str]) -> None:
-        view = View([record.read(folder) for folder in self._folders], self._folders, own_rows=False)
+        view = View(self._records(), self._folders, own_rows=False)
         template = page.environment().get_template("above.html.jinja")
         prefix.append(template.render(view=view, script=page.asset("rows.js")))
 

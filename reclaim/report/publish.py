@@ -9,6 +9,7 @@ import pytest
 from reclaim.errors import ReclaimError
 from reclaim.report import archive, html, metrics, page, record, whole
 from reclaim.report.html import Rows
+from reclaim.report.record import Record
 from reclaim.run import Run
 from reclaim.text import trouble
 
@@ -24,15 +25,17 @@ class Pages:
         #: what is said where the static page was chosen for its number of rows
         self.choice = ""
         self.rows: Rows | None = None
+        self._failure: OSError | ReclaimError | None = None
         if not config.pluginmanager.hasplugin("html"):
             return
-        if not config.option.htmlpath and len(self._folders) == 1:
+        has_home = len(run.parts) == 1 and not run.parts[0].homeless
+        if not config.option.htmlpath and has_home:
             config.option.htmlpath = str(self._folders[0] / html.NAME)
             config.option.self_contained_html = True
         if config.option.htmlpath:
             names = [part.hypervisor.name for part in run.parts]
             title = f"reclaim {run.options.mode}: {names[0] if len(names) == 1 else f'{len(names)} hypervisors'}"
-            self.rows = Rows(config, title, run.id, self._folders)
+            self.rows = Rows(config, title, run.id, self._folders, self._records)
             config.pluginmanager.register(self.rows, "reclaim-html")
 
     def choose(self, rows: int) -> None:
@@ -49,36 +52,72 @@ class Pages:
             "would take long to open."
         )
 
-    def give_up_rows(self) -> None:
-        """pytest-html failed: what it left is no page."""
+    def _records(self) -> list[Record]:
+        return [part.found for part in self._run.parts if part.found is not None]
+
+    @property
+    def _are_written(self) -> bool:
+        return all(part.is_written for part in self._run.parts)
+
+    def give_up_rows(self, exc: OSError | ReclaimError | None = None) -> None:
+        """pytest-html failed: what it left is no page, and it must not say that it is one."""
+        self._failure = exc
+        html.stand_down(self._config)
         if self.rows is not None:
             self.rows.path.unlink(missing_ok=True)
             self.rows = None
 
     def finish(self) -> list[str]:
-        """Write everything that is made from the record; returns what could not be, a line each."""
+        """Write everything that is made from the record; returns what could not be, a line for each reason."""
         options = self._run.options
-        troubles: list[str] = []
-        steps = (
-            self._reports,
-            lambda: metrics.write(options.metrics, [record.read(folder) for folder in self._folders]),
-            lambda: archive.update(options.reports, options.keep),
-        )
-        for step in steps:
+        if self.rows is not None and self.rows.is_ours and not self._are_written:
+            self.give_up_rows()  # a page beside no record
+        failed = {part.unlinked: ["latest"] for part in self._run.parts if part.unlinked}
+        for name, step in (
+            (page.NAME, self._reports),
+            (str(options.metrics), lambda: metrics.write(options.metrics, self._records())),
+            (archive.INDEX, self._index),
+        ):
             try:
                 step()
             except OSError as exc:
-                troubles.append(f"reclaim: cannot be written: {trouble(exc)}")
+                failed.setdefault(exc.strerror or str(exc), []).append(name)
             except ReclaimError as exc:
-                troubles.append(f"reclaim: {exc}")
-        return troubles
+                failed.setdefault(str(exc), [])
+        if self._failure is not None and self._are_written:
+            failed[_page_lost(self._failure, failed)] = []
+        return [
+            f"reclaim: cannot be written: {', '.join(paths)}: {why}" if paths else f"reclaim: {why}"
+            for why, paths in failed.items()
+        ]
+
+    def _index(self) -> None:
+        if any(part.is_written for part in self._run.parts):
+            archive.update(self._run.options.reports, self._run.options.keep)
 
     def _reports(self) -> None:
         if self.rows is not None and self.rows.path.exists():
-            self.rows.harden()
-        for folder in self._folders:
-            if not (folder / page.NAME).exists():
-                write_report([folder], folder / page.NAME, self._remark)
+            try:
+                self.rows.harden()
+            except OSError as exc:
+                self.give_up_rows(exc)  # ours may be smaller
+        for part in self._run.parts:
+            path = part.folder.absolute() / page.NAME
+            if part.is_written and not path.exists():
+                write_report([path.parent], path, self._remark)
+
+
+def _page_lost(exc: OSError | ReclaimError, failed: dict[str, list[str]]) -> str:
+    """Why there is no page of pytest-html's; where ours is among what *failed* this says so of both."""
+    words = trouble(exc) if isinstance(exc, OSError) else str(exc)
+    nor_ours = ""
+    for why, paths in list(failed.items()):
+        if page.NAME in paths:
+            paths.remove(page.NAME)
+            nor_ours = ", nor can ours be written"
+            if not paths:
+                del failed[why]
+    return f"pytest-html could not write its page{nor_ours}: {words}"
 
 
 def write_report(folders: list[Path], path: Path, remark: str = "", *, shared: bool = False) -> None:

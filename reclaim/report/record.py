@@ -143,6 +143,11 @@ def read(run: Path) -> Record:
         text = path.read_bytes()
     except OSError as exc:
         raise ReclaimError(f"{path}: {exc.strerror}") from exc
+    return parsed(text, path)
+
+
+def parsed(text: str | bytes, path: Path) -> Record:
+    """The record *text*, which is that of *path*. Raises ReclaimError with one line where it is none."""
     try:
         return Record.model_validate_json(text)
     except ValidationError as exc:

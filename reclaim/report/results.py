@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,26 +51,32 @@ def measure(
     """Count what the disks of *guests* take on the host, before anything is changed or *after*."""
     disks = [(disk, disk.view) for guest in guests for disk in _file_disks(guest)]
     blocks = hypervisor.allocated_each([str(view.path) for _, view in disks])
-    for disk, view in disks:
-        key = (disk.guest.name, _name_before(disk))
-        allocated = blocks.get(str(view.path))
-        if key not in storage:
-            storage[key] = Storage(*key, view.path, _capacity(disk), allocated, allocated, None)
-        storage[key].allocated_after = allocated
-        if not _runs(disk.guest):
-            continue  # one that is off again keeps what was seen while it ran
-        storage[key].used = _used(disk) if after or storage[key].used is None else storage[key].used
-        spare = known_backlog(disk) if disk.guest.has_facts and allocated is not None else None
-        storage[key].reclaimable_after = spare.reclaimable if spare else None
-        if not after:
-            storage[key].reclaimable_before = storage[key].reclaimable_after
+    for guest, several in groupby(disks, key=lambda one: one[0].guest):
+        with guest.contained():
+            for disk, view in several:
+                _count(disk, storage, blocks.get(str(view.path)), after=after)
+        guest.lighten()
+
+
+def _count(disk: Disk, storage: dict[tuple[str, str], Storage], allocated: int | None, *, after: bool) -> None:
+    key = (disk.guest.name, _name_before(disk))
+    if key not in storage:
+        storage[key] = Storage(*key, disk.path, _capacity(disk), allocated, allocated, None)
+    storage[key].allocated_after = allocated
+    if not _runs(disk.guest):
+        return  # one that is off again keeps what was seen while it ran
+    storage[key].used = _used(disk) if after or storage[key].used is None else storage[key].used
+    spare = known_backlog(disk) if disk.guest.has_facts and allocated is not None else None
+    storage[key].reclaimable_after = spare.reclaimable if spare else None
+    if not after:
+        storage[key].reclaimable_before = storage[key].reclaimable_after
 
 
 def _file_disks(guest: Guest) -> list[Disk]:
     try:
         return [disk for disk in guest.disks if disk.path and disk.view.type == "file"]
-    except libvirt.libvirtError:
-        return []  # the guest is gone; the checks say so
+    except (libvirt.libvirtError, ProbeError):
+        return []  # the guest is gone, or its definition cannot be read; the checks say so
 
 
 def _runs(guest: Guest) -> bool:
@@ -142,7 +149,8 @@ def document(
 def mark_undone(folder: Path, undone: Iterable[tuple[str, str, str]]) -> None:
     """Let the record in *folder* say that changes were taken back: guest, requirement and target of each.
 
-    The first that was applied and not undone is meant. A run that was killed has no record.
+    The first that was applied and not undone is meant. A run that was killed has no record. Raises ReclaimError
+    where it is no record, OSError where it cannot be written.
     """
     path = folder / NAME
     try:
@@ -161,15 +169,15 @@ def mark_undone(folder: Path, undone: Iterable[tuple[str, str, str]]) -> None:
         return
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise ReclaimError(f"{path}: not a record of a run, so it does not say what was taken back: {exc}") from exc
-    write(folder, record)
+    write(folder, written(record))
 
 
-def write(folder: Path, record: dict[str, Any]) -> None:
-    """Write *record* into *folder*, whole or not at all."""
-    whole.write(folder / NAME, [_written(record)], durable=True)
+def write(folder: Path, text: str) -> None:
+    """Write the record *text* into *folder*, whole or not at all."""
+    whole.write(folder / NAME, [text], durable=True)
 
 
-def _written(record: dict[str, Any]) -> str:
+def written(record: dict[str, Any]) -> str:
     """*record* as JSON, one row a line: people can read it, diff compares it, and it is fast to write."""
     parts = []
     for key, value in record.items():

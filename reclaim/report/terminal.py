@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from _pytest._io.wcwidth import wcswidth, wcwidth
 
 from reclaim.boot import Boot
+from reclaim.journal import Entry
+from reclaim.journal import Record as Journal
 from reclaim.power import PowerCycle
-from reclaim.report import record
-from reclaim.report.commands import next_command
+from reclaim.report.commands import next_command, undo
+from reclaim.report.page import NAME
 from reclaim.report.record import Record, Row, Storage
 from reclaim.report.summary import figures
 from reclaim.text import printable, size
@@ -48,6 +50,8 @@ _INDENT = 17
 #: reasons for which nobody could look, and planned changes, that are shown; the report has them all
 _REASONS = 4
 _DIFFS = 200
+#: changes of a run that died that are named
+_NAMED = 6
 
 
 def status(verdict: Verdict) -> tuple[str, str, tuple[str, dict[str, bool]]]:
@@ -76,20 +80,13 @@ def header(run: Run) -> list[str]:
         folders = ", ".join(map(printable, run.left_out))
         lines.append(f"reclaim: left out of PATH, since others can write there: {folders}")
     lines += [f"reclaim: {printable(words)}" for words in run.at_stake]
+    lines += [f"reclaim: {printable(words)}" for words in run.remarks]
     for _, died in run.interrupted:
-        if boots := [entry for entry in died.interrupted if isinstance(entry.change, Boot)]:
-            names = ", ".join(printable(entry.guest) for entry in boots)
-            lines.append(
-                f"reclaim: the run {died.path.parent.name} died and may have left up what it had started: {names}; "
-                f"--boot-stopped or --fix shuts that down, as does: python -m reclaim undo {died.path.parent}"
-            )
-        others = [entry for entry in died.interrupted if not isinstance(entry.change, PowerCycle | Boot)]
-        if not others:
-            continue
-        what = ", ".join(f"{entry.requirement} of {printable(entry.guest)}" for entry in others)
+        lines += [f"reclaim: {words}" for words in _death(died)]
+    for part, died in run.elsewhere:
         lines.append(
-            f"reclaim: the run {died.path.parent.name} died while it changed {what}; "
-            f"see {died.path}, or take it back: python -m reclaim undo {died.path.parent}"
+            f"reclaim: the run {died.path.parent.name} died on {printable(died.uri)}, another address of guests of "
+            f"{printable(part.hypervisor.uri)}; take back what it changed: {undo(died.path.parent)}"
         )
     if run.options.boot_stopped:
         lines.append("reclaim: --boot-stopped: what is off is started, one guest at a time, and shut down again")
@@ -98,6 +95,35 @@ def header(run: Run) -> list[str]:
     if run.options.prove:
         lines.append("reclaim: --prove: trims each filesystem of the guests, writes a file there and deletes it again")
     return lines
+
+
+def _death(died: Journal) -> Iterator[str]:
+    """What a run left that died, but for its power cycles, and what to do."""
+    run, way = died.path.parent.name, undo(died.path.parent)
+    if boots := [entry for entry in died.interrupted if isinstance(entry.change, Boot)]:
+        names = ", ".join(printable(entry.guest) for entry in boots)
+        yield (
+            f"the run {run} died and may have left up what it had started: {names}; "
+            f"--boot-stopped or --fix shuts that down, as does: {way}"
+        )
+    others = [entry for entry in died.interrupted if not isinstance(entry.change, PowerCycle | Boot)]
+    who = f"an undo of the run {run}" if died.mode == "undo" else f"the run {run}"
+    stand = f"; before that it had made {_several(died.applied)}, which stand" if died.applied else ""
+    if others:
+        what = ", ".join(f"{entry.requirement} of {printable(entry.guest)}" for entry in others)
+        yield f"{who} died while it changed {what}{stand}; see {died.path}, or take it back: {way}"
+    elif died.applied and died.mode == "undo":
+        yield f"{who} died; {_several(died.applied)} of the run's still stand: to go on with it: {way}"
+    elif died.applied:
+        made = _several(died.applied)
+        yield f"{who} died after it had made {made}, which stand: go on with --fix, or take them back: {way}"
+
+
+def _several(entries: list[Entry]) -> str:
+    """How many changes, and the first of them by name."""
+    names = list(dict.fromkeys(f"{entry.requirement} of {printable(entry.guest)}" for entry in entries))
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{len(entries)} change{'s' * (len(entries) != 1)} ({', '.join(names[:_NAMED])}{more})"
 
 
 class Progress:
@@ -145,11 +171,14 @@ def summary(reporter: TerminalReporter, run: Run) -> None:
         return
     columns = shutil.get_terminal_size().columns if reporter.isatty else None
     for part in run.parts:
-        found = record.read(part.folder)
+        found = part.found
+        if found is None:
+            continue
         if run.options.mode == "plan":
             _plan(reporter, found)
-        report = f"report: {part.folder / 'report.html'}"
-        below = [*_bytes(found), report]
+        page = part.folder / NAME
+        report = f"report: {page}" if page.exists() else ""
+        below = [*_bytes(found), *filter(None, [report])]
         if command := next_command(found, part.folder):
             below.append(f"next:   {command}")
         sentence = figures([found]).sentence

@@ -12,10 +12,28 @@ from pathlib import Path
 import libvirt
 
 from lab import tools
+from reclaim import binding
 
 _SECONDS = 60
 #: where libvirtd keeps what it knows; each is hidden behind an empty folder, for it alone
-_PLACES = {"etc": "/etc/libvirt", "run": "/run/libvirt", "lib": "/var/lib/libvirt", "cache": "/var/cache/libvirt"}
+_PLACES = {
+    "etc": "/etc/libvirt",
+    "run": "/run/libvirt",
+    "lib": "/var/lib/libvirt",
+    "cache": "/var/cache/libvirt",
+    "log": "/var/log/libvirt",
+}
+#: guests run as we do, and nothing of this machine is set up for them
+_QEMU_CONF = """\
+user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+security_driver = "none"
+namespaces = []
+cgroup_controllers = []
+stdio_handler = "file"
+"""
 _SCRIPT = """
 set -e
 for pair in "$@"; do mkdir -p "${pair#*:}"; mount --bind "${pair%%:*}" "${pair#*:}"; done
@@ -34,7 +52,8 @@ def libvirtd(folder: Path) -> Iterator[str]:
         (folder / name).mkdir(parents=True)
     conf = 'unix_sock_rw_perms = "0700"\nauth_unix_rw = "none"\n'
     (folder / "etc/libvirtd.conf").write_text(conf, encoding="ascii")
-    log = folder / "log"
+    (folder / "etc/qemu.conf").write_text(_QEMU_CONF, encoding="ascii")
+    log = folder / "said"
     pairs = [f"{folder / name}:{place}" for name, place in _PLACES.items()]
     with log.open("wb") as out:
         daemon = subprocess.Popen(
@@ -60,7 +79,7 @@ def libvirtd(folder: Path) -> Iterator[str]:
 
 def _wait(uri: str, daemon: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until it answers."""
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    binding.prepare()
     end = time.monotonic() + _SECONDS
     while True:
         try:

@@ -7,10 +7,12 @@ checkout), and in any case the variants beside this file. All are defined on a r
 from __future__ import annotations
 
 import os
+import shlex
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from reclaim.requirement import catalogue
 from tests.command import ROOT, audit
 from tests.corpus import private
 from tests.corpus.canonical import Fixed, boot_disk, unnamed_changes
-from tests.corpus.variants import EMULATOR, VARIANTS
+from tests.corpus.variants import BOUND, EMULATOR, FREE, QEMU, VARIANTS
 
 pytestmark = pytest.mark.guest
 
@@ -261,6 +263,41 @@ def test_the_report_says_what_was_special(variants: Walk, name: str) -> None:
     said = [text for row in rows for text in (row["evidence"], row["reason"]) if text]
     for words in VARIANTS[name].says:
         assert any(words in text for text in said), f"{words!r} is in none of {said}"
+
+
+def _devices(uri: str, xml: str) -> list[str]:
+    """The frontends with which QEMU would be started, and what else stands beside them that is no backend."""
+    connection = libvirt.open(uri)
+    try:
+        words = shlex.split(connection.domainXMLToNative("qemu-argv", xml, 0))
+    finally:
+        connection.close()
+    wanted = ("-device", "-set", "-global", "-nic", "-netdev", "-fw_cfg", "-smbios", "-machine")
+    return [value for option, value in pairwise(words) if option in wanted]
+
+
+@pytest.mark.parametrize("name", BOUND)
+def test_what_the_arguments_bind_stays_as_qemu_has_it(variants: Walk, name: str) -> None:
+    """Not one device of QEMU's is another, whatever --force says."""
+    before, after = (_devices(variants.uri, variants.xml[step][f"bound-{name}"]) for step in ("before", "forced"))
+    assert any("virtio-blk" in one or "ide-hd" in one for one in before)
+    assert after == before
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_arguments_that_bind_nothing_keep_no_disk(variants: Walk, name: str) -> None:
+    rows = variants.of("forced", f"free-{name}")
+    assert {row["requirement"] for row in rows if row["verdict"] == "fixed"} >= {"scsi-controller", "disk-bus"}
+    devices = _devices(variants.uri, variants.xml["forced"][f"free-{name}"])
+    root = parse_xml(variants.xml["before"][f"free-{name}"], name)
+    given = [str(one.get("value")) for one in root.iter(f"{{{QEMU}}}arg")]
+    assert {one for one in given if not one.startswith("-")} <= set(devices)
+    after = " ".join(devices)
+    assert '"driver":"scsi-hd"' in after
+    if name == "another-slot":
+        assert '"driver":"virtio-scsi-pci","id":"scsi0","bus":"pci.0","addr":"0x5"' not in after
+    if name == "user-alias-that-stays":
+        assert '"logical_block_size":4096' in after
 
 
 def test_policy_keeps_names_and_takes_the_oldest_type_that_will_do(kept: Walk) -> None:

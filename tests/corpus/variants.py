@@ -283,3 +283,97 @@ VARIANTS: dict[str, Variant] = {
         domain(disk("vda", "virtio"), machine="pc-i440fx-2.0", arch="i686"), ("pc-i440fx-2.0 is older than 2.1",)
     ),
 }
+
+
+# QEMU's own arguments -------------------------------------------------------------------------
+
+
+def arguments(*values: str) -> str:
+    """`qemu:commandline` with these arguments."""
+    inner = "".join(f"<qemu:arg value='{one}'/>" for one in values)
+    return f"<qemu:commandline xmlns:qemu='{QEMU}'>{inner}</qemu:commandline>"
+
+
+def override(alias: str, name: str, value: int) -> str:
+    """`qemu:override` of one property of one device."""
+    return (
+        f"<qemu:override xmlns:qemu='{QEMU}'><qemu:device alias='{alias}'><qemu:frontend>"
+        f"<qemu:property name='{name}' type='unsigned' value='{value}'/></qemu:frontend></qemu:device></qemu:override>"
+    )
+
+
+QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
+_NIC = ("-netdev", "user,id=n0", "-device")
+#: what binds a disk to its bus, and the words with which the disk is left there
+BOUND: dict[str, tuple[str, str, str, str]] = {
+    # name: machine, bus, tail, words
+    "override": ("pc", "virtio", override("virtio-disk0", "logical_block_size", 4096), "names virtio-disk0"),
+    "override-sata": ("q35", "sata", override("sata0-0-0", "rotation_rate", 1), "names sata0-0-0"),
+    "override-ide": ("pc", "ide", override("ide0-0-0", "rotation_rate", 1), "names ide0-0-0"),
+    "set": ("pc", "virtio", arguments("-set", "device.virtio-disk0.discard_granularity=65536"), "names virtio-disk0"),
+    "set-drive": ("pc", "virtio", arguments("-set", "drive.drive-virtio-disk0.x=y"), "names drive-virtio-disk0"),
+    "global": (
+        "pc",
+        "virtio",
+        arguments("-global", "driver=virtio-blk-pci,property=logical_block_size,value=4096"),
+        "which is lost on the scsi bus",
+    ),
+    "global-dotted": ("pc", "ide", arguments("-global", "ide-hd.rotation_rate=1"), "which is lost on the scsi bus"),
+    "global-sectors": (
+        "pc",
+        "virtio",
+        arguments("-global", "scsi-hd.logical_block_size=4096"),
+        "which would hold for the disk",
+    ),
+    "node-name": (
+        "pc",
+        "virtio",
+        arguments("-device", "usb-storage,drive=libvirt-1-format"),
+        "names libvirt-1-format",
+    ),
+    "first-free-slot": ("pc", "virtio", arguments(*_NIC, "e1000,netdev=n0"), "would move to the PCI slot"),
+    "its-own-nic": ("pc", "virtio", arguments("-nic", "user,model=e1000"), "would move to the PCI slot"),
+    "slot-on-q35": ("q35", "sata", arguments(*_NIC, "e1000,netdev=n0,addr=0x5"), "takes a PCI slot"),
+    "named-controller": (
+        "pc",
+        "ide",
+        arguments("-device", "virtio-scsi-pci,id=scsi0,addr=0x1c"),
+        "names scsi0, which a new controller would be called",
+    ),
+    "user-alias": (
+        "pc",
+        "virtio",
+        override("ua-root", "config-wce", 1).replace("unsigned", "bool").replace("'1'", "'true'"),
+        "which a SCSI disk has not",
+    ),
+}
+#: arguments beside which a disk moves as ever
+FREE = {
+    "net": override("net0", "mac", 1).replace("unsigned", "string"),
+    "smc": arguments("-device", "isa-applesmc,osk=ourhardwork"),
+    "firmware": arguments("-fw_cfg", "name=opt/ovmf/X-PciMmio64Mb,string=65536", "-smbios", "type=2"),
+    "property": arguments("-machine", "vmport=off", "-global", "ICH9-LPC.disable_s3=1"),
+    "another-disk": override("virtio-disk7", "logical_block_size", 4096),
+    "longer-name": arguments("-fw_cfg", "name=opt/virtio-disk0x,string=my-virtio-disk0"),
+    "another-slot": arguments(*_NIC, "e1000,netdev=n0,addr=0x5"),
+    "user-alias-that-stays": override("ua-root", "logical_block_size", 4096),
+    "usb": arguments("-device", "usb-mouse"),
+}
+
+
+def _bound(machine: str, bus: str, tail: str) -> str:
+    target = {"virtio": "vda", "sata": "sda", "ide": "hda"}[bus]
+    alias = "<alias name='ua-root'/>" if "ua-root" in tail else ""
+    return domain(disk(target, bus, alias), "<interface type='user'/>", machine=machine, tail=tail)
+
+
+VARIANTS |= {f"bound-{name}": Variant(_bound(*some), (words,)) for name, (*some, words) in BOUND.items()}
+VARIANTS |= {f"free-{name}": Variant(_bound("pc", "virtio", tail)) for name, tail in FREE.items()}
+VARIANTS["bound-machine"] = Variant(
+    domain(disk("sda", "usb"), machine="pc-i440fx-1.4", tail=arguments("-M", "pc-i440fx-1.4")),
+    ("the argument -M pc-i440fx-1.4 of qemu:commandline names a machine type",),
+)
+VARIANTS["disks-in-arguments"] = Variant(
+    domain(tail=arguments("-drive", "if=none,format=raw,file=/dev/null,id=d", "-device", "nvme,drive=d,serial=a")),
+    ("libvirt knows nothing of a disk that QEMU's own arguments bring: the argument -drive",),
+)

@@ -30,6 +30,7 @@ from tests.support import (
     requirement,
     scsi_xml,
     subject,
+    uuid_of,
     walk,
 )
 
@@ -221,7 +222,6 @@ def _breaking(edit_xml: Callable[[str], str]) -> Callable[[Guest], list[Change]]
             "libvirt refuses the definition",
             id="value",
         ),
-        pytest.param(lambda xml: xml.replace("</uuid>", "0</uuid>"), "libvirt refuses the definition", id="uuid"),
     ],
 )
 def test_a_definition_that_libvirt_refuses_leaves_the_old_one(
@@ -237,6 +237,17 @@ def test_a_definition_that_libvirt_refuses_leaves_the_old_one(
     assert _bytes(guest) == before
     assert [entry.state for entry in read(one.journal.path).entries] == ["failed"]
     assert one.journal.standing(guest.uuid) == []
+
+
+def test_the_definition_of_another_guest_is_not_even_tried(tmp_path: Path) -> None:
+    guest = _one(tmp_path)
+    before = _bytes(guest)
+    one = engine(guest.hypervisor, tmp_path)
+    fixer = _breaking(lambda xml: xml.replace(f"{guest.uuid}</uuid>", f"{uuid_of('two')}</uuid>"))
+    result = one.run(_requirement(fixer), subject(guest))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "; not mended: one: the definition is of another guest: its uuid is" in result.reason
+    assert (result.changes, _bytes(guest), one.journal.path.exists()) == ([], before, False)
 
 
 def test_what_libvirt_drops_is_taken_back(tmp_path: Path) -> None:
@@ -314,6 +325,37 @@ def test_force_goes_ahead_and_says_so(tmp_path: Path) -> None:
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("disk-bus"), subject(guest, "vda"))
     assert result.verdict is Verdict.FIXED
     assert "forced although fstab-uuid is not-assessable: libvirt's test driver" in result.reason
+    assert " (so are boot-names, initramfs-driver); nobody looked" in result.reason
+    assert "scsi-controller" not in result.reason, "it holds: nothing is overruled"
+    unseen = [requirement(slug).title for slug in ("fstab-uuid", "boot-names", "initramfs-driver")]
+    assert f"nobody looked whether this holds: {'; '.join(unseen)}" in result.reason
+
+
+def test_a_forced_plan_says_what_it_overrules(tmp_path: Path) -> None:
+    guest = _one(tmp_path, disk_xml(), scsi_xml())
+    result = engine(guest.hypervisor, tmp_path, "plan", force=True).run(requirement("disk-bus"), subject(guest, "vda"))
+    assert result.changes
+    assert "; forced although fstab-uuid is not-assessable" in result.reason
+
+
+def test_what_was_seen_not_to_hold_is_overruled_by_its_name_alone(tmp_path: Path) -> None:
+    inside = Inside()
+    inside.files["/etc/fstab"] = "/dev/vdz1 / ext4\n"
+    guest = inhabited(tmp_path, inside, disk_xml(), scsi_xml())
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("disk-bus"), subject(guest, "vda"))
+    assert result.verdict is Verdict.FIXED
+    assert "forced although fstab-uuid is noncompliant: " in result.reason
+    assert "nobody looked" not in result.reason
+
+
+def test_force_overrules_no_refusal(tmp_path: Path) -> None:
+    refused = disk_xml("hda", "ide", inner="<geometry cyls='100' heads='4' secs='8' trans='lba'/>")
+    guest = _one(tmp_path, refused, scsi_xml())
+    before = _bytes(guest)
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("disk-bus"), subject(guest, "hda"))
+    assert "withheld: its geometry has a translation mode" in result.reason
+    assert "forced" not in result.reason
+    assert _bytes(guest) == before
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,11 @@ import pytest
 
 from reclaim import journal
 from reclaim.__main__ import main
-from reclaim.change import CommandChange
+from reclaim.change import CommandChange, FileChange
 from reclaim.errors import ReclaimError
 from reclaim.hypervisor import connect
 from reclaim.inventory import Inventory
-from reclaim.journal import Journal, read
-from reclaim.run import earlier_journals
+from reclaim.journal import Journal, journals_below, read
 from reclaim.undo import _inventory as inventory_of
 from reclaim.undo import _undo as taken_back
 from reclaim.undo import undo
@@ -116,10 +115,60 @@ def test_a_definition_that_changed_since_is_left_and_all_before_it(guest: Guest,
     now = definition_of(guest).xml
     said: list[str] = []
     assert not undo(fixer.journal.path, said.append)
-    assert "NOT taken back" in said[0]
-    assert "has changed since it was read" in said[0]
-    assert all("left, since a later change was" in line for line in said[1:])
+    assert (
+        said[0]
+        == "undone: disk-bus: NOT taken back: undone: the definition has changed since that run, and is left as it is"
+    )
+    assert said[1].startswith("    somebody has changed it since: take that out by hand and undo once more")
+    assert '    +    <input type="tablet" bus="usb"/>' in said
+    assert not [line for line in said if "run again" in line]
+    left = [line for line in said if line.startswith("undone: ")][1:]
+    assert len(left) == 4
+    assert all("left, since a later change was" in line for line in left)
     assert definition_of(guest).xml == now
+
+
+def test_a_secret_is_not_shown_in_what_stands_in_the_way(guest: Guest, tmp_path: Path) -> None:
+    fixer = _mended(guest, tmp_path)
+    graphics = "<devices><graphics type='vnc' passwd='hunter2'/>"
+    guest.hypervisor.connection.defineXML(definition_of(guest).xml.replace("<devices>", graphics))
+    said: list[str] = []
+    assert not undo(fixer.journal.path, said.append)
+    assert "graphics" in str(said)
+    assert "hunter2" not in str(said)
+
+
+def test_a_guest_that_was_renamed_gets_its_definition_back_under_its_name_of_now(guest: Guest, tmp_path: Path) -> None:
+    before = definition_of(guest).xml
+    fixer = _mended(guest, tmp_path)
+    guest.domain.rename("renamed")
+    try:
+        said: list[str] = []
+        assert undo(fixer.journal.path, said.append)
+        assert "NOT taken back" not in str(said)
+        domain = guest.hypervisor.connection.lookupByName("renamed")
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+        assert domain.XMLDesc(flags) == before.replace("<name>undone</name>", "<name>renamed</name>")
+    finally:
+        guest.hypervisor.connection.lookupByName("renamed").undefine()
+        guest.domain = guest.hypervisor.connection.defineXML(before)
+
+
+def test_a_file_that_changed_since_is_shown_and_left(tmp_path: Path) -> None:
+    job, inventory = tmp_path / "job", tmp_path / "inventory.toml"
+    inventory.write_text(f'[[backup]]\njob = "{job}"\n', encoding="utf-8")
+    job.write_text("rsync -a --sparse\n# mine\n", encoding="utf-8")
+    book = Journal(tmp_path / journal.NAME, SHARED, "fix", str(inventory))
+    change = FileChange("here", str(job), "rsync -a\n", "rsync -a --sparse\n")
+    book.done(book.intend("here", "", "backup-job", change), {})
+    said: list[str] = []
+    assert not undo(book.path, said.append)
+    assert said[0] == f"here: backup-job: NOT taken back: here: {job} has changed since that run, and is left as it is"
+    assert "    +# mine" in said
+    assert job.read_text(encoding="utf-8").endswith("# mine\n")
+    job.write_text("rsync -a --sparse\n", encoding="utf-8")
+    assert undo(book.path, said.append)
+    assert job.read_text(encoding="utf-8") == "rsync -a\n"
 
 
 def test_a_guest_that_is_gone_is_said(guest: Guest, tmp_path: Path) -> None:
@@ -169,9 +218,11 @@ def test_a_broken_journal_of_an_earlier_run_stops_no_later_one(tmp_path: Path) -
         (tmp_path / name / journal.NAME).write_text(text)
     (tmp_path / "2-fix").mkdir()
     book = Journal(tmp_path / "2-fix" / journal.NAME, hypervisor.uri, "fix")
-    book.intend("one", "u", "disk-discard", one("disk-discard").fixer(subject(hypervisor.guests[0], "vda").disk)[0])
-    found = earlier_journals(tmp_path)
+    guest = hypervisor.guests[0]
+    book.intend("one", guest.uuid, "disk-discard", one("disk-discard").fixer(subject(guest, "vda").disk)[0])
+    found, troubles = journals_below(tmp_path)
     assert [len(record.interrupted) for record in found] == [1, 0]
+    assert [line.partition(":")[0] for line in troubles] == [str(tmp_path / "1-fix" / journal.NAME)]
 
 
 def test_a_private_test_driver_forgets(tmp_path: Path) -> None:

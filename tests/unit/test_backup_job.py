@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,10 @@ def mend(folder: Path, owner: Hypervisor, one: Job) -> Result:
     path = Path(one.path)
     before = path.read_bytes()
     assert judged(one).verdict is Verdict.NONCOMPLIANT
+    inventory = folder / "inventory.toml"
+    inventory.write_text(f"[[backup]]\njob = {json.dumps(one.path)}\n")
     mender = engine(owner, folder)
+    mender.journal.inventory = str(inventory)
     result = mender.run(requirement("backup-job"), Subject(owner, job=one))
     assert result.verdict is Verdict.FIXED, result.reason
     mender.journal.end()

@@ -12,7 +12,7 @@ import pytest
 import testinfra
 
 from reclaim.change import MAX_FILE_BYTES, Change, CommandChange, DefinitionChange, FileChange, Trim, from_json, to_json
-from reclaim.errors import ChangeFailed, ProbeError
+from reclaim.errors import ChangedSince, ChangeFailed, ProbeError
 from reclaim.guest import Guest
 from reclaim.power import PowerCycle
 from tests.support import Inside, disk_xml, domain_xml, inhabited, requirement
@@ -113,8 +113,9 @@ def test_an_undo_is_refused_where_the_file_has_changed_since(here: Guest, file: 
     change = _change(file)
     outcome = change.apply(here)
     file.write_text("newer\n")
-    with pytest.raises(ChangeFailed, match="has changed since it was read"):
+    with pytest.raises(ChangedSince, match="has changed since that run, and is left as it is") as caught:
         change.undo(here, outcome)
+    assert caught.value.diff.splitlines()[-1] == "+newer"
     assert file.read_text() == "newer\n"
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fixers.disk_bus import move_to_scsi
 from reclaim.change import DefinitionChange, from_json, to_json
 from reclaim.definition import Definition
+from reclaim.engine import judge
 from reclaim.guest import Disk
 from reclaim.inventory import Inventory, Policy
 from reclaim.verdict import Verdict
@@ -402,3 +403,44 @@ def test_before_it_runs_on_such_a_machine_the_kernel_tells(tmp_path: Path, relea
     guest.__dict__.pop("persistent", None)
     assert guest.machine == "pc-q35-4.0"
     assert verdict_of(guest, "disk-bus", "vda") is verdict
+
+
+@pytest.mark.parametrize(
+    ("target", "bus", "words"),
+    [
+        ("sda", "usb", "on usb"),
+        ("fda", "fdc", "a floppy"),
+        ("sda", "sd", "an SD card"),
+        ("xvda", "xen", "a Xen disk"),
+        ("nvme0n1", "nvme", "an NVMe disk"),
+        ("sda", "fancy", "on the bus fancy, of which nothing was measured"),
+    ],
+)
+@pytest.mark.parametrize("policy", ["scsi", "any-discarding"])
+def test_only_a_bus_that_was_measured_is_left(tmp_path: Path, target: str, bus: str, words: str, policy: Any) -> None:
+    inventory = Inventory(policy=Policy(bus=policy))
+    guest = opened(tmp_path, domain_xml(disk_xml(), scsi_xml()), inventory=inventory).guests[0]
+    definition = Definition(domain_xml(disk_xml(target, bus), scsi_xml()))  # libvirt may not know it yet
+    with guest.planning(definition, {}):
+        judged = judge(requirement("disk-bus"), subject(guest, target))
+        controller = judge(requirement("scsi-controller"), subject(guest))
+    assert (judged.verdict, controller.verdict) == (Verdict.NOT_APPLICABLE, Verdict.NOT_APPLICABLE)
+    assert judged.reason.startswith(words)
+
+
+def test_a_target_is_said_to_stay_only_for_a_reason_that_is_true(tmp_path: Path) -> None:
+    guest = opened(tmp_path, domain_xml(disk_xml("xvda"), scsi_xml())).guests[0]
+    mended = mend(tmp_path, guest, "disk-bus", "xvda")
+    assert "another disk" not in mended.result.evidence
+    assert definition_of(guest).disk("xvda").bus == "scsi"
+
+
+@pytest.mark.parametrize("note", ["<b:disk target='vda'/>", "<b:disk>vda</b:disk>"])
+def test_a_disk_that_a_note_names_keeps_its_name(tmp_path: Path, note: str) -> None:
+    metadata = f"<b:backup xmlns:b='https://example.org/backup'>{note}</b:backup>"
+    guest = opened(tmp_path, domain_xml(disk_xml(), disk_xml("vdb"), scsi_xml(), metadata=metadata)).guests[0]
+    mended = mend(tmp_path, guest, "disk-bus", "vda")
+    assert definition_of(guest).disk("vda").bus == "scsi"
+    assert "the target stays vda: <metadata> names it (disk)" in mended.result.evidence
+    mend(tmp_path, guest, "disk-bus", "vdb")
+    assert definition_of(guest).disk("sdb").path == "/images/vdb.qcow2"

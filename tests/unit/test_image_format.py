@@ -211,9 +211,10 @@ def test_a_running_guest_and_a_saved_one_are_not_amended(tmp_path: Path) -> None
 
 def test_the_changes_come_back_from_the_journal(tmp_path: Path) -> None:
     wellbeing = Wellbeing({"/": "aaaa"}, ["/"], addresses=["192.0.2.1"])
+    defined = "<domain><name>one</name><uuid>uuid</uuid></domain>"
     for change in (
         ImageAmend("one", "/images/vda.qcow2"),
-        AmendCycle("one", "<domain/>", wellbeing, "why", "<domain/>", ["/images/vda.qcow2"]),
+        AmendCycle("one", defined, wellbeing, "why", defined, ["/images/vda.qcow2"]),
     ):
         book = journal.Journal(tmp_path / change.kind, "test:///x", "fix")
         book.done(book.intend("one", "uuid", "image-format", change), {})

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange, Trim
-from reclaim.errors import ReclaimError
+from reclaim.errors import JournalLost, ReclaimError
 from reclaim.journal import Journal, read
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+DEFINED = "<domain><name>one</name><uuid>u</uuid>{}</domain>"
 CHANGES: list[Change] = [
-    DefinitionChange("one", "<a passwd='hunter2'/>", "<b>é\u2028</b>", {"vda": "sda"}),
+    DefinitionChange("one", DEFINED.format("<a passwd='hunter2'/>"), DEFINED.format("é\u2028"), {"vda": "sda"}),
     FileChange("one", "/etc/fstab", "\udcff\x85\n", None, verify="v", then="t"),
     CommandChange("one", "update-grub"),
     Trim("one"),
@@ -43,9 +44,11 @@ def test_it_is_not_written_through_a_symbolic_link(journal: Journal, tmp_path: P
     other = tmp_path / "other"
     other.touch()
     journal.path.symlink_to(other)
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(JournalLost, match="symbolic"):
         journal.intend("one", "u", "disk-discard", CHANGES[0])
     assert other.read_bytes() == b""
+    with pytest.raises(ReclaimError, match="a link, not a journal"):
+        read(journal.path)
 
 
 def test_the_intent_is_on_disk_before_anything_is_applied(journal: Journal) -> None:
@@ -103,7 +106,7 @@ def test_an_intent_that_is_not_written_whole_stops_its_change(journal: Journal) 
     # for this call alone: what pytest itself writes may go to a large file
     resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 50, limits[1]))
     try:
-        with pytest.raises(OSError, match="too large"):
+        with pytest.raises(JournalLost, match="too large"):
             journal.intend("one", "u", "disk-discard", CHANGES[2])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

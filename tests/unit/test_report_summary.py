@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from reclaim.guest import OFF, UNSTARTED
 from reclaim.report import commands
 from reclaim.report.record import Record
 from reclaim.report.summary import ROAD, Standing, came_back, figures, reclaimable, standing
@@ -150,6 +151,24 @@ def test_after_a_plan_comes_the_fix() -> None:
     found = records.record(instead("a", disk_bus="noncompliant"), mode="plan", arguments=["checks/", "--plan"])
     assert typed(found) == ["pytest checks/ --guests a --fix"]
     assert commands.next_command(found, Path("r")) == "pytest checks/ --fix"
+
+
+def test_after_a_forced_plan_comes_what_it_showed() -> None:
+    rows = instead("a", disk_bus="noncompliant")
+    found = records.record(rows, mode="plan", arguments=["checks/", "--plan", "--force"])
+    assert typed(found) == ["pytest checks/ --guests a --fix --force"]
+    assert commands.next_command(found, Path("r")) == "pytest checks/ --fix --force"
+
+
+def test_nobody_is_told_to_start_what_is_not_started() -> None:
+    rows = [
+        row("guest-access", "not-assessable", "a", reason=f"{UNSTARTED}the guest b uses its image"),
+        row("fstab-uuid", "not-assessable", "a", reason=OFF),
+        row("guest-access", "not-assessable", "c", reason=OFF),
+        row("fstab-uuid", "not-assessable", "c", reason=OFF),
+    ]
+    found = [one for one in commands.tasks(records.record(rows)) if "--boot-stopped" in str(one.command)]
+    assert [one.guests for one in found] == [["c"]]
 
 
 def test_after_a_fix_comes_the_power_cycle_then_the_way_back() -> None:

@@ -13,11 +13,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import testinfra
 
-from reclaim import backup, holes, image, undo
+from reclaim import backup, holes, image, replace, undo
 from reclaim.backup import Backup, find
 from reclaim.btrfs import mount_of
 from reclaim.change import from_json, to_json
@@ -27,7 +28,8 @@ from reclaim.holes import Identity
 from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.journal import read
-from reclaim.punch import HolePunch, SparseRewrite, put_in_place
+from reclaim.punch import HolePunch, SparseRewrite
+from reclaim.replace import Held, nameless, put_in_place
 from reclaim.verdict import Result, Verdict
 from tests.filesystems import MAKE, MIB, allocated, mounted, require, run
 from tests.support import ROOT, disk_xml, domain_xml, engine, opened, requirement
@@ -592,6 +594,7 @@ def test_a_rewrite_parts_no_hard_links(tmp_path: Path) -> None:
 def test_who_asks_for_the_old_file_during_a_rewrite_finds_it(tmp_path: Path) -> None:
     path = dense(tmp_path / "web.img")
     before = path.stat()
+    folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     with holes.opened(str(path), os.O_RDWR) as descriptor, holes.alone_with(descriptor, str(path)):
         asked = iter([None, ChangeFailed("something else wants it")])
 
@@ -599,9 +602,11 @@ def test_who_asks_for_the_old_file_during_a_rewrite_finds_it(tmp_path: Path) -> 
             if (answer := next(asked)) is not None:
                 raise answer
 
-        beside = write(tmp_path / ".web.img.new")
+        new = nameless(folder)
         with pytest.raises(ChangeFailed):
-            put_in_place(str(beside), str(path), still_ours)
+            put_in_place(Held(descriptor, folder, "web.img", still_ours), new, ".web.img.new")
+        os.close(new)
+    os.close(folder)
     assert path.stat().st_ino == before.st_ino
     assert [one.name for one in tmp_path.iterdir()] == ["web.img"]
 
@@ -620,8 +625,8 @@ def test_a_rewrite_that_is_interrupted_at_its_end_leaves_one_whole_copy(
     done: list[str] = []
 
     def interrupted(function: Callable[..., None]) -> Callable[..., None]:
-        def act(*arguments: str) -> None:
-            function(*arguments)
+        def act(*arguments: Any, **more: Any) -> None:
+            function(*arguments, **more)
             done.append(function.__name__)
             assert path.exists(), done
             if len(done) == call + 1:
@@ -629,17 +634,18 @@ def test_a_rewrite_that_is_interrupted_at_its_end_leaves_one_whole_copy(
 
         return act
 
-    def put(beside: str, copy: str, still_ours: holes.StillOurs) -> None:
+    def put(held: Held, new: int, spare: str) -> None:
         def asked_for() -> None:
-            still_ours()
-            if is_asked_for and "rename" in done:
+            held.still_ours()
+            if is_asked_for and "exchange" in done:
                 raise ChangeFailed("something else wants it")
 
-        for name in ("link", "rename", "unlink"):
-            monkeypatch.setattr(f"reclaim.punch.os.{name}", interrupted(getattr(os, name)))
-        put_in_place(beside, copy, asked_for)
+        monkeypatch.setattr(replace, "exchange", interrupted(replace.exchange))
+        for name in ("link", "unlink"):
+            monkeypatch.setattr(f"reclaim.replace.os.{name}", interrupted(getattr(os, name)))
+        put_in_place(Held(held.descriptor, held.folder, held.name, asked_for), new, spare)
 
-    monkeypatch.setattr("reclaim.punch.put_in_place", put)
+    monkeypatch.setattr(replace, "put_in_place", put)
     with pytest.raises(KeyboardInterrupt):
         rewritten(path).apply(owner)
     assert checksum(path) == content
@@ -995,7 +1001,9 @@ def test_the_journal_has_it_and_undo_is_honest(tmp_path: Path) -> None:
 def test_whether_holes_can_be_punched_is_asked_without_a_trace(place: Path) -> None:
     path = write(place / "web.img", (0, noise(4096)))
     before = path.stat(), place.stat()
-    assert holes.can_punch(str(place))
+    folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    assert holes.can_punch(folder)
+    os.close(folder)
     assert (path.stat(), place.stat()) == before
 
 

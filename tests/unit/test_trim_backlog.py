@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reclaim.agent import AgentBlocked
-from reclaim.backlog import backlog, overlap, weighed
+from reclaim.backlog import Held, backlog, weighed
 from reclaim.change import Trim
 from reclaim.hostmap import HostMap
 from reclaim.inventory import GuestNotes, Inventory
@@ -400,5 +400,5 @@ def test_an_overlay_full_of_what_was_deleted_is_not_compliant(tmp_path: Path) ->
     ],
 )
 def test_the_overlap_of_spans(first: list[tuple[int, int]], second: list[tuple[int, int]], both: int) -> None:
-    assert overlap(first, second) == both
-    assert overlap(second, first) == both
+    assert Held.of(first).within(second) == both
+    assert Held.of(second).within(first) == both

@@ -93,7 +93,7 @@ def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
 def test_each_file_of_a_run_has_its_mode(tmp_path: Path, umask: int) -> None:
     run = tmp_path / "reports/kvm1/20260101T000000Z-audit"
     run.mkdir(parents=True)
-    results.write(run, records.fleet(2))
+    results.write(run, results.written(records.fleet(2)))
     publish.write_report([run], run / "report.html")
     publish.write_report([run], tmp_path / "shared.html", shared=True)
     archive.update(tmp_path / "reports")
@@ -117,7 +117,7 @@ def test_an_address_that_an_older_index_kept_is_forgotten(tmp_path: Path) -> Non
     found = records.fleet(1)
     found["hypervisor"]["uri"] = "qemu+ssh://root:hunter2@kvm1/system"
     found["run"]["arguments"] = ["checks/", "--uri", "qemu+ssh://root:hunter2@kvm1/system"]
-    results.write(run, found)
+    results.write(run, results.written(found))
     archive.update(tmp_path)
     state = tmp_path / ".index.json"
     state.write_text(state.read_text().replace("(redacted)", "hunter2").replace('"version":2,', ""))

@@ -1,0 +1,315 @@
+"""Files in folders that others may write in: opened from the folder's own descriptor, through no symbolic link.
+
+A name means whatever lies there at that moment. So a folder is opened once, what lies below it is opened from
+that descriptor (openat2(2), RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS), and an open file stays the one that it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from reclaim.errors import NotAssessable, ProbeError
+
+#: st_dev and st_ino
+FileId = tuple[int, int]
+
+#: linux/openat2.h
+_NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x02, 0x04, 0x08
+#: the number of openat2 on every architecture that libvirt knows QEMU for
+_OPENAT2 = 437
+#: links in one path; the kernel's MAXSYMLINKS
+_MOST_LINKS = 40
+_TO_LOOK = os.O_PATH | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFLNK: "a symbolic link",
+}
+
+
+def file_id(status: os.stat_result) -> FileId:
+    return status.st_dev, status.st_ino
+
+
+def others_may_write(status: os.stat_result) -> bool:
+    """May anybody but root and ourselves write there? An access list shows in the group's bits (acl(5))."""
+    return status.st_uid not in (0, os.geteuid()) or bool(status.st_mode & 0o022)
+
+
+# Below a descriptor ---------------------------------------------------------------------------
+
+
+class _How(ctypes.Structure):
+    """struct open_how"""
+
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def open_beneath(folder: int, name: str, flags: int, mode: int = 0) -> int:
+    """Open *name* below the descriptor *folder*, through no symbolic link. Raises OSError."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts or name.startswith("/"):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
+    try:
+        return _openat2(folder, "/".join(parts) or ".", flags | os.O_CLOEXEC, mode)
+    except OSError as exc:
+        # EPERM: so says a filter of system calls that does not know this one
+        if exc.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+    return _open_by_steps(folder, parts or ["."], flags | os.O_CLOEXEC, mode)
+
+
+def _openat2(folder: int, name: str, flags: int, mode: int) -> int:
+    how = _How(flags, mode, _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS)
+    number = ctypes.c_long(_OPENAT2)
+    size = ctypes.c_size_t(ctypes.sizeof(how))
+    found = _libc.syscall(number, ctypes.c_int(folder), os.fsencode(name), ctypes.byref(how), size)
+    if found < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), name)
+    return int(found)
+
+
+def _open_by_steps(folder: int, parts: list[str], flags: int, mode: int) -> int:
+    """The same for a kernel before 5.6: no step follows a link."""
+    here = os.dup(folder)
+    try:
+        for part in parts[:-1]:
+            below = os.open(part, _TO_LOOK | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            os.close(here)
+            here = below
+        return os.open(parts[-1], flags | os.O_NOFOLLOW, mode, dir_fd=here)
+    finally:
+        os.close(here)
+
+
+# The way to a folder --------------------------------------------------------------------------
+
+
+@contextmanager
+def _resolved(path: str) -> Iterator[tuple[str, int]]:
+    """Where *path* leads: the path without links, and a descriptor (O_PATH). Raises OSError.
+
+    Links are the administrator's word where nobody else can have made them; others are refused.
+    """
+    here, real, links = os.open("/", _TO_LOOK | os.O_DIRECTORY), list[str](), 0
+    waiting = _parts(os.path.join(os.getcwd(), path))
+    try:
+        while waiting:
+            part = waiting.pop()
+            found = os.open(part, _TO_LOOK | os.O_NOFOLLOW, dir_fd=here)
+            if stat.S_ISLNK(os.fstat(found).st_mode):
+                try:
+                    target = _trusted_target(here, found, path)
+                finally:
+                    os.close(found)
+                links += 1
+                if links > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                waiting += _parts(target)
+                if not target.startswith("/"):
+                    continue
+                found, part, real = os.open("/", _TO_LOOK | os.O_DIRECTORY), "", []
+            elif stat.S_ISDIR(os.fstat(found).st_mode):
+                os.close(found)
+                # an automount is set off by who wants a directory; a link that is there by now is refused
+                found = os.open(part, _TO_LOOK | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            os.close(here)
+            here = found
+            real = real[:-1] if part == ".." else [*real, *([part] if part else [])]
+        yield "/" + "/".join(real), here
+    finally:
+        os.close(here)
+
+
+def _parts(path: str) -> list[str]:
+    """The names in *path*, the first one last."""
+    return [part for part in path.split("/") if part not in ("", ".")][::-1]
+
+
+def _trusted_target(folder: int, link: int, path: str) -> str:
+    """What the link says. Raises OSError where others than root and ourselves can have made it."""
+    where, own = os.fstat(folder), os.fstat(link)
+    # in a folder like /tmp nobody else replaces it
+    fixed = where.st_uid in (0, os.geteuid()) and bool(where.st_mode & stat.S_ISVTX)
+    if own.st_uid not in (0, os.geteuid()) or (others_may_write(where) and not fixed):
+        words = "a symbolic link that others can have made is in its way: not followed, declare where it leads"
+        raise OSError(errno.ELOOP, words, path)
+    return os.readlink("", dir_fd=link)
+
+
+# Folders and files ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder, and which one it was (st_dev, st_ino) when it was first opened."""
+
+    path: str
+    device: int
+    inode: int
+
+    @classmethod
+    def at(cls, path: str) -> Folder:
+        """The folder at *path*. Raises OSError."""
+        with _resolved(path) as (_, descriptor):
+            status = os.fstat(descriptor)
+            if not stat.S_ISDIR(status.st_mode):
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        return cls(path, *file_id(status))
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """A descriptor of this very folder. Raises ProbeError where another has its place."""
+        try:
+            with _resolved(self.path) as (_, found):
+                descriptor = os.open(".", _FOLDER, dir_fd=found)
+        except OSError as exc:
+            raise ProbeError(f"{self.path}: {exc.strerror}") from exc
+        try:
+            if file_id(os.fstat(descriptor)) != (self.device, self.inode):
+                raise ProbeError(f"{self.path}: it is not the folder that it was: something has taken its place")
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def files(self, below: str = "") -> Iterator[tuple[File, os.stat_result]]:
+        """Every regular file below, in order. What cannot be read is passed over, and so are links."""
+        waiting = [below]
+        with self.opened() as top:
+            while waiting:
+                here = waiting.pop()
+                folders, found = _listed(top, here)
+                waiting += [os.path.join(here, name) for name in reversed(folders)]
+                for name, status in found:
+                    yield File(self, os.path.join(here, name)), status
+
+
+def _listed(top: int, below: str) -> tuple[list[str], list[tuple[str, os.stat_result]]]:
+    """The folders and the regular files in the folder *below*, sorted."""
+    folders: list[str] = []
+    files: list[tuple[str, os.stat_result]] = []
+    try:
+        descriptor = open_beneath(top, below, _FOLDER)
+    except OSError:
+        return folders, files
+    try:
+        for name in sorted(os.listdir(descriptor)):
+            try:
+                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            except OSError:
+                continue  # gone by now
+            if stat.S_ISDIR(status.st_mode):
+                folders.append(name)
+            elif stat.S_ISREG(status.st_mode):
+                files.append((name, status))
+    finally:
+        os.close(descriptor)
+    return folders, files
+
+
+@dataclass(frozen=True)
+class File:
+    """A file by its name below a folder. The name may come to mean another file: see `FileId`."""
+
+    folder: Folder
+    name: str
+
+    @classmethod
+    def at(cls, path: str) -> File:
+        """The file at *path*, in the folder that it lies in. Raises OSError."""
+        with _resolved(path) as (real, _):
+            folder, name = os.path.split(real)
+        return cls(Folder.at(folder), name or ".")
+
+    @property
+    def path(self) -> str:
+        return os.path.join(self.folder.path, self.name)
+
+    @contextmanager
+    def parent(self) -> Iterator[tuple[int, str]]:
+        """A descriptor of the folder it lies in, and its name there. Raises ProbeError."""
+        above, name = os.path.split(self.name)
+        with self.folder.opened() as top:
+            try:
+                descriptor = open_beneath(top, above, _FOLDER)
+            except OSError as exc:
+                raise ProbeError(f"{self.path}: {_words(exc)}") from exc
+            try:
+                yield descriptor, name
+            finally:
+                os.close(descriptor)
+
+    def open(self, flags: int = os.O_RDONLY, label: str = "", known: FileId | None = None) -> int:
+        """A descriptor of the regular file; `open_in` says what is raised. *label*: how it is called to the user."""
+        with self.parent() as (folder, name):
+            return open_in(folder, name, label or self.path, flags, known)
+
+
+def open_in(folder: int, name: str, label: str, flags: int = os.O_RDONLY, known: FileId | None = None) -> int:
+    """The regular file *name* in the descriptor *folder*; nothing else is ever opened. *known*: which it has to be.
+
+    Raises NotAssessable for what is no regular file, or may be somebody else's; ProbeError if it is gone, forbidden or
+    another file than the *known* one.
+    """
+    try:
+        found = open_beneath(folder, name, _TO_LOOK | os.O_NOFOLLOW)
+    except OSError as exc:
+        raise ProbeError(f"{label}: {_words(exc)}") from exc
+    try:
+        status = os.fstat(found)
+        if known is not None and file_id(status) != known:
+            raise ProbeError(f"{label}: it is not the file that was found there: something has replaced it; run again")
+        _expect_own(os.fstat(folder), status, label)
+        return reopened(found, label, flags)
+    finally:
+        os.close(found)
+
+
+def _expect_own(folder: os.stat_result, status: os.stat_result, label: str) -> None:
+    """Raises NotAssessable for a file that also has a name elsewhere, where others can have given it this one."""
+    owns = folder.st_uid in (0, os.geteuid(), status.st_uid) and not folder.st_mode & 0o022
+    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and not owns:
+        raise NotAssessable(
+            f"{label}: it has several names (hard links), in a folder that others than its owner may write in: "
+            "it may be somebody else's file, and is left alone"
+        )
+
+
+def reopened(descriptor: int, label: str, flags: int) -> int:
+    """The regular file of *descriptor* (O_PATH), open. Raises NotAssessable, ProbeError."""
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
+        raise NotAssessable(f"{label}: {_KINDS.get(kind, 'something that is no file')}, not a file")
+    flags |= os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    try:
+        return _open_quietly(f"/proc/self/fd/{descriptor}", flags)
+    except OSError as exc:
+        raise ProbeError(f"{label}: {exc.strerror}") from exc
+
+
+def _open_quietly(path: str, flags: int) -> int:
+    """Without a new access time where the file is ours: a look leaves no trace."""
+    try:
+        return os.open(path, flags | os.O_NOATIME)
+    except PermissionError:
+        return os.open(path, flags)
+
+
+def _words(exc: OSError) -> str:
+    if exc.errno == errno.ELOOP:
+        return "a symbolic link is in its way: not followed"
+    return str(exc.strerror)

@@ -1,0 +1,54 @@
+"""libvirt's Python binding, for words that are no UTF-8: a guest's agent has a part in libvirt's messages.
+
+The binding makes a str of each, and cannot where the bytes are none. A handler of errors that is written in Python is
+then left out with the exception set, which comes out of the next call as SystemError; and an error cannot be raised.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import libvirt
+
+
+class _Error(ctypes.Structure):
+    """struct _virError (libvirt/virterror.h)"""
+
+    _fields_ = (
+        ("code", ctypes.c_int),
+        ("domain", ctypes.c_int),
+        ("message", ctypes.c_char_p),
+        ("level", ctypes.c_int),
+        ("conn", ctypes.c_void_p),
+        ("dom", ctypes.c_void_p),
+        ("str1", ctypes.c_char_p),
+        ("str2", ctypes.c_char_p),
+        ("str3", ctypes.c_char_p),
+        ("int1", ctypes.c_int),
+        ("int2", ctypes.c_int),
+    )
+
+
+_library = ctypes.CDLL("libvirt.so.0")
+_library.virGetLastError.restype = ctypes.POINTER(_Error)
+_library.virSetErrorFunc.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+_as_bound = libvirt.libvirtmod.virGetLastError
+
+
+def _last_error() -> Any:
+    """The last error of this thread, as the binding has it, or with what is no UTF-8 replaced."""
+    try:
+        return _as_bound()
+    except UnicodeDecodeError:
+        one = _library.virGetLastError().contents
+        words = [None if text is None else text.decode("utf-8", "replace") for text in (one.str1, one.str2, one.str3)]
+        message = (one.message or b"").decode("utf-8", "replace")
+        return (one.code, one.domain, message, one.level, *words, one.int1, one.int2)
+
+
+def prepare() -> None:
+    """Let libvirt print no error, also none that is handled, and let every one of them be raised as libvirtError."""
+    # it is called with the error, in whatever thread that comes up: a function of C that looks at nothing
+    _library.virSetErrorFunc(None, ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p))
+    libvirt.libvirtmod.virGetLastError = _last_error

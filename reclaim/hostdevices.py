@@ -1,0 +1,112 @@
+"""Devices of the host that a start takes away from it, or from another guest (libvirt's formatdomain)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import libvirt
+
+from reclaim import qemuargs
+from reclaim.definition import Definition, Element, parse_xml
+from reclaim.text import printable
+
+if TYPE_CHECKING:
+    from reclaim.guest import Guest
+
+#: types of `<interface>` that are one device and nobody else's
+_INTERFACES = {"hostdev": "a network card of the host", "vdpa": "a vDPA device of the host"}
+_DISKS = {
+    "nvme": "an NVMe controller of the host",
+    "vhostuser": "a disk of another process (vhost-user)",
+    "vhostvdpa": "a vDPA device of the host",
+}
+#: how a `<network>` hands out whole devices
+_WHOLE = ("hostdev", "passthrough")
+_LINES = ("serial", "parallel", "console", "channel")
+
+
+def taken_by(guest: Guest, definition: Definition) -> list[str]:
+    """The devices of the host that a start on *definition* takes, in words, each once."""
+    root = definition.root
+    found = [*_hostdevs(root), *_interfaces(guest, root), *_disks(root), *_others(root), *qemuargs.host_devices(root)]
+    return list(dict.fromkeys(map(printable, found)))
+
+
+def _hostdevs(root: Element) -> Iterator[str]:
+    for one in root.iterfind("devices/hostdev"):
+        kind = one.get("type") or one.get("mode") or "device"
+        yield f"hostdev {kind} {_source(one)}".strip()
+
+
+def _source(device: Element) -> str:
+    """Where the device is, as `<source>` says it. A USB device by its kind may be anywhere: libvirt adds the place."""
+    source = device.find("source")
+    if source is None:
+        return ""
+    by_kind = source.find("vendor") is not None
+    parts = [
+        f"{key}={value}"
+        for part in source.iter()
+        if isinstance(part.tag, str) and not (by_kind and part.tag == "address")
+        for key, value in part.items()
+        if key not in ("type", "index", "startupPolicy", "guestReset")
+    ]
+    return " ".join([*parts, *((one.text or "").strip() for one in source.iterchildren("block", "char", "interface"))])
+
+
+def _interfaces(guest: Guest, root: Element) -> Iterator[str]:
+    for one in root.iterfind("devices/interface"):
+        kind = one.get("type", "")
+        source = one.find("source")
+        if kind in _INTERFACES:
+            yield f"{_INTERFACES[kind]} (interface {kind} {_source(one)})"
+        elif kind == "direct" and source is not None and source.get("mode") == "passthrough":
+            yield f"a network card of the host (interface direct, passthrough, {source.get('dev')})"
+        elif kind == "network" and source is not None and _forward(guest, str(source.get("network"))) in _WHOLE:
+            yield f"a network card of the host (interface of the network {source.get('network')})"
+
+
+def _forward(guest: Guest, network: str) -> str:
+    """How libvirt's *network* leads out; "" where there is none of that name: then the guest does not start."""
+    try:
+        found = guest.hypervisor.connection.networkLookupByName(network)
+        xml = found.XMLDesc(0)
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() in (libvirt.VIR_ERR_NO_NETWORK, libvirt.VIR_ERR_NO_SUPPORT):
+            return ""
+        raise
+    forward = parse_xml(xml, f"network {network}").find("forward")
+    return "" if forward is None else forward.get("mode", "nat")
+
+
+def _disks(root: Element) -> Iterator[str]:
+    for one in root.iterfind("devices/disk"):
+        kind = one.get("type", "")
+        if kind in _DISKS:
+            yield f"{_DISKS[kind]} (disk {_target(one)}: {_source(one)})"
+
+
+def _target(disk: Element) -> str:
+    target = disk.find("target")
+    return "" if target is None else str(target.get("dev"))
+
+
+def _others(root: Element) -> Iterator[str]:
+    devices = root.find("devices")
+    if devices is None:
+        return
+    for path in devices.iterfind("tpm/backend[@type='passthrough']/device"):
+        yield f"its TPM ({path.get('path')})"
+    for one in devices.iterchildren("input"):
+        if one.get("type") in ("evdev", "passthrough"):
+            yield f"an input device ({_source(one)})"
+    for one in devices.iterchildren("smartcard"):
+        if one.get("mode") in ("host", "host-certificates"):
+            yield "its smartcard reader"
+    for one in devices.iterchildren(*_LINES):
+        if one.get("type") == "dev":
+            yield f"{one.tag!s} {_source(one)}"
+    for path in devices.iterfind("memory/source/path"):
+        if (text := str(path.text or "")).startswith("/dev/"):
+            yield f"persistent memory ({text})"

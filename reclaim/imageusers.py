@@ -1,0 +1,537 @@
+"""Who else has an image: asked before anything opens one for writing (a start, a trim from outside, an amendment).
+
+Two that write on one image destroy it, and what is written in an image that an overlay stands on breaks the overlay.
+QEMU's own lock does not help: an overlay of a guest that is off holds none, and of a block device each guest has a
+node of its own. So every definition is read, as it is and as it runs, as a managed-save image or a snapshot has it;
+every chain of backing files is followed; and files and devices are told apart by what they are, not by their paths.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Literal, NamedTuple
+from weakref import WeakKeyDictionary
+
+import libvirt
+
+from reclaim import backing, hostimage, qemuargs
+from reclaim.definition import DiskView, Element, parse_xml
+from reclaim.errors import NotAssessable, ProbeError
+from reclaim.text import libvirt_words, printable
+
+if TYPE_CHECKING:
+    from reclaim.guest import Guest
+    from reclaim.hypervisor import Hypervisor
+
+#: backing files above one another; QEMU itself opens no more than some hundred
+_DEEPEST = 64
+#: images that are looked at for one answer, and paths in one question
+_MOST, _AT_ONCE = 20_000, 100
+#: seconds for one question: a dead network mount never answers
+_SECONDS = 60
+#: snapshots of one guest whose definitions are read
+_SNAPSHOTS = 200
+
+
+@dataclass(frozen=True)
+class Use:
+    """An image as one definition names it.
+
+    `place` is a path, or `protocol:name` of what is no file here; `depth` counts the overlays above it.
+    """
+
+    guest: str
+    what: str
+    place: str
+    format: str | None
+    writes: bool
+    shared: bool = False
+    runs: bool = False
+    depth: int = 0
+    #: made by a snapshot, which may be the guest's own image by now
+    by_snapshot: bool = False
+    #: nobody misses it where it is not there
+    may_be_gone: bool = False
+
+
+# What definitions name ------------------------------------------------------------------------
+
+
+def uses(hypervisor: Hypervisor, root: Element, guest: str, *, note: str = "", runs: bool = False) -> Iterator[Use]:
+    """Every image that a definition names."""
+    for disk in root.iterfind("devices/disk"):
+        yield from _of_disk(hypervisor, disk, Use(guest, note + _target(disk), "", None, writes=True, runs=runs))
+    base = Use(guest, note, "", None, writes=True, runs=runs)
+    for device in root.iterfind("devices/*"):
+        for source in device.iter("source", "block") if device.tag != "disk" else ():
+            place = source.get("file") or source.get("dev") or source.findtext("path") or source.text
+            if (path := str(place or "").strip()).startswith("/"):
+                yield replace(base, what=f"{note}{device.tag!s}", place=path)
+    nvram = root.find("os/nvram")
+    if path := "" if nvram is None else str(nvram.text or "").strip() or _source(hypervisor, nvram):
+        yield replace(base, what=f"{note}nvram", place=path, format="raw", may_be_gone=True)
+    for place, is_read in qemuargs.images(root):
+        yield replace(base, what=f"{note}qemu:commandline", place=_named(place), writes=not is_read)
+
+
+def written_from_outside(guest: Guest, path: str) -> Use:
+    """The image at *path*, written to while the guest is off: nothing below it is opened."""
+    return Use(guest.name, "its image", path, "raw", writes=True)
+
+
+def uses_of_disk(guest: Guest, disk: DiskView) -> list[Use]:
+    """The images of one disk, as a start or an attachment opens them."""
+    return list(_of_disk(guest.hypervisor, disk.element, Use(guest.name, disk.target, "", None, writes=True)))
+
+
+def _target(disk: Element) -> str:
+    target = disk.find("target")
+    return "a disk" if target is None else str(target.get("dev") or "")
+
+
+def _named(place: str) -> str:
+    return place if place.startswith("/") else backing.location(place, "/")
+
+
+def _of_disk(hypervisor: Hypervisor, disk: Element, use: Use) -> Iterator[Use]:
+    """The disk's own image, what is mirrored or kept apart, and the chain as far as the definition has it."""
+    reads = disk.get("device") == "cdrom" or any(disk.find(tag) is not None for tag in ("readonly", "transient"))
+    own = replace(use, writes=not reads, shared=disk.find("shareable") is not None)
+    driver = disk.find("driver")
+    if place := _source(hypervisor, disk):
+        yield replace(own, place=place, format="raw" if driver is None else driver.get("type", "raw"))
+    for data in disk.iterfind("source/dataStore"):
+        yield replace(own, place=_source(hypervisor, data), format="raw")
+    for mirror in disk.iterfind("mirror"):
+        place = _source(hypervisor, mirror) or str(mirror.get("file") or "")
+        yield replace(use, place=place, format=_format(mirror), writes=True)
+    level, store = 1, disk.find("backingStore")
+    while store is not None and level < _DEEPEST:
+        yield replace(use, place=_source(hypervisor, store), format=_format(store), writes=False, depth=level)
+        level, store = level + 1, store.find("backingStore")
+
+
+def _format(element: Element) -> str | None:
+    found = element.find("format")
+    return None if found is None else found.get("type")
+
+
+def _source(hypervisor: Hypervisor, parent: Element | None) -> str:
+    """Where the `<source>` of *parent* lies; "" where there is none, or nothing that two could share."""
+    source = None if parent is None else parent.find("source")
+    if source is None:
+        return ""
+    if pool := source.get("pool"):
+        return _volume(hypervisor, str(pool), str(source.get("volume") or ""))
+    if protocol := source.get("protocol"):
+        return _network(str(protocol), source)
+    return str(source.get("file") or source.get("dev") or "")
+
+
+#: what is found by its name alone, whichever host is asked
+_CLUSTERS = ("rbd", "gluster", "sheepdog", "iscsi")
+
+
+def _network(protocol: str, source: Element) -> str:
+    name = str(source.get("name") or "")
+    if protocol in _CLUSTERS:
+        return backing.network(f"{protocol}:{name}")
+    host = source.find("host")
+    at = "" if host is None else host.get("socket") or f"//{host.get('name')}:{host.get('port') or ''}"
+    return f"{protocol}:{at}/{name}"
+
+
+_NO_VOLUME = (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_OPERATION_INVALID)
+
+
+def _volume(hypervisor: Hypervisor, pool: str, volume: str) -> str:
+    """The place of a volume, by its names where libvirt has none, or its pool is not active."""
+    try:
+        found = hypervisor.connection.storagePoolLookupByName(pool)
+        path = str(found.storageVolLookupByName(volume).path())
+        kind = parse_xml(found.XMLDesc(0), f"pool {pool}").get("type")
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() in (*_NO_VOLUME, libvirt.VIR_ERR_NO_SUPPORT):
+            return f"volume:{pool}/{volume}"
+        raise
+    return path if path.startswith("/") else backing.network(f"{kind}:{path}")
+
+
+def _all(hypervisor: Hypervisor) -> Iterator[Use]:
+    """What every guest uses, those too that were defined since the run began."""
+    domains = {one.UUIDString(): one for one in hypervisor.connection.listAllDomains(0)}
+    domains |= {one.uuid: one.domain for one in hypervisor.guests if one.uuid not in domains}
+    for domain in domains.values():
+        try:
+            yield from _of_domain(hypervisor, domain)
+        except libvirt.libvirtError as exc:
+            if exc.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # it went away: it uses nothing
+                raise
+
+
+def _of_domain(hypervisor: Hypervisor, domain: libvirt.virDomain) -> Iterator[Use]:
+    name, runs = domain.name(), bool(domain.isActive())
+    if domain.isPersistent():
+        text = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        yield from uses(hypervisor, parse_xml(text, name), name, runs=runs)
+    if runs:
+        yield from uses(hypervisor, parse_xml(domain.XMLDesc(0), name), name, runs=True)
+    elif domain.hasManagedSaveImage(0):
+        try:
+            text = domain.managedSaveGetXMLDesc(0)
+        except libvirt.libvirtError as exc:
+            if exc.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+                raise
+        else:
+            yield from uses(hypervisor, parse_xml(text, name), name, note="managed save: ")
+    yield from _of_snapshots(hypervisor, domain)
+
+
+def _of_snapshots(hypervisor: Hypervisor, domain: libvirt.virDomain) -> Iterator[Use]:
+    """The images that external snapshots made, and those that they were made of."""
+    try:
+        found = domain.listAllSnapshots(libvirt.VIR_DOMAIN_SNAPSHOT_LIST_EXTERNAL)
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return
+    for snapshot in found[:_SNAPSHOTS]:
+        root = parse_xml(snapshot.getXMLDesc(0), domain.name())
+        note = f"snapshot {snapshot.getName()}"
+        for disk in root.iterfind("disks/disk"):
+            if place := _source(hypervisor, disk):
+                driver = disk.find("driver")
+                kind = "qcow2" if driver is None else driver.get("type")
+                yield Use(domain.name(), note, place, kind, writes=False, by_snapshot=True, may_be_gone=True)
+        for one in (*root.iterfind("domain"), *root.iterfind("inactiveDomain")):
+            for use in uses(hypervisor, one, domain.name()):
+                yield replace(use, what=note, writes=False, may_be_gone=True)
+
+
+# What the hypervisor says of them -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Node:
+    """What is at a place: its identity, what it lies on, what of the host holds it, and its first bytes.
+
+    `identity` is None where there is nothing; `problem` says why nobody can tell. `folder` tells whether the folder of
+    what is not there is there, and holds something: an empty one may wait for its storage to be mounted.
+    """
+
+    identity: str | None = None
+    below: frozenset[str] = frozenset()
+    holders: tuple[str, ...] = ()
+    head: bytes = b""
+    problem: str = ""
+    folder: Literal["absent", "empty", "used"] = "absent"
+
+
+#: numbers of devices as sysfs writes them, of files as filesystem and inode
+_LOOK = r"""
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+say() { printf '%s ' "$1"; printf '%s' "$2" | base64 | tr -d '\n'; printf '\n'; }
+below() {
+    [ -e "$1/partition" ] && { printf 'device %s\n' "$(cat "$1/../dev")"; below "$1/.."; }
+    for slave in "$1"/slaves/*; do
+        [ -e "$slave/dev" ] && { printf 'device %s\n' "$(cat "$slave/dev")"; below "$(readlink -f "$slave")"; }
+    done
+    [ -r "$1/loop/backing_file" ] && stat -L -c 'file %d:%i' -- "$(cat "$1/loop/backing_file")"
+}
+holders() {
+    for holder in "$1"/holders/* "$1"/*/holders/*; do [ -e "$holder" ] && printf '%s\n' "${holder##*/}"; done
+    for part in "$1/dev" "$1"/*/partition; do
+        [ -e "$part" ] || continue
+        printf '%s\n' "$mounted" | grep -Fxq "$(cat "${part%/*}/dev")" && { printf 'mounted\n'; break; }
+    done
+}
+mounted=$({
+    cut -d ' ' -f 3 /proc/self/mountinfo
+    { sed 's/.* - [^ ]* //' /proc/self/mountinfo; tail -n +2 /proc/swaps; } | cut -d ' ' -f 1 | sort -u |
+    while read -r source; do
+        case $source in /dev/*) [ -b "$source" ] && printf '%d:%d\n' $(stat -L -c '0x%t 0x%T' -- "$source") ;; esac
+    done
+})
+loops=$(for loop in /sys/block/loop*/loop/backing_file; do
+    [ -r "$loop" ] && id=$(stat -L -c '%d:%i' -- "$(cat "$loop")") || continue
+    name=${loop%/loop/*}
+    printf '%s %s\n' "$id" "${name##*/}"
+done)
+number=0
+for path in "$@"; do
+    number=$((number + 1))
+    if ! status=$(stat -L -c '%F|%d:%i|%t|%T' -- "$path" 2>&1); then
+        say "error$number" "$status"
+        [ -d "${path%/*}/" ] && say "folder$number" "$(ls -A -- "${path%/*}/" | head -n 1)."
+        continue
+    fi
+    say "stat$number" "$status"
+    case $status in
+    'block special'*)
+        type=${status#*|*|}
+        sys=$(readlink -f "/sys/dev/block/$((0x${type%|*})):$((0x${type#*|}))")
+        say "below$number" "$(below "$sys")"
+        say "holders$number" "$(holders "$sys")" ;;
+    regular*)
+        id=${status#*|}
+        say "holders$number" "$(printf '%s\n' "$loops" | grep -F -- "${id%%|*} " | cut -d ' ' -f 2)" ;;
+    *) continue ;;
+    esac 2>/dev/null
+    printf 'head%s ' "$number"
+    { head -c "$SIZE" -- "$path" | base64 | tr -d '\n'; } 2>/dev/null
+    printf '\n'
+done
+"""
+
+
+def _look(hypervisor: Hypervisor, paths: Collection[str]) -> dict[str, Node]:
+    """What is at *paths*. Raises ProbeError where the hypervisor does not answer."""
+    found: dict[str, Node] = {}
+    wanted = list(paths)
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = wanted[start : start + _AT_ONCE]
+        script = _LOOK.replace('"$SIZE"', str(backing.HEAD))
+        command = f"timeout -k 5 {_SECONDS} /bin/sh -c %s reclaim" + " %s" * len(some)
+        result = hypervisor.shell.run(command, script, *some)
+        if result.rc != 0:
+            why = f"no answer within {_SECONDS} s" if result.rc in (124, 137) else "it failed"
+            raise ProbeError(f"looking at the images of all guests: {why}")
+        said = dict(_answers(result.stdout))
+        found |= {path: _node(path, said, number) for number, path in enumerate(some, 1)}
+    return found
+
+
+def _answers(output: str) -> Iterator[tuple[str, bytes]]:
+    for line in output.splitlines():
+        name, _, data = line.partition(" ")
+        try:
+            yield name, base64.b64decode(data, validate=True)
+        except (binascii.Error, ValueError) as exc:
+            raise ProbeError("what the hypervisor's shell says of images cannot be parsed") from exc
+
+
+def _node(path: str, said: dict[str, bytes], number: int) -> Node:
+    def text(name: str) -> str:
+        return said.get(f"{name}{number}", b"").decode("utf-8", errors="replace").strip()
+
+    if problem := text("error"):
+        if problem.endswith(("No such file or directory", "Not a directory")):
+            held = text("folder")
+            return Node(folder="absent" if not held else "empty" if held == "." else "used")
+        return Node(problem=problem[-200:])
+    kind, _, rest = text("stat").partition("|")
+    holders, head = tuple(text("holders").split()), said.get(f"head{number}", b"")
+    if kind.startswith("regular"):
+        return Node(f"file {rest.partition('|')[0]}", holders=holders, head=head)
+    if kind == "block special file":
+        major, minor = rest.split("|")[1:3]
+        return Node(f"device {int(major, 16)}:{int(minor, 16)}", frozenset(text("below").splitlines()), holders, head)
+    return Node(f"other {rest.partition('|')[0]}") if kind else Node(problem=f"{path}: nobody can tell what it is")
+
+
+# Putting both together ------------------------------------------------------------------------
+
+
+class Found(NamedTuple):
+    """A use, and what it is of."""
+
+    use: Use
+    node: Node
+
+    @property
+    def key(self) -> str:
+        """What tells images apart: what is at the place; for what is not there, or no file, the place itself."""
+        return self.node.identity or f"place {os.path.normpath(self.use.place)}"
+
+
+@dataclass
+class Chains:
+    """Images by what they are, followed from overlay to base."""
+
+    hypervisor: Hypervisor
+    nodes: dict[str, Node] = field(default_factory=dict)
+
+    def follow(self, first: Iterable[Use]) -> tuple[list[Found], list[tuple[Use, str]]]:
+        """Every image that *first* lead to, and of which of them nobody can tell what they stand on, and why."""
+        found: list[Found] = []
+        unclear: list[tuple[Use, str]] = []
+        waiting = [use for use in dict.fromkeys(first) if use.place]
+        seen: set[Use] = set()
+        while waiting:
+            self._ask(use.place for use in waiting)
+            following: list[Use] = []
+            for use in waiting:
+                seen.add(use)
+                one = Found(use, self.nodes.get(use.place, Node()))
+                found.append(one)
+                try:
+                    following += self._below(one)
+                except (NotAssessable, ProbeError) as exc:
+                    unclear.append((use, str(exc)))
+            waiting = [use for use in dict.fromkeys(following) if use not in seen]
+            if len(found) + len(waiting) > _MOST:
+                raise ProbeError(f"the guests' images lead to more than {_MOST} files")
+        return found, unclear
+
+    def _ask(self, places: Iterable[str]) -> None:
+        paths = {place for place in places if place.startswith("/")} - self.nodes.keys()
+        self.nodes |= _look(self.hypervisor, sorted(paths)) if paths else {}
+
+    def _below(self, one: Found) -> list[Use]:
+        """The images that the header of this one names. Raises NotAssessable where it cannot be read."""
+        use, node = one
+        if node.problem:
+            raise NotAssessable(node.problem)
+        if (use.format is not None and use.format not in backing.CHAINING) or not use.place.startswith("/"):
+            return []
+        if node.identity is None:
+            if use.may_be_gone or node.folder == "used":
+                return []  # what is gone stands on nothing
+            raise NotAssessable(f"{use.place} is not there, nor anything else in its folder")
+        if node.identity.startswith("other "):
+            return []  # a character device, a folder: no image
+        if use.depth >= _DEEPEST:
+            raise NotAssessable(f"{use.place}: more than {_DEEPEST} images stand on one another")
+        found = backing.names(partial(self._read, one), use.format, use.place)
+        folder = str(PurePosixPath(use.place).parent)
+        below = []
+        if found.backing:
+            place = backing.location(found.backing, folder)
+            below.append(
+                replace(use, place=place, format=found.format, writes=False, shared=False, depth=use.depth + 1)
+            )
+        if found.data:
+            below.append(replace(use, place=backing.location(found.data, folder), format="raw"))
+        return below
+
+    def _read(self, one: Found, offset: int, length: int) -> bytes:
+        head = one.node.head
+        if offset == 0 or offset + length <= len(head):
+            return head[offset : offset + length]
+        return hostimage.read_bytes(self.hypervisor, one.use.place, offset, length)
+
+
+# Answers --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Survey:
+    """What all guests of a hypervisor use, by what it is and by what it lies on."""
+
+    chains: Chains
+    found: dict[str, list[Found]] = field(default_factory=dict)
+    above: dict[str, list[Found]] = field(default_factory=dict)
+    unclear: list[tuple[Use, str]] = field(default_factory=list)
+    made: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, hypervisor: Hypervisor) -> Survey:
+        """Raises ProbeError and libvirtError where somebody's images cannot be told."""
+        survey = cls(Chains(hypervisor))
+        found, survey.unclear = survey.chains.follow(_all(hypervisor))
+        for one in found:
+            survey.found.setdefault(one.key, []).append(one)
+            for identity in one.node.below:
+                survey.above.setdefault(identity, []).append(one)
+        return survey
+
+    def touching(self, mine: Found) -> Iterator[tuple[Found, bool]]:
+        """Every use of the image, or of a part or the whole of it, and whether it is the very same."""
+        yield from ((one, True) for one in self.found.get(mine.key, ()))
+        yield from ((one, False) for one in self.above.get(mine.key, ()))
+        yield from ((one, False) for identity in mine.node.below for one in self.found.get(identity, ()))
+
+
+#: seconds for which a survey serves those who only judge; before anything is opened all is read anew
+_FRESH = 10.0
+_surveys: WeakKeyDictionary[Hypervisor, Survey] = WeakKeyDictionary()
+
+
+def _survey(hypervisor: Hypervisor, *, lately: bool) -> Survey:
+    known = _surveys.get(hypervisor)
+    if not lately or known is None or time.monotonic() - known.made > _FRESH:
+        known = _surveys[hypervisor] = Survey.of(hypervisor)
+    return known
+
+
+def reason_of_others(guest: Guest, mine: Iterable[Use], *, lately: bool = False) -> str | None:
+    """Why the images that *guest* would open (*mine*) must not be opened, by the name of who else has them; or None.
+
+    Nobody minds what is only read, and what both sides share on purpose (`<shareable/>`). *lately*: as it was a
+    moment ago.
+    """
+    try:
+        wanted = list(mine)
+        if not any(use.writes for use in wanted):
+            return None
+        survey = _survey(guest.hypervisor, lately=lately)
+        own, unclear = survey.chains.follow(wanted)
+    except ProbeError as exc:
+        return f"nobody can tell who else uses its images: {exc}"
+    except libvirt.libvirtError as exc:
+        return f"nobody can tell who else uses its images: libvirt: {libvirt_words(exc)}"
+    unknown = [one for one in survey.unclear if one[0].guest != guest.name]
+    clashes = filter(None, (_clash(one, survey, guest.name) for one in own))
+    return next(clashes, None) or _of_the_host(own) or _unclear(own, unclear, unknown)
+
+
+def _clash(mine: Found, survey: Survey, guest: str) -> str | None:
+    for other, same in survey.touching(mine):
+        is_own = other.use.guest == guest and not (other.use.by_snapshot and other.use.depth)
+        if is_own or not _is_taken(mine.use, other.use):
+            continue
+        name, what = printable(other.use.guest), printable(other.use.what)
+        if other.use.depth:
+            return f"the guest {name} uses {_place(mine)}, below an overlay ({what})"
+        if not same:
+            theirs = f"{printable(other.use.place)} ({what})"
+            return f"the guest {name} uses {theirs}, a part of {_place(mine)} or its whole"
+        if other.use.runs:
+            return f"{name} runs on its image {_place(mine)}, as {what}"
+        return f"the guest {name}, which is off, uses {_place(mine)} too, as {what}"
+    return None
+
+
+def _is_taken(mine: Use, other: Use) -> bool:
+    """Would one of both write what the other relies on?"""
+    if mine.writes:
+        return other.depth > 0 or not (mine.shared and (other.shared or not other.writes))
+    return mine.depth > 0 and other.writes and other.runs
+
+
+def _place(one: Found) -> str:
+    return f"{printable(one.use.place)} ({printable(one.use.what)})"
+
+
+def _of_the_host(own: list[Found]) -> str | None:
+    for one in own:
+        if one.use.writes and one.node.holders:
+            by = ", ".join("it is mounted there" if name == "mounted" else name for name in one.node.holders)
+            return f"the host itself uses {_place(one)}: {printable(by)}"
+    return None
+
+
+def _unclear(own: list[Found], mine: list[tuple[Use, str]], unknown: list[tuple[Use, str]]) -> str | None:
+    """Where nobody can tell, nothing is opened. What is not there with all its folder cannot be opened anyway."""
+    written = [one for one in own if one.use.writes and not one.use.may_be_gone]
+    for one in written:
+        if one.node.identity is None and one.node.folder != "absent":
+            return f"nobody can tell who else uses {_place(one)}: it is not there"
+    if not any(one.node.identity for one in written):
+        return None
+    for use, why in mine[:1]:
+        return f"nobody can tell what {printable(use.place)} ({printable(use.what)}) stands on: {printable(why)}"
+    for use, why in unknown[:1]:
+        whose = f"the guest {printable(use.guest)} ({printable(use.what)})"
+        back = "bring that back, or undefine the guest"
+        return f"nobody can tell whether {whose} stands on one of its images: {printable(why)} ({back})"
+    return None

@@ -1,0 +1,108 @@
+"""One writer for each hypervisor: a lock that nobody else can take.
+
+Root's lies in a folder of root's, anybody else's in a folder of their own: in one for all, such as /run/lock, another
+user could hold it first (CWE-412).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from reclaim.errors import ReclaimError
+from reclaim.hypervisor import Hypervisor
+
+_ROOTS = Path("/run/reclaim")
+#: where systemd has each user's runtime folder (file-hierarchy(7))
+_USERS = Path("/run/user")
+
+
+class Held(ReclaimError):
+    """Another run of the same user has the lock."""
+
+
+def lock(hypervisor: Hypervisor) -> ExitStack:
+    """The lock of one hypervisor, held until the stack is closed. Raises Held, or ReclaimError if there is none."""
+    path = _folder() / _name(hypervisor)
+    try:
+        descriptor = _opened(path)
+    except OSError as exc:
+        raise ReclaimError(f"{path}: cannot be opened: {exc.strerror}") from exc
+    stack = ExitStack()
+    stack.callback(os.close, descriptor)
+    if not _takes(descriptor):
+        stack.close()
+        raise Held(
+            f"{hypervisor.uri}: another --fix is under way there, or a --boot-stopped (lock {path}); wait for it"
+        )
+    return stack
+
+
+def others_at_work(hypervisor: Hypervisor) -> list[str]:
+    """The locks that other users hold of the same hypervisor. Only root sees them; they keep nobody out."""
+    found = []
+    for path in sorted(_USERS.glob(f"*/reclaim/{_name(hypervisor)}")) if os.geteuid() == 0 else ():
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            if os.fstat(descriptor).st_uid != 0 and not _takes(descriptor):
+                found.append(f"{path}, of the user {path.parts[-3]}")
+        finally:
+            os.close(descriptor)
+    return found
+
+
+def _name(hypervisor: Hypervisor) -> str:
+    return f"{hashlib.sha256(hypervisor.identity.encode()).hexdigest()[:16]}.lock"
+
+
+def _takes(descriptor: int) -> bool:
+    """Is the lock ours from now on?"""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _opened(path: Path) -> int:
+    """The file of the lock; one that another user made, in a folder that was once his, is replaced."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    for one in (path, path):
+        descriptor = os.open(one, flags, 0o600)
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            return descriptor
+        os.close(descriptor)
+        one.unlink()
+    raise ReclaimError(f"{path}: it belongs to another user, and comes back: see who makes it")
+
+
+def _folder() -> Path:
+    """A folder that is ours and nobody else's, made where it is missing. Raises ReclaimError where there is none."""
+    troubles = []
+    for folder in _folders():
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = folder.lstat()
+        except OSError as exc:
+            troubles.append(f"{folder}: {exc.strerror}")
+            continue
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022:
+            return folder
+        troubles.append(f"{folder}: it is not a folder of ours alone (user {os.geteuid()}, mode 0700)")
+    raise ReclaimError(f"there is no place for a lock: {'; '.join(troubles)}")
+
+
+def _folders() -> Iterator[Path]:
+    if os.geteuid() == 0:
+        yield _ROOTS
+    elif runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        yield Path(runtime) / "reclaim"
+    yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reclaim"

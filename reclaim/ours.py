@@ -1,0 +1,80 @@
+"""Is a change that a journal tells of one that this program makes, and of the guest that it is filed under?"""
+
+from __future__ import annotations
+
+from reclaim.amend import AmendCycle
+from reclaim.change import Change, DefinitionChange, FileChange
+from reclaim.definition import Definition, flattened, parse_xml
+from reclaim.domfstrim import TrimTimer
+from reclaim.errors import ProbeError
+from reclaim.live import LiveUpdate
+from reclaim.power import PowerCycle
+from reclaim.punch import HolePunch, SparseRewrite
+
+#: the one command that follows the edit of a job: systemd has to see its unit (`job.daemon_reload`)
+_AFTER_A_JOB = (None, "systemctl daemon-reload")
+
+
+def expect(uuid: str, change: Change) -> None:
+    """Raises ValueError if no fixer makes *change* for the guest with *uuid*; "" is the hypervisor."""
+    if isinstance(change, HolePunch | SparseRewrite):
+        _expect_of_the_hypervisor(uuid)
+    elif not uuid:
+        _expect_a_job(change)
+    elif isinstance(change, DefinitionChange):
+        _expect_guest(uuid, change.before, change.after)
+    elif isinstance(change, PowerCycle):
+        needed = isinstance(change, AmendCycle)
+        _expect_guest(uuid, change.booted, *([change.defined] if change.defined or needed else []))
+    elif isinstance(change, LiveUpdate):
+        _expect_driver_alone(change)
+    elif isinstance(change, TrimTimer) and change.uuid != uuid:
+        raise ValueError(f"the timer is of another guest: {change.uuid:.60}, not {uuid:.60}")
+
+
+def _expect_of_the_hypervisor(uuid: str) -> None:
+    if uuid:
+        raise ValueError("a copy is the hypervisor's, and this one is filed under a guest")
+
+
+def _expect_a_job(change: Change) -> None:
+    """On the hypervisor a fixer edits a declared job, and changes copies: nothing else."""
+    if not isinstance(change, FileChange):
+        raise ValueError(f"no fixer makes a change of kind {change.kind} on the hypervisor")  # noqa: TRY004
+    edits = change.before is not None and change.after is not None and change.path.startswith("/")
+    if not edits or change.verify is not None or change.devices or change.then not in _AFTER_A_JOB:
+        raise ValueError(f"no fixer changes {change.path!r:.200} on the hypervisor in this way")
+
+
+def _expect_guest(uuid: str, *definitions: str) -> None:
+    """Raises ValueError unless all *definitions* carry *uuid*, and one name."""
+    names = set()
+    for xml in definitions:
+        try:
+            found = Definition(xml)
+            said, name = found.uuid.strip(), found.name
+        except (ProbeError, UnicodeError) as exc:
+            raise ValueError(str(exc)) from exc
+        if said != uuid:
+            raise ValueError(
+                f"the definition is of another guest: its uuid is {said or 'absent'!r:.60}, not {uuid:.60}"
+            )
+        names.add(name)
+    if len(names) > 1 or "" in names:
+        raise ValueError("the definitions have several names, or none")
+
+
+def _expect_driver_alone(change: LiveUpdate) -> None:
+    """A disk that runs is changed in its driver's settings, never in its source."""
+    try:
+        disks = [parse_xml(xml, "disk") for xml in (change.before, change.after) if xml is not None]
+    except (ProbeError, UnicodeError) as exc:
+        raise ValueError(str(exc)) from exc
+    for disk in disks:
+        target = disk.find("target")
+        if disk.tag != "disk" or target is None or target.get("dev") != change.disk:
+            raise ValueError(f"it is not the disk {change.disk!r:.60}")
+        for driver in disk.findall("driver"):
+            disk.remove(driver)
+    if any(flattened(disk) != flattened(disks[0]) for disk in disks):
+        raise ValueError(f"more than the driver of the disk {change.disk!r:.60} differs")

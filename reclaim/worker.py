@@ -1,0 +1,124 @@
+"""Threads that wait for guests while the main thread hears signals: a call of libvirt's is left by none of them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import NoReturn, TypeVar
+
+from reclaim import child
+
+T = TypeVar("T")
+
+#: seconds for workers to end what they have started
+_ENDING_SECONDS = 3.0
+
+
+class Stopped(BaseException):
+    """Raised in a worker that is told to end: like KeyboardInterrupt it is no error of what is under way."""
+
+
+class _Worker(threading.Thread):
+    """Ends when it is told to, at the next `sleep` or `expect_wanted`. The process waits for none of them."""
+
+    def __init__(self, work: Callable[[], None], over: threading.Event) -> None:
+        super().__init__(name="worker", daemon=True)
+        self._work = work
+        self.over = over
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except Stopped:
+            return
+
+
+def sleep(seconds: float) -> None:
+    """time.sleep. Raises Stopped in a worker that is told to end."""
+    worker = threading.current_thread()
+    if not isinstance(worker, _Worker):
+        time.sleep(seconds)
+    elif worker.over.wait(seconds):
+        raise Stopped
+
+
+def expect_wanted() -> None:
+    """Raises Stopped in a worker that is told to end."""
+    worker = threading.current_thread()
+    if isinstance(worker, _Worker) and worker.over.is_set():
+        raise Stopped
+
+
+def each(
+    work: Callable[[T], object], items: Iterable[T], at_once: int, seconds: float
+) -> Generator[list[T], None, None]:
+    """Do *work*, which raises nothing, for each of *items*, so many *at_once*.
+
+    Gives what is still to be done: at once, when one is done, and at least every so many *seconds*. Who stops asking
+    tells the workers to end, and what they have started ends with them.
+    """
+    waiting = queue.SimpleQueue[T]()
+    done = queue.SimpleQueue[T]()
+    left = dict.fromkeys(items)
+    for item in left:
+        waiting.put(item)
+    over = threading.Event()
+
+    def take() -> None:
+        while not over.is_set():
+            try:
+                item = waiting.get_nowait()
+            except queue.Empty:
+                return
+            work(item)
+            done.put(item)
+
+    known = child.of_ours()
+    workers = [_Worker(take, over) for _ in range(min(at_once, len(left)))]
+    try:
+        for worker in workers:
+            worker.start()
+        yield list(left)
+        while left:
+            with suppress(queue.Empty):
+                del left[done.get(timeout=seconds)]
+            yield list(left)
+    finally:
+        over.set()
+        deadline = time.monotonic() + _ENDING_SECONDS
+        for worker in workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
+        if left:
+            child.end_new(known)
+
+
+def heard(work: Callable[[], T]) -> T:
+    """What *work* returns, or raises. Signals are heard meanwhile, and what was started for it ends with them."""
+    answers = queue.SimpleQueue[Callable[[], T]]()
+
+    def ask() -> None:
+        try:
+            answer = work()
+        except BaseException as exc:  # noqa: BLE001 (it is raised where it is waited for)
+            answers.put(partial(_raised, exc))
+        else:
+            answers.put(lambda: answer)
+
+    known = child.of_ours()
+    worker = _Worker(ask, threading.Event())
+    worker.start()
+    try:
+        found = answers.get()
+    except BaseException:
+        worker.over.set()
+        child.end_new(known)
+        raise
+    return found()
+
+
+def _raised(exc: BaseException) -> NoReturn:
+    raise exc
