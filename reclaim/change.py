@@ -229,7 +229,7 @@ class FileChange:
             now = self._content(place)
             raise ChangedSince(
                 f"{self.place}: {self.path} has changed since that run, and is left as it is",
-                "" if now is None else diff_files(_shown(self.after), now, self.path, now),
+                "" if now is None else diff_files(_shown(self.after), now, self.path),
             ) from exc
 
     def _content(self, place: Place) -> str | None:
