@@ -157,11 +157,13 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Said:
 def _run_all(folder: Path, uri: str) -> Said:
     inputs = folder / "inputs"
     inputs.mkdir()
+    inputs.chmod(0o700)  # an inventory that others can write is not obeyed
     (inputs / "job").write_text(filled(JOB, "job"))
     (inputs / "cron.d").mkdir()
     (inputs / "cron.d/backup").write_text(filled(CRON, "cron"))
     inventory = inputs / "inventory.toml"
     inventory.write_text(filled(INVENTORY.replace("FOLDER", str(inputs)), "inventory"))
+    inventory.chmod(0o600)
     talkative = ["-p", "tests.driver.secretive", "--inventory", str(inventory), "-rA", "--showlocals", "--tb=long"]
     talkative += ["--full-trace", "--log-level=DEBUG", *ARGUMENTS]
     runs: dict[str, Outcome] = {}
@@ -207,6 +209,7 @@ def _refused(folder: Path, uri: str) -> dict[str, str]:
         ("syntax", '[[ssh]]\npassword = "MARKER\n'),
     ):
         inventory.write_text(text.replace("MARKER", marker(f"wrong-{name}")))
+        inventory.chmod(0o600)
         outcome = audit(folder / "wrong", "--inventory", str(inventory), uri=uri)
         assert outcome.status == 4
         said[f"wrong {name} says"] = outcome.said
