@@ -451,7 +451,9 @@ class Engine:
                 if guest is not None and isinstance(change, PowerCycle):
                     self._interrupted(guest, change, seq, result)
                 else:
-                    self.journal.unknown(seq, f"interrupted: {type(exc).__name__}: {printable(str(exc))}")
+                    self._write_down(
+                        self.journal.unknown, seq, f"interrupted: {type(exc).__name__}: {printable(str(exc))}"
+                    )
                 raise
             self._write_down(self.journal.done, seq, outcome)
             record.applied = True
