@@ -57,7 +57,7 @@ def _renamed(guest: str, facts: Facts, path: str, text: str, swap: units.Swap) -
     old, new = (shlex.quote(one.rpartition("/")[2]) for one in (path, swap.path))
     changes: list[Change] = []
     if swap.path not in facts.units:
-        changes.append(FileChange(guest, swap.path, None, swap.text, then=_RELOAD))
+        changes.append(FileChange(guest, swap.path, None, swap.text, then=_RELOAD, like=text))
     move = "if systemctl is-enabled --quiet {0}; then systemctl disable {0} && systemctl enable {1}; fi"
     changes.append(CommandChange(guest, move.format(old, new), move.format(new, old)))
     changes.append(FileChange(guest, path, text, None, then=_RELOAD, devices=swap.devices))
