@@ -26,9 +26,9 @@ import libvirt_qemu
 
 from reclaim import (
     agent,
-    backup,
     bootloader,
     cmdline,
+    copynames,
     crypttab,
     facts,
     fstab,
@@ -543,7 +543,8 @@ def results_file(data: bytes) -> None:
 @target("web-2024-01-01.qcow2.bak-2", "/x/y z.img", "\x1b[31m\u202e")
 def names_and_words(data: bytes) -> None:
     words = _text(data)
-    backup._stem("/x/" + words)
+    copynames.stem("/x/" + words)
+    copynames.stream("/x/" + words)
     _shown(text.printable(words))
     assert all(one.isprintable() for one in text.printable(words, lines=True).split("\n"))
 
