@@ -4,8 +4,9 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
+FUZZ_SECONDS ?= 120
 
-.PHONY: audit test guests matrix corpus lint demo truth bench backup-table lab-clean help
+.PHONY: audit test guests matrix corpus kills fuzz soak faults-table lint demo truth bench backup-table lab-clean help
 
 help:
 	@echo "make audit      audit this machine's guests, or sample definitions where there is no libvirt"
@@ -17,6 +18,10 @@ help:
 	@echo "make truth      real guests on many machine types, buses and images: what came back, into docs/truth.md"
 	@echo "make bench      definitions beside pytest, zeros beside fallocate, one more run in a large archive, --prove beside the guest"
 	@echo "make backup-table  what rsync costs on btrfs with snapshots, into docs/backups.md"
+	@echo "make kills      SIGKILL at both sides of every point of a run, and in the power cycle of a real guest"
+	@echo "make fuzz       hostile input for every parser, FUZZ_SECONDS long (120); by coverage too where atheris can be had"
+	@echo "make soak       hundreds of fix and undo, also on a real guest: nothing grows, nothing stays"
+	@echo "make faults-table  the tests of faults, and what they counted, into docs/faults.md"
 	@echo "make lint       ruff and mypy"
 	@echo "make lab-clean  remove the throwaway guests and what they left"
 
@@ -38,6 +43,23 @@ matrix:
 corpus:
 	@scripts/setup.sh test
 	@$(PY) -m pytest tests/corpus -rs --no-fold-skipped $(ARGS)
+
+kills:
+	@scripts/setup.sh test
+	@RECLAIM_GUESTS=all $(PY) -m pytest tests/faults/test_killed.py tests/guest/test_interrupted.py -k killed -rs $(ARGS)
+
+fuzz:
+	@scripts/setup.sh test
+	@$(PY) -m tests.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
+	@$(PY) -m tests.fuzz.reach --seconds $(FUZZ_SECONDS) $(ARGS)
+
+soak:
+	@scripts/setup.sh test
+	@RECLAIM_GUESTS=all $(PY) -m pytest tests/faults/test_soak.py tests/guest/test_soak.py -rs $(ARGS)
+
+faults-table:
+	@scripts/setup.sh test
+	@$(PY) -m tests.faults.page $(ARGS)
 
 lint:
 	@scripts/setup.sh test

@@ -1,8 +1,11 @@
 from fixers.boot_names import boot_by_uuid
-from reclaim import bootloader, cmdline, elsewhere, grub
+from reclaim import bootloader, cmdline, elsewhere, generated, grub
 from reclaim.errors import NotAssessable
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
+
+#: how many remarks a row has room for
+_SHOWN = 20
 
 
 @requirement(
@@ -16,15 +19,19 @@ from reclaim.requirement import requirement
 def check_boot_names(guest: Guest) -> str:
     """`root=/dev/vda1` finds no root once the disk is called sda, and grub-pc installs to a disk that is gone."""
     facts = guest.facts
-    found = [str(place) for place in bootloader.places(facts) if place.names]
+    places = bootloader.places(facts)
+    found = [str(place) for place in places if place.names]
     for question, names in grub.gone_install_devices(facts).items():
         found += [f"{question}: {name} is not there" for name in names]
     direct = guest.definition.root.findtext("os/kernel")
     found += [f"<cmdline> of the definition: {name}" for name in cmdline.names(guest.definition.kernel_parameters)]
     found += cmdline.clones(facts)
-    assert not found, "; ".join(found)
+    managed = [remark for place in places for remark in generated.managed(place.path, place.before)]
+    assert not found, "; ".join([*found, *managed])
     if not direct and (why := bootloader.unknown(facts)):
         raise NotAssessable(why)
     told = elsewhere.remarks(facts)
+    more = [f"and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
+    told = [*told[:_SHOWN], *more]
     beside = f"; beside the boot, to be looked at after a change: {'; '.join(told)}" if told else ""
     return f"kernel lines, resume, crypttab and the like name nothing by its bus that a change would lose{beside}"

@@ -1,5 +1,5 @@
 from fixers.fstab_uuid import name_by_uuid
-from reclaim import units
+from reclaim import generated, units
 from reclaim.fstab import ambiguous, is_renamed_by_bus, listed, owned_by, path_of
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
@@ -28,6 +28,6 @@ def check_fstab_uuid(guest: Guest) -> str:
         if several := ambiguous(facts, entry):
             named.append(f"line {entry.number}: {entry.source} on {entry.target} is that of {owned_by(several)}")
     in_units = [f"{path}: {device}" for path, text in facts.units.items() for device in units.names(text)]
-    assert not named, "fstab " + "; ".join([*named, *in_units])
+    assert not named, "fstab " + "; ".join([*named, *in_units, *generated.managed("/etc/fstab", facts.fstab)])
     assert not in_units, "; ".join(in_units)
     return f"{len(found)} entries in fstab, {len(facts.units)} mount units, none named by its bus"

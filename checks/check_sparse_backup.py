@@ -1,6 +1,6 @@
 from fixers.sparse_backup import give_back_zeros
 from reclaim.backup import Backup, pinned_by, stale_words, tolerated
-from reclaim.errors import NotApplicable
+from reclaim.errors import NotApplicable, NotAssessable
 from reclaim.requirement import requirement
 from reclaim.text import size
 
@@ -19,6 +19,11 @@ def check_sparse_backup(backup: Backup) -> str:
     """
     if guest := backup.user():
         raise NotApplicable(f"{backup.file}: it is no copy: the guest {guest} uses it")
+    if kind := backup.stream:
+        raise NotAssessable(
+            f"{backup.file}: it is {kind.words}, no image: zeros take next to nothing in it, and the restore decides: "
+            f"{kind.restore}"
+        )
     backup.image()
     found = backup.scan()
     words = f"{backup.file}: takes {size(found.allocated)}, needs {size(found.needed)}{backup.shorter()}"

@@ -1,4 +1,4 @@
-from reclaim import bootloader, cmdline, grub
+from reclaim import bootloader, cmdline, generated, grub
 from reclaim.change import Change, CommandChange, FileChange
 from reclaim.errors import Withheld
 from reclaim.facts import Facts
@@ -10,6 +10,11 @@ from reclaim.place import Place
 def boot_by_uuid(guest: Guest) -> list[Change]:
     """Let boot loader, initramfs and crypttab name devices by UUID, and grub-pc install to the disk that is there."""
     facts = guest.facts
+    if system := generated.system(facts):
+        raise Withheld(
+            f"{system} makes these files from its configuration: name the devices by UUID there "
+            f"({generated.booted_by(system)}), then {generated.rebuilt_by(system)}"
+        )
     changes: list[Change] = []
     by_hand: list[str] = []
     stale: list[Place] = []
@@ -22,7 +27,8 @@ def boot_by_uuid(guest: Guest) -> list[Change]:
         elif place.after is None:
             stale.append(place)
         else:
-            by_hand.append(f"{place}: the devices named have no UUID of their own; name them by hand")
+            stay = (f"{place.path}: {name}: {cmdline.why_it_stays(facts, name)}" for name in place.names)
+            by_hand.append(f"{'; '.join(stay)}; name them by hand")
     update = grub.update_command(facts)
     if stale and not any(isinstance(change, FileChange) and change.then == update for change in changes):
         # what the menu is generated from is right: the menu is older than that

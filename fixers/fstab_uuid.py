@@ -1,10 +1,10 @@
 import shlex
 
-from reclaim import units
+from reclaim import generated, units
 from reclaim.change import Change, CommandChange, FileChange
 from reclaim.errors import Withheld
 from reclaim.facts import Facts
-from reclaim.fstab import named_stably
+from reclaim.fstab import ambiguous, is_renamed_by_bus, listed, meant, named_stably, path_of, stable_path
 from reclaim.guest import Guest
 
 _RELOAD = "systemctl daemon-reload"
@@ -13,6 +13,8 @@ _RELOAD = "systemctl daemon-reload"
 def name_by_uuid(guest: Guest) -> list[Change]:
     """Name each of those devices by `UUID=`; every other byte of fstab and of units stays."""
     facts = guest.facts
+    if system := generated.system(facts):
+        raise Withheld(_in_configuration(facts, system))
     changes: list[Change] = []
     new = named_stably(facts)
     left = new.left
@@ -38,12 +40,24 @@ def name_by_uuid(guest: Guest) -> list[Change]:
     return changes
 
 
+def _in_configuration(facts: Facts, system: str) -> str:
+    """What is to be said in the configuration that fstab and units are made from."""
+    wanted = []
+    for entry in listed(facts):
+        device = facts.device(path_of(entry.source)) if is_renamed_by_bus(entry.source) else meant(facts, entry)
+        if is_renamed_by_bus(entry.source) or ambiguous(facts, entry):
+            name = (stable_path(facts, device) if device else None) or "/dev/disk/by-uuid/…"
+            wanted.append(generated.mounted_by(system, entry.target, name))
+    said = "; ".join(wanted) or "name the devices of these units by /dev/disk/by-uuid/"
+    return f"{system} makes these files from its configuration: {said} there, then {generated.rebuilt_by(system)}"
+
+
 def _renamed(guest: str, facts: Facts, path: str, text: str, swap: units.Swap) -> list[Change]:
     """The new unit made, what wants the old one told of it, the old one taken away."""
     old, new = (shlex.quote(one.rpartition("/")[2]) for one in (path, swap.path))
     changes: list[Change] = []
     if swap.path not in facts.units:
-        changes.append(FileChange(guest, swap.path, None, swap.text, then=_RELOAD))
+        changes.append(FileChange(guest, swap.path, None, swap.text, then=_RELOAD, like=text))
     move = "if systemctl is-enabled --quiet {0}; then systemctl disable {0} && systemctl enable {1}; fi"
     changes.append(CommandChange(guest, move.format(old, new), move.format(new, old)))
     changes.append(FileChange(guest, path, text, None, then=_RELOAD, devices=swap.devices))

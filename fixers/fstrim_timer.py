@@ -4,7 +4,16 @@ from reclaim.change import Change, CommandChange
 from reclaim.errors import Withheld
 from reclaim.facts import Facts
 from reclaim.guest import Guest
-from reclaim.schedule import cron_problem, timer_problem, trimmable, untrimmed, untrimmed_pools
+from reclaim.schedule import (
+    NO_TRIM,
+    NOT_NAMED,
+    READ_ONLY,
+    cron_problem,
+    timer_problem,
+    trimmable,
+    untrimmed,
+    untrimmed_pools,
+)
 
 _UNITS = "/etc/systemd/system"
 #: what util-linux 2.35.2 took out of the unit
@@ -41,9 +50,31 @@ def schedule_trim(guest: Guest) -> list[Change]:
         named = shlex.quote(pool)
         changes.append(CommandChange(guest.name, f"zpool set autotrim=on {named}", f"zpool set autotrim=off {named}"))
     if not changes:
-        missed = ", ".join(f"{one.name} ({one.problem})" for one in untrimmed(facts))
-        raise Withheld(f"add to fstab, or mount with the option `discard`: {missed}")
+        raise Withheld("; ".join(_by_hand(facts)))
     return changes
+
+
+def _by_hand(facts: Facts) -> list[str]:
+    """What to do for each filesystem that fstrim.service passes over, by why it does."""
+    advice = {
+        NOT_NAMED: f"{_told_in(facts)}: let its ExecStart= trim all (fstrim --all), or name these too",
+        NO_TRIM: f"take {NO_TRIM} out of fstab, or leave these untrimmed on purpose",
+        READ_ONLY: "take `ro` out of fstab, as they are written to",
+    }
+    found: dict[str, list[str]] = {}
+    for one in untrimmed(facts):
+        what = advice.get(one.problem, "add to fstab, or mount with the option `discard`")
+        found.setdefault(what, []).append(f"{one.name} ({one.problem})")
+    return [f"{what}: {', '.join(names)}" for what, names in found.items()]
+
+
+def _told_in(facts: Facts) -> str:
+    """The file that has fstrim.service run something of its own."""
+    drop_ins = facts.fstrim_service.get("DropInPaths", "").split()
+    unit = facts.fstrim_service.get("FragmentPath", "")
+    if drop_ins:
+        return " or ".join(drop_ins)
+    return unit if unit.startswith("/etc/") else "the drop-in of fstrim.service (systemctl cat fstrim.service)"
 
 
 def _timer(guest: str, facts: Facts) -> list[Change]:

@@ -5,6 +5,7 @@ from reclaim.backup import (
     pinned_by,
     punches,
     room_for_rewrite,
+    snapshots_that_pin,
     stale_words,
     tolerated,
 )
@@ -14,7 +15,10 @@ from reclaim.punch import HolePunch, SparseRewrite
 
 
 def give_back_zeros(backup: Backup) -> list[Change]:
-    """Punch the zeros out in place; where that frees nothing, write the copy sparsely beside and rename."""
+    """Punch the zeros out in place; where that frees nothing, write the copy sparsely beside and rename.
+
+    Zeros that snapshots share come back once these are gone, if the copy itself no longer has them by then.
+    """
     found = backup.scan()
     if found.excess <= tolerated(found.needed):
         raise Withheld(
@@ -22,6 +26,10 @@ def give_back_zeros(backup: Backup) -> list[Change]:
         )
     if reason := obstacle(backup):
         raise Withheld(reason)
+    if found.pinned > tolerated(found.needed) and (snapshots := snapshots_that_pin(backup)):
+        if reason := room_for_rewrite(backup):
+            raise Withheld(f"the copy and {snapshots} share them: only a rewrite parts these, and {reason}")
+        return [SparseRewrite.of(backup.located, found, held_by=snapshots)]
     if found.excess <= found.pinned:
         raise Withheld(f"only the end of {pinned_by(backup)} frees them")
     if is_better_rewritten(backup):

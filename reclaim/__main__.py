@@ -7,6 +7,7 @@ import io
 import sys
 from pathlib import Path
 
+from reclaim import programs
 from reclaim.errors import ReclaimError
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import Inventory
@@ -19,6 +20,7 @@ from reclaim.verify import verify
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 not everything could be taken back or something newly broke, 2 wrong use."""
     options = _parser().parse_args(arguments)
+    programs.guard()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the locale does not have must stop no undo half way
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -31,11 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _undo(options: argparse.Namespace) -> int:
-    return 0 if undo(options.folder, print, options.inventory, options.uri) else 1
+    return 0 if undo(options.folder, _say, options.inventory, options.uri) else 1
 
 
 def _verify(options: argparse.Namespace) -> int:
-    return 0 if verify(options.copy, _hypervisor(options), options.image, print) else 1
+    return 0 if verify(options.copy, _hypervisor(options), options.image, _say) else 1
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -43,7 +45,7 @@ def _report(options: argparse.Namespace) -> int:
     if options.output is None and len(folders) > 1:
         raise ReclaimError("one page of several runs: say where it goes with --output FILE")
     path = options.output or record.path_of(folders[0]).parent / page.NAME
-    publish.write_report(folders, path)
+    publish.write_report(folders, path, shared=options.output is not None)
     print(path)  # noqa: T201
     return 0
 
@@ -56,7 +58,7 @@ def _diff(options: argparse.Namespace) -> int:
         )
     found = compare.compare([before], now)
     for line in compare.lines(found):
-        print(line)  # noqa: T201
+        _say(line)
     return 1 if found.broken else 0
 
 
@@ -65,6 +67,10 @@ def _index(options: argparse.Namespace) -> int:
         raise ReclaimError(f"--keep {options.keep}: keep at least one run")
     print(archive.update(options.reports, options.keep))  # noqa: T201
     return 0
+
+
+def _say(text: str) -> None:
+    print(printable(text, lines=True))  # noqa: T201
 
 
 def _refuse(why: str) -> int:

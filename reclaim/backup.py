@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import re
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -16,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import libvirt
 
-from reclaim import btrfs, holes, image, replace
+from reclaim import btrfs, copynames, holes, image, replace
 from reclaim.beneath import File, FileId, Folder, file_id
 from reclaim.definition import Element
 from reclaim.errors import ChangeFailed, NotAssessable, ProbeError, ReclaimError
@@ -29,14 +28,6 @@ from reclaim.text import printable, size
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor
 
-#: what an image is called by those who look at its name
-_ENDINGS = (".qcow2", ".qcow", ".img", ".raw")
-#: what people add to a name when they copy: a date, a number, "bak"
-_ADDED = re.compile(
-    # no mark is part of a word: there is one way to read a name, and a long one takes no longer
-    r"(?:[-_.~@ ]+(?:\d[\dT:]*Z?|v\d+|bak|backup|copy|old|orig|full|save|sav)(?![^-_.~@ ]))+[-_.]*$|~$",
-    re.IGNORECASE,
-)
 #: files below one folder; more is no folder of images
 _MOST_FILES = 100_000
 #: backing files above one another
@@ -70,6 +61,11 @@ class Backup:
         if self.path is None:
             raise NotAssessable(self.absent)
         return self.path
+
+    @property
+    def stream(self) -> copynames.Stream | None:
+        """The kind of the copy if it is no image but a stream made of one."""
+        return copynames.stream(self.path) if self.path else None
 
     @property
     def located(self) -> File:
@@ -327,6 +323,8 @@ def find(hypervisor: Hypervisor, declared: Iterable[BackupNotes], guests: Iterab
         for one in _files(hypervisor, notes):
             if one.known is not None and one.known in seen:
                 continue  # a hard link to a copy that is judged already
+            if one.stream and not _looks_like_an_image(one.file, notes):
+                continue  # an archive of anything
             disk = match(one.file, meant)
             if disk is None and not _looks_like_an_image(one.file, notes):
                 continue
@@ -399,22 +397,7 @@ def _alone(hypervisor: Hypervisor, path: str) -> Backup:
 
 
 def _looks_like_an_image(path: str, notes: BackupNotes) -> bool:
-    return str(notes.path) == path or _stem(path) != os.path.basename(path)
-
-
-def _stem(path: str) -> str:
-    """The name without the ending that images have, and without what is added behind that."""
-    name = os.path.basename(path)
-    for candidate in (name, _ADDED.sub("", name)):
-        for ending in _ENDINGS:
-            if candidate.lower().endswith(ending):
-                return candidate[: -len(ending)]
-    return name
-
-
-def _is_called(stem: str, name: str) -> bool:
-    """Is *stem* this name, or the name and what is added to a copy's?"""
-    return stem == name or (stem.startswith(name) and _ADDED.fullmatch(stem, len(name)) is not None)
+    return str(notes.path) == path or copynames.looks_like_an_image(path)
 
 
 @dataclass(frozen=True)
@@ -432,7 +415,7 @@ class Candidate:
 
     @classmethod
     def of(cls, disk: Disk, path: str) -> Candidate:
-        stem, guest = _stem(path), disk.guest.name
+        stem, guest = copynames.stem(path), disk.guest.name
         called = tuple(f"{guest}{mark}{disk.name}" for mark in "-_.")
         is_only = len(_disks(disk.guest)) == 1
         return cls(disk, path, PurePosixPath(path).parts[::-1], stem, called, is_only)
@@ -449,7 +432,7 @@ def match(path: str, wanted: Iterable[Candidate]) -> Disk | None:
     Told by the most names that both paths end with (rsync --relative, rsnapshot), then by the file's
     name, then by "guest" or "guest-target" where the name has only that in it.
     """
-    names, stem = PurePosixPath(path).parts[::-1], _stem(path)
+    names, stem = PurePosixPath(path).parts[::-1], copynames.stem(path)
     best, found = 0, dict[str, Disk]()
     for one in wanted:
         rank = 10_000 if path == one.path else _likeness(names, stem, one)
@@ -471,13 +454,13 @@ def _likeness(names: tuple[str, ...], stem: str, one: Candidate) -> int:
         return 1000 + same * 10 + in_folder
     if stem == one.stem:
         return 900 + in_folder
-    if _is_called(stem, one.stem):  # the longer of "db" and "db-01" where both fit
+    if copynames.is_called(stem, one.stem):  # the longer of "db" and "db-01" where both fit
         return 300 + 2 * len(one.stem) + in_folder
-    if any(_is_called(stem, name) for name in one.called):
+    if any(copynames.is_called(stem, name) for name in one.called):
         return 200
-    if one.is_only and _is_called(stem, guest):
+    if one.is_only and copynames.is_called(stem, guest):
         return 100
-    if in_folder and _is_called(stem, one.disk.name):
+    if in_folder and copynames.is_called(stem, one.disk.name):
         return 50
     return 0
 
@@ -487,13 +470,24 @@ def _likeness(names: tuple[str, ...], stem: str, one: Candidate) -> int:
 
 def pinned_by(backup: Backup) -> str:
     """Who shares the zeros of the copy: the snapshots and reflinks by name, where btrfs tells."""
+    found = _sharers(backup)
+    return "a reflink" if found is None else btrfs.named(found) or "a snapshot or reflink"
+
+
+def snapshots_that_pin(backup: Backup) -> str:
+    """The snapshots that share the zeros of the copy; "" if anything else shares them too, or nobody can tell."""
+    found = _sharers(backup)
+    return btrfs.named(found) if found and all(one.is_snapshot for one in found) else ""
+
+
+def _sharers(backup: Backup) -> list[btrfs.Sharer] | None:
+    """Who shares the first shared zeros of the copy; None if it is not on btrfs."""
     with backup.opened() as descriptor, backup.located.parent() as (folder, _):
+        if not holes.is_on_btrfs(descriptor):
+            return None
         zeros = holes.zero_spans(descriptor, os.fstat(descriptor).st_size)
         extent = holes.first_shared(descriptor, zeros)
-        if not holes.is_on_btrfs(descriptor):
-            return "a reflink"
-        found = btrfs.sharers(backup.hypervisor.shell, descriptor, folder, extent.physical) if extent else []
-    return ", ".join(found) or "a snapshot or reflink"
+        return btrfs.sharers(backup.hypervisor.shell, descriptor, folder, extent.physical) if extent else []
 
 
 def stale_words(stale: int) -> str:

@@ -115,7 +115,7 @@ def refuse_to_move(edit: Edit, disk: Element) -> None:
     if view.bus == "virtio":
         _refuse_to_free_a_slot(root, view)
     elif view.bus in ("ide", "sata"):
-        _refuse(qemuargs.on_ide_bus(root), "and takes the place that the disk would leave")
+        _refuse(qemuargs.on_ide_bus(root), "which takes the place that the disk would leave")
 
 
 def refuse_to_place(edit: Edit, disk: Element, index: str, target: str, unit: str) -> None:
@@ -125,7 +125,7 @@ def refuse_to_place(edit: Edit, disk: Element, index: str, target: str, unit: st
     view, definition = _view(edit, disk)
     if not alias(view, definition).startswith(_USERS):
         _refuse(qemuargs.naming(edit.root, [f"scsi{index}-0-{target}-{unit}"]), "which the disk would be called")
-    _refuse(qemuargs.on_scsi_bus(edit.root, index), f"and has its place on the SCSI controller {index}")
+    _refuse(qemuargs.on_scsi_bus(edit.root, index), f"which has its place on the SCSI controller {index}")
 
 
 def refuse_to_rename(edit: Edit, disk: Element) -> None:
@@ -172,7 +172,7 @@ def _refuse_to_free_a_slot(root: Element, disk: DiskView) -> None:
     """A device without `addr=` takes the lowest slot that is free: one that a disk leaves would be its new place."""
     behind_a_port = disk.address.get("type") == "pci" and int(disk.address.get("bus", "0"), 0) > 0
     if not behind_a_port:
-        _refuse(qemuargs.taking_the_first_free_slot(root), "and would move to the PCI slot that the disk leaves")
+        _refuse(qemuargs.taking_the_first_free_slot(root), "which would move to the PCI slot that the disk leaves")
 
 
 def slot_for(edit: Edit) -> dict[str, str] | None:
@@ -184,8 +184,8 @@ def slot_for(edit: Edit) -> dict[str, str] | None:
     taker = qemuargs.taking_a_slot(root)
     if taker is None:
         return None
-    _refuse(qemuargs.taking_the_first_free_slot(root), "and would move to another PCI slot")
-    why = "and takes a PCI slot that libvirt does not know of"
+    _refuse(qemuargs.taking_the_first_free_slot(root), "which would move to another PCI slot")
+    why = "which takes a PCI slot that libvirt does not know of"
     buses = [one for one in edit.devices.iterfind("controller") if one.get("type") == "pci"]
     if [one.get("model") for one in buses] != ["pci-root"]:
         _refuse(taker, why)
@@ -200,4 +200,4 @@ def slot_for(edit: Edit) -> dict[str, str] | None:
 
 def refuse_a_new_pci_device(definition: Definition) -> None:
     """Raise Withheld where a device that libvirt places by itself could take the slot of one that it does not know."""
-    _refuse(qemuargs.taking_a_slot(definition.root), "and takes a PCI slot that libvirt does not know of")
+    _refuse(qemuargs.taking_a_slot(definition.root), "which takes a PCI slot that libvirt does not know of")

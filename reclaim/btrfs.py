@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from testinfra.host import Host
@@ -16,6 +17,14 @@ _TOP = "256"
 _UNREACHED = re.compile(r"inode (\d+) subvol (.*) could not be accessed: not mounted")
 #: sharers that are named
 _NAMED = 6
+
+
+@dataclass(frozen=True)
+class Sharer:
+    """Another file that holds an extent, in words. Is it in a snapshot of the subvolume, and goes with that?"""
+
+    words: str
+    is_snapshot: bool
 
 
 def _upwards(path: str) -> Iterator[str]:
@@ -65,8 +74,8 @@ def snapshots(shell: Host, path: str) -> list[str]:
     return _shown(shell, top)[1] if top else []
 
 
-def sharers(shell: Host, copy: int, folder: int, address: int) -> list[str]:
-    """Who else holds the extent at *address* (logical, of FIEMAP) of the open file *copy* in the open *folder*.
+def sharers(shell: Host, copy: int, folder: int, address: int) -> list[Sharer]:
+    """The files beside it that hold the extent at *address* (logical, of FIEMAP) of the open file *copy* in *folder*.
 
     The shell, on this machine, is told the folder by its descriptor: a path may mean another by then.
     """
@@ -74,22 +83,34 @@ def sharers(shell: Host, copy: int, folder: int, address: int) -> list[str]:
     top = _top(folder)
     try:
         here = f"/proc/{os.getpid()}/fd/{top}/."
-        home = _shown(shell, here)[0]
+        home, of_home = _shown(shell, here)
         told = shell.run("btrfs inspect-internal logical-resolve -o %s %s", str(address), here)
     finally:
         os.close(top)
-    found: dict[str, None] = {}
+    found: dict[str, Sharer] = {}
     for line in (told.stdout + told.stderr).splitlines():
         unreached = _UNREACHED.fullmatch(line.strip())
         if unreached and unreached[2] == home:
             if unreached[1] != own[0]:
-                found[f"a reflink in {printable(home)}"] = None
+                one = Sharer(f"a reflink in {printable(home)}", is_snapshot=False)
+                found[one.words] = one
         elif unreached:
-            found[f"snapshot {printable(unreached[2])}"] = None
+            one = Sharer(f"snapshot {printable(unreached[2])}", is_snapshot=unreached[2] in of_home)
+            found[one.words] = one
         elif line.startswith("/") and PurePosixPath(line) != PurePosixPath(own[1]):
-            found[printable(line)] = None
-    names = list(found)
-    return names[:_NAMED] + ([f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else [])
+            found[line] = Sharer(printable(line), is_snapshot=_lies_in(shell, line, of_home))
+    return list(found.values())
+
+
+def _lies_in(shell: Host, path: str, names: Iterable[str]) -> bool:
+    top = subvolume(shell, path)
+    return top is not None and _shown(shell, top)[0] in names
+
+
+def named(found: list[Sharer]) -> str:
+    """The first of *found*, and how many there are beyond these."""
+    more = [f"and {len(found) - _NAMED} more"] if len(found) > _NAMED else []
+    return ", ".join([*(one.words for one in found[:_NAMED]), *more])
 
 
 def _top(folder: int) -> int:

@@ -21,6 +21,7 @@ from reclaim.domfstrim import TrimTimer
 from reclaim.errors import ChangedSince, ChangeFailed, NotAssessable, NotYet, ProbeError
 from reclaim.guest import Guest
 from reclaim.live import LiveUpdate
+from reclaim.masked import diff_files, news
 from reclaim.power import PowerCycle, its_own
 from reclaim.punch import HolePunch, SparseRewrite
 from reclaim.sparsify import Sparsify
@@ -57,7 +58,7 @@ class Change(Protocol):
 
     @property
     def diff(self) -> str:
-        """The change as a diff, or as the command that is run. Shows no secret."""
+        """The change as a diff, or as the command that is run. Shows no secret (`reclaim.masked`)."""
         ...
 
     def apply(self, place: Any, /) -> dict[str, str]:
@@ -155,15 +156,16 @@ def _define(guest: Guest, expected: str, wanted: str) -> None:
     guest.forget(inside=False)
     lost = xml.missing_from(guest.persistent, Definition(wanted))
     if lost:
+        dropped = news(lost[0], expected)
         try:
             define(current.xml, 0)
         except libvirt.libvirtError as exc:
             raise ChangeFailed(
-                f"{guest.name}: libvirt dropped {lost[0]}, and does not take the old definition back: "
+                f"{guest.name}: libvirt dropped {dropped}, and does not take the old definition back: "
                 f"{libvirt_words(exc)}"
             ) from exc
         guest.forget(inside=False)
-        raise ChangeFailed(f"{guest.name}: libvirt dropped {lost[0]}; the definition is as it was")
+        raise ChangeFailed(f"{guest.name}: libvirt dropped {dropped}; the definition is as it was")
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ class FileChange:
     `verify` is a command that is given the new file's path before it counts, and must not find more
     errors than in the old one. `then` is run afterwards; where it fails the file is put back.
     `devices` are those that `before` boots from: where they are gone it must not come back.
+    `like` is the content of another file that a new one is made from.
     """
 
     kind: ClassVar[str] = "file"
@@ -183,6 +186,7 @@ class FileChange:
     verify: str | None = None
     then: str | None = None
     devices: list[str] = field(default_factory=list)
+    like: str | None = field(default=None, compare=False)
 
     @property
     def target(self) -> str:
@@ -190,7 +194,7 @@ class FileChange:
 
     @property
     def diff(self) -> str:
-        text = xml.diff(_shown(self.before), _shown(self.after), self.path)
+        text = diff_files(_shown(self.before), _shown(self.after), self.path, _shown(self.like))
         return f"{text}\nthen: {self.then}" if self.then else text
 
     def apply(self, place: Place) -> dict[str, str]:
@@ -225,7 +229,7 @@ class FileChange:
             now = self._content(place)
             raise ChangedSince(
                 f"{self.place}: {self.path} has changed since that run, and is left as it is",
-                "" if now is None else xml.diff(_shown(self.after), now, self.path),
+                "" if now is None else diff_files(_shown(self.after), now, self.path),
             ) from exc
 
     def _content(self, place: Place) -> str | None:

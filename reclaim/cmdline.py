@@ -82,6 +82,16 @@ def _device(match: re.Match[str]) -> tuple[str, str]:
     return (match["value"], "") if match["key"] in _WHOLE else ("", "")
 
 
+def why_it_stays(facts: Facts, name: str) -> str:
+    """Why `named_stably` leaves *name*: a parameter with its value, or a device alone."""
+    key, equals, value = name.partition("=")
+    match = _TOKEN.fullmatch(f"{key.lower()}{equals}{value}")  # initramfs.conf(5) has them in capitals
+    device = _device(match)[0] if match else name
+    if not device or _NUMBER.fullmatch(name):
+        return "reclaim does not understand this parameter"
+    return "it is not there" if facts.device(device) is None else "it has no UUID of its own"
+
+
 def clones(facts: Facts) -> list[str]:
     """What the command line in use names by a UUID or label that several disks have, in words.
 

@@ -37,6 +37,7 @@ class Stream:
 _DENSE = "unpack it through `dd of=IMAGE bs=1M conv=sparse` into a new file, or every zero is written"
 _SPARSE = "{0} FILE` leaves zeros out; unpacked into a pipe it writes every zero"
 _ARCHIVE = Stream("an archive by tar", "a restore has holes if the archive was made with `tar --sparse`")
+_VMA = Stream("a Proxmox archive (vma)", "Proxmox restores it")
 _GZIP = Stream("compressed by gzip", _DENSE)
 #: by ending; what restores was measured with gzip 1.12, bzip2 1.0.8, xz 5.4, zstd 1.5, lz4 1.9, lzop 1.04, 7z 16.02
 _STREAMS = {
@@ -50,7 +51,7 @@ _STREAMS = {
     ".lz4": Stream("compressed by lz4", _SPARSE.format("`lz4 -d")),
     ".tar": _ARCHIVE,
     ".tgz": _ARCHIVE,
-    ".vma": Stream("a Proxmox archive (vma)", "its restore decides, which is Proxmox's"),
+    ".vma": _VMA,
     ".gpg": Stream("encrypted by gpg", _DENSE),
     ".age": Stream("encrypted by age", _DENSE),
     ".enc": Stream("encrypted", _DENSE),
@@ -72,7 +73,8 @@ def stream(path: str) -> Stream | None:
 def looks_like_an_image(path: str) -> bool:
     """Does the name end as images do, or as a copy of one?"""
     name = PurePosixPath(path).name
-    return _VIRTNBD_NAME.fullmatch(name.lower()) is not None or stem(path) != _peeled(name)[0]
+    base, streams = _peeled(name)
+    return _VIRTNBD_NAME.fullmatch(name.lower()) is not None or _VMA in streams or stem(path) != base
 
 
 def stem(path: str) -> str:

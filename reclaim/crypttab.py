@@ -11,9 +11,11 @@ from reclaim.fstab import is_renamed_by_bus, stable_name
 from reclaim.place import Place
 
 PATHS = ("/etc/crypttab", "/etc/crypttab.initramfs")
+#: nothing else ends a field
+_FIELD = r"[^ \t\r\n]+"
 _LINE = re.compile(
-    r"^(?P<head>[ \t]*(?P<name>[^\s#]\S*)[ \t]+)(?P<device>\S+)"
-    r"(?P<rest>(?:[ \t]+(?P<key>\S+)(?:[ \t]+(?P<options>\S+))?)?.*)$",
+    rf"^(?P<head>[ \t]*(?P<name>(?!#){_FIELD})[ \t]+)(?P<device>{_FIELD})"
+    rf"(?P<rest>(?:[ \t]+(?P<key>{_FIELD})(?:[ \t]+(?P<options>{_FIELD}))?)?.*)$",
     re.MULTILINE,
 )
 #: a key file's device (`/key:/dev/vdb1`, `/dev/vdb1:/key`), or a detached header
@@ -72,6 +74,8 @@ def with_discard(text: str, names: Container[str]) -> str:
     def add(match: re.Match[str]) -> str:
         if match["name"] not in names or "discard" in (match["options"] or "").split(","):
             return match[0]
+        if match["options"] is None and match["rest"].strip(" \t\r") != (match["key"] or ""):
+            return match[0]  # a line break of another kind within it: nobody knows what it says
         if match["options"] is None:
             # a line may end after the device: the key is `none` then. Without a type it may be plain: that is left open
             text = match[0].rstrip(" \t\r")

@@ -6,8 +6,6 @@ named by the edit stays: comments in metadata, namespaces, secrets, element orde
 
 from __future__ import annotations
 
-import copy
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +14,7 @@ from typing import Any, NamedTuple
 
 from lxml import etree
 
-from reclaim import othersystem, textdiff
+from reclaim import masked, othersystem
 from reclaim.errors import ProbeError
 from reclaim.kept import kept
 
@@ -50,7 +48,7 @@ def parse_xml(xml: str, what: str, parser: etree.XMLParser = _PARSER) -> Element
         raise ProbeError(f"{what}: the XML has {len(xml)} characters, more than reclaim reads")
     try:
         return etree.fromstring(xml.encode(), parser)
-    except etree.XMLSyntaxError as exc:
+    except (etree.XMLSyntaxError, UnicodeEncodeError) as exc:
         raise ProbeError(f"{what}: the XML cannot be parsed: {exc}") from exc
 
 
@@ -142,6 +140,18 @@ class DiskView(NamedTuple):
         for place in self.places:
             parts += [f"{key}={value}" for key, value in sorted(place.items())]
         return " ".join(parts) or f"target {self.target}"
+
+    @property
+    def place(self) -> str:
+        """`identity` as it may be shown: a web server's path, a query, may be a secret."""
+        protocol = self.source.get("protocol")
+        told = [
+            f"{key}={masked.value(tag, key, text, protocol)}"
+            for tag, attributes in (("source", self.source), *(("host", one) for one in self.places))
+            for key, text in sorted(attributes.items())
+            if key not in ("index", "startupPolicy")
+        ]
+        return " ".join(told) or f"target {self.target}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -448,32 +458,9 @@ def _parts(root: Element) -> list[tuple[str, dict[str, str], str]]:
     return parts
 
 
-# A secret may stand in graphics (passwd) and in qemu:commandline; the report never shows one.
-_SECRET = re.compile(r"""(\b(?:passwd|password|secret)\s*=\s*)("[^"]*"|'[^']*')""", re.IGNORECASE)
-_SECRET_ARGUMENT = re.compile(r"""(\b(?:passw(?:or)?d|data|key)=)[^,"'\s]+""", re.IGNORECASE)
-
-
-def redacted(text: str) -> str:
-    """*text* with the values of password attributes replaced, and of those in QEMU's arguments."""
-    return _SECRET_ARGUMENT.sub(r"\1(redacted)", _SECRET.sub(r"\1'(redacted)'", text))
-
-
-def diff(before: str, after: str, name: str) -> str:
-    """A unified diff, passwords redacted."""
-    old, new = redacted(before).splitlines(), redacted(after).splitlines()
-    return "\n".join(textdiff.unified(old, new, f"{name} (before)", f"{name} (after)"))
-
-
-def indented(element: Element) -> str:
-    """*element* as text with libvirt's indentation, for a diff between two trees."""
-    pretty = copy.deepcopy(element)
-    etree.indent(pretty, space="  ")
-    return etree.tostring(pretty, encoding="unicode")
-
-
 def diff_definitions(before: Definition, after: Definition) -> str:
-    """The difference of two definitions as people read it."""
-    return diff(indented(before.root), indented(after.root), before.name)
+    """The difference of two definitions as people read it, without what may be a secret."""
+    return masked.diff_elements(before.root, after.root, before.name)
 
 
 # The settings that decide whether space comes back -------------------------------------------
@@ -547,7 +534,7 @@ def differences(live: Definition, persistent: Definition) -> list[Difference]:
 def _disk_differences(live: DiskView, defined: DiskView) -> Iterator[Difference]:
     name = f"disk {defined.target}"
     if live.identity != defined.identity:
-        yield Difference(f"{name} runs on {live.identity}, is defined on {defined.identity}", live, defined)
+        yield Difference(f"{name} runs on {live.place}, is defined on {defined.place}", live, defined)
     if live.bus != defined.bus:
         yield Difference(f"{name}: bus runs as {live.bus}, is defined as {defined.bus}", live, defined)
     now, then = live.driver, defined.driver

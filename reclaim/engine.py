@@ -414,7 +414,7 @@ class Engine:
                     f"; waits for a power cycle{why}: shut the guest down and start it, or run with --restart"
                 )
                 return False
-            remark = states.remark(guest, change) if guest is not None else ""
+            remark = _remark(guest, change)
             seq = self._intended(requirement, place, change, result)
             if seq is None:
                 return False
@@ -451,7 +451,9 @@ class Engine:
                 if guest is not None and isinstance(change, PowerCycle):
                     self._interrupted(guest, change, seq, result)
                 else:
-                    self.journal.unknown(seq, f"interrupted: {type(exc).__name__}: {printable(str(exc))}")
+                    self._write_down(
+                        self.journal.unknown, seq, f"interrupted: {type(exc).__name__}: {printable(str(exc))}"
+                    )
                 raise
             self._write_down(self.journal.done, seq, outcome)
             record.applied = True
@@ -577,6 +579,14 @@ class Engine:
                 yield Judgement(Verdict.FIXED, "planned")
             else:
                 yield Judgement(result.verdict, result.reason, result.evidence)
+
+
+def _remark(guest: Guest | None, change: Change) -> str:
+    """What the report adds to *change*; nothing where libvirt cannot tell: the change itself says so then."""
+    try:
+        return states.remark(guest, change) if guest is not None else ""
+    except libvirt.libvirtError:
+        return ""
 
 
 def _evidence(seen: str, changes: list[Change]) -> str:

@@ -719,7 +719,7 @@ class Facts:
 
     @cached_property
     def fstrim_service(self) -> Mapping[str, str]:
-        """LoadState, Result, ExecMainStatus, ExecMainStartTimestamp and Protect… of fstrim.service."""
+        """LoadState, Result, ExecMainStatus, ExecMainStartTimestamp, Protect…, FragmentPath and DropInPaths."""
         return _properties(self._text("service"))
 
     @cached_property

@@ -343,35 +343,73 @@ tools() {
 }
 
 lvm_names() {
-    # what lvm.conf(5) lets LVM look at, a list on one line, and the devices that lvmdevices(8) ties it to by an id
-    awk '
-        { text = $0; sub(/^[ \t]*#.*/, "", text) }
-        text ~ /^[ \t]*(devices\/)?(global_)?filter[ \t]*=/ { list = ""; open = 1 }
-        open {
-            list = list " " text
-            gsub(/"[^"]*"|\047[^\047]*\047/, "", text)
-            if (text ~ /\]/) { print FILENAME ":" list; open = 0 }
-        }
-        text ~ /^[ \t]*(devices\/)?(search_for_devnames|use_devicesfile)[ \t]*=/ { print FILENAME ":" text }
-    ' $(readable /etc/lvm/lvm.conf /etc/lvm/lvmlocal.conf) /dev/null
+    # lvm.conf(5), those above it (lvmlocal.conf, lvm_TAG.conf), and the devices that lvmdevices(8) ties LVM to
+    grep -sHvE '^[[:space:]]*(#|$)' /etc/lvm/lvm.conf /etc/lvm/lvmlocal.conf /etc/lvm/lvm_*.conf /dev/null
+    # the default that this build of LVM has, as its own lvm.conf comments on it
+    grep -sHE '^[[:space:]]*#[[:space:]]*use_devicesfile[[:space:]]*=' /etc/lvm/lvm.conf
     grep -sHE '^[[:space:]]*IDTYPE=' /etc/lvm/devices/system.devices
     true
 }
 
-readable() {
-    for file; do [ -r "$file" ] && printf '%s\n' "$file"; done
+# what runs beside the boot and may be told a device by its bus; links are followed
+beside='/etc/multipath.conf /etc/multipath/conf.d/*.conf /etc/auto.* /etc/auto.master.d/* /etc/integritytab
+    /etc/veritytab /etc/conf.d/dmcrypt /etc/rc.local /etc/rc.d/rc.local /etc/local.d/*.start /etc/init.d/*
+    /etc/crontab /etc/cron.*/* /var/spool/cron/* /var/spool/cron/crontabs/* /etc/crontabs/*
+    /etc/systemd/*.conf /etc/systemd/*.conf.d/*.conf /etc/systemd/system/*.* /etc/systemd/system/*.d/*.conf
+    /etc/kdump.conf /etc/smartd.conf /etc/hdparm.conf /boot/grub*/device.map
+    /etc/cloud/cloud.cfg /etc/cloud/cloud.cfg.d/*.cfg /etc/collectd.conf /etc/collectd/*.conf /etc/telegraf/*.conf
+    /etc/telegraf/telegraf.d/*.conf /etc/sysfs.conf /etc/sysfs.d/*.conf /etc/tuned/*/*.conf
+    /etc/drbd.conf /etc/drbd.d/* /var/lib/linstor.d/*.res /var/lib/drbd.d/*.res /etc/tgt/*.conf /etc/tgt/conf.d/*
+    /etc/target/*.json /etc/target/*.lio /etc/rtslib-fb-target/*.json /etc/nvmet/config.json
+    /etc/scst.conf /etc/scst/*.conf /etc/iet/*.conf /etc/ietd.conf /etc/nbd-server/config /etc/nbd-server/conf.d/*
+    /etc/vblade.conf /etc/vblade.conf.d/* /etc/trafficserver/* /usr/local/etc/trafficserver/*
+    /opt/ts/etc/trafficserver/* /etc/ceph/*.conf /etc/ceph/osd/*.json
+    /etc/sysconfig/oracleasm* /etc/sysconfig/rawdevices /etc/sysconfig/sbd /etc/default/sbd /etc/sysconfig/docker-storage*
+    /etc/oracleafd.conf /etc/vdoconf.yml /etc/my.cnf /etc/my.cnf.d/*.cnf /etc/mysql/*.cnf /etc/mysql/*.d/*.cnf
+    /etc/aerospike/*.conf /etc/squid/*.conf /etc/tmpfiles.d/*.conf /etc/ldev.conf /etc/writeboosttab
+    /etc/zfs/vdev_id.conf /var/lib/pacemaker/cib/cib.xml /etc/cluster/cluster.conf /etc/ha.d/haresources
+    /etc/libvirt/qemu/*.xml /etc/libvirt/storage/*.xml /etc/xen/*.cfg /var/lib/lxc/*/config
+    /etc/docker/daemon.json /etc/bacula/*.conf /etc/bareos/*/*/*.conf /etc/security/pam_mount.conf.xml
+    /var/mmfs/etc/nsddevices'
+rules() {
+    # each rule of udev's on one line
+    set --
+    for file in /etc/udev/rules.d/*.rules; do [ -r "$file" ] && set -- "$@" "$file"; done
+    [ $# -eq 0 ] || awk '
+        FNR == 1 { held = "" }
+        sub(/\\\r?$/, "") { held = held $0; next }
+        { line = held $0; held = "" }
+        line !~ /^[ \t]*(#|\r?$)/ { print FILENAME ":" line }' "$@"
 }
-
-# what runs beside the boot and may be told a device by its bus
-beside='/etc/udev/rules.d/*.rules /etc/multipath.conf /etc/multipath/conf.d/*.conf /etc/auto.* /etc/auto.master.d/*
-    /etc/integritytab /etc/veritytab /etc/conf.d/dmcrypt /etc/rc.local /etc/rc.d/rc.local /etc/local.d/*.start
-    /etc/systemd/system/*.service /etc/systemd/system/*.target /etc/systemd/system/*.automount
-    /etc/systemd/system/*.service.d/*.conf /etc/kdump.conf /etc/smartd.conf /etc/hdparm.conf /boot/grub*/device.map
-    /etc/cloud/cloud.cfg /etc/cloud/cloud.cfg.d/*.cfg'
+linked() {
+    # names of devices that are names of files, or what links lead to: of units, and of an OSD of Ceph
+    for file in /etc/systemd/system/dev-*.device.* /etc/systemd/system/*.wants/*@* /etc/systemd/system/*.requires/*@*; do
+        [ -e "$file" ] || [ -L "$file" ] && printf '%s:%s\n' "$file" "${file##*/}"
+    done
+    for file in /var/lib/ceph/osd/*/block* /var/lib/ceph/osd/*/journal /var/lib/ceph/*/osd.*/block*; do
+        [ -L "$file" ] && printf '%s:%s\n' "$file" "$(readlink "$file")"
+    done
+}
 named() {
-    grep -sHE '/dev/(x?vd|[sh]d)[a-z]|/dev/disk/by-(path|id)/|ID_(PATH|SERIAL)|\{serial\}|KERNELS?==|devnode|dev-(x?vd|[sh]d)[a-z]' \
-        $beside /dev/null | head -n 1000
+    rules
+    grep -sHE "$naming" $beside /dev/null
+    grep -sHE '/dev/' /etc/drbd.conf /etc/drbd.d/* /var/lib/linstor.d/*.res /var/lib/drbd.d/*.res /dev/null
+    linked
     true
+}
+disk='(x?vd|[sh]d)[a-z]'
+naming="/dev/$disk|/dev/disk/by-(path|id)/|devnode|wwid|dev-$disk|dev-disk-by.x2d(path|id)|:[0-9]+[KMGkmg]?(new)?raw"
+naming="$naming|SCANEXCLUDE|^[[:space:]]*DEVS=|[\"'[:space:],=/:]$disk[0-9]*([]\"'[:space:],/:;]|\$)"
+others() {
+    # the rest of /etc, but for what is read elsewhere, what is a copy, and what knows names by patterns
+    find /etc -xdev \( -path /etc/lvm -o -path /etc/udev -o -path /etc/selinux -o -path /etc/apparmor.d -o -path /etc/grub.d \
+        -o -path /etc/ssl -o -name '.*' -o -name '*~' -o -name '*.bak' -o -name '*.old' -o -name '*.orig' -o -name '*.save' \
+        -o -name '*.dpkg-*' -o -name '*.rpm*' -o -name '*.ucf-*' -o -name 'fstab*' -o -name 'mtab' -o -name 'crypttab*' \
+        -o -name 'mdadm.conf' -o -name 'blkid.tab*' -o -name 'grub*' \) -prune \
+        -o -type f -size -512 -exec grep -sHE "/dev/$disk|/dev/disk/by-(path|id)/" {} +
+}
+named_anywhere() {
+    { named; others; } | awk '!seen[$0]++'
 }
 
 # lsblk has no column PATH before util-linux 2.33, and no JSON before 2.27
@@ -426,7 +464,7 @@ set -- /etc/systemd/system/*.mount /etc/systemd/system/*.swap /etc/systemd/syste
 if any "$@"; then probe units files "$@"; else none units; fi
 if any $unified; then probe unified unified; else none unified; fi
 if any /etc/lvm; then probe lvm lvm_names; else none lvm; fi
-if any $beside; then probe named named; else none named; fi
+probe named named_anywhere
 probe boot_free df -Pk /boot
 probe lsblk block_devices
 probe findmnt mounts
@@ -440,7 +478,7 @@ probe debconf debconf
 probe addresses ip -j address
 probe timer systemctl show fstrim.timer -p LoadState -p ActiveState -p SubState -p UnitFileState
 probe service systemctl show fstrim.service -p LoadState -p Result -p ExecStart -p ExecMainStatus \
-    -p ExecMainStartTimestamp -p ProtectSystem -p ProtectHome
+    -p ExecMainStartTimestamp -p ProtectSystem -p ProtectHome -p FragmentPath -p DropInPaths
 if any /run/systemd/system; then probe systemd systemd; else none systemd; fi
 jobs=$(trimming)
 if [ -n "$jobs" ]; then probe cron cron; else none cron; fi

@@ -17,6 +17,8 @@ _RENAMED = re.compile(
     r"(?:/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*|dm-\d+|disk/by-path/.+)"
     r"|(?:/dev/disk/by-id/|ID=)(?!dm-|md-name-|md-uuid-|lvm-pv-uuid-).+)\Z"
 )
+#: what a change of bus changes in a kernel's name: /dev/vda1 and /dev/sda1 have the same place
+_PLACE = re.compile(r"\A/dev/(?:vd|sd|hd|xvd)(?=[a-z]+\d*\Z)")
 #: an option that names a device: `device=` (btrfs), `journal_path=` (ext4), `logdev=` and `rtdev=` (XFS),
 #: `jdev=` (reiserfs), `x-systemd.requires=` and the like
 DEVICE_OPTION = re.compile(r"(?P<key>[\w.-]+)=(?P<device>/dev/.+)\Z", re.DOTALL)
@@ -219,6 +221,63 @@ def _swapped(facts: Facts) -> Mapping[tuple[str, str], tuple[BlockDevice, ...]]:
     return {tag: tuple(one for one in owners if one.path in active) for tag, owners in _clones(facts).items()}
 
 
+@once
+def instead(facts: Facts) -> Mapping[str, BlockDevice]:
+    """What is in use in place of a device that is not there: its name in fstab -> the device that is mounted on the
+    entry's target with its type, or the only swap. Only if no entry of another name may mean that device."""
+    meant_by: dict[str, set[str]] = {}
+    names_of: dict[str, set[str]] = {}
+    dead: dict[str, None] = {}
+    for entry in listed(facts):
+        if entry.source in meant_by and entry.source not in dead:
+            continue
+        if there := facts.device(path_of(entry.source)):
+            paths = {there.path}
+        elif entry.tag:
+            paths = {one.path for one in facts.tagged.get(entry.tag, ())}
+        else:
+            dead[entry.source] = None
+            used = facts.device(_in_use(facts, entry))
+            paths = {used.path if used else ""}
+        meant_by.setdefault(entry.source, set()).update(paths)
+        for path in paths:
+            names_of.setdefault(path, set()).add(entry.source)
+    found = {}
+    for name in dead:
+        device = facts.device(next(iter(meant_by[name]))) if len(meant_by[name]) == 1 else None
+        if device and is_renamed_by_bus(name) and names_of[device.path] == {name}:
+            found[name] = device
+    return found
+
+
+def _in_use(facts: Facts, entry: Entry) -> str:
+    """The path of what is mounted or swapped to where *entry* says; "" where that is not certain."""
+    if entry.fstype == "swap":
+        return _swap(facts, entry)
+    mounts = facts.mounts_on.get(entry.target.rstrip("/") or "/", ())
+    if len(mounts) != 1 or entry.fstype not in ("auto", mounts[0].fstype):
+        return ""
+    subvolume = next((option.partition("=")[2] for option in entry.options if option.startswith("subvol=")), None)
+    if subvolume is not None and subvolume.strip("/") != mounts[0].fsroot.strip("/"):
+        return ""
+    return mounts[0].device
+
+
+def _swap(facts: Facts, entry: Entry) -> str:
+    """The one swap that is on; without any, the one there is, if it differs from the entry's by its bus alone."""
+    if facts.swaps:
+        return facts.swaps[0] if len(facts.swaps) == 1 else ""
+    swap = _only_swap(facts)
+    return swap if swap and _PLACE.sub("", swap) == _PLACE.sub("", entry.source) else ""
+
+
+@once
+def _only_swap(facts: Facts) -> str:
+    """The path of the one device that is formatted as swap; "" without any, and if there are several."""
+    swaps = {one.path for one in facts.devices if one.fstype == "swap"}
+    return swaps.pop() if len(swaps) == 1 else ""
+
+
 def stable_path(facts: Facts, device: BlockDevice) -> str | None:
     """As `stable_name`, but as a path, for where only paths are taken (`device=` of btrfs)."""
     tag, _, value = (stable_name(facts, device, alone=True) or "").partition("=")
@@ -238,6 +297,7 @@ def named_stably(facts: Facts) -> Rewritten:
     """fstab without bus names, as far as the devices have other ones."""
     lines, replaced, left = facts.fstab.split("\n"), [], []
     tags = TAGS if "findmnt" in facts.tools else SMALL_TAGS
+    in_place = instead(facts)
     for entry in listed(facts):
         at = entry.number - 1
         left += [f"line {entry.number}: {option}" for option in entry.opaque]
@@ -253,7 +313,8 @@ def named_stably(facts: Facts) -> Rewritten:
             if not is_renamed_by_bus(device):
                 continue
             option = place > 0  # of a btrfs the source is named there once more: the kernel takes paths alone
-            block = facts.device(path_of(device))
+            there = facts.device(path_of(device))
+            block = there or (None if option or entry.is_optional else in_place.get(device))
             if block is None:
                 if not entry.is_optional:
                     left.append(f"line {entry.number}: {device} is not there")
@@ -262,7 +323,8 @@ def named_stably(facts: Facts) -> Rewritten:
             if name is None:
                 left.append(f"line {entry.number}: {device} has no UUID of its own")
                 continue
-            replaced.append(path_of(device))
+            if there:
+                replaced.append(path_of(device))
             if option:
                 options[device] = name
             else:

@@ -269,8 +269,12 @@ class _LocalShell(LocalBackend):  # type: ignore[misc]
     """testinfra's local backend; what it has started ends when this process is told to stop."""
 
     def run_local(self, command: str, *args: str) -> CommandResult:
+        """Raises ProbeError where nothing can be started: too many open files or processes, no memory."""
         words = self.encode(self.quote(command, *args))
-        status, stdout, stderr = child.run(words)
+        try:
+            status, stdout, stderr = child.run(words)
+        except OSError as exc:
+            raise ProbeError(f"no program can be started: {exc.strerror}") from exc
         return self.result(status, words, stdout, stderr)
 
 

@@ -181,7 +181,7 @@ def read_inventory(path: Path) -> Inventory:
         raise ReclaimError(f"inventory {path}: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
         raise ReclaimError(f"inventory {path}: not UTF-8 at byte {exc.start}") from exc
-    except tomllib.TOMLDecodeError as exc:
+    except ValueError as exc:  # tomllib's own error is one, and so is a number of too many digits
         raise ReclaimError(f"inventory {path}: not TOML: {exc}") from exc
     try:
         return Inventory.model_validate(data)

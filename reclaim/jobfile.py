@@ -216,9 +216,11 @@ def _add_unit_line(job: _Reader, number: int, words: list[Word], variables: dict
 def _add_unit_command(job: _Reader, words: list[Word], number: int, variables: dict[str, str]) -> None:
     prefix = re.match(r"[@\-:+!|]*", words[0].text)
     marks = prefix[0] if prefix else ""
-    words = [Word(words[0].text[len(marks) :], words[0].start, words[0].end), *words[1:]]
-    if "@" in marks:
-        del words[1:2]  # argv[0]
+    given = words[1:2] if "@" in marks else []  # argv[0]: options come behind it
+    start, end = words[0].start, given[0].end if given else words[0].end
+    if end is None:
+        start = None
+    words = [Word(words[0].text[len(marks) :], start, end), *words[1 + len(given) :]]
     shell = job.shell({name: value for name, value in variables.items() if name == "PWD"})
     shell.text = Text(job.source)
     shell.take(words, number)

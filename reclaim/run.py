@@ -99,6 +99,8 @@ class Run:
     remarks: list[str] = field(default_factory=list)
     #: guests that are not as they were since then, in words
     at_stake: list[str] = field(default_factory=list)
+    #: folders of PATH that no program is run from
+    left_out: list[str] = field(default_factory=list)
     #: it was stopped before everything was judged
     cut_short: bool = False
     recorded: bool = False
@@ -340,17 +342,24 @@ def _sync_folders(folder: Path) -> None:
             journal.sync_folder(one)
 
 
+def _make_private(folder: Path) -> None:
+    """Make *folder* and those above that lack, for ourselves alone; one that is there keeps its mode."""
+    if not folder.is_dir():
+        _make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def _make_folder(folder: Path) -> Path:
     """Make *folder*, or its like with a number where another run has the name."""
-    for number in range(1, 1000):
-        one = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
-        try:
-            one.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as exc:
-            kind = _NoRoom if exc.errno in _NO_ROOM else ReclaimError
-            raise kind(f"--reports {folder.parent.parent}: {one} cannot be made: {exc.strerror}") from exc
-        _sync_folders(one.parent)
-        return one
+    try:
+        _make_private(folder.parent)
+        for number in range(1, 1000):
+            one = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+            with suppress(FileExistsError):
+                one.mkdir(mode=0o700)
+                _sync_folders(one.parent)
+                return one
+    except OSError as exc:
+        kind = _NoRoom if exc.errno in _NO_ROOM else ReclaimError
+        raise kind(f"--reports {folder.parent.parent}: {folder} cannot be made: {exc.strerror}") from exc
     raise ReclaimError(f"--reports {folder.parent.parent}: {folder} is taken a thousand times")

@@ -15,12 +15,16 @@ from reclaim.storage import TRIMMABLE, filesystems
 
 #: kernel from which vfat has FITRIM (f663b5b38fff in Linux)
 _VFAT = (4, 19)
-#: what `systemctl is-enabled` takes for enabled; a linked unit is not: nothing wants it at boot
+#: why a filesystem is not trimmed, if that is not because fstab lacks it
+NOT_NAMED = "not named by fstrim.service"
+NO_TRIM = "X-fstrim.notrim"
+READ_ONLY = "read-only in fstab"
 #: options of fstab(5) by which fstrim passes a filesystem over (fstrim(8))
-_EXEMPTING = ("X-fstrim.notrim", "ro")
+_EXEMPTING = (NO_TRIM, "ro")
 _EXEMPTING_ALL = frozenset(_EXEMPTING)
 #: characters of a call that are taken apart: shlex takes the square of a word's length
 _LONGEST_CALL = 4096
+#: what `systemctl is-enabled` takes for enabled; a linked unit is not: nothing wants it at boot
 _TIMER_ENABLED = ("enabled", "static", "generated", "alias")
 #: a call, up to the next command of the line; `test -x /sbin/fstrim && …` has two of the name
 _FSTRIM = re.compile(r"(?<![\w.-])fstrim(?P<all>-all)?(?=\s|\Z)(?P<arguments>[^|;&]*)")
@@ -121,14 +125,14 @@ def _why_not(facts: Facts, reach: Reach, targets: set[str]) -> str | None:
     if reach.everything or reach.targets & targets:
         return None
     if not reach.fstab:
-        return "not named by fstrim.service" if reach.targets else ""
+        return NOT_NAMED if reach.targets else ""
     exempt = [found for target in targets if (found := _exempt(facts).get(target)) is not None]
     if not exempt:
         # fstrim.c adds the root to an fstab that has none (util-linux 2.34)
         return None if "/" in targets else "not in fstab"
     for option in _EXEMPTING:
         if all(option in options for options in exempt):
-            return option if option == "X-fstrim.notrim" else "read-only in fstab"
+            return option if option == NO_TRIM else READ_ONLY
     return None
 
 

@@ -362,7 +362,7 @@ def _lost_by_power_cycle(guest: Guest) -> str | None:
         return f"disk {names} is attached but not defined, a power cycle would lose it: define it or detach it first"
     for one, other in matched:
         if one.device in ("disk", "lun") and one.identity != other.identity:
-            return f"disk {one.target} runs on {one.identity}, a start would use {other.identity}: mend that first"
+            return f"disk {one.target} runs on {one.place}, a start would use {other.place}: mend that first"
     for disk in live.disks:
         if disk.transient:
             return f"disk {disk.target} is transient: what was written on it since the start would be lost"

@@ -7,16 +7,21 @@ from pathlib import Path
 
 import libvirt
 
+from reclaim.secret import redacted
+
 #: characters of one piece of foreign text that are shown
 LIMIT = 4000
+#: characters beyond it that are looked at all the same: what is cut off must not keep a secret from being known as one
+_BEYOND = 4000
 _OURS = Path(__file__).parent
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """*text* without control characters: a terminal must not obey a guest. Capped at LIMIT characters.
+    """*text* without secrets and control characters: a terminal must not obey a guest. Capped at LIMIT characters.
 
     Line breaks stay where *lines* says so, else they become spaces.
     """
+    text = redacted(text[: LIMIT + _BEYOND])
     if text.isprintable() and len(text) <= LIMIT:
         return text
     shown = "".join(

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
+from reclaim.secret import redacted
+
 
 class Verdict(str, Enum):
     COMPLIANT = "compliant"
@@ -53,7 +55,7 @@ class Judgement(NamedTuple):
 
 @dataclass
 class ChangeRecord:
-    """One proposed or applied change as it stands in results.json."""
+    """One proposed or applied change as it stands in results.json. Its words hold no secret."""
 
     kind: str
     target: str
@@ -61,13 +63,23 @@ class ChangeRecord:
     applied: bool = False
     undone: bool = False
 
+    def __post_init__(self) -> None:
+        self.target, self.diff = redacted(self.target), redacted(self.diff)
+
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))
 
 
+#: what a row says in words
+_WORDS = ("reason", "evidence")
+
+
 @dataclass(slots=True)
 class Result:
-    """One row of results.json. Absent keys are None; *seconds* is wall time."""
+    """One row of results.json. Absent keys are None; *seconds* is wall time.
+
+    Whoever sets its words: no secret gets into them. JUnit, the reports and the terminal have them from here.
+    """
 
     requirement: str
     title: str
@@ -80,6 +92,9 @@ class Result:
     evidence: str = ""
     changes: list[ChangeRecord] = field(default_factory=list)
     seconds: float = 0.0
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, redacted(value) if isinstance(value, str) and name in _WORDS else value)
 
     def take(self, judgement: Judgement) -> None:
         """Let *judgement* be the verdict of this row."""

@@ -29,7 +29,11 @@ def page() -> str:
 
 def slugs() -> list[str]:
     """The requirements that a guest or its disks have by default, in their order."""
-    return [one.slug for one in catalogue().values() if {"guest", "disk"} & set(one.parameters) and not one.option]
+    return [
+        one.slug
+        for one in catalogue().values()
+        if {"guest", "disk"} & set(one.parameters) and not one.option and not one.policy
+    ]
 
 
 def _guests() -> list[str]:

@@ -239,5 +239,5 @@ def _bytes(text: str) -> int:
 
 def version(output: str) -> Version | None:
     """The version in the first line of `rsync --version`; None for another program of that name."""
-    match = re.match(r"rsync\s+version\s+v?(\d+)\.(\d+)\.(\d+)", output)
+    match = re.match(r"rsync\s+version\s+v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})", output)
     return tuple(map(int, match.groups())) if match else None

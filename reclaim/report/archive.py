@@ -22,6 +22,7 @@ from reclaim import journal
 from reclaim.errors import ReclaimError
 from reclaim.report import compare, page, record, summary, whole
 from reclaim.report.record import Record
+from reclaim.secret import redacted
 from reclaim.text import printable
 from reclaim.verdict import Verdict
 
@@ -74,7 +75,8 @@ class Entry(_Kept):
 class State(_Kept):
     """What is known of all runs, by hypervisor/run."""
 
-    version: Literal[1] = 1
+    #: 1, which was not written down, kept addresses as they were, with what passwords they had
+    version: Literal[2]
     runs: dict[str, Entry] = {}
 
 
@@ -147,7 +149,7 @@ def _can_be_undone(run: Path) -> bool:
 @contextmanager
 def _locked(reports: Path) -> Iterator[None]:
     """One writer of the index at a time."""
-    descriptor = os.open(reports / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(reports / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -159,7 +161,7 @@ def _load(reports: Path) -> State:
     try:
         return State.model_validate_json((reports / _STATE).read_bytes())
     except (OSError, ValidationError):
-        return State()  # it is made from the runs again
+        return State(version=2)  # it is made from the runs again
 
 
 def _folders(where: Path) -> list[Path]:
@@ -219,7 +221,7 @@ def _entry(run: Path, stamp: tuple[int, int]) -> Entry:
         stamp=stamp,
         started=found.run.started,
         hypervisor=found.hypervisor.name,
-        uri=found.hypervisor.uri,
+        uri=redacted(found.hypervisor.uri),
         mode=found.run.mode,
         version=found.run.version,
         sentence=figures.sentence,

@@ -170,6 +170,8 @@ class Rows:
         ):
             text = text.replace(bare, dressed, 1)
         text = text.replace('checked="true"', "checked")
+        if self.is_ours:
+            self.path.chmod(whole.PRIVATE)  # pytest-html leaves that to the umask; where the user names a file it stays
         whole.write(self.path, [text])
 
 

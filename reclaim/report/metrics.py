@@ -6,18 +6,21 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from reclaim.report import summary
+from reclaim.report import summary, whole
 from reclaim.report.record import Record
 from reclaim.report.summary import Standing
 from reclaim.verdict import Verdict
 
 
 def write(path: Path | None, records: Sequence[Record]) -> None:
-    """Write the figures of *records* to *path*, whole or not at all. Raises OSError."""
+    """Write the figures of *records* to *path*, whole or not at all. Raises OSError.
+
+    node_exporter reads it as another user: its mode is 0644, whatever the umask. It holds numbers and slugs.
+    """
     if path is not None:
-        write_to_textfile(str(path), registry(records))
+        whole.write(path, [generate_latest(registry(records)).decode()], mode=0o644)
 
 
 def registry(records: Sequence[Record]) -> CollectorRegistry:

@@ -120,8 +120,11 @@ def _page_lost(exc: OSError | ReclaimError, failed: dict[str, list[str]]) -> str
     return f"pytest-html could not write its page{nor_ours}: {words}"
 
 
-def write_report(folders: list[Path], path: Path, remark: str = "") -> None:
-    """Write the static page of the runs in *folders* to *path*. Raises ReclaimError where one is no run."""
+def write_report(folders: list[Path], path: Path, remark: str = "", *, shared: bool = False) -> None:
+    """Write the static page of the runs in *folders* to *path*. Raises ReclaimError where one is no run.
+
+    *shared*: who may read it is for the user's umask to say.
+    """
     homes = list(dict.fromkeys(folder.parent if folder.is_file() else folder for folder in folders))
     records = [record.read(home) for home in homes]
-    whole.write(path, page.page(records, homes, remark))
+    whole.write(path, page.page(records, homes, remark), mode=whole.BY_UMASK if shared else whole.PRIVATE)

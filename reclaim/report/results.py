@@ -18,6 +18,7 @@ from reclaim.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.report import whole
+from reclaim.secret import redacted, redacted_arguments
 from reclaim.storage import device_of, need
 from reclaim.text import printable
 
@@ -130,12 +131,12 @@ def document(
             "started": rfc3339(started),
             "ended": rfc3339(ended),
             "version": reclaim.__version__,
-            "arguments": [printable(argument) for argument in options.arguments],
+            "arguments": [printable(argument) for argument in redacted_arguments(options.arguments)],
             "cut_short": cut_short,
         },
         "hypervisor": {
             "name": hypervisor.name,
-            "uri": hypervisor.uri,
+            "uri": redacted(hypervisor.uri),
             "libvirt": hypervisor.libvirt_version,
             "qemu": hypervisor.qemu_version,
         },
@@ -160,7 +161,7 @@ def mark_undone(folder: Path, undone: Iterable[tuple[str, str, str]]) -> None:
                 for row in record["results"]
                 if (row["requirement"], row["guest"]) == (requirement, guest or None)
                 for change in row["changes"]
-                if change["target"] == target and change["applied"] and not change["undone"]
+                if change["target"] == redacted(target) and change["applied"] and not change["undone"]
             ]
             for change in changes[:1]:
                 change["undone"] = True

@@ -69,13 +69,16 @@ def header(run: Run) -> list[str]:
         qemu = f", QEMU {one.qemu_version}" if one.qemu_version else ""
         guests = "1 guest" if len(part.guests) == 1 else f"{len(part.guests)} guests"
         lines.append(
-            f"reclaim {run.options.mode}: {sample}{printable(one.name)} ({one.uri}), "
+            f"reclaim {run.options.mode}: {sample}{printable(one.name)} ({printable(one.uri)}), "
             f"libvirt {one.libvirt_version}{qemu}, {guests}"
         )
         if not part.guests:
-            lines.append(f"reclaim: {one.uri} has no guests: there is nothing to judge")
+            lines.append(f"reclaim: {printable(one.uri)} has no guests: there is nothing to judge")
     if not run.options.definitions_only and not any(part.copies or part.jobs for part in run.parts):
         lines.append("reclaim: no backups are declared, so none is judged (--backups DIR, or [[backup]])")
+    if run.left_out:
+        folders = ", ".join(map(printable, run.left_out))
+        lines.append(f"reclaim: left out of PATH, since others can write there: {folders}")
     lines += [f"reclaim: {printable(words)}" for words in run.at_stake]
     lines += [f"reclaim: {printable(words)}" for words in run.remarks]
     for _, died in run.interrupted:
@@ -137,7 +140,7 @@ class Progress:
     def line(self, text: str) -> None:
         """Say something that stays."""
         self.clear()
-        self._reporter.write_line(text)
+        self._reporter.write_line(printable(text, lines=True))
 
     def __call__(self, text: str) -> None:
         if self._reporter.verbosity < 0:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
+#: for root alone, or who runs it: an administrator may open it, and a file that is there keeps its mode
+PRIVATE = 0o600
+#: as the user's umask has it
+BY_UMASK = None
 
-def write(path: Path, pieces: Iterable[str], *, durable: bool = False) -> None:
-    """Write *pieces* of text to *path*, beside and renamed; *durable*: it is on the disk before it has its name."""
-    temporary = path.with_name(f".{path.name}.new")
+
+def write(path: Path, pieces: Iterable[str], *, durable: bool = False, mode: int | None = PRIVATE) -> None:
+    """Write *pieces* of text to *path*, beside and renamed; *durable*: it is on the disk before it has its name.
+
+    The new file has *mode*, whatever the umask.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")  # of two runs each has its own
+    if mode == PRIVATE:
+        mode = _mode_of(path)
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
+        with os.fdopen(_made(temporary, mode), "w", encoding="utf-8") as stream:
             stream.writelines(pieces)
             if durable:
                 stream.flush()
@@ -19,3 +31,22 @@ def write(path: Path, pieces: Iterable[str], *, durable: bool = False) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _made(path: Path, mode: int | None) -> int:
+    """A new file at *path*, opened to be written: nothing that lies there is followed or kept."""
+    path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666 if mode is None else mode & 0o600)
+    if mode is not None:
+        os.fchmod(descriptor, mode)
+    return descriptor
+
+
+def _mode_of(path: Path) -> int:
+    """The mode of our file at *path*, if there is one."""
+    with suppress(OSError):
+        found = path.lstat()
+        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+            return stat.S_IMODE(found.st_mode) & 0o666
+    return PRIVATE

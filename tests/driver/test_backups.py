@@ -155,3 +155,34 @@ def test_a_folder_that_is_not_there(tmp_path: Path, uri: str) -> None:
     outcome = audit(tmp_path / "reports", "--backups", str(tmp_path / "gone"), uri=uri)
     assert outcome.status == REFUSED
     assert f"--backups {tmp_path}/gone: No such file or directory" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("web.qcow2.gz", "compressed by gzip, no image"),
+        ("web-20261128.img.zst", "compressed by zstd, no image"),
+        ("web.vma.zst", "a Proxmox archive (vma), no image"),
+        ("web/vda.full.data", "a backup by virtnbdbackup, no image"),
+    ],
+)
+def test_a_compressed_copy_is_there_and_said_why_it_is_not_judged(tmp_path: Path, name: str, words: str) -> None:
+    copies = tmp_path / "copies"
+    (copies / name).parent.mkdir(parents=True)
+    (copies / name).write_bytes(b"\x1f\x8b" + bytes(4096))
+    uri = node(tmp_path, domain_xml(disk_xml(), name="web"))
+    outcome = audit(tmp_path / "audit", "--backups", str(copies), uri=uri)
+    found = [row for row in outcome.document["results"] if row["requirement"] == "sparse-backup"]
+    assert [(row["guest"], row["verdict"]) for row in found] == [("web", "not-assessable")]
+    assert words in found[0]["reason"]
+
+
+def test_an_archive_of_anything_is_no_copy(tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    (copies / "web.tar.gz").write_bytes(b"\x1f\x8b" + bytes(4096))
+    uri = node(tmp_path, domain_xml(disk_xml(), name="web"))
+    outcome = audit(tmp_path / "audit", "--backups", str(copies), uri=uri)
+    found = [row for row in outcome.document["results"] if row["requirement"] == "sparse-backup"]
+    assert [row["backup"] for row in found] == [None]
+    assert "no copy of it was found" in found[0]["reason"]

@@ -23,6 +23,7 @@ from reclaim.guest import Guest
 from reclaim.power import PowerCycle
 from reclaim.undo import undo
 from reclaim.verdict import Verdict
+from tests.faults import record as counts
 from tests.guest.tiny import Tiny, made
 from tests.support import definition_of, engine, requirement, subject
 
@@ -31,6 +32,19 @@ pytestmark = pytest.mark.guest
 #: a plugin by which a run gets a signal when it says a word; nobody can look into these guests: little is waited for
 CUT = """
 import os
+
+def cut_at_record(number, when):
+    # the run dies before or after it writes this record of its journal
+    from reclaim.journal import Journal
+    write, written = Journal._write, []
+    def count(self, entry):
+        written.append(entry)
+        if len(written) == number and when == "before":
+            os.kill(os.getpid(), 9)
+        write(self, entry)
+        if len(written) == number:
+            os.kill(os.getpid(), 9)
+    Journal._write = count
 
 def pytest_configure():
     from reclaim import power
@@ -52,6 +66,9 @@ def pytest_configure():
         return asked
     power._BLIND_SECONDS = 1
     power._start, power._press_button = start, ask
+    if os.environ.get("CUT_RECORD"):
+        number, when = os.environ["CUT_RECORD"].split()
+        cut_at_record(int(number), when)
     terminal.Progress.__call__ = say
 """
 
@@ -65,12 +82,15 @@ class Life:
     booted: Definition
     wanted: Definition
 
-    def run(self, *options: str, word: str = "never", number: int = 0) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *options: str, word: str = "never", number: int = 0, cut: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         plugins = self.reports.parent
         (plugins / "cut.py").write_text(CUT, encoding="utf-8")
         policy = plugins / "inventory.toml"
         policy.write_text("[policy]\nshutdown_seconds = 20\n", encoding="utf-8")
         env = {**os.environ, "PYTHONPATH": str(plugins), "CUT_AT": word, "CUT_BY": str(int(number))}
+        env["CUT_RECORD"] = cut
         command = [sys.executable, "-m", "pytest", "-p", "cut", "checks/", "--guests", self.tiny.name, *options]
         command += ["--reports", str(self.reports), "-k", "discard or live", "--inventory", str(policy)]
         return subprocess.run(command, cwd=ROOT, env=env, text=True, capture_output=True, check=False, timeout=300)
@@ -174,6 +194,52 @@ def test_killed_before_and_after(life: Life, word: str) -> None:
     done = life.run("--fix", "--force", "--restart")
     assert life.power["verdict"] in ("fixed", "compliant"), done.stdout
     assert life.runs_on(life.wanted)
+
+
+#: begin; the definition, intended and done; the power cycle, intended and done; end
+_RECORDS = 6
+
+
+@pytest.fixture
+def untouched(tmp_path: Path) -> Iterator[Life]:
+    with made("record", machine="pc-i440fx-7.2") as tiny:
+        booted = definition_of(tiny.guest())
+        yield Life(tiny, tmp_path / "reports", booted, booted)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("then", ["undo", "fix"])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("record", range(1, _RECORDS + 1))
+def test_killed_at_each_record(
+    untouched: Life, record: int, when: str, then: str, request: pytest.FixtureRequest
+) -> None:
+    """The whole road in one run: whichever record it dies at, the guest runs in the end, and undo gives all back."""
+    life, original = untouched, untouched.defined.xml
+    done = life.run("--fix", "--force", "--restart", cut=f"{record} {when}")
+    assert done.returncode == -signal.SIGKILL, done.stdout
+    died = life.latest
+    book = died / journal.NAME
+    assert life.tiny.domain.isActive() or book.exists()
+    changed = book.exists() and bool(journal.read(book).entries) and not journal.read(book).ended
+    done = life.run()
+    assert (died.name in done.stdout) == changed, done.stdout
+    if then == "fix":
+        done = life.run("--fix", "--force", "--restart")
+        assert life.power["verdict"] in ("fixed", "compliant"), done.stdout
+        assert life.tiny.domain.isActive()
+        assert life.defined.xml != original
+        again = life.run("--fix", "--force", "--restart")
+        assert again.returncode == 0, again.stdout
+    for run in sorted(life.reports.glob(f"*/*/{journal.NAME}"), reverse=True):
+        if not run.parent.is_symlink():
+            undone, said = life.undo(run.parent)
+            assert undone, said
+            assert life.undo(run.parent) == (True, "")
+    assert life.defined.xml == original
+    if not life.tiny.domain.isActive():
+        life.tiny.start()
+    counts.note(request.node.nodeid, {"kills": 1})
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_a_half_written_run_breaks_nothing(tmp_path: Path, torn: str) -> None:
     assert changes(tmp_path) == [{}, {"newly broken": 1}, {}]
 
 
-@pytest.mark.parametrize("damage", ["", "{", '{"version": 2}', '{"version": 1, "runs": {"x": {}}}', "\x00"])
+@pytest.mark.parametrize("damage", ["", "{", '{"version": 3}', '{"version": 1, "runs": {"x": {}}}', "\x00"])
 def test_a_damaged_memory_is_made_again(tmp_path: Path, damage: str) -> None:
     records.archive(tmp_path, day(0, bus("noncompliant")))
     records.archive(tmp_path, day(1, bus("compliant")))

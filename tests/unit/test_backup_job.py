@@ -101,6 +101,10 @@ FORMATS = {
         "backup.service",
         "[Unit]\nDescription=rsync\n[Service]\nExecStart=-/usr/bin/env rsync+ -a \\\n# rsync\n  /srv/images/ '/b/%H'\n",
     ),
+    "unit with an argv[0]": (
+        "backup.service",
+        "[Service]\nExecStart=-@/usr/bin/rsync nightly+ -a /srv/images/ /b\n",
+    ),
     "unit with a shell": ("backup.service", "[Service]\nExecStart=/bin/sh -c 'rsync+ -a /srv/images/ /b'\n"),
     "rsnapshot": (
         "rsnapshot.conf",

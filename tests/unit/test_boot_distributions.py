@@ -370,13 +370,6 @@ LVMDEVICES = "/etc/lvm/devices/system.devices:IDTYPE={} IDNAME={} DEVNAME=/dev/v
         ),
         pytest.param(
             {ENTRY: ""},
-            {"lvm": LVM.format('[ "a|/dev/[sv]d.*|", "r|.*|" ]')},
-            "/etc/lvm/lvm.conf: /dev/[sv]d",
-            "let the filter name no disk",
-            id="lvm-filter-pattern",
-        ),
-        pytest.param(
-            {ENTRY: ""},
             {"lvm": LVMDEVICES.format("sys_serial", "3f8e0b1c9d2a4e5f6071")},
             "/dev/vdb known by sys_serial",
             "lvmdevices --adddev /dev/vdb --deviceidtype devname",
@@ -506,6 +499,9 @@ def test_what_is_not_understood_is_withheld_by_name(
         pytest.param({"/etc/zipl.conf": "parameters = root=/dev/vda1\n"}, {}, "not-assessable", id="zipl"),
         pytest.param({}, {}, "not-assessable", id="nothing-known"),
         pytest.param({ENTRY: ""}, {"lvm": LVM.format('[ "r|/dev/drbd.*|" ]')}, "compliant", id="drbd-filter"),
+        pytest.param(
+            {ENTRY: ""}, {"lvm": LVM.format('[ "a|/dev/[sv]d.*|", "r|.*|" ]')}, "compliant", id="lvm-filter-of-both"
+        ),
         pytest.param(
             {ENTRY: ""}, {"lvm": LVMDEVICES.format("devname", "/dev/vdb")}, "compliant", id="lvm-found-by-pvid"
         ),

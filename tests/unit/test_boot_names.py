@@ -8,7 +8,19 @@ import pytest
 
 from reclaim.change import CommandChange, FileChange
 from reclaim.verdict import Verdict
-from tests.support import FILES, Inside, block, engine, inhabited, mounted, part, requirement, subject, verdict_of
+from tests.support import (
+    FILES,
+    Inside,
+    block,
+    engine,
+    inhabited,
+    mounted,
+    part,
+    requirement,
+    subject,
+    verdict_of,
+    walk,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,12 +211,60 @@ def test_where_boot_is_not_on_one_disk_the_user_decides(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("cryptkey=/dev/vda1:ext4:/key", "reclaim does not understand this parameter"),
+        ("crypt_root=/dev/vda1", "reclaim does not understand this parameter"),
+        ("real_resume=/dev/vda5", "reclaim does not understand this parameter"),
+        ("rootflags=device=/dev/vda1", "reclaim does not understand this parameter"),
+        ("root=254:1", "reclaim does not understand this parameter"),
+        ("root=/dev/vdz1", "it is not there"),
+        ("cryptdevice=/dev/vdz1:root", "it is not there"),
+        ("resume=/dev/vdn1", "it has no UUID of its own"),
+    ],
+)
+def test_why_a_parameter_stays_is_told(tmp_path: Path, line: str, why: str) -> None:
+    inside = Inside(command_line=f"{line}\n")
+    inside.devices.append(block("vdn", part("vdn1")))
+    inside.files["/boot/grub/grub.cfg"] = f"\tlinux /vmlinuz {line}\n"
+    inside.files["/etc/default/grub"] = f'GRUB_CMDLINE_LINUX="{line}"\n'
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    withheld = result.reason.partition("; withheld: ")[2]
+    assert withheld.startswith(f"/etc/default/grub: {line}: {why}; name them by hand")
+
+
+def test_what_a_configuration_boots_is_named_in_the_configuration(tmp_path: Path) -> None:
+    inside = Inside(os="ID=nixos\n", command_line="root=/dev/vda1\n")
+    inside.files = {"/boot/loader/entries/nixos.conf": "options root=/dev/vda1\n", "/etc/fstab": ""}
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert "/boot/loader/entries/nixos.conf: root=/dev/vda1; withheld: NixOS makes these files" in result.reason
+
+
+def test_who_may_write_a_boot_file_again_is_told(tmp_path: Path) -> None:
+    inside = Inside(commands={"update-grub": lambda _: 0})
+    inside.files["/etc/default/grub"] = '# Ansible managed\nGRUB_CMDLINE_LINUX="resume=/dev/vda1"\n'
+    guest = inhabited(tmp_path, inside)
+    [plan] = walk(engine(guest.hypervisor, tmp_path, "plan"), guest, "boot-names")
+    assert plan.reason == (
+        '/etc/default/grub: resume=/dev/vda1; /etc/default/grub says "Ansible managed": change it there too'
+    )
+    result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert result.verdict is Verdict.FIXED, result.reason
+
+
+@pytest.mark.parametrize(
     ("files", "tools", "reason"),
     [
         pytest.param(
             {"menu": MENU}, ("systemctl",), "none of update-grub, grub2-mkconfig, grub-mkconfig is", id="no-tool"
         ),
-        pytest.param({"resume": "RESUME=/dev/vdz\n"}, ("update-grub",), "no UUID of their own", id="not-there"),
+        pytest.param(
+            {"resume": "RESUME=/dev/vdz\n"}, ("update-grub",), "RESUME=/dev/vdz: it is not there", id="not-there"
+        ),
     ],
 )
 def test_what_cannot_be_mended_is_withheld(

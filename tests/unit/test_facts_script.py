@@ -203,12 +203,8 @@ def _within(root: Path, body: str, shell: list[str], tools: tuple[str, ...] = ()
         for name in (*tools, "head", "tail", "tr", "od", "base64", "cat", "printf"):
             (folder / name).symlink_to(shutil.which(name) or "/nowhere")
         functions = re.sub("^PATH=.*$", f"PATH={folder}", functions, count=1, flags=re.MULTILINE)
-    for path in (
-        *("/lib/modules", "/boot/", "/efi/", "/etc/machine-id", "/etc/cron", "/etc/periodic", "/var/spool"),
-        *("/run/systemd", "/etc/lvm", "/etc/udev", "/etc/multipath", "/etc/auto", "/etc/systemd", "/etc/smartd.conf"),
-        *("/etc/kdump.conf", "/etc/hdparm.conf", "/etc/cloud", "/etc/conf.d/dmcrypt", "/etc/rc", "/etc/local.d"),
-    ):
-        functions = functions.replace(path, f"{root}{path}")
+    ours = r"(?<![\w/])(?=/(?:etc|boot|efi|lib/modules|run/systemd|opt|usr/local/etc|var/(?:spool|lib|mmfs))[/ ])"
+    functions = re.sub(ours, str(root), functions)
     done = subprocess.run([*shell, "-c", f"{functions}\n{body}"], cwd=root, capture_output=True, check=True)
     return read(done.stdout + b"end\n", "here")
 
@@ -410,6 +406,7 @@ LVM_CONF = """config {
 \t# filter = [ "a|/dev/vda|" ]
 }
 devices {
+\t# use_devicesfile = 0
 \tuse_devicesfile = 1
 \t# search_for_devnames = "none"
 \tsearch_for_devnames = "auto"
@@ -427,13 +424,23 @@ def test_what_lvm_is_told_is_read(tmp_path: Path, shell: list[str]) -> None:
     _tree(
         tmp_path,
         **{"etc/lvm/lvm.conf": LVM_CONF, "etc/lvm/devices/system.devices": f"# LVM uses this\nHASH=1\n{entry}\n"},
+        **{
+            "etc/lvm/lvmlocal.conf": 'devices/filter = "r|.*|"\n',
+            "etc/lvm/lvm_db.conf": "devices { global_filter=[] }",
+        },
     )
     facts = _within(tmp_path, "probe lvm lvm_names", shell)
     lines = [(path.removeprefix(f"{tmp_path}/etc/lvm/"), " ".join(line.split())) for path, line in facts.lvm_lines]
     assert lines == [
-        ("lvm.conf", "use_devicesfile = 1"),
+        *(("lvm.conf", line) for line in ("config {", "}", "devices {", "use_devicesfile = 1")),
         ("lvm.conf", 'search_for_devnames = "auto"'),
-        ("lvm.conf", """global_filter = [ "a|/dev/[sv]d.*|", # the disks 'r|.*|' ]"""),
+        ("lvm.conf", """global_filter = [ "a|/dev/[sv]d.*|", # the disks"""),
+        ("lvm.conf", "'r|.*|' ]"),
+        ("lvm.conf", 'scan = [ "/dev" ]'),
+        ("lvm.conf", "}"),
+        ("lvmlocal.conf", 'devices/filter = "r|.*|"'),
+        ("lvm_db.conf", "devices { global_filter=[] }"),
+        ("lvm.conf", "# use_devicesfile = 0"),
         ("devices/system.devices", entry),
     ]
 
@@ -448,7 +455,7 @@ def test_what_runs_beside_the_boot_is_read(tmp_path: Path, shell: list[str]) -> 
             "etc/local.d/a.start": "swapon /dev/vdb2\n",
             "etc/conf.d/dmcrypt": "target=crypt-home\nsource='/dev/vdb1'\n",
             "etc/udev/rules.d/70 a.rules": 'KERNEL=="vdb1", SYMLINK+="x"\n',
-            "etc/udev/rules.d/vdb.rules": 'ENV{ID_SERIAL}=="b-1", SYMLINK+="y"\nATTRS{serial}=="b-1", SYMLINK+="z"\n',
+            "etc/udev/rules.d/vdb.rules": '# KERNEL=="vda"\n\nENV{ID_SERIAL}=="b-1", \\\n  SYMLINK+="y"\nLABEL="end"\n',
             "etc/auto.misc": "cd -fstype=iso9660 :/dev/cdrom\nd :/dev/disk/by-path/y\n",
             "etc/systemd/system/a.service.d/b.conf": "[Unit]\nAfter=dev-vdb.device\n",
         },
@@ -460,11 +467,56 @@ def test_what_runs_beside_the_boot_is_read(tmp_path: Path, shell: list[str]) -> 
         ("local.d/a.start", "swapon /dev/vdb2"),
         ("conf.d/dmcrypt", "source='/dev/vdb1'"),
         ("udev/rules.d/70 a.rules", 'KERNEL=="vdb1", SYMLINK+="x"'),
-        ("udev/rules.d/vdb.rules", 'ENV{ID_SERIAL}=="b-1", SYMLINK+="y"'),
-        ("udev/rules.d/vdb.rules", 'ATTRS{serial}=="b-1", SYMLINK+="z"'),
+        ("udev/rules.d/vdb.rules", 'ENV{ID_SERIAL}=="b-1",   SYMLINK+="y"'),
+        ("udev/rules.d/vdb.rules", 'LABEL="end"'),
         ("auto.misc", "d :/dev/disk/by-path/y"),
         ("systemd/system/a.service.d/b.conf", "After=dev-vdb.device"),
     }
+
+
+#: files of what uses a disk as it is, and the line of each that names one
+USERS = {
+    "etc/drbd.d/r0.res": "  disk /dev/disk/by-partuuid/p;",
+    "etc/tgt/conf.d/d1.conf": "  backing-store /dev/vdb",
+    "etc/rtslib-fb-target/saveconfig.json": '{"storage_objects":[{"dev":"/dev/vdb","plugin":"block"}]}',
+    "etc/trafficserver/storage.config": "/dev/vdb volume=1",
+    "etc/nbd-server/config": "exportname = /dev/disk/by-id/virtio-data",
+    "etc/mysql/conf.d/raw.cnf": "innodb_data_file_path=vdb1:10Gnewraw",
+    "etc/sysconfig/oracleasm": 'ORACLEASM_SCANEXCLUDE="sd"',
+    "etc/sysconfig/docker-storage-setup": 'DEVS="vdb vdc"',
+    "etc/collectd.conf": 'Disk "vda"',
+    "etc/crontab": "@reboot root mount /dev/vdb1 /data",
+    "var/lib/pacemaker/cib/cib.xml": '<nvpair name="device" value="/dev/vdb1"/>',
+    # none of those that are known: found below /etc
+    "etc/initramfs-tools/scripts/local-top/keys": "cryptsetup open /dev/vda2 keys",
+    "etc/appliance/store.conf": "device=/dev/vdb",
+}
+#: what names no disk, is a copy, or is read elsewhere
+NO_USERS = {
+    "etc/appliance/words": "a/vda.txt b-sda /dev/mapper/vg /dev/null /dev/disk/by-uuid/x",
+    "etc/appliance/store.conf.bak": "device=/dev/vdb",
+    "etc/fstab": "/dev/vda1 / ext4",
+    "etc/lvm/archive/vg_1.vg": 'device = "/dev/vda3"',
+    "etc/selinux/targeted/file_contexts": "/dev/vda.*",
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_what_uses_a_disk_as_it_is_is_read(tmp_path: Path, shell: list[str]) -> None:
+    _tree(tmp_path, **{path: f"{line}\n" for path, line in {**USERS, **NO_USERS}.items()})
+    units = tmp_path / "etc/systemd/system"
+    (units / "dev-vdb.device.wants").mkdir(parents=True)
+    osd = tmp_path / "var/lib/ceph/osd/ceph-0"
+    osd.mkdir(parents=True)
+    (osd / "block").symlink_to("/dev/vdc")
+    facts = _within(tmp_path, "probe named named_anywhere", shell)
+    assert sorted((path.removeprefix(f"{tmp_path}/"), line) for path, line in facts.named_lines) == sorted(
+        [
+            *((path, line.strip()) for path, line in USERS.items()),
+            ("etc/systemd/system/dev-vdb.device.wants", "dev-vdb.device.wants"),
+            ("var/lib/ceph/osd/ceph-0/block", "/dev/vdc"),
+        ]
+    )
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)

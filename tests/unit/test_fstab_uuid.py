@@ -189,6 +189,162 @@ def test_what_has_no_other_name_is_withheld(tmp_path: Path, fstab: str, reason: 
     assert inside.files["/etc/fstab"] == fstab
 
 
+#: a guest whose fstab is of another bus (Vagrant boxes built on VirtualBox), and what is mounted in it
+MOVED = [
+    block("vda", part("vda1", uuid="s-1", fstype="swap"), part("vda2", uuid="r-2", fstype="ext4")),
+    block("vdb", part("vdb1", uuid="d-1", fstype="xfs"), part("vdb2", uuid="b-2", fstype="btrfs")),
+]
+MOUNTS = [
+    mounted("/", "/dev/vda2"),
+    mounted("/data", "/dev/vdb1", "xfs"),
+    mounted("/home", "/dev/vdb2[/@home]", "btrfs", fsroot="/@home"),
+    mounted("/log", "/dev/vdb2[/@log]", "btrfs", fsroot="/@log"),
+    mounted("/twice", "/dev/vdb1", "xfs"),
+    mounted("/twice", "/dev/vda2"),
+    mounted("/mem", "tmpfs", "tmpfs"),
+]
+
+
+def _moved(fstab: str, **more: object) -> Inside:
+    return Inside(files={**FILES, "/etc/fstab": fstab}, **{"devices": MOVED, "mounts": MOUNTS, **more})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "more"),
+    [
+        pytest.param("/dev/sda2 / ext4 rw 0 1\n", "UUID=r-2 / ext4 rw 0 1\n", {}, id="root"),
+        pytest.param("/dev/sda2\t/\tauto\n", "UUID=r-2\t/\tauto\n", {}, id="type-auto"),
+        pytest.param("/dev/sdc1 /data/ xfs\n", "UUID=d-1 /data/ xfs\n", {}, id="another-place"),
+        pytest.param("/dev/disk/by-id/ata-x /data xfs\n", "UUID=d-1 /data xfs\n", {}, id="by-id"),
+        pytest.param(
+            "/dev/sdb2 /home btrfs subvol=@home\n/dev/sdb2 /log btrfs subvol=/@log\n",
+            "UUID=b-2 /home btrfs subvol=@home\nUUID=b-2 /log btrfs subvol=/@log\n",
+            {},
+            id="subvolumes",
+        ),
+        pytest.param(
+            "/dev/sda2 / ext4\n/dev/sda1 none swap\n",
+            "UUID=r-2 / ext4\nUUID=s-1 none swap\n",
+            {},
+            id="swap-that-is-off",
+        ),
+        pytest.param(
+            "/dev/sdz9 none swap\n", "UUID=s-1 none swap\n", {"swaps": ("/dev/vda1 p 1 0 -2",)}, id="swap-that-is-on"
+        ),
+    ],
+)
+def test_a_name_that_is_dead_is_replaced_by_what_is_in_use_there(
+    tmp_path: Path, before: str, after: str, more: dict[str, object]
+) -> None:
+    inside = _moved(before, **more)
+    guest = inhabited(tmp_path, inside)
+    verify = "findmnt --verify --tab-file"
+    # what was dead before need not be there for an undo
+    assert requirement("fstab-uuid").fixer(guest) == [FileChange("one", "/etc/fstab", before, after, verify)]
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert inside.files == {**FILES, "/etc/fstab": after}
+    [again] = walk(engine(guest.hypervisor, tmp_path), guest, "fstab-uuid")
+    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
+
+
+@pytest.mark.parametrize(
+    "fstab",
+    [
+        pytest.param("/dev/sda2 / xfs\n", id="another-type"),
+        pytest.param("/dev/sda2 /srv ext4\n", id="nothing-is-mounted-there"),
+        pytest.param("/dev/sdb1 /twice xfs\n", id="one-mounted-over-another"),
+        pytest.param("/dev/sdb1 /mem tmpfs\n", id="no-disk"),
+        pytest.param("/dev/sdb1 /data xfs\nUUID=d-1 /mnt xfs\n", id="of-another-entry"),
+        pytest.param("/dev/sdb1 /data xfs\n/dev/sdb1 / ext4\n", id="one-name-for-two"),
+        pytest.param("/dev/sdb1 /data xfs\n/dev/sdc1 /data xfs\n", id="two-names-for-one"),
+        pytest.param("/dev/sdb2 /home btrfs subvol=@old\n", id="another-subvolume"),
+        pytest.param("/dev/sdz9 none swap\n", id="swap-in-another-place"),
+        pytest.param("/dev/sda1 none swap\nUUID=s-1 none swap\n", id="swap-of-another-entry"),
+        pytest.param("UUID=b-2 /home btrfs device=/dev/sdb2\n", id="an-option"),
+    ],
+)
+def test_a_name_that_is_dead_stays_where_it_is_not_certain_what_it_means(tmp_path: Path, fstab: str) -> None:
+    inside = _moved(fstab)
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert "is not there" in result.reason.partition("withheld: ")[2]
+    assert inside.files["/etc/fstab"] == fstab
+
+
+def test_a_dead_name_that_the_boot_does_without_is_left(tmp_path: Path) -> None:
+    inside = _moved("/dev/sdb1 /data xfs nofail\n/dev/sda2 / ext4\n")
+    guest = inhabited(tmp_path, inside)
+    engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
+    assert inside.files["/etc/fstab"] == "/dev/sdb1 /data xfs nofail\nUUID=r-2 / ext4\n"
+
+
+NIXOS = "# This is a generated file.  Do not edit!\n#\n# To make changes, edit the fileSystems options\n"
+GUIX = "# This file was generated from your Guix configuration.  Any changes\n"
+
+
+@pytest.mark.parametrize(
+    ("os", "fstab", "advice"),
+    [
+        pytest.param(
+            "ID=nixos\n",
+            "/dev/vda1 / ext4 x-initrd.mount 0 1\n",
+            'fileSystems."/".device = "/dev/disk/by-uuid/aaaa-1"',
+            id="nixos",
+        ),
+        pytest.param(
+            "ID=other\n",
+            f"{NIXOS}/dev/vdb1 /srv ext4\n",
+            'fileSystems."/srv".device = "/dev/disk/by-partuuid/p-b"',
+            id="by-its-header",
+        ),
+        pytest.param(
+            "ID=nixos\n",
+            "/dev/vda5 none swap\n",
+            'swapDevices = [ { device = "/dev/disk/by-uuid/aaaa-5"; } ]',
+            id="swap",
+        ),
+        pytest.param(
+            "ID=nixos\n", "/dev/vdz1 /z ext4\n", 'fileSystems."/z".device = "/dev/disk/by-uuid/…"', id="not-there"
+        ),
+        pytest.param("ID=guix\n", f"{GUIX}/dev/vda1 / ext4\n", '(device (uuid "aaaa-1"))', id="guix"),
+    ],
+)
+def test_what_a_configuration_makes_is_named_in_the_configuration(
+    tmp_path: Path, os: str, fstab: str, advice: str
+) -> None:
+    inside = _inside(fstab)
+    inside.os = os
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    withheld = result.reason.partition("withheld: ")[2]
+    assert advice in withheld
+    assert ("guix system reconfigure" if "guix" in os else "nixos-rebuild boot") in withheld
+    assert (inside.files["/etc/fstab"], inside.ran) == (fstab, [])
+
+
+@pytest.mark.parametrize(
+    ("header", "remark"),
+    [
+        pytest.param("# Ansible managed\n", '/etc/fstab says "Ansible managed": change it there too', id="ansible"),
+        pytest.param("## HEADER: This file is managed by Puppet.\n", "managed by Puppet.", id="puppet"),
+        pytest.param("# /etc/fstab: static file system information.\n", "", id="debian"),
+        pytest.param("# Created by anaconda on Thu\n", "", id="anaconda"),
+    ],
+)
+def test_who_may_write_fstab_again_is_told_and_keeps_nobody(tmp_path: Path, header: str, remark: str) -> None:
+    inside = _inside(f"{header}/dev/vda1 / ext4\n")
+    guest = inhabited(tmp_path, inside)
+    [plan] = walk(engine(guest.hypervisor, tmp_path, "plan"), guest, "fstab-uuid")
+    assert remark in plan.reason
+    assert ("change it there too" in plan.reason) is bool(remark)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert inside.files["/etc/fstab"] == f"{header}UUID=aaaa-1 / ext4\n"
+
+
 def test_a_guest_without_fstab_is_an_error_not_a_pass(tmp_path: Path) -> None:
     inside = Inside()
     del inside.files["/etc/fstab"]

@@ -200,6 +200,53 @@ def test_the_unit_is_judged_by_what_it_runs(
 
 
 @pytest.mark.parametrize(
+    ("service", "fstab", "advice"),
+    [
+        pytest.param(
+            {
+                "ExecStart": LINE.format("/sbin/fstrim", "-v /"),
+                "DropInPaths": "/etc/systemd/system/fstrim.service.d/a.conf",
+            },
+            "UUID=dddd /data xfs\n",
+            "/etc/systemd/system/fstrim.service.d/a.conf: let its ExecStart= trim all (fstrim --all), or name these "
+            "too: /data (not named by fstrim.service)",
+            id="a-drop-in",
+        ),
+        pytest.param(
+            {"ExecStart": LINE.format("/sbin/fstrim", "-v /"), "FragmentPath": "/etc/systemd/system/fstrim.service"},
+            "UUID=dddd /data xfs\n",
+            "/etc/systemd/system/fstrim.service: let its ExecStart=",
+            id="a-unit-of-the-administrators",
+        ),
+        pytest.param(
+            {"ExecStart": LINE.format("/sbin/fstrim", "-v /"), "FragmentPath": "/lib/systemd/system/fstrim.service"},
+            "UUID=dddd /data xfs\n",
+            "the drop-in of fstrim.service (systemctl cat fstrim.service): let its ExecStart=",
+            id="not-told-which",
+        ),
+        pytest.param(
+            {}, "UUID=dddd /data xfs X-fstrim.notrim\n", "take X-fstrim.notrim out of fstab", id="not-to-be-trimmed"
+        ),
+        pytest.param({}, "UUID=dddd /data xfs ro\n", "take `ro` out of fstab", id="read-only"),
+        pytest.param(
+            {}, "", "add to fstab, or mount with the option `discard`: /data (not in fstab)", id="not-in-fstab"
+        ),
+    ],
+)
+def test_what_keeps_a_filesystem_from_being_trimmed_is_what_is_to_be_changed(
+    tmp_path: Path, service: dict[str, str], fstab: str, advice: str
+) -> None:
+    inside = Inside(service={**SERVICE, **service})
+    inside.devices.append(DATA)
+    inside.mounts.append(mounted("/data", "/dev/vdb1", "xfs"))
+    inside.files["/etc/fstab"] += fstab
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstrim-timer"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert result.reason.partition("withheld: ")[2].startswith(advice)
+
+
+@pytest.mark.parametrize(
     ("fstab", "verdict"),
     [
         pytest.param("# empty\n", Verdict.COMPLIANT, id="lists-nothing-so-mountinfo-counts"),

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -264,25 +265,81 @@ def test_a_sparse_copy_is_accepted(place: Path, tmp_path: Path, make: Callable[[
 # Shared extents -------------------------------------------------------------------------------
 
 
-def test_zeros_that_snapshots_pin_are_named_and_left(btrfs: Path, tmp_path: Path) -> None:
-    path = dense(btrfs / "current/web.img")
-    for name in ("hourly-1", "hourly-2"):
+def snapshot(btrfs: Path, *names: str) -> None:
+    for name in names:
         run("btrfs", "subvolume", "snapshot", "-r", str(btrfs / "current"), str(btrfs / name))
-    held = allocated(path)
-    result = engine(owner := hypervisor(tmp_path), tmp_path).run(requirement("sparse-backup"), subject(owner, path))
-    assert result.verdict is Verdict.NONCOMPLIANT
-    assert "pinned by" in result.reason
+
+
+def data_used(folder: Path) -> int:
+    """Bytes that the btrfs holds for data, once its deleted subvolumes are cleaned up."""
+    run("btrfs", "filesystem", "sync", str(folder))
+    run("btrfs", "subvolume", "sync", str(folder))
+    run("btrfs", "filesystem", "sync", str(folder))
+    found = re.search(r"^Data,.*used=(\d+)", run("btrfs", "filesystem", "df", "--raw", str(folder)), re.MULTILINE)
+    assert found
+    return int(found[1])
+
+
+def test_zeros_that_snapshots_share_go_with_the_snapshots(btrfs: Path, tmp_path: Path) -> None:
+    """The copy is written anew at once; else it would hold its zeros when every snapshot is gone."""
+    path = dense(btrfs / "current/web.img")
+    snapshot(btrfs, "hourly-1", "hourly-2")
+    content, held = checksum(path), allocated(path)
+    owner = hypervisor(tmp_path)
+    refused, words = verdict(tmp_path, path)
+    assert refused is Verdict.NONCOMPLIANT
+    assert "pinned by" in words
+    fixing = engine(owner, tmp_path)
+    result = fixing.run(requirement("sparse-backup"), subject(owner, path))
+    assert result.verdict is Verdict.FIXED, result.reason
     assert "hourly-1" in result.reason
     assert "hourly-2" in result.reason
-    assert "withheld" in result.reason
+    assert "come back when the snapshots that share them are gone" in result.reason
+    assert fixing.freed == 0
+    assert allocated(path) <= (DATA + 1) * MIB < held
+    assert checksum(path) == content == checksum(btrfs / "hourly-1/web.img")
+    before = path.stat()
+    again = engine(owner, tmp_path).run(requirement("sparse-backup"), subject(owner, path))
+    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
+    assert path.stat().st_ctime_ns == before.st_ctime_ns
+    assert data_used(btrfs) >= SIZE * MIB
+    run("btrfs", "subvolume", "delete", str(btrfs / "hourly-1"), str(btrfs / "hourly-2"))
+    assert data_used(btrfs) <= (DATA + 4) * MIB
+
+
+def test_without_room_for_a_rewrite_zeros_that_snapshots_share_are_left(
+    btrfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = dense(btrfs / "current/web.img")
+    snapshot(btrfs, "hourly")
+    monkeypatch.setattr(
+        "fixers.sparse_backup.room_for_rewrite", lambda _: "a rewrite needs 4 MiB where 1 MiB are free"
+    )
+    held = allocated(path)
+    owner = hypervisor(tmp_path)
+    result = engine(owner, tmp_path).run(requirement("sparse-backup"), subject(owner, path))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "share them: only a rewrite parts these, and a rewrite needs" in result.reason
     assert result.changes == []
     assert allocated(path) == held
+
+
+def test_a_reflink_beside_the_snapshots_keeps_the_copy_as_it_is(btrfs: Path, tmp_path: Path) -> None:
+    """Generations that are reflinks of each other would each take their own data."""
+    path = dense(btrfs / "current/web.img")
+    run("cp", "--reflink=always", str(path), str(btrfs / "current/web.img.1"))
+    snapshot(btrfs, "hourly")
+    owner = hypervisor(tmp_path)
+    result = engine(owner, tmp_path).run(requirement("sparse-backup"), subject(owner, path))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "withheld: only the end of" in result.reason
+    assert result.changes == []
 
 
 def test_zeros_of_a_strange_name_are_named_too(btrfs: Path, tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(btrfs) + b"/current/\xff\n.img"))
     dense(path)
-    run("btrfs", "subvolume", "snapshot", "-r", str(btrfs / "current"), str(btrfs / "hourly"))
+    snapshot(btrfs, "hourly")
     found, words = verdict(tmp_path, path)
     assert found is Verdict.NONCOMPLIANT
     assert "hourly" in words
@@ -300,14 +357,14 @@ def test_the_upmost_of_mounts_above_one_another_counts(tmp_path: Path) -> None:
 
 def test_what_nothing_pins_comes_back_beside_what_is_pinned(btrfs: Path, tmp_path: Path) -> None:
     path = write(btrfs / "current/web.img", (0, noise(MIB)), (MIB, bytes(31 * MIB)))
-    run("btrfs", "subvolume", "snapshot", "-r", str(btrfs / "current"), str(btrfs / "daily"))
+    run("cp", "--reflink=always", str(path), str(btrfs / "current/daily.img"))
     with path.open("r+b") as stream:
         stream.seek(32 * MIB)
         stream.write(bytes(32 * MIB))
     content, held = checksum(path), allocated(path)
     result = engine(owner := hypervisor(tmp_path), tmp_path).run(requirement("sparse-backup"), subject(owner, path))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert "daily" in result.reason
+    assert "a reflink in current" in result.reason
     assert "was:" in result.reason
     assert held - allocated(path) == 32 * MIB
     assert checksum(path) == content

@@ -1,0 +1,82 @@
+"""What pytest and its plugins write by themselves, kept from showing a secret: tracebacks, logs, the environment."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reclaim.secret import MARK, names_secret, redacted, redacted_arguments
+
+#: testinfra logs each command with all that it printed
+_TALKATIVE = logging.getLogger("testinfra")
+
+
+def begin(config: pytest.Config) -> None:
+    """Let a traceback show no value of a variable, and the logs nothing of guests, whatever the options ask for."""
+    config.option.showlocals = False
+    config.option.fulltrace = False  # it shows the arguments of each function
+    _TALKATIVE.addFilter(_nothing)
+    if config.option.debug:
+        _redact_trace(config, Path(config.option.debug))
+
+
+def end() -> None:
+    _TALKATIVE.removeFilter(_nothing)
+
+
+def _nothing(_record: logging.LogRecord) -> bool:
+    return False
+
+
+def _redact_trace(config: pytest.Config, path: Path) -> None:
+    """pytest's --debug traces every call of a hook; the command line is in its log by now."""
+    stream = getattr(config.trace.root._writer, "__self__", None)  # noqa: SLF001 (there is no other way to it)
+    if stream is None:
+        return
+    given = config.invocation_params.args
+    hidden = [str(one) for one, shown in zip(given, redacted_arguments(map(str, given)), strict=True) if shown == MARK]
+
+    def write(text: str) -> None:
+        for one in hidden:
+            text = text.replace(one, MARK)
+        stream.write(redacted(text))
+
+    path.chmod(0o600)
+    stream.flush()
+    begun = path.read_text(encoding="utf-8")
+    stream.seek(0)
+    stream.truncate()
+    write(begun)
+    config.trace.root.setwriter(write)
+
+
+def traceback(excinfo: pytest.ExceptionInfo[BaseException]) -> str:
+    """Where it came to *excinfo*: files and lines, no values."""
+    return redacted(str(excinfo.getrepr(style="short", showlocals=False, funcargs=False)))
+
+
+def redact_internal_error(shown: Any) -> None:
+    """Take the secrets out of what pytest is about to print of a fault that ends the run."""
+    for trace, crash, _ in getattr(shown, "chain", ()):
+        for entry in trace.reprentries:
+            entry.lines = [redacted(line) for line in entry.lines]
+        if crash is not None:
+            crash.message = redacted(crash.message)
+
+
+def metadata(found: dict[str, Any]) -> None:
+    """What pytest-metadata took from the environment of a CI: addresses there may have passwords in them."""
+    found.update({name: MARK if names_secret(name) else _without_secrets(value) for name, value in found.items()})
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, dict):
+        return {name: MARK if names_secret(str(name)) else _without_secrets(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(one) for one in value]
+    return value

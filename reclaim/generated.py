@@ -1,0 +1,63 @@
+"""Files that something makes anew from a configuration of its own: what is written into them is lost."""
+
+from __future__ import annotations
+
+import re
+
+from reclaim.facts import Facts
+
+_NIXOS = "NixOS"
+_GUIX = "Guix System"
+#: os-release(5): ID of systems whose /etc is built from one configuration, and lies in a store
+_SYSTEMS = {"nixos": _NIXOS, "guix": _GUIX}
+#: how they begin the fstab that they make (nixos/modules/tasks/filesystems.nix, gnu/services/base.scm)
+_HEADERS = {
+    _NIXOS: re.compile(r"# This is a generated file\.\s+Do not edit!"),
+    _GUIX: re.compile(r"# This file was generated from your Guix configuration"),
+}
+#: how tools of configuration management mark what they write: a file can be edited, and they may write it again
+_MANAGED = re.compile(
+    r"^[ \t]*#[^\n]*\b(?:Ansible|Puppet|Chef|SaltStack|Salt|CFEngine)\b[^\n]*$", re.MULTILINE | re.IGNORECASE
+)
+#: how much of a file's begin is looked at
+_HEAD = 1000
+
+
+def system(facts: Facts) -> str | None:
+    """The system that makes this guest's /etc and its boot entries from a configuration; None elsewhere."""
+    if name := _SYSTEMS.get(facts.os.get("ID", "")):
+        return name
+    return next((name for name, header in _HEADERS.items() if header.match(facts.fstab)), None)
+
+
+def managed(path: str, text: str) -> list[str]:
+    """A remark on a file that a tool of configuration management marks as its own; none on another file."""
+    match = _MANAGED.search(text[:_HEAD])
+    marked = match[0].strip("# \t\r")[:100] if match else ""
+    return [f'{path} says "{marked}": change it there too'] if match else []
+
+
+def mounted_by(name: str, target: str, device: str) -> str:
+    """What names the device of *target* in the configuration of the system *name*."""
+    if name == _GUIX:
+        return f'the file-system with (mount-point "{target}"): (device {_guix(device)})'
+    if target in ("none", "swap"):
+        return f'swapDevices = [ {{ device = "{device}"; }} ]'
+    return f'fileSystems."{target}".device = "{device}"'
+
+
+def _guix(device: str) -> str:
+    kind, _, value = device.removeprefix("/dev/disk/by-").partition("/")
+    return f'({"file-system-label" if kind == "label" else kind} "{value}")'
+
+
+def booted_by(name: str) -> str:
+    """What names devices for the boot in the configuration of the system *name*."""
+    if name == _GUIX:
+        return "bootloader, kernel-arguments, mapped-devices"
+    return "boot.kernelParams, boot.resumeDevice, boot.initrd.luks.devices, environment.etc"
+
+
+def rebuilt_by(name: str) -> str:
+    """The command that builds the system *name* anew."""
+    return "guix system reconfigure" if name == _GUIX else "nixos-rebuild boot"

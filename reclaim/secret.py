@@ -1,0 +1,228 @@
+"""Secrets in text that is shown: the one function that every row, report and line of the terminal goes through.
+
+It knows how secrets are written: in addresses, as values of what is named after them, behind options of tools, by
+their own shape. That is the second line: `reclaim.masked` shows of files and definitions only what it knows to be
+harmless. The journal has everything as it is, for undo; it is for root alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+from urllib.parse import unquote
+
+#: stands for a secret
+MARK = "(redacted)"
+#: characters of one value that are looked at: a bound keeps the time linear in the text
+_MOST = 4000
+
+#: parameters of libvirt's addresses that hold no secret (libvirt.org/uri.html)
+_PARAMETERS = """
+keyfile known_hosts known_hosts_verify mode name no_sanity no_tty no_verify pkipath proxy socket sshauth tls_priority
+transport
+"""
+_HARMLESS_PARAMETERS = frozenset(_PARAMETERS.split())
+#: these run a program, which the user has to see; its arguments may hold a secret
+_PROGRAMS = ("command", "netcat")
+#: of these an address has a token for its user, and may have secrets in any parameter
+_WEB = ("http", "https", "ftp", "ftps", "git", "s3", "webdav", "webdavs", "davs", "dav")
+
+#: whatever is called so is a secret
+_STRONG = (
+    r"passw(?:or)?d|passphrase|passcode|passkey|secret|token|(?<![a-z])(?:pass|pwd|psk)|"
+    r"(?:api|access|private|account|auth|shared|encryption)[_.-]?key|passcommand|authorization|connection[_-]?string"
+)
+#: what is called so is one if it is set by `=`, to no path
+_WEAK = r"(?<![a-z])(?:key|auth|cookies?|query|credentials?|session|signature|sig|sas|chap|community)"
+#: qemu-system(1): -object secret,data=…; ext4(5) has a mount option of that name
+_DATA = r"(?<![a-z])data(?!=(?:ordered|writeback|journal)\b)"
+_BEHIND = r"(?:[_.\-\]][\w.\-]{0,40}|s|\d{1,3})?"
+_QUOTED = rf'"(?:[^"\\\n]|\\.){{0,{_MOST}}}"|\'[^\'\n]{{0,{_MOST}}}\''
+_BARE = r"(?:(?![,&;][\w.\-]{1,40}=)(?![;&|](?:\s|$))(?!</)[^\s\"'])"
+#: `"a"'b'c` is one word of the shell; behind the quotes of JSON there are brackets
+_VALUE = rf"(?!…)(?:{_QUOTED}|{_BARE}{{1,{_MOST}}})(?:{_QUOTED}|(?=[\w$\\/+.=-]){_BARE}{{1,{_MOST}}}){{0,3}}"
+#: what pydantic says of a setting, whatever its name
+_NO_VALUE = r"(?!Extra[ ]inputs|Field[ ]required|Input[ ]should|Value[ ]error|String[ ]should)"
+#: a value that nothing else goes by, and of which only the place is told
+_PLACE = re.compile(r"""["']?/""")
+_NAMES_PLACE = re.compile(r"(?:file|path|dir)[\"']?\s*[=:]", re.IGNORECASE)
+
+
+def _kept_quotes(value: str) -> str:
+    quote = value[:1] if value[:1] in "\"'" and value[-1:] == value[:1] else ""
+    return f"{quote}{MARK}{quote}"
+
+
+def _assigned(match: re.Match[str]) -> str:
+    named, value = match[1], match[2]
+    if _PLACE.match(value) and _NAMES_PLACE.search(named):
+        return match[0]
+    return named + _kept_quotes(value)
+
+
+def _assigned_no_place(match: re.Match[str]) -> str:
+    return match[0] if _PLACE.match(match[2]) else match[1] + _kept_quotes(match[2])
+
+
+def _behind(match: re.Match[str]) -> str:
+    return match[1] + _kept_quotes(match[2])
+
+
+def _is_harmless(name: str, value: str) -> bool:
+    return name in _HARMLESS_PARAMETERS or (name in _PROGRAMS and redacted(value) == value)
+
+
+def _parameters(match: re.Match[str]) -> str:
+    """The query of an address, each parameter by itself."""
+    web = match[2].lower() in _WEB
+    shown = []
+    for one in re.split(r"([&;])", match[3]):
+        name, equals, value = one.partition("=")
+        harmless = one in "&;" or (not web and equals and _is_harmless(name, unquote(value)))
+        shown.append(one if harmless else f"{name}={MARK}" if equals else MARK)
+    return match[1] + "".join(shown)
+
+
+class _Rule(NamedTuple):
+    """A way of writing a secret; looked for only in text that has one of *signs*, in lower case."""
+
+    signs: tuple[str, ...]
+    pattern: re.Pattern[str]
+    shown: str | Callable[[re.Match[str]], str]
+
+
+def _rule(signs: str, pattern: str, shown: str | Callable[[re.Match[str]], str], flags: int = 0) -> _Rule:
+    return _Rule(tuple(signs.split()), re.compile(pattern, re.IGNORECASE | re.VERBOSE | flags), shown)
+
+
+def _of_tool(tools: str, options: str) -> _Rule:
+    """What follows the first of *options* of a command that is one of *tools*."""
+    signs = " ".join(re.findall(r"(?:^|\|)(\w+)", tools))
+    command = rf"(?<!\w) (?:{tools}) (?: [ \t] [^\n|]{{0,300}}? )? [ \t] (?-i:{options}) [ \t=]{{0,3}}"
+    return _rule(signs, rf"({command}) ({_VALUE})", _behind)
+
+
+_NAMED_SIGNS = "pass pwd secret token psk key authorization connection"
+_WEAK_SIGNS = "key auth cookie query credential session sig sas chap community data"
+
+_RULES = (
+    _rule(
+        "private",
+        r"(-----BEGIN[A-Z ]{0,40}PRIVATE[ ]KEY (?:[ ]BLOCK)? -----) .*? (?: -----END[A-Z ]{0,60}----- | \Z)",
+        rf"\1 {MARK}",
+        re.DOTALL,
+    ),
+    # the query of an address before its user: what is behind the ? may hold an @
+    _rule(
+        "://",
+        r"""(\b ([a-z][\w.-]{0,20} (?:\+[a-z0-9]{1,20})?) :// [^\s?"'<>]{0,1000} \?) ([^\s"'<>]+)""",
+        _parameters,
+    ),
+    # up to the last @ before the next address: a password may hold whatever it should not
+    _rule(
+        "://",
+        r"""(:// [^\s/:@"'<>]{0,200} :) (?! \d{1,5} (?: [/?#,\s"'] | $ ) )"""
+        r"""(?: (?! ,? [a-z+]{0,20} :// ) [^\s"'<>] ){1,1000} @""",
+        rf"\1{MARK}@",
+    ),
+    _rule("://", rf"""\b ((?:{"|".join(_WEB)}) ://) [^\s/:@"'<>]{{1,1000}} @""", rf"\1{MARK}@"),
+    _rule("@", r"""((?<![\w.%+/-]) [\w.%+-]{1,64} :) (?!//) [^\s@"'<>]{1,256} @ (?=[\w\[])""", rf"\1{MARK}@"),
+    _rule(
+        "authorization x- cookie",
+        r"""\b ((?: (?:proxy-)?authorization | x-[\w-]{1,30} | (?:set-)?cookie ) [ \t]{0,3} : [ \t]{0,3})"""
+        r"""[^\n"']{1,2000}""",
+        rf"\1{MARK}",
+    ),
+    _rule("bearer basic", r"\b ((?:bearer|basic) [ \t]{1,3}) (?=\S{0,200}[\d=._-]) \S{8,4000}", rf"\1{MARK}"),
+    _rule(
+        _NAMED_SIGNS,
+        # "it asks for a password: …" is prose, NOPASSWD: is sudo's
+        rf"""((?<!\ba[ ])(?<!no)(?:{_STRONG}) {_BEHIND} ["']? [ \t]{{0,3}} (?: =>? | :(?!//|:) ) [ \t]{{0,3}})"""
+        rf"""(?! [\w-]{{1,40}} : \s ) {_NO_VALUE} ({_VALUE})""",
+        _assigned,
+    ),
+    _rule(
+        _WEAK_SIGNS,
+        rf"""((?:{_WEAK}) {_BEHIND} ["']? [ \t]{{0,3}} = [ \t]{{0,3}}) ({_VALUE})""",
+        _assigned_no_place,
+    ),
+    _rule("data=", rf"({_DATA}=) ({_VALUE})", _behind),
+    _rule(
+        _NAMED_SIGNS,
+        rf"(?<=\s) (-{{1,2}} [\w-]{{0,30}} (?:{_STRONG}) (?: -(?!file|path|dir)\w{{1,20}} )? [ \t]{{1,3}})"
+        rf"(?!-) ({_VALUE})",
+        _behind,
+    ),
+    _rule(
+        f"{_NAMED_SIGNS} {_WEAK_SIGNS}",
+        rf"(< (?:\w{{1,20}}:)? [\w-]{{0,30}} (?:{_STRONG}|cookie|query) [^<>]{{0,300}} >) [^<]{{1,{_MOST}}}",
+        rf"\1{MARK}",
+    ),
+    _rule("pass:", rf"\b (pass:) ({_VALUE})", _behind),
+    _rule("user", r"""(\b user(?:name)?= [^\s,%]{1,100} %) [^\s,"']{1,1000}""", rf"\1{MARK}"),
+    _rule("login", r"(\b login [ \t]+ \S{1,200} [ \t]+ password [ \t]+) \S{1,1000}", rf"\1{MARK}"),
+    _rule(
+        "password",
+        r"((?: ^ [ \t+-]{0,20} | [:;][ ] ) password [ \t]+ [\w.-]{1,40} [ \t]+) [^\s;]{1,1000} (?= $ | ; )",
+        rf"\1{MARK}",
+        re.MULTILINE,
+    ),
+    _rule("pbkdf2", r"grub\.pbkdf2\.\S{1,4000}", MARK),
+    _rule("$", r"""\$ (?: [1-9][a-z]? | y | gy | 7 | argon2\w{1,4} ) \$ [^\s:"']{8,1000}""", MARK),
+    _rule("<<<", rf"(<<< [ \t]{{0,3}}) ({_VALUE})", _behind),
+    _rule(
+        "echo printf",
+        r"(\b (?:echo|printf) [ \t]+) [^|\n]{1,1000}"
+        r"(\| [ \t]* (?: sudo | su | passwd | chpasswd | cryptsetup | smbpasswd | gpg ) \b)",
+        rf"\1{MARK} \2",
+    ),
+    _of_tool("sshpass", "-p"),
+    _of_tool(r"mysql\w{0,20}|mariadb[\w-]{0,20}|7z[arz]?|unrar|rar", r"-p(?=\S)"),
+    _of_tool("curl|wget", "-u|-U|--(?:proxy-)?user|-H|--header"),
+    _of_tool(r"smbclient|lftp|ncftp\w{0,10}", "-[uU]"),
+    _of_tool("zip|unzip|ipmitool", "-P"),
+    _of_tool(r"ldap\w{1,20}|kinit", "-w"),
+    _of_tool("redis-cli", "-a"),
+    _of_tool(r"mongo\w{0,20}|docker|podman|skopeo", r"-p(?!\s{0,3}[\d.:]{1,30}(?:\s|$))"),
+    _of_tool("openssl", "-k|-K|-passin|-passout"),
+    _of_tool(r"snmp\w{1,20}", "-[cAX]"),
+    _of_tool("xfreerdp", "/p:"),
+    # by their own shape: GitHub, GitLab, Slack, AWS, Vault, age, JSON web tokens, ceph's keys
+    _rule(
+        "gh glpat xox akia asia hvs. eyj aq sk- age-secret",
+        r"\b (?-i: gh[pousr]_\w{20,255} | github_pat_\w{20,255} | glpat-[\w-]{10,255} | xox[abprs]-[\w-]{10,255}"
+        r"| (?:AKIA|ASIA)[A-Z0-9]{16} | hvs\.[\w-]{10,255} | sk-[\w-]{16,255} | AGE-SECRET-KEY-\w{20,255}"
+        r"| eyJ[\w-]{8,4000}\.[\w-]{4,4000}(?:\.[\w-]{0,4000})? | AQ[A-Za-z0-9+/]{36,38}={0,2} )",
+        MARK,
+    ),
+)
+
+
+def redacted(text: str) -> str:
+    """*text* with the secrets in it replaced by MARK. Said twice it says the same."""
+    low = text.lower()
+    for rule in _RULES:
+        for sign in rule.signs:
+            if sign in low:
+                text = rule.pattern.sub(rule.shown, text)
+                break
+    return text
+
+
+_SECRET_NAME = re.compile(rf"(?:{_STRONG}|{_WEAK})(?!.*[_-](?:file|path|dir)$){_BEHIND}$", re.IGNORECASE)
+
+
+def names_secret(name: str) -> bool:
+    """Is what is called *name* a secret, or an option that one follows?"""
+    return bool(_SECRET_NAME.search(name))
+
+
+def redacted_arguments(arguments: Iterable[str]) -> list[str]:
+    """A command line as it may be shown: each argument, and the value of pytest's `--metadata NAME VALUE`."""
+    given = [str(argument) for argument in arguments]
+    shown = [redacted(argument) for argument in given]
+    for number, argument in enumerate(given[:-2]):
+        if argument == "--metadata" and names_secret(given[number + 1]):
+            shown[number + 2] = MARK
+    return shown

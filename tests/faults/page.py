@@ -1,0 +1,88 @@
+"""The table of faults: `python -m tests.faults.page` runs what counts, and writes docs/faults.md.
+
+What was counted stays in docs/faults.json, by test; a run of some of them only (`--only WORD`) keeps the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.command import ROOT
+from tests.faults.table import FAULTS, Fault
+
+COUNTS = ROOT / "docs/faults.json"
+PAGE = ROOT / "docs/faults.md"
+_HEAD = """# What goes wrong, and what happens then
+
+Each row is a fault that a machine, a person or a guest can bring about while reclaim runs. The test that is named
+shows what happens; what it counted stands beside it, as the tests themselves recorded it the last time that
+`make faults-table` ran. `make test` walks a part of them each time, `make kills`, `make soak` and `make fuzz` all of
+them: docs/faults.json has the counts.
+
+"""
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    known: dict[str, Any] = json.loads(COUNTS.read_text(encoding="utf-8")) if COUNTS.exists() else {}
+    if not options.page_alone:
+        known.update(_counted(options.only))
+    if options.fuzz:
+        known["fuzz"] = json.loads(options.fuzz.read_text(encoding="utf-8"))
+    COUNTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    PAGE.write_text(page(known), encoding="utf-8")
+    print(PAGE)  # noqa: T201
+    return 0
+
+
+def _counted(only: str | None) -> dict[str, Any]:
+    """Run the tests that count, and gather what they noted."""
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = ["-k", only] if only else []
+        command = [sys.executable, "-m", "pytest", "-q", "tests/faults", "tests/fuzz", "tests/guest", *chosen]
+        subprocess.run(command, cwd=ROOT, env={**os.environ, "RECLAIM_FAULTS": folder}, check=False)
+        return gathered(Path(folder))
+
+
+def gathered(folder: Path) -> dict[str, Any]:
+    """What tests noted in *folder*, by their node ids."""
+    noted = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    return {one["test"]: one["counts"] for one in noted}
+
+
+def page(known: dict[str, Any]) -> str:
+    rows = ["| fault | what happens | shown by | counted |", "|---|---|---|---|"]
+    rows += [f"| {one.fault} | {one.happens} | `{one.test}` | {_words(one, known)} |" for one in FAULTS]
+    return _HEAD + "\n".join(rows) + "\n"
+
+
+def _words(one: Fault, known: dict[str, Any]) -> str:
+    """The counts of a test, or of all that a row of many is made of."""
+    found: dict[str, int] = {}
+    for test, counts in known.items():
+        if test == one.test or test.startswith((one.test + "[", one.test + "::")):
+            for name, count in counts.items():
+                found[name] = found.get(name, 0) + count
+    if one.fuzzed and "fuzz" in known:
+        found["inputs of long runs"] = sum(known["fuzz"]["counts"].values())
+    shown = [f"{count} {name}" for name, count in found.items() if count and not name.startswith("ended with")]
+    return ", ".join(shown) or "–"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.page", description="Write docs/faults.md.")
+    parser.add_argument("--only", metavar="WORD", help="run these tests alone (pytest's -k)")
+    parser.add_argument("--page-alone", action="store_true", help="run nothing: the page from what was counted before")
+    parser.add_argument("--fuzz", type=Path, help="what `python -m tests.fuzz --record FILE` has written")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
