@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 
+from reclaim import masked
 from reclaim.jobs import rsync, streams, virsh
 from reclaim.jobs.calls import Call, Script, Unread
 from reclaim.jobs.harmless import HARMLESS, NOT_JUDGED
@@ -96,7 +97,8 @@ def _steps(call: Call) -> Iterator[Step]:
 
 
 def _with_words(call: Call) -> str:
-    return f" ({shown(' '.join(call.texts))[:60]})" if call.texts else ""
+    """The words of the command that are known to hold no secret."""
+    return f" ({masked.words(shown(' '.join(call.texts)))[:60]})" if call.texts else ""
 
 
 def _other_language(call: Call, language: str) -> Iterator[Step]:
