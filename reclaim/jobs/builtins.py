@@ -74,6 +74,22 @@ def _export(shell: Shell, words: list[Word], line: int) -> None:
     shell.declare([word.text for word in words[1:]])
 
 
+def _printf(shell: Shell, words: list[Word], line: int) -> None:
+    """`printf -v NAME …` sets a variable."""
+    texts = [word.text for word in words[1:]]
+    if texts[:1] == ["-v"] and len(texts) > 1:
+        shell.state.set(texts[1].partition("[")[0], [UNKNOWN])
+    shell.emit(words, line)
+
+
+def _alias(shell: Shell, words: list[Word], line: int) -> None:
+    shell.aliases |= {word.text.partition("=")[0] for word in words[1:] if "=" in word.text}
+
+
+def _unalias(shell: Shell, words: list[Word], line: int) -> None:
+    shell.aliases -= {word.text for word in words[1:]}
+
+
 def _getopts(shell: Shell, words: list[Word], line: int) -> None:
     shell.state.set("OPTARG", [shell.script.origins.mark()])
     if len(words) > 2:
@@ -113,6 +129,9 @@ BUILTINS: dict[str, Callable[[Shell, list[Word], int], None]] = {
     "readonly": _export,
     "typeset": _export,
     "getopts": _getopts,
+    "printf": _printf,
+    "alias": _alias,
+    "unalias": _unalias,
     "eval": _eval,
     "trap": _trap,
     ".": _source,

@@ -35,6 +35,8 @@ class Call:
     in_background: int = 0
     stdin: Word | None = None
     stdout: Word | None = None
+    #: the job looks for programs elsewhere before it looks in the system's folders
+    other_programs: bool = False
 
     @property
     def name(self) -> str:

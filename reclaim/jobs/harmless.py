@@ -7,12 +7,12 @@ HARMLESS = frozenset(
     swaks notify-send sleep date hostname hostnamectl uname whoami id who w uptime ulimit umask jobs disown kill
     killall pkill pgrep pidof ps top free vmstat iostat lsof fuser ls dir stat file find locate du df findmnt lsblk
     blkid blockdev mountpoint umount fusermount guestunmount sync rm rmdir unlink mkdir mktemp touch chmod chown
-    chgrp chattr lsattr setfacl getfacl setfattr getfattr restorecon chcon ln basename dirname realpath readlink pwd
+    chgrp chattr lsattr setfacl getfacl setfattr getfattr restorecon chcon basename dirname realpath readlink pwd
     cd dirs type hash which command alias unalias shopt set unset export declare local readonly typeset let expr bc
     seq sha1sum sha224sum sha256sum sha384sum sha512sum md5sum b2sum cksum sum xxhsum xxh64sum cmp diff comm sort
     uniq head tail cut tr sed awk gawk mawk grep egrep fgrep zgrep wc tac rev column paste join fold fmt nl tee od
     hexdump xxd strings iconv jq yq xmllint xpath xmlstarlet yes clear tput stty reset read mapfile getopt getopts
-    getconf locale fstrim fallocate truncate losetup kpartx partprobe partx udevadm dmsetup dmesg modprobe rmmod
+    getconf locale fstrim fallocate truncate kpartx partprobe partx udevadm dmsetup dmesg modprobe rmmod
     sysctl ip ifconfig ping ping6 fping nmcli ethtool host dig nslookup getent arp wakeonlan etherwake wol lvs vgs
     pvs lvdisplay vgdisplay pvdisplay lvremove lvrename lvextend lvchange lvresize vgchange vgscan pvscan lvscan
     lvconvert lvreduce pvresize vgextend smartctl hdparm sdparm hd-idle sg_start mdadm cryptsetup zpool sanoid
@@ -20,7 +20,7 @@ HARMLESS = frozenset(
     lockfile-create lockfile-remove dotlockfile apt apt-get dpkg rpm dnf yum zypper pacman pip git svn make crontab
     timedatectl journalctl loginctl nft iptables ufw firewall-cmd gpg-agent ssh-add ssh-agent ssh-keygen ssh-keyscan
     ssh-copy-id virt-df virt-filesystems virt-inspector virt-ls virt-cat virt-log virt-alignment-scan
-    virt-host-validate virt-xml virt-install virt-diff guestmount osinfo-query virtnbdrestore virtnbdmap qemu-nbd
+    virt-host-validate virt-xml virt-install virt-diff guestmount osinfo-query virtnbdrestore virtnbdmap
     nbdinfo setsebool getenforce aa-status telegram-send pushover ntfy apprise healthchecks nagios send_nsca
     zabbix_sender gotify exec eval trap shift wait times caller enable bind history fc builtin bg fg select time
     suspend logout renice ionice chrt cpupower dumpe2fs debugfs filefrag compsize duperemove bees

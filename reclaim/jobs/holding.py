@@ -49,6 +49,8 @@ class Timeline:
                 continue
             if isinstance(step, Hold) and position < number:
                 applies = min(sure, self._applies(step, image, source))
+                if applies and self._goes_on(position, number, copy):
+                    applies, doubt = Still.MAYBE, f"whether {step.call.where} has ended by then shows only when it runs"
                 if step.doubt:
                     applies = min(applies, Still.MAYBE)
                     doubt = step.doubt if applies else doubt
@@ -61,6 +63,13 @@ class Timeline:
                 ways["not understood"] = Still.MAYBE
         still = max(ways.values(), default=Still.NO)
         return Held(still, doubt or "what is not understood there may hold the guest still")
+
+    def _goes_on(self, position: int, number: int, copy: Copy) -> bool:
+        """Does step *position* go on in the background, beside the copy?"""
+        background = self.steps[position].call.in_background  # type: ignore[union-attr]
+        if not background or background == copy.call.in_background:
+            return False
+        return not any(isinstance(one, Wait) for one in self.steps[position:number])
 
     def _meets(self, before: Branch, copy: Branch) -> Still:
         """Does what lies on *before* run wherever *copy* does, perhaps, or never?

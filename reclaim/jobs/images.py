@@ -59,8 +59,8 @@ class Map:
 
     images: list[Image]
     origins: Origins
-    #: (path, origin), the newest first
-    snapshots: list[tuple[str, str]] = field(default_factory=list)
+    #: (path, origin, is it of one moment?), the newest first
+    snapshots: list[tuple[str, str, bool]] = field(default_factory=list)
     #: paths that the job itself copied images to
     copies: list[tuple[str, Image | None]] = field(default_factory=list)
 
@@ -71,7 +71,7 @@ class Map:
         """The job takes a snapshot, mounts one, or moves something."""
         if one.path and len(self.snapshots) < 500:
             path, origin = plain_device(one.path), plain_device(one.origin)
-            self.snapshots.insert(0, (path.rstrip("/") or "/", origin.rstrip("/") or "/"))
+            self.snapshots.insert(0, (path.rstrip("/") or "/", origin.rstrip("/") or "/", one.still))
 
     def copied_to(self, target: str, found: Copied) -> None:
         """The job wrote a copy there."""
@@ -146,7 +146,7 @@ class Map:
                 result.append(Found(image, source, still))
         if not is_sure(source) and not result and not found.doubt and self._may_be_copy(source):
             found.doubt = "what it copies shows only when it runs"
-        if (still and not result and path == UNKNOWN) or (still and not result and path.startswith("/dev/")):
+        if not result and path != source and (path == UNKNOWN or path.startswith("/dev/")):
             found.doubt = found.doubt or "which images lie on that snapshot is not known"
         result += self._copies_below(source)
         if not self.images:
@@ -179,9 +179,9 @@ class Map:
             match = next((one for one in self.snapshots if path == one[0] or path.startswith(f"{one[0]}/")), None)
             if match is None:
                 break
-            path, still = match[1] + path[len(match[0]) :], True
+            path, still = match[1] + path[len(match[0]) :], still or match[2]
             if not path.startswith("/"):
-                return UNKNOWN, True
+                return UNKNOWN, still
         return path, still
 
 

@@ -204,7 +204,8 @@ class Judge:
             return replace(plan, forbids=True)
         if line.writes_devices or rsync.is_device(copy.target) or self._is_block_device(copy):
             return self._onto_a_device(plan, surely=surely)
-        version = self.machine.rsync_version(copy.call.words[0].text) if line.writes_here else None
+        is_systems = line.writes_here and not copy.call.other_programs
+        version = self.machine.rsync_version(copy.call.words[0].text) if is_systems else None
         snapshots = self.machine.snapshots(copy.target) if line.writes_here else None
         return self._options(plan, version, snapshots)
 

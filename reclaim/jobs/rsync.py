@@ -184,6 +184,8 @@ def read(words: tuple[Word, ...]) -> Line:
             _set_short(line, word, rest)
         else:
             line.paths.append(word)
+    if len(line.paths) > 2:  # with a source and a target besides, what is not known may be an option
+        line.doubtful += [one for one in line.paths[:-1] if one.may_be_option and one not in line.doubtful]
     return line
 
 

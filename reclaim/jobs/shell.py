@@ -101,6 +101,8 @@ class Shell:
     _called: tuple[str, ...] = ()
     _call_line: int = 0
     traps: list[tuple[Word, Text]] = field(default_factory=list)
+    #: names that may stand for other words
+    aliases: frozenset[str] = frozenset()
     given: _Input = field(default_factory=_Input)
     words_of_stdin: list[str] | None = None
 
@@ -449,12 +451,22 @@ class Shell:
             self._statement(child)
 
     def _declaration_command(self, node: Node) -> None:
+        refers = any(re.fullmatch(rb"-\w*n\w*", self.text.source[one.start_byte : one.end_byte])
+                     for one in node.named_children) and node.children[0].type != "export"  # fmt: skip
         for child in node.named_children:
-            if child.type == "variable_assignment":
+            if refers and child.type == "variable_assignment":
+                self._refer(child)
+            elif child.type == "variable_assignment":
                 self._variable_assignment(child)
             else:
                 self._substituted(child)
                 self.declare([word.text for word in self.values.words(child)])
+
+    def _refer(self, node: Node) -> None:
+        """`declare -n NAME=OTHER`: NAME stands for OTHER."""
+        value = node.child_by_field_name("value")
+        name = text_of(node.child_by_field_name("name"), self.text.source)
+        self.state.references[name] = self.values.value(value) if value is not None else UNKNOWN
 
     def declare(self, texts: list[str]) -> None:
         for text in texts:
@@ -506,7 +518,9 @@ class Shell:
         name = words[0].text.rpartition("/")[2]
         function = None if words[0].text in self._called else self.functions.get(words[0].text)
         builtin = BUILTINS.get(name)
-        if function is not None:
+        if name in self.aliases:
+            self.skip(f"line {line}: which words the alias {name} stands for is not read")
+        elif function is not None:
             self._call_function(function, words, line)
         elif builtin is not None:
             builtin(self, words, line)
@@ -535,8 +549,14 @@ class Shell:
                 self.background,
                 self.given.stdin,
                 self.given.stdout,
+                "/" not in words[0].text and self._looks_elsewhere(),
             )
         )
+
+    def _looks_elsewhere(self) -> bool:
+        """Does PATH begin with a folder that is none of the system's? One that is not known is the caller's PATH."""
+        first = self.state.variables.get("PATH", ("/usr/bin",))[0].partition(":")[0]
+        return is_sure(first) and first.rstrip("/") not in (*_FOLDERS, "/sbin", "/bin")
 
     def _call_function(self, function: tuple[Node, Text], words: list[Word], line: int) -> None:
         if self.depth > _DEEPEST - 5:

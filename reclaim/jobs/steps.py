@@ -78,11 +78,12 @@ class Release:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """`path` holds what `origin` held at one moment."""
+    """`path` holds what `origin` held at one moment; not `still`: it is another name of it, as by a bind mount."""
 
     call: Call
     origin: str
     path: str
+    still: bool = True
 
 
 @dataclass(frozen=True)

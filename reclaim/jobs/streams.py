@@ -126,8 +126,8 @@ def _sink(stages: list[Call]) -> tuple[str | None, bool]:
     last = stages[-1]
     values = dict(text.partition("=")[::2] for text in last.texts) if last.name == "dd" else {}
     target = values.get("of") or (last.stdout.text if last.stdout is not None else None)
-    if target is None and last.name == "tee":
-        target = next((text for text in last.texts if not text.startswith("-")), None)
+    if last.name == "tee" and target in (None, "/dev/null"):
+        target = next((text for text in last.texts if not text.startswith("-")), target)
     if target is None:
         return None, False
     prefix = f"{last.host}:" if last.host else ""

@@ -52,6 +52,7 @@ def _not_understood(unread: Unread) -> NotUnderstood:
 def _add(found: Steps, call: Call) -> None:
     if call.name == "cp" and any(_is_option(text, "l", "--link") for text in call.texts):
         found.links_generations = True
+        found.all += _linked(call, _operands(call, "-t --target-directory -S --suffix"))
         return
     for step in _steps(call):
         if call.host and isinstance(step, Copy):
@@ -454,7 +455,42 @@ def _mount(call: Call) -> Iterator[Step]:
     operands = _operands(call, "-o -t --options --types -O -L -U")
     if "--bind" in call.texts or "--rbind" in call.texts or len(operands) == 2:
         if len(operands) == 2:
-            yield Snapshot(call, absolute(operands[0], call.folder), absolute(operands[1], call.folder))
+            yield _other_name(call, operands)
+
+
+def _other_name(call: Call, operands: list[str]) -> Snapshot:
+    """The second is another name of the first."""
+    origin, path = _paths(call, operands)
+    return Snapshot(call, origin, path, still=False)
+
+
+def _ln(call: Call) -> Iterator[Step]:
+    """Links: to their folder they are given, or by the name itself."""
+    yield from _linked(call, _operands(call, "-S --suffix"))
+
+
+def _linked(call: Call, operands: list[str]) -> Iterator[Step]:
+    if len(operands) < 2:
+        return
+    *origins, path = operands
+    for origin in origins:
+        yield _other_name(call, [origin, f"{path.rstrip('/')}/{origin.rstrip('/').rpartition('/')[2]}"])
+    if len(origins) == 1:
+        yield _other_name(call, [origins[0], path])
+
+
+def _qemu_nbd(call: Call) -> Iterator[Step]:
+    """`qemu-nbd --connect=DEVICE IMAGE`: the device holds what the image holds."""
+    device = _value(call.texts, "-c", "--connect")
+    operands = _operands(call, "-c --connect -f --format -o -P -b -p -x -t -B --cache --aio --discard")
+    if device and operands:
+        yield _other_name(call, [operands[-1], device])
+
+
+def _losetup(call: Call) -> Iterator[Step]:
+    operands = _operands(call, "-o --offset --sizelimit -b --sector-size -j --associated -d --detach")
+    if len(operands) == 2:
+        yield _other_name(call, operands[::-1])
 
 
 def _btrfs(call: Call) -> Iterator[Step]:
@@ -554,6 +590,9 @@ _JUDGES: dict[str, Callable[[Call], Iterator[Step]]] = {
     **dict.fromkeys(("7z", "7za", "7zr", "zip", "rar"), _archive),
     "lvcreate": _lvcreate,
     "mount": _mount,
+    "ln": _ln,
+    "qemu-nbd": _qemu_nbd,
+    "losetup": _losetup,
     "btrfs": _btrfs,
     "zfs": _zfs,
     "systemctl": _systemctl,

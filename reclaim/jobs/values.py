@@ -47,6 +47,8 @@ class State:
     arrays: frozenset[str] = frozenset()
     #: a line of what is read by `read`
     line: str = UNKNOWN
+    #: names that stand for other variables (`declare -n`)
+    references: dict[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -56,6 +58,8 @@ class State:
         kept = tuple(one if len(one) <= LONGEST else UNKNOWN for one in words)
         if len(kept) > MOST_WORDS:
             kept = (UNKNOWN,)
+        if name in self.references:
+            name = self._referred(name)
         if name not in self.variables and len(self.variables) >= _MOST:
             return
         self.variables[name] = kept
@@ -63,8 +67,20 @@ class State:
             (self.arrays | {name}) if array else (self.arrays - {name} if name in self.arrays else self.arrays)
         )
 
+    def _referred(self, name: str) -> str:
+        """The variable that *name* stands for; where that is not known, any may be set."""
+        other = self.references[name]
+        if not other.isidentifier() or other in self.references:
+            self.forget()
+            return name
+        return other
+
+    def forget(self) -> None:
+        """Anything may have been set."""
+        self.variables = {name: words if name == "PWD" else (UNKNOWN,) for name, words in self.variables.items()}
+
     def copy(self) -> State:
-        return State(dict(self.variables), self.arguments, self.arrays, self.line)
+        return State(dict(self.variables), self.arguments, self.arrays, self.line, dict(self.references))
 
 
 def joined(states: list[State]) -> State:
@@ -77,6 +93,7 @@ def joined(states: list[State]) -> State:
             if ours != theirs:
                 result.variables[name] = _either(ours, theirs)
         result.arrays |= other.arrays
+        result.references |= other.references
         if result.arguments != other.arguments:
             result.arguments = None
     return result
@@ -122,7 +139,7 @@ class Values:
         plain = node.type in ("word", "raw_string") or not any(
             child.type in ("simple_expansion", "expansion", "command_substitution") for child in node.named_children
         )
-        return [Word(text, start, end, splits=unquoted and not is_sure(text), is_literal=plain)]
+        return [Word(text, start, end, splits=unquoted and not self._are_names(text), is_literal=plain)]
 
     def _split(self, node: Node) -> list[Word]:
         """An expansion without quotes: what it holds is split at blanks."""
@@ -138,6 +155,11 @@ class Values:
         if is_sure(text):
             return False
         return text[:1] != "/" and not any(one.kind != "text" for one in self.origins.within(text))
+
+    def _are_names(self, text: str) -> bool:
+        """Is all that is not known of it something without blanks?"""
+        unknown = [one for one in text if not is_sure(one)]
+        return all((self.origins.of(one) or Origin()).kind != "text" for one in unknown)
 
     def _elements(self, node: Node) -> tuple[str, ...]:
         """All words of `$NAME`, `${NAME[@]}`, `$@`."""
@@ -216,6 +238,7 @@ class Values:
             return arguments[number] if number < len(arguments) else ""
         if name in ("@", "*"):
             return " ".join(arguments) if arguments is not None else UNKNOWN
+        name = self.state.references.get(name, name)
         if name in self.state.variables:
             words = self.state.variables[name]
             return " ".join(words if name not in self.state.arrays else words[:1])
@@ -452,6 +475,22 @@ def _realpath(values: Values, words: list[str]) -> list[str] | None:
     return [paths[0]] if len(paths) == 1 and (paths[0].startswith("/") or not is_sure(paths[0])) else None
 
 
+def _losetup(values: Values, words: list[str]) -> list[str] | None:
+    """`losetup --find --show IMAGE`: the device holds what the image holds, so the image stands for it."""
+    files = [one for one in words if not one.startswith("-")]
+    return files if len(files) == 1 and "--show" in words else None
+
+
+def _date(values: Values, words: list[str]) -> list[str] | None:
+    """One word, unless its format has blanks in it."""
+    plain = any(re.fullmatch(r"\+[^\s]*", one) and not re.search(r"%[-_0^#]?[cr+tnx]", one) for one in words)
+    return [values.origins.mark(Origin("name"), key=f"date {' '.join(words)}")] if plain else None
+
+
+def _name(values: Values, words: list[str]) -> list[str] | None:
+    return [values.origins.mark(Origin("name"))]
+
+
 def _pwd(values: Values, words: list[str]) -> list[str] | None:
     return [values.state.folder]
 
@@ -470,4 +509,10 @@ _PRINTERS: dict[str, Callable[[Values, list[str]], list[str] | None]] = {
     "realpath": _realpath,
     "readlink": _realpath,
     "pwd": _pwd,
+    "losetup": _losetup,
+    "date": _date,
+    "hostname": _name,
+    "uname": _name,
+    "whoami": _name,
+    "mktemp": _name,
 }

@@ -21,8 +21,8 @@ class Origin:
     """Where an unknown value comes from.
 
     `kind`: "guest" (a name that virsh lists), "image" (a path of a disk of `guest`), "found" (a file below `path`
-    whose name fits `name`), "text" (anything else). `every`: all guests that run are among the values, one after
-    the other; `runs`: the guest runs when it is listed.
+    whose name fits `name`), "name" (one word), "text" (anything else). `every`: all guests that run are among the
+    values, one after the other; `runs`: the guest runs when it is listed.
     """
 
     kind: str = "text"
@@ -85,6 +85,11 @@ class Word:
     def may_be_options(self) -> bool:
         """Could it hold an option that we do not see?"""
         return self.splits and (self.text.startswith("-") or bool(_MARK.match(self.text)))
+
+    @property
+    def may_be_option(self) -> bool:
+        """Could it, though it is one word, be an option? Not if a part of it is known."""
+        return bool(self.text) and not _MARK.sub("", self.text)
 
 
 def is_sure(text: str) -> bool:

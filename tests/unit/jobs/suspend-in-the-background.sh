@@ -1,0 +1,4 @@
+#!/bin/bash
+virsh suspend web &
+rsync -aS /var/lib/libvirt/images/web.qcow2 /backup/
+virsh resume web
