@@ -157,9 +157,15 @@ class Judge:
             return [self._rsync(copy, copied)]
         for one in copy.wrong:
             self.found.findings.append(self._finding(copy.call, one.text, by_hand=one.by_hand))
-        if copy.store and not copy.wrong:
+        if copy.store and not copy.wrong and not (copy.is_whole and self._is_copied_on(copy)):
             self.found.doubt(f"{where}: {copy.tool}: {copy.store}")
         return []
+
+    def _is_copied_on(self, copy: Copy) -> bool:
+        """Does the job copy what *copy* wrote, wherever that runs?"""
+        later = self.steps.all[self.steps.all.index(copy) + 1 :]
+        return any(isinstance(one, Copy) and copy.target in one.sources and one.call.branch == copy.call.branch
+                   for one in later)  # fmt: skip
 
     def _finding(self, call: Call, text: str, *, by_hand: str = "", edits: tuple[Edit, ...] = ()) -> Finding:
         return Finding(call.line, text, edits, by_hand, call.where)

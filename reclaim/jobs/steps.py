@@ -49,6 +49,8 @@ class Copy:
     locks: bool = False
     skips: Callable[[str, str], bool | None] = _nothing
     rsync: Line | None = None
+    #: what it writes is whole when it ends: if the job copies that on, that copy is judged in its place
+    is_whole: bool = False
     #: it copies a guest's image, whatever its words say
     of_guest: str | None = None
 

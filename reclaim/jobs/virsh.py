@@ -158,9 +158,11 @@ def _copies(call: Call, name: str, texts: list[str], *, elsewhere: bool) -> Iter
         guest = _guest(texts) or UNKNOWN
         target = (_option(texts, "--dest") or "".join(operands[2:3])) if name == "blockcopy" else ""
         store = "QEMU writes the copy itself: declare the copy's path, so that the copy is judged"
-        yield Copy(call, f"virsh {name}", (), target, store=store, at_once=True, of_guest=guest)
-        if target:
-            yield Snapshot(call, UNKNOWN, absolute(target, call.folder))
+        target = absolute(target, call.folder) if target else ""
+        is_whole = {"--wait", "--finish"} <= set(texts)
+        yield Copy(call, f"virsh {name}", (), target, store=store, at_once=True, of_guest=guest, is_whole=is_whole)
+        if target and not is_whole:
+            yield Snapshot(call, UNKNOWN, target)
         yield Hold(call, (guest,), "overlay", f"virsh {name} makes a copy; the guest goes on writing to its image")
         return
     if name == "qemu-monitor-command" and not re.search(r"backup|mirror|stop|cont", " ".join(texts)):
