@@ -54,6 +54,8 @@ _SECTORS = ("logical_block_size", "physical_block_size")
 #: and of the SCSI controllers that are no virtio-scsi
 _ADAPTERS = r"lsi.*|mptsas.*|megasas.*|(vmware-)?pvscsi|am53c974|dc390|esp.*|spapr-vscsi"
 
+_UNREAD = "whose file reclaim does not read, and which may name the disk or take its new place"
+
 
 def alias(disk: DiskView, definition: Definition) -> str:
     """The id that libvirt gives the disk: `virtio-disk0`, `sata0-0-1`, or the one that the user gave it."""
@@ -105,6 +107,7 @@ def refuse_to_move(edit: Edit, disk: Element) -> None:
     if not qemuargs.is_there(edit.root):
         return
     root = edit.root
+    _refuse(qemuargs.reading_a_file(root), _UNREAD)
     view, definition = _view(edit, disk)
     name = alias(view, definition)
     _refuse_another_name(edit, name)
@@ -132,11 +135,13 @@ def refuse_to_rename(edit: Edit, disk: Element) -> None:
     """Raise Withheld where something is bound to the id of *disk*, which changes with its controller or its place."""
     if not qemuargs.is_there(edit.root):
         return
+    _refuse(qemuargs.reading_a_file(edit.root), _UNREAD)
     _refuse_another_name(edit, alias(*_view(edit, disk)))
 
 
 def refuse_to_change(edit: Edit, controller: ControllerView) -> None:
     """Raise Withheld where something is bound to the SCSI *controller*, or to a driver of its kind."""
+    _refuse(qemuargs.reading_a_file(edit.root), _UNREAD)
     _refuse(qemuargs.naming(edit.root, [f"scsi{controller.index}"]), "which would be another controller")
     _refuse(qemuargs.setting_globally(edit.root, _ADAPTERS), "which is lost on a virtio-scsi controller")
 

@@ -15,7 +15,9 @@ from lxml import etree
 _WORDS = {
     "Windows": "win windows winnt winxp winme win2k winvista windowsxp windowsvista mswindows",
     "DOS": "msdos freedos",
-    "macOS": "macos macosx osx darwin catalina bigsur monterey ventura sonoma sequoia tahoe mojave highsierra",
+    "macOS": (
+        "mac macintosh macos macosx osx darwin highsierra mojave catalina bigsur monterey ventura sonoma sequoia tahoe"
+    ),
     "FreeBSD": "freebsd freenas nas4free xigmanas trueos pcbsd ghostbsd hardenedbsd midnightbsd nomadbsd hellosystem",
     "OPNsense": "opnsense",
     "pfSense": "pfsense",

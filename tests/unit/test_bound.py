@@ -97,6 +97,8 @@ BOUND = [
     (VDA, arguments("-net", "nic,model=rtl8139"), "would move to the PCI slot"),
     (VDA, arguments("-drive", "file=/x,if=virtio"), "would move to the PCI slot"),
     (VDA, arguments("-device", "usb-storage,drive=libvirt-1-format"), "names libvirt-1-format"),
+    (VDA, arguments("-readconfig", "/etc/qemu/nic.cfg"), "the argument -readconfig /etc/qemu/nic.cfg"),
+    (SDA, arguments("-readconfig", "/etc/qemu/nic.cfg"), "whose file reclaim does not read"),
 ]
 
 
@@ -163,6 +165,7 @@ def test_a_disk_behind_a_port_leaves_no_slot(tmp_path: Path) -> None:
     [
         (arguments("-device", "virtio-scsi-pci,id=scsi0,addr=9"), "which a new controller would be called"),
         (arguments(*NIC, "e1000,netdev=n0"), "would move to"),
+        (arguments("-readconfig", "/etc/qemu/nic.cfg"), "-readconfig"),
         (override("virtio-disk0", "serial", 1), "names virtio-disk0"),
     ],
 )
@@ -271,6 +274,11 @@ def test_force_does_not_overrule_it(tmp_path: Path) -> None:
         (["-device", "[1"], 0),
         (["-device", "{"], 0),
         (["-device"], 0),
+        (["/dev/sdb"], 1),
+        (["-snapshot", "/x.img"], 1),
+        (["-name", "x", "/x.img"], 1),
+        (["-name", "x"], 0),
+        (["-device", "ufs-lu,drive=d"], 1),
     ],
 )
 def test_which_arguments_bring_a_disk(values: list[str], count: int) -> None:

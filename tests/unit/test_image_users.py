@@ -15,9 +15,11 @@ import pytest
 from reclaim import backing, imageusers, states
 from reclaim.amend import ImageAmend
 from reclaim.backing import Names
+from reclaim.definition import parse_xml
 from reclaim.errors import NotAssessable
 from reclaim.imageusers import Chains, Use, uses
 from reclaim.sparsify import Sparsify
+from tests.corpus.variants import arguments
 from tests.support import InhabitedGuest, Inside, disk_xml, domain_xml, engine, inhabited, opened
 
 if TYPE_CHECKING:
@@ -173,6 +175,28 @@ def test_a_volume_is_the_file_that_it_is(tmp_path: Path) -> None:
     )
     guest.hypervisor.connection.defineXML(other(f"{disk}<target dev='vda' bus='virtio'/></disk>"))
     assert "the guest two" in why(guest)
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        (["-drive", "file=/a.img,if=none"], "/a.img"),
+        (["/a.img"], "/a.img"),
+        (["-drive", "driver=qcow2,file.driver=luks,file.file.filename=/a.img"], "/a.img"),
+        (["-drive", 'file=json:{"driver":"raw",,"file":{"driver":"file",,"filename":"/a.img"}}'], "/a.img"),
+        (["-blockdev", '{"driver":"qcow2","file":{"driver":"luks","file":{"filename":"/a.img"}}}'], "/a.img"),
+        (["-blockdev", '{"driver":"quorum","children":[{"driver":"file","filename":"/a.img"}]}'], "/a.img"),
+        (["-blockdev", "driver=io_uring,path=/dev/vg/a,node-name=n"], "/dev/vg/a"),
+        (["-blockdev", "driver=rbd,pool=p,image=i,node-name=n"], "rbd:p/i"),
+        (["-blockdev", '{"driver":"raw","file":{"driver":"rbd","pool":"p","image":"i"}}'], "rbd:p/i"),
+        (["-blockdev", "driver=nbd,server.type=unix,server.path=/run/x"], None),
+        (["-drive", "driver=ssh,path=/remote,server.host=h"], None),
+    ],
+)
+def test_what_the_arguments_open_is_found_however_deep(tmp_path: Path, values: list[str], place: str | None) -> None:
+    root = parse_xml(f"<domain>{arguments(*values)}</domain>".replace('"', "&quot;"), "x")
+    found = [use.place for use in uses(opened(tmp_path, domain_xml()), root, "one")]
+    assert found == ([place] if place else [])
 
 
 # What keeps nobody ----------------------------------------------------------------------------

@@ -51,6 +51,7 @@ OTHERS = [
     (unraid("windowsxp"), "Windows"),
     (unraid("freebsd"), "FreeBSD"),
     (unraid("osx"), "macOS"),
+    (unraid("Mac OS X"), "macOS"),
     (unraid("catalina"), "macOS"),
     ('<vmtemplate xmlns="http://unraid" name="Windows 11"/>', "Windows"),
     (BOXES, "Windows"),
