@@ -177,6 +177,55 @@ def test_a_volume_is_the_file_that_it_is(tmp_path: Path) -> None:
     assert "the guest two" in why(guest)
 
 
+def volume(pool: str, name: str) -> str:
+    source = f"<source pool='{pool}' volume='{name}'/><target dev='vda' bus='virtio'/>"
+    return f"<disk type='volume' device='disk'><driver name='qemu' type='qcow2'/>{source}</disk>"
+
+
+@pytest.mark.parametrize("is_active", [False, True])
+@pytest.mark.parametrize("name", ["a.qcow2", "over.qcow2", "c.qcow2"])
+def test_a_volume_that_its_pool_does_not_know_of_is_the_file_that_it_will_be(
+    tmp_path: Path, name: str, *, is_active: bool
+) -> None:
+    """A pool that is not active tells of no volume; one that is tells of those that it had when it was refreshed."""
+    image = create(tmp_path / "a.qcow2")
+    guest = mine(tmp_path, disk_xml(source=image))
+    connection = guest.hypervisor.connection
+    pool = f"<pool type='dir'><name>images</name><target><path>{tmp_path}</path></target></pool>"
+    connection.storagePoolCreateXML(pool, 0) if is_active else connection.storagePoolDefineXML(pool, 0)
+    create(tmp_path / "over.qcow2", base=image)
+    create(tmp_path / "c.qcow2")
+    connection.defineXML(other(volume("images", name)))
+    assert ("the guest two" in why(guest)) is (name != "c.qcow2")
+
+
+def test_a_volume_of_a_pool_that_is_gone_may_be_any_image(tmp_path: Path) -> None:
+    guest = mine(tmp_path, disk_xml(source=create(tmp_path / "a.qcow2")), other(volume("images", "a.qcow2")))
+    assert "libvirt does not tell where its volume:images/a.qcow2 is" in why(guest)
+
+
+@pytest.mark.parametrize(
+    ("pool", "place"),
+    [
+        ("<pool type='logical'><target><path>/dev/vg</path></target></pool>", "/dev/vg/one"),
+        ("<pool type='rbd'><source><name>vms</name></source></pool>", "rbd:vms/one"),
+        ("<pool type='iscsi'><target><path>/dev/disk/by-path</path></target></pool>", ""),
+    ],
+)
+def test_where_a_volume_is_to_be(pool: str, place: str) -> None:
+    assert imageusers._expected(parse_xml(pool, "x"), "one") == place
+
+
+def test_firmware_that_both_write_is_of_both(tmp_path: Path) -> None:
+    loader = f"<loader type='pflash' readonly='no'>{create(tmp_path / 'code.fd', kind='raw')}</loader></os>"
+    disks = (disk_xml(source=create(tmp_path / f"{name}.qcow2")) for name in "ab")
+    domains = [domain_xml(next(disks), CHANNEL, running=False), other(next(disks))]
+    written = [one.replace("</os>", loader) for one in domains]
+    assert "as loader" in why(next(guest for guest in opened(tmp_path, *written).guests if guest.name == "one"))
+    read = [one.replace("readonly='no'", "readonly='yes'") for one in written]
+    assert why(next(guest for guest in opened(tmp_path, *read).guests if guest.name == "one")) == ""
+
+
 @pytest.mark.parametrize(
     ("values", "place"),
     [
