@@ -374,7 +374,9 @@ beside='/etc/multipath.conf /etc/multipath/conf.d/*.conf /etc/auto.* /etc/auto.m
 rules() {
     # each rule of udev's on one line
     set --
-    for file in /etc/udev/rules.d/*.rules; do [ -r "$file" ] && set -- "$@" "$file"; done
+    for file in /etc/udev/rules.d/*.rules /run/udev/rules.d/*.rules /usr/local/lib/udev/rules.d/*.rules; do
+        [ -r "$file" ] && set -- "$@" "$file"
+    done
     [ $# -eq 0 ] || awk '
         FNR == 1 { held = "" }
         sub(/\\\r?$/, "") { held = held $0; next }
