@@ -37,6 +37,8 @@ OTHERS = [
     (libosinfo("http://openbsd.org/openbsd/7.4"), "OpenBSD"),
     (libosinfo("http://netbsd.org/netbsd/9.3"), "NetBSD"),
     (libosinfo("http://dragonflybsd.org/dragonflybsd/5.6"), "DragonFly BSD"),
+    (libosinfo("http://mirbsd.org/mirbsd/10"), "a BSD"),
+    (libosinfo("http://redox-os.org/redox/0.9"), "Redox"),
     (libosinfo("http://pfsense.org/pfsense/2.7"), "pfSense"),
     (libosinfo("http://opnsense.org/opnsense/24.1"), "OPNsense"),
     (libosinfo("http://apple.com/macosx/10.15"), "macOS"),
