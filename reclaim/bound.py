@@ -128,7 +128,7 @@ def refuse_to_place(edit: Edit, disk: Element, index: str, target: str, unit: st
     view, definition = _view(edit, disk)
     if not alias(view, definition).startswith(_USERS):
         _refuse(qemuargs.naming(edit.root, [f"scsi{index}-0-{target}-{unit}"]), "which the disk would be called")
-    _refuse(qemuargs.on_scsi_bus(edit.root, index), f"which has its place on the SCSI controller {index}")
+    _refuse(qemuargs.on_scsi_bus(edit.root, _id(edit, index)), f"which has its place on the SCSI controller {index}")
 
 
 def refuse_to_rename(edit: Edit, disk: Element) -> None:
@@ -142,13 +142,22 @@ def refuse_to_rename(edit: Edit, disk: Element) -> None:
 def refuse_to_change(edit: Edit, controller: ControllerView) -> None:
     """Raise Withheld where something is bound to the SCSI *controller*, or to a driver of its kind."""
     _refuse(qemuargs.reading_a_file(edit.root), _UNREAD)
-    _refuse(qemuargs.naming(edit.root, [f"scsi{controller.index}"]), "which would be another controller")
+    _refuse(qemuargs.naming(edit.root, [_id(edit, controller.index)]), "which would be another controller")
     _refuse(qemuargs.setting_globally(edit.root, _ADAPTERS), "which is lost on a virtio-scsi controller")
 
 
 def refuse_to_add(edit: Edit, index: str) -> None:
     """Raise Withheld where something has the id of a new SCSI controller *index*."""
     _refuse(qemuargs.naming(edit.root, [f"scsi{index}"]), "which a new controller would be called")
+
+
+def _id(edit: Edit, index: str) -> str:
+    """The id of SCSI controller *index*: the one that the user gave it, or libvirt's."""
+    for one in edit.devices.iterfind("controller[@type='scsi']"):
+        given = one.find("alias")
+        if one.get("index", "0") == index and given is not None and given.get("name", "").startswith(_USERS):
+            return str(given.get("name"))
+    return f"scsi{index}"
 
 
 def _view(edit: Edit, disk: Element) -> tuple[DiskView, Definition]:

@@ -224,10 +224,10 @@ def slots(root: Element) -> set[int]:
 
 
 def on_scsi_bus(root: Element, controller: str) -> str | None:
-    """The device of the arguments that is on SCSI controller *controller*, or wherever there is room; or None."""
+    """The device of the arguments that is on the SCSI controller of that id, or wherever there is room; or None."""
     for one in arguments(root):
         if one.option == "device" and re.fullmatch(r"scsi-(hd|cd|disk|block|generic)", one.driver):
-            if one.properties.get("bus", f"scsi{controller}.0") == f"scsi{controller}.0":
+            if one.properties.get("bus", f"{controller}.0") == f"{controller}.0":
                 return one.words
     return None
 

@@ -11,7 +11,7 @@ from fixers.guest_access import add_agent_channel
 from fixers.machine_type import raise_machine_type
 from fixers.scsi_controller import provide_virtio_scsi
 from reclaim import bound, qemuargs
-from reclaim.change import DefinitionChange
+from reclaim.change import DefinitionChange, changed_definition
 from reclaim.definition import Definition, parse_xml
 from reclaim.errors import Withheld
 from reclaim.guest import UNKNOWN_DISKS, Disk, Guest
@@ -209,6 +209,35 @@ def test_where_slots_are_not_all_of_one_bus_none_is_chosen(tmp_path: Path) -> No
 def test_a_controller_to_which_something_is_bound_stays_as_it_is(tmp_path: Path, tail: str, words: str) -> None:
     guest, definition = planned(tmp_path, tail, disk_xml("sda", "scsi", inner=drive(0)), LSILOGIC)
     assert words in refused(guest, definition, lambda: provide_virtio_scsi(guest))
+
+
+def named(controller: str) -> str:
+    """The controller with an alias of the user's."""
+    return controller.replace("/>", "><alias name='ua-own'/></controller>")
+
+
+def aliased(definition: Definition) -> Definition:
+    """With an alias of the user's for its SCSI controller."""
+    edit = definition.edit()
+    for old in edit.devices.iterfind("controller[@type='scsi']"):
+        old.insert(0, old.makeelement("alias", {"name": "ua-own"}))
+    return Definition(changed_definition(edit).after)
+
+
+@pytest.mark.parametrize(("bus", "is_taken"), [("ua-own.0", True), ("scsi0.0", False)])
+def test_a_controller_has_the_name_that_the_user_gave_it(tmp_path: Path, bus: str, *, is_taken: bool) -> None:
+    tail = arguments("-device", f"scsi-hd,drive=x,bus={bus},scsi-id=0")
+    guest, definition = planned(tmp_path, tail, VDA, scsi_xml())
+    if is_taken:
+        assert PLACE in refused(guest, aliased(definition), lambda: move_to_scsi(Disk(guest, "vda")))
+    else:
+        proposed(guest, aliased(definition), lambda: move_to_scsi(Disk(guest, "vda")))
+
+
+def test_a_controller_that_is_named_as_the_user_calls_it_stays_as_it_is(tmp_path: Path) -> None:
+    tail = arguments("-set", "device.ua-own.x=1")
+    guest, definition = planned(tmp_path, tail, disk_xml("sda", "scsi", inner=drive(0)), LSILOGIC)
+    assert "names ua-own" in refused(guest, aliased(definition), lambda: provide_virtio_scsi(guest))
 
 
 def test_an_agents_channel_brings_a_controller_too(tmp_path: Path) -> None:
