@@ -148,6 +148,7 @@ def refuse_to_change(edit: Edit, controller: ControllerView) -> None:
 
 def refuse_to_add(edit: Edit, index: str) -> None:
     """Raise Withheld where something has the id of a new SCSI controller *index*."""
+    _refuse(qemuargs.reading_a_file(edit.root), _UNREAD)
     _refuse(qemuargs.naming(edit.root, [f"scsi{index}"]), "which a new controller would be called")
 
 

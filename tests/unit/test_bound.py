@@ -165,7 +165,7 @@ def test_a_disk_behind_a_port_leaves_no_slot(tmp_path: Path) -> None:
     [
         (arguments("-device", "virtio-scsi-pci,id=scsi0,addr=9"), "which a new controller would be called"),
         (arguments(*NIC, "e1000,netdev=n0"), "would move to"),
-        (arguments("-readconfig", "/etc/qemu/nic.cfg"), "-readconfig"),
+        (arguments("-readconfig", "/etc/qemu/nic.cfg"), "whose file reclaim does not read"),
         (override("virtio-disk0", "serial", 1), "names virtio-disk0"),
     ],
 )
