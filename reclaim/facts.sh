@@ -347,7 +347,7 @@ lvm_names() {
     grep -sHvE '^[[:space:]]*(#|$)' /etc/lvm/lvm.conf /etc/lvm/lvmlocal.conf /etc/lvm/lvm_*.conf /dev/null
     # the default that this build of LVM has, as its own lvm.conf comments on it
     grep -sHE '^[[:space:]]*#[[:space:]]*use_devicesfile[[:space:]]*=' /etc/lvm/lvm.conf
-    grep -sHE '^[[:space:]]*IDTYPE=' /etc/lvm/devices/system.devices
+    grep -sHE '^[[:space:]]*IDTYPE=' /etc/lvm/devices/*.devices /dev/null
     true
 }
 

@@ -425,6 +425,7 @@ def test_what_lvm_is_told_is_read(tmp_path: Path, shell: list[str]) -> None:
     _tree(
         tmp_path,
         **{"etc/lvm/lvm.conf": LVM_CONF, "etc/lvm/devices/system.devices": f"# LVM uses this\nHASH=1\n{entry}\n"},
+        **{"etc/lvm/devices/own.devices": f"{entry}\n"},
         **{
             "etc/lvm/lvmlocal.conf": 'devices/filter = "r|.*|"\n',
             "etc/lvm/lvm_db.conf": "devices { global_filter=[] }",
@@ -442,6 +443,7 @@ def test_what_lvm_is_told_is_read(tmp_path: Path, shell: list[str]) -> None:
         ("lvmlocal.conf", 'devices/filter = "r|.*|"'),
         ("lvm_db.conf", "devices { global_filter=[] }"),
         ("lvm.conf", "# use_devicesfile = 0"),
+        ("devices/own.devices", entry),
         ("devices/system.devices", entry),
     ]
 
