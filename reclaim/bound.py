@@ -171,6 +171,7 @@ def _refuse_another_name(edit: Edit, name: str) -> None:
     if not name.startswith(_USERS):
         _refuse(qemuargs.naming(edit.root, [name]), "which the disk would not be called any more")
         return
+    _refuse(qemuargs.naming(edit.root, [f"{name}/virtio-backend"]), "which a SCSI disk has not")
     for alias_of, names in qemuargs.overrides(edit.root):
         if alias_of == name and (lost := sorted(names - _SHARED)):
             _refuse(f"qemu:override sets {', '.join(lost)} of {name}", "which a SCSI disk has not")

@@ -151,6 +151,13 @@ def test_an_alias_of_the_user_keeps_what_both_disks_have(tmp_path: Path, name: s
         assert "sets num-queues of ua-root, which a SCSI disk has not" in refused(guest, definition, ask)
 
 
+def test_a_part_of_a_disk_that_only_its_bus_has_is_named_by_path(tmp_path: Path) -> None:
+    tail = arguments("-object", "x,id=o,path=/machine/peripheral/ua-root/virtio-backend")
+    guest, definition = planned(tmp_path, tail, disk_xml(), scsi_xml())
+    definition = Definition(definition.xml.replace("bus='virtio'/>", "bus='virtio'/><alias name='ua-root'/>", 1))
+    assert "names ua-root/virtio-backend" in refused(guest, definition, lambda: move_to_scsi(Disk(guest, "vda")))
+
+
 def test_a_disk_behind_a_port_leaves_no_slot(tmp_path: Path) -> None:
     behind = disk_xml(inner=pci(0).replace("bus='0x00'", "bus='0x03'"))
     guest, definition = planned(tmp_path, arguments(*NIC, "e1000,netdev=n0"), behind, scsi_xml(), machine="pc-q35-7.2")
