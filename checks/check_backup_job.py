@@ -18,7 +18,9 @@ def check_backup_job(job: Job) -> str:
     running guest writes to is torn.
     """
     found = job.assess()
-    assert not found.findings, "; ".join(iter_lines(found.findings))
+    assert not found.findings, "; ".join(
+        [*iter_lines(found.findings), *(f"not judged: {one}" for one in found.unclear)]
+    )
     if found.unclear:
         raise NotAssessable(f"{job.path}: {'; '.join(found.unclear)}")
     if not found.good:
