@@ -19,7 +19,7 @@ from typing import Any, cast
 import pytest
 import testinfra
 
-from reclaim import beneath, holes, image, replace, undo
+from reclaim import backup, beneath, holes, image, replace, undo
 from reclaim.backup import find
 from reclaim.change import Change, FileChange, from_json, to_json
 from reclaim.engine import Subject, judge
@@ -269,6 +269,43 @@ def test_a_file_with_a_name_elsewhere_is_left_where_others_may_write(tmp_path: P
     assert "several names (hard links)" in result.reason
     assert "MiB" not in result.reason
     scene.expect_untouched(result.reason)
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_name_that_is_taken_away_in_the_right_moment_hides_no_other_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, comes_back: bool
+) -> None:
+    """Between the open and the look at the number of names: of those one is left, the one elsewhere."""
+    scene = Scene(tmp_path, "web.img", COPY)
+    scene.file_to_hard_link()
+    one = beneath.File.at(str(scene.file))
+    real = os.fstat
+
+    def fstat(descriptor: int) -> os.stat_result:
+        if not os.path.samestat(real(descriptor), os.stat(scene.target)):  # noqa: PTH116
+            return real(descriptor)
+        scene.file.unlink()
+        status = real(descriptor)
+        if comes_back:
+            os.link(scene.target, scene.file)
+        return status
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    with pytest.raises(NotAssessable if comes_back else ProbeError):
+        one.open(os.O_RDWR)
+
+
+def test_a_folder_of_too_many_files_costs_its_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may write there could fill it, and end the run for everybody."""
+    scene = Scene(tmp_path, "web.img", COPY)
+    (scene.declared / "another.img").write_bytes(COPY)
+    monkeypatch.setattr(backup, "_MOST_FILES", 1)
+    owner = hypervisor(tmp_path)
+    (one,) = find(owner, [BackupNotes(path=scene.declared)], owner.guests).backups
+    assert one.path is None
+    assert one.absent.endswith(
+        f"{scene.declared} has more than 1 files, and none was looked at: give the folder of the images"
+    )
 
 
 def test_deeper_folders_than_python_recurses_are_walked(tmp_path: Path) -> None:
