@@ -15,7 +15,7 @@ from reclaim.errors import NotAssessable, ProbeError
 from reclaim.inventory import BackupNotes
 from reclaim.jobs import rsync
 from reclaim.jobs.images import Image, Map
-from reclaim.jobs.judging import Assessment, Finding, Judge, edited
+from reclaim.jobs.judging import Assessment, Finding, Judge, Untrimmed, edited
 from reclaim.jobs.shell import Unreadable
 from reclaim.jobs.tools import steps_of
 from reclaim.jobs.words import is_sure, sure_part
@@ -66,12 +66,21 @@ class Job:
 
     def assess(self) -> Assessment:
         """Read the file, find what copies images, judge each command. Raises ProbeError, NotAssessable."""
+        return self._judge().judged()
+
+    def untrimmed(self) -> Untrimmed:
+        """The guests whose images it copies before they are trimmed. Raises ProbeError, NotAssessable."""
+        names = {key: guest.name for guest in self.hypervisor.guests for key in (guest.uuid, guest.name)}
+        kind = jobfile.format_of(self.path, self.source())
+        return self._judge().untrimmed(names, each_line=kind in ("cron", "crontab", "anacrontab"))
+
+    def _judge(self) -> Judge:
         source = self.source()
         machine = _Machine(self)
         script = jobfile.read(self.path, source, machine)
         is_rsnapshot = jobfile.format_of(self.path, source) == "rsnapshot"
         images = Map(_images(self), script.origins)
-        judge = Judge(
+        return Judge(
             steps_of(script),
             images,
             machine,
@@ -79,7 +88,6 @@ class Job:
             whole=script.whole,
             asked=frozenset(script.asked),
         )
-        return judge.judged()
 
 
 def declared(hypervisor: Hypervisor, notes: Iterable[BackupNotes]) -> list[Job]:

@@ -25,6 +25,8 @@ _SCHEDULE = re.compile(
     rb"|(?:[\d*][\d*/,\-~]*)(?:[ \t]+[\w*/,\-~]+){4})[ \t]+"
 )
 _CRON_VARIABLE = re.compile(rb"[ \t]*\w+[ \t]*=")
+_ANY_USER = re.compile(rb"\S+[ \t]+")
+_SHEBANG = re.compile(rb"#![ \t]*\S*/(?:env[ \t]+)?(?:\S*/)?(?:ba|da|k|z)?sh(?:[ \t].*)?\Z")
 _USER = re.compile(rb"[a-z_][a-z0-9_-]*[$]?")
 
 
@@ -117,24 +119,45 @@ def _lines(source: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 def _cron(job: _Reader, *, users: bool = False) -> None:
     """crontab(5): five fields or @word, in system tables a user, then a line for the shell up to the first %."""
-    script = job.script
     variables: dict[str, str] = {}
     for number, offset, line in _lines(job.source):
         if _CRON_VARIABLE.match(line):
             _set_variable(variables, line)
             continue
-        schedule = _SCHEDULE.match(line)
-        if schedule is None:
-            script.skip(f"line {number} is no line of a cron table")
+        start = _command_in(line, users=users)
+        if start is None:
+            job.script.skip(f"line {number} is no line of a cron table, or has no command")
             continue
-        start = schedule.end()
-        if users:
-            user = re.compile(rb"\S+[ \t]+").match(line, start)
-            if user is None:
-                script.skip(f"line {number} has no command")
-                continue
-            start = user.end()
         _add_cron_command(job, line[start:], offset + start, number, variables)
+
+
+def _command_in(line: bytes, *, users: bool) -> int | None:
+    """The byte of a cron table's line at which its command begins; None if it has none."""
+    schedule = _SCHEDULE.match(line)
+    user = _ANY_USER.match(line, schedule.end()) if schedule and users else schedule
+    return user.end() if user else None
+
+
+def beginning(path: str, source: bytes, line: int) -> tuple[int, Format] | None:
+    """The byte before which a command of its own can stand, that runs before the job's command in *line*.
+
+    In a shell script that is its begin, in a cron table the command's, in a unit of Type=oneshot the first ExecStart=.
+    None if there is no such place: rsnapshot, anacron, other units (a start has a limit of time).
+    """
+    kind = format_of(path, source)
+    if kind == "shell":
+        first = source.partition(b"\n")[0]
+        if not source.startswith(b"#!"):
+            return 0, kind
+        return (len(first) + 1, kind) if _SHEBANG.match(first) and len(first) < len(source) else None
+    if kind in ("cron", "crontab"):
+        for number, offset, text in _lines(source):
+            if number == line and (start := _command_in(text, users=kind == "crontab")) is not None:
+                return offset + start, kind
+    if kind == "unit" and re.search(rb"^Type[ \t]*=[ \t]*oneshot[ \t]*\r?$", source, re.MULTILINE):
+        found = re.search(rb"^ExecStart[ \t]*=", source, re.MULTILINE)
+        return (found.start(), kind) if found else None
+    return None
 
 
 def _set_variable(variables: dict[str, str], line: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from reclaim.jobs import rsync
 from reclaim.jobs.calls import Call
 from reclaim.jobs.holding import Still, Timeline
 from reclaim.jobs.images import Copied, Image, Map
-from reclaim.jobs.steps import Copy, NotUnderstood, Snapshot, Steps
+from reclaim.jobs.steps import Copy, NotUnderstood, Snapshot, Steps, Trim
 from reclaim.jobs.words import Word
 from reclaim.text import printable
 
@@ -59,6 +59,18 @@ class Assessment:
         text = printable(text)
         if text not in self.unclear and len(self.unclear) < _MOST_DOUBTS:
             self.unclear.append(text)
+
+
+@dataclass
+class Untrimmed:
+    """The running guests whose images a job copies before it trims them, with the first copy that does.
+
+    `trimmed` are those that it trims before; `doubts` are what was not understood.
+    """
+
+    copies: list[tuple[str, Call]] = field(default_factory=list)
+    trimmed: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
 
 class Machine(Protocol):
@@ -114,6 +126,47 @@ class Judge:
                         self.found.good.append(printable(f"{step.call.where}: {step.good or step.tool}"))
         self._settle(plans)
         return self.found
+
+    def untrimmed(self, names: Mapping[str, str], *, each_line: bool) -> Untrimmed:
+        """The guests that are copied and not trimmed before; *names* are those of the guests by name and UUID.
+
+        *each_line*: each line of the file is run by itself, as those of a cron table are.
+        """
+        found = Untrimmed()
+        trimmed, maybe = set[tuple[str, int]](), set[tuple[str, int]]()
+        for step in self.steps.all:
+            if isinstance(step, NotUnderstood):
+                found.doubts.append(printable(step.text))
+            elif isinstance(step, Snapshot):
+                self.images.take(step)
+            elif isinstance(step, Trim):
+                run = step.call.line if each_line else 0
+                meant = {(names[one], run) for one in step.guests if one in names}
+                (maybe if step.call.branch else trimmed).update(meant)
+                found.doubts += [] if meant else [f"{step.call.where}: which guest it trims is not known"]
+            elif isinstance(step, Copy):
+                run = step.call.line if each_line else 0
+                for guest in self._copied_running(step, found):
+                    self._add_untrimmed(
+                        guest, step.call, found, is_trimmed=(guest, run) in trimmed, maybe=(guest, run) in maybe
+                    )
+        return found
+
+    def _copied_running(self, copy: Copy, found: Untrimmed) -> list[str]:
+        """The running guests whose images the step copies, in their order."""
+        copied = self._copied(copy)
+        self.images.copied_to(copy.target, copied)
+        if copied.doubt or copied.of_guests:
+            found.doubts.append(printable(f"{copy.call.where}: {copy.tool}: which images it copies is not known"))
+        return list(dict.fromkeys(one.image.running for one in copied.sure if one.image.running))
+
+    def _add_untrimmed(self, guest: str, call: Call, found: Untrimmed, *, is_trimmed: bool, maybe: bool) -> None:
+        if is_trimmed:
+            found.trimmed += [] if guest in found.trimmed else [guest]
+        elif maybe:
+            found.doubts.append(f"{call.where}: whether {printable(guest)} is trimmed before shows only when it runs")
+        elif not any(guest == name and (call.file, call.line) == (one.file, one.line) for name, one in found.copies):
+            found.copies.append((guest, call))
 
     def _cloned(self, copy: Copy) -> None:
         for source in copy.sources:

@@ -89,6 +89,14 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class Trim:
+    """The guests give back what they have freed: `virsh domfstrim`. `guests`: their names or UUIDs."""
+
+    call: Call
+    guests: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Wait:
     """What goes on in the background has ended."""
 
@@ -104,7 +112,7 @@ class NotUnderstood:
     may_hold: bool = True
 
 
-Step = Copy | Hold | Release | Snapshot | Wait | NotUnderstood
+Step = Copy | Hold | Release | Snapshot | Trim | Wait | NotUnderstood
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from reclaim.jobs.calls import Call
-from reclaim.jobs.steps import Copy, Hold, NotUnderstood, Release, Snapshot, Step, Wrong
+from reclaim.jobs.steps import Copy, Hold, NotUnderstood, Release, Snapshot, Step, Trim, Wrong
 from reclaim.jobs.words import UNKNOWN, Word, absolute, shown
 
 _STOPS = {"shutdown", "destroy", "suspend", "managedsave", "save", "dompmsuspend"}
@@ -74,6 +74,8 @@ def _holds(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[Step
         yield Release(call, (guest,), ("overlay",))
     elif name in ("snapshot-create-as", "snapshot-create"):
         yield from _snapshot(call, name, guest, texts)
+    elif name == "domfstrim" and not any(text.startswith("--mountpoint") for text in texts):
+        yield Trim(call, (guest,))
     elif name == "domfsfreeze":
         doubt = "a frozen guest's filesystems are not written to, its swap and what has no filesystem may be"
         yield Hold(call, (guest,), "run", doubt)
