@@ -182,6 +182,14 @@ class _Machine:
         names = btrfs.snapshots(shell, target if is_sure(target) else path)
         return f"the target is on btrfs with snapshots ({', '.join(map(printable, names[:3]))})" if names else None
 
+    def real(self, path: str) -> str:
+        """Where symbolic links lead to; *path* itself where that cannot be told."""
+        if not path.isprintable():
+            return path
+        if self.job.hypervisor.is_local:
+            return os.path.realpath(path)
+        return self.job.hypervisor.shell.run("realpath -m -- %s", path).stdout.rstrip("\n") or path
+
     def same_filesystem(self, one: str, other: str) -> bool:
         return self._mount(sure_part(one)) == self._mount(other)
 

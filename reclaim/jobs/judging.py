@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -11,7 +12,7 @@ from reclaim.jobs.calls import Call
 from reclaim.jobs.holding import Still, Timeline
 from reclaim.jobs.images import Copied, Image, Map
 from reclaim.jobs.steps import Copy, NotUnderstood, Snapshot, Steps, Trim
-from reclaim.jobs.words import Word
+from reclaim.jobs.words import Word, is_sure
 from reclaim.text import printable
 
 #: things that cannot be told and are named
@@ -83,6 +84,10 @@ class Machine(Protocol):
         ...
 
     def same_filesystem(self, one: str, other: str) -> bool: ...
+
+    def real(self, path: str) -> str:
+        """Where symbolic links lead to."""
+        ...
 
     def size(self, path: str) -> int | None: ...
 
@@ -173,7 +178,11 @@ class Judge:
             self.images.take(Snapshot(copy.call, source, copy.target))
 
     def _copied(self, copy: Copy) -> Copied:
-        copied = self.images.below(copy, lambda tool: tool == "rsync" and copy.reads_devices)
+        copied = self.images.below(copy, self._reads_nodes(copy))
+        if not copied.sure and not copied.of_guests and not copied.doubt:
+            followed = replace(copy, sources=tuple(self._followed(copy, one) for one in copy.sources))
+            if followed.sources != copy.sources:
+                copied = self.images.below(followed, self._reads_nodes(copy))
         kept = []
         for one in copied.sure:
             path = one.image.path
@@ -189,6 +198,18 @@ class Judge:
             kept.append(one)
         copied.sure = kept
         return copied
+
+    def _reads_nodes(self, copy: Copy) -> Callable[[str], bool]:
+        return lambda tool: tool == "rsync" and copy.reads_devices
+
+    def _followed(self, copy: Copy, source: str) -> str:
+        """*source* without symbolic links on the way to it; the last name too if what it leads to is read."""
+        if not source.startswith("/") or not is_sure(source) or re.search(r"[*?\[]", source):
+            return source
+        if source.endswith(("/", "/.")) or copy.reads_devices or copy.tool == "scp":
+            return self.machine.real(source) + ("/" if source.endswith("/") else "")
+        folder, _, name = source.rpartition("/")
+        return f"{self.machine.real(folder or '/').rstrip('/')}/{name}"
 
     # One copy ---------------------------------------------------------------------------------
 

@@ -467,3 +467,21 @@ def test_a_job_declared_twice_is_judged_once(tmp_path: Path) -> None:
     both = [BackupNotes(job=path, images=["/a.img"]), BackupNotes(job=path, images=["/b.img"])]
     (one,) = declared(owner, both)
     assert [notes.images for notes in one.notes] == [["/a.img"], ["/b.img"]]
+
+
+@pytest.mark.parametrize(
+    ("command", "verdict"),
+    [
+        ("rsync -a {0}/now/ /backup/", Verdict.NONCOMPLIANT),
+        ("rsync -a {0}/now/web.qcow2 /backup/", Verdict.NONCOMPLIANT),
+        ("rsync -a {0}/now /backup/", Verdict.NOT_ASSESSABLE),  # the link itself is copied
+        ("cp --sparse=never {0}/disk /backup/", Verdict.NONCOMPLIANT),
+        ("cp -a --sparse=never {0}/disk /backup/", Verdict.NOT_ASSESSABLE),
+        ("rsync -a --exclude='*.qcow2' {0}/now/ /backup/", Verdict.NOT_ASSESSABLE),
+    ],
+)
+def test_a_source_behind_a_symbolic_link(command: str, verdict: Verdict, tmp_path: Path) -> None:
+    (tmp_path / "now").symlink_to("/srv/images")
+    (tmp_path / "disk").symlink_to(IMAGE)
+    _, one = job(tmp_path, f"#!/bin/sh\n{command.format(tmp_path)}\n", "copy.sh")
+    assert judged(one).verdict is verdict
