@@ -259,7 +259,7 @@ def _rsnapshot(source: bytes) -> Script:
         elif fields[0] == "include_conf":
             script.unclear.append(f"line {number}: it includes {fields[1]}, which is not read")
         else:
-            settings[fields[0]] = (fields[1], offset + len(line.rstrip()))
+            settings[fields[0]] = (fields[1], offset + _end_of_value(line))
     command = settings.get("cmd_rsync", ("rsync", 0))[0]
     root = settings.get("snapshot_root", (UNKNOWN, 0))[0].rstrip("/")
     if "rsync_long_args" in settings:
@@ -271,10 +271,13 @@ def _rsnapshot(source: bytes) -> Script:
         options = " ".join(
             (settings.get("rsync_short_args", (_SHORT, 0))[0], settings.get("rsync_long_args", (_LONG, 0))[0])
         )
+        place: int | None = insert
         for extra in fields[2].split(",") if len(fields) > 2 else ():
             key, _, value = extra.partition("=")
             if key.lstrip("+") in ("rsync_long_args", "rsync_short_args"):
                 options = f"{options} {value}" if key.startswith("+") else value
+                if not key.startswith("+"):
+                    place = None  # what stands above is not heard here
         # rsnapshot makes each generation from the last by hard links
         words = [
             command,
@@ -284,8 +287,14 @@ def _rsnapshot(source: bytes) -> Script:
             fields[0],
             f"{root}/{UNKNOWN}/{fields[1] if len(fields) > 1 else ''}",
         ]
-        script.calls.append(Call(tuple(Word(word) for word in words), number, insert, form))
+        script.calls.append(Call(tuple(Word(word) for word in words), number, place, form))
     return script
+
+
+def _end_of_value(line: bytes) -> int:
+    """Where the first value of a line ends: rsnapshot takes no other for a setting."""
+    found = re.match(rb"\s*[^\t]*\t+[^\t]*", line.rstrip())
+    return found.end() if found else len(line.rstrip())
 
 
 _READERS: dict[Format, Callable[[bytes], Script]] = {

@@ -110,6 +110,10 @@ FORMATS = {
         "rsnapshot.conf",
         "snapshot_root\t/b/\nrsync_long_args\t--delete --relative+\nbackup\t/srv/\tlocalhost/\n",
     ),
+    "rsnapshot with a value too many": (
+        "rsnapshot.conf",
+        "snapshot_root\t/b/\nrsync_long_args\t--delete+\t--relative\nbackup\t/srv/\tlocalhost/\n",
+    ),
 }
 
 
@@ -136,6 +140,14 @@ def test_rsnapshot_gets_its_default_arguments_with_sparse(tmp_path: Path) -> Non
     mend(tmp_path, owner, one)
     line = "rsync_long_args\t--delete --numeric-ids --relative --delete-excluded --sparse\n"
     assert Path(one.path).read_text() == text + line
+
+
+def test_rsnapshot_arguments_of_one_backup_replace_those_of_all(tmp_path: Path) -> None:
+    """What would be added above is not heard there: a person has to add it."""
+    text = "snapshot_root\t/b/\nrsync_long_args\t--delete\nbackup\t/srv/\tl/\trsync_long_args=--relative\n"
+    _, one = job(tmp_path, text, "rsnapshot.conf")
+    (found,) = one.assess().findings
+    assert (found.line, found.edits, found.by_hand) == (3, (), "add --sparse there by hand")
 
 
 def test_no_sparse_is_taken_out(tmp_path: Path) -> None:
