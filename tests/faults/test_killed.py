@@ -113,8 +113,6 @@ class Judge:
         except libvirt.libvirtError as exc:
             expect(False, f"libvirt does not take the definitions: {exc}")
         for path in home.files():
-            if path.suffix == ".html" and path.name != "index.html":
-                continue  # pytest-html writes it in place; `python -m reclaim report` makes it again
             if not path.name.endswith(".new") and not LOCKS.search(path.name):
                 expect(is_whole(path), f"{path.name} is neither whole nor absent")
         found = home.bystanders()
