@@ -18,9 +18,10 @@ def check_backup_job(job: Job) -> str:
     running guest writes to is torn.
     """
     found = job.assess()
-    assert not found.findings, "; ".join(iter_lines(found.findings))
+    left = f"; an edit that died left {', '.join(job.left)}: undo of that run removes it" if job.left else ""
+    assert not found.findings, "; ".join(iter_lines(found.findings)) + left
     if found.unclear:
-        raise NotAssessable(f"{job.path}: {'; '.join(found.unclear)}")
+        raise NotAssessable(f"{job.path}: {'; '.join(found.unclear)}{left}")
     if not found.good:
-        raise NotAssessable(f"{job.path}: no command in it copies a guest's image")
-    return f"{job.path}: {'; '.join(found.good)}"
+        raise NotAssessable(f"{job.path}: no command in it copies a guest's image{left}")
+    return f"{job.path}: {'; '.join(found.good)}{left}"
