@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Literal
 
-from reclaim import shell
+from reclaim import rsync, shell
 from reclaim.shell import UNKNOWN, Call, Script, Word
 
 Format = Literal["cron", "crontab", "anacrontab", "unit", "rsnapshot", "shell"]
@@ -268,27 +268,30 @@ def _rsnapshot(source: bytes) -> Script:
         start = "" if source.endswith(b"\n") or not source else "\n"
         insert, form = len(source), f"{start}rsync_long_args\t{_LONG} {{}}\n"
     for number, fields in backups:
-        options = " ".join(
-            (settings.get("rsync_short_args", (_SHORT, 0))[0], settings.get("rsync_long_args", (_LONG, 0))[0])
-        )
-        place: int | None = insert
-        for extra in fields[2].split(",") if len(fields) > 2 else ():
-            key, _, value = extra.partition("=")
-            if key.lstrip("+") in ("rsync_long_args", "rsync_short_args"):
-                options = f"{options} {value}" if key.startswith("+") else value
-                if not key.startswith("+"):
-                    place = None  # what stands above is not heard here
+        options = _arguments(settings, fields)
+        heard = rsync.read(tuple(map(Word, (command, *_arguments(settings, fields, "--sparse"))))).has("sparse")
         # rsnapshot makes each generation from the last by hard links
         words = [
             command,
-            *options.split(),
+            *options,
             *rules,
             "--link-dest=..",
             fields[0],
             f"{root}/{UNKNOWN}/{fields[1] if len(fields) > 1 else ''}",
         ]
-        script.calls.append(Call(tuple(Word(word) for word in words), number, place, form))
+        script.calls.append(Call(tuple(Word(word) for word in words), number, insert if heard else None, form))
     return script
+
+
+def _arguments(settings: dict[str, tuple[str, int]], fields: list[str], more: str = "") -> list[str]:
+    """The arguments of one `backup`, with *more* after those of all: its own may come after them, or replace them."""
+    long = settings.get("rsync_long_args", (_LONG, 0))[0]
+    options = f"{settings.get('rsync_short_args', (_SHORT, 0))[0]} {long} {more}"
+    for extra in fields[2].split(",") if len(fields) > 2 else ():
+        key, _, value = extra.partition("=")
+        if key.lstrip("+") in ("rsync_long_args", "rsync_short_args"):
+            options = f"{options} {value}" if key.startswith("+") else value
+    return options.split()
 
 
 def _end_of_value(line: bytes) -> int:

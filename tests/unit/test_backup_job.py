@@ -142,9 +142,14 @@ def test_rsnapshot_gets_its_default_arguments_with_sparse(tmp_path: Path) -> Non
     assert Path(one.path).read_text() == text + line
 
 
-def test_rsnapshot_arguments_of_one_backup_replace_those_of_all(tmp_path: Path) -> None:
-    """What would be added above is not heard there: a person has to add it."""
-    text = "snapshot_root\t/b/\nrsync_long_args\t--delete\nbackup\t/srv/\tl/\trsync_long_args=--relative\n"
+@pytest.mark.parametrize(
+    ("common", "own"),
+    [("--delete", "rsync_long_args=--relative"), ("--delete -e", "+rsync_long_args=--relative")],
+    ids=["replaced", "swallowed"],
+)
+def test_rsnapshot_would_not_hear_what_is_added_for_all(tmp_path: Path, common: str, own: str) -> None:
+    """The arguments of one backup replace them, or an option before it takes it for its value: a person has to."""
+    text = f"snapshot_root\t/b/\nrsync_long_args\t{common}\nbackup\t/srv/\tl/\t{own}\n"
     _, one = job(tmp_path, text, "rsnapshot.conf")
     (found,) = one.assess().findings
     assert (found.line, found.edits, found.by_hand) == (3, (), "add --sparse there by hand")
