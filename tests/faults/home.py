@@ -25,6 +25,8 @@ JOB = "#!/bin/sh\nset -e\nrsync -a /srv/ /backup/\n"
 _IDENTITY = re.compile(r'"(device|inode|mtime_ns)": \d+')
 #: what only waits to be renamed or is held by nobody is no file of anybody's
 LOCKS = re.compile(r"\.lock$")
+#: what undo and `--fix` do not go by
+_PAGES = re.compile(r"\.(html|json)$|\.(html|json)\..*new$")
 
 
 @dataclass
@@ -122,12 +124,12 @@ class Home:
         found = [path for path in self.files() if path.parent.name in ("copies", "job")]
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
-    def mark(self) -> str:
-        """A digest of the state: two states with one mark go on alike."""
+    def mark(self, *, pages: bool = True) -> str:
+        """A digest of the state, without reports if *pages* is false: two states with one mark go on alike."""
         digest = hashlib.sha256()
         for path in self.files():
             name = normal(str(path.relative_to(self.root)))
-            if LOCKS.search(name):
+            if LOCKS.search(name) or (not pages and _PAGES.search(name)):
                 continue
             digest.update(f"\0{name}\0{self._essence(path)}".encode())
         return digest.hexdigest()

@@ -98,7 +98,7 @@ class Judge:
             expect(False, f"it was not killed: status {done.status}: {done.said[-1500:]}")
             return
         self._files_are_whole(home, tally, expect)
-        if not walk.is_new(home, tally):
+        if not walk.is_new(home, tally, pages=THOROUGH):
             return
         kept = home.root.with_name(f"{home.root.name}.dead")
         home.keep(kept)

@@ -130,9 +130,9 @@ def _next(waiting: Iterator[Cut], tally: Tally) -> Cut | None:
         return cut
 
 
-def is_new(home: Home, tally: Tally) -> bool:
+def is_new(home: Home, tally: Tally, *, pages: bool) -> bool:
     """Has no cut left this state before? What comes after it is known otherwise."""
-    mark = home.mark()
+    mark = home.mark(pages=pages)
     with tally.lock:
         if mark in tally.states:
             return False
