@@ -11,6 +11,6 @@ def keep_holes(job: Job) -> list[Change]:
     source = job.source()
     wanted = edited(source, found.findings)
     if wanted == source:
-        raise Withheld("; ".join(dict.fromkeys(f"line {one.line}: {one.by_hand}" for one in found.findings)))
+        raise Withheld("; ".join(dict.fromkeys(one.advice for one in found.findings)))
     before, after = (text.decode("utf-8", errors="surrogateescape") for text in (source, wanted))
     return [FileChange(job.hypervisor.name, job.path, before, after, then=daemon_reload(job))]

@@ -1,5 +1,3 @@
-import re
-
 from reclaim import domfstrim
 from reclaim.change import Change
 from reclaim.domfstrim import TrimTimer
@@ -17,9 +15,8 @@ def trim_from_host(guest: Guest) -> list[Change]:
         )
     if not domfstrim.has_systemd(hypervisor):
         raise Withheld("no systemd runs on the hypervisor: put `virsh domfstrim` with its UUID into /etc/cron.weekly")
-    found = hypervisor.shell.run("command -v virsh")
-    virsh = found.stdout.strip()
-    if found.rc != 0 or not re.fullmatch(r"/[\w./+-]+", virsh):
+    virsh = domfstrim.found_virsh(hypervisor)
+    if virsh is None:
         raise Withheld("virsh is not installed on the hypervisor: it comes with libvirt-clients, or libvirt-client")
     if domfstrim.is_installed(guest):
         raise Withheld(f"{domfstrim.unit_of(guest.uuid)}.timer is there and was stopped: systemctl enable --now it")

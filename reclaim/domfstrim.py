@@ -229,6 +229,13 @@ def _run(hypervisor: Hypervisor, script: str, change: TrimTimer) -> None:
         raise ChangeFailed(f"{hypervisor.name}: {change.unit}.timer: {printable(words)}")
 
 
+def found_virsh(hypervisor: Hypervisor) -> str | None:
+    """The path of virsh on the hypervisor; None if there is none, or its path is no plain one."""
+    found = hypervisor.shell.run("command -v virsh")
+    path = str(found.stdout).strip()
+    return path if found.rc == 0 and re.fullmatch(r"/[\w./+-]+", path) else None
+
+
 def local_uri(hypervisor: Hypervisor) -> str | None:
     """The address by which virsh on the hypervisor itself reaches this libvirt; None if it is not the system's."""
     parts = urlsplit(hypervisor.connection.getURI())

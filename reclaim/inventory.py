@@ -47,6 +47,8 @@ class Policy(_Table):
     pull_plug: bool = False
     #: trim guests whose agent runs no commands from the hypervisor, by a weekly timer
     trim_from_host: bool = False
+    #: let backup jobs trim the guests whose images they copy, before they do
+    trim_before_backup: bool = False
 
 
 def _a_word(text: str) -> str:

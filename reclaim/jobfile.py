@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-from reclaim import rsync, shell
-from reclaim.shell import UNKNOWN, Call, Script, Word
+from reclaim.jobs import configs, rsync
+from reclaim.jobs.calls import Call, Script
+from reclaim.jobs.shell import Files, NoFiles, Shell, language_of
+from reclaim.jobs.tools import is_known
+from reclaim.jobs.values import State, Text
+from reclaim.jobs.words import UNKNOWN, Word, clean
 
-Format = Literal["cron", "crontab", "anacrontab", "unit", "rsnapshot", "shell"]
+Format = Literal["cron", "crontab", "anacrontab", "unit", "rsnapshot", "shell", "other"]
 
 _SCHEDULE = re.compile(
     rb"[ \t]*(?:@(?:reboot|yearly|annually|monthly|weekly|daily|midnight|hourly)"
     rb"|(?:[\d*][\d*/,\-~]*)(?:[ \t]+[\w*/,\-~]+){4})[ \t]+"
 )
 _CRON_VARIABLE = re.compile(rb"[ \t]*\w+[ \t]*=")
+_ANY_USER = re.compile(rb"\S+[ \t]+")
+_SHEBANG = re.compile(rb"#![ \t]*\S*/(?:env[ \t]+)?(?:\S*/)?(?:ba|da|k|z)?sh(?:[ \t].*)?\Z")
 _USER = re.compile(rb"[a-z_][a-z0-9_-]*[$]?")
 
 
@@ -30,6 +37,8 @@ def format_of(path: str, source: bytes) -> Format | None:
         return None
     if one.suffix == ".service" or re.search(rb"^\[Service\]", source, re.MULTILINE):
         return "unit"
+    if language_of(source, path):
+        return "other"
     if source.startswith(b"#!"):
         return "shell"
     is_called_so = "rsnapshot" in one.name and one.suffix == ".conf"  # Debian's cron table is called rsnapshot too
@@ -37,6 +46,8 @@ def format_of(path: str, source: bytes) -> Format | None:
         return "rsnapshot"
     if one.name == "anacrontab":
         return "anacrontab"
+    if configs.is_one(path, source):
+        return "other"
     lines = [line for line in source.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
     cron = [line for line in lines if not _CRON_VARIABLE.match(line)]
     if cron and all(_SCHEDULE.match(line) for line in cron):
@@ -54,12 +65,43 @@ def _has_user_field(path: PurePosixPath, lines: list[bytes]) -> bool:
     return all(len(words) > 1 and _USER.fullmatch(words[0]) and b"/" in words[1] for words in rest)
 
 
-def read(path: str, source: bytes) -> Script:
-    """The commands in the file, and what of it is unclear."""
+def read(path: str, source: bytes, files: Files | None = None) -> Script:
+    """The commands in the file, and what of it was not understood. What it starts is read from *files*."""
+    script = Script()
     found = format_of(path, source)
     if found is None:
-        return Script(unclear=[f"a timer says when, not what: declare {PurePosixPath(path).stem}.service"])
-    return _READERS[found](source)
+        script.skip(f"a timer says when, not what: declare {PurePosixPath(path).stem}.service")
+    else:
+        _READERS[found](_Reader(script, path, source, files or NoFiles()))
+    return script
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """One file that is read into a script."""
+
+    script: Script
+    path: str
+    source: bytes
+    files: Files
+
+    def shell(self, variables: dict[str, str] | None = None) -> Shell:
+        """A shell of its own, which knows *variables* alone."""
+        known = {name: (value,) for name, value in (variables or {}).items()}
+        state = State({"PWD": (UNKNOWN,), **known})
+        return Shell(self.script, self.files, state=state, is_known=is_known, _opened=(self.path,))
+
+
+def _shell(job: _Reader) -> None:
+    shell = job.shell()
+    shell.read(Text(job.source))
+
+
+def _other(job: _Reader) -> None:
+    if language := language_of(job.source, job.path):
+        job.script.skip(f"it is a program in {language}: reclaim reads shell, cron tables, units and rsnapshot.conf")
+        return
+    configs.read(job.path, job.source, job.script, lambda text, line: job.shell().read(Text(text, None, line)))
 
 
 # cron -----------------------------------------------------------------------------------------
@@ -75,61 +117,90 @@ def _lines(source: bytes) -> Iterator[tuple[int, int, bytes]]:
         offset += len(line)
 
 
-def _cron(source: bytes, *, users: bool = False) -> Script:
+def _cron(job: _Reader, *, users: bool = False) -> None:
     """crontab(5): five fields or @word, in system tables a user, then a line for the shell up to the first %."""
-    script = Script()
-    for number, offset, line in _lines(source):
+    variables: dict[str, str] = {}
+    for number, offset, line in _lines(job.source):
         if _CRON_VARIABLE.match(line):
+            _set_variable(variables, line)
             continue
-        schedule = _SCHEDULE.match(line)
-        if schedule is None:
-            script.unclear.append(f"line {number} is no line of a cron table")
+        start = _command_in(line, users=users)
+        if start is None:
+            job.script.skip(f"line {number} is no line of a cron table, or has no command")
             continue
-        start = schedule.end()
-        if users:
-            user = re.compile(rb"\S+[ \t]+").match(line, start)
-            if user is None:
-                script.unclear.append(f"line {number} has no command")
-                continue
-            start = user.end()
-        _add_cron_command(script, line[start:], offset + start, number)
-    return script
+        _add_cron_command(job, line[start:], offset + start, number, variables)
 
 
-def _add_cron_command(script: Script, command: bytes, offset: int, number: int) -> None:
+def _command_in(line: bytes, *, users: bool) -> int | None:
+    """The byte of a cron table's line at which its command begins; None if it has none."""
+    schedule = _SCHEDULE.match(line)
+    user = _ANY_USER.match(line, schedule.end()) if schedule and users else schedule
+    return user.end() if user else None
+
+
+def beginning(path: str, source: bytes, line: int) -> tuple[int, Format] | None:
+    """The byte before which a command of its own can stand, that runs before the job's command in *line*.
+
+    In a shell script that is its begin, in a cron table the command's, in a unit of Type=oneshot the first ExecStart=.
+    None if there is no such place: rsnapshot, anacron, other units (a start has a limit of time).
+    """
+    kind = format_of(path, source)
+    if kind == "shell":
+        first = source.partition(b"\n")[0]
+        if not source.startswith(b"#!"):
+            return 0, kind
+        return (len(first) + 1, kind) if _SHEBANG.match(first) and len(first) < len(source) else None
+    if kind in ("cron", "crontab"):
+        for number, offset, text in _lines(source):
+            if number == line and (start := _command_in(text, users=kind == "crontab")) is not None:
+                return offset + start, kind
+    if kind == "unit" and re.search(rb"^Type[ \t]*=[ \t]*oneshot[ \t]*\r?$", source, re.MULTILINE):
+        found = re.search(rb"^ExecStart[ \t]*=", source, re.MULTILINE)
+        return (found.start(), kind) if found else None
+    return None
+
+
+def _set_variable(variables: dict[str, str], line: bytes) -> None:
+    """`NAME = value`: cron takes quotes off, and expands nothing."""
+    name, _, value = line.decode("utf-8", errors="surrogateescape").partition("=")
+    text = clean(value.strip())
+    variables[name.strip()] = text[1:-1] if text[:1] in ("'", '"') and text[-1:] == text[:1] else text
+
+
+def _add_cron_command(job: _Reader, command: bytes, offset: int, number: int, variables: dict[str, str]) -> None:
     """cron turns `\\%` into `%`, and what follows a bare % into standard input; neither moves what is before it."""
     before = re.split(rb"(?<!\\)%", command, maxsplit=1)[0]
     if rb"\%" in before:
         # blanks of the same length: the offsets stay, and the words that hold it are not known
         before = before.replace(rb"\%", b"_%")
-    inner = shell.parse(before, offset=offset, first_line=number)
-    script.calls += inner.calls
-    script.unclear += inner.unclear
+    job.shell(variables).read(Text(before, offset, number))
 
 
-def _anacron(source: bytes) -> Script:
+def _anacron(job: _Reader) -> None:
     """anacrontab(5): period, delay, name, command."""
-    script = Script()
-    for number, offset, line in _lines(source):
+    variables: dict[str, str] = {}
+    for number, offset, line in _lines(job.source):
         fields = re.match(rb"[ \t]*\S+[ \t]+\d+[ \t]+\S+[ \t]+", line)
         if fields is None:
-            if not _CRON_VARIABLE.match(line):
-                script.unclear.append(f"line {number} is no line of an anacrontab")
+            if _CRON_VARIABLE.match(line):
+                _set_variable(variables, line)
+            else:
+                job.script.skip(f"line {number} is no line of an anacrontab")
             continue
-        _add_cron_command(script, line[fields.end() :], offset + fields.end(), number)
-    return script
+        _add_cron_command(job, line[fields.end() :], offset + fields.end(), number, variables)
 
 
 # systemd --------------------------------------------------------------------------------------
 
-_EXEC = ("ExecStart", "ExecStartPre", "ExecStartPost", "ExecCondition")
+#: in the order in which systemd runs them
+_EXEC = ("ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecStop", "ExecStopPost")
 
 
-def _unit(source: bytes) -> Script:
+def _unit(job: _Reader) -> None:
     """systemd.syntax(7), systemd.service(5): the Exec lines of [Service], with its Environment."""
-    script, section = Script(), b""
+    source, section = job.source, b""
     variables: dict[str, str] = {}
-    commands: list[tuple[int, int, int]] = []
+    commands: dict[str, list[tuple[int, int, int]]] = {name: [] for name in _EXEC}
     for number, start, end in _logical_lines(source):
         line = source[start:end]
         if line.lstrip().startswith(b"["):
@@ -143,24 +214,29 @@ def _unit(source: bytes) -> Script:
             for word in _unit_words(source, start + len(key) + 1, end, {}):
                 variable, _, content = word.text.partition("=")
                 variables[variable] = content
+        elif name == "WorkingDirectory":
+            variables["PWD"] = clean(value.strip().decode("utf-8", errors="surrogateescape"))
         elif name in _EXEC and value.strip():
-            commands.append((number, start + len(key) + 1, end))
+            commands[name].append((number, start + len(key) + 1, end))
         elif name in _EXEC:
-            commands.clear()  # an empty value takes back those before it
-    for number, start, end in commands:
-        words: list[Word] = []
-        for word in [*_unit_words(source, start, end, variables), Word(";")]:
-            if word.text != ";":
-                words.append(word)
-                continue
-            _add_unit_command(script, words, number, source)
-            words = []
-    return script
+            commands[name].clear()  # an empty value takes back those before it
+    for number, start, end in (one for name in _EXEC for one in commands[name]):
+        _add_unit_line(job, number, _unit_words(source, start, end, variables), variables)
 
 
-def _add_unit_command(script: Script, words: list[Word], number: int, source: bytes) -> None:
-    if not words:
-        return
+def _add_unit_line(job: _Reader, number: int, words: list[Word], variables: dict[str, str]) -> None:
+    """One Exec line; `;` parts the commands of a oneshot."""
+    some: list[Word] = []
+    for word in [*words, Word(";")]:
+        if word.text != ";":
+            some.append(word)
+            continue
+        if some:
+            _add_unit_command(job, some, number, variables)
+        some = []
+
+
+def _add_unit_command(job: _Reader, words: list[Word], number: int, variables: dict[str, str]) -> None:
     prefix = re.match(r"[@\-:+!|]*", words[0].text)
     marks = prefix[0] if prefix else ""
     given = words[1:2] if "@" in marks else []  # argv[0]: options come behind it
@@ -168,10 +244,9 @@ def _add_unit_command(script: Script, words: list[Word], number: int, source: by
     if end is None:
         start = None
     words = [Word(words[0].text[len(marks) :], start, end), *words[1 + len(given) :]]
-    if words[0].text.endswith((".sh", ".bash")):
-        script.unclear.append(f"line {number}: it runs {words[0].text}: declare that as the job")
-        return
-    shell.take(script, words, number, source)
+    shell = job.shell({name: value for name, value in variables.items() if name == "PWD"})
+    shell.text = Text(job.source)
+    shell.take(words, number)
 
 
 def _logical_lines(source: bytes) -> Iterator[tuple[int, int, int]]:
@@ -216,7 +291,7 @@ def _unit_words(source: bytes, start: int, end: int, variables: dict[str, str]) 
 
 
 def _unit_word(raw: bytes, start: int, end: int, variables: dict[str, str]) -> list[Word]:
-    text = raw.decode("utf-8", errors="surrogateescape")
+    text = clean(raw.decode("utf-8", errors="surrogateescape"))
     alone = re.fullmatch(r"\$(\w+)", text)
     if alone is not None:
         if alone[1] not in variables:
@@ -240,24 +315,25 @@ _RULES = {
 _SHORT, _LONG = "-a", "--delete --numeric-ids --relative --delete-excluded"
 
 
-def _rsnapshot(source: bytes) -> Script:
+def _rsnapshot(job: _Reader) -> None:
     """rsnapshot.conf: keys and values parted by tabs; one rsync for each `backup`, with hard links to the last one."""
-    script = Script()
+    script, source = job.script, job.source
     settings: dict[str, tuple[str, int]] = {}
     backups: list[tuple[int, list[str]]] = []
     rules: list[str] = []
+    scripts: list[tuple[int, str]] = []
     for number, offset, line in _lines(source):
-        fields = re.split(r"\t+", line.decode("utf-8", errors="surrogateescape").strip())
+        fields = re.split(r"\t+", clean(line.decode("utf-8", errors="surrogateescape").strip()))
         if len(fields) < 2:
-            script.unclear.append(f"line {number}: no tab: rsnapshot would refuse it")
+            script.skip(f"line {number}: no tab: rsnapshot would refuse it")
         elif fields[0] == "backup":
             backups.append((number, fields[1:]))
         elif fields[0] == "backup_script":
-            script.unclear.append(f"line {number}: it runs {fields[1]}: declare that as the job")
+            scripts.append((number, fields[1]))
         elif fields[0] in _RULES:
             rules.append(f"--{_RULES[fields[0]]}={fields[1]}")
         elif fields[0] == "include_conf":
-            script.unclear.append(f"line {number}: it includes {fields[1]}, which is not read")
+            script.skip(f"line {number}: it includes {fields[1]}, which is not read")
         else:
             settings[fields[0]] = (fields[1], offset + _end_of_value(line))
     command = settings.get("cmd_rsync", ("rsync", 0))[0]
@@ -269,6 +345,9 @@ def _rsnapshot(source: bytes) -> Script:
         insert, form = len(source), f"{start}rsync_long_args\t{_LONG} {{}}\n"
     for number, fields in backups:
         options = _arguments(settings, fields)
+        if not script.budget.take(len(options) + len(rules)):
+            script.skip(f"line {number}: what follows is too long to be read")
+            break
         heard = rsync.read(tuple(map(Word, (command, *_arguments(settings, fields, "--sparse"))))).has("sparse")
         # rsnapshot makes each generation from the last by hard links
         words = [
@@ -280,7 +359,8 @@ def _rsnapshot(source: bytes) -> Script:
             f"{root}/{UNKNOWN}/{fields[1] if len(fields) > 1 else ''}",
         ]
         script.calls.append(Call(tuple(Word(word) for word in words), number, insert if heard else None, form))
-    return script
+    for number, text in scripts:
+        job.shell().read(Text(text.encode("utf-8", errors="surrogateescape"), None, number))
 
 
 def _arguments(settings: dict[str, tuple[str, int]], fields: list[str], more: str = "") -> list[str]:
@@ -300,11 +380,12 @@ def _end_of_value(line: bytes) -> int:
     return found.end() if found else len(line.rstrip())
 
 
-_READERS: dict[Format, Callable[[bytes], Script]] = {
+_READERS: dict[Format, Callable[[_Reader], None]] = {
     "cron": _cron,
-    "crontab": lambda source: _cron(source, users=True),
+    "crontab": lambda job: _cron(job, users=True),
     "anacrontab": _anacron,
     "unit": _unit,
     "rsnapshot": _rsnapshot,
-    "shell": shell.parse,
+    "shell": _shell,
+    "other": _other,
 }

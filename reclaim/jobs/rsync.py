@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from reclaim.shell import UNKNOWN, Word
+from reclaim.jobs.words import Word, is_sure
 
 Version = tuple[int, ...]
 
@@ -14,10 +14,19 @@ TOGETHER: Version = (3, 1, 3)
 #: NEWS of 3.2.4 and 3.3.0: the last of the faults that leave other data in the copy when both are given
 SAFE: Version = (3, 3, 0)
 
+#: RsyncProject/rsync #799: before it, --sparse writes blocks that end in zeros again though nothing changed
+REWRITES_LESS: Version = (3, 5, 0)
+
 _SHORT_WITH_VALUE = "efBTM@"
-_SHORT_MEANING = {"S": "sparse", "W": "whole-file", "n": "dry-run", "R": "relative"}
+_SHORT_MEANING = {
+    "S": "sparse",
+    "W": "whole-file",
+    "n": "dry-run",
+    "R": "relative",
+    "x": "one-file-system",
+}
 #: what of a pattern is read here: the wildcards * and ?
-_UNREAD = re.compile(rf"[\\[{{{UNKNOWN}]")
+_UNREAD = re.compile(r"[\\[{]")
 # fmt: off
 _LONG_WITH_VALUE = frozenset((
     "rsh", "rsync-path", "filter", "exclude", "exclude-from", "include", "include-from", "files-from",
@@ -31,6 +40,25 @@ _LONG_WITH_VALUE = frozenset((
 ))
 # fmt: on
 _REMOTE = re.compile(r"(rsync://|[^/]*:)")
+#: a filesystem in memory, and what qemu-nbd and others mount
+_NO_DEVICES = ("/dev/shm/",)  # noqa: S108
+_UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+
+
+def is_called_so(name: str) -> bool:
+    """Is it rsync, also by a name with its version?"""
+    return re.fullmatch(r"rsync(?:[-_]?\d[\d.]*)?", name) is not None
+
+
+def is_remote(text: str) -> bool:
+    """Is the path on another machine?"""
+    return _REMOTE.match(text) is not None
+
+
+def is_device(path: str) -> bool:
+    """Is it a device, here or elsewhere, by its name?"""
+    local = path.rpartition(":")[2] if is_remote(path) else path
+    return local.startswith("/dev/") and not local.startswith(_NO_DEVICES)
 
 
 @dataclass(frozen=True)
@@ -70,6 +98,10 @@ class Line:
     paths: list[Word] = field(default_factory=list)
     doubtful: list[Word] = field(default_factory=list)
     rules: list[Rule] = field(default_factory=list)
+    #: bytes of the largest file that is copied, by --max-size; 0 where that is not known
+    largest: int | None = None
+    #: what the rsync at the other end is told besides (--remote-option)
+    remote: list[str] = field(default_factory=list)
 
     def has(self, name: str) -> bool:
         return name in self.options
@@ -85,7 +117,18 @@ class Line:
     @property
     def is_local(self) -> bool:
         """Are both ends on this machine? Then rsync copies whole files unless told otherwise."""
-        return not any(_REMOTE.match(word.text) for word in self.paths)
+        return not any(is_remote(word.text) for word in self.paths)
+
+    @property
+    def writes_here(self) -> bool:
+        """Is this machine's rsync the one that writes? So also for a pull."""
+        return self.target is not None and not is_remote(self.target.text)
+
+    @property
+    def writes_devices(self) -> bool:
+        """May it write into a device?"""
+        remote = any("-devices" in text or not is_sure(text) for text in self.remote)
+        return self.has("write-devices") or self.has("copy-devices") or remote
 
     @property
     def keeps_unchanged_blocks(self) -> bool:
@@ -122,6 +165,8 @@ def read(words: tuple[Word, ...]) -> Line:
         word = rest.pop(0)
         if word.may_be_options:
             line.doubtful.append(word)
+            if not word.text.startswith("-"):
+                line.paths.append(word)
         elif word.text == "--":
             line.paths += rest
             break
@@ -131,6 +176,10 @@ def read(words: tuple[Word, ...]) -> Line:
                 value = rest.pop(0).text
             _set(line, name, word)
             _add_rules(line, name, value)
+            if name in ("remote-option", "rsync-path"):
+                line.remote.append(value)
+            elif name == "max-size":
+                line.largest = _bytes(value)
         elif word.text.startswith("-") and len(word.text) > 1:
             _set_short(line, word, rest)
         else:
@@ -146,6 +195,8 @@ def _set_short(line: Line, word: Word, rest: list[Word]) -> None:
                 value = rest.pop(0).text
             if letter == "f":
                 _add_rules(line, "filter", value)
+            elif letter == "M":
+                line.remote.append(value)
             return
         if letter == "F":
             line.rules.append(Rule(None))
@@ -165,7 +216,7 @@ def _add_rules(line: Line, name: str, value: str) -> None:
         return
     braces = re.fullmatch(r"\{([^{}]*,[^{}]*)\}", value)  # bash makes an option of each
     for pattern in braces[1].split(",") if braces else [value]:
-        is_read = kind and not _UNREAD.search(pattern)
+        is_read = kind and is_sure(pattern) and not _UNREAD.search(pattern)
         line.rules.append(Rule(kind in ("-", "exclude"), pattern) if is_read else Rule(None))
 
 
@@ -176,8 +227,14 @@ def _set(line: Line, name: str, word: Word) -> None:
     line.options.pop(bare, None)
     line.options.pop(f"no-{bare}", None)
     line.options[f"no-{bare}" if name.startswith("no-") else bare] = word
-    if name in ("append", "append-verify"):
+    if name in ("append", "append-verify", "write-devices"):
         line.options["inplace"] = word
+
+
+def _bytes(text: str) -> int:
+    """A size by rsync(1); 0 where it is not known."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([bkmgt]?)(?:i?b)?", text, re.IGNORECASE)
+    return int(float(match[1]) * _UNITS[match[2].lower()]) if match else 0
 
 
 def version(output: str) -> Version | None:

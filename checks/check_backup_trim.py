@@ -1,0 +1,25 @@
+from fixers.backup_trim import trim_before_copies
+from reclaim.errors import NotAssessable
+from reclaim.job import Job
+from reclaim.requirement import requirement
+from reclaim.text import printable
+
+
+@requirement(
+    "backup-trim",
+    "The job trims the guests whose images it copies",
+    stage="backup",
+    fixer=trim_before_copies,
+    policy="trim_before_backup",
+    reference="https://www.libvirt.org/manpages/virsh.html#domfstrim",
+)
+def check_backup_trim(job: Job) -> str:
+    """A full copy takes everything that the guests have freed and not trimmed since."""
+    found = job.untrimmed()
+    named = ", ".join(f"{printable(guest)} ({call.where})" for guest, call in found.copies)
+    assert not found.copies, f"{job.path}: it copies the images of these guests without a trim before: {named}"
+    if found.doubts:
+        raise NotAssessable(f"{job.path}: {'; '.join(dict.fromkeys(found.doubts))}")
+    if not found.trimmed:
+        raise NotAssessable(f"{job.path}: it is not known to copy the image of a guest that runs")
+    return f"{job.path}: it trims before it copies: {', '.join(map(printable, found.trimmed))}"

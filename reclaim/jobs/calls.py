@@ -1,0 +1,93 @@
+"""What a job's file comes to: its commands in their order, and what of it nobody understood."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from reclaim.jobs.words import Origins, Word
+
+#: places that were not understood and are kept apart; after them nothing is a pass any more anyway
+_MOST_UNREAD = 500
+#: which arms of which choices led to a command
+Branch = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One command with its words, without what only wraps it (sudo, nice, …).
+
+    New options go to byte `insert` of the file, in the form `form`; None where they cannot. `file`: the script that it
+    stands in, empty for the job's own file. `host`: the machine that it runs on, empty for this one. `pipe`: the
+    pipeline that it is a part of. `in_background`: which of those that go on by themselves it belongs to, 0 for none.
+    `stdin`, `stdout`: files that it reads and writes by `<` and `>`.
+    """
+
+    words: tuple[Word, ...]
+    line: int
+    insert: int | None = None
+    form: str = " {}"
+    file: str = ""
+    folder: str = ""
+    host: str = ""
+    branch: Branch = ()
+    pipe: int = 0
+    in_background: int = 0
+    stdin: Word | None = None
+    stdout: Word | None = None
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.words[0].text).name if self.words else ""
+
+    @property
+    def texts(self) -> list[str]:
+        """The words after the command's name."""
+        return [word.text for word in self.words[1:]]
+
+    @property
+    def where(self) -> str:
+        """The line, and the file where it is another one."""
+        return f"{self.file} line {self.line}" if self.file else f"line {self.line}"
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Something in the file that was not understood and could copy an image; `index`: the calls before it."""
+
+    text: str
+    index: int = 0
+    branch: Branch = ()
+
+
+@dataclass
+class Budget:
+    """How much of a job is read: commands, words of commands, statements; those of a loop each time that they run."""
+
+    commands: int = 1500
+    words: int = 20_000
+    statements: int = 40_000
+
+    def take(self, words: int) -> bool:
+        """Is there room for a command of so many words?"""
+        self.commands -= 1
+        self.words -= words
+        return self.commands > 0 and self.words > 0
+
+
+@dataclass
+class Script:
+    """The commands of a job in their order, and what of it nobody understood. `whole`: all of it was parsed."""
+
+    calls: list[Call] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
+    origins: Origins = field(default_factory=Origins)
+    whole: bool = True
+    #: choices that ask whether a guest runs
+    asked: set[int] = field(default_factory=set)
+    budget: Budget = field(default_factory=Budget)
+
+    def skip(self, text: str, branch: Branch = ()) -> None:
+        """Note what was not understood there."""
+        if len(self.unread) < _MOST_UNREAD:
+            self.unread.append(Unread(text, len(self.calls), branch))

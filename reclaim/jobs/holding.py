@@ -1,0 +1,121 @@
+"""Does what is copied hold still: is the guest stopped, or does it write elsewhere, from before the copy to its end?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from reclaim.jobs.calls import Branch
+from reclaim.jobs.images import Image
+from reclaim.jobs.steps import Copy, Hold, NotUnderstood, Release, Step, Wait
+from reclaim.jobs.words import Origins, is_sure
+
+
+class Still(IntEnum):
+    NO = 0
+    MAYBE = 1
+    YES = 2
+
+
+@dataclass(frozen=True)
+class Held:
+    """Whether it holds still, and why nobody can tell."""
+
+    still: Still
+    doubt: str = ""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """All steps of a job, in their order."""
+
+    steps: list[Step]
+    origins: Origins
+    #: choices that ask whether a guest runs
+    asked: frozenset[int] = frozenset()
+
+    def at(self, number: int, copy: Copy, image: Image, source: str) -> Held:
+        """Does *image* hold still for the copy that is step *number*, and for as long as it goes on?"""
+        ways: dict[str, Still] = {}
+        doubt = ""
+        if any(choice in self.asked for choice, _ in copy.call.branch):
+            ways["asked"] = Still.MAYBE
+            doubt = "whether it copies only while the guest is off shows only when it runs"
+        for position, step in enumerate(self.steps):
+            if position > number and _is_over(copy, step):
+                break
+            sure = self._meets(_branch(step), copy.call.branch)
+            if sure is Still.NO:
+                continue
+            if isinstance(step, Hold) and position < number:
+                applies = min(sure, self._applies(step, image, source))
+                if step.doubt:
+                    applies = min(applies, Still.MAYBE)
+                    doubt = step.doubt if applies else doubt
+                elif applies is Still.MAYBE:
+                    doubt = doubt or f"whether {step.call.where} holds it still shows only when it runs"
+                ways[step.way] = max(applies, ways.get(step.way, Still.NO))
+            elif isinstance(step, Release):
+                doubt = self._release(step, ways, sure, image, source) or doubt
+            elif isinstance(step, NotUnderstood) and step.may_hold and position < number:
+                ways["not understood"] = Still.MAYBE
+        still = max(ways.values(), default=Still.NO)
+        return Held(still, doubt or "what is not understood there may hold the guest still")
+
+    def _meets(self, before: Branch, copy: Branch) -> Still:
+        """Does what lies on *before* run wherever *copy* does, perhaps, or never?
+
+        "If it runs, shut it down": whatever the answer, it is off afterwards.
+        """
+        arms = dict(copy)
+        if any(arms.get(choice, arm) != arm for choice, arm in before):
+            return Still.NO
+        here = set(copy)
+        return Still.YES if all(one in here or one[0] in self.asked for one in before) else Still.MAYBE
+
+    def _release(self, step: Release, ways: dict[str, Still], sure: Still, image: Image, source: str) -> str:
+        applies = min(sure, self._names(step.guests, image, source))
+        for way in step.ways:
+            if applies is Still.YES:
+                ways.pop(way, None)
+            elif applies is Still.MAYBE and ways.get(way) is Still.YES:
+                ways[way] = Still.MAYBE
+                return f"whether {step.call.where} lets it go on before the copy shows only when it runs"
+        return ""
+
+    def _applies(self, step: Hold, image: Image, source: str) -> Still:
+        if image.target and image.target in step.spared:
+            return Still.NO
+        if step.path and step.path != "/":
+            return Still.YES if image.path.startswith(step.path.rstrip("/") + "/") else Still.NO
+        return self._names(step.guests, image, source)
+
+    def _names(self, guests: tuple[str, ...], image: Image, source: str) -> Still:
+        """Is the image's guest among *guests*?"""
+        if not guests or image.guest in guests:
+            return Still.YES
+        found = Still.NO
+        for one in guests:
+            if is_sure(one):
+                # a guest that is not known may be that one
+                found = max(found, Still.NO if is_sure(image.guest) else Still.MAYBE)
+                continue
+            origin = self.origins.of(one)
+            if (origin is not None and origin.every) or one in source:
+                return Still.YES
+            found = Still.MAYBE
+        return found
+
+
+def _is_over(copy: Copy, step: Step) -> bool:
+    """Has *copy* ended before the later *step*? One in the background ends when it is waited for."""
+    background = copy.call.in_background
+    if not background or isinstance(step, Wait):
+        return True
+    return not isinstance(step, NotUnderstood) and step.call.in_background == background
+
+
+def _branch(step: Step) -> Branch:
+    if isinstance(step, NotUnderstood):
+        return step.branch
+    return step.call.branch

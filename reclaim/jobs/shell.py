@@ -1,0 +1,683 @@
+"""Commands in shell scripts, in the order in which they run, by tree-sitter's bash grammar. Nothing is run.
+
+Functions are read where they are called, with their arguments; loops over known words once for each word; scripts
+that the job starts are read too, some steps deep. What else comes from an expansion is uncertain, and a word says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from tree_sitter import Node
+
+from reclaim.jobs import grammar
+from reclaim.jobs.builtins import BUILTINS
+from reclaim.jobs.calls import Branch, Call, Script
+from reclaim.jobs.grammar import substitutions, text_of
+from reclaim.jobs.runners import RUNNERS
+from reclaim.jobs.values import State, Text, Values, joined
+from reclaim.jobs.words import UNKNOWN, Word, absolute, is_sure, shown
+from reclaim.jobs.wrappers import SHELLS, unwrapped
+
+#: blocks, functions and scripts within one another
+_DEEPEST = 60
+_DEEPEST_FILES = 4
+#: choices on the way to a command
+_MOST_CHOICES = 100
+#: words of a loop that are gone through one by one
+_MOST_TURNS = 40
+#: programs of the system: none of them is a script of somebody's own
+_OF_THE_SYSTEM = re.compile(r"/(?:usr/)?s?bin/[^/]+")
+_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
+_LANGUAGES = (("python", "Python"), ("perl", "Perl"), ("ruby", "Ruby"), ("php", "PHP"), ("node", "JavaScript"),
+              ("lua", "Lua"), ("fish", "fish"), ("pwsh", "PowerShell"), ("tclsh", "Tcl"), ("expect", "Expect"),
+              ("ansible", "Ansible"), ("make", "make"))  # fmt: skip
+
+
+class Unreadable(Exception):
+    """A file that the job starts cannot be read, and why."""
+
+
+class Files(Protocol):
+    """The files of the machine that the job runs on."""
+
+    def read(self, path: str, /) -> bytes:
+        """The content of a regular file. Raises Unreadable."""
+        ...
+
+
+class NoFiles:
+    """For texts of which nothing else is read."""
+
+    def read(self, path: str, /) -> bytes:
+        raise Unreadable("nothing else is read here")
+
+
+@dataclass
+class _Input:
+    """What a command gets and where its output goes."""
+
+    here: Node | None = None
+    here_string: str | None = None
+    stdin: Word | None = None
+    stdout: Word | None = None
+
+
+def language_of(source: bytes, path: str = "") -> str | None:
+    """The language of a script that is no shell, by its first line, else by its name."""
+    first = source.split(b"\n", 1)[0][:200].decode("ascii", errors="replace")
+    suffix = PurePosixPath(path).suffix
+    if first.startswith("#!"):
+        program = next((one for one in re.split(r"[\s/]+", first[2:])[::-1] if one and not one.startswith("-")), "")
+        words = [program, *re.split(r"[\s/]+", first)]
+        return next((name for key, name in _LANGUAGES for word in words if word.startswith(key)), None)
+    return {".py": "Python", ".pl": "Perl", ".rb": "Ruby", ".php": "PHP"}.get(suffix)
+
+
+@dataclass
+class Shell:
+    """Reads shell into a Script. One for a job: the functions and what is known are those of its file."""
+
+    script: Script
+    files: Files = field(default_factory=NoFiles)
+    text: Text = field(default_factory=lambda: Text(b""))
+    state: State = field(default_factory=State)
+    functions: dict[str, tuple[Node, Text]] = field(default_factory=dict)
+    #: may a program that nobody knows be a script? Asked with its name
+    is_known: Callable[[str], bool] = lambda _: False
+    branch: Branch = ()
+    host: str = ""
+    pipe: int = 0
+    background: int = 0
+    depth: int = 0
+    _numbers: int = 0
+    _opened: tuple[str, ...] = ()
+    _called: tuple[str, ...] = ()
+    _call_line: int = 0
+    traps: list[tuple[Word, Text]] = field(default_factory=list)
+    given: _Input = field(default_factory=_Input)
+    words_of_stdin: list[str] | None = None
+
+    # Texts ------------------------------------------------------------------------------------
+
+    def read(self, text: Text) -> None:
+        """Read *text* as a script of its own; what it leaves for its end is read at its end."""
+        before, self.traps = self.traps, []
+        self.run(text)
+        for word, place in self.traps[-8:]:
+            self.look_into(word, self._line_of(word, place))
+        self.traps = before
+
+    def _line_of(self, word: Word, text: Text) -> int:
+        if word.start is None or text.offset is None:
+            return text.first_line
+        return text.first_line + text.source.count(b"\n", 0, max(0, word.start - text.offset))
+
+    def run(self, text: Text) -> None:
+        """Read *text* with what is known now."""
+        try:
+            root, plain = grammar.parse(text.source)
+        except grammar.Unparsable:
+            self.script.whole = False
+            self.skip(f"line {text.first_line} and those after it cannot be parsed as shell")
+            return
+        before, self.text = self.text, replace(text, source=plain)
+        noted = len(self.script.unread)
+        try:
+            self._block(root)
+            if root.has_error:
+                self._note_broken(root, noted)
+        finally:
+            self.text = before
+
+    def _note_broken(self, root: Node, noted: int) -> None:
+        """A part that cannot be parsed is told once, also where no statement begins there."""
+        self.script.whole = False
+        if not any("cannot be parsed" in one.text for one in self.script.unread[noted:]):
+            self._broken(next((one for one in grammar.below(root) if one.is_error or one.is_missing), root))
+
+    @contextmanager
+    def set_for_now(self, branch: Branch | None = None, **values: object) -> Iterator[None]:
+        """Other values of some attributes for a while."""
+        if branch is not None:
+            values["branch"] = branch
+        before = {name: getattr(self, name) for name in values}
+        for name, value in values.items():
+            setattr(self, name, value)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(self, name, value)
+
+    def number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    @property
+    def values(self) -> Values:
+        return Values(self.text, self.state, self.script.origins)
+
+    def skip(self, text: str) -> None:
+        self.script.skip(f"{self.text.file} {text}".strip(), self.branch)
+
+    @cached_property
+    def _readers(self) -> dict[str, Callable[[Node], None]]:
+        """What reads which node of the grammar; of others the `$(…)` in them alone is read."""
+        return {
+            **dict.fromkeys(("program", "compound_statement", "do_group", "else_clause", "elif_clause"), self._block),
+            **dict.fromkeys(("comment", "heredoc_body", "file_redirect"), self._nothing),
+            "subshell": self._subshell,
+            "negated_command": self._negated_command,
+            "list": self._chain,
+            "pipeline": self._pipeline,
+            "redirected_statement": self._redirected_statement,
+            "if_statement": self._if_statement,
+            "case_statement": self._case_statement,
+            "while_statement": self._while_statement,
+            "for_statement": self._for_statement,
+            "select_statement": self._for_statement,
+            "c_style_for_statement": self._c_style_for_statement,
+            "function_definition": self._function_definition,
+            "variable_assignment": self._variable_assignment,
+            "variable_assignments": self._variable_assignments,
+            "declaration_command": self._declaration_command,
+            "command": self._command,
+        }
+
+    def _nothing(self, node: Node) -> None:
+        """It says nothing to the shell."""
+
+    # Statements -------------------------------------------------------------------------------
+
+    def _block(self, node: Node) -> None:
+        """Statement after statement; one with `&` after it goes on beside the others."""
+        branch = self.branch
+        children = node.children
+        for number, child in enumerate(children):
+            if child.is_named or child.type == "ERROR":
+                goes_on = number + 1 < len(children) and children[number + 1].type == "&"
+                with self.set_for_now(background=self.background or (self.number() if goes_on else 0)):
+                    self._statement(child)
+                if _may_leave_a_turn(child, self.text.source) and len(self.branch) < _MOST_CHOICES:
+                    self.branch = (*self.branch, (self.number(), 0))
+        self.branch = branch
+
+    def _statement(self, node: Node) -> None:
+        budget = self.script.budget
+        budget.statements -= 1
+        if self.depth > _DEEPEST:
+            self.skip(f"line {self.text.line(node)}: it is nested too deep to be read")
+            return
+        if budget.statements <= 0:
+            if budget.statements == 0:
+                self.skip(f"line {self.text.line(node)}: what follows is too long to be read")
+            return
+        if node.type == "ERROR" or node.is_missing:
+            self._broken(node)
+            return
+        self.depth += 1
+        try:
+            self._readers.get(node.type, self._substituted)(node)
+        finally:
+            self.depth -= 1
+
+    def _broken(self, node: Node) -> None:
+        self.script.whole = False
+        self.skip(f"line {self.text.line(node)} cannot be parsed as shell")
+
+    def _substituted(self, node: Node) -> None:
+        """The commands in the `$(…)` and `<(…)` of a node."""
+        for one in substitutions(node):
+            with self.own():
+                self._block(one)
+
+    @contextmanager
+    def own(self) -> Iterator[None]:
+        """A subshell: what it sets and where it goes ends with it."""
+        with self.set_for_now(state=self.state.copy(), functions=dict(self.functions), pipe=0):
+            yield
+
+    def _subshell(self, node: Node) -> None:
+        with self.set_for_now(state=self.state.copy(), functions=dict(self.functions)):
+            self._block(node)
+
+    def _negated_command(self, node: Node) -> None:
+        for child in node.named_children:
+            self._statement(child)
+
+    def _chain(self, node: Node) -> None:
+        """`A && B`, `A || B`: B runs on what came of A."""
+        # the grammar puts the chain's first part innermost: a loop, since such a chain may be long
+        parts: list[tuple[str, Node]] = []
+        while node.type == "list" and len(node.named_children) >= 2:
+            operator = next((one.type for one in node.children if one.type in ("&&", "||")), "&&")
+            parts.append((operator, node.named_children[-1]))
+            node = node.named_children[0]
+        self._statement(node)
+        branch = last = self.branch
+        for operator, part in reversed(parts):
+            if _only_leaves(part, self.text.source):
+                continue
+            choice = self.number()
+            if operator == "&&":
+                self._note_question(choice, node)
+            node = part
+            last = last if operator == "&&" else branch
+            last = (*last, (choice, 0)) if len(last) < _MOST_CHOICES else last
+            before = self.state.copy()
+            with self.set_for_now(branch=last):
+                self._statement(part)
+            self.state = joined([before, self.state])
+
+    def _pipeline(self, node: Node) -> None:
+        number = self.pipe or self.number()
+        printed: list[str] | None = None
+        children = node.named_children
+        for position, child in enumerate(children):
+            wanted = child.type in ("while_statement", "for_statement", "compound_statement", "subshell")
+            reads = wanted or b"xargs" in self.text.source[child.start_byte : child.end_byte] or (
+                b"parallel" in self.text.source[child.start_byte : child.end_byte]
+            )  # fmt: skip
+            words = printed if position else self.words_of_stdin
+            keeps = child.type not in ("while_statement", "for_statement")
+            with self.set_for_now(pipe=number if keeps else 0, words_of_stdin=words if reads else None):
+                self._statement(child)
+            printed = self._passed(printed, child, first=position == 0)
+
+    def _passed(self, printed: list[str] | None, child: Node, *, first: bool) -> list[str] | None:
+        """What the pipeline holds after *child*."""
+        if first:
+            return self.values.output(child)
+        return self.values.filtered(printed, child) if printed is not None else None
+
+    def _redirected_statement(self, node: Node) -> None:
+        given = replace(self.given)
+        rest: list[Node] = []
+        words = self.words_of_stdin
+        for one in node.children_by_field_name("redirect"):
+            self._substituted(one)
+            words = self._redirect(one, given, rest) or words
+        body = node.child_by_field_name("body")
+        number = self.pipe or (self.number() if rest else 0)
+        with self.set_for_now(given=given, words_of_stdin=words, pipe=number):
+            if body is not None:
+                self._statement(body)
+        for one in rest:
+            with self.set_for_now(pipe=number):
+                self._statement(one)
+
+    def _redirect(self, node: Node, given: _Input, rest: list[Node]) -> list[str] | None:
+        """Note where input comes from and output goes to; the words of the input where they are known."""
+        if node.type == "heredoc_redirect":
+            given.here = node
+            for child in node.named_children:
+                if child.type == "file_redirect":
+                    self._redirect(child, given, rest)
+                elif child.type in ("pipeline", "list", "command"):
+                    rest.append(child)
+            return None
+        if node.type == "herestring_redirect":
+            words = [word.text for child in node.named_children for word in self.values.words(child)]
+            given.here_string = " ".join(words)
+            return words
+        operator = next((child.type for child in node.children if not child.is_named), "")
+        target = node.child_by_field_name("destination") or (node.named_children[-1] if node.named_children else None)
+        descriptor = next(
+            (text_of(one, self.text.source) for one in node.children if one.type == "file_descriptor"), ""
+        )
+        if target is None or "&" in operator.strip("&>") or (descriptor and descriptor not in "01"):
+            return None
+        if target.type == "process_substitution":
+            return self.values.output(target) if operator == "<" else None
+        if operator == "<":
+            given.stdin = (self.values.words(target) or [Word(UNKNOWN)])[0]
+        elif operator in (">", ">>", ">|", "&>", "&>>") and target.type != "number":
+            given.stdout = (self.values.words(target) or [Word(UNKNOWN)])[0]
+        return None
+
+    # Choices and loops ------------------------------------------------------------------------
+
+    def _if_statement(self, node: Node) -> None:
+        choice, arms, before = self.number(), [], self.state
+        has_else = False
+        parts: list[list[Node]] = [[]]
+        for child in node.children:
+            if child.type in ("then", "elif_clause", "else_clause"):
+                parts.append([])
+            if child.is_named:
+                parts[-1].append(child)
+        for child in parts[0]:
+            self._statement(child)
+            self._note_question(choice, child)
+        before = self.state
+        for arm, part in enumerate(parts[1:], start=1):
+            has_else = has_else or any(child.type == "else_clause" for child in part)
+            with self.set_for_now(branch=(*self.branch, (choice, arm)), state=before.copy()):
+                for child in part:
+                    self._statement(child)
+                arms.append(self.state)
+        self.state = joined(arms if has_else and arms else [before, *arms])
+
+    def _note_question(self, choice: int, node: Node) -> None:
+        """Does the choice ask whether a guest runs? "If it runs, shut it down" leaves it off either way."""
+        if _STATE.search(self.text.source[node.start_byte : node.end_byte]):
+            self.script.asked.add(choice)
+
+    def _case_statement(self, node: Node) -> None:
+        choice, before = self.number(), self.state
+        subject = node.child_by_field_name("value")
+        if subject is not None:
+            self._note_question(choice, subject)
+        arms = [before]
+        for arm, item in enumerate(one for one in node.named_children if one.type == "case_item"):
+            with self.set_for_now(branch=(*self.branch, (choice, arm)), state=before.copy()):
+                for child in item.named_children:
+                    if child.type not in ("word", "extglob_pattern", "string", "raw_string", "concatenation"):
+                        self._statement(child)
+                arms.append(self.state)
+        self.state = joined(arms)
+
+    def _while_statement(self, node: Node) -> None:
+        before = self.state.copy()
+        words = self.words_of_stdin
+        line = words[0] if words and len(words) == 1 else self.script.origins.mark()
+        with self.set_for_now(words_of_stdin=None):
+            self.state.line = line
+            for child in node.named_children:
+                self._statement(child)
+        self.state = joined([before, self.state])
+
+    def _for_statement(self, node: Node) -> None:
+        name = text_of(node.child_by_field_name("variable"), self.text.source)
+        body = node.child_by_field_name("body")
+        self._each_substituted(node, body)
+        values = [word.text for one in node.children_by_field_name("value") for word in self.values.words(one)]
+        if not node.children_by_field_name("value"):
+            values = list(self.state.arguments or (UNKNOWN,))
+        if len(values) > _MOST_TURNS:
+            values = [self.script.origins.mark()]
+        for value in values:
+            self.state.set(name, [value if value != UNKNOWN else self.script.origins.mark()])
+            if body is not None:
+                self._statement(body)
+
+    def _each_substituted(self, node: Node, body: Node | None) -> None:
+        for child in node.named_children:
+            if body is None or child.start_byte != body.start_byte:
+                self._substituted(child)
+
+    def _c_style_for_statement(self, node: Node) -> None:
+        before = self.state.copy()
+        for child in node.named_children:
+            if child.type in ("do_group", "compound_statement"):
+                self._statement(child)
+        self.state = joined([before, self.state])
+
+    def _function_definition(self, node: Node) -> None:
+        name = text_of(node.child_by_field_name("name"), self.text.source)
+        body = node.child_by_field_name("body")
+        if body is not None:
+            self.functions[name] = (body, self.text)
+
+    # Variables --------------------------------------------------------------------------------
+
+    def _variable_assignment(self, node: Node) -> None:
+        self._substituted(node)
+        name = text_of(node.child_by_field_name("name"), self.text.source)
+        value = node.child_by_field_name("value")
+        appends = any(child.type == "+=" for child in node.children)
+        if not re.fullmatch(r"\w+", name):
+            self.state.set(name.partition("[")[0], [UNKNOWN])  # an element of an array
+            return
+        before = self.state.variables.get(name, (UNKNOWN,)) if appends else ()
+        if value is not None and value.type == "array":
+            words = [word.text for child in value.named_children for word in self.values.words(child)]
+            self.state.set(name, (*before, *words), array=True)
+            return
+        text = self.values.value(value) if value is not None else ""
+        self.state.set(name, ["".join((*before, text))])
+
+    def _variable_assignments(self, node: Node) -> None:
+        for child in node.named_children:
+            self._statement(child)
+
+    def _declaration_command(self, node: Node) -> None:
+        for child in node.named_children:
+            if child.type == "variable_assignment":
+                self._variable_assignment(child)
+            else:
+                self._substituted(child)
+                self.declare([word.text for word in self.values.words(child)])
+
+    def declare(self, texts: list[str]) -> None:
+        for text in texts:
+            name, separator, value = text.partition("=")
+            if separator and name.isidentifier():
+                self.state.set(name, [value])
+
+    # Commands ---------------------------------------------------------------------------------
+
+    def _command(self, node: Node) -> None:
+        self._substituted(node)
+        name = node.child_by_field_name("name")
+        if name is None:
+            return
+        if any(child.type == "ERROR" for child in node.children):
+            self._broken(node)
+            return
+        for child in node.named_children:
+            # the grammar takes assignments of the lines before for those of the command
+            if child.type == "variable_assignment" and child.start_point[0] < name.start_point[0]:
+                self._variable_assignment(child)
+            elif child.type == "herestring_redirect":
+                self.given = replace(self.given)
+                self._redirect(child, self.given, [])
+        words = [
+            word
+            for child in (name, *node.children_by_field_name("argument"))
+            for word in self.values.words(child)
+        ]  # fmt: skip
+        # a function that runs what it is given runs it for the line that gave it
+        given = self._call_line and re.match(rb"[\"{$]*[@*1]", self.text.source[name.start_byte : name.end_byte])
+        self.take(words, self._call_line if given else self.text.line(name))
+
+    def take(self, words: list[Word], line: int) -> None:
+        """Read the command made of *words*."""
+        budget = self.script.budget
+        if not budget.take(len(words)):
+            if budget.statements > 0:
+                budget.statements = 0
+                self.skip(f"line {line}: what follows is too long to be read")
+            return
+        words, detaches = unwrapped(words)
+        if not words:
+            return
+        with self.set_for_now(background=self.background or (self.number() if detaches else 0)):
+            self._one(words, line)
+
+    def _one(self, words: list[Word], line: int) -> None:
+        name = words[0].text.rpartition("/")[2]
+        function = None if words[0].text in self._called else self.functions.get(words[0].text)
+        builtin = BUILTINS.get(name)
+        if function is not None:
+            self._call_function(function, words, line)
+        elif builtin is not None:
+            builtin(self, words, line)
+        elif name in SHELLS:
+            self._run_shell(words, line)
+        elif name in RUNNERS:
+            RUNNERS[name](self, words, line)
+        elif self._is_script(words[0].text, name):
+            self._step_into(words[0].text, words[1:], line)
+        else:
+            self.emit(words, line)
+
+    def emit(self, words: list[Word], line: int) -> None:
+        insert = words[0].end if not self.host and not self.text.file else None
+        self.script.calls.append(
+            Call(
+                tuple(words),
+                line,
+                insert,
+                " {}",
+                self.text.file,
+                self.state.folder,
+                self.host,
+                self.branch,
+                self.pipe,
+                self.background,
+                self.given.stdin,
+                self.given.stdout,
+            )
+        )
+
+    def _call_function(self, function: tuple[Node, Text], words: list[Word], line: int) -> None:
+        if self.depth > _DEEPEST - 5:
+            self.skip(f"line {self.text.first_line}: functions call one another too deep to be read")
+            return
+        body, text = function
+        before, self.state.arguments = self.state.arguments, tuple(word.text for word in words[1:])
+        if any(word.splits for word in words[1:]):
+            self.state.arguments = None
+        with self.set_for_now(text=text, _called=(*self._called, words[0].text), _call_line=line):
+            self._statement(body)
+        self.state.arguments = before
+
+    # Shells and scripts -----------------------------------------------------------------------
+
+    def _run_shell(self, words: list[Word], line: int) -> None:
+        inner = _given_script(words)
+        if inner is not None:
+            with self.own():
+                self.look_into(inner, line)
+            return
+        operands = [word for word in words[1:] if not word.text.startswith(("-", "+"))]
+        if operands and not any(word.text == "-s" for word in words[1:]):
+            self._step_into(operands[0].text, operands[1:], line)
+        elif self.given.here is not None:
+            self.heredoc(self.given.here)
+        elif self.given.here_string is not None:
+            self.look_into(Word(self.given.here_string), line)
+        else:
+            self.skip(f"line {line}: what the shell is given there comes from elsewhere")
+
+    def heredoc(self, node: Node) -> None:
+        """The text after `<<` as commands; those of a text with expansions in it are read as they stand."""
+        body = next((one for one in node.named_children if one.type == "heredoc_body"), None)
+        if body is None:
+            return
+        raw = self.text.source[body.start_byte : body.end_byte]
+        inner = Text(raw, self.text.place(body.start_byte), self.text.line(body), self.text.file)
+        with self.own(), self.set_for_now(given=_Input()):
+            self.run(inner)
+
+    def look_into(self, word: Word, line: int) -> None:
+        if not is_sure(word.text) and word.text.strip() and not re.match(r"[\w./-]+\s", word.text):
+            self.skip(f"line {line}: what the shell is given there is put together when it runs")
+            return
+        text = word.text.encode("utf-8", errors="surrogateescape")
+        start = None
+        if word.start is not None and word.end is not None and self.text.offset is not None:
+            raw = self.text.source[word.start - self.text.offset : word.end - self.text.offset]
+            if raw[:1] in (b"'", b'"') and raw[1:-1] == text:  # as it lies in the file, so that it can be edited there
+                start = word.start + 1
+        self.depth += 5
+        try:
+            if self.depth > _DEEPEST:
+                self.skip(f"line {line}: shells run one another too deep to be read")
+                return
+            with self.set_for_now(given=_Input()):
+                self.run(Text(text, start, line, self.text.file))
+        finally:
+            self.depth -= 5
+
+    def _is_script(self, path: str, name: str) -> bool:
+        """Is it a script of somebody's own, as far as its name says? Programs that are known are not looked into."""
+        if self.host or not is_sure(path) or self.is_known(name):
+            return False
+        return "/" in path or any(self._exists(f"{folder}/{name}") for folder in _FOLDERS)
+
+    def _exists(self, path: str) -> bool:
+        try:
+            return self.files.read(path)[:2] == b"#!"
+        except Unreadable:
+            return False
+
+    def _step_into(self, path: str, arguments: list[Word], line: int) -> None:
+        """Read the script that is started there."""
+        path = absolute(path, self.state.folder)
+        if self.host or not is_sure(path):
+            self.skip(f"line {line}: it runs {shown(path)}, whose content is not known")
+            return
+        if path in self._opened or len(self._opened) >= _DEEPEST_FILES:
+            self.skip(f"line {line}: it runs {path}: scripts run one another too deep to be read")
+            return
+        try:
+            source = self.files.read(path)
+        except Unreadable as exc:
+            self.skip(f"line {line}: it runs {path}, which cannot be read: {exc}")
+            return
+        if language := language_of(source, path):
+            self.skip(f"line {line}: it runs {path}, a program in {language}: reclaim reads shell")
+            return
+        given = None if any(word.splits for word in arguments) else tuple(word.text for word in arguments)
+        state = State({"PWD": (self.state.folder,)}, given)
+        with self.set_for_now(state=state, functions={}, _opened=(*self._opened, path), given=_Input()):
+            self.depth += 5
+            self.read(Text(source, None, 1, path))
+            self.depth -= 5
+
+    def source(self, words: list[Word], line: int) -> None:
+        """`. FILE`: its commands and what it sets are those of this script."""
+        path = words[1].text if len(words) > 1 else UNKNOWN
+        path = absolute(path, self.state.folder) if "/" in path else path
+        if not path.startswith("/") or not is_sure(path) or path in self._opened:
+            self.skip(f"line {line}: it reads {shown(path)}, whose content is not known")
+            return
+        try:
+            source = self.files.read(path)
+        except Unreadable as exc:
+            self.skip(f"line {line}: it reads {path}, which cannot be read: {exc}")
+            return
+        if len(self._opened) >= _DEEPEST_FILES:
+            self.skip(f"line {line}: it reads {path}: files read one another too deep")
+            return
+        with self.set_for_now(_opened=(*self._opened, path)):
+            self.run(Text(source, None, 1, path))
+
+
+def _given_script(words: list[Word]) -> Word | None:
+    """What follows `-c`."""
+    for number, word in enumerate(words[1:-1], start=1):
+        if re.fullmatch(r"-[a-z]*c", word.text):
+            return words[number + 1]
+        if not word.text.startswith(("-", "+")):
+            return None
+    return None
+
+
+_STATE = re.compile(rb"running|domstate|virsh\s|dominfo|shut ?off|is[-_]?(?:up|active|on)|[sS]tate|STATE|RUNNING")
+_LEAVES = re.compile(rb"^\s*(?:exit|return|false|true|:)\b[\s\d$?\"{}\w]*$")
+
+
+def _only_leaves(node: Node, source: bytes) -> bool:
+    return _LEAVES.match(source[node.start_byte : node.end_byte]) is not None
+
+
+_ENDS_A_TURN = re.compile(rb"\b(?:continue|break)\b")
+_IF_EMPTY = re.compile(rb"^\s*(?:if\s+)?\[{1,2}\s+(?:!\s+)?-[nzf]\s|^\s*(?:if\s+)?test\s+-[nz]")
+
+
+def _may_leave_a_turn(node: Node, source: bytes) -> bool:
+    """Do some turns of the loop end there? Not those that have nothing to do."""
+    if node.type not in ("list", "if_statement", "case_statement") or node.end_byte - node.start_byte > 2000:
+        return False
+    text = source[node.start_byte : node.end_byte]
+    return _ENDS_A_TURN.search(text) is not None and _IF_EMPTY.match(text) is None

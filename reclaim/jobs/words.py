@@ -1,0 +1,140 @@
+"""Words of commands, with marks for the parts of which only the origin is known."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass, field
+
+#: stands in a word for what is not known
+UNKNOWN = "\ufffd"
+#: from here on each character stands for one unknown value with an origin: see Origins
+_FIRST = 0xF0000
+_MOST = 4000
+_MARK = re.compile("[\ufffd\U000f0000-\U0010ffff]")
+#: characters of a word; a longer one is not known
+LONGEST = 32_768
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an unknown value comes from.
+
+    `kind`: "guest" (a name that virsh lists), "image" (a path of a disk of `guest`), "found" (a file below `path`
+    whose name fits `name`), "text" (anything else). `every`: all guests that run are among the values, one after
+    the other; `runs`: the guest runs when it is listed.
+    """
+
+    kind: str = "text"
+    guest: str = ""
+    path: str = ""
+    name: str = "*"
+    every: bool = False
+    runs: bool = False
+
+
+@dataclass
+class Origins:
+    """The unknown values of a job: each has a character of its own, so that the same value is known again."""
+
+    known: list[Origin] = field(default_factory=list)
+    named: dict[str, str] = field(default_factory=dict)
+
+    def mark(self, origin: Origin | None = None, key: str = "") -> str:
+        """A new character for a value; the one that *key* got before, where it did."""
+        if key and key in self.named:
+            return self.named[key]
+        if len(self.known) >= _MOST:
+            return UNKNOWN
+        self.known.append(origin or Origin())
+        character = chr(_FIRST + len(self.known) - 1)
+        if key:
+            self.named[key] = character
+        return character
+
+    def of(self, text: str) -> Origin | None:
+        """The origin of a text that is one mark and nothing else."""
+        if len(text) != 1 or not 0 <= ord(text) - _FIRST < len(self.known):
+            return None
+        return self.known[ord(text) - _FIRST]
+
+    def within(self, text: str) -> list[Origin]:
+        """The origins of all marks in *text*."""
+        return [one for one in map(self.of, text) if one is not None]
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of a command. `start` and `end` are byte offsets in the file; None where it comes from elsewhere.
+
+    `splits`: what is unknown of it may be several words, or none.
+    """
+
+    text: str
+    start: int | None = None
+    end: int | None = None
+    splits: bool = False
+    #: as it stands there it is this text, and no expansion
+    is_literal: bool = True
+
+    @property
+    def is_sure(self) -> bool:
+        return is_sure(self.text)
+
+    @property
+    def may_be_options(self) -> bool:
+        """Could it hold an option that we do not see?"""
+        return self.splits and (self.text.startswith("-") or bool(_MARK.match(self.text)))
+
+
+def is_sure(text: str) -> bool:
+    """Is nothing in *text* unknown?"""
+    return _MARK.search(text) is None
+
+
+def clean(text: str) -> str:
+    """*text* of a file, in which nothing may look like a mark of ours."""
+    return _MARK.sub(UNKNOWN, text) if not text.isascii() else text
+
+
+def sure_part(text: str) -> str:
+    """*text* up to the first thing that is not known."""
+    found = _MARK.search(text)
+    return text[: found.start()] if found else text
+
+
+def shown(text: str) -> str:
+    """*text* for people: an ellipsis for what is not known."""
+    return _MARK.sub("…", text)
+
+
+#: wildcards of one pattern; with more of them only what stands before the first counts
+_MOST_WILD = 4
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """What *text* may be: anything for each mark, and shell patterns by their meaning; `*` holds no slash."""
+    parts = re.split("([\ufffd\U000f0000-\U0010ffff]+|\\*+|\\?)", text)
+    if len(parts) > 2 * _MOST_WILD:
+        parts = [parts[0], UNKNOWN]
+    return re.compile("".join(map(_meaning, parts)), re.DOTALL)
+
+
+def _meaning(part: str) -> str:
+    if _MARK.match(part):
+        return ".*"
+    return {"*": "[^/]*", "?": "[^/]"}.get(part[:1], re.escape(part))
+
+
+def absolute(text: str, folder: str) -> str:
+    """*text* as a path, from *folder* on where it is relative."""
+    if text.startswith("/"):
+        path = text
+    elif _MARK.match(text) or text.startswith("~"):
+        return UNKNOWN if text.startswith("~") else text
+    else:
+        path = f"{folder or UNKNOWN}/{text}"
+    if not path.startswith("/"):
+        return path
+    tail = "/" if path.endswith(("/", "/.")) else ""
+    return "/" + posixpath.normpath(path).strip("/") + tail if path.strip("/") else "/"

@@ -1,0 +1,5 @@
+#!/bin/bash
+virsh suspend web
+cp --sparse=always /var/lib/libvirt/images/web.qcow2 /backup/ &
+virsh resume web
+wait

@@ -1,0 +1,2 @@
+#!/bin/bash
+virsh backup-begin web /etc/web-backup.xml

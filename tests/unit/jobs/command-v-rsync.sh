@@ -1,0 +1,3 @@
+#!/bin/bash
+r=`command -v rsync`
+"$r" -a /var/lib/libvirt/images/ /backup/

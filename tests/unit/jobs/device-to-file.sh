@@ -1,0 +1,2 @@
+#!/bin/sh
+cp /dev/vgvm/mail /backup/mail.img

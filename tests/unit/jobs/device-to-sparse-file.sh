@@ -1,0 +1,2 @@
+#!/bin/sh
+cp --sparse=always /dev/vgvm/mail /backup/mail.img

@@ -1,0 +1,2 @@
+#!/bin/bash
+rsync -a --exclude-from=/etc/not-copied / nas:/pool/host/

@@ -1,0 +1,2 @@
+#!/bin/bash
+gzip -c /var/lib/libvirt/images/web.qcow2 >/backup/web.gz

@@ -1,0 +1,2 @@
+#!/bin/bash
+rsync -rt --inplace /var/lib/libvirt/images/db.img /backup/

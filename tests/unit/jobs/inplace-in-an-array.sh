@@ -1,0 +1,3 @@
+#!/bin/bash
+how=(-rt --inplace)
+rsync "${how[@]}" /var/lib/libvirt/images/db.img /backup/

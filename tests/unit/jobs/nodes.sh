@@ -1,0 +1,2 @@
+#!/bin/bash
+cp -a /dev/vgvm /backup/nodes

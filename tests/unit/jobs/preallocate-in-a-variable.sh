@@ -1,0 +1,3 @@
+#!/bin/sh
+HOW="-a --preallocate"
+rsync $HOW /var/lib/libvirt/images/db.img /backup/

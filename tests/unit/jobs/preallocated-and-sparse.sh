@@ -1,0 +1,2 @@
+#!/bin/bash
+rsync -rtS --preallocate /var/lib/libvirt/images/db.img /backup/

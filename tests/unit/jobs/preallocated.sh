@@ -1,0 +1,2 @@
+#!/bin/bash
+rsync -rt --preallocate /var/lib/libvirt/images/db.img /backup/

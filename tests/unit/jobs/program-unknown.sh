@@ -1,0 +1,2 @@
+#!/bin/sh
+/opt/acme/bin/vmguard --all --to /backup

@@ -1,0 +1,2 @@
+#!/bin/sh
+rsync -a --inplace --compress /var/lib/libvirt/images/db.img nas:/pool/

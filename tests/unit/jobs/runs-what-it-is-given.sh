@@ -1,0 +1,3 @@
+#!/bin/bash
+run() { logger "$*"; "$@"; }
+run rsync -a /var/lib/libvirt/images/ /backup/

@@ -1,0 +1,2 @@
+#!/bin/bash
+scp /var/lib/libvirt/images/web.qcow2 nas:/pool/

@@ -1,0 +1,2 @@
+#!/bin/bash
+screen -dmS nightly rsync -a /var/lib/libvirt/images/ /backup/

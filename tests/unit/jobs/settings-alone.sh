@@ -1,0 +1,2 @@
+#!/bin/bash
+rsync -a --delete /etc /root nas:/pool/

@@ -1,0 +1,3 @@
+#!/bin/bash
+. /etc/default/vm-copy
+rsync $RSYNC_OPTS /var/lib/libvirt/images/ "$TARGET"

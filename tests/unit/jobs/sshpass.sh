@@ -1,0 +1,2 @@
+#!/bin/bash
+sshpass -e rsync -az /var/lib/libvirt/images/ backup@nas:/pool/

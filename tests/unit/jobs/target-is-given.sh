@@ -1,0 +1,2 @@
+#!/bin/bash
+rsync -a /var/lib/libvirt/images/ $1

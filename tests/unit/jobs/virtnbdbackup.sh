@@ -1,0 +1,2 @@
+#!/bin/bash
+virtnbdbackup -d web -l auto -o /backup/web

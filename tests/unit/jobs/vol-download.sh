@@ -1,0 +1,2 @@
+#!/bin/bash
+virsh vol-download --pool default db.img /backup/db.img

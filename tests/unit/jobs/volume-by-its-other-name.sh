@@ -1,0 +1,2 @@
+#!/bin/bash
+dd if=/dev/mapper/vgvm-mail of=/backup/mail.img

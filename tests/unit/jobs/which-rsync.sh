@@ -1,0 +1,3 @@
+#!/bin/bash
+r=$(which rsync)
+$r -a /var/lib/libvirt/images/ /backup/
