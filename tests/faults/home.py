@@ -165,14 +165,17 @@ def is_whole(path: Path) -> bool:
 
 
 def changed(run: Path) -> tuple[int, bool]:
-    """How many changes a run has begun by its journal, and whether it came to its end."""
+    """How many changes of a run stand or were begun, by its journal, and whether it came to its end.
+
+    Of one whose changes were all taken back there is nothing left to tell.
+    """
     path = run / "journal.jsonl"
     if not path.exists():
         return 0, True
     begun, ended = 0, False
     for line in path.read_bytes().splitlines(keepends=True):
         event = json.loads(line)["event"] if line.endswith(b"\n") else ""
-        begun += event == "intent"
+        begun += (event == "intent") - (event == "undone")
         ended = event == "end" or (ended and event not in ("begin", "intent"))
     return begun, ended
 

@@ -27,7 +27,7 @@ FAULTS = (
     Fault("the same in the undo after that", "undo again gives every byte back", f"{_KILLED}[undo-again]"),
     Fault(
         "SIGKILL while a copy is written anew",
-        "the copy reads as before; nothing stays beside it",
+        "the copy reads as before; what lies beside it is named by the next run, and undo removes it",
         f"{_KILLED}[rewrite]",
     ),
     Fault("SIGKILL while old runs are removed (`--keep`)", "no run is there by half", f"{_KILLED}[keep]"),
