@@ -110,9 +110,14 @@ class Home:
         subprocess.run(["cp", "-a", str(self.root), str(kept or self._kept)], check=True)
 
     def put_back(self, kept: Path | None = None) -> None:
-        """In place: what watches or mounts the folder goes on."""
-        shutil.rmtree(self.root)
-        subprocess.run(["cp", "-a", str(kept or self._kept), str(self.root)], check=True)
+        """In place: a journal knows the folders of copies by their inodes."""
+        kept = kept or self._kept
+        for path in sorted(self.root.rglob("*"), reverse=True):
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+            elif not (kept / path.relative_to(self.root)).is_dir():
+                path.rmdir()
+        subprocess.run(["cp", "-a", f"{kept}/.", str(self.root)], check=True)
 
     def files(self) -> Iterator[Path]:
         for path in sorted(self.root.rglob("*")):
