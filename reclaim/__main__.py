@@ -7,7 +7,7 @@ import io
 import sys
 from pathlib import Path
 
-from reclaim import programs
+from reclaim import bytecode, programs
 from reclaim.errors import ReclaimError
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import Inventory
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 not everything could be taken back or something newly broke, 2 wrong use."""
     options = _parser().parse_args(arguments)
     programs.guard()
+    bytecode.guard()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the locale does not have must stop no undo half way
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

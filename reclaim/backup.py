@@ -18,7 +18,7 @@ import libvirt
 from reclaim import btrfs, copynames, holes, image, replace
 from reclaim.beneath import File, FileId, Folder, file_id
 from reclaim.definition import Element
-from reclaim.errors import ChangeFailed, NotAssessable, ProbeError, ReclaimError
+from reclaim.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.guest import Disk, Guest
 from reclaim.holes import Scan
 from reclaim.image import Image
@@ -318,9 +318,10 @@ def find(hypervisor: Hypervisor, declared: Iterable[BackupNotes], guests: Iterab
     chosen = set(guests)
     copied: set[tuple[Guest, str]] = set()
     seen: set[FileId] = set()
+    crowded: list[str] = []
     for notes in places if hypervisor.is_local else ():
         meant = [one for one in wanted if _is_meant(one, notes)]
-        for one in _files(hypervisor, notes):
+        for one in _files(hypervisor, notes, crowded):
             if one.known is not None and one.known in seen:
                 continue  # a hard link to a copy that is judged already
             if one.stream and not _looks_like_an_image(one.file, notes):
@@ -338,7 +339,7 @@ def find(hypervisor: Hypervisor, declared: Iterable[BackupNotes], guests: Iterab
                 found.backups.append(one)
     where = ", ".join(dict.fromkeys(str(one.path) for one in places))
     why = (
-        f"no copy of it was found in {where}"
+        "; ".join([f"no copy of it was found in {where}", *crowded])
         if hypervisor.is_local
         else f"copies are looked at on the machine they are on: run reclaim on {hypervisor.name}"
     )
@@ -361,10 +362,10 @@ def _is_meant(one: Candidate, notes: BackupNotes) -> bool:
     return by_guest and (not notes.images or one.path in notes.images)
 
 
-def _files(hypervisor: Hypervisor, notes: BackupNotes) -> Iterator[Backup]:
+def _files(hypervisor: Hypervisor, notes: BackupNotes, crowded: list[str]) -> Iterator[Backup]:
     """The file at the declared path, or every file below it; symbolic links lead to what is found anyway.
 
-    Raises ReclaimError for more files than a folder of images has.
+    Of more files than a folder of images has none is judged: *crowded* says so. Others may write there: it ends no run.
     """
     top = str(notes.path)
     try:
@@ -377,7 +378,9 @@ def _files(hypervisor: Hypervisor, notes: BackupNotes) -> Iterator[Backup]:
     try:
         for file, status in folder.files():
             if len(found) == _MOST_FILES:
-                raise ReclaimError(f"{printable(top)}: more than {_MOST_FILES} files: give the folder of the images")
+                words = f"{printable(top)} has more than {_MOST_FILES} files, and none was looked at"
+                crowded.append(f"{words}: give the folder of the images")
+                return
             found.append((file, file_id(status)))
             if beside := replace.beside_of(file.name):
                 left.setdefault(beside, []).append(file.path)

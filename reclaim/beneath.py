@@ -25,6 +25,8 @@ _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x02, 0x04, 0x08
 _OPENAT2 = 437
 #: links in one path; the kernel's MAXSYMLINKS
 _MOST_LINKS = 40
+#: times that a name and its file are looked at together
+_LOOKS = 16
 _TO_LOOK = os.O_PATH | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -273,20 +275,35 @@ def open_in(folder: int, name: str, label: str, flags: int = os.O_RDONLY, known:
         status = os.fstat(found)
         if known is not None and file_id(status) != known:
             raise ProbeError(f"{label}: it is not the file that was found there: something has replaced it; run again")
-        _expect_own(os.fstat(folder), status, label)
+        _expect_own(folder, name, status, label)
         return reopened(found, label, flags)
     finally:
         os.close(found)
 
 
-def _expect_own(folder: os.stat_result, status: os.stat_result, label: str) -> None:
-    """Raises NotAssessable for a file that also has a name elsewhere, where others can have given it this one."""
-    owns = folder.st_uid in (0, os.geteuid(), status.st_uid) and not folder.st_mode & 0o022
-    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and not owns:
-        raise NotAssessable(
-            f"{label}: it has several names (hard links), in a folder that others than its owner may write in: "
-            "it may be somebody else's file, and is left alone"
-        )
+def _expect_own(folder: int, name: str, status: os.stat_result, label: str) -> None:
+    """Raises NotAssessable for a file that also has a name elsewhere, where others can have given it this one.
+
+    Who takes the name away again in the right moment leaves one: of a name and of the number of names one call tells
+    at once, and nobody comes in between them time after time. Raises ProbeError if the name is gone or another's.
+    """
+    where = os.fstat(folder)
+    if not stat.S_ISREG(status.st_mode) or (
+        where.st_uid in (0, os.geteuid(), status.st_uid) and not where.st_mode & 0o022
+    ):
+        return
+    for _ in range(_LOOKS):
+        try:
+            now = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except OSError as exc:
+            raise ProbeError(f"{label}: {_words(exc)}") from exc
+        if file_id(now) != file_id(status):
+            raise ProbeError(f"{label}: something has replaced it; run again")
+        if now.st_nlink > 1:
+            raise NotAssessable(
+                f"{label}: it has several names (hard links), in a folder that others than its owner may write in: "
+                "it may be somebody else's file, and is left alone"
+            )
 
 
 def reopened(descriptor: int, label: str, flags: int) -> int:

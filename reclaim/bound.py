@@ -54,6 +54,8 @@ _SECTORS = ("logical_block_size", "physical_block_size")
 #: and of the SCSI controllers that are no virtio-scsi
 _ADAPTERS = r"lsi.*|mptsas.*|megasas.*|(vmware-)?pvscsi|am53c974|dc390|esp.*|spapr-vscsi"
 
+_UNREAD = "whose file reclaim does not read, and which may name the disk or take its new place"
+
 
 def alias(disk: DiskView, definition: Definition) -> str:
     """The id that libvirt gives the disk: `virtio-disk0`, `sata0-0-1`, or the one that the user gave it."""
@@ -105,6 +107,7 @@ def refuse_to_move(edit: Edit, disk: Element) -> None:
     if not qemuargs.is_there(edit.root):
         return
     root = edit.root
+    _refuse(qemuargs.reading_a_file(root), _UNREAD)
     view, definition = _view(edit, disk)
     name = alias(view, definition)
     _refuse_another_name(edit, name)
@@ -125,25 +128,37 @@ def refuse_to_place(edit: Edit, disk: Element, index: str, target: str, unit: st
     view, definition = _view(edit, disk)
     if not alias(view, definition).startswith(_USERS):
         _refuse(qemuargs.naming(edit.root, [f"scsi{index}-0-{target}-{unit}"]), "which the disk would be called")
-    _refuse(qemuargs.on_scsi_bus(edit.root, index), f"which has its place on the SCSI controller {index}")
+    _refuse(qemuargs.on_scsi_bus(edit.root, _id(edit, index)), f"which has its place on the SCSI controller {index}")
 
 
 def refuse_to_rename(edit: Edit, disk: Element) -> None:
     """Raise Withheld where something is bound to the id of *disk*, which changes with its controller or its place."""
     if not qemuargs.is_there(edit.root):
         return
+    _refuse(qemuargs.reading_a_file(edit.root), _UNREAD)
     _refuse_another_name(edit, alias(*_view(edit, disk)))
 
 
 def refuse_to_change(edit: Edit, controller: ControllerView) -> None:
     """Raise Withheld where something is bound to the SCSI *controller*, or to a driver of its kind."""
-    _refuse(qemuargs.naming(edit.root, [f"scsi{controller.index}"]), "which would be another controller")
+    _refuse(qemuargs.reading_a_file(edit.root), _UNREAD)
+    _refuse(qemuargs.naming(edit.root, [_id(edit, controller.index)]), "which would be another controller")
     _refuse(qemuargs.setting_globally(edit.root, _ADAPTERS), "which is lost on a virtio-scsi controller")
 
 
 def refuse_to_add(edit: Edit, index: str) -> None:
     """Raise Withheld where something has the id of a new SCSI controller *index*."""
+    _refuse(qemuargs.reading_a_file(edit.root), _UNREAD)
     _refuse(qemuargs.naming(edit.root, [f"scsi{index}"]), "which a new controller would be called")
+
+
+def _id(edit: Edit, index: str) -> str:
+    """The id of SCSI controller *index*: the one that the user gave it, or libvirt's."""
+    for one in edit.devices.iterfind("controller[@type='scsi']"):
+        given = one.find("alias")
+        if one.get("index", "0") == index and given is not None and given.get("name", "").startswith(_USERS):
+            return str(given.get("name"))
+    return f"scsi{index}"
 
 
 def _view(edit: Edit, disk: Element) -> tuple[DiskView, Definition]:
@@ -156,6 +171,7 @@ def _refuse_another_name(edit: Edit, name: str) -> None:
     if not name.startswith(_USERS):
         _refuse(qemuargs.naming(edit.root, [name]), "which the disk would not be called any more")
         return
+    _refuse(qemuargs.naming(edit.root, [f"{name}/virtio-backend"]), "which a SCSI disk has not")
     for alias_of, names in qemuargs.overrides(edit.root):
         if alias_of == name and (lost := sorted(names - _SHARED)):
             _refuse(f"qemu:override sets {', '.join(lost)} of {name}", "which a SCSI disk has not")

@@ -22,7 +22,8 @@ _DEVICE = re.compile(
 #: a name without its folder, as what watches or tunes disks has it
 _BARE = re.compile(r"(?<![\w.-])(?:x?vd|[sh]d)[a-z]+\d*(?![\w.-])")
 _COMMENT = re.compile(r"[ \t]#")
-_RULES = "/etc/udev/"
+#: what is the machine's own of udev; what packages bring knows disks by patterns
+_RULES = ("/etc/udev/", "/run/udev/", "/usr/local/lib/udev/")
 #: what only watches a disk, or makes it faster: without its name it is blind or slow, and nothing is lost
 _WATCHES = re.compile(
     r"/device\.map\Z|/etc/cloud/|[/.](?:smartd|smartmon|hdparm|sdparm|hddtemp|hd-idle|kdump|collectd|telegraf|"
@@ -174,9 +175,9 @@ def _rules(facts: Facts) -> Iterator[Place]:
         lost = [one for one in _changed_rules(facts) if one.is_loss]
     except udev.TooManyRulesError:
         yield Place(
-            f"{_RULES}rules.d",
+            f"{_RULES[0]}rules.d",
             ("there are more rules and disks than reclaim evaluates",),
-            advice=f"{_RULES}rules.d: let no rule match a disk by its bus",
+            advice=f"{_RULES[0]}rules.d: let no rule match a disk by its bus",
         )
         return
     for one in lost:

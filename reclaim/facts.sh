@@ -347,7 +347,7 @@ lvm_names() {
     grep -sHvE '^[[:space:]]*(#|$)' /etc/lvm/lvm.conf /etc/lvm/lvmlocal.conf /etc/lvm/lvm_*.conf /dev/null
     # the default that this build of LVM has, as its own lvm.conf comments on it
     grep -sHE '^[[:space:]]*#[[:space:]]*use_devicesfile[[:space:]]*=' /etc/lvm/lvm.conf
-    grep -sHE '^[[:space:]]*IDTYPE=' /etc/lvm/devices/system.devices
+    grep -sHE '^[[:space:]]*IDTYPE=' /etc/lvm/devices/*.devices /dev/null
     true
 }
 
@@ -374,7 +374,9 @@ beside='/etc/multipath.conf /etc/multipath/conf.d/*.conf /etc/auto.* /etc/auto.m
 rules() {
     # each rule of udev's on one line
     set --
-    for file in /etc/udev/rules.d/*.rules; do [ -r "$file" ] && set -- "$@" "$file"; done
+    for file in /etc/udev/rules.d/*.rules /run/udev/rules.d/*.rules /usr/local/lib/udev/rules.d/*.rules; do
+        [ -r "$file" ] && set -- "$@" "$file"
+    done
     [ $# -eq 0 ] || awk '
         FNR == 1 { held = "" }
         sub(/\\\r?$/, "") { held = held $0; next }

@@ -77,6 +77,9 @@ def uses(hypervisor: Hypervisor, root: Element, guest: str, *, note: str = "", r
     nvram = root.find("os/nvram")
     if path := "" if nvram is None else str(nvram.text or "").strip() or _source(hypervisor, nvram):
         yield replace(base, what=f"{note}nvram", place=path, format="raw", may_be_gone=True)
+    loader = root.find("os/loader[@readonly='no']")
+    if loader is not None and (path := str(loader.text or "").strip()):
+        yield replace(base, what=f"{note}loader", place=path, format="raw", may_be_gone=True)
     for place, is_read in qemuargs.images(root):
         yield replace(base, what=f"{note}qemu:commandline", place=_named(place), writes=not is_read)
 
@@ -151,17 +154,38 @@ def _network(protocol: str, source: Element) -> str:
 _NO_VOLUME = (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_OPERATION_INVALID)
 
 
+#: kinds of pools whose volumes are files, or devices, of the folder that is the pool's target (libvirt formatstorage)
+_FOLDERS = ("dir", "fs", "netfs", "logical", "disk", "mpath", "zfs", "vstorage")
+
+
 def _volume(hypervisor: Hypervisor, pool: str, volume: str) -> str:
-    """The place of a volume, by its names where libvirt has none, or its pool is not active."""
+    """The place of a volume, also if its pool is not active, or has not been refreshed since somebody made it.
+
+    `volume:pool/name` where nobody can tell.
+    """
     try:
         found = hypervisor.connection.storagePoolLookupByName(pool)
-        path = str(found.storageVolLookupByName(volume).path())
-        kind = parse_xml(found.XMLDesc(0), f"pool {pool}").get("type")
+        root = parse_xml(found.XMLDesc(0), f"pool {pool}")
+        try:
+            path = str(found.storageVolLookupByName(volume).path())
+        except libvirt.libvirtError as exc:
+            if exc.get_error_code() not in _NO_VOLUME:
+                raise
+            return _expected(root, volume) or f"volume:{pool}/{volume}"
     except libvirt.libvirtError as exc:
         if exc.get_error_code() in (*_NO_VOLUME, libvirt.VIR_ERR_NO_SUPPORT):
             return f"volume:{pool}/{volume}"
         raise
-    return path if path.startswith("/") else backing.network(f"{kind}:{path}")
+    return path if path.startswith("/") else backing.network(f"{root.get('type')}:{path}")
+
+
+def _expected(pool: Element, volume: str) -> str:
+    """Where a volume of that name is if the pool has it."""
+    folder, kind = str(pool.findtext("target/path") or ""), pool.get("type")
+    if kind in _FOLDERS and folder.startswith("/"):
+        return f"{folder.rstrip('/')}/{volume}"
+    name = str(pool.findtext("source/name") or "")
+    return backing.network(f"rbd:{name}/{volume}") if kind == "rbd" and name else ""
 
 
 def _all(hypervisor: Hypervisor) -> Iterator[Use]:
@@ -391,6 +415,8 @@ class Chains:
         use, node = one
         if node.problem:
             raise NotAssessable(node.problem)
+        if use.place.startswith("volume:"):
+            raise NotAssessable(f"libvirt does not tell where its {use.place} is")
         if (use.format is not None and use.format not in backing.CHAINING) or not use.place.startswith("/"):
             return []
         if node.identity is None:

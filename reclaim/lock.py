@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -43,8 +43,11 @@ def lock(hypervisor: Hypervisor) -> ExitStack:
     return stack
 
 
-def others_at_work(hypervisor: Hypervisor) -> list[str]:
-    """The locks that other users hold of the same hypervisor. Only root sees them; they keep nobody out."""
+def others_at_work(hypervisor: Hypervisor, users: Container[int] | None = None) -> list[str]:
+    """The locks that other users hold of the same hypervisor, those of *users* alone if they are given.
+
+    Only root sees them; they keep nobody out.
+    """
     found = []
     for path in sorted(_USERS.glob(f"*/reclaim/{_name(hypervisor)}")) if os.geteuid() == 0 else ():
         try:
@@ -52,7 +55,8 @@ def others_at_work(hypervisor: Hypervisor) -> list[str]:
         except OSError:
             continue
         try:
-            if os.fstat(descriptor).st_uid != 0 and not _takes(descriptor):
+            owner = os.fstat(descriptor).st_uid
+            if owner != 0 and (users is None or owner in users) and not _takes(descriptor):
                 found.append(f"{path}, of the user {path.parts[-3]}")
         finally:
             os.close(descriptor)

@@ -13,7 +13,8 @@ from reclaim.lvmconf import NotUnderstoodError
 from reclaim.lvmfilter import Filter, Sketch, Some
 from reclaim.place import Place
 
-_DEVICES = "/etc/lvm/devices/system.devices"
+#: the folder of devices files, and the one that counts unless `devicesfile` names another
+_DEVICES, _SYSTEM_DEVICES = "/etc/lvm/devices/", "system.devices"
 _CONF, _LOCAL = "/etc/lvm/lvm.conf", "/etc/lvm/lvmlocal.conf"
 _FILTERS = ("filter", "global_filter")
 #: in how many files filters are evaluated: two, and one more for each tag of the host
@@ -39,13 +40,14 @@ def places(facts: Facts) -> Iterator[Place]:
         path, _, why = str(exc).partition(": ")
         yield Place(path, (f"not understood: {why}",), advice=f"{path}: mend it (lvmconfig --validate)")
         return
-    entries = [line for path, line in facts.lvm_lines if path == _DEVICES]
+    file = f"{_DEVICES}{_only(settings, 'devicesfile') or _SYSTEM_DEVICES}"
+    entries = [line for path, line in facts.lvm_lines if path == file]
     use = _only(settings, "use_devicesfile") or _default(facts, "use_devicesfile")
     # lvm.conf(5): where a devices file is used, the filters are not
     if not (entries and use == "1"):
         yield from _filters(facts, settings)
     if use != "0":
-        yield from _known_by_id(facts, entries, _only(settings, "search_for_devnames"))
+        yield from _known_by_id(facts, file, entries, _only(settings, "search_for_devnames"))
 
 
 def _settings(facts: Facts) -> dict[str, dict[str, list[str]]]:
@@ -56,7 +58,7 @@ def _settings(facts: Facts) -> dict[str, dict[str, list[str]]]:
     """
     texts: dict[str, list[str]] = {}
     for path, line in facts.lvm_lines:
-        if path != _DEVICES:
+        if not path.startswith(_DEVICES):
             texts.setdefault(path, []).append(line)
     found: dict[str, dict[str, list[str]]] = {}
     for path, lines in texts.items():
@@ -198,7 +200,7 @@ def _sketches(device: BlockDevice, serial: str | None) -> Iterator[Sketch]:
         yield (start, serial, part) if serial else (start, "drive-scsi", _SERIAL, part)
 
 
-def _known_by_id(facts: Facts, entries: list[str], search: str) -> Iterator[Place]:
+def _known_by_id(facts: Facts, file: str, entries: list[str], search: str) -> Iterator[Place]:
     serials = _serials(facts)
     for line in entries:
         entry = dict(word.partition("=")[::2] for word in line.split())
@@ -215,7 +217,7 @@ def _known_by_id(facts: Facts, entries: list[str], search: str) -> Iterator[Plac
             advice = f"search_for_devnames in lvm.conf: {'all' if has_serial else 'not none'}"
         elif has_serial and search != "all":
             advice += ', with search_for_devnames = "all" in lvm.conf'
-        yield Place(_DEVICES, (f"{shown} known by {kind}",), advice=advice)
+        yield Place(file, (f"{shown} known by {kind}",), advice=advice)
 
 
 def _is_lost(kind: str, name: str, search: str, *, has_serial: bool) -> bool:

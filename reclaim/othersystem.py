@@ -7,6 +7,7 @@ template. A guest's name, its title or its hardware prove nothing.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterator
 
 from lxml import etree
@@ -15,7 +16,9 @@ from lxml import etree
 _WORDS = {
     "Windows": "win windows winnt winxp winme win2k winvista windowsxp windowsvista mswindows",
     "DOS": "msdos freedos",
-    "macOS": "macos macosx osx darwin catalina bigsur monterey ventura sonoma sequoia tahoe mojave highsierra",
+    "macOS": (
+        "mac macintosh macos macosx osx darwin highsierra mojave catalina bigsur monterey ventura sonoma sequoia tahoe"
+    ),
     "FreeBSD": "freebsd freenas nas4free xigmanas trueos pcbsd ghostbsd hardenedbsd midnightbsd nomadbsd hellosystem",
     "OPNsense": "opnsense",
     "pfSense": "pfsense",
@@ -32,6 +35,8 @@ _WORDS = {
     "Plan 9": "plan9 9front",
     "ReactOS": "reactos",
     "QNX": "qnx",
+    "Redox": "redox",
+    "KolibriOS": "kolibri kolibrios menuetos",
     "OS/2": "os2 ecomstation arcaos",
     "OpenVMS": "openvms",
     "VMware ESXi": "esxi",
@@ -52,6 +57,8 @@ def named(text: str) -> str | None:
         found = _NAMES.get(part)
         if found is None and (match := _WORD.match(part)) and part[match.end() : match.end() + 1].isdecimal():
             found = _NAMES.get(match[0])
+        if found is None and part.rstrip(string.digits).endswith("bsd"):
+            found = "a BSD"
         if found is not None:
             return found
     return None

@@ -19,7 +19,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 from _pytest.terminal import TerminalReporter
 
-from reclaim import discreet, programs, undo
+from reclaim import bytecode, discreet, programs, undo
 from reclaim import engine as engines
 from reclaim.engine import Subject
 from reclaim.errors import ProbeError, ReclaimError
@@ -116,6 +116,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SIGNALS] = _before()
     _hear(config)
     run.left_out = programs.guard()
+    bytecode.guard()
     try:
         run.open()
         if not config.option.collectonly:

@@ -62,23 +62,36 @@ def _of_json(text: str) -> Mapping[str, str]:
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """The leaves of a JSON object, as QEMU writes them: `file.filename`."""
+    """The leaves of a JSON object, as QEMU writes them: `file.filename`, `children.0.driver`."""
     if isinstance(value, dict):
         for key, one in value.items():
             yield from _flat(one, f"{name}.{key}" if name else str(key))
-    elif not isinstance(value, list):
+    elif isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from _flat(one, f"{name}.{number}")
+    else:
         yield name, str(value)
 
 
+#: options that take no value (DEF without HAS_ARG in qemu-options.hx)
+_ALONE = re.compile(
+    r"S|s|h|help|version|usb|snapshot|nographic|nodefaults|no-user-config|enable-kvm|daemonize|mem-prealloc|preconfig|"
+    r"no-(acpi|hpet|reboot|shutdown|fd-bootchk|quit|frame)|full-screen|only-migratable|singlestep|one-insn-per-tb|"
+    r"win2k-hack|rtc-td-hack|portrait|alt-grab|ctrl-grab|sdl|curses"
+)
+
+
 def arguments(root: Element) -> list[Argument]:
-    """Every option in `qemu:commandline`, each with its value."""
+    """Every option in `qemu:commandline`, each with its value. A word that is of none is the first disk: `-hda`."""
     words = [str(one.get("value") or "") for one in root.iterfind(f"{_NAMESPACE}commandline/{_NAMESPACE}arg")]
     found: list[Argument] = []
     for word in words:
         if re.match(r"--?[A-Za-z]", word):
             found.append(Argument(word.lstrip("-"), ""))
-        elif found and not found[-1].value:
+        elif found and not found[-1].value and not _ALONE.fullmatch(found[-1].option):
             found[-1] = Argument(found[-1].option, word)
+        elif word:
+            found.append(Argument("hda", word))
     return found
 
 
@@ -153,6 +166,11 @@ def naming_a_machine(root: Element) -> str | None:
     return None
 
 
+def reading_a_file(root: Element) -> str | None:
+    """The `-readconfig` whose file may name any device and take any place, and which nobody reads; or None."""
+    return next((one.words for one in arguments(root) if one.option == "readconfig"), None)
+
+
 # Places ---------------------------------------------------------------------------------------
 
 #: drivers that are plugged into no PCI slot
@@ -168,7 +186,8 @@ _PLUGGED = re.compile(r"nic|vga|virtfs|soundhw|watchdog")
 
 def taking_a_slot(root: Element) -> str | None:
     """What of the arguments takes a PCI slot that libvirt knows nothing of, in words, or None."""
-    return next((one.words for one in arguments(root) if _is_pci(one) or _plugs_itself(one)), None)
+    known = (one.words for one in arguments(root) if _is_pci(one) or _plugs_itself(one))
+    return next(known, None) or reading_a_file(root)
 
 
 def taking_the_first_free_slot(root: Element) -> str | None:
@@ -176,7 +195,7 @@ def taking_the_first_free_slot(root: Element) -> str | None:
     for one in arguments(root):
         if _plugs_itself(one) or (_is_pci(one) and "addr" not in one.properties):
             return one.words
-    return None
+    return reading_a_file(root)
 
 
 def _is_pci(one: Argument) -> bool:
@@ -205,10 +224,10 @@ def slots(root: Element) -> set[int]:
 
 
 def on_scsi_bus(root: Element, controller: str) -> str | None:
-    """The device of the arguments that is on SCSI controller *controller*, or wherever there is room; or None."""
+    """The device of the arguments that is on the SCSI controller of that id, or wherever there is room; or None."""
     for one in arguments(root):
         if one.option == "device" and re.fullmatch(r"scsi-(hd|cd|disk|block|generic)", one.driver):
-            if one.properties.get("bus", f"scsi{controller}.0") == f"scsi{controller}.0":
+            if one.properties.get("bus", f"{controller}.0") == f"{controller}.0":
                 return one.words
     return None
 
@@ -226,7 +245,7 @@ def on_ide_bus(root: Element) -> str | None:
 
 _DISKS = re.compile(
     r"nvme|nvme-ns|virtio-blk(-.*)?|vhost-user-blk(-.*)?|vhost-scsi(-.*)?|vhost-user-scsi(-.*)?|"
-    r"scsi-(hd|block|generic|disk)|ide-(hd|drive|cf)|usb-(storage|bot|uas)|sd-card|emmc"
+    r"scsi-(hd|block|generic|disk)|ide-(hd|drive|cf)|usb-(storage|bot|uas)|sd-card|emmc|ufs-lu"
 )
 _DRIVES = ("hda", "hdb", "hdc", "hdd", "sd", "mtdblock")
 
@@ -264,16 +283,34 @@ def images(root: Element) -> list[tuple[str, bool]]:
         elif one.option in ("drive", "blockdev"):
             some = one.properties
             is_read = some.get("media") == "cdrom" or _is_on(some, "readonly", "read-only", "file.read-only")
-            found += [(some[key], is_read) for key in ("file", "filename", "file.filename") if key in some]
+            found += [(place, is_read) for place in _places(some)]
     return [(path.removeprefix("file:"), is_read) for path, is_read in found]
 
 
-_HOSTS = re.compile(r"vfio-.*|usb-host|pci-assign|kvm-pci-assign|vhost-scsi.*|scsi-generic|scsi-block")
+def _places(some: Mapping[str, str]) -> Iterator[str]:
+    """Where the node lies, and those below it, however deep: files, and images of Ceph's."""
+    for key, value in some.items():
+        node, _, last = key.rpartition(".")
+        before = f"{node}." if node else ""
+        if key == "file" or last == "filename" or (last == "path" and some.get(f"{before}driver") == "io_uring"):
+            yield value
+        elif last == "driver" and value == "rbd":
+            yield f"rbd:{some.get(f'{before}pool', '')}/{some.get(f'{before}image', '')}"
+
+
+_HOSTS = re.compile(
+    r"vfio-.*|usb-host|pci-assign|kvm-pci-assign|vhost-scsi.*|scsi-generic|scsi-block|vhost-vdpa-device.*|"
+    r"virtio-input-host.*|(usb-)?u2f-passthru|ccid-card-emulated"
+)
+#: drivers of `-blockdev` that open a whole device of the host
+_HOSTS_NODES = re.compile(r"nvme(-io_uring)?|virtio-blk-(vhost-vdpa|vfio-pci)")
+#: options that take a character device, as `-serial` does (qemu_chr_parse_compat)
+_LINES = ("usbdevice", "serial", "parallel", "monitor", "qmp", "qmp-pretty", "debugcon", "gdb", "pcidevice")
 
 
 def host_devices(root: Element) -> list[str]:
-    """What of the arguments takes a device of the host, in words."""
-    return [one.words for one in arguments(root) if _takes_a_device(one)]
+    """What of the arguments takes a device of the host, or may as far as anybody can tell, in words."""
+    return [one.words for one in arguments(root) if one.option == "readconfig" or _takes_a_device(one)]
 
 
 def _takes_a_device(one: Argument) -> bool:
@@ -283,13 +320,19 @@ def _takes_a_device(one: Argument) -> bool:
     if one.option == "netdev":
         return found.get("type", found.get("")) == "vhost-vdpa"
     if one.option == "object":
-        return one.driver == "input-linux"
+        return one.driver == "input-linux" or found.get("mem-path", "").startswith(_PERSISTENT)
     if one.option == "tpmdev":
         return found.get("type", found.get("")) == "passthrough"
-    if one.option in ("usbdevice", "serial", "parallel"):
-        return one.value.startswith(("host:", "/dev/"))
+    if one.option in _LINES:
+        return one.value.startswith(("host", "/dev/"))
     if one.option == "chardev":
-        return found.get("backend", found.get("")) in ("serial", "tty", "parallel", "parport")
+        kind = found.get("backend.type") or found.get("backend") or found.get("")
+        return kind in ("serial", "tty", "parallel", "parport")
     if one.option in ("drive", "blockdev"):
-        return one.driver == "nvme" or found.get("file", "").startswith("nvme:")
-    return False
+        drivers = (value for key, value in found.items() if key == "driver" or key.endswith(".driver"))
+        return any(map(_HOSTS_NODES.fullmatch, drivers)) or found.get("file", "").startswith("nvme:")
+    return one.option == "mem-path" and one.value.startswith(_PERSISTENT)
+
+
+#: memory of the host that keeps what is written (Linux' dax and pmem)
+_PERSISTENT = ("/dev/dax", "/dev/pmem")

@@ -222,7 +222,8 @@ class Run:
             return True
         except ReclaimError:
             return False  # there is no place for a lock: nobody can be told by it
-        return bool(others_at_work(hypervisor))
+        # who writes no journal that is obeyed could only hide by a lock that a run died
+        return bool(others_at_work(hypervisor, trust.trusted_users()))
 
     def forget_record(self) -> None:
         """There is nothing to judge after all: leave no folder behind."""

@@ -30,7 +30,8 @@ _WEB = ("http", "https", "ftp", "ftps", "git", "s3", "webdav", "webdavs", "davs"
 
 #: whatever is called so is a secret
 _STRONG = (
-    r"passw(?:or)?d|passphrase|passcode|passkey|secret|token|(?<![a-z])(?:pass|pwd|psk)|"
+    r"passw(?:or)?[dt]|passphrase|passcode|passkey|secret|token|(?<![a-z])(?:pass|pwd?|psk)|"
+    r"(?<![a-z])(?:smtp|i?mail|imap|db|user|root|admin|ftp|sftp|http|ldap|smb|ssh|vnc)pass|"
     r"(?:api|access|private|account|auth|shared|encryption)[_.-]?key|passcommand|authorization|connection[_-]?string"
 )
 #: what is called so is one if it is set by `=`, to no path
@@ -103,7 +104,7 @@ def _of_tool(tools: str, options: str) -> _Rule:
     return _rule(signs, rf"({command}) ({_VALUE})", _behind)
 
 
-_NAMED_SIGNS = "pass pwd secret token psk key authorization connection"
+_NAMED_SIGNS = "pass pw secret token psk key authorization connection"
 _WEAK_SIGNS = "key auth cookie query credential session sig sas chap community data"
 
 _RULES = (
@@ -178,6 +179,7 @@ _RULES = (
         rf"\1{MARK} \2",
     ),
     _of_tool("sshpass", "-p"),
+    _of_tool("plink|pscp|psftp", "-pw"),
     _of_tool(r"mysql\w{0,20}|mariadb[\w-]{0,20}|7z[arz]?|unrar|rar", r"-p(?=\S)"),
     _of_tool("curl|wget", "-u|-U|--(?:proxy-)?user|-H|--header"),
     _of_tool(r"smbclient|lftp|ncftp\w{0,10}", "-[uU]"),

@@ -11,7 +11,7 @@ import fnmatch
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from reclaim.facts import BlockDevice, Facts
@@ -75,6 +75,8 @@ class _Subject:
     sysfs: str
     #: its names below /dev, without that
     links: frozenset[str]
+    #: what happens to it
+    actions: tuple[str, ...] = ("add", "change")
 
     @property
     def is_moved(self) -> bool:
@@ -125,6 +127,7 @@ def changes(facts: Facts, lines: Iterable[tuple[str, str]]) -> list[Change]:
         if not any(_hangs_on_the_bus(token) for rule in rules for token in rule):
             continue
         subjects = [*present, *_absent(rules, present)]
+        subjects += [replace(one, actions=(action,)) for action in _other_actions(rules) for one in subjects]
         left -= len(subjects) * len(rules)
         if left < 0:
             raise TooManyRulesError
@@ -135,6 +138,23 @@ def changes(facts: Facts, lines: Iterable[tuple[str, str]]) -> list[Change]:
                     one = Change(path, names, is_lost and not tunes)
                     found[path, number] = one if is_lost else found.get((path, number), one)
     return [found[at] for at in sorted(found)]
+
+
+#: what else happens to a device (sd-device.h) than that it comes, or is asked about
+_OTHER_ACTIONS = ("remove", "move", "online", "offline", "bind", "unbind")
+
+
+def _other_actions(rules: list[list[_Token]]) -> list[str]:
+    """Those for which a rule does something: most mention one only to jump past all others."""
+    found = {
+        action
+        for rule in rules
+        for token in rule
+        if token.key == "ACTION" and token.operator == "==" and all(one.key != "GOTO" for one in rule)
+        for action in _OTHER_ACTIONS
+        if len(token.value) <= _MAX_PATTERN and _pattern(token.value)(action)
+    }
+    return sorted(found)
 
 
 def _present(facts: Facts) -> Iterator[_Subject]:
@@ -253,7 +273,7 @@ def _same(token: _Token, subject: _Subject) -> _Known | None:
     if token.key == "SUBSYSTEM":
         return _one("block")
     if token.key == "ACTION":
-        return _one("add", "change")
+        return _one(*subject.actions)
     kind = "partition" if subject.name != subject.disk else "disk"
     if token.of == "DEVTYPE":
         return _one(kind)

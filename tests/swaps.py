@@ -114,7 +114,7 @@ class Scene:
         self.file.unlink()
 
 
-SWAPS = [
+SWAPS: list[Callable[[Scene], None]] = [
     Scene.file_to_link,
     Scene.folder_to_link,
     Scene.declared_to_link,

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from reclaim import journal
+from reclaim import journal, trust
 from reclaim.errors import ReclaimError
 from reclaim.report import compare, page, record, summary, whole
 from reclaim.report.record import Record
@@ -102,8 +102,8 @@ class Line:
 def update(reports: Path, keep: int | None = None) -> Path:
     """Bring index.html up to date with the runs below *reports*; with *keep*, remove older runs first.
 
-    Raises OSError where it cannot be written. A run that is half written, or no run at all, is told
-    in the index and stops nothing.
+    Raises OSError where it cannot be written, ReclaimError where another user has its lock.
+    A run that is half written, or no run at all, is told in the index and stops nothing.
     """
     with _locked(reports):
         _sweep(reports)
@@ -160,10 +160,15 @@ def _can_be_undone(run: Path) -> bool:
 
 @contextmanager
 def _locked(reports: Path) -> Iterator[None]:
-    """One writer of the index at a time."""
-    descriptor = os.open(reports / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    """One writer of the index at a time. Raises ReclaimError if another user has the lock: nobody waits for that."""
+    path = reports / _LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        is_ours = os.fstat(descriptor).st_uid in trust.trusted_users()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if is_ours else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise ReclaimError(f"{path}: another user holds this lock: the index is as it was") from exc
         yield
     finally:
         os.close(descriptor)
@@ -171,7 +176,7 @@ def _locked(reports: Path) -> Iterator[None]:
 
 def _load(reports: Path) -> State:
     try:
-        return State.model_validate_json((reports / _STATE).read_bytes())
+        return State.model_validate_json(whole.read(reports / _STATE))
     except (OSError, ValidationError):
         return State(version=2)  # it is made from the runs again
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from reclaim import trust
 from reclaim.errors import ReclaimError
 from reclaim.report import archive, html, metrics, page, record, whole
 from reclaim.report.html import Rows
@@ -29,7 +30,9 @@ class Pages:
         if not config.pluginmanager.hasplugin("html"):
             return
         has_home = len(run.parts) == 1 and not run.parts[0].homeless
-        if not config.option.htmlpath and has_home:
+        if not config.option.htmlpath and has_home and not _is_ours(self._folders[0]):
+            self._remark = "Others can write where this page lies: it is the static page."
+        elif not config.option.htmlpath and has_home:
             config.option.htmlpath = str(self._folders[0] / html.NAME)
             config.option.self_contained_html = True
         if config.option.htmlpath:
@@ -103,8 +106,17 @@ class Pages:
                 self.give_up_rows(exc)  # ours may be smaller
         for part in self._run.parts:
             path = part.folder.absolute() / page.NAME
-            if part.is_written and not path.exists():
+            if part.is_written and (path.is_symlink() or not path.exists()):
                 write_report([path.parent], path, self._remark)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Can nobody else write in *folder*? pytest-html writes by name, through any link that lies there by then."""
+    try:
+        trust.expect(folder)
+    except (OSError, ReclaimError):
+        return False
+    return True
 
 
 def _page_lost(exc: OSError | ReclaimError, failed: dict[str, list[str]]) -> str:

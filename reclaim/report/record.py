@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
 from reclaim.errors import ReclaimError
+from reclaim.report import whole
 from reclaim.verdict import Verdict
 
 NAME = "results.json"
@@ -140,7 +141,7 @@ def read(run: Path) -> Record:
     """Read the record of *run* back. Raises ReclaimError with one line where it is none."""
     path = path_of(run)
     try:
-        text = path.read_bytes()
+        text = whole.read(path)
     except OSError as exc:
         raise ReclaimError(f"{path}: {exc.strerror}") from exc
     return parsed(text, path)

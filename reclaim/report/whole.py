@@ -15,6 +15,26 @@ PRIVATE = 0o600
 BY_UMASK = None
 
 
+#: bytes of a file that is read: the record of a fleet fits a hundred times
+_MOST = 512 * 1024 * 1024
+
+
+def read(path: Path) -> bytes:
+    """The content of the file at *path*: reports may lie where others put a pipe that never ends, or a device.
+
+    Raises OSError if it cannot be read, is no file, or is larger than what is read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a file")
+        data = stream.read(_MOST + 1) if status.st_size <= _MOST else b""
+        if len(data) > _MOST or status.st_size > _MOST:
+            raise OSError(errno.EFBIG, f"it has more than the {_MOST} bytes that are read")
+        return data
+
+
 def write(path: Path, pieces: Iterable[str], *, durable: bool = False, mode: int | None = PRIVATE) -> None:
     """Write *pieces* of text to *path*, beside and renamed; *durable*: it is on the disk before it has its name.
 

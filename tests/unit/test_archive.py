@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from reclaim.change import Trim
+from reclaim.errors import ReclaimError
 from reclaim.journal import Journal
 from reclaim.report import archive, record
 from reclaim.report.archive import State, prune, update
@@ -280,3 +282,37 @@ def test_a_journal_that_cannot_be_read_is_kept(tmp_path: Path) -> None:
     (folder / "journal.jsonl").write_text("no journal\n", encoding="ascii")
     records.archive(tmp_path, day(1))
     assert prune(tmp_path, 1) == []
+
+
+# Where others can write -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "huge"])
+@pytest.mark.parametrize("name", [".index.json", "results.json"])
+def test_what_never_ends_is_not_read(tmp_path: Path, name: str, kind: str) -> None:
+    records.archive(tmp_path, day(0, bus("compliant")))
+    other = tmp_path / "hv" / "20250101T000000Z-audit"
+    other.mkdir(parents=True)
+    planted = tmp_path / name if name == ".index.json" else other / name
+    if kind == "pipe":
+        os.mkfifo(planted)
+    elif kind == "endless":
+        planted.symlink_to("/dev/zero")
+    else:
+        with planted.open("wb") as stream:
+            stream.truncate(1 << 40)
+    update(tmp_path)
+    assert "2026-01-01" in index(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_another_users_lock_is_not_waited_for(tmp_path: Path) -> None:
+    records.archive(tmp_path, day(0, bus("compliant")))
+    path = tmp_path / ".index.lock"
+    path.touch()
+    os.chown(path, 65534, 65534)
+    with path.open() as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        with pytest.raises(ReclaimError, match=r"\.index\.lock: another user holds this lock"):
+            update(tmp_path)
+    update(tmp_path)

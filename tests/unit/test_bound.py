@@ -11,7 +11,7 @@ from fixers.guest_access import add_agent_channel
 from fixers.machine_type import raise_machine_type
 from fixers.scsi_controller import provide_virtio_scsi
 from reclaim import bound, qemuargs
-from reclaim.change import DefinitionChange
+from reclaim.change import DefinitionChange, changed_definition
 from reclaim.definition import Definition, parse_xml
 from reclaim.errors import Withheld
 from reclaim.guest import UNKNOWN_DISKS, Disk, Guest
@@ -97,6 +97,8 @@ BOUND = [
     (VDA, arguments("-net", "nic,model=rtl8139"), "would move to the PCI slot"),
     (VDA, arguments("-drive", "file=/x,if=virtio"), "would move to the PCI slot"),
     (VDA, arguments("-device", "usb-storage,drive=libvirt-1-format"), "names libvirt-1-format"),
+    (VDA, arguments("-readconfig", "/etc/qemu/nic.cfg"), "the argument -readconfig /etc/qemu/nic.cfg"),
+    (SDA, arguments("-readconfig", "/etc/qemu/nic.cfg"), "whose file reclaim does not read"),
 ]
 
 
@@ -149,6 +151,13 @@ def test_an_alias_of_the_user_keeps_what_both_disks_have(tmp_path: Path, name: s
         assert "sets num-queues of ua-root, which a SCSI disk has not" in refused(guest, definition, ask)
 
 
+def test_a_part_of_a_disk_that_only_its_bus_has_is_named_by_path(tmp_path: Path) -> None:
+    tail = arguments("-object", "x,id=o,path=/machine/peripheral/ua-root/virtio-backend")
+    guest, definition = planned(tmp_path, tail, disk_xml(), scsi_xml())
+    definition = Definition(definition.xml.replace("bus='virtio'/>", "bus='virtio'/><alias name='ua-root'/>", 1))
+    assert "names ua-root/virtio-backend" in refused(guest, definition, lambda: move_to_scsi(Disk(guest, "vda")))
+
+
 def test_a_disk_behind_a_port_leaves_no_slot(tmp_path: Path) -> None:
     behind = disk_xml(inner=pci(0).replace("bus='0x00'", "bus='0x03'"))
     guest, definition = planned(tmp_path, arguments(*NIC, "e1000,netdev=n0"), behind, scsi_xml(), machine="pc-q35-7.2")
@@ -163,6 +172,7 @@ def test_a_disk_behind_a_port_leaves_no_slot(tmp_path: Path) -> None:
     [
         (arguments("-device", "virtio-scsi-pci,id=scsi0,addr=9"), "which a new controller would be called"),
         (arguments(*NIC, "e1000,netdev=n0"), "would move to"),
+        (arguments("-readconfig", "/etc/qemu/nic.cfg"), "whose file reclaim does not read"),
         (override("virtio-disk0", "serial", 1), "names virtio-disk0"),
     ],
 )
@@ -206,6 +216,35 @@ def test_where_slots_are_not_all_of_one_bus_none_is_chosen(tmp_path: Path) -> No
 def test_a_controller_to_which_something_is_bound_stays_as_it_is(tmp_path: Path, tail: str, words: str) -> None:
     guest, definition = planned(tmp_path, tail, disk_xml("sda", "scsi", inner=drive(0)), LSILOGIC)
     assert words in refused(guest, definition, lambda: provide_virtio_scsi(guest))
+
+
+def named(controller: str) -> str:
+    """The controller with an alias of the user's."""
+    return controller.replace("/>", "><alias name='ua-own'/></controller>")
+
+
+def aliased(definition: Definition) -> Definition:
+    """With an alias of the user's for its SCSI controller."""
+    edit = definition.edit()
+    for old in edit.devices.iterfind("controller[@type='scsi']"):
+        old.insert(0, old.makeelement("alias", {"name": "ua-own"}))
+    return Definition(changed_definition(edit).after)
+
+
+@pytest.mark.parametrize(("bus", "is_taken"), [("ua-own.0", True), ("scsi0.0", False)])
+def test_a_controller_has_the_name_that_the_user_gave_it(tmp_path: Path, bus: str, *, is_taken: bool) -> None:
+    tail = arguments("-device", f"scsi-hd,drive=x,bus={bus},scsi-id=0")
+    guest, definition = planned(tmp_path, tail, VDA, scsi_xml())
+    if is_taken:
+        assert PLACE in refused(guest, aliased(definition), lambda: move_to_scsi(Disk(guest, "vda")))
+    else:
+        proposed(guest, aliased(definition), lambda: move_to_scsi(Disk(guest, "vda")))
+
+
+def test_a_controller_that_is_named_as_the_user_calls_it_stays_as_it_is(tmp_path: Path) -> None:
+    tail = arguments("-set", "device.ua-own.x=1")
+    guest, definition = planned(tmp_path, tail, disk_xml("sda", "scsi", inner=drive(0)), LSILOGIC)
+    assert "names ua-own" in refused(guest, aliased(definition), lambda: provide_virtio_scsi(guest))
 
 
 def test_an_agents_channel_brings_a_controller_too(tmp_path: Path) -> None:
@@ -271,6 +310,11 @@ def test_force_does_not_overrule_it(tmp_path: Path) -> None:
         (["-device", "[1"], 0),
         (["-device", "{"], 0),
         (["-device"], 0),
+        (["/dev/sdb"], 1),
+        (["-snapshot", "/x.img"], 1),
+        (["-name", "x", "/x.img"], 1),
+        (["-name", "x"], 0),
+        (["-device", "ufs-lu,drive=d"], 1),
     ],
 )
 def test_which_arguments_bring_a_disk(values: list[str], count: int) -> None:

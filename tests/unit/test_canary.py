@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -46,15 +47,19 @@ def run(shell: list[str], verb: str, mount: Path, *arguments: str, text: str = "
 
 def holders(mount: Path) -> list[int]:
     """Every process that has a deleted file of *mount* open."""
-    found = []
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            target = str(link.readlink())
-        except OSError:
-            continue
-        if target.startswith(f"{mount}/") and target.endswith(" (deleted)"):
-            found.append(int(link.parts[2]))
-    return sorted(set(found))
+    return [int(one.name) for one in Path("/proc").iterdir() if one.name.isdecimal() and _holds(one / "fd", mount)]
+
+
+def _holds(descriptors: Path, mount: Path) -> bool:
+    return any(one.startswith(f"{mount}/") and one.endswith(" (deleted)") for one in _targets(descriptors))
+
+
+def _targets(descriptors: Path) -> Iterator[str]:
+    """What is open there; a process, and a descriptor, may be gone at any moment."""
+    with suppress(OSError):
+        for link in list(descriptors.iterdir()):
+            with suppress(OSError):
+                yield str(link.readlink())
 
 
 def wait(condition: Callable[[], object]) -> None:

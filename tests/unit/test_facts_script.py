@@ -203,7 +203,8 @@ def _within(root: Path, body: str, shell: list[str], tools: tuple[str, ...] = ()
         for name in (*tools, "head", "tail", "tr", "od", "base64", "cat", "printf"):
             (folder / name).symlink_to(shutil.which(name) or "/nowhere")
         functions = re.sub("^PATH=.*$", f"PATH={folder}", functions, count=1, flags=re.MULTILINE)
-    ours = r"(?<![\w/])(?=/(?:etc|boot|efi|lib/modules|run/systemd|opt|usr/local/etc|var/(?:spool|lib|mmfs))[/ ])"
+    folders = "etc|boot|efi|lib/modules|run/(?:systemd|udev)|opt|usr/local/(?:etc|lib/udev)|var/(?:spool|lib|mmfs)"
+    ours = rf"(?<![\w/])(?=/(?:{folders})[/ ])"
     functions = re.sub(ours, str(root), functions)
     done = subprocess.run([*shell, "-c", f"{functions}\n{body}"], cwd=root, capture_output=True, check=True)
     return read(done.stdout + b"end\n", "here")
@@ -424,6 +425,7 @@ def test_what_lvm_is_told_is_read(tmp_path: Path, shell: list[str]) -> None:
     _tree(
         tmp_path,
         **{"etc/lvm/lvm.conf": LVM_CONF, "etc/lvm/devices/system.devices": f"# LVM uses this\nHASH=1\n{entry}\n"},
+        **{"etc/lvm/devices/own.devices": f"{entry}\n"},
         **{
             "etc/lvm/lvmlocal.conf": 'devices/filter = "r|.*|"\n',
             "etc/lvm/lvm_db.conf": "devices { global_filter=[] }",
@@ -441,6 +443,7 @@ def test_what_lvm_is_told_is_read(tmp_path: Path, shell: list[str]) -> None:
         ("lvmlocal.conf", 'devices/filter = "r|.*|"'),
         ("lvm_db.conf", "devices { global_filter=[] }"),
         ("lvm.conf", "# use_devicesfile = 0"),
+        ("devices/own.devices", entry),
         ("devices/system.devices", entry),
     ]
 
@@ -456,12 +459,16 @@ def test_what_runs_beside_the_boot_is_read(tmp_path: Path, shell: list[str]) -> 
             "etc/conf.d/dmcrypt": "target=crypt-home\nsource='/dev/vdb1'\n",
             "etc/udev/rules.d/70 a.rules": 'KERNEL=="vdb1", SYMLINK+="x"\n',
             "etc/udev/rules.d/vdb.rules": '# KERNEL=="vda"\n\nENV{ID_SERIAL}=="b-1", \\\n  SYMLINK+="y"\nLABEL="end"\n',
+            "usr/local/lib/udev/rules.d/c.rules": 'KERNEL=="vdc", OWNER="db"\n',
+            "run/udev/rules.d/d.rules": 'KERNEL=="vdd", OWNER="db"\n',
             "etc/auto.misc": "cd -fstype=iso9660 :/dev/cdrom\nd :/dev/disk/by-path/y\n",
             "etc/systemd/system/a.service.d/b.conf": "[Unit]\nAfter=dev-vdb.device\n",
         },
     )
     facts = _within(tmp_path, "probe named named", shell)
-    assert {(path.removeprefix(f"{tmp_path}/etc/"), line) for path, line in facts.named_lines} == {
+    assert {(path.removeprefix(f"{tmp_path}/").removeprefix("etc/"), line) for path, line in facts.named_lines} == {
+        ("usr/local/lib/udev/rules.d/c.rules", 'KERNEL=="vdc", OWNER="db"'),
+        ("run/udev/rules.d/d.rules", 'KERNEL=="vdd", OWNER="db"'),
         ("smartd.conf", "/dev/vda -a"),
         ("rc.local", "mount /dev/vdb1 /data"),
         ("local.d/a.start", "swapon /dev/vdb2"),

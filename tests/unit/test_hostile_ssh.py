@@ -51,13 +51,15 @@ def _answer(folder: Path, what: str) -> Path:
 def _members(session: int) -> list[int]:
     """The processes of a session that have not ended (proc(5), stat)."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal():
+            continue
         try:
-            words = path.read_text("utf-8", "replace").rpartition(")")[2].split()
+            words = (process / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
         except OSError:
             continue
         if words[0] not in "ZX" and int(words[3]) == session:
-            found.append(int(path.parent.name))
+            found.append(int(process.name))
     return found
 
 

@@ -15,9 +15,11 @@ import pytest
 from reclaim import backing, imageusers, states
 from reclaim.amend import ImageAmend
 from reclaim.backing import Names
+from reclaim.definition import parse_xml
 from reclaim.errors import NotAssessable
 from reclaim.imageusers import Chains, Use, uses
 from reclaim.sparsify import Sparsify
+from tests.corpus.variants import arguments
 from tests.support import InhabitedGuest, Inside, disk_xml, domain_xml, engine, inhabited, opened
 
 if TYPE_CHECKING:
@@ -173,6 +175,77 @@ def test_a_volume_is_the_file_that_it_is(tmp_path: Path) -> None:
     )
     guest.hypervisor.connection.defineXML(other(f"{disk}<target dev='vda' bus='virtio'/></disk>"))
     assert "the guest two" in why(guest)
+
+
+def volume(pool: str, name: str) -> str:
+    source = f"<source pool='{pool}' volume='{name}'/><target dev='vda' bus='virtio'/>"
+    return f"<disk type='volume' device='disk'><driver name='qemu' type='qcow2'/>{source}</disk>"
+
+
+@pytest.mark.parametrize("is_active", [False, True])
+@pytest.mark.parametrize("name", ["a.qcow2", "over.qcow2", "c.qcow2"])
+def test_a_volume_that_its_pool_does_not_know_of_is_the_file_that_it_will_be(
+    tmp_path: Path, name: str, *, is_active: bool
+) -> None:
+    """A pool that is not active tells of no volume; one that is tells of those that it had when it was refreshed."""
+    image = create(tmp_path / "a.qcow2")
+    guest = mine(tmp_path, disk_xml(source=image))
+    connection = guest.hypervisor.connection
+    pool = f"<pool type='dir'><name>images</name><target><path>{tmp_path}</path></target></pool>"
+    connection.storagePoolCreateXML(pool, 0) if is_active else connection.storagePoolDefineXML(pool, 0)
+    create(tmp_path / "over.qcow2", base=image)
+    create(tmp_path / "c.qcow2")
+    connection.defineXML(other(volume("images", name)))
+    assert ("the guest two" in why(guest)) is (name != "c.qcow2")
+
+
+def test_a_volume_of_a_pool_that_is_gone_may_be_any_image(tmp_path: Path) -> None:
+    guest = mine(tmp_path, disk_xml(source=create(tmp_path / "a.qcow2")), other(volume("images", "a.qcow2")))
+    assert "libvirt does not tell where its volume:images/a.qcow2 is" in why(guest)
+
+
+@pytest.mark.parametrize(
+    ("pool", "place"),
+    [
+        ("<pool type='logical'><target><path>/dev/vg</path></target></pool>", "/dev/vg/one"),
+        ("<pool type='rbd'><source><name>vms</name></source></pool>", "rbd:vms/one"),
+        ("<pool type='iscsi'><target><path>/dev/disk/by-path</path></target></pool>", ""),
+    ],
+)
+def test_where_a_volume_is_to_be(pool: str, place: str) -> None:
+    assert imageusers._expected(parse_xml(pool, "x"), "one") == place
+
+
+def test_firmware_that_both_write_is_of_both(tmp_path: Path) -> None:
+    loader = f"<loader type='pflash' readonly='no'>{create(tmp_path / 'code.fd', kind='raw')}</loader></os>"
+    disks = (disk_xml(source=create(tmp_path / f"{name}.qcow2")) for name in "ab")
+    domains = [domain_xml(next(disks), CHANNEL, running=False), other(next(disks))]
+    written = [one.replace("</os>", loader) for one in domains]
+    assert "as loader" in why(next(guest for guest in opened(tmp_path, *written).guests if guest.name == "one"))
+    read = [one.replace("readonly='no'", "readonly='yes'") for one in written]
+    assert why(next(guest for guest in opened(tmp_path, *read).guests if guest.name == "one")) == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        (["-drive", "file=/a.img,if=none"], "/a.img"),
+        (["/a.img"], "/a.img"),
+        (["-drive", "driver=qcow2,file.driver=luks,file.file.filename=/a.img"], "/a.img"),
+        (["-drive", 'file=json:{"driver":"raw",,"file":{"driver":"file",,"filename":"/a.img"}}'], "/a.img"),
+        (["-blockdev", '{"driver":"qcow2","file":{"driver":"luks","file":{"filename":"/a.img"}}}'], "/a.img"),
+        (["-blockdev", '{"driver":"quorum","children":[{"driver":"file","filename":"/a.img"}]}'], "/a.img"),
+        (["-blockdev", "driver=io_uring,path=/dev/vg/a,node-name=n"], "/dev/vg/a"),
+        (["-blockdev", "driver=rbd,pool=p,image=i,node-name=n"], "rbd:p/i"),
+        (["-blockdev", '{"driver":"raw","file":{"driver":"rbd","pool":"p","image":"i"}}'], "rbd:p/i"),
+        (["-blockdev", "driver=nbd,server.type=unix,server.path=/run/x"], None),
+        (["-drive", "driver=ssh,path=/remote,server.host=h"], None),
+    ],
+)
+def test_what_the_arguments_open_is_found_however_deep(tmp_path: Path, values: list[str], place: str | None) -> None:
+    root = parse_xml(f"<domain>{arguments(*values)}</domain>".replace('"', "&quot;"), "x")
+    found = [use.place for use in uses(opened(tmp_path, domain_xml()), root, "one")]
+    assert found == ([place] if place else [])
 
 
 # What keeps nobody ----------------------------------------------------------------------------

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from reclaim import lock as locks
+from reclaim import trust
 from reclaim.errors import ReclaimError
 from reclaim.hypervisor import Hypervisor
 from reclaim.lock import lock, others_at_work
+from reclaim.run import Options, Run
 from tests.support import domain_xml, opened
 
 NOBODY = 65534
@@ -93,7 +95,9 @@ def test_a_place_where_nothing_can_be_made_is_told(
 
 
 @needs_root
-def test_root_is_told_of_others_at_work(tmp_path: Path, hypervisor: Hypervisor) -> None:
+def test_root_is_told_of_others_at_work(
+    tmp_path: Path, hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with lock(hypervisor):
         (path,) = _files(tmp_path)
     theirs = tmp_path / "user" / "65534" / "reclaim" / path.name
@@ -106,6 +110,11 @@ def test_root_is_told_of_others_at_work(tmp_path: Path, hypervisor: Hypervisor) 
         fcntl.flock(stream, fcntl.LOCK_EX)
         assert others_at_work(hypervisor) == [f"{theirs}, of the user 65534"]
         lock(hypervisor).close()
+        # a lock of somebody whose journals are not obeyed must hide no run of root's that died
+        assert others_at_work(hypervisor, frozenset((0,))) == []
+        assert not Run(Options())._is_under_way(hypervisor)
+        monkeypatch.setattr(trust, "trusted_users", lambda: frozenset((0, NOBODY)))
+        assert Run(Options())._is_under_way(hypervisor)
     theirs.unlink()
     os.mkfifo(theirs)
     assert others_at_work(hypervisor) == []

@@ -315,6 +315,12 @@ KEPT = 'filter = [ "a|vda|", "r|.*|" ]'
         pytest.param(
             ENTRY.format("devname", "/dev/vda3", "/dev/vda3"), "/dev/vda3 known by devname", id="devname-with-serial"
         ),
+        pytest.param(
+            _conf("use_devicesfile = 1", 'devicesfile = "own.devices"')
+            + ENTRY.format("devname", "/dev/vda3", "/dev/vda3").replace("system.", "own."),
+            "/etc/lvm/devices/own.devices: /dev/vda3 known by devname",
+            id="another-devices-file",
+        ),
     ],
 )
 def test_a_physical_volume_that_lvm_would_lose_is_named_and_nothing_is_changed(

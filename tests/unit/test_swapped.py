@@ -19,7 +19,7 @@ from typing import Any, cast
 import pytest
 import testinfra
 
-from reclaim import beneath, holes, image, replace, undo
+from reclaim import backup, beneath, holes, image, replace, undo
 from reclaim.backup import find
 from reclaim.change import Change, FileChange, from_json, to_json
 from reclaim.engine import Subject, judge
@@ -40,6 +40,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="not root")
 MIB = 1024 * 1024
 COPY = b"head" + bytes(5 * MIB) + b"tail"
 JOB = b"#!/bin/sh\nrsync -a /srv/images/ /backup/\n"
+#: each moment takes a whole run; `make guests` tries every one
+STRIDE = 1 if os.environ.get("RECLAIM_GUESTS") == "all" else 5
 EXPECTED = (AssertionError, ChangeFailed, NotApplicable, NotAssessable, ProbeError, Withheld)
 
 
@@ -108,11 +110,12 @@ def descriptors() -> int:
 def at_every_moment(
     folder: Path, name: str, content: bytes, mend: Callable[[Hypervisor, Scene], str], swap: Callable[[Scene], None]
 ) -> int:
-    """Let *swap* happen before each look at a name in *mend*; the number of moments."""
+    """Let *swap* happen before looks at names in *mend*, each STRIDEth of them; the number of moments."""
     owner = hypervisor(folder)
     mend(owner, Scene(folder / "scene", name, content))  # the first time modules are loaded
     shutil.rmtree(folder / "scene")
     total = at = 0
+    first = 1 + 2 * SWAPS.index(swap) % STRIDE  # another one for each swap: together they meet every moment
     open_before = descriptors()
     while at <= total:
         scene = Scene(folder / "scene", name, content)
@@ -122,7 +125,7 @@ def at_every_moment(
         scene.expect_untouched(said)
         assert descriptors() == open_before, (at, said)
         total = total or moment.count
-        at += 1
+        at = at + STRIDE if at else first
         shutil.rmtree(folder / "scene")
     assert total > 20
     return total
@@ -266,6 +269,43 @@ def test_a_file_with_a_name_elsewhere_is_left_where_others_may_write(tmp_path: P
     assert "several names (hard links)" in result.reason
     assert "MiB" not in result.reason
     scene.expect_untouched(result.reason)
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_name_that_is_taken_away_in_the_right_moment_hides_no_other_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, comes_back: bool
+) -> None:
+    """Between the open and the look at the number of names: of those one is left, the one elsewhere."""
+    scene = Scene(tmp_path, "web.img", COPY)
+    scene.file_to_hard_link()
+    one = beneath.File.at(str(scene.file))
+    real = os.fstat
+
+    def fstat(descriptor: int) -> os.stat_result:
+        if not os.path.samestat(real(descriptor), os.stat(scene.target)):  # noqa: PTH116
+            return real(descriptor)
+        scene.file.unlink()
+        status = real(descriptor)
+        if comes_back:
+            os.link(scene.target, scene.file)
+        return status
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    with pytest.raises(NotAssessable if comes_back else ProbeError):
+        one.open(os.O_RDWR)
+
+
+def test_a_folder_of_too_many_files_costs_its_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may write there could fill it, and end the run for everybody."""
+    scene = Scene(tmp_path, "web.img", COPY)
+    (scene.declared / "another.img").write_bytes(COPY)
+    monkeypatch.setattr(backup, "_MOST_FILES", 1)
+    owner = hypervisor(tmp_path)
+    (one,) = find(owner, [BackupNotes(path=scene.declared)], owner.guests).backups
+    assert one.path is None
+    assert one.absent.endswith(
+        f"{scene.declared} has more than 1 files, and none was looked at: give the folder of the images"
+    )
 
 
 def test_deeper_folders_than_python_recurses_are_walked(tmp_path: Path) -> None:
