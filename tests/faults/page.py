@@ -38,8 +38,9 @@ def main() -> int:
         known.update(_counted(options.only))
     if options.fuzz:
         known["fuzz"] = json.loads(options.fuzz.read_text(encoding="utf-8"))
-    COUNTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    PAGE.write_text(page(known), encoding="utf-8")
+    text = json.dumps(known, indent=1, sort_keys=True) + "\n"
+    COUNTS.write_text(text, encoding="utf-8")
+    PAGE.write_text(page(json.loads(text)), encoding="utf-8")
     print(PAGE)  # noqa: T201
     return 0
 
