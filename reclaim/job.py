@@ -53,6 +53,11 @@ class Job:
             raise NotAssessable(f"{self.path}: a program, not a text that could be read")
         return data
 
+    @property
+    def left(self) -> list[str]:
+        """What an edit of a run that died left beside the file; on this machine alone, where edits are made beside."""
+        return localfile.left_beside(self.path) if self.hypervisor.is_local else []
+
     def _read_by_shell(self) -> bytes:
         command = "test -f %s && head -c %s -- %s | base64 -w 0"
         result = self.hypervisor.shell.run(command, self.path, str(_MOST_BYTES + 1), self.path)

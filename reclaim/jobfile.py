@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-from reclaim.jobs import configs
+from reclaim.jobs import configs, rsync
 from reclaim.jobs.calls import Call, Script
 from reclaim.jobs.shell import Files, NoFiles, Shell, language_of
 from reclaim.jobs.tools import is_known
@@ -335,7 +335,7 @@ def _rsnapshot(job: _Reader) -> None:
         elif fields[0] == "include_conf":
             script.skip(f"line {number}: it includes {fields[1]}, which is not read")
         else:
-            settings[fields[0]] = (fields[1], offset + len(line.rstrip()))
+            settings[fields[0]] = (fields[1], offset + _end_of_value(line))
     command = settings.get("cmd_rsync", ("rsync", 0))[0]
     root = settings.get("snapshot_root", (UNKNOWN, 0))[0].rstrip("/")
     if "rsync_long_args" in settings:
@@ -344,28 +344,40 @@ def _rsnapshot(job: _Reader) -> None:
         start = "" if source.endswith(b"\n") or not source else "\n"
         insert, form = len(source), f"{start}rsync_long_args\t{_LONG} {{}}\n"
     for number, fields in backups:
-        options = " ".join(
-            (settings.get("rsync_short_args", (_SHORT, 0))[0], settings.get("rsync_long_args", (_LONG, 0))[0])
-        )
-        for extra in fields[2].split(",") if len(fields) > 2 else ():
-            key, _, value = extra.partition("=")
-            if key.lstrip("+") in ("rsync_long_args", "rsync_short_args"):
-                options = f"{options} {value}" if key.startswith("+") else value
-        if not script.budget.take(len(options.split()) + len(rules)):
+        options = _arguments(settings, fields)
+        if not script.budget.take(len(options) + len(rules)):
             script.skip(f"line {number}: what follows is too long to be read")
             break
+        heard = rsync.read(tuple(map(Word, (command, *_arguments(settings, fields, "--sparse"))))).has("sparse")
         # rsnapshot makes each generation from the last by hard links
         words = [
             command,
-            *options.split(),
+            *options,
             *rules,
             "--link-dest=..",
             fields[0],
             f"{root}/{UNKNOWN}/{fields[1] if len(fields) > 1 else ''}",
         ]
-        script.calls.append(Call(tuple(Word(word) for word in words), number, insert, form))
+        script.calls.append(Call(tuple(Word(word) for word in words), number, insert if heard else None, form))
     for number, text in scripts:
         job.shell().read(Text(text.encode("utf-8", errors="surrogateescape"), None, number))
+
+
+def _arguments(settings: dict[str, tuple[str, int]], fields: list[str], more: str = "") -> list[str]:
+    """The arguments of one `backup`, with *more* after those of all: its own may come after them, or replace them."""
+    long = settings.get("rsync_long_args", (_LONG, 0))[0]
+    options = f"{settings.get('rsync_short_args', (_SHORT, 0))[0]} {long} {more}"
+    for extra in fields[2].split(",") if len(fields) > 2 else ():
+        key, _, value = extra.partition("=")
+        if key.lstrip("+") in ("rsync_long_args", "rsync_short_args"):
+            options = f"{options} {value}" if key.startswith("+") else value
+    return options.split()
+
+
+def _end_of_value(line: bytes) -> int:
+    """Where the first value of a line ends: rsnapshot takes no other for a setting."""
+    found = re.match(rb"\s*[^\t]*\t+[^\t]*", line.rstrip())
+    return found.end() if found else len(line.rstrip())
 
 
 _READERS: dict[Format, Callable[[_Reader], None]] = {

@@ -74,6 +74,16 @@ def write(path: str, expected: bytes | None, wanted: bytes | None) -> None:
         raise ChangeFailed(f"{str(exc).removeprefix(f'{path}: ')}; nothing was changed") from exc
 
 
+def left_beside(path: str) -> list[str]:
+    """The paths of what a `write` that was killed left beside the file. Empty where nobody can look."""
+    try:
+        with _folder_of(path) as (folder, name):
+            found = [one for one in os.listdir(folder) if replace.beside_of(one) == replace.cut(name)]
+    except (OSError, ProbeError):
+        return []
+    return [os.path.join(os.path.dirname(path), one) for one in sorted(found)]
+
+
 def sweep(path: str, *contents: bytes | None) -> None:
     """Take away what a `write` that was killed left beside the file: a file by that name with one of *contents*.
 

@@ -106,6 +106,7 @@ def update(reports: Path, keep: int | None = None) -> Path:
     A run that is half written, or no run at all, is told in the index and stops nothing.
     """
     with _locked(reports):
+        _sweep(reports)
         if keep is not None:
             prune(reports, keep)
         state = _load(reports)
@@ -115,6 +116,17 @@ def update(reports: Path, keep: int | None = None) -> Path:
         whole.write(reports / _STATE, [state.model_dump_json(exclude_defaults=True)])
         whole.write(reports / INDEX, [text])
     return reports / INDEX
+
+
+def _sweep(reports: Path) -> None:
+    """Remove what one who died left behind: halves of the index, whose only writer we are now, and of a removed run."""
+    for name in (_STATE, INDEX):
+        for path in reports.glob(f".{name}.*.new"):
+            whole.drop(path)
+    for home in _folders(reports):
+        for path in home.glob(".*.removed"):
+            if _RUN.fullmatch(path.name[1:].removesuffix(".removed")) and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def prune(reports: Path, keep: int) -> list[Path]:

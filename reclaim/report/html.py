@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ MOST = 2000
 #: characters of a change that its cell shows; the folded part below the row has all of it
 _CELL = 240
 _ATTACHED = "_reclaim_result"
+#: the attribute in which pytest-html's plugin keeps the path that it writes to
+_PLACE = "_report_path"
 _COLUMNS = {
     "result": "Result",
     "testId": "Row",
@@ -70,6 +72,8 @@ class Rows:
         self._records = records
         self.path = Path.cwd() / Path(os.path.expandvars(config.option.htmlpath)).expanduser()
         self.is_ours = [self.path] == [folder / NAME for folder in folders]
+        #: where pytest-html writes
+        self.written = self.path
         config.option.css += [str(_template("style.css")), str(_template("rows.css"))]
 
     @pytest.hookimpl(trylast=True, optionalhook=True)
@@ -147,9 +151,30 @@ class Rows:
         template = page.environment().get_template("above.html.jinja")
         prefix.append(template.render(view=view, script=page.asset("rows.js")))
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self) -> Generator[None, None, None]:
+        """Let pytest-html write beside the page, else a kill tears it; it says the page's own name after that.
+
+        In the run's own folder: where the user's page goes others may write.
+        """
+        homes = [folder for folder in self._folders if folder.is_dir()]
+        writers = [one for one in _writers(self._config) if homes and getattr(one, _PLACE, None) == self.path]
+        for one in writers:
+            self.written = homes[0] / f".{NAME}.{os.getpid()}.raw.new"
+            setattr(one, _PLACE, self.written)
+        try:
+            yield
+        finally:
+            for one in writers:
+                setattr(one, _PLACE, self.path)
+                whole.drop(self.written)
+
     def harden(self) -> None:
-        """Add what pytest-html leaves out: language, landmark, a width for phones, a policy against foreign scripts."""
-        text = self.path.read_text(encoding="utf-8")
+        """Add what pytest-html leaves out: language, landmark, a width for phones, a policy against foreign scripts.
+
+        The page has its name from then on.
+        """
+        text = self.written.read_text(encoding="utf-8")
         scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
         styles = re.findall(r"<style[^>]*>(.*?)</style>", text, re.DOTALL)
         policy = page.content_security_policy(styles, scripts, images="data:")
@@ -171,8 +196,10 @@ class Rows:
             text = text.replace(bare, dressed, 1)
         text = text.replace('checked="true"', "checked")
         if self.is_ours:
-            self.path.chmod(whole.PRIVATE)  # pytest-html leaves that to the umask; where the user names a file it stays
-        whole.write(self.path, [text])
+            self.written.chmod(whole.PRIVATE)  # pytest-html leaves that to the umask
+        # who may read a page that the user names is for the umask to say, or for the file that is there
+        mode = whole.PRIVATE if self.is_ours or self.path.exists() else whole.BY_UMASK
+        whole.write(self.path, [text], mode=mode)
 
 
 def _before_after(change: ChangeRecord) -> str:
@@ -186,9 +213,15 @@ def _before_after(change: ChangeRecord) -> str:
 
 def stand_down(config: pytest.Config) -> None:
     """Take pytest-html out of the run: it writes nothing."""
-    for plugin in list(config.pluginmanager.get_plugins()):
-        if isinstance(plugin, Rows) or type(plugin).__module__.startswith("pytest_html."):
-            config.pluginmanager.unregister(plugin)
+    rows = [plugin for plugin in config.pluginmanager.get_plugins() if isinstance(plugin, Rows)]
+    for plugin in (*rows, *_writers(config)):
+        config.pluginmanager.unregister(plugin)
+
+
+def _writers(config: pytest.Config) -> list[Any]:
+    """pytest-html's own plugin that writes the page."""
+    plugins = config.pluginmanager.get_plugins()
+    return [plugin for plugin in plugins if type(plugin).__module__.startswith("pytest_html.")]
 
 
 def escaped(value: Any) -> str:

@@ -63,11 +63,11 @@ class Pages:
         return all(part.is_written for part in self._run.parts)
 
     def give_up_rows(self, exc: OSError | ReclaimError | None = None) -> None:
-        """pytest-html failed: what it left is no page, and it must not say that it is one."""
+        """pytest-html failed: it must not say that there is a page."""
         self._failure = exc
         html.stand_down(self._config)
         if self.rows is not None:
-            self.rows.path.unlink(missing_ok=True)
+            whole.drop(self.rows.written)
             self.rows = None
 
     def finish(self) -> list[str]:
@@ -99,7 +99,7 @@ class Pages:
             archive.update(self._run.options.reports, self._run.options.keep)
 
     def _reports(self) -> None:
-        if self.rows is not None and self.rows.path.exists():
+        if self.rows is not None and self.rows.written.exists():
             try:
                 self.rows.harden()
             except OSError as exc:

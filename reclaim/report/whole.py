@@ -38,8 +38,10 @@ def read(path: Path) -> bytes:
 def write(path: Path, pieces: Iterable[str], *, durable: bool = False, mode: int | None = PRIVATE) -> None:
     """Write *pieces* of text to *path*, beside and renamed; *durable*: it is on the disk before it has its name.
 
-    The new file has *mode*, whatever the umask.
+    The new file has *mode*, whatever the umask. Raises OSError, also for a device or a pipe: none is put in its place.
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "no regular file, and no other is put in its place", str(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")  # of two runs each has its own
     if mode == PRIVATE:
         mode = _mode_of(path)
@@ -51,7 +53,13 @@ def write(path: Path, pieces: Iterable[str], *, durable: bool = False, mode: int
                 os.fsync(stream.fileno())
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        drop(temporary)
+
+
+def drop(path: Path) -> None:
+    """Remove what is no use to anybody, if that can be done: a disk may have turned read-only meanwhile."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _made(path: Path, mode: int | None) -> int:

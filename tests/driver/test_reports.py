@@ -90,6 +90,16 @@ def test_html_goes_where_it_is_asked_for_and_the_archive_has_a_page_too(tmp_path
     assert is_static(done.folder / "report.html")
 
 
+def test_html_that_is_no_file_is_left_as_it_is(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    done = audit(tmp_path / "reports", "--html", str(pipe), "--guests", "wiki")
+    assert pipe.is_fifo()
+    assert "no regular file" in done.said
+    assert is_static(done.folder / "report.html")
+    assert not list(done.folder.glob(".*"))
+
+
 def test_without_pytest_html_there_is_a_report(tmp_path: Path) -> None:
     done = audit(tmp_path / "reports", "-p", "no:html", "--guests", "wiki")
     assert done.status == 1

@@ -25,6 +25,8 @@ JOB = "#!/bin/sh\nset -e\nrsync -a /srv/ /backup/\n"
 _IDENTITY = re.compile(r'"(device|inode|mtime_ns)": \d+')
 #: what only waits to be renamed or is held by nobody is no file of anybody's
 LOCKS = re.compile(r"\.lock$")
+#: what undo and `--fix` do not go by
+_PAGES = re.compile(r"\.(html|json)$|\.(html|json)\..*new$")
 
 
 @dataclass
@@ -108,9 +110,14 @@ class Home:
         subprocess.run(["cp", "-a", str(self.root), str(kept or self._kept)], check=True)
 
     def put_back(self, kept: Path | None = None) -> None:
-        """In place: what watches or mounts the folder goes on."""
-        shutil.rmtree(self.root)
-        subprocess.run(["cp", "-a", str(kept or self._kept), str(self.root)], check=True)
+        """In place: a journal knows the folders of copies by their inodes."""
+        kept = kept or self._kept
+        for path in sorted(self.root.rglob("*"), reverse=True):
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+            elif not (kept / path.relative_to(self.root)).is_dir():
+                path.rmdir()
+        subprocess.run(["cp", "-a", f"{kept}/.", str(self.root)], check=True)
 
     def files(self) -> Iterator[Path]:
         for path in sorted(self.root.rglob("*")):
@@ -122,12 +129,12 @@ class Home:
         found = [path for path in self.files() if path.parent.name in ("copies", "job")]
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
-    def mark(self) -> str:
-        """A digest of the state: two states with one mark go on alike."""
+    def mark(self, *, pages: bool = True) -> str:
+        """A digest of the state, without reports if *pages* is false: two states with one mark go on alike."""
         digest = hashlib.sha256()
         for path in self.files():
             name = normal(str(path.relative_to(self.root)))
-            if LOCKS.search(name):
+            if LOCKS.search(name) or (not pages and _PAGES.search(name)):
                 continue
             digest.update(f"\0{name}\0{self._essence(path)}".encode())
         return digest.hexdigest()
@@ -163,14 +170,17 @@ def is_whole(path: Path) -> bool:
 
 
 def changed(run: Path) -> tuple[int, bool]:
-    """How many changes a run has begun by its journal, and whether it came to its end."""
+    """How many changes of a run stand or were begun, by its journal, and whether it came to its end.
+
+    Of one whose changes were all taken back there is nothing left to tell.
+    """
     path = run / "journal.jsonl"
     if not path.exists():
         return 0, True
     begun, ended = 0, False
     for line in path.read_bytes().splitlines(keepends=True):
         event = json.loads(line)["event"] if line.endswith(b"\n") else ""
-        begun += event == "intent"
+        begun += (event == "intent") - (event == "undone")
         ended = event == "end" or (ended and event not in ("begin", "intent"))
     return begun, ended
 

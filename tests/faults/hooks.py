@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import libvirt
 
-from tests.faults.points import Cut, Watch, hung_up
+from tests.faults.points import Cut, Watch, hung_up, persisting
 
 
 def no_holes_can_be_punched(_watch: Watch, _asked: dict[str, Any]) -> None:
@@ -24,9 +25,10 @@ _LOCAL = ("name", "UUID", "UUIDString", "ID", "connect", "c_pointer", "domain", 
 class _Calls:
     """Counts every call to libvirt, and lets one thing happen at one of them."""
 
-    def __init__(self, watch: Watch, cut: Cut | None) -> None:
+    def __init__(self, watch: Watch, cut: Cut | None, persist: Callable[[Any], None]) -> None:
         self.watch = watch
         self.cut = cut
+        self.persist = persist
         self.dead: set[int] = set()
         self.is_away = False
         self.is_inside = False
@@ -63,6 +65,8 @@ class _Calls:
                 connection.lookupByName("web").undefine()
             elif self.cut.act == "renamed":
                 connection.lookupByName("web").rename("shop")
+            if not self.is_away:
+                self.persist(connection)  # the next process has to find it so
         finally:
             self.is_inside = False
 
@@ -77,7 +81,7 @@ def libvirt_calls(watch: Watch, asked: dict[str, Any]) -> None:
     """Count every call to libvirt; the cut says at which of them what happens."""
     from reclaim.hypervisor import Hypervisor  # noqa: PLC0415 (in the child alone)
 
-    calls, watch.cut = _Calls(watch, watch.cut), None
+    calls, watch.cut = _Calls(watch, watch.cut, persisting(Path(asked["node"]))), None
     reconnect = Hypervisor.reconnect
     # it is back at once, or never
     setattr(Hypervisor, "reconnect", lambda one, _seconds: reconnect(one, 0))  # noqa: B010

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -119,6 +120,8 @@ def _be_a_run(asked: dict[str, Any]) -> None:
     status = 99
     try:
         status = _run(asked)
+    except Exception:  # noqa: BLE001 (whatever it is, it is a fault, and has to be seen)
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -32,12 +32,15 @@ them: docs/faults.json has the counts.
 def main() -> int:
     options = _parser().parse_args()
     known: dict[str, Any] = json.loads(COUNTS.read_text(encoding="utf-8")) if COUNTS.exists() else {}
-    if not options.page_alone:
+    if options.noted:
+        known.update(gathered(options.noted))
+    elif not options.page_alone:
         known.update(_counted(options.only))
     if options.fuzz:
         known["fuzz"] = json.loads(options.fuzz.read_text(encoding="utf-8"))
-    COUNTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    PAGE.write_text(page(known), encoding="utf-8")
+    text = json.dumps(known, indent=1, sort_keys=True) + "\n"
+    COUNTS.write_text(text, encoding="utf-8")
+    PAGE.write_text(page(json.loads(text)), encoding="utf-8")
     print(PAGE)  # noqa: T201
     return 0
 
@@ -80,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.page", description="Write docs/faults.md.")
     parser.add_argument("--only", metavar="WORD", help="run these tests alone (pytest's -k)")
     parser.add_argument("--page-alone", action="store_true", help="run nothing: the page from what was counted before")
+    parser.add_argument("--noted", type=Path, help="run nothing: take what tests noted in this folder")
     parser.add_argument("--fuzz", type=Path, help="what `python -m tests.fuzz --record FILE` has written")
     return parser
 

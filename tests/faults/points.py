@@ -25,7 +25,7 @@ import libvirt
 
 #: names that differ from run to run: of runs, of temporary files
 _RUN = re.compile(r"\d{8}T\d{6}Z-(audit|plan|fix)(-\d+)?")
-_TEMPORARY = re.compile(r"(?<=reclaim[-.])[A-Za-z0-9_]{6,}(?=$|\.|/)")
+_TEMPORARY = re.compile(r"(?<=reclaim[-.])[A-Za-z0-9_]{6,}(?=$|\.|/)|(?<=\.)\d+(?=(\.raw)?\.new$)")
 #: calls with one path that change something, by the module `os`
 _ONE_PATH = ("unlink", "remove", "rmdir", "mkdir", "truncate")
 _TWO_PATHS = ("rename", "replace", "link", "symlink")

@@ -27,7 +27,7 @@ FAULTS = (
     Fault("the same in the undo after that", "undo again gives every byte back", f"{_KILLED}[undo-again]"),
     Fault(
         "SIGKILL while a copy is written anew",
-        "the copy reads as before; nothing stays beside it",
+        "the copy reads as before; what lies beside it is named by the next run, and undo removes it",
         f"{_KILLED}[rewrite]",
     ),
     Fault("SIGKILL while old runs are removed (`--keep`)", "no run is there by half", f"{_KILLED}[keep]"),
@@ -75,7 +75,7 @@ FAULTS = (
     Fault(
         "a guest's root filesystem is full, /boot with it (the lab's guest `full`)",
         "nothing is begun in it; its row says how much is missing",
-        "tests/guest/test_matrix.py",
+        "tests/guest/test_matrix.py::test_where_nothing_can_be_written_nothing_is_left_half_written",
     ),
     Fault("libvirtd ends at any call and stays away", "words, no wrong verdict; undo is exact", f"{_GONE}[away]"),
     Fault(

@@ -82,7 +82,10 @@ SCENARIOS = {
 class Judge:
     """What must hold after a run died; each thing that does not is a fault, with the cut that shows it."""
 
-    def __init__(self, original: str, mended: str, bystanders: dict[str, str], after: dict[str, str]) -> None:
+    def __init__(
+        self, scenario: Scenario, original: str, mended: str, bystanders: dict[str, str], after: dict[str, str]
+    ) -> None:
+        self.scenario = scenario
         self.original = original
         self.mended = mended
         self.bystanders = bystanders
@@ -98,13 +101,12 @@ class Judge:
             expect(False, f"it was not killed: status {done.status}: {done.said[-1500:]}")
             return
         self._files_are_whole(home, tally, expect)
-        if not walk.is_new(home, tally):
+        if not walk.is_new(home, tally, pages=THOROUGH):
             return
-        kept = home.root.with_name(f"{home.root.name}.dead")
-        home.keep(kept)
         self._is_told(home, tally, expect)
         self._undo_ends_well(home, tally, expect)
-        home.put_back(kept)
+        home.put_back()  # and once more to there: a copy of the folder would have other inodes than the journal
+        self.scenario.run(home, cut)
         self._carrying_on_ends_well(home, tally, expect)
 
     def _files_are_whole(self, home: Home, tally: Tally, expect: Callable[[object, str], None]) -> None:
@@ -113,8 +115,6 @@ class Judge:
         except libvirt.libvirtError as exc:
             expect(False, f"libvirt does not take the definitions: {exc}")
         for path in home.files():
-            if path.suffix == ".html" and path.name != "index.html":
-                continue  # pytest-html writes it in place; `python -m reclaim report` makes it again
             if not path.name.endswith(".new") and not LOCKS.search(path.name):
                 expect(is_whole(path), f"{path.name} is neither whole nor absent")
         found = home.bystanders()
@@ -139,7 +139,8 @@ class Judge:
                 done = home.undo(run)
                 tally.runs += 1
                 expect(done.status == 0, f"undo of {run.name} ends with {done.status}: {done.said}")
-                expect(not again or not done.said, f"a second undo of {run.name} says {done.said}")
+                silent = not done.said or done.said.rstrip().endswith("that run changed nothing")
+                expect(not again or silent, f"a second undo of {run.name} says {done.said}")
             expect(home.defined() == self.original, "undo does not give the definitions back")
             expect(home.bystanders() == self.bystanders, "undo does not give the files back")
 
@@ -148,10 +149,13 @@ class Judge:
         tally.runs += 1
         expect(done.status == 0, f"carrying on ends with {done.status}: {done.said[-1500:]}")
         expect(home.defined() == self.mended, "carrying on does not end where a run does that nothing cut")
-        expect(home.bystanders() == self.after, "carrying on does not mend the files")
+        found = {name: digest for name, digest in home.bystanders().items() if name in self.bystanders}
+        expect(found == self.after, "carrying on does not mend the files")
         open_ = [run.name for run in home.mended() if _died_changing(run)]
         expect(not open_, f"the journal of {open_} is not ended after carrying on")
-        strays = [name for name in leftovers(home) if not name.endswith(".new")]
+        # what a dead edit or rewrite left is named, and undo removes it; half a report stays in the folder of its run
+        named = (home.runs[-1] / "results.json").read_text(encoding="utf-8")
+        strays = [name for name in leftovers(home) if not name.endswith(".new") and name not in named]
         expect(not strays, f"carrying on leaves {strays}")
         self._undo_ends_well(home, tally, expect)
 
@@ -164,15 +168,15 @@ def _died_changing(run: Path) -> bool:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_killed_at_every_point(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     scenario = SCENARIOS[name]
-    judge = _judge(tmp_path)
+    judge = _judge(tmp_path, scenario)
     tally = walk.walk(tmp_path, scenario, lambda points: scenario.chosen(points, thorough=THOROUGH), _make, judge)
     assert not tally.faults, "\n".join([f"{len(tally.faults)} faults, {tally.counts}", *tally.faults])
-    assert tally.cuts >= 20
+    assert tally.cuts >= (20 if THOROUGH else 5)
     record.note(request.node.nodeid, tally.counts)
     assert tally.states
 
 
-def _judge(folder: Path) -> Judge:
+def _judge(folder: Path, scenario: Scenario) -> Judge:
     """What is expected, as a run has it that nothing cuts."""
     with Nursery(folder / "nursery") as nursery:
         home = Home(folder / "home", nursery)
@@ -180,4 +184,4 @@ def _judge(folder: Path) -> Judge:
         original, bystanders = home.defined(), home.bystanders()
         done = _fix(home)
         assert done.status == 0, done.said
-        return Judge(original, home.defined(), bystanders, home.bystanders())
+        return Judge(scenario, original, home.defined(), bystanders, home.bystanders())

@@ -80,7 +80,7 @@ def mended(owner: Any, data: bytes) -> None:
         except (ReclaimError, NotAssessable):
             continue
         assert jobs.edited(once, left) == once, f"{path}: mending twice is not mending once"
-        more = once.count(b"\n") - data.count(b"\n")
+        more = len(once.splitlines()) - len(data.splitlines())
         assert more == 0 or (more == 1 and b"\t" in once), f"{path}: a line came or went"  # of rsnapshot.conf
 
 

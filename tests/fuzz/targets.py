@@ -445,7 +445,8 @@ def host_image_look(data: bytes) -> None:
         hostimage.header(owner, found)
 
 
-@target(*JOB_SEEDS, repeats=False)  # each use of a variable may be any of its values: that grows by the square
+# seven kinds of file, each read three times, loops turn by turn, as far as the budget of the reader goes
+@target(*JOB_SEEDS, repeats=False, calls_a_byte=4000)
 def backup_jobs(data: bytes) -> None:
     """A word lies inside its file; what a mend adds is added once, and everything else stays."""
     job(data)

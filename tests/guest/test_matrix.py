@@ -14,6 +14,7 @@ from lab import guest as lab
 from lab.demo import audit, record
 from lab.guest import LabGuest
 from lab.matrix import CASES, Case, guests, page
+from tests.faults import record as counts
 
 pytestmark = pytest.mark.guest
 
@@ -166,7 +167,10 @@ def test_a_second_run_changes_nothing(case: Case, seen: dict[str, Seen]) -> None
 
 
 @pytest.mark.parametrize("case", [case for case in MENDED if "fstab-uuid" in case.left], ids=lambda case: case.name)
-def test_where_nothing_can_be_written_nothing_is_left_half_written(case: Case, seen: dict[str, Seen]) -> None:
+def test_where_nothing_can_be_written_nothing_is_left_half_written(
+    case: Case, seen: dict[str, Seen], request: pytest.FixtureRequest
+) -> None:
     before, after = seen[case.name].fstab
     assert before == after
     assert "reclaim" not in after
+    counts.note(request.node.nodeid, {"guests": 1})

@@ -261,6 +261,22 @@ def test_what_is_no_finished_run_stays(tmp_path: Path) -> None:
     assert names(tmp_path) == ["20240101T000000Z-audit", "20250101T000000Z-fix", "20260102T000000Z-audit", "mine"]
 
 
+def test_what_a_dead_writer_left_is_removed(tmp_path: Path) -> None:
+    """Halves of the index, and of a run that was being removed; nothing else that is called alike."""
+    folder = records.archive(tmp_path, day(0))
+    for name in (".index.html.7.new", "..index.json.7.new", ".mine.7.new"):
+        (tmp_path / name).write_text("half")
+    for name in (".20250101T000000Z-audit.removed", ".mine.removed"):
+        (folder.parent / name).mkdir()
+        (folder.parent / name / "report.html").write_text("half")
+    (folder.parent / ".20250102T000000Z-audit.removed").symlink_to(folder.name)
+    update(tmp_path)
+    assert [path.name for path in tmp_path.glob(".*.new")] == [".mine.7.new"]
+    left = {path.name for path in folder.parent.glob(".*.removed")}
+    assert left == {".mine.removed", ".20250102T000000Z-audit.removed"}
+    assert (folder / "results.json").exists()
+
+
 def test_a_journal_that_cannot_be_read_is_kept(tmp_path: Path) -> None:
     folder = records.archive(tmp_path, day(0))
     (folder / "journal.jsonl").write_text("no journal\n", encoding="ascii")

@@ -110,6 +110,10 @@ FORMATS = {
         "rsnapshot.conf",
         "snapshot_root\t/b/\nrsync_long_args\t--delete --relative+\nbackup\t/srv/\tlocalhost/\n",
     ),
+    "rsnapshot with a value too many": (
+        "rsnapshot.conf",
+        "snapshot_root\t/b/\nrsync_long_args\t--delete+\t--relative\nbackup\t/srv/\tlocalhost/\n",
+    ),
 }
 
 
@@ -136,6 +140,19 @@ def test_rsnapshot_gets_its_default_arguments_with_sparse(tmp_path: Path) -> Non
     mend(tmp_path, owner, one)
     line = "rsync_long_args\t--delete --numeric-ids --relative --delete-excluded --sparse\n"
     assert Path(one.path).read_text() == text + line
+
+
+@pytest.mark.parametrize(
+    ("common", "own"),
+    [("--delete", "rsync_long_args=--relative"), ("--delete -e", "+rsync_long_args=--relative")],
+    ids=["replaced", "swallowed"],
+)
+def test_rsnapshot_would_not_hear_what_is_added_for_all(tmp_path: Path, common: str, own: str) -> None:
+    """The arguments of one backup replace them, or an option before it takes it for its value: a person has to."""
+    text = f"snapshot_root\t/b/\nrsync_long_args\t{common}\nbackup\t/srv/\tl/\t{own}\n"
+    _, one = job(tmp_path, text, "rsnapshot.conf")
+    (found,) = one.assess().findings
+    assert (found.line, found.edits, found.by_hand) == (3, (), "add --sparse")
 
 
 def test_no_sparse_is_taken_out(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from reclaim.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeErro
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
-from reclaim.job import declared
+from reclaim.job import Job, declared
 from reclaim.punch import HolePunch, SparseRewrite
 from reclaim.verdict import Verdict
 from reclaim.verify import verify
@@ -532,6 +532,7 @@ def test_what_a_killed_edit_leaves_is_told_and_undone(tmp_path: Path) -> None:
     with pytest.raises(ChangeFailed, match="left by a run that died"):
         change.apply(owner)
     assert path.read_bytes() == JOB
+    assert set(Job(owner, str(path), ()).left) == {str(left), str(bystander)}
     change.undo(owner, {})
     assert sorted(folder.iterdir()) == sorted([path, bystander])
     change.apply(owner)

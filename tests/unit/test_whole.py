@@ -51,6 +51,18 @@ def test_of_another_users_file_nothing_is_kept(tmp_path: Path) -> None:
     assert (path.read_text(), mode(path), path.stat().st_uid) == ("new", 0o600, 0)
 
 
+@pytest.mark.parametrize("name", ["pipe", "link"])
+def test_a_pipe_or_a_device_stays_what_it_is(tmp_path: Path, name: str) -> None:
+    """As /dev/null and /dev/stdout are, which a user may name for a page or for figures."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    with pytest.raises(OSError, match="no regular file"):
+        whole.write(tmp_path / name, ["text"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link").is_symlink()
+
+
 def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("theirs")
