@@ -227,20 +227,19 @@ def shares_any(descriptor: int) -> bool:
     return has_extents(descriptor) and any(one.is_shared for one in extents(descriptor))
 
 
-def first_shared(descriptor: int, wanted: Iterable[Span]) -> Extent | None:
-    """The first shared extent that holds any of *wanted* (in order), or None."""
+def shared_extents(descriptor: int, wanted: Iterable[Span]) -> Iterator[Extent]:
+    """The shared extents that hold any of *wanted* (in order)."""
     if not has_extents(descriptor):
-        return None
+        return
     pairs = iter(wanted)
     now = next(pairs, None)
     for extent in extents(descriptor):
         while now is not None and now[1] <= extent.start:
             now = next(pairs, None)
         if now is None:
-            return None
+            return
         if extent.is_shared and now[0] < extent.end:
-            return extent
-    return None
+            yield extent
 
 
 # Reading --------------------------------------------------------------------------------------

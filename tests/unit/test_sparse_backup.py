@@ -334,6 +334,25 @@ def test_a_reflink_beside_the_snapshots_keeps_the_copy_as_it_is(btrfs: Path, tmp
     assert result.changes == []
 
 
+def test_a_reflink_of_a_part_keeps_the_copy_as_it_is_too(btrfs: Path, tmp_path: Path) -> None:
+    """A snapshot shares the first extent alone, a reflink the last one as well."""
+    path, kept = btrfs / "current/web.img", btrfs / "current/kept.img"
+    with path.open("wb") as stream:
+        for _ in range(2):
+            stream.write(bytes(32 * MIB))
+            os.fsync(stream.fileno())
+    run("cp", "--reflink=always", str(path), str(kept))
+    with kept.open("r+b") as stream:
+        stream.write(noise(32 * MIB))
+        os.fsync(stream.fileno())
+    snapshot(btrfs, "hourly")
+    owner = hypervisor(tmp_path)
+    result = engine(owner, tmp_path).run(requirement("sparse-backup"), subject(owner, path))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert "a reflink in current" in result.reason
+    assert result.changes == []
+
+
 def test_zeros_of_a_strange_name_are_named_too(btrfs: Path, tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(btrfs) + b"/current/\xff\n.img"))
     dense(path)
