@@ -253,8 +253,10 @@ class FileChange:
 
     def _write(self, place: Place, expected: str | None, wanted: str | None, verify: str | None) -> None:
         if _is_here(place) and not verify:
+            contents = [None if text is None else _bytes(text) for text in (expected, wanted)]
             try:
-                localfile.write(self.path, *(None if text is None else _bytes(text) for text in (expected, wanted)))
+                localfile.sweep(self.path, *contents)  # what a run that died at this very edit left is in the way
+                localfile.write(self.path, *contents)
             except ChangeFailed as exc:
                 raise ChangeFailed(f"{self.place}: {self.path}: {exc}") from exc
             return
