@@ -73,16 +73,16 @@ def _passed(one: Target) -> None:
 
 
 def test_a_parser_that_fails_is_found() -> None:
-    """The pass is no formality: one that stumbles over a bracket is found, and one that counts in squares."""
+    """The pass is no formality: one that stumbles over a length is found, and one that counts in squares."""
 
     def stumbles(data: bytes) -> None:
-        if b"[" in data:
+        if len(data) % 7 == 3:  # any input has it with one chance in seven
             raise ValueError(data)
 
     def squares(data: bytes) -> None:
-        for _ in data:
-            list(map(ord, data.decode("latin-1")))
-            [bytes([one]) for one in data]
+        for one in data:
+            for other in data:
+                max(one, other)
 
     found = []
     for check in (stumbles, squares):
