@@ -197,6 +197,8 @@ class Rows:
         text = text.replace('checked="true"', "checked")
         if self.is_ours:
             self.written.chmod(whole.PRIVATE)  # pytest-html leaves that to the umask
+        else:
+            whole.expect_file(self.path)
         # who may read a page that the user names is for the umask to say, or for the file that is there
         mode = whole.PRIVATE if self.is_ours or self.path.exists() else whole.BY_UMASK
         whole.write(self.path, [text], mode=mode)

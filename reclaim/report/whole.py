@@ -38,10 +38,11 @@ def read(path: Path) -> bytes:
 def write(path: Path, pieces: Iterable[str], *, durable: bool = False, mode: int | None = PRIVATE) -> None:
     """Write *pieces* of text to *path*, beside and renamed; *durable*: it is on the disk before it has its name.
 
-    The new file has *mode*, whatever the umask. Raises OSError, also for a device or a pipe: none is put in its place.
+    The new file has *mode*, whatever the umask. Raises OSError, also for a device or a pipe that the user named (any
+    mode but PRIVATE): no file is put in its place. At a name of ours it is replaced.
     """
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "no regular file, and no other is put in its place", str(path))
+    if mode != PRIVATE:
+        expect_file(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")  # of two runs each has its own
     if mode == PRIVATE:
         mode = _mode_of(path)
@@ -54,6 +55,12 @@ def write(path: Path, pieces: Iterable[str], *, durable: bool = False, mode: int
         temporary.replace(path)
     finally:
         drop(temporary)
+
+
+def expect_file(path: Path) -> None:
+    """Raises OSError if something lies at *path* that is no regular file: none is put in its place."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "no regular file, and no other is put in its place", str(path))
 
 
 def drop(path: Path) -> None:

@@ -57,10 +57,17 @@ def test_a_pipe_or_a_device_stays_what_it_is(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
     with pytest.raises(OSError, match="no regular file"):
-        whole.write(tmp_path / name, ["text"])
+        whole.write(tmp_path / name, ["text"], mode=whole.BY_UMASK)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
     assert (tmp_path / "pipe").is_fifo()
     assert (tmp_path / "link").is_symlink()
+
+
+def test_a_pipe_at_a_name_of_ours_is_replaced(tmp_path: Path) -> None:
+    """Somebody else may have put it there."""
+    os.mkfifo(tmp_path / "pipe")
+    whole.write(tmp_path / "pipe", ["text"])
+    assert (tmp_path / "pipe").read_text() == "text"
 
 
 def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
