@@ -101,10 +101,11 @@ class Watch:
             half()
         if cut.when != "after":
             self._act()
-        done = call()
-        if cut.when == "after":
-            self._act()
-        return done
+        try:
+            return call()
+        finally:  # a call that fails is a point too: many an unlink finds nothing
+            if cut.when == "after":
+                self._act()
 
     def _act(self) -> None:
         assert self.cut is not None

@@ -97,11 +97,9 @@ class Judge:
                 with tally.lock:
                     tally.faults.append(f"{cut}: {words}")
 
-        if done.status != -signal.SIGKILL:
-            # names of runs have the second in them, so a run may not come by a point of another; it must end well
-            tally.seen["not come by"] += 1
-            expect(done.status in (0, 1), f"it was not killed: status {done.status}: {done.said[-1500:]}")
-            expect("Traceback" not in done.said, f"it was not killed: {done.said[-1500:]}")
+        died = done.status == -signal.SIGKILL
+        expect(died, f"it was not killed: status {done.status}: {done.said[-1500:]}")
+        if not died:
             return
         self._files_are_whole(home, tally, expect)
         if not walk.is_new(home, tally, pages=THOROUGH):
@@ -175,7 +173,6 @@ def test_killed_at_every_point(name: str, tmp_path: Path, request: pytest.Fixtur
     tally = walk.walk(tmp_path, scenario, lambda points: scenario.chosen(points, thorough=THOROUGH), _make, judge)
     assert not tally.faults, "\n".join([f"{len(tally.faults)} faults, {tally.counts}", *tally.faults])
     assert tally.cuts >= (20 if THOROUGH else 5)
-    assert tally.seen["not come by"] <= tally.cuts // 5
     record.note(request.node.nodeid, tally.counts)
     assert tally.states
 
