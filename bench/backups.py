@@ -1,11 +1,11 @@
 """What btrfs snapshots of a backup cost: five cycles of rsync, in the calls that people use and in ours.
 
-    python -m bench.backups [--write docs/backups.md] [--size 512]
+    python -m bench.backups [--write docs/backups.md] [--size 512] [--rsync PROGRAM …]
 
-Needs root, loop devices, mkfs.btrfs and rsync. A disk image with an ext4 in it is written to, trimmed and copied five
-times onto a btrfs of its own for each call; after each copy the target is snapshotted read-only. The image is unused
-meanwhile. Counted: bytes that the copy and its snapshots take, by `btrfs filesystem du`, and what the btrfs
-holds for data, by `btrfs filesystem usage`.
+Needs root, loop devices, mkfs.btrfs and rsync. A disk image with an ext4 full of this machine's files is written to,
+trimmed and copied five times onto a btrfs of its own for each call; after each copy the target is snapshotted
+read-only. The image is unused meanwhile. Counted: bytes that the copy and its snapshots take, by
+`btrfs filesystem du`, and what the btrfs holds for data, by `btrfs filesystem usage`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import random
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 MIB = 1024 * 1024
+#: of the ext4 in the image, bytes
+BLOCK = 4096
 CYCLES = 5
 #: the cycle before which the guest trims what it deleted two cycles before
 TRIM = 4
@@ -32,21 +36,29 @@ CALLS = (
     ("--archive", "--sparse"),
     ("--archive", "--inplace"),
     ("--archive", "--sparse", "--inplace"),
+    ("--archive", "--inplace", "--no-whole-file"),
     ("--archive", "--sparse", "--inplace", "--no-whole-file"),
 )
+#: folders of many small files, of which most machines have one: the last block of such a file ends in zeros
+TREES = ("/usr/share/doc", "/usr/include", "/usr/lib/python3", "/usr/lib", "/usr/share")
+#: each so many-th file that the guest keeps is written to on each day
+_EDITED = 32
 _BEGIN, _END = "<!-- table: bench/backups.py -->", "<!-- end of table -->"
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one call led to. Bytes, but for the seconds that the five copies took."""
+    """What one call of one rsync led to. Bytes, but for the seconds that the five copies took."""
 
+    rsync: str
     call: str
     before_trim: int
     copy: int
     exclusive: int
     shared: int
     held: int
+    #: of the copies, how many did not have the content of the image
+    wrong: int
     seconds: float
 
 
@@ -73,53 +85,80 @@ def sparse_file(path: Path, size: int) -> Path:
     return path
 
 
-def fill(path: Path, size: int) -> None:
-    """Write *size* random bytes."""
-    with path.open("wb") as stream:
-        for _ in range(size // MIB):
-            stream.write(os.urandom(MIB))
+def files_of_this_machine() -> Iterator[Path]:
+    """Regular files of this machine that are not large, the same each time."""
+    for tree in TREES:
+        for folder, below, names in os.walk(tree):
+            below.sort()
+            for path in (Path(folder, name) for name in sorted(names)):
+                if not path.is_symlink() and path.is_file() and 0 < path.stat().st_size < MIB:
+                    yield path
+
+
+def fill(folder: Path, size: int, files: Iterable[Path]) -> None:
+    """Write copies of *files* into the new *folder*, until their blocks are *size* bytes."""
+    folder.mkdir()
+    free = size
+    for number, path in enumerate(files):
+        if free <= 0:
+            return
+        content = path.read_bytes()
+        (folder / str(number)).write_bytes(content)
+        free -= -(-len(content) // BLOCK) * BLOCK
+    raise SystemExit(f"bench.backups: this machine has too few files below {', '.join(TREES)}: choose a smaller --size")
 
 
 def live(image: Path, folder: Path, cycle: int, size: int) -> None:
     """One day in the life of the guest: it writes, in the third cycle deletes, later trims."""
     if cycle == 1:
-        run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image))
+        options = ("-E", "lazy_itable_init=0,lazy_journal_init=0", "-b", str(BLOCK), "-i", str(BLOCK))
+        run("mkfs.ext4", "-q", "-F", *options, str(image))
     with mounted(image, folder) as inside:
+        files, chance = files_of_this_machine(), random.Random(cycle)  # noqa: S311 (the same each time)
         if cycle == 1:
-            fill(inside / "kept", size // 4)
-            fill(inside / "log", size // 4)
-        fill(inside / f"day-{cycle}", size // 32)
-        with (inside / "kept").open("r+b") as stream:
-            for number in range(8):
-                stream.seek(number * (size // 32))
-                stream.write(os.urandom(64 * 1024))
+            fill(inside / "kept", size // 4, files)
+            fill(inside / "log", size // 4, files)
+        fill(inside / f"day-{cycle}", size // 32, files)
+        for number in range(cycle, len(list((inside / "kept").iterdir())), _EDITED):
+            path = inside / "kept" / str(number)
+            with path.open("r+b") as stream:
+                stream.write(chance.randbytes(path.stat().st_size))
         if cycle == TRIM - 1:
-            (inside / "log").unlink()
+            shutil.rmtree(inside / "log")
         if cycle == TRIM:
             run("fstrim", str(inside))
+
+
+def same(one: Path, other: Path) -> bool:
+    """Have both files the same content?"""
+    return subprocess.run(["cmp", "--silent", str(one), str(other)], check=False).returncode == 0
 
 
 def allocated(path: Path) -> int:
     return path.stat().st_blocks * 512
 
 
-def measure(arguments: tuple[str, ...], days: list[Path], folder: Path, size: int) -> Row:
+def version_of(rsync: str) -> str:
+    return run(rsync, "--version").split()[2]
+
+
+def measure(arguments: tuple[str, ...], days: list[Path], folder: Path, size: int, rsync: str = "rsync") -> Row:
     """Copy the image as it was on each of *days* onto a btrfs of its own, snapshot each copy, count."""
     disk = sparse_file(folder / "btrfs.img", (CYCLES + 2) * size + 1024 * MIB)
     run("mkfs.btrfs", "--quiet", str(disk))
     source = folder / "vm.img"
-    seconds, before_trim = 0.0, 0
+    seconds, before_trim, wrong = 0.0, 0, 0
     with mounted(disk, folder / "backup", "discard=async") as top:
         current = top / "current"
         run("btrfs", "subvolume", "create", str(current))
         for cycle, day in enumerate(days, start=1):
             run("cp", "--sparse=always", "--preserve=timestamps", str(day), str(source))
             started = time.monotonic()
-            run("rsync", *arguments, str(source), f"{current}/")
+            run(rsync, *arguments, str(source), f"{current}/")
             run("btrfs", "filesystem", "sync", str(top))
             seconds += time.monotonic() - started
             run("btrfs", "subvolume", "snapshot", "-r", str(current), str(top / f"cycle-{cycle}"))
-            run("cmp", str(source), str(current / source.name))
+            wrong += not same(source, current / source.name)
             if cycle == TRIM - 1:
                 before_trim = allocated(current / source.name)
         run("btrfs", "filesystem", "sync", str(top))
@@ -132,32 +171,33 @@ def measure(arguments: tuple[str, ...], days: list[Path], folder: Path, size: in
     shared = max(int(line.split()[2]) for line in listing)
     found = re.search(r"^Data,.*Used:(\d+)", usage, re.MULTILINE)
     assert found is not None
-    return Row(" ".join(("rsync", *arguments)), before_trim, copy, exclusive, shared, int(found[1]), seconds)
+    call = " ".join(("rsync", *arguments))
+    return Row(version_of(rsync), call, before_trim, copy, exclusive, shared, int(found[1]), wrong, seconds)
 
 
 def table(rows: list[Row], days: list[Path], size: int) -> str:
     """The table and the conditions it was made under, in Markdown."""
-    version = run("rsync", "--version").split()[2]
     made = (
-        f"Measured by `python -m bench.backups`: rsync {version}, {run('btrfs', '--version').strip()}, "
-        f"Linux {platform.release().partition('-')[0]}; an image of {size // MIB} MiB that itself takes "
-        f"{allocated(days[TRIM - 2]) // MIB} MiB before the trim and {allocated(days[-1]) // MIB} MiB at the end; "
-        f"{CYCLES} cycles, the trim before the {TRIM}th; MiB."
+        f"Measured by `python -m bench.backups`: {run('btrfs', '--version').strip()}, "
+        f"Linux {platform.release().partition('-')[0]}; an image of {size // MIB} MiB, full of small files, that "
+        f"takes {allocated(days[TRIM - 2]) // MIB} MiB before the trim and {allocated(days[-1]) // MIB} MiB at the "
+        f"end; {CYCLES} cycles, the trim before the {TRIM}th; MiB."
     )
     titles: tuple[str, ...] = (
         "call",
+        "rsync",
         "copy before the trim",
         "copy at the end",
         "exclusive, all snapshots",
         "shared set",
     )
-    titles += ("held by the btrfs", "seconds")
-    lines = [made, "", f"| {' | '.join(titles)} |", "|---" + "|---:" * (len(titles) - 1) + "|"]
+    titles += ("held by the btrfs", "wrong copies", "seconds")
+    lines = [made, "", f"| {' | '.join(titles)} |", "|---" * 2 + "|---:" * (len(titles) - 2) + "|"]
     for row in rows:
         counts = (row.before_trim, row.copy, row.exclusive, row.shared, row.held)
-        lines.append(
-            f"| `{row.call}` | " + " | ".join(str(count // MIB) for count in counts) + f" | {row.seconds:.1f} |"
-        )
+        wrong = f"**{row.wrong}**" if row.wrong else "0"
+        cells = (f"`{row.call}`", row.rsync, *(str(count // MIB) for count in counts), wrong, f"{row.seconds:.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -172,6 +212,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.backups", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between its marks in FILE")
     parser.add_argument("--size", type=int, default=512, metavar="MIB", help="size of the disk image (default: 512)")
+    parser.add_argument(
+        "--rsync", action="append", metavar="PROGRAM", help="the rsync to measure, may be repeated (default: rsync)"
+    )
     arguments = parser.parse_args()
     size = arguments.size * MIB
     with tempfile.TemporaryDirectory(prefix="reclaim-bench-") as name:
@@ -184,7 +227,8 @@ def main() -> int:
             run("cp", "--sparse=always", str(image), str(days[-1]))
             # rsync passes over a file of the same size and time: days are a day apart
             os.utime(days[-1], (cycle * 86_400, cycle * 86_400))
-        rows = [measure(call, days, folder, size) for call in CALLS]
+        programs = arguments.rsync or ["rsync"]
+        rows = [measure(call, days, folder, size, rsync) for call in CALLS for rsync in programs]
         text = table(rows, days, size)
     sys.stdout.write(text + "\n")
     if arguments.write:
