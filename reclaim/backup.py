@@ -461,10 +461,14 @@ def _likeness(names: tuple[str, ...], stem: str, one: Candidate) -> int:
         return 900 + in_folder
     if copynames.is_called(stem, one.stem):  # the longer of "db" and "db-01" where both fit
         return 300 + 2 * len(one.stem) + in_folder
+    if copynames.is_called_behind(stem, one.stem):
+        return 210 + min(len(one.stem), 80)
     if any(copynames.is_called(stem, name) for name in one.called):
         return 200
     if one.is_only and copynames.is_called(stem, guest):
         return 100
+    if one.is_only and copynames.is_called_behind(stem, guest):
+        return 90
     if in_folder and copynames.is_called(stem, one.disk.name):
         return 50
     return 0

@@ -17,7 +17,7 @@ _ADDED = re.compile(
     r"\d+(?:t\d+)?z?|t\d+z?|\d+h\d*m?|v\d+|"
     r"(?:bak|bkp|bkup|bk|backup|copy|clone|old|orig|original|save|saved|sav|full|inc|incr|incremental|diff|base|"
     r"snap|snapshot|hourly|daily|weekly|monthly|yearly|nightly|today|yesterday|latest|last|current|previous|prev|"
-    r"kw|cw|week|day|month|gen|rev|version|good|"
+    r"kw|cw|w(?=\d)|week|day|month|gen|rev|version|good|"
     rf"{_DAYS}|monday|tuesday|wednesday|thursday|friday|saturday|sunday|"
     rf"{_MONTHS}|january|february|march|april|june|july|august|september|october|november|december)\d*",
     re.IGNORECASE,
@@ -94,6 +94,25 @@ def stem(path: str) -> str:
 def is_called(called: str, name: str) -> bool:
     """Is *called* this name, or this name with the parts that people add to that of a copy?"""
     return called.startswith(name) and is_added(called[len(name) :])
+
+
+def is_called_behind(called: str, name: str) -> bool:
+    """Is *called* this name with such parts in front of it ("backup-web", "2026-11-28_web"), and maybe behind it too?"""
+    at = called.find(name, 1)
+    while at > 0:
+        front = called[:at]
+        if _BETWEEN.match(front[-1]) and _is_front(front) and is_added(called[at + len(name) :]):
+            return True
+        at = called.find(name, at + 1)
+    return False
+
+
+def _is_front(text: str) -> bool:
+    """Does *text* consist of parts that people add, at least one of them? "copy of" is such a front."""
+    parts = [part for part in _BETWEEN.split(text) if part]
+    return any(_ADDED.fullmatch(part) for part in parts) and all(
+        _ADDED.fullmatch(part) or part.lower() == "of" for part in parts
+    )
 
 
 def is_added(text: str) -> bool:

@@ -42,6 +42,28 @@ COPIES = [
     "web-prev.img",
     "web-v2.img",
     "web-03h00.img",
+    "web-w48.img",
+]
+FRONTS = [
+    "backup-web.img",
+    "bak_web.qcow2",
+    "2026-11-28-web.qcow2",
+    "20261128T0300_web.img",
+    "daily.web.qcow2",
+    "copy of web.qcow2",
+    "Backup_of_web_20261128.qcow2",
+    "[old] web.img",
+    "backup-web-copy.qcow2",
+]
+NO_FRONTS = [
+    "web.img",
+    "backupweb.img",
+    "of-web.img",
+    "db-web.img",
+    "old-intraweb.img",
+    "backup-web-shop.img",
+    "old-webweb.img",
+    "web-web.img",
 ]
 OTHERS = [
     "website.qcow2",
@@ -60,6 +82,17 @@ def test_a_copy_is_called_after_its_image(name: str) -> None:
     assert copynames.looks_like_an_image(f"/backup/{name}")
     assert copynames.is_called(copynames.stem(f"/backup/{name}"), "web")
     assert copynames.stream(f"/backup/{name}") is None
+
+
+@pytest.mark.parametrize("name", FRONTS)
+def test_what_people_add_may_stand_in_front(name: str) -> None:
+    assert copynames.is_called_behind(copynames.stem(f"/backup/{name}"), "web")
+    assert not copynames.is_called(copynames.stem(f"/backup/{name}"), "web")
+
+
+@pytest.mark.parametrize("name", NO_FRONTS)
+def test_another_word_in_front_is_another_image(name: str) -> None:
+    assert not copynames.is_called_behind(copynames.stem(f"/backup/{name}"), "web")
 
 
 @pytest.mark.parametrize("name", OTHERS)
