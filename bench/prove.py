@@ -18,7 +18,7 @@ import time
 from lab import guest as lab
 from lab import host
 from lab.guest import LabGuest
-from reclaim.errors import ProbeError
+from reclaim.base.errors import ProbeError
 from reclaim.guest import Guest
 from reclaim.hypervisor import connect
 from reclaim.inventory import Inventory, Policy

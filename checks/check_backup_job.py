@@ -1,5 +1,5 @@
 from fixers.backup_job import keep_holes
-from reclaim.errors import NotAssessable
+from reclaim.base.errors import NotAssessable
 from reclaim.job import Job, iter_lines
 from reclaim.requirement import requirement
 

@@ -1,8 +1,8 @@
 from fixers.backup_trim import trim_before_copies
-from reclaim.errors import NotAssessable
+from reclaim.base.errors import NotAssessable
+from reclaim.base.text import printable
 from reclaim.job import Job
 from reclaim.requirement import requirement
-from reclaim.text import printable
 
 
 @requirement(

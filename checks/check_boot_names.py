@@ -1,6 +1,6 @@
 from fixers.boot_names import boot_by_uuid
 from reclaim import bootloader, cmdline, elsewhere, generated, grub
-from reclaim.errors import NotAssessable
+from reclaim.base.errors import NotAssessable
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
 

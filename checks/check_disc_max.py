@@ -1,5 +1,5 @@
 from fixers.disc_max import name_the_layer
-from reclaim.errors import NotApplicable
+from reclaim.base.errors import NotApplicable
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
 from reclaim.storage import deaf_pools, filesystems, first_deaf

@@ -1,6 +1,6 @@
 from fixers.disk_bus import move_to_scsi
 from reclaim import scsi
-from reclaim.errors import NotApplicable, NotAssessable
+from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.guest import Disk
 from reclaim.requirement import requirement
 

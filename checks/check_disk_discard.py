@@ -1,7 +1,7 @@
 from fixers.disk_discard import set_discard_unmap
 from reclaim import qemuargs
+from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.discard import lacks_no_unref, wants_no_unref
-from reclaim.errors import NotApplicable, NotAssessable
 from reclaim.guest import Disk
 from reclaim.requirement import requirement
 from reclaim.scsi import not_a_guest_disk

@@ -1,5 +1,5 @@
 from fixers.fstrim_timer import schedule_trim
-from reclaim.errors import NotApplicable, NotAssessable
+from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
 from reclaim.schedule import cron_problem, timer_problem, timer_reach, trimmable, untrimmed, untrimmed_pools

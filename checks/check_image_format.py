@@ -1,5 +1,5 @@
 from fixers.image_format import let_the_image_shrink
-from reclaim.errors import NotApplicable, NotAssessable
+from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.guest import Disk
 from reclaim.imageformat import inspect, is_thick, notes, obstacles, thick_words
 from reclaim.requirement import requirement

@@ -1,6 +1,6 @@
 from fixers.initramfs_driver import include_virtio_scsi
+from reclaim.base.errors import NotAssessable
 from reclaim.bootloader import absent
-from reclaim.errors import NotAssessable
 from reclaim.guest import Guest
 from reclaim.initramfs import modules
 from reclaim.requirement import requirement

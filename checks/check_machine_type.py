@@ -1,6 +1,6 @@
 from fixers.machine_type import raise_machine_type
 from reclaim import machine
-from reclaim.errors import NotApplicable, NotAssessable
+from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
 

@@ -1,5 +1,5 @@
 from fixers.reclaim_proof import name_what_keeps_it
-from reclaim.errors import NotApplicable, NotAssessable
+from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.guest import Guest
 from reclaim.proof import prove
 from reclaim.requirement import requirement

@@ -1,6 +1,6 @@
 from fixers.scsi_controller import provide_virtio_scsi
 from reclaim import scsi
-from reclaim.errors import NotApplicable
+from reclaim.base.errors import NotApplicable
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
 

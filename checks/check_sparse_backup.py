@@ -1,8 +1,8 @@
 from fixers.sparse_backup import give_back_zeros
 from reclaim.backup import Backup, pinned_by, stale_words, tolerated
-from reclaim.errors import NotApplicable, NotAssessable
+from reclaim.base.errors import NotApplicable, NotAssessable
+from reclaim.base.text import size
 from reclaim.requirement import requirement
-from reclaim.text import size
 
 
 @requirement(

@@ -1,10 +1,10 @@
 from fixers.trim_backlog import trim_now
 from reclaim.backlog import backlog, tolerated
-from reclaim.errors import NotApplicable, NotAssessable
+from reclaim.base.errors import NotApplicable, NotAssessable
+from reclaim.base.text import size
 from reclaim.guest import Disk
 from reclaim.requirement import requirement
 from reclaim.scsi import not_a_guest_disk
-from reclaim.text import size
 
 
 @requirement(

@@ -1,5 +1,5 @@
+from reclaim.base.errors import Withheld
 from reclaim.change import Change, FileChange
-from reclaim.errors import Withheld
 from reclaim.job import Job, daemon_reload, edited, not_ours
 
 

@@ -1,6 +1,6 @@
 from reclaim import domfstrim, jobfile
+from reclaim.base.errors import Withheld
 from reclaim.change import Change, FileChange
-from reclaim.errors import Withheld
 from reclaim.guest import Guest
 from reclaim.job import Job, daemon_reload, not_ours
 

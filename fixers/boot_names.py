@@ -1,6 +1,6 @@
 from reclaim import bootloader, cmdline, generated, grub
+from reclaim.base.errors import Withheld
 from reclaim.change import Change, CommandChange, FileChange
-from reclaim.errors import Withheld
 from reclaim.facts import Facts
 from reclaim.guest import Guest
 from reclaim.initramfs import rebuild

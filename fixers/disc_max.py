@@ -1,6 +1,6 @@
 from reclaim import crypttab
+from reclaim.base.errors import Pending, Withheld
 from reclaim.change import Change, FileChange
-from reclaim.errors import Pending, Withheld
 from reclaim.facts import BlockDevice, Facts
 from reclaim.guest import Guest
 from reclaim.initramfs import rebuild

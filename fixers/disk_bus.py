@@ -1,6 +1,6 @@
 from reclaim import bound, scsi
+from reclaim.base.errors import Withheld
 from reclaim.change import Change, changed_definition
-from reclaim.errors import Withheld
 from reclaim.guest import Disk
 
 

@@ -1,8 +1,8 @@
 import shlex
 
 from reclaim import generated, units
+from reclaim.base.errors import Withheld
 from reclaim.change import Change, CommandChange, FileChange
-from reclaim.errors import Withheld
 from reclaim.facts import Facts
 from reclaim.fstab import ambiguous, is_renamed_by_bus, listed, meant, named_stably, path_of, stable_path
 from reclaim.guest import Guest

@@ -1,7 +1,7 @@
 import shlex
 
+from reclaim.base.errors import Withheld
 from reclaim.change import Change, CommandChange
-from reclaim.errors import Withheld
 from reclaim.facts import Facts
 from reclaim.guest import Guest
 from reclaim.schedule import (

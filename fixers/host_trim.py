@@ -1,7 +1,7 @@
 from reclaim import domfstrim
+from reclaim.base.errors import Withheld
 from reclaim.change import Change
 from reclaim.domfstrim import TrimTimer
-from reclaim.errors import Withheld
 from reclaim.guest import Guest
 
 

@@ -1,6 +1,6 @@
 from reclaim.amend import amendment
+from reclaim.base.errors import Withheld
 from reclaim.change import Change
-from reclaim.errors import Withheld
 from reclaim.guest import Disk
 from reclaim.imageformat import inspect, obstacles
 

@@ -1,7 +1,7 @@
 import re
 
+from reclaim.base.errors import Withheld
 from reclaim.change import Change, FileChange
-from reclaim.errors import Withheld
 from reclaim.facts import Facts
 from reclaim.guest import Guest
 from reclaim.initramfs import builder, disks, modules, rebuild

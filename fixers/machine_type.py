@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 from reclaim import machine, qemuargs
+from reclaim.base.errors import Withheld
 from reclaim.change import Change, changed_definition
-from reclaim.errors import Withheld
 from reclaim.guest import Guest
 
 

@@ -1,5 +1,5 @@
+from reclaim.base.errors import Withheld
 from reclaim.change import Change
-from reclaim.errors import Withheld
 from reclaim.guest import Guest
 
 

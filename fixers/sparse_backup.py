@@ -9,8 +9,8 @@ from reclaim.backup import (
     stale_words,
     tolerated,
 )
+from reclaim.base.errors import Withheld
 from reclaim.change import Change
-from reclaim.errors import Withheld
 from reclaim.punch import HolePunch, SparseRewrite
 
 

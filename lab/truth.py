@@ -31,15 +31,15 @@ from lab.cells import BUSES, CELLS, DISCARDS, IMAGES, MIB, OLD_MIB, Cell
 from lab.error import LabError
 from lab.guest import LabGuest
 from reclaim import swallowed
+from reclaim.base.errors import NotAssessable, ReclaimError
+from reclaim.base.verdict import Verdict
 from reclaim.canary import Trimmed
 from reclaim.engine import Subject, judge
-from reclaim.errors import NotAssessable, ReclaimError
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import connect
 from reclaim.inventory import Inventory, Policy
 from reclaim.proof import SHARE, prove
 from reclaim.requirement import catalogue
-from reclaim.verdict import Verdict
 
 CANARY_MIB = 16
 MACHINES = ("1.6", "3.1", "4.0")

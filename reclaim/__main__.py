@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 from reclaim import bytecode, programs
-from reclaim.errors import ReclaimError
+from reclaim.base.errors import ReclaimError
+from reclaim.base.text import printable, trouble
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import Inventory
 from reclaim.report import archive, compare, page, publish, record
-from reclaim.text import printable, trouble
 from reclaim.undo import undo
 from reclaim.verify import verify
 

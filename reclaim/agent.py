@@ -19,7 +19,7 @@ from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
 from reclaim import othersystem, worker
-from reclaim.errors import NoAccess, ProbeError
+from reclaim.base.errors import NoAccess, ProbeError
 
 #: the name of the channel on which it listens
 AGENT_CHANNEL = "org.qemu.guest_agent.0"

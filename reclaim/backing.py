@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from reclaim.errors import NotAssessable
+from reclaim.base.errors import NotAssessable
 
 #: formats whose header can name another file; libvirt's names
 CHAINING = frozenset(("qcow2", "qcow", "qed", "vmdk"))

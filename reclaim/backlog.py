@@ -11,14 +11,14 @@ import libvirt
 
 from reclaim import hostimage, sparsify
 from reclaim.agent import AgentBlocked
-from reclaim.errors import NotApplicable, NotAssessable, ProbeError
+from reclaim.base.errors import NotApplicable, NotAssessable, ProbeError
+from reclaim.base.text import size
 from reclaim.guest import Disk, Guest
 from reclaim.holes import Span
 from reclaim.hostmap import SHARING, HostMap, host_map
 from reclaim.imageformat import path_of
 from reclaim.layout import Area, areas
 from reclaim.storage import device_of
-from reclaim.text import size
 
 #: bytes that come and go between two looks: journals, caches, the image's own tables
 _SLACK = 64 * 1024 * 1024

@@ -16,14 +16,14 @@ from weakref import WeakKeyDictionary
 import libvirt
 
 from reclaim import btrfs, copynames, holes, image, replace
+from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
+from reclaim.base.text import printable, size
 from reclaim.beneath import File, FileId, Folder, file_id
 from reclaim.definition import Element
-from reclaim.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.guest import Disk, Guest
 from reclaim.holes import Scan
 from reclaim.image import Image
 from reclaim.inventory import BackupNotes
-from reclaim.text import printable, size
 
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor

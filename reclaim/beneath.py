@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from reclaim.errors import NotAssessable, ProbeError
+from reclaim.base.errors import NotAssessable, ProbeError
 
 #: st_dev and st_ino
 FileId = tuple[int, int]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 import libvirt
 
 from reclaim import mark, power
-from reclaim.errors import ChangeFailed, ProbeError
-from reclaim.text import libvirt_words
+from reclaim.base.errors import ChangeFailed, ProbeError
+from reclaim.base.text import libvirt_words
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest

@@ -11,8 +11,8 @@ import re
 import string
 
 from reclaim import qemuargs
+from reclaim.base.errors import Withheld
 from reclaim.definition import ControllerView, Definition, DiskView, Edit, Element
-from reclaim.errors import Withheld
 
 #: begins the alias that a user gives; libvirt keeps it whatever the bus
 _USERS = "ua-"

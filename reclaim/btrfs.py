@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from testinfra.host import Host
 
-from reclaim.text import printable
+from reclaim.base.text import printable
 
 #: the inode of every subvolume's top (BTRFS_FIRST_FREE_OBJECTID)
 _TOP = "256"

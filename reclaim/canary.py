@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from testinfra.host import Host
 
-from reclaim.errors import ProbeError
+from reclaim.base.errors import ProbeError
 
 MIB = 1024 * 1024
 #: seconds that the guest keeps the canary where nobody comes for it

@@ -12,20 +12,21 @@ import libvirt
 from testinfra.host import Host
 
 from reclaim import definition as xml
-from reclaim import localfile, strict
+from reclaim import localfile
 from reclaim.agent import AgentAbsent, AgentBlocked
 from reclaim.amend import AmendCycle, ImageAmend
+from reclaim.base import strict
+from reclaim.base.errors import ChangedSince, ChangeFailed, NotAssessable, NotYet, ProbeError
+from reclaim.base.masked import diff_files, news
+from reclaim.base.text import libvirt_words, size
 from reclaim.boot import Boot
 from reclaim.definition import Definition, Edit
 from reclaim.domfstrim import TrimTimer
-from reclaim.errors import ChangedSince, ChangeFailed, NotAssessable, NotYet, ProbeError
 from reclaim.guest import Guest
 from reclaim.live import LiveUpdate
-from reclaim.masked import diff_files, news
 from reclaim.power import PowerCycle, its_own
 from reclaim.punch import HolePunch, SparseRewrite
 from reclaim.sparsify import Sparsify
-from reclaim.text import libvirt_words, size
 
 #: one argument of a process holds 128 KiB on Linux (MAX_ARG_STRLEN); base64 takes a third of it
 MAX_FILE_BYTES = 90_000
@@ -58,7 +59,7 @@ class Change(Protocol):
 
     @property
     def diff(self) -> str:
-        """The change as a diff, or as the command that is run. Shows no secret (`reclaim.masked`)."""
+        """The change as a diff, or as the command that is run. Shows no secret (`reclaim.base.masked`)."""
         ...
 
     def apply(self, place: Any, /) -> dict[str, str]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reclaim.errors import ProbeError
+from reclaim.base.errors import ProbeError
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from lxml import etree
 
-from reclaim import masked, othersystem
-from reclaim.errors import ProbeError
-from reclaim.kept import kept
+from reclaim import othersystem
+from reclaim.base import masked
+from reclaim.base.cached import kept
+from reclaim.base.errors import ProbeError
 
 #: libvirt formatdomain: SCSI has no plain `virtio` model "for historical reasons"
 VIRTIO_SCSI_MODELS = ("virtio-scsi", "virtio-transitional", "virtio-non-transitional")

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 import libvirt
 
-from reclaim.errors import ChangeFailed, ProbeError
+from reclaim.base.errors import ChangeFailed, ProbeError
+from reclaim.base.text import printable
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor
-from reclaim.text import printable
 
 _UNITS = "/etc/systemd/system"
 #: what run-parts(8) runs of a folder; others are passed over

@@ -11,10 +11,7 @@ import libvirt
 
 from reclaim import boot, power, qemuargs, states
 from reclaim.backup import Backup
-from reclaim.boot import Boot
-from reclaim.change import Change, DefinitionChange
-from reclaim.definition import Definition
-from reclaim.errors import (
+from reclaim.base.errors import (
     ChangeFailed,
     JournalLost,
     NotApplicable,
@@ -26,14 +23,17 @@ from reclaim.errors import (
     StillRunning,
     Withheld,
 )
+from reclaim.base.text import libvirt_words, printable
+from reclaim.base.verdict import ChangeRecord, Judgement, Result, Verdict
+from reclaim.boot import Boot
+from reclaim.change import Change, DefinitionChange
+from reclaim.definition import Definition
 from reclaim.guest import OFF, UNKNOWN_DISKS, Disk, Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.job import Job
 from reclaim.journal import Journal
 from reclaim.power import PowerCycle
 from reclaim.requirement import Requirement, catalogue
-from reclaim.text import libvirt_words, printable
-from reclaim.verdict import ChangeRecord, Judgement, Result, Verdict
 
 Mode = Literal["audit", "plan", "fix"]
 #: the requirement whose rows tell of disks that only QEMU's own arguments bring

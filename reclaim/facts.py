@@ -20,8 +20,8 @@ from typing import Any
 from testinfra.host import Host
 
 from reclaim.agent import NotLinux
-from reclaim.errors import ProbeError
-from reclaim.text import printable
+from reclaim.base.errors import ProbeError
+from reclaim.base.text import printable
 
 #: seconds that the whole script may take: 4 under emulation, and minutes where the host has many guests to emulate
 SCRIPT_SECONDS = 300

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from reclaim import cmdline
+from reclaim.base.cached import once
 from reclaim.cmdline import Name
 from reclaim.facts import BlockDevice, Facts
 from reclaim.fstab import is_renamed_by_bus
-from reclaim.kept import once
 from reclaim.place import Place, begins, in_lines
 
 _MENU = re.compile(r"/boot/grub2?/grub\.cfg\Z|/boot/efi/EFI/[^/]+/grub\.cfg\Z")

@@ -12,11 +12,11 @@ from testinfra.host import Host
 
 from reclaim import agent, facts, mark, othersystem, ssh
 from reclaim.agent import Agent
+from reclaim.base.cached import kept
+from reclaim.base.errors import NoAccess, NotAssessable, ProbeError, Withheld
+from reclaim.base.text import fault, libvirt_words
 from reclaim.definition import Definition, DiskView
-from reclaim.errors import NoAccess, NotAssessable, ProbeError, Withheld
 from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
-from reclaim.kept import kept
-from reclaim.text import fault, libvirt_words
 
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from reclaim.base.errors import ChangeFailed, ProbeError
+from reclaim.base.text import size as in_words
 from reclaim.beneath import File, others_may_write, reopened
-from reclaim.errors import ChangeFailed, ProbeError
 from reclaim.replace import nameless
-from reclaim.text import size as in_words
 
 #: the unit in which zeros are looked for: the block of ext4, xfs and btrfs, the page of tmpfs
 BLOCK = 4096

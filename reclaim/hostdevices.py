@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import libvirt
 
 from reclaim import qemuargs
+from reclaim.base.text import printable
 from reclaim.definition import Definition, Element, parse_xml
-from reclaim.text import printable
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest

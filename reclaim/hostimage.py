@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from weakref import WeakKeyDictionary
 
 from reclaim import qcow2
-from reclaim.errors import NotAssessable, ProbeError
+from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.hypervisor import Hypervisor
 from reclaim.qcow2 import Qcow2
 

@@ -20,8 +20,8 @@ from functools import partial
 from typing import Any, Literal
 
 from reclaim import child, holes, qcow2
+from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.beneath import File
-from reclaim.errors import NotAssessable, ProbeError
 from reclaim.qcow2 import Qcow2
 
 Format = Literal["raw", "qcow2"]

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import libvirt
 
 from reclaim import hostimage
+from reclaim.base.errors import NotApplicable, NotAssessable
+from reclaim.base.text import libvirt_words, size
 from reclaim.definition import DiskView, Element
-from reclaim.errors import NotApplicable, NotAssessable
 from reclaim.guest import Disk
 from reclaim.hostimage import HostImage, Punch
 from reclaim.qcow2 import Qcow2
-from reclaim.text import libvirt_words, size
 
 #: formats that accept discards and keep every block (their drivers in QEMU's block/ have no pdiscard, or one that
 #: frees nothing in the file); libvirt's names

@@ -22,9 +22,9 @@ from weakref import WeakKeyDictionary
 import libvirt
 
 from reclaim import backing, hostimage, qemuargs
+from reclaim.base.errors import NotAssessable, ProbeError
+from reclaim.base.text import libvirt_words, printable
 from reclaim.definition import DiskView, Element, parse_xml
-from reclaim.errors import NotAssessable, ProbeError
-from reclaim.text import libvirt_words, printable
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest

@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from reclaim.base.cached import once
+from reclaim.base.errors import Withheld
+from reclaim.base.text import size
 from reclaim.definition import Definition
-from reclaim.errors import Withheld
 from reclaim.facts import Facts, Kernel
 from reclaim.fstab import is_renamed_by_bus
-from reclaim.kept import once
 from reclaim.storage import filesystems
-from reclaim.text import size
 
 _MODULES = ("virtio_pci", "virtio_scsi", "sd_mod")
 #: the builders that are known, and how each is told which image to write for which kernel

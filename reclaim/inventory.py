@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reclaim import trust
-from reclaim.errors import ReclaimError, Untrusted
-from reclaim.text import trouble
+from reclaim.base.errors import ReclaimError, Untrusted
+from reclaim.base.text import trouble
 
 if sys.version_info >= (3, 11):
     import tomllib

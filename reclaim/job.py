@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reclaim import btrfs, jobfile, localfile
-from reclaim.errors import NotAssessable, ProbeError
+from reclaim.base.errors import NotAssessable, ProbeError
+from reclaim.base.text import printable
 from reclaim.inventory import BackupNotes
 from reclaim.jobs import rsync
 from reclaim.jobs.images import Image, Map
@@ -19,7 +20,6 @@ from reclaim.jobs.judging import Assessment, Finding, Judge, Untrimmed, edited
 from reclaim.jobs.shell import Unreadable
 from reclaim.jobs.tools import steps_of
 from reclaim.jobs.words import is_sure, sure_part
-from reclaim.text import printable
 
 if TYPE_CHECKING:
     from reclaim.hypervisor import Hypervisor

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from reclaim import change as changes
-from reclaim import ours, strict, trust
+from reclaim import ours, trust
+from reclaim.base import strict
+from reclaim.base.errors import ChangeFailed, JournalLost, ReclaimError, Untrusted
+from reclaim.base.text import printable
 from reclaim.boot import Boot
 from reclaim.change import Change
-from reclaim.errors import ChangeFailed, JournalLost, ReclaimError, Untrusted
 from reclaim.power import PowerCycle
-from reclaim.text import printable
 
 NAME = "journal.jsonl"
 #: bytes of a journal, and of one line of it, that are read: a fleet's definitions fit a hundred times

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, ClassVar
 import libvirt
 from lxml import etree
 
+from reclaim.base.errors import ChangeFailed, Refused
+from reclaim.base.masked import diff_elements
+from reclaim.base.text import libvirt_words
 from reclaim.definition import DRIVER_SETTINGS, Definition, Difference, DiskView, differences, parse_xml
-from reclaim.errors import ChangeFailed, Refused
-from reclaim.masked import diff_elements
-from reclaim.text import libvirt_words
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from reclaim import replace
+from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.beneath import File, Folder, file_id, open_in
-from reclaim.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.holes import Identity
 from reclaim.replace import Held
 

@@ -14,7 +14,7 @@ from collections.abc import Container, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from reclaim.errors import ReclaimError
+from reclaim.base.errors import ReclaimError
 from reclaim.hypervisor import Hypervisor
 
 _ROOTS = Path("/run/reclaim")

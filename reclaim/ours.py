@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from reclaim.amend import AmendCycle
+from reclaim.base.errors import ProbeError
 from reclaim.change import Change, DefinitionChange, FileChange
 from reclaim.definition import Definition, flattened, parse_xml
 from reclaim.domfstrim import TrimTimer
-from reclaim.errors import ProbeError
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle
 from reclaim.punch import HolePunch, SparseRewrite

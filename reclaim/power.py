@@ -12,10 +12,10 @@ import libvirt
 
 from reclaim import mark
 from reclaim.agent import AgentBlocked
+from reclaim.base.errors import ChangeFailed, NotAssessable, PowerCycleFailed, ProbeError, StillRunning
+from reclaim.base.text import libvirt_words
 from reclaim.console import Console, console
 from reclaim.definition import Definition, called, diff_definitions, missing_from, same, storage_differences
-from reclaim.errors import ChangeFailed, NotAssessable, PowerCycleFailed, ProbeError, StillRunning
-from reclaim.text import libvirt_words
 from reclaim.wellbeing import Wellbeing, observe
 
 if TYPE_CHECKING:

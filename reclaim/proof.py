@@ -9,15 +9,15 @@ from itertools import islice
 from typing import NamedTuple
 
 from reclaim import swallowed, tally
+from reclaim.base.cached import once
+from reclaim.base.errors import NotApplicable, NotAssessable, ProbeError
+from reclaim.base.text import size
 from reclaim.canary import MIB, Canary, NotPlanted
-from reclaim.errors import NotApplicable, NotAssessable, ProbeError
 from reclaim.facts import Facts
 from reclaim.guest import Disk, Guest
-from reclaim.kept import once
 from reclaim.scsi import not_a_guest_disk
 from reclaim.storage import TRIMMABLE, Filesystem, device_of, filesystems
 from reclaim.tally import Store
-from reclaim.text import size
 
 #: what has to come back of a canary: a filesystem may keep the ends of it in clusters that hold other things too
 SHARE = 0.95

@@ -13,11 +13,11 @@ from dataclasses import replace as replaced
 from typing import TYPE_CHECKING, ClassVar
 
 from reclaim import backup, holes, replace
+from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
+from reclaim.base.text import printable, size
 from reclaim.beneath import File, Folder, file_id, open_in
-from reclaim.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.holes import Identity, Scan
 from reclaim.replace import Held
-from reclaim.text import printable, size
 
 if TYPE_CHECKING:
     from typing_extensions import Self

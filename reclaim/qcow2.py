@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reclaim.errors import NotAssessable
+from reclaim.base.errors import NotAssessable
 
 MAGIC = b"QFI\xfb"
 #: the header up to snapshots_offset, and what version 3 adds

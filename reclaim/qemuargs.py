@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from reclaim.base.text import printable
 from reclaim.definition import NOTHING, Element
-from reclaim.text import printable
 
 _NAMESPACE = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 #: characters of one argument that are shown

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from reclaim.base.errors import ChangeFailed
 from reclaim.beneath import FileId, file_id
-from reclaim.errors import ChangeFailed
 
 _EXCHANGE = 2
 #: open(2): what a kernel or filesystem says that knows no O_TMPFILE

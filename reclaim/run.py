@@ -14,10 +14,10 @@ from pathlib import Path
 import libvirt
 
 from reclaim import backup, job, journal, trust, worker
+from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
 from reclaim.beneath import Folder
 from reclaim.change import DefinitionChange
 from reclaim.engine import Engine, Mode, Subject
-from reclaim.errors import JournalLost, ProbeError, ReclaimError, Untrusted
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import BackupNotes, Inventory, read_inventory

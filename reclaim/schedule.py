@@ -8,9 +8,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from reclaim.base.cached import once
 from reclaim.facts import Facts, Mount
 from reclaim.fstab import listed
-from reclaim.kept import once
 from reclaim.storage import TRIMMABLE, filesystems
 
 #: kernel from which vfat has FITRIM (f663b5b38fff in Linux)

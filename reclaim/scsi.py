@@ -10,8 +10,8 @@ from itertools import chain, count, product
 from lxml import etree
 
 from reclaim import bound, machine
+from reclaim.base.errors import ProbeError, Withheld
 from reclaim.definition import ControllerView, Definition, DiskView, Edit, Element
-from reclaim.errors import ProbeError, Withheld
 from reclaim.guest import Disk
 from reclaim.storage import device_of
 

@@ -15,12 +15,12 @@ from weakref import WeakKeyDictionary
 from testinfra.backend.base import CommandResult
 
 from reclaim import hostimage, imageusers, othersystem
-from reclaim.errors import ChangeFailed, NotAssessable, ProbeError
+from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
+from reclaim.base.text import printable, size
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.imageformat import path_of
 from reclaim.layout import Area
-from reclaim.text import printable, size
 
 #: seconds to look into an image, and to trim one; the appliance starts in seconds, under emulation in 10
 _LOOK_SECONDS, _TRIM_SECONDS = 600, 7200

@@ -33,9 +33,9 @@ from testinfra.host import Host
 
 from reclaim import child, worker
 from reclaim.agent import COMMAND_SECONDS, OUTPUT_BYTES
-from reclaim.errors import NoAccess, ProbeError
+from reclaim.base.errors import NoAccess, ProbeError
+from reclaim.base.text import libvirt_words, printable
 from reclaim.inventory import Ssh, table_of
-from reclaim.text import libvirt_words, printable
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest

@@ -17,13 +17,13 @@ from lxml import etree
 from reclaim import hostdevices, imageusers, othersystem
 from reclaim.agent import AGENT_CHANNEL
 from reclaim.amend import AmendCycle, ImageAmend
+from reclaim.base.text import size
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
 from reclaim.definition import Definition, pairs
 from reclaim.inventory import table_of
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle
 from reclaim.sparsify import Sparsify
-from reclaim.text import size
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest

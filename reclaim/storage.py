@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from reclaim.base.cached import once
+from reclaim.base.errors import ProbeError
 from reclaim.definition import Definition, DiskView
-from reclaim.errors import ProbeError
 from reclaim.facts import BlockDevice, Facts, Mount
 from reclaim.guest import Disk
-from reclaim.kept import once
 
 #: lsblk types that are no disk of the definition
 _NOT_DISKS = ("loop", "rom")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reclaim import imageformat
+from reclaim.base.text import size
 from reclaim.canary import Trimmed
 from reclaim.facts import BlockDevice
 from reclaim.guest import Disk
 from reclaim.machine import VIRTIO_BLK_DISCARD, parse
 from reclaim.storage import Filesystem
 from reclaim.tally import Store
-from reclaim.text import size
 
 UNKNOWN = "none of the known layers explains it"
 

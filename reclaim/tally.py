@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from reclaim import hostimage, imageformat
-from reclaim.errors import NotAssessable, ProbeError
+from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.guest import Disk
 from reclaim.imageformat import Inspected
 

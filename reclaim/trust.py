@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from reclaim.errors import Untrusted
-from reclaim.text import printable
+from reclaim.base.errors import Untrusted
+from reclaim.base.text import printable
 
 #: links in one path, as the kernel counts them (path_resolution(7))
 _MOST_LINKS = 40

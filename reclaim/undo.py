@@ -13,10 +13,7 @@ import libvirt
 
 from reclaim import journal, power, states, trust
 from reclaim.amend import ImageAmend
-from reclaim.boot import Boot
-from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
-from reclaim.definition import Definition, pairs
-from reclaim.errors import (
+from reclaim.base.errors import (
     ChangedSince,
     ChangeFailed,
     JournalLost,
@@ -26,6 +23,10 @@ from reclaim.errors import (
     ReclaimError,
     Untrusted,
 )
+from reclaim.base.text import libvirt_words, printable, trouble
+from reclaim.boot import Boot
+from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
+from reclaim.definition import Definition, pairs
 from reclaim.facts import Facts
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
@@ -35,7 +36,6 @@ from reclaim.lock import lock
 from reclaim.power import PowerCycle
 from reclaim.report import commands, results
 from reclaim.sparsify import Sparsify
-from reclaim.text import libvirt_words, printable, trouble
 
 Say = Callable[[str], None]
 #: changes that nothing is taken back of: no state of the guest stands in the way

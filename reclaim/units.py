@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from reclaim.base.cached import once
 from reclaim.facts import Facts
 from reclaim.fstab import DEVICE_OPTION, Rewritten, is_renamed_by_bus, stable_path
-from reclaim.kept import once
 
 _WHAT = re.compile(r"^(?P<key>[ \t]*What[ \t]*=[ \t]*)(?P<device>/dev/\S+)(?P<rest>[ \t]*)$", re.MULTILINE)
 _OPTIONS = re.compile(r"^[ \t]*Options[ \t]*=(?P<options>.*)$", re.MULTILINE)

@@ -10,12 +10,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from reclaim import backup, holes, image
+from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
+from reclaim.base.text import printable, size
 from reclaim.beneath import File, file_id
-from reclaim.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.guest import Disk
 from reclaim.hypervisor import Hypervisor
 from reclaim.image import Format, Image
-from reclaim.text import printable, size
 
 Say = Callable[[str], None]
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reclaim import fstab
-from reclaim.errors import NotAssessable, ProbeError
+from reclaim.base.errors import NotAssessable, ProbeError
+from reclaim.base.text import size
 from reclaim.facts import BlockDevice, Facts
-from reclaim.text import size
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest

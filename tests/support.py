@@ -18,23 +18,23 @@ from testinfra.host import Host
 
 from reclaim import facts
 from reclaim.agent import Agent, AgentAbsent
+from reclaim.base.errors import ProbeError
+from reclaim.base.verdict import Verdict
 from reclaim.definition import Definition, flattened
 from reclaim.engine import Engine, Mode, Subject, judge, subjects
-from reclaim.errors import ProbeError
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import Inventory
 from reclaim.journal import Journal
 from reclaim.requirement import Requirement, catalogue
-from reclaim.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterable, Mapping
 
+    from reclaim.base.verdict import Result
     from reclaim.facts import Facts
     from reclaim.machine import OfferedMachine
-    from reclaim.verdict import Result
 
 ROOT = Path(__file__).resolve().parent.parent
 EMULATOR = "/usr/bin/qemu-system-x86_64"

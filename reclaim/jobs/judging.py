@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from reclaim.base.text import printable
 from reclaim.jobs import rsync
 from reclaim.jobs.calls import Call
 from reclaim.jobs.holding import Still, Timeline
 from reclaim.jobs.images import Copied, Image, Map
 from reclaim.jobs.steps import Copy, NotUnderstood, Snapshot, Steps, Trim
 from reclaim.jobs.words import Word, is_sure
-from reclaim.text import printable
 
 #: things that cannot be told and are named
 _MOST_DOUBTS = 50

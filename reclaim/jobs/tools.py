@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 
-from reclaim import masked
+from reclaim.base import masked
 from reclaim.jobs import rsync, streams, virsh
 from reclaim.jobs.calls import Call, Script, Unread
 from reclaim.jobs.harmless import HARMLESS, NOT_JUDGED

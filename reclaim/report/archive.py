@@ -19,12 +19,12 @@ from urllib.parse import quote
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from reclaim import journal, trust
-from reclaim.errors import ReclaimError
+from reclaim.base.errors import ReclaimError
+from reclaim.base.secret import redacted
+from reclaim.base.text import printable
+from reclaim.base.verdict import Verdict
 from reclaim.report import compare, page, record, summary, whole
 from reclaim.report.record import Record
-from reclaim.secret import redacted
-from reclaim.text import printable
-from reclaim.verdict import Verdict
 
 INDEX = "index.html"
 _STATE = ".index.json"

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reclaim.base.text import printable
+from reclaim.base.verdict import Verdict
 from reclaim.guest import OFF, UNSTARTED
 from reclaim.report.record import Record, Row
 from reclaim.report.summary import waits_for_power
-from reclaim.text import printable
-from reclaim.verdict import Verdict
 
 _MODES = ("--plan", "--fix", "--restart", "--force")
 _PLACES = ("--guests", "--html", "--junitxml", "--junit-xml", "--metrics")

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from reclaim.base.text import printable, size
+from reclaim.base.verdict import Verdict
 from reclaim.report.record import Record, Row
-from reclaim.text import printable, size
-from reclaim.verdict import Verdict
 
 #: with one of these a run does not judge everything, and what it has not got is not gone
 _NARROW = (

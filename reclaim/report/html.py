@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
+from reclaim.base.text import printable
+from reclaim.base.verdict import ChangeRecord, Result
 from reclaim.report import page, record, whole
 from reclaim.report.page import View
 from reclaim.report.record import Change, Record
 from reclaim.requirement import catalogue
-from reclaim.text import printable
-from reclaim.verdict import ChangeRecord, Result
 
 NAME = page.NAME
 #: rows that pytest-html shows in about two seconds, and folds in two more

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from reclaim.base.verdict import Verdict
 from reclaim.report import summary, whole
 from reclaim.report.record import Record
 from reclaim.report.summary import Standing
-from reclaim.verdict import Verdict
 
 
 def write(path: Path | None, records: Sequence[Record]) -> None:

@@ -16,12 +16,12 @@ from typing import TypeVar
 import jinja2
 from markupsafe import Markup, escape
 
+from reclaim.base.text import printable, size
+from reclaim.base.verdict import Verdict
 from reclaim.report import commands, summary
 from reclaim.report.record import Change, Record, Row, Storage, anchor
 from reclaim.report.summary import Standing
 from reclaim.requirement import Requirement, catalogue
-from reclaim.text import printable, size
-from reclaim.verdict import Verdict
 
 NAME = "report.html"
 #: rows of a table that a browser lays out at a time; what is off the screen waits

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from reclaim import trust
-from reclaim.errors import ReclaimError
+from reclaim.base.errors import ReclaimError
+from reclaim.base.text import trouble
 from reclaim.report import archive, html, metrics, page, record, whole
 from reclaim.report.html import Rows
 from reclaim.report.record import Record
 from reclaim.run import Run
-from reclaim.text import trouble
 
 
 class Pages:

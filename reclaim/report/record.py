@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 from pydantic.dataclasses import dataclass
 
-from reclaim.errors import ReclaimError
+from reclaim.base.errors import ReclaimError
+from reclaim.base.verdict import Verdict
 from reclaim.report import whole
-from reclaim.verdict import Verdict
 
 NAME = "results.json"
 SCHEMA_FILE = Path(__file__).with_name("results.schema.json")

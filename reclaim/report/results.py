@@ -14,13 +14,13 @@ import libvirt
 
 import reclaim
 from reclaim.backlog import known_backlog
-from reclaim.errors import NotAssessable, ProbeError, ReclaimError
+from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
+from reclaim.base.secret import redacted, redacted_arguments
+from reclaim.base.text import printable
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.report import whole
-from reclaim.secret import redacted, redacted_arguments
 from reclaim.storage import device_of, need
-from reclaim.text import printable
 
 if TYPE_CHECKING:
     from reclaim.run import Options, Part

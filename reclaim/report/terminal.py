@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from _pytest._io.wcwidth import wcswidth, wcwidth
 
+from reclaim.base.text import printable, size
+from reclaim.base.verdict import Verdict
 from reclaim.boot import Boot
 from reclaim.journal import Entry
 from reclaim.journal import Record as Journal
@@ -19,8 +21,6 @@ from reclaim.report.commands import next_command, undo
 from reclaim.report.page import NAME
 from reclaim.report.record import Record, Row, Storage
 from reclaim.report.summary import figures
-from reclaim.text import printable, size
-from reclaim.verdict import Verdict
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import libvirt
 import pytest
 
+from reclaim.base.errors import NotAssessable, Pending, ProbeError, Withheld
+from reclaim.base.verdict import Verdict
 from reclaim.change import Change, DefinitionChange, changed_definition
 from reclaim.engine import judge
-from reclaim.errors import NotAssessable, Pending, ProbeError, Withheld
 from reclaim.guest import Guest
 from reclaim.inventory import GuestNotes, Inventory
 from reclaim.journal import read
 from reclaim.machine import OfferedMachine
 from reclaim.requirement import Requirement
-from reclaim.verdict import Verdict
 from tests.support import (
     Inside,
     definition_of,

@@ -13,6 +13,7 @@ import pytest
 
 from reclaim import journal, trust
 from reclaim.__main__ import main
+from reclaim.base.errors import ChangeFailed, ReclaimError, Untrusted
 from reclaim.change import (
     Change,
     CommandChange,
@@ -20,7 +21,6 @@ from reclaim.change import (
     FileChange,
     Trim,
 )
-from reclaim.errors import ChangeFailed, ReclaimError, Untrusted
 from reclaim.journal import Journal
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle

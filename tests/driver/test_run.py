@@ -14,15 +14,15 @@ import pytest
 import testinfra
 
 from reclaim import journal
+from reclaim.base.errors import ReclaimError
+from reclaim.base.verdict import Verdict
 from reclaim.engine import Subject, judge
-from reclaim.errors import ReclaimError
 from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import GuestNotes, Inventory, Ssh
 from reclaim.lock import lock
 from reclaim.report import results
 from reclaim.requirement import catalogue
 from reclaim.run import Options, Run
-from reclaim.verdict import Verdict
 from tests.command import audit
 from tests.support import Inside, definition_of, disk_xml, domain_xml, drive, inhabited, node, opened, scsi_xml
 

@@ -14,7 +14,7 @@ from testinfra.host import Host
 
 from reclaim import ssh
 from reclaim.agent import OUTPUT_BYTES
-from reclaim.errors import ProbeError
+from reclaim.base.errors import ProbeError
 from reclaim.ssh import Address, GuestSsh, OtherMachine, SshRefused
 from tests.sshd import Sshd, listening
 from tests.support import disk_xml, domain_xml, opened, uuid_of

@@ -13,8 +13,8 @@ import pytest
 
 from reclaim import journal
 from reclaim.__main__ import main
+from reclaim.base.errors import ReclaimError
 from reclaim.change import CommandChange, FileChange
-from reclaim.errors import ReclaimError
 from reclaim.hypervisor import connect
 from reclaim.inventory import Inventory
 from reclaim.journal import Journal, journals_below, read

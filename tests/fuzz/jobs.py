@@ -9,7 +9,7 @@ from typing import Any
 
 from reclaim import job as jobs
 from reclaim import jobfile
-from reclaim.errors import NotAssessable, ReclaimError
+from reclaim.base.errors import NotAssessable, ReclaimError
 
 JOB_SEEDS = (
     b"#!/bin/bash\nset -e\nSRC=/var/lib/libvirt/images/\nOPTS=(-a --delete)\nfor i in 1 2; do\n"

@@ -40,20 +40,20 @@ from reclaim import (
     journal,
     qcow2,
     schedule,
-    text,
     units,
     wellbeing,
 )
-from reclaim.change import Trim, to_json
-from reclaim.definition import Definition, flattened, same, storage_differences
-from reclaim.engine import judge, subjects
-from reclaim.errors import (
+from reclaim.base import text
+from reclaim.base.errors import (
     NotApplicable,
     NotAssessable,
     Pending,
     ReclaimError,
     Withheld,
 )
+from reclaim.change import Trim, to_json
+from reclaim.definition import Definition, flattened, same, storage_differences
+from reclaim.engine import judge, subjects
 from reclaim.report import compare, record
 from reclaim.report import results as measuring
 from reclaim.requirement import catalogue

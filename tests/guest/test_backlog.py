@@ -15,10 +15,10 @@ from lab import guest as lab
 from lab import host
 from lab.guest import LabGuest
 from reclaim.backlog import backlog
+from reclaim.base.verdict import Verdict
 from reclaim.guest import Disk
 from reclaim.hypervisor import connect
 from reclaim.inventory import Inventory
-from reclaim.verdict import Verdict
 from tests.support import engine, requirement, subject
 
 pytestmark = pytest.mark.guest

@@ -11,8 +11,8 @@ import pytest
 from lab import guest as lab
 from lab import host
 from reclaim import domfstrim
+from reclaim.base.errors import ChangeFailed
 from reclaim.domfstrim import TrimTimer
-from reclaim.errors import ChangeFailed
 from reclaim.guest import Guest
 from reclaim.hypervisor import connect
 from reclaim.inventory import Inventory

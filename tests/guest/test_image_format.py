@@ -9,10 +9,10 @@ import pytest
 
 from reclaim import power
 from reclaim.amend import AmendCycle, ImageAmend
-from reclaim.errors import ChangeFailed
+from reclaim.base.errors import ChangeFailed
+from reclaim.base.verdict import Verdict
 from reclaim.imageformat import inspect, obstacles
 from reclaim.power import booted_definition
-from reclaim.verdict import Verdict
 from tests.guest.tiny import Tiny, made
 from tests.support import engine, requirement, subject
 

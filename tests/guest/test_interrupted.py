@@ -18,11 +18,11 @@ import pytest
 from lab import daemons, host
 from lab.demo import ROOT
 from reclaim import journal, power
+from reclaim.base.verdict import Verdict
 from reclaim.definition import Definition, same, storage_differences
 from reclaim.guest import Guest
 from reclaim.power import PowerCycle
 from reclaim.undo import undo
-from reclaim.verdict import Verdict
 from tests.faults import record as counts
 from tests.guest.tiny import Tiny, made
 from tests.support import definition_of, engine, requirement, subject

@@ -23,11 +23,11 @@ from lab import guest as lab
 from lab.demo import ROOT, audit, record
 from lab.guest import LabGuest
 from reclaim import journal, power
+from reclaim.base.verdict import Result, Verdict
 from reclaim.definition import Definition, same, storage_differences
 from reclaim.guest import Guest
 from reclaim.hypervisor import connect
 from reclaim.inventory import Inventory, Policy
-from reclaim.verdict import Result, Verdict
 from tests.guest.tiny import qcow2
 from tests.support import engine, requirement, subject
 

@@ -12,7 +12,7 @@ import pytest
 
 from reclaim import agent as agents
 from reclaim.agent import OUTPUT_BYTES, Agent, AgentAbsent, AgentBlocked, AgentFrozen, Output, shell
-from reclaim.errors import ProbeError
+from reclaim.base.errors import ProbeError
 
 
 class _Domain:

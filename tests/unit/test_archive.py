@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from reclaim.base.errors import ReclaimError
 from reclaim.change import Trim
-from reclaim.errors import ReclaimError
 from reclaim.journal import Journal
 from reclaim.report import archive, record
 from reclaim.report.archive import State, prune, update

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from reclaim import undo
+from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import Subject, judge
 from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.job import Job, declared
-from reclaim.verdict import Judgement, Result, Verdict
 from tests.filesystems import run
 from tests.support import disk_xml, domain_xml, engine, opened, requirement
 

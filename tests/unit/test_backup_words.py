@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path
 
-from reclaim.verdict import Verdict
+from reclaim.base.verdict import Verdict
 from tests.support import ROOT
 from tests.unit.test_backup_job import judged, says_version
 from tests.unit.test_backup_jobs import declared_job, rsync

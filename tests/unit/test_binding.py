@@ -9,7 +9,7 @@ import libvirt
 import pytest
 
 from reclaim import binding
-from reclaim.text import libvirt_words
+from reclaim.base.text import libvirt_words
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,10 @@ import pytest
 
 from reclaim import boot, journal, mark, power, states, undo
 from reclaim.agent import AgentAbsent
+from reclaim.base.verdict import Result, Verdict
 from reclaim.boot import Boot
 from reclaim.engine import Engine
 from reclaim.inventory import GuestNotes, Inventory, Policy, Ssh
-from reclaim.verdict import Result, Verdict
 from tests.command import audit
 from tests.support import (
     InhabitedGuest,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reclaim.base.verdict import Verdict
 from reclaim.change import CommandChange, FileChange
-from reclaim.verdict import Verdict
 from tests.support import (
     FILES,
     Inside,

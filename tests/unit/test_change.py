@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 import testinfra
 
+from reclaim.base.errors import ChangedSince, ChangeFailed, ProbeError
 from reclaim.change import MAX_FILE_BYTES, Change, CommandChange, DefinitionChange, FileChange, Trim, from_json, to_json
-from reclaim.errors import ChangedSince, ChangeFailed, ProbeError
 from reclaim.guest import Guest
 from reclaim.power import PowerCycle
 from tests.support import Inside, disk_xml, domain_xml, inhabited, requirement

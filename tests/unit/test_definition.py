@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reclaim.base.errors import ProbeError
 from reclaim.definition import (
     Definition,
     diff_definitions,
@@ -14,7 +15,6 @@ from reclaim.definition import (
     same,
     storage_differences,
 )
-from reclaim.errors import ProbeError
 from tests.support import definition_of, disk_xml, domain_xml, drive, opened, scsi_xml
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from reclaim.base.verdict import Verdict
 from reclaim.change import FileChange
 from reclaim.inventory import Inventory, Policy
-from reclaim.verdict import Verdict
 from tests.support import (
     Inside,
     block,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fixers.disk_bus import move_to_scsi
+from reclaim.base.verdict import Verdict
 from reclaim.change import DefinitionChange, from_json, to_json
 from reclaim.definition import Definition
 from reclaim.engine import judge
 from reclaim.guest import Disk
 from reclaim.inventory import Inventory, Policy
-from reclaim.verdict import Verdict
 from tests.support import (
     Inside,
     block,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fixers.disk_discard import set_discard_unmap
+from reclaim.base.verdict import Verdict
 from reclaim.change import DefinitionChange
 from reclaim.definition import Definition
 from reclaim.engine import judge
 from reclaim.guest import Disk
 from reclaim.inventory import GuestNotes, Inventory, Policy
-from reclaim.verdict import Verdict
 from tests.support import difference, disk_xml, domain_xml, drive, mend, opened, requirement, subject, verdict_of
 
 if TYPE_CHECKING:

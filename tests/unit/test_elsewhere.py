@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reclaim.verdict import Verdict
+from reclaim.base.verdict import Verdict
 from tests.support import Inside, block, engine, inhabited, mounted, part, requirement, subject, verdict_of
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reclaim.errors import ProbeError
+from reclaim.base.errors import ProbeError
 from reclaim.facts import Facts, read
 from tests.support import Inside, block, mounted, part, printed, section
 

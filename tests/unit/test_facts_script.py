@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import testinfra
 
-from reclaim.errors import ProbeError
+from reclaim.base.errors import ProbeError
 from reclaim.facts import Facts, gather, read, script
 
 SECTIONS = {

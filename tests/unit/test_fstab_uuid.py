@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reclaim.base.verdict import Verdict
 from reclaim.change import CommandChange, FileChange
 from reclaim.units import escaped
-from reclaim.verdict import Verdict
 from tests.support import FILES, Inside, block, engine, inhabited, mounted, part, requirement, subject, verdict_of, walk
 
 if TYPE_CHECKING:

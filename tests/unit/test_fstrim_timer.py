@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from reclaim.base.verdict import Verdict
 from reclaim.change import CommandChange
-from reclaim.verdict import Verdict
 from tests.support import FILES, SERVICE, TIMER, Inside, block, engine, inhabited, mounted, part, requirement, subject
 from tests.support import verdict_of as judged
 

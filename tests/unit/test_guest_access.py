@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reclaim.agent import AgentAbsent, AgentBlocked
-from reclaim.errors import ProbeError
-from reclaim.verdict import Verdict
+from reclaim.base.errors import ProbeError
+from reclaim.base.verdict import Verdict
 from tests.support import (
     InhabitedGuest,
     Inside,

@@ -11,7 +11,7 @@ import pytest
 
 from reclaim import ssh
 from reclaim.agent import OUTPUT_BYTES
-from reclaim.errors import ProbeError
+from reclaim.base.errors import ProbeError
 from reclaim.inventory import Ssh
 from reclaim.ssh import Address, GuestSsh
 from tests.support import Inside, inhabited

@@ -13,12 +13,12 @@ import pytest
 
 from reclaim import backup, hostimage, image, qcow2
 from reclaim.backup import Backup, find
+from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
+from reclaim.base.verdict import Verdict
 from reclaim.engine import Subject, judge
-from reclaim.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.layout import _parts
-from reclaim.verdict import Verdict
 from reclaim.verify import verify
 from tests.filesystems import MIB, run
 from tests.support import domain_xml, opened, requirement

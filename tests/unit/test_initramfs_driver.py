@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reclaim.base.verdict import Verdict
 from reclaim.change import FileChange
 from reclaim.initramfs import rebuild
-from reclaim.verdict import Verdict
 from tests.support import (
     MODULES,
     Inside,

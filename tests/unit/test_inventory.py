@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reclaim.errors import ReclaimError
+from reclaim.base.errors import ReclaimError
 from reclaim.inventory import GuestNotes, Inventory, Policy, Ssh, read_inventory, table_of
 
 if TYPE_CHECKING:

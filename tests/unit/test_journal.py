@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reclaim.base.errors import JournalLost, ReclaimError
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange, Trim
-from reclaim.errors import JournalLost, ReclaimError
 from reclaim.journal import Journal, read
 
 if TYPE_CHECKING:

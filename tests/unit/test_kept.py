@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reclaim.kept import kept
+from reclaim.base.cached import kept
 
 
 class Counting:

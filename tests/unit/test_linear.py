@@ -12,8 +12,9 @@ import pytest
 
 from reclaim import change, proof, wellbeing
 from reclaim.backlog import weighed
+from reclaim.base.errors import NotApplicable, NotAssessable, Pending, ProbeError, Withheld
+from reclaim.base.verdict import Verdict
 from reclaim.engine import judge, subjects
-from reclaim.errors import NotApplicable, NotAssessable, Pending, ProbeError, Withheld
 from reclaim.guest import Guest
 from reclaim.hostmap import HostMap
 from reclaim.inventory import Inventory
@@ -21,7 +22,6 @@ from reclaim.layout import areas
 from reclaim.report import results
 from reclaim.requirement import catalogue
 from reclaim.storage import filesystems, need
-from reclaim.verdict import Verdict
 from tests.support import Inside, block, disk_xml, inhabited, letters, mounted, part, scsi_xml
 
 #: bytes of a section at full size: below what reclaim reads of one

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 import pytest
 
+from reclaim.base.errors import ChangeFailed
+from reclaim.base.verdict import Verdict
 from reclaim.change import from_json, to_json
 from reclaim.definition import Definition
-from reclaim.errors import ChangeFailed
 from reclaim.live import LiveUpdate, known_refusals, live_updates
 from reclaim.power import PowerCycle
-from reclaim.verdict import Verdict
 from tests.support import disk_xml, domain_xml, engine, opened, requirement, subject
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import libvirt
 import pytest
 
 from reclaim import power
+from reclaim.base.verdict import Verdict
 from reclaim.power import PowerCycle, booted_definition
-from reclaim.verdict import Verdict
 from tests.support import (
     Inside,
     definition_of,

@@ -10,7 +10,7 @@ import pytest
 
 from reclaim import lock as locks
 from reclaim import trust
-from reclaim.errors import ReclaimError
+from reclaim.base.errors import ReclaimError
 from reclaim.hypervisor import Hypervisor
 from reclaim.lock import lock, others_at_work
 from reclaim.run import Options, Run

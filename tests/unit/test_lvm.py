@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim import lvmconf
+from reclaim.base.verdict import Verdict
 from reclaim.lvmconf import NotUnderstoodError
 from reclaim.lvmfilter import Filter, Some
-from reclaim.verdict import Verdict
 from tests.support import Inside, block, engine, inhabited, mounted, part, requirement, subject, verdict_of
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from testinfra.host import Host
 
+from reclaim.base.verdict import Verdict
 from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import Inventory, Policy
 from reclaim.machine import OfferedMachine
-from reclaim.verdict import Verdict
 from tests.support import (
     EMULATOR,
     definition_of,

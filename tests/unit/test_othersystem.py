@@ -8,8 +8,8 @@ import pytest
 
 from reclaim import othersystem
 from reclaim.agent import System
+from reclaim.base.verdict import Verdict
 from reclaim.machine import OfferedMachine
-from reclaim.verdict import Verdict
 from tests.support import definition_of, disk_xml, domain_xml, engine, opened, scsi_xml, verdict_of, walk
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import libvirt
 import pytest
 
 from reclaim import journal, power, undo
+from reclaim.base.errors import PowerCycleFailed, ProbeError, StillRunning
+from reclaim.base.verdict import Verdict
 from reclaim.console import console
 from reclaim.definition import same
-from reclaim.errors import PowerCycleFailed, ProbeError, StillRunning
 from reclaim.inventory import GuestNotes, Inventory, Policy
-from reclaim.verdict import Verdict
 from tests.support import (
     InhabitedGuest,
     Inside,
@@ -31,9 +31,9 @@ from tests.support import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from reclaim.base.verdict import Result
     from reclaim.definition import Definition
     from reclaim.engine import Engine
-    from reclaim.verdict import Result
 
 VDA = disk_xml("vda")
 UNMAP = disk_xml("vda", driver="discard='unmap'")

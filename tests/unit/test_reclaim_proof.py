@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from reclaim import proof, tally
+from reclaim.base.errors import ProbeError
+from reclaim.base.verdict import Verdict
 from reclaim.canary import NotPlanted, Trimmed
-from reclaim.errors import ProbeError
 from reclaim.inventory import GuestNotes, Inventory, Policy
 from reclaim.proof import prove
 from reclaim.tally import Store
-from reclaim.verdict import Verdict
 from tests.support import Inside, block, disk_xml, drive, engine, inhabited, mounted, part, requirement, subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from reclaim.verdict import Result
+    from reclaim.base.verdict import Result
     from tests.support import InhabitedGuest
 
 MIB = 1024**2

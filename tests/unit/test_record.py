@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from reclaim.errors import ReclaimError
+from reclaim.base.errors import ReclaimError
 from reclaim.report import record
 from reclaim.report.record import Record
 from tests import records

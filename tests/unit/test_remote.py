@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import libvirt
 import pytest
 
+from reclaim.base.errors import ProbeError
 from reclaim.console import console
-from reclaim.errors import ProbeError
 from reclaim.hypervisor import connect, host_of
 from reclaim.inventory import Inventory
 from tests.support import disk_xml, domain_xml, node

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from reclaim.base.verdict import Verdict
 from reclaim.guest import OFF, UNSTARTED
 from reclaim.report import commands
 from reclaim.report.record import Record
 from reclaim.report.summary import ROAD, Standing, came_back, figures, reclaimable, standing
 from reclaim.requirement import catalogue
-from reclaim.verdict import Verdict
 from tests import records
 from tests.records import GIB, document, row, storage, whole
 

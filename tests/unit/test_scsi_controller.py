@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reclaim.base.verdict import Verdict
 from reclaim.definition import Definition
 from reclaim.engine import judge
 from reclaim.inventory import Inventory, Policy
-from reclaim.verdict import Verdict
 from tests.support import (
     definition_of,
     disk_xml,

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from reclaim.secret import MARK, names_secret, redacted, redacted_arguments
-from reclaim.text import LIMIT, printable
-from reclaim.verdict import ChangeRecord, Judgement, Result, Verdict
+from reclaim.base.secret import MARK, names_secret, redacted, redacted_arguments
+from reclaim.base.text import LIMIT, printable
+from reclaim.base.verdict import ChangeRecord, Judgement, Result, Verdict
 
 S = "Zq7Hunter2xW"
 

@@ -21,17 +21,17 @@ import testinfra
 
 from reclaim import backup, holes, image, replace, undo
 from reclaim.backup import Backup, find
+from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
+from reclaim.base.verdict import Result, Verdict
 from reclaim.btrfs import mount_of
 from reclaim.change import from_json, to_json
 from reclaim.engine import Subject, judge
-from reclaim.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.holes import Identity
 from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.journal import read
 from reclaim.punch import HolePunch, SparseRewrite
 from reclaim.replace import Held, nameless, put_in_place
-from reclaim.verdict import Result, Verdict
 from tests.filesystems import MAKE, MIB, allocated, mounted, require, run
 from tests.support import ROOT, disk_xml, domain_xml, engine, opened, requirement
 
@@ -809,7 +809,7 @@ def test_no_permission(tmp_path: Path) -> None:
 import os, sys
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 from reclaim import holes
-from reclaim.errors import ProbeError
+from reclaim.base.errors import ProbeError
 try:
     holes.scan({str(path)!r})
 except ProbeError as exc:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reclaim import journal, sparsify, states
+from reclaim.base.verdict import Verdict
 from reclaim.sparsify import Sparsify
-from reclaim.verdict import Verdict
 from tests.support import Inside, disk_xml, domain_xml, engine, inhabited, opened, requirement, subject, verdict_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from reclaim.base.verdict import Result
     from reclaim.guest import Guest
-    from reclaim.verdict import Result
     from tests.support import InhabitedGuest
 
 MIB = 1024**2

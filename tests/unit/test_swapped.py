@@ -21,15 +21,15 @@ import testinfra
 
 from reclaim import backup, beneath, holes, image, replace, undo
 from reclaim.backup import find
+from reclaim.base.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, ReclaimError, Withheld
+from reclaim.base.verdict import Verdict
 from reclaim.change import Change, FileChange, from_json, to_json
 from reclaim.engine import Subject, judge
-from reclaim.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, ReclaimError, Withheld
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.job import Job, declared
 from reclaim.punch import HolePunch, SparseRewrite
-from reclaim.verdict import Verdict
 from reclaim.verify import verify
 from tests.filesystems import mounted, require, run
 from tests.support import disk_xml, domain_xml, engine, opened, requirement

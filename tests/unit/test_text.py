@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reclaim.text import LIMIT, printable, size
+from reclaim.base.text import LIMIT, printable, size
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reclaim import textdiff
+from reclaim.base import textdiff
 
 
 def _text(chance: random.Random, lines: int, words: int) -> list[str]:

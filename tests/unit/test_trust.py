@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reclaim import trust
-from reclaim.errors import Untrusted
+from reclaim.base.errors import Untrusted
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reclaim.base.verdict import Verdict
 from reclaim.udev import TooManyRulesError, changes
-from reclaim.verdict import Verdict
 from tests.support import Inside, block, engine, inhabited, part, requirement, subject, verdict_of
 
 if TYPE_CHECKING:

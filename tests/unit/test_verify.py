@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reclaim import __main__
-from reclaim.errors import ReclaimError
+from reclaim.base.errors import ReclaimError
 from reclaim.hypervisor import Hypervisor
 from reclaim.verify import verify
 from tests.filesystems import MIB, run

@@ -16,10 +16,10 @@ from testinfra.host import Host
 
 from reclaim import power, ssh
 from reclaim.agent import AgentAbsent, AgentBlocked, AgentFrozen
-from reclaim.errors import ProbeError
+from reclaim.base.errors import ProbeError
+from reclaim.base.verdict import Verdict
 from reclaim.inventory import GuestNotes, Inventory, Ssh, SshOfGuests
 from reclaim.ssh import Address, Connection, OtherMachine, SshRefused
-from reclaim.verdict import Verdict
 from tests import support
 from tests.support import (
     InhabitedGuest,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reclaim import wellbeing
-from reclaim.errors import NotAssessable
+from reclaim.base.errors import NotAssessable
 from reclaim.wellbeing import Wellbeing, observe
 from tests.support import Inside, block, inhabited, mounted, part
 

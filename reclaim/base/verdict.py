@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
-from reclaim.secret import redacted
+from reclaim.base.secret import redacted
 
 
 class Verdict(str, Enum):

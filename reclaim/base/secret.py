@@ -1,7 +1,7 @@
 """Secrets in text that is shown: the one function that every row, report and line of the terminal goes through.
 
 It knows how secrets are written: in addresses, as values of what is named after them, behind options of tools, by
-their own shape. That is the second line: `reclaim.masked` shows of files and definitions only what it knows to be
+their own shape. That is the second line: `reclaim.base.masked` shows of files and definitions only what it knows to be
 harmless. The journal has everything as it is, for undo; it is for root alone.
 """
 

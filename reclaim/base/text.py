@@ -7,13 +7,13 @@ from pathlib import Path
 
 import libvirt
 
-from reclaim.secret import redacted
+from reclaim.base.secret import redacted
 
 #: characters of one piece of foreign text that are shown
 LIMIT = 4000
 #: characters beyond it that are looked at all the same: what is cut off must not keep a secret from being known as one
 _BEYOND = 4000
-_OURS = Path(__file__).parent
+_OURS = Path(__file__).parent.parent
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -56,7 +56,7 @@ def trouble(exc: OSError) -> str:
 def fault(exc: BaseException) -> str:
     """A fault of ours in one line: what it is, and the last of our own lines that led to it."""
     frames = traceback.extract_tb(exc.__traceback__)
-    ours = [f" in {Path(one.filename).name}:{one.lineno}" for one in frames if Path(one.filename).parent == _OURS]
+    ours = [f" in {Path(one.filename).name}:{one.lineno}" for one in frames if _OURS in Path(one.filename).parents]
     said = " ".join(str(exc).split())[:300]
     return printable(f"a fault in reclaim{''.join(ours[-1:])}: {type(exc).__name__}: {said}")
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from reclaim import textdiff
-from reclaim.secret import names_secret, redacted
+from reclaim.base import textdiff
+from reclaim.base.secret import names_secret, redacted
 
 #: stands for what may be a secret
 MASK = "…"

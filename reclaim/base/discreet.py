@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reclaim.secret import MARK, names_secret, redacted, redacted_arguments
+from reclaim.base.secret import MARK, names_secret, redacted, redacted_arguments
 
 #: testinfra logs each command with all that it printed
 _TALKATIVE = logging.getLogger("testinfra")
