@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from reclaim import holes
+from reclaim.files import holes
 
 MIB = 1024 * 1024
 LEAST = 0.8

@@ -13,8 +13,8 @@ from reclaim import hostimage, sparsify
 from reclaim.agent import AgentBlocked
 from reclaim.base.errors import NotApplicable, NotAssessable, ProbeError
 from reclaim.base.text import size
+from reclaim.files.holes import Span
 from reclaim.guest import Disk, Guest
-from reclaim.holes import Span
 from reclaim.hostmap import SHARING, HostMap, host_map
 from reclaim.imageformat import path_of
 from reclaim.layout import Area, areas

@@ -15,13 +15,14 @@ from weakref import WeakKeyDictionary
 
 import libvirt
 
-from reclaim import btrfs, copynames, holes, image, replace
+from reclaim import btrfs, copynames, image
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.text import printable, size
-from reclaim.beneath import File, FileId, Folder, file_id
 from reclaim.definition import Element
+from reclaim.files import holes, replace
+from reclaim.files.beneath import File, FileId, Folder, file_id
+from reclaim.files.holes import Scan
 from reclaim.guest import Disk, Guest
-from reclaim.holes import Scan
 from reclaim.image import Image
 from reclaim.inventory import BackupNotes
 

@@ -12,7 +12,6 @@ import libvirt
 from testinfra.host import Host
 
 from reclaim import definition as xml
-from reclaim import localfile
 from reclaim.agent import AgentAbsent, AgentBlocked
 from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.base import strict
@@ -22,6 +21,7 @@ from reclaim.base.text import libvirt_words, size
 from reclaim.boot import Boot
 from reclaim.definition import Definition, Edit
 from reclaim.domfstrim import TrimTimer
+from reclaim.files import localfile
 from reclaim.guest import Guest
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle, its_own

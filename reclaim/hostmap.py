@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from reclaim.holes import Span
+from reclaim.files.holes import Span
 from reclaim.hostimage import HostImage
 from reclaim.hypervisor import Hypervisor
 from reclaim.qcow2 import Qcow2

@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from reclaim import trust
 from reclaim.base.errors import ReclaimError, Untrusted
 from reclaim.base.text import trouble
+from reclaim.files import trust
 
 if sys.version_info >= (3, 11):
     import tomllib

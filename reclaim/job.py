@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reclaim import btrfs, jobfile, localfile
+from reclaim import btrfs, jobfile
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import printable
+from reclaim.files import localfile
 from reclaim.inventory import BackupNotes
 from reclaim.jobs import rsync
 from reclaim.jobs.images import Image, Map

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from reclaim import change as changes
-from reclaim import ours, trust
+from reclaim import ours
 from reclaim.base import strict
 from reclaim.base.errors import ChangeFailed, JournalLost, ReclaimError, Untrusted
 from reclaim.base.text import printable
 from reclaim.boot import Boot
 from reclaim.change import Change
+from reclaim.files import trust
 from reclaim.power import PowerCycle
 
 NAME = "journal.jsonl"

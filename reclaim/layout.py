@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Literal
 
 from reclaim.facts import BlockDevice, Facts, Mount
-from reclaim.holes import Span
+from reclaim.files.holes import Span
 from reclaim.storage import TRIMMABLE, filesystems
 
 #: pieces of volumes that are followed on one disk: what a guest says is limited

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from dataclasses import replace as replaced
 from typing import TYPE_CHECKING, ClassVar
 
-from reclaim import backup, holes, replace
+from reclaim import backup
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.text import printable, size
-from reclaim.beneath import File, Folder, file_id, open_in
-from reclaim.holes import Identity, Scan
-from reclaim.replace import Held
+from reclaim.files import holes, replace
+from reclaim.files.beneath import File, Folder, file_id, open_in
+from reclaim.files.holes import Identity, Scan
+from reclaim.files.replace import Held
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import libvirt
 
-from reclaim import backup, job, journal, trust, worker
+from reclaim import backup, job, journal, worker
 from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
-from reclaim.beneath import Folder
 from reclaim.change import DefinitionChange
 from reclaim.engine import Engine, Mode, Subject
+from reclaim.files import trust
+from reclaim.files.beneath import Folder
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import BackupNotes, Inventory, read_inventory

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import libvirt
 
-from reclaim import journal, power, states, trust
+from reclaim import journal, power, states
 from reclaim.amend import ImageAmend
 from reclaim.base.errors import (
     ChangedSince,
@@ -28,6 +28,7 @@ from reclaim.boot import Boot
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
 from reclaim.definition import Definition, pairs
 from reclaim.facts import Facts
+from reclaim.files import trust
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import Inventory, read_inventory

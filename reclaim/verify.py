@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from reclaim import backup, holes, image
+from reclaim import backup, image
 from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.base.text import printable, size
-from reclaim.beneath import File, file_id
+from reclaim.files import holes
+from reclaim.files.beneath import File, file_id
 from reclaim.guest import Disk
 from reclaim.hypervisor import Hypervisor
 from reclaim.image import Format, Image
@@ -59,7 +60,7 @@ def verify(copy: str, hypervisor: Hypervisor | None, given: str | None, say: Say
 
 
 def _open_copy(copy: str, stack: ExitStack) -> int:
-    """The copy open, as every look at a copy opens it (`reclaim.beneath`)."""
+    """The copy open, as every look at a copy opens it (`reclaim.files.beneath`)."""
     try:
         descriptor = File.at(copy).open(label=copy)
     except OSError as exc:

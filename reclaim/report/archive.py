@@ -18,12 +18,13 @@ from urllib.parse import quote
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from reclaim import journal, trust
+from reclaim import journal
 from reclaim.base.errors import ReclaimError
 from reclaim.base.secret import redacted
 from reclaim.base.text import printable
 from reclaim.base.verdict import Verdict
-from reclaim.report import compare, page, record, summary, whole
+from reclaim.files import trust, whole
+from reclaim.report import compare, page, record, summary
 from reclaim.report.record import Record
 
 INDEX = "index.html"

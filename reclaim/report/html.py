@@ -18,7 +18,8 @@ import pytest
 
 from reclaim.base.text import printable
 from reclaim.base.verdict import ChangeRecord, Result
-from reclaim.report import page, record, whole
+from reclaim.files import whole
+from reclaim.report import page, record
 from reclaim.report.page import View
 from reclaim.report.record import Change, Record
 from reclaim.requirement import catalogue

@@ -9,7 +9,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from reclaim.base.verdict import Verdict
-from reclaim.report import summary, whole
+from reclaim.files import whole
+from reclaim.report import summary
 from reclaim.report.record import Record
 from reclaim.report.summary import Standing
 

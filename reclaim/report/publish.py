@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from reclaim import trust
 from reclaim.base.errors import ReclaimError
 from reclaim.base.text import trouble
-from reclaim.report import archive, html, metrics, page, record, whole
+from reclaim.files import trust, whole
+from reclaim.report import archive, html, metrics, page, record
 from reclaim.report.html import Rows
 from reclaim.report.record import Record
 from reclaim.run import Run

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from reclaim.base.errors import ReclaimError
 from reclaim.base.verdict import Verdict
-from reclaim.report import whole
+from reclaim.files import whole
 
 NAME = "results.json"
 SCHEMA_FILE = Path(__file__).with_name("results.schema.json")

@@ -17,9 +17,9 @@ from reclaim.backlog import known_backlog
 from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.base.secret import redacted, redacted_arguments
 from reclaim.base.text import printable
+from reclaim.files import whole
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor
-from reclaim.report import whole
 from reclaim.storage import device_of, need
 
 if TYPE_CHECKING:

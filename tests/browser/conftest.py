@@ -10,7 +10,8 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from reclaim.report import page, whole
+from reclaim.files import whole
+from reclaim.report import page
 from reclaim.report.record import Record
 from tests import records
 from tests.browser.window import Window

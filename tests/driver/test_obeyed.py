@@ -11,7 +11,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from reclaim import journal, trust
+from reclaim import journal
 from reclaim.__main__ import main
 from reclaim.base.errors import ChangeFailed, ReclaimError, Untrusted
 from reclaim.change import (
@@ -21,6 +21,7 @@ from reclaim.change import (
     FileChange,
     Trim,
 )
+from reclaim.files import trust
 from reclaim.journal import Journal
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle

@@ -13,7 +13,7 @@ from tests.faults.points import Cut, Watch, hung_up, persisting
 
 def no_holes_can_be_punched(_watch: Watch, _asked: dict[str, Any]) -> None:
     """As on a filesystem that has none, where a copy is written anew beside itself."""
-    from reclaim import holes  # noqa: PLC0415 (in the child alone)
+    from reclaim.files import holes  # noqa: PLC0415 (in the child alone)
 
     vars(holes)["can_punch"] = lambda _folder: False
 

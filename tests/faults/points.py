@@ -291,7 +291,7 @@ def _wrap_programs(watch: Watch) -> None:
         watch.pass_by("run a program", lambda: start(self, *more, **named))
 
     _replace(subprocess.Popen, "__init__", wrapped)
-    from reclaim import holes  # noqa: PLC0415 (only where it is cut)
+    from reclaim.files import holes  # noqa: PLC0415 (only where it is cut)
 
     punch = holes.punch
     _replace(holes, "punch", lambda *more: watch.pass_by(watch.label("fallocate", more[0]), lambda: punch(*more)))

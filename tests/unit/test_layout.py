@@ -10,7 +10,7 @@ from reclaim.layout import Area, _without, areas
 from tests.support import Inside, block, mounted, part
 
 if TYPE_CHECKING:
-    from reclaim.holes import Span
+    from reclaim.files.holes import Span
 
 MIB = 1024**2
 START = {"vda1": 1, "vda2": 101}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from reclaim import lock as locks
-from reclaim import trust
 from reclaim.base.errors import ReclaimError
+from reclaim.files import trust
 from reclaim.hypervisor import Hypervisor
 from reclaim.lock import lock, others_at_work
 from reclaim.run import Options, Run

@@ -19,19 +19,20 @@ from typing import Any
 import pytest
 import testinfra
 
-from reclaim import backup, holes, image, replace, undo
+from reclaim import backup, image, undo
 from reclaim.backup import Backup, find
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.verdict import Result, Verdict
 from reclaim.btrfs import mount_of
 from reclaim.change import from_json, to_json
 from reclaim.engine import Subject, judge
-from reclaim.holes import Identity
+from reclaim.files import holes, replace
+from reclaim.files.holes import Identity
+from reclaim.files.replace import Held, nameless, put_in_place
 from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.journal import read
 from reclaim.punch import HolePunch, SparseRewrite
-from reclaim.replace import Held, nameless, put_in_place
 from tests.filesystems import MAKE, MIB, allocated, mounted, require, run
 from tests.support import ROOT, disk_xml, domain_xml, engine, opened, requirement
 
@@ -716,7 +717,7 @@ def test_a_rewrite_that_is_interrupted_at_its_end_leaves_one_whole_copy(
 
         monkeypatch.setattr(replace, "exchange", interrupted(replace.exchange))
         for name in ("link", "unlink"):
-            monkeypatch.setattr(f"reclaim.replace.os.{name}", interrupted(getattr(os, name)))
+            monkeypatch.setattr(f"reclaim.files.replace.os.{name}", interrupted(getattr(os, name)))
         put_in_place(Held(held.descriptor, held.folder, held.name, asked_for), new, spare)
 
     monkeypatch.setattr(replace, "put_in_place", put)
@@ -808,7 +809,7 @@ def test_no_permission(tmp_path: Path) -> None:
     script = f"""
 import os, sys
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
-from reclaim import holes
+from reclaim.files import holes
 from reclaim.base.errors import ProbeError
 try:
     holes.scan({str(path)!r})

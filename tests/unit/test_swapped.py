@@ -19,12 +19,13 @@ from typing import Any, cast
 import pytest
 import testinfra
 
-from reclaim import backup, beneath, holes, image, replace, undo
+from reclaim import backup, image, undo
 from reclaim.backup import find
 from reclaim.base.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, ReclaimError, Withheld
 from reclaim.base.verdict import Verdict
 from reclaim.change import Change, FileChange, from_json, to_json
 from reclaim.engine import Subject, judge
+from reclaim.files import beneath, holes, replace
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes

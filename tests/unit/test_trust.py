@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reclaim import trust
 from reclaim.base.errors import Untrusted
+from reclaim.files import trust
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

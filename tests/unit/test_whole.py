@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reclaim.report import archive, metrics, publish, results, whole
+from reclaim.files import whole
+from reclaim.report import archive, metrics, publish, results
 from tests import records
 
 

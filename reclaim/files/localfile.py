@@ -7,11 +7,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reclaim import replace
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
-from reclaim.beneath import File, Folder, file_id, open_in
-from reclaim.holes import Identity
-from reclaim.replace import Held
+from reclaim.files import replace
+from reclaim.files.beneath import File, Folder, file_id, open_in
+from reclaim.files.holes import Identity
+from reclaim.files.replace import Held
 
 _CHANGED = "the file has changed since it was read; nothing was changed"
 _EXISTS = "the file exists by now; nothing was changed"

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from reclaim.base.errors import ChangeFailed
-from reclaim.beneath import FileId, file_id
+from reclaim.files.beneath import FileId, file_id
 
 _EXCHANGE = 2
 #: open(2): what a kernel or filesystem says that knows no O_TMPFILE

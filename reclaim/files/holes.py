@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 from reclaim.base.errors import ChangeFailed, ProbeError
 from reclaim.base.text import size as in_words
-from reclaim.beneath import File, others_may_write, reopened
-from reclaim.replace import nameless
+from reclaim.files.beneath import File, others_may_write, reopened
+from reclaim.files.replace import nameless
 
 #: the unit in which zeros are looked for: the block of ext4, xfs and btrfs, the page of tmpfs
 BLOCK = 4096
