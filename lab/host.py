@@ -18,7 +18,7 @@ from lab import daemons, kvm, paths, tools
 from lab.accelerator import accelerator
 from lab.error import LabError
 from lab.sources import KEYRING
-from reclaim import binding
+from reclaim.processes import binding
 
 __all__ = ["accelerator", "ensure_libvirt", "has_libvirt", "missing", "stop_libvirt"]
 

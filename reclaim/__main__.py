@@ -7,11 +7,11 @@ import io
 import sys
 from pathlib import Path
 
-from reclaim import bytecode, programs
 from reclaim.base.errors import ReclaimError
 from reclaim.base.text import printable, trouble
 from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import Inventory
+from reclaim.processes import bytecode, programs
 from reclaim.report import archive, compare, page, publish, record
 from reclaim.undo import undo
 from reclaim.verify import verify

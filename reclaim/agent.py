@@ -18,8 +18,9 @@ import libvirt_qemu
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
-from reclaim import othersystem, worker
+from reclaim import othersystem
 from reclaim.base.errors import NoAccess, ProbeError
+from reclaim.processes import worker
 
 #: the name of the channel on which it listens
 AGENT_CHANNEL = "org.qemu.guest_agent.0"

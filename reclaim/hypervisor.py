@@ -23,13 +23,14 @@ from testinfra.backend.local import LocalBackend
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from reclaim import binding, child, live, ssh
+from reclaim import live, ssh
 from reclaim.base.errors import ProbeError, ReclaimError
 from reclaim.base.text import libvirt_words, printable
 from reclaim.definition import Definition, Element, parse_xml
 from reclaim.guest import Guest
 from reclaim.inventory import Inventory
 from reclaim.machine import OfferedMachine
+from reclaim.processes import binding, child
 
 #: what libvirt itself reads for the default connection
 _URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from reclaim import child, qcow2
+from reclaim import qcow2
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.files import holes
 from reclaim.files.beneath import File
+from reclaim.processes import child
 from reclaim.qcow2 import Qcow2
 
 Format = Literal["raw", "qcow2"]

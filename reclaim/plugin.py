@@ -19,14 +19,15 @@ import pytest
 from _pytest.runner import runtestprotocol
 from _pytest.terminal import TerminalReporter
 
-from reclaim import bytecode, programs, undo
 from reclaim import engine as engines
+from reclaim import undo
 from reclaim.base import discreet
 from reclaim.base.errors import ProbeError, ReclaimError
 from reclaim.base.text import libvirt_words, printable
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import Subject
 from reclaim.guest import Guest
+from reclaim.processes import bytecode, programs
 from reclaim.report import html, terminal
 from reclaim.report.publish import Pages
 from reclaim.requirement import Requirement, catalogue, requirement_of

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import libvirt
 
-from reclaim import backup, job, journal, worker
+from reclaim import backup, job, journal
 from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
 from reclaim.change import DefinitionChange
 from reclaim.engine import Engine, Mode, Subject
@@ -24,6 +24,7 @@ from reclaim.hypervisor import Hypervisor, connect
 from reclaim.inventory import BackupNotes, Inventory, read_inventory
 from reclaim.journal import Journal, Record
 from reclaim.lock import Held, lock, others_at_work
+from reclaim.processes import worker
 from reclaim.report import record, results
 from reclaim.requirement import catalogue
 

@@ -31,11 +31,11 @@ from testinfra.backend.base import CommandResult
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from reclaim import child, worker
 from reclaim.agent import COMMAND_SECONDS, OUTPUT_BYTES
 from reclaim.base.errors import NoAccess, ProbeError
 from reclaim.base.text import libvirt_words, printable
 from reclaim.inventory import Ssh, table_of
+from reclaim.processes import child, worker
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest

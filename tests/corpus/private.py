@@ -12,7 +12,7 @@ from pathlib import Path
 import libvirt
 
 from lab import tools
-from reclaim import binding
+from reclaim.processes import binding
 
 _SECONDS = 60
 #: where libvirtd keeps what it knows; each is hidden behind an empty folder, for it alone

@@ -13,7 +13,7 @@ from pathlib import Path
 import libvirt
 import libvirt_qemu
 
-from reclaim import binding
+from reclaim.processes import binding
 from tests.corpus import private
 from tests.guest import emulator
 from tests.support import Inside, printed, uuid_of

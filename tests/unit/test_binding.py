@@ -8,8 +8,8 @@ import threading
 import libvirt
 import pytest
 
-from reclaim import binding
 from reclaim.base.text import libvirt_words
+from reclaim.processes import binding
 
 
 @pytest.fixture(autouse=True)

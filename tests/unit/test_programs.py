@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reclaim import programs
+from reclaim.processes import programs
 from tests.command import FLEET, audit
 
 SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"

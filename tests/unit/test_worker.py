@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reclaim import child, worker
+from reclaim.processes import child, worker
 
 
 def test_each_is_done_once_and_what_is_left_is_told() -> None:

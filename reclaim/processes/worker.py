@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn, TypeVar
 
-from reclaim import child
+from reclaim.processes import child
 
 T = TypeVar("T")
 
