@@ -28,7 +28,7 @@ import libvirt
 from lxml import etree
 
 from bench.definitions import FINDINGS, ROOT, node
-from reclaim.definition import parse_xml
+from reclaim.definition.domain import parse_xml
 from reclaim.engine import Engine, subjects
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect

@@ -1,6 +1,6 @@
 from fixers.disk_discard import set_discard_unmap
-from reclaim import qemuargs
 from reclaim.base.errors import NotApplicable, NotAssessable
+from reclaim.definition import qemuargs
 from reclaim.discard import lacks_no_unref, wants_no_unref
 from reclaim.guest import Disk
 from reclaim.requirement import requirement

@@ -1,6 +1,6 @@
 from fixers.machine_type import raise_machine_type
-from reclaim import machine
 from reclaim.base.errors import NotApplicable, NotAssessable
+from reclaim.definition import machine_type
 from reclaim.guest import Guest
 from reclaim.requirement import requirement
 
@@ -18,14 +18,16 @@ def check_machine_type(guest: Guest) -> str:
     name = guest.machine
     if name is None:
         raise NotApplicable("the definition names no machine type")
-    known = machine.parse(name)
+    known = machine_type.parse(name)
     if known is None:
         raise NotAssessable(f"the machine type {name} cannot be ordered")
     if known.is_alias:
         return f"{name} stands for the newest type of its family"
     if known.version is None:
         raise NotApplicable(f"the machine type {name} has no version")
-    behaves = f" (as QEMU {machine.written(known.version)})" if known.vendor else ""
-    assert known.version >= machine.MINIMUM, f"{name}{behaves} is older than 2.1"
-    assert not machine.is_gone(known, guest.hypervisor.offered(guest.definition)), f"this QEMU has no {name} any more"
+    behaves = f" (as QEMU {machine_type.written(known.version)})" if known.vendor else ""
+    assert known.version >= machine_type.MINIMUM, f"{name}{behaves} is older than 2.1"
+    assert not machine_type.is_gone(known, guest.hypervisor.offered(guest.definition)), (
+        f"this QEMU has no {name} any more"
+    )
     return f"{name}{behaves}"

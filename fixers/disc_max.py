@@ -1,10 +1,10 @@
 from reclaim import crypttab
 from reclaim.base.errors import Pending, Withheld
 from reclaim.change import Change, FileChange
+from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
 from reclaim.facts import BlockDevice, Facts
 from reclaim.guest import Guest
 from reclaim.initramfs import rebuild
-from reclaim.machine import VIRTIO_BLK_DISCARD, parse
 from reclaim.storage import deaf_pools, first_deaf
 
 #: what to do by hand about a layer, by lsblk's type of it

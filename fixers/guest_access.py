@@ -1,8 +1,8 @@
-from reclaim import bound
 from reclaim.agent import AGENT_CHANNEL, AgentBlocked
 from reclaim.base.errors import Pending, Withheld
 from reclaim.change import Change, changed_definition
-from reclaim.definition import Definition
+from reclaim.definition import bound
+from reclaim.definition.domain import Definition
 from reclaim.guest import Guest
 
 _INSTALL = (

@@ -1,8 +1,8 @@
 from dataclasses import replace
 
-from reclaim import machine, qemuargs
 from reclaim.base.errors import Withheld
 from reclaim.change import Change, changed_definition
+from reclaim.definition import machine_type, qemuargs
 from reclaim.guest import Guest
 
 
@@ -12,16 +12,16 @@ def raise_machine_type(guest: Guest) -> list[Change]:
     definition = guest.definition
     if argument := qemuargs.naming_a_machine(definition.root):
         raise Withheld(f"{argument} names a machine type, which the definition's is not: change it there")
-    known = machine.parse(guest.machine or "")
+    known = machine_type.parse(guest.machine or "")
     if known is None:
         raise Withheld("the machine type cannot be ordered")
     offered = guest.hypervisor.offered(definition)
     if not offered:
         raise Withheld(f"libvirt lists no machine types for the emulator {definition.emulator or 'of this guest'}")
-    newer = machine.successor(known, offered, lowest=guest.policy.machine == "minimum")
+    newer = machine_type.successor(known, offered, lowest=guest.policy.machine == "minimum")
     if newer is None:
         current = [replace(one, deprecated=False) for one in offered]
-        if (last := machine.successor(known, current)) is not None:
+        if (last := machine_type.successor(known, current)) is not None:
             raise Withheld(
                 f"the newer types of its family that this QEMU offers are deprecated, up to {last}, which a later "
                 "QEMU drops; take it by hand (virsh edit), or build the guest anew on another family"

@@ -1,6 +1,7 @@
-from reclaim import bound, scsi
+from reclaim import scsi
 from reclaim.base.errors import Withheld
 from reclaim.change import Change, changed_definition
+from reclaim.definition import bound
 from reclaim.guest import Guest
 
 

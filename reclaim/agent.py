@@ -18,8 +18,8 @@ import libvirt_qemu
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
-from reclaim import othersystem
 from reclaim.base.errors import NoAccess, ProbeError
+from reclaim.definition import othersystem
 from reclaim.processes import worker
 
 #: the name of the channel on which it listens

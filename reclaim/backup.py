@@ -18,7 +18,7 @@ import libvirt
 from reclaim import btrfs, copynames, image
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.text import printable, size
-from reclaim.definition import Element
+from reclaim.definition.domain import Element
 from reclaim.files import holes, replace
 from reclaim.files.beneath import File, FileId, Folder, file_id
 from reclaim.files.holes import Scan

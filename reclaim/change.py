@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Protocol
 import libvirt
 from testinfra.host import Host
 
-from reclaim import definition as xml
 from reclaim.agent import AgentAbsent, AgentBlocked
 from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.base import strict
@@ -19,7 +18,8 @@ from reclaim.base.errors import ChangedSince, ChangeFailed, NotAssessable, NotYe
 from reclaim.base.masked import diff_files, news
 from reclaim.base.text import libvirt_words, size
 from reclaim.boot import Boot
-from reclaim.definition import Definition, Edit
+from reclaim.definition import domain as xml
+from reclaim.definition.domain import Definition, Edit
 from reclaim.domfstrim import TrimTimer
 from reclaim.files import localfile
 from reclaim.guest import Guest

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from reclaim.definition.machine_type import numbers, written
 from reclaim.guest import Disk
 from reclaim.hypervisor import Hypervisor
-from reclaim.machine import numbers, written
 
 #: libvirt's attribute, and QEMU's option behind it (QEMU issue 1621: without it an image with
 #: discards can outgrow its virtual size)

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import libvirt
 
-from reclaim import boot, power, qemuargs, states
+from reclaim import boot, power, states
 from reclaim.backup import Backup
 from reclaim.base.errors import (
     ChangeFailed,
@@ -27,7 +27,8 @@ from reclaim.base.text import libvirt_words, printable
 from reclaim.base.verdict import ChangeRecord, Judgement, Result, Verdict
 from reclaim.boot import Boot
 from reclaim.change import Change, DefinitionChange
-from reclaim.definition import Definition
+from reclaim.definition import qemuargs
+from reclaim.definition.domain import Definition
 from reclaim.guest import OFF, UNKNOWN_DISKS, Disk, Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.job import Job

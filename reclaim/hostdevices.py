@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import libvirt
 
-from reclaim import qemuargs
 from reclaim.base.text import printable
-from reclaim.definition import Definition, Element, parse_xml
+from reclaim.definition import qemuargs
+from reclaim.definition.domain import Definition, Element, parse_xml
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest

@@ -26,10 +26,10 @@ from testinfra.host import Host
 from reclaim import live, ssh
 from reclaim.base.errors import ProbeError, ReclaimError
 from reclaim.base.text import libvirt_words, printable
-from reclaim.definition import Definition, Element, parse_xml
+from reclaim.definition.domain import Definition, Element, parse_xml
+from reclaim.definition.machine_type import OfferedMachine
 from reclaim.guest import Guest
 from reclaim.inventory import Inventory
-from reclaim.machine import OfferedMachine
 from reclaim.processes import binding, child
 
 #: what libvirt itself reads for the default connection

@@ -15,7 +15,7 @@ import libvirt
 from reclaim import hostimage
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.base.text import libvirt_words, size
-from reclaim.definition import DiskView, Element
+from reclaim.definition.domain import DiskView, Element
 from reclaim.guest import Disk
 from reclaim.hostimage import HostImage, Punch
 from reclaim.qcow2 import Qcow2

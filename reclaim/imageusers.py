@@ -21,10 +21,11 @@ from weakref import WeakKeyDictionary
 
 import libvirt
 
-from reclaim import backing, hostimage, qemuargs
+from reclaim import backing, hostimage
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import libvirt_words, printable
-from reclaim.definition import DiskView, Element, parse_xml
+from reclaim.definition import qemuargs
+from reclaim.definition.domain import DiskView, Element, parse_xml
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from reclaim.base.cached import once
 from reclaim.base.errors import Withheld
 from reclaim.base.text import size
-from reclaim.definition import Definition
+from reclaim.definition.domain import Definition
 from reclaim.facts import Facts, Kernel
 from reclaim.fstab import is_renamed_by_bus
 from reclaim.storage import filesystems

@@ -16,7 +16,7 @@ from lxml import etree
 from reclaim.base.errors import ChangeFailed, Refused
 from reclaim.base.masked import diff_elements
 from reclaim.base.text import libvirt_words
-from reclaim.definition import DRIVER_SETTINGS, Definition, Difference, DiskView, differences, parse_xml
+from reclaim.definition.domain import DRIVER_SETTINGS, Definition, Difference, DiskView, differences, parse_xml
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reclaim.amend import AmendCycle
 from reclaim.base.errors import ProbeError
 from reclaim.change import Change, DefinitionChange, FileChange
-from reclaim.definition import Definition, flattened, parse_xml
+from reclaim.definition.domain import Definition, flattened, parse_xml
 from reclaim.domfstrim import TrimTimer
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle

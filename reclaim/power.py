@@ -15,7 +15,7 @@ from reclaim.agent import AgentBlocked
 from reclaim.base.errors import ChangeFailed, NotAssessable, PowerCycleFailed, ProbeError, StillRunning
 from reclaim.base.text import libvirt_words
 from reclaim.console import Console, console
-from reclaim.definition import Definition, called, diff_definitions, missing_from, same, storage_differences
+from reclaim.definition.domain import Definition, called, diff_definitions, missing_from, same, storage_differences
 from reclaim.wellbeing import Wellbeing, observe
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from itertools import chain, count, product
 
 from lxml import etree
 
-from reclaim import bound, machine
 from reclaim.base.errors import ProbeError, Withheld
-from reclaim.definition import ControllerView, Definition, DiskView, Edit, Element
+from reclaim.definition import bound, machine_type
+from reclaim.definition.domain import ControllerView, Definition, DiskView, Edit, Element
 from reclaim.guest import Disk
 from reclaim.storage import device_of
 
@@ -115,8 +115,8 @@ def driver_discards(disk: Disk) -> bool | None:
 
 
 def _virtio_blk_discards(name: str | None) -> bool:
-    known = machine.parse(name or "")
-    return known is not None and (known.is_alias or (known.version or (0,)) >= machine.VIRTIO_BLK_DISCARD)
+    known = machine_type.parse(name or "")
+    return known is not None and (known.is_alias or (known.version or (0,)) >= machine_type.VIRTIO_BLK_DISCARD)
 
 
 def disks_on(definition: Definition, controller: ControllerView) -> list[DiskView]:

@@ -14,9 +14,10 @@ from weakref import WeakKeyDictionary
 
 from testinfra.backend.base import CommandResult
 
-from reclaim import hostimage, imageusers, othersystem
+from reclaim import hostimage, imageusers
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.text import printable, size
+from reclaim.definition import othersystem
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.imageformat import path_of

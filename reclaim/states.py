@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, TypeVar
 import libvirt
 from lxml import etree
 
-from reclaim import hostdevices, imageusers, othersystem
+from reclaim import hostdevices, imageusers
 from reclaim.agent import AGENT_CHANNEL
 from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.base.text import size
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
-from reclaim.definition import Definition, pairs
+from reclaim.definition import othersystem
+from reclaim.definition.domain import Definition, pairs
 from reclaim.inventory import table_of
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle

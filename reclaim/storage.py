@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from reclaim.base.cached import once
 from reclaim.base.errors import ProbeError
-from reclaim.definition import Definition, DiskView
+from reclaim.definition.domain import Definition, DiskView
 from reclaim.facts import BlockDevice, Facts, Mount
 from reclaim.guest import Disk
 

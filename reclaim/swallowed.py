@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from reclaim import imageformat
 from reclaim.base.text import size
 from reclaim.canary import Trimmed
+from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
 from reclaim.facts import BlockDevice
 from reclaim.guest import Disk
-from reclaim.machine import VIRTIO_BLK_DISCARD, parse
 from reclaim.storage import Filesystem
 from reclaim.tally import Store
 

@@ -26,7 +26,7 @@ from reclaim.base.errors import (
 from reclaim.base.text import libvirt_words, printable, trouble
 from reclaim.boot import Boot
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
-from reclaim.definition import Definition, pairs
+from reclaim.definition.domain import Definition, pairs
 from reclaim.facts import Facts
 from reclaim.files import trust
 from reclaim.guest import Guest

@@ -20,7 +20,7 @@ from reclaim import facts
 from reclaim.agent import Agent, AgentAbsent
 from reclaim.base.errors import ProbeError
 from reclaim.base.verdict import Verdict
-from reclaim.definition import Definition, flattened
+from reclaim.definition.domain import Definition, flattened
 from reclaim.engine import Engine, Mode, Subject, judge, subjects
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor, connect
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from reclaim.base.verdict import Result
+    from reclaim.definition.machine_type import OfferedMachine
     from reclaim.facts import Facts
-    from reclaim.machine import OfferedMachine
 
 ROOT = Path(__file__).resolve().parent.parent
 EMULATOR = "/usr/bin/qemu-system-x86_64"

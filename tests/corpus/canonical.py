@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from lxml import etree
 
-from reclaim.definition import Element, parse_xml
+from reclaim.definition.domain import Element, parse_xml
 
 #: attributes of a virtio-blk disk's driver that go with the bus (libvirt formatdomain)
 VIRTIO_BLK = ("queues", "iothread", "ioeventfd", "iommu", "ats", "packed", "page_per_vq", "event_idx", "queue_size")

@@ -20,7 +20,7 @@ import libvirt
 import pytest
 from lxml import etree
 
-from reclaim.definition import parse_xml
+from reclaim.definition.domain import parse_xml
 from reclaim.requirement import catalogue
 from tests.command import ROOT, audit
 from tests.corpus import private

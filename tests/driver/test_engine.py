@@ -11,11 +11,11 @@ import pytest
 from reclaim.base.errors import NotAssessable, Pending, ProbeError, Withheld
 from reclaim.base.verdict import Verdict
 from reclaim.change import Change, DefinitionChange, changed_definition
+from reclaim.definition.machine_type import OfferedMachine
 from reclaim.engine import judge
 from reclaim.guest import Guest
 from reclaim.inventory import GuestNotes, Inventory
 from reclaim.journal import read
-from reclaim.machine import OfferedMachine
 from reclaim.requirement import Requirement
 from tests.support import (
     Inside,

@@ -52,7 +52,7 @@ from reclaim.base.errors import (
     Withheld,
 )
 from reclaim.change import Trim, to_json
-from reclaim.definition import Definition, flattened, same, storage_differences
+from reclaim.definition.domain import Definition, flattened, same, storage_differences
 from reclaim.engine import judge, subjects
 from reclaim.report import compare, record
 from reclaim.report import results as measuring

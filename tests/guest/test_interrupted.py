@@ -19,7 +19,7 @@ from lab import daemons, host
 from lab.demo import ROOT
 from reclaim import journal, power
 from reclaim.base.verdict import Verdict
-from reclaim.definition import Definition, same, storage_differences
+from reclaim.definition.domain import Definition, same, storage_differences
 from reclaim.guest import Guest
 from reclaim.power import PowerCycle
 from reclaim.undo import undo

@@ -24,7 +24,7 @@ from lab.demo import ROOT, audit, record
 from lab.guest import LabGuest
 from reclaim import journal, power
 from reclaim.base.verdict import Result, Verdict
-from reclaim.definition import Definition, same, storage_differences
+from reclaim.definition.domain import Definition, same, storage_differences
 from reclaim.guest import Guest
 from reclaim.hypervisor import connect
 from reclaim.inventory import Inventory, Policy

@@ -10,13 +10,13 @@ from fixers.disk_bus import move_to_scsi
 from fixers.guest_access import add_agent_channel
 from fixers.machine_type import raise_machine_type
 from fixers.scsi_controller import provide_virtio_scsi
-from reclaim import bound, qemuargs
 from reclaim.base.errors import Withheld
 from reclaim.base.verdict import Verdict
 from reclaim.change import DefinitionChange, changed_definition
-from reclaim.definition import Definition, parse_xml
+from reclaim.definition import bound, qemuargs
+from reclaim.definition.domain import Definition, parse_xml
+from reclaim.definition.machine_type import OfferedMachine
 from reclaim.guest import UNKNOWN_DISKS, Disk, Guest
-from reclaim.machine import OfferedMachine
 from tests.corpus.variants import QEMU, arguments, override
 from tests.support import (
     definition_of,

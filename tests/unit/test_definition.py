@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.base.errors import ProbeError
-from reclaim.definition import (
+from reclaim.definition.domain import (
     Definition,
     diff_definitions,
     missing_from,

@@ -10,7 +10,7 @@ import pytest
 from fixers.disk_discard import set_discard_unmap
 from reclaim.base.verdict import Verdict
 from reclaim.change import DefinitionChange
-from reclaim.definition import Definition
+from reclaim.definition.domain import Definition
 from reclaim.engine import judge
 from reclaim.guest import Disk
 from reclaim.inventory import GuestNotes, Inventory, Policy

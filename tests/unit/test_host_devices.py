@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim import hostdevices, states
-from reclaim.definition import Definition
+from reclaim.definition.domain import Definition
 from reclaim.power import PowerCycle, booted_definition
 from tests.support import disk_xml, domain_xml, opened
 

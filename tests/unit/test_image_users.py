@@ -16,7 +16,7 @@ from reclaim import backing, imageusers, states
 from reclaim.amend import ImageAmend
 from reclaim.backing import Names
 from reclaim.base.errors import NotAssessable
-from reclaim.definition import parse_xml
+from reclaim.definition.domain import parse_xml
 from reclaim.imageusers import Chains, Use, uses
 from reclaim.sparsify import Sparsify
 from tests.corpus.variants import arguments

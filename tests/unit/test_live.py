@@ -11,7 +11,7 @@ import pytest
 from reclaim.base.errors import ChangeFailed
 from reclaim.base.verdict import Verdict
 from reclaim.change import from_json, to_json
-from reclaim.definition import Definition
+from reclaim.definition.domain import Definition
 from reclaim.live import LiveUpdate, known_refusals, live_updates
 from reclaim.power import PowerCycle
 from tests.support import disk_xml, domain_xml, engine, opened, requirement, subject

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reclaim.machine import OfferedMachine, is_gone, parse, successor, written
+from reclaim.definition.machine_type import OfferedMachine, is_gone, parse, successor, written
 
 
 def _offered(*names: str, deprecated: tuple[str, ...] = ()) -> list[OfferedMachine]:

@@ -8,9 +8,9 @@ import pytest
 from testinfra.host import Host
 
 from reclaim.base.verdict import Verdict
+from reclaim.definition.machine_type import OfferedMachine
 from reclaim.hypervisor import Hypervisor
 from reclaim.inventory import Inventory, Policy
-from reclaim.machine import OfferedMachine
 from tests.support import (
     EMULATOR,
     definition_of,

@@ -11,7 +11,7 @@ import pytest
 
 from reclaim.base.masked import MASK, diff_files, news, words
 from reclaim.change import FileChange
-from reclaim.definition import Definition, diff_definitions, storage_differences
+from reclaim.definition.domain import Definition, diff_definitions, storage_differences
 from reclaim.live import LiveUpdate
 from tests.support import disk_xml, domain_xml
 

@@ -11,7 +11,7 @@ from reclaim import journal, power, undo
 from reclaim.base.errors import PowerCycleFailed, ProbeError, StillRunning
 from reclaim.base.verdict import Verdict
 from reclaim.console import console
-from reclaim.definition import same
+from reclaim.definition.domain import same
 from reclaim.inventory import GuestNotes, Inventory, Policy
 from tests.support import (
     InhabitedGuest,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reclaim.base.verdict import Result
-    from reclaim.definition import Definition
+    from reclaim.definition.domain import Definition
     from reclaim.engine import Engine
 
 VDA = disk_xml("vda")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.base.verdict import Verdict
-from reclaim.definition import Definition
+from reclaim.definition.domain import Definition
 from reclaim.engine import judge
 from reclaim.inventory import Inventory, Policy
 from tests.support import (

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from lxml import etree
 
-from reclaim import othersystem
 from reclaim.base import masked
 from reclaim.base.cached import kept
 from reclaim.base.errors import ProbeError
+from reclaim.definition import othersystem
 
 #: libvirt formatdomain: SCSI has no plain `virtio` model "for historical reasons"
 VIRTIO_SCSI_MODELS = ("virtio-scsi", "virtio-transitional", "virtio-non-transitional")
@@ -53,7 +53,7 @@ def parse_xml(xml: str, what: str, parser: etree.XMLParser = _PARSER) -> Element
         raise ProbeError(f"{what}: the XML cannot be parsed: {exc}") from exc
 
 
-#: QEMU's own arguments (`reclaim.qemuargs`)
+#: QEMU's own arguments (`reclaim.definition.qemuargs`)
 _ARGUMENTS = "{http://libvirt.org/schemas/domain/qemu/1.0}commandline"
 
 #: types whose source is told by children too; NVMe namespaces differ in nothing but the PCI address
@@ -270,7 +270,7 @@ class Definition:
 
     @property
     def other_system(self) -> str | None:
-        """The system of the guest, where `<metadata>` names one that is no Linux (`reclaim.othersystem`)."""
+        """The system of the guest, where `<metadata>` names one that is no Linux (`reclaim.definition.othersystem`)."""
         return self._outline.other_system
 
     @property

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 import string
 
-from reclaim import qemuargs
 from reclaim.base.errors import Withheld
-from reclaim.definition import ControllerView, Definition, DiskView, Edit, Element
+from reclaim.definition import qemuargs
+from reclaim.definition.domain import ControllerView, Definition, DiskView, Edit, Element
 
 #: begins the alias that a user gives; libvirt keeps it whatever the bus
 _USERS = "ua-"

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from reclaim.base.text import printable
-from reclaim.definition import NOTHING, Element
+from reclaim.definition.domain import NOTHING, Element
 
 _NAMESPACE = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 #: characters of one argument that are shown
