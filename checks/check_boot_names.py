@@ -1,7 +1,8 @@
 from fixers.boot_names import boot_by_uuid
-from reclaim import bootloader, cmdline, elsewhere, generated, grub
 from reclaim.base.errors import NotAssessable
 from reclaim.guest import Guest
+from reclaim.inside import generated
+from reclaim.inside.boot import cmdline, grub, loaders, other_services
 from reclaim.requirement import requirement
 
 #: how many remarks a row has room for
@@ -19,7 +20,7 @@ _SHOWN = 20
 def check_boot_names(guest: Guest) -> str:
     """`root=/dev/vda1` finds no root once the disk is called sda, and grub-pc installs to a disk that is gone."""
     facts = guest.facts
-    places = bootloader.places(facts)
+    places = loaders.places(facts)
     found = [str(place) for place in places if place.names]
     for question, names in grub.gone_install_devices(facts).items():
         found += [f"{question}: {name} is not there" for name in names]
@@ -28,9 +29,9 @@ def check_boot_names(guest: Guest) -> str:
     found += cmdline.clones(facts)
     managed = [remark for place in places for remark in generated.managed(place.path, place.before)]
     assert not found, "; ".join([*found, *managed])
-    if not direct and (why := bootloader.unknown(facts)):
+    if not direct and (why := loaders.unknown(facts)):
         raise NotAssessable(why)
-    told = elsewhere.remarks(facts)
+    told = other_services.remarks(facts)
     more = [f"and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
     told = [*told[:_SHOWN], *more]
     beside = f"; beside the boot, to be looked at after a change: {'; '.join(told)}" if told else ""

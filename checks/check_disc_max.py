@@ -1,8 +1,8 @@
 from fixers.disc_max import name_the_layer
 from reclaim.base.errors import NotApplicable
 from reclaim.guest import Guest
+from reclaim.inside.filesystems import deaf_pools, filesystems, first_deaf
 from reclaim.requirement import requirement
-from reclaim.storage import deaf_pools, filesystems, first_deaf
 
 
 @requirement(

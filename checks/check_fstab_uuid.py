@@ -1,7 +1,7 @@
 from fixers.fstab_uuid import name_by_uuid
-from reclaim import generated, units
-from reclaim.fstab import ambiguous, is_renamed_by_bus, listed, owned_by, path_of
 from reclaim.guest import Guest
+from reclaim.inside import generated, units
+from reclaim.inside.fstab import ambiguous, is_renamed_by_bus, listed, owned_by, path_of
 from reclaim.requirement import requirement
 
 

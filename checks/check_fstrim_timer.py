@@ -1,8 +1,8 @@
 from fixers.fstrim_timer import schedule_trim
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.guest import Guest
+from reclaim.inside.trim_schedule import cron_problem, timer_problem, timer_reach, trimmable, untrimmed, untrimmed_pools
 from reclaim.requirement import requirement
-from reclaim.schedule import cron_problem, timer_problem, timer_reach, trimmable, untrimmed, untrimmed_pools
 
 WINDOWS = (
     "Windows trims by its task ScheduledDefrag: `Get-ScheduledTask ScheduledDefrag` in PowerShell should say Ready; "

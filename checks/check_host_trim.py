@@ -2,8 +2,8 @@ from fixers.host_trim import trim_from_host
 from reclaim.agent import AgentBlocked
 from reclaim.base.errors import NotApplicable, NotAssessable, ProbeError
 from reclaim.domfstrim import schedule_of
-from reclaim.facts import Facts
 from reclaim.guest import Guest
+from reclaim.inside.facts import Facts
 from reclaim.requirement import requirement
 
 TRIM = "guest-fstrim"

@@ -1,8 +1,8 @@
 from fixers.initramfs_driver import include_virtio_scsi
 from reclaim.base.errors import NotAssessable
-from reclaim.bootloader import absent
 from reclaim.guest import Guest
-from reclaim.initramfs import modules
+from reclaim.inside.boot.loaders import absent
+from reclaim.inside.initramfs import modules
 from reclaim.requirement import requirement
 
 

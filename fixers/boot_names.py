@@ -1,10 +1,11 @@
-from reclaim import bootloader, cmdline, generated, grub
 from reclaim.base.errors import Withheld
 from reclaim.change import Change, CommandChange, FileChange
-from reclaim.facts import Facts
 from reclaim.guest import Guest
-from reclaim.initramfs import rebuild
-from reclaim.place import Place
+from reclaim.inside import generated
+from reclaim.inside.boot import cmdline, grub, loaders
+from reclaim.inside.boot.bootfile import Place
+from reclaim.inside.facts import Facts
+from reclaim.inside.initramfs import rebuild
 
 
 def boot_by_uuid(guest: Guest) -> list[Change]:
@@ -18,7 +19,7 @@ def boot_by_uuid(guest: Guest) -> list[Change]:
     changes: list[Change] = []
     by_hand: list[str] = []
     stale: list[Place] = []
-    for place in bootloader.places(facts):
+    for place in loaders.places(facts):
         if place.after is not None and place.after != place.before:
             then = _then(facts, place)
             changes.append(FileChange(guest.name, place.path, place.before, place.after, None, then, [*place.devices]))

@@ -1,11 +1,11 @@
-from reclaim import crypttab
 from reclaim.base.errors import Pending, Withheld
 from reclaim.change import Change, FileChange
 from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
-from reclaim.facts import BlockDevice, Facts
 from reclaim.guest import Guest
-from reclaim.initramfs import rebuild
-from reclaim.storage import deaf_pools, first_deaf
+from reclaim.inside.boot import crypttab
+from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.filesystems import deaf_pools, first_deaf
+from reclaim.inside.initramfs import rebuild
 
 #: what to do by hand about a layer, by lsblk's type of it
 _RAID = "load raid456 with devices_handle_discard_safely=Y, if every disk reads zeros after a discard"

@@ -2,9 +2,9 @@ import shlex
 
 from reclaim.base.errors import Withheld
 from reclaim.change import Change, CommandChange
-from reclaim.facts import Facts
 from reclaim.guest import Guest
-from reclaim.schedule import (
+from reclaim.inside.facts import Facts
+from reclaim.inside.trim_schedule import (
     NO_TRIM,
     NOT_NAMED,
     READ_ONLY,

@@ -2,9 +2,9 @@ import re
 
 from reclaim.base.errors import Withheld
 from reclaim.change import Change, FileChange
-from reclaim.facts import Facts
 from reclaim.guest import Guest
-from reclaim.initramfs import builder, disks, modules, rebuild
+from reclaim.inside.facts import Facts
+from reclaim.inside.initramfs import builder, disks, modules, rebuild
 
 _LIST = "/etc/initramfs-tools/modules"
 _DRACUT = "/etc/dracut.conf.d/reclaim.conf"

@@ -17,8 +17,8 @@ from reclaim.files.holes import Span
 from reclaim.guest import Disk, Guest
 from reclaim.hostmap import SHARING, HostMap, host_map
 from reclaim.imageformat import path_of
-from reclaim.layout import Area, areas
-from reclaim.storage import device_of
+from reclaim.inside.disk_layout import Area, areas
+from reclaim.inside.filesystems import device_of
 
 #: bytes that come and go between two looks: journals, caches, the image's own tables
 _SLACK = 64 * 1024 * 1024

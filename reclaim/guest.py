@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import libvirt
 from testinfra.host import Host
 
-from reclaim import agent, facts, mark, ssh
+from reclaim import agent, mark, ssh
 from reclaim.agent import Agent
 from reclaim.base.cached import kept
 from reclaim.base.errors import NoAccess, NotAssessable, ProbeError, Withheld
 from reclaim.base.text import fault, libvirt_words
 from reclaim.definition import othersystem
 from reclaim.definition.domain import Definition, DiskView
+from reclaim.inside import facts
 from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from reclaim.base.errors import ProbeError, Withheld
 from reclaim.definition import bound, machine_type
 from reclaim.definition.domain import ControllerView, Definition, DiskView, Edit, Element
 from reclaim.guest import Disk
-from reclaim.storage import device_of
+from reclaim.inside.filesystems import device_of
 
 #: disk types with no image of ours behind them, and why nothing is asked of them
 _NO_IMAGE = {

@@ -21,7 +21,7 @@ from reclaim.definition import othersystem
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor
 from reclaim.imageformat import path_of
-from reclaim.layout import Area
+from reclaim.inside.disk_layout import Area
 
 #: seconds to look into an image, and to trim one; the appliance starts in seconds, under emulation in 10
 _LOOK_SECONDS, _TRIM_SECONDS = 600, 7200

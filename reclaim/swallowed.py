@@ -8,9 +8,9 @@ from reclaim import imageformat
 from reclaim.base.text import size
 from reclaim.canary import Trimmed
 from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
-from reclaim.facts import BlockDevice
 from reclaim.guest import Disk
-from reclaim.storage import Filesystem
+from reclaim.inside.facts import BlockDevice
+from reclaim.inside.filesystems import Filesystem
 from reclaim.tally import Store
 
 UNKNOWN = "none of the known layers explains it"

@@ -27,10 +27,10 @@ from reclaim.base.text import libvirt_words, printable, trouble
 from reclaim.boot import Boot
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
 from reclaim.definition.domain import Definition, pairs
-from reclaim.facts import Facts
 from reclaim.files import trust
 from reclaim.guest import Guest
 from reclaim.hypervisor import Hypervisor, connect
+from reclaim.inside.facts import Facts
 from reclaim.inventory import Inventory, read_inventory
 from reclaim.journal import Entry, Journal, Record
 from reclaim.lock import lock

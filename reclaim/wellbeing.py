@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from reclaim import fstab
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import size
-from reclaim.facts import BlockDevice, Facts
+from reclaim.inside import fstab
+from reclaim.inside.facts import BlockDevice, Facts
 
 if TYPE_CHECKING:
     from reclaim.guest import Guest

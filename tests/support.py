@@ -16,7 +16,6 @@ import libvirt
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
-from reclaim import facts
 from reclaim.agent import Agent, AgentAbsent
 from reclaim.base.errors import ProbeError
 from reclaim.base.verdict import Verdict
@@ -24,6 +23,7 @@ from reclaim.definition.domain import Definition, flattened
 from reclaim.engine import Engine, Mode, Subject, judge, subjects
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor, connect
+from reclaim.inside import facts
 from reclaim.inventory import Inventory
 from reclaim.journal import Journal
 from reclaim.requirement import Requirement, catalogue
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from reclaim.base.verdict import Result
     from reclaim.definition.machine_type import OfferedMachine
-    from reclaim.facts import Facts
+    from reclaim.inside.facts import Facts
 
 ROOT = Path(__file__).resolve().parent.parent
 EMULATOR = "/usr/bin/qemu-system-x86_64"

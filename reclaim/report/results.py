@@ -20,7 +20,7 @@ from reclaim.base.text import printable
 from reclaim.files import whole
 from reclaim.guest import Disk, Guest
 from reclaim.hypervisor import Hypervisor
-from reclaim.storage import device_of, need
+from reclaim.inside.filesystems import device_of, need
 
 if TYPE_CHECKING:
     from reclaim.run import Options, Part

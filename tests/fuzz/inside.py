@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from functools import cache
 
-from reclaim.facts import Facts, read
+from reclaim.inside.facts import Facts, read
 from tests.support import Inside, block, mounted, part, printed, section
 
 FILES = {

@@ -24,25 +24,7 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
-from reclaim import (
-    agent,
-    bootloader,
-    cmdline,
-    copynames,
-    crypttab,
-    facts,
-    fstab,
-    grub,
-    hostimage,
-    hypervisor,
-    image,
-    inventory,
-    journal,
-    qcow2,
-    schedule,
-    units,
-    wellbeing,
-)
+from reclaim import agent, copynames, hostimage, hypervisor, image, inventory, journal, qcow2, wellbeing
 from reclaim.base import text
 from reclaim.base.errors import (
     NotApplicable,
@@ -54,6 +36,8 @@ from reclaim.base.errors import (
 from reclaim.change import Trim, to_json
 from reclaim.definition.domain import Definition, flattened, same, storage_differences
 from reclaim.engine import judge, subjects
+from reclaim.inside import facts, fstab, trim_schedule, units
+from reclaim.inside.boot import cmdline, crypttab, grub, loaders
 from reclaim.report import compare, record
 from reclaim.report import results as measuring
 from reclaim.requirement import catalogue
@@ -204,12 +188,12 @@ def grub_defaults(data: bytes) -> None:
 def _places(path: str, before: str) -> None:
     """Every place of the boot with this text: what it would write is written once."""
     with suppress(*OURS):
-        for place in bootloader.places(inside.with_file(path, before)):
+        for place in loaders.places(inside.with_file(path, before)):
             str(place)
             if place.path != path or place.after is None:
                 continue
             _same_but_names(place.before, place.after)
-            again = bootloader.places(inside.with_file(path, place.after))
+            again = loaders.places(inside.with_file(path, place.after))
             assert all(one.after in (None, place.after) for one in again if one.path == path), "not written once"
 
 
@@ -245,7 +229,7 @@ def initramfs_text(data: bytes) -> None:
 def lvm_and_others(data: bytes) -> None:
     """What grep finds in lvm.conf, in udev's rules, in the files of daemons."""
     with suppress(*OURS):
-        bootloader.places(inside.facts(lvm=_text(data), named=_text(data)))
+        loaders.places(inside.facts(lvm=_text(data), named=_text(data)))
 
 
 @target(json.dumps({"blockdevices": inside.rich().devices}))
@@ -255,15 +239,15 @@ def lsblk_answer(data: bytes) -> None:
         for device in found.block_devices:
             for one in device.walk():
                 found.stack(one)
-        bootloader.places(found)
+        loaders.places(found)
 
 
 @target(json.dumps({"filesystems": inside.rich().mounts}))
 def findmnt_answer(data: bytes) -> None:
     with suppress(*OURS):
         found = inside.facts(findmnt=_text(data))
-        schedule.trimmable(found)
-        schedule.untrimmed(found)
+        trim_schedule.trimmable(found)
+        trim_schedule.untrimmed(found)
 
 
 @target(inside.rich().kernels)

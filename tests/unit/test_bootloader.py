@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reclaim.bootloader import places
-from reclaim.grub import boot_disk, default_names, defaults, defaults_named_stably, menu_names
+from reclaim.inside.boot.grub import boot_disk, default_names, defaults, defaults_named_stably, menu_names
+from reclaim.inside.boot.loaders import places
 from tests.support import Inside, block, mounted, part
 
 DEVICES = [

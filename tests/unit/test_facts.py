@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reclaim.base.errors import ProbeError
-from reclaim.facts import Facts, read
+from reclaim.inside.facts import Facts, read
 from tests.support import Inside, block, mounted, part, printed, section
 
 PROPERTIES = tuple(

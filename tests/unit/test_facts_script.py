@@ -15,7 +15,7 @@ import pytest
 import testinfra
 
 from reclaim.base.errors import ProbeError
-from reclaim.facts import Facts, gather, read, script
+from reclaim.inside.facts import Facts, gather, read, script
 
 SECTIONS = {
     "btrfs",

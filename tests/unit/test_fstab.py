@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from reclaim.fstab import Entry, entries, is_renamed_by_bus, replace_device, stable_name, unescape
+from reclaim.inside.fstab import Entry, entries, is_renamed_by_bus, replace_device, stable_name, unescape
 from tests.support import Inside, block, part
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from reclaim.base.verdict import Verdict
 from reclaim.change import CommandChange, FileChange
-from reclaim.units import escaped
+from reclaim.inside.units import escaped
 from tests.support import FILES, Inside, block, engine, inhabited, mounted, part, requirement, subject, verdict_of, walk
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.base.verdict import Verdict
 from reclaim.engine import Subject, judge
 from reclaim.hypervisor import Hypervisor
+from reclaim.inside.disk_layout import _parts
 from reclaim.inventory import BackupNotes
-from reclaim.layout import _parts
 from reclaim.verify import verify
 from tests.filesystems import MIB, run
 from tests.support import domain_xml, opened, requirement

@@ -9,7 +9,7 @@ import pytest
 
 from reclaim.base.verdict import Verdict
 from reclaim.change import FileChange
-from reclaim.initramfs import rebuild
+from reclaim.inside.initramfs import rebuild
 from tests.support import (
     MODULES,
     Inside,

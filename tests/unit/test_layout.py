@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reclaim.layout import Area, _without, areas
+from reclaim.inside.disk_layout import Area, _without, areas
 from tests.support import Inside, block, mounted, part
 
 if TYPE_CHECKING:

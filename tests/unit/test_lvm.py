@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reclaim import lvmconf
 from reclaim.base.verdict import Verdict
-from reclaim.lvmconf import NotUnderstoodError
-from reclaim.lvmfilter import Filter, Some
+from reclaim.inside.boot import lvmconf
+from reclaim.inside.boot.lvmconf import NotUnderstoodError
+from reclaim.inside.boot.lvmfilter import Filter, Some
 from tests.support import Inside, block, engine, inhabited, mounted, part, requirement, subject, verdict_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.base.verdict import Verdict
-from reclaim.udev import TooManyRulesError, changes
+from reclaim.inside.boot.udev import TooManyRulesError, changes
 from tests.support import Inside, block, engine, inhabited, part, requirement, subject, verdict_of
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
-from reclaim.facts import Facts
-from reclaim.fstab import is_renamed_by_bus, stable_name
-from reclaim.place import Place
+from reclaim.inside.boot.bootfile import Place
+from reclaim.inside.facts import Facts
+from reclaim.inside.fstab import is_renamed_by_bus, stable_name
 
 PATHS = ("/etc/crypttab", "/etc/crypttab.initramfs")
 #: nothing else ends a field

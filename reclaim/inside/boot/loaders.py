@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from reclaim import assembly, cmdline, crypttab, elsewhere, entries, fstab, grub
-from reclaim.facts import Facts
-from reclaim.fstab import TAGS, is_renamed_by_bus, stable_name
-from reclaim.place import Place, begins, in_lines
+from reclaim.inside import fstab
+from reclaim.inside.boot import cmdline, crypttab, entries, grub, other_services, raid_lvm_zfs
+from reclaim.inside.boot.bootfile import Place, begins, in_lines
+from reclaim.inside.facts import Facts
+from reclaim.inside.fstab import TAGS, is_renamed_by_bus, stable_name
 
 #: boot loaders that are known by name alone, and the file each is known by
 _NOT_READ = {
@@ -81,8 +82,8 @@ def places(facts: Facts) -> list[Place]:
         *_dracut(facts),
         *_baked(facts),
         *crypttab.places(facts),
-        *assembly.places(facts),
-        *elsewhere.places(facts),
+        *raid_lvm_zfs.places(facts),
+        *other_services.places(facts),
     ]
 
 
@@ -103,7 +104,9 @@ def _initramfs_tools(facts: Facts) -> Iterator[Place]:
             devices = tuple(match["device"] for match in named)
             yield Place(path, shown, devices, text, _RESUME.sub(stable, text), rebuild=True)
         others = [
-            name for line in _RESUME.sub("", text).split("\n") for name in elsewhere.devices(line.partition("#")[0])
+            name
+            for line in _RESUME.sub("", text).split("\n")
+            for name in other_services.devices(line.partition("#")[0])
         ]
         if others:
             yield Place(

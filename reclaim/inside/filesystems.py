@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from reclaim.base.cached import once
 from reclaim.base.errors import ProbeError
 from reclaim.definition.domain import Definition, DiskView
-from reclaim.facts import BlockDevice, Facts, Mount
 from reclaim.guest import Disk
+from reclaim.inside.facts import BlockDevice, Facts, Mount
 
 #: lsblk types that are no disk of the definition
 _NOT_DISKS = ("loop", "rom")

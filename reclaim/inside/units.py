@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 
 from reclaim.base.cached import once
-from reclaim.facts import Facts
-from reclaim.fstab import DEVICE_OPTION, Rewritten, is_renamed_by_bus, stable_path
+from reclaim.inside.facts import Facts
+from reclaim.inside.fstab import DEVICE_OPTION, Rewritten, is_renamed_by_bus, stable_path
 
 _WHAT = re.compile(r"^(?P<key>[ \t]*What[ \t]*=[ \t]*)(?P<device>/dev/\S+)(?P<rest>[ \t]*)$", re.MULTILINE)
 _OPTIONS = re.compile(r"^[ \t]*Options[ \t]*=(?P<options>.*)$", re.MULTILINE)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reclaim import lvm
-from reclaim.facts import Facts
-from reclaim.fstab import is_renamed_by_bus
-from reclaim.place import Place
+from reclaim.inside.boot import lvm
+from reclaim.inside.boot.bootfile import Place
+from reclaim.inside.facts import Facts
+from reclaim.inside.fstab import is_renamed_by_bus
 
 _MDADM = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
 #: a bus name, or the pattern of one: /dev/vd*, /dev/[sv]d[ab]1

@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from reclaim import udev
-from reclaim.facts import BlockDevice, Facts
-from reclaim.fstab import is_renamed_by_bus
-from reclaim.place import Place
+from reclaim.inside.boot import udev
+from reclaim.inside.boot.bootfile import Place
+from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.fstab import is_renamed_by_bus
 
 _DEVICE = re.compile(
     r"(?<![\w.-])/dev/(?:(?:x?vd|[sh]d)[a-z]+\d*(?![\w-])|disk/by-(?:path|id)/(?:[^\s\"',;:<>(){}\[\]]|:(?=[0-9a-f]))+)"

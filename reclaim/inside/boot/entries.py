@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reclaim import cmdline
-from reclaim.facts import Facts
-from reclaim.fstab import SMALL_TAGS, TAGS
-from reclaim.place import Place, begins, in_lines
+from reclaim.inside.boot import cmdline
+from reclaim.inside.boot.bootfile import Place, begins, in_lines
+from reclaim.inside.facts import Facts
+from reclaim.inside.fstab import SMALL_TAGS, TAGS
 
 #: uapi-group.org/specifications/specs/boot_loader_specification: systemd-boot's, and RHEL's from 8 on
 _ENTRY = re.compile(r"(/boot|/efi|/boot/efi)/loader/entries/.+\.conf\Z")

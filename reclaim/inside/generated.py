@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from reclaim.facts import Facts
+from reclaim.inside.facts import Facts
 
 _NIXOS = "NixOS"
 _GUIX = "Guix System"

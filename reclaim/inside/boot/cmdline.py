@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reclaim.facts import Facts
-from reclaim.fstab import TAGS, Entry, ambiguous, is_renamed_by_bus, owned_by, stable_name
+from reclaim.inside.facts import Facts
+from reclaim.inside.fstab import TAGS, Entry, ambiguous, is_renamed_by_bus, owned_by, stable_name
 
 #: a parameter and its value, taken whole; kernelopts= is GRUB's variable around a line (RHEL 8), not a parameter
 _TOKEN = re.compile(r"(?<![\w.-])(?!kernelopts=)(?P<key>[A-Za-z_][\w.-]*)=(?P<q>[\"'](?=/dev/))?(?P<value>[^\s\"']+)")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reclaim import cmdline
 from reclaim.base.cached import once
-from reclaim.cmdline import Name
-from reclaim.facts import BlockDevice, Facts
-from reclaim.fstab import is_renamed_by_bus
-from reclaim.place import Place, begins, in_lines
+from reclaim.inside.boot import cmdline
+from reclaim.inside.boot.bootfile import Place, begins, in_lines
+from reclaim.inside.boot.cmdline import Name
+from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.fstab import is_renamed_by_bus
 
 _MENU = re.compile(r"/boot/grub2?/grub\.cfg\Z|/boot/efi/EFI/[^/]+/grub\.cfg\Z")
 _DEFAULTS = re.compile(r"/etc/default/grub(\.d/.+\.cfg)?\Z")

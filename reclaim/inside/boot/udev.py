@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from reclaim.facts import BlockDevice, Facts
-from reclaim.fstab import is_renamed_by_bus
+from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.fstab import is_renamed_by_bus
 
 _TOKEN = re.compile(
     r"(?<![A-Z_])(?P<key>[A-Z_]+)(?:\{(?P<of>[^}\"]{0,200})\})?"

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reclaim.base.cached import once
-from reclaim.facts import Facts, Mount
-from reclaim.fstab import listed
-from reclaim.storage import TRIMMABLE, filesystems
+from reclaim.inside.facts import Facts, Mount
+from reclaim.inside.filesystems import TRIMMABLE, filesystems
+from reclaim.inside.fstab import listed
 
 #: kernel from which vfat has FITRIM (f663b5b38fff in Linux)
 _VFAT = (4, 19)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from reclaim import cmdline
-from reclaim.facts import Facts
-from reclaim.fstab import TAGS
+from reclaim.inside.boot import cmdline
+from reclaim.inside.facts import Facts
+from reclaim.inside.fstab import TAGS
 
 #: where an entry of GRUB's or extlinux's begins; the file is one entry where there is none (systemd-boot)
 _ENTRY = re.compile(r"[ \t]*(?:menuentry|label)\b", re.IGNORECASE).match

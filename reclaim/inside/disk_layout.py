@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
-from reclaim.facts import BlockDevice, Facts, Mount
 from reclaim.files.holes import Span
-from reclaim.storage import TRIMMABLE, filesystems
+from reclaim.inside.facts import BlockDevice, Facts, Mount
+from reclaim.inside.filesystems import TRIMMABLE, filesystems
 
 #: pieces of volumes that are followed on one disk: what a guest says is limited
 _MAX_SPANS = 10_000

@@ -15,9 +15,9 @@ from reclaim.base.cached import once
 from reclaim.base.errors import Withheld
 from reclaim.base.text import size
 from reclaim.definition.domain import Definition
-from reclaim.facts import Facts, Kernel
-from reclaim.fstab import is_renamed_by_bus
-from reclaim.storage import filesystems
+from reclaim.inside.facts import Facts, Kernel
+from reclaim.inside.filesystems import filesystems
+from reclaim.inside.fstab import is_renamed_by_bus
 
 _MODULES = ("virtio_pci", "virtio_scsi", "sd_mod")
 #: the builders that are known, and how each is told which image to write for which kernel

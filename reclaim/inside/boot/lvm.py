@@ -6,12 +6,12 @@ import re
 import string
 from collections.abc import Iterator, Mapping
 
-from reclaim import lvmconf
-from reclaim.facts import BlockDevice, Facts
-from reclaim.fstab import is_renamed_by_bus
-from reclaim.lvmconf import NotUnderstoodError
-from reclaim.lvmfilter import Filter, Sketch, Some
-from reclaim.place import Place
+from reclaim.inside.boot import lvmconf
+from reclaim.inside.boot.bootfile import Place
+from reclaim.inside.boot.lvmconf import NotUnderstoodError
+from reclaim.inside.boot.lvmfilter import Filter, Sketch, Some
+from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.fstab import is_renamed_by_bus
 
 #: the folder of devices files, and the one that counts unless `devicesfile` names another
 _DEVICES, _SYSTEM_DEVICES = "/etc/lvm/devices/", "system.devices"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from reclaim.lvmconf import NotUnderstoodError
+from reclaim.inside.boot.lvmconf import NotUnderstoodError
 
 _BEGIN, _END = 2, 3  # HAT_CHAR, DOLLAR_CHAR
 _ALL = (1 << 256) - 1
