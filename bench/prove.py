@@ -19,8 +19,8 @@ from lab import guest as lab
 from lab import host
 from lab.guest import LabGuest
 from reclaim.base.errors import ProbeError
-from reclaim.guest import Guest
-from reclaim.hypervisor import connect
+from reclaim.handles.guest import Guest
+from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory, Policy
 from reclaim.proof import prove
 

@@ -1,6 +1,6 @@
 from fixers.boot_names import boot_by_uuid
 from reclaim.base.errors import NotAssessable
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 from reclaim.inside import generated
 from reclaim.inside.boot import cmdline, grub, loaders, other_services
 from reclaim.requirement import requirement

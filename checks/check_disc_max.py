@@ -1,6 +1,6 @@
 from fixers.disc_max import name_the_layer
 from reclaim.base.errors import NotApplicable
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 from reclaim.inside.filesystems import deaf_pools, filesystems, first_deaf
 from reclaim.requirement import requirement
 

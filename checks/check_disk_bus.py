@@ -1,7 +1,7 @@
 from fixers.disk_bus import move_to_scsi
-from reclaim import scsi
 from reclaim.base.errors import NotApplicable, NotAssessable
-from reclaim.guest import Disk
+from reclaim.handles import scsi
+from reclaim.handles.guest import Disk
 from reclaim.requirement import requirement
 
 

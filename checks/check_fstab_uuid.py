@@ -1,5 +1,5 @@
 from fixers.fstab_uuid import name_by_uuid
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 from reclaim.inside import generated, units
 from reclaim.inside.fstab import ambiguous, is_renamed_by_bus, listed, owned_by, path_of
 from reclaim.requirement import requirement

@@ -1,6 +1,6 @@
 from fixers.fstrim_timer import schedule_trim
 from reclaim.base.errors import NotApplicable, NotAssessable
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 from reclaim.inside.trim_schedule import cron_problem, timer_problem, timer_reach, trimmable, untrimmed, untrimmed_pools
 from reclaim.requirement import requirement
 

@@ -1,6 +1,6 @@
 from fixers.guest_access import add_agent_channel
 from reclaim.base.errors import NoAccess, NotAssessable, ProbeError
-from reclaim.guest import OFF, UNSTARTED, Guest
+from reclaim.handles.guest import OFF, UNSTARTED, Guest
 from reclaim.requirement import requirement
 from reclaim.states import reason_not_to_start
 

@@ -1,8 +1,8 @@
 from fixers.host_trim import trim_from_host
-from reclaim.agent import AgentBlocked
 from reclaim.base.errors import NotApplicable, NotAssessable, ProbeError
 from reclaim.domfstrim import schedule_of
-from reclaim.guest import Guest
+from reclaim.handles.agent import AgentBlocked
+from reclaim.handles.guest import Guest
 from reclaim.inside.facts import Facts
 from reclaim.requirement import requirement
 

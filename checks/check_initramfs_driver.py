@@ -1,6 +1,6 @@
 from fixers.initramfs_driver import include_virtio_scsi
 from reclaim.base.errors import NotAssessable
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 from reclaim.inside.boot.loaders import absent
 from reclaim.inside.initramfs import modules
 from reclaim.requirement import requirement

@@ -1,7 +1,7 @@
 from fixers.live_definition import run_as_defined
 from reclaim.base.errors import NotApplicable
 from reclaim.definition.domain import storage_differences
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 from reclaim.requirement import requirement
 
 

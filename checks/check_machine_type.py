@@ -1,7 +1,7 @@
 from fixers.machine_type import raise_machine_type
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.definition import machine_type
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 from reclaim.requirement import requirement
 
 

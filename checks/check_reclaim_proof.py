@@ -1,6 +1,6 @@
 from fixers.reclaim_proof import name_what_keeps_it
 from reclaim.base.errors import NotApplicable, NotAssessable
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 from reclaim.proof import prove
 from reclaim.requirement import requirement
 

@@ -1,7 +1,7 @@
 from fixers.scsi_controller import provide_virtio_scsi
-from reclaim import scsi
 from reclaim.base.errors import NotApplicable
-from reclaim.guest import Guest
+from reclaim.handles import scsi
+from reclaim.handles.guest import Guest
 from reclaim.requirement import requirement
 
 

@@ -1,7 +1,7 @@
 from reclaim import domfstrim, jobfile
 from reclaim.base.errors import Withheld
 from reclaim.change import Change, FileChange
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 from reclaim.job import Job, daemon_reload, not_ours
 
 _WHY = b"# by reclaim: the guests give back what they have freed before it is copied\n"

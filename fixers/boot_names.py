@@ -1,6 +1,6 @@
 from reclaim.base.errors import Withheld
 from reclaim.change import Change, CommandChange, FileChange
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 from reclaim.inside import generated
 from reclaim.inside.boot import cmdline, grub, loaders
 from reclaim.inside.boot.bootfile import Place

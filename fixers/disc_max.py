@@ -1,7 +1,7 @@
 from reclaim.base.errors import Pending, Withheld
 from reclaim.change import Change, FileChange
 from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 from reclaim.inside.boot import crypttab
 from reclaim.inside.facts import BlockDevice, Facts
 from reclaim.inside.filesystems import deaf_pools, first_deaf

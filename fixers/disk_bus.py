@@ -1,8 +1,8 @@
-from reclaim import scsi
 from reclaim.base.errors import Withheld
 from reclaim.change import Change, changed_definition
 from reclaim.definition import bound
-from reclaim.guest import Disk
+from reclaim.handles import scsi
+from reclaim.handles.guest import Disk
 
 
 def move_to_scsi(disk: Disk) -> list[Change]:

@@ -2,7 +2,7 @@ import shlex
 
 from reclaim.base.errors import Withheld
 from reclaim.change import Change, CommandChange, FileChange
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 from reclaim.inside import generated, units
 from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import ambiguous, is_renamed_by_bus, listed, meant, named_stably, path_of, stable_path

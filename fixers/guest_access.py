@@ -1,9 +1,9 @@
-from reclaim.agent import AGENT_CHANNEL, AgentBlocked
 from reclaim.base.errors import Pending, Withheld
 from reclaim.change import Change, changed_definition
 from reclaim.definition import bound
 from reclaim.definition.domain import Definition
-from reclaim.guest import Guest
+from reclaim.handles.agent import AGENT_CHANNEL, AgentBlocked
+from reclaim.handles.guest import Guest
 
 _INSTALL = (
     "in the guest, install and start its agent: apt install qemu-guest-agent (Debian, Ubuntu), "

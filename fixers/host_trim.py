@@ -2,7 +2,7 @@ from reclaim import domfstrim
 from reclaim.base.errors import Withheld
 from reclaim.change import Change
 from reclaim.domfstrim import TrimTimer
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 
 
 def trim_from_host(guest: Guest) -> list[Change]:

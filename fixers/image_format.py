@@ -1,7 +1,7 @@
 from reclaim.amend import amendment
 from reclaim.base.errors import Withheld
 from reclaim.change import Change
-from reclaim.guest import Disk
+from reclaim.handles.guest import Disk
 from reclaim.imageformat import inspect, obstacles
 
 

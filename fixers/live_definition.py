@@ -1,8 +1,8 @@
 from reclaim.change import Change
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
+from reclaim.handles.health import observe
 from reclaim.live import live_updates
 from reclaim.power import PowerCycle, booted_definition
-from reclaim.wellbeing import observe
 
 
 def run_as_defined(guest: Guest) -> list[Change]:

@@ -3,7 +3,7 @@ from dataclasses import replace
 from reclaim.base.errors import Withheld
 from reclaim.change import Change, changed_definition
 from reclaim.definition import machine_type, qemuargs
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 
 
 def raise_machine_type(guest: Guest) -> list[Change]:

@@ -1,6 +1,6 @@
 from reclaim.base.errors import Withheld
 from reclaim.change import Change
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 
 
 def name_what_keeps_it(guest: Guest) -> list[Change]:

@@ -1,8 +1,8 @@
-from reclaim import scsi
 from reclaim.base.errors import Withheld
 from reclaim.change import Change, changed_definition
 from reclaim.definition import bound
-from reclaim.guest import Guest
+from reclaim.handles import scsi
+from reclaim.handles.guest import Guest
 
 
 def provide_virtio_scsi(guest: Guest) -> list[Change]:

@@ -2,7 +2,7 @@ from reclaim.backlog import known_backlog, promised
 from reclaim.base.errors import Withheld
 from reclaim.change import Change, Trim
 from reclaim.domfstrim import price
-from reclaim.guest import Disk
+from reclaim.handles.guest import Disk
 from reclaim.imageformat import path_of
 from reclaim.sparsify import Sparsify, obstacle
 

@@ -35,8 +35,8 @@ from reclaim.base.errors import NotAssessable, ReclaimError
 from reclaim.base.verdict import Verdict
 from reclaim.canary import Trimmed
 from reclaim.engine import Subject, judge
-from reclaim.guest import Disk, Guest
-from reclaim.hypervisor import connect
+from reclaim.handles.guest import Disk, Guest
+from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory, Policy
 from reclaim.proof import SHARE, prove
 from reclaim.requirement import catalogue

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reclaim.base.errors import ReclaimError
 from reclaim.base.text import printable, trouble
-from reclaim.hypervisor import Hypervisor, connect
+from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.inventory import Inventory
 from reclaim.processes import bytecode, programs
 from reclaim.report import archive, compare, page, publish, record

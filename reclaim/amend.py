@@ -10,10 +10,10 @@ from typing import ClassVar
 from reclaim import hostimage
 from reclaim.base.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, Withheld
 from reclaim.base.text import printable
-from reclaim.guest import Disk, Guest
+from reclaim.handles.guest import Disk, Guest
+from reclaim.handles.health import observe
 from reclaim.imageformat import amend_command, inspect, obstacles, path_of
 from reclaim.power import PowerCycle, booted_definition, is_active
-from reclaim.wellbeing import observe
 
 #: seconds for qemu-img, which writes one block
 _SECONDS = 120

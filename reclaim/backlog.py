@@ -10,11 +10,11 @@ from itertools import accumulate
 import libvirt
 
 from reclaim import hostimage, sparsify
-from reclaim.agent import AgentBlocked
 from reclaim.base.errors import NotApplicable, NotAssessable, ProbeError
 from reclaim.base.text import size
 from reclaim.files.holes import Span
-from reclaim.guest import Disk, Guest
+from reclaim.handles.agent import AgentBlocked
+from reclaim.handles.guest import Disk, Guest
 from reclaim.hostmap import SHARING, HostMap, host_map
 from reclaim.imageformat import path_of
 from reclaim.inside.disk_layout import Area, areas

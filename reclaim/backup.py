@@ -22,12 +22,12 @@ from reclaim.definition.domain import Element
 from reclaim.files import holes, replace
 from reclaim.files.beneath import File, FileId, Folder, file_id
 from reclaim.files.holes import Scan
-from reclaim.guest import Disk, Guest
+from reclaim.handles.guest import Disk, Guest
 from reclaim.image import Image
 from reclaim.inventory import BackupNotes
 
 if TYPE_CHECKING:
-    from reclaim.hypervisor import Hypervisor
+    from reclaim.handles.hypervisor import Hypervisor
 
 #: files below one folder; more is no folder of images
 _MOST_FILES = 100_000

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import libvirt
 
-from reclaim import mark, power
+from reclaim import power
 from reclaim.base.errors import ChangeFailed, ProbeError
 from reclaim.base.text import libvirt_words
+from reclaim.handles import started_by
 
 if TYPE_CHECKING:
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 #: what the journal calls it, and the requirement whose row tells of it
 SLUG = "boot-stopped"
@@ -68,7 +69,7 @@ class Boot:
         """Shut it down. Raises ChangeFailed where it does not go off, or was started by somebody else since."""
         if not power.is_active(guest):
             return "it is off again"
-        if not mark.is_of(guest, self.run):
+        if not started_by.is_of(guest, self.run):
             raise ChangeFailed(f"{guest.name}: it was started by somebody else since, and is left as it is")
         power.shut_down(guest)
         guest.hang_up()

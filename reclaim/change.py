@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Protocol
 import libvirt
 from testinfra.host import Host
 
-from reclaim.agent import AgentAbsent, AgentBlocked
 from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.base import strict
 from reclaim.base.errors import ChangedSince, ChangeFailed, NotAssessable, NotYet, ProbeError
@@ -22,7 +21,8 @@ from reclaim.definition import domain as xml
 from reclaim.definition.domain import Definition, Edit
 from reclaim.domfstrim import TrimTimer
 from reclaim.files import localfile
-from reclaim.guest import Guest
+from reclaim.handles.agent import AgentAbsent, AgentBlocked
+from reclaim.handles.guest import Guest
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle, its_own
 from reclaim.punch import HolePunch, SparseRewrite

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reclaim.definition.machine_type import numbers, written
-from reclaim.guest import Disk
-from reclaim.hypervisor import Hypervisor
+from reclaim.handles.guest import Disk
+from reclaim.handles.hypervisor import Hypervisor
 
 #: libvirt's attribute, and QEMU's option behind it (QEMU issue 1621: without it an image with
 #: discards can outgrow its virtual size)

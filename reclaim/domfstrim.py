@@ -15,8 +15,8 @@ import libvirt
 
 from reclaim.base.errors import ChangeFailed, ProbeError
 from reclaim.base.text import printable
-from reclaim.guest import Guest
-from reclaim.hypervisor import Hypervisor
+from reclaim.handles.guest import Guest
+from reclaim.handles.hypervisor import Hypervisor
 
 _UNITS = "/etc/systemd/system"
 #: what run-parts(8) runs of a folder; others are passed over

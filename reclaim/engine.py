@@ -29,8 +29,8 @@ from reclaim.boot import Boot
 from reclaim.change import Change, DefinitionChange
 from reclaim.definition import qemuargs
 from reclaim.definition.domain import Definition
-from reclaim.guest import OFF, UNKNOWN_DISKS, Disk, Guest
-from reclaim.hypervisor import Hypervisor
+from reclaim.handles.guest import OFF, UNKNOWN_DISKS, Disk, Guest
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.job import Job
 from reclaim.journal import Journal
 from reclaim.power import PowerCycle

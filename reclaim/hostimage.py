@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from reclaim import qcow2
 from reclaim.base.errors import NotAssessable, ProbeError
-from reclaim.hypervisor import Hypervisor
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.qcow2 import Qcow2
 
 #: seconds for one script: a dead network mount never answers

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from reclaim.files.holes import Span
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.hostimage import HostImage
-from reclaim.hypervisor import Hypervisor
 from reclaim.qcow2 import Qcow2
 
 _SECONDS = 60

@@ -16,7 +16,7 @@ from reclaim import hostimage
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.base.text import libvirt_words, size
 from reclaim.definition.domain import DiskView, Element
-from reclaim.guest import Disk
+from reclaim.handles.guest import Disk
 from reclaim.hostimage import HostImage, Punch
 from reclaim.qcow2 import Qcow2
 

@@ -28,8 +28,8 @@ from reclaim.definition import qemuargs
 from reclaim.definition.domain import DiskView, Element, parse_xml
 
 if TYPE_CHECKING:
-    from reclaim.guest import Guest
-    from reclaim.hypervisor import Hypervisor
+    from reclaim.handles.guest import Guest
+    from reclaim.handles.hypervisor import Hypervisor
 
 #: backing files above one another; QEMU itself opens no more than some hundred
 _DEEPEST = 64

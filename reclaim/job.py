@@ -23,7 +23,7 @@ from reclaim.jobs.tools import steps_of
 from reclaim.jobs.words import is_sure, sure_part
 
 if TYPE_CHECKING:
-    from reclaim.hypervisor import Hypervisor
+    from reclaim.handles.hypervisor import Hypervisor
 
 __all__ = ["Assessment", "Finding", "Job", "daemon_reload", "declared", "edited", "iter_lines", "not_ours"]
 

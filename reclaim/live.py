@@ -19,7 +19,7 @@ from reclaim.base.text import libvirt_words
 from reclaim.definition.domain import DRIVER_SETTINGS, Definition, Difference, DiskView, differences, parse_xml
 
 if TYPE_CHECKING:
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 ATTACH = "attach"
 #: the newest libvirt of which it is known what it refuses (virConnectGetLibVersion's number)

@@ -26,7 +26,7 @@ from reclaim.base.errors import ProbeError, ReclaimError
 from reclaim.base.text import libvirt_words, printable
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import Subject
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 from reclaim.processes import bytecode, programs
 from reclaim.report import html, terminal
 from reclaim.report.publish import Pages

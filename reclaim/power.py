@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import libvirt
 
-from reclaim import mark
-from reclaim.agent import AgentBlocked
 from reclaim.base.errors import ChangeFailed, NotAssessable, PowerCycleFailed, ProbeError, StillRunning
 from reclaim.base.text import libvirt_words
-from reclaim.console import Console, console
 from reclaim.definition.domain import Definition, called, diff_definitions, missing_from, same, storage_differences
-from reclaim.wellbeing import Wellbeing, observe
+from reclaim.handles import started_by
+from reclaim.handles.agent import AgentBlocked
+from reclaim.handles.console import Console, console
+from reclaim.handles.health import Wellbeing, observe
 
 if TYPE_CHECKING:
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 T = TypeVar("T")
 
@@ -214,7 +214,7 @@ def booted_definition(guest: Guest) -> str:
         for name in ("backingStore", "mirror"):
             for element in disk.findall(name):
                 edit.remove(element)
-    for element in edit.root.findall(f"metadata/{{{mark.URI}}}booted"):
+    for element in edit.root.findall(f"metadata/{{{started_by.URI}}}booted"):
         edit.remove(element)
     return edit.definition.xml
 

@@ -13,10 +13,10 @@ from reclaim.base.cached import once
 from reclaim.base.errors import NotApplicable, NotAssessable, ProbeError
 from reclaim.base.text import size
 from reclaim.canary import MIB, Canary, NotPlanted
-from reclaim.guest import Disk, Guest
+from reclaim.handles.guest import Disk, Guest
+from reclaim.handles.scsi import not_a_guest_disk
 from reclaim.inside.facts import Facts
 from reclaim.inside.filesystems import TRIMMABLE, Filesystem, device_of, filesystems
-from reclaim.scsi import not_a_guest_disk
 from reclaim.tally import Store
 
 #: what has to come back of a canary: a filesystem may keep the ends of it in clusters that hold other things too

@@ -23,7 +23,7 @@ from reclaim.files.replace import Held
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from reclaim.hypervisor import Hypervisor
+    from reclaim.handles.hypervisor import Hypervisor
 
 _CHUNK = 1024 * 1024
 

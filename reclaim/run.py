@@ -19,11 +19,11 @@ from reclaim.change import DefinitionChange
 from reclaim.engine import Engine, Mode, Subject
 from reclaim.files import trust
 from reclaim.files.beneath import Folder
-from reclaim.guest import Guest
-from reclaim.hypervisor import Hypervisor, connect
+from reclaim.handles.guest import Guest
+from reclaim.handles.hypervisor import Hypervisor, connect
+from reclaim.handles.lock import Held, lock, others_at_work
 from reclaim.inventory import BackupNotes, Inventory, read_inventory
 from reclaim.journal import Journal, Record
-from reclaim.lock import Held, lock, others_at_work
 from reclaim.processes import worker
 from reclaim.report import record, results
 from reclaim.requirement import catalogue

@@ -18,8 +18,8 @@ from reclaim import hostimage, imageusers
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.text import printable, size
 from reclaim.definition import othersystem
-from reclaim.guest import Disk, Guest
-from reclaim.hypervisor import Hypervisor
+from reclaim.handles.guest import Disk, Guest
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.imageformat import path_of
 from reclaim.inside.disk_layout import Area
 

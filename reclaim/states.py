@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING, TypeVar
 import libvirt
 from lxml import etree
 
-from reclaim import hostdevices, imageusers
-from reclaim.agent import AGENT_CHANNEL
+from reclaim import imageusers
 from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.base.text import size
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
 from reclaim.definition import othersystem
 from reclaim.definition.domain import Definition, pairs
+from reclaim.handles import host_devices
+from reclaim.handles.agent import AGENT_CHANNEL
 from reclaim.inventory import table_of
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle
 from reclaim.sparsify import Sparsify
 
 if TYPE_CHECKING:
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 T = TypeVar("T")
 
@@ -154,7 +155,7 @@ def reason_not_to_start(guest: Guest, *, lately: bool = False) -> str | None:
     channels = guest.persistent.root.iterfind("devices/channel/target")
     if guest.ssh is None and not any(one.get("name") == AGENT_CHANNEL for one in channels):
         return "nobody could look inside: it has no agent's channel, and the inventory does not name ssh for it"
-    if devices := hostdevices.taken_by(guest, guest.persistent):
+    if devices := host_devices.taken_by(guest, guest.persistent):
         return f"a start would take from the host: {_told(devices)}"
     mine = imageusers.uses(guest.hypervisor, guest.persistent.root, guest.name)
     return imageusers.reason_of_others(guest, mine, lately=lately) or _no_room_for(guest)
@@ -381,8 +382,8 @@ def _taken(guest: Guest) -> str | None:
     for disk in pairs(live, guest.persistent)[2]:
         if disk.source and (reason := imageusers.reason_of_others(guest, imageusers.uses_of_disk(guest, disk))):
             return f"disk {disk.target} is defined and not attached, and {reason}: take it from one of them"
-    here = set(hostdevices.taken_by(guest, live))
-    if new := [one for one in hostdevices.taken_by(guest, guest.persistent) if one not in here]:
+    here = set(host_devices.taken_by(guest, live))
+    if new := [one for one in host_devices.taken_by(guest, guest.persistent) if one not in here]:
         return f"{new[0]} is defined and not attached: a start would take it from the host, or from another guest"
     return None
 

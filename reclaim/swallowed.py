@@ -8,7 +8,7 @@ from reclaim import imageformat
 from reclaim.base.text import size
 from reclaim.canary import Trimmed
 from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
-from reclaim.guest import Disk
+from reclaim.handles.guest import Disk
 from reclaim.inside.facts import BlockDevice
 from reclaim.inside.filesystems import Filesystem
 from reclaim.tally import Store

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from reclaim import hostimage, imageformat
 from reclaim.base.errors import NotAssessable, ProbeError
-from reclaim.guest import Disk
+from reclaim.handles.guest import Disk
 from reclaim.imageformat import Inspected
 
 #: seconds between two looks

@@ -28,12 +28,12 @@ from reclaim.boot import Boot
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
 from reclaim.definition.domain import Definition, pairs
 from reclaim.files import trust
-from reclaim.guest import Guest
-from reclaim.hypervisor import Hypervisor, connect
+from reclaim.handles.guest import Guest
+from reclaim.handles.hypervisor import Hypervisor, connect
+from reclaim.handles.lock import lock
 from reclaim.inside.facts import Facts
 from reclaim.inventory import Inventory, read_inventory
 from reclaim.journal import Entry, Journal, Record
-from reclaim.lock import lock
 from reclaim.power import PowerCycle
 from reclaim.report import commands, results
 from reclaim.sparsify import Sparsify

@@ -14,8 +14,8 @@ from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.base.text import printable, size
 from reclaim.files import holes
 from reclaim.files.beneath import File, file_id
-from reclaim.guest import Disk
-from reclaim.hypervisor import Hypervisor
+from reclaim.handles.guest import Disk
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.image import Format, Image
 
 Say = Callable[[str], None]

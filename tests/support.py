@@ -16,13 +16,13 @@ import libvirt
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
-from reclaim.agent import Agent, AgentAbsent
 from reclaim.base.errors import ProbeError
 from reclaim.base.verdict import Verdict
 from reclaim.definition.domain import Definition, flattened
 from reclaim.engine import Engine, Mode, Subject, judge, subjects
-from reclaim.guest import Disk, Guest
-from reclaim.hypervisor import Hypervisor, connect
+from reclaim.handles.agent import Agent, AgentAbsent
+from reclaim.handles.guest import Disk, Guest
+from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.inside import facts
 from reclaim.inventory import Inventory
 from reclaim.journal import Journal

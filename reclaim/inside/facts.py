@@ -19,9 +19,9 @@ from typing import Any
 
 from testinfra.host import Host
 
-from reclaim.agent import NotLinux
 from reclaim.base.errors import ProbeError
 from reclaim.base.text import printable
+from reclaim.handles.agent import NotLinux
 
 #: seconds that the whole script may take: 4 under emulation, and minutes where the host has many guests to emulate
 SCRIPT_SECONDS = 300
@@ -55,7 +55,7 @@ _KERNEL_WORDS = frozenset(
 
 def script() -> str:
     """The shell script that gathers the facts."""
-    return files("reclaim").joinpath("facts.sh").read_text(encoding="utf-8")
+    return files("reclaim.inside").joinpath("facts.sh").read_text(encoding="utf-8")
 
 
 def gather(shell: Host, guest: str, earlier: Facts | None = None) -> Facts:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reclaim.base.cached import once
 from reclaim.base.errors import ProbeError
 from reclaim.definition.domain import Definition, DiskView
-from reclaim.guest import Disk
+from reclaim.handles.guest import Disk
 from reclaim.inside.facts import BlockDevice, Facts, Mount
 
 #: lsblk types that are no disk of the definition

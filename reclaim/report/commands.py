@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reclaim.base.text import printable
 from reclaim.base.verdict import Verdict
-from reclaim.guest import OFF, UNSTARTED
+from reclaim.handles.guest import OFF, UNSTARTED
 from reclaim.report.record import Record, Row
 from reclaim.report.summary import waits_for_power
 

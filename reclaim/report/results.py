@@ -18,8 +18,8 @@ from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.base.secret import redacted, redacted_arguments
 from reclaim.base.text import printable
 from reclaim.files import whole
-from reclaim.guest import Disk, Guest
-from reclaim.hypervisor import Hypervisor
+from reclaim.handles.guest import Disk, Guest
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inside.filesystems import device_of, need
 
 if TYPE_CHECKING:

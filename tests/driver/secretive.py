@@ -9,8 +9,9 @@ import hashlib
 import os
 from typing import Any
 
-from reclaim import hypervisor, run, undo
-from reclaim.hypervisor import Hypervisor
+from reclaim import run, undo
+from reclaim.handles import hypervisor
+from reclaim.handles.hypervisor import Hypervisor
 from tests.support import FILES, InhabitedGuest, Inside, block, part
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from reclaim import journal
 from reclaim.change import DefinitionChange
-from reclaim.hypervisor import connect
+from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
 from reclaim.journal import Journal, read
 from reclaim.power import PowerCycle
@@ -22,7 +22,7 @@ from tests.command import audit
 from tests.support import definition_of, disk_xml, domain_xml, engine, node, opened, uuid_of, walk
 
 if TYPE_CHECKING:
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 SHARED = f"test:///default?died-{os.getpid()}"
 SLUGS = ("disk-discard", "scsi-controller", "disk-bus")

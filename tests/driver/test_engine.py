@@ -13,7 +13,7 @@ from reclaim.base.verdict import Verdict
 from reclaim.change import Change, DefinitionChange, changed_definition
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.engine import judge
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 from reclaim.inventory import GuestNotes, Inventory
 from reclaim.journal import read
 from reclaim.requirement import Requirement

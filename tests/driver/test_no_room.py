@@ -17,7 +17,7 @@ from reclaim import journal, undo
 from reclaim.base.errors import JournalLost
 from reclaim.base.verdict import Verdict
 from reclaim.engine import Engine
-from reclaim.hypervisor import connect
+from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
 from reclaim.report.results import NAME
 from reclaim.run import Options, Run
@@ -25,7 +25,7 @@ from tests.command import FLEET, Outcome, audit
 from tests.support import Inside, definition_of, disk_xml, domain_xml, engine, inhabited, node, opened, walk
 
 if TYPE_CHECKING:
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 NO_MOUNT = os.geteuid() != 0 or bool(
     subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode

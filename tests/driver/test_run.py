@@ -17,9 +17,9 @@ from reclaim import journal
 from reclaim.base.errors import ReclaimError
 from reclaim.base.verdict import Verdict
 from reclaim.engine import Subject, judge
-from reclaim.hypervisor import Hypervisor
+from reclaim.handles.hypervisor import Hypervisor
+from reclaim.handles.lock import lock
 from reclaim.inventory import GuestNotes, Inventory, Ssh
-from reclaim.lock import lock
 from reclaim.report import results
 from reclaim.requirement import catalogue
 from reclaim.run import Options, Run

@@ -12,10 +12,10 @@ import pytest
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from reclaim import ssh
-from reclaim.agent import OUTPUT_BYTES
 from reclaim.base.errors import ProbeError
-from reclaim.ssh import Address, GuestSsh, OtherMachine, SshRefused
+from reclaim.handles import ssh
+from reclaim.handles.agent import OUTPUT_BYTES
+from reclaim.handles.ssh import Address, GuestSsh, OtherMachine, SshRefused
 from tests.sshd import Sshd, listening
 from tests.support import disk_xml, domain_xml, opened, uuid_of
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
     from reclaim.inventory import Ssh
 
 pytestmark = pytest.mark.sshd

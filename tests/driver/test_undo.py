@@ -15,7 +15,7 @@ from reclaim import journal
 from reclaim.__main__ import main
 from reclaim.base.errors import ReclaimError
 from reclaim.change import CommandChange, FileChange
-from reclaim.hypervisor import connect
+from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
 from reclaim.journal import Journal, journals_below, read
 from reclaim.undo import _inventory as inventory_of
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reclaim.engine import Engine
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 #: all connections of one process share this driver; the query is only for a lock of our own
 SHARED = f"test:///default?{os.getpid()}"

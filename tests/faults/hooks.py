@@ -79,7 +79,7 @@ def _give_a_title(connection: Any) -> None:
 
 def libvirt_calls(watch: Watch, asked: dict[str, Any]) -> None:
     """Count every call to libvirt; the cut says at which of them what happens."""
-    from reclaim.hypervisor import Hypervisor  # noqa: PLC0415 (in the child alone)
+    from reclaim.handles.hypervisor import Hypervisor  # noqa: PLC0415 (in the child alone)
 
     calls, watch.cut = _Calls(watch, watch.cut, persisting(Path(asked["node"]))), None
     reconnect = Hypervisor.reconnect

@@ -24,7 +24,7 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
-from reclaim import agent, copynames, hostimage, hypervisor, image, inventory, journal, qcow2, wellbeing
+from reclaim import copynames, hostimage, image, inventory, journal, qcow2
 from reclaim.base import text
 from reclaim.base.errors import (
     NotApplicable,
@@ -36,6 +36,7 @@ from reclaim.base.errors import (
 from reclaim.change import Trim, to_json
 from reclaim.definition.domain import Definition, flattened, same, storage_differences
 from reclaim.engine import judge, subjects
+from reclaim.handles import agent, health, hypervisor
 from reclaim.inside import facts, fstab, trim_schedule, units
 from reclaim.inside.boot import cmdline, crypttab, grub, loaders
 from reclaim.report import compare, record
@@ -275,7 +276,7 @@ def facts_answer(data: bytes) -> None:
                     json.dumps(to_json(change))
                     _ = change.diff, change.target
     with suppress(*OURS, libvirt.libvirtError):
-        wellbeing.observe(guest)
+        health.observe(guest)
     with suppress(*OURS, libvirt.libvirtError):
         measuring.measure(guest.hypervisor, [guest], {}, after=True)
 
@@ -347,7 +348,7 @@ def _ask_all(one: agent.Agent) -> None:
     with suppress(*OURS):
         Trim("g")._by_agent(guest)  # type: ignore[arg-type]
     with suppress(*OURS):
-        wellbeing._by_agent(guest)  # type: ignore[arg-type]
+        health._by_agent(guest)  # type: ignore[arg-type]
 
 
 # On the host ----------------------------------------------------------------------------------

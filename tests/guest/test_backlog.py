@@ -16,8 +16,8 @@ from lab import host
 from lab.guest import LabGuest
 from reclaim.backlog import backlog
 from reclaim.base.verdict import Verdict
-from reclaim.guest import Disk
-from reclaim.hypervisor import connect
+from reclaim.handles.guest import Disk
+from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
 from tests.support import engine, requirement, subject
 

@@ -13,8 +13,8 @@ from lab import host
 from reclaim import domfstrim
 from reclaim.base.errors import ChangeFailed
 from reclaim.domfstrim import TrimTimer
-from reclaim.guest import Guest
-from reclaim.hypervisor import connect
+from reclaim.handles.guest import Guest
+from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
 from tests.support import uuid_of
 

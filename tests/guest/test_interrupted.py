@@ -20,7 +20,7 @@ from lab.demo import ROOT
 from reclaim import journal, power
 from reclaim.base.verdict import Verdict
 from reclaim.definition.domain import Definition, same, storage_differences
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 from reclaim.power import PowerCycle
 from reclaim.undo import undo
 from tests.faults import record as counts

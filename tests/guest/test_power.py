@@ -25,8 +25,8 @@ from lab.guest import LabGuest
 from reclaim import journal, power
 from reclaim.base.verdict import Result, Verdict
 from reclaim.definition.domain import Definition, same, storage_differences
-from reclaim.guest import Guest
-from reclaim.hypervisor import connect
+from reclaim.handles.guest import Guest
+from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory, Policy
 from tests.guest.tiny import qcow2
 from tests.support import engine, requirement, subject

@@ -13,7 +13,7 @@ from lab import host
 from reclaim import power
 from reclaim.base.verdict import Result, Verdict
 from reclaim.definition.domain import Definition, same
-from reclaim.guest import Guest
+from reclaim.handles.guest import Guest
 from tests.guest.tiny import Tiny, made, qcow2, xml_of
 from tests.support import definition_of, difference, engine, requirement, subject
 

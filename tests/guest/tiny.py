@@ -19,8 +19,8 @@ import libvirt
 
 from lab import guest as lab
 from lab import host, paths
-from reclaim.guest import Guest
-from reclaim.hypervisor import connect
+from reclaim.handles.guest import Guest
+from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory, Policy
 
 _SECONDS = 30

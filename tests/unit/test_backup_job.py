@@ -10,7 +10,7 @@ import pytest
 from reclaim import undo
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import Subject, judge
-from reclaim.hypervisor import Hypervisor
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.job import Job, declared
 from tests.filesystems import run

@@ -16,7 +16,7 @@ from reclaim.job import Job, declared
 from tests.support import disk_xml, domain_xml, engine, opened, requirement, uuid_of
 
 if TYPE_CHECKING:
-    from reclaim.hypervisor import Hypervisor
+    from reclaim.handles.hypervisor import Hypervisor
 
 TRIM = "timeout 900 /usr/bin/virsh --connect qemu:///system domfstrim {}"
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 import pytest
 
-from reclaim import boot, journal, mark, power, states, undo
-from reclaim.agent import AgentAbsent
+from reclaim import boot, journal, power, states, undo
 from reclaim.base.verdict import Result, Verdict
 from reclaim.boot import Boot
 from reclaim.engine import Engine
+from reclaim.handles import started_by
+from reclaim.handles.agent import AgentAbsent
 from reclaim.inventory import GuestNotes, Inventory, Policy, Ssh
 from tests.command import audit
 from tests.support import (
@@ -28,7 +29,7 @@ from tests.support import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 CHANNEL = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
 OVIRT = "<ovirt-vm:vm xmlns:ovirt-vm='http://ovirt.org/vm/1.0'/>"
@@ -244,15 +245,15 @@ def test_the_mark_goes_with_the_qemu_and_comes_with_the_next(tmp_path: Path) -> 
     run = booting(guest, tmp_path, "fix", restart=True)
     run.visit(guest)
     name = run.journal.path.parent.name
-    assert mark.is_of(guest, name)
-    assert not mark.is_of(guest, "another")
+    assert started_by.is_of(guest, name)
+    assert not started_by.is_of(guest, "another")
     walk(run, guest, "guest-access", "disk-discard", "live-definition")
-    assert mark.is_of(guest, name)
+    assert started_by.is_of(guest, name)
     run.leave(guest)
     assert "reclaim" not in definition_of(guest).xml
-    assert not mark.is_of(guest, name)
+    assert not started_by.is_of(guest, name)
     guest.domain.create()
-    assert not mark.is_of(guest, name)
+    assert not started_by.is_of(guest, name)
 
 
 def test_what_was_off_is_not_brought_back_where_its_power_cycle_saw_no_end(

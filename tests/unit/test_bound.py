@@ -16,7 +16,7 @@ from reclaim.change import DefinitionChange, changed_definition
 from reclaim.definition import bound, qemuargs
 from reclaim.definition.domain import Definition, parse_xml
 from reclaim.definition.machine_type import OfferedMachine
-from reclaim.guest import UNKNOWN_DISKS, Disk, Guest
+from reclaim.handles.guest import UNKNOWN_DISKS, Disk, Guest
 from tests.corpus.variants import QEMU, arguments, override
 from tests.support import (
     definition_of,

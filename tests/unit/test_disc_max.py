@@ -27,7 +27,7 @@ from tests.support import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 
 def _guest(folder: Path, devices: list[dict[str, Any]], mounts: list[dict[str, Any]], *xml: str, **more: Any) -> Guest:

@@ -12,7 +12,7 @@ from reclaim.base.verdict import Verdict
 from reclaim.change import DefinitionChange, from_json, to_json
 from reclaim.definition.domain import Definition
 from reclaim.engine import judge
-from reclaim.guest import Disk
+from reclaim.handles.guest import Disk
 from reclaim.inventory import Inventory, Policy
 from tests.support import (
     Inside,
@@ -35,7 +35,7 @@ from tests.support import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 PCI = "<address type='pci' domain='0x0000' bus='0x00' slot='0x07' function='0x0'/>"
 

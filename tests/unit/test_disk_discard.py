@@ -12,14 +12,14 @@ from reclaim.base.verdict import Verdict
 from reclaim.change import DefinitionChange
 from reclaim.definition.domain import Definition
 from reclaim.engine import judge
-from reclaim.guest import Disk
+from reclaim.handles.guest import Disk
 from reclaim.inventory import GuestNotes, Inventory, Policy
 from tests.support import difference, disk_xml, domain_xml, drive, mend, opened, requirement, subject, verdict_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 
 def _driver(attributes: str) -> str:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reclaim.agent import AgentAbsent, AgentBlocked
 from reclaim.base.errors import ProbeError
 from reclaim.base.verdict import Verdict
+from reclaim.handles.agent import AgentAbsent, AgentBlocked
 from tests.support import (
     InhabitedGuest,
     Inside,

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reclaim import hostdevices, states
+from reclaim import states
 from reclaim.definition.domain import Definition
+from reclaim.handles import host_devices
 from reclaim.power import PowerCycle, booted_definition
 from tests.support import disk_xml, domain_xml, opened
 
@@ -112,7 +113,7 @@ def test_what_a_start_takes_from_the_host_is_named(tmp_path: Path, device: str, 
     guest.hypervisor.connection.networkDefineXML(SRIOV)
     assert states.reason_not_to_start(guest) is None
     guest.__dict__["persistent"] = _definition(device)
-    [found] = hostdevices.taken_by(guest, guest.persistent)
+    [found] = host_devices.taken_by(guest, guest.persistent)
     assert words in found
     assert states.reason_not_to_start(guest) == f"a start would take from the host: {found}"
 
@@ -162,7 +163,7 @@ def test_what_the_arguments_take_is_named(tmp_path: Path, arguments: list[str], 
     values = "".join(f"<q:arg value='{one}'/>" for one in arguments)
     own = f"<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'>{values}</q:commandline></domain>"
     definition = Definition(guest.persistent.xml.replace("</domain>", own))
-    found = hostdevices.taken_by(guest, definition)
+    found = host_devices.taken_by(guest, definition)
     assert bool(found) is takes
     assert all(arguments[1][:20] in one for one in found)
 

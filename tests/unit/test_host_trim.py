@@ -12,10 +12,10 @@ from testinfra.host import Host
 
 from reclaim import change as changes
 from reclaim import domfstrim
-from reclaim.agent import AgentAbsent, AgentBlocked
 from reclaim.base.errors import ChangeFailed, ProbeError
 from reclaim.base.verdict import Verdict
 from reclaim.domfstrim import TrimTimer
+from reclaim.handles.agent import AgentAbsent, AgentBlocked
 from tests.support import InhabitedGuest, Inside, engine, inhabited, requirement, subject
 
 if TYPE_CHECKING:

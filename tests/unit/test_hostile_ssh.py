@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from reclaim import ssh
-from reclaim.agent import OUTPUT_BYTES
 from reclaim.base.errors import ProbeError
+from reclaim.handles import ssh
+from reclaim.handles.agent import OUTPUT_BYTES
+from reclaim.handles.ssh import Address, GuestSsh
 from reclaim.inventory import Ssh
-from reclaim.ssh import Address, GuestSsh
 from tests.support import Inside, inhabited
 
 #: each ends in a tool that never ends, where it matters

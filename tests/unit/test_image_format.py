@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reclaim import hostimage, journal, power, states, undo
-from reclaim.agent import AgentAbsent
 from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.base.errors import NotAssessable
 from reclaim.base.verdict import Verdict
 from reclaim.change import from_json, to_json
-from reclaim.guest import Disk
+from reclaim.handles.agent import AgentAbsent
+from reclaim.handles.guest import Disk
+from reclaim.handles.health import Wellbeing
 from reclaim.hostimage import HostImage, Punch, thin_bytes
 from reclaim.imageformat import Inspected, inspect, is_thick, notes, obstacles
 from reclaim.inventory import GuestNotes, Inventory
 from reclaim.qcow2 import Qcow2
 from reclaim.sparsify import Sparsify
-from reclaim.wellbeing import Wellbeing
 from tests import filesystems
 from tests.support import Inside, disk_xml, domain_xml, engine, inhabited, opened, requirement, subject, verdict_of
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reclaim.base.verdict import Result
-    from reclaim.hypervisor import Hypervisor
+    from reclaim.handles.hypervisor import Hypervisor
     from tests.support import InhabitedGuest
 
 MIB = 1024**2

@@ -16,7 +16,7 @@ from reclaim.backup import Backup, find
 from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.base.verdict import Verdict
 from reclaim.engine import Subject, judge
-from reclaim.hypervisor import Hypervisor
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inside.disk_layout import _parts
 from reclaim.inventory import BackupNotes
 from reclaim.verify import verify

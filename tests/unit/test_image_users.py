@@ -23,7 +23,7 @@ from tests.corpus.variants import arguments
 from tests.support import InhabitedGuest, Inside, disk_xml, domain_xml, engine, inhabited, opened
 
 if TYPE_CHECKING:
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 CHANNEL = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from reclaim import change, proof, wellbeing
+from reclaim import change, proof
 from reclaim.backlog import weighed
 from reclaim.base.errors import NotApplicable, NotAssessable, Pending, ProbeError, Withheld
 from reclaim.base.verdict import Verdict
 from reclaim.engine import judge, subjects
-from reclaim.guest import Guest
+from reclaim.handles import health
+from reclaim.handles.guest import Guest
 from reclaim.hostmap import HostMap
 from reclaim.inside.disk_layout import areas
 from reclaim.inside.filesystems import filesystems, need
@@ -419,9 +420,9 @@ def _asked(guest: Guest) -> Iterator[str]:
                         yield json.dumps(change.to_json(proposed))
                 except _REFUSED as exc:
                     yield str(exc)
-    seen = wellbeing.observe(guest)
+    seen = health.observe(guest)
     if seen is not None:
-        gone = wellbeing.Wellbeing({})
+        gone = health.Wellbeing({})
         yield "".join(
             (*seen.missing(seen), *seen.missing(gone), *seen.remarks(gone), *gone.missing(seen), *seen.strays)
         )

@@ -19,7 +19,7 @@ from tests.support import disk_xml, domain_xml, engine, opened, requirement, sub
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 PLAIN = disk_xml()
 UNMAP = disk_xml(driver="discard='unmap'")

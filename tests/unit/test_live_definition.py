@@ -28,7 +28,7 @@ from tests.support import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 VDA = disk_xml("vda")
 

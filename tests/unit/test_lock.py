@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from reclaim import lock as locks
 from reclaim.base.errors import ReclaimError
 from reclaim.files import trust
-from reclaim.hypervisor import Hypervisor
-from reclaim.lock import lock, others_at_work
+from reclaim.handles import lock as locks
+from reclaim.handles.hypervisor import Hypervisor
+from reclaim.handles.lock import lock, others_at_work
 from reclaim.run import Options, Run
 from tests.support import domain_xml, opened
 

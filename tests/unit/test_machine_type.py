@@ -9,7 +9,7 @@ from testinfra.host import Host
 
 from reclaim.base.verdict import Verdict
 from reclaim.definition.machine_type import OfferedMachine
-from reclaim.hypervisor import Hypervisor
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import Inventory, Policy
 from tests.support import (
     EMULATOR,

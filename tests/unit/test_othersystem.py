@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reclaim.agent import System
 from reclaim.base.verdict import Verdict
 from reclaim.definition import othersystem
 from reclaim.definition.machine_type import OfferedMachine
+from reclaim.handles.agent import System
 from tests.support import definition_of, disk_xml, domain_xml, engine, opened, scsi_xml, verdict_of, walk
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pytest
 from reclaim import journal, power, undo
 from reclaim.base.errors import PowerCycleFailed, ProbeError, StillRunning
 from reclaim.base.verdict import Verdict
-from reclaim.console import console
 from reclaim.definition.domain import same
+from reclaim.handles.console import console
 from reclaim.inventory import GuestNotes, Inventory, Policy
 from tests.support import (
     InhabitedGuest,

@@ -9,15 +9,15 @@ import libvirt
 import pytest
 
 from reclaim.base.errors import ProbeError
-from reclaim.console import console
-from reclaim.hypervisor import connect, host_of
+from reclaim.handles.console import console
+from reclaim.handles.hypervisor import connect, host_of
 from reclaim.inventory import Inventory
 from tests.support import disk_xml, domain_xml, node
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reclaim.hypervisor import Hypervisor
+    from reclaim.handles.hypervisor import Hypervisor
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reclaim.base.verdict import Verdict
-from reclaim.guest import OFF, UNSTARTED
+from reclaim.handles.guest import OFF, UNSTARTED
 from reclaim.report import commands
 from reclaim.report.record import Record
 from reclaim.report.summary import ROAD, Standing, came_back, figures, reclaimable, standing

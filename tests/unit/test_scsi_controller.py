@@ -26,7 +26,7 @@ from tests.support import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 
 def _controllers(guest: Guest) -> list[tuple[str, str | None]]:

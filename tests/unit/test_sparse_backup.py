@@ -29,7 +29,7 @@ from reclaim.engine import Subject, judge
 from reclaim.files import holes, replace
 from reclaim.files.holes import Identity
 from reclaim.files.replace import Held, nameless, put_in_place
-from reclaim.hypervisor import Hypervisor
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.journal import read
 from reclaim.punch import HolePunch, SparseRewrite

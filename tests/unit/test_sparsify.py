@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reclaim.base.verdict import Result
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
     from tests.support import InhabitedGuest
 
 MIB = 1024**2

@@ -17,7 +17,7 @@ from tests.support import definition_of, disk_xml, domain_xml, engine, opened, r
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 OVIRT = (
     "<ovirt-tune:qos xmlns:ovirt-tune='http://ovirt.org/vm/tune/1.0'/>"

@@ -26,8 +26,8 @@ from reclaim.base.verdict import Verdict
 from reclaim.change import Change, FileChange, from_json, to_json
 from reclaim.engine import Subject, judge
 from reclaim.files import beneath, holes, replace
-from reclaim.guest import Guest
-from reclaim.hypervisor import Hypervisor
+from reclaim.handles.guest import Guest
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.job import Job, declared
 from reclaim.punch import HolePunch, SparseRewrite

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reclaim.agent import AgentBlocked
 from reclaim.backlog import Held, backlog, weighed
 from reclaim.base.verdict import Verdict
 from reclaim.change import Trim
+from reclaim.handles.agent import AgentBlocked
 from reclaim.hostmap import HostMap
 from reclaim.inside.disk_layout import Area
 from reclaim.inventory import GuestNotes, Inventory

@@ -12,7 +12,7 @@ import pytest
 
 from reclaim import __main__
 from reclaim.base.errors import ReclaimError
-from reclaim.hypervisor import Hypervisor
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.verify import verify
 from tests.filesystems import MIB, run
 from tests.support import disk_xml, domain_xml, node, opened

@@ -14,12 +14,13 @@ from testinfra.backend.local import LocalBackend
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from reclaim import power, ssh
-from reclaim.agent import AgentAbsent, AgentBlocked, AgentFrozen
+from reclaim import power
 from reclaim.base.errors import ProbeError
 from reclaim.base.verdict import Verdict
+from reclaim.handles import ssh
+from reclaim.handles.agent import AgentAbsent, AgentBlocked, AgentFrozen
+from reclaim.handles.ssh import Address, Connection, OtherMachine, SshRefused
 from reclaim.inventory import GuestNotes, Inventory, Ssh, SshOfGuests
-from reclaim.ssh import Address, Connection, OtherMachine, SshRefused
 from tests import support
 from tests.support import (
     InhabitedGuest,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 NIC = "<interface type='user'><mac address='52:54:00:00:00:0{}'/></interface>"
 ABSENT = AgentAbsent("one: there is no guest agent channel")

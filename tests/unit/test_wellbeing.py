@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reclaim import wellbeing
 from reclaim.base.errors import NotAssessable
-from reclaim.wellbeing import Wellbeing, observe
+from reclaim.handles import health
+from reclaim.handles.health import Wellbeing, observe
 from tests.support import Inside, block, inhabited, mounted, part
 
 if TYPE_CHECKING:
@@ -367,7 +367,7 @@ def test_without_ip_the_agent_is_asked_for_addresses(tmp_path: Path) -> None:
     guest.answers = {"guest-network-get-interfaces": lambda: ANSWERS["guest-network-get-interfaces"]}
     facts = guest.facts
     object.__setattr__(facts, "sections", {**facts.sections, "addresses": "MTI3"})  # status 127
-    found = wellbeing.observe(guest)
+    found = health.observe(guest)
     assert found is not None
     assert (found.inside, found.addresses, found.given) == (True, [], {"IPv4": ["192.0.2.1"]})
     assert replace(found, given={}).missing(found) == []

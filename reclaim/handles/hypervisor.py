@@ -23,12 +23,13 @@ from testinfra.backend.local import LocalBackend
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from reclaim import live, ssh
+from reclaim import live
 from reclaim.base.errors import ProbeError, ReclaimError
 from reclaim.base.text import libvirt_words, printable
 from reclaim.definition.domain import Definition, Element, parse_xml
 from reclaim.definition.machine_type import OfferedMachine
-from reclaim.guest import Guest
+from reclaim.handles import ssh
+from reclaim.handles.guest import Guest
 from reclaim.inventory import Inventory
 from reclaim.processes import binding, child
 

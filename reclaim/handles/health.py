@@ -14,7 +14,7 @@ from reclaim.inside import fstab
 from reclaim.inside.facts import BlockDevice, Facts
 
 if TYPE_CHECKING:
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 #: what is mounted below comes and goes with sessions and containers
 _EPHEMERAL = re.compile(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from reclaim.base.errors import ProbeError
 
 if TYPE_CHECKING:
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 #: what is read of it, from its end
 _BYTES = 65_536

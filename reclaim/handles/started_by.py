@@ -9,7 +9,7 @@ from xml.sax.saxutils import quoteattr
 import libvirt
 
 if TYPE_CHECKING:
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 #: the namespace of the mark, in the metadata of the running domain and never of its definition
 URI = "urn:reclaim:booted"

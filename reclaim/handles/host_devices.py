@@ -12,7 +12,7 @@ from reclaim.definition import qemuargs
 from reclaim.definition.domain import Definition, Element, parse_xml
 
 if TYPE_CHECKING:
-    from reclaim.guest import Guest
+    from reclaim.handles.guest import Guest
 
 #: types of `<interface>` that are one device and nobody else's
 _INTERFACES = {"hostdev": "a network card of the host", "vdpa": "a vDPA device of the host"}

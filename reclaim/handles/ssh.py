@@ -31,15 +31,15 @@ from testinfra.backend.base import CommandResult
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from reclaim.agent import COMMAND_SECONDS, OUTPUT_BYTES
 from reclaim.base.errors import NoAccess, ProbeError
 from reclaim.base.text import libvirt_words, printable
+from reclaim.handles.agent import COMMAND_SECONDS, OUTPUT_BYTES
 from reclaim.inventory import Ssh, table_of
 from reclaim.processes import child, worker
 
 if TYPE_CHECKING:
-    from reclaim.guest import Guest
-    from reclaim.hypervisor import Hypervisor
+    from reclaim.handles.guest import Guest
+    from reclaim.handles.hypervisor import Hypervisor
 
 #: seconds until a connection stands, and for the first answer over it
 CONNECT_SECONDS = 30

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from reclaim.base.errors import ReclaimError
-from reclaim.hypervisor import Hypervisor
+from reclaim.handles.hypervisor import Hypervisor
 
 _ROOTS = Path("/run/reclaim")
 #: where systemd has each user's runtime folder (file-hierarchy(7))

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import libvirt
 from testinfra.host import Host
 
-from reclaim import agent, mark, ssh
-from reclaim.agent import Agent
 from reclaim.base.cached import kept
 from reclaim.base.errors import NoAccess, NotAssessable, ProbeError, Withheld
 from reclaim.base.text import fault, libvirt_words
 from reclaim.definition import othersystem
 from reclaim.definition.domain import Definition, DiskView
+from reclaim.handles import agent, ssh, started_by
+from reclaim.handles.agent import Agent
 from reclaim.inside import facts
 from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
 
 if TYPE_CHECKING:
-    from reclaim.hypervisor import Hypervisor
+    from reclaim.handles.hypervisor import Hypervisor
     from reclaim.proof import Proof
 
 #: states in which there is a QEMU, and nobody inside who answers
@@ -91,7 +91,7 @@ class Guest:
         """Start it on its definition. Raises libvirtError where QEMU does not start."""
         self.domain.create()
         if self.booted_by is not None:
-            mark.leave(self, self.booted_by)
+            started_by.leave(self, self.booted_by)
 
     # Definitions
 
