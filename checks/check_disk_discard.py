@@ -1,10 +1,10 @@
 from fixers.disk_discard import set_discard_unmap
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.definition import qemuargs
-from reclaim.discard import lacks_no_unref, wants_no_unref
 from reclaim.handles.guest import Disk
 from reclaim.handles.scsi import not_a_guest_disk
 from reclaim.requirement import requirement
+from reclaim.storage.discard_no_unref import lacks_no_unref, wants_no_unref
 
 
 @requirement(

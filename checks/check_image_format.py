@@ -2,9 +2,9 @@ from fixers.image_format import let_the_image_shrink
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.handles.guest import Disk
 from reclaim.handles.scsi import not_a_guest_disk
-from reclaim.imageformat import inspect, is_thick, notes, obstacles, thick_words
 from reclaim.inside.filesystems import granularity
 from reclaim.requirement import requirement
+from reclaim.storage.shrinkable import inspect, is_thick, notes, obstacles, thick_words
 
 
 @requirement(

@@ -1,6 +1,6 @@
 from reclaim.change import Change, changed_definition
-from reclaim.discard import lacks_no_unref, wants_no_unref
 from reclaim.handles.guest import Disk
+from reclaim.storage.discard_no_unref import lacks_no_unref, wants_no_unref
 
 
 def set_discard_unmap(disk: Disk) -> list[Change]:

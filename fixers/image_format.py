@@ -2,7 +2,7 @@ from reclaim.amend import amendment
 from reclaim.base.errors import Withheld
 from reclaim.change import Change
 from reclaim.handles.guest import Disk
-from reclaim.imageformat import inspect, obstacles
+from reclaim.storage.shrinkable import inspect, obstacles
 
 
 def let_the_image_shrink(disk: Disk) -> list[Change]:

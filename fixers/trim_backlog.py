@@ -3,8 +3,8 @@ from reclaim.base.errors import Withheld
 from reclaim.change import Change, Trim
 from reclaim.domfstrim import price
 from reclaim.handles.guest import Disk
-from reclaim.imageformat import path_of
 from reclaim.sparsify import Sparsify, obstacle
+from reclaim.storage.shrinkable import path_of
 
 
 def trim_now(disk: Disk) -> list[Change]:

@@ -7,13 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from reclaim import hostimage
 from reclaim.base.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, Withheld
 from reclaim.base.text import printable
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.health import observe
-from reclaim.imageformat import amend_command, inspect, obstacles, path_of
 from reclaim.power import PowerCycle, booted_definition, is_active
+from reclaim.storage import host_image
+from reclaim.storage.shrinkable import amend_command, inspect, obstacles, path_of
 
 #: seconds for qemu-img, which writes one block
 _SECONDS = 120
@@ -87,7 +87,7 @@ def amend(guest: Guest, path: str) -> None:
     if result.rc != 0:
         words = " ".join(result.stderr.replace(name, path).split())[:300]
         raise ChangeFailed(f"{path}: qemu-img amend: {words or f'it ended with status {result.rc}'}")
-    if hostimage.header(guest.hypervisor, hostimage.look(guest.hypervisor, path)).version < 3:
+    if host_image.header(guest.hypervisor, host_image.look(guest.hypervisor, path)).version < 3:
         raise ChangeFailed(f"{path}: qemu-img amend said nothing, and the image is as it was")
 
 

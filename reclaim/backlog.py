@@ -9,16 +9,17 @@ from itertools import accumulate
 
 import libvirt
 
-from reclaim import hostimage, sparsify
+from reclaim import sparsify
 from reclaim.base.errors import NotApplicable, NotAssessable, ProbeError
 from reclaim.base.text import size
 from reclaim.files.holes import Span
 from reclaim.handles.agent import AgentBlocked
 from reclaim.handles.guest import Disk, Guest
-from reclaim.hostmap import SHARING, HostMap, host_map
-from reclaim.imageformat import path_of
 from reclaim.inside.disk_layout import Area, areas
 from reclaim.inside.filesystems import device_of
+from reclaim.storage import host_image
+from reclaim.storage.allocation_map import SHARING, HostMap, host_map
+from reclaim.storage.shrinkable import path_of
 
 #: bytes that come and go between two looks: journals, caches, the image's own tables
 _SLACK = 64 * 1024 * 1024
@@ -75,11 +76,11 @@ def backlog(disk: Disk) -> Backlog:
         held, found, based = sparsify.areas(disk, _SLACK)
         return weighed(held, found, None, based=based)
     blocked = isinstance(guest.inside(), AgentBlocked)
-    image = hostimage.look(guest.hypervisor, path_of(disk))
+    image = host_image.look(guest.hypervisor, path_of(disk))
     kind = disk.driver.get("type", "raw")
     if image.allocated is None:
         raise NotAssessable(f"{image.path} is a device: what it holds for the disk cannot be counted")
-    head = hostimage.header(guest.hypervisor, image) if kind == "qcow2" else None
+    head = host_image.header(guest.hypervisor, image) if kind == "qcow2" else None
     based = head is not None and head.backing is not None
     if blocked and based:
         raise NotAssessable("its agent runs no commands: what lies in the overlay, what in its base cannot be told")

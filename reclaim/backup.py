@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import libvirt
 
-from reclaim import btrfs, copynames, image
+from reclaim import copynames
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.text import printable, size
 from reclaim.definition.domain import Element
@@ -23,8 +23,9 @@ from reclaim.files import holes, replace
 from reclaim.files.beneath import File, FileId, Folder, file_id
 from reclaim.files.holes import Scan
 from reclaim.handles.guest import Disk, Guest
-from reclaim.image import Image
 from reclaim.inventory import BackupNotes
+from reclaim.storage import btrfs, local_image
+from reclaim.storage.local_image import Image
 
 if TYPE_CHECKING:
     from reclaim.handles.hypervisor import Hypervisor
@@ -100,7 +101,7 @@ class Backup:
             return self._identified(descriptor)
 
     def _identified(self, descriptor: int) -> Image:
-        return image.identify(descriptor, self.file, declared=format_of_copy(self.file, self.disk))
+        return local_image.identify(descriptor, self.file, declared=format_of_copy(self.file, self.disk))
 
     def scan(self) -> Scan:
         """What it takes. Read anew when anything about the file has changed."""
@@ -117,7 +118,7 @@ class Backup:
             found = self._identified(descriptor)
             if found.qcow2 is None:
                 return 0
-            mapped = image.mapped(descriptor, found, self.file)
+            mapped = local_image.mapped(descriptor, found, self.file)
         return 0 if mapped is None else max(0, self.scan().needed - mapped - found.qcow2.tables)
 
     def user(self) -> str | None:
@@ -133,7 +134,7 @@ class Backup:
             with self.opened() as descriptor:
                 copy = _virtual(descriptor, self._identified(descriptor))
             declared = "raw" if self.disk.driver.get("type", "raw") == "raw" else None
-            with image.opened_image(self.disk.path, declared) as (descriptor, found):
+            with local_image.opened_image(self.disk.path, declared) as (descriptor, found):
                 live = _virtual(descriptor, found)
         except (ProbeError, NotAssessable):
             return ""
@@ -177,7 +178,7 @@ def format_of_copy(path: str, disk: Disk | None) -> str | None:
     """
     if disk is None or disk.driver.get("type", "raw") != "raw":
         return None
-    converted = image.is_called_qcow2(path) and not image.is_called_qcow2(disk.path or "")
+    converted = local_image.is_called_qcow2(path) and not local_image.is_called_qcow2(disk.path or "")
     return None if converted else "raw"
 
 
@@ -280,8 +281,8 @@ def _follow(path: str, kind: str, guest: str, found: dict[FileId, str]) -> None:
             found[file_id(status)] = guest
             if kind != "qcow2" or not stat.S_ISREG(status.st_mode):
                 return
-            with image.opened_image(path, kind) as (descriptor, one):
-                named = image.named_files(descriptor, one, path)
+            with local_image.opened_image(path, kind) as (descriptor, one):
+                named = local_image.named_files(descriptor, one, path)
             if named.data is not None:
                 found[file_id(os.stat(_beside(path, named.data)))] = guest
         except (OSError, ValueError, ProbeError, NotAssessable):

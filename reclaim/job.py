@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reclaim import btrfs, jobfile
+from reclaim import jobfile
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import printable
 from reclaim.files import localfile
@@ -21,6 +21,7 @@ from reclaim.jobs.judging import Assessment, Finding, Judge, Untrimmed, edited
 from reclaim.jobs.shell import Unreadable
 from reclaim.jobs.tools import steps_of
 from reclaim.jobs.words import is_sure, sure_part
+from reclaim.storage import btrfs
 
 if TYPE_CHECKING:
     from reclaim.handles.hypervisor import Hypervisor

@@ -14,14 +14,14 @@ from weakref import WeakKeyDictionary
 
 from testinfra.backend.base import CommandResult
 
-from reclaim import hostimage, imageusers
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.text import printable, size
 from reclaim.definition import othersystem
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.hypervisor import Hypervisor
-from reclaim.imageformat import path_of
 from reclaim.inside.disk_layout import Area
+from reclaim.storage import host_image, image_users
+from reclaim.storage.shrinkable import path_of
 
 #: seconds to look into an image, and to trim one; the appliance starts in seconds, under emulation in 10
 _LOOK_SECONDS, _TRIM_SECONDS = 600, 7200
@@ -50,7 +50,7 @@ def areas(disk: Disk, least: int) -> tuple[int, list[Area], bool]:
     ProbeError where that cannot be told.
     """
     guest, hypervisor = disk.guest, disk.guest.hypervisor
-    image = hostimage.look(hypervisor, path_of(disk))
+    image = host_image.look(hypervisor, path_of(disk))
     kind = disk.driver.get("type", "raw")
     if image.allocated is None or kind not in ("raw", "qcow2"):
         raise NotAssessable("it is off, and its image is none that virt-sparsify trims in place")
@@ -62,7 +62,7 @@ def areas(disk: Disk, least: int) -> tuple[int, list[Area], bool]:
         )
     if image.allocated <= least:
         return image.allocated, [], False
-    head = hostimage.header(hypervisor, image) if kind == "qcow2" else None
+    head = host_image.header(hypervisor, image) if kind == "qcow2" else None
     if head is not None and (head.encrypted or head.external_data or head.snapshots):
         raise NotAssessable("it is off, and its image is encrypted, has snapshots or lies in two files")
     whole = head.virtual if head else image.length
@@ -96,7 +96,7 @@ def _df(hypervisor: Hypervisor, path: str, kind: str) -> list[Area]:
 
 def obstacle(guest: Guest, path: str) -> str | None:
     """Why the image at *path* must not be trimmed from outside, or None."""
-    return imageusers.reason_of_others(guest, [imageusers.written_from_outside(guest, path)])
+    return image_users.reason_of_others(guest, [image_users.written_from_outside(guest, path)])
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 import libvirt
 from lxml import etree
 
-from reclaim import imageusers
 from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.base.text import size
 from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
@@ -26,6 +25,7 @@ from reclaim.inventory import table_of
 from reclaim.live import LiveUpdate
 from reclaim.power import PowerCycle
 from reclaim.sparsify import Sparsify
+from reclaim.storage import image_users
 
 if TYPE_CHECKING:
     from reclaim.handles.guest import Guest
@@ -157,8 +157,8 @@ def reason_not_to_start(guest: Guest, *, lately: bool = False) -> str | None:
         return "nobody could look inside: it has no agent's channel, and the inventory does not name ssh for it"
     if devices := host_devices.taken_by(guest, guest.persistent):
         return f"a start would take from the host: {_told(devices)}"
-    mine = imageusers.uses(guest.hypervisor, guest.persistent.root, guest.name)
-    return imageusers.reason_of_others(guest, mine, lately=lately) or _no_room_for(guest)
+    mine = image_users.uses(guest.hypervisor, guest.persistent.root, guest.name)
+    return image_users.reason_of_others(guest, mine, lately=lately) or _no_room_for(guest)
 
 
 def _no_room_for(guest: Guest) -> str | None:
@@ -380,7 +380,7 @@ def _taken(guest: Guest) -> str | None:
     if live is None:
         return None
     for disk in pairs(live, guest.persistent)[2]:
-        if disk.source and (reason := imageusers.reason_of_others(guest, imageusers.uses_of_disk(guest, disk))):
+        if disk.source and (reason := image_users.reason_of_others(guest, image_users.uses_of_disk(guest, disk))):
             return f"disk {disk.target} is defined and not attached, and {reason}: take it from one of them"
     here = set(host_devices.taken_by(guest, live))
     if new := [one for one in host_devices.taken_by(guest, guest.persistent) if one not in here]:
@@ -390,7 +390,7 @@ def _taken(guest: Guest) -> str | None:
 
 def _others_use(guest: Guest, paths: Iterable[str]) -> str | None:
     """Images that are written to from outside, while the guest is off."""
-    return imageusers.reason_of_others(guest, [imageusers.written_from_outside(guest, path) for path in paths])
+    return image_users.reason_of_others(guest, [image_users.written_from_outside(guest, path) for path in paths])
 
 
 def _mounted_by_hand(cycle: PowerCycle) -> str | None:

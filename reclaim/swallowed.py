@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reclaim import imageformat
 from reclaim.base.text import size
 from reclaim.canary import Trimmed
 from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
 from reclaim.handles.guest import Disk
 from reclaim.inside.facts import BlockDevice
 from reclaim.inside.filesystems import Filesystem
+from reclaim.storage import shrinkable
 from reclaim.tally import Store
 
 UNKNOWN = "none of the known layers explains it"
@@ -79,13 +79,13 @@ def _definition(disk: Disk) -> str:
 
 def _image(store: Store) -> str:
     """The image's format, its snapshots, or the storage below it, as image-format has them."""
-    kept = imageformat.obstacles(store.found, store.disk.guest.name)
+    kept = shrinkable.obstacles(store.found, store.disk.guest.name)
     return f"{store.disk.target}: {kept[0].what} (see image-format)" if kept else ""
 
 
 def older(store: Store) -> str:
     """What the image keeps although a canary came back: internal snapshots hold what was written before them."""
-    return "; ".join(one.what for one in imageformat.obstacles(store.found, store.disk.guest.name))
+    return "; ".join(one.what for one in shrinkable.obstacles(store.found, store.disk.guest.name))
 
 
 def _grain(one: Filesystem, store: Store, returned: int) -> str:

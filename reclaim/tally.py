@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from reclaim import hostimage, imageformat
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.handles.guest import Disk
-from reclaim.imageformat import Inspected
+from reclaim.storage import host_image, shrinkable
+from reclaim.storage.shrinkable import Inspected
 
 #: seconds between two looks
 PAUSE = 0.2
@@ -54,7 +54,7 @@ class Store:
         image = self.found.image
         if not image.is_device:
             return self.disk.guest.hypervisor.allocated(image.path)
-        count = hostimage.look(self.disk.guest.hypervisor, image.path).allocated
+        count = host_image.look(self.disk.guest.hypervisor, image.path).allocated
         if count is None:
             raise ProbeError(f"{image.path}: the device mapper does not say any more what its pool holds for it")
         return count
@@ -70,10 +70,10 @@ def store(disk: Disk) -> Store:
     view = disk.guest.live_disk(disk.view)
     if view is None:
         raise NotAssessable("the running guest does not have this disk")
-    found = imageformat.inspect(disk)
+    found = shrinkable.inspect(disk)
     image = found.image
-    if imageformat.is_thick(found):
-        raise NotAssessable(imageformat.thick_words(image))
+    if shrinkable.is_thick(found):
+        raise NotAssessable(shrinkable.thick_words(image))
     if image.allocated is None:
         raise NotAssessable(f"{image.path}: a device that is no LVM thin volume: what it frees cannot be counted here")
     if found.qcow2 is not None and found.qcow2.external_data:

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from reclaim import backup, image
+from reclaim import backup
 from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.base.text import printable, size
 from reclaim.files import holes
 from reclaim.files.beneath import File, file_id
 from reclaim.handles.guest import Disk
 from reclaim.handles.hypervisor import Hypervisor
-from reclaim.image import Format, Image
+from reclaim.storage import local_image
+from reclaim.storage.local_image import Format, Image
 
 Say = Callable[[str], None]
 
@@ -47,9 +48,9 @@ def verify(copy: str, hypervisor: Hypervisor | None, given: str | None, say: Say
             disk = _disk_of(copy, hypervisor)
             source, words = _source(copy, hypervisor, given, disk, stack)
             declared = backup.format_of_copy(copy, disk)
-            if disk is None and source.image.format == "raw" and not image.is_called_qcow2(copy):
+            if disk is None and source.image.format == "raw" and not local_image.is_called_qcow2(copy):
                 declared = "raw"
-            ours = _Opened(descriptor, copy, image.identify(descriptor, copy, declared=declared))
+            ours = _Opened(descriptor, copy, local_image.identify(descriptor, copy, declared=declared))
             alike = _compare(ours, source, stack, watch)
             verdict = "the same content as" if alike else "NOT the content of"
             say(f"{printable(copy)}: {verdict} {printable(words)}")
@@ -91,8 +92,8 @@ def _source(
     if hypervisor is not None:
         _expect_still(descriptor, path, hypervisor)
     declared = _declared_format(disk, path, given=given is not None) if disk is not None else None
-    found = image.identify(descriptor, path, declared=declared)
-    if found.qcow2 and disk is None and not image.is_called_qcow2(path):
+    found = local_image.identify(descriptor, path, declared=declared)
+    if found.qcow2 and disk is None and not local_image.is_called_qcow2(path):
         # a guest that has it as its raw disk may have written that, and all its content would count for nothing
         raise ReclaimError(f"{path}: neither a definition nor its name says that it is a qcow2: not compared")
     words = path if given is not None or disk is None else f"{path} ({disk.guest.name}, {disk.name})"
@@ -103,7 +104,7 @@ def _declared_format(disk: Disk, path: str, *, given: bool) -> Format | None:
     """What the definition says; None for an image that was *given*, and may be in another format than the disk."""
     declared = disk.driver.get("type", "raw")
     if declared == "raw":
-        return None if given and path != disk.path and image.is_called_qcow2(path) else "raw"
+        return None if given and path != disk.path and local_image.is_called_qcow2(path) else "raw"
     if declared == "qcow2":
         return None if given else "qcow2"
     if given:
@@ -131,9 +132,14 @@ def _compare(ours: _Opened, source: _Opened, stack: ExitStack, watch: Callable[[
             raise ReclaimError(f"{one.path}: an external data file or encryption: not compared")
     # the copy's own header says whose backing file it wants: the image's is what it gets
     over = chain if ours.image.qcow2 and ours.image.qcow2.backing else None
-    nodes = [image.node(ours.descriptor, ours.image, over), image.node(source.descriptor, source.image, chain)]
-    asked = ["compare", *map(image.filename, nodes)]
-    status, _, errors = image.qemu_img(asked, tuple(_descriptors(nodes)), ours.path, seconds=_SECONDS, watch=watch)
+    nodes = [
+        local_image.node(ours.descriptor, ours.image, over),
+        local_image.node(source.descriptor, source.image, chain),
+    ]
+    asked = ["compare", *map(local_image.filename, nodes)]
+    status, _, errors = local_image.qemu_img(
+        asked, tuple(_descriptors(nodes)), ours.path, seconds=_SECONDS, watch=watch
+    )
     if status not in (0, 1):
         raise ReclaimError(f"{ours.path}: qemu-img cannot compare: {errors.removeprefix('qemu-img: ')}")
     return status == 0
@@ -146,15 +152,15 @@ def _backing(one: _Opened, stack: ExitStack, deepest: int) -> dict[str, Any] | N
         return None
     if deepest == 0 or ":" in name.partition("/")[0]:
         raise ReclaimError(f"{one.path}: its backing file {printable(name)} is no file that could be followed")
-    kind = image.named_files(one.descriptor, one.image, one.path).backing_format
+    kind = local_image.named_files(one.descriptor, one.image, one.path).backing_format
     if kind not in ("raw", "qcow2"):
         # QEMU would guess, by bytes that a guest may have written
         raise ReclaimError(f"{one.path}: it does not say that its backing file is raw or qcow2 (qemu-img rebase -u -F)")
     path = str(PurePosixPath(one.path).parent / name)
     descriptor = holes.open_file(path)
     stack.callback(os.close, descriptor)
-    below = _Opened(descriptor, path, image.identify(descriptor, path, declared=kind))
-    return image.node(descriptor, below.image, _backing(below, stack, deepest - 1))
+    below = _Opened(descriptor, path, local_image.identify(descriptor, path, declared=kind))
+    return local_image.node(descriptor, below.image, _backing(below, stack, deepest - 1))
 
 
 def _descriptors(nodes: list[dict[str, Any]]) -> list[int]:

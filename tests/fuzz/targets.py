@@ -24,7 +24,7 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
-from reclaim import copynames, hostimage, image, inventory, journal, qcow2
+from reclaim import copynames, inventory, journal
 from reclaim.base import text
 from reclaim.base.errors import (
     NotApplicable,
@@ -42,6 +42,7 @@ from reclaim.inside.boot import cmdline, crypttab, grub, loaders
 from reclaim.report import compare, record
 from reclaim.report import results as measuring
 from reclaim.requirement import catalogue
+from reclaim.storage import host_image, local_image, qcow2
 from tests.fuzz import inside
 from tests.fuzz.jobs import JOB_SEEDS, job, mended, owner_of, rsync_line, rsync_version
 from tests.records import change, document, row, storage
@@ -382,7 +383,7 @@ def qcow2_header(data: bytes) -> None:
     path.write_bytes(data)
     os.truncate(path, 1 << 20)  # its tables lie within it
     with suppress(*OURS):
-        descriptor, found = image.open_image(str(path))
+        descriptor, found = local_image.open_image(str(path))
         os.close(descriptor)
         if found.qcow2 is not None:
             assert found.qcow2.tables >= 0
@@ -395,7 +396,7 @@ def raw_disk(data: bytes) -> None:
     path = _folder() / "raw.img"
     path.write_bytes(data)
     with suppress(*OURS):
-        descriptor, _ = image.open_image(str(path))
+        descriptor, _ = local_image.open_image(str(path))
         os.close(descriptor)
 
 
@@ -404,7 +405,7 @@ def snapshot_table(data: bytes) -> None:
     path = _folder() / "snapshots.qcow2"
     path.write_bytes(_header(3, snapshots=3, at=131072))
     os.truncate(path, 1 << 20)
-    descriptor, found = image.open_image(str(path))
+    descriptor, found = local_image.open_image(str(path))
     os.close(descriptor)
     assert found.qcow2 is not None
     with suppress(*OURS):
@@ -425,9 +426,9 @@ def host_image_look(data: bytes) -> None:
     result = SimpleNamespace(rc=0, stdout=said.decode("utf-8", "replace"), stderr="")
     owner: Any = SimpleNamespace(shell=SimpleNamespace(run=lambda *_: result), name="h", is_local=False)
     with suppress(*OURS):
-        found = hostimage.look(owner, "/x")
+        found = host_image.look(owner, "/x")
         _ = found.inside, found.folder
-        hostimage.header(owner, found)
+        host_image.header(owner, found)
 
 
 # seven kinds of file, each read three times, loops turn by turn, as far as the budget of the reader goes

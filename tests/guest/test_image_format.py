@@ -11,8 +11,8 @@ from reclaim import power
 from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.base.errors import ChangeFailed
 from reclaim.base.verdict import Verdict
-from reclaim.imageformat import inspect, obstacles
 from reclaim.power import booted_definition
+from reclaim.storage.shrinkable import inspect, obstacles
 from tests.guest.tiny import Tiny, made
 from tests.support import engine, requirement, subject
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reclaim import hostimage, hostmap
-from reclaim.hostmap import HostMap, host_map
+from reclaim.storage import allocation_map, host_image
+from reclaim.storage.allocation_map import HostMap, host_map
 from tests import filesystems
 from tests.support import domain_xml, opened
 
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="no qem
 
 def _map(folder: Path, image: Path, kind: str) -> HostMap | None:
     hypervisor = opened(folder, domain_xml())
-    looked = hostimage.look(hypervisor, str(image))
-    head = hostimage.header(hypervisor, looked) if kind == "qcow2" else None
+    looked = host_image.look(hypervisor, str(image))
+    head = host_image.header(hypervisor, looked) if kind == "qcow2" else None
     return host_map(hypervisor, looked, kind, head)
 
 
@@ -130,5 +130,5 @@ def test_a_map_that_cannot_be_had_is_none(tmp_path: Path, monkeypatch: pytest.Mo
     (folder / "qemu-img").write_text(f"#!/bin/sh\n{said}\n")
     (folder / "qemu-img").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
-    monkeypatch.setattr(hostmap, "_SECONDS", 1)
+    monkeypatch.setattr(allocation_map, "_SECONDS", 1)
     assert _map(tmp_path, image, "qcow2") is None

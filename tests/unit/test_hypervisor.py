@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reclaim import btrfs
+from reclaim.storage import btrfs
 from tests.support import domain_xml, opened
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reclaim import hostimage, journal, power, states, undo
+from reclaim import journal, power, states, undo
 from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.base.errors import NotAssessable
 from reclaim.base.verdict import Verdict
@@ -20,11 +20,12 @@ from reclaim.change import from_json, to_json
 from reclaim.handles.agent import AgentAbsent
 from reclaim.handles.guest import Disk
 from reclaim.handles.health import Wellbeing
-from reclaim.hostimage import HostImage, Punch, thin_bytes
-from reclaim.imageformat import Inspected, inspect, is_thick, notes, obstacles
 from reclaim.inventory import GuestNotes, Inventory
-from reclaim.qcow2 import Qcow2
 from reclaim.sparsify import Sparsify
+from reclaim.storage import host_image
+from reclaim.storage.host_image import HostImage, Punch, thin_bytes
+from reclaim.storage.qcow2 import Qcow2
+from reclaim.storage.shrinkable import Inspected, inspect, is_thick, notes, obstacles
 from tests import filesystems
 from tests.support import Inside, disk_xml, domain_xml, engine, inhabited, opened, requirement, subject, verdict_of
 
@@ -481,13 +482,13 @@ def test_a_full_filesystem_is_not_assessed(tmp_path: Path) -> None:
 
 def test_one_filesystem_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    real = hostimage._punch
+    real = host_image._punch
 
     def punch(host: Hypervisor, folder: str) -> Punch:
         asked.append(folder)
         return real(host, folder)
 
-    monkeypatch.setattr(hostimage, "_punch", punch)
+    monkeypatch.setattr(host_image, "_punch", punch)
     guest = _guest(tmp_path, _make(tmp_path / "one.qcow2"), _make(tmp_path / "two.qcow2"))
     for disk in ("vda", "vdb"):
         assert verdict_of(guest, "image-format", disk) is Verdict.COMPLIANT
@@ -529,8 +530,8 @@ def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program = programs / "dmsetup"
     program.write_text(f'#!/bin/sh\n[ "$2" = -- ] && exec cat "{programs}/$1-$3"\n')
     program.chmod(0o755)
-    script = hostimage._LOOK.replace("/sys/dev/block", str(sysfs)).replace("PATH=", f"PATH={programs}:", 1)
-    monkeypatch.setattr(hostimage, "_LOOK", script)
+    script = host_image._LOOK.replace("/sys/dev/block", str(sysfs)).replace("PATH=", f"PATH={programs}:", 1)
+    monkeypatch.setattr(host_image, "_LOOK", script)
     device = tmp_path / "lv"
     os.mknod(device, 0o600 | stat.S_IFBLK, os.makedev(7, 0))
     return device
@@ -663,9 +664,9 @@ def test_what_a_header_points_at_is_bounded(tmp_path: Path) -> None:
 
 def test_a_hypervisor_that_answers_gibberish_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = _guest(tmp_path, _make(tmp_path / "disk.qcow2"))
-    monkeypatch.setattr(hostimage, "_LOOK", "echo 'stat !!'")
+    monkeypatch.setattr(host_image, "_LOOK", "echo 'stat !!'")
     assert verdict_of(guest, "image-format", "vda") is Verdict.ERROR
-    monkeypatch.setattr(hostimage, "_LOOK", "echo 'stat Y2F0Cg=='")
+    monkeypatch.setattr(host_image, "_LOOK", "echo 'stat Y2F0Cg=='")
     assert verdict_of(guest, "image-format", "vda") is Verdict.ERROR
 
 

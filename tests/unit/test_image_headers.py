@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reclaim import backup, hostimage, image, qcow2
+from reclaim import backup
 from reclaim.backup import Backup, find
 from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.base.verdict import Verdict
@@ -19,6 +19,7 @@ from reclaim.engine import Subject, judge
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inside.disk_layout import _parts
 from reclaim.inventory import BackupNotes
+from reclaim.storage import host_image, local_image, qcow2
 from reclaim.verify import verify
 from tests.filesystems import MIB, run
 from tests.support import domain_xml, opened, requirement
@@ -72,11 +73,11 @@ def descriptors() -> int:
 
 def look(path: Path) -> None:
     """Everything that reads a header of a file that is here."""
-    with image.opened_image(str(path)) as (descriptor, found):
+    with local_image.opened_image(str(path)) as (descriptor, found):
         if found.qcow2 is None:
             return
         assert found.qcow2.tables >= 0
-        image.named_files(descriptor, found, str(path))
+        local_image.named_files(descriptor, found, str(path))
         table = os.pread(descriptor, 4096, found.qcow2.snapshots_at)
         qcow2.snapshot_names(found.qcow2, table, 5)
 
@@ -153,8 +154,8 @@ def test_what_the_extensions_say(tmp_path: Path) -> None:
         backing_offset=112 + len(tail),
         backing_size=len(name),
     )
-    with image.opened_image(str(path)) as (descriptor, found):
-        named = image.named_files(descriptor, found, str(path))
+    with local_image.opened_image(str(path)) as (descriptor, found):
+        named = local_image.named_files(descriptor, found, str(path))
     # a name ends with its NUL, and may be of any bytes
     assert named == qcow2.Named("ba\udcffse", "qcow2", "disk.raw")
 
@@ -169,8 +170,8 @@ def test_an_extension_that_is_longer_than_the_header_is_refused(tmp_path: Path, 
 
 def test_extensions_end_where_the_header_does(tmp_path: Path) -> None:
     path = header(tmp_path / "web.qcow2", backing_offset=60, backing_size=4)
-    with image.opened_image(str(path)) as (descriptor, found):
-        assert image.named_files(descriptor, found, str(path)).backing_format == ""
+    with local_image.opened_image(str(path)) as (descriptor, found):
+        assert local_image.named_files(descriptor, found, str(path)).backing_format == ""
 
 
 # Raw disks ------------------------------------------------------------------------------------
@@ -265,14 +266,14 @@ def test_a_header_that_changes_once_it_was_read_is_not_handed_on(
     run("qemu-img", "create", "-q", "-f", "qcow2", str(path), "8M")
     os.chown(path, 65534, 65534)
     asked: list[object] = []
-    monkeypatch.setattr(image, "qemu_img", lambda *arguments, **_more: asked.append(arguments))
-    with image.opened_image(str(path)) as (descriptor, found):
+    monkeypatch.setattr(local_image, "qemu_img", lambda *arguments, **_more: asked.append(arguments))
+    with local_image.opened_image(str(path)) as (descriptor, found):
         with path.open("r+b") as stream:
             with pytest.raises(ProbeError, match=r"it is open in|something has it open"):
-                image.mapped(descriptor, found, str(path))
+                local_image.mapped(descriptor, found, str(path))
             stream.seek(72)
             stream.write(struct.pack(">Q", 4))
-        assert image.mapped(descriptor, found, str(path)) is None
+        assert local_image.mapped(descriptor, found, str(path)) is None
     assert asked == []
 
 
@@ -281,7 +282,7 @@ def test_who_wants_to_write_to_a_copy_stops_qemu_img(tmp_path: Path) -> None:
     path = tmp_path / "web.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", str(path), "8M")
     os.chown(path, 65534, 65534)
-    with image.opened_image(str(path)) as (descriptor, found):
+    with local_image.opened_image(str(path)) as (descriptor, found):
 
         def somebody_opens(*_arguments: object, **more: Any) -> None:
             with pytest.raises(BlockingIOError):
@@ -289,11 +290,11 @@ def test_who_wants_to_write_to_a_copy_stops_qemu_img(tmp_path: Path) -> None:
             more["watch"]()
 
         patch = pytest.MonkeyPatch()
-        patch.setattr(image, "qemu_img", somebody_opens)
+        patch.setattr(local_image, "qemu_img", somebody_opens)
         with pytest.raises(ProbeError, match="something wants to write to it"):
-            image.mapped(descriptor, found, str(path))
+            local_image.mapped(descriptor, found, str(path))
         patch.undo()
-        assert image.mapped(descriptor, found, str(path)) == 0
+        assert local_image.mapped(descriptor, found, str(path)) == 0
 
 
 # Numbers of the host --------------------------------------------------------------------------
@@ -301,7 +302,7 @@ def test_who_wants_to_write_to_a_copy_stops_qemu_img(tmp_path: Path) -> None:
 GOOD = ("regular file", "1000", "8", "512", "fd00", "0", "0")
 
 
-def looked_at(folder: Path, stat: str) -> hostimage.HostImage:
+def looked_at(folder: Path, stat: str) -> host_image.HostImage:
     owner = opened(folder, domain_xml(disk(folder / "web.img", "raw")))
     printed = "".join(
         f"{name} {base64.b64encode(text.encode()).decode()}\n"
@@ -313,7 +314,7 @@ def looked_at(folder: Path, stat: str) -> hostimage.HostImage:
             return type("Result", (), {"rc": 0, "stdout": printed, "stderr": ""})()
 
     owner.shell = Shell()
-    return hostimage.look(owner, "/x")
+    return host_image.look(owner, "/x")
 
 
 @pytest.mark.parametrize("field", range(1, 7))
@@ -339,6 +340,6 @@ def test_what_stat_says_is_read_as_it_writes_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", ["9" * 5000, "²", "٣" * 30, "-1"])
 def test_no_number_of_another_is_too_long_to_be_read(count: str) -> None:
-    assert hostimage.thin_bytes(f"0 100 thin {count} 99") is None
+    assert host_image.thin_bytes(f"0 100 thin {count} 99") is None
     assert _parts("linear", ("253:0", count), 100) is None
     assert _parts("striped", (count, "128", "253:0", "0"), 100) is None

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reclaim import backing, imageusers, states
+from reclaim import states
 from reclaim.amend import ImageAmend
-from reclaim.backing import Names
 from reclaim.base.errors import NotAssessable
 from reclaim.definition.domain import parse_xml
-from reclaim.imageusers import Chains, Use, uses
 from reclaim.sparsify import Sparsify
+from reclaim.storage import backing, image_users
+from reclaim.storage.backing import Names
+from reclaim.storage.image_users import Chains, Use, uses
 from tests.corpus.variants import arguments
 from tests.support import InhabitedGuest, Inside, disk_xml, domain_xml, engine, inhabited, opened
 
@@ -213,7 +214,7 @@ def test_a_volume_of_a_pool_that_is_gone_may_be_any_image(tmp_path: Path) -> Non
     ],
 )
 def test_where_a_volume_is_to_be(pool: str, place: str) -> None:
-    assert imageusers._expected(parse_xml(pool, "x"), "one") == place
+    assert image_users._expected(parse_xml(pool, "x"), "one") == place
 
 
 def test_firmware_that_both_write_is_of_both(tmp_path: Path) -> None:
@@ -352,7 +353,7 @@ def test_chains_that_lead_back_or_nowhere_end(tmp_path: Path) -> None:
 
 def test_a_hypervisor_that_does_not_answer_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = mine(tmp_path, disk_xml(source=create(tmp_path / "a.qcow2")))
-    monkeypatch.setattr("reclaim.imageusers._LOOK", "exit 3")
+    monkeypatch.setattr("reclaim.storage.image_users._LOOK", "exit 3")
     assert why(guest) == "nobody can tell who else uses its images: looking at the images of all guests: it failed"
 
 
@@ -454,7 +455,7 @@ def test_every_place_is_asked_for_once(tmp_path: Path) -> None:
 # Devices --------------------------------------------------------------------------------------
 
 
-_LOOK = imageusers._LOOK
+_LOOK = image_users._LOOK
 
 
 @dataclass
@@ -510,7 +511,7 @@ def block(node: str) -> str:
 
 
 def asked(folder: Path, devices: Devices, patch: pytest.MonkeyPatch, own: str, theirs: str = "") -> str:
-    patch.setattr(imageusers, "_LOOK", devices.script)
+    patch.setattr(image_users, "_LOOK", devices.script)
     return why(mine(folder, block(own), *([other(block(theirs))] if theirs else [])))
 
 

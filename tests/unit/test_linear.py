@@ -17,12 +17,12 @@ from reclaim.base.verdict import Verdict
 from reclaim.engine import judge, subjects
 from reclaim.handles import health
 from reclaim.handles.guest import Guest
-from reclaim.hostmap import HostMap
 from reclaim.inside.disk_layout import areas
 from reclaim.inside.filesystems import filesystems, need
 from reclaim.inventory import Inventory
 from reclaim.report import results
 from reclaim.requirement import catalogue
+from reclaim.storage.allocation_map import HostMap
 from tests.support import Inside, block, disk_xml, inhabited, letters, mounted, part, scsi_xml
 
 #: bytes of a section at full size: below what reclaim reads of one

@@ -19,11 +19,10 @@ from typing import Any
 import pytest
 import testinfra
 
-from reclaim import backup, image, undo
+from reclaim import backup, undo
 from reclaim.backup import Backup, find
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.verdict import Result, Verdict
-from reclaim.btrfs import mount_of
 from reclaim.change import from_json, to_json
 from reclaim.engine import Subject, judge
 from reclaim.files import holes, replace
@@ -33,6 +32,8 @@ from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.journal import read
 from reclaim.punch import HolePunch, SparseRewrite
+from reclaim.storage import local_image
+from reclaim.storage.btrfs import mount_of
 from tests.filesystems import MAKE, MIB, allocated, mounted, require, run
 from tests.support import ROOT, disk_xml, domain_xml, engine, opened, requirement
 
@@ -842,11 +843,11 @@ def test_what_a_header_names_is_never_opened(tmp_path: Path, name: str) -> None:
     # who opens what is named fails; so does qemu-img where it is let
     refused = subprocess.run(["qemu-img", "map", "-f", "qcow2", str(path)], capture_output=True, text=True, check=False)
     assert "Could not open backing file" in refused.stderr
-    descriptor, found = image.open_image(str(path))
+    descriptor, found = local_image.open_image(str(path))
     try:
         assert found.qcow2 is not None
         assert found.qcow2.backing == name
-        assert image.mapped(descriptor, found, str(path)) == 8 * MIB
+        assert local_image.mapped(descriptor, found, str(path)) == 8 * MIB
     finally:
         os.close(descriptor)
     assert verdict(tmp_path, path)[0] is Verdict.COMPLIANT
@@ -855,11 +856,11 @@ def test_what_a_header_names_is_never_opened(tmp_path: Path, name: str) -> None:
 def test_an_external_data_file_is_never_opened(tmp_path: Path) -> None:
     path = tmp_path / "web.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"data_file={tmp_path}/data", str(path), "8M")
-    descriptor, found = image.open_image(str(path))
+    descriptor, found = local_image.open_image(str(path))
     try:
         assert found.qcow2 is not None
         assert found.qcow2.external_data
-        assert image.mapped(descriptor, found, str(path)) is None
+        assert local_image.mapped(descriptor, found, str(path)) is None
     finally:
         os.close(descriptor)
 
@@ -870,11 +871,11 @@ def test_qemu_img_is_limited_in_output_and_time(tmp_path: Path, monkeypatch: pyt
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(ProbeError, match="bytes of output"):
-        image.qemu_img(["map"], (), "web.qcow2")
+        local_image.qemu_img(["map"], (), "web.qcow2")
     program.write_text("#!/bin/sh\nexec sleep 30\n")
-    monkeypatch.setattr(image, "QEMU_IMG_SECONDS", 0.2)
+    monkeypatch.setattr(local_image, "QEMU_IMG_SECONDS", 0.2)
     with pytest.raises(ProbeError, match="no answer within"):
-        image.qemu_img(["map"], (), "web.qcow2")
+        local_image.qemu_img(["map"], (), "web.qcow2")
 
 
 def test_data_that_a_qcow2_no_longer_refers_to_is_told(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any, cast
 import pytest
 import testinfra
 
-from reclaim import backup, image, undo
+from reclaim import backup, undo
 from reclaim.backup import find
 from reclaim.base.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, ReclaimError, Withheld
 from reclaim.base.verdict import Verdict
@@ -31,6 +31,7 @@ from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.job import Job, declared
 from reclaim.punch import HolePunch, SparseRewrite
+from reclaim.storage import local_image
 from reclaim.verify import verify
 from tests.filesystems import mounted, require, run
 from tests.support import disk_xml, domain_xml, engine, opened, requirement
@@ -178,7 +179,7 @@ def test_a_copy_that_is_swapped_while_it_is_verified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: Callable[[Scene], None]
 ) -> None:
     tmp_path.chmod(0o755)
-    monkeypatch.setattr(image, "qemu_img", lambda *_arguments, **_more: (0, "", ""))  # it is given open files
+    monkeypatch.setattr(local_image, "qemu_img", lambda *_arguments, **_more: (0, "", ""))  # it is given open files
     at_every_moment(tmp_path, "web.img", COPY, verify_copy, swap)
 
 

@@ -14,9 +14,9 @@ from reclaim.backlog import Held, backlog, weighed
 from reclaim.base.verdict import Verdict
 from reclaim.change import Trim
 from reclaim.handles.agent import AgentBlocked
-from reclaim.hostmap import HostMap
 from reclaim.inside.disk_layout import Area
 from reclaim.inventory import GuestNotes, Inventory
+from reclaim.storage.allocation_map import HostMap
 from tests.support import Inside, block, disk_xml, engine, inhabited, mounted, part, requirement, subject, verdict_of
 
 if TYPE_CHECKING:

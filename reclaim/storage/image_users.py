@@ -21,11 +21,11 @@ from weakref import WeakKeyDictionary
 
 import libvirt
 
-from reclaim import backing, hostimage
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import libvirt_words, printable
 from reclaim.definition import qemuargs
 from reclaim.definition.domain import DiskView, Element, parse_xml
+from reclaim.storage import backing, host_image
 
 if TYPE_CHECKING:
     from reclaim.handles.guest import Guest
@@ -444,7 +444,7 @@ class Chains:
         head = one.node.head
         if offset == 0 or offset + length <= len(head):
             return head[offset : offset + length]
-        return hostimage.read_bytes(self.hypervisor, one.use.place, offset, length)
+        return host_image.read_bytes(self.hypervisor, one.use.place, offset, length)
 
 
 # Answers --------------------------------------------------------------------------------------

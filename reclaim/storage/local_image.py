@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from reclaim import qcow2
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.files import holes
 from reclaim.files.beneath import File
 from reclaim.processes import child
-from reclaim.qcow2 import Qcow2
+from reclaim.storage import qcow2
+from reclaim.storage.qcow2 import Qcow2
 
 Format = Literal["raw", "qcow2"]
 #: formats that are no copy of a disk as it is; bytes at the start of the file

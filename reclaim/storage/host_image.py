@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from weakref import WeakKeyDictionary
 
-from reclaim import qcow2
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.handles.hypervisor import Hypervisor
-from reclaim.qcow2 import Qcow2
+from reclaim.storage import qcow2
+from reclaim.storage.qcow2 import Qcow2
 
 #: seconds for one script: a dead network mount never answers
 _SECONDS = 60

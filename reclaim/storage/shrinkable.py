@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import libvirt
 
-from reclaim import hostimage
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.base.text import libvirt_words, size
 from reclaim.definition.domain import DiskView, Element
 from reclaim.handles.guest import Disk
-from reclaim.hostimage import HostImage, Punch
-from reclaim.qcow2 import Qcow2
+from reclaim.storage import host_image
+from reclaim.storage.host_image import HostImage, Punch
+from reclaim.storage.qcow2 import Qcow2
 
 #: formats that accept discards and keep every block (their drivers in QEMU's block/ have no pdiscard, or one that
 #: frees nothing in the file); libvirt's names
@@ -90,16 +90,16 @@ def _volume(disk: Disk, view: DiskView) -> str:
 def inspect(disk: Disk) -> Inspected:
     """Look at the image of *disk*. Raises NotApplicable, NotAssessable, ProbeError."""
     hypervisor, view = disk.guest.hypervisor, disk.view
-    image = hostimage.look(hypervisor, path_of(disk))
+    image = host_image.look(hypervisor, path_of(disk))
     if image.mapper == "LVM" and not image.targets:
         raise NotAssessable(f"{image.path}: a logical volume, and dmsetup does not say which kind (is it run as root?)")
     kind = view.driver.get("type", "raw")
     # the definition says what it is: into a raw disk the guest may write any header
-    head = hostimage.header(hypervisor, image) if kind == "qcow2" else None
+    head = host_image.header(hypervisor, image) if kind == "qcow2" else None
     punch, unprobed = None, ""
     if not image.is_device:
         try:
-            punch = hostimage.punched(hypervisor, image)
+            punch = host_image.punched(hypervisor, image)
         except NotAssessable as exc:
             unprobed = str(exc)
     bases = tuple(_bases(disk))
@@ -109,7 +109,7 @@ def inspect(disk: Disk) -> Inspected:
         view.element.find("source/encryption") is not None or view.element.find("encryption") is not None,
         image,
         head,
-        tuple(hostimage.snapshots(hypervisor, image, head)) if head else (),
+        tuple(host_image.snapshots(hypervisor, image, head)) if head else (),
         punch,
         unprobed,
         bases,

@@ -12,8 +12,8 @@ from weakref import WeakKeyDictionary
 
 from reclaim.files.holes import Span
 from reclaim.handles.hypervisor import Hypervisor
-from reclaim.hostimage import HostImage
-from reclaim.qcow2 import Qcow2
+from reclaim.storage.host_image import HostImage
+from reclaim.storage.qcow2 import Qcow2
 
 _SECONDS = 60
 _MAX_BYTES = 48 * 1024 * 1024
