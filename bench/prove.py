@@ -22,7 +22,7 @@ from reclaim.base.errors import ProbeError
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory, Policy
-from reclaim.proof import prove
+from reclaim.space.proof import prove
 
 TARGET = 1.3
 SMALLEST = 4

@@ -1,8 +1,8 @@
 from fixers.reclaim_proof import name_what_keeps_it
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.handles.guest import Guest
-from reclaim.proof import prove
 from reclaim.requirement import requirement
+from reclaim.space.proof import prove
 
 
 @requirement(

@@ -1,10 +1,10 @@
 from fixers.trim_backlog import trim_now
-from reclaim.backlog import backlog, tolerated
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.base.text import size
 from reclaim.handles.guest import Disk
 from reclaim.handles.scsi import not_a_guest_disk
 from reclaim.requirement import requirement
+from reclaim.space.backlog import backlog, tolerated
 
 
 @requirement(

@@ -1,8 +1,8 @@
-from reclaim.backlog import known_backlog, promised
 from reclaim.base.errors import Withheld
 from reclaim.change import Change, Trim
 from reclaim.domfstrim import price
 from reclaim.handles.guest import Disk
+from reclaim.space.backlog import known_backlog, promised
 from reclaim.sparsify import Sparsify, obstacle
 from reclaim.storage.shrinkable import path_of
 

@@ -4,7 +4,7 @@
 
 A real guest for each machine type and bus, each with a disk for every way to treat discards and every kind of image.
 In each filesystem a file is deleted that was there before the guest's first start, and a canary is planted by
-`reclaim.proof`; both are counted on the host. Ends with 1 where what the audit says and what came back disagree.
+`reclaim.space.proof`; both are counted on the host. Ends with 1 where what the audit says and what came back disagree.
 What is done is kept as it is had, in reports/truth.json: `--resume` goes on from there.
 """
 
@@ -30,16 +30,16 @@ from lab import guest as lab
 from lab.cells import BUSES, CELLS, DISCARDS, IMAGES, MIB, OLD_MIB, Cell
 from lab.error import LabError
 from lab.guest import LabGuest
-from reclaim import swallowed
 from reclaim.base.errors import NotAssessable, ReclaimError
 from reclaim.base.verdict import Verdict
-from reclaim.canary import Trimmed
 from reclaim.engine import Subject, judge
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory, Policy
-from reclaim.proof import SHARE, prove
 from reclaim.requirement import catalogue
+from reclaim.space import diagnosis
+from reclaim.space.canary import Trimmed
+from reclaim.space.proof import SHARE, prove
 
 CANARY_MIB = 16
 MACHINES = ("1.6", "3.1", "4.0")
@@ -94,7 +94,7 @@ def disagreements(seen: Iterable[Seen]) -> list[str]:
         for policy, red in one.red.items():
             if not red and not one.came_back:
                 found.append(f"{one.where}: green with bus {policy!r}, and not all came back")
-        if not one.canary_came_back and one.layer in ("", swallowed.UNKNOWN):
+        if not one.canary_came_back and one.layer in ("", diagnosis.UNKNOWN):
             found.append(f"{one.where}: the canary did not come back, and the proof names no layer")
         if not one.came_back and not any(LAYERS & red.keys() for red in one.red.values()):
             found.append(f"{one.where}: not all came back, and the audit names no layer that keeps it")

@@ -22,7 +22,7 @@ from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
 
 if TYPE_CHECKING:
     from reclaim.handles.hypervisor import Hypervisor
-    from reclaim.proof import Proof
+    from reclaim.space.proof import Proof
 
 #: states in which there is a QEMU, and nobody inside who answers
 _SILENT = {
@@ -67,7 +67,7 @@ class Guest:
     _way: _Way | None = None
     _connection: ssh.Connection | None = None
     _earlier: facts.Facts | None = None
-    #: what became of its canaries (`reclaim.proof`); None: none was planted since the last change inside
+    #: what became of its canaries (`reclaim.space.proof`); None: none was planted since the last change inside
     proofs: tuple[Proof, ...] | None = None
 
     def __repr__(self) -> str:

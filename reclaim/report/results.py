@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 
 import reclaim
-from reclaim.backlog import known_backlog
 from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.base.secret import redacted, redacted_arguments
 from reclaim.base.text import printable
@@ -21,6 +20,7 @@ from reclaim.files import whole
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inside.filesystems import device_of, need
+from reclaim.space.backlog import known_backlog
 
 if TYPE_CHECKING:
     from reclaim.run import Options, Part

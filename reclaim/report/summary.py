@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from reclaim.backlog import tolerated
 from reclaim.base.text import size
 from reclaim.base.verdict import Verdict
 from reclaim.report.record import Record, Row, Storage
 from reclaim.requirement import catalogue
+from reclaim.space.backlog import tolerated
 
 #: without one of these nothing a guest frees reaches the host: who did not ask for them all cannot say that it does
 ROAD = ("disk-discard", "disk-bus", "disc-max", "fstrim-timer")

@@ -14,11 +14,11 @@ import pytest
 from lab import guest as lab
 from lab import host
 from lab.guest import LabGuest
-from reclaim.backlog import backlog
 from reclaim.base.verdict import Verdict
 from reclaim.handles.guest import Disk
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
+from reclaim.space.backlog import backlog
 from tests.support import engine, requirement, subject
 
 pytestmark = pytest.mark.guest

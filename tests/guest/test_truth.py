@@ -18,7 +18,7 @@ from lab.cells import MIB, OLD_MIB, Cell
 from lab.demo import ROOT, audit, record
 from lab.guest import LabGuest
 from lab.truth import LAYERS, Seen
-from reclaim.proof import SHARE
+from reclaim.space.proof import SHARE
 
 pytestmark = pytest.mark.guest
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import testinfra
 
-from reclaim import canary as canaries
-from reclaim.canary import MIB, Canary, NotPlanted, Trimmed
+from reclaim.space import canary as canaries
+from reclaim.space.canary import MIB, Canary, NotPlanted, Trimmed
 
 SHELLS = [shell for shell in (["dash"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])]
 #: longer than any test takes; what a test leaves holding would be found by `nobody_holds`
@@ -30,7 +30,7 @@ each_shell = pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0]
 
 
 def script() -> str:
-    text = files("reclaim").joinpath("canary.sh").read_text(encoding="utf-8")
+    text = files("reclaim.space").joinpath("canary.sh").read_text(encoding="utf-8")
     assert text.count(FSTRIM) == 1
     return text.replace(FSTRIM, SAYS)
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from reclaim import change, proof
-from reclaim.backlog import weighed
+from reclaim import change
 from reclaim.base.errors import NotApplicable, NotAssessable, Pending, ProbeError, Withheld
 from reclaim.base.verdict import Verdict
 from reclaim.engine import judge, subjects
@@ -22,6 +21,8 @@ from reclaim.inside.filesystems import filesystems, need
 from reclaim.inventory import Inventory
 from reclaim.report import results
 from reclaim.requirement import catalogue
+from reclaim.space import proof
+from reclaim.space.backlog import weighed
 from reclaim.storage.allocation_map import HostMap
 from tests.support import Inside, block, disk_xml, inhabited, letters, mounted, part, scsi_xml
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from reclaim import proof, tally
 from reclaim.base.errors import ProbeError
 from reclaim.base.verdict import Verdict
-from reclaim.canary import NotPlanted, Trimmed
 from reclaim.inventory import GuestNotes, Inventory, Policy
-from reclaim.proof import prove
-from reclaim.tally import Store
+from reclaim.space import counting, proof
+from reclaim.space.canary import NotPlanted, Trimmed
+from reclaim.space.counting import Store
+from reclaim.space.proof import prove
 from tests.support import Inside, block, disk_xml, drive, engine, inhabited, mounted, part, requirement, subject
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ class Planted:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(tally, "_PATIENCE", 0.0)
-    monkeypatch.setattr(tally, "PAUSE", 0.0)
+    monkeypatch.setattr(counting, "_PATIENCE", 0.0)
+    monkeypatch.setattr(counting, "PAUSE", 0.0)
     yield
     if hasattr(Planted, "world"):
         del Planted.world
@@ -115,7 +115,7 @@ def world(monkeypatch: pytest.MonkeyPatch, *images: Path, **more: Any) -> World:
     Planted.world = made
     monkeypatch.setattr(proof, "Canary", Planted)
     looks = itertools.chain(made.written, itertools.repeat(made.written[-1]))
-    monkeypatch.setattr(tally, "written", lambda _stores: next(looks))
+    monkeypatch.setattr(counting, "written", lambda _stores: next(looks))
     return made
 
 
@@ -345,8 +345,8 @@ def test_a_filesystem_that_counts_late_is_waited_for(tmp_path: Path, monkeypatch
     made = world(monkeypatch, path, discard="ignore")
     guest = guest_on(tmp_path, path)
     clock = Clock()
-    monkeypatch.setattr(tally, "time", clock)
-    monkeypatch.setattr(tally, "PAUSE", 0.2)
+    monkeypatch.setattr(counting, "time", clock)
+    monkeypatch.setattr(counting, "PAUSE", 0.2)
     real = Store.allocated
     monkeypatch.setattr(Store, "allocated", lambda self: real(self) + (100 * MIB if clock.now < 7 else 0))
     monkeypatch.setattr(Store, "lag", 12.0)
@@ -363,10 +363,10 @@ def test_a_filesystem_that_counts_late_is_waited_for(tmp_path: Path, monkeypatch
 def test_how_long_a_count_may_lag(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filesystem: str, seconds: float
 ) -> None:
-    monkeypatch.setattr(tally, "PAUSE", 0.2)
+    monkeypatch.setattr(counting, "PAUSE", 0.2)
     path = image(tmp_path / "disk.qcow2")
     guest = guest_on(tmp_path, path)
-    one = tally.store(guest.disks[0])
+    one = counting.store(guest.disks[0])
     there = replace(one, found=replace(one.found, image=replace(one.found.image, filesystem=filesystem)))
     assert there.lag == seconds
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reclaim.backlog import Held, backlog, weighed
 from reclaim.base.verdict import Verdict
 from reclaim.change import Trim
 from reclaim.handles.agent import AgentBlocked
 from reclaim.inside.disk_layout import Area
 from reclaim.inventory import GuestNotes, Inventory
+from reclaim.space.backlog import Held, backlog, weighed
 from reclaim.storage.allocation_map import HostMap
 from tests.support import Inside, block, disk_xml, engine, inhabited, mounted, part, requirement, subject, verdict_of
 
@@ -342,7 +342,7 @@ def test_a_snapshot_on_the_host_makes_no_backlog_compliant(tmp_path: Path, monke
     """Right after a snapshot of the host's filesystem all of the image is shared, whatever is trimmed."""
     guest = _guest(tmp_path, 200 * MIB, 20 * MIB)
     shared = HostMap(((0, 200 * MIB),), 200 * MIB)
-    monkeypatch.setattr("reclaim.backlog.host_map", lambda *_: shared)
+    monkeypatch.setattr("reclaim.space.backlog.host_map", lambda *_: shared)
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
     assert (result.verdict, result.changes) == (Verdict.NOT_ASSESSABLE, [])
     assert result.reason.startswith("between 0 B and 179.0 MiB can come back")

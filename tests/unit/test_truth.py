@@ -8,7 +8,7 @@ import pytest
 
 from lab.cells import MIB, OLD_MIB
 from lab.truth import Seen, disagreements, page_of
-from reclaim.swallowed import UNKNOWN
+from reclaim.space.diagnosis import UNKNOWN
 
 GREEN = Seen(
     machine="pc-i440fx-7.2",

@@ -90,7 +90,7 @@ class Canary:
 
 def script() -> str:
     """The shell script that does the work in the guest."""
-    return files("reclaim").joinpath("canary.sh").read_text(encoding="utf-8")
+    return files("reclaim.space").joinpath("canary.sh").read_text(encoding="utf-8")
 
 
 def _trimmed(guest: str, lines: list[str]) -> Trimmed:

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
-from reclaim import swallowed, tally
 from reclaim.base.cached import once
 from reclaim.base.errors import NotApplicable, NotAssessable, ProbeError
 from reclaim.base.text import size
-from reclaim.canary import MIB, Canary, NotPlanted
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.scsi import not_a_guest_disk
 from reclaim.inside.facts import Facts
 from reclaim.inside.filesystems import TRIMMABLE, Filesystem, device_of, filesystems
-from reclaim.tally import Store
+from reclaim.space import counting, diagnosis
+from reclaim.space.canary import MIB, Canary, NotPlanted
+from reclaim.space.counting import Store
 
 #: what has to come back of a canary: a filesystem may keep the ends of it in clusters that hold other things too
 SHARE = 0.95
@@ -145,7 +145,7 @@ def _stores(one: Filesystem, disks: Sequence[Disk]) -> list[Store]:
         raise NotAssessable("it is mounted read-only")
     if one.mount.fstype not in TRIMMABLE:
         raise NotAssessable(f"{one.mount.fstype or 'it'} is nothing that fstrim trims")
-    return [tally.store(disk) for disk in disks]
+    return [counting.store(disk) for disk in disks]
 
 
 def _prove(one: Filesystem, stores: Sequence[Store]) -> Proof:
@@ -166,16 +166,16 @@ def _once(guest: Guest, one: Filesystem, stores: Sequence[Store]) -> tuple[Proof
     canary = Canary(guest.shell, guest.name, one.mount.target)
     _, free = canary.prepare()
     wanted = _canary_bytes(guest, free, max(store.grain for store in stores))
-    before = tally.steady(stores)
+    before = counting.steady(stores)
     try:
         canary.plant(wanted // MIB)
-        full = tally.settled(stores, lambda count: count - before >= SHARE * wanted)
-        written = tally.written(stores)
+        full = counting.settled(stores, lambda count: count - before >= SHARE * wanted)
+        written = counting.written(stores)
         trimmed = canary.dig()
         # a mirror in the guest writes it twice, and has to give both back
         brought = full - before if len(stores) > 1 and full - before > wanted else wanted
-        left = tally.settled(stores, lambda count: full - count >= SHARE * brought)
-        noise = tally.written(stores) - written
+        left = counting.settled(stores, lambda count: full - count >= SHARE * brought)
+        noise = counting.written(stores) - written
     finally:
         _leave_nothing(canary)
     returned = max(0, min(brought, full - left))
@@ -186,8 +186,8 @@ def _once(guest: Guest, one: Filesystem, stores: Sequence[Store]) -> tuple[Proof
         max(0, full - before),
         returned,
         trimmed.claimed,
-        layer="" if returned >= SHARE * brought else swallowed.layer(one, stores, trimmed, wanted, returned),
-        note="; ".join(filter(None, map(swallowed.older, stores))),
+        layer="" if returned >= SHARE * brought else diagnosis.layer(one, stores, trimmed, wanted, returned),
+        note="; ".join(filter(None, map(diagnosis.older, stores))),
     )
     return proof, noise
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reclaim.base.text import size
-from reclaim.canary import Trimmed
 from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
 from reclaim.handles.guest import Disk
 from reclaim.inside.facts import BlockDevice
 from reclaim.inside.filesystems import Filesystem
+from reclaim.space.canary import Trimmed
+from reclaim.space.counting import Store
 from reclaim.storage import shrinkable
-from reclaim.tally import Store
 
 UNKNOWN = "none of the known layers explains it"
 
