@@ -1,6 +1,6 @@
 from fixers.backup_job import keep_holes
+from reclaim.backups.job import Job, iter_lines
 from reclaim.base.errors import NotAssessable
-from reclaim.job import Job, iter_lines
 from reclaim.requirement import requirement
 
 

@@ -1,7 +1,7 @@
 from fixers.backup_trim import trim_before_copies
+from reclaim.backups.job import Job
 from reclaim.base.errors import NotAssessable
 from reclaim.base.text import printable
-from reclaim.job import Job
 from reclaim.requirement import requirement
 
 

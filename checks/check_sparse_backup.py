@@ -1,5 +1,5 @@
 from fixers.sparse_backup import give_back_zeros
-from reclaim.backup import Backup, pinned_by, stale_words, tolerated
+from reclaim.backups.backup import Backup, pinned_by, stale_words, tolerated
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.base.text import size
 from reclaim.requirement import requirement

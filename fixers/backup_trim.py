@@ -1,8 +1,9 @@
-from reclaim import domfstrim, jobfile
+from reclaim import domfstrim
+from reclaim.backups import job_files
+from reclaim.backups.job import Job, daemon_reload, not_ours
 from reclaim.base.errors import Withheld
 from reclaim.change import Change, FileChange
 from reclaim.handles.guest import Guest
-from reclaim.job import Job, daemon_reload, not_ours
 
 _WHY = b"# by reclaim: the guests give back what they have freed before it is copied\n"
 #: seconds after which a trim is given up: an agent that hangs must not keep the backup from being made
@@ -21,11 +22,11 @@ def trim_before_copies(job: Job) -> list[Change]:
         raise Withheld("no virsh on the hypervisor reaches its system's libvirt")
     guests = {guest.name: guest for guest in job.hypervisor.guests}
     source = job.source()
-    places: dict[tuple[int, jobfile.Format], dict[str, Guest]] = {}
+    places: dict[tuple[int, job_files.Format], dict[str, Guest]] = {}
     for name, call in copies:
         if price := domfstrim.price(guests[name]):
             raise Withheld(f"{name}: {price}")
-        place = jobfile.beginning(job.path, source, call.line)
+        place = job_files.beginning(job.path, source, call.line)
         if place is None:
             raise Withheld(f"put `virsh domfstrim {name}` before {call.where} by hand")
         places.setdefault(place, {})[name] = guests[name]
@@ -37,7 +38,7 @@ def trim_before_copies(job: Job) -> list[Change]:
     return [FileChange(job.hypervisor.name, job.path, before, after, then=daemon_reload(job))]
 
 
-def _text(kind: jobfile.Format, commands: list[str]) -> bytes:
+def _text(kind: job_files.Format, commands: list[str]) -> bytes:
     """The commands in the words of the format. A guest that is off, or does not answer, does not stop the job."""
     if kind == "unit":
         return _WHY + "".join(f"ExecStartPre=-/usr/bin/timeout {_SECONDS} {one}\n" for one in commands).encode()

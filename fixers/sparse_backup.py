@@ -1,4 +1,4 @@
-from reclaim.backup import (
+from reclaim.backups.backup import (
     Backup,
     is_better_rewritten,
     obstacle,

@@ -7,6 +7,7 @@ import io
 import sys
 from pathlib import Path
 
+from reclaim.backups.verify import verify
 from reclaim.base.errors import ReclaimError
 from reclaim.base.text import printable, trouble
 from reclaim.handles.hypervisor import Hypervisor, connect
@@ -14,7 +15,6 @@ from reclaim.inventory import Inventory
 from reclaim.processes import bytecode, programs
 from reclaim.report import archive, compare, page, publish, record
 from reclaim.undo import undo
-from reclaim.verify import verify
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 import libvirt
 
 from reclaim import boot, power, states
-from reclaim.backup import Backup
+from reclaim.backups.backup import Backup
+from reclaim.backups.job import Job
 from reclaim.base.errors import (
     ChangeFailed,
     JournalLost,
@@ -31,7 +32,6 @@ from reclaim.definition import qemuargs
 from reclaim.definition.domain import Definition
 from reclaim.handles.guest import OFF, UNKNOWN_DISKS, Disk, Guest
 from reclaim.handles.hypervisor import Hypervisor
-from reclaim.job import Job
 from reclaim.journal import Journal
 from reclaim.power import PowerCycle
 from reclaim.requirement import Requirement, catalogue
@@ -622,7 +622,7 @@ def _overruled(waits: Sequence[tuple[str, Judgement]]) -> str:
 
 
 def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:
-    """Everything of *guest* that *requirement* is judged for. Its copies are found by the run (`reclaim.backup`)."""
+    """Everything of *guest* that *requirement* is judged for. Its copies are found by the run (`reclaim.backups.backup`)."""
     return [subject for subject in everything(requirement, guest) if is_asked(requirement, subject)]
 
 

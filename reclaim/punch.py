@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from dataclasses import replace as replaced
 from typing import TYPE_CHECKING, ClassVar
 
-from reclaim import backup
+from reclaim.backups import backup
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.text import printable, size
 from reclaim.files import holes, replace

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import libvirt
 
-from reclaim import backup, job, journal
+from reclaim import journal
+from reclaim.backups import backup, job
 from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
 from reclaim.change import DefinitionChange
 from reclaim.engine import Engine, Mode, Subject

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from reclaim import job as jobs
-from reclaim import jobfile
+from reclaim.backups import job as jobs
+from reclaim.backups import job_files
 from reclaim.base.errors import NotAssessable, ReclaimError
 
 JOB_SEEDS = (
@@ -32,8 +32,8 @@ _IMAGE = "/var/lib/libvirt/images/a.qcow2"
 def job(data: bytes) -> None:
     """The same text in a file of each kind."""
     for path in _PATHS:
-        jobfile.format_of(path, data)
-        _holds(jobfile.read(path, data), len(data))
+        job_files.format_of(path, data)
+        _holds(job_files.read(path, data), len(data))
 
 
 def _holds(script: Any, size: int) -> None:

@@ -24,7 +24,8 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
-from reclaim import copynames, inventory, journal
+from reclaim import inventory, journal
+from reclaim.backups import copy_names
 from reclaim.base import text
 from reclaim.base.errors import (
     NotApplicable,
@@ -530,8 +531,8 @@ def results_file(data: bytes) -> None:
 @target("web-2024-01-01.qcow2.bak-2", "/x/y z.img", "\x1b[31m\u202e")
 def names_and_words(data: bytes) -> None:
     words = _text(data)
-    copynames.stem("/x/" + words)
-    copynames.stream("/x/" + words)
+    copy_names.stem("/x/" + words)
+    copy_names.stream("/x/" + words)
     _shown(text.printable(words))
     assert all(one.isprintable() for one in text.printable(words, lines=True).split("\n"))
 

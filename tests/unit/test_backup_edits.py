@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from reclaim.backups.job import declared
 from reclaim.engine import Subject
 from reclaim.inventory import BackupNotes
-from reclaim.job import declared
 from reclaim.jobs import rsync
 from tests import rsyncs
 from tests.support import disk_xml, domain_xml, engine, opened, requirement

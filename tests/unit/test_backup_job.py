@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from reclaim import undo
+from reclaim.backups.job import Job, declared
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import Subject, judge
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
-from reclaim.job import Job, declared
 from tests.filesystems import run
 from tests.support import disk_xml, domain_xml, engine, opened, requirement
 

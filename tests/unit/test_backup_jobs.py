@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from reclaim.backups.job import Job, declared
 from reclaim.base.verdict import Verdict
 from reclaim.engine import Subject
 from reclaim.inventory import BackupNotes
-from reclaim.job import Job, declared
 from tests.support import disk_xml, domain_xml, engine, opened, requirement
 from tests.unit.test_backup_job import judged, says_version
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reclaim import domfstrim
+from reclaim.backups.job import Job, declared
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import Subject, judge
 from reclaim.inventory import BackupNotes
-from reclaim.job import Job, declared
 from tests.support import disk_xml, domain_xml, engine, opened, requirement, uuid_of
 
 if TYPE_CHECKING:

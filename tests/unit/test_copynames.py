@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reclaim import copynames
+from reclaim.backups import copy_names
 
 COPIES = [
     "web.qcow2",
@@ -79,25 +79,25 @@ OTHERS = [
 
 @pytest.mark.parametrize("name", COPIES)
 def test_a_copy_is_called_after_its_image(name: str) -> None:
-    assert copynames.looks_like_an_image(f"/backup/{name}")
-    assert copynames.is_called(copynames.stem(f"/backup/{name}"), "web")
-    assert copynames.stream(f"/backup/{name}") is None
+    assert copy_names.looks_like_an_image(f"/backup/{name}")
+    assert copy_names.is_called(copy_names.stem(f"/backup/{name}"), "web")
+    assert copy_names.stream(f"/backup/{name}") is None
 
 
 @pytest.mark.parametrize("name", FRONTS)
 def test_what_people_add_may_stand_in_front(name: str) -> None:
-    assert copynames.is_called_behind(copynames.stem(f"/backup/{name}"), "web")
-    assert not copynames.is_called(copynames.stem(f"/backup/{name}"), "web")
+    assert copy_names.is_called_behind(copy_names.stem(f"/backup/{name}"), "web")
+    assert not copy_names.is_called(copy_names.stem(f"/backup/{name}"), "web")
 
 
 @pytest.mark.parametrize("name", NO_FRONTS)
 def test_another_word_in_front_is_another_image(name: str) -> None:
-    assert not copynames.is_called_behind(copynames.stem(f"/backup/{name}"), "web")
+    assert not copy_names.is_called_behind(copy_names.stem(f"/backup/{name}"), "web")
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_another_name_is_another_images(name: str) -> None:
-    assert not copynames.is_called(copynames.stem(f"/backup/{name}"), "web")
+    assert not copy_names.is_called(copy_names.stem(f"/backup/{name}"), "web")
 
 
 @pytest.mark.parametrize(
@@ -119,19 +119,19 @@ def test_another_name_is_another_images(name: str) -> None:
     ],
 )
 def test_a_stream_is_a_kind_of_its_own(name: str, stem: str, words: str) -> None:
-    found = copynames.stream(f"/backup/{name}")
+    found = copy_names.stream(f"/backup/{name}")
     assert found is not None
     assert found.words == words
     assert found.restore
-    assert copynames.stem(f"/backup/{name}") == stem
+    assert copy_names.stem(f"/backup/{name}") == stem
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "web", "etc.gz", ".gz", "web.xml", "data", "x.data", ".qcow2"])
 def test_what_is_no_copy_is_none(name: str) -> None:
-    assert copynames.stem(f"/backup/{name}") in (name, name.removesuffix(".gz"))
-    assert not copynames.looks_like_an_image(f"/backup/{name}")
+    assert copy_names.stem(f"/backup/{name}") in (name, name.removesuffix(".gz"))
+    assert not copy_names.looks_like_an_image(f"/backup/{name}")
 
 
 def test_a_name_of_many_parts_is_read_to_its_end() -> None:
-    assert copynames.is_called("web" + "-1" * 100_000, "web")
-    assert not copynames.is_called("web" + "-1" * 100_000 + "-shop", "web")
+    assert copy_names.is_called("web" + "-1" * 100_000, "web")
+    assert not copy_names.is_called("web" + "-1" * 100_000 + "-shop", "web")

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from reclaim import backup
-from reclaim.backup import Backup, find
+from reclaim.backups import backup
+from reclaim.backups.backup import Backup, find
+from reclaim.backups.verify import verify
 from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.base.verdict import Verdict
 from reclaim.engine import Subject, judge
@@ -20,7 +21,6 @@ from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inside.disk_layout import _parts
 from reclaim.inventory import BackupNotes
 from reclaim.storage import host_image, local_image, qcow2
-from reclaim.verify import verify
 from tests.filesystems import MIB, run
 from tests.support import domain_xml, opened, requirement
 

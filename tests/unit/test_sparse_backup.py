@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 import testinfra
 
-from reclaim import backup, undo
-from reclaim.backup import Backup, find
+from reclaim import undo
+from reclaim.backups import backup
+from reclaim.backups.backup import Backup, find
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.verdict import Result, Verdict
 from reclaim.change import from_json, to_json

@@ -19,8 +19,11 @@ from typing import Any, cast
 import pytest
 import testinfra
 
-from reclaim import backup, undo
-from reclaim.backup import find
+from reclaim import undo
+from reclaim.backups import backup
+from reclaim.backups.backup import find
+from reclaim.backups.job import Job, declared
+from reclaim.backups.verify import verify
 from reclaim.base.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, ReclaimError, Withheld
 from reclaim.base.verdict import Verdict
 from reclaim.change import Change, FileChange, from_json, to_json
@@ -29,10 +32,8 @@ from reclaim.files import beneath, holes, replace
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
-from reclaim.job import Job, declared
 from reclaim.punch import HolePunch, SparseRewrite
 from reclaim.storage import local_image
-from reclaim.verify import verify
 from tests.filesystems import mounted, require, run
 from tests.support import disk_xml, domain_xml, engine, opened, requirement
 from tests.swaps import NOBODY, SWAPS, Moment, Scene

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from reclaim import __main__
+from reclaim.backups.verify import verify
 from reclaim.base.errors import ReclaimError
 from reclaim.handles.hypervisor import Hypervisor
-from reclaim.verify import verify
 from tests.filesystems import MIB, run
 from tests.support import disk_xml, domain_xml, node, opened
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from reclaim import backup
+from reclaim.backups import backup
 from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.base.text import printable, size
 from reclaim.files import holes

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import libvirt
 
-from reclaim import copynames
+from reclaim.backups import copy_names
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.text import printable, size
 from reclaim.definition.domain import Element
@@ -67,9 +67,9 @@ class Backup:
         return self.path
 
     @property
-    def stream(self) -> copynames.Stream | None:
+    def stream(self) -> copy_names.Stream | None:
         """The kind of the copy if it is no image but a stream made of one."""
-        return copynames.stream(self.path) if self.path else None
+        return copy_names.stream(self.path) if self.path else None
 
     @property
     def located(self) -> File:
@@ -404,7 +404,7 @@ def _alone(hypervisor: Hypervisor, path: str) -> Backup:
 
 
 def _looks_like_an_image(path: str, notes: BackupNotes) -> bool:
-    return str(notes.path) == path or copynames.looks_like_an_image(path)
+    return str(notes.path) == path or copy_names.looks_like_an_image(path)
 
 
 @dataclass(frozen=True)
@@ -422,7 +422,7 @@ class Candidate:
 
     @classmethod
     def of(cls, disk: Disk, path: str) -> Candidate:
-        stem, guest = copynames.stem(path), disk.guest.name
+        stem, guest = copy_names.stem(path), disk.guest.name
         called = tuple(f"{guest}{mark}{disk.name}" for mark in "-_.")
         is_only = len(_disks(disk.guest)) == 1
         return cls(disk, path, PurePosixPath(path).parts[::-1], stem, called, is_only)
@@ -439,7 +439,7 @@ def match(path: str, wanted: Iterable[Candidate]) -> Disk | None:
     Told by the most names that both paths end with (rsync --relative, rsnapshot), then by the file's
     name, then by "guest" or "guest-target" where the name has only that in it.
     """
-    names, stem = PurePosixPath(path).parts[::-1], copynames.stem(path)
+    names, stem = PurePosixPath(path).parts[::-1], copy_names.stem(path)
     best, found = 0, dict[str, Disk]()
     for one in wanted:
         rank = 10_000 if path == one.path else _likeness(names, stem, one)
@@ -461,17 +461,17 @@ def _likeness(names: tuple[str, ...], stem: str, one: Candidate) -> int:
         return 1000 + same * 10 + in_folder
     if stem == one.stem:
         return 900 + in_folder
-    if copynames.is_called(stem, one.stem):  # the longer of "db" and "db-01" where both fit
+    if copy_names.is_called(stem, one.stem):  # the longer of "db" and "db-01" where both fit
         return 300 + 2 * len(one.stem) + in_folder
-    if copynames.is_called_behind(stem, one.stem):
+    if copy_names.is_called_behind(stem, one.stem):
         return 210 + min(len(one.stem), 80)
-    if any(copynames.is_called(stem, name) for name in one.called):
+    if any(copy_names.is_called(stem, name) for name in one.called):
         return 200
-    if one.is_only and copynames.is_called(stem, guest):
+    if one.is_only and copy_names.is_called(stem, guest):
         return 100
-    if one.is_only and copynames.is_called_behind(stem, guest):
+    if one.is_only and copy_names.is_called_behind(stem, guest):
         return 90
-    if in_folder and copynames.is_called(stem, one.disk.name):
+    if in_folder and copy_names.is_called(stem, one.disk.name):
         return 50
     return 0
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reclaim import jobfile
+from reclaim.backups import job_files
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import printable
 from reclaim.files import localfile
@@ -78,14 +78,14 @@ class Job:
     def untrimmed(self) -> Untrimmed:
         """The guests whose images it copies before they are trimmed. Raises ProbeError, NotAssessable."""
         names = {key: guest.name for guest in self.hypervisor.guests for key in (guest.uuid, guest.name)}
-        kind = jobfile.format_of(self.path, self.source())
+        kind = job_files.format_of(self.path, self.source())
         return self._judge().untrimmed(names, each_line=kind in ("cron", "crontab", "anacrontab"))
 
     def _judge(self) -> Judge:
         source = self.source()
         machine = _Machine(self)
-        script = jobfile.read(self.path, source, machine)
-        is_rsnapshot = jobfile.format_of(self.path, source) == "rsnapshot"
+        script = job_files.read(self.path, source, machine)
+        is_rsnapshot = job_files.format_of(self.path, source) == "rsnapshot"
         images = Map(_images(self), script.origins)
         return Judge(
             steps_of(script),
