@@ -1,8 +1,8 @@
 from fixers.guest_access import add_agent_channel
 from reclaim.base.errors import NoAccess, NotAssessable, ProbeError
+from reclaim.changes.preconditions import reason_not_to_start
 from reclaim.handles.guest import OFF, UNSTARTED, Guest
 from reclaim.requirement import requirement
-from reclaim.states import reason_not_to_start
 
 
 @requirement(

@@ -1,6 +1,6 @@
 from reclaim.backups.job import Job, daemon_reload, edited, not_ours
 from reclaim.base.errors import Withheld
-from reclaim.change import Change, FileChange
+from reclaim.changes.change import Change, FileChange
 
 
 def keep_holes(job: Job) -> list[Change]:

@@ -1,5 +1,5 @@
 from reclaim.base.errors import Withheld
-from reclaim.change import Change, CommandChange, FileChange
+from reclaim.changes.change import Change, CommandChange, FileChange
 from reclaim.handles.guest import Guest
 from reclaim.inside import generated
 from reclaim.inside.boot import cmdline, grub, loaders

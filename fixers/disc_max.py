@@ -1,5 +1,5 @@
 from reclaim.base.errors import Pending, Withheld
-from reclaim.change import Change, FileChange
+from reclaim.changes.change import Change, FileChange
 from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
 from reclaim.handles.guest import Guest
 from reclaim.inside.boot import crypttab

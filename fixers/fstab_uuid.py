@@ -1,7 +1,7 @@
 import shlex
 
 from reclaim.base.errors import Withheld
-from reclaim.change import Change, CommandChange, FileChange
+from reclaim.changes.change import Change, CommandChange, FileChange
 from reclaim.handles.guest import Guest
 from reclaim.inside import generated, units
 from reclaim.inside.facts import Facts

@@ -1,7 +1,7 @@
 import shlex
 
 from reclaim.base.errors import Withheld
-from reclaim.change import Change, CommandChange
+from reclaim.changes.change import Change, CommandChange
 from reclaim.handles.guest import Guest
 from reclaim.inside.facts import Facts
 from reclaim.inside.trim_schedule import (

@@ -1,5 +1,5 @@
 from reclaim.base.errors import Pending, Withheld
-from reclaim.change import Change, changed_definition
+from reclaim.changes.change import Change, changed_definition
 from reclaim.definition import bound
 from reclaim.definition.domain import Definition
 from reclaim.handles.agent import AGENT_CHANNEL, AgentBlocked

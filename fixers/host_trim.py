@@ -1,7 +1,7 @@
-from reclaim import domfstrim
 from reclaim.base.errors import Withheld
-from reclaim.change import Change
-from reclaim.domfstrim import TrimTimer
+from reclaim.changes import domfstrim
+from reclaim.changes.change import Change
+from reclaim.changes.domfstrim import TrimTimer
 from reclaim.handles.guest import Guest
 
 

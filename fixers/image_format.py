@@ -1,6 +1,6 @@
-from reclaim.amend import amendment
 from reclaim.base.errors import Withheld
-from reclaim.change import Change
+from reclaim.changes.change import Change
+from reclaim.changes.qcow2_amend import amendment
 from reclaim.handles.guest import Disk
 from reclaim.storage.shrinkable import inspect, obstacles
 

@@ -1,7 +1,7 @@
 import re
 
 from reclaim.base.errors import Withheld
-from reclaim.change import Change, FileChange
+from reclaim.changes.change import Change, FileChange
 from reclaim.handles.guest import Guest
 from reclaim.inside.facts import Facts
 from reclaim.inside.initramfs import builder, disks, modules, rebuild

@@ -1,8 +1,8 @@
-from reclaim.change import Change
+from reclaim.changes.change import Change
+from reclaim.changes.live_update import live_updates
+from reclaim.changes.power import PowerCycle, booted_definition
 from reclaim.handles.guest import Guest
 from reclaim.handles.health import observe
-from reclaim.live import live_updates
-from reclaim.power import PowerCycle, booted_definition
 
 
 def run_as_defined(guest: Guest) -> list[Change]:

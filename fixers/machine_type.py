@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from reclaim.base.errors import Withheld
-from reclaim.change import Change, changed_definition
+from reclaim.changes.change import Change, changed_definition
 from reclaim.definition import machine_type, qemuargs
 from reclaim.handles.guest import Guest
 

@@ -1,5 +1,5 @@
 from reclaim.base.errors import Withheld
-from reclaim.change import Change
+from reclaim.changes.change import Change
 from reclaim.handles.guest import Guest
 
 

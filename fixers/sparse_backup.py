@@ -10,8 +10,8 @@ from reclaim.backups.backup import (
     tolerated,
 )
 from reclaim.base.errors import Withheld
-from reclaim.change import Change
-from reclaim.punch import HolePunch, SparseRewrite
+from reclaim.changes.change import Change
+from reclaim.changes.punch import HolePunch, SparseRewrite
 
 
 def give_back_zeros(backup: Backup) -> list[Change]:

@@ -1,9 +1,9 @@
 from reclaim.base.errors import Withheld
-from reclaim.change import Change, Trim
-from reclaim.domfstrim import price
+from reclaim.changes.change import Change, Trim
+from reclaim.changes.domfstrim import price
+from reclaim.changes.sparsify import Sparsify, obstacle
 from reclaim.handles.guest import Disk
 from reclaim.space.backlog import known_backlog, promised
-from reclaim.sparsify import Sparsify, obstacle
 from reclaim.storage.shrinkable import path_of
 
 

@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 
 import libvirt
 
-from reclaim import boot, power, states
 from reclaim.backups.backup import Backup
 from reclaim.backups.job import Job
 from reclaim.base.errors import (
@@ -26,14 +25,15 @@ from reclaim.base.errors import (
 )
 from reclaim.base.text import libvirt_words, printable
 from reclaim.base.verdict import ChangeRecord, Judgement, Result, Verdict
-from reclaim.boot import Boot
-from reclaim.change import Change, DefinitionChange
+from reclaim.changes import boot_stopped, power, preconditions
+from reclaim.changes.boot_stopped import Boot
+from reclaim.changes.change import Change, DefinitionChange
+from reclaim.changes.power import PowerCycle
 from reclaim.definition import qemuargs
 from reclaim.definition.domain import Definition
 from reclaim.handles.guest import OFF, UNKNOWN_DISKS, Disk, Guest
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.journal import Journal
-from reclaim.power import PowerCycle
 from reclaim.requirement import Requirement, catalogue
 
 Mode = Literal["audit", "plan", "fix"]
@@ -163,14 +163,14 @@ class Engine:
                 return
             guest.forget(inside=False)  # a run over a fleet takes hours: it is started on what is defined now
             # what was left off is to be brought back, not to be looked into and shut down
-            if reason := guest.left_off or states.reason_not_to_start(guest):
+            if reason := guest.left_off or preconditions.reason_not_to_start(guest):
                 guest.unstarted = reason
                 return
             if self.stopped:
                 guest.unstarted = self._why_stopped()
                 return
             change = Boot(guest.name, self.journal.path.parent.name)
-            seq = self._booted[guest] = self.journal.intend(guest.name, guest.uuid, boot.SLUG, change)
+            seq = self._booted[guest] = self.journal.intend(guest.name, guest.uuid, boot_stopped.SLUG, change)
             change.apply(guest)
         except JournalLost as exc:
             self.stopped = str(exc)
@@ -206,11 +206,11 @@ class Engine:
         for result in self.results.values():
             if result.guest != guest.name:
                 continue
-            if result.requirement == boot.WITNESS and failed:
+            if result.requirement == boot_stopped.WITNESS and failed:
                 result.take(Judgement(Verdict.ERROR, f"{told}, and could NOT be shut down again: {failed}"))
-            elif result.requirement == boot.WITNESS and result.verdict.holds:
+            elif result.requirement == boot_stopped.WITNESS and result.verdict.holds:
                 result.evidence = f"{result.evidence}; {told} and {note}"
-            elif result.requirement == boot.WITNESS:
+            elif result.requirement == boot_stopped.WITNESS:
                 result.reason = f"{result.reason}; {told} and {note}"
             elif result.requirement == "live-definition" and result.verdict is Verdict.PENDING and not failed:
                 result.reason = f"{result.reason}; {note}: its next start uses the definition"
@@ -378,7 +378,7 @@ class Engine:
             return False
         for change in changes:
             try:
-                reason = states.reason_to_withhold(guest, change)
+                reason = preconditions.reason_to_withhold(guest, change)
             except libvirt.libvirtError as exc:
                 reason = f"libvirt cannot tell the guest's state: {libvirt_words(exc)}"
             if reason is None:
@@ -585,7 +585,7 @@ class Engine:
 def _remark(guest: Guest | None, change: Change) -> str:
     """What the report adds to *change*; nothing where libvirt cannot tell: the change itself says so then."""
     try:
-        return states.remark(guest, change) if guest is not None else ""
+        return preconditions.remark(guest, change) if guest is not None else ""
     except libvirt.libvirtError:
         return ""
 

@@ -14,15 +14,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from reclaim import change as changes
-from reclaim import ours
 from reclaim.base import strict
 from reclaim.base.errors import ChangeFailed, JournalLost, ReclaimError, Untrusted
 from reclaim.base.text import printable
-from reclaim.boot import Boot
-from reclaim.change import Change
+from reclaim.changes import change as changes
+from reclaim.changes import ours
+from reclaim.changes.boot_stopped import Boot
+from reclaim.changes.change import Change
+from reclaim.changes.power import PowerCycle
 from reclaim.files import trust
-from reclaim.power import PowerCycle
 
 NAME = "journal.jsonl"
 #: bytes of a journal, and of one line of it, that are read: a fleet's definitions fit a hundred times

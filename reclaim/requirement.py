@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
-    from reclaim.change import Change
+    from reclaim.changes.change import Change
 
 #: Where a requirement is remedied. A guest is walked through these in order.
 Stage = Literal["access", "names", "definition", "power", "inside", "backup"]

@@ -16,7 +16,7 @@ import libvirt
 from reclaim import journal
 from reclaim.backups import backup, job
 from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
-from reclaim.change import DefinitionChange
+from reclaim.changes.change import DefinitionChange
 from reclaim.engine import Engine, Mode, Subject
 from reclaim.files import trust
 from reclaim.files.beneath import Folder

@@ -11,8 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import libvirt
 
-from reclaim import journal, power, states
-from reclaim.amend import ImageAmend
+from reclaim import journal
 from reclaim.base.errors import (
     ChangedSince,
     ChangeFailed,
@@ -24,8 +23,12 @@ from reclaim.base.errors import (
     Untrusted,
 )
 from reclaim.base.text import libvirt_words, printable, trouble
-from reclaim.boot import Boot
-from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
+from reclaim.changes import power, preconditions
+from reclaim.changes.boot_stopped import Boot
+from reclaim.changes.change import Change, CommandChange, DefinitionChange, FileChange
+from reclaim.changes.power import PowerCycle
+from reclaim.changes.qcow2_amend import ImageAmend
+from reclaim.changes.sparsify import Sparsify
 from reclaim.definition.domain import Definition, pairs
 from reclaim.files import trust
 from reclaim.handles.guest import Guest
@@ -34,9 +37,7 @@ from reclaim.handles.lock import lock
 from reclaim.inside.facts import Facts
 from reclaim.inventory import Inventory, read_inventory
 from reclaim.journal import Entry, Journal, Record
-from reclaim.power import PowerCycle
 from reclaim.report import commands, results
-from reclaim.sparsify import Sparsify
 
 Say = Callable[[str], None]
 #: changes that nothing is taken back of: no state of the guest stands in the way
@@ -242,7 +243,7 @@ def _expect_no_obstacle(guest: Guest, change: Change) -> None:
     """Raises ChangeFailed where the state of *guest* forbids to take *change* back."""
     if isinstance(change, FileChange | CommandChange) and (reason := guest.closed()):
         raise NotYet(f"{reason}: when it runs, undo once more")
-    if reason := states.reason_to_withhold(guest, change):
+    if reason := preconditions.reason_to_withhold(guest, change):
         raise ChangeFailed(reason)
     if isinstance(change, DefinitionChange):
         _expect_driver(guest, change)

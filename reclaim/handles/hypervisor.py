@@ -23,9 +23,9 @@ from testinfra.backend.local import LocalBackend
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from reclaim import live
 from reclaim.base.errors import ProbeError, ReclaimError
 from reclaim.base.text import libvirt_words, printable
+from reclaim.changes import live_update
 from reclaim.definition.domain import Definition, Element, parse_xml
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.handles import ssh
@@ -117,7 +117,7 @@ class Hypervisor:
     @cached_property
     def refused_live(self) -> dict[str, str]:
         """What libvirt does not do to a running guest, in its words: known of its version, or learned by asking."""
-        return live.known_refusals(self.connection.getLibVersion())
+        return live_update.known_refusals(self.connection.getLibVersion())
 
     @cached_property
     def libvirt_version(self) -> str:

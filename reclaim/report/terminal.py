@@ -13,10 +13,10 @@ from _pytest._io.wcwidth import wcswidth, wcwidth
 
 from reclaim.base.text import printable, size
 from reclaim.base.verdict import Verdict
-from reclaim.boot import Boot
+from reclaim.changes.boot_stopped import Boot
+from reclaim.changes.power import PowerCycle
 from reclaim.journal import Entry
 from reclaim.journal import Record as Journal
-from reclaim.power import PowerCycle
 from reclaim.report.commands import next_command, undo
 from reclaim.report.page import NAME
 from reclaim.report.record import Record, Row, Storage

@@ -9,9 +9,9 @@ from itertools import accumulate
 
 import libvirt
 
-from reclaim import sparsify
 from reclaim.base.errors import NotApplicable, NotAssessable, ProbeError
 from reclaim.base.text import size
+from reclaim.changes import sparsify
 from reclaim.files.holes import Span
 from reclaim.handles.agent import AgentBlocked
 from reclaim.handles.guest import Disk, Guest

@@ -11,11 +11,11 @@ import libvirt
 import pytest
 
 from reclaim import journal
-from reclaim.change import DefinitionChange
+from reclaim.changes.change import DefinitionChange
+from reclaim.changes.power import PowerCycle
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
 from reclaim.journal import Journal, read
-from reclaim.power import PowerCycle
 from reclaim.run import Options, Run
 from reclaim.undo import finish, undo
 from tests.command import audit

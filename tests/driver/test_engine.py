@@ -10,7 +10,7 @@ import pytest
 
 from reclaim.base.errors import NotAssessable, Pending, ProbeError, Withheld
 from reclaim.base.verdict import Verdict
-from reclaim.change import Change, DefinitionChange, changed_definition
+from reclaim.changes.change import Change, DefinitionChange, changed_definition
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.engine import judge
 from reclaim.handles.guest import Guest

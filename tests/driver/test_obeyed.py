@@ -14,19 +14,19 @@ import pytest
 from reclaim import journal
 from reclaim.__main__ import main
 from reclaim.base.errors import ChangeFailed, ReclaimError, Untrusted
-from reclaim.change import (
+from reclaim.changes.change import (
     Change,
     CommandChange,
     DefinitionChange,
     FileChange,
     Trim,
 )
+from reclaim.changes.live_update import LiveUpdate
+from reclaim.changes.power import PowerCycle
+from reclaim.changes.punch import HolePunch
+from reclaim.changes.sparsify import Sparsify
 from reclaim.files import trust
 from reclaim.journal import Journal
-from reclaim.live import LiveUpdate
-from reclaim.power import PowerCycle
-from reclaim.punch import HolePunch
-from reclaim.sparsify import Sparsify
 from reclaim.undo import undo
 from tests.command import FLEET, audit
 from tests.support import disk_xml, domain_xml, node, opened, uuid_of

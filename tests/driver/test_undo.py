@@ -14,7 +14,7 @@ import pytest
 from reclaim import journal
 from reclaim.__main__ import main
 from reclaim.base.errors import ReclaimError
-from reclaim.change import CommandChange, FileChange
+from reclaim.changes.change import CommandChange, FileChange
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
 from reclaim.journal import Journal, journals_below, read

@@ -34,7 +34,7 @@ from reclaim.base.errors import (
     ReclaimError,
     Withheld,
 )
-from reclaim.change import Trim, to_json
+from reclaim.changes.change import Trim, to_json
 from reclaim.definition.domain import Definition, flattened, same, storage_differences
 from reclaim.engine import judge, subjects
 from reclaim.handles import agent, health, hypervisor

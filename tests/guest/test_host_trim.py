@@ -10,9 +10,9 @@ import pytest
 
 from lab import guest as lab
 from lab import host
-from reclaim import domfstrim
 from reclaim.base.errors import ChangeFailed
-from reclaim.domfstrim import TrimTimer
+from reclaim.changes import domfstrim
+from reclaim.changes.domfstrim import TrimTimer
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from reclaim import power
-from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.base.errors import ChangeFailed
 from reclaim.base.verdict import Verdict
-from reclaim.power import booted_definition
+from reclaim.changes import power
+from reclaim.changes.power import booted_definition
+from reclaim.changes.qcow2_amend import AmendCycle, ImageAmend
 from reclaim.storage.shrinkable import inspect, obstacles
 from tests.guest.tiny import Tiny, made
 from tests.support import engine, requirement, subject

@@ -17,11 +17,12 @@ import pytest
 
 from lab import daemons, host
 from lab.demo import ROOT
-from reclaim import journal, power
+from reclaim import journal
 from reclaim.base.verdict import Verdict
+from reclaim.changes import power
+from reclaim.changes.power import PowerCycle
 from reclaim.definition.domain import Definition, same, storage_differences
 from reclaim.handles.guest import Guest
-from reclaim.power import PowerCycle
 from reclaim.undo import undo
 from tests.faults import record as counts
 from tests.guest.tiny import Tiny, made
@@ -47,7 +48,7 @@ def cut_at_record(number, when):
     Journal._write = count
 
 def pytest_configure():
-    from reclaim import power
+    from reclaim.changes import power
     from reclaim.report import terminal
     word, number = os.environ["CUT_AT"], int(os.environ["CUT_BY"])
     said, starts, press = terminal.Progress.__call__, power._start, power._press_button

@@ -10,8 +10,8 @@ import libvirt
 import pytest
 
 from lab import host
-from reclaim import power
 from reclaim.base.verdict import Result, Verdict
+from reclaim.changes import power
 from reclaim.definition.domain import Definition, same
 from reclaim.handles.guest import Guest
 from tests.guest.tiny import Tiny, made, qcow2, xml_of

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from reclaim.base.errors import ReclaimError
-from reclaim.change import Trim
+from reclaim.changes.change import Trim
 from reclaim.journal import Journal
 from reclaim.report import archive, record
 from reclaim.report.archive import State, prune, update

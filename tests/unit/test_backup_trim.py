@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reclaim import domfstrim
 from reclaim.backups.job import Job, declared
 from reclaim.base.verdict import Judgement, Result, Verdict
+from reclaim.changes import domfstrim
 from reclaim.engine import Subject, judge
 from reclaim.inventory import BackupNotes
 from tests.support import disk_xml, domain_xml, engine, opened, requirement, uuid_of

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 import pytest
 
-from reclaim import boot, journal, power, states, undo
+from reclaim import journal, undo
 from reclaim.base.verdict import Result, Verdict
-from reclaim.boot import Boot
+from reclaim.changes import boot_stopped, power, preconditions
+from reclaim.changes.boot_stopped import Boot
 from reclaim.engine import Engine
 from reclaim.handles import started_by
 from reclaim.handles.agent import AgentAbsent
@@ -42,7 +43,7 @@ WIN = (
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for; the test driver's button is its plain shutdown."""
-    monkeypatch.setattr(boot, "_PAUSE", 0)
+    monkeypatch.setattr(boot_stopped, "_PAUSE", 0)
     monkeypatch.setattr(power, "_PAUSE", 0)
     monkeypatch.setattr(power, "_press_button", lambda guest: guest.domain.shutdown() == 0)
 
@@ -133,7 +134,7 @@ def test_what_would_not_go_off_again_is_not_started(tmp_path: Path, policy: str)
     xml = definition_of(guest).xml.replace("<on_poweroff>destroy", f"<on_poweroff>{policy}")
     guest.hypervisor.connection.defineXML(xml)
     guest.forget()
-    assert states.reason_not_to_start(guest) == f"its on_poweroff is {policy}: it would not go off again"
+    assert preconditions.reason_not_to_start(guest) == f"its on_poweroff is {policy}: it would not go off again"
 
 
 def test_what_a_run_that_died_left_off_stays_noncompliant(tmp_path: Path) -> None:
@@ -147,9 +148,9 @@ def test_what_a_run_that_died_left_off_stays_noncompliant(tmp_path: Path) -> Non
 
 def test_nobody_is_started_to_be_looked_at_from_outside(tmp_path: Path) -> None:
     guest = stopped(tmp_path, "<input type='tablet' bus='usb'/>")
-    assert "it has no agent's channel" in str(states.reason_not_to_start(guest))
+    assert "it has no agent's channel" in str(preconditions.reason_not_to_start(guest))
     guest.hypervisor.inventory = Inventory(guest={"one": GuestNotes(ssh=Ssh(user="root"))})
-    assert states.reason_not_to_start(guest) is None
+    assert preconditions.reason_not_to_start(guest) is None
 
 
 def test_a_host_without_room_for_it_does_not_start_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +160,7 @@ def test_a_host_without_room_for_it_does_not_start_it(tmp_path: Path, monkeypatc
     rows = visited(booting(guest, tmp_path), guest, "guest-access")
     assert rows["guest-access"].reason.endswith("it takes 64.0 MiB of memory, and the host has 64.0 MiB left")
     left["free"] += 1
-    assert states.reason_not_to_start(guest) is None
+    assert preconditions.reason_not_to_start(guest) is None
 
 
 def test_a_guest_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

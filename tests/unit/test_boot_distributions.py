@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.base.verdict import Verdict
-from reclaim.change import CommandChange, FileChange
+from reclaim.changes.change import CommandChange, FileChange
 from tests.support import (
     Inside,
     block,

@@ -12,7 +12,7 @@ from fixers.machine_type import raise_machine_type
 from fixers.scsi_controller import provide_virtio_scsi
 from reclaim.base.errors import Withheld
 from reclaim.base.verdict import Verdict
-from reclaim.change import DefinitionChange, changed_definition
+from reclaim.changes.change import DefinitionChange, changed_definition
 from reclaim.definition import bound, qemuargs
 from reclaim.definition.domain import Definition, parse_xml
 from reclaim.definition.machine_type import OfferedMachine
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from reclaim.change import Change
+    from reclaim.changes.change import Change
 
 LSILOGIC = scsi_xml(model="lsilogic")
 PCI_ROOT = "<controller type='pci' index='0' model='pci-root'/>"

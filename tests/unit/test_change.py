@@ -12,9 +12,18 @@ import pytest
 import testinfra
 
 from reclaim.base.errors import ChangedSince, ChangeFailed, ProbeError
-from reclaim.change import MAX_FILE_BYTES, Change, CommandChange, DefinitionChange, FileChange, Trim, from_json, to_json
+from reclaim.changes.change import (
+    MAX_FILE_BYTES,
+    Change,
+    CommandChange,
+    DefinitionChange,
+    FileChange,
+    Trim,
+    from_json,
+    to_json,
+)
+from reclaim.changes.power import PowerCycle
 from reclaim.handles.guest import Guest
-from reclaim.power import PowerCycle
 from tests.support import Inside, disk_xml, domain_xml, inhabited, requirement
 
 

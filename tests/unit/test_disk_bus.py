@@ -9,7 +9,7 @@ import pytest
 
 from fixers.disk_bus import move_to_scsi
 from reclaim.base.verdict import Verdict
-from reclaim.change import DefinitionChange, from_json, to_json
+from reclaim.changes.change import DefinitionChange, from_json, to_json
 from reclaim.definition.domain import Definition
 from reclaim.engine import judge
 from reclaim.handles.guest import Disk

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reclaim import states
+from reclaim.changes import preconditions
+from reclaim.changes.power import PowerCycle, booted_definition
 from reclaim.definition.domain import Definition
 from reclaim.handles import host_devices
-from reclaim.power import PowerCycle, booted_definition
 from tests.support import disk_xml, domain_xml, opened
 
 if TYPE_CHECKING:
@@ -111,18 +111,18 @@ def _definition(device: str) -> Definition:
 def test_what_a_start_takes_from_the_host_is_named(tmp_path: Path, device: str, words: str) -> None:
     guest = opened(tmp_path, domain_xml(disk_xml(), CHANNEL, running=False)).guests[0]
     guest.hypervisor.connection.networkDefineXML(SRIOV)
-    assert states.reason_not_to_start(guest) is None
+    assert preconditions.reason_not_to_start(guest) is None
     guest.__dict__["persistent"] = _definition(device)
     [found] = host_devices.taken_by(guest, guest.persistent)
     assert words in found
-    assert states.reason_not_to_start(guest) == f"a start would take from the host: {found}"
+    assert preconditions.reason_not_to_start(guest) == f"a start would take from the host: {found}"
 
 
 @pytest.mark.parametrize("device", HARMLESS)
 def test_what_takes_nothing_keeps_nobody(tmp_path: Path, device: str) -> None:
     guest = opened(tmp_path, domain_xml(disk_xml(), CHANNEL, running=False)).guests[0]
     guest.__dict__["persistent"] = _definition(device)
-    assert states.reason_not_to_start(guest) is None
+    assert preconditions.reason_not_to_start(guest) is None
 
 
 @pytest.mark.parametrize(
@@ -171,10 +171,10 @@ def test_what_the_arguments_take_is_named(tmp_path: Path, arguments: list[str], 
 def test_a_power_cycle_takes_no_device_that_came_into_the_definition(tmp_path: Path) -> None:
     guest = opened(tmp_path, domain_xml(disk_xml(), CHANNEL)).guests[0]
     cycle = PowerCycle(guest.name, booted_definition(guest), None)
-    assert states.reason_to_withhold(guest, cycle) is None
+    assert preconditions.reason_to_withhold(guest, cycle) is None
     guest.hypervisor.connection.defineXML(domain_xml(disk_xml(), CHANNEL, GPU))
     guest.forget()
-    said = str(states.reason_to_withhold(guest, cycle))
+    said = str(preconditions.reason_to_withhold(guest, cycle))
     assert said.startswith("hostdev pci domain=0x0000 bus=0x01")
     assert "is defined and not attached: a start would take it from the host" in said
 
@@ -182,4 +182,4 @@ def test_a_power_cycle_takes_no_device_that_came_into_the_definition(tmp_path: P
 def test_a_power_cycle_keeps_the_devices_that_the_guest_has(tmp_path: Path) -> None:
     guest = opened(tmp_path, domain_xml(disk_xml(), CHANNEL, GPU, USB)).guests[0]
     cycle = PowerCycle(guest.name, booted_definition(guest), None)
-    assert states.reason_to_withhold(guest, cycle) is None
+    assert preconditions.reason_to_withhold(guest, cycle) is None

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reclaim import journal, power, states, undo
-from reclaim.amend import AmendCycle, ImageAmend
+from reclaim import journal, undo
 from reclaim.base.errors import NotAssessable
 from reclaim.base.verdict import Verdict
-from reclaim.change import from_json, to_json
+from reclaim.changes import power, preconditions
+from reclaim.changes.change import from_json, to_json
+from reclaim.changes.qcow2_amend import AmendCycle, ImageAmend
+from reclaim.changes.sparsify import Sparsify
 from reclaim.handles.agent import AgentAbsent
 from reclaim.handles.guest import Disk
 from reclaim.handles.health import Wellbeing
 from reclaim.inventory import GuestNotes, Inventory
-from reclaim.sparsify import Sparsify
 from reclaim.storage import host_image
 from reclaim.storage.host_image import HostImage, Punch, thin_bytes
 from reclaim.storage.qcow2 import Qcow2
@@ -202,12 +203,12 @@ def test_a_guest_that_nobody_can_look_into_is_not_power_cycled_for_it(tmp_path: 
 def test_a_running_guest_and_a_saved_one_are_not_amended(tmp_path: Path) -> None:
     change = ImageAmend("one", "/images/vda.qcow2")
     guest = opened(tmp_path, domain_xml(disk_xml())).guests[0]
-    assert "it runs" in str(states.reason_to_withhold(guest, change))
+    assert "it runs" in str(preconditions.reason_to_withhold(guest, change))
     guest.domain.managedSave(0)
     guest.forget()
-    assert "managed-save" in str(states.reason_to_withhold(guest, change))
+    assert "managed-save" in str(preconditions.reason_to_withhold(guest, change))
     guest.domain.managedSaveRemove(0)
-    assert states.reason_to_withhold(guest, change) is None
+    assert preconditions.reason_to_withhold(guest, change) is None
 
 
 def test_the_changes_come_back_from_the_journal(tmp_path: Path) -> None:

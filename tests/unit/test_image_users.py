@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reclaim import states
-from reclaim.amend import ImageAmend
 from reclaim.base.errors import NotAssessable
+from reclaim.changes import preconditions
+from reclaim.changes.qcow2_amend import ImageAmend
+from reclaim.changes.sparsify import Sparsify
 from reclaim.definition.domain import parse_xml
-from reclaim.sparsify import Sparsify
 from reclaim.storage import backing, image_users
 from reclaim.storage.backing import Names
 from reclaim.storage.image_users import Chains, Use, uses
@@ -52,7 +52,7 @@ def other(*disks: str, running: bool = False, name: str = "two") -> str:
 
 
 def why(guest: Guest) -> str:
-    return states.reason_not_to_start(guest) or ""
+    return preconditions.reason_not_to_start(guest) or ""
 
 
 needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
@@ -366,9 +366,9 @@ def test_from_outside_it_is_asked_as_well(tmp_path: Path, kind: type) -> None:
     clone = create(tmp_path / "clone.qcow2", base=base)
     change = ImageAmend("one", base) if kind is ImageAmend else Sparsify("one", base, "qcow2")
     alone = mine(tmp_path, disk_xml(source=base))
-    assert states.reason_to_withhold(alone, change) is None
+    assert preconditions.reason_to_withhold(alone, change) is None
     taken = mine(tmp_path, disk_xml(source=base), other(disk_xml(source=clone)))
-    assert f"the guest two uses {base}" in str(states.reason_to_withhold(taken, change))
+    assert f"the guest two uses {base}" in str(preconditions.reason_to_withhold(taken, change))
 
 
 # A whole visit --------------------------------------------------------------------------------

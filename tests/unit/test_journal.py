@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.base.errors import JournalLost, ReclaimError
-from reclaim.change import Change, CommandChange, DefinitionChange, FileChange, Trim
+from reclaim.changes.change import Change, CommandChange, DefinitionChange, FileChange, Trim
 from reclaim.journal import Journal, read
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from reclaim import change
 from reclaim.base.errors import NotApplicable, NotAssessable, Pending, ProbeError, Withheld
 from reclaim.base.verdict import Verdict
+from reclaim.changes import change
 from reclaim.engine import judge, subjects
 from reclaim.handles import health
 from reclaim.handles.guest import Guest

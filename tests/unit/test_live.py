@@ -10,10 +10,10 @@ import pytest
 
 from reclaim.base.errors import ChangeFailed
 from reclaim.base.verdict import Verdict
-from reclaim.change import from_json, to_json
+from reclaim.changes.change import from_json, to_json
+from reclaim.changes.live_update import LiveUpdate, known_refusals, live_updates
+from reclaim.changes.power import PowerCycle
 from reclaim.definition.domain import Definition
-from reclaim.live import LiveUpdate, known_refusals, live_updates
-from reclaim.power import PowerCycle
 from tests.support import disk_xml, domain_xml, engine, opened, requirement, subject
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import libvirt
 import pytest
 
-from reclaim import power
 from reclaim.base.verdict import Verdict
-from reclaim.power import PowerCycle, booted_definition
+from reclaim.changes import power
+from reclaim.changes.power import PowerCycle, booted_definition
 from tests.support import (
     Inside,
     definition_of,

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 import pytest
 
-from reclaim import journal, power, undo
+from reclaim import journal, undo
 from reclaim.base.errors import PowerCycleFailed, ProbeError, StillRunning
 from reclaim.base.verdict import Verdict
+from reclaim.changes import power
 from reclaim.definition.domain import same
 from reclaim.handles.console import console
 from reclaim.inventory import GuestNotes, Inventory, Policy

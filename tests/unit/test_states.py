@@ -9,9 +9,9 @@ import pytest
 
 from reclaim import journal, undo
 from reclaim.base.verdict import Verdict
-from reclaim.change import DefinitionChange, changed_definition
-from reclaim.power import PowerCycle, booted_definition
-from reclaim.states import manager, reason_to_withhold
+from reclaim.changes.change import DefinitionChange, changed_definition
+from reclaim.changes.power import PowerCycle, booted_definition
+from reclaim.changes.preconditions import manager, reason_to_withhold
 from tests.support import definition_of, disk_xml, domain_xml, engine, opened, requirement, subject
 
 if TYPE_CHECKING:

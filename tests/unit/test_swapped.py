@@ -26,13 +26,13 @@ from reclaim.backups.job import Job, declared
 from reclaim.backups.verify import verify
 from reclaim.base.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, ReclaimError, Withheld
 from reclaim.base.verdict import Verdict
-from reclaim.change import Change, FileChange, from_json, to_json
+from reclaim.changes.change import Change, FileChange, from_json, to_json
+from reclaim.changes.punch import HolePunch, SparseRewrite
 from reclaim.engine import Subject, judge
 from reclaim.files import beneath, holes, replace
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
-from reclaim.punch import HolePunch, SparseRewrite
 from reclaim.storage import local_image
 from tests.filesystems import mounted, require, run
 from tests.support import disk_xml, domain_xml, engine, opened, requirement

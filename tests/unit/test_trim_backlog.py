@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reclaim.base.verdict import Verdict
-from reclaim.change import Trim
+from reclaim.changes.change import Trim
 from reclaim.handles.agent import AgentBlocked
 from reclaim.inside.disk_layout import Area
 from reclaim.inventory import GuestNotes, Inventory

@@ -14,9 +14,9 @@ from testinfra.backend.local import LocalBackend
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from reclaim import power
 from reclaim.base.errors import ProbeError
 from reclaim.base.verdict import Verdict
+from reclaim.changes import power
 from reclaim.handles import ssh
 from reclaim.handles.agent import AgentAbsent, AgentBlocked, AgentFrozen
 from reclaim.handles.ssh import Address, Connection, OtherMachine, SshRefused

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, TypeVar
 import libvirt
 from lxml import etree
 
-from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.base.text import size
-from reclaim.change import Change, CommandChange, DefinitionChange, FileChange
+from reclaim.changes.change import Change, CommandChange, DefinitionChange, FileChange
+from reclaim.changes.live_update import LiveUpdate
+from reclaim.changes.power import PowerCycle
+from reclaim.changes.qcow2_amend import AmendCycle, ImageAmend
+from reclaim.changes.sparsify import Sparsify
 from reclaim.definition import othersystem
 from reclaim.definition.domain import Definition, pairs
 from reclaim.handles import host_devices
 from reclaim.handles.agent import AGENT_CHANNEL
 from reclaim.inventory import table_of
-from reclaim.live import LiveUpdate
-from reclaim.power import PowerCycle
-from reclaim.sparsify import Sparsify
 from reclaim.storage import image_users
 
 if TYPE_CHECKING:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from reclaim.amend import AmendCycle
 from reclaim.base.errors import ProbeError
-from reclaim.change import Change, DefinitionChange, FileChange
+from reclaim.changes.change import Change, DefinitionChange, FileChange
+from reclaim.changes.domfstrim import TrimTimer
+from reclaim.changes.live_update import LiveUpdate
+from reclaim.changes.power import PowerCycle
+from reclaim.changes.punch import HolePunch, SparseRewrite
+from reclaim.changes.qcow2_amend import AmendCycle
 from reclaim.definition.domain import Definition, flattened, parse_xml
-from reclaim.domfstrim import TrimTimer
-from reclaim.live import LiveUpdate
-from reclaim.power import PowerCycle
-from reclaim.punch import HolePunch, SparseRewrite
 
 #: the one command that follows the edit of a job: systemd has to see its unit (`job.daemon_reload`)
 _AFTER_A_JOB = (None, "systemctl daemon-reload")

@@ -11,22 +11,22 @@ from typing import Any, ClassVar, Protocol
 import libvirt
 from testinfra.host import Host
 
-from reclaim.amend import AmendCycle, ImageAmend
 from reclaim.base import strict
 from reclaim.base.errors import ChangedSince, ChangeFailed, NotAssessable, NotYet, ProbeError
 from reclaim.base.masked import diff_files, news
 from reclaim.base.text import libvirt_words, size
-from reclaim.boot import Boot
+from reclaim.changes.boot_stopped import Boot
+from reclaim.changes.domfstrim import TrimTimer
+from reclaim.changes.live_update import LiveUpdate
+from reclaim.changes.power import PowerCycle, its_own
+from reclaim.changes.punch import HolePunch, SparseRewrite
+from reclaim.changes.qcow2_amend import AmendCycle, ImageAmend
+from reclaim.changes.sparsify import Sparsify
 from reclaim.definition import domain as xml
 from reclaim.definition.domain import Definition, Edit
-from reclaim.domfstrim import TrimTimer
 from reclaim.files import localfile
 from reclaim.handles.agent import AgentAbsent, AgentBlocked
 from reclaim.handles.guest import Guest
-from reclaim.live import LiveUpdate
-from reclaim.power import PowerCycle, its_own
-from reclaim.punch import HolePunch, SparseRewrite
-from reclaim.sparsify import Sparsify
 
 #: one argument of a process holds 128 KiB on Linux (MAX_ARG_STRLEN); base64 takes a third of it
 MAX_FILE_BYTES = 90_000

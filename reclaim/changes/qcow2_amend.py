@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from reclaim.base.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, Withheld
 from reclaim.base.text import printable
+from reclaim.changes.power import PowerCycle, booted_definition, is_active
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.health import observe
-from reclaim.power import PowerCycle, booted_definition, is_active
 from reclaim.storage import host_image
 from reclaim.storage.shrinkable import amend_command, inspect, obstacles, path_of
 

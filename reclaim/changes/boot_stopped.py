@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import libvirt
 
-from reclaim import power
 from reclaim.base.errors import ChangeFailed, ProbeError
 from reclaim.base.text import libvirt_words
+from reclaim.changes import power
 from reclaim.handles import started_by
 
 if TYPE_CHECKING:
