@@ -13,7 +13,8 @@ from reclaim.base.text import printable, trouble
 from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.inventory import Inventory
 from reclaim.processes import bytecode, programs
-from reclaim.report import archive, compare, page, publish, record
+from reclaim.record import record
+from reclaim.report import archive, compare, page, publish
 from reclaim.undo import undo
 
 

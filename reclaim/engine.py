@@ -622,7 +622,7 @@ def _overruled(waits: Sequence[tuple[str, Judgement]]) -> str:
 
 
 def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:
-    """Everything of *guest* that *requirement* is judged for. Its copies are found by the run (`reclaim.backups.backup`)."""
+    """Everything of *guest* that *requirement* is judged for. Its copies are found by the run (`backups.backup`)."""
     return [subject for subject in everything(requirement, guest) if is_asked(requirement, subject)]
 
 

@@ -26,7 +26,7 @@ from reclaim.handles.lock import Held, lock, others_at_work
 from reclaim.inventory import BackupNotes, Inventory, read_inventory
 from reclaim.journal import Journal, Record
 from reclaim.processes import worker
-from reclaim.report import record, results
+from reclaim.record import record, results
 from reclaim.requirement import catalogue
 
 #: guests looked into at a time; libvirtd answers 5 calls of one client at once (max_client_requests)

@@ -37,7 +37,8 @@ from reclaim.handles.lock import lock
 from reclaim.inside.facts import Facts
 from reclaim.inventory import Inventory, read_inventory
 from reclaim.journal import Entry, Journal, Record
-from reclaim.report import commands, results
+from reclaim.record import results
+from reclaim.report import commands
 
 Say = Callable[[str], None]
 #: changes that nothing is taken back of: no state of the guest stands in the way

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from reclaim.report.record import Record
+from reclaim.record.record import Record
 from reclaim.requirement import catalogue
 
 GIB = 1024**3

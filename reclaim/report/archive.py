@@ -24,8 +24,9 @@ from reclaim.base.secret import redacted
 from reclaim.base.text import printable
 from reclaim.base.verdict import Verdict
 from reclaim.files import trust, whole
-from reclaim.report import compare, page, record, summary
-from reclaim.report.record import Record
+from reclaim.record import record
+from reclaim.record.record import Record
+from reclaim.report import compare, page, summary
 
 INDEX = "index.html"
 _STATE = ".index.json"

@@ -11,7 +11,7 @@ from pathlib import Path
 from reclaim.base.text import printable
 from reclaim.base.verdict import Verdict
 from reclaim.handles.guest import OFF, UNSTARTED
-from reclaim.report.record import Record, Row
+from reclaim.record.record import Record, Row
 from reclaim.report.summary import waits_for_power
 
 _MODES = ("--plan", "--fix", "--restart", "--force")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from reclaim.base.text import printable, size
 from reclaim.base.verdict import Verdict
-from reclaim.report.record import Record, Row
+from reclaim.record.record import Record, Row
 
 #: with one of these a run does not judge everything, and what it has not got is not gone
 _NARROW = (

@@ -19,9 +19,10 @@ import pytest
 from reclaim.base.text import printable
 from reclaim.base.verdict import ChangeRecord, Result
 from reclaim.files import whole
-from reclaim.report import page, record
+from reclaim.record import record
+from reclaim.record.record import Change, Record
+from reclaim.report import page
 from reclaim.report.page import View
-from reclaim.report.record import Change, Record
 from reclaim.requirement import catalogue
 
 NAME = page.NAME

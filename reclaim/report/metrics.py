@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from reclaim.base.verdict import Verdict
 from reclaim.files import whole
+from reclaim.record.record import Record
 from reclaim.report import summary
-from reclaim.report.record import Record
 from reclaim.report.summary import Standing
 
 

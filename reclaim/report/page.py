@@ -18,8 +18,8 @@ from markupsafe import Markup, escape
 
 from reclaim.base.text import printable, size
 from reclaim.base.verdict import Verdict
+from reclaim.record.record import Change, Record, Row, Storage, anchor
 from reclaim.report import commands, summary
-from reclaim.report.record import Change, Record, Row, Storage, anchor
 from reclaim.report.summary import Standing
 from reclaim.requirement import Requirement, catalogue
 

@@ -9,9 +9,10 @@ import pytest
 from reclaim.base.errors import ReclaimError
 from reclaim.base.text import trouble
 from reclaim.files import trust, whole
-from reclaim.report import archive, html, metrics, page, record
+from reclaim.record import record
+from reclaim.record.record import Record
+from reclaim.report import archive, html, metrics, page
 from reclaim.report.html import Rows
-from reclaim.report.record import Record
 from reclaim.run import Run
 
 

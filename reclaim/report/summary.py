@@ -9,7 +9,7 @@ from enum import Enum
 
 from reclaim.base.text import size
 from reclaim.base.verdict import Verdict
-from reclaim.report.record import Record, Row, Storage
+from reclaim.record.record import Record, Row, Storage
 from reclaim.requirement import catalogue
 from reclaim.space.backlog import tolerated
 

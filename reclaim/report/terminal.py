@@ -17,9 +17,9 @@ from reclaim.changes.boot_stopped import Boot
 from reclaim.changes.power import PowerCycle
 from reclaim.journal import Entry
 from reclaim.journal import Record as Journal
+from reclaim.record.record import Record, Row, Storage
 from reclaim.report.commands import next_command, undo
 from reclaim.report.page import NAME
-from reclaim.report.record import Record, Row, Storage
 from reclaim.report.summary import figures
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 from reclaim.files import whole
+from reclaim.record.record import Record
 from reclaim.report import page
-from reclaim.report.record import Record
 from tests import records
 from tests.browser.window import Window
 from tests.command import audit

@@ -19,7 +19,7 @@ from reclaim.base.verdict import Verdict
 from reclaim.engine import Engine
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
-from reclaim.report.results import NAME
+from reclaim.record.results import NAME
 from reclaim.run import Options, Run
 from tests.command import FLEET, Outcome, audit
 from tests.support import Inside, definition_of, disk_xml, domain_xml, engine, inhabited, node, opened, walk

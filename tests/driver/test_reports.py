@@ -18,7 +18,7 @@ import pytest
 from lxml import html as lxml_html
 
 from bench.definitions import node
-from reclaim.report import record
+from reclaim.record import record
 from tests import records
 from tests.command import FLEET, ROOT, Outcome, audit
 from tests.hostile import TAG, domain

@@ -20,7 +20,7 @@ from reclaim.engine import Subject, judge
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.handles.lock import lock
 from reclaim.inventory import GuestNotes, Inventory, Ssh
-from reclaim.report import results
+from reclaim.record import results
 from reclaim.requirement import catalogue
 from reclaim.run import Options, Run
 from tests.command import audit

@@ -40,8 +40,9 @@ from reclaim.engine import judge, subjects
 from reclaim.handles import agent, health, hypervisor
 from reclaim.inside import facts, fstab, trim_schedule, units
 from reclaim.inside.boot import cmdline, crypttab, grub, loaders
-from reclaim.report import compare, record
-from reclaim.report import results as measuring
+from reclaim.record import record
+from reclaim.record import results as measuring
+from reclaim.report import compare
 from reclaim.requirement import catalogue
 from reclaim.storage import host_image, local_image, qcow2
 from tests.fuzz import inside

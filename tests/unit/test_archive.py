@@ -15,7 +15,8 @@ import pytest
 from reclaim.base.errors import ReclaimError
 from reclaim.changes.change import Trim
 from reclaim.journal import Journal
-from reclaim.report import archive, record
+from reclaim.record import record
+from reclaim.report import archive
 from reclaim.report.archive import State, prune, update
 from tests import records
 from tests.records import EPOCH, GIB, document, row, storage

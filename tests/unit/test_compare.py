@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from reclaim.record.record import Record
 from reclaim.report.compare import Comparison, compare, is_narrow, lines
-from reclaim.report.record import Record
 from tests import records
 from tests.records import GIB, row, storage
 

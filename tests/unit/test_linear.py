@@ -19,7 +19,7 @@ from reclaim.handles.guest import Guest
 from reclaim.inside.disk_layout import areas
 from reclaim.inside.filesystems import filesystems, need
 from reclaim.inventory import Inventory
-from reclaim.report import results
+from reclaim.record import results
 from reclaim.requirement import catalogue
 from reclaim.space import proof
 from reclaim.space.backlog import weighed

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from reclaim.record.record import Record
 from reclaim.report import metrics
-from reclaim.report.record import Record
 from tests import records
 from tests.records import GIB, row, storage
 

@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 
 from reclaim.base.errors import ReclaimError
-from reclaim.report import record
-from reclaim.report.record import Record
+from reclaim.record import record
+from reclaim.record.record import Record
 from tests import records
 
 DOCUMENT = records.document(

@@ -10,8 +10,8 @@ import pytest
 
 from reclaim.base.verdict import Verdict
 from reclaim.handles.guest import OFF, UNSTARTED
+from reclaim.record.record import Record
 from reclaim.report import commands
-from reclaim.report.record import Record
 from reclaim.report.summary import ROAD, Standing, came_back, figures, reclaimable, standing
 from reclaim.requirement import catalogue
 from tests import records

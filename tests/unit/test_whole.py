@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from reclaim.files import whole
-from reclaim.report import archive, metrics, publish, results
+from reclaim.record import results
+from reclaim.report import archive, metrics, publish
 from tests import records
 
 
