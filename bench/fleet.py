@@ -29,11 +29,11 @@ from lxml import etree
 
 from bench.definitions import FINDINGS, ROOT, node
 from reclaim.definition.domain import parse_xml
-from reclaim.engine import Engine, subjects
+from reclaim.engine.engine import Engine, subjects
+from reclaim.engine.journal import Journal
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.inventory import Inventory
-from reclaim.journal import Journal
 from reclaim.requirement import catalogue
 
 GUEST = ROOT / "bench/guest.xml"

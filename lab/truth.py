@@ -32,7 +32,7 @@ from lab.error import LabError
 from lab.guest import LabGuest
 from reclaim.base.errors import NotAssessable, ReclaimError
 from reclaim.base.verdict import Verdict
-from reclaim.engine import Subject, judge
+from reclaim.engine.engine import Subject, judge
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory, Policy

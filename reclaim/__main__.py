@@ -10,12 +10,12 @@ from pathlib import Path
 from reclaim.backups.verify import verify
 from reclaim.base.errors import ReclaimError
 from reclaim.base.text import printable, trouble
+from reclaim.engine.undo import undo
 from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.inventory import Inventory
 from reclaim.processes import bytecode, programs
 from reclaim.record import record
 from reclaim.report import archive, compare, page, publish
-from reclaim.undo import undo
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -19,19 +19,19 @@ import pytest
 from _pytest.runner import runtestprotocol
 from _pytest.terminal import TerminalReporter
 
-from reclaim import engine as engines
-from reclaim import undo
 from reclaim.base import discreet
 from reclaim.base.errors import ProbeError, ReclaimError
 from reclaim.base.text import libvirt_words, printable
 from reclaim.base.verdict import Judgement, Result, Verdict
-from reclaim.engine import Subject
+from reclaim.engine import engine as engines
+from reclaim.engine import undo
+from reclaim.engine.engine import Subject
+from reclaim.engine.run import Options, Part, Run
 from reclaim.handles.guest import Guest
 from reclaim.processes import bytecode, programs
 from reclaim.report import html, terminal
 from reclaim.report.publish import Pages
 from reclaim.requirement import Requirement, catalogue, requirement_of
-from reclaim.run import Options, Part, Run
 
 CHECKS = Path(__file__).resolve().parent.parent / "checks"
 RUN = pytest.StashKey[Run]()

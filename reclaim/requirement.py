@@ -70,7 +70,7 @@ def requirement(
     """Declare the decorated function as the check of the requirement *slug*.
 
     The check asserts and returns its evidence in words; *title* states the good state. With *option* it is
-    judged only if that option (a field of `reclaim.run.Options`) is given; with *policy* only if the inventory's
+    judged only if that option (a field of `reclaim.engine.run.Options`) is given; with *policy* only if the inventory's
     policy sets that key.
     """
 

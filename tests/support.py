@@ -19,13 +19,13 @@ from testinfra.host import Host
 from reclaim.base.errors import ProbeError
 from reclaim.base.verdict import Verdict
 from reclaim.definition.domain import Definition, flattened
-from reclaim.engine import Engine, Mode, Subject, judge, subjects
+from reclaim.engine.engine import Engine, Mode, Subject, judge, subjects
+from reclaim.engine.journal import Journal
 from reclaim.handles.agent import Agent, AgentAbsent
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.inside import facts
 from reclaim.inventory import Inventory
-from reclaim.journal import Journal
 from reclaim.requirement import Requirement, catalogue
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from reclaim.inside.filesystems import device_of, need
 from reclaim.space.backlog import known_backlog
 
 if TYPE_CHECKING:
-    from reclaim.run import Options, Part
+    from reclaim.engine.run import Options, Part
 
 NAME = "results.json"
 SCHEMA = 1

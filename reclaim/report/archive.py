@@ -18,11 +18,11 @@ from urllib.parse import quote
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from reclaim import journal
 from reclaim.base.errors import ReclaimError
 from reclaim.base.secret import redacted
 from reclaim.base.text import printable
 from reclaim.base.verdict import Verdict
+from reclaim.engine import journal
 from reclaim.files import trust, whole
 from reclaim.record import record
 from reclaim.record.record import Record

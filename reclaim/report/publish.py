@@ -8,12 +8,12 @@ import pytest
 
 from reclaim.base.errors import ReclaimError
 from reclaim.base.text import trouble
+from reclaim.engine.run import Run
 from reclaim.files import trust, whole
 from reclaim.record import record
 from reclaim.record.record import Record
 from reclaim.report import archive, html, metrics, page
 from reclaim.report.html import Rows
-from reclaim.run import Run
 
 
 class Pages:

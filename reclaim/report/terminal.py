@@ -15,8 +15,8 @@ from reclaim.base.text import printable, size
 from reclaim.base.verdict import Verdict
 from reclaim.changes.boot_stopped import Boot
 from reclaim.changes.power import PowerCycle
-from reclaim.journal import Entry
-from reclaim.journal import Record as Journal
+from reclaim.engine.journal import Entry
+from reclaim.engine.journal import Record as Journal
 from reclaim.record.record import Record, Row, Storage
 from reclaim.report.commands import next_command, undo
 from reclaim.report.page import NAME
@@ -25,7 +25,7 @@ from reclaim.report.summary import figures
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
-    from reclaim.run import Run
+    from reclaim.engine.run import Run
 
 _STATUS: dict[Verdict, tuple[str, str]] = {
     Verdict.COMPLIANT: (".", "green"),

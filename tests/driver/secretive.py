@@ -9,7 +9,7 @@ import hashlib
 import os
 from typing import Any
 
-from reclaim import run, undo
+from reclaim.engine import run, undo
 from reclaim.handles import hypervisor
 from reclaim.handles.hypervisor import Hypervisor
 from tests.support import FILES, InhabitedGuest, Inside, block, part

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 import pytest
 
-from reclaim import journal
 from reclaim.changes.change import DefinitionChange
 from reclaim.changes.power import PowerCycle
+from reclaim.engine import journal
+from reclaim.engine.journal import Journal, read
+from reclaim.engine.run import Options, Run
+from reclaim.engine.undo import finish, undo
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
-from reclaim.journal import Journal, read
-from reclaim.run import Options, Run
-from reclaim.undo import finish, undo
 from tests.command import audit
 from tests.support import definition_of, disk_xml, domain_xml, engine, node, opened, uuid_of, walk
 

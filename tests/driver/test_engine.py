@@ -12,10 +12,10 @@ from reclaim.base.errors import NotAssessable, Pending, ProbeError, Withheld
 from reclaim.base.verdict import Verdict
 from reclaim.changes.change import Change, DefinitionChange, changed_definition
 from reclaim.definition.machine_type import OfferedMachine
-from reclaim.engine import judge
+from reclaim.engine.engine import judge
+from reclaim.engine.journal import read
 from reclaim.handles.guest import Guest
 from reclaim.inventory import GuestNotes, Inventory
-from reclaim.journal import read
 from reclaim.requirement import Requirement
 from tests.support import (
     Inside,

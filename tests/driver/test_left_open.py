@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from reclaim.engine.run import Options, Run
 from reclaim.report.publish import Pages
-from reclaim.run import Options, Run
 from tests.command import FLEET, ROOT, audit
 
 

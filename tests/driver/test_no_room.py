@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 import pytest
 
-from reclaim import journal, undo
 from reclaim.base.errors import JournalLost
 from reclaim.base.verdict import Verdict
-from reclaim.engine import Engine
+from reclaim.engine import journal, undo
+from reclaim.engine.engine import Engine
+from reclaim.engine.run import Options, Run
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
 from reclaim.record.results import NAME
-from reclaim.run import Options, Run
 from tests.command import FLEET, Outcome, audit
 from tests.support import Inside, definition_of, disk_xml, domain_xml, engine, inhabited, node, opened, walk
 

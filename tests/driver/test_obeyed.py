@@ -11,7 +11,6 @@ from typing import Any
 import libvirt
 import pytest
 
-from reclaim import journal
 from reclaim.__main__ import main
 from reclaim.base.errors import ChangeFailed, ReclaimError, Untrusted
 from reclaim.changes.change import (
@@ -25,9 +24,10 @@ from reclaim.changes.live_update import LiveUpdate
 from reclaim.changes.power import PowerCycle
 from reclaim.changes.punch import HolePunch
 from reclaim.changes.sparsify import Sparsify
+from reclaim.engine import journal
+from reclaim.engine.journal import Journal
+from reclaim.engine.undo import undo
 from reclaim.files import trust
-from reclaim.journal import Journal
-from reclaim.undo import undo
 from tests.command import FLEET, audit
 from tests.support import disk_xml, domain_xml, node, opened, uuid_of
 

@@ -13,16 +13,16 @@ import libvirt
 import pytest
 import testinfra
 
-from reclaim import journal
 from reclaim.base.errors import ReclaimError
 from reclaim.base.verdict import Verdict
-from reclaim.engine import Subject, judge
+from reclaim.engine import journal
+from reclaim.engine.engine import Subject, judge
+from reclaim.engine.run import Options, Run
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.handles.lock import lock
 from reclaim.inventory import GuestNotes, Inventory, Ssh
 from reclaim.record import results
 from reclaim.requirement import catalogue
-from reclaim.run import Options, Run
 from tests.command import audit
 from tests.support import Inside, definition_of, disk_xml, domain_xml, drive, inhabited, node, opened, scsi_xml
 

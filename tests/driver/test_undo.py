@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import libvirt
 import pytest
 
-from reclaim import journal
 from reclaim.__main__ import main
 from reclaim.base.errors import ReclaimError
 from reclaim.changes.change import CommandChange, FileChange
+from reclaim.engine import journal
+from reclaim.engine.journal import Journal, journals_below, read
+from reclaim.engine.undo import _inventory as inventory_of
+from reclaim.engine.undo import _undo as taken_back
+from reclaim.engine.undo import undo
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
-from reclaim.journal import Journal, journals_below, read
-from reclaim.undo import _inventory as inventory_of
-from reclaim.undo import _undo as taken_back
-from reclaim.undo import undo
 from tests.support import (
     Inside,
     definition_of,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from reclaim.engine import Engine
+    from reclaim.engine.engine import Engine
     from reclaim.handles.guest import Guest
 
 #: all connections of one process share this driver; the query is only for a lock of our own

@@ -24,7 +24,7 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
-from reclaim import inventory, journal
+from reclaim import inventory
 from reclaim.backups import copy_names
 from reclaim.base import text
 from reclaim.base.errors import (
@@ -36,7 +36,8 @@ from reclaim.base.errors import (
 )
 from reclaim.changes.change import Trim, to_json
 from reclaim.definition.domain import Definition, flattened, same, storage_differences
-from reclaim.engine import judge, subjects
+from reclaim.engine import journal
+from reclaim.engine.engine import judge, subjects
 from reclaim.handles import agent, health, hypervisor
 from reclaim.inside import facts, fstab, trim_schedule, units
 from reclaim.inside.boot import cmdline, crypttab, grub, loaders

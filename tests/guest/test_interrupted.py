@@ -17,13 +17,13 @@ import pytest
 
 from lab import daemons, host
 from lab.demo import ROOT
-from reclaim import journal
 from reclaim.base.verdict import Verdict
 from reclaim.changes import power
 from reclaim.changes.power import PowerCycle
 from reclaim.definition.domain import Definition, same, storage_differences
+from reclaim.engine import journal
+from reclaim.engine.undo import undo
 from reclaim.handles.guest import Guest
-from reclaim.undo import undo
 from tests.faults import record as counts
 from tests.guest.tiny import Tiny, made
 from tests.support import definition_of, engine, requirement, subject
@@ -36,7 +36,7 @@ import os
 
 def cut_at_record(number, when):
     # the run dies before or after it writes this record of its journal
-    from reclaim.journal import Journal
+    from reclaim.engine.journal import Journal
     write, written = Journal._write, []
     def count(self, entry):
         written.append(entry)

@@ -22,10 +22,10 @@ from lab import daemons, host
 from lab import guest as lab
 from lab.demo import ROOT, audit, record
 from lab.guest import LabGuest
-from reclaim import journal
 from reclaim.base.verdict import Result, Verdict
 from reclaim.changes import power
 from reclaim.definition.domain import Definition, same, storage_differences
+from reclaim.engine import journal
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory, Policy

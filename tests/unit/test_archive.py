@@ -14,7 +14,7 @@ import pytest
 
 from reclaim.base.errors import ReclaimError
 from reclaim.changes.change import Trim
-from reclaim.journal import Journal
+from reclaim.engine.journal import Journal
 from reclaim.record import record
 from reclaim.report import archive
 from reclaim.report.archive import State, prune, update

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reclaim.backups.job import declared
-from reclaim.engine import Subject
+from reclaim.engine.engine import Subject
 from reclaim.inventory import BackupNotes
 from reclaim.jobs import rsync
 from tests import rsyncs

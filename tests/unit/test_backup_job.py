@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from reclaim import undo
 from reclaim.backups.job import Job, declared
 from reclaim.base.verdict import Judgement, Result, Verdict
-from reclaim.engine import Subject, judge
+from reclaim.engine import undo
+from reclaim.engine.engine import Subject, judge
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from tests.filesystems import run

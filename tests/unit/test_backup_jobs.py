@@ -17,7 +17,7 @@ import pytest
 
 from reclaim.backups.job import Job, declared
 from reclaim.base.verdict import Verdict
-from reclaim.engine import Subject
+from reclaim.engine.engine import Subject
 from reclaim.inventory import BackupNotes
 from tests.support import disk_xml, domain_xml, engine, opened, requirement
 from tests.unit.test_backup_job import judged, says_version

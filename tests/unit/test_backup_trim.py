@@ -11,7 +11,7 @@ import pytest
 from reclaim.backups.job import Job, declared
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.changes import domfstrim
-from reclaim.engine import Subject, judge
+from reclaim.engine.engine import Subject, judge
 from reclaim.inventory import BackupNotes
 from tests.support import disk_xml, domain_xml, engine, opened, requirement, uuid_of
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 import pytest
 
-from reclaim import journal, undo
 from reclaim.base.verdict import Result, Verdict
 from reclaim.changes import boot_stopped, power, preconditions
 from reclaim.changes.boot_stopped import Boot
-from reclaim.engine import Engine
+from reclaim.engine import journal, undo
+from reclaim.engine.engine import Engine
 from reclaim.handles import started_by
 from reclaim.handles.agent import AgentAbsent
 from reclaim.inventory import GuestNotes, Inventory, Policy, Ssh

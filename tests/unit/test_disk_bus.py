@@ -11,7 +11,7 @@ from fixers.disk_bus import move_to_scsi
 from reclaim.base.verdict import Verdict
 from reclaim.changes.change import DefinitionChange, from_json, to_json
 from reclaim.definition.domain import Definition
-from reclaim.engine import judge
+from reclaim.engine.engine import judge
 from reclaim.handles.guest import Disk
 from reclaim.inventory import Inventory, Policy
 from tests.support import (

@@ -11,7 +11,7 @@ from fixers.disk_discard import set_discard_unmap
 from reclaim.base.verdict import Verdict
 from reclaim.changes.change import DefinitionChange
 from reclaim.definition.domain import Definition
-from reclaim.engine import judge
+from reclaim.engine.engine import judge
 from reclaim.handles.guest import Disk
 from reclaim.inventory import GuestNotes, Inventory, Policy
 from tests.support import difference, disk_xml, domain_xml, drive, mend, opened, requirement, subject, verdict_of

@@ -16,7 +16,7 @@ from reclaim.backups.backup import Backup, find
 from reclaim.backups.verify import verify
 from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.base.verdict import Verdict
-from reclaim.engine import Subject, judge
+from reclaim.engine.engine import Subject, judge
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inside.disk_layout import _parts
 from reclaim.inventory import BackupNotes

@@ -11,7 +11,7 @@ import pytest
 
 from reclaim.base.errors import JournalLost, ReclaimError
 from reclaim.changes.change import Change, CommandChange, DefinitionChange, FileChange, Trim
-from reclaim.journal import Journal, read
+from reclaim.engine.journal import Journal, read
 
 if TYPE_CHECKING:
     from pathlib import Path

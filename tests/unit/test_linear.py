@@ -13,7 +13,7 @@ import pytest
 from reclaim.base.errors import NotApplicable, NotAssessable, Pending, ProbeError, Withheld
 from reclaim.base.verdict import Verdict
 from reclaim.changes import change
-from reclaim.engine import judge, subjects
+from reclaim.engine.engine import judge, subjects
 from reclaim.handles import health
 from reclaim.handles.guest import Guest
 from reclaim.inside.disk_layout import areas

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from reclaim.base.errors import ReclaimError
+from reclaim.engine.run import Options, Run
 from reclaim.files import trust
 from reclaim.handles import lock as locks
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.handles.lock import lock, others_at_work
-from reclaim.run import Options, Run
 from tests.support import domain_xml, opened
 
 NOBODY = 65534

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 import pytest
 
-from reclaim import journal, undo
 from reclaim.base.errors import PowerCycleFailed, ProbeError, StillRunning
 from reclaim.base.verdict import Verdict
 from reclaim.changes import power
 from reclaim.definition.domain import same
+from reclaim.engine import journal, undo
 from reclaim.handles.console import console
 from reclaim.inventory import GuestNotes, Inventory, Policy
 from tests.support import (
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from reclaim.base.verdict import Result
     from reclaim.definition.domain import Definition
-    from reclaim.engine import Engine
+    from reclaim.engine.engine import Engine
 
 VDA = disk_xml("vda")
 UNMAP = disk_xml("vda", driver="discard='unmap'")

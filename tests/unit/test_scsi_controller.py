@@ -8,7 +8,7 @@ import pytest
 
 from reclaim.base.verdict import Verdict
 from reclaim.definition.domain import Definition
-from reclaim.engine import judge
+from reclaim.engine.engine import judge
 from reclaim.inventory import Inventory, Policy
 from tests.support import (
     definition_of,

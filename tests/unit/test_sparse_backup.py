@@ -19,20 +19,20 @@ from typing import Any
 import pytest
 import testinfra
 
-from reclaim import undo
 from reclaim.backups import backup
 from reclaim.backups.backup import Backup, find
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.verdict import Result, Verdict
 from reclaim.changes.change import from_json, to_json
 from reclaim.changes.punch import HolePunch, SparseRewrite
-from reclaim.engine import Subject, judge
+from reclaim.engine import undo
+from reclaim.engine.engine import Subject, judge
+from reclaim.engine.journal import read
 from reclaim.files import holes, replace
 from reclaim.files.holes import Identity
 from reclaim.files.replace import Held, nameless, put_in_place
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
-from reclaim.journal import read
 from reclaim.storage import local_image
 from reclaim.storage.btrfs import mount_of
 from tests.filesystems import MAKE, MIB, allocated, mounted, require, run

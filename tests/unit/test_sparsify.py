@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reclaim import journal
 from reclaim.base.verdict import Verdict
 from reclaim.changes import preconditions, sparsify
 from reclaim.changes.sparsify import Sparsify
+from reclaim.engine import journal
 from tests.support import Inside, disk_xml, domain_xml, engine, inhabited, opened, requirement, subject, verdict_of
 
 if TYPE_CHECKING:

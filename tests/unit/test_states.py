@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 import pytest
 
-from reclaim import journal, undo
 from reclaim.base.verdict import Verdict
 from reclaim.changes.change import DefinitionChange, changed_definition
 from reclaim.changes.power import PowerCycle, booted_definition
 from reclaim.changes.preconditions import manager, reason_to_withhold
+from reclaim.engine import journal, undo
 from tests.support import definition_of, disk_xml, domain_xml, engine, opened, requirement, subject
 
 if TYPE_CHECKING:

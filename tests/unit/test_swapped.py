@@ -19,7 +19,6 @@ from typing import Any, cast
 import pytest
 import testinfra
 
-from reclaim import undo
 from reclaim.backups import backup
 from reclaim.backups.backup import find
 from reclaim.backups.job import Job, declared
@@ -28,7 +27,8 @@ from reclaim.base.errors import ChangeFailed, NotApplicable, NotAssessable, Prob
 from reclaim.base.verdict import Verdict
 from reclaim.changes.change import Change, FileChange, from_json, to_json
 from reclaim.changes.punch import HolePunch, SparseRewrite
-from reclaim.engine import Subject, judge
+from reclaim.engine import undo
+from reclaim.engine.engine import Subject, judge
 from reclaim.files import beneath, holes, replace
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor

@@ -31,9 +31,9 @@ from reclaim.changes.change import Change, DefinitionChange
 from reclaim.changes.power import PowerCycle
 from reclaim.definition import qemuargs
 from reclaim.definition.domain import Definition
+from reclaim.engine.journal import Journal
 from reclaim.handles.guest import OFF, UNKNOWN_DISKS, Disk, Guest
 from reclaim.handles.hypervisor import Hypervisor
-from reclaim.journal import Journal
 from reclaim.requirement import Requirement, catalogue
 
 Mode = Literal["audit", "plan", "fix"]

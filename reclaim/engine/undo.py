@@ -11,7 +11,6 @@ from urllib.parse import unquote, urlsplit
 
 import libvirt
 
-from reclaim import journal
 from reclaim.base.errors import (
     ChangedSince,
     ChangeFailed,
@@ -30,13 +29,14 @@ from reclaim.changes.power import PowerCycle
 from reclaim.changes.qcow2_amend import ImageAmend
 from reclaim.changes.sparsify import Sparsify
 from reclaim.definition.domain import Definition, pairs
+from reclaim.engine import journal
+from reclaim.engine.journal import Entry, Journal, Record
 from reclaim.files import trust
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.handles.lock import lock
 from reclaim.inside.facts import Facts
 from reclaim.inventory import Inventory, read_inventory
-from reclaim.journal import Entry, Journal, Record
 from reclaim.record import results
 from reclaim.report import commands
 

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import libvirt
 
-from reclaim import journal
 from reclaim.backups import backup, job
 from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
 from reclaim.changes.change import DefinitionChange
-from reclaim.engine import Engine, Mode, Subject
+from reclaim.engine import journal
+from reclaim.engine.engine import Engine, Mode, Subject
+from reclaim.engine.journal import Journal, Record
 from reclaim.files import trust
 from reclaim.files.beneath import Folder
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.handles.lock import Held, lock, others_at_work
 from reclaim.inventory import BackupNotes, Inventory, read_inventory
-from reclaim.journal import Journal, Record
 from reclaim.processes import worker
 from reclaim.record import record, results
 from reclaim.requirement import catalogue
