@@ -1,7 +1,6 @@
 from fixers.host_trim import trim_from_host
-from reclaim.base.errors import NotApplicable, NotAssessable, ProbeError
+from reclaim.base.errors import AgentBlocked, NotApplicable, NotAssessable, ProbeError
 from reclaim.changes.domfstrim import schedule_of
-from reclaim.handles.agent import AgentBlocked
 from reclaim.handles.guest import Guest
 from reclaim.inside.facts import Facts
 from reclaim.requirement import requirement

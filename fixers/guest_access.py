@@ -1,8 +1,8 @@
-from reclaim.base.errors import Pending, Withheld
+from reclaim.base.errors import AgentBlocked, Pending, Withheld
 from reclaim.changes.change import Change, changed_definition
 from reclaim.definition import bound
 from reclaim.definition.domain import Definition
-from reclaim.handles.agent import AGENT_CHANNEL, AgentBlocked
+from reclaim.handles.agent import AGENT_CHANNEL
 from reclaim.handles.guest import Guest
 
 _INSTALL = (

@@ -16,14 +16,15 @@ import libvirt
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
-from reclaim.base.errors import ProbeError
+from reclaim.base.errors import AgentAbsent, ProbeError
 from reclaim.base.verdict import Verdict
 from reclaim.definition.domain import Definition, flattened
 from reclaim.engine.engine import Engine, Mode, Subject, judge, subjects
 from reclaim.engine.journal import Journal
-from reclaim.handles.agent import Agent, AgentAbsent
+from reclaim.handles.agent import Agent
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.hypervisor import Hypervisor, connect
+from reclaim.handles.node import Node
 from reclaim.inside import facts
 from reclaim.inventory import Inventory
 from reclaim.requirement import Requirement, catalogue
@@ -434,9 +435,13 @@ def inhabited(
 # Judging and mending --------------------------------------------------------------------------
 
 
-def engine(
-    hypervisor: Hypervisor, folder: Path, mode: Mode = "fix", *, force: bool = False, restart: bool = False
-) -> Engine:
+def hypervisor_of(guest: Guest) -> Hypervisor:
+    """The hypervisor of *guest*, with all its guests."""
+    assert isinstance(guest.hypervisor, Hypervisor)
+    return guest.hypervisor
+
+
+def engine(hypervisor: Node, folder: Path, mode: Mode = "fix", *, force: bool = False, restart: bool = False) -> Engine:
     """An engine with a journal of its own in *folder*."""
     number = len(list(folder.glob("journal-*")))
     path = folder / f"journal-{number}"

@@ -29,6 +29,7 @@ from reclaim.storage.local_image import Image
 
 if TYPE_CHECKING:
     from reclaim.handles.hypervisor import Hypervisor
+from reclaim.handles.node import Node
 
 #: files below one folder; more is no folder of images
 _MOST_FILES = 100_000
@@ -260,7 +261,7 @@ def _declared_format(source: Element) -> str:
     return "raw" if driver is None else str(driver.get("type") or "raw")
 
 
-def _volume(hypervisor: Hypervisor, pool: str, volume: str) -> str:
+def _volume(hypervisor: Node, pool: str, volume: str) -> str:
     """The path of a volume; "" where libvirt has none, or its pool is not active: no guest starts on that."""
     try:
         return str(hypervisor.connection.storagePoolLookupByName(pool).storageVolLookupByName(volume).path())

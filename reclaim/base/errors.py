@@ -13,6 +13,30 @@ class NoAccess(ProbeError):
     """One of the ways into a guest is closed; what opens it is said."""
 
 
+class AgentAbsent(NoAccess):
+    """No agent answers: no channel, or nothing in the guest listens on it."""
+
+
+class AgentBlocked(NoAccess):
+    """The agent answers, but its administrator has disabled the command."""
+
+
+class AgentFrozen(ProbeError):
+    """Somebody froze the guest's filesystems through the agent, which allows little until they are thawed."""
+
+
+class NotLinux(ProbeError):
+    """Somebody answers, in a system that reclaim does not look into; `words` name it."""
+
+    def __init__(self, guest: str, words: str) -> None:
+        self.words = words
+        super().__init__(f"{guest}: {words}")
+
+
+class NotLinuxButWindows(NotLinux):
+    """That system is Windows."""
+
+
 class ChangeFailed(ReclaimError):
     """A change was not applied, and what it had begun was taken back."""
 

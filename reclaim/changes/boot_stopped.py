@@ -69,7 +69,7 @@ class Boot:
         """Shut it down. Raises ChangeFailed where it does not go off, or was started by somebody else since."""
         if not power.is_active(guest):
             return "it is off again"
-        if not started_by.is_of(guest, self.run):
+        if not started_by.is_of(guest.domain, self.run):
             raise ChangeFailed(f"{guest.name}: it was started by somebody else since, and is left as it is")
         power.shut_down(guest)
         guest.hang_up()

@@ -12,7 +12,7 @@ import libvirt
 from testinfra.host import Host
 
 from reclaim.base import strict
-from reclaim.base.errors import ChangedSince, ChangeFailed, NotAssessable, NotYet, ProbeError
+from reclaim.base.errors import AgentAbsent, AgentBlocked, ChangedSince, ChangeFailed, NotAssessable, NotYet, ProbeError
 from reclaim.base.masked import diff_files, news
 from reclaim.base.text import libvirt_words, size
 from reclaim.changes.boot_stopped import Boot
@@ -25,7 +25,6 @@ from reclaim.changes.sparsify import Sparsify
 from reclaim.definition import domain as xml
 from reclaim.definition.domain import Definition, Edit
 from reclaim.files import localfile
-from reclaim.handles.agent import AgentAbsent, AgentBlocked
 from reclaim.handles.guest import Guest
 
 #: one argument of a process holds 128 KiB on Linux (MAX_ARG_STRLEN); base64 takes a third of it

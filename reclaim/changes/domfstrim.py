@@ -16,7 +16,7 @@ import libvirt
 from reclaim.base.errors import ChangeFailed, ProbeError
 from reclaim.base.text import printable
 from reclaim.handles.guest import Guest
-from reclaim.handles.hypervisor import Hypervisor
+from reclaim.handles.node import Node
 
 _UNITS = "/etc/systemd/system"
 #: what run-parts(8) runs of a folder; others are passed over
@@ -106,7 +106,7 @@ def schedule_of(guest: Guest) -> Schedule:
     return Schedule(problem="nothing on the hypervisor trims it on a schedule")
 
 
-def has_systemd(hypervisor: Hypervisor) -> bool:
+def has_systemd(hypervisor: Node) -> bool:
     """Does systemd run on the hypervisor? sd_booted(3) asks for the same folder."""
     return bool(hypervisor.shell.run("test -d /run/systemd/system").rc == 0)
 
@@ -116,7 +116,7 @@ def is_installed(guest: Guest) -> bool:
     return _state(guest.hypervisor, f"{unit_of(guest.uuid)}.timer").get("LoadState") == "loaded"
 
 
-def _state(hypervisor: Hypervisor, unit: str) -> dict[str, str]:
+def _state(hypervisor: Node, unit: str) -> dict[str, str]:
     if not has_systemd(hypervisor):
         return {}
     result = hypervisor.shell.run("systemctl show -p LoadState -p UnitFileState -p ActiveState -- %s", unit)
@@ -126,7 +126,7 @@ def _state(hypervisor: Hypervisor, unit: str) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def _mentions(hypervisor: Hypervisor) -> list[tuple[str, bool, str]]:
+def _mentions(hypervisor: Node) -> list[tuple[str, bool, str]]:
     """The lines of the hypervisor's schedules that have the word domfstrim: path, whether it may be run, line."""
     result = hypervisor.shell.run("/bin/sh -c %s", _MENTIONS)
     if result.rc != 0:
@@ -221,7 +221,7 @@ class TrimTimer:
         return f"{self.unit}.timer is gone"
 
 
-def _run(hypervisor: Hypervisor, script: str, change: TrimTimer) -> None:
+def _run(hypervisor: Node, script: str, change: TrimTimer) -> None:
     """Raises ChangeFailed with the last words of the script if it fails."""
     result = hypervisor.shell.run("/bin/sh -c %s reclaim %s %s %s", script, change.unit, change.service, change.timer)
     if result.rc != 0:
@@ -229,14 +229,14 @@ def _run(hypervisor: Hypervisor, script: str, change: TrimTimer) -> None:
         raise ChangeFailed(f"{hypervisor.name}: {change.unit}.timer: {printable(words)}")
 
 
-def found_virsh(hypervisor: Hypervisor) -> str | None:
+def found_virsh(hypervisor: Node) -> str | None:
     """The path of virsh on the hypervisor; None if there is none, or its path is no plain one."""
     found = hypervisor.shell.run("command -v virsh")
     path = str(found.stdout).strip()
     return path if found.rc == 0 and re.fullmatch(r"/[\w./+-]+", path) else None
 
 
-def local_uri(hypervisor: Hypervisor) -> str | None:
+def local_uri(hypervisor: Node) -> str | None:
     """The address by which virsh on the hypervisor itself reaches this libvirt; None if it is not the system's."""
     parts = urlsplit(hypervisor.connection.getURI())
     driver = parts.scheme.partition("+")[0]

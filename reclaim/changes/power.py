@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import libvirt
 
-from reclaim.base.errors import ChangeFailed, NotAssessable, PowerCycleFailed, ProbeError, StillRunning
+from reclaim.base.errors import AgentBlocked, ChangeFailed, NotAssessable, PowerCycleFailed, ProbeError, StillRunning
 from reclaim.base.text import libvirt_words
 from reclaim.definition.domain import Definition, called, diff_definitions, missing_from, same, storage_differences
 from reclaim.handles import started_by
-from reclaim.handles.agent import AgentBlocked
 from reclaim.handles.console import Console, console
 from reclaim.handles.health import Wellbeing, observe
 

@@ -18,7 +18,7 @@ from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.text import printable, size
 from reclaim.definition import othersystem
 from reclaim.handles.guest import Disk, Guest
-from reclaim.handles.hypervisor import Hypervisor
+from reclaim.handles.node import Node
 from reclaim.inside.disk_layout import Area
 from reclaim.storage import host_image, image_users
 from reclaim.storage.shrinkable import path_of
@@ -32,11 +32,11 @@ _ENVIRONMENT = 'LC_ALL=C LIBGUESTFS_BACKEND="${LIBGUESTFS_BACKEND:-direct}"; exp
 _ASLEEP = ("swsuspend", "ntfs", "BitLocker")
 
 #: what was seen in an image, while the host holds as much of it
-_seen: WeakKeyDictionary[Hypervisor, dict[str, tuple[int, list[Area]]]] = WeakKeyDictionary()
-_installed: WeakKeyDictionary[Hypervisor, bool] = WeakKeyDictionary()
+_seen: WeakKeyDictionary[Node, dict[str, tuple[int, list[Area]]]] = WeakKeyDictionary()
+_installed: WeakKeyDictionary[Node, bool] = WeakKeyDictionary()
 
 
-def is_installed(hypervisor: Hypervisor) -> bool:
+def is_installed(hypervisor: Node) -> bool:
     """Does the hypervisor have guestfs-tools?"""
     if hypervisor not in _installed:
         _installed[hypervisor] = hypervisor.shell.run("command -v virt-df && command -v virt-sparsify").rc == 0
@@ -78,7 +78,7 @@ def areas(disk: Disk, least: int) -> tuple[int, list[Area], bool]:
     return image.allocated, everything, head is not None and head.backing is not None
 
 
-def _df(hypervisor: Hypervisor, path: str, kind: str) -> list[Area]:
+def _df(hypervisor: Node, path: str, kind: str) -> list[Area]:
     """The filesystems in the image."""
     result = _run(hypervisor, _LOOK_SECONDS, f"virt-df --csv --format={kind} -a %s", path)
     if result.rc != 0:
@@ -137,7 +137,7 @@ class Sparsify:
         of = f" of {self.promised} that were counted to" if self.promised else ""
         return {"note": f"{size(came)} came back{of}"}
 
-    def _expect_alone(self, hypervisor: Hypervisor) -> None:
+    def _expect_alone(self, hypervisor: Node) -> None:
         """Raises ChangeFailed for an image of a system that may sleep on it, and for one with a part of an array.
 
         libguestfs runs an array of which it has one disk of two (`mdadm --run` in its appliance's init). Nothing is
@@ -167,7 +167,7 @@ class Sparsify:
         return "trimmed space stays trimmed: it was free"
 
 
-def _run(hypervisor: Hypervisor, seconds: int, command: str, *arguments: str) -> CommandResult:
+def _run(hypervisor: Node, seconds: int, command: str, *arguments: str) -> CommandResult:
     """Run *command* with nothing to read, and a limit of time."""
     return hypervisor.shell.run(f"{_ENVIRONMENT}; timeout -k 10 {seconds} {command} </dev/null", *arguments)
 

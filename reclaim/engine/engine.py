@@ -33,7 +33,7 @@ from reclaim.definition import qemuargs
 from reclaim.definition.domain import Definition
 from reclaim.engine.journal import Journal
 from reclaim.handles.guest import OFF, UNKNOWN_DISKS, Disk, Guest
-from reclaim.handles.hypervisor import Hypervisor
+from reclaim.handles.node import Node
 from reclaim.requirement import Requirement, catalogue
 
 Mode = Literal["audit", "plan", "fix"]
@@ -44,14 +44,14 @@ TELLS_OF_UNKNOWN = "disk-discard"
 class Subject(NamedTuple):
     """What one requirement is judged for."""
 
-    hypervisor: Hypervisor
+    hypervisor: Node
     guest: Guest | None = None
     disk: Disk | None = None
     backup: Backup | None = None
     job: Job | None = None
 
     @property
-    def place(self) -> Guest | Hypervisor:
+    def place(self) -> Guest | Node:
         """Where changes are made: copies and their jobs are the hypervisor's, whosever disk they are of."""
         if self.guest is None or self.backup is not None or self.job is not None:
             return self.hypervisor
@@ -130,7 +130,7 @@ class _Asked:
 class Engine:
     """Judges, and mends as the mode allows. One for each hypervisor and run."""
 
-    hypervisor: Hypervisor
+    hypervisor: Node
     mode: Mode
     journal: Journal
     restart: bool = False
@@ -465,9 +465,7 @@ class Engine:
                 return self._is_all(changes, change, result)
         return True
 
-    def _intended(
-        self, requirement: Requirement, place: Guest | Hypervisor, change: Change, result: Result
-    ) -> int | None:
+    def _intended(self, requirement: Requirement, place: Guest | Node, change: Change, result: Result) -> int | None:
         """The number of *change* in the journal; None where it is not to be made, and the row says why."""
         try:
             return self.journal.intend(place.name, place.uuid, requirement.slug, change)

@@ -18,7 +18,12 @@ import libvirt_qemu
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
-from reclaim.base.errors import NoAccess, ProbeError
+from reclaim.base.errors import (
+    AgentAbsent,
+    AgentBlocked,
+    AgentFrozen,
+    ProbeError,
+)
 from reclaim.definition import othersystem
 from reclaim.processes import worker
 
@@ -33,30 +38,6 @@ COMMAND_SECONDS = 60
 OUTPUT_BYTES = 2 * 1024 * 1024
 #: characters of one answer that are parsed: both outputs of a command, as base64, and what is around them
 _ANSWER_CHARACTERS = 2 * (OUTPUT_BYTES * 4 // 3) + 4096
-
-
-class AgentAbsent(NoAccess):
-    """No agent answers: no channel, or nothing in the guest listens on it."""
-
-
-class AgentBlocked(NoAccess):
-    """The agent answers, but its administrator has disabled the command."""
-
-
-class AgentFrozen(ProbeError):
-    """Somebody froze the guest's filesystems through the agent, which allows little until they are thawed."""
-
-
-class NotLinux(ProbeError):
-    """Somebody answers, in a system that reclaim does not look into."""
-
-    def __init__(self, guest: str, system: str) -> None:
-        self.words = othersystem.words(system)
-        super().__init__(f"{guest}: {self.words}")
-
-
-class NotLinuxButWindows(NotLinux):
-    """That system is Windows."""
 
 
 @dataclass(frozen=True)

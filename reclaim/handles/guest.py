@@ -5,24 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import libvirt
 from testinfra.host import Host
 
 from reclaim.base.cached import kept
-from reclaim.base.errors import NoAccess, NotAssessable, ProbeError, Withheld
+from reclaim.base.errors import (
+    AgentAbsent,
+    AgentBlocked,
+    AgentFrozen,
+    NoAccess,
+    NotAssessable,
+    NotLinux,
+    NotLinuxButWindows,
+    ProbeError,
+    Withheld,
+)
 from reclaim.base.text import fault, libvirt_words
 from reclaim.definition import othersystem
 from reclaim.definition.domain import Definition, DiskView
 from reclaim.handles import agent, ssh, started_by
 from reclaim.handles.agent import Agent
+from reclaim.handles.node import Node
 from reclaim.inside import facts
 from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
-
-if TYPE_CHECKING:
-    from reclaim.handles.hypervisor import Hypervisor
-    from reclaim.space.proof import Proof
 
 #: states in which there is a QEMU, and nobody inside who answers
 _SILENT = {
@@ -44,7 +51,7 @@ _Way = Literal["agent", "ssh"]
 class Guest:
     """One libvirt domain. What is read is cached until `forget()`."""
 
-    hypervisor: Hypervisor
+    hypervisor: Node
     domain: libvirt.virDomain
     name: str
     uuid: str
@@ -67,8 +74,8 @@ class Guest:
     _way: _Way | None = None
     _connection: ssh.Connection | None = None
     _earlier: facts.Facts | None = None
-    #: what became of its canaries (`reclaim.space.proof`); None: none was planted since the last change inside
-    proofs: tuple[Proof, ...] | None = None
+    #: what others learned by looking inside, by a name of theirs: dropped when something changes inside
+    learned: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         # pytest shows the operands of a failed assert: all of a guest would be all of its hypervisor's guests
@@ -77,7 +84,8 @@ class Guest:
     def forget(self, *, inside: bool = True) -> None:
         """Drop what was read: something has changed, *inside* the guest too."""
         if inside:
-            self._facts = self.proofs = None
+            self._facts = None
+            self.learned.clear()
         for name in ("persistent", "live", "is_running", "is_persistent"):
             self.__dict__.pop(name, None)
 
@@ -91,7 +99,7 @@ class Guest:
         """Start it on its definition. Raises libvirtError where QEMU does not start."""
         self.domain.create()
         if self.booted_by is not None:
-            started_by.leave(self, self.booted_by)
+            started_by.leave(self.domain, self.booted_by)
 
     # Definitions
 
@@ -272,20 +280,20 @@ class Guest:
         if system := self.persistent.other_system:
             raise Withheld(othersystem.words(system))
         answer = self.look_inside() if self.can_be_looked_into else None
-        if isinstance(answer, agent.NotLinux):
+        if isinstance(answer, NotLinux):
             raise Withheld(answer.words)
 
     @property
     def is_windows(self) -> bool:
         """Do its definition or its agent say so?"""
-        return self.persistent.is_windows or isinstance(self._facts, agent.NotLinuxButWindows)
+        return self.persistent.is_windows or isinstance(self._facts, NotLinuxButWindows)
 
     def inside(self) -> _Answer:
         """The facts, or the error that looking ended with. Raises NotAssessable where there is no inside."""
         if reason := self.closed():
             raise NotAssessable(reason)
         answer = self.look_inside()
-        if isinstance(answer, agent.NotLinux):
+        if isinstance(answer, NotLinux):
             raise NotAssessable(_without(self.name, answer))
         return answer
 
@@ -321,7 +329,7 @@ class Guest:
             by_agent = self._gathered_by_agent()
         else:
             by_agent = self._gathered_by_agent()
-            if isinstance(by_agent, (agent.NotLinux, agent.AgentFrozen)):
+            if isinstance(by_agent, (NotLinux, AgentFrozen)):
                 return by_agent  # a log-in writes, and what is frozen lets it hang
             if isinstance(by_agent, facts.Facts) and not by_agent.confined:
                 return by_agent
@@ -331,7 +339,7 @@ class Guest:
         if isinstance(by_agent, facts.Facts):
             self._way, self.ssh_problem = "agent", by_ssh
             return by_agent
-        if isinstance(by_agent, agent.NotLinux):
+        if isinstance(by_agent, NotLinux):
             return by_agent
         kind = type(by_agent) if isinstance(by_ssh, NoAccess) else ProbeError
         told = _without(self.name, by_ssh)
@@ -340,7 +348,7 @@ class Guest:
     def _gathered_by_agent(self) -> _Answer:
         try:
             found = facts.gather(self.agent_shell, self.name, self._earlier)
-        except agent.AgentAbsent as exc:
+        except AgentAbsent as exc:
             return exc
         except ProbeError as exc:
             return self._described(exc)
@@ -365,11 +373,11 @@ class Guest:
         if system is None:
             return problem
         if system.is_windows:
-            return agent.NotLinuxButWindows(self.name, "Windows")
+            return NotLinuxButWindows(self.name, othersystem.words("Windows"))
         if system.is_another:
-            return agent.NotLinux(self.name, system.name)
-        if isinstance(problem, agent.AgentBlocked):
-            return agent.AgentBlocked(f"{problem} ({system.name})")
+            return NotLinux(self.name, othersystem.words(system.name))
+        if isinstance(problem, AgentBlocked):
+            return AgentBlocked(f"{problem} ({system.name})")
         return problem
 
     @property

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from reclaim.base.errors import ReclaimError
-from reclaim.handles.hypervisor import Hypervisor
+from reclaim.handles.node import Node
 
 _ROOTS = Path("/run/reclaim")
 #: where systemd has each user's runtime folder (file-hierarchy(7))
@@ -26,7 +26,7 @@ class Held(ReclaimError):
     """Another run of the same user has the lock."""
 
 
-def lock(hypervisor: Hypervisor) -> ExitStack:
+def lock(hypervisor: Node) -> ExitStack:
     """The lock of one hypervisor, held until the stack is closed. Raises Held, or ReclaimError if there is none."""
     path = _folder() / _name(hypervisor)
     try:
@@ -43,7 +43,7 @@ def lock(hypervisor: Hypervisor) -> ExitStack:
     return stack
 
 
-def others_at_work(hypervisor: Hypervisor, users: Container[int] | None = None) -> list[str]:
+def others_at_work(hypervisor: Node, users: Container[int] | None = None) -> list[str]:
     """The locks that other users hold of the same hypervisor, those of *users* alone if they are given.
 
     Only root sees them; they keep nobody out.
@@ -63,7 +63,7 @@ def others_at_work(hypervisor: Hypervisor, users: Container[int] | None = None) 
     return found
 
 
-def _name(hypervisor: Hypervisor) -> str:
+def _name(hypervisor: Node) -> str:
     return f"{hashlib.sha256(hypervisor.identity.encode()).hexdigest()[:16]}.lock"
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, Protocol
 from urllib.parse import quote
 
 import libvirt
@@ -33,13 +33,11 @@ from testinfra.host import Host
 
 from reclaim.base.errors import NoAccess, ProbeError
 from reclaim.base.text import libvirt_words, printable
-from reclaim.handles.agent import COMMAND_SECONDS, OUTPUT_BYTES
+from reclaim.definition.domain import Definition
+from reclaim.handles.agent import COMMAND_SECONDS, OUTPUT_BYTES, Agent
+from reclaim.handles.node import Node
 from reclaim.inventory import Ssh, table_of
 from reclaim.processes import child, worker
-
-if TYPE_CHECKING:
-    from reclaim.handles.guest import Guest
-    from reclaim.handles.hypervisor import Hypervisor
 
 #: seconds until a connection stands, and for the first answer over it
 CONNECT_SECONDS = 30
@@ -51,8 +49,6 @@ _CLOSING_SECONDS = 1
 _MOST_ADDRESSES = 4
 #: flags of an entry of /proc/net/arp that nobody answered for
 _INCOMPLETE = "0x0"
-#: sun_path holds 108 bytes, and ssh(1) binds under the name with 17 more
-_LONGEST_FOLDER = 60
 
 # What a user's ssh_config(5) says holds too, but these stand before it.
 _STRICT = {
@@ -133,6 +129,24 @@ class Address:
         return f"{self.host} ({self.source})"
 
 
+class Reached(Protocol):
+    """A guest, as far as it has to be known to be reached by ssh."""
+
+    name: str
+    uuid: str
+    domain: libvirt.virDomain
+    hypervisor: Node
+
+    @property
+    def live(self) -> Definition | None: ...
+    @property
+    def persistent(self) -> Definition: ...
+    @property
+    def agent(self) -> Agent: ...
+    @property
+    def run_id(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Connection:
     """ssh into one guest, for as long as the QEMU with the domain ID `run` runs."""
@@ -146,7 +160,7 @@ class Connection:
         self.backend.hang_up()
 
 
-def connect(guest: Guest, settings: Ssh) -> Connection:
+def connect(guest: Reached, settings: Ssh) -> Connection:
     """Reach *guest* as *settings* say, at the first of its addresses where it is and lets us in.
 
     Raises what the first of them ended with: SshRefused with what to do, or OtherMachine; and ProbeError where one does
@@ -174,7 +188,7 @@ def connect(guest: Guest, settings: Ssh) -> Connection:
 # Addresses ------------------------------------------------------------------------------------
 
 
-def addresses(guest: Guest, settings: Ssh) -> Iterator[Address]:
+def addresses(guest: Reached, settings: Ssh) -> Iterator[Address]:
     """Where *guest* may be reached: as the inventory says, else as libvirt's leases, its agent and the ARP table say.
 
     Of one source in the order of the definition's interfaces, IPv4 before IPv6, then by number. The next source is
@@ -213,7 +227,7 @@ def addresses(guest: Guest, settings: Ssh) -> Iterator[Address]:
         )
 
 
-def _told_by_libvirt(guest: Guest, source: int) -> list[tuple[str, str]]:
+def _told_by_libvirt(guest: Reached, source: int) -> list[tuple[str, str]]:
     try:
         found = guest.domain.interfaceAddresses(source, 0)
     except libvirt.libvirtError as exc:
@@ -227,7 +241,7 @@ def _told_by_libvirt(guest: Guest, source: int) -> list[tuple[str, str]]:
     ]
 
 
-def _told_by_arp(guest: Guest) -> list[tuple[str, str]]:
+def _told_by_arp(guest: Reached) -> list[tuple[str, str]]:
     """As libvirt reads the table, else as proc(5) has it: libvirt 9.0 fails on Linux 6.18 ("wrong nlmsg len")."""
     try:
         return _told_by_libvirt(guest, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP)
@@ -239,7 +253,7 @@ def _told_by_arp(guest: Guest) -> list[tuple[str, str]]:
     return [(words[3].lower(), words[0]) for words in lines if len(words) == 6 and words[2] != _INCOMPLETE]
 
 
-def _told_by_agent(guest: Guest) -> list[tuple[str, str]]:
+def _told_by_agent(guest: Reached) -> list[tuple[str, str]]:
     """A typed call, which is allowed where guest-exec is not. The guest may say what it likes: the host key decides."""
     try:
         answer = guest.agent.command("guest-network-get-interfaces")
@@ -277,7 +291,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
 
     NAME = "ssh"
 
-    def __init__(self, guest: Guest, settings: Ssh, address: Address) -> None:
+    def __init__(self, guest: Reached, settings: Ssh, address: Address) -> None:
         user = f"{quote(settings.user, safe='')}@" if settings.user else ""
         port = f":{settings.port}" if settings.port else ""
         self.guest_name = guest.name
@@ -508,7 +522,7 @@ def _outputs(process: subprocess.Popen[bytes], deadline: float) -> Iterator[tupl
     yield found[process.stdout], found[process.stderr]
 
 
-def _alias(guest: Guest) -> str:
+def _alias(guest: Reached) -> str:
     """The name that the guest's host key is known by, whatever address it has: the guest's, else its UUID."""
     name = guest.name.lower()  # ssh(1) compares in lower case
     return name if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) else guest.uuid
@@ -524,7 +538,7 @@ def _spellings(text: str) -> list[str]:
     return [spelling for each in both for spelling in (each, each.upper())]
 
 
-def _proxy(hypervisor: Hypervisor, settings: Ssh) -> str | None:
+def _proxy(hypervisor: Node, settings: Ssh) -> str | None:
     """The way through a hypervisor on another machine: guests have their addresses in its networks.
 
     Raises SshRefused where the hypervisor is not reached by ssh. An address of the inventory is reached from here.
@@ -544,11 +558,3 @@ def _proxy(hypervisor: Hypervisor, settings: Ssh) -> str | None:
     words += ["-p", backend.host.port] if backend.host.port else []
     quoted = [shlex.quote(word).replace("%", "%%") for word in words]
     return " ".join([*quoted, "-W", "'[%h]:%p'", "--", shlex.quote(backend.host.name).replace("%", "%%")])
-
-
-def folder_of_sockets() -> Path:
-    """A folder of our own for the connections' sockets, with a name short enough for them."""
-    place = tempfile.gettempdir()
-    if len(place) > _LONGEST_FOLDER or not re.fullmatch(r"[\w./-]+", place, re.ASCII):
-        place = "/tmp"  # noqa: S108 (mkdtemp's folder is ours alone)
-    return Path(tempfile.mkdtemp(prefix="reclaim-", dir=place))

@@ -19,9 +19,9 @@ from typing import Any
 
 from testinfra.host import Host
 
-from reclaim.base.errors import ProbeError
+from reclaim.base.errors import NotLinux, ProbeError
 from reclaim.base.text import printable
-from reclaim.handles.agent import NotLinux
+from reclaim.definition import othersystem
 
 #: seconds that the whole script may take: 4 under emulation, and minutes where the host has many guests to emulate
 SCRIPT_SECONDS = 300
@@ -67,7 +67,7 @@ def gather(shell: Host, guest: str, earlier: Facts | None = None) -> Facts:
     result = shell.run(known + script(), seconds=SCRIPT_SECONDS)
     found = read(result.stdout_bytes, guest, earlier)
     if found.system != "Linux":
-        raise NotLinux(guest, printable(found.system))
+        raise NotLinux(guest, othersystem.words(printable(found.system)))
     return found
 
 

@@ -18,7 +18,7 @@ from reclaim.base.secret import redacted, redacted_arguments
 from reclaim.base.text import printable
 from reclaim.files import whole
 from reclaim.handles.guest import Disk, Guest
-from reclaim.handles.hypervisor import Hypervisor
+from reclaim.handles.node import Node
 from reclaim.inside.filesystems import device_of, need
 from reclaim.space.backlog import known_backlog
 
@@ -45,9 +45,7 @@ class Storage:
     reclaimable_after: int | None = None
 
 
-def measure(
-    hypervisor: Hypervisor, guests: Iterable[Guest], storage: dict[tuple[str, str], Storage], *, after: bool
-) -> None:
+def measure(hypervisor: Node, guests: Iterable[Guest], storage: dict[tuple[str, str], Storage], *, after: bool) -> None:
     """Count what the disks of *guests* take on the host, before anything is changed or *after*."""
     disks = [(disk, disk.view) for guest in guests for disk in _file_disks(guest)]
     blocks = hypervisor.allocated_each([str(view.path) for _, view in disks])

@@ -9,11 +9,10 @@ from itertools import accumulate
 
 import libvirt
 
-from reclaim.base.errors import NotApplicable, NotAssessable, ProbeError
+from reclaim.base.errors import AgentBlocked, NotApplicable, NotAssessable, ProbeError
 from reclaim.base.text import size
 from reclaim.changes import sparsify
 from reclaim.files.holes import Span
-from reclaim.handles.agent import AgentBlocked
 from reclaim.handles.guest import Disk, Guest
 from reclaim.inside.disk_layout import Area, areas
 from reclaim.inside.filesystems import device_of

@@ -29,6 +29,8 @@ _GRAINS = 64
 _SMALLEST = 4 * MIB
 #: how often it is tried in a guest that writes so much that nothing can be told
 _TRIES = 3
+#: where a guest keeps what became of its canaries
+_LEARNED = "proofs"
 #: disks that are not known, as far as they are named
 _SHOWN = 5
 
@@ -80,12 +82,13 @@ def prove(guest: Guest) -> tuple[Proof, ...]:
 
     Raises NotAssessable where nobody can look inside, ProbeError where the guest does not answer as it should.
     """
-    if guest.proofs is None:
+    if _LEARNED not in guest.learned:
         try:
-            guest.proofs = tuple(_proofs(guest))
+            guest.learned[_LEARNED] = tuple(_proofs(guest))
         finally:
             guest.hypervisor.progress("")
-    return guest.proofs
+    proofs: tuple[Proof, ...] = guest.learned[_LEARNED]
+    return proofs
 
 
 def _proofs(guest: Guest) -> Iterator[Proof]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from reclaim.files.holes import Span
-from reclaim.handles.hypervisor import Hypervisor
+from reclaim.handles.node import Node
 from reclaim.storage.host_image import HostImage
 from reclaim.storage.qcow2 import Qcow2
 
@@ -36,10 +36,10 @@ class HostMap:
         return sum(end - start for start, end in self.spans)
 
 
-_kept: WeakKeyDictionary[Hypervisor, dict[str, tuple[int | None, HostMap | None]]] = WeakKeyDictionary()
+_kept: WeakKeyDictionary[Node, dict[str, tuple[int | None, HostMap | None]]] = WeakKeyDictionary()
 
 
-def host_map(hypervisor: Hypervisor, image: HostImage, kind: str, head: Qcow2 | None) -> HostMap | None:
+def host_map(hypervisor: Node, image: HostImage, kind: str, head: Qcow2 | None) -> HostMap | None:
     """The map of *image*; None where it cannot be had, or only in more than a minute.
 
     Kept as long as the host holds as much as it did.
@@ -51,7 +51,7 @@ def host_map(hypervisor: Hypervisor, image: HostImage, kind: str, head: Qcow2 | 
     return known[image.path][1]
 
 
-def _read(hypervisor: Hypervisor, image: HostImage, kind: str, head: Qcow2 | None) -> HostMap | None:
+def _read(hypervisor: Node, image: HostImage, kind: str, head: Qcow2 | None) -> HostMap | None:
     if image.is_device or kind not in ("raw", "qcow2") or (head is not None and (head.encrypted or head.external_data)):
         return None
     extents = _extents(hypervisor, image.path) if kind == "raw" or image.filesystem in SHARING else None
@@ -64,7 +64,7 @@ def _read(hypervisor: Hypervisor, image: HostImage, kind: str, head: Qcow2 | Non
     return None if spans is None else HostMap(tuple(spans), shared)
 
 
-def _extents(hypervisor: Hypervisor, path: str) -> list[tuple[int, int, list[str]]] | None:
+def _extents(hypervisor: Node, path: str) -> list[tuple[int, int, list[str]]] | None:
     """The extents of a file with their flags, as filefrag(8) tells; None where it cannot."""
     output = _run(hypervisor, "filefrag -v -b512 %s", path)
     if output is None or not re.search(r"\d+ extents? found\n\Z", output):
@@ -73,7 +73,7 @@ def _extents(hypervisor: Hypervisor, path: str) -> list[tuple[int, int, list[str
     return [(int(one[1]) * 512, (int(one[2]) + 1) * 512, one[3].split(",")) for one in matches]
 
 
-def _mapped(hypervisor: Hypervisor, path: str, kind: str) -> list[Span] | None:
+def _mapped(hypervisor: Node, path: str, kind: str) -> list[Span] | None:
     """What of the disk has data in this file, as `qemu-img map` tells; nothing that a header names is opened."""
     node = {"driver": kind, "file": {"driver": "file", "filename": path}}
     name = "json:" + json.dumps({**node, "backing": None} if kind == "qcow2" else node)
@@ -92,7 +92,7 @@ def _mapped(hypervisor: Hypervisor, path: str, kind: str) -> list[Span] | None:
         return None  # it was cut short, or no answer
 
 
-def _run(hypervisor: Hypervisor, command: str, *arguments: str) -> str | None:
+def _run(hypervisor: Node, command: str, *arguments: str) -> str | None:
     """What *command* prints; None where it fails, takes too long, or says more than is read."""
     limited = f"timeout -k 5 {_SECONDS} {command}"
     result = hypervisor.shell.run(f"LC_ALL=C; export LC_ALL; {limited} 2>/dev/null | head -c {_MAX_BYTES}", *arguments)

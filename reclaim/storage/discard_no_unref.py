@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reclaim.definition.machine_type import numbers, written
 from reclaim.handles.guest import Disk
-from reclaim.handles.hypervisor import Hypervisor
+from reclaim.handles.node import Node
 
 #: libvirt's attribute, and QEMU's option behind it (QEMU issue 1621: without it an image with
 #: discards can outgrow its virtual size)
@@ -17,7 +17,7 @@ def wants_no_unref(disk: Disk) -> bool:
     return disk.guest.policy.discard_no_unref and disk.driver.get("type") == "qcow2"
 
 
-def lacks_no_unref(hypervisor: Hypervisor) -> str | None:
+def lacks_no_unref(hypervisor: Node) -> str | None:
     """What here is too old to know it, or None."""
     for name, version, since in (
         ("libvirt", hypervisor.libvirt_version, _LIBVIRT),

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from weakref import WeakKeyDictionary
 
 from reclaim.base.errors import NotAssessable, ProbeError
-from reclaim.handles.hypervisor import Hypervisor
+from reclaim.handles.node import Node
 from reclaim.storage import qcow2
 from reclaim.storage.qcow2 import Qcow2
 
@@ -108,7 +108,7 @@ printf '\n'
 """
 
 
-def look(hypervisor: Hypervisor, path: str) -> HostImage:
+def look(hypervisor: Node, path: str) -> HostImage:
     """The image at *path*. Raises ProbeError where it cannot be looked at, NotAssessable where there is none."""
     said = _run(hypervisor, path, _LOOK, path)
     if problem := said.get("error"):
@@ -156,7 +156,7 @@ def thin_bytes(status: str) -> int | None:
     return int(words[3]) * 512 if words[2:3] == ["thin"] and re.fullmatch(r"[0-9]{1,18}", "".join(words[3:4])) else None
 
 
-def header(hypervisor: Hypervisor, image: HostImage) -> Qcow2:
+def header(hypervisor: Node, image: HostImage) -> Qcow2:
     """The qcow2 header of *image*. Raises NotAssessable where it has none, or a broken one."""
     if not image.head:
         raise NotAssessable(f"{image.path}: its header cannot be read")
@@ -171,7 +171,7 @@ def header(hypervisor: Hypervisor, image: HostImage) -> Qcow2:
     return qcow2.parse(read, None if image.is_device else image.length, image.path)
 
 
-def snapshots(hypervisor: Hypervisor, image: HostImage, head: Qcow2) -> list[str]:
+def snapshots(hypervisor: Node, image: HostImage, head: Qcow2) -> list[str]:
     """The names of its internal snapshots, a few of them."""
     if not head.snapshots:
         return []
@@ -186,7 +186,7 @@ printf '\n'
 """
 
 
-def read_bytes(hypervisor: Hypervisor, path: str, offset: int, length: int) -> bytes:
+def read_bytes(hypervisor: Node, path: str, offset: int, length: int) -> bytes:
     """Bytes of an image; fewer where it ends before. Raises ProbeError."""
     if not 0 <= offset < 2**62:
         raise NotAssessable(f"{path}: broken qcow2 header: it points behind any file")
@@ -251,10 +251,10 @@ class Punch:
         return self.frees and self.written - self.piece >= _PIECE // 2
 
 
-_probed: WeakKeyDictionary[Hypervisor, dict[str, Punch | NotAssessable]] = WeakKeyDictionary()
+_probed: WeakKeyDictionary[Node, dict[str, Punch | NotAssessable]] = WeakKeyDictionary()
 
 
-def punched(hypervisor: Hypervisor, image: HostImage) -> Punch:
+def punched(hypervisor: Node, image: HostImage) -> Punch:
     """What becomes of holes in the filesystem of *image*; asked once for each. Raises NotAssessable."""
     known = _probed.setdefault(hypervisor, {})
     if image.device not in known:
@@ -268,7 +268,7 @@ def punched(hypervisor: Hypervisor, image: HostImage) -> Punch:
     return found
 
 
-def _punch(hypervisor: Hypervisor, folder: str) -> Punch:
+def _punch(hypervisor: Node, folder: str) -> Punch:
     where = f"{folder}: whether its filesystem frees holes cannot be tried"
     try:
         said = _run(hypervisor, folder, _PUNCH, folder, str(_WRITTEN), str(_PIECE))
@@ -290,7 +290,7 @@ def _punch(hypervisor: Hypervisor, folder: str) -> Punch:
 # Asking ---------------------------------------------------------------------------------------
 
 
-def _run(hypervisor: Hypervisor, path: str, script: str, *arguments: str) -> dict[str, bytes]:
+def _run(hypervisor: Node, path: str, script: str, *arguments: str) -> dict[str, bytes]:
     """What *script* says: lines of a name and base64. Raises ProbeError where it fails or does not end."""
     command = f"timeout -k 5 {_SECONDS} /bin/sh -c %s reclaim" + " %s" * len(arguments)
     result = hypervisor.shell.run(command, script, *arguments)

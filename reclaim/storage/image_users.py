@@ -29,7 +29,7 @@ from reclaim.storage import backing, host_image
 
 if TYPE_CHECKING:
     from reclaim.handles.guest import Guest
-    from reclaim.handles.hypervisor import Hypervisor
+    from reclaim.handles.node import Node
 
 #: backing files above one another; QEMU itself opens no more than some hundred
 _DEEPEST = 64
@@ -65,7 +65,7 @@ class Use:
 # What definitions name ------------------------------------------------------------------------
 
 
-def uses(hypervisor: Hypervisor, root: Element, guest: str, *, note: str = "", runs: bool = False) -> Iterator[Use]:
+def uses(hypervisor: Node, root: Element, guest: str, *, note: str = "", runs: bool = False) -> Iterator[Use]:
     """Every image that a definition names."""
     for disk in root.iterfind("devices/disk"):
         yield from _of_disk(hypervisor, disk, Use(guest, note + _target(disk), "", None, writes=True, runs=runs))
@@ -104,7 +104,7 @@ def _named(place: str) -> str:
     return place if place.startswith("/") else backing.location(place, "/")
 
 
-def _of_disk(hypervisor: Hypervisor, disk: Element, use: Use) -> Iterator[Use]:
+def _of_disk(hypervisor: Node, disk: Element, use: Use) -> Iterator[Use]:
     """The disk's own image, what is mirrored or kept apart, and the chain as far as the definition has it."""
     reads = disk.get("device") == "cdrom" or any(disk.find(tag) is not None for tag in ("readonly", "transient"))
     own = replace(use, writes=not reads, shared=disk.find("shareable") is not None)
@@ -127,7 +127,7 @@ def _format(element: Element) -> str | None:
     return None if found is None else found.get("type")
 
 
-def _source(hypervisor: Hypervisor, parent: Element | None) -> str:
+def _source(hypervisor: Node, parent: Element | None) -> str:
     """Where the `<source>` of *parent* lies; "" where there is none, or nothing that two could share."""
     source = None if parent is None else parent.find("source")
     if source is None:
@@ -159,7 +159,7 @@ _NO_VOLUME = (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL, l
 _FOLDERS = ("dir", "fs", "netfs", "logical", "disk", "mpath", "zfs", "vstorage")
 
 
-def _volume(hypervisor: Hypervisor, pool: str, volume: str) -> str:
+def _volume(hypervisor: Node, pool: str, volume: str) -> str:
     """The place of a volume, also if its pool is not active, or has not been refreshed since somebody made it.
 
     `volume:pool/name` where nobody can tell.
@@ -189,10 +189,10 @@ def _expected(pool: Element, volume: str) -> str:
     return backing.network(f"rbd:{name}/{volume}") if kind == "rbd" and name else ""
 
 
-def _all(hypervisor: Hypervisor) -> Iterator[Use]:
+def _all(hypervisor: Node) -> Iterator[Use]:
     """What every guest uses, those too that were defined since the run began."""
     domains = {one.UUIDString(): one for one in hypervisor.connection.listAllDomains(0)}
-    domains |= {one.uuid: one.domain for one in hypervisor.guests if one.uuid not in domains}
+    domains = hypervisor.known_domains() | domains
     for domain in domains.values():
         try:
             yield from _of_domain(hypervisor, domain)
@@ -201,7 +201,7 @@ def _all(hypervisor: Hypervisor) -> Iterator[Use]:
                 raise
 
 
-def _of_domain(hypervisor: Hypervisor, domain: libvirt.virDomain) -> Iterator[Use]:
+def _of_domain(hypervisor: Node, domain: libvirt.virDomain) -> Iterator[Use]:
     name, runs = domain.name(), bool(domain.isActive())
     if domain.isPersistent():
         text = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
@@ -219,7 +219,7 @@ def _of_domain(hypervisor: Hypervisor, domain: libvirt.virDomain) -> Iterator[Us
     yield from _of_snapshots(hypervisor, domain)
 
 
-def _of_snapshots(hypervisor: Hypervisor, domain: libvirt.virDomain) -> Iterator[Use]:
+def _of_snapshots(hypervisor: Node, domain: libvirt.virDomain) -> Iterator[Use]:
     """The images that external snapshots made, and those that they were made of."""
     try:
         found = domain.listAllSnapshots(libvirt.VIR_DOMAIN_SNAPSHOT_LIST_EXTERNAL)
@@ -244,7 +244,7 @@ def _of_snapshots(hypervisor: Hypervisor, domain: libvirt.virDomain) -> Iterator
 
 
 @dataclass(frozen=True)
-class Node:
+class Layer:
     """What is at a place: its identity, what it lies on, what of the host holds it, and its first bytes.
 
     `identity` is None where there is nothing; `problem` says why nobody can tell. `folder` tells whether the folder of
@@ -318,9 +318,9 @@ done
 """
 
 
-def _look(hypervisor: Hypervisor, paths: Collection[str]) -> dict[str, Node]:
+def _look(hypervisor: Node, paths: Collection[str]) -> dict[str, Layer]:
     """What is at *paths*. Raises ProbeError where the hypervisor does not answer."""
-    found: dict[str, Node] = {}
+    found: dict[str, Layer] = {}
     wanted = list(paths)
     for start in range(0, len(wanted), _AT_ONCE):
         some = wanted[start : start + _AT_ONCE]
@@ -344,23 +344,23 @@ def _answers(output: str) -> Iterator[tuple[str, bytes]]:
             raise ProbeError("what the hypervisor's shell says of images cannot be parsed") from exc
 
 
-def _node(path: str, said: dict[str, bytes], number: int) -> Node:
+def _node(path: str, said: dict[str, bytes], number: int) -> Layer:
     def text(name: str) -> str:
         return said.get(f"{name}{number}", b"").decode("utf-8", errors="replace").strip()
 
     if problem := text("error"):
         if problem.endswith(("No such file or directory", "Not a directory")):
             held = text("folder")
-            return Node(folder="absent" if not held else "empty" if held == "." else "used")
-        return Node(problem=problem[-200:])
+            return Layer(folder="absent" if not held else "empty" if held == "." else "used")
+        return Layer(problem=problem[-200:])
     kind, _, rest = text("stat").partition("|")
     holders, head = tuple(text("holders").split()), said.get(f"head{number}", b"")
     if kind.startswith("regular"):
-        return Node(f"file {rest.partition('|')[0]}", holders=holders, head=head)
+        return Layer(f"file {rest.partition('|')[0]}", holders=holders, head=head)
     if kind == "block special file":
         major, minor = rest.split("|")[1:3]
-        return Node(f"device {int(major, 16)}:{int(minor, 16)}", frozenset(text("below").splitlines()), holders, head)
-    return Node(f"other {rest.partition('|')[0]}") if kind else Node(problem=f"{path}: nobody can tell what it is")
+        return Layer(f"device {int(major, 16)}:{int(minor, 16)}", frozenset(text("below").splitlines()), holders, head)
+    return Layer(f"other {rest.partition('|')[0]}") if kind else Layer(problem=f"{path}: nobody can tell what it is")
 
 
 # Putting both together ------------------------------------------------------------------------
@@ -370,7 +370,7 @@ class Found(NamedTuple):
     """A use, and what it is of."""
 
     use: Use
-    node: Node
+    node: Layer
 
     @property
     def key(self) -> str:
@@ -382,8 +382,8 @@ class Found(NamedTuple):
 class Chains:
     """Images by what they are, followed from overlay to base."""
 
-    hypervisor: Hypervisor
-    nodes: dict[str, Node] = field(default_factory=dict)
+    hypervisor: Node
+    nodes: dict[str, Layer] = field(default_factory=dict)
 
     def follow(self, first: Iterable[Use]) -> tuple[list[Found], list[tuple[Use, str]]]:
         """Every image that *first* lead to, and of which of them nobody can tell what they stand on, and why."""
@@ -396,7 +396,7 @@ class Chains:
             following: list[Use] = []
             for use in waiting:
                 seen.add(use)
-                one = Found(use, self.nodes.get(use.place, Node()))
+                one = Found(use, self.nodes.get(use.place, Layer()))
                 found.append(one)
                 try:
                     following += self._below(one)
@@ -461,7 +461,7 @@ class Survey:
     made: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def of(cls, hypervisor: Hypervisor) -> Survey:
+    def of(cls, hypervisor: Node) -> Survey:
         """Raises ProbeError and libvirtError where somebody's images cannot be told."""
         survey = cls(Chains(hypervisor))
         found, survey.unclear = survey.chains.follow(_all(hypervisor))
@@ -480,10 +480,10 @@ class Survey:
 
 #: seconds for which a survey serves those who only judge; before anything is opened all is read anew
 _FRESH = 10.0
-_surveys: WeakKeyDictionary[Hypervisor, Survey] = WeakKeyDictionary()
+_surveys: WeakKeyDictionary[Node, Survey] = WeakKeyDictionary()
 
 
-def _survey(hypervisor: Hypervisor, *, lately: bool) -> Survey:
+def _survey(hypervisor: Node, *, lately: bool) -> Survey:
     known = _surveys.get(hypervisor)
     if not lately or known is None or time.monotonic() - known.made > _FRESH:
         known = _surveys[hypervisor] = Survey.of(hypervisor)

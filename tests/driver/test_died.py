@@ -19,7 +19,7 @@ from reclaim.engine.undo import finish, undo
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
 from tests.command import audit
-from tests.support import definition_of, disk_xml, domain_xml, engine, node, opened, uuid_of, walk
+from tests.support import definition_of, disk_xml, domain_xml, engine, hypervisor_of, node, opened, uuid_of, walk
 
 if TYPE_CHECKING:
     from reclaim.handles.guest import Guest
@@ -153,7 +153,7 @@ def test_what_a_dead_run_changed_can_be_taken_back(
     book.write_text("".join(lines[:kept]))
     said: list[str] = []
     if carried_on:
-        finish(read(book), guest.hypervisor, said.append)
+        finish(read(book), hypervisor_of(guest), said.append)
         assert read(book).ended
         guest.renamed.clear()
         following = engine(guest.hypervisor, tmp_path, force=True)

@@ -22,7 +22,18 @@ from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
 from reclaim.record.results import NAME
 from tests.command import FLEET, Outcome, audit
-from tests.support import Inside, definition_of, disk_xml, domain_xml, engine, inhabited, node, opened, walk
+from tests.support import (
+    Inside,
+    definition_of,
+    disk_xml,
+    domain_xml,
+    engine,
+    hypervisor_of,
+    inhabited,
+    node,
+    opened,
+    walk,
+)
 
 if TYPE_CHECKING:
     from reclaim.handles.guest import Guest
@@ -184,7 +195,7 @@ def test_every_call_may_fail_and_no_change_is_made_unrecorded(
         return
     assert all(entry.state == "done" for entry in record.entries[:-1])
     said: list[str] = []
-    assert undo._undo(record, guest.hypervisor, said.append)
+    assert undo._undo(record, hypervisor_of(guest), said.append)
     assert definition_of(guest).xml == before
 
 
@@ -231,7 +242,7 @@ def test_an_undo_that_cannot_write_stops_and_goes_on_the_next_time(
     with monkeypatch.context() as patch:
         Failing(patch, "write", number, errno.ENOSPC)
         try:
-            whole = undo._undo(journal.read(fixer.journal.path), guest.hypervisor, said.append)
+            whole = undo._undo(journal.read(fixer.journal.path), hypervisor_of(guest), said.append)
         except JournalLost:
             assert number == 1
             whole = False
@@ -239,7 +250,7 @@ def test_an_undo_that_cannot_write_stops_and_goes_on_the_next_time(
     if 1 < number < 7:
         assert said[-1].startswith("stopped here: the journal cannot be written: ")
         assert said[-1].endswith(": mend that, and undo once more")
-    assert undo._undo(journal.read(fixer.journal.path), guest.hypervisor, said.append)
+    assert undo._undo(journal.read(fixer.journal.path), hypervisor_of(guest), said.append)
     assert definition_of(guest).xml == before
 
 

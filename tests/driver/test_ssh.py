@@ -17,7 +17,7 @@ from reclaim.handles import ssh
 from reclaim.handles.agent import OUTPUT_BYTES
 from reclaim.handles.ssh import Address, GuestSsh, OtherMachine, SshRefused
 from tests.sshd import Sshd, listening
-from tests.support import disk_xml, domain_xml, opened, uuid_of
+from tests.support import disk_xml, domain_xml, hypervisor_of, opened, uuid_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +91,7 @@ def test_a_closed_hypervisor_leaves_nothing(sshd: Sshd, tmp_path: Path) -> None:
     connection = ssh.connect(guest, sshd.settings())
     guest._connection = connection
     (socket,) = guest.hypervisor.sockets.iterdir()
-    guest.hypervisor.close()
+    hypervisor_of(guest).close()
     assert not socket.parent.exists()
     masters = subprocess.run(["pgrep", "-f", str(socket)], capture_output=True, check=False)
     assert masters.stdout == b""

@@ -27,6 +27,7 @@ from tests.support import (
     disk_xml,
     domain_xml,
     engine,
+    hypervisor_of,
     inhabited,
     node,
     opened,
@@ -241,12 +242,12 @@ def test_what_waits_for_the_old_bus_does_not_keep_it_from_coming_back(tmp_path: 
     after = CommandChange("one", "now", "then", devices=["/dev/vda"])
     fixer.journal.done(fixer.journal.intend("one", guest.uuid, "boot-names", after), {})
     said: list[str] = []
-    assert not taken_back(read(fixer.journal.path), guest.hypervisor, said.append)
+    assert not taken_back(read(fixer.journal.path), hypervisor_of(guest), said.append)
     assert "it named /dev/vda, which is not there on the bus the guest runs on" in said[0]
     assert said[1:] == ["one: disk-discard: the definition is as it was; it counts from the next cold start"]
     assert definition_of(guest).xml == before
     guest.within.commands |= {"test -b /dev/vda": lambda _: 0, "then": lambda _: 0}
-    assert taken_back(read(fixer.journal.path), guest.hypervisor, said.append)
+    assert taken_back(read(fixer.journal.path), hypervisor_of(guest), said.append)
     assert guest.within.ran[-2:] == ["test -b /dev/vda", "then"]
 
 
@@ -259,12 +260,12 @@ def test_disks_do_not_go_back_to_a_bus_that_a_newer_initramfs_has_no_driver_for(
     inside.kernels += "kernel 6.1.0-99-amd64\ninitramfs virtio_scsi\ninitramfs sd_mod\ninitramfs virtio_pci\n"
     guest.forget()
     said: list[str] = []
-    assert not taken_back(read(fixer.journal.path), guest.hypervisor, said.append)
+    assert not taken_back(read(fixer.journal.path), hypervisor_of(guest), said.append)
     assert "6.1.0-99-amd64 in the guest has no virtio_blk, and would not boot from that bus" in said[0]
     assert definition_of(guest).xml == mended
     inside.kernels = kernels
     guest.forget()
-    assert taken_back(read(fixer.journal.path), guest.hypervisor, said.append)
+    assert taken_back(read(fixer.journal.path), hypervisor_of(guest), said.append)
     assert definition_of(guest).disk("vda").bus == "virtio"
 
 

@@ -10,9 +10,9 @@ import libvirt
 import libvirt_qemu
 import pytest
 
-from reclaim.base.errors import ProbeError
+from reclaim.base.errors import AgentAbsent, AgentBlocked, AgentFrozen, ProbeError
 from reclaim.handles import agent as agents
-from reclaim.handles.agent import OUTPUT_BYTES, Agent, AgentAbsent, AgentBlocked, AgentFrozen, Output, shell
+from reclaim.handles.agent import OUTPUT_BYTES, Agent, Output, shell
 
 
 class _Domain:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 import pytest
 
+from reclaim.base.errors import AgentAbsent
 from reclaim.base.verdict import Result, Verdict
 from reclaim.changes import boot_stopped, power, preconditions
 from reclaim.changes.boot_stopped import Boot
 from reclaim.engine import journal, undo
 from reclaim.engine.engine import Engine
 from reclaim.handles import started_by
-from reclaim.handles.agent import AgentAbsent
 from reclaim.inventory import GuestNotes, Inventory, Policy, Ssh
 from tests.command import audit
 from tests.support import (
@@ -23,6 +23,7 @@ from tests.support import (
     disk_xml,
     engine,
     hang_up,
+    hypervisor_of,
     inhabited,
     walk,
 )
@@ -246,15 +247,15 @@ def test_the_mark_goes_with_the_qemu_and_comes_with_the_next(tmp_path: Path) -> 
     run = booting(guest, tmp_path, "fix", restart=True)
     run.visit(guest)
     name = run.journal.path.parent.name
-    assert started_by.is_of(guest, name)
-    assert not started_by.is_of(guest, "another")
+    assert started_by.is_of(guest.domain, name)
+    assert not started_by.is_of(guest.domain, "another")
     walk(run, guest, "guest-access", "disk-discard", "live-definition")
-    assert started_by.is_of(guest, name)
+    assert started_by.is_of(guest.domain, name)
     run.leave(guest)
     assert "reclaim" not in definition_of(guest).xml
-    assert not started_by.is_of(guest, name)
+    assert not started_by.is_of(guest.domain, name)
     guest.domain.create()
-    assert not started_by.is_of(guest, name)
+    assert not started_by.is_of(guest.domain, name)
 
 
 def test_what_was_off_is_not_brought_back_where_its_power_cycle_saw_no_end(
@@ -273,7 +274,7 @@ def test_what_was_off_is_not_brought_back_where_its_power_cycle_saw_no_end(
     run.leave(guest)
     run.journal.end()
     record = journal.read(run.journal.path)
-    assert (record.ended, record.power_cycles, undo.at_stake(record, guest.hypervisor)) == (True, [], [])
+    assert (record.ended, record.power_cycles, undo.at_stake(record, hypervisor_of(guest))) == (True, [], [])
     assert not guest.domain.isActive()
 
 
@@ -305,7 +306,7 @@ def test_the_next_run_shuts_down_what_a_killed_one_started(tmp_path: Path) -> No
     guest = stopped(tmp_path)
     record = _died(guest, tmp_path)
     said: list[str] = []
-    undo.finish(record, guest.hypervisor, said.append)
+    undo.finish(record, hypervisor_of(guest), said.append)
     assert said == ["one: the run that died had started it: it was shut down again"]
     assert not guest.domain.isActive()
     assert journal.read(record.path).ended
@@ -317,7 +318,7 @@ def test_what_was_started_by_somebody_else_since_is_left(tmp_path: Path) -> None
     guest.domain.destroy()
     guest.domain.create()
     said: list[str] = []
-    undo.finish(record, guest.hypervisor, said.append)
+    undo.finish(record, hypervisor_of(guest), said.append)
     assert "NOT shut down: one: it was started by somebody else since" in said[0]
     assert guest.domain.isActive()
 
@@ -339,12 +340,12 @@ def test_inside_a_guest_that_is_off_nothing_is_taken_back(tmp_path: Path) -> Non
     run = booting(guest, tmp_path, "fix")
     visited(run, guest, "guest-access", "fstab-uuid")
     said: list[str] = []
-    assert not undo._undo(journal.read(run.journal.path), guest.hypervisor, said.append)
+    assert not undo._undo(journal.read(run.journal.path), hypervisor_of(guest), said.append)
     assert said == ["one: fstab-uuid: NOT taken back: it is off: when it runs, undo once more"]
     inside.commands["test -b /dev/vda1"] = lambda _: 0
     guest.domain.create()
     guest.forget()
-    assert undo._undo(journal.read(run.journal.path), guest.hypervisor, said.append)
+    assert undo._undo(journal.read(run.journal.path), hypervisor_of(guest), said.append)
     assert inside.files["/etc/fstab"].startswith("/dev/vda1")
 
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reclaim.base.errors import ProbeError
+from reclaim.base.errors import AgentAbsent, AgentBlocked, ProbeError
 from reclaim.base.verdict import Verdict
-from reclaim.handles.agent import AgentAbsent, AgentBlocked
 from tests.support import (
     InhabitedGuest,
     Inside,

@@ -10,12 +10,11 @@ import pytest
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
-from reclaim.base.errors import ChangeFailed, ProbeError
+from reclaim.base.errors import AgentAbsent, AgentBlocked, ChangeFailed, ProbeError
 from reclaim.base.verdict import Verdict
 from reclaim.changes import change as changes
 from reclaim.changes import domfstrim
 from reclaim.changes.domfstrim import TrimTimer
-from reclaim.handles.agent import AgentAbsent, AgentBlocked
 from tests.support import InhabitedGuest, Inside, engine, inhabited, requirement, subject
 
 if TYPE_CHECKING:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reclaim.base.errors import NotAssessable
+from reclaim.base.errors import AgentAbsent, NotAssessable
 from reclaim.base.verdict import Verdict
 from reclaim.changes import power, preconditions
 from reclaim.changes.change import from_json, to_json
 from reclaim.changes.qcow2_amend import AmendCycle, ImageAmend
 from reclaim.changes.sparsify import Sparsify
 from reclaim.engine import journal, undo
-from reclaim.handles.agent import AgentAbsent
 from reclaim.handles.guest import Disk
 from reclaim.handles.health import Wellbeing
 from reclaim.inventory import GuestNotes, Inventory

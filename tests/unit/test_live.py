@@ -11,9 +11,10 @@ import pytest
 from reclaim.base.errors import ChangeFailed
 from reclaim.base.verdict import Verdict
 from reclaim.changes.change import from_json, to_json
-from reclaim.changes.live_update import LiveUpdate, known_refusals, live_updates
+from reclaim.changes.live_update import LiveUpdate, live_updates
 from reclaim.changes.power import PowerCycle
 from reclaim.definition.domain import Definition
+from reclaim.handles import refusals
 from tests.support import disk_xml, domain_xml, engine, opened, requirement, subject
 
 if TYPE_CHECKING:
@@ -135,5 +136,5 @@ def test_a_disk_that_was_attached_is_not_pulled_out_again(tmp_path: Path) -> Non
 
 
 def test_nothing_is_known_of_a_libvirt_to_come() -> None:
-    assert set(known_refusals(9_000_000)) == {"discard", "discard_no_unref", "detect_zeroes"}
-    assert known_refusals(99_000_000) == {}
+    assert set(refusals.known(9_000_000)) == {"discard", "discard_no_unref", "detect_zeroes"}
+    assert refusals.known(99_000_000) == {}

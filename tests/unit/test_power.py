@@ -23,6 +23,7 @@ from tests.support import (
     domain_xml,
     engine,
     hang_up,
+    hypervisor_of,
     inhabited,
     mounted,
     requirement,
@@ -410,7 +411,7 @@ def test_what_somebody_defined_since_a_run_died_is_not_lost(
         life.guest.domain.create()
     started = life.guest.domain.ID()
     said: list[str] = []
-    undo.finish(life.read(), life.guest.hypervisor, said.append)
+    undo.finish(life.read(), hypervisor_of(life.guest), said.append)
     assert "".join(said).endswith("its definition was changed since: it runs, and nothing was put back")
     assert is_off or life.guest.domain.ID() == started
     life.ends_on(theirs)

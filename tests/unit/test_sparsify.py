@@ -12,7 +12,18 @@ from reclaim.base.verdict import Verdict
 from reclaim.changes import preconditions, sparsify
 from reclaim.changes.sparsify import Sparsify
 from reclaim.engine import journal
-from tests.support import Inside, disk_xml, domain_xml, engine, inhabited, opened, requirement, subject, verdict_of
+from tests.support import (
+    Inside,
+    disk_xml,
+    domain_xml,
+    engine,
+    hypervisor_of,
+    inhabited,
+    opened,
+    requirement,
+    subject,
+    verdict_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,7 +201,7 @@ def test_an_image_on_which_another_guest_stands_is_left(tmp_path: Path) -> None:
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", str(overlay)], check=True)
     guest.hypervisor.connection.defineXML(domain_xml(disk_xml(source=str(overlay)), name="other"))
     found = opened(tmp_path, domain_xml(disk_xml(source=str(overlay)), name="other")).guests[0]
-    guest.hypervisor.guests.append(found)
+    hypervisor_of(guest).guests.append(found)
     result = _run(guest, tmp_path)
     assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
     assert "withheld: the guest other uses" in result.reason

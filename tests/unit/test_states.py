@@ -12,7 +12,7 @@ from reclaim.changes.change import DefinitionChange, changed_definition
 from reclaim.changes.power import PowerCycle, booted_definition
 from reclaim.changes.preconditions import manager, reason_to_withhold
 from reclaim.engine import journal, undo
-from tests.support import definition_of, disk_xml, domain_xml, engine, opened, requirement, subject
+from tests.support import definition_of, disk_xml, domain_xml, engine, hypervisor_of, opened, requirement, subject
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -266,7 +266,7 @@ def test_what_was_fixed_is_not_taken_back_under_a_snapshot_of_it(tmp_path: Path)
     )
     said: list[str] = []
     record = journal.read(fixing.journal.path)
-    assert not undo._undo(record, guest.hypervisor, said.append)
+    assert not undo._undo(record, hypervisor_of(guest), said.append)
     assert "NOT taken back: the snapshot after holds" in said[0]
     guest.domain.snapshotLookupByName("after").delete(0)
-    assert undo._undo(journal.read(fixing.journal.path), guest.hypervisor, said.append)
+    assert undo._undo(journal.read(fixing.journal.path), hypervisor_of(guest), said.append)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from reclaim.base.errors import AgentBlocked
 from reclaim.base.verdict import Verdict
 from reclaim.changes.change import Trim
-from reclaim.handles.agent import AgentBlocked
 from reclaim.inside.disk_layout import Area
 from reclaim.inventory import GuestNotes, Inventory
 from reclaim.space.backlog import Held, backlog, weighed

@@ -14,11 +14,10 @@ from testinfra.backend.local import LocalBackend
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from reclaim.base.errors import ProbeError
+from reclaim.base.errors import AgentAbsent, AgentBlocked, AgentFrozen, ProbeError
 from reclaim.base.verdict import Verdict
 from reclaim.changes import power
-from reclaim.handles import ssh
-from reclaim.handles.agent import AgentAbsent, AgentBlocked, AgentFrozen
+from reclaim.handles import node, ssh
 from reclaim.handles.ssh import Address, Connection, OtherMachine, SshRefused
 from reclaim.inventory import GuestNotes, Inventory, Ssh, SshOfGuests
 from tests import support
@@ -497,7 +496,7 @@ def test_a_hypervisor_that_ssh_does_not_lead_through_says_so(tmp_path: Path) -> 
 
 def test_sockets_have_names_short_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / ("long" * 30)))
-    folder = ssh.folder_of_sockets()
+    folder = node.folder_of_sockets()
     path = folder / ("x" * (12 + 17))  # our name, and what ssh(1) adds while it binds
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(str(path))

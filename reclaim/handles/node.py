@@ -1,0 +1,264 @@
+"""The machine that guests run on, as libvirt calls it: a connection, a shell, its storage. It knows no guest."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import libvirt
+from testinfra.host import Host
+
+from reclaim.base.errors import ProbeError
+from reclaim.base.text import libvirt_words
+from reclaim.definition.domain import Definition, Element, parse_xml
+from reclaim.definition.machine_type import OfferedMachine
+from reclaim.handles import refusals
+from reclaim.inventory import Inventory
+
+#: sun_path holds 108 bytes, and ssh(1) binds under the name with 17 more
+_LONGEST_FOLDER = 60
+_PATHS_AT_ONCE = 200
+#: its words for kinds of files are those of the locale
+_STAT = "LC_ALL=C stat --dereference"
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False, repr=False)
+class Node:
+    """One hypervisor without its guests: its libvirt connection, its shell, its storage."""
+
+    uri: str
+    connection: libvirt.virConnect
+    shell: Host
+    inventory: Inventory
+    readonly: bool = False
+    #: told what is waited for, one short line at a time
+    progress: Callable[[str], None] = lambda _text: None
+    _allocated_and_size: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<hypervisor {self.uri}>"
+
+    @cached_property
+    def name(self) -> str:
+        """What people call the machine; the test driver is no machine."""
+        return "test-driver" if self.is_test_driver else str(self.connection.getHostname())
+
+    @property
+    def folder(self) -> str:
+        """`name` as a folder below reports/."""
+        return re.sub(r"[^A-Za-z0-9._-]", "_", self.name).lstrip(".") or "_"
+
+    @cached_property
+    def identity(self) -> str:
+        """What it is, whichever URI leads there: `qemu:///system` and `qemu+ssh://localhost/system` are one.
+
+        A URI of the test driver is a hypervisor of its own, and so is the session of each user.
+        """
+        parts = urlsplit(self.uri)
+        if self.is_test_driver or parts.path != "/system":
+            return f"{os.getuid()} {self.uri}"
+        sockets = [one for one in parts.query.split("&") if one.startswith("socket=")]  # another daemon
+        host = self._capabilities.findtext("host/uuid") or ""
+        return " ".join([str(self.connection.getType()), host, self.name, *sockets])
+
+    def introduce(self) -> None:
+        """Ask what the run tells of the hypervisor itself: it is known then, whatever becomes of libvirt's daemon.
+
+        Raises libvirtError.
+        """
+        _ = self.name, self.libvirt_version, self.qemu_version, self.identity
+
+    @cached_property
+    def is_test_driver(self) -> bool:
+        return str(self.connection.getType()).lower() == "test"
+
+    @property
+    def is_local(self) -> bool:
+        """Is its shell on the machine that this runs on?"""
+        return bool(self.shell.backend.NAME == "local")
+
+    @cached_property
+    def sockets(self) -> Path:
+        """A private folder for the sockets of connections by ssh."""
+        return folder_of_sockets()
+
+    @cached_property
+    def refused_live(self) -> dict[str, str]:
+        """What libvirt does not do to a running guest, in its words: known of its version, or learned by asking."""
+        return refusals.known(self.connection.getLibVersion())
+
+    @cached_property
+    def libvirt_version(self) -> str:
+        return dotted(self.connection.getLibVersion())
+
+    @cached_property
+    def qemu_version(self) -> str | None:
+        """The default emulator's version; None on a driver that has none."""
+        return None if self.is_test_driver else dotted(self.connection.getVersion())
+
+    @cached_property
+    def machines(self) -> dict[tuple[str, str], list[OfferedMachine]]:
+        """(architecture, emulator) -> the machine types its QEMU offers, under canonical names."""
+        found: dict[tuple[str, str], list[OfferedMachine]] = {}
+        for key, machine in self._listed_machines:
+            one = OfferedMachine(machine.get("canonical") or machine.text or "", machine.get("deprecated") == "yes")
+            offered = found.setdefault(key, [])
+            if one not in offered:
+                offered.append(one)
+        return found
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Has libvirt hung up: did its daemon end, or the network? Known once a call has failed."""
+        return not self.connection.isAlive()
+
+    def reconnect(self, seconds: float) -> None:
+        """Connect anew, trying for *seconds*; every guest has its domain on the new connection.
+
+        Raises ProbeError where libvirt does not answer.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                connection = libvirt.openReadOnly(self.uri) if self.readonly else libvirt.open(self.uri)
+                domains = {domain.UUIDString(): domain for domain in connection.listAllDomains(0)}
+                break
+            except libvirt.libvirtError as exc:
+                if time.monotonic() > deadline:
+                    raise ProbeError(f"{self.uri}: libvirt hung up: {libvirt_words(exc)}") from exc
+                time.sleep(1)
+        self.connection = connection
+        self._reconnected(domains)
+
+    def _reconnected(self, domains: dict[str, libvirt.virDomain]) -> None:
+        """Take up the domains of the new connection, by UUID."""
+
+    #: stands for the hypervisor where a guest has its UUID (journal)
+    uuid = ""
+
+    def forget(self, *, inside: bool = True) -> None:
+        """Nothing is kept of what files hold: a copy is read anew when it has changed."""
+
+    @cached_property
+    def machine_aliases(self) -> dict[tuple[str, str], dict[str, str]]:
+        """(architecture, emulator) -> what its QEMU means by `pc`, `q35` and the like."""
+        found: dict[tuple[str, str], dict[str, str]] = {}
+        for key, machine in self._listed_machines:
+            if canonical := machine.get("canonical"):
+                found.setdefault(key, {})[machine.text or ""] = canonical
+        return found
+
+    @cached_property
+    def _listed_machines(self) -> list[tuple[tuple[str, str], Element]]:
+        return [
+            ((arch.get("name", ""), arch.findtext("emulator") or ""), machine)
+            for arch in self._capabilities.iterfind("guest/arch")
+            for machine in arch.iter("machine")
+        ]
+
+    @cached_property
+    def _capabilities(self) -> Element:
+        return parse_xml(self.connection.getCapabilities(), f"{self.uri}: capabilities")
+
+    def offered(self, definition: Definition) -> list[OfferedMachine]:
+        """The machine types that the emulator of *definition* offers; none where libvirt does not know it."""
+        return _of_emulator(self.machines, definition) or []
+
+    def canonical_machine(self, definition: Definition) -> str | None:
+        """The machine type of *definition*; an alias as its emulator means it, where that is known."""
+        name = definition.machine
+        return (_of_emulator(self.machine_aliases, definition) or {}).get(name, name) if name else None
+
+    def is_fully_allocated(self, path: str) -> bool:
+        """Does the file system hold every block of the file at *path*? No where it cannot be looked at."""
+        if self.is_test_driver:
+            return False
+        if path not in self._allocated_and_size:
+            self._allocated_and_size[path] = self._stat(path)
+        allocated, size = self._allocated_and_size[path]
+        return allocated >= size > 0
+
+    def _stat(self, path: str) -> tuple[int, int]:
+        """Allocated bytes and length of the file at *path*; zeros where there is none."""
+        if self.shell.backend.get_connection_type() == "local":
+            try:
+                found = os.stat(path)  # noqa: PTH116 (the path is what a definition says, not ours)
+            except (OSError, ValueError):
+                return 0, 0
+            return (found.st_blocks * 512, found.st_size) if stat.S_ISREG(found.st_mode) else (0, 0)
+        result = self.shell.run(f"{_STAT} --printf '%%b %%B %%s %%F' -- %s", path)
+        if result.rc != 0:
+            return 0, 0
+        blocks, unit, size, kind = result.stdout.split(" ", 3)
+        return (int(blocks) * int(unit), int(size)) if kind.startswith("regular") else (0, 0)
+
+    def allocated(self, path: str) -> int:
+        """Bytes that the file system holds for *path* (`st_blocks` * 512).
+
+        Raises ProbeError where the file cannot be looked at.
+        """
+        result = self.shell.run(f"{_STAT} --printf '%%b %%B %%F' -- %s", path)
+        if result.rc != 0:
+            raise ProbeError(f"{path}: {' '.join(result.stderr.split()) or 'stat failed'}")
+        blocks, size, kind = result.stdout.split(" ", 2)
+        if not kind.startswith("regular"):
+            raise ProbeError(f"{path}: a {kind}, not a file: its blocks say nothing about what is used")
+        return int(blocks) * int(size)
+
+    def allocated_each(self, paths: list[str]) -> dict[str, int]:
+        """Bytes that the file systems hold for each of *paths* that is a file that can be looked at."""
+        found: dict[str, int] = {}
+        for start in range(0, len(paths), _PATHS_AT_ONCE):
+            chunk = paths[start : start + _PATHS_AT_ONCE]
+            command = f"{_STAT} --printf '%%b %%B %%F\\t%%n\\0' -- " + " ".join(["%s"] * len(chunk))
+            try:
+                listed = self.shell.run(command, *chunk).stdout
+            except ProbeError:
+                continue
+            for one in listed.split("\0")[:-1]:
+                facts, _, path = one.partition("\t")
+                blocks, size, kind = facts.split(" ", 2)
+                if kind.startswith("regular"):
+                    found[path] = int(blocks) * int(size)
+        return found
+
+    def known_domains(self) -> dict[str, libvirt.virDomain]:
+        """The domains that were there when the run began, by UUID."""
+        return {}
+
+
+def _of_emulator(found: dict[tuple[str, str], T], definition: Definition) -> T | None:
+    """What is known of the emulator of *definition*, under its architecture or another.
+
+    libvirt lists qemu-system-x86_64 under i686 only where there is no qemu-system-i386; the binary
+    and its machine types are the same.
+    """
+    if not found:
+        return None
+    emulator = definition.emulator or ""
+    exact = found.get((definition.arch or "", emulator))
+    return exact or next((value for (_arch, path), value in found.items() if emulator and path == emulator), None)
+
+
+def dotted(number: int) -> str:
+    """libvirt's 9000000 as "9.0.0"."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+
+
+def folder_of_sockets() -> Path:
+    """A folder of our own for the connections' sockets, with a name short enough for them."""
+    place = tempfile.gettempdir()
+    if len(place) > _LONGEST_FOLDER or not re.fullmatch(r"[\w./-]+", place, re.ASCII):
+        place = "/tmp"  # noqa: S108 (mkdtemp's folder is ours alone)
+    return Path(tempfile.mkdtemp(prefix="reclaim-", dir=place))
