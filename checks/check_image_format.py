@@ -1,8 +1,8 @@
 from fixers.image_format import let_the_image_shrink
 from reclaim.base.errors import NotApplicable, NotAssessable
+from reclaim.handles.device import granularity
 from reclaim.handles.guest import Disk
 from reclaim.handles.scsi import not_a_guest_disk
-from reclaim.inside.filesystems import granularity
 from reclaim.requirement import requirement
 from reclaim.storage.shrinkable import inspect, is_thick, notes, obstacles, thick_words
 

@@ -26,7 +26,8 @@ from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import engine as engines
 from reclaim.engine import undo
 from reclaim.engine.engine import Subject
-from reclaim.engine.run import Options, Part, Run
+from reclaim.engine.part import Options, Part
+from reclaim.engine.run import Run
 from reclaim.handles.guest import Guest
 from reclaim.processes import bytecode, programs
 from reclaim.report import html, terminal

@@ -16,9 +16,10 @@ import libvirt
 from reclaim.backups import backup, job
 from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
 from reclaim.changes.change import DefinitionChange
-from reclaim.engine import journal
-from reclaim.engine.engine import Engine, Mode, Subject
+from reclaim.engine import document, journal
+from reclaim.engine.engine import Engine, Subject
 from reclaim.engine.journal import Journal, Record
+from reclaim.engine.part import Options, Part
 from reclaim.files import trust
 from reclaim.files.beneath import Folder
 from reclaim.handles.guest import Guest
@@ -28,6 +29,7 @@ from reclaim.inventory import BackupNotes, Inventory, read_inventory
 from reclaim.processes import worker
 from reclaim.record import record, results
 from reclaim.requirement import catalogue
+from reclaim.space import measured
 
 #: guests looked into at a time; libvirtd answers 5 calls of one client at once (max_client_requests)
 _AT_ONCE = 5
@@ -39,48 +41,6 @@ _TOLD = 3
 SAFE = "/var/lib/reclaim/reports"
 #: seconds after which it is told anew what is waited for
 _PROGRESS_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line asked for."""
-
-    hosts: tuple[str, ...] = ()
-    uri: str | None = None
-    guests: tuple[str, ...] = ()
-    inventory: Path | None = None
-    backups: tuple[Path, ...] = ()
-    mode: Mode = "audit"
-    restart: bool = False
-    force: bool = False
-    boot_stopped: bool = False
-    prove: bool = False
-    definitions_only: bool = False
-    reports: Path = Path("reports")
-    keep: int | None = None
-    metrics: Path | None = None
-    arguments: tuple[str, ...] = ()
-
-
-@dataclass
-class Part:
-    """What one hypervisor has of a run."""
-
-    hypervisor: Hypervisor
-    guests: list[Guest]
-    engine: Engine
-    folder: Path
-    #: what the requirements on backups are judged for
-    copies: list[Subject] = field(default_factory=list)
-    jobs: list[Subject] = field(default_factory=list)
-    storage: dict[tuple[str, str], results.Storage] = field(default_factory=dict)
-    #: why there is no folder for its reports
-    homeless: str = ""
-    #: what is recorded of it, once the run is closed; `is_written`: results.json has it
-    found: record.Record | None = None
-    is_written: bool = False
-    #: why `latest` does not lead to it
-    unlinked: str = ""
 
 
 class _NoRoom(ReclaimError):
@@ -254,7 +214,7 @@ class Run:
         """*guest* is finished: where it was started to be looked into, it is shut down again."""
         for part in self.parts:
             if guest.booted_by is not None and guest in part.guests:
-                results.measure(part.hypervisor, [guest], part.storage, after=True)
+                measured.measure(part.hypervisor, [guest], part.storage, after=True)
                 part.engine.leave(guest)
 
     def measure(self, guests: Iterable[Guest], *, after: bool = False) -> None:
@@ -262,7 +222,7 @@ class Run:
         wanted = set(guests)
         for part in self.parts:
             chosen = [guest for guest in part.guests if guest in wanted]
-            results.measure(part.hypervisor, chosen, part.storage, after=after)
+            measured.measure(part.hypervisor, chosen, part.storage, after=after)
 
     def close(self) -> list[str]:
         """Write the record of every hypervisor and let go of the locks; what could not be written, a line each."""
@@ -282,7 +242,7 @@ class Run:
         except JournalLost as exc:
             yield f"{exc}: the next run will say that this one died"
         text = results.written(
-            results.document(self.id, self.options, self.started, ended, part, cut_short=self.cut_short)
+            document.document(self.id, self.options, self.started, ended, part, cut_short=self.cut_short)
         )
         part.found = record.parsed(text, part.folder / results.NAME)
         if part.homeless:

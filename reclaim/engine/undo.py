@@ -37,8 +37,7 @@ from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.handles.lock import lock
 from reclaim.inside.facts import Facts
 from reclaim.inventory import Inventory, read_inventory
-from reclaim.record import results
-from reclaim.report import commands
+from reclaim.record import results, typed
 
 Say = Callable[[str], None]
 #: changes that nothing is taken back of: no state of the guest stands in the way
@@ -189,7 +188,7 @@ class _Walk:
     def _say_the_way_on(self, entry: Entry, found: ChangedSince) -> None:
         """What stands in the way, and what to do about it."""
         if later := _later_run(self.record, entry):
-            self.say(f"    the run {later.name} changed it later: take that back first: {commands.undo(later)}")
+            self.say(f"    the run {later.name} changed it later: take that back first: {typed.undo(later)}")
             return
         self.say("    somebody has changed it since: take that out by hand and undo once more, or leave it as it is")
         lines = found.diff.splitlines()
@@ -346,7 +345,7 @@ def at_stake(record: Record, hypervisor: Hypervisor) -> list[tuple[Guest, str]]:
     """The guests in whose power cycle the run of *record* died, where they are not as they were, in words."""
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     name = record.path.parent.name
-    way = commands.undo(record.path.parent)
+    way = typed.undo(record.path.parent)
     is_finished_here = record.uri == hypervisor.uri
     start = f"start it on the definition that booted with --fix, or: {way}" if is_finished_here else way
     see = f"see whether it did with --fix, or: {way}" if is_finished_here else f"see whether it did: {way}"

@@ -12,8 +12,8 @@ from lxml import etree
 from reclaim.base.errors import ProbeError, Withheld
 from reclaim.definition import bound, machine_type
 from reclaim.definition.domain import ControllerView, Definition, DiskView, Edit, Element
+from reclaim.handles.device import device_of
 from reclaim.handles.guest import Disk
-from reclaim.inside.filesystems import device_of
 
 #: disk types with no image of ours behind them, and why nothing is asked of them
 _NO_IMAGE = {

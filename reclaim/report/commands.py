@@ -12,6 +12,7 @@ from reclaim.base.text import printable
 from reclaim.base.verdict import Verdict
 from reclaim.handles.guest import OFF, UNSTARTED
 from reclaim.record.record import Record, Row
+from reclaim.record.typed import undo
 from reclaim.report.summary import waits_for_power
 
 _MODES = ("--plan", "--fix", "--restart", "--force")
@@ -57,10 +58,6 @@ def _without(arguments: Iterable[str], names: tuple[str, ...]) -> list[str]:
         elif argument.partition("=")[0] not in names:
             kept.append(argument)
     return kept
-
-
-def undo(folder: Path) -> str:
-    return shlex.join(["python", "-m", "reclaim", "undo", printable(str(folder))])
 
 
 def tasks(record: Record) -> list[Task]:

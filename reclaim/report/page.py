@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 
 from reclaim.base.text import printable, size
 from reclaim.base.verdict import Verdict
+from reclaim.record import typed
 from reclaim.record.record import Change, Record, Row, Storage, anchor
 from reclaim.report import commands, summary
 from reclaim.report.summary import Standing
@@ -163,7 +164,7 @@ class View:
     def undo(self) -> list[str]:
         """The commands that take back what was changed."""
         return [
-            commands.undo(folder)
+            typed.undo(folder)
             for record, folder in zip(self.records, self.folders, strict=True)
             if folder is not None and any(c.applied and not c.undone for row in record.results for c in row.changes)
         ]

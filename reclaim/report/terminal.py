@@ -18,7 +18,8 @@ from reclaim.changes.power import PowerCycle
 from reclaim.engine.journal import Entry
 from reclaim.engine.journal import Record as Journal
 from reclaim.record.record import Record, Row, Storage
-from reclaim.report.commands import next_command, undo
+from reclaim.record.typed import undo
+from reclaim.report.commands import next_command
 from reclaim.report.page import NAME
 from reclaim.report.summary import figures
 

@@ -11,11 +11,11 @@ import libvirt
 
 from reclaim.base.errors import AgentBlocked, NotApplicable, NotAssessable, ProbeError
 from reclaim.base.text import size
-from reclaim.changes import sparsify
 from reclaim.files.holes import Span
+from reclaim.handles.device import device_of
 from reclaim.handles.guest import Disk, Guest
 from reclaim.inside.disk_layout import Area, areas
-from reclaim.inside.filesystems import device_of
+from reclaim.space import virt_df
 from reclaim.storage import host_image
 from reclaim.storage.allocation_map import SHARING, HostMap, host_map
 from reclaim.storage.shrinkable import path_of
@@ -72,7 +72,7 @@ def backlog(disk: Disk) -> Backlog:
     """The counts for *disk*. Raises NotApplicable, NotAssessable and ProbeError where they cannot be had."""
     guest = disk.guest
     if not guest.is_running and not guest.hypervisor.readonly and not guest.hypervisor.is_test_driver:
-        held, found, based = sparsify.areas(disk, _SLACK)
+        held, found, based = virt_df.areas(disk, _SLACK)
         return weighed(held, found, None, based=based)
     blocked = isinstance(guest.inside(), AgentBlocked)
     image = host_image.look(guest.hypervisor, path_of(disk))

@@ -11,10 +11,11 @@ from typing import NamedTuple
 from reclaim.base.cached import once
 from reclaim.base.errors import NotApplicable, NotAssessable, ProbeError
 from reclaim.base.text import size
+from reclaim.handles.device import device_of
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.scsi import not_a_guest_disk
 from reclaim.inside.facts import Facts
-from reclaim.inside.filesystems import TRIMMABLE, Filesystem, device_of, filesystems
+from reclaim.inside.filesystems import TRIMMABLE, Filesystem, filesystems
 from reclaim.space import counting, diagnosis
 from reclaim.space.canary import MIB, Canary, NotPlanted
 from reclaim.space.counting import Store

@@ -14,7 +14,8 @@ from reclaim.changes.change import DefinitionChange
 from reclaim.changes.power import PowerCycle
 from reclaim.engine import journal
 from reclaim.engine.journal import Journal, read
-from reclaim.engine.run import Options, Run
+from reclaim.engine.part import Options
+from reclaim.engine.run import Run
 from reclaim.engine.undo import finish, undo
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reclaim.engine.run import Options, Run
+from reclaim.engine.part import Options
+from reclaim.engine.run import Run
 from reclaim.report.publish import Pages
 from tests.command import FLEET, ROOT, audit
 

@@ -17,7 +17,8 @@ from reclaim.base.errors import JournalLost
 from reclaim.base.verdict import Verdict
 from reclaim.engine import journal, undo
 from reclaim.engine.engine import Engine
-from reclaim.engine.run import Options, Run
+from reclaim.engine.part import Options
+from reclaim.engine.run import Run
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
 from reclaim.record.results import NAME

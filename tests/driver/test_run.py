@@ -17,12 +17,13 @@ from reclaim.base.errors import ReclaimError
 from reclaim.base.verdict import Verdict
 from reclaim.engine import journal
 from reclaim.engine.engine import Subject, judge
-from reclaim.engine.run import Options, Run
+from reclaim.engine.part import Options
+from reclaim.engine.run import Run
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.handles.lock import lock
 from reclaim.inventory import GuestNotes, Inventory, Ssh
-from reclaim.record import results
 from reclaim.requirement import catalogue
+from reclaim.space import measured
 from tests.command import audit
 from tests.support import Inside, definition_of, disk_xml, domain_xml, drive, inhabited, node, opened, scsi_xml
 
@@ -386,8 +387,8 @@ def test_a_guest_that_goes_away_costs_only_its_own_rows(tmp_path: Path) -> None:
     guest.domain.undefine()
     run = Run(Options())
     run.gather([guest], lambda _: None)
-    storage: dict[tuple[str, str], results.Storage] = {}
-    results.measure(guest.hypervisor, [guest], storage, after=False)
+    storage: dict[tuple[str, str], measured.Storage] = {}
+    measured.measure(guest.hypervisor, [guest], storage, after=False)
     assert [one.used for one in storage.values()] == [None]
     row = judge(catalogue()["live-definition"], Subject(guest.hypervisor, guest))
     assert row.verdict is Verdict.ERROR

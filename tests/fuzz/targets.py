@@ -42,9 +42,9 @@ from reclaim.handles import agent, health, hypervisor
 from reclaim.inside import facts, fstab, trim_schedule, units
 from reclaim.inside.boot import cmdline, crypttab, grub, loaders
 from reclaim.record import record
-from reclaim.record import results as measuring
 from reclaim.report import compare
 from reclaim.requirement import catalogue
+from reclaim.space import measured
 from reclaim.storage import host_image, local_image, qcow2
 from tests.fuzz import inside
 from tests.fuzz.jobs import JOB_SEEDS, job, mended, owner_of, rsync_line, rsync_version
@@ -282,7 +282,7 @@ def facts_answer(data: bytes) -> None:
     with suppress(*OURS, libvirt.libvirtError):
         health.observe(guest)
     with suppress(*OURS, libvirt.libvirtError):
-        measuring.measure(guest.hypervisor, [guest], {}, after=True)
+        measured.measure(guest.hypervisor, [guest], {}, after=True)
 
 
 @cache

@@ -19,9 +19,8 @@ from reclaim.handles.guest import Guest
 from reclaim.inside.disk_layout import areas
 from reclaim.inside.filesystems import filesystems, need
 from reclaim.inventory import Inventory
-from reclaim.record import results
 from reclaim.requirement import catalogue
-from reclaim.space import proof
+from reclaim.space import measured, proof
 from reclaim.space.backlog import weighed
 from reclaim.storage.allocation_map import HostMap
 from tests.support import Inside, block, disk_xml, inhabited, letters, mounted, part, scsi_xml
@@ -427,7 +426,7 @@ def _asked(guest: Guest) -> Iterator[str]:
         yield "".join(
             (*seen.missing(seen), *seen.missing(gone), *seen.remarks(gone), *gone.missing(seen), *seen.strays)
         )
-    results.measure(guest.hypervisor, [guest], {}, after=True)
+    measured.measure(guest.hypervisor, [guest], {}, after=True)
     held = HostMap(tuple((start, start + 1) for start in range(0, 40_000, 2)), 0)
     for device in guest.facts.block_devices[:2]:
         yield weighed(1 << 30, areas(guest.facts, device), held).words

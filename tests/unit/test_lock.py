@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from reclaim.base.errors import ReclaimError
-from reclaim.engine.run import Options, Run
+from reclaim.engine.part import Options
+from reclaim.engine.run import Run
 from reclaim.files import trust
 from reclaim.handles import lock as locks
 from reclaim.handles.hypervisor import Hypervisor

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from reclaim.handles.device import device_of
 from reclaim.handles.guest import Disk
 from reclaim.inside.facts import BlockDevice
-from reclaim.inside.filesystems import device_of, filesystems, is_disk, need
+from reclaim.inside.filesystems import filesystems, is_disk, need
 from tests.support import Inside, block, disk_xml, drive, inhabited, mounted, part, scsi_xml
 
 if TYPE_CHECKING:

@@ -1,0 +1,44 @@
+"""The record of one hypervisor's part of a run, as results.json has it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import reclaim
+from reclaim.base.secret import redacted, redacted_arguments
+from reclaim.base.text import printable
+from reclaim.space.measured import reclaimed
+
+if TYPE_CHECKING:
+    from reclaim.engine.part import Options, Part
+from reclaim.record.results import SCHEMA, rfc3339
+
+
+def document(
+    run_id: str, options: Options, started: datetime, ended: datetime, part: Part, *, cut_short: bool = False
+) -> dict[str, Any]:
+    """The record of one hypervisor's part of a run, as results.json has it (schema 1)."""
+    hypervisor = part.hypervisor
+    return {
+        "schema": SCHEMA,
+        "run": {
+            "id": run_id,
+            "mode": options.mode,
+            "started": rfc3339(started),
+            "ended": rfc3339(ended),
+            "version": reclaim.__version__,
+            "arguments": [printable(argument) for argument in redacted_arguments(options.arguments)],
+            "cut_short": cut_short,
+        },
+        "hypervisor": {
+            "name": hypervisor.name,
+            "uri": redacted(hypervisor.uri),
+            "libvirt": hypervisor.libvirt_version,
+            "qemu": hypervisor.qemu_version,
+        },
+        "results": [result.to_json() for result in part.engine.results.values()],
+        "storage": [asdict(one) for one in part.storage.values()],
+        "reclaimed_bytes": reclaimed(part.storage.values()) + part.engine.freed,
+    }

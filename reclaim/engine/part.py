@@ -1,0 +1,54 @@
+"""What the command line asked for, and what one hypervisor has of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reclaim.engine.engine import Engine, Mode, Subject
+from reclaim.handles.guest import Guest
+from reclaim.handles.hypervisor import Hypervisor
+from reclaim.record import record
+from reclaim.space import measured
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asked for."""
+
+    hosts: tuple[str, ...] = ()
+    uri: str | None = None
+    guests: tuple[str, ...] = ()
+    inventory: Path | None = None
+    backups: tuple[Path, ...] = ()
+    mode: Mode = "audit"
+    restart: bool = False
+    force: bool = False
+    boot_stopped: bool = False
+    prove: bool = False
+    definitions_only: bool = False
+    reports: Path = Path("reports")
+    keep: int | None = None
+    metrics: Path | None = None
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass
+class Part:
+    """What one hypervisor has of a run."""
+
+    hypervisor: Hypervisor
+    guests: list[Guest]
+    engine: Engine
+    folder: Path
+    #: what the requirements on backups are judged for
+    copies: list[Subject] = field(default_factory=list)
+    jobs: list[Subject] = field(default_factory=list)
+    storage: dict[tuple[str, str], measured.Storage] = field(default_factory=dict)
+    #: why there is no folder for its reports
+    homeless: str = ""
+    #: what is recorded of it, once the run is closed; `is_written`: results.json has it
+    found: record.Record | None = None
+    is_written: bool = False
+    #: why `latest` does not lead to it
+    unlinked: str = ""

@@ -1,0 +1,96 @@
+"""What virt-df sees in the image of a guest that is off."""
+
+from __future__ import annotations
+
+import csv
+import re
+from weakref import WeakKeyDictionary
+
+from testinfra.backend.base import CommandResult
+
+from reclaim.base.errors import NotAssessable, ProbeError
+from reclaim.definition import othersystem
+from reclaim.handles.guest import Disk
+from reclaim.handles.node import Node
+from reclaim.inside.disk_layout import Area
+from reclaim.storage import host_image
+from reclaim.storage.shrinkable import path_of
+
+#: seconds to look into an image, and to trim one; the appliance starts in seconds, under emulation in 10
+LOOK_SECONDS = 600
+_MAX_LINES = 10_000
+#: what libguestfs is to use as root where the user says nothing: QEMU itself, not a libvirt that may not read the image
+_ENVIRONMENT = 'LC_ALL=C LIBGUESTFS_BACKEND="${LIBGUESTFS_BACKEND:-direct}"; export LC_ALL LIBGUESTFS_BACKEND'
+#: what was seen in an image, while the host holds as much of it
+_seen: WeakKeyDictionary[Node, dict[str, tuple[int, list[Area]]]] = WeakKeyDictionary()
+_installed: WeakKeyDictionary[Node, bool] = WeakKeyDictionary()
+
+
+def is_installed(hypervisor: Node) -> bool:
+    """Does the hypervisor have guestfs-tools?"""
+    if hypervisor not in _installed:
+        _installed[hypervisor] = hypervisor.shell.run("command -v virt-df && command -v virt-sparsify").rc == 0
+    return _installed[hypervisor]
+
+
+def areas(disk: Disk, least: int) -> tuple[int, list[Area], bool]:
+    """What the host holds for the disk of a guest that is off, what lies on it, nothing placed, and is it an overlay.
+
+    An image that holds no more than *least* is not looked into: to look takes seconds. Raises NotAssessable and
+    ProbeError where that cannot be told.
+    """
+    guest, hypervisor = disk.guest, disk.guest.hypervisor
+    image = host_image.look(hypervisor, path_of(disk))
+    kind = disk.driver.get("type", "raw")
+    if image.allocated is None or kind not in ("raw", "qcow2"):
+        raise NotAssessable("it is off, and its image is none that virt-sparsify trims in place")
+    if system := guest.definition.other_system:
+        raise NotAssessable(f"it is off; {othersystem.words(system)}")
+    if not is_installed(hypervisor):
+        raise NotAssessable(
+            "it is off (with guestfs-tools installed on the hypervisor, its image can be looked into and trimmed)"
+        )
+    if image.allocated <= least:
+        return image.allocated, [], False
+    head = host_image.header(hypervisor, image) if kind == "qcow2" else None
+    if head is not None and (head.encrypted or head.external_data or head.snapshots):
+        raise NotAssessable("it is off, and its image is encrypted, has snapshots or lies in two files")
+    whole = head.virtual if head else image.length
+    seen = _seen.setdefault(hypervisor, {})
+    if seen.get(image.path, (0,))[0] != image.allocated:
+        hypervisor.progress(f"{guest.name}: looking into {image.path}")
+        seen[image.path] = image.allocated, _df(hypervisor, image.path, kind)
+    found = seen[image.path][1]
+    if not found:
+        raise NotAssessable("it is off, and virt-df finds no filesystem in its image")
+    rest = whole - sum(area.size for area in found)
+    everything = [*found, Area("unknown", "everything else", max(0, rest), None)]
+    return image.allocated, everything, head is not None and head.backing is not None
+
+
+def _df(hypervisor: Node, path: str, kind: str) -> list[Area]:
+    """The filesystems in the image."""
+    result = run(hypervisor, LOOK_SECONDS, f"virt-df --csv --format={kind} -a %s", path)
+    if result.rc != 0:
+        raise ProbeError(f"{path}: virt-df: {last_line(result)}")
+    found: list[Area] = []
+    for row in list(csv.reader(result.stdout.splitlines()))[1:_MAX_LINES]:
+        if len(row) != 6 or not all(re.fullmatch(r"\d{1,15}", one) for one in row[2:4]):
+            raise ProbeError(f"{path}: virt-df: its output cannot be parsed")
+        one = Area("filesystem", row[1], int(row[2]) * 1024, None, int(row[3]) * 1024, trims=True)
+        # each subvolume of a btrfs is told as if it were all of it
+        if not (row[1].startswith("btrfsvol:") and any((one.size, one.used) == (b.size, b.used) for b in found)):
+            found.append(one)
+    return found
+
+
+def run(hypervisor: Node, seconds: int, command: str, *arguments: str) -> CommandResult:
+    """Run *command* with nothing to read, and a limit of time."""
+    return hypervisor.shell.run(f"{_ENVIRONMENT}; timeout -k 10 {seconds} {command} </dev/null", *arguments)
+
+
+def last_line(result: CommandResult) -> str:
+    if result.rc in (124, 137):
+        return "it took too long"
+    lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+    return next((line for line in lines if "error" in line), lines[-1] if lines else f"status {result.rc}")[:300]
