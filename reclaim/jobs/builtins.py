@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from reclaim.jobs.reader import Reader
 from reclaim.jobs.words import UNKNOWN, Word, absolute
 
-if TYPE_CHECKING:
-    from reclaim.jobs.shell import Shell
 
-
-def _cd(shell: Shell, words: list[Word], line: int) -> None:
+def _cd(shell: Reader, words: list[Word], line: int) -> None:
     operands = [word.text for word in words[1:] if not re.fullmatch(r"-[LPe@n]+|--", word.text)]
     before = shell.state.folder
     target = operands[0] if operands else UNKNOWN
@@ -21,11 +18,11 @@ def _cd(shell: Shell, words: list[Word], line: int) -> None:
     shell.state.set("PWD", [folder.rstrip("/") or "/"])
 
 
-def _popd(shell: Shell, words: list[Word], line: int) -> None:
+def _popd(shell: Reader, words: list[Word], line: int) -> None:
     shell.state.set("PWD", [shell.state.variables.get("OLDPWD", (UNKNOWN,))[0]])
 
 
-def _read(shell: Shell, words: list[Word], line: int) -> None:
+def _read(shell: Reader, words: list[Word], line: int) -> None:
     names, takes = [], False
     for word in words[1:]:
         if takes:
@@ -41,19 +38,19 @@ def _read(shell: Shell, words: list[Word], line: int) -> None:
         shell.state.set(name, [value if number == 0 or len(names) <= 2 else shell.script.origins.mark()])
 
 
-def _mapfile(shell: Shell, words: list[Word], line: int) -> None:
+def _mapfile(shell: Reader, words: list[Word], line: int) -> None:
     name = words[-1].text if len(words) > 1 and not words[-1].text.startswith("-") else "MAPFILE"
     shell.state.set(name, shell.words_of_stdin or [shell.script.origins.mark()], array=True)
 
 
-def _set(shell: Shell, words: list[Word], line: int) -> None:
+def _set(shell: Reader, words: list[Word], line: int) -> None:
     texts = [word.text for word in words[1:]]
     if "--" in texts:
         rest = words[texts.index("--") + 2 :]
         shell.state.arguments = None if any(word.splits for word in rest) else tuple(word.text for word in rest)
 
 
-def _shift(shell: Shell, words: list[Word], line: int) -> None:
+def _shift(shell: Reader, words: list[Word], line: int) -> None:
     arguments = shell.state.arguments
     if arguments is None:
         shell.state.arguments = None
@@ -64,17 +61,17 @@ def _shift(shell: Shell, words: list[Word], line: int) -> None:
     shell.state.arguments = arguments[count:]
 
 
-def _unset(shell: Shell, words: list[Word], line: int) -> None:
+def _unset(shell: Reader, words: list[Word], line: int) -> None:
     for word in words[1:]:
         if word.text in shell.state.variables:
             shell.state.variables[word.text] = ("",)
 
 
-def _export(shell: Shell, words: list[Word], line: int) -> None:
+def _export(shell: Reader, words: list[Word], line: int) -> None:
     shell.declare([word.text for word in words[1:]])
 
 
-def _printf(shell: Shell, words: list[Word], line: int) -> None:
+def _printf(shell: Reader, words: list[Word], line: int) -> None:
     """`printf -v NAME …` sets a variable."""
     texts = [word.text for word in words[1:]]
     if texts[:1] == ["-v"] and len(texts) > 1:
@@ -82,38 +79,38 @@ def _printf(shell: Shell, words: list[Word], line: int) -> None:
     shell.emit(words, line)
 
 
-def _alias(shell: Shell, words: list[Word], line: int) -> None:
+def _alias(shell: Reader, words: list[Word], line: int) -> None:
     shell.aliases |= {word.text.partition("=")[0] for word in words[1:] if "=" in word.text}
 
 
-def _unalias(shell: Shell, words: list[Word], line: int) -> None:
+def _unalias(shell: Reader, words: list[Word], line: int) -> None:
     shell.aliases -= {word.text for word in words[1:]}
 
 
-def _getopts(shell: Shell, words: list[Word], line: int) -> None:
+def _getopts(shell: Reader, words: list[Word], line: int) -> None:
     shell.state.set("OPTARG", [shell.script.origins.mark()])
     if len(words) > 2:
         shell.state.set(words[2].text, [UNKNOWN])
 
 
-def _eval(shell: Shell, words: list[Word], line: int) -> None:
+def _eval(shell: Reader, words: list[Word], line: int) -> None:
     if len(words) == 2:
         shell.look_into(words[1], line)
     elif len(words) > 2:
         shell.look_into(Word(" ".join(word.text for word in words[1:])), line)
 
 
-def _trap(shell: Shell, words: list[Word], line: int) -> None:
+def _trap(shell: Reader, words: list[Word], line: int) -> None:
     rest = [word for word in words[1:] if word.text not in ("--", "-p", "-l")]
     if len(rest) > 1 and rest[0].text not in ("-", ""):
         shell.traps.append((rest[0], shell.text))
 
 
-def _source(shell: Shell, words: list[Word], line: int) -> None:
+def _source(shell: Reader, words: list[Word], line: int) -> None:
     shell.source(words, line)
 
 
-BUILTINS: dict[str, Callable[[Shell, list[Word], int], None]] = {
+BUILTINS: dict[str, Callable[[Reader, list[Word], int], None]] = {
     "cd": _cd,
     "pushd": _cd,
     "popd": _popd,

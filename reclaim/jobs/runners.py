@@ -6,17 +6,14 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
+from reclaim.jobs.reader import Reader
 from reclaim.jobs.values import State, found_by
 from reclaim.jobs.words import UNKNOWN, Origin, Word, shown
 from reclaim.jobs.wrappers import SHELLS
 
-if TYPE_CHECKING:
-    from reclaim.jobs.shell import Shell
 
-
-def _find(shell: Shell, words: list[Word], line: int) -> None:
+def _find(shell: Reader, words: list[Word], line: int) -> None:
     """`find PATH… -exec COMMAND {} ;`: the command gets what is found."""
     shell.emit(words[:1], line)
     texts = [word.text for word in words]
@@ -37,7 +34,7 @@ def _find(shell: Shell, words: list[Word], line: int) -> None:
 _XARGS_VALUED = "-I -n -P -d -L -s -a -E --max-args --max-procs --delimiter --replace --arg-file --max-lines"
 
 
-def _xargs(shell: Shell, words: list[Word], line: int) -> None:
+def _xargs(shell: Reader, words: list[Word], line: int) -> None:
     """The command gets the words of standard input after its own, or in the place that -I names."""
     rest, place = list(words[1:]), ""
     while rest and rest[0].text.startswith("-"):
@@ -56,7 +53,7 @@ def _xargs(shell: Shell, words: list[Word], line: int) -> None:
         shell.take(named if place else [*rest, Word(text)], line)
 
 
-def _parallel(shell: Shell, words: list[Word], line: int) -> None:
+def _parallel(shell: Reader, words: list[Word], line: int) -> None:
     texts = [word.text for word in words[1:]]
     text = " ".join(texts)
     if re.search(r"rsync|cp|scp|dd|qemu-img|tar", text) or not texts:
@@ -65,7 +62,7 @@ def _parallel(shell: Shell, words: list[Word], line: int) -> None:
         shell.emit(words, line)
 
 
-def _screen(shell: Shell, words: list[Word], line: int) -> None:
+def _screen(shell: Reader, words: list[Word], line: int) -> None:
     """`screen -dmS NAME COMMAND`."""
     rest = list(words[1:])
     options = []
@@ -80,7 +77,7 @@ def _screen(shell: Shell, words: list[Word], line: int) -> None:
         shell.take(rest, line)
 
 
-def _tmux(shell: Shell, words: list[Word], line: int) -> None:
+def _tmux(shell: Reader, words: list[Word], line: int) -> None:
     if len(words) > 2 and words[1].text in ("new", "new-session", "new-window", "neww"):
         with shell.set_for_now(background=shell.background or shell.number()):
             shell.look_into(words[-1], line)
@@ -88,7 +85,7 @@ def _tmux(shell: Shell, words: list[Word], line: int) -> None:
         shell.skip(f"line {line}: tmux: what is run in it is not known")
 
 
-def _su(shell: Shell, words: list[Word], line: int) -> None:
+def _su(shell: Reader, words: list[Word], line: int) -> None:
     """`su - USER -c 'SCRIPT'`."""
     for number, word in enumerate(words[1:-1], start=1):
         if word.text in ("-c", "--command") or re.fullmatch(r"-l?c", word.text):
@@ -101,7 +98,7 @@ def _su(shell: Shell, words: list[Word], line: int) -> None:
 _SSH_VALUED = "BbcDEeFIiJLlmOoPpQRSWw"
 
 
-def _ssh(shell: Shell, words: list[Word], line: int) -> None:
+def _ssh(shell: Reader, words: list[Word], line: int) -> None:
     """What runs on another machine is read for what it is, and never edited."""
     rest = list(words[1:])
     while rest and rest[0].text.startswith("-") and len(rest[0].text) > 1:
@@ -123,12 +120,12 @@ def _ssh(shell: Shell, words: list[Word], line: int) -> None:
             shell.skip(f"line {line}: ssh {shown(host)}: what it runs there comes from elsewhere")
 
 
-def _run_parts(shell: Shell, words: list[Word], line: int) -> None:
+def _run_parts(shell: Reader, words: list[Word], line: int) -> None:
     folder = words[-1].text if len(words) > 1 else UNKNOWN
     shell.skip(f"line {line}: run-parts runs what is in {shown(folder)}: declare the script there that copies images")
 
 
-RUNNERS: dict[str, Callable[[Shell, list[Word], int], None]] = {
+RUNNERS: dict[str, Callable[[Reader, list[Word], int], None]] = {
     "find": _find,
     "xargs": _xargs,
     "parallel": _parallel,

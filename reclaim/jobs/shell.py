@@ -20,6 +20,7 @@ from reclaim.jobs import grammar
 from reclaim.jobs.builtins import BUILTINS
 from reclaim.jobs.calls import Branch, Call, Script
 from reclaim.jobs.grammar import substitutions, text_of
+from reclaim.jobs.reader import Input
 from reclaim.jobs.runners import RUNNERS
 from reclaim.jobs.values import State, Text, Values, joined
 from reclaim.jobs.words import UNKNOWN, Word, absolute, is_sure, shown
@@ -59,16 +60,6 @@ class NoFiles:
         raise Unreadable("nothing else is read here")
 
 
-@dataclass
-class _Input:
-    """What a command gets and where its output goes."""
-
-    here: Node | None = None
-    here_string: str | None = None
-    stdin: Word | None = None
-    stdout: Word | None = None
-
-
 def language_of(source: bytes, path: str = "") -> str | None:
     """The language of a script that is no shell, by its first line, else by its name."""
     first = source.split(b"\n", 1)[0][:200].decode("ascii", errors="replace")
@@ -103,7 +94,7 @@ class Shell:
     traps: list[tuple[Word, Text]] = field(default_factory=list)
     #: names that may stand for other words
     aliases: frozenset[str] = frozenset()
-    given: _Input = field(default_factory=_Input)
+    given: Input = field(default_factory=Input)
     words_of_stdin: list[str] | None = None
 
     # Texts ------------------------------------------------------------------------------------
@@ -315,7 +306,7 @@ class Shell:
             with self.set_for_now(pipe=number):
                 self._statement(one)
 
-    def _redirect(self, node: Node, given: _Input, rest: list[Node]) -> list[str] | None:
+    def _redirect(self, node: Node, given: Input, rest: list[Node]) -> list[str] | None:
         """Note where input comes from and output goes to; the words of the input where they are known."""
         if node.type == "heredoc_redirect":
             given.here = node
@@ -595,7 +586,7 @@ class Shell:
             return
         raw = self.text.source[body.start_byte : body.end_byte]
         inner = Text(raw, self.text.place(body.start_byte), self.text.line(body), self.text.file)
-        with self.own(), self.set_for_now(given=_Input()):
+        with self.own(), self.set_for_now(given=Input()):
             self.run(inner)
 
     def look_into(self, word: Word, line: int) -> None:
@@ -613,7 +604,7 @@ class Shell:
             if self.depth > _DEEPEST:
                 self.skip(f"line {line}: shells run one another too deep to be read")
                 return
-            with self.set_for_now(given=_Input()):
+            with self.set_for_now(given=Input()):
                 self.run(Text(text, start, line, self.text.file))
         finally:
             self.depth -= 5
@@ -649,7 +640,7 @@ class Shell:
             return
         given = None if any(word.splits for word in arguments) else tuple(word.text for word in arguments)
         state = State({"PWD": (self.state.folder,)}, given)
-        with self.set_for_now(state=state, functions={}, _opened=(*self._opened, path), given=_Input()):
+        with self.set_for_now(state=state, functions={}, _opened=(*self._opened, path), given=Input()):
             self.depth += 5
             self.read(Text(source, None, 1, path))
             self.depth -= 5
