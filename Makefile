@@ -22,7 +22,7 @@ help:
 	@echo "make fuzz       hostile input for every parser, FUZZ_SECONDS long (120); by coverage too where atheris can be had"
 	@echo "make soak       hundreds of fix and undo, also on a real guest: nothing grows, nothing stays"
 	@echo "make faults-table  the tests of faults, and what they counted, into docs/faults.md"
-	@echo "make lint       ruff and mypy"
+	@echo "make lint       ruff, its formatter, mypy, and which package may import which"
 	@echo "make lab-clean  remove the throwaway guests and what they left"
 
 audit:
@@ -64,7 +64,9 @@ faults-table:
 lint:
 	@scripts/setup.sh test
 	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
 
 demo:
 	@scripts/setup.sh test

@@ -70,7 +70,8 @@ def dig(path: Path) -> None:
 
 def compare(title: str, rounds: int, fresh: Callable[[], Path], ours: Callable[[Path], object]) -> float:
     """Time *ours* and fallocate in turn; fallocate's time over ours."""
-    mine, theirs = [], []
+    mine: list[float] = []
+    theirs: list[float] = []
     for _ in range(rounds):
         for work, times in ((dig, theirs), (ours, mine)):
             path = fresh()
