@@ -8,7 +8,7 @@ import libvirt
 
 from tests.command import audit
 from tests.support import disk_xml, domain_xml, node, scsi_xml
-from tests.unit.test_othersystem import libosinfo
+from tests.unit.definition.test_othersystem import libosinfo
 
 if TYPE_CHECKING:
     from pathlib import Path

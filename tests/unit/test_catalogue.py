@@ -1,4 +1,4 @@
-"""A requirement is three files that agree: checks/check_x.py, fixers/x.py, tests/unit/test_x.py."""
+"""A requirement is three files that agree: checks/check_x.py, fixers/x.py, tests/unit/requirements/test_x.py."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_nothing_but_checks_lies_in_checks() -> None:
 
 @pytest.mark.parametrize("name", sorted(stems("checks", "check_*.py")))
 def test_a_check_has_a_test(name: str) -> None:
-    assert (ROOT / f"tests/unit/test_{name}.py").is_file()
+    assert (ROOT / f"tests/unit/requirements/test_{name}.py").is_file()
 
 
 @pytest.mark.parametrize("name", sorted(stems("checks", "check_*.py")))

@@ -1,4 +1,4 @@
-"""backup-job on jobs as people write them: tests/unit/jobs, with the answers in expected.tsv.
+"""backup-job on jobs as people write them: tests/unit/backups/jobs, with the answers in expected.tsv.
 
 Its columns: verdict (a|b: either will do), an expression that the reason or the evidence has to match, the lines that
 --fix changes, the version that rsync tells, and whether the target keeps snapshots. The guests: web and shop run, db
@@ -20,7 +20,7 @@ from reclaim.base.verdict import Verdict
 from reclaim.engine.engine import Subject
 from reclaim.inventory import BackupNotes
 from tests.support import disk_xml, domain_xml, engine, opened, requirement
-from tests.unit.test_backup_job import judged, says_version
+from tests.unit.requirements.test_backup_job import judged, says_version
 
 JOBS = Path(__file__).parent / "jobs"
 with (JOBS / "expected.tsv").open(encoding="utf-8") as _table:

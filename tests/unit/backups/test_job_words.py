@@ -1,6 +1,6 @@
 """The table in docs/backups.md of commands that a job may hold: what each is judged as. It is made by these tests.
 
-RECLAIM_DOCS=write pytest tests/unit/test_backup_words.py      writes it anew
+RECLAIM_DOCS=write pytest tests/unit/backups/test_job_words.py      writes it anew
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from reclaim.base.verdict import Verdict
 from tests.support import ROOT
-from tests.unit.test_backup_job import judged, says_version
-from tests.unit.test_backup_jobs import declared_job, rsync
+from tests.unit.backups.test_job import declared_job, rsync
+from tests.unit.requirements.test_backup_job import judged, says_version
 
 __all__ = ["rsync"]
 
 DOCUMENT = ROOT / "docs/backups.md"
-_BEGIN, _END = "<!-- table: tests/unit/test_backup_words.py -->", "<!-- end of table -->"
+_BEGIN, _END = "<!-- table: tests/unit/backups/test_job_words.py -->", "<!-- end of table -->"
 DB, WEB = "/var/lib/libvirt/images/db.img", "/var/lib/libvirt/images/web.qcow2"
 #: commands; the guest of web.qcow2 runs, that of db.img is off
 COMMANDS = (
