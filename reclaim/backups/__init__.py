@@ -1,0 +1,1 @@
+"""Copies of disks, and the jobs that make them."""

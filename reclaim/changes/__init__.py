@@ -1,0 +1,1 @@
+"""Every kind of change that `--fix` can make and undo can take back."""

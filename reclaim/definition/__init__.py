@@ -1,0 +1,1 @@
+"""The domain XML: read, compared, edited."""

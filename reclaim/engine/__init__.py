@@ -1,0 +1,1 @@
+"""The only hand that changes anything: it judges, journals, applies, judges again, and undoes."""

@@ -1,0 +1,1 @@
+"""Files of this machine, opened by descriptor, trusted or not."""

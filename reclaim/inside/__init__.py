@@ -1,0 +1,1 @@
+"""The answers of one script in the guest, as pure functions of `Facts`."""

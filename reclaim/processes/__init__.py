@@ -1,0 +1,1 @@
+"""Programs that are started on this machine, and the threads that wait for them."""

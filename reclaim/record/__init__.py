@@ -1,0 +1,1 @@
+"""results.json, the one record of a run, written and read."""

@@ -1,0 +1,1 @@
+"""How many bytes can come back, and whether they did."""

@@ -1,0 +1,1 @@
+"""Images on the host: their formats, their blocks, and who uses them."""

@@ -1,0 +1,1 @@
+"""The files that name devices at boot, and the services beside them."""
