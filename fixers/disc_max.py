@@ -1,6 +1,7 @@
 from reclaim.base.errors import Pending, Withheld
 from reclaim.changes.change import Change, FileChange
 from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
+from reclaim.handles.device import disk_of
 from reclaim.handles.guest import Guest
 from reclaim.inside.boot import crypttab
 from reclaim.inside.facts import BlockDevice, Facts
@@ -28,13 +29,21 @@ def name_the_layer(guest: Guest) -> list[Change]:
     )
     if crypts and not any(layer.type == "disk" for layer in layers.values()):
         return _open_luks(guest, crypts)
+    advice = {_of_an_old_machine(guest, layer) or _advice(facts, layer) for layer in layers.values()}
+    raise Withheld("; ".join(sorted(advice)))
+
+
+def _of_an_old_machine(guest: Guest, layer: BlockDevice) -> str:
+    """The advice about a virtio-blk disk of a machine type that offers no discard there; "" for anything else."""
     live = guest.live
     known = parse(live.machine or "") if live else None
-    if live and known and known.version and known.version < VIRTIO_BLK_DISCARD:
-        if any(disk.bus == "virtio" for disk in live.disks):
-            raise Withheld(f"virtio-blk on {known.name} offers no discard: disk-bus and machine-type mend that")
-    told = {_advice(facts, layer) for layer in layers.values()}
-    raise Withheld("; ".join(sorted(told)))
+    if layer.type != "disk" or known is None or known.version is None or known.version >= VIRTIO_BLK_DISCARD:
+        return ""
+    disk = disk_of(guest, layer)
+    view = guest.live_disk(disk.view) if disk else None
+    if view is None or view.bus != "virtio":
+        return ""
+    return f"{layer.path}: virtio-blk on {known.name} offers no discard: disk-bus and machine-type mend that"
 
 
 def _advice(facts: Facts, layer: BlockDevice) -> str:

@@ -6,7 +6,7 @@ import re
 
 from reclaim.base.errors import ProbeError
 from reclaim.definition.domain import Definition, DiskView
-from reclaim.handles.guest import Disk
+from reclaim.handles.guest import Disk, Guest
 from reclaim.inside.facts import BlockDevice, Facts
 from reclaim.inside.filesystems import is_disk
 
@@ -38,6 +38,18 @@ def device_of(disk: Disk) -> BlockDevice | None:
             return matches[0]
     if len(devices) == 1 and len([one for one in live.disks if one.device == "disk"]) == 1:
         return devices[0]
+    return None
+
+
+def disk_of(guest: Guest, device: BlockDevice) -> Disk | None:
+    """The disk of the definition behind the guest's block *device*, or None if that cannot be told."""
+    for disk in guest.disks:
+        try:
+            behind = device_of(disk)
+        except ProbeError:
+            return None
+        if behind is not None and behind.path == device.path:
+            return disk
     return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from reclaim.base.text import size
 from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
+from reclaim.handles.device import disk_of
 from reclaim.handles.guest import Disk
 from reclaim.inside.facts import BlockDevice
 from reclaim.inside.filesystems import Filesystem
@@ -44,16 +45,26 @@ def _named(deaf: BlockDevice, stores: Sequence[Store]) -> str:
         return f"dm-crypt: {deaf.path} passes no discards on"
     if deaf.type != "disk":
         return f"{deaf.path} ({deaf.type}) takes no discards"
-    for store in stores:
-        live, view = store.disk.guest.live, store.disk.guest.live_disk(store.disk.view)
-        known = parse(live.machine or "") if live else None
-        old = known is not None and known.version is not None and known.version < VIRTIO_BLK_DISCARD
-        if view is not None and view.bus == "virtio" and known is not None:
-            if old:
-                waits = "" if store.disk.guest.machine == known.name else ", and the definition has another already"
-                return f"virtio-blk on {known.name} offers no discard before machine type 4.0{waits}"
-            return "the guest's virtio-blk driver takes no discards (Linux has that from 5.0)"
-    return f"the virtual disk {deaf.path} offers no discard"
+    disk = disk_of(stores[0].disk.guest, deaf) or _only(stores)
+    return (_virtio_blk(disk) if disk else "") or f"the virtual disk {deaf.path} offers no discard"
+
+
+def _only(stores: Sequence[Store]) -> Disk | None:
+    """The disk below a filesystem that lies on one disk alone."""
+    return stores[0].disk if len(stores) == 1 else None
+
+
+def _virtio_blk(disk: Disk) -> str:
+    """Why *disk*, as it runs, takes no discards if it is virtio-blk; "" for another bus."""
+    live = disk.guest.live
+    view = disk.guest.live_disk(disk.view)
+    known = parse(live.machine or "") if live else None
+    if view is None or view.bus != "virtio" or known is None:
+        return ""
+    if known.version is not None and known.version < VIRTIO_BLK_DISCARD:
+        waits = "" if disk.guest.machine == known.name else ", and the definition has another already"
+        return f"virtio-blk on {known.name} offers no discard before machine type 4.0{waits}"
+    return "the guest's virtio-blk driver takes no discards (Linux has that from 5.0)"
 
 
 def _untold(trimmed: Trimmed, canary: int) -> str:

@@ -351,3 +351,22 @@ def test_what_is_no_disk_of_the_definition_says_nothing(tmp_path: Path, name: st
     devices = [block("sda", part("sda1", fstype="ext4")), block(name, type=kind, fstype="ext4", disc_max=0)]
     mounts = [mounted("/", "/dev/sda1"), mounted("/x", f"/dev/{name}")]
     assert verdict_of(inhabited(tmp_path, Inside(devices=devices, mounts=mounts)), "disc-max") is Verdict.COMPLIANT
+
+
+@pytest.mark.parametrize("deaf", ["the scsi disk", "the virtio disk", "both"])
+@pytest.mark.parametrize("turned", [False, True], ids=["virtio first", "scsi first"])
+def test_the_advice_is_about_the_disk_that_is_deaf(tmp_path: Path, deaf: str, *, turned: bool) -> None:
+    virtio = disk_xml("vda", inner="<serial>first</serial>")
+    scsi = disk_xml("sdb", "scsi", inner=f"<serial>second</serial>{drive(0)}")
+    of_virtio, of_scsi = (0 if deaf in (f"the {bus} disk", "both") else 512 for bus in ("virtio", "scsi"))
+    devices = [
+        block("vda", part("vda1", fstype="ext4", disc_max=of_virtio), disc_max=of_virtio, serial="first"),
+        block("sdb", part("sdb1", fstype="ext4", disc_max=of_scsi), disc_max=of_scsi, serial="second"),
+    ]
+    mounts = [mounted("/", "/dev/vda1"), mounted("/data", "/dev/sdb1")]
+    xml = (scsi, virtio) if turned else (virtio, scsi)
+    guest = _guest(tmp_path, devices, mounts, *xml, scsi_xml(), machine="pc-q35-3.1")
+    result = engine(guest.hypervisor, tmp_path).run(requirement("disc-max"), subject(guest))
+    advice = result.reason.partition("withheld: ")[2]
+    assert ("/dev/vda: virtio-blk on pc-q35-3.1" in advice) == (deaf != "the scsi disk")
+    assert ("/dev/sdb: the layer named" in advice) == (deaf != "the virtio disk")
