@@ -118,23 +118,61 @@ def test_a_canary_that_nobody_comes_for_goes_by_itself(shell: list[str], mount: 
 @each_shell
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_whoever_ends_the_script_nothing_is_left(shell: list[str], mount: Path, how: signal.Signals) -> None:
-    command = [*shell, "-c", script(), "reclaim", "plant", str(mount), "0123abcd", "100000", HOLD]
+    limited = f"ulimit -f 4194304; {script()}"  # it would fill the disk if nobody ended it
+    command = [*shell, "-c", limited, "reclaim", "plant", str(mount), "0123abcd", "100000", HOLD]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0) as process:
         # deleted, and its folder too: what comes before takes no room, and nothing can tidy up after a SIGKILL
         wait(lambda: holders(mount) and not list(mount.iterdir()))
         os.killpg(process.pid, how)
-        process.wait(30)
+        process.wait(60)
+    wait(lambda: not holders(mount))
+    assert list(mount.iterdir()) == []
+
+
+@each_shell
+@pytest.mark.parametrize("late", ["dd", "mktemp"])
+def test_sweep_ends_a_writer_that_is_just_beginning(shell: list[str], mount: Path, tmp_path: Path, late: str) -> None:
+    """The shell gets the signal while it starts the program that writes."""
+    slow = tmp_path / "bin"
+    slow.mkdir()
+    (slow / late).write_text(f'#!/bin/sh\nsleep 0.5\nexec /usr/bin/{late} "$@"\n')
+    (slow / late).chmod(0o755)
+    limited = f"ulimit -f 4194304; {script().replace('PATH=', f'PATH={slow}:', 1)}"
+    command = [*shell, "-c", limited, "reclaim", "plant", str(mount), "0123abcd", "100000", HOLD]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait(lambda: holders(mount))
+        assert run(shell, "sweep", mount).returncode == 0
+        process.wait(60)
     wait(lambda: not holders(mount))
     assert list(mount.iterdir()) == []
 
 
 @each_shell
 def test_sweep_ends_a_writer_too(shell: list[str], mount: Path) -> None:
-    command = [*shell, "-c", script(), "reclaim", "plant", str(mount), "0123abcd", "100000", HOLD]
+    limited = f"ulimit -f 4194304; {script()}"  # it would fill the disk if nobody ended it
+    command = [*shell, "-c", limited, "reclaim", "plant", str(mount), "0123abcd", "100000", HOLD]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait(lambda: holders(mount))
         assert run(shell, "sweep", mount).returncode == 0
-        process.wait(30)
+        process.wait(60)
+    wait(lambda: not holders(mount))
+    assert list(mount.iterdir()) == []
+
+
+@each_shell
+@pytest.mark.parametrize("late", ["dd", "mktemp"])
+def test_sweep_ends_a_writer_that_is_just_beginning(shell: list[str], mount: Path, tmp_path: Path, late: str) -> None:
+    """The shell gets the signal while it starts the program that writes."""
+    slow = tmp_path / "bin"
+    slow.mkdir()
+    (slow / late).write_text(f'#!/bin/sh\nsleep 0.5\nexec /usr/bin/{late} "$@"\n')
+    (slow / late).chmod(0o755)
+    limited = f"ulimit -f 4194304; {script().replace('PATH=', f'PATH={slow}:', 1)}"
+    command = [*shell, "-c", limited, "reclaim", "plant", str(mount), "0123abcd", "100000", HOLD]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait(lambda: holders(mount))
+        assert run(shell, "sweep", mount).returncode == 0
+        process.wait(60)
     wait(lambda: not holders(mount))
     assert list(mount.iterdir()) == []
 
