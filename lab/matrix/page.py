@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab.matrix import CASES, Case
 from reclaim.requirement import catalogue
 
 PATH = Path(__file__).resolve().parents[2] / "docs" / "matrix.md"
-_LETTERS = {"compliant": ".", "fixed": "+", "noncompliant": "F", "not-applicable": "-", "not-assessable": "?"}
+#: the verdicts of the last run of `make matrix`: by guest, by run, by requirement and disk
+RECORD = PATH.with_suffix(".json")
+_LETTERS = {
+    "compliant": ".",
+    "fixed": "+",
+    "pending": "p",
+    "noncompliant": "F",
+    "not-applicable": "-",
+    "not-assessable": "?",
+    "waived": "w",
+    "error": "E",
+}
 _HEAD = """\
 # The lab matrix
 
 Real guests, each built from Debian's packages, booted, audited and, where the second table has it, mended with
-`--fix --restart` by `tests/guest/test_matrix.py`, which compares every verdict with the ones here.
-Both tables are written from `lab/matrix/__init__.py` by `python3 -m lab.matrix.page`.
+`--fix --restart` by `tests/guest/test_matrix.py`. Both tables show the verdicts that the last run of `make matrix` recorded
+(docs/matrix.json), and nothing where that run recorded none. The test compares each verdict with the one that
+`lab/matrix/__init__.py` expects.
 
 The letters are those of the terminal: `.` compliant, `F` noncompliant, `?` not assessable, `-` not applicable,
-`+` fixed. Where a guest has several disks and they differ, there is a letter for each.
+`+` fixed, `p` pending, `E` error. Where a guest has several disks and they differ, there is a letter for each.
 """
 
 
-def page() -> str:
-    """Return the text of docs/matrix.md."""
-    return "\n".join([_HEAD, *_guests(), "", *_audited(), "", *_mended(), "", *_left(), ""])
+Verdicts = Mapping[str, Mapping[str, Mapping[str, str]]]
+
+
+def recorded() -> Verdicts:
+    """Return the record of the last run: guest, "audit" or "mended", "requirement" or "requirement:disk"."""
+    found: Verdicts = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    return found
+
+
+def page(verdicts: Verdicts) -> str:
+    """Return the text of docs/matrix.md with the *verdicts* of a run."""
+    return "\n".join([_HEAD, *_guests(), "", *_audited(verdicts), "", *_mended(verdicts), "", *_left(), ""])
 
 
 def slugs() -> list[str]:
@@ -44,12 +67,12 @@ def _guests() -> list[str]:
     return lines
 
 
-def _audited() -> list[str]:
-    return ["## What the audit says", "", *_table({case.name: _row(case, mended=False) for case in CASES})]
+def _audited(verdicts: Verdicts) -> list[str]:
+    return ["## What the audit says", "", *_table({case.name: _row(case, verdicts, "audit") for case in CASES})]
 
 
-def _mended() -> list[str]:
-    rows = {case.name: _row(case, mended=True) for case in CASES if case.mended}
+def _mended(verdicts: Verdicts) -> list[str]:
+    rows = {case.name: _row(case, verdicts, "mended") for case in CASES if case.mended}
     return [
         "## What `--fix --restart` says",
         "",
@@ -77,18 +100,24 @@ def _table(rows: dict[str, list[str]]) -> list[str]:
     return [head, "|---" * (len(slugs()) + 1) + "|", *(f"| {name} | {' | '.join(row)} |" for name, row in rows.items())]
 
 
-def _row(case: Case, *, mended: bool) -> list[str]:
-    expected = case.mended if mended and case.mended else case.audit
-    found = []
+def _row(case: Case, verdicts: Verdicts, run: str) -> list[str]:
+    said = verdicts.get(case.name, {}).get(run, {})
+    cells = []
     for slug in slugs():
-        letters = [_LETTERS[expected.verdict(slug, disk)] for disk in case.targets]
-        found.append(f"`{letters[0] if len(set(letters)) == 1 else ''.join(letters)}`")
-    return found
+        letters = [_LETTERS[said[key]] for key in _keys(slug, case) if key in said]
+        shown = letters[0] if len(set(letters)) == 1 else "".join(letters)
+        cells.append(f"`{shown}`" if shown else "")
+    return cells
+
+
+def _keys(slug: str, case: Case) -> list[str]:
+    """The names of a requirement's rows: one of the guest, or one for each disk."""
+    return [slug, *(f"{slug}:{disk}" for disk in case.targets)]
 
 
 def main() -> int:
     """Write the page."""
-    PATH.write_text(page(), encoding="utf-8")
+    PATH.write_text(page(recorded()), encoding="utf-8")
     return 0
 
 
