@@ -27,9 +27,9 @@ _HEAD = """\
 # The lab matrix
 
 Real guests, each built from Debian's packages, booted, audited and, where the second table has it, mended with
-`--fix --restart` by `tests/guest/test_matrix.py`. Both tables show the verdicts that the last run of `make matrix` recorded
-(docs/matrix.json), and nothing where that run recorded none. The test compares each verdict with the one that
-`lab/matrix/__init__.py` expects.
+`--fix --restart` by `tests/guest/test_matrix.py`. Both tables show the verdicts that the last run of `make matrix`
+recorded in docs/matrix.json. A cell is blank if that run recorded none. The test compares each verdict with the one
+that `lab/matrix/__init__.py` expects.
 
 The letters are those of the terminal: `.` compliant, `F` noncompliant, `?` not assessable, `-` not applicable,
 `+` fixed, `p` pending, `E` error. Where a guest has several disks and they differ, there is a letter for each.
