@@ -1,4 +1,4 @@
-"""What is done beside `pytest checks/`: undo, verify-backup, report, diff, index."""
+"""What is done beside `pytest checks/`: undo, verify-backup, report, diff, index, new."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import sys
 from pathlib import Path
 
+from reclaim import scaffold
 from reclaim.backups.verify import verify
 from reclaim.base.errors import ReclaimError
 from reclaim.base.text import printable, trouble
@@ -16,6 +17,7 @@ from reclaim.inventory import Inventory
 from reclaim.processes import bytecode, programs
 from reclaim.record import record
 from reclaim.report import archive, compare, page, publish
+from reclaim.requirement import STAGES
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,6 +73,12 @@ def _index(options: argparse.Namespace) -> int:
     return 0
 
 
+def _new(options: argparse.Namespace) -> int:
+    order = scaffold.Order(options.slug, options.title, options.handle, options.stage)
+    scaffold.new(order, _say)
+    return 0
+
+
 def _say(text: str) -> None:
     print(printable(text, lines=True))  # noqa: T201
 
@@ -107,6 +115,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("reports", metavar="REPORTS", type=Path, nargs="?", default=Path("reports"))
     one.add_argument("--keep", metavar="N", type=int, help="remove all but the newest N runs of each hypervisor")
     one.set_defaults(run=_index)
+    one = verbs.add_parser("new", help="write a new requirement into this checkout: check, fixer, test, and its rows")
+    one.add_argument("slug", metavar="SLUG", help="its name, such as disk-serial")
+    one.add_argument("title", metavar="TITLE", help="the good state, such as 'The disk has a serial number'")
+    one.add_argument("--for", dest="handle", metavar="HANDLE", required=True, help=", ".join(scaffold.HANDLES))
+    one.add_argument("--stage", metavar="STAGE", required=True, help=", ".join(STAGES))
+    one.set_defaults(run=_new)
     return parser
 
 
