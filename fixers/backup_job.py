@@ -1,6 +1,7 @@
 from reclaim.backups.job import Job, daemon_reload, edited, not_ours
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.file_change import FileChange
 
 
 def keep_holes(job: Job) -> list[Change]:

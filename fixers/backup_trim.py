@@ -2,7 +2,8 @@ from reclaim.backups import job_files
 from reclaim.backups.job import Job, daemon_reload, not_ours
 from reclaim.base.errors import Withheld
 from reclaim.changes import domfstrim
-from reclaim.changes.change import Change, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
 
 _WHY = b"# by reclaim: the guests give back what they have freed before it is copied\n"

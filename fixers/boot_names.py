@@ -1,5 +1,7 @@
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, CommandChange, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.command import CommandChange
+from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
 from reclaim.inside import generated
 from reclaim.inside.boot import cmdline, grub, loaders

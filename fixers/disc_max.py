@@ -1,10 +1,12 @@
 from reclaim.base.errors import Pending, Withheld
-from reclaim.changes.change import Change, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.file_change import FileChange
 from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
 from reclaim.handles.device import disk_of
 from reclaim.handles.guest import Guest
 from reclaim.inside.boot import crypttab
-from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.devices import BlockDevice
+from reclaim.inside.facts import Facts
 from reclaim.inside.filesystems import deaf_pools, first_deaf
 from reclaim.inside.initramfs import rebuild
 

@@ -1,4 +1,5 @@
-from reclaim.changes.change import Change, changed_definition
+from reclaim.changes.change import Change
+from reclaim.changes.definition_change import changed_definition
 from reclaim.handles.guest import Disk
 from reclaim.storage.discard_no_unref import lacks_no_unref, wants_no_unref
 

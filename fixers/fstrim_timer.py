@@ -1,7 +1,8 @@
 import shlex
 
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, CommandChange
+from reclaim.changes.change import Change
+from reclaim.changes.command import CommandChange
 from reclaim.handles.guest import Guest
 from reclaim.inside.facts import Facts
 from reclaim.inside.trim_schedule import (

@@ -1,5 +1,6 @@
 from reclaim.base.errors import AgentBlocked, Pending, Withheld
-from reclaim.changes.change import Change, changed_definition
+from reclaim.changes.change import Change
+from reclaim.changes.definition_change import changed_definition
 from reclaim.definition import bound
 from reclaim.definition.domain import Definition
 from reclaim.handles.agent import AGENT_CHANNEL

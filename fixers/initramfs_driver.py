@@ -1,7 +1,8 @@
 import re
 
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
 from reclaim.inside.facts import Facts
 from reclaim.inside.initramfs import builder, disks, modules, rebuild

@@ -1,7 +1,8 @@
 from dataclasses import replace
 
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, changed_definition
+from reclaim.changes.change import Change
+from reclaim.changes.definition_change import changed_definition
 from reclaim.definition import machine_type, qemuargs
 from reclaim.handles.guest import Guest
 

@@ -1,7 +1,8 @@
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, Trim
+from reclaim.changes.change import Change
 from reclaim.changes.domfstrim import price
 from reclaim.changes.sparsify import Sparsify, obstacle
+from reclaim.changes.trim import Trim
 from reclaim.handles.guest import Disk
 from reclaim.space.backlog import known_backlog, promised
 from reclaim.storage.shrinkable import path_of

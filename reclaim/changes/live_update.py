@@ -16,7 +16,8 @@ from lxml import etree
 from reclaim.base.errors import ChangeFailed, Refused
 from reclaim.base.masked import diff_elements
 from reclaim.base.text import libvirt_words
-from reclaim.definition.domain import DRIVER_SETTINGS, Definition, Difference, DiskView, differences, parse_xml
+from reclaim.definition.compare import DRIVER_SETTINGS, Difference, differences
+from reclaim.definition.domain import Definition, DiskView, parse_xml
 
 if TYPE_CHECKING:
     from reclaim.handles.guest import Guest

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from reclaim.base.errors import ProbeError
-from reclaim.changes.change import Change, DefinitionChange, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.definition_change import DefinitionChange
 from reclaim.changes.domfstrim import TrimTimer
+from reclaim.changes.file_change import FileChange
 from reclaim.changes.live_update import LiveUpdate
 from reclaim.changes.power import PowerCycle
 from reclaim.changes.punch import HolePunch, SparseRewrite
 from reclaim.changes.qcow2_amend import AmendCycle
-from reclaim.definition.domain import Definition, flattened, parse_xml
+from reclaim.definition.compare import flattened
+from reclaim.definition.domain import Definition, parse_xml
 
 #: the one command that follows the edit of a job: systemd has to see its unit (`job.daemon_reload`)
 _AFTER_A_JOB = (None, "systemctl daemon-reload")

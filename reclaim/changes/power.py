@@ -12,7 +12,8 @@ import libvirt
 
 from reclaim.base.errors import AgentBlocked, ChangeFailed, NotAssessable, PowerCycleFailed, ProbeError, StillRunning
 from reclaim.base.text import libvirt_words
-from reclaim.definition.domain import Definition, called, diff_definitions, missing_from, same, storage_differences
+from reclaim.definition.compare import diff_definitions, missing_from, same, storage_differences
+from reclaim.definition.domain import Definition, called
 from reclaim.handles import started_by
 from reclaim.handles.console import Console, console
 from reclaim.handles.health import Wellbeing, observe

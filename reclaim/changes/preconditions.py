@@ -15,13 +15,17 @@ import libvirt
 from lxml import etree
 
 from reclaim.base.text import size
-from reclaim.changes.change import Change, CommandChange, DefinitionChange, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.command import CommandChange
+from reclaim.changes.definition_change import DefinitionChange
+from reclaim.changes.file_change import FileChange
 from reclaim.changes.live_update import LiveUpdate
 from reclaim.changes.power import PowerCycle
 from reclaim.changes.qcow2_amend import AmendCycle, ImageAmend
 from reclaim.changes.sparsify import Sparsify
 from reclaim.definition import othersystem
-from reclaim.definition.domain import Definition, pairs
+from reclaim.definition.compare import pairs
+from reclaim.definition.domain import Definition
 from reclaim.handles import host_devices
 from reclaim.handles.agent import AGENT_CHANNEL
 from reclaim.inventory import table_of

@@ -27,7 +27,8 @@ from reclaim.base.text import libvirt_words, printable
 from reclaim.base.verdict import ChangeRecord, Judgement, Result, Verdict
 from reclaim.changes import boot_stopped, power, preconditions
 from reclaim.changes.boot_stopped import Boot
-from reclaim.changes.change import Change, DefinitionChange
+from reclaim.changes.change import Change
+from reclaim.changes.definition_change import DefinitionChange
 from reclaim.changes.power import PowerCycle
 from reclaim.definition import qemuargs
 from reclaim.definition.domain import Definition

@@ -17,8 +17,7 @@ from typing import Any
 from reclaim.base import strict
 from reclaim.base.errors import ChangeFailed, JournalLost, ReclaimError, Untrusted
 from reclaim.base.text import printable
-from reclaim.changes import change as changes
-from reclaim.changes import ours
+from reclaim.changes import definition_change, kinds, ours
 from reclaim.changes.boot_stopped import Boot
 from reclaim.changes.change import Change
 from reclaim.changes.power import PowerCycle
@@ -58,7 +57,7 @@ class Journal:
         for seq, change in self.standing(uuid):
             if isinstance(change, PowerCycle) and seq not in self._at_stake:
                 found = []
-            elif isinstance(change, changes.DefinitionChange):
+            elif isinstance(change, definition_change.DefinitionChange):
                 found.append(seq)
         return found
 
@@ -86,7 +85,7 @@ class Journal:
                 "guest": guest,
                 "uuid": uuid,
                 "requirement": requirement,
-                "change": changes.to_json(change),
+                "change": kinds.to_json(change),
             }
         )
         self._standing[self._seq] = (uuid, change)
@@ -236,7 +235,7 @@ class Record:
                 continue
             if isinstance(entry.change, PowerCycle):
                 found = []
-            elif isinstance(entry.change, changes.DefinitionChange):
+            elif isinstance(entry.change, definition_change.DefinitionChange):
                 found.append(entry)
         return found
 
@@ -272,7 +271,7 @@ class _Intent:
     def add_to(self, record: Record, by_seq: dict[int, Entry]) -> None:
         if self.seq in by_seq or not record.uri:
             raise ValueError("its change has the number of another, or no beginning")
-        change = changes.from_json(self.change)
+        change = kinds.from_json(self.change)
         ours.expect(self.uuid, change)
         by_seq[self.seq] = Entry(self.seq, self.guest, self.uuid, self.requirement, change)
         record.entries.append(by_seq[self.seq])

@@ -15,7 +15,7 @@ import libvirt
 
 from reclaim.backups import backup, job
 from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
-from reclaim.changes.change import DefinitionChange
+from reclaim.changes.definition_change import DefinitionChange
 from reclaim.engine import document, journal
 from reclaim.engine.engine import Engine, Subject
 from reclaim.engine.journal import Journal, Record

@@ -24,11 +24,15 @@ from reclaim.base.errors import (
 from reclaim.base.text import libvirt_words, printable, trouble
 from reclaim.changes import power, preconditions
 from reclaim.changes.boot_stopped import Boot
-from reclaim.changes.change import Change, CommandChange, DefinitionChange, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.command import CommandChange
+from reclaim.changes.definition_change import DefinitionChange
+from reclaim.changes.file_change import FileChange
 from reclaim.changes.power import PowerCycle
 from reclaim.changes.qcow2_amend import ImageAmend
 from reclaim.changes.sparsify import Sparsify
-from reclaim.definition.domain import Definition, pairs
+from reclaim.definition.compare import pairs
+from reclaim.definition.domain import Definition
 from reclaim.engine import journal
 from reclaim.engine.journal import Entry, Journal, Record
 from reclaim.files import trust

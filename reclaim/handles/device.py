@@ -7,7 +7,8 @@ import re
 from reclaim.base.errors import ProbeError
 from reclaim.definition.domain import Definition, DiskView
 from reclaim.handles.guest import Disk, Guest
-from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.devices import BlockDevice
+from reclaim.inside.facts import Facts
 from reclaim.inside.filesystems import is_disk
 
 _SERIAL_BYTES = 20

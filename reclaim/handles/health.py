@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import size
 from reclaim.inside import fstab
-from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.devices import BlockDevice
+from reclaim.inside.facts import Facts
 
 if TYPE_CHECKING:
     from reclaim.handles.guest import Guest

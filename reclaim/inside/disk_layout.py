@@ -13,7 +13,8 @@ from itertools import accumulate
 from typing import Literal
 
 from reclaim.files.holes import Span
-from reclaim.inside.facts import BlockDevice, Facts, Mount
+from reclaim.inside.devices import BlockDevice, Mount
+from reclaim.inside.facts import Facts
 from reclaim.inside.filesystems import TRIMMABLE, filesystems
 
 #: pieces of volumes that are followed on one disk: what a guest says is limited

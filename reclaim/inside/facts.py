@@ -11,7 +11,7 @@ import binascii
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib.resources import files
@@ -22,6 +22,7 @@ from testinfra.host import Host
 from reclaim.base.errors import NotLinux, ProbeError
 from reclaim.base.text import printable
 from reclaim.definition import othersystem
+from reclaim.inside.devices import BlockDevice, Layout, Mount, TableLine
 
 #: seconds that the whole script may take: 4 under emulation, and minutes where the host has many guests to emulate
 SCRIPT_SECONDS = 300
@@ -83,70 +84,6 @@ def read(output: bytes, guest: str, earlier: Facts | None = None) -> Facts:
             raise ProbeError(f"{guest}: the guest gave the section {name[:40]!r} twice")
         sections[name] = data
     return Facts(guest, sections, earlier.kernels if earlier and earlier.initramfs_stamps else ())
-
-
-@dataclass(frozen=True)
-class BlockDevice:
-    """One block device of the guest, as lsblk(8) names things. Sizes in bytes."""
-
-    name: str
-    path: str
-    type: str
-    fstype: str | None
-    uuid: str | None
-    label: str | None
-    partuuid: str | None
-    partlabel: str | None
-    size: int
-    readonly: bool
-    serial: str | None
-    disc_max: int
-    disc_gran: int
-    children: tuple[BlockDevice, ...] = ()
-
-    def walk(self) -> Iterator[BlockDevice]:
-        """This device and everything that lies on it."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
-
-
-@dataclass(frozen=True)
-class Mount:
-    """One mount of the guest, as findmnt(8) names things. Sizes in bytes."""
-
-    target: str
-    source: str
-    fstype: str
-    options: tuple[str, ...]
-    uuid: str | None
-    fsroot: str
-    size: int | None
-    used: int | None
-
-    @property
-    def device(self) -> str:
-        """The source without the part of it that is mounted: `/dev/vda1` of `/dev/vda1[/@home]`."""
-        return self.source.partition("[")[0]
-
-
-@dataclass(frozen=True)
-class TableLine:
-    """One line of a device mapper table (dmsetup(8)): a part of the device and its target. Offsets in bytes."""
-
-    start: int
-    length: int
-    target: str
-    arguments: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the guest's layers lie: names by device number, partitions' starts and device mapper tables by name."""
-
-    names: Mapping[str, str]
-    starts: Mapping[str, int]
-    tables: Mapping[str, tuple[TableLine, ...]]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reclaim.base.cached import once
-from reclaim.inside.facts import BlockDevice, Facts, Mount
+from reclaim.inside.devices import BlockDevice, Mount
+from reclaim.inside.facts import Facts
 
 #: lsblk types that are no disk of the definition
 _NOT_DISKS = ("loop", "rom")

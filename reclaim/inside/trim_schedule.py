@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reclaim.base.cached import once
-from reclaim.inside.facts import Facts, Mount
+from reclaim.inside.devices import Mount
+from reclaim.inside.facts import Facts
 from reclaim.inside.filesystems import TRIMMABLE, filesystems
 from reclaim.inside.fstab import listed
 

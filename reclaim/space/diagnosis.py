@@ -8,7 +8,7 @@ from reclaim.base.text import size
 from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
 from reclaim.handles.device import disk_of
 from reclaim.handles.guest import Disk
-from reclaim.inside.facts import BlockDevice
+from reclaim.inside.devices import BlockDevice
 from reclaim.inside.filesystems import Filesystem
 from reclaim.space.canary import Trimmed
 from reclaim.space.counting import Store

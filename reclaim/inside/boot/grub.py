@@ -9,7 +9,8 @@ from reclaim.base.cached import once
 from reclaim.inside.boot import cmdline
 from reclaim.inside.boot.bootfile import Place, begins, in_lines
 from reclaim.inside.boot.cmdline import Name
-from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.devices import BlockDevice
+from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import is_renamed_by_bus
 
 _MENU = re.compile(r"/boot/grub2?/grub\.cfg\Z|/boot/efi/EFI/[^/]+/grub\.cfg\Z")

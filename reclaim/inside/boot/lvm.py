@@ -10,7 +10,8 @@ from reclaim.inside.boot import lvmconf
 from reclaim.inside.boot.bootfile import Place
 from reclaim.inside.boot.lvmconf import NotUnderstoodError
 from reclaim.inside.boot.lvmfilter import Filter, Sketch, Some
-from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.devices import BlockDevice
+from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import is_renamed_by_bus
 
 #: the folder of devices files, and the one that counts unless `devicesfile` names another

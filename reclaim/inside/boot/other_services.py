@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from reclaim.inside.boot import udev
 from reclaim.inside.boot.bootfile import Place
-from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.devices import BlockDevice
+from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import is_renamed_by_bus
 
 _DEVICE = re.compile(

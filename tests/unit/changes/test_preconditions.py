@@ -8,7 +8,7 @@ import libvirt
 import pytest
 
 from reclaim.base.verdict import Verdict
-from reclaim.changes.change import DefinitionChange, changed_definition
+from reclaim.changes.definition_change import DefinitionChange, changed_definition
 from reclaim.changes.power import PowerCycle, booted_definition
 from reclaim.changes.preconditions import manager, reason_to_withhold
 from reclaim.engine import journal, undo

@@ -25,7 +25,9 @@ from reclaim.backups.job import Job, declared
 from reclaim.backups.verify import verify
 from reclaim.base.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, ReclaimError, Withheld
 from reclaim.base.verdict import Verdict
-from reclaim.changes.change import Change, FileChange, from_json, to_json
+from reclaim.changes.change import Change
+from reclaim.changes.file_change import FileChange
+from reclaim.changes.kinds import from_json, to_json
 from reclaim.changes.punch import HolePunch, SparseRewrite
 from reclaim.engine import undo
 from reclaim.engine.engine import Subject, judge

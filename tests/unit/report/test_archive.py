@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from reclaim.base.errors import ReclaimError
-from reclaim.changes.change import Trim
+from reclaim.changes.trim import Trim
 from reclaim.engine.journal import Journal
 from reclaim.record import record
 from reclaim.report import archive

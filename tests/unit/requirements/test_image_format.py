@@ -15,7 +15,7 @@ import pytest
 from reclaim.base.errors import AgentAbsent, NotAssessable
 from reclaim.base.verdict import Verdict
 from reclaim.changes import power, preconditions
-from reclaim.changes.change import from_json, to_json
+from reclaim.changes.kinds import from_json, to_json
 from reclaim.changes.qcow2_amend import AmendCycle, ImageAmend
 from reclaim.changes.sparsify import Sparsify
 from reclaim.engine import journal, undo

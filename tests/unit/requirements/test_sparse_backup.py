@@ -23,7 +23,7 @@ from reclaim.backups import backup
 from reclaim.backups.backup import Backup, find
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.verdict import Result, Verdict
-from reclaim.changes.change import from_json, to_json
+from reclaim.changes.kinds import from_json, to_json
 from reclaim.changes.punch import HolePunch, SparseRewrite
 from reclaim.engine import undo
 from reclaim.engine.engine import Subject, judge

@@ -12,7 +12,7 @@ import pytest
 
 from reclaim.base.errors import AgentBlocked
 from reclaim.base.verdict import Verdict
-from reclaim.changes.change import Trim
+from reclaim.changes.trim import Trim
 from reclaim.inside.disk_layout import Area
 from reclaim.inventory import GuestNotes, Inventory
 from reclaim.space.backlog import Held, backlog, weighed
