@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reclaim.base.verdict import Verdict
-from reclaim.changes import preconditions, sparsify
+from reclaim.changes import preconditions
 from reclaim.changes.sparsify import Sparsify
 from reclaim.engine import journal
+from reclaim.space import virt_df
 from tests.support import (
     Inside,
     disk_xml,
@@ -180,7 +181,7 @@ def test_a_trim_that_failed_is_told(tmp_path: Path, tools: Path) -> None:
 
 
 def test_without_the_tools_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparsify, "is_installed", lambda _hypervisor: False)
+    monkeypatch.setattr(virt_df, "is_installed", lambda _hypervisor: False)
     result = _run(_guest(tmp_path), tmp_path)
     assert (result.verdict, result.changes) == (Verdict.NOT_ASSESSABLE, [])
     assert "with guestfs-tools installed" in result.reason
