@@ -18,7 +18,8 @@ _WORDS = {
     "Windows": "win windows winnt winxp winme win2k w2k winvista mswindows winserver",
     "DOS": "dos msdos freedos drdos",
     "macOS": (
-        "mac macintosh macos macosx osx darwin hackintosh highsierra mojave catalina bigsur monterey ventura sonoma sequoia tahoe"
+        "mac macintosh macos macosx osx darwin hackintosh "
+        "highsierra mojave catalina bigsur monterey ventura sonoma sequoia tahoe"
     ),
     "FreeBSD": "freebsd freenas nas4free xigmanas trueos pcbsd ghostbsd hardenedbsd midnightbsd nomadbsd hellosystem",
     "OPNsense": "opnsense",
@@ -100,12 +101,11 @@ def _notes(metadata: etree._Element) -> Iterator[str]:
 # Hints ----------------------------------------------------------------------------------------
 
 #: words of a name or a title that people give to other things too: a person, a place, a task
-_AMBIGUOUS = frozenset(
-    """
-    mac darwin mojave catalina ventura sonoma sequoia tahoe monterey dos bsd dragonfly hurd haiku minix redox
-    kolibri os2 openserver aix
-    """.split()
-)
+_OTHER_THINGS = """
+mac darwin mojave catalina ventura sonoma sequoia tahoe monterey dos bsd dragonfly hurd haiku minix redox kolibri os2
+openserver aix
+"""
+_AMBIGUOUS = frozenset(_OTHER_THINGS.split())
 _DIGITS = re.compile(r"\d+")
 _APPLE = "isa-applesmc"
 

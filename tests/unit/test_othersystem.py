@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from reclaim.guest import Guest
 
+QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 LIBOSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
 HARDWARE = ("machine-type", "scsi-controller", "disk-bus")
 
@@ -89,8 +90,7 @@ HINTS = [
     ("<features><hyperv mode='custom'><relaxed state='on'/></hyperv></features>", "Hyper-V's features"),
     ("<features><hyperv mode='passthrough'/></features>", "Hyper-V's features"),
     (
-        "<commandline xmlns='http://libvirt.org/schemas/domain/qemu/1.0'><arg value='-device'/>"
-        "<arg value='isa-applesmc,osk=x'/></commandline>",
+        f"<commandline xmlns='{QEMU}'><arg value='-device'/><arg value='isa-applesmc,osk=x'/></commandline>",
         "isa-applesmc",
     ),
 ]
@@ -149,9 +149,13 @@ def test_what_makes_another_system_likely_is_no_guess_of_ours(tmp_path: Path, in
     _hinted(tmp_path, inner, libosinfo("http://debian.org/debian/12")).expect_linux()  # it is noted
 
 
-@pytest.mark.parametrize("name", ["win10", "windows-2019", "win2k8r2", "FreeBSD_14", "pfsense", "macos-ventura", "w2k3"])
+@pytest.mark.parametrize(
+    "name", ["win10", "windows-2019", "win2k8r2", "FreeBSD_14", "pfsense", "macos-ventura", "w2k3"]
+)
 def test_so_does_its_name(tmp_path: Path, name: str) -> None:
-    row = walk(engine((guest := _hinted(tmp_path, "", name=name)).hypervisor, tmp_path, force=True), guest, "disk-bus")[0]
+    row = walk(engine((guest := _hinted(tmp_path, "", name=name)).hypervisor, tmp_path, force=True), guest, "disk-bus")[
+        0
+    ]
     assert row.verdict is Verdict.NONCOMPLIANT
     assert "withheld: its name says" in row.reason
 
