@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import libvirt
 
-from reclaim import btrfs, copynames, holes, image, replace
+from reclaim import backing, btrfs, copynames, holes, image, qemuargs, replace
 from reclaim.beneath import File, FileId, Folder, file_id
 from reclaim.definition import Element
 from reclaim.errors import ChangeFailed, NotAssessable, ProbeError
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 _MOST_FILES = 100_000
 #: extents of a copy of which it is asked who shares them
 _ASKED = 8
-#: backing files above one another
-_DEEPEST = 32
+#: files that one image leads to
+_MOST_BELOW = 100
 #: bytes that come and go: extent trees, the 1 MiB pieces that QEMU asks of xfs, zeros that were compressed
 _SLACK = 4 * 1024 * 1024
 
@@ -236,6 +236,7 @@ def _sources(guest: Guest) -> set[tuple[str, str]]:
         for tag in ("nvram", "kernel", "initrd", "loader")
         for one in root.iter(tag)
     }
+    found |= {(path, "raw") for root in roots for path, _ in qemuargs.images(root)}
     for source in (source for root in roots for source in root.iter("source")):
         kind = _declared_format(source)
         found |= {(str(source.get(name) or ""), kind) for name in ("file", "dev", "dataStore")}
@@ -273,26 +274,24 @@ def _follow(path: str, kind: str, guest: str, found: dict[FileId, str]) -> None:
 
     Such a header was written here, by QEMU. Into a raw disk the guest itself writes what looks like one.
     """
-    for _ in range(_DEEPEST):
+    waiting = [(path, kind)]
+    for _ in range(_MOST_BELOW):
+        if not waiting:
+            return
+        path, kind = waiting.pop()
         try:
             status = os.stat(path)
             found[file_id(status)] = guest
             if kind != "qcow2" or not stat.S_ISREG(status.st_mode):
-                return
+                continue
             with image.opened_image(path, kind) as (descriptor, one):
                 named = image.named_files(descriptor, one, path)
-            if named.data is not None:
-                found[file_id(os.stat(_beside(path, named.data)))] = guest
+            folder = str(PurePosixPath(path).parent)
+            for name, its in ((named.data, "raw"), (named.backing, named.backing_format)):
+                leaves = backing.locations(name, folder, its) if name is not None else []
+                waiting += [(leaf.place, leaf.format or "") for leaf in leaves if leaf.place.startswith("/")]
         except (OSError, ValueError, ProbeError, NotAssessable):
-            return  # not on this machine, or nothing that could name another
-        if named.backing is None or ":" in named.backing.partition("/")[0]:
-            return
-        path, kind = _beside(path, named.backing), named.backing_format
-
-
-def _beside(path: str, name: str) -> str:
-    """What *name* means in the header of the image at *path*."""
-    return str(PurePosixPath(path).parent / name)
+            continue  # not on this machine, or nothing that could name another
 
 
 # Finding copies -------------------------------------------------------------------------------

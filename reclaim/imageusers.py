@@ -80,8 +80,9 @@ def uses(hypervisor: Hypervisor, root: Element, guest: str, *, note: str = "", r
     loader = root.find("os/loader[@readonly='no']")
     if loader is not None and (path := str(loader.text or "").strip()):
         yield replace(base, what=f"{note}loader", place=path, format="raw", may_be_gone=True)
-    for place, is_read in qemuargs.images(root):
-        yield replace(base, what=f"{note}qemu:commandline", place=_named(place), writes=not is_read)
+    for name, is_read in qemuargs.images(root):
+        for place in _named(name):
+            yield replace(base, what=f"{note}qemu:commandline", place=place, writes=not is_read)
 
 
 def written_from_outside(guest: Guest, path: str) -> Use:
@@ -99,8 +100,12 @@ def _target(disk: Element) -> str:
     return "a disk" if target is None else str(target.get("dev") or "")
 
 
-def _named(place: str) -> str:
-    return place if place.startswith("/") else backing.location(place, "/")
+def _named(name: str) -> list[str]:
+    """The places that a name in QEMU's arguments leads to; one that is not understood stays as it is."""
+    try:
+        return [name] if name.startswith("/") else [one.place for one in backing.locations(name, "/", None)]
+    except NotAssessable:
+        return [name]
 
 
 def _of_disk(hypervisor: Hypervisor, disk: Element, use: Use) -> Iterator[Use]:
@@ -147,8 +152,10 @@ def _network(protocol: str, source: Element) -> str:
     if protocol in _CLUSTERS:
         return backing.network(f"{protocol}:{name}")
     host = source.find("host")
-    at = "" if host is None else host.get("socket") or f"//{host.get('name')}:{host.get('port') or ''}"
-    return f"{protocol}:{at}/{name}"
+    if host is not None and host.get("socket"):
+        return f"{protocol}:{host.get('socket')}/{name}"
+    at = "" if host is None else f"//{host.get('name')}:{host.get('port') or ''}"
+    return backing.network(f"{protocol}:{at}/{name}")
 
 
 _NO_VOLUME = (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_OPERATION_INVALID)
@@ -417,6 +424,8 @@ class Chains:
             raise NotAssessable(node.problem)
         if use.place.startswith("volume:"):
             raise NotAssessable(f"libvirt does not tell where its {use.place} is")
+        if use.place.startswith("json:"):
+            raise NotAssessable("its name in QEMU's arguments is not understood")
         if (use.format is not None and use.format not in backing.CHAINING) or not use.place.startswith("/"):
             return []
         if node.identity is None:
@@ -431,12 +440,11 @@ class Chains:
         folder = str(PurePosixPath(use.place).parent)
         below = []
         if found.backing:
-            place = backing.location(found.backing, folder)
-            below.append(
-                replace(use, place=place, format=found.format, writes=False, shared=False, depth=use.depth + 1)
-            )
+            for place, kind in backing.locations(found.backing, folder, found.format):
+                below.append(replace(use, place=place, format=kind, writes=False, shared=False, depth=use.depth + 1))
         if found.data:
-            below.append(replace(use, place=backing.location(found.data, folder), format="raw"))
+            for place, _ in backing.locations(found.data, folder, "raw"):
+                below.append(replace(use, place=place, format="raw"))
         return below
 
     def _read(self, one: Found, offset: int, length: int) -> bytes:

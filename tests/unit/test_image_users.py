@@ -434,14 +434,71 @@ def test_another_format_names_nothing_and_garbage_is_refused() -> None:
         ("host_device:/dev/vg/a", "/dev/vg/a"),
         ("rbd:pool/a:id=admin:mon_host=m", "rbd:pool/a"),
         ("gluster+tcp://h1/vol/a.img", "gluster:vol/a.img"),
+        ("nbd:h:10809:exportname=a", "nbd://h:10809/a"),
+        ("nbd:unix:/run/x:exportname=a", "nbd:/run/x/a"),
+        ("nbd+unix:///a?socket=/run/x", "nbd:/run/x/a"),
+        ("nbd://h/a", "nbd://h:10809/a"),
+        ("ssh://me@h/a.img?host_key_check=no", "ssh://h:22/a.img"),
+        ("blkdebug:/etc/rules:b.img", "/d/b.img"),
         ('json:{"file":{"driver":"file","filename":"b.img"}}', "/d/b.img"),
         ('json:{"driver":"qcow2","file.driver":"file","file.filename":"/b.img"}', "/b.img"),
+        ('json:{"file":{"driver":"raw","file.filename":"/b.img"}}', "/b.img"),
+        ('json:{"driver":"raw","file":{"driver":"blkdebug","image":{"driver":"file","filename":"/b"}}}', "/b"),
         ('json:{"driver":"raw","file":{"driver":"rbd","pool":"p","image":"i"}}', "rbd:p/i"),
-        ("json:{", "json:json:{"),
+        ('json:{"driver":"rbd","pool":"p","namespace":"n","image":"i"}', "rbd:p/n/i"),
+        ('json:{"driver":"gluster","volume":"v","path":"/i","server":[{"type":"tcp","host":"h"}]}', "gluster:v/i"),
+        ('json:{"driver":"raw","file.driver":"iscsi","file.target":"iqn.x","file.lun":1}', "iscsi:iqn.x/1"),
+        ('json:{"driver":"nbd","export":"a","server":{"type":"inet","host":"h","port":"1"}}', "nbd://h:1/a"),
+        ('json:{"driver":"nbd","export":"a","server":{"type":"unix","path":"/run/x"}}', "nbd:/run/x/a"),
+        ('json:{"driver":"raw","file":{"driver":"https","url":"https://h/x"}}', "https:"),
     ],
 )
 def test_where_a_name_leads(name: str, place: str) -> None:
-    assert backing.location(name, "/d") == place
+    assert [one.place for one in backing.locations(name, "/d", "raw")] == [place]
+
+
+def test_a_name_may_lead_to_several_files_each_of_its_format() -> None:
+    quorum = 'json:{"driver":"quorum","vote-threshold":1,"children":[{"driver":"qcow2","file":{"filename":"a"}}'
+    assert backing.locations(f'{quorum},{{"filename":"/b"}}]}}', "/d", "raw") == [("/d/a", "qcow2"), ("/b", "raw")]
+    flat = 'json:{"driver":"quorum","children.0.driver":"file","children.0.filename":"/a","children.1.filename":"/b"}'
+    assert [one.place for one in backing.locations(flat, "/d", "raw")] == ["/a", "/b"]
+    over = 'json:{"driver":"qcow2","file":{"filename":"/a"},"backing":{"driver":"raw","file":{"filename":"/b"}}}'
+    assert backing.locations(over, "/d", "qcow2") == [("/a", "qcow2"), ("/b", "raw")]
+    assert backing.locations("blkverify:/a:/b", "/d", "qcow2") == [("/a", "raw"), ("/b", "qcow2")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "json:{",
+        "json:[]",
+        "json:{}",
+        'json:{"driver":"qcow2","file":"a-node"}',
+        'json:{"driver":"of-tomorrow","place":"/b"}',
+        'json:{"driver":"file","filename":5}',
+        "json:" + '{"file":' * 200 + "{}" + "}" * 200,
+        "json:" + "[" * 100_000,
+        'json:{"' + ".".join("a" * 5_000) + '":1}',
+    ],
+)
+def test_a_name_that_is_not_understood_is_no_answer(name: str) -> None:
+    with pytest.raises(NotAssessable):
+        backing.locations(name, "/d", None)
+
+
+def test_an_overlay_whose_base_is_not_understood_keeps_others_from_being_opened(tmp_path: Path) -> None:
+    base = create(tmp_path / "base.img", kind="raw")
+    clone = create(tmp_path / "clone.qcow2", base='json:{"driver":"of-tomorrow","place":"/b"}', base_kind="raw")
+    said = why(mine(tmp_path, raw("vda", base), other(disk_xml(source=clone))))
+    assert "nobody can tell whether the guest two (vda) stands on one of its images" in said
+    assert "of-tomorrow" in said
+
+
+def test_a_base_below_a_quorum_is_found(tmp_path: Path) -> None:
+    base = create(tmp_path / "base.img", kind="raw")
+    name = f'json:{{"driver":"quorum","vote-threshold":1,"children":[{{"driver":"file","filename":"{base}"}}]}}'
+    clone = create(tmp_path / "clone.qcow2", base=name, base_kind="raw")
+    assert "the guest two uses" in why(mine(tmp_path, raw("vda", base), other(disk_xml(source=clone))))
 
 
 def test_every_place_is_asked_for_once(tmp_path: Path) -> None:
