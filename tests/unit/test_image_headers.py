@@ -260,12 +260,12 @@ def test_a_base_is_its_guests_however_it_is_named(tmp_path: Path, name: str) -> 
 
 
 def test_a_disk_in_the_arguments_is_its_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = str(copies(tmp_path, "web.img") / "web.img")
+    path = copies(tmp_path, "web.img") / "web.img"
     owner = opened(tmp_path, domain_xml(name="hidden", running=False))
     assert backup.users(owner) == {}
     xml = domain_xml(arguments("-drive", f"if=none,file={path}"), name="hidden")
     monkeypatch.setattr(Guest, "persistent", Definition(xml.replace("<devices>", "").replace("</devices>", "")))
-    assert backup.users(owner) == {file_id(os.stat(path)): "hidden"}
+    assert backup.users(owner) == {file_id(path.stat()): "hidden"}
 
 
 def test_a_raw_image_is_compared_as_raw_whatever_its_guest_wrote(tmp_path: Path) -> None:

@@ -595,6 +595,61 @@ def test_devices_are_told_by_their_numbers(tmp_path: Path, devices: Devices, mon
     assert not asked(tmp_path, devices, monkeypatch, volume)
 
 
+def test_a_disk_of_the_host_is_the_same_by_each_of_its_ways(
+    tmp_path: Path, devices: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Handed on as a SCSI device, by a second path to a LUN, mapped by the kernel and opened by QEMU itself."""
+    (tmp_path / "host").mkdir()
+    first, second, third = (devices.add(f"sd{letter}", f"8:24{number}") for number, letter in enumerate("qrs"))
+    mapped = devices.add("rbd0", "252:0")
+    sys = tmp_path / "host/sys"
+    for name, wwid in (("sdq", "naa.1"), ("sdr", "naa.1"), ("sds", "t10.ATA QEMU")):
+        place = sys / f"devices/session7/target2:0:0/2:0:0:{'qrs'.index(name[2])}"
+        (place / "block" / name).mkdir(parents=True)
+        (place / "wwid").write_text(f"{wwid}\n", encoding="ascii")
+        (sys / "block" / name / "device").symlink_to(place)
+        (sys / "bus/scsi/devices").mkdir(parents=True, exist_ok=True)
+        (sys / "bus/scsi/devices" / place.name).symlink_to(place)
+    (sys / "class/iscsi_session/session7").mkdir(parents=True)
+    (sys / "class/iscsi_session/session7/targetname").write_text("iqn.2001-04.org.example:a\n", encoding="ascii")
+    (sys / "bus/rbd/devices/0").mkdir(parents=True)
+    for name, text in (("pool", "p"), ("pool_ns", ""), ("name", "i")):
+        (sys / "bus/rbd/devices/0" / name).write_text(f"{text}\n", encoding="ascii")
+    for own, theirs, is_taken in (
+        (block(first), scsi_device("scsi_host2", 0), True),
+        (block(first), scsi_device("scsi_host2", 2), False),
+        (block(first), block(second), True),
+        (block(first), block(third), False),
+        (block(first), network("iscsi", "iqn.2001-04.org.example:a/0"), True),
+        (network("iscsi", "iqn.2001-04.org.example:a/0"), block(first), True),
+        (block(first), network("iscsi", "iqn.2001-04.org.example:a/2"), False),
+        (block(mapped), network("rbd", "p/i"), True),
+        (network("rbd", "p/i"), block(mapped), True),
+        (network("rbd", "p/n"), block(mapped), False),
+        (network("iscsi", "iqn.x/1"), iscsi_device("iqn.x/1"), True),
+    ):
+        monkeypatch.setattr(imageusers, "_LOOK", devices.script.replace("/dev/${", f"{tmp_path}/host/dev/${{"))
+        monkeypatch.setattr(imageusers, "_SCSI", f"{sys}/bus/scsi/devices/")
+        said = why(mine(tmp_path, own, other(theirs, running=True)))
+        assert ("two" in said) is is_taken, (own, theirs, said)
+
+
+def network(protocol: str, name: str) -> str:
+    source = f"<source protocol='{protocol}' name='{name}'><host name='h' port='3260'/></source>"
+    driver = "<driver name='qemu' type='raw'/>"
+    return f"<disk type='network' device='disk'>{driver}{source}<target dev='vda' bus='virtio'/></disk>"
+
+
+def scsi_device(adapter: str, unit: int) -> str:
+    source = f"<source><adapter name='{adapter}'/><address bus='0' target='0' unit='{unit}'/></source>"
+    return f"<hostdev mode='subsystem' type='scsi'>{source}</hostdev>"
+
+
+def iscsi_device(name: str) -> str:
+    source = f"<source protocol='iscsi' name='{name}'><host name='h' port='3260'/></source>"
+    return f"<hostdev mode='subsystem' type='scsi'>{source}</hostdev>"
+
+
 def test_what_the_host_has_mounted_is_its_own(
     tmp_path: Path, devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
