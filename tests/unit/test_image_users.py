@@ -240,6 +240,9 @@ def test_firmware_that_both_write_is_of_both(tmp_path: Path) -> None:
         (["-blockdev", '{"driver":"raw","file":{"driver":"rbd","pool":"p","image":"i"}}'], "rbd:p/i"),
         (["-blockdev", "driver=nbd,server.type=unix,server.path=/run/x"], None),
         (["-drive", "driver=ssh,path=/remote,server.host=h"], None),
+        (["-object", "memory-backend-file,id=m,mem-path=/nv.img,share=on,size=1G"], "/nv.img"),
+        (["-object", "memory-backend-file,id=m,mem-path=/dev/shm/looking-glass,share=on,size=1G"], None),
+        (["-object", '{"qom-type":"memory-backend-file","id":"m","mem-path":"/nv.img","share":true}'], "/nv.img"),
     ],
 )
 def test_what_the_arguments_open_is_found_however_deep(tmp_path: Path, values: list[str], place: str | None) -> None:
