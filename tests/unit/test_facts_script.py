@@ -530,7 +530,7 @@ def test_what_uses_a_disk_as_it_is_is_read(tmp_path: Path, shell: list[str]) -> 
 def test_a_guest_without_awk_is_read_unless_it_has_rules(tmp_path: Path, shell: list[str]) -> None:
     _tree(tmp_path, **{"etc/appliance/store.conf": "device=none\n"})
     tools = ("grep", "find", "readlink", "sed")
-    assert _within(tmp_path, "probe named named_anywhere", shell, tools).named_lines == []
+    assert _within(tmp_path, "probe named named_anywhere", shell, tools).named_lines == ()
     shutil.rmtree(tmp_path / "tools")
     _tree(tmp_path, **{"etc/appliance/store.conf": "device=/dev/vdb\n"})
     [line] = _within(tmp_path, "probe named named_anywhere", shell, tools).named_lines
