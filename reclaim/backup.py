@@ -376,8 +376,9 @@ def _files(hypervisor: Hypervisor, notes: BackupNotes, crowded: list[str]) -> It
         return
     found: list[tuple[File, FileId]] = []
     left: dict[str, list[str]] = {}
+    unread: list[str] = []
     try:
-        for file, status in folder.files():
+        for file, status in folder.files(unread=unread):
             if len(found) == _MOST_FILES:
                 words = f"{printable(top)} has more than {_MOST_FILES} files, and none was looked at"
                 crowded.append(f"{words}: give the folder of the images")
@@ -388,6 +389,9 @@ def _files(hypervisor: Hypervisor, notes: BackupNotes, crowded: list[str]) -> It
     except ProbeError:
         yield _alone(hypervisor, top)  # something took its place just now
         return
+    if unread:
+        more = f", and {len(unread) - 1} more folders" if len(unread) > 1 else ""
+        crowded.append(f"{printable(unread[0])}{more}: what is in there was not looked at")
     for file, known in found:
         yield Backup(hypervisor, file.path, where=file, known=known, left=tuple(left.get(replace.cut(file.name), ())))
 

@@ -51,6 +51,11 @@ _PLACE = re.compile(r"""["']?/""")
 _NAMES_PLACE = re.compile(r"(?:file|path|dir)[\"']?\s*[=:]", re.IGNORECASE)
 
 
+#: how the words of errno(3), and ours, go on behind a file's name
+_ERRORS = "No Not Permission Is File Too Input Invalid Read Stale Its It A Text Device Operation"
+_OF_ERRORS = frozenset(_ERRORS.split())
+
+
 def _kept_quotes(value: str) -> str:
     quote = value[:1] if value[:1] in "\"'" and value[-1:] == value[:1] else ""
     return f"{quote}{MARK}{quote}"
@@ -58,6 +63,10 @@ def _kept_quotes(value: str) -> str:
 
 def _assigned(match: re.Match[str]) -> str:
     named, value = match[1], match[2]
+    if named.endswith(": ") and value.isalpha() and value.title() in _OF_ERRORS:
+        before = match.string[max(0, match.start() - 200) : match.end(1) - 2]
+        if before.split()[-1:][0][:1] == "/":  # the name of a file before the words of an error
+            return match[0]
     if _PLACE.match(value) and _NAMES_PLACE.search(named):
         return match[0]
     return named + _kept_quotes(value)
