@@ -145,6 +145,8 @@ class BackupNotes(_Table):
         for one in (self.path, self.job):
             if one is not None and not one.is_absolute():
                 raise ValueError(f"{one}: give an absolute path")
+            if one is not None and "\0" in str(one):
+                raise ValueError(f"{str(one)!r}: no path has a NUL in it")
         return self
 
 

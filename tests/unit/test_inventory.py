@@ -66,6 +66,12 @@ def test_arrays_in_arrays_without_end_are_told(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["path", "job"])
+def test_a_path_that_no_file_can_have_is_told(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ReclaimError, match="no path has a NUL in it"):
+        _read(tmp_path, f'[[backup]]\n{key} = "/x\\u0000y"\n')
+
+
 def test_the_mark_that_windows_editors_leave_is_no_fault(tmp_path: Path) -> None:
     assert _read(tmp_path, '\ufeff[policy]\nmachine = "minimum"\n').policy.machine == "minimum"
 
