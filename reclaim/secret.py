@@ -154,8 +154,8 @@ _RULES = (
     _rule(
         _NAMED_SIGNS,
         # "it asks for a password: …" is prose, NOPASSWD: is sudo's
-        rf"""((?<!\ba[ ])(?<!no)(?:{_STRONG}) {_BEHIND} ["']? [ \t]{{0,3}} (?: =>? | :(?!//|:) ) [ \t]{{0,3}})"""
-        rf"""(?! [\w-]{{1,40}} : \s ) {_NO_VALUE} ({_VALUE})""",
+        rf"""((?<!\ba[ ])(?<!no)(?:{_STRONG}) {_BEHIND} ["']? [ \t]{{0,3}}"""
+        rf"""(?: =>? | :(?!//|:) (?! [ \t]{{0,3}} [\w-]{{1,40}} : \s ) ) [ \t]{{0,3}}) {_NO_VALUE} ({_VALUE})""",
         _assigned,
     ),
     _rule(

@@ -33,6 +33,9 @@ SECRETS = [
     f":/ /c ceph name=a,secret={S},_netdev",
     f"http://u:{S}@h/ /d davfs",
     f"u:{S}@h:/ /d fuse.sshfs",
+    f"mount error: password={S}: not a valid option",
+    f"rd.iscsi.password={S}: what that does is not known",
+    f"pass={S}: No such file",
     # variables, units, configuration
     f"export RSYNC_PASSWORD={S}",
     f"RESTIC_PASSWORD='{S} a'",
