@@ -145,6 +145,8 @@ class BackupNotes(_Table):
         for one in (self.path, self.job):
             if one is not None and not one.is_absolute():
                 raise ValueError(f"{one}: give an absolute path")
+            if one is not None and "\0" in str(one):
+                raise ValueError(f"{str(one)!r}: no path has a NUL in it")
         return self
 
 
@@ -176,7 +178,7 @@ def read_inventory(path: Path) -> Inventory:
     It names users, commands and files to be changed: one that others could have written is not obeyed (Untrusted).
     """
     try:
-        data = tomllib.loads(trust.read(path, _MOST).decode("utf-8"))
+        data = tomllib.loads(trust.read(path, _MOST).decode("utf-8-sig"))
     except Untrusted as exc:
         raise Untrusted(exc.path, exc.wrong, f"the inventory {path} is not obeyed: {exc.way_out}") from exc
     except OSError as exc:
@@ -185,6 +187,8 @@ def read_inventory(path: Path) -> Inventory:
         raise ReclaimError(f"inventory {path}: not UTF-8 at byte {exc.start}") from exc
     except ValueError as exc:  # tomllib's own error is one, and so is a number of too many digits
         raise ReclaimError(f"inventory {path}: not TOML: {exc}") from exc
+    except RecursionError as exc:
+        raise ReclaimError(f"inventory {path}: its arrays or tables are nested too deep") from exc
     try:
         return Inventory.model_validate(data)
     except ValidationError as exc:

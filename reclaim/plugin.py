@@ -9,8 +9,11 @@ import gc
 import os
 import signal
 import threading
+import time
+import warnings
 from collections.abc import Generator, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -44,6 +47,8 @@ TROUBLES = pytest.StashKey["list[str]"]()
 #: guests whose parsed definitions are kept from collecting to judging: 30 KiB each
 _KEPT = 2000
 SIGNALS = pytest.StashKey["dict[signal.Signals, Any]"]()
+#: seconds in which a second signal says no more than the first
+_MOMENT = 2.0
 #: what a terminal sends that goes away, and who ends a process
 _STOPPING = (signal.SIGTERM, signal.SIGHUP)
 HELD = pytest.StashKey["list[tuple[pytest.Item, list[pytest.TestReport]]]"]()
@@ -163,9 +168,23 @@ def _hear_nothing(config: pytest.Config) -> None:
         signal.signal(one, signal.SIG_IGN)
 
 
-def _stop(number: int, _frame: object) -> None:
-    """A run that is told to stop ends as with Ctrl-C: no guest is left down, and the record is written."""
-    raise KeyboardInterrupt(signal.Signals(number).name)
+@dataclass
+class _Stop:
+    """A run that is told to stop ends as with Ctrl-C: no guest is left down, and the record is written.
+
+    What follows within a moment is the same wish, as of a terminal that goes away.
+    """
+
+    until: float = 0.0
+
+    def __call__(self, number: int, _frame: object) -> None:
+        if time.monotonic() < self.until:
+            return
+        self.until = time.monotonic() + _MOMENT
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+_stop = _Stop()
 
 
 def _options(config: pytest.Config) -> Options:
@@ -225,11 +244,14 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return terminal.header(run) if run else []
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     discreet.end()
     run = config.stash.get(RUN, None)
     if run is not None:
         _hear_nothing(config)
+        if run.cut_short:  # what was being read when the signal came was not closed, and that is all
+            warnings.filterwarnings("ignore", category=pytest.PytestUnraisableExceptionWarning)
         run.abandon()
         for part in run.parts:
             with suppress(libvirt.libvirtError):  # libvirt may have hung up

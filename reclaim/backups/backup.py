@@ -18,13 +18,14 @@ import libvirt
 from reclaim.backups import copy_names
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.text import printable, size
+from reclaim.definition import qemuargs
 from reclaim.definition.domain import Element
 from reclaim.files import holes, replace
 from reclaim.files.beneath import File, FileId, Folder, file_id
 from reclaim.files.holes import Scan
 from reclaim.handles.guest import Disk, Guest
 from reclaim.inventory import BackupNotes
-from reclaim.storage import btrfs, local_image
+from reclaim.storage import backing, btrfs, local_image
 from reclaim.storage.local_image import Image
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ from reclaim.handles.node import Node
 _MOST_FILES = 100_000
 #: extents of a copy of which it is asked who shares them
 _ASKED = 8
-#: backing files above one another
-_DEEPEST = 32
+#: files that one image leads to
+_MOST_BELOW = 100
 #: bytes that come and go: extent trees, the 1 MiB pieces that QEMU asks of xfs, zeros that were compressed
 _SLACK = 4 * 1024 * 1024
 
@@ -239,6 +240,7 @@ def _sources(guest: Guest) -> set[tuple[str, str]]:
         for tag in ("nvram", "kernel", "initrd", "loader")
         for one in root.iter(tag)
     }
+    found |= {(path, "raw") for root in roots for path, _ in qemuargs.images(root)}
     for source in (source for root in roots for source in root.iter("source")):
         kind = _declared_format(source)
         found |= {(str(source.get(name) or ""), kind) for name in ("file", "dev", "dataStore")}
@@ -276,26 +278,24 @@ def _follow(path: str, kind: str, guest: str, found: dict[FileId, str]) -> None:
 
     Such a header was written here, by QEMU. Into a raw disk the guest itself writes what looks like one.
     """
-    for _ in range(_DEEPEST):
+    waiting = [(path, kind)]
+    for _ in range(_MOST_BELOW):
+        if not waiting:
+            return
+        path, kind = waiting.pop()
         try:
             status = os.stat(path)
             found[file_id(status)] = guest
             if kind != "qcow2" or not stat.S_ISREG(status.st_mode):
-                return
+                continue
             with local_image.opened_image(path, kind) as (descriptor, one):
                 named = local_image.named_files(descriptor, one, path)
-            if named.data is not None:
-                found[file_id(os.stat(_beside(path, named.data)))] = guest
+            folder = str(PurePosixPath(path).parent)
+            for name, its in ((named.data, "raw"), (named.backing, named.backing_format)):
+                leaves = backing.locations(name, folder, its) if name is not None else []
+                waiting += [(leaf.place, leaf.format or "") for leaf in leaves if leaf.place.startswith("/")]
         except (OSError, ValueError, ProbeError, NotAssessable):
-            return  # not on this machine, or nothing that could name another
-        if named.backing is None or ":" in named.backing.partition("/")[0]:
-            return
-        path, kind = _beside(path, named.backing), named.backing_format
-
-
-def _beside(path: str, name: str) -> str:
-    """What *name* means in the header of the image at *path*."""
-    return str(PurePosixPath(path).parent / name)
+            continue  # not on this machine, or nothing that could name another
 
 
 # Finding copies -------------------------------------------------------------------------------
@@ -380,8 +380,9 @@ def _files(hypervisor: Hypervisor, notes: BackupNotes, crowded: list[str]) -> It
         return
     found: list[tuple[File, FileId]] = []
     left: dict[str, list[str]] = {}
+    unread: list[str] = []
     try:
-        for file, status in folder.files():
+        for file, status in folder.files(unread=unread):
             if len(found) == _MOST_FILES:
                 words = f"{printable(top)} has more than {_MOST_FILES} files, and none was looked at"
                 crowded.append(f"{words}: give the folder of the images")
@@ -392,6 +393,9 @@ def _files(hypervisor: Hypervisor, notes: BackupNotes, crowded: list[str]) -> It
     except ProbeError:
         yield _alone(hypervisor, top)  # something took its place just now
         return
+    if unread:
+        more = f", and {len(unread) - 1} more folders" if len(unread) > 1 else ""
+        crowded.append(f"{printable(unread[0])}{more}: what is in there was not looked at")
     for file, known in found:
         yield Backup(hypervisor, file.path, where=file, known=known, left=tuple(left.get(replace.cut(file.name), ())))
 

@@ -284,6 +284,9 @@ def images(root: Element) -> list[tuple[str, bool]]:
             some = one.properties
             is_read = some.get("media") == "cdrom" or _is_on(some, "readonly", "read-only", "file.read-only")
             found += [(place, is_read) for place in _places(some)]
+        elif one.option == "object" and "mem-path" in (some := one.properties):
+            path, is_read = some["mem-path"], not _is_on(some, "share") or _is_on(some, "readonly")
+            found += [] if path.startswith("/dev/") else [(path, is_read)]  # else it is kept by nothing
     return [(path.removeprefix("file:"), is_read) for path, is_read in found]
 
 
@@ -300,7 +303,7 @@ def _places(some: Mapping[str, str]) -> Iterator[str]:
 
 _HOSTS = re.compile(
     r"vfio-.*|usb-host|pci-assign|kvm-pci-assign|vhost-scsi.*|scsi-generic|scsi-block|vhost-vdpa-device.*|"
-    r"virtio-input-host.*|(usb-)?u2f-passthru|ccid-card-emulated"
+    r"virtio-input-host.*|(usb-)?u2f-passthru|ccid-card-emulated|vhost-user-(blk|scsi).*"
 )
 #: drivers of `-blockdev` that open a whole device of the host
 _HOSTS_NODES = re.compile(r"nvme(-io_uring)?|virtio-blk-(vhost-vdpa|vfio-pci)")

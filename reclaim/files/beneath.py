@@ -188,26 +188,35 @@ class Folder:
         finally:
             os.close(descriptor)
 
-    def files(self, below: str = "") -> Iterator[tuple[File, os.stat_result]]:
-        """Every regular file below, in order. What cannot be read is passed over, and so are links."""
+    def files(self, below: str = "", unread: list[str] | None = None) -> Iterator[tuple[File, os.stat_result]]:
+        """Every regular file below, in order. What cannot be read is passed over, and so are links.
+
+        *unread* is told which folders that were, and why: one on a disk that fails, a mount of another user's.
+        """
         waiting = [below]
         with self.opened() as top:
             while waiting:
                 here = waiting.pop()
-                folders, found = _listed(top, here)
+                try:
+                    folders, found = _listed(top, here)
+                except OSError as exc:
+                    if unread is not None and exc.errno not in _GONE:
+                        unread.append(f"{os.path.join(self.path, here)}: {_words(exc)}")
+                    continue
                 waiting += [os.path.join(here, name) for name in reversed(folders)]
                 for name, status in found:
                     yield File(self, os.path.join(here, name)), status
 
 
+#: what says that something else, or nothing, is there by now
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
+
+
 def _listed(top: int, below: str) -> tuple[list[str], list[tuple[str, os.stat_result]]]:
-    """The folders and the regular files in the folder *below*, sorted."""
+    """The folders and the regular files in the folder *below*, sorted. Raises OSError."""
     folders: list[str] = []
     files: list[tuple[str, os.stat_result]] = []
-    try:
-        descriptor = open_beneath(top, below, _FOLDER)
-    except OSError:
-        return folders, files
+    descriptor = open_beneath(top, below, _FOLDER)
     try:
         for name in sorted(os.listdir(descriptor)):
             try:

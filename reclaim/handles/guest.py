@@ -276,12 +276,20 @@ class Guest:
         return _SILENT.get(self.domain.state()[0]) if self.is_running else OFF
 
     def expect_linux(self) -> None:
-        """Raises Withheld where its definition or its agent names another system: its hardware is left as it is."""
+        """Raises Withheld where its definition or its agent names another system: its hardware is left as it is.
+
+        So it is if the definition has but a hint, and nobody looked inside.
+        """
         if system := self.persistent.other_system:
             raise Withheld(othersystem.words(system))
         answer = self.look_inside() if self.can_be_looked_into else None
         if isinstance(answer, NotLinux):
             raise Withheld(answer.words)
+        if not isinstance(answer, facts.Facts) and (hint := othersystem.hint(self.persistent.root)):
+            raise Withheld(
+                f"{hint}, and nobody looked inside: let reclaim look into it, or note its system in <metadata> "
+                "(libosinfo's id, as virt-install --osinfo writes it)"
+            )
 
     @property
     def is_windows(self) -> bool:

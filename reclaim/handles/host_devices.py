@@ -23,7 +23,7 @@ _DISKS = {
 }
 #: how a `<network>` hands out whole devices
 _WHOLE = ("hostdev", "passthrough")
-_LINES = ("serial", "parallel", "console", "channel")
+_LINES = ("serial", "parallel", "console", "channel", "redirdev", "smartcard")
 
 
 def taken_by(guest: Guest, definition: Definition) -> list[str]:

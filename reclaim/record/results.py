@@ -40,7 +40,7 @@ def mark_undone(folder: Path, undone: Iterable[tuple[str, str, str]]) -> None:
                 change["undone"] = True
     except FileNotFoundError:
         return
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise ReclaimError(f"{path}: not a record of a run, so it does not say what was taken back: {exc}") from exc
     write(folder, written(record))
 

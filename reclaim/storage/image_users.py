@@ -37,6 +37,8 @@ _DEEPEST = 64
 _MOST, _AT_ONCE = 20_000, 100
 #: seconds for one question: a dead network mount never answers
 _SECONDS = 60
+#: SCSI devices of the host by host, bus, target and unit
+_SCSI = "/sys/bus/scsi/devices/"
 #: snapshots of one guest whose definitions are read
 _SNAPSHOTS = 200
 
@@ -70,6 +72,8 @@ def uses(hypervisor: Node, root: Element, guest: str, *, note: str = "", runs: b
     for disk in root.iterfind("devices/disk"):
         yield from _of_disk(hypervisor, disk, Use(guest, note + _target(disk), "", None, writes=True, runs=runs))
     base = Use(guest, note, "", None, writes=True, runs=runs)
+    for source in root.iterfind("devices/hostdev[@type='scsi']/source"):
+        yield replace(base, what=f"{note}hostdev", place=_scsi_device(source), format="raw")
     for device in root.iterfind("devices/*"):
         for source in device.iter("source", "block") if device.tag != "disk" else ():
             place = source.get("file") or source.get("dev") or source.findtext("path") or source.text
@@ -81,8 +85,21 @@ def uses(hypervisor: Node, root: Element, guest: str, *, note: str = "", runs: b
     loader = root.find("os/loader[@readonly='no']")
     if loader is not None and (path := str(loader.text or "").strip()):
         yield replace(base, what=f"{note}loader", place=path, format="raw", may_be_gone=True)
-    for place, is_read in qemuargs.images(root):
-        yield replace(base, what=f"{note}qemu:commandline", place=_named(place), writes=not is_read)
+    for name, is_read in qemuargs.images(root):
+        for place in _named(name):
+            yield replace(base, what=f"{note}qemu:commandline", place=place, writes=not is_read)
+
+
+def _scsi_device(source: Element) -> str:
+    """The disk of the host, or of an iSCSI target, that is handed on as a SCSI device; "" for any other."""
+    if protocol := source.get("protocol"):
+        return _network(str(protocol), source)
+    adapter, address = source.find("adapter"), source.find("address")
+    host = "" if adapter is None else str(adapter.get("name") or "").removeprefix("scsi_host")
+    if address is None or not host.isdecimal():
+        return ""
+    parts = [host, *(str(address.get(name) or "0") for name in ("bus", "target", "unit"))]
+    return f"{_SCSI}{':'.join(parts)}"
 
 
 def written_from_outside(guest: Guest, path: str) -> Use:
@@ -100,8 +117,12 @@ def _target(disk: Element) -> str:
     return "a disk" if target is None else str(target.get("dev") or "")
 
 
-def _named(place: str) -> str:
-    return place if place.startswith("/") else backing.location(place, "/")
+def _named(name: str) -> list[str]:
+    """The places that a name in QEMU's arguments leads to; one that is not understood stays as it is."""
+    try:
+        return [name] if name.startswith("/") else [one.place for one in backing.locations(name, "/", None)]
+    except NotAssessable:
+        return [name]
 
 
 def _of_disk(hypervisor: Node, disk: Element, use: Use) -> Iterator[Use]:
@@ -148,8 +169,10 @@ def _network(protocol: str, source: Element) -> str:
     if protocol in _CLUSTERS:
         return backing.network(f"{protocol}:{name}")
     host = source.find("host")
-    at = "" if host is None else host.get("socket") or f"//{host.get('name')}:{host.get('port') or ''}"
-    return f"{protocol}:{at}/{name}"
+    if host is not None and host.get("socket"):
+        return f"{protocol}:{host.get('socket')}/{name}"
+    at = "" if host is None else f"//{host.get('name')}:{host.get('port') or ''}"
+    return backing.network(f"{protocol}:{at}/{name}")
 
 
 _NO_VOLUME = (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_OPERATION_INVALID)
@@ -247,12 +270,14 @@ def _of_snapshots(hypervisor: Node, domain: libvirt.virDomain) -> Iterator[Use]:
 class Layer:
     """What is at a place: its identity, what it lies on, what of the host holds it, and its first bytes.
 
-    `identity` is None where there is nothing; `problem` says why nobody can tell. `folder` tells whether the folder of
-    what is not there is there, and holds something: an empty one may wait for its storage to be mounted.
+    `identity` is None where there is nothing; `problem` says why nobody can tell. `same` is what two ways to one disk
+    have in common. `folder` tells whether the folder of what is not there is there, and holds something: an empty one
+    may wait for its storage to be mounted.
     """
 
     identity: str | None = None
     below: frozenset[str] = frozenset()
+    same: str = ""
     holders: tuple[str, ...] = ()
     head: bytes = b""
     problem: str = ""
@@ -271,6 +296,20 @@ below() {
         [ -e "$slave/dev" ] && { printf 'device %s\n' "$(cat "$slave/dev")"; below "$(readlink -f "$slave")"; }
     done
     [ -r "$1/loop/backing_file" ] && stat -L -c 'file %d:%i' -- "$(cat "$1/loop/backing_file")"
+    remote "$1"
+}
+remote() {
+    rbd=/sys/bus/rbd/devices/${1##*/rbd}
+    if [ -r "$rbd/pool" ]; then
+        space=$(cat "$rbd/pool_ns" 2>/dev/null)
+        printf 'place rbd:%s/%s\n' "$(cat "$rbd/pool")${space:+/$space}" "$(cat "$rbd/name")"
+    fi
+    scsi=$(readlink -f "$1/device")
+    case $scsi in */session*/*)
+        session=${scsi##*/session}
+        target=$(cat "/sys/class/iscsi_session/session${session%%/*}/targetname")
+        printf 'place iscsi:%s/%s\n' "$target" "${scsi##*:}" ;;
+    esac
 }
 holders() {
     for holder in "$1"/holders/* "$1"/*/holders/*; do [ -e "$holder" ] && printf '%s\n' "${holder##*/}"; done
@@ -294,6 +333,9 @@ done)
 number=0
 for path in "$@"; do
     number=$((number + 1))
+    case $path in /sys/bus/scsi/devices/*)
+        for disk in "$path"/block/*; do [ -e "$disk" ] && path=/dev/${disk##*/}; done ;;
+    esac
     if ! status=$(stat -L -c '%F|%d:%i|%t|%T' -- "$path" 2>&1); then
         say "error$number" "$status"
         [ -d "${path%/*}/" ] && say "folder$number" "$(ls -A -- "${path%/*}/" | head -n 1)."
@@ -305,6 +347,7 @@ for path in "$@"; do
         type=${status#*|*|}
         sys=$(readlink -f "/sys/dev/block/$((0x${type%|*})):$((0x${type#*|}))")
         say "below$number" "$(below "$sys")"
+        say "same$number" "$(grep -E '^(naa|eui)\.' "$sys/device/wwid")"
         say "holders$number" "$(holders "$sys")" ;;
     regular*)
         id=${status#*|}
@@ -359,7 +402,8 @@ def _node(path: str, said: dict[str, bytes], number: int) -> Layer:
         return Layer(f"file {rest.partition('|')[0]}", holders=holders, head=head)
     if kind == "block special file":
         major, minor = rest.split("|")[1:3]
-        return Layer(f"device {int(major, 16)}:{int(minor, 16)}", frozenset(text("below").splitlines()), holders, head)
+        identity, below = f"device {int(major, 16)}:{int(minor, 16)}", frozenset(text("below").splitlines())
+        return Layer(identity, below, text("same"), holders, head)
     return Layer(f"other {rest.partition('|')[0]}") if kind else Layer(problem=f"{path}: nobody can tell what it is")
 
 
@@ -418,6 +462,8 @@ class Chains:
             raise NotAssessable(node.problem)
         if use.place.startswith("volume:"):
             raise NotAssessable(f"libvirt does not tell where its {use.place} is")
+        if use.place.startswith("json:"):
+            raise NotAssessable("its name in QEMU's arguments is not understood")
         if (use.format is not None and use.format not in backing.CHAINING) or not use.place.startswith("/"):
             return []
         if node.identity is None:
@@ -432,12 +478,11 @@ class Chains:
         folder = str(PurePosixPath(use.place).parent)
         below = []
         if found.backing:
-            place = backing.location(found.backing, folder)
-            below.append(
-                replace(use, place=place, format=found.format, writes=False, shared=False, depth=use.depth + 1)
-            )
+            for place, kind in backing.locations(found.backing, folder, found.format):
+                below.append(replace(use, place=place, format=kind, writes=False, shared=False, depth=use.depth + 1))
         if found.data:
-            below.append(replace(use, place=backing.location(found.data, folder), format="raw"))
+            for place, _ in backing.locations(found.data, folder, "raw"):
+                below.append(replace(use, place=place, format="raw"))
         return below
 
     def _read(self, one: Found, offset: int, length: int) -> bytes:
@@ -457,6 +502,7 @@ class Survey:
     chains: Chains
     found: dict[str, list[Found]] = field(default_factory=dict)
     above: dict[str, list[Found]] = field(default_factory=dict)
+    same: dict[str, list[Found]] = field(default_factory=dict)
     unclear: list[tuple[Use, str]] = field(default_factory=list)
     made: float = field(default_factory=time.monotonic)
 
@@ -469,11 +515,14 @@ class Survey:
             survey.found.setdefault(one.key, []).append(one)
             for identity in one.node.below:
                 survey.above.setdefault(identity, []).append(one)
+            if one.node.same:
+                survey.same.setdefault(one.node.same, []).append(one)
         return survey
 
     def touching(self, mine: Found) -> Iterator[tuple[Found, bool]]:
         """Every use of the image, or of a part or the whole of it, and whether it is the very same."""
         yield from ((one, True) for one in self.found.get(mine.key, ()))
+        yield from ((one, True) for one in self.same.get(mine.node.same, ()))
         yield from ((one, False) for one in self.above.get(mine.key, ()))
         yield from ((one, False) for identity in mine.node.below for one in self.found.get(identity, ()))
 

@@ -85,6 +85,11 @@ DEVICES = [
         id="input-passthrough",
     ),
     pytest.param("<serial type='dev'><source path='/dev/ttyS0'/></serial>", "serial path=/dev/ttyS0", id="serial"),
+    pytest.param(
+        "<redirdev bus='usb' type='dev'><source path='/dev/bus/usb/1'/></redirdev>",
+        "redirdev path=/dev/bus",
+        id="redirdev",
+    ),
     pytest.param("<smartcard mode='host'/>", "its smartcard reader", id="smartcard"),
 ]
 HARMLESS = [
@@ -149,6 +154,9 @@ def test_what_takes_nothing_keeps_nobody(tmp_path: Path, device: str) -> None:
         (["-monitor", "/dev/ttyS1"], True),
         (["-object", "memory-backend-file,id=m,mem-path=/dev/dax0.0,share=on,size=1G"], True),
         (["-readconfig", "/etc/qemu/gpu.cfg"], True),
+        (["-device", "vhost-user-blk-pci,chardev=c"], True),
+        (["-device", "vhost-user-scsi-pci,chardev=c"], True),
+        (["-device", "vhost-user-fs-pci,chardev=c,tag=t"], False),
         (["-object", "memory-backend-file,id=m,mem-path=/dev/shm/looking-glass,share=on,size=1G"], False),
         (["-blockdev", '{"driver":"file","filename":"/x","node-name":"n"}'], False),
         (["-monitor", "stdio"], False),
