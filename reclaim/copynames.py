@@ -97,7 +97,7 @@ def is_called(called: str, name: str) -> bool:
 
 
 def is_called_behind(called: str, name: str) -> bool:
-    """Is *called* this name with such parts in front of it ("backup-web", "2026-11-28_web"), and maybe behind it too?"""
+    """Is *called* this name with such parts in front of it ("backup-web", "2026-11-28_web"), maybe behind it too?"""
     at = called.find(name, 1)
     while at > 0:
         front = called[:at]

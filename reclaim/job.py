@@ -76,8 +76,7 @@ class Job:
     def untrimmed(self) -> Untrimmed:
         """The guests whose images it copies before they are trimmed. Raises ProbeError, NotAssessable."""
         names = {key: guest.name for guest in self.hypervisor.guests for key in (guest.uuid, guest.name)}
-        kind = jobfile.format_of(self.path, self.source())
-        return self._judge().untrimmed(names, each_line=kind in ("cron", "crontab", "anacrontab"))
+        return self._judge().untrimmed(names)
 
     def _judge(self) -> Judge:
         source = self.source()

@@ -173,7 +173,9 @@ def _add_cron_command(job: _Reader, command: bytes, offset: int, number: int, va
     if rb"\%" in before:
         # blanks of the same length: the offsets stay, and the words that hold it are not known
         before = before.replace(rb"\%", b"_%")
-    job.shell(variables).read(Text(before, offset, number))
+    shell = job.shell(variables)
+    shell.cron_line = number
+    shell.read(Text(before, offset, number))
 
 
 def _anacron(job: _Reader) -> None:

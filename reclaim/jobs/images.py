@@ -49,6 +49,8 @@ class Copied:
     doubt: str = ""
     #: an image of a guest that nobody knows yet
     of_guests: list[str] = field(default_factory=list)
+    #: the commands before that which asked a guest for its disks; None if the images are named otherwise
+    asked_after: int | None = None
     #: whether these are left out cannot be told
     maybe_left_out: bool = False
 
@@ -100,6 +102,7 @@ class Map:
         origin = self.origins.of(source)
         if origin is not None and origin.kind == "image":
             self._of_guest(origin.guest, found)
+            found.asked_after = max(origin.after, found.asked_after or 0)
         elif origin is not None and origin.kind == "found" and is_sure(origin.path):
             for image in self._all_below(origin.path, copy, found, node_is_read):
                 if fnmatch.fnmatchcase(posixpath.basename(image.image.path), origin.name):

@@ -132,11 +132,8 @@ class Judge:
         self._settle(plans)
         return self.found
 
-    def untrimmed(self, names: Mapping[str, str], *, each_line: bool) -> Untrimmed:
-        """The guests that are copied and not trimmed before; *names* are those of the guests by name and UUID.
-
-        *each_line*: each line of the file is run by itself, as those of a cron table are.
-        """
+    def untrimmed(self, names: Mapping[str, str]) -> Untrimmed:
+        """The guests that are copied and not trimmed before; *names* are those of the guests by name and UUID."""
         found = Untrimmed()
         trimmed, maybe = set[tuple[str, int]](), set[tuple[str, int]]()
         for step in self.steps.all:
@@ -145,12 +142,12 @@ class Judge:
             elif isinstance(step, Snapshot):
                 self.images.take(step)
             elif isinstance(step, Trim):
-                run = step.call.line if each_line else 0
+                run = step.call.run
                 meant = {(names[one], run) for one in step.guests if one in names}
                 (maybe if step.call.branch else trimmed).update(meant)
                 found.doubts += [] if meant else [f"{step.call.where}: which guest it trims is not known"]
             elif isinstance(step, Copy):
-                run = step.call.line if each_line else 0
+                run = step.call.run
                 for guest in self._copied_running(step, found):
                     self._add_untrimmed(
                         guest, step.call, found, is_trimmed=(guest, run) in trimmed, maybe=(guest, run) in maybe
@@ -251,15 +248,16 @@ class Judge:
         for one in copied.sure:
             if one.still or not one.image.running or one.image.running in torn:
                 continue
-            held = timeline.at(number, copy, one.image, one.source)
+            held = timeline.at(number, copy, one.image, one.source, copied.asked_after)
             if held.still is Still.NO:
                 torn.append(one.image.running)
             elif held.still is Still.MAYBE:
                 doubts.append(held.doubt)
         for guest in copied.of_guests:
-            held = timeline.at(number, copy, Image("", guest, guest), guest)
+            held = timeline.at(number, copy, Image("", guest, guest), guest, copied.asked_after)
             if held.still is not Still.YES:
-                doubts.append("whether the guests whose images it copies hold still is not known")
+                unknown = "whether the guests whose images it copies hold still is not known"
+                doubts.append(held.doubt if held.still is Still.MAYBE and copied.asked_after is not None else unknown)
         if torn:
             text = f"{copy.tool} copies the images of running guests while they are written to ({', '.join(torn[:3])})"
             hand = (

@@ -128,7 +128,7 @@ class Line:
     def writes_devices(self) -> bool:
         """May it write into a device?"""
         remote = any("-devices" in text or not is_sure(text) for text in self.remote)
-        return self.has("write-devices") or self.has("copy-devices") or remote
+        return self.has("write-devices") or remote
 
     @property
     def keeps_unchanged_blocks(self) -> bool:

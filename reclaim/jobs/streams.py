@@ -13,6 +13,8 @@ COMPRESSED = (
     "the copy is compressed: zeros take next to nothing in it, "
     "and whether a restore is sparse is the restore's to say (zstd -d --sparse, dd conv=sparse)"
 )
+#: measured with coreutils 9.1
+SEEKS_OVER = "dd conv=sparse,notrunc leaves in an older copy what was there before where the image has zeros"
 _COMPRESSORS = frozenset(
     "gzip pigz bzip2 pbzip2 lbzip2 xz pxz pixz zstd pzstd zstdmt lz4 lzop lzma lzip plzip brotli compress".split()  # noqa: SIM905
 )
@@ -99,7 +101,8 @@ def _operands(call: Call) -> list[str]:
 def _judged(call: Call, sources: tuple[str, ...], stages: list[Call]) -> Copy:
     """By what the stream ends in."""
     packed = next((one.name for one in stages if one.name in _COMPRESSORS or one.name in ("gpg", "gpg2")), None)
-    target, sparse = _sink(stages)
+    target, conv = _sink(stages)
+    sparse = "sparse" in conv
     good, store = "", ""
     wrong: tuple[Wrong, ...] = ()
     if packed and not any(one.name in ("gunzip", "zcat", "unzstd", "zstdcat") for one in stages):
@@ -111,6 +114,8 @@ def _judged(call: Call, sources: tuple[str, ...], stages: list[Call]) -> Copy:
     elif target.rpartition(":")[2].startswith("/dev/"):
         text = "dd conv=sparse onto a device leaves there what was there before where the image has zeros"
         wrong = (Wrong(text, "drop conv=sparse"),)
+    elif "notrunc" in conv and sparse:
+        wrong = (Wrong(SEEKS_OVER, "drop notrunc, and write to a new file"),)
     elif sparse:
         good = "dd conv=sparse"
     elif target.startswith(UNKNOWN):
@@ -121,14 +126,14 @@ def _judged(call: Call, sources: tuple[str, ...], stages: list[Call]) -> Copy:
     return Copy(call, call.name, sources, target or "", wrong, good, store, reads_devices=True)
 
 
-def _sink(stages: list[Call]) -> tuple[str | None, bool]:
-    """Where the stream ends, and whether zeros are left out there."""
+def _sink(stages: list[Call]) -> tuple[str | None, list[str]]:
+    """Where the stream ends, and how dd converts it there."""
     last = stages[-1]
     values = dict(text.partition("=")[::2] for text in last.texts) if last.name == "dd" else {}
     target = values.get("of") or (last.stdout.text if last.stdout is not None else None)
     if last.name == "tee" and target in (None, "/dev/null"):
         target = next((text for text in last.texts if not text.startswith("-")), target)
     if target is None:
-        return None, False
+        return None, []
     prefix = f"{last.host}:" if last.host else ""
-    return prefix + absolute(target, last.folder), "sparse" in values.get("conv", "").split(",")
+    return prefix + absolute(target, last.folder), values.get("conv", "").split(",")

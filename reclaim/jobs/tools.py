@@ -295,7 +295,8 @@ def _dd(call: Call) -> Iterator[Step]:
 
 def dd_copy(call: Call, sources: tuple[str, ...], target: str, conv: str) -> Copy:
     """A device has no holes: on one dd's `sparse` would leave what was there before."""
-    sparse = "sparse" in conv.split(",")
+    words = conv.split(",")
+    sparse = "sparse" in words
     good, store = "dd conv=sparse", ""
     wrong: tuple[Wrong, ...] = ()
     if rsync.is_device(target):
@@ -303,6 +304,8 @@ def dd_copy(call: Call, sources: tuple[str, ...], target: str, conv: str) -> Cop
         if sparse:
             text = "dd conv=sparse onto a device leaves there what was there before where the image has zeros"
             wrong = (Wrong(text, "drop conv=sparse"),)
+    elif sparse and "notrunc" in words:
+        wrong = (Wrong(streams.SEEKS_OVER, "drop notrunc, and write to a new file"),)
     elif not target or target.startswith(UNKNOWN) or not is_sure(target[:1]):
         store = "" if sparse else "whether it writes a file, and every zero into it, shows only when it runs"
     elif not sparse and target != "/dev/null":
