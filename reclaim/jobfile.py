@@ -314,6 +314,8 @@ _RULES = {
     "exclude_file": "exclude-from",
     "include_file": "include-from",
 }
+#: the commands that it runs: before all backups, among them, and after them
+_RSNAPSHOT_RUNS = ("cmd_preexec", "backup_script", "backup_exec", "cmd_postexec")
 _SHORT, _LONG = "-a", "--delete --numeric-ids --relative --delete-excluded"
 
 
@@ -323,15 +325,15 @@ def _rsnapshot(job: _Reader) -> None:
     settings: dict[str, tuple[str, int]] = {}
     backups: list[tuple[int, list[str]]] = []
     rules: list[str] = []
-    scripts: list[tuple[int, str]] = []
+    scripts: dict[str, list[tuple[int, str]]] = {name: [] for name in _RSNAPSHOT_RUNS}
     for number, offset, line in _lines(source):
         fields = re.split(r"\t+", clean(line.decode("utf-8", errors="surrogateescape").strip()))
         if len(fields) < 2:
             script.skip(f"line {number}: no tab: rsnapshot would refuse it")
         elif fields[0] == "backup":
             backups.append((number, fields[1:]))
-        elif fields[0] == "backup_script":
-            scripts.append((number, fields[1]))
+        elif fields[0] in _RSNAPSHOT_RUNS:
+            scripts[fields[0]].append((number, fields[1]))
         elif fields[0] in _RULES:
             rules.append(f"--{_RULES[fields[0]]}={fields[1]}")
         elif fields[0] == "include_conf":
@@ -345,6 +347,7 @@ def _rsnapshot(job: _Reader) -> None:
     else:
         start = "" if source.endswith(b"\n") or not source else "\n"
         insert, form = len(source), f"{start}rsync_long_args\t{_LONG} {{}}\n"
+    _run_scripts(job, scripts["cmd_preexec"])
     for number, fields in backups:
         options = _arguments(settings, fields)
         if not script.budget.take(len(options) + len(rules)):
@@ -361,6 +364,11 @@ def _rsnapshot(job: _Reader) -> None:
             f"{root}/{UNKNOWN}/{fields[1] if len(fields) > 1 else ''}",
         ]
         script.calls.append(Call(tuple(Word(word) for word in words), number, insert if heard else None, form))
+    for name in ("backup_script", "backup_exec", "cmd_postexec"):
+        _run_scripts(job, scripts[name])
+
+
+def _run_scripts(job: _Reader, scripts: list[tuple[int, str]]) -> None:
     for number, text in scripts:
         job.shell().read(Text(text.encode("utf-8", errors="surrogateescape"), None, number))
 

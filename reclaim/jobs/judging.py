@@ -10,13 +10,16 @@ from typing import Protocol
 from reclaim.jobs import rsync
 from reclaim.jobs.calls import Call
 from reclaim.jobs.holding import Still, Timeline
-from reclaim.jobs.images import Copied, Image, Map
+from reclaim.jobs.images import Copied, Found, Image, Map
 from reclaim.jobs.steps import Copy, NotUnderstood, Snapshot, Steps, Trim
 from reclaim.jobs.words import Word, is_sure
 from reclaim.text import printable
 
 #: things that cannot be told and are named
 _MOST_DOUBTS = 50
+#: with these a second rsync, or cp, may leave there what the first one wrote
+_KEEPS_THE_FIRST = ("size-only", "ignore-existing", "append", "append-verify", "update")
+_CP_KEEPS_THE_FIRST = re.compile(r"-[a-zA-Z]*[nu]|--update|--no-clobber")
 
 
 @dataclass(frozen=True)
@@ -249,6 +252,8 @@ class Judge:
             if one.still or not one.image.running or one.image.running in torn:
                 continue
             held = timeline.at(number, copy, one.image, one.source, copied.asked_after)
+            if held.still is Still.NO and self._is_copied_again(copy, one, number, timeline):
+                continue
             if held.still is Still.NO:
                 torn.append(one.image.running)
             elif held.still is Still.MAYBE:
@@ -267,6 +272,22 @@ class Judge:
             self.found.findings.append(self._finding(copy.call, f"{text}: the copy is torn", by_hand=hand))
         for doubt in dict.fromkeys(doubts):
             self.found.doubt(f"{copy.call.where}: {copy.tool}: {doubt}")
+
+    def _is_copied_again(self, copy: Copy, one: Found, number: int, timeline: Timeline) -> bool:
+        """Does the job make the same copy again, while the image holds still? The first pass makes the second short."""
+        if not copy.target or copy.tool not in ("rsync", "cp"):
+            return False
+        if copy.rsync is not None and (copy.rsync.doubtful or any(map(copy.rsync.has, _KEEPS_THE_FIRST))):
+            return False
+        if copy.tool == "cp" and any(map(_CP_KEEPS_THE_FIRST.match, copy.call.texts)):
+            return False
+        return any(
+            isinstance(later, Copy)
+            and (later.tool, later.sources, later.target, later.call.run, later.call.branch)
+            == (copy.tool, copy.sources, copy.target, copy.call.run, copy.call.branch)
+            and timeline.at(position, later, one.image, one.source).still is Still.YES
+            for position, later in enumerate(self.steps.all[number + 1 :], start=number + 1)
+        )
 
     # rsync ------------------------------------------------------------------------------------
 

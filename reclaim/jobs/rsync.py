@@ -24,6 +24,7 @@ _SHORT_MEANING = {
     "n": "dry-run",
     "R": "relative",
     "x": "one-file-system",
+    "u": "update",
 }
 #: what of a pattern is read here: the wildcards * and ?
 _UNREAD = re.compile(r"[\\[{]")
@@ -184,6 +185,8 @@ def read(words: tuple[Word, ...]) -> Line:
             _set_short(line, word, rest)
         else:
             line.paths.append(word)
+    if line.target is not None and not line.writes_here and {"--sparse", "-S"} & set(line.remote):
+        line.options.setdefault("sparse", words[0])  # it is the end that writes which leaves zeros out
     if len(line.paths) > 2:  # with a source and a target besides, what is not known may be an option
         line.doubtful += [one for one in line.paths[:-1] if one.may_be_option and one not in line.doubtful]
     return line

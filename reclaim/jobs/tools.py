@@ -555,6 +555,15 @@ def _poweroff(call: Call) -> Iterator[Step]:
         yield Hold(call, (), "run", doubt, path="/")
 
 
+def _kill(call: Call) -> Iterator[Step]:
+    """A signal can stop QEMU as it can any process."""
+    signals = {text.lstrip("-").upper().removeprefix("SIG") for text in call.texts}
+    if signals & {"STOP", "TSTP", "19"}:
+        yield Hold(call, (), "run", f"whether what {call.where} stops are the guests is not known")
+    elif signals & {"CONT", "18"}:
+        yield Release(call, (), ("run",))
+
+
 def _wait(call: Call) -> Iterator[Step]:
     yield Wait(call)
 
@@ -606,4 +615,5 @@ _JUDGES: dict[str, Callable[[Call], Iterator[Step]]] = {
     "poweroff": _poweroff,
     "halt": _poweroff,
     "wait": _wait,
+    **dict.fromkeys(("kill", "pkill", "killall"), _kill),
 }  # fmt: skip
