@@ -192,13 +192,13 @@ def test_where_no_command_can_stand_before_it_is_left_to_a_person(
     assert words in result.reason
     assert Path(one.path).read_text() == text
 
+
 def test_a_script_that_cron_starts_and_that_trims_for_itself_is_in_order(tmp_path: Path) -> None:
     script = tmp_path / "copy.sh"
     script.write_text("#!/bin/bash\nvirsh domfstrim web\n\nrsync -aS /srv/images/web.qcow2 /b/\n")
     one = job(tmp_path, f"0 3 * * * root {script}\n", "cron.d/backup")
 
     assert judged(one).verdict is Verdict.COMPLIANT
-
 
 
 def test_a_copy_that_another_script_makes_is_mended_there(tmp_path: Path) -> None:
