@@ -114,7 +114,7 @@ def _images(job: Job) -> list[Image]:
             for disk in definition.disks if definition else ():
                 if disk.path and not any(disk.path == one.path and one.running for one in found):
                     running = guest.name if definition is guest.live and not disk.readonly else None
-                    found.append(Image(disk.path, running, guest.name, disk.target))
+                    found.append(Image(disk.path, running, guest.name, disk.target, guest.uuid))
     return found + list(_by_other_names(job.hypervisor, found))
 
 

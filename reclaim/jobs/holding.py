@@ -114,13 +114,13 @@ class Timeline:
 
     def _names(self, guests: tuple[str, ...], image: Image, source: str) -> Still:
         """Is the image's guest among *guests*?"""
-        if not guests or image.guest in guests:
+        if not guests or any(map(image.is_of, guests)):
             return Still.YES
         found = Still.NO
         for one in guests:
             if is_sure(one):
-                # a guest that is not known may be that one
-                found = max(found, Still.NO if is_sure(image.guest) else Still.MAYBE)
+                # a guest that is not known may be that one, and an ID is given when a guest starts
+                found = max(found, Still.NO if is_sure(image.guest) and not one.isdecimal() else Still.MAYBE)
                 continue
             origin = self.origins.of(one)
             if (origin is not None and origin.every) or one in source:

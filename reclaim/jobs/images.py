@@ -30,6 +30,11 @@ class Image:
     running: str | None = None
     guest: str = ""
     target: str = ""
+    uuid: str = ""
+
+    def is_of(self, guest: str) -> bool:
+        """Is it an image of *guest*, by its name or its UUID?"""
+        return bool(guest) and guest in (self.guest, self.uuid)
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class Map:
         return found
 
     def _of_guest(self, guest: str, found: Copied) -> None:
-        known = [one for one in self.images if one.guest == guest]
+        known = [one for one in self.images if one.is_of(guest)]
         found.sure += [Found(one, one.path) for one in known]
         if not known:
             found.of_guests.append(guest)

@@ -635,6 +635,13 @@ class Shell:
         with self.own(), self.set_for_now(given=_Input()):
             self.run(inner)
 
+    def text_given(self) -> str | None:
+        """What a command gets by `<<` or `<<<` as it stands there; None if it gets nothing so."""
+        if self.given.here is None:
+            return self.given.here_string
+        body = next((one for one in self.given.here.named_children if one.type == "heredoc_body"), None)
+        return text_of(body, self.text.source) if body is not None else ""
+
     def look_into(self, word: Word, line: int) -> None:
         if not is_sure(word.text) and word.text.strip() and not re.match(r"[\w./-]+\s", word.text):
             self.skip(f"line {line}: what the shell is given there is put together when it runs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -18,6 +19,8 @@ SEEKS_OVER = "dd conv=sparse,notrunc leaves in an older copy what was there befo
 _COMPRESSORS = frozenset(
     "gzip pigz bzip2 pbzip2 lbzip2 xz pxz pixz zstd pzstd zstdmt lz4 lzop lzma lzip plzip brotli compress".split()  # noqa: SIM905
 )
+#: bytes of a copy that is no image: a partition table, a bootloader, a header of LUKS
+_MOST_OF_A_PART = 64 * 1024**2
 #: what passes its input on
 _PASSES = frozenset("cat pv mbuffer buffer throttle tee gpg gpg2 age openssl split sponge ts".split())  # noqa: SIM905
 #: what reads a stream to its end and keeps nothing of it
@@ -33,6 +36,8 @@ _VALUED = {
     "openssl": "-pass -in -out -kfile -iter",
     "split": "-b -n -l -a -d",
     "tee": "",
+    "head": "-c -n --bytes --lines",
+    "tail": "-c -n --bytes --lines",
     "age": "-r -R -o -i",
 }
 
@@ -64,16 +69,51 @@ def read(group: list[Call], call: Call) -> tuple[Copy, list[Call]] | None:
     return _judged(call, sources, stages), used
 
 
+def is_a_part(call: Call) -> bool:
+    """Does `dd count=` or `head -c` copy only a few bytes, as of a partition table?"""
+    values = dict(text.partition("=")[::2] for text in call.texts)
+    if call.name == "dd":
+        size = _bytes(values.get("bs") or values.get("ibs") or "512")
+        count = _bytes(values.get("count", ""))
+        in_bytes = "count_bytes" in values.get("iflag", "").split(",") or values.get("count", "").endswith("B")
+        length = count if in_bytes or count is None or size is None else count * size
+    else:
+        length = _bytes(_count_of_bytes(call.texts) or "")
+    return length is not None and length <= _MOST_OF_A_PART
+
+
+def _bytes(text: str) -> int | None:
+    """A number of coreutils; None if it is none."""
+    found = re.fullmatch(r"(\d{1,12})(c|w|b|[kKMGT](?:i?B)?)?B?", text)
+    if found is None:
+        return None
+    letter = (found[2] or "c")[0]
+    units = {"c": 1, "w": 2, "b": 512, "k": 1024, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+    return int(found[1]) * units[letter]
+
+
+def _count_of_bytes(texts: list[str]) -> str | None:
+    """What `head -c` and `tail -c` are given."""
+    for number, text in enumerate(texts):
+        if text in ("-c", "--bytes"):
+            return texts[number + 1] if number + 1 < len(texts) else ""
+        if text.startswith(("-c", "--bytes=")):
+            return text.removeprefix("--bytes=").removeprefix("-c")
+    return None
+
+
 def _reads(call: Call, *, alone: bool) -> tuple[str, ...]:
     """The files that it reads onto its output or packs."""
     if call.name == "dd":
         values = dict(text.partition("=")[::2] for text in call.texts)
-        if values.get("of") or (alone and call.stdout is None):
+        if values.get("of") or (alone and call.stdout is None) or is_a_part(call):
             return ()
         texts = [values["if"]] if values.get("if") else []
     elif is_filter(call.name) and call.name != "tee":
         if any(text in ("-d", "--decompress", "-t", "--test", "-l", "--list") for text in call.texts):
             return ()
+        texts = _operands(call)
+    elif call.name in ("head", "tail") and _count_of_bytes(call.texts) is not None and not is_a_part(call):
         texts = _operands(call)
     else:
         texts = []

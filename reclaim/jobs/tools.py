@@ -288,7 +288,7 @@ def _dd(call: Call) -> Iterator[Step]:
         return
     source = values.get("if") or (call.stdin.text if call.stdin else UNKNOWN)
     target = values.get("of") or (call.stdout.text if call.stdout else "")
-    if target == "/dev/null":
+    if target == "/dev/null" or streams.is_a_part(call):
         return
     yield dd_copy(call, _paths(call, [source]), absolute(target, call.folder) if target else "", values.get("conv", ""))
 
