@@ -141,7 +141,8 @@ def _command_in(line: bytes, *, users: bool) -> int | None:
 def beginning(path: str, source: bytes, line: int) -> tuple[int, Format] | None:
     """The byte before which a command of its own can stand, that runs before the job's command in *line*.
 
-    In a shell script that is its begin, in a cron table the command's, in a unit of Type=oneshot the first ExecStart=.
+    In a shell script that is its begin, in a cron table the command's, in a unit of Type=oneshot the first
+    ExecStartPre= or ExecStart=.
     None if there is no such place: rsnapshot, anacron, other units (a start has a limit of time).
     """
     kind = format_of(path, source)
@@ -155,7 +156,12 @@ def beginning(path: str, source: bytes, line: int) -> tuple[int, Format] | None:
             if number == line and (start := _command_in(text, users=kind == "crontab")) is not None:
                 return offset + start, kind
     if kind == "unit" and re.search(rb"^Type[ \t]*=[ \t]*oneshot[ \t]*\r?$", source, re.MULTILINE):
-        found = re.search(rb"^ExecStart[ \t]*=", source, re.MULTILINE)
+        if re.search(rb"^ExecStartPre[ \t]*=[ \t]*\r?$", source, re.MULTILINE):
+            return None  # it takes back those before it
+        # before those that are there: they may stop a guest, and then nothing trims it
+        found = re.search(rb"^ExecStartPre[ \t]*=", source, re.MULTILINE) or re.search(
+            rb"^ExecStart[ \t]*=", source, re.MULTILINE
+        )
         return (found.start(), kind) if found else None
     return None
 

@@ -11,7 +11,7 @@ from reclaim.jobs import rsync
 from reclaim.jobs.calls import Call
 from reclaim.jobs.holding import Still, Timeline
 from reclaim.jobs.images import Copied, Found, Image, Map
-from reclaim.jobs.steps import Copy, NotUnderstood, Snapshot, Steps, Trim
+from reclaim.jobs.steps import Copy, Hold, NotUnderstood, Release, Snapshot, Steps, Trim
 from reclaim.jobs.words import Word, is_sure
 from reclaim.text import printable
 
@@ -97,6 +97,15 @@ class Machine(Protocol):
     def is_block_device(self, path: str) -> bool: ...
 
 
+def _note_held(step: Hold | Release, names: Mapping[str, str], held: set[str]) -> None:
+    """Which guests are surely stopped, paused or frozen after *step*: in those nothing trims."""
+    guests = {names[one] for one in step.guests if one in names} if step.guests else set(names.values())
+    if isinstance(step, Release) and "run" in step.ways:
+        held -= guests
+    elif isinstance(step, Hold) and step.way == "run" and not step.call.branch and step.guests:
+        held |= guests
+
+
 @dataclass
 class Judge:
     """Judges the steps of one job."""
@@ -139,6 +148,7 @@ class Judge:
         """The guests that are copied and not trimmed before; *names* are those of the guests by name and UUID."""
         found = Untrimmed()
         trimmed, maybe = set[tuple[str, int]](), set[tuple[str, int]]()
+        held: set[str] = set()
         for step in self.steps.all:
             if isinstance(step, NotUnderstood):
                 found.doubts.append(printable(step.text))
@@ -147,8 +157,11 @@ class Judge:
             elif isinstance(step, Trim):
                 run = step.call.run
                 meant = {(names[one], run) for one in step.guests if one in names}
-                (maybe if step.call.branch else trimmed).update(meant)
+                effective = {one for one in meant if one[0] not in held}
+                (maybe if step.call.branch else trimmed).update(effective)
                 found.doubts += [] if meant else [f"{step.call.where}: which guest it trims is not known"]
+            elif isinstance(step, Hold | Release):
+                _note_held(step, names, held)
             elif isinstance(step, Copy):
                 run = step.call.run
                 for guest in self._copied_running(step, found):
