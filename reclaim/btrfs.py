@@ -108,7 +108,7 @@ def sharers(shell: Host, copy: int, folder: int, address: int) -> list[Sharer]:
 def _is(line: str, own: os.stat_result) -> bool:
     """Does the line name the file *own*? It names files of the folder that was asked about by a path of that."""
     try:
-        return line.startswith("/") and os.path.samestat(os.stat(line), own)
+        return line.startswith("/") and os.path.samestat(Path(line).stat(), own)
     except (OSError, ValueError):
         return False
 
