@@ -70,8 +70,10 @@ def read(group: list[Call], call: Call) -> tuple[Copy, list[Call]] | None:
 
 
 def is_a_part(call: Call) -> bool:
-    """Does `dd count=` or `head -c` copy only a few bytes, as of a partition table?"""
+    """Does `dd count=` or `head -c` copy only a few bytes, as of a partition table? With skip= it is one of many."""
     values = dict(text.partition("=")[::2] for text in call.texts)
+    if {"skip", "iseek"} & set(values):
+        return False
     if call.name == "dd":
         size = _bytes(values.get("bs") or values.get("ibs") or "512")
         count = _bytes(values.get("count", ""))
