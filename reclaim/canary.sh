@@ -83,11 +83,19 @@ dig() {
     trim
 }
 
+# a shell that is told to end ends after what it runs, and may just be starting that: so until nobody holds it
 sweep() {
-    for process in /proc/[0-9]*; do
-        is_canary "${process#/proc/}" && kill "${process#/proc/}"
+    left=50
+    while [ "$left" -gt 0 ]; do
+        held=
+        for process in /proc/[0-9]*; do
+            is_canary "${process#/proc/}" && kill "${process#/proc/}" && held=yes
+        done 2>/dev/null
+        [ -n "$held" ] || return 0
+        left=$((left - 1))
+        sleep 0.1 2>/dev/null || sleep 1
     done
-    true
+    fail 'it is still held'
 }
 
 [ $# -lt 3 ] || shift 3

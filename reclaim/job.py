@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -212,8 +214,18 @@ class _Machine:
         if path not in self._devices:
             shell = self.job.hypervisor.shell
             local = self.job.hypervisor.is_local
-            self._devices[path] = Path(path).is_block_device() if local else shell.run("test -b %s", path).rc == 0
+            self._devices[path] = _is_block_device(path) if local else shell.run("test -b %s", path).rc == 0
         return self._devices[path]
+
+
+def _is_block_device(path: str) -> bool:
+    """Is that a block device of this machine? Raises ProbeError if it cannot be looked at."""
+    try:
+        return stat.S_ISBLK(Path(path).stat().st_mode)
+    except OSError as exc:
+        if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+            return False
+        raise ProbeError(f"{printable(path)}: {exc.strerror}") from exc
 
 
 def iter_lines(findings: Iterable[Finding]) -> Iterator[str]:

@@ -20,7 +20,8 @@ def guard() -> list[str]:
     given = os.environ.get("PATH", "").split(os.pathsep)
     kept = [folder for folder in given if _is_safe(folder)]
     os.environ["PATH"] = os.pathsep.join(kept) or _OF_THE_SYSTEM
-    return [folder or "." for folder in given if folder not in kept and (not folder or Path(folder).is_dir())]
+    # os.path: False for a name that no folder can have
+    return [folder or "." for folder in given if folder not in kept and (not folder or os.path.isdir(folder))]  # noqa: PTH112
 
 
 def _is_safe(folder: str) -> bool:

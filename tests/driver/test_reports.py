@@ -131,6 +131,7 @@ def test_keep_leaves_so_many_runs(tmp_path: Path) -> None:
         pytest.param(("--keep", "0"), "--keep 0: keep at least", id="keep nothing"),
         pytest.param(("--keep", "many"), "--keep: invalid int value", id="no number"),
         pytest.param(("--metrics", "/nonexistent/x.prom"), "there is no folder /nonexistent", id="no folder"),
+        pytest.param(("--metrics", f"/{'a' * 300}/x.prom"), "there is no folder /aaa", id="no name of a folder"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_done(

@@ -118,25 +118,28 @@ def test_a_canary_that_nobody_comes_for_goes_by_itself(shell: list[str], mount: 
 @each_shell
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_whoever_ends_the_script_nothing_is_left(shell: list[str], mount: Path, how: signal.Signals) -> None:
-    command = [*shell, "-c", script(), "reclaim", "plant", str(mount), "0123abcd", "100000", HOLD]
+    limited = f"ulimit -f 4194304; {script()}"  # it would fill the disk if nobody ended it
+    command = [*shell, "-c", limited, "reclaim", "plant", str(mount), "0123abcd", "100000", HOLD]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0) as process:
         # deleted, and its folder too: what comes before takes no room, and nothing can tidy up after a SIGKILL
         wait(lambda: holders(mount) and not list(mount.iterdir()))
         os.killpg(process.pid, how)
-        process.wait(30)
+        process.wait(60)
     wait(lambda: not holders(mount))
     assert list(mount.iterdir()) == []
 
 
 @each_shell
-def test_sweep_ends_a_writer_too(shell: list[str], mount: Path) -> None:
-    command = [*shell, "-c", script(), "reclaim", "plant", str(mount), "0123abcd", "100000", HOLD]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+def test_sweep_ends_what_starts_while_it_sweeps(shell: list[str], mount: Path) -> None:
+    """A shell that is told to end may just be starting the program that writes."""
+    token = mount / "0123abcd"
+    holds = f"exec 3>{shlex.quote(str(token))}; rm {shlex.quote(str(token))}; trap 'sleep 60 & exit' TERM"
+    begin = f"{holds}; while :; do sleep 0.1; done"
+    with subprocess.Popen(["sh", "-c", begin], stdout=subprocess.DEVNULL) as process:
         wait(lambda: holders(mount))
         assert run(shell, "sweep", mount).returncode == 0
         process.wait(30)
-    wait(lambda: not holders(mount))
-    assert list(mount.iterdir()) == []
+    assert holders(mount) == []
 
 
 @each_shell

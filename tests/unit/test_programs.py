@@ -90,3 +90,10 @@ def test_a_run_says_so_and_runs_no_program_from_there(tmp_path: Path, folder: Pa
     outcome = audit(tmp_path / "reports", uri=FLEET, env={"PATH": f"{folder}:{os.environ['PATH']}"})
     assert f"reclaim: left out of PATH, since others can write there: {folder}" in outcome.lines
     assert not (tmp_path / "ran").exists()
+
+
+@needs_root
+def test_a_name_that_no_folder_can_have_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"/{'a' * 300}:{SYSTEM}")
+    assert programs.guard() == []
+    assert os.environ["PATH"] == SYSTEM
