@@ -729,7 +729,7 @@ def _given_script(words: list[Word]) -> Word | None:
 
 _STATE = re.compile(rb"running|domstate|virsh\s|dominfo|shut ?off|is[-_]?(?:up|active|on)|[sS]tate|STATE|RUNNING")
 #: what asks whether a guest runs
-_RUNS = re.compile(rb"running|domstate|shut ?off|[sS]tate|STATE|RUNNING|\blist\b[^;&]*\|\s*e?grep")
+_RUNS = re.compile(rb"running|domstate|shut ?off|[sS]tate|STATE|RUNNING|\slist\b[^;&]*\|\s*e?grep")
 _EXITS = re.compile(rb"\bexit\b")
 _LEAVES = re.compile(rb"^\s*(?:exit|return|false|true|:)\b[\s\d$?\"{}\w]*$")
 
