@@ -378,17 +378,24 @@ class Shell:
 
     def _guards(self, node: Node) -> bool:
         """Does what follows run only for some answers to whether a guest runs, as after "if it runs, exit"?"""
-        source = self.text.source
         if node.type not in ("list", "if_statement"):
             return False
         *asked, last = node.named_children or [node]
         if node.type == "list":
-            return self._leaves(last) and any(_RUNS.search(source[one.start_byte : one.end_byte]) for one in asked)
+            return self._leaves(last) and any(map(self._asks, asked))
         then = next((number for number, one in enumerate(node.children) if one.type == "then"), 0)
         arms = [one.named_children for one in node.children if one.type in ("elif_clause", "else_clause")]
         if not any(self._leaves(one) for arm in (node.children[then + 1 :], *arms) for one in arm):
             return False
-        return _RUNS.search(source[node.start_byte : node.children[then].start_byte]) is not None
+        return any(self._asks(one) for one in node.children[:then])
+
+    def _asks(self, node: Node) -> bool:
+        """Does it ask whether a guest runs, by itself or by a function?"""
+        if _RUNS.search(self.text.source[node.start_byte : node.end_byte]):
+            return True
+        names = (text_of(one, self.text.source) for one in grammar.below(node) if one.type == "command_name")
+        called = [self.functions[name] for name in names if name in self.functions]
+        return any(_RUNS.search(text.source[body.start_byte : body.end_byte]) for body, text in called)
 
     def _leaves(self, node: Node) -> bool:
         """Does the script, function or turn surely end there?"""
@@ -729,7 +736,7 @@ def _given_script(words: list[Word]) -> Word | None:
 
 _STATE = re.compile(rb"running|domstate|virsh\s|dominfo|shut ?off|is[-_]?(?:up|active|on)|[sS]tate|STATE|RUNNING")
 #: what asks whether a guest runs
-_RUNS = re.compile(rb"running|domstate|shut ?off|[sS]tate|STATE|RUNNING|\slist\b[^;&]*\|\s*e?grep")
+_RUNS = re.compile(rb"running|domstate|shut ?off|[sS]tate|STATE|RUNNING|\slist\b[^;&|]{0,200}\|\s*e?grep")
 _EXITS = re.compile(rb"\bexit\b")
 _LEAVES = re.compile(rb"^\s*(?:exit|return|false|true|:)\b[\s\d$?\"{}\w]*$")
 
