@@ -128,6 +128,10 @@ def _run_parts(shell: Shell, words: list[Word], line: int) -> None:
     shell.skip(f"line {line}: run-parts runs what is in {shown(folder)}: declare the script there that copies images")
 
 
+#: commands that virsh reads one a line
+_MOST_OF_VIRSH = 500
+
+
 def _virsh(shell: Shell, words: list[Word], line: int) -> None:
     """Without a command of its own it takes those that it is given, one a line."""
     takes_more = False
@@ -139,6 +143,9 @@ def _virsh(shell: Shell, words: list[Word], line: int) -> None:
     given = shell.text_given()
     if given is not None and is_sure(given) and not re.search(r"[$`\\]", given):
         commands = (one.strip() for one in re.split(r"[;\n]", given) if not one.lstrip().startswith("#"))
+        if given.count("\n") + given.count(";") > _MOST_OF_VIRSH:
+            shell.skip(f"line {line}: virsh: its commands are too many to be read")
+            return
         shell.emit([*words, Word(" ; ".join(filter(None, commands)))], line)
     elif given is not None:
         shell.skip(f"line {line}: virsh: its commands are put together when it runs")
