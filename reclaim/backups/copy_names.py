@@ -97,7 +97,12 @@ def is_called(called: str, name: str) -> bool:
 
 
 def is_called_behind(called: str, name: str) -> bool:
-    """Is *called* this name with such parts in front of it ("backup-web", "2026-11-28_web"), or on both sides?"""
+    """Is *called* this name with such parts in front of it ("backup-web", "2026-11-28_web"), maybe behind it too?
+
+    A name that is such a part itself is not told from one: "2026-11-01" is of no guest that is called "01".
+    """
+    if _is_front(name):
+        return False
     at = called.find(name, 1)
     while at > 0:
         front = called[:at]

@@ -80,8 +80,7 @@ class Job:
     def untrimmed(self) -> Untrimmed:
         """The guests whose images it copies before they are trimmed. Raises ProbeError, NotAssessable."""
         names = {key: guest.name for guest in self.hypervisor.guests for key in (guest.uuid, guest.name)}
-        kind = job_files.format_of(self.path, self.source())
-        return self._judge().untrimmed(names, each_line=kind in ("cron", "crontab", "anacrontab"))
+        return self._judge().untrimmed(names)
 
     def _judge(self) -> Judge:
         source = self.source()
@@ -119,7 +118,7 @@ def _images(job: Job) -> list[Image]:
             for disk in definition.disks if definition else ():
                 if disk.path and not any(disk.path == one.path and one.running for one in found):
                     running = guest.name if definition is guest.live and not disk.readonly else None
-                    found.append(Image(disk.path, running, guest.name, disk.target))
+                    found.append(Image(disk.path, running, guest.name, disk.target, guest.uuid))
     return found + list(_by_other_names(job.hypervisor, found))
 
 

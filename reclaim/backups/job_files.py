@@ -141,7 +141,8 @@ def _command_in(line: bytes, *, users: bool) -> int | None:
 def beginning(path: str, source: bytes, line: int) -> tuple[int, Format] | None:
     """The byte before which a command of its own can stand, that runs before the job's command in *line*.
 
-    In a shell script that is its begin, in a cron table the command's, in a unit of Type=oneshot the first ExecStart=.
+    In a shell script that is its begin, in a cron table the command's, in a unit of Type=oneshot the first
+    ExecStartPre= or ExecStart=.
     None if there is no such place: rsnapshot, anacron, other units (a start has a limit of time).
     """
     kind = format_of(path, source)
@@ -155,7 +156,12 @@ def beginning(path: str, source: bytes, line: int) -> tuple[int, Format] | None:
             if number == line and (start := _command_in(text, users=kind == "crontab")) is not None:
                 return offset + start, kind
     if kind == "unit" and re.search(rb"^Type[ \t]*=[ \t]*oneshot[ \t]*\r?$", source, re.MULTILINE):
-        found = re.search(rb"^ExecStart[ \t]*=", source, re.MULTILINE)
+        if re.search(rb"^ExecStartPre[ \t]*=[ \t]*\r?$", source, re.MULTILINE):
+            return None  # it takes back those before it
+        # before those that are there: they may stop a guest, and then nothing trims it
+        found = re.search(rb"^ExecStartPre[ \t]*=", source, re.MULTILINE) or re.search(
+            rb"^ExecStart[ \t]*=", source, re.MULTILINE
+        )
         return (found.start(), kind) if found else None
     return None
 
@@ -173,7 +179,9 @@ def _add_cron_command(job: _Reader, command: bytes, offset: int, number: int, va
     if rb"\%" in before:
         # blanks of the same length: the offsets stay, and the words that hold it are not known
         before = before.replace(rb"\%", b"_%")
-    job.shell(variables).read(Text(before, offset, number))
+    shell = job.shell(variables)
+    shell.cron_line = number
+    shell.read(Text(before, offset, number))
 
 
 def _anacron(job: _Reader) -> None:
@@ -312,6 +320,8 @@ _RULES = {
     "exclude_file": "exclude-from",
     "include_file": "include-from",
 }
+#: the commands that it runs: before all backups, among them, and after them
+_RSNAPSHOT_RUNS = ("cmd_preexec", "backup_script", "backup_exec", "cmd_postexec")
 _SHORT, _LONG = "-a", "--delete --numeric-ids --relative --delete-excluded"
 
 
@@ -321,15 +331,15 @@ def _rsnapshot(job: _Reader) -> None:
     settings: dict[str, tuple[str, int]] = {}
     backups: list[tuple[int, list[str]]] = []
     rules: list[str] = []
-    scripts: list[tuple[int, str]] = []
+    scripts: dict[str, list[tuple[int, str]]] = {name: [] for name in _RSNAPSHOT_RUNS}
     for number, offset, line in _lines(source):
         fields = re.split(r"\t+", clean(line.decode("utf-8", errors="surrogateescape").strip()))
         if len(fields) < 2:
             script.skip(f"line {number}: no tab: rsnapshot would refuse it")
         elif fields[0] == "backup":
             backups.append((number, fields[1:]))
-        elif fields[0] == "backup_script":
-            scripts.append((number, fields[1]))
+        elif fields[0] in _RSNAPSHOT_RUNS:
+            scripts[fields[0]].append((number, fields[1]))
         elif fields[0] in _RULES:
             rules.append(f"--{_RULES[fields[0]]}={fields[1]}")
         elif fields[0] == "include_conf":
@@ -343,6 +353,7 @@ def _rsnapshot(job: _Reader) -> None:
     else:
         start = "" if source.endswith(b"\n") or not source else "\n"
         insert, form = len(source), f"{start}rsync_long_args\t{_LONG} {{}}\n"
+    _run_scripts(job, scripts["cmd_preexec"])
     for number, fields in backups:
         options = _arguments(settings, fields)
         if not script.budget.take(len(options) + len(rules)):
@@ -359,6 +370,11 @@ def _rsnapshot(job: _Reader) -> None:
             f"{root}/{UNKNOWN}/{fields[1] if len(fields) > 1 else ''}",
         ]
         script.calls.append(Call(tuple(Word(word) for word in words), number, insert if heard else None, form))
+    for name in ("backup_script", "backup_exec", "cmd_postexec"):
+        _run_scripts(job, scripts[name])
+
+
+def _run_scripts(job: _Reader, scripts: list[tuple[int, str]]) -> None:
     for number, text in scripts:
         job.shell().read(Text(text.encode("utf-8", errors="surrogateescape"), None, number))
 

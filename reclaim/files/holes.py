@@ -333,7 +333,10 @@ def scan_open(descriptor: int, label: str, progress: Progress = lambda _text: No
     before = os.fstat(descriptor)
     size = before.st_size
     told = has_extents(descriptor)
-    shared = Overlap(_shared(descriptor, told=told))
+    # what is compressed is no part of the excess, so none of it is pinned
+    shared = Overlap(
+        (one.start, one.end) for one in (extents(descriptor) if told else ()) if one.is_shared and not one.is_encoded
+    )
     encoded = Overlap((one.start, one.end) for one in (extents(descriptor) if told else ()) if one.is_encoded)
     meter = Meter(label, min(size, before.st_blocks * 512), progress)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)

@@ -34,14 +34,22 @@ class Timeline:
     #: choices that ask whether a guest runs
     asked: frozenset[int] = frozenset()
 
-    def at(self, number: int, copy: Copy, image: Image, source: str) -> Held:
-        """Does *image* hold still for the copy that is step *number*, and for as long as it goes on?"""
+    def at(self, number: int, copy: Copy, image: Image, source: str, asked_after: int | None = None) -> Held:
+        """Does *image* hold still for the copy that is step *number*, and for as long as it goes on?
+
+        *asked_after*: the commands before that which asked the guest for its disks, if the job names them so.
+        """
         ways: dict[str, Still] = {}
         doubt = ""
         if any(choice in self.asked for choice, _ in copy.call.branch):
             ways["asked"] = Still.MAYBE
             doubt = "whether it copies only while the guest is off shows only when it runs"
+        if other := self._held_by_another_line(copy, image, source):
+            ways["another line"] = Still.MAYBE
+            doubt = f"whether {other} holds it still shows only when both run: each has a time of its own"
         for position, step in enumerate(self.steps):
+            if not isinstance(step, NotUnderstood) and step.call.run != copy.call.run:
+                continue
             if position > number and _is_over(copy, step):
                 break
             sure = self._meets(_branch(step), copy.call.branch)
@@ -51,9 +59,9 @@ class Timeline:
                 applies = min(sure, self._applies(step, image, source))
                 if applies and self._goes_on(position, number, copy):
                     applies, doubt = Still.MAYBE, f"whether {step.call.where} has ended by then shows only when it runs"
-                if step.doubt:
+                if why := step.doubt or _why_not(step, asked_after):
                     applies = min(applies, Still.MAYBE)
-                    doubt = step.doubt if applies else doubt
+                    doubt = why if applies else doubt
                 elif applies is Still.MAYBE:
                     doubt = doubt or f"whether {step.call.where} holds it still shows only when it runs"
                 ways[step.way] = max(applies, ways.get(step.way, Still.NO))
@@ -63,6 +71,11 @@ class Timeline:
                 ways["not understood"] = Still.MAYBE
         still = max(ways.values(), default=Still.NO)
         return Held(still, doubt or "what is not understood there may hold the guest still")
+
+    def _held_by_another_line(self, copy: Copy, image: Image, source: str) -> str:
+        """Which other line of the cron table holds the image still, if one does."""
+        others = (one for one in self.steps if isinstance(one, Hold) and one.call.run != copy.call.run)
+        return next((one.call.where for one in others if self._applies(one, image, source)), "")
 
     def _goes_on(self, position: int, number: int, copy: Copy) -> bool:
         """Does step *position* go on in the background, beside the copy?"""
@@ -101,19 +114,26 @@ class Timeline:
 
     def _names(self, guests: tuple[str, ...], image: Image, source: str) -> Still:
         """Is the image's guest among *guests*?"""
-        if not guests or image.guest in guests:
+        if not guests or any(map(image.is_of, guests)):
             return Still.YES
         found = Still.NO
         for one in guests:
             if is_sure(one):
-                # a guest that is not known may be that one
-                found = max(found, Still.NO if is_sure(image.guest) else Still.MAYBE)
+                # a guest that is not known may be that one, and an ID is given when a guest starts
+                found = max(found, Still.NO if is_sure(image.guest) and not one.isdecimal() else Still.MAYBE)
                 continue
             origin = self.origins.of(one)
             if (origin is not None and origin.every) or one in source:
                 return Still.YES
             found = Still.MAYBE
         return found
+
+
+def _why_not(step: Hold, asked_after: int | None) -> str:
+    """Why it may not hold the disks still that the guest names: after its snapshot it names the overlay."""
+    if step.way != "overlay" or asked_after is None or asked_after <= step.call.number:
+        return ""
+    return f"after the snapshot of {step.call.where} the guest names the overlay as its disk, and writes to that"
 
 
 def _is_over(copy: Copy, step: Step) -> bool:

@@ -30,6 +30,11 @@ class Image:
     running: str | None = None
     guest: str = ""
     target: str = ""
+    uuid: str = ""
+
+    def is_of(self, guest: str) -> bool:
+        """Is it an image of *guest*, by its name or its UUID?"""
+        return bool(guest) and guest in (self.guest, self.uuid)
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class Copied:
     doubt: str = ""
     #: an image of a guest that nobody knows yet
     of_guests: list[str] = field(default_factory=list)
+    #: the commands before that which asked a guest for its disks; None if the images are named otherwise
+    asked_after: int | None = None
     #: whether these are left out cannot be told
     maybe_left_out: bool = False
 
@@ -91,7 +98,7 @@ class Map:
         return found
 
     def _of_guest(self, guest: str, found: Copied) -> None:
-        known = [one for one in self.images if one.guest == guest]
+        known = [one for one in self.images if one.is_of(guest)]
         found.sure += [Found(one, one.path) for one in known]
         if not known:
             found.of_guests.append(guest)
@@ -100,6 +107,7 @@ class Map:
         origin = self.origins.of(source)
         if origin is not None and origin.kind == "image":
             self._of_guest(origin.guest, found)
+            found.asked_after = max(origin.after, found.asked_after or 0)
         elif origin is not None and origin.kind == "found" and is_sure(origin.path):
             for image in self._all_below(origin.path, copy, found, node_is_read):
                 if fnmatch.fnmatchcase(posixpath.basename(image.image.path), origin.name):

@@ -11,12 +11,15 @@ from reclaim.base.text import printable
 from reclaim.jobs import rsync
 from reclaim.jobs.calls import Call
 from reclaim.jobs.holding import Still, Timeline
-from reclaim.jobs.images import Copied, Image, Map
-from reclaim.jobs.steps import Copy, NotUnderstood, Snapshot, Steps, Trim
+from reclaim.jobs.images import Copied, Found, Image, Map
+from reclaim.jobs.steps import Copy, Hold, NotUnderstood, Release, Snapshot, Steps, Trim
 from reclaim.jobs.words import Word, is_sure
 
 #: things that cannot be told and are named
 _MOST_DOUBTS = 50
+#: with these a second rsync, or cp, may leave there what the first one wrote
+_KEEPS_THE_FIRST = ("size-only", "ignore-existing", "append", "append-verify", "update")
+_CP_KEEPS_THE_FIRST = re.compile(r"-[a-zA-Z]*[nu]|--update|--no-clobber")
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,15 @@ class Machine(Protocol):
     def is_block_device(self, path: str) -> bool: ...
 
 
+def _note_held(step: Hold | Release, names: Mapping[str, str], held: set[str]) -> None:
+    """Which guests are surely stopped, paused or frozen after *step*: in those nothing trims."""
+    guests = {names[one] for one in step.guests if one in names} if step.guests else set(names.values())
+    if isinstance(step, Release) and "run" in step.ways:
+        held -= guests
+    elif isinstance(step, Hold) and step.way == "run" and not step.call.branch and step.guests:
+        held |= guests
+
+
 @dataclass
 class Judge:
     """Judges the steps of one job."""
@@ -132,25 +144,26 @@ class Judge:
         self._settle(plans)
         return self.found
 
-    def untrimmed(self, names: Mapping[str, str], *, each_line: bool) -> Untrimmed:
-        """The guests that are copied and not trimmed before; *names* are those of the guests by name and UUID.
-
-        *each_line*: each line of the file is run by itself, as those of a cron table are.
-        """
+    def untrimmed(self, names: Mapping[str, str]) -> Untrimmed:
+        """The guests that are copied and not trimmed before; *names* are those of the guests by name and UUID."""
         found = Untrimmed()
         trimmed, maybe = set[tuple[str, int]](), set[tuple[str, int]]()
+        held: set[str] = set()
         for step in self.steps.all:
             if isinstance(step, NotUnderstood):
                 found.doubts.append(printable(step.text))
             elif isinstance(step, Snapshot):
                 self.images.take(step)
             elif isinstance(step, Trim):
-                run = step.call.line if each_line else 0
+                run = step.call.run
                 meant = {(names[one], run) for one in step.guests if one in names}
-                (maybe if step.call.branch else trimmed).update(meant)
+                effective = {one for one in meant if one[0] not in held}
+                (maybe if step.call.branch else trimmed).update(effective)
                 found.doubts += [] if meant else [f"{step.call.where}: which guest it trims is not known"]
+            elif isinstance(step, Hold | Release):
+                _note_held(step, names, held)
             elif isinstance(step, Copy):
-                run = step.call.line if each_line else 0
+                run = step.call.run
                 for guest in self._copied_running(step, found):
                     self._add_untrimmed(
                         guest, step.call, found, is_trimmed=(guest, run) in trimmed, maybe=(guest, run) in maybe
@@ -251,15 +264,18 @@ class Judge:
         for one in copied.sure:
             if one.still or not one.image.running or one.image.running in torn:
                 continue
-            held = timeline.at(number, copy, one.image, one.source)
+            held = timeline.at(number, copy, one.image, one.source, copied.asked_after)
+            if held.still is Still.NO and self._is_copied_again(copy, one, number, timeline):
+                continue
             if held.still is Still.NO:
                 torn.append(one.image.running)
             elif held.still is Still.MAYBE:
                 doubts.append(held.doubt)
         for guest in copied.of_guests:
-            held = timeline.at(number, copy, Image("", guest, guest), guest)
+            held = timeline.at(number, copy, Image("", guest, guest), guest, copied.asked_after)
             if held.still is not Still.YES:
-                doubts.append("whether the guests whose images it copies hold still is not known")
+                unknown = "whether the guests whose images it copies hold still is not known"
+                doubts.append(held.doubt if held.still is Still.MAYBE and copied.asked_after is not None else unknown)
         if torn:
             text = f"{copy.tool} copies the images of running guests while they are written to ({', '.join(torn[:3])})"
             hand = (
@@ -269,6 +285,22 @@ class Judge:
             self.found.findings.append(self._finding(copy.call, f"{text}: the copy is torn", by_hand=hand))
         for doubt in dict.fromkeys(doubts):
             self.found.doubt(f"{copy.call.where}: {copy.tool}: {doubt}")
+
+    def _is_copied_again(self, copy: Copy, one: Found, number: int, timeline: Timeline) -> bool:
+        """Does the job make the same copy again, while the image holds still? The first pass makes the second short."""
+        if not copy.target or copy.tool not in ("rsync", "cp"):
+            return False
+        if copy.rsync is not None and (copy.rsync.doubtful or any(map(copy.rsync.has, _KEEPS_THE_FIRST))):
+            return False
+        if copy.tool == "cp" and any(map(_CP_KEEPS_THE_FIRST.match, copy.call.texts)):
+            return False
+        return any(
+            isinstance(later, Copy)
+            and (later.tool, later.sources, later.target, later.call.run, later.call.branch)
+            == (copy.tool, copy.sources, copy.target, copy.call.run, copy.call.branch)
+            and timeline.at(position, later, one.image, one.source).still is Still.YES
+            for position, later in enumerate(self.steps.all[number + 1 :], start=number + 1)
+        )
 
     # rsync ------------------------------------------------------------------------------------
 

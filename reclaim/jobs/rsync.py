@@ -24,6 +24,7 @@ _SHORT_MEANING = {
     "n": "dry-run",
     "R": "relative",
     "x": "one-file-system",
+    "u": "update",
 }
 #: what of a pattern is read here: the wildcards * and ?
 _UNREAD = re.compile(r"[\\[{]")
@@ -128,7 +129,7 @@ class Line:
     def writes_devices(self) -> bool:
         """May it write into a device?"""
         remote = any("-devices" in text or not is_sure(text) for text in self.remote)
-        return self.has("write-devices") or self.has("copy-devices") or remote
+        return self.has("write-devices") or remote
 
     @property
     def keeps_unchanged_blocks(self) -> bool:
@@ -184,6 +185,8 @@ def read(words: tuple[Word, ...]) -> Line:
             _set_short(line, word, rest)
         else:
             line.paths.append(word)
+    if line.target is not None and not line.writes_here and {"--sparse", "-S"} & set(line.remote):
+        line.options.setdefault("sparse", words[0])  # it is the end that writes which leaves zeros out
     if len(line.paths) > 2:  # with a source and a target besides, what is not known may be an option
         line.doubtful += [one for one in line.paths[:-1] if one.may_be_option and one not in line.doubtful]
     return line

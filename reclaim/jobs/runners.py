@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from reclaim.jobs.reader import Reader
 from reclaim.jobs.values import State, found_by
-from reclaim.jobs.words import UNKNOWN, Origin, Word, shown
+from reclaim.jobs.words import UNKNOWN, Origin, Word, is_sure, shown
 from reclaim.jobs.wrappers import SHELLS
 
 
@@ -125,6 +125,39 @@ def _run_parts(shell: Reader, words: list[Word], line: int) -> None:
     shell.skip(f"line {line}: run-parts runs what is in {shown(folder)}: declare the script there that copies images")
 
 
+#: commands that virsh reads one a line
+_MOST_OF_VIRSH = 500
+
+
+def _virsh(shell: Reader, words: list[Word], line: int) -> None:
+    """Without a command of its own it takes those that it is given, one a line."""
+    takes_more = False
+    for word in words[1:]:
+        if not takes_more and not word.text.startswith("-"):
+            shell.emit(words, line)
+            return
+        takes_more = not takes_more and word.text in ("-c", "--connect", "-d", "-e", "-l", "-k", "-K")
+    given = shell.text_given()
+    if given is not None and is_sure(given) and not re.search(r"[$`\\]", given):
+        commands = (one.strip() for one in re.split(r"[;\n]", given) if not one.lstrip().startswith("#"))
+        if given.count("\n") + given.count(";") > _MOST_OF_VIRSH:
+            shell.skip(f"line {line}: virsh: its commands are too many to be read")
+            return
+        shell.emit([*words, Word(" ; ".join(filter(None, commands)))], line)
+    elif given is not None:
+        shell.skip(f"line {line}: virsh: its commands are put together when it runs")
+    else:
+        shell.emit(words, line)
+
+
+def _ip(shell: Reader, words: list[Word], line: int) -> None:
+    """`ip netns exec NAME COMMAND`."""
+    if [word.text for word in words[1:3]] in (["netns", "exec"], ["vrf", "exec"]) and len(words) > 4:
+        shell.take(words[4:], line)
+    else:
+        shell.emit(words, line)
+
+
 RUNNERS: dict[str, Callable[[Reader, list[Word], int], None]] = {
     "find": _find,
     "xargs": _xargs,
@@ -135,4 +168,6 @@ RUNNERS: dict[str, Callable[[Reader, list[Word], int], None]] = {
     "runuser": _su,
     "ssh": _ssh,
     "run-parts": _run_parts,
+    "virsh": _virsh,
+    "ip": _ip,
 }

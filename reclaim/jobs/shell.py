@@ -96,6 +96,8 @@ class Shell:
     aliases: frozenset[str] = frozenset()
     given: Input = field(default_factory=Input)
     words_of_stdin: list[str] | None = None
+    #: the line of the cron table that runs it
+    cron_line: int = 0
 
     # Texts ------------------------------------------------------------------------------------
 
@@ -155,7 +157,7 @@ class Shell:
 
     @property
     def values(self) -> Values:
-        return Values(self.text, self.state, self.script.origins)
+        return Values(self.text, self.state, self.script.origins, len(self.script.calls))
 
     def skip(self, text: str) -> None:
         self.script.skip(f"{self.text.file} {text}".strip(), self.branch)
@@ -198,8 +200,10 @@ class Shell:
                 goes_on = number + 1 < len(children) and children[number + 1].type == "&"
                 with self.set_for_now(background=self.background or (self.number() if goes_on else 0)):
                     self._statement(child)
-                if _may_leave_a_turn(child, self.text.source) and len(self.branch) < _MOST_CHOICES:
+                guards = self._guards(child)
+                if (guards or _may_leave_a_turn(child, self.text.source)) and len(self.branch) < _MOST_CHOICES:
                     self.branch = (*self.branch, (self.number(), 0))
+                    self.script.asked |= {self._numbers} if guards else set()
         self.branch = branch
 
     def _statement(self, node: Node) -> None:
@@ -362,6 +366,44 @@ class Shell:
         """Does the choice ask whether a guest runs? "If it runs, shut it down" leaves it off either way."""
         if _STATE.search(self.text.source[node.start_byte : node.end_byte]):
             self.script.asked.add(choice)
+
+    def _guards(self, node: Node) -> bool:
+        """Does what follows run only for some answers to whether a guest runs, as after "if it runs, exit"?"""
+        if node.type not in ("list", "if_statement"):
+            return False
+        *asked, last = node.named_children or [node]
+        if node.type == "list":
+            return self._leaves(last) and any(map(self._asks, asked))
+        then = next((number for number, one in enumerate(node.children) if one.type == "then"), 0)
+        arms = [one.named_children for one in node.children if one.type in ("elif_clause", "else_clause")]
+        if not any(self._leaves(one) for arm in (node.children[then + 1 :], *arms) for one in arm):
+            return False
+        return any(self._asks(one) for one in node.children[:then])
+
+    def _asks(self, node: Node) -> bool:
+        """Does it ask whether a guest runs, by itself or by a function?"""
+        if _RUNS.search(self.text.source[node.start_byte : node.end_byte]):
+            return True
+        names = (text_of(one, self.text.source) for one in grammar.below(node) if one.type == "command_name")
+        called = [self.functions[name] for name in names if name in self.functions]
+        return any(_RUNS.search(text.source[body.start_byte : body.end_byte]) for body, text in called)
+
+    def _leaves(self, node: Node) -> bool:
+        """Does the script, function or turn surely end there?"""
+        if node.type in ("compound_statement", "list"):
+            # `A && exit` may go on
+            return node.type == "compound_statement" and any(map(self._leaves, node.named_children))
+        if node.type == "redirected_statement" and node.named_children:
+            return self._leaves(node.named_children[0])
+        if node.type != "command":
+            return False
+        name = text_of(node.child_by_field_name("name"), self.text.source)
+        if name in ("exit", "return", "continue", "break"):
+            return True
+        if name not in self.functions:
+            return False
+        body, text = self.functions[name]
+        return _EXITS.search(text.source[body.start_byte : body.end_byte]) is not None
 
     def _case_statement(self, node: Node) -> None:
         choice, before = self.number(), self.state
@@ -541,6 +583,8 @@ class Shell:
                 self.given.stdin,
                 self.given.stdout,
                 "/" not in words[0].text and self._looks_elsewhere(),
+                len(self.script.calls),
+                self.cron_line,
             )
         )
 
@@ -588,6 +632,13 @@ class Shell:
         inner = Text(raw, self.text.place(body.start_byte), self.text.line(body), self.text.file)
         with self.own(), self.set_for_now(given=Input()):
             self.run(inner)
+
+    def text_given(self) -> str | None:
+        """What a command gets by `<<` or `<<<` as it stands there; None if it gets nothing so."""
+        if self.given.here is None:
+            return self.given.here_string
+        body = next((one for one in self.given.here.named_children if one.type == "heredoc_body"), None)
+        return text_of(body, self.text.source) if body is not None else ""
 
     def look_into(self, word: Word, line: int) -> None:
         if not is_sure(word.text) and word.text.strip() and not re.match(r"[\w./-]+\s", word.text):
@@ -675,6 +726,9 @@ def _given_script(words: list[Word]) -> Word | None:
 
 
 _STATE = re.compile(rb"running|domstate|virsh\s|dominfo|shut ?off|is[-_]?(?:up|active|on)|[sS]tate|STATE|RUNNING")
+#: what asks whether a guest runs
+_RUNS = re.compile(rb"running|domstate|shut ?off|[sS]tate|STATE|RUNNING|\slist\b[^;&|]{0,200}\|\s*e?grep")
+_EXITS = re.compile(rb"\bexit\b")
 _LEAVES = re.compile(rb"^\s*(?:exit|return|false|true|:)\b[\s\d$?\"{}\w]*$")
 
 

@@ -288,14 +288,15 @@ def _dd(call: Call) -> Iterator[Step]:
         return
     source = values.get("if") or (call.stdin.text if call.stdin else UNKNOWN)
     target = values.get("of") or (call.stdout.text if call.stdout else "")
-    if target == "/dev/null":
+    if target == "/dev/null" or streams.is_a_part(call):
         return
     yield dd_copy(call, _paths(call, [source]), absolute(target, call.folder) if target else "", values.get("conv", ""))
 
 
 def dd_copy(call: Call, sources: tuple[str, ...], target: str, conv: str) -> Copy:
     """A device has no holes: on one dd's `sparse` would leave what was there before."""
-    sparse = "sparse" in conv.split(",")
+    words = conv.split(",")
+    sparse = "sparse" in words
     good, store = "dd conv=sparse", ""
     wrong: tuple[Wrong, ...] = ()
     if rsync.is_device(target):
@@ -303,6 +304,8 @@ def dd_copy(call: Call, sources: tuple[str, ...], target: str, conv: str) -> Cop
         if sparse:
             text = "dd conv=sparse onto a device leaves there what was there before where the image has zeros"
             wrong = (Wrong(text, "drop conv=sparse"),)
+    elif sparse and "notrunc" in words:
+        wrong = (Wrong(streams.SEEKS_OVER, "drop notrunc, and write to a new file"),)
     elif not target or target.startswith(UNKNOWN) or not is_sure(target[:1]):
         store = "" if sparse else "whether it writes a file, and every zero into it, shows only when it runs"
     elif not sparse and target != "/dev/null":
@@ -552,6 +555,15 @@ def _poweroff(call: Call) -> Iterator[Step]:
         yield Hold(call, (), "run", doubt, path="/")
 
 
+def _kill(call: Call) -> Iterator[Step]:
+    """A signal can stop QEMU as it can any process."""
+    signals = {text.lstrip("-").upper().removeprefix("SIG") for text in call.texts}
+    if signals & {"STOP", "TSTP", "19"}:
+        yield Hold(call, (), "run", f"whether what {call.where} stops are the guests is not known")
+    elif signals & {"CONT", "18"}:
+        yield Release(call, (), ("run",))
+
+
 def _wait(call: Call) -> Iterator[Step]:
     yield Wait(call)
 
@@ -603,4 +615,5 @@ _JUDGES: dict[str, Callable[[Call], Iterator[Step]]] = {
     "poweroff": _poweroff,
     "halt": _poweroff,
     "wait": _wait,
+    **dict.fromkeys(("kill", "pkill", "killall"), _kill),
 }  # fmt: skip

@@ -116,6 +116,8 @@ class Values:
     text: Text
     state: State
     origins: Origins
+    #: commands that were read before
+    calls: int = 0
     depth: int = 0
 
     # Words ------------------------------------------------------------------------------------
@@ -298,7 +300,7 @@ class Values:
         body = next((one for one in nodes if one.type == "do_group"), None)
         commands = body.named_children if body is not None else []
         if len(commands) == 1 and b"domblklist" in self.text.source[commands[0].start_byte : commands[0].end_byte]:
-            return [self.origins.mark(Origin("image", UNKNOWN))]
+            return [self.origins.mark(Origin("image", UNKNOWN, after=self.calls))]
         return [self.origins.mark()]
 
     def _printed(self, node: Node) -> list[str]:
@@ -449,7 +451,7 @@ def _virsh(values: Values, words: list[str]) -> list[str] | None:
         return [values.origins.mark(Origin("guest", every=not off, runs=runs))]
     if rest[0] in ("domblklist", "dumpxml") and operands:
         # read as it is written: which column or element of it is used is seen by what it is used for
-        return [values.origins.mark(Origin("image", guest=operands[0]))]
+        return [values.origins.mark(Origin("image", guest=operands[0], after=values.calls))]
     return None
 
 

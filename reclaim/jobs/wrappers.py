@@ -49,6 +49,8 @@ WRAPPERS: dict[str, Wrapper] = {
     "busybox": Wrapper(),
     "eatmydata": Wrapper(),
     "run-one": Wrapper(),
+    "ssh-agent": Wrapper("-a -t -E -P -O"),
+    "dotlockfile": Wrapper("-r -i -P", 1),
     "logsave": Wrapper("", 1),
     "unbuffer": Wrapper(),
     "cpulimit": Wrapper("-l -p -e -P --limit"),

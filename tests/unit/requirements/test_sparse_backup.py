@@ -310,6 +310,39 @@ def test_zeros_that_snapshots_share_go_with_the_snapshots(btrfs: Path, tmp_path:
     assert data_used(btrfs) <= (DATA + 4) * MIB
 
 
+def test_a_copy_in_the_top_level_subvolume_does_not_pin_itself(btrfs: Path, tmp_path: Path) -> None:
+    """btrfs-progs names the copy itself there by the path that it was asked with."""
+    (btrfs / "copies").mkdir()
+    path = dense(btrfs / "copies/web.img")
+    run("btrfs", "subvolume", "snapshot", "-r", str(btrfs), str(btrfs / "hourly-1"))
+    content = checksum(path)
+    result = mend(tmp_path, path)
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert "/proc/" not in result.reason
+    assert checksum(path) == content == checksum(btrfs / "hourly-1/copies/web.img")
+    assert allocated(path) <= (DATA + 1) * MIB
+
+
+def test_zeros_that_are_compressed_count_as_pinned_by_nothing(tmp_path: Path) -> None:
+    require("btrfs-compressed")
+    with mounted("btrfs-compressed", tmp_path) as folder:
+        path = dense(folder / "web.img")
+        run("fallocate", "--keep-size", "--offset", f"{SIZE}M", "--length", "16M", str(path))
+        run("btrfs", "subvolume", "snapshot", "-r", str(folder), str(folder / "hourly-1"))
+        found, words = verdict(tmp_path, path)
+        assert found is Verdict.NONCOMPLIANT
+        assert "0 B can come back: 16.0 MiB are extents never written, 16.0 MiB of that are pinned" in words
+
+
+def test_a_reflink_in_the_top_level_subvolume_is_named_by_its_path(btrfs: Path, tmp_path: Path) -> None:
+    path = dense(btrfs / "web.img")
+    run("cp", "--reflink=always", str(path), str(btrfs / "clone"))
+    run("btrfs", "filesystem", "sync", str(btrfs))
+    found, words = verdict(tmp_path, path)
+    assert found is Verdict.NONCOMPLIANT
+    assert words.endswith(f"pinned by {btrfs}/clone"), words
+
+
 def test_without_room_for_a_rewrite_zeros_that_snapshots_share_are_left(
     btrfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
