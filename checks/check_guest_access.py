@@ -20,6 +20,10 @@ def check_guest_access(guest: Guest) -> str:
     assert not isinstance(answer, NoAccess), str(answer)
     if isinstance(answer, ProbeError):
         raise answer
-    confined = f"; SELinux confines them ({answer.confined}): nothing is mended inside" if answer.confined else ""
+    confined = (
+        f"; SELinux confines them ({answer.confined}): nothing is mended inside"
+        if answer.confined
+        else ""
+    )
     refused = f"; {guest.ssh_problem}" if guest.ssh_problem else ""
     return f"{guest.way_in} runs commands for us: {answer.os_name}{confined}{refused}"

@@ -24,9 +24,13 @@ def check_image_format(disk: Disk) -> str:
     if is_thick(found):
         raise NotApplicable(thick_words(found.image))
     if found.qcow2 is not None and found.qcow2.corrupt:
-        raise NotAssessable(f"{found.image.path}: QEMU has marked it corrupt: qemu-img check")
+        raise NotAssessable(
+            f"{found.image.path}: QEMU has marked it corrupt: qemu-img check"
+        )
     if found.image.is_device and found.image.discard_max is None:
-        raise NotAssessable(f"{found.image.path}: sysfs does not say whether it takes discards")
+        raise NotAssessable(
+            f"{found.image.path}: sysfs does not say whether it takes discards"
+        )
     if found.unprobed:
         raise NotAssessable(found.unprobed)
     return "; ".join(notes(found, granularity(disk)))

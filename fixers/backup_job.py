@@ -13,5 +13,11 @@ def keep_holes(job: Job) -> list[Change]:
     wanted = edited(source, found.findings)
     if wanted == source:
         raise Withheld("; ".join(dict.fromkeys(one.advice for one in found.findings)))
-    before, after = (text.decode("utf-8", errors="surrogateescape") for text in (source, wanted))
-    return [FileChange(job.hypervisor.name, job.path, before, after, then=daemon_reload(job))]
+    before, after = (
+        text.decode("utf-8", errors="surrogateescape") for text in (source, wanted)
+    )
+    return [
+        FileChange(
+            job.hypervisor.name, job.path, before, after, then=daemon_reload(job)
+        )
+    ]

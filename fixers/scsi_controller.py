@@ -15,7 +15,11 @@ def provide_virtio_scsi(guest: Guest) -> list[Change]:
         if controller.is_virtio_scsi:
             continue
         there = scsi.devices_on(guest.definition, controller)
-        moving = [disk for disk in scsi.disks_on(guest.definition, controller) if disk.target in ours]
+        moving = [
+            disk
+            for disk in scsi.disks_on(guest.definition, controller)
+            if disk.target in ours
+        ]
         if not moving:
             continue
         if len(moving) == len(there):

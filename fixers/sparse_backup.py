@@ -26,9 +26,13 @@ def give_back_zeros(backup: Backup) -> list[Change]:
         )
     if reason := obstacle(backup):
         raise Withheld(reason)
-    if found.pinned > tolerated(found.needed) and (snapshots := snapshots_that_pin(backup)):
+    if found.pinned > tolerated(found.needed) and (
+        snapshots := snapshots_that_pin(backup)
+    ):
         if reason := room_for_rewrite(backup):
-            raise Withheld(f"the copy and {snapshots} share them: only a rewrite parts these, and {reason}")
+            raise Withheld(
+                f"the copy and {snapshots} share them: only a rewrite parts these, and {reason}"
+            )
         return [SparseRewrite.of(backup.located, found, held_by=snapshots)]
     if found.excess <= found.pinned:
         raise Withheld(f"only the end of {pinned_by(backup)} frees them")
@@ -37,7 +41,9 @@ def give_back_zeros(backup: Backup) -> list[Change]:
     if punches(backup):
         return [HolePunch.of(backup.located, found)]
     if found.pinned:
-        raise Withheld("this filesystem punches no holes, and a rewrite would no longer share what a reflink shares")
+        raise Withheld(
+            "this filesystem punches no holes, and a rewrite would no longer share what a reflink shares"
+        )
     if reason := room_for_rewrite(backup):
         raise Withheld(f"this filesystem punches no holes, and {reason}")
     return [SparseRewrite.of(backup.located, found)]

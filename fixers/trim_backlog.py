@@ -17,4 +17,11 @@ def trim_now(disk: Disk) -> list[Change]:
     if reason := obstacle(guest, path):
         raise Withheld(reason)
     found = known_backlog(disk)
-    return [Sparsify(guest.name, path, disk.driver.get("type", "raw"), found.come if found else "")]
+    return [
+        Sparsify(
+            guest.name,
+            path,
+            disk.driver.get("type", "raw"),
+            found.come if found else "",
+        )
+    ]

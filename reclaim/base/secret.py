@@ -45,7 +45,9 @@ _BARE = r"(?:(?![,&;][\w.\-]{1,40}=)(?![;&|](?:\s|$))(?!</)[^\s\"'])"
 #: `"a"'b'c` is one word of the shell; behind the quotes of JSON there are brackets
 _VALUE = rf"(?!…)(?:{_QUOTED}|{_BARE}{{1,{_MOST}}})(?:{_QUOTED}|(?=[\w$\\/+.=-]){_BARE}{{1,{_MOST}}}){{0,3}}"
 #: what pydantic says of a setting, whatever its name
-_NO_VALUE = r"(?!Extra[ ]inputs|Field[ ]required|Input[ ]should|Value[ ]error|String[ ]should)"
+_NO_VALUE = (
+    r"(?!Extra[ ]inputs|Field[ ]required|Input[ ]should|Value[ ]error|String[ ]should)"
+)
 #: a value that nothing else goes by, and of which only the place is told
 _PLACE = re.compile(r"""["']?/""")
 _NAMES_PLACE = re.compile(r"(?:file|path|dir)[\"']?\s*[=:]", re.IGNORECASE)
@@ -65,7 +67,9 @@ def _assigned(match: re.Match[str]) -> str:
     named, value = match[1], match[2]
     if named.endswith(": ") and value.isalpha() and value.title() in _OF_ERRORS:
         before = match.string[max(0, match.start() - 200) : match.end(1) - 2]
-        if before.split()[-1:][0][:1] == "/":  # the name of a file before the words of an error
+        if (
+            before.split()[-1:][0][:1] == "/"
+        ):  # the name of a file before the words of an error
             return match[0]
     if _PLACE.match(value) and _NAMES_PLACE.search(named):
         return match[0]
@@ -81,7 +85,9 @@ def _behind(match: re.Match[str]) -> str:
 
 
 def _is_harmless(name: str, value: str) -> bool:
-    return name in _HARMLESS_PARAMETERS or (name in _PROGRAMS and redacted(value) == value)
+    return name in _HARMLESS_PARAMETERS or (
+        name in _PROGRAMS and redacted(value) == value
+    )
 
 
 def _parameters(match: re.Match[str]) -> str:
@@ -90,7 +96,9 @@ def _parameters(match: re.Match[str]) -> str:
     shown = []
     for one in re.split(r"([&;])", match[3]):
         name, equals, value = one.partition("=")
-        harmless = one in "&;" or (not web and equals and _is_harmless(name, unquote(value)))
+        harmless = one in "&;" or (
+            not web and equals and _is_harmless(name, unquote(value))
+        )
         shown.append(one if harmless else f"{name}={MARK}" if equals else MARK)
     return match[1] + "".join(shown)
 
@@ -103,8 +111,17 @@ class _Rule(NamedTuple):
     shown: str | Callable[[re.Match[str]], str]
 
 
-def _rule(signs: str, pattern: str, shown: str | Callable[[re.Match[str]], str], flags: int = 0) -> _Rule:
-    return _Rule(tuple(signs.split()), re.compile(pattern, re.IGNORECASE | re.VERBOSE | flags), shown)
+def _rule(
+    signs: str,
+    pattern: str,
+    shown: str | Callable[[re.Match[str]], str],
+    flags: int = 0,
+) -> _Rule:
+    return _Rule(
+        tuple(signs.split()),
+        re.compile(pattern, re.IGNORECASE | re.VERBOSE | flags),
+        shown,
+    )
 
 
 def _of_tool(tools: str, options: str) -> _Rule:
@@ -118,7 +135,9 @@ def _of_tool(tools: str, options: str) -> _Rule:
     return _rule(signs, rf"(?<!\w) (?:{tools}) (?=[ \t]) [^\n|]{{1,{_MOST}}}", shown)
 
 
-_NAMED_SIGNS = "pass pw secret token psk key auth connection kennwort contrase credentials"
+_NAMED_SIGNS = (
+    "pass pw secret token psk key auth connection kennwort contrase credentials"
+)
 _WEAK_SIGNS = "key auth cookie query cred session sig sas chap community data pin mdp"
 
 _RULES = (
@@ -128,7 +147,11 @@ _RULES = (
         rf"\1 {MARK}",
         re.DOTALL,
     ),
-    _rule("<(", rf"(<\( [ \t]* (?:echo|printf) [ \t]+) (?!\(redacted\)) [^)\n]{{1,{_MOST}}}", rf"\1{MARK}"),
+    _rule(
+        "<(",
+        rf"(<\( [ \t]* (?:echo|printf) [ \t]+) (?!\(redacted\)) [^)\n]{{1,{_MOST}}}",
+        rf"\1{MARK}",
+    ),
     # the query of an address before its user: what is behind the ? may hold an @
     _rule(
         "://",
@@ -142,15 +165,27 @@ _RULES = (
         r"""(?: (?! ,? [a-z+]{0,20} :// ) [^\s"'<>] ){1,1000} @""",
         rf"\1{MARK}@",
     ),
-    _rule("://", rf"""\b ((?:{"|".join(_WEB)}) ://) [^\s/:@"'<>]{{1,1000}} @""", rf"\1{MARK}@"),
-    _rule("@", r"""((?<![\w.%+/-]) [\w.%+-]{1,64} :) (?!//) [^\s@"'<>]{1,256} @ (?=[\w\[])""", rf"\1{MARK}@"),
+    _rule(
+        "://",
+        rf"""\b ((?:{"|".join(_WEB)}) ://) [^\s/:@"'<>]{{1,1000}} @""",
+        rf"\1{MARK}@",
+    ),
+    _rule(
+        "@",
+        r"""((?<![\w.%+/-]) [\w.%+-]{1,64} :) (?!//) [^\s@"'<>]{1,256} @ (?=[\w\[])""",
+        rf"\1{MARK}@",
+    ),
     _rule(
         "authorization x- cookie",
         r"""\b ((?: (?:proxy-)?authorization | x-[\w-]{1,30} | (?:set-)?cookie ) [ \t]{0,3} : [ \t]{0,3})"""
         r"""[^\n"']{1,2000}""",
         rf"\1{MARK}",
     ),
-    _rule("bearer basic", r"\b ((?:bearer|basic) [ \t]{1,3}) (?=\S{0,200}[\d=._-]) \S{8,4000}", rf"\1{MARK}"),
+    _rule(
+        "bearer basic",
+        r"\b ((?:bearer|basic) [ \t]{1,3}) (?=\S{0,200}[\d=._-]) \S{8,4000}",
+        rf"\1{MARK}",
+    ),
     _rule(
         _NAMED_SIGNS,
         # "it asks for a password: …" is prose, NOPASSWD: is sudo's
@@ -190,8 +225,16 @@ _RULES = (
         rf"\1{MARK}",
     ),
     _rule("pass:", rf"\b (pass:) ({_VALUE})", _behind),
-    _rule("user", r"""(\b user(?:name)?= [^\s,%]{1,100} %) [^\s,"']{1,1000}""", rf"\1{MARK}"),
-    _rule("login", r"(\b login [ \t]+ \S{1,200} [ \t]+ password [ \t]+) \S{1,1000}", rf"\1{MARK}"),
+    _rule(
+        "user",
+        r"""(\b user(?:name)?= [^\s,%]{1,100} %) [^\s,"']{1,1000}""",
+        rf"\1{MARK}",
+    ),
+    _rule(
+        "login",
+        r"(\b login [ \t]+ \S{1,200} [ \t]+ password [ \t]+) \S{1,1000}",
+        rf"\1{MARK}",
+    ),
     _rule(
         "password",
         r"((?: ^ [ \t+-]{0,20} | [:;][ ] ) password [ \t]+ [\w.-]{1,40} [ \t]+) [^\s;]{1,1000} (?= $ | ; )",
@@ -199,7 +242,11 @@ _RULES = (
         re.MULTILINE,
     ),
     _rule("pbkdf2", r"grub\.pbkdf2\.\S{1,4000}", MARK),
-    _rule("$", r"""\$ (?: [1-9][a-z]? | y | gy | 7 | argon2\w{1,4} ) \$ [^\s:"']{8,1000}""", MARK),
+    _rule(
+        "$",
+        r"""\$ (?: [1-9][a-z]? | y | gy | 7 | argon2\w{1,4} ) \$ [^\s:"']{8,1000}""",
+        MARK,
+    ),
     _rule("<<<", rf"(<<< [ \t]{{0,3}}) ({_VALUE})", _behind),
     _rule(
         "echo printf",
@@ -208,7 +255,11 @@ _RULES = (
         r"(?: \b (?:sudo|su|gpg|login|stdin|veracrypt) \b | passw | passphrase | crypt | load-key | secret))",
         rf"\1{MARK} \2",
     ),
-    _rule("send", r"""(\b send [ \t]+ (?:--[ \t]+)?) (["{]) [^\n]{1,1000}? \\[rn] (["}])""", rf"\1\2{MARK}\3"),
+    _rule(
+        "send",
+        r"""(\b send [ \t]+ (?:--[ \t]+)?) (["{]) [^\n]{1,1000}? \\[rn] (["}])""",
+        rf"\1\2{MARK}\3",
+    ),
     # what is given by its place
     _rule(
         "secret-set-value set-user-password htpasswd vault",
@@ -216,13 +267,21 @@ _RULES = (
         rf"[^\n;|]{{1,{_MOST}}}",
         rf"\1 {MARK}",
     ),
-    _rule("user", rf"(\b (?:incoming|outgoing)user [ \t]+ \S{{1,200}} [ \t]+) ({_VALUE})", _behind),
+    _rule(
+        "user",
+        rf"(\b (?:incoming|outgoing)user [ \t]+ \S{{1,200}} [ \t]+) ({_VALUE})",
+        _behind,
+    ),
     _rule(
         "auth.password",
         rf"(auth\.password \S{{0,10}} [ \t] [^\n|]{{0,100}}? (?:-v|--value) [ \t=]{{1,3}}) ({_VALUE})",
         _behind,
     ),
-    _rule("from-literal", rf"(--from-literal [ \t=]{{1,3}} [\w.-]{{1,100}} =) ({_VALUE})", _behind),
+    _rule(
+        "from-literal",
+        rf"(--from-literal [ \t=]{{1,3}} [\w.-]{{1,100}} =) ({_VALUE})",
+        _behind,
+    ),
     # addresses that are the secret
     _rule(
         "hooks.slack discord api.telegram webhook",
@@ -233,8 +292,13 @@ _RULES = (
     ),
     _of_tool("sshpass", "-v?p"),
     _of_tool("plink|pscp|psftp", "-pw"),
-    _of_tool(r"mysql\w{0,20}|mariadb[\w-]{0,20}|7z[arz]?|unrar|rar", r"-(?:hp|p)(?=\S)"),
-    _of_tool("curl|wget", "-[fgiksvLNOS#]{0,9}[uUEbH]|--(?:proxy-)?user|--header|--(?:proxy-)?cert|--cookie"),
+    _of_tool(
+        r"mysql\w{0,20}|mariadb[\w-]{0,20}|7z[arz]?|unrar|rar", r"-(?:hp|p)(?=\S)"
+    ),
+    _of_tool(
+        "curl|wget",
+        "-[fgiksvLNOS#]{0,9}[uUEbH]|--(?:proxy-)?user|--header|--(?:proxy-)?cert|--cookie",
+    ),
     _of_tool(r"smb\w{1,10}|rpcclient|net|winexe|lftp|ncftp\w{0,10}", "-[uU]"),
     _of_tool(r"ncftp\w{0,10}|veracrypt|esxcli|racadm|user(?:add|mod)", "-p"),
     _of_tool(r"zip|unzip|ipmitool|mosquitto\w{1,10}", "-[a-zA-Z]{0,9}P"),
@@ -243,7 +307,9 @@ _RULES = (
     _of_tool("swaks|sendemail", "-[ax]p"),
     _of_tool(r"ldap\w{1,20}|kinit", "-w"),
     _of_tool("redis-cli", "-a"),
-    _of_tool(r"mongo\w{0,20}|docker|podman|skopeo", r"-p(?!\s{0,3}[\d.:]{1,30}(?:\s|$))"),
+    _of_tool(
+        r"mongo\w{0,20}|docker|podman|skopeo", r"-p(?!\s{0,3}[\d.:]{1,30}(?:\s|$))"
+    ),
     _of_tool("openssl", "-k|-K|-passin|-passout"),
     _of_tool(r"snmp\w{1,20}", "-[cAX]"),
     _of_tool("xfreerdp", "/p:"),
@@ -269,7 +335,9 @@ def redacted(text: str) -> str:
     return text
 
 
-_SECRET_NAME = re.compile(rf"(?:{_STRONG}|{_WEAK})(?!.*[_-](?:file|path|dir)$){_BEHIND}$", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    rf"(?:{_STRONG}|{_WEAK})(?!.*[_-](?:file|path|dir)$){_BEHIND}$", re.IGNORECASE
+)
 
 
 def names_secret(name: str) -> bool:

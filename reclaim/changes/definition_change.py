@@ -45,11 +45,16 @@ class DefinitionChange:
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         now = _current(guest)
-        before, left = (its_own(guest, xml) for xml in (self.before, outcome.get("defined", self.after)))
+        before, left = (
+            its_own(guest, xml)
+            for xml in (self.before, outcome.get("defined", self.after))
+        )
         if compare.same(now, Definition(before)):
             return "the definition is as it was before"
         if "defined" not in outcome and not compare.missing_from(now, Definition(left)):
-            left = now.xml  # the run died before it could write down what libvirt made of it
+            left = (
+                now.xml
+            )  # the run died before it could write down what libvirt made of it
         if not compare.same(now, Definition(left)):
             raise ChangedSince(
                 f"{guest.name}: the definition has changed since that run, and is left as it is",
@@ -59,13 +64,19 @@ class DefinitionChange:
         for renamed in self.renames:
             guest.renamed.pop(renamed, None)
         guest.forget(inside=False)
-        return "the definition is as it was" + ("; it counts from the next cold start" if guest.is_running else "")
+        return "the definition is as it was" + (
+            "; it counts from the next cold start" if guest.is_running else ""
+        )
 
 
 def changed_definition(edit: Edit) -> DefinitionChange:
     """The change that an edit makes."""
     return DefinitionChange(
-        edit.origin.name, edit.origin.xml, edit.definition.xml, dict(edit.renames), tuple(edit.notes)
+        edit.origin.name,
+        edit.origin.xml,
+        edit.definition.xml,
+        dict(edit.renames),
+        tuple(edit.notes),
     )
 
 
@@ -77,9 +88,13 @@ def _current(guest: Guest) -> Definition:
     except libvirt.libvirtError as exc:
         if exc.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
             raise
-        raise ChangeFailed(f"{guest.name}: somebody has undefined it; nothing was changed") from exc
+        raise ChangeFailed(
+            f"{guest.name}: somebody has undefined it; nothing was changed"
+        ) from exc
     if found is None:
-        raise ChangeFailed(f"{guest.name}: it is transient, there is no definition to change")
+        raise ChangeFailed(
+            f"{guest.name}: it is transient, there is no definition to change"
+        )
     return found
 
 
@@ -88,14 +103,20 @@ def _define(guest: Guest, expected: str, wanted: str) -> None:
     current = _current(guest)
     if its_own(guest, wanted) != wanted:
         name = Definition(wanted).name
-        raise ChangeFailed(f"{guest.name}: somebody has renamed it from {name}; nothing was changed: run again")
+        raise ChangeFailed(
+            f"{guest.name}: somebody has renamed it from {name}; nothing was changed: run again"
+        )
     if not compare.same(current, Definition(expected)):
-        raise ChangeFailed(f"{guest.name}: the definition has changed since it was read; run again")
+        raise ChangeFailed(
+            f"{guest.name}: the definition has changed since it was read; run again"
+        )
     define = guest.hypervisor.connection.defineXMLFlags
     try:
         define(wanted, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
     except libvirt.libvirtError as exc:
-        raise ChangeFailed(f"{guest.name}: libvirt refuses the definition: {libvirt_words(exc)}") from exc
+        raise ChangeFailed(
+            f"{guest.name}: libvirt refuses the definition: {libvirt_words(exc)}"
+        ) from exc
     guest.forget(inside=False)
     lost = compare.missing_from(guest.persistent, Definition(wanted))
     if lost:
@@ -108,4 +129,6 @@ def _define(guest: Guest, expected: str, wanted: str) -> None:
                 f"{libvirt_words(exc)}"
             ) from exc
         guest.forget(inside=False)
-        raise ChangeFailed(f"{guest.name}: libvirt dropped {dropped}; the definition is as it was")
+        raise ChangeFailed(
+            f"{guest.name}: libvirt dropped {dropped}; the definition is as it was"
+        )

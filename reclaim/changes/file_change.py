@@ -43,7 +43,9 @@ class FileChange:
 
     @property
     def diff(self) -> str:
-        text = diff_files(_shown(self.before), _shown(self.after), self.path, _shown(self.like))
+        text = diff_files(
+            _shown(self.before), _shown(self.after), self.path, _shown(self.like)
+        )
         return f"{text}\nthen: {self.then}" if self.then else text
 
     def apply(self, place: Place) -> dict[str, str]:
@@ -51,7 +53,10 @@ class FileChange:
         if self.then:
             try:
                 run(place, self.then)
-            except (ChangeFailed, ProbeError) as exc:  # it failed, or nobody knows how it ended
+            except (
+                ChangeFailed,
+                ProbeError,
+            ) as exc:  # it failed, or nobody knows how it ended
                 self._write(place, self.after, self.before, None)
                 raise ChangeFailed(f"{exc}; {self.path} is as it was") from exc
         return {}
@@ -61,7 +66,13 @@ class FileChange:
             expect_devices(place, self.devices)
             self._write_back(place)
         if _is_here(place):
-            localfile.sweep(self.path, *(None if text is None else _bytes(text) for text in (self.before, self.after)))
+            localfile.sweep(
+                self.path,
+                *(
+                    None if text is None else _bytes(text)
+                    for text in (self.before, self.after)
+                ),
+            )
         if self.then:
             try:
                 run(place, self.then)
@@ -85,7 +96,9 @@ class FileChange:
         """The file as it is now; None if nobody can read it."""
         if _is_here(place):
             try:
-                return localfile.read(self.path, MAX_FILE_BYTES).decode("utf-8", errors="replace")
+                return localfile.read(self.path, MAX_FILE_BYTES).decode(
+                    "utf-8", errors="replace"
+                )
             except (ProbeError, NotAssessable):
                 return None
         result = place.shell.run("head -c %s < %s", str(MAX_FILE_BYTES), self.path)
@@ -94,24 +107,36 @@ class FileChange:
     def _is_back(self, place: Place) -> bool:
         """Does the file have its old content already? A run may have died before it wrote."""
         if _is_here(place):
-            return localfile.holds(self.path, None if self.before is None else _bytes(self.before))
+            return localfile.holds(
+                self.path, None if self.before is None else _bytes(self.before)
+            )
         if self.before is None:
             return bool(place.shell.run("test ! -e %s", self.path).rc == 0)
         result = place.shell.run("sha256sum < %s", self.path)
-        return bool(result.rc == 0 and result.stdout.split()[:1] == [_digest(self.before)])
+        return bool(
+            result.rc == 0 and result.stdout.split()[:1] == [_digest(self.before)]
+        )
 
-    def _write(self, place: Place, expected: str | None, wanted: str | None, verify: str | None) -> None:
+    def _write(
+        self, place: Place, expected: str | None, wanted: str | None, verify: str | None
+    ) -> None:
         if _is_here(place) and not verify:
-            contents = [None if text is None else _bytes(text) for text in (expected, wanted)]
+            contents = [
+                None if text is None else _bytes(text) for text in (expected, wanted)
+            ]
             try:
-                localfile.sweep(self.path, *contents)  # what a run that died at this very edit left is in the way
+                localfile.sweep(
+                    self.path, *contents
+                )  # what a run that died at this very edit left is in the way
                 localfile.write(self.path, *contents)
             except ChangeFailed as exc:
                 raise ChangeFailed(f"{self.place}: {self.path}: {exc}") from exc
             return
         content = _bytes(wanted or "")
         if len(content) > MAX_FILE_BYTES:
-            raise ChangeFailed(f"{self.place}: {self.path} is too large to be written this way")
+            raise ChangeFailed(
+                f"{self.place}: {self.path} is too large to be written this way"
+            )
         result = place.shell.run(
             "/bin/sh -c %s reclaim %s %s %s %s",
             _WRITE,
@@ -121,7 +146,9 @@ class FileChange:
             verify or "",
         )
         if result.rc != 0:
-            raise ChangeFailed(f"{self.place}: {self.path}: {last_words(result.stderr, result.stdout)}")
+            raise ChangeFailed(
+                f"{self.place}: {self.path}: {last_words(result.stderr, result.stdout)}"
+            )
 
 
 #: how it is said that the file is not what it was to be
@@ -212,4 +239,8 @@ def _digest(text: str) -> str:
 
 
 def _shown(text: str | None) -> str:
-    return (text or "").encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
+    return (
+        (text or "")
+        .encode("utf-8", errors="surrogateescape")
+        .decode("utf-8", errors="replace")
+    )

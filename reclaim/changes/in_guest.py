@@ -24,7 +24,9 @@ def run(place: Place, command: str) -> None:
     result = place.shell.run(command, seconds=COMMAND_SECONDS)
     if result.rc != 0:
         words = last_words(result.stderr, result.stdout)
-        raise ChangeFailed(f"{place.name}: {command} ended with status {result.rc}: {words}")
+        raise ChangeFailed(
+            f"{place.name}: {command} ended with status {result.rc}: {words}"
+        )
 
 
 def last_words(*outputs: str) -> str:

@@ -115,7 +115,9 @@ def reason_to_withhold(guest: Guest, change: Change) -> str | None:
             or _deaf(guest)
             or _lost_by_power_cycle(guest)
             or _taken(guest)
-            or _others_use(guest, change.paths if isinstance(change, AmendCycle) else ())
+            or _others_use(
+                guest, change.paths if isinstance(change, AmendCycle) else ()
+            )
             or _mounted_by_hand(change)
         )
     if isinstance(change, LiveUpdate):
@@ -123,7 +125,12 @@ def reason_to_withhold(guest: Guest, change: Change) -> str | None:
     if isinstance(change, FileChange | CommandChange):
         return _confined(guest)
     if isinstance(change, ImageAmend):
-        return _managed(guest) or _running(guest) or _managed_save(guest) or _others_use(guest, [change.path])
+        return (
+            _managed(guest)
+            or _running(guest)
+            or _managed_save(guest)
+            or _others_use(guest, [change.path])
+        )
     if isinstance(change, Sparsify):
         return (
             _managed(guest)
@@ -138,7 +145,9 @@ def reason_to_withhold(guest: Guest, change: Change) -> str | None:
 def remark(guest: Guest, change: Change) -> str:
     """What is to be known of *change* although it is applied; mostly nothing."""
     if isinstance(change, DefinitionChange) and (names := _snapshots(guest)):
-        return f"reverting to the snapshot {_told(names)} brings the old definition back"
+        return (
+            f"reverting to the snapshot {_told(names)} brings the old definition back"
+        )
     return ""
 
 
@@ -157,12 +166,16 @@ def reason_not_to_start(guest: Guest, *, lately: bool = False) -> str | None:
     if policy in ("restart", "preserve"):
         return f"its on_poweroff is {policy}: it would not go off again"
     channels = guest.persistent.root.iterfind("devices/channel/target")
-    if guest.ssh is None and not any(one.get("name") == AGENT_CHANNEL for one in channels):
+    if guest.ssh is None and not any(
+        one.get("name") == AGENT_CHANNEL for one in channels
+    ):
         return "nobody could look inside: it has no agent's channel, and the inventory does not name ssh for it"
     if devices := host_devices.taken_by(guest, guest.persistent):
         return f"a start would take from the host: {_told(devices)}"
     mine = image_users.uses(guest.hypervisor, guest.persistent.root, guest.name)
-    return image_users.reason_of_others(guest, mine, lately=lately) or _no_room_for(guest)
+    return image_users.reason_of_others(guest, mine, lately=lately) or _no_room_for(
+        guest
+    )
 
 
 def _no_room_for(guest: Guest) -> str | None:
@@ -170,7 +183,9 @@ def _no_room_for(guest: Guest) -> str | None:
     if guest.persistent.root.find("memoryBacking/hugepages") is not None:
         return None
     ask = guest.hypervisor.connection.getMemoryStats
-    stats: dict[str, int] = _asked(partial(ask, libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS, 0), {})  # KiB
+    stats: dict[str, int] = _asked(
+        partial(ask, libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS, 0), {}
+    )  # KiB
     available = sum(stats.get(name, 0) for name in ("free", "buffers", "cached")) * 1024
     wanted = guest.domain.maxMemory() * 1024
     if not stats or wanted <= available:
@@ -225,7 +240,11 @@ def _confined(guest: Guest) -> str | None:
 
 
 def _running(guest: Guest) -> str | None:
-    return "it runs, and its images are only touched while it is off" if guest.is_running else None
+    return (
+        "it runs, and its images are only touched while it is off"
+        if guest.is_running
+        else None
+    )
 
 
 # What is under way ----------------------------------------------------------------------------
@@ -244,9 +263,15 @@ def _job(guest: Guest) -> str | None:
     for disk in live.all_disks if live else ():
         if not disk.source:
             continue
-        job: dict[str, int] = _asked(partial(guest.domain.blockJobInfo, disk.target, 0), {})
+        job: dict[str, int] = _asked(
+            partial(guest.domain.blockJobInfo, disk.target, 0), {}
+        )
         if job or "mirror" in disk.parts:
-            what = _BLOCK_JOBS.get(job.get("type", 0), "a block job") if job else "a mirror"
+            what = (
+                _BLOCK_JOBS.get(job.get("type", 0), "a block job")
+                if job
+                else "a mirror"
+            )
             return f"{what} of disk {disk.target} is running: wait until that is over"
     return None
 
@@ -289,17 +314,23 @@ def _altered(change: DefinitionChange) -> _Alteration:
     if _controllers(before) != _controllers(after):
         hardware.append("a controller")
     matched, _, _ = pairs(before, after)
-    hardware += [f"the bus of {one.target}" for one, other in matched if one.bus != other.bus]
+    hardware += [
+        f"the bus of {one.target}" for one, other in matched if one.bus != other.bus
+    ]
     hardware += [
         f"the address of {one.target}"
         for one, other in matched
         if one.bus == other.bus and one.address and one.address != other.address
     ]
-    names = {disk.target for disk in before.all_disks} ^ {disk.target for disk in after.all_disks}
+    names = {disk.target for disk in before.all_disks} ^ {
+        disk.target for disk in after.all_disks
+    }
     return _Alteration(tuple(hardware), tuple(sorted(names)))
 
 
-def _controllers(definition: Definition) -> set[tuple[str | None, str | None, str | None]]:
+def _controllers(
+    definition: Definition,
+) -> set[tuple[str | None, str | None, str | None]]:
     found = definition.root.iterfind("devices/controller")
     return {(one.get("type"), one.get("index"), one.get("model")) for one in found}
 
@@ -327,7 +358,9 @@ def _snapshots(guest: Guest) -> list[str]:
 
 
 def _checkpoints(guest: Guest) -> list[str]:
-    found: list[libvirt.virDomainCheckpoint] = _asked(guest.domain.listAllCheckpoints, [])
+    found: list[libvirt.virDomainCheckpoint] = _asked(
+        guest.domain.listAllCheckpoints, []
+    )
     return [one.getName() for one in found]
 
 
@@ -348,7 +381,11 @@ def _asked(ask: Callable[[], T], nothing: T) -> T:
 
 def _stands_on(guest: Guest) -> str | None:
     names = _snapshots(guest)
-    return f"the snapshot {_told(names)} may stand on its image: delete the snapshots first" if names else None
+    return (
+        f"the snapshot {_told(names)} may stand on its image: delete the snapshots first"
+        if names
+        else None
+    )
 
 
 # What a power cycle would take ----------------------------------------------------------------
@@ -384,17 +421,25 @@ def _taken(guest: Guest) -> str | None:
     if live is None:
         return None
     for disk in pairs(live, guest.persistent)[2]:
-        if disk.source and (reason := image_users.reason_of_others(guest, image_users.uses_of_disk(guest, disk))):
+        if disk.source and (
+            reason := image_users.reason_of_others(
+                guest, image_users.uses_of_disk(guest, disk)
+            )
+        ):
             return f"disk {disk.target} is defined and not attached, and {reason}: take it from one of them"
     here = set(host_devices.taken_by(guest, live))
-    if new := [one for one in host_devices.taken_by(guest, guest.persistent) if one not in here]:
+    if new := [
+        one for one in host_devices.taken_by(guest, guest.persistent) if one not in here
+    ]:
         return f"{new[0]} is defined and not attached: a start would take it from the host, or from another guest"
     return None
 
 
 def _others_use(guest: Guest, paths: Iterable[str]) -> str | None:
     """Images that are written to from outside, while the guest is off."""
-    return image_users.reason_of_others(guest, [image_users.written_from_outside(guest, path) for path in paths])
+    return image_users.reason_of_others(
+        guest, [image_users.written_from_outside(guest, path) for path in paths]
+    )
 
 
 def _mounted_by_hand(cycle: PowerCycle) -> str | None:
@@ -410,9 +455,14 @@ def _mounted_by_hand(cycle: PowerCycle) -> str | None:
 def _plugged(definition: Definition) -> set[str]:
     """Network interfaces by their MAC address, and host devices by what they are."""
     root = definition.root
-    found = {f"interface {one.get('address')}" for one in root.iterfind("devices/interface/mac")}
+    found = {
+        f"interface {one.get('address')}"
+        for one in root.iterfind("devices/interface/mac")
+    }
     for one in root.iterfind("devices/hostdev/source"):
-        by_kind = one.find("vendor") is not None  # libvirt adds where a USB device of that kind was found
+        by_kind = (
+            one.find("vendor") is not None
+        )  # libvirt adds where a USB device of that kind was found
         parts = [
             f"{key}={value}"
             for part in one.iter()

@@ -16,8 +16,13 @@ def flattened(root: Element) -> Counter[str]:
     for element in root.iter():
         if not isinstance(element.tag, str):
             continue
-        path = "/".join([str(up.tag) for up in reversed(list(element.iterancestors()))] + [element.tag])
-        attributes = " ".join(f"{key}={value!r}" for key, value in sorted(attributes_of(element)))
+        path = "/".join(
+            [str(up.tag) for up in reversed(list(element.iterancestors()))]
+            + [element.tag]
+        )
+        attributes = " ".join(
+            f"{key}={value!r}" for key, value in sorted(attributes_of(element))
+        )
         lines[f"{path} {attributes} {(element.text or '').strip()!r}"] += 1
     return lines
 
@@ -36,12 +41,22 @@ def missing_from(kept: Definition, wanted: Definition) -> list[str]:
     lost: list[str] = []
     # libvirt sorts devices anew, so order says nothing. The most particular first, each by what is
     # nearest to it: else a plain driver takes the place of the one with discard='unmap'.
-    for path, attributes, text in sorted(_parts(wanted.root), key=lambda part: -len(part[1])):
-        fitting = [i for i, (p, a, t) in enumerate(pool) if p == path and t == text and attributes.items() <= a.items()]
+    for path, attributes, text in sorted(
+        _parts(wanted.root), key=lambda part: -len(part[1])
+    ):
+        fitting = [
+            i
+            for i, (p, a, t) in enumerate(pool)
+            if p == path and t == text and attributes.items() <= a.items()
+        ]
         if fitting:
             del pool[min(fitting, key=lambda i: len(pool[i][1]))]
         else:
-            lost.append(" ".join([path, *(f"{key}={value!r}" for key, value in attributes.items())]))
+            lost.append(
+                " ".join(
+                    [path, *(f"{key}={value!r}" for key, value in attributes.items())]
+                )
+            )
     return lost
 
 
@@ -49,8 +64,13 @@ def _parts(root: Element) -> list[tuple[str, dict[str, str], str]]:
     parts = []
     for element in root.iter():
         if isinstance(element.tag, str):
-            path = "/".join([str(up.tag) for up in reversed(list(element.iterancestors()))] + [element.tag])
-            parts.append((path, dict(attributes_of(element)), (element.text or "").strip()))
+            path = "/".join(
+                [str(up.tag) for up in reversed(list(element.iterancestors()))]
+                + [element.tag]
+            )
+            parts.append(
+                (path, dict(attributes_of(element)), (element.text or "").strip())
+            )
     return parts
 
 
@@ -60,7 +80,11 @@ def diff_definitions(before: Definition, after: Definition) -> str:
 
 
 #: attributes of a disk's driver on which it depends whether space comes back, and what libvirt means by their absence
-DRIVER_SETTINGS = {"discard": "ignore", "detect_zeroes": "off", "discard_no_unref": "off"}
+DRIVER_SETTINGS = {
+    "discard": "ignore",
+    "detect_zeroes": "off",
+    "discard_no_unref": "off",
+}
 
 
 @dataclass(frozen=True)
@@ -111,12 +135,20 @@ def differences(live: Definition, persistent: Definition) -> list[Difference]:
     """Each storage setting in which the running QEMU differs from the definition."""
     found: list[Difference] = []
     if live.machine != persistent.machine:
-        found.append(Difference(f"machine runs as {live.machine}, is defined as {persistent.machine}"))
+        found.append(
+            Difference(
+                f"machine runs as {live.machine}, is defined as {persistent.machine}"
+            )
+        )
     matched, attached, missing = pairs(live, persistent)
     for one, other in matched:
         if one.device in ("disk", "lun"):
             found += _disk_differences(one, other)
-    found += [Difference(_attached_only(disk), disk) for disk in attached if disk.device in ("disk", "lun")]
+    found += [
+        Difference(_attached_only(disk), disk)
+        for disk in attached
+        if disk.device in ("disk", "lun")
+    ]
     found += [
         Difference(f"disk {disk.target} is defined but not attached", defined=disk)
         for disk in missing
@@ -128,9 +160,15 @@ def differences(live: Definition, persistent: Definition) -> list[Difference]:
 def _disk_differences(live: DiskView, defined: DiskView) -> Iterator[Difference]:
     name = f"disk {defined.target}"
     if live.identity != defined.identity:
-        yield Difference(f"{name} runs on {live.place}, is defined on {defined.place}", live, defined)
+        yield Difference(
+            f"{name} runs on {live.place}, is defined on {defined.place}", live, defined
+        )
     if live.bus != defined.bus:
-        yield Difference(f"{name}: bus runs as {live.bus}, is defined as {defined.bus}", live, defined)
+        yield Difference(
+            f"{name}: bus runs as {live.bus}, is defined as {defined.bus}",
+            live,
+            defined,
+        )
     now, then = live.driver, defined.driver
     for setting, default in DRIVER_SETTINGS.items():
         if now.get(setting, default) != then.get(setting, default):
@@ -141,14 +179,22 @@ def _disk_differences(live: DiskView, defined: DiskView) -> Iterator[Difference]
 
 def _attached_only(disk: DiskView) -> str:
     words = f"disk {disk.target} is attached but not defined"
-    if disk.device == "disk" and not disk.readonly and disk.driver.get("discard") != "unmap":
+    if (
+        disk.device == "disk"
+        and not disk.readonly
+        and disk.driver.get("discard") != "unmap"
+    ):
         words += f", with discard {disk.driver.get('discard', 'absent')}"
     return words
 
 
-def _controller_differences(live: Definition, persistent: Definition) -> Iterator[Difference]:
+def _controller_differences(
+    live: Definition, persistent: Definition
+) -> Iterator[Difference]:
     now = {one.index: one.model or "without a model" for one in live.scsi_controllers}
-    then = {one.index: one.model or "without a model" for one in persistent.scsi_controllers}
+    then = {
+        one.index: one.model or "without a model" for one in persistent.scsi_controllers
+    }
     for index in dict.fromkeys([*now, *then]):
         if now.get(index) != then.get(index):
             yield Difference(

@@ -22,7 +22,11 @@ from reclaim.definition import othersystem
 VIRTIO_SCSI_MODELS = ("virtio-scsi", "virtio-transitional", "virtio-non-transitional")
 
 #: libvirt's qemuDomainDefaultSCSIControllerModel; everywhere else it takes lsilogic
-_DEFAULT_SCSI_MODEL = {"s390x": "virtio-scsi", "ppc64": "ibmvscsi", "ppc64le": "ibmvscsi"}
+_DEFAULT_SCSI_MODEL = {
+    "s390x": "virtio-scsi",
+    "ppc64": "ibmvscsi",
+    "ppc64le": "ibmvscsi",
+}
 
 #: A domain definition is a few KiB; a larger one is not libvirt's.
 _MAX_XML_BYTES = 8 * 1024 * 1024
@@ -33,7 +37,11 @@ _MAX_DISKS = 1_000
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
 #: for what is only read: without the indentation a tree costs a tenth less, in time and in memory
 _READER = etree.XMLParser(
-    resolve_entities=False, no_network=True, load_dtd=False, remove_blank_text=True, collect_ids=False
+    resolve_entities=False,
+    no_network=True,
+    load_dtd=False,
+    remove_blank_text=True,
+    collect_ids=False,
 )
 
 #: for what is not there
@@ -45,7 +53,9 @@ Element = etree._Element  # noqa: SLF001 (lxml has no other name for it)
 def parse_xml(xml: str, what: str, parser: etree.XMLParser = _PARSER) -> Element:
     """Parse *xml*. Raises ProbeError naming *what* where it is not well-formed or absurdly large."""
     if len(xml) > _MAX_XML_BYTES:
-        raise ProbeError(f"{what}: the XML has {len(xml)} characters, more than reclaim reads")
+        raise ProbeError(
+            f"{what}: the XML has {len(xml)} characters, more than reclaim reads"
+        )
     try:
         return etree.fromstring(xml.encode(), parser)
     except (etree.XMLSyntaxError, UnicodeEncodeError) as exc:
@@ -85,12 +95,20 @@ class DiskView(NamedTuple):
     @classmethod
     def of(cls, element: Element, number: int, xml: str) -> DiskView:
         attributes = dict(element.items())
-        parts: dict[Any, dict[str, str]] = {child.tag: dict(child.items()) for child in reversed(element)}
+        parts: dict[Any, dict[str, str]] = {
+            child.tag: dict(child.items()) for child in reversed(element)
+        }
         kind = attributes.get("type", "file")
         places: tuple[Mapping[str, str], ...] = ()
         if kind in _ELSEWHERE and "source" in parts:
             found = next(element.iterchildren("source"))
-            places = tuple([dict(one.items()) for tag in ("host", "address") for one in found.iterchildren(tag)])
+            places = tuple(
+                [
+                    dict(one.items())
+                    for tag in ("host", "address")
+                    for one in found.iterchildren(tag)
+                ]
+            )
         target = parts.get("target", NOTHING)
         serial = (element.findtext("serial") or "") if "serial" in parts else None
         # by position: names would cost a tenth of the whole
@@ -116,7 +134,9 @@ class DiskView(NamedTuple):
     @property
     def element(self) -> Element:
         """The element itself, in a tree of its own."""
-        return parse_xml(self.xml, "domain definition", _READER).findall("devices/disk")[self.number]
+        return parse_xml(self.xml, "domain definition", _READER).findall(
+            "devices/disk"
+        )[self.number]
 
     @property
     def path(self) -> str | None:
@@ -135,7 +155,9 @@ class DiskView(NamedTuple):
     def identity(self) -> str:
         """What tells this disk from others whatever its bus and target are: its source."""
         parts = [
-            f"{key}={value}" for key, value in sorted(self.source.items()) if key not in ("index", "startupPolicy")
+            f"{key}={value}"
+            for key, value in sorted(self.source.items())
+            if key not in ("index", "startupPolicy")
         ]
         for place in self.places:
             parts += [f"{key}={value}" for key, value in sorted(place.items())]
@@ -147,7 +169,10 @@ class DiskView(NamedTuple):
         protocol = self.source.get("protocol")
         told = [
             f"{key}={masked.value(tag, key, text, protocol)}"
-            for tag, attributes in (("source", self.source), *(("host", one) for one in self.places))
+            for tag, attributes in (
+                ("source", self.source),
+                *(("host", one) for one in self.places),
+            )
             for key, text in sorted(attributes.items())
             if key not in ("index", "startupPolicy")
         ]
@@ -166,7 +191,11 @@ class ControllerView:
     @classmethod
     def of(cls, element: Element, arch: str | None) -> ControllerView:
         driver = next(element.iterchildren("driver"), None)
-        return cls(dict(element.items()), NOTHING if driver is None else dict(driver.items()), arch)
+        return cls(
+            dict(element.items()),
+            NOTHING if driver is None else dict(driver.items()),
+            arch,
+        )
 
     @property
     def type(self) -> str:
@@ -208,7 +237,11 @@ class _Outline(NamedTuple):
 def _outline(root: Element, xml: str) -> _Outline:
     os = next(root.iterchildren("os"), None)
     os_type = None if os is None else next(os.iterchildren("type"), None)
-    machine, arch = (None, None) if os_type is None else (os_type.get("machine"), os_type.get("arch"))
+    machine, arch = (
+        (None, None)
+        if os_type is None
+        else (os_type.get("machine"), os_type.get("arch"))
+    )
     system = othersystem.told_in(next(root.iterchildren("metadata"), None))
     has_arguments = next(root.iterchildren(_ARGUMENTS), None) is not None
     devices = next(root.iterchildren("devices"), None)
@@ -216,7 +249,9 @@ def _outline(root: Element, xml: str) -> _Outline:
         return _Outline(machine, arch, other_system=system, has_arguments=has_arguments)
     emulator = next(devices.iterchildren("emulator"), None)
     if (count := sum(1 for _ in devices.iterchildren("disk"))) > _MAX_DISKS:
-        raise ProbeError(f"domain definition: it has {count} disks, more than reclaim judges")
+        raise ProbeError(
+            f"domain definition: it has {count} disks, more than reclaim judges"
+        )
     disks = [
         DiskView.of(one, number, xml)
         for number, one in enumerate(devices.iterchildren("disk"))
@@ -228,7 +263,11 @@ def _outline(root: Element, xml: str) -> _Outline:
         None if emulator is None else emulator.text,
         tuple(disks),
         tuple(
-            [ControllerView.of(one, arch) for one in devices.iterchildren("controller") if one.get("type") == "scsi"]
+            [
+                ControllerView.of(one, arch)
+                for one in devices.iterchildren("controller")
+                if one.get("type") == "scsi"
+            ]
         ),
         {disk.target: disk for disk in reversed(disks)},
         system,
@@ -257,7 +296,11 @@ class Definition:
     def _tree(self) -> Element:
         """`root` where it is there already, else one that nobody keeps."""
         found: Element | None = self.__dict__.get("root")
-        return parse_xml(self.xml, "domain definition", _READER) if found is None else found
+        return (
+            parse_xml(self.xml, "domain definition", _READER)
+            if found is None
+            else found
+        )
 
     @kept
     def _outline(self) -> _Outline:
@@ -285,7 +328,11 @@ class Definition:
     @property
     def kernel_parameters(self) -> str:
         """The command line of a kernel that the host gives the guest; "" where the guest boots by itself."""
-        return (self.root.findtext("os/cmdline") or "") if self.root.findtext("os/kernel") else ""
+        return (
+            (self.root.findtext("os/cmdline") or "")
+            if self.root.findtext("os/kernel")
+            else ""
+        )
 
     @property
     def arch(self) -> str | None:
@@ -299,7 +346,9 @@ class Definition:
     def all_disks(self) -> tuple[DiskView, ...]:
         """Every `<disk>`: disks, cdroms, floppies and LUNs. Few ask for more than `disks`: it is read for those."""
         elements = self._tree().iterfind("devices/disk")
-        return tuple([DiskView.of(one, number, self.xml) for number, one in enumerate(elements)])
+        return tuple(
+            [DiskView.of(one, number, self.xml) for number, one in enumerate(elements)]
+        )
 
     @property
     def disks(self) -> tuple[DiskView, ...]:
@@ -314,7 +363,9 @@ class Definition:
         """The disk at *target*. Raises ProbeError where there is none (any more)."""
         found = self._outline.by_target.get(target)
         if found is None:
-            found = next((disk for disk in self.all_disks if disk.target == target), None)
+            found = next(
+                (disk for disk in self.all_disks if disk.target == target), None
+            )
         if found is not None:
             return found
         raise ProbeError(f"{self.name}: the definition has no disk {target}")

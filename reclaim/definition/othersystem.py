@@ -47,13 +47,26 @@ _WORDS = {
     "HP-UX": "hpux",
     "IRIX": "irix",
 }
-_NAMES = {word.lower(): name for name, words in _WORDS.items() for word in words.split()}
+_NAMES = {
+    word.lower(): name for name, words in _WORDS.items() for word in words.split()
+}
 #: a word and the version that is written onto it: win10, win2k19, freebsd13, macosx10
 _WORD = re.compile(r"w(?:in)?2k(?=\d)|[a-z]+|9front")
 #: whatever follows: windowsserver2019, unraid's windowstpm
 _WINDOWS = re.compile(r"(?:ms)?windows|winserver|winsrv")
 #: elements of metadata that tell the system, and where in them it stands
-_ELEMENTS = ("os", "os-id", "os_id", "osid", "os-variant", "os_variant", "os-type", "os_type", "ostype", "media-id")
+_ELEMENTS = (
+    "os",
+    "os-id",
+    "os_id",
+    "osid",
+    "os-variant",
+    "os_variant",
+    "os-type",
+    "os_type",
+    "ostype",
+    "media-id",
+)
 _TEMPLATE = "vmtemplate"
 #: characters of one note that are read: an id is short
 _LONGEST = 300
@@ -63,7 +76,11 @@ def named(text: str) -> str | None:
     """The system that is no Linux and that *text* (an id, a short name) stands for, or None."""
     for part in re.split(r"[^a-z0-9]+", text[:_LONGEST].lower()):
         found = _NAMES.get(part)
-        if found is None and (match := _WORD.match(part)) and part[match.end() : match.end() + 1].isdecimal():
+        if (
+            found is None
+            and (match := _WORD.match(part))
+            and part[match.end() : match.end() + 1].isdecimal()
+        ):
             found = _NAMES.get(match[0])
         if found is None and part.rstrip(string.digits).endswith("bsd"):
             found = "a BSD"
@@ -124,19 +141,31 @@ def hint(root: etree._Element) -> str | None:
         if found := _named_clearly(text):
             return f"its {tag} says {found}"
     for one in root.iterfind("features/hyperv"):
-        if one.get("mode") == "passthrough" or any(child.get("state") == "on" for child in one.iterchildren()):
+        if one.get("mode") == "passthrough" or any(
+            child.get("state") == "on" for child in one.iterchildren()
+        ):
             return "it has Hyper-V's features, which are Windows'"
-    if any(_APPLE in text for one in root.iter() for text in map(str, one.attrib.values())):
+    if any(
+        _APPLE in text for one in root.iter() for text in map(str, one.attrib.values())
+    ):
         return f"it has the device {_APPLE}, which is macOS'"
     return None
 
 
 def _named_clearly(text: str) -> str | None:
     """As `named`, but for words that mean other things too."""
-    kept = [one for one in re.split(r"[^a-z0-9]+", text.lower()) if _DIGITS.sub("", one) not in _AMBIGUOUS]
+    kept = [
+        one
+        for one in re.split(r"[^a-z0-9]+", text.lower())
+        if _DIGITS.sub("", one) not in _AMBIGUOUS
+    ]
     return named(" ".join(kept))
 
 
 def _is_linux(note: str) -> bool:
     """Does a note name a system, and one that is a Linux? libosinfo writes `unknown` for what it does not know."""
-    return bool(note.strip()) and not note.rstrip("/").endswith("unknown") and named(note) is None
+    return (
+        bool(note.strip())
+        and not note.rstrip("/").endswith("unknown")
+        and named(note) is None
+    )

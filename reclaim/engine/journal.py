@@ -45,7 +45,11 @@ class Journal:
 
     def standing(self, uuid: str) -> list[tuple[int, Change]]:
         """The changes of this run to one guest that are applied and not undone, by their number."""
-        return [(seq, change) for seq, (owner, change) in self._standing.items() if owner == uuid]
+        return [
+            (seq, change)
+            for seq, (owner, change) in self._standing.items()
+            if owner == uuid
+        ]
 
     def at_stake(self, uuid: str) -> list[int]:
         """The power cycles of one guest whose end nobody has seen: a later run has to look after it."""
@@ -64,7 +68,14 @@ class Journal:
     def begin(self) -> None:
         """Write down who writes: once, with the first change. Every method that writes may raise JournalLost."""
         if not self._open:
-            self._write({"event": "begin", "uri": self.uri, "mode": self.mode, "inventory": self.inventory})
+            self._write(
+                {
+                    "event": "begin",
+                    "uri": self.uri,
+                    "mode": self.mode,
+                    "inventory": self.inventory,
+                }
+            )
             self._open = True
 
     def intend(self, guest: str, uuid: str, requirement: str, change: Change) -> int:
@@ -125,18 +136,25 @@ class Journal:
 
     def _write(self, entry: dict[str, Any]) -> None:
         """Append *entry*, and see it on the disk. Raises JournalLost, and takes back what it wrote if it can."""
-        entry = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **entry}
+        entry = {
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            **entry,
+        }
         line = json.dumps(entry, ensure_ascii=True) + "\n"
         try:
             _append(self.path, line.encode())
         except OSError as exc:
-            raise JournalLost(f"the journal cannot be written: {self.path}: {exc.strerror}") from exc
+            raise JournalLost(
+                f"the journal cannot be written: {self.path}: {exc.strerror}"
+            ) from exc
 
 
 def _append(path: Path, line: bytes) -> None:
     """Raises OSError, and takes back what it wrote of *line* if it can."""
     is_new = not path.exists()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(
+        path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
     try:
         _drop_torn_line(descriptor)
         size = os.fstat(descriptor).st_size
@@ -144,7 +162,9 @@ def _append(path: Path, line: bytes) -> None:
             _write_all(descriptor, line)
             os.fsync(descriptor)
             if is_new:
-                sync_folder(path.parent)  # else the name may be lost, and with it the file
+                sync_folder(
+                    path.parent
+                )  # else the name may be lost, and with it the file
         except OSError:
             with suppress(OSError):
                 os.ftruncate(descriptor, size)
@@ -208,7 +228,9 @@ class Record:
     @property
     def interrupted(self) -> list[Entry]:
         """Changes whose outcome nobody knows: the run died in between, or the answer was lost."""
-        return [entry for entry in self.entries if entry.state in ("intended", "unknown")]
+        return [
+            entry for entry in self.entries if entry.state in ("intended", "unknown")
+        ]
 
     @property
     def died(self) -> bool:
@@ -218,14 +240,20 @@ class Record:
     @property
     def left_only_boots(self) -> bool:
         """Had the run begun nothing but to start guests that were off?"""
-        return bool(self.interrupted) and all(isinstance(entry.change, Boot) for entry in self.interrupted)
+        return bool(self.interrupted) and all(
+            isinstance(entry.change, Boot) for entry in self.interrupted
+        )
 
     @property
     def power_cycles(self) -> list[tuple[Entry, PowerCycle]]:
         """The power cycles among the interrupted changes; none where the journal was ended."""
         if self.ended:
             return []
-        return [(entry, entry.change) for entry in self.interrupted if isinstance(entry.change, PowerCycle)]
+        return [
+            (entry, entry.change)
+            for entry in self.interrupted
+            if isinstance(entry.change, PowerCycle)
+        ]
 
     def defined_since_start(self, cycle: Entry) -> list[Entry]:
         """The changes of the definition with which the guest of *cycle* was first to be started in it."""
@@ -252,7 +280,9 @@ class _Begin:
         if record.uri not in ("", self.uri):
             raise ValueError("it is of two hypervisors")
         if self.mode not in _MODES or not self.uri:
-            raise ValueError("it begins without a hypervisor, or in a mode that is unknown")
+            raise ValueError(
+                "it begins without a hypervisor, or in a mode that is unknown"
+            )
         record.uri, record.mode = self.uri, self.mode
         record.inventory = self.inventory or record.inventory
         record.ended = False
@@ -273,7 +303,9 @@ class _Intent:
             raise ValueError("its change has the number of another, or no beginning")
         change = kinds.from_json(self.change)
         ours.expect(self.uuid, change)
-        by_seq[self.seq] = Entry(self.seq, self.guest, self.uuid, self.requirement, change)
+        by_seq[self.seq] = Entry(
+            self.seq, self.guest, self.uuid, self.requirement, change
+        )
         record.entries.append(by_seq[self.seq])
 
 
@@ -323,14 +355,18 @@ def read(path: Path) -> Record:
     except OSError as exc:
         raise ReclaimError(f"{path}: {exc.strerror}") from exc
     except Untrusted as exc:
-        raise Untrusted(exc.path, exc.wrong, f"the journal {path} is not obeyed: {exc.way_out}") from exc
+        raise Untrusted(
+            exc.path, exc.wrong, f"the journal {path} is not obeyed: {exc.way_out}"
+        ) from exc
     record = Record(path, "", [], ended=False)
     by_seq: dict[int, Entry] = {}
     for number, line in _whole_lines(data):
         try:
             _line(line).add_to(record, by_seq)
         except (ValueError, RecursionError) as exc:
-            raise ReclaimError(f"{path}:{number}: not a line of a journal: {printable(str(exc))[:300]}") from exc
+            raise ReclaimError(
+                f"{path}:{number}: not a line of a journal: {printable(str(exc))[:300]}"
+            ) from exc
     return record
 
 
@@ -344,7 +380,9 @@ def journals_below(folder: Path) -> tuple[list[Record], list[str]]:
         try:
             found.append(read(path))
         except Untrusted as exc:
-            troubles.setdefault(exc.path, str(exc))  # one folder above may spoil them all
+            troubles.setdefault(
+                exc.path, str(exc)
+            )  # one folder above may spoil them all
         except ReclaimError as exc:
             troubles[str(path)] = str(exc)
     return found, list(troubles.values())
@@ -366,4 +404,6 @@ def _line(line: bytes) -> _Begin | _Intent | _Outcome | _End:
 
 def _whole_lines(data: bytes) -> Iterator[tuple[int, bytes]]:
     *lines, _torn = data.split(b"\n")
-    return ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+    return (
+        (number, line) for number, line in enumerate(lines, start=1) if line.strip()
+    )

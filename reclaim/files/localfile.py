@@ -35,7 +35,9 @@ def read(path: str, most: int) -> bytes:
 
 def _bytes_of(descriptor: int, most: int) -> bytes:
     found = bytearray()
-    while len(found) < most and (piece := os.pread(descriptor, most - len(found), len(found))):
+    while len(found) < most and (
+        piece := os.pread(descriptor, most - len(found), len(found))
+    ):
         found += piece
     return bytes(found)
 
@@ -71,14 +73,20 @@ def write(path: str, expected: bytes | None, wanted: bytes | None) -> None:
     except OSError as exc:
         raise ChangeFailed(f"{exc.strerror}; the file is as it was") from exc
     except (ProbeError, NotAssessable) as exc:
-        raise ChangeFailed(f"{str(exc).removeprefix(f'{path}: ')}; nothing was changed") from exc
+        raise ChangeFailed(
+            f"{str(exc).removeprefix(f'{path}: ')}; nothing was changed"
+        ) from exc
 
 
 def left_beside(path: str) -> list[str]:
     """The paths of what a `write` that was killed left beside the file. Empty where nobody can look."""
     try:
         with _folder_of(path) as (folder, name):
-            found = [one for one in os.listdir(folder) if replace.beside_of(one) == replace.cut(name)]
+            found = [
+                one
+                for one in os.listdir(folder)
+                if replace.beside_of(one) == replace.cut(name)
+            ]
     except (OSError, ProbeError):
         return []
     return [os.path.join(os.path.dirname(path), one) for one in sorted(found)]
@@ -92,10 +100,14 @@ def sweep(path: str, *contents: bytes | None) -> None:
     try:
         with _folder_of(path) as (folder, name):
             for left in os.listdir(folder):
-                if replace.beside_of(left) == replace.cut(name) and _is_one_of(folder, left, contents):
+                if replace.beside_of(left) == replace.cut(name) and _is_one_of(
+                    folder, left, contents
+                ):
                     os.unlink(left, dir_fd=folder)
     except (OSError, ProbeError) as exc:
-        raise ChangeFailed(f"{path}: what was left beside it cannot be removed: {exc}") from exc
+        raise ChangeFailed(
+            f"{path}: what was left beside it cannot be removed: {exc}"
+        ) from exc
 
 
 def _is_one_of(folder: int, name: str, contents: tuple[bytes | None, ...]) -> bool:
@@ -104,7 +116,10 @@ def _is_one_of(folder: int, name: str, contents: tuple[bytes | None, ...]) -> bo
     except (ProbeError, NotAssessable):
         return False
     try:
-        return any(one is not None and _bytes_of(descriptor, len(one) + 1) == one for one in contents)
+        return any(
+            one is not None and _bytes_of(descriptor, len(one) + 1) == one
+            for one in contents
+        )
     finally:
         os.close(descriptor)
 
@@ -175,7 +190,12 @@ def _make(path: str, wanted: bytes | None) -> None:
             os.fchmod(new, stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
             os.fsync(new)
             try:
-                os.link(f"/proc/self/fd/{new}", name, dst_dir_fd=folder, follow_symlinks=True)
+                os.link(
+                    f"/proc/self/fd/{new}",
+                    name,
+                    dst_dir_fd=folder,
+                    follow_symlinks=True,
+                )
             except FileExistsError as exc:
                 raise ChangeFailed(_EXISTS) from exc
             os.fsync(folder)

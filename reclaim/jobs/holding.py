@@ -34,7 +34,14 @@ class Timeline:
     #: choices that ask whether a guest runs
     asked: frozenset[int] = frozenset()
 
-    def at(self, number: int, copy: Copy, image: Image, source: str, asked_after: int | None = None) -> Held:
+    def at(
+        self,
+        number: int,
+        copy: Copy,
+        image: Image,
+        source: str,
+        asked_after: int | None = None,
+    ) -> Held:
         """Does *image* hold still for the copy that is step *number*, and for as long as it goes on?
 
         *asked_after*: the commands before that which asked the guest for its disks, if the job names them so.
@@ -43,7 +50,9 @@ class Timeline:
         doubt = ""
         if any(choice in self.asked for choice, _ in copy.call.branch):
             ways["asked"] = Still.MAYBE
-            doubt = "whether it copies only while the guest is off shows only when it runs"
+            doubt = (
+                "whether it copies only while the guest is off shows only when it runs"
+            )
         if other := self._held_by_another_line(copy, image, source):
             ways["another line"] = Still.MAYBE
             doubt = f"whether {other} holds it still shows only when both run: each has a time of its own"
@@ -58,24 +67,40 @@ class Timeline:
             if isinstance(step, Hold) and position < number:
                 applies = min(sure, self._applies(step, image, source))
                 if applies and self._goes_on(position, number, copy):
-                    applies, doubt = Still.MAYBE, f"whether {step.call.where} has ended by then shows only when it runs"
+                    applies, doubt = (
+                        Still.MAYBE,
+                        f"whether {step.call.where} has ended by then shows only when it runs",
+                    )
                 if why := step.doubt or _why_not(step, asked_after):
                     applies = min(applies, Still.MAYBE)
                     doubt = why if applies else doubt
                 elif applies is Still.MAYBE:
-                    doubt = doubt or f"whether {step.call.where} holds it still shows only when it runs"
+                    doubt = (
+                        doubt
+                        or f"whether {step.call.where} holds it still shows only when it runs"
+                    )
                 ways[step.way] = max(applies, ways.get(step.way, Still.NO))
             elif isinstance(step, Release):
                 doubt = self._release(step, ways, sure, image, source) or doubt
-            elif isinstance(step, NotUnderstood) and step.may_hold and position < number:
+            elif (
+                isinstance(step, NotUnderstood) and step.may_hold and position < number
+            ):
                 ways["not understood"] = Still.MAYBE
         still = max(ways.values(), default=Still.NO)
-        return Held(still, doubt or "what is not understood there may hold the guest still")
+        return Held(
+            still, doubt or "what is not understood there may hold the guest still"
+        )
 
     def _held_by_another_line(self, copy: Copy, image: Image, source: str) -> str:
         """Which other line of the cron table holds the image still, if one does."""
-        others = (one for one in self.steps if isinstance(one, Hold) and one.call.run != copy.call.run)
-        return next((one.call.where for one in others if self._applies(one, image, source)), "")
+        others = (
+            one
+            for one in self.steps
+            if isinstance(one, Hold) and one.call.run != copy.call.run
+        )
+        return next(
+            (one.call.where for one in others if self._applies(one, image, source)), ""
+        )
 
     def _goes_on(self, position: int, number: int, copy: Copy) -> bool:
         """Does step *position* go on in the background, beside the copy?"""
@@ -93,9 +118,20 @@ class Timeline:
         if any(arms.get(choice, arm) != arm for choice, arm in before):
             return Still.NO
         here = set(copy)
-        return Still.YES if all(one in here or one[0] in self.asked for one in before) else Still.MAYBE
+        return (
+            Still.YES
+            if all(one in here or one[0] in self.asked for one in before)
+            else Still.MAYBE
+        )
 
-    def _release(self, step: Release, ways: dict[str, Still], sure: Still, image: Image, source: str) -> str:
+    def _release(
+        self,
+        step: Release,
+        ways: dict[str, Still],
+        sure: Still,
+        image: Image,
+        source: str,
+    ) -> str:
         applies = min(sure, self._names(step.guests, image, source))
         for way in step.ways:
             if applies is Still.YES:
@@ -109,7 +145,11 @@ class Timeline:
         if image.target and image.target in step.spared:
             return Still.NO
         if step.path and step.path != "/":
-            return Still.YES if image.path.startswith(step.path.rstrip("/") + "/") else Still.NO
+            return (
+                Still.YES
+                if image.path.startswith(step.path.rstrip("/") + "/")
+                else Still.NO
+            )
         return self._names(step.guests, image, source)
 
     def _names(self, guests: tuple[str, ...], image: Image, source: str) -> Still:
@@ -120,7 +160,12 @@ class Timeline:
         for one in guests:
             if is_sure(one):
                 # a guest that is not known may be that one, and an ID is given when a guest starts
-                found = max(found, Still.NO if is_sure(image.guest) and not one.isdecimal() else Still.MAYBE)
+                found = max(
+                    found,
+                    Still.NO
+                    if is_sure(image.guest) and not one.isdecimal()
+                    else Still.MAYBE,
+                )
                 continue
             origin = self.origins.of(one)
             if (origin is not None and origin.every) or one in source:

@@ -17,7 +17,9 @@ _NAMES = re.compile(r"\.(?:qcow2?|img|raw|vmdk|vdi|vhdx?|qed)$", re.IGNORECASE)
 #: folders that libvirt makes for images
 _FOLDERS = ("/var/lib/libvirt/images", "/var/lib/libvirt")
 #: what snapper and ZFS call the folder of a snapshot
-_OF_A_SNAPSHOT = re.compile(r"(.*?)/(?:\.snapshots/[^/]+/snapshot|\.zfs/snapshot/[^/]+)(/.*)?", re.DOTALL)
+_OF_A_SNAPSHOT = re.compile(
+    r"(.*?)/(?:\.snapshots/[^/]+/snapshot|\.zfs/snapshot/[^/]+)(/.*)?", re.DOTALL
+)
 #: snapshots of snapshots
 _DEEPEST = 8
 
@@ -78,11 +80,18 @@ class Map:
         """The job takes a snapshot, mounts one, or moves something."""
         if one.path and len(self.snapshots) < 500:
             path, origin = plain_device(one.path), plain_device(one.origin)
-            self.snapshots.insert(0, (path.rstrip("/") or "/", origin.rstrip("/") or "/", one.still))
+            self.snapshots.insert(
+                0, (path.rstrip("/") or "/", origin.rstrip("/") or "/", one.still)
+            )
 
     def copied_to(self, target: str, found: Copied) -> None:
         """The job wrote a copy there."""
-        if not target or rsync.is_remote(target) or target.startswith(UNKNOWN) or len(self.copies) > 200:
+        if (
+            not target
+            or rsync.is_remote(target)
+            or target.startswith(UNKNOWN)
+            or len(self.copies) > 200
+        ):
             return
         self.copies += [(target.rstrip("/"), one.image) for one in found.sure]
         if found.of_guests and not found.sure:
@@ -103,19 +112,31 @@ class Map:
         if not known:
             found.of_guests.append(guest)
 
-    def _source(self, source: str, copy: Copy, found: Copied, node_is_read: Callable[[str], bool]) -> None:
+    def _source(
+        self,
+        source: str,
+        copy: Copy,
+        found: Copied,
+        node_is_read: Callable[[str], bool],
+    ) -> None:
         origin = self.origins.of(source)
         if origin is not None and origin.kind == "image":
             self._of_guest(origin.guest, found)
             found.asked_after = max(origin.after, found.asked_after or 0)
         elif origin is not None and origin.kind == "found" and is_sure(origin.path):
             for image in self._all_below(origin.path, copy, found, node_is_read):
-                if fnmatch.fnmatchcase(posixpath.basename(image.image.path), origin.name):
+                if fnmatch.fnmatchcase(
+                    posixpath.basename(image.image.path), origin.name
+                ):
                     found.sure.append(image)
         elif source.startswith("volume:"):
-            named = [one for one in self.images if posixpath.basename(one.path) == source[7:]]
+            named = [
+                one for one in self.images if posixpath.basename(one.path) == source[7:]
+            ]
             found.sure += [Found(one, one.path) for one in named]
-            found.doubt = found.doubt or ("" if named else "which guest's image that volume is is not known")
+            found.doubt = found.doubt or (
+                "" if named else "which guest's image that volume is is not known"
+            )
         elif rsync.is_remote(source):
             self._elsewhere(source, found)
         elif not source.startswith("/"):
@@ -125,23 +146,43 @@ class Map:
 
     def _elsewhere(self, source: str, found: Copied) -> None:
         path = source.partition(":")[2].rstrip("/")
-        looks = _NAMES.search(path) or path.startswith(_FOLDERS) or any(_holds(path, one.path) for one in self.images)
+        looks = (
+            _NAMES.search(path)
+            or path.startswith(_FOLDERS)
+            or any(_holds(path, one.path) for one in self.images)
+        )
         if looks or not is_sure(source):
             found.doubt = (
-                found.doubt or "whether the guests of the machine that it copies from hold still is not seen here"
+                found.doubt
+                or "whether the guests of the machine that it copies from hold still is not seen here"
             )
         else:
-            found.doubt = found.doubt or "whether images lie there on the other machine is not seen here"
+            found.doubt = (
+                found.doubt
+                or "whether images lie there on the other machine is not seen here"
+            )
 
-    def _all_below(self, source: str, copy: Copy, found: Copied, node_is_read: Callable[[str], bool]) -> list[Found]:
+    def _all_below(
+        self,
+        source: str,
+        copy: Copy,
+        found: Copied,
+        node_is_read: Callable[[str], bool],
+    ) -> list[Found]:
         source = plain_device(source)
         path, still = self._origin(source)
         result = []
         for image, way in _ways(path, self.images):
             is_itself = way != "below"
-            if rsync.is_device(image.path) and not (copy.reads_devices and (is_itself or node_is_read(copy.tool))):
+            if rsync.is_device(image.path) and not (
+                copy.reads_devices and (is_itself or node_is_read(copy.tool))
+            ):
                 continue  # the node is copied, not what is on the device
-            left_out = copy.skips(source, source if is_itself else image.path) if not still else False
+            left_out = (
+                copy.skips(source, source if is_itself else image.path)
+                if not still
+                else False
+            )
             if left_out is True:
                 continue
             if left_out is None:
@@ -149,13 +190,26 @@ class Map:
             elif way == "maybe" and (guests := self._named_guests(source)):
                 found.of_guests += [one for one in guests if one not in found.of_guests]
             elif way == "maybe":
-                found.doubt = found.doubt or "which images it copies shows only when it runs"
+                found.doubt = (
+                    found.doubt or "which images it copies shows only when it runs"
+                )
             else:
                 result.append(Found(image, source, still))
-        if not is_sure(source) and not result and not found.doubt and self._may_be_copy(source):
+        if (
+            not is_sure(source)
+            and not result
+            and not found.doubt
+            and self._may_be_copy(source)
+        ):
             found.doubt = "what it copies shows only when it runs"
-        if not result and path != source and (path == UNKNOWN or path.startswith("/dev/")):
-            found.doubt = found.doubt or "which images lie on that snapshot is not known"
+        if (
+            not result
+            and path != source
+            and (path == UNKNOWN or path.startswith("/dev/"))
+        ):
+            found.doubt = (
+                found.doubt or "which images lie on that snapshot is not known"
+            )
         result += self._copies_below(source)
         if not self.images:
             found.doubt = found.doubt or "no guest's image is known here"
@@ -163,7 +217,9 @@ class Map:
 
     def _named_guests(self, source: str) -> list[str]:
         """Guests that virsh lists and the path is named after."""
-        return [one for one in source if (self.origins.of(one) or Origin()).kind == "guest"]
+        return [
+            one for one in source if (self.origins.of(one) or Origin()).kind == "guest"
+        ]
 
     def _may_be_copy(self, source: str) -> bool:
         return any(_way(source, path) for path, _ in self.copies)
@@ -173,7 +229,13 @@ class Map:
         found = []
         for path, image in self.copies:
             if image is not None and (_way(source, path) or _way(path, source)):
-                found.append(Found(Image(image.path, None, image.guest, image.target), source, still=True))
+                found.append(
+                    Found(
+                        Image(image.path, None, image.guest, image.target),
+                        source,
+                        still=True,
+                    )
+                )
         return found[:20]
 
     def _origin(self, path: str) -> tuple[str, bool]:
@@ -184,7 +246,14 @@ class Map:
             if named is not None:
                 path, still = (named[1] or "") + (named[2] or "") or "/", True
                 continue
-            match = next((one for one in self.snapshots if path == one[0] or path.startswith(f"{one[0]}/")), None)
+            match = next(
+                (
+                    one
+                    for one in self.snapshots
+                    if path == one[0] or path.startswith(f"{one[0]}/")
+                ),
+                None,
+            )
             if match is None:
                 break
             path, still = match[1] + path[len(match[0]) :], still or match[2]
@@ -201,8 +270,17 @@ def plain_device(path: str) -> str:
 
 def _ways(source: str, images: list[Image]) -> Iterator[tuple[Image, str]]:
     """The images at or below *source*, and how each lies there."""
-    plain = "*" not in source and "?" not in source and "[" not in source and is_sure(source)
-    start = posixpath.normpath(source).rstrip("/") + "/" if plain and source.startswith("/") else ""
+    plain = (
+        "*" not in source
+        and "?" not in source
+        and "[" not in source
+        and is_sure(source)
+    )
+    start = (
+        posixpath.normpath(source).rstrip("/") + "/"
+        if plain and source.startswith("/")
+        else ""
+    )
     for image in images:
         if plain and not f"{image.path}/".startswith(start):
             continue
@@ -215,17 +293,25 @@ def _way(source: str, path: str) -> str | None:
     """How *path* is at *source*: "itself", "below", "maybe" where that is not sure; None where it is not."""
     if is_sure(source):
         plain = posixpath.normpath(source) if source.startswith("/") else source
-        if path == plain or (_fits(path, plain) and plain.count("/") == path.count("/")):
+        if path == plain or (
+            _fits(path, plain) and plain.count("/") == path.count("/")
+        ):
             return "itself"
         return "below" if _holds(plain, path) else None
     if not source.startswith("/"):
         return None
-    if not path.startswith(sure_part(source)) and not sure_part(source).startswith(path):
+    if not path.startswith(sure_part(source)) and not sure_part(source).startswith(
+        path
+    ):
         return None
     expression = pattern(source.rstrip("/"))
     if expression.fullmatch(path):
         return "maybe"
-    return "maybe" if any(expression.fullmatch(path[:end]) for end in _ends(path)) else None
+    return (
+        "maybe"
+        if any(expression.fullmatch(path[:end]) for end in _ends(path))
+        else None
+    )
 
 
 def _ends(path: str) -> Iterable[int]:
@@ -236,7 +322,11 @@ def _holds(source: str, path: str) -> bool:
     """Is *path* at or below *source*, which may be a pattern?"""
     if not source.startswith("/"):
         return False
-    return path == source or path.startswith(source.rstrip("/") + "/") or _fits(path, source)
+    return (
+        path == source
+        or path.startswith(source.rstrip("/") + "/")
+        or _fits(path, source)
+    )
 
 
 def _fits(path: str, glob: str) -> bool:

@@ -88,7 +88,10 @@ class Rule:
         expression = "".join(meaning.get(part) or re.escape(part) for part in parts)
         if pattern.startswith("**/"):  # also at the top
             expression = "(?:.*/)?" + expression.removeprefix(".*/")
-        return any(re.fullmatch(expression + below, "/".join(tail), re.DOTALL) for tail in tails)
+        return any(
+            re.fullmatch(expression + below, "/".join(tail), re.DOTALL)
+            for tail in tails
+        )
 
 
 @dataclass
@@ -134,7 +137,9 @@ class Line:
     @property
     def keeps_unchanged_blocks(self) -> bool:
         """Does it leave the blocks of the old copy in place that did not change?"""
-        whole = self.has("whole-file") or (self.is_local and not self.has("no-whole-file"))
+        whole = self.has("whole-file") or (
+            self.is_local and not self.has("no-whole-file")
+        )
         return self.has("inplace") and not whole
 
     def leaves_out(self, source: str, path: str) -> bool | None:
@@ -144,7 +149,11 @@ class Line:
         names, last = path.split("/"), len(source.rstrip("/").split("/")) - 1
         # with --relative the folders above are in the name, and no rule is asked about them
         relative = self.has("relative")
-        names, above = (names[1:], max(0, last - 1)) if relative else (names[last + source.endswith("/") :], 0)
+        names, above = (
+            (names[1:], max(0, last - 1))
+            if relative
+            else (names[last + source.endswith("/") :], 0)
+        )
         is_told = True
         for count in range(above + 1, len(names) + 1):
             for rule in self.rules:
@@ -185,10 +194,22 @@ def read(words: tuple[Word, ...]) -> Line:
             _set_short(line, word, rest)
         else:
             line.paths.append(word)
-    if line.target is not None and not line.writes_here and {"--sparse", "-S"} & set(line.remote):
-        line.options.setdefault("sparse", words[0])  # it is the end that writes which leaves zeros out
-    if len(line.paths) > 2:  # with a source and a target besides, what is not known may be an option
-        line.doubtful += [one for one in line.paths[:-1] if one.may_be_option and one not in line.doubtful]
+    if (
+        line.target is not None
+        and not line.writes_here
+        and {"--sparse", "-S"} & set(line.remote)
+    ):
+        line.options.setdefault(
+            "sparse", words[0]
+        )  # it is the end that writes which leaves zeros out
+    if (
+        len(line.paths) > 2
+    ):  # with a source and a target besides, what is not known may be an option
+        line.doubtful += [
+            one
+            for one in line.paths[:-1]
+            if one.may_be_option and one not in line.doubtful
+        ]
     return line
 
 
@@ -222,7 +243,9 @@ def _add_rules(line: Line, name: str, value: str) -> None:
     braces = re.fullmatch(r"\{([^{}]*,[^{}]*)\}", value)  # bash makes an option of each
     for pattern in braces[1].split(",") if braces else [value]:
         is_read = kind and is_sure(pattern) and not _UNREAD.search(pattern)
-        line.rules.append(Rule(kind in ("-", "exclude"), pattern) if is_read else Rule(None))
+        line.rules.append(
+            Rule(kind in ("-", "exclude"), pattern) if is_read else Rule(None)
+        )
 
 
 def _set(line: Line, name: str, word: Word) -> None:

@@ -85,7 +85,9 @@ class Word:
     @property
     def may_be_options(self) -> bool:
         """Could it hold an option that we do not see?"""
-        return self.splits and (self.text.startswith("-") or bool(_MARK.match(self.text)))
+        return self.splits and (
+            self.text.startswith("-") or bool(_MARK.match(self.text))
+        )
 
     @property
     def may_be_option(self) -> bool:

@@ -97,7 +97,8 @@ class Line:
         high = max(self.points) or 1
         step = 116 / max(len(self.points) - 1, 1)
         return " ".join(
-            f"{2 + number * step:.1f},{22 - 20 * count / high:.1f}" for number, count in enumerate(self.points)
+            f"{2 + number * step:.1f},{22 - 20 * count / high:.1f}"
+            for number, count in enumerate(self.points)
         )
 
 
@@ -127,7 +128,10 @@ def _sweep(reports: Path) -> None:
             whole.drop(path)
     for home in _folders(reports):
         for path in home.glob(".*.removed"):
-            if _RUN.fullmatch(path.name[1:].removesuffix(".removed")) and not path.is_symlink():
+            if (
+                _RUN.fullmatch(path.name[1:].removesuffix(".removed"))
+                and not path.is_symlink()
+            ):
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -138,7 +142,11 @@ def prune(reports: Path, keep: int) -> list[Path]:
     """
     removed = []
     for home in _folders(reports):
-        runs = [one for one in _folders(home) if _RUN.fullmatch(one.name) and (one / record.NAME).is_file()]
+        runs = [
+            one
+            for one in _folders(home)
+            if _RUN.fullmatch(one.name) and (one / record.NAME).is_file()
+        ]
         for run in sorted(runs, key=lambda one: one.name, reverse=True)[keep:]:
             if _can_be_undone(run):
                 continue
@@ -164,13 +172,21 @@ def _can_be_undone(run: Path) -> bool:
 def _locked(reports: Path) -> Iterator[None]:
     """One writer of the index at a time. Raises ReclaimError if another user has the lock: nobody waits for that."""
     path = reports / _LOCK
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(
+        path,
+        os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+        0o600,
+    )
     try:
         is_ours = os.fstat(descriptor).st_uid in trust.trusted_users()
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if is_ours else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(
+                descriptor, fcntl.LOCK_EX if is_ours else fcntl.LOCK_EX | fcntl.LOCK_NB
+            )
         except BlockingIOError as exc:
-            raise ReclaimError(f"{path}: another user holds this lock: the index is as it was") from exc
+            raise ReclaimError(
+                f"{path}: another user holds this lock: the index is as it was"
+            ) from exc
         yield
     finally:
         os.close(descriptor)
@@ -185,7 +201,11 @@ def _load(reports: Path) -> State:
 
 def _folders(where: Path) -> list[Path]:
     with os.scandir(where) as found:
-        return [where / one.name for one in found if one.is_dir(follow_symlinks=False) and not one.name.startswith(".")]
+        return [
+            where / one.name
+            for one in found
+            if one.is_dir(follow_symlinks=False) and not one.name.startswith(".")
+        ]
 
 
 def _scan(reports: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
@@ -204,7 +224,9 @@ def _scan(reports: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
     return stamps, sorted(unfinished, reverse=True)
 
 
-def _refresh(reports: Path, state: State, stamps: dict[str, tuple[int, int]]) -> list[str]:
+def _refresh(
+    reports: Path, state: State, stamps: dict[str, tuple[int, int]]
+) -> list[str]:
     """Let *state* be what the folders say; returns all runs, the newest first."""
     cached = lru_cache(maxsize=_BACK + 2)(record.read)
     for key in state.runs.keys() - stamps.keys():
@@ -217,10 +239,14 @@ def _refresh(reports: Path, state: State, stamps: dict[str, tuple[int, int]]) ->
     lives: dict[tuple[str, str], list[str]] = {}
     for key in ordered:
         if state.runs[key].trouble is None:
-            lives.setdefault((key.partition("/")[0], state.runs[key].uri), []).append(key)
+            lives.setdefault((key.partition("/")[0], state.runs[key].uri), []).append(
+                key
+            )
     for readable in lives.values():
         for number, key in enumerate(readable):
-            _hold_against(reports, state, readable[max(0, number - _BACK) : number], key, cached)
+            _hold_against(
+                reports, state, readable[max(0, number - _BACK) : number], key, cached
+            )
         for key in readable[:-_DRAWN]:
             state.runs[key].allocated = None
         for key in readable[-_DRAWN:]:
@@ -234,7 +260,12 @@ def _entry(run: Path, stamp: tuple[int, int]) -> Entry:
         found = record.read(run)
     except ReclaimError as exc:
         when = datetime.fromtimestamp(stamp[0] / 1e9, tz=timezone.utc)
-        return Entry(stamp=stamp, started=when, trouble=printable(str(exc)), hypervisor=run.parent.name)
+        return Entry(
+            stamp=stamp,
+            started=when,
+            trouble=printable(str(exc)),
+            hypervisor=run.parent.name,
+        )
     figures = summary.figures([found])
     return Entry(
         stamp=stamp,
@@ -259,11 +290,19 @@ def _allocated(found: Record) -> dict[str, int]:
     return dict(counts)
 
 
-def _hold_against(reports: Path, state: State, earlier: list[str], key: str, read: Callable[[Path], Record]) -> None:
+def _hold_against(
+    reports: Path,
+    state: State,
+    earlier: list[str],
+    key: str,
+    read: Callable[[Path], Record],
+) -> None:
     """Find what changed in *key* since the runs before it, unless that is known."""
     entry = state.runs[key]
     last = earlier[-1] if earlier else None
-    if entry.delta is not None and (entry.before == last or (entry.before and entry.before not in state.runs)):
+    if entry.delta is not None and (
+        entry.before == last or (entry.before and entry.before not in state.runs)
+    ):
         return
     records = []
     for one in reversed(earlier):
@@ -287,7 +326,9 @@ def _hold_against(reports: Path, state: State, earlier: list[str], key: str, rea
 def _render(state: State, ordered: list[str], unfinished: list[str]) -> str:
     months: dict[str, list[tuple[str, Entry]]] = {}
     for key in ordered:
-        months.setdefault(f"{state.runs[key].started:%Y-%m}", []).append((key, state.runs[key]))
+        months.setdefault(f"{state.runs[key].started:%Y-%m}", []).append(
+            (key, state.runs[key])
+        )
     style = page.asset("style.css")
     return (
         page.environment()

@@ -46,16 +46,22 @@ def names(read: Read, format: str | None, path: str) -> Names:  # noqa: A002
     head = read(0, HEAD)
     if head.startswith(_MAGIC) and len(head) >= 24:
         return (
-            _of_qcow2(read, head, path) if head[4:8] != b"\0\0\0\1" else Names(_at(read, *_PLACE.unpack_from(head, 8)))
+            _of_qcow2(read, head, path)
+            if head[4:8] != b"\0\0\0\1"
+            else Names(_at(read, *_PLACE.unpack_from(head, 8)))
         )
     if head.startswith(_QED) and len(head) >= 64:
         return _of_qed(read, head)
     if head.startswith((_VMDK, b"# Disk DescriptorFile")):
-        found = re.search(rb'^\s*parentFileNameHint\s*=\s*"([^"\n]{1,1023})"', head, re.MULTILINE)
+        found = re.search(
+            rb'^\s*parentFileNameHint\s*=\s*"([^"\n]{1,1023})"', head, re.MULTILINE
+        )
         return Names(_text(found[1]) if found else None, "vmdk")
     if format is None and head:
         return Names()  # QEMU takes it for a raw one
-    raise NotAssessable(f"{path}: its header cannot be read as that of a {format or 'disk image'}")
+    raise NotAssessable(
+        f"{path}: its header cannot be read as that of a {format or 'disk image'}"
+    )
 
 
 #: offset and length of the name in a qcow and a qcow2
@@ -73,7 +79,9 @@ def _text(data: bytes) -> str:
 def _of_qcow2(read: Read, head: bytes, path: str) -> Names:
     version = int.from_bytes(head[4:8], "big")
     if version not in (2, 3) or len(head) < 104:
-        raise NotAssessable(f"{path}: a qcow2 of version {version}, or one that ends in its header")
+        raise NotAssessable(
+            f"{path}: a qcow2 of version {version}, or one that ends in its header"
+        )
     at = 72 if version == 2 else int.from_bytes(head[100:104], "big")
     found: dict[int, str] = {}
     while at + 8 <= len(head):
@@ -82,7 +90,11 @@ def _of_qcow2(read: Read, head: bytes, path: str) -> Names:
             break
         found.setdefault(kind, _text(head[at + 8 : at + 8 + length]))
         at += 8 + -(-length // 8) * 8
-    return Names(_at(read, *_PLACE.unpack_from(head, 8)), found.get(_BACKING_FORMAT), found.get(_DATA_FILE))
+    return Names(
+        _at(read, *_PLACE.unpack_from(head, 8)),
+        found.get(_BACKING_FORMAT),
+        found.get(_DATA_FILE),
+    )
 
 
 def _of_qed(read: Read, head: bytes) -> Names:
@@ -98,7 +110,13 @@ def _of_qed(read: Read, head: bytes) -> Names:
 #: nodes of a `json:` name that are taken apart, and how deep they may lie in one another
 _MOST_NODES, _DEEPEST_NODE = 1_000, 32
 #: drivers of files and devices of the host, and what names the file (QEMU's qapi/block-core.json)
-_LOCAL = {"file": "filename", "host_device": "filename", "host_cdrom": "filename", "io_uring": "path", "": "filename"}
+_LOCAL = {
+    "file": "filename",
+    "host_device": "filename",
+    "host_cdrom": "filename",
+    "io_uring": "path",
+    "": "filename",
+}
 #: drivers of what several can write to on a network
 _CLUSTERS = ("rbd", "gluster", "iscsi", "sheepdog", "nbd", "nfs", "ssh")
 #: and of what nobody writes to, or that is nobody else's
@@ -122,7 +140,9 @@ def locations(name: str, folder: str, format: str | None) -> list[Leaf]:  # noqa
     if name.startswith("json:"):
         found = list(_leaves(_tree(name), folder, format, 0))
         if not found or len(found) > _MOST_NODES:
-            raise NotAssessable(f"the name {name[:100]} of its backing file is not understood")
+            raise NotAssessable(
+                f"the name {name[:100]} of its backing file is not understood"
+            )
         return found
     if name.startswith("blkdebug:"):  # and its own configuration file
         return locations(name.split(":", 2)[-1], folder, format)
@@ -149,16 +169,26 @@ def network(name: str) -> str:
         return f"{protocol}:{rest[2:].partition('/')[2]}"  # of one cluster, whichever host is asked
     if protocol == "rbd":
         return f"rbd:{re.split(r'[:@]', rest)[0]}"
-    if protocol == "nbd" and transport == "unix" and (socket := re.search(r"[?&]socket=([^&]+)", rest)):
+    if (
+        protocol == "nbd"
+        and transport == "unix"
+        and (socket := re.search(r"[?&]socket=([^&]+)", rest))
+    ):
         return f"nbd:{unquote(socket[1])}/{rest.partition('?')[0].lstrip('/')}"
     if protocol == "nbd" and not rest.startswith("//"):
         where, _, export = rest.partition(":exportname=")
         at = where.removeprefix("unix:")
-        return f"nbd:{at}/{export}" if at != where else network(f"nbd://{where}/{export}")
+        return (
+            f"nbd:{at}/{export}" if at != where else network(f"nbd://{where}/{export}")
+        )
     if protocol in _PORTS and rest.startswith("//"):
         host, _, path = rest[2:].partition("/")
         host = host.rpartition("@")[2]
-        host = host if re.search(r":\d+\Z", host) else f"{host.removesuffix(':')}:{_PORTS[protocol]}"
+        host = (
+            host
+            if re.search(r":\d+\Z", host)
+            else f"{host.removesuffix(':')}:{_PORTS[protocol]}"
+        )
         return f"{protocol}://{host}/{path.partition('?')[0].lstrip('/')}"
     return f"{protocol}:{rest}"
 
@@ -170,7 +200,9 @@ def _tree(name: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise NotAssessable(f"the name {name[:100]} of its backing file is not understood")
+        raise NotAssessable(
+            f"the name {name[:100]} of its backing file is not understood"
+        )
     return found
 
 
@@ -186,7 +218,12 @@ def _unfolded(node: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _leaves(node: dict[str, Any], folder: str, format: str | None, depth: int) -> Iterator[Leaf]:  # noqa: A002
+def _leaves(
+    node: dict[str, Any],
+    folder: str,
+    format: str | None,  # noqa: A002 (QEMU's word)
+    depth: int,
+) -> Iterator[Leaf]:
     """The files of a node and of those below it. Raises NotAssessable where one leads nobody knows where."""
     if depth > _DEEPEST_NODE:
         raise NotAssessable("the name of its backing file is nested too deep")
@@ -196,10 +233,17 @@ def _leaves(node: dict[str, Any], folder: str, format: str | None, depth: int) -
     if place := _place_of(driver, node, folder):
         yield Leaf(place, own)
         return
-    children = [(name, one) for name, value in node.items() if name not in _NO_NODES for one in _nodes(value)]
+    children = [
+        (name, one)
+        for name, value in node.items()
+        if name not in _NO_NODES
+        for one in _nodes(value)
+    ]
     if not children:
         words = driver or "without a driver"
-        raise NotAssessable(f"the node {words} in the name of its backing file is not understood")
+        raise NotAssessable(
+            f"the node {words} in the name of its backing file is not understood"
+        )
     for name, child in children:
         other = None if name == "backing" else "raw" if name == "data-file" else own
         yield from _leaves(child, folder, other, depth + 1)
@@ -216,7 +260,16 @@ def _place_of(driver: str, node: dict[str, Any], folder: str) -> str:
 
 
 #: what a node has that are no nodes (`server` is where one on a network is)
-_NO_NODES = ("server", "cache", "encrypt", "throttle-group", "inject-error", "set-state", "match", "detect-zeroes")
+_NO_NODES = (
+    "server",
+    "cache",
+    "encrypt",
+    "throttle-group",
+    "inject-error",
+    "set-state",
+    "match",
+    "detect-zeroes",
+)
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:
@@ -233,7 +286,11 @@ def _on_a_network(driver: str, node: dict[str, Any]) -> str:
     """As `network` has it."""
 
     def text(*names: str) -> str:
-        return "/".join(str(node[name]).strip("/") for name in names if node.get(name) not in (None, ""))
+        return "/".join(
+            str(node[name]).strip("/")
+            for name in names
+            if node.get(name) not in (None, "")
+        )
 
     names = {
         "rbd": ("pool", "namespace", "image"),
@@ -242,12 +299,24 @@ def _on_a_network(driver: str, node: dict[str, Any]) -> str:
         "sheepdog": ("vdi",),
         "nbd": ("export",),
     }.get(driver, ("path",))
-    if "uri" in node or "url" in node or (driver in ("rbd", "sheepdog") and not text(*names)):
-        return network(str(node.get("uri") or node.get("url") or f"{driver}:{node.get('filename', '')}"))
+    if (
+        "uri" in node
+        or "url" in node
+        or (driver in ("rbd", "sheepdog") and not text(*names))
+    ):
+        return network(
+            str(
+                node.get("uri")
+                or node.get("url")
+                or f"{driver}:{node.get('filename', '')}"
+            )
+        )
     if driver in _PORTS:
         server = node.get("server")
         at = server if isinstance(server, dict) else node
         if driver == "nbd" and isinstance(at.get("path"), str):
             return f"nbd:{at['path']}/{text('export')}"
-        return network(f"{driver}://{at.get('host', '')}:{at.get('port', '')}/{text(*names)}")
+        return network(
+            f"{driver}://{at.get('host', '')}:{at.get('port', '')}/{text(*names)}"
+        )
     return f"{driver}:{text(*names)}"

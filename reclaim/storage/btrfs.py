@@ -37,11 +37,15 @@ def _upwards(path: str) -> Iterator[str]:
 def mount_of(shell: Host, path: str) -> tuple[str, str]:
     """The filesystem's type and where it is mounted, for *path* or the nearest folder above it that exists."""
     for one in _upwards(path):
-        result = shell.run("findmnt --noheadings --raw --output FSTYPE,TARGET --target %s", one)
+        result = shell.run(
+            "findmnt --noheadings --raw --output FSTYPE,TARGET --target %s", one
+        )
         if result.rc == 0:
             # several lines for mounts above one another, as systemd's automount makes them: the last is the upmost
             fstype, _, target = result.stdout.strip().rpartition("\n")[2].partition(" ")
-            return fstype, re.sub(r"\\x([0-9a-f]{2})", lambda code: chr(int(code[1], 16)), target)
+            return fstype, re.sub(
+                r"\\x([0-9a-f]{2})", lambda code: chr(int(code[1], 16)), target
+            )
     return "", "/"
 
 
@@ -84,8 +88,14 @@ def sharers(shell: Host, copy: int, folder: int, address: int) -> list[Sharer]:
     try:
         here = f"/proc/{os.getpid()}/fd/{top}/."
         home, of_home = _shown(shell, here)
-        told = shell.run("btrfs inspect-internal logical-resolve -o %s %s", str(address), here)
-        lines = [line for line in (told.stdout + told.stderr).splitlines() if not _is(line, own)]
+        told = shell.run(
+            "btrfs inspect-internal logical-resolve -o %s %s", str(address), here
+        )
+        lines = [
+            line
+            for line in (told.stdout + told.stderr).splitlines()
+            if not _is(line, own)
+        ]
         place = str(Path(f"/proc/self/fd/{top}").readlink())
     finally:
         os.close(top)
@@ -97,11 +107,20 @@ def sharers(shell: Host, copy: int, folder: int, address: int) -> list[Sharer]:
                 one = Sharer(f"a reflink in {printable(home)}", is_snapshot=False)
                 found[one.words] = one
         elif unreached:
-            one = Sharer(f"snapshot {printable(unreached[2])}", is_snapshot=unreached[2] in of_home)
+            one = Sharer(
+                f"snapshot {printable(unreached[2])}",
+                is_snapshot=unreached[2] in of_home,
+            )
             found[one.words] = one
         elif line.startswith("/"):
-            path = f"{place.rstrip('/')}/{line.removeprefix(here).lstrip('/')}" if line.startswith(here) else line
-            found[line] = Sharer(printable(path), is_snapshot=_lies_in(shell, line, of_home))
+            path = (
+                f"{place.rstrip('/')}/{line.removeprefix(here).lstrip('/')}"
+                if line.startswith(here)
+                else line
+            )
+            found[line] = Sharer(
+                printable(path), is_snapshot=_lies_in(shell, line, of_home)
+            )
     return list(found.values())
 
 
@@ -129,7 +148,10 @@ def _top(folder: int) -> int:
     here = os.dup(folder)
     while (below := os.fstat(here)).st_ino != int(_TOP):
         above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
-        if (os.fstat(above).st_dev, os.fstat(above).st_ino == below.st_ino) != (below.st_dev, False):
+        if (os.fstat(above).st_dev, os.fstat(above).st_ino == below.st_ino) != (
+            below.st_dev,
+            False,
+        ):
             os.close(above)
             break
         os.close(here)

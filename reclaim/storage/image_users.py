@@ -67,27 +67,50 @@ class Use:
 # What definitions name ------------------------------------------------------------------------
 
 
-def uses(hypervisor: Node, root: Element, guest: str, *, note: str = "", runs: bool = False) -> Iterator[Use]:
+def uses(
+    hypervisor: Node, root: Element, guest: str, *, note: str = "", runs: bool = False
+) -> Iterator[Use]:
     """Every image that a definition names."""
     for disk in root.iterfind("devices/disk"):
-        yield from _of_disk(hypervisor, disk, Use(guest, note + _target(disk), "", None, writes=True, runs=runs))
+        yield from _of_disk(
+            hypervisor,
+            disk,
+            Use(guest, note + _target(disk), "", None, writes=True, runs=runs),
+        )
     base = Use(guest, note, "", None, writes=True, runs=runs)
     for source in root.iterfind("devices/hostdev[@type='scsi']/source"):
-        yield replace(base, what=f"{note}hostdev", place=_scsi_device(source), format="raw")
+        yield replace(
+            base, what=f"{note}hostdev", place=_scsi_device(source), format="raw"
+        )
     for device in root.iterfind("devices/*"):
         for source in device.iter("source", "block") if device.tag != "disk" else ():
-            place = source.get("file") or source.get("dev") or source.findtext("path") or source.text
+            place = (
+                source.get("file")
+                or source.get("dev")
+                or source.findtext("path")
+                or source.text
+            )
             if (path := str(place or "").strip()).startswith("/"):
                 yield replace(base, what=f"{note}{device.tag!s}", place=path)
     nvram = root.find("os/nvram")
-    if path := "" if nvram is None else str(nvram.text or "").strip() or _source(hypervisor, nvram):
-        yield replace(base, what=f"{note}nvram", place=path, format="raw", may_be_gone=True)
+    if (
+        path := ""
+        if nvram is None
+        else str(nvram.text or "").strip() or _source(hypervisor, nvram)
+    ):
+        yield replace(
+            base, what=f"{note}nvram", place=path, format="raw", may_be_gone=True
+        )
     loader = root.find("os/loader[@readonly='no']")
     if loader is not None and (path := str(loader.text or "").strip()):
-        yield replace(base, what=f"{note}loader", place=path, format="raw", may_be_gone=True)
+        yield replace(
+            base, what=f"{note}loader", place=path, format="raw", may_be_gone=True
+        )
     for name, is_read in qemuargs.images(root):
         for place in _named(name):
-            yield replace(base, what=f"{note}qemu:commandline", place=place, writes=not is_read)
+            yield replace(
+                base, what=f"{note}qemu:commandline", place=place, writes=not is_read
+            )
 
 
 def _scsi_device(source: Element) -> str:
@@ -95,10 +118,17 @@ def _scsi_device(source: Element) -> str:
     if protocol := source.get("protocol"):
         return _network(str(protocol), source)
     adapter, address = source.find("adapter"), source.find("address")
-    host = "" if adapter is None else str(adapter.get("name") or "").removeprefix("scsi_host")
+    host = (
+        ""
+        if adapter is None
+        else str(adapter.get("name") or "").removeprefix("scsi_host")
+    )
     if address is None or not host.isdecimal():
         return ""
-    parts = [host, *(str(address.get(name) or "0") for name in ("bus", "target", "unit"))]
+    parts = [
+        host,
+        *(str(address.get(name) or "0") for name in ("bus", "target", "unit")),
+    ]
     return f"{_SCSI}{':'.join(parts)}"
 
 
@@ -109,7 +139,13 @@ def written_from_outside(guest: Guest, path: str) -> Use:
 
 def uses_of_disk(guest: Guest, disk: DiskView) -> list[Use]:
     """The images of one disk, as a start or an attachment opens them."""
-    return list(_of_disk(guest.hypervisor, disk.element, Use(guest.name, disk.target, "", None, writes=True)))
+    return list(
+        _of_disk(
+            guest.hypervisor,
+            disk.element,
+            Use(guest.name, disk.target, "", None, writes=True),
+        )
+    )
 
 
 def _target(disk: Element) -> str:
@@ -120,18 +156,28 @@ def _target(disk: Element) -> str:
 def _named(name: str) -> list[str]:
     """The places that a name in QEMU's arguments leads to; one that is not understood stays as it is."""
     try:
-        return [name] if name.startswith("/") else [one.place for one in backing.locations(name, "/", None)]
+        return (
+            [name]
+            if name.startswith("/")
+            else [one.place for one in backing.locations(name, "/", None)]
+        )
     except NotAssessable:
         return [name]
 
 
 def _of_disk(hypervisor: Node, disk: Element, use: Use) -> Iterator[Use]:
     """The disk's own image, what is mirrored or kept apart, and the chain as far as the definition has it."""
-    reads = disk.get("device") == "cdrom" or any(disk.find(tag) is not None for tag in ("readonly", "transient"))
+    reads = disk.get("device") == "cdrom" or any(
+        disk.find(tag) is not None for tag in ("readonly", "transient")
+    )
     own = replace(use, writes=not reads, shared=disk.find("shareable") is not None)
     driver = disk.find("driver")
     if place := _source(hypervisor, disk):
-        yield replace(own, place=place, format="raw" if driver is None else driver.get("type", "raw"))
+        yield replace(
+            own,
+            place=place,
+            format="raw" if driver is None else driver.get("type", "raw"),
+        )
     for data in disk.iterfind("source/dataStore"):
         yield replace(own, place=_source(hypervisor, data), format="raw")
     for mirror in disk.iterfind("mirror"):
@@ -139,7 +185,13 @@ def _of_disk(hypervisor: Node, disk: Element, use: Use) -> Iterator[Use]:
         yield replace(use, place=place, format=_format(mirror), writes=True)
     level, store = 1, disk.find("backingStore")
     while store is not None and level < _DEEPEST:
-        yield replace(use, place=_source(hypervisor, store), format=_format(store), writes=False, depth=level)
+        yield replace(
+            use,
+            place=_source(hypervisor, store),
+            format=_format(store),
+            writes=False,
+            depth=level,
+        )
         level, store = level + 1, store.find("backingStore")
 
 
@@ -175,7 +227,11 @@ def _network(protocol: str, source: Element) -> str:
     return backing.network(f"{protocol}:{at}/{name}")
 
 
-_NO_VOLUME = (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_OPERATION_INVALID)
+_NO_VOLUME = (
+    libvirt.VIR_ERR_NO_STORAGE_POOL,
+    libvirt.VIR_ERR_NO_STORAGE_VOL,
+    libvirt.VIR_ERR_OPERATION_INVALID,
+)
 
 
 #: kinds of pools whose volumes are files, or devices, of the folder that is the pool's target (libvirt formatstorage)
@@ -200,7 +256,9 @@ def _volume(hypervisor: Node, pool: str, volume: str) -> str:
         if exc.get_error_code() in (*_NO_VOLUME, libvirt.VIR_ERR_NO_SUPPORT):
             return f"volume:{pool}/{volume}"
         raise
-    return path if path.startswith("/") else backing.network(f"{root.get('type')}:{path}")
+    return (
+        path if path.startswith("/") else backing.network(f"{root.get('type')}:{path}")
+    )
 
 
 def _expected(pool: Element, volume: str) -> str:
@@ -220,7 +278,9 @@ def _all(hypervisor: Node) -> Iterator[Use]:
         try:
             yield from _of_domain(hypervisor, domain)
         except libvirt.libvirtError as exc:
-            if exc.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # it went away: it uses nothing
+            if (
+                exc.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN
+            ):  # it went away: it uses nothing
                 raise
 
 
@@ -238,7 +298,9 @@ def _of_domain(hypervisor: Node, domain: libvirt.virDomain) -> Iterator[Use]:
             if exc.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
                 raise
         else:
-            yield from uses(hypervisor, parse_xml(text, name), name, note="managed save: ")
+            yield from uses(
+                hypervisor, parse_xml(text, name), name, note="managed save: "
+            )
     yield from _of_snapshots(hypervisor, domain)
 
 
@@ -257,7 +319,15 @@ def _of_snapshots(hypervisor: Node, domain: libvirt.virDomain) -> Iterator[Use]:
             if place := _source(hypervisor, disk):
                 driver = disk.find("driver")
                 kind = "qcow2" if driver is None else driver.get("type")
-                yield Use(domain.name(), note, place, kind, writes=False, by_snapshot=True, may_be_gone=True)
+                yield Use(
+                    domain.name(),
+                    note,
+                    place,
+                    kind,
+                    writes=False,
+                    by_snapshot=True,
+                    may_be_gone=True,
+                )
         for one in (*root.iterfind("domain"), *root.iterfind("inactiveDomain")):
             for use in uses(hypervisor, one, domain.name()):
                 yield replace(use, what=note, writes=False, may_be_gone=True)
@@ -371,10 +441,16 @@ def _look(hypervisor: Node, paths: Collection[str]) -> dict[str, Layer]:
         command = f"timeout -k 5 {_SECONDS} /bin/sh -c %s reclaim" + " %s" * len(some)
         result = hypervisor.shell.run(command, script, *some)
         if result.rc != 0:
-            why = f"no answer within {_SECONDS} s" if result.rc in (124, 137) else "it failed"
+            why = (
+                f"no answer within {_SECONDS} s"
+                if result.rc in (124, 137)
+                else "it failed"
+            )
             raise ProbeError(f"looking at the images of all guests: {why}")
         said = dict(_answers(result.stdout))
-        found |= {path: _node(path, said, number) for number, path in enumerate(some, 1)}
+        found |= {
+            path: _node(path, said, number) for number, path in enumerate(some, 1)
+        }
     return found
 
 
@@ -384,17 +460,23 @@ def _answers(output: str) -> Iterator[tuple[str, bytes]]:
         try:
             yield name, base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError) as exc:
-            raise ProbeError("what the hypervisor's shell says of images cannot be parsed") from exc
+            raise ProbeError(
+                "what the hypervisor's shell says of images cannot be parsed"
+            ) from exc
 
 
 def _node(path: str, said: dict[str, bytes], number: int) -> Layer:
     def text(name: str) -> str:
-        return said.get(f"{name}{number}", b"").decode("utf-8", errors="replace").strip()
+        return (
+            said.get(f"{name}{number}", b"").decode("utf-8", errors="replace").strip()
+        )
 
     if problem := text("error"):
         if problem.endswith(("No such file or directory", "Not a directory")):
             held = text("folder")
-            return Layer(folder="absent" if not held else "empty" if held == "." else "used")
+            return Layer(
+                folder="absent" if not held else "empty" if held == "." else "used"
+            )
         return Layer(problem=problem[-200:])
     kind, _, rest = text("stat").partition("|")
     holders, head = tuple(text("holders").split()), said.get(f"head{number}", b"")
@@ -402,9 +484,16 @@ def _node(path: str, said: dict[str, bytes], number: int) -> Layer:
         return Layer(f"file {rest.partition('|')[0]}", holders=holders, head=head)
     if kind == "block special file":
         major, minor = rest.split("|")[1:3]
-        identity, below = f"device {int(major, 16)}:{int(minor, 16)}", frozenset(text("below").splitlines())
+        identity, below = (
+            f"device {int(major, 16)}:{int(minor, 16)}",
+            frozenset(text("below").splitlines()),
+        )
         return Layer(identity, below, text("same"), holders, head)
-    return Layer(f"other {rest.partition('|')[0]}") if kind else Layer(problem=f"{path}: nobody can tell what it is")
+    return (
+        Layer(f"other {rest.partition('|')[0]}")
+        if kind
+        else Layer(problem=f"{path}: nobody can tell what it is")
+    )
 
 
 # Putting both together ------------------------------------------------------------------------
@@ -464,22 +553,37 @@ class Chains:
             raise NotAssessable(f"libvirt does not tell where its {use.place} is")
         if use.place.startswith("json:"):
             raise NotAssessable("its name in QEMU's arguments is not understood")
-        if (use.format is not None and use.format not in backing.CHAINING) or not use.place.startswith("/"):
+        if (
+            use.format is not None and use.format not in backing.CHAINING
+        ) or not use.place.startswith("/"):
             return []
         if node.identity is None:
             if use.may_be_gone or node.folder == "used":
                 return []  # what is gone stands on nothing
-            raise NotAssessable(f"{use.place} is not there, nor anything else in its folder")
+            raise NotAssessable(
+                f"{use.place} is not there, nor anything else in its folder"
+            )
         if node.identity.startswith("other "):
             return []  # a character device, a folder: no image
         if use.depth >= _DEEPEST:
-            raise NotAssessable(f"{use.place}: more than {_DEEPEST} images stand on one another")
+            raise NotAssessable(
+                f"{use.place}: more than {_DEEPEST} images stand on one another"
+            )
         found = backing.names(partial(self._read, one), use.format, use.place)
         folder = str(PurePosixPath(use.place).parent)
         below = []
         if found.backing:
             for place, kind in backing.locations(found.backing, folder, found.format):
-                below.append(replace(use, place=place, format=kind, writes=False, shared=False, depth=use.depth + 1))
+                below.append(
+                    replace(
+                        use,
+                        place=place,
+                        format=kind,
+                        writes=False,
+                        shared=False,
+                        depth=use.depth + 1,
+                    )
+                )
         if found.data:
             for place, _ in backing.locations(found.data, folder, "raw"):
                 below.append(replace(use, place=place, format="raw"))
@@ -524,7 +628,11 @@ class Survey:
         yield from ((one, True) for one in self.found.get(mine.key, ()))
         yield from ((one, True) for one in self.same.get(mine.node.same, ()))
         yield from ((one, False) for one in self.above.get(mine.key, ()))
-        yield from ((one, False) for identity in mine.node.below for one in self.found.get(identity, ()))
+        yield from (
+            (one, False)
+            for identity in mine.node.below
+            for one in self.found.get(identity, ())
+        )
 
 
 #: seconds for which a survey serves those who only judge; before anything is opened all is read anew
@@ -539,7 +647,9 @@ def _survey(hypervisor: Node, *, lately: bool) -> Survey:
     return known
 
 
-def reason_of_others(guest: Guest, mine: Iterable[Use], *, lately: bool = False) -> str | None:
+def reason_of_others(
+    guest: Guest, mine: Iterable[Use], *, lately: bool = False
+) -> str | None:
     """Why the images that *guest* would open (*mine*) must not be opened, by the name of who else has them; or None.
 
     Nobody minds what is only read, and what both sides share on purpose (`<shareable/>`). *lately*: as it was a
@@ -554,7 +664,9 @@ def reason_of_others(guest: Guest, mine: Iterable[Use], *, lately: bool = False)
     except ProbeError as exc:
         return f"nobody can tell who else uses its images: {exc}"
     except libvirt.libvirtError as exc:
-        return f"nobody can tell who else uses its images: libvirt: {libvirt_words(exc)}"
+        return (
+            f"nobody can tell who else uses its images: libvirt: {libvirt_words(exc)}"
+        )
     unknown = [one for one in survey.unclear if one[0].guest != guest.name]
     clashes = filter(None, (_clash(one, survey, guest.name) for one in own))
     return next(clashes, None) or _of_the_host(own) or _unclear(own, unclear, unknown)
@@ -562,7 +674,9 @@ def reason_of_others(guest: Guest, mine: Iterable[Use], *, lately: bool = False)
 
 def _clash(mine: Found, survey: Survey, guest: str) -> str | None:
     for other, same in survey.touching(mine):
-        is_own = other.use.guest == guest and not (other.use.by_snapshot and other.use.depth)
+        is_own = other.use.guest == guest and not (
+            other.use.by_snapshot and other.use.depth
+        )
         if is_own or not _is_taken(mine.use, other.use):
             continue
         name, what = printable(other.use.guest), printable(other.use.what)
@@ -570,7 +684,9 @@ def _clash(mine: Found, survey: Survey, guest: str) -> str | None:
             return f"the guest {name} uses {_place(mine)}, below an overlay ({what})"
         if not same:
             theirs = f"{printable(other.use.place)} ({what})"
-            return f"the guest {name} uses {theirs}, a part of {_place(mine)} or its whole"
+            return (
+                f"the guest {name} uses {theirs}, a part of {_place(mine)} or its whole"
+            )
         if other.use.runs:
             return f"{name} runs on its image {_place(mine)}, as {what}"
         return f"the guest {name}, which is off, uses {_place(mine)} too, as {what}"
@@ -580,7 +696,9 @@ def _clash(mine: Found, survey: Survey, guest: str) -> str | None:
 def _is_taken(mine: Use, other: Use) -> bool:
     """Would one of both write what the other relies on?"""
     if mine.writes:
-        return other.depth > 0 or not (mine.shared and (other.shared or not other.writes))
+        return other.depth > 0 or not (
+            mine.shared and (other.shared or not other.writes)
+        )
     return mine.depth > 0 and other.writes and other.runs
 
 
@@ -591,12 +709,17 @@ def _place(one: Found) -> str:
 def _of_the_host(own: list[Found]) -> str | None:
     for one in own:
         if one.use.writes and one.node.holders:
-            by = ", ".join("it is mounted there" if name == "mounted" else name for name in one.node.holders)
+            by = ", ".join(
+                "it is mounted there" if name == "mounted" else name
+                for name in one.node.holders
+            )
             return f"the host itself uses {_place(one)}: {printable(by)}"
     return None
 
 
-def _unclear(own: list[Found], mine: list[tuple[Use, str]], unknown: list[tuple[Use, str]]) -> str | None:
+def _unclear(
+    own: list[Found], mine: list[tuple[Use, str]], unknown: list[tuple[Use, str]]
+) -> str | None:
     """Where nobody can tell, nothing is opened. What is not there with all its folder cannot be opened anyway."""
     written = [one for one in own if one.use.writes and not one.use.may_be_gone]
     for one in written:

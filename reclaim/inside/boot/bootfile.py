@@ -57,14 +57,23 @@ def in_lines(
     text = facts.boot_files[path]
     lines = text.split("\n")
     read = [number for number, line in enumerate(lines) if is_read(line)]
-    found = list(dict.fromkeys(name for number in read for name in cmdline.names(lines[number])))
+    found = list(
+        dict.fromkeys(name for number in read for name in cmdline.names(lines[number]))
+    )
     if not found:
         return None
     alone = _without_initramfs(lines) if by_entry else frozenset[int]()
     for number in read:
-        lines[number] = cmdline.named_stably(facts, lines[number], ("PARTUUID",) if number in alone else tags)
+        lines[number] = cmdline.named_stably(
+            facts, lines[number], ("PARTUUID",) if number in alone else tags
+        )
     return Place(
-        path, tuple(map(str, found)), tuple(name.device for name in found if name.device), text, "\n".join(lines), then
+        path,
+        tuple(map(str, found)),
+        tuple(name.device for name in found if name.device),
+        text,
+        "\n".join(lines),
+        then,
     )
 
 

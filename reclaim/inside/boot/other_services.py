@@ -56,13 +56,25 @@ _DEVICE_UNIT = re.compile(
 _LIMITS = re.compile(r"(?:IO|BlockIO|StartupIO)\w+\Z")
 _MOUNT_UNIT = re.compile(r"\.(?:mount|swap|automount)(?:\.d/.+)?\Z")
 #: names in the folder /dev that are told without it: tables of InnoDB on raw devices, docker-storage-setup
-_IN_DEV = re.compile(r"(?<![\w/])(?:dev/)?((?:x?vd|[sh]d)[a-z]+\d*):\d+[KMG]?(?:new)?raw\b", re.IGNORECASE)
+_IN_DEV = re.compile(
+    r"(?<![\w/])(?:dev/)?((?:x?vd|[sh]d)[a-z]+\d*):\d+[KMG]?(?:new)?raw\b",
+    re.IGNORECASE,
+)
 _DEVS = re.compile(r"DEVS=[\"']?([^\"'#]*)")
 _EXCLUDE = re.compile(r"SCANEXCLUDE=[\"']?([^\"'#]*)")
 _DRBD = re.compile(r"/etc/drbd\.(?:conf\Z|d/)|/var/lib/(?:linstor|drbd)\.d/")
 _DEV_PATH = re.compile(r"/dev/[^\s;\"']+")
 #: what lies on a device that something else finds by what is written there
-_ASSEMBLED = frozenset(("LVM2_member", "crypto_LUKS", "linux_raid_member", "zfs_member", "bcache", "stratis"))
+_ASSEMBLED = frozenset(
+    (
+        "LVM2_member",
+        "crypto_LUKS",
+        "linux_raid_member",
+        "zfs_member",
+        "bcache",
+        "stratis",
+    )
+)
 #: files that are known to be read by what needs its disk; of others it is told by the disk
 _USERS = re.compile(
     r"/etc/(?:auto\.|integritytab|veritytab|conf\.d/dmcrypt|systemd/|drbd|tgt/|target/|rtslib|nvmet/|scst|iet|nbd-server|"
@@ -93,7 +105,10 @@ def _withheld(there: _Devices, path: str, line: str) -> tuple[list[str], str]:
         return [], ""
     if path.startswith("/etc/systemd/"):
         if units := _DEVICE_UNIT.findall(line):
-            return units, f"{path}: name the unit of /dev/disk/by-uuid/ (systemd-escape --path)"
+            return (
+                units,
+                f"{path}: name the unit of /dev/disk/by-uuid/ (systemd-escape --path)",
+            )
         if _MOUNT_UNIT.search(path):
             return [], ""
     names = [*devices(line), *_told_bare(path, line)]
@@ -110,7 +125,9 @@ def _advice(path: str) -> str:
     if path == "/etc/conf.d/dmcrypt":  # OpenRC's crypttab, of Alpine and Gentoo
         return f"{path}: name the device by UUID="
     if _SCRIPT.match(path) or _INIT_SCRIPT.match(path):
-        return f"{path}: name the device by /dev/disk/by-uuid/, or give it a line in fstab"
+        return (
+            f"{path}: name the device by /dev/disk/by-uuid/, or give it a line in fstab"
+        )
     return f"{path}: name the device by /dev/disk/by-partuuid/ or by-uuid/"
 
 
@@ -129,7 +146,10 @@ def _only_watches(path: str, line: str) -> bool:
 
 
 def _looks(line: str) -> bool:
-    return _LOOKS.search(line.replace("/", " ").replace("=", " ")) is not None and _OPENS.search(line) is None
+    return (
+        _LOOKS.search(line.replace("/", " ").replace("=", " ")) is not None
+        and _OPENS.search(line) is None
+    )
 
 
 def _told_bare(path: str, line: str) -> list[str]:
@@ -139,7 +159,11 @@ def _told_bare(path: str, line: str) -> list[str]:
         found += [f"/dev/{name}" for name in match[1].split() if _BARE.fullmatch(name)]
     if match := _EXCLUDE.search(line):
         # ASMLib passes over what begins with one of these words: SCSI disks do with sd
-        found += [match[0].strip() for word in match[1].split() if "sd".startswith(word) or re.match(r"sd[a-z]", word)]
+        found += [
+            match[0].strip()
+            for word in match[1].split()
+            if "sd".startswith(word) or re.match(r"sd[a-z]", word)
+        ]
     return found
 
 
@@ -166,7 +190,11 @@ def _devices(facts: Facts) -> _Devices:
     raw = (
         path
         for path, device in by_path.items()
-        if not any(one.path in used for one in device.walk() if one is device or one.type == "part")
+        if not any(
+            one.path in used
+            for one in device.walk()
+            if one is device or one.type == "part"
+        )
     )
     return _Devices(by_path, facts.links, frozenset(raw))
 
@@ -187,41 +215,67 @@ def _rules(facts: Facts) -> Iterator[Place]:
 
 
 def _changed_rules(facts: Facts) -> list[udev.Change]:
-    lines = [(path, line) for path, line in facts.named_lines if path.startswith(_RULES) and not line.startswith("#")]
+    lines = [
+        (path, line)
+        for path, line in facts.named_lines
+        if path.startswith(_RULES) and not line.startswith("#")
+    ]
     return udev.changes(facts, lines)
 
 
 def _multipath(facts: Facts) -> Iterator[Place]:
     """Patterns of names that tell virtio-blk's disks from others, where none is of SCSI disks, and the identities
     of disks that lie below multipath: both are another on another bus (multipath.conf(5))."""
-    lines = [(path, line) for path, line in _lines(facts) if path.startswith("/etc/multipath")]
-    found = [(path, match[0]) for path, line in lines for match in _DEVNODE.finditer(line)]
+    lines = [
+        (path, line)
+        for path, line in _lines(facts)
+        if path.startswith("/etc/multipath")
+    ]
+    found = [
+        (path, match[0]) for path, line in lines for match in _DEVNODE.finditer(line)
+    ]
     knows_scsi = any("sd" in pattern for _, pattern in found)
     for path, pattern in found:
         if re.search(r"x?vd", pattern) and not knows_scsi:
-            yield Place(path, (pattern,), advice=f"{path}: say what it means for sd as well")
+            yield Place(
+                path, (pattern,), advice=f"{path}: say what it means for sd as well"
+            )
     moved = (
         one
         for root in facts.block_devices
         for one in root.walk()
-        if is_renamed_by_bus(one.path) and not re.search(r"/virtio\d+/host\d+/", facts.sysfs.get(root.name, ""))
+        if is_renamed_by_bus(one.path)
+        and not re.search(r"/virtio\d+/host\d+/", facts.sysfs.get(root.name, ""))
     )
     if any(child.type == "mpath" for one in moved for child in one.children):
         for path, line in lines:
             if wwid := _WWID.findall(line):
-                yield Place(path, tuple(wwid), advice=f"{path}: the disk's wwid is another on virtio-scsi")
+                yield Place(
+                    path,
+                    tuple(wwid),
+                    advice=f"{path}: the disk's wwid is another on virtio-scsi",
+                )
 
 
 def _drbd(facts: Facts) -> Iterator[Place]:
     """Devices that DRBD lies on, where no file that was read says by which name it knows them."""
-    told = [path for file, line in _lines(facts) if _DRBD.match(file) for path in _DEV_PATH.findall(line)]
+    told = [
+        path
+        for file, line in _lines(facts)
+        if _DRBD.match(file)
+        for path in _DEV_PATH.findall(line)
+    ]
     known = {facts.resolve(path) for path in told}
     for root in facts.block_devices:
         for one in root.walk():
-            lies_below = one.fstype == "drbd" or any(re.match(r"drbd\d", child.name) for child in one.children)
+            lies_below = one.fstype == "drbd" or any(
+                re.match(r"drbd\d", child.name) for child in one.children
+            )
             if lies_below and is_renamed_by_bus(one.path) and one.path not in known:
                 named = f"{one.path} is DRBD's, and no file that was read names it"
-                advice = "name the device in DRBD's configuration by /dev/disk/by-partuuid/"
+                advice = (
+                    "name the device in DRBD's configuration by /dev/disk/by-partuuid/"
+                )
                 yield Place("/etc/drbd.d", (named,), advice=advice)
 
 
@@ -232,10 +286,19 @@ def remarks(facts: Facts) -> list[str]:
     for path, line in _lines(facts):
         if _MOUNT_UNIT.search(path):
             continue
-        bare = [name for name in _BARE.findall(line) if there.at(f"/dev/{name}")] if _WATCHES.search(path) else []
-        told.update(dict.fromkeys(f"{path}: {device}" for device in devices(line) or bare))
+        bare = (
+            [name for name in _BARE.findall(line) if there.at(f"/dev/{name}")]
+            if _WATCHES.search(path)
+            else []
+        )
+        told.update(
+            dict.fromkeys(f"{path}: {device}" for device in devices(line) or bare)
+        )
     with contextlib.suppress(udev.TooManyRulesError):  # that is among the places
-        told.update((f"{one.path}: {' '.join(one.names)}", None) for one in _changed_rules(facts))
+        told.update(
+            (f"{one.path}: {' '.join(one.names)}", None)
+            for one in _changed_rules(facts)
+        )
     return list(told)
 
 

@@ -34,20 +34,45 @@ def places(facts: Facts) -> Iterator[Place]:
 
 def _mdadm(path: str, text: str) -> Iterator[Place]:
     lines = text.split("\n")
-    at = [number for number, line in enumerate(lines) if re.match(r"DEVICE?[ \t]", line, re.IGNORECASE)]
+    at = [
+        number
+        for number, line in enumerate(lines)
+        if re.match(r"DEVICE?[ \t]", line, re.IGNORECASE)
+    ]
     arrays = [line for line in lines if re.match(r"ARRAY[ \t]", line, re.IGNORECASE)]
-    by_hand = [name for line in arrays for name in re.findall(r"devices=\S+", line) if _NAMED.search(name)]
+    by_hand = [
+        name
+        for line in arrays
+        for name in re.findall(r"devices=\S+", line)
+        if _NAMED.search(name)
+    ]
     if by_hand:
-        yield Place(path, tuple(by_hand), advice=f"{path}: name the array by UUID= alone")
+        yield Place(
+            path, tuple(by_hand), advice=f"{path}: name the array by UUID= alone"
+        )
     named = [number for number in at if _NAMED.search(lines[number])]
     if not named:
         return
     names = tuple(lines[number] for number in named)
     continued = any(line[:1] in (" ", "\t") and line.strip() for line in lines)
-    if continued or not arrays or not all(re.search(r"\bUUID=", line, re.IGNORECASE) for line in arrays):
-        yield Place(path, names, advice=f"{path}: `DEVICE partitions`, and each ARRAY with its UUID=")
+    if (
+        continued
+        or not arrays
+        or not all(re.search(r"\bUUID=", line, re.IGNORECASE) for line in arrays)
+    ):
+        yield Place(
+            path,
+            names,
+            advice=f"{path}: `DEVICE partitions`, and each ARRAY with its UUID=",
+        )
         return
     for number in named:
-        lines[number] = "DEVICE partitions containers"  # mdadm.conf(5): what holds where there is no such line
-    devices = [device for name in names for device in re.findall(r"/dev/(?:x?vd|[sh]d)[a-z]+\d*(?=\s|$)", name)]
+        lines[number] = (
+            "DEVICE partitions containers"  # mdadm.conf(5): what holds where there is no such line
+        )
+    devices = [
+        device
+        for name in names
+        for device in re.findall(r"/dev/(?:x?vd|[sh]d)[a-z]+\d*(?=\s|$)", name)
+    ]
     yield Place(path, names, tuple(devices), text, "\n".join(lines), rebuild=True)
