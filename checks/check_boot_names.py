@@ -36,7 +36,7 @@ def check_boot_names(guest: Guest) -> str:
         for remark in generated.managed(place.path, place.before)
     ]
     assert not found, "; ".join([*found, *managed])
-    if not direct and (why := loaders.unknown(facts)):
+    if not direct and (why := loaders.why_not_known(facts)):
         raise NotAssessable(why)
     told = other_services.remarks(facts)
     more = [f"and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []

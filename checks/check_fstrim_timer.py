@@ -2,12 +2,12 @@ from fixers.fstrim_timer import schedule_trim
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.handles.guest import Guest
 from reclaim.inside.trim_schedule import (
-    cron_problem,
-    timer_problem,
     timer_reach,
     trimmable,
     untrimmed,
     untrimmed_pools,
+    why_not_by_cron,
+    why_not_by_timer,
 )
 from reclaim.requirement import requirement
 
@@ -33,9 +33,9 @@ def check_fstrim_timer(guest: Guest) -> str:
     if not trimmable(facts) and not facts.autotrim:
         raise NotApplicable("no filesystem is mounted that can be trimmed")
     missed = untrimmed(facts)
-    problem = timer_problem(facts)
+    problem = why_not_by_timer(facts)
     if problem and facts.jobs:
-        problem += f"; {cron_problem(facts) or 'cron trims not all'}"
+        problem += f"; {why_not_by_cron(facts) or 'cron trims not all'}"
     named = ", ".join(
         f"{one.name} ({one.problem})" if one.problem else one.name for one in missed
     )

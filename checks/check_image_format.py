@@ -2,7 +2,7 @@ from fixers.image_format import let_the_image_shrink
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.handles.device import granularity
 from reclaim.handles.guest import Disk
-from reclaim.handles.scsi import not_a_guest_disk
+from reclaim.handles.scsi import why_not_judged
 from reclaim.requirement import requirement
 from reclaim.storage.shrinkable import inspect, is_thick, notes, obstacles, thick_words
 
@@ -16,7 +16,7 @@ from reclaim.storage.shrinkable import inspect, is_thick, notes, obstacles, thic
 )
 def check_image_format(disk: Disk) -> str:
     """QEMU answers a discard with success whether or not the image's format and the storage below free anything."""
-    if reason := not_a_guest_disk(disk):
+    if reason := why_not_judged(disk):
         raise NotApplicable(reason)
     found = inspect(disk)
     kept = obstacles(found, disk.guest.name)

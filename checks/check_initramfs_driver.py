@@ -1,7 +1,7 @@
 from fixers.initramfs_driver import include_virtio_scsi
 from reclaim.base.errors import NotAssessable
 from reclaim.handles.guest import Guest
-from reclaim.inside.boot.loaders import absent
+from reclaim.inside.boot.loaders import why_not_all_of_boot
 from reclaim.inside.initramfs import modules
 from reclaim.requirement import requirement
 
@@ -26,7 +26,7 @@ def check_initramfs_driver(guest: Guest) -> str:
         raise NotAssessable(
             f"the host gives it its kernel ({given}): what that has is not known"
         )
-    if not given and (why := absent(facts)):
+    if not given and (why := why_not_all_of_boot(facts)):
         raise NotAssessable(why)
     if not facts.kernels:
         raise NotAssessable("no kernel in /boot: what starts it is not known")

@@ -18,7 +18,7 @@ def check_scsi_controller(guest: Guest) -> str:
     judged = [
         disk
         for disk in guest.disks
-        if scsi.not_moved(disk) is None and not scsi.may_stay(disk)
+        if scsi.why_not_moved(disk) is None and not scsi.may_stay(disk)
     ]
     if not judged:
         raise NotApplicable("no disk of this guest belongs on a SCSI bus")

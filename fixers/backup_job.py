@@ -1,4 +1,4 @@
-from reclaim.backups.job import Job, daemon_reload, edited, not_ours
+from reclaim.backups.job import Job, daemon_reload, edited, why_not_edited
 from reclaim.base.errors import Withheld
 from reclaim.changes.change import Change
 from reclaim.changes.file_change import FileChange
@@ -7,7 +7,7 @@ from reclaim.changes.file_change import FileChange
 def keep_holes(job: Job) -> list[Change]:
     """Add and drop rsync's options in the declared file, and touch nothing else in it."""
     found = job.assess()
-    if reason := not_ours(job.path):
+    if reason := why_not_edited(job.path):
         raise Withheld(reason)
     source = job.source()
     wanted = edited(source, found.findings)

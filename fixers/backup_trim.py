@@ -1,5 +1,5 @@
 from reclaim.backups import job_files
-from reclaim.backups.job import Job, daemon_reload, not_ours
+from reclaim.backups.job import Job, daemon_reload, why_not_edited
 from reclaim.base.errors import Withheld
 from reclaim.changes import domfstrim
 from reclaim.changes.change import Change
@@ -13,7 +13,7 @@ _SECONDS = 900
 
 def trim_before_copies(job: Job) -> list[Change]:
     """Put `virsh domfstrim` for each guest before the job's own commands, and touch nothing else in the file."""
-    if reason := not_ours(job.path):
+    if reason := why_not_edited(job.path):
         raise Withheld(reason)
     copies = job.untrimmed().copies
     if elsewhere := [call.file for _, call in copies if call.file]:

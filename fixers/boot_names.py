@@ -5,7 +5,7 @@ from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
 from reclaim.inside import generated
 from reclaim.inside.boot import cmdline, grub, loaders
-from reclaim.inside.boot.bootfile import Place
+from reclaim.inside.boot.bootfile import BootFile
 from reclaim.inside.facts import Facts
 from reclaim.inside.initramfs import rebuild
 
@@ -20,7 +20,7 @@ def boot_by_uuid(guest: Guest) -> list[Change]:
         )
     changes: list[Change] = []
     by_hand: list[str] = []
-    stale: list[Place] = []
+    stale: list[BootFile] = []
     for place in loaders.places(facts):
         if place.after is not None and place.after != place.before:
             then = _then(facts, place)
@@ -66,7 +66,7 @@ def boot_by_uuid(guest: Guest) -> list[Change]:
     return changes
 
 
-def _then(facts: Facts, place: Place) -> str | None:
+def _then(facts: Facts, place: BootFile) -> str | None:
     """The command that has to follow. Raises Withheld where what it needs is not there."""
     if place.rebuild:
         return rebuild(facts)

@@ -9,11 +9,11 @@ from reclaim.inside.trim_schedule import (
     NO_TRIM,
     NOT_NAMED,
     READ_ONLY,
-    cron_problem,
-    timer_problem,
     trimmable,
     untrimmed,
     untrimmed_pools,
+    why_not_by_cron,
+    why_not_by_timer,
 )
 
 _UNITS = "/etc/systemd/system"
@@ -131,7 +131,7 @@ def _timer(guest: str, facts: Facts) -> list[Change]:
                 guest, "systemctl start fstrim.timer", "systemctl stop fstrim.timer"
             )
         )
-    if timer_problem(facts) and facts.fstrim_service.get("Result") != "success":
+    if why_not_by_timer(facts) and facts.fstrim_service.get("Result") != "success":
         changes.append(CommandChange(guest, "systemctl start fstrim.service"))
     if not changes and timer.get("SubState") == "elapsed":
         raise Withheld(
@@ -161,7 +161,7 @@ def _cron(guest: str, facts: Facts) -> Change:
             "there is no fstrim.timer and no folder of weekly cron jobs: install util-linux or cron"
         )
     if not facts.cron_daemons:
-        raise Withheld(f"{cron_problem(facts)}; start a cron daemon in the guest")
+        raise Withheld(f"{why_not_by_cron(facts)}; start a cron daemon in the guest")
     script = "".join(
         f"fstrim {shlex.quote(mount.target)}\n" for mount in trimmable(facts)
     )

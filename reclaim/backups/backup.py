@@ -355,7 +355,7 @@ def _follow(path: str, kind: str, guest: str, found: dict[FileId, str]) -> None:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundCopy:
     """What was found for one hypervisor: its copies, and those that fit none of its disks."""
 
     backups: list[Backup] = field(default_factory=list)
@@ -364,13 +364,13 @@ class Found:
 
 def find(
     hypervisor: Hypervisor, declared: Iterable[BackupNotes], guests: Iterable[Guest]
-) -> Found:
+) -> FoundCopy:
     """The copies in every declared place, matched to the disks of *guests* by path and name.
 
     A disk without a copy has a row of its own. Nothing where no place is declared.
     """
     places = [one for one in declared if one.path is not None]
-    found = Found()
+    found = FoundCopy()
     if not places:
         return found
     disks = [
@@ -597,7 +597,7 @@ def stale_words(stale: int) -> str:
     return f"{size(stale)} are data that the disk in the image no longer has"
 
 
-def obstacle(backup: Backup) -> str | None:
+def why_not_written_to(backup: Backup) -> str | None:
     """Why the copy must not be written to now, or None. It is opened for writing, and nothing is written."""
     try:
         with (
@@ -623,10 +623,10 @@ def is_better_rewritten(backup: Backup) -> bool:
     with backup.opened() as descriptor:
         if not holes.is_on_btrfs(descriptor) or holes.shares_any(descriptor):
             return False
-    return room_for_rewrite(backup) is None
+    return why_not_rewritten(backup) is None
 
 
-def room_for_rewrite(backup: Backup) -> str | None:
+def why_not_rewritten(backup: Backup) -> str | None:
     """Why the copy cannot be written anew beside itself, or None where it can."""
     with backup.opened() as descriptor:
         status, room = os.fstat(descriptor), os.fstatvfs(descriptor)

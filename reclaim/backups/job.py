@@ -18,7 +18,7 @@ from reclaim.base.text import printable
 from reclaim.files import localfile
 from reclaim.inventory import BackupNotes
 from reclaim.jobs import rsync
-from reclaim.jobs.images import Image, Map
+from reclaim.jobs.images import DiskImage, Map
 from reclaim.jobs.judging import Assessment, Finding, Judge, Untrimmed, edited
 from reclaim.jobs.shell import Unreadable
 from reclaim.jobs.tools import steps_of
@@ -36,7 +36,7 @@ __all__ = [
     "declared",
     "edited",
     "iter_lines",
-    "not_ours",
+    "why_not_edited",
 ]
 
 #: bytes of a job's file that are read; a larger one is no cron line, unit or script
@@ -137,9 +137,9 @@ def declared(hypervisor: Hypervisor, notes: Iterable[BackupNotes]) -> list[Job]:
 # What the commands are judged against ---------------------------------------------------------
 
 
-def _images(job: Job) -> list[Image]:
+def _images(job: Job) -> list[DiskImage]:
     """The images that could be copied: those that the inventory names, and the disks of all guests."""
-    found = [Image(path) for notes in job.notes for path in notes.images]
+    found = [DiskImage(path) for notes in job.notes for path in notes.images]
     for guest in job.hypervisor.guests:
         for definition in (
             guest.live,
@@ -155,12 +155,16 @@ def _images(job: Job) -> list[Image]:
                         else None
                     )
                     found.append(
-                        Image(disk.path, running, guest.name, disk.target, guest.uuid)
+                        DiskImage(
+                            disk.path, running, guest.name, disk.target, guest.uuid
+                        )
                     )
     return found + list(_by_other_names(job.hypervisor, found))
 
 
-def _by_other_names(hypervisor: Hypervisor, images: list[Image]) -> Iterator[Image]:
+def _by_other_names(
+    hypervisor: Hypervisor, images: list[DiskImage]
+) -> Iterator[DiskImage]:
     """The same images by the paths that symbolic links lead to."""
     named = [one for one in images if one.path.isprintable()]
     if hypervisor.is_local:
@@ -297,7 +301,7 @@ def iter_lines(findings: Iterable[Finding]) -> Iterator[str]:
     yield from dict.fromkeys(map(str, findings))
 
 
-def not_ours(path: str) -> str | None:
+def why_not_edited(path: str) -> str | None:
     """Why the file is not to be edited, or None."""
     if path.startswith(("/usr/lib/", "/lib/")):
         return f"{path} belongs to a package, which would put it back: copy it to /etc and declare that"

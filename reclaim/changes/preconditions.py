@@ -94,50 +94,54 @@ _BLOCK_JOBS = {
 _NAMES = 3
 
 
-def reason_to_withhold(guest: Guest, change: Change) -> str | None:
+def why_not_applied(guest: Guest, change: Change) -> str | None:
     """Why *change* must not be applied to *guest* as it is now, or None.
 
     Changes inside the guest need a guest that answers; whoever proposes them has seen to that.
     """
     if isinstance(change, DefinitionChange):
         return (
-            _transient(guest)
-            or _managed(guest)
-            or _job(guest)
-            or _managed_save(guest)
+            _why_not_transient(guest)
+            or _why_not_managed(guest)
+            or _why_not_with_a_job(guest)
+            or _why_not_with_managed_save(guest)
             or _moment_that_holds(guest, _altered(change))
         )
     if isinstance(change, PowerCycle):
         return (
-            _transient(guest)
-            or _managed(guest)
-            or _job(guest)
-            or _deaf(guest)
+            _why_not_transient(guest)
+            or _why_not_managed(guest)
+            or _why_not_with_a_job(guest)
+            or _why_not_heard(guest)
             or _lost_by_power_cycle(guest)
-            or _taken(guest)
-            or _others_use(
+            or _why_not_taken(guest)
+            or _why_not_shared(
                 guest, change.paths if isinstance(change, AmendCycle) else ()
             )
-            or _mounted_by_hand(change)
+            or _why_not_mounted_by_hand(change)
         )
     if isinstance(change, LiveUpdate):
-        return _managed(guest) or _job(guest) or _taken(guest)
+        return (
+            _why_not_managed(guest)
+            or _why_not_with_a_job(guest)
+            or _why_not_taken(guest)
+        )
     if isinstance(change, FileChange | CommandChange):
-        return _confined(guest)
+        return _why_not_confined(guest)
     if isinstance(change, ImageAmend):
         return (
-            _managed(guest)
-            or _running(guest)
-            or _managed_save(guest)
-            or _others_use(guest, [change.path])
+            _why_not_managed(guest)
+            or _why_not_running(guest)
+            or _why_not_with_managed_save(guest)
+            or _why_not_shared(guest, [change.path])
         )
     if isinstance(change, Sparsify):
         return (
-            _managed(guest)
-            or _running(guest)
-            or _managed_save(guest)
+            _why_not_managed(guest)
+            or _why_not_running(guest)
+            or _why_not_with_managed_save(guest)
             or _stands_on(guest)
-            or _others_use(guest, [change.path])
+            or _why_not_shared(guest, [change.path])
         )
     return None
 
@@ -151,7 +155,7 @@ def remark(guest: Guest, change: Change) -> str:
     return ""
 
 
-def reason_not_to_start(guest: Guest, *, lately: bool = False) -> str | None:
+def why_not_started(guest: Guest, *, lately: bool = False) -> str | None:
     """Why *guest*, which is off, must not be started for a look inside, or None.
 
     *lately*: who else uses its images is told as it was a moment ago.
@@ -173,12 +177,10 @@ def reason_not_to_start(guest: Guest, *, lately: bool = False) -> str | None:
     if devices := host_devices.taken_by(guest, guest.persistent):
         return f"a start would take from the host: {_told(devices)}"
     mine = image_users.uses(guest.hypervisor, guest.persistent.root, guest.name)
-    return image_users.reason_of_others(guest, mine, lately=lately) or _no_room_for(
-        guest
-    )
+    return image_users.why_not_alone(guest, mine, lately=lately) or _why_no_room(guest)
 
 
-def _no_room_for(guest: Guest) -> str | None:
+def _why_no_room(guest: Guest) -> str | None:
     """A host that has to swap for a look inside serves its other guests badly. Huge pages are counted elsewhere."""
     if guest.persistent.root.find("memoryBacking/hugepages") is not None:
         return None
@@ -196,7 +198,7 @@ def _no_room_for(guest: Guest) -> str | None:
 # Who else has a say ---------------------------------------------------------------------------
 
 
-def _transient(guest: Guest) -> str | None:
+def _why_not_transient(guest: Guest) -> str | None:
     if guest.is_persistent:
         return None
     return "it is transient: it has no definition, and is gone when it stops; change it where it is started from"
@@ -217,7 +219,7 @@ def manager(definition: Definition) -> str | None:
     return None
 
 
-def _managed(guest: Guest) -> str | None:
+def _why_not_managed(guest: Guest) -> str | None:
     system = manager(guest.persistent)
     if system is None:
         return None
@@ -227,7 +229,7 @@ def _managed(guest: Guest) -> str | None:
     )
 
 
-def _confined(guest: Guest) -> str | None:
+def _why_not_confined(guest: Guest) -> str | None:
     """An agent that SELinux confines would fail half way: what it starts reads much and writes little."""
     if not guest.has_facts or guest.facts.confined is None:
         return None
@@ -239,7 +241,7 @@ def _confined(guest: Guest) -> str | None:
     return f"SELinux confines what its agent runs ({guest.facts.confined}), which may not write there; {way}"
 
 
-def _running(guest: Guest) -> str | None:
+def _why_not_running(guest: Guest) -> str | None:
     return (
         "it runs, and its images are only touched while it is off"
         if guest.is_running
@@ -250,7 +252,7 @@ def _running(guest: Guest) -> str | None:
 # What is under way ----------------------------------------------------------------------------
 
 
-def _job(guest: Guest) -> str | None:
+def _why_not_with_a_job(guest: Guest) -> str | None:
     """A job that copies or rewrites the definition or the disks: what is changed meanwhile would be lost."""
     if not guest.is_running:
         return None
@@ -276,7 +278,7 @@ def _job(guest: Guest) -> str | None:
     return None
 
 
-def _managed_save(guest: Guest) -> str | None:
+def _why_not_with_managed_save(guest: Guest) -> str | None:
     """The image has a definition of its own, which the next start resumes (virsh, managedsave)."""
     if not guest.domain.hasManagedSaveImage(0):
         return None
@@ -286,7 +288,7 @@ def _managed_save(guest: Guest) -> str | None:
     )
 
 
-def _deaf(guest: Guest) -> str | None:
+def _why_not_heard(guest: Guest) -> str | None:
     state, reason = guest.domain.state()[:2]
     if state == libvirt.VIR_DOMAIN_PAUSED:
         why = _PAUSED.get(reason)
@@ -415,14 +417,14 @@ def _lost_by_power_cycle(guest: Guest) -> str | None:
     return None
 
 
-def _taken(guest: Guest) -> str | None:
+def _why_not_taken(guest: Guest) -> str | None:
     """What is defined and not attached may be somebody else's by now, and a start would take it."""
     live = guest.live
     if live is None:
         return None
     for disk in pairs(live, guest.persistent)[2]:
         if disk.source and (
-            reason := image_users.reason_of_others(
+            reason := image_users.why_not_alone(
                 guest, image_users.uses_of_disk(guest, disk)
             )
         ):
@@ -435,14 +437,14 @@ def _taken(guest: Guest) -> str | None:
     return None
 
 
-def _others_use(guest: Guest, paths: Iterable[str]) -> str | None:
+def _why_not_shared(guest: Guest, paths: Iterable[str]) -> str | None:
     """Images that are written to from outside, while the guest is off."""
-    return image_users.reason_of_others(
+    return image_users.why_not_alone(
         guest, [image_users.written_from_outside(guest, path) for path in paths]
     )
 
 
-def _mounted_by_hand(cycle: PowerCycle) -> str | None:
+def _why_not_mounted_by_hand(cycle: PowerCycle) -> str | None:
     strays = cycle.before.strays if cycle.before else []
     if not strays:
         return None

@@ -18,7 +18,7 @@ from reclaim.base.text import printable, size
 from reclaim.files import holes, replace
 from reclaim.files.beneath import File, Folder, file_id, open_in
 from reclaim.files.holes import Identity, Scan
-from reclaim.files.replace import Held
+from reclaim.files.replace import HeldFile
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -225,7 +225,7 @@ class SparseRewrite(_Copy):
 
 
 @contextmanager
-def _own(hypervisor: Hypervisor, copy: _Copy) -> Iterator[Held]:
+def _own(hypervisor: Hypervisor, copy: _Copy) -> Iterator[HeldFile]:
     """The file open for writing while nothing else has it open. Raises ChangeFailed where that may not be."""
     path = copy.path
     with ExitStack() as stack:
@@ -248,7 +248,7 @@ def _own(hypervisor: Hypervisor, copy: _Copy) -> Iterator[Held]:
                     raise ChangeFailed(
                         f"{path}: the guest {guest} uses it: nothing was changed"
                     )
-                yield Held(descriptor, folder, name, still_ours)
+                yield HeldFile(descriptor, folder, name, still_ours)
         except OSError as exc:
             raise ChangeFailed(
                 f"{path}: {exc.strerror}; its content is as it was"
@@ -314,7 +314,7 @@ def _copy(
 
 
 def _write_anew(
-    one: Held, new: int, before: os.stat_result, meter: holes.Meter
+    one: HeldFile, new: int, before: os.stat_result, meter: holes.Meter
 ) -> None:
     """Let *new*, still empty, be the same file to its users, with holes, and on the disk."""
     _keep_flags(one.descriptor, new)

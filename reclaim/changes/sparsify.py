@@ -22,9 +22,9 @@ _TRIM_SECONDS = 7200
 _ASLEEP = ("swsuspend", "ntfs", "BitLocker")
 
 
-def obstacle(guest: Guest, path: str) -> str | None:
+def why_not_trimmed(guest: Guest, path: str) -> str | None:
     """Why the image at *path* must not be trimmed from outside, or None."""
-    return image_users.reason_of_others(
+    return image_users.why_not_alone(
         guest, [image_users.written_from_outside(guest, path)]
     )
 
@@ -54,7 +54,7 @@ class Sparsify:
             raise ChangeFailed(
                 f"{guest.name}: it runs, and its image is only changed from outside while it is off"
             )
-        if reason := obstacle(guest, self.path):
+        if reason := why_not_trimmed(guest, self.path):
             raise ChangeFailed(f"{guest.name}: {reason}")
         hypervisor = guest.hypervisor
         self._expect_alone(hypervisor)

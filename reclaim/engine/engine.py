@@ -175,7 +175,7 @@ class Engine:
                 inside=False
             )  # a run over a fleet takes hours: it is started on what is defined now
             # what was left off is to be brought back, not to be looked into and shut down
-            if reason := guest.left_off or preconditions.reason_not_to_start(guest):
+            if reason := guest.left_off or preconditions.why_not_started(guest):
                 guest.unstarted = reason
                 return
             if self.stopped:
@@ -448,7 +448,7 @@ class Engine:
             return False
         for change in changes:
             try:
-                reason = preconditions.reason_to_withhold(guest, change)
+                reason = preconditions.why_not_applied(guest, change)
             except libvirt.libvirtError as exc:
                 reason = f"libvirt cannot tell the guest's state: {libvirt_words(exc)}"
             if reason is None:

@@ -210,7 +210,7 @@ class Entry:
 
 
 @dataclass
-class Record:
+class JournalRecord:
     """A journal as read back."""
 
     path: Path
@@ -276,7 +276,7 @@ class _Begin:
     inventory: str | None = None
     time: str = ""
 
-    def add_to(self, record: Record, _by_seq: dict[int, Entry]) -> None:
+    def add_to(self, record: JournalRecord, _by_seq: dict[int, Entry]) -> None:
         if record.uri not in ("", self.uri):
             raise ValueError("it is of two hypervisors")
         if self.mode not in _MODES or not self.uri:
@@ -298,7 +298,7 @@ class _Intent:
     change: dict[str, Any]
     time: str = ""
 
-    def add_to(self, record: Record, by_seq: dict[int, Entry]) -> None:
+    def add_to(self, record: JournalRecord, by_seq: dict[int, Entry]) -> None:
         if self.seq in by_seq or not record.uri:
             raise ValueError("its change has the number of another, or no beginning")
         change = kinds.from_json(self.change)
@@ -317,7 +317,7 @@ class _Outcome:
     reason: str = ""
     time: str = ""
 
-    def add_to(self, _record: Record, by_seq: dict[int, Entry]) -> None:
+    def add_to(self, _record: JournalRecord, by_seq: dict[int, Entry]) -> None:
         if self.seq not in by_seq:
             raise ValueError(f"there is no change {self.seq}")
         one = by_seq[self.seq]
@@ -330,7 +330,7 @@ class _End:
     event: str
     time: str = ""
 
-    def add_to(self, record: Record, _by_seq: dict[int, Entry]) -> None:
+    def add_to(self, record: JournalRecord, _by_seq: dict[int, Entry]) -> None:
         record.ended = True
 
 
@@ -343,7 +343,7 @@ _LINES: dict[str, type[_Begin | _Intent | _Outcome | _End]] = {
 }
 
 
-def read(path: Path) -> Record:
+def read(path: Path) -> JournalRecord:
     """Read a journal back; a torn last line is a crash's, and is left.
 
     Raises Untrusted if others could have written it, and ReclaimError if it cannot be read, or is none.
@@ -358,7 +358,7 @@ def read(path: Path) -> Record:
         raise Untrusted(
             exc.path, exc.wrong, f"the journal {path} is not obeyed: {exc.way_out}"
         ) from exc
-    record = Record(path, "", [], ended=False)
+    record = JournalRecord(path, "", [], ended=False)
     by_seq: dict[int, Entry] = {}
     for number, line in _whole_lines(data):
         try:
@@ -370,9 +370,9 @@ def read(path: Path) -> Record:
     return record
 
 
-def journals_below(folder: Path) -> tuple[list[Record], list[str]]:
+def journals_below(folder: Path) -> tuple[list[JournalRecord], list[str]]:
     """The journals of the runs below *folder*, oldest first, and what is wrong with those that are not obeyed."""
-    found: list[Record] = []
+    found: list[JournalRecord] = []
     troubles: dict[str, str] = {}
     for path in sorted(folder.glob(f"*/{NAME}")):
         if path.parent.is_symlink():

@@ -18,13 +18,13 @@ from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
 from reclaim.changes.definition_change import DefinitionChange
 from reclaim.engine import document, journal
 from reclaim.engine.engine import Engine, Subject
-from reclaim.engine.journal import Journal, Record
+from reclaim.engine.journal import Journal, JournalRecord
 from reclaim.engine.part import Options, Part
 from reclaim.files import trust
 from reclaim.files.beneath import Folder
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor, connect
-from reclaim.handles.lock import Held, lock, others_at_work
+from reclaim.handles.lock import LockHeld, lock, others_at_work
 from reclaim.inventory import BackupNotes, Inventory, read_inventory
 from reclaim.processes import worker
 from reclaim.record import record, results
@@ -55,9 +55,9 @@ class Run:
     parts: list[Part] = field(default_factory=list)
     started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     #: earlier runs that died while they changed something
-    interrupted: list[tuple[Part, Record]] = field(default_factory=list)
+    interrupted: list[tuple[Part, JournalRecord]] = field(default_factory=list)
     #: those of them at another address of a hypervisor, which are left to that one
-    elsewhere: list[tuple[Part, Record]] = field(default_factory=list)
+    elsewhere: list[tuple[Part, JournalRecord]] = field(default_factory=list)
     #: journals that are not obeyed, and others at work, a line each
     remarks: list[str] = field(default_factory=list)
     #: guests that are not as they were since then, in words
@@ -191,7 +191,7 @@ class Run:
             part.folder.rmdir()
             raise
 
-    def _find_death(self, one: Record, part: Part) -> None:
+    def _find_death(self, one: JournalRecord, part: Part) -> None:
         """Did the run of *one* die, and on the hypervisor of *part*? Two hypervisors may have one name, and folder."""
         if not one.died or self._is_under_way(part.hypervisor):
             return
@@ -207,7 +207,7 @@ class Run:
             return False  # the lock is ours
         try:
             lock(hypervisor).close()
-        except Held:
+        except LockHeld:
             return True
         except ReclaimError:
             return False  # there is no place for a lock: nobody can be told by it

@@ -34,7 +34,7 @@ from reclaim.changes.sparsify import Sparsify
 from reclaim.definition.compare import pairs
 from reclaim.definition.domain import Definition
 from reclaim.engine import journal
-from reclaim.engine.journal import Entry, Journal, Record
+from reclaim.engine.journal import Entry, Journal, JournalRecord
 from reclaim.files import trust
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor, connect
@@ -94,7 +94,7 @@ def _expect_no_link_of_others(folder: Path) -> None:
         ) from exc
 
 
-def _address(record: Record, given: str | None) -> str:
+def _address(record: JournalRecord, given: str | None) -> str:
     """The run's URI. Raises ReclaimError if *given* is another, or it runs a command and nobody has said so."""
     if given is not None and given != record.uri:
         raise ReclaimError(f"--uri {given}: that run was on {record.uri}")
@@ -117,7 +117,7 @@ def _runs_a_command(uri: str) -> bool:
     )
 
 
-def _inventory(record: Record, say: Say, given: Path | None) -> Inventory:
+def _inventory(record: JournalRecord, say: Say, given: Path | None) -> Inventory:
     if given is not None:
         return read_inventory(given)
     if record.inventory is None:
@@ -131,7 +131,7 @@ def _inventory(record: Record, say: Say, given: Path | None) -> Inventory:
         return Inventory()
 
 
-def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
+def _undo(record: JournalRecord, hypervisor: Hypervisor, say: Say) -> bool:
     book = Journal(record.path, record.uri, "undo")
     walk = _Walk(record, hypervisor, say, book)
     todo = [
@@ -162,7 +162,7 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
 class _Walk:
     """One journal, walked backwards."""
 
-    record: Record
+    record: JournalRecord
     hypervisor: Hypervisor
     say: Say
     book: Journal
@@ -235,7 +235,7 @@ class _Walk:
             self.say(f"    and {len(lines) - _DIFF_LINES} more lines")
 
 
-def _later_run(record: Record, entry: Entry) -> Path | None:
+def _later_run(record: JournalRecord, entry: Entry) -> Path | None:
     """The newest run beside that of *record* that changed after it what *entry* changed."""
     own = record.path.parent.resolve()
     journals, _ = journal.journals_below(own.parent)
@@ -281,7 +281,7 @@ def _note(say: Say, write: Callable[..., None], *what: object) -> None:
         say(f"note: {printable(str(exc))}")
 
 
-def _tell_the_record(record: Record, undone: list[Entry], say: Say) -> None:
+def _tell_the_record(record: JournalRecord, undone: list[Entry], say: Say) -> None:
     """The record of the run says what was taken back since."""
     targets = [
         (entry.guest if entry.uuid else "", entry.requirement, entry.change.target)
@@ -298,7 +298,7 @@ def _expect_no_obstacle(guest: Guest, change: Change) -> None:
     """Raises ChangeFailed where the state of *guest* forbids to take *change* back."""
     if isinstance(change, FileChange | CommandChange) and (reason := guest.closed()):
         raise NotYet(f"{reason}: when it runs, undo once more")
-    if reason := preconditions.reason_to_withhold(guest, change):
+    if reason := preconditions.why_not_applied(guest, change):
         raise ChangeFailed(reason)
     if isinstance(change, DefinitionChange):
         _expect_driver(guest, change)
@@ -332,7 +332,7 @@ def _expect_driver(guest: Guest, change: DefinitionChange) -> None:
 
 
 def finish(
-    record: Record, hypervisor: Hypervisor, say: Say, *, carries_on: bool = True
+    record: JournalRecord, hypervisor: Hypervisor, say: Say, *, carries_on: bool = True
 ) -> None:
     """Finish the power cycles during which the run of *record* died: a guest is never left down.
 
@@ -372,7 +372,7 @@ def _finish_boot(change: Boot, guest: Guest) -> str:
 
 
 def _finish_power_cycles(
-    record: Record, hypervisor: Hypervisor, book: Journal, say: Say
+    record: JournalRecord, hypervisor: Hypervisor, book: Journal, say: Say
 ) -> bool:
     """True where one could not be finished."""
     guests = {guest.uuid: guest for guest in hypervisor.guests}
@@ -424,7 +424,7 @@ def _finished(cycle: PowerCycle, guest: Guest) -> str:
         return str(exc)
 
 
-def at_stake(record: Record, hypervisor: Hypervisor) -> list[tuple[Guest, str]]:
+def at_stake(record: JournalRecord, hypervisor: Hypervisor) -> list[tuple[Guest, str]]:
     """The guests in whose power cycle the run of *record* died, where they are not as they were, in words."""
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     name = record.path.parent.name

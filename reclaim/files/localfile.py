@@ -11,7 +11,7 @@ from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.files import replace
 from reclaim.files.beneath import File, Folder, file_id, open_in
 from reclaim.files.holes import Identity
-from reclaim.files.replace import Held
+from reclaim.files.replace import HeldFile
 
 _CHANGED = "the file has changed since it was read; nothing was changed"
 _EXISTS = "the file exists by now; nothing was changed"
@@ -125,7 +125,7 @@ def _is_one_of(folder: int, name: str, contents: tuple[bytes | None, ...]) -> bo
 
 
 @contextmanager
-def _held(path: str) -> Iterator[Held]:
+def _held(path: str) -> Iterator[HeldFile]:
     try:
         file = File.at(path)
     except OSError as exc:
@@ -139,7 +139,7 @@ def _held(path: str) -> Iterator[Held]:
                 raise ChangeFailed(_CHANGED)
 
         try:
-            yield Held(descriptor, folder, name, still_ours)
+            yield HeldFile(descriptor, folder, name, still_ours)
         finally:
             os.close(descriptor)
 
@@ -156,7 +156,7 @@ def _folder_of(path: str) -> Iterator[tuple[int, str]]:
         yield folder, name
 
 
-def _replace(held: Held, wanted: bytes) -> None:
+def _replace(held: HeldFile, wanted: bytes) -> None:
     before = os.fstat(held.descriptor)
     spare = replace.beside(held.name, before.st_ino)
     new = replace.made_beside(held.folder, spare)
@@ -170,7 +170,7 @@ def _replace(held: Held, wanted: bytes) -> None:
         os.close(new)
 
 
-def _remove(held: Held) -> None:
+def _remove(held: HeldFile) -> None:
     if replace.called(held.folder, held.name) != file_id(os.fstat(held.descriptor)):
         raise ChangeFailed(_CHANGED)
     os.unlink(held.name, dir_fd=held.folder)

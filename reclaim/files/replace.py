@@ -134,7 +134,7 @@ def exchange(folder: int, one: str, other: str) -> None:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldFile:
     """A file that is open, the folder in which it lies, open too, and its name there.
 
     `still_ours` raises ChangeFailed as soon as the file is not to be replaced any more.
@@ -146,7 +146,7 @@ class Held:
     still_ours: Callable[[], None] = lambda: None
 
 
-def put_in_place(held: Held, new: int, spare: str) -> None:
+def put_in_place(held: HeldFile, new: int, spare: str) -> None:
     """Let the name of *held* be the open file *new*. *spare*, a name in the same folder, is free before and after.
 
     At no moment is the name without a file. Raises ChangeFailed if it is that of another file by now, or as

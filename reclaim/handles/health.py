@@ -282,7 +282,7 @@ def _declared(facts: Facts) -> tuple[set[str], set[str]]:
     return at_boot | units | (_DISCOVERED - later), later - units
 
 
-def _entries(facts: Facts) -> list[fstab.Entry]:
+def _entries(facts: Facts) -> list[fstab.FstabEntry]:
     try:
         return list(fstab.listed(facts))
     except ProbeError:  # there is none
@@ -326,7 +326,8 @@ def _declared_swaps(facts: Facts) -> Iterator[str]:
     for path, text in facts.units.items():
         found = _WHAT.findall(text) if path.endswith(".swap") else []
         entries += [
-            fstab.Entry(0, fstab.unescape(source), "", "swap", ()) for source in found
+            fstab.FstabEntry(0, fstab.unescape(source), "", "swap", ())
+            for source in found
         ]
     for tag in {entry.tag for entry in entries if entry.tag is not None}:
         yield from (one.uuid for one in facts.with_tag.get(tag, ()) if one.uuid)

@@ -22,7 +22,7 @@ _ROOTS = Path("/run/reclaim")
 _USERS = Path("/run/user")
 
 
-class Held(ReclaimError):
+class LockHeld(ReclaimError):
     """Another run of the same user has the lock."""
 
 
@@ -37,7 +37,7 @@ def lock(hypervisor: Node) -> ExitStack:
     stack.callback(os.close, descriptor)
     if not _takes(descriptor):
         stack.close()
-        raise Held(
+        raise LockHeld(
             f"{hypervisor.uri}: another --fix is under way there, or a --boot-stopped (lock {path}); wait for it"
         )
     return stack

@@ -29,7 +29,7 @@ _NO_IMAGE = {
 }
 
 
-def not_a_guest_disk(disk: Disk) -> str | None:
+def why_not_judged(disk: Disk) -> str | None:
     """Why the requirements say nothing about this disk, or None where they do."""
     view = disk.view
     if view.device == "lun":
@@ -75,9 +75,9 @@ LEFT = {
 }
 
 
-def not_moved(disk: Disk) -> str | None:
+def why_not_moved(disk: Disk) -> str | None:
     """Why the disk is not to be moved to another bus, or None where it is."""
-    if reason := not_a_guest_disk(disk) or LEFT.get(disk.bus):
+    if reason := why_not_judged(disk) or LEFT.get(disk.bus):
         return reason
     return (
         None

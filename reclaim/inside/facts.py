@@ -101,7 +101,7 @@ def read(output: bytes, guest: str, earlier: Facts | None = None) -> Facts:
 
 
 @dataclass(frozen=True)
-class Address:
+class LinkAddress:
     """An IP address on one of the guest's links."""
 
     link: str
@@ -150,7 +150,7 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Job:
+class CronLine:
     """A line of cron's that trims, and the file it is in."""
 
     path: str
@@ -273,14 +273,14 @@ class Facts:
         return data.partition(b"\n")[0] in (b"initializing", b"starting")
 
     @cached_property
-    def addresses(self) -> tuple[Address, ...] | None:
+    def addresses(self) -> tuple[LinkAddress, ...] | None:
         """Global IP addresses that are not given up after a while; None where ip(8) cannot tell."""
         status, data = self._section("addresses")
         if status != 0:
             return None
         try:
             return tuple(
-                Address(
+                LinkAddress(
                     str(link["ifname"]),
                     str(one["local"]),
                     bool(one.get("dynamic")),
@@ -776,14 +776,14 @@ class Facts:
         return tuple(command for command, separator, _ in found if separator)
 
     @cached_property
-    def jobs(self) -> tuple[Job, ...]:
+    def jobs(self) -> tuple[CronLine, ...]:
         """The lines of cron's that mention fstrim or zpool trim."""
         lines = (
             line.split("\t", 1)
             for line in self._text("cron").splitlines()
             if "\t" in line
         )
-        return tuple(Job(path, line.strip()) for path, line in lines)
+        return tuple(CronLine(path, line.strip()) for path, line in lines)
 
     @cached_property
     def cron_daemons(self) -> frozenset[str]:

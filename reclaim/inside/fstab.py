@@ -44,7 +44,7 @@ _SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Entry:
+class FstabEntry:
     """One line of fstab that is neither blank nor a comment. `number` counts lines from 1."""
 
     number: int
@@ -93,7 +93,7 @@ def unescape(field: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
-def entries(text: str) -> Iterator[Entry]:
+def entries(text: str) -> Iterator[FstabEntry]:
     """The entries of an fstab; missing fields are what fstab(5) says they default to."""
     for number, line in enumerate(text.split("\n"), start=1):
         match = _LINE.match(line)
@@ -104,7 +104,7 @@ def entries(text: str) -> Iterator[Entry]:
             for part in re.split(r"[ \t]+", match["rest"].strip(" \t\r"))
             if part
         ]
-        yield Entry(
+        yield FstabEntry(
             number,
             unescape(match["source"]),
             fields[0] if fields else "",
@@ -114,7 +114,7 @@ def entries(text: str) -> Iterator[Entry]:
 
 
 @once
-def listed(facts: Facts) -> tuple[Entry, ...]:
+def listed(facts: Facts) -> tuple[FstabEntry, ...]:
     """The entries of the guest's fstab. Raises ProbeError where it cannot be read."""
     return tuple(entries(facts.fstab))
 
@@ -192,7 +192,7 @@ def _whole_btrfs(facts: Facts) -> frozenset[str]:
     )
 
 
-def ambiguous(facts: Facts, entry: Entry) -> tuple[BlockDevice, ...]:
+def ambiguous(facts: Facts, entry: FstabEntry) -> tuple[BlockDevice, ...]:
     """The disks and partitions that *entry* may mean, where its tag is that of several (clones).
 
     Which one is meant hangs on the order of discovery, and that is another on another bus.
@@ -226,7 +226,7 @@ def owned_by(owners: tuple[BlockDevice, ...]) -> str:
     return " and ".join([*paths, *more])
 
 
-def meant(facts: Facts, entry: Entry) -> BlockDevice | None:
+def meant(facts: Facts, entry: FstabEntry) -> BlockDevice | None:
     """The device that *entry* is mounted from, or swapped to, now."""
     owners = ambiguous(facts, entry)
     if not owners or entry.tag is None:
@@ -294,7 +294,7 @@ def instead(facts: Facts) -> Mapping[str, BlockDevice]:
     return found
 
 
-def _in_use(facts: Facts, entry: Entry) -> str:
+def _in_use(facts: Facts, entry: FstabEntry) -> str:
     """The path of what is mounted or swapped to where *entry* says; "" where that is not certain."""
     if entry.fstype == "swap":
         return _swap(facts, entry)
@@ -314,7 +314,7 @@ def _in_use(facts: Facts, entry: Entry) -> str:
     return mounts[0].device
 
 
-def _swap(facts: Facts, entry: Entry) -> str:
+def _swap(facts: Facts, entry: FstabEntry) -> str:
     """The one swap that is on; without any, the one there is, if it differs from the entry's by its bus alone."""
     if facts.swaps:
         return facts.swaps[0] if len(facts.swaps) == 1 else ""

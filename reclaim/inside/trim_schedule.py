@@ -32,14 +32,14 @@ _FSTRIM = re.compile(r"(?<![\w.-])fstrim(?P<all>-all)?(?=\s|\Z)(?P<arguments>[^|
 
 
 @dataclass(frozen=True)
-class Trim:
+class TrimReach:
     """A filesystem or a pool that can be trimmed; `problem` says why fstrim.timer does not."""
 
     name: str
     problem: str = ""
 
 
-def timer_problem(facts: Facts) -> str | None:
+def why_not_by_timer(facts: Facts) -> str | None:
     """Why fstrim.timer trims nothing; None where it works."""
     if "systemctl" not in facts.tools:
         return f"{facts.os_name} has no systemd"
@@ -62,7 +62,7 @@ def timer_problem(facts: Facts) -> str | None:
     return None
 
 
-def cron_problem(facts: Facts) -> str | None:
+def why_not_by_cron(facts: Facts) -> str | None:
     """Why cron trims nothing; None where it does."""
     if not facts.jobs:
         return "nothing in cron trims"
@@ -101,9 +101,9 @@ def timer_reach(facts: Facts) -> Reach | None:
     )
 
 
-def untrimmed(facts: Facts) -> list[Trim]:
+def untrimmed(facts: Facts) -> list[TrimReach]:
     """What could be trimmed and is not: by the mount option `discard`, by fstrim.timer, by cron, by autotrim."""
-    timer_works = timer_problem(facts) is None
+    timer_works = why_not_by_timer(facts) is None
     reach = timer_reach(facts)
     by_cron = _reached_by_cron(facts)
     missed = []
@@ -124,7 +124,7 @@ def untrimmed(facts: Facts) -> list[Trim]:
         ):
             problem = "hidden from fstrim.service by ProtectHome="
         if problem is not None or not timer_works:
-            missed.append(Trim(mount.target, problem or ""))
+            missed.append(TrimReach(mount.target, problem or ""))
     return missed
 
 
@@ -160,7 +160,7 @@ def untrimmed_pools(facts: Facts) -> list[str]:
     """ZFS pools that nothing trims: fstrim does not know them (zpool-trim(8), zpoolprops(7))."""
     by_cron = (
         {word for job in facts.jobs for word in job.line.split()}
-        if not cron_problem(facts)
+        if not why_not_by_cron(facts)
         else set()
     )
     return [
@@ -195,7 +195,7 @@ def trimmable(facts: Facts) -> list[Mount]:
 
 def _reached_by_cron(facts: Facts) -> Reach:
     """What cron's jobs trim."""
-    if cron_problem(facts):
+    if why_not_by_cron(facts):
         return Reach()
     found = [_reach(facts, words) for job in facts.jobs for words in _calls(job.line)]
     return Reach(

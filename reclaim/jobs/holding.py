@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from reclaim.jobs.calls import Branch
-from reclaim.jobs.images import Image
+from reclaim.jobs.images import DiskImage
 from reclaim.jobs.steps import Copy, Hold, NotUnderstood, Release, Step, Wait
 from reclaim.jobs.words import Origins, is_sure
 
@@ -38,7 +38,7 @@ class Timeline:
         self,
         number: int,
         copy: Copy,
-        image: Image,
+        image: DiskImage,
         source: str,
         asked_after: int | None = None,
     ) -> Held:
@@ -91,7 +91,7 @@ class Timeline:
             still, doubt or "what is not understood there may hold the guest still"
         )
 
-    def _held_by_another_line(self, copy: Copy, image: Image, source: str) -> str:
+    def _held_by_another_line(self, copy: Copy, image: DiskImage, source: str) -> str:
         """Which other line of the cron table holds the image still, if one does."""
         others = (
             one
@@ -129,7 +129,7 @@ class Timeline:
         step: Release,
         ways: dict[str, Still],
         sure: Still,
-        image: Image,
+        image: DiskImage,
         source: str,
     ) -> str:
         applies = min(sure, self._names(step.guests, image, source))
@@ -141,7 +141,7 @@ class Timeline:
                 return f"whether {step.call.where} lets it go on before the copy shows only when it runs"
         return ""
 
-    def _applies(self, step: Hold, image: Image, source: str) -> Still:
+    def _applies(self, step: Hold, image: DiskImage, source: str) -> Still:
         if image.target and image.target in step.spared:
             return Still.NO
         if step.path and step.path != "/":
@@ -152,7 +152,7 @@ class Timeline:
             )
         return self._names(step.guests, image, source)
 
-    def _names(self, guests: tuple[str, ...], image: Image, source: str) -> Still:
+    def _names(self, guests: tuple[str, ...], image: DiskImage, source: str) -> Still:
         """Is the image's guest among *guests*?"""
         if not guests or any(map(image.is_of, guests)):
             return Still.YES

@@ -25,7 +25,7 @@ _DEEPEST = 8
 
 
 @dataclass(frozen=True)
-class Image:
+class DiskImage:
     """An image that could be copied; `running` names the guest that writes to it now."""
 
     path: str
@@ -40,10 +40,10 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundImage:
     """One image that a command surely copies. `still`: it is of a snapshot, or a copy."""
 
-    image: Image
+    image: DiskImage
     source: str
     still: bool = False
 
@@ -52,7 +52,7 @@ class Found:
 class Copied:
     """What a command copies: images that are sure, and why there may be more."""
 
-    sure: list[Found] = field(default_factory=list)
+    sure: list[FoundImage] = field(default_factory=list)
     doubt: str = ""
     #: an image of a guest that nobody knows yet
     of_guests: list[str] = field(default_factory=list)
@@ -66,12 +66,12 @@ class Copied:
 class Map:
     """Where images lie by now: taken further by each snapshot and copy of the job."""
 
-    images: list[Image]
+    images: list[DiskImage]
     origins: Origins
     #: (path, origin, is it of one moment?), the newest first
     snapshots: list[tuple[str, str, bool]] = field(default_factory=list)
     #: paths that the job itself copied images to
-    copies: list[tuple[str, Image | None]] = field(default_factory=list)
+    copies: list[tuple[str, DiskImage | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.images = [replace(one, path=plain_device(one.path)) for one in self.images]
@@ -108,7 +108,7 @@ class Map:
 
     def _of_guest(self, guest: str, found: Copied) -> None:
         known = [one for one in self.images if one.is_of(guest)]
-        found.sure += [Found(one, one.path) for one in known]
+        found.sure += [FoundImage(one, one.path) for one in known]
         if not known:
             found.of_guests.append(guest)
 
@@ -133,7 +133,7 @@ class Map:
             named = [
                 one for one in self.images if posixpath.basename(one.path) == source[7:]
             ]
-            found.sure += [Found(one, one.path) for one in named]
+            found.sure += [FoundImage(one, one.path) for one in named]
             found.doubt = found.doubt or (
                 "" if named else "which guest's image that volume is is not known"
             )
@@ -168,7 +168,7 @@ class Map:
         copy: Copy,
         found: Copied,
         node_is_read: Callable[[str], bool],
-    ) -> list[Found]:
+    ) -> list[FoundImage]:
         source = plain_device(source)
         path, still = self._origin(source)
         result = []
@@ -194,7 +194,7 @@ class Map:
                     found.doubt or "which images it copies shows only when it runs"
                 )
             else:
-                result.append(Found(image, source, still))
+                result.append(FoundImage(image, source, still))
         if (
             not is_sure(source)
             and not result
@@ -224,14 +224,14 @@ class Map:
     def _may_be_copy(self, source: str) -> bool:
         return any(_way(source, path) for path, _ in self.copies)
 
-    def _copies_below(self, source: str) -> list[Found]:
+    def _copies_below(self, source: str) -> list[FoundImage]:
         """Copies that the job made before, at *source*."""
         found = []
         for path, image in self.copies:
             if image is not None and (_way(source, path) or _way(path, source)):
                 found.append(
-                    Found(
-                        Image(image.path, None, image.guest, image.target),
+                    FoundImage(
+                        DiskImage(image.path, None, image.guest, image.target),
                         source,
                         still=True,
                     )
@@ -268,7 +268,7 @@ def plain_device(path: str) -> str:
     return f"/dev/{match[1]}/{match[2]}".replace("--", "-") if match else path
 
 
-def _ways(source: str, images: list[Image]) -> Iterator[tuple[Image, str]]:
+def _ways(source: str, images: list[DiskImage]) -> Iterator[tuple[DiskImage, str]]:
     """The images at or below *source*, and how each lies there."""
     plain = (
         "*" not in source

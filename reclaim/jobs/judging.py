@@ -11,8 +11,16 @@ from reclaim.base.text import printable
 from reclaim.jobs import rsync
 from reclaim.jobs.calls import Call
 from reclaim.jobs.holding import Still, Timeline
-from reclaim.jobs.images import Copied, Found, Image, Map
-from reclaim.jobs.steps import Copy, Hold, NotUnderstood, Release, Snapshot, Steps, Trim
+from reclaim.jobs.images import Copied, DiskImage, FoundImage, Map
+from reclaim.jobs.steps import (
+    Copy,
+    Hold,
+    NotUnderstood,
+    Release,
+    Snapshot,
+    Steps,
+    TrimStep,
+)
 from reclaim.jobs.words import Word, is_sure
 
 #: things that cannot be told and are named
@@ -23,7 +31,7 @@ _CP_KEEPS_THE_FIRST = re.compile(r"-[a-zA-Z]*[nu]|--update|--no-clobber")
 
 
 @dataclass(frozen=True)
-class Edit:
+class LineEdit:
     """Bytes start..end of the job's file become *text*; with no text the blank before them goes too."""
 
     start: int
@@ -37,7 +45,7 @@ class Finding:
 
     line: int
     text: str
-    edits: tuple[Edit, ...] = ()
+    edits: tuple[LineEdit, ...] = ()
     by_hand: str = ""
     where: str = ""
 
@@ -169,7 +177,7 @@ class Judge:
                 found.doubts.append(printable(step.text))
             elif isinstance(step, Snapshot):
                 self.images.take(step)
-            elif isinstance(step, Trim):
+            elif isinstance(step, TrimStep):
                 run = step.call.run
                 meant = {(names[one], run) for one in step.guests if one in names}
                 effective = {one for one in meant if one[0] not in held}
@@ -319,7 +327,12 @@ class Judge:
                    for one in later)  # fmt: skip
 
     def _finding(
-        self, call: Call, text: str, *, by_hand: str = "", edits: tuple[Edit, ...] = ()
+        self,
+        call: Call,
+        text: str,
+        *,
+        by_hand: str = "",
+        edits: tuple[LineEdit, ...] = (),
     ) -> Finding:
         return Finding(call.line, text, edits, by_hand, call.where)
 
@@ -343,7 +356,7 @@ class Judge:
                 doubts.append(held.doubt)
         for guest in copied.of_guests:
             held = timeline.at(
-                number, copy, Image("", guest, guest), guest, copied.asked_after
+                number, copy, DiskImage("", guest, guest), guest, copied.asked_after
             )
             if held.still is not Still.YES:
                 unknown = (
@@ -367,7 +380,7 @@ class Judge:
             self.found.doubt(f"{copy.call.where}: {copy.tool}: {doubt}")
 
     def _is_copied_again(
-        self, copy: Copy, one: Found, number: int, timeline: Timeline
+        self, copy: Copy, one: FoundImage, number: int, timeline: Timeline
     ) -> bool:
         """Does the job make the same copy again, while the image holds still? The first pass makes the second short."""
         if not copy.target or copy.tool not in ("rsync", "cp"):
@@ -545,19 +558,19 @@ class _Plan:
             ": all of it, or nothing" if len(self.add) + len(self.drop) > 1 else ""
         )
 
-    def edits(self) -> tuple[Edit, ...]:
+    def edits(self) -> tuple[LineEdit, ...]:
         """The whole mend in the file; nothing where a part of it has no place there."""
         call = self.copy.call
         if call.insert is None and self.add:
             return ()
         edits = [
-            Edit(call.insert or 0, call.insert or 0, call.form.format(option))
+            LineEdit(call.insert or 0, call.insert or 0, call.form.format(option))
             for option in self.add
         ]
         for word in self.drop:
             if word.start is None or word.end is None or not _has_place(word):
                 return ()
-            edits.append(Edit(word.start, word.end, ""))
+            edits.append(LineEdit(word.start, word.end, ""))
         return tuple(edits)
 
 

@@ -15,7 +15,7 @@ from reclaim.jobs.steps import (
     Release,
     Snapshot,
     Step,
-    Trim,
+    TrimStep,
     Wrong,
 )
 from reclaim.jobs.words import UNKNOWN, Word, absolute, shown
@@ -114,7 +114,7 @@ def _holds(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[Step
     elif name == "domfstrim" and not any(
         text.startswith("--mountpoint") for text in texts
     ):
-        yield Trim(call, (guest,))
+        yield TrimStep(call, (guest,))
     elif name == "domfsfreeze":
         doubt = "a frozen guest's filesystems are not written to, its swap and what has no filesystem may be"
         yield Hold(call, (guest,), "run", doubt)

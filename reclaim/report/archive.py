@@ -51,7 +51,7 @@ class Delta(_Kept):
     told: dict[str, list[str]] = {}
 
 
-class Entry(_Kept):
+class ArchivedRun(_Kept):
     """What the index keeps of one run."""
 
     #: time and size of results.json when it was read
@@ -74,16 +74,16 @@ class Entry(_Kept):
     delta: Delta | None = None
 
 
-class State(_Kept):
+class IndexState(_Kept):
     """What is known of all runs, by hypervisor/run."""
 
     #: 1, which was not written down, kept addresses as they were, with what passwords they had
     version: Literal[2]
-    runs: dict[str, Entry] = {}
+    runs: dict[str, ArchivedRun] = {}
 
 
 @dataclass(frozen=True)
-class Line:
+class Trend:
     """A guest's allocated bytes over time."""
 
     hypervisor: str
@@ -192,11 +192,11 @@ def _locked(reports: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _load(reports: Path) -> State:
+def _load(reports: Path) -> IndexState:
     try:
-        return State.model_validate_json(whole.read(reports / _STATE))
+        return IndexState.model_validate_json(whole.read(reports / _STATE))
     except (OSError, ValidationError):
-        return State(version=2)  # it is made from the runs again
+        return IndexState(version=2)  # it is made from the runs again
 
 
 def _folders(where: Path) -> list[Path]:
@@ -225,7 +225,7 @@ def _scan(reports: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
 
 
 def _refresh(
-    reports: Path, state: State, stamps: dict[str, tuple[int, int]]
+    reports: Path, state: IndexState, stamps: dict[str, tuple[int, int]]
 ) -> list[str]:
     """Let *state* be what the folders say; returns all runs, the newest first."""
     cached = lru_cache(maxsize=_BACK + 2)(record.read)
@@ -255,19 +255,19 @@ def _refresh(
     return ordered[::-1]
 
 
-def _entry(run: Path, stamp: tuple[int, int]) -> Entry:
+def _entry(run: Path, stamp: tuple[int, int]) -> ArchivedRun:
     try:
         found = record.read(run)
     except ReclaimError as exc:
         when = datetime.fromtimestamp(stamp[0] / 1e9, tz=timezone.utc)
-        return Entry(
+        return ArchivedRun(
             stamp=stamp,
             started=when,
             trouble=printable(str(exc)),
             hypervisor=run.parent.name,
         )
     figures = summary.figures([found])
-    return Entry(
+    return ArchivedRun(
         stamp=stamp,
         started=found.run.started,
         hypervisor=found.hypervisor.name,
@@ -292,7 +292,7 @@ def _allocated(found: Record) -> dict[str, int]:
 
 def _hold_against(
     reports: Path,
-    state: State,
+    state: IndexState,
     earlier: list[str],
     key: str,
     read: Callable[[Path], Record],
@@ -323,8 +323,8 @@ def _hold_against(
     )
 
 
-def _render(state: State, ordered: list[str], unfinished: list[str]) -> str:
-    months: dict[str, list[tuple[str, Entry]]] = {}
+def _render(state: IndexState, ordered: list[str], unfinished: list[str]) -> str:
+    months: dict[str, list[tuple[str, ArchivedRun]]] = {}
     for key in ordered:
         months.setdefault(f"{state.runs[key].started:%Y-%m}", []).append(
             (key, state.runs[key])
@@ -345,7 +345,7 @@ def _render(state: State, ordered: list[str], unfinished: list[str]) -> str:
     )
 
 
-def _lines(state: State, ordered: list[str]) -> list[Line]:
+def _lines(state: IndexState, ordered: list[str]) -> list[Trend]:
     points: dict[tuple[str, str], list[int]] = {}
     newest: dict[tuple[str, str], str] = {}
     for key in reversed(ordered):
@@ -353,4 +353,4 @@ def _lines(state: State, ordered: list[str]) -> list[Line]:
         for guest, count in (entry.allocated or {}).items():
             points.setdefault((entry.hypervisor, guest), []).append(count)
             newest[entry.hypervisor, guest] = key
-    return [Line(*who, counts, newest[who]) for who, counts in sorted(points.items())]
+    return [Trend(*who, counts, newest[who]) for who, counts in sorted(points.items())]

@@ -16,7 +16,7 @@ from reclaim.base.verdict import Verdict
 from reclaim.changes.boot_stopped import Boot
 from reclaim.changes.power import PowerCycle
 from reclaim.engine.journal import Entry
-from reclaim.engine.journal import Record as Journal
+from reclaim.engine.journal import JournalRecord as Journal
 from reclaim.record.record import Record, Row, Storage
 from reclaim.record.typed import undo
 from reclaim.report.commands import next_command

@@ -134,7 +134,7 @@ def weighed(
         sure, perhaps = _pool(held, found, based=based)
         return Backlog(held, used, sure, sure + perhaps, perhaps, based=based)
     reclaimable = most = placed = 0
-    bytes_held = Held.of(known.spans)
+    bytes_held = HeldBytes.of(known.spans)
     apart: dict[str, int] = {}
     for area in found:
         if area.spans is None:
@@ -195,7 +195,7 @@ def _free(area: Area) -> int:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldBytes:
     """The bytes that lie in spans which do not overlap: where each begins and ends, and how many lie before it."""
 
     starts: tuple[int, ...]
@@ -203,7 +203,7 @@ class Held:
     before: tuple[int, ...]
 
     @classmethod
-    def of(cls, spans: Iterable[Span]) -> Held:
+    def of(cls, spans: Iterable[Span]) -> HeldBytes:
         ordered = sorted(spans)
         sizes = (end - start for start, end in ordered)
         return cls(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Storage:
+class DiskSpace:
     """What one disk takes. Sizes in bytes; None where nobody could count."""
 
     guest: str
@@ -39,7 +39,7 @@ class Storage:
 def measure(
     hypervisor: Node,
     guests: Iterable[Guest],
-    storage: dict[tuple[str, str], Storage],
+    storage: dict[tuple[str, str], DiskSpace],
     *,
     after: bool,
 ) -> None:
@@ -55,14 +55,14 @@ def measure(
 
 def _count(
     disk: Disk,
-    storage: dict[tuple[str, str], Storage],
+    storage: dict[tuple[str, str], DiskSpace],
     allocated: int | None,
     *,
     after: bool,
 ) -> None:
     key = (disk.guest.name, _name_before(disk))
     if key not in storage:
-        storage[key] = Storage(
+        storage[key] = DiskSpace(
             *key, disk.path, _capacity(disk), allocated, allocated, None
         )
     storage[key].allocated_after = allocated
@@ -117,7 +117,7 @@ def _used(disk: Disk) -> int | None:
         return None
 
 
-def reclaimed(storage: Iterable[Storage]) -> int:
+def reclaimed(storage: Iterable[DiskSpace]) -> int:
     """Bytes that came home: what the host holds less than before, over all disks; never below 0."""
     changes = (
         one.allocated_before - one.allocated_after

@@ -13,7 +13,7 @@ from reclaim.base.errors import NotApplicable, NotAssessable, ProbeError
 from reclaim.base.text import size
 from reclaim.handles.device import device_of
 from reclaim.handles.guest import Disk, Guest
-from reclaim.handles.scsi import not_a_guest_disk
+from reclaim.handles.scsi import why_not_judged
 from reclaim.inside.facts import Facts
 from reclaim.inside.filesystems import TRIMMABLE, Filesystem, filesystems
 from reclaim.space import counting, diagnosis
@@ -162,7 +162,7 @@ def _btrfs_disks(facts: Facts) -> Mapping[str, _Together]:
 def _stores(one: Filesystem, disks: Sequence[Disk]) -> list[Store]:
     """Where the bytes can be counted. Raises NotAssessable where they cannot, NotApplicable where nothing is asked."""
     for disk in disks:
-        if reason := not_a_guest_disk(disk):
+        if reason := why_not_judged(disk):
             raise NotApplicable(f"{disk.target}: {reason}")
     if "ro" in one.mount.options:
         raise NotAssessable("it is mounted read-only")

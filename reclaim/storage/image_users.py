@@ -499,7 +499,7 @@ def _node(path: str, said: dict[str, bytes], number: int) -> Layer:
 # Putting both together ------------------------------------------------------------------------
 
 
-class Found(NamedTuple):
+class FoundUse(NamedTuple):
     """A use, and what it is of."""
 
     use: Use
@@ -518,9 +518,11 @@ class Chains:
     hypervisor: Node
     nodes: dict[str, Layer] = field(default_factory=dict)
 
-    def follow(self, first: Iterable[Use]) -> tuple[list[Found], list[tuple[Use, str]]]:
+    def follow(
+        self, first: Iterable[Use]
+    ) -> tuple[list[FoundUse], list[tuple[Use, str]]]:
         """Every image that *first* lead to, and of which of them nobody can tell what they stand on, and why."""
-        found: list[Found] = []
+        found: list[FoundUse] = []
         unclear: list[tuple[Use, str]] = []
         waiting = [use for use in dict.fromkeys(first) if use.place]
         seen: set[Use] = set()
@@ -529,7 +531,7 @@ class Chains:
             following: list[Use] = []
             for use in waiting:
                 seen.add(use)
-                one = Found(use, self.nodes.get(use.place, Layer()))
+                one = FoundUse(use, self.nodes.get(use.place, Layer()))
                 found.append(one)
                 try:
                     following += self._below(one)
@@ -544,7 +546,7 @@ class Chains:
         paths = {place for place in places if place.startswith("/")} - self.nodes.keys()
         self.nodes |= _look(self.hypervisor, sorted(paths)) if paths else {}
 
-    def _below(self, one: Found) -> list[Use]:
+    def _below(self, one: FoundUse) -> list[Use]:
         """The images that the header of this one names. Raises NotAssessable where it cannot be read."""
         use, node = one
         if node.problem:
@@ -589,7 +591,7 @@ class Chains:
                 below.append(replace(use, place=place, format="raw"))
         return below
 
-    def _read(self, one: Found, offset: int, length: int) -> bytes:
+    def _read(self, one: FoundUse, offset: int, length: int) -> bytes:
         head = one.node.head
         if offset == 0 or offset + length <= len(head):
             return head[offset : offset + length]
@@ -604,9 +606,9 @@ class Survey:
     """What all guests of a hypervisor use, by what it is and by what it lies on."""
 
     chains: Chains
-    found: dict[str, list[Found]] = field(default_factory=dict)
-    above: dict[str, list[Found]] = field(default_factory=dict)
-    same: dict[str, list[Found]] = field(default_factory=dict)
+    found: dict[str, list[FoundUse]] = field(default_factory=dict)
+    above: dict[str, list[FoundUse]] = field(default_factory=dict)
+    same: dict[str, list[FoundUse]] = field(default_factory=dict)
     unclear: list[tuple[Use, str]] = field(default_factory=list)
     made: float = field(default_factory=time.monotonic)
 
@@ -623,7 +625,7 @@ class Survey:
                 survey.same.setdefault(one.node.same, []).append(one)
         return survey
 
-    def touching(self, mine: Found) -> Iterator[tuple[Found, bool]]:
+    def touching(self, mine: FoundUse) -> Iterator[tuple[FoundUse, bool]]:
         """Every use of the image, or of a part or the whole of it, and whether it is the very same."""
         yield from ((one, True) for one in self.found.get(mine.key, ()))
         yield from ((one, True) for one in self.same.get(mine.node.same, ()))
@@ -647,7 +649,7 @@ def _survey(hypervisor: Node, *, lately: bool) -> Survey:
     return known
 
 
-def reason_of_others(
+def why_not_alone(
     guest: Guest, mine: Iterable[Use], *, lately: bool = False
 ) -> str | None:
     """Why the images that *guest* would open (*mine*) must not be opened, by the name of who else has them; or None.
@@ -668,11 +670,11 @@ def reason_of_others(
             f"nobody can tell who else uses its images: libvirt: {libvirt_words(exc)}"
         )
     unknown = [one for one in survey.unclear if one[0].guest != guest.name]
-    clashes = filter(None, (_clash(one, survey, guest.name) for one in own))
+    clashes = filter(None, (_why_not_beside(one, survey, guest.name) for one in own))
     return next(clashes, None) or _of_the_host(own) or _unclear(own, unclear, unknown)
 
 
-def _clash(mine: Found, survey: Survey, guest: str) -> str | None:
+def _why_not_beside(mine: FoundUse, survey: Survey, guest: str) -> str | None:
     for other, same in survey.touching(mine):
         is_own = other.use.guest == guest and not (
             other.use.by_snapshot and other.use.depth
@@ -702,11 +704,11 @@ def _is_taken(mine: Use, other: Use) -> bool:
     return mine.depth > 0 and other.writes and other.runs
 
 
-def _place(one: Found) -> str:
+def _place(one: FoundUse) -> str:
     return f"{printable(one.use.place)} ({printable(one.use.what)})"
 
 
-def _of_the_host(own: list[Found]) -> str | None:
+def _of_the_host(own: list[FoundUse]) -> str | None:
     for one in own:
         if one.use.writes and one.node.holders:
             by = ", ".join(
@@ -718,7 +720,7 @@ def _of_the_host(own: list[Found]) -> str | None:
 
 
 def _unclear(
-    own: list[Found], mine: list[tuple[Use, str]], unknown: list[tuple[Use, str]]
+    own: list[FoundUse], mine: list[tuple[Use, str]], unknown: list[tuple[Use, str]]
 ) -> str | None:
     """Where nobody can tell, nothing is opened. What is not there with all its folder cannot be opened anyway."""
     written = [one for one in own if one.use.writes and not one.use.may_be_gone]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import (
     TAGS,
-    Entry,
+    FstabEntry,
     ambiguous,
     is_renamed_by_bus,
     owned_by,
@@ -123,6 +123,6 @@ def clones(facts: Facts) -> list[str]:
     found = []
     for match in _TOKEN.finditer(facts.command_line):
         source, _ = _device(match)
-        if several := ambiguous(facts, Entry(0, source, "", "auto", ())):
+        if several := ambiguous(facts, FstabEntry(0, source, "", "auto", ())):
             found.append(f"{match['key']}={source} is that of {owned_by(several)}")
     return found

@@ -6,7 +6,7 @@ import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
-from reclaim.inside.boot.bootfile import Place
+from reclaim.inside.boot.bootfile import BootFile
 from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import is_renamed_by_bus, stable_name
 
@@ -25,7 +25,7 @@ _ELSEWHERE = re.compile(
 
 
 @dataclass(frozen=True)
-class Entry:
+class CrypttabEntry:
     """One line: the mapping's name, the device below it, its options."""
 
     name: str
@@ -33,21 +33,21 @@ class Entry:
     options: tuple[str, ...]
 
 
-def entries(text: str) -> Iterator[Entry]:
+def entries(text: str) -> Iterator[CrypttabEntry]:
     """The entries of a crypttab."""
     for match in _LINE.finditer(text):
-        yield Entry(
+        yield CrypttabEntry(
             match["name"], match["device"], tuple((match["options"] or "").split(","))
         )
 
 
-def places(facts: Facts) -> Iterator[Place]:
+def places(facts: Facts) -> Iterator[BootFile]:
     """Where crypttab names devices by their bus. What lies in an initramfs is a copy: all are built anew."""
     for path in PATHS:
         text = facts.boot_files.get(path, "")
         devices = [entry.device for entry in entries(text) if _counts(facts, entry)]
         if devices:
-            yield Place(
+            yield BootFile(
                 path,
                 tuple(devices),
                 tuple(devices),
@@ -57,14 +57,14 @@ def places(facts: Facts) -> Iterator[Place]:
             )
         for match in _LINE.finditer(text):
             if named := _ELSEWHERE.findall(match["rest"]):
-                yield Place(
+                yield BootFile(
                     path,
                     tuple(named),
                     advice=f"{path}: name the key or the header of {match['name']} by UUID",
                 )
 
 
-def _counts(facts: Facts, entry: Entry) -> bool:
+def _counts(facts: Facts, entry: CrypttabEntry) -> bool:
     """Is it named by its bus, and there or waited for? `noauto` and `nofail`: the boot goes on without it."""
     optional = "noauto" in entry.options or "nofail" in entry.options
     return is_renamed_by_bus(entry.device) and not (

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from reclaim.inside.boot import cmdline
-from reclaim.inside.boot.bootfile import Place, begins, in_lines
+from reclaim.inside.boot.bootfile import BootFile, begins, in_lines
 from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import SMALL_TAGS, TAGS
 
@@ -37,7 +37,7 @@ def unread(facts: Facts) -> list[str]:
     return [path for path, text in facts.unified.items() if not text]
 
 
-def places(facts: Facts) -> Iterator[Place]:
+def places(facts: Facts) -> Iterator[BootFile]:
     """Where those entries name devices by their bus."""
     tags = SMALL_TAGS if "mkinitfs" in facts.tools else TAGS
     for path in facts.boot_files:
@@ -57,7 +57,7 @@ def places(facts: Facts) -> Iterator[Place]:
             yield place
     for path, text in facts.unified.items():
         if names := tuple(map(str, cmdline.names(text))):
-            yield Place(
+            yield BootFile(
                 path,
                 names,
                 advice=f"build {path} anew by what built it, with root=UUID=… in its command line",

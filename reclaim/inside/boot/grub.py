@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from reclaim.base.cached import once
 from reclaim.inside.boot import cmdline
-from reclaim.inside.boot.bootfile import Place, begins, in_lines
+from reclaim.inside.boot.bootfile import BootFile, begins, in_lines
 from reclaim.inside.boot.cmdline import Name
 from reclaim.inside.devices import BlockDevice
 from reclaim.inside.facts import Facts
@@ -116,7 +116,7 @@ def defaults_named_stably(facts: Facts, text: str) -> str:
     )
 
 
-def places(facts: Facts) -> Iterator[Place]:
+def places(facts: Facts) -> Iterator[BootFile]:
     """Where GRUB names devices by their bus."""
     update = update_command(facts)
     by_hand = {path for path, text in menus(facts).items() if not _SECTION.search(text)}
@@ -135,9 +135,11 @@ def places(facts: Facts) -> Iterator[Place]:
     for (path, script), listed in in_menus.items():
         names = tuple(map(str, listed))
         if _is_generated(script):
-            yield Place(path, names, tuple(name.device for name in listed), then=update)
+            yield BootFile(
+                path, names, tuple(name.device for name in listed), then=update
+            )
         elif script not in facts.boot_files:
-            yield Place(
+            yield BootFile(
                 path, names, advice=f"{script} writes them: name them by UUID there"
             )
     for path, text in facts.boot_files.items():
@@ -163,7 +165,7 @@ def _is_generated(script: str) -> bool:
 
 def _defaults_places(
     facts: Facts, generated: list[Name], update: str | None
-) -> Iterator[Place]:
+) -> Iterator[BootFile]:
     named = [
         *generated,
         *(name for text in defaults(facts).values() for name in default_names(text)),
@@ -173,15 +175,15 @@ def _defaults_places(
         names = list(dict.fromkeys(str(name) for name in default_names(text)))
         if names or (generated and _NO_UUID.search(text)):
             stable = defaults_named_stably(facts, text)
-            yield Place(path, tuple(names), devices, text, stable, update)
+            yield BootFile(path, tuple(names), devices, text, stable, update)
         for match in _GRUB_DEVICE.finditer(text):
             if is_renamed_by_bus(match["device"]):
-                yield Place(
+                yield BootFile(
                     path, (match["name"],), advice=f"take {match['name']} out of {path}"
                 )
 
 
-def _environment(facts: Facts, path: str, text: str) -> Place | None:
+def _environment(facts: Facts, path: str, text: str) -> BootFile | None:
     """The environment block: 1024 bytes exactly, padded with `#` (grub-core/lib/envblk.c)."""
     place = in_lines(facts, path, begins(r"\w+="))
     if place is None or place.after is None:
@@ -193,7 +195,7 @@ def _environment(facts: Facts, path: str, text: str) -> Place | None:
         and len(text.encode("utf-8", errors="surrogateescape")) == _ENVIRONMENT_BYTES
     )
     advice = "" if fits else "grub2-editenv - set kernelopts=… by hand"
-    return Place(
+    return BootFile(
         path,
         place.names,
         place.devices,
@@ -203,7 +205,7 @@ def _environment(facts: Facts, path: str, text: str) -> Place | None:
     )
 
 
-def _install_device(facts: Facts, text: str) -> Place | None:
+def _install_device(facts: Facts, text: str) -> BootFile | None:
     """SUSE's list of where the next update of GRUB installs to (perl-Bootloader): a line each, then words."""
     gone = [
         line
@@ -215,13 +217,13 @@ def _install_device(facts: Facts, text: str) -> Place | None:
     names = tuple(f"{line.strip()} is not there" for line in gone)
     disk = boot_disk(facts)
     if disk is None or len(gone) > 1 or re.search(r"\d\s*\Z", gone[0]):
-        return Place(
+        return BootFile(
             _INSTALL_DEVICE,
             names,
             advice=f"{_INSTALL_DEVICE}: name what GRUB is to be installed to",
         )
     after = text.replace(gone[0].strip(), link_to(facts, disk))
-    return Place(_INSTALL_DEVICE, names, (gone[0].strip(),), text, after)
+    return BootFile(_INSTALL_DEVICE, names, (gone[0].strip(),), text, after)
 
 
 def link_to(facts: Facts, disk: BlockDevice) -> str:

@@ -7,7 +7,7 @@ import string
 from collections.abc import Iterator, Mapping
 
 from reclaim.inside.boot import lvmconf
-from reclaim.inside.boot.bootfile import Place
+from reclaim.inside.boot.bootfile import BootFile
 from reclaim.inside.boot.lvmconf import NotUnderstoodError
 from reclaim.inside.boot.lvmfilter import Filter, Sketch, Some
 from reclaim.inside.devices import BlockDevice
@@ -37,13 +37,13 @@ _BY_ID = (
 _WWN = "/dev/disk/by-id/wwn-"
 
 
-def places(facts: Facts) -> Iterator[Place]:
+def places(facts: Facts) -> Iterator[BootFile]:
     """Where LVM is told its disks so that a change of bus loses one, or shows one that was hidden."""
     try:
         settings = _settings(facts)
     except NotUnderstoodError as exc:
         path, _, why = str(exc).partition(": ")
-        yield Place(
+        yield BootFile(
             path,
             (f"not understood: {why}",),
             advice=f"{path}: mend it (lvmconfig --validate)",
@@ -105,9 +105,9 @@ def _default(facts: Facts, name: str) -> str:
 
 def _filters(
     facts: Facts, settings: Mapping[str, Mapping[str, list[str]]]
-) -> Iterator[Place]:
+) -> Iterator[BootFile]:
     if sum(map(len, (settings.get(name, {}) for name in _FILTERS))) > _MAX_FILTERS:
-        yield Place(
+        yield BootFile(
             "/etc/lvm",
             ("there are more filters than reclaim evaluates",),
             advice="/etc/lvm: remove lvm_*.conf",
@@ -124,7 +124,7 @@ def _filters(
             except NotUnderstoodError as exc:
                 found = (f"{name} is not understood: {exc}",)
             if found:
-                yield Place(path, found, advice=advice)
+                yield BootFile(path, found, advice=advice)
 
 
 def _changes(facts: Facts, lists: Filter, scan: set[str], name: str) -> Iterator[str]:
@@ -247,7 +247,7 @@ def _sketches(device: BlockDevice, serial: str | None) -> Iterator[Sketch]:
 
 def _known_by_id(
     facts: Facts, file: str, entries: list[str], search: str
-) -> Iterator[Place]:
+) -> Iterator[BootFile]:
     serials = _serials(facts)
     for line in entries:
         entry = dict(word.partition("=")[::2] for word in line.split())
@@ -268,7 +268,7 @@ def _known_by_id(
             advice = f"search_for_devnames in lvm.conf: {'all' if has_serial else 'not none'}"
         elif has_serial and search != "all":
             advice += ', with search_for_devnames = "all" in lvm.conf'
-        yield Place(file, (f"{shown} known by {kind}",), advice=advice)
+        yield BootFile(file, (f"{shown} known by {kind}",), advice=advice)
 
 
 def _is_lost(kind: str, name: str, search: str, *, has_serial: bool) -> bool:

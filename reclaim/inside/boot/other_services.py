@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reclaim.inside.boot import udev
-from reclaim.inside.boot.bootfile import Place
+from reclaim.inside.boot.bootfile import BootFile
 from reclaim.inside.devices import BlockDevice
 from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import is_renamed_by_bus
@@ -84,7 +84,7 @@ _USERS = re.compile(
 )
 
 
-def places(facts: Facts) -> Iterator[Place]:
+def places(facts: Facts) -> Iterator[BootFile]:
     """What other things depend on, and only its administrator can rewrite."""
     yield from _rules(facts)
     devices_there = _devices(facts)
@@ -94,7 +94,7 @@ def places(facts: Facts) -> Iterator[Place]:
         if names:
             found.setdefault((path, advice), {}).update(dict.fromkeys(names))
     for (path, advice), names_there in found.items():
-        yield Place(path, tuple(names_there), advice=advice)
+        yield BootFile(path, tuple(names_there), advice=advice)
     yield from _multipath(facts)
     yield from _drbd(facts)
 
@@ -199,11 +199,11 @@ def _devices(facts: Facts) -> _Devices:
     return _Devices(by_path, facts.links, frozenset(raw))
 
 
-def _rules(facts: Facts) -> Iterator[Place]:
+def _rules(facts: Facts) -> Iterator[BootFile]:
     try:
         lost = [one for one in _changed_rules(facts) if one.is_loss]
     except udev.TooManyRulesError:
-        yield Place(
+        yield BootFile(
             f"{_RULES[0]}rules.d",
             ("there are more rules and disks than reclaim evaluates",),
             advice=f"{_RULES[0]}rules.d: let no rule match a disk by its bus",
@@ -211,10 +211,10 @@ def _rules(facts: Facts) -> Iterator[Place]:
         return
     for one in lost:
         advice = f"{one.path}: match ENV{{ID_FS_UUID}}, ENV{{ID_PART_ENTRY_UUID}} or ENV{{ID_PART_TABLE_UUID}} instead"
-        yield Place(one.path, one.names, advice=advice)
+        yield BootFile(one.path, one.names, advice=advice)
 
 
-def _changed_rules(facts: Facts) -> list[udev.Change]:
+def _changed_rules(facts: Facts) -> list[udev.RuleChange]:
     lines = [
         (path, line)
         for path, line in facts.named_lines
@@ -223,7 +223,7 @@ def _changed_rules(facts: Facts) -> list[udev.Change]:
     return udev.changes(facts, lines)
 
 
-def _multipath(facts: Facts) -> Iterator[Place]:
+def _multipath(facts: Facts) -> Iterator[BootFile]:
     """Patterns of names that tell virtio-blk's disks from others, where none is of SCSI disks, and the identities
     of disks that lie below multipath: both are another on another bus (multipath.conf(5))."""
     lines = [
@@ -237,7 +237,7 @@ def _multipath(facts: Facts) -> Iterator[Place]:
     knows_scsi = any("sd" in pattern for _, pattern in found)
     for path, pattern in found:
         if re.search(r"x?vd", pattern) and not knows_scsi:
-            yield Place(
+            yield BootFile(
                 path, (pattern,), advice=f"{path}: say what it means for sd as well"
             )
     moved = (
@@ -250,14 +250,14 @@ def _multipath(facts: Facts) -> Iterator[Place]:
     if any(child.type == "mpath" for one in moved for child in one.children):
         for path, line in lines:
             if wwid := _WWID.findall(line):
-                yield Place(
+                yield BootFile(
                     path,
                     tuple(wwid),
                     advice=f"{path}: the disk's wwid is another on virtio-scsi",
                 )
 
 
-def _drbd(facts: Facts) -> Iterator[Place]:
+def _drbd(facts: Facts) -> Iterator[BootFile]:
     """Devices that DRBD lies on, where no file that was read says by which name it knows them."""
     told = [
         path
@@ -276,7 +276,7 @@ def _drbd(facts: Facts) -> Iterator[Place]:
                 advice = (
                     "name the device in DRBD's configuration by /dev/disk/by-partuuid/"
                 )
-                yield Place("/etc/drbd.d", (named,), advice=advice)
+                yield BootFile("/etc/drbd.d", (named,), advice=advice)
 
 
 def remarks(facts: Facts) -> list[str]:

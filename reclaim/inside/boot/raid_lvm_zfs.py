@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from reclaim.inside.boot import lvm
-from reclaim.inside.boot.bootfile import Place
+from reclaim.inside.boot.bootfile import BootFile
 from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import is_renamed_by_bus
 
@@ -17,7 +17,7 @@ _NAMED = re.compile(
 )
 
 
-def places(facts: Facts) -> Iterator[Place]:
+def places(facts: Facts) -> Iterator[BootFile]:
     """Where mdadm.conf(5), lvm.conf(5), lvmdevices(8) and zpool.cache name devices by their bus."""
     for path in _MDADM:
         yield from _mdadm(path, facts.boot_files.get(path, ""))
@@ -29,10 +29,10 @@ def places(facts: Facts) -> Iterator[Place]:
     for pool, named in pools.items():
         # zpool.cache has these paths, and an import from it looks nowhere else (OpenZFS issues 343 and 2625)
         advice = f"zpool export {pool}, then zpool import -d /dev/disk/by-partuuid {pool} (of a root, from elsewhere)"
-        yield Place(f"zpool.cache, {pool}", tuple(named), advice=advice)
+        yield BootFile(f"zpool.cache, {pool}", tuple(named), advice=advice)
 
 
-def _mdadm(path: str, text: str) -> Iterator[Place]:
+def _mdadm(path: str, text: str) -> Iterator[BootFile]:
     lines = text.split("\n")
     at = [
         number
@@ -47,7 +47,7 @@ def _mdadm(path: str, text: str) -> Iterator[Place]:
         if _NAMED.search(name)
     ]
     if by_hand:
-        yield Place(
+        yield BootFile(
             path, tuple(by_hand), advice=f"{path}: name the array by UUID= alone"
         )
     named = [number for number in at if _NAMED.search(lines[number])]
@@ -60,7 +60,7 @@ def _mdadm(path: str, text: str) -> Iterator[Place]:
         or not arrays
         or not all(re.search(r"\bUUID=", line, re.IGNORECASE) for line in arrays)
     ):
-        yield Place(
+        yield BootFile(
             path,
             names,
             advice=f"{path}: `DEVICE partitions`, and each ARRAY with its UUID=",
@@ -75,4 +75,4 @@ def _mdadm(path: str, text: str) -> Iterator[Place]:
         for name in names
         for device in re.findall(r"/dev/(?:x?vd|[sh]d)[a-z]+\d*(?=\s|$)", name)
     ]
-    yield Place(path, names, tuple(devices), text, "\n".join(lines), rebuild=True)
+    yield BootFile(path, names, tuple(devices), text, "\n".join(lines), rebuild=True)

@@ -107,7 +107,7 @@ class _Token:
 
 
 @dataclass(frozen=True)
-class Change:
+class RuleChange:
     """A rule that matches a disk on one bus and not on the other: what in it tells them apart."""
 
     path: str
@@ -120,7 +120,7 @@ class TooManyRulesError(ValueError):
     """There are more rules and disks than are evaluated."""
 
 
-def changes(facts: Facts, lines: Iterable[tuple[str, str]]) -> list[Change]:
+def changes(facts: Facts, lines: Iterable[tuple[str, str]]) -> list[RuleChange]:
     """The rules that disks lose or come to on virtio-scsi. *lines*: file and rule. Raises TooManyRulesError."""
     files: dict[str, list[list[_Token]]] = {}
     for path, line in lines:
@@ -130,7 +130,7 @@ def changes(facts: Facts, lines: Iterable[tuple[str, str]]) -> list[Change]:
         ]
         files.setdefault(path, []).append(rule)
     present, left = [*_present(facts)], _MAX_EVALUATIONS
-    found: dict[tuple[str, int], Change] = {}
+    found: dict[tuple[str, int], RuleChange] = {}
     for path, rules in files.items():
         if not any(_hangs_on_the_bus(token) for rule in rules for token in rule):
             continue
@@ -147,7 +147,7 @@ def changes(facts: Facts, lines: Iterable[tuple[str, str]]) -> list[Change]:
             for number, names, is_lost in _changed(rules, subject):
                 tunes = _only_tunes(rules[number])
                 if is_lost or not tunes:
-                    one = Change(path, names, is_lost and not tunes)
+                    one = RuleChange(path, names, is_lost and not tunes)
                     found[path, number] = (
                         one if is_lost else found.get((path, number), one)
                     )

@@ -73,7 +73,7 @@ class Life:
         assert self.guest.domain.isActive()
         assert same(definition_of(self.guest), definition)
 
-    def read(self) -> journal.Record:
+    def read(self) -> journal.JournalRecord:
         self.engine.journal.end()
         return journal.read(self.engine.journal.path)
 

@@ -211,13 +211,13 @@ def test_an_image_on_which_another_guest_stands_is_left(tmp_path: Path) -> None:
 def test_states_that_forbid_it(tmp_path: Path) -> None:
     change = Sparsify("one", "/images/vda.qcow2", "qcow2")
     guest = opened(tmp_path, domain_xml(disk_xml())).guests[0]
-    assert "it runs" in str(preconditions.reason_to_withhold(guest, change))
+    assert "it runs" in str(preconditions.why_not_applied(guest, change))
     guest.domain.managedSave(0)
     guest.forget()
-    assert "managed-save" in str(preconditions.reason_to_withhold(guest, change))
+    assert "managed-save" in str(preconditions.why_not_applied(guest, change))
     guest.domain.managedSaveRemove(0)
     guest.domain.snapshotCreateXML("<domainsnapshot><name>before</name></domainsnapshot>", 0)
-    assert "the snapshot before may stand on its image" in str(preconditions.reason_to_withhold(guest, change))
+    assert "the snapshot before may stand on its image" in str(preconditions.why_not_applied(guest, change))
 
 
 def test_the_change_comes_back_from_the_journal(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def other(*disks: str, running: bool = False, name: str = "two") -> str:
 
 
 def why(guest: Guest) -> str:
-    return preconditions.reason_not_to_start(guest) or ""
+    return preconditions.why_not_started(guest) or ""
 
 
 needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
@@ -369,9 +369,9 @@ def test_from_outside_it_is_asked_as_well(tmp_path: Path, kind: type) -> None:
     clone = create(tmp_path / "clone.qcow2", base=base)
     change = ImageAmend("one", base) if kind is ImageAmend else Sparsify("one", base, "qcow2")
     alone = mine(tmp_path, disk_xml(source=base))
-    assert preconditions.reason_to_withhold(alone, change) is None
+    assert preconditions.why_not_applied(alone, change) is None
     taken = mine(tmp_path, disk_xml(source=base), other(disk_xml(source=clone)))
-    assert f"the guest two uses {base}" in str(preconditions.reason_to_withhold(taken, change))
+    assert f"the guest two uses {base}" in str(preconditions.why_not_applied(taken, change))
 
 
 # A whole visit --------------------------------------------------------------------------------
