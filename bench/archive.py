@@ -26,7 +26,9 @@ _HYPERVISORS = 5
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser("python -m bench.archive", description="One more run in a large archive.")
+    parser = argparse.ArgumentParser(
+        "python -m bench.archive", description="One more run in a large archive."
+    )
     parser.add_argument("--runs", type=int, default=5000)
     parser.add_argument("--guests", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
@@ -56,16 +58,32 @@ def main() -> int:
 def _archive(reports: Path, number: int, guests: int) -> None:
     rows, disks = [], []
     for guest in range(guests):
-        rows += records.whole(f"guest-{guest:02}", broken=(number + guest) % 7 == 0, number=number)
+        rows += records.whole(
+            f"guest-{guest:02}", broken=(number + guest) % 7 == 0, number=number
+        )
         held = (5 + (number + guest) % 4) * records.GIB
-        disks.append(records.storage(f"guest-{guest:02}", allocated_before=held, allocated_after=held))
+        disks.append(
+            records.storage(
+                f"guest-{guest:02}", allocated_before=held, allocated_after=held
+            )
+        )
     when = records.EPOCH + timedelta(hours=number)
-    records.archive(reports, records.document(rows, disks, hypervisor=f"kvm{number % _HYPERVISORS}", started=when))
+    records.archive(
+        reports,
+        records.document(
+            rows, disks, hypervisor=f"kvm{number % _HYPERVISORS}", started=when
+        ),
+    )
 
 
 def _index(reports: Path) -> float:
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "reclaim", "index", reports], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "reclaim", "index", reports],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
     return time.perf_counter() - started
 
 

@@ -91,7 +91,11 @@ def files_of_this_machine() -> Iterator[Path]:
         for folder, below, names in os.walk(tree):
             below.sort()
             for path in (Path(folder, name) for name in sorted(names)):
-                if not path.is_symlink() and path.is_file() and 0 < path.stat().st_size < MIB:
+                if (
+                    not path.is_symlink()
+                    and path.is_file()
+                    and 0 < path.stat().st_size < MIB
+                ):
                     yield path
 
 
@@ -105,13 +109,22 @@ def fill(folder: Path, size: int, files: Iterable[Path]) -> None:
         content = path.read_bytes()
         (folder / str(number)).write_bytes(content)
         free -= -(-len(content) // BLOCK) * BLOCK
-    raise SystemExit(f"bench.backups: this machine has too few files below {', '.join(TREES)}: choose a smaller --size")
+    raise SystemExit(
+        f"bench.backups: this machine has too few files below {', '.join(TREES)}: choose a smaller --size"
+    )
 
 
 def live(image: Path, folder: Path, cycle: int, size: int) -> None:
     """One day in the life of the guest: it writes, in the third cycle deletes, later trims."""
     if cycle == 1:
-        options = ("-E", "lazy_itable_init=0,lazy_journal_init=0", "-b", str(BLOCK), "-i", str(BLOCK))
+        options = (
+            "-E",
+            "lazy_itable_init=0,lazy_journal_init=0",
+            "-b",
+            str(BLOCK),
+            "-i",
+            str(BLOCK),
+        )
         run("mkfs.ext4", "-q", "-F", *options, str(image))
     with mounted(image, folder) as inside:
         files, chance = files_of_this_machine(), random.Random(cycle)  # noqa: S311 (the same each time)
@@ -131,7 +144,12 @@ def live(image: Path, folder: Path, cycle: int, size: int) -> None:
 
 def same(one: Path, other: Path) -> bool:
     """Have both files the same content?"""
-    return subprocess.run(["cmp", "--silent", str(one), str(other)], check=False).returncode == 0
+    return (
+        subprocess.run(
+            ["cmp", "--silent", str(one), str(other)], check=False
+        ).returncode
+        == 0
+    )
 
 
 def allocated(path: Path) -> int:
@@ -142,7 +160,13 @@ def version_of(rsync: str) -> str:
     return run(rsync, "--version").split()[2]
 
 
-def measure(arguments: tuple[str, ...], days: list[Path], folder: Path, size: int, rsync: str = "rsync") -> Row:
+def measure(
+    arguments: tuple[str, ...],
+    days: list[Path],
+    folder: Path,
+    size: int,
+    rsync: str = "rsync",
+) -> Row:
     """Copy the image as it was on each of *days* onto a btrfs of its own, snapshot each copy, count."""
     disk = sparse_file(folder / "btrfs.img", (CYCLES + 2) * size + 1024 * MIB)
     run("mkfs.btrfs", "--quiet", str(disk))
@@ -157,13 +181,22 @@ def measure(arguments: tuple[str, ...], days: list[Path], folder: Path, size: in
             run(rsync, *arguments, str(source), f"{current}/")
             run("btrfs", "filesystem", "sync", str(top))
             seconds += time.monotonic() - started
-            run("btrfs", "subvolume", "snapshot", "-r", str(current), str(top / f"cycle-{cycle}"))
+            run(
+                "btrfs",
+                "subvolume",
+                "snapshot",
+                "-r",
+                str(current),
+                str(top / f"cycle-{cycle}"),
+            )
             wrong += not same(source, current / source.name)
             if cycle == TRIM - 1:
                 before_trim = allocated(current / source.name)
         run("btrfs", "filesystem", "sync", str(top))
         copies = [current, *(top / f"cycle-{cycle}" for cycle in range(1, CYCLES + 1))]
-        listing = run("btrfs", "filesystem", "du", "--summarize", "--raw", *map(str, copies)).splitlines()[1:]
+        listing = run(
+            "btrfs", "filesystem", "du", "--summarize", "--raw", *map(str, copies)
+        ).splitlines()[1:]
         usage = run("btrfs", "filesystem", "usage", "--raw", str(top))
         copy = allocated(current / source.name)
     disk.unlink()
@@ -172,7 +205,17 @@ def measure(arguments: tuple[str, ...], days: list[Path], folder: Path, size: in
     found = re.search(r"^Data,.*Used:(\d+)", usage, re.MULTILINE)
     assert found is not None
     call = " ".join(("rsync", *arguments))
-    return Row(version_of(rsync), call, before_trim, copy, exclusive, shared, int(found[1]), wrong, seconds)
+    return Row(
+        version_of(rsync),
+        call,
+        before_trim,
+        copy,
+        exclusive,
+        shared,
+        int(found[1]),
+        wrong,
+        seconds,
+    )
 
 
 def table(rows: list[Row], days: list[Path], size: int) -> str:
@@ -192,11 +235,22 @@ def table(rows: list[Row], days: list[Path], size: int) -> str:
         "shared set",
     )
     titles += ("held by the btrfs", "wrong copies", "seconds")
-    lines = [made, "", f"| {' | '.join(titles)} |", "|---" * 2 + "|---:" * (len(titles) - 2) + "|"]
+    lines = [
+        made,
+        "",
+        f"| {' | '.join(titles)} |",
+        "|---" * 2 + "|---:" * (len(titles) - 2) + "|",
+    ]
     for row in rows:
         counts = (row.before_trim, row.copy, row.exclusive, row.shared, row.held)
         wrong = f"**{row.wrong}**" if row.wrong else "0"
-        cells = (f"`{row.call}`", row.rsync, *(str(count // MIB) for count in counts), wrong, f"{row.seconds:.1f}")
+        cells = (
+            f"`{row.call}`",
+            row.rsync,
+            *(str(count // MIB) for count in counts),
+            wrong,
+            f"{row.seconds:.1f}",
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -209,11 +263,27 @@ def put(path: Path, text: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.backups", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between its marks in FILE")
-    parser.add_argument("--size", type=int, default=512, metavar="MIB", help="size of the disk image (default: 512)")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.backups", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument(
-        "--rsync", action="append", metavar="PROGRAM", help="the rsync to measure, may be repeated (default: rsync)"
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="put the table between its marks in FILE",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=512,
+        metavar="MIB",
+        help="size of the disk image (default: 512)",
+    )
+    parser.add_argument(
+        "--rsync",
+        action="append",
+        metavar="PROGRAM",
+        help="the rsync to measure, may be repeated (default: rsync)",
     )
     arguments = parser.parse_args()
     size = arguments.size * MIB
@@ -228,7 +298,11 @@ def main() -> int:
             # rsync passes over a file of the same size and time: days are a day apart
             os.utime(days[-1], (cycle * 86_400, cycle * 86_400))
         programs = arguments.rsync or ["rsync"]
-        rows = [measure(call, days, folder, size, rsync) for call in CALLS for rsync in programs]
+        rows = [
+            measure(call, days, folder, size, rsync)
+            for call in CALLS
+            for rsync in programs
+        ]
         text = table(rows, days, size)
     sys.stdout.write(text + "\n")
     if arguments.write:

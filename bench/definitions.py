@@ -40,7 +40,9 @@ def main() -> int:
         plain = folder / "plain"
         plain.mkdir()
         (plain / "test_empty.py").write_text(empty_tests(rows), encoding="ascii")
-        (plain / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n", encoding="ascii")
+        (plain / "pytest.ini").write_text(
+            "[pytest]\naddopts = -p no:cacheprovider\n", encoding="ascii"
+        )
         ours, theirs = [], []
         for number in range(arguments.rounds):
             theirs.append(_empty(plain))
@@ -67,14 +69,20 @@ def node(guests: int) -> bytes:
             element = domain.find(path)
             if element is None or not element.text:
                 raise SystemExit(f"{SAMPLES}: a domain without {path}")
-            element.text = f"{element.text}-{number:05}" if path == "name" else f"{element.text[:-8]}{number:08x}"
+            element.text = (
+                f"{element.text}-{number:05}"
+                if path == "name"
+                else f"{element.text[:-8]}{number:08x}"
+            )
         root.append(domain)
     return etree.tostring(root)
 
 
 def empty_tests(count: int, functions: int = 4) -> str:
     """The text of a module with *count* empty tests, shared out among *functions*."""
-    shares = [count // functions + (number < count % functions) for number in range(functions)]
+    shares = [
+        count // functions + (number < count % functions) for number in range(functions)
+    ]
     return "import pytest\n" + "".join(
         f"\n\n@pytest.mark.parametrize('one', range({share}))\ndef test_{number}(one):\n    pass\n"
         for number, share in enumerate(shares)
@@ -89,7 +97,14 @@ def _judge(folder: Path, fleet: Path) -> tuple[float, int]:
 
 
 def _audit(folder: Path, fleet: Path) -> list[str]:
-    return ["checks/", "--definitions-only", "--uri", f"test://{fleet}", "--reports", str(folder)]
+    return [
+        "checks/",
+        "--definitions-only",
+        "--uri",
+        f"test://{fleet}",
+        "--reports",
+        str(folder),
+    ]
 
 
 def _empty(folder: Path) -> float:
@@ -110,7 +125,9 @@ def _timed(arguments: list[str], where: Path, expected: int, **more: str) -> flo
     seconds = time.perf_counter() - started
     if done.returncode != expected:
         said = done.stdout[-2000:] + done.stderr[-2000:]
-        raise SystemExit(f"pytest {' '.join(arguments)} ended with {done.returncode}:\n{said}")
+        raise SystemExit(
+            f"pytest {' '.join(arguments)} ended with {done.returncode}:\n{said}"
+        )
     return seconds
 
 
@@ -132,10 +149,16 @@ def _profile(folder: Path, fleet: Path) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m bench.definitions", description="Definitions, beside pytest itself.")
+    parser = argparse.ArgumentParser(
+        "python -m bench.definitions", description="Definitions, beside pytest itself."
+    )
     parser.add_argument("--guests", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--profile", action="store_true", help="show where one audit spends its time instead")
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="show where one audit spends its time instead",
+    )
     return parser
 
 

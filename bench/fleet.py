@@ -73,7 +73,9 @@ def typical(guests: int) -> bytes:
         "<target chassis='{0}' port='0x{1:x}'/>"
         "<address type='pci' domain='0x0000' bus='0x00' slot='0x02' function='0x{2}'/></controller>"
     )
-    ports = "".join(port.format(index, 15 + index, index % 8) for index in range(1, _PORTS + 1))
+    ports = "".join(
+        port.format(index, 15 + index, index % 8) for index in range(1, _PORTS + 1)
+    )
     text = GUEST.read_text(encoding="utf-8").replace("PORTS", ports)
     root = etree.Element("node")
     for number in range(guests):
@@ -89,7 +91,10 @@ def typical(guests: int) -> bytes:
 def _own_work(uri: str) -> float:
     """What own work is of raw work; says so."""
     command = [sys.executable, "-m", "bench.fleet", "--uri", uri, "--once"]
-    said = [subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout for _ in range(_PROCESSES)]
+    said = [
+        subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+        for _ in range(_PROCESSES)
+    ]
     found = sorted((Once(*json.loads(one)) for one in said), key=lambda one: one.ratio)
     middle = found[len(found) // 2]
     sys.stdout.write(
@@ -122,11 +127,16 @@ def once(uri: str) -> Once:
     clock = time.process_time if hypervisor.is_test_driver else time.perf_counter
     gc.freeze()  # as the plugin does
     rounds = [
-        (_took(clock, lambda: _raw(hypervisor.connection)), _took(clock, lambda: _own(hypervisor)))
+        (
+            _took(clock, lambda: _raw(hypervisor.connection)),
+            _took(clock, lambda: _own(hypervisor)),
+        )
         for _ in range(_ROUNDS)
     ]
     raw, own = (min(one) / count * 1e6 for one in zip(*rounds, strict=True))
-    return Once(count, len(hypervisor.connection.listAllDomains(0)[0].XMLDesc(2)), raw, own)
+    return Once(
+        count, len(hypervisor.connection.listAllDomains(0)[0].XMLDesc(2)), raw, own
+    )
 
 
 def _took(clock: Callable[[], float], work: Callable[[], object]) -> float:
@@ -157,7 +167,14 @@ def _whole_run(folder: Path, guests: int) -> tuple[float, float]:
     """MiB and seconds of processor time of one audit of *guests* sample guests, report and all."""
     fleet = folder / "fleet.xml"
     fleet.write_bytes(node(guests))
-    audit = ["checks/", "--definitions-only", "--uri", f"test://{fleet}", "--reports", str(folder / "reports")]
+    audit = [
+        "checks/",
+        "--definitions-only",
+        "--uri",
+        f"test://{fleet}",
+        "--reports",
+        str(folder / "reports"),
+    ]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *audit],
@@ -169,17 +186,27 @@ def _whole_run(folder: Path, guests: int) -> tuple[float, float]:
         check=False,
     )
     if done.returncode != FINDINGS:
-        raise SystemExit(f"the audit ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise SystemExit(
+            f"the audit ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return after.ru_maxrss / 1024, seconds
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m bench.fleet", description="What the definitions of a fleet cost.")
-    parser.add_argument("--guests", type=int, default=1000, help="guests for own and raw work")
-    parser.add_argument("--fleet", type=int, default=10_000, help="guests for the whole run")
-    parser.add_argument("--uri", help="measure own and raw work here instead of the test driver")
+    parser = argparse.ArgumentParser(
+        "python -m bench.fleet", description="What the definitions of a fleet cost."
+    )
+    parser.add_argument(
+        "--guests", type=int, default=1000, help="guests for own and raw work"
+    )
+    parser.add_argument(
+        "--fleet", type=int, default=10_000, help="guests for the whole run"
+    )
+    parser.add_argument(
+        "--uri", help="measure own and raw work here instead of the test driver"
+    )
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     return parser
 

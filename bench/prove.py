@@ -36,7 +36,9 @@ _OWN = (
 def main() -> int:
     arguments = _parser().parse_args()
     if reasons := host.missing():
-        sys.stdout.write(f"prove: skipped, no real guest can run here: {'; '.join(reasons)}\n")
+        sys.stdout.write(
+            f"prove: skipped, no real guest can run here: {'; '.join(reasons)}\n"
+        )
         return 0
     lab.destroy(NAME)
     made = lab.create(NAME, machine="pc", discard="unmap")
@@ -51,7 +53,9 @@ def main() -> int:
     finally:
         lab.destroy(NAME)
     constant = statistics.median(ours[SMALLEST]) - statistics.median(own[SMALLEST])
-    ratio = (statistics.median(ours[arguments.canary]) - constant) / statistics.median(own[arguments.canary])
+    ratio = (statistics.median(ours[arguments.canary]) - constant) / statistics.median(
+        own[arguments.canary]
+    )
     lines = (
         f"{arguments.canary} MiB in a real guest ({host.accelerator()}); median of {arguments.rounds} rounds:",
         f"  pytest checks/ --prove, of it the proof  {_seconds(ours[arguments.canary])}",
@@ -97,7 +101,9 @@ def _seconds(rounds: list[float]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m bench.prove", description="The proof, beside the guest's own time.")
+    parser = argparse.ArgumentParser(
+        "python -m bench.prove", description="The proof, beside the guest's own time."
+    )
     parser.add_argument("--canary", type=int, default=64, help="MiB")
     parser.add_argument("--rounds", type=int, default=3)
     return parser

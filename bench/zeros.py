@@ -58,7 +58,10 @@ def seconds(work: Callable[[], object]) -> float:
 
 def punch(path: Path) -> None:
     """As `HolePunch` does it."""
-    with holes.opened(str(path), os.O_RDWR) as descriptor, holes.alone_with(descriptor, str(path)) as still_ours:
+    with (
+        holes.opened(str(path), os.O_RDWR) as descriptor,
+        holes.alone_with(descriptor, str(path)) as still_ours,
+    ):
         holes.punch_out(descriptor, still_ours, lambda _count: None)
 
 
@@ -68,7 +71,9 @@ def dig(path: Path) -> None:
         os.fsync(stream.fileno())  # ours ends with it too
 
 
-def compare(title: str, rounds: int, fresh: Callable[[], Path], ours: Callable[[Path], object]) -> float:
+def compare(
+    title: str, rounds: int, fresh: Callable[[], Path], ours: Callable[[Path], object]
+) -> float:
     """Time *ours* and fallocate in turn; fallocate's time over ours."""
     mine: list[float] = []
     theirs: list[float] = []
@@ -85,12 +90,26 @@ def compare(title: str, rounds: int, fresh: Callable[[], Path], ours: Callable[[
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.zeros", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--size", type=int, default=1024, metavar="MIB", help="size of each file (default: 1024)")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.zeros", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=1024,
+        metavar="MIB",
+        help="size of each file (default: 1024)",
+    )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="where the files go (default: the folder for temporary files)")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the files go (default: the folder for temporary files)",
+    )
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="reclaim-bench-", dir=arguments.folder) as name:
+    with tempfile.TemporaryDirectory(
+        prefix="reclaim-bench-", dir=arguments.folder
+    ) as name:
         folder = Path(name)
         dense, mixed, copy = folder / "dense", folder / "mixed", folder / "copy"
         data(dense, arguments.size)
@@ -101,12 +120,21 @@ def main() -> int:
             shutil.copyfile(mixed, copy)
             return copy
 
-        scanning = compare("looking for zeros", arguments.rounds, lambda: dense, lambda path: holes.scan(str(path)))
+        scanning = compare(
+            "looking for zeros",
+            arguments.rounds,
+            lambda: dense,
+            lambda path: holes.scan(str(path)),
+        )
         punching = compare("looking and punching", arguments.rounds, fresh, punch)
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    sys.stdout.write(f"memory: {grown / 1024:.1f} MiB more at the peak, for files of {arguments.size} MiB\n")
+    sys.stdout.write(
+        f"memory: {grown / 1024:.1f} MiB more at the peak, for files of {arguments.size} MiB\n"
+    )
     good = scanning >= LEAST and punching >= 1 / MOST
-    sys.stdout.write(f"targets: at least {LEAST} and, within {MOST - 1:.0%}, 1.0: {'met' if good else 'MISSED'}\n")
+    sys.stdout.write(
+        f"targets: at least {LEAST} and, within {MOST - 1:.0%}, 1.0: {'met' if good else 'MISSED'}\n"
+    )
     return 0 if good else 1
 
 

@@ -18,13 +18,23 @@ def check_backup_job(job: Job) -> str:
     running guest writes to is torn.
     """
     found = job.assess()
-    left = f"an edit that died left {', '.join(job.left)}: undo of that run removes it" if job.left else ""
+    left = (
+        f"an edit that died left {', '.join(job.left)}: undo of that run removes it"
+        if job.left
+        else ""
+    )
     assert not found.findings, "; ".join(
-        [*iter_lines(found.findings), *(f"not judged: {one}" for one in found.unclear), *filter(None, [left])]
+        [
+            *iter_lines(found.findings),
+            *(f"not judged: {one}" for one in found.unclear),
+            *filter(None, [left]),
+        ]
     )
     beside = f"; {left}" if left else ""
     if found.unclear:
         raise NotAssessable(f"{job.path}: {'; '.join(found.unclear)}{beside}")
     if not found.good:
-        raise NotAssessable(f"{job.path}: no command in it copies a guest's image{beside}")
+        raise NotAssessable(
+            f"{job.path}: no command in it copies a guest's image{beside}"
+        )
     return f"{job.path}: {'; '.join(found.good)}{beside}"

@@ -25,14 +25,25 @@ def check_boot_names(guest: Guest) -> str:
     for question, names in grub.gone_install_devices(facts).items():
         found += [f"{question}: {name} is not there" for name in names]
     direct = guest.definition.root.findtext("os/kernel")
-    found += [f"<cmdline> of the definition: {name}" for name in cmdline.names(guest.definition.kernel_parameters)]
+    found += [
+        f"<cmdline> of the definition: {name}"
+        for name in cmdline.names(guest.definition.kernel_parameters)
+    ]
     found += cmdline.clones(facts)
-    managed = [remark for place in places for remark in generated.managed(place.path, place.before)]
+    managed = [
+        remark
+        for place in places
+        for remark in generated.managed(place.path, place.before)
+    ]
     assert not found, "; ".join([*found, *managed])
-    if not direct and (why := loaders.unknown(facts)):
+    if not direct and (why := loaders.why_not_known(facts)):
         raise NotAssessable(why)
     told = other_services.remarks(facts)
     more = [f"and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
     told = [*told[:_SHOWN], *more]
-    beside = f"; beside the boot, to be looked at after a change: {'; '.join(told)}" if told else ""
+    beside = (
+        f"; beside the boot, to be looked at after a change: {'; '.join(told)}"
+        if told
+        else ""
+    )
     return f"kernel lines, resume, crypttab and the like name nothing by its bus that a change would lose{beside}"

@@ -19,9 +19,17 @@ def check_disc_max(guest: Guest) -> str:
     if not found:
         raise NotApplicable("no mounted filesystem of it lies on a disk")
     # from the disk up: the first layer without discard is the one that swallows it
-    named = [f"{layer.path} ({layer.type}) under {target}" for target, layer in first_deaf(guest.facts).items()]
+    named = [
+        f"{layer.path} ({layer.type}) under {target}"
+        for target, layer in first_deaf(guest.facts).items()
+    ]
     assert not named, "DISC-MAX is 0 on " + "; ".join(named)
     # DISC-MAX is that of the volumes; a pool may keep what they discard for its next volume
-    pools = [f"{pool} under {target}" for target, pool in deaf_pools(guest.facts).items()]
+    pools = [
+        f"{pool} under {target}" for target, pool in deaf_pools(guest.facts).items()
+    ]
     assert not pools, f"a thin pool passes no discards down: {'; '.join(pools)}"
-    return "; ".join(f"{one.mount.target}: {min(layer.disc_max for layer in one.ways[0])} bytes" for one in found)
+    return "; ".join(
+        f"{one.mount.target}: {min(layer.disc_max for layer in one.ways[0])} bytes"
+        for one in found
+    )

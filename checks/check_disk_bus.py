@@ -15,7 +15,7 @@ from reclaim.requirement import requirement
 )
 def check_disk_bus(disk: Disk) -> str:
     """virtio-scsi passes discards on with every machine type from 2.1 and every guest kernel from 3.4."""
-    if reason := scsi.not_moved(disk):
+    if reason := scsi.why_not_moved(disk):
         raise NotApplicable(reason)
     if scsi.may_stay(disk):
         if scsi.driver_discards(disk) is None:

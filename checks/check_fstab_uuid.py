@@ -21,13 +21,26 @@ def check_fstab_uuid(guest: Guest) -> str:
         f"line {entry.number}: {device} on {entry.target}"
         for entry in found
         for device in entry.devices
-        if is_renamed_by_bus(device) and not (entry.is_optional and facts.device(path_of(device)) is None)
+        if is_renamed_by_bus(device)
+        and not (entry.is_optional and facts.device(path_of(device)) is None)
     ]
-    named += [f"line {entry.number}: {option} on {entry.target}" for entry in found for option in entry.opaque]
+    named += [
+        f"line {entry.number}: {option} on {entry.target}"
+        for entry in found
+        for option in entry.opaque
+    ]
     for entry in found:
         if several := ambiguous(facts, entry):
-            named.append(f"line {entry.number}: {entry.source} on {entry.target} is that of {owned_by(several)}")
-    in_units = [f"{path}: {device}" for path, text in facts.units.items() for device in units.names(text)]
-    assert not named, "fstab " + "; ".join([*named, *in_units, *generated.managed("/etc/fstab", facts.fstab)])
+            named.append(
+                f"line {entry.number}: {entry.source} on {entry.target} is that of {owned_by(several)}"
+            )
+    in_units = [
+        f"{path}: {device}"
+        for path, text in facts.units.items()
+        for device in units.names(text)
+    ]
+    assert not named, "fstab " + "; ".join(
+        [*named, *in_units, *generated.managed("/etc/fstab", facts.fstab)]
+    )
     assert not in_units, "; ".join(in_units)
     return f"{len(found)} entries in fstab, {len(facts.units)} mount units, none named by its bus"

@@ -1,7 +1,14 @@
 from fixers.fstrim_timer import schedule_trim
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.handles.guest import Guest
-from reclaim.inside.trim_schedule import cron_problem, timer_problem, timer_reach, trimmable, untrimmed, untrimmed_pools
+from reclaim.inside.trim_schedule import (
+    timer_reach,
+    trimmable,
+    untrimmed,
+    untrimmed_pools,
+    why_not_by_cron,
+    why_not_by_timer,
+)
 from reclaim.requirement import requirement
 
 WINDOWS = (
@@ -26,10 +33,12 @@ def check_fstrim_timer(guest: Guest) -> str:
     if not trimmable(facts) and not facts.autotrim:
         raise NotApplicable("no filesystem is mounted that can be trimmed")
     missed = untrimmed(facts)
-    problem = timer_problem(facts)
+    problem = why_not_by_timer(facts)
     if problem and facts.jobs:
-        problem += f"; {cron_problem(facts) or 'cron trims not all'}"
-    named = ", ".join(f"{one.name} ({one.problem})" if one.problem else one.name for one in missed)
+        problem += f"; {why_not_by_cron(facts) or 'cron trims not all'}"
+    named = ", ".join(
+        f"{one.name} ({one.problem})" if one.problem else one.name for one in missed
+    )
     assert not (missed and problem), f"{problem}: nothing trims {named}"
     if missed and timer_reach(facts) is None:
         raise NotAssessable(
@@ -37,6 +46,12 @@ def check_fstrim_timer(guest: Guest) -> str:
         )
     assert not missed, f"fstrim.timer does not cover {named}"
     pools = untrimmed_pools(facts)
-    assert not pools, f"autotrim is off on {', '.join(pools)}, and fstrim does not know ZFS"
-    swap = f"; swap ({', '.join(facts.swaps)}) is trimmed by nothing but swapon --discard" if facts.swaps else ""
+    assert not pools, (
+        f"autotrim is off on {', '.join(pools)}, and fstrim does not know ZFS"
+    )
+    swap = (
+        f"; swap ({', '.join(facts.swaps)}) is trimmed by nothing but swapon --discard"
+        if facts.swaps
+        else ""
+    )
     return f"every filesystem that can be trimmed is: {', '.join(one.target for one in trimmable(facts))}{swap}"

@@ -1,6 +1,6 @@
 from fixers.guest_access import add_agent_channel
 from reclaim.base.errors import NoAccess, NotAssessable, ProbeError
-from reclaim.changes.preconditions import reason_not_to_start
+from reclaim.changes.preconditions import why_not_started
 from reclaim.handles.guest import OFF, UNSTARTED, Guest
 from reclaim.requirement import requirement
 
@@ -14,12 +14,16 @@ from reclaim.requirement import requirement
 )
 def check_guest_access(guest: Guest) -> str:
     """Half of the layers lie inside the guest: without its agent, or ssh, nobody can tell whether they work."""
-    if guest.closed() == OFF and (reason := reason_not_to_start(guest, lately=True)):
+    if guest.closed() == OFF and (reason := why_not_started(guest, lately=True)):
         raise NotAssessable(f"{UNSTARTED}{reason}")
     answer = guest.inside()
     assert not isinstance(answer, NoAccess), str(answer)
     if isinstance(answer, ProbeError):
         raise answer
-    confined = f"; SELinux confines them ({answer.confined}): nothing is mended inside" if answer.confined else ""
+    confined = (
+        f"; SELinux confines them ({answer.confined}): nothing is mended inside"
+        if answer.confined
+        else ""
+    )
     refused = f"; {guest.ssh_problem}" if guest.ssh_problem else ""
     return f"{guest.way_in} runs commands for us: {answer.os_name}{confined}{refused}"

@@ -20,16 +20,24 @@ def check_host_trim(guest: Guest) -> str:
     """An agent may allow guest-fstrim and no commands: then a timer of the hypervisor is the only one that is known."""
     answer = guest.inside()
     if isinstance(answer, Facts):
-        raise NotApplicable("it can be looked into: fstrim-timer judges its own schedule")
+        raise NotApplicable(
+            "it can be looked into: fstrim-timer judges its own schedule"
+        )
     if not isinstance(answer, AgentBlocked):
-        raise NotAssessable(f"{str(answer).removeprefix(f'{guest.name}: ')} (see guest-access)")
+        raise NotAssessable(
+            f"{str(answer).removeprefix(f'{guest.name}: ')} (see guest-access)"
+        )
     if not guest.agent.allows(TRIM):
-        raise NotAssessable(f"its agent allows neither commands nor {TRIM} (see guest-access)")
+        raise NotAssessable(
+            f"its agent allows neither commands nor {TRIM} (see guest-access)"
+        )
     try:
         found = schedule_of(guest)
     except ProbeError as exc:
         raise NotAssessable(str(exc)) from exc
     if found.doubt:
         raise NotAssessable(found.doubt)
-    assert not found.problem, f"{found.problem}, and nobody can look whether it trims itself"
+    assert not found.problem, (
+        f"{found.problem}, and nobody can look whether it trims itself"
+    )
     return found.works

@@ -2,7 +2,7 @@ from fixers.image_format import let_the_image_shrink
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.handles.device import granularity
 from reclaim.handles.guest import Disk
-from reclaim.handles.scsi import not_a_guest_disk
+from reclaim.handles.scsi import why_not_judged
 from reclaim.requirement import requirement
 from reclaim.storage.shrinkable import inspect, is_thick, notes, obstacles, thick_words
 
@@ -16,7 +16,7 @@ from reclaim.storage.shrinkable import inspect, is_thick, notes, obstacles, thic
 )
 def check_image_format(disk: Disk) -> str:
     """QEMU answers a discard with success whether or not the image's format and the storage below free anything."""
-    if reason := not_a_guest_disk(disk):
+    if reason := why_not_judged(disk):
         raise NotApplicable(reason)
     found = inspect(disk)
     kept = obstacles(found, disk.guest.name)
@@ -24,9 +24,13 @@ def check_image_format(disk: Disk) -> str:
     if is_thick(found):
         raise NotApplicable(thick_words(found.image))
     if found.qcow2 is not None and found.qcow2.corrupt:
-        raise NotAssessable(f"{found.image.path}: QEMU has marked it corrupt: qemu-img check")
+        raise NotAssessable(
+            f"{found.image.path}: QEMU has marked it corrupt: qemu-img check"
+        )
     if found.image.is_device and found.image.discard_max is None:
-        raise NotAssessable(f"{found.image.path}: sysfs does not say whether it takes discards")
+        raise NotAssessable(
+            f"{found.image.path}: sysfs does not say whether it takes discards"
+        )
     if found.unprobed:
         raise NotAssessable(found.unprobed)
     return "; ".join(notes(found, granularity(disk)))

@@ -1,6 +1,6 @@
 from fixers.live_definition import run_as_defined
 from reclaim.base.errors import NotApplicable
-from reclaim.definition.domain import storage_differences
+from reclaim.definition.compare import storage_differences
 from reclaim.handles.guest import Guest
 from reclaim.requirement import requirement
 

@@ -25,9 +25,11 @@ def check_machine_type(guest: Guest) -> str:
         return f"{name} stands for the newest type of its family"
     if known.version is None:
         raise NotApplicable(f"the machine type {name} has no version")
-    behaves = f" (as QEMU {machine_type.written(known.version)})" if known.vendor else ""
-    assert known.version >= machine_type.MINIMUM, f"{name}{behaves} is older than 2.1"
-    assert not machine_type.is_gone(known, guest.hypervisor.offered(guest.definition)), (
-        f"this QEMU has no {name} any more"
+    behaves = (
+        f" (as QEMU {machine_type.written(known.version)})" if known.vendor else ""
     )
+    assert known.version >= machine_type.MINIMUM, f"{name}{behaves} is older than 2.1"
+    assert not machine_type.is_gone(
+        known, guest.hypervisor.offered(guest.definition)
+    ), f"this QEMU has no {name} any more"
     return f"{name}{behaves}"

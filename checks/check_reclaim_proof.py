@@ -10,7 +10,13 @@ from reclaim.space.proof import prove
     "What the guest frees comes back to the host",
     stage="inside",
     fixer=name_what_keeps_it,
-    after=("disk-discard", "image-format", "live-definition", "disc-max", "trim-backlog"),
+    after=(
+        "disk-discard",
+        "image-format",
+        "live-definition",
+        "disc-max",
+        "trim-backlog",
+    ),
     option="prove",
     reference="https://www.qemu.org/docs/master/system/qemu-block-drivers.html",
 )

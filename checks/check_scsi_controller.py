@@ -15,7 +15,11 @@ from reclaim.requirement import requirement
 )
 def check_scsi_controller(guest: Guest) -> str:
     """A SCSI controller without a model is an lsilogic, for which many guests have no driver."""
-    judged = [disk for disk in guest.disks if scsi.not_moved(disk) is None and not scsi.may_stay(disk)]
+    judged = [
+        disk
+        for disk in guest.disks
+        if scsi.why_not_moved(disk) is None and not scsi.may_stay(disk)
+    ]
     if not judged:
         raise NotApplicable("no disk of this guest belongs on a SCSI bus")
     definition = guest.definition
@@ -25,7 +29,9 @@ def check_scsi_controller(guest: Guest) -> str:
         if one.is_virtio_scsi:
             models.add(one.effective_model)
         elif any(disk.view in scsi.disks_on(definition, one) for disk in judged):
-            wrong.append(f"controller {one.index} is {one.model or f'without a model ({one.effective_model})'}")
+            wrong.append(
+                f"controller {one.index} is {one.model or f'without a model ({one.effective_model})'}"
+            )
     assert not wrong, "; ".join(wrong)
     waiting = [disk.target for disk in judged if disk.bus != "scsi"]
     assert models or not waiting, f"there is none for {', '.join(waiting)}"

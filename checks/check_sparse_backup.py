@@ -39,7 +39,9 @@ def check_sparse_backup(backup: Backup) -> str:
             if count
         ]
         if found.pinned:
-            causes.append(f"{size(found.pinned)} of that are pinned by {pinned_by(backup)}")
+            causes.append(
+                f"{size(found.pinned)} of that are pinned by {pinned_by(backup)}"
+            )
         words = f"{words}: {size(found.excess - found.pinned)} can come back: {', '.join(causes)}"
     if backup.left:
         words += f"; a rewrite that died left {', '.join(backup.left)}: undo of that run removes it"

@@ -2,7 +2,7 @@ from fixers.trim_backlog import trim_now
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.base.text import size
 from reclaim.handles.guest import Disk
-from reclaim.handles.scsi import not_a_guest_disk
+from reclaim.handles.scsi import why_not_judged
 from reclaim.requirement import requirement
 from reclaim.space.backlog import backlog, tolerated
 
@@ -17,7 +17,7 @@ from reclaim.space.backlog import backlog, tolerated
 )
 def check_trim_backlog(disk: Disk) -> str:
     """What the guest has freed and never trimmed still fills the host."""
-    if reason := not_a_guest_disk(disk):
+    if reason := why_not_judged(disk):
         raise NotApplicable(reason)
     found = backlog(disk)
     most = tolerated(found.used)

@@ -1,16 +1,23 @@
-from reclaim.backups.job import Job, daemon_reload, edited, not_ours
+from reclaim.backups.job import Job, daemon_reload, edited, why_not_edited
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.file_change import FileChange
 
 
 def keep_holes(job: Job) -> list[Change]:
     """Add and drop rsync's options in the declared file, and touch nothing else in it."""
     found = job.assess()
-    if reason := not_ours(job.path):
+    if reason := why_not_edited(job.path):
         raise Withheld(reason)
     source = job.source()
     wanted = edited(source, found.findings)
     if wanted == source:
         raise Withheld("; ".join(dict.fromkeys(one.advice for one in found.findings)))
-    before, after = (text.decode("utf-8", errors="surrogateescape") for text in (source, wanted))
-    return [FileChange(job.hypervisor.name, job.path, before, after, then=daemon_reload(job))]
+    before, after = (
+        text.decode("utf-8", errors="surrogateescape") for text in (source, wanted)
+    )
+    return [
+        FileChange(
+            job.hypervisor.name, job.path, before, after, then=daemon_reload(job)
+        )
+    ]

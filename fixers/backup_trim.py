@@ -1,8 +1,9 @@
 from reclaim.backups import job_files
-from reclaim.backups.job import Job, daemon_reload, not_ours
+from reclaim.backups.job import Job, daemon_reload, why_not_edited
 from reclaim.base.errors import Withheld
 from reclaim.changes import domfstrim
-from reclaim.changes.change import Change, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
 
 _WHY = b"# by reclaim: the guests give back what they have freed before it is copied\n"
@@ -12,12 +13,15 @@ _SECONDS = 900
 
 def trim_before_copies(job: Job) -> list[Change]:
     """Put `virsh domfstrim` for each guest before the job's own commands, and touch nothing else in the file."""
-    if reason := not_ours(job.path):
+    if reason := why_not_edited(job.path):
         raise Withheld(reason)
     copies = job.untrimmed().copies
     if elsewhere := [call.file for _, call in copies if call.file]:
         raise Withheld(f"{elsewhere[0]} makes the copy: declare that file as the job")
-    uri, virsh = domfstrim.local_uri(job.hypervisor), domfstrim.found_virsh(job.hypervisor)
+    uri, virsh = (
+        domfstrim.local_uri(job.hypervisor),
+        domfstrim.found_virsh(job.hypervisor),
+    )
     if uri is None or virsh is None:
         raise Withheld("no virsh on the hypervisor reaches its system's libvirt")
     guests = {guest.name: guest for guest in job.hypervisor.guests}
@@ -31,17 +35,39 @@ def trim_before_copies(job: Job) -> list[Change]:
             raise Withheld(f"put `virsh domfstrim {name}` before {call.where} by hand")
         places.setdefault(place, {})[name] = guests[name]
     wanted = source
-    for (offset, kind), some in sorted(places.items(), key=lambda one: one[0][0], reverse=True):
-        commands = [f"{virsh} --connect {uri} domfstrim {guest.uuid}" for guest in some.values()]
+    for (offset, kind), some in sorted(
+        places.items(), key=lambda one: one[0][0], reverse=True
+    ):
+        commands = [
+            f"{virsh} --connect {uri} domfstrim {guest.uuid}" for guest in some.values()
+        ]
         wanted = wanted[:offset] + _text(kind, commands) + wanted[offset:]
-    before, after = (text.decode("utf-8", errors="surrogateescape") for text in (source, wanted))
-    return [FileChange(job.hypervisor.name, job.path, before, after, then=daemon_reload(job))]
+    before, after = (
+        text.decode("utf-8", errors="surrogateescape") for text in (source, wanted)
+    )
+    return [
+        FileChange(
+            job.hypervisor.name, job.path, before, after, then=daemon_reload(job)
+        )
+    ]
 
 
 def _text(kind: job_files.Format, commands: list[str]) -> bytes:
     """The commands in the words of the format. A guest that is off, or does not answer, does not stop the job."""
     if kind == "unit":
-        return _WHY + "".join(f"ExecStartPre=-/usr/bin/timeout {_SECONDS} {one}\n" for one in commands).encode()
+        return (
+            _WHY
+            + "".join(
+                f"ExecStartPre=-/usr/bin/timeout {_SECONDS} {one}\n" for one in commands
+            ).encode()
+        )
     if kind == "shell":
-        return _WHY + "".join(f"timeout {_SECONDS} {one} >/dev/null 2>&1 || :\n" for one in commands).encode()
-    return "".join(f"timeout {_SECONDS} {one} >/dev/null 2>&1; " for one in commands).encode()
+        return (
+            _WHY
+            + "".join(
+                f"timeout {_SECONDS} {one} >/dev/null 2>&1 || :\n" for one in commands
+            ).encode()
+        )
+    return "".join(
+        f"timeout {_SECONDS} {one} >/dev/null 2>&1; " for one in commands
+    ).encode()

@@ -1,9 +1,11 @@
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, CommandChange, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.command import CommandChange
+from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
 from reclaim.inside import generated
 from reclaim.inside.boot import cmdline, grub, loaders
-from reclaim.inside.boot.bootfile import Place
+from reclaim.inside.boot.bootfile import BootFile
 from reclaim.inside.facts import Facts
 from reclaim.inside.initramfs import rebuild
 
@@ -18,23 +20,41 @@ def boot_by_uuid(guest: Guest) -> list[Change]:
         )
     changes: list[Change] = []
     by_hand: list[str] = []
-    stale: list[Place] = []
+    stale: list[BootFile] = []
     for place in loaders.places(facts):
         if place.after is not None and place.after != place.before:
             then = _then(facts, place)
-            changes.append(FileChange(guest.name, place.path, place.before, place.after, None, then, [*place.devices]))
+            changes.append(
+                FileChange(
+                    guest.name,
+                    place.path,
+                    place.before,
+                    place.after,
+                    None,
+                    then,
+                    [*place.devices],
+                )
+            )
         elif place.advice:
             by_hand.append(place.advice)
         elif place.after is None:
             stale.append(place)
         else:
-            stay = (f"{place.path}: {name}: {cmdline.why_it_stays(facts, name)}" for name in place.names)
+            stay = (
+                f"{place.path}: {name}: {cmdline.why_it_stays(facts, name)}"
+                for name in place.names
+            )
             by_hand.append(f"{'; '.join(stay)}; name them by hand")
     update = grub.update_command(facts)
-    if stale and not any(isinstance(change, FileChange) and change.then == update for change in changes):
+    if stale and not any(
+        isinstance(change, FileChange) and change.then == update for change in changes
+    ):
         # what the menu is generated from is right: the menu is older than that
         changes.append(CommandChange(guest.name, _then(facts, stale[0]) or ""))
-    changes += [_install_to_what_is_there(guest, question) for question in grub.gone_install_devices(facts)]
+    changes += [
+        _install_to_what_is_there(guest, question)
+        for question in grub.gone_install_devices(facts)
+    ]
     if cmdline.names(guest.definition.kernel_parameters):
         by_hand.append("virsh edit: name the devices in <cmdline> by PARTUUID=")
     by_hand += [
@@ -46,7 +66,7 @@ def boot_by_uuid(guest: Guest) -> list[Change]:
     return changes
 
 
-def _then(facts: Facts, place: Place) -> str | None:
+def _then(facts: Facts, place: BootFile) -> str | None:
     """The command that has to follow. Raises Withheld where what it needs is not there."""
     if place.rebuild:
         return rebuild(facts)
@@ -56,7 +76,9 @@ def _then(facts: Facts, place: Place) -> str | None:
         or place.after is None
     )
     if made_by_grub and place.then is None:
-        raise Withheld("none of update-grub, grub2-mkconfig, grub-mkconfig is installed in the guest")
+        raise Withheld(
+            "none of update-grub, grub2-mkconfig, grub-mkconfig is installed in the guest"
+        )
     return place.then
 
 
@@ -65,7 +87,11 @@ def _install_to_what_is_there(guest: Guest, question: str) -> CommandChange:
     package = question.partition("/")[0]
     device = grub.install_device(facts, question)
     if device is None:
-        where = "/boot is not on one disk" if package == "grub-pc" else "nothing is mounted on /boot/efi"
+        where = (
+            "/boot is not on one disk"
+            if package == "grub-pc"
+            else "nothing is mounted on /boot/efi"
+        )
         raise Withheld(f"dpkg-reconfigure {package} in the guest: {where}")
     named = facts.grub_install_devices[question]
     return CommandChange(
@@ -79,5 +105,7 @@ def _install_to_what_is_there(guest: Guest, question: str) -> CommandChange:
 def _set(question: str, devices: str) -> str:
     package = question.partition("/")[0]
     if not all(character.isalnum() or character in "/-_.:, +" for character in devices):
-        raise Withheld(f"dpkg-reconfigure {package} in the guest: a device name has characters of the shell")
+        raise Withheld(
+            f"dpkg-reconfigure {package} in the guest: a device name has characters of the shell"
+        )
     return f"printf '{package} {question} multiselect %s\\n' '{devices}' | debconf-set-selections"

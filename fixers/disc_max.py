@@ -1,10 +1,12 @@
 from reclaim.base.errors import Pending, Withheld
-from reclaim.changes.change import Change, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.file_change import FileChange
 from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
 from reclaim.handles.device import disk_of
 from reclaim.handles.guest import Guest
 from reclaim.inside.boot import crypttab
-from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.devices import BlockDevice
+from reclaim.inside.facts import Facts
 from reclaim.inside.filesystems import deaf_pools, first_deaf
 from reclaim.inside.initramfs import rebuild
 
@@ -23,13 +25,22 @@ def name_the_layer(guest: Guest) -> list[Change]:
     layers = first_deaf(facts)
     if not layers:
         pools = ", ".join(sorted(set(deaf_pools(facts).values())))
-        raise Withheld(f"lvchange --discards passdown on the thin pool ({pools}): what lies below takes discards")
+        raise Withheld(
+            f"lvchange --discards passdown on the thin pool ({pools}): what lies below takes discards"
+        )
     crypts = list(
-        {one.name: one for one in layers.values() if one.type == "crypt" and not _is_integrity(facts, one)}.values()
+        {
+            one.name: one
+            for one in layers.values()
+            if one.type == "crypt" and not _is_integrity(facts, one)
+        }.values()
     )
     if crypts and not any(layer.type == "disk" for layer in layers.values()):
         return _open_luks(guest, crypts)
-    advice = {_of_an_old_machine(guest, layer) or _advice(facts, layer) for layer in layers.values()}
+    advice = {
+        _of_an_old_machine(guest, layer) or _advice(facts, layer)
+        for layer in layers.values()
+    }
     raise Withheld("; ".join(sorted(advice)))
 
 
@@ -37,7 +48,12 @@ def _of_an_old_machine(guest: Guest, layer: BlockDevice) -> str:
     """The advice about a virtio-blk disk of a machine type that offers no discard there; "" for anything else."""
     live = guest.live
     known = parse(live.machine or "") if live else None
-    if layer.type != "disk" or known is None or known.version is None or known.version >= VIRTIO_BLK_DISCARD:
+    if (
+        layer.type != "disk"
+        or known is None
+        or known.version is None
+        or known.version >= VIRTIO_BLK_DISCARD
+    ):
         return ""
     disk = disk_of(guest, layer)
     view = guest.live_disk(disk.view) if disk else None
@@ -58,7 +74,10 @@ def _advice(facts: Facts, layer: BlockDevice) -> str:
 def _is_integrity(facts: Facts, layer: BlockDevice) -> bool:
     """dm-integrity: lsblk calls it crypt as well. LUKS2 calls the one that it makes NAME_dif (cryptsetup(8))."""
     below = [way[-2] for way in facts.stack(layer) if len(way) > 1]
-    return layer.type == "crypt" and (layer.name.endswith("_dif") or any(one.fstype == "DM_integrity" for one in below))
+    return layer.type == "crypt" and (
+        layer.name.endswith("_dif")
+        or any(one.fstype == "DM_integrity" for one in below)
+    )
 
 
 def _open_luks(guest: Guest, layers: list[BlockDevice]) -> list[Change]:
@@ -69,13 +88,24 @@ def _open_luks(guest: Guest, layers: list[BlockDevice]) -> list[Change]:
             "`luks_discard = true` in the inventory's [policy] allows it"
         )
     facts = guest.facts
-    texts = {path: facts.boot_files[path] for path in crypttab.PATHS if path in facts.boot_files}
-    entries = {path: {entry.name: entry for entry in crypttab.entries(text)} for path, text in texts.items()}
+    texts = {
+        path: facts.boot_files[path]
+        for path in crypttab.PATHS
+        if path in facts.boot_files
+    }
+    entries = {
+        path: {entry.name: entry for entry in crypttab.entries(text)}
+        for path, text in texts.items()
+    }
     names = {layer.name for layer in layers}
     after = {path: crypttab.with_discard(text, names) for path, text in texts.items()}
     waiting, unlisted = [], []
     for layer in layers:
-        listed = {path: named[layer.name] for path, named in entries.items() if layer.name in named}
+        listed = {
+            path: named[layer.name]
+            for path, named in entries.items()
+            if layer.name in named
+        }
         if not listed:
             unlisted.append(layer.name)
         elif all("discard" in entry.options for entry in listed.values()):
@@ -88,7 +118,9 @@ def _open_luks(guest: Guest, layers: list[BlockDevice]) -> list[Change]:
     if changes:
         return changes
     if waiting and not unlisted:
-        raise Pending(f"crypttab says `discard` for {', '.join(waiting)}: it counts from the guest's next boot")
+        raise Pending(
+            f"crypttab says `discard` for {', '.join(waiting)}: it counts from the guest's next boot"
+        )
     raise Withheld(
         f"{', '.join(unlisted)} cannot be changed in crypttab: allow discards where it is opened "
         "(rd.luks.options=discard, :allow-discards after cryptdevice=…, or "

@@ -1,5 +1,6 @@
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, changed_definition
+from reclaim.changes.change import Change
+from reclaim.changes.definition_change import changed_definition
 from reclaim.definition import bound
 from reclaim.handles import scsi
 from reclaim.handles.guest import Disk

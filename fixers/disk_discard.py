@@ -1,6 +1,7 @@
-from reclaim.changes.change import Change, changed_definition
+from reclaim.changes.change import Change
+from reclaim.changes.definition_change import changed_definition
 from reclaim.handles.guest import Disk
-from reclaim.storage.discard_no_unref import lacks_no_unref, wants_no_unref
+from reclaim.storage.discard_no_unref import wants_no_unref, why_not_no_unref
 
 
 def set_discard_unmap(disk: Disk) -> list[Change]:
@@ -8,6 +9,6 @@ def set_discard_unmap(disk: Disk) -> list[Change]:
     edit = disk.guest.definition.edit()
     driver = edit.driver(edit.disk(disk.target))
     driver.set("discard", "unmap")
-    if wants_no_unref(disk) and not lacks_no_unref(disk.guest.hypervisor):
+    if wants_no_unref(disk) and not why_not_no_unref(disk.guest.hypervisor):
         driver.set("discard_no_unref", "on")
     return [changed_definition(edit)]

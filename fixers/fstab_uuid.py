@@ -1,11 +1,21 @@
 import shlex
 
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, CommandChange, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.command import CommandChange
+from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
 from reclaim.inside import generated, units
 from reclaim.inside.facts import Facts
-from reclaim.inside.fstab import ambiguous, is_renamed_by_bus, listed, meant, named_stably, path_of, stable_path
+from reclaim.inside.fstab import (
+    ambiguous,
+    is_renamed_by_bus,
+    listed,
+    meant,
+    named_stably,
+    path_of,
+    stable_path,
+)
 
 _RELOAD = "systemctl daemon-reload"
 
@@ -20,7 +30,16 @@ def name_by_uuid(guest: Guest) -> list[Change]:
     left = new.left
     if new.text != facts.fstab:
         verify = "findmnt --verify --tab-file"
-        changes.append(FileChange(guest.name, "/etc/fstab", facts.fstab, new.text, verify, devices=new.replaced))
+        changes.append(
+            FileChange(
+                guest.name,
+                "/etc/fstab",
+                facts.fstab,
+                new.text,
+                verify,
+                devices=new.replaced,
+            )
+        )
     for path, text in facts.units.items():
         if not units.names(text):
             continue
@@ -34,7 +53,16 @@ def name_by_uuid(guest: Guest) -> list[Change]:
         unit = units.named_stably(facts, text)
         left += [f"{path}: {why}" for why in unit.left]
         if unit.text != text:
-            changes.append(FileChange(guest.name, path, text, unit.text, then=_RELOAD, devices=unit.replaced))
+            changes.append(
+                FileChange(
+                    guest.name,
+                    path,
+                    text,
+                    unit.text,
+                    then=_RELOAD,
+                    devices=unit.replaced,
+                )
+            )
     if not changes:
         raise Withheld("; ".join(left))
     return changes
@@ -44,21 +72,33 @@ def _in_configuration(facts: Facts, system: str) -> str:
     """What is to be said in the configuration that fstab and units are made from."""
     wanted = []
     for entry in listed(facts):
-        device = facts.device(path_of(entry.source)) if is_renamed_by_bus(entry.source) else meant(facts, entry)
+        device = (
+            facts.device(path_of(entry.source))
+            if is_renamed_by_bus(entry.source)
+            else meant(facts, entry)
+        )
         if is_renamed_by_bus(entry.source) or ambiguous(facts, entry):
-            name = (stable_path(facts, device) if device else None) or "/dev/disk/by-uuid/…"
+            name = (
+                stable_path(facts, device) if device else None
+            ) or "/dev/disk/by-uuid/…"
             wanted.append(generated.mounted_by(system, entry.target, name))
     said = "; ".join(wanted) or "name the devices of these units by /dev/disk/by-uuid/"
     return f"{system} makes these files from its configuration: {said} there, then {generated.rebuilt_by(system)}"
 
 
-def _renamed(guest: str, facts: Facts, path: str, text: str, swap: units.Swap) -> list[Change]:
+def _renamed(
+    guest: str, facts: Facts, path: str, text: str, swap: units.Swap
+) -> list[Change]:
     """The new unit made, what wants the old one told of it, the old one taken away."""
     old, new = (shlex.quote(one.rpartition("/")[2]) for one in (path, swap.path))
     changes: list[Change] = []
     if swap.path not in facts.units:
-        changes.append(FileChange(guest, swap.path, None, swap.text, then=_RELOAD, like=text))
+        changes.append(
+            FileChange(guest, swap.path, None, swap.text, then=_RELOAD, like=text)
+        )
     move = "if systemctl is-enabled --quiet {0}; then systemctl disable {0} && systemctl enable {1}; fi"
     changes.append(CommandChange(guest, move.format(old, new), move.format(new, old)))
-    changes.append(FileChange(guest, path, text, None, then=_RELOAD, devices=swap.devices))
+    changes.append(
+        FileChange(guest, path, text, None, then=_RELOAD, devices=swap.devices)
+    )
     return changes

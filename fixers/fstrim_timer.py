@@ -1,18 +1,19 @@
 import shlex
 
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, CommandChange
+from reclaim.changes.change import Change
+from reclaim.changes.command import CommandChange
 from reclaim.handles.guest import Guest
 from reclaim.inside.facts import Facts
 from reclaim.inside.trim_schedule import (
     NO_TRIM,
     NOT_NAMED,
     READ_ONLY,
-    cron_problem,
-    timer_problem,
     trimmable,
     untrimmed,
     untrimmed_pools,
+    why_not_by_cron,
+    why_not_by_timer,
 )
 
 _UNITS = "/etc/systemd/system"
@@ -37,7 +38,10 @@ def schedule_trim(guest: Guest) -> list[Change]:
         else:
             changes.append(_cron(guest.name, facts))
     service = facts.fstrim_service if "systemctl" in facts.tools else {}
-    if untrimmed(facts) and (service.get("ProtectSystem") == "strict" or service.get("ProtectHome", "no") != "no"):
+    if untrimmed(facts) and (
+        service.get("ProtectSystem") == "strict"
+        or service.get("ProtectHome", "no") != "no"
+    ):
         changes.append(
             CommandChange(
                 guest.name,
@@ -48,7 +52,13 @@ def schedule_trim(guest: Guest) -> list[Change]:
         )
     for pool in untrimmed_pools(facts):
         named = shlex.quote(pool)
-        changes.append(CommandChange(guest.name, f"zpool set autotrim=on {named}", f"zpool set autotrim=off {named}"))
+        changes.append(
+            CommandChange(
+                guest.name,
+                f"zpool set autotrim=on {named}",
+                f"zpool set autotrim=off {named}",
+            )
+        )
     if not changes:
         raise Withheld("; ".join(_by_hand(facts)))
     return changes
@@ -63,7 +73,9 @@ def _by_hand(facts: Facts) -> list[str]:
     }
     found: dict[str, list[str]] = {}
     for one in untrimmed(facts):
-        what = advice.get(one.problem, "add to fstab, or mount with the option `discard`")
+        what = advice.get(
+            one.problem, "add to fstab, or mount with the option `discard`"
+        )
         found.setdefault(what, []).append(f"{one.name} ({one.problem})")
     return [f"{what}: {', '.join(names)}" for what, names in found.items()]
 
@@ -74,7 +86,11 @@ def _told_in(facts: Facts) -> str:
     unit = facts.fstrim_service.get("FragmentPath", "")
     if drop_ins:
         return " or ".join(drop_ins)
-    return unit if unit.startswith("/etc/") else "the drop-in of fstrim.service (systemctl cat fstrim.service)"
+    return (
+        unit
+        if unit.startswith("/etc/")
+        else "the drop-in of fstrim.service (systemctl cat fstrim.service)"
+    )
 
 
 def _timer(guest: str, facts: Facts) -> list[Change]:
@@ -82,14 +98,20 @@ def _timer(guest: str, facts: Facts) -> list[Change]:
     timer = facts.fstrim_timer
     state, load = timer.get("UnitFileState"), timer.get("LoadState")
     if load == "masked" or state in ("masked", "masked-runtime"):
-        raise Withheld("fstrim.timer is masked, which somebody did on purpose: systemctl unmask fstrim.timer")
+        raise Withheld(
+            "fstrim.timer is masked, which somebody did on purpose: systemctl unmask fstrim.timer"
+        )
     if load not in ("loaded", "not-found", "", None):
-        raise Withheld(f"fstrim.timer is {load}: `systemctl status fstrim.timer` tells what is wrong with it")
+        raise Withheld(
+            f"fstrim.timer is {load}: `systemctl status fstrim.timer` tells what is wrong with it"
+        )
     if load != "loaded":
         return [_install(guest, facts)]
     service = facts.fstrim_service.get("LoadState")
     if service != "loaded":
-        raise Withheld(f"fstrim.service is {service}, and the timer starts nothing else")
+        raise Withheld(
+            f"fstrim.service is {service}, and the timer starts nothing else"
+        )
     changes: list[Change] = []
     if state == "static" and timer.get("ActiveState") != "active":
         # it has no [Install]: something has to want it
@@ -104,11 +126,17 @@ def _timer(guest: str, facts: Facts) -> list[Change]:
     elif state not in ("enabled", "static", "generated", "alias"):
         changes.append(CommandChange(guest, _ENABLE, _DISABLE))
     elif timer.get("ActiveState") != "active":
-        changes.append(CommandChange(guest, "systemctl start fstrim.timer", "systemctl stop fstrim.timer"))
-    if timer_problem(facts) and facts.fstrim_service.get("Result") != "success":
+        changes.append(
+            CommandChange(
+                guest, "systemctl start fstrim.timer", "systemctl stop fstrim.timer"
+            )
+        )
+    if why_not_by_timer(facts) and facts.fstrim_service.get("Result") != "success":
         changes.append(CommandChange(guest, "systemctl start fstrim.service"))
     if not changes and timer.get("SubState") == "elapsed":
-        raise Withheld("`systemctl cat fstrim.timer` shows what took its OnCalendar= away")
+        raise Withheld(
+            "`systemctl cat fstrim.timer` shows what took its OnCalendar= away"
+        )
     return changes
 
 
@@ -129,10 +157,18 @@ def _cron(guest: str, facts: Facts) -> Change:
     if "fstrim" not in facts.tools:
         raise Withheld("fstrim is not installed in the guest: it comes with util-linux")
     if folder is None:
-        raise Withheld("there is no fstrim.timer and no folder of weekly cron jobs: install util-linux or cron")
+        raise Withheld(
+            "there is no fstrim.timer and no folder of weekly cron jobs: install util-linux or cron"
+        )
     if not facts.cron_daemons:
-        raise Withheld(f"{cron_problem(facts)}; start a cron daemon in the guest")
-    script = "".join(f"fstrim {shlex.quote(mount.target)}\n" for mount in trimmable(facts))
+        raise Withheld(f"{why_not_by_cron(facts)}; start a cron daemon in the guest")
+    script = "".join(
+        f"fstrim {shlex.quote(mount.target)}\n" for mount in trimmable(facts)
+    )
     path = f"{folder}/{_SCRIPT}"
-    text = shlex.quote(f"#!/bin/sh\n# weekly, by reclaim: gives freed space back to the host\n{script}")
-    return CommandChange(guest, f"printf %s {text} >{path} && chmod 755 {path}", f"rm -f {path}")
+    text = shlex.quote(
+        f"#!/bin/sh\n# weekly, by reclaim: gives freed space back to the host\n{script}"
+    )
+    return CommandChange(
+        guest, f"printf %s {text} >{path} && chmod 755 {path}", f"rm -f {path}"
+    )

@@ -1,5 +1,6 @@
 from reclaim.base.errors import AgentBlocked, Pending, Withheld
-from reclaim.changes.change import Change, changed_definition
+from reclaim.changes.change import Change
+from reclaim.changes.definition_change import changed_definition
 from reclaim.definition import bound
 from reclaim.definition.domain import Definition
 from reclaim.handles.agent import AGENT_CHANNEL
@@ -28,16 +29,22 @@ def add_agent_channel(guest: Guest) -> list[Change]:
         system = guest.agent.system()
         raise Withheld(_ALLOW_RHEL if system and system.filters_commands else _ALLOW)
     if guest.ssh is not None:
-        raise Withheld("the inventory names ssh for it: mend what keeps that out, or install an agent")
+        raise Withheld(
+            "the inventory names ssh for it: mend what keeps that out, or install an agent"
+        )
     if _has_channel(guest.definition):
         if guest.live is not None and not _has_channel(guest.live):
-            raise Pending(f"the agent's channel is there from the guest's next power cycle; {_INSTALL}")
+            raise Pending(
+                f"the agent's channel is there from the guest's next power cycle; {_INSTALL}"
+            )
         raise Withheld(_INSTALL)
     if guest.definition.root.find("devices/controller[@type='virtio-serial']") is None:
         bound.refuse_a_new_pci_device(guest.definition)
     edit = guest.definition.edit()
     channel = edit.add_device("channel", {"type": "unix"})
-    channel.append(channel.makeelement("target", {"type": "virtio", "name": AGENT_CHANNEL}))
+    channel.append(
+        channel.makeelement("target", {"type": "virtio", "name": AGENT_CHANNEL})
+    )
     return [changed_definition(edit)]
 
 

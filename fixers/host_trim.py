@@ -14,10 +14,16 @@ def trim_from_host(guest: Guest) -> list[Change]:
             f"{hypervisor.uri} is not the libvirt of the system: run virsh domfstrim from a timer of your own"
         )
     if not domfstrim.has_systemd(hypervisor):
-        raise Withheld("no systemd runs on the hypervisor: put `virsh domfstrim` with its UUID into /etc/cron.weekly")
+        raise Withheld(
+            "no systemd runs on the hypervisor: put `virsh domfstrim` with its UUID into /etc/cron.weekly"
+        )
     virsh = domfstrim.found_virsh(hypervisor)
     if virsh is None:
-        raise Withheld("virsh is not installed on the hypervisor: it comes with libvirt-clients, or libvirt-client")
+        raise Withheld(
+            "virsh is not installed on the hypervisor: it comes with libvirt-clients, or libvirt-client"
+        )
     if domfstrim.is_installed(guest):
-        raise Withheld(f"{domfstrim.unit_of(guest.uuid)}.timer is there and was stopped: systemctl enable --now it")
+        raise Withheld(
+            f"{domfstrim.unit_of(guest.uuid)}.timer is there and was stopped: systemctl enable --now it"
+        )
     return [TrimTimer(guest.name, guest.uuid, uri, virsh, domfstrim.price(guest))]

@@ -1,7 +1,8 @@
 import re
 
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
 from reclaim.inside.facts import Facts
 from reclaim.inside.initramfs import builder, disks, modules, rebuild
@@ -12,8 +13,13 @@ _MKINITCPIO = "/etc/mkinitcpio.conf"
 _MKINITCPIO_D = "/etc/mkinitcpio.conf.d/"
 _MKINITFS = "/etc/mkinitfs/mkinitfs.conf"
 #: MODULES=(…) as mkinitcpio.conf(5) has it, or in quotes as it once had
-_ARRAY = re.compile(r"^(?P<head>[ \t]*MODULES=(?P<open>[(\"']))(?P<words>[^()\"'#]*)(?=[)\"'])", re.MULTILINE)
-_FEATURES = re.compile(r"^(?P<head>[ \t]*features=\")(?P<words>[^\"]*)(?=\")", re.MULTILINE)
+_ARRAY = re.compile(
+    r"^(?P<head>[ \t]*MODULES=(?P<open>[(\"']))(?P<words>[^()\"'#]*)(?=[)\"'])",
+    re.MULTILINE,
+)
+_FEATURES = re.compile(
+    r"^(?P<head>[ \t]*features=\")(?P<words>[^\"]*)(?=\")", re.MULTILINE
+)
 
 
 def include_virtio_scsi(guest: Guest) -> list[Change]:
@@ -25,10 +31,16 @@ def include_virtio_scsi(guest: Guest) -> list[Change]:
         for module in sorted(kernel.lacking.intersection(needed))
     ]
     if lacking:
-        raise Withheld(f"{'; '.join(lacking)} at all, not even as a module: install a newer kernel")
+        raise Withheld(
+            f"{'; '.join(lacking)} at all, not even as a module: install a newer kernel"
+        )
     path, text = _told(facts, builder(facts), needed)
     before = facts.boot_files.get(path)
-    return [FileChange(guest.name, path, before, text, then=rebuild(facts), devices=disks(facts))]
+    return [
+        FileChange(
+            guest.name, path, before, text, then=rebuild(facts), devices=disks(facts)
+        )
+    ]
 
 
 def _told(facts: Facts, tool: str, needed: tuple[str, ...]) -> tuple[str, str]:
@@ -37,13 +49,26 @@ def _told(facts: Facts, tool: str, needed: tuple[str, ...]) -> tuple[str, str]:
         return _LIST, _listed(facts.boot_files.get(_LIST) or "", needed)
     if tool == "dracut":
         for path, text in facts.boot_files.items():
-            if re.search(r"^[ \t]*omit_drivers\+?=.*\b(virtio_scsi|sd_mod|virtio_pci)\b", text, re.MULTILINE):
+            if re.search(
+                r"^[ \t]*omit_drivers\+?=.*\b(virtio_scsi|sd_mod|virtio_pci)\b",
+                text,
+                re.MULTILINE,
+            ):
                 raise Withheld(f"{path} omits drivers on purpose (omit_drivers)")
         return _DRACUT, f'add_drivers+=" {" ".join(needed)} "\n'
     if tool == "mkinitcpio":
         # a drop-in is read after it, and one that lists modules lists all of them
-        dropped = [path for path in sorted(facts.boot_files) if path.startswith(_MKINITCPIO_D)]
-        path = next((path for path in reversed(dropped) if _ARRAY.search(facts.boot_files[path])), _MKINITCPIO)
+        dropped = [
+            path for path in sorted(facts.boot_files) if path.startswith(_MKINITCPIO_D)
+        ]
+        path = next(
+            (
+                path
+                for path in reversed(dropped)
+                if _ARRAY.search(facts.boot_files[path])
+            ),
+            _MKINITCPIO,
+        )
         return path, _with_words(facts, path, _ARRAY, needed)
     return _MKINITFS, _with_words(facts, _MKINITFS, _FEATURES, ("virtio", "scsi"))
 
@@ -55,12 +80,16 @@ def _listed(text: str, needed: tuple[str, ...]) -> str:
     return text + "".join(f"{module}\n" for module in needed if module not in listed)
 
 
-def _with_words(facts: Facts, path: str, pattern: re.Pattern[str], words: tuple[str, ...]) -> str:
+def _with_words(
+    facts: Facts, path: str, pattern: re.Pattern[str], words: tuple[str, ...]
+) -> str:
     """The text of *path* with *words* in the list that *pattern* matches, where there is exactly one."""
     text = facts.boot_files.get(path, "")
     found = list(pattern.finditer(text))
     if len(found) != 1:
-        raise Withheld(f"name {' '.join(words)} in {path} by hand: what it lists cannot be read")
+        raise Withheld(
+            f"name {' '.join(words)} in {path} by hand: what it lists cannot be read"
+        )
     there = found[0]["words"].split()
     listed = " ".join([*there, *(word for word in words if word not in there)])
     return text[: found[0].start("words")] + listed + text[found[0].end("words") :]

@@ -10,4 +10,12 @@ def run_as_defined(guest: Guest) -> list[Change]:
     updates, why = live_updates(guest)
     if updates:
         return list(updates)
-    return [PowerCycle(guest.name, booted_definition(guest), observe(guest), why, guest.persistent.xml)]
+    return [
+        PowerCycle(
+            guest.name,
+            booted_definition(guest),
+            observe(guest),
+            why,
+            guest.persistent.xml,
+        )
+    ]

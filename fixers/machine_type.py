@@ -1,7 +1,8 @@
 from dataclasses import replace
 
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, changed_definition
+from reclaim.changes.change import Change
+from reclaim.changes.definition_change import changed_definition
 from reclaim.definition import machine_type, qemuargs
 from reclaim.handles.guest import Guest
 
@@ -11,14 +12,20 @@ def raise_machine_type(guest: Guest) -> list[Change]:
     guest.expect_linux()
     definition = guest.definition
     if argument := qemuargs.naming_a_machine(definition.root):
-        raise Withheld(f"{argument} names a machine type, which the definition's is not: change it there")
+        raise Withheld(
+            f"{argument} names a machine type, which the definition's is not: change it there"
+        )
     known = machine_type.parse(guest.machine or "")
     if known is None:
         raise Withheld("the machine type cannot be ordered")
     offered = guest.hypervisor.offered(definition)
     if not offered:
-        raise Withheld(f"libvirt lists no machine types for the emulator {definition.emulator or 'of this guest'}")
-    newer = machine_type.successor(known, offered, lowest=guest.policy.machine == "minimum")
+        raise Withheld(
+            f"libvirt lists no machine types for the emulator {definition.emulator or 'of this guest'}"
+        )
+    newer = machine_type.successor(
+        known, offered, lowest=guest.policy.machine == "minimum"
+    )
     if newer is None:
         current = [replace(one, deprecated=False) for one in offered]
         if (last := machine_type.successor(known, current)) is not None:

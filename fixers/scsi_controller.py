@@ -1,5 +1,6 @@
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, changed_definition
+from reclaim.changes.change import Change
+from reclaim.changes.definition_change import changed_definition
 from reclaim.definition import bound
 from reclaim.handles import scsi
 from reclaim.handles.guest import Guest
@@ -9,12 +10,16 @@ def provide_virtio_scsi(guest: Guest) -> list[Change]:
     """Change the controllers that only our disks are on; for the others add one and move our disks there."""
     guest.expect_linux()
     edit = guest.definition.edit()
-    ours = {disk.target for disk in guest.disks if scsi.not_moved(disk) is None}
+    ours = {disk.target for disk in guest.disks if scsi.why_not_moved(disk) is None}
     for controller in guest.definition.scsi_controllers:
         if controller.is_virtio_scsi:
             continue
         there = scsi.devices_on(guest.definition, controller)
-        moving = [disk for disk in scsi.disks_on(guest.definition, controller) if disk.target in ours]
+        moving = [
+            disk
+            for disk in scsi.disks_on(guest.definition, controller)
+            if disk.target in ours
+        ]
         if not moving:
             continue
         if len(moving) == len(there):
@@ -33,7 +38,7 @@ def _expect_use(guest: Guest) -> None:
     """Raises Withheld, for the reason of the first, where none of the disks that a controller is for may be moved."""
     reasons = []
     for disk in guest.disks:
-        if scsi.not_moved(disk) is not None or scsi.may_stay(disk):
+        if scsi.why_not_moved(disk) is not None or scsi.may_stay(disk):
             continue
         edit = guest.definition.edit()
         try:

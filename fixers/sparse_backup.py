@@ -1,13 +1,13 @@
 from reclaim.backups.backup import (
     Backup,
     is_better_rewritten,
-    obstacle,
     pinned_by,
     punches,
-    room_for_rewrite,
     snapshots_that_pin,
     stale_words,
     tolerated,
+    why_not_rewritten,
+    why_not_written_to,
 )
 from reclaim.base.errors import Withheld
 from reclaim.changes.change import Change
@@ -24,11 +24,15 @@ def give_back_zeros(backup: Backup) -> list[Change]:
         raise Withheld(
             f"{stale_words(backup.stale())}: qemu-img convert -O qcow2 leaves it out, and makes another file"
         )
-    if reason := obstacle(backup):
+    if reason := why_not_written_to(backup):
         raise Withheld(reason)
-    if found.pinned > tolerated(found.needed) and (snapshots := snapshots_that_pin(backup)):
-        if reason := room_for_rewrite(backup):
-            raise Withheld(f"the copy and {snapshots} share them: only a rewrite parts these, and {reason}")
+    if found.pinned > tolerated(found.needed) and (
+        snapshots := snapshots_that_pin(backup)
+    ):
+        if reason := why_not_rewritten(backup):
+            raise Withheld(
+                f"the copy and {snapshots} share them: only a rewrite parts these, and {reason}"
+            )
         return [SparseRewrite.of(backup.located, found, held_by=snapshots)]
     if found.excess <= found.pinned:
         raise Withheld(f"only the end of {pinned_by(backup)} frees them")
@@ -37,7 +41,9 @@ def give_back_zeros(backup: Backup) -> list[Change]:
     if punches(backup):
         return [HolePunch.of(backup.located, found)]
     if found.pinned:
-        raise Withheld("this filesystem punches no holes, and a rewrite would no longer share what a reflink shares")
-    if reason := room_for_rewrite(backup):
+        raise Withheld(
+            "this filesystem punches no holes, and a rewrite would no longer share what a reflink shares"
+        )
+    if reason := why_not_rewritten(backup):
         raise Withheld(f"this filesystem punches no holes, and {reason}")
     return [SparseRewrite.of(backup.located, found)]

@@ -1,7 +1,8 @@
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, Trim
+from reclaim.changes.change import Change
 from reclaim.changes.domfstrim import price
-from reclaim.changes.sparsify import Sparsify, obstacle
+from reclaim.changes.sparsify import Sparsify, why_not_trimmed
+from reclaim.changes.trim import Trim
 from reclaim.handles.guest import Disk
 from reclaim.space.backlog import known_backlog, promised
 from reclaim.storage.shrinkable import path_of
@@ -13,7 +14,14 @@ def trim_now(disk: Disk) -> list[Change]:
     if guest.is_running:
         return [Trim(guest.name, promised(guest), price(guest))]
     path = path_of(disk)
-    if reason := obstacle(guest, path):
+    if reason := why_not_trimmed(guest, path):
         raise Withheld(reason)
     found = known_backlog(disk)
-    return [Sparsify(guest.name, path, disk.driver.get("type", "raw"), found.come if found else "")]
+    return [
+        Sparsify(
+            guest.name,
+            path,
+            disk.driver.get("type", "raw"),
+            found.come if found else "",
+        )
+    ]

@@ -19,7 +19,9 @@ except ModuleNotFoundError as error:
 def main() -> int:
     """Do what the arguments say; return the exit status."""
     arguments = _parser().parse_args()
-    logging.basicConfig(level=logging.INFO, format="lab: %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO, format="lab: %(message)s", stream=sys.stderr
+    )
     try:
         return _do(arguments)
     except LabError as error:
@@ -60,14 +62,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m lab", description=about)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     known = [one.name for one in recipes.RECIPES]
-    build = verbs.add_parser("build", help="build the base images (all, or those named)")
+    build = verbs.add_parser(
+        "build", help="build the base images (all, or those named)"
+    )
     build.add_argument("recipe", nargs="*", metavar="RECIPE", help=", ".join(known))
     up = verbs.add_parser("up", help="make a guest and wait until it answers")
     up.add_argument("name", help="begins with reclaim-lab-")
     up.add_argument("--recipe", default="article", choices=known)
     down = verbs.add_parser("down", help="remove a guest and its files")
     down.add_argument("name")
-    verbs.add_parser("clean", help="remove every guest, the daemons the lab started, and its folder")
+    verbs.add_parser(
+        "clean", help="remove every guest, the daemons the lab started, and its folder"
+    )
     verbs.add_parser("doctor", help="say whether real guests can run here")
     return parser
 

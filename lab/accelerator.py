@@ -37,9 +37,13 @@ def accelerator() -> Accelerator:
             return "kvm" if answer["type"] == "kvm" else "qemu"
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         pass
-    found: Accelerator = "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) and _runs("kvm") else "qemu"
+    found: Accelerator = (
+        "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) and _runs("kvm") else "qemu"
+    )
     beside = kept.with_suffix(f".{os.getpid()}")
-    beside.write_text(json.dumps({"boot": boot, "type": found}) + "\n", encoding="utf-8")
+    beside.write_text(
+        json.dumps({"boot": boot, "type": found}) + "\n", encoding="utf-8"
+    )
     beside.replace(kept)
     return found
 
@@ -48,7 +52,15 @@ def _runs(accel: Literal["kvm", "tcg"]) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         sector = Path(folder, "boot.img")
         sector.write_bytes(_boot_sector())
-        argv = [EMULATOR, "-machine", f"pc,accel={accel}", "-nodefaults", "-display", "none", "-no-reboot"]
+        argv = [
+            EMULATOR,
+            "-machine",
+            f"pc,accel={accel}",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]
         argv += ["-device", f"isa-debug-exit,iobase={_EXIT_PORT:#x},iosize=1"]
         argv += ["-drive", f"file={sector},format=raw,if=floppy"]
         try:

@@ -40,27 +40,41 @@ def run(dom: libvirt.virDomain, command: str | Sequence[str], seconds: float) ->
     Raises LabError where the agent does not answer, refuses, or the command takes longer.
     """
     argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
-    started = _ask(dom, "guest-exec", {"path": argv[0], "arg": argv[1:], "capture-output": True})
+    started = _ask(
+        dom, "guest-exec", {"path": argv[0], "arg": argv[1:], "capture-output": True}
+    )
     end = time.monotonic() + seconds
     pause = 0.02
     while True:
         status = _ask(dom, "guest-exec-status", {"pid": started["pid"]})
         if status["exited"]:
             # A command that a signal ended has no exit code; shells say 128 and more.
-            code = status["exitcode"] if "exitcode" in status else 128 + int(status.get("signal", 0))
-            return Output(int(code), _text(status.get("out-data")), _text(status.get("err-data")))
+            code = (
+                status["exitcode"]
+                if "exitcode" in status
+                else 128 + int(status.get("signal", 0))
+            )
+            return Output(
+                int(code), _text(status.get("out-data")), _text(status.get("err-data"))
+            )
         if time.monotonic() > end:
-            raise LabError(f"{dom.name()}: {argv[-1]!r} took longer than {seconds:.0f} s")
+            raise LabError(
+                f"{dom.name()}: {argv[-1]!r} took longer than {seconds:.0f} s"
+            )
         time.sleep(pause)
         pause = min(pause * 1.5, 0.5)
 
 
-def _ask(dom: libvirt.virDomain, execute: str, arguments: dict[str, object]) -> dict[str, Any]:
+def _ask(
+    dom: libvirt.virDomain, execute: str, arguments: dict[str, object]
+) -> dict[str, Any]:
     asked = json.dumps({"execute": execute, "arguments": arguments})
     try:
         reply = json.loads(libvirt_qemu.qemuAgentCommand(dom, asked, REPLY_SECONDS, 0))
     except libvirt.libvirtError as error:
-        raise LabError(f"{dom.name()}: its agent does not do {execute}: {error}") from None
+        raise LabError(
+            f"{dom.name()}: its agent does not do {execute}: {error}"
+        ) from None
     answer: dict[str, Any] = reply["return"]
     return answer
 

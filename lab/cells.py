@@ -66,14 +66,19 @@ def create(
     """
     lab.destroy(name)
     bus_of_root = root or bus
-    guest = lab.define(name, recipe, machine=machine, bus=_libvirt_bus(bus_of_root), discard="unmap")
+    guest = lab.define(
+        name, recipe, machine=machine, bus=_libvirt_bus(bus_of_root), discard="unmap"
+    )
     try:
         _rewrite(guest, recipe, bus, bus_of_root, cells)
         lab.start(guest)
         lab.wait_for_agent(guest, BOOT_SECONDS)
         labels = " ".join(cell.label for cell in cells)
         mount = 'mkdir -p "/truth/$l" && echo "LABEL=$l /truth/$l ext4 nofail 0 2" >>/etc/fstab && mount "/truth/$l"'
-        done = lab.run(guest, f"for l in {labels}; do {mount} || exit 1; done; systemctl daemon-reload")
+        done = lab.run(
+            guest,
+            f"for l in {labels}; do {mount} || exit 1; done; systemctl daemon-reload",
+        )
         if done.code != 0:
             raise LabError(f"{name}: its disks cannot be mounted: {done.err.strip()}")
     except LabError:
@@ -84,17 +89,23 @@ def create(
 
 def image_of(guest: LabGuest, cell: Cell) -> Path:
     """Where the image of a cell lies."""
-    return paths.guests() / f"{guest.name}.{cell.label}.{'raw' if cell.image == 'raw' else 'qcow2'}"
+    return (
+        paths.guests()
+        / f"{guest.name}.{cell.label}.{'raw' if cell.image == 'raw' else 'qcow2'}"
+    )
 
 
 def _libvirt_bus(bus: str) -> str:
     return "scsi" if bus in ("virtio-scsi", "lsilogic") else bus
 
 
-def _rewrite(guest: LabGuest, recipe: str, bus: str, root: str, cells: Sequence[Cell]) -> None:
+def _rewrite(
+    guest: LabGuest, recipe: str, bus: str, root: str, cells: Sequence[Cell]
+) -> None:
     """Give the guest that is defined its disks, its controller and its kernel."""
     dom = lab.lookup(guest.name)
-    xml = ET.fromstring(dom.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE))  # noqa: S314
+    flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+    xml = ET.fromstring(dom.XMLDesc(flags))  # noqa: S314 (libvirt wrote it)
     devices, system = xml.find("devices"), xml.find("os")
     if devices is None or system is None:
         raise LabError(f"{guest.name}: its definition has no devices")
@@ -121,23 +132,42 @@ def _rewrite(guest: LabGuest, recipe: str, bus: str, root: str, cells: Sequence[
         _make(guest, cell)
         _attach(devices, image_of(guest, cell), cell, bus, number)
     try:
-        host.ensure_libvirt().defineXMLFlags(ET.tostring(xml, encoding="unicode"), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+        host.ensure_libvirt().defineXMLFlags(
+            ET.tostring(xml, encoding="unicode"), libvirt.VIR_DOMAIN_DEFINE_VALIDATE
+        )
     except libvirt.libvirtError as error:
-        raise LabError(f"libvirt does not take the definition of {guest.name}: {error}") from None
+        raise LabError(
+            f"libvirt does not take the definition of {guest.name}: {error}"
+        ) from None
 
 
 def _attach(devices: ET.Element, path: Path, cell: Cell, bus: str, number: int) -> None:
     disk = ET.SubElement(devices, "disk", type="file", device="disk")
-    driver = ET.SubElement(disk, "driver", name="qemu", type="raw" if cell.image == "raw" else "qcow2")
+    driver = ET.SubElement(
+        disk, "driver", name="qemu", type="raw" if cell.image == "raw" else "qcow2"
+    )
     if cell.discard != "absent":
         driver.set("discard", cell.discard)
     ET.SubElement(disk, "source", file=str(path))
     letters = "abcdefghijklmnopqrstuvwxyz"
-    ET.SubElement(disk, "target", dev=("vd" if bus == "virtio" else "sd") + letters[number], bus=_libvirt_bus(bus))
+    ET.SubElement(
+        disk,
+        "target",
+        dev=("vd" if bus == "virtio" else "sd") + letters[number],
+        bus=_libvirt_bus(bus),
+    )
     ET.SubElement(disk, "serial").text = cell.label
     if bus == "virtio-scsi":
         # else libvirt puts seven on a controller, and the next seven on an lsilogic
-        ET.SubElement(disk, "address", type="drive", controller="0", bus="0", target="0", unit=str(number))
+        ET.SubElement(
+            disk,
+            "address",
+            type="drive",
+            controller="0",
+            bus="0",
+            target="0",
+            unit=str(number),
+        )
 
 
 def _make(guest: LabGuest, cell: Cell) -> None:
@@ -148,15 +178,41 @@ def _make(guest: LabGuest, cell: Cell) -> None:
     try:
         (folder / "old").write_bytes(os.urandom(OLD_MIB * MIB))
         options = "lazy_itable_init=0,lazy_journal_init=0"
-        argv = ["mkfs.ext4", "-q", "-L", cell.label, "-E", options, "-d", str(folder), str(raw), f"{DISK_MIB}M"]
+        argv = [
+            "mkfs.ext4",
+            "-q",
+            "-L",
+            cell.label,
+            "-E",
+            options,
+            "-d",
+            str(folder),
+            str(raw),
+            f"{DISK_MIB}M",
+        ]
         tools.call(argv, seconds=300)
         if cell.image == "raw":
             tools.call(["cp", "--sparse=always", str(raw), str(path)], seconds=300)
             return
         first = path.with_suffix(".base") if cell.image == "backed" else path
-        tools.call(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(first)], seconds=300)
+        tools.call(
+            ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(first)],
+            seconds=300,
+        )
         if cell.image == "backed":
-            argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-o", "compat=0.10", "-F", "qcow2", "-b", str(first)]
+            argv = [
+                "qemu-img",
+                "create",
+                "-q",
+                "-f",
+                "qcow2",
+                "-o",
+                "compat=0.10",
+                "-F",
+                "qcow2",
+                "-b",
+                str(first),
+            ]
             tools.call([*argv, str(path)], seconds=60)
         elif cell.image == "snapshot":
             tools.call(["qemu-img", "snapshot", "-c", "before", str(path)], seconds=60)

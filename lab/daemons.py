@@ -36,7 +36,12 @@ def start(name: str) -> None:
         if time.monotonic() > end:
             raise LabError(f"{name} was started and left no process in /run/{name}.pid")
         time.sleep(0.1)
-    _write([*(one for one in _read() if one["name"] != name), {"name": name, "pid": pid, "ticks": ticks}])
+    _write(
+        [
+            *(one for one in _read() if one["name"] != name),
+            {"name": name, "pid": pid, "ticks": ticks},
+        ]
+    )
 
 
 def stop() -> list[str]:
@@ -59,7 +64,9 @@ def stop() -> list[str]:
 
 def is_ours(name: str) -> bool:
     """Does what `start` started still run?"""
-    return any(one["name"] == name and _ticks(one["pid"]) == one["ticks"] for one in _read())
+    return any(
+        one["name"] == name and _ticks(one["pid"]) == one["ticks"] for one in _read()
+    )
 
 
 def kill(name: str) -> bool:

@@ -45,11 +45,26 @@ def audit(name: str, reports: Path, *options: str) -> subprocess.CompletedProces
 
     Somebody else's --fix on the same hypervisor is waited for.
     """
-    command = [sys.executable, "-m", "pytest", "checks/", "--guests", name, "--reports", str(reports), *options]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "checks/",
+        "--guests",
+        name,
+        "--reports",
+        str(reports),
+        *options,
+    ]
     deadline = time.monotonic() + LOCKED_SECONDS
     while True:
-        done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
-        if "another --fix is under way" not in done.stderr or time.monotonic() > deadline:
+        done = subprocess.run(
+            command, cwd=ROOT, text=True, capture_output=True, check=False
+        )
+        if (
+            "another --fix is under way" not in done.stderr
+            or time.monotonic() > deadline
+        ):
             return done
         time.sleep(1)
 
@@ -64,14 +79,18 @@ def record(reports: Path) -> dict[str, Any]:
 def main() -> int:
     """Walk the road; exit status 1 where a step does not end as it must."""
     reports = ROOT / "reports"
-    say(f"Making the guest {NAME}: pc-i440fx-1.6, a virtio disk, /dev/vda1 in fstab, no discard, no timer")
+    say(
+        f"Making the guest {NAME}: pc-i440fx-1.6, a virtio disk, /dev/vda1 in fstab, no discard, no timer"
+    )
     lab.destroy(NAME)
     made = lab.create(NAME)
     try:
         before = lab.allocated(made)
         lab.churn(made, CHURN_MIB)
         grown = lab.allocated(made)
-        say(f"The guest wrote and deleted {CHURN_MIB} MiB: its image went from {mib(before)} to {mib(grown)}")
+        say(
+            f"The guest wrote and deleted {CHURN_MIB} MiB: its image went from {mib(before)} to {mib(grown)}"
+        )
         for step in ROAD:
             say(f"{step.title}: pytest checks/ {shlex.join(step.options)}")
             done = audit(NAME, reports, *step.options)
@@ -80,7 +99,9 @@ def main() -> int:
                 say(f"that ended with status {done.returncode}, not {step.status}")
                 return 1
         after = lab.allocated(made)
-        say(f"The image: {mib(before)} when new, {mib(grown)} with what was deleted in it, {mib(after)} now")
+        say(
+            f"The image: {mib(before)} when new, {mib(grown)} with what was deleted in it, {mib(after)} now"
+        )
         return 0 if after < grown else 1
     finally:
         lab.destroy(NAME)

@@ -27,11 +27,17 @@ class Hardware:
     ssh_port: int | None = None
 
 
-def definition(name: str, accel: Accelerator, hardware: Hardware, image: Path, console: Path) -> str:
+def definition(
+    name: str, accel: Accelerator, hardware: Hardware, image: Path, console: Path
+) -> str:
     """Return the XML that defines the guest `name`."""
     domain = ET.Element("domain", type=accel)
     _text(domain, "name", name)
-    _text(domain, "description", "A throwaway guest of reclaim's lab; `make lab-clean` removes it.")
+    _text(
+        domain,
+        "description",
+        "A throwaway guest of reclaim's lab; `make lab-clean` removes it.",
+    )
     _text(domain, "memory", str(hardware.memory_mib), unit="MiB")
     _text(domain, "vcpu", str(hardware.vcpus))
     os = ET.SubElement(domain, "os")
@@ -84,9 +90,13 @@ def _disk(devices: ET.Element, hardware: Hardware, image: Path) -> None:
     if hardware.discard is not None:
         driver.set("discard", hardware.discard)
     ET.SubElement(disk, "source", file=str(image))
-    ET.SubElement(disk, "target", dev=_TARGETS.get(hardware.bus, "sda"), bus=hardware.bus)
+    ET.SubElement(
+        disk, "target", dev=_TARGETS.get(hardware.bus, "sda"), bus=hardware.bus
+    )
     if hardware.bus == "scsi":
-        ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
+        ET.SubElement(
+            devices, "controller", type="scsi", index="0", model="virtio-scsi"
+        )
 
 
 def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> None:

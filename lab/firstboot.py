@@ -27,7 +27,9 @@ poweroff -ff
 """
 
 
-def run_in_new_guest(disk: Path, kernel: Path, initrd: Path, script: str, more: Sequence[Path] = ()) -> None:
+def run_in_new_guest(
+    disk: Path, kernel: Path, initrd: Path, script: str, more: Sequence[Path] = ()
+) -> None:
     """Boot `disk` (raw, root on its first partition) and run `script` with `sh -eux`, the root writable.
 
     The raw disks `more` are /dev/vdc, /dev/vdd and so on. Raises LabError with the console's last lines where the
@@ -44,14 +46,29 @@ def run_in_new_guest(disk: Path, kernel: Path, initrd: Path, script: str, more: 
     argv += ["-drive", f"file={disk},format=raw,if=virtio,cache=unsafe,discard=unmap"]
     argv += ["-drive", f"file={text},format=raw,if=virtio,readonly=on"]
     for one in more:
-        argv += ["-drive", f"file={one},format=raw,if=virtio,cache=unsafe,discard=unmap"]
-    argv += ["-serial", f"file:{console}", "-kernel", str(kernel), "-initrd", str(initrd)]
-    argv += ["-append", "root=/dev/vda1 rw console=ttyS0 no_timer_check quiet panic=-1 init=/bin/sh -- /dev/vdb"]
+        argv += [
+            "-drive",
+            f"file={one},format=raw,if=virtio,cache=unsafe,discard=unmap",
+        ]
+    argv += [
+        "-serial",
+        f"file:{console}",
+        "-kernel",
+        str(kernel),
+        "-initrd",
+        str(initrd),
+    ]
+    argv += [
+        "-append",
+        "root=/dev/vda1 rw console=ttyS0 no_timer_check quiet panic=-1 init=/bin/sh -- /dev/vdb",
+    ]
     try:
         tools.call(argv, seconds=SECONDS)
         said = console.read_text(encoding="utf-8", errors="replace")
         if _DONE not in said.splitlines():
-            raise LabError(f"the new guest did not finish its first boot; its console:\n{tools.last_lines(said, 15)}")
+            raise LabError(
+                f"the new guest did not finish its first boot; its console:\n{tools.last_lines(said, 15)}"
+            )
     finally:
         text.unlink(missing_ok=True)
         console.unlink(missing_ok=True)

@@ -58,7 +58,15 @@ def create(
     Raises LabError where the name is taken or not the lab's, a tool fails, or the agent does not answer in time:
     then the guest is removed again, and the error has its console's last lines.
     """
-    guest = define(name, recipe, machine=machine, bus=bus, discard=discard, memory_mib=memory_mib, vcpus=vcpus)
+    guest = define(
+        name,
+        recipe,
+        machine=machine,
+        bus=bus,
+        discard=discard,
+        memory_mib=memory_mib,
+        vcpus=vcpus,
+    )
     try:
         start(guest)
         wait(guest, BOOT_SECONDS)
@@ -86,16 +94,22 @@ def define(
     guest = LabGuest(paths.checked(name), paths.image(name), paths.console(name), port)
     connection = host.ensure_libvirt()
     if _found(connection, name) is not None:
-        raise LabError(f"there is a guest {name} already; remove it first: python3 -m lab down {name}")
+        raise LabError(
+            f"there is a guest {name} already; remove it first: python3 -m lab down {name}"
+        )
     _delete_files(name)
     hardware = domain.Hardware(machine, bus, discard, memory_mib, vcpus, port)
     try:
         image.instantiate(recipe, guest.image)
-        xml = domain.definition(name, host.accelerator(), hardware, guest.image, guest.console)
+        xml = domain.definition(
+            name, host.accelerator(), hardware, guest.image, guest.console
+        )
         connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
     except libvirt.libvirtError as error:
         _delete_files(name)
-        raise LabError(f"libvirt does not take the definition of {name}: {error}") from None
+        raise LabError(
+            f"libvirt does not take the definition of {name}: {error}"
+        ) from None
     except LabError:
         _delete_files(name)
         raise
@@ -104,8 +118,16 @@ def define(
 
 def find(name: str) -> LabGuest:
     """Return the guest of that name. Raises LabError where the lab has none."""
-    forward = re.search(r"hostfwd=tcp:127\.0\.0\.1:(\d+)-", lookup(name).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-    return LabGuest(name, paths.image(name), paths.console(name), int(forward[1]) if forward else None)
+    forward = re.search(
+        r"hostfwd=tcp:127\.0\.0\.1:(\d+)-",
+        lookup(name).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE),
+    )
+    return LabGuest(
+        name,
+        paths.image(name),
+        paths.console(name),
+        int(forward[1]) if forward else None,
+    )
 
 
 def lookup(name: str) -> libvirt.virDomain:
@@ -128,10 +150,15 @@ def shutdown(guest: LabGuest, seconds: float = SHUTDOWN_SECONDS) -> None:
     """Ask the guest to power off and wait until it has. Raises LabError after `seconds`."""
     dom = lookup(guest.name)
     try:
-        dom.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT | libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+        dom.shutdownFlags(
+            libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT
+            | libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
+        )
     except libvirt.libvirtError as error:
         if dom.isActive():
-            raise LabError(f"{guest.name} cannot be asked to shut down: {error}") from None
+            raise LabError(
+                f"{guest.name} cannot be asked to shut down: {error}"
+            ) from None
     end = time.monotonic() + seconds
     while dom.isActive():
         if time.monotonic() > end:
@@ -163,18 +190,26 @@ def wait_for_agent(guest: LabGuest, seconds: float) -> None:
     _wait(guest, seconds, "agent", lambda: agent.answers(dom))
 
 
-def _wait(guest: LabGuest, seconds: float, who: str, answers: Callable[[], bool]) -> None:
+def _wait(
+    guest: LabGuest, seconds: float, who: str, answers: Callable[[], bool]
+) -> None:
     dom = lookup(guest.name)
     end = time.monotonic() + seconds
     while not answers():
         if not dom.isActive():
-            raise LabError(f"{guest.name} went off before its {who} answered{_last_words(guest)}")
+            raise LabError(
+                f"{guest.name} went off before its {who} answered{_last_words(guest)}"
+            )
         if time.monotonic() > end:
-            raise LabError(f"the {who} of {guest.name} did not answer within {seconds:.0f} s{_last_words(guest)}")
+            raise LabError(
+                f"the {who} of {guest.name} did not answer within {seconds:.0f} s{_last_words(guest)}"
+            )
         time.sleep(0.25)
 
 
-def run(guest: LabGuest, command: str | Sequence[str], seconds: float = 300.0) -> Output:
+def run(
+    guest: LabGuest, command: str | Sequence[str], seconds: float = 300.0
+) -> Output:
     """Run a command in the guest, a text by its shell, and return (code, out, err).
 
     Raises LabError where the agent (or sshd) does not answer or the command takes longer than `seconds`.
@@ -199,7 +234,9 @@ def churn(guest: LabGuest, mebibytes: int) -> None:
     )
     done = run(guest, script, seconds=60 + mebibytes)
     if done.code != 0:
-        raise LabError(f"{guest.name} could not write {mebibytes} MiB: {done.err.strip()}")
+        raise LabError(
+            f"{guest.name} could not write {mebibytes} MiB: {done.err.strip()}"
+        )
 
 
 def allocated(guest: LabGuest) -> int:
@@ -261,12 +298,17 @@ def _found(connection: libvirt.virConnect, name: str) -> libvirt.virDomain | Non
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
-        raise LabError(f"libvirt cannot say whether there is a guest {name}: {error}") from None
+        raise LabError(
+            f"libvirt cannot say whether there is a guest {name}: {error}"
+        ) from None
 
 
 def _undefine(dom: libvirt.virDomain) -> None:
     flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-    flags |= libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    flags |= (
+        libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    )
     try:
         if dom.isActive():
             dom.destroy()
@@ -274,7 +316,10 @@ def _undefine(dom: libvirt.virDomain) -> None:
             dom.undefineFlags(flags)
     except libvirt.libvirtError as error:
         # A guest that went off by itself in between, or a transient one, is gone already.
-        if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
+        if error.get_error_code() not in (
+            libvirt.VIR_ERR_NO_DOMAIN,
+            libvirt.VIR_ERR_OPERATION_INVALID,
+        ):
             raise LabError(f"libvirt does not remove {dom.name()}: {error}") from None
 
 
@@ -289,4 +334,6 @@ def _delete_files(name: str) -> None:
 
 def _last_words(guest: LabGuest) -> str:
     said = console_tail(guest)
-    return f"; its console's last lines:\n{said}" if said else "; its console said nothing"
+    return (
+        f"; its console's last lines:\n{said}" if said else "; its console said nothing"
+    )

@@ -45,9 +45,13 @@ def missing() -> list[str]:
     """Return the reasons why real guests cannot run here, one sentence each; none where they can."""
     reasons = []
     if platform.machine() != "x86_64":
-        reasons.append(f"this machine is {platform.machine()}; the lab's guests are x86_64")
+        reasons.append(
+            f"this machine is {platform.machine()}; the lab's guests are x86_64"
+        )
     if os.geteuid() != 0:
-        reasons.append("not root: the lab makes file systems and uses the system's libvirt")
+        reasons.append(
+            "not root: the lab makes file systems and uses the system's libvirt"
+        )
     path = tools.environment()["PATH"]
     for tool, package in _TOOLS.items():
         if shutil.which(tool, path=path) is None:
@@ -55,7 +59,9 @@ def missing() -> list[str]:
     if not any(Path("/usr/share/qemu/firmware").glob("*.json")):
         reasons.append("QEMU has no UEFI firmware: install ovmf")
     if not KEYRING.exists():
-        reasons.append("Debian's archive keys are missing: install debian-archive-keyring")
+        reasons.append(
+            "Debian's archive keys are missing: install debian-archive-keyring"
+        )
     return reasons
 
 
@@ -80,7 +86,9 @@ def ensure_libvirt() -> libvirt.virConnect:
         found.close()
     except libvirt.libvirtError as error:
         if _service_manager():
-            raise LabError(f"libvirt does not answer at {URI}: {error}; try: systemctl start libvirtd") from None
+            raise LabError(
+                f"libvirt does not answer at {URI}: {error}; try: systemctl start libvirtd"
+            ) from None
     with _locked():
         if not _listens(_VIRTLOGD):
             daemons.start("virtlogd")
@@ -93,7 +101,12 @@ def stop_libvirt(connection: libvirt.virConnect | None) -> list[str]:
     They stay, and are forgotten, where a guest that is not the lab's runs: somebody else needs them now.
     """
     if connection is not None:
-        others = [dom.name() for dom in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)]
+        others = [
+            dom.name()
+            for dom in connection.listAllDomains(
+                libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+            )
+        ]
         connection.close()
         if any(not name.startswith(paths.PREFIX) for name in others):
             daemons.forget()
@@ -114,7 +127,9 @@ def _opened() -> libvirt.virConnect:
             return libvirt.open(URI)
         except libvirt.libvirtError as error:
             if time.monotonic() > end:
-                raise LabError(f"libvirtd was started and does not answer at {URI}: {error}") from None
+                raise LabError(
+                    f"libvirtd was started and does not answer at {URI}: {error}"
+                ) from None
         time.sleep(0.2)
 
 

@@ -48,7 +48,10 @@ def instantiate(recipe: str, target: Path) -> None:
     with locked():
         source = _base(recipes.recipe(recipe)) / DISK
         # Never an overlay: a backing file cannot shrink, and a test would measure the wrong file.
-        tools.call(["cp", "--sparse=always", "--reflink=auto", str(source), str(target)], seconds=600)
+        tools.call(
+            ["cp", "--sparse=always", "--reflink=auto", str(source), str(target)],
+            seconds=600,
+        )
 
 
 def identity(recipe: str) -> Path:
@@ -85,7 +88,10 @@ def _base(recipe: Recipe) -> Path:
         return whole
     base = _base(recipes.recipe(recipe.base)) if recipe.base else None
     log.info("building the base image %r", recipe.name)
-    for stale in (*paths.cache().glob(f"{recipe.name}-*"), *paths.cache().glob("building-*")):
+    for stale in (
+        *paths.cache().glob(f"{recipe.name}-*"),
+        *paths.cache().glob("building-*"),
+    ):
         shutil.rmtree(stale)
     beside = Path(tempfile.mkdtemp(prefix="building-", dir=paths.cache()))
     beside.chmod(0o755)
@@ -95,11 +101,33 @@ def _base(recipe: Recipe) -> Path:
         else:
             for part in (KERNEL, INITRD):
                 shutil.copy(base / part, beside / part)
-            tools.call(["qemu-img", "convert", "-O", "raw", str(base / DISK), str(beside / "disk.raw")], seconds=600)
+            tools.call(
+                [
+                    "qemu-img",
+                    "convert",
+                    "-O",
+                    "raw",
+                    str(base / DISK),
+                    str(beside / "disk.raw"),
+                ],
+                seconds=600,
+            )
         log.info("running %s in the new guest", recipe.boot_script)
-        run_in_new_guest(beside / "disk.raw", beside / KERNEL, beside / INITRD, recipes.script(recipe.boot_script))
+        run_in_new_guest(
+            beside / "disk.raw",
+            beside / KERNEL,
+            beside / INITRD,
+            recipes.script(recipe.boot_script),
+        )
         tools.call(
-            ["qemu-img", "convert", "-O", "qcow2", str(beside / "disk.raw"), str(beside / DISK)],
+            [
+                "qemu-img",
+                "convert",
+                "-O",
+                "qcow2",
+                str(beside / "disk.raw"),
+                str(beside / DISK),
+            ],
             seconds=600,
         )
         (beside / "disk.raw").unlink()
@@ -111,18 +139,45 @@ def _base(recipe: Recipe) -> Path:
 
 def _make_disk(folder: Path, recipe: Recipe) -> None:
     root = folder / "root"
-    hooks = [in_chroot(Path(recipes.__file__).with_name(one)) for one in recipe.root_scripts]
+    hooks = [
+        in_chroot(Path(recipes.__file__).with_name(one)) for one in recipe.root_scripts
+    ]
     if recipe.ssh:
         key = folder / IDENTITY
-        tools.call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "reclaim-lab", "-f", str(key)], seconds=60)
-        hooks.insert(0, f"upload {shlex.quote(str(key.with_suffix('.pub')))} /root/lab.pub")
+        tools.call(
+            [
+                "ssh-keygen",
+                "-q",
+                "-t",
+                "ed25519",
+                "-N",
+                "",
+                "-C",
+                "reclaim-lab",
+                "-f",
+                str(key),
+            ],
+            seconds=60,
+        )
+        hooks.insert(
+            0, f"upload {shlex.quote(str(key.with_suffix('.pub')))} /root/lab.pub"
+        )
     install(root, recipe.packages, hooks)
     try:
         shutil.copy(only(root / "boot", "vmlinuz-*"), folder / KERNEL)
         shutil.copy(only(root / "boot", "initrd.img-*"), folder / INITRD)
         disk = folder / "disk.raw"
-        partition(disk, DISK_MIB, f"label: dos\nstart={START_MIB}MiB, type=83, bootable\n")
-        argv = ["mkfs.ext4", "-q", "-d", str(root), "-E", f"offset={START_MIB * MEBIBYTE},lazy_itable_init=0"]
+        partition(
+            disk, DISK_MIB, f"label: dos\nstart={START_MIB}MiB, type=83, bootable\n"
+        )
+        argv = [
+            "mkfs.ext4",
+            "-q",
+            "-d",
+            str(root),
+            "-E",
+            f"offset={START_MIB * MEBIBYTE},lazy_itable_init=0",
+        ]
         tools.call([*argv, str(disk), f"{(DISK_MIB - START_MIB) * 1024}k"], seconds=600)
     finally:
         shutil.rmtree(root)
@@ -133,7 +188,10 @@ def partition(disk: Path, mebibytes: int, layout: str) -> None:
     with disk.open("wb") as handle:
         os.truncate(handle.fileno(), mebibytes * MEBIBYTE)
     # Partitions of loop devices do not appear everywhere, so no loop device: mkfs writes at an offset.
-    tools.call(["sh", "-c", 'printf %s "$1" | sfdisk --quiet "$2"', "sh", layout, str(disk)], seconds=60)
+    tools.call(
+        ["sh", "-c", 'printf %s "$1" | sfdisk --quiet "$2"', "sh", layout, str(disk)],
+        seconds=60,
+    )
 
 
 def in_chroot(script: Path) -> str:
@@ -141,14 +199,36 @@ def in_chroot(script: Path) -> str:
     return f'chroot "$1" sh -eu <{shlex.quote(str(script))}'
 
 
-def install(root: Path, packages: Sequence[str], hooks: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+def install(
+    root: Path,
+    packages: Sequence[str],
+    hooks: Sequence[str],
+    env: Mapping[str, str] | None = None,
+) -> None:
     """Install Debian with `packages` into the folder `root` and run mmdebstrap's `hooks` on it. Raises LabError."""
     # mmdebstrap mounts /proc and /sys below `root`. In namespaces of its own, whatever ends it, or us, ends its
     # children and mounts too: removing the folder can then never reach into the machine's own /sys.
-    argv = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    argv += ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}"]
+    argv = [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ]
+    argv += [
+        "mmdebstrap",
+        "--quiet",
+        "--variant=minbase",
+        f"--include={','.join(packages)}",
+    ]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
-    argv += ['--aptopt=APT::Install-Recommends "false"', *(f"--customize-hook={hook}" for hook in hooks)]
+    argv += [
+        '--aptopt=APT::Install-Recommends "false"',
+        *(f"--customize-hook={hook}" for hook in hooks),
+    ]
     log.info("installing Debian %s with mmdebstrap", SUITE)
     tools.call([*argv, SUITE, str(root), *debian_sources(SUITE)], seconds=1800, env=env)
 
@@ -157,5 +237,7 @@ def only(folder: Path, pattern: str) -> Path:
     """Return the one file in `folder` that matches. Raises LabError where there are more or none."""
     found = list(folder.glob(pattern))
     if len(found) != 1:
-        raise LabError(f"the new guest has {len(found)} files {folder.name}/{pattern}; it should have one")
+        raise LabError(
+            f"the new guest has {len(found)} files {folder.name}/{pattern}; it should have one"
+        )
     return found[0]

@@ -26,10 +26,19 @@ def open_to_group() -> None:
         group = grp.getgrnam(GROUP).gr_gid
     except (FileNotFoundError, KeyError):
         return
-    if os.geteuid() != 0 or now.st_mode & 0o006 == 0o006 or (now.st_gid == group and now.st_mode & MODE == MODE):
+    if (
+        os.geteuid() != 0
+        or now.st_mode & 0o006 == 0o006
+        or (now.st_gid == group and now.st_mode & MODE == MODE)
+    ):
         return
     paths.cache()
-    kept = {"mode": stat.S_IMODE(now.st_mode), "uid": now.st_uid, "gid": now.st_gid, "set_gid": group}
+    kept = {
+        "mode": stat.S_IMODE(now.st_mode),
+        "uid": now.st_uid,
+        "gid": now.st_gid,
+        "set_gid": group,
+    }
     _file().write_text(json.dumps(kept) + "\n", encoding="utf-8")
     os.chown(DEVICE, -1, group)
     DEVICE.chmod(MODE)

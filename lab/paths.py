@@ -39,8 +39,14 @@ def console(name: str) -> Path:
 def checked(name: str) -> str:
     """Return `name`, or raise LabError where it is not one that the lab may use for a guest."""
     rest = name.removeprefix(PREFIX)
-    if rest == name or not rest or not all(c.isascii() and (c.isalnum() or c in "-_") for c in rest):
-        raise LabError(f"{name!r} is no name for a lab guest: {PREFIX!r}, then letters, digits, '-' and '_'")
+    if (
+        rest == name
+        or not rest
+        or not all(c.isascii() and (c.isalnum() or c in "-_") for c in rest)
+    ):
+        raise LabError(
+            f"{name!r} is no name for a lab guest: {PREFIX!r}, then letters, digits, '-' and '_'"
+        )
     return name
 
 

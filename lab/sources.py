@@ -17,10 +17,28 @@ def debian_sources(suite: str) -> list[str]:
     Raises LabError where apt cannot be asked.
     """
     fields = "$(ORIGIN)|$(COMPONENT)|$(CODENAME)|$(RELEASE)|$(REPO_URI)"
-    printed = tools.call(["apt-get", "indextargets", "--format", fields, "Created-By: Packages"], seconds=60)
+    printed = tools.call(
+        ["apt-get", "indextargets", "--format", fields, "Created-By: Packages"],
+        seconds=60,
+    )
     offered = [line.split("|") for line in printed.splitlines()]
-    debian = [tuple(rest) for origin, part, *rest in offered if origin == "Debian" and part == "main"]
-    ours = {(release, uri) for code, release, uri in debian if code in (suite, f"{suite}-updates", f"{suite}-security")}
+    debian = [
+        tuple(rest)
+        for origin, part, *rest in offered
+        if origin == "Debian" and part == "main"
+    ]
+    ours = {
+        (release, uri)
+        for code, release, uri in debian
+        if code in (suite, f"{suite}-updates", f"{suite}-security")
+    }
     if not any(code == suite for code, _, _ in debian):
-        ours = {(suite, uri) for code, release, uri in debian if code == release and "-" not in code}
-    return [f"deb [signed-by={KEYRING}] {uri} {release} main" for release, uri in sorted(ours)]
+        ours = {
+            (suite, uri)
+            for code, release, uri in debian
+            if code == release and "-" not in code
+        }
+    return [
+        f"deb [signed-by={KEYRING}] {uri} {release} main"
+        for release, uri in sorted(ours)
+    ]

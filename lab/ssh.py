@@ -24,8 +24,21 @@ def free_port() -> int:
 
 def known_hosts(port: int) -> str:
     """Return the lines of known_hosts for what listens at that port. Raises LabError where nothing speaks ssh."""
-    argv = ["ssh-keyscan", "-t", "ed25519", "-T", str(CONNECT_SECONDS), "-p", str(port), "127.0.0.1"]
-    found = [line for line in tools.call(argv, seconds=60).splitlines() if not line.startswith("#")]
+    argv = [
+        "ssh-keyscan",
+        "-t",
+        "ed25519",
+        "-T",
+        str(CONNECT_SECONDS),
+        "-p",
+        str(port),
+        "127.0.0.1",
+    ]
+    found = [
+        line
+        for line in tools.call(argv, seconds=60).splitlines()
+        if not line.startswith("#")
+    ]
     if not found:
         raise LabError(f"nothing speaks ssh at 127.0.0.1 port {port}")
     return "".join(f"{line}\n" for line in found)
@@ -37,15 +50,42 @@ def run(port: int, known: Path, command: str | Sequence[str], seconds: float) ->
     The host key is learned into the file `known` at the first time. Raises LabError where ssh gets no answer.
     """
     text = command if isinstance(command, str) else shlex.join(command)
-    argv = ["ssh", "-F", "none", "-i", str(image.identity(RECIPE)), "-p", str(port), "-l", USER, "-o", "BatchMode=yes"]
-    argv += ["-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=accept-new", "-o", f"UserKnownHostsFile={known}"]
-    argv += ["-o", f"ConnectTimeout={CONNECT_SECONDS}", "-o", "LogLevel=ERROR", "127.0.0.1"]
+    argv = [
+        "ssh",
+        "-F",
+        "none",
+        "-i",
+        str(image.identity(RECIPE)),
+        "-p",
+        str(port),
+        "-l",
+        USER,
+        "-o",
+        "BatchMode=yes",
+    ]
+    argv += [
+        "-o",
+        "IdentitiesOnly=yes",
+        "-o",
+        "StrictHostKeyChecking=accept-new",
+        "-o",
+        f"UserKnownHostsFile={known}",
+    ]
+    argv += [
+        "-o",
+        f"ConnectTimeout={CONNECT_SECONDS}",
+        "-o",
+        "LogLevel=ERROR",
+        "127.0.0.1",
+    ]
     # what a shell of the user says at its start goes elsewhere
     argv.append(f"exec sudo -n /bin/sh -c {shlex.quote(text)}")
     done = tools.run(argv, seconds=seconds)
     if done.returncode == 255:
         raise LabError(f"ssh to port {port} gets no answer: {done.stderr.strip()}")
-    return Output(done.returncode, done.stdout.partition(GREETING)[2] or done.stdout, done.stderr)
+    return Output(
+        done.returncode, done.stdout.partition(GREETING)[2] or done.stdout, done.stderr
+    )
 
 
 GREETING = "Welcome to reclaim-lab\n"

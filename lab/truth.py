@@ -93,20 +93,34 @@ def disagreements(seen: Iterable[Seen]) -> list[str]:
     for one in everything:
         for policy, red in one.red.items():
             if not red and not one.came_back:
-                found.append(f"{one.where}: green with bus {policy!r}, and not all came back")
+                found.append(
+                    f"{one.where}: green with bus {policy!r}, and not all came back"
+                )
         if not one.canary_came_back and one.layer in ("", diagnosis.UNKNOWN):
-            found.append(f"{one.where}: the canary did not come back, and the proof names no layer")
-        if not one.came_back and not any(LAYERS & red.keys() for red in one.red.values()):
-            found.append(f"{one.where}: not all came back, and the audit names no layer that keeps it")
+            found.append(
+                f"{one.where}: the canary did not come back, and the proof names no layer"
+            )
+        if not one.came_back and not any(
+            LAYERS & red.keys() for red in one.red.values()
+        ):
+            found.append(
+                f"{one.where}: not all came back, and the audit names no layer that keeps it"
+            )
         if one.problem:
             found.append(f"{one.where}: nothing was proved: {one.problem}")
         works = any(
             other.canary_came_back
             for other in everything
-            if (other.machine, other.bus, other.discard, other.image) == (one.machine, one.bus, "unmap", "raw")
+            if (other.machine, other.bus, other.discard, other.image)
+            == (one.machine, one.bus, "unmap", "raw")
         )
-        if one.bus in ("virtio", "sata") and (one.accepted["any-discarding"] == "compliant") != works:
-            found.append(f"{one.where}: bus 'any-discarding' says {one.accepted['any-discarding']}")
+        if (
+            one.bus in ("virtio", "sata")
+            and (one.accepted["any-discarding"] == "compliant") != works
+        ):
+            found.append(
+                f"{one.where}: bus 'any-discarding' says {one.accepted['any-discarding']}"
+            )
     return found
 
 
@@ -128,25 +142,41 @@ def look(guest: LabGuest, machine: str, bus: str, some: Iterable[Cell]) -> list[
     """
     wanted = list(some)
     rows = _audited(guest)
-    hypervisor = connect(host.URI, None, Inventory(policy=Policy(bus="any-discarding", canary_mib=CANARY_MIB)))
+    hypervisor = connect(
+        host.URI,
+        None,
+        Inventory(policy=Policy(bus="any-discarding", canary_mib=CANARY_MIB)),
+    )
     judged = next(one for one in hypervisor.guests if one.name == guest.name)
     proofs = {one.mount: one for one in prove(judged)}
-    targets = {disk.serial: disk.target for disk in judged.persistent.disks if disk.serial}
+    targets = {
+        disk.serial: disk.target for disk in judged.persistent.disks if disk.serial
+    }
     again = _rejudged(judged, rows)
     hypervisor.connection.close()
     before = {cell: _held(guest, cell) for cell in wanted}
     offered, claimed = _deleted(guest, wanted)
     found = []
-    if missing := [cell.label for cell in wanted if f"/truth/{cell.label}" not in proofs]:
+    if missing := [
+        cell.label for cell in wanted if f"/truth/{cell.label}" not in proofs
+    ]:
         raise LabError(f"{guest.name}: not mounted any more: {', '.join(missing)}")
     for cell in wanted:
         proof = proofs[f"/truth/{cell.label}"]
         red: dict[str, dict[str, str]] = {}
         accepted = {}
         for policy, results in zip(POLICIES, (rows, again), strict=True):
-            mine = [row for row in results if row["disk"] in (None, targets[cell.label])]
-            red[policy] = {row["requirement"]: row["reason"] for row in mine if row["verdict"] in _RED}
-            accepted[policy] = next(row["verdict"] for row in mine if row["requirement"] == "disk-bus")
+            mine = [
+                row for row in results if row["disk"] in (None, targets[cell.label])
+            ]
+            red[policy] = {
+                row["requirement"]: row["reason"]
+                for row in mine
+                if row["verdict"] in _RED
+            }
+            accepted[policy] = next(
+                row["verdict"] for row in mine if row["requirement"] == "disk-bus"
+            )
         found.append(
             Seen(
                 machine,
@@ -176,12 +206,18 @@ def _audited(guest: LabGuest) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         done = demo.audit(guest.name, folder)
-        if done.returncode not in (0, 1) or not list(folder.glob("*/latest/results.json")):
-            raise LabError(f"{guest.name}: the audit ended with {done.returncode}: {done.stdout}{done.stderr}")
+        if done.returncode not in (0, 1) or not list(
+            folder.glob("*/latest/results.json")
+        ):
+            raise LabError(
+                f"{guest.name}: the audit ended with {done.returncode}: {done.stdout}{done.stderr}"
+            )
         rows: list[dict[str, Any]] = demo.record(folder)["results"]
     for row in rows:
         if row["verdict"] == str(Verdict.ERROR):
-            raise LabError(f"{guest.name}: {row['requirement']}: {row['reason']}")  # a busy host, not the truth
+            raise LabError(
+                f"{guest.name}: {row['requirement']}: {row['reason']}"
+            )  # a busy host, not the truth
     return rows
 
 
@@ -193,19 +229,25 @@ def _rejudged(guest: Guest, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if requirement.reads_definitions_only:
             disk = Disk(guest, row["disk"]) if row["disk"] else None
             judgement = judge(requirement, Subject(guest.hypervisor, guest, disk))
-            found.append({**row, "verdict": str(judgement.verdict), "reason": judgement.reason})
+            found.append(
+                {**row, "verdict": str(judgement.verdict), "reason": judgement.reason}
+            )
         else:
             found.append(row)
     return found
 
 
-def _deleted(guest: LabGuest, wanted: list[Cell]) -> tuple[dict[Cell, int], dict[Cell, int]]:
+def _deleted(
+    guest: LabGuest, wanted: list[Cell]
+) -> tuple[dict[Cell, int], dict[Cell, int]]:
     """Delete the old files and trim: DISC-MAX of each cell's disk, and the bytes that fstrim says it trimmed."""
     script = (
         "for l in {}; do m=/truth/$l; rm $m/old; sync -f $m; "
         'd=$(lsblk -bndo DISC-MAX "$(findmnt -no SOURCE $m)"); echo "$l" $d "$(fstrim -v $m 2>&1)"; done'
     )
-    done = lab.run(guest, script.format(" ".join(cell.label for cell in wanted)), seconds=900)
+    done = lab.run(
+        guest, script.format(" ".join(cell.label for cell in wanted)), seconds=900
+    )
     offered, claimed = {}, {}
     for line in done.out.splitlines():
         label, disc_max, words = line.split(maxsplit=2)
@@ -213,7 +255,9 @@ def _deleted(guest: LabGuest, wanted: list[Cell]) -> tuple[dict[Cell, int], dict
         offered[cell] = int(disc_max)
         claimed[cell] = Trimmed(0, words).claimed or 0
     if set(claimed) != set(wanted):
-        raise LabError(f"{guest.name}: not every old file was deleted: {done.out}{done.err}")
+        raise LabError(
+            f"{guest.name}: not every old file was deleted: {done.out}{done.err}"
+        )
     return offered, claimed
 
 
@@ -224,17 +268,25 @@ def machines() -> tuple[list[str], list[str]]:
     """The i440fx types of the matrix that this QEMU has, the newest last; and those that it has no more."""
     hypervisor = connect(host.URI, None, Inventory())
     offered = {one.name for several in hypervisor.machines.values() for one in several}
-    aliases = [names["pc"] for names in hypervisor.machine_aliases.values() if "pc" in names]
+    aliases = [
+        names["pc"] for names in hypervisor.machine_aliases.values() if "pc" in names
+    ]
     hypervisor.connection.close()
-    wanted = dict.fromkeys([*(f"pc-i440fx-{version}" for version in MACHINES), aliases[0]])
-    return [one for one in wanted if one in offered], [one for one in wanted if one not in offered]
+    wanted = dict.fromkeys(
+        [*(f"pc-i440fx-{version}" for version in MACHINES), aliases[0]]
+    )
+    return [one for one in wanted if one in offered], [
+        one for one in wanted if one not in offered
+    ]
 
 
 def main() -> int:
     """Fill the matrix, write it down, and say where it disagrees with itself."""
     arguments = _parser().parse_args()
     if reasons := host.missing():
-        print(f"truth: no real guests can run here: {'; '.join(reasons)}", file=sys.stderr)
+        print(
+            f"truth: no real guests can run here: {'; '.join(reasons)}", file=sys.stderr
+        )
         return 2
     host.ensure_libvirt().close()
     there, gone = machines()
@@ -243,12 +295,18 @@ def main() -> int:
         (machine, bus)
         for machine in reversed(there)
         for bus in BUSES
-        if _key(machine, bus) not in done and (not arguments.only or arguments.only == f"{machine} {bus}")
+        if _key(machine, bus) not in done
+        and (not arguments.only or arguments.only == f"{machine} {bus}")
     ]
     failed = []
     with concurrent.futures.ThreadPoolExecutor(arguments.at_once) as pool:
         names = {
-            pool.submit(observe, f"reclaim-lab-truth-{machine[3:].replace('.', '-')}-{bus}", machine, bus): (
+            pool.submit(
+                observe,
+                f"reclaim-lab-truth-{machine[3:].replace('.', '-')}-{bus}",
+                machine,
+                bus,
+            ): (
                 machine,
                 bus,
             )
@@ -263,13 +321,23 @@ def main() -> int:
                 print(f"truth: {failed[-1]}", flush=True)
                 continue
             _write(done)
-            print(f"truth: {machine} {bus} is done, {len(done)} of {len(there) * len(BUSES)} guests", flush=True)
-    seen = [Seen(**one) for machine in there for bus in BUSES for one in done.get(_key(machine, bus), [])]
+            print(
+                f"truth: {machine} {bus} is done, {len(done)} of {len(there) * len(BUSES)} guests",
+                flush=True,
+            )
+    seen = [
+        Seen(**one)
+        for machine in there
+        for bus in BUSES
+        for one in done.get(_key(machine, bus), [])
+    ]
     wrong = [*disagreements(seen), *failed]
     if arguments.write and not failed and not arguments.only:
         arguments.write.write_text(page(seen, there, gone), encoding="utf-8")
         rows = ",\n".join(json.dumps(asdict(one)) for one in seen)
-        arguments.write.with_suffix(".json").write_text(f"[\n{rows}\n]\n", encoding="utf-8")
+        arguments.write.with_suffix(".json").write_text(
+            f"[\n{rows}\n]\n", encoding="utf-8"
+        )
     for one in wrong:
         print(f"truth: {one}")
     print(f"truth: {len(seen)} cells, {len(wrong)} disagreements")
@@ -315,7 +383,9 @@ The images: qcow2; *backed*, qcow2 with compat 0.10 on a backing file; *snapshot
 def page(seen: list[Seen], there: list[str], gone: list[str]) -> str:
     """The matrix as Markdown."""
     hypervisor = connect(host.URI, None, Inventory())
-    kind = hypervisor.shell.run("stat -f -c %%T -- %s", str(paths.guests())).stdout.strip()
+    kind = hypervisor.shell.run(
+        "stat -f -c %%T -- %s", str(paths.guests())
+    ).stdout.strip()
     text = _HEAD.format(
         day=date.today().isoformat(),  # noqa: DTZ011 - the day where it was run
         qemu=hypervisor.qemu_version,
@@ -347,20 +417,31 @@ def page_of(seen: list[Seen], there: list[str], gone: list[str], head: str) -> s
     return (
         text
         + _short(seen, there)
-        + "".join(_table(seen, machine) for machine in dict.fromkeys(one.machine for one in seen))
+        + "".join(
+            _table(seen, machine)
+            for machine in dict.fromkeys(one.machine for one in seen)
+        )
     )
 
 
 def _short(seen: list[Seen], there: list[str]) -> str:
     """Does discard='unmap' bring back what a raw image and a plain qcow2 held?"""
     text = "\n## In short\n\nWith `discard='unmap'`, of the canary in a plain qcow2 and in a raw image came back:\n\n"
-    text += "| machine | " + " | ".join(BUSES) + " |\n|---|" + "---|" * len(BUSES) + "\n"
+    text += (
+        "| machine | " + " | ".join(BUSES) + " |\n|---|" + "---|" * len(BUSES) + "\n"
+    )
     for machine in there:
         parts = []
         for bus in BUSES:
-            some = [one for one in seen if (one.machine, one.bus, one.discard) == (machine, bus, "unmap")]
+            some = [
+                one
+                for one in seen
+                if (one.machine, one.bus, one.discard) == (machine, bus, "unmap")
+            ]
             some = [one for one in some if one.image in ("qcow2", "raw")]
-            parts.append(", ".join(_share(one.returned, one.canary) for one in some) or "not run")
+            parts.append(
+                ", ".join(_share(one.returned, one.canary) for one in some) or "not run"
+            )
         text += f"| {machine} | {' | '.join(parts)} |\n"
     kept = [one for one in seen if one.discard != "unmap"]
     text += (
@@ -382,7 +463,9 @@ def _table(seen: list[Seen], machine: str) -> str:
     )
     order = {name: number for number, name in enumerate((*BUSES, *DISCARDS, *IMAGES))}
     mine = [one for one in seen if one.machine == machine]
-    for one in sorted(mine, key=lambda one: (order[one.bus], order[one.discard], order[one.image])):
+    for one in sorted(
+        mine, key=lambda one: (order[one.bus], order[one.discard], order[one.image])
+    ):
         red = ", ".join(one.red["scsi"]) or "**green**"
         other = one.accepted["any-discarding"]
         text += (
@@ -397,11 +480,25 @@ def _mib(count: int) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m lab.truth", description="What the audit says, and what came back.")
-    parser.add_argument("--resume", action="store_true", help=f"go on from {PROGRESS.relative_to(demo.ROOT)}")
-    parser.add_argument("--only", metavar="'MACHINE BUS'", help="one guest, for a try; no page is written")
-    parser.add_argument("--at-once", type=int, default=2, metavar="N", help="guests at a time")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="the page; its data go beside it")
+    parser = argparse.ArgumentParser(
+        "python -m lab.truth", description="What the audit says, and what came back."
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help=f"go on from {PROGRESS.relative_to(demo.ROOT)}",
+    )
+    parser.add_argument(
+        "--only",
+        metavar="'MACHINE BUS'",
+        help="one guest, for a try; no page is written",
+    )
+    parser.add_argument(
+        "--at-once", type=int, default=2, metavar="N", help="guests at a time"
+    )
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="the page; its data go beside it"
+    )
     return parser
 
 

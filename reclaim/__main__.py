@@ -25,7 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     programs.guard()
     bytecode.guard()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the locale does not have must stop no undo half way
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # a name that the locale does not have must stop no undo half way
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = options.run(options)
@@ -47,7 +49,9 @@ def _verify(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     folders: list[Path] = options.folders
     if options.output is None and len(folders) > 1:
-        raise ReclaimError("one page of several runs: say where it goes with --output FILE")
+        raise ReclaimError(
+            "one page of several runs: say where it goes with --output FILE"
+        )
     path = options.output or record.path_of(folders[0]).parent / page.NAME
     publish.write_report(folders, path, shared=options.output is not None)
     print(path)  # noqa: T201
@@ -56,7 +60,10 @@ def _report(options: argparse.Namespace) -> int:
 
 def _diff(options: argparse.Namespace) -> int:
     before, now = record.read(options.before), record.read(options.now)
-    if before.hypervisor.uri != now.hypervisor.uri or before.hypervisor.name != now.hypervisor.name:
+    if (
+        before.hypervisor.uri != now.hypervisor.uri
+        or before.hypervisor.name != now.hypervisor.name
+    ):
         print(  # noqa: T201
             f"note: two hypervisors, {printable(before.hypervisor.name)} and {printable(now.hypervisor.name)}"
         )
@@ -89,36 +96,93 @@ def _refuse(why: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m reclaim", description="What is done beside `pytest checks/`.")
+    parser = argparse.ArgumentParser(
+        prog="python -m reclaim", description="What is done beside `pytest checks/`."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
-    one = verbs.add_parser("undo", help="take back what a --fix run changed, the last change first")
-    one.add_argument("folder", metavar="RUN", type=Path, help="the run's folder below reports/")
-    one.add_argument("--inventory", metavar="FILE", type=Path, help="how to get into guests (default: that of the run)")
+    one = verbs.add_parser(
+        "undo", help="take back what a --fix run changed, the last change first"
+    )
     one.add_argument(
-        "--uri", help="the run's libvirt URI: to be said where it runs a command (default: as the journal has it)"
+        "folder", metavar="RUN", type=Path, help="the run's folder below reports/"
+    )
+    one.add_argument(
+        "--inventory",
+        metavar="FILE",
+        type=Path,
+        help="how to get into guests (default: that of the run)",
+    )
+    one.add_argument(
+        "--uri",
+        help="the run's libvirt URI: to be said where it runs a command (default: as the journal has it)",
     )
     one.set_defaults(run=_undo)
-    one = verbs.add_parser("verify-backup", help="compare a copy with its disk image; status 1 where it differs")
+    one = verbs.add_parser(
+        "verify-backup",
+        help="compare a copy with its disk image; status 1 where it differs",
+    )
     one.add_argument("copy", metavar="COPY", help="the copy of a disk image")
-    one.add_argument("--image", help="the image, or a snapshot of it (default: that of the disk whose name fits)")
-    one.add_argument("--uri", help="libvirt URI of the guests (default: qemu:///system)")
+    one.add_argument(
+        "--image",
+        help="the image, or a snapshot of it (default: that of the disk whose name fits)",
+    )
+    one.add_argument(
+        "--uri", help="libvirt URI of the guests (default: qemu:///system)"
+    )
     one.set_defaults(run=_verify)
-    one = verbs.add_parser("report", help="make report.html again from results.json; one page of several runs")
-    one.add_argument("folders", metavar="RUN", type=Path, nargs="+", help="a run's folder, or its results.json")
-    one.add_argument("--output", metavar="FILE", type=Path, help="where it goes (default: report.html of the run)")
+    one = verbs.add_parser(
+        "report",
+        help="make report.html again from results.json; one page of several runs",
+    )
+    one.add_argument(
+        "folders",
+        metavar="RUN",
+        type=Path,
+        nargs="+",
+        help="a run's folder, or its results.json",
+    )
+    one.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="where it goes (default: report.html of the run)",
+    )
     one.set_defaults(run=_report)
-    one = verbs.add_parser("diff", help="what changed between two runs; status 1 where something newly broke")
+    one = verbs.add_parser(
+        "diff",
+        help="what changed between two runs; status 1 where something newly broke",
+    )
     one.add_argument("before", metavar="RUN", type=Path)
     one.add_argument("now", metavar="RUN", type=Path)
     one.set_defaults(run=_diff)
     one = verbs.add_parser("index", help="bring the index of the archive up to date")
-    one.add_argument("reports", metavar="REPORTS", type=Path, nargs="?", default=Path("reports"))
-    one.add_argument("--keep", metavar="N", type=int, help="remove all but the newest N runs of each hypervisor")
+    one.add_argument(
+        "reports", metavar="REPORTS", type=Path, nargs="?", default=Path("reports")
+    )
+    one.add_argument(
+        "--keep",
+        metavar="N",
+        type=int,
+        help="remove all but the newest N runs of each hypervisor",
+    )
     one.set_defaults(run=_index)
-    one = verbs.add_parser("new", help="write a new requirement into this checkout: check, fixer, test, and its rows")
+    one = verbs.add_parser(
+        "new",
+        help="write a new requirement into this checkout: check, fixer, test, and its rows",
+    )
     one.add_argument("slug", metavar="SLUG", help="its name, such as disk-serial")
-    one.add_argument("title", metavar="TITLE", help="the good state, such as 'The disk has a serial number'")
-    one.add_argument("--for", dest="handle", metavar="HANDLE", required=True, help=", ".join(scaffold.HANDLES))
+    one.add_argument(
+        "title",
+        metavar="TITLE",
+        help="the good state, such as 'The disk has a serial number'",
+    )
+    one.add_argument(
+        "--for",
+        dest="handle",
+        metavar="HANDLE",
+        required=True,
+        help=", ".join(scaffold.HANDLES),
+    )
     one.add_argument("--stage", metavar="STAGE", required=True, help=", ".join(STAGES))
     one.set_defaults(run=_new)
     return parser

@@ -9,7 +9,14 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from reclaim.base.errors import ReclaimError, Untrusted
 from reclaim.base.text import trouble
@@ -53,7 +60,12 @@ class Policy(_Table):
 
 def _a_word(text: str) -> str:
     """Becomes an argument of ssh(1): no option, no blank."""
-    if not text or text.startswith("-") or not text.isprintable() or any(one.isspace() for one in text):
+    if (
+        not text
+        or text.startswith("-")
+        or not text.isprintable()
+        or any(one.isspace() for one in text)
+    ):
         raise ValueError(f"{text!r}: give one word that does not begin with '-'")
     return text
 
@@ -67,7 +79,9 @@ def _a_file(path: Path) -> Path:
     except OSError as exc:
         raise ValueError(trouble(exc)) from exc
     if any(one in str(path) for one in '%"') or not str(path).isprintable():
-        raise ValueError(f"{str(path)!r}: ssh would read '%' and '\"' in it as more than that: give another path")
+        raise ValueError(
+            f"{str(path)!r}: ssh would read '%' and '\"' in it as more than that: give another path"
+        )
     if not path.is_absolute():
         raise ValueError(f"{path}: give an absolute path, or one that begins with ~/")
     if not is_there:
@@ -141,10 +155,14 @@ class BackupNotes(_Table):
     @model_validator(mode="after")
     def _says_something(self) -> BackupNotes:
         if self.path is None and self.job is None:
-            raise ValueError("give path (where the copies are), job (what makes them), or both")
+            raise ValueError(
+                "give path (where the copies are), job (what makes them), or both"
+            )
         for one in (self.path, self.job):
             if one is not None and not one.is_absolute():
                 raise ValueError(f"{one}: give an absolute path")
+            if one is not None and "\0" in str(one):
+                raise ValueError(f"{str(one)!r}: no path has a NUL in it")
         return self
 
 
@@ -159,7 +177,14 @@ class Inventory(_Table):
         own = self.notes(guest).ssh
         if own is not None:
             return own
-        return next((one for one in self.ssh if any(fnmatch.fnmatchcase(guest, glob) for glob in one.guests)), None)
+        return next(
+            (
+                one
+                for one in self.ssh
+                if any(fnmatch.fnmatchcase(guest, glob) for glob in one.guests)
+            ),
+            None,
+        )
 
     def notes(self, guest: str) -> GuestNotes:
         return self.guest.get(guest) or NO_NOTES
@@ -176,15 +201,23 @@ def read_inventory(path: Path) -> Inventory:
     It names users, commands and files to be changed: one that others could have written is not obeyed (Untrusted).
     """
     try:
-        data = tomllib.loads(trust.read(path, _MOST).decode("utf-8"))
+        data = tomllib.loads(trust.read(path, _MOST).decode("utf-8-sig"))
     except Untrusted as exc:
-        raise Untrusted(exc.path, exc.wrong, f"the inventory {path} is not obeyed: {exc.way_out}") from exc
+        raise Untrusted(
+            exc.path, exc.wrong, f"the inventory {path} is not obeyed: {exc.way_out}"
+        ) from exc
     except OSError as exc:
         raise ReclaimError(f"inventory {path}: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
         raise ReclaimError(f"inventory {path}: not UTF-8 at byte {exc.start}") from exc
-    except ValueError as exc:  # tomllib's own error is one, and so is a number of too many digits
+    except (
+        ValueError
+    ) as exc:  # tomllib's own error is one, and so is a number of too many digits
         raise ReclaimError(f"inventory {path}: not TOML: {exc}") from exc
+    except RecursionError as exc:
+        raise ReclaimError(
+            f"inventory {path}: its arrays or tables are nested too deep"
+        ) from exc
     try:
         return Inventory.model_validate(data)
     except ValidationError as exc:

@@ -9,8 +9,11 @@ import gc
 import os
 import signal
 import threading
+import time
+import warnings
 from collections.abc import Generator, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -44,16 +47,30 @@ TROUBLES = pytest.StashKey["list[str]"]()
 #: guests whose parsed definitions are kept from collecting to judging: 30 KiB each
 _KEPT = 2000
 SIGNALS = pytest.StashKey["dict[signal.Signals, Any]"]()
+#: seconds in which a second signal says no more than the first
+_MOMENT = 2.0
 #: what a terminal sends that goes away, and who ends a process
 _STOPPING = (signal.SIGTERM, signal.SIGHUP)
 HELD = pytest.StashKey["list[tuple[pytest.Item, list[pytest.TestReport]]]"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("reclaim", "reclaim: give guests' freed space back to the host")
-    group.addoption("--uri", help="libvirt URI (default: what --hosts says, $LIBVIRT_DEFAULT_URI, qemu:///system)")
-    group.addoption("--guests", metavar="GLOB,…", help="only the guests whose names match")
-    group.addoption("--inventory", metavar="FILE", type=Path, help="TOML: policy, and what is special about guests")
+    group = parser.getgroup(
+        "reclaim", "reclaim: give guests' freed space back to the host"
+    )
+    group.addoption(
+        "--uri",
+        help="libvirt URI (default: what --hosts says, $LIBVIRT_DEFAULT_URI, qemu:///system)",
+    )
+    group.addoption(
+        "--guests", metavar="GLOB,…", help="only the guests whose names match"
+    )
+    group.addoption(
+        "--inventory",
+        metavar="FILE",
+        type=Path,
+        help="TOML: policy, and what is special about guests",
+    )
     group.addoption(
         "--backups",
         metavar="DIR",
@@ -62,15 +79,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         help="a folder with copies of disk images: they are judged too",
     )
-    group.addoption("--fix", action="store_true", help="mend what is wrong; what needs a power cycle stays pending")
-    group.addoption("--plan", action="store_true", help="show what --fix would change, as diffs; change nothing")
+    group.addoption(
+        "--fix",
+        action="store_true",
+        help="mend what is wrong; what needs a power cycle stays pending",
+    )
+    group.addoption(
+        "--plan",
+        action="store_true",
+        help="show what --fix would change, as diffs; change nothing",
+    )
     group.addoption(
         "--restart",
         action="store_true",
         help="with --fix: power-cycle guests that need it, roll back those that do not come back",
     )
     group.addoption(
-        "--force", action="store_true", help="with --fix or --plan: ignore what a fix waits for; the report says so"
+        "--force",
+        action="store_true",
+        help="with --fix or --plan: ignore what a fix waits for; the report says so",
     )
     group.addoption(
         "--boot-stopped",
@@ -82,9 +109,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write a file in each filesystem of the guests, delete it, trim, and count on the host what came back",
     )
-    group.addoption("--definitions-only", action="store_true", help="judge the definitions; look into no guest")
     group.addoption(
-        "--reports", metavar="DIR", type=Path, default=Path("reports"), help="where the reports go (default: reports)"
+        "--definitions-only",
+        action="store_true",
+        help="judge the definitions; look into no guest",
+    )
+    group.addoption(
+        "--reports",
+        metavar="DIR",
+        type=Path,
+        default=Path("reports"),
+        help="where the reports go (default: reports)",
     )
     group.addoption(
         "--keep",
@@ -92,7 +127,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         help="keep the newest N runs of each hypervisor, and every run that can still be undone; remove the others",
     )
-    group.addoption("--metrics", metavar="FILE", type=Path, help="write figures for Prometheus' textfile collector")
+    group.addoption(
+        "--metrics",
+        metavar="FILE",
+        type=Path,
+        help="write figures for Prometheus' textfile collector",
+    )
 
 
 # Setting up -----------------------------------------------------------------------------------
@@ -101,7 +141,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _wants_checks(config: pytest.Config) -> bool:
     """Are checks about to be collected? Unit tests of the project itself need no hypervisor."""
     option = config.option
-    if option.help or option.version or option.markers or getattr(option, "showfixtures", False):
+    if (
+        option.help
+        or option.version
+        or option.markers
+        or getattr(option, "showfixtures", False)
+    ):
         return False
     for argument in config.args:
         path = (config.invocation_params.dir / argument.partition("::")[0]).resolve()
@@ -129,16 +174,22 @@ def pytest_configure(config: pytest.Config) -> None:
     except ReclaimError as exc:
         raise pytest.UsageError(printable(str(exc))) from exc
     except libvirt.libvirtError as exc:
-        raise pytest.UsageError(f"libvirt does not answer any more: {printable(libvirt_words(exc))}") from exc
+        raise pytest.UsageError(
+            f"libvirt does not answer any more: {printable(libvirt_words(exc))}"
+        ) from exc
     except KeyboardInterrupt as exc:
-        raise pytest.exit.Exception("reclaim: stopped before anything was judged", pytest.ExitCode.INTERRUPTED) from exc
+        raise pytest.exit.Exception(
+            "reclaim: stopped before anything was judged", pytest.ExitCode.INTERRUPTED
+        ) from exc
     if run.recorded:
         config.stash[PAGES] = Pages(config, run)
 
 
 def _tell_what_is_at_stake(run: Run) -> None:
     for part, record in (*run.interrupted, *run.elsewhere):
-        with suppress(libvirt.libvirtError):  # a guest that is gone meanwhile; its rows say so
+        with suppress(
+            libvirt.libvirtError
+        ):  # a guest that is gone meanwhile; its rows say so
             for guest, words in undo.at_stake(record, part.hypervisor):
                 guest.left_off = None if guest.is_running else words
                 run.at_stake.append(f"{guest.name}: {words}")
@@ -149,7 +200,11 @@ def _before() -> dict[signal.Signals, Any]:
     if threading.current_thread() is not threading.main_thread():
         return {}  # signals are the main thread's
     known = {one: signal.getsignal(one) for one in (*_STOPPING, signal.SIGINT)}
-    return {one: what for one, what in known.items() if what in (signal.SIG_DFL, signal.default_int_handler)}
+    return {
+        one: what
+        for one, what in known.items()
+        if what in (signal.SIG_DFL, signal.default_int_handler)
+    }
 
 
 def _hear(config: pytest.Config) -> None:
@@ -163,9 +218,23 @@ def _hear_nothing(config: pytest.Config) -> None:
         signal.signal(one, signal.SIG_IGN)
 
 
-def _stop(number: int, _frame: object) -> None:
-    """A run that is told to stop ends as with Ctrl-C: no guest is left down, and the record is written."""
-    raise KeyboardInterrupt(signal.Signals(number).name)
+@dataclass
+class _Stop:
+    """A run that is told to stop ends as with Ctrl-C: no guest is left down, and the record is written.
+
+    What follows within a moment is the same wish, as of a terminal that goes away.
+    """
+
+    until: float = 0.0
+
+    def __call__(self, number: int, _frame: object) -> None:
+        if time.monotonic() < self.until:
+            return
+        self.until = time.monotonic() + _MOMENT
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+_stop = _Stop()
 
 
 def _options(config: pytest.Config) -> Options:
@@ -174,16 +243,26 @@ def _options(config: pytest.Config) -> Options:
         if getattr(option, flag) and not any(getattr(option, one) for one in needs):
             raise pytest.UsageError(f"--{flag} goes with --{' or --'.join(needs)}")
     if option.fix and option.plan:
-        raise pytest.UsageError("--plan changes nothing and --fix does: give one of them")
+        raise pytest.UsageError(
+            "--plan changes nothing and --fix does: give one of them"
+        )
     if option.boot_stopped and option.definitions_only:
-        raise pytest.UsageError("--boot-stopped looks into guests and --definitions-only into none: give one of them")
+        raise pytest.UsageError(
+            "--boot-stopped looks into guests and --definitions-only into none: give one of them"
+        )
     if option.prove and option.definitions_only:
-        raise pytest.UsageError("--prove writes in the guests and --definitions-only looks into none: give one of them")
+        raise pytest.UsageError(
+            "--prove writes in the guests and --definitions-only looks into none: give one of them"
+        )
     if option.keep is not None and option.keep < 1:
-        raise pytest.UsageError(f"--keep {option.keep}: keep at least the run that is made now")
+        raise pytest.UsageError(
+            f"--keep {option.keep}: keep at least the run that is made now"
+        )
     metrics = config.invocation_params.dir / option.metrics if option.metrics else None
     if metrics is not None and not os.path.isdir(metrics.parent):  # noqa: PTH112 (False for a name that is too long)
-        raise pytest.UsageError(f"--metrics {option.metrics}: there is no folder {metrics.parent}")
+        raise pytest.UsageError(
+            f"--metrics {option.metrics}: there is no folder {metrics.parent}"
+        )
     if getattr(option, "numprocesses", None):
         raise pytest.UsageError(
             "-n: reclaim looks into all guests at once by itself, and mends one at a time; run without -n"
@@ -225,11 +304,18 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return terminal.header(run) if run else []
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     discreet.end()
     run = config.stash.get(RUN, None)
     if run is not None:
         _hear_nothing(config)
+        if (
+            run.cut_short
+        ):  # what was being read when the signal came was not closed, and that is all
+            warnings.filterwarnings(
+                "ignore", category=pytest.PytestUnraisableExceptionWarning
+            )
         run.abandon()
         for part in run.parts:
             with suppress(libvirt.libvirtError):  # libvirt may have hung up
@@ -241,15 +327,32 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 # Collecting -----------------------------------------------------------------------------------
 
 
-def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[Any] | None:
+def pytest_pycollect_makeitem(
+    collector: Any, name: str, obj: object
+) -> list[Any] | None:
     """A check is not collected without its option or its key of the policy, or if --definitions-only rules it out."""
     requirement = requirement_of(obj)
     run = collector.config.stash.get(RUN, None)
-    if requirement and run and run.options.definitions_only and not requirement.reads_definitions_only:
+    if (
+        requirement
+        and run
+        and run.options.definitions_only
+        and not requirement.reads_definitions_only
+    ):
         return []
-    if requirement and run and requirement.option and not getattr(run.options, requirement.option):
+    if (
+        requirement
+        and run
+        and requirement.option
+        and not getattr(run.options, requirement.option)
+    ):
         return []
-    if requirement and run and requirement.policy and not _policy_asks(run, requirement.policy):
+    if (
+        requirement
+        and run
+        and requirement.policy
+        and not _policy_asks(run, requirement.policy)
+    ):
         return []
     if requirement and run and _is_about_nothing(run, requirement):
         return []  # of no parameters pytest would make one item, skipped and about nothing
@@ -275,7 +378,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     found = _subjects(run, requirement)
     metafunc.parametrize(
         requirement.parameters,
-        [pytest.param(*subject.arguments(requirement), id=_id(run, subject)) for subject in found],
+        [
+            pytest.param(*subject.arguments(requirement), id=_id(run, subject))
+            for subject in found
+        ],
     )
 
 
@@ -284,7 +390,11 @@ def _subjects(run: Run, requirement: Requirement) -> list[Subject]:
     key = requirement.parameters
     if key not in run.collected:
         run.collected[key] = list(_found(run, requirement))
-    return [subject for subject in run.collected[key] if engines.is_asked(requirement, subject)]
+    return [
+        subject
+        for subject in run.collected[key]
+        if engines.is_asked(requirement, subject)
+    ]
 
 
 def _found(run: Run, requirement: Requirement) -> Iterable[Subject]:
@@ -316,8 +426,11 @@ def _id(run: Run, subject: Subject) -> str:
     parts = [subject.hypervisor.name] if len(run.parts) > 1 else []
     parts += [subject.guest.name] if subject.guest else []
     parts += [subject.disk.name] if subject.disk else []
-    path = (subject.backup.path if subject.backup else None) or (subject.job.path if subject.job else None)
-    return "/".join([*parts, path.lstrip("/")] if path else parts) or subject.hypervisor.name
+    path = (subject.backup.path if subject.backup else None) or (
+        subject.job.path if subject.job else None
+    )
+    named = [*parts, path.lstrip("/")] if path else parts
+    return "/".join(named) or subject.hypervisor.name
 
 
 def _subject(item: pytest.Item) -> Subject | None:
@@ -343,14 +456,21 @@ def _subject_of(values: dict[str, Any]) -> Subject:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
     """Hypervisor, guest, requirement: one guest is finished before the next is touched."""
     run = config.stash.get(RUN, None)
     if run is None:
         return
     run.is_collected = True
     order = {slug: number for number, slug in enumerate(catalogue())}
-    guests = {guest: number for number, guest in enumerate(guest for part in run.parts for guest in part.guests)}
+    guests = {
+        guest: number
+        for number, guest in enumerate(
+            guest for part in run.parts for guest in part.guests
+        )
+    }
 
     def place(item: pytest.Item) -> tuple[int, int]:
         subject = _subject(item)
@@ -378,7 +498,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     pages = config.stash.get(PAGES, None)
-    return [pages.choice] if pages and pages.choice and config.get_verbosity() >= 0 else []
+    return (
+        [pages.choice] if pages and pages.choice and config.get_verbosity() >= 0 else []
+    )
 
 
 def _requirement(item: pytest.Item) -> Requirement:
@@ -405,7 +527,9 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 def _look(session: pytest.Session, run: Run) -> None:
     """Finish what an earlier run left, look into the guests that are judged, count their bytes."""
-    reporter: TerminalReporter = session.config.pluginmanager.getplugin("terminalreporter")
+    reporter: TerminalReporter = session.config.pluginmanager.getplugin(
+        "terminalreporter"
+    )
     progress = terminal.Progress(reporter)
     chosen = dict.fromkeys(
         subject.guest
@@ -415,9 +539,14 @@ def _look(session: pytest.Session, run: Run) -> None:
     for part in run.parts:
         part.hypervisor.progress = progress
     for part, record in run.interrupted:
-        if run.options.mode == "fix" or (run.options.boot_stopped and record.left_only_boots):
+        if run.options.mode == "fix" or (
+            run.options.boot_stopped and record.left_only_boots
+        ):
             undo.finish(
-                record, part.hypervisor, progress.line, carries_on=run.options.mode == "fix" or not record.applied
+                record,
+                part.hypervisor,
+                progress.line,
+                carries_on=run.options.mode == "fix" or not record.applied,
             )
     if not run.options.definitions_only:
         run.gather(chosen, progress)
@@ -429,7 +558,9 @@ def _look(session: pytest.Session, run: Run) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> bool | None:
     """With --restart or --boot-stopped the reports of a guest wait until it is finished.
 
     A roll-back changes what was said, and so does a guest that cannot be shut down again.
@@ -439,10 +570,15 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if run is None or subject is None:
         return None
     reporter: TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
-    reporter.stats.pop("", None)  # it keeps the reports of every set-up and teardown, and never shows them
+    reporter.stats.pop(
+        "", None
+    )  # it keeps the reports of every set-up and teardown, and never shows them
     if run.options.boot_stopped and subject.guest is not None:
         _part(run, subject).engine.visit(subject.guest)
-    if not (run.options.restart and run.options.mode == "fix") and not run.options.boot_stopped:
+    if (
+        not (run.options.restart and run.options.mode == "fix")
+        and not run.options.boot_stopped
+    ):
         _guest_line(item)
         if not _is_plain(item):
             return None
@@ -463,7 +599,13 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def _is_plain(item: pytest.Item) -> TypeGuard[pytest.Function]:
     """Does the check take nothing but our handles, and does nobody watch pytest's own steps?"""
     option = item.config.option
-    watched = option.usepdb or option.trace or option.setupshow or option.setuponly or option.setupplan
+    watched = (
+        option.usepdb
+        or option.trace
+        or option.setupshow
+        or option.setuponly
+        or option.setupplan
+    )
     return not watched and set(item.fixturenames) <= set(_requirement(item).parameters)  # type: ignore[attr-defined]
 
 
@@ -475,7 +617,9 @@ def _protocol(item: pytest.Function) -> None:
     hook = item.ihook
     hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     call = pytest.CallInfo.from_call(
-        partial(pytest_pyfunc_call, item), when="call", reraise=(pytest.exit.Exception, KeyboardInterrupt)
+        partial(pytest_pyfunc_call, item),
+        when="call",
+        reraise=(pytest.exit.Exception, KeyboardInterrupt),
     )
     _guest_line(item)  # again, where progress was told meanwhile
     report = hook.pytest_runtest_makereport(item=item, call=call)
@@ -483,7 +627,13 @@ def _protocol(item: pytest.Function) -> None:
     if call.excinfo is not None:
         hook.pytest_exception_interact(node=item, call=call, report=report)
     teardown = pytest.TestReport(
-        item.nodeid, item.location, {}, "passed", None, "teardown", user_properties=report.user_properties
+        item.nodeid,
+        item.location,
+        {},
+        "passed",
+        None,
+        "teardown",
+        user_properties=report.user_properties,
     )
     hook.pytest_runtest_logreport(report=teardown)
     hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -492,7 +642,9 @@ def _protocol(item: pytest.Function) -> None:
 def _finished(run: Run, subject: Subject, nextitem: pytest.Item | None) -> None:
     """Nothing large is kept longer than its guest is looked at; of a large fleet no definition either."""
     following = _subject(nextitem) if nextitem else None
-    if subject.guest is None or (following is not None and following.guest is subject.guest):
+    if subject.guest is None or (
+        following is not None and following.guest is subject.guest
+    ):
         return
     subject.guest.lighten()
     if sum(len(part.guests) for part in run.parts) > _KEPT:
@@ -504,7 +656,9 @@ def _guest_line(item: pytest.Item) -> None:
     reporter: TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
     subject = _subject(item)
     if reporter.verbosity == 0 and subject is not None:
-        reporter.write_ensure_prefix(f"{printable(subject.guest.name) if subject.guest else 'backups'} ", "")
+        reporter.write_ensure_prefix(
+            f"{printable(subject.guest.name) if subject.guest else 'backups'} ", ""
+        )
 
 
 def release(config: pytest.Config) -> None:
@@ -542,8 +696,15 @@ def pytest_runtest_makereport(
     subject = _subject(item)
     if subject is not None and call.excinfo is not None and RESULT not in item.stash:
         # a fault of ours, or Ctrl-C: the row says so, and pytest shows the traceback
-        result = _part(item.config.stash[RUN], subject).engine.result(_requirement(item), subject)
-        result.take(Judgement(Verdict.ERROR, printable(f"a fault in reclaim: {call.excinfo.exconly()}")))
+        result = _part(item.config.stash[RUN], subject).engine.result(
+            _requirement(item), subject
+        )
+        result.take(
+            Judgement(
+                Verdict.ERROR,
+                printable(f"a fault in reclaim: {call.excinfo.exconly()}"),
+            )
+        )
         item.stash[RESULT] = result
     if subject is not None and call.excinfo is not None and report.failed:
         report.longrepr = discreet.traceback(call.excinfo)
@@ -586,19 +747,26 @@ def pytest_report_teststatus(report: Any) -> Any:
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitCode) -> Generator[None, None, None]:
+def pytest_sessionfinish(
+    session: pytest.Session, exitstatus: int | pytest.ExitCode
+) -> Generator[None, None, None]:
     """The record is written before pytest-html writes, and what is made from both after it."""
     run = session.config.stash.get(RUN, None)
     troubles = session.config.stash[TROUBLES] = []
     if run is not None:
-        stopped = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+        stopped = exitstatus in (
+            pytest.ExitCode.INTERRUPTED,
+            pytest.ExitCode.INTERNAL_ERROR,
+        )
         run.cut_short = stopped or bool(session.shouldstop or session.shouldfail)
         try:
             _hear(session.config)
             _wind_up(run, stopped=stopped)
         except KeyboardInterrupt:
             run.cut_short = True
-            troubles.append("reclaim: stopped again: not every guest was looked after; the next run says what is left")
+            troubles.append(
+                "reclaim: stopped again: not every guest was looked after; the next run says what is left"
+            )
         _hear_nothing(session.config)
         release(session.config)
         troubles += [f"reclaim: {words}" for words in _close(run)]
@@ -610,14 +778,21 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitC
         session.config.stash[PAGES].give_up_rows(exc)
     if run is not None and run.recorded:
         troubles += session.config.stash[PAGES].finish()
-        if not all(part.is_written for part in run.parts) and session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED  # nobody will find what was found
+        if (
+            not all(part.is_written for part in run.parts)
+            and session.exitstatus == pytest.ExitCode.OK
+        ):
+            session.exitstatus = (
+                pytest.ExitCode.TESTS_FAILED
+            )  # nobody will find what was found
 
 
 def _close(run: Run) -> list[str]:
     """Close the run; what could not be written, and why a run stopped changing."""
     troubles = run.close()
-    stopped = dict.fromkeys(part.engine.stopped for part in run.parts if part.engine.stopped)
+    stopped = dict.fromkeys(
+        part.engine.stopped for part in run.parts if part.engine.stopped
+    )
     return [*(f"{words}: nothing more was changed" for words in stopped), *troubles]
 
 
@@ -630,10 +805,15 @@ def _wind_up(run: Run, *, stopped: bool) -> None:
             part.engine.look_after()
     counts = run.recorded and not run.options.definitions_only
     if counts and not (stopped and run.options.mode != "fix"):
-        run.measure({guest for part in run.parts for guest in part.guests if part.storage}, after=True)
+        run.measure(
+            {guest for part in run.parts for guest in part.guests if part.storage},
+            after=True,
+        )
 
 
-def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: TerminalReporter, config: pytest.Config
+) -> None:
     run = config.stash.get(RUN, None)
     if run is not None and run.recorded:
         terminal.summary(terminalreporter, run)

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
 #: Where a requirement is remedied. A guest is walked through these in order.
 Stage = Literal["access", "names", "definition", "power", "inside", "backup"]
-STAGES: tuple[Stage, ...] = ("access", "names", "definition", "power", "inside", "backup")
+STAGES: tuple[Stage, ...] = (
+    "access",
+    "names",
+    "definition",
+    "power",
+    "inside",
+    "backup",
+)
 
 Check = Callable[..., str]
 Fixer = Callable[..., "list[Change]"]
@@ -97,7 +104,11 @@ def catalogue() -> dict[str, Requirement]:
         module = importlib.import_module(f"checks.{info.name}")
         for name, value in vars(module).items():
             declared = requirement_of(value)
-            if declared is not None and name.startswith("check_") and declared not in found:
+            if (
+                declared is not None
+                and name.startswith("check_")
+                and declared not in found
+            ):
                 found.append(declared)
     return {one.slug: one for one in in_order(found)}
 
@@ -110,7 +121,9 @@ def in_order(requirements: Iterable[Requirement]) -> list[Requirement]:
         open_slugs = {one.slug for one in waiting}
         ready = next((one for one in waiting if not open_slugs & set(one.after)), None)
         if ready is None:
-            raise ValueError(f"requirements wait for each other: {', '.join(sorted(open_slugs))}")
+            raise ValueError(
+                f"requirements wait for each other: {', '.join(sorted(open_slugs))}"
+            )
         ordered.append(ready)
         waiting.remove(ready)
     return ordered

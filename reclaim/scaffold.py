@@ -29,14 +29,30 @@ _INSIDE = ("access", "names", "inside")
 _LONGEST_SLUG, _LONGEST_TITLE = 40, 76
 _TEMPLATES = Path(__file__).parent / "templates"
 #: what makes a folder a checkout, and what a copy of it needs to be tested
-_PARTS = ("reclaim", "checks", "fixers", "tests", "lab", "docs", "pyproject.toml", "conftest.py", "README.md")
+_PARTS = (
+    "reclaim",
+    "checks",
+    "fixers",
+    "tests",
+    "lab",
+    "docs",
+    "pyproject.toml",
+    "conftest.py",
+    "README.md",
+)
 _NO_PARTS = shutil.ignore_patterns("__pycache__", "node_modules")
 _SAMPLES = "tests/driver/test_samples.py"
 #: files that name every requirement, and are written anew
 _NAMING = ("README.md", "docs/matrix.md", "tests/driver/samples.tsv")
 _ROW = re.compile(r"^\| ([a-z0-9-]+) \| .* \|$")
 #: settings of the developer's that would change what is run
-_FOREIGN = ("PYTEST_ADDOPTS", "PYTHONSAFEPATH", "LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI", "FORCE_COLOR")
+_FOREIGN = (
+    "PYTEST_ADDOPTS",
+    "PYTHONSAFEPATH",
+    "LIBVIRT_DEFAULT_URI",
+    "VIRSH_DEFAULT_CONNECT_URI",
+    "FORCE_COLOR",
+)
 
 
 @dataclass(frozen=True)
@@ -83,11 +99,17 @@ def new(order: Order, say: Callable[[str], None], root: Path | None = None) -> N
         _copy(root, copy)
         _write_files(order, copy)
         _name_everywhere(order, copy)
-        changed = {path: _text(copy / path) for path in (*order.files.values(), *_NAMING)}
-    changed = {path: text for path, text in changed.items() if _text(root / path) != text}
+        changed = {
+            path: _text(copy / path) for path in (*order.files.values(), *_NAMING)
+        }
+    changed = {
+        path: text for path, text in changed.items() if _text(root / path) != text
+    }
     _put(root, order, changed)
     for path in changed:
-        say(f"{'wrote' if path in order.files.values() else 'named it in'} {root / path}")
+        say(
+            f"{'wrote' if path in order.files.values() else 'named it in'} {root / path}"
+        )
     for line in _next_steps(order):
         say(line)
 
@@ -106,13 +128,21 @@ def _next_steps(order: Order) -> Iterator[str]:
 def _expect_checkout(root: Path) -> None:
     missing = [part for part in _PARTS if not (root / part).exists()]
     if missing:
-        raise ReclaimError(f"new: {root} is no checkout of reclaim (it has no {missing[0]}): run it in one")
+        raise ReclaimError(
+            f"new: {root} is no checkout of reclaim (it has no {missing[0]}): run it in one"
+        )
     if importlib.util.find_spec("ruff") is None:
-        raise ReclaimError("new: ruff is not installed, which formats the files: scripts/setup.sh quick")
+        raise ReclaimError(
+            "new: ruff is not installed, which formats the files: scripts/setup.sh quick"
+        )
 
 
 def _expect_fit(order: Order) -> None:
-    if reason := why_not_slug(order.slug) or why_not_title(order.title) or why_not_judged(order.handle, order.stage):
+    if (
+        reason := why_not_slug(order.slug)
+        or why_not_title(order.title)
+        or why_not_judged(order.handle, order.stage)
+    ):
         raise ReclaimError(f"new: {printable(reason)}")
 
 
@@ -132,11 +162,19 @@ def why_not_slug(slug: str) -> str | None:
 def why_not_title(title: str) -> str | None:
     """Return why *title* does not state the good state, or None."""
     words = title.split()
-    if not title.isprintable() or " ".join(words) != title or {*title} & {"|", '"', "\\"}:
+    if (
+        not title.isprintable()
+        or " ".join(words) != title
+        or {*title} & {"|", '"', "\\"}
+    ):
         return f"the title {title!r:.100} is no line of plain words"
     if len(words) < 4 or len(title) > _LONGEST_TITLE:
         return f"the title has 4 words at least, and {_LONGEST_TITLE} characters at most: {title:.100}"
-    if title.endswith((".", "?", "!")) or words[0] in NO_STATES or not (title[0].isupper() or words[0] in _NAMES):
+    if (
+        title.endswith((".", "?", "!"))
+        or words[0] in NO_STATES
+        or not (title[0].isupper() or words[0] in _NAMES)
+    ):
         return f"the title states the good state, such as 'The disk has a serial number', and is: {title}"
     if any(title == known.title for known in catalogue().values()):
         return f"another requirement has the title {title}"
@@ -144,7 +182,17 @@ def why_not_title(title: str) -> str | None:
 
 
 #: words with which a title begins that is an instruction or a finding
-NO_STATES = ("Check", "Set", "Enable", "Use", "Make", "Fix", "Ensure", "Missing", "Wrong")
+NO_STATES = (
+    "Check",
+    "Set",
+    "Enable",
+    "Use",
+    "Make",
+    "Fix",
+    "Ensure",
+    "Missing",
+    "Wrong",
+)
 #: names that begin a title as they are
 _NAMES = ("fstab", "virtio")
 
@@ -158,13 +206,17 @@ def why_not_judged(handle: str, stage: str) -> str | None:
     if stage == "backup" and handle in ("guest", "disk"):
         return f"--stage backup is for backup, job and hypervisor: no {handle} is judged in it"
     if stage == "definition" and handle not in ("guest", "disk"):
-        return f"--stage definition is for guest and disk: it asks nothing of a {handle}"
+        return (
+            f"--stage definition is for guest and disk: it asks nothing of a {handle}"
+        )
     return None
 
 
 def _expect_free(order: Order, root: Path) -> None:
     if there := [path for path in order.files.values() if os.path.lexists(root / path)]:
-        raise ReclaimError(f"new: {', '.join(there)} lies there already: another slug, or move it away")
+        raise ReclaimError(
+            f"new: {', '.join(there)} lies there already: another slug, or move it away"
+        )
 
 
 # In the copy ----------------------------------------------------------------------------------
@@ -195,17 +247,26 @@ def _write_files(order: Order, copy: Path) -> None:
 
 
 def _template(order: Order, kind: str) -> Template:
-    return Template((_TEMPLATES / f"{order.template}.{kind}.txt").read_text(encoding="utf-8"))
+    return Template(
+        (_TEMPLATES / f"{order.template}.{kind}.txt").read_text(encoding="utf-8")
+    )
 
 
 def _name_everywhere(order: Order, copy: Path) -> None:
-    slugs = _run(copy, "-c", "from reclaim.requirement import catalogue; print(*catalogue())").split()
+    slugs = _run(
+        copy, "-c", "from reclaim.requirement import catalogue; print(*catalogue())"
+    ).split()
     path = copy / "README.md"
     row = f"| {order.slug} | {order.title} | {_template(order, 'readme').template.strip()} |"
-    path.write_text(with_row(path.read_text(encoding="utf-8"), row, order.slug, slugs), encoding="utf-8")
+    path.write_text(
+        with_row(path.read_text(encoding="utf-8"), row, order.slug, slugs),
+        encoding="utf-8",
+    )
     _run(copy, "lab.matrix.page")
     names = ("test_every_row_about_a_definition", "test_the_readme_shows_this_run")
-    samples = [f"{_SAMPLES}::{name}" for name in names] if order.stage == "definition" else []
+    samples = (
+        [f"{_SAMPLES}::{name}" for name in names] if order.stage == "definition" else []
+    )
     _run(copy, "pytest", "-q", order.files["test"], *samples)
 
 
@@ -215,7 +276,11 @@ def with_row(readme: str, row: str, slug: str, slugs: list[str]) -> str:
     Raises ReclaimError if the table is not in that order.
     """
     lines = readme.split("\n")
-    heads = [number for number, line in enumerate(lines) if line.startswith("| requirement | ")]
+    heads = [
+        number
+        for number, line in enumerate(lines)
+        if line.startswith("| requirement | ")
+    ]
     first = heads[0] + 2 if heads else len(lines)
     rows = []
     for line in lines[first:]:
@@ -223,7 +288,9 @@ def with_row(readme: str, row: str, slug: str, slugs: list[str]) -> str:
             break
         rows.append(match[1])
     if rows != [known for known in slugs if known != slug]:
-        raise ReclaimError("new: README.md: its table does not have the requirements in their order: mend that first")
+        raise ReclaimError(
+            "new: README.md: its table does not have the requirements in their order: mend that first"
+        )
     lines.insert(first + slugs.index(slug), row)
     return "\n".join(lines)
 
@@ -235,7 +302,12 @@ def _run(copy: Path, module: str, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, *words],
         cwd=copy,
-        env={**kept, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "RECLAIM_DOCS": "write"},
+        env={
+            **kept,
+            "PYTHONPATH": str(copy),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "RECLAIM_DOCS": "write",
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -243,9 +315,16 @@ def _run(copy: Path, module: str, *arguments: str) -> str:
         check=False,
     )
     if done.returncode != 0:
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        told = next((line for line in said if line.startswith(("E ", "FAILED", "ERROR"))), said[-1] if said else "")
-        raise ReclaimError(f"new: nothing was written: python {' '.join(words[:2])} fails in a copy: {printable(told)}")
+        said = [
+            line for line in (done.stdout + done.stderr).splitlines() if line.strip()
+        ]
+        told = next(
+            (line for line in said if line.startswith(("E ", "FAILED", "ERROR"))),
+            said[-1] if said else "",
+        )
+        raise ReclaimError(
+            f"new: nothing was written: python {' '.join(words[:2])} fails in a copy: {printable(told)}"
+        )
     return done.stdout
 
 

@@ -18,7 +18,8 @@ from testinfra.host import Host
 
 from reclaim.base.errors import AgentAbsent, ProbeError
 from reclaim.base.verdict import Verdict
-from reclaim.definition.domain import Definition, flattened
+from reclaim.definition.compare import flattened
+from reclaim.definition.domain import Definition
 from reclaim.engine.engine import Engine, Mode, Subject, judge, subjects
 from reclaim.engine.journal import Journal
 from reclaim.handles.agent import Agent

@@ -13,8 +13,22 @@ _PREFIXES = {"virtio": "vd", "scsi": "sd", "ide": "hd"}
 #: the requirements for which the table below has expectations: one that is new gets them after its first `make matrix`
 JUDGED = frozenset(
     {
-        *("guest-access", "boot-names", "fstab-uuid", "initramfs-driver", "disk-discard", "machine-type"),
-        *("scsi-controller", "disk-bus", "image-format", "live-definition", "disc-max", "fstrim-timer"),
+        *(
+            "guest-access",
+            "boot-names",
+            "fstab-uuid",
+            "initramfs-driver",
+            "disk-discard",
+            "machine-type",
+        ),
+        *(
+            "scsi-controller",
+            "disk-bus",
+            "image-format",
+            "live-definition",
+            "disc-max",
+            "fstrim-timer",
+        ),
         "trim-backlog",
     }
 )
@@ -97,7 +111,9 @@ class Case:
     @property
     def targets(self) -> list[str]:
         """The targets of its disks, as its definition has them when it is audited."""
-        return [disk.target(number) for number, disk in enumerate(self.later or self.disks)]
+        return [
+            disk.target(number) for number, disk in enumerate(self.later or self.disks)
+        ]
 
 
 _FSTAB = "# <file system>\t<mount point>\t<type>\t<options>\t<dump>\t<pass>\n"
@@ -141,8 +157,13 @@ CASES = (
         "Somebody began: root by UUID, swap by `/dev/vda2`; the definition has scsi, one controller lsilogic, "
         "no discard, and was never started.",
         (Disk("plain"), Disk("ext4")),
-        Expected("fstab-uuid machine-type disk-discard scsi-controller live-definition disc-max fstrim-timer"),
-        later=(Disk("plain", "scsi"), Disk("ext4", "scsi", controller=1, model="lsilogic")),
+        Expected(
+            "fstab-uuid machine-type disk-discard scsi-controller live-definition disc-max fstrim-timer"
+        ),
+        later=(
+            Disk("plain", "scsi"),
+            Disk("ext4", "scsi", controller=1, model="lsilogic"),
+        ),
         files={"/etc/fstab": _FSTAB + _NEW_ROOT + _OLD_SWAP},
         replaced=_BY_UUID,
         mended=Expected(
@@ -157,7 +178,10 @@ CASES = (
         machine="pc-i440fx-7.2",
         files={"/etc/fstab": _FSTAB + _NEW_ROOT},
         links=_TIMER,
-        replaced=(*_BY_UUID, ("/var/cache/debconf/config.dat", r"(?<=Value: )/dev/vda$", "/dev/sda")),
+        replaced=(
+            *_BY_UUID,
+            ("/var/cache/debconf/config.dat", r"(?<=Value: )/dev/vda$", "/dev/sda"),
+        ),
     ),
     Case(
         "data-and-swap",
@@ -165,7 +189,10 @@ CASES = (
         (Disk("plain"), Disk("ext4")),
         Expected(_OLD),
         files={
-            "/etc/fstab": _FSTAB + _OLD_ROOT + _OLD_SWAP + "/dev/vdb1\t/srv\text4\tdefaults\t0\t2\n",
+            "/etc/fstab": _FSTAB
+            + _OLD_ROOT
+            + _OLD_SWAP
+            + "/dev/vdb1\t/srv\text4\tdefaults\t0\t2\n",
             "/etc/initramfs-tools/conf.d/resume": "RESUME=/dev/vda2\n",
         },
         mended=Expected(fixed=_NOW_NEW),
@@ -184,21 +211,29 @@ CASES = (
         (Disk("plain"), Disk("luks")),
         Expected(_OLD),
         files={
-            "/etc/fstab": _FSTAB + _OLD_ROOT + "/dev/mapper/data\t/srv\text4\tdefaults\t0\t2\n",
+            "/etc/fstab": _FSTAB
+            + _OLD_ROOT
+            + "/dev/mapper/data\t/srv\text4\tdefaults\t0\t2\n",
             "/etc/crypttab": "# <target name>\t<source device>\t<key file>\t<options>\n"
             "data\t/dev/vdb1\t/etc/data.key\tluks\n",
             "/etc/data.key": "reclaim-lab",
         },
         mended=Expected(fixed=_NOW_NEW, noncompliant="disc-max"),
-        left={"disc-max": "`luks_discard = true` in the inventory's [policy] allows it"},
+        left={
+            "disc-max": "`luks_discard = true` in the inventory's [policy] allows it"
+        },
     ),
     Case(
         "raid1",
         "Root on md RAID 1 of two disks, which `mdadm.conf` names in its `DEVICE` line.",
         (Disk("raid-a"), Disk("raid-b")),
         Expected(f"boot-names fstrim-timer {_HARDWARE} disc-max"),
-        mended=Expected("boot-names", fixed=f"live-definition fstrim-timer {_HARDWARE}"),
-        left={"boot-names": "dpkg-reconfigure grub-pc in the guest: /boot is not on one disk"},
+        mended=Expected(
+            "boot-names", fixed=f"live-definition fstrim-timer {_HARDWARE}"
+        ),
+        left={
+            "boot-names": "dpkg-reconfigure grub-pc in the guest: /boot is not on one disk"
+        },
     ),
     Case(
         "btrfs",
@@ -211,9 +246,13 @@ CASES = (
         "xfs",
         "An XFS data disk by `/dev/vdb1`; virtio-blk offers discard on this machine type, and the definition drops it.",
         (Disk("plain"), Disk("xfs")),
-        Expected("fstab-uuid boot-names fstrim-timer disk-discard scsi-controller disk-bus"),
+        Expected(
+            "fstab-uuid boot-names fstrim-timer disk-discard scsi-controller disk-bus"
+        ),
         machine="pc-i440fx-4.2",
-        files={"/etc/fstab": _FSTAB + _OLD_ROOT + "/dev/vdb1\t/srv\txfs\tdefaults\t0\t0\n"},
+        files={
+            "/etc/fstab": _FSTAB + _OLD_ROOT + "/dev/vdb1\t/srv\txfs\tdefaults\t0\t0\n"
+        },
         mended=Expected(
             fixed="live-definition fstab-uuid boot-names fstrim-timer disk-discard scsi-controller disk-bus"
         ),
@@ -286,7 +325,10 @@ CASES = (
         replaced=(("/boot/grub/grub.cfg", "root=/dev/vda1", "root=/dev/sda1"),),
         inside="cat /dev/zero >/full 2>/dev/null; sync; df / >&2; test $(df --output=avail / | tail -1) = 0",
         mended=Expected("fstab-uuid boot-names", fixed="fstrim-timer"),
-        left={"fstab-uuid": "No space left on device", "boot-names": "No space left on device"},
+        left={
+            "fstab-uuid": "No space left on device",
+            "boot-names": "No space left on device",
+        },
         always_mended=True,
     ),
     Case(
@@ -299,14 +341,19 @@ CASES = (
         replaced=(("/boot/grub/grub.cfg", "root=/dev/vda1", "root=/dev/sda1"),),
         inside="sync; mount -o remount,ro /",
         mended=Expected("fstab-uuid boot-names", not_applicable="fstrim-timer"),
-        left={"fstab-uuid": "Read-only file system", "boot-names": "Read-only file system"},
+        left={
+            "fstab-uuid": "Read-only file system",
+            "boot-names": "Read-only file system",
+        },
         always_mended=True,
     ),
     Case(
         "uefi",
         "UEFI (OVMF) on q35, `/boot/efi` by `/dev/vda1`.",
         (Disk("uefi"),),
-        Expected("fstab-uuid boot-names fstrim-timer disk-discard scsi-controller disk-bus disc-max"),
+        Expected(
+            "fstab-uuid boot-names fstrim-timer disk-discard scsi-controller disk-bus disc-max"
+        ),
         machine="pc-q35-3.1",
         firmware=True,
         mended=Expected(

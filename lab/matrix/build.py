@@ -44,18 +44,30 @@ class Layout:
 _WHOLE = "label: dos\nstart=1MiB, type=83, bootable\n"
 #: by name, in the order in which builder.sh sees them
 LAYOUTS = {
-    "plain": Layout(ROOT_MIB + 80, f"label: dos\nstart=1MiB, size={ROOT_MIB}MiB, type=83, bootable\ntype=82\n", 1),
+    "plain": Layout(
+        ROOT_MIB + 80,
+        f"label: dos\nstart=1MiB, size={ROOT_MIB}MiB, type=83, bootable\ntype=82\n",
+        1,
+    ),
     "lvm": Layout(
         ROOT_MIB + 210,
         "label: dos\nstart=1MiB, size=128MiB, type=83, bootable\nstart=130MiB, type=8e\n",
         131,
         core="apart",
     ),
-    "raid-a": Layout(ROOT_MIB + 8, "label: dos\nstart=1MiB, type=fd, bootable\n", 2, core="raid"),
-    "raid-b": Layout(ROOT_MIB + 8, "label: dos\nstart=1MiB, type=fd, bootable\n", 2, core="raid"),
+    "raid-a": Layout(
+        ROOT_MIB + 8, "label: dos\nstart=1MiB, type=fd, bootable\n", 2, core="raid"
+    ),
+    "raid-b": Layout(
+        ROOT_MIB + 8, "label: dos\nstart=1MiB, type=fd, bootable\n", 2, core="raid"
+    ),
     "btrfs": Layout(ROOT_MIB + 1, _WHOLE, 1, "btrfs", "btrfs"),
     "uefi": Layout(
-        ROOT_MIB + 66, "label: gpt\nstart=1MiB, size=63MiB, type=U\nstart=64MiB, type=L\n", 64, "uefi", None
+        ROOT_MIB + 66,
+        "label: gpt\nstart=1MiB, size=63MiB, type=U\nstart=64MiB, type=L\n",
+        64,
+        "uefi",
+        None,
     ),
     "sysvinit": Layout(ROOT_MIB + 1, _WHOLE, 1, "sysvinit"),
     "luks": Layout(129, _WHOLE, core=None),
@@ -67,7 +79,10 @@ LAYOUTS = {
 def key() -> str:
     """Return what changes whenever a disk would come out different."""
     parts = [SUITE, *PACKAGES, *MORE, *EXCLUDED, script(ROOT_SCRIPT), *_ROOTS.values()]
-    parts += [path.read_text(encoding="utf-8") for path in (Path(__file__), *sorted(_HERE.glob("*.sh")))]
+    parts += [
+        path.read_text(encoding="utf-8")
+        for path in (Path(__file__), *sorted(_HERE.glob("*.sh")))
+    ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
@@ -77,7 +92,10 @@ def folder() -> Path:
         whole = paths.cache() / f"matrix-{key()}"
         if whole.is_dir():
             return whole
-        for stale in (*paths.cache().glob("matrix-*"), *paths.cache().glob("building-*")):
+        for stale in (
+            *paths.cache().glob("matrix-*"),
+            *paths.cache().glob("building-*"),
+        ):
             shutil.rmtree(stale)
         beside = Path(tempfile.mkdtemp(prefix="building-", dir=paths.cache()))
         beside.chmod(0o755)
@@ -97,7 +115,10 @@ def disk(name: str) -> Path:
 def _build(target: Path) -> None:
     trees = target / "trees"
     trees.mkdir()
-    hooks = [image.in_chroot(_HERE.parent / "recipes" / ROOT_SCRIPT), image.in_chroot(_HERE / "root.sh")]
+    hooks = [
+        image.in_chroot(_HERE.parent / "recipes" / ROOT_SCRIPT),
+        image.in_chroot(_HERE / "root.sh"),
+    ]
     for name, change in _ROOTS.items():
         if change:
             hooks.append(
@@ -106,25 +127,41 @@ def _build(target: Path) -> None:
         if (_HERE / f"{name}.sh").exists():
             hooks.append(image.in_chroot(_HERE / f"{name}.sh"))
         hooks.append(f'cp -ax "$1" {trees}/{name}')
-    image.install(target / "root", [*PACKAGES, *MORE], hooks, {"ARRAY": ARRAY, "ROOT_UUID": ROOT_UUID})
+    image.install(
+        target / "root",
+        [*PACKAGES, *MORE],
+        hooks,
+        {"ARRAY": ARRAY, "ROOT_UUID": ROOT_UUID},
+    )
     shutil.rmtree(target / "root")
     for name in _ROOTS:
         for left in ("var/lib/apt/lists", "var/cache/apt"):
             shutil.rmtree(trees / name / left)
     plain = trees / "plain"
-    kernel, initrd = image.only(plain / "boot", "vmlinuz-*"), image.only(plain / "boot", "initrd.img-*")
-    for path, name in ((kernel, image.KERNEL), (initrd, image.INITRD), (plain / "initrd.small", "initrd.small")):
+    kernel, initrd = (
+        image.only(plain / "boot", "vmlinuz-*"),
+        image.only(plain / "boot", "initrd.img-*"),
+    )
+    for path, name in (
+        (kernel, image.KERNEL),
+        (initrd, image.INITRD),
+        (plain / "initrd.small", "initrd.small"),
+    ):
         shutil.copy(path, target / name)
     for path in (plain / "cores").iterdir():
         shutil.copy(path, target / path.name)
-    (target / "release").write_text(kernel.name.removeprefix("vmlinuz-"), encoding="utf-8")
+    (target / "release").write_text(
+        kernel.name.removeprefix("vmlinuz-"), encoding="utf-8"
+    )
     _write_roots(target, trees)
     shutil.rmtree(trees)
     log.info("running builder.sh in the new guest")
     disks = [target / f"{name}.raw" for name in LAYOUTS]
     text = (_HERE / "builder.sh").read_text(encoding="utf-8")
     text = f"ARRAY={ARRAY} ROOT_MIB={ROOT_MIB} ROOT_UUID={ROOT_UUID}\n{text}"
-    run_in_new_guest(disks[0], target / image.KERNEL, target / image.INITRD, text, disks[1:])
+    run_in_new_guest(
+        disks[0], target / image.KERNEL, target / image.INITRD, text, disks[1:]
+    )
 
 
 def _write_roots(target: Path, trees: Path) -> None:
@@ -141,9 +178,21 @@ def _write_roots(target: Path, trees: Path) -> None:
         with part.open("wb") as handle:
             os.truncate(handle.fileno(), ROOT_MIB * MEBIBYTE)
         if name == "btrfs":
-            tools.call(["mkfs.btrfs", "--quiet", "--rootdir", str(tree), str(part)], seconds=600)
+            tools.call(
+                ["mkfs.btrfs", "--quiet", "--rootdir", str(tree), str(part)],
+                seconds=600,
+            )
         else:
-            argv = ["mkfs.ext4", "-q", "-U", ROOT_UUID, "-d", str(tree), "-E", "lazy_itable_init=0"]
+            argv = [
+                "mkfs.ext4",
+                "-q",
+                "-U",
+                ROOT_UUID,
+                "-d",
+                str(tree),
+                "-E",
+                "lazy_itable_init=0",
+            ]
             tools.call([*argv, str(part), size], seconds=600)
         for layout_name, layout in LAYOUTS.items():
             if layout.root == name and layout.at is not None:
@@ -175,5 +224,12 @@ def _make_bootable(target: Path, raw: Path, core: str | None) -> None:
 
 
 def _put(part: Path, raw: Path, mebibytes: int) -> None:
-    argv = ["dd", f"if={part}", f"of={raw}", "bs=1M", f"seek={mebibytes}", "conv=sparse,notrunc"]
+    argv = [
+        "dd",
+        f"if={part}",
+        f"of={raw}",
+        "bs=1M",
+        f"seek={mebibytes}",
+        "conv=sparse,notrunc",
+    ]
     tools.call(argv, seconds=600)

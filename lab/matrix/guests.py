@@ -45,7 +45,9 @@ def create(case: Case) -> LabGuest:
         if case.inside:
             done = guest.run(made, case.inside)
             if done.code != 0:
-                raise LabError(f"{made.name} cannot be brought into its state: {done.err.strip()}")
+                raise LabError(
+                    f"{made.name} cannot be brought into its state: {done.err.strip()}"
+                )
         if case.later:
             _define(case, case.later)
     except LabError:
@@ -58,7 +60,9 @@ def _wait_for_login(made: LabGuest) -> None:
     end = time.monotonic() + BOOT_SECONDS
     while "login:" not in guest.console_tail(made):
         if time.monotonic() > end:
-            raise LabError(f"{made.name} did not ask who logs in within {BOOT_SECONDS:.0f} s")
+            raise LabError(
+                f"{made.name} did not ask who logs in within {BOOT_SECONDS:.0f} s"
+            )
         time.sleep(1)
 
 
@@ -69,7 +73,16 @@ def _image(case: Case, number: int) -> Path:
 def _copy_disks(case: Case) -> None:
     for number, disk in enumerate(case.disks):
         target = _image(case, number)
-        tools.call(["cp", "--sparse=always", "--reflink=auto", str(build.disk(disk.image)), str(target)], seconds=600)
+        tools.call(
+            [
+                "cp",
+                "--sparse=always",
+                "--reflink=auto",
+                str(build.disk(disk.image)),
+                str(target),
+            ],
+            seconds=600,
+        )
     if case.files or case.links or case.copies or case.replaced:
         with tempfile.TemporaryDirectory(dir=paths.guests()) as folder:
             offset = (build.LAYOUTS[case.disks[0].image].at or 0) * MEBIBYTE
@@ -85,11 +98,15 @@ def _edit(case: Case, filesystem: str, folder: Path) -> None:
         beside = folder / str(len(commands))
         beside.write_bytes(content)
         mode = "0100755" if content.startswith(b"#!") else "0100644"
-        commands.extend([f"rm {path}", f"write {beside} {path}", f"sif {path} mode {mode}"])
+        commands.extend(
+            [f"rm {path}", f"write {beside} {path}", f"sif {path} mode {mode}"]
+        )
 
     texts = dict(case.files)
     for path, pattern, new in case.replaced:
-        before = texts.get(path) or tools.call(["debugfs", "-R", f"cat {path}", filesystem], seconds=60)
+        before = texts.get(path) or tools.call(
+            ["debugfs", "-R", f"cat {path}", filesystem], seconds=60
+        )
         texts[path] = replaced(before, pattern, new)
     for path, text in texts.items():
         write(path, text.encode())
@@ -103,12 +120,20 @@ def _edit(case: Case, filesystem: str, folder: Path) -> None:
     # debugfs ends well whatever it could not do
     for path, text in texts.items():
         if tools.call(["debugfs", "-R", f"cat {path}", filesystem], seconds=60) != text:
-            raise LabError(f"{path} could not be written into the image of {case.domain}")
+            raise LabError(
+                f"{path} could not be written into the image of {case.domain}"
+            )
 
 
 def _define(case: Case, disks: tuple[Disk, ...]) -> None:
     hardware = domain.Hardware(case.machine, memory_mib=MEMORY_MIB, vcpus=1)
-    base = domain.definition(case.domain, host.accelerator(), hardware, _image(case, 0), paths.console(case.domain))
+    base = domain.definition(
+        case.domain,
+        host.accelerator(),
+        hardware,
+        _image(case, 0),
+        paths.console(case.domain),
+    )
     root = etree.fromstring(base)
     connection = host.ensure_libvirt()
     try:
@@ -122,22 +147,37 @@ def _define(case: Case, disks: tuple[Disk, ...]) -> None:
         devices.remove(element)
     for number, disk in enumerate(disks):
         _add(devices, disk, number, _image(case, number))
-    for index, model in {disk.controller: disk.model for disk in disks if disk.bus == "scsi"}.items():
-        etree.SubElement(devices, "controller", type="scsi", index=str(index), model=model)
+    for index, model in {
+        disk.controller: disk.model for disk in disks if disk.bus == "scsi"
+    }.items():
+        etree.SubElement(
+            devices, "controller", type="scsi", index=str(index), model=model
+        )
     if case.firmware:
         loader = root.find("os")
         assert loader is not None
         loader.set("firmware", "efi")
-        etree.SubElement(etree.SubElement(loader, "firmware"), "feature", enabled="no", name="secure-boot")
+        etree.SubElement(
+            etree.SubElement(loader, "firmware"),
+            "feature",
+            enabled="no",
+            name="secure-boot",
+        )
     try:
-        connection.defineXMLFlags(etree.tostring(root, encoding="unicode"), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+        connection.defineXMLFlags(
+            etree.tostring(root, encoding="unicode"), libvirt.VIR_DOMAIN_DEFINE_VALIDATE
+        )
     except libvirt.libvirtError as error:
-        raise LabError(f"libvirt does not take the definition of {case.domain}: {error}") from None
+        raise LabError(
+            f"libvirt does not take the definition of {case.domain}: {error}"
+        ) from None
 
 
 def _add(devices: etree.Element, disk: Disk, number: int, image: Path) -> None:
     element = etree.SubElement(devices, "disk", type="file", device="disk")
-    driver = etree.SubElement(element, "driver", name="qemu", type="raw", cache="writeback")
+    driver = etree.SubElement(
+        element, "driver", name="qemu", type="raw", cache="writeback"
+    )
     if disk.discard:
         driver.set("discard", disk.discard)
     etree.SubElement(element, "source", file=str(image))
@@ -145,5 +185,11 @@ def _add(devices: etree.Element, disk: Disk, number: int, image: Path) -> None:
     if disk.bus == "scsi":
         unit = str(number if disk.controller == 0 else 0)
         etree.SubElement(
-            element, "address", type="drive", controller=str(disk.controller), bus="0", target="0", unit=unit
+            element,
+            "address",
+            type="drive",
+            controller=str(disk.controller),
+            bus="0",
+            target="0",
+            unit=unit,
         )

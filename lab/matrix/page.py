@@ -41,13 +41,27 @@ Verdicts = Mapping[str, Mapping[str, Mapping[str, str]]]
 
 def recorded() -> Verdicts:
     """Return the record of the last run: guest, "audit" or "mended", "requirement" or "requirement:disk"."""
-    found: Verdicts = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    found: Verdicts = (
+        json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    )
     return found
 
 
 def page(verdicts: Verdicts) -> str:
     """Return the text of docs/matrix.md with the *verdicts* of a run."""
-    return "\n".join([_HEAD, *_guests(), "", *_audited(verdicts), "", *_mended(verdicts), "", *_left(), ""])
+    return "\n".join(
+        [
+            _HEAD,
+            *_guests(),
+            "",
+            *_audited(verdicts),
+            "",
+            *_mended(verdicts),
+            "",
+            *_left(),
+            "",
+        ]
+    )
 
 
 def slugs() -> list[str]:
@@ -60,15 +74,29 @@ def slugs() -> list[str]:
 
 
 def _guests() -> list[str]:
-    lines = ["## The guests", "", "| guest | machine | disks | what it is |", "|---|---|---|---|"]
+    lines = [
+        "## The guests",
+        "",
+        "| guest | machine | disks | what it is |",
+        "|---|---|---|---|",
+    ]
     for case in CASES:
-        disks = ", ".join(f"{disk.image} ({disk.bus}{', unmap' if disk.discard else ''})" for disk in case.disks)
-        lines.append(f"| {case.name} | {case.machine}{', OVMF' if case.firmware else ''} | {disks} | {case.about} |")
+        disks = ", ".join(
+            f"{disk.image} ({disk.bus}{', unmap' if disk.discard else ''})"
+            for disk in case.disks
+        )
+        lines.append(
+            f"| {case.name} | {case.machine}{', OVMF' if case.firmware else ''} | {disks} | {case.about} |"
+        )
     return lines
 
 
 def _audited(verdicts: Verdicts) -> list[str]:
-    return ["## What the audit says", "", *_table({case.name: _row(case, verdicts, "audit") for case in CASES})]
+    return [
+        "## What the audit says",
+        "",
+        *_table({case.name: _row(case, verdicts, "audit") for case in CASES}),
+    ]
 
 
 def _mended(verdicts: Verdicts) -> list[str]:
@@ -91,13 +119,20 @@ def _left() -> list[str]:
         "|---|---|---|",
     ]
     for case in CASES:
-        lines += [f"| {case.name} | {slug} | … {words} … |" for slug, words in case.left.items()]
+        lines += [
+            f"| {case.name} | {slug} | … {words} … |"
+            for slug, words in case.left.items()
+        ]
     return lines
 
 
 def _table(rows: dict[str, list[str]]) -> list[str]:
     head = "| guest | " + " | ".join(slugs()) + " |"
-    return [head, "|---" * (len(slugs()) + 1) + "|", *(f"| {name} | {' | '.join(row)} |" for name, row in rows.items())]
+    return [
+        head,
+        "|---" * (len(slugs()) + 1) + "|",
+        *(f"| {name} | {' | '.join(row)} |" for name, row in rows.items()),
+    ]
 
 
 def _row(case: Case, verdicts: Verdicts, run: str) -> list[str]:

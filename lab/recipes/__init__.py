@@ -36,7 +36,12 @@ PACKAGES = (
 )
 GENERIC_PACKAGES = ("linux-image-amd64", "cryptsetup-bin", *PACKAGES[1:])
 """Not the cloud kernel, which is the first of PACKAGES."""
-EXCLUDED = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
+EXCLUDED = (
+    "/usr/share/man/*",
+    "/usr/share/doc/*",
+    "/usr/share/locale/*",
+    "/usr/share/info/*",
+)
 """Files no test reads; without them the copies are smaller."""
 
 
@@ -60,15 +65,31 @@ class Recipe:
     @property
     def key(self) -> str:
         """Return what changes whenever the image would come out different."""
-        parts = [self.name, SUITE, str(DISK_MIB), str(START_MIB), *self.packages, *EXCLUDED, script(self.boot_script)]
-        parts += [recipe(self.base).key] if self.base else map(script, self.root_scripts)
+        parts = [
+            self.name,
+            SUITE,
+            str(DISK_MIB),
+            str(START_MIB),
+            *self.packages,
+            *EXCLUDED,
+            script(self.boot_script),
+        ]
+        parts += (
+            [recipe(self.base).key] if self.base else map(script, self.root_scripts)
+        )
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
 RECIPES = (
     Recipe("article", None, "article-boot.sh"),
     Recipe("stone", "article", "stone-boot.sh"),
-    Recipe("generic", None, "generic-boot.sh", GENERIC_PACKAGES, ("generic-root.sh", ROOT_SCRIPT)),
+    Recipe(
+        "generic",
+        None,
+        "generic-boot.sh",
+        GENERIC_PACKAGES,
+        ("generic-root.sh", ROOT_SCRIPT),
+    ),
     Recipe(
         "ssh",
         None,
@@ -85,7 +106,9 @@ def recipe(name: str) -> Recipe:
     for one in RECIPES:
         if one.name == name:
             return one
-    raise LabError(f"no recipe {name!r}; there are: {', '.join(one.name for one in RECIPES)}")
+    raise LabError(
+        f"no recipe {name!r}; there are: {', '.join(one.name for one in RECIPES)}"
+    )
 
 
 def script(name: str) -> str:

@@ -18,13 +18,14 @@ import libvirt
 from reclaim.backups import copy_names
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.text import printable, size
+from reclaim.definition import qemuargs
 from reclaim.definition.domain import Element
 from reclaim.files import holes, replace
 from reclaim.files.beneath import File, FileId, Folder, file_id
 from reclaim.files.holes import Scan
 from reclaim.handles.guest import Disk, Guest
 from reclaim.inventory import BackupNotes
-from reclaim.storage import btrfs, local_image
+from reclaim.storage import backing, btrfs, local_image
 from reclaim.storage.local_image import Image
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ from reclaim.handles.node import Node
 _MOST_FILES = 100_000
 #: extents of a copy of which it is asked who shares them
 _ASKED = 8
-#: backing files above one another
-_DEEPEST = 32
+#: files that one image leads to
+_MOST_BELOW = 100
 #: bytes that come and go: extent trees, the 1 MiB pieces that QEMU asks of xfs, zeros that were compressed
 _SLACK = 4 * 1024 * 1024
 
@@ -102,14 +103,22 @@ class Backup:
             return self._identified(descriptor)
 
     def _identified(self, descriptor: int) -> Image:
-        return local_image.identify(descriptor, self.file, declared=format_of_copy(self.file, self.disk))
+        return local_image.identify(
+            descriptor, self.file, declared=format_of_copy(self.file, self.disk)
+        )
 
     def scan(self) -> Scan:
         """What it takes. Read anew when anything about the file has changed."""
         with self.opened() as descriptor:
             now = os.fstat(descriptor)
-            if self._scan is None or self._scanned is None or _changed(self._scanned, now):
-                self._scan = holes.scan_open(descriptor, self.file, self.hypervisor.progress)
+            if (
+                self._scan is None
+                or self._scanned is None
+                or _changed(self._scanned, now)
+            ):
+                self._scan = holes.scan_open(
+                    descriptor, self.file, self.hypervisor.progress
+                )
                 self._scanned = os.fstat(descriptor)
             return self._scan
 
@@ -120,7 +129,11 @@ class Backup:
             if found.qcow2 is None:
                 return 0
             mapped = local_image.mapped(descriptor, found, self.file)
-        return 0 if mapped is None else max(0, self.scan().needed - mapped - found.qcow2.tables)
+        return (
+            0
+            if mapped is None
+            else max(0, self.scan().needed - mapped - found.qcow2.tables)
+        )
 
     def user(self) -> str | None:
         """The guest whose definition uses this very file, with what it depends on; None for a copy."""
@@ -135,7 +148,10 @@ class Backup:
             with self.opened() as descriptor:
                 copy = _virtual(descriptor, self._identified(descriptor))
             declared = "raw" if self.disk.driver.get("type", "raw") == "raw" else None
-            with local_image.opened_image(self.disk.path, declared) as (descriptor, found):
+            with local_image.opened_image(self.disk.path, declared) as (
+                descriptor,
+                found,
+            ):
                 live = _virtual(descriptor, found)
         except (ProbeError, NotAssessable):
             return ""
@@ -168,7 +184,14 @@ def rewritten(hypervisor: Hypervisor, before: FileId, after: FileId) -> None:
 def _changed(before: os.stat_result, after: os.stat_result) -> bool:
     return any(
         getattr(before, name) != getattr(after, name)
-        for name in ("st_dev", "st_ino", "st_size", "st_blocks", "st_mtime_ns", "st_ctime_ns")
+        for name in (
+            "st_dev",
+            "st_ino",
+            "st_size",
+            "st_blocks",
+            "st_mtime_ns",
+            "st_ctime_ns",
+        )
     )
 
 
@@ -179,7 +202,9 @@ def format_of_copy(path: str, disk: Disk | None) -> str | None:
     """
     if disk is None or disk.driver.get("type", "raw") != "raw":
         return None
-    converted = local_image.is_called_qcow2(path) and not local_image.is_called_qcow2(disk.path or "")
+    converted = local_image.is_called_qcow2(path) and not local_image.is_called_qcow2(
+        disk.path or ""
+    )
     return None if converted else "raw"
 
 
@@ -195,11 +220,17 @@ def tolerated(needed: int) -> int:
 
 # Images of defined guests ---------------------------------------------------------------------
 
-_NO_VOLUME = (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_OPERATION_INVALID)
+_NO_VOLUME = (
+    libvirt.VIR_ERR_NO_STORAGE_POOL,
+    libvirt.VIR_ERR_NO_STORAGE_VOL,
+    libvirt.VIR_ERR_OPERATION_INVALID,
+)
 
 #: seconds for which a look at all definitions serves the checks; before a change they are read anew
 _FRESH = 10.0
-_looked: WeakKeyDictionary[Hypervisor, tuple[float, dict[FileId, str]]] = WeakKeyDictionary()
+_looked: WeakKeyDictionary[Hypervisor, tuple[float, dict[FileId, str]]] = (
+    WeakKeyDictionary()
+)
 
 
 def users_lately(hypervisor: Hypervisor) -> dict[FileId, str]:
@@ -228,7 +259,11 @@ def _sources(guest: Guest) -> set[tuple[str, str]]:
     """The files that a guest's definitions name, each with the format that they say. A guest that is gone uses none."""
     guest.forget(inside=False)
     try:
-        roots = [one.root for one in (guest.persistent if guest.is_persistent else None, guest.live) if one is not None]
+        roots = [
+            one.root
+            for one in (guest.persistent if guest.is_persistent else None, guest.live)
+            if one is not None
+        ]
     except libvirt.libvirtError as exc:
         if exc.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return set()
@@ -239,11 +274,18 @@ def _sources(guest: Guest) -> set[tuple[str, str]]:
         for tag in ("nvram", "kernel", "initrd", "loader")
         for one in root.iter(tag)
     }
+    found |= {(path, "raw") for root in roots for path, _ in qemuargs.images(root)}
     for source in (source for root in roots for source in root.iter("source")):
         kind = _declared_format(source)
-        found |= {(str(source.get(name) or ""), kind) for name in ("file", "dev", "dataStore")}
+        found |= {
+            (str(source.get(name) or ""), kind) for name in ("file", "dev", "dataStore")
+        }
         if source.get("pool"):
-            volume = _volume(guest.hypervisor, str(source.get("pool")), str(source.get("volume") or ""))
+            volume = _volume(
+                guest.hypervisor,
+                str(source.get("pool")),
+                str(source.get("volume") or ""),
+            )
             found.add((volume, kind))
     return {(path, kind) for path, kind in found if path.startswith("/")}
 
@@ -264,7 +306,11 @@ def _declared_format(source: Element) -> str:
 def _volume(hypervisor: Node, pool: str, volume: str) -> str:
     """The path of a volume; "" where libvirt has none, or its pool is not active: no guest starts on that."""
     try:
-        return str(hypervisor.connection.storagePoolLookupByName(pool).storageVolLookupByName(volume).path())
+        return str(
+            hypervisor.connection.storagePoolLookupByName(pool)
+            .storageVolLookupByName(volume)
+            .path()
+        )
     except libvirt.libvirtError as exc:
         if exc.get_error_code() in _NO_VOLUME:
             return ""
@@ -276,49 +322,63 @@ def _follow(path: str, kind: str, guest: str, found: dict[FileId, str]) -> None:
 
     Such a header was written here, by QEMU. Into a raw disk the guest itself writes what looks like one.
     """
-    for _ in range(_DEEPEST):
+    waiting = [(path, kind)]
+    for _ in range(_MOST_BELOW):
+        if not waiting:
+            return
+        path, kind = waiting.pop()
         try:
             status = os.stat(path)
             found[file_id(status)] = guest
             if kind != "qcow2" or not stat.S_ISREG(status.st_mode):
-                return
+                continue
             with local_image.opened_image(path, kind) as (descriptor, one):
                 named = local_image.named_files(descriptor, one, path)
-            if named.data is not None:
-                found[file_id(os.stat(_beside(path, named.data)))] = guest
+            folder = str(PurePosixPath(path).parent)
+            for name, its in (
+                (named.data, "raw"),
+                (named.backing, named.backing_format),
+            ):
+                leaves = (
+                    backing.locations(name, folder, its) if name is not None else []
+                )
+                waiting += [
+                    (leaf.place, leaf.format or "")
+                    for leaf in leaves
+                    if leaf.place.startswith("/")
+                ]
         except (OSError, ValueError, ProbeError, NotAssessable):
-            return  # not on this machine, or nothing that could name another
-        if named.backing is None or ":" in named.backing.partition("/")[0]:
-            return
-        path, kind = _beside(path, named.backing), named.backing_format
-
-
-def _beside(path: str, name: str) -> str:
-    """What *name* means in the header of the image at *path*."""
-    return str(PurePosixPath(path).parent / name)
+            continue  # not on this machine, or nothing that could name another
 
 
 # Finding copies -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundCopy:
     """What was found for one hypervisor: its copies, and those that fit none of its disks."""
 
     backups: list[Backup] = field(default_factory=list)
     strangers: list[Backup] = field(default_factory=list)
 
 
-def find(hypervisor: Hypervisor, declared: Iterable[BackupNotes], guests: Iterable[Guest]) -> Found:
+def find(
+    hypervisor: Hypervisor, declared: Iterable[BackupNotes], guests: Iterable[Guest]
+) -> FoundCopy:
     """The copies in every declared place, matched to the disks of *guests* by path and name.
 
     A disk without a copy has a row of its own. Nothing where no place is declared.
     """
     places = [one for one in declared if one.path is not None]
-    found = Found()
+    found = FoundCopy()
     if not places:
         return found
-    disks = [disk for guest in hypervisor.guests for disk in _disks(guest) if disk.path and not disk.view.readonly]
+    disks = [
+        disk
+        for guest in hypervisor.guests
+        for disk in _disks(guest)
+        if disk.path and not disk.view.readonly
+    ]
     wanted = candidates(disks)
     chosen = set(guests)
     copied: set[tuple[Guest, str]] = set()
@@ -363,11 +423,15 @@ def _disks(guest: Guest) -> list[Disk]:
 
 def _is_meant(one: Candidate, notes: BackupNotes) -> bool:
     """Does the user say, or leave open, that copies in this place are of this disk?"""
-    by_guest = not notes.guests or any(fnmatch.fnmatchcase(one.disk.guest.name, glob) for glob in notes.guests)
+    by_guest = not notes.guests or any(
+        fnmatch.fnmatchcase(one.disk.guest.name, glob) for glob in notes.guests
+    )
     return by_guest and (not notes.images or one.path in notes.images)
 
 
-def _files(hypervisor: Hypervisor, notes: BackupNotes, crowded: list[str]) -> Iterator[Backup]:
+def _files(
+    hypervisor: Hypervisor, notes: BackupNotes, crowded: list[str]
+) -> Iterator[Backup]:
     """The file at the declared path, or every file below it; symbolic links lead to what is found anyway.
 
     Of more files than a folder of images has none is judged: *crowded* says so. Others may write there: it ends no run.
@@ -380,8 +444,9 @@ def _files(hypervisor: Hypervisor, notes: BackupNotes, crowded: list[str]) -> It
         return
     found: list[tuple[File, FileId]] = []
     left: dict[str, list[str]] = {}
+    unread: list[str] = []
     try:
-        for file, status in folder.files():
+        for file, status in folder.files(unread=unread):
             if len(found) == _MOST_FILES:
                 words = f"{printable(top)} has more than {_MOST_FILES} files, and none was looked at"
                 crowded.append(f"{words}: give the folder of the images")
@@ -392,8 +457,19 @@ def _files(hypervisor: Hypervisor, notes: BackupNotes, crowded: list[str]) -> It
     except ProbeError:
         yield _alone(hypervisor, top)  # something took its place just now
         return
+    if unread:
+        more = f", and {len(unread) - 1} more folders" if len(unread) > 1 else ""
+        crowded.append(
+            f"{printable(unread[0])}{more}: what is in there was not looked at"
+        )
     for file, known in found:
-        yield Backup(hypervisor, file.path, where=file, known=known, left=tuple(left.get(replace.cut(file.name), ())))
+        yield Backup(
+            hypervisor,
+            file.path,
+            where=file,
+            known=known,
+            left=tuple(left.get(replace.cut(file.name), ())),
+        )
 
 
 def _alone(hypervisor: Hypervisor, path: str) -> Backup:
@@ -431,7 +507,9 @@ class Candidate:
 
 def candidates(disks: Iterable[Disk]) -> list[Candidate]:
     """What copies are compared with: every disk that has a path."""
-    return [Candidate.of(disk, path) for disk in disks if (path := disk.path) is not None]
+    return [
+        Candidate.of(disk, path) for disk in disks if (path := disk.path) is not None
+    ]
 
 
 def match(path: str, wanted: Iterable[Candidate]) -> Disk | None:
@@ -462,7 +540,9 @@ def _likeness(names: tuple[str, ...], stem: str, one: Candidate) -> int:
         return 1000 + same * 10 + in_folder
     if stem == one.stem:
         return 900 + in_folder
-    if copy_names.is_called(stem, one.stem):  # the longer of "db" and "db-01" where both fit
+    if copy_names.is_called(
+        stem, one.stem
+    ):  # the longer of "db" and "db-01" where both fit
         return 300 + 2 * len(one.stem) + in_folder
     if copy_names.is_called_behind(stem, one.stem):
         return 210 + min(len(one.stem), 80)
@@ -483,7 +563,9 @@ def _likeness(names: tuple[str, ...], stem: str, one: Candidate) -> int:
 def pinned_by(backup: Backup) -> str:
     """Who shares the zeros of the copy: the snapshots and reflinks by name, where btrfs tells."""
     found = _sharers(backup)
-    return "a reflink" if found is None else btrfs.named(found) or "a snapshot or reflink"
+    return (
+        "a reflink" if found is None else btrfs.named(found) or "a snapshot or reflink"
+    )
 
 
 def snapshots_that_pin(backup: Backup) -> str:
@@ -503,7 +585,9 @@ def _sharers(backup: Backup) -> list[btrfs.Sharer] | None:
         found = [
             one
             for address in dict.fromkeys(some)
-            for one in btrfs.sharers(backup.hypervisor.shell, descriptor, folder, address)
+            for one in btrfs.sharers(
+                backup.hypervisor.shell, descriptor, folder, address
+            )
         ]
     return list(dict.fromkeys(found))
 
@@ -513,10 +597,13 @@ def stale_words(stale: int) -> str:
     return f"{size(stale)} are data that the disk in the image no longer has"
 
 
-def obstacle(backup: Backup) -> str | None:
+def why_not_written_to(backup: Backup) -> str | None:
     """Why the copy must not be written to now, or None. It is opened for writing, and nothing is written."""
     try:
-        with backup.opened(os.O_RDWR) as descriptor, holes.alone_with(descriptor, backup.file):
+        with (
+            backup.opened(os.O_RDWR) as descriptor,
+            holes.alone_with(descriptor, backup.file),
+        ):
             return None
     except (ProbeError, ChangeFailed) as exc:
         return str(exc)
@@ -536,10 +623,10 @@ def is_better_rewritten(backup: Backup) -> bool:
     with backup.opened() as descriptor:
         if not holes.is_on_btrfs(descriptor) or holes.shares_any(descriptor):
             return False
-    return room_for_rewrite(backup) is None
+    return why_not_rewritten(backup) is None
 
 
-def room_for_rewrite(backup: Backup) -> str | None:
+def why_not_rewritten(backup: Backup) -> str | None:
     """Why the copy cannot be written anew beside itself, or None where it can."""
     with backup.opened() as descriptor:
         status, room = os.fstat(descriptor), os.fstatvfs(descriptor)

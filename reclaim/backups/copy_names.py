@@ -36,7 +36,10 @@ class Stream:
 
 _DENSE = "unpack it through `dd of=IMAGE bs=1M conv=sparse` into a new file, or every zero is written"
 _SPARSE = "{0} FILE` leaves zeros out; unpacked into a pipe it writes every zero"
-_ARCHIVE = Stream("an archive by tar", "a restore has holes if the archive was made with `tar --sparse`")
+_ARCHIVE = Stream(
+    "an archive by tar",
+    "a restore has holes if the archive was made with `tar --sparse`",
+)
 _VMA = Stream("a Proxmox archive (vma)", "Proxmox restores it")
 _GZIP = Stream("compressed by gzip", _DENSE)
 #: by ending; what restores was measured with gzip 1.12, bzip2 1.0.8, xz 5.4, zstd 1.5, lz4 1.9, lzop 1.04, 7z 16.02
@@ -44,8 +47,14 @@ _STREAMS = {
     ".gz": _GZIP,
     ".bz2": Stream("compressed by bzip2", _DENSE),
     ".lzo": Stream("compressed by lzop", _DENSE),
-    ".7z": Stream("an archive by 7z", "7z writes every zero: dig the holes afterwards by `fallocate --dig-holes`"),
-    ".zip": Stream("an archive by zip", "unzip writes every zero: dig the holes afterwards by `fallocate --dig-holes`"),
+    ".7z": Stream(
+        "an archive by 7z",
+        "7z writes every zero: dig the holes afterwards by `fallocate --dig-holes`",
+    ),
+    ".zip": Stream(
+        "an archive by zip",
+        "unzip writes every zero: dig the holes afterwards by `fallocate --dig-holes`",
+    ),
     ".xz": Stream("compressed by xz", "`xz -d` leaves zeros out"),
     ".zst": Stream("compressed by zstd", _SPARSE.format("`zstd -d")),
     ".lz4": Stream("compressed by lz4", _SPARSE.format("`lz4 -d")),
@@ -57,8 +66,13 @@ _STREAMS = {
     ".enc": Stream("encrypted", _DENSE),
 }
 #: virtnbdbackup: vda.full.data, vda.inc.virtnbdbackup.1.data, vda.copy.data
-_VIRTNBD = Stream("a backup by virtnbdbackup", "virtnbdrestore writes a new image, with what the backup has")
-_VIRTNBD_NAME = re.compile(r"(?P<disk>.+?)\.(?:full|copy|(?:inc|diff)\.virtnbdbackup\.\d+)\.data")
+_VIRTNBD = Stream(
+    "a backup by virtnbdbackup",
+    "virtnbdrestore writes a new image, with what the backup has",
+)
+_VIRTNBD_NAME = re.compile(
+    r"(?P<disk>.+?)\.(?:full|copy|(?:inc|diff)\.virtnbdbackup\.\d+)\.data"
+)
 
 
 def stream(path: str) -> Stream | None:
@@ -74,7 +88,11 @@ def looks_like_an_image(path: str) -> bool:
     """Does the name end as images do, or as a copy of one?"""
     name = PurePosixPath(path).name
     base, streams = _peeled(name)
-    return _VIRTNBD_NAME.fullmatch(name.lower()) is not None or _VMA in streams or stem(path) != base
+    return (
+        _VIRTNBD_NAME.fullmatch(name.lower()) is not None
+        or _VMA in streams
+        or stem(path) != base
+    )
 
 
 def stem(path: str) -> str:
@@ -84,7 +102,9 @@ def stem(path: str) -> str:
         return found["disk"]
     name = _peeled(name)[0]
     low = name.lower()
-    ends = sorted((at + len(ending), at) for ending in _ENDINGS if (at := low.rfind(ending)) > 0)
+    ends = sorted(
+        (at + len(ending), at) for ending in _ENDINGS if (at := low.rfind(ending)) > 0
+    )
     for end, start in reversed(ends):
         if is_added(name[end:]):
             return name[:start]
@@ -97,11 +117,20 @@ def is_called(called: str, name: str) -> bool:
 
 
 def is_called_behind(called: str, name: str) -> bool:
-    """Is *called* this name with such parts in front of it ("backup-web", "2026-11-28_web"), or on both sides?"""
+    """Is *called* this name with such parts in front of it ("backup-web", "2026-11-28_web"), maybe behind it too?
+
+    A name that is such a part itself is not told from one: "2026-11-01" is of no guest that is called "01".
+    """
+    if _is_front(name):
+        return False
     at = called.find(name, 1)
     while at > 0:
         front = called[:at]
-        if _BETWEEN.match(front[-1]) and _is_front(front) and is_added(called[at + len(name) :]):
+        if (
+            _BETWEEN.match(front[-1])
+            and _is_front(front)
+            and is_added(called[at + len(name) :])
+        ):
             return True
         at = called.find(name, at + 1)
     return False
@@ -125,7 +154,9 @@ def is_added(text: str) -> bool:
     for number, part in enumerate(parts):
         if number and _OCCASION.fullmatch(parts[number - 1]) and part.isalnum():
             continue
-        if not _ADDED.fullmatch(part) and not (_OCCASION.fullmatch(part) and number + 1 < len(parts)):
+        if not _ADDED.fullmatch(part) and not (
+            _OCCASION.fullmatch(part) and number + 1 < len(parts)
+        ):
             return False
     return True
 

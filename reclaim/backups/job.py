@@ -18,7 +18,7 @@ from reclaim.base.text import printable
 from reclaim.files import localfile
 from reclaim.inventory import BackupNotes
 from reclaim.jobs import rsync
-from reclaim.jobs.images import Image, Map
+from reclaim.jobs.images import DiskImage, Map
 from reclaim.jobs.judging import Assessment, Finding, Judge, Untrimmed, edited
 from reclaim.jobs.shell import Unreadable
 from reclaim.jobs.tools import steps_of
@@ -28,7 +28,16 @@ from reclaim.storage import btrfs
 if TYPE_CHECKING:
     from reclaim.handles.hypervisor import Hypervisor
 
-__all__ = ["Assessment", "Finding", "Job", "daemon_reload", "declared", "edited", "iter_lines", "not_ours"]
+__all__ = [
+    "Assessment",
+    "Finding",
+    "Job",
+    "daemon_reload",
+    "declared",
+    "edited",
+    "iter_lines",
+    "why_not_edited",
+]
 
 #: bytes of a job's file that are read; a larger one is no cron line, unit or script
 _MOST_BYTES = 512 * 1024
@@ -37,7 +46,11 @@ _MOST_FILES = 20
 #: paths that are asked for at once
 _AT_ONCE = 100
 #: folders of programs that root runs anyway
-_OF_THE_SYSTEM = tuple(f"{above}/{name}" for above in ("", "/usr", "/usr/local") for name in ("bin", "sbin"))
+_OF_THE_SYSTEM = tuple(
+    f"{above}/{name}"
+    for above in ("", "/usr", "/usr/local")
+    for name in ("bin", "sbin")
+)
 
 
 @dataclass(eq=False)
@@ -50,11 +63,19 @@ class Job:
 
     def source(self) -> bytes:
         """The file as it is now. Raises ProbeError, NotAssessable for what is too large to be a job."""
-        data = localfile.read(self.path, _MOST_BYTES + 1) if self.hypervisor.is_local else self._read_by_shell()
+        data = (
+            localfile.read(self.path, _MOST_BYTES + 1)
+            if self.hypervisor.is_local
+            else self._read_by_shell()
+        )
         if len(data) > _MOST_BYTES:
-            raise NotAssessable(f"{self.path}: more than {_MOST_BYTES} bytes: no cron table, unit or script")
+            raise NotAssessable(
+                f"{self.path}: more than {_MOST_BYTES} bytes: no cron table, unit or script"
+            )
         if b"\0" in data:
-            raise NotAssessable(f"{self.path}: a program, not a text that could be read")
+            raise NotAssessable(
+                f"{self.path}: a program, not a text that could be read"
+            )
         return data
 
     @property
@@ -64,7 +85,9 @@ class Job:
 
     def _read_by_shell(self) -> bytes:
         command = "test -f %s && head -c %s -- %s | base64 -w 0"
-        result = self.hypervisor.shell.run(command, self.path, str(_MOST_BYTES + 1), self.path)
+        result = self.hypervisor.shell.run(
+            command, self.path, str(_MOST_BYTES + 1), self.path
+        )
         if result.rc != 0 or result.stderr.strip():
             words = " ".join(result.stderr.split()) or "no such file"
             raise ProbeError(f"{self.path}: {words.rpartition(': ')[2]}")
@@ -79,9 +102,12 @@ class Job:
 
     def untrimmed(self) -> Untrimmed:
         """The guests whose images it copies before they are trimmed. Raises ProbeError, NotAssessable."""
-        names = {key: guest.name for guest in self.hypervisor.guests for key in (guest.uuid, guest.name)}
-        kind = job_files.format_of(self.path, self.source())
-        return self._judge().untrimmed(names, each_line=kind in ("cron", "crontab", "anacrontab"))
+        names = {
+            key: guest.name
+            for guest in self.hypervisor.guests
+            for key in (guest.uuid, guest.name)
+        }
+        return self._judge().untrimmed(names)
 
     def _judge(self) -> Judge:
         source = self.source()
@@ -111,19 +137,34 @@ def declared(hypervisor: Hypervisor, notes: Iterable[BackupNotes]) -> list[Job]:
 # What the commands are judged against ---------------------------------------------------------
 
 
-def _images(job: Job) -> list[Image]:
+def _images(job: Job) -> list[DiskImage]:
     """The images that could be copied: those that the inventory names, and the disks of all guests."""
-    found = [Image(path) for notes in job.notes for path in notes.images]
+    found = [DiskImage(path) for notes in job.notes for path in notes.images]
     for guest in job.hypervisor.guests:
-        for definition in (guest.live, guest.persistent if guest.is_persistent else None):
+        for definition in (
+            guest.live,
+            guest.persistent if guest.is_persistent else None,
+        ):
             for disk in definition.disks if definition else ():
-                if disk.path and not any(disk.path == one.path and one.running for one in found):
-                    running = guest.name if definition is guest.live and not disk.readonly else None
-                    found.append(Image(disk.path, running, guest.name, disk.target))
+                if disk.path and not any(
+                    disk.path == one.path and one.running for one in found
+                ):
+                    running = (
+                        guest.name
+                        if definition is guest.live and not disk.readonly
+                        else None
+                    )
+                    found.append(
+                        DiskImage(
+                            disk.path, running, guest.name, disk.target, guest.uuid
+                        )
+                    )
     return found + list(_by_other_names(job.hypervisor, found))
 
 
-def _by_other_names(hypervisor: Hypervisor, images: list[Image]) -> Iterator[Image]:
+def _by_other_names(
+    hypervisor: Hypervisor, images: list[DiskImage]
+) -> Iterator[DiskImage]:
     """The same images by the paths that symbolic links lead to."""
     named = [one for one in images if one.path.isprintable()]
     if hypervisor.is_local:
@@ -133,9 +174,15 @@ def _by_other_names(hypervisor: Hypervisor, images: list[Image]) -> Iterator[Ima
     for start in range(0, len(named), _AT_ONCE):
         some = named[start : start + _AT_ONCE]
         command = " ".join(("realpath -m --", *["%s"] * len(some)))
-        told = hypervisor.shell.run(command, *(one.path for one in some)).stdout.splitlines()
+        told = hypervisor.shell.run(
+            command, *(one.path for one in some)
+        ).stdout.splitlines()
         if len(told) == len(some):
-            yield from (replace(one, path=real) for one, real in zip(some, told, strict=True) if real != one.path)
+            yield from (
+                replace(one, path=real)
+                for one, real in zip(some, told, strict=True)
+                if real != one.path
+            )
 
 
 @dataclass
@@ -158,7 +205,10 @@ class _Machine:
         return found
 
     def _read(self, path: str) -> bytes | str:
-        if sum(isinstance(one, bytes) for one in self._texts.values()) >= _MOST_FILES or len(self._texts) > 200:
+        if (
+            sum(isinstance(one, bytes) for one in self._texts.values()) >= _MOST_FILES
+            or len(self._texts) > 200
+        ):
             return "too many files"
         if not path.isprintable() or len(path) > 1000:
             return "no name of a file"
@@ -179,7 +229,9 @@ class _Machine:
 
     def snapshots(self, target: str) -> str | None:
         """Why the target shares blocks with snapshots, or None where it does not or that cannot be told."""
-        said = [notes.snapshots for notes in self.job.notes if notes.snapshots is not None]
+        said = [
+            notes.snapshots for notes in self.job.notes if notes.snapshots is not None
+        ]
         if said:
             return "the target keeps snapshots (inventory)" if any(said) else None
         path = sure_part(target).rpartition("/")[0] or "/"
@@ -189,7 +241,11 @@ class _Machine:
         if btrfs.mount_of(shell, path)[0] != "btrfs":
             return None
         names = btrfs.snapshots(shell, target if is_sure(target) else path)
-        return f"the target is on btrfs with snapshots ({', '.join(map(printable, names[:3]))})" if names else None
+        return (
+            f"the target is on btrfs with snapshots ({', '.join(map(printable, names[:3]))})"
+            if names
+            else None
+        )
 
     def real(self, path: str) -> str:
         """Where symbolic links lead to; *path* itself where that cannot be told."""
@@ -197,7 +253,10 @@ class _Machine:
             return path
         if self.job.hypervisor.is_local:
             return os.path.realpath(path)
-        return self.job.hypervisor.shell.run("realpath -m -- %s", path).stdout.rstrip("\n") or path
+        return (
+            self.job.hypervisor.shell.run("realpath -m -- %s", path).stdout.rstrip("\n")
+            or path
+        )
 
     def same_filesystem(self, one: str, other: str) -> bool:
         return self._mount(sure_part(one)) == self._mount(other)
@@ -208,7 +267,9 @@ class _Machine:
         return self._mounts[path]
 
     def size(self, path: str) -> int | None:
-        told = self.job.hypervisor.shell.run("LC_ALL=C stat --dereference --format=%%s -- %s", path).stdout.strip()
+        told = self.job.hypervisor.shell.run(
+            "LC_ALL=C stat --dereference --format=%%s -- %s", path
+        ).stdout.strip()
         return int(told) if told.isdecimal() else None
 
     def is_block_device(self, path: str) -> bool:
@@ -217,7 +278,11 @@ class _Machine:
         if path not in self._devices:
             shell = self.job.hypervisor.shell
             local = self.job.hypervisor.is_local
-            self._devices[path] = _is_block_device(path) if local else shell.run("test -b %s", path).rc == 0
+            self._devices[path] = (
+                _is_block_device(path)
+                if local
+                else shell.run("test -b %s", path).rc == 0
+            )
         return self._devices[path]
 
 
@@ -236,7 +301,7 @@ def iter_lines(findings: Iterable[Finding]) -> Iterator[str]:
     yield from dict.fromkeys(map(str, findings))
 
 
-def not_ours(path: str) -> str | None:
+def why_not_edited(path: str) -> str | None:
     """Why the file is not to be edited, or None."""
     if path.startswith(("/usr/lib/", "/lib/")):
         return f"{path} belongs to a package, which would put it back: copy it to /etc and declare that"
@@ -245,4 +310,8 @@ def not_ours(path: str) -> str | None:
 
 def daemon_reload(job: Job) -> str | None:
     """What makes systemd see the edited unit; None where it has not read it."""
-    return "systemctl daemon-reload" if job.path.startswith(("/etc/systemd/", "/run/systemd/")) else None
+    return (
+        "systemctl daemon-reload"
+        if job.path.startswith(("/etc/systemd/", "/run/systemd/"))
+        else None
+    )

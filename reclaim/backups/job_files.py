@@ -26,7 +26,9 @@ _SCHEDULE = re.compile(
 )
 _CRON_VARIABLE = re.compile(rb"[ \t]*\w+[ \t]*=")
 _ANY_USER = re.compile(rb"\S+[ \t]+")
-_SHEBANG = re.compile(rb"#![ \t]*\S*/(?:env[ \t]+)?(?:\S*/)?(?:ba|da|k|z)?sh(?:[ \t].*)?\Z")
+_SHEBANG = re.compile(
+    rb"#![ \t]*\S*/(?:env[ \t]+)?(?:\S*/)?(?:ba|da|k|z)?sh(?:[ \t].*)?\Z"
+)
 _USER = re.compile(rb"[a-z_][a-z0-9_-]*[$]?")
 
 
@@ -41,14 +43,20 @@ def format_of(path: str, source: bytes) -> Format | None:
         return "other"
     if source.startswith(b"#!"):
         return "shell"
-    is_called_so = "rsnapshot" in one.name and one.suffix == ".conf"  # Debian's cron table is called rsnapshot too
+    is_called_so = (
+        "rsnapshot" in one.name and one.suffix == ".conf"
+    )  # Debian's cron table is called rsnapshot too
     if is_called_so or re.search(rb"^snapshot_root\t", source, re.MULTILINE):
         return "rsnapshot"
     if one.name == "anacrontab":
         return "anacrontab"
     if configs.is_one(path, source):
         return "other"
-    lines = [line for line in source.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
+    lines = [
+        line
+        for line in source.splitlines()
+        if line.strip() and not line.lstrip().startswith(b"#")
+    ]
     cron = [line for line in lines if not _CRON_VARIABLE.match(line)]
     if cron and all(_SCHEDULE.match(line) for line in cron):
         return "crontab" if _has_user_field(one, cron) else "cron"
@@ -62,7 +70,10 @@ def _has_user_field(path: PurePosixPath, lines: list[bytes]) -> bool:
     if "cron" in path.parts or path.parent.name == "crontabs":
         return False
     rest = [_SCHEDULE.sub(b"", line, count=1).split() for line in lines]
-    return all(len(words) > 1 and _USER.fullmatch(words[0]) and b"/" in words[1] for words in rest)
+    return all(
+        len(words) > 1 and _USER.fullmatch(words[0]) and b"/" in words[1]
+        for words in rest
+    )
 
 
 def read(path: str, source: bytes, files: Files | None = None) -> Script:
@@ -70,7 +81,9 @@ def read(path: str, source: bytes, files: Files | None = None) -> Script:
     script = Script()
     found = format_of(path, source)
     if found is None:
-        script.skip(f"a timer says when, not what: declare {PurePosixPath(path).stem}.service")
+        script.skip(
+            f"a timer says when, not what: declare {PurePosixPath(path).stem}.service"
+        )
     else:
         _READERS[found](_Reader(script, path, source, files or NoFiles()))
     return script
@@ -89,7 +102,13 @@ class _Reader:
         """A shell of its own, which knows *variables* alone."""
         known = {name: (value,) for name, value in (variables or {}).items()}
         state = State({"PWD": (UNKNOWN,), **known})
-        return Shell(self.script, self.files, state=state, is_known=is_known, _opened=(self.path,))
+        return Shell(
+            self.script,
+            self.files,
+            state=state,
+            is_known=is_known,
+            _opened=(self.path,),
+        )
 
 
 def _shell(job: _Reader) -> None:
@@ -99,9 +118,16 @@ def _shell(job: _Reader) -> None:
 
 def _other(job: _Reader) -> None:
     if language := language_of(job.source, job.path):
-        job.script.skip(f"it is a program in {language}: reclaim reads shell, cron tables, units and rsnapshot.conf")
+        job.script.skip(
+            f"it is a program in {language}: reclaim reads shell, cron tables, units and rsnapshot.conf"
+        )
         return
-    configs.read(job.path, job.source, job.script, lambda text, line: job.shell().read(Text(text, None, line)))
+    configs.read(
+        job.path,
+        job.source,
+        job.script,
+        lambda text, line: job.shell().read(Text(text, None, line)),
+    )
 
 
 # cron -----------------------------------------------------------------------------------------
@@ -126,7 +152,9 @@ def _cron(job: _Reader, *, users: bool = False) -> None:
             continue
         start = _command_in(line, users=users)
         if start is None:
-            job.script.skip(f"line {number} is no line of a cron table, or has no command")
+            job.script.skip(
+                f"line {number} is no line of a cron table, or has no command"
+            )
             continue
         _add_cron_command(job, line[start:], offset + start, number, variables)
 
@@ -141,7 +169,8 @@ def _command_in(line: bytes, *, users: bool) -> int | None:
 def beginning(path: str, source: bytes, line: int) -> tuple[int, Format] | None:
     """The byte before which a command of its own can stand, that runs before the job's command in *line*.
 
-    In a shell script that is its begin, in a cron table the command's, in a unit of Type=oneshot the first ExecStart=.
+    In a shell script that is its begin, in a cron table the command's, in a unit of Type=oneshot the first
+    ExecStartPre= or ExecStart=.
     None if there is no such place: rsnapshot, anacron, other units (a start has a limit of time).
     """
     kind = format_of(path, source)
@@ -149,13 +178,27 @@ def beginning(path: str, source: bytes, line: int) -> tuple[int, Format] | None:
         first = source.partition(b"\n")[0]
         if not source.startswith(b"#!"):
             return 0, kind
-        return (len(first) + 1, kind) if _SHEBANG.match(first) and len(first) < len(source) else None
+        return (
+            (len(first) + 1, kind)
+            if _SHEBANG.match(first) and len(first) < len(source)
+            else None
+        )
     if kind in ("cron", "crontab"):
         for number, offset, text in _lines(source):
-            if number == line and (start := _command_in(text, users=kind == "crontab")) is not None:
+            if (
+                number == line
+                and (start := _command_in(text, users=kind == "crontab")) is not None
+            ):
                 return offset + start, kind
-    if kind == "unit" and re.search(rb"^Type[ \t]*=[ \t]*oneshot[ \t]*\r?$", source, re.MULTILINE):
-        found = re.search(rb"^ExecStart[ \t]*=", source, re.MULTILINE)
+    if kind == "unit" and re.search(
+        rb"^Type[ \t]*=[ \t]*oneshot[ \t]*\r?$", source, re.MULTILINE
+    ):
+        if re.search(rb"^ExecStartPre[ \t]*=[ \t]*\r?$", source, re.MULTILINE):
+            return None  # it takes back those before it
+        # before those that are there: they may stop a guest, and then nothing trims it
+        found = re.search(rb"^ExecStartPre[ \t]*=", source, re.MULTILINE) or re.search(
+            rb"^ExecStart[ \t]*=", source, re.MULTILINE
+        )
         return (found.start(), kind) if found else None
     return None
 
@@ -164,16 +207,22 @@ def _set_variable(variables: dict[str, str], line: bytes) -> None:
     """`NAME = value`: cron takes quotes off, and expands nothing."""
     name, _, value = line.decode("utf-8", errors="surrogateescape").partition("=")
     text = clean(value.strip())
-    variables[name.strip()] = text[1:-1] if text[:1] in ("'", '"') and text[-1:] == text[:1] else text
+    variables[name.strip()] = (
+        text[1:-1] if text[:1] in ("'", '"') and text[-1:] == text[:1] else text
+    )
 
 
-def _add_cron_command(job: _Reader, command: bytes, offset: int, number: int, variables: dict[str, str]) -> None:
+def _add_cron_command(
+    job: _Reader, command: bytes, offset: int, number: int, variables: dict[str, str]
+) -> None:
     """cron turns `\\%` into `%`, and what follows a bare % into standard input; neither moves what is before it."""
     before = re.split(rb"(?<!\\)%", command, maxsplit=1)[0]
     if rb"\%" in before:
         # blanks of the same length: the offsets stay, and the words that hold it are not known
         before = before.replace(rb"\%", b"_%")
-    job.shell(variables).read(Text(before, offset, number))
+    shell = job.shell(variables)
+    shell.cron_line = number
+    shell.read(Text(before, offset, number))
 
 
 def _anacron(job: _Reader) -> None:
@@ -187,13 +236,22 @@ def _anacron(job: _Reader) -> None:
             else:
                 job.script.skip(f"line {number} is no line of an anacrontab")
             continue
-        _add_cron_command(job, line[fields.end() :], offset + fields.end(), number, variables)
+        _add_cron_command(
+            job, line[fields.end() :], offset + fields.end(), number, variables
+        )
 
 
 # systemd --------------------------------------------------------------------------------------
 
 #: in the order in which systemd runs them
-_EXEC = ("ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecStop", "ExecStopPost")
+_EXEC = (
+    "ExecCondition",
+    "ExecStartPre",
+    "ExecStart",
+    "ExecStartPost",
+    "ExecStop",
+    "ExecStopPost",
+)
 
 
 def _unit(job: _Reader) -> None:
@@ -215,16 +273,22 @@ def _unit(job: _Reader) -> None:
                 variable, _, content = word.text.partition("=")
                 variables[variable] = content
         elif name == "WorkingDirectory":
-            variables["PWD"] = clean(value.strip().decode("utf-8", errors="surrogateescape"))
+            variables["PWD"] = clean(
+                value.strip().decode("utf-8", errors="surrogateescape")
+            )
         elif name in _EXEC and value.strip():
             commands[name].append((number, start + len(key) + 1, end))
         elif name in _EXEC:
             commands[name].clear()  # an empty value takes back those before it
     for number, start, end in (one for name in _EXEC for one in commands[name]):
-        _add_unit_line(job, number, _unit_words(source, start, end, variables), variables)
+        _add_unit_line(
+            job, number, _unit_words(source, start, end, variables), variables
+        )
 
 
-def _add_unit_line(job: _Reader, number: int, words: list[Word], variables: dict[str, str]) -> None:
+def _add_unit_line(
+    job: _Reader, number: int, words: list[Word], variables: dict[str, str]
+) -> None:
     """One Exec line; `;` parts the commands of a oneshot."""
     some: list[Word] = []
     for word in [*words, Word(";")]:
@@ -236,7 +300,9 @@ def _add_unit_line(job: _Reader, number: int, words: list[Word], variables: dict
         some = []
 
 
-def _add_unit_command(job: _Reader, words: list[Word], number: int, variables: dict[str, str]) -> None:
+def _add_unit_command(
+    job: _Reader, words: list[Word], number: int, variables: dict[str, str]
+) -> None:
     prefix = re.match(r"[@\-:+!|]*", words[0].text)
     marks = prefix[0] if prefix else ""
     given = words[1:2] if "@" in marks else []  # argv[0]: options come behind it
@@ -244,7 +310,9 @@ def _add_unit_command(job: _Reader, words: list[Word], number: int, variables: d
     if end is None:
         start = None
     words = [Word(words[0].text[len(marks) :], start, end), *words[1 + len(given) :]]
-    shell = job.shell({name: value for name, value in variables.items() if name == "PWD"})
+    shell = job.shell(
+        {name: value for name, value in variables.items() if name == "PWD"}
+    )
     shell.text = Text(job.source)
     shell.take(words, number)
 
@@ -276,7 +344,9 @@ _UNIT_WORD = re.compile(
 )
 
 
-def _unit_words(source: bytes, start: int, end: int, variables: dict[str, str]) -> list[Word]:
+def _unit_words(
+    source: bytes, start: int, end: int, variables: dict[str, str]
+) -> list[Word]:
     words: list[Word] = []
     position = start
     while position < end:
@@ -290,7 +360,9 @@ def _unit_words(source: bytes, start: int, end: int, variables: dict[str, str]) 
     return words
 
 
-def _unit_word(raw: bytes, start: int, end: int, variables: dict[str, str]) -> list[Word]:
+def _unit_word(
+    raw: bytes, start: int, end: int, variables: dict[str, str]
+) -> list[Word]:
     text = clean(raw.decode("utf-8", errors="surrogateescape"))
     alone = re.fullmatch(r"\$(\w+)", text)
     if alone is not None:
@@ -298,9 +370,18 @@ def _unit_word(raw: bytes, start: int, end: int, variables: dict[str, str]) -> l
             return [Word(UNKNOWN, start, end, splits=True)]
         return [Word(word) for word in variables[alone[1]].split()]
     text = re.sub(r"(?<!\\)['\"]", "", text)
-    text = re.sub(r"\\(.)", lambda one: one[1] if one[1] in "\\'\" " else UNKNOWN, text, flags=re.DOTALL)
+    text = re.sub(
+        r"\\(.)",
+        lambda one: one[1] if one[1] in "\\'\" " else UNKNOWN,
+        text,
+        flags=re.DOTALL,
+    )
     text = re.sub(r"%(.)", lambda one: "%" if one[1] == "%" else UNKNOWN, text)
-    text = re.sub(r"\$\$|\$\{(\w+)\}", lambda one: variables.get(one[1], UNKNOWN) if one[1] else "$", text)
+    text = re.sub(
+        r"\$\$|\$\{(\w+)\}",
+        lambda one: variables.get(one[1], UNKNOWN) if one[1] else "$",
+        text,
+    )
     return [Word(text, start, end)]
 
 
@@ -312,6 +393,8 @@ _RULES = {
     "exclude_file": "exclude-from",
     "include_file": "include-from",
 }
+#: the commands that it runs: before all backups, among them, and after them
+_RSNAPSHOT_RUNS = ("cmd_preexec", "backup_script", "backup_exec", "cmd_postexec")
 _SHORT, _LONG = "-a", "--delete --numeric-ids --relative --delete-excluded"
 
 
@@ -321,15 +404,17 @@ def _rsnapshot(job: _Reader) -> None:
     settings: dict[str, tuple[str, int]] = {}
     backups: list[tuple[int, list[str]]] = []
     rules: list[str] = []
-    scripts: list[tuple[int, str]] = []
+    scripts: dict[str, list[tuple[int, str]]] = {name: [] for name in _RSNAPSHOT_RUNS}
     for number, offset, line in _lines(source):
-        fields = re.split(r"\t+", clean(line.decode("utf-8", errors="surrogateescape").strip()))
+        fields = re.split(
+            r"\t+", clean(line.decode("utf-8", errors="surrogateescape").strip())
+        )
         if len(fields) < 2:
             script.skip(f"line {number}: no tab: rsnapshot would refuse it")
         elif fields[0] == "backup":
             backups.append((number, fields[1:]))
-        elif fields[0] == "backup_script":
-            scripts.append((number, fields[1]))
+        elif fields[0] in _RSNAPSHOT_RUNS:
+            scripts[fields[0]].append((number, fields[1]))
         elif fields[0] in _RULES:
             rules.append(f"--{_RULES[fields[0]]}={fields[1]}")
         elif fields[0] == "include_conf":
@@ -343,12 +428,15 @@ def _rsnapshot(job: _Reader) -> None:
     else:
         start = "" if source.endswith(b"\n") or not source else "\n"
         insert, form = len(source), f"{start}rsync_long_args\t{_LONG} {{}}\n"
+    _run_scripts(job, scripts["cmd_preexec"])
     for number, fields in backups:
         options = _arguments(settings, fields)
         if not script.budget.take(len(options) + len(rules)):
             script.skip(f"line {number}: what follows is too long to be read")
             break
-        heard = rsync.read(tuple(map(Word, (command, *_arguments(settings, fields, "--sparse"))))).has("sparse")
+        heard = rsync.read(
+            tuple(map(Word, (command, *_arguments(settings, fields, "--sparse"))))
+        ).has("sparse")
         # rsnapshot makes each generation from the last by hard links
         words = [
             command,
@@ -358,12 +446,28 @@ def _rsnapshot(job: _Reader) -> None:
             fields[0],
             f"{root}/{UNKNOWN}/{fields[1] if len(fields) > 1 else ''}",
         ]
-        script.calls.append(Call(tuple(Word(word) for word in words), number, insert if heard else None, form))
+        script.calls.append(
+            Call(
+                tuple(Word(word) for word in words),
+                number,
+                insert if heard else None,
+                form,
+            )
+        )
+    for name in ("backup_script", "backup_exec", "cmd_postexec"):
+        _run_scripts(job, scripts[name])
+
+
+def _run_scripts(job: _Reader, scripts: list[tuple[int, str]]) -> None:
     for number, text in scripts:
-        job.shell().read(Text(text.encode("utf-8", errors="surrogateescape"), None, number))
+        job.shell().read(
+            Text(text.encode("utf-8", errors="surrogateescape"), None, number)
+        )
 
 
-def _arguments(settings: dict[str, tuple[str, int]], fields: list[str], more: str = "") -> list[str]:
+def _arguments(
+    settings: dict[str, tuple[str, int]], fields: list[str], more: str = ""
+) -> list[str]:
     """The arguments of one `backup`, with *more* after those of all: its own may come after them, or replace them."""
     long = settings.get("rsync_long_args", (_LONG, 0))[0]
     options = f"{settings.get('rsync_short_args', (_SHORT, 0))[0]} {long} {more}"

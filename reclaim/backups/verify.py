@@ -35,7 +35,9 @@ class _Opened:
     image: Image
 
 
-def verify(copy: str, hypervisor: Hypervisor | None, given: str | None, say: Say) -> bool:
+def verify(
+    copy: str, hypervisor: Hypervisor | None, given: str | None, say: Say
+) -> bool:
     """Compare *copy* with the image *given*, or with that of the disk it is matched to. True where they are alike.
 
     Without a hypervisor nobody knows of guests: QEMU's own lock on a given image is what tells then.
@@ -48,9 +50,17 @@ def verify(copy: str, hypervisor: Hypervisor | None, given: str | None, say: Say
             disk = _disk_of(copy, hypervisor)
             source, words = _source(copy, hypervisor, given, disk, stack)
             declared = backup.format_of_copy(copy, disk)
-            if disk is None and source.image.format == "raw" and not local_image.is_called_qcow2(copy):
+            if (
+                disk is None
+                and source.image.format == "raw"
+                and not local_image.is_called_qcow2(copy)
+            ):
                 declared = "raw"
-            ours = _Opened(descriptor, copy, local_image.identify(descriptor, copy, declared=declared))
+            ours = _Opened(
+                descriptor,
+                copy,
+                local_image.identify(descriptor, copy, declared=declared),
+            )
             alike = _compare(ours, source, stack, watch)
             verdict = "the same content as" if alike else "NOT the content of"
             say(f"{printable(copy)}: {verdict} {printable(words)}")
@@ -74,29 +84,49 @@ def _disk_of(copy: str, hypervisor: Hypervisor | None) -> Disk | None:
     """The disk that the copy is called after, or None."""
     if hypervisor is None:
         return None
-    disks = backup.candidates(disk for guest in hypervisor.guests for disk in guest.disks)
+    disks = backup.candidates(
+        disk for guest in hypervisor.guests for disk in guest.disks
+    )
     return backup.match(os.path.abspath(copy), disks)  # noqa: PTH100
 
 
 def _source(
-    copy: str, hypervisor: Hypervisor | None, given: str | None, disk: Disk | None, stack: ExitStack
+    copy: str,
+    hypervisor: Hypervisor | None,
+    given: str | None,
+    disk: Disk | None,
+    stack: ExitStack,
 ) -> tuple[_Opened, str]:
     """The image that the copy is compared with, and its name to the user. Its definition says its format."""
     if given is None and hypervisor is None:
-        raise ReclaimError(f"{copy}: there is no libvirt that could tell its image: give --image")
+        raise ReclaimError(
+            f"{copy}: there is no libvirt that could tell its image: give --image"
+        )
     path = given if given is not None else disk.path if disk is not None else None
     if path is None:
-        raise ReclaimError(f"{copy}: its name fits no disk of a guest, or several: give --image")
+        raise ReclaimError(
+            f"{copy}: its name fits no disk of a guest, or several: give --image"
+        )
     descriptor = holes.open_file(path)
     stack.callback(os.close, descriptor)
     if hypervisor is not None:
         _expect_still(descriptor, path, hypervisor)
-    declared = _declared_format(disk, path, given=given is not None) if disk is not None else None
+    declared = (
+        _declared_format(disk, path, given=given is not None)
+        if disk is not None
+        else None
+    )
     found = local_image.identify(descriptor, path, declared=declared)
     if found.qcow2 and disk is None and not local_image.is_called_qcow2(path):
         # a guest that has it as its raw disk may have written that, and all its content would count for nothing
-        raise ReclaimError(f"{path}: neither a definition nor its name says that it is a qcow2: not compared")
-    words = path if given is not None or disk is None else f"{path} ({disk.guest.name}, {disk.name})"
+        raise ReclaimError(
+            f"{path}: neither a definition nor its name says that it is a qcow2: not compared"
+        )
+    words = (
+        path
+        if given is not None or disk is None
+        else f"{path} ({disk.guest.name}, {disk.name})"
+    )
     return _Opened(descriptor, path, found), words
 
 
@@ -104,12 +134,18 @@ def _declared_format(disk: Disk, path: str, *, given: bool) -> Format | None:
     """What the definition says; None for an image that was *given*, and may be in another format than the disk."""
     declared = disk.driver.get("type", "raw")
     if declared == "raw":
-        return None if given and path != disk.path and local_image.is_called_qcow2(path) else "raw"
+        return (
+            None
+            if given and path != disk.path and local_image.is_called_qcow2(path)
+            else "raw"
+        )
     if declared == "qcow2":
         return None if given else "qcow2"
     if given:
         return None
-    raise ReclaimError(f"{path}: its format is {declared}: only raw and qcow2 are compared")
+    raise ReclaimError(
+        f"{path}: its format is {declared}: only raw and qcow2 are compared"
+    )
 
 
 def _expect_still(descriptor: int, path: str, hypervisor: Hypervisor) -> None:
@@ -117,10 +153,14 @@ def _expect_still(descriptor: int, path: str, hypervisor: Hypervisor) -> None:
     name = backup.users(hypervisor).get(file_id(os.fstat(descriptor)))
     guest = next((one for one in hypervisor.guests if one.name == name), None)
     if guest is not None and guest.is_running and not hypervisor.is_test_driver:
-        raise ReclaimError(f"{path}: the guest {guest.name} is running on it: shut it off, or give --image a snapshot")
+        raise ReclaimError(
+            f"{path}: the guest {guest.name} is running on it: shut it off, or give --image a snapshot"
+        )
 
 
-def _compare(ours: _Opened, source: _Opened, stack: ExitStack, watch: Callable[[], None]) -> bool:
+def _compare(
+    ours: _Opened, source: _Opened, stack: ExitStack, watch: Callable[[], None]
+) -> bool:
     """Raises ReclaimError where qemu-img cannot tell."""
     chain = _backing(source, stack, _DEEPEST)
     if ours.image.qcow2 and ours.image.qcow2.backing and chain is None:
@@ -128,8 +168,12 @@ def _compare(ours: _Opened, source: _Opened, stack: ExitStack, watch: Callable[[
             f"{ours.path}: it depends on a backing file, and the image has none: they cannot be compared"
         )
     for one in (ours, source):
-        if one.image.qcow2 and (one.image.qcow2.external_data or one.image.qcow2.encrypted):
-            raise ReclaimError(f"{one.path}: an external data file or encryption: not compared")
+        if one.image.qcow2 and (
+            one.image.qcow2.external_data or one.image.qcow2.encrypted
+        ):
+            raise ReclaimError(
+                f"{one.path}: an external data file or encryption: not compared"
+            )
     # the copy's own header says whose backing file it wants: the image's is what it gets
     over = chain if ours.image.qcow2 and ours.image.qcow2.backing else None
     nodes = [
@@ -141,7 +185,9 @@ def _compare(ours: _Opened, source: _Opened, stack: ExitStack, watch: Callable[[
         asked, tuple(_descriptors(nodes)), ours.path, seconds=_SECONDS, watch=watch
     )
     if status not in (0, 1):
-        raise ReclaimError(f"{ours.path}: qemu-img cannot compare: {errors.removeprefix('qemu-img: ')}")
+        raise ReclaimError(
+            f"{ours.path}: qemu-img cannot compare: {errors.removeprefix('qemu-img: ')}"
+        )
     return status == 0
 
 
@@ -151,16 +197,24 @@ def _backing(one: _Opened, stack: ExitStack, deepest: int) -> dict[str, Any] | N
     if name is None:
         return None
     if deepest == 0 or ":" in name.partition("/")[0]:
-        raise ReclaimError(f"{one.path}: its backing file {printable(name)} is no file that could be followed")
+        raise ReclaimError(
+            f"{one.path}: its backing file {printable(name)} is no file that could be followed"
+        )
     kind = local_image.named_files(one.descriptor, one.image, one.path).backing_format
     if kind not in ("raw", "qcow2"):
         # QEMU would guess, by bytes that a guest may have written
-        raise ReclaimError(f"{one.path}: it does not say that its backing file is raw or qcow2 (qemu-img rebase -u -F)")
+        raise ReclaimError(
+            f"{one.path}: it does not say that its backing file is raw or qcow2 (qemu-img rebase -u -F)"
+        )
     path = str(PurePosixPath(one.path).parent / name)
     descriptor = holes.open_file(path)
     stack.callback(os.close, descriptor)
-    below = _Opened(descriptor, path, local_image.identify(descriptor, path, declared=kind))
-    return local_image.node(descriptor, below.image, _backing(below, stack, deepest - 1))
+    below = _Opened(
+        descriptor, path, local_image.identify(descriptor, path, declared=kind)
+    )
+    return local_image.node(
+        descriptor, below.image, _backing(below, stack, deepest - 1)
+    )
 
 
 def _descriptors(nodes: list[dict[str, Any]]) -> list[int]:

@@ -37,7 +37,11 @@ def _redact_trace(config: pytest.Config, path: Path) -> None:
     if stream is None:
         return
     given = config.invocation_params.args
-    hidden = [str(one) for one, shown in zip(given, redacted_arguments(map(str, given)), strict=True) if shown == MARK]
+    hidden = [
+        str(one)
+        for one, shown in zip(given, redacted_arguments(map(str, given)), strict=True)
+        if shown == MARK
+    ]
 
     def write(text: str) -> None:
         for one in hidden:
@@ -55,7 +59,9 @@ def _redact_trace(config: pytest.Config, path: Path) -> None:
 
 def traceback(excinfo: pytest.ExceptionInfo[BaseException]) -> str:
     """Where it came to *excinfo*: files and lines, no values."""
-    return redacted(str(excinfo.getrepr(style="short", showlocals=False, funcargs=False)))
+    return redacted(
+        str(excinfo.getrepr(style="short", showlocals=False, funcargs=False))
+    )
 
 
 def redact_internal_error(shown: Any) -> None:
@@ -69,14 +75,22 @@ def redact_internal_error(shown: Any) -> None:
 
 def metadata(found: dict[str, Any]) -> None:
     """What pytest-metadata took from the environment of a CI: addresses there may have passwords in them."""
-    found.update({name: MARK if names_secret(name) else _without_secrets(value) for name, value in found.items()})
+    found.update(
+        {
+            name: MARK if names_secret(name) else _without_secrets(value)
+            for name, value in found.items()
+        }
+    )
 
 
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, dict):
-        return {name: MARK if names_secret(str(name)) else _without_secrets(one) for name, one in value.items()}
+        return {
+            name: MARK if names_secret(str(name)) else _without_secrets(one)
+            for name, one in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_without_secrets(one) for one in value]
     return value

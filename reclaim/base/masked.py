@@ -76,7 +76,9 @@ class _Hunk(NamedTuple):
         return self.end - self.start == self.new_end - self.new_start
 
 
-def diff_files(before: str | None, after: str | None, path: str, like: str | None = None) -> str:
+def diff_files(
+    before: str | None, after: str | None, path: str, like: str | None = None
+) -> str:
     """The changed lines of the file at *path* (None: it is not there), as a unified diff without context.
 
     A word is shown if the edit brings it or takes it away, or if it is known to be harmless. *like* is the file that
@@ -87,25 +89,41 @@ def diff_files(before: str | None, after: str | None, path: str, like: str | Non
     are = set(_ATOM.findall(after or ""))
     shown = [f"--- {path} (before)", f"+++ {path} (after)"]
     for hunk in _hunks(old, new):
-        kept = are if hunk.is_line_by_line else None  # else more is gone than words of the edit
+        kept = (
+            are if hunk.is_line_by_line else None
+        )  # else more is gone than words of the edit
         shown.append(hunk.head)
-        shown += [redacted(f"-{_masked(line, kept)}") for line in old[hunk.start : hunk.end]]
-        shown += [redacted(f"+{_masked(line, were)}") for line in new[hunk.new_start : hunk.new_end]]
+        shown += [
+            redacted(f"-{_masked(line, kept)}") for line in old[hunk.start : hunk.end]
+        ]
+        shown += [
+            redacted(f"+{_masked(line, were)}")
+            for line in new[hunk.new_start : hunk.new_end]
+        ]
     return "\n".join(shown) if len(shown) > 2 else ""
 
 
 def _hunks(old: list[str], new: list[str]) -> Iterator[_Hunk]:
     """Where the texts differ. Of long ones line by line or, if their lengths differ, from the first to the last."""
     if len(old) * len(new) <= _COMPARED:
-        for kind, *places in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        for kind, *places in difflib.SequenceMatcher(
+            None, old, new, autojunk=False
+        ).get_opcodes():
             if kind != "equal":
                 yield _Hunk(*places)
     elif len(old) == len(new):
-        yield from (_Hunk(at, at + 1, at, at + 1) for at in range(len(old)) if old[at] != new[at])
+        yield from (
+            _Hunk(at, at + 1, at, at + 1)
+            for at in range(len(old))
+            if old[at] != new[at]
+        )
     else:
         most = min(len(old), len(new))
         head = next((at for at in range(most) if old[at] != new[at]), most)
-        tail = next((at for at in range(most - head) if old[-1 - at] != new[-1 - at]), most - head)
+        tail = next(
+            (at for at in range(most - head) if old[-1 - at] != new[-1 - at]),
+            most - head,
+        )
         yield _Hunk(head, len(old) - tail, head, len(new) - tail)
 
 
@@ -152,7 +170,9 @@ def _is_harmless(word: str, *, whole: bool, alone: bool) -> bool:
 def _is_path(word: str) -> bool:
     if _DEVICE.fullmatch(word):
         return True
-    return word.startswith("/") and all(map(_PIECE.fullmatch, _BETWEEN_PIECES.split(word)))
+    return word.startswith("/") and all(
+        map(_PIECE.fullmatch, _BETWEEN_PIECES.split(word))
+    )
 
 
 def _is_key(word: str) -> bool:
@@ -185,7 +205,9 @@ _OF_DOMAIN = ("name", "uuid")
 _WEB = ("http", "https", "ftp", "ftps")
 
 
-_ATTRIBUTE = re.compile(r"""(?P<name>[\w.-]+)=(?P<value>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
+_ATTRIBUTE = re.compile(
+    r"""(?P<name>[\w.-]+)=(?P<value>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+)
 
 
 def news(words: str, before: str) -> str:
@@ -230,16 +252,22 @@ def mask(element: Element) -> Element:
 def _has_harmless_text(element: Element) -> bool:
     parent = element.getparent()
     if element.tag in _OF_DOMAIN:
-        return parent is not None and parent.getparent() is None and parent.tag == "domain"
+        return (
+            parent is not None and parent.getparent() is None and parent.tag == "domain"
+        )
     return element.tag in _TEXTS
 
 
 def diff_elements(before: Element | None, after: Element, name: str) -> str:
     """What is different between two elements, with two lines around it; *before* may not be there."""
     names = (f"{name} (before)", f"{name} (after)")
-    return "\n".join(textdiff.unified(list(_lines(before)), list(_lines(after)), *names))
+    return "\n".join(
+        textdiff.unified(list(_lines(before)), list(_lines(after)), *names)
+    )
 
 
 def _lines(element: Element | None) -> Iterator[str]:
     if element is not None:
-        yield from etree.tostring(mask(element), encoding="unicode", with_tail=False).splitlines()
+        yield from etree.tostring(
+            mask(element), encoding="unicode", with_tail=False
+        ).splitlines()

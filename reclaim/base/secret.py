@@ -30,12 +30,13 @@ _WEB = ("http", "https", "ftp", "ftps", "git", "s3", "webdav", "webdavs", "davs"
 
 #: whatever is called so is a secret
 _STRONG = (
-    r"passw(?:or)?[dt]|passphrase|passcode|passkey|secret|token|(?<![a-z])(?:pass|pwd?|psk)|"
-    r"(?<![a-z])(?:smtp|i?mail|imap|db|user|root|admin|ftp|sftp|http|ldap|smb|ssh|vnc)pass|"
+    r"passw(?:or)?[dt]|passphrase|passcode|passkey|secret(?:[_.-]?key)?|token|authtok|(?<![a-z])(?:pass|pwd?|psk)|"
+    r"(?<![a-z])(?:smtp|i?mail|imap|db|user|root|admin|ftp|sftp|http|ldap|smb|ssh|vnc|bind)(?:pass|pw)|"
+    r"kennwort|mot_?de_?passe|contrase[nñ]a|bindcredentials|"
     r"(?:api|access|private|account|auth|shared|encryption)[_.-]?key|passcommand|authorization|connection[_-]?string"
 )
 #: what is called so is one if it is set by `=`, to no path
-_WEAK = r"(?<![a-z])(?:key|auth|cookies?|query|credentials?|session|signature|sig|sas|chap|community)"
+_WEAK = r"(?<![a-z])(?:key|auth|cookies?|query|cred(?:ential)?s?|session|signature|sig|sas|chap|community|pin|mdp)"
 #: qemu-system(1): -object secret,data=…; ext4(5) has a mount option of that name
 _DATA = r"(?<![a-z])data(?!=(?:ordered|writeback|journal)\b)"
 _BEHIND = r"(?:[_.\-\]][\w.\-]{0,40}|s|\d{1,3})?"
@@ -44,10 +45,17 @@ _BARE = r"(?:(?![,&;][\w.\-]{1,40}=)(?![;&|](?:\s|$))(?!</)[^\s\"'])"
 #: `"a"'b'c` is one word of the shell; behind the quotes of JSON there are brackets
 _VALUE = rf"(?!…)(?:{_QUOTED}|{_BARE}{{1,{_MOST}}})(?:{_QUOTED}|(?=[\w$\\/+.=-]){_BARE}{{1,{_MOST}}}){{0,3}}"
 #: what pydantic says of a setting, whatever its name
-_NO_VALUE = r"(?!Extra[ ]inputs|Field[ ]required|Input[ ]should|Value[ ]error|String[ ]should)"
+_NO_VALUE = (
+    r"(?!Extra[ ]inputs|Field[ ]required|Input[ ]should|Value[ ]error|String[ ]should)"
+)
 #: a value that nothing else goes by, and of which only the place is told
 _PLACE = re.compile(r"""["']?/""")
 _NAMES_PLACE = re.compile(r"(?:file|path|dir)[\"']?\s*[=:]", re.IGNORECASE)
+
+
+#: how the words of errno(3), and ours, go on behind a file's name
+_ERRORS = "No Not Permission Is File Too Input Invalid Read Stale Its It A Text Device Operation"
+_OF_ERRORS = frozenset(_ERRORS.split())
 
 
 def _kept_quotes(value: str) -> str:
@@ -57,6 +65,12 @@ def _kept_quotes(value: str) -> str:
 
 def _assigned(match: re.Match[str]) -> str:
     named, value = match[1], match[2]
+    if named.endswith(": ") and value.isalpha() and value.title() in _OF_ERRORS:
+        before = match.string[max(0, match.start() - 200) : match.end(1) - 2]
+        if (
+            before.split()[-1:][0][:1] == "/"
+        ):  # the name of a file before the words of an error
+            return match[0]
     if _PLACE.match(value) and _NAMES_PLACE.search(named):
         return match[0]
     return named + _kept_quotes(value)
@@ -71,7 +85,9 @@ def _behind(match: re.Match[str]) -> str:
 
 
 def _is_harmless(name: str, value: str) -> bool:
-    return name in _HARMLESS_PARAMETERS or (name in _PROGRAMS and redacted(value) == value)
+    return name in _HARMLESS_PARAMETERS or (
+        name in _PROGRAMS and redacted(value) == value
+    )
 
 
 def _parameters(match: re.Match[str]) -> str:
@@ -80,7 +96,9 @@ def _parameters(match: re.Match[str]) -> str:
     shown = []
     for one in re.split(r"([&;])", match[3]):
         name, equals, value = one.partition("=")
-        harmless = one in "&;" or (not web and equals and _is_harmless(name, unquote(value)))
+        harmless = one in "&;" or (
+            not web and equals and _is_harmless(name, unquote(value))
+        )
         shown.append(one if harmless else f"{name}={MARK}" if equals else MARK)
     return match[1] + "".join(shown)
 
@@ -93,19 +111,34 @@ class _Rule(NamedTuple):
     shown: str | Callable[[re.Match[str]], str]
 
 
-def _rule(signs: str, pattern: str, shown: str | Callable[[re.Match[str]], str], flags: int = 0) -> _Rule:
-    return _Rule(tuple(signs.split()), re.compile(pattern, re.IGNORECASE | re.VERBOSE | flags), shown)
+def _rule(
+    signs: str,
+    pattern: str,
+    shown: str | Callable[[re.Match[str]], str],
+    flags: int = 0,
+) -> _Rule:
+    return _Rule(
+        tuple(signs.split()),
+        re.compile(pattern, re.IGNORECASE | re.VERBOSE | flags),
+        shown,
+    )
 
 
 def _of_tool(tools: str, options: str) -> _Rule:
-    """What follows the first of *options* of a command that is one of *tools*."""
+    """What follows any of *options* of a command that is one of *tools*, as far as the line or the pipe goes."""
     signs = " ".join(re.findall(r"(?:^|\|)(\w+)", tools))
-    command = rf"(?<!\w) (?:{tools}) (?: [ \t] [^\n|]{{0,300}}? )? [ \t] (?-i:{options}) [ \t=]{{0,3}}"
-    return _rule(signs, rf"({command}) ({_VALUE})", _behind)
+    given = re.compile(rf"(?<=[ \t])((?:{options})[ \t=]{{0,3}})({_VALUE})")
+
+    def shown(command: re.Match[str]) -> str:
+        return given.sub(_behind, command[0])
+
+    return _rule(signs, rf"(?<!\w) (?:{tools}) (?=[ \t]) [^\n|]{{1,{_MOST}}}", shown)
 
 
-_NAMED_SIGNS = "pass pw secret token psk key authorization connection"
-_WEAK_SIGNS = "key auth cookie query credential session sig sas chap community data"
+_NAMED_SIGNS = (
+    "pass pw secret token psk key auth connection kennwort contrase credentials"
+)
+_WEAK_SIGNS = "key auth cookie query cred session sig sas chap community data pin mdp"
 
 _RULES = (
     _rule(
@@ -113,6 +146,11 @@ _RULES = (
         r"(-----BEGIN[A-Z ]{0,40}PRIVATE[ ]KEY (?:[ ]BLOCK)? -----) .*? (?: -----END[A-Z ]{0,60}----- | \Z)",
         rf"\1 {MARK}",
         re.DOTALL,
+    ),
+    _rule(
+        "<(",
+        rf"(<\( [ \t]* (?:echo|printf) [ \t]+) (?!\(redacted\)) [^)\n]{{1,{_MOST}}}",
+        rf"\1{MARK}",
     ),
     # the query of an address before its user: what is behind the ? may hold an @
     _rule(
@@ -127,26 +165,52 @@ _RULES = (
         r"""(?: (?! ,? [a-z+]{0,20} :// ) [^\s"'<>] ){1,1000} @""",
         rf"\1{MARK}@",
     ),
-    _rule("://", rf"""\b ((?:{"|".join(_WEB)}) ://) [^\s/:@"'<>]{{1,1000}} @""", rf"\1{MARK}@"),
-    _rule("@", r"""((?<![\w.%+/-]) [\w.%+-]{1,64} :) (?!//) [^\s@"'<>]{1,256} @ (?=[\w\[])""", rf"\1{MARK}@"),
+    _rule(
+        "://",
+        rf"""\b ((?:{"|".join(_WEB)}) ://) [^\s/:@"'<>]{{1,1000}} @""",
+        rf"\1{MARK}@",
+    ),
+    _rule(
+        "@",
+        r"""((?<![\w.%+/-]) [\w.%+-]{1,64} :) (?!//) [^\s@"'<>]{1,256} @ (?=[\w\[])""",
+        rf"\1{MARK}@",
+    ),
     _rule(
         "authorization x- cookie",
         r"""\b ((?: (?:proxy-)?authorization | x-[\w-]{1,30} | (?:set-)?cookie ) [ \t]{0,3} : [ \t]{0,3})"""
         r"""[^\n"']{1,2000}""",
         rf"\1{MARK}",
     ),
-    _rule("bearer basic", r"\b ((?:bearer|basic) [ \t]{1,3}) (?=\S{0,200}[\d=._-]) \S{8,4000}", rf"\1{MARK}"),
+    _rule(
+        "bearer basic",
+        r"\b ((?:bearer|basic) [ \t]{1,3}) (?=\S{0,200}[\d=._-]) \S{8,4000}",
+        rf"\1{MARK}",
+    ),
     _rule(
         _NAMED_SIGNS,
         # "it asks for a password: …" is prose, NOPASSWD: is sudo's
-        rf"""((?<!\ba[ ])(?<!no)(?:{_STRONG}) {_BEHIND} ["']? [ \t]{{0,3}} (?: =>? | :(?!//|:) ) [ \t]{{0,3}})"""
-        rf"""(?! [\w-]{{1,40}} : \s ) {_NO_VALUE} ({_VALUE})""",
+        rf"""((?<!\ba[ ])(?<!no)(?:{_STRONG}) {_BEHIND} ["']? [ \t]{{0,3}}"""
+        rf"""(?: =>? | :(?!//|:) (?! [ \t]{{0,3}} [\w-]{{1,40}} : \s ) ) [ \t]{{0,3}}) {_NO_VALUE} ({_VALUE})""",
         _assigned,
     ),
     _rule(
         _WEAK_SIGNS,
         rf"""((?:{_WEAK}) {_BEHIND} ["']? [ \t]{{0,3}} = [ \t]{{0,3}}) ({_VALUE})""",
         _assigned_no_place,
+    ),
+    # JSON, and Python's own words for a dictionary
+    _rule(
+        _WEAK_SIGNS,
+        rf"""(["'](?:\w{{1,20}}[_.-])?(?:{_WEAK})["'] [ \t]{{0,3}} : [ \t]{{0,3}}) ({_QUOTED})""",
+        _assigned_no_place,
+    ),
+    # a file of settings that are parted by blanks; prose has words of small letters
+    _rule(
+        _NAMED_SIGNS,
+        rf"((?:^[ \t+-]{{0,20}}|[:;][ ]) [\w.-]{{0,40}}? (?:{_STRONG}) [ \t]{{1,8}})"
+        rf"(?=[^\s;]{{0,200}}[^a-z\s;]) (?![=:|(]) ([^\s;]{{1,{_MOST}}}) (?=[ \t]*(?:$|;))",
+        _assigned_no_place,
+        re.MULTILINE,
     ),
     _rule("data=", rf"({_DATA}=) ({_VALUE})", _behind),
     _rule(
@@ -161,8 +225,16 @@ _RULES = (
         rf"\1{MARK}",
     ),
     _rule("pass:", rf"\b (pass:) ({_VALUE})", _behind),
-    _rule("user", r"""(\b user(?:name)?= [^\s,%]{1,100} %) [^\s,"']{1,1000}""", rf"\1{MARK}"),
-    _rule("login", r"(\b login [ \t]+ \S{1,200} [ \t]+ password [ \t]+) \S{1,1000}", rf"\1{MARK}"),
+    _rule(
+        "user",
+        r"""(\b user(?:name)?= [^\s,%]{1,100} %) [^\s,"']{1,1000}""",
+        rf"\1{MARK}",
+    ),
+    _rule(
+        "login",
+        r"(\b login [ \t]+ \S{1,200} [ \t]+ password [ \t]+) \S{1,1000}",
+        rf"\1{MARK}",
+    ),
     _rule(
         "password",
         r"((?: ^ [ \t+-]{0,20} | [:;][ ] ) password [ \t]+ [\w.-]{1,40} [ \t]+) [^\s;]{1,1000} (?= $ | ; )",
@@ -170,23 +242,74 @@ _RULES = (
         re.MULTILINE,
     ),
     _rule("pbkdf2", r"grub\.pbkdf2\.\S{1,4000}", MARK),
-    _rule("$", r"""\$ (?: [1-9][a-z]? | y | gy | 7 | argon2\w{1,4} ) \$ [^\s:"']{8,1000}""", MARK),
+    _rule(
+        "$",
+        r"""\$ (?: [1-9][a-z]? | y | gy | 7 | argon2\w{1,4} ) \$ [^\s:"']{8,1000}""",
+        MARK,
+    ),
     _rule("<<<", rf"(<<< [ \t]{{0,3}}) ({_VALUE})", _behind),
     _rule(
         "echo printf",
         r"(\b (?:echo|printf) [ \t]+) [^|\n]{1,1000}"
-        r"(\| [ \t]* (?: sudo | su | passwd | chpasswd | cryptsetup | smbpasswd | gpg ) \b)",
+        r"(\| [^\n|]{0,300}?"
+        r"(?: \b (?:sudo|su|gpg|login|stdin|veracrypt) \b | passw | passphrase | crypt | load-key | secret))",
         rf"\1{MARK} \2",
     ),
-    _of_tool("sshpass", "-p"),
+    _rule(
+        "send",
+        r"""(\b send [ \t]+ (?:--[ \t]+)?) (["{]) [^\n]{1,1000}? \\[rn] (["}])""",
+        rf"\1\2{MARK}\3",
+    ),
+    # what is given by its place
+    _rule(
+        "secret-set-value set-user-password htpasswd vault",
+        r"\b (secret-set-value | set-user-password | htpasswd[ \t]+-\w{0,9}b\w{0,9} | vault[ \t]+login) [ \t]+"
+        rf"[^\n;|]{{1,{_MOST}}}",
+        rf"\1 {MARK}",
+    ),
+    _rule(
+        "user",
+        rf"(\b (?:incoming|outgoing)user [ \t]+ \S{{1,200}} [ \t]+) ({_VALUE})",
+        _behind,
+    ),
+    _rule(
+        "auth.password",
+        rf"(auth\.password \S{{0,10}} [ \t] [^\n|]{{0,100}}? (?:-v|--value) [ \t=]{{1,3}}) ({_VALUE})",
+        _behind,
+    ),
+    _rule(
+        "from-literal",
+        rf"(--from-literal [ \t=]{{1,3}} [\w.-]{{1,100}} =) ({_VALUE})",
+        _behind,
+    ),
+    # addresses that are the secret
+    _rule(
+        "hooks.slack discord api.telegram webhook",
+        r"( hooks\.slack\.com/\w{1,20} | discord(?:app)?\.com/api/webhooks | api\.telegram\.org"
+        r"| \.webhook\.office\.com/\w{1,20} ) /"
+        r"""[^\s"'<>]{1,1000}""",
+        rf"\1/{MARK}",
+    ),
+    _of_tool("sshpass", "-v?p"),
     _of_tool("plink|pscp|psftp", "-pw"),
-    _of_tool(r"mysql\w{0,20}|mariadb[\w-]{0,20}|7z[arz]?|unrar|rar", r"-p(?=\S)"),
-    _of_tool("curl|wget", "-u|-U|--(?:proxy-)?user|-H|--header"),
-    _of_tool(r"smbclient|lftp|ncftp\w{0,10}", "-[uU]"),
-    _of_tool("zip|unzip|ipmitool", "-P"),
+    _of_tool(
+        r"mysql\w{0,20}|mariadb[\w-]{0,20}|7z[arz]?|unrar|rar", r"-(?:hp|p)(?=\S)"
+    ),
+    _of_tool(
+        "curl|wget",
+        "-[fgiksvLNOS#]{0,9}[uUEbH]|--(?:proxy-)?user|--header|--(?:proxy-)?cert|--cookie",
+    ),
+    _of_tool(r"smb\w{1,10}|rpcclient|net|winexe|lftp|ncftp\w{0,10}", "-[uU]"),
+    _of_tool(r"ncftp\w{0,10}|veracrypt|esxcli|racadm|user(?:add|mod)", "-p"),
+    _of_tool(r"zip|unzip|ipmitool|mosquitto\w{1,10}", "-[a-zA-Z]{0,9}P"),
+    _of_tool("rbd|rados|ceph", "--key|--secret"),
+    _of_tool("nmcli", r"\S{1,60}\.(?:psk|password|wep-key\d?)"),
+    _of_tool("swaks|sendemail", "-[ax]p"),
     _of_tool(r"ldap\w{1,20}|kinit", "-w"),
     _of_tool("redis-cli", "-a"),
-    _of_tool(r"mongo\w{0,20}|docker|podman|skopeo", r"-p(?!\s{0,3}[\d.:]{1,30}(?:\s|$))"),
+    _of_tool(
+        r"mongo\w{0,20}|docker|podman|skopeo", r"-p(?!\s{0,3}[\d.:]{1,30}(?:\s|$))"
+    ),
     _of_tool("openssl", "-k|-K|-passin|-passout"),
     _of_tool(r"snmp\w{1,20}", "-[cAX]"),
     _of_tool("xfreerdp", "/p:"),
@@ -212,7 +335,9 @@ def redacted(text: str) -> str:
     return text
 
 
-_SECRET_NAME = re.compile(rf"(?:{_STRONG}|{_WEAK})(?!.*[_-](?:file|path|dir)$){_BEHIND}$", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    rf"(?:{_STRONG}|{_WEAK})(?!.*[_-](?:file|path|dir)$){_BEHIND}$", re.IGNORECASE
+)
 
 
 def names_secret(name: str) -> bool:

@@ -19,15 +19,26 @@ _PLAIN = (str, int, bool, type(None))
 def build(wanted: type[T], values: Any) -> T:
     """The dataclass *wanted* made of *values*. Raises ValueError naming the first that does not fit, or is unknown."""
     if not isinstance(values, dict):
-        raise ValueError(f"{wanted.__name__}: {type(values).__name__} where an object is expected")  # noqa: TRY004
+        words = f"{type(values).__name__} where an object is expected"
+        raise ValueError(f"{wanted.__name__}: {words}")  # noqa: TRY004 (a journal is wrong, no call)
     fields = {one.name: one for one in dataclasses.fields(wanted)}  # type: ignore[arg-type]
     if unknown := [name for name in values if name not in fields]:
-        raise ValueError(f"{wanted.__name__}: {unknown[0]!r:.60} is unknown to this version")
+        raise ValueError(
+            f"{wanted.__name__}: {unknown[0]!r:.60} is unknown to this version"
+        )
     for name, one in fields.items():
-        if name not in values and one.default is one.default_factory is dataclasses.MISSING:
+        if (
+            name not in values
+            and one.default is one.default_factory is dataclasses.MISSING
+        ):
             raise ValueError(f"{wanted.__name__}: {name} is missing")
     hints = _hints(wanted)  # type: ignore[arg-type]
-    return wanted(**{name: _made(hints[name], value, f"{wanted.__name__}.{name}") for name, value in values.items()})
+    return wanted(
+        **{
+            name: _made(hints[name], value, f"{wanted.__name__}.{name}")
+            for name, value in values.items()
+        }
+    )
 
 
 @cache
@@ -42,7 +53,10 @@ def _made(hint: Any, value: Any, where: str) -> Any:
     if hint is Any or (hint in _PLAIN and type(value) is hint):
         return value
     if kind is dict and isinstance(value, dict):
-        return {_made(inner[0], key, where): _made(inner[1], one, where) for key, one in value.items()}
+        return {
+            _made(inner[0], key, where): _made(inner[1], one, where)
+            for key, one in value.items()
+        }
     if kind in (list, tuple) and isinstance(value, list | tuple):
         return kind(_made(inner[0], one, where) for one in value)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):

@@ -56,9 +56,15 @@ def trouble(exc: OSError) -> str:
 def fault(exc: BaseException) -> str:
     """A fault of ours in one line: what it is, and the last of our own lines that led to it."""
     frames = traceback.extract_tb(exc.__traceback__)
-    ours = [f" in {Path(one.filename).name}:{one.lineno}" for one in frames if _OURS in Path(one.filename).parents]
+    ours = [
+        f" in {Path(one.filename).name}:{one.lineno}"
+        for one in frames
+        if _OURS in Path(one.filename).parents
+    ]
     said = " ".join(str(exc).split())[:300]
-    return printable(f"a fault in reclaim{''.join(ours[-1:])}: {type(exc).__name__}: {said}")
+    return printable(
+        f"a fault in reclaim{''.join(ours[-1:])}: {type(exc).__name__}: {said}"
+    )
 
 
 def libvirt_words(exc: libvirt.libvirtError) -> str:

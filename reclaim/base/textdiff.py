@@ -20,16 +20,24 @@ class _Change(NamedTuple):
     new_end: int
 
 
-def unified(before: Sequence[str], after: Sequence[str], old_name: str, new_name: str) -> Iterator[str]:
+def unified(
+    before: Sequence[str], after: Sequence[str], old_name: str, new_name: str
+) -> Iterator[str]:
     """The lines of a unified diff from *before* to *after*.
 
     Of long texts with as many lines each line is compared with its like; of other long texts everything between
     the first and the last difference is shown as one change.
     """
     if len(before) * len(after) <= _COMPARED:
-        yield from difflib.unified_diff(before, after, old_name, new_name, lineterm="", n=_CONTEXT)
+        yield from difflib.unified_diff(
+            before, after, old_name, new_name, lineterm="", n=_CONTEXT
+        )
         return
-    changes = _line_by_line(before, after) if len(before) == len(after) else _as_one(before, after)
+    changes = (
+        _line_by_line(before, after)
+        if len(before) == len(after)
+        else _as_one(before, after)
+    )
     for number, group in enumerate(_groups(changes)):
         if not number:
             yield from (f"--- {old_name}", f"+++ {new_name}")
@@ -49,9 +57,15 @@ def _line_by_line(before: Sequence[str], after: Sequence[str]) -> Iterator[_Chan
 
 def _as_one(before: Sequence[str], after: Sequence[str]) -> Iterator[_Change]:
     shorter = min(len(before), len(after))
-    head = next((number for number in range(shorter) if before[number] != after[number]), shorter)
+    head = next(
+        (number for number in range(shorter) if before[number] != after[number]),
+        shorter,
+    )
     most = shorter - head
-    tail = next((number for number in range(most) if before[-1 - number] != after[-1 - number]), most)
+    tail = next(
+        (number for number in range(most) if before[-1 - number] != after[-1 - number]),
+        most,
+    )
     yield _Change(head, len(before) - tail, head, len(after) - tail)
 
 
@@ -67,10 +81,15 @@ def _groups(changes: Iterable[_Change]) -> Iterator[list[_Change]]:
         yield group
 
 
-def _hunk(group: list[_Change], before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
+def _hunk(
+    group: list[_Change], before: Sequence[str], after: Sequence[str]
+) -> Iterator[str]:
     first, last = group[0], group[-1]
     start, end = max(0, first.start - _CONTEXT), min(len(before), last.end + _CONTEXT)
-    new_start, new_end = max(0, first.new_start - _CONTEXT), min(len(after), last.new_end + _CONTEXT)
+    new_start, new_end = (
+        max(0, first.new_start - _CONTEXT),
+        min(len(after), last.new_end + _CONTEXT),
+    )
     yield f"@@ -{_range(start, end)} +{_range(new_start, new_end)} @@"
     for change in group:
         yield from (f" {line}" for line in before[start : change.start])

@@ -70,7 +70,9 @@ class Boot:
         if not power.is_active(guest):
             return "it is off again"
         if not started_by.is_of(guest.domain, self.run):
-            raise ChangeFailed(f"{guest.name}: it was started by somebody else since, and is left as it is")
+            raise ChangeFailed(
+                f"{guest.name}: it was started by somebody else since, and is left as it is"
+            )
         power.shut_down(guest)
         guest.hang_up()
         return "it was shut down again"
@@ -80,7 +82,10 @@ def _settle(guest: Guest) -> None:
     """Wait for the boot to end: timers and mounts may come after the agent. Nothing to wait for without systemd."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     with contextlib.suppress(ProbeError):  # what is wrong is told when it is judged
-        while guest.shell.run("systemctl is-system-running").stdout.strip() in ("initializing", "starting"):
+        while guest.shell.run("systemctl is-system-running").stdout.strip() in (
+            "initializing",
+            "starting",
+        ):
             if time.monotonic() > deadline:
                 return
             time.sleep(_PAUSE)

@@ -21,9 +21,15 @@ from reclaim.handles.node import Node
 _UNITS = "/etc/systemd/system"
 #: what run-parts(8) runs of a folder; others are passed over
 _RUN_PARTS = r"[A-Za-z0-9_-]+"
-_FOLDER_OF_CRON = re.compile(rf"/etc/cron\.(?:hourly|daily|weekly|monthly)/{_RUN_PARTS}")
-_TABLE_OF_CRON = re.compile(r"/etc/crontab|/etc/cron\.d/[A-Za-z0-9_-]+|/var/spool/cron/(?:crontabs/)?[^/]+")
-_ENTRY_OF_CRON = re.compile(r"(?:(?:[\d*]\S*\s+){5}|@(?:daily|weekly|monthly)\s+)(?P<command>\S.*)")
+_FOLDER_OF_CRON = re.compile(
+    rf"/etc/cron\.(?:hourly|daily|weekly|monthly)/{_RUN_PARTS}"
+)
+_TABLE_OF_CRON = re.compile(
+    r"/etc/crontab|/etc/cron\.d/[A-Za-z0-9_-]+|/var/spool/cron/(?:crontabs/)?[^/]+"
+)
+_ENTRY_OF_CRON = re.compile(
+    r"(?:(?:[\d*]\S*\s+){5}|@(?:daily|weekly|monthly)\s+)(?P<command>\S.*)"
+)
 #: characters of schedules that are read from a hypervisor
 _MOST = 1_000_000
 
@@ -99,7 +105,9 @@ def schedule_of(guest: Guest) -> Schedule:
         if _names(_run_by_cron(path, line, is_executable=is_executable), guest):
             return Schedule(works=f"{path} trims it from the hypervisor")
     if mentions:
-        return Schedule(doubt=f"{mentions[0][0]} runs virsh domfstrim, and whether for this guest was not understood")
+        return Schedule(
+            doubt=f"{mentions[0][0]} runs virsh domfstrim, and whether for this guest was not understood"
+        )
     if state.get("LoadState") == "loaded":
         words = f"{unit}.timer is {state.get('UnitFileState') or 'unknown'} and {state.get('ActiveState') or 'unknown'}"
         return Schedule(problem=words)
@@ -113,15 +121,22 @@ def has_systemd(hypervisor: Node) -> bool:
 
 def is_installed(guest: Guest) -> bool:
     """Is the timer of *guest* there, whether it runs or not? Raises ProbeError if that cannot be asked."""
-    return _state(guest.hypervisor, f"{unit_of(guest.uuid)}.timer").get("LoadState") == "loaded"
+    return (
+        _state(guest.hypervisor, f"{unit_of(guest.uuid)}.timer").get("LoadState")
+        == "loaded"
+    )
 
 
 def _state(hypervisor: Node, unit: str) -> dict[str, str]:
     if not has_systemd(hypervisor):
         return {}
-    result = hypervisor.shell.run("systemctl show -p LoadState -p UnitFileState -p ActiveState -- %s", unit)
+    result = hypervisor.shell.run(
+        "systemctl show -p LoadState -p UnitFileState -p ActiveState -- %s", unit
+    )
     if result.rc != 0:
-        raise ProbeError(f"{hypervisor.name}: systemctl show {unit}: {' '.join(result.stderr.split())[:200]}")
+        raise ProbeError(
+            f"{hypervisor.name}: systemctl show {unit}: {' '.join(result.stderr.split())[:200]}"
+        )
     pairs = (line.partition("=") for line in result.stdout.splitlines())
     return {key: value for key, _, value in pairs}
 
@@ -130,9 +145,15 @@ def _mentions(hypervisor: Node) -> list[tuple[str, bool, str]]:
     """The lines of the hypervisor's schedules that have the word domfstrim: path, whether it may be run, line."""
     result = hypervisor.shell.run("/bin/sh -c %s", _MENTIONS)
     if result.rc != 0:
-        raise ProbeError(f"{hypervisor.name}: its cron jobs cannot be read: {' '.join(result.stderr.split())[:200]}")
+        raise ProbeError(
+            f"{hypervisor.name}: its cron jobs cannot be read: {' '.join(result.stderr.split())[:200]}"
+        )
     lines = (line.split("\t", 2) for line in result.stdout[:_MOST].splitlines())
-    return [(one[0], one[1] == "x", one[2]) for one in lines if len(one) == 3 and not one[2].lstrip().startswith("#")]
+    return [
+        (one[0], one[1] == "x", one[2])
+        for one in lines
+        if len(one) == 3 and not one[2].lstrip().startswith("#")
+    ]
 
 
 def _names(command: str, guest: Guest) -> bool:
@@ -146,7 +167,9 @@ def _names(command: str, guest: Guest) -> bool:
     if words.count("domfstrim") != 1:
         return False
     place = words.index("domfstrim")
-    programs = [word.rpartition("/")[2] for word in words[:place] if not word.startswith("-")]
+    programs = [
+        word.rpartition("/")[2] for word in words[:place] if not word.startswith("-")
+    ]
     named = [word for word in words[place + 1 :] if word != "--domain"]
     return programs[:1] == ["virsh"] and named in ([guest.name], [guest.uuid])
 
@@ -159,7 +182,11 @@ def _run_by_cron(path: str, line: str, *, is_executable: bool) -> str:
     if entry is None:
         return ""
     # /etc/crontab and /etc/cron.d name the user before the command (crontab(5))
-    return entry["command"].partition(" ")[2].lstrip() if path.startswith("/etc/") else entry["command"]
+    return (
+        entry["command"].partition(" ")[2].lstrip()
+        if path.startswith("/etc/")
+        else entry["command"]
+    )
 
 
 @dataclass(frozen=True)
@@ -207,8 +234,15 @@ class TrimTimer:
 
     @property
     def diff(self) -> str:
-        files = ((f"{self.unit}.service", self.service), (f"{self.unit}.timer", self.timer))
-        shown = [f"+++ {_UNITS}/{name}\n" + "".join(f"+{line}\n" for line in text.splitlines()) for name, text in files]
+        files = (
+            (f"{self.unit}.service", self.service),
+            (f"{self.unit}.timer", self.timer),
+        )
+        shown = [
+            f"+++ {_UNITS}/{name}\n"
+            + "".join(f"+{line}\n" for line in text.splitlines())
+            for name, text in files
+        ]
         price = f"{self.price}\n" if self.price else ""
         return f"{''.join(shown)}{price}then: systemctl enable --now {self.unit}.timer"
 
@@ -223,10 +257,18 @@ class TrimTimer:
 
 def _run(hypervisor: Node, script: str, change: TrimTimer) -> None:
     """Raises ChangeFailed with the last words of the script if it fails."""
-    result = hypervisor.shell.run("/bin/sh -c %s reclaim %s %s %s", script, change.unit, change.service, change.timer)
+    result = hypervisor.shell.run(
+        "/bin/sh -c %s reclaim %s %s %s",
+        script,
+        change.unit,
+        change.service,
+        change.timer,
+    )
     if result.rc != 0:
         words = " ".join(result.stderr.split())[-300:] or f"status {result.rc}"
-        raise ChangeFailed(f"{hypervisor.name}: {change.unit}.timer: {printable(words)}")
+        raise ChangeFailed(
+            f"{hypervisor.name}: {change.unit}.timer: {printable(words)}"
+        )
 
 
 def found_virsh(hypervisor: Node) -> str | None:
@@ -240,7 +282,11 @@ def local_uri(hypervisor: Node) -> str | None:
     """The address by which virsh on the hypervisor itself reaches this libvirt; None if it is not the system's."""
     parts = urlsplit(hypervisor.connection.getURI())
     driver = parts.scheme.partition("+")[0]
-    return "qemu:///system" if driver == "qemu" and parts.path == "/system" and not parts.query else None
+    return (
+        "qemu:///system"
+        if driver == "qemu" and parts.path == "/system" and not parts.query
+        else None
+    )
 
 
 def price(guest: Guest) -> str:

@@ -16,7 +16,8 @@ from lxml import etree
 from reclaim.base.errors import ChangeFailed, Refused
 from reclaim.base.masked import diff_elements
 from reclaim.base.text import libvirt_words
-from reclaim.definition.domain import DRIVER_SETTINGS, Definition, Difference, DiskView, differences, parse_xml
+from reclaim.definition.compare import DRIVER_SETTINGS, Difference, differences
+from reclaim.definition.domain import Definition, DiskView, parse_xml
 
 if TYPE_CHECKING:
     from reclaim.handles.guest import Guest
@@ -44,7 +45,9 @@ class LiveUpdate:
     @property
     def diff(self) -> str:
         before = None if self.before is None else parse_xml(self.before, "disk")
-        return diff_elements(before, parse_xml(self.after, "disk"), f"{self.disk}, running")
+        return diff_elements(
+            before, parse_xml(self.after, "disk"), f"{self.disk}, running"
+        )
 
     @property
     def _asks(self) -> list[str]:
@@ -56,29 +59,45 @@ class LiveUpdate:
 
     def apply(self, guest: Guest) -> dict[str, str]:
         """Ask libvirt, and believe what the disk looks like afterwards."""
-        ask = guest.domain.attachDeviceFlags if self.before is None else guest.domain.updateDeviceFlags
+        ask = (
+            guest.domain.attachDeviceFlags
+            if self.before is None
+            else guest.domain.updateDeviceFlags
+        )
         try:
             ask(self.after, libvirt.VIR_DOMAIN_AFFECT_LIVE)
         except libvirt.libvirtError as exc:
             raise self._refused(guest, libvirt_words(exc)) from exc
         guest.forget()
         live = guest.live
-        disk = next((one for one in live.all_disks if one.target == self.disk), None) if live else None
+        disk = (
+            next((one for one in live.all_disks if one.target == self.disk), None)
+            if live
+            else None
+        )
         wanted = _driver(self.after)
-        if disk is None or any(disk.driver.get(name) != wanted.get(name) for name in DRIVER_SETTINGS):
-            raise self._refused(guest, f"it accepts another {', '.join(self._asks)} and changes nothing")
+        if disk is None or any(
+            disk.driver.get(name) != wanted.get(name) for name in DRIVER_SETTINGS
+        ):
+            raise self._refused(
+                guest, f"it accepts another {', '.join(self._asks)} and changes nothing"
+            )
         return {"note": "applied to the running guest"}
 
     def _refused(self, guest: Guest, words: str) -> Refused:
         for one in self._asks:
             guest.hypervisor.refused_live[one] = words
-        return Refused(f"{guest.name}: disk {self.disk} stays as it runs: libvirt: {words}")
+        return Refused(
+            f"{guest.name}: disk {self.disk} stays as it runs: libvirt: {words}"
+        )
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         if not guest.is_running:
             return "it is off"
         if self.before is None:
-            raise ChangeFailed(f"{guest.name}: the guest may use disk {self.disk} by now: detach it by hand")
+            raise ChangeFailed(
+                f"{guest.name}: the guest may use disk {self.disk} by now: detach it by hand"
+            )
         LiveUpdate(self.guest, self.disk, self.after, self.before).apply(guest)
         return f"the running disk {self.disk} is as it was"
 
@@ -93,7 +112,10 @@ def live_updates(guest: Guest) -> tuple[list[LiveUpdate], str]:
     for one in differences(live, guest.definition):
         asked = ATTACH if one.live is None else one.setting
         if one.defined is None or asked is None:
-            return [], ""  # the machine, a bus, a controller: hardware that QEMU has from its start
+            return (
+                [],
+                "",
+            )  # the machine, a bus, a controller: hardware that QEMU has from its start
         if asked in refused:
             return [], f"libvirt: {refused[asked]}"
         by_disk.setdefault(one.defined.target, []).append(one)
@@ -118,7 +140,12 @@ def _update(guest: Guest, several: list[Difference]) -> LiveUpdate:
             driver.attrib.pop(str(one.setting), None)
         else:
             driver.set(str(one.setting), wanted)
-    return LiveUpdate(guest.name, first.live.target, _text(first.live), etree.tostring(element, encoding="unicode"))
+    return LiveUpdate(
+        guest.name,
+        first.live.target,
+        _text(first.live),
+        etree.tostring(element, encoding="unicode"),
+    )
 
 
 def _text(disk: DiskView) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from reclaim.base.errors import ProbeError
-from reclaim.changes.change import Change, DefinitionChange, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.definition_change import DefinitionChange
 from reclaim.changes.domfstrim import TrimTimer
+from reclaim.changes.file_change import FileChange
 from reclaim.changes.live_update import LiveUpdate
 from reclaim.changes.power import PowerCycle
 from reclaim.changes.punch import HolePunch, SparseRewrite
 from reclaim.changes.qcow2_amend import AmendCycle
-from reclaim.definition.domain import Definition, flattened, parse_xml
+from reclaim.definition.compare import flattened
+from reclaim.definition.domain import Definition, parse_xml
 
 #: the one command that follows the edit of a job: systemd has to see its unit (`job.daemon_reload`)
 _AFTER_A_JOB = (None, "systemctl daemon-reload")
@@ -25,25 +28,43 @@ def expect(uuid: str, change: Change) -> None:
         _expect_guest(uuid, change.before, change.after)
     elif isinstance(change, PowerCycle):
         needed = isinstance(change, AmendCycle)
-        _expect_guest(uuid, change.booted, *([change.defined] if change.defined or needed else []))
+        _expect_guest(
+            uuid, change.booted, *([change.defined] if change.defined or needed else [])
+        )
     elif isinstance(change, LiveUpdate):
         _expect_driver_alone(change)
     elif isinstance(change, TrimTimer) and change.uuid != uuid:
-        raise ValueError(f"the timer is of another guest: {change.uuid:.60}, not {uuid:.60}")
+        raise ValueError(
+            f"the timer is of another guest: {change.uuid:.60}, not {uuid:.60}"
+        )
 
 
 def _expect_of_the_hypervisor(uuid: str) -> None:
     if uuid:
-        raise ValueError("a copy is the hypervisor's, and this one is filed under a guest")
+        raise ValueError(
+            "a copy is the hypervisor's, and this one is filed under a guest"
+        )
 
 
 def _expect_a_job(change: Change) -> None:
     """On the hypervisor a fixer edits a declared job, and changes copies: nothing else."""
     if not isinstance(change, FileChange):
-        raise ValueError(f"no fixer makes a change of kind {change.kind} on the hypervisor")  # noqa: TRY004
-    edits = change.before is not None and change.after is not None and change.path.startswith("/")
-    if not edits or change.verify is not None or change.devices or change.then not in _AFTER_A_JOB:
-        raise ValueError(f"no fixer changes {change.path!r:.200} on the hypervisor in this way")
+        words = f"no fixer makes a change of kind {change.kind} on the hypervisor"
+        raise ValueError(words)  # noqa: TRY004 (a journal is wrong, no call)
+    edits = (
+        change.before is not None
+        and change.after is not None
+        and change.path.startswith("/")
+    )
+    if (
+        not edits
+        or change.verify is not None
+        or change.devices
+        or change.then not in _AFTER_A_JOB
+    ):
+        raise ValueError(
+            f"no fixer changes {change.path!r:.200} on the hypervisor in this way"
+        )
 
 
 def _expect_guest(uuid: str, *definitions: str) -> None:
@@ -67,7 +88,11 @@ def _expect_guest(uuid: str, *definitions: str) -> None:
 def _expect_driver_alone(change: LiveUpdate) -> None:
     """A disk that runs is changed in its driver's settings, never in its source."""
     try:
-        disks = [parse_xml(xml, "disk") for xml in (change.before, change.after) if xml is not None]
+        disks = [
+            parse_xml(xml, "disk")
+            for xml in (change.before, change.after)
+            if xml is not None
+        ]
     except (ProbeError, UnicodeError) as exc:
         raise ValueError(str(exc)) from exc
     for disk in disks:
@@ -77,4 +102,6 @@ def _expect_driver_alone(change: LiveUpdate) -> None:
         for driver in disk.findall("driver"):
             disk.remove(driver)
     if any(flattened(disk) != flattened(disks[0]) for disk in disks):
-        raise ValueError(f"more than the driver of the disk {change.disk!r:.60} differs")
+        raise ValueError(
+            f"more than the driver of the disk {change.disk!r:.60} differs"
+        )

@@ -10,9 +10,22 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import libvirt
 
-from reclaim.base.errors import AgentBlocked, ChangeFailed, NotAssessable, PowerCycleFailed, ProbeError, StillRunning
+from reclaim.base.errors import (
+    AgentBlocked,
+    ChangeFailed,
+    NotAssessable,
+    PowerCycleFailed,
+    ProbeError,
+    StillRunning,
+)
 from reclaim.base.text import libvirt_words
-from reclaim.definition.domain import Definition, called, diff_definitions, missing_from, same, storage_differences
+from reclaim.definition.compare import (
+    diff_definitions,
+    missing_from,
+    same,
+    storage_differences,
+)
+from reclaim.definition.domain import Definition, called
 from reclaim.handles import started_by
 from reclaim.handles.console import Console, console
 from reclaim.handles.health import Wellbeing, observe
@@ -71,13 +84,21 @@ class PowerCycle:
         try:
             shut_down(guest)
             return self.resume(guest)
-        except ChangeFailed:  # it runs as before, or was rolled back; else the error says so
+        except (
+            ChangeFailed
+        ):  # it runs as before, or was rolled back; else the error says so
             raise
         except (ProbeError, libvirt.libvirtError) as exc:
             self._not_left_down(guest)
             if not guest.is_leaving and is_rolled_back(guest, self):
-                words = libvirt_words(exc) if isinstance(exc, libvirt.libvirtError) else str(exc)
-                raise PowerCycleFailed(f"{guest.name}: {words}; it runs on the definition that booted") from exc
+                words = (
+                    libvirt_words(exc)
+                    if isinstance(exc, libvirt.libvirtError)
+                    else str(exc)
+                )
+                raise PowerCycleFailed(
+                    f"{guest.name}: {words}; it runs on the definition that booted"
+                ) from exc
             raise
         except BaseException:  # Ctrl-C, a fault of ours
             self._not_left_down(guest)
@@ -88,7 +109,9 @@ class PowerCycle:
         guest.forget()
         its_own(guest, self.booted)
         if not guest.is_persistent:
-            raise ChangeFailed(f"{guest.name}: somebody has undefined it: off, it would be gone")
+            raise ChangeFailed(
+                f"{guest.name}: somebody has undefined it: off, it would be gone"
+            )
 
     def resume(self, guest: Guest) -> dict[str, str]:
         """The second half: start it unless it runs, and see that it comes back. Raises PowerCycleFailed."""
@@ -99,9 +122,13 @@ class PowerCycle:
             _start(guest)
             remarks = _wait_until_back(guest, self.before, said)
         except libvirt.libvirtError as exc:
-            raise self._rolled_back(guest, f"QEMU does not start: {libvirt_words(exc)}", said) from exc
+            raise self._rolled_back(
+                guest, f"QEMU does not start: {libvirt_words(exc)}", said
+            ) from exc
         except _NotBack as exc:
-            raise self._rolled_back(guest, str(exc), said, hopeless=exc.hopeless) from exc
+            raise self._rolled_back(
+                guest, str(exc), said, hopeless=exc.hopeless
+            ) from exc
         note = f"power-cycled; it was back after {time.monotonic() - started:.0f} s"
         return {"note": "; ".join([note, *remarks])}
 
@@ -115,22 +142,32 @@ class PowerCycle:
             _start(guest)
             return "its definition was changed since: it runs, and nothing was put back"
         if not is_active(guest):
-            raise self._rolled_back(guest, "the run that power-cycled it left it off", _console(guest))
+            raise self._rolled_back(
+                guest, "the run that power-cycled it left it off", _console(guest)
+            )
         if runs_on(guest, self.booted):
             return "it runs on the definition that booted"
         return self.resume(guest)["note"]
 
     def _is_changed_since(self, guest: Guest) -> bool:
         """Has somebody else defined it anew? To put back the one that booted would lose that."""
-        known = [Definition(its_own(guest, xml)) for xml in (self.booted, self.defined) if xml]
-        return bool(self.defined) and not any(same(guest.persistent, one) for one in known)
+        known = [
+            Definition(its_own(guest, xml))
+            for xml in (self.booted, self.defined)
+            if xml
+        ]
+        return bool(self.defined) and not any(
+            same(guest.persistent, one) for one in known
+        )
 
     def _lost(self, guest: Guest) -> str:
         """What somebody defined while the guest was power-cycled, in words: the way back takes no account of it."""
         guest.forget()
         if not _ask(guest, lambda _domain: self._is_changed_since(guest)):
             return ""
-        lines = diff_definitions(Definition(its_own(guest, self.defined)), guest.persistent)
+        lines = diff_definitions(
+            Definition(its_own(guest, self.defined)), guest.persistent
+        )
         return f"; what somebody changed in it meanwhile is gone by that:\n{lines}\n"
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
@@ -143,14 +180,20 @@ class PowerCycle:
     def _not_left_down(self, guest: Guest) -> None:
         """Interrupted: what was asked to go off is waited for, and what is off starts on the definition that booted."""
         if guest.is_leaving:
-            guest.hypervisor.progress(f"{guest.name}: interrupted; waiting until it is off, to start it again")
+            guest.hypervisor.progress(
+                f"{guest.name}: interrupted; waiting until it is off, to start it again"
+            )
             _is_off_within(guest, guest.policy.shutdown_seconds)
         if not is_active(guest):
-            with suppress(libvirt.libvirtError, ChangeFailed):  # better up on the other definition than down
+            with suppress(
+                libvirt.libvirtError, ChangeFailed
+            ):  # better up on the other definition than down
                 _define(guest, self.booted)
             _start(guest)
 
-    def _rolled_back(self, guest: Guest, why: str, said: Console, *, hopeless: bool = False) -> PowerCycleFailed:
+    def _rolled_back(
+        self, guest: Guest, why: str, said: Console, *, hopeless: bool = False
+    ) -> PowerCycleFailed:
         """Bring the guest back on the definition that booted; the error that tells of it."""
         tail = said.tail
         guest.hypervisor.progress(f"{guest.name}: {why}; rolling back")
@@ -160,7 +203,11 @@ class PowerCycle:
             _define(guest, self.booted)
         except (libvirt.libvirtError, ChangeFailed) as exc:
             # its machine type may be gone from this QEMU: better up than down
-            words = libvirt_words(exc) if isinstance(exc, libvirt.libvirtError) else str(exc)
+            words = (
+                libvirt_words(exc)
+                if isinstance(exc, libvirt.libvirtError)
+                else str(exc)
+            )
             text = (
                 f"{guest.name}: {why}; NOT rolled back: libvirt does not take the definition that booted "
                 f"({words}): stopped, left on the other"
@@ -174,11 +221,15 @@ class PowerCycle:
             except libvirt.libvirtError as exc:
                 # a lock or an address of the QEMU before may be held a moment longer
                 if not left:
-                    return PowerCycleFailed(f"{text}, and it does NOT start: {libvirt_words(exc)}{tail}")
+                    return PowerCycleFailed(
+                        f"{text}, and it does NOT start: {libvirt_words(exc)}{tail}"
+                    )
                 time.sleep(_PAUSE)
             except _NotBack as exc:
                 if not left or not exc.hopeless:
-                    return PowerCycleFailed(f"{text} and started, but {exc}{again.tail}")
+                    return PowerCycleFailed(
+                        f"{text} and started, but {exc}{again.tail}"
+                    )
                 guest.hypervisor.progress(f"{guest.name}: {exc}; starting it once more")
                 _destroy(guest)
         return PowerCycleFailed(f"{text}, and runs again{tail}")
@@ -205,7 +256,9 @@ def booted_definition(guest: Guest) -> str:
     live = guest.live
     if live is None:
         raise ValueError(f"{guest.name} is off")
-    fitting = [xml for xml in (*guest.history, guest.persistent.xml) if runs_on(guest, xml)]
+    fitting = [
+        xml for xml in (*guest.history, guest.persistent.xml) if runs_on(guest, xml)
+    ]
     if fitting:
         return min(fitting, key=lambda xml: _distance(live, Definition(xml)))
     edit = live.edit()
@@ -237,7 +290,9 @@ def _ask(guest: Guest, question: Callable[[libvirt.virDomain], T]) -> T:
         except libvirt.libvirtError:
             if not guest.hypervisor.is_cut_off:
                 raise
-            guest.hypervisor.progress(f"{guest.name}: libvirt hung up; connecting again")
+            guest.hypervisor.progress(
+                f"{guest.name}: libvirt hung up; connecting again"
+            )
             guest.hypervisor.reconnect(_LIBVIRT_SECONDS)
     return question(guest.domain)
 
@@ -267,7 +322,9 @@ def its_own(guest: Guest, xml: str) -> str:
     Raises ChangeFailed if *xml* is of another guest.
     """
     if (uuid := Definition(xml).uuid.strip()) != guest.uuid:
-        raise ChangeFailed(f"{guest.name}: the definition is of another guest ({uuid or 'without a uuid'})")
+        raise ChangeFailed(
+            f"{guest.name}: the definition is of another guest ({uuid or 'without a uuid'})"
+        )
     return called(xml, guest.persistent.name)
 
 
@@ -316,13 +373,17 @@ def shut_down(guest: Guest) -> None:
         share = (deadline - time.monotonic()) / (len(ways) - index)
         if _is_off_within(guest, share):
             return
-    guest.hypervisor.progress(f"{guest.name}: it does not shut down within {limit} s; waiting as long again")
+    guest.hypervisor.progress(
+        f"{guest.name}: it does not shut down within {limit} s; waiting as long again"
+    )
     for _ in range(_PRESSES):
         _press_button(guest)
         if _is_off_within(guest, limit / _PRESSES):
             return
     if guest.pull_plug:
-        guest.hypervisor.progress(f"{guest.name}: it does not shut down; its plug is pulled (pull_plug)")
+        guest.hypervisor.progress(
+            f"{guest.name}: it does not shut down; its plug is pulled (pull_plug)"
+        )
         _destroy(guest)
         return
     raise StillRunning(
@@ -341,7 +402,9 @@ def _ask_agent(guest: Guest) -> bool:
     except AgentBlocked:
         return False
     except ProbeError:
-        return True  # success has no answer (qapi-schema.json); whether it worked is seen
+        return (
+            True  # success has no answer (qapi-schema.json); whether it worked is seen
+        )
     return True
 
 
@@ -362,7 +425,9 @@ def _press_button(guest: Guest) -> bool:
 def _ask_systemd(guest: Guest) -> bool:
     with suppress(ProbeError):  # it may be gone before it can answer
         off = "systemctl --no-block poweroff"
-        return _ask(guest, lambda _domain: bool(guest.shell.run(off, seconds=10).rc == 0))
+        return _ask(
+            guest, lambda _domain: bool(guest.shell.run(off, seconds=10).rc == 0)
+        )
     return True
 
 
@@ -387,7 +452,9 @@ def take_down(guest: Guest, *, hopeless: bool = False) -> None:
                 _press_button(guest)
                 _is_off_within(guest, min(guest.policy.shutdown_seconds, 60))
         except (StillRunning, libvirt.libvirtError) as exc:
-            guest.hypervisor.progress(f"{guest.name}: it cannot be shut down ({exc}); stopping it by force")
+            guest.hypervisor.progress(
+                f"{guest.name}: it cannot be shut down ({exc}); stopping it by force"
+            )
     _destroy(guest)
 
 
@@ -409,7 +476,9 @@ _DEAD = {
 }
 
 
-def _wait_until_back(guest: Guest, before: Wellbeing | None, said: Console, *, patience: int = 1) -> list[str]:
+def _wait_until_back(
+    guest: Guest, before: Wellbeing | None, said: Console, *, patience: int = 1
+) -> list[str]:
     """Wait for the guest to answer and to look as it did; what is to be remarked of it. Raises _NotBack.
 
     The limit is *patience* times the policy's `boot_seconds`.
@@ -427,7 +496,9 @@ def _wait_until_back(guest: Guest, before: Wellbeing | None, said: Console, *, p
         if _boot(guest) == boot:
             return remarks
         if time.monotonic() > deadline:
-            raise _NotBack(f"it does not stay up: it started again by itself within {limit} s")
+            raise _NotBack(
+                f"it does not stay up: it started again by itself within {limit} s"
+            )
         guest.hypervisor.progress(f"{guest.name}: it started again by itself")
 
 
@@ -442,7 +513,9 @@ def _wait_for_answer(guest: Guest, limit: int, deadline: float, said: Console) -
             raise _NotBack(f"its boot came to an end: {line}", hopeless=True)
         if left <= 0:
             raise _NotBack(f"it did not answer within {limit} s")
-        guest.hypervisor.progress(f"{guest.name}: waiting for it to answer ({left:.0f} s left)")
+        guest.hypervisor.progress(
+            f"{guest.name}: waiting for it to answer ({left:.0f} s left)"
+        )
         time.sleep(_PAUSE)
 
 
@@ -462,7 +535,9 @@ def _wait_until_well(guest: Guest, before: Wellbeing, deadline: float) -> list[s
             return [*before.remarks(now), "it is still starting units"]
         if not is_active(guest):
             raise _NotBack("it answered and went off again", hopeless=True)
-        guest.hypervisor.progress(f"{guest.name}: {missing[0] if missing else 'starting units'}")
+        guest.hypervisor.progress(
+            f"{guest.name}: {missing[0] if missing else 'starting units'}"
+        )
         time.sleep(_PAUSE)
 
 
@@ -489,7 +564,9 @@ def _boot(guest: Guest) -> str:
     """What identifies this boot of the guest; "" where nobody can read it."""
     try:
         read = "cat /proc/sys/kernel/random/boot_id"
-        return _ask(guest, lambda _domain: str(guest.shell.run(read, seconds=10).stdout))
+        return _ask(
+            guest, lambda _domain: str(guest.shell.run(read, seconds=10).stdout)
+        )
     except ProbeError:
         return ""
 

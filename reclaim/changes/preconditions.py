@@ -15,13 +15,17 @@ import libvirt
 from lxml import etree
 
 from reclaim.base.text import size
-from reclaim.changes.change import Change, CommandChange, DefinitionChange, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.command import CommandChange
+from reclaim.changes.definition_change import DefinitionChange
+from reclaim.changes.file_change import FileChange
 from reclaim.changes.live_update import LiveUpdate
 from reclaim.changes.power import PowerCycle
 from reclaim.changes.qcow2_amend import AmendCycle, ImageAmend
 from reclaim.changes.sparsify import Sparsify
 from reclaim.definition import othersystem
-from reclaim.definition.domain import Definition, pairs
+from reclaim.definition.compare import pairs
+from reclaim.definition.domain import Definition
 from reclaim.handles import host_devices
 from reclaim.handles.agent import AGENT_CHANNEL
 from reclaim.inventory import table_of
@@ -90,43 +94,54 @@ _BLOCK_JOBS = {
 _NAMES = 3
 
 
-def reason_to_withhold(guest: Guest, change: Change) -> str | None:
+def why_not_applied(guest: Guest, change: Change) -> str | None:
     """Why *change* must not be applied to *guest* as it is now, or None.
 
     Changes inside the guest need a guest that answers; whoever proposes them has seen to that.
     """
     if isinstance(change, DefinitionChange):
         return (
-            _transient(guest)
-            or _managed(guest)
-            or _job(guest)
-            or _managed_save(guest)
+            _why_not_transient(guest)
+            or _why_not_managed(guest)
+            or _why_not_with_a_job(guest)
+            or _why_not_with_managed_save(guest)
             or _moment_that_holds(guest, _altered(change))
         )
     if isinstance(change, PowerCycle):
         return (
-            _transient(guest)
-            or _managed(guest)
-            or _job(guest)
-            or _deaf(guest)
+            _why_not_transient(guest)
+            or _why_not_managed(guest)
+            or _why_not_with_a_job(guest)
+            or _why_not_heard(guest)
             or _lost_by_power_cycle(guest)
-            or _taken(guest)
-            or _others_use(guest, change.paths if isinstance(change, AmendCycle) else ())
-            or _mounted_by_hand(change)
+            or _why_not_taken(guest)
+            or _why_not_shared(
+                guest, change.paths if isinstance(change, AmendCycle) else ()
+            )
+            or _why_not_mounted_by_hand(change)
         )
     if isinstance(change, LiveUpdate):
-        return _managed(guest) or _job(guest) or _taken(guest)
+        return (
+            _why_not_managed(guest)
+            or _why_not_with_a_job(guest)
+            or _why_not_taken(guest)
+        )
     if isinstance(change, FileChange | CommandChange):
-        return _confined(guest)
+        return _why_not_confined(guest)
     if isinstance(change, ImageAmend):
-        return _managed(guest) or _running(guest) or _managed_save(guest) or _others_use(guest, [change.path])
+        return (
+            _why_not_managed(guest)
+            or _why_not_running(guest)
+            or _why_not_with_managed_save(guest)
+            or _why_not_shared(guest, [change.path])
+        )
     if isinstance(change, Sparsify):
         return (
-            _managed(guest)
-            or _running(guest)
-            or _managed_save(guest)
+            _why_not_managed(guest)
+            or _why_not_running(guest)
+            or _why_not_with_managed_save(guest)
             or _stands_on(guest)
-            or _others_use(guest, [change.path])
+            or _why_not_shared(guest, [change.path])
         )
     return None
 
@@ -134,11 +149,13 @@ def reason_to_withhold(guest: Guest, change: Change) -> str | None:
 def remark(guest: Guest, change: Change) -> str:
     """What is to be known of *change* although it is applied; mostly nothing."""
     if isinstance(change, DefinitionChange) and (names := _snapshots(guest)):
-        return f"reverting to the snapshot {_told(names)} brings the old definition back"
+        return (
+            f"reverting to the snapshot {_told(names)} brings the old definition back"
+        )
     return ""
 
 
-def reason_not_to_start(guest: Guest, *, lately: bool = False) -> str | None:
+def why_not_started(guest: Guest, *, lately: bool = False) -> str | None:
     """Why *guest*, which is off, must not be started for a look inside, or None.
 
     *lately*: who else uses its images is told as it was a moment ago.
@@ -153,20 +170,24 @@ def reason_not_to_start(guest: Guest, *, lately: bool = False) -> str | None:
     if policy in ("restart", "preserve"):
         return f"its on_poweroff is {policy}: it would not go off again"
     channels = guest.persistent.root.iterfind("devices/channel/target")
-    if guest.ssh is None and not any(one.get("name") == AGENT_CHANNEL for one in channels):
+    if guest.ssh is None and not any(
+        one.get("name") == AGENT_CHANNEL for one in channels
+    ):
         return "nobody could look inside: it has no agent's channel, and the inventory does not name ssh for it"
     if devices := host_devices.taken_by(guest, guest.persistent):
         return f"a start would take from the host: {_told(devices)}"
     mine = image_users.uses(guest.hypervisor, guest.persistent.root, guest.name)
-    return image_users.reason_of_others(guest, mine, lately=lately) or _no_room_for(guest)
+    return image_users.why_not_alone(guest, mine, lately=lately) or _why_no_room(guest)
 
 
-def _no_room_for(guest: Guest) -> str | None:
+def _why_no_room(guest: Guest) -> str | None:
     """A host that has to swap for a look inside serves its other guests badly. Huge pages are counted elsewhere."""
     if guest.persistent.root.find("memoryBacking/hugepages") is not None:
         return None
     ask = guest.hypervisor.connection.getMemoryStats
-    stats: dict[str, int] = _asked(partial(ask, libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS, 0), {})  # KiB
+    stats: dict[str, int] = _asked(
+        partial(ask, libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS, 0), {}
+    )  # KiB
     available = sum(stats.get(name, 0) for name in ("free", "buffers", "cached")) * 1024
     wanted = guest.domain.maxMemory() * 1024
     if not stats or wanted <= available:
@@ -177,7 +198,7 @@ def _no_room_for(guest: Guest) -> str | None:
 # Who else has a say ---------------------------------------------------------------------------
 
 
-def _transient(guest: Guest) -> str | None:
+def _why_not_transient(guest: Guest) -> str | None:
     if guest.is_persistent:
         return None
     return "it is transient: it has no definition, and is gone when it stops; change it where it is started from"
@@ -198,7 +219,7 @@ def manager(definition: Definition) -> str | None:
     return None
 
 
-def _managed(guest: Guest) -> str | None:
+def _why_not_managed(guest: Guest) -> str | None:
     system = manager(guest.persistent)
     if system is None:
         return None
@@ -208,7 +229,7 @@ def _managed(guest: Guest) -> str | None:
     )
 
 
-def _confined(guest: Guest) -> str | None:
+def _why_not_confined(guest: Guest) -> str | None:
     """An agent that SELinux confines would fail half way: what it starts reads much and writes little."""
     if not guest.has_facts or guest.facts.confined is None:
         return None
@@ -220,14 +241,18 @@ def _confined(guest: Guest) -> str | None:
     return f"SELinux confines what its agent runs ({guest.facts.confined}), which may not write there; {way}"
 
 
-def _running(guest: Guest) -> str | None:
-    return "it runs, and its images are only touched while it is off" if guest.is_running else None
+def _why_not_running(guest: Guest) -> str | None:
+    return (
+        "it runs, and its images are only touched while it is off"
+        if guest.is_running
+        else None
+    )
 
 
 # What is under way ----------------------------------------------------------------------------
 
 
-def _job(guest: Guest) -> str | None:
+def _why_not_with_a_job(guest: Guest) -> str | None:
     """A job that copies or rewrites the definition or the disks: what is changed meanwhile would be lost."""
     if not guest.is_running:
         return None
@@ -240,14 +265,20 @@ def _job(guest: Guest) -> str | None:
     for disk in live.all_disks if live else ():
         if not disk.source:
             continue
-        job: dict[str, int] = _asked(partial(guest.domain.blockJobInfo, disk.target, 0), {})
+        job: dict[str, int] = _asked(
+            partial(guest.domain.blockJobInfo, disk.target, 0), {}
+        )
         if job or "mirror" in disk.parts:
-            what = _BLOCK_JOBS.get(job.get("type", 0), "a block job") if job else "a mirror"
+            what = (
+                _BLOCK_JOBS.get(job.get("type", 0), "a block job")
+                if job
+                else "a mirror"
+            )
             return f"{what} of disk {disk.target} is running: wait until that is over"
     return None
 
 
-def _managed_save(guest: Guest) -> str | None:
+def _why_not_with_managed_save(guest: Guest) -> str | None:
     """The image has a definition of its own, which the next start resumes (virsh, managedsave)."""
     if not guest.domain.hasManagedSaveImage(0):
         return None
@@ -257,7 +288,7 @@ def _managed_save(guest: Guest) -> str | None:
     )
 
 
-def _deaf(guest: Guest) -> str | None:
+def _why_not_heard(guest: Guest) -> str | None:
     state, reason = guest.domain.state()[:2]
     if state == libvirt.VIR_DOMAIN_PAUSED:
         why = _PAUSED.get(reason)
@@ -285,17 +316,23 @@ def _altered(change: DefinitionChange) -> _Alteration:
     if _controllers(before) != _controllers(after):
         hardware.append("a controller")
     matched, _, _ = pairs(before, after)
-    hardware += [f"the bus of {one.target}" for one, other in matched if one.bus != other.bus]
+    hardware += [
+        f"the bus of {one.target}" for one, other in matched if one.bus != other.bus
+    ]
     hardware += [
         f"the address of {one.target}"
         for one, other in matched
         if one.bus == other.bus and one.address and one.address != other.address
     ]
-    names = {disk.target for disk in before.all_disks} ^ {disk.target for disk in after.all_disks}
+    names = {disk.target for disk in before.all_disks} ^ {
+        disk.target for disk in after.all_disks
+    }
     return _Alteration(tuple(hardware), tuple(sorted(names)))
 
 
-def _controllers(definition: Definition) -> set[tuple[str | None, str | None, str | None]]:
+def _controllers(
+    definition: Definition,
+) -> set[tuple[str | None, str | None, str | None]]:
     found = definition.root.iterfind("devices/controller")
     return {(one.get("type"), one.get("index"), one.get("model")) for one in found}
 
@@ -323,7 +360,9 @@ def _snapshots(guest: Guest) -> list[str]:
 
 
 def _checkpoints(guest: Guest) -> list[str]:
-    found: list[libvirt.virDomainCheckpoint] = _asked(guest.domain.listAllCheckpoints, [])
+    found: list[libvirt.virDomainCheckpoint] = _asked(
+        guest.domain.listAllCheckpoints, []
+    )
     return [one.getName() for one in found]
 
 
@@ -344,7 +383,11 @@ def _asked(ask: Callable[[], T], nothing: T) -> T:
 
 def _stands_on(guest: Guest) -> str | None:
     names = _snapshots(guest)
-    return f"the snapshot {_told(names)} may stand on its image: delete the snapshots first" if names else None
+    return (
+        f"the snapshot {_told(names)} may stand on its image: delete the snapshots first"
+        if names
+        else None
+    )
 
 
 # What a power cycle would take ----------------------------------------------------------------
@@ -374,26 +417,34 @@ def _lost_by_power_cycle(guest: Guest) -> str | None:
     return None
 
 
-def _taken(guest: Guest) -> str | None:
+def _why_not_taken(guest: Guest) -> str | None:
     """What is defined and not attached may be somebody else's by now, and a start would take it."""
     live = guest.live
     if live is None:
         return None
     for disk in pairs(live, guest.persistent)[2]:
-        if disk.source and (reason := image_users.reason_of_others(guest, image_users.uses_of_disk(guest, disk))):
+        if disk.source and (
+            reason := image_users.why_not_alone(
+                guest, image_users.uses_of_disk(guest, disk)
+            )
+        ):
             return f"disk {disk.target} is defined and not attached, and {reason}: take it from one of them"
     here = set(host_devices.taken_by(guest, live))
-    if new := [one for one in host_devices.taken_by(guest, guest.persistent) if one not in here]:
+    if new := [
+        one for one in host_devices.taken_by(guest, guest.persistent) if one not in here
+    ]:
         return f"{new[0]} is defined and not attached: a start would take it from the host, or from another guest"
     return None
 
 
-def _others_use(guest: Guest, paths: Iterable[str]) -> str | None:
+def _why_not_shared(guest: Guest, paths: Iterable[str]) -> str | None:
     """Images that are written to from outside, while the guest is off."""
-    return image_users.reason_of_others(guest, [image_users.written_from_outside(guest, path) for path in paths])
+    return image_users.why_not_alone(
+        guest, [image_users.written_from_outside(guest, path) for path in paths]
+    )
 
 
-def _mounted_by_hand(cycle: PowerCycle) -> str | None:
+def _why_not_mounted_by_hand(cycle: PowerCycle) -> str | None:
     strays = cycle.before.strays if cycle.before else []
     if not strays:
         return None
@@ -406,9 +457,14 @@ def _mounted_by_hand(cycle: PowerCycle) -> str | None:
 def _plugged(definition: Definition) -> set[str]:
     """Network interfaces by their MAC address, and host devices by what they are."""
     root = definition.root
-    found = {f"interface {one.get('address')}" for one in root.iterfind("devices/interface/mac")}
+    found = {
+        f"interface {one.get('address')}"
+        for one in root.iterfind("devices/interface/mac")
+    }
     for one in root.iterfind("devices/hostdev/source"):
-        by_kind = one.find("vendor") is not None  # libvirt adds where a USB device of that kind was found
+        by_kind = (
+            one.find("vendor") is not None
+        )  # libvirt adds where a USB device of that kind was found
         parts = [
             f"{key}={value}"
             for part in one.iter()

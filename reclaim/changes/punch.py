@@ -18,7 +18,7 @@ from reclaim.base.text import printable, size
 from reclaim.files import holes, replace
 from reclaim.files.beneath import File, Folder, file_id, open_in
 from reclaim.files.holes import Identity, Scan
-from reclaim.files.replace import Held
+from reclaim.files.replace import HeldFile
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -92,9 +92,13 @@ class HolePunch(_Copy):
     def apply(self, hypervisor: Hypervisor) -> dict[str, str]:
         with _own(hypervisor, self) as one:
             before, free = os.fstat(one.descriptor), holes.free_bytes(one.descriptor)
-            meter = holes.Meter(self.path, min(self.size, before.st_blocks * 512), hypervisor.progress)
+            meter = holes.Meter(
+                self.path, min(self.size, before.st_blocks * 512), hypervisor.progress
+            )
             try:
-                holes.punch_out(one.descriptor, one.still_ours, _asking(one.still_ours, meter))
+                holes.punch_out(
+                    one.descriptor, one.still_ours, _asking(one.still_ours, meter)
+                )
             except ProbeError as exc:
                 raise ChangeFailed(f"{self.path}: {exc}") from exc
             freed = (before.st_blocks - os.fstat(one.descriptor).st_blocks) * 512
@@ -128,9 +132,14 @@ class SparseRewrite(_Copy):
 
     @property
     def diff(self) -> str:
-        when = f" when {self.held_by} are gone; until then it takes more" if self.held_by else ""
+        when = (
+            f" when {self.held_by} are gone; until then it takes more"
+            if self.held_by
+            else ""
+        )
+        come = f"{size(self.expected)} come back{when}"
         return (
-            f"write {printable(self.path)} anew with holes, beside and renamed: {size(self.expected)} come back{when}"
+            f"write {printable(self.path)} anew with holes, beside and renamed: {come}"
         )
 
     @property
@@ -143,19 +152,29 @@ class SparseRewrite(_Copy):
             if replace.called(one.folder, self.spare) is not None:
                 raise ChangeFailed(f"{self.path}: {self.spare} {replace.IN_THE_WAY}")
             before = os.fstat(one.descriptor)
-            meter = holes.Meter(self.path, 2 * min(self.size, before.st_blocks * 512), hypervisor.progress)
+            meter = holes.Meter(
+                self.path,
+                2 * min(self.size, before.st_blocks * 512),
+                hypervisor.progress,
+            )
             new = replace.made_beside(one.folder, self.spare)
             try:
                 _write_anew(one, new, before, meter)
                 if not same_content(one.descriptor, new, self.size, one.still_ours):
-                    raise ChangeFailed("the new file does not read as the old; the old one stays")
+                    raise ChangeFailed(
+                        "the new file does not read as the old; the old one stays"
+                    )
                 freed = (before.st_blocks - os.fstat(new).st_blocks) * 512
                 if freed <= 0:
-                    raise ChangeFailed("this filesystem keeps no holes: a rewrite takes as much")
+                    raise ChangeFailed(
+                        "this filesystem keeps no holes: a rewrite takes as much"
+                    )
                 replace.put_in_place(one, new, self.spare)
                 backup.rewritten(hypervisor, file_id(before), file_id(os.fstat(new)))
             except ChangeFailed as exc:
-                raise ChangeFailed(f"{self.path}: {str(exc).removeprefix(f'{self.path}: ')}") from exc
+                raise ChangeFailed(
+                    f"{self.path}: {str(exc).removeprefix(f'{self.path}: ')}"
+                ) from exc
             finally:
                 replace.drop(new, one.folder, self.spare)
                 os.close(new)
@@ -171,8 +190,14 @@ class SparseRewrite(_Copy):
             with self.file.parent() as (folder, name):
                 return f"{self.path}: {self._left_behind(folder, name)}"
         except (ProbeError, OSError) as exc:
-            why = exc.strerror if isinstance(exc, OSError) else str(exc).removeprefix(f"{self.path}: ")
-            raise ChangeFailed(f"{self.path}: whether {self.spare} was left beside it cannot be seen: {why}") from exc
+            why = (
+                exc.strerror
+                if isinstance(exc, OSError)
+                else str(exc).removeprefix(f"{self.path}: ")
+            )
+            raise ChangeFailed(
+                f"{self.path}: whether {self.spare} was left beside it cannot be seen: {why}"
+            ) from exc
 
     def _left_behind(self, folder: int, name: str) -> str:
         """Take away what the run left when it died; what there is, in words. Raises ChangeFailed, OSError."""
@@ -187,7 +212,11 @@ class SparseRewrite(_Copy):
             )
         if spare is not None:
             os.unlink(self.spare, dir_fd=folder)
-        words = f", and {self.spare} that the run left beside it is removed" if spare is not None else ""
+        words = (
+            f", and {self.spare} that the run left beside it is removed"
+            if spare is not None
+            else ""
+        )
         if now == read:
             return f"it was not written anew: it is as it was{words}"
         if spare is not None:
@@ -196,13 +225,15 @@ class SparseRewrite(_Copy):
 
 
 @contextmanager
-def _own(hypervisor: Hypervisor, copy: _Copy) -> Iterator[Held]:
+def _own(hypervisor: Hypervisor, copy: _Copy) -> Iterator[HeldFile]:
     """The file open for writing while nothing else has it open. Raises ChangeFailed where that may not be."""
     path = copy.path
     with ExitStack() as stack:
         try:
             folder, name = stack.enter_context(copy.file.parent())
-            descriptor = open_in(folder, name, path, os.O_RDWR, (copy.device, copy.inode))
+            descriptor = open_in(
+                folder, name, path, os.O_RDWR, (copy.device, copy.inode)
+            )
         except (ProbeError, NotAssessable) as exc:
             raise ChangeFailed(f"{exc}; nothing was changed") from exc
         stack.callback(os.close, descriptor)
@@ -210,12 +241,18 @@ def _own(hypervisor: Hypervisor, copy: _Copy) -> Iterator[Held]:
             with holes.alone_with(descriptor, path) as still_ours:
                 status = os.fstat(descriptor)
                 if Identity.of(status) != copy.identity:
-                    raise ChangeFailed(f"{path}: it has changed since it was read; run again")
+                    raise ChangeFailed(
+                        f"{path}: it has changed since it was read; run again"
+                    )
                 if guest := backup.users(hypervisor).get(file_id(status)):
-                    raise ChangeFailed(f"{path}: the guest {guest} uses it: nothing was changed")
-                yield Held(descriptor, folder, name, still_ours)
+                    raise ChangeFailed(
+                        f"{path}: the guest {guest} uses it: nothing was changed"
+                    )
+                yield HeldFile(descriptor, folder, name, still_ours)
         except OSError as exc:
-            raise ChangeFailed(f"{path}: {exc.strerror}; its content is as it was") from exc
+            raise ChangeFailed(
+                f"{path}: {exc.strerror}; its content is as it was"
+            ) from exc
 
 
 #: linux/fs.h: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_NOCOW_FL
@@ -245,11 +282,17 @@ def _asking(still_ours: holes.StillOurs, meter: holes.Meter) -> Callable[[int], 
 
 
 def _write_sparsely(
-    old: int, new: int, before: os.stat_result, still_ours: holes.StillOurs, meter: holes.Meter
+    old: int,
+    new: int,
+    before: os.stat_result,
+    still_ours: holes.StillOurs,
+    meter: holes.Meter,
 ) -> None:
     """Write what of *old* is not zeros into *new*. Constant memory."""
     os.ftruncate(new, before.st_size)
-    zeros = holes.Overlap(holes.zero_spans(old, before.st_size, _asking(still_ours, meter)))
+    zeros = holes.Overlap(
+        holes.zero_spans(old, before.st_size, _asking(still_ours, meter))
+    )
     for start, end in holes.data_spans(old, before.st_size):
         position = start
         for first, last in zeros.parts(start, end):
@@ -258,7 +301,9 @@ def _write_sparsely(
         _copy(old, new, position, end, still_ours)
 
 
-def _copy(old: int, new: int, start: int, end: int, still_ours: holes.StillOurs) -> None:
+def _copy(
+    old: int, new: int, start: int, end: int, still_ours: holes.StillOurs
+) -> None:
     position = start
     while position < end:
         still_ours()
@@ -268,7 +313,9 @@ def _copy(old: int, new: int, start: int, end: int, still_ours: holes.StillOurs)
         position += os.pwrite(new, data, position)
 
 
-def _write_anew(one: Held, new: int, before: os.stat_result, meter: holes.Meter) -> None:
+def _write_anew(
+    one: HeldFile, new: int, before: os.stat_result, meter: holes.Meter
+) -> None:
     """Let *new*, still empty, be the same file to its users, with holes, and on the disk."""
     _keep_flags(one.descriptor, new)
     _write_sparsely(one.descriptor, new, before, one.still_ours, meter)
@@ -277,7 +324,9 @@ def _write_anew(one: Held, new: int, before: os.stat_result, meter: holes.Meter)
     os.fsync(new)
 
 
-def same_content(one: int, other: int, length: int, still_ours: holes.StillOurs) -> bool:
+def same_content(
+    one: int, other: int, length: int, still_ours: holes.StillOurs
+) -> bool:
     """Do both read alike over *length* bytes? Constant memory."""
     for position in range(0, length, _CHUNK):
         still_ours()

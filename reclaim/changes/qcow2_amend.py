@@ -7,7 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from reclaim.base.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, Withheld
+from reclaim.base.errors import (
+    ChangeFailed,
+    NotApplicable,
+    NotAssessable,
+    ProbeError,
+    Withheld,
+)
 from reclaim.base.text import printable
 from reclaim.changes.power import PowerCycle, booted_definition, is_active
 from reclaim.handles.guest import Disk, Guest
@@ -37,7 +43,9 @@ class ImageAmend:
 
     def apply(self, guest: Guest) -> dict[str, str]:
         if guest.domain.isActive():
-            raise ChangeFailed(f"{guest.name}: it runs, and its image is only changed while it is off")
+            raise ChangeFailed(
+                f"{guest.name}: it runs, and its image is only changed while it is off"
+            )
         amend(guest, self.path)
         return {"note": f"{self.path} is qcow2 1.1 now"}
 
@@ -81,14 +89,27 @@ def amend(guest: Guest, path: str) -> None:
     """
     shell = guest.hypervisor.shell
     # a json: name says the format and that no backing file is opened, whatever the header names
-    node = {"driver": "qcow2", "file": {"driver": "file", "filename": path}, "backing": None}
+    node = {
+        "driver": "qcow2",
+        "file": {"driver": "file", "filename": path},
+        "backing": None,
+    }
     name = "json:" + json.dumps(node)
     result = shell.run(f"timeout -k 5 {_SECONDS} qemu-img amend -o compat=1.1 %s", name)
     if result.rc != 0:
         words = " ".join(result.stderr.replace(name, path).split())[:300]
-        raise ChangeFailed(f"{path}: qemu-img amend: {words or f'it ended with status {result.rc}'}")
-    if host_image.header(guest.hypervisor, host_image.look(guest.hypervisor, path)).version < 3:
-        raise ChangeFailed(f"{path}: qemu-img amend said nothing, and the image is as it was")
+        raise ChangeFailed(
+            f"{path}: qemu-img amend: {words or f'it ended with status {result.rc}'}"
+        )
+    if (
+        host_image.header(
+            guest.hypervisor, host_image.look(guest.hypervisor, path)
+        ).version
+        < 3
+    ):
+        raise ChangeFailed(
+            f"{path}: qemu-img amend said nothing, and the image is as it was"
+        )
 
 
 def _expect_image_of(guest: Guest, path: str) -> None:
@@ -115,10 +136,19 @@ def amendment(disk: Disk) -> ImageAmend | AmendCycle:
     except NotAssessable as exc:
         raise Withheld(f"{exc}; {by_hand}") from exc
     if isinstance(answer, ProbeError):
-        raise Withheld(f"nobody can look inside (see guest-access), and so not see whether it comes back: {by_hand}")
+        raise Withheld(
+            f"nobody can look inside (see guest-access), and so not see whether it comes back: {by_hand}"
+        )
     paths = list(dict.fromkeys([path, *_to_amend(guest)]))
     why = "while it is off: " + ", ".join(map(amend_command, paths))
-    return AmendCycle(guest.name, booted_definition(guest), observe(guest), why, guest.persistent.xml, paths)
+    return AmendCycle(
+        guest.name,
+        booted_definition(guest),
+        observe(guest),
+        why,
+        guest.persistent.xml,
+        paths,
+    )
 
 
 def _to_amend(guest: Guest) -> list[str]:

@@ -22,9 +22,11 @@ _TRIM_SECONDS = 7200
 _ASLEEP = ("swsuspend", "ntfs", "BitLocker")
 
 
-def obstacle(guest: Guest, path: str) -> str | None:
+def why_not_trimmed(guest: Guest, path: str) -> str | None:
     """Why the image at *path* must not be trimmed from outside, or None."""
-    return image_users.reason_of_others(guest, [image_users.written_from_outside(guest, path)])
+    return image_users.why_not_alone(
+        guest, [image_users.written_from_outside(guest, path)]
+    )
 
 
 @dataclass(frozen=True)
@@ -49,19 +51,26 @@ class Sparsify:
 
     def apply(self, guest: Guest) -> dict[str, str]:
         if guest.domain.isActive():
-            raise ChangeFailed(f"{guest.name}: it runs, and its image is only changed from outside while it is off")
-        if reason := obstacle(guest, self.path):
+            raise ChangeFailed(
+                f"{guest.name}: it runs, and its image is only changed from outside while it is off"
+            )
+        if reason := why_not_trimmed(guest, self.path):
             raise ChangeFailed(f"{guest.name}: {reason}")
         hypervisor = guest.hypervisor
         self._expect_alone(hypervisor)
         before = hypervisor.allocated(self.path)
         hypervisor.progress(f"{guest.name}: virt-sparsify --in-place {self.path}")
         result = run(
-            hypervisor, _TRIM_SECONDS, f"virt-sparsify --in-place --quiet --format {self.format} %s", self.path
+            hypervisor,
+            _TRIM_SECONDS,
+            f"virt-sparsify --in-place --quiet --format {self.format} %s",
+            self.path,
         )
         came = max(0, before - hypervisor.allocated(self.path))
         if result.rc != 0:
-            raise ChangeFailed(f"{self.path}: virt-sparsify: {last_line(result)} ({size(came)} came back)")
+            raise ChangeFailed(
+                f"{self.path}: virt-sparsify: {last_line(result)} ({size(came)} came back)"
+            )
         of = f" of {self.promised} that were counted to" if self.promised else ""
         return {"note": f"{size(came)} came back{of}"}
 
@@ -78,7 +87,9 @@ class Sparsify:
             raise ChangeFailed(f"{self.path}: virt-filesystems: {last_line(result)}")
         rows = list(csv.DictReader(result.stdout.splitlines()))
         if not rows or "VFS" not in rows[0]:
-            raise ChangeFailed(f"{self.path}: virt-filesystems: its output cannot be parsed")
+            raise ChangeFailed(
+                f"{self.path}: virt-filesystems: its output cannot be parsed"
+            )
         for row in rows:
             if str(row["Name"]).startswith("/dev/md"):
                 raise ChangeFailed(

@@ -12,7 +12,13 @@ import string
 
 from reclaim.base.errors import Withheld
 from reclaim.definition import qemuargs
-from reclaim.definition.domain import ControllerView, Definition, DiskView, Edit, Element
+from reclaim.definition.domain import (
+    ControllerView,
+    Definition,
+    DiskView,
+    Edit,
+    Element,
+)
 
 #: begins the alias that a user gives; libvirt keeps it whatever the bus
 _USERS = "ua-"
@@ -52,7 +58,9 @@ _DISK_DRIVERS = {
 _SCSI_DISKS = r"scsi-(hd|disk|disk-base|device)"
 _SECTORS = ("logical_block_size", "physical_block_size")
 #: and of the SCSI controllers that are no virtio-scsi
-_ADAPTERS = r"lsi.*|mptsas.*|megasas.*|(vmware-)?pvscsi|am53c974|dc390|esp.*|spapr-vscsi"
+_ADAPTERS = (
+    r"lsi.*|mptsas.*|megasas.*|(vmware-)?pvscsi|am53c974|dc390|esp.*|spapr-vscsi"
+)
 
 _UNREAD = "whose file reclaim does not read, and which may name the disk or take its new place"
 
@@ -76,13 +84,26 @@ def _address(disk: DiskView, number: int) -> tuple[str, str, str, str]:
     if address.get("type", "drive") != "drive" or "unit" not in address:
         units = _UNITS[disk.bus]
         at = divmod(number, units)
-        return ("0", str(at[0]), "0", str(at[1])) if disk.bus == "ide" else (str(at[0]), "0", "0", str(at[1]))
-    return address.get("controller", "0"), address.get("bus", "0"), address.get("target", "0"), address["unit"]
+        return (
+            ("0", str(at[0]), "0", str(at[1]))
+            if disk.bus == "ide"
+            else (str(at[0]), "0", "0", str(at[1]))
+        )
+    return (
+        address.get("controller", "0"),
+        address.get("bus", "0"),
+        address.get("target", "0"),
+        address["unit"],
+    )
 
 
 def _is_lsilogic(definition: Definition, index: str) -> bool:
-    found = next((one for one in definition.scsi_controllers if one.index == index), None)
-    return (found or ControllerView({"type": "scsi"}, {}, definition.arch)).effective_model == "lsilogic"
+    found = next(
+        (one for one in definition.scsi_controllers if one.index == index), None
+    )
+    return (
+        found or ControllerView({"type": "scsi"}, {}, definition.arch)
+    ).effective_model == "lsilogic"
 
 
 def _number(target: str) -> int:
@@ -96,7 +117,9 @@ def _number(target: str) -> int:
 
 def _refuse(reason: str | None, why: str) -> None:
     if reason is not None:
-        raise Withheld(f"{reason}, {why}: take that out of the definition first, or leave the hardware as it is")
+        raise Withheld(
+            f"{reason}, {why}: take that out of the definition first, or leave the hardware as it is"
+        )
 
 
 # Changes that are refused ---------------------------------------------------------------------
@@ -111,24 +134,42 @@ def refuse_to_move(edit: Edit, disk: Element) -> None:
     view, definition = _view(edit, disk)
     name = alias(view, definition)
     _refuse_another_name(edit, name)
-    _refuse(qemuargs.naming_a_node(root), "a number that changes when disks change places")
+    _refuse(
+        qemuargs.naming_a_node(root), "a number that changes when disks change places"
+    )
     driver = _DISK_DRIVERS.get(view.bus)
-    _refuse(driver and qemuargs.setting_globally(root, driver), "which is lost on the scsi bus")
-    _refuse(qemuargs.setting_globally(root, _SCSI_DISKS, _SECTORS), "which would hold for the disk on the scsi bus")
+    _refuse(
+        driver and qemuargs.setting_globally(root, driver),
+        "which is lost on the scsi bus",
+    )
+    _refuse(
+        qemuargs.setting_globally(root, _SCSI_DISKS, _SECTORS),
+        "which would hold for the disk on the scsi bus",
+    )
     if view.bus == "virtio":
         _refuse_to_free_a_slot(root, view)
     elif view.bus in ("ide", "sata"):
-        _refuse(qemuargs.on_ide_bus(root), "which takes the place that the disk would leave")
+        _refuse(
+            qemuargs.on_ide_bus(root), "which takes the place that the disk would leave"
+        )
 
 
-def refuse_to_place(edit: Edit, disk: Element, index: str, target: str, unit: str) -> None:
+def refuse_to_place(
+    edit: Edit, disk: Element, index: str, target: str, unit: str
+) -> None:
     """Raise Withheld where something is at that place of SCSI controller *index*, or has the name that goes with it."""
     if not qemuargs.is_there(edit.root):
         return
     view, definition = _view(edit, disk)
     if not alias(view, definition).startswith(_USERS):
-        _refuse(qemuargs.naming(edit.root, [f"scsi{index}-0-{target}-{unit}"]), "which the disk would be called")
-    _refuse(qemuargs.on_scsi_bus(edit.root, _id(edit, index)), f"which has its place on the SCSI controller {index}")
+        _refuse(
+            qemuargs.naming(edit.root, [f"scsi{index}-0-{target}-{unit}"]),
+            "which the disk would be called",
+        )
+    _refuse(
+        qemuargs.on_scsi_bus(edit.root, _id(edit, index)),
+        f"which has its place on the SCSI controller {index}",
+    )
 
 
 def refuse_to_rename(edit: Edit, disk: Element) -> None:
@@ -142,21 +183,34 @@ def refuse_to_rename(edit: Edit, disk: Element) -> None:
 def refuse_to_change(edit: Edit, controller: ControllerView) -> None:
     """Raise Withheld where something is bound to the SCSI *controller*, or to a driver of its kind."""
     _refuse(qemuargs.reading_a_file(edit.root), _UNREAD)
-    _refuse(qemuargs.naming(edit.root, [_id(edit, controller.index)]), "which would be another controller")
-    _refuse(qemuargs.setting_globally(edit.root, _ADAPTERS), "which is lost on a virtio-scsi controller")
+    _refuse(
+        qemuargs.naming(edit.root, [_id(edit, controller.index)]),
+        "which would be another controller",
+    )
+    _refuse(
+        qemuargs.setting_globally(edit.root, _ADAPTERS),
+        "which is lost on a virtio-scsi controller",
+    )
 
 
 def refuse_to_add(edit: Edit, index: str) -> None:
     """Raise Withheld where something has the id of a new SCSI controller *index*."""
     _refuse(qemuargs.reading_a_file(edit.root), _UNREAD)
-    _refuse(qemuargs.naming(edit.root, [f"scsi{index}"]), "which a new controller would be called")
+    _refuse(
+        qemuargs.naming(edit.root, [f"scsi{index}"]),
+        "which a new controller would be called",
+    )
 
 
 def _id(edit: Edit, index: str) -> str:
     """The id of SCSI controller *index*: the one that the user gave it, or libvirt's."""
     for one in edit.devices.iterfind("controller[@type='scsi']"):
         given = one.find("alias")
-        if one.get("index", "0") == index and given is not None and given.get("name", "").startswith(_USERS):
+        if (
+            one.get("index", "0") == index
+            and given is not None
+            and given.get("name", "").startswith(_USERS)
+        ):
             return str(given.get("name"))
     return f"scsi{index}"
 
@@ -169,14 +223,27 @@ def _view(edit: Edit, disk: Element) -> tuple[DiskView, Definition]:
 
 def _refuse_another_name(edit: Edit, name: str) -> None:
     if not name.startswith(_USERS):
-        _refuse(qemuargs.naming(edit.root, [name]), "which the disk would not be called any more")
+        _refuse(
+            qemuargs.naming(edit.root, [name]),
+            "which the disk would not be called any more",
+        )
         return
-    _refuse(qemuargs.naming(edit.root, [f"{name}/virtio-backend"]), "which a SCSI disk has not")
+    _refuse(
+        qemuargs.naming(edit.root, [f"{name}/virtio-backend"]),
+        "which a SCSI disk has not",
+    )
     for alias_of, names in qemuargs.overrides(edit.root):
         if alias_of == name and (lost := sorted(names - _SHARED)):
-            _refuse(f"qemu:override sets {', '.join(lost)} of {name}", "which a SCSI disk has not")
+            _refuse(
+                f"qemu:override sets {', '.join(lost)} of {name}",
+                "which a SCSI disk has not",
+            )
     for one in qemuargs.arguments(edit.root):
-        match = re.match(rf"device\.{re.escape(name)}\.([\w-]+)=", one.value) if one.option == "set" else None
+        match = (
+            re.match(rf"device\.{re.escape(name)}\.([\w-]+)=", one.value)
+            if one.option == "set"
+            else None
+        )
         if match and match[1] not in _SHARED:
             _refuse(one.words, "which a SCSI disk has not")
 
@@ -186,9 +253,14 @@ def _refuse_another_name(edit: Edit, name: str) -> None:
 
 def _refuse_to_free_a_slot(root: Element, disk: DiskView) -> None:
     """A device without `addr=` takes the lowest slot that is free: one that a disk leaves would be its new place."""
-    behind_a_port = disk.address.get("type") == "pci" and int(disk.address.get("bus", "0"), 0) > 0
+    behind_a_port = (
+        disk.address.get("type") == "pci" and int(disk.address.get("bus", "0"), 0) > 0
+    )
     if not behind_a_port:
-        _refuse(qemuargs.taking_the_first_free_slot(root), "which would move to the PCI slot that the disk leaves")
+        _refuse(
+            qemuargs.taking_the_first_free_slot(root),
+            "which would move to the PCI slot that the disk leaves",
+        )
 
 
 def slot_for(edit: Edit) -> dict[str, str] | None:
@@ -200,20 +272,36 @@ def slot_for(edit: Edit) -> dict[str, str] | None:
     taker = qemuargs.taking_a_slot(root)
     if taker is None:
         return None
-    _refuse(qemuargs.taking_the_first_free_slot(root), "which would move to another PCI slot")
+    _refuse(
+        qemuargs.taking_the_first_free_slot(root),
+        "which would move to another PCI slot",
+    )
     why = "which takes a PCI slot that libvirt does not know of"
-    buses = [one for one in edit.devices.iterfind("controller") if one.get("type") == "pci"]
+    buses = [
+        one for one in edit.devices.iterfind("controller") if one.get("type") == "pci"
+    ]
     if [one.get("model") for one in buses] != ["pci-root"]:
         _refuse(taker, why)
-    addresses = [one for one in edit.devices.iterfind("*/address") if one.get("type") == "pci"]
+    addresses = [
+        one for one in edit.devices.iterfind("*/address") if one.get("type") == "pci"
+    ]
     taken = qemuargs.slots(root) | {int(one.get("slot") or "0", 0) for one in addresses}
     # 0 to 2 are the chipset's and the first video's
     slot = next((one for one in range(3, 32) if one not in taken), None)
     if slot is None or not addresses:
         _refuse(taker, why)
-    return {"type": "pci", "domain": "0x0000", "bus": "0x00", "slot": f"0x{slot:02x}", "function": "0x0"}
+    return {
+        "type": "pci",
+        "domain": "0x0000",
+        "bus": "0x00",
+        "slot": f"0x{slot:02x}",
+        "function": "0x0",
+    }
 
 
 def refuse_a_new_pci_device(definition: Definition) -> None:
     """Raise Withheld where a device that libvirt places by itself could take the slot of one that it does not know."""
-    _refuse(qemuargs.taking_a_slot(definition.root), "which takes a PCI slot that libvirt does not know of")
+    _refuse(
+        qemuargs.taking_a_slot(definition.root),
+        "which takes a PCI slot that libvirt does not know of",
+    )

@@ -6,7 +6,6 @@ named by the edit stays: comments in metadata, namespaces, secrets, element orde
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -23,7 +22,11 @@ from reclaim.definition import othersystem
 VIRTIO_SCSI_MODELS = ("virtio-scsi", "virtio-transitional", "virtio-non-transitional")
 
 #: libvirt's qemuDomainDefaultSCSIControllerModel; everywhere else it takes lsilogic
-_DEFAULT_SCSI_MODEL = {"s390x": "virtio-scsi", "ppc64": "ibmvscsi", "ppc64le": "ibmvscsi"}
+_DEFAULT_SCSI_MODEL = {
+    "s390x": "virtio-scsi",
+    "ppc64": "ibmvscsi",
+    "ppc64le": "ibmvscsi",
+}
 
 #: A domain definition is a few KiB; a larger one is not libvirt's.
 _MAX_XML_BYTES = 8 * 1024 * 1024
@@ -34,7 +37,11 @@ _MAX_DISKS = 1_000
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
 #: for what is only read: without the indentation a tree costs a tenth less, in time and in memory
 _READER = etree.XMLParser(
-    resolve_entities=False, no_network=True, load_dtd=False, remove_blank_text=True, collect_ids=False
+    resolve_entities=False,
+    no_network=True,
+    load_dtd=False,
+    remove_blank_text=True,
+    collect_ids=False,
 )
 
 #: for what is not there
@@ -46,7 +53,9 @@ Element = etree._Element  # noqa: SLF001 (lxml has no other name for it)
 def parse_xml(xml: str, what: str, parser: etree.XMLParser = _PARSER) -> Element:
     """Parse *xml*. Raises ProbeError naming *what* where it is not well-formed or absurdly large."""
     if len(xml) > _MAX_XML_BYTES:
-        raise ProbeError(f"{what}: the XML has {len(xml)} characters, more than reclaim reads")
+        raise ProbeError(
+            f"{what}: the XML has {len(xml)} characters, more than reclaim reads"
+        )
     try:
         return etree.fromstring(xml.encode(), parser)
     except (etree.XMLSyntaxError, UnicodeEncodeError) as exc:
@@ -86,12 +95,20 @@ class DiskView(NamedTuple):
     @classmethod
     def of(cls, element: Element, number: int, xml: str) -> DiskView:
         attributes = dict(element.items())
-        parts: dict[Any, dict[str, str]] = {child.tag: dict(child.items()) for child in reversed(element)}
+        parts: dict[Any, dict[str, str]] = {
+            child.tag: dict(child.items()) for child in reversed(element)
+        }
         kind = attributes.get("type", "file")
         places: tuple[Mapping[str, str], ...] = ()
         if kind in _ELSEWHERE and "source" in parts:
             found = next(element.iterchildren("source"))
-            places = tuple([dict(one.items()) for tag in ("host", "address") for one in found.iterchildren(tag)])
+            places = tuple(
+                [
+                    dict(one.items())
+                    for tag in ("host", "address")
+                    for one in found.iterchildren(tag)
+                ]
+            )
         target = parts.get("target", NOTHING)
         serial = (element.findtext("serial") or "") if "serial" in parts else None
         # by position: names would cost a tenth of the whole
@@ -117,7 +134,9 @@ class DiskView(NamedTuple):
     @property
     def element(self) -> Element:
         """The element itself, in a tree of its own."""
-        return parse_xml(self.xml, "domain definition", _READER).findall("devices/disk")[self.number]
+        return parse_xml(self.xml, "domain definition", _READER).findall(
+            "devices/disk"
+        )[self.number]
 
     @property
     def path(self) -> str | None:
@@ -136,7 +155,9 @@ class DiskView(NamedTuple):
     def identity(self) -> str:
         """What tells this disk from others whatever its bus and target are: its source."""
         parts = [
-            f"{key}={value}" for key, value in sorted(self.source.items()) if key not in ("index", "startupPolicy")
+            f"{key}={value}"
+            for key, value in sorted(self.source.items())
+            if key not in ("index", "startupPolicy")
         ]
         for place in self.places:
             parts += [f"{key}={value}" for key, value in sorted(place.items())]
@@ -148,7 +169,10 @@ class DiskView(NamedTuple):
         protocol = self.source.get("protocol")
         told = [
             f"{key}={masked.value(tag, key, text, protocol)}"
-            for tag, attributes in (("source", self.source), *(("host", one) for one in self.places))
+            for tag, attributes in (
+                ("source", self.source),
+                *(("host", one) for one in self.places),
+            )
             for key, text in sorted(attributes.items())
             if key not in ("index", "startupPolicy")
         ]
@@ -167,7 +191,11 @@ class ControllerView:
     @classmethod
     def of(cls, element: Element, arch: str | None) -> ControllerView:
         driver = next(element.iterchildren("driver"), None)
-        return cls(dict(element.items()), NOTHING if driver is None else dict(driver.items()), arch)
+        return cls(
+            dict(element.items()),
+            NOTHING if driver is None else dict(driver.items()),
+            arch,
+        )
 
     @property
     def type(self) -> str:
@@ -209,7 +237,11 @@ class _Outline(NamedTuple):
 def _outline(root: Element, xml: str) -> _Outline:
     os = next(root.iterchildren("os"), None)
     os_type = None if os is None else next(os.iterchildren("type"), None)
-    machine, arch = (None, None) if os_type is None else (os_type.get("machine"), os_type.get("arch"))
+    machine, arch = (
+        (None, None)
+        if os_type is None
+        else (os_type.get("machine"), os_type.get("arch"))
+    )
     system = othersystem.told_in(next(root.iterchildren("metadata"), None))
     has_arguments = next(root.iterchildren(_ARGUMENTS), None) is not None
     devices = next(root.iterchildren("devices"), None)
@@ -217,7 +249,9 @@ def _outline(root: Element, xml: str) -> _Outline:
         return _Outline(machine, arch, other_system=system, has_arguments=has_arguments)
     emulator = next(devices.iterchildren("emulator"), None)
     if (count := sum(1 for _ in devices.iterchildren("disk"))) > _MAX_DISKS:
-        raise ProbeError(f"domain definition: it has {count} disks, more than reclaim judges")
+        raise ProbeError(
+            f"domain definition: it has {count} disks, more than reclaim judges"
+        )
     disks = [
         DiskView.of(one, number, xml)
         for number, one in enumerate(devices.iterchildren("disk"))
@@ -229,7 +263,11 @@ def _outline(root: Element, xml: str) -> _Outline:
         None if emulator is None else emulator.text,
         tuple(disks),
         tuple(
-            [ControllerView.of(one, arch) for one in devices.iterchildren("controller") if one.get("type") == "scsi"]
+            [
+                ControllerView.of(one, arch)
+                for one in devices.iterchildren("controller")
+                if one.get("type") == "scsi"
+            ]
         ),
         {disk.target: disk for disk in reversed(disks)},
         system,
@@ -258,7 +296,11 @@ class Definition:
     def _tree(self) -> Element:
         """`root` where it is there already, else one that nobody keeps."""
         found: Element | None = self.__dict__.get("root")
-        return parse_xml(self.xml, "domain definition", _READER) if found is None else found
+        return (
+            parse_xml(self.xml, "domain definition", _READER)
+            if found is None
+            else found
+        )
 
     @kept
     def _outline(self) -> _Outline:
@@ -286,7 +328,11 @@ class Definition:
     @property
     def kernel_parameters(self) -> str:
         """The command line of a kernel that the host gives the guest; "" where the guest boots by itself."""
-        return (self.root.findtext("os/cmdline") or "") if self.root.findtext("os/kernel") else ""
+        return (
+            (self.root.findtext("os/cmdline") or "")
+            if self.root.findtext("os/kernel")
+            else ""
+        )
 
     @property
     def arch(self) -> str | None:
@@ -300,7 +346,9 @@ class Definition:
     def all_disks(self) -> tuple[DiskView, ...]:
         """Every `<disk>`: disks, cdroms, floppies and LUNs. Few ask for more than `disks`: it is read for those."""
         elements = self._tree().iterfind("devices/disk")
-        return tuple([DiskView.of(one, number, self.xml) for number, one in enumerate(elements)])
+        return tuple(
+            [DiskView.of(one, number, self.xml) for number, one in enumerate(elements)]
+        )
 
     @property
     def disks(self) -> tuple[DiskView, ...]:
@@ -315,7 +363,9 @@ class Definition:
         """The disk at *target*. Raises ProbeError where there is none (any more)."""
         found = self._outline.by_target.get(target)
         if found is None:
-            found = next((disk for disk in self.all_disks if disk.target == target), None)
+            found = next(
+                (disk for disk in self.all_disks if disk.target == target), None
+            )
         if found is not None:
             return found
         raise ProbeError(f"{self.name}: the definition has no disk {target}")
@@ -394,7 +444,7 @@ def _attribute(element: Element, path: str, name: str) -> str | None:
     return None if found is None else found.get(name)
 
 
-def _items(element: Element) -> Iterator[tuple[str, str]]:
+def attributes_of(element: Element) -> Iterator[tuple[str, str]]:
     for key, value in element.attrib.items():
         yield str(key), str(value)
 
@@ -415,154 +465,4 @@ def called(xml: str, name: str) -> str:
 # Comparing ------------------------------------------------------------------------------------
 
 
-def flattened(root: Element) -> Counter[str]:
-    """Every element as one line of path, attributes and text, whatever the order of siblings."""
-    lines: Counter[str] = Counter()
-    for element in root.iter():
-        if not isinstance(element.tag, str):
-            continue
-        path = "/".join([str(up.tag) for up in reversed(list(element.iterancestors()))] + [element.tag])
-        attributes = " ".join(f"{key}={value!r}" for key, value in sorted(_items(element)))
-        lines[f"{path} {attributes} {(element.text or '').strip()!r}"] += 1
-    return lines
-
-
-def same(first: Definition, second: Definition) -> bool:
-    """Do both say the same, whatever white space and order of siblings they are written in?"""
-    return flattened(first.root) == flattened(second.root)
-
-
-def missing_from(kept: Definition, wanted: Definition) -> list[str]:
-    """What *wanted* asked for and *kept* does not have: libvirt drops silently what it does not know.
-
-    Attributes that libvirt added (addresses of new controllers, defaults) are no loss.
-    """
-    pool = _parts(kept.root)
-    lost: list[str] = []
-    # libvirt sorts devices anew, so order says nothing. The most particular first, each by what is
-    # nearest to it: else a plain driver takes the place of the one with discard='unmap'.
-    for path, attributes, text in sorted(_parts(wanted.root), key=lambda part: -len(part[1])):
-        fitting = [i for i, (p, a, t) in enumerate(pool) if p == path and t == text and attributes.items() <= a.items()]
-        if fitting:
-            del pool[min(fitting, key=lambda i: len(pool[i][1]))]
-        else:
-            lost.append(" ".join([path, *(f"{key}={value!r}" for key, value in attributes.items())]))
-    return lost
-
-
-def _parts(root: Element) -> list[tuple[str, dict[str, str], str]]:
-    parts = []
-    for element in root.iter():
-        if isinstance(element.tag, str):
-            path = "/".join([str(up.tag) for up in reversed(list(element.iterancestors()))] + [element.tag])
-            parts.append((path, dict(_items(element)), (element.text or "").strip()))
-    return parts
-
-
-def diff_definitions(before: Definition, after: Definition) -> str:
-    """The difference of two definitions as people read it, without what may be a secret."""
-    return masked.diff_elements(before.root, after.root, before.name)
-
-
 # The settings that decide whether space comes back -------------------------------------------
-
-#: attributes of a disk's driver on which it depends whether space comes back, and what libvirt means by their absence
-DRIVER_SETTINGS = {"discard": "ignore", "detect_zeroes": "off", "discard_no_unref": "off"}
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One storage setting in which the running QEMU is not as defined.
-
-    `live` and `defined` are the disk it is about, on the side that has it; `setting` is the attribute of its driver.
-    """
-
-    words: str
-    live: DiskView | None = None
-    defined: DiskView | None = None
-    setting: str | None = None
-
-
-def pairs(
-    first: Definition, second: Definition
-) -> tuple[list[tuple[DiskView, DiskView]], list[DiskView], list[DiskView]]:
-    """The disks, cdroms and LUNs that both have, those that only *first* has, and those that only *second* has.
-
-    The same image is the same disk, whatever its bus and target; where images differ the target tells.
-    """
-    alone, rest = list(first.all_disks), list(second.all_disks)
-    matched: list[tuple[DiskView, DiskView]] = []
-    for fits in (_is_unmoved, _has_the_image, _has_the_target):
-        for disk in tuple(alone):
-            found = next((one for one in rest if fits(disk, one)), None)
-            if found is not None:
-                matched.append((disk, found))
-                alone.remove(disk)
-                rest.remove(found)
-    return sorted(matched, key=lambda pair: pair[0].number), alone, rest
-
-
-def _is_unmoved(disk: DiskView, other: DiskView) -> bool:
-    return _has_the_image(disk, other) and _has_the_target(disk, other)
-
-
-def _has_the_image(disk: DiskView, other: DiskView) -> bool:
-    return disk.identity == other.identity
-
-
-def _has_the_target(disk: DiskView, other: DiskView) -> bool:
-    return (disk.target, disk.device) == (other.target, other.device)
-
-
-def differences(live: Definition, persistent: Definition) -> list[Difference]:
-    """Each storage setting in which the running QEMU differs from the definition."""
-    found: list[Difference] = []
-    if live.machine != persistent.machine:
-        found.append(Difference(f"machine runs as {live.machine}, is defined as {persistent.machine}"))
-    matched, attached, missing = pairs(live, persistent)
-    for one, other in matched:
-        if one.device in ("disk", "lun"):
-            found += _disk_differences(one, other)
-    found += [Difference(_attached_only(disk), disk) for disk in attached if disk.device in ("disk", "lun")]
-    found += [
-        Difference(f"disk {disk.target} is defined but not attached", defined=disk)
-        for disk in missing
-        if disk.device in ("disk", "lun")
-    ]
-    return [*found, *_controller_differences(live, persistent)]
-
-
-def _disk_differences(live: DiskView, defined: DiskView) -> Iterator[Difference]:
-    name = f"disk {defined.target}"
-    if live.identity != defined.identity:
-        yield Difference(f"{name} runs on {live.place}, is defined on {defined.place}", live, defined)
-    if live.bus != defined.bus:
-        yield Difference(f"{name}: bus runs as {live.bus}, is defined as {defined.bus}", live, defined)
-    now, then = live.driver, defined.driver
-    for setting, default in DRIVER_SETTINGS.items():
-        if now.get(setting, default) != then.get(setting, default):
-            runs, wanted = now.get(setting, "absent"), then.get(setting, "absent")
-            words = f"{name}: {setting} runs as {runs}, is defined as {wanted}"
-            yield Difference(words, live, defined, setting)
-
-
-def _attached_only(disk: DiskView) -> str:
-    words = f"disk {disk.target} is attached but not defined"
-    if disk.device == "disk" and not disk.readonly and disk.driver.get("discard") != "unmap":
-        words += f", with discard {disk.driver.get('discard', 'absent')}"
-    return words
-
-
-def _controller_differences(live: Definition, persistent: Definition) -> Iterator[Difference]:
-    now = {one.index: one.model or "without a model" for one in live.scsi_controllers}
-    then = {one.index: one.model or "without a model" for one in persistent.scsi_controllers}
-    for index in dict.fromkeys([*now, *then]):
-        if now.get(index) != then.get(index):
-            yield Difference(
-                f"controller scsi {index} runs as {now.get(index, 'absent')}, is defined as {then.get(index, 'absent')}"
-            )
-
-
-def storage_differences(live: Definition, persistent: Definition) -> list[str]:
-    """`differences` in words."""
-    return [one.words for one in differences(live, persistent)]

@@ -20,12 +20,18 @@ Version = tuple[int, ...]
 _FAMILIES = "pc-i440fx|pc-q35|virt|pseries|s390-ccw-virtio|microvm"
 _NUMBERED = re.compile(rf"(?P<family>{_FAMILIES})-(?P<version>[0-9]+(\.[0-9]+)+)\Z")
 _OLD_PC = re.compile(r"pc-(?P<version>[01]\.[0-9]+)\Z")
-_RHEL = re.compile(rf"(?P<family>{_FAMILIES})-rhel(?P<version>[0-9]+\.[0-9]+\.[0-9]+)\Z")
+_RHEL = re.compile(
+    rf"(?P<family>{_FAMILIES})-rhel(?P<version>[0-9]+\.[0-9]+\.[0-9]+)\Z"
+)
 _RHEL_6 = re.compile(r"rhel6\.[0-6]\.0\Z")
-_UBUNTU = re.compile(rf"(?P<family>{_FAMILIES})-(?P<name>[a-z]+)(?P<variant>(-v2|-hpb|-maxcpus)*)\Z")
+_UBUNTU = re.compile(
+    rf"(?P<family>{_FAMILIES})-(?P<name>[a-z]+)(?P<variant>(-v2|-hpb|-maxcpus)*)\Z"
+)
 
 #: of Ubuntu 12.04 and 13.10, and of qemu-kvm when it was a fork (`qemu-system-x86_64 -machine help` of Ubuntu 14.04)
-_QEMU_KVM = re.compile(r"pc-(?P<version>1\.0)-(precise|qemu-kvm)\Z|pc-i440fx-(?P<later>1\.5)-(saucy|qemu-kvm)\Z")
+_QEMU_KVM = re.compile(
+    r"pc-(?P<version>1\.0)-(precise|qemu-kvm)\Z|pc-i440fx-(?P<later>1\.5)-(saucy|qemu-kvm)\Z"
+)
 
 #: QEMU release behind a RHEL type: each is made from the newest upstream type of the qemu-kvm that
 #: first has it. Source: `qemu-kvm -machine help` and `--version` of RHEL 7 (1.5.3, 2.x as qemu-kvm-rhev),
@@ -133,19 +139,31 @@ def parse(name: str) -> MachineType | None:
         # QEMU called the i440fx family plain "pc" up to 1.3 and pc-i440fx from 1.4
         return MachineType(name, "pc-i440fx", numbers(match["version"]))
     if match := _QEMU_KVM.match(name):
-        return MachineType(name, "pc-i440fx", numbers(match["version"] or match["later"]), "ubuntu")
+        return MachineType(
+            name, "pc-i440fx", numbers(match["version"] or match["later"]), "ubuntu"
+        )
     if (match := _RHEL.match(name)) and (base := _rhel_base(match["version"])):
-        return MachineType(name, match["family"], base, "rhel", release=numbers(match["version"]))
+        return MachineType(
+            name, match["family"], base, "rhel", release=numbers(match["version"])
+        )
     if _RHEL_6.match(name):
         return MachineType(name, "pc-i440fx", _RHEL_6_BASE, "rhel")
     if (match := _UBUNTU.match(name)) and match["name"] in _UBUNTU_BASE:
-        return MachineType(name, match["family"], _UBUNTU_BASE[match["name"]], "ubuntu", match["variant"])
+        return MachineType(
+            name,
+            match["family"],
+            _UBUNTU_BASE[match["name"]],
+            "ubuntu",
+            match["variant"],
+        )
     return None
 
 
 def _rhel_base(release: str) -> Version | None:
     last = max(_RHEL_BASE, key=numbers)
-    return _RHEL_BASE.get(release) or (_RHEL_BASE[last] if numbers(release) > numbers(last) else None)
+    return _RHEL_BASE.get(release) or (
+        _RHEL_BASE[last] if numbers(release) > numbers(last) else None
+    )
 
 
 def numbers(text: str) -> Version:
@@ -168,11 +186,17 @@ def is_gone(machine: MachineType, offered: list[OfferedMachine]) -> bool:
     """
     if machine.version is None or any(one.name == machine.name for one in offered):
         return False
-    family = [known.version for one in offered if (known := parse(one.name)) and known.family == machine.family]
+    family = [
+        known.version
+        for one in offered
+        if (known := parse(one.name)) and known.family == machine.family
+    ]
     return any(version is not None and version > machine.version for version in family)
 
 
-def successor(machine: MachineType, offered: list[OfferedMachine], *, lowest: bool = False) -> str | None:
+def successor(
+    machine: MachineType, offered: list[OfferedMachine], *, lowest: bool = False
+) -> str | None:
     """The newest type of *machine*'s family and vendor in *offered* that passes discards on and is not deprecated.
 
     Where the vendor's own types are not offered (the guest came from another distribution), the
@@ -184,9 +208,18 @@ def successor(machine: MachineType, offered: list[OfferedMachine], *, lowest: bo
         fitting: list[tuple[Version, Version, str]] = []
         for one in offered:
             known = parse(one.name)
-            if known is None or known.version is None or known.version < oldest or one.deprecated:
+            if (
+                known is None
+                or known.version is None
+                or known.version < oldest
+                or one.deprecated
+            ):
                 continue
-            if (known.family, known.vendor, known.variant) == (machine.family, vendor, machine.variant):
+            if (known.family, known.vendor, known.variant) == (
+                machine.family,
+                vendor,
+                machine.variant,
+            ):
                 fitting.append((known.version, known.release, one.name))
         if fitting:
             return (min if lowest else max)(fitting)[-1]

@@ -43,7 +43,9 @@ class Argument(NamedTuple):
         found: dict[str, str] = {}
         for number, part in enumerate(parts):
             name, equals, value = part.replace("\0", ",").partition("=")
-            found.setdefault(name if equals or number else "", value if equals or number else name)
+            found.setdefault(
+                name if equals or number else "", value if equals or number else name
+            )
         return found
 
     @property
@@ -83,7 +85,10 @@ _ALONE = re.compile(
 
 def arguments(root: Element) -> list[Argument]:
     """Every option in `qemu:commandline`, each with its value. A word that is of none is the first disk: `-hda`."""
-    words = [str(one.get("value") or "") for one in root.iterfind(f"{_NAMESPACE}commandline/{_NAMESPACE}arg")]
+    words = [
+        str(one.get("value") or "")
+        for one in root.iterfind(f"{_NAMESPACE}commandline/{_NAMESPACE}arg")
+    ]
     found: list[Argument] = []
     for word in words:
         if re.match(r"--?[A-Za-z]", word):
@@ -106,7 +111,10 @@ def overrides(root: Element) -> list[tuple[str, frozenset[str]]]:
 
 def is_there(root: Element) -> bool:
     """Are there any of either?"""
-    return any(root.find(f"{_NAMESPACE}{tag}") is not None for tag in ("commandline", "override"))
+    return any(
+        root.find(f"{_NAMESPACE}{tag}") is not None
+        for tag in ("commandline", "override")
+    )
 
 
 def _texts(root: Element) -> Iterator[tuple[str, str]]:
@@ -114,7 +122,10 @@ def _texts(root: Element) -> Iterator[tuple[str, str]]:
     for one in arguments(root):
         yield one.value, one.words
     for env in root.iterfind(f"{_NAMESPACE}commandline/{_NAMESPACE}env"):
-        yield str(env.get("value") or ""), f"the variable {printable(str(env.get('name')))} of qemu:commandline"
+        yield (
+            str(env.get("value") or ""),
+            f"the variable {printable(str(env.get('name')))} of qemu:commandline",
+        )
     for alias, names in overrides(root):
         yield alias, f"qemu:override ({printable(', '.join(sorted(names)))[:_SHOWN]})"
 
@@ -135,19 +146,27 @@ def naming(root: Element, names: Iterable[str]) -> str | None:
 def naming_a_node(root: Element) -> str | None:
     """Who names a block node of libvirt's by its number, which is another one where disks change places; or None."""
     for text, words in _texts(root):
-        if match := re.search(r"(?<![\w-])libvirt-\d+-(?:format|storage|slice)\b", text):
+        if match := re.search(
+            r"(?<![\w-])libvirt-\d+-(?:format|storage|slice)\b", text
+        ):
             return f"{words} names {match[0]}"
     return None
 
 
-def setting_globally(root: Element, driver: str, properties: Iterable[str] = ()) -> str | None:
+def setting_globally(
+    root: Element, driver: str, properties: Iterable[str] = ()
+) -> str | None:
     """The `-global` that sets one of *properties* (any, where none is given) of a driver like *driver*, or None."""
     wanted = set(properties)
     for one in arguments(root):
         if one.option != "global":
             continue
         found = one.properties
-        name, _, key = (found.get("driver"), "", found.get("property", "")) if "driver" in found else _dotted(one.value)
+        name, _, key = (
+            (found.get("driver"), "", found.get("property", ""))
+            if "driver" in found
+            else _dotted(one.value)
+        )
         if re.fullmatch(driver, name or "") and (not wanted or key in wanted):
             return one.words
     return None
@@ -168,7 +187,9 @@ def naming_a_machine(root: Element) -> str | None:
 
 def reading_a_file(root: Element) -> str | None:
     """The `-readconfig` whose file may name any device and take any place, and which nobody reads; or None."""
-    return next((one.words for one in arguments(root) if one.option == "readconfig"), None)
+    return next(
+        (one.words for one in arguments(root) if one.option == "readconfig"), None
+    )
 
 
 # Places ---------------------------------------------------------------------------------------
@@ -201,7 +222,11 @@ def taking_the_first_free_slot(root: Element) -> str | None:
 def _is_pci(one: Argument) -> bool:
     """Is it plugged into a bus that libvirt plugs its own devices into? Its names for those end in a number."""
     bus = one.properties.get("bus", "pci.0")
-    return one.option == "device" and not _NOT_PCI.fullmatch(one.driver) and bool(re.fullmatch(r"pcie?(\.\d+)?", bus))
+    return (
+        one.option == "device"
+        and not _NOT_PCI.fullmatch(one.driver)
+        and bool(re.fullmatch(r"pcie?(\.\d+)?", bus))
+    )
 
 
 def _plugs_itself(one: Argument) -> bool:
@@ -217,7 +242,11 @@ def slots(root: Element) -> set[int]:
     found = set()
     for one in arguments(root):
         if _is_pci(one) and (
-            match := re.match(r"(?:0x)?([0-9a-f]{1,2})(?![0-9a-f])", one.properties.get("addr", ""), re.IGNORECASE)
+            match := re.match(
+                r"(?:0x)?([0-9a-f]{1,2})(?![0-9a-f])",
+                one.properties.get("addr", ""),
+                re.IGNORECASE,
+            )
         ):
             found.add(int(match[1], 16))
     return found
@@ -226,7 +255,9 @@ def slots(root: Element) -> set[int]:
 def on_scsi_bus(root: Element, controller: str) -> str | None:
     """The device of the arguments that is on the SCSI controller of that id, or wherever there is room; or None."""
     for one in arguments(root):
-        if one.option == "device" and re.fullmatch(r"scsi-(hd|cd|disk|block|generic)", one.driver):
+        if one.option == "device" and re.fullmatch(
+            r"scsi-(hd|cd|disk|block|generic)", one.driver
+        ):
             if one.properties.get("bus", f"{controller}.0") == f"{controller}.0":
                 return one.words
     return None
@@ -271,7 +302,11 @@ def _is_disk(one: Argument) -> bool:
 
 
 def _is_on(found: Mapping[str, str], *names: str) -> bool:
-    return any(found[name].lower() in ("on", "true", "yes", "") for name in names if name in found)
+    return any(
+        found[name].lower() in ("on", "true", "yes", "")
+        for name in names
+        if name in found
+    )
 
 
 def images(root: Element) -> list[tuple[str, bool]]:
@@ -282,8 +317,18 @@ def images(root: Element) -> list[tuple[str, bool]]:
             found.append((one.value, one.option == "cdrom"))
         elif one.option in ("drive", "blockdev"):
             some = one.properties
-            is_read = some.get("media") == "cdrom" or _is_on(some, "readonly", "read-only", "file.read-only")
+            is_read = some.get("media") == "cdrom" or _is_on(
+                some, "readonly", "read-only", "file.read-only"
+            )
             found += [(place, is_read) for place in _places(some)]
+        elif one.option == "object" and "mem-path" in (some := one.properties):
+            path, is_read = (
+                some["mem-path"],
+                not _is_on(some, "share") or _is_on(some, "readonly"),
+            )
+            found += (
+                [] if path.startswith("/dev/") else [(path, is_read)]
+            )  # else it is kept by nothing
     return [(path.removeprefix("file:"), is_read) for path, is_read in found]
 
 
@@ -292,7 +337,11 @@ def _places(some: Mapping[str, str]) -> Iterator[str]:
     for key, value in some.items():
         node, _, last = key.rpartition(".")
         before = f"{node}." if node else ""
-        if key == "file" or last == "filename" or (last == "path" and some.get(f"{before}driver") == "io_uring"):
+        if (
+            key == "file"
+            or last == "filename"
+            or (last == "path" and some.get(f"{before}driver") == "io_uring")
+        ):
             yield value
         elif last == "driver" and value == "rbd":
             yield f"rbd:{some.get(f'{before}pool', '')}/{some.get(f'{before}image', '')}"
@@ -300,17 +349,31 @@ def _places(some: Mapping[str, str]) -> Iterator[str]:
 
 _HOSTS = re.compile(
     r"vfio-.*|usb-host|pci-assign|kvm-pci-assign|vhost-scsi.*|scsi-generic|scsi-block|vhost-vdpa-device.*|"
-    r"virtio-input-host.*|(usb-)?u2f-passthru|ccid-card-emulated"
+    r"virtio-input-host.*|(usb-)?u2f-passthru|ccid-card-emulated|vhost-user-(blk|scsi).*"
 )
 #: drivers of `-blockdev` that open a whole device of the host
 _HOSTS_NODES = re.compile(r"nvme(-io_uring)?|virtio-blk-(vhost-vdpa|vfio-pci)")
 #: options that take a character device, as `-serial` does (qemu_chr_parse_compat)
-_LINES = ("usbdevice", "serial", "parallel", "monitor", "qmp", "qmp-pretty", "debugcon", "gdb", "pcidevice")
+_LINES = (
+    "usbdevice",
+    "serial",
+    "parallel",
+    "monitor",
+    "qmp",
+    "qmp-pretty",
+    "debugcon",
+    "gdb",
+    "pcidevice",
+)
 
 
 def host_devices(root: Element) -> list[str]:
     """What of the arguments takes a device of the host, or may as far as anybody can tell, in words."""
-    return [one.words for one in arguments(root) if one.option == "readconfig" or _takes_a_device(one)]
+    return [
+        one.words
+        for one in arguments(root)
+        if one.option == "readconfig" or _takes_a_device(one)
+    ]
 
 
 def _takes_a_device(one: Argument) -> bool:
@@ -320,7 +383,9 @@ def _takes_a_device(one: Argument) -> bool:
     if one.option == "netdev":
         return found.get("type", found.get("")) == "vhost-vdpa"
     if one.option == "object":
-        return one.driver == "input-linux" or found.get("mem-path", "").startswith(_PERSISTENT)
+        return one.driver == "input-linux" or found.get("mem-path", "").startswith(
+            _PERSISTENT
+        )
     if one.option == "tpmdev":
         return found.get("type", found.get("")) == "passthrough"
     if one.option in _LINES:
@@ -329,8 +394,14 @@ def _takes_a_device(one: Argument) -> bool:
         kind = found.get("backend.type") or found.get("backend") or found.get("")
         return kind in ("serial", "tty", "parallel", "parport")
     if one.option in ("drive", "blockdev"):
-        drivers = (value for key, value in found.items() if key == "driver" or key.endswith(".driver"))
-        return any(map(_HOSTS_NODES.fullmatch, drivers)) or found.get("file", "").startswith("nvme:")
+        drivers = (
+            value
+            for key, value in found.items()
+            if key == "driver" or key.endswith(".driver")
+        )
+        return any(map(_HOSTS_NODES.fullmatch, drivers)) or found.get(
+            "file", ""
+        ).startswith("nvme:")
     return one.option == "mem-path" and one.value.startswith(_PERSISTENT)
 
 

@@ -17,7 +17,13 @@ from reclaim.record.results import SCHEMA, rfc3339
 
 
 def document(
-    run_id: str, options: Options, started: datetime, ended: datetime, part: Part, *, cut_short: bool = False
+    run_id: str,
+    options: Options,
+    started: datetime,
+    ended: datetime,
+    part: Part,
+    *,
+    cut_short: bool = False,
 ) -> dict[str, Any]:
     """The record of one hypervisor's part of a run, as results.json has it (schema 1)."""
     hypervisor = part.hypervisor
@@ -29,7 +35,10 @@ def document(
             "started": rfc3339(started),
             "ended": rfc3339(ended),
             "version": reclaim.__version__,
-            "arguments": [printable(argument) for argument in redacted_arguments(options.arguments)],
+            "arguments": [
+                printable(argument)
+                for argument in redacted_arguments(options.arguments)
+            ],
             "cut_short": cut_short,
         },
         "hypervisor": {

@@ -27,7 +27,8 @@ from reclaim.base.text import libvirt_words, printable
 from reclaim.base.verdict import ChangeRecord, Judgement, Result, Verdict
 from reclaim.changes import boot_stopped, power, preconditions
 from reclaim.changes.boot_stopped import Boot
-from reclaim.changes.change import Change, DefinitionChange
+from reclaim.changes.change import Change
+from reclaim.changes.definition_change import DefinitionChange
 from reclaim.changes.power import PowerCycle
 from reclaim.definition import qemuargs
 from reclaim.definition.domain import Definition
@@ -95,7 +96,9 @@ def judge(requirement: Requirement, subject: Subject) -> Judgement:
     except ProbeError as exc:
         return Judgement(Verdict.ERROR, printable(f"could not look: {exc}"))
     except libvirt.libvirtError as exc:
-        return Judgement(Verdict.ERROR, printable(f"could not look: libvirt: {libvirt_words(exc)}"))
+        return Judgement(
+            Verdict.ERROR, printable(f"could not look: libvirt: {libvirt_words(exc)}")
+        )
     return Judgement(Verdict.COMPLIANT, "", printable(evidence))
 
 
@@ -104,7 +107,10 @@ def _is_finding(exc: AssertionError, requirement: Requirement) -> bool:
     traceback = exc.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
-    return traceback is not None and traceback.tb_frame.f_code is requirement.check.__code__
+    return (
+        traceback is not None
+        and traceback.tb_frame.f_code is requirement.check.__code__
+    )
 
 
 def finding(exc: AssertionError) -> str:
@@ -136,7 +142,9 @@ class Engine:
     restart: bool = False
     force: bool = False
     boot_stopped: bool = False
-    results: dict[tuple[str, str | None, str | None, str | None], Result] = field(default_factory=dict)
+    results: dict[tuple[str, str | None, str | None, str | None], Result] = field(
+        default_factory=dict
+    )
     #: bytes that came back from copies; what came back from guests' disks is counted on the disks
     freed: int = 0
     _planned: dict[str, Definition] = field(default_factory=dict)
@@ -159,18 +167,24 @@ class Engine:
         if not self.boot_stopped or guest in self._booted or guest.unstarted:
             return
         try:
-            if guest.is_running or not (guest.closed() == OFF or guest.persistent.other_system):
+            if guest.is_running or not (
+                guest.closed() == OFF or guest.persistent.other_system
+            ):
                 return
-            guest.forget(inside=False)  # a run over a fleet takes hours: it is started on what is defined now
+            guest.forget(
+                inside=False
+            )  # a run over a fleet takes hours: it is started on what is defined now
             # what was left off is to be brought back, not to be looked into and shut down
-            if reason := guest.left_off or preconditions.reason_not_to_start(guest):
+            if reason := guest.left_off or preconditions.why_not_started(guest):
                 guest.unstarted = reason
                 return
             if self.stopped:
                 guest.unstarted = self._why_stopped()
                 return
             change = Boot(guest.name, self.journal.path.parent.name)
-            seq = self._booted[guest] = self.journal.intend(guest.name, guest.uuid, boot_stopped.SLUG, change)
+            seq = self._booted[guest] = self.journal.intend(
+                guest.name, guest.uuid, boot_stopped.SLUG, change
+            )
             change.apply(guest)
         except JournalLost as exc:
             self.stopped = str(exc)
@@ -188,7 +202,11 @@ class Engine:
         if guest not in self._booted:
             return
         seq = self._booted[guest]
-        change = next(change for number, change in self.journal.standing(guest.uuid) if number == seq)
+        change = next(
+            change
+            for number, change in self.journal.standing(guest.uuid)
+            if number == seq
+        )
         told = "it was off: it was started (--boot-stopped)"
         failed = ""
         try:
@@ -198,7 +216,9 @@ class Engine:
             failed = printable(str(exc))
             self._write_down(self.journal.failed, seq, failed)
         del self._booted[guest]
-        self._asked = [one for one in self._asked if one.guest is not guest]  # it is not to be started again
+        self._asked = [
+            one for one in self._asked if one.guest is not guest
+        ]  # it is not to be started again
         for cycle in self.journal.at_stake(guest.uuid):  # nor by a later run
             self._write_down(self.journal.failed, cycle, f"{told}, and is to be off")
         guest.booted_by = None
@@ -207,13 +227,24 @@ class Engine:
             if result.guest != guest.name:
                 continue
             if result.requirement == boot_stopped.WITNESS and failed:
-                result.take(Judgement(Verdict.ERROR, f"{told}, and could NOT be shut down again: {failed}"))
+                result.take(
+                    Judgement(
+                        Verdict.ERROR,
+                        f"{told}, and could NOT be shut down again: {failed}",
+                    )
+                )
             elif result.requirement == boot_stopped.WITNESS and result.verdict.holds:
                 result.evidence = f"{result.evidence}; {told} and {note}"
             elif result.requirement == boot_stopped.WITNESS:
                 result.reason = f"{result.reason}; {told} and {note}"
-            elif result.requirement == "live-definition" and result.verdict is Verdict.PENDING and not failed:
-                result.reason = f"{result.reason}; {note}: its next start uses the definition"
+            elif (
+                result.requirement == "live-definition"
+                and result.verdict is Verdict.PENDING
+                and not failed
+            ):
+                result.reason = (
+                    f"{result.reason}; {note}: its next start uses the definition"
+                )
 
     def leave_all(self) -> None:
         """Shut down what is still up of what was started: the run was interrupted."""
@@ -242,7 +273,9 @@ class Engine:
         found = self.results.get(key)
         if found is None:
             name = self.hypervisor.name
-            found = Result(slug, requirement.title, name, guest, disk, copy, Verdict.NOT_ASSESSABLE)
+            found = Result(
+                slug, requirement.title, name, guest, disk, copy, Verdict.NOT_ASSESSABLE
+            )
             self.results[key] = found
         return found
 
@@ -277,7 +310,13 @@ class Engine:
             result = self.result(one.requirement, one.subject)
             result.take(judge(one.requirement, one.subject))
             if result.verdict is Verdict.COMPLIANT:
-                result.take(Judgement(Verdict.FIXED, f"it went off late; {outcome.get('note', '')}", result.evidence))
+                result.take(
+                    Judgement(
+                        Verdict.FIXED,
+                        f"it went off late; {outcome.get('note', '')}",
+                        result.evidence,
+                    )
+                )
             self._look_again(one.requirement, one.subject)
 
     # The journal
@@ -292,18 +331,26 @@ class Engine:
     def _why_stopped(self) -> str:
         """Why nothing more is changed: in full for the first row that it is of, in short for the others."""
         told, self._is_told = self._is_told, True
-        return "nothing more is changed in this run" + ("" if told else f": {printable(self.stopped)}")
+        return "nothing more is changed in this run" + (
+            "" if told else f": {printable(self.stopped)}"
+        )
 
     # Mending
 
-    def _remedy(self, requirement: Requirement, subject: Subject, result: Result) -> None:
+    def _remedy(
+        self, requirement: Requirement, subject: Subject, result: Result
+    ) -> None:
         if self.stopped:
             result.reason += f"; not mended: {self._why_stopped()}"
             return
         waits = self._waits_for(requirement, subject)
         if waits and not self.force:
             slug, judgement = waits[0]
-            result.verdict = Verdict.PENDING if judgement.verdict is Verdict.PENDING else Verdict.NONCOMPLIANT
+            result.verdict = (
+                Verdict.PENDING
+                if judgement.verdict is Verdict.PENDING
+                else Verdict.NONCOMPLIANT
+            )
             result.reason += f"; withheld: waits for {slug} ({_shortly(judgement)})"
             return
         forced = _overruled(waits)
@@ -327,22 +374,41 @@ class Engine:
         verdict = judge(requirement, subject)
         if verdict.verdict is Verdict.COMPLIANT:
             notes = [text for text in (f"was: {found}", forced, *self._notes) if text]
-            result.take(Judgement(Verdict.FIXED, "; ".join(notes), _evidence(verdict.evidence, changes)))
+            result.take(
+                Judgement(
+                    Verdict.FIXED,
+                    "; ".join(notes),
+                    _evidence(verdict.evidence, changes),
+                )
+            )
         else:
             result.take(verdict)
-            if verdict.verdict is Verdict.NONCOMPLIANT and not self._waits(requirement, subject, result):
+            if verdict.verdict is Verdict.NONCOMPLIANT and not self._waits(
+                requirement, subject, result
+            ):
                 helped = found.partition(";")[0] != result.reason.partition(";")[0]
-                notes = [f"was: {found}", *self._notes] if helped else ["the change was applied and did not help"]
-                result.reason = "; ".join((result.reason, *filter(None, (forced,)), *notes))
+                notes = (
+                    [f"was: {found}", *self._notes]
+                    if helped
+                    else ["the change was applied and did not help"]
+                )
+                result.reason = "; ".join(
+                    (result.reason, *filter(None, (forced,)), *notes)
+                )
         if any(isinstance(change, PowerCycle) for change in changes):
             self._look_again(requirement, subject)
 
-    def _propose(self, requirement: Requirement, subject: Subject, result: Result) -> list[Change]:
+    def _propose(
+        self, requirement: Requirement, subject: Subject, result: Result
+    ) -> list[Change]:
         """What the fixer proposes; where it withholds, the result says so."""
         try:
             if self.mode == "plan" and subject.guest is not None:
                 name = subject.guest.name
-                planned, renames = self._planned.get(name), self._planned_renames.get(name, {})
+                planned, renames = (
+                    self._planned.get(name),
+                    self._planned_renames.get(name, {}),
+                )
                 with subject.guest.planning(planned, renames):
                     return requirement.fixer(*subject.arguments(requirement))
             return requirement.fixer(*subject.arguments(requirement))
@@ -359,7 +425,9 @@ class Engine:
             result.reason += f"; withheld: libvirt: {printable(libvirt_words(exc))}"
         return []
 
-    def _waits(self, requirement: Requirement, subject: Subject, result: Result) -> bool:
+    def _waits(
+        self, requirement: Requirement, subject: Subject, result: Result
+    ) -> bool:
         """Does what was applied count later? The fixer knows: asked again, it has nothing to propose but to wait."""
         try:
             requirement.fixer(*subject.arguments(requirement))
@@ -371,38 +439,54 @@ class Engine:
             return False
         return False
 
-    def _withheld(self, subject: Subject, changes: list[Change], result: Result) -> bool:
+    def _withheld(
+        self, subject: Subject, changes: list[Change], result: Result
+    ) -> bool:
         """Does the guest's state forbid one of *changes*? Then the result says why."""
         guest = subject.guest
         if guest is None:
             return False
         for change in changes:
             try:
-                reason = preconditions.reason_to_withhold(guest, change)
+                reason = preconditions.why_not_applied(guest, change)
             except libvirt.libvirtError as exc:
                 reason = f"libvirt cannot tell the guest's state: {libvirt_words(exc)}"
             if reason is None:
                 continue
             if isinstance(change, PowerCycle) and not self.restart:
                 result.verdict = Verdict.PENDING
-                result.reason += f"; waits for a power cycle, which is withheld: {printable(reason)}"
+                result.reason += (
+                    f"; waits for a power cycle, which is withheld: {printable(reason)}"
+                )
             else:
                 result.reason += f"; withheld: {printable(reason)}"
             return True
         return False
 
-    def _plan(self, subject: Subject, changes: list[Change], result: Result, forced: str) -> None:
-        result.changes += [ChangeRecord(change.kind, change.target, change.diff) for change in changes]
+    def _plan(
+        self, subject: Subject, changes: list[Change], result: Result, forced: str
+    ) -> None:
+        result.changes += [
+            ChangeRecord(change.kind, change.target, change.diff) for change in changes
+        ]
         result.evidence = _evidence(result.evidence, changes)
         result.reason += f"; {forced}" if forced else ""
         for change in changes:
             if isinstance(change, DefinitionChange) and subject.guest is not None:
                 name = subject.guest.name
                 self._planned[name] = Definition(change.after)
-                self._planned_renames[name] = {**self._planned_renames.get(name, {}), **change.renames}
+                self._planned_renames[name] = {
+                    **self._planned_renames.get(name, {}),
+                    **change.renames,
+                }
 
     def _apply(
-        self, requirement: Requirement, subject: Subject, changes: list[Change], result: Result, forced: str
+        self,
+        requirement: Requirement,
+        subject: Subject,
+        changes: list[Change],
+        result: Result,
+        forced: str,
     ) -> bool:
         """Journal and apply; True where all were applied. The result tells of what was not."""
         guest, place = subject.guest, subject.place
@@ -411,9 +495,8 @@ class Engine:
             if isinstance(change, PowerCycle) and not self.restart:
                 result.verdict = Verdict.PENDING
                 why = f" ({printable(change.why)})" if change.why else ""
-                result.reason += (
-                    f"; waits for a power cycle{why}: shut the guest down and start it, or run with --restart"
-                )
+                way = "shut the guest down and start it, or run with --restart"
+                result.reason += f"; waits for a power cycle{why}: {way}"
                 return False
             remark = _remark(guest, change)
             seq = self._intended(requirement, place, change, result)
@@ -421,7 +504,9 @@ class Engine:
                 return False
             if isinstance(change, DefinitionChange) and guest is not None:
                 guest.history.append(change.before)
-            record = self._records[seq] = ChangeRecord(change.kind, change.target, change.diff)
+            record = self._records[seq] = ChangeRecord(
+                change.kind, change.target, change.diff
+            )
             result.changes.append(record)
             try:
                 outcome = change.apply(place)
@@ -431,19 +516,29 @@ class Engine:
                 place.forget()
                 raise
             except PowerCycleFailed as exc:
-                result.reason = "; ".join(text for text in (printable(str(exc), lines=True), forced) if text)
+                result.reason = "; ".join(
+                    text for text in (printable(str(exc), lines=True), forced) if text
+                )
                 self._not_back(requirement, subject, change, seq, exc)
                 return False
             except StillRunning as exc:
                 self._write_down(self.journal.unknown, seq, str(exc))
                 result.verdict = Verdict.PENDING
-                result.reason += f"; waits for its next power cycle: {printable(str(exc))}"
+                result.reason += (
+                    f"; waits for its next power cycle: {printable(str(exc))}"
+                )
                 if guest is not None and isinstance(change, PowerCycle):
-                    self._asked.append(_Asked(requirement, subject, guest, change, seq, record))
+                    self._asked.append(
+                        _Asked(requirement, subject, guest, change, seq, record)
+                    )
                 return False
             except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
                 is_undone = isinstance(exc, ChangeFailed)
-                self._write_down(self.journal.failed if is_undone else self.journal.unknown, seq, str(exc))
+                self._write_down(
+                    self.journal.failed if is_undone else self.journal.unknown,
+                    seq,
+                    str(exc),
+                )
                 place.forget(inside=not isinstance(change, DefinitionChange))
                 result.reason += f"; {forced}" if forced else ""
                 result.reason += f"; not mended: {printable(str(exc), lines=True)}"
@@ -453,19 +548,29 @@ class Engine:
                     self._interrupted(guest, change, seq, result)
                 else:
                     self._write_down(
-                        self.journal.unknown, seq, f"interrupted: {type(exc).__name__}: {printable(str(exc))}"
+                        self.journal.unknown,
+                        seq,
+                        f"interrupted: {type(exc).__name__}: {printable(str(exc))}",
                     )
                 raise
             self._write_down(self.journal.done, seq, outcome)
             record.applied = True
             self.freed += int(outcome.get("freed", "0"))
-            self._notes += [printable(note) for note in (outcome.get("note"), remark) if note]
+            self._notes += [
+                printable(note) for note in (outcome.get("note"), remark) if note
+            ]
             place.forget(inside=not isinstance(change, DefinitionChange))
             if self.stopped:
                 return self._is_all(changes, change, result)
         return True
 
-    def _intended(self, requirement: Requirement, place: Guest | Node, change: Change, result: Result) -> int | None:
+    def _intended(
+        self,
+        requirement: Requirement,
+        place: Guest | Node,
+        change: Change,
+        result: Result,
+    ) -> int | None:
         """The number of *change* in the journal; None where it is not to be made, and the row says why."""
         try:
             return self.journal.intend(place.name, place.uuid, requirement.slug, change)
@@ -484,7 +589,14 @@ class Engine:
         result.reason += f"; mended in part: {self._why_stopped()}"
         return False
 
-    def _not_back(self, power_cycle: Requirement, subject: Subject, change: Change, seq: int, exc: Exception) -> None:
+    def _not_back(
+        self,
+        power_cycle: Requirement,
+        subject: Subject,
+        change: Change,
+        seq: int,
+        exc: Exception,
+    ) -> None:
         """A guest did not come back: the journal is told, and what was judged before is judged again."""
         guest = subject.guest
         if guest is None or not isinstance(exc, ChangeFailed):
@@ -494,20 +606,30 @@ class Engine:
         if guest.is_running:
             self._write_down(self.journal.failed, seq, str(exc))
         else:
-            self._write_down(self.journal.unknown, seq, str(exc))  # the next run tries again
+            self._write_down(
+                self.journal.unknown, seq, str(exc)
+            )  # the next run tries again
         if isinstance(exc, PowerCycleFailed) and isinstance(change, PowerCycle):
             if power.is_rolled_back(guest, change):
                 self._rolled_back(guest)
             self._look_again(power_cycle, subject, undone=True)
 
-    def _interrupted(self, guest: Guest, cycle: PowerCycle, seq: int, result: Result) -> None:
+    def _interrupted(
+        self, guest: Guest, cycle: PowerCycle, seq: int, result: Result
+    ) -> None:
         """The power cycle was cut short: tell what is known of the guest."""
         if self.hypervisor.is_cut_off:
             return  # nothing is: the next run sees
         guest.forget()
-        if guest.is_running and power.runs_on(guest, cycle.booted) and not guest.is_leaving:
+        if (
+            guest.is_running
+            and power.runs_on(guest, cycle.booted)
+            and not guest.is_leaving
+        ):
             if power.is_rolled_back(guest, cycle):
-                words = "interrupted; it was started again on the definition that booted"
+                words = (
+                    "interrupted; it was started again on the definition that booted"
+                )
                 self._rolled_back(guest)
             else:
                 words = "interrupted; it was not shut down"
@@ -523,7 +645,9 @@ class Engine:
             self._write_down(self.journal.undone, seq, "rolled back")
             self._records[seq].undone = True
 
-    def _look_again(self, power: Requirement, subject: Subject, *, undone: bool = False) -> None:
+    def _look_again(
+        self, power: Requirement, subject: Subject, *, undone: bool = False
+    ) -> None:
         """After a power cycle what was judged before it is judged again, and mended where it broke."""
         guest = subject.guest
         for requirement in catalogue().values():
@@ -531,7 +655,10 @@ class Engine:
                 return
             for again in subjects(requirement, guest) if guest else ():
                 result = self.results.get((requirement.slug, *again.key))
-                if result is None or result.verdict in (Verdict.WAIVED, Verdict.NOT_APPLICABLE):
+                if result is None or result.verdict in (
+                    Verdict.WAIVED,
+                    Verdict.NOT_APPLICABLE,
+                ):
                     continue
                 verdict = judge(requirement, again)
                 if verdict.verdict is Verdict.COMPLIANT:
@@ -542,12 +669,18 @@ class Engine:
                 result.take(verdict)
                 if undone and before is Verdict.FIXED:
                     result.reason = f"rolled back: {result.reason}"
-                elif not undone and verdict.verdict is Verdict.NONCOMPLIANT and before.holds:
+                elif (
+                    not undone
+                    and verdict.verdict is Verdict.NONCOMPLIANT
+                    and before.holds
+                ):
                     self._remedy(requirement, again, result)
 
     # What a fix waits for
 
-    def _waits_for(self, requirement: Requirement, subject: Subject) -> list[tuple[str, Judgement]]:
+    def _waits_for(
+        self, requirement: Requirement, subject: Subject
+    ) -> list[tuple[str, Judgement]]:
         """The requirements named by `after` that do not hold for the same guest, each with the first row that says so.
 
         Without --force the first one is enough.
@@ -590,7 +723,12 @@ def _remark(guest: Guest | None, change: Change) -> str:
 
 def _evidence(seen: str, changes: list[Change]) -> str:
     """What was *seen*, and what the definition lost or has elsewhere now."""
-    told = [note for change in changes if isinstance(change, DefinitionChange) for note in change.notes]
+    told = [
+        note
+        for change in changes
+        if isinstance(change, DefinitionChange)
+        for note in change.notes
+    ]
     return "; ".join(filter(None, (seen, *map(printable, told))))
 
 
@@ -612,7 +750,11 @@ def _overruled(waits: Sequence[tuple[str, Judgement]]) -> str:
         f"{first} is {words}{f' (so are {others})' if (others := ', '.join(more)) else ''}"
         for words, (first, *more) in alike.items()
     )
-    unseen = [slug for slug, one in waits if one.verdict in (Verdict.NOT_ASSESSABLE, Verdict.ERROR)]
+    unseen = [
+        slug
+        for slug, one in waits
+        if one.verdict in (Verdict.NOT_ASSESSABLE, Verdict.ERROR)
+    ]
     if not unseen:
         return f"forced although {told}"
     states = "; ".join(catalogue()[slug].title for slug in unseen)
@@ -621,7 +763,11 @@ def _overruled(waits: Sequence[tuple[str, Judgement]]) -> str:
 
 def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:
     """Everything of *guest* that *requirement* is judged for. Its copies are found by the run (`backups.backup`)."""
-    return [subject for subject in everything(requirement, guest) if is_asked(requirement, subject)]
+    return [
+        subject
+        for subject in everything(requirement, guest)
+        if is_asked(requirement, subject)
+    ]
 
 
 def everything(requirement: Requirement, guest: Guest) -> list[Subject]:
@@ -639,4 +785,8 @@ def everything(requirement: Requirement, guest: Guest) -> list[Subject]:
 
 def is_asked(requirement: Requirement, subject: Subject) -> bool:
     """Of disks that libvirt knows nothing of one requirement tells."""
-    return subject.disk is None or not subject.disk.is_unknown or requirement.slug == TELLS_OF_UNKNOWN
+    return (
+        subject.disk is None
+        or not subject.disk.is_unknown
+        or requirement.slug == TELLS_OF_UNKNOWN
+    )

@@ -17,8 +17,7 @@ from typing import Any
 from reclaim.base import strict
 from reclaim.base.errors import ChangeFailed, JournalLost, ReclaimError, Untrusted
 from reclaim.base.text import printable
-from reclaim.changes import change as changes
-from reclaim.changes import ours
+from reclaim.changes import definition_change, kinds, ours
 from reclaim.changes.boot_stopped import Boot
 from reclaim.changes.change import Change
 from reclaim.changes.power import PowerCycle
@@ -46,7 +45,11 @@ class Journal:
 
     def standing(self, uuid: str) -> list[tuple[int, Change]]:
         """The changes of this run to one guest that are applied and not undone, by their number."""
-        return [(seq, change) for seq, (owner, change) in self._standing.items() if owner == uuid]
+        return [
+            (seq, change)
+            for seq, (owner, change) in self._standing.items()
+            if owner == uuid
+        ]
 
     def at_stake(self, uuid: str) -> list[int]:
         """The power cycles of one guest whose end nobody has seen: a later run has to look after it."""
@@ -58,14 +61,21 @@ class Journal:
         for seq, change in self.standing(uuid):
             if isinstance(change, PowerCycle) and seq not in self._at_stake:
                 found = []
-            elif isinstance(change, changes.DefinitionChange):
+            elif isinstance(change, definition_change.DefinitionChange):
                 found.append(seq)
         return found
 
     def begin(self) -> None:
         """Write down who writes: once, with the first change. Every method that writes may raise JournalLost."""
         if not self._open:
-            self._write({"event": "begin", "uri": self.uri, "mode": self.mode, "inventory": self.inventory})
+            self._write(
+                {
+                    "event": "begin",
+                    "uri": self.uri,
+                    "mode": self.mode,
+                    "inventory": self.inventory,
+                }
+            )
             self._open = True
 
     def intend(self, guest: str, uuid: str, requirement: str, change: Change) -> int:
@@ -86,7 +96,7 @@ class Journal:
                 "guest": guest,
                 "uuid": uuid,
                 "requirement": requirement,
-                "change": changes.to_json(change),
+                "change": kinds.to_json(change),
             }
         )
         self._standing[self._seq] = (uuid, change)
@@ -126,18 +136,25 @@ class Journal:
 
     def _write(self, entry: dict[str, Any]) -> None:
         """Append *entry*, and see it on the disk. Raises JournalLost, and takes back what it wrote if it can."""
-        entry = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **entry}
+        entry = {
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            **entry,
+        }
         line = json.dumps(entry, ensure_ascii=True) + "\n"
         try:
             _append(self.path, line.encode())
         except OSError as exc:
-            raise JournalLost(f"the journal cannot be written: {self.path}: {exc.strerror}") from exc
+            raise JournalLost(
+                f"the journal cannot be written: {self.path}: {exc.strerror}"
+            ) from exc
 
 
 def _append(path: Path, line: bytes) -> None:
     """Raises OSError, and takes back what it wrote of *line* if it can."""
     is_new = not path.exists()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(
+        path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
     try:
         _drop_torn_line(descriptor)
         size = os.fstat(descriptor).st_size
@@ -145,7 +162,9 @@ def _append(path: Path, line: bytes) -> None:
             _write_all(descriptor, line)
             os.fsync(descriptor)
             if is_new:
-                sync_folder(path.parent)  # else the name may be lost, and with it the file
+                sync_folder(
+                    path.parent
+                )  # else the name may be lost, and with it the file
         except OSError:
             with suppress(OSError):
                 os.ftruncate(descriptor, size)
@@ -191,7 +210,7 @@ class Entry:
 
 
 @dataclass
-class Record:
+class JournalRecord:
     """A journal as read back."""
 
     path: Path
@@ -209,7 +228,9 @@ class Record:
     @property
     def interrupted(self) -> list[Entry]:
         """Changes whose outcome nobody knows: the run died in between, or the answer was lost."""
-        return [entry for entry in self.entries if entry.state in ("intended", "unknown")]
+        return [
+            entry for entry in self.entries if entry.state in ("intended", "unknown")
+        ]
 
     @property
     def died(self) -> bool:
@@ -219,14 +240,20 @@ class Record:
     @property
     def left_only_boots(self) -> bool:
         """Had the run begun nothing but to start guests that were off?"""
-        return bool(self.interrupted) and all(isinstance(entry.change, Boot) for entry in self.interrupted)
+        return bool(self.interrupted) and all(
+            isinstance(entry.change, Boot) for entry in self.interrupted
+        )
 
     @property
     def power_cycles(self) -> list[tuple[Entry, PowerCycle]]:
         """The power cycles among the interrupted changes; none where the journal was ended."""
         if self.ended:
             return []
-        return [(entry, entry.change) for entry in self.interrupted if isinstance(entry.change, PowerCycle)]
+        return [
+            (entry, entry.change)
+            for entry in self.interrupted
+            if isinstance(entry.change, PowerCycle)
+        ]
 
     def defined_since_start(self, cycle: Entry) -> list[Entry]:
         """The changes of the definition with which the guest of *cycle* was first to be started in it."""
@@ -236,7 +263,7 @@ class Record:
                 continue
             if isinstance(entry.change, PowerCycle):
                 found = []
-            elif isinstance(entry.change, changes.DefinitionChange):
+            elif isinstance(entry.change, definition_change.DefinitionChange):
                 found.append(entry)
         return found
 
@@ -249,11 +276,13 @@ class _Begin:
     inventory: str | None = None
     time: str = ""
 
-    def add_to(self, record: Record, _by_seq: dict[int, Entry]) -> None:
+    def add_to(self, record: JournalRecord, _by_seq: dict[int, Entry]) -> None:
         if record.uri not in ("", self.uri):
             raise ValueError("it is of two hypervisors")
         if self.mode not in _MODES or not self.uri:
-            raise ValueError("it begins without a hypervisor, or in a mode that is unknown")
+            raise ValueError(
+                "it begins without a hypervisor, or in a mode that is unknown"
+            )
         record.uri, record.mode = self.uri, self.mode
         record.inventory = self.inventory or record.inventory
         record.ended = False
@@ -269,12 +298,14 @@ class _Intent:
     change: dict[str, Any]
     time: str = ""
 
-    def add_to(self, record: Record, by_seq: dict[int, Entry]) -> None:
+    def add_to(self, record: JournalRecord, by_seq: dict[int, Entry]) -> None:
         if self.seq in by_seq or not record.uri:
             raise ValueError("its change has the number of another, or no beginning")
-        change = changes.from_json(self.change)
+        change = kinds.from_json(self.change)
         ours.expect(self.uuid, change)
-        by_seq[self.seq] = Entry(self.seq, self.guest, self.uuid, self.requirement, change)
+        by_seq[self.seq] = Entry(
+            self.seq, self.guest, self.uuid, self.requirement, change
+        )
         record.entries.append(by_seq[self.seq])
 
 
@@ -286,7 +317,7 @@ class _Outcome:
     reason: str = ""
     time: str = ""
 
-    def add_to(self, _record: Record, by_seq: dict[int, Entry]) -> None:
+    def add_to(self, _record: JournalRecord, by_seq: dict[int, Entry]) -> None:
         if self.seq not in by_seq:
             raise ValueError(f"there is no change {self.seq}")
         one = by_seq[self.seq]
@@ -299,7 +330,7 @@ class _End:
     event: str
     time: str = ""
 
-    def add_to(self, record: Record, _by_seq: dict[int, Entry]) -> None:
+    def add_to(self, record: JournalRecord, _by_seq: dict[int, Entry]) -> None:
         record.ended = True
 
 
@@ -312,7 +343,7 @@ _LINES: dict[str, type[_Begin | _Intent | _Outcome | _End]] = {
 }
 
 
-def read(path: Path) -> Record:
+def read(path: Path) -> JournalRecord:
     """Read a journal back; a torn last line is a crash's, and is left.
 
     Raises Untrusted if others could have written it, and ReclaimError if it cannot be read, or is none.
@@ -324,20 +355,24 @@ def read(path: Path) -> Record:
     except OSError as exc:
         raise ReclaimError(f"{path}: {exc.strerror}") from exc
     except Untrusted as exc:
-        raise Untrusted(exc.path, exc.wrong, f"the journal {path} is not obeyed: {exc.way_out}") from exc
-    record = Record(path, "", [], ended=False)
+        raise Untrusted(
+            exc.path, exc.wrong, f"the journal {path} is not obeyed: {exc.way_out}"
+        ) from exc
+    record = JournalRecord(path, "", [], ended=False)
     by_seq: dict[int, Entry] = {}
     for number, line in _whole_lines(data):
         try:
             _line(line).add_to(record, by_seq)
         except (ValueError, RecursionError) as exc:
-            raise ReclaimError(f"{path}:{number}: not a line of a journal: {printable(str(exc))[:300]}") from exc
+            raise ReclaimError(
+                f"{path}:{number}: not a line of a journal: {printable(str(exc))[:300]}"
+            ) from exc
     return record
 
 
-def journals_below(folder: Path) -> tuple[list[Record], list[str]]:
+def journals_below(folder: Path) -> tuple[list[JournalRecord], list[str]]:
     """The journals of the runs below *folder*, oldest first, and what is wrong with those that are not obeyed."""
-    found: list[Record] = []
+    found: list[JournalRecord] = []
     troubles: dict[str, str] = {}
     for path in sorted(folder.glob(f"*/{NAME}")):
         if path.parent.is_symlink():
@@ -345,7 +380,9 @@ def journals_below(folder: Path) -> tuple[list[Record], list[str]]:
         try:
             found.append(read(path))
         except Untrusted as exc:
-            troubles.setdefault(exc.path, str(exc))  # one folder above may spoil them all
+            troubles.setdefault(
+                exc.path, str(exc)
+            )  # one folder above may spoil them all
         except ReclaimError as exc:
             troubles[str(path)] = str(exc)
     return found, list(troubles.values())
@@ -367,4 +404,6 @@ def _line(line: bytes) -> _Begin | _Intent | _Outcome | _End:
 
 def _whole_lines(data: bytes) -> Iterator[tuple[int, bytes]]:
     *lines, _torn = data.split(b"\n")
-    return ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+    return (
+        (number, line) for number, line in enumerate(lines, start=1) if line.strip()
+    )

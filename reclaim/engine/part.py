@@ -44,7 +44,7 @@ class Part:
     #: what the requirements on backups are judged for
     copies: list[Subject] = field(default_factory=list)
     jobs: list[Subject] = field(default_factory=list)
-    storage: dict[tuple[str, str], measured.Storage] = field(default_factory=dict)
+    storage: dict[tuple[str, str], measured.DiskSpace] = field(default_factory=dict)
     #: why there is no folder for its reports
     homeless: str = ""
     #: what is recorded of it, once the run is closed; `is_written`: results.json has it

@@ -15,16 +15,16 @@ import libvirt
 
 from reclaim.backups import backup, job
 from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
-from reclaim.changes.change import DefinitionChange
+from reclaim.changes.definition_change import DefinitionChange
 from reclaim.engine import document, journal
 from reclaim.engine.engine import Engine, Subject
-from reclaim.engine.journal import Journal, Record
+from reclaim.engine.journal import Journal, JournalRecord
 from reclaim.engine.part import Options, Part
 from reclaim.files import trust
 from reclaim.files.beneath import Folder
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor, connect
-from reclaim.handles.lock import Held, lock, others_at_work
+from reclaim.handles.lock import LockHeld, lock, others_at_work
 from reclaim.inventory import BackupNotes, Inventory, read_inventory
 from reclaim.processes import worker
 from reclaim.record import record, results
@@ -55,9 +55,9 @@ class Run:
     parts: list[Part] = field(default_factory=list)
     started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     #: earlier runs that died while they changed something
-    interrupted: list[tuple[Part, Record]] = field(default_factory=list)
+    interrupted: list[tuple[Part, JournalRecord]] = field(default_factory=list)
     #: those of them at another address of a hypervisor, which are left to that one
-    elsewhere: list[tuple[Part, Record]] = field(default_factory=list)
+    elsewhere: list[tuple[Part, JournalRecord]] = field(default_factory=list)
     #: journals that are not obeyed, and others at work, a line each
     remarks: list[str] = field(default_factory=list)
     #: guests that are not as they were since then, in words
@@ -86,28 +86,47 @@ class Run:
     def open(self) -> None:
         """Connect. Raises ReclaimError where a hypervisor, a guest or the inventory is not there."""
         options = self.options
-        inventory = read_inventory(options.inventory) if options.inventory else Inventory()
+        inventory = (
+            read_inventory(options.inventory) if options.inventory else Inventory()
+        )
         readonly = options.definitions_only and options.mode != "fix"
         for host in options.hosts or (None,):
             # a machine that does not answer is waited for by ssh(1) or libvirt, which hear no signal
-            hypervisor = worker.heard(partial(connect, options.uri, host, inventory, readonly=readonly))
+            hypervisor = worker.heard(
+                partial(connect, options.uri, host, inventory, readonly=readonly)
+            )
             guests = hypervisor.select(list(options.guests))
             folder = options.reports / hypervisor.folder / self.id
             known = str(options.inventory.absolute()) if options.inventory else None
             book = Journal(folder / journal.NAME, hypervisor.uri, options.mode, known)
-            engine = Engine(hypervisor, options.mode, book, options.restart, options.force, options.boot_stopped)
+            engine = Engine(
+                hypervisor,
+                options.mode,
+                book,
+                options.restart,
+                options.force,
+                options.boot_stopped,
+            )
             self.parts.append(Part(hypervisor, guests, engine, folder))
         declared = [*inventory.backup, *map(_folder_of_copies, options.backups)]
         if declared and not options.definitions_only:
             self._find_backups(declared)
         for name in inventory.guest:
-            if not any(guest.name == name for part in self.parts for guest in part.hypervisor.guests):
-                raise ReclaimError(f"inventory {options.inventory}: guest.{name}: no guest is called so")
+            if not any(
+                guest.name == name
+                for part in self.parts
+                for guest in part.hypervisor.guests
+            ):
+                raise ReclaimError(
+                    f"inventory {options.inventory}: guest.{name}: no guest is called so"
+                )
             for slug in inventory.notes(name).waive:
                 if slug not in catalogue():
                     known = ", ".join(catalogue())
                     where = f"inventory {options.inventory}: guest.{name}.waive.{slug}"
-                    raise ReclaimError(f"{where}: no such requirement (there are: {known})")
+                    raise ReclaimError(
+                        f"{where}: no such requirement (there are: {known})"
+                    )
 
     def _find_backups(self, declared: list[BackupNotes]) -> None:
         """Find the copies and jobs of every hypervisor; a copy that fits no disk anywhere is told once."""
@@ -115,12 +134,17 @@ class Run:
         for part in self.parts:
             found = backup.find(part.hypervisor, declared, part.guests)
             part.copies = [_of(one) for one in found.backups]
-            part.jobs = [Subject(part.hypervisor, job=one) for one in job.declared(part.hypervisor, declared)]
+            part.jobs = [
+                Subject(part.hypervisor, job=one)
+                for one in job.declared(part.hypervisor, declared)
+            ]
             for one in found.strangers:
                 strangers.setdefault(str(one.path), []).append(_of(one))
         if not self.options.guests:
             for subjects in strangers.values():
-                if len(subjects) == len([part for part in self.parts if part.hypervisor.is_local]):
+                if len(subjects) == len(
+                    [part for part in self.parts if part.hypervisor.is_local]
+                ):
                     self.parts[0].copies.append(subjects[0])
 
     def prepare(self) -> None:
@@ -143,7 +167,9 @@ class Run:
             for one in found:
                 self._find_death(one, part)
                 for entry in one.applied:
-                    if entry.uuid in guests and isinstance(entry.change, DefinitionChange):
+                    if entry.uuid in guests and isinstance(
+                        entry.change, DefinitionChange
+                    ):
                         guests[entry.uuid].history.append(entry.change.before)
         self.recorded = True
 
@@ -165,7 +191,7 @@ class Run:
             part.folder.rmdir()
             raise
 
-    def _find_death(self, one: Record, part: Part) -> None:
+    def _find_death(self, one: JournalRecord, part: Part) -> None:
         """Did the run of *one* die, and on the hypervisor of *part*? Two hypervisors may have one name, and folder."""
         if not one.died or self._is_under_way(part.hypervisor):
             return
@@ -181,7 +207,7 @@ class Run:
             return False  # the lock is ours
         try:
             lock(hypervisor).close()
-        except Held:
+        except LockHeld:
             return True
         except ReclaimError:
             return False  # there is no place for a lock: nobody can be told by it
@@ -204,11 +230,19 @@ class Run:
         """Look into all *guests* at once; what fails is kept for the checks to tell."""
         waiting = [guest for guest in guests if _is_open(guest)]
         started = time.monotonic()
-        with closing(worker.each(Guest.look_inside, waiting, _AT_ONCE, _PROGRESS_SECONDS)) as looking:
+        with closing(
+            worker.each(Guest.look_inside, waiting, _AT_ONCE, _PROGRESS_SECONDS)
+        ) as looking:
             for left in looking:
                 names = ", ".join(guest.name for guest in left[:_AT_ONCE])
-                waits = f", {time.monotonic() - started:.0f} s; waiting for {names}" if left else ""
-                progress(f"looked into {len(waiting) - len(left)} of {len(waiting)} guests{waits}")
+                waits = (
+                    f", {time.monotonic() - started:.0f} s; waiting for {names}"
+                    if left
+                    else ""
+                )
+                progress(
+                    f"looked into {len(waiting) - len(left)} of {len(waiting)} guests{waits}"
+                )
 
     def leave(self, guest: Guest) -> None:
         """*guest* is finished: where it was started to be looked into, it is shut down again."""
@@ -242,7 +276,14 @@ class Run:
         except JournalLost as exc:
             yield f"{exc}: the next run will say that this one died"
         text = results.written(
-            document.document(self.id, self.options, self.started, ended, part, cut_short=self.cut_short)
+            document.document(
+                self.id,
+                self.options,
+                self.started,
+                ended,
+                part,
+                cut_short=self.cut_short,
+            )
         )
         part.found = record.parsed(text, part.folder / results.NAME)
         if part.homeless:
@@ -282,7 +323,11 @@ def _of(one: backup.Backup) -> Subject:
 
 def _shortly(troubles: list[str]) -> list[str]:
     """The first of many lines, and how many there are."""
-    more = [f"and {len(troubles) - _TOLD} more journals that are not obeyed"] if len(troubles) > _TOLD else []
+    more = (
+        [f"and {len(troubles) - _TOLD} more journals that are not obeyed"]
+        if len(troubles) > _TOLD
+        else []
+    )
     return troubles[:_TOLD] + more
 
 
@@ -325,5 +370,9 @@ def _make_folder(folder: Path) -> Path:
                 return one
     except OSError as exc:
         kind = _NoRoom if exc.errno in _NO_ROOM else ReclaimError
-        raise kind(f"--reports {folder.parent.parent}: {folder} cannot be made: {exc.strerror}") from exc
-    raise ReclaimError(f"--reports {folder.parent.parent}: {folder} is taken a thousand times")
+        raise kind(
+            f"--reports {folder.parent.parent}: {folder} cannot be made: {exc.strerror}"
+        ) from exc
+    raise ReclaimError(
+        f"--reports {folder.parent.parent}: {folder} is taken a thousand times"
+    )

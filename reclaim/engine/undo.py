@@ -24,13 +24,17 @@ from reclaim.base.errors import (
 from reclaim.base.text import libvirt_words, printable, trouble
 from reclaim.changes import power, preconditions
 from reclaim.changes.boot_stopped import Boot
-from reclaim.changes.change import Change, CommandChange, DefinitionChange, FileChange
+from reclaim.changes.change import Change
+from reclaim.changes.command import CommandChange
+from reclaim.changes.definition_change import DefinitionChange
+from reclaim.changes.file_change import FileChange
 from reclaim.changes.power import PowerCycle
 from reclaim.changes.qcow2_amend import ImageAmend
 from reclaim.changes.sparsify import Sparsify
-from reclaim.definition.domain import Definition, pairs
+from reclaim.definition.compare import pairs
+from reclaim.definition.domain import Definition
 from reclaim.engine import journal
-from reclaim.engine.journal import Entry, Journal, Record
+from reclaim.engine.journal import Entry, Journal, JournalRecord
 from reclaim.files import trust
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor, connect
@@ -46,7 +50,9 @@ _LEFT_AS_IT_IS = (PowerCycle, ImageAmend, Sparsify)
 _DIFF_LINES = 60
 
 
-def undo(folder: Path, say: Say, inventory: Path | None = None, uri: str | None = None) -> bool:
+def undo(
+    folder: Path, say: Say, inventory: Path | None = None, uri: str | None = None
+) -> bool:
     """Take back what the run in *folder* changed, the last change first, with *inventory* or the run's own.
 
     A guest whose change cannot be taken back safely is left as it then is, and said; the others go
@@ -55,16 +61,22 @@ def undo(folder: Path, say: Say, inventory: Path | None = None, uri: str | None 
     """
     path = folder.resolve() / journal.NAME if folder.is_dir() else folder
     if not path.exists():
-        raise ReclaimError(f"{folder}: no {journal.NAME} there: that run changed nothing, or it is no run")
+        raise ReclaimError(
+            f"{folder}: no {journal.NAME} there: that run changed nothing, or it is no run"
+        )
     _expect_no_link_of_others(folder)
     record = journal.read(path)
     if not record.entries:
         say(f"{printable(str(folder))}: that run changed nothing")
         return True
-    hypervisor = connect(_address(record, uri), None, _inventory(record, say, inventory))
+    hypervisor = connect(
+        _address(record, uri), None, _inventory(record, say, inventory)
+    )
     try:
         with lock(hypervisor):
-            left = _finish_power_cycles(record, hypervisor, Journal(record.path, record.uri, "undo"), say)
+            left = _finish_power_cycles(
+                record, hypervisor, Journal(record.path, record.uri, "undo"), say
+            )
             return _undo(journal.read(path), hypervisor, say) and not left
     finally:
         hypervisor.close()
@@ -77,10 +89,12 @@ def _expect_no_link_of_others(folder: Path) -> None:
     except OSError as exc:
         raise ReclaimError(f"{folder}: {exc.strerror}") from exc
     except Untrusted as exc:
-        raise Untrusted(exc.path, exc.wrong, f"the run {folder} is not obeyed: {exc.way_out}") from exc
+        raise Untrusted(
+            exc.path, exc.wrong, f"the run {folder} is not obeyed: {exc.way_out}"
+        ) from exc
 
 
-def _address(record: Record, given: str | None) -> str:
+def _address(record: JournalRecord, given: str | None) -> str:
     """The run's URI. Raises ReclaimError if *given* is another, or it runs a command and nobody has said so."""
     if given is not None and given != record.uri:
         raise ReclaimError(f"--uri {given}: that run was on {record.uri}")
@@ -95,11 +109,15 @@ def _address(record: Record, given: str | None) -> str:
 def _runs_a_command(uri: str) -> bool:
     """libvirt.org/uri.html: the transport `ext` is a command, and ssh can be told another, here or there."""
     parts = urlsplit(uri)
-    keys = {unquote(one.partition("=")[0]).lower() for one in re.split("[&;]", parts.query)}
-    return parts.scheme.partition("+")[2] == "ext" or not keys.isdisjoint({"command", "netcat"})
+    keys = {
+        unquote(one.partition("=")[0]).lower() for one in re.split("[&;]", parts.query)
+    }
+    return parts.scheme.partition("+")[2] == "ext" or not keys.isdisjoint(
+        {"command", "netcat"}
+    )
 
 
-def _inventory(record: Record, say: Say, given: Path | None) -> Inventory:
+def _inventory(record: JournalRecord, say: Say, given: Path | None) -> Inventory:
     if given is not None:
         return read_inventory(given)
     if record.inventory is None:
@@ -107,14 +125,20 @@ def _inventory(record: Record, say: Say, given: Path | None) -> Inventory:
     try:
         return read_inventory(Path(record.inventory))
     except ReclaimError as exc:
-        say(f"note: {printable(str(exc))}: going on without it; --inventory FILE names another")
+        say(
+            f"note: {printable(str(exc))}: going on without it; --inventory FILE names another"
+        )
         return Inventory()
 
 
-def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
+def _undo(record: JournalRecord, hypervisor: Hypervisor, say: Say) -> bool:
     book = Journal(record.path, record.uri, "undo")
     walk = _Walk(record, hypervisor, say, book)
-    todo = [entry for entry in record.entries if entry.state in ("done", "intended", "unknown")]
+    todo = [
+        entry
+        for entry in record.entries
+        if entry.state in ("done", "intended", "unknown")
+    ]
     if todo:
         book.begin()  # one that is killed is found as one
     is_lost = False
@@ -127,7 +151,9 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
     _tell_the_record(record, walk.undone, say)
     if is_lost:
         return False
-    if todo and (record.ended or all(entry in walk.undone for entry in record.interrupted)):
+    if todo and (
+        record.ended or all(entry in walk.undone for entry in record.interrupted)
+    ):
         _note(say, book.close)
     return not walk.stuck and not walk.waiting
 
@@ -136,7 +162,7 @@ def _undo(record: Record, hypervisor: Hypervisor, say: Say) -> bool:
 class _Walk:
     """One journal, walked backwards."""
 
-    record: Record
+    record: JournalRecord
     hypervisor: Hypervisor
     say: Say
     book: Journal
@@ -149,7 +175,9 @@ class _Walk:
     def take_back(self, entry: Entry) -> None:
         """Take back one change, or say why not. Raises JournalLost once it is taken back and cannot be written down."""
         name = f"{printable(entry.guest)}: {entry.requirement}"
-        whose = entry.uuid or entry.change.target  # one file of the hypervisor says nothing about another
+        whose = (
+            entry.uuid or entry.change.target
+        )  # one file of the hypervisor says nothing about another
         inside = isinstance(entry.change, FileChange | CommandChange)
         if whose in self.stuck or (whose in self.waiting and inside):
             self.say(f"{name}: left, since a later change was")
@@ -167,7 +195,9 @@ class _Walk:
                 self._say_the_way_on(entry, exc)
         except libvirt.libvirtError as exc:
             self.stuck.add(whose)
-            self.say(f"{name}: NOT taken back: libvirt: {printable(libvirt_words(exc))}")
+            self.say(
+                f"{name}: NOT taken back: libvirt: {printable(libvirt_words(exc))}"
+            )
         else:
             self.undone.append(entry)
             self.say(f"{name}: {printable(note)}")
@@ -176,7 +206,10 @@ class _Walk:
     def _taken_back(self, entry: Entry) -> str:
         place: Guest | Hypervisor | None = self.hypervisor
         if entry.uuid:
-            place = next((guest for guest in self.hypervisor.guests if guest.uuid == entry.uuid), None)
+            place = next(
+                (guest for guest in self.hypervisor.guests if guest.uuid == entry.uuid),
+                None,
+            )
         if place is None:
             raise ChangeFailed("the guest is gone")
         if isinstance(place, Hypervisor):
@@ -188,9 +221,13 @@ class _Walk:
     def _say_the_way_on(self, entry: Entry, found: ChangedSince) -> None:
         """What stands in the way, and what to do about it."""
         if later := _later_run(self.record, entry):
-            self.say(f"    the run {later.name} changed it later: take that back first: {typed.undo(later)}")
+            self.say(
+                f"    the run {later.name} changed it later: take that back first: {typed.undo(later)}"
+            )
             return
-        self.say("    somebody has changed it since: take that out by hand and undo once more, or leave it as it is")
+        self.say(
+            "    somebody has changed it since: take that out by hand and undo once more, or leave it as it is"
+        )
         lines = found.diff.splitlines()
         for line in lines[:_DIFF_LINES]:
             self.say(f"    {printable(line)}")
@@ -198,12 +235,22 @@ class _Walk:
             self.say(f"    and {len(lines) - _DIFF_LINES} more lines")
 
 
-def _later_run(record: Record, entry: Entry) -> Path | None:
+def _later_run(record: JournalRecord, entry: Entry) -> Path | None:
     """The newest run beside that of *record* that changed after it what *entry* changed."""
     own = record.path.parent.resolve()
     journals, _ = journal.journals_below(own.parent)
-    for other in reversed([one for one in journals if one.path.parent.name > own.name and one.uri == record.uri]):
-        if any(_is_about_the_same(one, entry) for one in other.entries if one.state not in ("failed", "undone")):
+    for other in reversed(
+        [
+            one
+            for one in journals
+            if one.path.parent.name > own.name and one.uri == record.uri
+        ]
+    ):
+        if any(
+            _is_about_the_same(one, entry)
+            for one in other.entries
+            if one.state not in ("failed", "undone")
+        ):
             return other.path.parent
     return None
 
@@ -211,14 +258,19 @@ def _later_run(record: Record, entry: Entry) -> Path | None:
 def _is_about_the_same(one: Entry, other: Entry) -> bool:
     if one.uuid != other.uuid or type(one.change) is not type(other.change):
         return False
-    return not isinstance(one.change, FileChange) or one.change.target == other.change.target
+    return (
+        not isinstance(one.change, FileChange)
+        or one.change.target == other.change.target
+    )
 
 
 def _expect_declared(hypervisor: Hypervisor, change: Change) -> None:
     """Raises ChangeFailed for a file of the hypervisor that no inventory declares to be a job."""
     jobs = {str(one.job) for one in hypervisor.inventory.backup}
     if isinstance(change, FileChange) and change.path not in jobs:
-        raise ChangeFailed(f"{change.path} is no job of the inventory: --inventory FILE names the one that declares it")
+        raise ChangeFailed(
+            f"{change.path} is no job of the inventory: --inventory FILE names the one that declares it"
+        )
 
 
 def _note(say: Say, write: Callable[..., None], *what: object) -> None:
@@ -229,9 +281,12 @@ def _note(say: Say, write: Callable[..., None], *what: object) -> None:
         say(f"note: {printable(str(exc))}")
 
 
-def _tell_the_record(record: Record, undone: list[Entry], say: Say) -> None:
+def _tell_the_record(record: JournalRecord, undone: list[Entry], say: Say) -> None:
     """The record of the run says what was taken back since."""
-    targets = [(entry.guest if entry.uuid else "", entry.requirement, entry.change.target) for entry in undone]
+    targets = [
+        (entry.guest if entry.uuid else "", entry.requirement, entry.change.target)
+        for entry in undone
+    ]
     try:
         results.mark_undone(record.path.parent, targets)
     except (OSError, ReclaimError) as exc:
@@ -243,7 +298,7 @@ def _expect_no_obstacle(guest: Guest, change: Change) -> None:
     """Raises ChangeFailed where the state of *guest* forbids to take *change* back."""
     if isinstance(change, FileChange | CommandChange) and (reason := guest.closed()):
         raise NotYet(f"{reason}: when it runs, undo once more")
-    if reason := preconditions.reason_to_withhold(guest, change):
+    if reason := preconditions.why_not_applied(guest, change):
         raise ChangeFailed(reason)
     if isinstance(change, DefinitionChange):
         _expect_driver(guest, change)
@@ -256,12 +311,19 @@ def _expect_driver(guest: Guest, change: DefinitionChange) -> None:
     `MODULES=dep`). A guest that nobody can look into is given its definition all the same: that may be its rescue.
     """
     moved, _, _ = pairs(Definition(change.before), Definition(change.after))
-    if not any(before.bus == "virtio" != after.bus for before, after in moved) or guest.closed():
+    if (
+        not any(before.bus == "virtio" != after.bus for before, after in moved)
+        or guest.closed()
+    ):
         return
     found = guest.look_inside()
     if not isinstance(found, Facts):
         return
-    lacking = [one.release for one in found.kernels if one.problem is None and not one.has("virtio_blk")]
+    lacking = [
+        one.release
+        for one in found.kernels
+        if one.problem is None and not one.has("virtio_blk")
+    ]
     if lacking:
         raise ChangeFailed(
             f"{', '.join(lacking)} in the guest has no virtio_blk, and would not boot from that bus: "
@@ -269,7 +331,9 @@ def _expect_driver(guest: Guest, change: DefinitionChange) -> None:
         )
 
 
-def finish(record: Record, hypervisor: Hypervisor, say: Say, *, carries_on: bool = True) -> None:
+def finish(
+    record: JournalRecord, hypervisor: Hypervisor, say: Say, *, carries_on: bool = True
+) -> None:
     """Finish the power cycles during which the run of *record* died: a guest is never left down.
 
     One that was off, and was started to be looked into, is shut down again after that. The other changes it may
@@ -284,10 +348,17 @@ def finish(record: Record, hypervisor: Hypervisor, say: Say, *, carries_on: bool
             reason = "the guest is gone"
             if guest := guests.get(entry.uuid):
                 reason = _finish_boot(entry.change, guest)
-                say(f"{printable(entry.guest)}: the run that died had started it: {printable(reason)}")
+                say(
+                    f"{printable(entry.guest)}: the run that died had started it: {printable(reason)}"
+                )
             _note(say, book.failed, entry.seq, reason)
         elif not isinstance(entry.change, PowerCycle):
-            _note(say, book.unknown, entry.seq, "the run died here; whether it was applied is judged anew")
+            _note(
+                say,
+                book.unknown,
+                entry.seq,
+                "the run died here; whether it was applied is judged anew",
+            )
     if not left and carries_on:
         _note(say, book.close)
 
@@ -300,12 +371,16 @@ def _finish_boot(change: Boot, guest: Guest) -> str:
         return f"NOT shut down: {exc}"
 
 
-def _finish_power_cycles(record: Record, hypervisor: Hypervisor, book: Journal, say: Say) -> bool:
+def _finish_power_cycles(
+    record: JournalRecord, hypervisor: Hypervisor, book: Journal, say: Say
+) -> bool:
     """True where one could not be finished."""
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     for entry in record.interrupted:
         if isinstance(entry.change, Boot) and entry.uuid in guests:
-            guests[entry.uuid].booted_by = entry.change.run  # marked again when it is started again
+            guests[
+                entry.uuid
+            ].booted_by = entry.change.run  # marked again when it is started again
     left = False
     for entry, cycle in record.power_cycles:
         name, guest = printable(entry.guest), guests.get(entry.uuid)
@@ -316,11 +391,19 @@ def _finish_power_cycles(record: Record, hypervisor: Hypervisor, book: Journal, 
             words = _finished(cycle, guest)
         except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
             left = True
-            words = libvirt_words(exc) if isinstance(exc, libvirt.libvirtError) else str(exc)
-            say(f"{name}: NOT finished, the power cycle of the run that died: {printable(words, lines=True)}")
+            words = (
+                libvirt_words(exc)
+                if isinstance(exc, libvirt.libvirtError)
+                else str(exc)
+            )
+            say(
+                f"{name}: NOT finished, the power cycle of the run that died: {printable(words, lines=True)}"
+            )
             _note(say, book.unknown, entry.seq, words)
             continue
-        say(f"{name}: finished the power cycle of the run that died: {printable(words, lines=True)}")
+        say(
+            f"{name}: finished the power cycle of the run that died: {printable(words, lines=True)}"
+        )
         _note(say, book.failed, entry.seq, words)
         guest.left_off = None
         if power.is_rolled_back(guest, cycle):
@@ -341,14 +424,22 @@ def _finished(cycle: PowerCycle, guest: Guest) -> str:
         return str(exc)
 
 
-def at_stake(record: Record, hypervisor: Hypervisor) -> list[tuple[Guest, str]]:
+def at_stake(record: JournalRecord, hypervisor: Hypervisor) -> list[tuple[Guest, str]]:
     """The guests in whose power cycle the run of *record* died, where they are not as they were, in words."""
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     name = record.path.parent.name
     way = typed.undo(record.path.parent)
     is_finished_here = record.uri == hypervisor.uri
-    start = f"start it on the definition that booted with --fix, or: {way}" if is_finished_here else way
-    see = f"see whether it did with --fix, or: {way}" if is_finished_here else f"see whether it did: {way}"
+    start = (
+        f"start it on the definition that booted with --fix, or: {way}"
+        if is_finished_here
+        else way
+    )
+    see = (
+        f"see whether it did with --fix, or: {way}"
+        if is_finished_here
+        else f"see whether it did: {way}"
+    )
     found = []
     for entry, cycle in record.power_cycles:
         guest = guests.get(entry.uuid)
@@ -358,5 +449,10 @@ def at_stake(record: Record, hypervisor: Hypervisor) -> list[tuple[Guest, str]]:
             words = f"it is off, left so by the run {name}, which did not see its power cycle to the end: {start}"
             found.append((guest, words))
         elif not power.runs_on(guest, cycle.booted):
-            found.append((guest, f"the run {name} died while it waited for it to come back: {see}"))
+            found.append(
+                (
+                    guest,
+                    f"the run {name} died while it waited for it to come back: {see}",
+                )
+            )
     return found

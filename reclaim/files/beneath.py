@@ -55,7 +55,11 @@ def others_may_write(status: os.stat_result) -> bool:
 class _How(ctypes.Structure):
     """struct open_how"""
 
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -79,7 +83,9 @@ def _openat2(folder: int, name: str, flags: int, mode: int) -> int:
     how = _How(flags, mode, _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS)
     number = ctypes.c_long(_OPENAT2)
     size = ctypes.c_size_t(ctypes.sizeof(how))
-    found = _libc.syscall(number, ctypes.c_int(folder), os.fsencode(name), ctypes.byref(how), size)
+    found = _libc.syscall(
+        number, ctypes.c_int(folder), os.fsencode(name), ctypes.byref(how), size
+    )
     if found < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), name)
     return int(found)
@@ -90,7 +96,9 @@ def _open_by_steps(folder: int, parts: list[str], flags: int, mode: int) -> int:
     here = os.dup(folder)
     try:
         for part in parts[:-1]:
-            below = os.open(part, _TO_LOOK | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            below = os.open(
+                part, _TO_LOOK | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here
+            )
             os.close(here)
             here = below
         return os.open(parts[-1], flags | os.O_NOFOLLOW, mode, dir_fd=here)
@@ -128,7 +136,9 @@ def _resolved(path: str) -> Iterator[tuple[str, int]]:
             elif stat.S_ISDIR(os.fstat(found).st_mode):
                 os.close(found)
                 # an automount is set off by who wants a directory; a link that is there by now is refused
-                found = os.open(part, _TO_LOOK | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+                found = os.open(
+                    part, _TO_LOOK | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here
+                )
             os.close(here)
             here = found
             real = real[:-1] if part == ".." else [*real, *([part] if part else [])]
@@ -183,31 +193,44 @@ class Folder:
             raise ProbeError(f"{self.path}: {exc.strerror}") from exc
         try:
             if file_id(os.fstat(descriptor)) != (self.device, self.inode):
-                raise ProbeError(f"{self.path}: it is not the folder that it was: something has taken its place")
+                raise ProbeError(
+                    f"{self.path}: it is not the folder that it was: something has taken its place"
+                )
             yield descriptor
         finally:
             os.close(descriptor)
 
-    def files(self, below: str = "") -> Iterator[tuple[File, os.stat_result]]:
-        """Every regular file below, in order. What cannot be read is passed over, and so are links."""
+    def files(
+        self, below: str = "", unread: list[str] | None = None
+    ) -> Iterator[tuple[File, os.stat_result]]:
+        """Every regular file below, in order. What cannot be read is passed over, and so are links.
+
+        *unread* is told which folders that were, and why: one on a disk that fails, a mount of another user's.
+        """
         waiting = [below]
         with self.opened() as top:
             while waiting:
                 here = waiting.pop()
-                folders, found = _listed(top, here)
+                try:
+                    folders, found = _listed(top, here)
+                except OSError as exc:
+                    if unread is not None and exc.errno not in _GONE:
+                        unread.append(f"{os.path.join(self.path, here)}: {_words(exc)}")
+                    continue
                 waiting += [os.path.join(here, name) for name in reversed(folders)]
                 for name, status in found:
                     yield File(self, os.path.join(here, name)), status
 
 
+#: what says that something else, or nothing, is there by now
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
+
+
 def _listed(top: int, below: str) -> tuple[list[str], list[tuple[str, os.stat_result]]]:
-    """The folders and the regular files in the folder *below*, sorted."""
+    """The folders and the regular files in the folder *below*, sorted. Raises OSError."""
     folders: list[str] = []
     files: list[tuple[str, os.stat_result]] = []
-    try:
-        descriptor = open_beneath(top, below, _FOLDER)
-    except OSError:
-        return folders, files
+    descriptor = open_beneath(top, below, _FOLDER)
     try:
         for name in sorted(os.listdir(descriptor)):
             try:
@@ -255,13 +278,21 @@ class File:
             finally:
                 os.close(descriptor)
 
-    def open(self, flags: int = os.O_RDONLY, label: str = "", known: FileId | None = None) -> int:
+    def open(
+        self, flags: int = os.O_RDONLY, label: str = "", known: FileId | None = None
+    ) -> int:
         """A descriptor of the regular file; `open_in` says what is raised. *label*: how it is called to the user."""
         with self.parent() as (folder, name):
             return open_in(folder, name, label or self.path, flags, known)
 
 
-def open_in(folder: int, name: str, label: str, flags: int = os.O_RDONLY, known: FileId | None = None) -> int:
+def open_in(
+    folder: int,
+    name: str,
+    label: str,
+    flags: int = os.O_RDONLY,
+    known: FileId | None = None,
+) -> int:
     """The regular file *name* in the descriptor *folder*; nothing else is ever opened. *known*: which it has to be.
 
     Raises NotAssessable for what is no regular file, or may be somebody else's; ProbeError if it is gone, forbidden or
@@ -274,7 +305,9 @@ def open_in(folder: int, name: str, label: str, flags: int = os.O_RDONLY, known:
     try:
         status = os.fstat(found)
         if known is not None and file_id(status) != known:
-            raise ProbeError(f"{label}: it is not the file that was found there: something has replaced it; run again")
+            raise ProbeError(
+                f"{label}: it is not the file that was found there: something has replaced it; run again"
+            )
         _expect_own(folder, name, status, label)
         return reopened(found, label, flags)
     finally:
@@ -310,7 +343,9 @@ def reopened(descriptor: int, label: str, flags: int) -> int:
     """The regular file of *descriptor* (O_PATH), open. Raises NotAssessable, ProbeError."""
     kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
     if kind != stat.S_IFREG:
-        raise NotAssessable(f"{label}: {_KINDS.get(kind, 'something that is no file')}, not a file")
+        raise NotAssessable(
+            f"{label}: {_KINDS.get(kind, 'something that is no file')}, not a file"
+        )
     flags |= os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     try:
         return _open_quietly(f"/proc/self/fd/{descriptor}", flags)

@@ -107,7 +107,9 @@ def opened(path: str | File, flags: int = os.O_RDONLY) -> Iterator[int]:
     try:
         yield descriptor
     except OSError as exc:
-        raise ProbeError(f"{path.path if isinstance(path, File) else path}: {exc.strerror}") from exc
+        raise ProbeError(
+            f"{path.path if isinstance(path, File) else path}: {exc.strerror}"
+        ) from exc
     finally:
         os.close(descriptor)
 
@@ -177,7 +179,16 @@ def extents(descriptor: int) -> Iterator[Extent]:
     position, last = 0, False
     while not last:
         buffer = bytearray(_FIEMAP_HEAD.size + _EXTENTS_AT_ONCE * _FIEMAP_EXTENT.size)
-        _FIEMAP_HEAD.pack_into(buffer, 0, position, (1 << 64) - 1 - position, _FIEMAP_SYNC, 0, _EXTENTS_AT_ONCE, 0)
+        _FIEMAP_HEAD.pack_into(
+            buffer,
+            0,
+            position,
+            (1 << 64) - 1 - position,
+            _FIEMAP_SYNC,
+            0,
+            _EXTENTS_AT_ONCE,
+            0,
+        )
         fcntl.ioctl(descriptor, _FIEMAP, buffer)
         count = _FIEMAP_HEAD.unpack_from(buffer)[3]
         for number in range(count):
@@ -219,7 +230,11 @@ class Overlap:
 
 def _shared(descriptor: int, *, told: bool) -> Iterator[Span]:
     """The spans that a snapshot or reflink shares; none where the filesystem tells no extents."""
-    return ((one.start, one.end) for one in extents(descriptor) if one.is_shared) if told else iter(())
+    return (
+        ((one.start, one.end) for one in extents(descriptor) if one.is_shared)
+        if told
+        else iter(())
+    )
 
 
 def shares_any(descriptor: int) -> bool:
@@ -245,7 +260,9 @@ def shared_extents(descriptor: int, wanted: Iterable[Span]) -> Iterator[Extent]:
 # Reading --------------------------------------------------------------------------------------
 
 
-def zero_spans(descriptor: int, end: int, read: Callable[[int], None] = lambda _count: None) -> Iterator[Span]:
+def zero_spans(
+    descriptor: int, end: int, read: Callable[[int], None] = lambda _count: None
+) -> Iterator[Span]:
     """The runs of whole zero blocks within the data of a file of *end* bytes; holes are not read.
 
     *read* is told how many bytes were read. Constant memory. Raises ProbeError where the file gets
@@ -285,7 +302,8 @@ def _zero_blocks(buffer: bytearray, length: int) -> Iterator[Span]:
     for at in [
         at
         for at in range(0, length, BLOCK)
-        if not buffer[at] and buffer[at : min(at + BLOCK, length)] == _ZERO_BLOCK[: length - at]
+        if not buffer[at]
+        and buffer[at : min(at + BLOCK, length)] == _ZERO_BLOCK[: length - at]
     ]:
         if at != stop:
             if start < stop:
@@ -311,7 +329,9 @@ class Meter:
             self._unsaid = 0
             if time.monotonic() - self._said >= _PROGRESS_SECONDS:
                 self._said = time.monotonic()
-                self._progress(f"{self._path}: read {in_words(self._done)} of at most {in_words(self._total)}")
+                self._progress(
+                    f"{self._path}: read {in_words(self._done)} of at most {in_words(self._total)}"
+                )
 
 
 def _blocks(start: int, end: int) -> int:
@@ -322,10 +342,14 @@ def _blocks(start: int, end: int) -> int:
 def scan(path: str | File, progress: Progress = lambda _text: None) -> Scan:
     """`scan_open` for the file at *path*. Raises NotAssessable for what is no file, ProbeError."""
     with opened(path) as descriptor:
-        return scan_open(descriptor, path.path if isinstance(path, File) else path, progress)
+        return scan_open(
+            descriptor, path.path if isinstance(path, File) else path, progress
+        )
 
 
-def scan_open(descriptor: int, label: str, progress: Progress = lambda _text: None) -> Scan:
+def scan_open(
+    descriptor: int, label: str, progress: Progress = lambda _text: None
+) -> Scan:
     """Read the data of an open file and count. Nothing is changed. *label*: how it is called to the user.
 
     Raises ProbeError if it cannot be read to its end, OSError.
@@ -333,8 +357,17 @@ def scan_open(descriptor: int, label: str, progress: Progress = lambda _text: No
     before = os.fstat(descriptor)
     size = before.st_size
     told = has_extents(descriptor)
-    shared = Overlap(_shared(descriptor, told=told))
-    encoded = Overlap((one.start, one.end) for one in (extents(descriptor) if told else ()) if one.is_encoded)
+    # what is compressed is no part of the excess, so none of it is pinned
+    shared = Overlap(
+        (one.start, one.end)
+        for one in (extents(descriptor) if told else ())
+        if one.is_shared and not one.is_encoded
+    )
+    encoded = Overlap(
+        (one.start, one.end)
+        for one in (extents(descriptor) if told else ())
+        if one.is_encoded
+    )
     meter = Meter(label, min(size, before.st_blocks * 512), progress)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
     zeros = pinned = packed = 0
@@ -355,7 +388,9 @@ def scan_open(descriptor: int, label: str, progress: Progress = lambda _text: No
         pinned += held
     else:
         unwritten = max(0, allocated - data)
-    return Scan(Identity.of(after), allocated, data - zeros, zeros, unwritten, pinned, packed)
+    return Scan(
+        Identity.of(after), allocated, data - zeros, zeros, unwritten, pinned, packed
+    )
 
 
 def _unwritten(descriptor: int) -> tuple[int, int]:
@@ -399,7 +434,9 @@ _BTRFS = 0x9123683E
 
 def is_on_btrfs(descriptor: int) -> bool:
     """Does the open file or folder lie on a btrfs? Raises OSError."""
-    buffer = ctypes.create_string_buffer(256)  # struct statfs has 120 bytes; the type is the first word
+    buffer = ctypes.create_string_buffer(
+        256
+    )  # struct statfs has 120 bytes; the type is the first word
     if _libc.fstatfs(descriptor, buffer) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -421,7 +458,9 @@ def can_punch(folder: int) -> bool:
     return True
 
 
-def punch_out(descriptor: int, still_ours: StillOurs, read: Callable[[int], None]) -> None:
+def punch_out(
+    descriptor: int, still_ours: StillOurs, read: Callable[[int], None]
+) -> None:
     """Free every zero block and unwritten extent that nothing else shares. Size, times and content stay.
 
     *still_ours* is asked before each punch and raises to stop. What was punched until then is a hole
@@ -431,11 +470,21 @@ def punch_out(descriptor: int, still_ours: StillOurs, read: Callable[[int], None
     told = has_extents(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
     try:
-        for start, end in _alone(descriptor, zero_spans(descriptor, before.st_size, read), told=told):
+        for start, end in _alone(
+            descriptor, zero_spans(descriptor, before.st_size, read), told=told
+        ):
             still_ours()
             # the last block is freed only as a whole, with what of it lies behind the end
-            punch(descriptor, start, end if end < before.st_size else -(-end // BLOCK) * BLOCK)
-        for start, end in _alone(descriptor, _unwritten_spans(descriptor, before.st_size, told=told), told=told):
+            punch(
+                descriptor,
+                start,
+                end if end < before.st_size else -(-end // BLOCK) * BLOCK,
+            )
+        for start, end in _alone(
+            descriptor,
+            _unwritten_spans(descriptor, before.st_size, told=told),
+            told=told,
+        ):
             still_ours()
             punch(descriptor, start, end)
         still_ours()
@@ -450,7 +499,9 @@ def _unwritten_spans(descriptor: int, size: int, *, told: bool) -> Iterator[Span
     if not told:
         yield from hole_spans(descriptor, size)
         return
-    unwritten = Overlap((one.start, one.end) for one in extents(descriptor) if one.is_unwritten)
+    unwritten = Overlap(
+        (one.start, one.end) for one in extents(descriptor) if one.is_unwritten
+    )
     for start, end in hole_spans(descriptor, size):
         yield from unwritten.parts(start, end)
 
@@ -488,7 +539,9 @@ def alone_with(descriptor: int, path: str) -> Iterator[StillOurs]:
 
     def still_ours() -> None:
         if fcntl.fcntl(descriptor, fcntl.F_GETLEASE) != fcntl.F_WRLCK:
-            raise ChangeFailed(f"{path}: something else wants to open it: stopped, nothing is lost; run again")
+            raise ChangeFailed(
+                f"{path}: something else wants to open it: stopped, nothing is lost; run again"
+            )
 
     try:
         yield still_ours
@@ -520,7 +573,9 @@ def unwritten(descriptor: int, path: str) -> Iterator[StillOurs]:
 
     def still_ours() -> None:
         if fcntl.fcntl(descriptor, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
-            raise ProbeError(f"{path}: something wants to write to it: stopped; run again")
+            raise ProbeError(
+                f"{path}: something wants to write to it: stopped; run again"
+            )
 
     try:
         yield still_ours
@@ -539,7 +594,9 @@ def openers(descriptor: int) -> list[str]:
     """The other processes that have the file open, as "name (pid)"; those that /proc shows us."""
     wanted = os.fstat(descriptor)
     found = []
-    for pid in sorted((name for name in os.listdir("/proc") if name.isdecimal()), key=int):
+    for pid in sorted(
+        (name for name in os.listdir("/proc") if name.isdecimal()), key=int
+    ):
         if int(pid) != os.getpid() and _has_open(pid, wanted):
             found.append(f"{_name(pid)} ({pid})")
     return found

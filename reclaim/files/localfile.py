@@ -11,7 +11,7 @@ from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.files import replace
 from reclaim.files.beneath import File, Folder, file_id, open_in
 from reclaim.files.holes import Identity
-from reclaim.files.replace import Held
+from reclaim.files.replace import HeldFile
 
 _CHANGED = "the file has changed since it was read; nothing was changed"
 _EXISTS = "the file exists by now; nothing was changed"
@@ -35,7 +35,9 @@ def read(path: str, most: int) -> bytes:
 
 def _bytes_of(descriptor: int, most: int) -> bytes:
     found = bytearray()
-    while len(found) < most and (piece := os.pread(descriptor, most - len(found), len(found))):
+    while len(found) < most and (
+        piece := os.pread(descriptor, most - len(found), len(found))
+    ):
         found += piece
     return bytes(found)
 
@@ -71,14 +73,20 @@ def write(path: str, expected: bytes | None, wanted: bytes | None) -> None:
     except OSError as exc:
         raise ChangeFailed(f"{exc.strerror}; the file is as it was") from exc
     except (ProbeError, NotAssessable) as exc:
-        raise ChangeFailed(f"{str(exc).removeprefix(f'{path}: ')}; nothing was changed") from exc
+        raise ChangeFailed(
+            f"{str(exc).removeprefix(f'{path}: ')}; nothing was changed"
+        ) from exc
 
 
 def left_beside(path: str) -> list[str]:
     """The paths of what a `write` that was killed left beside the file. Empty where nobody can look."""
     try:
         with _folder_of(path) as (folder, name):
-            found = [one for one in os.listdir(folder) if replace.beside_of(one) == replace.cut(name)]
+            found = [
+                one
+                for one in os.listdir(folder)
+                if replace.beside_of(one) == replace.cut(name)
+            ]
     except (OSError, ProbeError):
         return []
     return [os.path.join(os.path.dirname(path), one) for one in sorted(found)]
@@ -92,10 +100,14 @@ def sweep(path: str, *contents: bytes | None) -> None:
     try:
         with _folder_of(path) as (folder, name):
             for left in os.listdir(folder):
-                if replace.beside_of(left) == replace.cut(name) and _is_one_of(folder, left, contents):
+                if replace.beside_of(left) == replace.cut(name) and _is_one_of(
+                    folder, left, contents
+                ):
                     os.unlink(left, dir_fd=folder)
     except (OSError, ProbeError) as exc:
-        raise ChangeFailed(f"{path}: what was left beside it cannot be removed: {exc}") from exc
+        raise ChangeFailed(
+            f"{path}: what was left beside it cannot be removed: {exc}"
+        ) from exc
 
 
 def _is_one_of(folder: int, name: str, contents: tuple[bytes | None, ...]) -> bool:
@@ -104,13 +116,16 @@ def _is_one_of(folder: int, name: str, contents: tuple[bytes | None, ...]) -> bo
     except (ProbeError, NotAssessable):
         return False
     try:
-        return any(one is not None and _bytes_of(descriptor, len(one) + 1) == one for one in contents)
+        return any(
+            one is not None and _bytes_of(descriptor, len(one) + 1) == one
+            for one in contents
+        )
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def _held(path: str) -> Iterator[Held]:
+def _held(path: str) -> Iterator[HeldFile]:
     try:
         file = File.at(path)
     except OSError as exc:
@@ -124,7 +139,7 @@ def _held(path: str) -> Iterator[Held]:
                 raise ChangeFailed(_CHANGED)
 
         try:
-            yield Held(descriptor, folder, name, still_ours)
+            yield HeldFile(descriptor, folder, name, still_ours)
         finally:
             os.close(descriptor)
 
@@ -141,7 +156,7 @@ def _folder_of(path: str) -> Iterator[tuple[int, str]]:
         yield folder, name
 
 
-def _replace(held: Held, wanted: bytes) -> None:
+def _replace(held: HeldFile, wanted: bytes) -> None:
     before = os.fstat(held.descriptor)
     spare = replace.beside(held.name, before.st_ino)
     new = replace.made_beside(held.folder, spare)
@@ -155,7 +170,7 @@ def _replace(held: Held, wanted: bytes) -> None:
         os.close(new)
 
 
-def _remove(held: Held) -> None:
+def _remove(held: HeldFile) -> None:
     if replace.called(held.folder, held.name) != file_id(os.fstat(held.descriptor)):
         raise ChangeFailed(_CHANGED)
     os.unlink(held.name, dir_fd=held.folder)
@@ -175,7 +190,12 @@ def _make(path: str, wanted: bytes | None) -> None:
             os.fchmod(new, stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
             os.fsync(new)
             try:
-                os.link(f"/proc/self/fd/{new}", name, dst_dir_fd=folder, follow_symlinks=True)
+                os.link(
+                    f"/proc/self/fd/{new}",
+                    name,
+                    dst_dir_fd=folder,
+                    follow_symlinks=True,
+                )
             except FileExistsError as exc:
                 raise ChangeFailed(_EXISTS) from exc
             os.fsync(folder)

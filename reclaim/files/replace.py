@@ -53,7 +53,9 @@ def beside_of(name: str) -> str:
 def nameless(folder: int) -> int:
     """A new file in the open *folder*, 0600, without a name: nothing of it is left whatever happens. Raises OSError."""
     try:
-        return os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        return os.open(
+            ".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=folder
+        )
     except OSError as exc:
         if exc.errno not in _NO_NAMELESS:
             raise
@@ -66,7 +68,9 @@ def nameless(folder: int) -> int:
 def made_beside(folder: int, name: str) -> int:
     """Like `nameless`; called *name* if the filesystem has no files without one. Raises OSError."""
     try:
-        return os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        return os.open(
+            ".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=folder
+        )
     except OSError as exc:
         if exc.errno not in _NO_NAMELESS:
             raise
@@ -74,7 +78,12 @@ def made_beside(folder: int, name: str) -> int:
 
 
 def _made(folder: int, name: str) -> int:
-    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    return os.open(
+        name,
+        os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+        0o600,
+        dir_fd=folder,
+    )
 
 
 def give_name(new: int, folder: int, name: str) -> None:
@@ -110,7 +119,12 @@ def exchange(folder: int, one: str, other: str) -> None:
     """Let two names in the open *folder* change their files, at once. Raises OSError."""
     if not hasattr(_libc, "renameat2"):
         raise OSError(errno.ENOSYS, "this system's C library has no renameat2")
-    arguments = (ctypes.c_int(folder), os.fsencode(one), ctypes.c_int(folder), os.fsencode(other))
+    arguments = (
+        ctypes.c_int(folder),
+        os.fsencode(one),
+        ctypes.c_int(folder),
+        os.fsencode(other),
+    )
     if _libc.renameat2(*arguments, ctypes.c_uint(_EXCHANGE)) != 0:
         number = ctypes.get_errno()
         words = os.strerror(number)
@@ -120,7 +134,7 @@ def exchange(folder: int, one: str, other: str) -> None:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldFile:
     """A file that is open, the folder in which it lies, open too, and its name there.
 
     `still_ours` raises ChangeFailed as soon as the file is not to be replaced any more.
@@ -132,7 +146,7 @@ class Held:
     still_ours: Callable[[], None] = lambda: None
 
 
-def put_in_place(held: Held, new: int, spare: str) -> None:
+def put_in_place(held: HeldFile, new: int, spare: str) -> None:
     """Let the name of *held* be the open file *new*. *spare*, a name in the same folder, is free before and after.
 
     At no moment is the name without a file. Raises ChangeFailed if it is that of another file by now, or as

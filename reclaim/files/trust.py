@@ -38,13 +38,17 @@ def read(path: Path, most: int) -> bytes:
         status = os.fstat(found)
         if not stat.S_ISREG(status.st_mode):
             kind = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
-            raise OSError(kind, os.strerror(kind) if kind == errno.EISDIR else "not a file")
+            raise OSError(
+                kind, os.strerror(kind) if kind == errno.EISDIR else "not a file"
+            )
         # the same file: what was judged is what is read
         descriptor = os.open(_name(found), os.O_RDONLY | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as stream:
             data = stream.read(most + 1) if status.st_size <= most else b""
         if len(data) > most or status.st_size > most:
-            raise OSError(errno.EFBIG, f"it has more than the {most} bytes that are read")
+            raise OSError(
+                errno.EFBIG, f"it has more than the {most} bytes that are read"
+            )
         return data
 
 
@@ -69,7 +73,9 @@ class _Walk:
     """One path, walked from the root a name at a time; links are followed by hand."""
 
     def __init__(self, path: Path) -> None:
-        self._names = _names(os.fspath(path) if path.is_absolute() else f"{Path.cwd()}/{path}")
+        self._names = _names(
+            os.fspath(path) if path.is_absolute() else f"{Path.cwd()}/{path}"
+        )
         self._links = 0
         self._from_the_root()
 
@@ -102,7 +108,11 @@ class _Walk:
         if self._links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if (owner := os.fstat(link).st_uid) not in trusted_users():
-            raise Untrusted(printable(at), f"is a link of {_user(owner)}", f"remove it: rm {_quoted(at)}")
+            raise Untrusted(
+                printable(at),
+                f"is a link of {_user(owner)}",
+                f"remove it: rm {_quoted(at)}",
+            )
         target = os.readlink("", dir_fd=link)
         self._names += _names(target)
         if target.startswith("/"):
@@ -122,13 +132,19 @@ def _judge(descriptor: int, at: str, left: int) -> None:
     """
     status = os.fstat(descriptor)
     mode = stat.S_IMODE(status.st_mode)
-    copy = "read it, and if it is right, copy it to a folder where nobody else can write"
+    copy = (
+        "read it, and if it is right, copy it to a folder where nobody else can write"
+    )
     if status.st_uid not in trusted_users():
         wrong = f"belongs to {_user(status.st_uid)} (mode {mode:04o}), neither to root nor to who runs this"
-        chown = f"read it, and if it is right: chown -R {_user(os.geteuid())} {_quoted(at)}"
+        chown = (
+            f"read it, and if it is right: chown -R {_user(os.geteuid())} {_quoted(at)}"
+        )
         raise Untrusted(printable(at), wrong, copy if left > 1 else chown)
     if who := _writers(descriptor, status):
-        wrong = f"can be written by {who} (owner {_user(status.st_uid)}, mode {mode:04o})"
+        wrong = (
+            f"can be written by {who} (owner {_user(status.st_uid)}, mode {mode:04o})"
+        )
         chmod = f"read it, and if it is right: chmod go-w {_quoted(at)}"
         raise Untrusted(printable(at), wrong, copy if left > 1 else chmod)
 
@@ -157,8 +173,16 @@ def _is_private(status: os.stat_result) -> bool:
         owner, members = pwd.getpwuid(status.st_uid), grp.getgrgid(status.st_gid).gr_mem
     except KeyError:
         return False
-    others = (one for one in pwd.getpwall() if one.pw_gid == status.st_gid and one.pw_uid != status.st_uid)
-    return owner.pw_gid == status.st_gid and set(members) <= {owner.pw_name} and next(others, None) is None
+    others = (
+        one
+        for one in pwd.getpwall()
+        if one.pw_gid == status.st_gid and one.pw_uid != status.st_uid
+    )
+    return (
+        owner.pw_gid == status.st_gid
+        and set(members) <= {owner.pw_name}
+        and next(others, None) is None
+    )
 
 
 def _has_acl(descriptor: int) -> bool:

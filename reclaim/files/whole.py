@@ -31,11 +31,19 @@ def read(path: Path) -> bytes:
             raise OSError(errno.EINVAL, "not a file")
         data = stream.read(_MOST + 1) if status.st_size <= _MOST else b""
         if len(data) > _MOST or status.st_size > _MOST:
-            raise OSError(errno.EFBIG, f"it has more than the {_MOST} bytes that are read")
+            raise OSError(
+                errno.EFBIG, f"it has more than the {_MOST} bytes that are read"
+            )
         return data
 
 
-def write(path: Path, pieces: Iterable[str], *, durable: bool = False, mode: int | None = PRIVATE) -> None:
+def write(
+    path: Path,
+    pieces: Iterable[str],
+    *,
+    durable: bool = False,
+    mode: int | None = PRIVATE,
+) -> None:
     """Write *pieces* of text to *path*, beside and renamed; *durable*: it is on the disk before it has its name.
 
     The new file has *mode*, whatever the umask. Raises OSError, also for a device or a pipe that the user named (any
@@ -43,7 +51,9 @@ def write(path: Path, pieces: Iterable[str], *, durable: bool = False, mode: int
     """
     if mode != PRIVATE:
         expect_file(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")  # of two runs each has its own
+    temporary = path.with_name(
+        f".{path.name}.{os.getpid()}.new"
+    )  # of two runs each has its own
     if mode == PRIVATE:
         mode = _mode_of(path)
     try:
@@ -60,7 +70,9 @@ def write(path: Path, pieces: Iterable[str], *, durable: bool = False, mode: int
 def expect_file(path: Path) -> None:
     """Raises OSError if something lies at *path* that is no regular file: none is put in its place."""
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "no regular file, and no other is put in its place", str(path))
+        raise OSError(
+            errno.EINVAL, "no regular file, and no other is put in its place", str(path)
+        )
 
 
 def drop(path: Path) -> None:

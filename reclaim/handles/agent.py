@@ -78,7 +78,13 @@ class Agent:
     domain: libvirt.virDomain
     name: str
 
-    def command(self, name: str, arguments: dict[str, Any] | None = None, *, seconds: int = ANSWER_SECONDS) -> Any:
+    def command(
+        self,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        seconds: int = ANSWER_SECONDS,
+    ) -> Any:
         """Call the agent's command *name* and return what it returns, parsed.
 
         Raises AgentAbsent, AgentBlocked, AgentFrozen, or ProbeError where the answer is no answer.
@@ -87,23 +93,35 @@ class Agent:
         if arguments:
             call["arguments"] = arguments
         try:
-            answer = libvirt_qemu.qemuAgentCommand(self.domain, json.dumps(call), seconds, 0)
+            answer = libvirt_qemu.qemuAgentCommand(
+                self.domain, json.dumps(call), seconds, 0
+            )
         except libvirt.libvirtError as exc:
             problem = self._read_error(name, exc)
-            if isinstance(problem, AgentBlocked) and name != _FREEZE_STATUS and self._is_frozen():
+            if (
+                isinstance(problem, AgentBlocked)
+                and name != _FREEZE_STATUS
+                and self._is_frozen()
+            ):
                 problem = AgentFrozen(
                     f"{self.name}: its filesystems are frozen (guest-fsfreeze-freeze: a backup, a snapshot?): "
                     "look again once they are thawed"
                 )
             raise problem from exc
         except UnicodeDecodeError as exc:  # of the binding, which makes a str of it
-            raise ProbeError(f"{self.name}: the guest agent's answer to {name} is no UTF-8") from exc
+            raise ProbeError(
+                f"{self.name}: the guest agent's answer to {name} is no UTF-8"
+            ) from exc
         if len(answer) > _ANSWER_CHARACTERS:
-            raise ProbeError(f"{self.name}: the guest agent's answer to {name} has {len(answer)} characters")
+            raise ProbeError(
+                f"{self.name}: the guest agent's answer to {name} has {len(answer)} characters"
+            )
         try:
             return json.loads(answer)["return"]
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
-            raise ProbeError(f"{self.name}: the guest agent's answer to {name} cannot be parsed") from exc
+            raise ProbeError(
+                f"{self.name}: the guest agent's answer to {name} cannot be parsed"
+            ) from exc
 
     def _is_frozen(self) -> bool:
         """Most commands are disabled meanwhile, in the words of those that are never allowed (QEMU's qga/main.c)."""
@@ -117,12 +135,26 @@ class Agent:
         code = exc.get_error_code()
         # QEMU's qapi/qmp-dispatch.c; an agent older than the command has not found it
         if "has been disabled" in text or "has not been found" in text:
-            return AgentBlocked(f"{self.name}: the guest agent does not allow {command}: {_one_line(text)}")
-        if code in (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_OPERATION_INVALID):
-            return AgentAbsent(f"{self.name}: the guest agent does not answer: {_one_line(text)}")
-        if code in (libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED, libvirt.VIR_ERR_CONFIG_UNSUPPORTED):
-            return AgentAbsent(f"{self.name}: there is no guest agent channel: {_one_line(text)}")
-        return ProbeError(f"{self.name}: the guest agent failed {command}: {_one_line(text)}")
+            return AgentBlocked(
+                f"{self.name}: the guest agent does not allow {command}: {_one_line(text)}"
+            )
+        if code in (
+            libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
+            libvirt.VIR_ERR_OPERATION_INVALID,
+        ):
+            return AgentAbsent(
+                f"{self.name}: the guest agent does not answer: {_one_line(text)}"
+            )
+        if code in (
+            libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED,
+            libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+        ):
+            return AgentAbsent(
+                f"{self.name}: there is no guest agent channel: {_one_line(text)}"
+            )
+        return ProbeError(
+            f"{self.name}: the guest agent failed {command}: {_one_line(text)}"
+        )
 
     def system(self) -> System | None:
         """The system the agent runs in, without running anything there; None where it does not say."""
@@ -132,18 +164,33 @@ class Agent:
             return None
         if not isinstance(answer, dict) or not isinstance(answer.get("id"), str):
             return None
-        return System(answer["id"], str(answer.get("pretty-name") or answer["id"])[:100])
+        return System(
+            answer["id"], str(answer.get("pretty-name") or answer["id"])[:100]
+        )
 
     def allows(self, command: str) -> bool:
         """Does its administrator allow *command*? Raises ProbeError if it does not answer guest-info."""
         answer = self.command("guest-info")
         listed = answer.get("supported_commands") if isinstance(answer, dict) else None
         if not isinstance(listed, list):
-            raise ProbeError(f"{self.name}: the guest agent's answer to guest-info has no commands")
-        named = (one for one in listed if isinstance(one, dict) and one.get("name") == command)
+            raise ProbeError(
+                f"{self.name}: the guest agent's answer to guest-info has no commands"
+            )
+        named = (
+            one
+            for one in listed
+            if isinstance(one, dict) and one.get("name") == command
+        )
         return any(one.get("enabled") is True for one in named)
 
-    def execute(self, path: str, arguments: list[str], *, stdin: bytes = b"", seconds: int = COMMAND_SECONDS) -> Output:
+    def execute(
+        self,
+        path: str,
+        arguments: list[str],
+        *,
+        stdin: bytes = b"",
+        seconds: int = COMMAND_SECONDS,
+    ) -> Output:
         """Run a program in the guest and wait for it.
 
         Raises ProbeError where it does not end within *seconds* or says more than OUTPUT_BYTES.
@@ -154,17 +201,23 @@ class Agent:
         started = self.command("guest-exec", call)
         pid = started.get("pid") if isinstance(started, dict) else None
         if not isinstance(pid, int) or isinstance(pid, bool):
-            raise ProbeError(f"{self.name}: the guest agent's answer to guest-exec has no pid")
+            raise ProbeError(
+                f"{self.name}: the guest agent's answer to guest-exec has no pid"
+            )
         deadline = time.monotonic() + seconds
         pause = 0.02
         while True:
             state = self.command("guest-exec-status", {"pid": pid})
             if not isinstance(state, dict):
-                raise ProbeError(f"{self.name}: the guest agent's answer to guest-exec-status is no object")
+                raise ProbeError(
+                    f"{self.name}: the guest agent's answer to guest-exec-status is no object"
+                )
             if state.get("exited") is True:
                 return self._output(state)
             if time.monotonic() > deadline:
-                raise ProbeError(f"{self.name}: a command in the guest did not end within {seconds} s")
+                raise ProbeError(
+                    f"{self.name}: a command in the guest did not end within {seconds} s"
+                )
             worker.sleep(pause)
             pause = min(pause * 1.5, 0.5)
 
@@ -175,16 +228,26 @@ class Agent:
         if "exitcode" not in state:
             status += 128  # as a shell reports a signal
         if state.get("out-truncated") or state.get("err-truncated"):
-            raise ProbeError(f"{self.name}: a command in the guest said more than the agent carries")
-        return Output(status, self._bytes(state.get("out-data", "")), self._bytes(state.get("err-data", "")))
+            raise ProbeError(
+                f"{self.name}: a command in the guest said more than the agent carries"
+            )
+        return Output(
+            status,
+            self._bytes(state.get("out-data", "")),
+            self._bytes(state.get("err-data", "")),
+        )
 
     def _bytes(self, data: Any) -> bytes:
         if not isinstance(data, str) or len(data) > OUTPUT_BYTES * 4 // 3 + 4:
-            raise ProbeError(f"{self.name}: a command in the guest said more than {OUTPUT_BYTES} bytes")
+            raise ProbeError(
+                f"{self.name}: a command in the guest said more than {OUTPUT_BYTES} bytes"
+            )
         try:
             return base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError) as exc:
-            raise ProbeError(f"{self.name}: the guest agent's output is not base64") from exc
+            raise ProbeError(
+                f"{self.name}: the guest agent's output is not base64"
+            ) from exc
 
 
 class AgentBackend(BaseBackend):  # type: ignore[misc]
@@ -215,8 +278,12 @@ class AgentBackend(BaseBackend):  # type: ignore[misc]
             'if command -v timeout >/dev/null 2>&1; then exec timeout -k 5 "$0" /bin/sh -c "$1"; '
             'else exec /bin/sh -c "$1"; fi'
         )
-        output = self.agent.execute("/bin/sh", ["-c", limited, str(seconds), command], seconds=seconds + 10)
-        return self.result(output.status, self.encode(command), output.stdout, output.stderr)
+        output = self.agent.execute(
+            "/bin/sh", ["-c", limited, str(seconds), command], seconds=seconds + 10
+        )
+        return self.result(
+            output.status, self.encode(command), output.stdout, output.stderr
+        )
 
 
 def shell(agent: Agent) -> Host:

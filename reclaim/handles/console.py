@@ -41,18 +41,27 @@ class Console:
         shell = self.guest.hypervisor.shell
         try:
             grown = _size(self.guest, self.path) - self.start
-            wanted = min(grown, _BYTES) if grown >= 0 else _BYTES  # virtlogd began a new file
+            wanted = (
+                min(grown, _BYTES) if grown >= 0 else _BYTES
+            )  # virtlogd began a new file
             result = shell.run("tail -c %s -- %s", str(wanted), self.path)
         except ProbeError:
             return []  # the way to the hypervisor broke; a guest is brought back also without its words
-        text = result.stdout_bytes.decode("utf-8", errors="replace") if result.rc == 0 else ""
+        text = (
+            result.stdout_bytes.decode("utf-8", errors="replace")
+            if result.rc == 0
+            else ""
+        )
         plain = (_STEERING.sub("", line).rstrip() for line in text.splitlines())
         return [line for line in plain if line]
 
     @property
     def dead_end(self) -> str | None:
         """The line that says that this boot does not go on by itself, or None."""
-        return next((line.strip()[:_COLUMNS] for line in self.lines if _DEAD_END.search(line)), None)
+        return next(
+            (line.strip()[:_COLUMNS] for line in self.lines if _DEAD_END.search(line)),
+            None,
+        )
 
     @property
     def tail(self) -> str:
@@ -71,7 +80,9 @@ def console(guest: Guest) -> Console:
     try:
         return Console(guest, path, _size(guest, path) if path else 0)
     except ProbeError:
-        return Console(guest, None, 0)  # what it said before would be taken for what it says now
+        return Console(
+            guest, None, 0
+        )  # what it said before would be taken for what it says now
 
 
 def _size(guest: Guest, path: str) -> int:

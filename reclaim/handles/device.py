@@ -7,7 +7,8 @@ import re
 from reclaim.base.errors import ProbeError
 from reclaim.definition.domain import Definition, DiskView
 from reclaim.handles.guest import Disk, Guest
-from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.devices import BlockDevice
+from reclaim.inside.facts import Facts
 from reclaim.inside.filesystems import is_disk
 
 _SERIAL_BYTES = 20
@@ -30,13 +31,20 @@ def device_of(disk: Disk) -> BlockDevice | None:
     devices = [one for one in facts.block_devices if is_disk(one)]
     slots = _pci_path(live, view)
     for matches in (
-        [one for one in devices if view.serial and one.serial and _is_serial(one.serial, view.serial)],
+        [
+            one
+            for one in devices
+            if view.serial and one.serial and _is_serial(one.serial, view.serial)
+        ],
         [one for one in devices if _drive_alias(view) in _aliases(facts, one)],
         [one for one in devices if slots and slots == _sysfs_path(facts, one)],
     ):
         if len(matches) == 1:
             return matches[0]
-    if len(devices) == 1 and len([one for one in live.disks if one.device == "disk"]) == 1:
+    if (
+        len(devices) == 1
+        and len([one for one in live.disks if one.device == "disk"]) == 1
+    ):
         return devices[0]
     return None
 
@@ -80,7 +88,11 @@ def _drive_alias(view: DiskView) -> str:
 def _aliases(facts: Facts, device: BlockDevice) -> set[str]:
     """What follows the model in the by-id links of *device*."""
     prefix = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_"
-    return {path.removeprefix(prefix) for path in facts.links_to.get(device.path, ()) if path.startswith(prefix)}
+    return {
+        path.removeprefix(prefix)
+        for path in facts.links_to.get(device.path, ())
+        if path.startswith(prefix)
+    }
 
 
 def _pci_path(live: Definition, view: DiskView) -> tuple[str, ...]:
@@ -97,7 +109,9 @@ def _pci_path(live: Definition, view: DiskView) -> tuple[str, ...]:
     }
     path: list[str] = []
     while True:
-        path.append(f"{int(address.get('slot', '0'), 16):02x}.{int(address.get('function', '0'), 16):x}")
+        path.append(
+            f"{int(address.get('slot', '0'), 16):02x}.{int(address.get('function', '0'), 16):x}"
+        )
         bus = int(address.get("bus", "0"), 16)
         if bus == 0 or len(path) > 16:
             return tuple(reversed(path))
@@ -109,4 +123,9 @@ def _pci_path(live: Definition, view: DiskView) -> tuple[str, ...]:
 
 def _sysfs_path(facts: Facts, device: BlockDevice) -> tuple[str, ...]:
     path = facts.sysfs.get(device.name, "")
-    return tuple(match[1] for match in re.finditer(r"/[0-9a-f]{4}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])(?=/)", path))
+    return tuple(
+        match[1]
+        for match in re.finditer(
+            r"/[0-9a-f]{4}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])(?=/)", path
+        )
+    )

@@ -116,7 +116,9 @@ class Guest:
     def persistent(self) -> Definition:
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE
         if not self.hypervisor.readonly:
-            flags |= libvirt.VIR_DOMAIN_XML_SECURE  # without it a password is lost when this is defined again
+            flags |= (
+                libvirt.VIR_DOMAIN_XML_SECURE
+            )  # without it a password is lost when this is defined again
         return Definition(self.domain.XMLDesc(flags))
 
     @property
@@ -133,7 +135,9 @@ class Guest:
         return Definition(self.domain.XMLDesc(flags))
 
     @contextmanager
-    def planning(self, planned: Definition | None, renamed: dict[str, str]) -> Iterator[None]:
+    def planning(
+        self, planned: Definition | None, renamed: dict[str, str]
+    ) -> Iterator[None]:
         """Let `definition` be *planned* for a while, with its targets *renamed*."""
         actual, self.renamed, self._planned = self.renamed, renamed, planned
         try:
@@ -155,7 +159,9 @@ class Guest:
         live = self.live
         if live is None:
             return None
-        return next((one for one in live.all_disks if one.identity == disk.identity), None)
+        return next(
+            (one for one in live.all_disks if one.identity == disk.identity), None
+        )
 
     # The user's word
 
@@ -170,7 +176,11 @@ class Guest:
     @property
     def pull_plug(self) -> bool:
         """May it be stopped by force where it ignores that it is to shut down?"""
-        return self.policy.pull_plug if self.notes.pull_plug is None else self.notes.pull_plug
+        return (
+            self.policy.pull_plug
+            if self.notes.pull_plug is None
+            else self.notes.pull_plug
+        )
 
     # Inside
 
@@ -276,12 +286,22 @@ class Guest:
         return _SILENT.get(self.domain.state()[0]) if self.is_running else OFF
 
     def expect_linux(self) -> None:
-        """Raises Withheld where its definition or its agent names another system: its hardware is left as it is."""
+        """Raises Withheld where its definition or its agent names another system: its hardware is left as it is.
+
+        So it is if the definition has but a hint, and nobody looked inside.
+        """
         if system := self.persistent.other_system:
             raise Withheld(othersystem.words(system))
         answer = self.look_inside() if self.can_be_looked_into else None
         if isinstance(answer, NotLinux):
             raise Withheld(answer.words)
+        if not isinstance(answer, facts.Facts) and (
+            hint := othersystem.hint(self.persistent.root)
+        ):
+            raise Withheld(
+                f"{hint}, and nobody looked inside: let reclaim look into it, or note its system in <metadata> "
+                "(libosinfo's id, as virt-install --osinfo writes it)"
+            )
 
     @property
     def is_windows(self) -> bool:
@@ -343,7 +363,9 @@ class Guest:
             return by_agent
         kind = type(by_agent) if isinstance(by_ssh, NoAccess) else ProbeError
         told = _without(self.name, by_ssh)
-        return kind(f"{by_agent}; {told if told.startswith('ssh ') else f'by ssh: {told}'}")
+        return kind(
+            f"{by_agent}; {told if told.startswith('ssh ') else f'by ssh: {told}'}"
+        )
 
     def _gathered_by_agent(self) -> _Answer:
         try:
@@ -362,7 +384,9 @@ class Guest:
         except ProbeError as exc:
             self.hang_up()
             if used is not None:
-                return self._gathered_by_ssh()  # it broke since: a guest that booted again may have another address
+                return (
+                    self._gathered_by_ssh()
+                )  # it broke since: a guest that booted again may have another address
             return exc
         self._way, self._earlier, self.ssh_problem = "ssh", found, None
         return found
@@ -385,7 +409,9 @@ class Guest:
         """What the inside looks like. Raises NotAssessable where nobody can look."""
         answer = self.inside()
         if isinstance(answer, NoAccess):
-            raise NotAssessable(f"{_without(self.name, answer)} (see guest-access)") from answer
+            raise NotAssessable(
+                f"{_without(self.name, answer)} (see guest-access)"
+            ) from answer
         if isinstance(answer, ProbeError):
             raise answer
         return answer

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import size
 from reclaim.inside import fstab
-from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.devices import BlockDevice
+from reclaim.inside.facts import Facts
 
 if TYPE_CHECKING:
     from reclaim.handles.guest import Guest
@@ -21,7 +22,20 @@ _EPHEMERAL = re.compile(
     r"/(?:run|proc|sys|dev|snap|var/snap|var/lib/(?:docker|containers|containerd|kubelet|lxc|lxd|rancher|nfs))(?:/|\Z)"
 )
 #: mounted by systemd-gpt-auto-generator(8) without a word in fstab
-_DISCOVERED = frozenset({"/", "/boot", "/boot/efi", "/efi", "/home", "/srv", "/usr", "/var", "/var/tmp", "/tmp"})  # noqa: S108
+_DISCOVERED = frozenset(
+    {
+        "/",
+        "/boot",
+        "/boot/efi",
+        "/efi",
+        "/home",
+        "/srv",
+        "/usr",
+        "/var",
+        "/var/tmp",  # noqa: S108
+        "/tmp",  # noqa: S108
+    }
+)
 #: links that container engines, hypervisors and tunnels make: they come with their own daemons
 _FOREIGN_LINK = re.compile(
     r"(?:lo|docker\d+|docker_gwbridge|br-[0-9a-f]{12}|veth.*|virbr\d.*|vnet\d+|cni.*|flannel.*|cali.*|vxlan.*|cilium.*"
@@ -36,7 +50,9 @@ _UNIT = re.compile(
     r"(?!user[@-]|user-runtime-dir@|session-|run-).+\.(?:service|socket|mount|automount|swap|timer|path)\Z"
 )
 #: units that stand for a disk: their failure counts although they were not there before
-_STORAGE_UNIT = re.compile(r".+\.(?:mount|automount|swap)\Z|systemd-(?:fsck|cryptsetup)@.+|lvm2?-.+|mdadm?.*|zfs-.+")
+_STORAGE_UNIT = re.compile(
+    r".+\.(?:mount|automount|swap)\Z|systemd-(?:fsck|cryptsetup)@.+|lvm2?-.+|mdadm?.*|zfs-.+"
+)
 _SHOWN = 5
 
 
@@ -97,23 +113,36 @@ class Wellbeing:
                 f"the address {', '.join(gone[:_SHOWN])}, one beside others, is not here: another machine's now?"
             )
         if off := [one for one in self.other_swaps if one not in swaps]:
-            found.append(f"the swap {', '.join(off[:_SHOWN])} is off: neither fstab nor a unit turns it on at boot")
+            found.append(
+                f"the swap {', '.join(off[:_SHOWN])} is off: neither fstab nor a unit turns it on at boot"
+            )
         return found + self._failed(now, counted=False)
 
     @property
     def all_addresses(self) -> set[str]:
         """Own, floating and given ones."""
-        return {*self.addresses, *self.floating, *(one for several in self.given.values() for one in several)}
+        return {
+            *self.addresses,
+            *self.floating,
+            *(one for several in self.given.values() for one in several),
+        }
 
     @property
     def strays(self) -> list[str]:
         """Mount points of disks that nothing known mounts at boot: by hand, or by a script that knows them by name."""
-        expected = {self.mounts[target] for target in (*self.declared, *self.automounts) if target in self.mounts}
+        expected = {
+            self.mounts[target]
+            for target in (*self.declared, *self.automounts)
+            if target in self.mounts
+        }
         noauto = set(self.noauto)
         return [
             target
             for target, uuid in self.mounts.items()
-            if uuid and uuid not in expected and target not in noauto and uuid in self.devices
+            if uuid
+            and uuid not in expected
+            and target not in noauto
+            and uuid in self.devices
         ]
 
     def _missing_mounts(self, now: Wellbeing) -> Iterator[str]:
@@ -133,7 +162,9 @@ class Wellbeing:
             if uuid not in now.devices:
                 yield f"what was on {device} (UUID {uuid}) is not there"
         left = sorted(now.disks, reverse=True)
-        for number, bytes_ in enumerate(sorted(self.disks, reverse=True)):  # a disk may have grown
+        for number, bytes_ in enumerate(
+            sorted(self.disks, reverse=True)
+        ):  # a disk may have grown
             if number >= len(left) or left[number] < bytes_:
                 yield f"a disk of {size(bytes_)} is not there"
                 break
@@ -162,7 +193,11 @@ class Wellbeing:
             and (unit in ran or _STORAGE_UNIT.match(unit) is not None) == counted
         ]
         more = f" and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
-        return [f"units failed that did not before: {', '.join(failed[:_SHOWN])}{more}"] if failed else []
+        return (
+            [f"units failed that did not before: {', '.join(failed[:_SHOWN])}{more}"]
+            if failed
+            else []
+        )
 
 
 def observe(guest: Guest) -> Wellbeing | None:
@@ -186,10 +221,16 @@ def of(facts: Facts) -> Wellbeing:
     }
     declared, noauto = _declared(facts)
     swaps, at_boot = set(_swaps(facts)), set(_declared_swaps(facts))
-    addresses = [one for one in facts.addresses or () if not _FOREIGN_LINK.match(one.link)]
+    addresses = [
+        one for one in facts.addresses or () if not _FOREIGN_LINK.match(one.link)
+    ]
     # where it is the only one of its family on that link it is the guest's own, whatever its prefix
     main = {(one.link, _family(one.address)) for one in addresses if not one.added}
-    floating = {one.address for one in addresses if one.added and (one.link, _family(one.address)) in main}
+    floating = {
+        one.address
+        for one in addresses
+        if one.added and (one.link, _family(one.address)) in main
+    }
     given: dict[str, list[str]] = {}
     for one in addresses:
         if one.dynamic:
@@ -197,14 +238,26 @@ def of(facts: Facts) -> Wellbeing:
     return Wellbeing(
         mounts=mounts,
         declared=sorted(target for target in mounts if target in declared),
-        automounts=sorted({mount.target for mount in facts.mounts if mount.fstype == "autofs"}),
+        automounts=sorted(
+            {mount.target for mount in facts.mounts if mount.fstype == "autofs"}
+        ),
         noauto=sorted(target for target in mounts if target in noauto),
         devices=dict(_uuids(facts.block_devices)),
-        disks=sorted(one.size for one in facts.block_devices if one.type == "disk" and _DISK.match(one.name)),
+        disks=sorted(
+            one.size
+            for one in facts.block_devices
+            if one.type == "disk" and _DISK.match(one.name)
+        ),
         swaps=sorted(swaps & at_boot),
         other_swaps=sorted(swaps - at_boot),
-        addresses=sorted(one.address for one in addresses if not one.dynamic and one.address not in floating),
-        floating=sorted(floating - {one for several in given.values() for one in several}),
+        addresses=sorted(
+            one.address
+            for one in addresses
+            if not one.dynamic and one.address not in floating
+        ),
+        floating=sorted(
+            floating - {one for several in given.values() for one in several}
+        ),
         given=given,
         units=sorted(filter(_UNIT.match, facts.active_units)),
         failed_units=sorted(facts.failed_units),
@@ -221,11 +274,15 @@ def _declared(facts: Facts) -> tuple[set[str], set[str]]:
         if "noauto" in one.options and "x-systemd.automount" not in one.options
     }
     at_boot = {one.target.rstrip("/") or "/" for one in entries} - later
-    units = {where.rstrip(" \t") for text in facts.units.values() for where in _WHERE.findall(text)}
+    units = {
+        where.rstrip(" \t")
+        for text in facts.units.values()
+        for where in _WHERE.findall(text)
+    }
     return at_boot | units | (_DISCOVERED - later), later - units
 
 
-def _entries(facts: Facts) -> list[fstab.Entry]:
+def _entries(facts: Facts) -> list[fstab.FstabEntry]:
     try:
         return list(fstab.listed(facts))
     except ProbeError:  # there is none
@@ -241,7 +298,9 @@ def _is_rekeyed(facts: Facts, source: str) -> bool:
 def _uuids(devices: tuple[BlockDevice, ...]) -> Iterator[tuple[str, str]]:
     """Each UUID that is on the disks themselves; what a passphrase opens may be opened by hand, later."""
     for device in devices:
-        if device.type in ("loop", "rom", "crypt") or device.name.startswith(("zram", "nbd", "ram")):
+        if device.type in ("loop", "rom", "crypt") or device.name.startswith(
+            ("zram", "nbd", "ram")
+        ):
             continue
         if device.uuid:
             yield device.uuid, device.path
@@ -259,16 +318,25 @@ def _swaps(facts: Facts) -> Iterator[str]:
 
 def _declared_swaps(facts: Facts) -> Iterator[str]:
     """What fstab or a unit turns on at boot, as `_swaps` names it."""
-    entries = [one for one in _entries(facts) if one.fstype == "swap" and "noauto" not in one.options]
+    entries = [
+        one
+        for one in _entries(facts)
+        if one.fstype == "swap" and "noauto" not in one.options
+    ]
     for path, text in facts.units.items():
         found = _WHAT.findall(text) if path.endswith(".swap") else []
-        entries += [fstab.Entry(0, fstab.unescape(source), "", "swap", ()) for source in found]
+        entries += [
+            fstab.FstabEntry(0, fstab.unescape(source), "", "swap", ())
+            for source in found
+        ]
     for tag in {entry.tag for entry in entries if entry.tag is not None}:
         yield from (one.uuid for one in facts.with_tag.get(tag, ()) if one.uuid)
     for entry in entries:
         if entry.tag is not None:
             continue
-        if (device := facts.device(fstab.path_of(entry.source))) is not None and device.uuid:
+        if (
+            device := facts.device(fstab.path_of(entry.source))
+        ) is not None and device.uuid:
             yield device.uuid
         else:
             yield entry.source
@@ -286,8 +354,16 @@ def _by_agent(guest: Guest) -> Wellbeing | None:
     if not guest.can_be_looked_into or _answered(guest, "guest-ping") is None:
         return None
     listed = _answered(guest, "guest-get-fsinfo")
-    targets = [one.get("mountpoint") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-    mounts = {one: "" for one in targets if isinstance(one, str) and one.startswith("/") and not _EPHEMERAL.match(one)}
+    targets = (
+        [one.get("mountpoint") for one in listed if isinstance(one, dict)]
+        if isinstance(listed, list)
+        else []
+    )
+    mounts = {
+        one: ""
+        for one in targets
+        if isinstance(one, str) and one.startswith("/") and not _EPHEMERAL.match(one)
+    }
     found = Wellbeing(mounts, declared=sorted(mounts), inside=False)
     return _with_given(found, _answered(guest, "guest-network-get-interfaces"))
 
@@ -312,7 +388,12 @@ def _is_global(address: str) -> bool:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
-    return not (parsed.is_link_local or parsed.is_loopback or parsed.is_multicast or parsed.is_unspecified)
+    return not (
+        parsed.is_link_local
+        or parsed.is_loopback
+        or parsed.is_multicast
+        or parsed.is_unspecified
+    )
 
 
 def _answered(guest: Guest, command: str) -> Any:

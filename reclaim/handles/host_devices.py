@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from reclaim.handles.guest import Guest
 
 #: types of `<interface>` that are one device and nobody else's
-_INTERFACES = {"hostdev": "a network card of the host", "vdpa": "a vDPA device of the host"}
+_INTERFACES = {
+    "hostdev": "a network card of the host",
+    "vdpa": "a vDPA device of the host",
+}
 _DISKS = {
     "nvme": "an NVMe controller of the host",
     "vhostuser": "a disk of another process (vhost-user)",
@@ -23,13 +26,19 @@ _DISKS = {
 }
 #: how a `<network>` hands out whole devices
 _WHOLE = ("hostdev", "passthrough")
-_LINES = ("serial", "parallel", "console", "channel")
+_LINES = ("serial", "parallel", "console", "channel", "redirdev", "smartcard")
 
 
 def taken_by(guest: Guest, definition: Definition) -> list[str]:
     """The devices of the host that a start on *definition* takes, in words, each once."""
     root = definition.root
-    found = [*_hostdevs(root), *_interfaces(guest, root), *_disks(root), *_others(root), *qemuargs.host_devices(root)]
+    found = [
+        *_hostdevs(root),
+        *_interfaces(guest, root),
+        *_disks(root),
+        *_others(root),
+        *qemuargs.host_devices(root),
+    ]
     return list(dict.fromkeys(map(printable, found)))
 
 
@@ -52,7 +61,15 @@ def _source(device: Element) -> str:
         for key, value in part.items()
         if key not in ("type", "index", "startupPolicy", "guestReset")
     ]
-    return " ".join([*parts, *((one.text or "").strip() for one in source.iterchildren("block", "char", "interface"))])
+    return " ".join(
+        [
+            *parts,
+            *(
+                (one.text or "").strip()
+                for one in source.iterchildren("block", "char", "interface")
+            ),
+        ]
+    )
 
 
 def _interfaces(guest: Guest, root: Element) -> Iterator[str]:
@@ -61,9 +78,17 @@ def _interfaces(guest: Guest, root: Element) -> Iterator[str]:
         source = one.find("source")
         if kind in _INTERFACES:
             yield f"{_INTERFACES[kind]} (interface {kind} {_source(one)})"
-        elif kind == "direct" and source is not None and source.get("mode") == "passthrough":
+        elif (
+            kind == "direct"
+            and source is not None
+            and source.get("mode") == "passthrough"
+        ):
             yield f"a network card of the host (interface direct, passthrough, {source.get('dev')})"
-        elif kind == "network" and source is not None and _forward(guest, str(source.get("network"))) in _WHOLE:
+        elif (
+            kind == "network"
+            and source is not None
+            and _forward(guest, str(source.get("network"))) in _WHOLE
+        ):
             yield f"a network card of the host (interface of the network {source.get('network')})"
 
 
@@ -73,7 +98,10 @@ def _forward(guest: Guest, network: str) -> str:
         found = guest.hypervisor.connection.networkLookupByName(network)
         xml = found.XMLDesc(0)
     except libvirt.libvirtError as exc:
-        if exc.get_error_code() in (libvirt.VIR_ERR_NO_NETWORK, libvirt.VIR_ERR_NO_SUPPORT):
+        if exc.get_error_code() in (
+            libvirt.VIR_ERR_NO_NETWORK,
+            libvirt.VIR_ERR_NO_SUPPORT,
+        ):
             return ""
         raise
     forward = parse_xml(xml, f"network {network}").find("forward")

@@ -60,10 +60,16 @@ class Hypervisor(Node):
         for glob in globs:
             if not any(fnmatch.fnmatchcase(guest.name, glob) for guest in self.guests):
                 known = ", ".join(guest.name for guest in self.guests[:10]) or "none"
-                raise ReclaimError(f"--guests {glob!r}: no guest of {self.uri} is called so (guests: {known})")
+                raise ReclaimError(
+                    f"--guests {glob!r}: no guest of {self.uri} is called so (guests: {known})"
+                )
         if not globs:
             return list(self.guests)
-        return [guest for guest in self.guests if any(fnmatch.fnmatchcase(guest.name, glob) for glob in globs)]
+        return [
+            guest
+            for guest in self.guests
+            if any(fnmatch.fnmatchcase(guest.name, glob) for glob in globs)
+        ]
 
     def known_domains(self) -> dict[str, libvirt.virDomain]:
         """The domains of its guests, by UUID."""
@@ -104,13 +110,17 @@ class _RemoteShell(SshBackend):  # type: ignore[misc]
         except RuntimeError as exc:
             said: CommandResult = exc.args[0]
             words = said.stderr_bytes.decode("utf-8", errors="replace").split()
-            raise ProbeError(f"ssh to {self.hostname}: {printable(' '.join(words)) or 'it broke off'}") from exc
+            raise ProbeError(
+                f"ssh to {self.hostname}: {printable(' '.join(words)) or 'it broke off'}"
+            ) from exc
 
 
 def _shell(host: str) -> Host:
     """A shell at *host*, in testinfra's words."""
     name, options = parse_hostspec(host)
-    kind = {one.NAME: one for one in (_LocalShell, _RemoteShell)}.get(options.pop("connection", None))
+    kind = {one.NAME: one for one in (_LocalShell, _RemoteShell)}.get(
+        options.pop("connection", None)
+    )
     if kind is None:
         return testinfra.get_host(host)
     backend = kind(name, **options)
@@ -119,7 +129,9 @@ def _shell(host: str) -> Host:
     return shell
 
 
-def connect(uri: str | None, host: str | None, inventory: Inventory, *, readonly: bool = False) -> Hypervisor:
+def connect(
+    uri: str | None, host: str | None, inventory: Inventory, *, readonly: bool = False
+) -> Hypervisor:
     """Open the hypervisor at *uri*, with a shell on *host* (testinfra's words); each follows from the other.
 
     Raises ReclaimError where it cannot be reached.
@@ -134,7 +146,9 @@ def connect(uri: str | None, host: str | None, inventory: Inventory, *, readonly
         ) from exc
     try:
         # which follows libvirt.conf's uri_aliases
-        shell = _shell(host or host_of(_answer(uri, "say where it is", connection.getURI)))
+        shell = _shell(
+            host or host_of(_answer(uri, "say where it is", connection.getURI))
+        )
     except (RuntimeError, ValueError, ImportError) as exc:
         raise ReclaimError(f"--hosts {host}: {exc}") from exc
     hypervisor = Hypervisor(uri, connection, shell, inventory, readonly)
@@ -146,7 +160,9 @@ def connect(uri: str | None, host: str | None, inventory: Inventory, *, readonly
 def _list_guests(hypervisor: Hypervisor) -> None:
     """Fill in the guests. Raises libvirtError."""
     for domain in hypervisor.connection.listAllDomains(0):
-        hypervisor.guests.append(Guest(hypervisor, domain, domain.name(), domain.UUIDString()))
+        hypervisor.guests.append(
+            Guest(hypervisor, domain, domain.name(), domain.UUIDString())
+        )
     hypervisor.guests.sort(key=lambda guest: guest.name)
 
 
@@ -155,11 +171,16 @@ def _answer(uri: str, what: str, ask: Callable[[], T]) -> T:
     try:
         return ask()
     except libvirt.libvirtError as exc:
-        raise ReclaimError(f"{uri}: libvirt does not {what}: {libvirt_words(exc)}") from exc
+        raise ReclaimError(
+            f"{uri}: libvirt does not {what}: {libvirt_words(exc)}"
+        ) from exc
 
 
 def default_uri() -> str:
-    return next((os.environ[name] for name in _URI_VARIABLES if os.environ.get(name)), DEFAULT_URI)
+    return next(
+        (os.environ[name] for name in _URI_VARIABLES if os.environ.get(name)),
+        DEFAULT_URI,
+    )
 
 
 def uri_of(host: str) -> str:
@@ -173,7 +194,9 @@ def uri_of(host: str) -> str:
     if not separator:
         rest = host
     if separator and scheme not in ("ssh", "paramiko"):
-        raise ReclaimError(f"--hosts {host}: libvirt cannot follow there; give ssh://user@host, or --uri as well")
+        raise ReclaimError(
+            f"--hosts {host}: libvirt cannot follow there; give ssh://user@host, or --uri as well"
+        )
     return f"qemu+ssh://{rest.partition('?')[0]}/system"
 
 
@@ -187,4 +210,8 @@ def host_of(uri: str) -> str:
         return "local://"
     if parts.scheme.partition("+")[2] in _SSH_TRANSPORTS:
         return f"ssh://{parts.netloc}"
-    return f"ssh://[{parts.hostname}]" if ":" in parts.hostname else f"ssh://{parts.hostname}"
+    return (
+        f"ssh://[{parts.hostname}]"
+        if ":" in parts.hostname
+        else f"ssh://{parts.hostname}"
+    )

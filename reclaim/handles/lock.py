@@ -22,7 +22,7 @@ _ROOTS = Path("/run/reclaim")
 _USERS = Path("/run/user")
 
 
-class Held(ReclaimError):
+class LockHeld(ReclaimError):
     """Another run of the same user has the lock."""
 
 
@@ -37,7 +37,7 @@ def lock(hypervisor: Node) -> ExitStack:
     stack.callback(os.close, descriptor)
     if not _takes(descriptor):
         stack.close()
-        raise Held(
+        raise LockHeld(
             f"{hypervisor.uri}: another --fix is under way there, or a --boot-stopped (lock {path}); wait for it"
         )
     return stack
@@ -49,14 +49,24 @@ def others_at_work(hypervisor: Node, users: Container[int] | None = None) -> lis
     Only root sees them; they keep nobody out.
     """
     found = []
-    for path in sorted(_USERS.glob(f"*/reclaim/{_name(hypervisor)}")) if os.geteuid() == 0 else ():
+    for path in (
+        sorted(_USERS.glob(f"*/reclaim/{_name(hypervisor)}"))
+        if os.geteuid() == 0
+        else ()
+    ):
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(
+                path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            )
         except OSError:
             continue
         try:
             owner = os.fstat(descriptor).st_uid
-            if owner != 0 and (users is None or owner in users) and not _takes(descriptor):
+            if (
+                owner != 0
+                and (users is None or owner in users)
+                and not _takes(descriptor)
+            ):
                 found.append(f"{path}, of the user {path.parts[-3]}")
         finally:
             os.close(descriptor)
@@ -85,7 +95,9 @@ def _opened(path: Path) -> int:
             return descriptor
         os.close(descriptor)
         one.unlink()
-    raise ReclaimError(f"{path}: it belongs to another user, and comes back: see who makes it")
+    raise ReclaimError(
+        f"{path}: it belongs to another user, and comes back: see who makes it"
+    )
 
 
 def _folder() -> Path:
@@ -98,9 +110,15 @@ def _folder() -> Path:
         except OSError as exc:
             troubles.append(f"{folder}: {exc.strerror}")
             continue
-        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022:
+        if (
+            stat.S_ISDIR(status.st_mode)
+            and status.st_uid == os.geteuid()
+            and not status.st_mode & 0o022
+        ):
             return folder
-        troubles.append(f"{folder}: it is not a folder of ours alone (user {os.geteuid()}, mode 0700)")
+        troubles.append(
+            f"{folder}: it is not a folder of ours alone (user {os.geteuid()}, mode 0700)"
+        )
     raise ReclaimError(f"there is no place for a lock: {'; '.join(troubles)}")
 
 

@@ -52,7 +52,9 @@ class Node:
     @cached_property
     def name(self) -> str:
         """What people call the machine; the test driver is no machine."""
-        return "test-driver" if self.is_test_driver else str(self.connection.getHostname())
+        return (
+            "test-driver" if self.is_test_driver else str(self.connection.getHostname())
+        )
 
     @property
     def folder(self) -> str:
@@ -68,7 +70,9 @@ class Node:
         parts = urlsplit(self.uri)
         if self.is_test_driver or parts.path != "/system":
             return f"{os.getuid()} {self.uri}"
-        sockets = [one for one in parts.query.split("&") if one.startswith("socket=")]  # another daemon
+        sockets = [
+            one for one in parts.query.split("&") if one.startswith("socket=")
+        ]  # another daemon
         host = self._capabilities.findtext("host/uuid") or ""
         return " ".join([str(self.connection.getType()), host, self.name, *sockets])
 
@@ -112,7 +116,10 @@ class Node:
         """(architecture, emulator) -> the machine types its QEMU offers, under canonical names."""
         found: dict[tuple[str, str], list[OfferedMachine]] = {}
         for key, machine in self._listed_machines:
-            one = OfferedMachine(machine.get("canonical") or machine.text or "", machine.get("deprecated") == "yes")
+            one = OfferedMachine(
+                machine.get("canonical") or machine.text or "",
+                machine.get("deprecated") == "yes",
+            )
             offered = found.setdefault(key, [])
             if one not in offered:
                 offered.append(one)
@@ -131,12 +138,21 @@ class Node:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                connection = libvirt.openReadOnly(self.uri) if self.readonly else libvirt.open(self.uri)
-                domains = {domain.UUIDString(): domain for domain in connection.listAllDomains(0)}
+                connection = (
+                    libvirt.openReadOnly(self.uri)
+                    if self.readonly
+                    else libvirt.open(self.uri)
+                )
+                domains = {
+                    domain.UUIDString(): domain
+                    for domain in connection.listAllDomains(0)
+                }
                 break
             except libvirt.libvirtError as exc:
                 if time.monotonic() > deadline:
-                    raise ProbeError(f"{self.uri}: libvirt hung up: {libvirt_words(exc)}") from exc
+                    raise ProbeError(
+                        f"{self.uri}: libvirt hung up: {libvirt_words(exc)}"
+                    ) from exc
                 time.sleep(1)
         self.connection = connection
         self._reconnected(domains)
@@ -178,7 +194,11 @@ class Node:
     def canonical_machine(self, definition: Definition) -> str | None:
         """The machine type of *definition*; an alias as its emulator means it, where that is known."""
         name = definition.machine
-        return (_of_emulator(self.machine_aliases, definition) or {}).get(name, name) if name else None
+        return (
+            (_of_emulator(self.machine_aliases, definition) or {}).get(name, name)
+            if name
+            else None
+        )
 
     def is_fully_allocated(self, path: str) -> bool:
         """Does the file system hold every block of the file at *path*? No where it cannot be looked at."""
@@ -196,12 +216,20 @@ class Node:
                 found = os.stat(path)  # noqa: PTH116 (the path is what a definition says, not ours)
             except (OSError, ValueError):
                 return 0, 0
-            return (found.st_blocks * 512, found.st_size) if stat.S_ISREG(found.st_mode) else (0, 0)
+            return (
+                (found.st_blocks * 512, found.st_size)
+                if stat.S_ISREG(found.st_mode)
+                else (0, 0)
+            )
         result = self.shell.run(f"{_STAT} --printf '%%b %%B %%s %%F' -- %s", path)
         if result.rc != 0:
             return 0, 0
         blocks, unit, size, kind = result.stdout.split(" ", 3)
-        return (int(blocks) * int(unit), int(size)) if kind.startswith("regular") else (0, 0)
+        return (
+            (int(blocks) * int(unit), int(size))
+            if kind.startswith("regular")
+            else (0, 0)
+        )
 
     def allocated(self, path: str) -> int:
         """Bytes that the file system holds for *path* (`st_blocks` * 512).
@@ -210,10 +238,14 @@ class Node:
         """
         result = self.shell.run(f"{_STAT} --printf '%%b %%B %%F' -- %s", path)
         if result.rc != 0:
-            raise ProbeError(f"{path}: {' '.join(result.stderr.split()) or 'stat failed'}")
+            raise ProbeError(
+                f"{path}: {' '.join(result.stderr.split()) or 'stat failed'}"
+            )
         blocks, size, kind = result.stdout.split(" ", 2)
         if not kind.startswith("regular"):
-            raise ProbeError(f"{path}: a {kind}, not a file: its blocks say nothing about what is used")
+            raise ProbeError(
+                f"{path}: a {kind}, not a file: its blocks say nothing about what is used"
+            )
         return int(blocks) * int(size)
 
     def allocated_each(self, paths: list[str]) -> dict[str, int]:
@@ -221,7 +253,9 @@ class Node:
         found: dict[str, int] = {}
         for start in range(0, len(paths), _PATHS_AT_ONCE):
             chunk = paths[start : start + _PATHS_AT_ONCE]
-            command = f"{_STAT} --printf '%%b %%B %%F\\t%%n\\0' -- " + " ".join(["%s"] * len(chunk))
+            command = f"{_STAT} --printf '%%b %%B %%F\\t%%n\\0' -- " + " ".join(
+                ["%s"] * len(chunk)
+            )
             try:
                 listed = self.shell.run(command, *chunk).stdout
             except ProbeError:
@@ -248,7 +282,14 @@ def _of_emulator(found: dict[tuple[str, str], T], definition: Definition) -> T |
         return None
     emulator = definition.emulator or ""
     exact = found.get((definition.arch or "", emulator))
-    return exact or next((value for (_arch, path), value in found.items() if emulator and path == emulator), None)
+    return exact or next(
+        (
+            value
+            for (_arch, path), value in found.items()
+            if emulator and path == emulator
+        ),
+        None,
+    )
 
 
 def dotted(number: int) -> str:

@@ -11,7 +11,13 @@ from lxml import etree
 
 from reclaim.base.errors import ProbeError, Withheld
 from reclaim.definition import bound, machine_type
-from reclaim.definition.domain import ControllerView, Definition, DiskView, Edit, Element
+from reclaim.definition.domain import (
+    ControllerView,
+    Definition,
+    DiskView,
+    Edit,
+    Element,
+)
 from reclaim.handles.device import device_of
 from reclaim.handles.guest import Disk
 
@@ -23,7 +29,7 @@ _NO_IMAGE = {
 }
 
 
-def not_a_guest_disk(disk: Disk) -> str | None:
+def why_not_judged(disk: Disk) -> str | None:
     """Why the requirements say nothing about this disk, or None where they do."""
     view = disk.view
     if view.device == "lun":
@@ -69,11 +75,15 @@ LEFT = {
 }
 
 
-def not_moved(disk: Disk) -> str | None:
+def why_not_moved(disk: Disk) -> str | None:
     """Why the disk is not to be moved to another bus, or None where it is."""
-    if reason := not_a_guest_disk(disk) or LEFT.get(disk.bus):
+    if reason := why_not_judged(disk) or LEFT.get(disk.bus):
         return reason
-    return None if disk.bus in MOVED else f"on the bus {disk.bus}, of which nothing was measured: it is left there"
+    return (
+        None
+        if disk.bus in MOVED
+        else f"on the bus {disk.bus}, of which nothing was measured: it is left there"
+    )
 
 
 def may_stay(disk: Disk) -> bool:
@@ -86,7 +96,10 @@ def may_stay(disk: Disk) -> bool:
     if disk.guest.policy.bus != "any-discarding":
         return False
     if disk.bus == "virtio":
-        return _virtio_blk_discards(disk.guest.machine) and driver_discards(disk) is not False
+        return (
+            _virtio_blk_discards(disk.guest.machine)
+            and driver_discards(disk) is not False
+        )
     return disk.bus in ("ide", "sata")
 
 
@@ -108,15 +121,23 @@ def driver_discards(disk: Disk) -> bool | None:
     live, view = guest.live, guest.live_disk(disk.view)
     if live is not None and view is not None and view.bus == "virtio":
         device = device_of(disk)
-        if device is not None and _virtio_blk_discards(guest.hypervisor.canonical_machine(live)):
+        if device is not None and _virtio_blk_discards(
+            guest.hypervisor.canonical_machine(live)
+        ):
             return device.disc_max > 0
     release = re.match(r"(\d{1,3})\.(\d{1,3})", guest.facts.running_kernel)
-    return True if release and (int(release[1]), int(release[2])) >= _DRIVER_SINCE else None
+    return (
+        True
+        if release and (int(release[1]), int(release[2])) >= _DRIVER_SINCE
+        else None
+    )
 
 
 def _virtio_blk_discards(name: str | None) -> bool:
     known = machine_type.parse(name or "")
-    return known is not None and (known.is_alias or (known.version or (0,)) >= machine_type.VIRTIO_BLK_DISCARD)
+    return known is not None and (
+        known.is_alias or (known.version or (0,)) >= machine_type.VIRTIO_BLK_DISCARD
+    )
 
 
 def disks_on(definition: Definition, controller: ControllerView) -> list[DiskView]:
@@ -124,7 +145,8 @@ def disks_on(definition: Definition, controller: ControllerView) -> list[DiskVie
     return [
         disk
         for disk in definition.all_disks
-        if disk.bus == "scsi" and disk.address.get("controller", "0") == controller.index
+        if disk.bus == "scsi"
+        and disk.address.get("controller", "0") == controller.index
     ]
 
 
@@ -163,7 +185,9 @@ def add_controller(edit: Edit) -> str:
     index = next(str(number) for number in count() if str(number) not in taken)
     bound.refuse_to_add(edit, index)
     address = bound.slot_for(edit)
-    added = edit.add_device("controller", {"type": "scsi", "index": index, "model": "virtio-scsi"})
+    added = edit.add_device(
+        "controller", {"type": "scsi", "index": index, "model": "virtio-scsi"}
+    )
     if address is not None:
         etree.SubElement(added, "address", address)
     return index
@@ -206,11 +230,21 @@ def _controller(edit: Edit, index: str) -> Element:
     for element in edit.devices.iterfind("controller"):
         if element.get("type") == "scsi" and element.get("index", "0") == index:
             return element
-    raise ProbeError(f"{edit.origin.name}: the definition has no SCSI controller {index}")
+    raise ProbeError(
+        f"{edit.origin.name}: the definition has no SCSI controller {index}"
+    )
 
 
 #: attributes of a virtio-blk disk's driver that the controller's driver has (libvirt formatdomain)
-_TO_CONTROLLER = ("queues", "iothread", "ioeventfd", "iommu", "ats", "packed", "page_per_vq")
+_TO_CONTROLLER = (
+    "queues",
+    "iothread",
+    "ioeventfd",
+    "iommu",
+    "ats",
+    "packed",
+    "page_per_vq",
+)
 #: attributes of a virtio-blk disk's driver that nothing on the scsi bus has
 _DROPPED = ("event_idx", "queue_size")
 
@@ -224,10 +258,14 @@ def controller_for(edit: Edit, settings: Mapping[str, str]) -> str:
     definition = edit.definition
     for one in virtio_scsi_controllers(definition):
         has = one.driver
-        changed = {name: value for name, value in settings.items() if has.get(name) != value}
+        changed = {
+            name: value for name, value in settings.items() if has.get(name) != value
+        }
         if "iothread" in has and "iothread" not in settings:
             continue  # the disk would share an IOThread that it was kept out of
-        if not changed or (not devices_on(definition, one) and not changed.keys() & has.keys()):
+        if not changed or (
+            not devices_on(definition, one) and not changed.keys() & has.keys()
+        ):
             return one.index
     return add_controller(edit)
 
@@ -261,7 +299,10 @@ def move(edit: Edit, disk: Element, *, rename: bool) -> None:
     settings = _take_settings(edit, disk)
     index = controller_for(edit, settings)
     _settle(edit, index, settings)
-    edit.notes += [f"{name}={value!r} is on controller {index} now" for name, value in settings.items()]
+    edit.notes += [
+        f"{name}={value!r} is on controller {index} now"
+        for name, value in settings.items()
+    ]
     _shorten_serial(edit, disk, str(target.get("bus")))
     address = free_address(edit, index)
     bound.refuse_to_place(edit, disk, index, address["target"], address["unit"])
@@ -272,9 +313,13 @@ def move(edit: Edit, disk: Element, *, rename: bool) -> None:
 def _refuse(disk: Element) -> None:
     """Raise Withheld for what libvirt refuses on the scsi bus and nobody may decide for the guest."""
     if disk.find("geometry[@trans]") is not None:
-        raise Withheld("its geometry has a translation mode (trans), which only ide has; an old system may need it")
+        raise Withheld(
+            "its geometry has a translation mode (trans), which only ide has; an old system may need it"
+        )
     if disk.find("driver/iothreads") is not None:
-        raise Withheld("its queues are mapped onto several IOThreads (driver iothreads), which a SCSI disk has not")
+        raise Withheld(
+            "its queues are mapped onto several IOThreads (driver iothreads), which a SCSI disk has not"
+        )
 
 
 def _take_settings(edit: Edit, disk: Element) -> dict[str, str]:
@@ -283,8 +328,16 @@ def _take_settings(edit: Edit, disk: Element) -> dict[str, str]:
     settings: dict[str, str] = {}
     driver = disk.find("driver")
     if driver is not None:
-        settings = {name: str(driver.attrib.pop(name)) for name in _TO_CONTROLLER if name in driver.attrib}
-        dropped += [f"{name}={driver.attrib.pop(name)!r}" for name in _DROPPED if name in driver.attrib]
+        settings = {
+            name: str(driver.attrib.pop(name))
+            for name in _TO_CONTROLLER
+            if name in driver.attrib
+        }
+        dropped += [
+            f"{name}={driver.attrib.pop(name)!r}"
+            for name in _DROPPED
+            if name in driver.attrib
+        ]
     if dropped:
         edit.notes.append(f"dropped: {', '.join(dropped)} (only virtio-blk has that)")
     return settings
@@ -313,8 +366,13 @@ def _is_noted(edit: Edit, target: str) -> bool:
     """Does somebody's note in `<metadata>` name the disk by its target? Then it keeps that name."""
     metadata = edit.root.find("metadata")
     for one in metadata.iter() if metadata is not None else ():
-        if isinstance(one.tag, str) and target in (*one.attrib.values(), (one.text or "").strip()):
-            edit.notes.append(f"the target stays {target}: <metadata> names it ({etree.QName(one).localname})")
+        if isinstance(one.tag, str) and target in (
+            *one.attrib.values(),
+            (one.text or "").strip(),
+        ):
+            edit.notes.append(
+                f"the target stays {target}: <metadata> names it ({etree.QName(one).localname})"
+            )
             return True
     return False
 
@@ -331,7 +389,9 @@ def _rename(edit: Edit, target: Element, *, rename: bool) -> None:
             if name != old:
                 edit.renames[old] = name
             elif passed_over:
-                edit.notes.append(f"the target stays {old}: under another name the guest would boot from another disk")
+                edit.notes.append(
+                    f"the target stays {old}: under another name the guest would boot from another disk"
+                )
             return
         passed_over = True
     raise Withheld(
@@ -365,7 +425,9 @@ def libvirt_order(disks: list[Element]) -> list[int]:
     for place, (bus, number) in enumerate(keys):
         same = [at for at, other in enumerate(ordered) if keys[other][0] == bus]
         later = [at for at in same if keys[ordered[at]][1] > number]
-        ordered.insert(later[0] if later else same[-1] + 1 if same else len(ordered), place)
+        ordered.insert(
+            later[0] if later else same[-1] + 1 if same else len(ordered), place
+        )
     return ordered
 
 
@@ -409,13 +471,22 @@ def free_address(edit: Edit, controller: str) -> dict[str, str]:
     taken = {
         (address.get("target", "0"), address.get("unit", "0"))
         for address in _drive_addresses(edit)
-        if address.get("controller", "0") == controller and address.get("bus", "0") == "0"
+        if address.get("controller", "0") == controller
+        and address.get("bus", "0") == "0"
     }
-    places = ((str(target), str(unit)) for target in range(_TARGETS) for unit in range(_UNITS))
+    places = (
+        (str(target), str(unit)) for target in range(_TARGETS) for unit in range(_UNITS)
+    )
     place = next((place for place in places if place not in taken), None)
     if place is None:
         raise Withheld(f"there is no free address on SCSI controller {controller}")
-    return {"type": "drive", "controller": controller, "bus": "0", "target": place[0], "unit": place[1]}
+    return {
+        "type": "drive",
+        "controller": controller,
+        "bus": "0",
+        "target": place[0],
+        "unit": place[1],
+    }
 
 
 def _drive_addresses(edit: Edit) -> Iterator[Element]:
@@ -424,7 +495,9 @@ def _drive_addresses(edit: Edit) -> Iterator[Element]:
         if address is None or address.get("type") != "drive":
             continue
         target = element.find("target")
-        if element.tag == "hostdev" or (target is not None and target.get("bus") == "scsi"):
+        if element.tag == "hostdev" or (
+            target is not None and target.get("bus") == "scsi"
+        ):
             yield address
 
 
@@ -432,7 +505,11 @@ def free_targets(edit: Edit, target: Element) -> Iterator[str]:
     """Names for *target* that no other disk of the domain has: its own letters first, then `sda` and on."""
     old = str(target.get("dev"))
     wanted = "sd" + old[2:] if old[:2] in ("vd", "hd") else old
-    taken = {str(one.get("dev")) for one in edit.devices.iterfind("disk/target") if one is not target}
+    taken = {
+        str(one.get("dev"))
+        for one in edit.devices.iterfind("disk/target")
+        if one is not target
+    }
     return (name for name in chain([wanted], _sd_names()) if name not in taken)
 
 

@@ -199,10 +199,14 @@ def addresses(guest: Reached, settings: Ssh) -> Iterator[Address]:
         return
     macs = [
         mac.get("address", "").lower()
-        for mac in (guest.live or guest.persistent).root.iterfind("devices/interface/mac")
+        for mac in (guest.live or guest.persistent).root.iterfind(
+            "devices/interface/mac"
+        )
     ]
     sources: dict[str, Callable[[], list[tuple[str, str]]]] = {
-        "libvirt's leases": partial(_told_by_libvirt, guest, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE),
+        "libvirt's leases": partial(
+            _told_by_libvirt, guest, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
+        ),
         "its agent": partial(_told_by_agent, guest),
         "the host's ARP table": partial(_told_by_arp, guest),
     }
@@ -214,8 +218,14 @@ def addresses(guest: Reached, settings: Ssh) -> Iterator[Address]:
         except libvirt.libvirtError as exc:
             troubles.append(f"{source}: {libvirt_words(exc)}")
             continue
-        found = {(macs.index(mac), ip) for mac, text in known if mac in macs and (ip := _usable(text)) is not None}
-        for _, ip in sorted(found, key=lambda one: (one[0], one[1].version, int(one[1]))):
+        found = {
+            (macs.index(mac), ip)
+            for mac, text in known
+            if mac in macs and (ip := _usable(text)) is not None
+        }
+        for _, ip in sorted(
+            found, key=lambda one: (one[0], one[1].version, int(one[1]))
+        ):
             if str(ip) not in seen:
                 seen.add(str(ip))
                 yield Address(str(ip), source)
@@ -231,7 +241,10 @@ def _told_by_libvirt(guest: Reached, source: int) -> list[tuple[str, str]]:
     try:
         found = guest.domain.interfaceAddresses(source, 0)
     except libvirt.libvirtError as exc:
-        if exc.get_error_code() in (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED):
+        if exc.get_error_code() in (
+            libvirt.VIR_ERR_NO_SUPPORT,
+            libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED,
+        ):
             return []
         raise
     return [
@@ -250,7 +263,11 @@ def _told_by_arp(guest: Reached) -> list[tuple[str, str]]:
         if listed.rc != 0:
             raise
     lines = (line.split() for line in listed.stdout.splitlines()[1:])
-    return [(words[3].lower(), words[0]) for words in lines if len(words) == 6 and words[2] != _INCOMPLETE]
+    return [
+        (words[3].lower(), words[0])
+        for words in lines
+        if len(words) == 6 and words[2] != _INCOMPLETE
+    ]
 
 
 def _told_by_agent(guest: Reached) -> list[tuple[str, str]]:
@@ -260,9 +277,13 @@ def _told_by_agent(guest: Reached) -> list[tuple[str, str]]:
     except ProbeError:
         return []  # there are other sources; why the agent does not answer is told by its own row
     return [
-        (str(interface.get("hardware-address") or "").lower(), str(one.get("ip-address")))
+        (
+            str(interface.get("hardware-address") or "").lower(),
+            str(one.get("ip-address")),
+        )
         for interface in (answer if isinstance(answer, list) else ())
-        if isinstance(interface, dict) and isinstance(interface.get("ip-addresses"), list)
+        if isinstance(interface, dict)
+        and isinstance(interface.get("ip-addresses"), list)
         for one in interface["ip-addresses"]
         if isinstance(one, dict)
     ]
@@ -279,7 +300,13 @@ def _usable(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
     if "%" in text:
         return None
-    odd = found.is_loopback or found.is_link_local or found.is_multicast or found.is_unspecified or found.is_reserved
+    odd = (
+        found.is_loopback
+        or found.is_link_local
+        or found.is_multicast
+        or found.is_unspecified
+        or found.is_reserved
+    )
     return None if odd else found
 
 
@@ -315,7 +342,11 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             timeout=CONNECT_SECONDS,
             controlpath=str(guest.hypervisor.sockets / secrets.token_hex(6)),
             controlpersist=_KEPT_SECONDS,
-            ssh_extra_args=shlex.join(part for name, value in options.items() for part in ("-o", f"{name}={value}")),
+            ssh_extra_args=shlex.join(
+                part
+                for name, value in options.items()
+                for part in ("-o", f"{name}={value}")
+            ),
         )
 
     @property
@@ -338,9 +369,17 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         mark = secrets.token_hex(8)
         marks = _Marks(mark.encode())
         expected = "|".join(f"0/{one}" for one in self.machines)
-        script = _SCRIPT.replace("MARK", mark).replace("SECONDS", str(seconds)).replace("EXPECTED", expected)
-        script = script.replace("COMMAND", shlex.quote(command))  # the last: it may hold any of these words
-        status, stdout, stderr = self._call(self._argv(), self.encode(script), seconds + CONNECT_SECONDS + 10, marks)
+        script = (
+            _SCRIPT.replace("MARK", mark)
+            .replace("SECONDS", str(seconds))
+            .replace("EXPECTED", expected)
+        )
+        script = script.replace(
+            "COMMAND", shlex.quote(command)
+        )  # the last: it may hold any of these words
+        status, stdout, stderr = self._call(
+            self._argv(), self.encode(script), seconds + CONNECT_SECONDS + 10, marks
+        )
         who = marks.identity(stdout)
         if who is None:
             raise self._refused(status, self.decode(stderr))
@@ -355,10 +394,14 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         return f"{self.guest_name}: ssh to {self.address}"
 
     def _argv(self) -> list[str]:
-        words, values = self._build_ssh_command(f"sudo -n {_REMOTE}" if self.settings.sudo else _REMOTE)
+        words, values = self._build_ssh_command(
+            f"sudo -n {_REMOTE}" if self.settings.sudo else _REMOTE
+        )
         return shlex.split(self.quote(" ".join(words), *values))
 
-    def _call(self, argv: list[str], stdin: bytes, seconds: int, marks: _Marks) -> tuple[int | None, bytes, bytes]:
+    def _call(
+        self, argv: list[str], stdin: bytes, seconds: int, marks: _Marks
+    ) -> tuple[int | None, bytes, bytes]:
         """Exit status of ssh, and what came on both outputs."""
         deadline = time.monotonic() + seconds
         with tempfile.TemporaryFile() as script:
@@ -375,13 +418,17 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
                     env={**os.environ, "LC_ALL": "C"},
                 )
             except FileNotFoundError as exc:
-                raise SshRefused(f"{self._where}: there is no ssh here: install openssh-client") from exc
+                raise SshRefused(
+                    f"{self._where}: there is no ssh here: install openssh-client"
+                ) from exc
         stdout = stderr = bytearray()
         with process:
             try:
                 for stdout, stderr in _outputs(process, deadline):
                     if len(stdout) > OUTPUT_BYTES or len(stderr) > OUTPUT_BYTES:
-                        raise ProbeError(f"{self._where}: a command said more than {OUTPUT_BYTES} bytes")
+                        raise ProbeError(
+                            f"{self._where}: a command said more than {OUTPUT_BYTES} bytes"
+                        )
                     if marks.are_complete(stdout, stderr):
                         break  # what it left in the background may keep the connection busy: that is not waited for
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -389,7 +436,9 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             except TimeoutError as exc:
                 self.hang_up()
                 child.end(process)
-                raise ProbeError(f"{self._where}: a command did not end within {seconds} s") from exc
+                raise ProbeError(
+                    f"{self._where}: a command did not end within {seconds} s"
+                ) from exc
             except BaseException:  # it says too much, or we are told to stop
                 self.hang_up()
                 child.end(process)
@@ -404,7 +453,9 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
                 f"{self._where}: it is not root there (uid {printable(user)[:20]}): set sudo = true, or another user"
             )
         if machine == "-":
-            raise SshRefused(f"{self._where}: nobody can tell that it is this guest: it shows no UUID of its machine")
+            raise SshRefused(
+                f"{self._where}: nobody can tell that it is this guest: it shows no UUID of its machine"
+            )
         if machine not in self.machines:
             raise OtherMachine(
                 f"{self._where}: another machine answers there (UUID {printable(machine)[:40]}); nothing was run on it"
@@ -412,30 +463,54 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
 
     def _refused(self, status: int | None, said: str) -> ProbeError:
         """What ssh, or sudo, said instead of running anything."""
-        lines = [printable(line.strip())[:200] for line in said.splitlines() if line.strip()]
+        lines = [
+            printable(line.strip())[:200] for line in said.splitlines() if line.strip()
+        ]
         words = "; ".join(lines[-2:]) or "it said nothing"
         at = f"{self._where}: "
         if status != 255:  # ssh(1): 255 is its own
-            if "password is required" in said or "terminal is required" in said or "must have a tty" in said:
+            if (
+                "password is required" in said
+                or "terminal is required" in said
+                or "must have a tty" in said
+            ):
                 return SshRefused(
                     f"{at}sudo asks for a password: allow it in the guest (sudoers: "
                     f"{self.host.user or 'the user'} ALL=(ALL) NOPASSWD: ALL), or name another user"
                 )
             return SshRefused(f"{at}no shell runs there for us: {words}")
-        if "Host key verification failed" in said or ("host key" in said.lower() and "known" in said):
-            return SshRefused(at + self._host_key(changed="HAS CHANGED" in said or "REVOKED" in said))
+        if "Host key verification failed" in said or (
+            "host key" in said.lower() and "known" in said
+        ):
+            return SshRefused(
+                at + self._host_key(changed="HAS CHANGED" in said or "REVOKED" in said)
+            )
         if "Permission denied" in said or "Too many authentication failures" in said:
-            return SshRefused(f"{at}it does not let us in: {words}; name the user and the key in the inventory")
-        for sign in ("UNPROTECTED PRIVATE KEY", "Bad configuration option", "Bad owner or permissions"):
+            return SshRefused(
+                f"{at}it does not let us in: {words}; name the user and the key in the inventory"
+            )
+        for sign in (
+            "UNPROTECTED PRIVATE KEY",
+            "Bad configuration option",
+            "Bad owner or permissions",
+        ):
             if sign in said:
                 return SshRefused(f"{at}{words}")
-        if self.through:  # ssh(1) drops what a ProxyCommand says where a connection is kept
-            hop = self.through.replace("%h", self.address.host).replace("%p", str(self.host.port or 22))
+        if (
+            self.through
+        ):  # ssh(1) drops what a ProxyCommand says where a connection is kept
+            hop = self.through.replace("%h", self.address.host).replace(
+                "%p", str(self.host.port or 22)
+            )
             words += f"; it goes through the hypervisor: see what this says: {hop.replace('%%', '%')}"
         return SshRefused(f"{at}it does not answer: {words}")
 
     def _host_key(self, *, changed: bool) -> str:
-        name = self.alias or (f"[{self.address.host}]:{self.host.port}" if self.host.port else self.address.host)
+        name = self.alias or (
+            f"[{self.address.host}]:{self.host.port}"
+            if self.host.port
+            else self.address.host
+        )
         file = self.settings.known_hosts or "~/.ssh/known_hosts"
         if changed:
             return (
@@ -456,9 +531,23 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         """Close the connection, if there is one."""
         if not Path(str(self.controlpath)).exists():
             return
-        argv = ["ssh", "-o", f"ControlPath={self.controlpath}", "-O", "exit", "--", "guest"]
+        argv = [
+            "ssh",
+            "-o",
+            f"ControlPath={self.controlpath}",
+            "-O",
+            "exit",
+            "--",
+            "guest",
+        ]
         with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=5, check=False)
+            subprocess.run(
+                argv,
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                timeout=5,
+                check=False,
+            )
         Path(str(self.controlpath)).unlink(missing_ok=True)
 
 
@@ -470,8 +559,16 @@ class _Marks:
 
     def identity(self, stdout: bytes) -> tuple[str, str] | None:
         """User and machine, as the guest says; None where the script did not begin."""
-        found = re.search(rb"^(?:.*)" + self.mark + rb" is (\S{1,20}) (\S{1,64})$", stdout, re.MULTILINE)
-        return (found[1].decode("ascii", "replace"), found[2].decode("ascii", "replace")) if found else None
+        found = re.search(
+            rb"^(?:.*)" + self.mark + rb" is (\S{1,20}) (\S{1,64})$",
+            stdout,
+            re.MULTILINE,
+        )
+        return (
+            (found[1].decode("ascii", "replace"), found[2].decode("ascii", "replace"))
+            if found
+            else None
+        )
 
     def are_complete(self, stdout: bytearray, stderr: bytearray) -> bool:
         return self._end(stdout) is not None and self._end(stderr) is not None
@@ -482,7 +579,9 @@ class _Marks:
         if ended is None or ended_beside is None:
             return None
         _, began, said = stdout[: ended.start()].partition(self.mark + b" is ")
-        _, began_beside, said_beside = stderr[: ended_beside.start()].partition(self.mark + b" begin\n")
+        _, began_beside, said_beside = stderr[: ended_beside.start()].partition(
+            self.mark + b" begin\n"
+        )
         if not (began and began_beside):
             return None
         return int(ended[1]), said.partition(b"\n")[2], said_beside
@@ -490,17 +589,26 @@ class _Marks:
     def _end(self, output: bytes | bytearray) -> re.Match[bytes] | None:
         """The last word is the script's: what the command prints before may look like it, and does not count."""
         tail = output.rfind(self.mark + b" end ")
-        return re.compile(self.mark + rb" end (\d{1,3})\n").match(output, tail) if tail >= 0 else None
+        return (
+            re.compile(self.mark + rb" end (\d{1,3})\n").match(output, tail)
+            if tail >= 0
+            else None
+        )
 
 
-def _outputs(process: subprocess.Popen[bytes], deadline: float) -> Iterator[tuple[bytearray, bytearray]]:
+def _outputs(
+    process: subprocess.Popen[bytes], deadline: float
+) -> Iterator[tuple[bytearray, bytearray]]:
     """Both outputs so far, whenever more has come. Raises TimeoutError at the *deadline*.
 
     Before OpenSSH 8.5 the connection that stays open keeps them too: the end of *process* is an end as well.
     """
     if process.stdout is None or process.stderr is None:
         raise ValueError("the outputs of the process are not piped")
-    found: dict[IO[bytes], bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
+    found: dict[IO[bytes], bytearray] = {
+        process.stdout: bytearray(),
+        process.stderr: bytearray(),
+    }
     with selectors.DefaultSelector() as selector:
         for pipe in found:
             selector.register(pipe, selectors.EVENT_READ)
@@ -551,10 +659,26 @@ def _proxy(hypervisor: Node, settings: Ssh) -> str | None:
             f"{hypervisor.name} is not reached by ssh, so its guests are not either: give them an address in the "
             "inventory that leads there from here"
         )
-    words = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "LogLevel=ERROR"]
+    words = [
+        "ssh",
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "StrictHostKeyChecking=yes",
+        "-o",
+        "LogLevel=ERROR",
+    ]
     words += ["-F", backend.ssh_config] if backend.ssh_config else []
     words += ["-i", backend.ssh_identity_file] if backend.ssh_identity_file else []
     words += ["-l", backend.host.user] if backend.host.user else []
     words += ["-p", backend.host.port] if backend.host.port else []
     quoted = [shlex.quote(word).replace("%", "%%") for word in words]
-    return " ".join([*quoted, "-W", "'[%h]:%p'", "--", shlex.quote(backend.host.name).replace("%", "%%")])
+    return " ".join(
+        [
+            *quoted,
+            "-W",
+            "'[%h]:%p'",
+            "--",
+            shlex.quote(backend.host.name).replace("%", "%%"),
+        ]
+    )

@@ -27,9 +27,14 @@ def leave(domain: libvirt.virDomain, run: str) -> None:
 def is_of(domain: libvirt.virDomain, run: str) -> bool:
     """Does the QEMU that runs now carry the mark of *run*? Raises libvirtError where libvirt cannot tell."""
     try:
-        xml = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, URI, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        xml = domain.metadata(
+            libvirt.VIR_DOMAIN_METADATA_ELEMENT, URI, libvirt.VIR_DOMAIN_AFFECT_LIVE
+        )
     except libvirt.libvirtError as exc:
-        if exc.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_OPERATION_INVALID):
+        if exc.get_error_code() in (
+            libvirt.VIR_ERR_NO_DOMAIN_METADATA,
+            libvirt.VIR_ERR_OPERATION_INVALID,
+        ):
             return False
         raise
     return f"run={quoteattr(run)}" in str(xml).replace("'", '"')

@@ -13,7 +13,8 @@ from itertools import accumulate
 from typing import Literal
 
 from reclaim.files.holes import Span
-from reclaim.inside.facts import BlockDevice, Facts, Mount
+from reclaim.inside.devices import BlockDevice, Mount
+from reclaim.inside.facts import Facts
 from reclaim.inside.filesystems import TRIMMABLE, filesystems
 
 #: pieces of volumes that are followed on one disk: what a guest says is limited
@@ -65,7 +66,9 @@ class _Survey:
                 self._btrfs[uuid] = mount, totals[uuid]
         self._left = _MAX_SPANS
 
-    def of(self, device: BlockDevice, spans: tuple[Span, ...] | None, size: int) -> list[Area]:
+    def of(
+        self, device: BlockDevice, spans: tuple[Span, ...] | None, size: int
+    ) -> list[Area]:
         """The areas of the part of *device*, *size* bytes, that lies in *spans*."""
         if found := self._filesystem(device, spans, size):
             return [found]
@@ -76,7 +79,9 @@ class _Survey:
             return [Area("free" if free else "unknown", _words(device), size, spans)]
         return self._below(device, spans, size)
 
-    def _filesystem(self, device: BlockDevice, spans: tuple[Span, ...] | None, size: int) -> Area | None:
+    def _filesystem(
+        self, device: BlockDevice, spans: tuple[Span, ...] | None, size: int
+    ) -> Area | None:
         mount, total = self._mounted.get(device.path), device.size
         if device.fstype == "btrfs" and device.uuid in self._btrfs:
             mount, total = self._btrfs[device.uuid or ""]
@@ -86,9 +91,19 @@ class _Survey:
         used = min(total, mount.used + tables)
         trims = mount.fstype in TRIMMABLE
         what = f"{mount.target} ({mount.fstype})"
-        return Area("filesystem", what, size, spans, used * size // total, trims, min(tables, used) * size // total)
+        return Area(
+            "filesystem",
+            what,
+            size,
+            spans,
+            used * size // total,
+            trims,
+            min(tables, used) * size // total,
+        )
 
-    def _below(self, device: BlockDevice, spans: tuple[Span, ...] | None, size: int) -> list[Area]:
+    def _below(
+        self, device: BlockDevice, spans: tuple[Span, ...] | None, size: int
+    ) -> list[Area]:
         found: list[Area] = []
         taken: list[Span] | None = []
         here_is = None if spans is None else _Row.of(spans)
@@ -97,7 +112,11 @@ class _Survey:
             if places is None:
                 taken = None
                 # of what is spread evenly each disk has a part as large as its own
-                spread = min(child.size, size) if child.type in _SPREAD else child.size * size // (device.size or size)
+                spread = (
+                    min(child.size, size)
+                    if child.type in _SPREAD
+                    else child.size * size // (device.size or size)
+                )
                 below = self.of(child, None, spread)
             else:
                 here = sum(end - start for start, end in places)
@@ -105,7 +124,11 @@ class _Survey:
                 if taken is not None:
                     taken += places
             found += below
-        what = f"free extents on {device.path}" if device.fstype == "LVM2_member" else f"no partition of {device.path}"
+        what = (
+            f"free extents on {device.path}"
+            if device.fstype == "LVM2_member"
+            else f"no partition of {device.path}"
+        )
         if device.fstype in ("crypto_LUKS", "linux_raid_member"):
             what = f"headers on {device.path}"
         if spans is not None and taken is not None:
@@ -115,12 +138,16 @@ class _Survey:
         rest = max(0, size - sum(area.size for area in found))
         return [*found, Area("free", what, rest, None)] if rest else found
 
-    def _place(self, child: BlockDevice, parent: BlockDevice, row: _Row) -> tuple[Span, ...] | None:
+    def _place(
+        self, child: BlockDevice, parent: BlockDevice, row: _Row
+    ) -> tuple[Span, ...] | None:
         """Where the part of *child* that lies on *parent* is on the disk; None where that cannot be told."""
         if child.type == "part" and child.name in self._layout.starts:
             return self._counted(row.slice(self._layout.starts[child.name], child.size))
         if child.type == "raid1":
-            return self._counted(row.slice(0, child.size))  # where its data begins is not far from there
+            return self._counted(
+                row.slice(0, child.size)
+            )  # where its data begins is not far from there
         table = self._layout.tables.get(child.name)
         if table is None or len(table) > self._left:
             return None
@@ -148,17 +175,24 @@ def _is_count(text: str) -> bool:
     return text.isdecimal() and len(text) < 19
 
 
-def _parts(target: str, arguments: tuple[str, ...], length: int) -> list[tuple[str, int, int]] | None:
+def _parts(
+    target: str, arguments: tuple[str, ...], length: int
+) -> list[tuple[str, int, int]] | None:
     """Device number, offset and length of what a target maps to; None for a target that is not followed."""
     match target, arguments:
         case "linear", (number, offset) if _is_count(offset):
             return [(number, int(offset) * 512, length)]
         case "crypt", (_, _, _, number, offset, *_) if _is_count(offset):
             return [(number, int(offset) * 512, length)]
-        case "striped", (count, _, *rest) if _is_count(count) and int(count) and len(rest) == 2 * int(count):
+        case "striped", (count, _, *rest) if (
+            _is_count(count) and int(count) and len(rest) == 2 * int(count)
+        ):
             pairs = list(zip(rest[::2], rest[1::2], strict=True))
             if all(_is_count(offset) for _, offset in pairs):
-                return [(number, int(offset) * 512, length // int(count)) for number, offset in pairs]
+                return [
+                    (number, int(offset) * 512, length // int(count))
+                    for number, offset in pairs
+                ]
     return None
 
 
@@ -171,12 +205,17 @@ class _Row:
 
     @classmethod
     def of(cls, spans: tuple[Span, ...]) -> _Row:
-        return cls(spans, tuple(accumulate((end - start for start, end in spans), initial=0))[:-1])
+        return cls(
+            spans,
+            tuple(accumulate((end - start for start, end in spans), initial=0))[:-1],
+        )
 
     def slice(self, offset: int, length: int) -> list[Span]:
         """The places of *length* bytes from *offset* on."""
         found: list[Span] = []
-        for number in range(max(0, bisect_right(self.offsets, offset) - 1), len(self.spans)):
+        for number in range(
+            max(0, bisect_right(self.offsets, offset) - 1), len(self.spans)
+        ):
             (start, end), at = self.spans[number], self.offsets[number]
             if at >= offset + length or len(found) > _MAX_SPANS:
                 break

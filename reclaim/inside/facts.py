@@ -11,7 +11,7 @@ import binascii
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib.resources import files
@@ -22,6 +22,7 @@ from testinfra.host import Host
 from reclaim.base.errors import NotLinux, ProbeError
 from reclaim.base.text import printable
 from reclaim.definition import othersystem
+from reclaim.inside.devices import BlockDevice, Layout, Mount, TableLine
 
 #: seconds that the whole script may take: 4 under emulation, and minutes where the host has many guests to emulate
 SCRIPT_SECONDS = 300
@@ -47,7 +48,17 @@ _DEAF_POOL = frozenset(("no_discard_passdown", "ignore_discard"))
 _TAGS = ("uuid", "partuuid", "label", "partlabel")
 _KERNEL_WORDS = frozenset(
     (
-        *("kernel", "stray", "unified", "path", "free", "stamp", "same", "no-initramfs", "unreadable"),
+        *(
+            "kernel",
+            "stray",
+            "unified",
+            "path",
+            "free",
+            "stamp",
+            "same",
+            "no-initramfs",
+            "unreadable",
+        ),
         *("builtin", "initramfs", "lacking", "waits", "wants"),
     )
 )
@@ -63,7 +74,9 @@ def gather(shell: Host, guest: str, earlier: Facts | None = None) -> Facts:
 
     An initramfs that is as it was in the *earlier* facts is not read again: that is the slow part.
     """
-    known = f"known={shlex.quote(' '.join(earlier.initramfs_stamps))}\n" if earlier else ""
+    known = (
+        f"known={shlex.quote(' '.join(earlier.initramfs_stamps))}\n" if earlier else ""
+    )
     result = shell.run(known + script(), seconds=SCRIPT_SECONDS)
     found = read(result.stdout_bytes, guest, earlier)
     if found.system != "Linux":
@@ -82,75 +95,13 @@ def read(output: bytes, guest: str, earlier: Facts | None = None) -> Facts:
         if name in sections:
             raise ProbeError(f"{guest}: the guest gave the section {name[:40]!r} twice")
         sections[name] = data
-    return Facts(guest, sections, earlier.kernels if earlier and earlier.initramfs_stamps else ())
+    return Facts(
+        guest, sections, earlier.kernels if earlier and earlier.initramfs_stamps else ()
+    )
 
 
 @dataclass(frozen=True)
-class BlockDevice:
-    """One block device of the guest, as lsblk(8) names things. Sizes in bytes."""
-
-    name: str
-    path: str
-    type: str
-    fstype: str | None
-    uuid: str | None
-    label: str | None
-    partuuid: str | None
-    partlabel: str | None
-    size: int
-    readonly: bool
-    serial: str | None
-    disc_max: int
-    disc_gran: int
-    children: tuple[BlockDevice, ...] = ()
-
-    def walk(self) -> Iterator[BlockDevice]:
-        """This device and everything that lies on it."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
-
-
-@dataclass(frozen=True)
-class Mount:
-    """One mount of the guest, as findmnt(8) names things. Sizes in bytes."""
-
-    target: str
-    source: str
-    fstype: str
-    options: tuple[str, ...]
-    uuid: str | None
-    fsroot: str
-    size: int | None
-    used: int | None
-
-    @property
-    def device(self) -> str:
-        """The source without the part of it that is mounted: `/dev/vda1` of `/dev/vda1[/@home]`."""
-        return self.source.partition("[")[0]
-
-
-@dataclass(frozen=True)
-class TableLine:
-    """One line of a device mapper table (dmsetup(8)): a part of the device and its target. Offsets in bytes."""
-
-    start: int
-    length: int
-    target: str
-    arguments: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the guest's layers lie: names by device number, partitions' starts and device mapper tables by name."""
-
-    names: Mapping[str, str]
-    starts: Mapping[str, int]
-    tables: Mapping[str, tuple[TableLine, ...]]
-
-
-@dataclass(frozen=True)
-class Address:
+class LinkAddress:
     """An IP address on one of the guest's links."""
 
     link: str
@@ -199,7 +150,7 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Job:
+class CronLine:
     """A line of cron's that trims, and the file it is in."""
 
     path: str
@@ -233,7 +184,9 @@ class Facts:
         except (binascii.Error, ValueError) as exc:
             raise ProbeError(f"{self.guest}: the guest's {name} is not base64") from exc
         if len(data) >= _MAX_SECTION_BYTES - 3:
-            raise ProbeError(f"{self.guest}: the guest's {name} is longer than reclaim reads")
+            raise ProbeError(
+                f"{self.guest}: the guest's {name} is longer than reclaim reads"
+            )
         if not re.fullmatch(rb"\d{3}", data[-3:]):
             raise ProbeError(f"{self.guest}: the guest's {name} has no exit status")
         return int(data[-3:]), data[:-3]
@@ -242,7 +195,9 @@ class Facts:
         """A section that has to have succeeded."""
         status, data = self._section(name)
         if status != 0:
-            raise ProbeError(f"{self.guest}: reading {name} in the guest ended with status {status}")
+            raise ProbeError(
+                f"{self.guest}: reading {name} in the guest ended with status {status}"
+            )
         return data.decode("utf-8", errors="surrogateescape")
 
     def _json(self, name: str) -> Any:
@@ -293,16 +248,23 @@ class Facts:
     def _units(self) -> Mapping[str, str]:
         """systemd's units that are active or failed -> which of both; empty where there is no systemd."""
         _, data = self._section("systemd")
-        lines = (line.split(maxsplit=3) for line in data.decode("utf-8", errors="replace").splitlines()[1:])
+        lines = (
+            line.split(maxsplit=3)
+            for line in data.decode("utf-8", errors="replace").splitlines()[1:]
+        )
         return {fields[0]: fields[2] for fields in lines if len(fields) == 4}
 
     @property
     def active_units(self) -> frozenset[str]:
-        return frozenset(name for name, state in self._units.items() if state == "active")
+        return frozenset(
+            name for name, state in self._units.items() if state == "active"
+        )
 
     @property
     def failed_units(self) -> frozenset[str]:
-        return frozenset(name for name, state in self._units.items() if state == "failed")
+        return frozenset(
+            name for name, state in self._units.items() if state == "failed"
+        )
 
     @cached_property
     def is_starting(self) -> bool:
@@ -311,25 +273,30 @@ class Facts:
         return data.partition(b"\n")[0] in (b"initializing", b"starting")
 
     @cached_property
-    def addresses(self) -> tuple[Address, ...] | None:
+    def addresses(self) -> tuple[LinkAddress, ...] | None:
         """Global IP addresses that are not given up after a while; None where ip(8) cannot tell."""
         status, data = self._section("addresses")
         if status != 0:
             return None
         try:
             return tuple(
-                Address(
+                LinkAddress(
                     str(link["ifname"]),
                     str(one["local"]),
                     bool(one.get("dynamic")),
-                    bool(one.get("secondary")) or one.get("prefixlen") == _ALONE.get(str(one.get("family")), -1),
+                    bool(one.get("secondary"))
+                    or one.get("prefixlen") == _ALONE.get(str(one.get("family")), -1),
                 )
                 for link in json.loads(data)
                 for one in link["addr_info"]
-                if one.get("scope") == "global" and not one.get("temporary") and not one.get("deprecated")
+                if one.get("scope") == "global"
+                and not one.get("temporary")
+                and not one.get("deprecated")
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-            raise ProbeError(f"{self.guest}: the guest's addresses cannot be parsed") from exc
+            raise ProbeError(
+                f"{self.guest}: the guest's addresses cannot be parsed"
+            ) from exc
 
     # Files
 
@@ -355,8 +322,14 @@ class Facts:
         while at < len(data):
             match = _FILE.match(data, at)
             if match is None or len(found) == _MAX_FILES:
-                raise ProbeError(f"{self.guest}: the guest's {name.replace('_', ' ')} cannot be parsed")
-            path, begin, end = match[1].decode("utf-8", errors="replace"), match.end(), match.end() + int(match[2])
+                raise ProbeError(
+                    f"{self.guest}: the guest's {name.replace('_', ' ')} cannot be parsed"
+                )
+            path, begin, end = (
+                match[1].decode("utf-8", errors="replace"),
+                match.end(),
+                match.end() + int(match[2]),
+            )
             found[path] = data[begin:end].decode("utf-8", errors="surrogateescape")
             at = end + 1
         return found
@@ -364,7 +337,11 @@ class Facts:
     @cached_property
     def unified(self) -> Mapping[str, str]:
         """Unified kernel images, by path: the command line built into each, "" where it could not be read."""
-        lines = (line.split("\t", 1) for line in self._text("unified").splitlines() if "\t" in line)
+        lines = (
+            line.split("\t", 1)
+            for line in self._text("unified").splitlines()
+            if "\t" in line
+        )
         return {path: " ".join(text.split()) for path, text in lines}
 
     @cached_property
@@ -386,7 +363,11 @@ class Facts:
         """Bytes that are free where /boot lies; None where df cannot tell."""
         status, data = self._section("boot_free")
         lines = data.decode("utf-8", errors="replace").splitlines()
-        match = re.search(r"\s(\d{1,15})\s+\d{1,3}%\s", lines[-1]) if lines and status == 0 else None
+        match = (
+            re.search(r"\s(\d{1,15})\s+\d{1,3}%\s", lines[-1])
+            if lines and status == 0
+            else None
+        )
         return int(match[1]) * 1024 if match else None
 
     @cached_property
@@ -394,11 +375,17 @@ class Facts:
         """debconf's `grub-pc/install_devices` and grub-efi's: where their next upgrade installs to, by question."""
         status, data = self._section("debconf")
         found = {}
-        for record in data.decode("utf-8", errors="replace").split("\n\n") if status == 0 else ():
-            name = re.search(r"^Name: *(grub-(?:pc|efi)/install_devices)$", record, re.MULTILINE)
+        for record in (
+            data.decode("utf-8", errors="replace").split("\n\n") if status == 0 else ()
+        ):
+            name = re.search(
+                r"^Name: *(grub-(?:pc|efi)/install_devices)$", record, re.MULTILINE
+            )
             value = re.search(r"^Value: *(.*)$", record, re.MULTILINE)
             if name and value:
-                found[name[1]] = tuple(part.strip() for part in value[1].split(",") if part.strip())
+                found[name[1]] = tuple(
+                    part.strip() for part in value[1].split(",") if part.strip()
+                )
         return found
 
     # Storage
@@ -422,7 +409,8 @@ class Facts:
     def tagged(self) -> Mapping[tuple[str, str], tuple[BlockDevice, ...]]:
         """The disks and partitions by what mount(8) finds them by: ("uuid", "aaaa-1") and the like."""
         return {
-            key: tuple(one for one in owners if one.type in ("disk", "part")) for key, owners in self.with_tag.items()
+            key: tuple(one for one in owners if one.type in ("disk", "part"))
+            for key, owners in self.with_tag.items()
         }
 
     @cached_property
@@ -443,7 +431,9 @@ class Facts:
             found = _pairs(line)
             name, parent = found.get("kname", ""), found.get("pkname", "")
             if not name or (parent and (parent not in devices or parent == name)):
-                raise ProbeError(f"{self.guest}: the guest's block devices cannot be parsed")
+                raise ProbeError(
+                    f"{self.guest}: the guest's block devices cannot be parsed"
+                )
             devices.setdefault(name, found)
             below.setdefault(parent, {})[name] = None
         left = _MAX_DEVICES
@@ -452,26 +442,40 @@ class Facts:
             nonlocal left
             left -= 1
             if left < 0:
-                raise ProbeError(f"{self.guest}: the guest's block devices cannot be parsed")
-            return {**devices[name], "children": [grown(child) for child in below.get(name, [])]}
+                raise ProbeError(
+                    f"{self.guest}: the guest's block devices cannot be parsed"
+                )
+            return {
+                **devices[name],
+                "children": [grown(child) for child in below.get(name, [])],
+            }
 
         try:
             return [grown(name) for name in below.get("", [])]
         except RecursionError as exc:
-            raise ProbeError(f"{self.guest}: the guest's block devices cannot be parsed") from exc
+            raise ProbeError(
+                f"{self.guest}: the guest's block devices cannot be parsed"
+            ) from exc
 
     def _block_device(self, data: Any, depth: int) -> BlockDevice:
         if not isinstance(data, dict) or depth > 20:
-            raise ProbeError(f"{self.guest}: the guest's block devices cannot be parsed")
+            raise ProbeError(
+                f"{self.guest}: the guest's block devices cannot be parsed"
+            )
         children = data.get("children") or []
         if not isinstance(children, list) or len(children) > _MAX_DEVICES:
-            raise ProbeError(f"{self.guest}: the guest's block devices cannot be parsed")
+            raise ProbeError(
+                f"{self.guest}: the guest's block devices cannot be parsed"
+            )
         name = _string(data.get("name"))
         if not name:
-            raise ProbeError(f"{self.guest}: the guest lists a block device without a name")
+            raise ProbeError(
+                f"{self.guest}: the guest lists a block device without a name"
+            )
         return BlockDevice(
             name=name,
-            path=_string(data.get("path")) or _device_path(name, _string(data.get("kname"))),
+            path=_string(data.get("path"))
+            or _device_path(name, _string(data.get("kname"))),
             type=_string(data.get("type")) or "",
             fstype=_string(data.get("fstype")),
             uuid=_string(data.get("uuid")),
@@ -494,7 +498,9 @@ class Facts:
             raise ProbeError(f"{self.guest}: a size in the guest's answer is no number")
         number = int(value)
         if not 0 <= number <= _MAX_NUMBER:
-            raise ProbeError(f"{self.guest}: a size in the guest's answer is no number of bytes")
+            raise ProbeError(
+                f"{self.guest}: a size in the guest's answer is no number of bytes"
+            )
         return number
 
     @cached_property
@@ -526,7 +532,9 @@ class Facts:
     @cached_property
     def links(self) -> Mapping[str, str]:
         """Symbolic links in folders of /dev -> the device path they lead to."""
-        _, data = self._section("links")  # find's status is 1 where something vanished meanwhile
+        _, data = self._section(
+            "links"
+        )  # find's status is 1 where something vanished meanwhile
         found: dict[str, str] = {}
         for line in data.decode("utf-8", errors="replace").splitlines()[:_MAX_LINKS]:
             path, separator, to = line.partition("\t")
@@ -538,7 +546,9 @@ class Facts:
     def deaf_pools(self) -> frozenset[str]:
         """Thin pools that keep discards to themselves, as device mapper names them, whatever DISC-MAX says."""
         status, data = self._section("thin")
-        lines = data.decode("utf-8", errors="replace").splitlines() if status == 0 else []
+        lines = (
+            data.decode("utf-8", errors="replace").splitlines() if status == 0 else []
+        )
         found = (line.partition(": ") for line in lines)
         return frozenset(
             name
@@ -568,19 +578,34 @@ class Facts:
         starts: dict[str, int] = {}
         tables: dict[str, list[TableLine]] = {}
         for line in self._text("layout").splitlines()[:_MAX_LINKS]:
-            if match := re.fullmatch(r"device (\d{1,9}:\d{1,9}) (-|\d{1,15}) (\S.*)", line):
+            if match := re.fullmatch(
+                r"device (\d{1,9}:\d{1,9}) (-|\d{1,15}) (\S.*)", line
+            ):
                 names[match[1]] = match[3]
                 if match[2] != "-":
                     starts[match[3]] = int(match[2]) * _SECTOR
-            elif match := re.fullmatch(r"table (\S+): (\d{1,15}) (\d{1,15}) (\S+) ?(.*)", line):
-                one = TableLine(int(match[2]) * _SECTOR, int(match[3]) * _SECTOR, match[4], tuple(match[5].split()))
+            elif match := re.fullmatch(
+                r"table (\S+): (\d{1,15}) (\d{1,15}) (\S+) ?(.*)", line
+            ):
+                one = TableLine(
+                    int(match[2]) * _SECTOR,
+                    int(match[3]) * _SECTOR,
+                    match[4],
+                    tuple(match[5].split()),
+                )
                 tables.setdefault(match[1], []).append(one)
-        return Layout(names, starts, {name: tuple(lines) for name, lines in tables.items()})
+        return Layout(
+            names, starts, {name: tuple(lines) for name, lines in tables.items()}
+        )
 
     @cached_property
     def swaps(self) -> tuple[str, ...]:
         """The active swap devices and files."""
-        return tuple(line.split()[0] for line in self._text("swaps").splitlines()[1:] if line.split())
+        return tuple(
+            line.split()[0]
+            for line in self._text("swaps").splitlines()[1:]
+            if line.split()
+        )
 
     def resolve(self, path: str) -> str:
         """The device path that *path* leads to."""
@@ -648,7 +673,11 @@ class Facts:
     def initramfs_stamps(self) -> tuple[str, ...]:
         """What identifies each initramfs that was read; empty where the kernels could not be."""
         try:
-            return tuple(kernel.stamp for kernel in self.kernels if kernel.stamp and not kernel.problem)
+            return tuple(
+                kernel.stamp
+                for kernel in self.kernels
+                if kernel.stamp and not kernel.problem
+            )
         except ProbeError:
             return ()
 
@@ -658,7 +687,11 @@ class Facts:
         if blocks[0] or len(blocks) > _MAX_KERNELS:
             raise ProbeError(f"{self.guest}: the guest's kernels cannot be parsed")
         found = (self._kernel(block) for block in blocks[1:])
-        return tuple(kernel for kernel in found if kernel.stray is None or self._is_named(kernel.stray))
+        return tuple(
+            kernel
+            for kernel in found
+            if kernel.stray is None or self._is_named(kernel.stray)
+        )
 
     def _is_named(self, image: str) -> bool:
         """Does a boot file name the kernel image *image*? What nothing boots may lie there.
@@ -669,7 +702,11 @@ class Facts:
 
     @cached_property
     def _boot_words(self) -> frozenset[str]:
-        return frozenset(word for text in self.boot_files.values() for word in _BETWEEN_NAMES.split(text))
+        return frozenset(
+            word
+            for text in self.boot_files.values()
+            for word in _BETWEEN_NAMES.split(text)
+        )
 
     @cached_property
     def _earlier(self) -> Mapping[str, Kernel]:
@@ -688,10 +725,15 @@ class Facts:
             return words.get(word, [None])[0]
 
         stamp = only("stamp") or ""
-        initramfs, lacking = frozenset(words.get("initramfs", ())), frozenset(words.get("lacking", ()))
+        initramfs, lacking = (
+            frozenset(words.get("initramfs", ())),
+            frozenset(words.get("lacking", ())),
+        )
         waits = frozenset(map(_unescaped, words.get("waits", ())))
         # the name of a unit has a dash for each slash (systemd-escape(1))
-        waits |= {_unescaped("/" + name.replace("-", "/")) for name in words.get("wants", ())}
+        waits |= {
+            _unescaped("/" + name.replace("-", "/")) for name in words.get("wants", ())
+        }
         if "same" in words:
             same = self._earlier.get(stamp)
             if same is None:
@@ -725,15 +767,23 @@ class Facts:
     @cached_property
     def fstrim_commands(self) -> tuple[str, ...]:
         """The command lines of fstrim.service (`ExecStart=` as systemctl show writes it)."""
-        lines = (line for line in self._text("service").splitlines() if line.startswith("ExecStart={ "))
+        lines = (
+            line
+            for line in self._text("service").splitlines()
+            if line.startswith("ExecStart={ ")
+        )
         found = (line.partition("argv[]=")[2].partition(" ; ") for line in lines)
         return tuple(command for command, separator, _ in found if separator)
 
     @cached_property
-    def jobs(self) -> tuple[Job, ...]:
+    def jobs(self) -> tuple[CronLine, ...]:
         """The lines of cron's that mention fstrim or zpool trim."""
-        lines = (line.split("\t", 1) for line in self._text("cron").splitlines() if "\t" in line)
-        return tuple(Job(path, line.strip()) for path, line in lines)
+        lines = (
+            line.split("\t", 1)
+            for line in self._text("cron").splitlines()
+            if "\t" in line
+        )
+        return tuple(CronLine(path, line.strip()) for path, line in lines)
 
     @cached_property
     def cron_daemons(self) -> frozenset[str]:
@@ -744,15 +794,23 @@ class Facts:
     def autotrim(self) -> Mapping[str, bool]:
         """ZFS pools: is autotrim on? Empty where there is no ZFS, or none that knows of it (before 0.8)."""
         status, data = self._section("zfs")
-        lines = data.decode("utf-8", errors="replace").splitlines() if status == 0 else []
-        return {fields[0]: fields[1] == "on" for fields in (line.split("\t") for line in lines) if len(fields) == 2}
+        lines = (
+            data.decode("utf-8", errors="replace").splitlines() if status == 0 else []
+        )
+        return {
+            fields[0]: fields[1] == "on"
+            for fields in (line.split("\t") for line in lines)
+            if len(fields) == 2
+        }
 
     @cached_property
     def vdevs(self) -> tuple[tuple[str, str], ...]:
         """(pool, path) of each device that a ZFS pool knows, by the path that it will be looked for at."""
         status, data = self._section("vdevs")
         found, pool = [], ""
-        for line in data.decode("utf-8", errors="replace").splitlines() if status == 0 else ():
+        for line in (
+            data.decode("utf-8", errors="replace").splitlines() if status == 0 else ()
+        ):
             name = line.split()[0] if line.split() else ""
             if name.startswith("/"):
                 found.append((pool, name))
@@ -782,7 +840,11 @@ def _unescaped(name: str) -> str:
 
 def _device_path(name: str, kernel_name: str | None) -> str:
     """As lsblk's own column PATH has it, which came with util-linux 2.33."""
-    return f"/dev/mapper/{name}" if kernel_name and kernel_name.startswith("dm-") else f"/dev/{kernel_name or name}"
+    return (
+        f"/dev/mapper/{name}"
+        if kernel_name and kernel_name.startswith("dm-")
+        else f"/dev/{kernel_name or name}"
+    )
 
 
 def _string(value: Any) -> str | None:
@@ -798,7 +860,11 @@ def _key_values(text: str) -> dict[str, str]:
     found = {}
     for line in text.splitlines():
         key, separator, value = line.partition("=")
-        if separator and re.fullmatch(r"[A-Z0-9_]+", key) and len(value) < _LONGEST_VALUE:
+        if (
+            separator
+            and re.fullmatch(r"[A-Z0-9_]+", key)
+            and len(value) < _LONGEST_VALUE
+        ):
             try:
                 found[key] = "".join(shlex.split(value))
             except ValueError:

@@ -393,7 +393,7 @@ linked() {
     done
 }
 named() {
-    rules
+    rules || return
     grep -sHE "$naming" $beside /dev/null
     grep -sHE '/dev/' /etc/drbd.conf /etc/drbd.d/* /var/lib/linstor.d/*.res /var/lib/drbd.d/*.res /dev/null
     linked
@@ -411,7 +411,11 @@ others() {
         -o -type f -size -512 -exec grep -sHE "/dev/$disk|/dev/disk/by-(path|id)/" {} +
 }
 named_anywhere() {
-    { named; others; } | awk '!seen[$0]++'
+    if command -v awk >/dev/null 2>&1; then
+        { named; others; } | awk '!seen[$0]++'
+    else # nor is it needed, unless there are rules
+        named && { others || true; }
+    fi
 }
 
 # lsblk has no column PATH before util-linux 2.33, and no JSON before 2.27

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reclaim.base.cached import once
-from reclaim.inside.facts import BlockDevice, Facts, Mount
+from reclaim.inside.devices import BlockDevice, Mount
+from reclaim.inside.facts import Facts
 
 #: lsblk types that are no disk of the definition
 _NOT_DISKS = ("loop", "rom")
@@ -15,13 +16,29 @@ _NOT_DISKS = ("loop", "rom")
 _BESIDE_DATA = re.compile(r"_(?:tmeta|cmeta|cdata|cvol|rmeta_\d+|mlog)(?:-\w+)?\Z")
 #: filesystems with FITRIM in Linux (fs/*/ioctl.c); vfat since kernel 4.19
 TRIMMABLE = frozenset(
-    ("bcachefs", "btrfs", "exfat", "ext3", "ext4", "f2fs", "gfs2", "jfs", "nilfs2", "ntfs3", "ocfs2", "vfat", "xfs")
+    (
+        "bcachefs",
+        "btrfs",
+        "exfat",
+        "ext3",
+        "ext4",
+        "f2fs",
+        "gfs2",
+        "jfs",
+        "nilfs2",
+        "ntfs3",
+        "ocfs2",
+        "vfat",
+        "xfs",
+    )
 )
 
 
 def is_disk(device: BlockDevice) -> bool:
     """Is it a whole disk that may be one of the definition's?"""
-    return device.type == "disk" and not re.match(r"(zram|ram|fd|nbd|zd)\d", device.name)
+    return device.type == "disk" and not re.match(
+        r"(zram|ram|fd|nbd|zd)\d", device.name
+    )
 
 
 @dataclass(frozen=True)
@@ -47,10 +64,19 @@ def _found(facts: Facts) -> Iterator[Filesystem]:
         if device is None or device.path in seen:
             continue
         members = {device.path: device}
-        if device.fstype == "btrfs" and device.uuid is not None and device.uuid not in told:
+        if (
+            device.fstype == "btrfs"
+            and device.uuid is not None
+            and device.uuid not in told
+        ):
             members |= _members(facts, device.uuid)
             told.add(device.uuid)
-        ways = tuple(way for member in members.values() for way in facts.stack(member) if is_disk(way[0]))
+        ways = tuple(
+            way
+            for member in members.values()
+            for way in facts.stack(member)
+            if is_disk(way[0])
+        )
         if ways and device.type not in _NOT_DISKS:
             seen.update(members)
             yield Filesystem(mounts[0], device, ways)
@@ -58,7 +84,10 @@ def _found(facts: Facts) -> Iterator[Filesystem]:
 
 def _members(facts: Facts, uuid: str) -> dict[str, BlockDevice]:
     """The devices that a btrfs lies on, by their paths."""
-    found = (facts.device(f"/dev/{name}") for name in sorted(facts.btrfs_members.get(uuid, ())))
+    found = (
+        facts.device(f"/dev/{name}")
+        for name in sorted(facts.btrfs_members.get(uuid, ()))
+    )
     return {one.path: one for one in found if one is not None}
 
 
@@ -66,8 +95,14 @@ def first_deaf(facts: Facts) -> dict[str, BlockDevice]:
     """By mount point: the first layer from the disk up that takes no discards, where one does not."""
     found = {}
     for one in filesystems(facts):
-        ways = [way for way in one.ways if not any(_BESIDE_DATA.search(layer.name) for layer in way)] or one.ways
-        layer = next((layer for way in ways for layer in way if layer.disc_max == 0), None)
+        ways = [
+            way
+            for way in one.ways
+            if not any(_BESIDE_DATA.search(layer.name) for layer in way)
+        ] or one.ways
+        layer = next(
+            (layer for way in ways for layer in way if layer.disc_max == 0), None
+        )
         if layer is not None:
             found[one.mount.target] = layer
     return found

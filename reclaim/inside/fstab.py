@@ -7,10 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reclaim.base.cached import kept, once
-from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.devices import BlockDevice
+from reclaim.inside.facts import Facts
 
 #: fields are parted by blanks and tabs alone: other white space is part of a name
-_LINE = re.compile(r"^(?P<lead>[ \t]*)(?P<source>[^ \t\r#][^ \t\r]*)(?P<rest>(?:[ \t].*)?\r?)$", re.DOTALL)
+_LINE = re.compile(
+    r"^(?P<lead>[ \t]*)(?P<source>[^ \t\r#][^ \t\r]*)(?P<rest>(?:[ \t].*)?\r?)$",
+    re.DOTALL,
+)
 #: names the kernel gives by bus and by order of discovery, and udev links made from the bus; device
 #: mapper, md and LVM link what they make by their own ids (their udev rules 11-dm, 13-dm-disk, 63-md, 69-dm-lvm)
 _RENAMED = re.compile(
@@ -40,7 +44,7 @@ _SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Entry:
+class FstabEntry:
     """One line of fstab that is neither blank nor a comment. `number` counts lines from 1."""
 
     number: int
@@ -64,15 +68,24 @@ class Entry:
     def tag(self) -> tuple[str, str] | None:
         """How the source is named, where it is by a tag: ("uuid", "aaaa-1")."""
         match = _TAG.match(self.source)
-        return ((match["tag"] or match["link"]).lower(), match["value"]) if match else None
+        return (
+            ((match["tag"] or match["link"]).lower(), match["value"]) if match else None
+        )
 
     @property
     def opaque(self) -> tuple[str, ...]:
         """What names a device by its bus or its number and can only be rewritten by hand: options, and the
         members of a bcachefs, parted by colons (bcachefs(8))."""
         members = re.split(r":(?=/dev/)", self.source)
-        several = (self.source,) if len(members) > 1 and any(map(is_renamed_by_bus, members)) else ()
-        return (*several, *(option for option in self.options if _OPAQUE_OPTION.match(option)))
+        several = (
+            (self.source,)
+            if len(members) > 1 and any(map(is_renamed_by_bus, members))
+            else ()
+        )
+        return (
+            *several,
+            *(option for option in self.options if _OPAQUE_OPTION.match(option)),
+        )
 
 
 def unescape(field: str) -> str:
@@ -80,14 +93,18 @@ def unescape(field: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
-def entries(text: str) -> Iterator[Entry]:
+def entries(text: str) -> Iterator[FstabEntry]:
     """The entries of an fstab; missing fields are what fstab(5) says they default to."""
     for number, line in enumerate(text.split("\n"), start=1):
         match = _LINE.match(line)
         if match is None:
             continue
-        fields = [unescape(part) for part in re.split(r"[ \t]+", match["rest"].strip(" \t\r")) if part]
-        yield Entry(
+        fields = [
+            unescape(part)
+            for part in re.split(r"[ \t]+", match["rest"].strip(" \t\r"))
+            if part
+        ]
+        yield FstabEntry(
             number,
             unescape(match["source"]),
             fields[0] if fields else "",
@@ -97,14 +114,18 @@ def entries(text: str) -> Iterator[Entry]:
 
 
 @once
-def listed(facts: Facts) -> tuple[Entry, ...]:
+def listed(facts: Facts) -> tuple[FstabEntry, ...]:
     """The entries of the guest's fstab. Raises ProbeError where it cannot be read."""
     return tuple(entries(facts.fstab))
 
 
 def path_of(device: str) -> str:
     """Where a device is that is named by udev's hardware id (`ID=` of mount(8)); other names are paths."""
-    return f"/dev/disk/by-id/{device.removeprefix('ID=')}" if device.startswith("ID=") else device
+    return (
+        f"/dev/disk/by-id/{device.removeprefix('ID=')}"
+        if device.startswith("ID=")
+        else device
+    )
 
 
 def is_renamed_by_bus(device: str) -> bool:
@@ -128,11 +149,19 @@ def replace_options(line: str, names: Mapping[str, str]) -> str:
     match = _LINE.match(line)
     if match is None:
         raise ValueError(f"{line!r} is no entry")
-    rest = _NAMED_OPTION.sub(lambda one: one["key"] + names.get(one["device"], one["device"]), match["rest"])
+    rest = _NAMED_OPTION.sub(
+        lambda one: one["key"] + names.get(one["device"], one["device"]), match["rest"]
+    )
     return match["lead"] + match["source"] + rest
 
 
-def stable_name(facts: Facts, device: BlockDevice, tags: tuple[str, ...] = TAGS, *, alone: bool = False) -> str | None:
+def stable_name(
+    facts: Facts,
+    device: BlockDevice,
+    tags: tuple[str, ...] = TAGS,
+    *,
+    alone: bool = False,
+) -> str | None:
     """A name for *device* that no change of bus touches: UUID=, else PARTUUID= where the UUID is not
     its own (a clone, a member of a multi-device filesystem), else a label; None where it has none.
 
@@ -158,11 +187,12 @@ def _whole_btrfs(facts: Facts) -> frozenset[str]:
     return frozenset(
         uuid
         for uuid, names in facts.btrfs_members.items()
-        if {one.path for one in facts.with_tag.get(("uuid", uuid), ())} == {f"/dev/{name}" for name in names}
+        if {one.path for one in facts.with_tag.get(("uuid", uuid), ())}
+        == {f"/dev/{name}" for name in names}
     )
 
 
-def ambiguous(facts: Facts, entry: Entry) -> tuple[BlockDevice, ...]:
+def ambiguous(facts: Facts, entry: FstabEntry) -> tuple[BlockDevice, ...]:
     """The disks and partitions that *entry* may mean, where its tag is that of several (clones).
 
     Which one is meant hangs on the order of discovery, and that is another on another bus.
@@ -178,7 +208,8 @@ def _clones(facts: Facts) -> Mapping[tuple[str, str], tuple[BlockDevice, ...]]:
     return {
         tag: owners
         for tag, owners in facts.tagged.items()
-        if len(owners) > 1 and not (owners[0].fstype == "btrfs" and _is_one_btrfs(facts, owners))
+        if len(owners) > 1
+        and not (owners[0].fstype == "btrfs" and _is_one_btrfs(facts, owners))
     }
 
 
@@ -195,7 +226,7 @@ def owned_by(owners: tuple[BlockDevice, ...]) -> str:
     return " and ".join([*paths, *more])
 
 
-def meant(facts: Facts, entry: Entry) -> BlockDevice | None:
+def meant(facts: Facts, entry: FstabEntry) -> BlockDevice | None:
     """The device that *entry* is mounted from, or swapped to, now."""
     owners = ambiguous(facts, entry)
     if not owners or entry.tag is None:
@@ -204,21 +235,30 @@ def meant(facts: Facts, entry: Entry) -> BlockDevice | None:
         swapped = _swapped(facts).get(entry.tag, ())
         return swapped[0] if len(swapped) == 1 else None
     return next(
-        (_clone_paths(facts)[entry.tag].get(one.device) for one in facts.mounts_on.get(entry.target, ())[-1:]), None
+        (
+            _clone_paths(facts)[entry.tag].get(one.device)
+            for one in facts.mounts_on.get(entry.target, ())[-1:]
+        ),
+        None,
     )
 
 
 @once
 def _clone_paths(facts: Facts) -> Mapping[tuple[str, str], Mapping[str, BlockDevice]]:
     """The tags that several disks or partitions have -> these by their paths."""
-    return {tag: {one.path: one for one in owners} for tag, owners in _clones(facts).items()}
+    return {
+        tag: {one.path: one for one in owners} for tag, owners in _clones(facts).items()
+    }
 
 
 @once
 def _swapped(facts: Facts) -> Mapping[tuple[str, str], tuple[BlockDevice, ...]]:
     """The tags that several disks or partitions have -> those of them that are swapped to."""
     active = frozenset(facts.swaps)
-    return {tag: tuple(one for one in owners if one.path in active) for tag, owners in _clones(facts).items()}
+    return {
+        tag: tuple(one for one in owners if one.path in active)
+        for tag, owners in _clones(facts).items()
+    }
 
 
 @once
@@ -244,26 +284,37 @@ def instead(facts: Facts) -> Mapping[str, BlockDevice]:
             names_of.setdefault(path, set()).add(entry.source)
     found = {}
     for name in dead:
-        device = facts.device(next(iter(meant_by[name]))) if len(meant_by[name]) == 1 else None
+        device = (
+            facts.device(next(iter(meant_by[name])))
+            if len(meant_by[name]) == 1
+            else None
+        )
         if device and is_renamed_by_bus(name) and names_of[device.path] == {name}:
             found[name] = device
     return found
 
 
-def _in_use(facts: Facts, entry: Entry) -> str:
+def _in_use(facts: Facts, entry: FstabEntry) -> str:
     """The path of what is mounted or swapped to where *entry* says; "" where that is not certain."""
     if entry.fstype == "swap":
         return _swap(facts, entry)
     mounts = facts.mounts_on.get(entry.target.rstrip("/") or "/", ())
     if len(mounts) != 1 or entry.fstype not in ("auto", mounts[0].fstype):
         return ""
-    subvolume = next((option.partition("=")[2] for option in entry.options if option.startswith("subvol=")), None)
+    subvolume = next(
+        (
+            option.partition("=")[2]
+            for option in entry.options
+            if option.startswith("subvol=")
+        ),
+        None,
+    )
     if subvolume is not None and subvolume.strip("/") != mounts[0].fsroot.strip("/"):
         return ""
     return mounts[0].device
 
 
-def _swap(facts: Facts, entry: Entry) -> str:
+def _swap(facts: Facts, entry: FstabEntry) -> str:
     """The one swap that is on; without any, the one there is, if it differs from the entry's by its bus alone."""
     if facts.swaps:
         return facts.swaps[0] if len(facts.swaps) == 1 else ""
@@ -305,21 +356,29 @@ def named_stably(facts: Facts) -> Rewritten:
             owner = meant(facts, entry)
             name = stable_name(facts, owner, tags) if owner else None
             if name is None:
-                left.append(f"line {entry.number}: give one of the filesystems another UUID, or name it by PARTUUID=")
+                left.append(
+                    f"line {entry.number}: give one of the filesystems another UUID, or name it by PARTUUID="
+                )
             else:
                 lines[at] = replace_device(lines[at], entry.source, name)
         options: dict[str, str] = {}
         for place, device in enumerate(entry.devices):
             if not is_renamed_by_bus(device):
                 continue
-            option = place > 0  # of a btrfs the source is named there once more: the kernel takes paths alone
+            option = (
+                place > 0
+            )  # of a btrfs the source is named there once more: the kernel takes paths alone
             there = facts.device(path_of(device))
-            block = there or (None if option or entry.is_optional else in_place.get(device))
+            block = there or (
+                None if option or entry.is_optional else in_place.get(device)
+            )
             if block is None:
                 if not entry.is_optional:
                     left.append(f"line {entry.number}: {device} is not there")
                 continue
-            name = stable_path(facts, block) if option else stable_name(facts, block, tags)
+            name = (
+                stable_path(facts, block) if option else stable_name(facts, block, tags)
+            )
             if name is None:
                 left.append(f"line {entry.number}: {device} has no UUID of its own")
                 continue

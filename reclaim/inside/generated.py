@@ -17,7 +17,8 @@ _HEADERS = {
 }
 #: how tools of configuration management mark what they write: a file can be edited, and they may write it again
 _MANAGED = re.compile(
-    r"^[ \t]*#[^\n]*\b(?:Ansible|Puppet|Chef|SaltStack|Salt|CFEngine)\b[^\n]*$", re.MULTILINE | re.IGNORECASE
+    r"^[ \t]*#[^\n]*\b(?:Ansible|Puppet|Chef|SaltStack|Salt|CFEngine)\b[^\n]*$",
+    re.MULTILINE | re.IGNORECASE,
 )
 #: how much of a file's begin is looked at
 _HEAD = 1000
@@ -27,7 +28,9 @@ def system(facts: Facts) -> str | None:
     """The system that makes this guest's /etc and its boot entries from a configuration; None elsewhere."""
     if name := _SYSTEMS.get(facts.os.get("ID", "")):
         return name
-    return next((name for name, header in _HEADERS.items() if header.match(facts.fstab)), None)
+    return next(
+        (name for name, header in _HEADERS.items() if header.match(facts.fstab)), None
+    )
 
 
 def managed(path: str, text: str) -> list[str]:
@@ -40,7 +43,9 @@ def managed(path: str, text: str) -> list[str]:
 def mounted_by(name: str, target: str, device: str) -> str:
     """What names the device of *target* in the configuration of the system *name*."""
     if name == _GUIX:
-        return f'the file-system with (mount-point "{target}"): (device {_guix(device)})'
+        return (
+            f'the file-system with (mount-point "{target}"): (device {_guix(device)})'
+        )
     if target in ("none", "swap"):
         return f'swapDevices = [ {{ device = "{device}"; }} ]'
     return f'fileSystems."{target}".device = "{device}"'

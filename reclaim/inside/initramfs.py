@@ -33,9 +33,12 @@ _NO_UPDATES = re.compile(r"^[ \t]*update_initramfs=[\"']?no\b", re.MULTILINE)
 #: dracut.conf(5)
 _UEFI = re.compile(r"^[ \t]*uefi=[\"']?yes", re.MULTILINE)
 #: mkinitcpio(8), "PRESETS": NAME_image, and what else is said of NAME, or of ALL
-_IMAGE = re.compile(r"^[ \t]*(?P<name>\w+)_image=(?P<q>[\"']?)(?P<path>[^\"'\s]+)(?P=q)", re.MULTILINE)
+_IMAGE = re.compile(
+    r"^[ \t]*(?P<name>\w+)_image=(?P<q>[\"']?)(?P<path>[^\"'\s]+)(?P=q)", re.MULTILINE
+)
 _SETTING = re.compile(
-    r"^[ \t]*(?P<name>\w+?)_(?P<what>config|options)=(?P<q>[\"'(]?)(?P<value>[^\"'()\n]*)", re.MULTILINE
+    r"^[ \t]*(?P<name>\w+?)_(?P<what>config|options)=(?P<q>[\"'(]?)(?P<value>[^\"'()\n]*)",
+    re.MULTILINE,
 )
 #: bytes of /boot that are left beside a new image
 _SPARE = 1024 * 1024
@@ -51,7 +54,9 @@ def builder(facts: Facts) -> str:
     """The tool that builds this guest's initramfs. Raises Withheld where it is none that is known."""
     for tool in _BUILDERS:
         # initramfs-tools' own update-initramfs calls its mkinitramfs: another's reads none of its files
-        if tool in facts.tools and (tool != "update-initramfs" or "mkinitramfs" in facts.tools):
+        if tool in facts.tools and (
+            tool != "update-initramfs" or "mkinitramfs" in facts.tools
+        ):
             return tool
     raise Withheld(f"none of {', '.join(_BUILDERS)} is installed in the guest")
 
@@ -61,12 +66,16 @@ def rebuild(facts: Facts) -> str:
     tool = builder(facts)
     unified = [kernel.unified for kernel in facts.kernels if kernel.unified]
     if unified:
-        raise Withheld(f"build {', '.join(unified)} anew by what built it: the initramfs is inside")
+        raise Withheld(
+            f"build {', '.join(unified)} anew by what built it: the initramfs is inside"
+        )
     for kernel in facts.kernels:
         _expect_room(facts, kernel)
     if tool == "update-initramfs":
         if _NO_UPDATES.search(facts.boot_files.get(_UPDATES, "")):
-            raise Withheld(f"{_UPDATES} says update_initramfs=no: update-initramfs does nothing")
+            raise Withheld(
+                f"{_UPDATES} says update_initramfs=no: update-initramfs does nothing"
+            )
         return "update-initramfs -u -k all"
     commands = [_beside(facts, tool, kernel) for kernel in facts.kernels if kernel.path]
     if not commands:
@@ -76,15 +85,21 @@ def rebuild(facts: Facts) -> str:
 
 def _expect_room(facts: Facts, kernel: Kernel) -> None:
     free = facts.boot_free if kernel.free is None else kernel.free
-    needed = kernel.initramfs_bytes + kernel.initramfs_bytes // 10 + _SPARE  # a tenth: what is added
+    needed = (
+        kernel.initramfs_bytes + kernel.initramfs_bytes // 10 + _SPARE
+    )  # a tenth: what is added
     if kernel.path and free is not None and free < needed:
         where = "/boot" if kernel.free is None else kernel.path
-        raise Withheld(f"{where} has {size(free)} free, a new initramfs takes {size(needed)}: remove old kernels")
+        raise Withheld(
+            f"{where} has {size(free)} free, a new initramfs takes {size(needed)}: remove old kernels"
+        )
 
 
 def _beside(facts: Facts, tool: str, kernel: Kernel) -> str:
     names = {"image": kernel.path or "", "release": kernel.release}
-    if not all(re.fullmatch(r"[\w/][\w./+~:-]*", name, re.ASCII) for name in names.values()):
+    if not all(
+        re.fullmatch(r"[\w/][\w./+~:-]*", name, re.ASCII) for name in names.values()
+    ):
         raise Withheld(f"{tool} by hand: a kernel's name has characters of the shell")
     _expect_plain(facts, tool, kernel)
     build = _BESIDE[tool].format(**names)
@@ -108,7 +123,12 @@ def _expect_plain(facts: Facts, tool: str, kernel: Kernel) -> None:
 def _unified_by_dracut(facts: Facts) -> str | None:
     """The file that has dracut build unified images."""
     return next(
-        (p for p, text in facts.boot_files.items() if p.startswith("/etc/dracut.conf") and _UEFI.search(text)), None
+        (
+            p
+            for p, text in facts.boot_files.items()
+            if p.startswith("/etc/dracut.conf") and _UEFI.search(text)
+        ),
+        None,
     )
 
 
@@ -125,7 +145,9 @@ def _presets(facts: Facts) -> Mapping[str, str]:
         for match in _SETTING.finditer(text):
             if match["value"] not in ("", "/etc/mkinitcpio.conf"):
                 for image in images.pop(match["name"], ()):
-                    found.setdefault(image, f"{path} sets {match['name']}_{match['what']}")
+                    found.setdefault(
+                        image, f"{path} sets {match['name']}_{match['what']}"
+                    )
     return found
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reclaim.base.cached import once
-from reclaim.inside.facts import Facts, Mount
+from reclaim.inside.devices import Mount
+from reclaim.inside.facts import Facts
 from reclaim.inside.filesystems import TRIMMABLE, filesystems
 from reclaim.inside.fstab import listed
 
@@ -31,14 +32,14 @@ _FSTRIM = re.compile(r"(?<![\w.-])fstrim(?P<all>-all)?(?=\s|\Z)(?P<arguments>[^|
 
 
 @dataclass(frozen=True)
-class Trim:
+class TrimReach:
     """A filesystem or a pool that can be trimmed; `problem` says why fstrim.timer does not."""
 
     name: str
     problem: str = ""
 
 
-def timer_problem(facts: Facts) -> str | None:
+def why_not_by_timer(facts: Facts) -> str | None:
     """Why fstrim.timer trims nothing; None where it works."""
     if "systemctl" not in facts.tools:
         return f"{facts.os_name} has no systemd"
@@ -61,7 +62,7 @@ def timer_problem(facts: Facts) -> str | None:
     return None
 
 
-def cron_problem(facts: Facts) -> str | None:
+def why_not_by_cron(facts: Facts) -> str | None:
     """Why cron trims nothing; None where it does."""
     if not facts.jobs:
         return "nothing in cron trims"
@@ -100,23 +101,30 @@ def timer_reach(facts: Facts) -> Reach | None:
     )
 
 
-def untrimmed(facts: Facts) -> list[Trim]:
+def untrimmed(facts: Facts) -> list[TrimReach]:
     """What could be trimmed and is not: by the mount option `discard`, by fstrim.timer, by cron, by autotrim."""
-    timer_works = timer_problem(facts) is None
+    timer_works = why_not_by_timer(facts) is None
     reach = timer_reach(facts)
     by_cron = _reached_by_cron(facts)
     missed = []
     for mount in trimmable(facts):
-        if any(option == "discard" or option.startswith("discard=") for option in mount.options):
+        if any(
+            option == "discard" or option.startswith("discard=")
+            for option in mount.options
+        ):
             continue
         targets = {other.target for other in facts.mounts_from[mount.device]}
         if _why_not(facts, by_cron, targets) is None:
             continue
         problem = _why_not(facts, reach, targets) if reach else ""
-        if problem is None and facts.fstrim_service.get("ProtectHome", "no") != "no" and all(map(_is_home, targets)):
+        if (
+            problem is None
+            and facts.fstrim_service.get("ProtectHome", "no") != "no"
+            and all(map(_is_home, targets))
+        ):
             problem = "hidden from fstrim.service by ProtectHome="
         if problem is not None or not timer_works:
-            missed.append(Trim(mount.target, problem or ""))
+            missed.append(TrimReach(mount.target, problem or ""))
     return missed
 
 
@@ -126,7 +134,9 @@ def _why_not(facts: Facts, reach: Reach, targets: set[str]) -> str | None:
         return None
     if not reach.fstab:
         return NOT_NAMED if reach.targets else ""
-    exempt = [found for target in targets if (found := _exempt(facts).get(target)) is not None]
+    exempt = [
+        found for target in targets if (found := _exempt(facts).get(target)) is not None
+    ]
     if not exempt:
         # fstrim.c adds the root to an fstab that has none (util-linux 2.34)
         return None if "/" in targets else "not in fstab"
@@ -148,8 +158,16 @@ def _exempt(facts: Facts) -> Mapping[str, frozenset[str]]:
 
 def untrimmed_pools(facts: Facts) -> list[str]:
     """ZFS pools that nothing trims: fstrim does not know them (zpool-trim(8), zpoolprops(7))."""
-    by_cron = {word for job in facts.jobs for word in job.line.split()} if not cron_problem(facts) else set()
-    return [pool for pool, autotrim in facts.autotrim.items() if not autotrim and pool not in by_cron]
+    by_cron = (
+        {word for job in facts.jobs for word in job.line.split()}
+        if not why_not_by_cron(facts)
+        else set()
+    )
+    return [
+        pool
+        for pool, autotrim in facts.autotrim.items()
+        if not autotrim and pool not in by_cron
+    ]
 
 
 @once
@@ -160,7 +178,11 @@ def trimmable(facts: Facts) -> list[Mount]:
     mounts = []
     for one in filesystems(facts):
         # with composefs (Silverblue, bootc) the first one is /sysroot, read-only, and /var is another
-        writable = [mount for mount in facts.mounts_from[one.mount.device] if "ro" not in mount.options]
+        writable = [
+            mount
+            for mount in facts.mounts_from[one.mount.device]
+            if "ro" not in mount.options
+        ]
         if (
             writable
             and one.mount.fstype in TRIMMABLE
@@ -173,7 +195,7 @@ def trimmable(facts: Facts) -> list[Mount]:
 
 def _reached_by_cron(facts: Facts) -> Reach:
     """What cron's jobs trim."""
-    if cron_problem(facts):
+    if why_not_by_cron(facts):
         return Reach()
     found = [_reach(facts, words) for job in facts.jobs for words in _calls(job.line)]
     return Reach(
@@ -195,7 +217,9 @@ def _reach(facts: Facts, words: list[str]) -> Reach:
             return _listed_in(facts, named.split(":"))
     if any(option == "--fstab" or _has_letter(option, "A") for option in options):
         return Reach(fstab=True)
-    return Reach(targets=frozenset(_plain(word) for word in words if word.startswith("/")))
+    return Reach(
+        targets=frozenset(_plain(word) for word in words if word.startswith("/"))
+    )
 
 
 def _has_letter(option: str, letter: str) -> bool:
@@ -206,7 +230,9 @@ def _has_letter(option: str, letter: str) -> bool:
 def _listed_in(facts: Facts, files: list[str]) -> Reach:
     for file in files:
         if file != "/etc/fstab":
-            return Reach(everything=file in ("/proc/self/mountinfo", "/proc/mounts", "/etc/mtab"))
+            return Reach(
+                everything=file in ("/proc/self/mountinfo", "/proc/mounts", "/etc/mtab")
+            )
         if listed(facts):
             return Reach(fstab=True)
     return Reach()
@@ -214,7 +240,10 @@ def _listed_in(facts: Facts, files: list[str]) -> Reach:
 
 def _is_home(target: str) -> bool:
     """Is it below what ProtectHome= hides (systemd.exec(5))?"""
-    return any(target == folder or target.startswith(f"{folder}/") for folder in ("/home", "/root", "/run/user"))
+    return any(
+        target == folder or target.startswith(f"{folder}/")
+        for folder in ("/home", "/root", "/run/user")
+    )
 
 
 def _plain(target: str) -> str:
@@ -228,7 +257,9 @@ def _calls(line: str) -> Iterator[list[str]]:
     Ubuntu 14.04's fstrim-all passes over what is no SSD of two makers, unless it is told not to check.
     """
     for match in _FSTRIM.finditer(line):
-        if len(match["arguments"]) > _LONGEST_CALL or (match["all"] and "--no-model-check" not in match["arguments"]):
+        if len(match["arguments"]) > _LONGEST_CALL or (
+            match["all"] and "--no-model-check" not in match["arguments"]
+        ):
             continue
         with contextlib.suppress(ValueError):
             words = shlex.split(match["arguments"], comments=True)

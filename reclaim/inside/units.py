@@ -7,9 +7,17 @@ from dataclasses import dataclass
 
 from reclaim.base.cached import once
 from reclaim.inside.facts import Facts
-from reclaim.inside.fstab import DEVICE_OPTION, Rewritten, is_renamed_by_bus, stable_path
+from reclaim.inside.fstab import (
+    DEVICE_OPTION,
+    Rewritten,
+    is_renamed_by_bus,
+    stable_path,
+)
 
-_WHAT = re.compile(r"^(?P<key>[ \t]*What[ \t]*=[ \t]*)(?P<device>/dev/\S+)(?P<rest>[ \t]*)$", re.MULTILINE)
+_WHAT = re.compile(
+    r"^(?P<key>[ \t]*What[ \t]*=[ \t]*)(?P<device>/dev/\S+)(?P<rest>[ \t]*)$",
+    re.MULTILINE,
+)
 _OPTIONS = re.compile(r"^[ \t]*Options[ \t]*=(?P<options>.*)$", re.MULTILINE)
 
 
@@ -17,7 +25,10 @@ def names(text: str) -> list[str]:
     """The bus names in a unit, or in a drop-in of one."""
     found = [match["device"] for match in _WHAT.finditer(text)]
     for match in _OPTIONS.finditer(text):
-        options = (DEVICE_OPTION.match(option) for option in match["options"].strip().split(","))
+        options = (
+            DEVICE_OPTION.match(option)
+            for option in match["options"].strip().split(",")
+        )
         found += [option["device"] for option in options if option]
     return [device for device in found if is_renamed_by_bus(device)]
 
@@ -30,14 +41,22 @@ def named_stably(facts: Facts, text: str) -> Rewritten:
         block = facts.device(device)
         name = stable_path(facts, block) if block else None
         if name is None:
-            left.append(f"{device} {'has no UUID of its own' if block else 'is not there'}")
+            left.append(
+                f"{device} {'has no UUID of its own' if block else 'is not there'}"
+            )
         else:
             stable[device] = name
 
     def renamed(line: re.Match[str]) -> str:
-        return re.sub(r"(=[ \t]*)(/dev/[^\s,]+)", lambda one: one[1] + stable.get(one[2], one[2]), line[0])
+        return re.sub(
+            r"(=[ \t]*)(/dev/[^\s,]+)",
+            lambda one: one[1] + stable.get(one[2], one[2]),
+            line[0],
+        )
 
-    return Rewritten(_OPTIONS.sub(renamed, _WHAT.sub(renamed, text)), list(stable), left)
+    return Rewritten(
+        _OPTIONS.sub(renamed, _WHAT.sub(renamed, text)), list(stable), left
+    )
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,11 @@ def _folders(facts: Facts) -> frozenset[str]:
 def escaped(path: str) -> str:
     """As `systemd-escape --path` has it (systemd.unit(5), "String Escaping")."""
     found = "".join(
-        "-" if character == "/" else character if re.match(r"[A-Za-z0-9:_.]", character) else f"\\x{ord(character):02x}"
+        "-"
+        if character == "/"
+        else character
+        if re.match(r"[A-Za-z0-9:_.]", character)
+        else f"\\x{ord(character):02x}"
         for character in path.strip("/")
     )
     return f"\\x2e{found[1:]}" if found.startswith(".") else found

@@ -10,10 +10,16 @@ from reclaim.jobs.words import UNKNOWN, Word, absolute
 
 
 def _cd(shell: Reader, words: list[Word], line: int) -> None:
-    operands = [word.text for word in words[1:] if not re.fullmatch(r"-[LPe@n]+|--", word.text)]
+    operands = [
+        word.text for word in words[1:] if not re.fullmatch(r"-[LPe@n]+|--", word.text)
+    ]
     before = shell.state.folder
     target = operands[0] if operands else UNKNOWN
-    folder = shell.state.variables.get("OLDPWD", (UNKNOWN,))[0] if target == "-" else absolute(target, before)
+    folder = (
+        shell.state.variables.get("OLDPWD", (UNKNOWN,))[0]
+        if target == "-"
+        else absolute(target, before)
+    )
     shell.state.set("OLDPWD", [before])
     shell.state.set("PWD", [folder.rstrip("/") or "/"])
 
@@ -35,29 +41,48 @@ def _read(shell: Reader, words: list[Word], line: int) -> None:
     if value == UNKNOWN:
         value = shell.script.origins.mark()
     for number, name in enumerate(names or ["REPLY"]):
-        shell.state.set(name, [value if number == 0 or len(names) <= 2 else shell.script.origins.mark()])
+        shell.state.set(
+            name,
+            [value if number == 0 or len(names) <= 2 else shell.script.origins.mark()],
+        )
 
 
 def _mapfile(shell: Reader, words: list[Word], line: int) -> None:
-    name = words[-1].text if len(words) > 1 and not words[-1].text.startswith("-") else "MAPFILE"
-    shell.state.set(name, shell.words_of_stdin or [shell.script.origins.mark()], array=True)
+    name = (
+        words[-1].text
+        if len(words) > 1 and not words[-1].text.startswith("-")
+        else "MAPFILE"
+    )
+    shell.state.set(
+        name, shell.words_of_stdin or [shell.script.origins.mark()], array=True
+    )
 
 
 def _set(shell: Reader, words: list[Word], line: int) -> None:
     texts = [word.text for word in words[1:]]
     if "--" in texts:
         rest = words[texts.index("--") + 2 :]
-        shell.state.arguments = None if any(word.splits for word in rest) else tuple(word.text for word in rest)
+        shell.state.arguments = (
+            None
+            if any(word.splits for word in rest)
+            else tuple(word.text for word in rest)
+        )
 
 
 def _shift(shell: Reader, words: list[Word], line: int) -> None:
     arguments = shell.state.arguments
     if arguments is None:
         shell.state.arguments = None
-        for key in [one for one in shell.script.origins.named if one.startswith("argument ")]:
+        for key in [
+            one for one in shell.script.origins.named if one.startswith("argument ")
+        ]:
             del shell.script.origins.named[key]
         return
-    count = int(words[1].text) if len(words) > 1 and re.fullmatch(r"\d{1,3}", words[1].text) else 1
+    count = (
+        int(words[1].text)
+        if len(words) > 1 and re.fullmatch(r"\d{1,3}", words[1].text)
+        else 1
+    )
     shell.state.arguments = arguments[count:]
 
 
@@ -80,7 +105,9 @@ def _printf(shell: Reader, words: list[Word], line: int) -> None:
 
 
 def _alias(shell: Reader, words: list[Word], line: int) -> None:
-    shell.aliases |= {word.text.partition("=")[0] for word in words[1:] if "=" in word.text}
+    shell.aliases |= {
+        word.text.partition("=")[0] for word in words[1:] if "=" in word.text
+    }
 
 
 def _unalias(shell: Reader, words: list[Word], line: int) -> None:

@@ -20,7 +20,8 @@ class Call:
     New options go to byte `insert` of the file, in the form `form`; None where they cannot. `file`: the script that it
     stands in, empty for the job's own file. `host`: the machine that it runs on, empty for this one. `pipe`: the
     pipeline that it is a part of. `in_background`: which of those that go on by themselves it belongs to, 0 for none.
-    `stdin`, `stdout`: files that it reads and writes by `<` and `>`.
+    `stdin`, `stdout`: files that it reads and writes by `<` and `>`. `number`: the commands before it. `run`: the line
+    of a cron table that runs it, 0 elsewhere.
     """
 
     words: tuple[Word, ...]
@@ -37,6 +38,8 @@ class Call:
     stdout: Word | None = None
     #: the job looks for programs elsewhere before it looks in the system's folders
     other_programs: bool = False
+    number: int = 0
+    run: int = 0
 
     @property
     def name(self) -> str:

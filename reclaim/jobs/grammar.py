@@ -51,7 +51,8 @@ def _tree(source: bytes) -> Node:
     try:
         # the parser asks from time to time whether it is to stop: what it mends may take it the square of the length
         tree = _parser().parse(
-            lambda offset, _: source[offset : offset + _PIECE], progress_callback=lambda *_: time.thread_time() > end
+            lambda offset, _: source[offset : offset + _PIECE],
+            progress_callback=lambda *_: time.thread_time() > end,
         )
     except ValueError as exc:
         raise Unparsable from exc
@@ -76,7 +77,11 @@ def text_of(node: Node | None, source: bytes) -> str:
     """The bytes of *node* as text; nothing in it looks like a mark of ours."""
     if node is None:
         return ""
-    return clean(source[node.start_byte : node.end_byte].decode("utf-8", errors="surrogateescape"))
+    return clean(
+        source[node.start_byte : node.end_byte].decode(
+            "utf-8", errors="surrogateescape"
+        )
+    )
 
 
 def substitutions(node: Node) -> Iterator[Node]:

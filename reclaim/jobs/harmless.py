@@ -17,7 +17,7 @@ HARMLESS = frozenset(
     pvs lvdisplay vgdisplay pvdisplay lvremove lvrename lvextend lvchange lvresize vgchange vgscan pvscan lvscan
     lvconvert lvreduce pvresize vgextend smartctl hdparm sdparm hd-idle sg_start mdadm cryptsetup zpool sanoid
     snapper timeshift-list e2fsck fsck xfs_repair tune2fs resize2fs xfs_info swapon swapoff logrotate flock lockfile
-    lockfile-create lockfile-remove dotlockfile apt apt-get dpkg rpm dnf yum zypper pacman pip git svn make crontab
+    lockfile-create lockfile-remove dotlockfile apt apt-get dpkg rpm dnf yum zypper pacman pip git svn crontab
     timedatectl journalctl loginctl nft iptables ufw firewall-cmd gpg-agent ssh-add ssh-agent ssh-keygen ssh-keyscan
     ssh-copy-id virt-df virt-filesystems virt-inspector virt-ls virt-cat virt-log virt-alignment-scan
     virt-host-validate virt-xml virt-install virt-diff guestmount osinfo-query virtnbdrestore virtnbdmap
@@ -37,6 +37,7 @@ NOT_JUDGED = {
     **dict.fromkeys(("dirvish", "dirvish-runall"), "declare its configuration, master.conf of dirvish, as the job"),
     **dict.fromkeys(("syncoid", "znapzend", "zrepl", "pyznap", "snap-sync", "buttersink", "zfs_autobackup",
                      "zfs-autobackup"), "it sends snapshots of its own: what lies on them is not judged"),
+    **dict.fromkeys(("make", "gmake", "just", "ninja"), "what its rules run is not read"),
     **dict.fromkeys(("ansible", "ansible-playbook"), "it is Ansible: reclaim reads shell"),
     **dict.fromkeys(("at", "batch"), "what it is given runs later: declare that as the job"),
     **dict.fromkeys(("guestfish", "virt-copy-out", "virt-tar-out", "virt-v2v", "virt-make-fs", "virt-p2v"),

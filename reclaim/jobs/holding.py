@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from reclaim.jobs.calls import Branch
-from reclaim.jobs.images import Image
+from reclaim.jobs.images import DiskImage
 from reclaim.jobs.steps import Copy, Hold, NotUnderstood, Release, Step, Wait
 from reclaim.jobs.words import Origins, is_sure
 
@@ -34,14 +34,31 @@ class Timeline:
     #: choices that ask whether a guest runs
     asked: frozenset[int] = frozenset()
 
-    def at(self, number: int, copy: Copy, image: Image, source: str) -> Held:
-        """Does *image* hold still for the copy that is step *number*, and for as long as it goes on?"""
+    def at(
+        self,
+        number: int,
+        copy: Copy,
+        image: DiskImage,
+        source: str,
+        asked_after: int | None = None,
+    ) -> Held:
+        """Does *image* hold still for the copy that is step *number*, and for as long as it goes on?
+
+        *asked_after*: the commands before that which asked the guest for its disks, if the job names them so.
+        """
         ways: dict[str, Still] = {}
         doubt = ""
         if any(choice in self.asked for choice, _ in copy.call.branch):
             ways["asked"] = Still.MAYBE
-            doubt = "whether it copies only while the guest is off shows only when it runs"
+            doubt = (
+                "whether it copies only while the guest is off shows only when it runs"
+            )
+        if other := self._held_by_another_line(copy, image, source):
+            ways["another line"] = Still.MAYBE
+            doubt = f"whether {other} holds it still shows only when both run: each has a time of its own"
         for position, step in enumerate(self.steps):
+            if not isinstance(step, NotUnderstood) and step.call.run != copy.call.run:
+                continue
             if position > number and _is_over(copy, step):
                 break
             sure = self._meets(_branch(step), copy.call.branch)
@@ -50,19 +67,40 @@ class Timeline:
             if isinstance(step, Hold) and position < number:
                 applies = min(sure, self._applies(step, image, source))
                 if applies and self._goes_on(position, number, copy):
-                    applies, doubt = Still.MAYBE, f"whether {step.call.where} has ended by then shows only when it runs"
-                if step.doubt:
+                    applies, doubt = (
+                        Still.MAYBE,
+                        f"whether {step.call.where} has ended by then shows only when it runs",
+                    )
+                if why := step.doubt or _why_not(step, asked_after):
                     applies = min(applies, Still.MAYBE)
-                    doubt = step.doubt if applies else doubt
+                    doubt = why if applies else doubt
                 elif applies is Still.MAYBE:
-                    doubt = doubt or f"whether {step.call.where} holds it still shows only when it runs"
+                    doubt = (
+                        doubt
+                        or f"whether {step.call.where} holds it still shows only when it runs"
+                    )
                 ways[step.way] = max(applies, ways.get(step.way, Still.NO))
             elif isinstance(step, Release):
                 doubt = self._release(step, ways, sure, image, source) or doubt
-            elif isinstance(step, NotUnderstood) and step.may_hold and position < number:
+            elif (
+                isinstance(step, NotUnderstood) and step.may_hold and position < number
+            ):
                 ways["not understood"] = Still.MAYBE
         still = max(ways.values(), default=Still.NO)
-        return Held(still, doubt or "what is not understood there may hold the guest still")
+        return Held(
+            still, doubt or "what is not understood there may hold the guest still"
+        )
+
+    def _held_by_another_line(self, copy: Copy, image: DiskImage, source: str) -> str:
+        """Which other line of the cron table holds the image still, if one does."""
+        others = (
+            one
+            for one in self.steps
+            if isinstance(one, Hold) and one.call.run != copy.call.run
+        )
+        return next(
+            (one.call.where for one in others if self._applies(one, image, source)), ""
+        )
 
     def _goes_on(self, position: int, number: int, copy: Copy) -> bool:
         """Does step *position* go on in the background, beside the copy?"""
@@ -80,9 +118,20 @@ class Timeline:
         if any(arms.get(choice, arm) != arm for choice, arm in before):
             return Still.NO
         here = set(copy)
-        return Still.YES if all(one in here or one[0] in self.asked for one in before) else Still.MAYBE
+        return (
+            Still.YES
+            if all(one in here or one[0] in self.asked for one in before)
+            else Still.MAYBE
+        )
 
-    def _release(self, step: Release, ways: dict[str, Still], sure: Still, image: Image, source: str) -> str:
+    def _release(
+        self,
+        step: Release,
+        ways: dict[str, Still],
+        sure: Still,
+        image: DiskImage,
+        source: str,
+    ) -> str:
         applies = min(sure, self._names(step.guests, image, source))
         for way in step.ways:
             if applies is Still.YES:
@@ -92,28 +141,44 @@ class Timeline:
                 return f"whether {step.call.where} lets it go on before the copy shows only when it runs"
         return ""
 
-    def _applies(self, step: Hold, image: Image, source: str) -> Still:
+    def _applies(self, step: Hold, image: DiskImage, source: str) -> Still:
         if image.target and image.target in step.spared:
             return Still.NO
         if step.path and step.path != "/":
-            return Still.YES if image.path.startswith(step.path.rstrip("/") + "/") else Still.NO
+            return (
+                Still.YES
+                if image.path.startswith(step.path.rstrip("/") + "/")
+                else Still.NO
+            )
         return self._names(step.guests, image, source)
 
-    def _names(self, guests: tuple[str, ...], image: Image, source: str) -> Still:
+    def _names(self, guests: tuple[str, ...], image: DiskImage, source: str) -> Still:
         """Is the image's guest among *guests*?"""
-        if not guests or image.guest in guests:
+        if not guests or any(map(image.is_of, guests)):
             return Still.YES
         found = Still.NO
         for one in guests:
             if is_sure(one):
-                # a guest that is not known may be that one
-                found = max(found, Still.NO if is_sure(image.guest) else Still.MAYBE)
+                # a guest that is not known may be that one, and an ID is given when a guest starts
+                found = max(
+                    found,
+                    Still.NO
+                    if is_sure(image.guest) and not one.isdecimal()
+                    else Still.MAYBE,
+                )
                 continue
             origin = self.origins.of(one)
             if (origin is not None and origin.every) or one in source:
                 return Still.YES
             found = Still.MAYBE
         return found
+
+
+def _why_not(step: Hold, asked_after: int | None) -> str:
+    """Why it may not hold the disks still that the guest names: after its snapshot it names the overlay."""
+    if step.way != "overlay" or asked_after is None or asked_after <= step.call.number:
+        return ""
+    return f"after the snapshot of {step.call.where} the guest names the overlay as its disk, and writes to that"
 
 
 def _is_over(copy: Copy, step: Step) -> bool:

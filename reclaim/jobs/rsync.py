@@ -24,6 +24,7 @@ _SHORT_MEANING = {
     "n": "dry-run",
     "R": "relative",
     "x": "one-file-system",
+    "u": "update",
 }
 #: what of a pattern is read here: the wildcards * and ?
 _UNREAD = re.compile(r"[\\[{]")
@@ -87,7 +88,10 @@ class Rule:
         expression = "".join(meaning.get(part) or re.escape(part) for part in parts)
         if pattern.startswith("**/"):  # also at the top
             expression = "(?:.*/)?" + expression.removeprefix(".*/")
-        return any(re.fullmatch(expression + below, "/".join(tail), re.DOTALL) for tail in tails)
+        return any(
+            re.fullmatch(expression + below, "/".join(tail), re.DOTALL)
+            for tail in tails
+        )
 
 
 @dataclass
@@ -128,12 +132,14 @@ class Line:
     def writes_devices(self) -> bool:
         """May it write into a device?"""
         remote = any("-devices" in text or not is_sure(text) for text in self.remote)
-        return self.has("write-devices") or self.has("copy-devices") or remote
+        return self.has("write-devices") or remote
 
     @property
     def keeps_unchanged_blocks(self) -> bool:
         """Does it leave the blocks of the old copy in place that did not change?"""
-        whole = self.has("whole-file") or (self.is_local and not self.has("no-whole-file"))
+        whole = self.has("whole-file") or (
+            self.is_local and not self.has("no-whole-file")
+        )
         return self.has("inplace") and not whole
 
     def leaves_out(self, source: str, path: str) -> bool | None:
@@ -143,7 +149,11 @@ class Line:
         names, last = path.split("/"), len(source.rstrip("/").split("/")) - 1
         # with --relative the folders above are in the name, and no rule is asked about them
         relative = self.has("relative")
-        names, above = (names[1:], max(0, last - 1)) if relative else (names[last + source.endswith("/") :], 0)
+        names, above = (
+            (names[1:], max(0, last - 1))
+            if relative
+            else (names[last + source.endswith("/") :], 0)
+        )
         is_told = True
         for count in range(above + 1, len(names) + 1):
             for rule in self.rules:
@@ -184,8 +194,22 @@ def read(words: tuple[Word, ...]) -> Line:
             _set_short(line, word, rest)
         else:
             line.paths.append(word)
-    if len(line.paths) > 2:  # with a source and a target besides, what is not known may be an option
-        line.doubtful += [one for one in line.paths[:-1] if one.may_be_option and one not in line.doubtful]
+    if (
+        line.target is not None
+        and not line.writes_here
+        and {"--sparse", "-S"} & set(line.remote)
+    ):
+        line.options.setdefault(
+            "sparse", words[0]
+        )  # it is the end that writes which leaves zeros out
+    if (
+        len(line.paths) > 2
+    ):  # with a source and a target besides, what is not known may be an option
+        line.doubtful += [
+            one
+            for one in line.paths[:-1]
+            if one.may_be_option and one not in line.doubtful
+        ]
     return line
 
 
@@ -219,7 +243,9 @@ def _add_rules(line: Line, name: str, value: str) -> None:
     braces = re.fullmatch(r"\{([^{}]*,[^{}]*)\}", value)  # bash makes an option of each
     for pattern in braces[1].split(",") if braces else [value]:
         is_read = kind and is_sure(pattern) and not _UNREAD.search(pattern)
-        line.rules.append(Rule(kind in ("-", "exclude"), pattern) if is_read else Rule(None))
+        line.rules.append(
+            Rule(kind in ("-", "exclude"), pattern) if is_read else Rule(None)
+        )
 
 
 def _set(line: Line, name: str, word: Word) -> None:

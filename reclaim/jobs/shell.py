@@ -65,9 +65,24 @@ def language_of(source: bytes, path: str = "") -> str | None:
     first = source.split(b"\n", 1)[0][:200].decode("ascii", errors="replace")
     suffix = PurePosixPath(path).suffix
     if first.startswith("#!"):
-        program = next((one for one in re.split(r"[\s/]+", first[2:])[::-1] if one and not one.startswith("-")), "")
+        program = next(
+            (
+                one
+                for one in re.split(r"[\s/]+", first[2:])[::-1]
+                if one and not one.startswith("-")
+            ),
+            "",
+        )
         words = [program, *re.split(r"[\s/]+", first)]
-        return next((name for key, name in _LANGUAGES for word in words if word.startswith(key)), None)
+        return next(
+            (
+                name
+                for key, name in _LANGUAGES
+                for word in words
+                if word.startswith(key)
+            ),
+            None,
+        )
     return {".py": "Python", ".pl": "Perl", ".rb": "Ruby", ".php": "PHP"}.get(suffix)
 
 
@@ -96,6 +111,8 @@ class Shell:
     aliases: frozenset[str] = frozenset()
     given: Input = field(default_factory=Input)
     words_of_stdin: list[str] | None = None
+    #: the line of the cron table that runs it
+    cron_line: int = 0
 
     # Texts ------------------------------------------------------------------------------------
 
@@ -110,7 +127,9 @@ class Shell:
     def _line_of(self, word: Word, text: Text) -> int:
         if word.start is None or text.offset is None:
             return text.first_line
-        return text.first_line + text.source.count(b"\n", 0, max(0, word.start - text.offset))
+        return text.first_line + text.source.count(
+            b"\n", 0, max(0, word.start - text.offset)
+        )
 
     def run(self, text: Text) -> None:
         """Read *text* with what is known now."""
@@ -118,7 +137,9 @@ class Shell:
             root, plain = grammar.parse(text.source)
         except grammar.Unparsable:
             self.script.whole = False
-            self.skip(f"line {text.first_line} and those after it cannot be parsed as shell")
+            self.skip(
+                f"line {text.first_line} and those after it cannot be parsed as shell"
+            )
             return
         before, self.text = self.text, replace(text, source=plain)
         noted = len(self.script.unread)
@@ -132,11 +153,24 @@ class Shell:
     def _note_broken(self, root: Node, noted: int) -> None:
         """A part that cannot be parsed is told once, also where no statement begins there."""
         self.script.whole = False
-        if not any("cannot be parsed" in one.text for one in self.script.unread[noted:]):
-            self._broken(next((one for one in grammar.below(root) if one.is_error or one.is_missing), root))
+        if not any(
+            "cannot be parsed" in one.text for one in self.script.unread[noted:]
+        ):
+            self._broken(
+                next(
+                    (
+                        one
+                        for one in grammar.below(root)
+                        if one.is_error or one.is_missing
+                    ),
+                    root,
+                )
+            )
 
     @contextmanager
-    def set_for_now(self, branch: Branch | None = None, **values: object) -> Iterator[None]:
+    def set_for_now(
+        self, branch: Branch | None = None, **values: object
+    ) -> Iterator[None]:
         """Other values of some attributes for a while."""
         if branch is not None:
             values["branch"] = branch
@@ -155,7 +189,9 @@ class Shell:
 
     @property
     def values(self) -> Values:
-        return Values(self.text, self.state, self.script.origins)
+        return Values(
+            self.text, self.state, self.script.origins, len(self.script.calls)
+        )
 
     def skip(self, text: str) -> None:
         self.script.skip(f"{self.text.file} {text}".strip(), self.branch)
@@ -164,8 +200,19 @@ class Shell:
     def _readers(self) -> dict[str, Callable[[Node], None]]:
         """What reads which node of the grammar; of others the `$(…)` in them alone is read."""
         return {
-            **dict.fromkeys(("program", "compound_statement", "do_group", "else_clause", "elif_clause"), self._block),
-            **dict.fromkeys(("comment", "heredoc_body", "file_redirect"), self._nothing),
+            **dict.fromkeys(
+                (
+                    "program",
+                    "compound_statement",
+                    "do_group",
+                    "else_clause",
+                    "elif_clause",
+                ),
+                self._block,
+            ),
+            **dict.fromkeys(
+                ("comment", "heredoc_body", "file_redirect"), self._nothing
+            ),
             "subshell": self._subshell,
             "negated_command": self._negated_command,
             "list": self._chain,
@@ -195,11 +242,19 @@ class Shell:
         children = node.children
         for number, child in enumerate(children):
             if child.is_named or child.type == "ERROR":
-                goes_on = number + 1 < len(children) and children[number + 1].type == "&"
-                with self.set_for_now(background=self.background or (self.number() if goes_on else 0)):
+                goes_on = (
+                    number + 1 < len(children) and children[number + 1].type == "&"
+                )
+                with self.set_for_now(
+                    background=self.background or (self.number() if goes_on else 0)
+                ):
                     self._statement(child)
-                if _may_leave_a_turn(child, self.text.source) and len(self.branch) < _MOST_CHOICES:
+                guards = self._guards(child)
+                if (guards or _may_leave_a_turn(child, self.text.source)) and len(
+                    self.branch
+                ) < _MOST_CHOICES:
                     self.branch = (*self.branch, (self.number(), 0))
+                    self.script.asked |= {self._numbers} if guards else set()
         self.branch = branch
 
     def _statement(self, node: Node) -> None:
@@ -210,7 +265,9 @@ class Shell:
             return
         if budget.statements <= 0:
             if budget.statements == 0:
-                self.skip(f"line {self.text.line(node)}: what follows is too long to be read")
+                self.skip(
+                    f"line {self.text.line(node)}: what follows is too long to be read"
+                )
             return
         if node.type == "ERROR" or node.is_missing:
             self._broken(node)
@@ -234,7 +291,9 @@ class Shell:
     @contextmanager
     def own(self) -> Iterator[None]:
         """A subshell: what it sets and where it goes ends with it."""
-        with self.set_for_now(state=self.state.copy(), functions=dict(self.functions), pipe=0):
+        with self.set_for_now(
+            state=self.state.copy(), functions=dict(self.functions), pipe=0
+        ):
             yield
 
     def _subshell(self, node: Node) -> None:
@@ -250,7 +309,9 @@ class Shell:
         # the grammar puts the chain's first part innermost: a loop, since such a chain may be long
         parts: list[tuple[str, Node]] = []
         while node.type == "list" and len(node.named_children) >= 2:
-            operator = next((one.type for one in node.children if one.type in ("&&", "||")), "&&")
+            operator = next(
+                (one.type for one in node.children if one.type in ("&&", "||")), "&&"
+            )
             parts.append((operator, node.named_children[-1]))
             node = node.named_children[0]
         self._statement(node)
@@ -274,17 +335,26 @@ class Shell:
         printed: list[str] | None = None
         children = node.named_children
         for position, child in enumerate(children):
-            wanted = child.type in ("while_statement", "for_statement", "compound_statement", "subshell")
+            wanted = child.type in (
+                "while_statement",
+                "for_statement",
+                "compound_statement",
+                "subshell",
+            )
             reads = wanted or b"xargs" in self.text.source[child.start_byte : child.end_byte] or (
                 b"parallel" in self.text.source[child.start_byte : child.end_byte]
             )  # fmt: skip
             words = printed if position else self.words_of_stdin
             keeps = child.type not in ("while_statement", "for_statement")
-            with self.set_for_now(pipe=number if keeps else 0, words_of_stdin=words if reads else None):
+            with self.set_for_now(
+                pipe=number if keeps else 0, words_of_stdin=words if reads else None
+            ):
                 self._statement(child)
             printed = self._passed(printed, child, first=position == 0)
 
-    def _passed(self, printed: list[str] | None, child: Node, *, first: bool) -> list[str] | None:
+    def _passed(
+        self, printed: list[str] | None, child: Node, *, first: bool
+    ) -> list[str] | None:
         """What the pipeline holds after *child*."""
         if first:
             return self.values.output(child)
@@ -317,15 +387,32 @@ class Shell:
                     rest.append(child)
             return None
         if node.type == "herestring_redirect":
-            words = [word.text for child in node.named_children for word in self.values.words(child)]
+            words = [
+                word.text
+                for child in node.named_children
+                for word in self.values.words(child)
+            ]
             given.here_string = " ".join(words)
             return words
-        operator = next((child.type for child in node.children if not child.is_named), "")
-        target = node.child_by_field_name("destination") or (node.named_children[-1] if node.named_children else None)
-        descriptor = next(
-            (text_of(one, self.text.source) for one in node.children if one.type == "file_descriptor"), ""
+        operator = next(
+            (child.type for child in node.children if not child.is_named), ""
         )
-        if target is None or "&" in operator.strip("&>") or (descriptor and descriptor not in "01"):
+        target = node.child_by_field_name("destination") or (
+            node.named_children[-1] if node.named_children else None
+        )
+        descriptor = next(
+            (
+                text_of(one, self.text.source)
+                for one in node.children
+                if one.type == "file_descriptor"
+            ),
+            "",
+        )
+        if (
+            target is None
+            or "&" in operator.strip("&>")
+            or (descriptor and descriptor not in "01")
+        ):
             return None
         if target.type == "process_substitution":
             return self.values.output(target) if operator == "<" else None
@@ -352,7 +439,9 @@ class Shell:
         before = self.state
         for arm, part in enumerate(parts[1:], start=1):
             has_else = has_else or any(child.type == "else_clause" for child in part)
-            with self.set_for_now(branch=(*self.branch, (choice, arm)), state=before.copy()):
+            with self.set_for_now(
+                branch=(*self.branch, (choice, arm)), state=before.copy()
+            ):
                 for child in part:
                     self._statement(child)
                 arms.append(self.state)
@@ -363,16 +452,84 @@ class Shell:
         if _STATE.search(self.text.source[node.start_byte : node.end_byte]):
             self.script.asked.add(choice)
 
+    def _guards(self, node: Node) -> bool:
+        """Does what follows run only for some answers to whether a guest runs, as after "if it runs, exit"?"""
+        if node.type not in ("list", "if_statement"):
+            return False
+        *asked, last = node.named_children or [node]
+        if node.type == "list":
+            return self._leaves(last) and any(map(self._asks, asked))
+        then = next(
+            (number for number, one in enumerate(node.children) if one.type == "then"),
+            0,
+        )
+        arms = [
+            one.named_children
+            for one in node.children
+            if one.type in ("elif_clause", "else_clause")
+        ]
+        if not any(
+            self._leaves(one)
+            for arm in (node.children[then + 1 :], *arms)
+            for one in arm
+        ):
+            return False
+        return any(self._asks(one) for one in node.children[:then])
+
+    def _asks(self, node: Node) -> bool:
+        """Does it ask whether a guest runs, by itself or by a function?"""
+        if _RUNS.search(self.text.source[node.start_byte : node.end_byte]):
+            return True
+        names = (
+            text_of(one, self.text.source)
+            for one in grammar.below(node)
+            if one.type == "command_name"
+        )
+        called = [self.functions[name] for name in names if name in self.functions]
+        return any(
+            _RUNS.search(text.source[body.start_byte : body.end_byte])
+            for body, text in called
+        )
+
+    def _leaves(self, node: Node) -> bool:
+        """Does the script, function or turn surely end there?"""
+        if node.type in ("compound_statement", "list"):
+            # `A && exit` may go on
+            return node.type == "compound_statement" and any(
+                map(self._leaves, node.named_children)
+            )
+        if node.type == "redirected_statement" and node.named_children:
+            return self._leaves(node.named_children[0])
+        if node.type != "command":
+            return False
+        name = text_of(node.child_by_field_name("name"), self.text.source)
+        if name in ("exit", "return", "continue", "break"):
+            return True
+        if name not in self.functions:
+            return False
+        body, text = self.functions[name]
+        return _EXITS.search(text.source[body.start_byte : body.end_byte]) is not None
+
     def _case_statement(self, node: Node) -> None:
         choice, before = self.number(), self.state
         subject = node.child_by_field_name("value")
         if subject is not None:
             self._note_question(choice, subject)
         arms = [before]
-        for arm, item in enumerate(one for one in node.named_children if one.type == "case_item"):
-            with self.set_for_now(branch=(*self.branch, (choice, arm)), state=before.copy()):
+        for arm, item in enumerate(
+            one for one in node.named_children if one.type == "case_item"
+        ):
+            with self.set_for_now(
+                branch=(*self.branch, (choice, arm)), state=before.copy()
+            ):
                 for child in item.named_children:
-                    if child.type not in ("word", "extglob_pattern", "string", "raw_string", "concatenation"):
+                    if child.type not in (
+                        "word",
+                        "extglob_pattern",
+                        "string",
+                        "raw_string",
+                        "concatenation",
+                    ):
                         self._statement(child)
                 arms.append(self.state)
         self.state = joined(arms)
@@ -391,13 +548,19 @@ class Shell:
         name = text_of(node.child_by_field_name("variable"), self.text.source)
         body = node.child_by_field_name("body")
         self._each_substituted(node, body)
-        values = [word.text for one in node.children_by_field_name("value") for word in self.values.words(one)]
+        values = [
+            word.text
+            for one in node.children_by_field_name("value")
+            for word in self.values.words(one)
+        ]
         if not node.children_by_field_name("value"):
             values = list(self.state.arguments or (UNKNOWN,))
         if len(values) > _MOST_TURNS:
             values = [self.script.origins.mark()]
         for value in values:
-            self.state.set(name, [value if value != UNKNOWN else self.script.origins.mark()])
+            self.state.set(
+                name, [value if value != UNKNOWN else self.script.origins.mark()]
+            )
             if body is not None:
                 self._statement(body)
 
@@ -431,7 +594,11 @@ class Shell:
             return
         before = self.state.variables.get(name, (UNKNOWN,)) if appends else ()
         if value is not None and value.type == "array":
-            words = [word.text for child in value.named_children for word in self.values.words(child)]
+            words = [
+                word.text
+                for child in value.named_children
+                for word in self.values.words(child)
+            ]
             self.state.set(name, (*before, *words), array=True)
             return
         text = self.values.value(value) if value is not None else ""
@@ -457,7 +624,9 @@ class Shell:
         """`declare -n NAME=OTHER`: NAME stands for OTHER."""
         value = node.child_by_field_name("value")
         name = text_of(node.child_by_field_name("name"), self.text.source)
-        self.state.references[name] = self.values.value(value) if value is not None else UNKNOWN
+        self.state.references[name] = (
+            self.values.value(value) if value is not None else UNKNOWN
+        )
 
     def declare(self, texts: list[str]) -> None:
         for text in texts:
@@ -477,7 +646,10 @@ class Shell:
             return
         for child in node.named_children:
             # the grammar takes assignments of the lines before for those of the command
-            if child.type == "variable_assignment" and child.start_point[0] < name.start_point[0]:
+            if (
+                child.type == "variable_assignment"
+                and child.start_point[0] < name.start_point[0]
+            ):
                 self._variable_assignment(child)
             elif child.type == "herestring_redirect":
                 self.given = replace(self.given)
@@ -488,7 +660,9 @@ class Shell:
             for word in self.values.words(child)
         ]  # fmt: skip
         # a function that runs what it is given runs it for the line that gave it
-        given = self._call_line and re.match(rb"[\"{$]*[@*1]", self.text.source[name.start_byte : name.end_byte])
+        given = self._call_line and re.match(
+            rb"[\"{$]*[@*1]", self.text.source[name.start_byte : name.end_byte]
+        )
         self.take(words, self._call_line if given else self.text.line(name))
 
     def take(self, words: list[Word], line: int) -> None:
@@ -502,15 +676,21 @@ class Shell:
         words, detaches = unwrapped(words)
         if not words:
             return
-        with self.set_for_now(background=self.background or (self.number() if detaches else 0)):
+        with self.set_for_now(
+            background=self.background or (self.number() if detaches else 0)
+        ):
             self._one(words, line)
 
     def _one(self, words: list[Word], line: int) -> None:
         name = words[0].text.rpartition("/")[2]
-        function = None if words[0].text in self._called else self.functions.get(words[0].text)
+        function = (
+            None if words[0].text in self._called else self.functions.get(words[0].text)
+        )
         builtin = BUILTINS.get(name)
         if name in self.aliases:
-            self.skip(f"line {line}: which words the alias {name} stands for is not read")
+            self.skip(
+                f"line {line}: which words the alias {name} stands for is not read"
+            )
         elif function is not None:
             self._call_function(function, words, line)
         elif builtin is not None:
@@ -541,6 +721,8 @@ class Shell:
                 self.given.stdin,
                 self.given.stdout,
                 "/" not in words[0].text and self._looks_elsewhere(),
+                len(self.script.calls),
+                self.cron_line,
             )
         )
 
@@ -549,15 +731,24 @@ class Shell:
         first = self.state.variables.get("PATH", ("/usr/bin",))[0].partition(":")[0]
         return is_sure(first) and first.rstrip("/") not in (*_FOLDERS, "/sbin", "/bin")
 
-    def _call_function(self, function: tuple[Node, Text], words: list[Word], line: int) -> None:
+    def _call_function(
+        self, function: tuple[Node, Text], words: list[Word], line: int
+    ) -> None:
         if self.depth > _DEEPEST - 5:
-            self.skip(f"line {self.text.first_line}: functions call one another too deep to be read")
+            self.skip(
+                f"line {self.text.first_line}: functions call one another too deep to be read"
+            )
             return
         body, text = function
-        before, self.state.arguments = self.state.arguments, tuple(word.text for word in words[1:])
+        before, self.state.arguments = (
+            self.state.arguments,
+            tuple(word.text for word in words[1:]),
+        )
         if any(word.splits for word in words[1:]):
             self.state.arguments = None
-        with self.set_for_now(text=text, _called=(*self._called, words[0].text), _call_line=line):
+        with self.set_for_now(
+            text=text, _called=(*self._called, words[0].text), _call_line=line
+        ):
             self._statement(body)
         self.state.arguments = before
 
@@ -577,27 +768,61 @@ class Shell:
         elif self.given.here_string is not None:
             self.look_into(Word(self.given.here_string), line)
         else:
-            self.skip(f"line {line}: what the shell is given there comes from elsewhere")
+            self.skip(
+                f"line {line}: what the shell is given there comes from elsewhere"
+            )
 
     def heredoc(self, node: Node) -> None:
         """The text after `<<` as commands; those of a text with expansions in it are read as they stand."""
-        body = next((one for one in node.named_children if one.type == "heredoc_body"), None)
+        body = next(
+            (one for one in node.named_children if one.type == "heredoc_body"), None
+        )
         if body is None:
             return
         raw = self.text.source[body.start_byte : body.end_byte]
-        inner = Text(raw, self.text.place(body.start_byte), self.text.line(body), self.text.file)
+        inner = Text(
+            raw, self.text.place(body.start_byte), self.text.line(body), self.text.file
+        )
         with self.own(), self.set_for_now(given=Input()):
             self.run(inner)
 
+    def text_given(self) -> str | None:
+        """What a command gets by `<<` or `<<<` as it stands there; None if it gets nothing so."""
+        if self.given.here is None:
+            return self.given.here_string
+        body = next(
+            (
+                one
+                for one in self.given.here.named_children
+                if one.type == "heredoc_body"
+            ),
+            None,
+        )
+        return text_of(body, self.text.source) if body is not None else ""
+
     def look_into(self, word: Word, line: int) -> None:
-        if not is_sure(word.text) and word.text.strip() and not re.match(r"[\w./-]+\s", word.text):
-            self.skip(f"line {line}: what the shell is given there is put together when it runs")
+        if (
+            not is_sure(word.text)
+            and word.text.strip()
+            and not re.match(r"[\w./-]+\s", word.text)
+        ):
+            self.skip(
+                f"line {line}: what the shell is given there is put together when it runs"
+            )
             return
         text = word.text.encode("utf-8", errors="surrogateescape")
         start = None
-        if word.start is not None and word.end is not None and self.text.offset is not None:
-            raw = self.text.source[word.start - self.text.offset : word.end - self.text.offset]
-            if raw[:1] in (b"'", b'"') and raw[1:-1] == text:  # as it lies in the file, so that it can be edited there
+        if (
+            word.start is not None
+            and word.end is not None
+            and self.text.offset is not None
+        ):
+            raw = self.text.source[
+                word.start - self.text.offset : word.end - self.text.offset
+            ]
+            if (
+                raw[:1] in (b"'", b'"') and raw[1:-1] == text
+            ):  # as it lies in the file, so that it can be edited there
                 start = word.start + 1
         self.depth += 5
         try:
@@ -613,7 +838,9 @@ class Shell:
         """Is it a script of somebody's own, as far as its name says? Programs that are known are not looked into."""
         if self.host or not is_sure(path) or self.is_known(name):
             return False
-        return "/" in path or any(self._exists(f"{folder}/{name}") for folder in _FOLDERS)
+        return "/" in path or any(
+            self._exists(f"{folder}/{name}") for folder in _FOLDERS
+        )
 
     def _exists(self, path: str) -> bool:
         try:
@@ -628,7 +855,9 @@ class Shell:
             self.skip(f"line {line}: it runs {shown(path)}, whose content is not known")
             return
         if path in self._opened or len(self._opened) >= _DEEPEST_FILES:
-            self.skip(f"line {line}: it runs {path}: scripts run one another too deep to be read")
+            self.skip(
+                f"line {line}: it runs {path}: scripts run one another too deep to be read"
+            )
             return
         try:
             source = self.files.read(path)
@@ -636,11 +865,19 @@ class Shell:
             self.skip(f"line {line}: it runs {path}, which cannot be read: {exc}")
             return
         if language := language_of(source, path):
-            self.skip(f"line {line}: it runs {path}, a program in {language}: reclaim reads shell")
+            self.skip(
+                f"line {line}: it runs {path}, a program in {language}: reclaim reads shell"
+            )
             return
-        given = None if any(word.splits for word in arguments) else tuple(word.text for word in arguments)
+        given = (
+            None
+            if any(word.splits for word in arguments)
+            else tuple(word.text for word in arguments)
+        )
         state = State({"PWD": (self.state.folder,)}, given)
-        with self.set_for_now(state=state, functions={}, _opened=(*self._opened, path), given=Input()):
+        with self.set_for_now(
+            state=state, functions={}, _opened=(*self._opened, path), given=Input()
+        ):
             self.depth += 5
             self.read(Text(source, None, 1, path))
             self.depth -= 5
@@ -650,7 +887,9 @@ class Shell:
         path = words[1].text if len(words) > 1 else UNKNOWN
         path = absolute(path, self.state.folder) if "/" in path else path
         if not path.startswith("/") or not is_sure(path) or path in self._opened:
-            self.skip(f"line {line}: it reads {shown(path)}, whose content is not known")
+            self.skip(
+                f"line {line}: it reads {shown(path)}, whose content is not known"
+            )
             return
         try:
             source = self.files.read(path)
@@ -674,7 +913,14 @@ def _given_script(words: list[Word]) -> Word | None:
     return None
 
 
-_STATE = re.compile(rb"running|domstate|virsh\s|dominfo|shut ?off|is[-_]?(?:up|active|on)|[sS]tate|STATE|RUNNING")
+_STATE = re.compile(
+    rb"running|domstate|virsh\s|dominfo|shut ?off|is[-_]?(?:up|active|on)|[sS]tate|STATE|RUNNING"
+)
+#: what asks whether a guest runs
+_RUNS = re.compile(
+    rb"running|domstate|shut ?off|[sS]tate|STATE|RUNNING|\slist\b[^;&|]{0,200}\|\s*e?grep"
+)
+_EXITS = re.compile(rb"\bexit\b")
 _LEAVES = re.compile(rb"^\s*(?:exit|return|false|true|:)\b[\s\d$?\"{}\w]*$")
 
 
@@ -683,12 +929,17 @@ def _only_leaves(node: Node, source: bytes) -> bool:
 
 
 _ENDS_A_TURN = re.compile(rb"\b(?:continue|break)\b")
-_IF_EMPTY = re.compile(rb"^\s*(?:if\s+)?\[{1,2}\s+(?:!\s+)?-[nzf]\s|^\s*(?:if\s+)?test\s+-[nz]")
+_IF_EMPTY = re.compile(
+    rb"^\s*(?:if\s+)?\[{1,2}\s+(?:!\s+)?-[nzf]\s|^\s*(?:if\s+)?test\s+-[nz]"
+)
 
 
 def _may_leave_a_turn(node: Node, source: bytes) -> bool:
     """Do some turns of the loop end there? Not those that have nothing to do."""
-    if node.type not in ("list", "if_statement", "case_statement") or node.end_byte - node.start_byte > 2000:
+    if (
+        node.type not in ("list", "if_statement", "case_statement")
+        or node.end_byte - node.start_byte > 2000
+    ):
         return False
     text = source[node.start_byte : node.end_byte]
     return _ENDS_A_TURN.search(text) is not None and _IF_EMPTY.match(text) is None

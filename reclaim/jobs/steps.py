@@ -89,7 +89,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Trim:
+class TrimStep:
     """The guests give back what they have freed: `virsh domfstrim`. `guests`: their names or UUIDs."""
 
     call: Call
@@ -112,7 +112,7 @@ class NotUnderstood:
     may_hold: bool = True
 
 
-Step = Copy | Hold | Release | Snapshot | Trim | Wait | NotUnderstood
+Step = Copy | Hold | Release | Snapshot | TrimStep | Wait | NotUnderstood
 
 
 @dataclass

@@ -12,7 +12,15 @@ from itertools import pairwise
 from tree_sitter import Node
 
 from reclaim.jobs.grammar import text_of
-from reclaim.jobs.words import LONGEST, UNKNOWN, Origin, Origins, Word, absolute, is_sure
+from reclaim.jobs.words import (
+    LONGEST,
+    UNKNOWN,
+    Origin,
+    Origins,
+    Word,
+    absolute,
+    is_sure,
+)
 
 #: variables that are kept apart; more are not known
 _MOST = 500
@@ -64,7 +72,9 @@ class State:
             return
         self.variables[name] = kept
         self.arrays = (
-            (self.arrays | {name}) if array else (self.arrays - {name} if name in self.arrays else self.arrays)
+            (self.arrays | {name})
+            if array
+            else (self.arrays - {name} if name in self.arrays else self.arrays)
         )
 
     def _referred(self, name: str) -> str:
@@ -77,10 +87,19 @@ class State:
 
     def forget(self) -> None:
         """Anything may have been set."""
-        self.variables = {name: words if name == "PWD" else (UNKNOWN,) for name, words in self.variables.items()}
+        self.variables = {
+            name: words if name == "PWD" else (UNKNOWN,)
+            for name, words in self.variables.items()
+        }
 
     def copy(self) -> State:
-        return State(dict(self.variables), self.arguments, self.arrays, self.line, dict(self.references))
+        return State(
+            dict(self.variables),
+            self.arguments,
+            self.arrays,
+            self.line,
+            dict(self.references),
+        )
 
 
 def joined(states: list[State]) -> State:
@@ -99,9 +118,13 @@ def joined(states: list[State]) -> State:
     return result
 
 
-def _either(ours: tuple[str, ...] | None, theirs: tuple[str, ...] | None) -> tuple[str, ...]:
+def _either(
+    ours: tuple[str, ...] | None, theirs: tuple[str, ...] | None
+) -> tuple[str, ...]:
     """The words that both begin with, and something unknown."""
-    shorter, longer = sorted((ours or (), theirs or ()), key=lambda words: (len(words), sum(map(len, words))))
+    shorter, longer = sorted(
+        (ours or (), theirs or ()), key=lambda words: (len(words), sum(map(len, words)))
+    )
     if shorter and longer[: len(shorter)] == shorter:
         return (*shorter, UNKNOWN)
     if len(shorter) == len(longer) == 1 and longer[0].startswith(shorter[0]):
@@ -116,6 +139,8 @@ class Values:
     text: Text
     state: State
     origins: Origins
+    #: commands that were read before
+    calls: int = 0
     depth: int = 0
 
     # Words ------------------------------------------------------------------------------------
@@ -129,17 +154,30 @@ class Values:
             return [_placed(word, start, end) for word in self._split(node)]
         if node.type == "string" and (listed := self._listed(node)) is not None:
             return [_placed(word, start, end) for word in listed]
-        if node.type in ("word", "concatenation") and b"{" in self.text.source[node.start_byte : node.end_byte]:
+        if (
+            node.type in ("word", "concatenation")
+            and b"{" in self.text.source[node.start_byte : node.end_byte]
+        ):
             if braces := self._braces(node):
                 return [Word(text, start, end) for text in braces]
         text = self.value(node)
         unquoted = node.type == "concatenation" and any(
-            child.type in ("simple_expansion", "expansion", "command_substitution") for child in node.named_children
+            child.type in ("simple_expansion", "expansion", "command_substitution")
+            for child in node.named_children
         )
         plain = node.type in ("word", "raw_string") or not any(
-            child.type in ("simple_expansion", "expansion", "command_substitution") for child in node.named_children
+            child.type in ("simple_expansion", "expansion", "command_substitution")
+            for child in node.named_children
         )
-        return [Word(text, start, end, splits=unquoted and not self._are_names(text), is_literal=plain)]
+        return [
+            Word(
+                text,
+                start,
+                end,
+                splits=unquoted and not self._are_names(text),
+                is_literal=plain,
+            )
+        ]
 
     def _split(self, node: Node) -> list[Word]:
         """An expansion without quotes: what it holds is split at blanks."""
@@ -147,14 +185,20 @@ class Values:
             values: tuple[str, ...] = tuple(self.output(node))
         else:
             values = self._elements(node)
-        words = [word for value in values for word in (value.split() if " " in value or "\n" in value else [value])]
+        words = [
+            word
+            for value in values
+            for word in (value.split() if " " in value or "\n" in value else [value])
+        ]
         return [Word(word, splits=self._may_split(word)) for word in words if word]
 
     def _may_split(self, text: str) -> bool:
         """A path or a name that something lists is one word; of what else is not known nobody can tell."""
         if is_sure(text):
             return False
-        return text[:1] != "/" and not any(one.kind != "text" for one in self.origins.within(text))
+        return text[:1] != "/" and not any(
+            one.kind != "text" for one in self.origins.within(text)
+        )
 
     def _are_names(self, text: str) -> bool:
         """Is all that is not known of it something without blanks?"""
@@ -165,7 +209,9 @@ class Values:
         """All words of `$NAME`, `${NAME[@]}`, `$@`."""
         raw = text_of(node, self.text.source)
         if raw in ("$@", "$*", "${@}", "${*}"):
-            return self.state.arguments if self.state.arguments is not None else (UNKNOWN,)
+            return (
+                self.state.arguments if self.state.arguments is not None else (UNKNOWN,)
+            )
         array = re.fullmatch(r"\$\{(\w+)\[[@*]\]\}", raw)
         if array is not None:
             return self.state.variables.get(array[1], (UNKNOWN,))
@@ -177,12 +223,17 @@ class Values:
         if not re.fullmatch(r'"\$(?:@|\{@\}|\{\w+\[@\]\})"', raw):
             return None
         inner = node.named_children[0]
-        return [Word(one, splits=not is_sure(one) and one == UNKNOWN) for one in self._elements(inner)]
+        return [
+            Word(one, splits=not is_sure(one) and one == UNKNOWN)
+            for one in self._elements(inner)
+        ]
 
     def _braces(self, node: Node) -> list[str] | None:
         """`{a,b}` and `x{a,b}` of text alone."""
         raw = text_of(node, self.text.source)
-        found = re.fullmatch(r"([^{}$`'\"\\]*)\{([^{}$`\\]*,[^{}$`\\]*)\}([^{}$`'\"\\]*)", raw)
+        found = re.fullmatch(
+            r"([^{}$`'\"\\]*)\{([^{}$`\\]*,[^{}$`\\]*)\}([^{}$`'\"\\]*)", raw
+        )
         if found is None:
             return None
         parts = [re.sub("['\"]", "", one) for one in found[2].split(",")]
@@ -202,7 +253,9 @@ class Values:
     def _value(self, node: Node) -> str:
         raw = text_of(node, self.text.source)
         if node.type in ("word", "number", "variable_name", "extglob_pattern", "regex"):
-            return re.sub(r"\\(\n)?(.?)", lambda match: match[2] or "", raw, flags=re.DOTALL)
+            return re.sub(
+                r"\\(\n)?(.?)", lambda match: match[2] or "", raw, flags=re.DOTALL
+            )
         if node.type == "raw_string":
             return raw[1:-1]
         if node.type == "ansi_c_string":
@@ -260,7 +313,9 @@ class Values:
         rest = "".join(self.value(child) for child in node.named_children[1:])
         if operator in ("##", "#", "%%", "%"):
             return _cut(value, operator, rest) or self.origins.mark()
-        is_set = changed[1] in self.state.variables or (changed[1].isdecimal() and self.state.arguments is not None)
+        is_set = changed[1] in self.state.variables or (
+            changed[1].isdecimal() and self.state.arguments is not None
+        )
         if operator in (":-", "-", ":=", "=") and is_set:
             return value or rest
         return value  # the environment may say it, or the caller
@@ -278,8 +333,17 @@ class Values:
             self.depth -= 1
 
     def _output(self, node: Node) -> list[str]:
-        if node.type in ("command_substitution", "process_substitution", "subshell", "redirected_statement"):
-            inner = [one for one in node.named_children if not one.type.endswith("_redirect") and one.type != "comment"]
+        if node.type in (
+            "command_substitution",
+            "process_substitution",
+            "subshell",
+            "redirected_statement",
+        ):
+            inner = [
+                one
+                for one in node.named_children
+                if not one.type.endswith("_redirect") and one.type != "comment"
+            ]
             return self.output(inner[0]) if len(inner) == 1 else self._of_loop(inner)
         if node.type == "pipeline":
             first, *stages = node.named_children
@@ -297,24 +361,39 @@ class Values:
         """A loop over guests prints what its last command prints, for each."""
         body = next((one for one in nodes if one.type == "do_group"), None)
         commands = body.named_children if body is not None else []
-        if len(commands) == 1 and b"domblklist" in self.text.source[commands[0].start_byte : commands[0].end_byte]:
-            return [self.origins.mark(Origin("image", UNKNOWN))]
+        if (
+            len(commands) == 1
+            and b"domblklist"
+            in self.text.source[commands[0].start_byte : commands[0].end_byte]
+        ):
+            return [self.origins.mark(Origin("image", UNKNOWN, after=self.calls))]
         return [self.origins.mark()]
 
     def _printed(self, node: Node) -> list[str]:
         words = [
             word.text
-            for child in (node.child_by_field_name("name"), *node.children_by_field_name("argument"))
+            for child in (
+                node.child_by_field_name("name"),
+                *node.children_by_field_name("argument"),
+            )
             if child is not None
             for word in self.words(child)
         ]
-        words = words[1:] if words[:1] and words[0] in ("sudo", "command") and words[1:2] != ["-v"] else words
+        words = (
+            words[1:]
+            if words[:1] and words[0] in ("sudo", "command") and words[1:2] != ["-v"]
+            else words
+        )
         name = posixpath.basename(words[0]) if words else ""
         printer = _PRINTERS.get(name)
         found = printer(self, [one for one in words[1:] if one]) if printer else None
         if found is not None:
             return found
-        return [self.origins.mark(key=text_of(node, self.text.source) if name == "date" else "")]
+        return [
+            self.origins.mark(
+                key=text_of(node, self.text.source) if name == "date" else ""
+            )
+        ]
 
     def filtered(self, found: list[str], stage: Node) -> list[str]:
         """What comes through awk, grep, … of paths and names is still paths and names, maybe not all of them."""
@@ -328,7 +407,9 @@ class Values:
             return [self.origins.mark()]
         if program in ("sort", "uniq", "tac", "tee"):
             return found
-        kept = [one for one in found if (self.origins.of(one) or Origin()).kind != "text"]
+        kept = [
+            one for one in found if (self.origins.of(one) or Origin()).kind != "text"
+        ]
         if not kept:
             return [self.origins.mark()]
         if _TAKES_ALL.search(raw) or program in ("tr", "cut", "column", "xargs"):
@@ -355,7 +436,9 @@ def _cut(value: str, operator: str, pattern: str) -> str | None:
         return value.rpartition("/")[0]
     if not is_sure(value) or len(value) > 1024:
         return None
-    lengths = range(len(value) + 1) if operator in ("#", "%") else range(len(value), -1, -1)
+    lengths = (
+        range(len(value) + 1) if operator in ("#", "%") else range(len(value), -1, -1)
+    )
     at_start = operator[0] == "#"
     for length in lengths:
         piece = value[:length] if at_start else value[len(value) - length :]
@@ -401,15 +484,19 @@ def _echo(values: Values, words: list[str]) -> list[str]:
 
 
 def _printf(values: Values, words: list[str]) -> list[str] | None:
-    return words[1:] if len(words) > 1 and re.fullmatch(r"%s(?:\\n|\\0)?", words[0]) else None
+    return (
+        words[1:]
+        if len(words) > 1 and re.fullmatch(r"%s(?:\\n|\\0)?", words[0])
+        else None
+    )
 
 
 def _ls(values: Values, words: list[str]) -> list[str] | None:
     paths = [one for one in words if not one.startswith("-")] or ["."]
     found = []
-    for path in paths:
-        if not path.startswith("/"):
-            path = absolute(path, values.state.folder) if "*" not in path or "/" in path else path  # noqa: PLW2901
+    for given in paths:
+        is_relative = not given.startswith("/") and ("*" not in given or "/" in given)
+        path = absolute(given, values.state.folder) if is_relative else given
         if "*" in path or "?" in path:
             found.append(path)
         elif is_sure(path):
@@ -431,7 +518,10 @@ def found_by(values: Values, words: list[str]) -> list[str] | None:
             names.append(value)
     name = names[0] if len(names) == 1 else "*"
     return [
-        values.origins.mark(Origin("found", path=absolute(path, values.state.folder), name=name)) for path in paths
+        values.origins.mark(
+            Origin("found", path=absolute(path, values.state.folder), name=name)
+        )
+        for path in paths
     ] or None
 
 
@@ -442,14 +532,19 @@ def _virsh(values: Values, words: list[str]) -> list[str] | None:
         rest = rest[taken:]
     if not rest:
         return None
-    options, operands = [one for one in rest[1:] if one.startswith("-")], [one for one in rest[1:] if one[:1] != "-"]
+    options, operands = (
+        [one for one in rest[1:] if one.startswith("-")],
+        [one for one in rest[1:] if one[:1] != "-"],
+    )
     if rest[0] == "list":
         off = {"--inactive", "--state-shutoff"} & set(options)
         runs = not off and "--all" not in options
         return [values.origins.mark(Origin("guest", every=not off, runs=runs))]
     if rest[0] in ("domblklist", "dumpxml") and operands:
         # read as it is written: which column or element of it is used is seen by what it is used for
-        return [values.origins.mark(Origin("image", guest=operands[0]))]
+        return [
+            values.origins.mark(Origin("image", guest=operands[0], after=values.calls))
+        ]
     return None
 
 
@@ -461,18 +556,30 @@ def _which(values: Values, words: list[str]) -> list[str] | None:
 def _basename(values: Values, words: list[str]) -> list[str] | None:
     names = [one for one in words if one not in ("--", "-a")]
     if not names or "/" not in names[0]:
-        return None if not names or not is_sure(names[0]) else [names[0].removesuffix("".join(names[1:2]))]
+        return (
+            None
+            if not names or not is_sure(names[0])
+            else [names[0].removesuffix("".join(names[1:2]))]
+        )
     name = names[0].rstrip("/").rpartition("/")[2]
-    return [name.removesuffix(names[1]) if len(names) > 1 and name != names[1] else name]
+    return [
+        name.removesuffix(names[1]) if len(names) > 1 and name != names[1] else name
+    ]
 
 
 def _dirname(values: Values, words: list[str]) -> list[str] | None:
-    return [posixpath.dirname(words[-1])] if words and words[-1].startswith("/") else None
+    return (
+        [posixpath.dirname(words[-1])] if words and words[-1].startswith("/") else None
+    )
 
 
 def _realpath(values: Values, words: list[str]) -> list[str] | None:
     paths = [one for one in words if not one.startswith("-")]
-    return [paths[0]] if len(paths) == 1 and (paths[0].startswith("/") or not is_sure(paths[0])) else None
+    return (
+        [paths[0]]
+        if len(paths) == 1 and (paths[0].startswith("/") or not is_sure(paths[0]))
+        else None
+    )
 
 
 def _losetup(values: Values, words: list[str]) -> list[str] | None:
@@ -483,8 +590,15 @@ def _losetup(values: Values, words: list[str]) -> list[str] | None:
 
 def _date(values: Values, words: list[str]) -> list[str] | None:
     """One word, unless its format has blanks in it."""
-    plain = any(re.fullmatch(r"\+[^\s]*", one) and not re.search(r"%[-_0^#]?[cr+tnx]", one) for one in words)
-    return [values.origins.mark(Origin("name"), key=f"date {' '.join(words)}")] if plain else None
+    plain = any(
+        re.fullmatch(r"\+[^\s]*", one) and not re.search(r"%[-_0^#]?[cr+tnx]", one)
+        for one in words
+    )
+    return (
+        [values.origins.mark(Origin("name"), key=f"date {' '.join(words)}")]
+        if plain
+        else None
+    )
 
 
 def _name(values: Values, words: list[str]) -> list[str] | None:

@@ -22,7 +22,7 @@ class Origin:
 
     `kind`: "guest" (a name that virsh lists), "image" (a path of a disk of `guest`), "found" (a file below `path`
     whose name fits `name`), "name" (one word), "text" (anything else). `every`: all guests that run are among the
-    values, one after the other; `runs`: the guest runs when it is listed.
+    values, one after the other; `runs`: the guest runs when it is listed. `after`: the commands read before it.
     """
 
     kind: str = "text"
@@ -31,6 +31,7 @@ class Origin:
     name: str = "*"
     every: bool = False
     runs: bool = False
+    after: int = 0
 
 
 @dataclass
@@ -84,7 +85,9 @@ class Word:
     @property
     def may_be_options(self) -> bool:
         """Could it hold an option that we do not see?"""
-        return self.splits and (self.text.startswith("-") or bool(_MARK.match(self.text)))
+        return self.splits and (
+            self.text.startswith("-") or bool(_MARK.match(self.text))
+        )
 
     @property
     def may_be_option(self) -> bool:

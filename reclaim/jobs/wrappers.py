@@ -19,7 +19,9 @@ class Wrapper:
 
 
 WRAPPERS: dict[str, Wrapper] = {
-    "sudo": Wrapper("-u -g -h -p -C -r -t -T -U -D -R --user --group --chdir --host --prompt"),
+    "sudo": Wrapper(
+        "-u -g -h -p -C -r -t -T -U -D -R --user --group --chdir --host --prompt"
+    ),
     "doas": Wrapper("-u -C"),
     "nice": Wrapper("-n --adjustment"),
     "ionice": Wrapper("-c -n -p --class --classdata"),
@@ -49,6 +51,8 @@ WRAPPERS: dict[str, Wrapper] = {
     "busybox": Wrapper(),
     "eatmydata": Wrapper(),
     "run-one": Wrapper(),
+    "ssh-agent": Wrapper("-a -t -E -P -O"),
+    "dotlockfile": Wrapper("-r -i -P", 1),
     "logsave": Wrapper("", 1),
     "unbuffer": Wrapper(),
     "cpulimit": Wrapper("-l -p -e -P --limit"),
@@ -84,7 +88,9 @@ def unwrapped(words: list[Word]) -> tuple[list[Word], bool]:
         detaches = detaches or (wrapper.detaches and not _WAITS.intersection(options))
         rest = rest[wrapper.operands :]
         if "--chdir" in options or "-C" in options or "-D" in options or not rest:
-            return ([words[0]] if not rest else [Word("unknown-folder"), *rest]), detaches
+            return (
+                [words[0]] if not rest else [Word("unknown-folder"), *rest]
+            ), detaches
         words = _after(name, rest, options)
     return words, detaches
 
@@ -97,7 +103,9 @@ def _asks_only(name: str, words: list[Word]) -> bool:
     return name == "runuser" and not options & {"-u", "--user"}
 
 
-def _without_options(rest: list[Word], valued: list[str]) -> tuple[list[Word], list[str]]:
+def _without_options(
+    rest: list[Word], valued: list[str]
+) -> tuple[list[Word], list[str]]:
     options: list[str] = []
     position = 0
     while position < len(rest) and rest[position].text.startswith("-"):
@@ -113,7 +121,9 @@ def _without_options(rest: list[Word], valued: list[str]) -> tuple[list[Word], l
 
 def _after(name: str, rest: list[Word], options: list[str]) -> list[Word]:
     """flock takes a script after its file: `flock FILE -c 'SCRIPT'`."""
-    if name == "flock" and ({"-c", "--command"} & set(options) or rest[0].text in ("-c", "--command")):
+    if name == "flock" and (
+        {"-c", "--command"} & set(options) or rest[0].text in ("-c", "--command")
+    ):
         script = rest[1:] if rest[0].text in ("-c", "--command") else rest
         return [Word("sh"), Word("-c"), *script]
     return rest

@@ -42,7 +42,10 @@ def _last_error() -> Any:
         return _as_bound()
     except UnicodeDecodeError:
         one = _library.virGetLastError().contents
-        words = [None if text is None else text.decode("utf-8", "replace") for text in (one.str1, one.str2, one.str3)]
+        words = [
+            None if text is None else text.decode("utf-8", "replace")
+            for text in (one.str1, one.str2, one.str3)
+        ]
         message = (one.message or b"").decode("utf-8", "replace")
         return (one.code, one.domain, message, one.level, *words, one.int1, one.int2)
 
@@ -50,5 +53,7 @@ def _last_error() -> Any:
 def prepare() -> None:
     """Let libvirt print no error, also none that is handled, and let every one of them be raised as libvirtError."""
     # it is called with the error, in whatever thread that comes up: a function of C that looks at nothing
-    _library.virSetErrorFunc(None, ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p))
+    _library.virSetErrorFunc(
+        None, ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p)
+    )
     libvirt.libvirtmod.virGetLastError = _last_error

@@ -21,7 +21,9 @@ def guard() -> None:
     if mask & stat.S_IWOTH:
         return
     sys.dont_write_bytecode = True
-    names = (getattr(module, "__cached__", None) for module in list(sys.modules.values()))
+    names = (
+        getattr(module, "__cached__", None) for module in list(sys.modules.values())
+    )
     for folder in {Path(name).parent for name in names if isinstance(name, str)}:
         with suppress(OSError):  # there is none, or it is not ours to close
             _close(folder)

@@ -60,7 +60,11 @@ def _children(process: str) -> list[int]:
     """proc_pid_task(5): empty where the process is gone, or the kernel does not tell."""
     with suppress(OSError):
         tasks = list(Path("/proc", process, "task").iterdir())
-        return [int(word) for task in tasks for word in (task / "children").read_text("ascii").split()]
+        return [
+            int(word)
+            for task in tasks
+            for word in (task / "children").read_text("ascii").split()
+        ]
     return []
 
 

@@ -20,8 +20,13 @@ def guard() -> list[str]:
     given = os.environ.get("PATH", "").split(os.pathsep)
     kept = [folder for folder in given if _is_safe(folder)]
     os.environ["PATH"] = os.pathsep.join(kept) or _OF_THE_SYSTEM
-    # os.path: False for a name that no folder can have
-    return [folder or "." for folder in given if folder not in kept and (not folder or os.path.isdir(folder))]  # noqa: PTH112
+    left_out = [folder for folder in given if folder not in kept]
+    return [folder or "." for folder in left_out if not folder or _is_folder(folder)]
+
+
+def _is_folder(path: str) -> bool:
+    """False also for a name that no folder can have, for which pathlib raises."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def _is_safe(folder: str) -> bool:
@@ -42,7 +47,9 @@ def _is_safe(folder: str) -> bool:
 
 def _is_roots(folder: Path) -> bool:
     found = folder.stat()
-    return found.st_uid == 0 and (not found.st_mode & stat.S_IWOTH or bool(found.st_mode & stat.S_ISVTX))
+    return found.st_uid == 0 and (
+        not found.st_mode & stat.S_IWOTH or bool(found.st_mode & stat.S_ISVTX)
+    )
 
 
 def _is_sticky(folder: Path) -> bool:

@@ -9,7 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass
 
 from reclaim.base.errors import ReclaimError
@@ -111,7 +118,9 @@ class Record(_Part):
     @property
     def guests(self) -> list[str]:
         """The guests that were judged, in the order of the run."""
-        return list(dict.fromkeys(row.guest for row in self.results if row.guest is not None))
+        return list(
+            dict.fromkeys(row.guest for row in self.results if row.guest is not None)
+        )
 
     def by_guest(self) -> Iterator[tuple[str | None, list[Row]]]:
         """The rows of each guest together; what belongs to no guest last."""
@@ -123,7 +132,15 @@ class Record(_Part):
 
     def anchor(self, row: Row) -> str:
         """The id of *row* on a page: the same in every rendering of it."""
-        return anchor("row", self.run.id, self.hypervisor.name, row.requirement, row.guest, row.disk, row.backup)
+        return anchor(
+            "row",
+            self.run.id,
+            self.hypervisor.name,
+            row.requirement,
+            row.guest,
+            row.disk,
+            row.backup,
+        )
 
 
 def anchor(kind: str, *names: str | None) -> str:
@@ -154,7 +171,9 @@ def parsed(text: str | bytes, path: Path) -> Record:
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise ReclaimError(f"{path}: not a record of a run: {where}: {first['msg']}") from exc
+        raise ReclaimError(
+            f"{path}: not a record of a run: {where}: {first['msg']}"
+        ) from exc
 
 
 def json_schema() -> dict[str, Any]:

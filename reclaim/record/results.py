@@ -34,14 +34,18 @@ def mark_undone(folder: Path, undone: Iterable[tuple[str, str, str]]) -> None:
                 for row in record["results"]
                 if (row["requirement"], row["guest"]) == (requirement, guest or None)
                 for change in row["changes"]
-                if change["target"] == redacted(target) and change["applied"] and not change["undone"]
+                if change["target"] == redacted(target)
+                and change["applied"]
+                and not change["undone"]
             ]
             for change in changes[:1]:
                 change["undone"] = True
     except FileNotFoundError:
         return
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise ReclaimError(f"{path}: not a record of a run, so it does not say what was taken back: {exc}") from exc
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise ReclaimError(
+            f"{path}: not a record of a run, so it does not say what was taken back: {exc}"
+        ) from exc
     write(folder, written(record))
 
 
@@ -56,7 +60,11 @@ def written(record: dict[str, Any]) -> str:
     for key, value in record.items():
         text = json.dumps(value, ensure_ascii=False)
         if isinstance(value, list) and value:
-            text = "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in value) + "\n]"
+            text = (
+                "[\n"
+                + ",\n".join(json.dumps(row, ensure_ascii=False) for row in value)
+                + "\n]"
+            )
         parts.append(f"{json.dumps(key)}: {text}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
 

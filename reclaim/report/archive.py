@@ -51,7 +51,7 @@ class Delta(_Kept):
     told: dict[str, list[str]] = {}
 
 
-class Entry(_Kept):
+class ArchivedRun(_Kept):
     """What the index keeps of one run."""
 
     #: time and size of results.json when it was read
@@ -74,16 +74,16 @@ class Entry(_Kept):
     delta: Delta | None = None
 
 
-class State(_Kept):
+class IndexState(_Kept):
     """What is known of all runs, by hypervisor/run."""
 
     #: 1, which was not written down, kept addresses as they were, with what passwords they had
     version: Literal[2]
-    runs: dict[str, Entry] = {}
+    runs: dict[str, ArchivedRun] = {}
 
 
 @dataclass(frozen=True)
-class Line:
+class Trend:
     """A guest's allocated bytes over time."""
 
     hypervisor: str
@@ -97,7 +97,8 @@ class Line:
         high = max(self.points) or 1
         step = 116 / max(len(self.points) - 1, 1)
         return " ".join(
-            f"{2 + number * step:.1f},{22 - 20 * count / high:.1f}" for number, count in enumerate(self.points)
+            f"{2 + number * step:.1f},{22 - 20 * count / high:.1f}"
+            for number, count in enumerate(self.points)
         )
 
 
@@ -127,7 +128,10 @@ def _sweep(reports: Path) -> None:
             whole.drop(path)
     for home in _folders(reports):
         for path in home.glob(".*.removed"):
-            if _RUN.fullmatch(path.name[1:].removesuffix(".removed")) and not path.is_symlink():
+            if (
+                _RUN.fullmatch(path.name[1:].removesuffix(".removed"))
+                and not path.is_symlink()
+            ):
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -138,7 +142,11 @@ def prune(reports: Path, keep: int) -> list[Path]:
     """
     removed = []
     for home in _folders(reports):
-        runs = [one for one in _folders(home) if _RUN.fullmatch(one.name) and (one / record.NAME).is_file()]
+        runs = [
+            one
+            for one in _folders(home)
+            if _RUN.fullmatch(one.name) and (one / record.NAME).is_file()
+        ]
         for run in sorted(runs, key=lambda one: one.name, reverse=True)[keep:]:
             if _can_be_undone(run):
                 continue
@@ -164,28 +172,40 @@ def _can_be_undone(run: Path) -> bool:
 def _locked(reports: Path) -> Iterator[None]:
     """One writer of the index at a time. Raises ReclaimError if another user has the lock: nobody waits for that."""
     path = reports / _LOCK
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(
+        path,
+        os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+        0o600,
+    )
     try:
         is_ours = os.fstat(descriptor).st_uid in trust.trusted_users()
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if is_ours else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(
+                descriptor, fcntl.LOCK_EX if is_ours else fcntl.LOCK_EX | fcntl.LOCK_NB
+            )
         except BlockingIOError as exc:
-            raise ReclaimError(f"{path}: another user holds this lock: the index is as it was") from exc
+            raise ReclaimError(
+                f"{path}: another user holds this lock: the index is as it was"
+            ) from exc
         yield
     finally:
         os.close(descriptor)
 
 
-def _load(reports: Path) -> State:
+def _load(reports: Path) -> IndexState:
     try:
-        return State.model_validate_json(whole.read(reports / _STATE))
+        return IndexState.model_validate_json(whole.read(reports / _STATE))
     except (OSError, ValidationError):
-        return State(version=2)  # it is made from the runs again
+        return IndexState(version=2)  # it is made from the runs again
 
 
 def _folders(where: Path) -> list[Path]:
     with os.scandir(where) as found:
-        return [where / one.name for one in found if one.is_dir(follow_symlinks=False) and not one.name.startswith(".")]
+        return [
+            where / one.name
+            for one in found
+            if one.is_dir(follow_symlinks=False) and not one.name.startswith(".")
+        ]
 
 
 def _scan(reports: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
@@ -204,7 +224,9 @@ def _scan(reports: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
     return stamps, sorted(unfinished, reverse=True)
 
 
-def _refresh(reports: Path, state: State, stamps: dict[str, tuple[int, int]]) -> list[str]:
+def _refresh(
+    reports: Path, state: IndexState, stamps: dict[str, tuple[int, int]]
+) -> list[str]:
     """Let *state* be what the folders say; returns all runs, the newest first."""
     cached = lru_cache(maxsize=_BACK + 2)(record.read)
     for key in state.runs.keys() - stamps.keys():
@@ -217,10 +239,14 @@ def _refresh(reports: Path, state: State, stamps: dict[str, tuple[int, int]]) ->
     lives: dict[tuple[str, str], list[str]] = {}
     for key in ordered:
         if state.runs[key].trouble is None:
-            lives.setdefault((key.partition("/")[0], state.runs[key].uri), []).append(key)
+            lives.setdefault((key.partition("/")[0], state.runs[key].uri), []).append(
+                key
+            )
     for readable in lives.values():
         for number, key in enumerate(readable):
-            _hold_against(reports, state, readable[max(0, number - _BACK) : number], key, cached)
+            _hold_against(
+                reports, state, readable[max(0, number - _BACK) : number], key, cached
+            )
         for key in readable[:-_DRAWN]:
             state.runs[key].allocated = None
         for key in readable[-_DRAWN:]:
@@ -229,14 +255,19 @@ def _refresh(reports: Path, state: State, stamps: dict[str, tuple[int, int]]) ->
     return ordered[::-1]
 
 
-def _entry(run: Path, stamp: tuple[int, int]) -> Entry:
+def _entry(run: Path, stamp: tuple[int, int]) -> ArchivedRun:
     try:
         found = record.read(run)
     except ReclaimError as exc:
         when = datetime.fromtimestamp(stamp[0] / 1e9, tz=timezone.utc)
-        return Entry(stamp=stamp, started=when, trouble=printable(str(exc)), hypervisor=run.parent.name)
+        return ArchivedRun(
+            stamp=stamp,
+            started=when,
+            trouble=printable(str(exc)),
+            hypervisor=run.parent.name,
+        )
     figures = summary.figures([found])
-    return Entry(
+    return ArchivedRun(
         stamp=stamp,
         started=found.run.started,
         hypervisor=found.hypervisor.name,
@@ -259,11 +290,19 @@ def _allocated(found: Record) -> dict[str, int]:
     return dict(counts)
 
 
-def _hold_against(reports: Path, state: State, earlier: list[str], key: str, read: Callable[[Path], Record]) -> None:
+def _hold_against(
+    reports: Path,
+    state: IndexState,
+    earlier: list[str],
+    key: str,
+    read: Callable[[Path], Record],
+) -> None:
     """Find what changed in *key* since the runs before it, unless that is known."""
     entry = state.runs[key]
     last = earlier[-1] if earlier else None
-    if entry.delta is not None and (entry.before == last or (entry.before and entry.before not in state.runs)):
+    if entry.delta is not None and (
+        entry.before == last or (entry.before and entry.before not in state.runs)
+    ):
         return
     records = []
     for one in reversed(earlier):
@@ -284,10 +323,12 @@ def _hold_against(reports: Path, state: State, earlier: list[str], key: str, rea
     )
 
 
-def _render(state: State, ordered: list[str], unfinished: list[str]) -> str:
-    months: dict[str, list[tuple[str, Entry]]] = {}
+def _render(state: IndexState, ordered: list[str], unfinished: list[str]) -> str:
+    months: dict[str, list[tuple[str, ArchivedRun]]] = {}
     for key in ordered:
-        months.setdefault(f"{state.runs[key].started:%Y-%m}", []).append((key, state.runs[key]))
+        months.setdefault(f"{state.runs[key].started:%Y-%m}", []).append(
+            (key, state.runs[key])
+        )
     style = page.asset("style.css")
     return (
         page.environment()
@@ -304,7 +345,7 @@ def _render(state: State, ordered: list[str], unfinished: list[str]) -> str:
     )
 
 
-def _lines(state: State, ordered: list[str]) -> list[Line]:
+def _lines(state: IndexState, ordered: list[str]) -> list[Trend]:
     points: dict[tuple[str, str], list[int]] = {}
     newest: dict[tuple[str, str], str] = {}
     for key in reversed(ordered):
@@ -312,4 +353,4 @@ def _lines(state: State, ordered: list[str]) -> list[Line]:
         for guest, count in (entry.allocated or {}).items():
             points.setdefault((entry.hypervisor, guest), []).append(count)
             newest[entry.hypervisor, guest] = key
-    return [Line(*who, counts, newest[who]) for who, counts in sorted(points.items())]
+    return [Trend(*who, counts, newest[who]) for who, counts in sorted(points.items())]

@@ -33,14 +33,20 @@ class Task:
 
     @property
     def guests(self) -> list[str]:
-        return list(dict.fromkeys(row.guest for row in self.rows if row.guest is not None))
+        return list(
+            dict.fromkeys(row.guest for row in self.rows if row.guest is not None)
+        )
 
 
 def rerun(record: Record, *flags: str, guests: Iterable[str] = ()) -> str:
     """The command of *record*'s run again, with *flags* for its mode and for *guests* alone."""
     names = list(guests)
-    narrow = 0 < len(names) <= _NAMED and not any("," in name or not name.isprintable() for name in names)
-    kept = _without(record.run.arguments, (*_MODES, *(_PLACES if narrow else _PLACES[1:])))
+    narrow = 0 < len(names) <= _NAMED and not any(
+        "," in name or not name.isprintable() for name in names
+    )
+    kept = _without(
+        record.run.arguments, (*_MODES, *(_PLACES if narrow else _PLACES[1:]))
+    )
     if narrow:
         kept += ["--guests", ",".join(map(glob.escape, names))]
     return shlex.join(["pytest", *map(printable, kept), *flags])
@@ -63,24 +69,49 @@ def _without(arguments: Iterable[str], names: tuple[str, ...]) -> list[str]:
 def tasks(record: Record) -> list[Task]:
     """What waits for a person after the run of *record*."""
     power = [row for row in record.results if waits_for_power(row)]
-    unseen = [row for row in record.results if row.verdict in (Verdict.NOT_ASSESSABLE, Verdict.ERROR)]
+    unseen = [
+        row
+        for row in record.results
+        if row.verdict in (Verdict.NOT_ASSESSABLE, Verdict.ERROR)
+    ]
     found = []
-    broken = [row for row in record.results if row.verdict is Verdict.NONCOMPLIANT and not waits_for_power(row)]
+    broken = [
+        row
+        for row in record.results
+        if row.verdict is Verdict.NONCOMPLIANT and not waits_for_power(row)
+    ]
     if record.run.mode == "fix":
         found += _by_reason(record, broken, "--fix")
     elif broken:
         guests = _guests(broken)
         if record.run.mode == "audit":
             found.append(
-                Task(["Show what would be changed; nothing is."], rerun(record, "--plan", guests=guests), broken)
+                Task(
+                    ["Show what would be changed; nothing is."],
+                    rerun(record, "--plan", guests=guests),
+                    broken,
+                )
             )
-        found.append(Task(["Mend what can be mended."], rerun(record, *_as_planned(record), guests=guests), broken))
+        found.append(
+            Task(
+                ["Mend what can be mended."],
+                rerun(record, *_as_planned(record), guests=guests),
+                broken,
+            )
+        )
     if power:
         why = (
-            "Power-cycle the guests whose running QEMU has not got what is defined; roll back any that does not return."
+            "Power-cycle the guests whose running QEMU has not got what is defined; "
+            "roll back any that does not return."
         )
-        found.append(Task([why], rerun(record, "--fix", "--restart", guests=_guests(power)), power))
-    if not record.hypervisor.uri.startswith("test:"):  # nobody will ever look into its guests
+        found.append(
+            Task(
+                [why], rerun(record, "--fix", "--restart", guests=_guests(power)), power
+            )
+        )
+    if not record.hypervisor.uri.startswith(
+        "test:"
+    ):  # nobody will ever look into its guests
         found += _by_reason(record, [row for row in unseen if row.reason != OFF])
         found += _by_reason(record, _startable(record, unseen), "--boot-stopped")
     return found
@@ -90,23 +121,38 @@ def next_command(record: Record, folder: Path) -> str | None:
     """The one command that goes on from here."""
     verdicts = {row.verdict for row in record.results}
     if record.run.mode != "fix" and verdicts & {Verdict.NONCOMPLIANT, Verdict.PENDING}:
-        return rerun(record, *(("--plan",) if record.run.mode == "audit" else _as_planned(record)))
-    if record.run.mode == "fix" and Verdict.PENDING in verdicts and "--restart" not in record.run.arguments:
+        return rerun(
+            record,
+            *(("--plan",) if record.run.mode == "audit" else _as_planned(record)),
+        )
+    if (
+        record.run.mode == "fix"
+        and Verdict.PENDING in verdicts
+        and "--restart" not in record.run.arguments
+    ):
         return rerun(record, "--fix", "--restart")
-    if record.run.mode == "fix" and any(change.applied for row in record.results for change in row.changes):
+    if record.run.mode == "fix" and any(
+        change.applied for row in record.results for change in row.changes
+    ):
         return f"{undo(folder)}    (takes back what this run changed)"
     return None
 
 
 def _startable(record: Record, unseen: Iterable[Row]) -> list[Row]:
     """Those of *unseen* that --boot-stopped would look into: a guest that it does not start says so in its access."""
-    kept_off = {row.guest for row in record.results if (row.reason or "").startswith(UNSTARTED)}
+    kept_off = {
+        row.guest for row in record.results if (row.reason or "").startswith(UNSTARTED)
+    }
     return [row for row in unseen if row.reason == OFF and row.guest not in kept_off]
 
 
 def _as_planned(record: Record) -> tuple[str, ...]:
     """The flags that do what *record* shows: a plan that was forced is not had without --force."""
-    return ("--fix", "--force") if record.run.mode == "plan" and "--force" in record.run.arguments else ("--fix",)
+    return (
+        ("--fix", "--force")
+        if record.run.mode == "plan" and "--force" in record.run.arguments
+        else ("--fix",)
+    )
 
 
 def _by_reason(record: Record, rows: Iterable[Row], *flags: str) -> list[Task]:
@@ -114,7 +160,9 @@ def _by_reason(record: Record, rows: Iterable[Row], *flags: str) -> list[Task]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if _WAITS not in (row.reason or ""):
-            groups.setdefault(f"{row.requirement}: {row.reason or row.title}", []).append(row)
+            groups.setdefault(
+                f"{row.requirement}: {row.reason or row.title}", []
+            ).append(row)
     found: dict[str, Task] = {}
     for reason, some in groups.items():
         command = rerun(record, *flags, guests=_guests(some))

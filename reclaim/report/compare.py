@@ -38,7 +38,12 @@ class Turn:
     before: Verdict | None
 
     def __str__(self) -> str:
-        what = " ".join(filter(None, (self.row.guest, self.row.disk, self.row.backup, self.row.requirement)))
+        what = " ".join(
+            filter(
+                None,
+                (self.row.guest, self.row.disk, self.row.backup, self.row.requirement),
+            )
+        )
         return f"{printable(what)}: {self.before or 'not judged'} → {self.row.verdict}"
 
 
@@ -76,19 +81,34 @@ def compare(earlier: Sequence[Record], now: Record) -> Comparison:
     """
     found = Comparison()
     if not earlier:
-        found.mended = [Turn(row, None) for row in now.results if row.verdict is Verdict.FIXED]
+        found.mended = [
+            Turn(row, None) for row in now.results if row.verdict is Verdict.FIXED
+        ]
         return found
     before = _verdicts(earlier)
     paths = _paths(now)
     alone = _alone(now)
     for row in now.results:
-        was = next((before[key] for key in _keys(row, paths, alone) if key in before), None)
+        was = next(
+            (before[key] for key in _keys(row, paths, alone) if key in before), None
+        )
         turn = Turn(row, was)
-        if row.verdict is Verdict.FIXED or (row.verdict is Verdict.COMPLIANT and was in _BROKEN):
+        if row.verdict is Verdict.FIXED or (
+            row.verdict is Verdict.COMPLIANT and was in _BROKEN
+        ):
             found.mended.append(turn)
-        elif row.verdict in _BROKEN and row.verdict is not Verdict.PENDING and was is not None and was.holds:
+        elif (
+            row.verdict in _BROKEN
+            and row.verdict is not Verdict.PENDING
+            and was is not None
+            and was.holds
+        ):
             found.broken.append(turn)
-        elif was is not None and was is not row.verdict and not (was.holds and row.verdict.holds):
+        elif (
+            was is not None
+            and was is not row.verdict
+            and not (was.holds and row.verdict.holds)
+        ):
             found.otherwise.append(turn)
     known = list(dict.fromkeys(guest for record in earlier for guest in record.guests))
     knew, judged = set(known), set(now.guests)
@@ -110,7 +130,9 @@ def _verdicts(records: Sequence[Record]) -> dict[_Key, Verdict]:
     return found
 
 
-def _keys(row: Row, paths: dict[tuple[str, str], str], alone: set[str]) -> Iterator[_Key]:
+def _keys(
+    row: Row, paths: dict[tuple[str, str], str], alone: set[str]
+) -> Iterator[_Key]:
     """Under what a row is found again: a copy by its path, a disk by its image, for mending renames its target."""
     if row.guest is not None and row.disk is not None and row.backup is None:
         if path := paths.get((row.guest, row.disk)):

@@ -72,7 +72,9 @@ class Rows:
         self._config = config
         self._folders = folders
         self._records = records
-        self.path = Path.cwd() / Path(os.path.expandvars(config.option.htmlpath)).expanduser()
+        self.path = (
+            Path.cwd() / Path(os.path.expandvars(config.option.htmlpath)).expanduser()
+        )
         self.is_ours = [self.path] == [folder / NAME for folder in folders]
         #: where pytest-html writes
         self.written = self.path
@@ -126,10 +128,18 @@ class Rows:
                 "change": "; ".join(map(_before_after, result.changes)),
             }
         # one line a cell: pytest-html reads its sort key with a pattern that stops at a line's end
-        shown = {column: escape(printable(" ".join(text.split()))) for column, text in texts.items()}
-        shown["verdict"] = f'<button type="button" class="fold">{shown["verdict"]}</button>'
+        shown = {
+            column: escape(printable(" ".join(text.split())))
+            for column, text in texts.items()
+        }
+        shown["verdict"] = (
+            f'<button type="button" class="fold">{shown["verdict"]}</button>'
+        )
         result_cell, _, duration, _ = cells
-        made = (f'<td class="col-{column}">{shown.get(column, "")}</td>' for column in list(_COLUMNS)[1:-1])
+        made = (
+            f'<td class="col-{column}">{shown.get(column, "")}</td>'
+            for column in list(_COLUMNS)[1:-1]
+        )
         cells[:] = [result_cell, *made, duration]
 
     @pytest.hookimpl(optionalhook=True)
@@ -141,7 +151,11 @@ class Rows:
         text = (
             page.environment()
             .get_template("row.html.jinja")
-            .render(row=result, changes=changes, declared=catalogue().get(result.requirement))
+            .render(
+                row=result,
+                changes=changes,
+                declared=catalogue().get(result.requirement),
+            )
         )
         if result.reason.startswith("a fault in reclaim"):
             text += f"<pre>{escape(printable(report.longreprtext, lines=True))}</pre>"
@@ -160,7 +174,11 @@ class Rows:
         In the run's own folder: where the user's page goes others may write.
         """
         homes = [folder for folder in self._folders if folder.is_dir()]
-        writers = [one for one in _writers(self._config) if homes and getattr(one, _PLACE, None) == self.path]
+        writers = [
+            one
+            for one in _writers(self._config)
+            if homes and getattr(one, _PLACE, None) == self.path
+        ]
         for one in writers:
             self.written = homes[0] / f".{NAME}.{os.getpid()}.raw.new"
             setattr(one, _PLACE, self.written)
@@ -190,7 +208,10 @@ class Rows:
             ("<html>", '<html lang="en">'),
             ('<meta charset="utf-8"/>', head),
             # its default unfolds every row that did not pass
-            ("&#34;renderCollapsed&#34;: [&#34;passed&#34;]", "&#34;renderCollapsed&#34;: [&#34;all&#34;]"),
+            (
+                "&#34;renderCollapsed&#34;: [&#34;passed&#34;]",
+                "&#34;renderCollapsed&#34;: [&#34;all&#34;]",
+            ),
             ("<body>", "<body><main>"),
             (' onclick="location.reload()"', ""),
             ("<footer>", "</main><footer>"),
@@ -208,16 +229,24 @@ class Rows:
 
 def _before_after(change: ChangeRecord) -> str:
     """What the change's diff takes away and what it brings, in one line."""
-    lines = [line for line in change.diff.splitlines() if not line.startswith(("---", "+++"))]
+    lines = [
+        line for line in change.diff.splitlines() if not line.startswith(("---", "+++"))
+    ]
     gone = " ".join(line[1:].strip() for line in lines if line.startswith("-"))
     come = " ".join(line[1:].strip() for line in lines if line.startswith("+"))
     text = f"{gone or 'nothing'} → {come or 'nothing'}" if gone or come else change.diff
-    return f"{text if len(text) <= _CELL else text[:_CELL] + '…'} ({_shown(change).state})"
+    return (
+        f"{text if len(text) <= _CELL else text[:_CELL] + '…'} ({_shown(change).state})"
+    )
 
 
 def stand_down(config: pytest.Config) -> None:
     """Take pytest-html out of the run: it writes nothing."""
-    rows = [plugin for plugin in config.pluginmanager.get_plugins() if isinstance(plugin, Rows)]
+    rows = [
+        plugin
+        for plugin in config.pluginmanager.get_plugins()
+        if isinstance(plugin, Rows)
+    ]
     for plugin in (*rows, *_writers(config)):
         config.pluginmanager.unregister(plugin)
 
@@ -225,13 +254,19 @@ def stand_down(config: pytest.Config) -> None:
 def _writers(config: pytest.Config) -> list[Any]:
     """pytest-html's own plugin that writes the page."""
     plugins = config.pluginmanager.get_plugins()
-    return [plugin for plugin in plugins if type(plugin).__module__.startswith("pytest_html.")]
+    return [
+        plugin
+        for plugin in plugins
+        if type(plugin).__module__.startswith("pytest_html.")
+    ]
 
 
 def escaped(value: Any) -> str:
     """*value* of pytest-html's environment table, which shows text as markup and lists as broken ones."""
     if isinstance(value, dict):
-        return ", ".join(f"{escape(str(key))} {escaped(one)}" for key, one in value.items())
+        return ", ".join(
+            f"{escape(str(key))} {escaped(one)}" for key, one in value.items()
+        )
     if isinstance(value, list | tuple):
         return ", ".join(map(escaped, value))
     return escape(printable(str(value)))

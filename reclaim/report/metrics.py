@@ -32,11 +32,25 @@ def registry(records: Sequence[Record]) -> CollectorRegistry:
 
     guests = gauge("guests", "Guests by how they stand after the last run", "standing")
     results = gauge("results", "Rows of the last run by verdict", "verdict")
-    findings = gauge("findings", "Rows of the last run that do not hold, by requirement", "requirement")
-    power = gauge("guests_waiting_for_power_cycle", "Guests whose running QEMU has not got what is defined")
-    spare = gauge("reclaimable_bytes", "Bytes that the host holds beyond what the guests need, where that is known")
+    findings = gauge(
+        "findings",
+        "Rows of the last run that do not hold, by requirement",
+        "requirement",
+    )
+    power = gauge(
+        "guests_waiting_for_power_cycle",
+        "Guests whose running QEMU has not got what is defined",
+    )
+    spare = gauge(
+        "reclaimable_bytes",
+        "Bytes that the host holds beyond what the guests need, where that is known",
+    )
     came = gauge("reclaimed_bytes", "Bytes that came home in the last run")
-    ended = gauge("last_run_timestamp_seconds", "When the last run ended; its age is time() minus this", "mode")
+    ended = gauge(
+        "last_run_timestamp_seconds",
+        "When the last run ended; its age is time() minus this",
+        "mode",
+    )
     took = gauge("last_run_duration_seconds", "How long the last run took")
     about = gauge("info", "The version of reclaim that made the last run", "version")
 
@@ -47,7 +61,9 @@ def registry(records: Sequence[Record]) -> CollectorRegistry:
             guests.labels(name, standing.name.lower()).set(figures.standings[standing])
         for verdict in Verdict:
             results.labels(name, str(verdict)).set(figures.verdicts[verdict])
-        broken = Counter(row.requirement for row in record.results if row.verdict.outcome == "failed")
+        broken = Counter(
+            row.requirement for row in record.results if row.verdict.outcome == "failed"
+        )
         for requirement in dict.fromkeys(row.requirement for row in record.results):
             findings.labels(name, requirement).set(broken[requirement])
         power.labels(name).set(figures.waiting_for_power)

@@ -65,7 +65,9 @@ class GuestView:
 
     @property
     def anchor(self) -> str:
-        return anchor("guest", self.record.run.id, self.record.hypervisor.name, self.name)
+        return anchor(
+            "guest", self.record.run.id, self.record.hypervisor.name, self.name
+        )
 
     @property
     def standing(self) -> Standing:
@@ -130,26 +132,45 @@ class View:
             for disk in record.storage:
                 spare[disk.guest] += summary.reclaimable(disk) or 0
             found += [
-                GuestView(record, guest, rows, spare[guest]) for guest, rows in record.by_guest() if guest is not None
+                GuestView(record, guest, rows, spare[guest])
+                for guest, rows in record.by_guest()
+                if guest is not None
             ]
         return found
 
     @cached_property
     def others(self) -> list[tuple[Record, list[Row]]]:
         """The rows that belong to no guest: backups and their jobs."""
-        return [(record, rows) for record in self.records for guest, rows in record.by_guest() if guest is None]
+        return [
+            (record, rows)
+            for record in self.records
+            for guest, rows in record.by_guest()
+            if guest is None
+        ]
 
     @cached_property
     def asked(self) -> list[Asked]:
         """The requirements of the rows, in the order in which a guest is remedied."""
-        titles = {row.requirement: row.title for record in self.records for row in record.results}
+        titles = {
+            row.requirement: row.title
+            for record in self.records
+            for row in record.results
+        }
         known = [slug for slug in catalogue() if slug in titles]
-        return [Asked(slug, titles[slug], catalogue().get(slug)) for slug in (*known, *sorted(titles.keys() - known))]
+        return [
+            Asked(slug, titles[slug], catalogue().get(slug))
+            for slug in (*known, *sorted(titles.keys() - known))
+        ]
 
     @cached_property
     def columns(self) -> list[str]:
         """The requirements that are asked of guests: the columns of the grid."""
-        of_guests = {row.requirement for record in self.records for row in record.results if row.guest is not None}
+        of_guests = {
+            row.requirement
+            for record in self.records
+            for row in record.results
+            if row.guest is not None
+        }
         return [asked.slug for asked in self.asked if asked.slug in of_guests]
 
     @cached_property
@@ -158,7 +179,12 @@ class View:
 
     @cached_property
     def changes(self) -> list[tuple[Record, Row, Change]]:
-        return [(record, row, change) for record in self.records for row in record.results for change in row.changes]
+        return [
+            (record, row, change)
+            for record in self.records
+            for row in record.results
+            for change in row.changes
+        ]
 
     @cached_property
     def undo(self) -> list[str]:
@@ -166,28 +192,42 @@ class View:
         return [
             typed.undo(folder)
             for record, folder in zip(self.records, self.folders, strict=True)
-            if folder is not None and any(c.applied and not c.undone for row in record.results for c in row.changes)
+            if folder is not None
+            and any(
+                c.applied and not c.undone
+                for row in record.results
+                for c in row.changes
+            )
         ]
 
     @cached_property
     def tasks(self) -> list[tuple[Record, commands.Task]]:
-        return [(record, task) for record in self.records for task in commands.tasks(record)]
+        return [
+            (record, task) for record in self.records for task in commands.tasks(record)
+        ]
 
 
 def render(view: View) -> Iterator[str]:
     """The whole page, piece by piece: that of a large fleet is never in memory at once."""
     style, script = asset("style.css"), asset("script.js")
     policy = content_security_policy([style], [script])
-    return environment().get_template("page.html.jinja").generate(view=view, style=style, script=script, policy=policy)
+    return (
+        environment()
+        .get_template("page.html.jinja")
+        .generate(view=view, style=style, script=script, policy=policy)
+    )
 
 
 @cache
 def asset(name: str) -> Markup:
     """A file of ours that goes into a page as it is."""
-    return Markup((Path(__file__).with_name("templates") / name).read_text(encoding="utf-8"))  # noqa: S704 - our own
+    path = Path(__file__).with_name("templates") / name
+    return Markup(path.read_text(encoding="utf-8"))  # noqa: S704 - our own
 
 
-def content_security_policy(styles: Sequence[str], scripts: Sequence[str], images: str = "'none'") -> str:
+def content_security_policy(
+    styles: Sequence[str], scripts: Sequence[str], images: str = "'none'"
+) -> str:
     """Nothing is loaded, and nothing runs but *scripts*: what a guest says cannot become one."""
     return (
         f"default-src 'none'; img-src {images}; style-src {_hashes(styles)}; script-src {_hashes(scripts)}; "
@@ -196,7 +236,10 @@ def content_security_policy(styles: Sequence[str], scripts: Sequence[str], image
 
 
 def _hashes(texts: Sequence[str]) -> str:
-    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
+    digests = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in texts
+    )
     return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
 
 
@@ -256,7 +299,11 @@ def diff_lines(text: str) -> Iterator[tuple[str, str]]:
     """Each line of a diff with the element that says what it is."""
     for line in text.split("\n"):
         kind = (
-            "ins" if line[:1] == "+" and line[:3] != "+++" else "del" if line[:1] == "-" and line[:3] != "---" else ""
+            "ins"
+            if line[:1] == "+" and line[:3] != "+++"
+            else "del"
+            if line[:1] == "-" and line[:3] != "---"
+            else ""
         )
         yield kind, printable(line)
 
@@ -275,6 +322,8 @@ def bars(disk: Storage) -> Bars | None:
     return Bars(width(disk.allocated_before), width(disk.allocated_after), used)
 
 
-def page(records: Sequence[Record], folders: Sequence[Path | None], remark: str = "") -> Iterator[str]:
+def page(
+    records: Sequence[Record], folders: Sequence[Path | None], remark: str = ""
+) -> Iterator[str]:
     """The static page of *records*."""
     return render(View(records, folders, remark=remark))

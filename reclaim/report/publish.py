@@ -32,7 +32,9 @@ class Pages:
             return
         has_home = len(run.parts) == 1 and not run.parts[0].homeless
         if not config.option.htmlpath and has_home and not _is_ours(self._folders[0]):
-            self._remark = "Others can write where this page lies: it is the static page."
+            self._remark = (
+                "Others can write where this page lies: it is the static page."
+            )
         elif not config.option.htmlpath and has_home:
             config.option.htmlpath = str(self._folders[0] / html.NAME)
             config.option.self_contained_html = True
@@ -49,7 +51,8 @@ class Pages:
         html.stand_down(self._config)
         self.rows = None
         self.choice = (
-            f"reclaim: {rows} rows, more than pytest-html opens in reasonable time: report.html is the static page"
+            f"reclaim: {rows} rows, more than pytest-html opens in reasonable time: "
+            "report.html is the static page"
         )
         self._remark = (
             f"{rows} rows: this is the static page; pytest-html's own, which carries up to {html.MOST}, "
@@ -76,10 +79,15 @@ class Pages:
         options = self._run.options
         if self.rows is not None and self.rows.is_ours and not self._are_written:
             self.give_up_rows()  # a page beside no record
-        failed = {part.unlinked: ["latest"] for part in self._run.parts if part.unlinked}
+        failed = {
+            part.unlinked: ["latest"] for part in self._run.parts if part.unlinked
+        }
         for name, step in (
             (page.NAME, self._reports),
-            (str(options.metrics), lambda: metrics.write(options.metrics, self._records())),
+            (
+                str(options.metrics),
+                lambda: metrics.write(options.metrics, self._records()),
+            ),
             (archive.INDEX, self._index),
         ):
             try:
@@ -91,7 +99,9 @@ class Pages:
         if self._failure is not None and self._are_written:
             failed[_page_lost(self._failure, failed)] = []
         return [
-            f"reclaim: cannot be written: {', '.join(paths)}: {why}" if paths else f"reclaim: {why}"
+            f"reclaim: cannot be written: {', '.join(paths)}: {why}"
+            if paths
+            else f"reclaim: {why}"
             for why, paths in failed.items()
         ]
 
@@ -133,11 +143,21 @@ def _page_lost(exc: OSError | ReclaimError, failed: dict[str, list[str]]) -> str
     return f"pytest-html could not write its page{nor_ours}: {words}"
 
 
-def write_report(folders: list[Path], path: Path, remark: str = "", *, shared: bool = False) -> None:
+def write_report(
+    folders: list[Path], path: Path, remark: str = "", *, shared: bool = False
+) -> None:
     """Write the static page of the runs in *folders* to *path*. Raises ReclaimError where one is no run.
 
     *shared*: who may read it is for the user's umask to say.
     """
-    homes = list(dict.fromkeys(folder.parent if folder.is_file() else folder for folder in folders))
+    homes = list(
+        dict.fromkeys(
+            folder.parent if folder.is_file() else folder for folder in folders
+        )
+    )
     records = [record.read(home) for home in homes]
-    whole.write(path, page.page(records, homes, remark), mode=whole.BY_UMASK if shared else whole.PRIVATE)
+    whole.write(
+        path,
+        page.page(records, homes, remark),
+        mode=whole.BY_UMASK if shared else whole.PRIVATE,
+    )

@@ -76,7 +76,11 @@ def reclaimable(disk: Storage) -> int | None:
     In records from before that was counted: what the host holds beyond what the guest needs.
     """
     if disk.reclaimable_after is not None:
-        return disk.reclaimable_after if disk.reclaimable_after > tolerated(disk.used or 0) else 0
+        return (
+            disk.reclaimable_after
+            if disk.reclaimable_after > tolerated(disk.used or 0)
+            else 0
+        )
     if disk.allocated_after is None or disk.used is None:
         return None
     spare = disk.allocated_after - disk.used
@@ -110,7 +114,11 @@ class Figures:
     def sentence(self) -> str:
         if not self.guests:
             return "No guest was judged."
-        does = "return freed space" if self.whole_road else "meet what was judged (not everything was)"
+        does = (
+            "return freed space"
+            if self.whole_road
+            else "meet what was judged (not everything was)"
+        )
         parts = [f"{self.standings[Standing.RETURNS]} of {self.guests} guests {does}"]
         if self.reclaimed:
             parts.append(f"{size(self.reclaimed)} came home in this run")
@@ -119,13 +127,17 @@ class Figures:
         elif self.reclaimable is None:
             parts.append("nobody could count what can be had back")
         if self.waiting_for_power:
-            parts.append(_say(self.waiting_for_power, "waits", "wait") + " for a power cycle")
+            parts.append(
+                _say(self.waiting_for_power, "waits", "wait") + " for a power cycle"
+            )
         if unknown := self.standings[Standing.UNKNOWN]:
             parts.append(f"{unknown} could not be judged to the end")
         if waived := self.standings[Standing.WAIVED]:
             parts.append(_say(waived, "is", "are") + " waived in part")
         if self.backups:
-            parts.append(f"{self.backups} finding{'s' * (self.backups != 1)} on backups")
+            parts.append(
+                f"{self.backups} finding{'s' * (self.backups != 1)} on backups"
+            )
         return "; ".join(parts) + "."
 
 
@@ -138,7 +150,12 @@ def figures(records: Sequence[Record]) -> Figures:
             if guest is not None:
                 standings[standing_in(record, rows)] += 1
                 power += any(map(waits_for_power, rows))
-    spare = [found for record in records for disk in record.storage if (found := reclaimable(disk)) is not None]
+    spare = [
+        found
+        for record in records
+        for disk in record.storage
+        if (found := reclaimable(disk)) is not None
+    ]
     return Figures(
         guests=standings.total(),
         standings=standings,
@@ -148,7 +165,10 @@ def figures(records: Sequence[Record]) -> Figures:
         reclaimed=sum(record.reclaimed_bytes for record in records),
         whole_road=all(map(is_whole, records)),
         backups=sum(
-            row.verdict.outcome == "failed" for record in records for row in record.results if is_of_backup(row)
+            row.verdict.outcome == "failed"
+            for record in records
+            for row in record.results
+            if is_of_backup(row)
         ),
     )
 

@@ -16,7 +16,7 @@ from reclaim.base.verdict import Verdict
 from reclaim.changes.boot_stopped import Boot
 from reclaim.changes.power import PowerCycle
 from reclaim.engine.journal import Entry
-from reclaim.engine.journal import Record as Journal
+from reclaim.engine.journal import JournalRecord as Journal
 from reclaim.record.record import Record, Row, Storage
 from reclaim.record.typed import undo
 from reclaim.report.commands import next_command
@@ -66,7 +66,11 @@ def header(run: Run) -> list[str]:
     lines = []
     for part in run.parts:
         one = part.hypervisor
-        sample = "libvirt's test driver: SAMPLE DEFINITIONS, no real guests; " if one.is_test_driver else ""
+        sample = (
+            "libvirt's test driver: SAMPLE DEFINITIONS, no real guests; "
+            if one.is_test_driver
+            else ""
+        )
         qemu = f", QEMU {one.qemu_version}" if one.qemu_version else ""
         guests = "1 guest" if len(part.guests) == 1 else f"{len(part.guests)} guests"
         lines.append(
@@ -74,12 +78,20 @@ def header(run: Run) -> list[str]:
             f"libvirt {one.libvirt_version}{qemu}, {guests}"
         )
         if not part.guests:
-            lines.append(f"reclaim: {printable(one.uri)} has no guests: there is nothing to judge")
-    if not run.options.definitions_only and not any(part.copies or part.jobs for part in run.parts):
-        lines.append("reclaim: no backups are declared, so none is judged (--backups DIR, or [[backup]])")
+            lines.append(
+                f"reclaim: {printable(one.uri)} has no guests: there is nothing to judge"
+            )
+    if not run.options.definitions_only and not any(
+        part.copies or part.jobs for part in run.parts
+    ):
+        lines.append(
+            "reclaim: no backups are declared, so none is judged (--backups DIR, or [[backup]])"
+        )
     if run.left_out:
         folders = ", ".join(map(printable, run.left_out))
-        lines.append(f"reclaim: left out of PATH, since others can write there: {folders}")
+        lines.append(
+            f"reclaim: left out of PATH, since others can write there: {folders}"
+        )
     lines += [f"reclaim: {printable(words)}" for words in run.at_stake]
     lines += [f"reclaim: {printable(words)}" for words in run.remarks]
     for _, died in run.interrupted:
@@ -90,11 +102,15 @@ def header(run: Run) -> list[str]:
             f"{printable(part.hypervisor.uri)}; take back what it changed: {undo(died.path.parent)}"
         )
     if run.options.boot_stopped:
-        lines.append("reclaim: --boot-stopped: what is off is started, one guest at a time, and shut down again")
+        lines.append(
+            "reclaim: --boot-stopped: what is off is started, one guest at a time, and shut down again"
+        )
     if run.options.force:
         lines.append("reclaim: --force: what a fix waits for is ignored")
     if run.options.prove:
-        lines.append("reclaim: --prove: trims each filesystem of the guests, writes a file there and deletes it again")
+        lines.append(
+            "reclaim: --prove: trims each filesystem of the guests, writes a file there and deletes it again"
+        )
     return lines
 
 
@@ -107,11 +123,21 @@ def _death(died: Journal) -> Iterator[str]:
             f"the run {run} died and may have left up what it had started: {names}; "
             f"--boot-stopped or --fix shuts that down, as does: {way}"
         )
-    others = [entry for entry in died.interrupted if not isinstance(entry.change, PowerCycle | Boot)]
+    others = [
+        entry
+        for entry in died.interrupted
+        if not isinstance(entry.change, PowerCycle | Boot)
+    ]
     who = f"an undo of the run {run}" if died.mode == "undo" else f"the run {run}"
-    stand = f"; before that it had made {_several(died.applied)}, which stand" if died.applied else ""
+    stand = (
+        f"; before that it had made {_several(died.applied)}, which stand"
+        if died.applied
+        else ""
+    )
     if others:
-        what = ", ".join(f"{entry.requirement} of {printable(entry.guest)}" for entry in others)
+        what = ", ".join(
+            f"{entry.requirement} of {printable(entry.guest)}" for entry in others
+        )
         yield f"{who} died while it changed {what}{stand}; see {died.path}, or take it back: {way}"
     elif died.applied and died.mode == "undo":
         yield f"{who} died; {_several(died.applied)} of the run's still stand: to go on with it: {way}"
@@ -122,7 +148,11 @@ def _death(died: Journal) -> Iterator[str]:
 
 def _several(entries: list[Entry]) -> str:
     """How many changes, and the first of them by name."""
-    names = list(dict.fromkeys(f"{entry.requirement} of {printable(entry.guest)}" for entry in entries))
+    names = list(
+        dict.fromkeys(
+            f"{entry.requirement} of {printable(entry.guest)}" for entry in entries
+        )
+    )
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"{len(entries)} change{'s' * (len(entries) != 1)} ({', '.join(names[:_NAMED])}{more})"
 
@@ -152,7 +182,9 @@ class Progress:
         elif self._reporter.isatty:
             if not self._shown:
                 self._reporter.ensure_newline()  # a guest's letters stay
-            self._reporter.rewrite(clip(text, shutil.get_terminal_size().columns - 1), erase=True)
+            self._reporter.rewrite(
+                clip(text, shutil.get_terminal_size().columns - 1), erase=True
+            )
             self._shown = True
         elif (stable := re.sub(r"\d+", "", text)) != self._last:
             self._last = stable
@@ -183,34 +215,60 @@ def summary(reporter: TerminalReporter, run: Run) -> None:
         if command := next_command(found, part.folder):
             below.append(f"next:   {command}")
         sentence = figures([found]).sentence
-        reporter.section(f"reclaim: {printable(part.hypervisor.name)}", sep="=", bold=True)
+        reporter.section(
+            f"reclaim: {printable(part.hypervisor.name)}", sep="=", bold=True
+        )
         reporter.write_line(sentence, bold=True)
         # beside ours: the heading, pytest-html's line about the report, pytest's last one, the prompt
-        others = sum(_height(text, columns) for text in (sentence, *below, report)) + _PYTESTS
-        room = _PIPED if columns is None else max(shutil.get_terminal_size().lines - others, _LEAST)
+        others = (
+            sum(_height(text, columns) for text in (sentence, *below, report))
+            + _PYTESTS
+        )
+        room = (
+            _PIPED
+            if columns is None
+            else max(shutil.get_terminal_size().lines - others, _LEAST)
+        )
         _findings(reporter, found, columns, room)
         for text in below:
-            reporter.write_line(text, green=text.startswith(_HOME) and found.reclaimed_bytes > 0)
+            reporter.write_line(
+                text, green=text.startswith(_HOME) and found.reclaimed_bytes > 0
+            )
 
 
-def _findings(reporter: TerminalReporter, found: Record, columns: int | None, room: int) -> None:
+def _findings(
+    reporter: TerminalReporter, found: Record, columns: int | None, room: int
+) -> None:
     """All that does not hold in full, where it fits; else a line a guest, the worst first."""
-    loud = [(guest, [row for row in rows if _is_told(row)]) for guest, rows in found.by_guest()]
+    loud = [
+        (guest, [row for row in rows if _is_told(row)])
+        for guest, rows in found.by_guest()
+    ]
     loud = [(guest, rows) for guest, rows in loud if rows]
     unseen = _unseen(found)
     room -= len(unseen)
     texts = [_sentence(row) for _, rows in loud for row in rows]
-    if len(loud) + sum(_height(" " * _INDENT + text, columns) for text in texts) <= room or reporter.verbosity > 0:
+    if (
+        len(loud) + sum(_height(" " * _INDENT + text, columns) for text in texts)
+        <= room
+        or reporter.verbosity > 0
+    ):
         for guest, rows in loud:
             reporter.write_line(printable(guest or found.hypervisor.name), bold=True)
             for row in rows:
-                reporter.write(f"  {row.verdict!s:<14}", **{_STATUS[row.verdict][1]: True})
+                reporter.write(
+                    f"  {row.verdict!s:<14}", **{_STATUS[row.verdict][1]: True}
+                )
                 reporter.write_line(f" {_sentence(row)}")
     else:
-        loud.sort(key=lambda one: -sum(row.verdict.outcome == "failed" for row in one[1]))
+        loud.sort(
+            key=lambda one: -sum(row.verdict.outcome == "failed" for row in one[1])
+        )
         shown = loud if len(loud) <= room else loud[: max(room - 1, 1)]
         for guest, rows in shown:
-            reporter.write_line(clip(_guest_line(guest or found.hypervisor.name, rows), columns))
+            reporter.write_line(
+                clip(_guest_line(guest or found.hypervisor.name, rows), columns)
+            )
         if len(shown) < len(loud):
             reporter.write_line(f"and {len(loud) - len(shown)} more guests")
     for text in unseen:
@@ -225,7 +283,9 @@ def _sentence(row: Row) -> str:
 def _guest_line(guest: str, rows: list[Row]) -> str:
     counts = Counter(str(row.verdict) for row in rows)
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    what = dict.fromkeys(row.requirement for row in rows if row.verdict.outcome == "failed")
+    what = dict.fromkeys(
+        row.requirement for row in rows if row.verdict.outcome == "failed"
+    )
     return f"{clip(printable(guest), _NAME)}  {said}{': ' if what else ''}{', '.join(what)}"
 
 
@@ -236,9 +296,13 @@ def _unseen(found: Record) -> list[str]:
     texts = []
     for reason, count in reasons.most_common(_REASONS):
         guests = len({row.guest for row in rows if row.reason == reason})
-        texts.append(f"{count} not assessable, in {guests} guest{'s' * (guests != 1)}: {reason}")
+        texts.append(
+            f"{count} not assessable, in {guests} guest{'s' * (guests != 1)}: {reason}"
+        )
     if len(reasons) > _REASONS:
-        texts.append(f"and {len(reasons) - _REASONS} more reasons for which nobody could look")
+        texts.append(
+            f"and {len(reasons) - _REASONS} more reasons for which nobody could look"
+        )
     return texts
 
 
@@ -261,7 +325,12 @@ def _height(text: str, columns: int | None) -> int:
 
 
 def _is_told(row: Row) -> bool:
-    return row.verdict in (Verdict.NONCOMPLIANT, Verdict.PENDING, Verdict.ERROR, Verdict.FIXED)
+    return row.verdict in (
+        Verdict.NONCOMPLIANT,
+        Verdict.PENDING,
+        Verdict.ERROR,
+        Verdict.FIXED,
+    )
 
 
 def _plan(reporter: TerminalReporter, found: Record) -> None:
@@ -269,15 +338,23 @@ def _plan(reporter: TerminalReporter, found: Record) -> None:
     changes = [(row, change) for row in found.results for change in row.changes]
     if not changes:
         return
-    reporter.section(f"reclaim: what --fix would change on {printable(found.hypervisor.name)}", sep="=", bold=True)
+    reporter.section(
+        f"reclaim: what --fix would change on {printable(found.hypervisor.name)}",
+        sep="=",
+        bold=True,
+    )
     for row, change in changes[:_DIFFS]:
         what = " ".join(filter(None, (row.guest, row.disk)))
         reporter.write_line(f"{row.requirement} of {printable(what)}", bold=True)
-        for line in printable(f"{change.target}\n{change.diff}", lines=True).splitlines():
+        for line in printable(
+            f"{change.target}\n{change.diff}", lines=True
+        ).splitlines():
             colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
             reporter.write_line(f"    {line}", **({colour: True} if colour else {}))
     if len(changes) > _DIFFS:
-        reporter.write_line(f"and {len(changes) - _DIFFS} more changes; the report has them all")
+        reporter.write_line(
+            f"and {len(changes) - _DIFFS} more changes; the report has them all"
+        )
 
 
 def _bytes(found: Record) -> Iterator[str]:
@@ -285,7 +362,9 @@ def _bytes(found: Record) -> Iterator[str]:
     if told:
         yield _held(told)
     if found.run.mode == "fix" and (told or found.reclaimed_bytes):
-        counted = [one.reclaimable_before for one in told if one.reclaimable_before is not None]
+        counted = [
+            one.reclaimable_before for one in told if one.reclaimable_before is not None
+        ]
         of = f"; {size(sum(counted))} had been counted to come back" if counted else ""
         yield f"{_HOME}: {size(found.reclaimed_bytes)} ({found.reclaimed_bytes} bytes){of}"
 

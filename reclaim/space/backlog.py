@@ -53,13 +53,20 @@ class Backlog:
 
     @property
     def words(self) -> str:
-        told = [f"the host holds {size(self.held)}, the guest's filesystems use {size(self.used)}"]
+        told = [
+            f"the host holds {size(self.held)}, the guest's filesystems use {size(self.used)}"
+        ]
         if self.based:
             told[0] += ", perhaps in the backing file"
-        worth = sorted((one for one in self.apart if one[1] >= _SLACK // 16), key=lambda one: -one[1])
+        worth = sorted(
+            (one for one in self.apart if one[1] >= _SLACK // 16),
+            key=lambda one: -one[1],
+        )
         told += [f"{size(count)} {what}" for what, count in worth[:_TOLD]]
         if self.shared:
-            told.append(f"{size(self.shared)} of the file come back with the last snapshot or reflink that shares them")
+            told.append(
+                f"{size(self.shared)} of the file come back with the last snapshot or reflink that shares them"
+            )
         return ", ".join(told)
 
 
@@ -71,18 +78,26 @@ def tolerated(needed: int) -> int:
 def backlog(disk: Disk) -> Backlog:
     """The counts for *disk*. Raises NotApplicable, NotAssessable and ProbeError where they cannot be had."""
     guest = disk.guest
-    if not guest.is_running and not guest.hypervisor.readonly and not guest.hypervisor.is_test_driver:
+    if (
+        not guest.is_running
+        and not guest.hypervisor.readonly
+        and not guest.hypervisor.is_test_driver
+    ):
         held, found, based = virt_df.areas(disk, _SLACK)
         return weighed(held, found, None, based=based)
     blocked = isinstance(guest.inside(), AgentBlocked)
     image = host_image.look(guest.hypervisor, path_of(disk))
     kind = disk.driver.get("type", "raw")
     if image.allocated is None:
-        raise NotAssessable(f"{image.path} is a device: what it holds for the disk cannot be counted")
+        raise NotAssessable(
+            f"{image.path} is a device: what it holds for the disk cannot be counted"
+        )
     head = host_image.header(guest.hypervisor, image) if kind == "qcow2" else None
     based = head is not None and head.backing is not None
     if blocked and based:
-        raise NotAssessable("its agent runs no commands: what lies in the overlay, what in its base cannot be told")
+        raise NotAssessable(
+            "its agent runs no commands: what lies in the overlay, what in its base cannot be told"
+        )
     if blocked:
         return _by_typed_calls(disk, image.allocated)
     device = device_of(disk)
@@ -94,16 +109,22 @@ def backlog(disk: Disk) -> Backlog:
     if quick.reclaimable + quick.perhaps <= tolerated(quick.used):
         return quick
     if head is not None and head.external_data:
-        raise NotAssessable(f"{image.path}: its data lies in an external data file, which is not counted")
+        raise NotAssessable(
+            f"{image.path}: its data lies in an external data file, which is not counted"
+        )
     known = host_map(guest.hypervisor, image, kind, head)
     counted = weighed(image.allocated, found, known, based=based)
-    if (head is not None and head.snapshots) or (known is None and image.filesystem in SHARING):
+    if (head is not None and head.snapshots) or (
+        known is None and image.filesystem in SHARING
+    ):
         # a snapshot may hold any of it: of internal ones no map tells what they hold
         return replace(counted, reclaimable=0, perhaps=counted.most)
     return counted
 
 
-def weighed(held: int, found: Sequence[Area], known: HostMap | None, *, based: bool = False) -> Backlog:
+def weighed(
+    held: int, found: Sequence[Area], known: HostMap | None, *, based: bool = False
+) -> Backlog:
     """What *held* bytes are for, by the areas of the disk, and where the host holds them (None: nobody knows).
 
     *based*: they are an overlay's, so that what a filesystem uses need not be among them.
@@ -113,7 +134,7 @@ def weighed(held: int, found: Sequence[Area], known: HostMap | None, *, based: b
         sure, perhaps = _pool(held, found, based=based)
         return Backlog(held, used, sure, sure + perhaps, perhaps, based=based)
     reclaimable = most = placed = 0
-    bytes_held = Held.of(known.spans)
+    bytes_held = HeldBytes.of(known.spans)
     apart: dict[str, int] = {}
     for area in found:
         if area.spans is None:
@@ -122,19 +143,31 @@ def weighed(held: int, found: Sequence[Area], known: HostMap | None, *, based: b
         placed += here
         if area.kind == "filesystem" and area.trims:
             reclaimable += max(0, here - area.used)
-            most += min(here, _free(area)) if based else max(0, here - (area.used - area.tables))
+            most += (
+                min(here, _free(area))
+                if based
+                else max(0, here - (area.used - area.tables))
+            )
         else:
             what = _apart(area)
-            apart[what] = apart.get(what, 0) + here - (area.used if area.kind == "filesystem" else 0)
+            apart[what] = (
+                apart.get(what, 0)
+                + here
+                - (area.used if area.kind == "filesystem" else 0)
+            )
     perhaps = most - reclaimable if based else 0
-    sure, more = _pool(known.held - placed, [area for area in found if area.spans is None], based=based)
+    sure, more = _pool(
+        known.held - placed, [area for area in found if area.spans is None], based=based
+    )
     reclaimable += sure
     most += sure + more
     apart["in the image's tables and snapshots, or not flushed yet"] = held - known.held
     # which of the shared extents a trim would free is not known: none of them is promised
     promise = max(0, reclaimable - known.shared)
     perhaps += more + reclaimable - promise
-    return Backlog(held, used, promise, most, perhaps, tuple(apart.items()), known.shared, based)
+    return Backlog(
+        held, used, promise, most, perhaps, tuple(apart.items()), known.shared, based
+    )
 
 
 def _pool(held: int, found: Sequence[Area], *, based: bool) -> tuple[int, int]:
@@ -142,7 +175,15 @@ def _pool(held: int, found: Sequence[Area], *, based: bool) -> tuple[int, int]:
     trimmed = [area for area in found if area.trims]
     most = max(0, held - sum(area.used for area in found)) if trimmed else 0
     sure = max(0, most - sum(area.size for area in found if area.kind != "filesystem"))
-    sure = max(0, sure - sum(area.size - area.used for area in found if area.kind == "filesystem" and not area.trims))
+    sure = max(
+        0,
+        sure
+        - sum(
+            area.size - area.used
+            for area in found
+            if area.kind == "filesystem" and not area.trims
+        ),
+    )
     if based:
         most = max(sure, min(held, sum(map(_free, trimmed))))
     return sure, most - sure
@@ -154,7 +195,7 @@ def _free(area: Area) -> int:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldBytes:
     """The bytes that lie in spans which do not overlap: where each begins and ends, and how many lie before it."""
 
     starts: tuple[int, ...]
@@ -162,11 +203,13 @@ class Held:
     before: tuple[int, ...]
 
     @classmethod
-    def of(cls, spans: Iterable[Span]) -> Held:
+    def of(cls, spans: Iterable[Span]) -> HeldBytes:
         ordered = sorted(spans)
         sizes = (end - start for start, end in ordered)
         return cls(
-            tuple(start for start, _ in ordered), tuple(end for _, end in ordered), tuple(accumulate(sizes, initial=0))
+            tuple(start for start, _ in ordered),
+            tuple(end for _, end in ordered),
+            tuple(accumulate(sizes, initial=0)),
         )
 
     def within(self, spans: Iterable[Span]) -> int:
@@ -177,7 +220,9 @@ class Held:
         number = bisect_right(self.starts, offset) - 1
         if number < 0:
             return 0
-        return self.before[number] + min(offset, self.ends[number]) - self.starts[number]
+        return (
+            self.before[number] + min(offset, self.ends[number]) - self.starts[number]
+        )
 
 
 def _apart(area: Area) -> str:
@@ -192,13 +237,21 @@ def _apart(area: Area) -> str:
 
 def promised(guest: Guest) -> str:
     """What a trim of *guest* gives back over all its disks, in words; empty where nobody can count."""
-    counts = [found for disk in guest.disks if (found := known_backlog(disk)) is not None]
-    return between(sum(one.reclaimable for one in counts), sum(one.most for one in counts)) if counts else ""
+    counts = [
+        found for disk in guest.disks if (found := known_backlog(disk)) is not None
+    ]
+    return (
+        between(sum(one.reclaimable for one in counts), sum(one.most for one in counts))
+        if counts
+        else ""
+    )
 
 
 def between(least: int, most: int) -> str:
     """One count where both are close, else both."""
-    return size(least) if most - least < most // 20 else f"{size(least)} to {size(most)}"
+    return (
+        size(least) if most - least < most // 20 else f"{size(least)} to {size(most)}"
+    )
 
 
 def known_backlog(disk: Disk) -> Backlog | None:
@@ -215,16 +268,33 @@ def _by_typed_calls(disk: Disk, allocated: int) -> Backlog:
     Whether there is one stays open: of swap and of what is not mounted the agent says nothing.
     """
     guest = disk.guest
-    if len([one for one in (guest.live or guest.definition).disks if one.device == "disk"]) != 1:
-        raise NotAssessable("its agent runs no commands: which filesystem lies on which disk cannot be told")
+    if (
+        len(
+            [
+                one
+                for one in (guest.live or guest.definition).disks
+                if one.device == "disk"
+            ]
+        )
+        != 1
+    ):
+        raise NotAssessable(
+            "its agent runs no commands: which filesystem lies on which disk cannot be told"
+        )
     filesystems = guest.agent.command("guest-get-fsinfo")
     used: dict[str, int] = {}
     for one in filesystems if isinstance(filesystems, list) else ():
-        if isinstance(one, dict) and isinstance(one.get("used-bytes"), int) and one.get("disk"):
+        if (
+            isinstance(one, dict)
+            and isinstance(one.get("used-bytes"), int)
+            and one.get("disk")
+        ):
             used[str(one.get("name"))] = one["used-bytes"]
     needed = sum(used.values())
     if not used or not 0 <= needed <= allocated + tolerated(needed):
-        raise NotAssessable("its agent runs no commands, and does not say what its filesystems use")
+        raise NotAssessable(
+            "its agent runs no commands, and does not say what its filesystems use"
+        )
     if allocated - needed > tolerated(needed):
         raise NotAssessable(
             f"its agent runs no commands: the host holds {size(allocated)}, the filesystems use {size(needed)}, "

@@ -52,9 +52,15 @@ class Canary:
     def prepare(self) -> tuple[Trimmed, int]:
         """Trim what is free already. Returns what fstrim said, and the free bytes (statvfs(3)'s f_bavail)."""
         lines = self._run("prepare", seconds=_TRIM_SECONDS)
-        match = re.fullmatch(r"\S.*\s\d+\s+\d+\s+(\d{1,18})\s+\d+%\s.*", lines[-1]) if lines else None
+        match = (
+            re.fullmatch(r"\S.*\s\d+\s+\d+\s+(\d{1,18})\s+\d+%\s.*", lines[-1])
+            if lines
+            else None
+        )
         if match is None:
-            raise ProbeError(f"{self.guest}: df in the guest does not say what is free on {self.mount!r}")
+            raise ProbeError(
+                f"{self.guest}: df in the guest does not say what is free on {self.mount!r}"
+            )
         return _trimmed(self.guest, lines), int(match[1]) * 1024
 
     def plant(self, mebibytes: int) -> None:
@@ -64,7 +70,9 @@ class Canary:
         lines = self._run("plant", str(mebibytes), str(_HOLD_SECONDS), seconds=seconds)
         match = re.fullmatch(r"planted (\d{1,10})", lines[-1]) if lines else None
         if match is None:
-            raise ProbeError(f"{self.guest}: the guest does not say who holds the canary on {self.mount!r}")
+            raise ProbeError(
+                f"{self.guest}: the guest does not say who holds the canary on {self.mount!r}"
+            )
         self._holder = match[1]
 
     def dig(self) -> Trimmed:
@@ -80,11 +88,22 @@ class Canary:
             self._run("sweep", seconds=_SWEEP_SECONDS)
 
     def _run(self, verb: str, *arguments: str, seconds: int) -> list[str]:
-        words = ["/bin/sh", "-c", script(), "reclaim", verb, self.mount, self.token, *arguments]
+        words = [
+            "/bin/sh",
+            "-c",
+            script(),
+            "reclaim",
+            verb,
+            self.mount,
+            self.token,
+            *arguments,
+        ]
         result = self.shell.run(" ".join(["%s"] * len(words)), *words, seconds=seconds)
         if result.rc != 0:
             said = " ".join(result.stderr.split())[-200:]
-            raise NotPlanted(said or f"{verb} in the guest ended with status {result.rc}")
+            raise NotPlanted(
+                said or f"{verb} in the guest ended with status {result.rc}"
+            )
         return [line for line in str(result.stdout).splitlines() if line.strip()]
 
 
@@ -94,7 +113,14 @@ def script() -> str:
 
 
 def _trimmed(guest: str, lines: list[str]) -> Trimmed:
-    match = next((found for line in lines if (found := re.fullmatch(r"trim (\d{1,3}) ?(.*)", line))), None)
+    match = next(
+        (
+            found
+            for line in lines
+            if (found := re.fullmatch(r"trim (\d{1,3}) ?(.*)", line))
+        ),
+        None,
+    )
     if match is None:
         raise ProbeError(f"{guest}: the guest does not say what fstrim ended with")
     return Trimmed(int(match[1]), " ".join(match[2].split())[:200])

@@ -14,7 +14,16 @@ from reclaim.storage.shrinkable import Inspected
 #: seconds between two looks
 PAUSE = 0.2
 #: filesystems whose st_blocks is right at once, as stat -f names them
-_PROMPT = ("ext2/ext3", "xfs", "btrfs", "tmpfs", "f2fs", "overlayfs", "ramfs", "bcachefs")
+_PROMPT = (
+    "ext2/ext3",
+    "xfs",
+    "btrfs",
+    "tmpfs",
+    "f2fs",
+    "overlayfs",
+    "ramfs",
+    "bcachefs",
+)
 #: seconds that a count may lag behind. ZFS counts with its transaction groups, 5 s apart (zfs_txg_timeout);
 #: NFS keeps attributes for up to 60 s (acregmax); of others nothing is known
 _LAGS = {"zfs": 12.0}
@@ -56,7 +65,9 @@ class Store:
             return self.disk.guest.hypervisor.allocated(image.path)
         count = host_image.look(self.disk.guest.hypervisor, image.path).allocated
         if count is None:
-            raise ProbeError(f"{image.path}: the device mapper does not say any more what its pool holds for it")
+            raise ProbeError(
+                f"{image.path}: the device mapper does not say any more what its pool holds for it"
+            )
         return count
 
     def written(self) -> tuple[int, int]:
@@ -75,7 +86,9 @@ def store(disk: Disk) -> Store:
     if shrinkable.is_thick(found):
         raise NotAssessable(shrinkable.thick_words(image))
     if image.allocated is None:
-        raise NotAssessable(f"{image.path}: a device that is no LVM thin volume: what it frees cannot be counted here")
+        raise NotAssessable(
+            f"{image.path}: a device that is no LVM thin volume: what it frees cannot be counted here"
+        )
     if found.qcow2 is not None and found.qcow2.external_data:
         raise NotAssessable(f"{image.path}: its data lies in another file")
     return Store(disk, view.target, found)

@@ -8,7 +8,7 @@ from reclaim.base.text import size
 from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
 from reclaim.handles.device import disk_of
 from reclaim.handles.guest import Disk
-from reclaim.inside.facts import BlockDevice
+from reclaim.inside.devices import BlockDevice
 from reclaim.inside.filesystems import Filesystem
 from reclaim.space.canary import Trimmed
 from reclaim.space.counting import Store
@@ -17,7 +17,13 @@ from reclaim.storage import shrinkable
 UNKNOWN = "none of the known layers explains it"
 
 
-def layer(one: Filesystem, stores: Sequence[Store], trimmed: Trimmed, canary: int, returned: int) -> str:
+def layer(
+    one: Filesystem,
+    stores: Sequence[Store],
+    trimmed: Trimmed,
+    canary: int,
+    returned: int,
+) -> str:
     """The first layer that is known to keep what was freed in *one*, and the requirement that mends it."""
     return (
         _deaf(one, stores, trimmed)
@@ -46,7 +52,9 @@ def _named(deaf: BlockDevice, stores: Sequence[Store]) -> str:
     if deaf.type != "disk":
         return f"{deaf.path} ({deaf.type}) takes no discards"
     disk = disk_of(stores[0].disk.guest, deaf) or _only(stores)
-    return (_virtio_blk(disk) if disk else "") or f"the virtual disk {deaf.path} offers no discard"
+    return (
+        _virtio_blk(disk) if disk else ""
+    ) or f"the virtual disk {deaf.path} offers no discard"
 
 
 def _only(stores: Sequence[Store]) -> Disk | None:
@@ -62,7 +70,11 @@ def _virtio_blk(disk: Disk) -> str:
     if view is None or view.bus != "virtio" or known is None:
         return ""
     if known.version is not None and known.version < VIRTIO_BLK_DISCARD:
-        waits = "" if disk.guest.machine == known.name else ", and the definition has another already"
+        waits = (
+            ""
+            if disk.guest.machine == known.name
+            else ", and the definition has another already"
+        )
         return f"virtio-blk on {known.name} offers no discard before machine type 4.0{waits}"
     return "the guest's virtio-blk driver takes no discards (Linux has that from 5.0)"
 
@@ -96,7 +108,9 @@ def _image(store: Store) -> str:
 
 def older(store: Store) -> str:
     """What the image keeps although a canary came back: internal snapshots hold what was written before them."""
-    return "; ".join(one.what for one in shrinkable.obstacles(store.found, store.disk.guest.name))
+    return "; ".join(
+        one.what for one in shrinkable.obstacles(store.found, store.disk.guest.name)
+    )
 
 
 def _grain(one: Filesystem, store: Store, returned: int) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Storage:
+class DiskSpace:
     """What one disk takes. Sizes in bytes; None where nobody could count."""
 
     guest: str
@@ -36,7 +36,13 @@ class Storage:
     reclaimable_after: int | None = None
 
 
-def measure(hypervisor: Node, guests: Iterable[Guest], storage: dict[tuple[str, str], Storage], *, after: bool) -> None:
+def measure(
+    hypervisor: Node,
+    guests: Iterable[Guest],
+    storage: dict[tuple[str, str], DiskSpace],
+    *,
+    after: bool,
+) -> None:
     """Count what the disks of *guests* take on the host, before anything is changed or *after*."""
     disks = [(disk, disk.view) for guest in guests for disk in _file_disks(guest)]
     blocks = hypervisor.allocated_each([str(view.path) for _, view in disks])
@@ -47,15 +53,27 @@ def measure(hypervisor: Node, guests: Iterable[Guest], storage: dict[tuple[str, 
         guest.lighten()
 
 
-def _count(disk: Disk, storage: dict[tuple[str, str], Storage], allocated: int | None, *, after: bool) -> None:
+def _count(
+    disk: Disk,
+    storage: dict[tuple[str, str], DiskSpace],
+    allocated: int | None,
+    *,
+    after: bool,
+) -> None:
     key = (disk.guest.name, _name_before(disk))
     if key not in storage:
-        storage[key] = Storage(*key, disk.path, _capacity(disk), allocated, allocated, None)
+        storage[key] = DiskSpace(
+            *key, disk.path, _capacity(disk), allocated, allocated, None
+        )
     storage[key].allocated_after = allocated
     if not _runs(disk.guest):
         return  # one that is off again keeps what was seen while it ran
-    storage[key].used = _used(disk) if after or storage[key].used is None else storage[key].used
-    spare = known_backlog(disk) if disk.guest.has_facts and allocated is not None else None
+    storage[key].used = (
+        _used(disk) if after or storage[key].used is None else storage[key].used
+    )
+    spare = (
+        known_backlog(disk) if disk.guest.has_facts and allocated is not None else None
+    )
     storage[key].reclaimable_after = spare.reclaimable if spare else None
     if not after:
         storage[key].reclaimable_before = storage[key].reclaimable_after
@@ -77,7 +95,9 @@ def _runs(guest: Guest) -> bool:
 
 def _name_before(disk: Disk) -> str:
     """The target under which the run began."""
-    return next((old for old, new in disk.guest.renamed.items() if new == disk.name), disk.name)
+    return next(
+        (old for old, new in disk.guest.renamed.items() if new == disk.name), disk.name
+    )
 
 
 def _capacity(disk: Disk) -> int | None:
@@ -97,7 +117,7 @@ def _used(disk: Disk) -> int | None:
         return None
 
 
-def reclaimed(storage: Iterable[Storage]) -> int:
+def reclaimed(storage: Iterable[DiskSpace]) -> int:
     """Bytes that came home: what the host holds less than before, over all disks; never below 0."""
     changes = (
         one.allocated_before - one.allocated_after

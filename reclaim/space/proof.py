@@ -13,7 +13,7 @@ from reclaim.base.errors import NotApplicable, NotAssessable, ProbeError
 from reclaim.base.text import size
 from reclaim.handles.device import device_of
 from reclaim.handles.guest import Disk, Guest
-from reclaim.handles.scsi import not_a_guest_disk
+from reclaim.handles.scsi import why_not_judged
 from reclaim.inside.facts import Facts
 from reclaim.inside.filesystems import TRIMMABLE, Filesystem, filesystems
 from reclaim.space import counting, diagnosis
@@ -94,7 +94,11 @@ def prove(guest: Guest) -> tuple[Proof, ...]:
 
 def _proofs(guest: Guest) -> Iterator[Proof]:
     facts = guest.facts
-    disks = {device.path: disk for disk in guest.disks if (device := device_of(disk)) is not None}
+    disks = {
+        device.path: disk
+        for disk in guest.disks
+        if (device := device_of(disk)) is not None
+    }
     for one in filesystems(facts):
         guest.hypervisor.progress(f"{guest.name}: a canary in {one.mount.target}")
         started = time.monotonic()
@@ -104,24 +108,34 @@ def _proofs(guest: Guest) -> Iterator[Proof]:
         names = tuple(disk.target for disk in on)
         try:
             if unknown:
-                raise NotAssessable(f"which disk of the definition {', '.join(unknown)} is cannot be told")
+                raise NotAssessable(
+                    f"which disk of the definition {', '.join(unknown)} is cannot be told"
+                )
             proof = _prove(one, _stores(one, on))
         except NotApplicable as exc:
             proof = Proof(one.mount.target, names, problem=str(exc), excluded=True)
         except NotAssessable as exc:
             proof = Proof(one.mount.target, names, problem=str(exc))
         except NotPlanted as exc:
-            proof = Proof(one.mount.target, names, problem=f"no canary could be kept in it: {exc}")
+            proof = Proof(
+                one.mount.target, names, problem=f"no canary could be kept in it: {exc}"
+            )
         yield replace(proof, seconds=time.monotonic() - started)
 
 
 def _devices(facts: Facts, one: Filesystem) -> Sequence[str]:
     """The whole disks under a filesystem, in order: of a btrfs on several devices, those of each."""
     found = {way[0].path for way in one.ways}
-    together = _btrfs_disks(facts).get(one.device.uuid or "") if one.mount.fstype == "btrfs" else None
+    together = (
+        _btrfs_disks(facts).get(one.device.uuid or "")
+        if one.mount.fstype == "btrfs"
+        else None
+    )
     if together is None:
         return sorted(found)
-    return together.ordered if found <= together.disks else sorted(found | together.disks)
+    return (
+        together.ordered if found <= together.disks else sorted(found | together.disks)
+    )
 
 
 class _Together(NamedTuple):
@@ -136,14 +150,19 @@ def _btrfs_disks(facts: Facts) -> Mapping[str, _Together]:
     found: dict[str, set[str]] = {}
     for part in facts.devices:
         if part.fstype == "btrfs" and part.uuid:
-            found.setdefault(part.uuid, set()).update(way[0].path for way in facts.stack(part))
-    return {uuid: _Together(frozenset(disks), tuple(sorted(disks))) for uuid, disks in found.items()}
+            found.setdefault(part.uuid, set()).update(
+                way[0].path for way in facts.stack(part)
+            )
+    return {
+        uuid: _Together(frozenset(disks), tuple(sorted(disks)))
+        for uuid, disks in found.items()
+    }
 
 
 def _stores(one: Filesystem, disks: Sequence[Disk]) -> list[Store]:
     """Where the bytes can be counted. Raises NotAssessable where they cannot, NotApplicable where nothing is asked."""
     for disk in disks:
-        if reason := not_a_guest_disk(disk):
+        if reason := why_not_judged(disk):
             raise NotApplicable(f"{disk.target}: {reason}")
     if "ro" in one.mount.options:
         raise NotAssessable("it is mounted read-only")
@@ -177,7 +196,9 @@ def _once(guest: Guest, one: Filesystem, stores: Sequence[Store]) -> tuple[Proof
         written = counting.written(stores)
         trimmed = canary.dig()
         # a mirror in the guest writes it twice, and has to give both back
-        brought = full - before if len(stores) > 1 and full - before > wanted else wanted
+        brought = (
+            full - before if len(stores) > 1 and full - before > wanted else wanted
+        )
         left = counting.settled(stores, lambda count: full - count >= SHARE * brought)
         noise = counting.written(stores) - written
     finally:
@@ -190,7 +211,9 @@ def _once(guest: Guest, one: Filesystem, stores: Sequence[Store]) -> tuple[Proof
         max(0, full - before),
         returned,
         trimmed.claimed,
-        layer="" if returned >= SHARE * brought else diagnosis.layer(one, stores, trimmed, wanted, returned),
+        layer=""
+        if returned >= SHARE * brought
+        else diagnosis.layer(one, stores, trimmed, wanted, returned),
         note="; ".join(filter(None, map(diagnosis.older, stores))),
     )
     return proof, noise
@@ -210,5 +233,7 @@ def _canary_bytes(guest: Guest, free: int, grain: int) -> int:
     wanted = max(guest.policy.canary_mib * MIB, _GRAINS * grain)
     found = min(wanted, free // _FREE_SHARE) // unit * unit
     if found < max(_SMALLEST, _GRAINS // 4 * grain):
-        raise NotAssessable(f"{size(free)} are free: a tenth of that is too small a canary to be told from noise")
+        raise NotAssessable(
+            f"{size(free)} are free: a tenth of that is too small a canary to be told from noise"
+        )
     return found

@@ -29,7 +29,10 @@ _installed: WeakKeyDictionary[Node, bool] = WeakKeyDictionary()
 def is_installed(hypervisor: Node) -> bool:
     """Does the hypervisor have guestfs-tools?"""
     if hypervisor not in _installed:
-        _installed[hypervisor] = hypervisor.shell.run("command -v virt-df && command -v virt-sparsify").rc == 0
+        _installed[hypervisor] = (
+            hypervisor.shell.run("command -v virt-df && command -v virt-sparsify").rc
+            == 0
+        )
     return _installed[hypervisor]
 
 
@@ -43,7 +46,9 @@ def areas(disk: Disk, least: int) -> tuple[int, list[Area], bool]:
     image = host_image.look(hypervisor, path_of(disk))
     kind = disk.driver.get("type", "raw")
     if image.allocated is None or kind not in ("raw", "qcow2"):
-        raise NotAssessable("it is off, and its image is none that virt-sparsify trims in place")
+        raise NotAssessable(
+            "it is off, and its image is none that virt-sparsify trims in place"
+        )
     if system := guest.definition.other_system:
         raise NotAssessable(f"it is off; {othersystem.words(system)}")
     if not is_installed(hypervisor):
@@ -54,7 +59,9 @@ def areas(disk: Disk, least: int) -> tuple[int, list[Area], bool]:
         return image.allocated, [], False
     head = host_image.header(hypervisor, image) if kind == "qcow2" else None
     if head is not None and (head.encrypted or head.external_data or head.snapshots):
-        raise NotAssessable("it is off, and its image is encrypted, has snapshots or lies in two files")
+        raise NotAssessable(
+            "it is off, and its image is encrypted, has snapshots or lies in two files"
+        )
     whole = head.virtual if head else image.length
     seen = _seen.setdefault(hypervisor, {})
     if seen.get(image.path, (0,))[0] != image.allocated:
@@ -77,20 +84,35 @@ def _df(hypervisor: Node, path: str, kind: str) -> list[Area]:
     for row in list(csv.reader(result.stdout.splitlines()))[1:_MAX_LINES]:
         if len(row) != 6 or not all(re.fullmatch(r"\d{1,15}", one) for one in row[2:4]):
             raise ProbeError(f"{path}: virt-df: its output cannot be parsed")
-        one = Area("filesystem", row[1], int(row[2]) * 1024, None, int(row[3]) * 1024, trims=True)
+        one = Area(
+            "filesystem",
+            row[1],
+            int(row[2]) * 1024,
+            None,
+            int(row[3]) * 1024,
+            trims=True,
+        )
         # each subvolume of a btrfs is told as if it were all of it
-        if not (row[1].startswith("btrfsvol:") and any((one.size, one.used) == (b.size, b.used) for b in found)):
+        if not (
+            row[1].startswith("btrfsvol:")
+            and any((one.size, one.used) == (b.size, b.used) for b in found)
+        ):
             found.append(one)
     return found
 
 
 def run(hypervisor: Node, seconds: int, command: str, *arguments: str) -> CommandResult:
     """Run *command* with nothing to read, and a limit of time."""
-    return hypervisor.shell.run(f"{_ENVIRONMENT}; timeout -k 10 {seconds} {command} </dev/null", *arguments)
+    return hypervisor.shell.run(
+        f"{_ENVIRONMENT}; timeout -k 10 {seconds} {command} </dev/null", *arguments
+    )
 
 
 def last_line(result: CommandResult) -> str:
     if result.rc in (124, 137):
         return "it took too long"
     lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line), lines[-1] if lines else f"status {result.rc}")[:300]
+    return next(
+        (line for line in lines if "error" in line),
+        lines[-1] if lines else f"status {result.rc}",
+    )[:300]

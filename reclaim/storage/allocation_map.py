@@ -20,7 +20,8 @@ _MAX_BYTES = 48 * 1024 * 1024
 #: filesystems that share extents between files: a snapshot or a reflink keeps what the image gives back
 SHARING = ("btrfs", "xfs", "bcachefs", "ocfs2")
 _EXTENT = re.compile(
-    r"\s*\d+:\s+(\d{1,15})\.\.\s*(\d{1,15}):\s+\d+\.\.\s*\d+:\s+\d+:(?:\s+\d+:)?\s*([a-z_,]*)\s*", re.ASCII
+    r"\s*\d+:\s+(\d{1,15})\.\.\s*(\d{1,15}):\s+\d+\.\.\s*\d+:\s+\d+:(?:\s+\d+:)?\s*([a-z_,]*)\s*",
+    re.ASCII,
 )
 
 
@@ -36,10 +37,14 @@ class HostMap:
         return sum(end - start for start, end in self.spans)
 
 
-_kept: WeakKeyDictionary[Node, dict[str, tuple[int | None, HostMap | None]]] = WeakKeyDictionary()
+_kept: WeakKeyDictionary[Node, dict[str, tuple[int | None, HostMap | None]]] = (
+    WeakKeyDictionary()
+)
 
 
-def host_map(hypervisor: Node, image: HostImage, kind: str, head: Qcow2 | None) -> HostMap | None:
+def host_map(
+    hypervisor: Node, image: HostImage, kind: str, head: Qcow2 | None
+) -> HostMap | None:
     """The map of *image*; None where it cannot be had, or only in more than a minute.
 
     Kept as long as the host holds as much as it did.
@@ -51,13 +56,25 @@ def host_map(hypervisor: Node, image: HostImage, kind: str, head: Qcow2 | None) 
     return known[image.path][1]
 
 
-def _read(hypervisor: Node, image: HostImage, kind: str, head: Qcow2 | None) -> HostMap | None:
-    if image.is_device or kind not in ("raw", "qcow2") or (head is not None and (head.encrypted or head.external_data)):
+def _read(
+    hypervisor: Node, image: HostImage, kind: str, head: Qcow2 | None
+) -> HostMap | None:
+    if (
+        image.is_device
+        or kind not in ("raw", "qcow2")
+        or (head is not None and (head.encrypted or head.external_data))
+    ):
         return None
-    extents = _extents(hypervisor, image.path) if kind == "raw" or image.filesystem in SHARING else None
+    extents = (
+        _extents(hypervisor, image.path)
+        if kind == "raw" or image.filesystem in SHARING
+        else None
+    )
     if extents is None and image.filesystem in SHARING:
         return None
-    shared = sum(end - start for start, end, flags in extents or () if "shared" in flags)
+    shared = sum(
+        end - start for start, end, flags in extents or () if "shared" in flags
+    )
     if kind == "raw" and extents is not None:
         return HostMap(tuple((start, end) for start, end, _ in extents), shared)
     spans = _mapped(hypervisor, image.path, kind)
@@ -69,8 +86,13 @@ def _extents(hypervisor: Node, path: str) -> list[tuple[int, int, list[str]]] | 
     output = _run(hypervisor, "filefrag -v -b512 %s", path)
     if output is None or not re.search(r"\d+ extents? found\n\Z", output):
         return None  # tmpfs has none of it, and filefrag succeeds
-    matches = [match for line in output.splitlines() if (match := _EXTENT.fullmatch(line))]
-    return [(int(one[1]) * 512, (int(one[2]) + 1) * 512, one[3].split(",")) for one in matches]
+    matches = [
+        match for line in output.splitlines() if (match := _EXTENT.fullmatch(line))
+    ]
+    return [
+        (int(one[1]) * 512, (int(one[2]) + 1) * 512, one[3].split(","))
+        for one in matches
+    ]
 
 
 def _mapped(hypervisor: Node, path: str, kind: str) -> list[Span] | None:
@@ -95,5 +117,12 @@ def _mapped(hypervisor: Node, path: str, kind: str) -> list[Span] | None:
 def _run(hypervisor: Node, command: str, *arguments: str) -> str | None:
     """What *command* prints; None where it fails, takes too long, or says more than is read."""
     limited = f"timeout -k 5 {_SECONDS} {command}"
-    result = hypervisor.shell.run(f"LC_ALL=C; export LC_ALL; {limited} 2>/dev/null | head -c {_MAX_BYTES}", *arguments)
-    return result.stdout if result.rc == 0 and 0 < len(result.stdout) < _MAX_BYTES else None
+    result = hypervisor.shell.run(
+        f"LC_ALL=C; export LC_ALL; {limited} 2>/dev/null | head -c {_MAX_BYTES}",
+        *arguments,
+    )
+    return (
+        result.stdout
+        if result.rc == 0 and 0 < len(result.stdout) < _MAX_BYTES
+        else None
+    )

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from reclaim.base.errors import NotAssessable
 
@@ -45,16 +46,22 @@ def names(read: Read, format: str | None, path: str) -> Names:  # noqa: A002
     head = read(0, HEAD)
     if head.startswith(_MAGIC) and len(head) >= 24:
         return (
-            _of_qcow2(read, head, path) if head[4:8] != b"\0\0\0\1" else Names(_at(read, *_PLACE.unpack_from(head, 8)))
+            _of_qcow2(read, head, path)
+            if head[4:8] != b"\0\0\0\1"
+            else Names(_at(read, *_PLACE.unpack_from(head, 8)))
         )
     if head.startswith(_QED) and len(head) >= 64:
         return _of_qed(read, head)
     if head.startswith((_VMDK, b"# Disk DescriptorFile")):
-        found = re.search(rb'^\s*parentFileNameHint\s*=\s*"([^"\n]{1,1023})"', head, re.MULTILINE)
+        found = re.search(
+            rb'^\s*parentFileNameHint\s*=\s*"([^"\n]{1,1023})"', head, re.MULTILINE
+        )
         return Names(_text(found[1]) if found else None, "vmdk")
     if format is None and head:
         return Names()  # QEMU takes it for a raw one
-    raise NotAssessable(f"{path}: its header cannot be read as that of a {format or 'disk image'}")
+    raise NotAssessable(
+        f"{path}: its header cannot be read as that of a {format or 'disk image'}"
+    )
 
 
 #: offset and length of the name in a qcow and a qcow2
@@ -72,7 +79,9 @@ def _text(data: bytes) -> str:
 def _of_qcow2(read: Read, head: bytes, path: str) -> Names:
     version = int.from_bytes(head[4:8], "big")
     if version not in (2, 3) or len(head) < 104:
-        raise NotAssessable(f"{path}: a qcow2 of version {version}, or one that ends in its header")
+        raise NotAssessable(
+            f"{path}: a qcow2 of version {version}, or one that ends in its header"
+        )
     at = 72 if version == 2 else int.from_bytes(head[100:104], "big")
     found: dict[int, str] = {}
     while at + 8 <= len(head):
@@ -81,7 +90,11 @@ def _of_qcow2(read: Read, head: bytes, path: str) -> Names:
             break
         found.setdefault(kind, _text(head[at + 8 : at + 8 + length]))
         at += 8 + -(-length // 8) * 8
-    return Names(_at(read, *_PLACE.unpack_from(head, 8)), found.get(_BACKING_FORMAT), found.get(_DATA_FILE))
+    return Names(
+        _at(read, *_PLACE.unpack_from(head, 8)),
+        found.get(_BACKING_FORMAT),
+        found.get(_DATA_FILE),
+    )
 
 
 def _of_qed(read: Read, head: bytes) -> Names:
@@ -94,12 +107,54 @@ def _of_qed(read: Read, head: bytes) -> Names:
 
 # Where a name leads ---------------------------------------------------------------------------
 
+#: nodes of a `json:` name that are taken apart, and how deep they may lie in one another
+_MOST_NODES, _DEEPEST_NODE = 1_000, 32
+#: drivers of files and devices of the host, and what names the file (QEMU's qapi/block-core.json)
+_LOCAL = {
+    "file": "filename",
+    "host_device": "filename",
+    "host_cdrom": "filename",
+    "io_uring": "path",
+    "": "filename",
+}
+#: drivers of what several can write to on a network
+_CLUSTERS = ("rbd", "gluster", "iscsi", "sheepdog", "nbd", "nfs", "ssh")
+#: and of what nobody writes to, or that is nobody else's
+_HARMLESS = ("http", "https", "ftp", "ftps", "null-co", "null-aio", "vvfat")
+#: default ports, which one may write and another leave out
+_PORTS = {"nbd": "10809", "ssh": "22", "nfs": "2049"}
+
+
+class Leaf(NamedTuple):
+    """A place, and the format of what lies there; None where QEMU would look for itself."""
+
+    place: str
+    format: str | None
+
+
+def locations(name: str, folder: str, format: str | None) -> list[Leaf]:  # noqa: A002
+    """The paths, or `protocol:…` of what is no file here, that *name* (in an image in *folder*) leads to.
+
+    *format* is what the whole is said to be. Raises NotAssessable where a `json:` name cannot be understood.
+    """
+    if name.startswith("json:"):
+        found = list(_leaves(_tree(name), folder, format, 0))
+        if not found or len(found) > _MOST_NODES:
+            raise NotAssessable(
+                f"the name {name[:100]} of its backing file is not understood"
+            )
+        return found
+    if name.startswith("blkdebug:"):  # and its own configuration file
+        return locations(name.split(":", 2)[-1], folder, format)
+    if name.startswith("blkverify:"):
+        raw, _, test = name.removeprefix("blkverify:").partition(":")
+        return [*locations(raw, folder, "raw"), *locations(test, folder, format)]
+    return [Leaf(location(name, folder), format)]
+
 
 def location(name: str, folder: str) -> str:
-    """The path that *name* (in the header of an image in *folder*) means, or `protocol:…` of what is no file here."""
-    if name.startswith("json:"):
-        return _of_json(name, folder)
-    if re.match(r"(file|host_device):", name):
+    """The one place that *name*, which is no `json:`, means."""
+    if re.match(r"(file|host_device|host_cdrom):", name):
         return location(name.partition(":")[2].removeprefix("//"), folder)
     if ":" in name.partition("/")[0]:
         return network(name)
@@ -109,31 +164,159 @@ def location(name: str, folder: str) -> str:
 def network(name: str) -> str:
     """`rbd:pool/image` of what QEMU and libvirt write in several ways: without options, monitors and secrets."""
     protocol, _, rest = name.partition(":")
-    protocol = protocol.partition("+")[0]
+    protocol, _, transport = protocol.partition("+")
     if protocol in ("gluster", "iscsi", "sheepdog") and rest.startswith("//"):
         return f"{protocol}:{rest[2:].partition('/')[2]}"  # of one cluster, whichever host is asked
     if protocol == "rbd":
         return f"rbd:{re.split(r'[:@]', rest)[0]}"
+    if (
+        protocol == "nbd"
+        and transport == "unix"
+        and (socket := re.search(r"[?&]socket=([^&]+)", rest))
+    ):
+        return f"nbd:{unquote(socket[1])}/{rest.partition('?')[0].lstrip('/')}"
+    if protocol == "nbd" and not rest.startswith("//"):
+        where, _, export = rest.partition(":exportname=")
+        at = where.removeprefix("unix:")
+        return (
+            f"nbd:{at}/{export}" if at != where else network(f"nbd://{where}/{export}")
+        )
+    if protocol in _PORTS and rest.startswith("//"):
+        host, _, path = rest[2:].partition("/")
+        host = host.rpartition("@")[2]
+        host = (
+            host
+            if re.search(r":\d+\Z", host)
+            else f"{host.removesuffix(':')}:{_PORTS[protocol]}"
+        )
+        return f"{protocol}://{host}/{path.partition('?')[0].lstrip('/')}"
     return f"{protocol}:{rest}"
 
 
-def _of_json(name: str, folder: str) -> str:
-    """The innermost file of a `json:` name."""
+def _tree(name: str) -> dict[str, Any]:
+    """The nodes of a `json:` name. Raises NotAssessable."""
     try:
-        found: Any = json.loads(name.removeprefix("json:"))
+        found = json.loads(name.removeprefix("json:"))
     except (ValueError, RecursionError):
-        return f"json:{name[:200]}"
-    for _ in range(32):
-        if not isinstance(found, dict):
-            break
-        inner = {key.removeprefix("file."): value for key, value in found.items() if key.startswith("file.")}
-        found = found.get("file", inner or found)
-        if isinstance(found, dict) and "file" not in found and not any(key.startswith("file.") for key in found):
-            break
-    if isinstance(found, str):
-        return location(found, folder)
-    if isinstance(found, dict) and "filename" in found:
-        return str(PurePosixPath(folder) / str(found["filename"]))
-    if isinstance(found, dict) and found.get("driver") == "rbd":
-        return f"rbd:{found.get('pool')}/{found.get('image')}"
-    return f"json:{json.dumps(found, sort_keys=True)[:500]}"
+        found = None
+    if not isinstance(found, dict):
+        raise NotAssessable(
+            f"the name {name[:100]} of its backing file is not understood"
+        )
+    return found
+
+
+def _unfolded(node: dict[str, Any]) -> dict[str, Any]:
+    """*node* with `file.driver` as what it is: the driver of its node `file` (QEMU's qdict_crumple)."""
+    tree: dict[str, Any] = {}
+    for key, value in node.items():
+        at, (*above, last) = tree, key.split(".")[:_DEEPEST_NODE]
+        for one in above:
+            inner = at.setdefault(one, {})
+            at = inner if isinstance(inner, dict) else {}
+        at[last] = value
+    return tree
+
+
+def _leaves(
+    node: dict[str, Any],
+    folder: str,
+    format: str | None,  # noqa: A002 (QEMU's word)
+    depth: int,
+) -> Iterator[Leaf]:
+    """The files of a node and of those below it. Raises NotAssessable where one leads nobody knows where."""
+    if depth > _DEEPEST_NODE:
+        raise NotAssessable("the name of its backing file is nested too deep")
+    node = _unfolded(node)
+    driver = str(node.get("driver", ""))
+    own = driver if driver in CHAINING or driver == "raw" else format
+    if place := _place_of(driver, node, folder):
+        yield Leaf(place, own)
+        return
+    children = [
+        (name, one)
+        for name, value in node.items()
+        if name not in _NO_NODES
+        for one in _nodes(value)
+    ]
+    if not children:
+        words = driver or "without a driver"
+        raise NotAssessable(
+            f"the node {words} in the name of its backing file is not understood"
+        )
+    for name, child in children:
+        other = None if name == "backing" else "raw" if name == "data-file" else own
+        yield from _leaves(child, folder, other, depth + 1)
+
+
+def _place_of(driver: str, node: dict[str, Any], folder: str) -> str:
+    """Where a node that has none below it leads; "" for one that has."""
+    if driver in _HARMLESS:
+        return f"{driver}:"
+    if driver in _CLUSTERS:
+        return _on_a_network(driver, node)
+    path = node.get(_LOCAL.get(driver, ""))
+    return str(PurePosixPath(folder) / path) if isinstance(path, str) else ""
+
+
+#: what a node has that are no nodes (`server` is where one on a network is)
+_NO_NODES = (
+    "server",
+    "cache",
+    "encrypt",
+    "throttle-group",
+    "inject-error",
+    "set-state",
+    "match",
+    "detect-zeroes",
+)
+
+
+def _nodes(value: Any) -> Iterator[dict[str, Any]]:
+    """The nodes in a value: itself, or those of a list, which may be written by numbers."""
+    if isinstance(value, list):
+        yield from (one for one in value if isinstance(one, dict))
+    elif isinstance(value, dict) and value and all(key.isdecimal() for key in value):
+        yield from (one for one in value.values() if isinstance(one, dict))
+    elif isinstance(value, dict):
+        yield value
+
+
+def _on_a_network(driver: str, node: dict[str, Any]) -> str:
+    """As `network` has it."""
+
+    def text(*names: str) -> str:
+        return "/".join(
+            str(node[name]).strip("/")
+            for name in names
+            if node.get(name) not in (None, "")
+        )
+
+    names = {
+        "rbd": ("pool", "namespace", "image"),
+        "gluster": ("volume", "path"),
+        "iscsi": ("target", "lun"),
+        "sheepdog": ("vdi",),
+        "nbd": ("export",),
+    }.get(driver, ("path",))
+    if (
+        "uri" in node
+        or "url" in node
+        or (driver in ("rbd", "sheepdog") and not text(*names))
+    ):
+        return network(
+            str(
+                node.get("uri")
+                or node.get("url")
+                or f"{driver}:{node.get('filename', '')}"
+            )
+        )
+    if driver in _PORTS:
+        server = node.get("server")
+        at = server if isinstance(server, dict) else node
+        if driver == "nbd" and isinstance(at.get("path"), str):
+            return f"nbd:{at['path']}/{text('export')}"
+        return network(
+            f"{driver}://{at.get('host', '')}:{at.get('port', '')}/{text(*names)}"
+        )
+    return f"{driver}:{text(*names)}"

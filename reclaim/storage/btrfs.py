@@ -37,11 +37,15 @@ def _upwards(path: str) -> Iterator[str]:
 def mount_of(shell: Host, path: str) -> tuple[str, str]:
     """The filesystem's type and where it is mounted, for *path* or the nearest folder above it that exists."""
     for one in _upwards(path):
-        result = shell.run("findmnt --noheadings --raw --output FSTYPE,TARGET --target %s", one)
+        result = shell.run(
+            "findmnt --noheadings --raw --output FSTYPE,TARGET --target %s", one
+        )
         if result.rc == 0:
             # several lines for mounts above one another, as systemd's automount makes them: the last is the upmost
             fstype, _, target = result.stdout.strip().rpartition("\n")[2].partition(" ")
-            return fstype, re.sub(r"\\x([0-9a-f]{2})", lambda code: chr(int(code[1], 16)), target)
+            return fstype, re.sub(
+                r"\\x([0-9a-f]{2})", lambda code: chr(int(code[1], 16)), target
+            )
     return "", "/"
 
 
@@ -79,27 +83,53 @@ def sharers(shell: Host, copy: int, folder: int, address: int) -> list[Sharer]:
 
     The shell, on this machine, is told the folder by its descriptor: a path may mean another by then.
     """
-    own = str(os.fstat(copy).st_ino), str(Path(f"/proc/self/fd/{copy}").readlink())
+    own = os.fstat(copy)
     top = _top(folder)
     try:
         here = f"/proc/{os.getpid()}/fd/{top}/."
         home, of_home = _shown(shell, here)
-        told = shell.run("btrfs inspect-internal logical-resolve -o %s %s", str(address), here)
+        told = shell.run(
+            "btrfs inspect-internal logical-resolve -o %s %s", str(address), here
+        )
+        lines = [
+            line
+            for line in (told.stdout + told.stderr).splitlines()
+            if not _is(line, own)
+        ]
+        place = str(Path(f"/proc/self/fd/{top}").readlink())
     finally:
         os.close(top)
     found: dict[str, Sharer] = {}
-    for line in (told.stdout + told.stderr).splitlines():
+    for line in lines:
         unreached = _UNREACHED.fullmatch(line.strip())
         if unreached and unreached[2] == home:
-            if unreached[1] != own[0]:
+            if unreached[1] != str(own.st_ino):
                 one = Sharer(f"a reflink in {printable(home)}", is_snapshot=False)
                 found[one.words] = one
         elif unreached:
-            one = Sharer(f"snapshot {printable(unreached[2])}", is_snapshot=unreached[2] in of_home)
+            one = Sharer(
+                f"snapshot {printable(unreached[2])}",
+                is_snapshot=unreached[2] in of_home,
+            )
             found[one.words] = one
-        elif line.startswith("/") and PurePosixPath(line) != PurePosixPath(own[1]):
-            found[line] = Sharer(printable(line), is_snapshot=_lies_in(shell, line, of_home))
+        elif line.startswith("/"):
+            path = (
+                f"{place.rstrip('/')}/{line.removeprefix(here).lstrip('/')}"
+                if line.startswith(here)
+                else line
+            )
+            found[line] = Sharer(
+                printable(path), is_snapshot=_lies_in(shell, line, of_home)
+            )
     return list(found.values())
+
+
+def _is(line: str, own: os.stat_result) -> bool:
+    """Does the line name the file *own*? It names files of the folder that was asked about by a path of that."""
+    try:
+        return line.startswith("/") and os.path.samestat(Path(line).stat(), own)
+    except (OSError, ValueError):
+        return False
 
 
 def _lies_in(shell: Host, path: str, names: Iterable[str]) -> bool:
@@ -118,7 +148,10 @@ def _top(folder: int) -> int:
     here = os.dup(folder)
     while (below := os.fstat(here)).st_ino != int(_TOP):
         above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
-        if (os.fstat(above).st_dev, os.fstat(above).st_ino == below.st_ino) != (below.st_dev, False):
+        if (os.fstat(above).st_dev, os.fstat(above).st_ino == below.st_ino) != (
+            below.st_dev,
+            False,
+        ):
             os.close(above)
             break
         os.close(here)

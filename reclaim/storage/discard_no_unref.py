@@ -17,7 +17,7 @@ def wants_no_unref(disk: Disk) -> bool:
     return disk.guest.policy.discard_no_unref and disk.driver.get("type") == "qcow2"
 
 
-def lacks_no_unref(hypervisor: Node) -> str | None:
+def why_not_no_unref(hypervisor: Node) -> str | None:
     """What here is too old to know it, or None."""
     for name, version, since in (
         ("libvirt", hypervisor.libvirt_version, _LIBVIRT),

@@ -57,7 +57,11 @@ class HostImage:
 
         XFS allocates ahead of a file that grows, as much again as it has (xfs(5), allocsize).
         """
-        return self.allocated if self.is_device or self.allocated is None else min(self.allocated, self.length)
+        return (
+            self.allocated
+            if self.is_device or self.allocated is None
+            else min(self.allocated, self.length)
+        )
 
     @property
     def folder(self) -> str:
@@ -66,7 +70,9 @@ class HostImage:
 
 
 #: stat's %s|%b|%B are decimal, its %D|%t|%T hexadecimal (stat(1)); of a size that a file can have
-_COUNTS = re.compile(r"(?:[0-9]{1,19}\|){3}[0-9a-f]{1,16}\|[0-9a-f]{1,8}\|[0-9a-f]{1,8}")
+_COUNTS = re.compile(
+    r"(?:[0-9]{1,19}\|){3}[0-9a-f]{1,16}\|[0-9a-f]{1,8}\|[0-9a-f]{1,8}"
+)
 
 #: stat's hexadecimal numbers, sysfs of the device or of the disk that a partition lies on, the device mapper
 _LOOK = r"""
@@ -114,7 +120,11 @@ def look(hypervisor: Node, path: str) -> HostImage:
     if problem := said.get("error"):
         words = " ".join(_text(problem).split())[:300] or f"{path}: stat failed"
         # a pool that is not mounted, an image that somebody moved: nothing is wrong with looking
-        raise NotAssessable(words) if words.endswith("No such file or directory") else ProbeError(words)
+        raise (
+            NotAssessable(words)
+            if words.endswith("No such file or directory")
+            else ProbeError(words)
+        )
     fields = _text(said.get("stat", b"")).split("|")
     if len(fields) != 7 or not _COUNTS.fullmatch("|".join(fields[1:])):
         raise ProbeError(f"{path}: what stat says cannot be parsed")
@@ -123,7 +133,16 @@ def look(hypervisor: Node, path: str) -> HostImage:
     if kind.startswith("regular"):
         filesystem = _text(said.get("filesystem", b""))
         real = said.get("real", b"").decode("utf-8", errors="surrogateescape")
-        return HostImage(path, False, device, int(length), int(blocks) * int(unit), filesystem, head=head, real=real)
+        return HostImage(
+            path,
+            False,
+            device,
+            int(length),
+            int(blocks) * int(unit),
+            filesystem,
+            head=head,
+            real=real,
+        )
     if kind != "block special file":
         raise NotAssessable(f"{path}: a {kind}, not an image")
     return HostImage(
@@ -153,7 +172,11 @@ def thin_bytes(status: str) -> int | None:
     Its words: start, length, `thin`, mapped sectors, highest mapped sector (Linux's thin-provisioning.rst).
     """
     words = status.split()
-    return int(words[3]) * 512 if words[2:3] == ["thin"] and re.fullmatch(r"[0-9]{1,18}", "".join(words[3:4])) else None
+    return (
+        int(words[3]) * 512
+        if words[2:3] == ["thin"] and re.fullmatch(r"[0-9]{1,18}", "".join(words[3:4]))
+        else None
+    )
 
 
 def header(hypervisor: Node, image: HostImage) -> Qcow2:
@@ -161,7 +184,9 @@ def header(hypervisor: Node, image: HostImage) -> Qcow2:
     if not image.head:
         raise NotAssessable(f"{image.path}: its header cannot be read")
     if not image.head.startswith(qcow2.MAGIC):
-        raise NotAssessable(f"{image.path}: it is defined as qcow2 and does not begin like one")
+        raise NotAssessable(
+            f"{image.path}: it is defined as qcow2 and does not begin like one"
+        )
 
     def read(offset: int, length: int) -> bytes:
         if offset + length <= len(image.head) or offset == 0:
@@ -190,7 +215,9 @@ def read_bytes(hypervisor: Node, path: str, offset: int, length: int) -> bytes:
     """Bytes of an image; fewer where it ends before. Raises ProbeError."""
     if not 0 <= offset < 2**62:
         raise NotAssessable(f"{path}: broken qcow2 header: it points behind any file")
-    return _run(hypervisor, path, _READ, path, str(offset), str(length)).get("bytes", b"")
+    return _run(hypervisor, path, _READ, path, str(offset), str(length)).get(
+        "bytes", b""
+    )
 
 
 # The storage below ----------------------------------------------------------------------------
@@ -280,7 +307,9 @@ def _punch(hypervisor: Node, folder: str) -> Punch:
     if refused := _text(said.get("refused", b"")):
         if not re.search("not supported|unsupported", refused, re.IGNORECASE):
             raise NotAssessable(f"{where}: {refused}")
-        return Punch(written, refused=f"fallocate says {refused}")  # its own words for EOPNOTSUPP
+        return Punch(
+            written, refused=f"fallocate says {refused}"
+        )  # its own words for EOPNOTSUPP
     piece, rest = _number(said, "piece"), _number(said, "rest")
     if written < _WRITTEN // 2 or piece is None or rest is None:
         raise NotAssessable(f"{where}: it does not count blocks")
@@ -295,7 +324,11 @@ def _run(hypervisor: Node, path: str, script: str, *arguments: str) -> dict[str,
     command = f"timeout -k 5 {_SECONDS} /bin/sh -c %s reclaim" + " %s" * len(arguments)
     result = hypervisor.shell.run(command, script, *arguments)
     if result.rc != 0:
-        why = f"no answer within {_SECONDS} s" if result.rc in (124, 137) else _last(result.stderr)
+        why = (
+            f"no answer within {_SECONDS} s"
+            if result.rc in (124, 137)
+            else _last(result.stderr)
+        )
         raise ProbeError(f"{path}: {why}")
     found = {}
     for line in result.stdout.splitlines():
@@ -303,7 +336,9 @@ def _run(hypervisor: Node, path: str, script: str, *arguments: str) -> dict[str,
         try:
             found[name] = base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError) as exc:
-            raise ProbeError(f"{path}: what the hypervisor's shell says cannot be parsed") from exc
+            raise ProbeError(
+                f"{path}: what the hypervisor's shell says cannot be parsed"
+            ) from exc
     return found
 
 

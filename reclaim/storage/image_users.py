@@ -37,6 +37,8 @@ _DEEPEST = 64
 _MOST, _AT_ONCE = 20_000, 100
 #: seconds for one question: a dead network mount never answers
 _SECONDS = 60
+#: SCSI devices of the host by host, bus, target and unit
+_SCSI = "/sys/bus/scsi/devices/"
 #: snapshots of one guest whose definitions are read
 _SNAPSHOTS = 200
 
@@ -65,24 +67,69 @@ class Use:
 # What definitions name ------------------------------------------------------------------------
 
 
-def uses(hypervisor: Node, root: Element, guest: str, *, note: str = "", runs: bool = False) -> Iterator[Use]:
+def uses(
+    hypervisor: Node, root: Element, guest: str, *, note: str = "", runs: bool = False
+) -> Iterator[Use]:
     """Every image that a definition names."""
     for disk in root.iterfind("devices/disk"):
-        yield from _of_disk(hypervisor, disk, Use(guest, note + _target(disk), "", None, writes=True, runs=runs))
+        yield from _of_disk(
+            hypervisor,
+            disk,
+            Use(guest, note + _target(disk), "", None, writes=True, runs=runs),
+        )
     base = Use(guest, note, "", None, writes=True, runs=runs)
+    for source in root.iterfind("devices/hostdev[@type='scsi']/source"):
+        yield replace(
+            base, what=f"{note}hostdev", place=_scsi_device(source), format="raw"
+        )
     for device in root.iterfind("devices/*"):
         for source in device.iter("source", "block") if device.tag != "disk" else ():
-            place = source.get("file") or source.get("dev") or source.findtext("path") or source.text
+            place = (
+                source.get("file")
+                or source.get("dev")
+                or source.findtext("path")
+                or source.text
+            )
             if (path := str(place or "").strip()).startswith("/"):
                 yield replace(base, what=f"{note}{device.tag!s}", place=path)
     nvram = root.find("os/nvram")
-    if path := "" if nvram is None else str(nvram.text or "").strip() or _source(hypervisor, nvram):
-        yield replace(base, what=f"{note}nvram", place=path, format="raw", may_be_gone=True)
+    if (
+        path := ""
+        if nvram is None
+        else str(nvram.text or "").strip() or _source(hypervisor, nvram)
+    ):
+        yield replace(
+            base, what=f"{note}nvram", place=path, format="raw", may_be_gone=True
+        )
     loader = root.find("os/loader[@readonly='no']")
     if loader is not None and (path := str(loader.text or "").strip()):
-        yield replace(base, what=f"{note}loader", place=path, format="raw", may_be_gone=True)
-    for place, is_read in qemuargs.images(root):
-        yield replace(base, what=f"{note}qemu:commandline", place=_named(place), writes=not is_read)
+        yield replace(
+            base, what=f"{note}loader", place=path, format="raw", may_be_gone=True
+        )
+    for name, is_read in qemuargs.images(root):
+        for place in _named(name):
+            yield replace(
+                base, what=f"{note}qemu:commandline", place=place, writes=not is_read
+            )
+
+
+def _scsi_device(source: Element) -> str:
+    """The disk of the host, or of an iSCSI target, that is handed on as a SCSI device; "" for any other."""
+    if protocol := source.get("protocol"):
+        return _network(str(protocol), source)
+    adapter, address = source.find("adapter"), source.find("address")
+    host = (
+        ""
+        if adapter is None
+        else str(adapter.get("name") or "").removeprefix("scsi_host")
+    )
+    if address is None or not host.isdecimal():
+        return ""
+    parts = [
+        host,
+        *(str(address.get(name) or "0") for name in ("bus", "target", "unit")),
+    ]
+    return f"{_SCSI}{':'.join(parts)}"
 
 
 def written_from_outside(guest: Guest, path: str) -> Use:
@@ -92,7 +139,13 @@ def written_from_outside(guest: Guest, path: str) -> Use:
 
 def uses_of_disk(guest: Guest, disk: DiskView) -> list[Use]:
     """The images of one disk, as a start or an attachment opens them."""
-    return list(_of_disk(guest.hypervisor, disk.element, Use(guest.name, disk.target, "", None, writes=True)))
+    return list(
+        _of_disk(
+            guest.hypervisor,
+            disk.element,
+            Use(guest.name, disk.target, "", None, writes=True),
+        )
+    )
 
 
 def _target(disk: Element) -> str:
@@ -100,17 +153,31 @@ def _target(disk: Element) -> str:
     return "a disk" if target is None else str(target.get("dev") or "")
 
 
-def _named(place: str) -> str:
-    return place if place.startswith("/") else backing.location(place, "/")
+def _named(name: str) -> list[str]:
+    """The places that a name in QEMU's arguments leads to; one that is not understood stays as it is."""
+    try:
+        return (
+            [name]
+            if name.startswith("/")
+            else [one.place for one in backing.locations(name, "/", None)]
+        )
+    except NotAssessable:
+        return [name]
 
 
 def _of_disk(hypervisor: Node, disk: Element, use: Use) -> Iterator[Use]:
     """The disk's own image, what is mirrored or kept apart, and the chain as far as the definition has it."""
-    reads = disk.get("device") == "cdrom" or any(disk.find(tag) is not None for tag in ("readonly", "transient"))
+    reads = disk.get("device") == "cdrom" or any(
+        disk.find(tag) is not None for tag in ("readonly", "transient")
+    )
     own = replace(use, writes=not reads, shared=disk.find("shareable") is not None)
     driver = disk.find("driver")
     if place := _source(hypervisor, disk):
-        yield replace(own, place=place, format="raw" if driver is None else driver.get("type", "raw"))
+        yield replace(
+            own,
+            place=place,
+            format="raw" if driver is None else driver.get("type", "raw"),
+        )
     for data in disk.iterfind("source/dataStore"):
         yield replace(own, place=_source(hypervisor, data), format="raw")
     for mirror in disk.iterfind("mirror"):
@@ -118,7 +185,13 @@ def _of_disk(hypervisor: Node, disk: Element, use: Use) -> Iterator[Use]:
         yield replace(use, place=place, format=_format(mirror), writes=True)
     level, store = 1, disk.find("backingStore")
     while store is not None and level < _DEEPEST:
-        yield replace(use, place=_source(hypervisor, store), format=_format(store), writes=False, depth=level)
+        yield replace(
+            use,
+            place=_source(hypervisor, store),
+            format=_format(store),
+            writes=False,
+            depth=level,
+        )
         level, store = level + 1, store.find("backingStore")
 
 
@@ -148,11 +221,17 @@ def _network(protocol: str, source: Element) -> str:
     if protocol in _CLUSTERS:
         return backing.network(f"{protocol}:{name}")
     host = source.find("host")
-    at = "" if host is None else host.get("socket") or f"//{host.get('name')}:{host.get('port') or ''}"
-    return f"{protocol}:{at}/{name}"
+    if host is not None and host.get("socket"):
+        return f"{protocol}:{host.get('socket')}/{name}"
+    at = "" if host is None else f"//{host.get('name')}:{host.get('port') or ''}"
+    return backing.network(f"{protocol}:{at}/{name}")
 
 
-_NO_VOLUME = (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_OPERATION_INVALID)
+_NO_VOLUME = (
+    libvirt.VIR_ERR_NO_STORAGE_POOL,
+    libvirt.VIR_ERR_NO_STORAGE_VOL,
+    libvirt.VIR_ERR_OPERATION_INVALID,
+)
 
 
 #: kinds of pools whose volumes are files, or devices, of the folder that is the pool's target (libvirt formatstorage)
@@ -177,7 +256,9 @@ def _volume(hypervisor: Node, pool: str, volume: str) -> str:
         if exc.get_error_code() in (*_NO_VOLUME, libvirt.VIR_ERR_NO_SUPPORT):
             return f"volume:{pool}/{volume}"
         raise
-    return path if path.startswith("/") else backing.network(f"{root.get('type')}:{path}")
+    return (
+        path if path.startswith("/") else backing.network(f"{root.get('type')}:{path}")
+    )
 
 
 def _expected(pool: Element, volume: str) -> str:
@@ -197,7 +278,9 @@ def _all(hypervisor: Node) -> Iterator[Use]:
         try:
             yield from _of_domain(hypervisor, domain)
         except libvirt.libvirtError as exc:
-            if exc.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # it went away: it uses nothing
+            if (
+                exc.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN
+            ):  # it went away: it uses nothing
                 raise
 
 
@@ -215,7 +298,9 @@ def _of_domain(hypervisor: Node, domain: libvirt.virDomain) -> Iterator[Use]:
             if exc.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
                 raise
         else:
-            yield from uses(hypervisor, parse_xml(text, name), name, note="managed save: ")
+            yield from uses(
+                hypervisor, parse_xml(text, name), name, note="managed save: "
+            )
     yield from _of_snapshots(hypervisor, domain)
 
 
@@ -234,7 +319,15 @@ def _of_snapshots(hypervisor: Node, domain: libvirt.virDomain) -> Iterator[Use]:
             if place := _source(hypervisor, disk):
                 driver = disk.find("driver")
                 kind = "qcow2" if driver is None else driver.get("type")
-                yield Use(domain.name(), note, place, kind, writes=False, by_snapshot=True, may_be_gone=True)
+                yield Use(
+                    domain.name(),
+                    note,
+                    place,
+                    kind,
+                    writes=False,
+                    by_snapshot=True,
+                    may_be_gone=True,
+                )
         for one in (*root.iterfind("domain"), *root.iterfind("inactiveDomain")):
             for use in uses(hypervisor, one, domain.name()):
                 yield replace(use, what=note, writes=False, may_be_gone=True)
@@ -247,12 +340,14 @@ def _of_snapshots(hypervisor: Node, domain: libvirt.virDomain) -> Iterator[Use]:
 class Layer:
     """What is at a place: its identity, what it lies on, what of the host holds it, and its first bytes.
 
-    `identity` is None where there is nothing; `problem` says why nobody can tell. `folder` tells whether the folder of
-    what is not there is there, and holds something: an empty one may wait for its storage to be mounted.
+    `identity` is None where there is nothing; `problem` says why nobody can tell. `same` is what two ways to one disk
+    have in common. `folder` tells whether the folder of what is not there is there, and holds something: an empty one
+    may wait for its storage to be mounted.
     """
 
     identity: str | None = None
     below: frozenset[str] = frozenset()
+    same: str = ""
     holders: tuple[str, ...] = ()
     head: bytes = b""
     problem: str = ""
@@ -271,6 +366,20 @@ below() {
         [ -e "$slave/dev" ] && { printf 'device %s\n' "$(cat "$slave/dev")"; below "$(readlink -f "$slave")"; }
     done
     [ -r "$1/loop/backing_file" ] && stat -L -c 'file %d:%i' -- "$(cat "$1/loop/backing_file")"
+    remote "$1"
+}
+remote() {
+    rbd=/sys/bus/rbd/devices/${1##*/rbd}
+    if [ -r "$rbd/pool" ]; then
+        space=$(cat "$rbd/pool_ns" 2>/dev/null)
+        printf 'place rbd:%s/%s\n' "$(cat "$rbd/pool")${space:+/$space}" "$(cat "$rbd/name")"
+    fi
+    scsi=$(readlink -f "$1/device")
+    case $scsi in */session*/*)
+        session=${scsi##*/session}
+        target=$(cat "/sys/class/iscsi_session/session${session%%/*}/targetname")
+        printf 'place iscsi:%s/%s\n' "$target" "${scsi##*:}" ;;
+    esac
 }
 holders() {
     for holder in "$1"/holders/* "$1"/*/holders/*; do [ -e "$holder" ] && printf '%s\n' "${holder##*/}"; done
@@ -294,6 +403,9 @@ done)
 number=0
 for path in "$@"; do
     number=$((number + 1))
+    case $path in /sys/bus/scsi/devices/*)
+        for disk in "$path"/block/*; do [ -e "$disk" ] && path=/dev/${disk##*/}; done ;;
+    esac
     if ! status=$(stat -L -c '%F|%d:%i|%t|%T' -- "$path" 2>&1); then
         say "error$number" "$status"
         [ -d "${path%/*}/" ] && say "folder$number" "$(ls -A -- "${path%/*}/" | head -n 1)."
@@ -305,6 +417,7 @@ for path in "$@"; do
         type=${status#*|*|}
         sys=$(readlink -f "/sys/dev/block/$((0x${type%|*})):$((0x${type#*|}))")
         say "below$number" "$(below "$sys")"
+        say "same$number" "$(grep -E '^(naa|eui)\.' "$sys/device/wwid")"
         say "holders$number" "$(holders "$sys")" ;;
     regular*)
         id=${status#*|}
@@ -328,10 +441,16 @@ def _look(hypervisor: Node, paths: Collection[str]) -> dict[str, Layer]:
         command = f"timeout -k 5 {_SECONDS} /bin/sh -c %s reclaim" + " %s" * len(some)
         result = hypervisor.shell.run(command, script, *some)
         if result.rc != 0:
-            why = f"no answer within {_SECONDS} s" if result.rc in (124, 137) else "it failed"
+            why = (
+                f"no answer within {_SECONDS} s"
+                if result.rc in (124, 137)
+                else "it failed"
+            )
             raise ProbeError(f"looking at the images of all guests: {why}")
         said = dict(_answers(result.stdout))
-        found |= {path: _node(path, said, number) for number, path in enumerate(some, 1)}
+        found |= {
+            path: _node(path, said, number) for number, path in enumerate(some, 1)
+        }
     return found
 
 
@@ -341,17 +460,23 @@ def _answers(output: str) -> Iterator[tuple[str, bytes]]:
         try:
             yield name, base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError) as exc:
-            raise ProbeError("what the hypervisor's shell says of images cannot be parsed") from exc
+            raise ProbeError(
+                "what the hypervisor's shell says of images cannot be parsed"
+            ) from exc
 
 
 def _node(path: str, said: dict[str, bytes], number: int) -> Layer:
     def text(name: str) -> str:
-        return said.get(f"{name}{number}", b"").decode("utf-8", errors="replace").strip()
+        return (
+            said.get(f"{name}{number}", b"").decode("utf-8", errors="replace").strip()
+        )
 
     if problem := text("error"):
         if problem.endswith(("No such file or directory", "Not a directory")):
             held = text("folder")
-            return Layer(folder="absent" if not held else "empty" if held == "." else "used")
+            return Layer(
+                folder="absent" if not held else "empty" if held == "." else "used"
+            )
         return Layer(problem=problem[-200:])
     kind, _, rest = text("stat").partition("|")
     holders, head = tuple(text("holders").split()), said.get(f"head{number}", b"")
@@ -359,14 +484,22 @@ def _node(path: str, said: dict[str, bytes], number: int) -> Layer:
         return Layer(f"file {rest.partition('|')[0]}", holders=holders, head=head)
     if kind == "block special file":
         major, minor = rest.split("|")[1:3]
-        return Layer(f"device {int(major, 16)}:{int(minor, 16)}", frozenset(text("below").splitlines()), holders, head)
-    return Layer(f"other {rest.partition('|')[0]}") if kind else Layer(problem=f"{path}: nobody can tell what it is")
+        identity, below = (
+            f"device {int(major, 16)}:{int(minor, 16)}",
+            frozenset(text("below").splitlines()),
+        )
+        return Layer(identity, below, text("same"), holders, head)
+    return (
+        Layer(f"other {rest.partition('|')[0]}")
+        if kind
+        else Layer(problem=f"{path}: nobody can tell what it is")
+    )
 
 
 # Putting both together ------------------------------------------------------------------------
 
 
-class Found(NamedTuple):
+class FoundUse(NamedTuple):
     """A use, and what it is of."""
 
     use: Use
@@ -385,9 +518,11 @@ class Chains:
     hypervisor: Node
     nodes: dict[str, Layer] = field(default_factory=dict)
 
-    def follow(self, first: Iterable[Use]) -> tuple[list[Found], list[tuple[Use, str]]]:
+    def follow(
+        self, first: Iterable[Use]
+    ) -> tuple[list[FoundUse], list[tuple[Use, str]]]:
         """Every image that *first* lead to, and of which of them nobody can tell what they stand on, and why."""
-        found: list[Found] = []
+        found: list[FoundUse] = []
         unclear: list[tuple[Use, str]] = []
         waiting = [use for use in dict.fromkeys(first) if use.place]
         seen: set[Use] = set()
@@ -396,7 +531,7 @@ class Chains:
             following: list[Use] = []
             for use in waiting:
                 seen.add(use)
-                one = Found(use, self.nodes.get(use.place, Layer()))
+                one = FoundUse(use, self.nodes.get(use.place, Layer()))
                 found.append(one)
                 try:
                     following += self._below(one)
@@ -411,36 +546,52 @@ class Chains:
         paths = {place for place in places if place.startswith("/")} - self.nodes.keys()
         self.nodes |= _look(self.hypervisor, sorted(paths)) if paths else {}
 
-    def _below(self, one: Found) -> list[Use]:
+    def _below(self, one: FoundUse) -> list[Use]:
         """The images that the header of this one names. Raises NotAssessable where it cannot be read."""
         use, node = one
         if node.problem:
             raise NotAssessable(node.problem)
         if use.place.startswith("volume:"):
             raise NotAssessable(f"libvirt does not tell where its {use.place} is")
-        if (use.format is not None and use.format not in backing.CHAINING) or not use.place.startswith("/"):
+        if use.place.startswith("json:"):
+            raise NotAssessable("its name in QEMU's arguments is not understood")
+        if (
+            use.format is not None and use.format not in backing.CHAINING
+        ) or not use.place.startswith("/"):
             return []
         if node.identity is None:
             if use.may_be_gone or node.folder == "used":
                 return []  # what is gone stands on nothing
-            raise NotAssessable(f"{use.place} is not there, nor anything else in its folder")
+            raise NotAssessable(
+                f"{use.place} is not there, nor anything else in its folder"
+            )
         if node.identity.startswith("other "):
             return []  # a character device, a folder: no image
         if use.depth >= _DEEPEST:
-            raise NotAssessable(f"{use.place}: more than {_DEEPEST} images stand on one another")
+            raise NotAssessable(
+                f"{use.place}: more than {_DEEPEST} images stand on one another"
+            )
         found = backing.names(partial(self._read, one), use.format, use.place)
         folder = str(PurePosixPath(use.place).parent)
         below = []
         if found.backing:
-            place = backing.location(found.backing, folder)
-            below.append(
-                replace(use, place=place, format=found.format, writes=False, shared=False, depth=use.depth + 1)
-            )
+            for place, kind in backing.locations(found.backing, folder, found.format):
+                below.append(
+                    replace(
+                        use,
+                        place=place,
+                        format=kind,
+                        writes=False,
+                        shared=False,
+                        depth=use.depth + 1,
+                    )
+                )
         if found.data:
-            below.append(replace(use, place=backing.location(found.data, folder), format="raw"))
+            for place, _ in backing.locations(found.data, folder, "raw"):
+                below.append(replace(use, place=place, format="raw"))
         return below
 
-    def _read(self, one: Found, offset: int, length: int) -> bytes:
+    def _read(self, one: FoundUse, offset: int, length: int) -> bytes:
         head = one.node.head
         if offset == 0 or offset + length <= len(head):
             return head[offset : offset + length]
@@ -455,8 +606,9 @@ class Survey:
     """What all guests of a hypervisor use, by what it is and by what it lies on."""
 
     chains: Chains
-    found: dict[str, list[Found]] = field(default_factory=dict)
-    above: dict[str, list[Found]] = field(default_factory=dict)
+    found: dict[str, list[FoundUse]] = field(default_factory=dict)
+    above: dict[str, list[FoundUse]] = field(default_factory=dict)
+    same: dict[str, list[FoundUse]] = field(default_factory=dict)
     unclear: list[tuple[Use, str]] = field(default_factory=list)
     made: float = field(default_factory=time.monotonic)
 
@@ -469,13 +621,20 @@ class Survey:
             survey.found.setdefault(one.key, []).append(one)
             for identity in one.node.below:
                 survey.above.setdefault(identity, []).append(one)
+            if one.node.same:
+                survey.same.setdefault(one.node.same, []).append(one)
         return survey
 
-    def touching(self, mine: Found) -> Iterator[tuple[Found, bool]]:
+    def touching(self, mine: FoundUse) -> Iterator[tuple[FoundUse, bool]]:
         """Every use of the image, or of a part or the whole of it, and whether it is the very same."""
         yield from ((one, True) for one in self.found.get(mine.key, ()))
+        yield from ((one, True) for one in self.same.get(mine.node.same, ()))
         yield from ((one, False) for one in self.above.get(mine.key, ()))
-        yield from ((one, False) for identity in mine.node.below for one in self.found.get(identity, ()))
+        yield from (
+            (one, False)
+            for identity in mine.node.below
+            for one in self.found.get(identity, ())
+        )
 
 
 #: seconds for which a survey serves those who only judge; before anything is opened all is read anew
@@ -490,7 +649,9 @@ def _survey(hypervisor: Node, *, lately: bool) -> Survey:
     return known
 
 
-def reason_of_others(guest: Guest, mine: Iterable[Use], *, lately: bool = False) -> str | None:
+def why_not_alone(
+    guest: Guest, mine: Iterable[Use], *, lately: bool = False
+) -> str | None:
     """Why the images that *guest* would open (*mine*) must not be opened, by the name of who else has them; or None.
 
     Nobody minds what is only read, and what both sides share on purpose (`<shareable/>`). *lately*: as it was a
@@ -505,15 +666,19 @@ def reason_of_others(guest: Guest, mine: Iterable[Use], *, lately: bool = False)
     except ProbeError as exc:
         return f"nobody can tell who else uses its images: {exc}"
     except libvirt.libvirtError as exc:
-        return f"nobody can tell who else uses its images: libvirt: {libvirt_words(exc)}"
+        return (
+            f"nobody can tell who else uses its images: libvirt: {libvirt_words(exc)}"
+        )
     unknown = [one for one in survey.unclear if one[0].guest != guest.name]
-    clashes = filter(None, (_clash(one, survey, guest.name) for one in own))
+    clashes = filter(None, (_why_not_beside(one, survey, guest.name) for one in own))
     return next(clashes, None) or _of_the_host(own) or _unclear(own, unclear, unknown)
 
 
-def _clash(mine: Found, survey: Survey, guest: str) -> str | None:
+def _why_not_beside(mine: FoundUse, survey: Survey, guest: str) -> str | None:
     for other, same in survey.touching(mine):
-        is_own = other.use.guest == guest and not (other.use.by_snapshot and other.use.depth)
+        is_own = other.use.guest == guest and not (
+            other.use.by_snapshot and other.use.depth
+        )
         if is_own or not _is_taken(mine.use, other.use):
             continue
         name, what = printable(other.use.guest), printable(other.use.what)
@@ -521,7 +686,9 @@ def _clash(mine: Found, survey: Survey, guest: str) -> str | None:
             return f"the guest {name} uses {_place(mine)}, below an overlay ({what})"
         if not same:
             theirs = f"{printable(other.use.place)} ({what})"
-            return f"the guest {name} uses {theirs}, a part of {_place(mine)} or its whole"
+            return (
+                f"the guest {name} uses {theirs}, a part of {_place(mine)} or its whole"
+            )
         if other.use.runs:
             return f"{name} runs on its image {_place(mine)}, as {what}"
         return f"the guest {name}, which is off, uses {_place(mine)} too, as {what}"
@@ -531,23 +698,30 @@ def _clash(mine: Found, survey: Survey, guest: str) -> str | None:
 def _is_taken(mine: Use, other: Use) -> bool:
     """Would one of both write what the other relies on?"""
     if mine.writes:
-        return other.depth > 0 or not (mine.shared and (other.shared or not other.writes))
+        return other.depth > 0 or not (
+            mine.shared and (other.shared or not other.writes)
+        )
     return mine.depth > 0 and other.writes and other.runs
 
 
-def _place(one: Found) -> str:
+def _place(one: FoundUse) -> str:
     return f"{printable(one.use.place)} ({printable(one.use.what)})"
 
 
-def _of_the_host(own: list[Found]) -> str | None:
+def _of_the_host(own: list[FoundUse]) -> str | None:
     for one in own:
         if one.use.writes and one.node.holders:
-            by = ", ".join("it is mounted there" if name == "mounted" else name for name in one.node.holders)
+            by = ", ".join(
+                "it is mounted there" if name == "mounted" else name
+                for name in one.node.holders
+            )
             return f"the host itself uses {_place(one)}: {printable(by)}"
     return None
 
 
-def _unclear(own: list[Found], mine: list[tuple[Use, str]], unknown: list[tuple[Use, str]]) -> str | None:
+def _unclear(
+    own: list[FoundUse], mine: list[tuple[Use, str]], unknown: list[tuple[Use, str]]
+) -> str | None:
     """Where nobody can tell, nothing is opened. What is not there with all its folder cannot be opened anyway."""
     written = [one for one in own if one.use.writes and not one.use.may_be_gone]
     for one in written:

@@ -66,7 +66,9 @@ def identify(descriptor: int, path: str, *, declared: str | None = None) -> Imag
         return Image("raw")
     for magic, name in _PACKED.items():
         if head.startswith(magic):
-            raise NotAssessable(f"{path}: it is a {name} file: no image as it is, nothing to punch")
+            raise NotAssessable(
+                f"{path}: it is a {name} file: no image as it is, nothing to punch"
+            )
     if head.startswith(qcow2.MAGIC):
         read = partial(_read, descriptor)
         return Image("qcow2", qcow2.parse(read, os.fstat(descriptor).st_size, path))
@@ -81,14 +83,24 @@ def _read(descriptor: int, offset: int, length: int) -> bytes:
 
 def named_files(descriptor: int, image: Image, path: str) -> qcow2.Named:
     """The files that the header of an image names. Raises NotAssessable for a broken one."""
-    return qcow2.named(partial(_read, descriptor), image.qcow2, path) if image.qcow2 else qcow2.Named()
+    return (
+        qcow2.named(partial(_read, descriptor), image.qcow2, path)
+        if image.qcow2
+        else qcow2.Named()
+    )
 
 
-def node(descriptor: int, image: Image, backing: dict[str, Any] | None = None) -> dict[str, Any]:
+def node(
+    descriptor: int, image: Image, backing: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The open file as a block node for qemu-img: the format said, the backing file *backing* or none."""
     return {
         "driver": image.format,
-        "file": {"driver": "file", "filename": f"/proc/self/fd/{descriptor}", "read-only": True},
+        "file": {
+            "driver": "file",
+            "filename": f"/proc/self/fd/{descriptor}",
+            "read-only": True,
+        },
         "read-only": True,
         **({"backing": backing} if image.format == "qcow2" else {}),
     }
@@ -129,7 +141,9 @@ def qemu_img(
         except subprocess.TimeoutExpired as exc:
             raise ProbeError(f"{what}: no answer within {limit:g} s") from exc
         except OverflowError as exc:
-            raise ProbeError(f"{what}: more than {_MAX_OUTPUT} bytes of output") from exc
+            raise ProbeError(
+                f"{what}: more than {_MAX_OUTPUT} bytes of output"
+            ) from exc
         except BaseException:  # we are told to stop
             child.end(process)
             raise
@@ -138,15 +152,24 @@ def qemu_img(
     errors = stderr.decode("utf-8", errors="replace")
     for descriptor in descriptors:
         errors = errors.replace(f"/proc/self/fd/{descriptor}", path)
-    return process.returncode, stdout.decode("utf-8", errors="replace"), " ".join(errors.split())[:500]
+    return (
+        process.returncode,
+        stdout.decode("utf-8", errors="replace"),
+        " ".join(errors.split())[:500],
+    )
 
 
-def _communicate(process: subprocess.Popen[bytes], seconds: float, watch: Callable[[], None]) -> tuple[bytes, bytes]:
+def _communicate(
+    process: subprocess.Popen[bytes], seconds: float, watch: Callable[[], None]
+) -> tuple[bytes, bytes]:
     """Like `communicate`, with a limit. Raises TimeoutExpired, OverflowError."""
     deadline = time.monotonic() + seconds
     assert process.stdout is not None
     assert process.stderr is not None
-    parts: dict[Any, bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
+    parts: dict[Any, bytearray] = {
+        process.stdout: bytearray(),
+        process.stderr: bytearray(),
+    }
     with selectors.DefaultSelector() as selector:
         for stream in parts:
             selector.register(stream, selectors.EVENT_READ)
@@ -176,12 +199,19 @@ def mapped(descriptor: int, image: Image, path: str) -> int | None:
     with holes.unwritten(descriptor, path) as still_ours:
         image = identify(descriptor, path, declared=image.format)
         header = image.qcow2
-        if header is None or header.snapshots or header.encrypted or header.external_data:
+        if (
+            header is None
+            or header.snapshots
+            or header.encrypted
+            or header.external_data
+        ):
             return None
         asked = ["map", "--output=json", filename(node(descriptor, image))]
         status, output, errors = qemu_img(asked, (descriptor,), path, watch=still_ours)
     if status != 0:
-        raise NotAssessable(f"{path}: qemu-img does not read it: {errors.removeprefix('qemu-img: ')}")
+        raise NotAssessable(
+            f"{path}: qemu-img does not read it: {errors.removeprefix('qemu-img: ')}"
+        )
     total = 0
     try:
         for piece in json.loads(output):
@@ -209,7 +239,9 @@ def open_image(path: str | File, declared: str | None = None) -> tuple[int, Imag
 
 
 @contextmanager
-def opened_image(path: str | File, declared: str | None = None) -> Iterator[tuple[int, Image]]:
+def opened_image(
+    path: str | File, declared: str | None = None
+) -> Iterator[tuple[int, Image]]:
     """`open_image`, closed at the end."""
     descriptor, found = open_image(path, declared)
     try:

@@ -72,27 +72,48 @@ def parse(read: Read, length: int | None, path: str) -> Qcow2:
     head = read(0, HEAD)
     if len(head) < _HEADER.size:
         raise NotAssessable(f"{broken}: the file ends within it")
-    (_, version, backing_at, backing_size, bits, virtual, crypt, l1_count, l1_at, *_rest, snapshots, snapshots_at) = (
-        _HEADER.unpack_from(head)
-    )
+    (
+        _,
+        version,
+        backing_at,
+        backing_size,
+        bits,
+        virtual,
+        crypt,
+        l1_count,
+        l1_at,
+        *_rest,
+        snapshots,
+        snapshots_at,
+    ) = _HEADER.unpack_from(head)
     if version not in (2, 3):
         raise NotAssessable(f"{broken}: version {version}")
     if bits not in _CLUSTER_BITS:
         raise NotAssessable(f"{broken}: clusters of 2^{bits} bytes")
     cluster = 1 << bits
-    if l1_count * 8 > _MAX_L1_BYTES or backing_size > _MAX_BACKING_NAME or snapshots > _MAX_SNAPSHOTS:
+    if (
+        l1_count * 8 > _MAX_L1_BYTES
+        or backing_size > _MAX_BACKING_NAME
+        or snapshots > _MAX_SNAPSHOTS
+    ):
         raise NotAssessable(f"{broken}: a table larger than any")
     if length is not None and l1_at + l1_count * 8 > length:
         raise NotAssessable(f"{path}: truncated: its tables lie behind its end")
-    if (backing_at and backing_at + backing_size > cluster) or max(l1_at, snapshots_at) > _MAX_OFFSET:
+    if (backing_at and backing_at + backing_size > cluster) or max(
+        l1_at, snapshots_at
+    ) > _MAX_OFFSET:
         raise NotAssessable(f"{broken}: it points behind any file")
     incompatible, header_length = 0, _HEADER.size
     if version == 3:
         if len(head) < HEAD:
             raise NotAssessable(f"{broken}: the file ends within it")
-        incompatible, *_others, order, header_length = _FEATURES.unpack_from(head, _HEADER.size)
+        incompatible, *_others, order, header_length = _FEATURES.unpack_from(
+            head, _HEADER.size
+        )
         if order > _MAX_REFCOUNT_ORDER or not HEAD <= header_length <= cluster:
-            raise NotAssessable(f"{broken}: refcounts of 2^{order} bits, a header of {header_length} bytes")
+            raise NotAssessable(
+                f"{broken}: refcounts of 2^{order} bits, a header of {header_length} bytes"
+            )
     # an entry of an L2 table has 8 bytes, with extended_l2 16
     if l1_count << (2 * bits - (4 if incompatible & _EXTENDED_L2 else 3)) < virtual:
         raise NotAssessable(f"{broken}: its tables are too short for {virtual} bytes")
@@ -145,9 +166,13 @@ def named(read: Read, header: Qcow2, path: str) -> Named:
             break
         start = at + _EXTENSION.size
         if size > len(table) - start:
-            raise NotAssessable(f"{path}: broken qcow2 header: an extension is longer than the header")
+            raise NotAssessable(
+                f"{path}: broken qcow2 header: an extension is longer than the header"
+            )
         if kind in (_BACKING_FORMAT, _DATA_FILE):
-            found.setdefault(kind, _text(table[start : start + min(size, _MAX_BACKING_NAME)]))
+            found.setdefault(
+                kind, _text(table[start : start + min(size, _MAX_BACKING_NAME)])
+            )
         at = start + -(-size // 8) * 8
     data = found.get(_DATA_FILE) if header.external_data else None
     return Named(header.backing, found.get(_BACKING_FORMAT, ""), data or None)

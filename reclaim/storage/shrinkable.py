@@ -22,7 +22,21 @@ from reclaim.storage.qcow2 import Qcow2
 
 #: formats that accept discards and keep every block (their drivers in QEMU's block/ have no pdiscard, or one that
 #: frees nothing in the file); libvirt's names
-_KEEPS_ALL = frozenset(("bochs", "cloop", "cow", "dmg", "ploop", "qcow", "qed", "vdi", "vhd", "vmdk", "vpc"))
+_KEEPS_ALL = frozenset(
+    (
+        "bochs",
+        "cloop",
+        "cow",
+        "dmg",
+        "ploop",
+        "qcow",
+        "qed",
+        "vdi",
+        "vhd",
+        "vmdk",
+        "vpc",
+    )
+)
 _DEEPEST = 30
 #: an image may hold this much beyond what its disk and its tables can take: bitmaps, rounding
 _SLACK = 64 * 1024 * 1024
@@ -68,22 +82,34 @@ def path_of(disk: Disk) -> str:
         raise NotApplicable("an NVMe namespace passed through: there is no image")
     if view.type == "network":
         protocol = view.source.get("protocol", "unknown protocol")
-        raise NotAssessable(f"a network disk ({protocol}): its storage cannot be looked at from here")
+        raise NotAssessable(
+            f"a network disk ({protocol}): its storage cannot be looked at from here"
+        )
     if view.path is None:
         raise NotAssessable(f"a disk of type {view.type} without a path")
     if disk.guest.hypervisor.is_test_driver:
-        raise NotAssessable("libvirt's test driver: there are no images behind its disks")
+        raise NotAssessable(
+            "libvirt's test driver: there are no images behind its disks"
+        )
     return view.path
 
 
 def _volume(disk: Disk, view: DiskView) -> str:
     pool, volume = view.source.get("pool", ""), view.source.get("volume", "")
     try:
-        path = str(disk.guest.hypervisor.connection.storagePoolLookupByName(pool).storageVolLookupByName(volume).path())
+        path = str(
+            disk.guest.hypervisor.connection.storagePoolLookupByName(pool)
+            .storageVolLookupByName(volume)
+            .path()
+        )
     except libvirt.libvirtError as exc:
-        raise NotAssessable(f"the volume {volume} of pool {pool}: {libvirt_words(exc)}") from exc
+        raise NotAssessable(
+            f"the volume {volume} of pool {pool}: {libvirt_words(exc)}"
+        ) from exc
     if not path.startswith("/"):
-        raise NotAssessable(f"a network disk (volume {volume} of pool {pool}): its storage cannot be looked at here")
+        raise NotAssessable(
+            f"a network disk (volume {volume} of pool {pool}): its storage cannot be looked at here"
+        )
     return path
 
 
@@ -92,7 +118,9 @@ def inspect(disk: Disk) -> Inspected:
     hypervisor, view = disk.guest.hypervisor, disk.view
     image = host_image.look(hypervisor, path_of(disk))
     if image.mapper == "LVM" and not image.targets:
-        raise NotAssessable(f"{image.path}: a logical volume, and dmsetup does not say which kind (is it run as root?)")
+        raise NotAssessable(
+            f"{image.path}: a logical volume, and dmsetup does not say which kind (is it run as root?)"
+        )
     kind = view.driver.get("type", "raw")
     # the definition says what it is: into a raw disk the guest may write any header
     head = host_image.header(hypervisor, image) if kind == "qcow2" else None
@@ -106,7 +134,8 @@ def inspect(disk: Disk) -> Inspected:
     held = hypervisor.allocated_each(list(bases))
     return Inspected(
         kind,
-        view.element.find("source/encryption") is not None or view.element.find("encryption") is not None,
+        view.element.find("source/encryption") is not None
+        or view.element.find("encryption") is not None,
         image,
         head,
         tuple(host_image.snapshots(hypervisor, image, head)) if head else (),
@@ -166,7 +195,13 @@ def _of_format(found: Inspected) -> Iterator[Obstacle]:
     most += most // 20 + _SLACK
     held = found.image.inside
     over = f"-B {shlex.quote(head.backing)} -F FORMAT " if head.backing else ""
-    if held is not None and held > most and not head.snapshots and not head.external_data and not found.image.is_device:
+    if (
+        held is not None
+        and held > most
+        and not head.snapshots
+        and not head.external_data
+        and not found.image.is_device
+    ):
         yield Obstacle(
             f"the file holds {size(held)} for a disk of {size(head.virtual)}: clusters that nothing uses any more",
             # what was freed while discards were off is no leak: it is free, and held all the same
@@ -180,7 +215,11 @@ def _of_snapshots(found: Inspected, guest: str) -> Iterator[Obstacle]:
     if head is None or not head.snapshots:
         return
     names = ", ".join(found.snapshots) or "without readable names"
-    more = f" and {head.snapshots - len(found.snapshots)} more" if head.snapshots > len(found.snapshots) else ""
+    more = (
+        f" and {head.snapshots - len(found.snapshots)} more"
+        if head.snapshots > len(found.snapshots)
+        else ""
+    )
     plural = "s" if head.snapshots > 1 else ""
     name = shlex.quote(found.snapshots[0]) if found.snapshots else "NAME"
     yield Obstacle(
@@ -193,7 +232,11 @@ def _of_snapshots(found: Inspected, guest: str) -> Iterator[Obstacle]:
 def _of_storage(found: Inspected) -> Iterator[Obstacle]:
     image, punch = found.image, found.punch
     if punch is not None and punch.refused:
-        nfs = "; NFS has holes from version 4.2 on (mount option vers=4.2)" if image.filesystem == "nfs" else ""
+        nfs = (
+            "; NFS has holes from version 4.2 on (mount option vers=4.2)"
+            if image.filesystem == "nfs"
+            else ""
+        )
         yield Obstacle(
             f"the filesystem of {image.folder} ({image.filesystem}) punches no holes: {punch.refused}",
             f"move the image to one that does (ext4, xfs, btrfs, zfs, tmpfs){nfs}",
@@ -222,12 +265,19 @@ def is_thick(found: Inspected) -> bool:
     One of VDO is mapped linearly onto its pool (LVM's lib/vdo/vdo.c), which frees what is discarded.
     """
     image = found.image
-    return image.mapper == "LVM" and not {"thin", "vdo"} & {*image.targets, *image.below}
+    return image.mapper == "LVM" and not {"thin", "vdo"} & {
+        *image.targets,
+        *image.below,
+    }
 
 
 def thick_words(image: HostImage) -> str:
     """Why nothing is asked of a thick logical volume."""
-    below = f"go on to the disks below it (discard_max_bytes {image.discard_max})" if image.discard_max else "end there"
+    below = (
+        f"go on to the disks below it (discard_max_bytes {image.discard_max})"
+        if image.discard_max
+        else "end there"
+    )
     return f"a thick logical volume keeps its size, whatever is discarded: discards {below}"
 
 
@@ -238,15 +288,31 @@ def notes(found: Inspected, granularity: int | None = None) -> list[str]:
     if head is not None:
         unit = head.cluster
         if unit > _USUAL_CLUSTER:
-            guest = f", and the guest trims from {size(granularity)} on" if granularity else ""
+            guest = (
+                f", and the guest trims from {size(granularity)} on"
+                if granularity
+                else ""
+            )
             told.append(f"only whole clusters of {size(unit)} come back{guest}")
         if head.extended_l2:
-            told.append("extended_l2: its subclusters are zeroed, and freed only with their cluster")
+            told.append(
+                "extended_l2: its subclusters are zeroed, and freed only with their cluster"
+            )
         if head.external_data:
             told.append("its data lies in an external data file, and comes back there")
-        if image.inside is not None and image.inside >= head.virtual and not image.is_device:
-            told.append("the host holds all of it: preallocated, which discards undo, or never trimmed")
-        if not image.is_device and not head.snapshots and image.length > (head.virtual + head.tables) * 11 // 10:
+        if (
+            image.inside is not None
+            and image.inside >= head.virtual
+            and not image.is_device
+        ):
+            told.append(
+                "the host holds all of it: preallocated, which discards undo, or never trimmed"
+            )
+        if (
+            not image.is_device
+            and not head.snapshots
+            and image.length > (head.virtual + head.tables) * 11 // 10
+        ):
             told.append(
                 f"the file is {size(image.length)} long for a disk of {size(head.virtual)}: fragmented (QEMU issue "
                 "1621); discard_no_unref='on' on its driver stops that (libvirt 9.5, QEMU 8.1), qemu-img convert mends"
@@ -258,7 +324,9 @@ def notes(found: Inspected, granularity: int | None = None) -> list[str]:
             f"({size(found.base_bytes)} in {', '.join(found.bases[:3])}{' …' if count > 3 else ''})"
         )
     elif head is not None and head.backing:
-        told.append(f"an overlay gives its own space back, never that of its base ({head.backing})")
+        told.append(
+            f"an overlay gives its own space back, never that of its base ({head.backing})"
+        )
     if found.punch is not None and found.punch.frees and not found.punch.frees_pieces:
         told.append("its filesystem frees no holes of 64 KiB, only larger ones")
     if image.is_device and image.discard_granularity:
@@ -268,9 +336,21 @@ def notes(found: Inspected, granularity: int | None = None) -> list[str]:
 
 def _what(found: Inspected) -> str:
     head, image = found.qcow2, found.image
-    kind = found.format if head is None else f"qcow2 {'1.1' if head.version >= 3 else '0.10'}"
-    where = f"on {' over '.join(image.targets) or 'a device'}" if image.is_device else f"on {image.filesystem}"
-    how = "; holes punched there free blocks" if found.punch is not None and found.punch.frees else ""
+    kind = (
+        found.format
+        if head is None
+        else f"qcow2 {'1.1' if head.version >= 3 else '0.10'}"
+    )
+    where = (
+        f"on {' over '.join(image.targets) or 'a device'}"
+        if image.is_device
+        else f"on {image.filesystem}"
+    )
+    how = (
+        "; holes punched there free blocks"
+        if found.punch is not None and found.punch.frees
+        else ""
+    )
     return f"{kind} {where}{how}"
 
 

@@ -1,20 +1,21 @@
-"""A plugin of pytest's that sends this process, or SIGNAL@another, a signal in the hook that STOP_AT names."""
+"""A plugin of pytest's that sends this process, or SIGNAL@another, signals in the hooks that STOP_AT names."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-_HOOK, _, _NAMES = os.environ.get("STOP_AT", "").partition(":")
+_AT = dict(one.split(":") for one in filter(None, os.environ.get("STOP_AT", "").split(",")))
 
 
 def _told(hook: str) -> None:
-    if hook == _HOOK:
-        for name in _NAMES.split("+"):
+    if hook in _AT:
+        for name in _AT[hook].split("+"):
             number, _, process = name.partition("@")
             os.kill(int(process or os.getpid()), signal.Signals[number])
 
@@ -25,7 +26,14 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_itemcollected() -> None:
+    stream = Path(__file__).open("rb")  # noqa: SIM115 (a signal leaves it open: pytest reads files as well)
     _told("itemcollected")
+    stream.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_keyboard_interrupt() -> None:
+    _told("keyboard_interrupt")
 
 
 def pytest_collection_finish() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 import pytest
 
-from reclaim.changes.change import DefinitionChange
+from reclaim.changes.definition_change import DefinitionChange
 from reclaim.changes.power import PowerCycle
 from reclaim.engine import journal
 from reclaim.engine.journal import Journal, read

@@ -10,7 +10,8 @@ import pytest
 
 from reclaim.base.errors import NotAssessable, Pending, ProbeError, Withheld
 from reclaim.base.verdict import Verdict
-from reclaim.changes.change import Change, DefinitionChange, changed_definition
+from reclaim.changes.change import Change
+from reclaim.changes.definition_change import DefinitionChange, changed_definition
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.engine.engine import judge
 from reclaim.engine.journal import read

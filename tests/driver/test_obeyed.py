@@ -13,17 +13,15 @@ import pytest
 
 from reclaim.__main__ import main
 from reclaim.base.errors import ChangeFailed, ReclaimError, Untrusted
-from reclaim.changes.change import (
-    Change,
-    CommandChange,
-    DefinitionChange,
-    FileChange,
-    Trim,
-)
+from reclaim.changes.change import Change
+from reclaim.changes.command import CommandChange
+from reclaim.changes.definition_change import DefinitionChange
+from reclaim.changes.file_change import FileChange
 from reclaim.changes.live_update import LiveUpdate
 from reclaim.changes.power import PowerCycle
 from reclaim.changes.punch import HolePunch
 from reclaim.changes.sparsify import Sparsify
+from reclaim.changes.trim import Trim
 from reclaim.engine import journal
 from reclaim.engine.journal import Journal
 from reclaim.engine.undo import undo

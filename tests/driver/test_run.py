@@ -387,7 +387,7 @@ def test_a_guest_that_goes_away_costs_only_its_own_rows(tmp_path: Path) -> None:
     guest.domain.undefine()
     run = Run(Options())
     run.gather([guest], lambda _: None)
-    storage: dict[tuple[str, str], measured.Storage] = {}
+    storage: dict[tuple[str, str], measured.DiskSpace] = {}
     measured.measure(guest.hypervisor, [guest], storage, after=False)
     assert [one.used for one in storage.values()] == [None]
     row = judge(catalogue()["live-definition"], Subject(guest.hypervisor, guest))

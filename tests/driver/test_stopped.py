@@ -82,6 +82,14 @@ def test_twice(tmp_path: Path, names: str) -> None:
     assert "Traceback" not in done.said
 
 
+@pytest.mark.parametrize("at", ["collection_finish:SIGHUP+SIGTERM", "itemcollected:SIGHUP,keyboard_interrupt:SIGTERM"])
+def test_twice_before_pytest_has_ended_the_run(tmp_path: Path, at: str) -> None:
+    done = _stopped(tmp_path / "reports", at)
+    assert done.status == 2
+    assert done.document["run"]["cut_short"]
+    assert "Traceback" not in done.said
+
+
 def test_what_is_ignored_on_purpose_stays_ignored(tmp_path: Path) -> None:
     """nohup(1) does no more than that."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -13,7 +13,8 @@ import pytest
 
 from reclaim.__main__ import main
 from reclaim.base.errors import ReclaimError
-from reclaim.changes.change import CommandChange, FileChange
+from reclaim.changes.command import CommandChange
+from reclaim.changes.file_change import FileChange
 from reclaim.engine import journal
 from reclaim.engine.journal import Journal, journals_below, read
 from reclaim.engine.undo import _inventory as inventory_of

@@ -34,8 +34,10 @@ from reclaim.base.errors import (
     ReclaimError,
     Withheld,
 )
-from reclaim.changes.change import Trim, to_json
-from reclaim.definition.domain import Definition, flattened, same, storage_differences
+from reclaim.changes.kinds import to_json
+from reclaim.changes.trim import Trim
+from reclaim.definition.compare import flattened, same, storage_differences
+from reclaim.definition.domain import Definition
 from reclaim.engine import journal
 from reclaim.engine.engine import judge, subjects
 from reclaim.handles import agent, health, hypervisor

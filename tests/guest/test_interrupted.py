@@ -20,7 +20,8 @@ from lab.demo import ROOT
 from reclaim.base.verdict import Verdict
 from reclaim.changes import power
 from reclaim.changes.power import PowerCycle
-from reclaim.definition.domain import Definition, same, storage_differences
+from reclaim.definition.compare import same, storage_differences
+from reclaim.definition.domain import Definition
 from reclaim.engine import journal
 from reclaim.engine.undo import undo
 from reclaim.handles.guest import Guest

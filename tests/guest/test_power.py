@@ -24,7 +24,8 @@ from lab.demo import ROOT, audit, record
 from lab.guest import LabGuest
 from reclaim.base.verdict import Result, Verdict
 from reclaim.changes import power
-from reclaim.definition.domain import Definition, same, storage_differences
+from reclaim.definition.compare import same, storage_differences
+from reclaim.definition.domain import Definition
 from reclaim.engine import journal
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import connect

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import libvirt
 import pytest
 
 from lab import guest as lab
-from lab.demo import CHURN_MIB, ROAD, ROOT, audit, record
+from lab.demo import CHURN_MIB, ROAD, ROOT, Step, audit, record
 from lab.error import LabError
 from lab.guest import LabGuest
 
@@ -33,6 +34,7 @@ FAULTS = {
     "fstrim-timer",
     "trim-backlog",
 }
+FIND, PLAN, FIX, RESTART, AGAIN = ROAD
 MIB = 1024 * 1024
 
 
@@ -83,58 +85,116 @@ def row(reports: Path, slug: str) -> dict[str, Any]:
     return dict(found)
 
 
-def test_a_guest_of_2013_gives_its_space_back(old_guest: LabGuest, tmp_path: Path) -> None:
-    guest, name = old_guest, old_guest.name
-    fresh = lab.allocated(guest)
-    lab.churn(guest, CHURN_MIB)
-    grown = lab.allocated(guest)
-    assert grown - fresh > 0.9 * CHURN_MIB * MIB
-    untouched = fingerprint(guest)
-    original = definition(guest)
-    fstab = inside(guest, "cat /etc/fstab")
-    runs = []
+@dataclass
+class Road:
+    """One guest's life, and what was seen of it so far."""
 
-    find, plan, fix, restart, again = ROAD
+    guest: LabGuest
+    reports: Path
+    #: bytes that the image took when it was full
+    grown: int
+    original: str
+    untouched: str
+    fstab: str
+    runs: list[Path] = field(default_factory=list)
 
-    done = audit(name, tmp_path, *find.options)
-    assert done.returncode == find.status, done.stdout + done.stderr
-    assert {slug for slug, verdict in verdicts(tmp_path).items() if verdict == "noncompliant"} == FAULTS
-    assert {verdict for slug, verdict in verdicts(tmp_path).items() if slug not in FAULTS} == {"compliant"}
-    for slug in FAULTS:
-        assert re.search(rf"noncompliant +{slug}\b", done.stdout)
-    assert fingerprint(guest) == untouched
+    def audit(self, step: Step) -> str:
+        """Do one step of the road; its output."""
+        done = audit(self.guest.name, self.reports, *step.options)
+        assert done.returncode == step.status, done.stdout + done.stderr
+        return str(done.stdout)
 
-    done = audit(name, tmp_path, *plan.options)
-    assert done.returncode == plan.status, done.stdout + done.stderr
-    assert re.search(r"\+ +<type arch=.x86_64. machine=.pc-i440fx-7", done.stdout) or "+    <type" in done.stdout
-    assert "-/dev/vda1 /" in done.stdout
-    assert "+UUID=" in done.stdout
-    assert 'discard="unmap"' in done.stdout
-    assert "systemctl enable fstrim.timer" in done.stdout
-    assert not list(tmp_path.glob("*/*/journal.jsonl"))
-    assert fingerprint(guest) == untouched
+    def latest(self) -> Path:
+        return next(self.reports.glob("*/latest")).resolve()
 
-    done = audit(name, tmp_path, *fix.options)
-    assert done.returncode == fix.status, done.stdout + done.stderr
-    found = verdicts(tmp_path)
-    assert {slug for slug, verdict in found.items() if verdict == "pending"} == {
-        "live-definition",
-        "disc-max",
-        "trim-backlog",
-    }
-    assert {slug for slug, verdict in found.items() if verdict == "fixed"} == FAULTS - {"disc-max", "trim-backlog"}
-    runs.append(next(tmp_path.glob("*/latest")).resolve())
-    assert stat.S_IMODE((runs[-1] / "journal.jsonl").stat().st_mode) == 0o600
 
-    done = audit(name, tmp_path, *restart.options)
-    assert done.returncode == restart.status, done.stdout + done.stderr
-    runs.append(next(tmp_path.glob("*/latest")).resolve())
-    came_home = record(tmp_path)["reclaimed_bytes"]
-    # what was deleted lay on blocks that the image had, or had not, before: most of it comes back
+class TestAGuestOf2013:
+    """Five acts of one guest, each on what the one before left: with -k the earlier ones are needed too."""
+
+    @pytest.fixture(scope="class")
+    def road(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+        for guest in _made("reclaim-lab-test-road", "article"):
+            fresh = lab.allocated(guest)
+            lab.churn(guest, CHURN_MIB)
+            grown = lab.allocated(guest)
+            assert grown - fresh > 0.9 * CHURN_MIB * MIB
+            fstab = inside(guest, "cat /etc/fstab")
+            reports = tmp_path_factory.mktemp("road")
+            yield Road(guest, reports, grown, definition(guest), fingerprint(guest), fstab)
+
+    def test_1_an_audit_finds_it_all_and_changes_nothing(self, road: Road) -> None:
+        said = road.audit(FIND)
+        found = verdicts(road.reports)
+        assert {slug for slug, verdict in found.items() if verdict == "noncompliant"} == FAULTS
+        assert {verdict for slug, verdict in found.items() if slug not in FAULTS} == {"compliant"}
+        for slug in FAULTS:
+            assert re.search(rf"noncompliant +{slug}\b", said)
+        assert fingerprint(road.guest) == road.untouched
+
+    def test_2_a_plan_shows_each_change_and_makes_none(self, road: Road) -> None:
+        said = road.audit(PLAN)
+        assert re.search(r"\+ +<type arch=.x86_64. machine=.pc-i440fx-7", said) or "+    <type" in said
+        assert "-/dev/vda1 /" in said
+        assert "+UUID=" in said
+        assert 'discard="unmap"' in said
+        assert "systemctl enable fstrim.timer" in said
+        assert not list(road.reports.glob("*/*/journal.jsonl"))
+        assert fingerprint(road.guest) == road.untouched
+
+    def test_3_a_fix_waits_for_the_power_cycle_and_with_it_the_space_comes_home(self, road: Road) -> None:
+        road.audit(FIX)
+        found = verdicts(road.reports)
+        waiting = {"live-definition", "disc-max", "trim-backlog"}
+        assert {slug for slug, verdict in found.items() if verdict == "pending"} == waiting
+        fixed = FAULTS - {"disc-max", "trim-backlog"}
+        assert {slug for slug, verdict in found.items() if verdict == "fixed"} == fixed
+        road.runs.append(road.latest())
+        assert stat.S_IMODE((road.runs[-1] / "journal.jsonl").stat().st_mode) == 0o600
+        road.audit(RESTART)
+        road.runs.append(road.latest())
+        _expect_home(road)
+        _expect_new_hardware(road.guest)
+
+    def test_4_it_is_compliant_and_a_second_fix_changes_nothing(self, road: Road) -> None:
+        settled = fingerprint(road.guest)
+        road.audit(AGAIN)
+        assert set(verdicts(road.reports).values()) == {"compliant"}
+        done = audit(road.guest.name, road.reports, *FIX.options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert not (road.latest() / "journal.jsonl").exists()
+        assert fingerprint(road.guest) == settled
+
+    def test_5_undo_gives_everything_back_in_two_steps(self, road: Road) -> None:
+        guest = road.guest
+        # on the new bus the old names lead nowhere: they stay by UUID until the guest is back on the old one
+        for run in reversed(road.runs):
+            undone = undo(run)
+            assert undone.returncode == 1, undone.stdout + undone.stderr
+            assert "which is not there on the bus the guest runs on" in undone.stdout
+        assert definition(guest) == road.original
+        assert "UUID=" in inside(guest, "cat /etc/fstab")
+        cold_start(guest)
+        for run in reversed(road.runs):
+            undone = undo(run)
+            assert undone.returncode == 0, undone.stdout + undone.stderr
+        assert definition(guest) == road.original
+        assert inside(guest, "cat /etc/fstab") == road.fstab
+        assert "root=/dev/vda1" in inside(guest, "cat /boot/grub/grub.cfg")
+        assert fingerprint(guest) == road.untouched
+        cold_start(guest)
+        assert inside(guest, "findmnt -no SOURCE /").strip() == "/dev/vda1"
+
+
+def _expect_home(road: Road) -> None:
+    """What was deleted lay on blocks that the image had, or had not, before: most of it comes back."""
+    came_home = record(road.reports)["reclaimed_bytes"]
     assert came_home > 0.8 * CHURN_MIB * MIB
-    assert abs((grown - lab.allocated(guest)) - came_home) < 32 * MIB
-    (storage,) = record(tmp_path)["storage"]
+    assert abs((road.grown - lab.allocated(road.guest)) - came_home) < 32 * MIB
+    (storage,) = record(road.reports)["storage"]
     assert storage["allocated_after"] <= storage["used"] * 1.1 + 64 * MIB
+
+
+def _expect_new_hardware(guest: LabGuest) -> None:
     now = definition(guest)
     assert re.search(r"machine='pc-i440fx-[4-9]", now) or re.search(r"machine='pc-i440fx-\d\d", now)
     assert "<driver name='qemu' type='qcow2' cache='writeback' discard='unmap'/>" in now
@@ -142,37 +202,8 @@ def test_a_guest_of_2013_gives_its_space_back(old_guest: LabGuest, tmp_path: Pat
     assert "model='virtio-scsi'" in now
     assert "lsilogic" not in now
     assert inside(guest, "lsblk -bndo DISC-MAX /dev/sda").strip() != "0"
-    assert inside(guest, "systemctl is-enabled fstrim.timer; systemctl is-active fstrim.timer").split() == [
-        "enabled",
-        "active",
-    ]
-
-    settled = fingerprint(guest)
-    done = audit(name, tmp_path, *again.options)
-    assert done.returncode == again.status, done.stdout + done.stderr
-    assert set(verdicts(tmp_path).values()) == {"compliant"}
-    done = audit(name, tmp_path, *fix.options)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert not (next(tmp_path.glob("*/latest")) / "journal.jsonl").exists()
-    assert fingerprint(guest) == settled
-
-    # on the new bus the old names lead nowhere: they stay by UUID until the guest is back on the old one
-    for run in reversed(runs):
-        undone = undo(run)
-        assert undone.returncode == 1, undone.stdout + undone.stderr
-        assert "which is not there on the bus the guest runs on" in undone.stdout
-    assert definition(guest) == original
-    assert "UUID=" in inside(guest, "cat /etc/fstab")
-    cold_start(guest)
-    for run in reversed(runs):
-        undone = undo(run)
-        assert undone.returncode == 0, undone.stdout + undone.stderr
-    assert definition(guest) == original
-    assert inside(guest, "cat /etc/fstab") == fstab
-    assert "root=/dev/vda1" in inside(guest, "cat /boot/grub/grub.cfg")
-    assert fingerprint(guest) == untouched
-    cold_start(guest)
-    assert inside(guest, "findmnt -no SOURCE /").strip() == "/dev/vda1"
+    timer = inside(guest, "systemctl is-enabled fstrim.timer; systemctl is-active fstrim.timer")
+    assert timer.split() == ["enabled", "active"]
 
 
 def undo(run: Path) -> subprocess.CompletedProcess[str]:

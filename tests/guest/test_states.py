@@ -12,7 +12,8 @@ import pytest
 from lab import host
 from reclaim.base.verdict import Result, Verdict
 from reclaim.changes import power
-from reclaim.definition.domain import Definition, same
+from reclaim.definition.compare import same
+from reclaim.definition.domain import Definition
 from reclaim.handles.guest import Guest
 from tests.guest.tiny import Tiny, made, qcow2, xml_of
 from tests.support import definition_of, difference, engine, requirement, subject

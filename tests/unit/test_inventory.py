@@ -60,6 +60,22 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path: Path, text: str | bytes, wo
     assert "\n" not in str(caught.value)
 
 
+def test_arrays_in_arrays_without_end_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ReclaimError, match=r"nested too deep|not TOML") as caught:
+        _read(tmp_path, f"x = {'[' * 50_000}{']' * 50_000}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["path", "job"])
+def test_a_path_that_no_file_can_have_is_told(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ReclaimError, match="no path has a NUL in it"):
+        _read(tmp_path, f'[[backup]]\n{key} = "/x\\u0000y"\n')
+
+
+def test_the_mark_that_windows_editors_leave_is_no_fault(tmp_path: Path) -> None:
+    assert _read(tmp_path, '\ufeff[policy]\nmachine = "minimum"\n').policy.machine == "minimum"
+
+
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ReclaimError, match="No such file"):
         read_inventory(tmp_path / "none.toml")

@@ -12,7 +12,7 @@ import pytest
 
 from reclaim.base.errors import NotApplicable, NotAssessable, Pending, ProbeError, Withheld
 from reclaim.base.verdict import Verdict
-from reclaim.changes import change
+from reclaim.changes import kinds
 from reclaim.engine.engine import judge, subjects
 from reclaim.handles import health
 from reclaim.handles.guest import Guest
@@ -417,7 +417,7 @@ def _asked(guest: Guest) -> Iterator[str]:
                 try:
                     for proposed in one.fixer(*subject.arguments(one)):
                         yield proposed.diff
-                        yield json.dumps(change.to_json(proposed))
+                        yield json.dumps(kinds.to_json(proposed))
                 except _REFUSED as exc:
                     yield str(exc)
     seen = health.observe(guest)

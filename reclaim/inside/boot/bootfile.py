@@ -17,7 +17,7 @@ _INITRD = re.compile(r"[^#]*\binitrd(?:16|efi)?\b", re.IGNORECASE).match
 
 
 @dataclass(frozen=True)
-class Place:
+class BootFile:
     """A file in which the boot names devices by their bus, and what becomes of it.
 
     `after` is its text without the names that are understood; None where nobody but the user changes it.
@@ -48,7 +48,7 @@ def in_lines(
     tags: tuple[str, ...] = TAGS,
     by_entry: bool = False,
     then: str | None = None,
-) -> Place | None:
+) -> BootFile | None:
     """*path* with the bus names on those lines that *is_read* takes for kernel parameters; None without any.
 
     *by_entry*: it holds boot entries, and *tags* are for those that have an initramfs. The kernel itself knows
@@ -57,14 +57,23 @@ def in_lines(
     text = facts.boot_files[path]
     lines = text.split("\n")
     read = [number for number, line in enumerate(lines) if is_read(line)]
-    found = list(dict.fromkeys(name for number in read for name in cmdline.names(lines[number])))
+    found = list(
+        dict.fromkeys(name for number in read for name in cmdline.names(lines[number]))
+    )
     if not found:
         return None
     alone = _without_initramfs(lines) if by_entry else frozenset[int]()
     for number in read:
-        lines[number] = cmdline.named_stably(facts, lines[number], ("PARTUUID",) if number in alone else tags)
-    return Place(
-        path, tuple(map(str, found)), tuple(name.device for name in found if name.device), text, "\n".join(lines), then
+        lines[number] = cmdline.named_stably(
+            facts, lines[number], ("PARTUUID",) if number in alone else tags
+        )
+    return BootFile(
+        path,
+        tuple(map(str, found)),
+        tuple(name.device for name in found if name.device),
+        text,
+        "\n".join(lines),
+        then,
     )
 
 

@@ -7,18 +7,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reclaim.inside.facts import Facts
-from reclaim.inside.fstab import TAGS, Entry, ambiguous, is_renamed_by_bus, owned_by, stable_name
+from reclaim.inside.fstab import (
+    TAGS,
+    FstabEntry,
+    ambiguous,
+    is_renamed_by_bus,
+    owned_by,
+    stable_name,
+)
 
 #: a parameter and its value, taken whole; kernelopts= is GRUB's variable around a line (RHEL 8), not a parameter
-_TOKEN = re.compile(r"(?<![\w.-])(?!kernelopts=)(?P<key>[A-Za-z_][\w.-]*)=(?P<q>[\"'](?=/dev/))?(?P<value>[^\s\"']+)")
+_TOKEN = re.compile(
+    r"(?<![\w.-])(?!kernelopts=)(?P<key>[A-Za-z_][\w.-]*)=(?P<q>[\"'](?=/dev/))?(?P<value>[^\s\"']+)"
+)
 #: a device named by its bus somewhere in a value: `device=/dev/vdb` of rootflags, `/dev/vda3:root` of cryptdevice
-_SOMEWHERE = re.compile(r"(?:\A|[=,:])(?P<device>/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*(?![\w/])|disk/by-(?:path|id)/.+))")
+_SOMEWHERE = re.compile(
+    r"(?:\A|[=,:])(?P<device>/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*(?![\w/])|disk/by-(?:path|id)/.+))"
+)
 #: parameters whose whole value is a device, which their readers take as UUID= too: the kernel's and every
 #: initramfs's root and resume; boot (dracut, fips), mount.usr and mount.usrflags (systemd), real_root (genkernel),
 #: cryptroot (mkinitfs-bootparam(7))
 _WHOLE = frozenset(("root", "resume", "boot", "mount.usr", "real_root", "cryptroot"))
 #: a root by its number, as lilo wrote it: major:minor, or both as hexadecimal digits (early_lookup_bdev in Linux)
-_NUMBER = re.compile(r"(?<![\w.-])(?P<key>root|resume)=(?P<value>\d+:\d+|[0-9a-f]{3,4})(?![^\s\"'])")
+_NUMBER = re.compile(
+    r"(?<![\w.-])(?P<key>root|resume)=(?P<value>\d+:\d+|[0-9a-f]{3,4})(?![^\s\"'])"
+)
 #: parameters whose value begins with a device: cryptdevice=DEVICE:NAME (mkinitcpio's hook encrypt)
 _BEFORE_COLON = frozenset(("cryptdevice",))
 #: what parts a list in a value, and ends a command of a menu
@@ -46,7 +59,9 @@ def names(line: str) -> list[Name]:
         inside = _SOMEWHERE.search(match["value"])
         if inside and is_renamed_by_bus(inside["device"]):
             found.append(Name(match["key"], match["value"], inside["device"]))
-    found += [Name(match["key"], match["value"], "") for match in _NUMBER.finditer(line)]
+    found += [
+        Name(match["key"], match["value"], "") for match in _NUMBER.finditer(line)
+    ]
     return found
 
 
@@ -57,7 +72,9 @@ def parameters(text: str) -> Iterator[str]:
         for _ in range(_NESTED):
             yield f"{key}={value}"
             yield f"{key}={_LIST.split(value, maxsplit=1)[0]}"
-            key, within, value = value.partition("=")  # a variable's value may be a parameter
+            key, within, value = value.partition(
+                "="
+            )  # a variable's value may be a parameter
             if not within:
                 break
 
@@ -85,11 +102,17 @@ def _device(match: re.Match[str]) -> tuple[str, str]:
 def why_it_stays(facts: Facts, name: str) -> str:
     """Why `named_stably` leaves *name*: a parameter with its value, or a device alone."""
     key, equals, value = name.partition("=")
-    match = _TOKEN.fullmatch(f"{key.lower()}{equals}{value}")  # initramfs.conf(5) has them in capitals
+    match = _TOKEN.fullmatch(
+        f"{key.lower()}{equals}{value}"
+    )  # initramfs.conf(5) has them in capitals
     device = _device(match)[0] if match else name
     if not device or _NUMBER.fullmatch(name):
         return "reclaim does not understand this parameter"
-    return "it is not there" if facts.device(device) is None else "it has no UUID of its own"
+    return (
+        "it is not there"
+        if facts.device(device) is None
+        else "it has no UUID of its own"
+    )
 
 
 def clones(facts: Facts) -> list[str]:
@@ -100,6 +123,6 @@ def clones(facts: Facts) -> list[str]:
     found = []
     for match in _TOKEN.finditer(facts.command_line):
         source, _ = _device(match)
-        if several := ambiguous(facts, Entry(0, source, "", "auto", ())):
+        if several := ambiguous(facts, FstabEntry(0, source, "", "auto", ())):
             found.append(f"{match['key']}={source} is that of {owned_by(several)}")
     return found

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from reclaim.inside.boot import cmdline
-from reclaim.inside.boot.bootfile import Place, begins, in_lines
+from reclaim.inside.boot.bootfile import BootFile, begins, in_lines
 from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import SMALL_TAGS, TAGS
 
@@ -18,14 +18,18 @@ from reclaim.inside.fstab import SMALL_TAGS, TAGS
 _ENTRY = re.compile(r"(/boot|/efi|/boot/efi)/loader/entries/.+\.conf\Z")
 #: what kernel-install(8), dracut and mkinitcpio build the next command line from
 _COMMAND_LINE = re.compile(r"/etc/kernel/cmdline\Z|/etc/cmdline\.d/.+\.conf\Z")
-_EXTLINUX = re.compile(r"/boot/(extlinux/extlinux|extlinux|syslinux/syslinux)\.(conf|cfg)\Z")
+_EXTLINUX = re.compile(
+    r"/boot/(extlinux/extlinux|extlinux|syslinux/syslinux)\.(conf|cfg)\Z"
+)
 #: what update-extlinux (Alpine) and u-boot-update (Debian) build it from
 _EXTLINUX_SOURCE = re.compile(r"/etc/(update-extlinux\.conf|default/u-boot)\Z")
 
 
 def are_there(facts: Facts) -> bool:
     """Does the guest have any?"""
-    return bool(facts.unified) or any(_ENTRY.match(path) or _EXTLINUX.match(path) for path in facts.boot_files)
+    return bool(facts.unified) or any(
+        _ENTRY.match(path) or _EXTLINUX.match(path) for path in facts.boot_files
+    )
 
 
 def unread(facts: Facts) -> list[str]:
@@ -33,14 +37,16 @@ def unread(facts: Facts) -> list[str]:
     return [path for path, text in facts.unified.items() if not text]
 
 
-def places(facts: Facts) -> Iterator[Place]:
+def places(facts: Facts) -> Iterator[BootFile]:
     """Where those entries name devices by their bus."""
     tags = SMALL_TAGS if "mkinitfs" in facts.tools else TAGS
     for path in facts.boot_files:
         if _ENTRY.match(path):
             place = in_lines(facts, path, begins(r"options[ \t]"), by_entry=True)
         elif _EXTLINUX.match(path):
-            place = in_lines(facts, path, begins(r"append[ \t]"), tags=tags, by_entry=True)
+            place = in_lines(
+                facts, path, begins(r"append[ \t]"), tags=tags, by_entry=True
+            )
         elif _EXTLINUX_SOURCE.match(path):
             place = in_lines(facts, path, begins("[a-z]"), tags=tags)
         elif _COMMAND_LINE.match(path):
@@ -51,4 +57,8 @@ def places(facts: Facts) -> Iterator[Place]:
             yield place
     for path, text in facts.unified.items():
         if names := tuple(map(str, cmdline.names(text))):
-            yield Place(path, names, advice=f"build {path} anew by what built it, with root=UUID=… in its command line")
+            yield BootFile(
+                path,
+                names,
+                advice=f"build {path} anew by what built it, with root=UUID=… in its command line",
+            )

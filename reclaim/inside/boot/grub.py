@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from reclaim.base.cached import once
 from reclaim.inside.boot import cmdline
-from reclaim.inside.boot.bootfile import Place, begins, in_lines
+from reclaim.inside.boot.bootfile import BootFile, begins, in_lines
 from reclaim.inside.boot.cmdline import Name
-from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.devices import BlockDevice
+from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import is_renamed_by_bus
 
 _MENU = re.compile(r"/boot/grub2?/grub\.cfg\Z|/boot/efi/EFI/[^/]+/grub\.cfg\Z")
@@ -23,14 +24,26 @@ _KERNEL_LINE = re.compile(r"[ \t]*(?:linux(?:16|efi)?[ \t]|set[ \t]+kernelopts=)
 #: grub-mkconfig marks what each script wrote: a menu without marks was written by hand, and is not to be made anew
 _SECTION = re.compile(r"^### (?P<what>BEGIN|END) (?P<script>\S+) ###", re.MULTILINE)
 #: scripts of GRUB's own that write the kernel lines anew from the defaults
-_GENERATED = ("10_linux", "10_linux_zfs", "10_linux_proxy", "20_linux_xen", "10_linux_bls", "15_ostree")
+_GENERATED = (
+    "10_linux",
+    "10_linux_zfs",
+    "10_linux_proxy",
+    "20_linux_xen",
+    "10_linux_bls",
+    "15_ostree",
+)
 #: GRUB_DISABLE_UUID sets the other where that is not set (grub-mkconfig)
 _NO_UUID = re.compile(
-    r"^(?P<line>[ \t]*(?:export[ \t]+)?GRUB_DISABLE_(?:LINUX_)?UUID=(?P<q>[\"']?)true(?P=q).*)$", re.MULTILINE
+    r"^(?P<line>[ \t]*(?:export[ \t]+)?GRUB_DISABLE_(?:LINUX_)?UUID=(?P<q>[\"']?)true(?P=q).*)$",
+    re.MULTILINE,
 )
-_CMDLINE = re.compile(r"^(?P<head>[ \t]*(?:export[ \t]+)?GRUB_CMDLINE_LINUX\w*\+?=)(?P<value>.*)$", re.MULTILINE)
+_CMDLINE = re.compile(
+    r"^(?P<head>[ \t]*(?:export[ \t]+)?GRUB_CMDLINE_LINUX\w*\+?=)(?P<value>.*)$",
+    re.MULTILINE,
+)
 _GRUB_DEVICE = re.compile(
-    r"^[ \t]*(?:export[ \t]+)?(?P<name>GRUB_DEVICE\w*=[\"']?(?P<device>/dev/[^\s\"']+))", re.MULTILINE
+    r"^[ \t]*(?:export[ \t]+)?(?P<name>GRUB_DEVICE\w*=[\"']?(?P<device>/dev/[^\s\"']+))",
+    re.MULTILINE,
 )
 
 
@@ -40,13 +53,16 @@ def menus(facts: Facts) -> dict[str, str]:
     return {
         path: text
         for path, text in facts.boot_files.items()
-        if _MENU.match(path) and re.search(r"^[ \t]*(menuentry|blscfg|linux)", text, re.MULTILINE)
+        if _MENU.match(path)
+        and re.search(r"^[ \t]*(menuentry|blscfg|linux)", text, re.MULTILINE)
     }
 
 
 def defaults(facts: Facts) -> dict[str, str]:
     """The files that the menu is generated from, by path."""
-    return {path: text for path, text in facts.boot_files.items() if _DEFAULTS.match(path)}
+    return {
+        path: text for path, text in facts.boot_files.items() if _DEFAULTS.match(path)
+    }
 
 
 def update_command(facts: Facts) -> str | None:
@@ -56,7 +72,9 @@ def update_command(facts: Facts) -> str | None:
     for tool in ("grub2-mkconfig", "grub-mkconfig"):
         if tool in facts.tools:
             return " && ".join(
-                f"{tool} -o {path}" for path in menus(facts) if re.fullmatch(r"[\w/.-]+", path, re.ASCII)
+                f"{tool} -o {path}"
+                for path in menus(facts)
+                if re.fullmatch(r"[\w/.-]+", path, re.ASCII)
             )
     return None
 
@@ -83,31 +101,52 @@ def menu_names(facts: Facts) -> dict[tuple[str, str], list[Name]]:
 
 def default_names(text: str) -> list[Name]:
     """Bus names that the next menu would have from one file of defaults."""
-    return [name for match in _CMDLINE.finditer(text) for name in cmdline.names(match["value"])]
+    return [
+        name
+        for match in _CMDLINE.finditer(text)
+        for name in cmdline.names(match["value"])
+    ]
 
 
 def defaults_named_stably(facts: Facts, text: str) -> str:
     """A defaults file without bus names: kernel parameters by UUID, and GRUB allowed to use UUIDs."""
     text = _NO_UUID.sub(lambda match: "#" + match["line"], text)
-    return _CMDLINE.sub(lambda match: match["head"] + cmdline.named_stably(facts, match["value"]), text)
+    return _CMDLINE.sub(
+        lambda match: match["head"] + cmdline.named_stably(facts, match["value"]), text
+    )
 
 
-def places(facts: Facts) -> Iterator[Place]:
+def places(facts: Facts) -> Iterator[BootFile]:
     """Where GRUB names devices by their bus."""
     update = update_command(facts)
     by_hand = {path for path, text in menus(facts).items() if not _SECTION.search(text)}
-    in_menus = {key: listed for key, listed in menu_names(facts).items() if key[0] not in by_hand}
-    generated = [name for (_, script), listed in in_menus.items() if _is_generated(script) for name in listed]
+    in_menus = {
+        key: listed
+        for key, listed in menu_names(facts).items()
+        if key[0] not in by_hand
+    }
+    generated = [
+        name
+        for (_, script), listed in in_menus.items()
+        if _is_generated(script)
+        for name in listed
+    ]
     yield from _defaults_places(facts, generated, update)
     for (path, script), listed in in_menus.items():
         names = tuple(map(str, listed))
         if _is_generated(script):
-            yield Place(path, names, tuple(name.device for name in listed), then=update)
+            yield BootFile(
+                path, names, tuple(name.device for name in listed), then=update
+            )
         elif script not in facts.boot_files:
-            yield Place(path, names, advice=f"{script} writes them: name them by UUID there")
+            yield BootFile(
+                path, names, advice=f"{script} writes them: name them by UUID there"
+            )
     for path, text in facts.boot_files.items():
         if path.startswith("/etc/grub.d/"):
-            place = in_lines(facts, path, _KERNEL_LINE.match, by_entry=True, then=update)
+            place = in_lines(
+                facts, path, _KERNEL_LINE.match, by_entry=True, then=update
+            )
         elif _SOURCED.match(path) or path in by_hand:
             place = in_lines(facts, path, _KERNEL_LINE.match, by_entry=True)
         elif _ENVIRONMENT.match(path):
@@ -124,47 +163,76 @@ def _is_generated(script: str) -> bool:
     return not script or script.rpartition("/")[2] in _GENERATED
 
 
-def _defaults_places(facts: Facts, generated: list[Name], update: str | None) -> Iterator[Place]:
-    named = [*generated, *(name for text in defaults(facts).values() for name in default_names(text))]
+def _defaults_places(
+    facts: Facts, generated: list[Name], update: str | None
+) -> Iterator[BootFile]:
+    named = [
+        *generated,
+        *(name for text in defaults(facts).values() for name in default_names(text)),
+    ]
     devices = tuple(dict.fromkeys(name.device for name in named))
     for path, text in defaults(facts).items():
         names = list(dict.fromkeys(str(name) for name in default_names(text)))
         if names or (generated and _NO_UUID.search(text)):
             stable = defaults_named_stably(facts, text)
-            yield Place(path, tuple(names), devices, text, stable, update)
+            yield BootFile(path, tuple(names), devices, text, stable, update)
         for match in _GRUB_DEVICE.finditer(text):
             if is_renamed_by_bus(match["device"]):
-                yield Place(path, (match["name"],), advice=f"take {match['name']} out of {path}")
+                yield BootFile(
+                    path, (match["name"],), advice=f"take {match['name']} out of {path}"
+                )
 
 
-def _environment(facts: Facts, path: str, text: str) -> Place | None:
+def _environment(facts: Facts, path: str, text: str) -> BootFile | None:
     """The environment block: 1024 bytes exactly, padded with `#` (grub-core/lib/envblk.c)."""
     place = in_lines(facts, path, begins(r"\w+="))
     if place is None or place.after is None:
         return place
     body = place.after.rstrip("#")
     room = _ENVIRONMENT_BYTES - len(body.encode("utf-8", errors="surrogateescape"))
-    fits = room >= 0 and len(text.encode("utf-8", errors="surrogateescape")) == _ENVIRONMENT_BYTES
+    fits = (
+        room >= 0
+        and len(text.encode("utf-8", errors="surrogateescape")) == _ENVIRONMENT_BYTES
+    )
     advice = "" if fits else "grub2-editenv - set kernelopts=… by hand"
-    return Place(path, place.names, place.devices, text, body + "#" * room if fits else None, advice=advice)
+    return BootFile(
+        path,
+        place.names,
+        place.devices,
+        text,
+        body + "#" * room if fits else None,
+        advice=advice,
+    )
 
 
-def _install_device(facts: Facts, text: str) -> Place | None:
+def _install_device(facts: Facts, text: str) -> BootFile | None:
     """SUSE's list of where the next update of GRUB installs to (perl-Bootloader): a line each, then words."""
-    gone = [line for line in text.split("\n") if line.startswith("/dev/") and facts.device(line.strip()) is None]
+    gone = [
+        line
+        for line in text.split("\n")
+        if line.startswith("/dev/") and facts.device(line.strip()) is None
+    ]
     if not gone:
         return None
     names = tuple(f"{line.strip()} is not there" for line in gone)
     disk = boot_disk(facts)
     if disk is None or len(gone) > 1 or re.search(r"\d\s*\Z", gone[0]):
-        return Place(_INSTALL_DEVICE, names, advice=f"{_INSTALL_DEVICE}: name what GRUB is to be installed to")
+        return BootFile(
+            _INSTALL_DEVICE,
+            names,
+            advice=f"{_INSTALL_DEVICE}: name what GRUB is to be installed to",
+        )
     after = text.replace(gone[0].strip(), link_to(facts, disk))
-    return Place(_INSTALL_DEVICE, names, (gone[0].strip(),), text, after)
+    return BootFile(_INSTALL_DEVICE, names, (gone[0].strip(),), text, after)
 
 
 def link_to(facts: Facts, disk: BlockDevice) -> str:
     """A name of a whole *disk* that does not hang on the order of discovery, where it has one."""
-    links = (path for path in facts.links_to.get(disk.path, ()) if path.startswith("/dev/disk/by-id/"))
+    links = (
+        path
+        for path in facts.links_to.get(disk.path, ())
+        if path.startswith("/dev/disk/by-id/")
+    )
     return min(links, default=disk.path)
 
 
@@ -182,7 +250,14 @@ def install_device(facts: Facts, question: str) -> BlockDevice | None:
     """What that question is about: the boot disk, or the EFI system partition."""
     if question.startswith("grub-pc"):
         return boot_disk(facts)
-    return next((facts.device(mount.source) for mount in facts.mounts if mount.target == "/boot/efi"), None)
+    return next(
+        (
+            facts.device(mount.source)
+            for mount in facts.mounts
+            if mount.target == "/boot/efi"
+        ),
+        None,
+    )
 
 
 def boot_disk(facts: Facts) -> BlockDevice | None:

@@ -7,8 +7,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from reclaim.inside import fstab
-from reclaim.inside.boot import cmdline, crypttab, entries, grub, other_services, raid_lvm_zfs
-from reclaim.inside.boot.bootfile import Place, begins, in_lines
+from reclaim.inside.boot import (
+    cmdline,
+    crypttab,
+    entries,
+    grub,
+    other_services,
+    raid_lvm_zfs,
+)
+from reclaim.inside.boot.bootfile import BootFile, begins, in_lines
 from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import TAGS, is_renamed_by_bus, stable_name
 
@@ -32,10 +39,13 @@ _BY_HAND = re.compile(
     r"|persistent_policy=[\"']?by-(?:path|id)).*$",
     re.MULTILINE,
 )
-_RESUME = re.compile(r"^(?P<key>[ \t]*(?:RESUME|ROOT)=)(?P<q>[\"']?)(?P<device>/dev/\S+?)(?P=q)[ \t]*$", re.MULTILINE)
+_RESUME = re.compile(
+    r"^(?P<key>[ \t]*(?:RESUME|ROOT)=)(?P<q>[\"']?)(?P<device>/dev/\S+?)(?P=q)[ \t]*$",
+    re.MULTILINE,
+)
 
 
-def absent(facts: Facts) -> str | None:
+def why_not_all_of_boot(facts: Facts) -> str | None:
     """Why what lies in /boot may not be what boots: fstab has a filesystem for it that is not mounted."""
     if "/boot" in facts.mounts_on:
         return None
@@ -44,9 +54,9 @@ def absent(facts: Facts) -> str | None:
     return None
 
 
-def unknown(facts: Facts) -> str | None:
+def why_not_known(facts: Facts) -> str | None:
     """Why nobody can tell what boots this guest; None where it can be told."""
-    if why := absent(facts):
+    if why := why_not_all_of_boot(facts):
         return why
     if unread := entries.unread(facts):
         return f"the command line built into {', '.join(unread)} cannot be read"
@@ -67,13 +77,17 @@ def _elsewhere(facts: Facts) -> str | None:
     known = {parameter for text in texts for parameter in cmdline.parameters(text)}
     for name in cmdline.names(facts.command_line):
         device = facts.device(name.device)
-        values = [f"{tag}={getattr(device, tag.lower())}" for tag in TAGS] if device else []
-        if known.isdisjoint(f"{name.parameter}={value}" for value in (name.value, *values)):
+        values = (
+            [f"{tag}={getattr(device, tag.lower())}" for tag in TAGS] if device else []
+        )
+        if known.isdisjoint(
+            f"{name.parameter}={value}" for value in (name.value, *values)
+        ):
             return f"it was booted with {name}, which is in no file of a boot loader that was read"
     return None
 
 
-def places(facts: Facts) -> list[Place]:
+def places(facts: Facts) -> list[BootFile]:
     """Every place that names a device by its bus."""
     return [
         *grub.places(facts),
@@ -87,7 +101,7 @@ def places(facts: Facts) -> list[Place]:
     ]
 
 
-def _initramfs_tools(facts: Facts) -> Iterator[Place]:
+def _initramfs_tools(facts: Facts) -> Iterator[BootFile]:
     """initramfs.conf, conf.d/resume and its neighbours (initramfs-tools(7)): what lies in the initramfs is a copy."""
 
     def stable(match: re.Match[str]) -> str:
@@ -98,23 +112,31 @@ def _initramfs_tools(facts: Facts) -> Iterator[Place]:
     for path, text in facts.boot_files.items():
         if not _INITRAMFS_TOOLS.match(path):
             continue
-        named = [match for match in _RESUME.finditer(text) if is_renamed_by_bus(match["device"])]
+        named = [
+            match
+            for match in _RESUME.finditer(text)
+            if is_renamed_by_bus(match["device"])
+        ]
         if named:
             shown = tuple(f"{match['key'].strip()}{match['device']}" for match in named)
             devices = tuple(match["device"] for match in named)
-            yield Place(path, shown, devices, text, _RESUME.sub(stable, text), rebuild=True)
+            yield BootFile(
+                path, shown, devices, text, _RESUME.sub(stable, text), rebuild=True
+            )
         others = [
             name
             for line in _RESUME.sub("", text).split("\n")
             for name in other_services.devices(line.partition("#")[0])
         ]
         if others:
-            yield Place(
-                path, tuple(others), advice=f"{path}: name the device by UUID=, then update-initramfs -u -k all"
+            yield BootFile(
+                path,
+                tuple(others),
+                advice=f"{path}: name the device by UUID=, then update-initramfs -u -k all",
             )
 
 
-def _dracut(facts: Facts) -> Iterator[Place]:
+def _dracut(facts: Facts) -> Iterator[BootFile]:
     """What dracut writes into each image: a command line, devices to wait for."""
     for path, text in facts.boot_files.items():
         if not _DRACUT.match(path):
@@ -122,13 +144,25 @@ def _dracut(facts: Facts) -> Iterator[Place]:
         if place := in_lines(facts, path, begins(r"kernel_cmdline\+?=")):
             yield replace(place, rebuild=True)
         if by_hand := tuple(match[0].strip() for match in _BY_HAND.finditer(text)):
-            yield Place(path, by_hand, advice=f"{path}: name devices by UUID, then dracut --force --regenerate-all")
+            yield BootFile(
+                path,
+                by_hand,
+                advice=f"{path}: name devices by UUID, then dracut --force --regenerate-all",
+            )
 
 
-def _baked(facts: Facts) -> Iterator[Place]:
+def _baked(facts: Facts) -> Iterator[BootFile]:
     """What an image waits for, whatever the files say that it was made from."""
     for kernel in facts.kernels:
-        names = tuple(f"waits for {device}" for device in sorted(kernel.waits) if is_renamed_by_bus(device))
+        names = tuple(
+            f"waits for {device}"
+            for device in sorted(kernel.waits)
+            if is_renamed_by_bus(device)
+        )
         image = kernel.path or kernel.unified
         if names and image:
-            yield Place(image, names, advice=f"build {image} anew, and see that it waits for nothing by its bus")
+            yield BootFile(
+                image,
+                names,
+                advice=f"build {image} anew, and see that it waits for nothing by its bus",
+            )

@@ -7,10 +7,11 @@ import string
 from collections.abc import Iterator, Mapping
 
 from reclaim.inside.boot import lvmconf
-from reclaim.inside.boot.bootfile import Place
+from reclaim.inside.boot.bootfile import BootFile
 from reclaim.inside.boot.lvmconf import NotUnderstoodError
 from reclaim.inside.boot.lvmfilter import Filter, Sketch, Some
-from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.devices import BlockDevice
+from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import is_renamed_by_bus
 
 #: the folder of devices files, and the one that counts unless `devicesfile` names another
@@ -26,19 +27,27 @@ _HEX, _DIGITS = Some(string.hexdigits + ":.@-"), Some(string.digits + ":")
 _SERIAL = Some(string.ascii_letters + string.digits + "-_.+:")
 #: the name that a partition or disk of a virtio-scsi disk gets by its bus, up to the partition's number
 _BY_PATH: tuple[Sketch, ...] = tuple(
-    (f"/dev/disk/by-path/{bus}-", _HEX, "-scsi-", _DIGITS) for bus in ("pci", "virtio-pci", "platform", "ccw", "acpi")
+    (f"/dev/disk/by-path/{bus}-", _HEX, "-scsi-", _DIGITS)
+    for bus in ("pci", "virtio-pci", "platform", "ccw", "acpi")
 )
-_BY_ID = ("/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_", "/dev/disk/by-id/scsi-SQEMU_QEMU_HARDDISK_")
+_BY_ID = (
+    "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_",
+    "/dev/disk/by-id/scsi-SQEMU_QEMU_HARDDISK_",
+)
 _WWN = "/dev/disk/by-id/wwn-"
 
 
-def places(facts: Facts) -> Iterator[Place]:
+def places(facts: Facts) -> Iterator[BootFile]:
     """Where LVM is told its disks so that a change of bus loses one, or shows one that was hidden."""
     try:
         settings = _settings(facts)
     except NotUnderstoodError as exc:
         path, _, why = str(exc).partition(": ")
-        yield Place(path, (f"not understood: {why}",), advice=f"{path}: mend it (lvmconfig --validate)")
+        yield BootFile(
+            path,
+            (f"not understood: {why}",),
+            advice=f"{path}: mend it (lvmconfig --validate)",
+        )
         return
     file = f"{_DEVICES}{_only(settings, 'devicesfile') or _SYSTEM_DEVICES}"
     entries = [line for path, line in facts.lvm_lines if path == file]
@@ -47,7 +56,9 @@ def places(facts: Facts) -> Iterator[Place]:
     if not (entries and use == "1"):
         yield from _filters(facts, settings)
     if use != "0":
-        yield from _known_by_id(facts, file, entries, _only(settings, "search_for_devnames"))
+        yield from _known_by_id(
+            facts, file, entries, _only(settings, "search_for_devnames")
+        )
 
 
 def _settings(facts: Facts) -> dict[str, dict[str, list[str]]]:
@@ -76,23 +87,35 @@ def _settings(facts: Facts) -> dict[str, dict[str, list[str]]]:
 def _only(settings: Mapping[str, Mapping[str, list[str]]], name: str) -> str:
     """The value of *name* where it is one and the same wherever it is set; "" otherwise."""
     values = {tuple(value) for value in settings.get(name, {}).values()}
-    return next(iter(values))[0] if len(values) == 1 and len(next(iter(values))) == 1 else ""
+    return (
+        next(iter(values))[0]
+        if len(values) == 1 and len(next(iter(values))) == 1
+        else ""
+    )
 
 
 def _default(facts: Facts, name: str) -> str:
     """What *name* is where nothing sets it: lvm.conf as it is installed comments on that; "" otherwise."""
     commented = re.compile(rf"#\s*{name}\s*=\s*(\d+)\s*\Z")
-    found = {match[1] for _, line in facts.lvm_lines if (match := commented.match(line))}
+    found = {
+        match[1] for _, line in facts.lvm_lines if (match := commented.match(line))
+    }
     return next(iter(found)) if len(found) == 1 else ""
 
 
-def _filters(facts: Facts, settings: Mapping[str, Mapping[str, list[str]]]) -> Iterator[Place]:
+def _filters(
+    facts: Facts, settings: Mapping[str, Mapping[str, list[str]]]
+) -> Iterator[BootFile]:
     if sum(map(len, (settings.get(name, {}) for name in _FILTERS))) > _MAX_FILTERS:
-        yield Place(
-            "/etc/lvm", ("there are more filters than reclaim evaluates",), advice="/etc/lvm: remove lvm_*.conf"
+        yield BootFile(
+            "/etc/lvm",
+            ("there are more filters than reclaim evaluates",),
+            advice="/etc/lvm: remove lvm_*.conf",
         )
         return
-    scan = {folder for values in settings.get("scan", {}).values() for folder in values} or {"/dev"}
+    scan = {
+        folder for values in settings.get("scan", {}).values() for folder in values
+    } or {"/dev"}
     for name in _FILTERS:
         for path, patterns in settings.get(name, {}).items():
             advice = f"{path}: let the {name} name no disk by its bus, then build every initramfs anew: it has a copy"
@@ -101,7 +124,7 @@ def _filters(facts: Facts, settings: Mapping[str, Mapping[str, list[str]]]) -> I
             except NotUnderstoodError as exc:
                 found = (f"{name} is not understood: {exc}",)
             if found:
-                yield Place(path, found, advice=advice)
+                yield BootFile(path, found, advice=advice)
 
 
 def _changes(facts: Facts, lists: Filter, scan: set[str], name: str) -> Iterator[str]:
@@ -111,7 +134,13 @@ def _changes(facts: Facts, lists: Filter, scan: set[str], name: str) -> Iterator
         names = [device.path, *aliases.get(device.path, ())]
         now = _decision([one for one in names if _is_scanned(one, scan)], set(), lists)
         wwns: list[Sketch] = [(one,) for one in names if one.startswith(_WWN)]
-        then = _afterwards(device, names, [*_sketches(device, serials[device.path]), *wwns], lists, scan)
+        then = _afterwards(
+            device,
+            names,
+            [*_sketches(device, serials[device.path]), *wwns],
+            lists,
+            scan,
+        )
         if now == then and (now == {True} or not _is_in_use(device)):
             continue
         if now == {False} and _is_in_use(device):
@@ -124,9 +153,17 @@ def _changes(facts: Facts, lists: Filter, scan: set[str], name: str) -> Iterator
 
 def _physical_volumes(facts: Facts) -> list[BlockDevice]:
     """The physical volumes whose names hang on the bus; every disk and partition where lsblk shows none at all."""
-    everything = {one.path: one for root in facts.block_devices for one in root.walk()}.values()
-    found = [one for one in everything if one.fstype == "LVM2_member" or _is_in_use(one)]
-    return [one for one in found or everything if one.type in ("disk", "part") and is_renamed_by_bus(one.path)]
+    everything = {
+        one.path: one for root in facts.block_devices for one in root.walk()
+    }.values()
+    found = [
+        one for one in everything if one.fstype == "LVM2_member" or _is_in_use(one)
+    ]
+    return [
+        one
+        for one in found or everything
+        if one.type in ("disk", "part") and is_renamed_by_bus(one.path)
+    ]
 
 
 def _is_in_use(device: BlockDevice) -> bool:
@@ -144,7 +181,11 @@ def _aliases(facts: Facts) -> dict[str, list[str]]:
 
 
 def _afterwards(
-    device: BlockDevice, names: list[str], sketches: list[Sketch], lists: Filter, scan: set[str]
+    device: BlockDevice,
+    names: list[str],
+    sketches: list[Sketch],
+    lists: Filter,
+    scan: set[str],
 ) -> set[bool]:
     """What the filter may come to for *device* on virtio-scsi: which letter it gets there is not known."""
     kept = [name for name in names if not _goes_with_the_bus(name)]
@@ -161,7 +202,9 @@ def _afterwards(
 
 def _serials(facts: Facts) -> dict[str, str | None]:
     """The serial number of the disk that each device lies on, by the device's path."""
-    return {one.path: root.serial for root in facts.block_devices for one in root.walk()}
+    return {
+        one.path: root.serial for root in facts.block_devices for one in root.walk()
+    }
 
 
 def _decision(names: list[str], maybe: set[bool | None], lists: Filter) -> set[bool]:
@@ -180,7 +223,9 @@ def _is_scanned(name: str, scan: set[str]) -> bool:
 
 
 def _goes_with_the_bus(name: str) -> bool:
-    return is_renamed_by_bus(name) or name.startswith(("/dev/block/", "/dev/disk/by-diskseq/"))
+    return is_renamed_by_bus(name) or name.startswith(
+        ("/dev/block/", "/dev/disk/by-diskseq/")
+    )
 
 
 def _kernel_name(device: BlockDevice, letter: str) -> str:
@@ -200,11 +245,17 @@ def _sketches(device: BlockDevice, serial: str | None) -> Iterator[Sketch]:
         yield (start, serial, part) if serial else (start, "drive-scsi", _SERIAL, part)
 
 
-def _known_by_id(facts: Facts, file: str, entries: list[str], search: str) -> Iterator[Place]:
+def _known_by_id(
+    facts: Facts, file: str, entries: list[str], search: str
+) -> Iterator[BootFile]:
     serials = _serials(facts)
     for line in entries:
         entry = dict(word.partition("=")[::2] for word in line.split())
-        device, kind, name = entry.get("DEVNAME", ""), entry.get("IDTYPE", ""), entry.get("IDNAME", "")
+        device, kind, name = (
+            entry.get("DEVNAME", ""),
+            entry.get("IDTYPE", ""),
+            entry.get("IDNAME", ""),
+        )
         has_serial = serials.get(facts.resolve(device or name)) is not None
         if not _is_lost(kind, name, search, has_serial=has_serial):
             continue
@@ -217,7 +268,7 @@ def _known_by_id(facts: Facts, file: str, entries: list[str], search: str) -> It
             advice = f"search_for_devnames in lvm.conf: {'all' if has_serial else 'not none'}"
         elif has_serial and search != "all":
             advice += ', with search_for_devnames = "all" in lvm.conf'
-        yield Place(file, (f"{shown} known by {kind}",), advice=advice)
+        yield BootFile(file, (f"{shown} known by {kind}",), advice=advice)
 
 
 def _is_lost(kind: str, name: str, search: str, *, has_serial: bool) -> bool:
@@ -229,7 +280,11 @@ def _is_lost(kind: str, name: str, search: str, *, has_serial: bool) -> bool:
     has the bus's own vendor in it: virtio-blk has none, and one of QEMU's SCSI disks stays.
     """
     if kind == "devname":
-        return is_renamed_by_bus(name) and (search == "none" or (has_serial and search != "all"))
+        return is_renamed_by_bus(name) and (
+            search == "none" or (has_serial and search != "all")
+        )
     if kind == "sys_serial":
-        return len(name) >= _VIRTIO_BLK_SERIAL or re.fullmatch(r"QM\d+", name) is not None
+        return (
+            len(name) >= _VIRTIO_BLK_SERIAL or re.fullmatch(r"QM\d+", name) is not None
+        )
     return kind in ("sys_wwid", "wwid_t10") and "ATA" in name

@@ -84,7 +84,11 @@ def _token(text: str, at: int, *, is_value: bool) -> tuple[str, str, int]:
     if match := _QUOTED.match(text, at):
         if match["plain"] is not None:
             return "text", match["plain"], match.end()
-        return "text", re.sub(r"\\([\"\\])", r"\1", match["escaped"]), match.end()  # dm_unescape_double_quotes
+        return (
+            "text",
+            re.sub(r"\\([\"\\])", r"\1", match["escaped"]),
+            match.end(),
+        )  # dm_unescape_double_quotes
     number = _NUMBER.match(text, at) if is_value else None
     match = number or _WORD.match(text, at)
     if match is None:

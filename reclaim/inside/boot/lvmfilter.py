@@ -59,7 +59,11 @@ class Filter:
 
     def __init__(self, patterns: list[str]) -> None:
         if not patterns or sum(map(len, patterns)) > _MAX_CHARACTERS:
-            raise NotUnderstoodError("it has no pattern" if not patterns else "it is longer than reclaim reads")
+            raise NotUnderstoodError(
+                "it has no pattern"
+                if not patterns
+                else "it is longer than reclaim reads"
+            )
         self._takes = [pattern[:1] == "a" for pattern in patterns]
         self._machine = _Machine()
         self._ends: dict[int, int] = {}
@@ -83,7 +87,9 @@ class Filter:
         """What it may say of a name that is known in part: more may be in it than can be, and never less."""
         possible, certain = self._run(name)
         first = min(certain, default=len(self._takes))
-        said: set[bool | None] = {self._takes[number] for number in possible if number <= first}
+        said: set[bool | None] = {
+            self._takes[number] for number in possible if number <= first
+        }
         return said if certain else said | {None}
 
     def _run(self, name: Sketch) -> tuple[set[int], set[int]]:
@@ -98,13 +104,17 @@ class Filter:
                 continue
             known = not any(isinstance(before, Some) for before in name[:number])
             last = number == len(name)
-            for character in [_END] if last else part.encode("utf-8", errors="surrogateescape"):
+            for character in (
+                [_END] if last else part.encode("utf-8", errors="surrogateescape")
+            ):
                 states = self._moved(states, 1 << character)
                 possible |= self._matching(states)
                 certain |= self._matching(states) if known else set()
         return possible, certain
 
-    def _wandered(self, states: frozenset[int], characters: int) -> tuple[frozenset[int], set[int]]:
+    def _wandered(
+        self, states: frozenset[int], characters: int
+    ) -> tuple[frozenset[int], set[int]]:
         """Where one of the *characters* or more may lead to from *states*, and what may match on the way."""
         reached = frozenset[int]()
         at = self._moved(states, characters)
@@ -116,7 +126,9 @@ class Filter:
     def _matching(self, states: frozenset[int]) -> set[int]:
         found = self._matches.get(states)
         if found is None:
-            found = self._matches[states] = {self._ends[state] for state in states if state in self._ends}
+            found = self._matches[states] = {
+                self._ends[state] for state in states if state in self._ends
+            }
         return found
 
     def _moved(self, states: frozenset[int], characters: int) -> frozenset[int]:
@@ -125,14 +137,19 @@ class Filter:
         if known is not None:
             return known
         steps = (self._machine.steps[state] for state in states)
-        moved = self._reached([step[1] for step in steps if step and step[0] & characters]) | self._start
+        moved = (
+            self._reached([step[1] for step in steps if step and step[0] & characters])
+            | self._start
+        )
         self._left -= len(states)
         return self._moves.setdefault((states, characters), moved)
 
     def _reached(self, states: list[int]) -> frozenset[int]:
         found, left = set(states), list(states)
         while left:
-            new = [state for state in self._machine.free[left.pop()] if state not in found]
+            new = [
+                state for state in self._machine.free[left.pop()] if state not in found
+            ]
             found.update(new)
             left += new
         self._left -= len(found)
@@ -144,8 +161,14 @@ class Filter:
 def _expression(pattern: str) -> str:
     """The expression between a pattern's delimiters, which are any character (_extract_pattern)."""
     kind, delimiter, rest = pattern[:1], pattern[1:2], pattern[2:]
-    if kind not in ("a", "r") or not delimiter or not rest.endswith(_PAIRS.get(delimiter, delimiter)):
-        raise NotUnderstoodError(f"{pattern[:60]!r} is no pattern: a or r, a delimiter, an expression, the delimiter")
+    if (
+        kind not in ("a", "r")
+        or not delimiter
+        or not rest.endswith(_PAIRS.get(delimiter, delimiter))
+    ):
+        raise NotUnderstoodError(
+            f"{pattern[:60]!r} is no pattern: a or r, a delimiter, an expression, the delimiter"
+        )
     if not pattern.isascii():
         raise NotUnderstoodError(f"{pattern[:60]!r} has characters that are not ASCII")
     return rest[:-1]
@@ -169,7 +192,9 @@ class _Expression:
 
     def _wrong(self) -> NotUnderstoodError:
         rest = self.text[self.at :][:20]
-        return NotUnderstoodError(f"the expression {self.text[:60]!r} is not understood at {rest!r}")
+        return NotUnderstoodError(
+            f"the expression {self.text[:60]!r} is not understood at {rest!r}"
+        )
 
     def _next(self) -> str:
         return self.text[self.at : self.at + 1]

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reclaim.inside.boot import udev
-from reclaim.inside.boot.bootfile import Place
-from reclaim.inside.facts import BlockDevice, Facts
+from reclaim.inside.boot.bootfile import BootFile
+from reclaim.inside.devices import BlockDevice
+from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import is_renamed_by_bus
 
 _DEVICE = re.compile(
@@ -55,13 +56,25 @@ _DEVICE_UNIT = re.compile(
 _LIMITS = re.compile(r"(?:IO|BlockIO|StartupIO)\w+\Z")
 _MOUNT_UNIT = re.compile(r"\.(?:mount|swap|automount)(?:\.d/.+)?\Z")
 #: names in the folder /dev that are told without it: tables of InnoDB on raw devices, docker-storage-setup
-_IN_DEV = re.compile(r"(?<![\w/])(?:dev/)?((?:x?vd|[sh]d)[a-z]+\d*):\d+[KMG]?(?:new)?raw\b", re.IGNORECASE)
+_IN_DEV = re.compile(
+    r"(?<![\w/])(?:dev/)?((?:x?vd|[sh]d)[a-z]+\d*):\d+[KMG]?(?:new)?raw\b",
+    re.IGNORECASE,
+)
 _DEVS = re.compile(r"DEVS=[\"']?([^\"'#]*)")
 _EXCLUDE = re.compile(r"SCANEXCLUDE=[\"']?([^\"'#]*)")
 _DRBD = re.compile(r"/etc/drbd\.(?:conf\Z|d/)|/var/lib/(?:linstor|drbd)\.d/")
 _DEV_PATH = re.compile(r"/dev/[^\s;\"']+")
 #: what lies on a device that something else finds by what is written there
-_ASSEMBLED = frozenset(("LVM2_member", "crypto_LUKS", "linux_raid_member", "zfs_member", "bcache", "stratis"))
+_ASSEMBLED = frozenset(
+    (
+        "LVM2_member",
+        "crypto_LUKS",
+        "linux_raid_member",
+        "zfs_member",
+        "bcache",
+        "stratis",
+    )
+)
 #: files that are known to be read by what needs its disk; of others it is told by the disk
 _USERS = re.compile(
     r"/etc/(?:auto\.|integritytab|veritytab|conf\.d/dmcrypt|systemd/|drbd|tgt/|target/|rtslib|nvmet/|scst|iet|nbd-server|"
@@ -71,7 +84,7 @@ _USERS = re.compile(
 )
 
 
-def places(facts: Facts) -> Iterator[Place]:
+def places(facts: Facts) -> Iterator[BootFile]:
     """What other things depend on, and only its administrator can rewrite."""
     yield from _rules(facts)
     devices_there = _devices(facts)
@@ -81,7 +94,7 @@ def places(facts: Facts) -> Iterator[Place]:
         if names:
             found.setdefault((path, advice), {}).update(dict.fromkeys(names))
     for (path, advice), names_there in found.items():
-        yield Place(path, tuple(names_there), advice=advice)
+        yield BootFile(path, tuple(names_there), advice=advice)
     yield from _multipath(facts)
     yield from _drbd(facts)
 
@@ -92,7 +105,10 @@ def _withheld(there: _Devices, path: str, line: str) -> tuple[list[str], str]:
         return [], ""
     if path.startswith("/etc/systemd/"):
         if units := _DEVICE_UNIT.findall(line):
-            return units, f"{path}: name the unit of /dev/disk/by-uuid/ (systemd-escape --path)"
+            return (
+                units,
+                f"{path}: name the unit of /dev/disk/by-uuid/ (systemd-escape --path)",
+            )
         if _MOUNT_UNIT.search(path):
             return [], ""
     names = [*devices(line), *_told_bare(path, line)]
@@ -109,7 +125,9 @@ def _advice(path: str) -> str:
     if path == "/etc/conf.d/dmcrypt":  # OpenRC's crypttab, of Alpine and Gentoo
         return f"{path}: name the device by UUID="
     if _SCRIPT.match(path) or _INIT_SCRIPT.match(path):
-        return f"{path}: name the device by /dev/disk/by-uuid/, or give it a line in fstab"
+        return (
+            f"{path}: name the device by /dev/disk/by-uuid/, or give it a line in fstab"
+        )
     return f"{path}: name the device by /dev/disk/by-partuuid/ or by-uuid/"
 
 
@@ -128,7 +146,10 @@ def _only_watches(path: str, line: str) -> bool:
 
 
 def _looks(line: str) -> bool:
-    return _LOOKS.search(line.replace("/", " ").replace("=", " ")) is not None and _OPENS.search(line) is None
+    return (
+        _LOOKS.search(line.replace("/", " ").replace("=", " ")) is not None
+        and _OPENS.search(line) is None
+    )
 
 
 def _told_bare(path: str, line: str) -> list[str]:
@@ -138,7 +159,11 @@ def _told_bare(path: str, line: str) -> list[str]:
         found += [f"/dev/{name}" for name in match[1].split() if _BARE.fullmatch(name)]
     if match := _EXCLUDE.search(line):
         # ASMLib passes over what begins with one of these words: SCSI disks do with sd
-        found += [match[0].strip() for word in match[1].split() if "sd".startswith(word) or re.match(r"sd[a-z]", word)]
+        found += [
+            match[0].strip()
+            for word in match[1].split()
+            if "sd".startswith(word) or re.match(r"sd[a-z]", word)
+        ]
     return found
 
 
@@ -165,16 +190,20 @@ def _devices(facts: Facts) -> _Devices:
     raw = (
         path
         for path, device in by_path.items()
-        if not any(one.path in used for one in device.walk() if one is device or one.type == "part")
+        if not any(
+            one.path in used
+            for one in device.walk()
+            if one is device or one.type == "part"
+        )
     )
     return _Devices(by_path, facts.links, frozenset(raw))
 
 
-def _rules(facts: Facts) -> Iterator[Place]:
+def _rules(facts: Facts) -> Iterator[BootFile]:
     try:
         lost = [one for one in _changed_rules(facts) if one.is_loss]
     except udev.TooManyRulesError:
-        yield Place(
+        yield BootFile(
             f"{_RULES[0]}rules.d",
             ("there are more rules and disks than reclaim evaluates",),
             advice=f"{_RULES[0]}rules.d: let no rule match a disk by its bus",
@@ -182,46 +211,72 @@ def _rules(facts: Facts) -> Iterator[Place]:
         return
     for one in lost:
         advice = f"{one.path}: match ENV{{ID_FS_UUID}}, ENV{{ID_PART_ENTRY_UUID}} or ENV{{ID_PART_TABLE_UUID}} instead"
-        yield Place(one.path, one.names, advice=advice)
+        yield BootFile(one.path, one.names, advice=advice)
 
 
-def _changed_rules(facts: Facts) -> list[udev.Change]:
-    lines = [(path, line) for path, line in facts.named_lines if path.startswith(_RULES) and not line.startswith("#")]
+def _changed_rules(facts: Facts) -> list[udev.RuleChange]:
+    lines = [
+        (path, line)
+        for path, line in facts.named_lines
+        if path.startswith(_RULES) and not line.startswith("#")
+    ]
     return udev.changes(facts, lines)
 
 
-def _multipath(facts: Facts) -> Iterator[Place]:
+def _multipath(facts: Facts) -> Iterator[BootFile]:
     """Patterns of names that tell virtio-blk's disks from others, where none is of SCSI disks, and the identities
     of disks that lie below multipath: both are another on another bus (multipath.conf(5))."""
-    lines = [(path, line) for path, line in _lines(facts) if path.startswith("/etc/multipath")]
-    found = [(path, match[0]) for path, line in lines for match in _DEVNODE.finditer(line)]
+    lines = [
+        (path, line)
+        for path, line in _lines(facts)
+        if path.startswith("/etc/multipath")
+    ]
+    found = [
+        (path, match[0]) for path, line in lines for match in _DEVNODE.finditer(line)
+    ]
     knows_scsi = any("sd" in pattern for _, pattern in found)
     for path, pattern in found:
         if re.search(r"x?vd", pattern) and not knows_scsi:
-            yield Place(path, (pattern,), advice=f"{path}: say what it means for sd as well")
+            yield BootFile(
+                path, (pattern,), advice=f"{path}: say what it means for sd as well"
+            )
     moved = (
         one
         for root in facts.block_devices
         for one in root.walk()
-        if is_renamed_by_bus(one.path) and not re.search(r"/virtio\d+/host\d+/", facts.sysfs.get(root.name, ""))
+        if is_renamed_by_bus(one.path)
+        and not re.search(r"/virtio\d+/host\d+/", facts.sysfs.get(root.name, ""))
     )
     if any(child.type == "mpath" for one in moved for child in one.children):
         for path, line in lines:
             if wwid := _WWID.findall(line):
-                yield Place(path, tuple(wwid), advice=f"{path}: the disk's wwid is another on virtio-scsi")
+                yield BootFile(
+                    path,
+                    tuple(wwid),
+                    advice=f"{path}: the disk's wwid is another on virtio-scsi",
+                )
 
 
-def _drbd(facts: Facts) -> Iterator[Place]:
+def _drbd(facts: Facts) -> Iterator[BootFile]:
     """Devices that DRBD lies on, where no file that was read says by which name it knows them."""
-    told = [path for file, line in _lines(facts) if _DRBD.match(file) for path in _DEV_PATH.findall(line)]
+    told = [
+        path
+        for file, line in _lines(facts)
+        if _DRBD.match(file)
+        for path in _DEV_PATH.findall(line)
+    ]
     known = {facts.resolve(path) for path in told}
     for root in facts.block_devices:
         for one in root.walk():
-            lies_below = one.fstype == "drbd" or any(re.match(r"drbd\d", child.name) for child in one.children)
+            lies_below = one.fstype == "drbd" or any(
+                re.match(r"drbd\d", child.name) for child in one.children
+            )
             if lies_below and is_renamed_by_bus(one.path) and one.path not in known:
                 named = f"{one.path} is DRBD's, and no file that was read names it"
-                advice = "name the device in DRBD's configuration by /dev/disk/by-partuuid/"
-                yield Place("/etc/drbd.d", (named,), advice=advice)
+                advice = (
+                    "name the device in DRBD's configuration by /dev/disk/by-partuuid/"
+                )
+                yield BootFile("/etc/drbd.d", (named,), advice=advice)
 
 
 def remarks(facts: Facts) -> list[str]:
@@ -231,10 +286,19 @@ def remarks(facts: Facts) -> list[str]:
     for path, line in _lines(facts):
         if _MOUNT_UNIT.search(path):
             continue
-        bare = [name for name in _BARE.findall(line) if there.at(f"/dev/{name}")] if _WATCHES.search(path) else []
-        told.update(dict.fromkeys(f"{path}: {device}" for device in devices(line) or bare))
+        bare = (
+            [name for name in _BARE.findall(line) if there.at(f"/dev/{name}")]
+            if _WATCHES.search(path)
+            else []
+        )
+        told.update(
+            dict.fromkeys(f"{path}: {device}" for device in devices(line) or bare)
+        )
     with contextlib.suppress(udev.TooManyRulesError):  # that is among the places
-        told.update((f"{one.path}: {' '.join(one.names)}", None) for one in _changed_rules(facts))
+        told.update(
+            (f"{one.path}: {' '.join(one.names)}", None)
+            for one in _changed_rules(facts)
+        )
     return list(told)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from reclaim.inside.boot import lvm
-from reclaim.inside.boot.bootfile import Place
+from reclaim.inside.boot.bootfile import BootFile
 from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import is_renamed_by_bus
 
@@ -17,7 +17,7 @@ _NAMED = re.compile(
 )
 
 
-def places(facts: Facts) -> Iterator[Place]:
+def places(facts: Facts) -> Iterator[BootFile]:
     """Where mdadm.conf(5), lvm.conf(5), lvmdevices(8) and zpool.cache name devices by their bus."""
     for path in _MDADM:
         yield from _mdadm(path, facts.boot_files.get(path, ""))
@@ -29,25 +29,50 @@ def places(facts: Facts) -> Iterator[Place]:
     for pool, named in pools.items():
         # zpool.cache has these paths, and an import from it looks nowhere else (OpenZFS issues 343 and 2625)
         advice = f"zpool export {pool}, then zpool import -d /dev/disk/by-partuuid {pool} (of a root, from elsewhere)"
-        yield Place(f"zpool.cache, {pool}", tuple(named), advice=advice)
+        yield BootFile(f"zpool.cache, {pool}", tuple(named), advice=advice)
 
 
-def _mdadm(path: str, text: str) -> Iterator[Place]:
+def _mdadm(path: str, text: str) -> Iterator[BootFile]:
     lines = text.split("\n")
-    at = [number for number, line in enumerate(lines) if re.match(r"DEVICE?[ \t]", line, re.IGNORECASE)]
+    at = [
+        number
+        for number, line in enumerate(lines)
+        if re.match(r"DEVICE?[ \t]", line, re.IGNORECASE)
+    ]
     arrays = [line for line in lines if re.match(r"ARRAY[ \t]", line, re.IGNORECASE)]
-    by_hand = [name for line in arrays for name in re.findall(r"devices=\S+", line) if _NAMED.search(name)]
+    by_hand = [
+        name
+        for line in arrays
+        for name in re.findall(r"devices=\S+", line)
+        if _NAMED.search(name)
+    ]
     if by_hand:
-        yield Place(path, tuple(by_hand), advice=f"{path}: name the array by UUID= alone")
+        yield BootFile(
+            path, tuple(by_hand), advice=f"{path}: name the array by UUID= alone"
+        )
     named = [number for number in at if _NAMED.search(lines[number])]
     if not named:
         return
     names = tuple(lines[number] for number in named)
     continued = any(line[:1] in (" ", "\t") and line.strip() for line in lines)
-    if continued or not arrays or not all(re.search(r"\bUUID=", line, re.IGNORECASE) for line in arrays):
-        yield Place(path, names, advice=f"{path}: `DEVICE partitions`, and each ARRAY with its UUID=")
+    if (
+        continued
+        or not arrays
+        or not all(re.search(r"\bUUID=", line, re.IGNORECASE) for line in arrays)
+    ):
+        yield BootFile(
+            path,
+            names,
+            advice=f"{path}: `DEVICE partitions`, and each ARRAY with its UUID=",
+        )
         return
     for number in named:
-        lines[number] = "DEVICE partitions containers"  # mdadm.conf(5): what holds where there is no such line
-    devices = [device for name in names for device in re.findall(r"/dev/(?:x?vd|[sh]d)[a-z]+\d*(?=\s|$)", name)]
-    yield Place(path, names, tuple(devices), text, "\n".join(lines), rebuild=True)
+        lines[number] = (
+            "DEVICE partitions containers"  # mdadm.conf(5): what holds where there is no such line
+        )
+    devices = [
+        device
+        for name in names
+        for device in re.findall(r"/dev/(?:x?vd|[sh]d)[a-z]+\d*(?=\s|$)", name)
+    ]
+    yield BootFile(path, names, tuple(devices), text, "\n".join(lines), rebuild=True)

@@ -135,3 +135,11 @@ def test_what_is_no_copy_is_none(name: str) -> None:
 def test_a_name_of_many_parts_is_read_to_its_end() -> None:
     assert copy_names.is_called("web" + "-1" * 100_000, "web")
     assert not copy_names.is_called("web" + "-1" * 100_000 + "-shop", "web")
+
+
+@pytest.mark.parametrize(
+    ("called", "name"),
+    [("2026-11-01", "01"), ("full-1", "1"), ("web-backup-old", "old"), ("snap-base", "base"), ("x-copy of", "copy of")],
+)
+def test_a_name_that_people_add_to_others_is_not_looked_for_behind_them(called: str, name: str) -> None:
+    assert not copy_names.is_called_behind(called, name)

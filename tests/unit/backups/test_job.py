@@ -19,7 +19,7 @@ from reclaim.backups.job import Job, declared
 from reclaim.base.verdict import Verdict
 from reclaim.engine.engine import Subject
 from reclaim.inventory import BackupNotes
-from tests.support import disk_xml, domain_xml, engine, opened, requirement
+from tests.support import disk_xml, domain_xml, engine, opened, requirement, uuid_of
 from tests.unit.requirements.test_backup_job import judged, says_version
 
 JOBS = Path(__file__).parent / "jobs"
@@ -261,3 +261,9 @@ def test_odd_texts_are_read_to_an_end(tmp_path: Path, rsync: Path, text: str) ->
 def test_odd_yaml_is_read_to_an_end(tmp_path: Path, rsync: Path, text: str) -> None:
     one = declared_job(tmp_path, "job.yaml", text=text)
     assert judged(one).verdict is Verdict.NOT_ASSESSABLE
+
+
+def test_a_guest_is_known_by_its_uuid(tmp_path: Path) -> None:
+    text = f"virsh suspend {uuid_of('web')}\nrsync -aS {IMAGES}/web.qcow2 /backup/\n"
+    found = judged(declared_job(tmp_path, "by-uuid.sh", text=text))
+    assert found.verdict is Verdict.COMPLIANT, found.reason

@@ -10,9 +10,10 @@ import time
 import pytest
 
 from reclaim.base.masked import MASK, diff_files, news, words
-from reclaim.changes.change import FileChange
+from reclaim.changes.file_change import FileChange
 from reclaim.changes.live_update import LiveUpdate
-from reclaim.definition.domain import Definition, diff_definitions, storage_differences
+from reclaim.definition.compare import diff_definitions, storage_differences
+from reclaim.definition.domain import Definition
 from tests.support import disk_xml, domain_xml
 
 S = "zq7hunter2xw"  # lower case, without a mark: nothing but its place tells that it is one

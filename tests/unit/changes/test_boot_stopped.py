@@ -135,7 +135,7 @@ def test_what_would_not_go_off_again_is_not_started(tmp_path: Path, policy: str)
     xml = definition_of(guest).xml.replace("<on_poweroff>destroy", f"<on_poweroff>{policy}")
     guest.hypervisor.connection.defineXML(xml)
     guest.forget()
-    assert preconditions.reason_not_to_start(guest) == f"its on_poweroff is {policy}: it would not go off again"
+    assert preconditions.why_not_started(guest) == f"its on_poweroff is {policy}: it would not go off again"
 
 
 def test_what_a_run_that_died_left_off_stays_noncompliant(tmp_path: Path) -> None:
@@ -149,9 +149,9 @@ def test_what_a_run_that_died_left_off_stays_noncompliant(tmp_path: Path) -> Non
 
 def test_nobody_is_started_to_be_looked_at_from_outside(tmp_path: Path) -> None:
     guest = stopped(tmp_path, "<input type='tablet' bus='usb'/>")
-    assert "it has no agent's channel" in str(preconditions.reason_not_to_start(guest))
+    assert "it has no agent's channel" in str(preconditions.why_not_started(guest))
     guest.hypervisor.inventory = Inventory(guest={"one": GuestNotes(ssh=Ssh(user="root"))})
-    assert preconditions.reason_not_to_start(guest) is None
+    assert preconditions.why_not_started(guest) is None
 
 
 def test_a_host_without_room_for_it_does_not_start_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_a_host_without_room_for_it_does_not_start_it(tmp_path: Path, monkeypatc
     rows = visited(booting(guest, tmp_path), guest, "guest-access")
     assert rows["guest-access"].reason.endswith("it takes 64.0 MiB of memory, and the host has 64.0 MiB left")
     left["free"] += 1
-    assert preconditions.reason_not_to_start(guest) is None
+    assert preconditions.why_not_started(guest) is None
 
 
 def test_a_guest_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +291,7 @@ def test_a_libvirtd_that_is_restarted_leaves_nothing_up(tmp_path: Path) -> None:
 # A run that dies ------------------------------------------------------------------------------
 
 
-def _died(guest: InhabitedGuest, folder: Path) -> journal.Record:
+def _died(guest: InhabitedGuest, folder: Path) -> journal.JournalRecord:
     """The journal of a run that was killed while *guest* was up."""
     run = booting(guest, folder)
     run.visit(guest)

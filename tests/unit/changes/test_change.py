@@ -12,17 +12,13 @@ import pytest
 import testinfra
 
 from reclaim.base.errors import ChangedSince, ChangeFailed, ProbeError
-from reclaim.changes.change import (
-    MAX_FILE_BYTES,
-    Change,
-    CommandChange,
-    DefinitionChange,
-    FileChange,
-    Trim,
-    from_json,
-    to_json,
-)
+from reclaim.changes.change import Change
+from reclaim.changes.command import CommandChange
+from reclaim.changes.definition_change import DefinitionChange
+from reclaim.changes.file_change import MAX_FILE_BYTES, FileChange
+from reclaim.changes.kinds import from_json, to_json
 from reclaim.changes.power import PowerCycle
+from reclaim.changes.trim import Trim
 from reclaim.handles.guest import Guest
 from tests.support import Inside, disk_xml, domain_xml, inhabited, requirement
 

@@ -10,7 +10,7 @@ import pytest
 
 from reclaim.base.errors import ChangeFailed
 from reclaim.base.verdict import Verdict
-from reclaim.changes.change import from_json, to_json
+from reclaim.changes.kinds import from_json, to_json
 from reclaim.changes.live_update import LiveUpdate, live_updates
 from reclaim.changes.power import PowerCycle
 from reclaim.definition.domain import Definition

@@ -10,7 +10,7 @@ import pytest
 from reclaim.base.errors import PowerCycleFailed, ProbeError, StillRunning
 from reclaim.base.verdict import Verdict
 from reclaim.changes import power
-from reclaim.definition.domain import same
+from reclaim.definition.compare import same
 from reclaim.engine import journal, undo
 from reclaim.handles.console import console
 from reclaim.inventory import GuestNotes, Inventory, Policy
@@ -73,7 +73,7 @@ class Life:
         assert self.guest.domain.isActive()
         assert same(definition_of(self.guest), definition)
 
-    def read(self) -> journal.Record:
+    def read(self) -> journal.JournalRecord:
         self.engine.journal.end()
         return journal.read(self.engine.journal.path)
 

@@ -8,9 +8,9 @@ import libvirt
 import pytest
 
 from reclaim.base.verdict import Verdict
-from reclaim.changes.change import DefinitionChange, changed_definition
+from reclaim.changes.definition_change import DefinitionChange, changed_definition
 from reclaim.changes.power import PowerCycle, booted_definition
-from reclaim.changes.preconditions import manager, reason_to_withhold
+from reclaim.changes.preconditions import manager, why_not_applied
 from reclaim.engine import journal, undo
 from tests.support import definition_of, disk_xml, domain_xml, engine, hypervisor_of, opened, requirement, subject
 
@@ -72,7 +72,7 @@ def test_what_another_system_writes_anew_is_left_to_it(tmp_path: Path, metadata:
     assert result.verdict is Verdict.NONCOMPLIANT
     assert f"withheld: {system} manages it" in result.reason
     assert definition_of(guest).xml == before
-    assert system in (reason_to_withhold(guest, cycle(guest)) or "")
+    assert system in (why_not_applied(guest, cycle(guest)) or "")
 
 
 @pytest.mark.parametrize("metadata", ["", OSINFO, "<!-- http://ovirt.org/vm/1.0 -->"], ids=["none", "osinfo", "words"])
@@ -167,7 +167,7 @@ def test_a_job_forbids_both(
     changes = (discard(guest), cycle(guest))
     guest.domain = Busy(guest.domain, stats, block, state)
     for change in changes:
-        reason = reason_to_withhold(guest, change)
+        reason = why_not_applied(guest, change)
         assert reason is None if words is None else words in (reason or "")
 
 
@@ -188,8 +188,8 @@ def test_what_cannot_shut_down_is_not_power_cycled_and_may_be_redefined(
     guest = alone(tmp_path)
     power, define = cycle(guest), discard(guest)
     guest.domain = Busy(guest.domain, {"type": 0}, {}, state)
-    assert words in (reason_to_withhold(guest, power) or "")
-    assert reason_to_withhold(guest, define) is None
+    assert words in (why_not_applied(guest, power) or "")
+    assert why_not_applied(guest, define) is None
 
 
 def test_where_libvirt_cannot_tell_nothing_is_done(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_what_only_runs_is_not_lost_by_a_power_cycle(
 ) -> None:
     guest = alone(tmp_path, *live)
     _defined(guest, *defined)
-    reason = reason_to_withhold(guest, cycle(guest))
+    reason = why_not_applied(guest, cycle(guest))
     assert reason is None if words is None else words in (reason or "")
 
 
@@ -262,7 +262,7 @@ def test_what_was_fixed_is_not_taken_back_under_a_snapshot_of_it(tmp_path: Path)
     guest.domain.snapshotCreateXML("<domainsnapshot><name>after</name></domainsnapshot>", 0)
     ((_, change),) = fixing.journal.standing(guest.uuid)
     assert "the snapshot after holds the hardware as it is, and a controller would change" in (
-        reason_to_withhold(guest, change) or ""
+        why_not_applied(guest, change) or ""
     )
     said: list[str] = []
     record = journal.read(fixing.journal.path)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reclaim.base.verdict import Verdict
-from reclaim.changes import preconditions, sparsify
+from reclaim.changes import preconditions
 from reclaim.changes.sparsify import Sparsify
 from reclaim.engine import journal
+from reclaim.space import virt_df
 from tests.support import (
     Inside,
     disk_xml,
@@ -180,7 +181,7 @@ def test_a_trim_that_failed_is_told(tmp_path: Path, tools: Path) -> None:
 
 
 def test_without_the_tools_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparsify, "is_installed", lambda _hypervisor: False)
+    monkeypatch.setattr(virt_df, "is_installed", lambda _hypervisor: False)
     result = _run(_guest(tmp_path), tmp_path)
     assert (result.verdict, result.changes) == (Verdict.NOT_ASSESSABLE, [])
     assert "with guestfs-tools installed" in result.reason
@@ -210,13 +211,13 @@ def test_an_image_on_which_another_guest_stands_is_left(tmp_path: Path) -> None:
 def test_states_that_forbid_it(tmp_path: Path) -> None:
     change = Sparsify("one", "/images/vda.qcow2", "qcow2")
     guest = opened(tmp_path, domain_xml(disk_xml())).guests[0]
-    assert "it runs" in str(preconditions.reason_to_withhold(guest, change))
+    assert "it runs" in str(preconditions.why_not_applied(guest, change))
     guest.domain.managedSave(0)
     guest.forget()
-    assert "managed-save" in str(preconditions.reason_to_withhold(guest, change))
+    assert "managed-save" in str(preconditions.why_not_applied(guest, change))
     guest.domain.managedSaveRemove(0)
     guest.domain.snapshotCreateXML("<domainsnapshot><name>before</name></domainsnapshot>", 0)
-    assert "the snapshot before may stand on its image" in str(preconditions.reason_to_withhold(guest, change))
+    assert "the snapshot before may stand on its image" in str(preconditions.why_not_applied(guest, change))
 
 
 def test_the_change_comes_back_from_the_journal(tmp_path: Path) -> None:

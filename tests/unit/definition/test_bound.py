@@ -12,7 +12,7 @@ from fixers.machine_type import raise_machine_type
 from fixers.scsi_controller import provide_virtio_scsi
 from reclaim.base.errors import Withheld
 from reclaim.base.verdict import Verdict
-from reclaim.changes.change import DefinitionChange, changed_definition
+from reclaim.changes.definition_change import DefinitionChange, changed_definition
 from reclaim.definition import bound, qemuargs
 from reclaim.definition.domain import Definition, parse_xml
 from reclaim.definition.machine_type import OfferedMachine

@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.base.errors import ProbeError
-from reclaim.definition.domain import (
-    Definition,
-    diff_definitions,
-    missing_from,
-    parse_xml,
-    same,
-    storage_differences,
-)
+from reclaim.definition.compare import diff_definitions, missing_from, same, storage_differences
+from reclaim.definition.domain import Definition, parse_xml
 from tests.support import definition_of, disk_xml, domain_xml, drive, opened, scsi_xml
 
 if TYPE_CHECKING:

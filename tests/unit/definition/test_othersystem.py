@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
+from reclaim.base.errors import Withheld
 from reclaim.base.verdict import Verdict
 from reclaim.definition import othersystem
+from reclaim.definition.domain import Definition
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.handles.agent import System
-from tests.support import definition_of, disk_xml, domain_xml, engine, opened, scsi_xml, verdict_of, walk
+from tests.support import (
+    Inside,
+    definition_of,
+    disk_xml,
+    domain_xml,
+    engine,
+    inhabited,
+    opened,
+    scsi_xml,
+    verdict_of,
+    walk,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from reclaim.guest import Guest
+
+QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 LIBOSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
 HARDWARE = ("machine-type", "scsi-controller", "disk-bus")
 
@@ -59,6 +76,29 @@ OTHERS = [
     (BOXES, "Windows"),
     ('<c:data xmlns:c="https://cockpit"><c:os_variant>win2k19</c:os_variant></c:data>', "Windows"),
     (libosinfo("http://debian.org/debian/12") + unraid("windows11"), "Windows"),
+    (unraid("windowstpm"), "Windows"),
+    (unraid("WindowsServer2019"), "Windows"),
+    (unraid("w2k16"), "Windows"),
+    (unraid("hackintosh"), "macOS"),
+    (libosinfo("http://sco.com/unixware/7"), "SCO UNIX"),
+    (libosinfo("http://ibm.com/aix/7.2"), "AIX"),
+]
+#: what stands in a definition beside its metadata, and how it is told of
+HINTS = [
+    ("<title>Windows Server 2019</title>", "its title says Windows"),
+    ("<title>OPNsense (edge)</title>", "its title says OPNsense"),
+    ("<features><hyperv mode='custom'><relaxed state='on'/></hyperv></features>", "Hyper-V's features"),
+    ("<features><hyperv mode='passthrough'/></features>", "Hyper-V's features"),
+    (
+        f"<commandline xmlns='{QEMU}'><arg value='-device'/><arg value='isa-applesmc,osk=x'/></commandline>",
+        "isa-applesmc",
+    ),
+]
+NO_HINTS = [
+    "<title>files of Mac users, and DOS games</title>",
+    "<title>winbind</title>",
+    "<description>it serves Windows</description>",
+    "<features><hyperv mode='custom'><relaxed state='off'/></hyperv></features>",
 ]
 LINUXES = [
     "",
@@ -90,6 +130,48 @@ def test_no_option_moves_the_hardware_of_another_system(tmp_path: Path, metadata
             assert "it is off" not in row.reason
             assert "forced" not in row.reason
     assert definition_of(guest).xml == before
+
+
+def _hinted(folder: Path, inner: str, metadata: str = "", name: str = "one") -> Guest:
+    xml = domain_xml(disk_xml("sda", "sata"), name=name, metadata=metadata, running=False)
+    guest = opened(folder, xml.replace("<memory>", f"{inner}<memory>")).guests[0]
+    # the test driver drops some of it
+    guest.persistent = Definition(definition_of(guest).xml.replace("<memory ", f"{inner}<memory "))
+    return guest
+
+
+@pytest.mark.parametrize(("inner", "told"), HINTS)
+def test_what_makes_another_system_likely_is_no_guess_of_ours(tmp_path: Path, inner: str, told: str) -> None:
+    """Nobody looked inside, and --force overrules what a fix waits for alone."""
+    guest = _hinted(tmp_path, inner)
+    with pytest.raises(Withheld, match=f"{re.escape(told)}.*nobody looked inside"):
+        guest.expect_linux()
+    _hinted(tmp_path, inner, libosinfo("http://debian.org/debian/12")).expect_linux()  # it is noted
+
+
+@pytest.mark.parametrize(
+    "name", ["win10", "windows-2019", "win2k8r2", "FreeBSD_14", "pfsense", "macos-ventura", "w2k3"]
+)
+def test_so_does_its_name(tmp_path: Path, name: str) -> None:
+    row = walk(engine((guest := _hinted(tmp_path, "", name=name)).hypervisor, tmp_path, force=True), guest, "disk-bus")[
+        0
+    ]
+    assert row.verdict is Verdict.NONCOMPLIANT
+    assert "withheld: its name says" in row.reason
+
+
+def test_somebody_looked_inside_and_found_a_linux(tmp_path: Path) -> None:
+    inhabited(tmp_path, Inside(), name="windows-clients").expect_linux()
+
+
+@pytest.mark.parametrize("inner", NO_HINTS)
+def test_what_may_mean_other_things_is_no_hint(tmp_path: Path, inner: str) -> None:
+    _hinted(tmp_path, inner).expect_linux()
+
+
+@pytest.mark.parametrize("name", ["mac", "ventura-highway", "aix-backup", "winbind", "twin", "dosimeter", "one"])
+def test_nor_are_such_names(tmp_path: Path, name: str) -> None:
+    _hinted(tmp_path, "", name=name).expect_linux()
 
 
 @pytest.mark.parametrize("metadata", LINUXES)

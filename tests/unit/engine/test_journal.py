@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.base.errors import JournalLost, ReclaimError
-from reclaim.changes.change import Change, CommandChange, DefinitionChange, FileChange, Trim
+from reclaim.changes.change import Change
+from reclaim.changes.command import CommandChange
+from reclaim.changes.definition_change import DefinitionChange
+from reclaim.changes.file_change import FileChange
+from reclaim.changes.trim import Trim
 from reclaim.engine.journal import Journal, read
 
 if TYPE_CHECKING:

@@ -25,7 +25,9 @@ from reclaim.backups.job import Job, declared
 from reclaim.backups.verify import verify
 from reclaim.base.errors import ChangeFailed, NotApplicable, NotAssessable, ProbeError, ReclaimError, Withheld
 from reclaim.base.verdict import Verdict
-from reclaim.changes.change import Change, FileChange, from_json, to_json
+from reclaim.changes.change import Change
+from reclaim.changes.file_change import FileChange
+from reclaim.changes.kinds import from_json, to_json
 from reclaim.changes.punch import HolePunch, SparseRewrite
 from reclaim.engine import undo
 from reclaim.engine.engine import Subject, judge
@@ -309,6 +311,27 @@ def test_a_folder_of_too_many_files_costs_its_own_rows(tmp_path: Path, monkeypat
     assert one.absent.endswith(
         f"{scene.declared} has more than 1 files, and none was looked at: give the folder of the images"
     )
+
+
+def test_a_folder_that_cannot_be_listed_costs_what_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may open what another user has mounted there (FUSE), and not read it; a disk may fail."""
+    scene = Scene(tmp_path, "web.img", COPY)
+    broken = scene.declared / "a-mount"
+    broken.mkdir()
+    listed = os.listdir
+
+    def fails(descriptor: int) -> list[str]:
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == broken:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return listed(descriptor)
+
+    monkeypatch.setattr(os, "listdir", fails)
+    owner = hypervisor(tmp_path)
+    (one,) = find(owner, [BackupNotes(path=scene.declared)], owner.guests).backups
+    assert one.path is not None
+    Path(one.path).unlink()
+    (one,) = find(owner, [BackupNotes(path=scene.declared)], owner.guests).backups
+    assert one.absent.endswith(f"{broken}: Input/output error: what is in there was not looked at")
 
 
 def test_deeper_folders_than_python_recurses_are_walked(tmp_path: Path) -> None:

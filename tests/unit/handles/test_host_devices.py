@@ -85,6 +85,11 @@ DEVICES = [
         id="input-passthrough",
     ),
     pytest.param("<serial type='dev'><source path='/dev/ttyS0'/></serial>", "serial path=/dev/ttyS0", id="serial"),
+    pytest.param(
+        "<redirdev bus='usb' type='dev'><source path='/dev/bus/usb/1'/></redirdev>",
+        "redirdev path=/dev/bus",
+        id="redirdev",
+    ),
     pytest.param("<smartcard mode='host'/>", "its smartcard reader", id="smartcard"),
 ]
 HARMLESS = [
@@ -111,18 +116,18 @@ def _definition(device: str) -> Definition:
 def test_what_a_start_takes_from_the_host_is_named(tmp_path: Path, device: str, words: str) -> None:
     guest = opened(tmp_path, domain_xml(disk_xml(), CHANNEL, running=False)).guests[0]
     guest.hypervisor.connection.networkDefineXML(SRIOV)
-    assert preconditions.reason_not_to_start(guest) is None
+    assert preconditions.why_not_started(guest) is None
     guest.__dict__["persistent"] = _definition(device)
     [found] = host_devices.taken_by(guest, guest.persistent)
     assert words in found
-    assert preconditions.reason_not_to_start(guest) == f"a start would take from the host: {found}"
+    assert preconditions.why_not_started(guest) == f"a start would take from the host: {found}"
 
 
 @pytest.mark.parametrize("device", HARMLESS)
 def test_what_takes_nothing_keeps_nobody(tmp_path: Path, device: str) -> None:
     guest = opened(tmp_path, domain_xml(disk_xml(), CHANNEL, running=False)).guests[0]
     guest.__dict__["persistent"] = _definition(device)
-    assert preconditions.reason_not_to_start(guest) is None
+    assert preconditions.why_not_started(guest) is None
 
 
 @pytest.mark.parametrize(
@@ -149,6 +154,9 @@ def test_what_takes_nothing_keeps_nobody(tmp_path: Path, device: str) -> None:
         (["-monitor", "/dev/ttyS1"], True),
         (["-object", "memory-backend-file,id=m,mem-path=/dev/dax0.0,share=on,size=1G"], True),
         (["-readconfig", "/etc/qemu/gpu.cfg"], True),
+        (["-device", "vhost-user-blk-pci,chardev=c"], True),
+        (["-device", "vhost-user-scsi-pci,chardev=c"], True),
+        (["-device", "vhost-user-fs-pci,chardev=c,tag=t"], False),
         (["-object", "memory-backend-file,id=m,mem-path=/dev/shm/looking-glass,share=on,size=1G"], False),
         (["-blockdev", '{"driver":"file","filename":"/x","node-name":"n"}'], False),
         (["-monitor", "stdio"], False),
@@ -171,10 +179,10 @@ def test_what_the_arguments_take_is_named(tmp_path: Path, arguments: list[str], 
 def test_a_power_cycle_takes_no_device_that_came_into_the_definition(tmp_path: Path) -> None:
     guest = opened(tmp_path, domain_xml(disk_xml(), CHANNEL)).guests[0]
     cycle = PowerCycle(guest.name, booted_definition(guest), None)
-    assert preconditions.reason_to_withhold(guest, cycle) is None
+    assert preconditions.why_not_applied(guest, cycle) is None
     guest.hypervisor.connection.defineXML(domain_xml(disk_xml(), CHANNEL, GPU))
     guest.forget()
-    said = str(preconditions.reason_to_withhold(guest, cycle))
+    said = str(preconditions.why_not_applied(guest, cycle))
     assert said.startswith("hostdev pci domain=0x0000 bus=0x01")
     assert "is defined and not attached: a start would take it from the host" in said
 
@@ -182,4 +190,4 @@ def test_a_power_cycle_takes_no_device_that_came_into_the_definition(tmp_path: P
 def test_a_power_cycle_keeps_the_devices_that_the_guest_has(tmp_path: Path) -> None:
     guest = opened(tmp_path, domain_xml(disk_xml(), CHANNEL, GPU, USB)).guests[0]
     cycle = PowerCycle(guest.name, booted_definition(guest), None)
-    assert preconditions.reason_to_withhold(guest, cycle) is None
+    assert preconditions.why_not_applied(guest, cycle) is None

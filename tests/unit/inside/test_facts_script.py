@@ -527,6 +527,21 @@ def test_what_uses_a_disk_as_it_is_is_read(tmp_path: Path, shell: list[str]) -> 
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_a_guest_without_awk_is_read_unless_it_has_rules(tmp_path: Path, shell: list[str]) -> None:
+    _tree(tmp_path, **{"etc/appliance/store.conf": "device=none\n"})
+    tools = ("grep", "find", "readlink", "sed")
+    assert _within(tmp_path, "probe named named_anywhere", shell, tools).named_lines == ()
+    shutil.rmtree(tmp_path / "tools")
+    _tree(tmp_path, **{"etc/appliance/store.conf": "device=/dev/vdb\n"})
+    [line] = _within(tmp_path, "probe named named_anywhere", shell, tools).named_lines
+    assert line[1] == "device=/dev/vdb"
+    shutil.rmtree(tmp_path / "tools")
+    _tree(tmp_path, **{"etc/udev/rules.d/a.rules": 'KERNEL=="vda", MODE="0660"\n'})
+    with pytest.raises(ProbeError, match="named in the guest ended with status 127"):
+        _ = _within(tmp_path, "probe named named_anywhere", shell, tools).named_lines
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
 def test_cron_jobs_that_trim_are_found(tmp_path: Path, shell: list[str]) -> None:
     _tree(
         tmp_path,

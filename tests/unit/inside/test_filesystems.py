@@ -8,7 +8,7 @@ import pytest
 
 from reclaim.handles.device import device_of
 from reclaim.handles.guest import Disk
-from reclaim.inside.facts import BlockDevice
+from reclaim.inside.devices import BlockDevice
 from reclaim.inside.filesystems import filesystems, is_disk, need
 from tests.support import Inside, block, disk_xml, drive, inhabited, mounted, part, scsi_xml
 

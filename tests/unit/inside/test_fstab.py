@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from reclaim.inside.fstab import Entry, entries, is_renamed_by_bus, replace_device, stable_name, unescape
+from reclaim.inside.fstab import FstabEntry, entries, is_renamed_by_bus, replace_device, stable_name, unescape
 from tests.support import Inside, block, part
 
 
@@ -14,18 +14,24 @@ from tests.support import Inside, block, part
     ("line", "entry"),
     [
         pytest.param(
-            "/dev/vda1 / ext4 rw,noatime 0 1", Entry(1, "/dev/vda1", "/", "ext4", ("rw", "noatime")), id="six-fields"
+            "/dev/vda1 / ext4 rw,noatime 0 1",
+            FstabEntry(1, "/dev/vda1", "/", "ext4", ("rw", "noatime")),
+            id="six-fields",
         ),
-        pytest.param("/dev/vda1\t/\text4\trw", Entry(1, "/dev/vda1", "/", "ext4", ("rw",)), id="tabs"),
-        pytest.param("  \t/dev/vda1   /  ext4", Entry(1, "/dev/vda1", "/", "ext4", ("defaults",)), id="leading-space"),
-        pytest.param("/dev/vda1 /", Entry(1, "/dev/vda1", "/", "auto", ("defaults",)), id="two-fields"),
-        pytest.param("/dev/vda1", Entry(1, "/dev/vda1", "", "auto", ("defaults",)), id="one-field"),
-        pytest.param("/a\\040b /c\\011d x", Entry(1, "/a b", "/c\td", "x", ("defaults",)), id="escapes"),
-        pytest.param("/dev/vda1 / ext4 rw 0 1\r", Entry(1, "/dev/vda1", "/", "ext4", ("rw",)), id="carriage-return"),
+        pytest.param("/dev/vda1\t/\text4\trw", FstabEntry(1, "/dev/vda1", "/", "ext4", ("rw",)), id="tabs"),
         pytest.param(
-            "/dev/vda1 /a\u00a0b ext4 rw", Entry(1, "/dev/vda1", "/a\u00a0b", "ext4", ("rw",)), id="no-break-space"
+            "  \t/dev/vda1   /  ext4", FstabEntry(1, "/dev/vda1", "/", "ext4", ("defaults",)), id="leading-space"
         ),
-        pytest.param("/dev/vda1\r", Entry(1, "/dev/vda1", "", "auto", ("defaults",)), id="one-field-and-return"),
+        pytest.param("/dev/vda1 /", FstabEntry(1, "/dev/vda1", "/", "auto", ("defaults",)), id="two-fields"),
+        pytest.param("/dev/vda1", FstabEntry(1, "/dev/vda1", "", "auto", ("defaults",)), id="one-field"),
+        pytest.param("/a\\040b /c\\011d x", FstabEntry(1, "/a b", "/c\td", "x", ("defaults",)), id="escapes"),
+        pytest.param(
+            "/dev/vda1 / ext4 rw 0 1\r", FstabEntry(1, "/dev/vda1", "/", "ext4", ("rw",)), id="carriage-return"
+        ),
+        pytest.param(
+            "/dev/vda1 /a\u00a0b ext4 rw", FstabEntry(1, "/dev/vda1", "/a\u00a0b", "ext4", ("rw",)), id="no-break-space"
+        ),
+        pytest.param("/dev/vda1\r", FstabEntry(1, "/dev/vda1", "", "auto", ("defaults",)), id="one-field-and-return"),
         pytest.param("\r", None, id="only-a-return"),
         pytest.param("# /dev/vda1 / ext4", None, id="comment"),
         pytest.param("   # /dev/vda1 / ext4", None, id="indented-comment"),
@@ -33,7 +39,7 @@ from tests.support import Inside, block, part
         pytest.param("", None, id="empty"),
     ],
 )
-def test_a_line_is_taken_apart(line: str, entry: Entry | None) -> None:
+def test_a_line_is_taken_apart(line: str, entry: FstabEntry | None) -> None:
     assert list(entries(line)) == ([entry] if entry else [])
 
 

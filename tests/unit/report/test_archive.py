@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from reclaim.base.errors import ReclaimError
-from reclaim.changes.change import Trim
+from reclaim.changes.trim import Trim
 from reclaim.engine.journal import Journal
 from reclaim.record import record
 from reclaim.report import archive
-from reclaim.report.archive import State, prune, update
+from reclaim.report.archive import IndexState, prune, update
 from tests import records
 from tests.records import EPOCH, GIB, document, row, storage
 
@@ -31,8 +31,8 @@ def bus(verdict: str, guest: str = "a") -> dict[str, Any]:
     return row("disk-bus", verdict, guest, "sda")
 
 
-def state(reports: Path) -> State:
-    return State.model_validate_json((reports / ".index.json").read_bytes())
+def state(reports: Path) -> IndexState:
+    return IndexState.model_validate_json((reports / ".index.json").read_bytes())
 
 
 def changes(reports: Path) -> list[dict[str, int]]:

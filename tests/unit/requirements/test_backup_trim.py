@@ -193,6 +193,14 @@ def test_where_no_command_can_stand_before_it_is_left_to_a_person(
     assert Path(one.path).read_text() == text
 
 
+def test_a_script_that_cron_starts_and_that_trims_for_itself_is_in_order(tmp_path: Path) -> None:
+    script = tmp_path / "copy.sh"
+    script.write_text("#!/bin/bash\nvirsh domfstrim web\n\nrsync -aS /srv/images/web.qcow2 /b/\n")
+    one = job(tmp_path, f"0 3 * * * root {script}\n", "cron.d/backup")
+
+    assert judged(one).verdict is Verdict.COMPLIANT
+
+
 def test_a_copy_that_another_script_makes_is_mended_there(tmp_path: Path) -> None:
     script = tmp_path / "copy.sh"
     script.write_text("#!/bin/sh\nrsync -aS /srv/images/web.qcow2 /b/\n")
@@ -215,3 +223,33 @@ def test_without_virsh_nothing_is_proposed(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(domfstrim, "found_virsh", lambda _hypervisor: None)
     name, text, _ = FORMATS["script"]
     assert "no virsh on the hypervisor" in fix(tmp_path, job(tmp_path, text, name)).reason
+
+
+UNIT = "[Service]\nType=oneshot\n{}ExecStart=/usr/bin/rsync -aS /srv/images/web.qcow2 /b/\n"
+
+
+def test_a_unit_that_stops_the_guest_first_trims_it_before_that(tmp_path: Path) -> None:
+    one = job(tmp_path, UNIT.format("ExecStartPre=/usr/bin/virsh suspend web\n"), "backup.service")
+    assert fix(tmp_path, one).verdict is Verdict.FIXED
+    added = f"{WHY}ExecStartPre=-/usr/bin/{trim('web')}\n"
+    assert Path(one.path).read_text() == UNIT.format(f"{added}ExecStartPre=/usr/bin/virsh suspend web\n")
+    assert judged(one).verdict is Verdict.COMPLIANT
+
+
+def test_a_unit_that_takes_its_hooks_back_is_left(tmp_path: Path) -> None:
+    one = job(tmp_path, UNIT.format("ExecStartPre=\n"), "backup.service")
+    assert "by hand" in fix(tmp_path, one).reason
+
+
+@pytest.mark.parametrize("command", ["suspend", "shutdown", "managedsave", "domfsfreeze"])
+def test_a_guest_that_does_not_run_is_not_trimmed(command: str, tmp_path: Path) -> None:
+    text = f"#!/bin/bash\nvirsh {command} web\nvirsh domfstrim web\nrsync -aS /srv/images/web.qcow2 /b/\n"
+    one = job(tmp_path, text)
+    assert judged(one).verdict is Verdict.NONCOMPLIANT
+    assert fix(tmp_path, one).verdict is Verdict.FIXED
+    assert judged(one).verdict is Verdict.COMPLIANT
+
+
+def test_a_guest_that_runs_again_is_trimmed(tmp_path: Path) -> None:
+    text = "#!/bin/bash\nvirsh suspend web\nvirsh resume web\nvirsh domfstrim web\ncp /srv/images/web.qcow2 /b/\n"
+    assert judged(job(tmp_path, text)).verdict is Verdict.COMPLIANT

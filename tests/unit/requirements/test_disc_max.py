@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reclaim.base.verdict import Verdict
-from reclaim.changes.change import FileChange
+from reclaim.changes.file_change import FileChange
 from reclaim.inventory import Inventory, Policy
 from tests.support import (
     Inside,

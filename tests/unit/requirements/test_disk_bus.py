@@ -9,7 +9,8 @@ import pytest
 
 from fixers.disk_bus import move_to_scsi
 from reclaim.base.verdict import Verdict
-from reclaim.changes.change import DefinitionChange, from_json, to_json
+from reclaim.changes.definition_change import DefinitionChange
+from reclaim.changes.kinds import from_json, to_json
 from reclaim.definition.domain import Definition
 from reclaim.engine.engine import judge
 from reclaim.handles.guest import Disk

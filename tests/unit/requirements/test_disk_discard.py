@@ -9,7 +9,7 @@ import pytest
 
 from fixers.disk_discard import set_discard_unmap
 from reclaim.base.verdict import Verdict
-from reclaim.changes.change import DefinitionChange
+from reclaim.changes.definition_change import DefinitionChange
 from reclaim.definition.domain import Definition
 from reclaim.engine.engine import judge
 from reclaim.handles.guest import Disk

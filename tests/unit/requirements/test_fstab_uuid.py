@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.base.verdict import Verdict
-from reclaim.changes.change import CommandChange, FileChange
+from reclaim.changes.command import CommandChange
+from reclaim.changes.file_change import FileChange
 from reclaim.inside.units import escaped
 from tests.support import FILES, Inside, block, engine, inhabited, mounted, part, requirement, subject, verdict_of, walk
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reclaim.base.verdict import Verdict
-from reclaim.changes.change import CommandChange
+from reclaim.changes.command import CommandChange
 from tests.support import FILES, SERVICE, TIMER, Inside, block, engine, inhabited, mounted, part, requirement, subject
 from tests.support import verdict_of as judged
 

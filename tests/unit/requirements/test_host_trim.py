@@ -12,8 +12,7 @@ from testinfra.host import Host
 
 from reclaim.base.errors import AgentAbsent, AgentBlocked, ChangeFailed, ProbeError
 from reclaim.base.verdict import Verdict
-from reclaim.changes import change as changes
-from reclaim.changes import domfstrim
+from reclaim.changes import domfstrim, kinds
 from reclaim.changes.domfstrim import TrimTimer
 from tests.support import InhabitedGuest, Inside, engine, inhabited, requirement, subject
 
@@ -137,7 +136,7 @@ def test_undo_takes_the_timer_away_and_no_other(guest: InhabitedGuest, host: Uni
     host.units["fstrim.timer"] = "[Timer]\n"
     change = TrimTimer("one", guest.uuid, "qemu:///system", "/usr/bin/virsh")
     outcome = change.apply(guest)
-    assert changes.from_json(changes.to_json(change)) == change
+    assert kinds.from_json(kinds.to_json(change)) == change
     change.undo(guest, outcome)
     assert set(host.units) == {"fstrim.timer"}
 

@@ -15,7 +15,7 @@ import pytest
 from reclaim.base.errors import AgentAbsent, NotAssessable
 from reclaim.base.verdict import Verdict
 from reclaim.changes import power, preconditions
-from reclaim.changes.change import from_json, to_json
+from reclaim.changes.kinds import from_json, to_json
 from reclaim.changes.qcow2_amend import AmendCycle, ImageAmend
 from reclaim.changes.sparsify import Sparsify
 from reclaim.engine import journal, undo
@@ -202,12 +202,12 @@ def test_a_guest_that_nobody_can_look_into_is_not_power_cycled_for_it(tmp_path: 
 def test_a_running_guest_and_a_saved_one_are_not_amended(tmp_path: Path) -> None:
     change = ImageAmend("one", "/images/vda.qcow2")
     guest = opened(tmp_path, domain_xml(disk_xml())).guests[0]
-    assert "it runs" in str(preconditions.reason_to_withhold(guest, change))
+    assert "it runs" in str(preconditions.why_not_applied(guest, change))
     guest.domain.managedSave(0)
     guest.forget()
-    assert "managed-save" in str(preconditions.reason_to_withhold(guest, change))
+    assert "managed-save" in str(preconditions.why_not_applied(guest, change))
     guest.domain.managedSaveRemove(0)
-    assert preconditions.reason_to_withhold(guest, change) is None
+    assert preconditions.why_not_applied(guest, change) is None
 
 
 def test_the_changes_come_back_from_the_journal(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.base.verdict import Verdict
-from reclaim.changes.change import FileChange
+from reclaim.changes.file_change import FileChange
 from reclaim.inside.initramfs import rebuild
 from tests.support import (
     MODULES,

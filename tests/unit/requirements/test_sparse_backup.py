@@ -23,14 +23,14 @@ from reclaim.backups import backup
 from reclaim.backups.backup import Backup, find
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.verdict import Result, Verdict
-from reclaim.changes.change import from_json, to_json
+from reclaim.changes.kinds import from_json, to_json
 from reclaim.changes.punch import HolePunch, SparseRewrite
 from reclaim.engine import undo
 from reclaim.engine.engine import Subject, judge
 from reclaim.engine.journal import read
 from reclaim.files import holes, replace
 from reclaim.files.holes import Identity
-from reclaim.files.replace import Held, nameless, put_in_place
+from reclaim.files.replace import HeldFile, nameless, put_in_place
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.storage import local_image
@@ -310,6 +310,39 @@ def test_zeros_that_snapshots_share_go_with_the_snapshots(btrfs: Path, tmp_path:
     assert data_used(btrfs) <= (DATA + 4) * MIB
 
 
+def test_a_copy_in_the_top_level_subvolume_does_not_pin_itself(btrfs: Path, tmp_path: Path) -> None:
+    """btrfs-progs names the copy itself there by the path that it was asked with."""
+    (btrfs / "copies").mkdir()
+    path = dense(btrfs / "copies/web.img")
+    run("btrfs", "subvolume", "snapshot", "-r", str(btrfs), str(btrfs / "hourly-1"))
+    content = checksum(path)
+    result = mend(tmp_path, path)
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert "/proc/" not in result.reason
+    assert checksum(path) == content == checksum(btrfs / "hourly-1/copies/web.img")
+    assert allocated(path) <= (DATA + 1) * MIB
+
+
+def test_zeros_that_are_compressed_count_as_pinned_by_nothing(tmp_path: Path) -> None:
+    require("btrfs-compressed")
+    with mounted("btrfs-compressed", tmp_path) as folder:
+        path = dense(folder / "web.img")
+        run("fallocate", "--keep-size", "--offset", f"{SIZE}M", "--length", "16M", str(path))
+        run("btrfs", "subvolume", "snapshot", "-r", str(folder), str(folder / "hourly-1"))
+        found, words = verdict(tmp_path, path)
+        assert found is Verdict.NONCOMPLIANT
+        assert "0 B can come back: 16.0 MiB are extents never written, 16.0 MiB of that are pinned" in words
+
+
+def test_a_reflink_in_the_top_level_subvolume_is_named_by_its_path(btrfs: Path, tmp_path: Path) -> None:
+    path = dense(btrfs / "web.img")
+    run("cp", "--reflink=always", str(path), str(btrfs / "clone"))
+    run("btrfs", "filesystem", "sync", str(btrfs))
+    found, words = verdict(tmp_path, path)
+    assert found is Verdict.NONCOMPLIANT
+    assert words.endswith(f"pinned by {btrfs}/clone"), words
+
+
 def test_without_room_for_a_rewrite_zeros_that_snapshots_share_are_left(
     btrfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -468,7 +501,7 @@ def test_a_file_that_qemu_has_open_is_left(tmp_path: Path) -> None:
             time.sleep(0.05)
         owner = hypervisor(tmp_path)
         found = Backup(owner, str(path))
-        reason = backup.obstacle(found)
+        reason = backup.why_not_written_to(found)
         qemu.communicate(b"quit\n")
     assert reason is not None
     assert f"qemu-io ({qemu.pid})" in reason
@@ -653,7 +686,7 @@ def test_a_full_target_loses_nothing(tmp_path: Path) -> None:
         path = write(folder / "web.img", (0, noise(48 * MIB)), (48 * MIB, bytes(16 * MIB)))
         content = checksum(path)
         found = Backup(hypervisor(tmp_path), str(path))
-        assert "a rewrite needs" in str(backup.room_for_rewrite(found))
+        assert "a rewrite needs" in str(backup.why_not_rewritten(found))
         with pytest.raises(ChangeFailed, match="No space left on device; its content is as it was"):
             rewritten(path).apply(hypervisor(tmp_path))
         assert checksum(path) == content
@@ -665,7 +698,7 @@ def test_a_full_target_loses_nothing(tmp_path: Path) -> None:
 def test_a_rewrite_parts_no_hard_links(tmp_path: Path) -> None:
     path = dense(tmp_path / "web.img")
     os.link(path, tmp_path / "older.img")
-    assert "hard links" in str(backup.room_for_rewrite(Backup(hypervisor(tmp_path), str(path))))
+    assert "hard links" in str(backup.why_not_rewritten(Backup(hypervisor(tmp_path), str(path))))
 
 
 def test_who_asks_for_the_old_file_during_a_rewrite_finds_it(tmp_path: Path) -> None:
@@ -681,7 +714,7 @@ def test_who_asks_for_the_old_file_during_a_rewrite_finds_it(tmp_path: Path) -> 
 
         new = nameless(folder)
         with pytest.raises(ChangeFailed):
-            put_in_place(Held(descriptor, folder, "web.img", still_ours), new, ".web.img.new")
+            put_in_place(HeldFile(descriptor, folder, "web.img", still_ours), new, ".web.img.new")
         os.close(new)
     os.close(folder)
     assert path.stat().st_ino == before.st_ino
@@ -711,7 +744,7 @@ def test_a_rewrite_that_is_interrupted_at_its_end_leaves_one_whole_copy(
 
         return act
 
-    def put(held: Held, new: int, spare: str) -> None:
+    def put(held: HeldFile, new: int, spare: str) -> None:
         def asked_for() -> None:
             held.still_ours()
             if is_asked_for and "exchange" in done:
@@ -720,7 +753,7 @@ def test_a_rewrite_that_is_interrupted_at_its_end_leaves_one_whole_copy(
         monkeypatch.setattr(replace, "exchange", interrupted(replace.exchange))
         for name in ("link", "unlink"):
             monkeypatch.setattr(f"reclaim.files.replace.os.{name}", interrupted(getattr(os, name)))
-        put_in_place(Held(held.descriptor, held.folder, held.name, asked_for), new, spare)
+        put_in_place(HeldFile(held.descriptor, held.folder, held.name, asked_for), new, spare)
 
     monkeypatch.setattr(replace, "put_in_place", put)
     with pytest.raises(KeyboardInterrupt):

@@ -12,10 +12,10 @@ import pytest
 
 from reclaim.base.errors import AgentBlocked
 from reclaim.base.verdict import Verdict
-from reclaim.changes.change import Trim
+from reclaim.changes.trim import Trim
 from reclaim.inside.disk_layout import Area
 from reclaim.inventory import GuestNotes, Inventory
-from reclaim.space.backlog import Held, backlog, weighed
+from reclaim.space.backlog import HeldBytes, backlog, weighed
 from reclaim.storage.allocation_map import HostMap
 from tests.support import Inside, block, disk_xml, engine, inhabited, mounted, part, requirement, subject, verdict_of
 
@@ -400,5 +400,5 @@ def test_an_overlay_full_of_what_was_deleted_is_not_compliant(tmp_path: Path) ->
     ],
 )
 def test_the_overlap_of_spans(first: list[tuple[int, int]], second: list[tuple[int, int]], both: int) -> None:
-    assert Held.of(first).within(second) == both
-    assert Held.of(second).within(first) == both
+    assert HeldBytes.of(first).within(second) == both
+    assert HeldBytes.of(second).within(first) == both

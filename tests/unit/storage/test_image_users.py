@@ -52,7 +52,7 @@ def other(*disks: str, running: bool = False, name: str = "two") -> str:
 
 
 def why(guest: Guest) -> str:
-    return preconditions.reason_not_to_start(guest) or ""
+    return preconditions.why_not_started(guest) or ""
 
 
 needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
@@ -241,6 +241,9 @@ def test_firmware_that_both_write_is_of_both(tmp_path: Path) -> None:
         (["-blockdev", '{"driver":"raw","file":{"driver":"rbd","pool":"p","image":"i"}}'], "rbd:p/i"),
         (["-blockdev", "driver=nbd,server.type=unix,server.path=/run/x"], None),
         (["-drive", "driver=ssh,path=/remote,server.host=h"], None),
+        (["-object", "memory-backend-file,id=m,mem-path=/nv.img,share=on,size=1G"], "/nv.img"),
+        (["-object", "memory-backend-file,id=m,mem-path=/dev/shm/looking-glass,share=on,size=1G"], None),
+        (["-object", '{"qom-type":"memory-backend-file","id":"m","mem-path":"/nv.img","share":true}'], "/nv.img"),
     ],
 )
 def test_what_the_arguments_open_is_found_however_deep(tmp_path: Path, values: list[str], place: str | None) -> None:
@@ -366,9 +369,9 @@ def test_from_outside_it_is_asked_as_well(tmp_path: Path, kind: type) -> None:
     clone = create(tmp_path / "clone.qcow2", base=base)
     change = ImageAmend("one", base) if kind is ImageAmend else Sparsify("one", base, "qcow2")
     alone = mine(tmp_path, disk_xml(source=base))
-    assert preconditions.reason_to_withhold(alone, change) is None
+    assert preconditions.why_not_applied(alone, change) is None
     taken = mine(tmp_path, disk_xml(source=base), other(disk_xml(source=clone)))
-    assert f"the guest two uses {base}" in str(preconditions.reason_to_withhold(taken, change))
+    assert f"the guest two uses {base}" in str(preconditions.why_not_applied(taken, change))
 
 
 # A whole visit --------------------------------------------------------------------------------
@@ -435,14 +438,71 @@ def test_another_format_names_nothing_and_garbage_is_refused() -> None:
         ("host_device:/dev/vg/a", "/dev/vg/a"),
         ("rbd:pool/a:id=admin:mon_host=m", "rbd:pool/a"),
         ("gluster+tcp://h1/vol/a.img", "gluster:vol/a.img"),
+        ("nbd:h:10809:exportname=a", "nbd://h:10809/a"),
+        ("nbd:unix:/run/x:exportname=a", "nbd:/run/x/a"),
+        ("nbd+unix:///a?socket=/run/x", "nbd:/run/x/a"),
+        ("nbd://h/a", "nbd://h:10809/a"),
+        ("ssh://me@h/a.img?host_key_check=no", "ssh://h:22/a.img"),
+        ("blkdebug:/etc/rules:b.img", "/d/b.img"),
         ('json:{"file":{"driver":"file","filename":"b.img"}}', "/d/b.img"),
         ('json:{"driver":"qcow2","file.driver":"file","file.filename":"/b.img"}', "/b.img"),
+        ('json:{"file":{"driver":"raw","file.filename":"/b.img"}}', "/b.img"),
+        ('json:{"driver":"raw","file":{"driver":"blkdebug","image":{"driver":"file","filename":"/b"}}}', "/b"),
         ('json:{"driver":"raw","file":{"driver":"rbd","pool":"p","image":"i"}}', "rbd:p/i"),
-        ("json:{", "json:json:{"),
+        ('json:{"driver":"rbd","pool":"p","namespace":"n","image":"i"}', "rbd:p/n/i"),
+        ('json:{"driver":"gluster","volume":"v","path":"/i","server":[{"type":"tcp","host":"h"}]}', "gluster:v/i"),
+        ('json:{"driver":"raw","file.driver":"iscsi","file.target":"iqn.x","file.lun":1}', "iscsi:iqn.x/1"),
+        ('json:{"driver":"nbd","export":"a","server":{"type":"inet","host":"h","port":"1"}}', "nbd://h:1/a"),
+        ('json:{"driver":"nbd","export":"a","server":{"type":"unix","path":"/run/x"}}', "nbd:/run/x/a"),
+        ('json:{"driver":"raw","file":{"driver":"https","url":"https://h/x"}}', "https:"),
     ],
 )
 def test_where_a_name_leads(name: str, place: str) -> None:
-    assert backing.location(name, "/d") == place
+    assert [one.place for one in backing.locations(name, "/d", "raw")] == [place]
+
+
+def test_a_name_may_lead_to_several_files_each_of_its_format() -> None:
+    quorum = 'json:{"driver":"quorum","vote-threshold":1,"children":[{"driver":"qcow2","file":{"filename":"a"}}'
+    assert backing.locations(f'{quorum},{{"filename":"/b"}}]}}', "/d", "raw") == [("/d/a", "qcow2"), ("/b", "raw")]
+    flat = 'json:{"driver":"quorum","children.0.driver":"file","children.0.filename":"/a","children.1.filename":"/b"}'
+    assert [one.place for one in backing.locations(flat, "/d", "raw")] == ["/a", "/b"]
+    over = 'json:{"driver":"qcow2","file":{"filename":"/a"},"backing":{"driver":"raw","file":{"filename":"/b"}}}'
+    assert backing.locations(over, "/d", "qcow2") == [("/a", "qcow2"), ("/b", "raw")]
+    assert backing.locations("blkverify:/a:/b", "/d", "qcow2") == [("/a", "raw"), ("/b", "qcow2")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "json:{",
+        "json:[]",
+        "json:{}",
+        'json:{"driver":"qcow2","file":"a-node"}',
+        'json:{"driver":"of-tomorrow","place":"/b"}',
+        'json:{"driver":"file","filename":5}',
+        "json:" + '{"file":' * 200 + "{}" + "}" * 200,
+        "json:" + "[" * 100_000,
+        'json:{"' + ".".join("a" * 5_000) + '":1}',
+    ],
+)
+def test_a_name_that_is_not_understood_is_no_answer(name: str) -> None:
+    with pytest.raises(NotAssessable):
+        backing.locations(name, "/d", None)
+
+
+def test_an_overlay_whose_base_is_not_understood_keeps_others_from_being_opened(tmp_path: Path) -> None:
+    base = create(tmp_path / "base.img", kind="raw")
+    clone = create(tmp_path / "clone.qcow2", base='json:{"driver":"of-tomorrow","place":"/b"}', base_kind="raw")
+    said = why(mine(tmp_path, raw("vda", base), other(disk_xml(source=clone))))
+    assert "nobody can tell whether the guest two (vda) stands on one of its images" in said
+    assert "of-tomorrow" in said
+
+
+def test_a_base_below_a_quorum_is_found(tmp_path: Path) -> None:
+    base = create(tmp_path / "base.img", kind="raw")
+    name = f'json:{{"driver":"quorum","vote-threshold":1,"children":[{{"driver":"file","filename":"{base}"}}]}}'
+    clone = create(tmp_path / "clone.qcow2", base=name, base_kind="raw")
+    assert "the guest two uses" in why(mine(tmp_path, raw("vda", base), other(disk_xml(source=clone))))
 
 
 def test_every_place_is_asked_for_once(tmp_path: Path) -> None:
@@ -537,6 +597,61 @@ def test_devices_are_told_by_their_numbers(tmp_path: Path, devices: Devices, mon
         assert ("the guest two" in said) is is_taken, (own, theirs, said)
     assert asked(tmp_path, devices, monkeypatch, pv) == f"the host itself uses {pv} (vda): dm-7, dm-8"
     assert not asked(tmp_path, devices, monkeypatch, volume)
+
+
+def test_a_disk_of_the_host_is_the_same_by_each_of_its_ways(
+    tmp_path: Path, devices: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Handed on as a SCSI device, by a second path to a LUN, mapped by the kernel and opened by QEMU itself."""
+    (tmp_path / "host").mkdir()
+    first, second, third = (devices.add(f"sd{letter}", f"8:24{number}") for number, letter in enumerate("qrs"))
+    mapped = devices.add("rbd0", "252:0")
+    sys = tmp_path / "host/sys"
+    for name, wwid in (("sdq", "naa.1"), ("sdr", "naa.1"), ("sds", "t10.ATA QEMU")):
+        place = sys / f"devices/session7/target2:0:0/2:0:0:{'qrs'.index(name[2])}"
+        (place / "block" / name).mkdir(parents=True)
+        (place / "wwid").write_text(f"{wwid}\n", encoding="ascii")
+        (sys / "block" / name / "device").symlink_to(place)
+        (sys / "bus/scsi/devices").mkdir(parents=True, exist_ok=True)
+        (sys / "bus/scsi/devices" / place.name).symlink_to(place)
+    (sys / "class/iscsi_session/session7").mkdir(parents=True)
+    (sys / "class/iscsi_session/session7/targetname").write_text("iqn.2001-04.org.example:a\n", encoding="ascii")
+    (sys / "bus/rbd/devices/0").mkdir(parents=True)
+    for name, text in (("pool", "p"), ("pool_ns", ""), ("name", "i")):
+        (sys / "bus/rbd/devices/0" / name).write_text(f"{text}\n", encoding="ascii")
+    for own, theirs, is_taken in (
+        (block(first), scsi_device("scsi_host2", 0), True),
+        (block(first), scsi_device("scsi_host2", 2), False),
+        (block(first), block(second), True),
+        (block(first), block(third), False),
+        (block(first), network("iscsi", "iqn.2001-04.org.example:a/0"), True),
+        (network("iscsi", "iqn.2001-04.org.example:a/0"), block(first), True),
+        (block(first), network("iscsi", "iqn.2001-04.org.example:a/2"), False),
+        (block(mapped), network("rbd", "p/i"), True),
+        (network("rbd", "p/i"), block(mapped), True),
+        (network("rbd", "p/n"), block(mapped), False),
+        (network("iscsi", "iqn.x/1"), iscsi_device("iqn.x/1"), True),
+    ):
+        monkeypatch.setattr(image_users, "_LOOK", devices.script.replace("/dev/${", f"{tmp_path}/host/dev/${{"))
+        monkeypatch.setattr(image_users, "_SCSI", f"{sys}/bus/scsi/devices/")
+        said = why(mine(tmp_path, own, other(theirs, running=True)))
+        assert ("two" in said) is is_taken, (own, theirs, said)
+
+
+def network(protocol: str, name: str) -> str:
+    source = f"<source protocol='{protocol}' name='{name}'><host name='h' port='3260'/></source>"
+    driver = "<driver name='qemu' type='raw'/>"
+    return f"<disk type='network' device='disk'>{driver}{source}<target dev='vda' bus='virtio'/></disk>"
+
+
+def scsi_device(adapter: str, unit: int) -> str:
+    source = f"<source><adapter name='{adapter}'/><address bus='0' target='0' unit='{unit}'/></source>"
+    return f"<hostdev mode='subsystem' type='scsi'>{source}</hostdev>"
+
+
+def iscsi_device(name: str) -> str:
+    source = f"<source protocol='iscsi' name='{name}'><host name='h' port='3260'/></source>"
+    return f"<hostdev mode='subsystem' type='scsi'>{source}</hostdev>"
 
 
 def test_what_the_host_has_mounted_is_its_own(

@@ -16,11 +16,15 @@ from reclaim.backups.backup import Backup, find
 from reclaim.backups.verify import verify
 from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.base.verdict import Verdict
+from reclaim.definition.domain import Definition
 from reclaim.engine.engine import Subject, judge
+from reclaim.files.beneath import file_id
+from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inside.disk_layout import _parts
 from reclaim.inventory import BackupNotes
 from reclaim.storage import host_image, local_image, qcow2
+from tests.corpus.variants import arguments
 from tests.filesystems import MIB, run
 from tests.support import domain_xml, opened, requirement
 
@@ -238,6 +242,31 @@ def test_the_data_file_of_a_qcow2_is_its_guests(tmp_path: Path) -> None:
     run("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"data_file={data}", str(tmp_path / "web.qcow2"), "8M")
     assert Backup(fleet(tmp_path, ("qcow2", "web.qcow2")), str(data)).user() == "web"
     assert Backup(fleet(tmp_path, ("raw", "web.qcow2")), str(data)).user() is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        'json:{"driver":"raw","file":{"driver":"file","filename":"BASE"}}',
+        'json:{"driver":"quorum","vote-threshold":1,"children.0.driver":"raw","children.0.file.filename":"BASE"}',
+        "file:BASE",
+    ],
+)
+def test_a_base_is_its_guests_however_it_is_named(tmp_path: Path, name: str) -> None:
+    top = copies(tmp_path, "web.img")
+    base, overlay = str(top / "web.img"), str(tmp_path / "web.qcow2")
+    options = ["-u", "-b", name.replace("BASE", base), "-F", "raw"]
+    run("qemu-img", "create", "-q", "-f", "qcow2", *options, overlay, "8M")
+    assert Backup(fleet(tmp_path, ("qcow2", "web.qcow2")), base).user() == "web"
+
+
+def test_a_disk_in_the_arguments_is_its_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = copies(tmp_path, "web.img") / "web.img"
+    owner = opened(tmp_path, domain_xml(name="hidden", running=False))
+    assert backup.users(owner) == {}
+    xml = domain_xml(arguments("-drive", f"if=none,file={path}"), name="hidden")
+    monkeypatch.setattr(Guest, "persistent", Definition(xml.replace("<devices>", "").replace("</devices>", "")))
+    assert backup.users(owner) == {file_id(path.stat()): "hidden"}
 
 
 def test_a_raw_image_is_compared_as_raw_whatever_its_guest_wrote(tmp_path: Path) -> None:

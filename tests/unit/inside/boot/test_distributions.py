@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.base.verdict import Verdict
-from reclaim.changes.change import CommandChange, FileChange
+from reclaim.changes.command import CommandChange
+from reclaim.changes.file_change import FileChange
 from tests.support import (
     Inside,
     block,

@@ -1,0 +1,42 @@
+"""A command that is run in a guest or on the hypervisor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from reclaim.changes.in_guest import expect_devices, run
+from reclaim.handles.guest import Guest
+
+
+@dataclass(frozen=True)
+class CommandChange:
+    """A command run in the guest by its shell, and the one that takes it back (None: nothing does).
+
+    `devices` are those that `back` names: where they are gone it must not be run.
+    """
+
+    kind: ClassVar[str] = "command"
+    guest: str
+    command: str
+    back: str | None = None
+    devices: list[str] = field(default_factory=list)
+
+    @property
+    def target(self) -> str:
+        return f"command in {self.guest}"
+
+    @property
+    def diff(self) -> str:
+        return self.command
+
+    def apply(self, guest: Guest) -> dict[str, str]:
+        run(guest, self.command)
+        return {}
+
+    def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
+        if self.back is None:
+            return f"{self.command}: nothing takes it back"
+        expect_devices(guest, self.devices)
+        run(guest, self.back)
+        return self.back

@@ -1,0 +1,134 @@
+"""Another persistent definition of a guest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import libvirt
+
+from reclaim.base.errors import ChangedSince, ChangeFailed
+from reclaim.base.masked import news
+from reclaim.base.text import libvirt_words
+from reclaim.changes.power import its_own
+from reclaim.definition import compare
+from reclaim.definition.domain import Definition, Edit
+from reclaim.handles.guest import Guest
+
+
+@dataclass(frozen=True)
+class DefinitionChange:
+    """Another persistent definition. A running guest uses it from its next cold start."""
+
+    kind: ClassVar[str] = "definition"
+    name: str
+    before: str
+    after: str
+    #: disk targets that the change renames
+    renames: dict[str, str] = field(default_factory=dict)
+    #: what is lost or moved elsewhere by it, for the evidence
+    notes: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> str:
+        return f"definition of {self.name}"
+
+    @property
+    def diff(self) -> str:
+        return compare.diff_definitions(Definition(self.before), Definition(self.after))
+
+    def apply(self, guest: Guest) -> dict[str, str]:
+        _define(guest, self.before, self.after)
+        guest.renamed.update(self.renames)
+        guest.forget(inside=False)
+        return {"defined": guest.persistent.xml}
+
+    def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
+        now = _current(guest)
+        before, left = (
+            its_own(guest, xml)
+            for xml in (self.before, outcome.get("defined", self.after))
+        )
+        if compare.same(now, Definition(before)):
+            return "the definition is as it was before"
+        if "defined" not in outcome and not compare.missing_from(now, Definition(left)):
+            left = (
+                now.xml
+            )  # the run died before it could write down what libvirt made of it
+        if not compare.same(now, Definition(left)):
+            raise ChangedSince(
+                f"{guest.name}: the definition has changed since that run, and is left as it is",
+                compare.diff_definitions(Definition(left), now),
+            )
+        _define(guest, left, before)
+        for renamed in self.renames:
+            guest.renamed.pop(renamed, None)
+        guest.forget(inside=False)
+        return "the definition is as it was" + (
+            "; it counts from the next cold start" if guest.is_running else ""
+        )
+
+
+def changed_definition(edit: Edit) -> DefinitionChange:
+    """The change that an edit makes."""
+    return DefinitionChange(
+        edit.origin.name,
+        edit.origin.xml,
+        edit.definition.xml,
+        dict(edit.renames),
+        tuple(edit.notes),
+    )
+
+
+def _current(guest: Guest) -> Definition:
+    """The persistent definition as it is at this moment. Raises ChangeFailed if there is none."""
+    guest.forget(inside=False)
+    try:
+        found = guest.persistent if guest.is_persistent else None
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+        raise ChangeFailed(
+            f"{guest.name}: somebody has undefined it; nothing was changed"
+        ) from exc
+    if found is None:
+        raise ChangeFailed(
+            f"{guest.name}: it is transient, there is no definition to change"
+        )
+    return found
+
+
+def _define(guest: Guest, expected: str, wanted: str) -> None:
+    """Define *wanted* if *expected* is defined now, and see that libvirt kept all of it."""
+    current = _current(guest)
+    if its_own(guest, wanted) != wanted:
+        name = Definition(wanted).name
+        raise ChangeFailed(
+            f"{guest.name}: somebody has renamed it from {name}; nothing was changed: run again"
+        )
+    if not compare.same(current, Definition(expected)):
+        raise ChangeFailed(
+            f"{guest.name}: the definition has changed since it was read; run again"
+        )
+    define = guest.hypervisor.connection.defineXMLFlags
+    try:
+        define(wanted, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+    except libvirt.libvirtError as exc:
+        raise ChangeFailed(
+            f"{guest.name}: libvirt refuses the definition: {libvirt_words(exc)}"
+        ) from exc
+    guest.forget(inside=False)
+    lost = compare.missing_from(guest.persistent, Definition(wanted))
+    if lost:
+        dropped = news(lost[0], expected)
+        try:
+            define(current.xml, 0)
+        except libvirt.libvirtError as exc:
+            raise ChangeFailed(
+                f"{guest.name}: libvirt dropped {dropped}, and does not take the old definition back: "
+                f"{libvirt_words(exc)}"
+            ) from exc
+        guest.forget(inside=False)
+        raise ChangeFailed(
+            f"{guest.name}: libvirt dropped {dropped}; the definition is as it was"
+        )

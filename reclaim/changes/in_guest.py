@@ -1,0 +1,38 @@
+"""What is done by a shell in a guest or on the hypervisor."""
+
+from __future__ import annotations
+
+from reclaim.base.errors import ChangeFailed, NotYet
+from reclaim.changes.change import Place
+
+#: seconds a command may take that rebuilds an initramfs or a boot menu
+COMMAND_SECONDS = 900
+
+
+def expect_devices(place: Place, devices: list[str]) -> None:
+    """Raises NotYet where one of *devices* is not there: a guest that looks for it would not boot."""
+    for device in devices:
+        if place.shell.run("test -b %s", device).rc != 0:
+            raise NotYet(
+                f"{place.name}: it named {device}, which is not there on the bus the guest runs on; "
+                "what stands now works on either bus: shut the guest down, start it, and undo once more"
+            )
+
+
+def run(place: Place, command: str) -> None:
+    """Run *command* there. Raises ChangeFailed with its last words where it fails."""
+    result = place.shell.run(command, seconds=COMMAND_SECONDS)
+    if result.rc != 0:
+        words = last_words(result.stderr, result.stdout)
+        raise ChangeFailed(
+            f"{place.name}: {command} ended with status {result.rc}: {words}"
+        )
+
+
+def last_words(*outputs: str) -> str:
+    """The last lines of the first output that says something: the cause often stands before what came of it."""
+    for output in outputs:
+        lines = [line.strip() for line in output.splitlines() if line.strip()]
+        if lines:
+            return "; ".join(line[:200] for line in lines[-3:])
+    return "it said nothing"

@@ -1,0 +1,102 @@
+"""The free space of a running guest, given back."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from reclaim.base.errors import AgentAbsent, AgentBlocked, ChangeFailed, ProbeError
+from reclaim.base.text import size
+from reclaim.handles.guest import Guest
+
+TRIM_SECONDS = 900
+#: filesystems that could not be trimmed, as far as they are named
+_PATHS = 5
+
+
+@dataclass(frozen=True)
+class Trim:
+    """The free space of every mounted filesystem given back now.
+
+    `promised` is the space that was counted to come back, in words; `price` is what the trim costs the backups.
+    """
+
+    kind: ClassVar[str] = "trim"
+    guest: str
+    promised: str = ""
+    price: str = ""
+
+    @property
+    def target(self) -> str:
+        return f"free space of {self.guest}"
+
+    @property
+    def diff(self) -> str:
+        come = f": {self.promised} can come back" if self.promised else ""
+        price = f"; {self.price}" if self.price else ""
+        return f"guest-fstrim (guest agent){come}{price}"
+
+    def apply(self, guest: Guest) -> dict[str, str]:
+        paths = [
+            disk.path for disk in guest.disks if disk.path and disk.view.type == "file"
+        ]
+        before = guest.hypervisor.allocated_each(paths)
+        # virDomainFSTrim drops the result of each path (libvirt's qemuAgentFSTrim), so ask the agent
+        try:
+            trimmed, failed = self._by_agent(guest)
+        except (AgentAbsent, AgentBlocked):
+            trimmed, failed = self._by_command(guest)
+        if failed and not trimmed:
+            raise ChangeFailed(
+                f"{self.guest}: nothing could be trimmed: {'; '.join(failed[:_PATHS])}"
+            )
+        after = guest.hypervisor.allocated_each(paths)
+        came = sum(
+            max(0, held - after.get(path, held)) for path, held in before.items()
+        )
+        of = f" of {self.promised} that were counted to" if self.promised else ""
+        price = f"; {self.price}" if self.price else ""
+        note = f"{size(came)} came back{of}; the guest says it trimmed {trimmed} bytes{price}"
+        return {"note": f"{note}; not {'; '.join(failed[:_PATHS])}" if failed else note}
+
+    def _by_agent(self, guest: Guest) -> tuple[int, list[str]]:
+        """Bytes that the agent says it trimmed, and what failed by mount point."""
+        answer = guest.agent.command("guest-fstrim", seconds=TRIM_SECONDS)
+        paths = answer.get("paths") if isinstance(answer, dict) else None
+        if not isinstance(paths, list):
+            raise ProbeError(
+                f"{self.guest}: the guest agent's answer to guest-fstrim has no paths"
+            )
+        trimmed, failed = 0, []
+        for one in paths:
+            if not isinstance(one, dict):
+                raise ProbeError(
+                    f"{self.guest}: the guest agent's answer to guest-fstrim cannot be parsed"
+                )
+            if one.get("error"):
+                failed.append(
+                    f"{str(one.get('path'))[:100]}: {str(one['error'])[:100]}"
+                )
+            elif isinstance(one.get("trimmed"), int):
+                trimmed += one["trimmed"]
+        return trimmed, failed
+
+    def _by_command(self, guest: Guest) -> tuple[int, list[str]]:
+        """The same by fstrim(8): a line for each filesystem, an error for each that failed."""
+        result = guest.shell.run("LC_ALL=C fstrim -av", seconds=TRIM_SECONDS)
+        trimmed = sum(
+            int(count)
+            for count in re.findall(r"\((\d{1,18}) bytes\) trimmed", result.stdout)
+        )
+        failed = [
+            line.strip().removeprefix("fstrim: ")[:200]
+            for line in result.stderr.splitlines()
+            if line.strip()
+        ]
+        if result.rc != 0 and not failed:
+            failed = [f"fstrim ended with status {result.rc}"]
+        return trimmed, failed
+
+    def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
+        return "trimmed space stays trimmed: it was free"

@@ -1,0 +1,5 @@
+#!/bin/bash
+rsync -aS /var/lib/libvirt/images/web.qcow2 /backup/
+virsh suspend web
+rsync -aS /var/lib/libvirt/images/web.qcow2 nas:/pool/
+virsh resume web

@@ -1,0 +1,2 @@
+#!/bin/bash
+rsync -a --copy-devices /dev/vgvm/mail /backup/mail.img

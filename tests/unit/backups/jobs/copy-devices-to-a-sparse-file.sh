@@ -1,0 +1,2 @@
+#!/bin/bash
+rsync -aS --copy-devices /dev/vgvm/mail /backup/mail.img

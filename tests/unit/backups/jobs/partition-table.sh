@@ -1,0 +1,3 @@
+#!/bin/bash
+dd if=/dev/vgvm/mail of=/backup/mail.mbr bs=512 count=1
+rsync -aS /var/lib/libvirt/images/db.img /backup/

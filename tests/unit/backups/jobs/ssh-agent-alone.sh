@@ -1,0 +1,3 @@
+#!/bin/bash
+eval "$(ssh-agent -s)"
+rsync -aS /var/lib/libvirt/images/db.img nas:/pool/

@@ -1,0 +1,3 @@
+#!/bin/bash
+virsh <<< 'suspend web; resume web'
+rsync -aS /var/lib/libvirt/images/web.qcow2 /backup/
