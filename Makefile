@@ -5,12 +5,14 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
 FUZZ_SECONDS ?= 120
+QUICK := not slow and not sshd and not guest and not browser and not node and not long
 
-.PHONY: audit test guests matrix corpus kills fuzz soak faults-table lint demo truth bench backup-table lab-clean help
+.PHONY: audit test quick guests matrix corpus kills fuzz soak faults-table lint demo truth bench backup-table lab-clean help
 
 help:
 	@echo "make audit      audit this machine's guests, or sample definitions where there is no libvirt"
 	@echo "make test       lint, then every test; real guests where they can run"
+	@echo "make quick      most of tests/unit: no root, no network, under a minute"
 	@echo "make guests     every test on real guests, also those that make test leaves out because they take long"
 	@echo "make matrix     every guest of the lab matrix, mended too (make test only audits most of them); records the verdicts in docs/matrix.md"
 	@echo "make corpus     every domain of libvirt's own tests on a private libvirtd: audit, fix, audit (RECLAIM_CORPUS)"
@@ -30,6 +32,10 @@ audit:
 
 test: lint
 	@$(PY) -m pytest tests/ -rs --no-fold-skipped $(ARGS)
+
+quick:
+	@scripts/setup.sh quick
+	@$(PY) -m pytest tests/unit -q -m "$(QUICK)" $(ARGS)
 
 guests:
 	@scripts/setup.sh test

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import io
+import platform
 import sys
+from importlib import metadata
 from pathlib import Path
 
-from reclaim import scaffold
+import libvirt
+
+from reclaim import __version__, scaffold
 from reclaim.backups.verify import verify
 from reclaim.base.errors import ReclaimError
 from reclaim.base.text import printable, trouble
 from reclaim.engine.undo import undo
 from reclaim.handles.hypervisor import Hypervisor, connect
+from reclaim.handles.node import dotted
 from reclaim.inventory import Inventory
 from reclaim.processes import bytecode, programs
 from reclaim.record import record
@@ -86,6 +91,13 @@ def _new(options: argparse.Namespace) -> int:
     return 0
 
 
+def versions() -> str:
+    """Return the versions on which a report of a fault depends, on one line."""
+    python, library = platform.python_version(), dotted(libvirt.getVersion())
+    tests = metadata.version("pytest")
+    return f"reclaim {__version__} (Python {python}, pytest {tests}, libvirt {library})"
+
+
 def _say(text: str) -> None:
     print(printable(text, lines=True))  # noqa: T201
 
@@ -98,6 +110,12 @@ def _refuse(why: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reclaim", description="What is done beside `pytest checks/`."
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=versions(),
+        help="print the versions of reclaim, Python, pytest and libvirt's library",
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     one = verbs.add_parser(
