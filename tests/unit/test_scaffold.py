@@ -77,6 +77,7 @@ def lying_in(root: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in (*paths, *(root / name for name in scaffold._NAMING))}
 
 
+@pytest.mark.slow
 def test_what_is_installed_is_no_checkout(tmp_path: Path) -> None:
     """A wheel has these three folders."""
     for name in ("reclaim", "checks", "fixers"):
