@@ -63,7 +63,8 @@ faults-table:
 
 coverage:
 	@scripts/setup.sh test
-	@$(PY) -m pytest tests/unit tests/driver -q --cov=reclaim --cov=checks --cov=fixers --cov-report=term:skip-covered $(ARGS)
+	@$(PY) -m coverage run --source reclaim,checks,fixers -m pytest tests/unit tests/driver -q $(ARGS)
+	@$(PY) -m coverage report --skip-covered --sort cover
 
 lint:
 	@scripts/setup.sh test
