@@ -41,6 +41,7 @@ _PARTS = (
     "README.md",
 )
 _NO_PARTS = shutil.ignore_patterns("__pycache__", "node_modules")
+_TEMPORARY = "tmp"
 _SAMPLES = "tests/driver/test_samples.py"
 #: files that name every requirement, and are written anew
 _NAMING = ("README.md", "docs/matrix.md", "tests/driver/samples.tsv")
@@ -223,6 +224,7 @@ def _expect_free(order: Order, root: Path) -> None:
 
 
 def _copy(root: Path, copy: Path) -> None:
+    (copy / _TEMPORARY).mkdir()
     for part in _PARTS:
         if (root / part).is_dir():
             shutil.copytree(root / part, copy / part, symlinks=True, ignore=_NO_PARTS)
@@ -307,6 +309,8 @@ def _run(copy: Path, module: str, *arguments: str) -> str:
             "PYTHONPATH": str(copy),
             "PYTHONDONTWRITEBYTECODE": "1",
             "RECLAIM_DOCS": "write",
+            # below the copy: pytest takes the settings of a folder above all paths that it is given
+            "PYTEST_DEBUG_TEMPROOT": str(copy / _TEMPORARY),
         },
         stdin=subprocess.DEVNULL,
         capture_output=True,

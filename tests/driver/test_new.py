@@ -34,7 +34,12 @@ def run(checkout: Path, *words: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", *words],
         cwd=checkout,
-        env={**kept, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **kept,
+            "PYTHONPATH": str(checkout),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTEST_DEBUG_TEMPROOT": str(checkout / "tmp"),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -48,6 +53,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with a new requirement for each handle."""
     root = tmp_path_factory.mktemp("new") / "checkout"
     shutil.copytree(ROOT, root, ignore=_IGNORED, symlinks=True)
+    (root / "tmp").mkdir()
     for slug, title, handle, stage in ORDERS:
         said = run(root, "reclaim", "new", slug, title, "--for", handle, "--stage", stage)
         assert said.count("\nwrote ") == 2
@@ -85,7 +91,7 @@ def files_in(root: Path) -> set[Path]:
 
 def test_a_hypervisor_has_one_row_whatever_guests_it_has(checkout: Path, tmp_path: Path) -> None:
     uri = node(tmp_path, domain_xml(disk_xml(), name="a"), domain_xml(disk_xml(), name="b"))
-    outcome = audit(tmp_path / "reports", uri=uri, root=checkout)
+    outcome = audit(checkout / "reports", uri=uri, root=checkout)
     rows = [row for row in outcome.document["results"] if row["requirement"] == "host-shutdown"]
     assert [(row["guest"], row["disk"], row["verdict"]) for row in rows] == [(None, None, "not-assessable")]
     assert outcome.stderr == ""
