@@ -27,6 +27,20 @@ HANDLES = ("disk", "guest", "hypervisor", "backup", "job")
 _INSIDE = ("access", "names", "inside")
 #: a line of 88 characters holds the title with its place in the check
 _LONGEST_SLUG, _LONGEST_TITLE = 40, 76
+#: words with which a title begins that is an instruction or a finding
+NO_STATES = (
+    "Check",
+    "Set",
+    "Enable",
+    "Use",
+    "Make",
+    "Fix",
+    "Ensure",
+    "Missing",
+    "Wrong",
+)
+#: names that begin a title as they are
+_NAMES = ("fstab", "virtio")
 _TEMPLATES = Path(__file__).parent / "templates"
 #: what makes a folder a checkout, and what a copy of it needs to be tested
 _PARTS = (
@@ -142,7 +156,7 @@ def _expect_fit(order: Order) -> None:
     if (
         reason := why_not_slug(order.slug)
         or why_not_title(order.title)
-        or why_not_judged(order.handle, order.stage)
+        or why_not_in_stage(order.handle, order.stage)
     ):
         raise ReclaimError(f"new: {printable(reason)}")
 
@@ -182,23 +196,7 @@ def why_not_title(title: str) -> str | None:
     return None
 
 
-#: words with which a title begins that is an instruction or a finding
-NO_STATES = (
-    "Check",
-    "Set",
-    "Enable",
-    "Use",
-    "Make",
-    "Fix",
-    "Ensure",
-    "Missing",
-    "Wrong",
-)
-#: names that begin a title as they are
-_NAMES = ("fstab", "virtio")
-
-
-def why_not_judged(handle: str, stage: str) -> str | None:
+def why_not_in_stage(handle: str, stage: str) -> str | None:
     """Return why no run would judge a requirement for *handle* in *stage*, or None."""
     if handle not in HANDLES:
         return f"--for {handle!r:.60}: a requirement is judged for one of {', '.join(HANDLES)}"
