@@ -19,7 +19,7 @@ from tests.support import ROOT
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 CHANGES = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-EXAMPLE = Order("zero-detection", "The disk notices zeros", "disk", "definition")
+EXAMPLE = Order("safe-cache", "The disk passes flushes on to its image", "disk", "definition")
 
 
 def table(head: str) -> list[list[str]]:
