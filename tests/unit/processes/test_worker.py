@@ -103,6 +103,10 @@ def test_ctrl_c_while_a_command_starts_ends_it_too(tmp_path: Path, monkeypatch: 
         deadline = time.monotonic() + 30
         while len(pids.read_text("ascii").split() if pids.exists() else []) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
+        for pipe in (process.stdout, process.stderr):
+            assert pipe is not None
+            pipe.close()
+        process.returncode = 0  # else its end, which nobody sees, is warned of
         raise KeyboardInterrupt
 
     monkeypatch.setattr(subprocess.Popen, "__init__", interrupted)
