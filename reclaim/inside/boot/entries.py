@@ -26,39 +26,43 @@ _EXTLINUX_SOURCE = re.compile(r"/etc/(update-extlinux\.conf|default/u-boot)\Z")
 
 
 def are_there(facts: Facts) -> bool:
-    """Does the guest have any?"""
-    return bool(facts.unified) or any(
-        _ENTRY.match(path) or _EXTLINUX.match(path) for path in facts.boot_files
-    )
+    """True if the guest has boot entries in files of their own."""
+    if facts.unified:
+        return True
+    return any(_ENTRY.match(path) or _EXTLINUX.match(path) for path in facts.boot_files)
 
 
 def unread(facts: Facts) -> list[str]:
-    """Unified kernel images whose command line could not be read."""
+    """Return the unified kernel images whose command line could not be read."""
     return [path for path, text in facts.unified.items() if not text]
 
 
 def places(facts: Facts) -> Iterator[BootFile]:
-    """Where those entries name devices by their bus."""
-    tags = SMALL_TAGS if "mkinitfs" in facts.tools else TAGS
+    """Yield the entries that name devices by their bus."""
+    small_tags = SMALL_TAGS if "mkinitfs" in facts.tools else TAGS
     for path in facts.boot_files:
-        if _ENTRY.match(path):
-            place = in_lines(facts, path, begins(r"options[ \t]"), by_entry=True)
-        elif _EXTLINUX.match(path):
-            place = in_lines(
-                facts, path, begins(r"append[ \t]"), tags=tags, by_entry=True
-            )
-        elif _EXTLINUX_SOURCE.match(path):
-            place = in_lines(facts, path, begins("[a-z]"), tags=tags)
-        elif _COMMAND_LINE.match(path):
-            place = in_lines(facts, path, begins("[^#]"))
-        else:
-            continue
+        place = _place(facts, path, small_tags)
         if place:
             yield place
     for path, text in facts.unified.items():
-        if names := tuple(map(str, cmdline.names(text))):
+        names = tuple(map(str, cmdline.names(text)))
+        if names:
             yield BootFile(
                 path,
                 names,
                 advice=f"build {path} anew by what built it, with root=UUID=… in its command line",
             )
+
+
+def _place(facts: Facts, path: str, small_tags: tuple[str, ...]) -> BootFile | None:
+    """Return *path* if it names devices by their bus; *small_tags* are those that extlinux's initramfs knows."""
+    if _ENTRY.match(path):
+        return in_lines(facts, path, begins(r"options[ \t]"), by_entry=True)
+    if _EXTLINUX.match(path):
+        is_read = begins(r"append[ \t]")
+        return in_lines(facts, path, is_read, tags=small_tags, by_entry=True)
+    if _EXTLINUX_SOURCE.match(path):
+        return in_lines(facts, path, begins("[a-z]"), tags=small_tags)
+    if _COMMAND_LINE.match(path):
+        return in_lines(facts, path, begins("[^#]"))
+    return None

@@ -1,4 +1,4 @@
-"""What assembles disks before they are mounted, where it is told their names: mdadm, LVM and ZFS."""
+"""The assemblers of disks before they are mounted, if their files name disks: mdadm, LVM and ZFS."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import is_renamed_by_bus
 
 _MDADM = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
+_DEVICE_LINE = re.compile(r"DEVICE?[ \t]", re.IGNORECASE)
+_ARRAY_LINE = re.compile(r"ARRAY[ \t]", re.IGNORECASE)
+_UUID = re.compile(r"\bUUID=", re.IGNORECASE)
+_DISK = re.compile(r"/dev/(?:x?vd|[sh]d)[a-z]+\d*(?=\s|$)")
 #: a bus name, or the pattern of one: /dev/vd*, /dev/[sv]d[ab]1
 _NAMED = re.compile(
     r"/dev/(?:x?vd|[sh]d|\[[a-z]+\]d|disk/by-(?:id|path))[^\s\"'|,]*|(?<=[|/^(])(?:x?vd|[sh]d)(?=[a-z.\[*])"
@@ -18,7 +22,7 @@ _NAMED = re.compile(
 
 
 def places(facts: Facts) -> Iterator[BootFile]:
-    """Where mdadm.conf(5), lvm.conf(5), lvmdevices(8) and zpool.cache name devices by their bus."""
+    """Yield mdadm.conf(5), lvm.conf(5), lvmdevices(8) and zpool.cache if they name devices by their bus."""
     for path in _MDADM:
         yield from _mdadm(path, facts.boot_files.get(path, ""))
     yield from lvm.places(facts)
@@ -34,32 +38,19 @@ def places(facts: Facts) -> Iterator[BootFile]:
 
 def _mdadm(path: str, text: str) -> Iterator[BootFile]:
     lines = text.split("\n")
-    at = [
+    arrays = [line for line in lines if _ARRAY_LINE.match(line)]
+    by_hand = _members_by_bus(arrays)
+    if by_hand:
+        yield BootFile(path, by_hand, advice=f"{path}: name the array by UUID= alone")
+    named = [
         number
         for number, line in enumerate(lines)
-        if re.match(r"DEVICE?[ \t]", line, re.IGNORECASE)
+        if _DEVICE_LINE.match(line) and _NAMED.search(line)
     ]
-    arrays = [line for line in lines if re.match(r"ARRAY[ \t]", line, re.IGNORECASE)]
-    by_hand = [
-        name
-        for line in arrays
-        for name in re.findall(r"devices=\S+", line)
-        if _NAMED.search(name)
-    ]
-    if by_hand:
-        yield BootFile(
-            path, tuple(by_hand), advice=f"{path}: name the array by UUID= alone"
-        )
-    named = [number for number in at if _NAMED.search(lines[number])]
     if not named:
         return
     names = tuple(lines[number] for number in named)
-    continued = any(line[:1] in (" ", "\t") and line.strip() for line in lines)
-    if (
-        continued
-        or not arrays
-        or not all(re.search(r"\bUUID=", line, re.IGNORECASE) for line in arrays)
-    ):
+    if any(map(_is_continuation, lines)) or not _have_uuids(arrays):
         yield BootFile(
             path,
             names,
@@ -67,12 +58,27 @@ def _mdadm(path: str, text: str) -> Iterator[BootFile]:
         )
         return
     for number in named:
-        lines[number] = (
-            "DEVICE partitions containers"  # mdadm.conf(5): what holds where there is no such line
-        )
-    devices = [
-        device
-        for name in names
-        for device in re.findall(r"/dev/(?:x?vd|[sh]d)[a-z]+\d*(?=\s|$)", name)
-    ]
+        # mdadm.conf(5): what holds if there is no such line
+        lines[number] = "DEVICE partitions containers"
+    devices: list[str] = []
+    for name in names:
+        devices += _DISK.findall(name)
     yield BootFile(path, names, tuple(devices), text, "\n".join(lines), rebuild=True)
+
+
+def _members_by_bus(arrays: list[str]) -> tuple[str, ...]:
+    """Return the lists of an array's devices that have a bus name."""
+    members: list[str] = []
+    for line in arrays:
+        members += re.findall(r"devices=\S+", line)
+    return tuple(listed for listed in members if _NAMED.search(listed))
+
+
+def _is_continuation(line: str) -> bool:
+    """True if *line* goes on with the line before (mdadm.conf(5))."""
+    return line.startswith((" ", "\t")) and bool(line.strip())
+
+
+def _have_uuids(arrays: list[str]) -> bool:
+    """True if there are arrays, and mdadm finds each by its UUID."""
+    return bool(arrays) and all(map(_UUID.search, arrays))
