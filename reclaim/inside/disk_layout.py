@@ -17,7 +17,7 @@ from reclaim.inside.devices import BlockDevice, Mount
 from reclaim.inside.facts import Facts
 from reclaim.inside.filesystems import TRIMMABLE, filesystems
 
-#: pieces of volumes that are followed on one disk: what a guest says is limited
+#: pieces of volumes that are followed on one disk: the answers of a guest are limited
 _MAX_SPANS = 10_000
 
 #: the unit of device mapper tables

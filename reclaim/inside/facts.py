@@ -1,4 +1,4 @@
-"""What one script, run once inside a guest, printed: parsed strictly, frozen, cached by the guest.
+"""The answers of one script, run once inside a guest: parsed strictly, frozen, cached by the guest.
 
 A section that the guest could not give costs the checks that need it, not the others: it is parsed
 when it is first asked for, and raises ProbeError then.
@@ -24,7 +24,7 @@ from reclaim.base.text import printable
 from reclaim.definition import othersystem
 from reclaim.inside.devices import BlockDevice, Layout, Mount, TableLine
 
-#: seconds that the whole script may take: 4 under emulation, and minutes where the host has many guests to emulate
+#: seconds that the whole script may take: 4 under emulation, and minutes if the host has many guests to emulate
 SCRIPT_SECONDS = 300
 _MAX_SECTION_BYTES = 262_144 + 3
 _MAX_LINKS = 20_000
@@ -36,7 +36,7 @@ _MAX_FILES = 1_000
 #: characters of a value of os-release; shlex takes a word apart in the square of its length
 _LONGEST_VALUE = 4_096
 _MAX_NUMBER = 2**64 - 1
-#: what the kernel counts starts and lengths in, whatever the disk's own sectors are
+#: the kernel's unit of starts and lengths, whatever the disk's own sectors are
 _SECTOR = 512
 #: a file as the script prints it: its path and its length, each on a line, then its bytes
 _FILE = re.compile(rb"([^\n]*)\n *(\d{1,9}) *\n")
@@ -50,7 +50,7 @@ _TABLE_LINE = re.compile(
 _BETWEEN_NAMES = re.compile(r"[\s/\\\"'`=,;:(){}<>|&$#!?*^@\[\]]+")
 #: the features that keep a thin pool from passing discards down (Linux's admin-guide/device-mapper/thin-provisioning)
 _DEAF_POOL = frozenset(("no_discard_passdown", "ignore_discard"))
-#: by what mount(8) finds a device, as `BlockDevice` has them
+#: the tags by which mount(8) finds a device, as `BlockDevice` has them
 _TAGS = ("uuid", "partuuid", "label", "partlabel")
 _KERNEL_WORDS = frozenset(
     (
@@ -134,17 +134,17 @@ class Kernel:
     problem: str | None
     #: inode, size and time of the initramfs that was read
     stamp: str = ""
-    #: the initramfs file; None where there is none
+    #: the initramfs file; None if there is none
     path: str | None = None
     #: modules that this kernel does not have at all
     lacking: frozenset[str] = frozenset()
-    #: bytes free where the initramfs lies, where that is not /boot itself
+    #: bytes free on the filesystem of the initramfs, if that is not the one of /boot
     free: int | None = None
     #: devices that the initramfs waits for before it looks for the root
     waits: frozenset[str] = frozenset()
     #: the unified kernel image that holds kernel and initramfs
     unified: str | None = None
-    #: the image's name, where it has no folder of modules
+    #: the image's name, if it has no folder of modules
     stray: str | None = None
 
     def has(self, module: str) -> bool:
@@ -291,7 +291,7 @@ class Facts:
 
     @cached_property
     def is_starting(self) -> bool:
-        """Has systemd not finished what it has to start? (systemctl(1), is-system-running)"""
+        """True if systemd still starts units (systemctl(1), is-system-running)."""
         _, data = self._section("systemd")
         return data.partition(b"\n")[0] in (b"initializing", b"starting")
 
@@ -360,12 +360,12 @@ class Facts:
 
     @cached_property
     def lvm_lines(self) -> tuple[tuple[str, str], ...]:
-        """(file, line) of what lvm.conf(5) filters and lvmdevices(8) knows devices by."""
+        """(file, line) of the filters of lvm.conf(5) and the devices of lvmdevices(8)."""
         return self._lines("lvm")
 
     @cached_property
     def named_lines(self) -> tuple[tuple[str, str], ...]:
-        """(file, line) of what runs beside the boot and is told devices."""
+        """(file, line) of other services that name devices."""
         return self._lines("named")
 
     def _lines(self, name: str) -> tuple[tuple[str, str], ...]:

@@ -1,4 +1,4 @@
-"""Which block device of a guest is which disk of its definition, and what the guest needs of it."""
+"""The filesystems of a guest, the disks that they lie on, and the bytes that the guest needs of a disk."""
 
 from __future__ import annotations
 

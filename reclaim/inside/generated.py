@@ -15,7 +15,7 @@ _HEADERS = {
     _NIXOS: re.compile(r"# This is a generated file\.\s+Do not edit!"),
     _GUIX: re.compile(r"# This file was generated from your Guix configuration"),
 }
-#: how tools of configuration management mark what they write: a file can be edited, and they may write it again
+#: how tools of configuration management mark their files: a file can be edited, and they may write it again
 _MANAGED = re.compile(
     r"^[ \t]*#[^\n]*\b(?:Ansible|Puppet|Chef|SaltStack|Salt|CFEngine)\b[^\n]*$",
     re.MULTILINE | re.IGNORECASE,

@@ -20,7 +20,7 @@ from reclaim.inside.filesystems import filesystems
 from reclaim.inside.fstab import is_renamed_by_bus
 
 _MODULES = ("virtio_pci", "virtio_scsi", "sd_mod")
-#: the builders that are known, and how each is told which image to write for which kernel
+#: the builders that are known, each with its command to write one kernel's image
 _BESIDE = {
     "dracut": "dracut --force {image}.reclaim {release}",
     "mkinitcpio": "mkinitcpio -k {release} -g {image}.reclaim",
@@ -32,7 +32,7 @@ _UPDATES = "/etc/initramfs-tools/update-initramfs.conf"
 _NO_UPDATES = re.compile(r"^[ \t]*update_initramfs=[\"']?no\b", re.MULTILINE)
 #: dracut.conf(5)
 _UEFI = re.compile(r"^[ \t]*uefi=[\"']?yes", re.MULTILINE)
-#: mkinitcpio(8), "PRESETS": NAME_image, and what else is said of NAME, or of ALL
+#: mkinitcpio(8), "PRESETS": NAME_image, and the other settings of NAME, or of ALL
 _IMAGE = re.compile(
     r"^[ \t]*(?P<name>\w+)_image=(?P<q>[\"']?)(?P<path>[^\"'\s]+)(?P=q)", re.MULTILINE
 )

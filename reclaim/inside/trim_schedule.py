@@ -28,7 +28,7 @@ _LISTED_IN = re.compile(r"(?:--listed-in|-I)(?:=(?P<files>.*))?")
 _MOUNT_TABLES = ("/proc/self/mountinfo", "/proc/mounts", "/etc/mtab")
 #: characters of a call that are taken apart: shlex takes the square of a word's length
 _LONGEST_CALL = 4096
-#: what `systemctl is-enabled` takes for enabled; a linked unit is not: nothing wants it at boot
+#: the states that `systemctl is-enabled` takes for enabled; `linked` is not: nothing wants such a unit at boot
 _TIMER_ENABLED = ("enabled", "static", "generated", "alias")
 #: a call, up to the next command of the line; `test -x /sbin/fstrim && …` has two of the name
 _FSTRIM = re.compile(r"(?<![\w.-])fstrim(?P<all>-all)?(?=\s|\Z)(?P<arguments>[^|;&]*)")

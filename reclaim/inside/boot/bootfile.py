@@ -1,4 +1,4 @@
-"""Places where a guest's boot names devices."""
+"""Files in which a guest's boot names devices."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ _NUMBER = re.compile(
 )
 #: parameters whose value begins with a device: cryptdevice=DEVICE:NAME (mkinitcpio's hook encrypt)
 _BEFORE_COLON = frozenset(("cryptdevice",))
-#: what parts a list in a value, and ends a command of a menu
+#: the characters that part a list in a value, and end a command of a menu
 _LIST = re.compile("[:,;]")
 #: parameters within the value of another that are looked for: GRUB_CMDLINE_LINUX=root=UUID=…
 _NESTED = 3

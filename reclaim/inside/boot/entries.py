@@ -16,12 +16,12 @@ from reclaim.inside.fstab import SMALL_TAGS, TAGS
 
 #: uapi-group.org/specifications/specs/boot_loader_specification: systemd-boot's, and RHEL's from 8 on
 _ENTRY = re.compile(r"(/boot|/efi|/boot/efi)/loader/entries/.+\.conf\Z")
-#: what kernel-install(8), dracut and mkinitcpio build the next command line from
+#: the sources from which kernel-install(8), dracut and mkinitcpio build the next command line
 _COMMAND_LINE = re.compile(r"/etc/kernel/cmdline\Z|/etc/cmdline\.d/.+\.conf\Z")
 _EXTLINUX = re.compile(
     r"/boot/(extlinux/extlinux|extlinux|syslinux/syslinux)\.(conf|cfg)\Z"
 )
-#: what update-extlinux (Alpine) and u-boot-update (Debian) build it from
+#: the sources from which update-extlinux (Alpine) and u-boot-update (Debian) build it
 _EXTLINUX_SOURCE = re.compile(r"/etc/(update-extlinux\.conf|default/u-boot)\Z")
 
 

@@ -1,4 +1,4 @@
-"""GRUB 2: the menu, what it is generated from, and its environment block."""
+"""GRUB 2: the menu, the files that it is generated from, and its environment block."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENVIRONMENT_BYTES = 1024
 _SOURCED = re.compile(r"/boot/grub2?/(custom|user)\.cfg\Z")
 _INSTALL_DEVICE = "/etc/default/grub_installdevice"
 _KERNEL_LINE = re.compile(r"[ \t]*(?:linux(?:16|efi)?[ \t]|set[ \t]+kernelopts=)")
-#: grub-mkconfig marks what each script wrote: a menu without marks was written by hand, and is not to be made anew
+#: grub-mkconfig marks the lines of each script: a menu without marks was written by hand, and is not to be made anew
 _SECTION = re.compile(r"^### (?P<what>BEGIN|END) (?P<script>\S+) ###", re.MULTILINE)
 #: scripts of GRUB's own that write the kernel lines anew from the defaults
 _GENERATED = (

@@ -33,7 +33,7 @@ _NOT_READ = {
 #: initramfs.conf(5): each of them may have the settings of the others
 _INITRAMFS_TOOLS = re.compile(r"/etc/initramfs-tools/(initramfs\.conf|conf\.d/.+)\Z")
 _DRACUT = re.compile(r"/etc/dracut\.conf(\.d/.+\.conf)?\Z")
-#: dracut.conf(5): what it has an image wait for or mount, or how it names the devices that the image waits for
+#: dracut.conf(5): devices that an image waits for or mounts, or the naming of the devices that it waits for
 _BY_HAND = re.compile(
     r"^[ \t]*(?:(?:add_device|fstab_lines)\+?=.*/dev/(?:(?:x?vd|[sh]d)[a-z]|disk/by-(?:path|id)/)"
     r"|persistent_policy=[\"']?by-(?:path|id)).*$",

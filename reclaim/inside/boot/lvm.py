@@ -22,7 +22,7 @@ _FILTERS = ("filter", "global_filter")
 _MAX_FILTERS = 10
 #: VIRTIO_BLK_ID_BYTES
 _VIRTIO_BLK_SERIAL = 20
-#: what udev's links are made of (60-persistent-storage.rules, path_id and scsi_id of systemd)
+#: the characters of udev's links (60-persistent-storage.rules, path_id and scsi_id of systemd)
 _HEX, _DIGITS = Some(string.hexdigits + ":.@-"), Some(string.digits + ":")
 _SERIAL = Some(string.ascii_letters + string.digits + "-_.+:")
 #: the name that a partition or disk of a virtio-scsi disk gets by its bus, up to the partition's number

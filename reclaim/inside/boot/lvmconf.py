@@ -10,7 +10,7 @@ _QUOTED = re.compile(r"\"(?P<escaped>(?:[^\"\\]|\\.)*)\"|'(?P<plain>[^']*)'", re
 _MARK = re.compile(r"[{}\[\],=]")
 _NUMBER = re.compile(r"[+-]?[0-9.]+")
 _WORD = re.compile(r"[^\s#={}\"'\[\],][^\s#={}]*")
-#: behind which token a value follows, not a name: the tokens differ in what ends them
+#: behind which token a value follows, not a name: other characters end them
 _BEFORE_VALUE = ("=", "[", ",")
 #: how deep sections may lie in each other; lvm.conf has one level
 _MAX_DEPTH = 20

@@ -17,7 +17,7 @@ _ALL = (1 << 256) - 1
 _DOT = _ALL & ~(1 << 0 | 1 << ord("\n") | 1 << ord("\r"))
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
-#: what all patterns of a filter may have together, and how deep their parentheses may be
+#: the length of all patterns of a filter together, and the depth of their parentheses
 _MAX_CHARACTERS = 4_096
 _MAX_DEPTH = 50
 #: steps from state to state that are made for one filter before it is given up
@@ -37,7 +37,7 @@ Sketch = tuple[str | Some, ...]
 
 @dataclass
 class _Machine:
-    """The patterns' states: what a state goes to without a character, and by which characters to which state."""
+    """The patterns' states: the ways from each without a character, and by which characters to which state."""
 
     free: list[list[int]] = field(default_factory=list)
     steps: list[tuple[int, int] | None] = field(default_factory=list)
