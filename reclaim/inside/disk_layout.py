@@ -89,11 +89,25 @@ class _Survey:
         if filesystem:
             return [filesystem]
         if device.fstype == "swap":
-            return [Area("swap", f"swap {device.path}", size, spans)]
+            return [
+                Area(
+                    kind="swap",
+                    what=f"swap {device.path}",
+                    size=size,
+                    spans=spans,
+                )
+            ]
         if device.children:
             return self._below(device, spans, size)
         kind: Kind = "free" if device.fstype == "LVM2_member" else "unknown"
-        return [Area(kind, _label(device), size, spans)]
+        return [
+            Area(
+                kind=kind,
+                what=_label(device),
+                size=size,
+                spans=spans,
+            )
+        ]
 
     def _filesystem(
         self, device: BlockDevice, spans: tuple[Span, ...] | None, size: int
@@ -138,7 +152,14 @@ class _Survey:
             unused = tuple(_without(spans, sorted(taken)))
             rest = _length(unused)
         if rest:
-            below.append(Area("free", _label_of_rest(device), rest, unused))
+            below.append(
+                Area(
+                    kind="free",
+                    what=_label_of_rest(device),
+                    size=rest,
+                    spans=unused,
+                )
+            )
         return below
 
     def _place(

@@ -592,7 +592,9 @@ class Facts:
             if table:
                 tables.setdefault(table["name"], []).append(_table_line(table))
         return Layout(
-            names, starts, {name: tuple(lines) for name, lines in tables.items()}
+            names=names,
+            starts=starts,
+            tables={name: tuple(lines) for name, lines in tables.items()},
         )
 
     @cached_property

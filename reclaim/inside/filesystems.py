@@ -73,7 +73,11 @@ def _on_disks(facts: Facts) -> Iterator[Filesystem]:
         ways = _ways_from_disks(facts, members.values())
         if ways and device.type not in _NOT_DISKS:
             seen.update(members)
-            yield Filesystem(mounts[0], device, ways)
+            yield Filesystem(
+                mount=mounts[0],
+                device=device,
+                ways=ways,
+            )
 
 
 def _ways_from_disks(

@@ -372,10 +372,19 @@ def named_stably(facts: Facts) -> Rewritten:
     """Return fstab without bus names, as far as the devices have other names."""
     lines = facts.fstab.split("\n")
     tags = TAGS if "findmnt" in facts.tools else SMALL_TAGS
-    rewriting = _Rewriting(facts, tags, instead(facts), lines)
+    rewriting = _Rewriting(
+        facts=facts,
+        tags=tags,
+        in_place=instead(facts),
+        lines=lines,
+    )
     for entry in listed(facts):
         rewriting.name_stably(entry)
-    return Rewritten("\n".join(lines), rewriting.replaced, rewriting.left)
+    return Rewritten(
+        text="\n".join(lines),
+        replaced=rewriting.replaced,
+        left=rewriting.left,
+    )
 
 
 @dataclass

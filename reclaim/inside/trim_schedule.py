@@ -116,9 +116,9 @@ def timer_reach(facts: Facts) -> Reach | None:
 def _together(reaches: list[Reach]) -> Reach:
     """Return the reach of several calls."""
     return Reach(
-        any(reach.everything for reach in reaches),
-        any(reach.fstab for reach in reaches),
-        frozenset[str]().union(*(reach.targets for reach in reaches)),
+        everything=any(reach.everything for reach in reaches),
+        fstab=any(reach.fstab for reach in reaches),
+        targets=frozenset[str]().union(*(reach.targets for reach in reaches)),
     )
 
 

@@ -56,7 +56,9 @@ def named_stably(facts: Facts, text: str) -> Rewritten:
         )
 
     return Rewritten(
-        _OPTIONS.sub(renamed, _WHAT.sub(renamed, text)), list(stable), left
+        text=_OPTIONS.sub(renamed, _WHAT.sub(renamed, text)),
+        replaced=list(stable),
+        left=left,
     )
 
 
@@ -82,7 +84,11 @@ def swap_named_stably(facts: Facts, path: str, text: str) -> Swap | str:
     unit = f"{folder}/{escaped(device['device'])}.swap"
     if facts.units.get(unit, new.text) != new.text:
         return f"{name} and {unit} are for one device: remove one"
-    return Swap(unit, new.text, new.replaced)
+    return Swap(
+        path=unit,
+        text=new.text,
+        devices=new.replaced,
+    )
 
 
 @once

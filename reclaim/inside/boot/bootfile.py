@@ -68,7 +68,14 @@ def in_lines(
         lines[number] = cmdline.named_stably(facts, lines[number], known)
     shown = tuple(map(str, names))
     devices = tuple(name.device for name in names if name.device)
-    return BootFile(path, shown, devices, text, "\n".join(lines), then)
+    return BootFile(
+        path=path,
+        names=shown,
+        devices=devices,
+        before=text,
+        after="\n".join(lines),
+        then=then,
+    )
 
 
 def _without_initramfs(lines: list[str]) -> frozenset[int]:

@@ -58,9 +58,21 @@ def names(line: str) -> list[Name]:
     for match in _TOKEN.finditer(line):
         inside = _SOMEWHERE.search(match["value"])
         if inside and is_renamed_by_bus(inside["device"]):
-            named.append(Name(match["key"], match["value"], inside["device"]))
+            named.append(
+                Name(
+                    parameter=match["key"],
+                    value=match["value"],
+                    device=inside["device"],
+                )
+            )
     for match in _NUMBER.finditer(line):
-        named.append(Name(match["key"], match["value"], ""))
+        named.append(
+            Name(
+                parameter=match["key"],
+                value=match["value"],
+                device="",
+            )
+        )
     return named
 
 

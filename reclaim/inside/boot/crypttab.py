@@ -42,7 +42,11 @@ def entries(text: str) -> Iterator[CrypttabEntry]:
     """Yield the entries of a crypttab."""
     for match in _LINE.finditer(text):
         options = match["options"] or ""
-        yield CrypttabEntry(match["name"], match["device"], tuple(options.split(",")))
+        yield CrypttabEntry(
+            name=match["name"],
+            device=match["device"],
+            options=tuple(options.split(",")),
+        )
 
 
 def places(facts: Facts) -> Iterator[BootFile]:
@@ -54,13 +58,20 @@ def places(facts: Facts) -> Iterator[BootFile]:
         )
         if devices:
             stable = _named_stably(facts, text)
-            yield BootFile(path, devices, devices, text, stable, rebuild=True)
+            yield BootFile(
+                path=path,
+                names=devices,
+                devices=devices,
+                before=text,
+                after=stable,
+                rebuild=True,
+            )
         for match in _LINE.finditer(text):
             named = _ELSEWHERE.findall(match["rest"])
             if named:
                 yield BootFile(
-                    path,
-                    tuple(named),
+                    path=path,
+                    names=tuple(named),
                     advice=f"{path}: name the key or the header of {match['name']} by UUID",
                 )
 

@@ -48,8 +48,8 @@ def places(facts: Facts) -> Iterator[BootFile]:
         names = tuple(map(str, cmdline.names(text)))
         if names:
             yield BootFile(
-                path,
-                names,
+                path=path,
+                names=names,
                 advice=f"build {path} anew by what built it, with root=UUID=… in its command line",
             )
 

@@ -160,10 +160,17 @@ def _menu_places(
         names = tuple(map(str, named))
         if _is_generated(script):
             devices = tuple(name.device for name in named)
-            yield BootFile(path, names, devices, then=update)
+            yield BootFile(
+                path=path,
+                names=names,
+                devices=devices,
+                then=update,
+            )
         elif script not in facts.boot_files:
             yield BootFile(
-                path, names, advice=f"{script} writes them: name them by UUID there"
+                path=path,
+                names=names,
+                advice=f"{script} writes them: name them by UUID there",
             )
 
 
@@ -183,11 +190,22 @@ def _defaults_places(
         forbids_uuids = _NO_UUID.search(text) is not None
         if names or (generated and forbids_uuids):
             stable = defaults_named_stably(facts, text)
-            yield BootFile(path, names, devices, text, stable, update)
+            yield BootFile(
+                path=path,
+                names=names,
+                devices=devices,
+                before=text,
+                after=stable,
+                then=update,
+            )
         for match in _GRUB_DEVICE.finditer(text):
             if is_renamed_by_bus(match["device"]):
                 advice = f"take {match['name']} out of {path}"
-                yield BootFile(path, (match["name"],), advice=advice)
+                yield BootFile(
+                    path=path,
+                    names=(match["name"],),
+                    advice=advice,
+                )
 
 
 def _environment(facts: Facts, path: str, text: str) -> BootFile | None:
@@ -199,13 +217,19 @@ def _environment(facts: Facts, path: str, text: str) -> BootFile | None:
     room = _ENVIRONMENT_BYTES - _bytes_in(body)
     if room < 0 or _bytes_in(text) != _ENVIRONMENT_BYTES:
         return BootFile(
-            path,
-            place.names,
-            place.devices,
-            text,
+            path=path,
+            names=place.names,
+            devices=place.devices,
+            before=text,
             advice="grub2-editenv - set kernelopts=… by hand",
         )
-    return BootFile(path, place.names, place.devices, text, body + "#" * room)
+    return BootFile(
+        path=path,
+        names=place.names,
+        devices=place.devices,
+        before=text,
+        after=body + "#" * room,
+    )
 
 
 def _bytes_in(text: str) -> int:
@@ -224,12 +248,18 @@ def _install_device(facts: Facts, text: str) -> BootFile | None:
     disk = boot_disk(facts)
     if disk is None or len(gone) > 1 or gone[0][-1].isdecimal():
         return BootFile(
-            _INSTALL_DEVICE,
-            names,
+            path=_INSTALL_DEVICE,
+            names=names,
             advice=f"{_INSTALL_DEVICE}: name what GRUB is to be installed to",
         )
     after = text.replace(gone[0], link_to(facts, disk))
-    return BootFile(_INSTALL_DEVICE, names, (gone[0],), text, after)
+    return BootFile(
+        path=_INSTALL_DEVICE,
+        names=names,
+        devices=(gone[0],),
+        before=text,
+        after=after,
+    )
 
 
 def link_to(facts: Facts, disk: BlockDevice) -> str:

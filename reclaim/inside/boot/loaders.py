@@ -115,14 +115,21 @@ def _initramfs_tools(facts: Facts) -> Iterator[BootFile]:
             shown = tuple(f"{match['key'].strip()}{match['device']}" for match in named)
             devices = tuple(match["device"] for match in named)
             stable = _resume_named_stably(facts, text)
-            yield BootFile(path, shown, devices, text, stable, rebuild=True)
+            yield BootFile(
+                path=path,
+                names=shown,
+                devices=devices,
+                before=text,
+                after=stable,
+                rebuild=True,
+            )
         others: list[str] = []
         for line in _RESUME.sub("", text).split("\n"):
             others += other_services.devices(line.partition("#")[0])
         if others:
             yield BootFile(
-                path,
-                tuple(others),
+                path=path,
+                names=tuple(others),
                 advice=f"{path}: name the device by UUID=, then update-initramfs -u -k all",
             )
 
@@ -147,8 +154,8 @@ def _dracut(facts: Facts) -> Iterator[BootFile]:
         by_hand = tuple(match[0].strip() for match in _BY_HAND.finditer(text))
         if by_hand:
             yield BootFile(
-                path,
-                by_hand,
+                path=path,
+                names=by_hand,
                 advice=f"{path}: name devices by UUID, then dracut --force --regenerate-all",
             )
 
@@ -161,7 +168,7 @@ def _baked(facts: Facts) -> Iterator[BootFile]:
         names = tuple(f"waits for {device}" for device in devices)
         if names and image:
             yield BootFile(
-                image,
-                names,
+                path=image,
+                names=names,
                 advice=f"build {image} anew, and see that it waits for nothing by its bus",
             )

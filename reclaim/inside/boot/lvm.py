@@ -44,8 +44,8 @@ def places(facts: Facts) -> Iterator[BootFile]:
     except NotUnderstoodError as exc:
         path, _, why = str(exc).partition(": ")
         yield BootFile(
-            path,
-            (f"not understood: {why}",),
+            path=path,
+            names=(f"not understood: {why}",),
             advice=f"{path}: mend it (lvmconfig --validate)",
         )
         return
@@ -114,8 +114,8 @@ def _filters(
     ]
     if len(filters) > _MAX_FILTERS:
         yield BootFile(
-            "/etc/lvm",
-            ("there are more filters than reclaim evaluates",),
+            path="/etc/lvm",
+            names=("there are more filters than reclaim evaluates",),
             advice="/etc/lvm: remove lvm_*.conf",
         )
         return
@@ -129,7 +129,11 @@ def _filters(
             changes = (f"{name} is not understood: {exc}",)
         if changes:
             advice = f"{path}: let the {name} name no disk by its bus, then build every initramfs anew: it has a copy"
-            yield BootFile(path, changes, advice=advice)
+            yield BootFile(
+                path=path,
+                names=changes,
+                advice=advice,
+            )
 
 
 def _changes(facts: Facts, lists: Filter, scan: set[str], name: str) -> Iterator[str]:
@@ -280,7 +284,11 @@ def _known_by_id(
         has_serial = serials.get(facts.resolve(shown)) is not None
         if _is_lost(kind, name, search, has_serial=has_serial):
             advice = _advice(kind, shown, search, has_serial=has_serial)
-            yield BootFile(file, (f"{shown} known by {kind}",), advice=advice)
+            yield BootFile(
+                path=file,
+                names=(f"{shown} known by {kind}",),
+                advice=advice,
+            )
 
 
 def _advice(kind: str, shown: str, search: str, *, has_serial: bool) -> str:

@@ -97,7 +97,11 @@ def places(facts: Facts) -> Iterator[BootFile]:
         if names:
             names_in.setdefault((path, advice), {}).update(dict.fromkeys(names))
     for (path, advice), listed in names_in.items():
-        yield BootFile(path, tuple(listed), advice=advice)
+        yield BootFile(
+            path=path,
+            names=tuple(listed),
+            advice=advice,
+        )
     yield from _multipath(facts)
     yield from _drbd(facts)
 
@@ -200,7 +204,11 @@ def _devices(facts: Facts) -> _Devices:
         if device.fstype in _ASSEMBLED:
             used.add(path)
     raw = (path for path, device in by_path.items() if not _is_used(device, used))
-    return _Devices(by_path, facts.links, frozenset(raw))
+    return _Devices(
+        by_path=by_path,
+        links=facts.links,
+        raw=frozenset(raw),
+    )
 
 
 def _is_used(device: BlockDevice, used: set[str]) -> bool:
@@ -217,15 +225,19 @@ def _rules(facts: Facts) -> Iterator[BootFile]:
         lost = [change for change in _changed_rules(facts) if change.is_loss]
     except udev.TooManyRulesError:
         yield BootFile(
-            f"{_RULES[0]}rules.d",
-            ("there are more rules and disks than reclaim evaluates",),
+            path=f"{_RULES[0]}rules.d",
+            names=("there are more rules and disks than reclaim evaluates",),
             advice=f"{_RULES[0]}rules.d: let no rule match a disk by its bus",
         )
         return
     for change in lost:
         instead = "ENV{ID_FS_UUID}, ENV{ID_PART_ENTRY_UUID} or ENV{ID_PART_TABLE_UUID}"
         advice = f"{change.path}: match {instead} instead"
-        yield BootFile(change.path, change.names, advice=advice)
+        yield BootFile(
+            path=change.path,
+            names=change.names,
+            advice=advice,
+        )
 
 
 def _changed_rules(facts: Facts) -> list[udev.RuleChange]:
@@ -255,14 +267,22 @@ def _multipath(facts: Facts) -> Iterator[BootFile]:
     for path, pattern in patterns:
         if re.search(r"x?vd", pattern) and not knows_scsi:
             advice = f"{path}: say what it means for sd as well"
-            yield BootFile(path, (pattern,), advice=advice)
+            yield BootFile(
+                path=path,
+                names=(pattern,),
+                advice=advice,
+            )
     if not _moves_below_multipath(facts):
         return
     for path, line in lines:
         wwids = tuple(_WWID.findall(line))
         if wwids:
             advice = f"{path}: the disk's wwid is another on virtio-scsi"
-            yield BootFile(path, wwids, advice=advice)
+            yield BootFile(
+                path=path,
+                names=wwids,
+                advice=advice,
+            )
 
 
 def _moves_below_multipath(facts: Facts) -> bool:
@@ -290,7 +310,11 @@ def _drbd(facts: Facts) -> Iterator[BootFile]:
         if is_renamed_by_bus(device.path):
             named = f"{device.path} is DRBD's, and no file that was read names it"
             advice = "name the device in DRBD's configuration by /dev/disk/by-partuuid/"
-            yield BootFile("/etc/drbd.d", (named,), advice=advice)
+            yield BootFile(
+                path="/etc/drbd.d",
+                names=(named,),
+                advice=advice,
+            )
 
 
 def _is_below_drbd(device: BlockDevice) -> bool:

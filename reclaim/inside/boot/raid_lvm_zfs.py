@@ -33,7 +33,11 @@ def places(facts: Facts) -> Iterator[BootFile]:
     for pool, named in pools.items():
         # zpool.cache has these paths, and an import from it looks nowhere else (OpenZFS issues 343 and 2625)
         advice = f"zpool export {pool}, then zpool import -d /dev/disk/by-partuuid {pool} (of a root, from elsewhere)"
-        yield BootFile(f"zpool.cache, {pool}", tuple(named), advice=advice)
+        yield BootFile(
+            path=f"zpool.cache, {pool}",
+            names=tuple(named),
+            advice=advice,
+        )
 
 
 def _mdadm(path: str, text: str) -> Iterator[BootFile]:
@@ -41,7 +45,11 @@ def _mdadm(path: str, text: str) -> Iterator[BootFile]:
     arrays = [line for line in lines if _ARRAY_LINE.match(line)]
     by_hand = _members_by_bus(arrays)
     if by_hand:
-        yield BootFile(path, by_hand, advice=f"{path}: name the array by UUID= alone")
+        yield BootFile(
+            path=path,
+            names=by_hand,
+            advice=f"{path}: name the array by UUID= alone",
+        )
     named = [
         number
         for number, line in enumerate(lines)
@@ -52,8 +60,8 @@ def _mdadm(path: str, text: str) -> Iterator[BootFile]:
     names = tuple(lines[number] for number in named)
     if any(map(_is_continuation, lines)) or not _have_uuids(arrays):
         yield BootFile(
-            path,
-            names,
+            path=path,
+            names=names,
             advice=f"{path}: `DEVICE partitions`, and each ARRAY with its UUID=",
         )
         return
@@ -63,7 +71,14 @@ def _mdadm(path: str, text: str) -> Iterator[BootFile]:
     devices: list[str] = []
     for name in names:
         devices += _DISK.findall(name)
-    yield BootFile(path, names, tuple(devices), text, "\n".join(lines), rebuild=True)
+    yield BootFile(
+        path=path,
+        names=names,
+        devices=tuple(devices),
+        before=text,
+        after="\n".join(lines),
+        rebuild=True,
+    )
 
 
 def _members_by_bus(arrays: list[str]) -> tuple[str, ...]:

@@ -158,7 +158,11 @@ def changes(facts: Facts, lines: Iterable[tuple[str, str]]) -> list[RuleChange]:
                 tunes = _only_tunes(rules[number])
                 if tunes and not is_lost:
                     continue
-                change = RuleChange(path, names, is_lost and not tunes)
+                change = RuleChange(
+                    path=path,
+                    names=names,
+                    is_loss=is_lost and not tunes,
+                )
                 if is_lost:
                     changed[path, number] = change
                 else:
@@ -248,7 +252,14 @@ def _absent(rules: list[list[_Token]], subjects: list[_Subject]) -> Iterator[_Su
     for name in names:
         if name not in there and _LITERAL.match(name):
             disk = name.rstrip(string.digits)
-            yield _Subject(name, disk, None, None, "", frozenset())
+            yield _Subject(
+                name=name,
+                disk=disk,
+                device=None,
+                serial=None,
+                sysfs="",
+                links=frozenset(),
+            )
 
 
 def _changed(
