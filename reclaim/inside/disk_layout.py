@@ -76,8 +76,10 @@ class _Survey:
                 totals[device.uuid] += device.size
         whole = {}
         for path, mount in self._mounted.items():
-            uuid = devices[path].uuid if path in devices else None
-            if mount.fstype == "btrfs" and uuid:
+            if mount.fstype != "btrfs" or path not in devices:
+                continue
+            uuid = devices[path].uuid
+            if uuid:
                 whole[uuid] = mount, totals[uuid]
         return whole
 

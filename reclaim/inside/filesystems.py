@@ -86,7 +86,10 @@ def _ways_from_disks(
     """Return every way from a disk up to one of *members*."""
     ways = []
     for member in members:
-        ways += [way for way in facts.stack(member) if is_disk(way[0])]
+        for way in facts.stack(member):
+            bottom = way[0]
+            if is_disk(bottom):
+                ways.append(way)
     return tuple(ways)
 
 
@@ -153,8 +156,10 @@ def _bytes_needed(device: BlockDevice, mounted: Mapping[str, Mount]) -> int:
         return used
     if device.children:
         return sum(_bytes_needed(child, mounted) for child in device.children)
-    is_blank_disk = device.type == "disk" and not device.fstype
-    return 0 if is_blank_disk else device.size
+    is_blank = not device.fstype
+    if is_blank and device.type == "disk":
+        return 0
+    return device.size
 
 
 def _bytes_used(device: BlockDevice, mount: Mount) -> int | None:

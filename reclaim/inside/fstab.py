@@ -36,6 +36,8 @@ _TAG = re.compile(
     r"(?:(?P<tag>UUID|PARTUUID|LABEL|PARTLABEL)=(?P<q>\"?)|/dev/disk/by-(?P<link>uuid|partuuid|label|partlabel)/)"
     r"(?P<value>[^\"]+)(?(q)(?P=q)|)\Z"
 )
+_UUID_VALUE = re.compile(r"[0-9A-Za-z-]+", re.ASCII)
+_LABEL_VALUE = re.compile(r"[\w.+-]+", re.ASCII)
 #: tags that a mount(8) without util-linux knows (busybox's volume_id)
 SMALL_TAGS = ("UUID", "LABEL")
 TAGS = ("UUID", "PARTUUID", "LABEL", "PARTLABEL")
@@ -81,11 +83,13 @@ class FstabEntry:
 
         These are options, and the members of a bcachefs, parted by colons (bcachefs(8)).
         """
-        named = [option for option in self.options if _OPAQUE_OPTION.match(option)]
+        options = tuple(filter(_OPAQUE_OPTION.match, self.options))
         members = re.split(r":(?=/dev/)", self.source)
-        if len(members) > 1 and any(map(is_renamed_by_bus, members)):
-            named.insert(0, self.source)
-        return tuple(named)
+        if len(members) == 1:
+            return options
+        if any(map(is_renamed_by_bus, members)):
+            return (self.source, *options)
+        return options
 
 
 def unescape(field: str) -> str:
@@ -170,17 +174,20 @@ def stable_name(
         value = getattr(device, tag.lower())
         if value is None or not _is_plain(tag, value):
             continue
-        owners = facts.with_tag.get((tag.lower(), value), ())
+        name = f"{tag}={value}"
         # a filesystem that lies on several devices is mounted by its UUID, whichever of them that leads to
-        names_whole = not alone and tag == "UUID" and value in _whole_btrfs(facts)
-        if names_whole or _is_only_owner(device, owners):
-            return f"{tag}={value}"
+        names_whole = not alone and tag == "UUID"
+        if names_whole and value in _whole_btrfs(facts):
+            return name
+        owners = facts.with_tag.get((tag.lower(), value), ())
+        if _is_only_owner(device, owners):
+            return name
     return None
 
 
 def _is_plain(tag: str, value: str) -> bool:
-    pattern = r"[0-9A-Za-z-]+" if tag.endswith("UUID") else r"[\w.+-]+"
-    return re.fullmatch(pattern, value, re.ASCII) is not None
+    pattern = _UUID_VALUE if tag.endswith("UUID") else _LABEL_VALUE
+    return pattern.fullmatch(value) is not None
 
 
 def _is_only_owner(device: BlockDevice, owners: tuple[BlockDevice, ...]) -> bool:
@@ -239,15 +246,18 @@ def owned_by(owners: tuple[BlockDevice, ...]) -> str:
 def meant(facts: Facts, entry: FstabEntry) -> BlockDevice | None:
     """Return the device that *entry* is mounted from, or swapped to, now."""
     owners = ambiguous(facts, entry)
-    if not owners or entry.tag is None:
+    tag = entry.tag
+    if not owners or tag is None:
         return None
     if entry.fstype == "swap":
-        swapped = _swapped(facts).get(entry.tag, ())
+        swapped = _swapped(facts).get(tag, ())
         return swapped[0] if len(swapped) == 1 else None
     mounts = facts.mounts_on.get(entry.target, ())
     if not mounts:
         return None
-    return _clone_paths(facts)[entry.tag].get(mounts[-1].device)
+    upmost = mounts[-1]
+    by_path = _clone_paths(facts)[tag]
+    return by_path.get(upmost.device)
 
 
 @once
@@ -315,13 +325,18 @@ def _in_use(facts: Facts, entry: FstabEntry) -> str:
     """Return the path of the device that is mounted, or swapped to, in place of *entry*; "" if that is not certain."""
     if entry.fstype == "swap":
         return _swap(facts, entry)
-    mounts = facts.mounts_on.get(entry.target.rstrip("/") or "/", ())
-    if len(mounts) != 1 or entry.fstype not in ("auto", mounts[0].fstype):
+    target = entry.target.rstrip("/") or "/"
+    mounts = facts.mounts_on.get(target, ())
+    if len(mounts) != 1:
+        return ""
+    mount = mounts[0]
+    if entry.fstype not in ("auto", mount.fstype):
         return ""
     subvolume = _subvolume(entry)
-    if subvolume is not None and subvolume.strip("/") != mounts[0].fsroot.strip("/"):
-        return ""
-    return mounts[0].device
+    if subvolume is None:
+        return mount.device
+    is_mounted = subvolume.strip("/") == mount.fsroot.strip("/")
+    return mount.device if is_mounted else ""
 
 
 def _subvolume(entry: FstabEntry) -> str | None:

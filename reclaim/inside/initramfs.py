@@ -27,6 +27,8 @@ _BESIDE = {
     "mkinitfs": "mkinitfs -o {image}.reclaim {release}",
 }
 _BUILDERS = ("update-initramfs", *_BESIDE)
+#: initramfs-tools' own update-initramfs calls its mkinitramfs: another's reads none of its files
+_NEEDS = {"update-initramfs": "mkinitramfs"}
 #: update-initramfs.conf(5)
 _UPDATES = "/etc/initramfs-tools/update-initramfs.conf"
 _NO_UPDATES = re.compile(r"^[ \t]*update_initramfs=[\"']?no\b", re.MULTILINE)
@@ -55,12 +57,8 @@ def modules(definition: Definition) -> tuple[str, ...]:
 def builder(facts: Facts) -> str:
     """Return the tool that builds this guest's initramfs. Raises Withheld if none that reclaim knows is installed."""
     for tool in _BUILDERS:
-        if tool not in facts.tools:
-            continue
-        # initramfs-tools' own update-initramfs calls its mkinitramfs: another's reads none of its files
-        if tool == "update-initramfs" and "mkinitramfs" not in facts.tools:
-            continue
-        return tool
+        if tool in facts.tools and _NEEDS.get(tool, tool) in facts.tools:
+            return tool
     raise Withheld(f"none of {', '.join(_BUILDERS)} is installed in the guest")
 
 

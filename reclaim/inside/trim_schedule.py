@@ -144,16 +144,20 @@ def untrimmed(facts: Facts) -> list[TrimReach]:
 
 
 def _discards_at_once(mount: Mount) -> bool:
-    return any(
-        option == "discard" or option.startswith("discard=") for option in mount.options
-    )
+    for option in mount.options:
+        key = option.partition("=")[0]
+        if key == "discard":
+            return True
+    return False
 
 
 def _why_not_by_service(
     facts: Facts, reach: Reach | None, targets: set[str]
 ) -> str | None:
     """Return the reason why fstrim.service does not trim the filesystem on *targets*; None if it does."""
-    problem = _why_not_reached(facts, reach, targets) if reach else ""
+    if reach is None:
+        return ""
+    problem = _why_not_reached(facts, reach, targets)
     if problem is not None:
         return problem
     if facts.fstrim_service.get("ProtectHome", "no") == "no":
@@ -170,11 +174,13 @@ def _why_not_reached(facts: Facts, reach: Reach, targets: set[str]) -> str | Non
     if not reach.fstab:
         return NOT_NAMED if reach.targets else ""
     exempt = _exempt(facts)
-    options = [exempt[target] for target in targets if target in exempt]
-    if options:
-        return _why_not_listed(options)
-    # fstrim.c adds the root to an fstab that has none (util-linux 2.34)
-    return None if "/" in targets else "not in fstab"
+    listed_targets = targets & exempt.keys()
+    if listed_targets:
+        return _why_not_listed([exempt[target] for target in listed_targets])
+    if "/" in targets:
+        # fstrim.c adds the root to an fstab that has none (util-linux 2.34)
+        return None
+    return "not in fstab"
 
 
 def _why_not_listed(options: list[frozenset[str]]) -> str | None:
@@ -182,7 +188,9 @@ def _why_not_listed(options: list[frozenset[str]]) -> str | None:
     common = frozenset.intersection(*options)
     if NO_TRIM in common:
         return NO_TRIM
-    return READ_ONLY if "ro" in common else None
+    if "ro" in common:
+        return READ_ONLY
+    return None
 
 
 @once
@@ -202,11 +210,11 @@ def untrimmed_pools(facts: Facts) -> list[str]:
     if not why_not_by_cron(facts):
         for job in facts.jobs:
             by_cron.update(job.line.split())
-    return [
-        pool
-        for pool, autotrim in facts.autotrim.items()
-        if not autotrim and pool not in by_cron
-    ]
+    pools = []
+    for pool, autotrim in facts.autotrim.items():
+        if not autotrim and pool not in by_cron:
+            pools.append(pool)
+    return pools
 
 
 @once
@@ -248,13 +256,12 @@ def _reached_by_cron(facts: Facts) -> Reach:
 
 def _reach(facts: Facts, arguments: list[str]) -> Reach:
     """Return the reach of `fstrim` with these arguments (fstrim(8))."""
-    options = [argument for argument in arguments if argument.startswith("-")]
-    if any(option == "--all" or _has_letter(option, "a") for option in options):
+    if _has_option(arguments, "--all", "a"):
         return Reach(everything=True)
     files = _listing_files(arguments)
     if files is not None:
         return _listed_in(facts, files)
-    if any(option == "--fstab" or _has_letter(option, "A") for option in options):
+    if _has_option(arguments, "--fstab", "A"):
         return Reach(fstab=True)
     paths = (argument for argument in arguments if argument.startswith("/"))
     return Reach(targets=frozenset(map(_plain, paths)))
@@ -271,9 +278,14 @@ def _listing_files(arguments: list[str]) -> list[str] | None:
     return None
 
 
-def _has_letter(option: str, letter: str) -> bool:
-    """True if *letter* is among these options of one letter each."""
-    return letter in option and re.fullmatch(r"-\w+", option) is not None
+def _has_option(arguments: list[str], name: str, letter: str) -> bool:
+    """True if an option is among *arguments*, by its name or among options of one letter each."""
+    for argument in arguments:
+        if argument == name:
+            return True
+        if letter in argument and re.fullmatch(r"-\w+", argument):
+            return True
+    return False
 
 
 def _listed_in(facts: Facts, files: list[str]) -> Reach:
@@ -287,10 +299,8 @@ def _listed_in(facts: Facts, files: list[str]) -> Reach:
 
 def _is_home(target: str) -> bool:
     """True if *target* is a folder that ProtectHome= hides (systemd.exec(5)), or below one."""
-    return any(
-        target == folder or target.startswith(f"{folder}/")
-        for folder in ("/home", "/root", "/run/user")
-    )
+    below = ("/home/", "/root/", "/run/user/")
+    return f"{target}/".startswith(below)
 
 
 def _plain(target: str) -> str:

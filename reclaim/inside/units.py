@@ -27,11 +27,12 @@ def names(text: str) -> list[str]:
     """Return the bus names in a unit, or in a drop-in of one."""
     devices = [match["device"] for match in _WHAT.finditer(text)]
     for match in _OPTIONS.finditer(text):
-        for option in match["options"].strip().split(","):
+        options = match["options"].strip()
+        for option in options.split(","):
             named = DEVICE_OPTION.match(option)
             if named:
                 devices.append(named["device"])
-    return [device for device in devices if is_renamed_by_bus(device)]
+    return list(filter(is_renamed_by_bus, devices))
 
 
 def named_stably(facts: Facts, text: str) -> Rewritten:

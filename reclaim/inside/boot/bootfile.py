@@ -80,9 +80,12 @@ def in_lines(
 
 def _without_initramfs(lines: list[str]) -> frozenset[int]:
     """Return the lines of entries without an initramfs. The lines before the first entry hold for all of them."""
-    starts = [number for number, line in enumerate(lines) if number and _ENTRY(line)]
+    starts = [0]
+    for number, line in enumerate(lines):
+        if number and _ENTRY(line):
+            starts.append(number)
     without: set[int] = set()
-    for start, end in pairwise((0, *starts, len(lines))):
+    for start, end in pairwise((*starts, len(lines))):
         entry = lines
         if _ENTRY(lines[start]):
             entry = lines[start:end]

@@ -29,7 +29,13 @@ def are_there(facts: Facts) -> bool:
     """True if the guest has boot entries in files of their own."""
     if facts.unified:
         return True
-    return any(_ENTRY.match(path) or _EXTLINUX.match(path) for path in facts.boot_files)
+    return any(map(_holds_entries, facts.boot_files))
+
+
+def _holds_entries(path: str) -> bool:
+    if _ENTRY.match(path):
+        return True
+    return _EXTLINUX.match(path) is not None
 
 
 def unread(facts: Facts) -> list[str]:

@@ -74,8 +74,9 @@ def update_command(facts: Facts) -> str | None:
         return "update-grub"
     for tool in ("grub2-mkconfig", "grub-mkconfig"):
         if tool in facts.tools:
-            plain = (path for path in menus(facts) if _PLAIN_PATH.fullmatch(path))
-            return " && ".join(f"{tool} -o {path}" for path in plain)
+            paths = filter(_PLAIN_PATH.fullmatch, menus(facts))
+            commands = [f"{tool} -o {path}" for path in paths]
+            return " && ".join(commands)
     return None
 
 
@@ -294,11 +295,16 @@ def install_device(facts: Facts, question: str) -> BlockDevice | None:
 def boot_disk(facts: Facts) -> BlockDevice | None:
     """Return the whole disk that /boot lies on, or None if it is not one disk."""
     mount = _first_mount(facts, "/boot") or _first_mount(facts, "/")
-    device = facts.device(mount.device) if mount else None
+    if mount is None:
+        return None
+    device = facts.device(mount.device)
     if device is None:
         return None
     ways = facts.stack(device)
-    return ways[0][0] if len(ways) == 1 else None
+    if len(ways) != 1:
+        return None
+    way = ways[0]
+    return way[0]
 
 
 def _first_mount(facts: Facts, target: str) -> Mount | None:

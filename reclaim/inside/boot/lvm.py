@@ -162,17 +162,20 @@ def _physical_volumes(facts: Facts) -> list[BlockDevice]:
 
     If lsblk shows no physical volume at all, return every such disk and partition.
     """
-    devices = {device.path: device for device in facts.devices}.values()
-    volumes = [
-        device
-        for device in devices
-        if device.fstype == "LVM2_member" or _is_in_use(device)
-    ]
-    return [
-        device
-        for device in volumes or devices
-        if device.type in ("disk", "part") and is_renamed_by_bus(device.path)
-    ]
+    by_path = {device.path: device for device in facts.devices}
+    devices = list(by_path.values())
+    volumes = list(filter(_is_physical_volume, devices))
+    return list(filter(_is_named_by_bus, volumes or devices))
+
+
+def _is_physical_volume(device: BlockDevice) -> bool:
+    return device.fstype == "LVM2_member" or _is_in_use(device)
+
+
+def _is_named_by_bus(device: BlockDevice) -> bool:
+    if device.type not in ("disk", "part"):
+        return False
+    return is_renamed_by_bus(device.path)
 
 
 def _is_in_use(device: BlockDevice) -> bool:
@@ -312,10 +315,13 @@ def _is_lost(kind: str, name: str, search: str, *, has_serial: bool) -> bool:
     has the bus's own vendor in it: virtio-blk has none, and one of QEMU's SCSI disks stays.
     """
     if kind == "devname":
-        never_looks = search == "none"
-        passes_over = has_serial and search != "all"
-        return is_renamed_by_bus(name) and (never_looks or passes_over)
+        if search == "all" or not is_renamed_by_bus(name):
+            return False
+        return has_serial or search == "none"
     if kind == "sys_serial":
-        is_made_up = re.fullmatch(r"QM\d+", name) is not None
-        return is_made_up or len(name) >= _VIRTIO_BLK_SERIAL
-    return kind in ("sys_wwid", "wwid_t10") and "ATA" in name
+        if len(name) >= _VIRTIO_BLK_SERIAL:
+            return True
+        return re.fullmatch(r"QM\d+", name) is not None
+    if kind in ("sys_wwid", "wwid_t10"):
+        return "ATA" in name
+    return False

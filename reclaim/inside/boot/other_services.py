@@ -23,6 +23,7 @@ _DEVICE = re.compile(
 )
 #: a name without its folder, as services that watch or tune disks have it
 _BARE = re.compile(r"(?<![\w.-])(?:x?vd|[sh]d)[a-z]+\d*(?![\w.-])")
+_COMMENT_SIGNS = ("#", ";", "//", "<!--")
 _COMMENT = re.compile(r"[ \t]#")
 #: the machine's own rules of udev; the rules of packages know disks by patterns
 _RULES = ("/etc/udev/", "/run/udev/", "/usr/local/lib/udev/")
@@ -150,18 +151,29 @@ def _only_watches(path: str, line: str) -> bool:
         return True
     if path.startswith("/etc/systemd/"):
         key = line.partition("=")[0].strip()
-        if key in ("Description", "Documentation") or _LIMITS.match(key):
-            return True
-        return key.startswith("Exec") and _looks(line)
+        return _setting_only_watches(key, line)
     if _INIT_SCRIPT.match(path):
         return _OPENS.search(line) is None
-    return _SCRIPT.match(path) is not None and _looks(line)
+    if _SCRIPT.match(path):
+        return _looks(line)
+    return False
+
+
+def _setting_only_watches(key: str, line: str) -> bool:
+    """True if this *line* of a unit of systemd, which sets *key*, needs no disk."""
+    if key in ("Description", "Documentation"):
+        return True
+    if _LIMITS.match(key):
+        return True
+    return key.startswith("Exec") and _looks(line)
 
 
 def _looks(line: str) -> bool:
     """True if the commands in *line* look at a disk and none opens it."""
-    words = line.replace("/", " ").replace("=", " ")
-    return _LOOKS.search(words) is not None and _OPENS.search(line) is None
+    if _OPENS.search(line):
+        return False
+    commands = line.replace("/", " ").replace("=", " ")
+    return _LOOKS.search(commands) is not None
 
 
 def _named_bare(path: str, line: str) -> list[str]:
@@ -203,7 +215,10 @@ def _devices(facts: Facts) -> _Devices:
     for path, device in by_path.items():
         if device.fstype in _ASSEMBLED:
             used.add(path)
-    raw = (path for path, device in by_path.items() if not _is_used(device, used))
+    raw = set()
+    for path, device in by_path.items():
+        if not _is_used(device, used):
+            raw.add(path)
     return _Devices(
         by_path=by_path,
         links=facts.links,
@@ -213,11 +228,10 @@ def _devices(facts: Facts) -> _Devices:
 
 def _is_used(device: BlockDevice, used: set[str]) -> bool:
     """True if *device* or one of its partitions is among the *used*."""
-    return any(
-        part.path in used
-        for part in device.walk()
-        if part is device or part.type == "part"
-    )
+    if device.path in used:
+        return True
+    partitions = (part for part in device.walk() if part.type == "part")
+    return any(partition.path in used for partition in partitions)
 
 
 def _rules(facts: Facts) -> Iterator[BootFile]:
@@ -241,11 +255,10 @@ def _rules(facts: Facts) -> Iterator[BootFile]:
 
 
 def _changed_rules(facts: Facts) -> list[udev.RuleChange]:
-    lines = [
-        (path, line)
-        for path, line in facts.named_lines
-        if path.startswith(_RULES) and not line.startswith("#")
-    ]
+    lines = []
+    for path, line in facts.named_lines:
+        if path.startswith(_RULES) and not line.startswith("#"):
+            lines.append((path, line))
     return udev.changes(facts, lines)
 
 
@@ -344,11 +357,14 @@ def remarks(facts: Facts) -> list[str]:
 def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     """Yield the lines without comments, but for rules of udev's and for files that others read."""
     for path, line in facts.named_lines:
-        if path in facts.boot_files or path.startswith(_RULES):
+        if path in facts.boot_files:
             continue
-        if line.startswith(("#", ";", "//", "<!--")):
+        if path.startswith(_RULES):
             continue
-        yield path, _COMMENT.split(line, maxsplit=1)[0]
+        if line.startswith(_COMMENT_SIGNS):
+            continue
+        code = _COMMENT.split(line, maxsplit=1)[0]
+        yield path, code
 
 
 def devices(line: str) -> list[str]:

@@ -56,6 +56,8 @@ _LITERAL = re.compile(r"(?:x?vd|[sh]d)[a-z]+\d*\Z")
 #: how many evaluations of a rule for a device are made before the rules are given up
 _MAX_EVALUATIONS = 20_000
 _MAX_PATTERN = 512
+#: the names that a disk may get on virtio-scsi
+_SCSI_DISKS = [f"sd{letter}" for letter in string.ascii_lowercase]
 #: numbers that differ from host to host, twice: a pattern that fits both fits any
 _HOSTS = (("0000:00:05.0", "virtio2", "2"), ("0000:03:00.0", "virtio0", "6"))
 
@@ -215,7 +217,8 @@ def _other_actions(rules: list[list[_Token]]) -> list[str]:
             if token.key != "ACTION" or token.operator != "==":
                 continue
             if len(token.value) <= _MAX_PATTERN:
-                actions.update(filter(_pattern(token.value), _OTHER_ACTIONS))
+                matches = _pattern(token.value)
+                actions.update(filter(matches, _OTHER_ACTIONS))
     return sorted(actions)
 
 
@@ -243,23 +246,23 @@ def _present(facts: Facts) -> Iterator[_Subject]:
 
 def _absent(rules: list[list[_Token]], subjects: list[_Subject]) -> Iterator[_Subject]:
     """Yield the disks that rules name by the kernel's name, and that are not there now."""
-    there = {subject.name for subject in subjects}
     names: dict[str, None] = {}
     for rule in rules:
         for token in rule:
             if token.key == "KERNEL" and token.operator == "==":
                 names.update(dict.fromkeys(token.value.split("|")))
+    there = {subject.name for subject in subjects}
     for name in names:
-        if name not in there and _LITERAL.match(name):
-            disk = name.rstrip(string.digits)
-            yield _Subject(
-                name=name,
-                disk=disk,
-                device=None,
-                serial=None,
-                sysfs="",
-                links=frozenset(),
-            )
+        if name in there or not _LITERAL.match(name):
+            continue
+        yield _Subject(
+            name=name,
+            disk=name.rstrip(string.digits),
+            device=None,
+            serial=None,
+            sysfs="",
+            links=frozenset(),
+        )
 
 
 def _changed(
@@ -275,16 +278,21 @@ def _changed(
         given = [token.text for token in rule if _gives(token)]
         if not given:
             continue
-        is_lost = now[number] is not Truth.NO and then[number] is not Truth.YES
+        is_lost = _may_turn_off(now[number], then[number])
         is_new = now[number] is Truth.NO and then[number] is Truth.YES
         comes = is_new and subject.device is not None
-        if is_lost or comes:
-            names = [
-                token.text
-                for token in rule
-                if token.is_match and _tells_apart(token, subject, now=is_lost)
-            ]
-            yield number, tuple(names or given), is_lost
+        if not is_lost and not comes:
+            continue
+        names = []
+        for token in rule:
+            if token.is_match and _tells_apart(token, subject, now=is_lost):
+                names.append(token.text)
+        yield number, tuple(names or given), is_lost
+
+
+def _may_turn_off(now: Truth, then: Truth) -> bool:
+    """True if a statement may hold now and not then."""
+    return now is not Truth.NO and then is not Truth.YES
 
 
 def _gives(token: _Token) -> bool:
@@ -297,7 +305,7 @@ def _tells_apart(token: _Token, subject: _Subject, *, now: bool) -> bool:
         return False
     here = _match(token, subject, after=not now)
     there = _match(token, subject, after=now)
-    return here is not Truth.NO and there is not Truth.YES
+    return _may_turn_off(here, there)
 
 
 def _applied(
@@ -345,11 +353,15 @@ def _fits(
 ) -> Truth:
     if len(pattern) > _MAX_PATTERN:
         return Truth.MAYBE
-    if not values and is_property and whole:
-        values = frozenset(("",))
-    if any(map(_pattern(pattern), values)):
+    matches = _pattern(pattern)
+    if any(map(matches, values)):
         return Truth.YES
-    return Truth.NO if whole else Truth.MAYBE
+    if not whole:
+        return Truth.MAYBE
+    if not values and is_property:
+        # a property that the device does not have is empty
+        return Truth.YES if matches("") else Truth.NO
+    return Truth.NO
 
 
 @lru_cache(maxsize=1024)
@@ -424,15 +436,16 @@ def _either(values: Iterable[str]) -> _Known:
 def _names(token: _Token, subject: _Subject, *, after: bool) -> _Known:
     """Return the kernel's names of the device and of the disk it lies on, and the paths to it."""
     number = subject.name.removeprefix(subject.disk)
-    disks = [subject.disk]
-    if after:
-        disks = [f"sd{letter}" for letter in string.ascii_lowercase]
-    if token.key == "DEVPATH" or token.of == "DEVPATH":
+    disks = _SCSI_DISKS if after else [subject.disk]
+    if "DEVPATH" in (token.key, token.of):
         return _paths(subject, disks, number, after=after)
     if token.key == "KERNELS":
         return _parents_names(subject, disks, number, after=after)
-    names = (f"{disk}{number}" for disk in disks)
-    return _Known(tuple(frozenset((name, f"/dev/{name}")) for name in names))
+    cases = []
+    for disk in disks:
+        name = f"{disk}{number}"
+        cases.append(frozenset((name, f"/dev/{name}")))
+    return _Known(tuple(cases))
 
 
 def _parents_names(
@@ -475,14 +488,22 @@ def _paths(subject: _Subject, disks: list[str], number: str, *, after: bool) -> 
 
 def _before(token: _Token, subject: _Subject) -> _Known:
     """Return the values of *token* that hang on the bus, as they are."""
-    if token.name == "SYMLINK":
+    name = token.name
+    if name == "SYMLINK":
         return _Known((subject.links,))
     if not subject.is_virtio:
-        return _ON_SCSI_OR_IDE.get(token.name, _NOTHING_KNOWN)
-    serial = subject.serial
-    if token.name in ("serial", "ID_SERIAL") and serial is not None:
-        return _one(serial) if serial else _NONE
-    return _ON_VIRTIO_BLK.get(token.name, _NOTHING_KNOWN)
+        return _ON_SCSI_OR_IDE.get(name, _NOTHING_KNOWN)
+    if name in ("serial", "ID_SERIAL"):
+        return _serial_now(subject.serial)
+    return _ON_VIRTIO_BLK.get(name, _NOTHING_KNOWN)
+
+
+def _serial_now(serial: str | None) -> _Known:
+    if serial is None:
+        return _NOTHING_KNOWN
+    if not serial:
+        return _NONE
+    return _one(serial)
 
 
 def _afterwards(token: _Token, subject: _Subject) -> _Known:
