@@ -192,7 +192,9 @@ class _Survey:
     def _counted(self, spans: list[Span]) -> tuple[Span, ...] | None:
         """Return *spans*, or None if the whole disk has too many by now."""
         self._left -= len(spans)
-        return tuple(spans) if self._left >= 0 else None
+        if self._left >= 0:
+            return tuple(spans)
+        return None
 
 
 def _share(child: BlockDevice, parent: BlockDevice, size: int) -> int:

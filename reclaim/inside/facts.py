@@ -157,7 +157,9 @@ class Kernel:
         if len(parts) != 3:
             return 0
         size = parts[1]
-        return int(size) if re.fullmatch(r"\d{1,15}", size) else 0
+        if re.fullmatch(r"\d{1,15}", size):
+            return int(size)
+        return 0
 
 
 @dataclass(frozen=True)
@@ -384,7 +386,9 @@ class Facts:
         if not lines:
             return None
         match = re.search(r"\s(\d{1,15})\s+\d{1,3}%\s", lines[-1])
-        return int(match[1]) * 1024 if match else None
+        if match:
+            return int(match[1]) * 1024
+        return None
 
     @cached_property
     def grub_install_devices(self) -> Mapping[str, tuple[str, ...]]:
@@ -510,7 +514,9 @@ class Facts:
         return number
 
     def _number_if_given(self, value: Any) -> int | None:
-        return None if value is None else self._number(value)
+        if value is None:
+            return None
+        return self._number(value)
 
     @cached_property
     def mounts(self) -> tuple[Mount, ...]:
@@ -848,7 +854,9 @@ def _table_line(match: re.Match[str]) -> TableLine:
 def _first(lines: Mapping[str, list[str]], key: str) -> str | None:
     """Return the first of the lines about *key*, or None."""
     values = lines.get(key)
-    return values[0] if values else None
+    if values:
+        return values[0]
+    return None
 
 
 def _kibibytes(text: str | None) -> int | None:
@@ -887,13 +895,17 @@ def _device_path(name: str, kernel_name: str | None) -> str:
 
 
 def _string(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    if isinstance(value, str) and value:
+        return value
+    return None
 
 
 def _text_of(row: Mapping[str, Any], key: str, otherwise: str = "") -> str:
     """Return the text of *key*, or *otherwise* if *row* has no text there."""
     text = _string(row.get(key))
-    return otherwise if text is None else text
+    if text is None:
+        return otherwise
+    return text
 
 
 def _properties(text: str) -> dict[str, str]:

@@ -251,7 +251,9 @@ def meant(facts: Facts, entry: FstabEntry) -> BlockDevice | None:
         return None
     if entry.fstype == "swap":
         swapped = _swapped(facts).get(tag, ())
-        return swapped[0] if len(swapped) == 1 else None
+        if len(swapped) == 1:
+            return swapped[0]
+        return None
     mounts = facts.mounts_on.get(entry.target, ())
     if not mounts:
         return None
@@ -336,7 +338,9 @@ def _in_use(facts: Facts, entry: FstabEntry) -> str:
     if subvolume is None:
         return mount.device
     is_mounted = subvolume.strip("/") == mount.fsroot.strip("/")
-    return mount.device if is_mounted else ""
+    if is_mounted:
+        return mount.device
+    return ""
 
 
 def _subvolume(entry: FstabEntry) -> str | None:
@@ -352,17 +356,23 @@ def _swap(facts: Facts, entry: FstabEntry) -> str:
     If none is on, return the one that there is, if it differs from the entry's by its bus alone.
     """
     if facts.swaps:
-        return facts.swaps[0] if len(facts.swaps) == 1 else ""
+        if len(facts.swaps) == 1:
+            return facts.swaps[0]
+        return ""
     swap = _only_swap(facts)
     has_its_place = _PLACE.sub("", swap) == _PLACE.sub("", entry.source)
-    return swap if has_its_place else ""
+    if has_its_place:
+        return swap
+    return ""
 
 
 @once
 def _only_swap(facts: Facts) -> str:
     """Return the path of the one device that is formatted as swap; "" without any, and if there are several."""
     swaps = {device.path for device in facts.devices if device.fstype == "swap"}
-    return swaps.pop() if len(swaps) == 1 else ""
+    if len(swaps) == 1:
+        return swaps.pop()
+    return ""
 
 
 def stable_path(facts: Facts, device: BlockDevice) -> str | None:

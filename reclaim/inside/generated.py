@@ -71,4 +71,6 @@ def booted_by(name: str) -> str:
 
 def rebuilt_by(name: str) -> str:
     """Return the command that builds the system *name* anew."""
-    return "guix system reconfigure" if name == _GUIX else "nixos-rebuild boot"
+    if name == _GUIX:
+        return "guix system reconfigure"
+    return "nixos-rebuild boot"

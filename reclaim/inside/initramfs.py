@@ -51,7 +51,9 @@ _SPARE = 1024 * 1024
 def modules(definition: Definition) -> tuple[str, ...]:
     """Return the modules that a kernel needs to find its root on a virtio-scsi disk of that guest."""
     # on s390x virtio is a channel device, and its driver no module (S390_GUEST in Linux' arch/s390/Kconfig is a bool)
-    return _MODULES[1:] if definition.arch == "s390x" else _MODULES
+    if definition.arch == "s390x":
+        return _MODULES[1:]
+    return _MODULES
 
 
 def builder(facts: Facts) -> str:

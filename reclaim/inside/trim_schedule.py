@@ -172,7 +172,9 @@ def _why_not_reached(facts: Facts, reach: Reach, targets: set[str]) -> str | Non
     if reach.everything or reach.targets & targets:
         return None
     if not reach.fstab:
-        return NOT_NAMED if reach.targets else ""
+        if reach.targets:
+            return NOT_NAMED
+        return ""
     exempt = _exempt(facts)
     listed_targets = targets & exempt.keys()
     if listed_targets:

@@ -100,7 +100,9 @@ def _folders(facts: Facts) -> frozenset[str]:
 def escaped(path: str) -> str:
     """Return *path* as `systemd-escape --path` has it (systemd.unit(5), "String Escaping")."""
     name = "".join(map(_escaped_character, path.strip("/")))
-    return f"\\x2e{name[1:]}" if name.startswith(".") else name
+    if name.startswith("."):
+        return f"\\x2e{name[1:]}"
+    return name
 
 
 def _escaped_character(character: str) -> str:

@@ -93,7 +93,9 @@ def _named_stably(facts: Facts, text: str) -> str:
         # plain dm-crypt overwrites any UUID that seems to be there: only the partition has a name
         tags = ("UUID", "PARTUUID") if device.fstype == "crypto_LUKS" else ("PARTUUID",)
         name = stable_name(facts, device, tags)
-        return f"{match['head']}{name}{match['rest']}" if name else match[0]
+        if name:
+            return f"{match['head']}{name}{match['rest']}"
+        return match[0]
 
     return _LINE.sub(stable, text)
 
@@ -102,7 +104,9 @@ def with_discard(text: str, names: Container[str]) -> str:
     """Return *text* with the option `discard` for the mappings *names*; unchanged if it cannot be added."""
 
     def add(match: re.Match[str]) -> str:
-        return _with_discard(match) if match["name"] in names else match[0]
+        if match["name"] in names:
+            return _with_discard(match)
+        return match[0]
 
     return _LINE.sub(add, text)
 

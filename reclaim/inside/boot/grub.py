@@ -289,7 +289,9 @@ def install_device(facts: Facts, question: str) -> BlockDevice | None:
     if question.startswith("grub-pc"):
         return boot_disk(facts)
     mount = _first_mount(facts, "/boot/efi")
-    return facts.device(mount.source) if mount else None
+    if mount:
+        return facts.device(mount.source)
+    return None
 
 
 def boot_disk(facts: Facts) -> BlockDevice | None:
@@ -309,4 +311,6 @@ def boot_disk(facts: Facts) -> BlockDevice | None:
 
 def _first_mount(facts: Facts, target: str) -> Mount | None:
     mounts = facts.mounts_on.get(target, ())
-    return mounts[0] if mounts else None
+    if mounts:
+        return mounts[0]
+    return None

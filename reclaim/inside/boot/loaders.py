@@ -138,7 +138,9 @@ def _resume_named_stably(facts: Facts, text: str) -> str:
     def stable(match: re.Match[str]) -> str:
         device = facts.device(match["device"])
         name = stable_name(facts, device) if device else None
-        return f"{match['key']}{name}" if name else match[0]
+        if name:
+            return f"{match['key']}{name}"
+        return match[0]
 
     return _RESUME.sub(stable, text)
 

@@ -90,7 +90,9 @@ def _only(settings: Mapping[str, Mapping[str, list[str]]], name: str) -> str:
     if len(settings_there) != 1:
         return ""
     values = settings_there.pop()
-    return values[0] if len(values) == 1 else ""
+    if len(values) == 1:
+        return values[0]
+    return ""
 
 
 def _default(facts: Facts, name: str) -> str:
@@ -101,7 +103,9 @@ def _default(facts: Facts, name: str) -> str:
         match = commented.match(line)
         if match:
             defaults.add(match[1])
-    return defaults.pop() if len(defaults) == 1 else ""
+    if len(defaults) == 1:
+        return defaults.pop()
+    return ""
 
 
 def _filters(
@@ -257,7 +261,9 @@ def _kernel_name(device: BlockDevice, letter: str) -> str:
 def _number(device: BlockDevice) -> str:
     """Return the number of a partition; "" for a disk."""
     digits = re.search(r"\d*\Z", device.path)
-    return digits[0] if digits else ""
+    if digits:
+        return digits[0]
+    return ""
 
 
 def _sketches(device: BlockDevice, serial: str | None) -> Iterator[Sketch]:

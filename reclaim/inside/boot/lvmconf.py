@@ -50,7 +50,9 @@ def settings(text: str) -> dict[str, list[str]]:
 
 def _kind(tokens: list[tuple[str, str]], index: int) -> str:
     """Return the kind of the token at *index*; "" behind the last."""
-    return tokens[index][0] if index < len(tokens) else ""
+    if index < len(tokens):
+        return tokens[index][0]
+    return ""
 
 
 def _values(tokens: list[tuple[str, str]], index: int) -> tuple[list[str], int]:

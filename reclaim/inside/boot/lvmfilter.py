@@ -81,7 +81,9 @@ class Filter:
     def takes(self, name: str) -> bool | None:
         """True if it takes a device by *name*, False if it rejects it; None if no pattern matches."""
         matching = self._run((name,))[0]
-        return self._takes[min(matching)] if matching else None
+        if matching:
+            return self._takes[min(matching)]
+        return None
 
     def might(self, name: Sketch) -> set[bool | None]:
         """Return the possible verdicts on a name that is known in part: too many rather than too few."""
@@ -90,7 +92,9 @@ class Filter:
         verdicts: set[bool | None] = {
             self._takes[number] for number in possible if number <= first
         }
-        return verdicts if certain else verdicts | {None}
+        if certain:
+            return verdicts
+        return verdicts | {None}
 
     def _run(self, name: Sketch) -> tuple[set[int], set[int]]:
         """Return the patterns that may match the name, and those that match whatever its unknown parts are."""
@@ -270,7 +274,9 @@ class _Expression:
         characters = 0
         for low, high in self._ranges():
             characters |= (1 << (high + 1)) - (1 << low)
-        return _ALL & ~characters & ~1 if negated else characters
+        if negated:
+            return _ALL & ~characters & ~1
+        return characters
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
         before = 0

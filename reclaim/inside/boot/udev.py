@@ -126,7 +126,9 @@ class _Token:
     @property
     def name(self) -> str:
         """The name of the property or attribute that it is about, else its key."""
-        return self.of if self.key in ("ENV", "ATTR", "ATTRS") else self.key
+        if self.key in ("ENV", "ATTR", "ATTRS"):
+            return self.of
+        return self.key
 
 
 @dataclass(frozen=True)
@@ -345,7 +347,9 @@ def _match(token: _Token, subject: _Subject, *, after: bool) -> Truth:
         for case in known.cases
     }
     truth = truths.pop() if len(truths) == 1 else Truth.MAYBE
-    return Truth(Truth.YES - truth) if token.operator == "!=" else truth
+    if token.operator == "!=":
+        return Truth(Truth.YES - truth)
+    return truth
 
 
 def _fits(
@@ -360,7 +364,9 @@ def _fits(
         return Truth.MAYBE
     if not values and is_property:
         # a property that the device does not have is empty
-        return Truth.YES if matches("") else Truth.NO
+        if matches(""):
+            return Truth.YES
+        return Truth.NO
     return Truth.NO
 
 
@@ -396,7 +402,9 @@ def _values(token: _Token, subject: _Subject, *, after: bool) -> _Known | None:
         return _same(token, subject)
     if not subject.is_moved:
         return None
-    return _afterwards(token, subject) if after else _before(token, subject)
+    if after:
+        return _afterwards(token, subject)
+    return _before(token, subject)
 
 
 def _same(token: _Token, subject: _Subject) -> _Known | None:
@@ -410,7 +418,9 @@ def _same(token: _Token, subject: _Subject) -> _Known | None:
     if token.of == "DEVTYPE":
         return _one("partition" if is_partition else "disk")
     if token.key == "ATTR" and token.of == "partition":
-        return _one(number) if is_partition else _NONE
+        if is_partition:
+            return _one(number)
+        return _NONE
     device = subject.device
     if device is None or token.key != "ENV":
         return None
@@ -420,7 +430,9 @@ def _same(token: _Token, subject: _Subject) -> _Known | None:
         "ID_PART_ENTRY_UUID": device.partuuid,
     }
     value = values.get(token.of)
-    return _one(value) if value else None
+    if value:
+        return _one(value)
+    return None
 
 
 def _one(*values: str) -> _Known:
