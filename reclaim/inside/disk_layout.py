@@ -76,7 +76,9 @@ class _Survey:
                 totals[device.uuid] += device.size
         whole = {}
         for path, mount in self._mounted.items():
-            if mount.fstype != "btrfs" or path not in devices:
+            if mount.fstype != "btrfs":
+                continue
+            if path not in devices:
                 continue
             uuid = devices[path].uuid
             if uuid:
@@ -117,7 +119,13 @@ class _Survey:
         mount, total = self._mounted.get(device.path), device.size
         if device.fstype == "btrfs" and device.uuid in self._btrfs:
             mount, total = self._btrfs[device.uuid or ""]
-        if mount is None or mount.size is None or mount.used is None or not total:
+        if mount is None:
+            return None
+        if mount.size is None:
+            return None
+        if mount.used is None:
+            return None
+        if not total:
             return None
         tables = max(0, total - mount.size)
         used = min(total, mount.used + tables)
@@ -174,7 +182,9 @@ class _Survey:
             # its data begins not far from there
             return self._counted(row.slice(0, child.size))
         table = self._layout.tables.get(child.name)
-        if table is None or len(table) > self._left:
+        if table is None:
+            return None
+        if len(table) > self._left:
             return None
         self._left -= len(table)
         spans: list[Span] = []
@@ -231,7 +241,9 @@ def _parts(
 def _stripes(
     count: int, arguments: list[str], length: int
 ) -> list[tuple[str, int, int]] | None:
-    if not count or len(arguments) != 2 * count:
+    if not count:
+        return None
+    if len(arguments) != 2 * count:
         return None
     stripes = []
     for number, offset in zip(arguments[::2], arguments[1::2], strict=True):

@@ -256,7 +256,9 @@ class Facts:
         """The SELinux domain of the guest agent, if the script ran in it and it may not write below /etc."""
         text = self._text_if_any("context")
         match = re.search(r"\bvirt_qemu_ga_t\b", text)
-        if match is None or "writable" in text.splitlines():
+        if match is None:
+            return None
+        if "writable" in text.splitlines():
             return None
         return match[0]
 
@@ -805,7 +807,9 @@ class Facts:
         pool = ""
         for line in self._text_if_any("vdevs").splitlines():
             columns = line.split()
-            name = columns[0] if columns else ""
+            name = ""
+            if columns:
+                name = columns[0]
             if name.startswith("/"):
                 devices.append((pool, name))
             elif not line[:1].isspace():
@@ -815,7 +819,9 @@ class Facts:
 
 def _list_of(data: Any, key: str, guest: str) -> list[Any]:
     """The list below *key*. util-linux prints nothing at all if there is nothing to list."""
-    rows = data.get(key) if isinstance(data, dict) else None
+    rows = None
+    if isinstance(data, dict):
+        rows = data.get(key)
     if not isinstance(rows, list) or len(rows) > _MAX_DEVICES:
         raise ProbeError(f"{guest}: the guest's {key} cannot be parsed")
     return rows
@@ -861,7 +867,9 @@ def _first(lines: Mapping[str, list[str]], key: str) -> str | None:
 
 def _kibibytes(text: str | None) -> int | None:
     """Return the bytes in a number of KiB, or None if *text* is none."""
-    if text is None or not re.fullmatch(r"[0-9]{1,15}", text):
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,15}", text):
         return None
     return int(text) * 1024
 
@@ -917,7 +925,9 @@ def _key_values(text: str) -> dict[str, str]:
     values = {}
     for line in text.splitlines():
         key, separator, value = line.partition("=")
-        if not separator or not re.fullmatch(r"[A-Z0-9_]+", key):
+        if not separator:
+            continue
+        if not re.fullmatch(r"[A-Z0-9_]+", key):
             continue
         if len(value) >= _LONGEST_VALUE:
             continue

@@ -63,10 +63,14 @@ def _on_disks(facts: Facts) -> Iterator[Filesystem]:
         if not source.startswith("/dev/"):
             continue
         device = facts.device(source)
-        if device is None or device.path in seen:
+        if device is None:
+            continue
+        if device.path in seen:
             continue
         members = {device.path: device}
-        uuid = device.uuid if device.fstype == "btrfs" else None
+        uuid = None
+        if device.fstype == "btrfs":
+            uuid = device.uuid
         if uuid is not None and uuid not in followed:
             members |= _members(facts, uuid)
             followed.add(uuid)
@@ -151,7 +155,9 @@ def need(facts: Facts, disk: BlockDevice) -> int:
 
 def _bytes_needed(device: BlockDevice, mounted: Mapping[str, Mount]) -> int:
     mount = mounted.get(device.path)
-    used = _bytes_used(device, mount) if mount else None
+    used = None
+    if mount:
+        used = _bytes_used(device, mount)
     if used is not None:
         return used
     if device.children:
@@ -164,7 +170,9 @@ def _bytes_needed(device: BlockDevice, mounted: Mapping[str, Mount]) -> int:
 
 def _bytes_used(device: BlockDevice, mount: Mount) -> int | None:
     """Return the bytes that a filesystem uses, or None if the guest does not report them."""
-    if mount.size is None or mount.used is None:
+    if mount.size is None:
+        return None
+    if mount.used is None:
         return None
     # journal, inode tables and the like are no part of df's size
     metadata = max(0, device.size - mount.size)

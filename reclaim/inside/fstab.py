@@ -172,7 +172,9 @@ def stable_name(
     """
     for tag in tags:
         value = getattr(device, tag.lower())
-        if value is None or not _is_plain(tag, value):
+        if value is None:
+            continue
+        if not _is_plain(tag, value):
             continue
         name = f"{tag}={value}"
         # a filesystem that lies on several devices is mounted by its UUID, whichever of them that leads to
@@ -186,7 +188,9 @@ def stable_name(
 
 
 def _is_plain(tag: str, value: str) -> bool:
-    pattern = _UUID_VALUE if tag.endswith("UUID") else _LABEL_VALUE
+    pattern = _LABEL_VALUE
+    if tag.endswith("UUID"):
+        pattern = _UUID_VALUE
     return pattern.fullmatch(value) is not None
 
 
@@ -211,7 +215,9 @@ def ambiguous(facts: Facts, entry: FstabEntry) -> tuple[BlockDevice, ...]:
 
     The order of discovery decides which of them is meant, and it is another on another bus.
     """
-    if entry.tag is None or "noauto" in entry.options:
+    if entry.tag is None:
+        return ()
+    if "noauto" in entry.options:
         return ()
     return _clones(facts).get(entry.tag, ())
 
@@ -247,7 +253,9 @@ def meant(facts: Facts, entry: FstabEntry) -> BlockDevice | None:
     """Return the device that *entry* is mounted from, or swapped to, now."""
     owners = ambiguous(facts, entry)
     tag = entry.tag
-    if not owners or tag is None:
+    if not owners:
+        return None
+    if tag is None:
         return None
     if entry.fstype == "swap":
         swapped = _swapped(facts).get(tag, ())
@@ -305,7 +313,9 @@ def instead(facts: Facts) -> Mapping[str, BlockDevice]:
             names_of.setdefault(path, set()).add(source)
     replacements = {}
     for name in dead:
-        if len(meant_by[name]) != 1 or not is_renamed_by_bus(name):
+        if len(meant_by[name]) != 1:
+            continue
+        if not is_renamed_by_bus(name):
             continue
         device = facts.device(next(iter(meant_by[name])))
         if device and names_of[device.path] == {name}:
@@ -396,7 +406,9 @@ class Rewritten:
 def named_stably(facts: Facts) -> Rewritten:
     """Return fstab without bus names, as far as the devices have other names."""
     lines = facts.fstab.split("\n")
-    tags = TAGS if "findmnt" in facts.tools else SMALL_TAGS
+    tags: tuple[str, ...] = SMALL_TAGS
+    if "findmnt" in facts.tools:
+        tags = TAGS
     rewriting = _Rewriting(
         facts=facts,
         tags=tags,
@@ -441,7 +453,9 @@ class _Rewriting:
     def _part_clones(self, entry: FstabEntry) -> None:
         """Name the clone that is in use by a name of its own."""
         owner = meant(self.facts, entry)
-        name = stable_name(self.facts, owner, self.tags) if owner else None
+        name = None
+        if owner:
+            name = stable_name(self.facts, owner, self.tags)
         if name is None:
             self._leave(
                 entry,

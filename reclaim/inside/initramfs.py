@@ -99,7 +99,9 @@ def _expect_room(facts: Facts, kernel: Kernel) -> None:
         free, folder = facts.boot_free, "/boot"
     added = kernel.initramfs_bytes // 10
     needed = kernel.initramfs_bytes + added + _SPARE
-    if not kernel.path or free is None:
+    if not kernel.path:
+        return
+    if free is None:
         return
     if free < needed:
         raise Withheld(

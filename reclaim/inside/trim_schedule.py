@@ -46,9 +46,8 @@ def why_not_by_timer(facts: Facts) -> str | None:
     """Return the reason why fstrim.timer trims nothing; None if it works."""
     if "systemctl" not in facts.tools:
         return f"{facts.os_name} has no systemd"
-    return _why_timer_is_idle(facts.fstrim_timer) or _why_service_fails(
-        facts.fstrim_service
-    )
+    timer, service = facts.fstrim_timer, facts.fstrim_service
+    return _why_timer_is_idle(timer) or _why_service_fails(service)
 
 
 def _why_timer_is_idle(timer: Mapping[str, str]) -> str | None:
@@ -169,7 +168,9 @@ def _why_not_by_service(
 
 def _why_not_reached(facts: Facts, reach: Reach, targets: set[str]) -> str | None:
     """Return the reason why *reach* leaves out the filesystem that is mounted on *targets*; None if it does not."""
-    if reach.everything or reach.targets & targets:
+    if reach.everything:
+        return None
+    if reach.targets & targets:
         return None
     if not reach.fstab:
         if reach.targets:
@@ -223,7 +224,9 @@ def untrimmed_pools(facts: Facts) -> list[str]:
 def trimmable(facts: Facts) -> list[Mount]:
     """Return a mount of each filesystem that can be trimmed: the first that can be written to."""
     version = re.match(r"(\d{1,9})\.(\d{1,9})", facts.running_kernel)
-    kernel = (int(version[1]), int(version[2])) if version else _VFAT
+    kernel = _VFAT
+    if version:
+        kernel = (int(version[1]), int(version[2]))
     mounts = []
     for filesystem in filesystems(facts):
         # with composefs (Silverblue, bootc) the first one is /sysroot, read-only, and /var is another
@@ -323,4 +326,6 @@ def _calls(line: str) -> Iterator[list[str]]:
             continue
         with contextlib.suppress(ValueError):
             parts = shlex.split(arguments, comments=True)
-            yield ["--all"] if match["all"] else parts
+            if match["all"]:
+                parts = ["--all"]
+            yield parts

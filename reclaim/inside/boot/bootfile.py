@@ -62,9 +62,13 @@ def in_lines(
         names.update(dict.fromkeys(cmdline.names(lines[number])))
     if not names:
         return None
-    alone = _without_initramfs(lines) if by_entry else frozenset[int]()
+    alone = frozenset[int]()
+    if by_entry:
+        alone = _without_initramfs(lines)
     for number in read:
-        known = ("PARTUUID",) if number in alone else tags
+        known = tags
+        if number in alone:
+            known = ("PARTUUID",)
         lines[number] = cmdline.named_stably(facts, lines[number], known)
     shown = tuple(map(str, names))
     devices = tuple(name.device for name in names if name.device)

@@ -97,12 +97,17 @@ def named_stably(facts: Facts, line: str, tags: tuple[str, ...] = TAGS) -> str:
 
     def stable(match: re.Match[str]) -> str:
         path, rest = _device(match)
-        device = facts.device(path) if is_renamed_by_bus(path) else None
-        name = stable_name(facts, device, tags) if device else None
+        device = None
+        if is_renamed_by_bus(path):
+            device = facts.device(path)
+        name = None
+        if device:
+            name = stable_name(facts, device, tags)
         if name is None:
             return match[0]
+        key = match["key"]
         quote = match["q"] or ""
-        return f"{match['key']}={quote}{name}{rest}"
+        return f"{key}={quote}{name}{rest}"
 
     return _TOKEN.sub(stable, line)
 
@@ -122,8 +127,12 @@ def why_it_stays(facts: Facts, name: str) -> str:
     key, equals, value = name.partition("=")
     # initramfs.conf(5) has them in capitals
     match = _TOKEN.fullmatch(f"{key.lower()}{equals}{value}")
-    device = _device(match)[0] if match else name
-    if not device or _NUMBER.fullmatch(name):
+    device = name
+    if match:
+        device = _device(match)[0]
+    if not device:
+        return "reclaim does not understand this parameter"
+    if _NUMBER.fullmatch(name):
         return "reclaim does not understand this parameter"
     if facts.device(device) is None:
         return "it is not there"

@@ -91,7 +91,9 @@ def _named_stably(facts: Facts, text: str) -> str:
         if device is None:
             return match[0]
         # plain dm-crypt overwrites any UUID that seems to be there: only the partition has a name
-        tags = ("UUID", "PARTUUID") if device.fstype == "crypto_LUKS" else ("PARTUUID",)
+        tags: tuple[str, ...] = ("PARTUUID",)
+        if device.fstype == "crypto_LUKS":
+            tags = ("UUID", "PARTUUID")
         name = stable_name(facts, device, tags)
         if name:
             return f"{match['head']}{name}{match['rest']}"
@@ -112,7 +114,9 @@ def with_discard(text: str, names: Container[str]) -> str:
 
 
 def _with_discard(match: re.Match[str]) -> str:
-    line, options, key = match[0], match["options"], match["key"] or ""
+    line = match[0]
+    options = match["options"]
+    key = match["key"] or ""
     if options is not None:
         if "discard" in options.split(","):
             return line
@@ -122,5 +126,7 @@ def _with_discard(match: re.Match[str]) -> str:
         # a line break of another kind within it: its meaning is not known
         return line
     # a line may end after the device: the key is `none` then. Without a type it may be plain: that is left open
-    key_field = "" if key else " none"
+    key_field = " none"
+    if key:
+        key_field = ""
     return line.rstrip(" \t\r") + key_field + " discard"

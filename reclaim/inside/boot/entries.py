@@ -45,7 +45,9 @@ def unread(facts: Facts) -> list[str]:
 
 def places(facts: Facts) -> Iterator[BootFile]:
     """Yield the entries that name devices by their bus."""
-    small_tags = SMALL_TAGS if "mkinitfs" in facts.tools else TAGS
+    small_tags: tuple[str, ...] = TAGS
+    if "mkinitfs" in facts.tools:
+        small_tags = SMALL_TAGS
     for path in facts.boot_files:
         place = _place(facts, path, small_tags)
         if place:
@@ -65,8 +67,13 @@ def _place(facts: Facts, path: str, small_tags: tuple[str, ...]) -> BootFile | N
     if _ENTRY.match(path):
         return in_lines(facts, path, begins(r"options[ \t]"), by_entry=True)
     if _EXTLINUX.match(path):
-        is_read = begins(r"append[ \t]")
-        return in_lines(facts, path, is_read, tags=small_tags, by_entry=True)
+        return in_lines(
+            facts,
+            path,
+            is_read=begins(r"append[ \t]"),
+            tags=small_tags,
+            by_entry=True,
+        )
     if _EXTLINUX_SOURCE.match(path):
         return in_lines(facts, path, begins("[a-z]"), tags=small_tags)
     if _COMMAND_LINE.match(path):

@@ -87,7 +87,9 @@ def kernel_lines(text: str) -> Iterator[tuple[str, str]]:
         section = _SECTION.match(line)
         if section:
             begins_here = section["what"] == "BEGIN"
-            script = section["script"] if begins_here else ""
+            script = ""
+            if begins_here:
+                script = section["script"]
         elif _KERNEL_LINE.match(line):
             yield script, line
 
@@ -150,7 +152,13 @@ def places(facts: Facts) -> Iterator[BootFile]:
 def _in_kernel_lines(
     facts: Facts, path: str, then: str | None = None
 ) -> BootFile | None:
-    return in_lines(facts, path, _KERNEL_LINE.match, by_entry=True, then=then)
+    return in_lines(
+        facts,
+        path,
+        is_read=_KERNEL_LINE.match,
+        by_entry=True,
+        then=then,
+    )
 
 
 def _menu_places(
@@ -212,7 +220,9 @@ def _defaults_places(
 def _environment(facts: Facts, path: str, text: str) -> BootFile | None:
     """Return the environment block: 1024 bytes exactly, padded with `#` (grub-core/lib/envblk.c)."""
     place = in_lines(facts, path, begins(r"\w+="))
-    if place is None or place.after is None:
+    if place is None:
+        return place
+    if place.after is None:
         return place
     body = place.after.rstrip("#")
     room = _ENVIRONMENT_BYTES - _bytes_in(body)

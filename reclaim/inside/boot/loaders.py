@@ -137,7 +137,9 @@ def _initramfs_tools(facts: Facts) -> Iterator[BootFile]:
 def _resume_named_stably(facts: Facts, text: str) -> str:
     def stable(match: re.Match[str]) -> str:
         device = facts.device(match["device"])
-        name = stable_name(facts, device) if device else None
+        name = None
+        if device:
+            name = stable_name(facts, device)
         if name:
             return f"{match['key']}{name}"
         return match[0]

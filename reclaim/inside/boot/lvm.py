@@ -249,9 +249,9 @@ def _scanned(names: list[str], scan: set[str]) -> list[str]:
 
 
 def _goes_with_the_bus(name: str) -> bool:
-    return is_renamed_by_bus(name) or name.startswith(
-        ("/dev/block/", "/dev/disk/by-diskseq/")
-    )
+    if is_renamed_by_bus(name):
+        return True
+    return name.startswith(("/dev/block/", "/dev/disk/by-diskseq/"))
 
 
 def _kernel_name(device: BlockDevice, letter: str) -> str:
@@ -269,7 +269,9 @@ def _number(device: BlockDevice) -> str:
 def _sketches(device: BlockDevice, serial: str | None) -> Iterator[Sketch]:
     """Yield the other names that *device*, of a disk with that serial number, may have on virtio-scsi."""
     number = _number(device)
-    part = f"-part{number}" if number else ""
+    part = ""
+    if number:
+        part = f"-part{number}"
     yield ("/dev/block/", _DIGITS)
     yield ("/dev/disk/by-diskseq/", Some(string.digits), part)
     for sketch in _BY_PATH:
@@ -302,7 +304,10 @@ def _known_by_id(
 
 def _advice(kind: str, shown: str, search: str, *, has_serial: bool) -> str:
     if kind == "devname":
-        return f"search_for_devnames in lvm.conf: {'all' if has_serial else 'not none'}"
+        value = "not none"
+        if has_serial:
+            value = "all"
+        return f"search_for_devnames in lvm.conf: {value}"
     advice = (
         f"lvmdevices --deldev {shown}, then lvmdevices --adddev {shown} --deviceidtype devname: "
         "LVM looks for such by PVID"
@@ -321,7 +326,9 @@ def _is_lost(kind: str, name: str, search: str, *, has_serial: bool) -> bool:
     has the bus's own vendor in it: virtio-blk has none, and one of QEMU's SCSI disks stays.
     """
     if kind == "devname":
-        if search == "all" or not is_renamed_by_bus(name):
+        if search == "all":
+            return False
+        if not is_renamed_by_bus(name):
             return False
         return has_serial or search == "none"
     if kind == "sys_serial":

@@ -31,7 +31,9 @@ def settings(text: str) -> dict[str, list[str]]:
     index = 0
     while index < len(tokens):
         kind, name = tokens[index]
-        following = _kind(tokens, index + 1) if kind == "text" else ""
+        following = ""
+        if kind == "text":
+            following = _kind(tokens, index + 1)
         if kind == "}" and sections:
             sections.pop()
             index += 1
@@ -79,7 +81,8 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
     position, before = 0, ""
     while True:
         space = _SPACE.match(text, position)
-        position = space.end() if space else position
+        if space:
+            position = space.end()
         if position == len(text):
             return
         is_value = before in _BEFORE_VALUE
@@ -100,7 +103,9 @@ def _token(text: str, position: int, *, is_value: bool) -> tuple[str, str, int]:
             # dm_unescape_double_quotes
             value = re.sub(r"\\([\"\\])", r"\1", quoted["escaped"])
         return "text", value, quoted.end()
-    number = _NUMBER.match(text, position) if is_value else None
+    number = None
+    if is_value:
+        number = _NUMBER.match(text, position)
     bare = number or _WORD.match(text, position)
     if bare is None:
         raise NotUnderstoodError(

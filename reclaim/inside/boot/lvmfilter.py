@@ -58,12 +58,10 @@ class Filter:
     """The patterns of `filter` or `global_filter`, in their order. Raises NotUnderstoodError if lvm2 refuses them."""
 
     def __init__(self, patterns: list[str]) -> None:
-        if not patterns or sum(map(len, patterns)) > _MAX_CHARACTERS:
-            raise NotUnderstoodError(
-                "it has no pattern"
-                if not patterns
-                else "it is longer than reclaim reads"
-            )
+        if not patterns:
+            raise NotUnderstoodError("it has no pattern")
+        if sum(map(len, patterns)) > _MAX_CHARACTERS:
+            raise NotUnderstoodError("it is longer than reclaim reads")
         self._takes = [pattern[:1] == "a" for pattern in patterns]
         self._machine = _Machine()
         self._ends: dict[int, int] = {}
@@ -112,8 +110,10 @@ class Filter:
                 characters = [_END]
             for character in characters:
                 states = self._moved(states, 1 << character)
-                possible |= self._matching(states)
-                certain |= self._matching(states) if known else set()
+                matching = self._matching(states)
+                possible |= matching
+                if known:
+                    certain |= matching
         return possible, certain
 
     def _wandered(

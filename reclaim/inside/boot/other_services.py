@@ -179,7 +179,9 @@ def _looks(line: str) -> bool:
 def _named_bare(path: str, line: str) -> list[str]:
     """Return the devices that are named without their folder."""
     names = [f"/dev/{name}" for name in _IN_DEV.findall(line)]
-    setting = _DEVS.search(line) if "/docker-storage" in path else None
+    setting = None
+    if "/docker-storage" in path:
+        setting = _DEVS.search(line)
     if setting:
         bare = filter(_BARE.fullmatch, setting[1].split())
         names += [f"/dev/{name}" for name in bare]
@@ -318,7 +320,9 @@ def _drbd(facts: Facts) -> Iterator[BootFile]:
         if _DRBD.match(file):
             known.update(map(facts.resolve, _DEV_PATH.findall(line)))
     for device in facts.devices:
-        if not _is_below_drbd(device) or device.path in known:
+        if not _is_below_drbd(device):
+            continue
+        if device.path in known:
             continue
         if is_renamed_by_bus(device.path):
             named = f"{device.path} is DRBD's, and no file that was read names it"

@@ -216,7 +216,9 @@ def _other_actions(rules: list[list[_Token]]) -> list[str]:
         if any(token.key == "GOTO" for token in rule):
             continue
         for token in rule:
-            if token.key != "ACTION" or token.operator != "==":
+            if token.key != "ACTION":
+                continue
+            if token.operator != "==":
                 continue
             if len(token.value) <= _MAX_PATTERN:
                 matches = _pattern(token.value)
@@ -229,7 +231,9 @@ def _present(facts: Facts) -> Iterator[_Subject]:
     for link, path in facts.links.items():
         links.setdefault(path, set()).add(link.removeprefix("/dev/"))
     # lsblk gives serial numbers that udev or sysfs has: if it gives any, a disk without has none
-    without = "" if any(disk.serial for disk in facts.block_devices) else None
+    without = None
+    if any(disk.serial for disk in facts.block_devices):
+        without = ""
     for disk in facts.block_devices:
         for device in disk.walk():
             if device.type not in ("disk", "part"):
@@ -255,7 +259,9 @@ def _absent(rules: list[list[_Token]], subjects: list[_Subject]) -> Iterator[_Su
                 names.update(dict.fromkeys(token.value.split("|")))
     there = {subject.name for subject in subjects}
     for name in names:
-        if name in there or not _LITERAL.match(name):
+        if name in there:
+            continue
+        if not _LITERAL.match(name):
             continue
         yield _Subject(
             name=name,
@@ -333,7 +339,9 @@ def _applied(
                 before = waiting.get(token.value, Truth.NO)
                 waiting[token.value] = max(before, alive)
                 is_sure = applies is Truth.YES and alive is Truth.YES
-                alive = Truth.NO if is_sure else Truth.MAYBE
+                alive = Truth.MAYBE
+                if is_sure:
+                    alive = Truth.NO
     return applied
 
 
@@ -346,7 +354,9 @@ def _match(token: _Token, subject: _Subject, *, after: bool) -> Truth:
         _fits(token.value, case, whole=known.whole, is_property=is_property)
         for case in known.cases
     }
-    truth = truths.pop() if len(truths) == 1 else Truth.MAYBE
+    truth = Truth.MAYBE
+    if len(truths) == 1:
+        truth = truths.pop()
     if token.operator == "!=":
         return Truth(Truth.YES - truth)
     return truth
@@ -416,13 +426,17 @@ def _same(token: _Token, subject: _Subject) -> _Known | None:
     if token.key == "ACTION":
         return _one(*subject.actions)
     if token.of == "DEVTYPE":
-        return _one("partition" if is_partition else "disk")
+        if is_partition:
+            return _one("partition")
+        return _one("disk")
     if token.key == "ATTR" and token.of == "partition":
         if is_partition:
             return _one(number)
         return _NONE
     device = subject.device
-    if device is None or token.key != "ENV":
+    if device is None:
+        return None
+    if token.key != "ENV":
         return None
     values = {
         "ID_FS_UUID": device.uuid,
@@ -493,7 +507,9 @@ def _paths(subject: _Subject, disks: list[str], number: str, *, after: bool) -> 
         return _NOTHING_KNOWN
     paths = []
     for disk in disks:
-        end = f"{disk}/{disk}{number}" if number else disk
+        end = disk
+        if number:
+            end = f"{disk}/{disk}{number}"
         paths += [f"{way}/block/{end}" for way in ways]
     return _either(paths)
 
