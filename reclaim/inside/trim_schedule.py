@@ -47,10 +47,10 @@ def why_not_by_timer(facts: Facts) -> str | None:
     if "systemctl" not in facts.tools:
         return f"{facts.os_name} has no systemd"
     timer, service = facts.fstrim_timer, facts.fstrim_service
-    return _why_timer_is_idle(timer) or _why_service_fails(service)
+    return _why_not_started(timer) or _why_not_successful(service)
 
 
-def _why_timer_is_idle(timer: Mapping[str, str]) -> str | None:
+def _why_not_started(timer: Mapping[str, str]) -> str | None:
     loaded, enabled = timer.get("LoadState"), timer.get("UnitFileState")
     if loaded != "loaded":
         return f"fstrim.timer is {loaded or 'unknown to systemd'}"
@@ -63,7 +63,7 @@ def _why_timer_is_idle(timer: Mapping[str, str]) -> str | None:
     return None
 
 
-def _why_service_fails(service: Mapping[str, str]) -> str | None:
+def _why_not_successful(service: Mapping[str, str]) -> str | None:
     loaded, result = service.get("LoadState"), service.get("Result")
     if loaded != "loaded":
         return f"fstrim.service is {loaded or 'unknown to systemd'}"
