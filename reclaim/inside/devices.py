@@ -63,7 +63,7 @@ class TableLine:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the guest's layers lie: names by device number, partitions' starts and device mapper tables by name."""
+    """The places of the guest's layers: names by device number, partitions' starts and device mapper tables by name."""
 
     names: Mapping[str, str]
     starts: Mapping[str, int]

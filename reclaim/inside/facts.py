@@ -1,4 +1,4 @@
-"""What one script, run once inside a guest, printed: parsed strictly, frozen, cached by the guest.
+"""The answers of one script, run once inside a guest: parsed strictly, frozen, cached by the guest.
 
 A section that the guest could not give costs the checks that need it, not the others: it is parsed
 when it is first asked for, and raises ProbeError then.
@@ -24,7 +24,7 @@ from reclaim.base.text import printable
 from reclaim.definition import othersystem
 from reclaim.inside.devices import BlockDevice, Layout, Mount, TableLine
 
-#: seconds that the whole script may take: 4 under emulation, and minutes where the host has many guests to emulate
+#: seconds that the whole script may take: 4 under emulation, and minutes if the host has many guests to emulate
 SCRIPT_SECONDS = 300
 _MAX_SECTION_BYTES = 262_144 + 3
 _MAX_LINKS = 20_000
@@ -36,15 +36,21 @@ _MAX_FILES = 1_000
 #: characters of a value of os-release; shlex takes a word apart in the square of its length
 _LONGEST_VALUE = 4_096
 _MAX_NUMBER = 2**64 - 1
-#: what the kernel counts starts and lengths in, whatever the disk's own sectors are
+#: the kernel's unit of starts and lengths, whatever the disk's own sectors are
 _SECTOR = 512
-#: what keeps a thin pool from passing discards down (Linux's admin-guide/device-mapper/thin-provisioning)
 #: a file as the script prints it: its path and its length, each on a line, then its bytes
 _FILE = re.compile(rb"([^\n]*)\n *(\d{1,9}) *\n")
-#: what ends a name in a boot file: blanks, and what a menu or a shell has between words
+#: a block device as the script prints it: its number, its start in sectors or a dash, its kernel name
+_DEVICE_LINE = re.compile(r"device (\d{1,9}:\d{1,9}) (-|\d{1,15}) (\S.*)")
+#: a line of a device mapper table as the script prints it, start and length in sectors
+_TABLE_LINE = re.compile(
+    r"table (?P<name>\S+): (?P<start>\d{1,15}) (?P<length>\d{1,15}) (?P<target>\S+) ?(?P<arguments>.*)"
+)
+#: the ends of a name in a boot file: blanks, and the characters that a menu or a shell has between words
 _BETWEEN_NAMES = re.compile(r"[\s/\\\"'`=,;:(){}<>|&$#!?*^@\[\]]+")
+#: the features that keep a thin pool from passing discards down (Linux's admin-guide/device-mapper/thin-provisioning)
 _DEAF_POOL = frozenset(("no_discard_passdown", "ignore_discard"))
-#: by what mount(8) finds a device, as `BlockDevice` has them
+#: the tags by which mount(8) finds a device, as `BlockDevice` has them
 _TAGS = ("uuid", "partuuid", "label", "partlabel")
 _KERNEL_WORDS = frozenset(
     (
@@ -70,22 +76,23 @@ def script() -> str:
 
 
 def gather(shell: Host, guest: str, earlier: Facts | None = None) -> Facts:
-    """Run the script in the guest. Raises ProbeError where it cannot be run or does not finish, NotLinux elsewhere.
+    """Run the script in the guest. Raises ProbeError if it cannot be run or does not finish, NotLinux elsewhere.
 
     An initramfs that is as it was in the *earlier* facts is not read again: that is the slow part.
     """
-    known = (
-        f"known={shlex.quote(' '.join(earlier.initramfs_stamps))}\n" if earlier else ""
-    )
+    known = ""
+    if earlier:
+        stamps = " ".join(earlier.initramfs_stamps)
+        known = f"known={shlex.quote(stamps)}\n"
     result = shell.run(known + script(), seconds=SCRIPT_SECONDS)
-    found = read(result.stdout_bytes, guest, earlier)
-    if found.system != "Linux":
-        raise NotLinux(guest, othersystem.words(printable(found.system)))
-    return found
+    facts = read(result.stdout_bytes, guest, earlier)
+    if facts.system != "Linux":
+        raise NotLinux(guest, othersystem.words(printable(facts.system)))
+    return facts
 
 
 def read(output: bytes, guest: str, earlier: Facts | None = None) -> Facts:
-    """The facts in what the script printed. Raises ProbeError where it did not come to its end."""
+    """Return the facts that the script printed. Raises ProbeError if it did not come to its end."""
     lines = output.decode("ascii", errors="replace").splitlines()
     if not lines or lines[-1] != "end":
         raise ProbeError(f"{guest}: the guest did not finish the facts script")
@@ -95,9 +102,10 @@ def read(output: bytes, guest: str, earlier: Facts | None = None) -> Facts:
         if name in sections:
             raise ProbeError(f"{guest}: the guest gave the section {name[:40]!r} twice")
         sections[name] = data
-    return Facts(
-        guest, sections, earlier.kernels if earlier and earlier.initramfs_stamps else ()
-    )
+    kernels: tuple[Kernel, ...] = ()
+    if earlier and earlier.initramfs_stamps:
+        kernels = earlier.kernels
+    return Facts(guest, sections, kernels)
 
 
 @dataclass(frozen=True)
@@ -126,17 +134,17 @@ class Kernel:
     problem: str | None
     #: inode, size and time of the initramfs that was read
     stamp: str = ""
-    #: the initramfs file; None where there is none
+    #: the initramfs file; None if there is none
     path: str | None = None
     #: modules that this kernel does not have at all
     lacking: frozenset[str] = frozenset()
-    #: bytes free where the initramfs lies, where that is not /boot itself
+    #: bytes free on the filesystem of the initramfs, if that is not the one of /boot
     free: int | None = None
     #: devices that the initramfs waits for before it looks for the root
     waits: frozenset[str] = frozenset()
     #: the unified kernel image that holds kernel and initramfs
     unified: str | None = None
-    #: the image's name, where it has no folder of modules
+    #: the image's name, if it has no folder of modules
     stray: str | None = None
 
     def has(self, module: str) -> bool:
@@ -144,9 +152,14 @@ class Kernel:
 
     @property
     def initramfs_bytes(self) -> int:
-        """How large its initramfs is; 0 where that is not known."""
-        size = self.stamp.split(":")[1] if self.stamp.count(":") == 2 else ""
-        return int(size) if re.fullmatch(r"\d{1,15}", size) else 0
+        """The size of its initramfs; 0 if that is not known."""
+        parts = self.stamp.split(":")
+        if len(parts) != 3:
+            return 0
+        size = parts[1]
+        if re.fullmatch(r"\d{1,15}", size):
+            return int(size)
+        return 0
 
 
 @dataclass(frozen=True)
@@ -167,11 +180,11 @@ class Facts:
     earlier_kernels: tuple[Kernel, ...] = ()
 
     def lighten(self) -> None:
-        """Drop what was worked out, where the guest says much: that takes ten times the room of what it said."""
+        """Drop everything that was worked out if the guest's answers are long: it takes ten times their room."""
         if sum(map(len, self.sections.values())) < _LIGHT:
             return
-        kept = {one.name for one in fields(self)}
-        for name in self.__dict__.keys() - kept:
+        given = {entry.name for entry in fields(self)}
+        for name in self.__dict__.keys() - given:
             del self.__dict__[name]
 
     def _section(self, name: str) -> tuple[int, bytes]:
@@ -192,7 +205,7 @@ class Facts:
         return int(data[-3:]), data[:-3]
 
     def _text(self, name: str) -> str:
-        """A section that has to have succeeded."""
+        """Return the text of a section. Raises ProbeError if its command failed."""
         status, data = self._section(name)
         if status != 0:
             raise ProbeError(
@@ -200,12 +213,22 @@ class Facts:
             )
         return data.decode("utf-8", errors="surrogateescape")
 
+    def _text_if_any(self, name: str) -> str:
+        """Return the text of a section for display and parsing; "" if its command failed."""
+        status, data = self._section(name)
+        if status != 0:
+            return ""
+        return data.decode("utf-8", errors="replace")
+
     def _json(self, name: str) -> Any:
         text = self._text(name)
         try:
             return json.loads(text)
         except (ValueError, RecursionError) as exc:
             raise ProbeError(f"{self.guest}: the guest's {name} is not JSON") from exc
+
+    def _unparsable(self, part: str) -> ProbeError:
+        return ProbeError(f"{self.guest}: the guest's {part} cannot be parsed")
 
     # The system
 
@@ -230,11 +253,14 @@ class Facts:
 
     @cached_property
     def confined(self) -> str | None:
-        """The SELinux domain of the guest agent, where the script ran in it and it may not write below /etc."""
-        status, data = self._section("context")
-        text = data.decode("utf-8", errors="replace") if status == 0 else ""
+        """The SELinux domain of the guest agent, if the script ran in it and it may not write below /etc."""
+        text = self._text_if_any("context")
         match = re.search(r"\bvirt_qemu_ga_t\b", text)
-        return match[0] if match and "writable" not in text.splitlines() else None
+        if match is None:
+            return None
+        if "writable" in text.splitlines():
+            return None
+        return match[0]
 
     @cached_property
     def command_line(self) -> str:
@@ -246,57 +272,48 @@ class Facts:
 
     @cached_property
     def _units(self) -> Mapping[str, str]:
-        """systemd's units that are active or failed -> which of both; empty where there is no systemd."""
+        """systemd's units that are active or failed -> which of both; empty if there is no systemd."""
         _, data = self._section("systemd")
-        lines = (
-            line.split(maxsplit=3)
-            for line in data.decode("utf-8", errors="replace").splitlines()[1:]
-        )
-        return {fields[0]: fields[2] for fields in lines if len(fields) == 4}
+        lines = data.decode("utf-8", errors="replace").splitlines()
+        states = {}
+        for line in lines[1:]:
+            columns = line.split(maxsplit=3)
+            if len(columns) == 4:
+                states[columns[0]] = columns[2]
+        return states
 
     @property
     def active_units(self) -> frozenset[str]:
-        return frozenset(
-            name for name, state in self._units.items() if state == "active"
-        )
+        return self._units_in_state("active")
 
     @property
     def failed_units(self) -> frozenset[str]:
-        return frozenset(
-            name for name, state in self._units.items() if state == "failed"
-        )
+        return self._units_in_state("failed")
+
+    def _units_in_state(self, wanted: str) -> frozenset[str]:
+        return frozenset(name for name, state in self._units.items() if state == wanted)
 
     @cached_property
     def is_starting(self) -> bool:
-        """Has systemd not finished what it has to start? (systemctl(1), is-system-running)"""
+        """True if systemd still starts units (systemctl(1), is-system-running)."""
         _, data = self._section("systemd")
         return data.partition(b"\n")[0] in (b"initializing", b"starting")
 
     @cached_property
     def addresses(self) -> tuple[LinkAddress, ...] | None:
-        """Global IP addresses that are not given up after a while; None where ip(8) cannot tell."""
+        """Global IP addresses that are not given up after a while; None if ip(8) cannot list them."""
         status, data = self._section("addresses")
         if status != 0:
             return None
         try:
             return tuple(
-                LinkAddress(
-                    str(link["ifname"]),
-                    str(one["local"]),
-                    bool(one.get("dynamic")),
-                    bool(one.get("secondary"))
-                    or one.get("prefixlen") == _ALONE.get(str(one.get("family")), -1),
-                )
+                _link_address(link, address)
                 for link in json.loads(data)
-                for one in link["addr_info"]
-                if one.get("scope") == "global"
-                and not one.get("temporary")
-                and not one.get("deprecated")
+                for address in link["addr_info"]
+                if _is_lasting(address)
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-            raise ProbeError(
-                f"{self.guest}: the guest's addresses cannot be parsed"
-            ) from exc
+            raise self._unparsable("addresses") from exc
 
     # Files
 
@@ -317,76 +334,77 @@ class Facts:
 
     def _files(self, name: str) -> dict[str, str]:
         _, data = self._section(name)
-        found: dict[str, str] = {}
-        at = 0
-        while at < len(data):
-            match = _FILE.match(data, at)
-            if match is None or len(found) == _MAX_FILES:
-                raise ProbeError(
-                    f"{self.guest}: the guest's {name.replace('_', ' ')} cannot be parsed"
-                )
-            path, begin, end = (
-                match[1].decode("utf-8", errors="replace"),
-                match.end(),
-                match.end() + int(match[2]),
-            )
-            found[path] = data[begin:end].decode("utf-8", errors="surrogateescape")
-            at = end + 1
-        return found
+        texts: dict[str, str] = {}
+        position = 0
+        while position < len(data):
+            match = _FILE.match(data, position)
+            if match is None or len(texts) == _MAX_FILES:
+                raise self._unparsable(name.replace("_", " "))
+            path = match[1].decode("utf-8", errors="replace")
+            begin = match.end()
+            end = begin + int(match[2])
+            texts[path] = data[begin:end].decode("utf-8", errors="surrogateescape")
+            position = end + 1
+        return texts
+
+    def _pairs_by_tab(self, name: str) -> list[tuple[str, str]]:
+        """Return the lines of a section that have a tab, each parted at its first."""
+        pairs = []
+        for line in self._text(name).splitlines():
+            before, tab, after = line.partition("\t")
+            if tab:
+                pairs.append((before, after))
+        return pairs
 
     @cached_property
     def unified(self) -> Mapping[str, str]:
-        """Unified kernel images, by path: the command line built into each, "" where it could not be read."""
-        lines = (
-            line.split("\t", 1)
-            for line in self._text("unified").splitlines()
-            if "\t" in line
-        )
-        return {path: " ".join(text.split()) for path, text in lines}
+        """Unified kernel images, by path: the command line built into each, "" if it could not be read."""
+        pairs = self._pairs_by_tab("unified")
+        return {path: " ".join(text.split()) for path, text in pairs}
 
     @cached_property
     def lvm_lines(self) -> tuple[tuple[str, str], ...]:
-        """(file, line) of what lvm.conf(5) filters and lvmdevices(8) knows devices by."""
+        """(file, line) of the filters of lvm.conf(5) and the devices of lvmdevices(8)."""
         return self._lines("lvm")
 
     @cached_property
     def named_lines(self) -> tuple[tuple[str, str], ...]:
-        """(file, line) of what runs beside the boot and is told devices."""
+        """(file, line) of other services that name devices."""
         return self._lines("named")
 
     def _lines(self, name: str) -> tuple[tuple[str, str], ...]:
-        found = (line.partition(":") for line in self._text(name).split("\n") if line)
-        return tuple((path, text.strip()) for path, _, text in found)
+        pairs = []
+        for line in self._text(name).split("\n"):
+            if not line:
+                continue
+            path, _, text = line.partition(":")
+            pairs.append((path, text.strip()))
+        return tuple(pairs)
 
     @cached_property
     def boot_free(self) -> int | None:
-        """Bytes that are free where /boot lies; None where df cannot tell."""
-        status, data = self._section("boot_free")
-        lines = data.decode("utf-8", errors="replace").splitlines()
-        match = (
-            re.search(r"\s(\d{1,15})\s+\d{1,3}%\s", lines[-1])
-            if lines and status == 0
-            else None
-        )
-        return int(match[1]) * 1024 if match else None
+        """Bytes that are free on the filesystem of /boot; None if df does not report them."""
+        lines = self._text_if_any("boot_free").splitlines()
+        if not lines:
+            return None
+        match = re.search(r"\s(\d{1,15})\s+\d{1,3}%\s", lines[-1])
+        if match:
+            return int(match[1]) * 1024
+        return None
 
     @cached_property
     def grub_install_devices(self) -> Mapping[str, tuple[str, ...]]:
-        """debconf's `grub-pc/install_devices` and grub-efi's: where their next upgrade installs to, by question."""
-        status, data = self._section("debconf")
-        found = {}
-        for record in (
-            data.decode("utf-8", errors="replace").split("\n\n") if status == 0 else ()
-        ):
+        """debconf's `grub-pc/install_devices` and grub-efi's: the targets of their next upgrade, by question."""
+        devices = {}
+        for record in self._text_if_any("debconf").split("\n\n"):
             name = re.search(
                 r"^Name: *(grub-(?:pc|efi)/install_devices)$", record, re.MULTILINE
             )
             value = re.search(r"^Value: *(.*)$", record, re.MULTILINE)
             if name and value:
-                found[name[1]] = tuple(
-                    part.strip() for part in value[1].split(",") if part.strip()
-                )
-        return found
+                parts = (part.strip() for part in value[1].split(","))
+                devices[name[1]] = tuple(part for part in parts if part)
+        return devices
 
     # Storage
 
@@ -398,43 +416,45 @@ class Facts:
             roots = self._tree(text)
         else:
             roots = _list_of(self._json("lsblk"), "blockdevices", self.guest)
-        return tuple(self._block_device(one, 0) for one in roots)
+        return tuple(self._block_device(root, 0) for root in roots)
 
     @cached_property
     def devices(self) -> tuple[BlockDevice, ...]:
-        """Every block device of the trees, each before what lies on it."""
-        return tuple(one for root in self.block_devices for one in root.walk())
+        """Every block device of the trees, each before those that lie on it."""
+        return tuple(device for root in self.block_devices for device in root.walk())
 
     @cached_property
     def tagged(self) -> Mapping[tuple[str, str], tuple[BlockDevice, ...]]:
-        """The disks and partitions by what mount(8) finds them by: ("uuid", "aaaa-1") and the like."""
+        """The disks and partitions by the tags of mount(8): ("uuid", "aaaa-1") and the like."""
         return {
-            key: tuple(one for one in owners if one.type in ("disk", "part"))
+            key: tuple(owner for owner in owners if owner.type in ("disk", "part"))
             for key, owners in self.with_tag.items()
         }
 
     @cached_property
     def with_tag(self) -> Mapping[tuple[str, str], tuple[BlockDevice, ...]]:
         """The block devices of every type by a tag and its value: ("uuid", "aaaa-1") and the like; each path once."""
-        found: dict[tuple[str, str], dict[str, BlockDevice]] = {}
-        for one in self.devices:
+        owners: dict[tuple[str, str], dict[str, BlockDevice]] = {}
+        for device in self.devices:
             for tag in _TAGS:
-                if value := getattr(one, tag):
-                    found.setdefault((tag, value), {})[one.path] = one
-        return {key: tuple(owners.values()) for key, owners in found.items()}
+                value = getattr(device, tag)
+                if value:
+                    owners.setdefault((tag, value), {})[device.path] = device
+        return {key: tuple(by_path.values()) for key, by_path in owners.items()}
 
     def _tree(self, text: str) -> list[dict[str, Any]]:
-        """The trees in what `lsblk --pairs` printed, each parent before its children (util-linux before 2.27)."""
+        """The trees in the output of `lsblk --pairs`, each parent before its children (util-linux before 2.27)."""
         below: dict[str, dict[str, None]] = {}
         devices: dict[str, dict[str, Any]] = {}
         for line in text.splitlines():
-            found = _pairs(line)
-            name, parent = found.get("kname", ""), found.get("pkname", "")
-            if not name or (parent and (parent not in devices or parent == name)):
-                raise ProbeError(
-                    f"{self.guest}: the guest's block devices cannot be parsed"
-                )
-            devices.setdefault(name, found)
+            device = _pairs(line)
+            name = device.get("kname", "")
+            parent = device.get("pkname", "")
+            if not name:
+                raise self._unparsable("block devices")
+            if parent and (parent not in devices or parent == name):
+                raise self._unparsable("block devices")
+            devices.setdefault(name, device)
             below.setdefault(parent, {})[name] = None
         left = _MAX_DEVICES
 
@@ -442,41 +462,33 @@ class Facts:
             nonlocal left
             left -= 1
             if left < 0:
-                raise ProbeError(
-                    f"{self.guest}: the guest's block devices cannot be parsed"
-                )
-            return {
-                **devices[name],
-                "children": [grown(child) for child in below.get(name, [])],
-            }
+                raise self._unparsable("block devices")
+            children = [grown(child) for child in below.get(name, [])]
+            return {**devices[name], "children": children}
 
         try:
             return [grown(name) for name in below.get("", [])]
         except RecursionError as exc:
-            raise ProbeError(
-                f"{self.guest}: the guest's block devices cannot be parsed"
-            ) from exc
+            raise self._unparsable("block devices") from exc
 
     def _block_device(self, data: Any, depth: int) -> BlockDevice:
         if not isinstance(data, dict) or depth > 20:
-            raise ProbeError(
-                f"{self.guest}: the guest's block devices cannot be parsed"
-            )
+            raise self._unparsable("block devices")
         children = data.get("children") or []
         if not isinstance(children, list) or len(children) > _MAX_DEVICES:
-            raise ProbeError(
-                f"{self.guest}: the guest's block devices cannot be parsed"
-            )
+            raise self._unparsable("block devices")
         name = _string(data.get("name"))
         if not name:
             raise ProbeError(
                 f"{self.guest}: the guest lists a block device without a name"
             )
+        path = _string(data.get("path"))
+        if path is None:
+            path = _device_path(name, _string(data.get("kname")))
         return BlockDevice(
             name=name,
-            path=_string(data.get("path"))
-            or _device_path(name, _string(data.get("kname"))),
-            type=_string(data.get("type")) or "",
+            path=path,
+            type=_text_of(data, "type"),
             fstype=_string(data.get("fstype")),
             uuid=_string(data.get("uuid")),
             label=_string(data.get("label")),
@@ -491,10 +503,10 @@ class Facts:
         )
 
     def _number(self, value: Any) -> int:
-        """lsblk and findmnt quote their numbers before util-linux 2.33."""
-        if isinstance(value, bool) or not isinstance(value, (int, str)):
-            raise ProbeError(f"{self.guest}: a size in the guest's answer is no number")
-        if isinstance(value, str) and not re.fullmatch(r"\d{1,20}", value):
+        """Return a size as a number. lsblk and findmnt quote theirs before util-linux 2.33."""
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        is_quoted = isinstance(value, str) and re.fullmatch(r"\d{1,20}", value)
+        if not is_number and not is_quoted:
             raise ProbeError(f"{self.guest}: a size in the guest's answer is no number")
         number = int(value)
         if not 0 <= number <= _MAX_NUMBER:
@@ -503,109 +515,102 @@ class Facts:
             )
         return number
 
+    def _number_if_given(self, value: Any) -> int | None:
+        if value is None:
+            return None
+        return self._number(value)
+
     @cached_property
     def mounts(self) -> tuple[Mount, ...]:
         text = self._text("findmnt")
         if text.startswith("TARGET="):
-            listed: list[Any] = [_pairs(line) for line in text.splitlines()]
+            rows: list[Any] = [_pairs(line) for line in text.splitlines()]
         else:
-            listed = _list_of(self._json("findmnt"), "filesystems", self.guest)
-        found = []
-        for one in listed:
-            if not isinstance(one, dict):
-                raise ProbeError(f"{self.guest}: the guest's mounts cannot be parsed")
-            size, used = one.get("size"), one.get("used")
-            found.append(
-                Mount(
-                    target=_string(one.get("target")) or "",
-                    source=_string(one.get("source")) or "",
-                    fstype=_string(one.get("fstype")) or "",
-                    options=tuple((_string(one.get("options")) or "").split(",")),
-                    uuid=_string(one.get("uuid")),
-                    fsroot=_string(one.get("fsroot")) or "/",
-                    size=None if size is None else self._number(size),
-                    used=None if used is None else self._number(used),
-                )
-            )
-        return tuple(found)
+            rows = _list_of(self._json("findmnt"), "filesystems", self.guest)
+        return tuple(self._mount(row) for row in rows)
+
+    def _mount(self, row: Any) -> Mount:
+        if not isinstance(row, dict):
+            raise self._unparsable("mounts")
+        return Mount(
+            target=_text_of(row, "target"),
+            source=_text_of(row, "source"),
+            fstype=_text_of(row, "fstype"),
+            options=tuple(_text_of(row, "options").split(",")),
+            uuid=_string(row.get("uuid")),
+            fsroot=_text_of(row, "fsroot", otherwise="/"),
+            size=self._number_if_given(row.get("size")),
+            used=self._number_if_given(row.get("used")),
+        )
 
     @cached_property
     def links(self) -> Mapping[str, str]:
         """Symbolic links in folders of /dev -> the device path they lead to."""
-        _, data = self._section(
-            "links"
-        )  # find's status is 1 where something vanished meanwhile
-        found: dict[str, str] = {}
-        for line in data.decode("utf-8", errors="replace").splitlines()[:_MAX_LINKS]:
-            path, separator, to = line.partition("\t")
+        # find's status is 1 if something vanished meanwhile
+        _, data = self._section("links")
+        lines = data.decode("utf-8", errors="replace").splitlines()
+        targets: dict[str, str] = {}
+        for line in lines[:_MAX_LINKS]:
+            path, separator, target = line.partition("\t")
             if separator:
-                found[path] = "/dev/" + to.rsplit("/", 1)[-1]
-        return found
+                targets[path] = "/dev/" + target.rsplit("/", 1)[-1]
+        return targets
 
     @cached_property
     def deaf_pools(self) -> frozenset[str]:
         """Thin pools that keep discards to themselves, as device mapper names them, whatever DISC-MAX says."""
-        status, data = self._section("thin")
-        lines = (
-            data.decode("utf-8", errors="replace").splitlines() if status == 0 else []
-        )
-        found = (line.partition(": ") for line in lines)
-        return frozenset(
-            name
-            for name, words in ((name, rest.split()) for name, _, rest in found)
-            if words[2:3] == ["thin-pool"] and not _DEAF_POOL.isdisjoint(words)
-        )
+        pools = set()
+        for line in self._text_if_any("thin").splitlines():
+            name, _, table = line.partition(": ")
+            columns = table.split()
+            is_pool = columns[2:3] == ["thin-pool"]
+            if is_pool and not _DEAF_POOL.isdisjoint(columns):
+                pools.add(name)
+        return frozenset(pools)
 
     @cached_property
     def btrfs_members(self) -> Mapping[str, frozenset[str]]:
         """UUID of each btrfs that is mounted -> the kernel names of the devices it lies on."""
-        found: dict[str, set[str]] = {}
+        members: dict[str, set[str]] = {}
         for line in self._text("btrfs").splitlines():
             uuid, _, name = line.partition("\t")
-            found.setdefault(uuid, set()).add(name)
-        return {uuid: frozenset(names) for uuid, names in found.items()}
+            members.setdefault(uuid, set()).add(name)
+        return {uuid: frozenset(names) for uuid, names in members.items()}
 
     @cached_property
     def sysfs(self) -> Mapping[str, str]:
         """Kernel name of each block device -> the path of its device in sysfs."""
-        lines = self._text("sysfs").splitlines()
-        return dict(line.split("\t", 1) for line in lines if "\t" in line)
+        return dict(self._pairs_by_tab("sysfs"))
 
     @cached_property
     def layout(self) -> Layout:
-        """Where partitions and the device mapper's devices lie."""
+        """The places of partitions and of the device mapper's devices."""
         names: dict[str, str] = {}
         starts: dict[str, int] = {}
         tables: dict[str, list[TableLine]] = {}
         for line in self._text("layout").splitlines()[:_MAX_LINKS]:
-            if match := re.fullmatch(
-                r"device (\d{1,9}:\d{1,9}) (-|\d{1,15}) (\S.*)", line
-            ):
-                names[match[1]] = match[3]
-                if match[2] != "-":
-                    starts[match[3]] = int(match[2]) * _SECTOR
-            elif match := re.fullmatch(
-                r"table (\S+): (\d{1,15}) (\d{1,15}) (\S+) ?(.*)", line
-            ):
-                one = TableLine(
-                    int(match[2]) * _SECTOR,
-                    int(match[3]) * _SECTOR,
-                    match[4],
-                    tuple(match[5].split()),
-                )
-                tables.setdefault(match[1], []).append(one)
+            device = _DEVICE_LINE.fullmatch(line)
+            if device:
+                number, start, name = device.groups()
+                names[number] = name
+                if start != "-":
+                    starts[name] = int(start) * _SECTOR
+                continue
+            table = _TABLE_LINE.fullmatch(line)
+            if table:
+                tables.setdefault(table["name"], []).append(_table_line(table))
         return Layout(
-            names, starts, {name: tuple(lines) for name, lines in tables.items()}
+            names=names,
+            starts=starts,
+            tables={name: tuple(lines) for name, lines in tables.items()},
         )
 
     @cached_property
     def swaps(self) -> tuple[str, ...]:
         """The active swap devices and files."""
-        return tuple(
-            line.split()[0]
-            for line in self._text("swaps").splitlines()[1:]
-            if line.split()
-        )
+        rows = self._text("swaps").splitlines()[1:]
+        columns = (row.split() for row in rows)
+        return tuple(fields[0] for fields in columns if fields)
 
     def resolve(self, path: str) -> str:
         """The device path that *path* leads to."""
@@ -617,36 +622,40 @@ class Facts:
 
     @cached_property
     def _by_path(self) -> Mapping[str, BlockDevice]:
-        """The block devices by their path, their kernel name in /dev, and what their path leads to."""
-        found: dict[str, BlockDevice] = {}
-        for one in self.devices:
-            for path in (one.path, f"/dev/{one.name}", self.resolve(one.path)):
-                found.setdefault(path, one)
-        return found
+        """The block devices by their path, their kernel name in /dev, and the device that their path leads to."""
+        devices: dict[str, BlockDevice] = {}
+        for device in self.devices:
+            for path in (
+                device.path,
+                f"/dev/{device.name}",
+                self.resolve(device.path),
+            ):
+                devices.setdefault(path, device)
+        return devices
 
     @cached_property
     def links_to(self) -> Mapping[str, tuple[str, ...]]:
         """The device path that links lead to -> those links."""
-        found: dict[str, list[str]] = {}
-        for path, to in self.links.items():
-            found.setdefault(to, []).append(path)
-        return {to: tuple(paths) for to, paths in found.items()}
+        links: dict[str, list[str]] = {}
+        for path, target in self.links.items():
+            links.setdefault(target, []).append(path)
+        return {target: tuple(paths) for target, paths in links.items()}
 
     @cached_property
     def mounts_from(self) -> Mapping[str, tuple[Mount, ...]]:
         """The source of mounts, without the part of it that is mounted -> those mounts."""
-        found: dict[str, list[Mount]] = {}
+        by_device: dict[str, list[Mount]] = {}
         for mount in self.mounts:
-            found.setdefault(mount.device, []).append(mount)
-        return {device: tuple(mounts) for device, mounts in found.items()}
+            by_device.setdefault(mount.device, []).append(mount)
+        return {device: tuple(mounts) for device, mounts in by_device.items()}
 
     @cached_property
     def mounts_on(self) -> Mapping[str, tuple[Mount, ...]]:
-        """A mount point -> what is mounted on it, the upmost last."""
-        found: dict[str, list[Mount]] = {}
+        """A mount point -> the mounts on it, the upmost last."""
+        by_target: dict[str, list[Mount]] = {}
         for mount in self.mounts:
-            found.setdefault(mount.target, []).append(mount)
-        return {target: tuple(mounts) for target, mounts in found.items()}
+            by_target.setdefault(mount.target, []).append(mount)
+        return {target: tuple(mounts) for target, mounts in by_target.items()}
 
     def stack(self, device: BlockDevice) -> tuple[tuple[BlockDevice, ...], ...]:
         """Every way from a whole disk up to *device*, the disk first."""
@@ -655,48 +664,47 @@ class Facts:
     @cached_property
     def _ways(self) -> Mapping[str, tuple[tuple[BlockDevice, ...], ...]]:
         """The path of each block device -> every way up to it."""
-        found: dict[str, list[tuple[BlockDevice, ...]]] = {}
+        ways: dict[str, list[tuple[BlockDevice, ...]]] = {}
 
-        def climb(at: BlockDevice, below: tuple[BlockDevice, ...]) -> None:
-            way = (*below, at)
-            found.setdefault(at.path, []).append(way)
-            for child in at.children:
+        def climb(device: BlockDevice, below: tuple[BlockDevice, ...]) -> None:
+            way = (*below, device)
+            ways.setdefault(device.path, []).append(way)
+            for child in device.children:
                 climb(child, way)
 
         for root in self.block_devices:
             climb(root, ())
-        return {path: tuple(ways) for path, ways in found.items()}
+        return {path: tuple(several) for path, several in ways.items()}
 
     # Kernels, trim
 
     @property
     def initramfs_stamps(self) -> tuple[str, ...]:
-        """What identifies each initramfs that was read; empty where the kernels could not be."""
+        """The stamp of each initramfs that was read; empty if the kernels could not be read."""
         try:
-            return tuple(
-                kernel.stamp
-                for kernel in self.kernels
-                if kernel.stamp and not kernel.problem
-            )
+            kernels = self.kernels
         except ProbeError:
             return ()
+        return tuple(
+            kernel.stamp for kernel in kernels if kernel.stamp and not kernel.problem
+        )
 
     @cached_property
     def kernels(self) -> tuple[Kernel, ...]:
         blocks = re.split(r"^(?=kernel )", self._text("kernels"), flags=re.MULTILINE)
         if blocks[0] or len(blocks) > _MAX_KERNELS:
-            raise ProbeError(f"{self.guest}: the guest's kernels cannot be parsed")
-        found = (self._kernel(block) for block in blocks[1:])
-        return tuple(
-            kernel
-            for kernel in found
-            if kernel.stray is None or self._is_named(kernel.stray)
-        )
+            raise self._unparsable("kernels")
+        kernels = []
+        for block in blocks[1:]:
+            kernel = self._kernel(block)
+            if kernel.stray is None or self._is_named(kernel.stray):
+                kernels.append(kernel)
+        return tuple(kernels)
 
     def _is_named(self, image: str) -> bool:
-        """Does a boot file name the kernel image *image*? What nothing boots may lie there.
+        """True if a boot file names the kernel image *image*. An image that nothing boots may lie there too.
 
-        An image whose name cannot be told from what is around it is taken for named: nobody may pass it over.
+        An image whose name cannot be told apart from the text around it counts as named: it is never passed over.
         """
         return image in self._boot_words or _BETWEEN_NAMES.search(image) is not None
 
@@ -710,49 +718,43 @@ class Facts:
 
     @cached_property
     def _earlier(self) -> Mapping[str, Kernel]:
-        """The kernels as they were read before, by what identifies the initramfs."""
-        return {one.stamp: one for one in reversed(self.earlier_kernels)}
+        """The kernels as they were read before, by the stamp of the initramfs."""
+        return {kernel.stamp: kernel for kernel in reversed(self.earlier_kernels)}
 
     def _kernel(self, block: str) -> Kernel:
-        words: dict[str, list[str]] = {}
-        for line in block.splitlines():
-            word, _, rest = line.partition(" ")
-            words.setdefault(word, []).append(rest)
-        if set(words) - _KERNEL_WORDS or len(words["kernel"]) != 1:
-            raise ProbeError(f"{self.guest}: the guest's kernels cannot be parsed")
-
-        def only(word: str) -> str | None:
-            return words.get(word, [None])[0]
-
-        stamp = only("stamp") or ""
-        initramfs, lacking = (
-            frozenset(words.get("initramfs", ())),
-            frozenset(words.get("lacking", ())),
-        )
-        waits = frozenset(map(_unescaped, words.get("waits", ())))
-        # the name of a unit has a dash for each slash (systemd-escape(1))
-        waits |= {
-            _unescaped("/" + name.replace("-", "/")) for name in words.get("wants", ())
-        }
-        if "same" in words:
+        lines = self._kernel_lines(block)
+        stamp = _first(lines, "stamp") or ""
+        initramfs = frozenset(lines.get("initramfs", ()))
+        lacking = frozenset(lines.get("lacking", ()))
+        waits = _awaited(lines)
+        if "same" in lines:
             same = self._earlier.get(stamp)
             if same is None:
-                raise ProbeError(f"{self.guest}: the guest's kernels cannot be parsed")
+                raise self._unparsable("kernels")
             initramfs, lacking, waits = same.initramfs, same.lacking, same.waits
-        free = only("free") or ""
         return Kernel(
-            words["kernel"][0],
-            frozenset(words.get("builtin", ())),
-            initramfs,
-            only("unreadable"),
-            stamp,
-            only("path"),
-            lacking,
-            int(free) * 1024 if re.fullmatch(r"[0-9]{1,15}", free) else None,
-            waits,
-            only("unified"),
-            only("stray"),
+            release=lines["kernel"][0],
+            builtin=frozenset(lines.get("builtin", ())),
+            initramfs=initramfs,
+            problem=_first(lines, "unreadable"),
+            stamp=stamp,
+            path=_first(lines, "path"),
+            lacking=lacking,
+            free=_kibibytes(_first(lines, "free")),
+            waits=waits,
+            unified=_first(lines, "unified"),
+            stray=_first(lines, "stray"),
         )
+
+    def _kernel_lines(self, block: str) -> dict[str, list[str]]:
+        """Return the lines about one kernel by their first word."""
+        lines: dict[str, list[str]] = {}
+        for line in block.splitlines():
+            key, _, rest = line.partition(" ")
+            lines.setdefault(key, []).append(rest)
+        if set(lines) - _KERNEL_WORDS or len(lines["kernel"]) != 1:
+            raise self._unparsable("kernels")
+        return lines
 
     @cached_property
     def fstrim_timer(self) -> Mapping[str, str]:
@@ -767,88 +769,151 @@ class Facts:
     @cached_property
     def fstrim_commands(self) -> tuple[str, ...]:
         """The command lines of fstrim.service (`ExecStart=` as systemctl show writes it)."""
-        lines = (
-            line
-            for line in self._text("service").splitlines()
-            if line.startswith("ExecStart={ ")
-        )
-        found = (line.partition("argv[]=")[2].partition(" ; ") for line in lines)
-        return tuple(command for command, separator, _ in found if separator)
+        commands = []
+        for line in self._text("service").splitlines():
+            if not line.startswith("ExecStart={ "):
+                continue
+            arguments = line.partition("argv[]=")[2]
+            command, separator, _ = arguments.partition(" ; ")
+            if separator:
+                commands.append(command)
+        return tuple(commands)
 
     @cached_property
     def jobs(self) -> tuple[CronLine, ...]:
         """The lines of cron's that mention fstrim or zpool trim."""
-        lines = (
-            line.split("\t", 1)
-            for line in self._text("cron").splitlines()
-            if "\t" in line
-        )
-        return tuple(CronLine(path, line.strip()) for path, line in lines)
+        pairs = self._pairs_by_tab("cron")
+        return tuple(CronLine(path, line.strip()) for path, line in pairs)
 
     @cached_property
     def cron_daemons(self) -> frozenset[str]:
-        """What runs cron's files, as it runs now."""
+        """The daemons that run cron's files, as far as they run now."""
         return frozenset(self._text("daemons").split())
 
     @cached_property
     def autotrim(self) -> Mapping[str, bool]:
-        """ZFS pools: is autotrim on? Empty where there is no ZFS, or none that knows of it (before 0.8)."""
-        status, data = self._section("zfs")
-        lines = (
-            data.decode("utf-8", errors="replace").splitlines() if status == 0 else []
-        )
-        return {
-            fields[0]: fields[1] == "on"
-            for fields in (line.split("\t") for line in lines)
-            if len(fields) == 2
-        }
+        """ZFS pools -> True if autotrim is on; empty if there is no ZFS, or one before 0.8, which has no autotrim."""
+        pools = {}
+        for line in self._text_if_any("zfs").splitlines():
+            columns = line.split("\t")
+            if len(columns) == 2:
+                pools[columns[0]] = columns[1] == "on"
+        return pools
 
     @cached_property
     def vdevs(self) -> tuple[tuple[str, str], ...]:
-        """(pool, path) of each device that a ZFS pool knows, by the path that it will be looked for at."""
-        status, data = self._section("vdevs")
-        found, pool = [], ""
-        for line in (
-            data.decode("utf-8", errors="replace").splitlines() if status == 0 else ()
-        ):
-            name = line.split()[0] if line.split() else ""
+        """(pool, path) of each device that a ZFS pool knows, by the path at which ZFS will look for it."""
+        devices = []
+        pool = ""
+        for line in self._text_if_any("vdevs").splitlines():
+            columns = line.split()
+            name = ""
+            if columns:
+                name = columns[0]
             if name.startswith("/"):
-                found.append((pool, name))
+                devices.append((pool, name))
             elif not line[:1].isspace():
                 pool = name
-        return tuple(found)
+        return tuple(devices)
 
 
 def _list_of(data: Any, key: str, guest: str) -> list[Any]:
-    """The list below *key*; util-linux prints nothing at all where there is nothing."""
-    found = data.get(key) if isinstance(data, dict) else None
-    if not isinstance(found, list) or len(found) > _MAX_DEVICES:
+    """The list below *key*. util-linux prints nothing at all if there is nothing to list."""
+    rows = None
+    if isinstance(data, dict):
+        rows = data.get(key)
+    if not isinstance(rows, list) or len(rows) > _MAX_DEVICES:
         raise ProbeError(f"{guest}: the guest's {key} cannot be parsed")
-    return found
+    return rows
+
+
+def _is_lasting(address: Any) -> bool:
+    """True if an address of `ip --json address` is global and not given up after a while."""
+    if address.get("scope") != "global":
+        return False
+    return not address.get("temporary") and not address.get("deprecated")
+
+
+def _link_address(link: Any, address: Any) -> LinkAddress:
+    return LinkAddress(
+        link=str(link["ifname"]),
+        address=str(address["local"]),
+        dynamic=bool(address.get("dynamic")),
+        added=bool(address.get("secondary")) or _stands_alone(address),
+    )
+
+
+def _stands_alone(address: Any) -> bool:
+    family = str(address.get("family"))
+    return bool(address.get("prefixlen") == _ALONE.get(family, -1))
+
+
+def _table_line(match: re.Match[str]) -> TableLine:
+    return TableLine(
+        start=int(match["start"]) * _SECTOR,
+        length=int(match["length"]) * _SECTOR,
+        target=match["target"],
+        arguments=tuple(match["arguments"].split()),
+    )
+
+
+def _first(lines: Mapping[str, list[str]], key: str) -> str | None:
+    """Return the first of the lines about *key*, or None."""
+    values = lines.get(key)
+    if values:
+        return values[0]
+    return None
+
+
+def _kibibytes(text: str | None) -> int | None:
+    """Return the bytes in a number of KiB, or None if *text* is none."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,15}", text):
+        return None
+    return int(text) * 1024
+
+
+def _awaited(lines: Mapping[str, list[str]]) -> frozenset[str]:
+    """Return the devices that an initramfs waits for."""
+    devices = set(map(_unescaped, lines.get("waits", ())))
+    for name in lines.get("wants", ()):
+        # the name of a unit has a dash for each slash (systemd-escape(1))
+        path = "/" + name.replace("-", "/")
+        devices.add(_unescaped(path))
+    return frozenset(devices)
 
 
 def _pairs(line: str) -> dict[str, Any]:
-    """A line of `lsblk --pairs` or `findmnt --pairs`: KEY="value", with \\xHH for what is not plain, quotes too."""
-    found = re.findall(r'\b([A-Z][A-Z:_-]{0,30})="([^"]*)"', line)
-    return {key.lower().replace("_", "-"): _unescaped(text) for key, text in found}
+    """A line of `lsblk --pairs` or `findmnt --pairs`: KEY="value", with \\xHH for quotes and the like."""
+    pairs = re.findall(r'\b([A-Z][A-Z:_-]{0,30})="([^"]*)"', line)
+    return {key.lower().replace("_", "-"): _unescaped(text) for key, text in pairs}
 
 
 def _unescaped(name: str) -> str:
     r"""*name* with each `\xHH` as the character that it is."""
-    return re.sub(r"\\x([0-9a-f]{2})", lambda one: chr(int(one[1], 16)), name)
+    return re.sub(r"\\x([0-9a-f]{2})", lambda match: chr(int(match[1], 16)), name)
 
 
 def _device_path(name: str, kernel_name: str | None) -> str:
-    """As lsblk's own column PATH has it, which came with util-linux 2.33."""
-    return (
-        f"/dev/mapper/{name}"
-        if kernel_name and kernel_name.startswith("dm-")
-        else f"/dev/{kernel_name or name}"
-    )
+    """Return the path as lsblk's own column PATH has it, which came with util-linux 2.33."""
+    if kernel_name and kernel_name.startswith("dm-"):
+        return f"/dev/mapper/{name}"
+    return f"/dev/{kernel_name or name}"
 
 
 def _string(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    if isinstance(value, str) and value:
+        return value
+    return None
+
+
+def _text_of(row: Mapping[str, Any], key: str, otherwise: str = "") -> str:
+    """Return the text of *key*, or *otherwise* if *row* has no text there."""
+    text = _string(row.get(key))
+    if text is None:
+        return otherwise
+    return text
 
 
 def _properties(text: str) -> dict[str, str]:
@@ -856,17 +921,18 @@ def _properties(text: str) -> dict[str, str]:
 
 
 def _key_values(text: str) -> dict[str, str]:
-    """os-release(5): shell assignments, one a line. A line that is none is passed over, as the page says."""
-    found = {}
+    """os-release(5): shell assignments, one a line. Any other line is passed over, as the page says."""
+    values = {}
     for line in text.splitlines():
         key, separator, value = line.partition("=")
-        if (
-            separator
-            and re.fullmatch(r"[A-Z0-9_]+", key)
-            and len(value) < _LONGEST_VALUE
-        ):
-            try:
-                found[key] = "".join(shlex.split(value))
-            except ValueError:
-                continue
-    return found
+        if not separator:
+            continue
+        if not re.fullmatch(r"[A-Z0-9_]+", key):
+            continue
+        if len(value) >= _LONGEST_VALUE:
+            continue
+        try:
+            values[key] = "".join(shlex.split(value))
+        except ValueError:
+            continue
+    return values

@@ -1,9 +1,9 @@
-"""Which block device of a guest is which disk of its definition, and what the guest needs of it."""
+"""The filesystems of a guest, the disks that they lie on, and the bytes that the guest needs of a disk."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from reclaim.base.cached import once
@@ -12,6 +12,8 @@ from reclaim.inside.facts import Facts
 
 #: lsblk types that are no disk of the definition
 _NOT_DISKS = ("loop", "rom")
+#: disks that the guest makes or attaches itself
+_MADE_INSIDE = re.compile(r"(zram|ram|fd|nbd|zd)\d")
 #: LVM's hidden volumes that hold metadata or a cache (lvmthin(7), lvmcache(7), lvmraid(7)): discards pass them by
 _BESIDE_DATA = re.compile(r"_(?:tmeta|cmeta|cdata|cvol|rmeta_\d+|mlog)(?:-\w+)?\Z")
 #: filesystems with FITRIM in Linux (fs/*/ioctl.c); vfat since kernel 4.19
@@ -35,10 +37,8 @@ TRIMMABLE = frozenset(
 
 
 def is_disk(device: BlockDevice) -> bool:
-    """Is it a whole disk that may be one of the definition's?"""
-    return device.type == "disk" and not re.match(
-        r"(zram|ram|fd|nbd|zd)\d", device.name
-    )
+    """True if *device* is a whole disk that may be one of the definition's."""
+    return device.type == "disk" and not _MADE_INSIDE.match(device.name)
 
 
 @dataclass(frozen=True)
@@ -52,85 +52,128 @@ class Filesystem:
 
 @once
 def filesystems(facts: Facts) -> tuple[Filesystem, ...]:
-    """Every mounted filesystem that lies on a disk, each once."""
-    return tuple(_found(facts))
+    """Return every mounted filesystem that lies on a disk, each once."""
+    return tuple(_on_disks(facts))
 
 
-def _found(facts: Facts) -> Iterator[Filesystem]:
+def _on_disks(facts: Facts) -> Iterator[Filesystem]:
     seen: set[str] = set()
-    told: set[str] = set()
+    followed: set[str] = set()
     for source, mounts in facts.mounts_from.items():
-        device = facts.device(source) if source.startswith("/dev/") else None
-        if device is None or device.path in seen:
+        if not source.startswith("/dev/"):
+            continue
+        device = facts.device(source)
+        if device is None:
+            continue
+        if device.path in seen:
             continue
         members = {device.path: device}
-        if (
-            device.fstype == "btrfs"
-            and device.uuid is not None
-            and device.uuid not in told
-        ):
-            members |= _members(facts, device.uuid)
-            told.add(device.uuid)
-        ways = tuple(
-            way
-            for member in members.values()
-            for way in facts.stack(member)
-            if is_disk(way[0])
-        )
+        uuid = None
+        if device.fstype == "btrfs":
+            uuid = device.uuid
+        if uuid is not None and uuid not in followed:
+            members |= _members(facts, uuid)
+            followed.add(uuid)
+        ways = _ways_from_disks(facts, members.values())
         if ways and device.type not in _NOT_DISKS:
             seen.update(members)
-            yield Filesystem(mounts[0], device, ways)
+            yield Filesystem(
+                mount=mounts[0],
+                device=device,
+                ways=ways,
+            )
+
+
+def _ways_from_disks(
+    facts: Facts, members: Iterable[BlockDevice]
+) -> tuple[tuple[BlockDevice, ...], ...]:
+    """Return every way from a disk up to one of *members*."""
+    ways = []
+    for member in members:
+        for way in facts.stack(member):
+            bottom = way[0]
+            if is_disk(bottom):
+                ways.append(way)
+    return tuple(ways)
 
 
 def _members(facts: Facts, uuid: str) -> dict[str, BlockDevice]:
-    """The devices that a btrfs lies on, by their paths."""
-    found = (
-        facts.device(f"/dev/{name}")
-        for name in sorted(facts.btrfs_members.get(uuid, ()))
-    )
-    return {one.path: one for one in found if one is not None}
+    """Return the devices that a btrfs lies on, by their paths."""
+    members = {}
+    for name in sorted(facts.btrfs_members.get(uuid, ())):
+        device = facts.device(f"/dev/{name}")
+        if device is not None:
+            members[device.path] = device
+    return members
 
 
 def first_deaf(facts: Facts) -> dict[str, BlockDevice]:
-    """By mount point: the first layer from the disk up that takes no discards, where one does not."""
-    found = {}
-    for one in filesystems(facts):
-        ways = [
-            way
-            for way in one.ways
-            if not any(_BESIDE_DATA.search(layer.name) for layer in way)
-        ] or one.ways
-        layer = next(
-            (layer for way in ways for layer in way if layer.disc_max == 0), None
-        )
+    """Return, by mount point, the first layer from the disk up that takes no discards, if there is one."""
+    deaf = {}
+    for filesystem in filesystems(facts):
+        layer = _first_deaf_layer(filesystem.ways)
         if layer is not None:
-            found[one.mount.target] = layer
-    return found
+            deaf[filesystem.mount.target] = layer
+    return deaf
+
+
+def _first_deaf_layer(ways: tuple[tuple[BlockDevice, ...], ...]) -> BlockDevice | None:
+    with_data = [way for way in ways if not _is_beside_data(way)]
+    for way in with_data or ways:
+        for layer in way:
+            if layer.disc_max == 0:
+                return layer
+    return None
+
+
+def _is_beside_data(way: tuple[BlockDevice, ...]) -> bool:
+    return any(_BESIDE_DATA.search(layer.name) for layer in way)
 
 
 def deaf_pools(facts: Facts) -> dict[str, str]:
-    """By mount point: the thin pool below it that passes no discards down."""
-    return {
-        one.mount.target: layer.name
-        for one in filesystems(facts)
-        for way in one.ways
-        for layer in way
-        if layer.name in facts.deaf_pools
-    }
+    """Return, by mount point, the thin pool below it that passes no discards down."""
+    pools = {}
+    for filesystem in filesystems(facts):
+        for way in filesystem.ways:
+            for layer in way:
+                if layer.name in facts.deaf_pools:
+                    pools[filesystem.mount.target] = layer.name
+    return pools
 
 
 def need(facts: Facts, disk: BlockDevice) -> int:
-    """Bytes that the guest needs of *disk*: what its filesystems use with their own metadata, and
-    everything that cannot be told (swap, what is not mounted, what has no filesystem known)."""
-    mounted = {one.device.path: one.mount for one in filesystems(facts)}
+    """Return the bytes that the guest needs of *disk*.
 
-    def of(device: BlockDevice) -> int:
-        mount = mounted.get(device.path)
-        if mount is not None and mount.size is not None and mount.used is not None:
-            # journal, inode tables and the like are no part of df's size
-            return min(device.size, mount.used + max(0, device.size - mount.size))
-        if device.children:
-            return sum(of(child) for child in device.children)
-        return device.size if device.fstype or device.type != "disk" else 0
+    These are the bytes that its filesystems use with their own metadata, and all of everything else: swap,
+    filesystems that are not mounted, contents that lsblk does not know.
+    """
+    mounted = {
+        filesystem.device.path: filesystem.mount for filesystem in filesystems(facts)
+    }
+    return min(disk.size, _bytes_needed(disk, mounted))
 
-    return min(disk.size, of(disk))
+
+def _bytes_needed(device: BlockDevice, mounted: Mapping[str, Mount]) -> int:
+    mount = mounted.get(device.path)
+    used = None
+    if mount:
+        used = _bytes_used(device, mount)
+    if used is not None:
+        return used
+    if device.children:
+        return sum(_bytes_needed(child, mounted) for child in device.children)
+    is_blank = not device.fstype
+    if is_blank and device.type == "disk":
+        return 0
+    return device.size
+
+
+def _bytes_used(device: BlockDevice, mount: Mount) -> int | None:
+    """Return the bytes that a filesystem uses, or None if the guest does not report them."""
+    if mount.size is None:
+        return None
+    if mount.used is None:
+        return None
+    # journal, inode tables and the like are no part of df's size
+    metadata = max(0, device.size - mount.size)
+    return min(device.size, mount.used + metadata)

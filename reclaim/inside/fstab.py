@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reclaim.base.cached import kept, once
 from reclaim.inside.devices import BlockDevice
@@ -16,12 +16,12 @@ _LINE = re.compile(
     re.DOTALL,
 )
 #: names the kernel gives by bus and by order of discovery, and udev links made from the bus; device
-#: mapper, md and LVM link what they make by their own ids (their udev rules 11-dm, 13-dm-disk, 63-md, 69-dm-lvm)
+#: mapper, md and LVM link their devices by their own ids (their udev rules 11-dm, 13-dm-disk, 63-md, 69-dm-lvm)
 _RENAMED = re.compile(
     r"(?:/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*|dm-\d+|disk/by-path/.+)"
     r"|(?:/dev/disk/by-id/|ID=)(?!dm-|md-name-|md-uuid-|lvm-pv-uuid-).+)\Z"
 )
-#: what a change of bus changes in a kernel's name: /dev/vda1 and /dev/sda1 have the same place
+#: the part of a kernel's name that a change of bus changes: /dev/vda1 and /dev/sda1 have the same place
 _PLACE = re.compile(r"\A/dev/(?:vd|sd|hd|xvd)(?=[a-z]+\d*\Z)")
 #: an option that names a device: `device=` (btrfs), `journal_path=` (ext4), `logdev=` and `rtdev=` (XFS),
 #: `jdev=` (reiserfs), `x-systemd.requires=` and the like
@@ -36,9 +36,13 @@ _TAG = re.compile(
     r"(?:(?P<tag>UUID|PARTUUID|LABEL|PARTLABEL)=(?P<q>\"?)|/dev/disk/by-(?P<link>uuid|partuuid|label|partlabel)/)"
     r"(?P<value>[^\"]+)(?(q)(?P=q)|)\Z"
 )
+_UUID_VALUE = re.compile(r"[0-9A-Za-z-]+", re.ASCII)
+_LABEL_VALUE = re.compile(r"[\w.+-]+", re.ASCII)
 #: tags that a mount(8) without util-linux knows (busybox's volume_id)
 SMALL_TAGS = ("UUID", "LABEL")
 TAGS = ("UUID", "PARTUUID", "LABEL", "PARTLABEL")
+#: target, type and options of an entry that lacks them
+_DEFAULTS = ("", "auto", "defaults")
 #: devices with one tag that are named to the user
 _SHOWN = 4
 
@@ -55,37 +59,37 @@ class FstabEntry:
 
     @kept
     def is_optional(self) -> bool:
-        """Does the boot go on without it?"""
+        """True if the boot goes on without it."""
         return "noauto" in self.options or "nofail" in self.options
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """The source, and what its options name: members of a btrfs, external journals and logs."""
-        found = (DEVICE_OPTION.match(option) for option in self.options)
-        return (self.source, *(match["device"] for match in found if match))
+        """The source, and the devices in its options: members of a btrfs, external journals and logs."""
+        matches = (DEVICE_OPTION.match(option) for option in self.options)
+        return (self.source, *(match["device"] for match in matches if match))
 
     @property
     def tag(self) -> tuple[str, str] | None:
-        """How the source is named, where it is by a tag: ("uuid", "aaaa-1")."""
+        """The tag that names the source, and its value: ("uuid", "aaaa-1"); None if it is named otherwise."""
         match = _TAG.match(self.source)
-        return (
-            ((match["tag"] or match["link"]).lower(), match["value"]) if match else None
-        )
+        if match is None:
+            return None
+        tag = match["tag"] or match["link"]
+        return tag.lower(), match["value"]
 
     @property
     def opaque(self) -> tuple[str, ...]:
-        """What names a device by its bus or its number and can only be rewritten by hand: options, and the
-        members of a bcachefs, parted by colons (bcachefs(8))."""
+        """Names of devices by their bus or number that can only be rewritten by hand.
+
+        These are options, and the members of a bcachefs, parted by colons (bcachefs(8)).
+        """
+        options = tuple(filter(_OPAQUE_OPTION.match, self.options))
         members = re.split(r":(?=/dev/)", self.source)
-        several = (
-            (self.source,)
-            if len(members) > 1 and any(map(is_renamed_by_bus, members))
-            else ()
-        )
-        return (
-            *several,
-            *(option for option in self.options if _OPAQUE_OPTION.match(option)),
-        )
+        if len(members) == 1:
+            return options
+        if any(map(is_renamed_by_bus, members)):
+            return (self.source, *options)
+        return options
 
 
 def unescape(field: str) -> str:
@@ -94,47 +98,43 @@ def unescape(field: str) -> str:
 
 
 def entries(text: str) -> Iterator[FstabEntry]:
-    """The entries of an fstab; missing fields are what fstab(5) says they default to."""
+    """Yield the entries of an fstab; missing fields have the defaults of fstab(5)."""
     for number, line in enumerate(text.split("\n"), start=1):
         match = _LINE.match(line)
         if match is None:
             continue
-        fields = [
-            unescape(part)
-            for part in re.split(r"[ \t]+", match["rest"].strip(" \t\r"))
-            if part
-        ]
+        parts = re.split(r"[ \t]+", match["rest"].strip(" \t\r"))
+        fields = [unescape(part) for part in parts if part]
+        target, fstype, options = (*fields[:3], *_DEFAULTS[len(fields) :])
         yield FstabEntry(
-            number,
-            unescape(match["source"]),
-            fields[0] if fields else "",
-            fields[1] if len(fields) > 1 else "auto",
-            tuple((fields[2] if len(fields) > 2 else "defaults").split(",")),
+            number=number,
+            source=unescape(match["source"]),
+            target=target,
+            fstype=fstype,
+            options=tuple(options.split(",")),
         )
 
 
 @once
 def listed(facts: Facts) -> tuple[FstabEntry, ...]:
-    """The entries of the guest's fstab. Raises ProbeError where it cannot be read."""
+    """Return the entries of the guest's fstab. Raises ProbeError if it cannot be read."""
     return tuple(entries(facts.fstab))
 
 
 def path_of(device: str) -> str:
-    """Where a device is that is named by udev's hardware id (`ID=` of mount(8)); other names are paths."""
-    return (
-        f"/dev/disk/by-id/{device.removeprefix('ID=')}"
-        if device.startswith("ID=")
-        else device
-    )
+    """Return the path of a device that is named by udev's hardware id (`ID=` of mount(8)); other names are paths."""
+    if device.startswith("ID="):
+        return f"/dev/disk/by-id/{device.removeprefix('ID=')}"
+    return device
 
 
 def is_renamed_by_bus(device: str) -> bool:
-    """Does a change of the disk's bus give *device* another name?"""
+    """True if a change of the disk's bus gives *device* another name."""
     return _RENAMED.match(device) is not None
 
 
 def replace_device(line: str, old: str, new: str, *, option: bool = False) -> str:
-    """An entry's *line* with *old* replaced by *new*: as the source, or in options like `device=`."""
+    """Return an entry's *line* with *old* replaced by *new*: as the source, or in options like `device=`."""
     if option:
         return replace_options(line, {old: new})
     match = _LINE.match(line)
@@ -145,13 +145,16 @@ def replace_device(line: str, old: str, new: str, *, option: bool = False) -> st
 
 
 def replace_options(line: str, names: Mapping[str, str]) -> str:
-    """An entry's *line* with the devices of options like `device=` called by their *names*."""
+    """Return an entry's *line* with the devices of options like `device=` called by their *names*."""
     match = _LINE.match(line)
     if match is None:
         raise ValueError(f"{line!r} is no entry")
-    rest = _NAMED_OPTION.sub(
-        lambda one: one["key"] + names.get(one["device"], one["device"]), match["rest"]
-    )
+
+    def renamed(option: re.Match[str]) -> str:
+        device = option["device"]
+        return option["key"] + names.get(device, device)
+
+    rest = _NAMED_OPTION.sub(renamed, match["rest"])
     return match["lead"] + match["source"] + rest
 
 
@@ -162,182 +165,238 @@ def stable_name(
     *,
     alone: bool = False,
 ) -> str | None:
-    """A name for *device* that no change of bus touches: UUID=, else PARTUUID= where the UUID is not
-    its own (a clone, a member of a multi-device filesystem), else a label; None where it has none.
+    """Return a name for *device* that no change of bus touches; None if it has none.
 
-    *tags* are those that may be used, the best first; *alone*: a member is meant, not the whole.
+    This is UUID=, else PARTUUID= if the UUID is not its own (a clone, a member of a multi-device filesystem),
+    else a label. *tags* are those that may be used, the best first; *alone*: a member is meant, not the whole.
     """
     for tag in tags:
         value = getattr(device, tag.lower())
-        if value is None or not re.fullmatch(
-            r"[0-9A-Za-z-]+" if tag.endswith("UUID") else r"[\w.+-]+", value, re.ASCII
-        ):
+        if value is None:
             continue
-        owners = facts.with_tag.get((tag.lower(), value), ())
+        if not _is_plain(tag, value):
+            continue
+        name = f"{tag}={value}"
         # a filesystem that lies on several devices is mounted by its UUID, whichever of them that leads to
-        whole = not alone and tag == "UUID" and value in _whole_btrfs(facts)
-        if whole or (len(owners) == 1 and owners[0].path == device.path):
-            return f"{tag}={value}"
+        names_whole = not alone and tag == "UUID"
+        if names_whole and value in _whole_btrfs(facts):
+            return name
+        owners = facts.with_tag.get((tag.lower(), value), ())
+        if _is_only_owner(device, owners):
+            return name
     return None
+
+
+def _is_plain(tag: str, value: str) -> bool:
+    pattern = _LABEL_VALUE
+    if tag.endswith("UUID"):
+        pattern = _UUID_VALUE
+    return pattern.fullmatch(value) is not None
+
+
+def _is_only_owner(device: BlockDevice, owners: tuple[BlockDevice, ...]) -> bool:
+    return len(owners) == 1 and owners[0].path == device.path
 
 
 @once
 def _whole_btrfs(facts: Facts) -> frozenset[str]:
-    """The UUIDs that the members of one mounted btrfs have, and no other device has."""
-    return frozenset(
-        uuid
-        for uuid, names in facts.btrfs_members.items()
-        if {one.path for one in facts.with_tag.get(("uuid", uuid), ())}
-        == {f"/dev/{name}" for name in names}
-    )
+    """Return the UUIDs that the members of one mounted btrfs have, and no other device has."""
+    whole = set()
+    for uuid, names in facts.btrfs_members.items():
+        owners = facts.with_tag.get(("uuid", uuid), ())
+        members = {f"/dev/{name}" for name in names}
+        if {owner.path for owner in owners} == members:
+            whole.add(uuid)
+    return frozenset(whole)
 
 
 def ambiguous(facts: Facts, entry: FstabEntry) -> tuple[BlockDevice, ...]:
-    """The disks and partitions that *entry* may mean, where its tag is that of several (clones).
+    """Return the disks and partitions that *entry* may mean, if several have its tag (clones).
 
-    Which one is meant hangs on the order of discovery, and that is another on another bus.
+    The order of discovery decides which of them is meant, and it is another on another bus.
     """
-    if entry.tag is None or "noauto" in entry.options:
+    if entry.tag is None:
+        return ()
+    if "noauto" in entry.options:
         return ()
     return _clones(facts).get(entry.tag, ())
 
 
 @once
 def _clones(facts: Facts) -> Mapping[tuple[str, str], tuple[BlockDevice, ...]]:
-    """The tags that several disks or partitions have, and these; what is one btrfs is none of them."""
-    return {
-        tag: owners
-        for tag, owners in facts.tagged.items()
-        if len(owners) > 1
-        and not (owners[0].fstype == "btrfs" and _is_one_btrfs(facts, owners))
-    }
+    """Return the tags that several disks or partitions have, with these; members of one btrfs are left out."""
+    clones = {}
+    for tag, owners in facts.tagged.items():
+        if len(owners) < 2:
+            continue
+        if owners[0].fstype == "btrfs" and _is_one_btrfs(facts, owners):
+            continue
+        clones[tag] = owners
+    return clones
 
 
 def _is_one_btrfs(facts: Facts, owners: tuple[BlockDevice, ...]) -> bool:
-    """Are these members of one filesystem? The kernel tells of those that are mounted; others are taken for such."""
+    """True if these are members of one filesystem. The kernel lists mounted members; others are taken for such."""
     members = facts.btrfs_members.get(owners[0].uuid or "")
-    return members is None or {one.name for one in owners} == members
+    return members is None or {owner.name for owner in owners} == members
 
 
 def owned_by(owners: tuple[BlockDevice, ...]) -> str:
-    """The paths of *owners* in words, the first few of many."""
-    paths = [one.path for one in owners[:_SHOWN]]
-    more = [f"{len(owners) - _SHOWN} more"] if len(owners) > _SHOWN else []
-    return " and ".join([*paths, *more])
+    """Return the paths of *owners* in words, the first few of many."""
+    shown = [owner.path for owner in owners[:_SHOWN]]
+    if len(owners) > _SHOWN:
+        shown.append(f"{len(owners) - _SHOWN} more")
+    return " and ".join(shown)
 
 
 def meant(facts: Facts, entry: FstabEntry) -> BlockDevice | None:
-    """The device that *entry* is mounted from, or swapped to, now."""
+    """Return the device that *entry* is mounted from, or swapped to, now."""
     owners = ambiguous(facts, entry)
-    if not owners or entry.tag is None:
+    tag = entry.tag
+    if not owners:
+        return None
+    if tag is None:
         return None
     if entry.fstype == "swap":
-        swapped = _swapped(facts).get(entry.tag, ())
-        return swapped[0] if len(swapped) == 1 else None
-    return next(
-        (
-            _clone_paths(facts)[entry.tag].get(one.device)
-            for one in facts.mounts_on.get(entry.target, ())[-1:]
-        ),
-        None,
-    )
+        swapped = _swapped(facts).get(tag, ())
+        if len(swapped) == 1:
+            return swapped[0]
+        return None
+    mounts = facts.mounts_on.get(entry.target, ())
+    if not mounts:
+        return None
+    upmost = mounts[-1]
+    by_path = _clone_paths(facts)[tag]
+    return by_path.get(upmost.device)
 
 
 @once
 def _clone_paths(facts: Facts) -> Mapping[tuple[str, str], Mapping[str, BlockDevice]]:
-    """The tags that several disks or partitions have -> these by their paths."""
+    """Return the tags that several disks or partitions have -> these by their paths."""
     return {
-        tag: {one.path: one for one in owners} for tag, owners in _clones(facts).items()
+        tag: {owner.path: owner for owner in owners}
+        for tag, owners in _clones(facts).items()
     }
 
 
 @once
 def _swapped(facts: Facts) -> Mapping[tuple[str, str], tuple[BlockDevice, ...]]:
-    """The tags that several disks or partitions have -> those of them that are swapped to."""
+    """Return the tags that several disks or partitions have -> those of them that are swapped to."""
     active = frozenset(facts.swaps)
     return {
-        tag: tuple(one for one in owners if one.path in active)
+        tag: tuple(owner for owner in owners if owner.path in active)
         for tag, owners in _clones(facts).items()
     }
 
 
 @once
 def instead(facts: Facts) -> Mapping[str, BlockDevice]:
-    """What is in use in place of a device that is not there: its name in fstab -> the device that is mounted on the
-    entry's target with its type, or the only swap. Only if no entry of another name may mean that device."""
+    """Return the devices in use in place of devices that are not there, by these names in fstab.
+
+    Such a device is mounted on the entry's target with its type, or is the only swap. It is returned only if no entry
+    of another name may mean it.
+    """
     meant_by: dict[str, set[str]] = {}
     names_of: dict[str, set[str]] = {}
     dead: dict[str, None] = {}
     for entry in listed(facts):
-        if entry.source in meant_by and entry.source not in dead:
+        source = entry.source
+        if source in meant_by and source not in dead:
             continue
-        if there := facts.device(path_of(entry.source)):
-            paths = {there.path}
-        elif entry.tag:
-            paths = {one.path for one in facts.tagged.get(entry.tag, ())}
-        else:
-            dead[entry.source] = None
+        paths = _paths_meant(facts, entry)
+        if paths is None:
+            dead[source] = None
             used = facts.device(_in_use(facts, entry))
             paths = {used.path if used else ""}
-        meant_by.setdefault(entry.source, set()).update(paths)
+        meant_by.setdefault(source, set()).update(paths)
         for path in paths:
-            names_of.setdefault(path, set()).add(entry.source)
-    found = {}
+            names_of.setdefault(path, set()).add(source)
+    replacements = {}
     for name in dead:
-        device = (
-            facts.device(next(iter(meant_by[name])))
-            if len(meant_by[name]) == 1
-            else None
-        )
-        if device and is_renamed_by_bus(name) and names_of[device.path] == {name}:
-            found[name] = device
-    return found
+        if len(meant_by[name]) != 1:
+            continue
+        if not is_renamed_by_bus(name):
+            continue
+        device = facts.device(next(iter(meant_by[name])))
+        if device and names_of[device.path] == {name}:
+            replacements[name] = device
+    return replacements
+
+
+def _paths_meant(facts: Facts, entry: FstabEntry) -> set[str] | None:
+    """Return the paths of the devices that *entry* may mean; None if it names a path that is not there."""
+    device = facts.device(path_of(entry.source))
+    if device:
+        return {device.path}
+    if entry.tag:
+        return {owner.path for owner in facts.tagged.get(entry.tag, ())}
+    return None
 
 
 def _in_use(facts: Facts, entry: FstabEntry) -> str:
-    """The path of what is mounted or swapped to where *entry* says; "" where that is not certain."""
+    """Return the path of the device that is mounted, or swapped to, in place of *entry*; "" if that is not certain."""
     if entry.fstype == "swap":
         return _swap(facts, entry)
-    mounts = facts.mounts_on.get(entry.target.rstrip("/") or "/", ())
-    if len(mounts) != 1 or entry.fstype not in ("auto", mounts[0].fstype):
+    target = entry.target.rstrip("/") or "/"
+    mounts = facts.mounts_on.get(target, ())
+    if len(mounts) != 1:
         return ""
-    subvolume = next(
-        (
-            option.partition("=")[2]
-            for option in entry.options
-            if option.startswith("subvol=")
-        ),
-        None,
-    )
-    if subvolume is not None and subvolume.strip("/") != mounts[0].fsroot.strip("/"):
+    mount = mounts[0]
+    if entry.fstype not in ("auto", mount.fstype):
         return ""
-    return mounts[0].device
+    subvolume = _subvolume(entry)
+    if subvolume is None:
+        return mount.device
+    is_mounted = subvolume.strip("/") == mount.fsroot.strip("/")
+    if is_mounted:
+        return mount.device
+    return ""
+
+
+def _subvolume(entry: FstabEntry) -> str | None:
+    for option in entry.options:
+        if option.startswith("subvol="):
+            return option.removeprefix("subvol=")
+    return None
 
 
 def _swap(facts: Facts, entry: FstabEntry) -> str:
-    """The one swap that is on; without any, the one there is, if it differs from the entry's by its bus alone."""
+    """Return the one swap that is on.
+
+    If none is on, return the one that there is, if it differs from the entry's by its bus alone.
+    """
     if facts.swaps:
-        return facts.swaps[0] if len(facts.swaps) == 1 else ""
+        if len(facts.swaps) == 1:
+            return facts.swaps[0]
+        return ""
     swap = _only_swap(facts)
-    return swap if swap and _PLACE.sub("", swap) == _PLACE.sub("", entry.source) else ""
+    has_its_place = _PLACE.sub("", swap) == _PLACE.sub("", entry.source)
+    if has_its_place:
+        return swap
+    return ""
 
 
 @once
 def _only_swap(facts: Facts) -> str:
-    """The path of the one device that is formatted as swap; "" without any, and if there are several."""
-    swaps = {one.path for one in facts.devices if one.fstype == "swap"}
-    return swaps.pop() if len(swaps) == 1 else ""
+    """Return the path of the one device that is formatted as swap; "" without any, and if there are several."""
+    swaps = {device.path for device in facts.devices if device.fstype == "swap"}
+    if len(swaps) == 1:
+        return swaps.pop()
+    return ""
 
 
 def stable_path(facts: Facts, device: BlockDevice) -> str | None:
-    """As `stable_name`, but as a path, for where only paths are taken (`device=` of btrfs)."""
-    tag, _, value = (stable_name(facts, device, alone=True) or "").partition("=")
-    return f"/dev/disk/by-{tag.lower()}/{value}" if value else None
+    """Return the `stable_name` as a path, for options that take paths only (`device=` of btrfs)."""
+    name = stable_name(facts, device, alone=True)
+    if name is None:
+        return None
+    tag, _, value = name.partition("=")
+    return f"/dev/disk/by-{tag.lower()}/{value}"
 
 
 @dataclass(frozen=True)
 class Rewritten:
-    """A file's new text, the devices that are no longer named in it, and what could not be renamed."""
+    """A file's new text, the devices that are no longer named in it, and the names that stay, each with its reason."""
 
     text: str
     replaced: list[str]
@@ -345,49 +404,108 @@ class Rewritten:
 
 
 def named_stably(facts: Facts) -> Rewritten:
-    """fstab without bus names, as far as the devices have other ones."""
-    lines, replaced, left = facts.fstab.split("\n"), [], []
-    tags = TAGS if "findmnt" in facts.tools else SMALL_TAGS
-    in_place = instead(facts)
+    """Return fstab without bus names, as far as the devices have other names."""
+    lines = facts.fstab.split("\n")
+    tags: tuple[str, ...] = SMALL_TAGS
+    if "findmnt" in facts.tools:
+        tags = TAGS
+    rewriting = _Rewriting(
+        facts=facts,
+        tags=tags,
+        in_place=instead(facts),
+        lines=lines,
+    )
     for entry in listed(facts):
-        at = entry.number - 1
-        left += [f"line {entry.number}: {option}" for option in entry.opaque]
-        if ambiguous(facts, entry):
-            owner = meant(facts, entry)
-            name = stable_name(facts, owner, tags) if owner else None
-            if name is None:
-                left.append(
-                    f"line {entry.number}: give one of the filesystems another UUID, or name it by PARTUUID="
-                )
-            else:
-                lines[at] = replace_device(lines[at], entry.source, name)
-        options: dict[str, str] = {}
-        for place, device in enumerate(entry.devices):
+        rewriting.name_stably(entry)
+    return Rewritten(
+        text="\n".join(lines),
+        replaced=rewriting.replaced,
+        left=rewriting.left,
+    )
+
+
+@dataclass
+class _Rewriting:
+    """An fstab while its entries are rewritten, one after the other."""
+
+    facts: Facts
+    tags: tuple[str, ...]
+    in_place: Mapping[str, BlockDevice]
+    lines: list[str]
+    replaced: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+    def name_stably(self, entry: FstabEntry) -> None:
+        for option in entry.opaque:
+            self._leave(entry, option)
+        if ambiguous(self.facts, entry):
+            self._part_clones(entry)
+        self._name_source(entry)
+        self._name_options(entry)
+
+    def _leave(self, entry: FstabEntry, reason: str) -> None:
+        self.left.append(f"line {entry.number}: {reason}")
+
+    def _put_source(self, entry: FstabEntry, name: str) -> None:
+        index = entry.number - 1
+        self.lines[index] = replace_device(self.lines[index], entry.source, name)
+
+    def _part_clones(self, entry: FstabEntry) -> None:
+        """Name the clone that is in use by a name of its own."""
+        owner = meant(self.facts, entry)
+        name = None
+        if owner:
+            name = stable_name(self.facts, owner, self.tags)
+        if name is None:
+            self._leave(
+                entry,
+                "give one of the filesystems another UUID, or name it by PARTUUID=",
+            )
+        else:
+            self._put_source(entry, name)
+
+    def _name_source(self, entry: FstabEntry) -> None:
+        device = entry.source
+        if not is_renamed_by_bus(device):
+            return
+        there = self.facts.device(path_of(device))
+        block = there
+        if block is None and not entry.is_optional:
+            block = self.in_place.get(device)
+        if block is None:
+            self._miss(entry, device)
+            return
+        name = stable_name(self.facts, block, self.tags)
+        if name is None:
+            self._leave(entry, f"{device} has no UUID of its own")
+            return
+        if there:
+            self.replaced.append(path_of(device))
+        self._put_source(entry, name)
+
+    def _name_options(self, entry: FstabEntry) -> None:
+        """Name the devices in options by paths, which is all that the kernel takes there.
+
+        The options of a btrfs name its source once more.
+        """
+        names: dict[str, str] = {}
+        for device in entry.devices[1:]:
             if not is_renamed_by_bus(device):
                 continue
-            option = (
-                place > 0
-            )  # of a btrfs the source is named there once more: the kernel takes paths alone
-            there = facts.device(path_of(device))
-            block = there or (
-                None if option or entry.is_optional else in_place.get(device)
-            )
+            block = self.facts.device(path_of(device))
             if block is None:
-                if not entry.is_optional:
-                    left.append(f"line {entry.number}: {device} is not there")
+                self._miss(entry, device)
                 continue
-            name = (
-                stable_path(facts, block) if option else stable_name(facts, block, tags)
-            )
+            name = stable_path(self.facts, block)
             if name is None:
-                left.append(f"line {entry.number}: {device} has no UUID of its own")
+                self._leave(entry, f"{device} has no UUID of its own")
                 continue
-            if there:
-                replaced.append(path_of(device))
-            if option:
-                options[device] = name
-            else:
-                lines[at] = replace_device(lines[at], device, name)
-        if options:
-            lines[at] = replace_options(lines[at], options)
-    return Rewritten("\n".join(lines), replaced, left)
+            self.replaced.append(path_of(device))
+            names[device] = name
+        if names:
+            index = entry.number - 1
+            self.lines[index] = replace_options(self.lines[index], names)
+
+    def _miss(self, entry: FstabEntry, device: str) -> None:
+        if not entry.is_optional:
+            self._leave(entry, f"{device} is not there")

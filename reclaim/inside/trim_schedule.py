@@ -1,4 +1,4 @@
-"""What trims a guest's filesystems, and which ones nothing trims."""
+"""The schedules that trim a guest's filesystems, and the filesystems that none of them trims."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from reclaim.base.cached import once
 from reclaim.inside.devices import Mount
 from reclaim.inside.facts import Facts
-from reclaim.inside.filesystems import TRIMMABLE, filesystems
+from reclaim.inside.filesystems import TRIMMABLE, Filesystem, filesystems
 from reclaim.inside.fstab import listed
 
 #: kernel from which vfat has FITRIM (f663b5b38fff in Linux)
@@ -21,11 +21,14 @@ NOT_NAMED = "not named by fstrim.service"
 NO_TRIM = "X-fstrim.notrim"
 READ_ONLY = "read-only in fstab"
 #: options of fstab(5) by which fstrim passes a filesystem over (fstrim(8))
-_EXEMPTING = (NO_TRIM, "ro")
-_EXEMPTING_ALL = frozenset(_EXEMPTING)
+_EXEMPTING = frozenset((NO_TRIM, "ro"))
+#: fstrim's option for the files that list mount points
+_LISTED_IN = re.compile(r"(?:--listed-in|-I)(?:=(?P<files>.*))?")
+#: files that list everything that is mounted
+_MOUNT_TABLES = ("/proc/self/mountinfo", "/proc/mounts", "/etc/mtab")
 #: characters of a call that are taken apart: shlex takes the square of a word's length
 _LONGEST_CALL = 4096
-#: what `systemctl is-enabled` takes for enabled; a linked unit is not: nothing wants it at boot
+#: the states that `systemctl is-enabled` takes for enabled; `linked` is not: nothing wants such a unit at boot
 _TIMER_ENABLED = ("enabled", "static", "generated", "alias")
 #: a call, up to the next command of the line; `test -x /sbin/fstrim && …` has two of the name
 _FSTRIM = re.compile(r"(?<![\w.-])fstrim(?P<all>-all)?(?=\s|\Z)(?P<arguments>[^|;&]*)")
@@ -33,37 +36,47 @@ _FSTRIM = re.compile(r"(?<![\w.-])fstrim(?P<all>-all)?(?=\s|\Z)(?P<arguments>[^|
 
 @dataclass(frozen=True)
 class TrimReach:
-    """A filesystem or a pool that can be trimmed; `problem` says why fstrim.timer does not."""
+    """A filesystem or a pool that can be trimmed; `problem` is the reason why fstrim.timer does not."""
 
     name: str
     problem: str = ""
 
 
 def why_not_by_timer(facts: Facts) -> str | None:
-    """Why fstrim.timer trims nothing; None where it works."""
+    """Return the reason why fstrim.timer trims nothing; None if it works."""
     if "systemctl" not in facts.tools:
         return f"{facts.os_name} has no systemd"
     timer, service = facts.fstrim_timer, facts.fstrim_service
-    if timer.get("LoadState") != "loaded":
-        return f"fstrim.timer is {timer.get('LoadState') or 'unknown to systemd'}"
-    if timer.get("UnitFileState") not in _TIMER_ENABLED:
-        return f"fstrim.timer is {timer.get('UnitFileState') or 'not enabled'}"
+    return _why_not_started(timer) or _why_not_successful(service)
+
+
+def _why_not_started(timer: Mapping[str, str]) -> str | None:
+    loaded, enabled = timer.get("LoadState"), timer.get("UnitFileState")
+    if loaded != "loaded":
+        return f"fstrim.timer is {loaded or 'unknown to systemd'}"
+    if enabled not in _TIMER_ENABLED:
+        return f"fstrim.timer is {enabled or 'not enabled'}"
     if timer.get("ActiveState") != "active":
-        return f"fstrim.timer is {timer.get('UnitFileState')} but {timer.get('ActiveState')}"
+        return f"fstrim.timer is {enabled} but {timer.get('ActiveState')}"
     if timer.get("SubState") == "elapsed":
         return "fstrim.timer is active but never elapses again"  # a drop-in took its OnCalendar= away
-    if service.get("LoadState") != "loaded":
-        return f"fstrim.service is {service.get('LoadState') or 'unknown to systemd'}"
+    return None
+
+
+def _why_not_successful(service: Mapping[str, str]) -> str | None:
+    loaded, result = service.get("LoadState"), service.get("Result")
+    if loaded != "loaded":
+        return f"fstrim.service is {loaded or 'unknown to systemd'}"
     if service.get("ProtectSystem") == "strict":
         # of util-linux 2.34 to 2.35.1 (its issue 948): all is read-only to it, which fstrim passes over
         return "fstrim.service trims nothing with ProtectSystem=strict"
-    if service.get("Result") != "success":
-        return f"the last run of fstrim.service failed: {service.get('Result')}"
+    if result != "success":
+        return f"the last run of fstrim.service failed: {result}"
     return None
 
 
 def why_not_by_cron(facts: Facts) -> str | None:
-    """Why cron trims nothing; None where it does."""
+    """Return the reason why cron trims nothing; None if it does."""
     if not facts.jobs:
         return "nothing in cron trims"
     if not facts.cron_daemons:
@@ -73,7 +86,7 @@ def why_not_by_cron(facts: Facts) -> str | None:
 
 @dataclass(frozen=True)
 class Reach:
-    """What a call of fstrim trims: everything that is mounted, what fstab lists, some mount points."""
+    """The reach of a call of fstrim: everything that is mounted, the entries of fstab, some mount points."""
 
     everything: bool = False
     fstab: bool = False
@@ -81,186 +94,238 @@ class Reach:
 
 
 def timer_reach(facts: Facts) -> Reach | None:
-    """What fstrim.service trims; None where a drop-in has it run something else.
+    """Return the reach of fstrim.service; None if a drop-in has it run something else.
 
     It was `fstrim -a` up to util-linux 2.32, `--fstab` from 2.33 and `--listed-in
     /etc/fstab:/proc/self/mountinfo` from 2.36, which stops after the first file that lists anything.
     """
     if "systemctl" not in facts.tools:
         return Reach()
-    reaches = [] if facts.fstrim_commands else [Reach(fstab=True)]
+    if not facts.fstrim_commands:
+        return Reach(fstab=True)
+    reaches = []
     for command in facts.fstrim_commands:
         path, _, arguments = command.partition(" ")
         if path.rpartition("/")[2] != "fstrim":
             return None
         reaches.append(_reach(facts, arguments.split()))
+    return _together(reaches)
+
+
+def _together(reaches: list[Reach]) -> Reach:
+    """Return the reach of several calls."""
     return Reach(
-        any(one.everything for one in reaches),
-        any(one.fstab for one in reaches),
-        frozenset[str]().union(*(one.targets for one in reaches)),
+        everything=any(reach.everything for reach in reaches),
+        fstab=any(reach.fstab for reach in reaches),
+        targets=frozenset[str]().union(*(reach.targets for reach in reaches)),
     )
 
 
 def untrimmed(facts: Facts) -> list[TrimReach]:
-    """What could be trimmed and is not: by the mount option `discard`, by fstrim.timer, by cron, by autotrim."""
+    """Return the filesystems that could be trimmed and are not.
+
+    A filesystem is trimmed by the mount option `discard`, by fstrim.timer or by cron.
+    """
     timer_works = why_not_by_timer(facts) is None
     reach = timer_reach(facts)
     by_cron = _reached_by_cron(facts)
     missed = []
     for mount in trimmable(facts):
-        if any(
-            option == "discard" or option.startswith("discard=")
-            for option in mount.options
-        ):
+        if _discards_at_once(mount):
             continue
         targets = {other.target for other in facts.mounts_from[mount.device]}
-        if _why_not(facts, by_cron, targets) is None:
+        if _why_not_reached(facts, by_cron, targets) is None:
             continue
-        problem = _why_not(facts, reach, targets) if reach else ""
-        if (
-            problem is None
-            and facts.fstrim_service.get("ProtectHome", "no") != "no"
-            and all(map(_is_home, targets))
-        ):
-            problem = "hidden from fstrim.service by ProtectHome="
+        problem = _why_not_by_service(facts, reach, targets)
         if problem is not None or not timer_works:
             missed.append(TrimReach(mount.target, problem or ""))
     return missed
 
 
-def _why_not(facts: Facts, reach: Reach, targets: set[str]) -> str | None:
-    """Why *reach* does not have the filesystem that is mounted on *targets*; None where it has."""
-    if reach.everything or reach.targets & targets:
+def _discards_at_once(mount: Mount) -> bool:
+    for option in mount.options:
+        key = option.partition("=")[0]
+        if key == "discard":
+            return True
+    return False
+
+
+def _why_not_by_service(
+    facts: Facts, reach: Reach | None, targets: set[str]
+) -> str | None:
+    """Return the reason why fstrim.service does not trim the filesystem on *targets*; None if it does."""
+    if reach is None:
+        return ""
+    problem = _why_not_reached(facts, reach, targets)
+    if problem is not None:
+        return problem
+    if facts.fstrim_service.get("ProtectHome", "no") == "no":
+        return None
+    if all(map(_is_home, targets)):
+        return "hidden from fstrim.service by ProtectHome="
+    return None
+
+
+def _why_not_reached(facts: Facts, reach: Reach, targets: set[str]) -> str | None:
+    """Return the reason why *reach* leaves out the filesystem that is mounted on *targets*; None if it does not."""
+    if reach.everything:
+        return None
+    if reach.targets & targets:
         return None
     if not reach.fstab:
-        return NOT_NAMED if reach.targets else ""
-    exempt = [
-        found for target in targets if (found := _exempt(facts).get(target)) is not None
-    ]
-    if not exempt:
+        if reach.targets:
+            return NOT_NAMED
+        return ""
+    exempt = _exempt(facts)
+    listed_targets = targets & exempt.keys()
+    if listed_targets:
+        return _why_not_listed([exempt[target] for target in listed_targets])
+    if "/" in targets:
         # fstrim.c adds the root to an fstab that has none (util-linux 2.34)
-        return None if "/" in targets else "not in fstab"
-    for option in _EXEMPTING:
-        if all(option in options for options in exempt):
-            return option if option == NO_TRIM else READ_ONLY
+        return None
+    return "not in fstab"
+
+
+def _why_not_listed(options: list[frozenset[str]]) -> str | None:
+    """Return the reason why fstrim passes over entries of fstab that have these of _EXEMPTING; None if it does not."""
+    common = frozenset.intersection(*options)
+    if NO_TRIM in common:
+        return NO_TRIM
+    if "ro" in common:
+        return READ_ONLY
     return None
 
 
 @once
 def _exempt(facts: Facts) -> Mapping[str, frozenset[str]]:
-    """Each mount point of fstab -> what of _EXEMPTING all of its entries say."""
-    found: dict[str, frozenset[str]] = {}
+    """Return, for each mount point of fstab, the options of _EXEMPTING that all of its entries have."""
+    exempt: dict[str, frozenset[str]] = {}
     for entry in listed(facts):
         target = _plain(entry.target)
-        found[target] = found.get(target, _EXEMPTING_ALL).intersection(entry.options)
-    return found
+        before = exempt.get(target, _EXEMPTING)
+        exempt[target] = before.intersection(entry.options)
+    return exempt
 
 
 def untrimmed_pools(facts: Facts) -> list[str]:
-    """ZFS pools that nothing trims: fstrim does not know them (zpool-trim(8), zpoolprops(7))."""
-    by_cron = (
-        {word for job in facts.jobs for word in job.line.split()}
-        if not why_not_by_cron(facts)
-        else set()
-    )
-    return [
-        pool
-        for pool, autotrim in facts.autotrim.items()
-        if not autotrim and pool not in by_cron
-    ]
+    """Return the ZFS pools that nothing trims: fstrim does not know them (zpool-trim(8), zpoolprops(7))."""
+    by_cron: set[str] = set()
+    if not why_not_by_cron(facts):
+        for job in facts.jobs:
+            by_cron.update(job.line.split())
+    pools = []
+    for pool, autotrim in facts.autotrim.items():
+        if not autotrim and pool not in by_cron:
+            pools.append(pool)
+    return pools
 
 
 @once
 def trimmable(facts: Facts) -> list[Mount]:
-    """A mount of each filesystem that can be trimmed: the first that can be written to."""
-    found = re.match(r"(\d{1,9})\.(\d{1,9})", facts.running_kernel)
-    kernel = (int(found[1]), int(found[2])) if found else _VFAT
+    """Return a mount of each filesystem that can be trimmed: the first that can be written to."""
+    version = re.match(r"(\d{1,9})\.(\d{1,9})", facts.running_kernel)
+    kernel = _VFAT
+    if version:
+        kernel = (int(version[1]), int(version[2]))
     mounts = []
-    for one in filesystems(facts):
+    for filesystem in filesystems(facts):
         # with composefs (Silverblue, bootc) the first one is /sysroot, read-only, and /var is another
         writable = [
             mount
-            for mount in facts.mounts_from[one.mount.device]
+            for mount in facts.mounts_from[filesystem.mount.device]
             if "ro" not in mount.options
         ]
-        if (
-            writable
-            and one.mount.fstype in TRIMMABLE
-            and not (one.mount.fstype == "vfat" and kernel < _VFAT)
-            and not one.device.readonly
-        ):
+        if writable and _takes_trim(filesystem, kernel):
             mounts.append(writable[0])
     return mounts
 
 
+def _takes_trim(filesystem: Filesystem, kernel: tuple[int, int]) -> bool:
+    fstype = filesystem.mount.fstype
+    if fstype not in TRIMMABLE:
+        return False
+    if fstype == "vfat" and kernel < _VFAT:
+        return False
+    return not filesystem.device.readonly
+
+
 def _reached_by_cron(facts: Facts) -> Reach:
-    """What cron's jobs trim."""
+    """Return the reach of cron's jobs."""
     if why_not_by_cron(facts):
         return Reach()
-    found = [_reach(facts, words) for job in facts.jobs for words in _calls(job.line)]
-    return Reach(
-        any(one.everything for one in found),
-        any(one.fstab for one in found),
-        frozenset[str]().union(*(one.targets for one in found)),
-    )
+    reaches = []
+    for job in facts.jobs:
+        reaches += [_reach(facts, arguments) for arguments in _calls(job.line)]
+    return _together(reaches)
 
 
-def _reach(facts: Facts, words: list[str]) -> Reach:
-    """What `fstrim` with these arguments trims (fstrim(8))."""
-    options = [word for word in words if word.startswith("-")]
-    if any(option == "--all" or _has_letter(option, "a") for option in options):
+def _reach(facts: Facts, arguments: list[str]) -> Reach:
+    """Return the reach of `fstrim` with these arguments (fstrim(8))."""
+    if _has_option(arguments, "--all", "a"):
         return Reach(everything=True)
-    for number, word in enumerate(words):
-        match = re.fullmatch(r"(?:--listed-in|-I)(?:=(?P<files>.*))?", word)
-        if match:
-            named = match["files"] or "".join(words[number + 1 : number + 2])
-            return _listed_in(facts, named.split(":"))
-    if any(option == "--fstab" or _has_letter(option, "A") for option in options):
+    files = _listing_files(arguments)
+    if files is not None:
+        return _listed_in(facts, files)
+    if _has_option(arguments, "--fstab", "A"):
         return Reach(fstab=True)
-    return Reach(
-        targets=frozenset(_plain(word) for word in words if word.startswith("/"))
-    )
+    paths = (argument for argument in arguments if argument.startswith("/"))
+    return Reach(targets=frozenset(map(_plain, paths)))
 
 
-def _has_letter(option: str, letter: str) -> bool:
-    """Is *letter* among these options of one letter each?"""
-    return letter in option and re.fullmatch(r"-\w+", option) is not None
+def _listing_files(arguments: list[str]) -> list[str] | None:
+    """Return the files of fstrim's option --listed-in, or None without it."""
+    for number, argument in enumerate(arguments):
+        match = _LISTED_IN.fullmatch(argument)
+        if match:
+            following = "".join(arguments[number + 1 : number + 2])
+            files = match["files"] or following
+            return files.split(":")
+    return None
+
+
+def _has_option(arguments: list[str], name: str, letter: str) -> bool:
+    """True if an option is among *arguments*, by its name or among options of one letter each."""
+    for argument in arguments:
+        if argument == name:
+            return True
+        if letter in argument and re.fullmatch(r"-\w+", argument):
+            return True
+    return False
 
 
 def _listed_in(facts: Facts, files: list[str]) -> Reach:
     for file in files:
         if file != "/etc/fstab":
-            return Reach(
-                everything=file in ("/proc/self/mountinfo", "/proc/mounts", "/etc/mtab")
-            )
+            return Reach(everything=file in _MOUNT_TABLES)
         if listed(facts):
             return Reach(fstab=True)
     return Reach()
 
 
 def _is_home(target: str) -> bool:
-    """Is it below what ProtectHome= hides (systemd.exec(5))?"""
-    return any(
-        target == folder or target.startswith(f"{folder}/")
-        for folder in ("/home", "/root", "/run/user")
-    )
+    """True if *target* is a folder that ProtectHome= hides (systemd.exec(5)), or below one."""
+    below = ("/home/", "/root/", "/run/user/")
+    return f"{target}/".startswith(below)
 
 
 def _plain(target: str) -> str:
-    """A mount point as the kernel has it, without a slash at its end."""
+    """Return a mount point as the kernel has it, without a slash at its end."""
     return target.rstrip("/") or "/"
 
 
 def _calls(line: str) -> Iterator[list[str]]:
-    """What follows each `fstrim` in a line of shell, where it can be taken apart.
+    """Yield the arguments of each `fstrim` in a line of shell, if they can be taken apart.
 
-    Ubuntu 14.04's fstrim-all passes over what is no SSD of two makers, unless it is told not to check.
+    Ubuntu 14.04's fstrim-all skips all disks but SSDs of two makers, unless it has the option not to check.
     """
     for match in _FSTRIM.finditer(line):
-        if len(match["arguments"]) > _LONGEST_CALL or (
-            match["all"] and "--no-model-check" not in match["arguments"]
-        ):
+        arguments = match["arguments"]
+        if len(arguments) > _LONGEST_CALL:
+            continue
+        if match["all"] and "--no-model-check" not in arguments:
             continue
         with contextlib.suppress(ValueError):
-            words = shlex.split(match["arguments"], comments=True)
-            yield ["--all"] if match["all"] else words
+            parts = shlex.split(arguments, comments=True)
+            if match["all"]:
+                parts = ["--all"]
+            yield parts

@@ -18,50 +18,54 @@ _WHAT = re.compile(
     r"^(?P<key>[ \t]*What[ \t]*=[ \t]*)(?P<device>/dev/\S+)(?P<rest>[ \t]*)$",
     re.MULTILINE,
 )
+#: a device in either of them
+_PATH = re.compile(r"(?P<equals>=[ \t]*)(?P<device>/dev/[^\s,]+)")
 _OPTIONS = re.compile(r"^[ \t]*Options[ \t]*=(?P<options>.*)$", re.MULTILINE)
 
 
 def names(text: str) -> list[str]:
-    """The bus names in a unit, or in a drop-in of one."""
-    found = [match["device"] for match in _WHAT.finditer(text)]
+    """Return the bus names in a unit, or in a drop-in of one."""
+    devices = [match["device"] for match in _WHAT.finditer(text)]
     for match in _OPTIONS.finditer(text):
-        options = (
-            DEVICE_OPTION.match(option)
-            for option in match["options"].strip().split(",")
-        )
-        found += [option["device"] for option in options if option]
-    return [device for device in found if is_renamed_by_bus(device)]
+        options = match["options"].strip()
+        for option in options.split(","):
+            named = DEVICE_OPTION.match(option)
+            if named:
+                devices.append(named["device"])
+    return list(filter(is_renamed_by_bus, devices))
 
 
 def named_stably(facts: Facts, text: str) -> Rewritten:
-    """A unit's text without bus names; `left` tells why one stays."""
+    """Return a unit's text without bus names; `left` has the reasons for those that stay."""
     stable: dict[str, str] = {}
     left: list[str] = []
     for device in names(text):
         block = facts.device(device)
-        name = stable_path(facts, block) if block else None
+        if block is None:
+            left.append(f"{device} is not there")
+            continue
+        name = stable_path(facts, block)
         if name is None:
-            left.append(
-                f"{device} {'has no UUID of its own' if block else 'is not there'}"
-            )
+            left.append(f"{device} has no UUID of its own")
         else:
             stable[device] = name
 
     def renamed(line: re.Match[str]) -> str:
-        return re.sub(
-            r"(=[ \t]*)(/dev/[^\s,]+)",
-            lambda one: one[1] + stable.get(one[2], one[2]),
+        return _PATH.sub(
+            lambda path: path["equals"] + stable.get(path["device"], path["device"]),
             line[0],
         )
 
     return Rewritten(
-        _OPTIONS.sub(renamed, _WHAT.sub(renamed, text)), list(stable), left
+        text=_OPTIONS.sub(renamed, _WHAT.sub(renamed, text)),
+        replaced=list(stable),
+        left=left,
     )
 
 
 @dataclass(frozen=True)
 class Swap:
-    """A swap unit that has to be called otherwise: its name is its device's."""
+    """A swap unit that needs another file name: a swap unit is named after its device."""
 
     path: str
     text: str
@@ -69,18 +73,23 @@ class Swap:
 
 
 def swap_named_stably(facts: Facts, path: str, text: str) -> Swap | str:
-    """The unit that takes the place of the swap unit at *path*, or why there can be none."""
+    """Return the unit that takes the place of the swap unit at *path*, or the reason why there is none."""
     new = named_stably(facts, text)
     if new.left:
         return new.left[0]
     folder, _, name = path.rpartition("/")
-    what = _WHAT.search(new.text)
-    if ".swap.d/" in path or what is None or f"{path}.d" in _folders(facts):
+    device = _WHAT.search(new.text)
+    has_drop_ins = ".swap.d/" in path or f"{path}.d" in _folders(facts)
+    if device is None or has_drop_ins:
         return f"{new.replaced[0]} is the unit's own name, and there are drop-ins: rename both"
-    unit = f"{folder}/{escaped(what['device'])}.swap"
+    unit = f"{folder}/{escaped(device['device'])}.swap"
     if facts.units.get(unit, new.text) != new.text:
         return f"{name} and {unit} are for one device: remove one"
-    return Swap(unit, new.text, new.replaced)
+    return Swap(
+        path=unit,
+        text=new.text,
+        devices=new.replaced,
+    )
 
 
 @once
@@ -89,13 +98,16 @@ def _folders(facts: Facts) -> frozenset[str]:
 
 
 def escaped(path: str) -> str:
-    """As `systemd-escape --path` has it (systemd.unit(5), "String Escaping")."""
-    found = "".join(
-        "-"
-        if character == "/"
-        else character
-        if re.match(r"[A-Za-z0-9:_.]", character)
-        else f"\\x{ord(character):02x}"
-        for character in path.strip("/")
-    )
-    return f"\\x2e{found[1:]}" if found.startswith(".") else found
+    """Return *path* as `systemd-escape --path` has it (systemd.unit(5), "String Escaping")."""
+    name = "".join(map(_escaped_character, path.strip("/")))
+    if name.startswith("."):
+        return f"\\x2e{name[1:]}"
+    return name
+
+
+def _escaped_character(character: str) -> str:
+    if character == "/":
+        return "-"
+    if re.match(r"[A-Za-z0-9:_.]", character):
+        return character
+    return f"\\x{ord(character):02x}"

@@ -1,4 +1,4 @@
-"""Places where a guest's boot names devices."""
+"""Files in which a guest's boot names devices."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from reclaim.inside.boot import cmdline
 from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import TAGS
 
-#: where an entry of GRUB's or extlinux's begins; the file is one entry where there is none (systemd-boot)
+#: the begin of an entry of GRUB's or extlinux's; the file is one entry if it has none (systemd-boot)
 _ENTRY = re.compile(r"[ \t]*(?:menuentry|label)\b", re.IGNORECASE).match
 _INITRD = re.compile(r"[^#]*\binitrd(?:16|efi)?\b", re.IGNORECASE).match
 
 
 @dataclass(frozen=True)
 class BootFile:
-    """A file in which the boot names devices by their bus, and what becomes of it.
+    """A file in which the boot names devices by their bus, and the change that it needs.
 
-    `after` is its text without the names that are understood; None where nobody but the user changes it.
+    `after` is its text without the names that reclaim understands; None if only the user may change it.
     """
 
     path: str
-    #: what is named there, as shown to the user, and the devices in it
+    #: the names in it, as shown to the user, and the devices in these
     names: tuple[str, ...]
     devices: tuple[str, ...] = ()
     before: str = ""
     after: str | None = None
-    #: a command that has to follow; where there is only that, the file is made by it
+    #: a command that has to follow; if there is only that, the file is made by it
     then: str | None = None
-    #: must every initramfs be built anew?
+    #: True if every initramfs must be built anew
     rebuild: bool = False
-    #: what to do by hand
+    #: the steps to take by hand
     advice: str = ""
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ def in_lines(
     by_entry: bool = False,
     then: str | None = None,
 ) -> BootFile | None:
-    """*path* with the bus names on those lines that *is_read* takes for kernel parameters; None without any.
+    """Return *path* with the bus names on those lines that *is_read* takes for kernel parameters; None without any.
 
     *by_entry*: it holds boot entries, and *tags* are for those that have an initramfs. The kernel itself knows
     PARTUUID alone (block/early-lookup.c in Linux).
@@ -57,37 +57,47 @@ def in_lines(
     text = facts.boot_files[path]
     lines = text.split("\n")
     read = [number for number, line in enumerate(lines) if is_read(line)]
-    found = list(
-        dict.fromkeys(name for number in read for name in cmdline.names(lines[number]))
-    )
-    if not found:
-        return None
-    alone = _without_initramfs(lines) if by_entry else frozenset[int]()
+    names: dict[cmdline.Name, None] = {}
     for number in read:
-        lines[number] = cmdline.named_stably(
-            facts, lines[number], ("PARTUUID",) if number in alone else tags
-        )
+        names.update(dict.fromkeys(cmdline.names(lines[number])))
+    if not names:
+        return None
+    alone = frozenset[int]()
+    if by_entry:
+        alone = _without_initramfs(lines)
+    for number in read:
+        known = tags
+        if number in alone:
+            known = ("PARTUUID",)
+        lines[number] = cmdline.named_stably(facts, lines[number], known)
+    shown = tuple(map(str, names))
+    devices = tuple(name.device for name in names if name.device)
     return BootFile(
-        path,
-        tuple(map(str, found)),
-        tuple(name.device for name in found if name.device),
-        text,
-        "\n".join(lines),
-        then,
+        path=path,
+        names=shown,
+        devices=devices,
+        before=text,
+        after="\n".join(lines),
+        then=then,
     )
 
 
 def _without_initramfs(lines: list[str]) -> frozenset[int]:
-    """The lines of entries that have no initramfs. What stands before the first entry is for all of them."""
-    starts = [number for number, line in enumerate(lines) if number and _ENTRY(line)]
-    found: set[int] = set()
-    for start, end in pairwise((0, *starts, len(lines))):
-        entry = lines[start:end] if _ENTRY(lines[start]) else lines
+    """Return the lines of entries without an initramfs. The lines before the first entry hold for all of them."""
+    starts = [0]
+    for number, line in enumerate(lines):
+        if number and _ENTRY(line):
+            starts.append(number)
+    without: set[int] = set()
+    for start, end in pairwise((*starts, len(lines))):
+        entry = lines
+        if _ENTRY(lines[start]):
+            entry = lines[start:end]
         if not any(map(_INITRD, entry)):
-            found.update(range(start, end))
-    return frozenset(found)
+            without.update(range(start, end))
+    return frozenset(without)
 
 
 def begins(words: str) -> Callable[[str], object]:
-    """A line's test: does it begin with one of *words*, a regular expression?"""
+    """Return the test whether a line begins with one of *words*, a regular expression."""
     return re.compile(rf"[ \t]*(?:{words})", re.IGNORECASE).match

@@ -34,7 +34,7 @@ _NUMBER = re.compile(
 )
 #: parameters whose value begins with a device: cryptdevice=DEVICE:NAME (mkinitcpio's hook encrypt)
 _BEFORE_COLON = frozenset(("cryptdevice",))
-#: what parts a list in a value, and ends a command of a menu
+#: the characters that part a list in a value, and end a command of a menu
 _LIST = re.compile("[:,;]")
 #: parameters within the value of another that are looked for: GRUB_CMDLINE_LINUX=root=UUID=…
 _NESTED = 3
@@ -42,7 +42,7 @@ _NESTED = 3
 
 @dataclass(frozen=True)
 class Name:
-    """A kernel parameter that names a device by its bus; `device` is "" where it is a number."""
+    """A kernel parameter that names a device by its bus; `device` is "" if it is a number."""
 
     parameter: str
     value: str
@@ -53,76 +53,101 @@ class Name:
 
 
 def names(line: str) -> list[Name]:
-    """The parameters in *line* that name a device by its bus, known or not."""
-    found = []
+    """Return the parameters in *line* that name a device by its bus, known or not."""
+    named = []
     for match in _TOKEN.finditer(line):
         inside = _SOMEWHERE.search(match["value"])
         if inside and is_renamed_by_bus(inside["device"]):
-            found.append(Name(match["key"], match["value"], inside["device"]))
-    found += [
-        Name(match["key"], match["value"], "") for match in _NUMBER.finditer(line)
-    ]
-    return found
+            named.append(
+                Name(
+                    parameter=match["key"],
+                    value=match["value"],
+                    device=inside["device"],
+                )
+            )
+    for match in _NUMBER.finditer(line):
+        named.append(
+            Name(
+                parameter=match["key"],
+                value=match["value"],
+                device="",
+            )
+        )
+    return named
 
 
 def parameters(text: str) -> Iterator[str]:
-    """Everything in *text* that reads `parameter=value`, also with the value cut off where a list goes on in it."""
+    """Yield every `parameter=value` in *text*, and each again with its value cut off at the first sign of a list."""
     for match in _TOKEN.finditer(text):
         key, value = match["key"], match["value"]
         for _ in range(_NESTED):
             yield f"{key}={value}"
             yield f"{key}={_LIST.split(value, maxsplit=1)[0]}"
-            key, within, value = value.partition(
-                "="
-            )  # a variable's value may be a parameter
+            # a variable's value may be a parameter
+            key, within, value = value.partition("=")
             if not within:
                 break
 
 
 def named_stably(facts: Facts, line: str, tags: tuple[str, ...] = TAGS) -> str:
-    """*line* with those devices by *tags*. What is not understood, or has no name of its own, stays."""
+    """Return *line* with those devices by *tags*. Parameters that reclaim does not understand stay as they are.
+
+    So do devices without a name of their own.
+    """
 
     def stable(match: re.Match[str]) -> str:
         path, rest = _device(match)
-        device = facts.device(path) if is_renamed_by_bus(path) else None
-        name = stable_name(facts, device, tags) if device else None
-        return f"{match['key']}={match['q'] or ''}{name}{rest}" if name else match[0]
+        device = None
+        if is_renamed_by_bus(path):
+            device = facts.device(path)
+        name = None
+        if device:
+            name = stable_name(facts, device, tags)
+        if name is None:
+            return match[0]
+        key = match["key"]
+        quote = match["q"] or ""
+        return f"{key}={quote}{name}{rest}"
 
     return _TOKEN.sub(stable, line)
 
 
 def _device(match: re.Match[str]) -> tuple[str, str]:
-    """The device that a parameter names, and the text behind it; "" if the parameter is not understood."""
+    """Return the device that a parameter names, and the text behind it; "" if the parameter is not understood."""
     if match["key"] in _BEFORE_COLON:
         device, colon, rest = match["value"].partition(":")
         return device, colon + rest
-    return (match["value"], "") if match["key"] in _WHOLE else ("", "")
+    if match["key"] in _WHOLE:
+        return match["value"], ""
+    return "", ""
 
 
 def why_it_stays(facts: Facts, name: str) -> str:
-    """Why `named_stably` leaves *name*: a parameter with its value, or a device alone."""
+    """Return the reason why `named_stably` leaves *name*: a parameter with its value, or a device alone."""
     key, equals, value = name.partition("=")
-    match = _TOKEN.fullmatch(
-        f"{key.lower()}{equals}{value}"
-    )  # initramfs.conf(5) has them in capitals
-    device = _device(match)[0] if match else name
-    if not device or _NUMBER.fullmatch(name):
+    # initramfs.conf(5) has them in capitals
+    match = _TOKEN.fullmatch(f"{key.lower()}{equals}{value}")
+    device = name
+    if match:
+        device = _device(match)[0]
+    if not device:
         return "reclaim does not understand this parameter"
-    return (
-        "it is not there"
-        if facts.device(device) is None
-        else "it has no UUID of its own"
-    )
+    if _NUMBER.fullmatch(name):
+        return "reclaim does not understand this parameter"
+    if facts.device(device) is None:
+        return "it is not there"
+    return "it has no UUID of its own"
 
 
 def clones(facts: Facts) -> list[str]:
-    """What the command line in use names by a UUID or label that several disks have, in words.
+    """Return, in words, the parameters in use that name a device by a UUID or label that several disks have.
 
-    Which of them is taken hangs on the order of discovery: on another bus it may be the other one.
+    The order of discovery decides which of them is taken: on another bus it may be the other one.
     """
-    found = []
+    clones = []
     for match in _TOKEN.finditer(facts.command_line):
         source, _ = _device(match)
-        if several := ambiguous(facts, FstabEntry(0, source, "", "auto", ())):
-            found.append(f"{match['key']}={source} is that of {owned_by(several)}")
-    return found
+        owners = ambiguous(facts, FstabEntry(0, source, "", "auto", ()))
+        if owners:
+            clones.append(f"{match['key']}={source} is that of {owned_by(owners)}")
+    return clones

@@ -32,82 +32,101 @@ class CrypttabEntry:
     device: str
     options: tuple[str, ...]
 
+    @property
+    def is_optional(self) -> bool:
+        """True if the boot goes on without it."""
+        return "noauto" in self.options or "nofail" in self.options
+
 
 def entries(text: str) -> Iterator[CrypttabEntry]:
-    """The entries of a crypttab."""
+    """Yield the entries of a crypttab."""
     for match in _LINE.finditer(text):
+        options = match["options"] or ""
         yield CrypttabEntry(
-            match["name"], match["device"], tuple((match["options"] or "").split(","))
+            name=match["name"],
+            device=match["device"],
+            options=tuple(options.split(",")),
         )
 
 
 def places(facts: Facts) -> Iterator[BootFile]:
-    """Where crypttab names devices by their bus. What lies in an initramfs is a copy: all are built anew."""
+    """Yield the crypttabs that name devices by their bus. An initramfs has a copy of them: all are built anew."""
     for path in PATHS:
         text = facts.boot_files.get(path, "")
-        devices = [entry.device for entry in entries(text) if _counts(facts, entry)]
+        devices = tuple(
+            entry.device for entry in entries(text) if _counts(facts, entry)
+        )
         if devices:
+            stable = _named_stably(facts, text)
             yield BootFile(
-                path,
-                tuple(devices),
-                tuple(devices),
-                text,
-                _named_stably(facts, text),
+                path=path,
+                names=devices,
+                devices=devices,
+                before=text,
+                after=stable,
                 rebuild=True,
             )
         for match in _LINE.finditer(text):
-            if named := _ELSEWHERE.findall(match["rest"]):
+            named = _ELSEWHERE.findall(match["rest"])
+            if named:
                 yield BootFile(
-                    path,
-                    tuple(named),
+                    path=path,
+                    names=tuple(named),
                     advice=f"{path}: name the key or the header of {match['name']} by UUID",
                 )
 
 
 def _counts(facts: Facts, entry: CrypttabEntry) -> bool:
-    """Is it named by its bus, and there or waited for? `noauto` and `nofail`: the boot goes on without it."""
-    optional = "noauto" in entry.options or "nofail" in entry.options
-    return is_renamed_by_bus(entry.device) and not (
-        optional and facts.device(entry.device) is None
-    )
+    """True if the entry's device is named by its bus, and is there or waited for."""
+    if not is_renamed_by_bus(entry.device):
+        return False
+    return not entry.is_optional or facts.device(entry.device) is not None
 
 
 def _named_stably(facts: Facts, text: str) -> str:
     def stable(match: re.Match[str]) -> str:
-        device = (
-            facts.device(match["device"])
-            if is_renamed_by_bus(match["device"])
-            else None
-        )
+        if not is_renamed_by_bus(match["device"]):
+            return match[0]
+        device = facts.device(match["device"])
         if device is None:
             return match[0]
-        # plain dm-crypt overwrites whatever UUID seems to be there: only the partition has a name
-        tags = ("UUID", "PARTUUID") if device.fstype == "crypto_LUKS" else ("PARTUUID",)
+        # plain dm-crypt overwrites any UUID that seems to be there: only the partition has a name
+        tags: tuple[str, ...] = ("PARTUUID",)
+        if device.fstype == "crypto_LUKS":
+            tags = ("UUID", "PARTUUID")
         name = stable_name(facts, device, tags)
-        return f"{match['head']}{name}{match['rest']}" if name else match[0]
+        if name:
+            return f"{match['head']}{name}{match['rest']}"
+        return match[0]
 
     return _LINE.sub(stable, text)
 
 
 def with_discard(text: str, names: Container[str]) -> str:
-    """*text* with the option `discard` for the mappings *names*; as it was where that cannot be added."""
+    """Return *text* with the option `discard` for the mappings *names*; unchanged if it cannot be added."""
 
     def add(match: re.Match[str]) -> str:
-        if match["name"] not in names or "discard" in (match["options"] or "").split(
-            ","
-        ):
-            return match[0]
-        if match["options"] is None and match["rest"].strip(" \t\r") != (
-            match["key"] or ""
-        ):
-            return match[
-                0
-            ]  # a line break of another kind within it: nobody knows what it says
-        if match["options"] is None:
-            # a line may end after the device: the key is `none` then. Without a type it may be plain: that is left open
-            text = match[0].rstrip(" \t\r")
-            return text + ("" if match["key"] else " none") + " discard"
-        end = match.end("options") - match.start()
-        return match[0][:end] + ",discard" + match[0][end:]
+        if match["name"] in names:
+            return _with_discard(match)
+        return match[0]
 
     return _LINE.sub(add, text)
+
+
+def _with_discard(match: re.Match[str]) -> str:
+    line = match[0]
+    options = match["options"]
+    key = match["key"] or ""
+    if options is not None:
+        if "discard" in options.split(","):
+            return line
+        end = match.end("options") - match.start()
+        return line[:end] + ",discard" + line[end:]
+    if match["rest"].strip(" \t\r") != key:
+        # a line break of another kind within it: its meaning is not known
+        return line
+    # a line may end after the device: the key is `none` then. Without a type it may be plain: that is left open
+    key_field = " none"
+    if key:
+        key_field = ""
+    return line.rstrip(" \t\r") + key_field + " discard"

@@ -16,49 +16,66 @@ from reclaim.inside.fstab import SMALL_TAGS, TAGS
 
 #: uapi-group.org/specifications/specs/boot_loader_specification: systemd-boot's, and RHEL's from 8 on
 _ENTRY = re.compile(r"(/boot|/efi|/boot/efi)/loader/entries/.+\.conf\Z")
-#: what kernel-install(8), dracut and mkinitcpio build the next command line from
+#: the sources from which kernel-install(8), dracut and mkinitcpio build the next command line
 _COMMAND_LINE = re.compile(r"/etc/kernel/cmdline\Z|/etc/cmdline\.d/.+\.conf\Z")
 _EXTLINUX = re.compile(
     r"/boot/(extlinux/extlinux|extlinux|syslinux/syslinux)\.(conf|cfg)\Z"
 )
-#: what update-extlinux (Alpine) and u-boot-update (Debian) build it from
+#: the sources from which update-extlinux (Alpine) and u-boot-update (Debian) build it
 _EXTLINUX_SOURCE = re.compile(r"/etc/(update-extlinux\.conf|default/u-boot)\Z")
 
 
 def are_there(facts: Facts) -> bool:
-    """Does the guest have any?"""
-    return bool(facts.unified) or any(
-        _ENTRY.match(path) or _EXTLINUX.match(path) for path in facts.boot_files
-    )
+    """True if the guest has boot entries in files of their own."""
+    if facts.unified:
+        return True
+    return any(map(_holds_entries, facts.boot_files))
+
+
+def _holds_entries(path: str) -> bool:
+    if _ENTRY.match(path):
+        return True
+    return _EXTLINUX.match(path) is not None
 
 
 def unread(facts: Facts) -> list[str]:
-    """Unified kernel images whose command line could not be read."""
+    """Return the unified kernel images whose command line could not be read."""
     return [path for path, text in facts.unified.items() if not text]
 
 
 def places(facts: Facts) -> Iterator[BootFile]:
-    """Where those entries name devices by their bus."""
-    tags = SMALL_TAGS if "mkinitfs" in facts.tools else TAGS
+    """Yield the entries that name devices by their bus."""
+    small_tags: tuple[str, ...] = TAGS
+    if "mkinitfs" in facts.tools:
+        small_tags = SMALL_TAGS
     for path in facts.boot_files:
-        if _ENTRY.match(path):
-            place = in_lines(facts, path, begins(r"options[ \t]"), by_entry=True)
-        elif _EXTLINUX.match(path):
-            place = in_lines(
-                facts, path, begins(r"append[ \t]"), tags=tags, by_entry=True
-            )
-        elif _EXTLINUX_SOURCE.match(path):
-            place = in_lines(facts, path, begins("[a-z]"), tags=tags)
-        elif _COMMAND_LINE.match(path):
-            place = in_lines(facts, path, begins("[^#]"))
-        else:
-            continue
+        place = _place(facts, path, small_tags)
         if place:
             yield place
     for path, text in facts.unified.items():
-        if names := tuple(map(str, cmdline.names(text))):
+        names = tuple(map(str, cmdline.names(text)))
+        if names:
             yield BootFile(
-                path,
-                names,
+                path=path,
+                names=names,
                 advice=f"build {path} anew by what built it, with root=UUID=… in its command line",
             )
+
+
+def _place(facts: Facts, path: str, small_tags: tuple[str, ...]) -> BootFile | None:
+    """Return *path* if it names devices by their bus; *small_tags* are those that extlinux's initramfs knows."""
+    if _ENTRY.match(path):
+        return in_lines(facts, path, begins(r"options[ \t]"), by_entry=True)
+    if _EXTLINUX.match(path):
+        return in_lines(
+            facts,
+            path,
+            is_read=begins(r"append[ \t]"),
+            tags=small_tags,
+            by_entry=True,
+        )
+    if _EXTLINUX_SOURCE.match(path):
+        return in_lines(facts, path, begins("[a-z]"), tags=small_tags)
+    if _COMMAND_LINE.match(path):
+        return in_lines(facts, path, begins("[^#]"))
+    return None

@@ -1,4 +1,4 @@
-"""What a guest boots with: every place that names devices, whichever boot loader reads it."""
+"""Every place of a guest's boot that names devices, whichever boot loader reads it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _NOT_READ = {
     "/boot/efi/EFI/refind/refind.conf": "rEFInd",
     "/boot/refind_linux.conf": "rEFInd",
 }
-#: initramfs.conf(5): what may be said in the one may be said in the others
+#: initramfs.conf(5): each of them may have the settings of the others
 _INITRAMFS_TOOLS = re.compile(r"/etc/initramfs-tools/(initramfs\.conf|conf\.d/.+)\Z")
 _DRACUT = re.compile(r"/etc/dracut\.conf(\.d/.+\.conf)?\Z")
-#: dracut.conf(5): what it has an image wait for or mount, or how it names the devices that the image waits for
+#: dracut.conf(5): devices that an image waits for or mounts, or the naming of the devices that it waits for
 _BY_HAND = re.compile(
     r"^[ \t]*(?:(?:add_device|fstab_lines)\+?=.*/dev/(?:(?:x?vd|[sh]d)[a-z]|disk/by-(?:path|id)/)"
     r"|persistent_policy=[\"']?by-(?:path|id)).*$",
@@ -46,7 +46,7 @@ _RESUME = re.compile(
 
 
 def why_not_all_of_boot(facts: Facts) -> str | None:
-    """Why what lies in /boot may not be what boots: fstab has a filesystem for it that is not mounted."""
+    """Return the reason why /boot may lack the files that boot: fstab has a filesystem for it that is not mounted."""
     if "/boot" in facts.mounts_on:
         return None
     if any(entry.target.rstrip("/") == "/boot" for entry in fstab.listed(facts)):
@@ -55,40 +55,40 @@ def why_not_all_of_boot(facts: Facts) -> str | None:
 
 
 def why_not_known(facts: Facts) -> str | None:
-    """Why nobody can tell what boots this guest; None where it can be told."""
-    if why := why_not_all_of_boot(facts):
-        return why
-    if unread := entries.unread(facts):
+    """Return the reason why reclaim cannot see how this guest boots; None if it can."""
+    incomplete = why_not_all_of_boot(facts)
+    if incomplete:
+        return incomplete
+    unread = entries.unread(facts)
+    if unread:
         return f"the command line built into {', '.join(unread)} cannot be read"
     if grub.menus(facts) or entries.are_there(facts):
-        return _elsewhere(facts)
+        return _why_not_these(facts)
     for path, name in _NOT_READ.items():
         if path in facts.boot_files:
             return f"it boots with {name} ({path}), which reclaim does not read"
     return "no grub.cfg, no boot entry, no extlinux.conf: what boots this guest is not known"
 
 
-def _elsewhere(facts: Facts) -> str | None:
-    """Why what runs was not booted by what was read: nothing there has its root.
+def _why_not_these(facts: Facts) -> str | None:
+    """Return the reason why the running kernel was not booted by these files: none has its root.
 
     An entry of the firmware that starts the kernel itself is in no file; a menu may lie about unused.
     """
     texts = [*facts.boot_files.values(), *facts.unified.values()]
     known = {parameter for text in texts for parameter in cmdline.parameters(text)}
     for name in cmdline.names(facts.command_line):
+        values = [name.value]
         device = facts.device(name.device)
-        values = (
-            [f"{tag}={getattr(device, tag.lower())}" for tag in TAGS] if device else []
-        )
-        if known.isdisjoint(
-            f"{name.parameter}={value}" for value in (name.value, *values)
-        ):
+        if device:
+            values += [f"{tag}={getattr(device, tag.lower())}" for tag in TAGS]
+        if known.isdisjoint(f"{name.parameter}={value}" for value in values):
             return f"it was booted with {name}, which is in no file of a boot loader that was read"
     return None
 
 
 def places(facts: Facts) -> list[BootFile]:
-    """Every place that names a device by its bus."""
+    """Return every place that names a device by its bus."""
     return [
         *grub.places(facts),
         *entries.places(facts),
@@ -102,13 +102,7 @@ def places(facts: Facts) -> list[BootFile]:
 
 
 def _initramfs_tools(facts: Facts) -> Iterator[BootFile]:
-    """initramfs.conf, conf.d/resume and its neighbours (initramfs-tools(7)): what lies in the initramfs is a copy."""
-
-    def stable(match: re.Match[str]) -> str:
-        device = facts.device(match["device"])
-        name = stable_name(facts, device) if device else None
-        return f"{match['key']}{name}" if name else match[0]
-
+    """Yield initramfs.conf, conf.d/resume and its neighbours (initramfs-tools(7)). The initramfs has a copy of them."""
     for path, text in facts.boot_files.items():
         if not _INITRAMFS_TOOLS.match(path):
             continue
@@ -120,49 +114,65 @@ def _initramfs_tools(facts: Facts) -> Iterator[BootFile]:
         if named:
             shown = tuple(f"{match['key'].strip()}{match['device']}" for match in named)
             devices = tuple(match["device"] for match in named)
+            stable = _resume_named_stably(facts, text)
             yield BootFile(
-                path, shown, devices, text, _RESUME.sub(stable, text), rebuild=True
+                path=path,
+                names=shown,
+                devices=devices,
+                before=text,
+                after=stable,
+                rebuild=True,
             )
-        others = [
-            name
-            for line in _RESUME.sub("", text).split("\n")
-            for name in other_services.devices(line.partition("#")[0])
-        ]
+        others: list[str] = []
+        for line in _RESUME.sub("", text).split("\n"):
+            others += other_services.devices(line.partition("#")[0])
         if others:
             yield BootFile(
-                path,
-                tuple(others),
+                path=path,
+                names=tuple(others),
                 advice=f"{path}: name the device by UUID=, then update-initramfs -u -k all",
             )
 
 
+def _resume_named_stably(facts: Facts, text: str) -> str:
+    def stable(match: re.Match[str]) -> str:
+        device = facts.device(match["device"])
+        name = None
+        if device:
+            name = stable_name(facts, device)
+        if name:
+            return f"{match['key']}{name}"
+        return match[0]
+
+    return _RESUME.sub(stable, text)
+
+
 def _dracut(facts: Facts) -> Iterator[BootFile]:
-    """What dracut writes into each image: a command line, devices to wait for."""
+    """Yield the settings that dracut writes into each image: a command line, devices to wait for."""
     for path, text in facts.boot_files.items():
         if not _DRACUT.match(path):
             continue
-        if place := in_lines(facts, path, begins(r"kernel_cmdline\+?=")):
+        place = in_lines(facts, path, begins(r"kernel_cmdline\+?="))
+        if place:
             yield replace(place, rebuild=True)
-        if by_hand := tuple(match[0].strip() for match in _BY_HAND.finditer(text)):
+        by_hand = tuple(match[0].strip() for match in _BY_HAND.finditer(text))
+        if by_hand:
             yield BootFile(
-                path,
-                by_hand,
+                path=path,
+                names=by_hand,
                 advice=f"{path}: name devices by UUID, then dracut --force --regenerate-all",
             )
 
 
 def _baked(facts: Facts) -> Iterator[BootFile]:
-    """What an image waits for, whatever the files say that it was made from."""
+    """Yield the images that wait for devices by their bus, whatever the files say that they were made from."""
     for kernel in facts.kernels:
-        names = tuple(
-            f"waits for {device}"
-            for device in sorted(kernel.waits)
-            if is_renamed_by_bus(device)
-        )
         image = kernel.path or kernel.unified
+        devices = filter(is_renamed_by_bus, sorted(kernel.waits))
+        names = tuple(f"waits for {device}" for device in devices)
         if names and image:
             yield BootFile(
-                image,
-                names,
+                path=image,
+                names=names,
                 advice=f"build {image} anew, and see that it waits for nothing by its bus",
             )

@@ -17,7 +17,7 @@ _ALL = (1 << 256) - 1
 _DOT = _ALL & ~(1 << 0 | 1 << ord("\n") | 1 << ord("\r"))
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
-#: what all patterns of a filter may have together, and how deep their parentheses may be
+#: the length of all patterns of a filter together, and the depth of their parentheses
 _MAX_CHARACTERS = 4_096
 _MAX_DEPTH = 50
 #: steps from state to state that are made for one filter before it is given up
@@ -37,7 +37,7 @@ Sketch = tuple[str | Some, ...]
 
 @dataclass
 class _Machine:
-    """The patterns' states: what a state goes to without a character, and by which characters to which state."""
+    """The patterns' states: the ways from each without a character, and by which characters to which state."""
 
     free: list[list[int]] = field(default_factory=list)
     steps: list[tuple[int, int] | None] = field(default_factory=list)
@@ -58,12 +58,10 @@ class Filter:
     """The patterns of `filter` or `global_filter`, in their order. Raises NotUnderstoodError if lvm2 refuses them."""
 
     def __init__(self, patterns: list[str]) -> None:
-        if not patterns or sum(map(len, patterns)) > _MAX_CHARACTERS:
-            raise NotUnderstoodError(
-                "it has no pattern"
-                if not patterns
-                else "it is longer than reclaim reads"
-            )
+        if not patterns:
+            raise NotUnderstoodError("it has no pattern")
+        if sum(map(len, patterns)) > _MAX_CHARACTERS:
+            raise NotUnderstoodError("it is longer than reclaim reads")
         self._takes = [pattern[:1] == "a" for pattern in patterns]
         self._machine = _Machine()
         self._ends: dict[int, int] = {}
@@ -79,93 +77,96 @@ class Filter:
         self._start = self._reached(starts)
 
     def takes(self, name: str) -> bool | None:
-        """Does it take a device by *name*? None where no pattern matches."""
-        found = self._run((name,))[0]
-        return self._takes[min(found)] if found else None
+        """True if it takes a device by *name*, False if it rejects it; None if no pattern matches."""
+        matching = self._run((name,))[0]
+        if matching:
+            return self._takes[min(matching)]
+        return None
 
     def might(self, name: Sketch) -> set[bool | None]:
-        """What it may say of a name that is known in part: more may be in it than can be, and never less."""
+        """Return the possible verdicts on a name that is known in part: too many rather than too few."""
         possible, certain = self._run(name)
         first = min(certain, default=len(self._takes))
-        said: set[bool | None] = {
+        verdicts: set[bool | None] = {
             self._takes[number] for number in possible if number <= first
         }
-        return said if certain else said | {None}
+        if certain:
+            return verdicts
+        return verdicts | {None}
 
     def _run(self, name: Sketch) -> tuple[set[int], set[int]]:
-        """The patterns that may match the name, and those that match whatever its unknown parts are."""
+        """Return the patterns that may match the name, and those that match whatever its unknown parts are."""
         states = self._moved(self._start, 1 << _BEGIN)
         possible = set(self._matching(states))
         certain = set(possible)
         for number, part in enumerate((*name, "")):
             if isinstance(part, Some):
-                states, found = self._wandered(states, _bits(part.characters))
-                possible |= found
+                states, on_the_way = self._wandered(states, _bits(part.characters))
+                possible |= on_the_way
                 continue
             known = not any(isinstance(before, Some) for before in name[:number])
-            last = number == len(name)
-            for character in (
-                [_END] if last else part.encode("utf-8", errors="surrogateescape")
-            ):
+            characters = [*part.encode("utf-8", errors="surrogateescape")]
+            if number == len(name):
+                characters = [_END]
+            for character in characters:
                 states = self._moved(states, 1 << character)
-                possible |= self._matching(states)
-                certain |= self._matching(states) if known else set()
+                matching = self._matching(states)
+                possible |= matching
+                if known:
+                    certain |= matching
         return possible, certain
 
     def _wandered(
         self, states: frozenset[int], characters: int
     ) -> tuple[frozenset[int], set[int]]:
-        """Where one of the *characters* or more may lead to from *states*, and what may match on the way."""
+        """Return the states after one of the *characters* or more, and the patterns that may match on the way."""
         reached = frozenset[int]()
-        at = self._moved(states, characters)
-        while not at <= reached:
-            reached |= at
-            at = self._moved(reached, characters)
+        following = self._moved(states, characters)
+        while not following <= reached:
+            reached |= following
+            following = self._moved(reached, characters)
         return reached, self._matching(reached)
 
     def _matching(self, states: frozenset[int]) -> set[int]:
-        found = self._matches.get(states)
-        if found is None:
-            found = self._matches[states] = {
-                self._ends[state] for state in states if state in self._ends
-            }
-        return found
+        patterns = self._matches.get(states)
+        if patterns is None:
+            patterns = {self._ends[state] for state in states if state in self._ends}
+            self._matches[states] = patterns
+        return patterns
 
     def _moved(self, states: frozenset[int], characters: int) -> frozenset[int]:
-        """The states after one of the *characters*, with those in which each pattern begins."""
+        """Return the states after one of the *characters*, with those in which each pattern begins."""
         known = self._moves.get((states, characters))
         if known is not None:
             return known
-        steps = (self._machine.steps[state] for state in states)
-        moved = (
-            self._reached([step[1] for step in steps if step and step[0] & characters])
-            | self._start
-        )
+        ends = []
+        for state in states:
+            step = self._machine.steps[state]
+            if step and step[0] & characters:
+                ends.append(step[1])
+        moved = self._reached(ends) | self._start
         self._left -= len(states)
         return self._moves.setdefault((states, characters), moved)
 
     def _reached(self, states: list[int]) -> frozenset[int]:
-        found, left = set(states), list(states)
+        """Return *states* and all that they go to without a character."""
+        reached, left = set(states), list(states)
         while left:
-            new = [
-                state for state in self._machine.free[left.pop()] if state not in found
-            ]
-            found.update(new)
+            free = self._machine.free[left.pop()]
+            new = [state for state in free if state not in reached]
+            reached.update(new)
             left += new
-        self._left -= len(found)
+        self._left -= len(reached)
         if self._left < 0:
             raise NotUnderstoodError("its patterns take too long to evaluate")
-        return frozenset(found)
+        return frozenset(reached)
 
 
 def _expression(pattern: str) -> str:
-    """The expression between a pattern's delimiters, which are any character (_extract_pattern)."""
+    """Return the expression between a pattern's delimiters, which are any character (_extract_pattern)."""
     kind, delimiter, rest = pattern[:1], pattern[1:2], pattern[2:]
-    if (
-        kind not in ("a", "r")
-        or not delimiter
-        or not rest.endswith(_PAIRS.get(delimiter, delimiter))
-    ):
+    is_delimited = delimiter and rest.endswith(_PAIRS.get(delimiter, delimiter))
+    if kind not in ("a", "r") or not is_delimited:
         raise NotUnderstoodError(
             f"{pattern[:60]!r} is no pattern: a or r, a delimiter, an expression, the delimiter"
         )
@@ -267,13 +268,15 @@ class _Expression:
         return _ESCAPED.get(character, character)
 
     def _set(self) -> int:
-        """What stands between brackets. A dash takes whatever follows as its upper end, a bracket too."""
+        """Return the characters between brackets. A dash takes any character as its upper end, a bracket too."""
         negated = self._next() == "^"
         self.at += negated
-        found = 0
+        characters = 0
         for low, high in self._ranges():
-            found |= (1 << (high + 1)) - (1 << low)
-        return _ALL & ~found & ~1 if negated else found
+            characters |= (1 << (high + 1)) - (1 << low)
+        if negated:
+            return _ALL & ~characters & ~1
+        return characters
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
         before = 0

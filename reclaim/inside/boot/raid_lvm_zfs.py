@@ -1,4 +1,4 @@
-"""What assembles disks before they are mounted, where it is told their names: mdadm, LVM and ZFS."""
+"""The assemblers of disks before they are mounted, if their files name disks: mdadm, LVM and ZFS."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import is_renamed_by_bus
 
 _MDADM = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
+_DEVICE_LINE = re.compile(r"DEVICE?[ \t]", re.IGNORECASE)
+_ARRAY_LINE = re.compile(r"ARRAY[ \t]", re.IGNORECASE)
+_UUID = re.compile(r"\bUUID=", re.IGNORECASE)
+_DISK = re.compile(r"/dev/(?:x?vd|[sh]d)[a-z]+\d*(?=\s|$)")
 #: a bus name, or the pattern of one: /dev/vd*, /dev/[sv]d[ab]1
 _NAMED = re.compile(
     r"/dev/(?:x?vd|[sh]d|\[[a-z]+\]d|disk/by-(?:id|path))[^\s\"'|,]*|(?<=[|/^(])(?:x?vd|[sh]d)(?=[a-z.\[*])"
@@ -18,7 +22,7 @@ _NAMED = re.compile(
 
 
 def places(facts: Facts) -> Iterator[BootFile]:
-    """Where mdadm.conf(5), lvm.conf(5), lvmdevices(8) and zpool.cache name devices by their bus."""
+    """Yield mdadm.conf(5), lvm.conf(5), lvmdevices(8) and zpool.cache if they name devices by their bus."""
     for path in _MDADM:
         yield from _mdadm(path, facts.boot_files.get(path, ""))
     yield from lvm.places(facts)
@@ -29,50 +33,67 @@ def places(facts: Facts) -> Iterator[BootFile]:
     for pool, named in pools.items():
         # zpool.cache has these paths, and an import from it looks nowhere else (OpenZFS issues 343 and 2625)
         advice = f"zpool export {pool}, then zpool import -d /dev/disk/by-partuuid {pool} (of a root, from elsewhere)"
-        yield BootFile(f"zpool.cache, {pool}", tuple(named), advice=advice)
+        yield BootFile(
+            path=f"zpool.cache, {pool}",
+            names=tuple(named),
+            advice=advice,
+        )
 
 
 def _mdadm(path: str, text: str) -> Iterator[BootFile]:
     lines = text.split("\n")
-    at = [
-        number
-        for number, line in enumerate(lines)
-        if re.match(r"DEVICE?[ \t]", line, re.IGNORECASE)
-    ]
-    arrays = [line for line in lines if re.match(r"ARRAY[ \t]", line, re.IGNORECASE)]
-    by_hand = [
-        name
-        for line in arrays
-        for name in re.findall(r"devices=\S+", line)
-        if _NAMED.search(name)
-    ]
+    arrays = [line for line in lines if _ARRAY_LINE.match(line)]
+    by_hand = _members_by_bus(arrays)
     if by_hand:
         yield BootFile(
-            path, tuple(by_hand), advice=f"{path}: name the array by UUID= alone"
+            path=path,
+            names=by_hand,
+            advice=f"{path}: name the array by UUID= alone",
         )
-    named = [number for number in at if _NAMED.search(lines[number])]
+    named = [
+        number
+        for number, line in enumerate(lines)
+        if _DEVICE_LINE.match(line) and _NAMED.search(line)
+    ]
     if not named:
         return
     names = tuple(lines[number] for number in named)
-    continued = any(line[:1] in (" ", "\t") and line.strip() for line in lines)
-    if (
-        continued
-        or not arrays
-        or not all(re.search(r"\bUUID=", line, re.IGNORECASE) for line in arrays)
-    ):
+    if any(map(_is_continuation, lines)) or not _have_uuids(arrays):
         yield BootFile(
-            path,
-            names,
+            path=path,
+            names=names,
             advice=f"{path}: `DEVICE partitions`, and each ARRAY with its UUID=",
         )
         return
     for number in named:
-        lines[number] = (
-            "DEVICE partitions containers"  # mdadm.conf(5): what holds where there is no such line
-        )
-    devices = [
-        device
-        for name in names
-        for device in re.findall(r"/dev/(?:x?vd|[sh]d)[a-z]+\d*(?=\s|$)", name)
-    ]
-    yield BootFile(path, names, tuple(devices), text, "\n".join(lines), rebuild=True)
+        # mdadm.conf(5): what holds if there is no such line
+        lines[number] = "DEVICE partitions containers"
+    devices: list[str] = []
+    for name in names:
+        devices += _DISK.findall(name)
+    yield BootFile(
+        path=path,
+        names=names,
+        devices=tuple(devices),
+        before=text,
+        after="\n".join(lines),
+        rebuild=True,
+    )
+
+
+def _members_by_bus(arrays: list[str]) -> tuple[str, ...]:
+    """Return the lists of an array's devices that have a bus name."""
+    members: list[str] = []
+    for line in arrays:
+        members += re.findall(r"devices=\S+", line)
+    return tuple(listed for listed in members if _NAMED.search(listed))
+
+
+def _is_continuation(line: str) -> bool:
+    """True if *line* goes on with the line before (mdadm.conf(5))."""
+    return line.startswith((" ", "\t")) and bool(line.strip())
+
+
+def _have_uuids(arrays: list[str]) -> bool:
+    """True if there are arrays, and mdadm finds each by its UUID."""
+    return bool(arrays) and all(map(_UUID.search, arrays))
