@@ -489,10 +489,6 @@ class Values:
             return mark
         return self.origins.mark(replace(origin, every=False))
 
-    def _some(self, mark: str) -> str:
-        origin = self.origins.of(mark) or Origin()
-        return self.origins.mark(replace(origin, every=False)) if origin.every else mark
-
 
 def _placed(word: Word, start: int | None, end: int | None) -> Word:
     """A word of a variable lies elsewhere; one that is not known lies where the expansion is."""
