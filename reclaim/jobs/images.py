@@ -61,6 +61,11 @@ class Copied:
     #: whether these are left out cannot be told
     maybe_left_out: bool = False
 
+    @property
+    def surely(self) -> bool:
+        """True if the command copies an image, known or of a guest that is not known yet."""
+        return bool(self.sure or self.of_guests)
+
     def wonder(self, doubt: str) -> None:
         """Keep *doubt*, unless there is one already."""
         self.doubt = self.doubt or doubt
