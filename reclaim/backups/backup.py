@@ -196,16 +196,15 @@ def _changed(before: os.stat_result, after: os.stat_result) -> bool:
 
 
 def format_of_copy(path: str, disk: Disk | None) -> str | None:
-    """The format of a copy of *disk*, if something better than its own first bytes says it.
+    """Return the format of a copy of *disk*, if something better than its own first bytes tells it.
 
     Into a raw disk its guest writes any header. Its copy is raw, unless somebody made a qcow2 of it and called it so.
     """
     if disk is None or disk.driver.get("type", "raw") != "raw":
         return None
-    converted = local_image.is_called_qcow2(path) and not local_image.is_called_qcow2(
-        disk.path or ""
-    )
-    return None if converted else "raw"
+    if not local_image.is_called_qcow2(path):
+        return "raw"
+    return "raw" if local_image.is_called_qcow2(disk.path or "") else None
 
 
 def _virtual(descriptor: int, found: Image) -> int:
@@ -256,38 +255,50 @@ def users(hypervisor: Hypervisor, besides: Guest | None = None) -> dict[FileId, 
 
 
 def _sources(guest: Guest) -> set[tuple[str, str]]:
-    """The files that a guest's definitions name, each with the format that they say. A guest that is gone uses none."""
+    """Return the files that a guest's definitions name, each with the format that they give it.
+
+    A guest that is gone uses none.
+    """
     guest.forget(inside=False)
     try:
-        roots = [
-            one.root
-            for one in (guest.persistent if guest.is_persistent else None, guest.live)
-            if one is not None
-        ]
+        roots = _roots(guest)
     except libvirt.libvirtError as exc:
         if exc.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return set()
         raise
-    found = {
-        (str(one.text or ""), str(one.get("format") or "raw"))
-        for root in roots
-        for tag in ("nvram", "kernel", "initrd", "loader")
-        for one in root.iter(tag)
-    }
-    found |= {(path, "raw") for root in roots for path, _ in qemuargs.images(root)}
-    for source in (source for root in roots for source in root.iter("source")):
-        kind = _declared_format(source)
-        found |= {
-            (str(source.get(name) or ""), kind) for name in ("file", "dev", "dataStore")
-        }
-        if source.get("pool"):
-            volume = _volume(
-                guest.hypervisor,
-                str(source.get("pool")),
-                str(source.get("volume") or ""),
-            )
-            found.add((volume, kind))
-    return {(path, kind) for path, kind in found if path.startswith("/")}
+    sources: set[tuple[str, str]] = set()
+    for root in roots:
+        for element in root.iter("nvram", "kernel", "initrd", "loader"):
+            kind = str(element.get("format") or "raw")
+            sources.add((str(element.text or ""), kind))
+        for path, _ in qemuargs.images(root):
+            sources.add((path, "raw"))
+    for root in roots:
+        for source in root.iter("source"):
+            sources |= _named_by(source, guest)
+    return {(path, kind) for path, kind in sources if path.startswith("/")}
+
+
+def _roots(guest: Guest) -> list[Element]:
+    """The guest's definitions: the one kept by libvirt, and the one that runs."""
+    persistent = guest.persistent if guest.is_persistent else None
+    live = guest.live
+    return [
+        definition.root for definition in (persistent, live) if definition is not None
+    ]
+
+
+def _named_by(source: Element, guest: Guest) -> set[tuple[str, str]]:
+    """The files that one <source> names, each with its format."""
+    kind = _declared_format(source)
+    files = set()
+    for name in ("file", "dev", "dataStore"):
+        files.add((str(source.get(name) or ""), kind))
+    pool = source.get("pool")
+    if pool:
+        volume = str(source.get("volume") or "")
+        files.add((_volume(guest.hypervisor, str(pool), volume), kind))
+    return files
 
 
 def _declared_format(source: Element) -> str:
@@ -332,23 +343,25 @@ def _follow(path: str, kind: str, guest: str, found: dict[FileId, str]) -> None:
             found[file_id(status)] = guest
             if kind != "qcow2" or not stat.S_ISREG(status.st_mode):
                 continue
-            with local_image.opened_image(path, kind) as (descriptor, one):
-                named = local_image.named_files(descriptor, one, path)
-            folder = str(PurePosixPath(path).parent)
-            for name, its in (
-                (named.data, "raw"),
-                (named.backing, named.backing_format),
-            ):
-                leaves = (
-                    backing.locations(name, folder, its) if name is not None else []
-                )
-                waiting += [
-                    (leaf.place, leaf.format or "")
-                    for leaf in leaves
-                    if leaf.place.startswith("/")
-                ]
+            _add_below(path, waiting)
         except (OSError, ValueError, ProbeError, NotAssessable):
             continue  # not on this machine, or nothing that could name another
+
+
+def _add_below(path: str, waiting: list[tuple[str, str]]) -> None:
+    """Add to *waiting* the files that the header of a qcow2 names. Raises OSError, ValueError, ProbeError."""
+    with local_image.opened_image(path, "qcow2") as (descriptor, image):
+        named = local_image.named_files(descriptor, image, path)
+    folder = str(PurePosixPath(path).parent)
+    for name, kind in (
+        (named.data, "raw"),
+        (named.backing, named.backing_format),
+    ):
+        if name is None:
+            continue
+        for leaf in backing.locations(name, folder, kind):
+            if leaf.place.startswith("/"):
+                waiting.append((leaf.place, leaf.format or ""))
 
 
 # Finding copies -------------------------------------------------------------------------------
@@ -365,53 +378,85 @@ class FoundCopy:
 def find(
     hypervisor: Hypervisor, declared: Iterable[BackupNotes], guests: Iterable[Guest]
 ) -> FoundCopy:
-    """The copies in every declared place, matched to the disks of *guests* by path and name.
+    """Return the copies in every declared place, matched to the disks of *guests* by path and name.
 
-    A disk without a copy has a row of its own. Nothing where no place is declared.
+    A disk without a copy has a row of its own. Nothing if no place is declared.
     """
-    places = [one for one in declared if one.path is not None]
+    places = [notes for notes in declared if notes.path is not None]
     found = FoundCopy()
     if not places:
         return found
-    disks = [
-        disk
-        for guest in hypervisor.guests
-        for disk in _disks(guest)
-        if disk.path and not disk.view.readonly
-    ]
-    wanted = candidates(disks)
+    disks = _copied_disks(hypervisor)
+    search = _Search(hypervisor, candidates(disks))
     chosen = set(guests)
     copied: set[tuple[Guest, str]] = set()
-    seen: set[FileId] = set()
-    crowded: list[str] = []
-    for notes in places if hypervisor.is_local else ():
-        meant = [one for one in wanted if _is_meant(one, notes)]
-        for one in _files(hypervisor, notes, crowded):
-            if one.known is not None and one.known in seen:
-                continue  # a hard link to a copy that is judged already
-            if one.stream and not _looks_like_an_image(one.file, notes):
-                continue  # an archive of anything
-            disk = match(one.file, meant)
-            if disk is None and not _looks_like_an_image(one.file, notes):
-                continue
-            seen.update([one.known] if one.known else [])
-            one.guest, one.disk = (disk.guest, disk) if disk else (None, None)
-            if disk is None:
-                found.strangers.append(one)
-                continue
-            copied.add((disk.guest, disk.name))
-            if disk.guest in chosen:
-                found.backups.append(one)
-    where = ", ".join(dict.fromkeys(str(one.path) for one in places))
-    why = (
-        "; ".join([f"no copy of it was found in {where}", *crowded])
-        if hypervisor.is_local
-        else f"copies are looked at on the machine they are on: run reclaim on {hypervisor.name}"
-    )
+    for copy in search.copies(places if hypervisor.is_local else []):
+        if copy.guest is None or copy.disk is None:
+            found.strangers.append(copy)
+            continue
+        copied.add((copy.guest, copy.disk.name))
+        if copy.guest in chosen:
+            found.backups.append(copy)
+    why = _why_absent(hypervisor, places, search.crowded)
     for disk in disks:
         if disk.guest in chosen and (disk.guest, disk.name) not in copied:
             found.backups.append(Backup(hypervisor, None, disk.guest, disk, why))
     return found
+
+
+def _copied_disks(hypervisor: Hypervisor) -> list[Disk]:
+    """The disks of all guests that a copy can be of."""
+    disks = []
+    for guest in hypervisor.guests:
+        for disk in _disks(guest):
+            if disk.path and not disk.view.readonly:
+                disks.append(disk)
+    return disks
+
+
+def _why_absent(
+    hypervisor: Hypervisor, places: list[BackupNotes], crowded: list[str]
+) -> str:
+    if not hypervisor.is_local:
+        return f"copies are looked at on the machine they are on: run reclaim on {hypervisor.name}"
+    paths = ", ".join(dict.fromkeys(str(notes.path) for notes in places))
+    return "; ".join([f"no copy of it was found in {paths}", *crowded])
+
+
+@dataclass
+class _Search:
+    """A look at the declared places for files that are copies of disks."""
+
+    hypervisor: Hypervisor
+    wanted: list[Candidate]
+    #: why files of a place were not looked at
+    crowded: list[str] = field(default_factory=list)
+    _seen: set[FileId] = field(default_factory=set)
+
+    def copies(self, places: Iterable[BackupNotes]) -> Iterator[Backup]:
+        """Yield each copy once, with its disk; without one if it looks like an image and fits none."""
+        for notes in places:
+            meant = [disk for disk in self.wanted if _is_meant(disk, notes)]
+            for file in _files(self.hypervisor, notes, self.crowded):
+                if self._is_copy(file, notes, meant):
+                    yield file
+
+    def _is_copy(
+        self, file: Backup, notes: BackupNotes, meant: list[Candidate]
+    ) -> bool:
+        """True if the file is a copy that was not seen. Its guest and disk are set then."""
+        if file.known is not None and file.known in self._seen:
+            return False  # a hard link to a copy that is judged already
+        if file.stream and not _looks_like_an_image(file.file, notes):
+            return False  # an archive of anything
+        disk = match(file.file, meant)
+        if disk is None and not _looks_like_an_image(file.file, notes):
+            return False
+        if file.known:
+            self._seen.add(file.known)
+        if disk is not None:
+            file.guest, file.disk = disk.guest, disk
+        return True
 
 
 def _disks(guest: Guest) -> list[Disk]:
@@ -421,20 +466,23 @@ def _disks(guest: Guest) -> list[Disk]:
         return []  # its definition cannot be read: the rows of the guest itself say so
 
 
-def _is_meant(one: Candidate, notes: BackupNotes) -> bool:
-    """Does the user say, or leave open, that copies in this place are of this disk?"""
-    by_guest = not notes.guests or any(
-        fnmatch.fnmatchcase(one.disk.guest.name, glob) for glob in notes.guests
-    )
-    return by_guest and (not notes.images or one.path in notes.images)
+def _is_meant(candidate: Candidate, notes: BackupNotes) -> bool:
+    """True if the user declares, or leaves open, that copies in this place are of this disk."""
+    if notes.images and candidate.path not in notes.images:
+        return False
+    if not notes.guests:
+        return True
+    guest = candidate.disk.guest.name
+    return any(fnmatch.fnmatchcase(guest, glob) for glob in notes.guests)
 
 
 def _files(
     hypervisor: Hypervisor, notes: BackupNotes, crowded: list[str]
 ) -> Iterator[Backup]:
-    """The file at the declared path, or every file below it; symbolic links lead to what is found anyway.
+    """Yield the file at the declared path, or every file below it; symbolic links lead to what is found anyway.
 
-    Of more files than a folder of images has none is judged: *crowded* says so. Others may write there: it ends no run.
+    Of more files than a folder of images has none is judged: *crowded* gets the reason. Others may write there: it
+    ends no run.
     """
     top = str(notes.path)
     try:
@@ -442,34 +490,46 @@ def _files(
     except OSError:
         yield _alone(hypervisor, top)
         return
-    found: list[tuple[File, FileId]] = []
-    left: dict[str, list[str]] = {}
     unread: list[str] = []
     try:
-        for file, status in folder.files(unread=unread):
-            if len(found) == _MOST_FILES:
-                words = f"{printable(top)} has more than {_MOST_FILES} files, and none was looked at"
-                crowded.append(f"{words}: give the folder of the images")
-                return
-            found.append((file, file_id(status)))
-            if beside := replace.beside_of(file.name):
-                left.setdefault(beside, []).append(file.path)
+        files = _listed(folder, unread)
     except ProbeError:
         yield _alone(hypervisor, top)  # something took its place just now
+        return
+    if files is None:
+        words = f"{printable(top)} has more than {_MOST_FILES} files, and none was looked at"
+        crowded.append(f"{words}: give the folder of the images")
         return
     if unread:
         more = f", and {len(unread) - 1} more folders" if len(unread) > 1 else ""
         crowded.append(
             f"{printable(unread[0])}{more}: what is in there was not looked at"
         )
-    for file, known in found:
-        yield Backup(
-            hypervisor,
-            file.path,
-            where=file,
-            known=known,
-            left=tuple(left.get(replace.cut(file.name), ())),
-        )
+    yield from _with_left(hypervisor, files)
+
+
+def _listed(folder: Folder, unread: list[str]) -> list[tuple[File, FileId]] | None:
+    """The files below *folder*; None if they are too many. Raises ProbeError."""
+    files: list[tuple[File, FileId]] = []
+    for file, status in folder.files(unread=unread):
+        if len(files) == _MOST_FILES:
+            return None
+        files.append((file, file_id(status)))
+    return files
+
+
+def _with_left(
+    hypervisor: Hypervisor, files: list[tuple[File, FileId]]
+) -> Iterator[Backup]:
+    """Yield each file with those that a killed rewrite of it left beside it."""
+    left: dict[str, list[str]] = {}
+    for file, _ in files:
+        beside = replace.beside_of(file.name)
+        if beside:
+            left.setdefault(beside, []).append(file.path)
+    for file, known in files:
+        paths = tuple(left.get(replace.cut(file.name), ()))
+        yield Backup(hypervisor, file.path, where=file, known=known, left=paths)
 
 
 def _alone(hypervisor: Hypervisor, path: str) -> Backup:
@@ -513,48 +573,62 @@ def candidates(disks: Iterable[Disk]) -> list[Candidate]:
 
 
 def match(path: str, wanted: Iterable[Candidate]) -> Disk | None:
-    """The disk that the file at *path* is a copy of, or None where no disk fits or several fit alike.
+    """Return the disk that the file at *path* is a copy of, or None if no disk fits or several fit alike.
 
     Told by the most names that both paths end with (rsync --relative, rsnapshot), then by the file's
-    name, then by "guest" or "guest-target" where the name has only that in it.
+    name, then by "guest" or "guest-target" if the name has only that in it.
     """
     names, stem = PurePosixPath(path).parts[::-1], copy_names.stem(path)
-    best, found = 0, dict[str, Disk]()
-    for one in wanted:
-        rank = 10_000 if path == one.path else _likeness(names, stem, one)
+    best = 0
+    disks: dict[str, Disk] = {}
+    for candidate in wanted:
+        rank = 10_000
+        if path != candidate.path:
+            rank = _likeness(names, stem, candidate)
         if rank > best:
-            best, found = rank, {}
+            best, disks = rank, {}
         if rank and rank == best:
-            found.setdefault(one.path, one.disk)
-    return next(iter(found.values())) if len(found) == 1 else None
+            disks.setdefault(candidate.path, candidate.disk)
+    if len(disks) != 1:
+        return None
+    return next(iter(disks.values()))
 
 
-def _likeness(names: tuple[str, ...], stem: str, one: Candidate) -> int:
-    """How well the names fit; 0 where they do not."""
-    guest = one.disk.guest.name
-    same = 0
-    while same < min(len(names), len(one.names)) and names[same] == one.names[same]:
-        same += 1
+def _likeness(names: tuple[str, ...], stem: str, candidate: Candidate) -> int:
+    """Return how well the names fit; 0 if they do not."""
+    guest = candidate.disk.guest.name
+    image = candidate.stem
     in_folder = guest in names
+    same = _common(names, candidate.names)
     if same:
         return 1000 + same * 10 + in_folder
-    if stem == one.stem:
+    if stem == image:
         return 900 + in_folder
-    if copy_names.is_called(
-        stem, one.stem
-    ):  # the longer of "db" and "db-01" where both fit
-        return 300 + 2 * len(one.stem) + in_folder
-    if copy_names.is_called_behind(stem, one.stem):
-        return 210 + min(len(one.stem), 80)
-    if any(copy_names.is_called(stem, name) for name in one.called):
+    # the longer of "db" and "db-01" if both fit
+    if copy_names.is_called(stem, image):
+        return 300 + 2 * len(image) + in_folder
+    if copy_names.is_called_behind(stem, image):
+        return 210 + min(len(image), 80)
+    if any(copy_names.is_called(stem, name) for name in candidate.called):
         return 200
-    if one.is_only and copy_names.is_called(stem, guest):
-        return 100
-    if one.is_only and copy_names.is_called_behind(stem, guest):
-        return 90
-    if in_folder and copy_names.is_called(stem, one.disk.name):
+    if candidate.is_only:
+        if copy_names.is_called(stem, guest):
+            return 100
+        if copy_names.is_called_behind(stem, guest):
+            return 90
+    if in_folder and copy_names.is_called(stem, candidate.disk.name):
         return 50
     return 0
+
+
+def _common(names: tuple[str, ...], others: tuple[str, ...]) -> int:
+    """The number of names that both begin with."""
+    same = 0
+    for name, other in zip(names, others, strict=False):
+        if name != other:
+            break
+        same += 1
+    return same
 
 
 # What may be done -----------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import PurePosixPath
 
 #: the endings that images have
@@ -85,14 +86,12 @@ def stream(path: str) -> Stream | None:
 
 
 def looks_like_an_image(path: str) -> bool:
-    """Does the name end as images do, or as a copy of one?"""
+    """True if the name ends as images do, or as a copy of one."""
     name = PurePosixPath(path).name
     base, streams = _peeled(name)
-    return (
-        _VIRTNBD_NAME.fullmatch(name.lower()) is not None
-        or _VMA in streams
-        or stem(path) != base
-    )
+    if _VIRTNBD_NAME.fullmatch(name.lower()):
+        return True
+    return _VMA in streams or stem(path) != base
 
 
 def stem(path: str) -> str:
@@ -137,26 +136,32 @@ def is_called_behind(called: str, name: str) -> bool:
 
 
 def _is_front(text: str) -> bool:
-    """Does *text* consist of parts that people add, at least one of them? "copy of" is such a front."""
-    parts = [part for part in _BETWEEN.split(text) if part]
-    return any(_ADDED.fullmatch(part) for part in parts) and all(
-        _ADDED.fullmatch(part) or part.lower() == "of" for part in parts
-    )
+    """True if *text* consists of parts that people add, at least one of them. "copy of" is such a front."""
+    parts = _parts(text)
+    of = [part for part in parts if part.lower() == "of"]
+    added = list(filter(_ADDED.fullmatch, parts))
+    return bool(added) and len(added) + len(of) == len(parts)
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in _BETWEEN.split(text) if part]
 
 
 def is_added(text: str) -> bool:
-    """Does *text* consist of the parts that people add to the name of a copy, each behind a mark? "" does."""
+    """True if *text* consists of the parts that people add to the name of a copy, each behind a mark. "" does."""
     if not text:
         return True
     if not _BETWEEN.match(text):
         return False
-    parts = [part for part in _BETWEEN.split(text) if part]
-    for number, part in enumerate(parts):
-        if number and _OCCASION.fullmatch(parts[number - 1]) and part.isalnum():
+    before = ""
+    parts = _parts(text)
+    for part, behind in zip_longest(parts, parts[1:], fillvalue=""):
+        is_occasion = _OCCASION.fullmatch(part) and behind
+        is_of_occasion = _OCCASION.fullmatch(before) and part.isalnum()
+        before = part
+        if is_occasion or is_of_occasion:
             continue
-        if not _ADDED.fullmatch(part) and not (
-            _OCCASION.fullmatch(part) and number + 1 < len(parts)
-        ):
+        if not _ADDED.fullmatch(part):
             return False
     return True
 

@@ -26,6 +26,8 @@ from reclaim.jobs.words import is_sure, sure_part
 from reclaim.storage import btrfs
 
 if TYPE_CHECKING:
+    from reclaim.definition.domain import Definition
+    from reclaim.handles.guest import Guest
     from reclaim.handles.hypervisor import Hypervisor
 
 __all__ = [
@@ -138,51 +140,54 @@ def declared(hypervisor: Hypervisor, notes: Iterable[BackupNotes]) -> list[Job]:
 
 
 def _images(job: Job) -> list[DiskImage]:
-    """The images that could be copied: those that the inventory names, and the disks of all guests."""
-    found = [DiskImage(path) for notes in job.notes for path in notes.images]
+    """Return the images that could be copied: those that the inventory names, and the disks of all guests."""
+    images = [DiskImage(path) for notes in job.notes for path in notes.images]
     for guest in job.hypervisor.guests:
-        for definition in (
-            guest.live,
-            guest.persistent if guest.is_persistent else None,
-        ):
-            for disk in definition.disks if definition else ():
-                if disk.path and not any(
-                    disk.path == one.path and one.running for one in found
-                ):
-                    running = (
-                        guest.name
-                        if definition is guest.live and not disk.readonly
-                        else None
-                    )
-                    found.append(
-                        DiskImage(
-                            disk.path, running, guest.name, disk.target, guest.uuid
-                        )
-                    )
-    return found + list(_by_other_names(job.hypervisor, found))
+        live = guest.live
+        persistent = guest.persistent if guest.is_persistent else None
+        _add_disks(images, guest, live, runs=True)
+        _add_disks(images, guest, persistent, runs=False)
+    return images + list(_by_other_names(job.hypervisor, images))
+
+
+def _add_disks(
+    images: list[DiskImage], guest: Guest, definition: Definition | None, *, runs: bool
+) -> None:
+    """Add the disks of one definition to *images*, but for those that a guest is known to write to."""
+    if not definition:
+        return
+    for disk in definition.disks:
+        path = disk.path
+        if not path or any(path == image.path and image.running for image in images):
+            continue
+        running = guest.name if runs and not disk.readonly else None
+        images.append(DiskImage(path, running, guest.name, disk.target, guest.uuid))
 
 
 def _by_other_names(
     hypervisor: Hypervisor, images: list[DiskImage]
 ) -> Iterator[DiskImage]:
-    """The same images by the paths that symbolic links lead to."""
-    named = [one for one in images if one.path.isprintable()]
+    """Yield the same images by the paths that symbolic links lead to."""
+    named = [image for image in images if image.path.isprintable()]
     if hypervisor.is_local:
-        pairs = ((one, os.path.realpath(one.path)) for one in named)
-        yield from (replace(one, path=real) for one, real in pairs if real != one.path)
+        for image in named:
+            yield from _at(image, os.path.realpath(image.path))
         return
     for start in range(0, len(named), _AT_ONCE):
         some = named[start : start + _AT_ONCE]
         command = " ".join(("realpath -m --", *["%s"] * len(some)))
-        told = hypervisor.shell.run(
-            command, *(one.path for one in some)
-        ).stdout.splitlines()
-        if len(told) == len(some):
-            yield from (
-                replace(one, path=real)
-                for one, real in zip(some, told, strict=True)
-                if real != one.path
-            )
+        output = hypervisor.shell.run(command, *(image.path for image in some)).stdout
+        paths = output.splitlines()
+        if len(paths) != len(some):
+            continue
+        for image, path in zip(some, paths, strict=True):
+            yield from _at(image, path)
+
+
+def _at(image: DiskImage, path: str) -> Iterator[DiskImage]:
+    """Yield *image* at *path*, if that is another one."""
+    if path != image.path:
+        yield replace(image, path=path)
 
 
 @dataclass
@@ -228,24 +233,21 @@ class _Machine:
         return self._versions[command]
 
     def snapshots(self, target: str) -> str | None:
-        """Why the target shares blocks with snapshots, or None where it does not or that cannot be told."""
-        said = [
-            notes.snapshots for notes in self.job.notes if notes.snapshots is not None
-        ]
-        if said:
-            return "the target keeps snapshots (inventory)" if any(said) else None
-        path = sure_part(target).rpartition("/")[0] or "/"
-        if not target.startswith("/"):
+        """Return why the target shares blocks with snapshots; None if it does not or that cannot be told."""
+        declared = [notes.snapshots for notes in self.job.notes]
+        if True in declared:
+            return "the target keeps snapshots (inventory)"
+        if False in declared or not target.startswith("/"):
             return None
+        path = sure_part(target).rpartition("/")[0] or "/"
         shell = self.job.hypervisor.shell
         if btrfs.mount_of(shell, path)[0] != "btrfs":
             return None
         names = btrfs.snapshots(shell, target if is_sure(target) else path)
-        return (
-            f"the target is on btrfs with snapshots ({', '.join(map(printable, names[:3]))})"
-            if names
-            else None
-        )
+        if not names:
+            return None
+        some = ", ".join(map(printable, names[:3]))
+        return f"the target is on btrfs with snapshots ({some})"
 
     def real(self, path: str) -> str:
         """Where symbolic links lead to; *path* itself where that cannot be told."""
