@@ -123,17 +123,16 @@ class Backup:
             return self._scan
 
     def stale(self) -> int:
-        """Bytes of a qcow2 that hold data which its disk no longer has, as far as that can be told."""
+        """Return the bytes of a qcow2 that hold data which its disk no longer has, as far as that can be told."""
         with self.opened() as descriptor:
-            found = self._identified(descriptor)
-            if found.qcow2 is None:
+            image = self._identified(descriptor)
+            if image.qcow2 is None:
                 return 0
-            mapped = local_image.mapped(descriptor, found, self.file)
-        return (
-            0
-            if mapped is None
-            else max(0, self.scan().needed - mapped - found.qcow2.tables)
-        )
+            mapped = local_image.mapped(descriptor, image, self.file)
+        if mapped is None:
+            return 0
+        stale = self.scan().needed - mapped - image.qcow2.tables
+        return max(0, stale)
 
     def user(self) -> str | None:
         """The guest whose definition uses this very file, with what it depends on; None for a copy."""
@@ -150,9 +149,9 @@ class Backup:
             declared = "raw" if self.disk.driver.get("type", "raw") == "raw" else None
             with local_image.opened_image(self.disk.path, declared) as (
                 descriptor,
-                found,
+                image,
             ):
-                live = _virtual(descriptor, found)
+                live = _virtual(descriptor, image)
         except (ProbeError, NotAssessable):
             return ""
         if copy >= live:
@@ -160,8 +159,10 @@ class Backup:
         return f"; it has {size(copy)} of the {size(live)} of its image: truncated, or made before the image grew"
 
     def discarded_since(self) -> int:
-        """Bytes that the image itself holds less than this copy needs: its guest gave them back since."""
-        if self.disk is None or self.disk.path is None or self.disk.view.type != "file":
+        """Return the bytes that the image itself holds less than this copy needs: its guest gave them back since."""
+        if self.disk is None or self.disk.path is None:
+            return 0
+        if self.disk.view.type != "file":
             return 0
         try:
             held = os.stat(self.disk.path).st_blocks * 512
@@ -207,9 +208,9 @@ def format_of_copy(path: str, disk: Disk | None) -> str | None:
     return "raw" if local_image.is_called_qcow2(disk.path or "") else None
 
 
-def _virtual(descriptor: int, found: Image) -> int:
+def _virtual(descriptor: int, image: Image) -> int:
     """Bytes of the disk in an image."""
-    return os.fstat(descriptor).st_size if found.qcow2 is None else found.qcow2.virtual
+    return os.fstat(descriptor).st_size if image.qcow2 is None else image.qcow2.virtual
 
 
 def tolerated(needed: int) -> int:
@@ -233,11 +234,16 @@ _looked: WeakKeyDictionary[Hypervisor, tuple[float, dict[FileId, str]]] = (
 
 
 def users_lately(hypervisor: Hypervisor) -> dict[FileId, str]:
-    """`users`, as they were a moment ago."""
+    """Return `users`, as they were a moment ago."""
     seen = _looked.get(hypervisor)
-    if seen is None or time.monotonic() - seen[0] > _FRESH:
-        seen = _looked[hypervisor] = (time.monotonic(), users(hypervisor))
-    return seen[1]
+    if seen is not None:
+        looked, by_file = seen
+        if time.monotonic() - looked <= _FRESH:
+            return by_file
+    now = time.monotonic()
+    by_file = users(hypervisor)
+    _looked[hypervisor] = (now, by_file)
+    return by_file
 
 
 def users(hypervisor: Hypervisor, besides: Guest | None = None) -> dict[FileId, str]:
@@ -245,13 +251,13 @@ def users(hypervisor: Hypervisor, besides: Guest | None = None) -> dict[FileId, 
 
     Its disks, as defined and as they run, and the backing files below them.
     """
-    found: dict[FileId, str] = {}
+    by_file: dict[FileId, str] = {}
     for guest in hypervisor.guests:
         if guest is besides:
             continue
         for path, kind in _sources(guest):
-            _follow(path, kind, guest.name, found)
-    return found
+            _follow(path, kind, guest.name, by_file)
+    return by_file
 
 
 def _sources(guest: Guest) -> set[tuple[str, str]]:
@@ -302,16 +308,20 @@ def _named_by(source: Element, guest: Guest) -> set[tuple[str, str]]:
 
 
 def _declared_format(source: Element) -> str:
-    """What the definition says the format of a <source> is: <driver> of a disk, <format> of what lies below it.
+    """Return the format that the definition gives a <source>.
 
-    libvirt takes a disk for raw if nothing is said.
+    That is in the <driver> of a disk, and in the <format> of a file below it. libvirt takes a disk for raw if there is
+    none.
     """
     owner = source.getparent()
     if owner is None:
         return "raw"
-    below = owner.find("format")
-    driver = owner.find("driver") if below is None else below
-    return "raw" if driver is None else str(driver.get("type") or "raw")
+    element = owner.find("format")
+    if element is None:
+        element = owner.find("driver")
+    if element is None:
+        return "raw"
+    return str(element.get("type") or "raw")
 
 
 def _volume(hypervisor: Node, pool: str, volume: str) -> str:
@@ -328,7 +338,7 @@ def _volume(hypervisor: Node, pool: str, volume: str) -> str:
         raise
 
 
-def _follow(path: str, kind: str, guest: str, found: dict[FileId, str]) -> None:
+def _follow(path: str, kind: str, guest: str, users: dict[FileId, str]) -> None:
     """Add the file at *path*, of the format *kind*, and those that its header names if it is a qcow2.
 
     Such a header was written here, by QEMU. Into a raw disk the guest itself writes what looks like one.
@@ -340,7 +350,7 @@ def _follow(path: str, kind: str, guest: str, found: dict[FileId, str]) -> None:
         path, kind = waiting.pop()
         try:
             status = os.stat(path)
-            found[file_id(status)] = guest
+            users[file_id(status)] = guest
             if kind != "qcow2" or not stat.S_ISREG(status.st_mode):
                 continue
             _add_below(path, waiting)
@@ -534,10 +544,10 @@ def _with_left(
 
 def _alone(hypervisor: Hypervisor, path: str) -> Backup:
     """The file at *path*, or nothing that can be opened: its row says so."""
-    one = Backup(hypervisor, path)
-    with suppress(ProbeError, NotAssessable), one.opened():
+    copy = Backup(hypervisor, path)
+    with suppress(ProbeError, NotAssessable), copy.opened():
         pass  # from now on it is this file
-    return one
+    return copy
 
 
 def _looks_like_an_image(path: str, notes: BackupNotes) -> bool:
@@ -566,10 +576,13 @@ class Candidate:
 
 
 def candidates(disks: Iterable[Disk]) -> list[Candidate]:
-    """What copies are compared with: every disk that has a path."""
-    return [
-        Candidate.of(disk, path) for disk in disks if (path := disk.path) is not None
-    ]
+    """Return the candidates that copies are compared with: every disk that has a path."""
+    wanted = []
+    for disk in disks:
+        path = disk.path
+        if path is not None:
+            wanted.append(Candidate.of(disk, path))
+    return wanted
 
 
 def match(path: str, wanted: Iterable[Candidate]) -> Disk | None:
@@ -635,35 +648,44 @@ def _common(names: tuple[str, ...], others: tuple[str, ...]) -> int:
 
 
 def pinned_by(backup: Backup) -> str:
-    """Who shares the zeros of the copy: the snapshots and reflinks by name, where btrfs tells."""
-    found = _sharers(backup)
-    return (
-        "a reflink" if found is None else btrfs.named(found) or "a snapshot or reflink"
-    )
+    """Return who shares the zeros of the copy: the snapshots and reflinks by name, if btrfs reports them."""
+    sharers = _sharers(backup)
+    if sharers is None:
+        return "a reflink"
+    return btrfs.named(sharers) or "a snapshot or reflink"
 
 
 def snapshots_that_pin(backup: Backup) -> str:
-    """The snapshots that share the zeros of the copy; "" if anything else shares them too, or nobody can tell."""
-    found = _sharers(backup)
-    return btrfs.named(found) if found and all(one.is_snapshot for one in found) else ""
+    """Return the snapshots that share the zeros of the copy.
+
+    "" if anything else shares them too, or that cannot be told.
+    """
+    sharers = _sharers(backup)
+    if not sharers:
+        return ""
+    if not all(sharer.is_snapshot for sharer in sharers):
+        return ""
+    return btrfs.named(sharers)
 
 
 def _sharers(backup: Backup) -> list[btrfs.Sharer] | None:
-    """Who shares zeros of the copy, asked of some of its extents from end to end; None if it is not on btrfs."""
+    """Return who shares zeros of the copy, asked of some of its extents from end to end.
+
+    None if it is not on btrfs.
+    """
     with backup.opened() as descriptor, backup.located.parent() as (folder, _):
         if not holes.is_on_btrfs(descriptor):
             return None
         zeros = holes.zero_spans(descriptor, os.fstat(descriptor).st_size)
-        addresses = [one.physical for one in holes.shared_extents(descriptor, zeros)]
-        some = addresses[:: -(-len(addresses) // _ASKED) or 1][:_ASKED] + addresses[-1:]
-        found = [
-            one
-            for address in dict.fromkeys(some)
-            for one in btrfs.sharers(
-                backup.hypervisor.shell, descriptor, folder, address
-            )
-        ]
-    return list(dict.fromkeys(found))
+        extents = holes.shared_extents(descriptor, zeros)
+        addresses = [extent.physical for extent in extents]
+        step = -(-len(addresses) // _ASKED) or 1
+        some = addresses[::step][:_ASKED] + addresses[-1:]
+        shell = backup.hypervisor.shell
+        sharers: list[btrfs.Sharer] = []
+        for address in dict.fromkeys(some):
+            sharers += btrfs.sharers(shell, descriptor, folder, address)
+    return list(dict.fromkeys(sharers))
 
 
 def stale_words(stale: int) -> str:
@@ -693,7 +715,10 @@ def punches(backup: Backup) -> bool:
 
 
 def is_better_rewritten(backup: Backup) -> bool:
-    """Is it on btrfs, with extents of its own, and room for another? A hole within an extent frees nothing there."""
+    """True if it is on btrfs, with extents of its own, and room for another.
+
+    A hole within an extent frees nothing there.
+    """
     with backup.opened() as descriptor:
         if not holes.is_on_btrfs(descriptor) or holes.shares_any(descriptor):
             return False

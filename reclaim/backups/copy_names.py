@@ -77,12 +77,14 @@ _VIRTNBD_NAME = re.compile(
 
 
 def stream(path: str) -> Stream | None:
-    """The kind of the file at *path* if its name says that it is no image but a stream made of one; else None."""
+    """Return the kind of the file at *path* if by its name it is no image but a stream made of one; else None."""
     name = PurePosixPath(path).name.lower()
     if _VIRTNBD_NAME.fullmatch(name):
         return _VIRTNBD
-    found = _peeled(name)[1]
-    return found[-1] if found else None
+    streams = _peeled(name)[1]
+    if not streams:
+        return None
+    return streams[-1]
 
 
 def looks_like_an_image(path: str) -> bool:
@@ -95,43 +97,45 @@ def looks_like_an_image(path: str) -> bool:
 
 
 def stem(path: str) -> str:
-    """The name of the file at *path* without the ending that images have, and without the parts added behind that."""
+    """Return the name of the file at *path* without the ending that images have, and without the parts behind that."""
     name = PurePosixPath(path).name
-    if found := _VIRTNBD_NAME.fullmatch(name):
-        return found["disk"]
+    by_virtnbd = _VIRTNBD_NAME.fullmatch(name)
+    if by_virtnbd:
+        return by_virtnbd["disk"]
     name = _peeled(name)[0]
-    low = name.lower()
-    ends = sorted(
-        (at + len(ending), at) for ending in _ENDINGS if (at := low.rfind(ending)) > 0
-    )
-    for end, start in reversed(ends):
+    lower = name.lower()
+    places = []
+    for ending in _ENDINGS:
+        start = lower.rfind(ending)
+        if start > 0:
+            places.append((start + len(ending), start))
+    for end, start in sorted(places, reverse=True):
         if is_added(name[end:]):
             return name[:start]
     return name
 
 
 def is_called(called: str, name: str) -> bool:
-    """Is *called* this name, or this name with the parts that people add to that of a copy?"""
-    return called.startswith(name) and is_added(called[len(name) :])
+    """True if *called* is this name, or this name with the parts that people add to that of a copy."""
+    if not called.startswith(name):
+        return False
+    return is_added(called[len(name) :])
 
 
 def is_called_behind(called: str, name: str) -> bool:
-    """Is *called* this name with such parts in front of it ("backup-web", "2026-11-28_web"), maybe behind it too?
+    """True if *called* is this name with such parts in front of it ("backup-web", "2026-11-28_web"), maybe behind it too.
 
-    A name that is such a part itself is not told from one: "2026-11-01" is of no guest that is called "01".
+    A name that is such a part itself cannot be told from one: "2026-11-01" is of no guest that is called "01".
     """
     if _is_front(name):
         return False
-    at = called.find(name, 1)
-    while at > 0:
-        front = called[:at]
-        if (
-            _BETWEEN.match(front[-1])
-            and _is_front(front)
-            and is_added(called[at + len(name) :])
-        ):
+    start = called.find(name, 1)
+    while start > 0:
+        front, behind = called[:start], called[start + len(name) :]
+        is_parted = _BETWEEN.match(front[-1])
+        if is_parted and _is_front(front) and is_added(behind):
             return True
-        at = called.find(name, at + 1)
+        start = called.find(name, start + 1)
     return False
 
 
@@ -171,8 +175,8 @@ def _peeled(name: str) -> tuple[str, list[Stream]]:
     streams: list[Stream] = []
     while True:
         base, dot, ending = name.rpartition(".")
-        found = _STREAMS.get(dot + ending.lower())
-        if found is None or not base:
+        kind = _STREAMS.get(dot + ending.lower())
+        if kind is None or not base:
             return name, streams
         name = base
-        streams.append(found)
+        streams.append(kind)

@@ -128,12 +128,15 @@ class Job:
 
 
 def declared(hypervisor: Hypervisor, notes: Iterable[BackupNotes]) -> list[Job]:
-    """Every declared job once, with all that is said about it."""
+    """Return every declared job once, with all that is declared about it."""
     by_path: dict[str, list[BackupNotes]] = {}
-    for one in notes:
-        if one.job is not None:
-            by_path.setdefault(str(one.job), []).append(one)
-    return [Job(hypervisor, path, tuple(said)) for path, said in by_path.items()]
+    for declaration in notes:
+        if declaration.job is not None:
+            by_path.setdefault(str(declaration.job), []).append(declaration)
+    jobs = []
+    for path, declarations in by_path.items():
+        jobs.append(Job(hypervisor, path, tuple(declarations)))
+    return jobs
 
 
 # What the commands are judged against ---------------------------------------------------------
@@ -204,16 +207,14 @@ class _Machine:
         """A script that the job starts. Raises Unreadable."""
         if path not in self._texts:
             self._texts[path] = self._read(path)
-        found = self._texts[path]
-        if isinstance(found, str):
-            raise Unreadable(found)
-        return found
+        text = self._texts[path]
+        if isinstance(text, str):
+            raise Unreadable(text)
+        return text
 
     def _read(self, path: str) -> bytes | str:
-        if (
-            sum(isinstance(one, bytes) for one in self._texts.values()) >= _MOST_FILES
-            or len(self._texts) > 200
-        ):
+        read = [text for text in self._texts.values() if isinstance(text, bytes)]
+        if len(read) >= _MOST_FILES or len(self._texts) > 200:
             return "too many files"
         if not path.isprintable() or len(path) > 1000:
             return "no name of a file"
@@ -223,13 +224,18 @@ class _Machine:
             return str(exc).removeprefix(f"{path}: ")
 
     def rsync_version(self, command: str) -> rsync.Version | None:
-        """None also where it is not the system's own: a job may be a user's, whose programs root does not run."""
-        folder = command.rpartition("/")[0]
-        if not is_sure(command) or ("/" in command and folder not in _OF_THE_SYSTEM):
+        """Return the version of the rsync that the job calls.
+
+        None also if it is not the system's own: a job may be a user's, whose programs root does not run.
+        """
+        if not is_sure(command):
+            return None
+        folder, separator, _ = command.rpartition("/")
+        if separator and folder not in _OF_THE_SYSTEM:
             return None
         if command not in self._versions:
-            told = self.job.hypervisor.shell.run("%s --version", command).stdout
-            self._versions[command] = rsync.version(told)
+            output = self.job.hypervisor.shell.run("%s --version", command).stdout
+            self._versions[command] = rsync.version(output)
         return self._versions[command]
 
     def snapshots(self, target: str) -> str | None:
@@ -269,10 +275,10 @@ class _Machine:
         return self._mounts[path]
 
     def size(self, path: str) -> int | None:
-        told = self.job.hypervisor.shell.run(
+        output = self.job.hypervisor.shell.run(
             "LC_ALL=C stat --dereference --format=%%s -- %s", path
         ).stdout.strip()
-        return int(told) if told.isdecimal() else None
+        return int(output) if output.isdecimal() else None
 
     def is_block_device(self, path: str) -> bool:
         if not is_sure(path) or not path.isprintable():

@@ -95,13 +95,13 @@ def _begins_with_user(line: bytes) -> bool:
 def read(path: str, source: bytes, files: Files | None = None) -> Script:
     """The commands in the file, and what of it was not understood. What it starts is read from *files*."""
     script = Script()
-    found = format_of(path, source)
-    if found is None:
+    kind = format_of(path, source)
+    if kind is None:
         script.skip(
             f"a timer says when, not what: declare {PurePosixPath(path).stem}.service"
         )
     else:
-        _READERS[found](_Reader(script, path, source, files or NoFiles()))
+        _READERS[kind](_Reader(script, path, source, files or NoFiles()))
     return script
 
 
@@ -404,14 +404,14 @@ def _unit_word(
     text = re.sub(r"(?<!\\)['\"]", "", text)
     text = re.sub(
         r"\\(.)",
-        lambda one: one[1] if one[1] in "\\'\" " else UNKNOWN,
+        lambda match: match[1] if match[1] in "\\'\" " else UNKNOWN,
         text,
         flags=re.DOTALL,
     )
-    text = re.sub(r"%(.)", lambda one: "%" if one[1] == "%" else UNKNOWN, text)
+    text = re.sub(r"%(.)", lambda match: "%" if match[1] == "%" else UNKNOWN, text)
     text = re.sub(
         r"\$\$|\$\{(\w+)\}",
-        lambda one: variables.get(one[1], UNKNOWN) if one[1] else "$",
+        lambda match: variables.get(match[1], UNKNOWN) if match[1] else "$",
         text,
     )
     return [Word(text, start, end)]
@@ -527,8 +527,8 @@ def _arguments(
 
 def _end_of_value(line: bytes) -> int:
     """Where the first value of a line ends: rsnapshot takes no other for a setting."""
-    found = re.match(rb"\s*[^\t]*\t+[^\t]*", line.rstrip())
-    return found.end() if found else len(line.rstrip())
+    value = re.match(rb"\s*[^\t]*\t+[^\t]*", line.rstrip())
+    return value.end() if value else len(line.rstrip())
 
 
 _READERS: dict[Format, Callable[[_Reader], None]] = {

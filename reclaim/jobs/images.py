@@ -83,7 +83,9 @@ class Map:
     copies: list[tuple[str, DiskImage | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.images = [replace(one, path=plain_device(one.path)) for one in self.images]
+        self.images = [
+            replace(image, path=plain_device(image.path)) for image in self.images
+        ]
 
     def take(self, snapshot: Snapshot) -> None:
         """Note that the job takes a snapshot, mounts one, or moves something."""

@@ -96,11 +96,11 @@ def is_filter(name: str) -> bool:
 
 def pipes(calls: Iterable[Call]) -> dict[int, list[Call]]:
     """The calls of each pipeline, in their order."""
-    found: dict[int, list[Call]] = {}
+    by_pipe: dict[int, list[Call]] = {}
     for call in calls:
         if call.pipe:
-            found.setdefault(call.pipe, []).append(call)
-    return found
+            by_pipe.setdefault(call.pipe, []).append(call)
+    return by_pipe
 
 
 def read(group: list[Call], call: Call) -> tuple[Copy, list[Call]] | None:
