@@ -1,4 +1,4 @@
-"""Copies of disk images: where they are, of which disk, what they take, and what may be done to them."""
+"""Copies of disk images: their places, disks and sizes, and whether they may be changed."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ _SLACK = 4 * 1024 * 1024
 class Backup:
     """One copy of a disk image; or a guest's disk of which no copy was found, and why (`absent`).
 
-    `where` it lies and which file it was (`known`) are those of the moment in which it was found. What is looked at
-    and mended later is that file, or none. `left` are files beside it, left by a rewrite that was killed.
+    The file's place (field `where`) and identity (`known`) are those of the moment in which it was found. reclaim looks
+    at that file later and mends that, or none. `left` are files beside it, left by a rewrite that was killed.
     """
 
     hypervisor: Hypervisor
@@ -63,7 +63,7 @@ class Backup:
 
     @property
     def file(self) -> str:
-        """Its path. Raises NotAssessable where there is no copy, or it is on another machine."""
+        """Return its path. Raises NotAssessable if there is no copy, or it is on another machine."""
         if self.path is None:
             raise NotAssessable(self.absent)
         return self.path
@@ -85,7 +85,7 @@ class Backup:
 
     @contextmanager
     def opened(self, flags: int = os.O_RDONLY) -> Iterator[int]:
-        """The file that was found, open. Raises NotAssessable, and ProbeError where another has taken its place."""
+        """Open the file that was found. Raises NotAssessable, and ProbeError if another has taken its place."""
         if self.known is not None:
             self.known = _rewritten.get(self.hypervisor, {}).get(self.known, self.known)
         descriptor = self.located.open(flags, self.file, self.known)
@@ -108,7 +108,7 @@ class Backup:
         )
 
     def scan(self) -> Scan:
-        """What it takes. Read anew when anything about the file has changed."""
+        """Return the bytes that it takes. They are read anew when anything about the file has changed."""
         with self.opened() as descriptor:
             now = os.fstat(descriptor)
             if (
@@ -135,12 +135,12 @@ class Backup:
         return max(0, stale)
 
     def user(self) -> str | None:
-        """The guest whose definition uses this very file, with what it depends on; None for a copy."""
+        """Return the guest whose definition uses this very file, itself or as a backing file; None for a copy."""
         with self.opened() as descriptor:
             return users_lately(self.hypervisor).get(file_id(os.fstat(descriptor)))
 
     def shorter(self) -> str:
-        """Words for a copy whose disk is smaller than that of its image; empty where it is not, or nobody can tell."""
+        """Return words for a copy whose disk is smaller than its image's; "" if it is not, or that cannot be told."""
         if self.disk is None or self.disk.path is None:
             return ""
         try:
@@ -176,7 +176,7 @@ _rewritten: WeakKeyDictionary[Hypervisor, dict[FileId, FileId]] = WeakKeyDiction
 
 
 def rewritten(hypervisor: Hypervisor, before: FileId, after: FileId) -> None:
-    """Note that a copy was written anew: the file *after* is what was found as *before*."""
+    """Note that a copy was written anew: the file *after* was found as *before*."""
     known = _rewritten.setdefault(hypervisor, {})
     known[before] = after
     known.pop(after, None)  # an inode number that is free is given again
@@ -247,7 +247,7 @@ def users_lately(hypervisor: Hypervisor) -> dict[FileId, str]:
 
 
 def users(hypervisor: Hypervisor, besides: Guest | None = None) -> dict[FileId, str]:
-    """Every file of this machine that a defined guest uses (but for one of them), and the guest's name.
+    """Return every file of this machine that a defined guest uses (but for one of them), and the guest's name.
 
     Its disks, as defined and as they run, and the backing files below them.
     """
@@ -325,7 +325,7 @@ def _declared_format(source: Element) -> str:
 
 
 def _volume(hypervisor: Node, pool: str, volume: str) -> str:
-    """The path of a volume; "" where libvirt has none, or its pool is not active: no guest starts on that."""
+    """Return the path of a volume; "" if libvirt has none, or its pool is not active: no guest starts on that."""
     try:
         return str(
             hypervisor.connection.storagePoolLookupByName(pool)
@@ -341,7 +341,7 @@ def _volume(hypervisor: Node, pool: str, volume: str) -> str:
 def _follow(path: str, kind: str, guest: str, users: dict[FileId, str]) -> None:
     """Add the file at *path*, of the format *kind*, and those that its header names if it is a qcow2.
 
-    Such a header was written here, by QEMU. Into a raw disk the guest itself writes what looks like one.
+    Such a header was written here, by QEMU. Into a raw disk the guest itself can write bytes that look like one.
     """
     waiting = [(path, kind)]
     for _ in range(_MOST_BELOW):
@@ -379,7 +379,7 @@ def _add_below(path: str, waiting: list[tuple[str, str]]) -> None:
 
 @dataclass(frozen=True)
 class FoundCopy:
-    """What was found for one hypervisor: its copies, and those that fit none of its disks."""
+    """The copies found for one hypervisor, and those that fit none of its disks."""
 
     backups: list[Backup] = field(default_factory=list)
     strangers: list[Backup] = field(default_factory=list)
@@ -489,7 +489,7 @@ def _is_meant(candidate: Candidate, notes: BackupNotes) -> bool:
 def _files(
     hypervisor: Hypervisor, notes: BackupNotes, crowded: list[str]
 ) -> Iterator[Backup]:
-    """Yield the file at the declared path, or every file below it; symbolic links lead to what is found anyway.
+    """Yield the file at the declared path, or every file below it; symbolic links lead to files that are found anyway.
 
     Of more files than a folder of images has none is judged: *crowded* gets the reason. Others may write there: it
     ends no run.
@@ -689,12 +689,12 @@ def _sharers(backup: Backup) -> list[btrfs.Sharer] | None:
 
 
 def stale_words(stale: int) -> str:
-    """What is said of a qcow2 that keeps *stale* bytes which its disk no longer has."""
+    """Return the words for a qcow2 that keeps *stale* bytes which its disk no longer has."""
     return f"{size(stale)} are data that the disk in the image no longer has"
 
 
 def why_not_written_to(backup: Backup) -> str | None:
-    """Why the copy must not be written to now, or None. It is opened for writing, and nothing is written."""
+    """Return why the copy must not be written to now, or None. It is opened for writing, and nothing is written."""
     try:
         with (
             backup.opened(os.O_RDWR) as descriptor,
@@ -706,7 +706,7 @@ def why_not_written_to(backup: Backup) -> str | None:
 
 
 def punches(backup: Backup) -> bool:
-    """Does the copy's filesystem punch holes? Raises ProbeError where that cannot be tried."""
+    """True if the copy's filesystem punches holes. Raises ProbeError if that cannot be tried."""
     with backup.located.parent() as (folder, _):
         try:
             return holes.can_punch(folder)
@@ -726,7 +726,7 @@ def is_better_rewritten(backup: Backup) -> bool:
 
 
 def why_not_rewritten(backup: Backup) -> str | None:
-    """Why the copy cannot be written anew beside itself, or None where it can."""
+    """Return why the copy cannot be written anew beside itself, or None if it can."""
     with backup.opened() as descriptor:
         status, room = os.fstat(descriptor), os.fstatvfs(descriptor)
     if status.st_nlink > 1:

@@ -1,4 +1,4 @@
-"""What the name of a file tells of a copy: the image it is called after, and whether it holds blocks of that at all."""
+"""Names of copies: the image that a file is called after, and whether it holds blocks of that at all."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OCCASION = re.compile(r"before|after|pre|post", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Stream:
-    """A kind of copy that is no image: zeros take nothing in it. `restore` says whether a restore comes back sparse."""
+    """A kind of copy that is no image: zeros take nothing in it. `restore`: whether a restore comes back sparse."""
 
     words: str
     restore: str
@@ -123,7 +123,7 @@ def is_called(called: str, name: str) -> bool:
 
 
 def is_called_behind(called: str, name: str) -> bool:
-    """True if *called* is this name with such parts in front of it ("backup-web", "2026-11-28_web"), maybe behind it too.
+    """True if *called* is this name with such parts in front of it ("backup-web"), maybe behind it too.
 
     A name that is such a part itself cannot be told from one: "2026-11-01" is of no guest that is called "01".
     """

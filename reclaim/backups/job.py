@@ -1,4 +1,4 @@
-"""A job that makes backups, as declared in the inventory: what it runs, and whether its copies stay sparse."""
+"""A job that makes backups, as declared in the inventory: its commands, and whether its copies stay sparse."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Job:
     notes: tuple[BackupNotes, ...]
 
     def source(self) -> bytes:
-        """The file as it is now. Raises ProbeError, NotAssessable for what is too large to be a job."""
+        """The file as it is now. Raises ProbeError, NotAssessable for a file too large to be a job."""
         data = (
             localfile.read(self.path, _MOST_BYTES + 1)
             if self.hypervisor.is_local
@@ -82,7 +82,7 @@ class Job:
 
     @property
     def left(self) -> list[str]:
-        """What an edit of a run that died left beside the file; on this machine alone, where edits are made beside."""
+        """Return the files that a killed edit left beside it. Only on this machine edits are made beside."""
         return localfile.left_beside(self.path) if self.hypervisor.is_local else []
 
     def _read_by_shell(self) -> bytes:
@@ -99,7 +99,7 @@ class Job:
             raise ProbeError(f"{self.path}: it cannot be read") from exc
 
     def assess(self) -> Assessment:
-        """Read the file, find what copies images, judge each command. Raises ProbeError, NotAssessable."""
+        """Read the file, find the copies of images, judge each command. Raises ProbeError, NotAssessable."""
         return self._judge().judged()
 
     def untrimmed(self) -> Untrimmed:
@@ -256,7 +256,7 @@ class _Machine:
         return f"the target is on btrfs with snapshots ({some})"
 
     def real(self, path: str) -> str:
-        """Where symbolic links lead to; *path* itself where that cannot be told."""
+        """Return the path that symbolic links lead to; *path* itself if that cannot be told."""
         if not path.isprintable():
             return path
         if self.job.hypervisor.is_local:
@@ -295,7 +295,7 @@ class _Machine:
 
 
 def _is_block_device(path: str) -> bool:
-    """Is that a block device of this machine? Raises ProbeError if it cannot be looked at."""
+    """True if that is a block device of this machine. Raises ProbeError if it cannot be looked at."""
     try:
         return stat.S_ISBLK(Path(path).stat().st_mode)
     except OSError as exc:
@@ -305,19 +305,19 @@ def _is_block_device(path: str) -> bool:
 
 
 def iter_lines(findings: Iterable[Finding]) -> Iterator[str]:
-    """The findings as they are told, each once."""
+    """Yield the findings as they are printed, each once."""
     yield from dict.fromkeys(map(str, findings))
 
 
 def why_not_edited(path: str) -> str | None:
-    """Why the file is not to be edited, or None."""
+    """Return why the file is not to be edited, or None."""
     if path.startswith(("/usr/lib/", "/lib/")):
         return f"{path} belongs to a package, which would put it back: copy it to /etc and declare that"
     return None
 
 
 def daemon_reload(job: Job) -> str | None:
-    """What makes systemd see the edited unit; None where it has not read it."""
+    """Return the command that makes systemd read the edited unit; None if systemd has not read it before."""
     return (
         "systemctl daemon-reload"
         if job.path.startswith(("/etc/systemd/", "/run/systemd/"))

@@ -93,7 +93,7 @@ def _begins_with_user(line: bytes) -> bool:
 
 
 def read(path: str, source: bytes, files: Files | None = None) -> Script:
-    """The commands in the file, and what of it was not understood. What it starts is read from *files*."""
+    """Return the commands in the file, and the parts not understood. Scripts that it starts are read from *files*."""
     script = Script()
     kind = format_of(path, source)
     if kind is None:
@@ -150,7 +150,7 @@ def _other(job: _Reader) -> None:
 
 
 def _lines(source: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Each line that says something: its number, its offset, its text without the line's end."""
+    """Yield each line that is not empty or a comment: its number, its offset, its text without the line's end."""
     offset = 0
     for number, line in enumerate(source.splitlines(keepends=True), start=1):
         text = line.rstrip(b"\r\n")
@@ -248,7 +248,7 @@ def _set_variable(variables: dict[str, str], line: bytes) -> None:
 def _add_cron_command(
     job: _Reader, command: bytes, offset: int, number: int, variables: dict[str, str]
 ) -> None:
-    """cron turns `\\%` into `%`, and what follows a bare % into standard input; neither moves what is before it."""
+    """cron turns `\\%` into `%`, and text behind a bare % into standard input. Neither moves the text before it."""
     before = re.split(rb"(?<!\\)%", command, maxsplit=1)[0]
     if rb"\%" in before:
         # blanks of the same length: the offsets stay, and the words that hold it are not known
@@ -463,7 +463,7 @@ def _rsnapshot(job: _Reader) -> None:
 
 @dataclass
 class _Conf:
-    """What one rsnapshot.conf sets: each value with the byte at which it ends."""
+    """The settings of one rsnapshot.conf: each value with the byte at which it ends."""
 
     settings: dict[str, tuple[str, int]] = field(default_factory=dict)
     backups: list[tuple[int, list[str]]] = field(default_factory=list)
@@ -526,7 +526,7 @@ def _arguments(
 
 
 def _end_of_value(line: bytes) -> int:
-    """Where the first value of a line ends: rsnapshot takes no other for a setting."""
+    """Return the byte at which the first value of a line ends: rsnapshot takes no other for a setting."""
     value = re.match(rb"\s*[^\t]*\t+[^\t]*", line.rstrip())
     return value.end() if value else len(line.rstrip())
 

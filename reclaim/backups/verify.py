@@ -1,4 +1,4 @@
-"""Is a copy of a disk image good? Its content against the image, and whether a restore would be sparse."""
+"""The check of a copy of a disk image: its content against the image, and whether a restore would be sparse."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class _Opened:
 def verify(
     copy: str, hypervisor: Hypervisor | None, given: str | None, say: Say
 ) -> bool:
-    """Compare *copy* with the image *given*, or with that of the disk it is matched to. True where they are alike.
+    """Compare *copy* with the image *given*, or with that of the disk it is matched to. True if they are alike.
 
-    Without a hypervisor nobody knows of guests: QEMU's own lock on a given image is what tells then.
-    Raises ReclaimError where they cannot be compared: a guest runs on the image, a file cannot be read.
+    Without a hypervisor no guests are known: then QEMU's own lock on a given image shows whether one runs.
+    Raises ReclaimError if they cannot be compared: a guest runs on the image, a file cannot be read.
     """
     try:
         with ExitStack() as stack:
@@ -131,7 +131,10 @@ def _source(
 
 
 def _declared_format(disk: Disk, path: str, *, given: bool) -> Format | None:
-    """What the definition says; None for an image that was *given*, and may be in another format than the disk."""
+    """Return the disk's format by its definition.
+
+    None for an image that was *given*, and may be in another format than the disk.
+    """
     declared = disk.driver.get("type", "raw")
     if declared == "raw":
         return (
@@ -149,7 +152,7 @@ def _declared_format(disk: Disk, path: str, *, given: bool) -> Format | None:
 
 
 def _expect_still(descriptor: int, path: str, hypervisor: Hypervisor) -> None:
-    """Raises ReclaimError where a running guest writes to the image, or one that cannot be told."""
+    """Raise ReclaimError if a running guest writes to the image, or that cannot be told."""
     name = backup.users(hypervisor).get(file_id(os.fstat(descriptor)))
     guest = next((other for other in hypervisor.guests if other.name == name), None)
     if guest is not None and guest.is_running and not hypervisor.is_test_driver:
@@ -161,7 +164,7 @@ def _expect_still(descriptor: int, path: str, hypervisor: Hypervisor) -> None:
 def _compare(
     ours: _Opened, source: _Opened, stack: ExitStack, watch: Callable[[], None]
 ) -> bool:
-    """Raises ReclaimError where qemu-img cannot tell."""
+    """Return True if both have the same content. Raises ReclaimError if qemu-img cannot compare them."""
     chain = _backing(source, stack, _DEEPEST)
     if ours.image.qcow2 and ours.image.qcow2.backing and chain is None:
         raise ReclaimError(
@@ -231,7 +234,7 @@ def _descriptors(nodes: list[dict[str, Any]]) -> list[int]:
 
 
 def _restore(copy: _Opened) -> str:
-    """What a restore of the copy would take."""
+    """Return words for the bytes that a restore of the copy would take."""
     try:
         scan = holes.scan_open(copy.descriptor, copy.path)
     except OSError as exc:

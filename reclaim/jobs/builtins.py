@@ -1,4 +1,4 @@
-"""Builtins of the shell that change what is known: cd, read, set, trap, eval, …"""
+"""Builtins of the shell that change the known variables and folders: cd, read, set, trap, eval, …"""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def _is_btrbk(source: bytes) -> bool:
 
 
 def read(path: str, source: bytes, script: Script, shell: ReadShell) -> None:
-    """Read what the configuration copies, as far as it is understood; else note what kind it is."""
+    """Read the copies that the configuration makes. If its kind is not read, note that kind."""
     file = PurePosixPath(path)
     is_yaml = file.suffix in (".yaml", ".yml") or _STARTS_YAML.match(source)
     if _is_btrbk(source):

@@ -1,4 +1,4 @@
-"""Shell text as a tree, by tree-sitter's bash grammar; and what that grammar does not know, put into words it does."""
+"""Shell text as a tree, by tree-sitter's bash grammar, with words that it knows for syntax that it does not know."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def _parser() -> Parser:
 
 
 def parse(source: bytes) -> tuple[Node, bytes]:
-    """The tree of *source*, and the text that its offsets are of: as long as *source*, byte for byte.
+    """Return the tree of *source*, and the text that its offsets are of: as long as *source*, byte for byte.
 
-    Raises Unparsable where the parser finds no way through it in a few seconds of processor time.
+    Raises Unparsable if the parser finds no way through it in a few seconds of processor time.
     """
     root = _tree(source)
     if not root.has_error:

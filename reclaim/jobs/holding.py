@@ -1,4 +1,4 @@
-"""Does what is copied hold still: is the guest stopped, or does it write elsewhere, from before the copy to its end?"""
+"""Whether an image holds still: its guest is stopped, or writes elsewhere, from before the copy to its end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Still(IntEnum):
 
 @dataclass(frozen=True)
 class Held:
-    """Whether it holds still, and why nobody can tell."""
+    """Whether it holds still, and why that is in doubt."""
 
     still: Still
     doubt: str = ""
@@ -123,7 +123,7 @@ class Timeline:
 
 @dataclass
 class _Watch:
-    """One image, step by step up to the end of its copy: what holds it still by now."""
+    """One image, step by step up to the end of its copy, with all that holds it still by now."""
 
     timeline: Timeline
     number: int
@@ -135,7 +135,7 @@ class _Watch:
     doubt: str = ""
 
     def begin(self) -> None:
-        """Note what may hold the image still besides the steps before the copy."""
+        """Note all that may hold the image still besides the steps before the copy."""
         choices = {choice for choice, _ in self.copy.call.branch}
         if not choices.isdisjoint(self.timeline.asked):
             self.ways["asked"] = Still.MAYBE
@@ -148,7 +148,7 @@ class _Watch:
             self.doubt = f"whether {other} holds it still shows only when both run: each has a time of its own"
 
     def take(self, position: int, step: Step) -> None:
-        """Note what *step* holds, or lets go on."""
+        """Note that *step* holds the image, or lets its guest go on."""
         sure = self.timeline.meets(_branch(step), self.copy.call.branch)
         if sure is Still.NO:
             return
@@ -201,7 +201,7 @@ def _why_not_held(step: Hold, asked_after: int | None) -> str:
 
 
 def _is_of_another_line(step: Step, copy: Copy) -> bool:
-    """True if another line of the cron table runs *step*; what was not understood may belong to any."""
+    """True if another line of the cron table runs *step*. A part that was not understood may belong to any line."""
     if isinstance(step, NotUnderstood):
         return False
     return step.call.run != copy.call.run

@@ -35,7 +35,7 @@ class DiskImage:
     uuid: str = ""
 
     def is_of(self, guest: str) -> bool:
-        """Is it an image of *guest*, by its name or its UUID?"""
+        """True if it is an image of *guest*, by its name or its UUID."""
         return bool(guest) and guest in (self.guest, self.uuid)
 
 
@@ -50,7 +50,7 @@ class FoundImage:
 
 @dataclass
 class Copied:
-    """What a command copies: images that are sure, and why there may be more."""
+    """The images that a command surely copies, and why there may be more."""
 
     sure: list[FoundImage] = field(default_factory=list)
     doubt: str = ""
@@ -73,7 +73,7 @@ class Copied:
 
 @dataclass
 class Map:
-    """Where images lie by now: taken further by each snapshot and copy of the job."""
+    """The places of images by now: each snapshot and copy of the job adds some."""
 
     images: list[DiskImage]
     origins: Origins
@@ -108,7 +108,7 @@ class Map:
             self.copies.append((path, None))
 
     def below(self, copy: Copy, node_is_read: Callable[[str], bool]) -> Copied:
-        """The images that *copy* reads."""
+        """Return the images that *copy* reads."""
         found = Copied()
         if copy.of_guest is not None:
             self._of_guest(copy.of_guest, found)
@@ -251,7 +251,7 @@ class Map:
         return copies[:20]
 
     def _origin(self, path: str) -> tuple[str, bool]:
-        """*path* where it lay before the snapshots that the job took, and whether it is in one."""
+        """Return *path* before the snapshots that the job took, and True if it is in one of them."""
         still = False
         for _ in range(_DEEPEST):
             named = _OF_A_SNAPSHOT.fullmatch(path)

@@ -1,4 +1,4 @@
-"""From the steps of a job to its verdict: what is wrong with each copy, what mends it, and what nobody can tell."""
+"""From the steps of a job to its verdict: faults of each copy, edits that mend them, and doubts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LineEdit:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, and the edits that mend it; none where `by_hand` says what to do."""
+    """One fault, and the edits that mend it; none if `by_hand` holds the advice."""
 
     line: int
     text: str
@@ -51,7 +51,7 @@ class Finding:
 
     @property
     def advice(self) -> str:
-        """What to do by hand, and where."""
+        """Return the advice for mending it by hand, with its line."""
         return printable(f"{self.where or f'line {self.line}'}: {self.by_hand}")
 
     def __str__(self) -> str:
@@ -60,14 +60,14 @@ class Finding:
 
 @dataclass
 class Assessment:
-    """What a job's commands come to: findings, what is in order, and what cannot be told."""
+    """The result for a job's commands: findings, copies in order, and doubts."""
 
     findings: list[Finding] = field(default_factory=list)
     good: list[str] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
 
     def doubt(self, text: str) -> None:
-        """Note what cannot be told, once."""
+        """Note a doubt, once."""
         text = printable(text)
         if text not in self.unclear and len(self.unclear) < _MOST_DOUBTS:
             self.unclear.append(text)
@@ -77,7 +77,7 @@ class Assessment:
 class Untrimmed:
     """The running guests whose images a job copies before it trims them, with the first copy that does.
 
-    `trimmed` are those that it trims before; `doubts` are what was not understood.
+    `trimmed` are those that it trims before; `doubts` are the parts not understood.
     """
 
     copies: list[tuple[str, Call]] = field(default_factory=list)
@@ -86,18 +86,18 @@ class Untrimmed:
 
 
 class Machine(Protocol):
-    """What the hypervisor is asked."""
+    """The questions that the hypervisor answers."""
 
     def rsync_version(self, command: str) -> rsync.Version | None: ...
 
     def snapshots(self, target: str) -> str | None:
-        """Why the target shares blocks with snapshots; None where it does not, or nobody can tell."""
+        """Return why the target shares blocks with snapshots; None if it does not, or that cannot be told."""
         ...
 
     def same_filesystem(self, one: str, other: str) -> bool: ...
 
     def real(self, path: str) -> str:
-        """Where symbolic links lead to."""
+        """Return the path that symbolic links lead to."""
         ...
 
     def size(self, path: str) -> int | None: ...
@@ -159,7 +159,7 @@ def _same_copy(copy: Copy) -> tuple[object, ...]:
 
 
 def _keeps_the_first(copy: Copy) -> bool:
-    """True if the copy may leave in place what an earlier one wrote."""
+    """True if the copy may leave in place the bytes that an earlier one wrote."""
     if copy.tool == "cp":
         return any(map(_CP_KEEPS_THE_FIRST.match, copy.call.texts))
     if copy.rsync is None:
@@ -354,7 +354,7 @@ class Judge:
         self.found.doubt(f"{copy.call.where}: {copy.tool}: {text}")
 
     def _is_copied_on(self, copy: Copy) -> bool:
-        """True if the job copies what *copy* wrote, whenever that runs."""
+        """True if the job copies the file that *copy* wrote, whenever that runs."""
         position = self.steps.all.index(copy)
         for later in self.steps.all[position + 1 :]:
             if not isinstance(later, Copy) or copy.target not in later.sources:
@@ -446,7 +446,7 @@ class Judge:
     # rsync ------------------------------------------------------------------------------------
 
     def _rsync(self, copy: Copy, copied: Copied) -> _Plan:
-        """Return what is wrong with one call of rsync, and the options that mend all of it."""
+        """Return the faults of one call of rsync, and the options that mend all of them."""
         line = copy.rsync
         assert line is not None
         plan = _Plan(copy, line)
@@ -474,7 +474,7 @@ class Judge:
         return self.machine.is_block_device(copy.target)
 
     def _onto_a_device(self, plan: _Plan, *, surely: bool) -> _Plan:
-        """A device has no holes, and --sparse would leave there what was there before."""
+        """A device has no holes, and --sparse would leave the earlier bytes there."""
         if plan.line.has("sparse"):
             text = "rsync --sparse onto a device fails, or leaves there what was there before: a device has no holes"
             return replace(
@@ -553,7 +553,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is wrong with one call of rsync, and the options that together mend it: all of them, or none.
+    """The faults of one call of rsync, and the options that together mend them: all of them, or none.
 
     `forbids`: --sparse must not be added where this call runs.
     """
@@ -622,7 +622,7 @@ class _Plan:
 
 
 def _without_preallocation(plan: _Plan, version: rsync.Version | None) -> _Plan:
-    """Measured with 3.2.7, 3.4.1 and 3.5.0: only 3.5.0 with --sparse --inplace punches what it preallocated."""
+    """Measured with 3.2.7, 3.4.1 and 3.5.0: only 3.5.0 with --sparse --inplace punches preallocated blocks."""
     line = plan.line
     if not line.has("preallocate"):
         return plan

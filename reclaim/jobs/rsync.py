@@ -47,24 +47,24 @@ _UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 
 
 def is_called_so(name: str) -> bool:
-    """Is it rsync, also by a name with its version?"""
+    """True if it is rsync, also by a name with its version."""
     return re.fullmatch(r"rsync(?:[-_]?\d[\d.]*)?", name) is not None
 
 
 def is_remote(text: str) -> bool:
-    """Is the path on another machine?"""
+    """True if the path is on another machine."""
     return _REMOTE.match(text) is not None
 
 
 def is_device(path: str) -> bool:
-    """Is it a device, here or elsewhere, by its name?"""
+    """True if it is a device, here or elsewhere, by its name."""
     local = path.rpartition(":")[2] if is_remote(path) else path
     return local.startswith("/dev/") and not local.startswith(_NO_DEVICES)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One of FILTER RULES in rsync(1). `leaves_out` is None where what it says lies elsewhere, or is not read here."""
+    """One of FILTER RULES in rsync(1). `leaves_out` is None if its patterns lie elsewhere, or are not read here."""
 
     leaves_out: bool | None
     pattern: str = ""
@@ -131,12 +131,12 @@ class Line:
 
     @property
     def is_local(self) -> bool:
-        """Are both ends on this machine? Then rsync copies whole files unless told otherwise."""
+        """True if both ends are on this machine. Then rsync copies whole files unless an option forbids it."""
         return not any(is_remote(word.text) for word in self.paths)
 
     @property
     def writes_here(self) -> bool:
-        """Is this machine's rsync the one that writes? So also for a pull."""
+        """True if this machine's rsync is the one that writes. So also for a pull."""
         return self.target is not None and not is_remote(self.target.text)
 
     @property

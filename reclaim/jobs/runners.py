@@ -15,7 +15,7 @@ from reclaim.jobs.wrappers import SHELLS
 
 
 def _find(shell: Reader, words: list[Word], line: int) -> None:
-    """`find PATH… -exec COMMAND {} ;`: the command gets what is found."""
+    """`find PATH… -exec COMMAND {} ;`: the command gets the files that are found."""
     shell.emit(words[:1], line)
     texts = [word.text for word in words]
     marks = found_by(shell.values, texts[1:])
@@ -125,7 +125,7 @@ _SSH_VALUED = "BbcDEeFIiJLlmOoPpQRSWw"
 
 
 def _ssh(shell: Reader, words: list[Word], line: int) -> None:
-    """Read what runs on another machine, and never edit it."""
+    """Read the commands that run on another machine, and never edit them."""
     operands = _operands_of_ssh(words[1:])
     if not operands:
         return

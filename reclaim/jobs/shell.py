@@ -1,7 +1,7 @@
 """Commands in shell scripts, in the order in which they run, by tree-sitter's bash grammar. Nothing is run.
 
-Functions are read where they are called, with their arguments; loops over known words once for each word; scripts
-that the job starts are read too, some steps deep. What else comes from an expansion is uncertain, and a word says so.
+Functions are read at each call, with its arguments; loops over known words once for each word; scripts
+that the job starts are read too, some steps deep. Any other expansion is uncertain, and its word is marked so.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ _PATTERNS = ("word", "extglob_pattern", "string", "raw_string", "concatenation")
 
 @dataclass
 class Shell:
-    """Reads shell into a Script. One for a job: the functions and what is known are those of its file."""
+    """Reads shell into a Script. One for a job: the functions and variables are those of its file."""
 
     script: Script
     files: Files = field(default_factory=NoFiles)
@@ -139,7 +139,7 @@ class Shell:
     # Texts ------------------------------------------------------------------------------------
 
     def read(self, text: Text) -> None:
-        """Read *text* as a script of its own; what it leaves for its end is read at its end."""
+        """Read *text* as a script of its own; its traps are read at its end."""
         before, self.traps = self.traps, []
         self.run(text)
         for word, place in self.traps[-8:]:
@@ -154,7 +154,7 @@ class Shell:
         )
 
     def run(self, text: Text) -> None:
-        """Read *text* with what is known now."""
+        """Read *text* with the variables that are known now."""
         try:
             root, plain = grammar.parse(text.source)
         except grammar.Unparsable:
@@ -303,7 +303,7 @@ class Shell:
 
     @contextmanager
     def own(self) -> Iterator[None]:
-        """A subshell: what it sets and where it goes ends with it."""
+        """A subshell: its variables and its folder end with it."""
         with self.set_for_now(
             state=self.state.copy(), functions=dict(self.functions), pipe=0
         ):
@@ -318,7 +318,7 @@ class Shell:
             self._statement(child)
 
     def _chain(self, node: Node) -> None:
-        """`A && B`, `A || B`: B runs on what came of A."""
+        """`A && B`, `A || B`: B runs or not by the result of A."""
         # the grammar puts the chain's first part innermost: a loop, since such a chain may be long
         parts: list[tuple[str, Node]] = []
         while node.type == "list" and len(node.named_children) >= 2:
@@ -383,7 +383,7 @@ class Shell:
                 self._statement(command)
 
     def _redirect(self, node: Node, given: Input, rest: list[Node]) -> list[str] | None:
-        """Note where input comes from and output goes to. Return the words of the input if they are known."""
+        """Note the files of input and output. Return the words of the input if they are known."""
         if node.type == "heredoc_redirect":
             self._heredoc_redirect(node, given, rest)
             return None
@@ -456,12 +456,12 @@ class Shell:
         self.state = joined(arms if has_else and arms else [before, *arms])
 
     def _note_question(self, choice: int, node: Node) -> None:
-        """Does the choice ask whether a guest runs? "If it runs, shut it down" leaves it off either way."""
+        """Note a choice that asks whether a guest runs. "If it runs, shut it down" leaves it off either way."""
         if _STATE.search(self.text.source[node.start_byte : node.end_byte]):
             self.script.asked.add(choice)
 
     def _guards(self, node: Node) -> bool:
-        """True if what follows runs only for some answers to whether a guest runs, as after "if it runs, exit"."""
+        """True if the next commands run only for some answers to whether a guest runs, as after "if it runs, exit"."""
         if node.type == "if_statement":
             return self._if_guards(node)
         if node.type != "list":
@@ -731,7 +731,10 @@ class Shell:
         )
 
     def _looks_elsewhere(self) -> bool:
-        """Does PATH begin with a folder that is none of the system's? One that is not known is the caller's PATH."""
+        """True if PATH begins with a folder that is none of the system's.
+
+        One that is not known is the caller's PATH.
+        """
         first = self.state.variables.get("PATH", ("/usr/bin",))[0].partition(":")[0]
         return is_sure(first) and first.rstrip("/") not in (*_FOLDERS, "/sbin", "/bin")
 
@@ -869,7 +872,7 @@ class Shell:
             self.depth -= 5
 
     def source(self, words: list[Word], line: int) -> None:
-        """`. FILE`: its commands and what it sets are those of this script."""
+        """`. FILE`: its commands and variables are those of this script."""
         path = words[1].text if len(words) > 1 else UNKNOWN
         path = absolute(path, self.state.folder) if "/" in path else path
         if not path.startswith("/") or not is_sure(path) or path in self._opened:
@@ -959,7 +962,7 @@ _IF_EMPTY = re.compile(
 
 
 def _may_leave_a_turn(node: Node, source: bytes) -> bool:
-    """Do some turns of the loop end there? Not those that have nothing to do."""
+    """True if some turns of the loop end there, besides those that have nothing to do."""
     if (
         node.type not in ("list", "if_statement", "case_statement")
         or node.end_byte - node.start_byte > 2000

@@ -90,7 +90,7 @@ _FILTERS_AND_DD = _FILTERS | {"dd"}
 
 
 def is_filter(name: str) -> bool:
-    """True if it only passes on, or packs, what it reads."""
+    """True if it only passes its input on, or packs it."""
     return name in _FILTERS
 
 
@@ -205,7 +205,7 @@ def _bytes(text: str) -> int | None:
 
 
 def _count_of_bytes(texts: list[str]) -> str | None:
-    """What `head -c` and `tail -c` are given."""
+    """Return the number that `head -c` and `tail -c` are given; None without that option."""
     for number, text in enumerate(texts):
         if text in ("-c", "--bytes"):
             return texts[number + 1] if number + 1 < len(texts) else ""
@@ -282,7 +282,7 @@ def _values_of(name: str, texts: list[str]) -> list[str]:
 
 
 def _judged(call: Call, sources: tuple[str, ...], stages: list[Call]) -> Copy:
-    """By what the stream ends in."""
+    """Judge a stream by the place in which it ends."""
     target, conversions = _sink(stages)
     good, store = "", ""
     wrong: tuple[Wrong, ...] = ()
@@ -321,7 +321,7 @@ def _is_on_a_device(target: str) -> bool:
 
 
 def _wrong_if_sparse(target: str, conversions: list[str]) -> tuple[Wrong, ...]:
-    """What `conv=sparse` does wrong at *target*."""
+    """Return the faults of `conv=sparse` at *target*."""
     if _is_on_a_device(target):
         text = "dd conv=sparse onto a device leaves there what was there before where the image has zeros"
         return (Wrong(text, "drop conv=sparse"),)

@@ -1,4 +1,4 @@
-"""What each command does: the programs that copy, snapshot, stop guests. Nothing is run."""
+"""The steps of each command: of programs that copy, snapshot, stop guests. Nothing is run."""
 
 from __future__ import annotations
 
@@ -476,7 +476,7 @@ def _dd(call: Call) -> Iterator[Step]:
 
 
 def dd_copy(call: Call, sources: tuple[str, ...], target: str, conv: str) -> Copy:
-    """A device has no holes: on one dd's `sparse` would leave what was there before."""
+    """A device has no holes: on one dd's `sparse` would leave the earlier bytes."""
     conversions = conv.split(",")
     sparse = "sparse" in conversions
     good, store = "dd conv=sparse", ""
@@ -795,7 +795,7 @@ def _inside(folder: str, path: str) -> str:
 
 
 def _qemu_nbd(call: Call) -> Iterator[Step]:
-    """`qemu-nbd --connect=DEVICE IMAGE`: the device holds what the image holds."""
+    """`qemu-nbd --connect=DEVICE IMAGE`: the device has the content of the image."""
     device = _value(call.texts, "-c", "--connect")
     operands = _operands(
         call, "-c --connect -f --format -o -P -b -p -x -t -B --cache --aio --discard"

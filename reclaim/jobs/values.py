@@ -1,4 +1,4 @@
-"""What words of a shell script stand for, as far as the script itself says it; nothing is run."""
+"""The values of words of a shell script, as far as the script itself determines them. Nothing is run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DEEPEST = 30
 
 @dataclass(frozen=True)
 class Text:
-    """A piece of shell: its bytes, where it lies in the job's file (None: elsewhere), its first line, its file."""
+    """A piece of shell: its bytes, its place in the job's file (None: elsewhere), its first line, its file."""
 
     source: bytes
     offset: int | None = 0
@@ -52,7 +52,7 @@ def _kept(word: str) -> str:
 
 @dataclass
 class State:
-    """What is known at one point of a script: variables (an array has several words), arguments, standard input."""
+    """All that is known at one point of a script: variables (an array has several words), arguments, standard input."""
 
     variables: dict[str, tuple[str, ...]] = field(default_factory=dict)
     arguments: tuple[str, ...] | None = None
@@ -81,7 +81,7 @@ class State:
             self.arrays -= {name}
 
     def _referred(self, name: str) -> str:
-        """The variable that *name* stands for; where that is not known, any may be set."""
+        """Return the variable that *name* stands for; if that is not known, any may be set."""
         other = self.references[name]
         if not other.isidentifier() or other in self.references:
             self.forget()
@@ -106,7 +106,7 @@ class State:
 
 
 def joined(states: list[State]) -> State:
-    """What is known if any of *states* may be the case."""
+    """Return all that is known if any of *states* may be the case."""
     first, *others = states
     result = first.copy()
     for other in others:
@@ -194,7 +194,7 @@ _KEEPS_ALL = ("tr", "cut", "column", "xargs")
 
 @dataclass
 class Values:
-    """Reads words of one text with what is known now."""
+    """Reads words of one text with the variables that are known now."""
 
     text: Text
     state: State
@@ -305,7 +305,7 @@ class Values:
         return words[:MOST_WORDS]
 
     def value(self, node: Node) -> str:
-        """What *node* stands for as one text."""
+        """Return the value of *node* as one text."""
         if self.depth > _DEEPEST:
             return UNKNOWN
         self.depth += 1
@@ -368,7 +368,7 @@ class Values:
         return arguments[index] if index < len(arguments) else ""
 
     def _expansion(self, node: Node, raw: str) -> str:
-        """`${NAME}`, and what bash can do with it: a default, a piece cut off at either end, a replacement."""
+        """`${NAME}`, and bash's changes to it: a default, a piece cut off at either end, a replacement."""
         plain = re.fullmatch(r"\$\{(\w+)\}", raw)
         if plain:
             return self._variable(plain[1])
@@ -397,7 +397,7 @@ class Values:
     # What commands print ----------------------------------------------------------------------
 
     def output(self, node: Node) -> list[str]:
-        """The words that a substitution, a command or a pipeline prints, as far as they can be told."""
+        """Return the words that a substitution, a command or a pipeline prints, as far as they can be told."""
         if self.depth > _DEEPEST:
             return [UNKNOWN]
         self.depth += 1
@@ -425,7 +425,7 @@ class Values:
         return [self.origins.mark()]
 
     def _of_loop(self, nodes: list[Node]) -> list[str]:
-        """A loop over guests prints what its last command prints, for each."""
+        """A loop over guests prints the output of its last command, for each."""
         commands = []
         for node in nodes:
             if node.type == "do_group":
@@ -491,7 +491,7 @@ class Values:
 
 
 def _placed(word: Word, start: int | None, end: int | None) -> Word:
-    """A word of a variable lies elsewhere; one that is not known lies where the expansion is."""
+    """A word of a variable lies elsewhere; one that is not known lies at the place of the expansion."""
     return word if is_sure(word.text) else replace(word, start=start, end=end)
 
 
@@ -692,7 +692,7 @@ def _realpath(values: Values, words: list[str]) -> list[str] | None:
 
 
 def _losetup(values: Values, words: list[str]) -> list[str] | None:
-    """`losetup --find --show IMAGE`: the device holds what the image holds, so the image stands for it."""
+    """`losetup --find --show IMAGE`: the device has the content of the image, so the image stands for it."""
     files = _without_options(words)
     if len(files) != 1 or "--show" not in words:
         return None

@@ -1,4 +1,4 @@
-"""What commands of virsh(1) do to guests and their images."""
+"""The steps of virsh(1): copies, holds and releases of guests and their images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _BOOLEAN = re.compile(
 
 
 def steps(call: Call) -> Iterator[Step]:
-    """Yield what the call does. A command line of several commands (`virsh "a; b"`) is read command by command."""
+    """Yield the steps of the call. A command line of several commands (`virsh "a; b"`) is read command by command."""
     words, elsewhere = _command(call)
     if not words:
         if call.stdin is not None or call.pipe:

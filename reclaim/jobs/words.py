@@ -18,7 +18,7 @@ LONGEST = 32_768
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an unknown value comes from.
+    """The origin of an unknown value.
 
     `kind`: "guest" (a name that virsh lists), "image" (a path of a disk of `guest`), "found" (a file below `path`
     whose name fits `name`), "name" (one word), "text" (anything else). `every`: all guests that run are among the
@@ -42,7 +42,7 @@ class Origins:
     named: dict[str, str] = field(default_factory=dict)
 
     def mark(self, origin: Origin | None = None, key: str = "") -> str:
-        """A new character for a value; the one that *key* got before, where it did."""
+        """Return a new character for a value, or the one that *key* got before."""
         if key and key in self.named:
             return self.named[key]
         if len(self.known) >= _MOST:
@@ -74,9 +74,9 @@ class Origins:
 
 @dataclass(frozen=True)
 class Word:
-    """One word of a command. `start` and `end` are byte offsets in the file; None where it comes from elsewhere.
+    """One word of a command. `start` and `end` are byte offsets in the file; None if it comes from elsewhere.
 
-    `splits`: what is unknown of it may be several words, or none.
+    `splits`: its unknown parts may be several words, or none.
     """
 
     text: str
