@@ -1,4 +1,4 @@
-"""Copies of disk images: where they are, of which disk, what they take, and what may be done to them."""
+"""Copies of disk images: their places, disks and sizes, and whether they may be changed."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ _SLACK = 4 * 1024 * 1024
 class Backup:
     """One copy of a disk image; or a guest's disk of which no copy was found, and why (`absent`).
 
-    `where` it lies and which file it was (`known`) are those of the moment in which it was found. What is looked at
-    and mended later is that file, or none. `left` are files beside it, left by a rewrite that was killed.
+    The file's place (field `where`) and identity (`known`) are those of the moment in which it was found. reclaim looks
+    at that file later and mends that, or none. `left` are files beside it, left by a rewrite that was killed.
     """
 
     hypervisor: Hypervisor
@@ -63,7 +63,7 @@ class Backup:
 
     @property
     def file(self) -> str:
-        """Its path. Raises NotAssessable where there is no copy, or it is on another machine."""
+        """Return its path. Raises NotAssessable if there is no copy, or it is on another machine."""
         if self.path is None:
             raise NotAssessable(self.absent)
         return self.path
@@ -85,7 +85,7 @@ class Backup:
 
     @contextmanager
     def opened(self, flags: int = os.O_RDONLY) -> Iterator[int]:
-        """The file that was found, open. Raises NotAssessable, and ProbeError where another has taken its place."""
+        """Open the file that was found. Raises NotAssessable, and ProbeError if another has taken its place."""
         if self.known is not None:
             self.known = _rewritten.get(self.hypervisor, {}).get(self.known, self.known)
         descriptor = self.located.open(flags, self.file, self.known)
@@ -108,7 +108,7 @@ class Backup:
         )
 
     def scan(self) -> Scan:
-        """What it takes. Read anew when anything about the file has changed."""
+        """Return the bytes that it takes. They are read anew when anything about the file has changed."""
         with self.opened() as descriptor:
             now = os.fstat(descriptor)
             if (
@@ -123,25 +123,24 @@ class Backup:
             return self._scan
 
     def stale(self) -> int:
-        """Bytes of a qcow2 that hold data which its disk no longer has, as far as that can be told."""
+        """Return the bytes of a qcow2 that hold data which its disk no longer has, as far as that can be told."""
         with self.opened() as descriptor:
-            found = self._identified(descriptor)
-            if found.qcow2 is None:
+            image = self._identified(descriptor)
+            if image.qcow2 is None:
                 return 0
-            mapped = local_image.mapped(descriptor, found, self.file)
-        return (
-            0
-            if mapped is None
-            else max(0, self.scan().needed - mapped - found.qcow2.tables)
-        )
+            mapped = local_image.mapped(descriptor, image, self.file)
+        if mapped is None:
+            return 0
+        stale = self.scan().needed - mapped - image.qcow2.tables
+        return max(0, stale)
 
     def user(self) -> str | None:
-        """The guest whose definition uses this very file, with what it depends on; None for a copy."""
+        """Return the guest whose definition uses this very file, itself or as a backing file; None for a copy."""
         with self.opened() as descriptor:
             return users_lately(self.hypervisor).get(file_id(os.fstat(descriptor)))
 
     def shorter(self) -> str:
-        """Words for a copy whose disk is smaller than that of its image; empty where it is not, or nobody can tell."""
+        """Return words for a copy whose disk is smaller than its image's; "" if it is not, or that cannot be told."""
         if self.disk is None or self.disk.path is None:
             return ""
         try:
@@ -150,9 +149,9 @@ class Backup:
             declared = "raw" if self.disk.driver.get("type", "raw") == "raw" else None
             with local_image.opened_image(self.disk.path, declared) as (
                 descriptor,
-                found,
+                image,
             ):
-                live = _virtual(descriptor, found)
+                live = _virtual(descriptor, image)
         except (ProbeError, NotAssessable):
             return ""
         if copy >= live:
@@ -160,8 +159,10 @@ class Backup:
         return f"; it has {size(copy)} of the {size(live)} of its image: truncated, or made before the image grew"
 
     def discarded_since(self) -> int:
-        """Bytes that the image itself holds less than this copy needs: its guest gave them back since."""
-        if self.disk is None or self.disk.path is None or self.disk.view.type != "file":
+        """Return the bytes that the image itself holds less than this copy needs: its guest gave them back since."""
+        if self.disk is None or self.disk.path is None:
+            return 0
+        if self.disk.view.type != "file":
             return 0
         try:
             held = os.stat(self.disk.path).st_blocks * 512
@@ -175,7 +176,7 @@ _rewritten: WeakKeyDictionary[Hypervisor, dict[FileId, FileId]] = WeakKeyDiction
 
 
 def rewritten(hypervisor: Hypervisor, before: FileId, after: FileId) -> None:
-    """Note that a copy was written anew: the file *after* is what was found as *before*."""
+    """Note that a copy was written anew: the file *after* was found as *before*."""
     known = _rewritten.setdefault(hypervisor, {})
     known[before] = after
     known.pop(after, None)  # an inode number that is free is given again
@@ -196,21 +197,20 @@ def _changed(before: os.stat_result, after: os.stat_result) -> bool:
 
 
 def format_of_copy(path: str, disk: Disk | None) -> str | None:
-    """The format of a copy of *disk*, if something better than its own first bytes says it.
+    """Return the format of a copy of *disk*, if something better than its own first bytes tells it.
 
     Into a raw disk its guest writes any header. Its copy is raw, unless somebody made a qcow2 of it and called it so.
     """
     if disk is None or disk.driver.get("type", "raw") != "raw":
         return None
-    converted = local_image.is_called_qcow2(path) and not local_image.is_called_qcow2(
-        disk.path or ""
-    )
-    return None if converted else "raw"
+    if not local_image.is_called_qcow2(path):
+        return "raw"
+    return "raw" if local_image.is_called_qcow2(disk.path or "") else None
 
 
-def _virtual(descriptor: int, found: Image) -> int:
+def _virtual(descriptor: int, image: Image) -> int:
     """Bytes of the disk in an image."""
-    return os.fstat(descriptor).st_size if found.qcow2 is None else found.qcow2.virtual
+    return os.fstat(descriptor).st_size if image.qcow2 is None else image.qcow2.virtual
 
 
 def tolerated(needed: int) -> int:
@@ -234,77 +234,98 @@ _looked: WeakKeyDictionary[Hypervisor, tuple[float, dict[FileId, str]]] = (
 
 
 def users_lately(hypervisor: Hypervisor) -> dict[FileId, str]:
-    """`users`, as they were a moment ago."""
+    """Return `users`, as they were a moment ago."""
     seen = _looked.get(hypervisor)
-    if seen is None or time.monotonic() - seen[0] > _FRESH:
-        seen = _looked[hypervisor] = (time.monotonic(), users(hypervisor))
-    return seen[1]
+    if seen is not None:
+        looked, by_file = seen
+        if time.monotonic() - looked <= _FRESH:
+            return by_file
+    now = time.monotonic()
+    by_file = users(hypervisor)
+    _looked[hypervisor] = (now, by_file)
+    return by_file
 
 
 def users(hypervisor: Hypervisor, besides: Guest | None = None) -> dict[FileId, str]:
-    """Every file of this machine that a defined guest uses (but for one of them), and the guest's name.
+    """Return every file of this machine that a defined guest uses (but for one of them), and the guest's name.
 
     Its disks, as defined and as they run, and the backing files below them.
     """
-    found: dict[FileId, str] = {}
+    by_file: dict[FileId, str] = {}
     for guest in hypervisor.guests:
         if guest is besides:
             continue
         for path, kind in _sources(guest):
-            _follow(path, kind, guest.name, found)
-    return found
+            _follow(path, kind, guest.name, by_file)
+    return by_file
 
 
 def _sources(guest: Guest) -> set[tuple[str, str]]:
-    """The files that a guest's definitions name, each with the format that they say. A guest that is gone uses none."""
+    """Return the files that a guest's definitions name, each with the format that they give it.
+
+    A guest that is gone uses none.
+    """
     guest.forget(inside=False)
     try:
-        roots = [
-            one.root
-            for one in (guest.persistent if guest.is_persistent else None, guest.live)
-            if one is not None
-        ]
+        roots = _roots(guest)
     except libvirt.libvirtError as exc:
         if exc.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return set()
         raise
-    found = {
-        (str(one.text or ""), str(one.get("format") or "raw"))
-        for root in roots
-        for tag in ("nvram", "kernel", "initrd", "loader")
-        for one in root.iter(tag)
-    }
-    found |= {(path, "raw") for root in roots for path, _ in qemuargs.images(root)}
-    for source in (source for root in roots for source in root.iter("source")):
-        kind = _declared_format(source)
-        found |= {
-            (str(source.get(name) or ""), kind) for name in ("file", "dev", "dataStore")
-        }
-        if source.get("pool"):
-            volume = _volume(
-                guest.hypervisor,
-                str(source.get("pool")),
-                str(source.get("volume") or ""),
-            )
-            found.add((volume, kind))
-    return {(path, kind) for path, kind in found if path.startswith("/")}
+    sources: set[tuple[str, str]] = set()
+    for root in roots:
+        for element in root.iter("nvram", "kernel", "initrd", "loader"):
+            kind = str(element.get("format") or "raw")
+            sources.add((str(element.text or ""), kind))
+        for path, _ in qemuargs.images(root):
+            sources.add((path, "raw"))
+    for root in roots:
+        for source in root.iter("source"):
+            sources |= _named_by(source, guest)
+    return {(path, kind) for path, kind in sources if path.startswith("/")}
+
+
+def _roots(guest: Guest) -> list[Element]:
+    """The guest's definitions: the one kept by libvirt, and the one that runs."""
+    persistent = guest.persistent if guest.is_persistent else None
+    live = guest.live
+    return [
+        definition.root for definition in (persistent, live) if definition is not None
+    ]
+
+
+def _named_by(source: Element, guest: Guest) -> set[tuple[str, str]]:
+    """The files that one <source> names, each with its format."""
+    kind = _declared_format(source)
+    files = set()
+    for name in ("file", "dev", "dataStore"):
+        files.add((str(source.get(name) or ""), kind))
+    pool = source.get("pool")
+    if pool:
+        volume = str(source.get("volume") or "")
+        files.add((_volume(guest.hypervisor, str(pool), volume), kind))
+    return files
 
 
 def _declared_format(source: Element) -> str:
-    """What the definition says the format of a <source> is: <driver> of a disk, <format> of what lies below it.
+    """Return the format that the definition gives a <source>.
 
-    libvirt takes a disk for raw if nothing is said.
+    That is in the <driver> of a disk, and in the <format> of a file below it. libvirt takes a disk for raw if there is
+    none.
     """
     owner = source.getparent()
     if owner is None:
         return "raw"
-    below = owner.find("format")
-    driver = owner.find("driver") if below is None else below
-    return "raw" if driver is None else str(driver.get("type") or "raw")
+    element = owner.find("format")
+    if element is None:
+        element = owner.find("driver")
+    if element is None:
+        return "raw"
+    return str(element.get("type") or "raw")
 
 
 def _volume(hypervisor: Node, pool: str, volume: str) -> str:
-    """The path of a volume; "" where libvirt has none, or its pool is not active: no guest starts on that."""
+    """Return the path of a volume; "" if libvirt has none, or its pool is not active: no guest starts on that."""
     try:
         return str(
             hypervisor.connection.storagePoolLookupByName(pool)
@@ -317,10 +338,10 @@ def _volume(hypervisor: Node, pool: str, volume: str) -> str:
         raise
 
 
-def _follow(path: str, kind: str, guest: str, found: dict[FileId, str]) -> None:
+def _follow(path: str, kind: str, guest: str, users: dict[FileId, str]) -> None:
     """Add the file at *path*, of the format *kind*, and those that its header names if it is a qcow2.
 
-    Such a header was written here, by QEMU. Into a raw disk the guest itself writes what looks like one.
+    Such a header was written here, by QEMU. Into a raw disk the guest itself can write bytes that look like one.
     """
     waiting = [(path, kind)]
     for _ in range(_MOST_BELOW):
@@ -329,26 +350,28 @@ def _follow(path: str, kind: str, guest: str, found: dict[FileId, str]) -> None:
         path, kind = waiting.pop()
         try:
             status = os.stat(path)
-            found[file_id(status)] = guest
+            users[file_id(status)] = guest
             if kind != "qcow2" or not stat.S_ISREG(status.st_mode):
                 continue
-            with local_image.opened_image(path, kind) as (descriptor, one):
-                named = local_image.named_files(descriptor, one, path)
-            folder = str(PurePosixPath(path).parent)
-            for name, its in (
-                (named.data, "raw"),
-                (named.backing, named.backing_format),
-            ):
-                leaves = (
-                    backing.locations(name, folder, its) if name is not None else []
-                )
-                waiting += [
-                    (leaf.place, leaf.format or "")
-                    for leaf in leaves
-                    if leaf.place.startswith("/")
-                ]
+            _add_below(path, waiting)
         except (OSError, ValueError, ProbeError, NotAssessable):
             continue  # not on this machine, or nothing that could name another
+
+
+def _add_below(path: str, waiting: list[tuple[str, str]]) -> None:
+    """Add to *waiting* the files that the header of a qcow2 names. Raises OSError, ValueError, ProbeError."""
+    with local_image.opened_image(path, "qcow2") as (descriptor, image):
+        named = local_image.named_files(descriptor, image, path)
+    folder = str(PurePosixPath(path).parent)
+    for name, kind in (
+        (named.data, "raw"),
+        (named.backing, named.backing_format),
+    ):
+        if name is None:
+            continue
+        for leaf in backing.locations(name, folder, kind):
+            if leaf.place.startswith("/"):
+                waiting.append((leaf.place, leaf.format or ""))
 
 
 # Finding copies -------------------------------------------------------------------------------
@@ -356,7 +379,7 @@ def _follow(path: str, kind: str, guest: str, found: dict[FileId, str]) -> None:
 
 @dataclass(frozen=True)
 class FoundCopy:
-    """What was found for one hypervisor: its copies, and those that fit none of its disks."""
+    """The copies found for one hypervisor, and those that fit none of its disks."""
 
     backups: list[Backup] = field(default_factory=list)
     strangers: list[Backup] = field(default_factory=list)
@@ -365,53 +388,85 @@ class FoundCopy:
 def find(
     hypervisor: Hypervisor, declared: Iterable[BackupNotes], guests: Iterable[Guest]
 ) -> FoundCopy:
-    """The copies in every declared place, matched to the disks of *guests* by path and name.
+    """Return the copies in every declared place, matched to the disks of *guests* by path and name.
 
-    A disk without a copy has a row of its own. Nothing where no place is declared.
+    A disk without a copy has a row of its own. Nothing if no place is declared.
     """
-    places = [one for one in declared if one.path is not None]
+    places = [notes for notes in declared if notes.path is not None]
     found = FoundCopy()
     if not places:
         return found
-    disks = [
-        disk
-        for guest in hypervisor.guests
-        for disk in _disks(guest)
-        if disk.path and not disk.view.readonly
-    ]
-    wanted = candidates(disks)
+    disks = _copied_disks(hypervisor)
+    search = _Search(hypervisor, candidates(disks))
     chosen = set(guests)
     copied: set[tuple[Guest, str]] = set()
-    seen: set[FileId] = set()
-    crowded: list[str] = []
-    for notes in places if hypervisor.is_local else ():
-        meant = [one for one in wanted if _is_meant(one, notes)]
-        for one in _files(hypervisor, notes, crowded):
-            if one.known is not None and one.known in seen:
-                continue  # a hard link to a copy that is judged already
-            if one.stream and not _looks_like_an_image(one.file, notes):
-                continue  # an archive of anything
-            disk = match(one.file, meant)
-            if disk is None and not _looks_like_an_image(one.file, notes):
-                continue
-            seen.update([one.known] if one.known else [])
-            one.guest, one.disk = (disk.guest, disk) if disk else (None, None)
-            if disk is None:
-                found.strangers.append(one)
-                continue
-            copied.add((disk.guest, disk.name))
-            if disk.guest in chosen:
-                found.backups.append(one)
-    where = ", ".join(dict.fromkeys(str(one.path) for one in places))
-    why = (
-        "; ".join([f"no copy of it was found in {where}", *crowded])
-        if hypervisor.is_local
-        else f"copies are looked at on the machine they are on: run reclaim on {hypervisor.name}"
-    )
+    for copy in search.copies(places if hypervisor.is_local else []):
+        if copy.guest is None or copy.disk is None:
+            found.strangers.append(copy)
+            continue
+        copied.add((copy.guest, copy.disk.name))
+        if copy.guest in chosen:
+            found.backups.append(copy)
+    why = _why_absent(hypervisor, places, search.crowded)
     for disk in disks:
         if disk.guest in chosen and (disk.guest, disk.name) not in copied:
             found.backups.append(Backup(hypervisor, None, disk.guest, disk, why))
     return found
+
+
+def _copied_disks(hypervisor: Hypervisor) -> list[Disk]:
+    """The disks of all guests that a copy can be of."""
+    disks = []
+    for guest in hypervisor.guests:
+        for disk in _disks(guest):
+            if disk.path and not disk.view.readonly:
+                disks.append(disk)
+    return disks
+
+
+def _why_absent(
+    hypervisor: Hypervisor, places: list[BackupNotes], crowded: list[str]
+) -> str:
+    if not hypervisor.is_local:
+        return f"copies are looked at on the machine they are on: run reclaim on {hypervisor.name}"
+    paths = ", ".join(dict.fromkeys(str(notes.path) for notes in places))
+    return "; ".join([f"no copy of it was found in {paths}", *crowded])
+
+
+@dataclass
+class _Search:
+    """A look at the declared places for files that are copies of disks."""
+
+    hypervisor: Hypervisor
+    wanted: list[Candidate]
+    #: why files of a place were not looked at
+    crowded: list[str] = field(default_factory=list)
+    _seen: set[FileId] = field(default_factory=set)
+
+    def copies(self, places: Iterable[BackupNotes]) -> Iterator[Backup]:
+        """Yield each copy once, with its disk; without one if it looks like an image and fits none."""
+        for notes in places:
+            meant = [disk for disk in self.wanted if _is_meant(disk, notes)]
+            for file in _files(self.hypervisor, notes, self.crowded):
+                if self._is_copy(file, notes, meant):
+                    yield file
+
+    def _is_copy(
+        self, file: Backup, notes: BackupNotes, meant: list[Candidate]
+    ) -> bool:
+        """True if the file is a copy that was not seen. Its guest and disk are set then."""
+        if file.known is not None and file.known in self._seen:
+            return False  # a hard link to a copy that is judged already
+        if file.stream and not _looks_like_an_image(file.file, notes):
+            return False  # an archive of anything
+        disk = match(file.file, meant)
+        if disk is None and not _looks_like_an_image(file.file, notes):
+            return False
+        if file.known:
+            self._seen.add(file.known)
+        if disk is not None:
+            file.guest, file.disk = disk.guest, disk
+        return True
 
 
 def _disks(guest: Guest) -> list[Disk]:
@@ -421,20 +476,23 @@ def _disks(guest: Guest) -> list[Disk]:
         return []  # its definition cannot be read: the rows of the guest itself say so
 
 
-def _is_meant(one: Candidate, notes: BackupNotes) -> bool:
-    """Does the user say, or leave open, that copies in this place are of this disk?"""
-    by_guest = not notes.guests or any(
-        fnmatch.fnmatchcase(one.disk.guest.name, glob) for glob in notes.guests
-    )
-    return by_guest and (not notes.images or one.path in notes.images)
+def _is_meant(candidate: Candidate, notes: BackupNotes) -> bool:
+    """True if the user declares, or leaves open, that copies in this place are of this disk."""
+    if notes.images and candidate.path not in notes.images:
+        return False
+    if not notes.guests:
+        return True
+    guest = candidate.disk.guest.name
+    return any(fnmatch.fnmatchcase(guest, glob) for glob in notes.guests)
 
 
 def _files(
     hypervisor: Hypervisor, notes: BackupNotes, crowded: list[str]
 ) -> Iterator[Backup]:
-    """The file at the declared path, or every file below it; symbolic links lead to what is found anyway.
+    """Yield the file at the declared path, or every file below it; symbolic links lead to files that are found anyway.
 
-    Of more files than a folder of images has none is judged: *crowded* says so. Others may write there: it ends no run.
+    Of more files than a folder of images has none is judged: *crowded* gets the reason. Others may write there: it
+    ends no run.
     """
     top = str(notes.path)
     try:
@@ -442,42 +500,54 @@ def _files(
     except OSError:
         yield _alone(hypervisor, top)
         return
-    found: list[tuple[File, FileId]] = []
-    left: dict[str, list[str]] = {}
     unread: list[str] = []
     try:
-        for file, status in folder.files(unread=unread):
-            if len(found) == _MOST_FILES:
-                words = f"{printable(top)} has more than {_MOST_FILES} files, and none was looked at"
-                crowded.append(f"{words}: give the folder of the images")
-                return
-            found.append((file, file_id(status)))
-            if beside := replace.beside_of(file.name):
-                left.setdefault(beside, []).append(file.path)
+        files = _listed(folder, unread)
     except ProbeError:
         yield _alone(hypervisor, top)  # something took its place just now
+        return
+    if files is None:
+        words = f"{printable(top)} has more than {_MOST_FILES} files, and none was looked at"
+        crowded.append(f"{words}: give the folder of the images")
         return
     if unread:
         more = f", and {len(unread) - 1} more folders" if len(unread) > 1 else ""
         crowded.append(
             f"{printable(unread[0])}{more}: what is in there was not looked at"
         )
-    for file, known in found:
-        yield Backup(
-            hypervisor,
-            file.path,
-            where=file,
-            known=known,
-            left=tuple(left.get(replace.cut(file.name), ())),
-        )
+    yield from _with_left(hypervisor, files)
+
+
+def _listed(folder: Folder, unread: list[str]) -> list[tuple[File, FileId]] | None:
+    """The files below *folder*; None if they are too many. Raises ProbeError."""
+    files: list[tuple[File, FileId]] = []
+    for file, status in folder.files(unread=unread):
+        if len(files) == _MOST_FILES:
+            return None
+        files.append((file, file_id(status)))
+    return files
+
+
+def _with_left(
+    hypervisor: Hypervisor, files: list[tuple[File, FileId]]
+) -> Iterator[Backup]:
+    """Yield each file with those that a killed rewrite of it left beside it."""
+    left: dict[str, list[str]] = {}
+    for file, _ in files:
+        beside = replace.beside_of(file.name)
+        if beside:
+            left.setdefault(beside, []).append(file.path)
+    for file, known in files:
+        paths = tuple(left.get(replace.cut(file.name), ()))
+        yield Backup(hypervisor, file.path, where=file, known=known, left=paths)
 
 
 def _alone(hypervisor: Hypervisor, path: str) -> Backup:
     """The file at *path*, or nothing that can be opened: its row says so."""
-    one = Backup(hypervisor, path)
-    with suppress(ProbeError, NotAssessable), one.opened():
+    copy = Backup(hypervisor, path)
+    with suppress(ProbeError, NotAssessable), copy.opened():
         pass  # from now on it is this file
-    return one
+    return copy
 
 
 def _looks_like_an_image(path: str, notes: BackupNotes) -> bool:
@@ -506,99 +576,125 @@ class Candidate:
 
 
 def candidates(disks: Iterable[Disk]) -> list[Candidate]:
-    """What copies are compared with: every disk that has a path."""
-    return [
-        Candidate.of(disk, path) for disk in disks if (path := disk.path) is not None
-    ]
+    """Return the candidates that copies are compared with: every disk that has a path."""
+    wanted = []
+    for disk in disks:
+        path = disk.path
+        if path is not None:
+            wanted.append(Candidate.of(disk, path))
+    return wanted
 
 
 def match(path: str, wanted: Iterable[Candidate]) -> Disk | None:
-    """The disk that the file at *path* is a copy of, or None where no disk fits or several fit alike.
+    """Return the disk that the file at *path* is a copy of, or None if no disk fits or several fit alike.
 
     Told by the most names that both paths end with (rsync --relative, rsnapshot), then by the file's
-    name, then by "guest" or "guest-target" where the name has only that in it.
+    name, then by "guest" or "guest-target" if the name has only that in it.
     """
     names, stem = PurePosixPath(path).parts[::-1], copy_names.stem(path)
-    best, found = 0, dict[str, Disk]()
-    for one in wanted:
-        rank = 10_000 if path == one.path else _likeness(names, stem, one)
+    best = 0
+    disks: dict[str, Disk] = {}
+    for candidate in wanted:
+        rank = 10_000
+        if path != candidate.path:
+            rank = _likeness(names, stem, candidate)
         if rank > best:
-            best, found = rank, {}
+            best, disks = rank, {}
         if rank and rank == best:
-            found.setdefault(one.path, one.disk)
-    return next(iter(found.values())) if len(found) == 1 else None
+            disks.setdefault(candidate.path, candidate.disk)
+    if len(disks) != 1:
+        return None
+    return next(iter(disks.values()))
 
 
-def _likeness(names: tuple[str, ...], stem: str, one: Candidate) -> int:
-    """How well the names fit; 0 where they do not."""
-    guest = one.disk.guest.name
-    same = 0
-    while same < min(len(names), len(one.names)) and names[same] == one.names[same]:
-        same += 1
+def _likeness(names: tuple[str, ...], stem: str, candidate: Candidate) -> int:
+    """Return how well the names fit; 0 if they do not."""
+    guest = candidate.disk.guest.name
+    image = candidate.stem
     in_folder = guest in names
+    same = _common(names, candidate.names)
     if same:
         return 1000 + same * 10 + in_folder
-    if stem == one.stem:
+    if stem == image:
         return 900 + in_folder
-    if copy_names.is_called(
-        stem, one.stem
-    ):  # the longer of "db" and "db-01" where both fit
-        return 300 + 2 * len(one.stem) + in_folder
-    if copy_names.is_called_behind(stem, one.stem):
-        return 210 + min(len(one.stem), 80)
-    if any(copy_names.is_called(stem, name) for name in one.called):
+    # the longer of "db" and "db-01" if both fit
+    if copy_names.is_called(stem, image):
+        return 300 + 2 * len(image) + in_folder
+    if copy_names.is_called_behind(stem, image):
+        return 210 + min(len(image), 80)
+    if any(copy_names.is_called(stem, name) for name in candidate.called):
         return 200
-    if one.is_only and copy_names.is_called(stem, guest):
-        return 100
-    if one.is_only and copy_names.is_called_behind(stem, guest):
-        return 90
-    if in_folder and copy_names.is_called(stem, one.disk.name):
+    if candidate.is_only:
+        if copy_names.is_called(stem, guest):
+            return 100
+        if copy_names.is_called_behind(stem, guest):
+            return 90
+    if in_folder and copy_names.is_called(stem, candidate.disk.name):
         return 50
     return 0
+
+
+def _common(names: tuple[str, ...], others: tuple[str, ...]) -> int:
+    """The number of names that both begin with."""
+    same = 0
+    for name, other in zip(names, others, strict=False):
+        if name != other:
+            break
+        same += 1
+    return same
 
 
 # What may be done -----------------------------------------------------------------------------
 
 
 def pinned_by(backup: Backup) -> str:
-    """Who shares the zeros of the copy: the snapshots and reflinks by name, where btrfs tells."""
-    found = _sharers(backup)
-    return (
-        "a reflink" if found is None else btrfs.named(found) or "a snapshot or reflink"
-    )
+    """Return who shares the zeros of the copy: the snapshots and reflinks by name, if btrfs reports them."""
+    sharers = _sharers(backup)
+    if sharers is None:
+        return "a reflink"
+    return btrfs.named(sharers) or "a snapshot or reflink"
 
 
 def snapshots_that_pin(backup: Backup) -> str:
-    """The snapshots that share the zeros of the copy; "" if anything else shares them too, or nobody can tell."""
-    found = _sharers(backup)
-    return btrfs.named(found) if found and all(one.is_snapshot for one in found) else ""
+    """Return the snapshots that share the zeros of the copy.
+
+    "" if anything else shares them too, or that cannot be told.
+    """
+    sharers = _sharers(backup)
+    if not sharers:
+        return ""
+    if not all(sharer.is_snapshot for sharer in sharers):
+        return ""
+    return btrfs.named(sharers)
 
 
 def _sharers(backup: Backup) -> list[btrfs.Sharer] | None:
-    """Who shares zeros of the copy, asked of some of its extents from end to end; None if it is not on btrfs."""
+    """Return who shares zeros of the copy, asked of some of its extents from end to end.
+
+    None if it is not on btrfs.
+    """
     with backup.opened() as descriptor, backup.located.parent() as (folder, _):
         if not holes.is_on_btrfs(descriptor):
             return None
         zeros = holes.zero_spans(descriptor, os.fstat(descriptor).st_size)
-        addresses = [one.physical for one in holes.shared_extents(descriptor, zeros)]
-        some = addresses[:: -(-len(addresses) // _ASKED) or 1][:_ASKED] + addresses[-1:]
-        found = [
-            one
-            for address in dict.fromkeys(some)
-            for one in btrfs.sharers(
-                backup.hypervisor.shell, descriptor, folder, address
-            )
-        ]
-    return list(dict.fromkeys(found))
+        extents = holes.shared_extents(descriptor, zeros)
+        addresses = [extent.physical for extent in extents]
+        step = -(-len(addresses) // _ASKED) or 1
+        some = addresses[::step][:_ASKED] + addresses[-1:]
+        shell = backup.hypervisor.shell
+        sharers: list[btrfs.Sharer] = []
+        for address in dict.fromkeys(some):
+            sharers += btrfs.sharers(shell, descriptor, folder, address)
+    return list(dict.fromkeys(sharers))
 
 
 def stale_words(stale: int) -> str:
-    """What is said of a qcow2 that keeps *stale* bytes which its disk no longer has."""
+    """Return the words for a qcow2 that keeps *stale* bytes which its disk no longer has."""
     return f"{size(stale)} are data that the disk in the image no longer has"
 
 
 def why_not_written_to(backup: Backup) -> str | None:
-    """Why the copy must not be written to now, or None. It is opened for writing, and nothing is written."""
+    """Return why the copy must not be written to now, or None. It is opened for writing, and nothing is written."""
     try:
         with (
             backup.opened(os.O_RDWR) as descriptor,
@@ -610,7 +706,7 @@ def why_not_written_to(backup: Backup) -> str | None:
 
 
 def punches(backup: Backup) -> bool:
-    """Does the copy's filesystem punch holes? Raises ProbeError where that cannot be tried."""
+    """True if the copy's filesystem punches holes. Raises ProbeError if that cannot be tried."""
     with backup.located.parent() as (folder, _):
         try:
             return holes.can_punch(folder)
@@ -619,7 +715,10 @@ def punches(backup: Backup) -> bool:
 
 
 def is_better_rewritten(backup: Backup) -> bool:
-    """Is it on btrfs, with extents of its own, and room for another? A hole within an extent frees nothing there."""
+    """True if it is on btrfs, with extents of its own, and room for another.
+
+    A hole within an extent frees nothing there.
+    """
     with backup.opened() as descriptor:
         if not holes.is_on_btrfs(descriptor) or holes.shares_any(descriptor):
             return False
@@ -627,7 +726,7 @@ def is_better_rewritten(backup: Backup) -> bool:
 
 
 def why_not_rewritten(backup: Backup) -> str | None:
-    """Why the copy cannot be written anew beside itself, or None where it can."""
+    """Return why the copy cannot be written anew beside itself, or None if it can."""
     with backup.opened() as descriptor:
         status, room = os.fstat(descriptor), os.fstatvfs(descriptor)
     if status.st_nlink > 1:

@@ -1,9 +1,10 @@
-"""What the name of a file tells of a copy: the image it is called after, and whether it holds blocks of that at all."""
+"""Names of copies: the image that a file is called after, and whether it holds blocks of that at all."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import PurePosixPath
 
 #: the endings that images have
@@ -28,7 +29,7 @@ _OCCASION = re.compile(r"before|after|pre|post", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Stream:
-    """A kind of copy that is no image: zeros take nothing in it. `restore` says whether a restore comes back sparse."""
+    """A kind of copy that is no image: zeros take nothing in it. `restore`: whether a restore comes back sparse."""
 
     words: str
     restore: str
@@ -76,87 +77,95 @@ _VIRTNBD_NAME = re.compile(
 
 
 def stream(path: str) -> Stream | None:
-    """The kind of the file at *path* if its name says that it is no image but a stream made of one; else None."""
+    """Return the kind of the file at *path* if by its name it is no image but a stream made of one; else None."""
     name = PurePosixPath(path).name.lower()
     if _VIRTNBD_NAME.fullmatch(name):
         return _VIRTNBD
-    found = _peeled(name)[1]
-    return found[-1] if found else None
+    streams = _peeled(name)[1]
+    if not streams:
+        return None
+    return streams[-1]
 
 
 def looks_like_an_image(path: str) -> bool:
-    """Does the name end as images do, or as a copy of one?"""
+    """True if the name ends as images do, or as a copy of one."""
     name = PurePosixPath(path).name
     base, streams = _peeled(name)
-    return (
-        _VIRTNBD_NAME.fullmatch(name.lower()) is not None
-        or _VMA in streams
-        or stem(path) != base
-    )
+    if _VIRTNBD_NAME.fullmatch(name.lower()):
+        return True
+    return _VMA in streams or stem(path) != base
 
 
 def stem(path: str) -> str:
-    """The name of the file at *path* without the ending that images have, and without the parts added behind that."""
+    """Return the name of the file at *path* without the ending that images have, and without the parts behind that."""
     name = PurePosixPath(path).name
-    if found := _VIRTNBD_NAME.fullmatch(name):
-        return found["disk"]
+    by_virtnbd = _VIRTNBD_NAME.fullmatch(name)
+    if by_virtnbd:
+        return by_virtnbd["disk"]
     name = _peeled(name)[0]
-    low = name.lower()
-    ends = sorted(
-        (at + len(ending), at) for ending in _ENDINGS if (at := low.rfind(ending)) > 0
-    )
-    for end, start in reversed(ends):
+    lower = name.lower()
+    places = []
+    for ending in _ENDINGS:
+        start = lower.rfind(ending)
+        if start > 0:
+            places.append((start + len(ending), start))
+    for end, start in sorted(places, reverse=True):
         if is_added(name[end:]):
             return name[:start]
     return name
 
 
 def is_called(called: str, name: str) -> bool:
-    """Is *called* this name, or this name with the parts that people add to that of a copy?"""
-    return called.startswith(name) and is_added(called[len(name) :])
+    """True if *called* is this name, or this name with the parts that people add to that of a copy."""
+    if not called.startswith(name):
+        return False
+    return is_added(called[len(name) :])
 
 
 def is_called_behind(called: str, name: str) -> bool:
-    """Is *called* this name with such parts in front of it ("backup-web", "2026-11-28_web"), maybe behind it too?
+    """True if *called* is this name with such parts in front of it ("backup-web"), maybe behind it too.
 
-    A name that is such a part itself is not told from one: "2026-11-01" is of no guest that is called "01".
+    A name that is such a part itself cannot be told from one: "2026-11-01" is of no guest that is called "01".
     """
     if _is_front(name):
         return False
-    at = called.find(name, 1)
-    while at > 0:
-        front = called[:at]
-        if (
-            _BETWEEN.match(front[-1])
-            and _is_front(front)
-            and is_added(called[at + len(name) :])
-        ):
+    start = called.find(name, 1)
+    while start > 0:
+        front, behind = called[:start], called[start + len(name) :]
+        is_parted = _BETWEEN.match(front[-1])
+        if is_parted and _is_front(front) and is_added(behind):
             return True
-        at = called.find(name, at + 1)
+        start = called.find(name, start + 1)
     return False
 
 
 def _is_front(text: str) -> bool:
-    """Does *text* consist of parts that people add, at least one of them? "copy of" is such a front."""
-    parts = [part for part in _BETWEEN.split(text) if part]
-    return any(_ADDED.fullmatch(part) for part in parts) and all(
-        _ADDED.fullmatch(part) or part.lower() == "of" for part in parts
-    )
+    """True if *text* consists of parts that people add, at least one of them. "copy of" is such a front."""
+    parts = _parts(text)
+    of = [part for part in parts if part.lower() == "of"]
+    added = list(filter(_ADDED.fullmatch, parts))
+    return bool(added) and len(added) + len(of) == len(parts)
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in _BETWEEN.split(text) if part]
 
 
 def is_added(text: str) -> bool:
-    """Does *text* consist of the parts that people add to the name of a copy, each behind a mark? "" does."""
+    """True if *text* consists of the parts that people add to the name of a copy, each behind a mark. "" does."""
     if not text:
         return True
     if not _BETWEEN.match(text):
         return False
-    parts = [part for part in _BETWEEN.split(text) if part]
-    for number, part in enumerate(parts):
-        if number and _OCCASION.fullmatch(parts[number - 1]) and part.isalnum():
+    before = ""
+    parts = _parts(text)
+    for part, behind in zip_longest(parts, parts[1:], fillvalue=""):
+        is_occasion = _OCCASION.fullmatch(part) and behind
+        is_of_occasion = _OCCASION.fullmatch(before) and part.isalnum()
+        before = part
+        if is_occasion or is_of_occasion:
             continue
-        if not _ADDED.fullmatch(part) and not (
-            _OCCASION.fullmatch(part) and number + 1 < len(parts)
-        ):
+        if not _ADDED.fullmatch(part):
             return False
     return True
 
@@ -166,8 +175,8 @@ def _peeled(name: str) -> tuple[str, list[Stream]]:
     streams: list[Stream] = []
     while True:
         base, dot, ending = name.rpartition(".")
-        found = _STREAMS.get(dot + ending.lower())
-        if found is None or not base:
+        kind = _STREAMS.get(dot + ending.lower())
+        if kind is None or not base:
             return name, streams
         name = base
-        streams.append(found)
+        streams.append(kind)

@@ -1,4 +1,4 @@
-"""A job that makes backups, as declared in the inventory: what it runs, and whether its copies stay sparse."""
+"""A job that makes backups, as declared in the inventory: its commands, and whether its copies stay sparse."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from reclaim.jobs.words import is_sure, sure_part
 from reclaim.storage import btrfs
 
 if TYPE_CHECKING:
+    from reclaim.definition.domain import Definition
+    from reclaim.handles.guest import Guest
     from reclaim.handles.hypervisor import Hypervisor
 
 __all__ = [
@@ -62,7 +64,7 @@ class Job:
     notes: tuple[BackupNotes, ...]
 
     def source(self) -> bytes:
-        """The file as it is now. Raises ProbeError, NotAssessable for what is too large to be a job."""
+        """The file as it is now. Raises ProbeError, NotAssessable for a file too large to be a job."""
         data = (
             localfile.read(self.path, _MOST_BYTES + 1)
             if self.hypervisor.is_local
@@ -80,7 +82,7 @@ class Job:
 
     @property
     def left(self) -> list[str]:
-        """What an edit of a run that died left beside the file; on this machine alone, where edits are made beside."""
+        """Return the files that a killed edit left beside it. Only on this machine edits are made beside."""
         return localfile.left_beside(self.path) if self.hypervisor.is_local else []
 
     def _read_by_shell(self) -> bytes:
@@ -97,7 +99,7 @@ class Job:
             raise ProbeError(f"{self.path}: it cannot be read") from exc
 
     def assess(self) -> Assessment:
-        """Read the file, find what copies images, judge each command. Raises ProbeError, NotAssessable."""
+        """Read the file, find the copies of images, judge each command. Raises ProbeError, NotAssessable."""
         return self._judge().judged()
 
     def untrimmed(self) -> Untrimmed:
@@ -126,63 +128,69 @@ class Job:
 
 
 def declared(hypervisor: Hypervisor, notes: Iterable[BackupNotes]) -> list[Job]:
-    """Every declared job once, with all that is said about it."""
+    """Return every declared job once, with all that is declared about it."""
     by_path: dict[str, list[BackupNotes]] = {}
-    for one in notes:
-        if one.job is not None:
-            by_path.setdefault(str(one.job), []).append(one)
-    return [Job(hypervisor, path, tuple(said)) for path, said in by_path.items()]
+    for declaration in notes:
+        if declaration.job is not None:
+            by_path.setdefault(str(declaration.job), []).append(declaration)
+    jobs = []
+    for path, declarations in by_path.items():
+        jobs.append(Job(hypervisor, path, tuple(declarations)))
+    return jobs
 
 
 # What the commands are judged against ---------------------------------------------------------
 
 
 def _images(job: Job) -> list[DiskImage]:
-    """The images that could be copied: those that the inventory names, and the disks of all guests."""
-    found = [DiskImage(path) for notes in job.notes for path in notes.images]
+    """Return the images that could be copied: those that the inventory names, and the disks of all guests."""
+    images = [DiskImage(path) for notes in job.notes for path in notes.images]
     for guest in job.hypervisor.guests:
-        for definition in (
-            guest.live,
-            guest.persistent if guest.is_persistent else None,
-        ):
-            for disk in definition.disks if definition else ():
-                if disk.path and not any(
-                    disk.path == one.path and one.running for one in found
-                ):
-                    running = (
-                        guest.name
-                        if definition is guest.live and not disk.readonly
-                        else None
-                    )
-                    found.append(
-                        DiskImage(
-                            disk.path, running, guest.name, disk.target, guest.uuid
-                        )
-                    )
-    return found + list(_by_other_names(job.hypervisor, found))
+        live = guest.live
+        persistent = guest.persistent if guest.is_persistent else None
+        _add_disks(images, guest, live, runs=True)
+        _add_disks(images, guest, persistent, runs=False)
+    return images + list(_by_other_names(job.hypervisor, images))
+
+
+def _add_disks(
+    images: list[DiskImage], guest: Guest, definition: Definition | None, *, runs: bool
+) -> None:
+    """Add the disks of one definition to *images*, but for those that a guest is known to write to."""
+    if not definition:
+        return
+    for disk in definition.disks:
+        path = disk.path
+        if not path or any(path == image.path and image.running for image in images):
+            continue
+        running = guest.name if runs and not disk.readonly else None
+        images.append(DiskImage(path, running, guest.name, disk.target, guest.uuid))
 
 
 def _by_other_names(
     hypervisor: Hypervisor, images: list[DiskImage]
 ) -> Iterator[DiskImage]:
-    """The same images by the paths that symbolic links lead to."""
-    named = [one for one in images if one.path.isprintable()]
+    """Yield the same images by the paths that symbolic links lead to."""
+    named = [image for image in images if image.path.isprintable()]
     if hypervisor.is_local:
-        pairs = ((one, os.path.realpath(one.path)) for one in named)
-        yield from (replace(one, path=real) for one, real in pairs if real != one.path)
+        for image in named:
+            yield from _at(image, os.path.realpath(image.path))
         return
     for start in range(0, len(named), _AT_ONCE):
         some = named[start : start + _AT_ONCE]
         command = " ".join(("realpath -m --", *["%s"] * len(some)))
-        told = hypervisor.shell.run(
-            command, *(one.path for one in some)
-        ).stdout.splitlines()
-        if len(told) == len(some):
-            yield from (
-                replace(one, path=real)
-                for one, real in zip(some, told, strict=True)
-                if real != one.path
-            )
+        output = hypervisor.shell.run(command, *(image.path for image in some)).stdout
+        paths = output.splitlines()
+        if len(paths) != len(some):
+            continue
+        for image, path in zip(some, paths, strict=True):
+            yield from _at(image, path)
+
+
+def _at(image: DiskImage, path: str) -> Iterator[DiskImage]:
+    """Yield *image* at *path*, if that is another one."""
+    if path != image.path:
+        yield replace(image, path=path)
 
 
 @dataclass
@@ -199,16 +207,14 @@ class _Machine:
         """A script that the job starts. Raises Unreadable."""
         if path not in self._texts:
             self._texts[path] = self._read(path)
-        found = self._texts[path]
-        if isinstance(found, str):
-            raise Unreadable(found)
-        return found
+        text = self._texts[path]
+        if isinstance(text, str):
+            raise Unreadable(text)
+        return text
 
     def _read(self, path: str) -> bytes | str:
-        if (
-            sum(isinstance(one, bytes) for one in self._texts.values()) >= _MOST_FILES
-            or len(self._texts) > 200
-        ):
+        read = [text for text in self._texts.values() if isinstance(text, bytes)]
+        if len(read) >= _MOST_FILES or len(self._texts) > 200:
             return "too many files"
         if not path.isprintable() or len(path) > 1000:
             return "no name of a file"
@@ -218,37 +224,39 @@ class _Machine:
             return str(exc).removeprefix(f"{path}: ")
 
     def rsync_version(self, command: str) -> rsync.Version | None:
-        """None also where it is not the system's own: a job may be a user's, whose programs root does not run."""
-        folder = command.rpartition("/")[0]
-        if not is_sure(command) or ("/" in command and folder not in _OF_THE_SYSTEM):
+        """Return the version of the rsync that the job calls.
+
+        None also if it is not the system's own: a job may be a user's, whose programs root does not run.
+        """
+        if not is_sure(command):
+            return None
+        folder, separator, _ = command.rpartition("/")
+        if separator and folder not in _OF_THE_SYSTEM:
             return None
         if command not in self._versions:
-            told = self.job.hypervisor.shell.run("%s --version", command).stdout
-            self._versions[command] = rsync.version(told)
+            output = self.job.hypervisor.shell.run("%s --version", command).stdout
+            self._versions[command] = rsync.version(output)
         return self._versions[command]
 
     def snapshots(self, target: str) -> str | None:
-        """Why the target shares blocks with snapshots, or None where it does not or that cannot be told."""
-        said = [
-            notes.snapshots for notes in self.job.notes if notes.snapshots is not None
-        ]
-        if said:
-            return "the target keeps snapshots (inventory)" if any(said) else None
-        path = sure_part(target).rpartition("/")[0] or "/"
-        if not target.startswith("/"):
+        """Return why the target shares blocks with snapshots; None if it does not or that cannot be told."""
+        declared = [notes.snapshots for notes in self.job.notes]
+        if True in declared:
+            return "the target keeps snapshots (inventory)"
+        if False in declared or not target.startswith("/"):
             return None
+        path = sure_part(target).rpartition("/")[0] or "/"
         shell = self.job.hypervisor.shell
         if btrfs.mount_of(shell, path)[0] != "btrfs":
             return None
         names = btrfs.snapshots(shell, target if is_sure(target) else path)
-        return (
-            f"the target is on btrfs with snapshots ({', '.join(map(printable, names[:3]))})"
-            if names
-            else None
-        )
+        if not names:
+            return None
+        some = ", ".join(map(printable, names[:3]))
+        return f"the target is on btrfs with snapshots ({some})"
 
     def real(self, path: str) -> str:
-        """Where symbolic links lead to; *path* itself where that cannot be told."""
+        """Return the path that symbolic links lead to; *path* itself if that cannot be told."""
         if not path.isprintable():
             return path
         if self.job.hypervisor.is_local:
@@ -267,10 +275,10 @@ class _Machine:
         return self._mounts[path]
 
     def size(self, path: str) -> int | None:
-        told = self.job.hypervisor.shell.run(
+        output = self.job.hypervisor.shell.run(
             "LC_ALL=C stat --dereference --format=%%s -- %s", path
         ).stdout.strip()
-        return int(told) if told.isdecimal() else None
+        return int(output) if output.isdecimal() else None
 
     def is_block_device(self, path: str) -> bool:
         if not is_sure(path) or not path.isprintable():
@@ -287,7 +295,7 @@ class _Machine:
 
 
 def _is_block_device(path: str) -> bool:
-    """Is that a block device of this machine? Raises ProbeError if it cannot be looked at."""
+    """True if that is a block device of this machine. Raises ProbeError if it cannot be looked at."""
     try:
         return stat.S_ISBLK(Path(path).stat().st_mode)
     except OSError as exc:
@@ -297,19 +305,19 @@ def _is_block_device(path: str) -> bool:
 
 
 def iter_lines(findings: Iterable[Finding]) -> Iterator[str]:
-    """The findings as they are told, each once."""
+    """Yield the findings as they are printed, each once."""
     yield from dict.fromkeys(map(str, findings))
 
 
 def why_not_edited(path: str) -> str | None:
-    """Why the file is not to be edited, or None."""
+    """Return why the file is not to be edited, or None."""
     if path.startswith(("/usr/lib/", "/lib/")):
         return f"{path} belongs to a package, which would put it back: copy it to /etc and declare that"
     return None
 
 
 def daemon_reload(job: Job) -> str | None:
-    """What makes systemd see the edited unit; None where it has not read it."""
+    """Return the command that makes systemd read the edited unit; None if systemd has not read it before."""
     return (
         "systemctl daemon-reload"
         if job.path.startswith(("/etc/systemd/", "/run/systemd/"))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -33,59 +34,74 @@ _USER = re.compile(rb"[a-z_][a-z0-9_-]*[$]?")
 
 
 def format_of(path: str, source: bytes) -> Format | None:
-    """Which format the file is in, told by its place, its name, its first line; None for a systemd timer."""
-    one = PurePosixPath(path)
-    if one.suffix == ".timer":
+    """Return the format of the file, by its place, its name, its first line; None for a systemd timer."""
+    file = PurePosixPath(path)
+    if file.suffix == ".timer":
         return None
-    if one.suffix == ".service" or re.search(rb"^\[Service\]", source, re.MULTILINE):
+    if file.suffix == ".service" or _SERVICE.search(source):
         return "unit"
     if language_of(source, path):
         return "other"
     if source.startswith(b"#!"):
         return "shell"
-    is_called_so = (
-        "rsnapshot" in one.name and one.suffix == ".conf"
-    )  # Debian's cron table is called rsnapshot too
-    if is_called_so or re.search(rb"^snapshot_root\t", source, re.MULTILINE):
+    # Debian's cron table is called rsnapshot too
+    is_called_so = "rsnapshot" in file.name and file.suffix == ".conf"
+    if is_called_so or _SNAPSHOT_ROOT.search(source):
         return "rsnapshot"
-    if one.name == "anacrontab":
+    if file.name == "anacrontab":
         return "anacrontab"
     if configs.is_one(path, source):
         return "other"
-    lines = [
-        line
-        for line in source.splitlines()
-        if line.strip() and not line.lstrip().startswith(b"#")
-    ]
-    cron = [line for line in lines if not _CRON_VARIABLE.match(line)]
-    if cron and all(_SCHEDULE.match(line) for line in cron):
-        return "crontab" if _has_user_field(one, cron) else "cron"
-    return "shell"
+    lines = _lines_of_cron(source)
+    if not lines or not all(map(_SCHEDULE.match, lines)):
+        return "shell"
+    return "crontab" if _has_user_field(file, lines) else "cron"
+
+
+_SERVICE = re.compile(rb"^\[Service\]", re.MULTILINE)
+_SNAPSHOT_ROOT = re.compile(rb"^snapshot_root\t", re.MULTILINE)
+
+
+def _lines_of_cron(source: bytes) -> list[bytes]:
+    """The lines that would be commands in a cron table."""
+    lines = []
+    for line in source.splitlines():
+        if not line.strip() or line.lstrip().startswith(b"#"):
+            continue
+        if not _CRON_VARIABLE.match(line):
+            lines.append(line)
+    return lines
 
 
 def _has_user_field(path: PurePosixPath, lines: list[bytes]) -> bool:
-    """Is the word after the schedule a user? So in /etc/crontab and /etc/cron.d; elsewhere if it looks like one."""
-    if path.parent.name in ("cron.d", "etc"):
+    """True if the word after the schedule is a user.
+
+    So in /etc/crontab and /etc/cron.d; elsewhere if it looks like one.
+    """
+    folder = path.parent.name
+    if folder in ("cron.d", "etc"):
         return True
-    if "cron" in path.parts or path.parent.name == "crontabs":
+    if folder == "crontabs" or "cron" in path.parts:
         return False
-    rest = [_SCHEDULE.sub(b"", line, count=1).split() for line in lines]
-    return all(
-        len(words) > 1 and _USER.fullmatch(words[0]) and b"/" in words[1]
-        for words in rest
-    )
+    return all(map(_begins_with_user, lines))
+
+
+def _begins_with_user(line: bytes) -> bool:
+    """True if a user and a command with a path follow the schedule."""
+    user, command, *_ = (*_SCHEDULE.sub(b"", line, count=1).split(), b"", b"")
+    return _USER.fullmatch(user) is not None and b"/" in command
 
 
 def read(path: str, source: bytes, files: Files | None = None) -> Script:
-    """The commands in the file, and what of it was not understood. What it starts is read from *files*."""
+    """Return the commands in the file, and the parts not understood. Scripts that it starts are read from *files*."""
     script = Script()
-    found = format_of(path, source)
-    if found is None:
+    kind = format_of(path, source)
+    if kind is None:
         script.skip(
             f"a timer says when, not what: declare {PurePosixPath(path).stem}.service"
         )
     else:
-        _READERS[found](_Reader(script, path, source, files or NoFiles()))
+        _READERS[kind](_Reader(script, path, source, files or NoFiles()))
     return script
 
 
@@ -134,7 +150,7 @@ def _other(job: _Reader) -> None:
 
 
 def _lines(source: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Each line that says something: its number, its offset, its text without the line's end."""
+    """Yield each line that is not empty or a comment: its number, its offset, its text without the line's end."""
     offset = 0
     for number, line in enumerate(source.splitlines(keepends=True), start=1):
         text = line.rstrip(b"\r\n")
@@ -160,47 +176,64 @@ def _cron(job: _Reader, *, users: bool = False) -> None:
 
 
 def _command_in(line: bytes, *, users: bool) -> int | None:
-    """The byte of a cron table's line at which its command begins; None if it has none."""
-    schedule = _SCHEDULE.match(line)
-    user = _ANY_USER.match(line, schedule.end()) if schedule and users else schedule
-    return user.end() if user else None
+    """Return the byte of a cron table's line at which its command begins; None if it has none."""
+    before = _SCHEDULE.match(line)
+    if before and users:
+        before = _ANY_USER.match(line, before.end())
+    return before.end() if before else None
 
 
 def beginning(path: str, source: bytes, line: int) -> tuple[int, Format] | None:
-    """The byte before which a command of its own can stand, that runs before the job's command in *line*.
+    """Return the byte before which a command of its own can stand, that runs before the job's command in *line*.
 
     In a shell script that is its begin, in a cron table the command's, in a unit of Type=oneshot the first
     ExecStartPre= or ExecStart=.
     None if there is no such place: rsnapshot, anacron, other units (a start has a limit of time).
     """
     kind = format_of(path, source)
+    place = None
     if kind == "shell":
-        first = source.partition(b"\n")[0]
-        if not source.startswith(b"#!"):
-            return 0, kind
-        return (
-            (len(first) + 1, kind)
-            if _SHEBANG.match(first) and len(first) < len(source)
-            else None
-        )
-    if kind in ("cron", "crontab"):
-        for number, offset, text in _lines(source):
-            if (
-                number == line
-                and (start := _command_in(text, users=kind == "crontab")) is not None
-            ):
-                return offset + start, kind
-    if kind == "unit" and re.search(
-        rb"^Type[ \t]*=[ \t]*oneshot[ \t]*\r?$", source, re.MULTILINE
-    ):
-        if re.search(rb"^ExecStartPre[ \t]*=[ \t]*\r?$", source, re.MULTILINE):
-            return None  # it takes back those before it
-        # before those that are there: they may stop a guest, and then nothing trims it
-        found = re.search(rb"^ExecStartPre[ \t]*=", source, re.MULTILINE) or re.search(
-            rb"^ExecStart[ \t]*=", source, re.MULTILINE
-        )
-        return (found.start(), kind) if found else None
+        place = _beginning_of_script(source)
+    elif kind in ("cron", "crontab"):
+        place = _beginning_in_cron(source, line, users=kind == "crontab")
+    elif kind == "unit":
+        place = _beginning_in_unit(source)
+    if kind is None or place is None:
+        return None
+    return place, kind
+
+
+def _beginning_of_script(source: bytes) -> int | None:
+    if not source.startswith(b"#!"):
+        return 0
+    first = source.partition(b"\n")[0]
+    if len(first) == len(source) or not _SHEBANG.match(first):
+        return None
+    return len(first) + 1
+
+
+def _beginning_in_cron(source: bytes, line: int, *, users: bool) -> int | None:
+    for number, offset, text in _lines(source):
+        if number == line:
+            start = _command_in(text, users=users)
+            return None if start is None else offset + start
     return None
+
+
+def _beginning_in_unit(source: bytes) -> int | None:
+    if not _ONESHOT.search(source):
+        return None
+    if _NO_START_PRE.search(source):
+        return None  # it takes back those before it
+    # before those that are there: they may stop a guest, and then nothing trims it
+    first = _START_PRE.search(source) or _START.search(source)
+    return first.start() if first else None
+
+
+_ONESHOT = re.compile(rb"^Type[ \t]*=[ \t]*oneshot[ \t]*\r?$", re.MULTILINE)
+_NO_START_PRE = re.compile(rb"^ExecStartPre[ \t]*=[ \t]*\r?$", re.MULTILINE)
+_START_PRE = re.compile(rb"^ExecStartPre[ \t]*=", re.MULTILINE)
+_START = re.compile(rb"^ExecStart[ \t]*=", re.MULTILINE)
 
 
 def _set_variable(variables: dict[str, str], line: bytes) -> None:
@@ -215,7 +248,7 @@ def _set_variable(variables: dict[str, str], line: bytes) -> None:
 def _add_cron_command(
     job: _Reader, command: bytes, offset: int, number: int, variables: dict[str, str]
 ) -> None:
-    """cron turns `\\%` into `%`, and what follows a bare % into standard input; neither moves what is before it."""
+    """cron turns `\\%` into `%`, and text behind a bare % into standard input. Neither moves the text before it."""
     before = re.split(rb"(?<!\\)%", command, maxsplit=1)[0]
     if rb"\%" in before:
         # blanks of the same length: the offsets stay, and the words that hold it are not known
@@ -268,22 +301,21 @@ def _unit(job: _Reader) -> None:
         if section != b"[Service]" or not separator:
             continue
         name = key.strip().decode("ascii", errors="replace")
+        begin = start + len(key) + 1
         if name == "Environment":
-            for word in _unit_words(source, start + len(key) + 1, end, {}):
+            for word in _unit_words(source, begin, end, {}):
                 variable, _, content = word.text.partition("=")
                 variables[variable] = content
         elif name == "WorkingDirectory":
-            variables["PWD"] = clean(
-                value.strip().decode("utf-8", errors="surrogateescape")
-            )
+            folder = value.strip().decode("utf-8", errors="surrogateescape")
+            variables["PWD"] = clean(folder)
         elif name in _EXEC and value.strip():
-            commands[name].append((number, start + len(key) + 1, end))
+            commands[name].append((number, begin, end))
         elif name in _EXEC:
             commands[name].clear()  # an empty value takes back those before it
-    for number, start, end in (one for name in _EXEC for one in commands[name]):
-        _add_unit_line(
-            job, number, _unit_words(source, start, end, variables), variables
-        )
+    for number, start, end in chain.from_iterable(commands.values()):
+        words = _unit_words(source, start, end, variables)
+        _add_unit_line(job, number, words, variables)
 
 
 def _add_unit_line(
@@ -372,14 +404,14 @@ def _unit_word(
     text = re.sub(r"(?<!\\)['\"]", "", text)
     text = re.sub(
         r"\\(.)",
-        lambda one: one[1] if one[1] in "\\'\" " else UNKNOWN,
+        lambda match: match[1] if match[1] in "\\'\" " else UNKNOWN,
         text,
         flags=re.DOTALL,
     )
-    text = re.sub(r"%(.)", lambda one: "%" if one[1] == "%" else UNKNOWN, text)
+    text = re.sub(r"%(.)", lambda match: "%" if match[1] == "%" else UNKNOWN, text)
     text = re.sub(
         r"\$\$|\$\{(\w+)\}",
-        lambda one: variables.get(one[1], UNKNOWN) if one[1] else "$",
+        lambda match: variables.get(match[1], UNKNOWN) if match[1] else "$",
         text,
     )
     return [Word(text, start, end)]
@@ -400,62 +432,77 @@ _SHORT, _LONG = "-a", "--delete --numeric-ids --relative --delete-excluded"
 
 def _rsnapshot(job: _Reader) -> None:
     """rsnapshot.conf: keys and values parted by tabs; one rsync for each `backup`, with hard links to the last one."""
-    script, source = job.script, job.source
-    settings: dict[str, tuple[str, int]] = {}
-    backups: list[tuple[int, list[str]]] = []
-    rules: list[str] = []
-    scripts: dict[str, list[tuple[int, str]]] = {name: [] for name in _RSNAPSHOT_RUNS}
-    for number, offset, line in _lines(source):
-        fields = re.split(
-            r"\t+", clean(line.decode("utf-8", errors="surrogateescape").strip())
-        )
-        if len(fields) < 2:
-            script.skip(f"line {number}: no tab: rsnapshot would refuse it")
-        elif fields[0] == "backup":
-            backups.append((number, fields[1:]))
-        elif fields[0] in _RSNAPSHOT_RUNS:
-            scripts[fields[0]].append((number, fields[1]))
-        elif fields[0] in _RULES:
-            rules.append(f"--{_RULES[fields[0]]}={fields[1]}")
-        elif fields[0] == "include_conf":
-            script.skip(f"line {number}: it includes {fields[1]}, which is not read")
-        else:
-            settings[fields[0]] = (fields[1], offset + _end_of_value(line))
-    command = settings.get("cmd_rsync", ("rsync", 0))[0]
-    root = settings.get("snapshot_root", (UNKNOWN, 0))[0].rstrip("/")
-    if "rsync_long_args" in settings:
-        insert, form = settings["rsync_long_args"][1], " {}"
-    else:
-        start = "" if source.endswith(b"\n") or not source else "\n"
-        insert, form = len(source), f"{start}rsync_long_args\t{_LONG} {{}}\n"
-    _run_scripts(job, scripts["cmd_preexec"])
-    for number, fields in backups:
-        options = _arguments(settings, fields)
-        if not script.budget.take(len(options) + len(rules)):
+    script = job.script
+    conf = _rsnapshot_conf(job)
+    command = conf.settings.get("cmd_rsync", ("rsync", 0))[0]
+    root = conf.settings.get("snapshot_root", (UNKNOWN, 0))[0].rstrip("/")
+    insert, form = _place_of_options(conf.settings, job.source)
+    _run_scripts(job, conf.scripts["cmd_preexec"])
+    for number, fields in conf.backups:
+        options = _arguments(conf.settings, fields)
+        if not script.budget.take(len(options) + len(conf.rules)):
             script.skip(f"line {number}: what follows is too long to be read")
             break
-        heard = rsync.read(
-            tuple(map(Word, (command, *_arguments(settings, fields, "--sparse"))))
-        ).has("sparse")
+        added = [command, *_arguments(conf.settings, fields, "--sparse")]
+        heard = rsync.read(tuple(map(Word, added))).has("sparse")
+        folder = "".join(fields[1:2])
         # rsnapshot makes each generation from the last by hard links
         words = [
             command,
             *options,
-            *rules,
+            *conf.rules,
             "--link-dest=..",
             fields[0],
-            f"{root}/{UNKNOWN}/{fields[1] if len(fields) > 1 else ''}",
+            f"{root}/{UNKNOWN}/{folder}",
         ]
-        script.calls.append(
-            Call(
-                tuple(Word(word) for word in words),
-                number,
-                insert if heard else None,
-                form,
-            )
-        )
+        place = insert if heard else None
+        script.calls.append(Call(tuple(map(Word, words)), number, place, form))
     for name in ("backup_script", "backup_exec", "cmd_postexec"):
-        _run_scripts(job, scripts[name])
+        _run_scripts(job, conf.scripts[name])
+
+
+@dataclass
+class _Conf:
+    """The settings of one rsnapshot.conf: each value with the byte at which it ends."""
+
+    settings: dict[str, tuple[str, int]] = field(default_factory=dict)
+    backups: list[tuple[int, list[str]]] = field(default_factory=list)
+    rules: list[str] = field(default_factory=list)
+    scripts: dict[str, list[tuple[int, str]]] = field(
+        default_factory=lambda: {name: [] for name in _RSNAPSHOT_RUNS}
+    )
+
+
+def _rsnapshot_conf(job: _Reader) -> _Conf:
+    conf = _Conf()
+    for number, offset, line in _lines(job.source):
+        text = clean(line.decode("utf-8", errors="surrogateescape").strip())
+        key, *values = re.split(r"\t+", text)
+        if not values:
+            job.script.skip(f"line {number}: no tab: rsnapshot would refuse it")
+        elif key == "backup":
+            conf.backups.append((number, values))
+        elif key in _RSNAPSHOT_RUNS:
+            conf.scripts[key].append((number, values[0]))
+        elif key in _RULES:
+            conf.rules.append(f"--{_RULES[key]}={values[0]}")
+        elif key == "include_conf":
+            job.script.skip(
+                f"line {number}: it includes {values[0]}, which is not read"
+            )
+        else:
+            conf.settings[key] = (values[0], offset + _end_of_value(line))
+    return conf
+
+
+def _place_of_options(
+    settings: dict[str, tuple[str, int]], source: bytes
+) -> tuple[int, str]:
+    """The byte at which options for all calls of rsync go, and the form that they have there."""
+    if "rsync_long_args" in settings:
+        return settings["rsync_long_args"][1], " {}"
+    start = "" if source.endswith(b"\n") or not source else "\n"
+    return len(source), f"{start}rsync_long_args\t{_LONG} {{}}\n"
 
 
 def _run_scripts(job: _Reader, scripts: list[tuple[int, str]]) -> None:
@@ -479,9 +526,9 @@ def _arguments(
 
 
 def _end_of_value(line: bytes) -> int:
-    """Where the first value of a line ends: rsnapshot takes no other for a setting."""
-    found = re.match(rb"\s*[^\t]*\t+[^\t]*", line.rstrip())
-    return found.end() if found else len(line.rstrip())
+    """Return the byte at which the first value of a line ends: rsnapshot takes no other for a setting."""
+    value = re.match(rb"\s*[^\t]*\t+[^\t]*", line.rstrip())
+    return value.end() if value else len(line.rstrip())
 
 
 _READERS: dict[Format, Callable[[_Reader], None]] = {

@@ -1,4 +1,4 @@
-"""Is a copy of a disk image good? Its content against the image, and whether a restore would be sparse."""
+"""The check of a copy of a disk image: its content against the image, and whether a restore would be sparse."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class _Opened:
 def verify(
     copy: str, hypervisor: Hypervisor | None, given: str | None, say: Say
 ) -> bool:
-    """Compare *copy* with the image *given*, or with that of the disk it is matched to. True where they are alike.
+    """Compare *copy* with the image *given*, or with that of the disk it is matched to. True if they are alike.
 
-    Without a hypervisor nobody knows of guests: QEMU's own lock on a given image is what tells then.
-    Raises ReclaimError where they cannot be compared: a guest runs on the image, a file cannot be read.
+    Without a hypervisor no guests are known: then QEMU's own lock on a given image shows whether one runs.
+    Raises ReclaimError if they cannot be compared: a guest runs on the image, a file cannot be read.
     """
     try:
         with ExitStack() as stack:
@@ -116,8 +116,8 @@ def _source(
         if disk is not None
         else None
     )
-    found = local_image.identify(descriptor, path, declared=declared)
-    if found.qcow2 and disk is None and not local_image.is_called_qcow2(path):
+    image = local_image.identify(descriptor, path, declared=declared)
+    if image.qcow2 and disk is None and not local_image.is_called_qcow2(path):
         # a guest that has it as its raw disk may have written that, and all its content would count for nothing
         raise ReclaimError(
             f"{path}: neither a definition nor its name says that it is a qcow2: not compared"
@@ -127,11 +127,14 @@ def _source(
         if given is not None or disk is None
         else f"{path} ({disk.guest.name}, {disk.name})"
     )
-    return _Opened(descriptor, path, found), words
+    return _Opened(descriptor, path, image), words
 
 
 def _declared_format(disk: Disk, path: str, *, given: bool) -> Format | None:
-    """What the definition says; None for an image that was *given*, and may be in another format than the disk."""
+    """Return the disk's format by its definition.
+
+    None for an image that was *given*, and may be in another format than the disk.
+    """
     declared = disk.driver.get("type", "raw")
     if declared == "raw":
         return (
@@ -149,9 +152,9 @@ def _declared_format(disk: Disk, path: str, *, given: bool) -> Format | None:
 
 
 def _expect_still(descriptor: int, path: str, hypervisor: Hypervisor) -> None:
-    """Raises ReclaimError where a running guest writes to the image, or one that cannot be told."""
+    """Raise ReclaimError if a running guest writes to the image, or that cannot be told."""
     name = backup.users(hypervisor).get(file_id(os.fstat(descriptor)))
-    guest = next((one for one in hypervisor.guests if one.name == name), None)
+    guest = next((other for other in hypervisor.guests if other.name == name), None)
     if guest is not None and guest.is_running and not hypervisor.is_test_driver:
         raise ReclaimError(
             f"{path}: the guest {guest.name} is running on it: shut it off, or give --image a snapshot"
@@ -161,18 +164,18 @@ def _expect_still(descriptor: int, path: str, hypervisor: Hypervisor) -> None:
 def _compare(
     ours: _Opened, source: _Opened, stack: ExitStack, watch: Callable[[], None]
 ) -> bool:
-    """Raises ReclaimError where qemu-img cannot tell."""
+    """Return True if both have the same content. Raises ReclaimError if qemu-img cannot compare them."""
     chain = _backing(source, stack, _DEEPEST)
     if ours.image.qcow2 and ours.image.qcow2.backing and chain is None:
         raise ReclaimError(
             f"{ours.path}: it depends on a backing file, and the image has none: they cannot be compared"
         )
-    for one in (ours, source):
-        if one.image.qcow2 and (
-            one.image.qcow2.external_data or one.image.qcow2.encrypted
+    for file in (ours, source):
+        if file.image.qcow2 and (
+            file.image.qcow2.external_data or file.image.qcow2.encrypted
         ):
             raise ReclaimError(
-                f"{one.path}: an external data file or encryption: not compared"
+                f"{file.path}: an external data file or encryption: not compared"
             )
     # the copy's own header says whose backing file it wants: the image's is what it gets
     over = chain if ours.image.qcow2 and ours.image.qcow2.backing else None
@@ -191,22 +194,26 @@ def _compare(
     return status == 0
 
 
-def _backing(one: _Opened, stack: ExitStack, deepest: int) -> dict[str, Any] | None:
+def _backing(
+    image_file: _Opened, stack: ExitStack, deepest: int
+) -> dict[str, Any] | None:
     """The chain below an image that is ours: its guest runs on it, or the user named it."""
-    name = one.image.qcow2.backing if one.image.qcow2 else None
+    name = image_file.image.qcow2.backing if image_file.image.qcow2 else None
     if name is None:
         return None
     if deepest == 0 or ":" in name.partition("/")[0]:
         raise ReclaimError(
-            f"{one.path}: its backing file {printable(name)} is no file that could be followed"
+            f"{image_file.path}: its backing file {printable(name)} is no file that could be followed"
         )
-    kind = local_image.named_files(one.descriptor, one.image, one.path).backing_format
+    kind = local_image.named_files(
+        image_file.descriptor, image_file.image, image_file.path
+    ).backing_format
     if kind not in ("raw", "qcow2"):
         # QEMU would guess, by bytes that a guest may have written
         raise ReclaimError(
-            f"{one.path}: it does not say that its backing file is raw or qcow2 (qemu-img rebase -u -F)"
+            f"{image_file.path}: it does not say that its backing file is raw or qcow2 (qemu-img rebase -u -F)"
         )
-    path = str(PurePosixPath(one.path).parent / name)
+    path = str(PurePosixPath(image_file.path).parent / name)
     descriptor = holes.open_file(path)
     stack.callback(os.close, descriptor)
     below = _Opened(
@@ -218,24 +225,24 @@ def _backing(one: _Opened, stack: ExitStack, deepest: int) -> dict[str, Any] | N
 
 
 def _descriptors(nodes: list[dict[str, Any]]) -> list[int]:
-    found = []
-    for one in nodes:
-        found.append(int(one["file"]["filename"].rpartition("/")[2]))
-        if one.get("backing"):
-            found += _descriptors([one["backing"]])
-    return list(dict.fromkeys(found))
+    numbers = []
+    for node in nodes:
+        numbers.append(int(node["file"]["filename"].rpartition("/")[2]))
+        if node.get("backing"):
+            numbers += _descriptors([node["backing"]])
+    return list(dict.fromkeys(numbers))
 
 
 def _restore(copy: _Opened) -> str:
-    """What a restore of the copy would take."""
+    """Return words for the bytes that a restore of the copy would take."""
     try:
-        found = holes.scan_open(copy.descriptor, copy.path)
+        scan = holes.scan_open(copy.descriptor, copy.path)
     except OSError as exc:
         raise ProbeError(f"{copy.path}: {exc.strerror}") from exc
-    total = size(found.identity.size)
-    if found.excess > backup.tolerated(found.needed):
+    total = size(scan.identity.size)
+    if scan.excess > backup.tolerated(scan.needed):
         return (
-            f"a restore would NOT be sparse unless it looks for zeros: it would take {size(found.allocated)} "
-            f"of {total}, and {size(found.needed)} are needed (pytest checks/ --backups DIR --fix)"
+            f"a restore would NOT be sparse unless it looks for zeros: it would take {size(scan.allocated)} "
+            f"of {total}, and {size(scan.needed)} are needed (pytest checks/ --backups DIR --fix)"
         )
-    return f"a restore that keeps holes (cp, rsync --sparse, qemu-img convert) takes {size(found.needed)} of {total}"
+    return f"a restore that keeps holes (cp, rsync --sparse, qemu-img convert) takes {size(scan.needed)} of {total}"

@@ -1,4 +1,4 @@
-"""Builtins of the shell that change what is known: cd, read, set, trap, eval, …"""
+"""Builtins of the shell that change the known variables and folders: cd, read, set, trap, eval, …"""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from reclaim.jobs.words import UNKNOWN, Word, absolute
 
 
 def _cd(shell: Reader, words: list[Word], line: int) -> None:
-    operands = [
-        word.text for word in words[1:] if not re.fullmatch(r"-[LPe@n]+|--", word.text)
-    ]
     before = shell.state.folder
-    target = operands[0] if operands else UNKNOWN
-    folder = (
-        shell.state.variables.get("OLDPWD", (UNKNOWN,))[0]
-        if target == "-"
-        else absolute(target, before)
-    )
+    target = _target_of_cd(words)
+    folder = absolute(target, before)
+    if target == "-":
+        folder = shell.state.variables.get("OLDPWD", (UNKNOWN,))[0]
     shell.state.set("OLDPWD", [before])
     shell.state.set("PWD", [folder.rstrip("/") or "/"])
+
+
+def _target_of_cd(words: list[Word]) -> str:
+    for word in words[1:]:
+        if not re.fullmatch(r"-[LPe@n]+|--", word.text):
+            return word.text
+    return UNKNOWN
 
 
 def _popd(shell: Reader, words: list[Word], line: int) -> None:
@@ -29,61 +31,69 @@ def _popd(shell: Reader, words: list[Word], line: int) -> None:
 
 
 def _read(shell: Reader, words: list[Word], line: int) -> None:
-    names, takes = [], False
-    for word in words[1:]:
-        if takes:
-            takes = False
-        elif word.text.startswith("-"):
-            takes = word.text in ("-d", "-p", "-t", "-n", "-N", "-u", "-i", "-a")
-        else:
-            names.append(word.text)
+    names = _names_to_read(words)
     value = shell.state.line
     if value == UNKNOWN:
         value = shell.script.origins.mark()
-    for number, name in enumerate(names or ["REPLY"]):
-        shell.state.set(
-            name,
-            [value if number == 0 or len(names) <= 2 else shell.script.origins.mark()],
-        )
+    first, *others = names or ["REPLY"]
+    shell.state.set(first, [value])
+    for name in others:
+        part = value if len(names) == 2 else shell.script.origins.mark()
+        shell.state.set(name, [part])
+
+
+_READ_VALUED = ("-d", "-p", "-t", "-n", "-N", "-u", "-i", "-a")
+
+
+def _names_to_read(words: list[Word]) -> list[str]:
+    names = []
+    is_value = False
+    for word in words[1:]:
+        if is_value:
+            is_value = False
+        elif word.text.startswith("-"):
+            is_value = word.text in _READ_VALUED
+        else:
+            names.append(word.text)
+    return names
 
 
 def _mapfile(shell: Reader, words: list[Word], line: int) -> None:
-    name = (
-        words[-1].text
-        if len(words) > 1 and not words[-1].text.startswith("-")
-        else "MAPFILE"
-    )
-    shell.state.set(
-        name, shell.words_of_stdin or [shell.script.origins.mark()], array=True
-    )
+    name = "MAPFILE"
+    if len(words) > 1 and not words[-1].text.startswith("-"):
+        name = words[-1].text
+    lines = shell.words_of_stdin or [shell.script.origins.mark()]
+    shell.state.set(name, lines, array=True)
 
 
 def _set(shell: Reader, words: list[Word], line: int) -> None:
     texts = [word.text for word in words[1:]]
-    if "--" in texts:
-        rest = words[texts.index("--") + 2 :]
-        shell.state.arguments = (
-            None
-            if any(word.splits for word in rest)
-            else tuple(word.text for word in rest)
-        )
+    if "--" not in texts:
+        return
+    arguments = words[texts.index("--") + 2 :]
+    if any(word.splits for word in arguments):
+        shell.state.arguments = None
+    else:
+        shell.state.arguments = tuple(word.text for word in arguments)
 
 
 def _shift(shell: Reader, words: list[Word], line: int) -> None:
     arguments = shell.state.arguments
     if arguments is None:
-        shell.state.arguments = None
-        for key in [
-            one for one in shell.script.origins.named if one.startswith("argument ")
-        ]:
-            del shell.script.origins.named[key]
+        _forget_arguments(shell)
         return
-    count = (
-        int(words[1].text)
-        if len(words) > 1 and re.fullmatch(r"\d{1,3}", words[1].text)
-        else 1
-    )
+    count = 1
+    if len(words) > 1 and re.fullmatch(r"\d{1,3}", words[1].text):
+        count = int(words[1].text)
     shell.state.arguments = arguments[count:]
+
+
+def _forget_arguments(shell: Reader) -> None:
+    """Let each argument that is not known be another one from here on."""
+    named = shell.script.origins.named
+    for key in list(named):
+        if key.startswith("argument "):
+            del named[key]
 
 
 def _unset(shell: Reader, words: list[Word], line: int) -> None:
@@ -105,9 +115,10 @@ def _printf(shell: Reader, words: list[Word], line: int) -> None:
 
 
 def _alias(shell: Reader, words: list[Word], line: int) -> None:
-    shell.aliases |= {
-        word.text.partition("=")[0] for word in words[1:] if "=" in word.text
-    }
+    for word in words[1:]:
+        name, separator, _ = word.text.partition("=")
+        if separator:
+            shell.aliases |= {name}
 
 
 def _unalias(shell: Reader, words: list[Word], line: int) -> None:
@@ -124,13 +135,20 @@ def _eval(shell: Reader, words: list[Word], line: int) -> None:
     if len(words) == 2:
         shell.look_into(words[1], line)
     elif len(words) > 2:
-        shell.look_into(Word(" ".join(word.text for word in words[1:])), line)
+        text = " ".join(word.text for word in words[1:])
+        shell.look_into(Word(text), line)
 
 
 def _trap(shell: Reader, words: list[Word], line: int) -> None:
-    rest = [word for word in words[1:] if word.text not in ("--", "-p", "-l")]
-    if len(rest) > 1 and rest[0].text not in ("-", ""):
-        shell.traps.append((rest[0], shell.text))
+    operands = []
+    for word in words[1:]:
+        if word.text not in ("--", "-p", "-l"):
+            operands.append(word)
+    if len(operands) < 2:
+        return
+    command = operands[0]
+    if command.text not in ("-", ""):
+        shell.traps.append((command, shell.text))
 
 
 def _source(shell: Reader, words: list[Word], line: int) -> None:

@@ -1,4 +1,4 @@
-"""What a job's file comes to: its commands in their order, and what of it nobody understood."""
+"""The commands of a job's file in their order, and the parts of it that were not understood."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Branch = tuple[tuple[int, int], ...]
 class Call:
     """One command with its words, without what only wraps it (sudo, nice, …).
 
-    New options go to byte `insert` of the file, in the form `form`; None where they cannot. `file`: the script that it
+    New options go to byte `insert` of the file, in the form `form`; None if they cannot. `file`: the script that it
     stands in, empty for the job's own file. `host`: the machine that it runs on, empty for this one. `pipe`: the
     pipeline that it is a part of. `in_background`: which of those that go on by themselves it belongs to, 0 for none.
     `stdin`, `stdout`: files that it reads and writes by `<` and `>`. `number`: the commands before it. `run`: the line
@@ -52,7 +52,7 @@ class Call:
 
     @property
     def where(self) -> str:
-        """The line, and the file where it is another one."""
+        """Return the line, and the file if it is not the job's own."""
         return f"{self.file} line {self.line}" if self.file else f"line {self.line}"
 
 
@@ -74,7 +74,7 @@ class Budget:
     statements: int = 40_000
 
     def take(self, words: int) -> bool:
-        """Is there room for a command of so many words?"""
+        """Take a command of so many words from the budget. True if there was room for it."""
         self.commands -= 1
         self.words -= words
         return self.commands > 0 and self.words > 0
@@ -82,7 +82,7 @@ class Budget:
 
 @dataclass
 class Script:
-    """The commands of a job in their order, and what of it nobody understood. `whole`: all of it was parsed."""
+    """The commands of a job in their order, and the parts not understood. `whole`: all of it was parsed."""
 
     calls: list[Call] = field(default_factory=list)
     unread: list[Unread] = field(default_factory=list)
@@ -93,6 +93,6 @@ class Script:
     budget: Budget = field(default_factory=Budget)
 
     def skip(self, text: str, branch: Branch = ()) -> None:
-        """Note what was not understood there."""
+        """Note a part that was not understood."""
         if len(self.unread) < _MOST_UNREAD:
             self.unread.append(Unread(text, len(self.calls), branch))

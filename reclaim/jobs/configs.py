@@ -37,63 +37,72 @@ class _NoAliases(yaml.SafeLoader):
 
 
 def is_one(path: str, source: bytes) -> bool:
-    """Is it a configuration, and no shell?"""
+    """True if it is a configuration, and no shell."""
     suffix = PurePosixPath(path).suffix
+    if suffix == ".conf":
+        return not _looks_like_shell(source)
     if suffix in (".yaml", ".yml", *_SETTINGS):
-        return not (suffix == ".conf" and _looks_like_shell(source))
-    return (
-        bool(re.match(rb"---\s", source))
-        or _is_btrbk(source)
-        or bool(re.search(rb"^\[[\w. -]{1,100}\][ \t]*$", source, re.MULTILINE))
-    )
+        return True
+    if _STARTS_YAML.match(source) or _is_btrbk(source):
+        return True
+    return _SECTION.search(source) is not None
+
+
+_STARTS_YAML = re.compile(rb"---\s")
+_SECTION = re.compile(rb"^\[[\w. -]{1,100}\][ \t]*$", re.MULTILINE)
 
 
 def _looks_like_shell(source: bytes) -> bool:
-    return bool(
-        re.search(
-            rb"^[ \t]*(?:rsync|cp|virsh|for|if|while|export)\b", source, re.MULTILINE
-        )
+    command = re.search(
+        rb"^[ \t]*(?:rsync|cp|virsh|for|if|while|export)\b", source, re.MULTILINE
     )
+    return command is not None
 
 
 def _is_btrbk(source: bytes) -> bool:
-    return bool(
-        re.search(rb"^[ \t]*subvolume[ \t]+\S", source, re.MULTILINE)
-        and re.search(
-            rb"^[ \t]*(?:volume|snapshot_dir|target)[ \t]", source, re.MULTILINE
-        )
+    if not re.search(rb"^[ \t]*subvolume[ \t]+\S", source, re.MULTILINE):
+        return False
+    place = re.search(
+        rb"^[ \t]*(?:volume|snapshot_dir|target)[ \t]", source, re.MULTILINE
     )
+    return place is not None
 
 
 def read(path: str, source: bytes, script: Script, shell: ReadShell) -> None:
-    """What the configuration copies, as far as it is read; what it is, where it is not."""
+    """Read the copies that the configuration makes. If its kind is not read, note that kind."""
+    file = PurePosixPath(path)
+    is_yaml = file.suffix in (".yaml", ".yml") or _STARTS_YAML.match(source)
     if _is_btrbk(source):
         _btrbk(source, script)
-    elif PurePosixPath(path).suffix in (".yaml", ".yml") or re.match(rb"---\s", source):
+    elif is_yaml:
         _yaml(source, script, shell)
-    elif "dirvish" in path or re.search(
-        rb"^(?:vault|bank|tree):", source, re.MULTILINE
-    ):
+    elif "dirvish" in path or _DIRVISH.search(source):
         script.skip(
             "it is a configuration of dirvish: set `sparse: 1` there; what it copies is not judged"
         )
     else:
         script.skip(
-            f"{PurePosixPath(path).name} is a configuration that reclaim does not read: declare what it runs"
+            f"{file.name} is a configuration that reclaim does not read: declare what it runs"
         )
+
+
+_DIRVISH = re.compile(rb"^(?:vault|bank|tree):", re.MULTILINE)
 
 
 def _btrbk(source: bytes, script: Script) -> None:
     """btrbk.conf(5): snapshots of subvolumes, sent to targets."""
     volume = ""
-    for number, raw in enumerate(
-        source.decode("utf-8", errors="surrogateescape").splitlines(), start=1
-    ):
-        words = clean(raw).split()
-        if words[:1] == ["volume"] and len(words) > 1:
-            volume = words[1]
-        elif words[:1] == ["subvolume"] and len(words) > 1:
-            path = words[1] if words[1].startswith("/") else f"{volume}/{words[1]}"
+    text = source.decode("utf-8", errors="surrogateescape")
+    for number, line in enumerate(text.splitlines(), start=1):
+        key, *values = clean(line).split() or [""]
+        if not values:
+            continue
+        path = values[0]
+        if key == "volume":
+            volume = path
+        elif key == "subvolume":
+            if not path.startswith("/"):
+                path = f"{volume}/{path}"
             script.skip(
                 f"line {number}: btrbk sends snapshots of {shown(path)}: "
                 "whether a hole stays one at the far end is not judged"
@@ -107,85 +116,105 @@ def _yaml(source: bytes, script: Script, shell: ReadShell) -> None:
     try:
         data = yaml.load(source.decode("utf-8", errors="replace"), Loader=_NoAliases)  # noqa: S506
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as exc:
-        where = getattr(getattr(exc, "problem_mark", None), "line", None)
-        script.skip(
-            f"line {where + 1} is no YAML"
-            if isinstance(where, int)
-            else "it is no YAML that can be read"
-        )
+        mark = getattr(exc, "problem_mark", None)
+        line = getattr(mark, "line", None)
+        if isinstance(line, int):
+            script.skip(f"line {line + 1} is no YAML")
+        else:
+            script.skip("it is no YAML that can be read")
         return
-    if isinstance(data, list) and any(
-        isinstance(one, dict) and {"hosts", "tasks", "roles"} & set(one) for one in data
-    ):
-        script.skip(
-            "it is an Ansible playbook: reclaim reads shell; declare what it puts on this machine"
-        )
-    elif isinstance(data, dict) and _is_borgmatic(data):
+    if isinstance(data, dict) and _is_borgmatic(data):
         _borgmatic(data, source, script, shell)
-    elif isinstance(data, dict) and "services" in data:
-        script.skip("it is a Compose file: what runs in its containers is not read")
-    elif isinstance(data, dict) and "locations" in data and "backends" in data:
-        script.skip(
-            "it is a configuration of autorestic: restic keeps each content once; the restore decides about holes"
-        )
     else:
-        script.skip(
-            "it is YAML of a program that reclaim does not know: declare what it runs"
-        )
+        script.skip(_kind_of_yaml(data))
+
+
+def _kind_of_yaml(data: object) -> str:
+    """Words for YAML that is not read."""
+    if isinstance(data, list) and any(map(_is_play, data)):
+        return "it is an Ansible playbook: reclaim reads shell; declare what it puts on this machine"
+    keys = data.keys() if isinstance(data, dict) else set()
+    if "services" in keys:
+        return "it is a Compose file: what runs in its containers is not read"
+    if {"locations", "backends"} <= keys:
+        return "it is a configuration of autorestic: restic keeps each content once; the restore decides about holes"
+    return "it is YAML of a program that reclaim does not know: declare what it runs"
+
+
+def _is_play(play: object) -> bool:
+    if not isinstance(play, dict):
+        return False
+    return not {"hosts", "tasks", "roles"}.isdisjoint(play)
 
 
 def _is_borgmatic(data: dict[Any, Any]) -> bool:
+    if "source_directories" in data:
+        return True
     location = data.get("location")
-    return "source_directories" in data or (
-        isinstance(location, dict) and "source_directories" in location
-    )
+    return isinstance(location, dict) and "source_directories" in location
 
 
 def _borgmatic(
     data: dict[Any, Any], source: bytes, script: Script, shell: ReadShell
 ) -> None:
     """borgmatic's configuration: commands before, `borg create` of the folders, commands after."""
-    location = data.get("location") if isinstance(data.get("location"), dict) else data
     hooks = list(_hooks(data))
-    for _, text in (one for one in hooks if one[0]):
+    before = [text for is_before, text in hooks if is_before]
+    after = [text for is_before, text in hooks if not is_before]
+    for text in before:
         shell(text, _line_of(source, text))
-    folders = location.get("source_directories") if isinstance(location, dict) else None
-    folders = (
-        [clean(one) for one in folders if isinstance(one, str)]
-        if isinstance(folders, list)
-        else [UNKNOWN]
-    )
-    words = ["borg", "create", "repository", *folders]
-    if isinstance(location, dict) and any(
-        str(key).startswith(("exclude", "pattern")) for key in location
-    ):
-        words.insert(2, "--patterns-from=configuration")
+    words = _borg_create(data)
     line = _line_of(source, b"source_directories")
     script.calls.append(Call(tuple(map(Word, words)), line))
-    for _, text in (one for one in hooks if not one[0]):
+    for text in after:
         shell(text, _line_of(source, text))
+
+
+def _borg_create(data: dict[Any, Any]) -> list[str]:
+    """The words of the command that borgmatic runs."""
+    location = data.get("location")
+    settings = location if isinstance(location, dict) else data
+    words = ["borg", "create"]
+    for key in settings:
+        if str(key).startswith(("exclude", "pattern")):
+            words.append("--patterns-from=configuration")
+            break
+    words.append("repository")
+    folders = settings.get("source_directories")
+    if isinstance(folders, list):
+        words += map(clean, _texts(folders))
+    else:
+        words.append(UNKNOWN)
+    return words
+
+
+def _texts(values: list[Any]) -> list[str]:
+    return [value for value in values if isinstance(value, str)]
 
 
 def _hooks(data: dict[Any, Any]) -> Iterator[tuple[bool, bytes]]:
-    """Its commands, and whether each runs before the copy."""
-    for place in (data, data.get("hooks")):
-        if not isinstance(place, dict):
+    """Yield its commands, and whether each runs before the copy."""
+    for settings in (data, data.get("hooks")):
+        if isinstance(settings, dict):
+            yield from _named_hooks(settings)
+    commands = data.get("commands")
+    if not isinstance(commands, list):
+        return
+    for command in commands:
+        texts = command.get("run") if isinstance(command, dict) else None
+        if not isinstance(texts, list):
             continue
-        for key, value in place.items():
-            if isinstance(key, str) and _HOOKS.match(key) and isinstance(value, list):
-                before = key.startswith("before_")
-                yield from (
-                    (before, _bytes(one)) for one in value if isinstance(one, str)
-                )
-    for one in (
-        data.get("commands") or [] if isinstance(data.get("commands"), list) else []
-    ):
-        if isinstance(one, dict) and isinstance(one.get("run"), list):
-            yield from (
-                ("before" in one, _bytes(text))
-                for text in one["run"]
-                if isinstance(text, str)
-            )
+        for text in _texts(texts):
+            yield "before" in command, _bytes(text)
+
+
+def _named_hooks(settings: dict[Any, Any]) -> Iterator[tuple[bool, bytes]]:
+    for key, texts in settings.items():
+        if not isinstance(key, str) or not isinstance(texts, list):
+            continue
+        if _HOOKS.match(key):
+            for text in _texts(texts):
+                yield key.startswith("before_"), _bytes(text)
 
 
 def _bytes(text: str) -> bytes:
@@ -193,6 +222,9 @@ def _bytes(text: str) -> bytes:
 
 
 def _line_of(source: bytes, text: bytes) -> int:
-    """The line in which *text* first stands; 1 where it is folded there."""
-    place = source.find(text.split(b"\n", 1)[0])
-    return source.count(b"\n", 0, place) + 1 if place >= 0 else 1
+    """Return the line in which *text* first stands; 1 if it is folded there."""
+    first = text.split(b"\n", 1)[0]
+    place = source.find(first)
+    if place < 0:
+        return 1
+    return source.count(b"\n", 0, place) + 1

@@ -1,4 +1,4 @@
-"""Shell text as a tree, by tree-sitter's bash grammar; and what that grammar does not know, put into words it does."""
+"""Shell text as a tree, by tree-sitter's bash grammar, with words that it knows for syntax that it does not know."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def _parser() -> Parser:
 
 
 def parse(source: bytes) -> tuple[Node, bytes]:
-    """The tree of *source*, and the text that its offsets are of: as long as *source*, byte for byte.
+    """Return the tree of *source*, and the text that its offsets are of: as long as *source*, byte for byte.
 
-    Raises Unparsable where the parser finds no way through it in a few seconds of processor time.
+    Raises Unparsable if the parser finds no way through it in a few seconds of processor time.
     """
     root = _tree(source)
     if not root.has_error:
         return root, source
-    plain = _BASE.sub(lambda one: one[1] + b"0" * len(one[2]) + b"+", source)
+    plain = _BASE.sub(lambda match: match[1] + b"0" * len(match[2]) + b"+", source)
     plain = _EXTGLOB.sub(_unknown_pattern, plain)
     return (_tree(plain) if plain != source else root), plain
 
@@ -68,9 +68,9 @@ def below(node: Node) -> Iterator[Node]:
     """*node* and everything below it, in the order of the text."""
     waiting = [node]
     while waiting:
-        one = waiting.pop()
-        yield one
-        waiting += reversed(one.children)
+        current = waiting.pop()
+        yield current
+        waiting += reversed(current.children)
 
 
 def text_of(node: Node | None, source: bytes) -> str:
@@ -88,8 +88,8 @@ def substitutions(node: Node) -> Iterator[Node]:
     """The outermost `$(…)`, `<(…)` in *node*."""
     waiting = [node]
     while waiting:
-        one = waiting.pop()
-        if one.type in ("command_substitution", "process_substitution"):
-            yield one
-        elif one.type != "function_definition":
-            waiting += reversed(one.children)
+        current = waiting.pop()
+        if current.type in ("command_substitution", "process_substitution"):
+            yield current
+        elif current.type != "function_definition":
+            waiting += reversed(current.children)

@@ -1,4 +1,4 @@
-"""Programs that copy no image to a backup, whatever they are told. What is not here, and not known, could."""
+"""Programs that copy no image to a backup, with any options. A program that is neither here nor known could."""
 
 #: by their names, POSIX's, coreutils', util-linux's and those that jobs call beside their copies
 HARMLESS = frozenset(

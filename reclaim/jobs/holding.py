@@ -1,8 +1,8 @@
-"""Does what is copied hold still: is the guest stopped, or does it write elsewhere, from before the copy to its end?"""
+"""Whether an image holds still: its guest is stopped, or writes elsewhere, from before the copy to its end."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from reclaim.jobs.calls import Branch
@@ -19,7 +19,7 @@ class Still(IntEnum):
 
 @dataclass(frozen=True)
 class Held:
-    """Whether it holds still, and why nobody can tell."""
+    """Whether it holds still, and why that is in doubt."""
 
     still: Still
     doubt: str = ""
@@ -42,151 +42,179 @@ class Timeline:
         source: str,
         asked_after: int | None = None,
     ) -> Held:
-        """Does *image* hold still for the copy that is step *number*, and for as long as it goes on?
+        """Return whether *image* holds still for the copy that is step *number*, and for as long as it goes on.
 
         *asked_after*: the commands before that which asked the guest for its disks, if the job names them so.
         """
-        ways: dict[str, Still] = {}
-        doubt = ""
-        if any(choice in self.asked for choice, _ in copy.call.branch):
-            ways["asked"] = Still.MAYBE
-            doubt = (
-                "whether it copies only while the guest is off shows only when it runs"
-            )
-        if other := self._held_by_another_line(copy, image, source):
-            ways["another line"] = Still.MAYBE
-            doubt = f"whether {other} holds it still shows only when both run: each has a time of its own"
+        watch = _Watch(self, number, copy, image, source, asked_after)
+        watch.begin()
         for position, step in enumerate(self.steps):
-            if not isinstance(step, NotUnderstood) and step.call.run != copy.call.run:
+            if _is_of_another_line(step, copy):
                 continue
             if position > number and _is_over(copy, step):
                 break
-            sure = self._meets(_branch(step), copy.call.branch)
-            if sure is Still.NO:
+            watch.take(position, step)
+        still = max(watch.ways.values(), default=Still.NO)
+        doubt = watch.doubt or "what is not understood there may hold the guest still"
+        return Held(still, doubt)
+
+    def held_by_another_line(self, copy: Copy, image: DiskImage, source: str) -> str:
+        """Return which other line of the cron table holds the image still, or ""."""
+        for step in self.steps:
+            if not isinstance(step, Hold) or step.call.run == copy.call.run:
                 continue
-            if isinstance(step, Hold) and position < number:
-                applies = min(sure, self._applies(step, image, source))
-                if applies and self._goes_on(position, number, copy):
-                    applies, doubt = (
-                        Still.MAYBE,
-                        f"whether {step.call.where} has ended by then shows only when it runs",
-                    )
-                if why := step.doubt or _why_not(step, asked_after):
-                    applies = min(applies, Still.MAYBE)
-                    doubt = why if applies else doubt
-                elif applies is Still.MAYBE:
-                    doubt = (
-                        doubt
-                        or f"whether {step.call.where} holds it still shows only when it runs"
-                    )
-                ways[step.way] = max(applies, ways.get(step.way, Still.NO))
-            elif isinstance(step, Release):
-                doubt = self._release(step, ways, sure, image, source) or doubt
-            elif (
-                isinstance(step, NotUnderstood) and step.may_hold and position < number
-            ):
-                ways["not understood"] = Still.MAYBE
-        still = max(ways.values(), default=Still.NO)
-        return Held(
-            still, doubt or "what is not understood there may hold the guest still"
-        )
+            if self.applies(step, image, source):
+                return step.call.where
+        return ""
 
-    def _held_by_another_line(self, copy: Copy, image: DiskImage, source: str) -> str:
-        """Which other line of the cron table holds the image still, if one does."""
-        others = (
-            one
-            for one in self.steps
-            if isinstance(one, Hold) and one.call.run != copy.call.run
-        )
-        return next(
-            (one.call.where for one in others if self._applies(one, image, source)), ""
-        )
-
-    def _goes_on(self, position: int, number: int, copy: Copy) -> bool:
-        """Does step *position* go on in the background, beside the copy?"""
+    def goes_on(self, position: int, number: int, copy: Copy) -> bool:
+        """True if step *position* goes on in the background, beside the copy."""
         background = self.steps[position].call.in_background  # type: ignore[union-attr]
         if not background or background == copy.call.in_background:
             return False
-        return not any(isinstance(one, Wait) for one in self.steps[position:number])
+        between = self.steps[position:number]
+        return not any(isinstance(step, Wait) for step in between)
 
-    def _meets(self, before: Branch, copy: Branch) -> Still:
-        """Does what lies on *before* run wherever *copy* does, perhaps, or never?
+    def meets(self, before: Branch, copy: Branch) -> Still:
+        """Return whether a step on *before* runs whenever *copy* does: surely, perhaps, or never.
 
         "If it runs, shut it down": whatever the answer, it is off afterwards.
         """
         arms = dict(copy)
-        if any(arms.get(choice, arm) != arm for choice, arm in before):
-            return Still.NO
         here = set(copy)
-        return (
-            Still.YES
-            if all(one in here or one[0] in self.asked for one in before)
-            else Still.MAYBE
-        )
+        sure = Still.YES
+        for choice, arm in before:
+            if arms.get(choice, arm) != arm:
+                return Still.NO
+            if (choice, arm) not in here and choice not in self.asked:
+                sure = Still.MAYBE
+        return sure
 
-    def _release(
-        self,
-        step: Release,
-        ways: dict[str, Still],
-        sure: Still,
-        image: DiskImage,
-        source: str,
-    ) -> str:
-        applies = min(sure, self._names(step.guests, image, source))
-        for way in step.ways:
-            if applies is Still.YES:
-                ways.pop(way, None)
-            elif applies is Still.MAYBE and ways.get(way) is Still.YES:
-                ways[way] = Still.MAYBE
-                return f"whether {step.call.where} lets it go on before the copy shows only when it runs"
-        return ""
-
-    def _applies(self, step: Hold, image: DiskImage, source: str) -> Still:
-        if image.target and image.target in step.spared:
-            return Still.NO
-        if step.path and step.path != "/":
-            return (
-                Still.YES
-                if image.path.startswith(step.path.rstrip("/") + "/")
-                else Still.NO
-            )
-        return self._names(step.guests, image, source)
-
-    def _names(self, guests: tuple[str, ...], image: DiskImage, source: str) -> Still:
-        """Is the image's guest among *guests*?"""
+    def names(self, guests: tuple[str, ...], image: DiskImage, source: str) -> Still:
+        """Return whether the image's guest is among *guests*; no guests are all of them."""
         if not guests or any(map(image.is_of, guests)):
             return Still.YES
-        found = Still.NO
-        for one in guests:
-            if is_sure(one):
-                # a guest that is not known may be that one, and an ID is given when a guest starts
-                found = max(
-                    found,
-                    Still.NO
-                    if is_sure(image.guest) and not one.isdecimal()
-                    else Still.MAYBE,
-                )
-                continue
-            origin = self.origins.of(one)
-            if (origin is not None and origin.every) or one in source:
-                return Still.YES
-            found = Still.MAYBE
-        return found
+        best = Still.NO
+        for guest in guests:
+            best = max(best, self._may_name(guest, image, source))
+        return best
+
+    def _may_name(self, guest: str, image: DiskImage, source: str) -> Still:
+        """Return whether *guest*, by another name than the image's, may be its guest."""
+        if is_sure(guest):
+            # a guest that is not known may be that one, and an ID is given when a guest starts
+            differs = is_sure(image.guest) and not guest.isdecimal()
+            return Still.NO if differs else Still.MAYBE
+        if guest in source:
+            return Still.YES
+        origin = self.origins.of(guest)
+        names_each = origin is not None and origin.every
+        return Still.YES if names_each else Still.MAYBE
+
+    def applies(self, step: Hold, image: DiskImage, source: str) -> Still:
+        """Return whether *step* holds the image still."""
+        if image.target and image.target in step.spared:
+            return Still.NO
+        if step.path in ("", "/"):
+            return self.names(step.guests, image, source)
+        folder = step.path.rstrip("/") + "/"
+        return Still.YES if image.path.startswith(folder) else Still.NO
 
 
-def _why_not(step: Hold, asked_after: int | None) -> str:
-    """Why it may not hold the disks still that the guest names: after its snapshot it names the overlay."""
-    if step.way != "overlay" or asked_after is None or asked_after <= step.call.number:
+@dataclass
+class _Watch:
+    """One image, step by step up to the end of its copy, with all that holds it still by now."""
+
+    timeline: Timeline
+    number: int
+    copy: Copy
+    image: DiskImage
+    source: str
+    asked_after: int | None
+    ways: dict[str, Still] = field(default_factory=dict)
+    doubt: str = ""
+
+    def begin(self) -> None:
+        """Note all that may hold the image still besides the steps before the copy."""
+        choices = {choice for choice, _ in self.copy.call.branch}
+        if not choices.isdisjoint(self.timeline.asked):
+            self.ways["asked"] = Still.MAYBE
+            self.doubt = (
+                "whether it copies only while the guest is off shows only when it runs"
+            )
+        other = self.timeline.held_by_another_line(self.copy, self.image, self.source)
+        if other:
+            self.ways["another line"] = Still.MAYBE
+            self.doubt = f"whether {other} holds it still shows only when both run: each has a time of its own"
+
+    def take(self, position: int, step: Step) -> None:
+        """Note that *step* holds the image, or lets its guest go on."""
+        sure = self.timeline.meets(_branch(step), self.copy.call.branch)
+        if sure is Still.NO:
+            return
+        is_before = position < self.number
+        if isinstance(step, Release):
+            self._release(step, sure)
+        elif isinstance(step, Hold) and is_before:
+            self._hold(step, position, sure)
+        elif isinstance(step, NotUnderstood) and step.may_hold and is_before:
+            self.ways["not understood"] = Still.MAYBE
+
+    def _hold(self, step: Hold, position: int, sure: Still) -> None:
+        where = step.call.where
+        applies = min(sure, self.timeline.applies(step, self.image, self.source))
+        if applies and self.timeline.goes_on(position, self.number, self.copy):
+            applies = Still.MAYBE
+            self.doubt = f"whether {where} has ended by then shows only when it runs"
+        why = step.doubt or _why_not_held(step, self.asked_after)
+        if why:
+            applies = min(applies, Still.MAYBE)
+        if why and applies:
+            self.doubt = why
+        elif applies is Still.MAYBE and not self.doubt:
+            self.doubt = f"whether {where} holds it still shows only when it runs"
+        before = self.ways.get(step.way, Still.NO)
+        self.ways[step.way] = max(applies, before)
+
+    def _release(self, step: Release, sure: Still) -> None:
+        named = self.timeline.names(step.guests, self.image, self.source)
+        applies = min(sure, named)
+        for way in step.ways:
+            if applies is Still.YES:
+                self.ways.pop(way, None)
+            elif applies is Still.MAYBE and self.ways.get(way) is Still.YES:
+                self.ways[way] = Still.MAYBE
+                self.doubt = f"whether {step.call.where} lets it go on before the copy shows only when it runs"
+                return
+
+
+def _why_not_held(step: Hold, asked_after: int | None) -> str:
+    """Return why *step* may not hold the disks that the guest names, or "".
+
+    After its snapshot the guest names the overlay.
+    """
+    if step.way != "overlay" or asked_after is None:
+        return ""
+    if asked_after <= step.call.number:
         return ""
     return f"after the snapshot of {step.call.where} the guest names the overlay as its disk, and writes to that"
 
 
+def _is_of_another_line(step: Step, copy: Copy) -> bool:
+    """True if another line of the cron table runs *step*. A part that was not understood may belong to any line."""
+    if isinstance(step, NotUnderstood):
+        return False
+    return step.call.run != copy.call.run
+
+
 def _is_over(copy: Copy, step: Step) -> bool:
-    """Has *copy* ended before the later *step*? One in the background ends when it is waited for."""
+    """True if *copy* has ended before the later *step*: one in the background ends when it is waited for."""
     background = copy.call.in_background
     if not background or isinstance(step, Wait):
         return True
-    return not isinstance(step, NotUnderstood) and step.call.in_background == background
+    if isinstance(step, NotUnderstood):
+        return False
+    return step.call.in_background == background
 
 
 def _branch(step: Step) -> Branch:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import fnmatch
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from reclaim.jobs import rsync
 from reclaim.jobs.steps import Copy, Snapshot
-from reclaim.jobs.words import UNKNOWN, Origin, Origins, is_sure, pattern, sure_part
+from reclaim.jobs.words import UNKNOWN, Origins, is_sure, pattern, sure_part
 
 #: names that images have
 _NAMES = re.compile(r"\.(?:qcow2?|img|raw|vmdk|vdi|vhdx?|qed)$", re.IGNORECASE)
@@ -35,7 +35,7 @@ class DiskImage:
     uuid: str = ""
 
     def is_of(self, guest: str) -> bool:
-        """Is it an image of *guest*, by its name or its UUID?"""
+        """True if it is an image of *guest*, by its name or its UUID."""
         return bool(guest) and guest in (self.guest, self.uuid)
 
 
@@ -50,7 +50,7 @@ class FoundImage:
 
 @dataclass
 class Copied:
-    """What a command copies: images that are sure, and why there may be more."""
+    """The images that a command surely copies, and why there may be more."""
 
     sure: list[FoundImage] = field(default_factory=list)
     doubt: str = ""
@@ -61,10 +61,19 @@ class Copied:
     #: whether these are left out cannot be told
     maybe_left_out: bool = False
 
+    @property
+    def surely(self) -> bool:
+        """True if the command copies an image, known or of a guest that is not known yet."""
+        return bool(self.sure or self.of_guests)
+
+    def wonder(self, doubt: str) -> None:
+        """Keep *doubt*, unless there is one already."""
+        self.doubt = self.doubt or doubt
+
 
 @dataclass
 class Map:
-    """Where images lie by now: taken further by each snapshot and copy of the job."""
+    """The places of images by now: each snapshot and copy of the job adds some."""
 
     images: list[DiskImage]
     origins: Origins
@@ -74,31 +83,32 @@ class Map:
     copies: list[tuple[str, DiskImage | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.images = [replace(one, path=plain_device(one.path)) for one in self.images]
+        self.images = [
+            replace(image, path=plain_device(image.path)) for image in self.images
+        ]
 
-    def take(self, one: Snapshot) -> None:
-        """The job takes a snapshot, mounts one, or moves something."""
-        if one.path and len(self.snapshots) < 500:
-            path, origin = plain_device(one.path), plain_device(one.origin)
-            self.snapshots.insert(
-                0, (path.rstrip("/") or "/", origin.rstrip("/") or "/", one.still)
-            )
+    def take(self, snapshot: Snapshot) -> None:
+        """Note that the job takes a snapshot, mounts one, or moves something."""
+        if not snapshot.path or len(self.snapshots) >= 500:
+            return
+        path = plain_device(snapshot.path).rstrip("/")
+        origin = plain_device(snapshot.origin).rstrip("/")
+        self.snapshots.insert(0, (path or "/", origin or "/", snapshot.still))
 
     def copied_to(self, target: str, found: Copied) -> None:
-        """The job wrote a copy there."""
-        if (
-            not target
-            or rsync.is_remote(target)
-            or target.startswith(UNKNOWN)
-            or len(self.copies) > 200
-        ):
+        """Note that the job wrote a copy to *target*."""
+        if not target or target.startswith(UNKNOWN):
             return
-        self.copies += [(target.rstrip("/"), one.image) for one in found.sure]
+        if rsync.is_remote(target) or len(self.copies) > 200:
+            return
+        path = target.rstrip("/")
+        for copied in found.sure:
+            self.copies.append((path, copied.image))
         if found.of_guests and not found.sure:
-            self.copies.append((target.rstrip("/"), None))
+            self.copies.append((path, None))
 
     def below(self, copy: Copy, node_is_read: Callable[[str], bool]) -> Copied:
-        """The images that *copy* reads."""
+        """Return the images that *copy* reads."""
         found = Copied()
         if copy.of_guest is not None:
             self._of_guest(copy.of_guest, found)
@@ -107,8 +117,11 @@ class Map:
         return found
 
     def _of_guest(self, guest: str, found: Copied) -> None:
-        known = [one for one in self.images if one.is_of(guest)]
-        found.sure += [FoundImage(one, one.path) for one in known]
+        known = []
+        for image in self.images:
+            if image.is_of(guest):
+                known.append(FoundImage(image, image.path))
+        found.sure += known
         if not known:
             found.of_guests.append(guest)
 
@@ -120,47 +133,50 @@ class Map:
         node_is_read: Callable[[str], bool],
     ) -> None:
         origin = self.origins.of(source)
-        if origin is not None and origin.kind == "image":
+        kind = "" if origin is None else origin.kind
+        if origin is not None and kind == "image":
             self._of_guest(origin.guest, found)
             found.asked_after = max(origin.after, found.asked_after or 0)
-        elif origin is not None and origin.kind == "found" and is_sure(origin.path):
-            for image in self._all_below(origin.path, copy, found, node_is_read):
-                if fnmatch.fnmatchcase(
-                    posixpath.basename(image.image.path), origin.name
-                ):
-                    found.sure.append(image)
+        elif origin is not None and kind == "found" and is_sure(origin.path):
+            for copied in self._all_below(origin.path, copy, found, node_is_read):
+                name = posixpath.basename(copied.image.path)
+                if fnmatch.fnmatchcase(name, origin.name):
+                    found.sure.append(copied)
         elif source.startswith("volume:"):
-            named = [
-                one for one in self.images if posixpath.basename(one.path) == source[7:]
-            ]
-            found.sure += [FoundImage(one, one.path) for one in named]
-            found.doubt = found.doubt or (
-                "" if named else "which guest's image that volume is is not known"
-            )
+            self._volume(source.removeprefix("volume:"), found)
         elif rsync.is_remote(source):
             self._elsewhere(source, found)
-        elif not source.startswith("/"):
-            found.doubt = found.doubt or "what it copies shows only when it runs"
-        else:
+        elif source.startswith("/"):
             found.sure += self._all_below(source, copy, found, node_is_read)
+        else:
+            found.wonder("what it copies shows only when it runs")
+
+    def _volume(self, name: str, found: Copied) -> None:
+        """The images that a volume of a storage pool may be, by their file's name."""
+        named = []
+        for image in self.images:
+            if posixpath.basename(image.path) == name:
+                named.append(FoundImage(image, image.path))
+        found.sure += named
+        if not named:
+            found.wonder("which guest's image that volume is is not known")
 
     def _elsewhere(self, source: str, found: Copied) -> None:
-        path = source.partition(":")[2].rstrip("/")
-        looks = (
-            _NAMES.search(path)
-            or path.startswith(_FOLDERS)
-            or any(_holds(path, one.path) for one in self.images)
-        )
-        if looks or not is_sure(source):
-            found.doubt = (
-                found.doubt
-                or "whether the guests of the machine that it copies from hold still is not seen here"
+        if not is_sure(source) or self._may_be_image(source):
+            found.wonder(
+                "whether the guests of the machine that it copies from hold still is not seen here"
             )
         else:
-            found.doubt = (
-                found.doubt
-                or "whether images lie there on the other machine is not seen here"
+            found.wonder(
+                "whether images lie there on the other machine is not seen here"
             )
+
+    def _may_be_image(self, remote: str) -> bool:
+        """True if the remote path is named as images are, or holds a path of ours."""
+        path = remote.partition(":")[2].rstrip("/")
+        if _NAMES.search(path) or path.startswith(_FOLDERS):
+            return True
+        return any(_holds(path, image.path) for image in self.images)
 
     def _all_below(
         self,
@@ -171,95 +187,95 @@ class Map:
     ) -> list[FoundImage]:
         source = plain_device(source)
         path, still = self._origin(source)
-        result = []
+        sure = []
         for image, way in _ways(path, self.images):
-            is_itself = way != "below"
-            if rsync.is_device(image.path) and not (
-                copy.reads_devices and (is_itself or node_is_read(copy.tool))
-            ):
-                continue  # the node is copied, not what is on the device
-            left_out = (
-                copy.skips(source, source if is_itself else image.path)
-                if not still
-                else False
-            )
-            if left_out is True:
+            if _copies_node_alone(image, way, copy, node_is_read):
                 continue
+            named = image.path if way == "below" else source
+            left_out = False if still else copy.skips(source, named)
             if left_out is None:
                 found.maybe_left_out = True
-            elif way == "maybe" and (guests := self._named_guests(source)):
-                found.of_guests += [one for one in guests if one not in found.of_guests]
+            elif left_out:
+                continue
             elif way == "maybe":
-                found.doubt = (
-                    found.doubt or "which images it copies shows only when it runs"
-                )
+                self._perhaps(source, found)
             else:
-                result.append(FoundImage(image, source, still))
-        if (
-            not is_sure(source)
-            and not result
-            and not found.doubt
-            and self._may_be_copy(source)
-        ):
-            found.doubt = "what it copies shows only when it runs"
-        if (
-            not result
-            and path != source
-            and (path == UNKNOWN or path.startswith("/dev/"))
-        ):
-            found.doubt = (
-                found.doubt or "which images lie on that snapshot is not known"
-            )
-        result += self._copies_below(source)
+                sure.append(FoundImage(image, source, still))
+        if not sure:
+            self._doubt_none(source, path, found)
+        sure += self._copies_below(source)
         if not self.images:
-            found.doubt = found.doubt or "no guest's image is known here"
-        return result
+            found.wonder("no guest's image is known here")
+        return sure
+
+    def _perhaps(self, source: str, found: Copied) -> None:
+        """Note that *source* may be an image: of the guests that it is named after, or of any."""
+        guests = self._named_guests(source)
+        if not guests:
+            found.wonder("which images it copies shows only when it runs")
+        for guest in guests:
+            if guest not in found.of_guests:
+                found.of_guests.append(guest)
+
+    def _doubt_none(self, source: str, path: str, found: Copied) -> None:
+        """Note why images may lie at *source*, or at *path* before a snapshot, though none is known there."""
+        is_unknown = not found.doubt and not is_sure(source)
+        if is_unknown and self._may_be_copy(source):
+            found.doubt = "what it copies shows only when it runs"
+        if path == source:
+            return
+        if path == UNKNOWN or path.startswith("/dev/"):
+            found.wonder("which images lie on that snapshot is not known")
 
     def _named_guests(self, source: str) -> list[str]:
         """Guests that virsh lists and the path is named after."""
-        return [
-            one for one in source if (self.origins.of(one) or Origin()).kind == "guest"
-        ]
+        guests = []
+        for character in source:
+            origin = self.origins.of(character)
+            if origin is not None and origin.kind == "guest":
+                guests.append(character)
+        return guests
 
     def _may_be_copy(self, source: str) -> bool:
         return any(_way(source, path) for path, _ in self.copies)
 
     def _copies_below(self, source: str) -> list[FoundImage]:
         """Copies that the job made before, at *source*."""
-        found = []
+        copies = []
         for path, image in self.copies:
-            if image is not None and (_way(source, path) or _way(path, source)):
-                found.append(
-                    FoundImage(
-                        DiskImage(image.path, None, image.guest, image.target),
-                        source,
-                        still=True,
-                    )
-                )
-        return found[:20]
+            if image is None:
+                continue
+            if _way(source, path) or _way(path, source):
+                copy = DiskImage(image.path, None, image.guest, image.target)
+                copies.append(FoundImage(copy, source, still=True))
+        return copies[:20]
 
     def _origin(self, path: str) -> tuple[str, bool]:
-        """*path* where it lay before the snapshots that the job took, and whether it is in one."""
+        """Return *path* before the snapshots that the job took, and True if it is in one of them."""
         still = False
         for _ in range(_DEEPEST):
             named = _OF_A_SNAPSHOT.fullmatch(path)
             if named is not None:
-                path, still = (named[1] or "") + (named[2] or "") or "/", True
+                above, below = named.groups(default="")
+                path = above + below or "/"
+                still = True
                 continue
-            match = next(
-                (
-                    one
-                    for one in self.snapshots
-                    if path == one[0] or path.startswith(f"{one[0]}/")
-                ),
-                None,
-            )
-            if match is None:
+            snapshot = self._snapshot_of(path)
+            if snapshot is None:
                 break
-            path, still = match[1] + path[len(match[0]) :], still or match[2]
+            folder, origin, is_still = snapshot
+            path = origin + path[len(folder) :]
+            still = still or is_still
             if not path.startswith("/"):
                 return UNKNOWN, still
         return path, still
+
+    def _snapshot_of(self, path: str) -> tuple[str, str, bool] | None:
+        """The newest snapshot that *path* lies in, or None."""
+        for snapshot in self.snapshots:
+            if path == snapshot[0] or path.startswith(f"{snapshot[0]}/"):
+                return snapshot
+        return None
 
 
 def plain_device(path: str) -> str:
@@ -268,21 +284,28 @@ def plain_device(path: str) -> str:
     return f"/dev/{match[1]}/{match[2]}".replace("--", "-") if match else path
 
 
+def _copies_node_alone(
+    image: DiskImage, way: str, copy: Copy, node_is_read: Callable[[str], bool]
+) -> bool:
+    """True if the image is a device of which the node is copied, not its content."""
+    if not rsync.is_device(image.path):
+        return False
+    if not copy.reads_devices:
+        return True
+    return way == "below" and not node_is_read(copy.tool)
+
+
+_WILDCARD = re.compile(r"[*?\[]")
+
+
 def _ways(source: str, images: list[DiskImage]) -> Iterator[tuple[DiskImage, str]]:
     """The images at or below *source*, and how each lies there."""
-    plain = (
-        "*" not in source
-        and "?" not in source
-        and "[" not in source
-        and is_sure(source)
-    )
-    start = (
-        posixpath.normpath(source).rstrip("/") + "/"
-        if plain and source.startswith("/")
-        else ""
-    )
+    is_plain = is_sure(source) and not _WILDCARD.search(source)
+    start = ""
+    if is_plain and source.startswith("/"):
+        start = posixpath.normpath(source).rstrip("/") + "/"
     for image in images:
-        if plain and not f"{image.path}/".startswith(start):
+        if not f"{image.path}/".startswith(start):
             continue
         way = _way(source, image.path)
         if way is not None:
@@ -290,45 +313,54 @@ def _ways(source: str, images: list[DiskImage]) -> Iterator[tuple[DiskImage, str
 
 
 def _way(source: str, path: str) -> str | None:
-    """How *path* is at *source*: "itself", "below", "maybe" where that is not sure; None where it is not."""
+    """How *path* is at *source*: "itself", "below", "maybe" if that is not sure; None if it is not there."""
     if is_sure(source):
-        plain = posixpath.normpath(source) if source.startswith("/") else source
-        if path == plain or (
-            _fits(path, plain) and plain.count("/") == path.count("/")
-        ):
-            return "itself"
-        return "below" if _holds(plain, path) else None
+        return _sure_way(source, path)
     if not source.startswith("/"):
         return None
-    if not path.startswith(sure_part(source)) and not sure_part(source).startswith(
-        path
-    ):
+    known = sure_part(source)
+    if not path.startswith(known) and not known.startswith(path):
         return None
     expression = pattern(source.rstrip("/"))
     if expression.fullmatch(path):
         return "maybe"
-    return (
-        "maybe"
-        if any(expression.fullmatch(path[:end]) for end in _ends(path))
-        else None
-    )
+    for end in _ends(path):
+        if expression.fullmatch(path[:end]):
+            return "maybe"
+    return None
 
 
-def _ends(path: str) -> Iterable[int]:
-    return (number for number, letter in enumerate(path) if letter == "/" and number)
+def _sure_way(source: str, path: str) -> str | None:
+    if source.startswith("/"):
+        source = posixpath.normpath(source)
+    if path == source:
+        return "itself"
+    is_as_deep = source.count("/") == path.count("/")
+    if is_as_deep and _fits(path, source):
+        return "itself"
+    return "below" if _holds(source, path) else None
+
+
+def _ends(path: str) -> Iterator[int]:
+    """The places of the slashes in *path*, but for the first character."""
+    end = path.find("/", 1)
+    while end > 0:
+        yield end
+        end = path.find("/", end + 1)
 
 
 def _holds(source: str, path: str) -> bool:
-    """Is *path* at or below *source*, which may be a pattern?"""
+    """True if *path* is at or below *source*, which may be a pattern."""
     if not source.startswith("/"):
         return False
-    return (
-        path == source
-        or path.startswith(source.rstrip("/") + "/")
-        or _fits(path, source)
-    )
+    if path == source or path.startswith(source.rstrip("/") + "/"):
+        return True
+    return _fits(path, source)
 
 
 def _fits(path: str, glob: str) -> bool:
-    ours, theirs = path.split("/"), glob.split("/")
-    return len(ours) >= len(theirs) and all(map(fnmatch.fnmatchcase, ours, theirs))
+    """True if the names of *path*, from its start on, fit those of *glob*."""
+    names, globs = path.split("/"), glob.split("/")
+    if len(names) < len(globs):
+        return False
+    return all(map(fnmatch.fnmatchcase, names, globs))

@@ -1,4 +1,4 @@
-"""From the steps of a job to its verdict: what is wrong with each copy, what mends it, and what nobody can tell."""
+"""From the steps of a job to its verdict: faults of each copy, edits that mend them, and doubts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LineEdit:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, and the edits that mend it; none where `by_hand` says what to do."""
+    """One fault, and the edits that mend it; none if `by_hand` holds the advice."""
 
     line: int
     text: str
@@ -51,7 +51,7 @@ class Finding:
 
     @property
     def advice(self) -> str:
-        """What to do by hand, and where."""
+        """Return the advice for mending it by hand, with its line."""
         return printable(f"{self.where or f'line {self.line}'}: {self.by_hand}")
 
     def __str__(self) -> str:
@@ -60,14 +60,14 @@ class Finding:
 
 @dataclass
 class Assessment:
-    """What a job's commands come to: findings, what is in order, and what cannot be told."""
+    """The result for a job's commands: findings, copies in order, and doubts."""
 
     findings: list[Finding] = field(default_factory=list)
     good: list[str] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
 
     def doubt(self, text: str) -> None:
-        """Note what cannot be told, once."""
+        """Note a doubt, once."""
         text = printable(text)
         if text not in self.unclear and len(self.unclear) < _MOST_DOUBTS:
             self.unclear.append(text)
@@ -77,7 +77,7 @@ class Assessment:
 class Untrimmed:
     """The running guests whose images a job copies before it trims them, with the first copy that does.
 
-    `trimmed` are those that it trims before; `doubts` are what was not understood.
+    `trimmed` are those that it trims before; `doubts` are the parts not understood.
     """
 
     copies: list[tuple[str, Call]] = field(default_factory=list)
@@ -86,18 +86,18 @@ class Untrimmed:
 
 
 class Machine(Protocol):
-    """What the hypervisor is asked."""
+    """The questions that the hypervisor answers."""
 
     def rsync_version(self, command: str) -> rsync.Version | None: ...
 
     def snapshots(self, target: str) -> str | None:
-        """Why the target shares blocks with snapshots; None where it does not, or nobody can tell."""
+        """Return why the target shares blocks with snapshots; None if it does not, or that cannot be told."""
         ...
 
     def same_filesystem(self, one: str, other: str) -> bool: ...
 
     def real(self, path: str) -> str:
-        """Where symbolic links lead to."""
+        """Return the path that symbolic links lead to."""
         ...
 
     def size(self, path: str) -> int | None: ...
@@ -106,21 +106,67 @@ class Machine(Protocol):
 
 
 def _note_held(step: Hold | Release, names: Mapping[str, str], held: set[str]) -> None:
-    """Which guests are surely stopped, paused or frozen after *step*: in those nothing trims."""
-    guests = (
-        {names[one] for one in step.guests if one in names}
-        if step.guests
-        else set(names.values())
-    )
-    if isinstance(step, Release) and "run" in step.ways:
-        held -= guests
-    elif (
-        isinstance(step, Hold)
-        and step.way == "run"
-        and not step.call.branch
-        and step.guests
-    ):
+    """Note which guests are surely stopped, paused or frozen after *step*: in those nothing trims."""
+    guests = set(names.values())
+    if step.guests:
+        guests = {names[guest] for guest in step.guests if guest in names}
+    if isinstance(step, Release):
+        if "run" in step.ways:
+            held -= guests
+        return
+    surely = step.guests and not step.call.branch
+    if surely and step.way == "run":
         held |= guests
+
+
+@dataclass
+class _Trims:
+    """The guests that were trimmed by now, each with the line of the cron table, and those that are held."""
+
+    surely: set[tuple[str, int]] = field(default_factory=set)
+    maybe: set[tuple[str, int]] = field(default_factory=set)
+    held: set[str] = field(default_factory=set)
+
+    def take(self, step: TrimStep, names: Mapping[str, str]) -> bool:
+        """Note which guests *step* trims. False if it names none that is known."""
+        meant = {names[guest] for guest in step.guests if guest in names}
+        run = step.call.run
+        trimmed = self.maybe if step.call.branch else self.surely
+        for guest in meant - self.held:
+            trimmed.add((guest, run))
+        return bool(meant)
+
+
+def _add_untrimmed(guest: str, call: Call, result: Untrimmed, trims: _Trims) -> None:
+    if (guest, call.run) in trims.surely:
+        if guest not in result.trimmed:
+            result.trimmed.append(guest)
+        return
+    if (guest, call.run) in trims.maybe:
+        result.doubts.append(
+            f"{call.where}: whether {printable(guest)} is trimmed before shows only when it runs"
+        )
+        return
+    lines = [(name, copy.file, copy.line) for name, copy in result.copies]
+    if (guest, call.file, call.line) not in lines:
+        result.copies.append((guest, call))
+
+
+def _same_copy(copy: Copy) -> tuple[object, ...]:
+    """All that two copies have in common if the second makes the first anew."""
+    call = copy.call
+    return copy.tool, copy.sources, copy.target, call.run, call.branch
+
+
+def _keeps_the_first(copy: Copy) -> bool:
+    """True if the copy may leave in place the bytes that an earlier one wrote."""
+    if copy.tool == "cp":
+        return any(map(_CP_KEEPS_THE_FIRST.match, copy.call.texts))
+    if copy.rsync is None:
+        return False
+    if copy.rsync.doubtful:
+        return True
+    return any(map(copy.rsync.has, _KEEPS_THE_FIRST))
 
 
 @dataclass
@@ -146,89 +192,71 @@ class Judge:
             elif isinstance(step, Snapshot):
                 self.images.take(step)
             elif isinstance(step, Copy):
-                copied = self._copied(step)
-                if step.tool == "mv" and all(one.still for one in copied.sure):
-                    continue
-                self.images.copied_to(step.target, copied)
-                if step.at_once and step.target and step.tool == "cp":
-                    self._cloned(step)
-                before = len(self.found.findings) + len(self.found.unclear) + len(plans)
-                plans += self._copy(step, copied)
-                if copied.sure or copied.of_guests:
-                    self._torn(step, copied, number, timeline)
-                    if (
-                        len(self.found.findings) + len(self.found.unclear) + len(plans)
-                        == before
-                        and not step.rsync
-                    ):
-                        self.found.good.append(
-                            printable(f"{step.call.where}: {step.good or step.tool}")
-                        )
+                plans += self._judge_copy(step, number, timeline)
         self._settle(plans)
         return self.found
 
-    def untrimmed(self, names: Mapping[str, str]) -> Untrimmed:
-        """The guests that are copied and not trimmed before; *names* are those of the guests by name and UUID."""
-        found = Untrimmed()
-        trimmed, maybe = set[tuple[str, int]](), set[tuple[str, int]]()
-        held: set[str] = set()
-        for step in self.steps.all:
-            if isinstance(step, NotUnderstood):
-                found.doubts.append(printable(step.text))
-            elif isinstance(step, Snapshot):
-                self.images.take(step)
-            elif isinstance(step, TrimStep):
-                run = step.call.run
-                meant = {(names[one], run) for one in step.guests if one in names}
-                effective = {one for one in meant if one[0] not in held}
-                (maybe if step.call.branch else trimmed).update(effective)
-                found.doubts += (
-                    []
-                    if meant
-                    else [f"{step.call.where}: which guest it trims is not known"]
-                )
-            elif isinstance(step, Hold | Release):
-                _note_held(step, names, held)
-            elif isinstance(step, Copy):
-                run = step.call.run
-                for guest in self._copied_running(step, found):
-                    self._add_untrimmed(
-                        guest,
-                        step.call,
-                        found,
-                        is_trimmed=(guest, run) in trimmed,
-                        maybe=(guest, run) in maybe,
-                    )
-        return found
+    def _judge_copy(self, copy: Copy, number: int, timeline: Timeline) -> list[_Plan]:
+        copied = self._copied(copy)
+        is_of_copies = all(image.still for image in copied.sure)
+        if copy.tool == "mv" and is_of_copies:
+            return []
+        self.images.copied_to(copy.target, copied)
+        if copy.at_once and copy.target and copy.tool == "cp":
+            self._cloned(copy)
+        noted = self._noted()
+        plans = self._copy(copy, copied)
+        if not copied.surely:
+            return plans
+        self._torn(copy, copied, number, timeline)
+        is_good = not plans and self._noted() == noted
+        if is_good and not copy.rsync:
+            reason = copy.good or copy.tool
+            self.found.good.append(printable(f"{copy.call.where}: {reason}"))
+        return plans
 
-    def _copied_running(self, copy: Copy, found: Untrimmed) -> list[str]:
+    def _noted(self) -> int:
+        """The number of findings and doubts until now."""
+        return len(self.found.findings) + len(self.found.unclear)
+
+    def untrimmed(self, names: Mapping[str, str]) -> Untrimmed:
+        """Return the guests that are copied and not trimmed before.
+
+        *names* are those of the guests by name and UUID.
+        """
+        result = Untrimmed()
+        trims = _Trims()
+        for step in self.steps.all:
+            match step:
+                case NotUnderstood():
+                    result.doubts.append(printable(step.text))
+                case Snapshot():
+                    self.images.take(step)
+                case TrimStep():
+                    if not trims.take(step, names):
+                        result.doubts.append(
+                            f"{step.call.where}: which guest it trims is not known"
+                        )
+                case Hold() | Release():
+                    _note_held(step, names, trims.held)
+                case Copy():
+                    for guest in self._copied_running(step, result):
+                        _add_untrimmed(guest, step.call, result, trims)
+        return result
+
+    def _copied_running(self, copy: Copy, result: Untrimmed) -> list[str]:
         """The running guests whose images the step copies, in their order."""
         copied = self._copied(copy)
         self.images.copied_to(copy.target, copied)
         if copied.doubt or copied.of_guests:
-            found.doubts.append(
-                printable(
-                    f"{copy.call.where}: {copy.tool}: which images it copies is not known"
-                )
-            )
-        return list(
-            dict.fromkeys(one.image.running for one in copied.sure if one.image.running)
-        )
-
-    def _add_untrimmed(
-        self, guest: str, call: Call, found: Untrimmed, *, is_trimmed: bool, maybe: bool
-    ) -> None:
-        if is_trimmed:
-            found.trimmed += [] if guest in found.trimmed else [guest]
-        elif maybe:
-            found.doubts.append(
-                f"{call.where}: whether {printable(guest)} is trimmed before shows only when it runs"
-            )
-        elif not any(
-            guest == name and (call.file, call.line) == (one.file, one.line)
-            for name, one in found.copies
-        ):
-            found.copies.append((guest, call))
+            text = "which images it copies is not known"
+            result.doubts.append(printable(f"{copy.call.where}: {copy.tool}: {text}"))
+        running = []
+        for copied_image in copied.sure:
+            guest = copied_image.image.running
+            if guest and guest not in running:
+                running.append(guest)
+        return running
 
     def _cloned(self, copy: Copy) -> None:
         for source in copy.sources:
@@ -236,95 +264,104 @@ class Judge:
 
     def _copied(self, copy: Copy) -> Copied:
         copied = self.images.below(copy, self._reads_nodes(copy))
-        if not copied.sure and not copied.of_guests and not copied.doubt:
-            followed = replace(
-                copy, sources=tuple(self._followed(copy, one) for one in copy.sources)
-            )
-            if followed.sources != copy.sources:
+        if not copied.surely and not copied.doubt:
+            sources = tuple(self._followed(copy, source) for source in copy.sources)
+            if sources != copy.sources:
+                followed = replace(copy, sources=sources)
                 copied = self.images.below(followed, self._reads_nodes(copy))
         kept = []
-        for one in copied.sure:
-            path = one.image.path
-            if (
-                copy.one_filesystem
-                and one.source != path
-                and not self.machine.same_filesystem(one.source, path)
-            ):
+        for image in copied.sure:
+            if self._is_on_another_filesystem(copy, image):
                 continue
-            if copy.largest is not None:
-                size = self.machine.size(path)
-                if not copy.largest or size is None:
-                    copied.maybe_left_out = True
-                    continue
-                if size > copy.largest:
-                    continue
-            kept.append(one)
+            is_left_out = self._is_too_large(copy, image)
+            if is_left_out is None:
+                copied.maybe_left_out = True
+            elif not is_left_out:
+                kept.append(image)
         copied.sure = kept
         return copied
+
+    def _is_on_another_filesystem(self, copy: Copy, image: FoundImage) -> bool:
+        """True if *copy* stays on one filesystem and the image lies on another."""
+        path = image.image.path
+        if not copy.one_filesystem or image.source == path:
+            return False
+        return not self.machine.same_filesystem(image.source, path)
+
+    def _is_too_large(self, copy: Copy, image: FoundImage) -> bool | None:
+        """True if --max-size leaves the image out; None if that cannot be told."""
+        if copy.largest is None:
+            return False
+        size = self.machine.size(image.image.path)
+        if size is None or not copy.largest:
+            return None
+        return size > copy.largest
 
     def _reads_nodes(self, copy: Copy) -> Callable[[str], bool]:
         return lambda tool: tool == "rsync" and copy.reads_devices
 
     def _followed(self, copy: Copy, source: str) -> str:
-        """*source* without symbolic links on the way to it; the last name too if what it leads to is read."""
-        if (
-            not source.startswith("/")
-            or not is_sure(source)
-            or re.search(r"[*?\[]", source)
-        ):
+        """Return *source* without symbolic links on the way to it, and in its last name if the copy follows that."""
+        if not source.startswith("/") or not is_sure(source):
             return source
-        if source.endswith(("/", "/.")) or copy.reads_devices or copy.tool == "scp":
-            return self.machine.real(source) + ("/" if source.endswith("/") else "")
+        if re.search(r"[*?\[]", source):
+            return source
+        follows = copy.reads_devices or copy.tool == "scp"
+        if source.endswith(("/", "/.")) or follows:
+            end = "/" if source.endswith("/") else ""
+            return self.machine.real(source) + end
         folder, _, name = source.rpartition("/")
-        return f"{self.machine.real(folder or '/').rstrip('/')}/{name}"
+        above = self.machine.real(folder or "/")
+        return f"{above.rstrip('/')}/{name}"
 
     # One copy ---------------------------------------------------------------------------------
 
     def _copy(self, copy: Copy, copied: Copied) -> list[_Plan]:
-        where = copy.call.where
-        surely = bool(copied.sure or copied.of_guests)
-        if not surely:
-            plan = self._rsync(copy, copied) if copy.rsync else None
-            if copied.maybe_left_out:
-                what = (
-                    "its list of exclusions leaves"
-                    if copy.tool == "tar"
-                    else "its filter rules leave"
-                )
-                self.found.doubt(
-                    f"{where}: {copy.tool}: whether {what} out the images is not judged"
-                )
-            elif copied.doubt or copy.tool == "btrfs send":
-                self.found.doubt(f"{where}: {copy.tool}: {copied.doubt or copy.store}")
-            # it may run with other words elsewhere, and must not be mended there for what is wrong here
-            return (
-                [replace(plan, problems=(), unclear=(), told=(), good="")]
-                if plan
-                else []
-            )
+        """Judge how the images are copied. Only a copy by rsync has a plan for its mending."""
+        if not copied.surely:
+            return self._copy_of_perhaps(copy, copied)
         if copied.maybe_left_out or copied.doubt:
-            self.found.doubt(
-                f"{where}: {copy.tool}: {copied.doubt or 'whether it leaves out images is not judged'}"
-            )
+            doubt = copied.doubt or "whether it leaves out images is not judged"
+            self._doubt(copy, doubt)
         if copy.rsync is not None:
             return [self._rsync(copy, copied)]
-        for one in copy.wrong:
-            self.found.findings.append(
-                self._finding(copy.call, one.text, by_hand=one.by_hand)
-            )
-        if (
-            copy.store
-            and not copy.wrong
-            and not (copy.is_whole and self._is_copied_on(copy))
-        ):
-            self.found.doubt(f"{where}: {copy.tool}: {copy.store}")
+        for wrong in copy.wrong:
+            finding = self._finding(copy.call, wrong.text, by_hand=wrong.by_hand)
+            self.found.findings.append(finding)
+        if not copy.store or copy.wrong:
+            return []
+        if not copy.is_whole or not self._is_copied_on(copy):
+            self._doubt(copy, copy.store)
         return []
 
+    def _copy_of_perhaps(self, copy: Copy, copied: Copied) -> list[_Plan]:
+        """Judge a copy of which no image is sure."""
+        plan = self._rsync(copy, copied) if copy.rsync else None
+        if copied.maybe_left_out:
+            rules = "list of exclusions" if copy.tool == "tar" else "filter rules"
+            verb = "leaves" if copy.tool == "tar" else "leave"
+            self._doubt(
+                copy, f"whether its {rules} {verb} out the images is not judged"
+            )
+        elif copied.doubt or copy.tool == "btrfs send":
+            self._doubt(copy, copied.doubt or copy.store)
+        if plan is None:
+            return []
+        # it may run with other words elsewhere, and must not be mended there for what is wrong here
+        return [replace(plan, problems=(), unclear=(), told=(), good="")]
+
+    def _doubt(self, copy: Copy, text: str) -> None:
+        self.found.doubt(f"{copy.call.where}: {copy.tool}: {text}")
+
     def _is_copied_on(self, copy: Copy) -> bool:
-        """Does the job copy what *copy* wrote, wherever that runs?"""
-        later = self.steps.all[self.steps.all.index(copy) + 1 :]
-        return any(isinstance(one, Copy) and copy.target in one.sources and one.call.branch == copy.call.branch
-                   for one in later)  # fmt: skip
+        """True if the job copies the file that *copy* wrote, whenever that runs."""
+        position = self.steps.all.index(copy)
+        for later in self.steps.all[position + 1 :]:
+            if not isinstance(later, Copy) or copy.target not in later.sources:
+                continue
+            if later.call.branch == copy.call.branch:
+                return True
+        return False
 
     def _finding(
         self,
@@ -339,106 +376,105 @@ class Judge:
     def _torn(
         self, copy: Copy, copied: Copied, number: int, timeline: Timeline
     ) -> None:
+        """Note which images their guests write to while they are copied."""
         if copy.at_once or copy.locks:
             return
-        torn, doubts = [], []
-        for one in copied.sure:
-            if one.still or not one.image.running or one.image.running in torn:
+        torn: list[str] = []
+        doubts = []
+        for found in copied.sure:
+            guest = found.image.running
+            if found.still or not guest or guest in torn:
                 continue
-            held = timeline.at(number, copy, one.image, one.source, copied.asked_after)
-            if held.still is Still.NO and self._is_copied_again(
-                copy, one, number, timeline
-            ):
-                continue
-            if held.still is Still.NO:
-                torn.append(one.image.running)
-            elif held.still is Still.MAYBE:
-                doubts.append(held.doubt)
-        for guest in copied.of_guests:
             held = timeline.at(
-                number, copy, DiskImage("", guest, guest), guest, copied.asked_after
+                number, copy, found.image, found.source, copied.asked_after
             )
-            if held.still is not Still.YES:
-                unknown = (
-                    "whether the guests whose images it copies hold still is not known"
-                )
-                doubts.append(
-                    held.doubt
-                    if held.still is Still.MAYBE and copied.asked_after is not None
-                    else unknown
-                )
+            if held.still is Still.MAYBE:
+                doubts.append(held.doubt)
+            elif held.still is Still.NO:
+                if not self._is_copied_again(copy, found, number, timeline):
+                    torn.append(guest)
+        for guest in copied.of_guests:
+            doubts += self._doubt_of_guest(copy, copied, guest, number, timeline)
         if torn:
-            text = f"{copy.tool} copies the images of running guests while they are written to ({', '.join(torn[:3])})"
-            hand = (
-                "take a snapshot first (virsh backup-begin, or a disk-only snapshot), "
-                "or shut the guest down for the copy"
-            )
-            self.found.findings.append(
-                self._finding(copy.call, f"{text}: the copy is torn", by_hand=hand)
-            )
+            self._add_torn(copy, torn)
         for doubt in dict.fromkeys(doubts):
-            self.found.doubt(f"{copy.call.where}: {copy.tool}: {doubt}")
+            self._doubt(copy, doubt)
+
+    def _doubt_of_guest(
+        self, copy: Copy, copied: Copied, guest: str, number: int, timeline: Timeline
+    ) -> list[str]:
+        """Why the images of a guest that is not known yet may not hold still; nothing if they do."""
+        image = DiskImage("", guest, guest)
+        held = timeline.at(number, copy, image, guest, copied.asked_after)
+        if held.still is Still.YES:
+            return []
+        if held.still is Still.MAYBE and copied.asked_after is not None:
+            return [held.doubt]
+        return ["whether the guests whose images it copies hold still is not known"]
+
+    def _add_torn(self, copy: Copy, torn: list[str]) -> None:
+        guests = ", ".join(torn[:3])
+        text = f"{copy.tool} copies the images of running guests while they are written to ({guests})"
+        hand = (
+            "take a snapshot first (virsh backup-begin, or a disk-only snapshot), "
+            "or shut the guest down for the copy"
+        )
+        finding = self._finding(copy.call, f"{text}: the copy is torn", by_hand=hand)
+        self.found.findings.append(finding)
 
     def _is_copied_again(
-        self, copy: Copy, one: FoundImage, number: int, timeline: Timeline
+        self, copy: Copy, found: FoundImage, number: int, timeline: Timeline
     ) -> bool:
-        """Does the job make the same copy again, while the image holds still? The first pass makes the second short."""
+        """True if the job makes the same copy again, while the image holds still.
+
+        The first pass makes the second short.
+        """
         if not copy.target or copy.tool not in ("rsync", "cp"):
             return False
-        if copy.rsync is not None and (
-            copy.rsync.doubtful or any(map(copy.rsync.has, _KEEPS_THE_FIRST))
-        ):
+        if _keeps_the_first(copy):
             return False
-        if copy.tool == "cp" and any(map(_CP_KEEPS_THE_FIRST.match, copy.call.texts)):
-            return False
-        return any(
-            isinstance(later, Copy)
-            and (
-                later.tool,
-                later.sources,
-                later.target,
-                later.call.run,
-                later.call.branch,
-            )
-            == (copy.tool, copy.sources, copy.target, copy.call.run, copy.call.branch)
-            and timeline.at(position, later, one.image, one.source).still is Still.YES
-            for position, later in enumerate(
-                self.steps.all[number + 1 :], start=number + 1
-            )
-        )
+        key = _same_copy(copy)
+        for position in range(number + 1, len(self.steps.all)):
+            later = self.steps.all[position]
+            if not isinstance(later, Copy) or _same_copy(later) != key:
+                continue
+            held = timeline.at(position, later, found.image, found.source)
+            if held.still is Still.YES:
+                return True
+        return False
 
     # rsync ------------------------------------------------------------------------------------
 
     def _rsync(self, copy: Copy, copied: Copied) -> _Plan:
-        """What is wrong with one call of rsync, and what would mend all of it."""
+        """Return the faults of one call of rsync, and the options that mend all of them."""
         line = copy.rsync
         assert line is not None
         plan = _Plan(copy, line)
-        surely = bool(copied.sure or copied.of_guests)
+        surely = copied.surely
         if line.doubtful:
             if surely:
-                self.found.doubt(
-                    f"{copy.call.where}: rsync: its options are put together when it runs"
-                )
+                self._doubt(copy, "its options are put together when it runs")
             return replace(plan, forbids=True)
-        if (
-            line.writes_devices
-            or rsync.is_device(copy.target)
-            or self._is_block_device(copy)
-        ):
+        if line.writes_devices or self._is_onto_a_device(copy):
             return self._onto_a_device(plan, surely=surely)
-        is_systems = line.writes_here and not copy.call.other_programs
-        version = (
-            self.machine.rsync_version(copy.call.words[0].text) if is_systems else None
-        )
-        snapshots = self.machine.snapshots(copy.target) if line.writes_here else None
+        version = snapshots = None
+        if line.writes_here:
+            if not copy.call.other_programs:
+                program = copy.call.words[0].text
+                version = self.machine.rsync_version(program)
+            snapshots = self.machine.snapshots(copy.target)
         return self._options(plan, version, snapshots)
 
-    def _is_block_device(self, copy: Copy) -> bool:
-        return copy.target.startswith("/") and self.machine.is_block_device(copy.target)
+    def _is_onto_a_device(self, copy: Copy) -> bool:
+        """True if the target is a device, by its name or as the machine has it."""
+        if rsync.is_device(copy.target):
+            return True
+        if not copy.target.startswith("/"):
+            return False
+        return self.machine.is_block_device(copy.target)
 
     def _onto_a_device(self, plan: _Plan, *, surely: bool) -> _Plan:
-        """A device has no holes, and --sparse would leave there what was there before."""
+        """A device has no holes, and --sparse would leave the earlier bytes there."""
         if plan.line.has("sparse"):
             text = "rsync --sparse onto a device fails, or leaves there what was there before: a device has no holes"
             return replace(
@@ -473,33 +509,35 @@ class Judge:
 
     def _settle(self, plans: list[_Plan]) -> None:
         """Make findings of the plans. A place in the file is edited only if that is right for all that run it."""
-        at: dict[int | None, list[_Plan]] = {}
+        by_place: dict[int | None, list[_Plan]] = {}
         for plan in plans:
-            at.setdefault(plan.copy.call.insert, []).append(plan)
+            by_place.setdefault(plan.copy.call.insert, []).append(plan)
         for plan in plans:
-            others = at[plan.copy.call.insert]
-            reason = ""
-            if not self.whole:
-                reason = f"{plan.in_words()}; a part of the file cannot be parsed, so it is not edited"
-            elif plan.copy.call.insert is not None and not all(
-                one.allows(plan) for one in others
-            ):
-                reason = (
-                    "this line runs with other words too, for which that would be wrong: "
-                    "give each a line of its own"
-                )
-            self._tell(plan, reason)
+            others = by_place[plan.copy.call.insert]
+            reason = self._why_not_in_the_file(plan, others)
+            self._add_findings(plan, reason)
 
-    def _tell(self, plan: _Plan, reason: str) -> None:
-        call = plan.copy.call
-        hand = plan.by_hand
-        edits = () if hand or reason else plan.edits()
-        if plan.problems and not hand and not edits:
-            hand = reason or plan.in_words()
+    def _why_not_in_the_file(self, plan: _Plan, others: list[_Plan]) -> str:
+        if not self.whole:
+            return f"{plan.in_words()}; a part of the file cannot be parsed, so it is not edited"
+        if plan.copy.call.insert is None:
+            return ""
+        if all(other.allows(plan) for other in others):
+            return ""
+        return (
+            "this line runs with other words too, for which that would be wrong: "
+            "give each a line of its own"
+        )
+
+    def _add_findings(self, plan: _Plan, reason: str) -> None:
+        edits: tuple[LineEdit, ...] = ()
+        if not plan.by_hand and not reason:
+            edits = plan.edits()
+        hand = ""
+        if plan.problems and not edits:
+            hand = plan.by_hand or reason or plan.in_words()
         for text in plan.problems:
-            finding = self._finding(
-                call, text, by_hand="" if edits else hand, edits=edits
-            )
+            finding = self._finding(plan.copy.call, text, by_hand=hand, edits=edits)
             if finding not in self._told:
                 self._told.add(finding)
                 self.found.findings.append(finding)
@@ -507,13 +545,15 @@ class Judge:
             self.found.doubt(text)
         for text in plan.told:
             self.found.good.append(printable(text))
-        if plan.good and not plan.problems and not plan.unclear:
+        if plan.problems or plan.unclear:
+            return
+        if plan.good:
             self.found.good.append(printable(plan.good))
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is wrong with one call of rsync, and the options that together mend it: all of them, or none.
+    """The faults of one call of rsync, and the options that together mend them: all of them, or none.
 
     `forbids`: --sparse must not be added where this call runs.
     """
@@ -536,55 +576,58 @@ class _Plan:
         return replace(self, add=(*self.add, *options))
 
     def dropping(self, *words: Word | None) -> _Plan:
-        return replace(
-            self, drop=(*self.drop, *(one for one in words if one is not None))
-        )
+        given = [word for word in words if word is not None]
+        return replace(self, drop=(*self.drop, *given))
 
     def allows(self, other: _Plan) -> bool:
-        """Would the edits of *other* be right for this call too?"""
+        """True if the edits of *other* are right for this call too."""
         if self is other or not other.problems:
             return True
-        if self.forbids or (self.by_hand and other.add):
+        if self.forbids:
             return False
-        if {"--inplace", "--no-whole-file"} & set(other.add):
-            return self.add == other.add
-        return True
+        if self.by_hand and other.add:
+            return False
+        rewrites = not {"--inplace", "--no-whole-file"}.isdisjoint(other.add)
+        return not rewrites or self.add == other.add
 
     def in_words(self) -> str:
-        """The whole mend, for people."""
-        parts = [f"add {' '.join(self.add)}"] if self.add else []
-        parts += [f"take {word.text} out where it is set" for word in self.drop]
-        return ", ".join(parts) + (
-            ": all of it, or nothing" if len(self.add) + len(self.drop) > 1 else ""
-        )
+        """Return the whole mend, for people."""
+        parts = []
+        if self.add:
+            parts.append(f"add {' '.join(self.add)}")
+        for word in self.drop:
+            parts.append(f"take {word.text} out where it is set")
+        words = ", ".join(parts)
+        if len(self.add) + len(self.drop) > 1:
+            words += ": all of it, or nothing"
+        return words
 
     def edits(self) -> tuple[LineEdit, ...]:
-        """The whole mend in the file; nothing where a part of it has no place there."""
+        """Return the whole mend in the file; nothing if a part of it has no place there."""
         call = self.copy.call
         if call.insert is None and self.add:
             return ()
-        edits = [
-            LineEdit(call.insert or 0, call.insert or 0, call.form.format(option))
-            for option in self.add
-        ]
+        insert = call.insert or 0
+        edits = []
+        for option in self.add:
+            text = call.form.format(option)
+            edits.append(LineEdit(insert, insert, text))
         for word in self.drop:
-            if word.start is None or word.end is None or not _has_place(word):
+            place = _place(word)
+            if place is None:
                 return ()
-            edits.append(LineEdit(word.start, word.end, ""))
+            start, end = place
+            edits.append(LineEdit(start, end, ""))
         return tuple(edits)
 
 
 def _without_preallocation(plan: _Plan, version: rsync.Version | None) -> _Plan:
-    """Measured with 3.2.7, 3.4.1 and 3.5.0: only 3.5.0 with --sparse --inplace punches what it preallocated."""
+    """Measured with 3.2.7, 3.4.1 and 3.5.0: only 3.5.0 with --sparse --inplace punches preallocated blocks."""
     line = plan.line
     if not line.has("preallocate"):
         return plan
-    if (
-        version
-        and version >= rsync.REWRITES_LESS
-        and line.has("inplace")
-        and line.has("sparse")
-    ):
+    is_sparse_in_place = line.has("inplace") and line.has("sparse")
+    if is_sparse_in_place and version and version >= rsync.REWRITES_LESS:
         return plan
     plan = plan.wrong(
         "rsync --preallocate allocates all of the copy, also with --sparse"
@@ -601,71 +644,79 @@ def _with_inplace(
     links: bool,
 ) -> _Plan:
     """--inplace is unsafe with --sparse before 3.3.0, and ruins hard-linked generations."""
-    where, line = plan.copy.call.where, plan.line
-    word = line.options["inplace"]
+    word = plan.line.options["inplace"]
     if word.text.startswith("--append"):
-        plan = plan.wrong(
-            f"rsync {word.text} never writes again what changed within an image"
-        )
-        return replace(
-            plan, by_hand=f"take {word.text} out, and add --sparse", forbids=True
-        )
+        return _appending(plan, word)
     if links:
         plan = plan.wrong(
             "rsync --inplace writes through the hard links into every earlier copy"
         ).dropping(word)
         return replace(plan, forbids="--sparse" in plan.add)
     if version is None:
-        if "--sparse" in plan.add:
-            hand = "add --sparse where the rsync that writes is 3.3.0 or newer, else put it in the place of --inplace"
-            return replace(plan, by_hand=hand, forbids=True)
-        end = (
-            "needs rsync 3.3.0 at the other end"
-            if not line.writes_here
-            else f"needs rsync 3.3.0, and this is {shown}"
-        )
-        return replace(plan, unclear=(f"{where}: rsync --inplace with --sparse {end}",))
+        return _with_unknown_version(plan, shown)
     if version < rsync.SAFE:
         return _unsafe_inplace(plan, version, shown, snapshots, word)
     if plan.line.keeps_unchanged_blocks:
-        return (
-            _priced(plan, version, shown, snapshots)
-            if "--sparse" in plan.add
-            else _good(plan)
-        )
-    return _on_snapshots(plan, version, shown, snapshots) if snapshots else _good(plan)
+        if "--sparse" in plan.add:
+            return _priced(plan, version, shown, snapshots)
+        return _good(plan)
+    if snapshots:
+        return _on_snapshots(plan, version, shown, snapshots)
+    return _good(plan)
+
+
+def _appending(plan: _Plan, word: Word) -> _Plan:
+    plan = plan.wrong(
+        f"rsync {word.text} never writes again what changed within an image"
+    )
+    hand = f"take {word.text} out, and add --sparse"
+    return replace(plan, by_hand=hand, forbids=True)
+
+
+def _with_unknown_version(plan: _Plan, shown: str) -> _Plan:
+    if "--sparse" in plan.add:
+        hand = "add --sparse where the rsync that writes is 3.3.0 or newer, else put it in the place of --inplace"
+        return replace(plan, by_hand=hand, forbids=True)
+    end = "needs rsync 3.3.0 at the other end"
+    if plan.line.writes_here:
+        end = f"needs rsync 3.3.0, and this is {shown}"
+    doubt = f"{plan.copy.call.where}: rsync --inplace with --sparse {end}"
+    return replace(plan, unclear=(doubt,))
 
 
 def _unsafe_inplace(
     plan: _Plan, version: rsync.Version, shown: str, snapshots: str | None, word: Word
 ) -> _Plan:
-    why = "refuses --sparse with --inplace" if version < rsync.TOGETHER else (
-        "can leave other data in the copy with --sparse --inplace (mended in 3.3.0)"
-    )  # fmt: skip
-    price = (
-        "until rsync is 3.3.0 or newer each snapshot takes the whole copy"
-        if snapshots
-        else ""
-    )
-    plan = plan.wrong(
-        f"{shown} {why}; {price or 'without --inplace it is safe'}"
-    ).dropping(word)
+    why = "can leave other data in the copy with --sparse --inplace (mended in 3.3.0)"
+    if version < rsync.TOGETHER:
+        why = "refuses --sparse with --inplace"
+    price = "until rsync is 3.3.0 or newer each snapshot takes the whole copy"
+    outcome = price if snapshots else "without --inplace it is safe"
+    plan = plan.wrong(f"{shown} {why}; {outcome}")
+    plan = plan.dropping(word)
     if snapshots and plan.line.keeps_unchanged_blocks:
         hand = (
             "with rsync before 3.3.0 either take --sparse out, which fills the copy, or --inplace: "
             + price
         )
         return replace(plan, by_hand=hand, forbids=True)
-    return replace(plan, forbids="--sparse" in plan.add and not _has_place(word))
+    stays = not _has_place(word)
+    return replace(plan, forbids=stays and "--sparse" in plan.add)
 
 
 def _has_place(word: Word) -> bool:
-    return (
-        word.start is not None
-        and word.is_literal
-        and word.text.startswith("--")
-        and not word.text.startswith("--append")
-    )
+    """True if the word is an option of its own in the job's file."""
+    return _place(word) is not None
+
+
+def _place(word: Word) -> tuple[int, int] | None:
+    """The bytes of the file that hold the word, if it is an option of its own there."""
+    if word.start is None or word.end is None:
+        return None
+    is_option = word.is_literal and word.text.startswith("--")
+    if not is_option or word.text.startswith("--append"):
+        return None
+    return word.start, word.end
 
 
 def _priced(
@@ -687,41 +738,42 @@ def _on_snapshots(
     plan: _Plan, version: rsync.Version | None, shown: str, snapshots: str
 ) -> _Plan:
     """A copy that is written whole shares nothing with snapshots."""
-    line = plan.line
     if version is None or version < rsync.SAFE:
         text = f"{snapshots}, which share nothing with a replaced copy: rsync 3.3.0 could (here {shown})"
-        return _good(replace(plan, told=() if plan.problems else (text,)), quiet=True)
+        told = () if plan.problems else (text,)
+        return replace(plan, told=told)
+    line = plan.line
     plan = plan.wrong(
         f"{snapshots}: a copy that is written whole shares nothing with them"
     )
-    if refused := [
-        f"--{name}" for name in ("partial-dir", "delay-updates") if line.has(name)
-    ]:
+    refused = _given(line, "partial-dir", "delay-updates")
+    if refused:
         hand = f"put --inplace --no-whole-file in the place of {' and '.join(refused)}: rsync refuses them together"
         if "--sparse" in plan.add:
             hand = f"add --sparse; {hand}"
         return replace(plan, by_hand=hand)
-    add = [
-        option
-        for option in ("--inplace", "--no-whole-file")
-        if not line.has(option[2:])
-    ]
-    return plan.adding(*add).dropping(line.options.get("whole-file"))
+    given = _given(line, "inplace", "no-whole-file")
+    for option in ("--inplace", "--no-whole-file"):
+        if option not in given:
+            plan = plan.adding(option)
+    return plan.dropping(line.options.get("whole-file"))
 
 
-def _good(plan: _Plan, *, quiet: bool = False) -> _Plan:
-    if plan.problems or quiet:
+def _given(line: rsync.Line, *names: str) -> list[str]:
+    """Those of the options that hold in *line*."""
+    return [f"--{name}" for name in names if line.has(name)]
+
+
+def _good(plan: _Plan) -> _Plan:
+    """*plan* with its praise, unless it has a problem."""
+    if plan.problems:
         return plan
-    words = " ".join(
-        f"--{name}"
-        for name in ("sparse", "inplace", "no-whole-file")
-        if plan.line.has(name)
-    )
-    return replace(plan, good=f"{plan.copy.call.where}: rsync {words}")
+    options = _given(plan.line, "sparse", "inplace", "no-whole-file")
+    return replace(plan, good=f"{plan.copy.call.where}: rsync {' '.join(options)}")
 
 
 def edited(source: bytes, findings: Iterable[Finding]) -> bytes:
-    """*source* with the edits of *findings*, each place once; from the end, so that offsets hold."""
+    """Return *source* with the edits of *findings*, each place once; from the end, so that offsets hold."""
     places: dict[tuple[int, int], list[str]] = {}
     for finding in findings:
         for edit in finding.edits:
@@ -730,11 +782,9 @@ def edited(source: bytes, findings: Iterable[Finding]) -> bytes:
                 texts.append(edit.text)
     for (start, end), texts in sorted(places.items(), reverse=True):
         text = "".join(texts)
+        first = start
         # the blank before goes too; a line's end stays, since a backslash may stand before it
-        first = (
-            start - 1
-            if not text and source[start - 1 : start] in (b" ", b"\t")
-            else start
-        )
+        if not text and source[start - 1 : start] in (b" ", b"\t"):
+            first = start - 1
         source = source[:first] + text.encode() + source[end:]
     return source

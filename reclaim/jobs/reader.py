@@ -15,7 +15,7 @@ from reclaim.jobs.words import Word
 
 @dataclass
 class Input:
-    """What a command gets and where its output goes."""
+    """The input of a command, and the files that it reads and writes."""
 
     here: Node | None = None
     here_string: str | None = None
@@ -24,7 +24,7 @@ class Input:
 
 
 class Reader(Protocol):
-    """What one command may change or ask of the reader (`reclaim.jobs.shell.Shell`)."""
+    """All that one command may change or ask of the reader (`reclaim.jobs.shell.Shell`)."""
 
     script: Script
     text: Text

@@ -47,51 +47,62 @@ _UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 
 
 def is_called_so(name: str) -> bool:
-    """Is it rsync, also by a name with its version?"""
+    """True if it is rsync, also by a name with its version."""
     return re.fullmatch(r"rsync(?:[-_]?\d[\d.]*)?", name) is not None
 
 
 def is_remote(text: str) -> bool:
-    """Is the path on another machine?"""
+    """True if the path is on another machine."""
     return _REMOTE.match(text) is not None
 
 
 def is_device(path: str) -> bool:
-    """Is it a device, here or elsewhere, by its name?"""
+    """True if it is a device, here or elsewhere, by its name."""
     local = path.rpartition(":")[2] if is_remote(path) else path
     return local.startswith("/dev/") and not local.startswith(_NO_DEVICES)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One of FILTER RULES in rsync(1). `leaves_out` is None where what it says lies elsewhere, or is not read here."""
+    """One of FILTER RULES in rsync(1). `leaves_out` is None if its patterns lie elsewhere, or are not read here."""
 
     leaves_out: bool | None
     pattern: str = ""
 
     def fits(self, names: list[str], *, is_folder: bool) -> bool:
-        """Does the pattern match what these names lead to, from the top of the transfer?"""
+        """True if the pattern matches the path that these names lead to, from the top of the transfer."""
         pattern, below = self.pattern, ""
         if pattern.endswith("/***"):  # a folder, and all in it
-            pattern, below = pattern[:-4], "(?:/.*)?" if is_folder else "/.*"
+            pattern = pattern[:-4]
+            below = "(?:/.*)?" if is_folder else "/.*"
         if pattern.endswith("/") and not is_folder:
             return False
         pattern = pattern.rstrip("/")
+        expression = _expression(pattern) + below
         if pattern.startswith("/"):
-            tails = [names]
+            starts = range(1)
         elif below or "/" in pattern or "**" in pattern:
-            tails = [names[start:] for start in range(len(names))]
+            starts = range(len(names))
         else:
-            tails = [names[-1:]]
-        parts = re.split(r"(\*\*|\*|\?)", pattern.removeprefix("/"))
-        meaning = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
-        expression = "".join(meaning.get(part) or re.escape(part) for part in parts)
-        if pattern.startswith("**/"):  # also at the top
-            expression = "(?:.*/)?" + expression.removeprefix(".*/")
-        return any(
-            re.fullmatch(expression + below, "/".join(tail), re.DOTALL)
-            for tail in tails
-        )
+            starts = range(len(names) - 1, len(names))
+        for start in starts:
+            path = "/".join(names[start:])
+            if re.fullmatch(expression, path, re.DOTALL):
+                return True
+        return False
+
+
+_WILDCARDS = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+def _expression(pattern: str) -> str:
+    """The pattern of a rule as a regular expression."""
+    expression = ""
+    for part in re.split(r"(\*\*|\*|\?)", pattern.removeprefix("/")):
+        expression += _WILDCARDS.get(part) or re.escape(part)
+    if pattern.startswith("**/"):  # also at the top
+        return "(?:.*/)?" + expression.removeprefix(".*/")
+    return expression
 
 
 @dataclass
@@ -120,51 +131,58 @@ class Line:
 
     @property
     def is_local(self) -> bool:
-        """Are both ends on this machine? Then rsync copies whole files unless told otherwise."""
+        """True if both ends are on this machine. Then rsync copies whole files unless an option forbids it."""
         return not any(is_remote(word.text) for word in self.paths)
 
     @property
     def writes_here(self) -> bool:
-        """Is this machine's rsync the one that writes? So also for a pull."""
+        """True if this machine's rsync is the one that writes. So also for a pull."""
         return self.target is not None and not is_remote(self.target.text)
 
     @property
     def writes_devices(self) -> bool:
-        """May it write into a device?"""
+        """True if it may write into a device."""
         remote = any("-devices" in text or not is_sure(text) for text in self.remote)
         return self.has("write-devices") or remote
 
     @property
     def keeps_unchanged_blocks(self) -> bool:
-        """Does it leave the blocks of the old copy in place that did not change?"""
-        whole = self.has("whole-file") or (
-            self.is_local and not self.has("no-whole-file")
-        )
-        return self.has("inplace") and not whole
+        """True if it leaves the blocks of the old copy in place that did not change."""
+        if not self.has("inplace") or self.has("whole-file"):
+            return False
+        return not self.is_local or self.has("no-whole-file")
 
     def leaves_out(self, source: str, path: str) -> bool | None:
-        """Do the rules leave out *path*, which lies at or below *source*? None where that cannot be told."""
+        """True if the rules leave out *path*, which lies at or below *source*; None if that cannot be told."""
         if source.endswith("/."):
             source = source[:-1]
-        names, last = path.split("/"), len(source.rstrip("/").split("/")) - 1
+        names = path.split("/")
+        last = source.rstrip("/").count("/")
+        above = 0
         # with --relative the folders above are in the name, and no rule is asked about them
-        relative = self.has("relative")
-        names, above = (
-            (names[1:], max(0, last - 1))
-            if relative
-            else (names[last + source.endswith("/") :], 0)
-        )
-        is_told = True
+        if self.has("relative"):
+            names = names[1:]
+            above = max(0, last - 1)
+        else:
+            names = names[last + source.endswith("/") :]
+        is_sure_so_far = True
         for count in range(above + 1, len(names) + 1):
-            for rule in self.rules:
-                if rule.leaves_out is None:
-                    is_told = False
-                    break
-                if rule.fits(names[:count], is_folder=count < len(names)):
-                    if rule.leaves_out:
-                        return True
-                    break  # the first that fits decides
-        return False if is_told else None
+            is_folder = count < len(names)
+            rule = self._rule_for(names[:count], is_folder=is_folder)
+            if rule is None:
+                continue
+            if rule.leaves_out:
+                return True
+            if rule.leaves_out is None:
+                is_sure_so_far = False
+        return False if is_sure_so_far else None
+
+    def _rule_for(self, names: list[str], *, is_folder: bool) -> Rule | None:
+        """The rule that decides about a path: the first that fits, or that cannot be read."""
+        for rule in self.rules:
+            if rule.leaves_out is None or rule.fits(names, is_folder=is_folder):
+                return rule
+        return None
 
 
 def read(words: tuple[Word, ...]) -> Line:
@@ -181,36 +199,38 @@ def read(words: tuple[Word, ...]) -> Line:
             line.paths += rest
             break
         elif word.text.startswith("--"):
-            name, separator, value = word.text[2:].partition("=")
-            if name in _LONG_WITH_VALUE and not separator and rest:
-                value = rest.pop(0).text
-            _set(line, name, word)
-            _add_rules(line, name, value)
-            if name in ("remote-option", "rsync-path"):
-                line.remote.append(value)
-            elif name == "max-size":
-                line.largest = _bytes(value)
+            _set_long(line, word, rest)
         elif word.text.startswith("-") and len(word.text) > 1:
             _set_short(line, word, rest)
         else:
             line.paths.append(word)
-    if (
-        line.target is not None
-        and not line.writes_here
-        and {"--sparse", "-S"} & set(line.remote)
-    ):
-        line.options.setdefault(
-            "sparse", words[0]
-        )  # it is the end that writes which leaves zeros out
-    if (
-        len(line.paths) > 2
-    ):  # with a source and a target besides, what is not known may be an option
-        line.doubtful += [
-            one
-            for one in line.paths[:-1]
-            if one.may_be_option and one not in line.doubtful
-        ]
+    if _leaves_zeros_out_there(line):
+        line.options.setdefault("sparse", words[0])
+    if len(line.paths) > 2:
+        # with a source and a target besides, a word that is not known may be an option
+        for word in line.paths[:-1]:
+            if word.may_be_option and word not in line.doubtful:
+                line.doubtful.append(word)
     return line
+
+
+def _leaves_zeros_out_there(line: Line) -> bool:
+    """True if the other end writes, and is told --sparse: the end that writes leaves zeros out."""
+    if line.target is None or line.writes_here:
+        return False
+    return not {"--sparse", "-S"}.isdisjoint(line.remote)
+
+
+def _set_long(line: Line, word: Word, rest: list[Word]) -> None:
+    name, separator, value = word.text[2:].partition("=")
+    if name in _LONG_WITH_VALUE and not separator and rest:
+        value = rest.pop(0).text
+    _set(line, name, word)
+    _add_rules(line, name, value)
+    if name in ("remote-option", "rsync-path"):
+        line.remote.append(value)
+    elif name == "max-size":
+        line.largest = _bytes(value)
 
 
 def _set_short(line: Line, word: Word, rest: list[Word]) -> None:
@@ -219,50 +239,64 @@ def _set_short(line: Line, word: Word, rest: list[Word]) -> None:
             value = word.text[number + 1 :]
             if not value and rest:
                 value = rest.pop(0).text
-            if letter == "f":
-                _add_rules(line, "filter", value)
-            elif letter == "M":
-                line.remote.append(value)
+            _take_value(line, letter, value)
             return
         if letter == "F":
             line.rules.append(Rule(None))
-        if letter in _SHORT_MEANING:
-            _set(line, _SHORT_MEANING[letter], word)
+        meaning = _SHORT_MEANING.get(letter)
+        if meaning:
+            _set(line, meaning, word)
+
+
+def _take_value(line: Line, letter: str, value: str) -> None:
+    if letter == "f":
+        _add_rules(line, "filter", value)
+    elif letter == "M":
+        line.remote.append(value)
 
 
 def _add_rules(line: Line, name: str, value: str) -> None:
     if name in ("exclude-from", "include-from", "files-from"):
         line.rules.append(Rule(None))
         return
+    if name not in ("filter", "exclude", "include"):
+        return
     kind = name
     if name == "filter":
         short = re.fullmatch(r"(-|exclude|\+|include)[ _](.+)", value)
-        kind, value = (short[1], short[2]) if short else ("", value)
-    elif name not in ("exclude", "include"):
-        return
+        kind, value = short.groups() if short else ("", value)
+    leaves_out = kind in ("-", "exclude")
     braces = re.fullmatch(r"\{([^{}]*,[^{}]*)\}", value)  # bash makes an option of each
-    for pattern in braces[1].split(",") if braces else [value]:
-        is_read = kind and is_sure(pattern) and not _UNREAD.search(pattern)
-        line.rules.append(
-            Rule(kind in ("-", "exclude"), pattern) if is_read else Rule(None)
-        )
+    patterns = braces[1].split(",") if braces else [value]
+    for pattern in patterns:
+        rule = Rule(None)
+        if kind and is_sure(pattern) and not _UNREAD.search(pattern):
+            rule = Rule(leaves_out, pattern)
+        line.rules.append(rule)
 
 
 def _set(line: Line, name: str, word: Word) -> None:
     """Let the option hold; `--no-X` takes X back, and the other way round."""
     bare = name.removeprefix("no-")
     bare = _SHORT_MEANING.get(bare, bare)
+    opposite = f"no-{bare}"
     line.options.pop(bare, None)
-    line.options.pop(f"no-{bare}", None)
-    line.options[f"no-{bare}" if name.startswith("no-") else bare] = word
+    line.options.pop(opposite, None)
+    if name.startswith("no-"):
+        line.options[opposite] = word
+    else:
+        line.options[bare] = word
     if name in ("append", "append-verify", "write-devices"):
         line.options["inplace"] = word
 
 
 def _bytes(text: str) -> int:
-    """A size by rsync(1); 0 where it is not known."""
+    """Return a size by rsync(1) in bytes; 0 if it is not known."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([bkmgt]?)(?:i?b)?", text, re.IGNORECASE)
-    return int(float(match[1]) * _UNITS[match[2].lower()]) if match else 0
+    if match is None:
+        return 0
+    number, unit = match.groups()
+    return int(float(number) * _UNITS[unit.lower()])
 
 
 def version(output: str) -> Version | None:

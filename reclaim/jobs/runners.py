@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 from reclaim.jobs.reader import Reader
@@ -14,29 +15,34 @@ from reclaim.jobs.wrappers import SHELLS
 
 
 def _find(shell: Reader, words: list[Word], line: int) -> None:
-    """`find PATH… -exec COMMAND {} ;`: the command gets what is found."""
+    """`find PATH… -exec COMMAND {} ;`: the command gets the files that are found."""
     shell.emit(words[:1], line)
     texts = [word.text for word in words]
-    marks = (
-        found_by(shell.values, texts[1:])
-        or [shell.script.origins.mark(Origin("found", path=UNKNOWN))]
-    )[:8]
+    marks = found_by(shell.values, texts[1:])
+    if marks is None:
+        marks = [shell.script.origins.mark(Origin("found", path=UNKNOWN))]
     position = 1
     while position < len(words):
         if texts[position] not in ("-exec", "-execdir", "-ok", "-okdir"):
             position += 1
             continue
-        end = next(
-            (one for one in range(position, len(words)) if texts[one] in (";", "+")),
-            len(words),
-        )
+        end = _end_of_exec(texts, position)
         command = words[position + 1 : end]
-        for mark in marks:
-            inner = [
-                replace(word, text=word.text.replace("{}", mark)) for word in command
-            ]
-            shell.take(inner, line)
+        for mark in marks[:8]:
+            shell.take(_with_text(command, "{}", mark), line)
         position = end + 1
+
+
+def _end_of_exec(texts: list[str], position: int) -> int:
+    for number in range(position, len(texts)):
+        if texts[number] in (";", "+"):
+            return number
+    return len(texts)
+
+
+def _with_text(command: list[Word], place: str, text: str) -> list[Word]:
+    """*command* with *text* in each *place*."""
+    return [replace(word, text=word.text.replace(place, text)) for word in command]
 
 
 _XARGS_VALUED = "-I -n -P -d -L -s -a -E --max-args --max-procs --delimiter --replace --arg-file --max-lines"
@@ -44,31 +50,35 @@ _XARGS_VALUED = "-I -n -P -d -L -s -a -E --max-args --max-procs --delimiter --re
 
 def _xargs(shell: Reader, words: list[Word], line: int) -> None:
     """The command gets the words of standard input after its own, or in the place that -I names."""
-    rest, place = list(words[1:]), ""
-    while rest and rest[0].text.startswith("-"):
-        option = rest.pop(0).text
-        if option == "-I" and rest:
-            place = rest[0].text
-        elif re.fullmatch(r"-I.+", option):
-            place = option[2:]
-        if option in _XARGS_VALUED.split() and rest:
-            rest.pop(0)
-    if not rest:
+    command, place = _command_of_xargs(words[1:])
+    if not command:
         return
     given = shell.words_of_stdin or [shell.script.origins.mark()]
     for text in given[:8]:
-        named = (
-            [replace(word, text=word.text.replace(place, text)) for word in rest]
-            if place
-            else rest
-        )
-        shell.take(named if place else [*rest, Word(text)], line)
+        if place:
+            shell.take(_with_text(command, place, text), line)
+        else:
+            shell.take([*command, Word(text)], line)
+
+
+def _command_of_xargs(words: list[Word]) -> tuple[list[Word], str]:
+    """The command that xargs runs, and the place that -I names."""
+    rest, place = list(words), ""
+    while rest and rest[0].text.startswith("-"):
+        option = rest.pop(0).text
+        takes_next = bool(rest) and option in _XARGS_VALUED.split()
+        value = rest.pop(0).text if takes_next else ""
+        if option == "-I" and takes_next:
+            place = value
+        elif re.fullmatch(r"-I.+", option):
+            place = option[2:]
+    return rest, place
 
 
 def _parallel(shell: Reader, words: list[Word], line: int) -> None:
-    texts = [word.text for word in words[1:]]
-    text = " ".join(texts)
-    if re.search(r"rsync|cp|scp|dd|qemu-img|tar", text) or not texts:
+    text = " ".join(word.text for word in words[1:])
+    may_copy = re.search(r"rsync|cp|scp|dd|qemu-img|tar", text)
+    if may_copy or len(words) == 1:
         shell.skip(
             f"line {line}: parallel {shown(text)[:80]}: what it runs is not read"
         )
@@ -79,12 +89,13 @@ def _parallel(shell: Reader, words: list[Word], line: int) -> None:
 def _screen(shell: Reader, words: list[Word], line: int) -> None:
     """`screen -dmS NAME COMMAND`."""
     rest = list(words[1:])
-    options = []
+    is_told = False
     while rest and rest[0].text.startswith("-"):
-        options.append(rest.pop(0).text)
-        if options[-1][-1:] in "StcepsThXQ" and rest:
+        option = rest.pop(0).text
+        is_told = is_told or option.endswith("X")
+        if option[-1:] in "StcepsThXQ" and rest:
             rest.pop(0)
-    if not rest or any(one.endswith("X") for one in options):
+    if is_told or not rest:
         shell.skip(f"line {line}: screen: what is run in it is not known")
         return
     with shell.set_for_now(background=shell.background or shell.number()):
@@ -101,50 +112,55 @@ def _tmux(shell: Reader, words: list[Word], line: int) -> None:
 
 def _su(shell: Reader, words: list[Word], line: int) -> None:
     """`su - USER -c 'SCRIPT'`."""
-    for number, word in enumerate(words[1:-1], start=1):
-        if word.text in ("-c", "--command") or re.fullmatch(r"-l?c", word.text):
+    for option, script in pairwise(words[1:]):
+        if re.fullmatch(r"-l?c|--command", option.text):
             with shell.own():
-                shell.look_into(words[number + 1], line)
+                shell.look_into(script, line)
             return
-    shell.skip(
-        f"line {line}: {PurePosixPath(words[0].text).name}: what is run there is not known"
-    )
+    name = PurePosixPath(words[0].text).name
+    shell.skip(f"line {line}: {name}: what is run there is not known")
 
 
 _SSH_VALUED = "BbcDEeFIiJLlmOoPpQRSWw"
 
 
 def _ssh(shell: Reader, words: list[Word], line: int) -> None:
-    """What runs on another machine is read for what it is, and never edited."""
-    rest = list(words[1:])
-    while rest and rest[0].text.startswith("-") and len(rest[0].text) > 1:
-        option = rest.pop(0).text
-        letters = [
-            number
-            for number, letter in enumerate(option)
-            if letter in _SSH_VALUED and number
-        ]
-        if letters and letters[0] == len(option) - 1 and rest:
-            rest.pop(0)
-    if not rest:
+    """Read the commands that run on another machine, and never edit them."""
+    operands = _operands_of_ssh(words[1:])
+    if not operands:
         return
-    host, command = rest[0].text, rest[1:]
+    host, *command = operands
+    name = shown(host.text)
     state = State({"PWD": (UNKNOWN,)})
-    with shell.set_for_now(
-        host=shown(host) or "another machine", state=state, functions={}
-    ):
-        if command and not (
-            command[0].text in SHELLS
-            and all(one.text[:1] == "-" for one in command[1:])
-        ):
+    with shell.set_for_now(host=name or "another machine", state=state, functions={}):
+        if command and not _reads_a_script(command):
+            text = " ".join(word.text for word in command)
             with shell.set_for_now(text=replace(shell.text, offset=None)):
-                shell.look_into(Word(" ".join(one.text for one in command)), line)
+                shell.look_into(Word(text), line)
         elif shell.given.here is not None:
             shell.heredoc(shell.given.here)
         else:
             shell.skip(
-                f"line {line}: ssh {shown(host)}: what it runs there comes from elsewhere"
+                f"line {line}: ssh {name}: what it runs there comes from elsewhere"
             )
+
+
+def _operands_of_ssh(words: list[Word]) -> list[Word]:
+    rest = list(words)
+    while rest and re.match("-.", rest[0].text, re.DOTALL):
+        letters = rest.pop(0).text[1:]
+        valued = re.search(f"[{_SSH_VALUED}]", letters)
+        if valued and valued.end() == len(letters) and rest:
+            rest.pop(0)
+    return rest
+
+
+def _reads_a_script(command: list[Word]) -> bool:
+    """True for a shell without operands: it reads standard input."""
+    program, *others = command
+    if program.text not in SHELLS:
+        return False
+    return all(word.text.startswith("-") for word in others)
 
 
 def _run_parts(shell: Reader, words: list[Word], line: int) -> None:
@@ -160,43 +176,44 @@ _MOST_OF_VIRSH = 500
 
 def _virsh(shell: Reader, words: list[Word], line: int) -> None:
     """Without a command of its own it takes those that it is given, one a line."""
-    takes_more = False
-    for word in words[1:]:
-        if not takes_more and not word.text.startswith("-"):
-            shell.emit(words, line)
-            return
-        takes_more = not takes_more and word.text in (
-            "-c",
-            "--connect",
-            "-d",
-            "-e",
-            "-l",
-            "-k",
-            "-K",
-        )
-    given = shell.text_given()
-    if given is not None and is_sure(given) and not re.search(r"[$`\\]", given):
-        commands = (
-            one.strip()
-            for one in re.split(r"[;\n]", given)
-            if not one.lstrip().startswith("#")
-        )
-        if given.count("\n") + given.count(";") > _MOST_OF_VIRSH:
-            shell.skip(f"line {line}: virsh: its commands are too many to be read")
-            return
-        shell.emit([*words, Word(" ; ".join(filter(None, commands)))], line)
-    elif given is not None:
-        shell.skip(f"line {line}: virsh: its commands are put together when it runs")
-    else:
+    given = None if _names_a_command(words) else shell.text_given()
+    if given is None:
         shell.emit(words, line)
+        return
+    if not is_sure(given) or re.search(r"[$`\\]", given):
+        shell.skip(f"line {line}: virsh: its commands are put together when it runs")
+        return
+    if given.count("\n") + given.count(";") > _MOST_OF_VIRSH:
+        shell.skip(f"line {line}: virsh: its commands are too many to be read")
+        return
+    commands = []
+    for part in re.split(r"[;\n]", given):
+        command = part.strip()
+        if command and not command.startswith("#"):
+            commands.append(command)
+    shell.emit([*words, Word(" ; ".join(commands))], line)
+
+
+def _names_a_command(words: list[Word]) -> bool:
+    """True if virsh is given a command behind its options."""
+    is_value = False
+    for word in words[1:]:
+        if is_value:
+            is_value = False
+        elif not word.text.startswith("-"):
+            return True
+        else:
+            is_value = word.text in _VIRSH_VALUED
+    return False
+
+
+_VIRSH_VALUED = ("-c", "--connect", "-d", "-e", "-l", "-k", "-K")
 
 
 def _ip(shell: Reader, words: list[Word], line: int) -> None:
     """`ip netns exec NAME COMMAND`."""
-    if [word.text for word in words[1:3]] in (
-        ["netns", "exec"],
-        ["vrf", "exec"],
-    ) and len(words) > 4:
+    verb = " ".join(word.text for word in words[1:3])
+    if verb in ("netns exec", "vrf exec") and len(words) > 4:
         shell.take(words[4:], line)
     else:
         shell.emit(words, line)

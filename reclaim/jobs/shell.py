@@ -1,16 +1,17 @@
 """Commands in shell scripts, in the order in which they run, by tree-sitter's bash grammar. Nothing is run.
 
-Functions are read where they are called, with their arguments; loops over known words once for each word; scripts
-that the job starts are read too, some steps deep. What else comes from an expansion is uncertain, and a word says so.
+Functions are read at each call, with its arguments; loops over known words once for each word; scripts
+that the job starts are read too, some steps deep. Any other expansion is uncertain, and its word is marked so.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -61,34 +62,55 @@ class NoFiles:
 
 
 def language_of(source: bytes, path: str = "") -> str | None:
-    """The language of a script that is no shell, by its first line, else by its name."""
+    """Return the language of a script that is no shell, by its first line, else by its name."""
     first = source.split(b"\n", 1)[0][:200].decode("ascii", errors="replace")
-    suffix = PurePosixPath(path).suffix
-    if first.startswith("#!"):
-        program = next(
-            (
-                one
-                for one in re.split(r"[\s/]+", first[2:])[::-1]
-                if one and not one.startswith("-")
-            ),
-            "",
-        )
-        words = [program, *re.split(r"[\s/]+", first)]
-        return next(
-            (
-                name
-                for key, name in _LANGUAGES
-                for word in words
-                if word.startswith(key)
-            ),
-            None,
-        )
-    return {".py": "Python", ".pl": "Perl", ".rb": "Ruby", ".php": "PHP"}.get(suffix)
+    if not first.startswith("#!"):
+        return _SUFFIXES.get(PurePosixPath(path).suffix)
+    program = _last_operand(re.split(r"[\s/]+", first[2:]))
+    words = re.split(r"[\s/]+", first)
+    return _language_called([program, *words])
+
+
+def _last_operand(words: list[str]) -> str:
+    for word in reversed(words):
+        if word and not word.startswith("-"):
+            return word
+    return ""
+
+
+_SUFFIXES = {".py": "Python", ".pl": "Perl", ".rb": "Ruby", ".php": "PHP"}
+
+
+def _language_called(words: list[str]) -> str | None:
+    for start, language in _LANGUAGES:
+        for word in words:
+            if word.startswith(start):
+                return language
+    return None
+
+
+#: nodes that are statements one after the other
+_BLOCKS = (
+    "program",
+    "compound_statement",
+    "do_group",
+    "else_clause",
+    "elif_clause",
+)
+#: nodes that mean nothing to the shell by themselves
+_SILENT = ("comment", "heredoc_body", "file_redirect")
+
+
+_LOOPS = ("while_statement", "for_statement")
+
+
+#: patterns of a case
+_PATTERNS = ("word", "extglob_pattern", "string", "raw_string", "concatenation")
 
 
 @dataclass
 class Shell:
-    """Reads shell into a Script. One for a job: the functions and what is known are those of its file."""
+    """Reads shell into a Script. One for a job: the functions and variables are those of its file."""
 
     script: Script
     files: Files = field(default_factory=NoFiles)
@@ -117,7 +139,7 @@ class Shell:
     # Texts ------------------------------------------------------------------------------------
 
     def read(self, text: Text) -> None:
-        """Read *text* as a script of its own; what it leaves for its end is read at its end."""
+        """Read *text* as a script of its own; its traps are read at its end."""
         before, self.traps = self.traps, []
         self.run(text)
         for word, place in self.traps[-8:]:
@@ -132,7 +154,7 @@ class Shell:
         )
 
     def run(self, text: Text) -> None:
-        """Read *text* with what is known now."""
+        """Read *text* with the variables that are known now."""
         try:
             root, plain = grammar.parse(text.source)
         except grammar.Unparsable:
@@ -151,21 +173,16 @@ class Shell:
             self.text = before
 
     def _note_broken(self, root: Node, noted: int) -> None:
-        """A part that cannot be parsed is told once, also where no statement begins there."""
+        """Note a part that cannot be parsed once, also if no statement begins there."""
         self.script.whole = False
-        if not any(
-            "cannot be parsed" in one.text for one in self.script.unread[noted:]
-        ):
-            self._broken(
-                next(
-                    (
-                        one
-                        for one in grammar.below(root)
-                        if one.is_error or one.is_missing
-                    ),
-                    root,
-                )
-            )
+        for unread in self.script.unread[noted:]:
+            if "cannot be parsed" in unread.text:
+                return
+        for node in grammar.below(root):
+            if node.is_error or node.is_missing:
+                self._broken(node)
+                return
+        self._broken(root)
 
     @contextmanager
     def set_for_now(
@@ -198,21 +215,12 @@ class Shell:
 
     @cached_property
     def _readers(self) -> dict[str, Callable[[Node], None]]:
-        """What reads which node of the grammar; of others the `$(…)` in them alone is read."""
+        """The reader of each node of the grammar; of others the `$(…)` in them alone is read."""
+        blocks = dict.fromkeys(_BLOCKS, self._block)
+        silent = dict.fromkeys(_SILENT, self._nothing)
         return {
-            **dict.fromkeys(
-                (
-                    "program",
-                    "compound_statement",
-                    "do_group",
-                    "else_clause",
-                    "elif_clause",
-                ),
-                self._block,
-            ),
-            **dict.fromkeys(
-                ("comment", "heredoc_body", "file_redirect"), self._nothing
-            ),
+            **blocks,
+            **silent,
             "subshell": self._subshell,
             "negated_command": self._negated_command,
             "list": self._chain,
@@ -232,30 +240,35 @@ class Shell:
         }
 
     def _nothing(self, node: Node) -> None:
-        """It says nothing to the shell."""
+        """Read nothing: the node is no command."""
 
     # Statements -------------------------------------------------------------------------------
 
     def _block(self, node: Node) -> None:
-        """Statement after statement; one with `&` after it goes on beside the others."""
+        """Read statement after statement; one with `&` after it goes on beside the others."""
         branch = self.branch
         children = node.children
-        for number, child in enumerate(children):
-            if child.is_named or child.type == "ERROR":
-                goes_on = (
-                    number + 1 < len(children) and children[number + 1].type == "&"
-                )
-                with self.set_for_now(
-                    background=self.background or (self.number() if goes_on else 0)
-                ):
-                    self._statement(child)
-                guards = self._guards(child)
-                if (guards or _may_leave_a_turn(child, self.text.source)) and len(
-                    self.branch
-                ) < _MOST_CHOICES:
-                    self.branch = (*self.branch, (self.number(), 0))
-                    self.script.asked |= {self._numbers} if guards else set()
+        for child, behind in zip(children, [*children[1:], None], strict=False):
+            if not child.is_named and child.type != "ERROR":
+                continue
+            background = self.background
+            if not background and behind is not None and behind.type == "&":
+                background = self.number()
+            with self.set_for_now(background=background):
+                self._statement(child)
+            self._branch_off(child)
         self.branch = branch
+
+    def _branch_off(self, node: Node) -> None:
+        """Let the statements after *node* be on a branch of their own if they may not run."""
+        guards = self._guards(node)
+        may_leave = guards or _may_leave_a_turn(node, self.text.source)
+        if not may_leave or len(self.branch) >= _MOST_CHOICES:
+            return
+        choice = self.number()
+        self.branch = (*self.branch, (choice, 0))
+        if guards:
+            self.script.asked.add(choice)
 
     def _statement(self, node: Node) -> None:
         budget = self.script.budget
@@ -283,14 +296,14 @@ class Shell:
         self.skip(f"line {self.text.line(node)} cannot be parsed as shell")
 
     def _substituted(self, node: Node) -> None:
-        """The commands in the `$(…)` and `<(…)` of a node."""
-        for one in substitutions(node):
+        """Read the commands in the `$(…)` and `<(…)` of a node."""
+        for substitution in substitutions(node):
             with self.own():
-                self._block(one)
+                self._block(substitution)
 
     @contextmanager
     def own(self) -> Iterator[None]:
-        """A subshell: what it sets and where it goes ends with it."""
+        """A subshell: its variables and its folder end with it."""
         with self.set_for_now(
             state=self.state.copy(), functions=dict(self.functions), pipe=0
         ):
@@ -305,14 +318,11 @@ class Shell:
             self._statement(child)
 
     def _chain(self, node: Node) -> None:
-        """`A && B`, `A || B`: B runs on what came of A."""
+        """`A && B`, `A || B`: B runs or not by the result of A."""
         # the grammar puts the chain's first part innermost: a loop, since such a chain may be long
         parts: list[tuple[str, Node]] = []
         while node.type == "list" and len(node.named_children) >= 2:
-            operator = next(
-                (one.type for one in node.children if one.type in ("&&", "||")), "&&"
-            )
-            parts.append((operator, node.named_children[-1]))
+            parts.append((_operator(node), node.named_children[-1]))
             node = node.named_children[0]
         self._statement(node)
         branch = last = self.branch
@@ -322,9 +332,11 @@ class Shell:
             choice = self.number()
             if operator == "&&":
                 self._note_question(choice, node)
+            else:
+                last = branch
             node = part
-            last = last if operator == "&&" else branch
-            last = (*last, (choice, 0)) if len(last) < _MOST_CHOICES else last
+            if len(last) < _MOST_CHOICES:
+                last = (*last, (choice, 0))
             before = self.state.copy()
             with self.set_for_now(branch=last):
                 self._statement(part)
@@ -332,95 +344,91 @@ class Shell:
 
     def _pipeline(self, node: Node) -> None:
         number = self.pipe or self.number()
+        given = self.words_of_stdin
         printed: list[str] | None = None
-        children = node.named_children
-        for position, child in enumerate(children):
-            wanted = child.type in (
-                "while_statement",
-                "for_statement",
-                "compound_statement",
-                "subshell",
-            )
-            reads = wanted or b"xargs" in self.text.source[child.start_byte : child.end_byte] or (
-                b"parallel" in self.text.source[child.start_byte : child.end_byte]
-            )  # fmt: skip
-            words = printed if position else self.words_of_stdin
-            keeps = child.type not in ("while_statement", "for_statement")
-            with self.set_for_now(
-                pipe=number if keeps else 0, words_of_stdin=words if reads else None
-            ):
+        for position, child in enumerate(node.named_children):
+            pipe = 0 if child.type in _LOOPS else number
+            words = given if self._takes_words(child) else None
+            with self.set_for_now(pipe=pipe, words_of_stdin=words):
                 self._statement(child)
-            printed = self._passed(printed, child, first=position == 0)
+            if position == 0:
+                printed = self.values.output(child)
+            elif printed is not None:
+                printed = self.values.filtered(printed, child)
+            given = printed
 
-    def _passed(
-        self, printed: list[str] | None, child: Node, *, first: bool
-    ) -> list[str] | None:
-        """What the pipeline holds after *child*."""
-        if first:
-            return self.values.output(child)
-        return self.values.filtered(printed, child) if printed is not None else None
+    def _takes_words(self, node: Node) -> bool:
+        """True if commands in a part of a pipeline get the words of its input."""
+        if node.type in (*_LOOPS, "compound_statement", "subshell"):
+            return True
+        raw = self.text.source[node.start_byte : node.end_byte]
+        return b"xargs" in raw or b"parallel" in raw
 
     def _redirected_statement(self, node: Node) -> None:
         given = replace(self.given)
         rest: list[Node] = []
         words = self.words_of_stdin
-        for one in node.children_by_field_name("redirect"):
-            self._substituted(one)
-            words = self._redirect(one, given, rest) or words
+        for redirect in node.children_by_field_name("redirect"):
+            self._substituted(redirect)
+            words = self._redirect(redirect, given, rest) or words
         body = node.child_by_field_name("body")
-        number = self.pipe or (self.number() if rest else 0)
+        number = self.pipe
+        if rest and not number:
+            number = self.number()
         with self.set_for_now(given=given, words_of_stdin=words, pipe=number):
             if body is not None:
                 self._statement(body)
-        for one in rest:
+        for command in rest:
             with self.set_for_now(pipe=number):
-                self._statement(one)
+                self._statement(command)
 
     def _redirect(self, node: Node, given: Input, rest: list[Node]) -> list[str] | None:
-        """Note where input comes from and output goes to; the words of the input where they are known."""
+        """Note the files of input and output. Return the words of the input if they are known."""
         if node.type == "heredoc_redirect":
-            given.here = node
-            for child in node.named_children:
-                if child.type == "file_redirect":
-                    self._redirect(child, given, rest)
-                elif child.type in ("pipeline", "list", "command"):
-                    rest.append(child)
+            self._heredoc_redirect(node, given, rest)
             return None
         if node.type == "herestring_redirect":
-            words = [
-                word.text
-                for child in node.named_children
-                for word in self.values.words(child)
-            ]
+            words = self._texts_of(node.named_children)
             given.here_string = " ".join(words)
             return words
-        operator = next(
-            (child.type for child in node.children if not child.is_named), ""
-        )
-        target = node.child_by_field_name("destination") or (
-            node.named_children[-1] if node.named_children else None
-        )
-        descriptor = next(
-            (
-                text_of(one, self.text.source)
-                for one in node.children
-                if one.type == "file_descriptor"
-            ),
-            "",
-        )
-        if (
-            target is None
-            or "&" in operator.strip("&>")
-            or (descriptor and descriptor not in "01")
-        ):
+        operator = _operator_of_redirect(node)
+        target = node.child_by_field_name("destination")
+        if target is None and node.named_children:
+            target = node.named_children[-1]
+        if target is None or "&" in operator.strip("&>"):
+            return None
+        if not self._is_of_stdin_or_stdout(node):
             return None
         if target.type == "process_substitution":
             return self.values.output(target) if operator == "<" else None
         if operator == "<":
-            given.stdin = (self.values.words(target) or [Word(UNKNOWN)])[0]
-        elif operator in (">", ">>", ">|", "&>", "&>>") and target.type != "number":
-            given.stdout = (self.values.words(target) or [Word(UNKNOWN)])[0]
+            given.stdin = self._first_word(target)
+        elif operator in _WRITES and target.type != "number":
+            given.stdout = self._first_word(target)
         return None
+
+    def _heredoc_redirect(self, node: Node, given: Input, rest: list[Node]) -> None:
+        given.here = node
+        for child in node.named_children:
+            if child.type == "file_redirect":
+                self._redirect(child, given, rest)
+            elif child.type in ("pipeline", "list", "command"):
+                rest.append(child)
+
+    def _is_of_stdin_or_stdout(self, redirect: Node) -> bool:
+        """True unless the redirection has a descriptor before it that is neither 0 nor 1."""
+        for child in redirect.children:
+            if child.type == "file_descriptor":
+                return text_of(child, self.text.source) in "01"
+        return True
+
+    def _first_word(self, node: Node) -> Word:
+        words = self.values.words(node)
+        return words[0] if words else Word(UNKNOWN)
+
+    def _texts_of(self, nodes: Iterable[Node]) -> list[str]:
+        """The words that all of *nodes* become."""
+        return [word.text for node in nodes for word in self.values.words(node)]
 
     # Choices and loops ------------------------------------------------------------------------
 
@@ -448,58 +456,57 @@ class Shell:
         self.state = joined(arms if has_else and arms else [before, *arms])
 
     def _note_question(self, choice: int, node: Node) -> None:
-        """Does the choice ask whether a guest runs? "If it runs, shut it down" leaves it off either way."""
+        """Note a choice that asks whether a guest runs. "If it runs, shut it down" leaves it off either way."""
         if _STATE.search(self.text.source[node.start_byte : node.end_byte]):
             self.script.asked.add(choice)
 
     def _guards(self, node: Node) -> bool:
-        """Does what follows run only for some answers to whether a guest runs, as after "if it runs, exit"?"""
-        if node.type not in ("list", "if_statement"):
+        """True if the next commands run only for some answers to whether a guest runs, as after "if it runs, exit"."""
+        if node.type == "if_statement":
+            return self._if_guards(node)
+        if node.type != "list":
             return False
         *asked, last = node.named_children or [node]
-        if node.type == "list":
-            return self._leaves(last) and any(map(self._asks, asked))
-        then = next(
-            (number for number, one in enumerate(node.children) if one.type == "then"),
-            0,
-        )
-        arms = [
-            one.named_children
-            for one in node.children
-            if one.type in ("elif_clause", "else_clause")
-        ]
-        if not any(
-            self._leaves(one)
-            for arm in (node.children[then + 1 :], *arms)
-            for one in arm
-        ):
+        return self._leaves(last) and any(map(self._asks, asked))
+
+    def _if_guards(self, node: Node) -> bool:
+        then = 0
+        for number, child in enumerate(node.children):
+            if child.type == "then":
+                then = number
+                break
+        statements = list(node.children[then + 1 :])
+        for child in node.children:
+            if child.type in ("elif_clause", "else_clause"):
+                statements += child.named_children
+        if not any(map(self._leaves, statements)):
             return False
-        return any(self._asks(one) for one in node.children[:then])
+        return any(map(self._asks, node.children[:then]))
 
     def _asks(self, node: Node) -> bool:
-        """Does it ask whether a guest runs, by itself or by a function?"""
+        """True if it asks whether a guest runs, by itself or by a function."""
         if _RUNS.search(self.text.source[node.start_byte : node.end_byte]):
             return True
-        names = (
-            text_of(one, self.text.source)
-            for one in grammar.below(node)
-            if one.type == "command_name"
-        )
-        called = [self.functions[name] for name in names if name in self.functions]
-        return any(
-            _RUNS.search(text.source[body.start_byte : body.end_byte])
-            for body, text in called
-        )
+        for command in grammar.below(node):
+            if command.type != "command_name":
+                continue
+            function = self.functions.get(text_of(command, self.text.source))
+            if function is None:
+                continue
+            body, text = function
+            if _RUNS.search(text.source[body.start_byte : body.end_byte]):
+                return True
+        return False
 
     def _leaves(self, node: Node) -> bool:
-        """Does the script, function or turn surely end there?"""
-        if node.type in ("compound_statement", "list"):
-            # `A && exit` may go on
-            return node.type == "compound_statement" and any(
-                map(self._leaves, node.named_children)
-            )
-        if node.type == "redirected_statement" and node.named_children:
-            return self._leaves(node.named_children[0])
+        """True if the script, function or turn surely ends there."""
+        children = node.named_children
+        if node.type == "list":
+            return False  # `A && exit` may go on
+        if node.type == "compound_statement":
+            return any(map(self._leaves, children))
+        if node.type == "redirected_statement" and children:
+            return self._leaves(children[0])
         if node.type != "command":
             return False
         name = text_of(node.child_by_field_name("name"), self.text.source)
@@ -515,24 +522,16 @@ class Shell:
         subject = node.child_by_field_name("value")
         if subject is not None:
             self._note_question(choice, subject)
-        arms = [before]
-        for arm, item in enumerate(
-            one for one in node.named_children if one.type == "case_item"
-        ):
-            with self.set_for_now(
-                branch=(*self.branch, (choice, arm)), state=before.copy()
-            ):
-                for child in item.named_children:
-                    if child.type not in (
-                        "word",
-                        "extglob_pattern",
-                        "string",
-                        "raw_string",
-                        "concatenation",
-                    ):
+        states = [before]
+        arms = [child for child in node.named_children if child.type == "case_item"]
+        for number, arm in enumerate(arms):
+            branch = (*self.branch, (choice, number))
+            with self.set_for_now(branch=branch, state=before.copy()):
+                for child in arm.named_children:
+                    if child.type not in _PATTERNS:
                         self._statement(child)
-                arms.append(self.state)
-        self.state = joined(arms)
+                states.append(self.state)
+        self.state = joined(states)
 
     def _while_statement(self, node: Node) -> None:
         before = self.state.copy()
@@ -548,19 +547,15 @@ class Shell:
         name = text_of(node.child_by_field_name("variable"), self.text.source)
         body = node.child_by_field_name("body")
         self._each_substituted(node, body)
-        values = [
-            word.text
-            for one in node.children_by_field_name("value")
-            for word in self.values.words(one)
-        ]
-        if not node.children_by_field_name("value"):
+        nodes = node.children_by_field_name("value")
+        values = self._texts_of(nodes)
+        if not nodes:
             values = list(self.state.arguments or (UNKNOWN,))
         if len(values) > _MOST_TURNS:
             values = [self.script.origins.mark()]
         for value in values:
-            self.state.set(
-                name, [value if value != UNKNOWN else self.script.origins.mark()]
-            )
+            known = self.script.origins.mark() if value == UNKNOWN else value
+            self.state.set(name, [known])
             if body is not None:
                 self._statement(body)
 
@@ -609,16 +604,25 @@ class Shell:
             self._statement(child)
 
     def _declaration_command(self, node: Node) -> None:
-        refers = any(re.fullmatch(rb"-\w*n\w*", self.text.source[one.start_byte : one.end_byte])
-                     for one in node.named_children) and node.children[0].type != "export"  # fmt: skip
+        refers = self._declares_references(node)
         for child in node.named_children:
-            if refers and child.type == "variable_assignment":
-                self._refer(child)
-            elif child.type == "variable_assignment":
-                self._variable_assignment(child)
-            else:
+            if child.type != "variable_assignment":
                 self._substituted(child)
                 self.declare([word.text for word in self.values.words(child)])
+            elif refers:
+                self._refer(child)
+            else:
+                self._variable_assignment(child)
+
+    def _declares_references(self, node: Node) -> bool:
+        """True for `declare -n` and its like."""
+        if node.children[0].type == "export":
+            return False
+        for child in node.named_children:
+            raw = self.text.source[child.start_byte : child.end_byte]
+            if re.fullmatch(rb"-\w*n\w*", raw):
+                return True
+        return False
 
     def _refer(self, node: Node) -> None:
         """`declare -n NAME=OTHER`: NAME stands for OTHER."""
@@ -645,25 +649,25 @@ class Shell:
             self._broken(node)
             return
         for child in node.named_children:
-            # the grammar takes assignments of the lines before for those of the command
-            if (
-                child.type == "variable_assignment"
-                and child.start_point[0] < name.start_point[0]
-            ):
-                self._variable_assignment(child)
-            elif child.type == "herestring_redirect":
+            if child.type == "herestring_redirect":
                 self.given = replace(self.given)
                 self._redirect(child, self.given, [])
-        words = [
-            word
-            for child in (name, *node.children_by_field_name("argument"))
-            for word in self.values.words(child)
-        ]  # fmt: skip
+            # the grammar takes assignments of the lines before for those of the command
+            elif child.type == "variable_assignment" and _is_above(child, name):
+                self._variable_assignment(child)
+        words: list[Word] = []
+        for part in (name, *node.children_by_field_name("argument")):
+            words += self.values.words(part)
+        line = self.text.line(name)
         # a function that runs what it is given runs it for the line that gave it
-        given = self._call_line and re.match(
-            rb"[\"{$]*[@*1]", self.text.source[name.start_byte : name.end_byte]
-        )
-        self.take(words, self._call_line if given else self.text.line(name))
+        if self._call_line and self._is_argument(name):
+            line = self._call_line
+        self.take(words, line)
+
+    def _is_argument(self, name: Node) -> bool:
+        """True if the command is an argument of the function that it stands in."""
+        raw = self.text.source[name.start_byte : name.end_byte]
+        return re.match(rb"[\"{$]*[@*1]", raw) is not None
 
     def take(self, words: list[Word], line: int) -> None:
         """Read the command made of *words*."""
@@ -727,7 +731,10 @@ class Shell:
         )
 
     def _looks_elsewhere(self) -> bool:
-        """Does PATH begin with a folder that is none of the system's? One that is not known is the caller's PATH."""
+        """True if PATH begins with a folder that is none of the system's.
+
+        One that is not known is the caller's PATH.
+        """
         first = self.state.variables.get("PATH", ("/usr/bin",))[0].partition(":")[0]
         return is_sure(first) and first.rstrip("/") not in (*_FOLDERS, "/sbin", "/bin")
 
@@ -740,15 +747,10 @@ class Shell:
             )
             return
         body, text = function
-        before, self.state.arguments = (
-            self.state.arguments,
-            tuple(word.text for word in words[1:]),
-        )
-        if any(word.splits for word in words[1:]):
-            self.state.arguments = None
-        with self.set_for_now(
-            text=text, _called=(*self._called, words[0].text), _call_line=line
-        ):
+        before = self.state.arguments
+        self.state.arguments = _arguments(words[1:])
+        called = (*self._called, words[0].text)
+        with self.set_for_now(text=text, _called=called, _call_line=line):
             self._statement(body)
         self.state.arguments = before
 
@@ -773,10 +775,8 @@ class Shell:
             )
 
     def heredoc(self, node: Node) -> None:
-        """The text after `<<` as commands; those of a text with expansions in it are read as they stand."""
-        body = next(
-            (one for one in node.named_children if one.type == "heredoc_body"), None
-        )
+        """Read the text after `<<` as commands; those of a text with expansions in it are read as they stand."""
+        body = _body_of_heredoc(node)
         if body is None:
             return
         raw = self.text.source[body.start_byte : body.end_byte]
@@ -787,43 +787,22 @@ class Shell:
             self.run(inner)
 
     def text_given(self) -> str | None:
-        """What a command gets by `<<` or `<<<` as it stands there; None if it gets nothing so."""
+        """Return the text that a command gets by `<<` or `<<<` as it stands there; None if it gets nothing so."""
         if self.given.here is None:
             return self.given.here_string
-        body = next(
-            (
-                one
-                for one in self.given.here.named_children
-                if one.type == "heredoc_body"
-            ),
-            None,
-        )
-        return text_of(body, self.text.source) if body is not None else ""
+        body = _body_of_heredoc(self.given.here)
+        return text_of(body, self.text.source)
 
     def look_into(self, word: Word, line: int) -> None:
-        if (
-            not is_sure(word.text)
-            and word.text.strip()
-            and not re.match(r"[\w./-]+\s", word.text)
-        ):
+        """Read the word as a script."""
+        is_known = is_sure(word.text) or not word.text.strip()
+        if not is_known and not re.match(r"[\w./-]+\s", word.text):
             self.skip(
                 f"line {line}: what the shell is given there is put together when it runs"
             )
             return
         text = word.text.encode("utf-8", errors="surrogateescape")
-        start = None
-        if (
-            word.start is not None
-            and word.end is not None
-            and self.text.offset is not None
-        ):
-            raw = self.text.source[
-                word.start - self.text.offset : word.end - self.text.offset
-            ]
-            if (
-                raw[:1] in (b"'", b'"') and raw[1:-1] == text
-            ):  # as it lies in the file, so that it can be edited there
-                start = word.start + 1
+        start = self._start_of_quoted(word, text)
         self.depth += 5
         try:
             if self.depth > _DEEPEST:
@@ -834,13 +813,25 @@ class Shell:
         finally:
             self.depth -= 5
 
+    def _start_of_quoted(self, word: Word, text: bytes) -> int | None:
+        """The byte at which *text* begins if it lies in the file between quotes, so that it can be edited there."""
+        offset = self.text.offset
+        if word.start is None or word.end is None or offset is None:
+            return None
+        raw = self.text.source[word.start - offset : word.end - offset]
+        if raw[:1] not in (b"'", b'"') or raw[1:-1] != text:
+            return None
+        return word.start + 1
+
     def _is_script(self, path: str, name: str) -> bool:
-        """Is it a script of somebody's own, as far as its name says? Programs that are known are not looked into."""
-        if self.host or not is_sure(path) or self.is_known(name):
+        """True if it is a script of somebody's own, by its name. A program that is known is not looked into."""
+        if self.host or not is_sure(path):
             return False
-        return "/" in path or any(
-            self._exists(f"{folder}/{name}") for folder in _FOLDERS
-        )
+        if self.is_known(name):
+            return False
+        if "/" in path:
+            return True
+        return any(self._exists(f"{folder}/{name}") for folder in _FOLDERS)
 
     def _exists(self, path: str) -> bool:
         try:
@@ -864,26 +855,24 @@ class Shell:
         except Unreadable as exc:
             self.skip(f"line {line}: it runs {path}, which cannot be read: {exc}")
             return
-        if language := language_of(source, path):
+        language = language_of(source, path)
+        if language:
             self.skip(
                 f"line {line}: it runs {path}, a program in {language}: reclaim reads shell"
             )
             return
-        given = (
-            None
-            if any(word.splits for word in arguments)
-            else tuple(word.text for word in arguments)
-        )
-        state = State({"PWD": (self.state.folder,)}, given)
-        with self.set_for_now(
-            state=state, functions={}, _opened=(*self._opened, path), given=Input()
-        ):
+        self._read_file(path, source, arguments)
+
+    def _read_file(self, path: str, source: bytes, arguments: list[Word]) -> None:
+        state = State({"PWD": (self.state.folder,)}, _arguments(arguments))
+        opened = (*self._opened, path)
+        with self.set_for_now(state=state, functions={}, _opened=opened, given=Input()):
             self.depth += 5
             self.read(Text(source, None, 1, path))
             self.depth -= 5
 
     def source(self, words: list[Word], line: int) -> None:
-        """`. FILE`: its commands and what it sets are those of this script."""
+        """`. FILE`: its commands and variables are those of this script."""
         path = words[1].text if len(words) > 1 else UNKNOWN
         path = absolute(path, self.state.folder) if "/" in path else path
         if not path.startswith("/") or not is_sure(path) or path in self._opened:
@@ -904,13 +893,51 @@ class Shell:
 
 
 def _given_script(words: list[Word]) -> Word | None:
-    """What follows `-c`."""
-    for number, word in enumerate(words[1:-1], start=1):
+    """Return the word that follows `-c`."""
+    for word, behind in pairwise(words[1:]):
         if re.fullmatch(r"-[a-z]*c", word.text):
-            return words[number + 1]
+            return behind
         if not word.text.startswith(("-", "+")):
             return None
     return None
+
+
+def _arguments(words: list[Word]) -> tuple[str, ...] | None:
+    """The arguments of a function or script; None if there may be more or fewer than these words."""
+    if any(word.splits for word in words):
+        return None
+    return tuple(word.text for word in words)
+
+
+def _body_of_heredoc(node: Node) -> Node | None:
+    for child in node.named_children:
+        if child.type == "heredoc_body":
+            return child
+    return None
+
+
+def _operator(chain: Node) -> str:
+    """`&&` or `||`."""
+    for child in chain.children:
+        if child.type in ("&&", "||"):
+            return child.type
+    return "&&"
+
+
+#: operators of redirections that write to a file
+_WRITES = (">", ">>", ">|", "&>", "&>>")
+
+
+def _operator_of_redirect(node: Node) -> str:
+    for child in node.children:
+        if not child.is_named:
+            return child.type
+    return ""
+
+
+def _is_above(node: Node, other: Node) -> bool:
+    """True if *node* begins on a line before that of *other*."""
+    return node.start_point[0] < other.start_point[0]
 
 
 _STATE = re.compile(
@@ -935,7 +962,7 @@ _IF_EMPTY = re.compile(
 
 
 def _may_leave_a_turn(node: Node, source: bytes) -> bool:
-    """Do some turns of the loop end there? Not those that have nothing to do."""
+    """True if some turns of the loop end there, besides those that have nothing to do."""
     if (
         node.type not in ("list", "if_statement", "case_statement")
         or node.end_byte - node.start_byte > 2000

@@ -1,4 +1,4 @@
-"""What a job does, step by step: copies, what holds guests still, and what ends that."""
+"""The steps of a job: copies, holds that keep guests still, and releases that end these."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Way = Literal["run", "overlay", "frozen"]
 
 @dataclass(frozen=True)
 class Wrong:
-    """One thing that a command does wrong, whatever it copies, and what to do about it by hand."""
+    """One fault of a command, whatever it copies, and the advice for mending it by hand."""
 
     text: str
     by_hand: str
@@ -30,9 +30,9 @@ class Copy:
     """One command that copies files.
 
     `sources` and `target` are absolute as far as that is known; a remote one has its host before it. `reads_devices`:
-    of a device node the content is copied, not the node. `skips(source, path)`: does it leave out a path below a
-    source? None where that cannot be told. `at_once`: the copy is of one moment. `locks`: a guest that runs locks
-    it out. `store`: why nobody can judge how the copy is kept.
+    of a device node the content is copied, not the node. `skips(source, path)`: True if it leaves out a path below a
+    source, None if that cannot be told. `at_once`: the copy is of one moment. `locks`: a guest that runs locks
+    it out. `store`: why it cannot be judged how the copy is kept.
     """
 
     call: Call
@@ -57,7 +57,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class Hold:
-    """From here on guests do not write to what is copied. `guests`: their names, all where it is empty."""
+    """From here on guests do not write to the copied images. `guests`: their names; all if it is empty."""
 
     call: Call
     guests: tuple[str, ...]
@@ -90,7 +90,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class TrimStep:
-    """The guests give back what they have freed: `virsh domfstrim`. `guests`: their names or UUIDs."""
+    """The guests give back the blocks that they freed: `virsh domfstrim`. `guests`: their names or UUIDs."""
 
     call: Call
     guests: tuple[str, ...]
@@ -98,7 +98,7 @@ class TrimStep:
 
 @dataclass(frozen=True)
 class Wait:
-    """What goes on in the background has ended."""
+    """The commands in the background have ended."""
 
     call: Call
 

@@ -74,77 +74,138 @@ _VALUED = {
 }
 
 
+#: options of a packer that writes no packed stream
+_UNPACKS = frozenset(("-d", "--decompress", "-t", "--test", "-l", "--list"))
+#: programs that name their input by an option
+_INPUT_OPTION = {"openssl": "-in", "mbuffer": "-i"}
+
+
+_UNPACKERS = frozenset(("gunzip", "zcat", "unzstd", "zstdcat"))
+
+
+_FILTERS = _COMPRESSORS | _PASSES | _UNPACKERS | {"unxz", "xzcat"}
+
+
+_FILTERS_AND_DD = _FILTERS | {"dd"}
+
+
 def is_filter(name: str) -> bool:
-    """Does it only pass on, or pack, what it reads?"""
-    return (
-        name in _COMPRESSORS
-        or name in _PASSES
-        or name in ("gunzip", "zcat", "unxz", "xzcat", "unzstd", "zstdcat")
-    )
+    """True if it only passes its input on, or packs it."""
+    return name in _FILTERS
 
 
 def pipes(calls: Iterable[Call]) -> dict[int, list[Call]]:
     """The calls of each pipeline, in their order."""
-    found: dict[int, list[Call]] = {}
+    by_pipe: dict[int, list[Call]] = {}
     for call in calls:
         if call.pipe:
-            found.setdefault(call.pipe, []).append(call)
-    return found
+            by_pipe.setdefault(call.pipe, []).append(call)
+    return by_pipe
 
 
 def read(group: list[Call], call: Call) -> tuple[Copy, list[Call]] | None:
-    """The copy that begins with *call*, and the calls that make it; None where *call* reads no file for others."""
+    """Return the copy that begins with *call*, and the calls that make it.
+
+    None if *call* reads no file for others.
+    """
     sources = _reads(call, alone=len(group) == 1)
     if not sources:
         return None
-    position = next((number for number, one in enumerate(group) if one is call), 0)
-    stages = [call, *group[position + 1 :]]
-    if _sink(stages)[0] == "/dev/null" or (
-        stages[-1].name in _READERS and stages[-1].stdout is None
-    ):
+    stages = _from(call, group)
+    if _keeps_nothing(stages):
         return None
-    used = [one for one in stages if is_filter(one.name) or one.name == "dd"]
+    used = []
+    for stage in stages:
+        if stage.name in _FILTERS_AND_DD:
+            used.append(stage)
     return _judged(call, sources, stages), used
 
 
+def _from(call: Call, group: list[Call]) -> list[Call]:
+    """*call* and those behind it in its pipeline."""
+    position = 0
+    for number, other in enumerate(group):
+        if other is call:
+            position = number
+            break
+    return [call, *group[position + 1 :]]
+
+
+def _keeps_nothing(stages: list[Call]) -> bool:
+    """True if the stream is thrown away or only read at its end."""
+    last = stages[-1]
+    if _sink(stages)[0] == "/dev/null":
+        return True
+    return last.name in _READERS and last.stdout is None
+
+
+#: what makes dd begin behind the start
+_SKIPS = frozenset(("skip", "iseek"))
+
+
 def is_a_part(call: Call) -> bool:
-    """Does `dd count=` or `head -c` copy only a few bytes, as of a partition table? With skip= it is one of many."""
-    values = dict(text.partition("=")[::2] for text in call.texts)
-    if {"skip", "iseek"} & set(values):
+    """True if `dd count=` or `head -c` copies only a few bytes, as of a partition table.
+
+    With skip= it is one of many.
+    """
+    values = _settings(call)
+    if not _SKIPS.isdisjoint(values):
         return False
+    length = _length(call, values)
+    if length is None:
+        return False
+    return length <= _MOST_OF_A_PART
+
+
+def _length(call: Call, values: dict[str, str]) -> int | None:
+    """Bytes that the call copies; None if it copies all, or that number cannot be read."""
     if call.name == "dd":
-        size = _bytes(values.get("bs") or values.get("ibs") or "512")
-        count = _bytes(values.get("count", ""))
-        in_bytes = "count_bytes" in values.get("iflag", "").split(",") or values.get(
-            "count", ""
-        ).endswith("B")
-        length = count if in_bytes or count is None or size is None else count * size
-    else:
-        length = _bytes(_count_of_bytes(call.texts) or "")
-    return length is not None and length <= _MOST_OF_A_PART
+        return _length_by_dd(values)
+    given = _count_of_bytes(call.texts)
+    return _bytes(given or "")
+
+
+def _length_by_dd(values: dict[str, str]) -> int | None:
+    given = values.get("count", "")
+    count = _bytes(given)
+    flags = values.get("iflag", "").split(",")
+    if "count_bytes" in flags or given.endswith("B"):
+        return count
+    block = values.get("bs") or values.get("ibs")
+    size = _bytes(block or "512")
+    if count is None or size is None:
+        return count
+    return count * size
+
+
+def _settings(call: Call) -> dict[str, str]:
+    """The words of a dd: `if=IMAGE` is IMAGE by the name if."""
+    return dict(text.partition("=")[::2] for text in call.texts)
+
+
+_UNITS = {
+    "c": 1,
+    "w": 2,
+    "b": 512,
+    "k": 1024,
+    "K": 1024,
+    "M": 1024**2,
+    "G": 1024**3,
+    "T": 1024**4,
+}
 
 
 def _bytes(text: str) -> int | None:
-    """A number of coreutils; None if it is none."""
-    found = re.fullmatch(r"(\d{1,12})(c|w|b|[kKMGT](?:i?B)?)?B?", text)
-    if found is None:
+    """Return a number of coreutils in bytes; None if it is none."""
+    match = re.fullmatch(r"(\d{1,12})(c|w|b|[kKMGT](?:i?B)?)?B?", text)
+    if match is None:
         return None
-    letter = (found[2] or "c")[0]
-    units = {
-        "c": 1,
-        "w": 2,
-        "b": 512,
-        "k": 1024,
-        "K": 1024,
-        "M": 1024**2,
-        "G": 1024**3,
-        "T": 1024**4,
-    }
-    return int(found[1]) * units[letter]
+    letter = (match[2] or "c")[0]
+    return int(match[1]) * _UNITS[letter]
 
 
 def _count_of_bytes(texts: list[str]) -> str | None:
-    """What `head -c` and `tail -c` are given."""
+    """Return the number that `head -c` and `tail -c` are given; None without that option."""
     for number, text in enumerate(texts):
         if text in ("-c", "--bytes"):
             return texts[number + 1] if number + 1 < len(texts) else ""
@@ -155,106 +216,140 @@ def _count_of_bytes(texts: list[str]) -> str | None:
 
 def _reads(call: Call, *, alone: bool) -> tuple[str, ...]:
     """The files that it reads onto its output or packs."""
-    if call.name == "dd":
-        values = dict(text.partition("=")[::2] for text in call.texts)
-        if values.get("of") or (alone and call.stdout is None) or is_a_part(call):
-            return ()
-        texts = [values["if"]] if values.get("if") else []
-    elif is_filter(call.name) and call.name != "tee":
-        if any(
-            text in ("-d", "--decompress", "-t", "--test", "-l", "--list")
-            for text in call.texts
-        ):
-            return ()
-        texts = _operands(call)
-    elif (
-        call.name in ("head", "tail")
-        and _count_of_bytes(call.texts) is not None
-        and not is_a_part(call)
-    ):
-        texts = _operands(call)
-    else:
-        texts = []
-    if (
-        not texts
-        and call.stdin is not None
-        and (is_filter(call.name) or call.name == "dd")
-    ):
+    texts = _files(call, alone=alone)
+    if texts is None:
+        return ()
+    takes_stdin = call.name in _FILTERS_AND_DD
+    if not texts and takes_stdin and call.stdin is not None:
         texts = [call.stdin.text]
-    prefix = f"{call.host}:" if call.host else ""
-    return tuple(prefix + absolute(text, call.folder) for text in texts)
+    paths = [absolute(text, call.folder) for text in texts]
+    if call.host:
+        paths = [f"{call.host}:{path}" for path in paths]
+    return tuple(paths)
+
+
+def _files_by_dd(call: Call, *, alone: bool) -> list[str] | None:
+    """The `if=` of a dd; None if it writes a file itself, to no pipe, or a part alone."""
+    values = _settings(call)
+    if values.get("of"):
+        return None
+    if alone and call.stdout is None:
+        return None
+    if is_a_part(call):
+        return None
+    source = values.get("if")
+    return [source] if source else []
+
+
+def _files(call: Call, *, alone: bool) -> list[str] | None:
+    """The files that are named to dd, a filter, head or tail.
+
+    None for a filter that unpacks, and for a dd that hands nothing on.
+    """
+    if call.name == "dd":
+        return _files_by_dd(call, alone=alone)
+    if call.name == "tee":
+        return []
+    if is_filter(call.name):
+        if not _UNPACKS.isdisjoint(call.texts):
+            return None
+        return _operands(call)
+    if call.name not in ("head", "tail"):
+        return []
+    if _count_of_bytes(call.texts) is None or is_a_part(call):
+        return []
+    return _operands(call)
 
 
 def _operands(call: Call) -> list[str]:
-    valued, found, rest = _VALUED.get(call.name, "").split(), [], list(call.texts)
-    if call.name == "openssl":
-        return [value for option, value in pairwise(rest) if option == "-in"]
-    if call.name == "mbuffer":
-        return [value for option, value in pairwise(rest) if option == "-i"]
+    input_option = _INPUT_OPTION.get(call.name)
+    if input_option is not None:
+        return _values_of(input_option, call.texts)
+    valued = _VALUED.get(call.name, "").split()
+    operands = []
+    rest = list(call.texts)
     while rest:
         text = rest.pop(0)
         if text in valued and rest:
             rest.pop(0)
         elif not text.startswith("-"):
-            found.append(text)
-    return found[:1] if call.name == "split" else found
+            operands.append(text)
+    return operands[:1] if call.name == "split" else operands
+
+
+def _values_of(name: str, texts: list[str]) -> list[str]:
+    return [value for option, value in pairwise(texts) if option == name]
 
 
 def _judged(call: Call, sources: tuple[str, ...], stages: list[Call]) -> Copy:
-    """By what the stream ends in."""
-    packed = next(
-        (
-            one.name
-            for one in stages
-            if one.name in _COMPRESSORS or one.name in ("gpg", "gpg2")
-        ),
-        None,
-    )
-    target, conv = _sink(stages)
-    sparse = "sparse" in conv
+    """Judge a stream by the place in which it ends."""
+    target, conversions = _sink(stages)
     good, store = "", ""
     wrong: tuple[Wrong, ...] = ()
-    if packed and not any(
-        one.name in ("gunzip", "zcat", "unzstd", "zstdcat") for one in stages
-    ):
+    if _ends_packed(stages):
         store = COMPRESSED
     elif target is None:
         store = "where its output ends is not known"
-    elif target.rpartition(":")[2].startswith("/dev/") and not sparse:
+    elif "sparse" in conversions:
+        wrong = _wrong_if_sparse(target, conversions)
+        good = "" if wrong else "dd conv=sparse"
+    elif _is_on_a_device(target):
         good = "it ends on a device, which has no holes"
-    elif target.rpartition(":")[2].startswith("/dev/"):
-        text = "dd conv=sparse onto a device leaves there what was there before where the image has zeros"
-        wrong = (Wrong(text, "drop conv=sparse"),)
-    elif "notrunc" in conv and sparse:
-        wrong = (Wrong(SEEKS_OVER, "drop notrunc, and write to a new file"),)
-    elif sparse:
-        good = "dd conv=sparse"
     elif target.startswith(UNKNOWN):
         store = (
             "whether it writes a file, and every zero into it, shows only when it runs"
         )
     else:
         text = f"{call.name} writes every zero into the copy"
-        wrong = (
-            Wrong(text, "use rsync --sparse, or cp --sparse=always, in its place"),
-        )
+        advice = "use rsync --sparse, or cp --sparse=always, in its place"
+        wrong = (Wrong(text, advice),)
     return Copy(
         call, call.name, sources, target or "", wrong, good, store, reads_devices=True
     )
 
 
+def _ends_packed(stages: list[Call]) -> bool:
+    """True if a stage packs or encrypts, and none unpacks."""
+    names = {stage.name for stage in stages}
+    if names & _UNPACKERS:
+        return False
+    return bool(names & _COMPRESSORS or names & {"gpg", "gpg2"})
+
+
+def _is_on_a_device(target: str) -> bool:
+    return target.rpartition(":")[2].startswith("/dev/")
+
+
+def _wrong_if_sparse(target: str, conversions: list[str]) -> tuple[Wrong, ...]:
+    """Return the faults of `conv=sparse` at *target*."""
+    if _is_on_a_device(target):
+        text = "dd conv=sparse onto a device leaves there what was there before where the image has zeros"
+        return (Wrong(text, "drop conv=sparse"),)
+    if "notrunc" in conversions:
+        return (Wrong(SEEKS_OVER, "drop notrunc, and write to a new file"),)
+    return ()
+
+
 def _sink(stages: list[Call]) -> tuple[str | None, list[str]]:
-    """Where the stream ends, and how dd converts it there."""
+    """The place in which the stream ends, and how dd converts it there."""
     last = stages[-1]
-    values = (
-        dict(text.partition("=")[::2] for text in last.texts)
-        if last.name == "dd"
-        else {}
-    )
-    target = values.get("of") or (last.stdout.text if last.stdout is not None else None)
+    values = _settings(last) if last.name == "dd" else {}
+    target = values.get("of") or None
+    if not target and last.stdout is not None:
+        target = last.stdout.text
     if last.name == "tee" and target in (None, "/dev/null"):
-        target = next((text for text in last.texts if not text.startswith("-")), target)
+        target = _first_operand(last.texts, target)
     if target is None:
         return None, []
-    prefix = f"{last.host}:" if last.host else ""
-    return prefix + absolute(target, last.folder), values.get("conv", "").split(",")
+    place = absolute(target, last.folder)
+    if last.host:
+        place = f"{last.host}:{place}"
+    conversions = values.get("conv", "").split(",")
+    return place, conversions
+
+
+def _first_operand(texts: list[str], otherwise: str | None) -> str | None:
+    for text in texts:
+        if not text.startswith("-"):
+            return text
+    return otherwise

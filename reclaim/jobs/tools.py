@@ -1,4 +1,4 @@
-"""What each command does: the programs that copy, snapshot, stop guests. Nothing is run."""
+"""The steps of each command: of programs that copy, snapshot, stop guests. Nothing is run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import fnmatch
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from reclaim.base import masked
@@ -36,83 +36,106 @@ _COPYING_UNIT = re.compile(
 
 
 def steps_of(script: Script) -> Steps:
-    """The steps of a job in the order in which they run."""
-    found = Steps()
-    unread = deque(sorted(script.unread, key=lambda one: one.index))
+    """Return the steps of a job in the order in which they run."""
+    steps = Steps()
+    unread = deque(sorted(script.unread, key=lambda part: part.index))
     pipes = streams.pipes(script.calls)
     taken: set[int] = set()
     for index, call in enumerate(script.calls):
         while unread and unread[0].index <= index:
-            found.all.append(_not_understood(unread.popleft()))
+            steps.all.append(_not_understood(unread.popleft()))
         if id(call) in taken:
             continue
         stream = streams.read(pipes.get(call.pipe) or [call], call)
-        if stream is not None:
-            copy, used = stream
-            taken.update(map(id, used))
-            found.all.append(copy)
-            if call.name != "dd" or call in used:
-                continue
-        _add(found, call)
-    found.all += map(_not_understood, unread)
-    return found
+        if stream is None:
+            _add(steps, call)
+            continue
+        copy, used = stream
+        taken.update(map(id, used))
+        steps.all.append(copy)
+        if call.name == "dd" and call not in used:
+            _add(steps, call)
+    steps.all += map(_not_understood, unread)
+    return steps
 
 
 def _not_understood(unread: Unread) -> NotUnderstood:
     return NotUnderstood(unread.text, unread.branch)
 
 
-def _add(found: Steps, call: Call) -> None:
-    if call.name == "cp" and any(
-        _is_option(text, "l", "--link") for text in call.texts
-    ):
-        found.links_generations = True
-        found.all += _linked(call, _operands(call, "-t --target-directory -S --suffix"))
+_CP_VALUED = "-t --target-directory -S --suffix"
+
+
+def _add(steps: Steps, call: Call) -> None:
+    if call.name == "cp" and _has_option(call, "l", "--link"):
+        steps.links_generations = True
+        steps.all += _linked(call, _operands(call, _CP_VALUED))
         return
     for step in _steps(call):
-        if call.host and isinstance(step, Copy):
-            text = f"{call.where}: it runs on {call.host}: {step.tool} there is not judged: audit that machine"
-            found.all.append(NotUnderstood(text, call.branch, may_hold=False))
-        elif call.host and isinstance(step, Hold):
-            doubt = (
-                step.doubt
-                or f"whether {call.where} stops a guest of this machine is not known: it runs on {call.host}"
-            )
-            found.all.append(replace(step, doubt=doubt))
-        elif call.host and isinstance(step, Release):
-            continue
-        else:
-            found.all.append(step)
+        seen = _seen_from_here(call, step) if call.host else step
+        if seen is not None:
+            steps.all.append(seen)
+
+
+def _seen_from_here(call: Call, step: Step) -> Step | None:
+    """The step of a call on another machine, as far as it concerns this one; None if it does not."""
+    if isinstance(step, Release):
+        return None
+    if isinstance(step, Copy):
+        text = f"{call.where}: it runs on {call.host}: {step.tool} there is not judged: audit that machine"
+        return NotUnderstood(text, call.branch, may_hold=False)
+    if isinstance(step, Hold) and not step.doubt:
+        doubt = f"whether {call.where} stops a guest of this machine is not known: it runs on {call.host}"
+        return replace(step, doubt=doubt)
+    return step
 
 
 def is_known(name: str) -> bool:
-    """Is it a program that is judged, or known to copy nothing?"""
-    return name in _JUDGES or name in HARMLESS or name in NOT_JUDGED or name in WRAPPERS or name in SHELLS or bool(
-        rsync.is_called_so(name) or streams.is_filter(name) or re.match(r"python|perl|ruby|php", name)
-    )  # fmt: skip
+    """True if it is a program that is judged, or known to copy nothing."""
+    for known in (_JUDGES, HARMLESS, NOT_JUDGED, WRAPPERS, SHELLS):
+        if name in known:
+            return True
+    if rsync.is_called_so(name) or streams.is_filter(name):
+        return True
+    return re.match(r"python|perl|ruby|php", name) is not None
 
 
 def _steps(call: Call) -> Iterator[Step]:
-    if not is_sure(call.words[0].text):
-        text = f"{call.where}: which program {shown(call.words[0].text)} is shows only when it runs"
+    program = call.words[0].text
+    if not is_sure(program):
+        text = (
+            f"{call.where}: which program {shown(program)} is shows only when it runs"
+        )
         yield NotUnderstood(f"{text}{_with_words(call)}", call.branch)
         return
     name = call.name
-    judge = _JUDGES.get(name) or (_rsync if rsync.is_called_so(name) else None)
+    judge = _judge_of(name)
+    language = re.match(r"python|perl|ruby|php|node|lua", name)
     if judge is not None:
         yield from judge(call)
-    elif _ALL_GUESTS.search(call.words[0].text):
+    elif _ALL_GUESTS.search(program):
         yield from _unit(call, call.texts[:1], [name])
     elif name in NOT_JUDGED:
-        yield NotUnderstood(
-            f"{call.where}: it runs {name}: {NOT_JUDGED[name]}", call.branch
-        )
-    elif language := re.match(r"python|perl|ruby|php|node|lua", name):
+        text = f"{call.where}: it runs {name}: {NOT_JUDGED[name]}"
+        yield NotUnderstood(text, call.branch)
+    elif language:
         yield from _other_language(call, language[0])
-    elif name not in HARMLESS and not streams.is_filter(name) and name:
+    elif name and not _copies_nothing(name):
         on = f" on {call.host}" if call.host else ""
-        text = f"{call.where}: it runs {shown(call.words[0].text)}{on}: what that does is not known"
+        text = (
+            f"{call.where}: it runs {shown(program)}{on}: what that does is not known"
+        )
         yield NotUnderstood(text + _with_words(call), call.branch)
+
+
+def _judge_of(name: str) -> Callable[[Call], Iterator[Step]] | None:
+    if rsync.is_called_so(name):
+        return _rsync
+    return _JUDGES.get(name)
+
+
+def _copies_nothing(name: str) -> bool:
+    return name in HARMLESS or streams.is_filter(name)
 
 
 def _with_words(call: Call) -> str:
@@ -120,14 +143,20 @@ def _with_words(call: Call) -> str:
     return f" ({masked.words(shown(' '.join(call.texts)))[:60]})" if call.texts else ""
 
 
+_COPIES_BY_A_PROGRAM = re.compile(r"rsync|copy|shutil|qemu|system|subprocess|exec")
+
+
 def _other_language(call: Call, language: str) -> Iterator[Step]:
-    script = next((text for text in call.texts if not text.startswith("-")), "")
-    is_filter = any(text in ("-c", "-e", "-ne", "-pe", "-lane") for text in call.texts)
-    if is_filter and not re.search(
-        r"rsync|copy|shutil|qemu|system|subprocess|exec", " ".join(call.texts)
-    ):
+    words = " ".join(call.texts)
+    is_filter = not {"-c", "-e", "-ne", "-pe", "-lane"}.isdisjoint(call.texts)
+    if is_filter and not _COPIES_BY_A_PROGRAM.search(words):
         return
-    name = {"php": "PHP"}.get(language, language.capitalize())
+    script = ""
+    for text in call.texts:
+        if not text.startswith("-"):
+            script = text
+            break
+    name = "PHP" if language == "php" else language.capitalize()
     yield NotUnderstood(
         f"{call.where}: it runs {shown(script)[:80]}, a program in {name}: reclaim reads shell",
         call.branch,
@@ -138,51 +167,74 @@ def _other_language(call: Call, language: str) -> Iterator[Step]:
 
 
 def _is_option(text: str, short: str, long: str) -> bool:
-    """Is it *long*, or a bundle of letters with *short* in it?"""
+    """True if *text* is *long*, or a bundle of letters with *short* in it."""
     if text.startswith("--"):
         return text.partition("=")[0] == long
     return text.startswith("-") and short in text[1:]
 
 
+def _has_option(call: Call, short: str, long: str) -> bool:
+    return any(_is_option(text, short, long) for text in call.texts)
+
+
 def _operands(call: Call, valued: str = "") -> list[str]:
-    """The words that are no options; *valued* are the options that take the next word."""
-    found: list[str] = []
+    """Return the words that are no options; *valued* are the options that take the next word."""
+    operands: list[str] = []
     rest = list(call.texts)
     takes = valued.split()
     while rest:
         text = rest.pop(0)
         if text == "--":
-            return found + rest
-        if text.startswith("-") and len(text) > 1:
-            if text in takes and rest:
-                rest.pop(0)
-        else:
-            found.append(text)
-    return found
+            return operands + rest
+        if not text.startswith("-") or text == "-":
+            operands.append(text)
+        elif text in takes and rest:
+            rest.pop(0)
+    return operands
 
 
 def _paths(call: Call, texts: list[str]) -> tuple[str, ...]:
-    """As absolute paths; one with a host before it stays."""
-    return tuple(
-        text if rsync.is_remote(text) else absolute(text, call.folder) for text in texts
-    )
+    """Return *texts* as absolute paths; one with a host before it stays."""
+    return tuple(_path(call, text) for text in texts)
+
+
+def _path(call: Call, text: str) -> str:
+    if rsync.is_remote(text):
+        return text
+    return absolute(text, call.folder)
+
+
+def _from_and_to(call: Call, operands: list[str]) -> tuple[tuple[str, ...], str]:
+    """The paths of *operands* but for the last one, and that; "" if there is none."""
+    paths = _paths(call, operands)
+    return paths[:-1], "".join(paths[-1:])
 
 
 def _value(texts: list[str], *names: str) -> str | None:
+    """Return the value of an option that has several names."""
     for number, text in enumerate(texts):
         for name in names:
             if text == name and number + 1 < len(texts):
                 return texts[number + 1]
-            if text.startswith(f"{name}=") or (
-                len(name) == 2 and text.startswith(name) and len(text) > 2
-            ):
+            if _holds_value(text, name):
                 return text[len(name) :].removeprefix("=")
     return None
 
 
+def _holds_value(text: str, name: str) -> bool:
+    """True for `--name=VALUE`, and for `-nVALUE` of an option of one letter."""
+    if text.startswith(f"{name}="):
+        return True
+    is_letter = len(name) == 2
+    return is_letter and len(text) > 2 and text.startswith(name)
+
+
 def _put_together(call: Call) -> bool:
-    """May some of the words be options that nobody sees here?"""
+    """True if some of the words may be options that nobody sees here."""
     return any(word.may_be_options for word in call.words[1:])
+
+
+_PUT_TOGETHER = "its options are put together when it runs"
 
 
 # Copies ---------------------------------------------------------------------------------------
@@ -190,139 +242,185 @@ def _put_together(call: Call) -> bool:
 
 def _rsync(call: Call) -> Iterator[Step]:
     line = rsync.read(call.words)
-    if (
-        line.has("dry-run")
-        or line.has("list-only")
-        or (not line.target and not line.doubtful)
-    ):
+    if line.has("dry-run") or line.has("list-only"):
         return
-    sources = _paths(call, [word.text for word in line.sources])
-    target = "".join(_paths(call, [line.target.text] if line.target else []))
+    if not line.target and not line.doubtful:
+        return
+    target = _path(call, line.target.text) if line.target else ""
     yield Copy(
-        call, "rsync", sources, target, rsync=line, reads_devices=line.has("copy-devices"),
-        one_filesystem=line.has("one-file-system"), largest=line.largest, skips=line.leaves_out,
-    )  # fmt: skip
+        call,
+        "rsync",
+        _paths(call, [word.text for word in line.sources]),
+        target,
+        rsync=line,
+        reads_devices=line.has("copy-devices"),
+        one_filesystem=line.has("one-file-system"),
+        largest=line.largest,
+        skips=line.leaves_out,
+    )
 
 
 def _cp(call: Call) -> Iterator[Step]:
     texts = call.texts
     if "--attributes-only" in texts:
         return
-    into = _value(
-        [one for one in texts if one.startswith(("-t", "--t"))] and texts,
-        "-t",
-        "--target-directory",
-    )
-    operands = _operands(call, "-t --target-directory -S --suffix")
-    sources, target = (
-        (operands, into) if into else (operands[:-1], "".join(operands[-1:]))
-    )
-    keeps_nodes = any(_is_option(text, letter, long) for text in texts for letter, long in (
-        ("a", "--archive"), ("R", "--recursive"), ("r", "--recursive"), ("d", "--no-dereference"),
-        ("P", "--no-dereference")))  # fmt: skip
-    target = "".join(_paths(call, [target]))
-    wrong = []
-    if "--sparse=never" in texts:
-        wrong.append(
-            Wrong("cp --sparse=never writes every zero", "drop --sparse=never")
-        )
-    elif (
-        any(map(rsync.is_device, sources))
-        and not keeps_nodes
-        and "--sparse=always" not in texts
-        and not rsync.is_device(target)
-    ):
-        wrong.append(
-            Wrong(
-                "cp of a device writes every zero",
-                "add --sparse=always if the copy is a file",
-            )
-        )
-    store = (
-        "its options are put together when it runs"
-        if _put_together(call) and len(operands) < 3
-        else ""
-    )
+    operands = _operands(call, _CP_VALUED)
+    into = _value(texts, "-t", "--target-directory")
+    if into:
+        operands = [*operands, into]
+    sources, target = operands[:-1], "".join(operands[-1:])
+    keeps_nodes = any(_has_option(call, *names) for names in _CP_KEEPS_NODES)
+    target = _path(call, target)
+    store = ""
+    if _put_together(call) and len(operands) < (4 if into else 3):
+        store = _PUT_TOGETHER
     yield Copy(
-        call, "cp", _paths(call, sources), target, tuple(wrong), "cp keeps the holes that the image has", store,
-        reads_devices=not keeps_nodes, one_filesystem=any(_is_option(text, "x", "--one-file-system") for text in texts),
-        at_once=bool({"--reflink", "--reflink=always"} & set(texts)),
-    )  # fmt: skip
+        call,
+        "cp",
+        _paths(call, sources),
+        target,
+        _wrong_with_cp(texts, sources, target, keeps_nodes=keeps_nodes),
+        good="cp keeps the holes that the image has",
+        store=store,
+        reads_devices=not keeps_nodes,
+        one_filesystem=_has_option(call, "x", "--one-file-system"),
+        at_once=not {"--reflink", "--reflink=always"}.isdisjoint(texts),
+    )
+
+
+#: options of cp that copy a device as a node
+_CP_KEEPS_NODES = (
+    ("a", "--archive"),
+    ("R", "--recursive"),
+    ("r", "--recursive"),
+    ("d", "--no-dereference"),
+    ("P", "--no-dereference"),
+)
+
+
+def _wrong_with_cp(
+    texts: list[str], sources: list[str], target: str, *, keeps_nodes: bool
+) -> tuple[Wrong, ...]:
+    if "--sparse=never" in texts:
+        text = "cp --sparse=never writes every zero"
+        return (Wrong(text, "drop --sparse=never"),)
+    if keeps_nodes or "--sparse=always" in texts:
+        return ()
+    if rsync.is_device(target):
+        return ()
+    if not any(map(rsync.is_device, sources)):
+        return ()
+    text = "cp of a device writes every zero"
+    return (Wrong(text, "add --sparse=always if the copy is a file"),)
 
 
 _TAR_VALUED = "fCTXbgKNVHILF"
 
 
 def _tar(call: Call) -> Iterator[Step]:
-    folder, sources, letters, long = call.folder, [], "", []
-    target, excluded, listed = "", [], False
-    rest = list(call.texts)
-    if rest and re.fullmatch(r"[A-Za-z]+", rest[0]):
-        rest[0] = f"-{rest[0]}"
-        bundle = rest[0]
-        values = [letter for letter in bundle if letter in _TAR_VALUED]
-        given = [
-            value
-            for pair in zip(values, rest[1:], strict=False)
-            for value in (f"-{pair[0]}", pair[1])
-        ]
-        rest = [
-            f"-{re.sub(f'[{_TAR_VALUED}-]', '', bundle)}",
-            *given,
-            *rest[1 + len(values) :],
-        ]
-    while rest:
-        text = rest.pop(0)
-        if text.startswith("--"):
-            name, separator, value = text.partition("=")
-            if name in _TAR_LONG and not separator and rest:
-                value = rest.pop(0)
-            long.append(name)
-            option = _TAR_LONG.get(name, "")
-        elif text.startswith("-") and len(text) > 1:
-            bundle = text[1:]
-            at = next(
-                (
-                    number
-                    for number, letter in enumerate(bundle)
-                    if letter in _TAR_VALUED
-                ),
-                None,
-            )
-            letters += bundle if at is None else bundle[: at + 1]
-            if at is None:
+    line = _TarLine(call.folder)
+    line.read(_with_hyphens(call.texts))
+    if not line.creates:
+        return
+    wrong: tuple[Wrong, ...] = ()
+    store = ""
+    if not line.is_sparse:
+        text = "tar without --sparse stores every zero of a sparse image"
+        wrong = (Wrong(text, "add --sparse"),)
+        store = _PUT_TOGETHER if _put_together(call) else ""
+    target = ""
+    if line.target not in ("", "-"):
+        target = _path(call, line.target)
+    yield Copy(
+        call,
+        "tar",
+        tuple(line.sources),
+        target,
+        wrong,
+        good="tar --sparse",
+        store=store,
+        one_filesystem="--one-file-system" in line.long,
+        skips=_exclusions(line.excluded, listed=line.listed),
+    )
+
+
+def _with_hyphens(texts: list[str]) -> list[str]:
+    """The words of tar in the order of its options' values: `tar cfC FILE FOLDER` has these behind all letters."""
+    bundle = texts[0] if texts else ""
+    if not re.fullmatch(r"[A-Za-z]+", bundle):
+        return list(texts)
+    letters = [letter for letter in bundle if letter in _TAR_VALUED]
+    words = ["-" + re.sub(f"[{_TAR_VALUED}]", "", bundle)]
+    for letter, value in zip(letters, texts[1:], strict=False):
+        words += [f"-{letter}", value]
+    return words + texts[1 + len(letters) :]
+
+
+@dataclass
+class _TarLine:
+    """The options of one tar, and the files that it is given."""
+
+    folder: str
+    sources: list[str] = field(default_factory=list)
+    letters: str = ""
+    long: list[str] = field(default_factory=list)
+    target: str = ""
+    excluded: list[str] = field(default_factory=list)
+    #: files or patterns are read from a list
+    listed: bool = False
+
+    @property
+    def creates(self) -> bool:
+        if not {"--create", "--append", "--update"}.isdisjoint(self.long):
+            return True
+        return not set("cru").isdisjoint(self.letters)
+
+    @property
+    def is_sparse(self) -> bool:
+        return "--sparse" in self.long or "S" in self.letters
+
+    def read(self, words: list[str]) -> None:
+        rest = list(words)
+        while rest:
+            text = rest.pop(0)
+            if text.startswith("--"):
+                self._read_long(text, rest)
+            elif text.startswith("-") and len(text) > 1:
+                self._read_letters(text[1:], rest)
+            else:
+                self.sources.append(absolute(text, self.folder))
+
+    def _read_long(self, text: str, rest: list[str]) -> None:
+        name, separator, value = text.partition("=")
+        if name in _TAR_LONG and not separator and rest:
+            value = rest.pop(0)
+        self.long.append(name)
+        self._set(_TAR_LONG.get(name, ""), value)
+
+    def _read_letters(self, bundle: str, rest: list[str]) -> None:
+        for number, letter in enumerate(bundle):
+            self.letters += letter
+            if letter not in _TAR_VALUED:
                 continue
-            option, value = bundle[at], bundle[at + 1 :]
+            value = bundle[number + 1 :]
             if not value and rest:
                 value = rest.pop(0)
-        else:
-            sources.append(absolute(text, folder))
-            continue
-        if option == "C":
-            folder = absolute(value, folder)
-        elif option == "f":
-            target = value
-        elif option == "x":
-            excluded.append(value)
-        elif option in ("T", "X"):
-            listed = True
-            sources += [UNKNOWN] if option == "T" else []
-    if not (
-        {"--create", "--append", "--update"} & set(long) or set("cru") & set(letters)
-    ):
-        return
-    wrong = () if "--sparse" in long or "S" in letters else (
-        Wrong("tar without --sparse stores every zero of a sparse image", "add --sparse"),
-    )  # fmt: skip
-    store = (
-        "its options are put together when it runs"
-        if _put_together(call) and wrong
-        else ""
-    )
-    yield Copy(
-        call, "tar", tuple(sources), "".join(_paths(call, [target])) if target and target != "-" else "", wrong,
-        "tar --sparse", store, one_filesystem="--one-file-system" in long, skips=_exclusions(excluded, listed=listed),
-    )  # fmt: skip
+            self._set(letter, value)
+            return
+
+    def _set(self, option: str, value: str) -> None:
+        match option:
+            case "C":
+                self.folder = absolute(value, self.folder)
+            case "f":
+                self.target = value
+            case "x":
+                self.excluded.append(value)
+            case "X":
+                self.listed = True
+            case "T":
+                self.listed = True
+                self.sources.append(UNKNOWN)
 
 
 _TAR_LONG = {
@@ -336,12 +434,14 @@ _TAR_LONG = {
 def _exclusions(
     patterns: list[str], *, listed: bool
 ) -> Callable[[str, str], bool | None]:
+    sure = [pattern.rstrip("/") for pattern in patterns if is_sure(pattern)]
+    is_complete = not listed and len(sure) == len(patterns)
+
     def skips(source: str, path: str) -> bool | None:
-        if any(
-            is_sure(one) and _tar_excludes(one.rstrip("/"), path) for one in patterns
-        ):
-            return True
-        return None if listed or not all(map(is_sure, patterns)) else False
+        for pattern in sure:
+            if _tar_excludes(pattern, path):
+                return True
+        return False if is_complete else None
 
     return skips
 
@@ -349,34 +449,36 @@ def _exclusions(
 def _tar_excludes(pattern: str, path: str) -> bool:
     """By tar's manual, "Controlling Pattern-Matching": any run of names in the path may match, and * a slash too."""
     names = path.split("/")
-    runs = (
-        "/".join(names[start:end])
-        for end in range(1, len(names) + 1)
-        for start in range(end)
-    )
-    return any(fnmatch.fnmatchcase(run, pattern) for run in runs)
+    for end in range(1, len(names) + 1):
+        for start in range(end):
+            run = "/".join(names[start:end])
+            if fnmatch.fnmatchcase(run, pattern):
+                return True
+    return False
 
 
 def _dd(call: Call) -> Iterator[Step]:
     values = dict(text.partition("=")[::2] for text in call.texts)
     if "if" not in values and call.stdin is None:
         return
-    source = values.get("if") or (call.stdin.text if call.stdin else UNKNOWN)
-    target = values.get("of") or (call.stdout.text if call.stdout else "")
-    if target == "/dev/null" or streams.is_a_part(call):
+    stdin = call.stdin.text if call.stdin else UNKNOWN
+    stdout = call.stdout.text if call.stdout else ""
+    source = values.get("if") or stdin
+    target = values.get("of") or stdout
+    if target == "/dev/null":
         return
-    yield dd_copy(
-        call,
-        _paths(call, [source]),
-        absolute(target, call.folder) if target else "",
-        values.get("conv", ""),
-    )
+    if streams.is_a_part(call):
+        return
+    if target:
+        target = absolute(target, call.folder)
+    conversions = values.get("conv", "")
+    yield dd_copy(call, _paths(call, [source]), target, conversions)
 
 
 def dd_copy(call: Call, sources: tuple[str, ...], target: str, conv: str) -> Copy:
-    """A device has no holes: on one dd's `sparse` would leave what was there before."""
-    words = conv.split(",")
-    sparse = "sparse" in words
+    """A device has no holes: on one dd's `sparse` would leave the earlier bytes."""
+    conversions = conv.split(",")
+    sparse = "sparse" in conversions
     good, store = "dd conv=sparse", ""
     wrong: tuple[Wrong, ...] = ()
     if rsync.is_device(target):
@@ -384,58 +486,76 @@ def dd_copy(call: Call, sources: tuple[str, ...], target: str, conv: str) -> Cop
         if sparse:
             text = "dd conv=sparse onto a device leaves there what was there before where the image has zeros"
             wrong = (Wrong(text, "drop conv=sparse"),)
-    elif sparse and "notrunc" in words:
-        wrong = (Wrong(streams.SEEKS_OVER, "drop notrunc, and write to a new file"),)
-    elif not target or target.startswith(UNKNOWN) or not is_sure(target[:1]):
+    elif sparse:
+        may_be_old = "notrunc" in conversions
+        advice = "drop notrunc, and write to a new file"
+        wrong = (Wrong(streams.SEEKS_OVER, advice),) if may_be_old else ()
+    elif not is_sure(target[:1] or UNKNOWN):
         store = (
-            ""
-            if sparse
-            else "whether it writes a file, and every zero into it, shows only when it runs"
+            "whether it writes a file, and every zero into it, shows only when it runs"
         )
-    elif not sparse and target != "/dev/null":
-        wrong = (
-            Wrong(
-                "dd without conv=sparse writes every zero",
-                "add conv=sparse, and write to a new file",
-            ),
-        )
+    elif target != "/dev/null":
+        text = "dd without conv=sparse writes every zero"
+        wrong = (Wrong(text, "add conv=sparse, and write to a new file"),)
     return Copy(call, "dd", sources, target, wrong, good, store, reads_devices=True)
 
 
 def _qemu_img(call: Call) -> Iterator[Step]:
     texts = call.texts
-    if not texts or texts[0] != "convert":
-        if texts[:1] == ["dd"]:
-            yield NotUnderstood(
-                f"{call.where}: qemu-img dd: whether it leaves zeros out is not judged",
-                call.branch,
-            )
+    command = texts[0] if texts else ""
+    if command == "dd":
+        text = "qemu-img dd: whether it leaves zeros out is not judged"
+        yield NotUnderstood(f"{call.where}: {text}", call.branch)
+    if command != "convert":
         return
-    valued = "-f -F -O -o -S -B -b -m -r -T -t -l --object --image-opts --source-format --target-format --options"
-    operands = _operands(call, valued)[1:]
-    target = "".join(_paths(call, operands[-1:]))
+    sources, target = _from_and_to(call, _operands(call, _QEMU_IMG_VALUED)[1:])
+    shares = "-U" in texts or "--force-share" in texts
+    tool = "qemu-img convert"
+    good = "qemu-img convert leaves zeros out"
+    if shares:
+        tool += " -U"
+    else:
+        good += ", and a running guest locks it out"
+    yield Copy(
+        call,
+        tool,
+        sources,
+        target,
+        _wrong_with_convert(texts, target),
+        good,
+        store=_PUT_TOGETHER if _put_together(call) else "",
+        reads_devices=True,
+        locks=not shares,
+    )
+
+
+_QEMU_IMG_VALUED = (
+    "-f -F -O -o -S -B -b -m -r -T -t -l --object --image-opts --source-format "
+    "--target-format --options"
+)
+
+
+def _wrong_with_convert(texts: list[str], target: str) -> tuple[Wrong, ...]:
     wrong = []
-    if ("-S", "0") in pairwise(texts) or "-S0" in texts:
+    if "-S0" in texts or ("-S", "0") in pairwise(texts):
         wrong.append(Wrong("qemu-img convert -S 0 allocates every zero", "drop -S 0"))
-    options = ",".join(
-        value for one, value in pairwise(texts) if one in ("-o", "--options")
-    )
-    options += ",".join(
-        text[2:] for text in texts if text.startswith("-o") and len(text) > 2
-    )
-    filled = re.search(r"preallocation=(full|falloc)", options)
+    filled = re.search(r"preallocation=(full|falloc)", _convert_options(texts))
     if filled and not rsync.is_device(target):
         text = f"qemu-img convert -o preallocation={filled[1]} allocates the whole copy"
         wrong.append(Wrong(text, f"drop preallocation={filled[1]}"))
-    shares = "-U" in texts or "--force-share" in texts
-    good = "qemu-img convert leaves zeros out" + (
-        "" if shares else ", and a running guest locks it out"
-    )
-    store = "its options are put together when it runs" if _put_together(call) else ""
-    yield Copy(
-        call, "qemu-img convert" + (" -U" if shares else ""), _paths(call, operands[:-1]), target, tuple(wrong), good,
-        store, reads_devices=True, locks=not shares,
-    )  # fmt: skip
+    return tuple(wrong)
+
+
+def _convert_options(texts: list[str]) -> str:
+    """The values of all -o."""
+    values = []
+    for option, value in pairwise(texts):
+        if option in ("-o", "--options"):
+            values.append(value)
+    for text in texts:
+        if text.startswith("-o"):
+            values.append(text[2:])
+    return ",".join(values)
 
 
 def _virt_sparsify(call: Call) -> Iterator[Step]:
@@ -445,54 +565,65 @@ def _virt_sparsify(call: Call) -> Iterator[Step]:
     )
     if "--in-place" in call.texts or len(operands) < 2:
         return
-    yield Copy(call, "virt-sparsify", _paths(call, operands[:-1]), "".join(_paths(call, operands[-1:])),
-               good="virt-sparsify leaves zeros out", reads_devices=True)  # fmt: skip
+    sources, target = _from_and_to(call, operands)
+    yield Copy(
+        call,
+        "virt-sparsify",
+        sources,
+        target,
+        good="virt-sparsify leaves zeros out",
+        reads_devices=True,
+    )
 
 
 def _virt_clone(call: Call) -> Iterator[Step]:
-    guest = _value(call.texts, "-o", "--original") or UNKNOWN
-    target = _value(call.texts, "-f", "--file") or ""
-    wrong = (Wrong("virt-clone --nonsparse writes every zero", "drop --nonsparse"),)
-    yield Copy(call, "virt-clone", (), target, wrong if "--nonsparse" in call.texts else (),
-               "virt-clone leaves zeros out, and wants the guest to be off", locks=True, of_guest=guest)  # fmt: skip
+    wrong: tuple[Wrong, ...] = ()
+    if "--nonsparse" in call.texts:
+        text = "virt-clone --nonsparse writes every zero"
+        wrong = (Wrong(text, "drop --nonsparse"),)
+    yield Copy(
+        call,
+        "virt-clone",
+        (),
+        _value(call.texts, "-f", "--file") or "",
+        wrong,
+        good="virt-clone leaves zeros out, and wants the guest to be off",
+        locks=True,
+        of_guest=_value(call.texts, "-o", "--original") or UNKNOWN,
+    )
 
 
 def _virtnbdbackup(call: Call) -> Iterator[Step]:
     texts = call.texts
     wrong: tuple[Wrong, ...] = ()
-    if (_value(texts, "-t", "--type") or "") == "raw":
+    if _value(texts, "-t", "--type") == "raw":
         text = "virtnbdbackup --type raw writes the whole disk; its own type, stream, holds data alone"
         wrong = (Wrong(text, "drop --type raw"),)
-    guest = _value(texts, "-d", "--domain") or UNKNOWN
-    yield Copy(call, "virtnbdbackup", (), wrong=wrong, good="virtnbdbackup: the stream holds data alone",
-               at_once=True, of_guest=guest)  # fmt: skip
+    yield Copy(
+        call,
+        "virtnbdbackup",
+        (),
+        wrong=wrong,
+        good="virtnbdbackup: the stream holds data alone",
+        at_once=True,
+        of_guest=_value(texts, "-d", "--domain") or UNKNOWN,
+    )
 
 
 def _scp(call: Call) -> Iterator[Step]:
     operands = _operands(call, "-P -i -l -c -F -o -J -S -D -X")
-    wrong = (
-        Wrong(
-            "scp writes every zero: the copy is as large as the disk",
-            "use rsync --sparse in its place",
-        ),
-    )
-    yield Copy(
-        call,
-        "scp",
-        _paths(call, operands[:-1]),
-        "".join(_paths(call, operands[-1:])),
-        wrong,
-    )
+    sources, target = _from_and_to(call, operands)
+    text = "scp writes every zero: the copy is as large as the disk"
+    wrong = (Wrong(text, "use rsync --sparse in its place"),)
+    yield Copy(call, "scp", sources, target, wrong)
 
 
 def _mv(call: Call) -> Iterator[Step]:
     operands = _operands(call, "-t -S --suffix")
-    paths = _paths(call, operands)
-    for source in paths[:-1]:
-        yield Snapshot(call, source, paths[-1])
-    yield Copy(
-        call, "mv", paths[:-1], "".join(paths[-1:]), store="it moves the image itself"
-    )
+    sources, target = _from_and_to(call, operands)
+    for source in sources:
+        yield Snapshot(call, source, target)
+    yield Copy(call, "mv", sources, target, store="it moves the image itself")
 
 
 def _store(
@@ -504,14 +635,34 @@ def _store(
         texts = call.texts
         if command and command not in texts:
             return
-        operands = [one for one in _operands(call, valued) if one != command][skip:]
-        listed = any(text.startswith(("-e", "--exclude", "--pattern", "--iexclude", "--filter", "--include", "-x"))
-                     for text in texts)  # fmt: skip
-        yield Copy(call, name, _paths(call, operands), store=restore, reads_devices="--read-special" in texts,
-                   one_filesystem=bool({"-x", "--one-file-system"} & set(texts)),
-                   skips=_exclusions([], listed=listed))  # fmt: skip
+        operands = []
+        for operand in _operands(call, valued):
+            if operand != command:
+                operands.append(operand)
+        listed = any(text.startswith(_EXCLUDES) for text in texts)
+        yield Copy(
+            call,
+            name,
+            _paths(call, operands[skip:]),
+            store=restore,
+            reads_devices="--read-special" in texts,
+            one_filesystem=not {"-x", "--one-file-system"}.isdisjoint(texts),
+            skips=_exclusions([], listed=listed),
+        )
 
     return judge
+
+
+#: options by which stores leave files out
+_EXCLUDES = (
+    "-e",
+    "--exclude",
+    "--pattern",
+    "--iexclude",
+    "--filter",
+    "--include",
+    "-x",
+)
 
 
 def _once(name: str, restore: str) -> str:
@@ -522,11 +673,14 @@ def _once(name: str, restore: str) -> str:
 
 
 def _rclone(call: Call) -> Iterator[Step]:
-    texts = call.texts
-    if not {"copy", "sync", "move", "copyto", "moveto", "bisync"} & set(texts[:3]):
+    commands = {"copy", "sync", "move", "copyto", "moveto", "bisync"}
+    if commands.isdisjoint(call.texts[:3]):
         return
-    operands = _operands(call, "--config --transfers --bwlimit --log-file --exclude --include --filter --max-age "
-                         "--checkers --log-level --backup-dir --suffix")[1:]  # fmt: skip
+    valued = (
+        "--config --transfers --bwlimit --log-file --exclude --include --filter --max-age "
+        "--checkers --log-level --backup-dir --suffix"
+    )
+    operands = _operands(call, valued)[1:]
     yield Copy(
         call,
         "rclone",
@@ -537,13 +691,14 @@ def _rclone(call: Call) -> Iterator[Step]:
 
 
 def _uploads(call: Call) -> Iterator[Step]:
-    """curl and the like, where they send a file."""
-    sent = [text for text in (_value(call.texts, "-T", "--upload-file"),) if text]
-    sent += [
-        text.partition("@")[2]
-        for text in call.texts
-        if "=@" in text or text.startswith("@")
-    ]
+    """curl and the like, if they send a file."""
+    sent = []
+    uploaded = _value(call.texts, "-T", "--upload-file")
+    if uploaded:
+        sent.append(uploaded)
+    for text in call.texts:
+        if text.startswith("@") or "=@" in text:
+            sent.append(text.partition("@")[2])
     if sent:
         yield Copy(
             call,
@@ -565,13 +720,15 @@ def _far(call: Call) -> Iterator[Step]:
 
 def _archive(call: Call) -> Iterator[Step]:
     operands = _operands(call)
-    words = operands[2:] if call.name.startswith("7z") else operands[1:]
-    if call.name.startswith("7z") and operands[:1] not in (["a"], ["u"]):
-        return
+    skip = 1
+    if call.name.startswith("7z"):
+        skip = 2
+        if operands[:1] not in (["a"], ["u"]):
+            return
     yield Copy(
         call,
         call.name,
-        _paths(call, words),
+        _paths(call, operands[skip:]),
         store=streams.COMPRESSED,
         reads_devices=True,
     )
@@ -580,36 +737,34 @@ def _archive(call: Call) -> Iterator[Step]:
 # Snapshots ------------------------------------------------------------------------------------
 
 
+_LVM_SNAPSHOT = re.compile(r"-s\w*|--snapshot")
+_LVCREATE_VALUED = (
+    "-L -l -n -c -p -k -I -i -r -t -T -V --size --extents --name --chunksize "
+    "--permission --thinpool --type"
+)
+
+
 def _lvcreate(call: Call) -> Iterator[Step]:
     texts = call.texts
-    if not any(
-        text in ("-s", "--snapshot") or re.fullmatch(r"-s\w+", text) for text in texts
-    ):
+    if not any(map(_LVM_SNAPSHOT.fullmatch, texts)):
         return
-    valued = "-L -l -n -c -p -k -I -i -r -t -T -V --size --extents --name --chunksize --permission --thinpool --type"
-    operands = _operands(call, valued)
+    operands = _operands(call, _LVCREATE_VALUED)
     name = _value(texts, "-n", "--name") or ""
-    origin = operands[-1].removeprefix("/dev/") if operands else ""
-    group = (
-        origin.removeprefix("mapper/").partition("/")[0]
-        if "/" in origin
-        else name.partition("/")[0]
-    )
+    origin = "".join(operands[-1:]).removeprefix("/dev/")
     if not origin or not name:
-        yield NotUnderstood(
-            f"{call.where}: lvcreate: which volume it is a snapshot of is not known",
-            call.branch,
-        )
+        text = "lvcreate: which volume it is a snapshot of is not known"
+        yield NotUnderstood(f"{call.where}: {text}", call.branch)
         return
+    named = origin.removeprefix("mapper/") if "/" in origin else name
+    group = named.partition("/")[0]
     short = name.rpartition("/")[2]
     yield Snapshot(call, f"/dev/{origin}", f"/dev/{group}/{short}")
 
 
 def _mount(call: Call) -> Iterator[Step]:
     operands = _operands(call, "-o -t --options --types -O -L -U")
-    if "--bind" in call.texts or "--rbind" in call.texts or len(operands) == 2:
-        if len(operands) == 2:
-            yield _other_name(call, operands)
+    if len(operands) == 2:
+        yield _other_name(call, operands)
 
 
 def _other_name(call: Call, operands: list[str]) -> Snapshot:
@@ -628,16 +783,19 @@ def _linked(call: Call, operands: list[str]) -> Iterator[Step]:
         return
     *origins, path = operands
     for origin in origins:
-        yield _other_name(
-            call,
-            [origin, f"{path.rstrip('/')}/{origin.rstrip('/').rpartition('/')[2]}"],
-        )
+        yield _other_name(call, [origin, _inside(path, origin)])
     if len(origins) == 1:
         yield _other_name(call, [origins[0], path])
 
 
+def _inside(folder: str, path: str) -> str:
+    """The last name of *path* in *folder*."""
+    name = path.rstrip("/").rpartition("/")[2]
+    return f"{folder.rstrip('/')}/{name}"
+
+
 def _qemu_nbd(call: Call) -> Iterator[Step]:
-    """`qemu-nbd --connect=DEVICE IMAGE`: the device holds what the image holds."""
+    """`qemu-nbd --connect=DEVICE IMAGE`: the device has the content of the image."""
     device = _value(call.texts, "-c", "--connect")
     operands = _operands(
         call, "-c --connect -f --format -o -P -b -p -x -t -B --cache --aio --discard"
@@ -656,25 +814,17 @@ def _losetup(call: Call) -> Iterator[Step]:
 
 def _btrfs(call: Call) -> Iterator[Step]:
     operands = _operands(call, "-p -c -f -i")
-    if operands[:2] in (
-        ["subvolume", "snapshot"],
-        ["sub", "snap"],
-        ["subvolume", "snap"],
-        ["sub", "snapshot"],
-    ):
+    command = " ".join(operands[:2])
+    if re.fullmatch(r"sub(?:volume)? snap(?:shot)?", command):
         paths = _paths(call, operands[2:4])
         if len(paths) == 2:
-            yield Snapshot(call, paths[0], paths[1])
-            yield Snapshot(
-                call,
-                paths[0],
-                f"{paths[1].rstrip('/')}/{paths[0].rstrip('/').rpartition('/')[2]}",
-            )
+            origin, path = paths
+            yield Snapshot(call, origin, path)
+            yield Snapshot(call, origin, _inside(path, origin))
     elif operands[:1] == ["send"]:
+        sources = _paths(call, operands[1:])
         text = "btrfs send sends a snapshot; whether a hole stays one at the far end is not judged"
-        yield Copy(
-            call, "btrfs send", _paths(call, operands[1:]), store=text, at_once=True
-        )
+        yield Copy(call, "btrfs send", sources, store=text, at_once=True)
 
 
 def _zfs(call: Call) -> Iterator[Step]:
@@ -699,30 +849,30 @@ def _service(call: Call) -> Iterator[Step]:
 
 
 def _unit(call: Call, action: list[str], units: list[str]) -> Iterator[Step]:
-    if any(_ALL_GUESTS.search(unit) for unit in units):
-        if action == ["stop"]:
+    verb = action[0] if action else ""
+    starts = verb in ("start", "restart")
+    if any(map(_ALL_GUESTS.search, units)):
+        if verb == "stop":
             yield Hold(call, (), "run")
-        elif action and action[0] in ("start", "restart"):
+        elif starts:
             yield Release(call, (), ("run",))
         return
+    if not starts:
+        return
     for unit in units:
-        if (
-            action
-            and action[0] in ("start", "restart")
-            and (_COPYING_UNIT.search(unit) or not is_sure(unit))
-        ):
-            yield NotUnderstood(
-                f"{call.where}: it starts {shown(unit)}: declare that as the job",
-                call.branch,
-            )
+        may_copy = _COPYING_UNIT.search(unit) or not is_sure(unit)
+        if may_copy:
+            text = f"{call.where}: it starts {shown(unit)}: declare that as the job"
+            yield NotUnderstood(text, call.branch)
 
 
 def _freeze(call: Call) -> Iterator[Step]:
     """fsfreeze(8), xfs_freeze(8): the host's filesystem, at a mount point."""
     paths = _paths(call, _operands(call))
-    if {"-f", "--freeze"} & set(call.texts) and paths:
+    options = set(call.texts)
+    if paths and options & {"-f", "--freeze"}:
         yield Hold(call, (), "frozen", path=paths[-1])
-    elif {"-u", "--unfreeze"} & set(call.texts):
+    elif options & {"-u", "--unfreeze"}:
         yield Release(call, (), ("frozen",))
 
 

@@ -1,4 +1,4 @@
-"""What words of a shell script stand for, as far as the script itself says it; nothing is run."""
+"""The values of words of a shell script, as far as the script itself determines them. Nothing is run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DEEPEST = 30
 
 @dataclass(frozen=True)
 class Text:
-    """A piece of shell: its bytes, where it lies in the job's file (None: elsewhere), its first line, its file."""
+    """A piece of shell: its bytes, its place in the job's file (None: elsewhere), its first line, its file."""
 
     source: bytes
     offset: int | None = 0
@@ -46,9 +46,13 @@ class Text:
         return None if self.offset is None else self.offset + position
 
 
+def _kept(word: str) -> str:
+    return word if len(word) <= LONGEST else UNKNOWN
+
+
 @dataclass
 class State:
-    """What is known at one point of a script: variables (an array has several words), arguments, standard input."""
+    """All that is known at one point of a script: variables (an array has several words), arguments, standard input."""
 
     variables: dict[str, tuple[str, ...]] = field(default_factory=dict)
     arguments: tuple[str, ...] | None = None
@@ -63,7 +67,7 @@ class State:
         return " ".join(self.variables.get("PWD", (UNKNOWN,)))
 
     def set(self, name: str, words: Iterable[str], *, array: bool = False) -> None:
-        kept = tuple(one if len(one) <= LONGEST else UNKNOWN for one in words)
+        kept = tuple(map(_kept, words))
         if len(kept) > MOST_WORDS:
             kept = (UNKNOWN,)
         if name in self.references:
@@ -71,14 +75,13 @@ class State:
         if name not in self.variables and len(self.variables) >= _MOST:
             return
         self.variables[name] = kept
-        self.arrays = (
-            (self.arrays | {name})
-            if array
-            else (self.arrays - {name} if name in self.arrays else self.arrays)
-        )
+        if array:
+            self.arrays |= {name}
+        elif name in self.arrays:
+            self.arrays -= {name}
 
     def _referred(self, name: str) -> str:
-        """The variable that *name* stands for; where that is not known, any may be set."""
+        """Return the variable that *name* stands for; if that is not known, any may be set."""
         other = self.references[name]
         if not other.isidentifier() or other in self.references:
             self.forget()
@@ -103,7 +106,7 @@ class State:
 
 
 def joined(states: list[State]) -> State:
-    """What is known if any of *states* may be the case."""
+    """Return all that is known if any of *states* may be the case."""
     first, *others = states
     result = first.copy()
     for other in others:
@@ -122,19 +125,76 @@ def _either(
     ours: tuple[str, ...] | None, theirs: tuple[str, ...] | None
 ) -> tuple[str, ...]:
     """The words that both begin with, and something unknown."""
-    shorter, longer = sorted(
-        (ours or (), theirs or ()), key=lambda words: (len(words), sum(map(len, words)))
-    )
-    if shorter and longer[: len(shorter)] == shorter:
+    shorter, longer = sorted((ours or (), theirs or ()), key=_length)
+    begins_alike = longer[: len(shorter)] == shorter
+    if shorter and begins_alike:
         return (*shorter, UNKNOWN)
-    if len(shorter) == len(longer) == 1 and longer[0].startswith(shorter[0]):
-        return (shorter[0] + UNKNOWN,)
-    return (UNKNOWN,)
+    if len(shorter) != 1 or len(longer) != 1:
+        return (UNKNOWN,)
+    word, longer_word = shorter[0], longer[0]
+    if not longer_word.startswith(word):
+        return (UNKNOWN,)
+    return (word + UNKNOWN,)
+
+
+def _length(words: tuple[str, ...]) -> tuple[int, int]:
+    """The number of words, then of their characters."""
+    return len(words), sum(map(len, words))
+
+
+_EXPANSIONS = ("simple_expansion", "expansion", "command_substitution")
+
+
+def _has_expansion(node: Node) -> bool:
+    return any(child.type in _EXPANSIONS for child in node.named_children)
+
+
+def _parted(value: str) -> list[str]:
+    """*value* split at blanks; other white space parts it only beside these."""
+    if " " in value or "\n" in value:
+        return value.split()
+    return [value] if value else []
+
+
+_PLAIN = ("word", "number", "variable_name", "extglob_pattern", "regex")
+
+
+def _first_group(match: re.Match[str]) -> str:
+    return match[1] or ""
+
+
+def _second_group(match: re.Match[str]) -> str:
+    return match[2] or ""
+
+
+#: operators that cut a piece off: at the start, at the end
+_CUTS = ("##", "#", "%%", "%")
+
+
+_WRAPS_COMMANDS = (
+    "command_substitution",
+    "process_substitution",
+    "subshell",
+    "redirected_statement",
+)
+
+
+def _commands(node: Node) -> list[Node]:
+    """The commands in a substitution or subshell, without redirections and comments."""
+    commands = []
+    for child in node.named_children:
+        if child.type != "comment" and not child.type.endswith("_redirect"):
+            commands.append(child)
+    return commands
+
+
+#: filters that leave out parts of words, and no word
+_KEEPS_ALL = ("tr", "cut", "column", "xargs")
 
 
 @dataclass
 class Values:
-    """Reads words of one text with what is known now."""
+    """Reads words of one text with the variables that are known now."""
 
     text: Text
     state: State
@@ -146,101 +206,106 @@ class Values:
     # Words ------------------------------------------------------------------------------------
 
     def words(self, node: Node) -> list[Word]:
-        """The words that *node* becomes: one, but where an expansion without quotes is split."""
+        """The words that *node* becomes: one, unless an expansion without quotes is split."""
         if node.type == "command_name" and node.named_child_count == 1:
             node = node.named_children[0]
-        start, end = self.text.place(node.start_byte), self.text.place(node.end_byte)
-        if node.type in ("simple_expansion", "expansion", "command_substitution"):
-            return [_placed(word, start, end) for word in self._split(node)]
-        if node.type == "string" and (listed := self._listed(node)) is not None:
-            return [_placed(word, start, end) for word in listed]
-        if (
-            node.type in ("word", "concatenation")
-            and b"{" in self.text.source[node.start_byte : node.end_byte]
-        ):
-            if braces := self._braces(node):
-                return [Word(text, start, end) for text in braces]
+        start = self.text.place(node.start_byte)
+        end = self.text.place(node.end_byte)
+        several = self._several(node)
+        if several is not None:
+            return [_placed(word, start, end) for word in several]
+        braces = self._braces(node)
+        if braces:
+            return [Word(text, start, end) for text in braces]
         text = self.value(node)
-        unquoted = node.type == "concatenation" and any(
-            child.type in ("simple_expansion", "expansion", "command_substitution")
-            for child in node.named_children
-        )
-        plain = node.type in ("word", "raw_string") or not any(
-            child.type in ("simple_expansion", "expansion", "command_substitution")
-            for child in node.named_children
-        )
-        return [
-            Word(
-                text,
-                start,
-                end,
-                splits=unquoted and not self._are_names(text),
-                is_literal=plain,
-            )
-        ]
+        expands = _has_expansion(node)
+        unquoted = node.type == "concatenation" and expands
+        splits = unquoted and not self._are_names(text)
+        is_literal = not expands or node.type in ("word", "raw_string")
+        return [Word(text, start, end, splits=splits, is_literal=is_literal)]
+
+    def _several(self, node: Node) -> list[Word] | None:
+        """The words of an expansion that may be several; None for any other node."""
+        if node.type in _EXPANSIONS:
+            return self._split(node)
+        if node.type == "string":
+            return self._listed(node)
+        return None
 
     def _split(self, node: Node) -> list[Word]:
-        """An expansion without quotes: what it holds is split at blanks."""
+        """The words of an expansion without quotes: it is split at blanks."""
         if node.type == "command_substitution":
-            values: tuple[str, ...] = tuple(self.output(node))
+            values: Iterable[str] = self.output(node)
         else:
             values = self._elements(node)
-        words = [
-            word
-            for value in values
-            for word in (value.split() if " " in value or "\n" in value else [value])
-        ]
-        return [Word(word, splits=self._may_split(word)) for word in words if word]
+        words = []
+        for value in values:
+            for text in _parted(value):
+                words.append(Word(text, splits=self._may_split(text)))
+        return words
 
     def _may_split(self, text: str) -> bool:
-        """A path or a name that something lists is one word; of what else is not known nobody can tell."""
-        if is_sure(text):
+        """True if *text* may become several words.
+
+        A path or a name that something lists is one word. Anything else that is not known may be several.
+        """
+        if is_sure(text) or text[:1] == "/":
             return False
-        return text[:1] != "/" and not any(
-            one.kind != "text" for one in self.origins.within(text)
-        )
+        kinds = {origin.kind for origin in self.origins.within(text)}
+        return not kinds - {"text"}
+
+    def _kind(self, text: str) -> str:
+        """The kind of the origin of one mark; "text" for anything else."""
+        origin = self.origins.of(text)
+        return "text" if origin is None else origin.kind
 
     def _are_names(self, text: str) -> bool:
-        """Is all that is not known of it something without blanks?"""
-        unknown = [one for one in text if not is_sure(one)]
-        return all((self.origins.of(one) or Origin()).kind != "text" for one in unknown)
+        """True if all that is not known of it is something without blanks."""
+        for character in text:
+            if is_sure(character):
+                continue
+            if self._kind(character) == "text":
+                return False
+        return True
 
     def _elements(self, node: Node) -> tuple[str, ...]:
         """All words of `$NAME`, `${NAME[@]}`, `$@`."""
         raw = text_of(node, self.text.source)
         if raw in ("$@", "$*", "${@}", "${*}"):
-            return (
-                self.state.arguments if self.state.arguments is not None else (UNKNOWN,)
-            )
+            arguments = self.state.arguments
+            return (UNKNOWN,) if arguments is None else arguments
         array = re.fullmatch(r"\$\{(\w+)\[[@*]\]\}", raw)
         if array is not None:
             return self.state.variables.get(array[1], (UNKNOWN,))
         return (self.value(node),)
 
     def _listed(self, node: Node) -> list[Word] | None:
-        """`"$@"` and `"${NAME[@]}"` are as many words as there are elements."""
+        """`"$@"` and `"${NAME[@]}"` are as many words as there are elements; None for another string."""
         raw = text_of(node, self.text.source)
         if not re.fullmatch(r'"\$(?:@|\{@\}|\{\w+\[@\]\})"', raw):
             return None
-        inner = node.named_children[0]
-        return [
-            Word(one, splits=not is_sure(one) and one == UNKNOWN)
-            for one in self._elements(inner)
-        ]
+        elements = self._elements(node.named_children[0])
+        return [Word(element, splits=element == UNKNOWN) for element in elements]
 
-    def _braces(self, node: Node) -> list[str] | None:
-        """`{a,b}` and `x{a,b}` of text alone."""
+    def _braces(self, node: Node) -> list[str]:
+        """The words of `{a,b}` and `x{a,b}` if they are text alone, else none."""
         raw = text_of(node, self.text.source)
-        found = re.fullmatch(
+        if node.type not in ("word", "concatenation") or "{" not in raw:
+            return []
+        braces = re.fullmatch(
             r"([^{}$`'\"\\]*)\{([^{}$`\\]*,[^{}$`\\]*)\}([^{}$`'\"\\]*)", raw
         )
-        if found is None:
-            return None
-        parts = [re.sub("['\"]", "", one) for one in found[2].split(",")]
-        return [f"{found[1]}{one}{found[3]}" for one in parts][:MOST_WORDS]
+        if braces is None:
+            return []
+        before, listed, behind = braces.groups()
+        words = []
+        for part in listed.split(","):
+            plain = re.sub("['\"]", "", part)
+            words.append(f"{before}{plain}{behind}")
+        return words[:MOST_WORDS]
 
     def value(self, node: Node) -> str:
-        """What *node* stands for as one text."""
+        """Return the value of *node* as one text."""
         if self.depth > _DEEPEST:
             return UNKNOWN
         self.depth += 1
@@ -252,24 +317,23 @@ class Values:
 
     def _value(self, node: Node) -> str:
         raw = text_of(node, self.text.source)
-        if node.type in ("word", "number", "variable_name", "extglob_pattern", "regex"):
-            return re.sub(
-                r"\\(\n)?(.?)", lambda match: match[2] or "", raw, flags=re.DOTALL
-            )
-        if node.type == "raw_string":
-            return raw[1:-1]
-        if node.type == "ansi_c_string":
-            return raw[2:-1] if "\\" not in raw else UNKNOWN
-        if node.type == "string_content":
-            return re.sub(r'\\([$`"\\])|\\\n', lambda match: match[1] or "", raw)
-        if node.type in ("string", "concatenation"):
-            return self._parts(node)
-        if node.type == "simple_expansion":
-            return self._variable(raw[1:])
-        if node.type == "expansion":
-            return self._expansion(node, raw)
-        if node.type == "command_substitution":
-            return " ".join(self.output(node))
+        if node.type in _PLAIN:
+            return re.sub(r"\\(\n)?(.?)", _second_group, raw, flags=re.DOTALL)
+        match node.type:
+            case "raw_string":
+                return raw[1:-1]
+            case "ansi_c_string":
+                return UNKNOWN if "\\" in raw else raw[2:-1]
+            case "string_content":
+                return re.sub(r'\\([$`"\\])|\\\n', _first_group, raw)
+            case "string" | "concatenation":
+                return self._parts(node)
+            case "simple_expansion":
+                return self._variable(raw[1:])
+            case "expansion":
+                return self._expansion(node, raw)
+            case "command_substitution":
+                return " ".join(self.output(node))
         return self.origins.mark()
 
     def _parts(self, node: Node) -> str:
@@ -283,47 +347,57 @@ class Values:
         return "".join(parts)
 
     def _variable(self, name: str) -> str:
-        arguments = self.state.arguments
         if name.isdecimal() and name != "0":
-            if arguments is None:
-                return self.origins.mark(key=f"argument {name}")
-            number = int(name[:4]) - 1
-            return arguments[number] if number < len(arguments) else ""
+            return self._argument(name)
         if name in ("@", "*"):
-            return " ".join(arguments) if arguments is not None else UNKNOWN
+            arguments = self.state.arguments
+            return UNKNOWN if arguments is None else " ".join(arguments)
         name = self.state.references.get(name, name)
-        if name in self.state.variables:
-            words = self.state.variables[name]
-            return " ".join(words if name not in self.state.arrays else words[:1])
-        return self.origins.mark(key=f"variable {name}")
+        words = self.state.variables.get(name)
+        if words is None:
+            return self.origins.mark(key=f"variable {name}")
+        if name in self.state.arrays:
+            words = words[:1]
+        return " ".join(words)
+
+    def _argument(self, name: str) -> str:
+        arguments = self.state.arguments
+        if arguments is None:
+            return self.origins.mark(key=f"argument {name}")
+        index = int(name[:4]) - 1
+        return arguments[index] if index < len(arguments) else ""
 
     def _expansion(self, node: Node, raw: str) -> str:
-        """`${NAME}`, and what bash can do with it: a default, a piece cut off at either end, a replacement."""
+        """`${NAME}`, and bash's changes to it: a default, a piece cut off at either end, a replacement."""
         plain = re.fullmatch(r"\$\{(\w+)\}", raw)
         if plain:
             return self._variable(plain[1])
         array = re.fullmatch(r"\$\{(\w+)\[([@*0])\]\}", raw)
         if array:
             words = self.state.variables.get(array[1], (UNKNOWN,))
-            return " ".join(words if array[2] != "0" else words[:1])
+            first = words[:1]
+            return " ".join(first if array[2] == "0" else words)
         changed = re.match(r"\$\{(\w+)(##|#|%%|%|:-|-|:=|=|:\?|\?)", raw)
         if changed is None:
             return self.origins.mark()
-        value, operator = self._variable(changed[1]), changed[2]
-        rest = "".join(self.value(child) for child in node.named_children[1:])
-        if operator in ("##", "#", "%%", "%"):
+        name, operator = changed.groups()
+        value = self._variable(name)
+        rest = "".join(map(self.value, node.named_children[1:]))
+        if operator in _CUTS:
             return _cut(value, operator, rest) or self.origins.mark()
-        is_set = changed[1] in self.state.variables or (
-            changed[1].isdecimal() and self.state.arguments is not None
-        )
-        if operator in (":-", "-", ":=", "=") and is_set:
+        if operator in (":-", "-", ":=", "=") and self._is_set(name):
             return value or rest
         return value  # the environment may say it, or the caller
+
+    def _is_set(self, name: str) -> bool:
+        if name in self.state.variables:
+            return True
+        return name.isdecimal() and self.state.arguments is not None
 
     # What commands print ----------------------------------------------------------------------
 
     def output(self, node: Node) -> list[str]:
-        """The words that a substitution, a command or a pipeline prints, as far as they can be told."""
+        """Return the words that a substitution, a command or a pipeline prints, as far as they can be told."""
         if self.depth > _DEEPEST:
             return [UNKNOWN]
         self.depth += 1
@@ -333,24 +407,17 @@ class Values:
             self.depth -= 1
 
     def _output(self, node: Node) -> list[str]:
-        if node.type in (
-            "command_substitution",
-            "process_substitution",
-            "subshell",
-            "redirected_statement",
-        ):
-            inner = [
-                one
-                for one in node.named_children
-                if not one.type.endswith("_redirect") and one.type != "comment"
-            ]
-            return self.output(inner[0]) if len(inner) == 1 else self._of_loop(inner)
+        if node.type in _WRAPS_COMMANDS:
+            commands = _commands(node)
+            if len(commands) == 1:
+                return self.output(commands[0])
+            return self._of_loop(commands)
         if node.type == "pipeline":
             first, *stages = node.named_children
-            found = self.output(first)
+            printed = self.output(first)
             for stage in stages:
-                found = self.filtered(found, stage)
-            return found
+                printed = self.filtered(printed, stage)
+            return printed
         if node.type == "command":
             return self._printed(node)
         if node.type == "for_statement":
@@ -358,45 +425,43 @@ class Values:
         return [self.origins.mark()]
 
     def _of_loop(self, nodes: list[Node]) -> list[str]:
-        """A loop over guests prints what its last command prints, for each."""
-        body = next((one for one in nodes if one.type == "do_group"), None)
-        commands = body.named_children if body is not None else []
-        if (
-            len(commands) == 1
-            and b"domblklist"
-            in self.text.source[commands[0].start_byte : commands[0].end_byte]
-        ):
-            return [self.origins.mark(Origin("image", UNKNOWN, after=self.calls))]
-        return [self.origins.mark()]
+        """A loop over guests prints the output of its last command, for each."""
+        commands = []
+        for node in nodes:
+            if node.type == "do_group":
+                commands = node.named_children
+                break
+        if len(commands) != 1:
+            return [self.origins.mark()]
+        command = commands[0]
+        raw = self.text.source[command.start_byte : command.end_byte]
+        if b"domblklist" not in raw:
+            return [self.origins.mark()]
+        return [self.origins.mark(Origin("image", UNKNOWN, after=self.calls))]
 
     def _printed(self, node: Node) -> list[str]:
-        words = [
-            word.text
-            for child in (
-                node.child_by_field_name("name"),
-                *node.children_by_field_name("argument"),
-            )
-            if child is not None
-            for word in self.words(child)
-        ]
-        words = (
-            words[1:]
-            if words[:1] and words[0] in ("sudo", "command") and words[1:2] != ["-v"]
-            else words
-        )
+        words = self._words_of(node)
+        if words[:1] in (["sudo"], ["command"]) and words[1:2] != ["-v"]:
+            words = words[1:]
         name = posixpath.basename(words[0]) if words else ""
         printer = _PRINTERS.get(name)
-        found = printer(self, [one for one in words[1:] if one]) if printer else None
-        if found is not None:
-            return found
-        return [
-            self.origins.mark(
-                key=text_of(node, self.text.source) if name == "date" else ""
-            )
-        ]
+        if printer is not None:
+            printed = printer(self, list(filter(None, words[1:])))
+            if printed is not None:
+                return printed
+        key = text_of(node, self.text.source) if name == "date" else ""
+        return [self.origins.mark(key=key)]
+
+    def _words_of(self, command: Node) -> list[str]:
+        name = command.child_by_field_name("name")
+        arguments = command.children_by_field_name("argument")
+        words = [] if name is None else self.words(name)
+        for argument in arguments:
+            words += self.words(argument)
+        return [word.text for word in words]
 
     def filtered(self, found: list[str], stage: Node) -> list[str]:
-        """What comes through awk, grep, … of paths and names is still paths and names, maybe not all of them."""
+        """The words that come through awk, grep, …: paths and names stay such, maybe not all of them."""
         command = stage
         while command.type == "redirected_statement":
             command = command.named_children[0]
@@ -407,43 +472,58 @@ class Values:
             return [self.origins.mark()]
         if program in ("sort", "uniq", "tac", "tee"):
             return found
-        kept = [
-            one for one in found if (self.origins.of(one) or Origin()).kind != "text"
-        ]
+        kept = []
+        for text in found:
+            if self._kind(text) != "text":
+                kept.append(text)
         if not kept:
             return [self.origins.mark()]
-        if _TAKES_ALL.search(raw) or program in ("tr", "cut", "column", "xargs"):
+        if program in _KEEPS_ALL or _TAKES_ALL.search(raw):
             return kept
-        return [self._some(one) for one in kept]
+        return list(map(self._some, kept))
 
     def _some(self, mark: str) -> str:
-        origin = self.origins.of(mark) or Origin()
-        return self.origins.mark(replace(origin, every=False)) if origin.every else mark
+        """*mark*, or in the place of all guests some of them."""
+        origin = self.origins.of(mark)
+        if origin is None or not origin.every:
+            return mark
+        return self.origins.mark(replace(origin, every=False))
 
 
 def _placed(word: Word, start: int | None, end: int | None) -> Word:
-    """A word of a variable lies elsewhere; one that is not known lies where the expansion is."""
+    """A word of a variable lies elsewhere; one that is not known lies at the place of the expansion."""
     return word if is_sure(word.text) else replace(word, start=start, end=end)
 
 
 def _cut(value: str, operator: str, pattern: str) -> str | None:
     """`${NAME#pattern}` and its like, for a value that is known, or a path with something unknown in it."""
-    if not is_sure(pattern) or (not is_sure(value) and "/" not in value):
+    if not is_sure(pattern):
         return None
-    if pattern == "*/" and operator == "##":
-        return value.rpartition("/")[2]
-    if pattern == "/*" and operator == "%":
-        return value.rpartition("/")[0]
-    if not is_sure(value) or len(value) > 1024:
+    is_known = is_sure(value)
+    if not is_known and "/" not in value:
         return None
-    lengths = (
-        range(len(value) + 1) if operator in ("#", "%") else range(len(value), -1, -1)
-    )
-    at_start = operator[0] == "#"
+    folder, _, name = value.rpartition("/")
+    if (operator, pattern) == ("##", "*/"):
+        return name
+    if (operator, pattern) == ("%", "/*"):
+        return folder
+    if not is_known or len(value) > 1024:
+        return None
+    return _cut_by_pattern(value, operator, pattern)
+
+
+def _cut_by_pattern(value: str, operator: str, pattern: str) -> str:
+    """*value* without the shortest or longest piece that fits, at its start or its end."""
+    lengths = list(range(len(value) + 1))
+    if operator in ("##", "%%"):
+        lengths.reverse()
+    at_start = operator in ("#", "##")
     for length in lengths:
-        piece = value[:length] if at_start else value[len(value) - length :]
+        cut = length if at_start else len(value) - length
+        before, behind = value[:cut], value[cut:]
+        piece, rest = (before, behind) if at_start else (behind, before)
         if fnmatch.fnmatchcase(piece, pattern):
-            return value[length:] if at_start else value[: len(value) - length]
+            return rest
     return value
 
 
@@ -480,49 +560,70 @@ _TAKES_ALL = re.compile(
 
 
 def _echo(values: Values, words: list[str]) -> list[str]:
-    return [one for one in words if not re.fullmatch(r"-[neE]+", one)]
+    printed = []
+    for word in words:
+        if not re.fullmatch(r"-[neE]+", word):
+            printed.append(word)
+    return printed
+
+
+def _without_options(words: list[str]) -> list[str]:
+    return [word for word in words if not word.startswith("-")]
 
 
 def _printf(values: Values, words: list[str]) -> list[str] | None:
-    return (
-        words[1:]
-        if len(words) > 1 and re.fullmatch(r"%s(?:\\n|\\0)?", words[0])
-        else None
-    )
+    if len(words) < 2:
+        return None
+    form, *printed = words
+    if not re.fullmatch(r"%s(?:\\n|\\0)?", form):
+        return None
+    return printed
 
 
 def _ls(values: Values, words: list[str]) -> list[str] | None:
-    paths = [one for one in words if not one.startswith("-")] or ["."]
-    found = []
-    for given in paths:
-        is_relative = not given.startswith("/") and ("*" not in given or "/" in given)
-        path = absolute(given, values.state.folder) if is_relative else given
+    listed = []
+    for operand in _without_options(words) or ["."]:
+        path = _path_listed(operand, values.state.folder)
         if "*" in path or "?" in path:
-            found.append(path)
+            listed.append(path)
         elif is_sure(path):
             # the names in a folder, or the path itself: which of them it is lies on the disk
-            found.append(values.origins.mark(Origin("found", path=path)))
-    return found or None
+            mark = values.origins.mark(Origin("found", path=path))
+            listed.append(mark)
+    return listed or None
+
+
+def _path_listed(operand: str, folder: str) -> str:
+    """*operand* from *folder* on; a pattern without a folder stays as it is."""
+    if operand.startswith("/"):
+        return operand
+    if "*" in operand and "/" not in operand:
+        return operand
+    return absolute(operand, folder)
 
 
 def found_by(values: Values, words: list[str]) -> list[str] | None:
+    """A mark for each path that a find begins at; None if it names none."""
+    names = []
+    for option, value in pairwise(words):
+        if option in ("-name", "-iname") and is_sure(value):
+            names.append(value)
+    name = names[0] if len(names) == 1 else "*"
+    marks = []
+    for operand in _paths_of_find(words):
+        path = absolute(operand, values.state.folder)
+        marks.append(values.origins.mark(Origin("found", path=path, name=name)))
+    return marks or None
+
+
+def _paths_of_find(words: list[str]) -> list[str]:
     paths: list[str] = []
-    names: list[str] = []
     for word in words:
         if not word.startswith(("-", "(", "!")):
             paths.append(word)
         elif paths:
             break
-    for option, value in pairwise(words):
-        if option in ("-name", "-iname") and is_sure(value):
-            names.append(value)
-    name = names[0] if len(names) == 1 else "*"
-    return [
-        values.origins.mark(
-            Origin("found", path=absolute(path, values.state.folder), name=name)
-        )
-        for path in paths
-    ] or None
+    return paths
 
 
 def _virsh(values: Values, words: list[str]) -> list[str] | None:
@@ -532,73 +633,83 @@ def _virsh(values: Values, words: list[str]) -> list[str] | None:
         rest = rest[taken:]
     if not rest:
         return None
-    options, operands = (
-        [one for one in rest[1:] if one.startswith("-")],
-        [one for one in rest[1:] if one[:1] != "-"],
-    )
-    if rest[0] == "list":
-        off = {"--inactive", "--state-shutoff"} & set(options)
-        runs = not off and "--all" not in options
-        return [values.origins.mark(Origin("guest", every=not off, runs=runs))]
-    if rest[0] in ("domblklist", "dumpxml") and operands:
-        # read as it is written: which column or element of it is used is seen by what it is used for
-        return [
-            values.origins.mark(Origin("image", guest=operands[0], after=values.calls))
-        ]
-    return None
+    command, *others = rest
+    if command == "list":
+        return [values.origins.mark(_guests_listed(others))]
+    operands = _without_options(others)
+    if command not in ("domblklist", "dumpxml") or not operands:
+        return None
+    # read as it is written: which column or element of it is used is seen by what it is used for
+    origin = Origin("image", guest=operands[0], after=values.calls)
+    return [values.origins.mark(origin)]
+
+
+def _guests_listed(options: list[str]) -> Origin:
+    if not {"--inactive", "--state-shutoff"}.isdisjoint(options):
+        return Origin("guest")
+    return Origin("guest", every=True, runs="--all" not in options)
 
 
 def _which(values: Values, words: list[str]) -> list[str] | None:
-    names = [one for one in words if not one.startswith("-")]
-    return names[:1] if len(names) == 1 and is_sure(names[0]) else None
+    names = _without_options(words)
+    if len(names) != 1 or not is_sure(names[0]):
+        return None
+    return names
 
 
 def _basename(values: Values, words: list[str]) -> list[str] | None:
-    names = [one for one in words if one not in ("--", "-a")]
-    if not names or "/" not in names[0]:
-        return (
-            None
-            if not names or not is_sure(names[0])
-            else [names[0].removesuffix("".join(names[1:2]))]
-        )
-    name = names[0].rstrip("/").rpartition("/")[2]
-    return [
-        name.removesuffix(names[1]) if len(names) > 1 and name != names[1] else name
-    ]
+    operands = []
+    for word in words:
+        if word not in ("--", "-a"):
+            operands.append(word)
+    if not operands:
+        return None
+    path = operands[0]
+    ending = "".join(operands[1:2])
+    if "/" not in path:
+        return [path.removesuffix(ending)] if is_sure(path) else None
+    name = path.rstrip("/").rpartition("/")[2]
+    if name == ending:
+        return [name]
+    return [name.removesuffix(ending)]
 
 
 def _dirname(values: Values, words: list[str]) -> list[str] | None:
-    return (
-        [posixpath.dirname(words[-1])] if words and words[-1].startswith("/") else None
-    )
+    path = "".join(words[-1:])
+    if not path.startswith("/"):
+        return None
+    return [posixpath.dirname(path)]
 
 
 def _realpath(values: Values, words: list[str]) -> list[str] | None:
-    paths = [one for one in words if not one.startswith("-")]
-    return (
-        [paths[0]]
-        if len(paths) == 1 and (paths[0].startswith("/") or not is_sure(paths[0]))
-        else None
-    )
+    paths = _without_options(words)
+    if len(paths) != 1:
+        return None
+    is_relative = not paths[0].startswith("/")
+    if is_relative and is_sure(paths[0]):
+        return None
+    return paths
 
 
 def _losetup(values: Values, words: list[str]) -> list[str] | None:
-    """`losetup --find --show IMAGE`: the device holds what the image holds, so the image stands for it."""
-    files = [one for one in words if not one.startswith("-")]
-    return files if len(files) == 1 and "--show" in words else None
+    """`losetup --find --show IMAGE`: the device has the content of the image, so the image stands for it."""
+    files = _without_options(words)
+    if len(files) != 1 or "--show" not in words:
+        return None
+    return files
+
+
+#: conversions of date(1) that print blanks, or may
+_DATE_WITH_BLANKS = re.compile(r"%[-_0^#]?[cr+tnx]")
 
 
 def _date(values: Values, words: list[str]) -> list[str] | None:
     """One word, unless its format has blanks in it."""
-    plain = any(
-        re.fullmatch(r"\+[^\s]*", one) and not re.search(r"%[-_0^#]?[cr+tnx]", one)
-        for one in words
-    )
-    return (
-        [values.origins.mark(Origin("name"), key=f"date {' '.join(words)}")]
-        if plain
-        else None
-    )
+    for word in words:
+        if re.fullmatch(r"\+[^\s]*", word) and not _DATE_WITH_BLANKS.search(word):
+            key = f"date {' '.join(words)}"
+            return [values.origins.mark(Origin("name"), key=key)]
+    return None
 
 
 def _name(values: Values, words: list[str]) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""What commands of virsh(1) do to guests and their images."""
+"""The steps of virsh(1): copies, holds and releases of guests and their images."""
 
 from __future__ import annotations
 
@@ -43,28 +43,26 @@ _BOOLEAN = re.compile(
 
 
 def steps(call: Call) -> Iterator[Step]:
-    """What the call does. A command line of several commands (`virsh "a; b"`) is read command by command."""
+    """Yield the steps of the call. A command line of several commands (`virsh "a; b"`) is read command by command."""
     words, elsewhere = _command(call)
-    if len(words) == 1 and " " in words[0].text:
-        for part in words[0].text.split(";"):
-            inner = tuple(Word(one) for one in part.split())
-            if inner:
-                yield from _one(
-                    replace(call, words=(call.words[0], *inner)),
-                    list(inner),
-                    elsewhere=elsewhere,
-                )
+    if not words:
+        if call.stdin is not None or call.pipe:
+            text = "virsh: its commands come from elsewhere"
+            yield NotUnderstood(f"{call.where}: {text}", call.branch)
         return
-    if words:
-        yield from _one(call, words, elsewhere=elsewhere)
-    elif call.stdin is not None or call.pipe:
-        yield NotUnderstood(
-            f"{call.where}: virsh: its commands come from elsewhere", call.branch
-        )
+    first = words[0].text
+    if len(words) > 1 or " " not in first:
+        yield from _steps_of(call, words, elsewhere=elsewhere)
+        return
+    for command in first.split(";"):
+        parts = list(map(Word, command.split()))
+        if parts:
+            part = replace(call, words=(call.words[0], *parts))
+            yield from _steps_of(part, parts, elsewhere=elsewhere)
 
 
 def _command(call: Call) -> tuple[list[Word], bool]:
-    """The words from the command on; is it about another machine's guests?"""
+    """Return the words from the command on, and True if it is about another machine's guests."""
     rest = list(call.words[1:])
     elsewhere = False
     while rest and rest[0].text.startswith("-"):
@@ -72,210 +70,213 @@ def _command(call: Call) -> tuple[list[Word], bool]:
         value = option.partition("=")[2]
         if option in _GLOBAL_VALUED and rest:
             value = rest.pop(0).text
-        if option.startswith(("-c", "--connect")) and re.search(
-            r"\+ssh|\+tls|\+tcp|://[^/]", value or option[2:]
-        ):
-            elsewhere = True
+        if option.startswith(("-c", "--connect")):
+            uri = value or option[2:]
+            elsewhere = elsewhere or _ANOTHER_MACHINE.search(uri) is not None
     return rest, elsewhere
 
 
-def _one(call: Call, words: list[Word], *, elsewhere: bool) -> Iterator[Step]:
-    name = words[0].text
-    texts = [word.text for word in words[1:]]
-    if name in (
-        "blockcopy",
-        "vol-download",
-        "backup-begin",
-        "vol-clone",
-        "migrate",
-        "qemu-monitor-command",
-    ):
+_ANOTHER_MACHINE = re.compile(r"\+ssh|\+tls|\+tcp|://[^/]")
+_COPIES = (
+    "blockcopy",
+    "vol-download",
+    "backup-begin",
+    "vol-clone",
+    "migrate",
+    "qemu-monitor-command",
+)
+
+
+def _steps_of(call: Call, words: list[Word], *, elsewhere: bool) -> Iterator[Step]:
+    name, *texts = (word.text for word in words)
+    if name in _COPIES:
         yield from _copies(call, name, texts, elsewhere=elsewhere)
         return
-    guest = _guest(texts)
-    if elsewhere or guest is None:
-        if guest is None and name in _STARTS and not elsewhere:
-            yield Release(call, (), ("run",))
+    if elsewhere:
         return
-    yield from _holds(call, name, guest, texts)
+    guest = _guest(texts)
+    if guest is not None:
+        yield from _holds(call, name, guest, texts)
+    elif name in _STARTS:
+        yield Release(call, (), ("run",))
 
 
 def _holds(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[Step]:
+    guests = (guest,)
     if name in _STOPS:
-        yield from _stop(call, name, guest, texts)
+        yield _stop(call, name, guest, texts)
     elif name in _STARTS:
-        yield Release(call, () if name in ("restore", "create") else (guest,), ("run",))
-    elif name in _MERGES or (
-        name == "blockjob" and {"--pivot", "--abort"} & set(texts)
-    ):
-        yield Release(call, (guest,), ("overlay",))
+        named = () if name in ("restore", "create") else guests
+        yield Release(call, named, ("run",))
+    elif name in _MERGES or _ends_a_blockjob(name, texts):
+        yield Release(call, guests, ("overlay",))
     elif name in ("snapshot-create-as", "snapshot-create"):
         yield from _snapshot(call, name, guest, texts)
-    elif name == "domfstrim" and not any(
-        text.startswith("--mountpoint") for text in texts
-    ):
-        yield TrimStep(call, (guest,))
+    elif name == "domfstrim":
+        if not any(text.startswith("--mountpoint") for text in texts):
+            yield TrimStep(call, guests)
     elif name == "domfsfreeze":
         doubt = "a frozen guest's filesystems are not written to, its swap and what has no filesystem may be"
-        yield Hold(call, (guest,), "run", doubt)
+        yield Hold(call, guests, "run", doubt)
     elif name == "domfsthaw":
-        yield Release(call, (guest,), ("run",))
+        yield Release(call, guests, ("run",))
     elif name == "qemu-agent-command":
-        text = " ".join(texts)
-        if "guest-shutdown" in text or "guest-suspend-disk" in text:
-            yield Hold(call, (guest,), "run")
-        elif "freeze-freeze" in text:
-            yield Hold(call, (guest,), "run", "a frozen guest's swap may be written to")
-        elif "freeze-thaw" in text:
-            yield Release(call, (guest,), ("run",))
+        yield from _agent_command(call, guest, " ".join(texts))
 
 
-def _stop(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[Step]:
-    if name == "managedsave" and "--running" in texts:
-        pass
-    if name == "dompmsuspend" and not {"disk", "hybrid", "--target=disk"} & set(texts):
-        yield Hold(
-            call,
-            (guest,),
-            "run",
-            "whether a guest that sleeps in memory is woken up is not known",
-        )
-        return
-    yield Hold(call, (guest,), "run")
+def _ends_a_blockjob(name: str, texts: list[str]) -> bool:
+    return name == "blockjob" and not {"--pivot", "--abort"}.isdisjoint(texts)
+
+
+def _agent_command(call: Call, guest: str, text: str) -> Iterator[Step]:
+    if "guest-shutdown" in text or "guest-suspend-disk" in text:
+        yield Hold(call, (guest,), "run")
+    elif "freeze-freeze" in text:
+        yield Hold(call, (guest,), "run", "a frozen guest's swap may be written to")
+    elif "freeze-thaw" in text:
+        yield Release(call, (guest,), ("run",))
+
+
+def _stop(call: Call, name: str, guest: str, texts: list[str]) -> Hold:
+    doubt = ""
+    to_disk = not {"disk", "hybrid", "--target=disk"}.isdisjoint(texts)
+    if name == "dompmsuspend" and not to_disk:
+        doubt = "whether a guest that sleeps in memory is woken up is not known"
+    return Hold(call, (guest,), "run", doubt)
 
 
 def _snapshot(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[Step]:
     """External by --disk-only or an external diskspec; else the guest goes on writing to the same file."""
-    if {"--print-xml", "--redefine"} & set(texts):
+    if not {"--print-xml", "--redefine"}.isdisjoint(texts):
         return
-    specs = [value for option, value in pairwise(texts) if option == "--diskspec"]
-    specs += [one.partition("=")[2] for one in texts if one.startswith("--diskspec=")]
-    spared = tuple(
-        one.partition(",")[0]
-        for one in specs
-        if "snapshot=no" in one or "snapshot=internal" in one
-    )
-    external = "--disk-only" in texts or any(
-        "snapshot=external" in one or "file=" in one for one in specs
-    )
-    if external:
+    specs = _diskspecs(texts)
+    if "--disk-only" in texts or any(map(_EXTERNAL.search, specs)):
+        spared = tuple(map(_target_of, filter(_NOT_EXTERNAL.search, specs)))
         yield Hold(call, (guest,), "overlay", spared=spared)
-    elif (
-        name == "snapshot-create"
-        and len([one for one in texts if not one.startswith("-")]) > 1
-    ):
-        yield Hold(
-            call,
-            (guest,),
-            "overlay",
-            "whether the snapshot's XML makes an external one is not read",
-        )
-    elif any(not one.isascii() for one in texts):
-        yield Hold(
-            call,
-            (guest,),
-            "overlay",
-            "the options of the snapshot are put together when it runs",
-        )
+        return
+    operands = [text for text in texts if not text.startswith("-")]
+    doubt = ""
+    if name == "snapshot-create" and len(operands) > 1:
+        doubt = "whether the snapshot's XML makes an external one is not read"
+    elif not all(map(str.isascii, texts)):
+        doubt = "the options of the snapshot are put together when it runs"
+    if doubt:
+        yield Hold(call, (guest,), "overlay", doubt)
+
+
+_EXTERNAL = re.compile(r"snapshot=external|file=")
+_NOT_EXTERNAL = re.compile(r"snapshot=no|snapshot=internal")
+
+
+def _diskspecs(texts: list[str]) -> list[str]:
+    """The values of all --diskspec."""
+    specs = []
+    for option, value in pairwise(texts):
+        if option == "--diskspec":
+            specs.append(value)
+    for text in texts:
+        if text.startswith("--diskspec="):
+            specs.append(text.partition("=")[2])
+    return specs
+
+
+def _target_of(diskspec: str) -> str:
+    return diskspec.partition(",")[0]
 
 
 def _guest(texts: list[str]) -> str | None:
-    """The domain: `--domain NAME`, else the first operand."""
-    for number, text in enumerate(texts):
-        if text == "--domain" and number + 1 < len(texts):
-            return texts[number + 1]
-        if text.startswith("--domain="):
-            return text.partition("=")[2]
+    """Return the domain: `--domain NAME`, else the first operand."""
+    named = _option(texts, "--domain")
+    if named is not None:
+        return named
     operands = _operands(texts)
     return operands[0] if operands else None
 
 
 def _operands(texts: list[str]) -> list[str]:
-    found, skip = [], False
+    operands = []
+    is_value = False
     for text in texts:
-        if skip:
-            skip = False
-        elif text.startswith("-"):
-            skip = "=" not in text and not _BOOLEAN.match(text) and len(text) > 1
-        else:
-            found.append(text)
-    return found
+        if is_value:
+            is_value = False
+        elif not text.startswith("-"):
+            operands.append(text)
+        elif len(text) > 1 and "=" not in text:
+            is_value = _BOOLEAN.match(text) is None
+    return operands
 
 
 def _option(texts: list[str], name: str) -> str | None:
+    """Return the value of `NAME VALUE` or `NAME=VALUE`, the first one of both."""
+    start = f"{name}="
     for number, text in enumerate(texts):
+        if text.startswith(start):
+            return text.removeprefix(start)
         if text == name and number + 1 < len(texts):
             return texts[number + 1]
-        if text.startswith(f"{name}="):
-            return text.partition("=")[2]
     return None
 
 
 def _copies(
     call: Call, name: str, texts: list[str], *, elsewhere: bool
 ) -> Iterator[Step]:
-    where, operands = call.where, _operands(texts)
-    if elsewhere and name != "vol-download":
-        yield NotUnderstood(
-            f"{where}: virsh {name} acts on another machine: audit that one",
-            call.branch,
-        )
-        return
     if name == "vol-download":
-        yield _download(call, operands, texts)
-        return
-    if name in ("blockcopy", "backup-begin"):
-        guest = _guest(texts) or UNKNOWN
-        target = (
-            (_option(texts, "--dest") or "".join(operands[2:3]))
-            if name == "blockcopy"
-            else ""
-        )
-        store = "QEMU writes the copy itself: declare the copy's path, so that the copy is judged"
-        target = absolute(target, call.folder) if target else ""
-        is_whole = {"--wait", "--finish"} <= set(texts)
-        yield Copy(
-            call,
-            f"virsh {name}",
-            (),
-            target,
-            store=store,
-            at_once=True,
-            of_guest=guest,
-            is_whole=is_whole,
-        )
-        if target and not is_whole:
-            yield Snapshot(call, UNKNOWN, target)
-        yield Hold(
-            call,
-            (guest,),
-            "overlay",
-            f"virsh {name} makes a copy; the guest goes on writing to its image",
-        )
-        return
-    if name == "qemu-monitor-command" and not re.search(
-        r"backup|mirror|stop|cont", " ".join(texts)
-    ):
-        return
-    said = shown(" ".join(texts))[:80]
-    yield NotUnderstood(
-        f"{where}: virsh {name} {said}: what it copies is not judged", call.branch
+        yield _download(call, _operands(texts), texts)
+    elif elsewhere:
+        text = f"virsh {name} acts on another machine: audit that one"
+        yield NotUnderstood(f"{call.where}: {text}", call.branch)
+    elif name in ("blockcopy", "backup-begin"):
+        yield from _copy_by_qemu(call, name, texts)
+    elif name != "qemu-monitor-command" or _MAY_COPY.search(" ".join(texts)):
+        command = shown(" ".join(texts))[:80]
+        text = f"virsh {name} {command}: what it copies is not judged"
+        yield NotUnderstood(f"{call.where}: {text}", call.branch)
+
+
+_MAY_COPY = re.compile(r"backup|mirror|stop|cont")
+
+
+def _copy_by_qemu(call: Call, name: str, texts: list[str]) -> Iterator[Step]:
+    """A copy that the guest's QEMU makes, while the guest goes on."""
+    guest = _guest(texts) or UNKNOWN
+    target = ""
+    if name == "blockcopy":
+        target = _option(texts, "--dest") or "".join(_operands(texts)[2:3])
+    if target:
+        target = absolute(target, call.folder)
+    is_whole = {"--wait", "--finish"} <= set(texts)
+    yield Copy(
+        call,
+        f"virsh {name}",
+        (),
+        target,
+        store="QEMU writes the copy itself: declare the copy's path, so that the copy is judged",
+        at_once=True,
+        of_guest=guest,
+        is_whole=is_whole,
     )
+    if target and not is_whole:
+        yield Snapshot(call, UNKNOWN, target)
+    doubt = f"virsh {name} makes a copy; the guest goes on writing to its image"
+    yield Hold(call, (guest,), "overlay", doubt)
 
 
 def _download(call: Call, operands: list[str], texts: list[str]) -> Copy:
     """Writes every zero, unless with --sparse."""
-    volume = _option(texts, "--vol") or (operands[0] if operands else UNKNOWN)
-    target = _option(texts, "--file") or (operands[1] if len(operands) > 1 else UNKNOWN)
+    first, second, *_ = (*operands, UNKNOWN, UNKNOWN)
+    volume = _option(texts, "--vol") or first
+    target = _option(texts, "--file") or second
     wrong: tuple[Wrong, ...] = ()
     if "--sparse" not in texts:
-        wrong = (
-            Wrong(
-                "virsh vol-download without --sparse writes every zero", "add --sparse"
-            ),
-        )
+        text = "virsh vol-download without --sparse writes every zero"
+        wrong = (Wrong(text, "add --sparse"),)
     source = volume if volume.startswith("/") else f"volume:{volume}"
     return Copy(
-        call, "virsh vol-download", (source,), absolute(target, call.folder), wrong=wrong,
-        good="virsh vol-download --sparse", reads_devices=True,
-    )  # fmt: skip
+        call,
+        "virsh vol-download",
+        (source,),
+        absolute(target, call.folder),
+        wrong=wrong,
+        good="virsh vol-download --sparse",
+        reads_devices=True,
+    )

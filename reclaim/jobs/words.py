@@ -18,7 +18,7 @@ LONGEST = 32_768
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an unknown value comes from.
+    """The origin of an unknown value.
 
     `kind`: "guest" (a name that virsh lists), "image" (a path of a disk of `guest`), "found" (a file below `path`
     whose name fits `name`), "name" (one word), "text" (anything else). `every`: all guests that run are among the
@@ -42,7 +42,7 @@ class Origins:
     named: dict[str, str] = field(default_factory=dict)
 
     def mark(self, origin: Origin | None = None, key: str = "") -> str:
-        """A new character for a value; the one that *key* got before, where it did."""
+        """Return a new character for a value, or the one that *key* got before."""
         if key and key in self.named:
             return self.named[key]
         if len(self.known) >= _MOST:
@@ -54,21 +54,29 @@ class Origins:
         return character
 
     def of(self, text: str) -> Origin | None:
-        """The origin of a text that is one mark and nothing else."""
-        if len(text) != 1 or not 0 <= ord(text) - _FIRST < len(self.known):
+        """Return the origin of a text that is one mark and nothing else."""
+        if len(text) != 1:
             return None
-        return self.known[ord(text) - _FIRST]
+        number = ord(text) - _FIRST
+        if not 0 <= number < len(self.known):
+            return None
+        return self.known[number]
 
     def within(self, text: str) -> list[Origin]:
-        """The origins of all marks in *text*."""
-        return [one for one in map(self.of, text) if one is not None]
+        """Return the origins of all marks in *text*."""
+        origins = []
+        for character in text:
+            origin = self.of(character)
+            if origin is not None:
+                origins.append(origin)
+        return origins
 
 
 @dataclass(frozen=True)
 class Word:
-    """One word of a command. `start` and `end` are byte offsets in the file; None where it comes from elsewhere.
+    """One word of a command. `start` and `end` are byte offsets in the file; None if it comes from elsewhere.
 
-    `splits`: what is unknown of it may be several words, or none.
+    `splits`: its unknown parts may be several words, or none.
     """
 
     text: str
@@ -84,35 +92,36 @@ class Word:
 
     @property
     def may_be_options(self) -> bool:
-        """Could it hold an option that we do not see?"""
-        return self.splits and (
-            self.text.startswith("-") or bool(_MARK.match(self.text))
-        )
+        """True if it may hold an option that reclaim does not see."""
+        if not self.splits:
+            return False
+        return self.text.startswith("-") or _MARK.match(self.text) is not None
 
     @property
     def may_be_option(self) -> bool:
-        """Could it, though it is one word, be an option? Not if a part of it is known."""
+        """True if it may be an option, though it is one word. Not if a part of it is known."""
         return bool(self.text) and not _MARK.sub("", self.text)
 
 
 def is_sure(text: str) -> bool:
-    """Is nothing in *text* unknown?"""
+    """True if nothing in *text* is unknown."""
     return _MARK.search(text) is None
 
 
 def clean(text: str) -> str:
-    """*text* of a file, in which nothing may look like a mark of ours."""
-    return _MARK.sub(UNKNOWN, text) if not text.isascii() else text
+    """Return *text* of a file, with UNKNOWN for each character that is a mark here."""
+    if text.isascii():
+        return text
+    return _MARK.sub(UNKNOWN, text)
 
 
 def sure_part(text: str) -> str:
-    """*text* up to the first thing that is not known."""
-    found = _MARK.search(text)
-    return text[: found.start()] if found else text
+    """Return *text* up to the first thing that is not known."""
+    return _MARK.split(text, maxsplit=1)[0]
 
 
 def shown(text: str) -> str:
-    """*text* for people: an ellipsis for what is not known."""
+    """Return *text* for people: an ellipsis for each part that is not known."""
     return _MARK.sub("…", text)
 
 
@@ -121,7 +130,10 @@ _MOST_WILD = 4
 
 
 def pattern(text: str) -> re.Pattern[str]:
-    """What *text* may be: anything for each mark, and shell patterns by their meaning; `*` holds no slash."""
+    """Return an expression for all that *text* may be.
+
+    A mark is anything, and shell patterns have their meaning: `*` holds no slash.
+    """
     parts = re.split("([\ufffd\U000f0000-\U0010ffff]+|\\*+|\\?)", text)
     if len(parts) > 2 * _MOST_WILD:
         parts = [parts[0], UNKNOWN]
@@ -135,14 +147,18 @@ def _meaning(part: str) -> str:
 
 
 def absolute(text: str, folder: str) -> str:
-    """*text* as a path, from *folder* on where it is relative."""
-    if text.startswith("/"):
-        path = text
-    elif _MARK.match(text) or text.startswith("~"):
-        return UNKNOWN if text.startswith("~") else text
-    else:
+    """Return *text* as a path; from *folder* on if it is relative."""
+    if text.startswith("~"):
+        return UNKNOWN
+    path = text
+    if not text.startswith("/"):
+        if _MARK.match(text):
+            return text
         path = f"{folder or UNKNOWN}/{text}"
     if not path.startswith("/"):
         return path
+    if not path.strip("/"):
+        return "/"
     tail = "/" if path.endswith(("/", "/.")) else ""
-    return "/" + posixpath.normpath(path).strip("/") + tail if path.strip("/") else "/"
+    plain = posixpath.normpath(path).strip("/")
+    return f"/{plain}{tail}"

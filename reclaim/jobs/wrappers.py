@@ -73,11 +73,13 @@ _DEEPEST = 20
 
 
 def unwrapped(words: list[Word]) -> tuple[list[Word], bool]:
-    """*words* without the commands that only run another one and the assignments before it; does it detach?"""
+    """Return *words* without the assignments before the command and without the commands that only run another one.
+
+    The second value is True if one of these makes the command go on by itself.
+    """
     detaches = False
     for _ in range(_DEEPEST):
-        while words and _ASSIGNMENT.match(words[0].text):
-            words = words[1:]
+        words = _without_assignments(words)
         if not words:
             return [], detaches
         name = PurePosixPath(words[0].text).name
@@ -85,22 +87,36 @@ def unwrapped(words: list[Word]) -> tuple[list[Word], bool]:
         if wrapper is None or _asks_only(name, words):
             return words, detaches
         rest, options = _without_options(words[1:], wrapper.valued.split())
-        detaches = detaches or (wrapper.detaches and not _WAITS.intersection(options))
         rest = rest[wrapper.operands :]
-        if "--chdir" in options or "-C" in options or "-D" in options or not rest:
-            return (
-                [words[0]] if not rest else [Word("unknown-folder"), *rest]
-            ), detaches
+        if wrapper.detaches and _WAITS.isdisjoint(options):
+            detaches = True
+        if not rest:
+            return [words[0]], detaches
+        if not _MOVES.isdisjoint(options):
+            return [Word("unknown-folder"), *rest], detaches
         words = _after(name, rest, options)
     return words, detaches
 
 
+#: options by which the command runs in another folder
+_MOVES = frozenset(("--chdir", "-C", "-D"))
+
+
+def _without_assignments(words: list[Word]) -> list[Word]:
+    for number, word in enumerate(words):
+        if not _ASSIGNMENT.match(word.text):
+            return words[number:]
+    return []
+
+
 def _asks_only(name: str, words: list[Word]) -> bool:
-    """`command -v rsync` tells where it is; `env -S` and `runuser NAME -c` take a script."""
+    """True for `command -v rsync`, which prints its path, and for `runuser NAME -c`, which takes a script."""
     options = {word.text for word in words[1:3]}
     if name == "command":
-        return bool(options & {"-v", "-V"})
-    return name == "runuser" and not options & {"-u", "--user"}
+        return not options.isdisjoint(("-v", "-V"))
+    if name != "runuser":
+        return False
+    return options.isdisjoint(("-u", "--user"))
 
 
 def _without_options(
@@ -121,9 +137,13 @@ def _without_options(
 
 def _after(name: str, rest: list[Word], options: list[str]) -> list[Word]:
     """flock takes a script after its file: `flock FILE -c 'SCRIPT'`."""
-    if name == "flock" and (
-        {"-c", "--command"} & set(options) or rest[0].text in ("-c", "--command")
-    ):
-        script = rest[1:] if rest[0].text in ("-c", "--command") else rest
-        return [Word("sh"), Word("-c"), *script]
-    return rest
+    if name != "flock":
+        return rest
+    if rest[0].text in _SCRIPT_OPTIONS:
+        rest = rest[1:]
+    elif _SCRIPT_OPTIONS.isdisjoint(options):
+        return rest
+    return [Word("sh"), Word("-c"), *rest]
+
+
+_SCRIPT_OPTIONS = frozenset(("-c", "--command"))
