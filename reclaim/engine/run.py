@@ -86,44 +86,51 @@ class Run:
     def open(self) -> None:
         """Connect. Raises ReclaimError where a hypervisor, a guest or the inventory is not there."""
         options = self.options
-        inventory = (
-            read_inventory(options.inventory) if options.inventory else Inventory()
-        )
-        readonly = options.definitions_only and options.mode != "fix"
+        inventory = Inventory()
+        if options.inventory:
+            inventory = read_inventory(options.inventory)
         for host in options.hosts or (None,):
-            # a machine that does not answer is waited for by ssh(1) or libvirt, which hear no signal
-            hypervisor = worker.heard(
-                partial(connect, options.uri, host, inventory, readonly=readonly)
-            )
-            guests = hypervisor.select(list(options.guests))
-            folder = options.reports / hypervisor.folder / self.id
-            known = str(options.inventory.absolute()) if options.inventory else None
-            book = Journal(folder / journal.NAME, hypervisor.uri, options.mode, known)
-            engine = Engine(
-                hypervisor,
-                options.mode,
-                book,
-                options.restart,
-                options.force,
-                options.boot_stopped,
-            )
-            self.parts.append(Part(hypervisor, guests, engine, folder))
+            self.parts.append(self._open_part(host, inventory))
         declared = [*inventory.backup, *map(_folder_of_copies, options.backups)]
         if declared and not options.definitions_only:
             self._find_backups(declared)
+        self._expect_known_names(inventory)
+
+    def _open_part(self, host: str | None, inventory: Inventory) -> Part:
+        options = self.options
+        readonly = options.definitions_only and options.mode != "fix"
+        # a machine that does not answer is waited for by ssh(1) or libvirt, which hear no signal
+        hypervisor = worker.heard(
+            partial(connect, options.uri, host, inventory, readonly=readonly)
+        )
+        guests = hypervisor.select(list(options.guests))
+        folder = options.reports / hypervisor.folder / self.id
+        known = str(options.inventory.absolute()) if options.inventory else None
+        book = Journal(folder / journal.NAME, hypervisor.uri, options.mode, known)
+        engine = Engine(
+            hypervisor,
+            options.mode,
+            book,
+            options.restart,
+            options.force,
+            options.boot_stopped,
+        )
+        return Part(hypervisor, guests, engine, folder)
+
+    def _expect_known_names(self, inventory: Inventory) -> None:
+        """Raises ReclaimError where the inventory names a guest or a requirement that is not there."""
+        names = {guest.name for part in self.parts for guest in part.hypervisor.guests}
         for name in inventory.guest:
-            if not any(
-                guest.name == name
-                for part in self.parts
-                for guest in part.hypervisor.guests
-            ):
+            if name not in names:
                 raise ReclaimError(
-                    f"inventory {options.inventory}: guest.{name}: no guest is called so"
+                    f"inventory {self.options.inventory}: guest.{name}: no guest is called so"
                 )
             for slug in inventory.notes(name).waive:
                 if slug not in catalogue():
                     known = ", ".join(catalogue())
-                    where = f"inventory {options.inventory}: guest.{name}.waive.{slug}"
+                    where = (
+                        f"inventory {self.options.inventory}: guest.{name}.waive.{slug}"
+                    )
                     raise ReclaimError(
                         f"{where}: no such requirement (there are: {known})"
                     )
@@ -132,20 +139,20 @@ class Run:
         """Find the copies and jobs of every hypervisor; a copy that fits no disk anywhere is told once."""
         strangers: dict[str, list[Subject]] = {}
         for part in self.parts:
-            found = backup.find(part.hypervisor, declared, part.guests)
-            part.copies = [_of(one) for one in found.backups]
+            copies = backup.find(part.hypervisor, declared, part.guests)
+            part.copies = [_of(copy) for copy in copies.backups]
             part.jobs = [
-                Subject(part.hypervisor, job=one)
-                for one in job.declared(part.hypervisor, declared)
+                Subject(part.hypervisor, job=declared_job)
+                for declared_job in job.declared(part.hypervisor, declared)
             ]
-            for one in found.strangers:
-                strangers.setdefault(str(one.path), []).append(_of(one))
-        if not self.options.guests:
-            for subjects in strangers.values():
-                if len(subjects) == len(
-                    [part for part in self.parts if part.hypervisor.is_local]
-                ):
-                    self.parts[0].copies.append(subjects[0])
+            for copy in copies.strangers:
+                strangers.setdefault(str(copy.path), []).append(_of(copy))
+        if self.options.guests:
+            return
+        local = sum(part.hypervisor.is_local for part in self.parts)
+        for subjects in strangers.values():
+            if len(subjects) == local:
+                self.parts[0].copies.append(subjects[0])
 
     def prepare(self) -> None:
         """Make the folders, take the locks, find what died. Raises ReclaimError."""
@@ -153,25 +160,28 @@ class Run:
             _expect_obeyed(self.options.reports)
             for part in self.parts:
                 self._locks.enter_context(lock(part.hypervisor))
-                self.remarks += [
-                    f"another user's run changes {part.hypervisor.uri} at this moment (lock {one})"
-                    for one in others_at_work(part.hypervisor)
-                ]
+                for path in others_at_work(part.hypervisor):
+                    self.remarks.append(
+                        f"another user's run changes {part.hypervisor.uri} at this moment (lock {path})"
+                    )
         for part in self.parts:
             self._give_home(part)
             if not part.homeless:
                 self._made.append(part.folder)
-            found, troubles = journal.journals_below(part.folder.parent)
-            self.remarks += _shortly(troubles)
-            guests = {guest.uuid: guest for guest in part.guests}
-            for one in found:
-                self._find_death(one, part)
-                for entry in one.applied:
-                    if entry.uuid in guests and isinstance(
-                        entry.change, DefinitionChange
-                    ):
-                        guests[entry.uuid].history.append(entry.change.before)
+            self._read_journals(part)
         self.recorded = True
+
+    def _read_journals(self, part: Part) -> None:
+        """Find earlier runs that died, and the definitions that earlier runs replaced."""
+        journals, troubles = journal.journals_below(part.folder.parent)
+        self.remarks += _shortly(troubles)
+        guests = {guest.uuid: guest for guest in part.guests}
+        for past in journals:
+            self._find_death(past, part)
+            for entry in past.applied:
+                guest = guests.get(entry.uuid)
+                if guest is not None and isinstance(entry.change, DefinitionChange):
+                    guest.history.append(entry.change.before)
 
     def _give_home(self, part: Part) -> None:
         """Make the folder of *part*; what changes nothing can do without where there is no room."""
@@ -191,15 +201,17 @@ class Run:
             part.folder.rmdir()
             raise
 
-    def _find_death(self, one: JournalRecord, part: Part) -> None:
-        """Did the run of *one* die, and on the hypervisor of *part*? Two hypervisors may have one name, and folder."""
-        if not one.died or self._is_under_way(part.hypervisor):
+    def _find_death(self, past: JournalRecord, part: Part) -> None:
+        """Did the run of *past* die, and on the hypervisor of *part*? Two hypervisors may have one name, and folder."""
+        if not past.died or self._is_under_way(part.hypervisor):
             return
         guests = {guest.uuid for guest in part.hypervisor.guests}
-        if one.uri == part.hypervisor.uri:
-            self.interrupted.append((part, one))
-        elif any(entry.uuid in guests for entry in (*one.interrupted, *one.applied)):
-            self.elsewhere.append((part, one))
+        if past.uri == part.hypervisor.uri:
+            self.interrupted.append((part, past))
+            return
+        changed = {entry.uuid for entry in (*past.interrupted, *past.applied)}
+        if not changed.isdisjoint(guests):
+            self.elsewhere.append((part, past))
 
     def _is_under_way(self, hypervisor: Hypervisor) -> bool:
         """Is somebody mending at this moment? Then a journal without an end is not one of a run that died."""

@@ -134,16 +134,16 @@ def _inventory(record: JournalRecord, say: Say, given: Path | None) -> Inventory
 def _undo(record: JournalRecord, hypervisor: Hypervisor, say: Say) -> bool:
     book = Journal(record.path, record.uri, "undo")
     walk = _Walk(record, hypervisor, say, book)
-    todo = [
+    standing = [
         entry
         for entry in record.entries
         if entry.state in ("done", "intended", "unknown")
     ]
-    if todo:
+    if standing:
         book.begin()  # one that is killed is found as one
     is_lost = False
     try:
-        for entry in reversed(todo):
+        for entry in reversed(standing):
             walk.take_back(entry)
     except JournalLost as exc:
         is_lost = True
@@ -151,9 +151,10 @@ def _undo(record: JournalRecord, hypervisor: Hypervisor, say: Say) -> bool:
     _tell_the_record(record, walk.undone, say)
     if is_lost:
         return False
-    if todo and (
-        record.ended or all(entry in walk.undone for entry in record.interrupted)
-    ):
+    is_settled = record.ended or all(
+        entry in walk.undone for entry in record.interrupted
+    )
+    if standing and is_settled:
         _note(say, book.close)
     return not walk.stuck and not walk.waiting
 
@@ -239,20 +240,20 @@ def _later_run(record: JournalRecord, entry: Entry) -> Path | None:
     """The newest run beside that of *record* that changed after it what *entry* changed."""
     own = record.path.parent.resolve()
     journals, _ = journal.journals_below(own.parent)
-    for other in reversed(
-        [
-            one
-            for one in journals
-            if one.path.parent.name > own.name and one.uri == record.uri
-        ]
-    ):
-        if any(
-            _is_about_the_same(one, entry)
-            for one in other.entries
-            if one.state not in ("failed", "undone")
-        ):
-            return other.path.parent
+    for other in reversed(journals):
+        run = other.path.parent
+        is_later = run.name > own.name and other.uri == record.uri
+        if is_later and _changed_the_same(other, entry):
+            return run
     return None
+
+
+def _changed_the_same(record: JournalRecord, entry: Entry) -> bool:
+    """True if a change of *record*, as far as it stands, is about what *entry* changed."""
+    standing = (
+        later for later in record.entries if later.state not in ("failed", "undone")
+    )
+    return any(_is_about_the_same(later, entry) for later in standing)
 
 
 def _is_about_the_same(one: Entry, other: Entry) -> bool:
@@ -296,8 +297,9 @@ def _tell_the_record(record: JournalRecord, undone: list[Entry], say: Say) -> No
 
 def _expect_no_obstacle(guest: Guest, change: Change) -> None:
     """Raises ChangeFailed where the state of *guest* forbids to take *change* back."""
-    if isinstance(change, FileChange | CommandChange) and (reason := guest.closed()):
-        raise NotYet(f"{reason}: when it runs, undo once more")
+    if isinstance(change, FileChange | CommandChange):
+        if reason := guest.closed():
+            raise NotYet(f"{reason}: when it runs, undo once more")
     if reason := preconditions.why_not_applied(guest, change):
         raise ChangeFailed(reason)
     if isinstance(change, DefinitionChange):
@@ -310,19 +312,17 @@ def _expect_driver(guest: Guest, change: DefinitionChange) -> None:
     An initramfs that was built since, for the hardware that was there, may lack it (dracut's hostonly,
     `MODULES=dep`). A guest that nobody can look into is given its definition all the same: that may be its rescue.
     """
-    moved, _, _ = pairs(Definition(change.before), Definition(change.after))
-    if (
-        not any(before.bus == "virtio" != after.bus for before, after in moved)
-        or guest.closed()
-    ):
+    disks, _, _ = pairs(Definition(change.before), Definition(change.after))
+    moved = any(before.bus == "virtio" != after.bus for before, after in disks)
+    if not moved or guest.closed():
         return
-    found = guest.look_inside()
-    if not isinstance(found, Facts):
+    facts = guest.look_inside()
+    if not isinstance(facts, Facts):
         return
     lacking = [
-        one.release
-        for one in found.kernels
-        if one.problem is None and not one.has("virtio_blk")
+        kernel.release
+        for kernel in facts.kernels
+        if kernel.problem is None and not kernel.has("virtio_blk")
     ]
     if lacking:
         raise ChangeFailed(
@@ -341,34 +341,31 @@ def finish(
     cycle that cannot be finished stays for the next run, and so does the journal unless this one *carries on*.
     """
     book = Journal(record.path, record.uri, "recover")
-    left = _finish_power_cycles(record, hypervisor, book, say)
+    is_left = _finish_power_cycles(record, hypervisor, book, say)
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     for entry in record.interrupted:
         if isinstance(entry.change, Boot):
-            reason = "the guest is gone"
-            if guest := guests.get(entry.uuid):
-                reason = _finish_boot(entry.change, guest)
-                say(
-                    f"{printable(entry.guest)}: the run that died had started it: {printable(reason)}"
-                )
+            reason = _finish_boot(entry, entry.change, guests.get(entry.uuid), say)
             _note(say, book.failed, entry.seq, reason)
         elif not isinstance(entry.change, PowerCycle):
-            _note(
-                say,
-                book.unknown,
-                entry.seq,
-                "the run died here; whether it was applied is judged anew",
-            )
-    if not left and carries_on:
+            reason = "the run died here; whether it was applied is judged anew"
+            _note(say, book.unknown, entry.seq, reason)
+    if not is_left and carries_on:
         _note(say, book.close)
 
 
-def _finish_boot(change: Boot, guest: Guest) -> str:
+def _finish_boot(entry: Entry, boot: Boot, guest: Guest | None, say: Say) -> str:
+    """Shut down a guest that the run had started to look into it; returns the outcome in words."""
+    if guest is None:
+        return "the guest is gone"
     guest.booted_by = None
     try:
-        return change.undo(guest, {})
+        outcome = boot.undo(guest, {})
     except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
-        return f"NOT shut down: {exc}"
+        outcome = f"NOT shut down: {exc}"
+    name = printable(entry.guest)
+    say(f"{name}: the run that died had started it: {printable(outcome)}")
+    return outcome
 
 
 def _finish_power_cycles(
@@ -378,40 +375,50 @@ def _finish_power_cycles(
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     for entry in record.interrupted:
         if isinstance(entry.change, Boot) and entry.uuid in guests:
-            guests[
-                entry.uuid
-            ].booted_by = entry.change.run  # marked again when it is started again
-    left = False
+            # marked again when it is started again
+            guests[entry.uuid].booted_by = entry.change.run
+    is_left = False
     for entry, cycle in record.power_cycles:
-        name, guest = printable(entry.guest), guests.get(entry.uuid)
+        guest = guests.get(entry.uuid)
         if guest is None:
             _note(say, book.failed, entry.seq, "the guest is gone")
-            continue
-        try:
-            words = _finished(cycle, guest)
-        except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
-            left = True
-            words = (
-                libvirt_words(exc)
-                if isinstance(exc, libvirt.libvirtError)
-                else str(exc)
-            )
-            say(
-                f"{name}: NOT finished, the power cycle of the run that died: {printable(words, lines=True)}"
-            )
-            _note(say, book.unknown, entry.seq, words)
-            continue
+        elif not _finish_power_cycle(record, entry, cycle, guest, book=book, say=say):
+            is_left = True
+    return is_left
+
+
+def _finish_power_cycle(
+    record: JournalRecord,
+    entry: Entry,
+    cycle: PowerCycle,
+    guest: Guest,
+    *,
+    book: Journal,
+    say: Say,
+) -> bool:
+    """True if the guest is as it was before, or as it was to be; else the next run or undo tries again."""
+    name = printable(entry.guest)
+    try:
+        outcome = _finished(cycle, guest)
+    except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
+        is_libvirt = isinstance(exc, libvirt.libvirtError)
+        reason = libvirt_words(exc) if is_libvirt else str(exc)
         say(
-            f"{name}: finished the power cycle of the run that died: {printable(words, lines=True)}"
+            f"{name}: NOT finished, the power cycle of the run that died: {printable(reason, lines=True)}"
         )
-        _note(say, book.failed, entry.seq, words)
-        guest.left_off = None
-        if power.is_rolled_back(guest, cycle):
-            back = record.defined_since_start(entry)
-            for one in back:
-                _note(say, book.undone, one.seq, "rolled back")
-            _tell_the_record(record, back, say)
-    return left
+        _note(say, book.unknown, entry.seq, reason)
+        return False
+    say(
+        f"{name}: finished the power cycle of the run that died: {printable(outcome, lines=True)}"
+    )
+    _note(say, book.failed, entry.seq, outcome)
+    guest.left_off = None
+    if power.is_rolled_back(guest, cycle):
+        rolled_back = record.defined_since_start(entry)
+        for defined in rolled_back:
+            _note(say, book.undone, defined.seq, "rolled back")
+        _tell_the_record(record, rolled_back, say)
+    return True
 
 
 def _finished(cycle: PowerCycle, guest: Guest) -> str:
@@ -427,32 +434,21 @@ def _finished(cycle: PowerCycle, guest: Guest) -> str:
 def at_stake(record: JournalRecord, hypervisor: Hypervisor) -> list[tuple[Guest, str]]:
     """The guests in whose power cycle the run of *record* died, where they are not as they were, in words."""
     guests = {guest.uuid: guest for guest in hypervisor.guests}
-    name = record.path.parent.name
-    way = typed.undo(record.path.parent)
-    is_finished_here = record.uri == hypervisor.uri
-    start = (
-        f"start it on the definition that booted with --fix, or: {way}"
-        if is_finished_here
-        else way
-    )
-    see = (
-        f"see whether it did with --fix, or: {way}"
-        if is_finished_here
-        else f"see whether it did: {way}"
-    )
-    found = []
+    run = record.path.parent
+    start = way = typed.undo(run)
+    see = f"see whether it did: {way}"
+    if record.uri == hypervisor.uri:  # then --fix finishes it as well
+        start = f"start it on the definition that booted with --fix, or: {way}"
+        see = f"see whether it did with --fix, or: {way}"
+    left_off = f"it is off, left so by the run {run.name}, which did not see its power cycle to the end: {start}"
+    not_seen = f"the run {run.name} died while it waited for it to come back: {see}"
+    stakes = []
     for entry, cycle in record.power_cycles:
         guest = guests.get(entry.uuid)
         if guest is None:
             continue
         if not guest.is_running:
-            words = f"it is off, left so by the run {name}, which did not see its power cycle to the end: {start}"
-            found.append((guest, words))
+            stakes.append((guest, left_off))
         elif not power.runs_on(guest, cycle.booted):
-            found.append(
-                (
-                    guest,
-                    f"the run {name} died while it waited for it to come back: {see}",
-                )
-            )
-    return found
+            stakes.append((guest, not_seen))
+    return stakes
