@@ -58,6 +58,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup(
         "reclaim", "reclaim: give guests' freed space back to the host"
     )
+    _add_options_of_subjects(group)
+    _add_options_of_mending(group)
+    _add_options_of_looking(group)
+    _add_options_of_reports(group)
+
+
+def _add_options_of_subjects(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--uri",
         help="libvirt URI (default: what --hosts says, $LIBVIRT_DEFAULT_URI, qemu:///system)",
@@ -79,6 +86,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         help="a folder with copies of disk images: they are judged too",
     )
+
+
+def _add_options_of_mending(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--fix",
         action="store_true",
@@ -99,6 +109,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="with --fix or --plan: ignore what a fix waits for; the report says so",
     )
+
+
+def _add_options_of_looking(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--boot-stopped",
         action="store_true",
@@ -114,6 +127,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="judge the definitions; look into no guest",
     )
+
+
+def _add_options_of_reports(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--reports",
         metavar="DIR",
@@ -141,12 +157,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _wants_checks(config: pytest.Config) -> bool:
     """Are checks about to be collected? Unit tests of the project itself need no hypervisor."""
     option = config.option
-    if (
-        option.help
-        or option.version
-        or option.markers
-        or getattr(option, "showfixtures", False)
-    ):
+    only_shows = option.help or option.version or option.markers
+    if only_shows or getattr(option, "showfixtures", False):
         return False
     for argument in config.args:
         path = (config.invocation_params.dir / argument.partition("::")[0]).resolve()
@@ -199,12 +211,12 @@ def _before() -> dict[signal.Signals, Any]:
     """The signals that end a run, and what they did before. nohup(1) and the like ignore some on purpose."""
     if threading.current_thread() is not threading.main_thread():
         return {}  # signals are the main thread's
-    known = {one: signal.getsignal(one) for one in (*_STOPPING, signal.SIGINT)}
-    return {
-        one: what
-        for one, what in known.items()
-        if what in (signal.SIG_DFL, signal.default_int_handler)
-    }
+    handlers = {}
+    for number in (*_STOPPING, signal.SIGINT):
+        handler = signal.getsignal(number)
+        if handler in (signal.SIG_DFL, signal.default_int_handler):
+            handlers[number] = handler
+    return handlers
 
 
 def _hear(config: pytest.Config) -> None:
@@ -237,56 +249,83 @@ class _Stop:
 _stop = _Stop()
 
 
+#: of each pair only one may be given, and why
+_EXCLUSIVE = (
+    ("fix", "plan", "--plan changes nothing and --fix does"),
+    (
+        "boot_stopped",
+        "definitions_only",
+        "--boot-stopped looks into guests and --definitions-only into none",
+    ),
+    (
+        "prove",
+        "definitions_only",
+        "--prove writes in the guests and --definitions-only looks into none",
+    ),
+)
+#: options that change how others work, and of those the ones of which one must be given
+_ONLY_WITH = (("restart", ("fix",)), ("force", ("fix", "plan")))
+
+
 def _options(config: pytest.Config) -> Options:
+    """Return what the command line asks for. Raises pytest.UsageError if that is a contradiction or not to be had."""
     option = config.option
-    for flag, needs in (("restart", ("fix",)), ("force", ("fix", "plan"))):
-        if getattr(option, flag) and not any(getattr(option, one) for one in needs):
-            raise pytest.UsageError(f"--{flag} goes with --{' or --'.join(needs)}")
-    if option.fix and option.plan:
-        raise pytest.UsageError(
-            "--plan changes nothing and --fix does: give one of them"
-        )
-    if option.boot_stopped and option.definitions_only:
-        raise pytest.UsageError(
-            "--boot-stopped looks into guests and --definitions-only into none: give one of them"
-        )
-    if option.prove and option.definitions_only:
-        raise pytest.UsageError(
-            "--prove writes in the guests and --definitions-only looks into none: give one of them"
-        )
-    if option.keep is not None and option.keep < 1:
-        raise pytest.UsageError(
-            f"--keep {option.keep}: keep at least the run that is made now"
-        )
-    metrics = config.invocation_params.dir / option.metrics if option.metrics else None
-    if metrics is not None and not os.path.isdir(metrics.parent):  # noqa: PTH112 (False for a name that is too long)
-        raise pytest.UsageError(
-            f"--metrics {option.metrics}: there is no folder {metrics.parent}"
-        )
+    _expect_no_contradiction(option)
+    folder = config.invocation_params.dir
+    metrics = _file_of_metrics(config)
     if getattr(option, "numprocesses", None):
         raise pytest.UsageError(
             "-n: reclaim looks into all guests at once by itself, and mends one at a time; run without -n"
         )
-    guests = tuple(filter(None, (option.guests or "").split(",")))
+    guests = _listed(option.guests)
     if option.guests is not None and not guests:
         raise pytest.UsageError("--guests: no name is given")
     return Options(
-        hosts=tuple(filter(None, (getattr(option, "hosts", None) or "").split(","))),
+        hosts=_listed(getattr(option, "hosts", None)),
         uri=option.uri,
         guests=guests,
         inventory=option.inventory,
-        backups=tuple(config.invocation_params.dir / path for path in option.backups),
+        backups=tuple(folder / path for path in option.backups),
         mode="fix" if option.fix else "plan" if option.plan else "audit",
         restart=option.restart,
         force=option.force,
         boot_stopped=option.boot_stopped,
         prove=option.prove,
         definitions_only=option.definitions_only,
-        reports=config.invocation_params.dir / option.reports,
+        reports=folder / option.reports,
         keep=option.keep,
         metrics=metrics,
-        arguments=tuple(str(argument) for argument in config.invocation_params.args),
+        arguments=tuple(map(str, config.invocation_params.args)),
     )
+
+
+def _expect_no_contradiction(option: Any) -> None:
+    """Raises pytest.UsageError for options that do not go together, and for --keep if it would keep nothing."""
+    for flag, needs in _ONLY_WITH:
+        if getattr(option, flag) and not any(getattr(option, need) for need in needs):
+            raise pytest.UsageError(f"--{flag} goes with --{' or --'.join(needs)}")
+    for first, second, why in _EXCLUSIVE:
+        if getattr(option, first) and getattr(option, second):
+            raise pytest.UsageError(f"{why}: give one of them")
+    if option.keep is not None and option.keep < 1:
+        raise pytest.UsageError(
+            f"--keep {option.keep}: keep at least the run that is made now"
+        )
+
+
+def _file_of_metrics(config: pytest.Config) -> Path | None:
+    given = config.option.metrics
+    if not given:
+        return None
+    path: Path = config.invocation_params.dir / given
+    if not os.path.isdir(path.parent):  # noqa: PTH112 (False for a name that is too long)
+        raise pytest.UsageError(f"--metrics {given}: there is no folder {path.parent}")
+    return path
+
+
+def _listed(names: str | None) -> tuple[str, ...]:
+    """The names of a list with commas, without empty ones."""
+    return tuple(filter(None, (names or "").split(",")))
 
 
 @pytest.hookimpl(trylast=True, optionalhook=True)
@@ -333,30 +372,21 @@ def pytest_pycollect_makeitem(
     """A check is not collected without its option or its key of the policy, or if --definitions-only rules it out."""
     requirement = requirement_of(obj)
     run = collector.config.stash.get(RUN, None)
-    if (
-        requirement
-        and run
-        and run.options.definitions_only
-        and not requirement.reads_definitions_only
-    ):
-        return []
-    if (
-        requirement
-        and run
-        and requirement.option
-        and not getattr(run.options, requirement.option)
-    ):
-        return []
-    if (
-        requirement
-        and run
-        and requirement.policy
-        and not _policy_asks(run, requirement.policy)
-    ):
-        return []
-    if requirement and run and _is_about_nothing(run, requirement):
-        return []  # of no parameters pytest would make one item, skipped and about nothing
-    return None
+    if requirement is None or run is None:
+        return None
+    return None if _is_judged(run, requirement) else []
+
+
+def _is_judged(run: Run, requirement: Requirement) -> bool:
+    options = run.options
+    if options.definitions_only and not requirement.reads_definitions_only:
+        return False
+    if requirement.option and not getattr(options, requirement.option):
+        return False
+    if requirement.policy and not _policy_asks(run, requirement.policy):
+        return False
+    # of no parameters pytest would make one item, skipped and about nothing
+    return not _is_about_nothing(run, requirement)
 
 
 def _policy_asks(run: Run, key: str) -> bool:
@@ -421,13 +451,19 @@ def _of_guest(guest: Guest, requirement: Requirement) -> Iterable[Subject]:
 
 def _id(run: Run, subject: Subject) -> str:
     """hypervisor/guest/disk/path, as far as it tells things apart; no domain name has a slash."""
-    parts = [subject.hypervisor.name] if len(run.parts) > 1 else []
-    parts += [subject.guest.name] if subject.guest else []
-    parts += [subject.disk.name] if subject.disk else []
-    path = (subject.backup.path if subject.backup else None) or (
-        subject.job.path if subject.job else None
-    )
-    return "/".join([*parts, path.lstrip("/")] if path else parts)
+    parts = []
+    if len(run.parts) > 1:
+        parts.append(subject.hypervisor.name)
+    if subject.guest:
+        parts.append(subject.guest.name)
+    if subject.disk:
+        parts.append(subject.disk.name)
+    path = subject.backup.path if subject.backup else None
+    if not path and subject.job:
+        path = subject.job.path
+    if path:
+        parts.append(path.lstrip("/"))
+    return "/".join(parts)
 
 
 def _subject(item: pytest.Item) -> Subject | None:
@@ -460,12 +496,8 @@ def pytest_collection_modifyitems(
         return
     run.is_collected = True
     order = {slug: number for number, slug in enumerate(catalogue())}
-    guests = {
-        guest: number
-        for number, guest in enumerate(
-            guest for part in run.parts for guest in part.guests
-        )
-    }
+    every = [guest for part in run.parts for guest in part.guests]
+    guests = {guest: number for number, guest in enumerate(every)}
 
     def place(item: pytest.Item) -> tuple[int, int]:
         subject = _subject(item)
@@ -493,9 +525,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     pages = config.stash.get(PAGES, None)
-    return (
-        [pages.choice] if pages and pages.choice and config.get_verbosity() >= 0 else []
-    )
+    if pages is None or not pages.choice or config.get_verbosity() < 0:
+        return []
+    return [pages.choice]
 
 
 def _requirement(item: pytest.Item) -> Requirement:
@@ -526,30 +558,30 @@ def _look(session: pytest.Session, run: Run) -> None:
         "terminalreporter"
     )
     progress = terminal.Progress(reporter)
-    chosen = dict.fromkeys(
-        subject.guest
-        for subject in map(_subject, session.items)
-        if subject is not None and subject.guest is not None and subject.backup is None
-    )
+    guests: dict[Guest, None] = {}
+    for subject in map(_subject, session.items):
+        if subject is None or subject.guest is None or subject.backup is not None:
+            continue
+        guests[subject.guest] = None
     for part in run.parts:
         part.hypervisor.progress = progress
-    for part, record in run.interrupted:
-        if run.options.mode == "fix" or (
-            run.options.boot_stopped and record.left_only_boots
-        ):
-            undo.finish(
-                record,
-                part.hypervisor,
-                progress.line,
-                carries_on=run.options.mode == "fix" or not record.applied,
-            )
+    _finish_interrupted(run, progress)
     if not run.options.definitions_only:
-        run.gather(chosen, progress)
-        run.measure(chosen)
+        run.gather(guests, progress)
+        run.measure(guests)
     progress.clear()
     if reporter.verbosity == 0:
         reporter.showfspath = False  # a line a guest, not a line a file
     gc.freeze()  # what was collected stays to the end: the collector need not look at it again and again
+
+
+def _finish_interrupted(run: Run, progress: terminal.Progress) -> None:
+    """Finish what runs that died had begun; without --fix only the starts of guests, with --boot-stopped."""
+    is_fix = run.options.mode == "fix"
+    for part, record in run.interrupted:
+        carries_on = is_fix or not record.applied
+        if is_fix or (run.options.boot_stopped and record.left_only_boots):
+            undo.finish(record, part.hypervisor, progress.line, carries_on=carries_on)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -565,30 +597,35 @@ def pytest_runtest_protocol(
     if run is None or subject is None:
         return None
     reporter: TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
-    reporter.stats.pop(
-        "", None
-    )  # it keeps the reports of every set-up and teardown, and never shows them
-    if run.options.boot_stopped and subject.guest is not None:
+    # it keeps the reports of every set-up and teardown, and never shows them
+    reporter.stats.pop("", None)
+    options = run.options
+    if options.boot_stopped and subject.guest is not None:
         _part(run, subject).engine.visit(subject.guest)
-    if (
-        not (run.options.restart and run.options.mode == "fix")
-        and not run.options.boot_stopped
-    ):
-        _guest_line(item)
-        if not _is_plain(item):
-            return None
-        _protocol(item)
-        _finished(run, subject, nextitem)
+    if options.boot_stopped or (options.restart and options.mode == "fix"):
+        _hold(run, subject, item, nextitem)
         return True
+    _guest_line(item)
+    if not _is_plain(item):
+        return None
+    _protocol(item)
+    _finished(run, subject, nextitem)
+    return True
+
+
+def _hold(
+    run: Run, subject: Subject, item: pytest.Item, nextitem: pytest.Item | None
+) -> None:
+    """Judge *item* and keep its reports back until its guest is finished."""
     held = item.config.stash[HELD]
     held.append((item, runtestprotocol(item, log=False, nextitem=nextitem)))
     following = _subject(nextitem) if nextitem else None
-    if following is None or following.guest is not subject.guest:
-        if subject.guest is not None:
-            run.leave(subject.guest)
-            subject.guest.lighten()
-        release(item.config)
-    return True
+    if following is not None and following.guest is subject.guest:
+        return
+    if subject.guest is not None:
+        run.leave(subject.guest)
+        subject.guest.lighten()
+    release(item.config)
 
 
 def _is_plain(item: pytest.Item) -> TypeGuard[pytest.Function]:
@@ -651,9 +688,8 @@ def _guest_line(item: pytest.Item) -> None:
     reporter: TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
     subject = _subject(item)
     if reporter.verbosity == 0 and subject is not None:
-        reporter.write_ensure_prefix(
-            f"{printable(subject.guest.name) if subject.guest else 'backups'} ", ""
-        )
+        name = printable(subject.guest.name) if subject.guest else "backups"
+        reporter.write_ensure_prefix(f"{name} ", "")
 
 
 def release(config: pytest.Config) -> None:
@@ -689,20 +725,16 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     subject = _subject(item)
-    if subject is not None and call.excinfo is not None and RESULT not in item.stash:
-        # a fault of ours, or Ctrl-C: the row says so, and pytest shows the traceback
-        result = _part(item.config.stash[RUN], subject).engine.result(
-            _requirement(item), subject
-        )
-        result.take(
-            Judgement(
-                Verdict.ERROR,
-                printable(f"a fault in reclaim: {call.excinfo.exconly()}"),
-            )
-        )
-        item.stash[RESULT] = result
-    if subject is not None and call.excinfo is not None and report.failed:
-        report.longrepr = discreet.traceback(call.excinfo)
+    if subject is not None and call.excinfo is not None:
+        if RESULT not in item.stash:
+            # a fault of ours, or Ctrl-C: the row says so, and pytest shows the traceback
+            engine = _part(item.config.stash[RUN], subject).engine
+            result = engine.result(_requirement(item), subject)
+            fault = printable(f"a fault in reclaim: {call.excinfo.exconly()}")
+            result.take(Judgement(Verdict.ERROR, fault))
+            item.stash[RESULT] = result
+        if report.failed:
+            report.longrepr = discreet.traceback(call.excinfo)
     _stamp(item, report)
     return report
 
@@ -747,24 +779,9 @@ def pytest_sessionfinish(
 ) -> Generator[None, None, None]:
     """The record is written before pytest-html writes, and what is made from both after it."""
     run = session.config.stash.get(RUN, None)
-    troubles = session.config.stash[TROUBLES] = []
+    session.config.stash[TROUBLES] = []
     if run is not None:
-        stopped = exitstatus in (
-            pytest.ExitCode.INTERRUPTED,
-            pytest.ExitCode.INTERNAL_ERROR,
-        )
-        run.cut_short = stopped or bool(session.shouldstop or session.shouldfail)
-        try:
-            _hear(session.config)
-            _wind_up(run, stopped=stopped)
-        except KeyboardInterrupt:
-            run.cut_short = True
-            troubles.append(
-                "reclaim: stopped again: not every guest was looked after; the next run says what is left"
-            )
-        _hear_nothing(session.config)
-        release(session.config)
-        troubles += [f"reclaim: {words}" for words in _close(run)]
+        _finish_run(session, run, exitstatus)
     try:
         yield
     except (OSError, ReclaimError) as exc:
@@ -772,38 +789,60 @@ def pytest_sessionfinish(
             raise
         session.config.stash[PAGES].give_up_rows(exc)
     if run is not None and run.recorded:
-        troubles += session.config.stash[PAGES].finish()
-        if (
-            not all(part.is_written for part in run.parts)
-            and session.exitstatus == pytest.ExitCode.OK
-        ):
-            session.exitstatus = (
-                pytest.ExitCode.TESTS_FAILED
-            )  # nobody will find what was found
+        _finish_pages(session, run)
+
+
+def _finish_run(
+    session: pytest.Session, run: Run, exitstatus: int | pytest.ExitCode
+) -> None:
+    """See to the guests, report what was held back, and write the record."""
+    troubles = session.config.stash[TROUBLES]
+    stopped = exitstatus in (
+        pytest.ExitCode.INTERRUPTED,
+        pytest.ExitCode.INTERNAL_ERROR,
+    )
+    run.cut_short = stopped or bool(session.shouldstop or session.shouldfail)
+    try:
+        _hear(session.config)
+        _wind_up(run, stopped=stopped)
+    except KeyboardInterrupt:
+        run.cut_short = True
+        troubles.append(
+            "reclaim: stopped again: not every guest was looked after; the next run says what is left"
+        )
+    _hear_nothing(session.config)
+    release(session.config)
+    troubles += [f"reclaim: {trouble}" for trouble in _close(run)]
+
+
+def _finish_pages(session: pytest.Session, run: Run) -> None:
+    """Write report, index and metrics. A run has not passed if a record of it is missing."""
+    session.config.stash[TROUBLES] += session.config.stash[PAGES].finish()
+    are_written = all(part.is_written for part in run.parts)
+    if not are_written and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _close(run: Run) -> list[str]:
     """Close the run; what could not be written, and why a run stopped changing."""
     troubles = run.close()
-    stopped = dict.fromkeys(
-        part.engine.stopped for part in run.parts if part.engine.stopped
-    )
-    return [*(f"{words}: nothing more was changed" for words in stopped), *troubles]
+    reasons = dict.fromkeys(part.engine.stopped for part in run.parts)
+    stopped = [f"{reason}: nothing more was changed" for reason in reasons if reason]
+    return [*stopped, *troubles]
 
 
 def _wind_up(run: Run, *, stopped: bool) -> None:
     """See to the guests that were started or shut down, and count once more, unless the run was *stopped*."""
     for part in run.parts:
         part.engine.leave_all()
-    if run.recorded:
-        for part in run.parts:
-            part.engine.look_after()
-    counts = run.recorded and not run.options.definitions_only
-    if counts and not (stopped and run.options.mode != "fix"):
-        run.measure(
-            {guest for part in run.parts for guest in part.guests if part.storage},
-            after=True,
-        )
+    if not run.recorded:
+        return
+    for part in run.parts:
+        part.engine.look_after()
+    if run.options.definitions_only or (stopped and run.options.mode != "fix"):
+        return
+    counted = {guest for part in run.parts for guest in part.guests if part.storage}
+    run.measure(counted, after=True)
 
 
 def pytest_terminal_summary(
