@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -60,12 +60,8 @@ class Policy(_Table):
 
 def _a_word(text: str) -> str:
     """Becomes an argument of ssh(1): no option, no blank."""
-    if (
-        not text
-        or text.startswith("-")
-        or not text.isprintable()
-        or any(one.isspace() for one in text)
-    ):
+    is_one = text.isprintable() and not re.search(r"\s", text)
+    if not text or not is_one or text.startswith("-"):
         raise ValueError(f"{text!r}: give one word that does not begin with '-'")
     return text
 
@@ -78,9 +74,10 @@ def _a_file(path: Path) -> Path:
         raise ValueError(f"{path}: nobody knows that home directory") from exc
     except OSError as exc:
         raise ValueError(trouble(exc)) from exc
-    if any(one in str(path) for one in '%"') or not str(path).isprintable():
+    text = str(path)
+    if "%" in text or '"' in text or not text.isprintable():
         raise ValueError(
-            f"{str(path)!r}: ssh would read '%' and '\"' in it as more than that: give another path"
+            f"{text!r}: ssh would read '%' and '\"' in it as more than that: give another path"
         )
     if not path.is_absolute():
         raise ValueError(f"{path}: give an absolute path, or one that begins with ~/")
@@ -121,6 +118,9 @@ class SshOfGuests(Ssh):
             raise ValueError("an address is of one guest: give it in [guest.NAME.ssh]")
         return self
 
+    def is_for(self, guest: str) -> bool:
+        return any(fnmatch.fnmatchcase(guest, glob) for glob in self.guests)
+
 
 class GuestNotes(_Table):
     """What the user says about one guest, by its name."""
@@ -158,11 +158,13 @@ class BackupNotes(_Table):
             raise ValueError(
                 "give path (where the copies are), job (what makes them), or both"
             )
-        for one in (self.path, self.job):
-            if one is not None and not one.is_absolute():
-                raise ValueError(f"{one}: give an absolute path")
-            if one is not None and "\0" in str(one):
-                raise ValueError(f"{str(one)!r}: no path has a NUL in it")
+        for path in (self.path, self.job):
+            if path is None:
+                continue
+            if not path.is_absolute():
+                raise ValueError(f"{path}: give an absolute path")
+            if "\0" in str(path):
+                raise ValueError(f"{str(path)!r}: no path has a NUL in it")
         return self
 
 
@@ -177,14 +179,10 @@ class Inventory(_Table):
         own = self.notes(guest).ssh
         if own is not None:
             return own
-        return next(
-            (
-                one
-                for one in self.ssh
-                if any(fnmatch.fnmatchcase(guest, glob) for glob in one.guests)
-            ),
-            None,
-        )
+        for ssh in self.ssh:
+            if ssh.is_for(guest):
+                return ssh
+        return None
 
     def notes(self, guest: str) -> GuestNotes:
         return self.guest.get(guest) or NO_NOTES
@@ -192,7 +190,8 @@ class Inventory(_Table):
 
 def table_of(guest: str) -> str:
     """The table of *guest* as TOML has it: a name with a dot in it has to stand in quotes."""
-    return f"guest.{guest if re.fullmatch(r'[A-Za-z0-9_-]+', guest) else json.dumps(guest, ensure_ascii=False)}"
+    is_bare = re.fullmatch(r"[A-Za-z0-9_-]+", guest)
+    return f"guest.{guest if is_bare else json.dumps(guest, ensure_ascii=False)}"
 
 
 def read_inventory(path: Path) -> Inventory:
@@ -200,8 +199,19 @@ def read_inventory(path: Path) -> Inventory:
 
     It names users, commands and files to be changed: one that others could have written is not obeyed (Untrusted).
     """
+    data = _read_toml(path)
     try:
-        data = tomllib.loads(trust.read(path, _MOST).decode("utf-8-sig"))
+        return Inventory.model_validate(data)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        more = f" (and {exc.error_count() - 1} more)" if exc.error_count() > 1 else ""
+        raise ReclaimError(f"inventory {path}: {where}: {first['msg']}{more}") from exc
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(trust.read(path, _MOST).decode("utf-8-sig"))
     except Untrusted as exc:
         raise Untrusted(
             exc.path, exc.wrong, f"the inventory {path} is not obeyed: {exc.way_out}"
@@ -218,10 +228,3 @@ def read_inventory(path: Path) -> Inventory:
         raise ReclaimError(
             f"inventory {path}: its arrays or tables are nested too deep"
         ) from exc
-    try:
-        return Inventory.model_validate(data)
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        more = f" (and {exc.error_count() - 1} more)" if exc.error_count() > 1 else ""
-        raise ReclaimError(f"inventory {path}: {where}: {first['msg']}{more}") from exc

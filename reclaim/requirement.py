@@ -99,31 +99,33 @@ def requirement_of(function: Any) -> Requirement | None:
 def catalogue() -> dict[str, Requirement]:
     """Every requirement by slug, in the order in which one guest is remedied."""
     package = importlib.import_module("checks")
-    found: list[Requirement] = []
+    declared: list[Requirement] = []
     for info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"checks.{info.name}")
         for name, value in vars(module).items():
-            declared = requirement_of(value)
-            if (
-                declared is not None
-                and name.startswith("check_")
-                and declared not in found
-            ):
-                found.append(declared)
-    return {one.slug: one for one in in_order(found)}
+            requirement = requirement_of(value)
+            if requirement is None or not name.startswith("check_"):
+                continue
+            if requirement not in declared:
+                declared.append(requirement)
+    return {requirement.slug: requirement for requirement in in_order(declared)}
 
 
 def in_order(requirements: Iterable[Requirement]) -> list[Requirement]:
     """By stage; within a stage each after those it names, otherwise by slug."""
-    waiting = sorted(requirements, key=lambda one: (STAGES.index(one.stage), one.slug))
+    waiting = sorted(requirements, key=lambda row: (STAGES.index(row.stage), row.slug))
     ordered: list[Requirement] = []
     while waiting:
-        open_slugs = {one.slug for one in waiting}
-        ready = next((one for one in waiting if not open_slugs & set(one.after)), None)
-        if ready is None:
+        slugs = {requirement.slug for requirement in waiting}
+        ready = [
+            requirement
+            for requirement in waiting
+            if slugs.isdisjoint(requirement.after)
+        ]
+        if not ready:
             raise ValueError(
-                f"requirements wait for each other: {', '.join(sorted(open_slugs))}"
+                f"requirements wait for each other: {', '.join(sorted(slugs))}"
             )
-        ordered.append(ready)
-        waiting.remove(ready)
+        ordered.append(ready[0])
+        waiting.remove(ready[0])
     return ordered

@@ -128,11 +128,13 @@ def _sweep(reports: Path) -> None:
             whole.drop(path)
     for home in _folders(reports):
         for path in home.glob(".*.removed"):
-            if (
-                _RUN.fullmatch(path.name[1:].removesuffix(".removed"))
-                and not path.is_symlink()
-            ):
+            if _is_half_removed(path):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_half_removed(path: Path) -> bool:
+    run = path.name[1:].removesuffix(".removed")
+    return bool(_RUN.fullmatch(run)) and not path.is_symlink()
 
 
 def prune(reports: Path, keep: int) -> list[Path]:
@@ -142,12 +144,7 @@ def prune(reports: Path, keep: int) -> list[Path]:
     """
     removed = []
     for home in _folders(reports):
-        runs = [
-            one
-            for one in _folders(home)
-            if _RUN.fullmatch(one.name) and (one / record.NAME).is_file()
-        ]
-        for run in sorted(runs, key=lambda one: one.name, reverse=True)[keep:]:
+        for run in sorted(filter(_is_finished, _folders(home)), reverse=True)[keep:]:
             if _can_be_undone(run):
                 continue
             doomed = run.with_name(f".{run.name}.removed")
@@ -155,6 +152,10 @@ def prune(reports: Path, keep: int) -> list[Path]:
             shutil.rmtree(doomed)
             removed.append(run)
     return removed
+
+
+def _is_finished(run: Path) -> bool:
+    return bool(_RUN.fullmatch(run.name)) and (run / record.NAME).is_file()
 
 
 def _can_be_undone(run: Path) -> bool:
@@ -200,12 +201,12 @@ def _load(reports: Path) -> IndexState:
 
 
 def _folders(where: Path) -> list[Path]:
-    with os.scandir(where) as found:
-        return [
-            where / one.name
-            for one in found
-            if one.is_dir(follow_symlinks=False) and not one.name.startswith(".")
-        ]
+    folders = []
+    with os.scandir(where) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                folders.append(where / entry.name)
+    return folders
 
 
 def _scan(reports: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
@@ -228,7 +229,6 @@ def _refresh(
     reports: Path, state: IndexState, stamps: dict[str, tuple[int, int]]
 ) -> list[str]:
     """Let *state* be what the folders say; returns all runs, the newest first."""
-    cached = lru_cache(maxsize=_BACK + 2)(record.read)
     for key in state.runs.keys() - stamps.keys():
         del state.runs[key]
     for key, stamp in stamps.items():
@@ -238,21 +238,31 @@ def _refresh(
     ordered = sorted(state.runs, key=lambda key: (state.runs[key].started, key))
     lives: dict[tuple[str, str], list[str]] = {}
     for key in ordered:
-        if state.runs[key].trouble is None:
-            lives.setdefault((key.partition("/")[0], state.runs[key].uri), []).append(
-                key
-            )
+        entry = state.runs[key]
+        if entry.trouble is None:
+            home = key.partition("/")[0]
+            lives.setdefault((home, entry.uri), []).append(key)
+    read = lru_cache(maxsize=_BACK + 2)(record.read)
     for readable in lives.values():
-        for number, key in enumerate(readable):
-            _hold_against(
-                reports, state, readable[max(0, number - _BACK) : number], key, cached
-            )
-        for key in readable[:-_DRAWN]:
-            state.runs[key].allocated = None
-        for key in readable[-_DRAWN:]:
-            if state.runs[key].allocated is None:
-                state.runs[key].allocated = _allocated(cached(reports / key))
+        _refresh_life(reports, state, readable, read)
     return ordered[::-1]
+
+
+def _refresh_life(
+    reports: Path,
+    state: IndexState,
+    readable: list[str],
+    read: Callable[[Path], Record],
+) -> None:
+    """Compare the runs of one hypervisor, oldest first, and keep bytes of the newest."""
+    for number, key in enumerate(readable):
+        earlier = readable[max(0, number - _BACK) : number]
+        _hold_against(reports, state, earlier, key, read)
+    for key in readable[:-_DRAWN]:
+        state.runs[key].allocated = None
+    for key in readable[-_DRAWN:]:
+        if state.runs[key].allocated is None:
+            state.runs[key].allocated = _allocated(read(reports / key))
 
 
 def _entry(run: Path, stamp: tuple[int, int]) -> ArchivedRun:
@@ -300,35 +310,43 @@ def _hold_against(
     """Find what changed in *key* since the runs before it, unless that is known."""
     entry = state.runs[key]
     last = earlier[-1] if earlier else None
-    if entry.delta is not None and (
-        entry.before == last or (entry.before and entry.before not in state.runs)
-    ):
+    if entry.delta is not None and _still_holds(entry, last, state):
         return
     records = []
-    for one in reversed(earlier):
-        records.append(read(reports / one))
-        if not state.runs[one].narrow:
+    for run in reversed(earlier):
+        records.append(read(reports / run))
+        if not state.runs[run].narrow:
             break
-    found = compare.compare(records, read(reports / key))
-    kinds = {
-        "newly broken": [str(turn) for turn in found.broken],
-        "newly mended": [str(turn) for turn in found.mended],
-        "gone": [printable(guest) for guest in found.gone],
-        "new guests": [printable(guest) for guest in found.new],
-    }
     entry.before = last
-    entry.delta = Delta(
-        counts={kind: len(texts) for kind, texts in kinds.items() if texts},
-        told={kind: texts[:_TOLD] for kind, texts in kinds.items() if texts},
-    )
+    entry.delta = _delta(compare.compare(records, read(reports / key)))
+
+
+def _still_holds(entry: ArchivedRun, last: str | None, state: IndexState) -> bool:
+    """True if *last* is what *entry* was compared with, or that one is gone and cannot be read again."""
+    if entry.before == last:
+        return True
+    return bool(entry.before) and entry.before not in state.runs
+
+
+def _delta(comparison: compare.Comparison) -> Delta:
+    counts, told = {}, {}
+    for kind, texts in (
+        ("newly broken", list(map(str, comparison.broken))),
+        ("newly mended", list(map(str, comparison.mended))),
+        ("gone", list(map(printable, comparison.gone))),
+        ("new guests", list(map(printable, comparison.new))),
+    ):
+        if texts:
+            counts[kind] = len(texts)
+            told[kind] = texts[:_TOLD]
+    return Delta(counts=counts, told=told)
 
 
 def _render(state: IndexState, ordered: list[str], unfinished: list[str]) -> str:
     months: dict[str, list[tuple[str, ArchivedRun]]] = {}
     for key in ordered:
-        months.setdefault(f"{state.runs[key].started:%Y-%m}", []).append(
-            (key, state.runs[key])
-        )
+        entry = state.runs[key]
+        months.setdefault(f"{entry.started:%Y-%m}", []).append((key, entry))
     style = page.asset("style.css")
     return (
         page.environment()
@@ -351,6 +369,9 @@ def _lines(state: IndexState, ordered: list[str]) -> list[Trend]:
     for key in reversed(ordered):
         entry = state.runs[key]
         for guest, count in (entry.allocated or {}).items():
-            points.setdefault((entry.hypervisor, guest), []).append(count)
-            newest[entry.hypervisor, guest] = key
-    return [Trend(*who, counts, newest[who]) for who, counts in sorted(points.items())]
+            line = (entry.hypervisor, guest)
+            points.setdefault(line, []).append(count)
+            newest[line] = key
+    return [
+        Trend(*line, counts, newest[line]) for line, counts in sorted(points.items())
+    ]

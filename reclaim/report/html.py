@@ -103,29 +103,13 @@ class Rows:
         if report.when != "call" and report.outcome == "passed":
             cells.clear()  # no row of its own: pytest-html would make all of it and then leave it out
             return
-        if result is None:
+        if result is not None:
+            texts = self._texts(result)
+        else:
             texts = {
                 "testId": record.anchor("row", report.nodeid),
                 "verdict": report.outcome,
                 "evidence": report.nodeid,
-            }
-        else:
-            texts = {
-                "testId": record.anchor(
-                    "row",
-                    self._run_id,
-                    result.hypervisor,
-                    result.requirement,
-                    result.guest,
-                    result.disk,
-                    result.backup,
-                ),
-                "verdict": str(result.verdict),
-                "guest": result.guest or "",
-                "disk": " ".join(filter(None, (result.disk, result.backup))),
-                "requirement": f"{result.requirement}: {result.title}",
-                "evidence": "; ".join(filter(None, (result.reason, result.evidence))),
-                "change": "; ".join(map(_before_after, result.changes)),
             }
         # one line a cell: pytest-html reads its sort key with a pattern that stops at a line's end
         shown = {
@@ -141,6 +125,27 @@ class Rows:
             for column in list(_COLUMNS)[1:-1]
         )
         cells[:] = [result_cell, *made, duration]
+
+    def _texts(self, result: Result) -> dict[str, str]:
+        """The text of each column for *result*, not escaped."""
+        anchor = record.anchor(
+            "row",
+            self._run_id,
+            result.hypervisor,
+            result.requirement,
+            result.guest,
+            result.disk,
+            result.backup,
+        )
+        return {
+            "testId": anchor,
+            "verdict": str(result.verdict),
+            "guest": result.guest or "",
+            "disk": " ".join(filter(None, (result.disk, result.backup))),
+            "requirement": f"{result.requirement}: {result.title}",
+            "evidence": "; ".join(filter(None, (result.reason, result.evidence))),
+            "change": "; ".join(map(_before_after, result.changes)),
+        }
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_html(self, report: Any, data: list[str]) -> None:
@@ -174,19 +179,18 @@ class Rows:
         In the run's own folder: where the user's page goes others may write.
         """
         homes = [folder for folder in self._folders if folder.is_dir()]
-        writers = [
-            one
-            for one in _writers(self._config)
-            if homes and getattr(one, _PLACE, None) == self.path
-        ]
-        for one in writers:
+        writers = []
+        for plugin in _writers(self._config):
+            if homes and getattr(plugin, _PLACE, None) == self.path:
+                writers.append(plugin)
+        for plugin in writers:
             self.written = homes[0] / f".{NAME}.{os.getpid()}.raw.new"
-            setattr(one, _PLACE, self.written)
+            setattr(plugin, _PLACE, self.written)
         try:
             yield
         finally:
-            for one in writers:
-                setattr(one, _PLACE, self.path)
+            for plugin in writers:
+                setattr(plugin, _PLACE, self.path)
                 whole.drop(self.written)
 
     def harden(self) -> None:
@@ -194,30 +198,7 @@ class Rows:
 
         The page has its name from then on.
         """
-        text = self.written.read_text(encoding="utf-8")
-        scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
-        styles = re.findall(r"<style[^>]*>(.*?)</style>", text, re.DOTALL)
-        policy = page.content_security_policy(styles, scripts, images="data:")
-        head = (
-            '<meta charset="utf-8"/>'
-            f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}"/>'
-            '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
-            '<meta name="color-scheme" content="light dark"/>'
-        )
-        for bare, dressed in (
-            ("<html>", '<html lang="en">'),
-            ('<meta charset="utf-8"/>', head),
-            # its default unfolds every row that did not pass
-            (
-                "&#34;renderCollapsed&#34;: [&#34;passed&#34;]",
-                "&#34;renderCollapsed&#34;: [&#34;all&#34;]",
-            ),
-            ("<body>", "<body><main>"),
-            (' onclick="location.reload()"', ""),
-            ("<footer>", "</main><footer>"),
-        ):
-            text = text.replace(bare, dressed, 1)
-        text = text.replace('checked="true"', "checked")
+        text = _hardened(self.written.read_text(encoding="utf-8"))
         if self.is_ours:
             self.written.chmod(whole.PRIVATE)  # pytest-html leaves that to the umask
         else:
@@ -227,17 +208,50 @@ class Rows:
         whole.write(self.path, [text], mode=mode)
 
 
+def _hardened(text: str) -> str:
+    """The page *text* with what pytest-html leaves out."""
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    styles = re.findall(r"<style[^>]*>(.*?)</style>", text, re.DOTALL)
+    policy = page.content_security_policy(styles, scripts, images="data:")
+    head = (
+        '<meta charset="utf-8"/>'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}"/>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
+        '<meta name="color-scheme" content="light dark"/>'
+    )
+    for bare, dressed in (
+        ("<html>", '<html lang="en">'),
+        ('<meta charset="utf-8"/>', head),
+        # its default unfolds every row that did not pass
+        (
+            "&#34;renderCollapsed&#34;: [&#34;passed&#34;]",
+            "&#34;renderCollapsed&#34;: [&#34;all&#34;]",
+        ),
+        ("<body>", "<body><main>"),
+        (' onclick="location.reload()"', ""),
+        ("<footer>", "</main><footer>"),
+    ):
+        text = text.replace(bare, dressed, 1)
+    return text.replace('checked="true"', "checked")
+
+
 def _before_after(change: ChangeRecord) -> str:
     """What the change's diff takes away and what it brings, in one line."""
-    lines = [
-        line for line in change.diff.splitlines() if not line.startswith(("---", "+++"))
-    ]
-    gone = " ".join(line[1:].strip() for line in lines if line.startswith("-"))
-    come = " ".join(line[1:].strip() for line in lines if line.startswith("+"))
-    text = f"{gone or 'nothing'} → {come or 'nothing'}" if gone or come else change.diff
-    return (
-        f"{text if len(text) <= _CELL else text[:_CELL] + '…'} ({_shown(change).state})"
-    )
+    removed, added = [], []
+    for line in change.diff.splitlines():
+        if line.startswith(("---", "+++")):
+            continue
+        if line.startswith("-"):
+            removed.append(line[1:].strip())
+        elif line.startswith("+"):
+            added.append(line[1:].strip())
+    before, after = " ".join(removed), " ".join(added)
+    text = change.diff
+    if before or after:
+        text = f"{before or 'nothing'} → {after or 'nothing'}"
+    if len(text) > _CELL:
+        text = f"{text[:_CELL]}…"
+    return f"{text} ({_shown(change).state})"
 
 
 def stand_down(config: pytest.Config) -> None:

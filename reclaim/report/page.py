@@ -51,6 +51,9 @@ MEANINGS: dict[Verdict, str] = {
     Verdict.ERROR: "looking failed",
 }
 
+#: the elements of HTML for the lines of a diff
+_DIFF_ELEMENTS = {"+": "ins", "-": "del"}
+
 T = TypeVar("T")
 
 
@@ -117,60 +120,59 @@ class View:
     @cached_property
     def title(self) -> str:
         names = list(dict.fromkeys(record.hypervisor.name for record in self.records))
-        modes = list(dict.fromkeys(record.run.mode for record in self.records))
-        return f"reclaim {'/'.join(modes)}: {names[0] if len(names) == 1 else f'{len(names)} hypervisors'}"
+        modes = dict.fromkeys(record.run.mode for record in self.records)
+        of = names[0] if len(names) == 1 else f"{len(names)} hypervisors"
+        return f"reclaim {'/'.join(modes)}: {of}"
 
     @cached_property
     def figures(self) -> summary.Figures:
         return summary.figures(self.records)
 
+    def _rows(self) -> Iterator[tuple[Record, Row]]:
+        for record in self.records:
+            for row in record.results:
+                yield record, row
+
     @cached_property
     def guests(self) -> list[GuestView]:
-        found = []
+        views = []
         for record in self.records:
             spare: Counter[str] = Counter()
             for disk in record.storage:
                 spare[disk.guest] += summary.reclaimable(disk) or 0
-            found += [
-                GuestView(record, guest, rows, spare[guest])
-                for guest, rows in record.by_guest()
-                if guest is not None
-            ]
-        return found
+            for guest, rows in record.by_guest():
+                if guest is not None:
+                    views.append(GuestView(record, guest, rows, spare[guest]))
+        return views
 
     @cached_property
     def others(self) -> list[tuple[Record, list[Row]]]:
         """The rows that belong to no guest: backups and their jobs."""
-        return [
-            (record, rows)
-            for record in self.records
-            for guest, rows in record.by_guest()
-            if guest is None
-        ]
+        groups = []
+        for record in self.records:
+            for guest, rows in record.by_guest():
+                if guest is None:
+                    groups.append((record, rows))
+        return groups
 
     @cached_property
     def asked(self) -> list[Asked]:
         """The requirements of the rows, in the order in which a guest is remedied."""
-        titles = {
-            row.requirement: row.title
-            for record in self.records
-            for row in record.results
-        }
+        titles = {row.requirement: row.title for _, row in self._rows()}
         known = [slug for slug in catalogue() if slug in titles]
+        unknown = sorted(titles.keys() - known)
         return [
             Asked(slug, titles[slug], catalogue().get(slug))
-            for slug in (*known, *sorted(titles.keys() - known))
+            for slug in (*known, *unknown)
         ]
 
     @cached_property
     def columns(self) -> list[str]:
         """The requirements that are asked of guests: the columns of the grid."""
-        of_guests = {
-            row.requirement
-            for record in self.records
-            for row in record.results
-            if row.guest is not None
-        }
+        of_guests = set()
+        for _, row in self._rows():
+            if row.guest is not None:
+                of_guests.add(row.requirement)
         return [asked.slug for asked in self.asked if asked.slug in of_guests]
 
     @cached_property
@@ -181,30 +183,30 @@ class View:
     def changes(self) -> list[tuple[Record, Row, Change]]:
         return [
             (record, row, change)
-            for record in self.records
-            for row in record.results
+            for record, row in self._rows()
             for change in row.changes
         ]
 
     @cached_property
     def undo(self) -> list[str]:
         """The commands that take back what was changed."""
-        return [
-            typed.undo(folder)
-            for record, folder in zip(self.records, self.folders, strict=True)
-            if folder is not None
-            and any(
-                c.applied and not c.undone
-                for row in record.results
-                for c in row.changes
-            )
-        ]
+        commands = []
+        for record, folder in zip(self.records, self.folders, strict=True):
+            if folder is None:
+                continue
+            if any(map(_has_standing_change, record.results)):
+                commands.append(typed.undo(folder))
+        return commands
 
     @cached_property
     def tasks(self) -> list[tuple[Record, commands.Task]]:
         return [
             (record, task) for record in self.records for task in commands.tasks(record)
         ]
+
+
+def _has_standing_change(row: Row) -> bool:
+    return any(change.applied and not change.undone for change in row.changes)
 
 
 def render(view: View) -> Iterator[str]:
@@ -236,11 +238,13 @@ def content_security_policy(
 
 
 def _hashes(texts: Sequence[str]) -> str:
-    digests = (
-        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for text in texts
-    )
-    return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+    if not texts:
+        return "'none'"
+    sources = []
+    for text in texts:
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        sources.append(f"'sha256-{digest}'")
+    return " ".join(sources)
 
 
 @cache
@@ -298,20 +302,16 @@ def prose(text: str) -> Markup:
 def diff_lines(text: str) -> Iterator[tuple[str, str]]:
     """Each line of a diff with the element that says what it is."""
     for line in text.split("\n"):
-        kind = (
-            "ins"
-            if line[:1] == "+" and line[:3] != "+++"
-            else "del"
-            if line[:1] == "-" and line[:3] != "---"
-            else ""
-        )
-        yield kind, printable(line)
+        element = ""
+        if not line.startswith(("+++", "---")):
+            element = _DIFF_ELEMENTS.get(line[:1], "")
+        yield element, printable(line)
 
 
 def bars(disk: Storage) -> Bars | None:
     """The bar of *disk*: as wide as its virtual size, or as the most that is known of it."""
     counts = [disk.virtual, disk.allocated_before, disk.allocated_after, disk.used]
-    widest = max((count for count in counts if count is not None), default=0)
+    widest = max(count or 0 for count in counts)
     if not widest:
         return None
 

@@ -84,10 +84,7 @@ class Pages:
         }
         for name, step in (
             (page.NAME, self._reports),
-            (
-                str(options.metrics),
-                lambda: metrics.write(options.metrics, self._records()),
-            ),
+            (str(options.metrics), self._metrics),
             (archive.INDEX, self._index),
         ):
             try:
@@ -98,26 +95,31 @@ class Pages:
                 failed.setdefault(str(exc), [])
         if self._failure is not None and self._are_written:
             failed[_page_lost(self._failure, failed)] = []
-        return [
-            f"reclaim: cannot be written: {', '.join(paths)}: {why}"
-            if paths
-            else f"reclaim: {why}"
-            for why, paths in failed.items()
-        ]
+        lines = []
+        for why, paths in failed.items():
+            reason = f"cannot be written: {', '.join(paths)}: {why}" if paths else why
+            lines.append(f"reclaim: {reason}")
+        return lines
+
+    def _metrics(self) -> None:
+        metrics.write(self._run.options.metrics, self._records())
 
     def _index(self) -> None:
         if any(part.is_written for part in self._run.parts):
             archive.update(self._run.options.reports, self._run.options.keep)
 
     def _reports(self) -> None:
+        """Harden pytest-html's page, and write the static page of each run that has no other."""
         if self.rows is not None and self.rows.written.exists():
             try:
                 self.rows.harden()
             except OSError as exc:
                 self.give_up_rows(exc)  # ours may be smaller
         for part in self._run.parts:
+            if not part.is_written:
+                continue
             path = part.folder.absolute() / page.NAME
-            if part.is_written and (path.is_symlink() or not path.exists()):
+            if path.is_symlink() or not path.exists():
                 write_report([path.parent], path, self._remark)
 
 

@@ -64,10 +64,11 @@ def waits_for_power(row: Row) -> bool:
     known = catalogue().get(row.requirement)
     if known is None or known.stage != "power":
         return False
+    if row.verdict is Verdict.PENDING:
+        return True
     # of the others in this stage most findings take something else
-    return row.verdict is Verdict.PENDING or (
-        row.verdict is Verdict.NONCOMPLIANT and row.requirement == "live-definition"
-    )
+    is_finding = row.verdict is Verdict.NONCOMPLIANT
+    return is_finding and row.requirement == "live-definition"
 
 
 def reclaimable(disk: Storage) -> int | None:
@@ -75,16 +76,14 @@ def reclaimable(disk: Storage) -> int | None:
 
     In records from before that was counted: what the host holds beyond what the guest needs.
     """
+    used = disk.used
     if disk.reclaimable_after is not None:
-        return (
-            disk.reclaimable_after
-            if disk.reclaimable_after > tolerated(disk.used or 0)
-            else 0
-        )
-    if disk.allocated_after is None or disk.used is None:
+        spare = disk.reclaimable_after
+    elif disk.allocated_after is None or used is None:
         return None
-    spare = disk.allocated_after - disk.used
-    return spare if spare > tolerated(disk.used) else 0
+    else:
+        spare = disk.allocated_after - used
+    return spare if spare > tolerated(used or 0) else 0
 
 
 def came_back(disk: Storage) -> int | None:
@@ -141,35 +140,35 @@ class Figures:
         return "; ".join(parts) + "."
 
 
+def known(counts: Iterable[int | None]) -> list[int]:
+    """Those of *counts* that somebody could count."""
+    return [count for count in counts if count is not None]
+
+
 def figures(records: Sequence[Record]) -> Figures:
     """Add *records* up."""
     standings: Counter[Standing] = Counter()
-    power = 0
+    verdicts: Counter[Verdict] = Counter()
+    power = backups = 0
+    spare = []
     for record in records:
         for guest, rows in record.by_guest():
             if guest is not None:
                 standings[standing_in(record, rows)] += 1
                 power += any(map(waits_for_power, rows))
-    spare = [
-        found
-        for record in records
-        for disk in record.storage
-        if (found := reclaimable(disk)) is not None
-    ]
+        for row in record.results:
+            verdicts[row.verdict] += 1
+            backups += row.verdict.outcome == "failed" and is_of_backup(row)
+        spare += known(map(reclaimable, record.storage))
     return Figures(
         guests=standings.total(),
         standings=standings,
-        verdicts=Counter(row.verdict for record in records for row in record.results),
+        verdicts=verdicts,
         waiting_for_power=power,
         reclaimable=sum(spare) if spare else None,
         reclaimed=sum(record.reclaimed_bytes for record in records),
         whole_road=all(map(is_whole, records)),
-        backups=sum(
-            row.verdict.outcome == "failed"
-            for record in records
-            for row in record.results
-            if is_of_backup(row)
-        ),
+        backups=backups,
     )
 
 
