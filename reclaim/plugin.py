@@ -202,9 +202,9 @@ def _tell_what_is_at_stake(run: Run) -> None:
         with suppress(
             libvirt.libvirtError
         ):  # a guest that is gone meanwhile; its rows say so
-            for guest, words in undo.at_stake(record, part.hypervisor):
-                guest.left_off = None if guest.is_running else words
-                run.at_stake.append(f"{guest.name}: {words}")
+            for guest, state in undo.at_stake(record, part.hypervisor):
+                guest.left_off = None if guest.is_running else state
+                run.at_stake.append(f"{guest.name}: {state}")
 
 
 def _before() -> dict[signal.Signals, Any]:
@@ -220,14 +220,14 @@ def _before() -> dict[signal.Signals, Any]:
 
 
 def _hear(config: pytest.Config) -> None:
-    for one in config.stash[SIGNALS]:
-        signal.signal(one, _stop)
+    for number in config.stash[SIGNALS]:
+        signal.signal(number, _stop)
 
 
 def _hear_nothing(config: pytest.Config) -> None:
     """What was judged is written down now, which takes no time: a second Ctrl-C must not leave half of it."""
-    for one in config.stash[SIGNALS]:
-        signal.signal(one, signal.SIG_IGN)
+    for number in config.stash[SIGNALS]:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @dataclass
@@ -359,8 +359,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         for part in run.parts:
             with suppress(libvirt.libvirtError):  # libvirt may have hung up
                 part.hypervisor.close()
-    for one, before in config.stash.get(SIGNALS, {}).items():
-        signal.signal(one, before)
+    for number, handler in config.stash.get(SIGNALS, {}).items():
+        signal.signal(number, handler)
 
 
 # Collecting -----------------------------------------------------------------------------------
@@ -405,12 +405,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if requirement is None:
         return
     run = metafunc.config.stash[RUN]
-    found = _subjects(run, requirement)
+    subjects = _subjects(run, requirement)
     metafunc.parametrize(
         requirement.parameters,
         [
             pytest.param(*subject.arguments(requirement), id=_id(run, subject))
-            for subject in found
+            for subject in subjects
         ],
     )
 

@@ -346,10 +346,12 @@ class Engine:
 
     # The journal
 
-    def _write_down(self, write: Callable[..., None], seq: int, *what: object) -> None:
+    def _write_down(
+        self, write: Callable[..., None], seq: int, *details: object
+    ) -> None:
         """Write down what came of change *seq*; where that cannot be, nothing more is changed."""
         try:
-            write(seq, *what)
+            write(seq, *details)
         except JournalLost as exc:
             self.stopped = self.stopped or str(exc)
 
@@ -582,8 +584,8 @@ class Engine:
         mending, result = step.mending, step.mending.result
         match exc:
             case PowerCycleFailed():
-                words = printable(str(exc), lines=True)
-                result.reason = _joined(words, mending.forced)
+                reason = printable(str(exc), lines=True)
+                result.reason = _joined(reason, mending.forced)
                 self._not_back(
                     mending.requirement, mending.subject, step.change, step.seq, exc
                 )
@@ -600,9 +602,9 @@ class Engine:
                 write = self.journal.failed if is_undone else self.journal.unknown
                 self._write_down(write, step.seq, str(exc))
                 _forget_changed(step)
-                words = f"not mended: {printable(str(exc), lines=True)}"
+                reason = f"not mended: {printable(str(exc), lines=True)}"
                 result.reason = "; ".join(
-                    (result.reason, *filter(None, (mending.forced,)), words)
+                    (result.reason, *filter(None, (mending.forced,)), reason)
                 )
 
     def _look_later(self, step: _Step) -> None:
@@ -679,16 +681,16 @@ class Engine:
         guest.forget()
         is_up = guest.is_running and power.runs_on(guest, cycle.booted)
         if not is_up or guest.is_leaving:
-            words = "interrupted before it was seen to come back; the next --fix finishes it"
-            self._write_down(self.journal.unknown, seq, words)
+            state = "interrupted before it was seen to come back; the next --fix finishes it"
+            self._write_down(self.journal.unknown, seq, state)
         elif power.is_rolled_back(guest, cycle):
-            words = "interrupted; it was started again on the definition that booted"
+            state = "interrupted; it was started again on the definition that booted"
             self._rolled_back(guest)
-            self._write_down(self.journal.failed, seq, words)
+            self._write_down(self.journal.failed, seq, state)
         else:
-            words = "interrupted; it was not shut down"
-            self._write_down(self.journal.failed, seq, words)
-        result.reason += f"; {words}"
+            state = "interrupted; it was not shut down"
+            self._write_down(self.journal.failed, seq, state)
+        result.reason += f"; {state}"
 
     def _rolled_back(self, guest: Guest) -> None:
         """The definition that booted is in force again: what this run had defined since is undone."""

@@ -57,13 +57,13 @@ class Journal:
 
     def defined_since_start(self, uuid: str) -> list[int]:
         """The changes of the definition that one guest has not been started on: a roll-back takes them back."""
-        found: list[int] = []
+        defined: list[int] = []
         for seq, change in self.standing(uuid):
             if isinstance(change, PowerCycle) and seq not in self._at_stake:
-                found = []
+                defined = []
             elif isinstance(change, definition_change.DefinitionChange):
-                found.append(seq)
-        return found
+                defined.append(seq)
+        return defined
 
     def begin(self) -> None:
         """Write down who writes: once, with the first change. Every method that writes may raise JournalLost."""
@@ -257,15 +257,15 @@ class JournalRecord:
 
     def defined_since_start(self, cycle: Entry) -> list[Entry]:
         """The changes of the definition with which the guest of *cycle* was first to be started in it."""
-        found: list[Entry] = []
+        defined: list[Entry] = []
         for entry in self.entries[: self.entries.index(cycle)]:
             if entry.uuid != cycle.uuid or entry.state != "done":
                 continue
             if isinstance(entry.change, PowerCycle):
-                found = []
+                defined = []
             elif isinstance(entry.change, definition_change.DefinitionChange):
-                found.append(entry)
-        return found
+                defined.append(entry)
+        return defined
 
 
 @dataclass(frozen=True)
@@ -320,9 +320,10 @@ class _Outcome:
     def add_to(self, _record: JournalRecord, by_seq: dict[int, Entry]) -> None:
         if self.seq not in by_seq:
             raise ValueError(f"there is no change {self.seq}")
-        one = by_seq[self.seq]
-        one.state, one.reason = self.event, self.reason
-        one.outcome = one.outcome if self.outcome is None else self.outcome
+        entry = by_seq[self.seq]
+        entry.state, entry.reason = self.event, self.reason
+        if self.outcome is not None:
+            entry.outcome = self.outcome
 
 
 @dataclass(frozen=True)
@@ -372,20 +373,20 @@ def read(path: Path) -> JournalRecord:
 
 def journals_below(folder: Path) -> tuple[list[JournalRecord], list[str]]:
     """The journals of the runs below *folder*, oldest first, and what is wrong with those that are not obeyed."""
-    found: list[JournalRecord] = []
+    records: list[JournalRecord] = []
     troubles: dict[str, str] = {}
     for path in sorted(folder.glob(f"*/{NAME}")):
         if path.parent.is_symlink():
             continue
         try:
-            found.append(read(path))
+            records.append(read(path))
         except Untrusted as exc:
             troubles.setdefault(
                 exc.path, str(exc)
             )  # one folder above may spoil them all
         except ReclaimError as exc:
             troubles[str(path)] = str(exc)
-    return found, list(troubles.values())
+    return records, list(troubles.values())
 
 
 def _line(line: bytes) -> _Begin | _Intent | _Outcome | _End:

@@ -329,8 +329,8 @@ def _folder_of_copies(path: Path) -> BackupNotes:
         raise ReclaimError(f"--backups {path}: {exc.strerror}") from exc
 
 
-def _of(one: backup.Backup) -> Subject:
-    return Subject(one.hypervisor, one.guest, one.disk, one)
+def _of(copy: backup.Backup) -> Subject:
+    return Subject(copy.hypervisor, copy.guest, copy.disk, copy)
 
 
 def _shortly(troubles: list[str]) -> list[str]:
@@ -358,9 +358,9 @@ def _expect_obeyed(reports: Path) -> None:
 
 def _sync_folders(folder: Path) -> None:
     """Let the names of a run and its folders be on the disk: a journal that nobody finds is of no use."""
-    for one in (folder, folder.parent):
+    for path in (folder, folder.parent):
         with suppress(OSError):  # not every file system does that
-            journal.sync_folder(one)
+            journal.sync_folder(path)
 
 
 def _make_private(folder: Path) -> None:
@@ -375,11 +375,13 @@ def _make_folder(folder: Path) -> Path:
     try:
         _make_private(folder.parent)
         for number in range(1, 1000):
-            one = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+            candidate = (
+                folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+            )
             with suppress(FileExistsError):
-                one.mkdir(mode=0o700)
-                _sync_folders(one.parent)
-                return one
+                candidate.mkdir(mode=0o700)
+                _sync_folders(candidate.parent)
+                return candidate
     except OSError as exc:
         kind = _NoRoom if exc.errno in _NO_ROOM else ReclaimError
         raise kind(

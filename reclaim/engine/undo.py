@@ -110,7 +110,8 @@ def _runs_a_command(uri: str) -> bool:
     """libvirt.org/uri.html: the transport `ext` is a command, and ssh can be told another, here or there."""
     parts = urlsplit(uri)
     keys = {
-        unquote(one.partition("=")[0]).lower() for one in re.split("[&;]", parts.query)
+        unquote(setting.partition("=")[0]).lower()
+        for setting in re.split("[&;]", parts.query)
     }
     return parts.scheme.partition("+")[2] == "ext" or not keys.isdisjoint(
         {"command", "netcat"}
@@ -219,7 +220,7 @@ class _Walk:
             _expect_no_obstacle(place, entry.change)
         return entry.change.undo(place, entry.outcome)
 
-    def _say_the_way_on(self, entry: Entry, found: ChangedSince) -> None:
+    def _say_the_way_on(self, entry: Entry, exc: ChangedSince) -> None:
         """What stands in the way, and what to do about it."""
         if later := _later_run(self.record, entry):
             self.say(
@@ -229,7 +230,7 @@ class _Walk:
         self.say(
             "    somebody has changed it since: take that out by hand and undo once more, or leave it as it is"
         )
-        lines = found.diff.splitlines()
+        lines = exc.diff.splitlines()
         for line in lines[:_DIFF_LINES]:
             self.say(f"    {printable(line)}")
         if len(lines) > _DIFF_LINES:
@@ -256,28 +257,28 @@ def _changed_the_same(record: JournalRecord, entry: Entry) -> bool:
     return any(_is_about_the_same(later, entry) for later in standing)
 
 
-def _is_about_the_same(one: Entry, other: Entry) -> bool:
-    if one.uuid != other.uuid or type(one.change) is not type(other.change):
+def _is_about_the_same(later: Entry, earlier: Entry) -> bool:
+    if later.uuid != earlier.uuid or type(later.change) is not type(earlier.change):
         return False
     return (
-        not isinstance(one.change, FileChange)
-        or one.change.target == other.change.target
+        not isinstance(later.change, FileChange)
+        or later.change.target == earlier.change.target
     )
 
 
 def _expect_declared(hypervisor: Hypervisor, change: Change) -> None:
     """Raises ChangeFailed for a file of the hypervisor that no inventory declares to be a job."""
-    jobs = {str(one.job) for one in hypervisor.inventory.backup}
+    jobs = {str(notes.job) for notes in hypervisor.inventory.backup}
     if isinstance(change, FileChange) and change.path not in jobs:
         raise ChangeFailed(
             f"{change.path} is no job of the inventory: --inventory FILE names the one that declares it"
         )
 
 
-def _note(say: Say, write: Callable[..., None], *what: object) -> None:
+def _note(say: Say, write: Callable[..., None], *details: object) -> None:
     """Write something down that was done already: if that cannot be, it is said."""
     try:
-        write(*what)
+        write(*details)
     except JournalLost as exc:
         say(f"note: {printable(str(exc))}")
 
@@ -291,8 +292,8 @@ def _tell_the_record(record: JournalRecord, undone: list[Entry], say: Say) -> No
     try:
         results.mark_undone(record.path.parent, targets)
     except (OSError, ReclaimError) as exc:
-        words = trouble(exc) if isinstance(exc, OSError) else str(exc)
-        say(f"note: the record of that run does not say so: {printable(words)}")
+        reason = trouble(exc) if isinstance(exc, OSError) else str(exc)
+        say(f"note: the record of that run does not say so: {printable(reason)}")
 
 
 def _expect_no_obstacle(guest: Guest, change: Change) -> None:

@@ -127,7 +127,7 @@ class Record(_Part):
         groups: dict[str | None, list[Row]] = {}
         for row in self.results:
             groups.setdefault(row.guest, []).append(row)
-        for guest in sorted(groups, key=lambda one: one is None):
+        for guest in sorted(groups, key=lambda name: name is None):
             yield guest, groups[guest]
 
     def anchor(self, row: Row) -> str:

@@ -163,10 +163,10 @@ def _can_be_undone(run: Path) -> bool:
     if not path.exists():
         return False
     try:
-        found = journal.read(path)
+        past = journal.read(path)
     except ReclaimError:
         return True  # who cannot read it does not know
-    return bool(found.applied or found.interrupted)
+    return bool(past.applied or past.interrupted)
 
 
 @contextmanager
@@ -216,12 +216,12 @@ def _scan(reports: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
         for run in _folders(home):
             key = f"{home.name}/{run.name}"
             try:
-                found = (run / record.NAME).stat()
+                status = (run / record.NAME).stat()
             except OSError:
                 if _RUN.fullmatch(run.name):
                     unfinished.append(key)
             else:
-                stamps[key] = (found.st_mtime_ns, found.st_size)
+                stamps[key] = (status.st_mtime_ns, status.st_size)
     return stamps, sorted(unfinished, reverse=True)
 
 
@@ -267,7 +267,7 @@ def _refresh_life(
 
 def _entry(run: Path, stamp: tuple[int, int]) -> ArchivedRun:
     try:
-        found = record.read(run)
+        run_record = record.read(run)
     except ReclaimError as exc:
         when = datetime.fromtimestamp(stamp[0] / 1e9, tz=timezone.utc)
         return ArchivedRun(
@@ -276,25 +276,25 @@ def _entry(run: Path, stamp: tuple[int, int]) -> ArchivedRun:
             trouble=printable(str(exc)),
             hypervisor=run.parent.name,
         )
-    figures = summary.figures([found])
+    figures = summary.figures([run_record])
     return ArchivedRun(
         stamp=stamp,
-        started=found.run.started,
-        hypervisor=found.hypervisor.name,
-        uri=redacted(found.hypervisor.uri),
-        mode=found.run.mode,
-        version=found.run.version,
+        started=run_record.run.started,
+        hypervisor=run_record.hypervisor.name,
+        uri=redacted(run_record.hypervisor.uri),
+        mode=run_record.run.mode,
+        version=run_record.run.version,
         sentence=figures.sentence,
         verdicts=dict(figures.verdicts),
-        reclaimed=found.reclaimed_bytes,
-        narrow=compare.is_narrow(found),
-        allocated=_allocated(found),
+        reclaimed=run_record.reclaimed_bytes,
+        narrow=compare.is_narrow(run_record),
+        allocated=_allocated(run_record),
     )
 
 
-def _allocated(found: Record) -> dict[str, int]:
+def _allocated(run: Record) -> dict[str, int]:
     counts: Counter[str] = Counter()
-    for disk in found.storage:
+    for disk in run.storage:
         if disk.allocated_after is not None:
             counts[disk.guest] += disk.allocated_after
     return dict(counts)

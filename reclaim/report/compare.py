@@ -38,13 +38,13 @@ class Turn:
     before: Verdict | None
 
     def __str__(self) -> str:
-        what = " ".join(
+        names = " ".join(
             filter(
                 None,
                 (self.row.guest, self.row.disk, self.row.backup, self.row.requirement),
             )
         )
-        return f"{printable(what)}: {self.before or 'not judged'} → {self.row.verdict}"
+        return f"{printable(names)}: {self.before or 'not judged'} → {self.row.verdict}"
 
 
 @dataclass

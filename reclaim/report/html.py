@@ -52,8 +52,8 @@ def attach(report: pytest.TestReport, result: Result) -> None:
 
 
 def attached(report: Any) -> Result | None:
-    found = getattr(report, _ATTACHED, None)
-    return found if isinstance(found, Result) else None
+    result = getattr(report, _ATTACHED, None)
+    return result if isinstance(result, Result) else None
 
 
 class Rows:
@@ -152,7 +152,7 @@ class Rows:
         result = attached(report)
         if result is None:
             return
-        changes = [_shown(one) for one in result.changes]
+        changes = [_shown(change) for change in result.changes]
         text = (
             page.environment()
             .get_template("row.html.jinja")
@@ -279,7 +279,7 @@ def escaped(value: Any) -> str:
     """*value* of pytest-html's environment table, which shows text as markup and lists as broken ones."""
     if isinstance(value, dict):
         return ", ".join(
-            f"{escape(str(key))} {escaped(one)}" for key, one in value.items()
+            f"{escape(str(key))} {escaped(entry)}" for key, entry in value.items()
         )
     if isinstance(value, list | tuple):
         return ", ".join(map(escaped, value))

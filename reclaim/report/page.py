@@ -82,10 +82,10 @@ class GuestView:
 
     def cells(self, slugs: Sequence[str]) -> list[list[Row]]:
         """The rows behind each cell of the grid: one, or one for each disk."""
-        found: dict[str, list[Row]] = {slug: [] for slug in slugs}
+        groups: dict[str, list[Row]] = {slug: [] for slug in slugs}
         for row in self.rows:
-            found[row.requirement].append(row)
-        return list(found.values())
+            groups[row.requirement].append(row)
+        return list(groups.values())
 
 
 @dataclass(frozen=True)
@@ -249,14 +249,14 @@ def _hashes(texts: Sequence[str]) -> str:
 
 @cache
 def environment() -> jinja2.Environment:
-    found = jinja2.Environment(
+    jinja = jinja2.Environment(
         loader=jinja2.PackageLoader("reclaim.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {
+    jinja.filters |= {
         "shown": _shown,
         "size": _size,
         "moment": moment,
@@ -264,7 +264,7 @@ def environment() -> jinja2.Environment:
         "diff": diff_lines,
         "prose": prose,
     }
-    found.globals |= {
+    jinja.globals |= {
         "glyphs": GLYPHS,
         "meanings": MEANINGS,
         "verdicts": list(Verdict),
@@ -274,7 +274,7 @@ def environment() -> jinja2.Environment:
         "listed": LISTED,
         "chunk": CHUNK,
     }
-    return found
+    return jinja
 
 
 def _shown(text: str | None) -> str:

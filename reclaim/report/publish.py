@@ -134,7 +134,7 @@ def _is_ours(folder: Path) -> bool:
 
 def _page_lost(exc: OSError | ReclaimError, failed: dict[str, list[str]]) -> str:
     """Why there is no page of pytest-html's; where ours is among what *failed* this says so of both."""
-    words = trouble(exc) if isinstance(exc, OSError) else str(exc)
+    reason = trouble(exc) if isinstance(exc, OSError) else str(exc)
     nor_ours = ""
     for why, paths in list(failed.items()):
         if page.NAME in paths:
@@ -142,7 +142,7 @@ def _page_lost(exc: OSError | ReclaimError, failed: dict[str, list[str]]) -> str
             nor_ours = ", nor can ours be written"
             if not paths:
                 del failed[why]
-    return f"pytest-html could not write its page{nor_ours}: {words}"
+    return f"pytest-html could not write its page{nor_ours}: {reason}"
 
 
 def write_report(

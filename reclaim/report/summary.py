@@ -32,14 +32,14 @@ class Standing(str, Enum):
 
 def standing(verdicts: Iterable[Verdict]) -> Standing:
     """The worst of *verdicts* says how the guest stands; "could not look" is no finding, and no pass."""
-    found = set(verdicts)
-    if Verdict.NONCOMPLIANT in found:
+    every = set(verdicts)
+    if Verdict.NONCOMPLIANT in every:
         return Standing.OPEN
-    if Verdict.PENDING in found:
+    if Verdict.PENDING in every:
         return Standing.PENDING
-    if found & {Verdict.NOT_ASSESSABLE, Verdict.ERROR}:
+    if every & {Verdict.NOT_ASSESSABLE, Verdict.ERROR}:
         return Standing.UNKNOWN
-    return Standing.WAIVED if Verdict.WAIVED in found else Standing.RETURNS
+    return Standing.WAIVED if Verdict.WAIVED in every else Standing.RETURNS
 
 
 def is_whole(record: Record) -> bool:
@@ -172,5 +172,5 @@ def figures(records: Sequence[Record]) -> Figures:
     )
 
 
-def _say(number: int, one: str, many: str) -> str:
-    return f"{number} guest {one}" if number == 1 else f"{number} guests {many}"
+def _say(number: int, singular: str, plural: str) -> str:
+    return f"{number} guest {singular}" if number == 1 else f"{number} guests {plural}"
