@@ -379,7 +379,7 @@ class Engine:
         if self.stopped:
             result.reason += f"; not mended: {self._why_stopped()}"
             return _End.NOT_APPLIED
-        unmet = self._unmet(requirement, subject)
+        unmet = self._waits_for(requirement, subject)
         if unmet and not self.force:
             _withhold(result, *unmet[0])
             return _End.NOT_APPLIED
@@ -734,7 +734,7 @@ class Engine:
 
     # What a fix waits for
 
-    def _unmet(
+    def _waits_for(
         self, requirement: Requirement, subject: Subject
     ) -> list[tuple[str, Judgement]]:
         """The requirements named by `after` that do not hold for the same guest, each with the first row that says so.
