@@ -40,7 +40,7 @@ from reclaim.handles.node import Node
 from reclaim.requirement import Requirement, catalogue
 
 Mode = Literal["audit", "plan", "fix"]
-#: the requirement whose rows tell of disks that only QEMU's own arguments bring
+#: the requirement whose rows report disks that only QEMU's own arguments bring
 TELLS_OF_UNKNOWN = "disk-discard"
 #: the requirement that a start of the guest fulfils
 _LIVE = "live-definition"
@@ -48,7 +48,7 @@ _WAS_OFF = "it was off: it was started (--boot-stopped)"
 
 
 class Subject(NamedTuple):
-    """What one requirement is judged for."""
+    """The subject of one row: a guest, a disk, a copy, a job or the hypervisor."""
 
     hypervisor: Node
     guest: Guest | None = None
@@ -58,14 +58,14 @@ class Subject(NamedTuple):
 
     @property
     def place(self) -> Guest | Node:
-        """Where changes are made: copies and their jobs are the hypervisor's, whosever disk they are of."""
+        """The place of changes. Copies and their jobs belong to the hypervisor, even those of a guest's disk."""
         if self.guest is None or self.backup is not None or self.job is not None:
             return self.hypervisor
         return self.guest
 
     @property
     def key(self) -> tuple[str | None, str | None, str | None]:
-        """Guest, disk, and copy or job, by name: what tells the rows of one requirement apart."""
+        """The names of guest, disk, and copy or job. They distinguish the rows of one requirement."""
         copy = self.backup or self.job
         path = copy.path if copy is not None else None
         return (
@@ -80,10 +80,10 @@ class Subject(NamedTuple):
 
 
 def judge(requirement: Requirement, subject: Subject) -> Judgement:
-    """Ask the check. Nothing is changed.
+    """Return the check's judgement. Nothing is changed.
 
-    Only an AssertionError that the check itself raised is a finding; a probe that failed is an
-    `error`. Anything else is a fault of ours and is raised.
+    Only an AssertionError that the check itself raised is a finding. A probe that failed is an
+    `error`. Any other exception is a fault in reclaim and is raised.
     """
     guest = subject.guest
     waived = guest.notes.waive.get(requirement.slug) if guest is not None else None
@@ -109,7 +109,7 @@ def judge(requirement: Requirement, subject: Subject) -> Judgement:
 
 
 def _is_finding(exc: AssertionError, requirement: Requirement) -> bool:
-    """Was it raised by the check's own assert, not somewhere below it?"""
+    """True if the check's own assert raised it, not code that the check called."""
     traceback = exc.__traceback__
     if traceback is None:
         return False
@@ -119,7 +119,7 @@ def _is_finding(exc: AssertionError, requirement: Requirement) -> bool:
 
 
 def finding(exc: AssertionError) -> str:
-    """The check's own words, without what pytest's assertion rewriting adds."""
+    """Return the check's own message without the lines that pytest's assertion rewriting adds."""
     text = str(exc)
     head = text.partition("\nassert ")[0]
     return head if not head.startswith("assert ") else text
@@ -185,11 +185,11 @@ class Engine:
     results: dict[tuple[str, str | None, str | None, str | None], Result] = field(
         default_factory=dict
     )
-    #: bytes that came back from copies; what came back from guests' disks is counted on the disks
+    #: bytes that came back from copies; `reclaim.space.measured` counts those of guests' disks
     freed: int = 0
     _planned: dict[str, Definition] = field(default_factory=dict)
     _planned_renames: dict[str, dict[str, str]] = field(default_factory=dict)
-    #: what the changes of the fix under way had to say
+    #: the notes of the changes of the fix under way
     _notes: list[str] = field(default_factory=list)
     #: the changes of this run by their number in the journal
     _records: dict[int, ChangeRecord] = field(default_factory=dict)
@@ -203,7 +203,7 @@ class Engine:
     _booted: dict[Guest, int] = field(default_factory=dict)
 
     def visit(self, guest: Guest) -> None:
-        """Start *guest* where it is off and --boot-stopped was given; `leave` shuts it down again."""
+        """Start *guest* if it is off and --boot-stopped was given. `leave` shuts it down again."""
         if not self.boot_stopped or guest in self._booted or guest.unstarted:
             return
         try:
@@ -237,7 +237,7 @@ class Engine:
         return self._why_stopped() if self.stopped else None
 
     def leave(self, guest: Guest) -> None:
-        """Shut *guest* down where `visit` started it; its rows say so."""
+        """Shut *guest* down if `visit` started it, and report that in its rows."""
         if guest not in self._booted:
             return
         seq = self._booted[guest]
@@ -270,16 +270,18 @@ class Engine:
             )
 
     def leave_all(self) -> None:
-        """Shut down what is still up of what was started: the run was interrupted."""
+        """Shut down the started guests that are still up: the run was interrupted."""
         for guest in list(self._booted):
             self.leave(guest)
 
     def run(self, requirement: Requirement, subject: Subject) -> Result:
-        """Judge one requirement for one subject, and mend it where the mode says so."""
+        """Judge one requirement for one subject, and mend it if the mode allows that."""
         started = time.monotonic()
         if self._asked:
             self.look_after()
-        judgement = judge(requirement, subject)  # what is interrupted has no row
+        judgement = judge(
+            requirement, subject
+        )  # if this is interrupted there is no row
         result = self.result(requirement, subject)
         result.take(judgement)
         if result.verdict is Verdict.ERROR and self._is_reconnected():
@@ -349,14 +351,14 @@ class Engine:
     def _write_down(
         self, write: Callable[..., None], seq: int, *details: object
     ) -> None:
-        """Write down what came of change *seq*; where that cannot be, nothing more is changed."""
+        """Write down the outcome of change *seq*. If the journal cannot be written, the run changes nothing more."""
         try:
             write(seq, *details)
         except JournalLost as exc:
             self.stopped = self.stopped or str(exc)
 
     def _why_stopped(self) -> str:
-        """Why nothing more is changed: in full for the first row that it is of, in short for the others."""
+        """Return why the run changes nothing more: the whole reason for the first row, a short one for the others."""
         short = "nothing more is changed in this run"
         if self._is_told:
             return short
@@ -434,7 +436,7 @@ class Engine:
     def _propose(
         self, requirement: Requirement, subject: Subject, result: Result
     ) -> list[Change]:
-        """What the fixer proposes; where it withholds, the result says so."""
+        """Return the changes that the fixer proposes. If it withholds them, the result gets the reason."""
         try:
             if self.mode != "plan" or subject.guest is None:
                 return requirement.fixer(*subject.arguments(requirement))
@@ -459,7 +461,7 @@ class Engine:
     def _counts_later(
         self, requirement: Requirement, subject: Subject, result: Result
     ) -> bool:
-        """True if the applied changes count only later: the fixer, asked again, has nothing to propose but to wait."""
+        """True if the applied changes take effect later: the fixer, asked again, only proposes to wait."""
         try:
             requirement.fixer(*subject.arguments(requirement))
         except Pending as exc:
@@ -473,7 +475,7 @@ class Engine:
     def _withheld(
         self, subject: Subject, changes: list[Change], result: Result
     ) -> bool:
-        """Does the guest's state forbid one of *changes*? Then the result says why."""
+        """True if the guest's state forbids one of *changes*. Then the result gets the reason."""
         guest = subject.guest
         if guest is None:
             return False
@@ -553,7 +555,7 @@ class Engine:
             return step.change.apply(step.mending.subject.place)
         except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
             return exc
-        except BaseException as exc:  # Ctrl-C, SIGTERM, a fault of ours: only the journal and the row are told
+        except BaseException as exc:  # Ctrl-C, SIGTERM, a fault of ours: it is noted in journal and row, and goes on
             guest = step.mending.subject.guest
             if guest is not None and isinstance(step.change, PowerCycle):
                 self._interrupted(guest, step.change, step.seq, step.mending.result)
@@ -597,7 +599,7 @@ class Engine:
                 )
                 self._look_later(step)
             case _:
-                # who changes something takes it back before raising ChangeFailed; after any other error nobody knows
+                # before a change raises ChangeFailed it takes its first half back; no other error promises that
                 is_undone = isinstance(exc, ChangeFailed)
                 write = self.journal.failed if is_undone else self.journal.unknown
                 self._write_down(write, step.seq, str(exc))
@@ -630,7 +632,7 @@ class Engine:
         change: Change,
         result: Result,
     ) -> int | None:
-        """The number of *change* in the journal; None where it is not to be made, and the row says why."""
+        """Return the number of *change* in the journal, or None if it must not be made: the row gets the reason."""
         try:
             return self.journal.intend(place.name, place.uuid, requirement.slug, change)
         except JournalLost as exc:
@@ -658,7 +660,7 @@ class Engine:
         seq: int,
         exc: Exception,
     ) -> None:
-        """A guest did not come back: the journal is told, and what was judged before is judged again."""
+        """Write down that a guest did not come back, and judge again the rows that were judged before."""
         guest = subject.guest
         if guest is None or not isinstance(exc, ChangeFailed):
             self._write_down(self.journal.unknown, seq, str(exc))
@@ -675,9 +677,9 @@ class Engine:
     def _interrupted(
         self, guest: Guest, cycle: PowerCycle, seq: int, result: Result
     ) -> None:
-        """The power cycle was cut short: tell what is known of the guest."""
+        """Report the guest's state after a power cycle that was cut short."""
         if self.hypervisor.is_cut_off:
-            return  # nothing is: the next run sees
+            return  # libvirt hung up, so the state is not known: the next run sees it
         guest.forget()
         is_up = guest.is_running and power.runs_on(guest, cycle.booted)
         if not is_up or guest.is_leaving:
@@ -693,7 +695,7 @@ class Engine:
         result.reason += f"; {state}"
 
     def _rolled_back(self, guest: Guest) -> None:
-        """The definition that booted is in force again: what this run had defined since is undone."""
+        """Note as undone the definitions of this run that the roll-back replaced by the one that booted."""
         for seq in self.journal.defined_since_start(guest.uuid):
             self._write_down(self.journal.undone, seq, "rolled back")
             self._records[seq].undone = True
@@ -701,7 +703,7 @@ class Engine:
     def _look_again(
         self, cycled: Requirement, subject: Subject, *, undone: bool = False
     ) -> None:
-        """After a power cycle what was judged before it is judged again, and mended where it broke."""
+        """Judge again, after a power cycle, the rows that were judged before it, and mend those that broke."""
         guest = subject.guest
         if guest is None:
             return
@@ -732,12 +734,12 @@ class Engine:
         elif is_broken and not undone:
             self._remedy(requirement, subject, result)
 
-    # What a fix waits for
+    # The requirements that a fix waits for
 
     def _waits_for(
         self, requirement: Requirement, subject: Subject
     ) -> list[tuple[str, Judgement]]:
-        """The requirements named by `after` that do not hold for the same guest, each with the first row that says so.
+        """Return the requirements in `after` that do not hold for the same guest, each with its first such judgement.
 
         Without --force the first one is enough.
         """
@@ -748,7 +750,7 @@ class Engine:
         for slug in requirement.after:
             earlier = catalogue()[slug]
             if earlier.stage == "inside" and not guest.is_running:
-                continue  # what is done to a guest that is off is done from outside
+                continue  # a guest that is off is changed from outside
             for judgement in self._standing(earlier, guest):
                 if not judgement.verdict.holds:
                     unmet.append((slug, judgement))
@@ -758,10 +760,10 @@ class Engine:
         return unmet
 
     def _standing(self, requirement: Requirement, guest: Guest) -> Iterable[Judgement]:
-        """How *requirement* stands for *guest*: as this run judged it, else judged now."""
+        """Yield the judgements of *requirement* for *guest*: those of this run, else new ones."""
         for subject in subjects(requirement, guest):
             if subject.disk is not None and subject.disk.is_unknown:
-                continue  # nothing is done to it
+                continue  # reclaim changes nothing of it
             result = self.results.get((requirement.slug, *subject.key))
             if result is None:
                 yield judge(requirement, subject)
@@ -772,7 +774,7 @@ class Engine:
 
 
 def _remark(guest: Guest | None, change: Change) -> str:
-    """What the report adds to *change*; nothing where libvirt cannot tell: the change itself says so then."""
+    """Return the report's note about *change*, or "" if libvirt does not answer: the change reports that itself."""
     try:
         return preconditions.remark(guest, change) if guest is not None else ""
     except libvirt.libvirtError:
@@ -780,7 +782,7 @@ def _remark(guest: Guest | None, change: Change) -> str:
 
 
 def _evidence(seen: str, changes: list[Change]) -> str:
-    """What was *seen*, and what the definition lost or has elsewhere now."""
+    """Return the evidence *seen* and the settings that the definition lost or moved."""
     notes: list[str] = []
     for change in changes:
         if isinstance(change, DefinitionChange):
@@ -808,7 +810,7 @@ def _wait_for_power(result: Result, change: PowerCycle) -> None:
 
 
 def _forget_changed(step: _Step) -> None:
-    """Drop the answers that the change may have made stale: a definition's change reaches nothing inside the guest."""
+    """Drop the answers that the change may have made stale. A new definition changes nothing inside the guest."""
     is_definition = isinstance(step.change, DefinitionChange)
     step.mending.subject.place.forget(inside=not is_definition)
 
@@ -841,14 +843,14 @@ def _name(handle: Guest | Disk | None) -> str | None:
 
 
 def _shortly(judgement: Judgement) -> str:
-    """A verdict and the first part of its reason: its own row has all of it."""
+    """Return a verdict and the first part of its reason. Its own row has all of it."""
     if judgement.verdict is Verdict.PENDING:
         return "pending"
     return f"{judgement.verdict}: {judgement.reason.partition(';')[0]}"
 
 
 def _overruled(unmet: Sequence[tuple[str, Judgement]]) -> str:
-    """What --force overrules, in words: each requirement that does not hold, and which of them nobody could look at."""
+    """Name the requirements that --force overrules: those that do not hold, and those that could not be assessed."""
     if not unmet:
         return ""
     alike: dict[str, list[str]] = {}
@@ -871,7 +873,7 @@ def _overruled(unmet: Sequence[tuple[str, Judgement]]) -> str:
 
 
 def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:
-    """Everything of *guest* that *requirement* is judged for. Its copies are found by the run (`backups.backup`)."""
+    """Return the subjects of *requirement* in *guest*. The run finds the guest's copies (`backups.backup`)."""
     return [
         subject
         for subject in everything(requirement, guest)
@@ -880,7 +882,7 @@ def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:
 
 
 def everything(requirement: Requirement, guest: Guest) -> list[Subject]:
-    """Everything of *guest* that requirements with these parameters are judged for."""
+    """Return all subjects in *guest* of requirements with these parameters."""
     if requirement.stage == "backup":
         return []
     if "disk" not in requirement.parameters:
@@ -894,7 +896,7 @@ def everything(requirement: Requirement, guest: Guest) -> list[Subject]:
 
 
 def is_asked(requirement: Requirement, subject: Subject) -> bool:
-    """Of disks that libvirt knows nothing of one requirement tells."""
+    """True unless the disk is unknown to libvirt: only one requirement reports such disks."""
     return (
         subject.disk is None
         or not subject.disk.is_unknown

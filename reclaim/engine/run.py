@@ -33,18 +33,18 @@ from reclaim.space import measured
 
 #: guests looked into at a time; libvirtd answers 5 calls of one client at once (max_client_requests)
 _AT_ONCE = 5
-#: for these nothing is wrong with where the reports are to go: it is full, or fails
+#: with these errors the folder of reports is well chosen, but full or failing
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-#: journals that are not obeyed and are told one by one
+#: journals that are not obeyed and are listed one by one
 _TOLD = 3
-#: root's reports, where nobody else can write
+#: root's reports: no other user can write there
 SAFE = "/var/lib/reclaim/reports"
-#: seconds after which it is told anew what is waited for
+#: seconds between two lines of progress
 _PROGRESS_SECONDS = 1.0
 
 
 class _NoRoom(ReclaimError):
-    """The folder of a run cannot be made, and nobody has done anything wrong."""
+    """The folder of a run cannot be made, though the user chose well."""
 
 
 @dataclass
@@ -62,14 +62,14 @@ class Run:
     remarks: list[str] = field(default_factory=list)
     #: guests that are not as they were since then, in words
     at_stake: list[str] = field(default_factory=list)
-    #: folders of PATH that no program is run from
+    #: folders of PATH that reclaim runs no program from
     left_out: list[str] = field(default_factory=list)
     #: it was stopped before everything was judged
     cut_short: bool = False
     recorded: bool = False
-    #: it is known what is judged: the run was not stopped before
+    #: collecting came to its end: the run was not stopped before
     is_collected: bool = False
-    #: what is judged, by the handles it takes
+    #: the subjects of the run, by the handles that their requirements take
     collected: dict[tuple[str, ...], list[Subject]] = field(default_factory=dict)
     _locks: ExitStack = field(default_factory=ExitStack)
     _made: list[Path] = field(default_factory=list)
@@ -80,11 +80,11 @@ class Run:
 
     @property
     def changes_something(self) -> bool:
-        """Then nobody else may at the same time."""
+        """True if this run may change something, so that it needs the hypervisor's lock."""
         return self.options.mode == "fix" or self.options.boot_stopped
 
     def open(self) -> None:
-        """Connect. Raises ReclaimError where a hypervisor, a guest or the inventory is not there."""
+        """Connect. Raises ReclaimError if a hypervisor, a guest or the inventory is not there."""
         options = self.options
         inventory = Inventory()
         if options.inventory:
@@ -118,7 +118,7 @@ class Run:
         return Part(hypervisor, guests, engine, folder)
 
     def _expect_known_names(self, inventory: Inventory) -> None:
-        """Raises ReclaimError where the inventory names a guest or a requirement that is not there."""
+        """Raise ReclaimError if the inventory names a guest or a requirement that is not there."""
         names = {guest.name for part in self.parts for guest in part.hypervisor.guests}
         for name in inventory.guest:
             if name not in names:
@@ -136,7 +136,7 @@ class Run:
                     )
 
     def _find_backups(self, declared: list[BackupNotes]) -> None:
-        """Find the copies and jobs of every hypervisor; a copy that fits no disk anywhere is told once."""
+        """Find the copies and jobs of every hypervisor. A copy that fits no disk anywhere gets one row."""
         strangers: dict[str, list[Subject]] = {}
         for part in self.parts:
             copies = backup.find(part.hypervisor, declared, part.guests)
@@ -155,7 +155,7 @@ class Run:
                 self.parts[0].copies.append(subjects[0])
 
     def prepare(self) -> None:
-        """Make the folders, take the locks, find what died. Raises ReclaimError."""
+        """Make the folders, take the locks, find the runs that died. Raises ReclaimError."""
         if self.changes_something:
             _expect_obeyed(self.options.reports)
             for part in self.parts:
@@ -184,7 +184,7 @@ class Run:
                     guest.history.append(entry.change.before)
 
     def _give_home(self, part: Part) -> None:
-        """Make the folder of *part*; what changes nothing can do without where there is no room."""
+        """Make the folder of *part*. If there is no room, a run that changes nothing does without."""
         try:
             part.folder = _make_folder(part.folder)
         except _NoRoom as exc:
@@ -196,13 +196,15 @@ class Run:
         if not self.changes_something:
             return
         try:
-            _expect_obeyed(part.folder)  # a share may give to another what we make
+            _expect_obeyed(
+                part.folder
+            )  # on a share our folder may belong to another user
         except ReclaimError:
             part.folder.rmdir()
             raise
 
     def _find_death(self, past: JournalRecord, part: Part) -> None:
-        """Did the run of *past* die, and on the hypervisor of *part*? Two hypervisors may have one name, and folder."""
+        """Note *past* if its run died, as one of *part* or of another address: two hypervisors may have one folder."""
         if not past.died or self._is_under_way(part.hypervisor):
             return
         guests = {guest.uuid for guest in part.hypervisor.guests}
@@ -214,7 +216,7 @@ class Run:
             self.elsewhere.append((part, past))
 
     def _is_under_way(self, hypervisor: Hypervisor) -> bool:
-        """Is somebody mending at this moment? Then a journal without an end is not one of a run that died."""
+        """True if another run is mending at this moment: then a journal without an end may be that run's."""
         if self.changes_something:
             return False  # the lock is ours
         try:
@@ -222,24 +224,24 @@ class Run:
         except LockHeld:
             return True
         except ReclaimError:
-            return False  # there is no place for a lock: nobody can be told by it
-        # who writes no journal that is obeyed could only hide by a lock that a run died
+            return False  # there is no place for a lock, so none shows a run
+        # a user whose journals are not obeyed could use a lock only to hide that a run died
         return bool(others_at_work(hypervisor, trust.trusted_users()))
 
     def forget_record(self) -> None:
-        """There is nothing to judge after all: leave no folder behind."""
+        """Leave no folder behind: there is nothing to judge after all."""
         self.abandon()
         self.recorded = False
 
     def abandon(self) -> None:
-        """Let go of the locks, and leave no folder behind of a run that ends before anything is written."""
+        """Release the locks, and remove the folders of a run that ends before anything is written."""
         self._locks.close()
         while self._made:
             with suppress(OSError):  # it holds something, or is gone
                 self._made.pop().rmdir()
 
     def gather(self, guests: Iterable[Guest], progress: Callable[[str], None]) -> None:
-        """Look into all *guests* at once; what fails is kept for the checks to tell."""
+        """Look into all *guests* at once. Failures are kept, and the checks report them."""
         waiting = [guest for guest in guests if _is_open(guest)]
         started = time.monotonic()
         with closing(
@@ -257,7 +259,7 @@ class Run:
                 )
 
     def leave(self, guest: Guest) -> None:
-        """*guest* is finished: where it was started to be looked into, it is shut down again."""
+        """Shut *guest* down again, now that it is judged, if the run started it to look into it."""
         for part in self.parts:
             if guest.booted_by is not None and guest in part.guests:
                 measured.measure(part.hypervisor, [guest], part.storage, after=True)
@@ -271,7 +273,7 @@ class Run:
             measured.measure(part.hypervisor, chosen, part.storage, after=after)
 
     def close(self) -> list[str]:
-        """Write the record of every hypervisor and let go of the locks; what could not be written, a line each."""
+        """Write the record of every hypervisor and release the locks. Return a line for each failure."""
         self._made.clear()
         try:
             if not self.recorded:
@@ -282,7 +284,7 @@ class Run:
             self._locks.close()
 
     def _closed(self, part: Part, ended: datetime) -> Iterator[str]:
-        """The record is there, on the disk or not."""
+        """Make the record of *part*, and write it if there is a folder. Yield a line for each failure."""
         try:
             part.engine.journal.end()
         except JournalLost as exc:
@@ -317,11 +319,11 @@ def _is_open(guest: Guest) -> bool:
     try:
         return guest.can_be_looked_into
     except (libvirt.libvirtError, ProbeError):
-        return False  # it is gone, as transient ones go, or its definition cannot be read: the checks say so
+        return False  # it is gone, as transient ones go, or its definition cannot be read: the checks report that
 
 
 def _folder_of_copies(path: Path) -> BackupNotes:
-    """What --backups says. Raises ReclaimError where there is nothing to read."""
+    """Return *path* of --backups as an inventory would declare it. Raises ReclaimError if it cannot be read."""
     try:
         with Folder.at(str(path.absolute())).opened():
             return BackupNotes(path=path.absolute())
@@ -334,7 +336,7 @@ def _of(copy: backup.Backup) -> Subject:
 
 
 def _shortly(troubles: list[str]) -> list[str]:
-    """The first of many lines, and how many there are."""
+    """Return the first of many lines, and the number of the others."""
     more = (
         [f"and {len(troubles) - _TOLD} more journals that are not obeyed"]
         if len(troubles) > _TOLD
@@ -344,7 +346,7 @@ def _shortly(troubles: list[str]) -> list[str]:
 
 
 def _expect_obeyed(reports: Path) -> None:
-    """Raises ReclaimError where others could write into *reports*: nobody would obey a journal from there."""
+    """Raise ReclaimError if others could write into *reports*: undo would not obey a journal from there."""
     try:
         trust.expect(reports)
     except Untrusted as exc:
@@ -357,21 +359,21 @@ def _expect_obeyed(reports: Path) -> None:
 
 
 def _sync_folders(folder: Path) -> None:
-    """Let the names of a run and its folders be on the disk: a journal that nobody finds is of no use."""
+    """Sync the names of a run and its folders: a journal without a name is of no use."""
     for path in (folder, folder.parent):
         with suppress(OSError):  # not every file system does that
             journal.sync_folder(path)
 
 
 def _make_private(folder: Path) -> None:
-    """Make *folder* and those above that lack, for ourselves alone; one that is there keeps its mode."""
+    """Make *folder* and the missing ones above it, for ourselves alone. Existing folders keep their mode."""
     if not folder.is_dir():
         _make_private(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _make_folder(folder: Path) -> Path:
-    """Make *folder*, or its like with a number where another run has the name."""
+    """Make *folder*, or one with a number behind its name if another run has the name."""
     try:
         _make_private(folder.parent)
         for number in range(1, 1000):

@@ -1,4 +1,4 @@
-"""Walks a journal backwards, and finishes what a run that died had begun."""
+"""Undo: the walk back through a journal, and the finish of power cycles and starts of runs that died."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ from reclaim.inventory import Inventory, read_inventory
 from reclaim.record import results, typed
 
 Say = Callable[[str], None]
-#: changes that nothing is taken back of: no state of the guest stands in the way
+#: changes without anything to take back: no state of the guest stands in the way
 _LEFT_AS_IT_IS = (PowerCycle, ImageAmend, Sparsify)
-#: lines of what stands in the way that are shown
+#: lines of a later change's diff that are shown
 _DIFF_LINES = 60
 
 
@@ -55,9 +55,9 @@ def undo(
 ) -> bool:
     """Take back what the run in *folder* changed, the last change first, with *inventory* or the run's own.
 
-    A guest whose change cannot be taken back safely is left as it then is, and said; the others go
-    on. True where everything was taken back. Raises ReclaimError where there is no journal, or one that is not to be
-    trusted, or the hypervisor cannot be reached or is being changed by somebody else.
+    A guest whose change cannot be taken back safely is left as it then is and reported. The others go on. Returns
+    True if everything was taken back. Raises ReclaimError if there is no journal, if it is not to be trusted, if
+    the hypervisor cannot be reached, or if another run is changing it.
     """
     path = folder.resolve() / journal.NAME if folder.is_dir() else folder
     if not path.exists():
@@ -83,7 +83,7 @@ def undo(
 
 
 def _expect_no_link_of_others(folder: Path) -> None:
-    """Raises Untrusted for a way to the run, such as `latest`, that somebody else could have laid."""
+    """Raise Untrusted if another user could have made the way to the run, such as `latest`."""
     try:
         trust.expect(folder)
     except OSError as exc:
@@ -95,7 +95,7 @@ def _expect_no_link_of_others(folder: Path) -> None:
 
 
 def _address(record: JournalRecord, given: str | None) -> str:
-    """The run's URI. Raises ReclaimError if *given* is another, or it runs a command and nobody has said so."""
+    """Return the run's URI. Raises ReclaimError if *given* is another, or if it runs a command and is not given."""
     if given is not None and given != record.uri:
         raise ReclaimError(f"--uri {given}: that run was on {record.uri}")
     if given is None and _runs_a_command(record.uri):
@@ -107,7 +107,7 @@ def _address(record: JournalRecord, given: str | None) -> str:
 
 
 def _runs_a_command(uri: str) -> bool:
-    """libvirt.org/uri.html: the transport `ext` is a command, and ssh can be told another, here or there."""
+    """True if *uri* names a command (libvirt.org/uri.html): by the transport `ext`, or one for ssh on either side."""
     parts = urlsplit(uri)
     keys = {
         unquote(setting.partition("=")[0]).lower()
@@ -168,18 +168,18 @@ class _Walk:
     hypervisor: Hypervisor
     say: Say
     book: Journal
-    #: guests, and files of the hypervisor, of which nothing more can be taken back
+    #: guests, and files of the hypervisor, whose further changes stay
     stuck: set[str] = field(default_factory=set)
     #: those inside which something waits for the old hardware
     waiting: set[str] = field(default_factory=set)
     undone: list[Entry] = field(default_factory=list)
 
     def take_back(self, entry: Entry) -> None:
-        """Take back one change, or say why not. Raises JournalLost once it is taken back and cannot be written down."""
+        """Take back one change, or say why not. Raises JournalLost if it was taken back and cannot be written down."""
         name = f"{printable(entry.guest)}: {entry.requirement}"
         whose = (
             entry.uuid or entry.change.target
-        )  # one file of the hypervisor says nothing about another
+        )  # files of the hypervisor do not depend on each other
         inside = isinstance(entry.change, FileChange | CommandChange)
         if whose in self.stuck or (whose in self.waiting and inside):
             self.say(f"{name}: left, since a later change was")
@@ -190,7 +190,7 @@ class _Walk:
         try:
             note = self._taken_back(entry)
         except (ChangeFailed, ProbeError) as exc:
-            # what only waits for the old hardware must not keep the old definition from coming back
+            # a change that only waits for the old hardware must not keep the old definition from coming back
             (self.waiting if isinstance(exc, NotYet) else self.stuck).add(whose)
             self.say(f"{name}: NOT taken back: {printable(str(exc))}")
             if isinstance(exc, ChangedSince):
@@ -221,7 +221,7 @@ class _Walk:
         return entry.change.undo(place, entry.outcome)
 
     def _say_the_way_on(self, entry: Entry, exc: ChangedSince) -> None:
-        """What stands in the way, and what to do about it."""
+        """Say which later change stands in the way, and how to go on."""
         if later := _later_run(self.record, entry):
             self.say(
                 f"    the run {later.name} changed it later: take that back first: {typed.undo(later)}"
@@ -238,7 +238,7 @@ class _Walk:
 
 
 def _later_run(record: JournalRecord, entry: Entry) -> Path | None:
-    """The newest run beside that of *record* that changed after it what *entry* changed."""
+    """Return the newest later run beside that of *record* that changed the same thing as *entry*, or None."""
     own = record.path.parent.resolve()
     journals, _ = journal.journals_below(own.parent)
     for other in reversed(journals):
@@ -250,7 +250,7 @@ def _later_run(record: JournalRecord, entry: Entry) -> Path | None:
 
 
 def _changed_the_same(record: JournalRecord, entry: Entry) -> bool:
-    """True if a change of *record*, as far as it stands, is about what *entry* changed."""
+    """True if a standing change of *record* is about the same thing as *entry*."""
     standing = (
         later for later in record.entries if later.state not in ("failed", "undone")
     )
@@ -267,7 +267,7 @@ def _is_about_the_same(later: Entry, earlier: Entry) -> bool:
 
 
 def _expect_declared(hypervisor: Hypervisor, change: Change) -> None:
-    """Raises ChangeFailed for a file of the hypervisor that no inventory declares to be a job."""
+    """Raise ChangeFailed for a file of the hypervisor that no inventory declares to be a job."""
     jobs = {str(notes.job) for notes in hypervisor.inventory.backup}
     if isinstance(change, FileChange) and change.path not in jobs:
         raise ChangeFailed(
@@ -276,7 +276,7 @@ def _expect_declared(hypervisor: Hypervisor, change: Change) -> None:
 
 
 def _note(say: Say, write: Callable[..., None], *details: object) -> None:
-    """Write something down that was done already: if that cannot be, it is said."""
+    """Write down something that was done already, or say that the journal cannot be written."""
     try:
         write(*details)
     except JournalLost as exc:
@@ -284,7 +284,7 @@ def _note(say: Say, write: Callable[..., None], *details: object) -> None:
 
 
 def _tell_the_record(record: JournalRecord, undone: list[Entry], say: Say) -> None:
-    """The record of the run says what was taken back since."""
+    """Mark in the run's record the changes that were taken back."""
     targets = [
         (entry.guest if entry.uuid else "", entry.requirement, entry.change.target)
         for entry in undone
@@ -297,7 +297,7 @@ def _tell_the_record(record: JournalRecord, undone: list[Entry], say: Say) -> No
 
 
 def _expect_no_obstacle(guest: Guest, change: Change) -> None:
-    """Raises ChangeFailed where the state of *guest* forbids to take *change* back."""
+    """Raise ChangeFailed if the state of *guest* forbids to take *change* back."""
     if isinstance(change, FileChange | CommandChange):
         if reason := guest.closed():
             raise NotYet(f"{reason}: when it runs, undo once more")
@@ -308,10 +308,10 @@ def _expect_no_obstacle(guest: Guest, change: Change) -> None:
 
 
 def _expect_driver(guest: Guest, change: DefinitionChange) -> None:
-    """Raises ChangeFailed where disks would go back to virtio-blk, and a kernel has no driver of it any more.
+    """Raise ChangeFailed if disks would go back to virtio-blk, and a kernel no longer has its driver.
 
-    An initramfs that was built since, for the hardware that was there, may lack it (dracut's hostonly,
-    `MODULES=dep`). A guest that nobody can look into is given its definition all the same: that may be its rescue.
+    An initramfs that was built since, for the hardware of then, may lack it (dracut's hostonly, `MODULES=dep`).
+    A guest that cannot be looked into gets its definition all the same: that may be its rescue.
     """
     disks, _, _ = pairs(Definition(change.before), Definition(change.after))
     moved = any(before.bus == "virtio" != after.bus for before, after in disks)
@@ -335,11 +335,11 @@ def _expect_driver(guest: Guest, change: DefinitionChange) -> None:
 def finish(
     record: JournalRecord, hypervisor: Hypervisor, say: Say, *, carries_on: bool = True
 ) -> None:
-    """Finish the power cycles during which the run of *record* died: a guest is never left down.
+    """Finish the power cycles during which the run of *record* died, so that no guest stays down.
 
-    One that was off, and was started to be looked into, is shut down again after that. The other changes it may
-    have been at are judged anew by the checks; the journal says so, and undo looks whether they were made. A power
-    cycle that cannot be finished stays for the next run, and so does the journal unless this one *carries on*.
+    A guest that was off, and that the run had started to look into it, is shut down again after that. The checks
+    judge the run's other open changes anew. The journal notes that, and undo looks whether they were made. A power
+    cycle that cannot be finished stays for the next run. So does the journal, unless this run *carries on*.
     """
     book = Journal(record.path, record.uri, "recover")
     is_left = _finish_power_cycles(record, hypervisor, book, say)
@@ -356,7 +356,7 @@ def finish(
 
 
 def _finish_boot(entry: Entry, boot: Boot, guest: Guest | None, say: Say) -> str:
-    """Shut down a guest that the run had started to look into it; returns the outcome in words."""
+    """Shut down a guest that the run had started to look into it, and return the outcome in words."""
     if guest is None:
         return "the guest is gone"
     guest.booted_by = None
@@ -372,7 +372,7 @@ def _finish_boot(entry: Entry, boot: Boot, guest: Guest | None, say: Say) -> str
 def _finish_power_cycles(
     record: JournalRecord, hypervisor: Hypervisor, book: Journal, say: Say
 ) -> bool:
-    """True where one could not be finished."""
+    """Finish the power cycles of *record*. Returns True if one could not be finished."""
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     for entry in record.interrupted:
         if isinstance(entry.change, Boot) and entry.uuid in guests:
@@ -397,7 +397,7 @@ def _finish_power_cycle(
     book: Journal,
     say: Say,
 ) -> bool:
-    """True if the guest is as it was before, or as it was to be; else the next run or undo tries again."""
+    """Finish one power cycle. Returns False if it failed, so that the next run or undo tries again."""
     name = printable(entry.guest)
     try:
         outcome = _finished(cycle, guest)
@@ -423,7 +423,7 @@ def _finish_power_cycle(
 
 
 def _finished(cycle: PowerCycle, guest: Guest) -> str:
-    """What was done, in words. Raises ChangeFailed where the guest is off even so."""
+    """Finish *cycle* and return the outcome in words. Raises ChangeFailed if the guest stays off."""
     try:
         return cycle.finish(guest)
     except PowerCycleFailed as exc:
@@ -433,7 +433,7 @@ def _finished(cycle: PowerCycle, guest: Guest) -> str:
 
 
 def at_stake(record: JournalRecord, hypervisor: Hypervisor) -> list[tuple[Guest, str]]:
-    """The guests in whose power cycle the run of *record* died, where they are not as they were, in words."""
+    """Return the guests that the run of *record* left in a power cycle and that are not as they were, in words."""
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     run = record.path.parent
     start = way = typed.undo(run)
