@@ -1,4 +1,4 @@
-"""The archive below reports/: its index, made anew from what is kept of each run, and its pruning."""
+"""The archive below reports/: its index, made anew from a summary of each run, and its pruning."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _LOCK = ".index.lock"
 _RUN = re.compile(r"\d{8}T\d{6}Z-(audit|plan|fix)(-\d+)?")
 #: runs of one hypervisor that a guest's line is drawn from
 _DRAWN = 60
-#: texts of one kind that a run keeps of what changed
+#: texts of one kind of change that the index keeps of a run
 _TOLD = 6
-#: narrow runs that are gone back over to find what a row was before
+#: narrow runs that are gone back over to find a row's verdict before
 _BACK = 20
 
 
@@ -45,14 +45,14 @@ class _Kept(BaseModel):
 
 
 class Delta(_Kept):
-    """What changed since the run before: how many, and the first of them."""
+    """The changes since the run before: the number of each kind, and the first of them."""
 
     counts: dict[str, int] = {}
     told: dict[str, list[str]] = {}
 
 
 class ArchivedRun(_Kept):
-    """What the index keeps of one run."""
+    """One run in the index."""
 
     #: time and size of results.json when it was read
     stamp: tuple[int, int]
@@ -67,7 +67,7 @@ class ArchivedRun(_Kept):
     verdicts: dict[Verdict, int] = {}
     reclaimed: int = 0
     narrow: bool = False
-    #: bytes on the host for each guest; None where the run is too old to be drawn
+    #: bytes on the host for each guest; None if the run is too old to be drawn
     allocated: dict[str, int] | None = None
     #: the run that was the one before when `delta` was made
     before: str | None = None
@@ -75,9 +75,9 @@ class ArchivedRun(_Kept):
 
 
 class IndexState(_Kept):
-    """What is known of all runs, by hypervisor/run."""
+    """All runs of the index, by hypervisor/run."""
 
-    #: 1, which was not written down, kept addresses as they were, with what passwords they had
+    #: 1, which was not written down, kept addresses as they were, with their passwords
     version: Literal[2]
     runs: dict[str, ArchivedRun] = {}
 
@@ -105,8 +105,8 @@ class Trend:
 def update(reports: Path, keep: int | None = None) -> Path:
     """Bring index.html up to date with the runs below *reports*; with *keep*, remove older runs first.
 
-    Raises OSError where it cannot be written, ReclaimError where another user has its lock.
-    A run that is half written, or no run at all, is told in the index and stops nothing.
+    Raises OSError if it cannot be written, ReclaimError if another user has its lock.
+    The index lists a run that is half written or unreadable. Such a run stops nothing.
     """
     with _locked(reports):
         _sweep(reports)
@@ -122,7 +122,7 @@ def update(reports: Path, keep: int | None = None) -> Path:
 
 
 def _sweep(reports: Path) -> None:
-    """Remove what one who died left behind: halves of the index, whose only writer we are now, and of a removed run."""
+    """Remove the halves of an index and of removed runs that a dead writer left. Only this run writes the index now."""
     for name in (_STATE, INDEX):
         for path in reports.glob(f".{name}.*.new"):
             whole.drop(path)
@@ -138,9 +138,9 @@ def _is_half_removed(path: Path) -> bool:
 
 
 def prune(reports: Path, keep: int) -> list[Path]:
-    """Remove all but the newest *keep* runs of each hypervisor; returns what was removed.
+    """Remove all but the newest *keep* runs of each hypervisor, and return the removed ones.
 
-    What is not a finished run stays, and so does a run whose changes can still be taken back.
+    Unfinished runs stay, and so does a run whose changes can still be taken back.
     """
     removed = []
     for home in _folders(reports):
@@ -148,7 +148,7 @@ def prune(reports: Path, keep: int) -> list[Path]:
             if _can_be_undone(run):
                 continue
             doomed = run.with_name(f".{run.name}.removed")
-            run.rename(doomed)  # nobody finds half a run
+            run.rename(doomed)  # so that no reader finds half a run
             shutil.rmtree(doomed)
             removed.append(run)
     return removed
@@ -165,13 +165,13 @@ def _can_be_undone(run: Path) -> bool:
     try:
         past = journal.read(path)
     except ReclaimError:
-        return True  # who cannot read it does not know
+        return True  # an unreadable journal may hold changes
     return bool(past.applied or past.interrupted)
 
 
 @contextmanager
 def _locked(reports: Path) -> Iterator[None]:
-    """One writer of the index at a time. Raises ReclaimError if another user has the lock: nobody waits for that."""
+    """Hold the lock of the index. Raises ReclaimError if another user has it: that may last for ever."""
     path = reports / _LOCK
     descriptor = os.open(
         path,
@@ -228,7 +228,7 @@ def _scan(reports: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
 def _refresh(
     reports: Path, state: IndexState, stamps: dict[str, tuple[int, int]]
 ) -> list[str]:
-    """Let *state* be what the folders say; returns all runs, the newest first."""
+    """Bring *state* up to date with the folders, and return all runs, the newest first."""
     for key in state.runs.keys() - stamps.keys():
         del state.runs[key]
     for key, stamp in stamps.items():
@@ -307,7 +307,7 @@ def _hold_against(
     key: str,
     read: Callable[[Path], Record],
 ) -> None:
-    """Find what changed in *key* since the runs before it, unless that is known."""
+    """Compare *key* with the runs before it, unless that was done."""
     entry = state.runs[key]
     last = earlier[-1] if earlier else None
     if entry.delta is not None and _still_holds(entry, last, state):

@@ -17,15 +17,15 @@ from reclaim.report.summary import waits_for_power
 
 _MODES = ("--plan", "--fix", "--restart", "--force")
 _PLACES = ("--guests", "--html", "--junitxml", "--junit-xml", "--metrics")
-#: a fix that waits for another row: that one says what is to be done
+#: a fix that waits for another row, which names the way on
 _WAITS = "withheld: waits for "
-#: guests that are named in one command; more of them are asked for as the run was
+#: guests that are named in one command; for more of them the command is as the run's was
 _NAMED = 8
 
 
 @dataclass
 class Task:
-    """Something that waits for a person: why, for whom, and what to type then."""
+    """One thing that a person should do: the reasons, the rows, and the command to type."""
 
     reasons: list[str]
     command: str
@@ -37,7 +37,7 @@ class Task:
 
 
 def rerun(record: Record, *flags: str, guests: Iterable[str] = ()) -> str:
-    """The command of *record*'s run again, with *flags* for its mode and for *guests* alone."""
+    """Return the command of *record*'s run with *flags* for its mode, for *guests* alone if any are given."""
     names = list(guests)
     narrow = 0 < len(names) <= _NAMED and all(map(_can_be_named, names))
     places = _PLACES if narrow else _PLACES[1:]
@@ -53,7 +53,7 @@ def _can_be_named(guest: str) -> bool:
 
 
 def _without(arguments: Iterable[str], names: tuple[str, ...]) -> list[str]:
-    """*arguments* without the options *names* and their values."""
+    """Return *arguments* without the options *names* and their values."""
     kept: list[str] = []
     skip = False
     for argument in arguments:
@@ -67,7 +67,7 @@ def _without(arguments: Iterable[str], names: tuple[str, ...]) -> list[str]:
 
 
 def tasks(record: Record) -> list[Task]:
-    """What waits for a person after the run of *record*."""
+    """Return the tasks that remain for a person after the run of *record*."""
     power, broken, unseen = [], [], []
     for row in record.results:
         if waits_for_power(row):
@@ -85,14 +85,14 @@ def tasks(record: Record) -> list[Task]:
         command = rerun(record, "--fix", "--restart", guests=_guests(power))
         waiting.append(Task([why], command, power))
     if not record.hypervisor.uri.startswith("test:"):
-        # into the guests of libvirt's test driver nobody will ever look
+        # the guests of libvirt's test driver have no inside
         waiting += _by_reason(record, [row for row in unseen if row.reason != OFF])
         waiting += _by_reason(record, _startable(record, unseen), "--boot-stopped")
     return waiting
 
 
 def _to_mend(record: Record, broken: list[Row]) -> list[Task]:
-    """How to go on with the rows that do not hold: one by one once --fix has left them, else all at once."""
+    """Return the tasks for the rows that do not hold: a task for each reason after --fix, else one for all."""
     if record.run.mode == "fix":
         return _by_reason(record, broken, "--fix")
     if not broken:
@@ -109,7 +109,7 @@ def _to_mend(record: Record, broken: list[Row]) -> list[Task]:
 
 
 def next_command(record: Record, folder: Path) -> str | None:
-    """The one command that goes on from here."""
+    """Return the one command that goes on from here, or None if nothing is left to do."""
     verdicts = {row.verdict for row in record.results}
     mode = record.run.mode
     if mode == "fix":
@@ -131,7 +131,7 @@ def _has_changed(record: Record) -> bool:
 
 
 def _startable(record: Record, unseen: Iterable[Row]) -> list[Row]:
-    """Those of *unseen* that --boot-stopped would look into: a guest that it does not start says so in its access."""
+    """Return those of *unseen* that --boot-stopped would look into. The others have a row for that."""
     kept_off = {
         row.guest for row in record.results if (row.reason or "").startswith(UNSTARTED)
     }
@@ -139,14 +139,14 @@ def _startable(record: Record, unseen: Iterable[Row]) -> list[Row]:
 
 
 def _as_planned(record: Record) -> tuple[str, ...]:
-    """The flags that do what *record* shows: a plan that was forced is not had without --force."""
+    """Return the flags that do what *record* shows: a forced plan needs --force again."""
     if record.run.mode == "plan" and "--force" in record.run.arguments:
         return "--fix", "--force"
     return ("--fix",)
 
 
 def _by_reason(record: Record, rows: Iterable[Row], *flags: str) -> list[Task]:
-    """What the reasons of *rows* name is to be done first; one task for all that one command then judges again."""
+    """Return a task for each command that judges *rows* again, with the reasons that a person sees to first."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if _WAITS not in (row.reason or ""):

@@ -1,4 +1,4 @@
-"""What is different between one run and those before it."""
+"""The differences between one run and those before it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reclaim.base.text import printable, size
 from reclaim.base.verdict import Verdict
 from reclaim.record.record import Record, Row
 
-#: with one of these a run does not judge everything, and what it has not got is not gone
+#: with one of these a run does not judge everything, so a guest that it lacks is not gone
 _NARROW = (
     "--exitfirst",
     "--maxfail",
@@ -32,7 +32,7 @@ _Key = tuple[str | None, ...]
 
 @dataclass(frozen=True)
 class Turn:
-    """A row whose verdict is another than before."""
+    """A row with its verdict in the run before."""
 
     row: Row
     before: Verdict | None
@@ -49,7 +49,7 @@ class Turn:
 
 @dataclass
 class Comparison:
-    """What changed since the run before."""
+    """The changes since the run before."""
 
     broken: list[Turn] = field(default_factory=list)
     mended: list[Turn] = field(default_factory=list)
@@ -76,7 +76,7 @@ class Comparison:
 
 
 def is_narrow(record: Record) -> bool:
-    """Was the run asked for less than everything, or stopped before?"""
+    """True if the run was asked for less than everything, or was stopped before its end."""
     if record.run.cut_short:
         return True
     return any(map(_narrows, record.run.arguments))
@@ -91,9 +91,9 @@ def _narrows(argument: str) -> bool:
 
 
 def compare(earlier: Sequence[Record], now: Record) -> Comparison:
-    """Hold *now* against *earlier* records of the same hypervisor, the newest of them first.
+    """Compare *now* with *earlier* records of the same hypervisor, the newest of them first.
 
-    More than one is needed where those before were narrow: each row is held against its newest.
+    More than one is needed if the last ones were narrow: each row is compared with its newest.
     """
     comparison = Comparison()
     verdicts = _verdicts(earlier)
@@ -131,7 +131,7 @@ def _verdicts(records: Sequence[Record]) -> dict[_Key, Verdict]:
 def _keys(
     row: Row, paths: dict[tuple[str, str], str], alone: set[str]
 ) -> Iterator[_Key]:
-    """Under what a row is found again: a copy by its path, a disk by its image, for mending renames its target."""
+    """Yield the keys of a row, the best first: a copy's path, a disk's image, since mending renames its target."""
     if row.guest is None or row.disk is None or row.backup is not None:
         yield row.requirement, row.guest, "backup", row.backup
         return
@@ -148,7 +148,7 @@ def _paths(record: Record) -> dict[tuple[str, str], str]:
 
 
 def _alone(record: Record) -> set[str]:
-    """The guests with one disk."""
+    """Return the guests with one disk."""
     disks: dict[str, set[str]] = {}
     for row in record.results:
         if row.guest is None or row.disk is None:
@@ -172,7 +172,7 @@ def _bytes(before: Record, now: Record) -> Iterator[str]:
 
 
 def lines(comparison: Comparison) -> Iterator[str]:
-    """*comparison* as the terminal shows it."""
+    """Yield *comparison* line by line, as the terminal shows it."""
     for title, texts in (
         ("newly broken", list(map(str, comparison.broken))),
         ("newly mended", list(map(str, comparison.mended))),

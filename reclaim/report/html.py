@@ -57,7 +57,7 @@ def attached(report: Any) -> Result | None:
 
 
 class Rows:
-    """pytest-html's hooks for the run whose *records* will lie in *folders*."""
+    """The hooks of pytest-html, for the run whose *records* will lie in *folders*."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Rows:
             Path.cwd() / Path(os.path.expandvars(config.option.htmlpath)).expanduser()
         )
         self.is_ours = [self.path] == [folder / NAME for folder in folders]
-        #: where pytest-html writes
+        #: the path that pytest-html writes to
         self.written = self.path
         config.option.css += [str(_template("style.css")), str(_template("rows.css"))]
 
@@ -174,9 +174,9 @@ class Rows:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self) -> Generator[None, None, None]:
-        """Let pytest-html write beside the page, else a kill tears it; it says the page's own name after that.
+        """Let pytest-html write beside the page, since a kill would tear it, and print the page's own name after that.
 
-        In the run's own folder: where the user's page goes others may write.
+        It writes in the run's own folder: in the folder of the user's page others may write.
         """
         homes = [folder for folder in self._folders if folder.is_dir()]
         writers = []
@@ -194,22 +194,22 @@ class Rows:
                 whole.drop(self.written)
 
     def harden(self) -> None:
-        """Add what pytest-html leaves out: language, landmark, a width for phones, a policy against foreign scripts.
+        """Add the parts that pytest-html lacks: language, landmark, a width for phones, a policy against foreign scripts.
 
-        The page has its name from then on.
+        The page gets its own name with that.
         """
         text = _hardened(self.written.read_text(encoding="utf-8"))
         if self.is_ours:
             self.written.chmod(whole.PRIVATE)  # pytest-html leaves that to the umask
         else:
             whole.expect_file(self.path)
-        # who may read a page that the user names is for the umask to say, or for the file that is there
+        # the umask, or the file that is there, decides who may read a page that the user names
         mode = whole.PRIVATE if self.is_ours or self.path.exists() else whole.BY_UMASK
         whole.write(self.path, [text], mode=mode)
 
 
 def _hardened(text: str) -> str:
-    """The page *text* with what pytest-html leaves out."""
+    """Return the page *text* with the parts that pytest-html leaves out."""
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     styles = re.findall(r"<style[^>]*>(.*?)</style>", text, re.DOTALL)
     policy = page.content_security_policy(styles, scripts, images="data:")
@@ -236,7 +236,7 @@ def _hardened(text: str) -> str:
 
 
 def _before_after(change: ChangeRecord) -> str:
-    """What the change's diff takes away and what it brings, in one line."""
+    """Return the removed and the added text of the change's diff in one line."""
     removed, added = [], []
     for line in change.diff.splitlines():
         if line.startswith(("---", "+++")):
@@ -255,7 +255,7 @@ def _before_after(change: ChangeRecord) -> str:
 
 
 def stand_down(config: pytest.Config) -> None:
-    """Take pytest-html out of the run: it writes nothing."""
+    """Take pytest-html out of the run, so that it writes nothing."""
     rows = [
         plugin
         for plugin in config.pluginmanager.get_plugins()
@@ -266,7 +266,7 @@ def stand_down(config: pytest.Config) -> None:
 
 
 def _writers(config: pytest.Config) -> list[Any]:
-    """pytest-html's own plugin that writes the page."""
+    """Return pytest-html's own plugins that write the page."""
     plugins = config.pluginmanager.get_plugins()
     return [
         plugin
@@ -276,7 +276,7 @@ def _writers(config: pytest.Config) -> list[Any]:
 
 
 def escaped(value: Any) -> str:
-    """*value* of pytest-html's environment table, which shows text as markup and lists as broken ones."""
+    """Escape *value* for pytest-html's environment table, which shows text as markup and lists as broken markup."""
     if isinstance(value, dict):
         return ", ".join(
             f"{escape(str(key))} {escaped(entry)}" for key, entry in value.items()

@@ -19,7 +19,7 @@ from reclaim.report.summary import Standing
 def write(path: Path | None, records: Sequence[Record]) -> None:
     """Write the figures of *records* to *path*, whole or not at all. Raises OSError.
 
-    node_exporter reads it as another user: its mode is 0644, whatever the umask. It holds numbers and slugs.
+    node_exporter reads the file as another user, so its mode is 0644 under any umask. It holds numbers and slugs.
     """
     if path is not None:
         whole.write(path, [generate_latest(registry(records)).decode()], mode=0o644)

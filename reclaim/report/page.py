@@ -25,7 +25,7 @@ from reclaim.report.summary import Standing
 from reclaim.requirement import Requirement, catalogue
 
 NAME = "report.html"
-#: rows of a table that a browser lays out at a time; what is off the screen waits
+#: rows of a table that a browser lays out at a time; rows off the screen wait
 CHUNK = 50
 #: tasks and changes that are listed at the top; the rows have them all
 LISTED = 200
@@ -81,7 +81,7 @@ class GuestView:
         return sum(row.verdict.outcome == "failed" for row in self.rows)
 
     def cells(self, slugs: Sequence[str]) -> list[list[Row]]:
-        """The rows behind each cell of the grid: one, or one for each disk."""
+        """Return the rows behind each cell of the grid: one, or one for each disk."""
         groups: dict[str, list[Row]] = {slug: [] for slug in slugs}
         for row in self.rows:
             groups[row.requirement].append(row)
@@ -108,10 +108,10 @@ class Bars:
 
 @dataclass(frozen=True)
 class View:
-    """What the templates read."""
+    """The values that the templates read."""
 
     records: Sequence[Record]
-    #: the folder of each record, for the commands; None where it has none
+    #: the folder of each record, for the commands; None if it has none
     folders: Sequence[Path | None]
     #: are the rows on this page ours, or pytest-html's?
     own_rows: bool = True
@@ -189,7 +189,7 @@ class View:
 
     @cached_property
     def undo(self) -> list[str]:
-        """The commands that take back what was changed."""
+        """The commands that take the changes of these runs back."""
         commands = []
         for record, folder in zip(self.records, self.folders, strict=True):
             if folder is None:
@@ -210,7 +210,7 @@ def _has_standing_change(row: Row) -> bool:
 
 
 def render(view: View) -> Iterator[str]:
-    """The whole page, piece by piece: that of a large fleet is never in memory at once."""
+    """Yield the page piece by piece: that of a large fleet is never in memory at once."""
     style, script = asset("style.css"), asset("script.js")
     policy = content_security_policy([style], [script])
     return (
@@ -222,7 +222,7 @@ def render(view: View) -> Iterator[str]:
 
 @cache
 def asset(name: str) -> Markup:
-    """A file of ours that goes into a page as it is."""
+    """Return a file of the templates' folder that goes into a page as it is."""
     path = Path(__file__).with_name("templates") / name
     return Markup(path.read_text(encoding="utf-8"))  # noqa: S704 - our own
 
@@ -230,7 +230,7 @@ def asset(name: str) -> Markup:
 def content_security_policy(
     styles: Sequence[str], scripts: Sequence[str], images: str = "'none'"
 ) -> str:
-    """Nothing is loaded, and nothing runs but *scripts*: what a guest says cannot become one."""
+    """Return a policy that loads nothing and runs only *scripts*, so that no text of a guest becomes a script."""
     return (
         f"default-src 'none'; img-src {images}; style-src {_hashes(styles)}; script-src {_hashes(scripts)}; "
         "base-uri 'none'; form-action 'none'"
@@ -295,12 +295,12 @@ def chunks(items: Sequence[T], length: int) -> Iterator[Sequence[T]]:
 
 
 def prose(text: str) -> Markup:
-    """A docstring's text: what stands between backticks is code."""
+    """Return a docstring as markup: text between backticks is code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 
 def diff_lines(text: str) -> Iterator[tuple[str, str]]:
-    """Each line of a diff with the element that says what it is."""
+    """Yield each line of a diff with its HTML element: "ins", "del" or ""."""
     for line in text.split("\n"):
         element = ""
         if not line.startswith(("+++", "---")):
@@ -309,7 +309,7 @@ def diff_lines(text: str) -> Iterator[tuple[str, str]]:
 
 
 def bars(disk: Storage) -> Bars | None:
-    """The bar of *disk*: as wide as its virtual size, or as the most that is known of it."""
+    """Return the bar of *disk*, as wide as its largest known size, or None if no size is known."""
     counts = [disk.virtual, disk.allocated_before, disk.allocated_after, disk.used]
     widest = max(count or 0 for count in counts)
     if not widest:
@@ -325,5 +325,5 @@ def bars(disk: Storage) -> Bars | None:
 def page(
     records: Sequence[Record], folders: Sequence[Path | None], remark: str = ""
 ) -> Iterator[str]:
-    """The static page of *records*."""
+    """Yield the static page of *records*."""
     return render(View(records, folders, remark=remark))

@@ -1,4 +1,4 @@
-"""What a run comes to: how each guest stands, the bytes, the one sentence."""
+"""The result of a run in short: the standing of each guest, the bytes, one sentence."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from reclaim.record.record import Record, Row, Storage
 from reclaim.requirement import catalogue
 from reclaim.space.backlog import tolerated
 
-#: without one of these nothing a guest frees reaches the host: who did not ask for them all cannot say that it does
+#: freed space reaches the host only if all of these hold, so a run that leaves one out cannot promise that
 ROAD = ("disk-discard", "disk-bus", "disc-max", "fstrim-timer")
 
 
 class Standing(str, Enum):
-    """How one guest stands, the worst first."""
+    """The standing of one guest, the worst first."""
 
     OPEN = "does not return freed space"
     PENDING = "waits"
@@ -31,7 +31,7 @@ class Standing(str, Enum):
 
 
 def standing(verdicts: Iterable[Verdict]) -> Standing:
-    """The worst of *verdicts* says how the guest stands; "could not look" is no finding, and no pass."""
+    """Return the standing after the worst of *verdicts*. "Could not look" is no finding, and no pass."""
     every = set(verdicts)
     if Verdict.NONCOMPLIANT in every:
         return Standing.OPEN
@@ -43,24 +43,24 @@ def standing(verdicts: Iterable[Verdict]) -> Standing:
 
 
 def is_whole(record: Record) -> bool:
-    """Was all asked that tells whether a guest returns what it frees?"""
+    """True if the run judged all requirements that decide whether a guest returns freed space."""
     return record.asked.issuperset(ROAD)
 
 
 def is_of_backup(row: Row) -> bool:
-    """Is it about a copy, or what makes copies?"""
+    """True if *row* is about a copy or a job that makes copies."""
     known = catalogue().get(row.requirement)
     return known is not None and known.stage == "backup"
 
 
 def standing_in(record: Record, rows: Iterable[Row]) -> Standing:
-    """How the guest with *rows* stands: what it frees comes back or does not, whatever its copies take."""
+    """Return the standing of the guest with *rows*. Its copies do not count if its whole road was judged."""
     whole = is_whole(record)
     return standing(row.verdict for row in rows if not (whole and is_of_backup(row)))
 
 
 def waits_for_power(row: Row) -> bool:
-    """Does it take a power cycle to let this row hold?"""
+    """True if this row needs a power cycle to hold."""
     known = catalogue().get(row.requirement)
     if known is None or known.stage != "power":
         return False
@@ -72,9 +72,9 @@ def waits_for_power(row: Row) -> bool:
 
 
 def reclaimable(disk: Storage) -> int | None:
-    """Bytes that a trim of *disk* gives back, where that is worth one; None where nobody could count.
+    """Return the bytes that a trim of *disk* gives back, 0 if it is not worth one, None if they are not known.
 
-    In records from before that was counted: what the host holds beyond what the guest needs.
+    Records of older versions lack that count: then it is the bytes that the host holds beyond the guest's need.
     """
     used = disk.used
     if disk.reclaimable_after is not None:
@@ -87,7 +87,7 @@ def reclaimable(disk: Storage) -> int | None:
 
 
 def came_back(disk: Storage) -> int | None:
-    """Bytes that the host holds less for *disk* than when the run began; None where nobody could count."""
+    """Return how many bytes less the host holds for *disk* than before the run, or None if that is not known."""
     if disk.allocated_before is None or disk.allocated_after is None:
         return None
     return max(0, disk.allocated_before - disk.allocated_after)
@@ -101,12 +101,12 @@ class Figures:
     standings: Counter[Standing]
     verdicts: Counter[Verdict]
     waiting_for_power: int
-    #: None where nobody could look into a guest
+    #: None if no guest could be looked into
     reclaimable: int | None
     reclaimed: int
-    #: False where too little was asked to tell whether a guest returns what it frees
+    #: False if too few requirements were judged to know whether a guest returns freed space
     whole_road: bool
-    #: rows on copies, and on what makes them, that do not hold
+    #: rows on copies and their jobs that do not hold
     backups: int
 
     @property
@@ -141,12 +141,12 @@ class Figures:
 
 
 def known(counts: Iterable[int | None]) -> list[int]:
-    """Those of *counts* that somebody could count."""
+    """Return *counts* without the unknown ones."""
     return [count for count in counts if count is not None]
 
 
 def figures(records: Sequence[Record]) -> Figures:
-    """Add *records* up."""
+    """Return the sums over *records*."""
     standings: Counter[Standing] = Counter()
     verdicts: Counter[Verdict] = Counter()
     power = backups = 0

@@ -1,4 +1,4 @@
-"""What the terminal says: pytest's own look, our words and colours."""
+"""The text on the terminal: pytest's own look, our words and colours."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ _STATUS: dict[Verdict, tuple[str, str]] = {
 }
 #: lines of pytest's own and pytest-html's around ours
 _PYTESTS = 4
-#: lines for findings on a screen that is too small, and where nobody watches
+#: lines for findings on a screen that is too small, and in a pipe
 _LEAST = 5
 _PIPED = 60
-#: columns of a guest's name where there is a line a guest
+#: columns of a guest's name if each guest has one line
 _NAME = 30
 _HOME = "came home in this run"
 #: columns before a finding
 _INDENT = 17
-#: reasons for which nobody could look, and planned changes, that are shown; the report has them all
+#: reasons for not-assessable rows, and planned changes, that are shown; the report has them all
 _REASONS = 4
 _DIFFS = 200
 #: changes of a run that died that are named
 _NAMED = 6
 _DIFF_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
-#: options that do more to a guest than judge it, and what the header says of them
+#: options that do more to a guest than judge it, with their lines in the header
 _OPTIONS = {
     "boot_stopped": "--boot-stopped: what is off is started, one guest at a time, and shut down again",
     "force": "--force: what a fix waits for is ignored",
@@ -64,13 +64,13 @@ _OPTIONS = {
 
 
 def status(verdict: Verdict) -> tuple[str, str, tuple[str, dict[str, bool]]]:
-    """pytest's category, letter and word for *verdict*."""
+    """Return pytest's category, letter and word for *verdict*."""
     letter, colour = _STATUS[verdict]
     return str(verdict), letter, (str(verdict).upper(), {colour: True})
 
 
 def header(run: Run) -> list[str]:
-    """The lines under pytest's own header: where, in which mode, and what earlier runs left."""
+    """Return the lines under pytest's own header: hypervisors, mode, and the remains of earlier runs."""
     lines: list[str] = []
     for part in run.parts:
         lines += _of_part(run.options.mode, part)
@@ -115,7 +115,7 @@ def _notices(run: Run) -> Iterator[str]:
 
 
 def _death(died: Journal) -> Iterator[str]:
-    """What a run left that died, but for its power cycles, and what to do."""
+    """Yield the open changes of a run that died, without its power cycles, and the commands to go on."""
     run, way = died.path.parent.name, undo(died.path.parent)
     boots = [entry for entry in died.interrupted if isinstance(entry.change, Boot)]
     if boots:
@@ -143,7 +143,7 @@ def _death(died: Journal) -> Iterator[str]:
 
 
 def _several(entries: list[Entry]) -> str:
-    """How many changes, and the first of them by name."""
+    """Return the number of changes, and the first of them by name."""
     names = list(dict.fromkeys(map(_named, entries)))
     shown = ", ".join(names[:_NAMED])
     if len(names) > _NAMED:
@@ -156,9 +156,9 @@ def _named(entry: Entry) -> str:
 
 
 class Progress:
-    """One line that is rewritten while something is waited for; nothing where no person watches.
+    """One line that is rewritten while reclaim waits; in a pipe only its new lines are printed.
 
-    No text at all clears it.
+    An empty text clears it.
     """
 
     def __init__(self, reporter: TerminalReporter) -> None:
@@ -167,7 +167,7 @@ class Progress:
         self._last = ""
 
     def line(self, text: str) -> None:
-        """Say something that stays."""
+        """Say a line that stays."""
         self.clear()
         self._reporter.write_line(printable(text, lines=True))
 
@@ -197,7 +197,7 @@ class Progress:
 
 
 def summary(reporter: TerminalReporter, run: Run) -> None:
-    """What one screen holds: the sentence, findings by guest, bytes, the report, the next command."""
+    """Print one screen: the sentence, findings by guest, bytes, the report, the next command."""
     if reporter.verbosity < 0:
         return
     for part in run.parts:
@@ -235,7 +235,7 @@ def _summary_of(reporter: TerminalReporter, part: Part, record: Record) -> None:
 def _findings(
     reporter: TerminalReporter, record: Record, columns: int | None, room: int
 ) -> None:
-    """All that does not hold in full, where it fits; else a line a guest, the worst first."""
+    """Print all rows that do not hold if they fit, else a line a guest, the worst first."""
     loud = []
     height = 0
     for guest, every in record.by_guest():
@@ -273,7 +273,7 @@ def _findings_by_guest(
     columns: int | None,
     room: int,
 ) -> None:
-    """A line a guest, the worst first, as far as there is *room*."""
+    """Print a line a guest, the worst first, as far as there is *room*."""
     worst = sorted(loud, key=lambda guest: -len(_failed(guest[1])))
     if len(worst) > room:
         worst = worst[: max(room - 1, 1)]
@@ -304,7 +304,7 @@ def _guest_line(guest: str, rows: list[Row]) -> str:
 
 
 def _unseen(record: Record) -> list[str]:
-    """A line for each reason for which nobody could look, the most frequent first."""
+    """Return a line for each reason for not-assessable rows, the most frequent first."""
     counts: Counter[str | None] = Counter()
     guests: dict[str | None, set[str | None]] = {}
     for row in record.results:
@@ -323,7 +323,7 @@ def _unseen(record: Record) -> list[str]:
 
 
 def clip(text: str, columns: int | None) -> str:
-    """*text* as far as *columns* of the terminal hold it; a wide character takes two."""
+    """Return *text* as far as *columns* of the terminal hold it. A wide character takes two."""
     if columns is None or wcswidth(text) <= columns:
         return text
     kept, width = "", 1
@@ -336,7 +336,7 @@ def clip(text: str, columns: int | None) -> str:
 
 
 def _height(text: str, columns: int | None) -> int:
-    """The lines that *text* takes."""
+    """Return the number of lines that *text* takes."""
     return 1 if columns is None else math.ceil(wcswidth(text) / columns)
 
 
@@ -350,7 +350,7 @@ def _is_told(row: Row) -> bool:
 
 
 def _plan(reporter: TerminalReporter, record: Record) -> None:
-    """The diffs of a plan: the summary below them is one screen, they are what was asked for."""
+    """Print the diffs of a plan: you asked for them, so they may take more than one screen."""
     changes = [(row, change) for row in record.results for change in row.changes]
     if not changes:
         return
@@ -384,7 +384,7 @@ def _bytes(record: Record) -> Iterator[str]:
 
 
 def _held(disks: list[Storage]) -> str:
-    """How much the host holds for *disks*, and how much of it the guests need, as far as that is known."""
+    """Report the bytes that the host holds for *disks*, and the part that the guests need, as far as that is known."""
     held = sum(known(disk.allocated_after for disk in disks))
     line = f"the host holds {size(held)} for {len(disks)} disks"
     seen = [disk for disk in disks if disk.used is not None]
