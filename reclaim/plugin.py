@@ -47,9 +47,9 @@ TROUBLES = pytest.StashKey["list[str]"]()
 #: guests whose parsed definitions are kept from collecting to judging: 30 KiB each
 _KEPT = 2000
 SIGNALS = pytest.StashKey["dict[signal.Signals, Any]"]()
-#: seconds in which a second signal says no more than the first
+#: seconds in which a second signal means no more than the first
 _MOMENT = 2.0
-#: what a terminal sends that goes away, and who ends a process
+#: the signals of a terminal that goes away, and of kill(1)
 _STOPPING = (signal.SIGTERM, signal.SIGHUP)
 HELD = pytest.StashKey["list[tuple[pytest.Item, list[pytest.TestReport]]]"]()
 
@@ -155,7 +155,7 @@ def _add_options_of_reports(group: pytest.OptionGroup) -> None:
 
 
 def _wants_checks(config: pytest.Config) -> bool:
-    """Are checks about to be collected? Unit tests of the project itself need no hypervisor."""
+    """True if checks are about to be collected. Unit tests of the project itself need no hypervisor."""
     option = config.option
     only_shows = option.help or option.version or option.markers
     if only_shows or getattr(option, "showfixtures", False):
@@ -208,7 +208,7 @@ def _tell_what_is_at_stake(run: Run) -> None:
 
 
 def _before() -> dict[signal.Signals, Any]:
-    """The signals that end a run, and what they did before. nohup(1) and the like ignore some on purpose."""
+    """Return the signals that end a run with their handlers. nohup(1) and the like ignore some on purpose."""
     if threading.current_thread() is not threading.main_thread():
         return {}  # signals are the main thread's
     handlers = {}
@@ -225,16 +225,16 @@ def _hear(config: pytest.Config) -> None:
 
 
 def _hear_nothing(config: pytest.Config) -> None:
-    """What was judged is written down now, which takes no time: a second Ctrl-C must not leave half of it."""
+    """Ignore signals while the record is written, which takes no time: a second Ctrl-C must not leave half of it."""
     for number in config.stash[SIGNALS]:
         signal.signal(number, signal.SIG_IGN)
 
 
 @dataclass
 class _Stop:
-    """A run that is told to stop ends as with Ctrl-C: no guest is left down, and the record is written.
+    """The handler that ends a run as Ctrl-C does: no guest is left down, and the record is written.
 
-    What follows within a moment is the same wish, as of a terminal that goes away.
+    A second signal within a moment is the same wish, as of a terminal that goes away.
     """
 
     until: float = 0.0
@@ -268,7 +268,7 @@ _ONLY_WITH = (("restart", ("fix",)), ("force", ("fix", "plan")))
 
 
 def _options(config: pytest.Config) -> Options:
-    """Return what the command line asks for. Raises pytest.UsageError if that is a contradiction or not to be had."""
+    """Return the options of the command line. Raises pytest.UsageError if they contradict each other."""
     option = config.option
     _expect_no_contradiction(option)
     folder = config.invocation_params.dir
@@ -300,7 +300,7 @@ def _options(config: pytest.Config) -> Options:
 
 
 def _expect_no_contradiction(option: Any) -> None:
-    """Raises pytest.UsageError for options that do not go together, and for --keep if it would keep nothing."""
+    """Raise pytest.UsageError for options that do not go together, and for --keep if it would keep nothing."""
     for flag, needs in _ONLY_WITH:
         if getattr(option, flag) and not any(getattr(option, need) for need in needs):
             raise pytest.UsageError(f"--{flag} goes with --{' or --'.join(needs)}")
@@ -349,9 +349,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     run = config.stash.get(RUN, None)
     if run is not None:
         _hear_nothing(config)
-        if (
-            run.cut_short
-        ):  # what was being read when the signal came was not closed, and that is all
+        if run.cut_short:  # a file that was being read when the signal came was not closed, and that is all
             warnings.filterwarnings(
                 "ignore", category=pytest.PytestUnraisableExceptionWarning
             )
@@ -369,7 +367,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_pycollect_makeitem(
     collector: Any, name: str, obj: object
 ) -> list[Any] | None:
-    """A check is not collected without its option or its key of the policy, or if --definitions-only rules it out."""
+    """Leave out a check without its option or its key of the policy, or if --definitions-only rules it out."""
     requirement = requirement_of(obj)
     run = collector.config.stash.get(RUN, None)
     if requirement is None or run is None:
@@ -385,7 +383,7 @@ def _is_judged(run: Run, requirement: Requirement) -> bool:
         return False
     if requirement.policy and not _policy_asks(run, requirement.policy):
         return False
-    # of no parameters pytest would make one item, skipped and about nothing
+    # without parameters pytest would make one item, skipped and without a subject
     return not _is_about_nothing(run, requirement)
 
 
@@ -397,7 +395,7 @@ def _is_about_nothing(run: Run, requirement: Requirement) -> bool:
     try:
         return not _subjects(run, requirement)
     except libvirt.libvirtError:
-        return False  # told by pytest_generate_tests
+        return False  # pytest_generate_tests reports it
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -416,7 +414,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _subjects(run: Run, requirement: Requirement) -> list[Subject]:
-    """Everything that *requirement* is judged for; found once for all that take the same handles."""
+    """Return the subjects of *requirement*; they are found once for all that take the same handles."""
     key = requirement.parameters
     if key not in run.collected:
         run.collected[key] = list(_found(run, requirement))
@@ -446,11 +444,11 @@ def _of_guest(guest: Guest, requirement: Requirement) -> Iterable[Subject]:
     try:
         yield from engines.everything(requirement, guest)
     except (libvirt.libvirtError, ProbeError):
-        return  # its disks cannot be read: the rows of the guest itself say so
+        return  # its disks cannot be read: the rows of the guest itself report that
 
 
 def _id(run: Run, subject: Subject) -> str:
-    """hypervisor/guest/disk/path, as far as it tells things apart; no domain name has a slash."""
+    """Return hypervisor/guest/disk/path without the parts that all rows share. No domain name has a slash."""
     parts = []
     if len(run.parts) > 1:
         parts.append(subject.hypervisor.name)
@@ -467,7 +465,7 @@ def _id(run: Run, subject: Subject) -> str:
 
 
 def _subject(item: pytest.Item) -> Subject | None:
-    """What a check is asked about; None for a test of the project itself."""
+    """Return the subject of a check's item; None for a test of the project itself."""
     if SUBJECT not in item.stash:
         if requirement_of(getattr(item, "obj", None)) is None:
             return None
@@ -476,7 +474,7 @@ def _subject(item: pytest.Item) -> Subject | None:
 
 
 def _subject_of(values: dict[str, Any]) -> Subject:
-    """The subject whose handle is in *values*, by the parameter's name."""
+    """Return the subject whose handle is in *values*, by the parameter's name."""
     if backup := values.get("backup"):
         return Subject(backup.hypervisor, backup.guest, backup.disk, backup)
     if job := values.get("job"):
@@ -490,7 +488,7 @@ def _subject_of(values: dict[str, Any]) -> Subject:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Hypervisor, guest, requirement: one guest is finished before the next is touched."""
+    """Sort by hypervisor, guest, requirement: one guest is finished before the next is touched."""
     run = config.stash.get(RUN, None)
     if run is None:
         return
@@ -512,7 +510,7 @@ def pytest_collection_modifyitems(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Where everything was deselected nothing is recorded; where there is very much, pytest-html is too slow."""
+    """Choose the report by the number of rows. If everything was deselected, record nothing."""
     run = session.config.stash.get(RUN, None)
     if run is None or not run.recorded:
         return
@@ -553,7 +551,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 
 def _look(session: pytest.Session, run: Run) -> None:
-    """Finish what an earlier run left, look into the guests that are judged, count their bytes."""
+    """Finish the remains of earlier runs, look into the guests that are judged, count their bytes."""
     reporter: TerminalReporter = session.config.pluginmanager.getplugin(
         "terminalreporter"
     )
@@ -576,7 +574,7 @@ def _look(session: pytest.Session, run: Run) -> None:
 
 
 def _finish_interrupted(run: Run, progress: terminal.Progress) -> None:
-    """Finish what runs that died had begun; without --fix only the starts of guests, with --boot-stopped."""
+    """Finish the open changes of runs that died. Without --fix these are only starts, with --boot-stopped."""
     is_fix = run.options.mode == "fix"
     for part, record in run.interrupted:
         carries_on = is_fix or not record.applied
@@ -588,9 +586,9 @@ def _finish_interrupted(run: Run, progress: terminal.Progress) -> None:
 def pytest_runtest_protocol(
     item: pytest.Item, nextitem: pytest.Item | None
 ) -> bool | None:
-    """With --restart or --boot-stopped the reports of a guest wait until it is finished.
+    """Judge one row. With --restart or --boot-stopped the reports of a guest wait until it is finished.
 
-    A roll-back changes what was said, and so does a guest that cannot be shut down again.
+    A roll-back changes earlier rows, and so does a guest that cannot be shut down again.
     """
     run = item.config.stash.get(RUN, None)
     subject = _subject(item) if run else None
@@ -629,7 +627,7 @@ def _hold(
 
 
 def _is_plain(item: pytest.Item) -> TypeGuard[pytest.Function]:
-    """Does the check take nothing but our handles, and does nobody watch pytest's own steps?"""
+    """True if the test uses only our handles and no option such as --pdb or --setup-show is set."""
     option = item.config.option
     watched = (
         option.usepdb
@@ -642,7 +640,7 @@ def _is_plain(item: pytest.Item) -> TypeGuard[pytest.Function]:
 
 
 def _protocol(item: pytest.Function) -> None:
-    """pytest's own protocol without setting up and tearing down nothing: twice as fast for a fleet.
+    """Run pytest's own protocol without its empty set-up and teardown: twice as fast for a fleet.
 
     Plugins get the two reports that they wait for, of the call and of the teardown.
     """
@@ -653,7 +651,7 @@ def _protocol(item: pytest.Function) -> None:
         when="call",
         reraise=(pytest.exit.Exception, KeyboardInterrupt),
     )
-    _guest_line(item)  # again, where progress was told meanwhile
+    _guest_line(item)  # again, if progress was printed meanwhile
     report = hook.pytest_runtest_makereport(item=item, call=call)
     hook.pytest_runtest_logreport(report=report)
     if call.excinfo is not None:
@@ -672,7 +670,7 @@ def _protocol(item: pytest.Function) -> None:
 
 
 def _finished(run: Run, subject: Subject, nextitem: pytest.Item | None) -> None:
-    """Nothing large is kept longer than its guest is looked at; of a large fleet no definition either."""
+    """Drop large answers of a guest once it is judged; in a large fleet its definition too."""
     following = _subject(nextitem) if nextitem else None
     if subject.guest is None or (
         following is not None and following.guest is subject.guest
@@ -693,7 +691,7 @@ def _guest_line(item: pytest.Item) -> None:
 
 
 def release(config: pytest.Config) -> None:
-    """Report what was held, as the engine sees it now."""
+    """Report the rows that were held back, as the engine sees them now."""
     for item, reports in config.stash[HELD]:
         _guest_line(item)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
@@ -727,7 +725,7 @@ def pytest_runtest_makereport(
     subject = _subject(item)
     if subject is not None and call.excinfo is not None:
         if RESULT not in item.stash:
-            # a fault of ours, or Ctrl-C: the row says so, and pytest shows the traceback
+            # a fault of ours, or Ctrl-C: the row reports it, and pytest shows the traceback
             engine = _part(item.config.stash[RUN], subject).engine
             result = engine.result(_requirement(item), subject)
             fault = printable(f"a fault in reclaim: {call.excinfo.exconly()}")
@@ -740,7 +738,7 @@ def pytest_runtest_makereport(
 
 
 def _stamp(item: pytest.Item, report: pytest.TestReport) -> None:
-    """Let *report* say what the engine's result says."""
+    """Copy the engine's result into *report*."""
     result = item.stash.get(RESULT, None)
     if result is None or report.when == "setup":
         return
@@ -777,7 +775,7 @@ def pytest_report_teststatus(report: Any) -> Any:
 def pytest_sessionfinish(
     session: pytest.Session, exitstatus: int | pytest.ExitCode
 ) -> Generator[None, None, None]:
-    """The record is written before pytest-html writes, and what is made from both after it."""
+    """Write the record before pytest-html writes, and the files that are made from both after it."""
     run = session.config.stash.get(RUN, None)
     session.config.stash[TROUBLES] = []
     if run is not None:
@@ -795,7 +793,7 @@ def pytest_sessionfinish(
 def _finish_run(
     session: pytest.Session, run: Run, exitstatus: int | pytest.ExitCode
 ) -> None:
-    """See to the guests, report what was held back, and write the record."""
+    """See to the guests, report the rows that were held back, and write the record."""
     troubles = session.config.stash[TROUBLES]
     stopped = exitstatus in (
         pytest.ExitCode.INTERRUPTED,
@@ -824,7 +822,7 @@ def _finish_pages(session: pytest.Session, run: Run) -> None:
 
 
 def _close(run: Run) -> list[str]:
-    """Close the run; what could not be written, and why a run stopped changing."""
+    """Close the run. Return the reasons for which it stopped changing, and the files that could not be written."""
     troubles = run.close()
     reasons = dict.fromkeys(part.engine.stopped for part in run.parts)
     stopped = [f"{reason}: nothing more was changed" for reason in reasons if reason]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 if TYPE_CHECKING:
     from reclaim.changes.change import Change
 
-#: Where a requirement is remedied. A guest is walked through these in order.
+#: The part of a guest's mending that a requirement belongs to. A guest goes through these in order.
 Stage = Literal["access", "names", "definition", "power", "inside", "backup"]
 STAGES: tuple[Stage, ...] = (
     "access",
@@ -43,7 +43,7 @@ class Requirement:
     fixer: Fixer
     after: tuple[str, ...]
     reference: str
-    #: the option without which it is not judged at all; "" where it always is
+    #: the option without which it is not judged at all; "" if it always is
     option: str = ""
     #: the key of the inventory's policy without which it is not judged at all; "" if it always is
     policy: str = ""
@@ -91,13 +91,13 @@ def requirement(
 
 
 def requirement_of(function: Any) -> Requirement | None:
-    """The requirement that *function* is the check of, or None."""
+    """Return the requirement whose check *function* is, or None."""
     return getattr(function, "__requirement__", None)
 
 
 @cache
 def catalogue() -> dict[str, Requirement]:
-    """Every requirement by slug, in the order in which one guest is remedied."""
+    """Return every requirement by slug, in the order in which one guest is remedied."""
     package = importlib.import_module("checks")
     declared: list[Requirement] = []
     for info in pkgutil.iter_modules(package.__path__):
@@ -112,7 +112,7 @@ def catalogue() -> dict[str, Requirement]:
 
 
 def in_order(requirements: Iterable[Requirement]) -> list[Requirement]:
-    """By stage; within a stage each after those it names, otherwise by slug."""
+    """Sort by stage, and in a stage by slug, but each after those that it names."""
     waiting = sorted(requirements, key=lambda row: (STAGES.index(row.stage), row.slug))
     ordered: list[Requirement] = []
     while waiting:

@@ -194,7 +194,7 @@ class Rows:
                 whole.drop(self.written)
 
     def harden(self) -> None:
-        """Add the parts that pytest-html lacks: language, landmark, a width for phones, a policy against foreign scripts.
+        """Add the parts that pytest-html lacks: language, landmark, width for phones, a policy against foreign scripts.
 
         The page gets its own name with that.
         """
