@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
 import libvirt
 
@@ -166,10 +166,6 @@ class _End(Enum):
     APPLIED = "all changes were applied"
     NOT_APPLIED = "not all were, and the row gives the reason"
     REFUSED = "libvirt refused one and changed nothing: the fixer may know another way"
-
-
-#: a change's own outcome, or the error that kept it from being applied
-_Outcome: TypeAlias = dict[str, str] | ReclaimError | libvirt.libvirtError
 
 
 @dataclass
@@ -405,11 +401,8 @@ class Engine:
         self, mending: _Mending, changes: list[Change], before: str
     ) -> None:
         """Judge a row again once its changes are applied; *before* is the reason that it had."""
-        requirement, subject, result = (
-            mending.requirement,
-            mending.subject,
-            mending.result,
-        )
+        requirement, subject = mending.requirement, mending.subject
+        result = mending.result
         judgement = judge(requirement, subject)
         if judgement.verdict is Verdict.COMPLIANT:
             notes = (f"was: {before}", mending.forced, *self._notes)
@@ -417,9 +410,8 @@ class Engine:
             result.take(Judgement(Verdict.FIXED, _joined(*notes), evidence))
         else:
             result.take(judgement)
-            if judgement.verdict is Verdict.NONCOMPLIANT and not self._counts_later(
-                requirement, subject, result
-            ):
+            is_finding = judgement.verdict is Verdict.NONCOMPLIANT
+            if is_finding and not self._counts_later(requirement, subject, result):
                 self._report_no_help(mending, before)
         if any(isinstance(change, PowerCycle) for change in changes):
             self._look_again(requirement, subject)
@@ -430,8 +422,9 @@ class Engine:
         notes = ["the change was applied and did not help"]
         if before.partition(";")[0] != result.reason.partition(";")[0]:
             notes = [f"was: {before}", *self._notes]
-        forced = filter(None, (mending.forced,))
-        result.reason = "; ".join((result.reason, *forced, *notes))
+        if mending.forced:
+            notes.insert(0, mending.forced)
+        result.reason = "; ".join((result.reason, *notes))
 
     def _propose(
         self, requirement: Requirement, subject: Subject, result: Result
@@ -522,15 +515,9 @@ class Engine:
             step = self._begin(mending, change)
             if step is None:
                 return _End.NOT_APPLIED
-            match self._outcome(step):
-                case dict() as outcome:
-                    self._note_applied(step, outcome)
-                case Refused() as exc:
-                    self._note_refused(step, exc)
-                    return _End.REFUSED
-                case error:
-                    self._note_failed(step, error)
-                    return _End.NOT_APPLIED
+            end = self._take(step)
+            if end is not _End.APPLIED:
+                return end
             if self.stopped:
                 return self._end_unwritten(changes, change, mending.result)
         return _End.APPLIED
@@ -549,20 +536,29 @@ class Engine:
         result.changes.append(record)
         return _Step(mending, change, seq, record, remark)
 
-    def _outcome(self, step: _Step) -> _Outcome:
-        """Apply the change. Return its outcome, or the error that kept it from being applied."""
+    def _take(self, step: _Step) -> _End:
+        """Apply the change, and note its outcome in journal and row."""
         try:
-            return step.change.apply(step.mending.subject.place)
+            outcome = step.change.apply(step.mending.subject.place)
+        except Refused as exc:
+            self._note_refused(step, exc)
+            return _End.REFUSED
         except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
-            return exc
+            self._note_failed(step, exc)
+            return _End.NOT_APPLIED
         except BaseException as exc:  # Ctrl-C, SIGTERM, a fault of ours: it is noted in journal and row, and goes on
-            guest = step.mending.subject.guest
-            if guest is not None and isinstance(step.change, PowerCycle):
-                self._interrupted(guest, step.change, step.seq, step.mending.result)
-            else:
-                reason = f"interrupted: {type(exc).__name__}: {printable(str(exc))}"
-                self._write_down(self.journal.unknown, step.seq, reason)
+            self._note_interrupted(step, exc)
             raise
+        self._note_applied(step, outcome)
+        return _End.APPLIED
+
+    def _note_interrupted(self, step: _Step, exc: BaseException) -> None:
+        guest = step.mending.subject.guest
+        if guest is not None and isinstance(step.change, PowerCycle):
+            self._interrupted(guest, step.change, step.seq, step.mending.result)
+        else:
+            reason = f"interrupted: {type(exc).__name__}: {printable(str(exc))}"
+            self._write_down(self.journal.unknown, step.seq, reason)
 
     def _note_applied(self, step: _Step, outcome: dict[str, str]) -> None:
         self._write_down(self.journal.done, step.seq, outcome)
@@ -584,30 +580,27 @@ class Engine:
     ) -> None:
         """Report in journal and row why the change was not applied."""
         mending, result = step.mending, step.mending.result
-        match exc:
-            case PowerCycleFailed():
-                reason = printable(str(exc), lines=True)
-                result.reason = _joined(reason, mending.forced)
-                self._not_back(
-                    mending.requirement, mending.subject, step.change, step.seq, exc
-                )
-            case StillRunning():
-                self._write_down(self.journal.unknown, step.seq, str(exc))
-                result.verdict = Verdict.PENDING
-                result.reason += (
-                    f"; waits for its next power cycle: {printable(str(exc))}"
-                )
-                self._look_later(step)
-            case _:
-                # before a change raises ChangeFailed it takes its first half back; no other error promises that
-                is_undone = isinstance(exc, ChangeFailed)
-                write = self.journal.failed if is_undone else self.journal.unknown
-                self._write_down(write, step.seq, str(exc))
-                _forget_changed(step)
-                reason = f"not mended: {printable(str(exc), lines=True)}"
-                result.reason = "; ".join(
-                    (result.reason, *filter(None, (mending.forced,)), reason)
-                )
+        if isinstance(exc, PowerCycleFailed):
+            reason = printable(str(exc), lines=True)
+            result.reason = _joined(reason, mending.forced)
+            self._not_back(
+                mending.requirement, mending.subject, step.change, step.seq, exc
+            )
+        elif isinstance(exc, StillRunning):
+            self._write_down(self.journal.unknown, step.seq, str(exc))
+            result.verdict = Verdict.PENDING
+            reason = printable(str(exc))
+            result.reason += f"; waits for its next power cycle: {reason}"
+            self._look_later(step)
+        else:
+            # before a change raises ChangeFailed it takes its first half back; no other error promises that
+            is_undone = isinstance(exc, ChangeFailed)
+            write = self.journal.failed if is_undone else self.journal.unknown
+            self._write_down(write, step.seq, str(exc))
+            _forget_changed(step)
+            if mending.forced:
+                result.reason += f"; {mending.forced}"
+            result.reason += f"; not mended: {printable(str(exc), lines=True)}"
 
     def _look_later(self, step: _Step) -> None:
         """Let `look_after` see to a guest that was asked to shut down and still runs."""

@@ -402,8 +402,9 @@ def _finish_power_cycle(
     try:
         outcome = _finished(cycle, guest)
     except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
-        is_libvirt = isinstance(exc, libvirt.libvirtError)
-        reason = libvirt_words(exc) if is_libvirt else str(exc)
+        reason = str(exc)
+        if isinstance(exc, libvirt.libvirtError):
+            reason = libvirt_words(exc)
         say(
             f"{name}: NOT finished, the power cycle of the run that died: {printable(reason, lines=True)}"
         )

@@ -6,14 +6,11 @@ import json
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reclaim.base.errors import ReclaimError
 from reclaim.base.secret import redacted
 from reclaim.files import whole
-
-if TYPE_CHECKING:
-    pass
 
 NAME = "results.json"
 SCHEMA = 1
