@@ -220,9 +220,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ReclaimError(f"inventory {path}: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
         raise ReclaimError(f"inventory {path}: not UTF-8 at byte {exc.start}") from exc
-    except (
-        ValueError
-    ) as exc:  # tomllib's own error is one, and so is a number of too many digits
+    except ValueError as exc:
+        # tomllib's own error is one, and so is a number of too many digits
         raise ReclaimError(f"inventory {path}: not TOML: {exc}") from exc
     except RecursionError as exc:
         raise ReclaimError(

@@ -199,9 +199,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _tell_what_is_at_stake(run: Run) -> None:
     for part, record in (*run.interrupted, *run.elsewhere):
-        with suppress(
-            libvirt.libvirtError
-        ):  # a guest that is gone meanwhile; its rows say so
+        # a guest may be gone meanwhile: its rows report that
+        with suppress(libvirt.libvirtError):
             for guest, state in undo.at_stake(record, part.hypervisor):
                 guest.left_off = None if guest.is_running else state
                 run.at_stake.append(f"{guest.name}: {state}")
@@ -570,7 +569,7 @@ def _look(session: pytest.Session, run: Run) -> None:
     progress.clear()
     if reporter.verbosity == 0:
         reporter.showfspath = False  # a line a guest, not a line a file
-    gc.freeze()  # what was collected stays to the end: the collector need not look at it again and again
+    gc.freeze()  # the collected items stay to the end: the collector need not look at them again and again
 
 
 def _finish_interrupted(run: Run, progress: terminal.Progress) -> None:

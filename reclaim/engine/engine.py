@@ -275,9 +275,8 @@ class Engine:
         started = time.monotonic()
         if self._asked:
             self.look_after()
-        judgement = judge(
-            requirement, subject
-        )  # if this is interrupted there is no row
+        # if this is interrupted there is no row
+        judgement = judge(requirement, subject)
         result = self.result(requirement, subject)
         result.take(judgement)
         if result.verdict is Verdict.ERROR and self._is_reconnected():

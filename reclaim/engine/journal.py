@@ -162,9 +162,8 @@ def _append(path: Path, line: bytes) -> None:
             _write_all(descriptor, line)
             os.fsync(descriptor)
             if is_new:
-                sync_folder(
-                    path.parent
-                )  # else the name may be lost, and with it the file
+                # else the name may be lost, and with it the file
+                sync_folder(path.parent)
         except OSError:
             with suppress(OSError):
                 os.ftruncate(descriptor, size)
@@ -381,9 +380,8 @@ def journals_below(folder: Path) -> tuple[list[JournalRecord], list[str]]:
         try:
             records.append(read(path))
         except Untrusted as exc:
-            troubles.setdefault(
-                exc.path, str(exc)
-            )  # one folder above may spoil them all
+            # one folder above may spoil them all
+            troubles.setdefault(exc.path, str(exc))
         except ReclaimError as exc:
             troubles[str(path)] = str(exc)
     return records, list(troubles.values())

@@ -196,9 +196,8 @@ class Run:
         if not self.changes_something:
             return
         try:
-            _expect_obeyed(
-                part.folder
-            )  # on a share our folder may belong to another user
+            # on a share our folder may belong to another user
+            _expect_obeyed(part.folder)
         except ReclaimError:
             part.folder.rmdir()
             raise

@@ -177,9 +177,8 @@ class _Walk:
     def take_back(self, entry: Entry) -> None:
         """Take back one change, or say why not. Raises JournalLost if it was taken back and cannot be written down."""
         name = f"{printable(entry.guest)}: {entry.requirement}"
-        whose = (
-            entry.uuid or entry.change.target
-        )  # files of the hypervisor do not depend on each other
+        # files of the hypervisor do not depend on each other
+        whose = entry.uuid or entry.change.target
         inside = isinstance(entry.change, FileChange | CommandChange)
         if whose in self.stuck or (whose in self.waiting and inside):
             self.say(f"{name}: left, since a later change was")

@@ -322,7 +322,7 @@ def _hold_against(
 
 
 def _still_holds(entry: ArchivedRun, last: str | None, state: IndexState) -> bool:
-    """True if *last* is what *entry* was compared with, or that one is gone and cannot be read again."""
+    """True if *entry* was compared with *last*, or with a run that is gone and cannot be read again."""
     if entry.before == last:
         return True
     return bool(entry.before) and entry.before not in state.runs
