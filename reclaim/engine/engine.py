@@ -514,7 +514,7 @@ class Engine:
             step = self._begin(mending, change)
             if step is None:
                 return _End.NOT_APPLIED
-            end = self._take(step)
+            end = self._apply_step(step)
             if end is not _End.APPLIED:
                 return end
             if self.stopped:
@@ -535,7 +535,7 @@ class Engine:
         result.changes.append(record)
         return _Step(mending, change, seq, record, remark)
 
-    def _take(self, step: _Step) -> _End:
+    def _apply_step(self, step: _Step) -> _End:
         """Apply the change, and note its outcome in journal and row."""
         try:
             outcome = step.change.apply(step.mending.subject.place)

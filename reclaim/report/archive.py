@@ -329,7 +329,7 @@ def _still_holds(entry: ArchivedRun, last: str | None, state: IndexState) -> boo
 
 
 def _delta(comparison: compare.Comparison) -> Delta:
-    counts, told = {}, {}
+    counts, first = {}, {}
     for kind, texts in (
         ("newly broken", list(map(str, comparison.broken))),
         ("newly mended", list(map(str, comparison.mended))),
@@ -338,8 +338,8 @@ def _delta(comparison: compare.Comparison) -> Delta:
     ):
         if texts:
             counts[kind] = len(texts)
-            told[kind] = texts[:_TOLD]
-    return Delta(counts=counts, told=told)
+            first[kind] = texts[:_TOLD]
+    return Delta(counts=counts, told=first)
 
 
 def _render(state: IndexState, ordered: list[str], unfinished: list[str]) -> str:
