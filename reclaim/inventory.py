@@ -1,4 +1,4 @@
-"""The inventory: what the user says about guests and backups, and the policy of the house."""
+"""The inventory: the user's notes on guests and backups, and the policy of the house."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -37,15 +37,15 @@ class _Table(BaseModel):
 
 
 class Policy(_Table):
-    """What the house wants. `machine` says which type replaces one that is too old."""
+    """The policy of the house. `machine` selects the type that replaces one that is too old."""
 
     bus: Literal["scsi", "any-discarding"] = "scsi"
     machine: Literal["newest", "minimum"] = "newest"
-    #: what becomes of `<target dev='vda'>` when the disk moves to another bus
+    #: the new `<target dev='vda'>` when the disk moves to another bus
     target: Literal["rename", "keep"] = "rename"
     luks_discard: bool = False
     discard_no_unref: bool = False
-    #: what --prove writes in each filesystem: MiB, less where less than ten times that is free
+    #: MiB that --prove writes in each filesystem; it writes less if less than ten times that is free
     canary_mib: Annotated[int, Field(ge=4, le=65_536)] = 64
     #: how long a guest may take to shut down, and to answer after its start
     shutdown_seconds: Seconds = 180
@@ -59,13 +59,9 @@ class Policy(_Table):
 
 
 def _a_word(text: str) -> str:
-    """Becomes an argument of ssh(1): no option, no blank."""
-    if (
-        not text
-        or text.startswith("-")
-        or not text.isprintable()
-        or any(one.isspace() for one in text)
-    ):
+    """Return *text* if it can be an argument of ssh(1): no option, no blank. Else raise ValueError."""
+    is_one = text.isprintable() and not re.search(r"\s", text)
+    if not text or not is_one or text.startswith("-"):
         raise ValueError(f"{text!r}: give one word that does not begin with '-'")
     return text
 
@@ -78,9 +74,10 @@ def _a_file(path: Path) -> Path:
         raise ValueError(f"{path}: nobody knows that home directory") from exc
     except OSError as exc:
         raise ValueError(trouble(exc)) from exc
-    if any(one in str(path) for one in '%"') or not str(path).isprintable():
+    text = str(path)
+    if "%" in text or '"' in text or not text.isprintable():
         raise ValueError(
-            f"{str(path)!r}: ssh would read '%' and '\"' in it as more than that: give another path"
+            f"{text!r}: ssh would read '%' and '\"' in it as more than that: give another path"
         )
     if not path.is_absolute():
         raise ValueError(f"{path}: give an absolute path, or one that begins with ~/")
@@ -94,19 +91,19 @@ File = Annotated[Path, AfterValidator(_a_file)]
 
 
 class Ssh(_Table):
-    """How ssh gets into a guest. What is not said here is as ssh_config(5) has it, but for what has to be strict."""
+    """How ssh gets into a guest. Absent keys are as in ssh_config(5), but for the settings that have to be strict."""
 
     user: Word | None = None
     port: Annotated[int, Field(ge=1, le=65_535)] | None = None
-    #: IdentityFile; ssh's own keys and agent where there is none
+    #: IdentityFile; ssh's own keys and agent if it is absent
     key: File | None = None
     #: become root by `sudo -n`
     sudo: bool = False
-    #: HostName; looked up with libvirt where there is none
+    #: HostName; looked up with libvirt if it is absent
     address: Word | None = None
     #: UserKnownHostsFile
     known_hosts: File | None = None
-    #: use ssh also where the agent runs commands
+    #: use ssh even if the agent runs commands
     prefer: bool = False
 
 
@@ -121,9 +118,12 @@ class SshOfGuests(Ssh):
             raise ValueError("an address is of one guest: give it in [guest.NAME.ssh]")
         return self
 
+    def is_for(self, guest: str) -> bool:
+        return any(fnmatch.fnmatchcase(guest, glob) for glob in self.guests)
+
 
 class GuestNotes(_Table):
-    """What the user says about one guest, by its name."""
+    """The user's notes on one guest, by its name."""
 
     ssh: Ssh | None = None
     #: its disks take all their space on purpose; None: raw images that are preallocated do
@@ -139,17 +139,17 @@ NO_NOTES = GuestNotes()
 
 
 class BackupNotes(_Table):
-    """One `[[backup]]`: where copies of disk images are, of what, and the job that makes them."""
+    """One `[[backup]]`: the place of copies of disk images, their guests, and the job that makes them."""
 
     #: a folder of copies, or one copy
     path: Path | None = None
-    #: globs of the guests whose disks the copies are of; any guest where there is none
+    #: globs of the guests whose disks the copies are of; any guest if there is none
     guests: list[str] = []
-    #: paths of the images that are copied, where guests' definitions do not tell
+    #: paths of the images that are copied, if guests' definitions do not name them
     images: list[str] = []
     #: a cron table, a systemd unit, an rsnapshot.conf or a shell script
     job: Path | None = None
-    #: does the target keep snapshots? Asked of btrfs itself where absent
+    #: true if the target keeps snapshots; if absent reclaim asks btrfs itself
     snapshots: bool | None = None
 
     @model_validator(mode="after")
@@ -158,11 +158,13 @@ class BackupNotes(_Table):
             raise ValueError(
                 "give path (where the copies are), job (what makes them), or both"
             )
-        for one in (self.path, self.job):
-            if one is not None and not one.is_absolute():
-                raise ValueError(f"{one}: give an absolute path")
-            if one is not None and "\0" in str(one):
-                raise ValueError(f"{str(one)!r}: no path has a NUL in it")
+        for path in (self.path, self.job):
+            if path is None:
+                continue
+            if not path.is_absolute():
+                raise ValueError(f"{path}: give an absolute path")
+            if "\0" in str(path):
+                raise ValueError(f"{str(path)!r}: no path has a NUL in it")
         return self
 
 
@@ -173,35 +175,43 @@ class Inventory(_Table):
     ssh: list[SshOfGuests] = []
 
     def ssh_of(self, guest: str) -> Ssh | None:
-        """How ssh gets into *guest*: its own word, else the first `[[ssh]]` that matches; None: it is not tried."""
+        """Return the way of ssh into *guest*: its own table, else the first `[[ssh]]` that matches, else None."""
         own = self.notes(guest).ssh
         if own is not None:
             return own
-        return next(
-            (
-                one
-                for one in self.ssh
-                if any(fnmatch.fnmatchcase(guest, glob) for glob in one.guests)
-            ),
-            None,
-        )
+        for ssh in self.ssh:
+            if ssh.is_for(guest):
+                return ssh
+        return None
 
     def notes(self, guest: str) -> GuestNotes:
         return self.guest.get(guest) or NO_NOTES
 
 
 def table_of(guest: str) -> str:
-    """The table of *guest* as TOML has it: a name with a dot in it has to stand in quotes."""
-    return f"guest.{guest if re.fullmatch(r'[A-Za-z0-9_-]+', guest) else json.dumps(guest, ensure_ascii=False)}"
+    """Return the name of *guest*'s table in TOML: a guest's name with a dot in it needs quotes."""
+    is_bare = re.fullmatch(r"[A-Za-z0-9_-]+", guest)
+    return f"guest.{guest if is_bare else json.dumps(guest, ensure_ascii=False)}"
 
 
 def read_inventory(path: Path) -> Inventory:
-    """Read the TOML file at *path*. Raises ReclaimError with one line: what, where, what to do.
+    """Read the TOML file at *path*. Raises ReclaimError with one line: the trouble, its place, the way out.
 
-    It names users, commands and files to be changed: one that others could have written is not obeyed (Untrusted).
+    An inventory names users, commands and files to be changed. Raises Untrusted if others could have written it.
     """
+    data = _read_toml(path)
     try:
-        data = tomllib.loads(trust.read(path, _MOST).decode("utf-8-sig"))
+        return Inventory.model_validate(data)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        more = f" (and {exc.error_count() - 1} more)" if exc.error_count() > 1 else ""
+        raise ReclaimError(f"inventory {path}: {where}: {first['msg']}{more}") from exc
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(trust.read(path, _MOST).decode("utf-8-sig"))
     except Untrusted as exc:
         raise Untrusted(
             exc.path, exc.wrong, f"the inventory {path} is not obeyed: {exc.way_out}"
@@ -210,18 +220,10 @@ def read_inventory(path: Path) -> Inventory:
         raise ReclaimError(f"inventory {path}: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
         raise ReclaimError(f"inventory {path}: not UTF-8 at byte {exc.start}") from exc
-    except (
-        ValueError
-    ) as exc:  # tomllib's own error is one, and so is a number of too many digits
+    except ValueError as exc:
+        # tomllib's own error is one, and so is a number of too many digits
         raise ReclaimError(f"inventory {path}: not TOML: {exc}") from exc
     except RecursionError as exc:
         raise ReclaimError(
             f"inventory {path}: its arrays or tables are nested too deep"
         ) from exc
-    try:
-        return Inventory.model_validate(data)
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        more = f" (and {exc.error_count() - 1} more)" if exc.error_count() > 1 else ""
-        raise ReclaimError(f"inventory {path}: {where}: {first['msg']}{more}") from exc

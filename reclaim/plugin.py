@@ -47,9 +47,9 @@ TROUBLES = pytest.StashKey["list[str]"]()
 #: guests whose parsed definitions are kept from collecting to judging: 30 KiB each
 _KEPT = 2000
 SIGNALS = pytest.StashKey["dict[signal.Signals, Any]"]()
-#: seconds in which a second signal says no more than the first
+#: seconds in which a second signal means no more than the first
 _MOMENT = 2.0
-#: what a terminal sends that goes away, and who ends a process
+#: the signals of a terminal that goes away, and of kill(1)
 _STOPPING = (signal.SIGTERM, signal.SIGHUP)
 HELD = pytest.StashKey["list[tuple[pytest.Item, list[pytest.TestReport]]]"]()
 
@@ -58,6 +58,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup(
         "reclaim", "reclaim: give guests' freed space back to the host"
     )
+    _add_options_of_subjects(group)
+    _add_options_of_mending(group)
+    _add_options_of_looking(group)
+    _add_options_of_reports(group)
+
+
+def _add_options_of_subjects(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--uri",
         help="libvirt URI (default: what --hosts says, $LIBVIRT_DEFAULT_URI, qemu:///system)",
@@ -79,6 +86,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         help="a folder with copies of disk images: they are judged too",
     )
+
+
+def _add_options_of_mending(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--fix",
         action="store_true",
@@ -99,6 +109,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="with --fix or --plan: ignore what a fix waits for; the report says so",
     )
+
+
+def _add_options_of_looking(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--boot-stopped",
         action="store_true",
@@ -114,6 +127,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="judge the definitions; look into no guest",
     )
+
+
+def _add_options_of_reports(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--reports",
         metavar="DIR",
@@ -139,14 +155,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _wants_checks(config: pytest.Config) -> bool:
-    """Are checks about to be collected? Unit tests of the project itself need no hypervisor."""
+    """True if checks are about to be collected. Unit tests of the project itself need no hypervisor."""
     option = config.option
-    if (
-        option.help
-        or option.version
-        or option.markers
-        or getattr(option, "showfixtures", False)
-    ):
+    only_shows = option.help or option.version or option.markers
+    if only_shows or getattr(option, "showfixtures", False):
         return False
     for argument in config.args:
         path = (config.invocation_params.dir / argument.partition("::")[0]).resolve()
@@ -187,42 +199,41 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _tell_what_is_at_stake(run: Run) -> None:
     for part, record in (*run.interrupted, *run.elsewhere):
-        with suppress(
-            libvirt.libvirtError
-        ):  # a guest that is gone meanwhile; its rows say so
-            for guest, words in undo.at_stake(record, part.hypervisor):
-                guest.left_off = None if guest.is_running else words
-                run.at_stake.append(f"{guest.name}: {words}")
+        # a guest may be gone meanwhile: its rows report that
+        with suppress(libvirt.libvirtError):
+            for guest, state in undo.at_stake(record, part.hypervisor):
+                guest.left_off = None if guest.is_running else state
+                run.at_stake.append(f"{guest.name}: {state}")
 
 
 def _before() -> dict[signal.Signals, Any]:
-    """The signals that end a run, and what they did before. nohup(1) and the like ignore some on purpose."""
+    """Return the signals that end a run with their handlers. nohup(1) and the like ignore some on purpose."""
     if threading.current_thread() is not threading.main_thread():
         return {}  # signals are the main thread's
-    known = {one: signal.getsignal(one) for one in (*_STOPPING, signal.SIGINT)}
-    return {
-        one: what
-        for one, what in known.items()
-        if what in (signal.SIG_DFL, signal.default_int_handler)
-    }
+    handlers = {}
+    for number in (*_STOPPING, signal.SIGINT):
+        handler = signal.getsignal(number)
+        if handler in (signal.SIG_DFL, signal.default_int_handler):
+            handlers[number] = handler
+    return handlers
 
 
 def _hear(config: pytest.Config) -> None:
-    for one in config.stash[SIGNALS]:
-        signal.signal(one, _stop)
+    for number in config.stash[SIGNALS]:
+        signal.signal(number, _stop)
 
 
 def _hear_nothing(config: pytest.Config) -> None:
-    """What was judged is written down now, which takes no time: a second Ctrl-C must not leave half of it."""
-    for one in config.stash[SIGNALS]:
-        signal.signal(one, signal.SIG_IGN)
+    """Ignore signals while the record is written, which takes no time: a second Ctrl-C must not leave half of it."""
+    for number in config.stash[SIGNALS]:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @dataclass
 class _Stop:
-    """A run that is told to stop ends as with Ctrl-C: no guest is left down, and the record is written.
+    """The handler that ends a run as Ctrl-C does: no guest is left down, and the record is written.
 
-    What follows within a moment is the same wish, as of a terminal that goes away.
+    A second signal within a moment is the same wish, as of a terminal that goes away.
     """
 
     until: float = 0.0
@@ -237,56 +248,83 @@ class _Stop:
 _stop = _Stop()
 
 
+#: of each pair only one may be given, and why
+_EXCLUSIVE = (
+    ("fix", "plan", "--plan changes nothing and --fix does"),
+    (
+        "boot_stopped",
+        "definitions_only",
+        "--boot-stopped looks into guests and --definitions-only into none",
+    ),
+    (
+        "prove",
+        "definitions_only",
+        "--prove writes in the guests and --definitions-only looks into none",
+    ),
+)
+#: options that change how others work, and of those the ones of which one must be given
+_ONLY_WITH = (("restart", ("fix",)), ("force", ("fix", "plan")))
+
+
 def _options(config: pytest.Config) -> Options:
+    """Return the options of the command line. Raises pytest.UsageError if they contradict each other."""
     option = config.option
-    for flag, needs in (("restart", ("fix",)), ("force", ("fix", "plan"))):
-        if getattr(option, flag) and not any(getattr(option, one) for one in needs):
-            raise pytest.UsageError(f"--{flag} goes with --{' or --'.join(needs)}")
-    if option.fix and option.plan:
-        raise pytest.UsageError(
-            "--plan changes nothing and --fix does: give one of them"
-        )
-    if option.boot_stopped and option.definitions_only:
-        raise pytest.UsageError(
-            "--boot-stopped looks into guests and --definitions-only into none: give one of them"
-        )
-    if option.prove and option.definitions_only:
-        raise pytest.UsageError(
-            "--prove writes in the guests and --definitions-only looks into none: give one of them"
-        )
-    if option.keep is not None and option.keep < 1:
-        raise pytest.UsageError(
-            f"--keep {option.keep}: keep at least the run that is made now"
-        )
-    metrics = config.invocation_params.dir / option.metrics if option.metrics else None
-    if metrics is not None and not os.path.isdir(metrics.parent):  # noqa: PTH112 (False for a name that is too long)
-        raise pytest.UsageError(
-            f"--metrics {option.metrics}: there is no folder {metrics.parent}"
-        )
+    _expect_no_contradiction(option)
+    folder = config.invocation_params.dir
+    metrics = _file_of_metrics(config)
     if getattr(option, "numprocesses", None):
         raise pytest.UsageError(
             "-n: reclaim looks into all guests at once by itself, and mends one at a time; run without -n"
         )
-    guests = tuple(filter(None, (option.guests or "").split(",")))
+    guests = _listed(option.guests)
     if option.guests is not None and not guests:
         raise pytest.UsageError("--guests: no name is given")
     return Options(
-        hosts=tuple(filter(None, (getattr(option, "hosts", None) or "").split(","))),
+        hosts=_listed(getattr(option, "hosts", None)),
         uri=option.uri,
         guests=guests,
         inventory=option.inventory,
-        backups=tuple(config.invocation_params.dir / path for path in option.backups),
+        backups=tuple(folder / path for path in option.backups),
         mode="fix" if option.fix else "plan" if option.plan else "audit",
         restart=option.restart,
         force=option.force,
         boot_stopped=option.boot_stopped,
         prove=option.prove,
         definitions_only=option.definitions_only,
-        reports=config.invocation_params.dir / option.reports,
+        reports=folder / option.reports,
         keep=option.keep,
         metrics=metrics,
-        arguments=tuple(str(argument) for argument in config.invocation_params.args),
+        arguments=tuple(map(str, config.invocation_params.args)),
     )
+
+
+def _expect_no_contradiction(option: Any) -> None:
+    """Raise pytest.UsageError for options that do not go together, and for --keep if it would keep nothing."""
+    for flag, needs in _ONLY_WITH:
+        if getattr(option, flag) and not any(getattr(option, need) for need in needs):
+            raise pytest.UsageError(f"--{flag} goes with --{' or --'.join(needs)}")
+    for first, second, why in _EXCLUSIVE:
+        if getattr(option, first) and getattr(option, second):
+            raise pytest.UsageError(f"{why}: give one of them")
+    if option.keep is not None and option.keep < 1:
+        raise pytest.UsageError(
+            f"--keep {option.keep}: keep at least the run that is made now"
+        )
+
+
+def _file_of_metrics(config: pytest.Config) -> Path | None:
+    given = config.option.metrics
+    if not given:
+        return None
+    path: Path = config.invocation_params.dir / given
+    if not os.path.isdir(path.parent):  # noqa: PTH112 (False for a name that is too long)
+        raise pytest.UsageError(f"--metrics {given}: there is no folder {path.parent}")
+    return path
+
+
+def _listed(names: str | None) -> tuple[str, ...]:
+    """The names of a list with commas, without empty ones."""
+    return tuple(filter(None, (names or "").split(",")))
 
 
 @pytest.hookimpl(trylast=True, optionalhook=True)
@@ -310,9 +348,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     run = config.stash.get(RUN, None)
     if run is not None:
         _hear_nothing(config)
-        if (
-            run.cut_short
-        ):  # what was being read when the signal came was not closed, and that is all
+        if run.cut_short:  # a file that was being read when the signal came was not closed, and that is all
             warnings.filterwarnings(
                 "ignore", category=pytest.PytestUnraisableExceptionWarning
             )
@@ -320,8 +356,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         for part in run.parts:
             with suppress(libvirt.libvirtError):  # libvirt may have hung up
                 part.hypervisor.close()
-    for one, before in config.stash.get(SIGNALS, {}).items():
-        signal.signal(one, before)
+    for number, handler in config.stash.get(SIGNALS, {}).items():
+        signal.signal(number, handler)
 
 
 # Collecting -----------------------------------------------------------------------------------
@@ -330,33 +366,24 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_pycollect_makeitem(
     collector: Any, name: str, obj: object
 ) -> list[Any] | None:
-    """A check is not collected without its option or its key of the policy, or if --definitions-only rules it out."""
+    """Leave out a check without its option or its key of the policy, or if --definitions-only rules it out."""
     requirement = requirement_of(obj)
     run = collector.config.stash.get(RUN, None)
-    if (
-        requirement
-        and run
-        and run.options.definitions_only
-        and not requirement.reads_definitions_only
-    ):
-        return []
-    if (
-        requirement
-        and run
-        and requirement.option
-        and not getattr(run.options, requirement.option)
-    ):
-        return []
-    if (
-        requirement
-        and run
-        and requirement.policy
-        and not _policy_asks(run, requirement.policy)
-    ):
-        return []
-    if requirement and run and _is_about_nothing(run, requirement):
-        return []  # of no parameters pytest would make one item, skipped and about nothing
-    return None
+    if requirement is None or run is None:
+        return None
+    return None if _is_judged(run, requirement) else []
+
+
+def _is_judged(run: Run, requirement: Requirement) -> bool:
+    options = run.options
+    if options.definitions_only and not requirement.reads_definitions_only:
+        return False
+    if requirement.option and not getattr(options, requirement.option):
+        return False
+    if requirement.policy and not _policy_asks(run, requirement.policy):
+        return False
+    # without parameters pytest would make one item, skipped and without a subject
+    return not _is_about_nothing(run, requirement)
 
 
 def _policy_asks(run: Run, key: str) -> bool:
@@ -367,7 +394,7 @@ def _is_about_nothing(run: Run, requirement: Requirement) -> bool:
     try:
         return not _subjects(run, requirement)
     except libvirt.libvirtError:
-        return False  # told by pytest_generate_tests
+        return False  # pytest_generate_tests reports it
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -375,18 +402,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if requirement is None:
         return
     run = metafunc.config.stash[RUN]
-    found = _subjects(run, requirement)
+    subjects = _subjects(run, requirement)
     metafunc.parametrize(
         requirement.parameters,
         [
             pytest.param(*subject.arguments(requirement), id=_id(run, subject))
-            for subject in found
+            for subject in subjects
         ],
     )
 
 
 def _subjects(run: Run, requirement: Requirement) -> list[Subject]:
-    """Everything that *requirement* is judged for; found once for all that take the same handles."""
+    """Return the subjects of *requirement*; they are found once for all that take the same handles."""
     key = requirement.parameters
     if key not in run.collected:
         run.collected[key] = list(_found(run, requirement))
@@ -418,23 +445,28 @@ def _of_guest(guest: Guest, requirement: Requirement) -> Iterable[Subject]:
     try:
         yield from engines.everything(requirement, guest)
     except (libvirt.libvirtError, ProbeError):
-        return  # its disks cannot be read: the rows of the guest itself say so
+        return  # its disks cannot be read: the rows of the guest itself report that
 
 
 def _id(run: Run, subject: Subject) -> str:
-    """hypervisor/guest/disk/path, as far as it tells things apart; no domain name has a slash."""
-    parts = [subject.hypervisor.name] if len(run.parts) > 1 else []
-    parts += [subject.guest.name] if subject.guest else []
-    parts += [subject.disk.name] if subject.disk else []
-    path = (subject.backup.path if subject.backup else None) or (
-        subject.job.path if subject.job else None
-    )
-    named = [*parts, path.lstrip("/")] if path else parts
-    return "/".join(named) or subject.hypervisor.name
+    """Return hypervisor/guest/disk/path without the parts that all rows share. No domain name has a slash."""
+    parts = []
+    if len(run.parts) > 1:
+        parts.append(subject.hypervisor.name)
+    if subject.guest:
+        parts.append(subject.guest.name)
+    if subject.disk:
+        parts.append(subject.disk.name)
+    path = subject.backup.path if subject.backup else None
+    if not path and subject.job:
+        path = subject.job.path
+    if path:
+        parts.append(path.lstrip("/"))
+    return "/".join(parts) or subject.hypervisor.name
 
 
 def _subject(item: pytest.Item) -> Subject | None:
-    """What a check is asked about; None for a test of the project itself."""
+    """Return the subject of a check's item; None for a test of the project itself."""
     if SUBJECT not in item.stash:
         if requirement_of(getattr(item, "obj", None)) is None:
             return None
@@ -443,7 +475,7 @@ def _subject(item: pytest.Item) -> Subject | None:
 
 
 def _subject_of(values: dict[str, Any]) -> Subject:
-    """The subject whose handle is in *values*, by the parameter's name."""
+    """Return the subject whose handle is in *values*, by the parameter's name."""
     if backup := values.get("backup"):
         return Subject(backup.hypervisor, backup.guest, backup.disk, backup)
     if job := values.get("job"):
@@ -459,18 +491,14 @@ def _subject_of(values: dict[str, Any]) -> Subject:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Hypervisor, guest, requirement: one guest is finished before the next is touched."""
+    """Sort by hypervisor, guest, requirement: one guest is finished before the next is touched."""
     run = config.stash.get(RUN, None)
     if run is None:
         return
     run.is_collected = True
     order = {slug: number for number, slug in enumerate(catalogue())}
-    guests = {
-        guest: number
-        for number, guest in enumerate(
-            guest for part in run.parts for guest in part.guests
-        )
-    }
+    every = [guest for part in run.parts for guest in part.guests]
+    guests = {guest: number for number, guest in enumerate(every)}
 
     def place(item: pytest.Item) -> tuple[int, int]:
         subject = _subject(item)
@@ -485,7 +513,7 @@ def pytest_collection_modifyitems(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Where everything was deselected nothing is recorded; where there is very much, pytest-html is too slow."""
+    """Choose the report by the number of rows. If everything was deselected, record nothing."""
     run = session.config.stash.get(RUN, None)
     if run is None or not run.recorded:
         return
@@ -498,9 +526,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     pages = config.stash.get(PAGES, None)
-    return (
-        [pages.choice] if pages and pages.choice and config.get_verbosity() >= 0 else []
-    )
+    if pages is None or not pages.choice or config.get_verbosity() < 0:
+        return []
+    return [pages.choice]
 
 
 def _requirement(item: pytest.Item) -> Requirement:
@@ -526,78 +554,83 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 
 def _look(session: pytest.Session, run: Run) -> None:
-    """Finish what an earlier run left, look into the guests that are judged, count their bytes."""
+    """Finish the remains of earlier runs, look into the guests that are judged, count their bytes."""
     reporter: TerminalReporter = session.config.pluginmanager.getplugin(
         "terminalreporter"
     )
     progress = terminal.Progress(reporter)
-    chosen = dict.fromkeys(
-        subject.guest
-        for subject in map(_subject, session.items)
-        if subject is not None and subject.guest is not None and subject.backup is None
-    )
+    guests: dict[Guest, None] = {}
+    for subject in map(_subject, session.items):
+        if subject is None or subject.guest is None or subject.backup is not None:
+            continue
+        guests[subject.guest] = None
     for part in run.parts:
         part.hypervisor.progress = progress
-    for part, record in run.interrupted:
-        if run.options.mode == "fix" or (
-            run.options.boot_stopped and record.left_only_boots
-        ):
-            undo.finish(
-                record,
-                part.hypervisor,
-                progress.line,
-                carries_on=run.options.mode == "fix" or not record.applied,
-            )
+    _finish_interrupted(run, progress)
     if not run.options.definitions_only:
-        run.gather(chosen, progress)
-        run.measure(chosen)
+        run.gather(guests, progress)
+        run.measure(guests)
     progress.clear()
     if reporter.verbosity == 0:
         reporter.showfspath = False  # a line a guest, not a line a file
-    gc.freeze()  # what was collected stays to the end: the collector need not look at it again and again
+    gc.freeze()  # the collected items stay to the end: the collector need not look at them again and again
+
+
+def _finish_interrupted(run: Run, progress: terminal.Progress) -> None:
+    """Finish the open changes of runs that died. Without --fix these are only starts, with --boot-stopped."""
+    is_fix = run.options.mode == "fix"
+    for part, record in run.interrupted:
+        carries_on = is_fix or not record.applied
+        if is_fix or (run.options.boot_stopped and record.left_only_boots):
+            undo.finish(record, part.hypervisor, progress.line, carries_on=carries_on)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(
     item: pytest.Item, nextitem: pytest.Item | None
 ) -> bool | None:
-    """With --restart or --boot-stopped the reports of a guest wait until it is finished.
+    """Judge one row. With --restart or --boot-stopped the reports of a guest wait until it is finished.
 
-    A roll-back changes what was said, and so does a guest that cannot be shut down again.
+    A roll-back changes earlier rows, and so does a guest that cannot be shut down again.
     """
     run = item.config.stash.get(RUN, None)
     subject = _subject(item) if run else None
     if run is None or subject is None:
         return None
     reporter: TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
-    reporter.stats.pop(
-        "", None
-    )  # it keeps the reports of every set-up and teardown, and never shows them
-    if run.options.boot_stopped and subject.guest is not None:
+    # it keeps the reports of every set-up and teardown, and never shows them
+    reporter.stats.pop("", None)
+    options = run.options
+    if options.boot_stopped and subject.guest is not None:
         _part(run, subject).engine.visit(subject.guest)
-    if (
-        not (run.options.restart and run.options.mode == "fix")
-        and not run.options.boot_stopped
-    ):
-        _guest_line(item)
-        if not _is_plain(item):
-            return None
-        _protocol(item)
-        _finished(run, subject, nextitem)
+    if options.boot_stopped or (options.restart and options.mode == "fix"):
+        _hold(run, subject, item, nextitem)
         return True
-    held = item.config.stash[HELD]
-    held.append((item, runtestprotocol(item, log=False, nextitem=nextitem)))
-    following = _subject(nextitem) if nextitem else None
-    if following is None or following.guest is not subject.guest:
-        if subject.guest is not None:
-            run.leave(subject.guest)
-            subject.guest.lighten()
-        release(item.config)
+    _guest_line(item)
+    if not _is_plain(item):
+        return None
+    _protocol(item)
+    _finished(run, subject, nextitem)
     return True
 
 
+def _hold(
+    run: Run, subject: Subject, item: pytest.Item, nextitem: pytest.Item | None
+) -> None:
+    """Judge *item* and keep its reports back until its guest is finished."""
+    held = item.config.stash[HELD]
+    held.append((item, runtestprotocol(item, log=False, nextitem=nextitem)))
+    following = _subject(nextitem) if nextitem else None
+    if following is not None and following.guest is subject.guest:
+        return
+    if subject.guest is not None:
+        run.leave(subject.guest)
+        subject.guest.lighten()
+    release(item.config)
+
+
 def _is_plain(item: pytest.Item) -> TypeGuard[pytest.Function]:
-    """Does the check take nothing but our handles, and does nobody watch pytest's own steps?"""
+    """True if the test uses only our handles and no option such as --pdb or --setup-show is set."""
     option = item.config.option
     watched = (
         option.usepdb
@@ -610,7 +643,7 @@ def _is_plain(item: pytest.Item) -> TypeGuard[pytest.Function]:
 
 
 def _protocol(item: pytest.Function) -> None:
-    """pytest's own protocol without setting up and tearing down nothing: twice as fast for a fleet.
+    """Run pytest's own protocol without its empty set-up and teardown: twice as fast for a fleet.
 
     Plugins get the two reports that they wait for, of the call and of the teardown.
     """
@@ -621,7 +654,7 @@ def _protocol(item: pytest.Function) -> None:
         when="call",
         reraise=(pytest.exit.Exception, KeyboardInterrupt),
     )
-    _guest_line(item)  # again, where progress was told meanwhile
+    _guest_line(item)  # again, if progress was printed meanwhile
     report = hook.pytest_runtest_makereport(item=item, call=call)
     hook.pytest_runtest_logreport(report=report)
     if call.excinfo is not None:
@@ -640,7 +673,7 @@ def _protocol(item: pytest.Function) -> None:
 
 
 def _finished(run: Run, subject: Subject, nextitem: pytest.Item | None) -> None:
-    """Nothing large is kept longer than its guest is looked at; of a large fleet no definition either."""
+    """Drop large answers of a guest once it is judged; in a large fleet its definition too."""
     following = _subject(nextitem) if nextitem else None
     if subject.guest is None or (
         following is not None and following.guest is subject.guest
@@ -656,13 +689,12 @@ def _guest_line(item: pytest.Item) -> None:
     reporter: TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
     subject = _subject(item)
     if reporter.verbosity == 0 and subject is not None:
-        reporter.write_ensure_prefix(
-            f"{printable(subject.guest.name) if subject.guest else 'backups'} ", ""
-        )
+        name = printable(subject.guest.name) if subject.guest else "backups"
+        reporter.write_ensure_prefix(f"{name} ", "")
 
 
 def release(config: pytest.Config) -> None:
-    """Report what was held, as the engine sees it now."""
+    """Report the rows that were held back, as the engine sees them now."""
     for item, reports in config.stash[HELD]:
         _guest_line(item)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
@@ -694,26 +726,22 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     subject = _subject(item)
-    if subject is not None and call.excinfo is not None and RESULT not in item.stash:
-        # a fault of ours, or Ctrl-C: the row says so, and pytest shows the traceback
-        result = _part(item.config.stash[RUN], subject).engine.result(
-            _requirement(item), subject
-        )
-        result.take(
-            Judgement(
-                Verdict.ERROR,
-                printable(f"a fault in reclaim: {call.excinfo.exconly()}"),
-            )
-        )
-        item.stash[RESULT] = result
-    if subject is not None and call.excinfo is not None and report.failed:
-        report.longrepr = discreet.traceback(call.excinfo)
+    if subject is not None and call.excinfo is not None:
+        if RESULT not in item.stash:
+            # a fault of ours, or Ctrl-C: the row reports it, and pytest shows the traceback
+            engine = _part(item.config.stash[RUN], subject).engine
+            result = engine.result(_requirement(item), subject)
+            fault = printable(f"a fault in reclaim: {call.excinfo.exconly()}")
+            result.take(Judgement(Verdict.ERROR, fault))
+            item.stash[RESULT] = result
+        if report.failed:
+            report.longrepr = discreet.traceback(call.excinfo)
     _stamp(item, report)
     return report
 
 
 def _stamp(item: pytest.Item, report: pytest.TestReport) -> None:
-    """Let *report* say what the engine's result says."""
+    """Copy the engine's result into *report*."""
     result = item.stash.get(RESULT, None)
     if result is None or report.when == "setup":
         return
@@ -750,26 +778,11 @@ def pytest_report_teststatus(report: Any) -> Any:
 def pytest_sessionfinish(
     session: pytest.Session, exitstatus: int | pytest.ExitCode
 ) -> Generator[None, None, None]:
-    """The record is written before pytest-html writes, and what is made from both after it."""
+    """Write the record before pytest-html writes, and the files that are made from both after it."""
     run = session.config.stash.get(RUN, None)
-    troubles = session.config.stash[TROUBLES] = []
+    session.config.stash[TROUBLES] = []
     if run is not None:
-        stopped = exitstatus in (
-            pytest.ExitCode.INTERRUPTED,
-            pytest.ExitCode.INTERNAL_ERROR,
-        )
-        run.cut_short = stopped or bool(session.shouldstop or session.shouldfail)
-        try:
-            _hear(session.config)
-            _wind_up(run, stopped=stopped)
-        except KeyboardInterrupt:
-            run.cut_short = True
-            troubles.append(
-                "reclaim: stopped again: not every guest was looked after; the next run says what is left"
-            )
-        _hear_nothing(session.config)
-        release(session.config)
-        troubles += [f"reclaim: {words}" for words in _close(run)]
+        _finish_run(session, run, exitstatus)
     try:
         yield
     except (OSError, ReclaimError) as exc:
@@ -777,38 +790,60 @@ def pytest_sessionfinish(
             raise
         session.config.stash[PAGES].give_up_rows(exc)
     if run is not None and run.recorded:
-        troubles += session.config.stash[PAGES].finish()
-        if (
-            not all(part.is_written for part in run.parts)
-            and session.exitstatus == pytest.ExitCode.OK
-        ):
-            session.exitstatus = (
-                pytest.ExitCode.TESTS_FAILED
-            )  # nobody will find what was found
+        _finish_pages(session, run)
+
+
+def _finish_run(
+    session: pytest.Session, run: Run, exitstatus: int | pytest.ExitCode
+) -> None:
+    """See to the guests, report the rows that were held back, and write the record."""
+    troubles = session.config.stash[TROUBLES]
+    stopped = exitstatus in (
+        pytest.ExitCode.INTERRUPTED,
+        pytest.ExitCode.INTERNAL_ERROR,
+    )
+    run.cut_short = stopped or bool(session.shouldstop or session.shouldfail)
+    try:
+        _hear(session.config)
+        _wind_up(run, stopped=stopped)
+    except KeyboardInterrupt:
+        run.cut_short = True
+        troubles.append(
+            "reclaim: stopped again: not every guest was looked after; the next run says what is left"
+        )
+    _hear_nothing(session.config)
+    release(session.config)
+    troubles += [f"reclaim: {trouble}" for trouble in _close(run)]
+
+
+def _finish_pages(session: pytest.Session, run: Run) -> None:
+    """Write report, index and metrics. A run has not passed if a record of it is missing."""
+    session.config.stash[TROUBLES] += session.config.stash[PAGES].finish()
+    are_written = all(part.is_written for part in run.parts)
+    if not are_written and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _close(run: Run) -> list[str]:
-    """Close the run; what could not be written, and why a run stopped changing."""
+    """Close the run. Return the reasons for which it stopped changing, and the files that could not be written."""
     troubles = run.close()
-    stopped = dict.fromkeys(
-        part.engine.stopped for part in run.parts if part.engine.stopped
-    )
-    return [*(f"{words}: nothing more was changed" for words in stopped), *troubles]
+    reasons = dict.fromkeys(part.engine.stopped for part in run.parts)
+    stopped = [f"{reason}: nothing more was changed" for reason in reasons if reason]
+    return [*stopped, *troubles]
 
 
 def _wind_up(run: Run, *, stopped: bool) -> None:
     """See to the guests that were started or shut down, and count once more, unless the run was *stopped*."""
     for part in run.parts:
         part.engine.leave_all()
-    if run.recorded:
-        for part in run.parts:
-            part.engine.look_after()
-    counts = run.recorded and not run.options.definitions_only
-    if counts and not (stopped and run.options.mode != "fix"):
-        run.measure(
-            {guest for part in run.parts for guest in part.guests if part.storage},
-            after=True,
-        )
+    if not run.recorded:
+        return
+    for part in run.parts:
+        part.engine.look_after()
+    if run.options.definitions_only or (stopped and run.options.mode != "fix"):
+        return
+    counted = {guest for part in run.parts for guest in part.guests if part.storage}
+    run.measure(counted, after=True)
 
 
 def pytest_terminal_summary(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 if TYPE_CHECKING:
     from reclaim.changes.change import Change
 
-#: Where a requirement is remedied. A guest is walked through these in order.
+#: The part of a guest's mending that a requirement belongs to. A guest goes through these in order.
 Stage = Literal["access", "names", "definition", "power", "inside", "backup"]
 STAGES: tuple[Stage, ...] = (
     "access",
@@ -43,7 +43,7 @@ class Requirement:
     fixer: Fixer
     after: tuple[str, ...]
     reference: str
-    #: the option without which it is not judged at all; "" where it always is
+    #: the option without which it is not judged at all; "" if it always is
     option: str = ""
     #: the key of the inventory's policy without which it is not judged at all; "" if it always is
     policy: str = ""
@@ -91,39 +91,41 @@ def requirement(
 
 
 def requirement_of(function: Any) -> Requirement | None:
-    """The requirement that *function* is the check of, or None."""
+    """Return the requirement whose check *function* is, or None."""
     return getattr(function, "__requirement__", None)
 
 
 @cache
 def catalogue() -> dict[str, Requirement]:
-    """Every requirement by slug, in the order in which one guest is remedied."""
+    """Return every requirement by slug, in the order in which one guest is remedied."""
     package = importlib.import_module("checks")
-    found: list[Requirement] = []
+    declared: list[Requirement] = []
     for info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"checks.{info.name}")
         for name, value in vars(module).items():
-            declared = requirement_of(value)
-            if (
-                declared is not None
-                and name.startswith("check_")
-                and declared not in found
-            ):
-                found.append(declared)
-    return {one.slug: one for one in in_order(found)}
+            requirement = requirement_of(value)
+            if requirement is None or not name.startswith("check_"):
+                continue
+            if requirement not in declared:
+                declared.append(requirement)
+    return {requirement.slug: requirement for requirement in in_order(declared)}
 
 
 def in_order(requirements: Iterable[Requirement]) -> list[Requirement]:
-    """By stage; within a stage each after those it names, otherwise by slug."""
-    waiting = sorted(requirements, key=lambda one: (STAGES.index(one.stage), one.slug))
+    """Sort by stage, and in a stage by slug, but each after those that it names."""
+    waiting = sorted(requirements, key=lambda row: (STAGES.index(row.stage), row.slug))
     ordered: list[Requirement] = []
     while waiting:
-        open_slugs = {one.slug for one in waiting}
-        ready = next((one for one in waiting if not open_slugs & set(one.after)), None)
-        if ready is None:
+        slugs = {requirement.slug for requirement in waiting}
+        ready = [
+            requirement
+            for requirement in waiting
+            if slugs.isdisjoint(requirement.after)
+        ]
+        if not ready:
             raise ValueError(
-                f"requirements wait for each other: {', '.join(sorted(open_slugs))}"
+                f"requirements wait for each other: {', '.join(sorted(slugs))}"
             )
-        ordered.append(ready)
-        waiting.remove(ready)
+        ordered.append(ready[0])
+        waiting.remove(ready[0])
     return ordered

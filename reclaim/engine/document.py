@@ -13,6 +13,7 @@ from reclaim.space.measured import reclaimed
 
 if TYPE_CHECKING:
     from reclaim.engine.part import Options, Part
+    from reclaim.handles.hypervisor import Hypervisor
 from reclaim.record.results import SCHEMA, rfc3339
 
 
@@ -26,7 +27,8 @@ def document(
     cut_short: bool = False,
 ) -> dict[str, Any]:
     """The record of one hypervisor's part of a run, as results.json has it (schema 1)."""
-    hypervisor = part.hypervisor
+    arguments = redacted_arguments(options.arguments)
+    disks = part.storage.values()
     return {
         "schema": SCHEMA,
         "run": {
@@ -35,19 +37,20 @@ def document(
             "started": rfc3339(started),
             "ended": rfc3339(ended),
             "version": reclaim.__version__,
-            "arguments": [
-                printable(argument)
-                for argument in redacted_arguments(options.arguments)
-            ],
+            "arguments": [printable(argument) for argument in arguments],
             "cut_short": cut_short,
         },
-        "hypervisor": {
-            "name": hypervisor.name,
-            "uri": redacted(hypervisor.uri),
-            "libvirt": hypervisor.libvirt_version,
-            "qemu": hypervisor.qemu_version,
-        },
+        "hypervisor": _of_hypervisor(part.hypervisor),
         "results": [result.to_json() for result in part.engine.results.values()],
-        "storage": [asdict(one) for one in part.storage.values()],
-        "reclaimed_bytes": reclaimed(part.storage.values()) + part.engine.freed,
+        "storage": [asdict(disk) for disk in disks],
+        "reclaimed_bytes": reclaimed(disks) + part.engine.freed,
+    }
+
+
+def _of_hypervisor(hypervisor: Hypervisor) -> dict[str, Any]:
+    return {
+        "name": hypervisor.name,
+        "uri": redacted(hypervisor.uri),
+        "libvirt": hypervisor.libvirt_version,
+        "qemu": hypervisor.qemu_version,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Literal, NamedTuple
 
 import libvirt
@@ -19,6 +20,7 @@ from reclaim.base.errors import (
     Pending,
     PowerCycleFailed,
     ProbeError,
+    ReclaimError,
     Refused,
     StillRunning,
     Withheld,
@@ -38,12 +40,15 @@ from reclaim.handles.node import Node
 from reclaim.requirement import Requirement, catalogue
 
 Mode = Literal["audit", "plan", "fix"]
-#: the requirement whose rows tell of disks that only QEMU's own arguments bring
+#: the requirement whose rows report disks that only QEMU's own arguments bring
 TELLS_OF_UNKNOWN = "disk-discard"
+#: the requirement that a start of the guest fulfils
+_LIVE = "live-definition"
+_WAS_OFF = "it was off: it was started (--boot-stopped)"
 
 
 class Subject(NamedTuple):
-    """What one requirement is judged for."""
+    """The subject of one row: a guest, a disk, a copy, a job or the hypervisor."""
 
     hypervisor: Node
     guest: Guest | None = None
@@ -53,19 +58,19 @@ class Subject(NamedTuple):
 
     @property
     def place(self) -> Guest | Node:
-        """Where changes are made: copies and their jobs are the hypervisor's, whosever disk they are of."""
+        """The place of changes. Copies and their jobs belong to the hypervisor, even those of a guest's disk."""
         if self.guest is None or self.backup is not None or self.job is not None:
             return self.hypervisor
         return self.guest
 
     @property
     def key(self) -> tuple[str | None, str | None, str | None]:
-        """Guest, disk, and copy or job, by name: what tells the rows of one requirement apart."""
+        """The names of guest, disk, and copy or job. They distinguish the rows of one requirement."""
         copy = self.backup or self.job
-        path = None if copy is None else copy.path
+        path = copy.path if copy is not None else None
         return (
-            None if self.guest is None else self.guest.name,
-            None if self.disk is None else self.disk.name,
+            _name(self.guest),
+            _name(self.disk),
             printable(path) if path else None,
         )
 
@@ -75,14 +80,15 @@ class Subject(NamedTuple):
 
 
 def judge(requirement: Requirement, subject: Subject) -> Judgement:
-    """Ask the check. Nothing is changed.
+    """Return the check's judgement. Nothing is changed.
 
-    Only an AssertionError that the check itself raised is a finding; a probe that failed is an
-    `error`. Anything else is a fault of ours and is raised.
+    Only an AssertionError that the check itself raised is a finding. A probe that failed is an
+    `error`. Any other exception is a fault in reclaim and is raised.
     """
     guest = subject.guest
-    if guest is not None and (reason := guest.notes.waive.get(requirement.slug)):
-        return Judgement(Verdict.WAIVED, printable(reason))
+    waived = guest.notes.waive.get(requirement.slug) if guest is not None else None
+    if waived:
+        return Judgement(Verdict.WAIVED, printable(waived))
     try:
         evidence = requirement.check(*subject.arguments(requirement))
     except NotApplicable as exc:
@@ -103,18 +109,17 @@ def judge(requirement: Requirement, subject: Subject) -> Judgement:
 
 
 def _is_finding(exc: AssertionError, requirement: Requirement) -> bool:
-    """Was it raised by the check's own assert, not somewhere below it?"""
+    """True if the check's own assert raised it, not code that the check called."""
     traceback = exc.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
+    if traceback is None:
+        return False
+    while traceback.tb_next is not None:
         traceback = traceback.tb_next
-    return (
-        traceback is not None
-        and traceback.tb_frame.f_code is requirement.check.__code__
-    )
+    return traceback.tb_frame.f_code is requirement.check.__code__
 
 
 def finding(exc: AssertionError) -> str:
-    """The check's own words, without what pytest's assertion rewriting adds."""
+    """Return the check's own message without the lines that pytest's assertion rewriting adds."""
     text = str(exc)
     head = text.partition("\nassert ")[0]
     return head if not head.startswith("assert ") else text
@@ -132,6 +137,37 @@ class _Asked:
     record: ChangeRecord
 
 
+@dataclass(frozen=True)
+class _Mending:
+    """One row that is being mended."""
+
+    requirement: Requirement
+    subject: Subject
+    result: Result
+    #: the requirements that --force overruled, as the row reports them; "" without --force
+    forced: str
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One change of a mending, with its number in the journal and its record in the row."""
+
+    mending: _Mending
+    change: Change
+    seq: int
+    record: ChangeRecord
+    #: a sentence that the row adds once the change is applied
+    remark: str
+
+
+class _End(Enum):
+    """How an attempt to mend a row ended."""
+
+    APPLIED = "all changes were applied"
+    NOT_APPLIED = "not all were, and the row gives the reason"
+    REFUSED = "libvirt refused one and changed nothing: the fixer may know another way"
+
+
 @dataclass
 class Engine:
     """Judges, and mends as the mode allows. One for each hypervisor and run."""
@@ -145,11 +181,11 @@ class Engine:
     results: dict[tuple[str, str | None, str | None, str | None], Result] = field(
         default_factory=dict
     )
-    #: bytes that came back from copies; what came back from guests' disks is counted on the disks
+    #: bytes that came back from copies; `reclaim.space.measured` counts those of guests' disks
     freed: int = 0
     _planned: dict[str, Definition] = field(default_factory=dict)
     _planned_renames: dict[str, dict[str, str]] = field(default_factory=dict)
-    #: what the changes of the fix under way had to say
+    #: the notes of the changes of the fix under way
     _notes: list[str] = field(default_factory=list)
     #: the changes of this run by their number in the journal
     _records: dict[int, ChangeRecord] = field(default_factory=dict)
@@ -163,23 +199,16 @@ class Engine:
     _booted: dict[Guest, int] = field(default_factory=dict)
 
     def visit(self, guest: Guest) -> None:
-        """Start *guest* where it is off and --boot-stopped was given; `leave` shuts it down again."""
+        """Start *guest* if it is off and --boot-stopped was given. `leave` shuts it down again."""
         if not self.boot_stopped or guest in self._booted or guest.unstarted:
             return
         try:
-            if guest.is_running or not (
-                guest.closed() == OFF or guest.persistent.other_system
-            ):
+            if not _is_off(guest):
                 return
-            guest.forget(
-                inside=False
-            )  # a run over a fleet takes hours: it is started on what is defined now
-            # what was left off is to be brought back, not to be looked into and shut down
-            if reason := guest.left_off or preconditions.why_not_started(guest):
+            # a run over a fleet takes hours: it is started on what is defined now
+            guest.forget(inside=False)
+            if reason := self._why_not_started(guest):
                 guest.unstarted = reason
-                return
-            if self.stopped:
-                guest.unstarted = self._why_stopped()
                 return
             change = Boot(guest.name, self.journal.path.parent.name)
             seq = self._booted[guest] = self.journal.intend(
@@ -197,8 +226,14 @@ class Engine:
             guest.booted_by = None
             del self._booted[guest]
 
+    def _why_not_started(self, guest: Guest) -> str | None:
+        # a guest that an earlier run left off is to be brought back, not to be looked into and shut down
+        if reason := guest.left_off or preconditions.why_not_started(guest):
+            return reason
+        return self._why_stopped() if self.stopped else None
+
     def leave(self, guest: Guest) -> None:
-        """Shut *guest* down where `visit` started it; its rows say so."""
+        """Shut *guest* down if `visit` started it, and report that in its rows."""
         if guest not in self._booted:
             return
         seq = self._booted[guest]
@@ -207,8 +242,7 @@ class Engine:
             for number, change in self.journal.standing(guest.uuid)
             if number == seq
         )
-        told = "it was off: it was started (--boot-stopped)"
-        failed = ""
+        note = failed = ""
         try:
             note = change.undo(guest, {})
             self._write_down(self.journal.undone, seq, note)
@@ -216,47 +250,33 @@ class Engine:
             failed = printable(str(exc))
             self._write_down(self.journal.failed, seq, failed)
         del self._booted[guest]
-        self._asked = [
-            one for one in self._asked if one.guest is not guest
-        ]  # it is not to be started again
-        for cycle in self.journal.at_stake(guest.uuid):  # nor by a later run
-            self._write_down(self.journal.failed, cycle, f"{told}, and is to be off")
+        self._drop_power_cycles(guest)
         guest.booted_by = None
         guest.forget(inside=False)
         for result in self.results.values():
-            if result.guest != guest.name:
-                continue
-            if result.requirement == boot_stopped.WITNESS and failed:
-                result.take(
-                    Judgement(
-                        Verdict.ERROR,
-                        f"{told}, and could NOT be shut down again: {failed}",
-                    )
-                )
-            elif result.requirement == boot_stopped.WITNESS and result.verdict.holds:
-                result.evidence = f"{result.evidence}; {told} and {note}"
-            elif result.requirement == boot_stopped.WITNESS:
-                result.reason = f"{result.reason}; {told} and {note}"
-            elif (
-                result.requirement == "live-definition"
-                and result.verdict is Verdict.PENDING
-                and not failed
-            ):
-                result.reason = (
-                    f"{result.reason}; {note}: its next start uses the definition"
-                )
+            if result.guest == guest.name:
+                _report_start(result, note, failed)
+
+    def _drop_power_cycles(self, guest: Guest) -> None:
+        """Drop every power cycle of *guest* that waits for its end: neither this run nor a later one is to start it."""
+        self._asked = [asked for asked in self._asked if asked.guest is not guest]
+        for cycle in self.journal.at_stake(guest.uuid):
+            self._write_down(
+                self.journal.failed, cycle, f"{_WAS_OFF}, and is to be off"
+            )
 
     def leave_all(self) -> None:
-        """Shut down what is still up of what was started: the run was interrupted."""
+        """Shut down the started guests that are still up: the run was interrupted."""
         for guest in list(self._booted):
             self.leave(guest)
 
     def run(self, requirement: Requirement, subject: Subject) -> Result:
-        """Judge one requirement for one subject, and mend it where the mode says so."""
+        """Judge one requirement for one subject, and mend it if the mode allows that."""
         started = time.monotonic()
         if self._asked:
             self.look_after()
-        judgement = judge(requirement, subject)  # what is interrupted has no row
+        # if this is interrupted there is no row
+        judgement = judge(requirement, subject)
         result = self.result(requirement, subject)
         result.take(judgement)
         if result.verdict is Verdict.ERROR and self._is_reconnected():
@@ -267,17 +287,18 @@ class Engine:
         return result
 
     def result(self, requirement: Requirement, subject: Subject) -> Result:
+        """Return the row of *requirement* for *subject*, a new one if there is none."""
         slug = requirement.slug
         guest, disk, copy = subject.key
         key = (slug, guest, disk, copy)
-        found = self.results.get(key)
-        if found is None:
+        row = self.results.get(key)
+        if row is None:
             name = self.hypervisor.name
-            found = Result(
+            row = Result(
                 slug, requirement.title, name, guest, disk, copy, Verdict.NOT_ASSESSABLE
             )
-            self.results[key] = found
-        return found
+            self.results[key] = row
+        return row
 
     def _is_reconnected(self) -> bool:
         """Had libvirt hung up, and does it answer again? Its daemon may have been restarted."""
@@ -292,126 +313,130 @@ class Engine:
 
     def look_after(self) -> None:
         """Start the guests again that were asked to shut down, did not in time, and are off by now."""
-        for one in list(self._asked):
+        for asked in list(self._asked):
             try:
-                if power.is_active(one.guest):
+                if power.is_active(asked.guest):
                     continue
-                self._asked.remove(one)
-                outcome = one.cycle.apply(one.guest)
+                self._asked.remove(asked)
+                outcome = asked.cycle.apply(asked.guest)
             except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
-                result = self.result(one.requirement, one.subject)
+                result = self.result(asked.requirement, asked.subject)
                 result.verdict = Verdict.NONCOMPLIANT
                 result.reason = f"it went off late; {printable(str(exc), lines=True)}"
-                self._not_back(one.requirement, one.subject, one.cycle, one.seq, exc)
-                continue
-            self._write_down(self.journal.done, one.seq, outcome)
-            one.record.applied = True
-            one.guest.forget()
-            result = self.result(one.requirement, one.subject)
-            result.take(judge(one.requirement, one.subject))
-            if result.verdict is Verdict.COMPLIANT:
-                result.take(
-                    Judgement(
-                        Verdict.FIXED,
-                        f"it went off late; {outcome.get('note', '')}",
-                        result.evidence,
-                    )
+                self._not_back(
+                    asked.requirement, asked.subject, asked.cycle, asked.seq, exc
                 )
-            self._look_again(one.requirement, one.subject)
+            else:
+                self._back_late(asked, outcome)
+
+    def _back_late(self, asked: _Asked, outcome: dict[str, str]) -> None:
+        """Judge a guest that went off late and was started again."""
+        self._write_down(self.journal.done, asked.seq, outcome)
+        asked.record.applied = True
+        asked.guest.forget()
+        result = self.result(asked.requirement, asked.subject)
+        result.take(judge(asked.requirement, asked.subject))
+        if result.verdict is Verdict.COMPLIANT:
+            reason = f"it went off late; {outcome.get('note', '')}"
+            result.take(Judgement(Verdict.FIXED, reason, result.evidence))
+        self._look_again(asked.requirement, asked.subject)
 
     # The journal
 
-    def _write_down(self, write: Callable[..., None], seq: int, *what: object) -> None:
-        """Write down what came of change *seq*; where that cannot be, nothing more is changed."""
+    def _write_down(
+        self, write: Callable[..., None], seq: int, *details: object
+    ) -> None:
+        """Write down the outcome of change *seq*. If the journal cannot be written, the run changes nothing more."""
         try:
-            write(seq, *what)
+            write(seq, *details)
         except JournalLost as exc:
             self.stopped = self.stopped or str(exc)
 
     def _why_stopped(self) -> str:
-        """Why nothing more is changed: in full for the first row that it is of, in short for the others."""
-        told, self._is_told = self._is_told, True
-        return "nothing more is changed in this run" + (
-            "" if told else f": {printable(self.stopped)}"
-        )
+        """Return why the run changes nothing more: the whole reason for the first row, a short one for the others."""
+        short = "nothing more is changed in this run"
+        if self._is_told:
+            return short
+        self._is_told = True
+        return f"{short}: {printable(self.stopped)}"
 
     # Mending
 
     def _remedy(
         self, requirement: Requirement, subject: Subject, result: Result
     ) -> None:
+        """Mend one row as far as the mode, the guest's state and its other rows allow."""
+        end = self._attempt(requirement, subject, result)
+        while end is _End.REFUSED:  # the fixer knows of the refusal by now
+            end = self._attempt(requirement, subject, result)
+
+    def _attempt(
+        self, requirement: Requirement, subject: Subject, result: Result
+    ) -> _End:
         if self.stopped:
             result.reason += f"; not mended: {self._why_stopped()}"
-            return
-        waits = self._waits_for(requirement, subject)
-        if waits and not self.force:
-            slug, judgement = waits[0]
-            result.verdict = (
-                Verdict.PENDING
-                if judgement.verdict is Verdict.PENDING
-                else Verdict.NONCOMPLIANT
-            )
-            result.reason += f"; withheld: waits for {slug} ({_shortly(judgement)})"
-            return
-        forced = _overruled(waits)
+            return _End.NOT_APPLIED
+        unmet = self._waits_for(requirement, subject)
+        if unmet and not self.force:
+            _withhold(result, *unmet[0])
+            return _End.NOT_APPLIED
+        mending = _Mending(requirement, subject, result, _overruled(unmet))
         if self.restart and requirement.stage == "power" and subject.guest is not None:
-            subject.guest.forget()  # the fleet was looked into hours ago, and it has to come back as it is now
+            # the fleet was looked into hours ago, and the guest has to come back as it is now
+            subject.guest.forget()
         changes = self._propose(requirement, subject, result)
         if not changes or self._withheld(subject, changes, result):
-            return
+            return _End.NOT_APPLIED
         if self.mode == "plan":
-            self._plan(subject, changes, result, forced)
-            return
-        found = result.reason
-        try:
-            applied = self._apply(requirement, subject, changes, result, forced)
-        except Refused:
-            # nothing was changed by what was refused, and the fixer knows of it now
-            self._remedy(requirement, subject, result)
-            return
-        if not applied:
-            return
-        verdict = judge(requirement, subject)
-        if verdict.verdict is Verdict.COMPLIANT:
-            notes = [text for text in (f"was: {found}", forced, *self._notes) if text]
-            result.take(
-                Judgement(
-                    Verdict.FIXED,
-                    "; ".join(notes),
-                    _evidence(verdict.evidence, changes),
-                )
-            )
+            self._plan(mending, changes)
+            return _End.NOT_APPLIED
+        before = result.reason
+        end = self._apply(mending, changes)
+        if end is _End.APPLIED:
+            self._judge_mended(mending, changes, before)
+        return end
+
+    def _judge_mended(
+        self, mending: _Mending, changes: list[Change], before: str
+    ) -> None:
+        """Judge a row again once its changes are applied; *before* is the reason that it had."""
+        requirement, subject = mending.requirement, mending.subject
+        result = mending.result
+        judgement = judge(requirement, subject)
+        if judgement.verdict is Verdict.COMPLIANT:
+            notes = (f"was: {before}", mending.forced, *self._notes)
+            evidence = _evidence(judgement.evidence, changes)
+            result.take(Judgement(Verdict.FIXED, _joined(*notes), evidence))
         else:
-            result.take(verdict)
-            if verdict.verdict is Verdict.NONCOMPLIANT and not self._waits(
-                requirement, subject, result
-            ):
-                helped = found.partition(";")[0] != result.reason.partition(";")[0]
-                notes = (
-                    [f"was: {found}", *self._notes]
-                    if helped
-                    else ["the change was applied and did not help"]
-                )
-                result.reason = "; ".join(
-                    (result.reason, *filter(None, (forced,)), *notes)
-                )
+            result.take(judgement)
+            is_finding = judgement.verdict is Verdict.NONCOMPLIANT
+            if is_finding and not self._counts_later(requirement, subject, result):
+                self._report_no_help(mending, before)
         if any(isinstance(change, PowerCycle) for change in changes):
             self._look_again(requirement, subject)
+
+    def _report_no_help(self, mending: _Mending, before: str) -> None:
+        """Report that the changes were applied and the check still refuses."""
+        result = mending.result
+        notes = ["the change was applied and did not help"]
+        if before.partition(";")[0] != result.reason.partition(";")[0]:
+            notes = [f"was: {before}", *self._notes]
+        if mending.forced:
+            notes.insert(0, mending.forced)
+        result.reason = "; ".join((result.reason, *notes))
 
     def _propose(
         self, requirement: Requirement, subject: Subject, result: Result
     ) -> list[Change]:
-        """What the fixer proposes; where it withholds, the result says so."""
+        """Return the changes that the fixer proposes. If it withholds them, the result gets the reason."""
         try:
-            if self.mode == "plan" and subject.guest is not None:
-                name = subject.guest.name
-                planned, renames = (
-                    self._planned.get(name),
-                    self._planned_renames.get(name, {}),
-                )
-                with subject.guest.planning(planned, renames):
-                    return requirement.fixer(*subject.arguments(requirement))
-            return requirement.fixer(*subject.arguments(requirement))
+            if self.mode != "plan" or subject.guest is None:
+                return requirement.fixer(*subject.arguments(requirement))
+            name = subject.guest.name
+            planned = self._planned.get(name)
+            renames = self._planned_renames.get(name, {})
+            with subject.guest.planning(planned, renames):
+                return requirement.fixer(*subject.arguments(requirement))
         except Withheld as exc:
             result.reason += f"; withheld: {printable(str(exc))}"
         except Pending as exc:
@@ -425,10 +450,10 @@ class Engine:
             result.reason += f"; withheld: libvirt: {printable(libvirt_words(exc))}"
         return []
 
-    def _waits(
+    def _counts_later(
         self, requirement: Requirement, subject: Subject, result: Result
     ) -> bool:
-        """Does what was applied count later? The fixer knows: asked again, it has nothing to propose but to wait."""
+        """True if the applied changes take effect later: the fixer, asked again, only proposes to wait."""
         try:
             requirement.fixer(*subject.arguments(requirement))
         except Pending as exc:
@@ -442,7 +467,7 @@ class Engine:
     def _withheld(
         self, subject: Subject, changes: list[Change], result: Result
     ) -> bool:
-        """Does the guest's state forbid one of *changes*? Then the result says why."""
+        """True if the guest's state forbids one of *changes*. Then the result gets the reason."""
         guest = subject.guest
         if guest is None:
             return False
@@ -463,106 +488,134 @@ class Engine:
             return True
         return False
 
-    def _plan(
-        self, subject: Subject, changes: list[Change], result: Result, forced: str
-    ) -> None:
-        result.changes += [
-            ChangeRecord(change.kind, change.target, change.diff) for change in changes
-        ]
-        result.evidence = _evidence(result.evidence, changes)
-        result.reason += f"; {forced}" if forced else ""
+    def _plan(self, mending: _Mending, changes: list[Change]) -> None:
+        """Show *changes* in the row, and let later fixers of the guest propose on top of them."""
+        result, guest = mending.result, mending.subject.guest
         for change in changes:
-            if isinstance(change, DefinitionChange) and subject.guest is not None:
-                name = subject.guest.name
-                self._planned[name] = Definition(change.after)
-                self._planned_renames[name] = {
-                    **self._planned_renames.get(name, {}),
-                    **change.renames,
-                }
+            result.changes.append(ChangeRecord(change.kind, change.target, change.diff))
+        result.evidence = _evidence(result.evidence, changes)
+        if mending.forced:
+            result.reason += f"; {mending.forced}"
+        if guest is None:
+            return
+        for change in changes:
+            if isinstance(change, DefinitionChange):
+                earlier = self._planned_renames.get(guest.name, {})
+                self._planned[guest.name] = Definition(change.after)
+                self._planned_renames[guest.name] = {**earlier, **change.renames}
 
-    def _apply(
-        self,
-        requirement: Requirement,
-        subject: Subject,
-        changes: list[Change],
-        result: Result,
-        forced: str,
-    ) -> bool:
-        """Journal and apply; True where all were applied. The result tells of what was not."""
-        guest, place = subject.guest, subject.place
+    def _apply(self, mending: _Mending, changes: list[Change]) -> _End:
+        """Journal and apply *changes* in their order, and stop at the first that is not applied."""
         self._notes = []
         for change in changes:
             if isinstance(change, PowerCycle) and not self.restart:
-                result.verdict = Verdict.PENDING
-                why = f" ({printable(change.why)})" if change.why else ""
-                way = "shut the guest down and start it, or run with --restart"
-                result.reason += f"; waits for a power cycle{why}: {way}"
-                return False
-            remark = _remark(guest, change)
-            seq = self._intended(requirement, place, change, result)
-            if seq is None:
-                return False
-            if isinstance(change, DefinitionChange) and guest is not None:
-                guest.history.append(change.before)
-            record = self._records[seq] = ChangeRecord(
-                change.kind, change.target, change.diff
-            )
-            result.changes.append(record)
-            try:
-                outcome = change.apply(place)
-            except Refused as exc:
-                self._write_down(self.journal.failed, seq, str(exc))
-                result.changes.remove(record)
-                place.forget()
-                raise
-            except PowerCycleFailed as exc:
-                result.reason = "; ".join(
-                    text for text in (printable(str(exc), lines=True), forced) if text
-                )
-                self._not_back(requirement, subject, change, seq, exc)
-                return False
-            except StillRunning as exc:
-                self._write_down(self.journal.unknown, seq, str(exc))
-                result.verdict = Verdict.PENDING
-                result.reason += (
-                    f"; waits for its next power cycle: {printable(str(exc))}"
-                )
-                if guest is not None and isinstance(change, PowerCycle):
-                    self._asked.append(
-                        _Asked(requirement, subject, guest, change, seq, record)
-                    )
-                return False
-            except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
-                is_undone = isinstance(exc, ChangeFailed)
-                self._write_down(
-                    self.journal.failed if is_undone else self.journal.unknown,
-                    seq,
-                    str(exc),
-                )
-                place.forget(inside=not isinstance(change, DefinitionChange))
-                result.reason += f"; {forced}" if forced else ""
-                result.reason += f"; not mended: {printable(str(exc), lines=True)}"
-                return False
-            except BaseException as exc:  # Ctrl-C, SIGTERM, a fault of ours: only the journal and the row are told
-                if guest is not None and isinstance(change, PowerCycle):
-                    self._interrupted(guest, change, seq, result)
-                else:
-                    self._write_down(
-                        self.journal.unknown,
-                        seq,
-                        f"interrupted: {type(exc).__name__}: {printable(str(exc))}",
-                    )
-                raise
-            self._write_down(self.journal.done, seq, outcome)
-            record.applied = True
-            self.freed += int(outcome.get("freed", "0"))
-            self._notes += [
-                printable(note) for note in (outcome.get("note"), remark) if note
-            ]
-            place.forget(inside=not isinstance(change, DefinitionChange))
+                _wait_for_power(mending.result, change)
+                return _End.NOT_APPLIED
+            step = self._begin(mending, change)
+            if step is None:
+                return _End.NOT_APPLIED
+            end = self._apply_step(step)
+            if end is not _End.APPLIED:
+                return end
             if self.stopped:
-                return self._is_all(changes, change, result)
-        return True
+                return self._end_unwritten(changes, change, mending.result)
+        return _End.APPLIED
+
+    def _begin(self, mending: _Mending, change: Change) -> _Step | None:
+        """Write *change* into the journal and the row; None if it is not to be made, and the row gives the reason."""
+        guest, result = mending.subject.guest, mending.result
+        remark = _remark(guest, change)
+        seq = self._intended(mending.requirement, mending.subject.place, change, result)
+        if seq is None:
+            return None
+        if isinstance(change, DefinitionChange) and guest is not None:
+            guest.history.append(change.before)
+        record = ChangeRecord(change.kind, change.target, change.diff)
+        self._records[seq] = record
+        result.changes.append(record)
+        return _Step(mending, change, seq, record, remark)
+
+    def _apply_step(self, step: _Step) -> _End:
+        """Apply the change, and note its outcome in journal and row."""
+        try:
+            outcome = step.change.apply(step.mending.subject.place)
+        except Refused as exc:
+            self._note_refused(step, exc)
+            return _End.REFUSED
+        except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
+            self._note_failed(step, exc)
+            return _End.NOT_APPLIED
+        except BaseException as exc:  # Ctrl-C, SIGTERM, a fault of ours: it is noted in journal and row, and goes on
+            self._note_interrupted(step, exc)
+            raise
+        self._note_applied(step, outcome)
+        return _End.APPLIED
+
+    def _note_interrupted(self, step: _Step, exc: BaseException) -> None:
+        guest = step.mending.subject.guest
+        if guest is not None and isinstance(step.change, PowerCycle):
+            self._interrupted(guest, step.change, step.seq, step.mending.result)
+        else:
+            reason = f"interrupted: {type(exc).__name__}: {printable(str(exc))}"
+            self._write_down(self.journal.unknown, step.seq, reason)
+
+    def _note_applied(self, step: _Step, outcome: dict[str, str]) -> None:
+        self._write_down(self.journal.done, step.seq, outcome)
+        step.record.applied = True
+        self.freed += int(outcome.get("freed", "0"))
+        for note in (outcome.get("note"), step.remark):
+            if note:
+                self._notes.append(printable(note))
+        _forget_changed(step)
+
+    def _note_refused(self, step: _Step, exc: Refused) -> None:
+        """Take the change out of the row again: libvirt refused it, and nothing was changed."""
+        self._write_down(self.journal.failed, step.seq, str(exc))
+        step.mending.result.changes.remove(step.record)
+        step.mending.subject.place.forget()
+
+    def _note_failed(
+        self, step: _Step, exc: ReclaimError | libvirt.libvirtError
+    ) -> None:
+        """Report in journal and row why the change was not applied."""
+        mending, result = step.mending, step.mending.result
+        if isinstance(exc, PowerCycleFailed):
+            reason = printable(str(exc), lines=True)
+            result.reason = _joined(reason, mending.forced)
+            self._not_back(
+                mending.requirement, mending.subject, step.change, step.seq, exc
+            )
+        elif isinstance(exc, StillRunning):
+            self._write_down(self.journal.unknown, step.seq, str(exc))
+            result.verdict = Verdict.PENDING
+            reason = printable(str(exc))
+            result.reason += f"; waits for its next power cycle: {reason}"
+            self._look_later(step)
+        else:
+            # before a change raises ChangeFailed it takes its first half back; no other error promises that
+            is_undone = isinstance(exc, ChangeFailed)
+            write = self.journal.failed if is_undone else self.journal.unknown
+            self._write_down(write, step.seq, str(exc))
+            _forget_changed(step)
+            if mending.forced:
+                result.reason += f"; {mending.forced}"
+            result.reason += f"; not mended: {printable(str(exc), lines=True)}"
+
+    def _look_later(self, step: _Step) -> None:
+        """Let `look_after` see to a guest that was asked to shut down and still runs."""
+        mending, change = step.mending, step.change
+        guest = mending.subject.guest
+        if guest is not None and isinstance(change, PowerCycle):
+            self._asked.append(
+                _Asked(
+                    mending.requirement,
+                    mending.subject,
+                    guest,
+                    change,
+                    step.seq,
+                    step.record,
+                )
+            )
 
     def _intended(
         self,
@@ -571,7 +624,7 @@ class Engine:
         change: Change,
         result: Result,
     ) -> int | None:
-        """The number of *change* in the journal; None where it is not to be made, and the row says why."""
+        """Return the number of *change* in the journal, or None if it must not be made: the row gets the reason."""
         try:
             return self.journal.intend(place.name, place.uuid, requirement.slug, change)
         except JournalLost as exc:
@@ -581,129 +634,128 @@ class Engine:
             result.reason += f"; not mended: {printable(str(exc))}"
         return None
 
-    def _is_all(self, changes: list[Change], made: Change, result: Result) -> bool:
-        """*made* was applied and could not be written down: was it the last? The row says so."""
+    def _end_unwritten(
+        self, changes: list[Change], made: Change, result: Result
+    ) -> _End:
+        """Report that *made* was applied and cannot be written down: it may have been the last of *changes*."""
         if made is changes[-1]:
             self._notes.append(f"applied, and not written down: {self._why_stopped()}")
-            return True
+            return _End.APPLIED
         result.reason += f"; mended in part: {self._why_stopped()}"
-        return False
+        return _End.NOT_APPLIED
 
     def _not_back(
         self,
-        power_cycle: Requirement,
+        requirement: Requirement,
         subject: Subject,
         change: Change,
         seq: int,
         exc: Exception,
     ) -> None:
-        """A guest did not come back: the journal is told, and what was judged before is judged again."""
+        """Write down that a guest did not come back, and judge again the rows that were judged before."""
         guest = subject.guest
         if guest is None or not isinstance(exc, ChangeFailed):
             self._write_down(self.journal.unknown, seq, str(exc))
             return
         guest.forget()
-        if guest.is_running:
-            self._write_down(self.journal.failed, seq, str(exc))
-        else:
-            self._write_down(
-                self.journal.unknown, seq, str(exc)
-            )  # the next run tries again
+        # of a guest that is off the end is not known: the next run tries again
+        write = self.journal.failed if guest.is_running else self.journal.unknown
+        self._write_down(write, seq, str(exc))
         if isinstance(exc, PowerCycleFailed) and isinstance(change, PowerCycle):
             if power.is_rolled_back(guest, change):
                 self._rolled_back(guest)
-            self._look_again(power_cycle, subject, undone=True)
+            self._look_again(requirement, subject, undone=True)
 
     def _interrupted(
         self, guest: Guest, cycle: PowerCycle, seq: int, result: Result
     ) -> None:
-        """The power cycle was cut short: tell what is known of the guest."""
+        """Report the guest's state after a power cycle that was cut short."""
         if self.hypervisor.is_cut_off:
-            return  # nothing is: the next run sees
+            return  # libvirt hung up, so the state is not known: the next run sees it
         guest.forget()
-        if (
-            guest.is_running
-            and power.runs_on(guest, cycle.booted)
-            and not guest.is_leaving
-        ):
-            if power.is_rolled_back(guest, cycle):
-                words = (
-                    "interrupted; it was started again on the definition that booted"
-                )
-                self._rolled_back(guest)
-            else:
-                words = "interrupted; it was not shut down"
-            self._write_down(self.journal.failed, seq, words)
+        is_up = guest.is_running and power.runs_on(guest, cycle.booted)
+        if not is_up or guest.is_leaving:
+            state = "interrupted before it was seen to come back; the next --fix finishes it"
+            self._write_down(self.journal.unknown, seq, state)
+        elif power.is_rolled_back(guest, cycle):
+            state = "interrupted; it was started again on the definition that booted"
+            self._rolled_back(guest)
+            self._write_down(self.journal.failed, seq, state)
         else:
-            words = "interrupted before it was seen to come back; the next --fix finishes it"
-            self._write_down(self.journal.unknown, seq, words)
-        result.reason += f"; {words}"
+            state = "interrupted; it was not shut down"
+            self._write_down(self.journal.failed, seq, state)
+        result.reason += f"; {state}"
 
     def _rolled_back(self, guest: Guest) -> None:
-        """The definition that booted is in force again: what this run had defined since is undone."""
+        """Note as undone the definitions of this run that the roll-back replaced by the one that booted."""
         for seq in self.journal.defined_since_start(guest.uuid):
             self._write_down(self.journal.undone, seq, "rolled back")
             self._records[seq].undone = True
 
     def _look_again(
-        self, power: Requirement, subject: Subject, *, undone: bool = False
+        self, cycled: Requirement, subject: Subject, *, undone: bool = False
     ) -> None:
-        """After a power cycle what was judged before it is judged again, and mended where it broke."""
+        """Judge again, after a power cycle, the rows that were judged before it, and mend those that broke."""
         guest = subject.guest
+        if guest is None:
+            return
         for requirement in catalogue().values():
-            if requirement.slug == power.slug:
+            if requirement.slug == cycled.slug:
                 return
-            for again in subjects(requirement, guest) if guest else ():
-                result = self.results.get((requirement.slug, *again.key))
-                if result is None or result.verdict in (
-                    Verdict.WAIVED,
-                    Verdict.NOT_APPLICABLE,
-                ):
-                    continue
-                verdict = judge(requirement, again)
-                if verdict.verdict is Verdict.COMPLIANT:
-                    if not result.verdict.holds:
-                        result.take(verdict)
-                    continue
-                before = result.verdict
-                result.take(verdict)
-                if undone and before is Verdict.FIXED:
-                    result.reason = f"rolled back: {result.reason}"
-                elif (
-                    not undone
-                    and verdict.verdict is Verdict.NONCOMPLIANT
-                    and before.holds
-                ):
-                    self._remedy(requirement, again, result)
+            for again in subjects(requirement, guest):
+                self._judge_once_more(requirement, again, undone=undone)
 
-    # What a fix waits for
+    def _judge_once_more(
+        self, requirement: Requirement, subject: Subject, *, undone: bool
+    ) -> None:
+        result = self.results.get((requirement.slug, *subject.key))
+        if result is None:
+            return
+        before = result.verdict
+        if before in (Verdict.WAIVED, Verdict.NOT_APPLICABLE):
+            return
+        judgement = judge(requirement, subject)
+        if judgement.verdict is Verdict.COMPLIANT:
+            if not before.holds:
+                result.take(judgement)
+            return
+        result.take(judgement)
+        is_broken = judgement.verdict is Verdict.NONCOMPLIANT and before.holds
+        if undone and before is Verdict.FIXED:
+            result.reason = f"rolled back: {result.reason}"
+        elif is_broken and not undone:
+            self._remedy(requirement, subject, result)
+
+    # The requirements that a fix waits for
 
     def _waits_for(
         self, requirement: Requirement, subject: Subject
     ) -> list[tuple[str, Judgement]]:
-        """The requirements named by `after` that do not hold for the same guest, each with the first row that says so.
+        """Return the requirements in `after` that do not hold for the same guest, each with its first such judgement.
 
         Without --force the first one is enough.
         """
-        found: list[tuple[str, Judgement]] = []
+        unmet: list[tuple[str, Judgement]] = []
         guest = subject.guest
         if guest is None:
-            return found
+            return unmet
         for slug in requirement.after:
-            if catalogue()[slug].stage == "inside" and not guest.is_running:
-                continue  # what is done to a guest that is off is done from outside
-            standing = self._standing(catalogue()[slug], guest)
-            if broken := next((one for one in standing if not one.verdict.holds), None):
-                found.append((slug, broken))
-                if not self.force:
+            earlier = catalogue()[slug]
+            if earlier.stage == "inside" and not guest.is_running:
+                continue  # a guest that is off is changed from outside
+            for judgement in self._standing(earlier, guest):
+                if not judgement.verdict.holds:
+                    unmet.append((slug, judgement))
                     break
-        return found
+            if unmet and not self.force:
+                break
+        return unmet
 
     def _standing(self, requirement: Requirement, guest: Guest) -> Iterable[Judgement]:
-        """How *requirement* stands for *guest*: as this run judged it, else judged now."""
+        """Yield the judgements of *requirement* for *guest*: those of this run, else new ones."""
         for subject in subjects(requirement, guest):
             if subject.disk is not None and subject.disk.is_unknown:
-                continue  # nothing is done to it
+                continue  # reclaim changes nothing of it
             result = self.results.get((requirement.slug, *subject.key))
             if result is None:
                 yield judge(requirement, subject)
@@ -714,7 +766,7 @@ class Engine:
 
 
 def _remark(guest: Guest | None, change: Change) -> str:
-    """What the report adds to *change*; nothing where libvirt cannot tell: the change itself says so then."""
+    """Return the report's note about *change*, or "" if libvirt does not answer: the change reports that itself."""
     try:
         return preconditions.remark(guest, change) if guest is not None else ""
     except libvirt.libvirtError:
@@ -722,47 +774,98 @@ def _remark(guest: Guest | None, change: Change) -> str:
 
 
 def _evidence(seen: str, changes: list[Change]) -> str:
-    """What was *seen*, and what the definition lost or has elsewhere now."""
-    told = [
-        note
-        for change in changes
-        if isinstance(change, DefinitionChange)
-        for note in change.notes
-    ]
-    return "; ".join(filter(None, (seen, *map(printable, told))))
+    """Return the evidence *seen* and the settings that the definition lost or moved."""
+    notes: list[str] = []
+    for change in changes:
+        if isinstance(change, DefinitionChange):
+            notes += map(printable, change.notes)
+    return _joined(seen, *notes)
+
+
+def _joined(*texts: str) -> str:
+    return "; ".join(filter(None, texts))
+
+
+def _withhold(result: Result, slug: str, judgement: Judgement) -> None:
+    """Report in the row that its fix waits for the requirement *slug*."""
+    is_pending = judgement.verdict is Verdict.PENDING
+    result.verdict = Verdict.PENDING if is_pending else Verdict.NONCOMPLIANT
+    result.reason += f"; withheld: waits for {slug} ({_shortly(judgement)})"
+
+
+def _wait_for_power(result: Result, change: PowerCycle) -> None:
+    """Report in the row that it needs a power cycle, which only --restart makes."""
+    result.verdict = Verdict.PENDING
+    why = f" ({printable(change.why)})" if change.why else ""
+    way = "shut the guest down and start it, or run with --restart"
+    result.reason += f"; waits for a power cycle{why}: {way}"
+
+
+def _forget_changed(step: _Step) -> None:
+    """Drop the answers that the change may have made stale. A new definition changes nothing inside the guest."""
+    is_definition = isinstance(step.change, DefinitionChange)
+    step.mending.subject.place.forget(inside=not is_definition)
+
+
+def _is_off(guest: Guest) -> bool:
+    """True if *guest* is off, and closed only by that or by its system, which `_why_not_started` reports."""
+    if guest.is_running:
+        return False
+    return guest.closed() == OFF or bool(guest.persistent.other_system)
+
+
+def _report_start(result: Result, note: str, failed: str) -> None:
+    """Report in a row of a guest that it was started and shut down again (*note*), or could not be (*failed*)."""
+    if result.requirement == boot_stopped.WITNESS:
+        if failed:
+            reason = f"{_WAS_OFF}, and could NOT be shut down again: {failed}"
+            result.take(Judgement(Verdict.ERROR, reason))
+        elif result.verdict.holds:
+            result.evidence = f"{result.evidence}; {_WAS_OFF} and {note}"
+        else:
+            result.reason = f"{result.reason}; {_WAS_OFF} and {note}"
+    elif result.requirement == _LIVE and result.verdict is Verdict.PENDING:
+        if not failed:
+            next_start = f"{note}: its next start uses the definition"
+            result.reason = f"{result.reason}; {next_start}"
+
+
+def _name(handle: Guest | Disk | None) -> str | None:
+    return handle.name if handle is not None else None
 
 
 def _shortly(judgement: Judgement) -> str:
-    """A verdict and the first part of its reason: its own row has all of it."""
+    """Return a verdict and the first part of its reason. Its own row has all of it."""
     if judgement.verdict is Verdict.PENDING:
         return "pending"
     return f"{judgement.verdict}: {judgement.reason.partition(';')[0]}"
 
 
-def _overruled(waits: Sequence[tuple[str, Judgement]]) -> str:
-    """What --force overrules, in words: each requirement that does not hold, and which of them nobody could look at."""
-    if not waits:
+def _overruled(unmet: Sequence[tuple[str, Judgement]]) -> str:
+    """Name the requirements that --force overrules: those that do not hold, and those that could not be assessed."""
+    if not unmet:
         return ""
     alike: dict[str, list[str]] = {}
-    for slug, judgement in waits:
+    for slug, judgement in unmet:
         alike.setdefault(_shortly(judgement), []).append(slug)
-    told = " and ".join(
-        f"{first} is {words}{f' (so are {others})' if (others := ', '.join(more)) else ''}"
-        for words, (first, *more) in alike.items()
-    )
+    parts = []
+    for state, (first, *others) in alike.items():
+        so_are = f" (so are {', '.join(others)})" if others else ""
+        parts.append(f"{first} is {state}{so_are}")
+    overruled = f"forced although {' and '.join(parts)}"
     unseen = [
         slug
-        for slug, one in waits
-        if one.verdict in (Verdict.NOT_ASSESSABLE, Verdict.ERROR)
+        for slug, judgement in unmet
+        if judgement.verdict in (Verdict.NOT_ASSESSABLE, Verdict.ERROR)
     ]
     if not unseen:
-        return f"forced although {told}"
+        return overruled
     states = "; ".join(catalogue()[slug].title for slug in unseen)
-    return f"forced although {told}; nobody looked whether this holds: {states}"
+    return f"{overruled}; nobody looked whether this holds: {states}"
 
 
 def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:
-    """Everything of *guest* that *requirement* is judged for. Its copies are found by the run (`backups.backup`)."""
+    """Return the subjects of *requirement* in *guest*. The run finds the guest's copies (`backups.backup`)."""
     return [
         subject
         for subject in everything(requirement, guest)
@@ -771,20 +874,21 @@ def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:
 
 
 def everything(requirement: Requirement, guest: Guest) -> list[Subject]:
-    """Everything of *guest* that requirements with these parameters are judged for."""
+    """Return all subjects in *guest* of requirements with these parameters."""
     if requirement.stage == "backup":
         return []
     if "disk" not in requirement.parameters:
         return [Subject(guest.hypervisor, guest)]
     names = {now: before for before, now in guest.renamed.items()}
-    targets = [names.get(disk.target, disk.target) for disk in guest.persistent.disks]
-    if guest.persistent.has_arguments and qemuargs.disks(guest.persistent.root):
+    definition = guest.persistent
+    targets = [names.get(disk.target, disk.target) for disk in definition.disks]
+    if definition.has_arguments and qemuargs.disks(definition.root):
         targets.append(UNKNOWN_DISKS)
     return [Subject(guest.hypervisor, guest, Disk(guest, target)) for target in targets]
 
 
 def is_asked(requirement: Requirement, subject: Subject) -> bool:
-    """Of disks that libvirt knows nothing of one requirement tells."""
+    """True unless the disk is unknown to libvirt: only one requirement reports such disks."""
     return (
         subject.disk is None
         or not subject.disk.is_unknown

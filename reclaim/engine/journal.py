@@ -1,4 +1,4 @@
-"""The journal: what a run was about to change, written and synced before; what came of it, after.
+"""The journal: each change is written and synced before it is made, and its outcome after that.
 
 One JSON object a line, append only, mode 0600: definitions may hold secrets.
 """
@@ -39,12 +39,12 @@ class Journal:
     inventory: str | None = None
     _seq: int = 0
     _open: bool = False
-    #: power cycles whose end nobody has seen
+    #: power cycles whose end was not seen
     _at_stake: set[int] = field(default_factory=set)
     _standing: dict[int, tuple[str, Change]] = field(default_factory=dict)
 
     def standing(self, uuid: str) -> list[tuple[int, Change]]:
-        """The changes of this run to one guest that are applied and not undone, by their number."""
+        """Return the changes of this run to one guest that are applied and not undone, with their numbers."""
         return [
             (seq, change)
             for seq, (owner, change) in self._standing.items()
@@ -52,21 +52,21 @@ class Journal:
         ]
 
     def at_stake(self, uuid: str) -> list[int]:
-        """The power cycles of one guest whose end nobody has seen: a later run has to look after it."""
+        """Return the power cycles of one guest whose end was not seen. A later run has to look after the guest."""
         return [seq for seq, _ in self.standing(uuid) if seq in self._at_stake]
 
     def defined_since_start(self, uuid: str) -> list[int]:
-        """The changes of the definition that one guest has not been started on: a roll-back takes them back."""
-        found: list[int] = []
+        """Return the changes of the definition since one guest's last start. A roll-back takes them back."""
+        defined: list[int] = []
         for seq, change in self.standing(uuid):
             if isinstance(change, PowerCycle) and seq not in self._at_stake:
-                found = []
+                defined = []
             elif isinstance(change, definition_change.DefinitionChange):
-                found.append(seq)
-        return found
+                defined.append(seq)
+        return defined
 
     def begin(self) -> None:
-        """Write down who writes: once, with the first change. Every method that writes may raise JournalLost."""
+        """Write the first line, once, with the first change. Every method that writes may raise JournalLost."""
         if not self._open:
             self._write(
                 {
@@ -79,9 +79,9 @@ class Journal:
             self._open = True
 
     def intend(self, guest: str, uuid: str, requirement: str, change: Change) -> int:
-        """Write down that *change* is about to be applied; returns its number.
+        """Write down that *change* is about to be applied, and return its number.
 
-        Raises ChangeFailed for one that `read` would refuse.
+        Raises ChangeFailed for a change that `read` would refuse.
         """
         try:
             ours.expect(uuid, change)
@@ -109,13 +109,13 @@ class Journal:
         self._write({"event": "done", "seq": seq, "outcome": outcome})
 
     def failed(self, seq: int, reason: str) -> None:
-        """The change was not applied, or was taken back by itself."""
+        """Write down that the change was not applied, or took itself back."""
         self._standing.pop(seq, None)
         self._at_stake.discard(seq)
         self._write({"event": "failed", "seq": seq, "reason": reason})
 
     def unknown(self, seq: int, reason: str) -> None:
-        """Nobody knows whether the change was applied: the answer was lost."""
+        """Write down that the answer was lost, so the change may be applied or not."""
         self._write({"event": "unknown", "seq": seq, "reason": reason})
 
     def undone(self, seq: int, note: str) -> None:
@@ -123,19 +123,19 @@ class Journal:
         self._write({"event": "undone", "seq": seq, "reason": note})
 
     def end(self) -> None:
-        """The run came to its end; what has no outcome by then is known to the user.
+        """Write down the end of the run. The user knows which changes have no outcome by then.
 
-        But for a power cycle: a later run has to look after that guest.
+        After an open power cycle the journal stays open: a later run has to look after that guest.
         """
         if self._open and not self._at_stake:
             self.close()
 
     def close(self) -> None:
-        """Mark the journal as one that nobody has to look after."""
+        """Mark the journal as one that no later run has to look after."""
         self._write({"event": "end"})
 
     def _write(self, entry: dict[str, Any]) -> None:
-        """Append *entry*, and see it on the disk. Raises JournalLost, and takes back what it wrote if it can."""
+        """Append *entry* and sync it. Raises JournalLost, and removes a half-written line if it can."""
         entry = {
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **entry,
@@ -150,7 +150,7 @@ class Journal:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Raises OSError, and takes back what it wrote of *line* if it can."""
+    """Append *line* and sync it. Raises OSError, and removes a half-written line if it can."""
     is_new = not path.exists()
     descriptor = os.open(
         path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
@@ -162,9 +162,8 @@ def _append(path: Path, line: bytes) -> None:
             _write_all(descriptor, line)
             os.fsync(descriptor)
             if is_new:
-                sync_folder(
-                    path.parent
-                )  # else the name may be lost, and with it the file
+                # else the name may be lost, and with it the file
+                sync_folder(path.parent)
         except OSError:
             with suppress(OSError):
                 os.ftruncate(descriptor, size)
@@ -174,7 +173,7 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    """A full disk takes a part of *data* without a word, and refuses the rest."""
+    """Write all of *data*: a full disk takes a part without an error, and refuses the rest."""
     while data:
         data = data[os.write(descriptor, data) :]
 
@@ -189,7 +188,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _drop_torn_line(descriptor: int) -> None:
-    """Cut off what a crash left of a line: the next line is not glued to it."""
+    """Cut off the half of a line that a crash left, so that the next line does not continue it."""
     size = os.fstat(descriptor).st_size
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
         os.ftruncate(descriptor, os.pread(descriptor, size, 0).rfind(b"\n") + 1)
@@ -197,7 +196,7 @@ def _drop_torn_line(descriptor: int) -> None:
 
 @dataclass
 class Entry:
-    """One change in a journal, with what came of it."""
+    """One change in a journal, with its outcome."""
 
     seq: int
     guest: str
@@ -218,7 +217,7 @@ class JournalRecord:
     entries: list[Entry]
     ended: bool
     inventory: str | None = None
-    #: of who wrote last: a run, an undo
+    #: the mode of the last writer: a run, an undo
     mode: str = ""
 
     @property
@@ -227,26 +226,26 @@ class JournalRecord:
 
     @property
     def interrupted(self) -> list[Entry]:
-        """Changes whose outcome nobody knows: the run died in between, or the answer was lost."""
+        """Changes without a known outcome: the run died in between, or the answer was lost."""
         return [
             entry for entry in self.entries if entry.state in ("intended", "unknown")
         ]
 
     @property
     def died(self) -> bool:
-        """Did who wrote it not come to the end, and is there something to tell of it?"""
+        """True if the last writer did not come to its end, and left changes that may be reported."""
         return not self.ended and bool(self.interrupted or self.applied)
 
     @property
     def left_only_boots(self) -> bool:
-        """Had the run begun nothing but to start guests that were off?"""
+        """True if the run had begun only starts of guests that were off."""
         return bool(self.interrupted) and all(
             isinstance(entry.change, Boot) for entry in self.interrupted
         )
 
     @property
     def power_cycles(self) -> list[tuple[Entry, PowerCycle]]:
-        """The power cycles among the interrupted changes; none where the journal was ended."""
+        """The power cycles among the interrupted changes; none if the journal was ended."""
         if self.ended:
             return []
         return [
@@ -256,16 +255,16 @@ class JournalRecord:
         ]
 
     def defined_since_start(self, cycle: Entry) -> list[Entry]:
-        """The changes of the definition with which the guest of *cycle* was first to be started in it."""
-        found: list[Entry] = []
+        """Return the changes of the definition that the guest's start in *cycle* was to bring into force."""
+        defined: list[Entry] = []
         for entry in self.entries[: self.entries.index(cycle)]:
             if entry.uuid != cycle.uuid or entry.state != "done":
                 continue
             if isinstance(entry.change, PowerCycle):
-                found = []
+                defined = []
             elif isinstance(entry.change, definition_change.DefinitionChange):
-                found.append(entry)
-        return found
+                defined.append(entry)
+        return defined
 
 
 @dataclass(frozen=True)
@@ -320,9 +319,10 @@ class _Outcome:
     def add_to(self, _record: JournalRecord, by_seq: dict[int, Entry]) -> None:
         if self.seq not in by_seq:
             raise ValueError(f"there is no change {self.seq}")
-        one = by_seq[self.seq]
-        one.state, one.reason = self.event, self.reason
-        one.outcome = one.outcome if self.outcome is None else self.outcome
+        entry = by_seq[self.seq]
+        entry.state, entry.reason = self.event, self.reason
+        if self.outcome is not None:
+            entry.outcome = self.outcome
 
 
 @dataclass(frozen=True)
@@ -344,9 +344,9 @@ _LINES: dict[str, type[_Begin | _Intent | _Outcome | _End]] = {
 
 
 def read(path: Path) -> JournalRecord:
-    """Read a journal back; a torn last line is a crash's, and is left.
+    """Read a journal back. A torn last line comes from a crash and is skipped.
 
-    Raises Untrusted if others could have written it, and ReclaimError if it cannot be read, or is none.
+    Raises Untrusted if others could have written it, and ReclaimError if it cannot be read or is no journal.
     """
     if path.is_symlink():
         raise ReclaimError(f"{path}: a link, not a journal")
@@ -371,25 +371,24 @@ def read(path: Path) -> JournalRecord:
 
 
 def journals_below(folder: Path) -> tuple[list[JournalRecord], list[str]]:
-    """The journals of the runs below *folder*, oldest first, and what is wrong with those that are not obeyed."""
-    found: list[JournalRecord] = []
+    """Return the journals of the runs below *folder*, oldest first, and the troubles with those that are not obeyed."""
+    records: list[JournalRecord] = []
     troubles: dict[str, str] = {}
     for path in sorted(folder.glob(f"*/{NAME}")):
         if path.parent.is_symlink():
             continue
         try:
-            found.append(read(path))
+            records.append(read(path))
         except Untrusted as exc:
-            troubles.setdefault(
-                exc.path, str(exc)
-            )  # one folder above may spoil them all
+            # one folder above may spoil them all
+            troubles.setdefault(exc.path, str(exc))
         except ReclaimError as exc:
             troubles[str(path)] = str(exc)
-    return found, list(troubles.values())
+    return records, list(troubles.values())
 
 
 def _line(line: bytes) -> _Begin | _Intent | _Outcome | _End:
-    """Raises ValueError if it is none."""
+    """Parse one line of a journal. Raises ValueError if it is none."""
     if len(line) > _LONGEST:
         raise ValueError(f"it has more than {_LONGEST} bytes")
     try:

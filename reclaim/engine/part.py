@@ -1,4 +1,4 @@
-"""What the command line asked for, and what one hypervisor has of a run."""
+"""The options of the command line, and one hypervisor's part of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reclaim.space import measured
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asked for."""
+    """The options of the command line."""
 
     hosts: tuple[str, ...] = ()
     uri: str | None = None
@@ -35,19 +35,19 @@ class Options:
 
 @dataclass
 class Part:
-    """What one hypervisor has of a run."""
+    """One hypervisor's part of a run."""
 
     hypervisor: Hypervisor
     guests: list[Guest]
     engine: Engine
     folder: Path
-    #: what the requirements on backups are judged for
+    #: the subjects of the requirements on backups
     copies: list[Subject] = field(default_factory=list)
     jobs: list[Subject] = field(default_factory=list)
     storage: dict[tuple[str, str], measured.DiskSpace] = field(default_factory=dict)
     #: why there is no folder for its reports
     homeless: str = ""
-    #: what is recorded of it, once the run is closed; `is_written`: results.json has it
+    #: its record, once the run is closed; `is_written`: results.json has it
     found: record.Record | None = None
     is_written: bool = False
     #: why `latest` does not lead to it

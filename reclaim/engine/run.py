@@ -33,18 +33,18 @@ from reclaim.space import measured
 
 #: guests looked into at a time; libvirtd answers 5 calls of one client at once (max_client_requests)
 _AT_ONCE = 5
-#: for these nothing is wrong with where the reports are to go: it is full, or fails
+#: with these errors the folder of reports is well chosen, but full or failing
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-#: journals that are not obeyed and are told one by one
+#: journals that are not obeyed and are listed one by one
 _TOLD = 3
-#: root's reports, where nobody else can write
+#: root's reports: no other user can write there
 SAFE = "/var/lib/reclaim/reports"
-#: seconds after which it is told anew what is waited for
+#: seconds between two lines of progress
 _PROGRESS_SECONDS = 1.0
 
 
 class _NoRoom(ReclaimError):
-    """The folder of a run cannot be made, and nobody has done anything wrong."""
+    """The folder of a run cannot be made, though the user chose well."""
 
 
 @dataclass
@@ -62,14 +62,14 @@ class Run:
     remarks: list[str] = field(default_factory=list)
     #: guests that are not as they were since then, in words
     at_stake: list[str] = field(default_factory=list)
-    #: folders of PATH that no program is run from
+    #: folders of PATH that reclaim runs no program from
     left_out: list[str] = field(default_factory=list)
     #: it was stopped before everything was judged
     cut_short: bool = False
     recorded: bool = False
-    #: it is known what is judged: the run was not stopped before
+    #: collecting came to its end: the run was not stopped before
     is_collected: bool = False
-    #: what is judged, by the handles it takes
+    #: the subjects of the run, by the handles that their requirements take
     collected: dict[tuple[str, ...], list[Subject]] = field(default_factory=dict)
     _locks: ExitStack = field(default_factory=ExitStack)
     _made: list[Path] = field(default_factory=list)
@@ -80,101 +80,111 @@ class Run:
 
     @property
     def changes_something(self) -> bool:
-        """Then nobody else may at the same time."""
+        """True if this run may change something, so that it needs the hypervisor's lock."""
         return self.options.mode == "fix" or self.options.boot_stopped
 
     def open(self) -> None:
-        """Connect. Raises ReclaimError where a hypervisor, a guest or the inventory is not there."""
+        """Connect. Raises ReclaimError if a hypervisor, a guest or the inventory is not there."""
         options = self.options
-        inventory = (
-            read_inventory(options.inventory) if options.inventory else Inventory()
-        )
-        readonly = options.definitions_only and options.mode != "fix"
+        inventory = Inventory()
+        if options.inventory:
+            inventory = read_inventory(options.inventory)
         for host in options.hosts or (None,):
-            # a machine that does not answer is waited for by ssh(1) or libvirt, which hear no signal
-            hypervisor = worker.heard(
-                partial(connect, options.uri, host, inventory, readonly=readonly)
-            )
-            guests = hypervisor.select(list(options.guests))
-            folder = options.reports / hypervisor.folder / self.id
-            known = str(options.inventory.absolute()) if options.inventory else None
-            book = Journal(folder / journal.NAME, hypervisor.uri, options.mode, known)
-            engine = Engine(
-                hypervisor,
-                options.mode,
-                book,
-                options.restart,
-                options.force,
-                options.boot_stopped,
-            )
-            self.parts.append(Part(hypervisor, guests, engine, folder))
+            self.parts.append(self._open_part(host, inventory))
         declared = [*inventory.backup, *map(_folder_of_copies, options.backups)]
         if declared and not options.definitions_only:
             self._find_backups(declared)
+        self._expect_known_names(inventory)
+
+    def _open_part(self, host: str | None, inventory: Inventory) -> Part:
+        options = self.options
+        readonly = options.definitions_only and options.mode != "fix"
+        # a machine that does not answer is waited for by ssh(1) or libvirt, which hear no signal
+        hypervisor = worker.heard(
+            partial(connect, options.uri, host, inventory, readonly=readonly)
+        )
+        guests = hypervisor.select(list(options.guests))
+        folder = options.reports / hypervisor.folder / self.id
+        known = str(options.inventory.absolute()) if options.inventory else None
+        book = Journal(folder / journal.NAME, hypervisor.uri, options.mode, known)
+        engine = Engine(
+            hypervisor,
+            options.mode,
+            book,
+            options.restart,
+            options.force,
+            options.boot_stopped,
+        )
+        return Part(hypervisor, guests, engine, folder)
+
+    def _expect_known_names(self, inventory: Inventory) -> None:
+        """Raise ReclaimError if the inventory names a guest or a requirement that is not there."""
+        names = {guest.name for part in self.parts for guest in part.hypervisor.guests}
         for name in inventory.guest:
-            if not any(
-                guest.name == name
-                for part in self.parts
-                for guest in part.hypervisor.guests
-            ):
+            if name not in names:
                 raise ReclaimError(
-                    f"inventory {options.inventory}: guest.{name}: no guest is called so"
+                    f"inventory {self.options.inventory}: guest.{name}: no guest is called so"
                 )
             for slug in inventory.notes(name).waive:
                 if slug not in catalogue():
                     known = ", ".join(catalogue())
-                    where = f"inventory {options.inventory}: guest.{name}.waive.{slug}"
+                    where = (
+                        f"inventory {self.options.inventory}: guest.{name}.waive.{slug}"
+                    )
                     raise ReclaimError(
                         f"{where}: no such requirement (there are: {known})"
                     )
 
     def _find_backups(self, declared: list[BackupNotes]) -> None:
-        """Find the copies and jobs of every hypervisor; a copy that fits no disk anywhere is told once."""
+        """Find the copies and jobs of every hypervisor. A copy that fits no disk anywhere gets one row."""
         strangers: dict[str, list[Subject]] = {}
         for part in self.parts:
-            found = backup.find(part.hypervisor, declared, part.guests)
-            part.copies = [_of(one) for one in found.backups]
+            copies = backup.find(part.hypervisor, declared, part.guests)
+            part.copies = [_of(copy) for copy in copies.backups]
             part.jobs = [
-                Subject(part.hypervisor, job=one)
-                for one in job.declared(part.hypervisor, declared)
+                Subject(part.hypervisor, job=declared_job)
+                for declared_job in job.declared(part.hypervisor, declared)
             ]
-            for one in found.strangers:
-                strangers.setdefault(str(one.path), []).append(_of(one))
-        if not self.options.guests:
-            for subjects in strangers.values():
-                if len(subjects) == len(
-                    [part for part in self.parts if part.hypervisor.is_local]
-                ):
-                    self.parts[0].copies.append(subjects[0])
+            for copy in copies.strangers:
+                strangers.setdefault(str(copy.path), []).append(_of(copy))
+        if self.options.guests:
+            return
+        local = sum(part.hypervisor.is_local for part in self.parts)
+        for subjects in strangers.values():
+            if len(subjects) == local:
+                self.parts[0].copies.append(subjects[0])
 
     def prepare(self) -> None:
-        """Make the folders, take the locks, find what died. Raises ReclaimError."""
+        """Make the folders, take the locks, find the runs that died. Raises ReclaimError."""
         if self.changes_something:
             _expect_obeyed(self.options.reports)
             for part in self.parts:
                 self._locks.enter_context(lock(part.hypervisor))
-                self.remarks += [
-                    f"another user's run changes {part.hypervisor.uri} at this moment (lock {one})"
-                    for one in others_at_work(part.hypervisor)
-                ]
+                for path in others_at_work(part.hypervisor):
+                    self.remarks.append(
+                        f"another user's run changes {part.hypervisor.uri} at this moment (lock {path})"
+                    )
         for part in self.parts:
             self._give_home(part)
             if not part.homeless:
                 self._made.append(part.folder)
-            found, troubles = journal.journals_below(part.folder.parent)
-            self.remarks += _shortly(troubles)
-            guests = {guest.uuid: guest for guest in part.guests}
-            for one in found:
-                self._find_death(one, part)
-                for entry in one.applied:
-                    if entry.uuid in guests and isinstance(
-                        entry.change, DefinitionChange
-                    ):
-                        guests[entry.uuid].history.append(entry.change.before)
+            self._read_journals(part)
         self.recorded = True
 
+    def _read_journals(self, part: Part) -> None:
+        """Find earlier runs that died, and the definitions that earlier runs replaced."""
+        journals, troubles = journal.journals_below(part.folder.parent)
+        self.remarks += _shortly(troubles)
+        guests = {guest.uuid: guest for guest in part.guests}
+        for past in journals:
+            self._find_death(past, part)
+            for entry in past.applied:
+                guest = guests.get(entry.uuid)
+                if guest is not None and isinstance(entry.change, DefinitionChange):
+                    guest.history.append(entry.change.before)
+
     def _give_home(self, part: Part) -> None:
-        """Make the folder of *part*; what changes nothing can do without where there is no room."""
+        """Make the folder of *part*. If there is no room, a run that changes nothing does without."""
         try:
             part.folder = _make_folder(part.folder)
         except _NoRoom as exc:
@@ -186,23 +196,26 @@ class Run:
         if not self.changes_something:
             return
         try:
-            _expect_obeyed(part.folder)  # a share may give to another what we make
+            # on a share our folder may belong to another user
+            _expect_obeyed(part.folder)
         except ReclaimError:
             part.folder.rmdir()
             raise
 
-    def _find_death(self, one: JournalRecord, part: Part) -> None:
-        """Did the run of *one* die, and on the hypervisor of *part*? Two hypervisors may have one name, and folder."""
-        if not one.died or self._is_under_way(part.hypervisor):
+    def _find_death(self, past: JournalRecord, part: Part) -> None:
+        """Note *past* if its run died, as one of *part* or of another address: two hypervisors may have one folder."""
+        if not past.died or self._is_under_way(part.hypervisor):
             return
         guests = {guest.uuid for guest in part.hypervisor.guests}
-        if one.uri == part.hypervisor.uri:
-            self.interrupted.append((part, one))
-        elif any(entry.uuid in guests for entry in (*one.interrupted, *one.applied)):
-            self.elsewhere.append((part, one))
+        if past.uri == part.hypervisor.uri:
+            self.interrupted.append((part, past))
+            return
+        changed = {entry.uuid for entry in (*past.interrupted, *past.applied)}
+        if not changed.isdisjoint(guests):
+            self.elsewhere.append((part, past))
 
     def _is_under_way(self, hypervisor: Hypervisor) -> bool:
-        """Is somebody mending at this moment? Then a journal without an end is not one of a run that died."""
+        """True if another run is mending at this moment: then a journal without an end may be that run's."""
         if self.changes_something:
             return False  # the lock is ours
         try:
@@ -210,24 +223,24 @@ class Run:
         except LockHeld:
             return True
         except ReclaimError:
-            return False  # there is no place for a lock: nobody can be told by it
-        # who writes no journal that is obeyed could only hide by a lock that a run died
+            return False  # there is no place for a lock, so none shows a run
+        # a user whose journals are not obeyed could use a lock only to hide that a run died
         return bool(others_at_work(hypervisor, trust.trusted_users()))
 
     def forget_record(self) -> None:
-        """There is nothing to judge after all: leave no folder behind."""
+        """Leave no folder behind: there is nothing to judge after all."""
         self.abandon()
         self.recorded = False
 
     def abandon(self) -> None:
-        """Let go of the locks, and leave no folder behind of a run that ends before anything is written."""
+        """Release the locks, and remove the folders of a run that ends before anything is written."""
         self._locks.close()
         while self._made:
             with suppress(OSError):  # it holds something, or is gone
                 self._made.pop().rmdir()
 
     def gather(self, guests: Iterable[Guest], progress: Callable[[str], None]) -> None:
-        """Look into all *guests* at once; what fails is kept for the checks to tell."""
+        """Look into all *guests* at once. Failures are kept, and the checks report them."""
         waiting = [guest for guest in guests if _is_open(guest)]
         started = time.monotonic()
         with closing(
@@ -245,7 +258,7 @@ class Run:
                 )
 
     def leave(self, guest: Guest) -> None:
-        """*guest* is finished: where it was started to be looked into, it is shut down again."""
+        """Shut *guest* down again, now that it is judged, if the run started it to look into it."""
         for part in self.parts:
             if guest.booted_by is not None and guest in part.guests:
                 measured.measure(part.hypervisor, [guest], part.storage, after=True)
@@ -259,7 +272,7 @@ class Run:
             measured.measure(part.hypervisor, chosen, part.storage, after=after)
 
     def close(self) -> list[str]:
-        """Write the record of every hypervisor and let go of the locks; what could not be written, a line each."""
+        """Write the record of every hypervisor and release the locks. Return a line for each failure."""
         self._made.clear()
         try:
             if not self.recorded:
@@ -270,7 +283,7 @@ class Run:
             self._locks.close()
 
     def _closed(self, part: Part, ended: datetime) -> Iterator[str]:
-        """The record is there, on the disk or not."""
+        """Make the record of *part*, and write it if there is a folder. Yield a line for each failure."""
         try:
             part.engine.journal.end()
         except JournalLost as exc:
@@ -305,11 +318,11 @@ def _is_open(guest: Guest) -> bool:
     try:
         return guest.can_be_looked_into
     except (libvirt.libvirtError, ProbeError):
-        return False  # it is gone, as transient ones go, or its definition cannot be read: the checks say so
+        return False  # it is gone, as transient ones go, or its definition cannot be read: the checks report that
 
 
 def _folder_of_copies(path: Path) -> BackupNotes:
-    """What --backups says. Raises ReclaimError where there is nothing to read."""
+    """Return *path* of --backups as an inventory would declare it. Raises ReclaimError if it cannot be read."""
     try:
         with Folder.at(str(path.absolute())).opened():
             return BackupNotes(path=path.absolute())
@@ -317,12 +330,12 @@ def _folder_of_copies(path: Path) -> BackupNotes:
         raise ReclaimError(f"--backups {path}: {exc.strerror}") from exc
 
 
-def _of(one: backup.Backup) -> Subject:
-    return Subject(one.hypervisor, one.guest, one.disk, one)
+def _of(copy: backup.Backup) -> Subject:
+    return Subject(copy.hypervisor, copy.guest, copy.disk, copy)
 
 
 def _shortly(troubles: list[str]) -> list[str]:
-    """The first of many lines, and how many there are."""
+    """Return the first of many lines, and the number of the others."""
     more = (
         [f"and {len(troubles) - _TOLD} more journals that are not obeyed"]
         if len(troubles) > _TOLD
@@ -332,7 +345,7 @@ def _shortly(troubles: list[str]) -> list[str]:
 
 
 def _expect_obeyed(reports: Path) -> None:
-    """Raises ReclaimError where others could write into *reports*: nobody would obey a journal from there."""
+    """Raise ReclaimError if others could write into *reports*: undo would not obey a journal from there."""
     try:
         trust.expect(reports)
     except Untrusted as exc:
@@ -345,29 +358,31 @@ def _expect_obeyed(reports: Path) -> None:
 
 
 def _sync_folders(folder: Path) -> None:
-    """Let the names of a run and its folders be on the disk: a journal that nobody finds is of no use."""
-    for one in (folder, folder.parent):
+    """Sync the names of a run and its folders: a journal without a name is of no use."""
+    for path in (folder, folder.parent):
         with suppress(OSError):  # not every file system does that
-            journal.sync_folder(one)
+            journal.sync_folder(path)
 
 
 def _make_private(folder: Path) -> None:
-    """Make *folder* and those above that lack, for ourselves alone; one that is there keeps its mode."""
+    """Make *folder* and the missing ones above it, for ourselves alone. Existing folders keep their mode."""
     if not folder.is_dir():
         _make_private(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _make_folder(folder: Path) -> Path:
-    """Make *folder*, or its like with a number where another run has the name."""
+    """Make *folder*, or one with a number behind its name if another run has the name."""
     try:
         _make_private(folder.parent)
         for number in range(1, 1000):
-            one = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+            candidate = (
+                folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+            )
             with suppress(FileExistsError):
-                one.mkdir(mode=0o700)
-                _sync_folders(one.parent)
-                return one
+                candidate.mkdir(mode=0o700)
+                _sync_folders(candidate.parent)
+                return candidate
     except OSError as exc:
         kind = _NoRoom if exc.errno in _NO_ROOM else ReclaimError
         raise kind(

@@ -1,4 +1,4 @@
-"""Walks a journal backwards, and finishes what a run that died had begun."""
+"""Undo: the walk back through a journal, and the finish of power cycles and starts of runs that died."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ from reclaim.inventory import Inventory, read_inventory
 from reclaim.record import results, typed
 
 Say = Callable[[str], None]
-#: changes that nothing is taken back of: no state of the guest stands in the way
+#: changes without anything to take back: no state of the guest stands in the way
 _LEFT_AS_IT_IS = (PowerCycle, ImageAmend, Sparsify)
-#: lines of what stands in the way that are shown
+#: lines of a later change's diff that are shown
 _DIFF_LINES = 60
 
 
@@ -55,9 +55,9 @@ def undo(
 ) -> bool:
     """Take back what the run in *folder* changed, the last change first, with *inventory* or the run's own.
 
-    A guest whose change cannot be taken back safely is left as it then is, and said; the others go
-    on. True where everything was taken back. Raises ReclaimError where there is no journal, or one that is not to be
-    trusted, or the hypervisor cannot be reached or is being changed by somebody else.
+    A guest whose change cannot be taken back safely is left as it then is and reported. The others go on. Returns
+    True if everything was taken back. Raises ReclaimError if there is no journal, if it is not to be trusted, if
+    the hypervisor cannot be reached, or if another run is changing it.
     """
     path = folder.resolve() / journal.NAME if folder.is_dir() else folder
     if not path.exists():
@@ -83,7 +83,7 @@ def undo(
 
 
 def _expect_no_link_of_others(folder: Path) -> None:
-    """Raises Untrusted for a way to the run, such as `latest`, that somebody else could have laid."""
+    """Raise Untrusted if another user could have made the way to the run, such as `latest`."""
     try:
         trust.expect(folder)
     except OSError as exc:
@@ -95,7 +95,7 @@ def _expect_no_link_of_others(folder: Path) -> None:
 
 
 def _address(record: JournalRecord, given: str | None) -> str:
-    """The run's URI. Raises ReclaimError if *given* is another, or it runs a command and nobody has said so."""
+    """Return the run's URI. Raises ReclaimError if *given* is another, or if it runs a command and is not given."""
     if given is not None and given != record.uri:
         raise ReclaimError(f"--uri {given}: that run was on {record.uri}")
     if given is None and _runs_a_command(record.uri):
@@ -107,10 +107,11 @@ def _address(record: JournalRecord, given: str | None) -> str:
 
 
 def _runs_a_command(uri: str) -> bool:
-    """libvirt.org/uri.html: the transport `ext` is a command, and ssh can be told another, here or there."""
+    """True if *uri* names a command (libvirt.org/uri.html): by the transport `ext`, or one for ssh on either side."""
     parts = urlsplit(uri)
     keys = {
-        unquote(one.partition("=")[0]).lower() for one in re.split("[&;]", parts.query)
+        unquote(setting.partition("=")[0]).lower()
+        for setting in re.split("[&;]", parts.query)
     }
     return parts.scheme.partition("+")[2] == "ext" or not keys.isdisjoint(
         {"command", "netcat"}
@@ -134,16 +135,16 @@ def _inventory(record: JournalRecord, say: Say, given: Path | None) -> Inventory
 def _undo(record: JournalRecord, hypervisor: Hypervisor, say: Say) -> bool:
     book = Journal(record.path, record.uri, "undo")
     walk = _Walk(record, hypervisor, say, book)
-    todo = [
+    standing = [
         entry
         for entry in record.entries
         if entry.state in ("done", "intended", "unknown")
     ]
-    if todo:
+    if standing:
         book.begin()  # one that is killed is found as one
     is_lost = False
     try:
-        for entry in reversed(todo):
+        for entry in reversed(standing):
             walk.take_back(entry)
     except JournalLost as exc:
         is_lost = True
@@ -151,9 +152,10 @@ def _undo(record: JournalRecord, hypervisor: Hypervisor, say: Say) -> bool:
     _tell_the_record(record, walk.undone, say)
     if is_lost:
         return False
-    if todo and (
-        record.ended or all(entry in walk.undone for entry in record.interrupted)
-    ):
+    is_settled = record.ended or all(
+        entry in walk.undone for entry in record.interrupted
+    )
+    if standing and is_settled:
         _note(say, book.close)
     return not walk.stuck and not walk.waiting
 
@@ -166,18 +168,17 @@ class _Walk:
     hypervisor: Hypervisor
     say: Say
     book: Journal
-    #: guests, and files of the hypervisor, of which nothing more can be taken back
+    #: guests, and files of the hypervisor, whose further changes stay
     stuck: set[str] = field(default_factory=set)
     #: those inside which something waits for the old hardware
     waiting: set[str] = field(default_factory=set)
     undone: list[Entry] = field(default_factory=list)
 
     def take_back(self, entry: Entry) -> None:
-        """Take back one change, or say why not. Raises JournalLost once it is taken back and cannot be written down."""
+        """Take back one change, or say why not. Raises JournalLost if it was taken back and cannot be written down."""
         name = f"{printable(entry.guest)}: {entry.requirement}"
-        whose = (
-            entry.uuid or entry.change.target
-        )  # one file of the hypervisor says nothing about another
+        # files of the hypervisor do not depend on each other
+        whose = entry.uuid or entry.change.target
         inside = isinstance(entry.change, FileChange | CommandChange)
         if whose in self.stuck or (whose in self.waiting and inside):
             self.say(f"{name}: left, since a later change was")
@@ -188,7 +189,7 @@ class _Walk:
         try:
             note = self._taken_back(entry)
         except (ChangeFailed, ProbeError) as exc:
-            # what only waits for the old hardware must not keep the old definition from coming back
+            # a change that only waits for the old hardware must not keep the old definition from coming back
             (self.waiting if isinstance(exc, NotYet) else self.stuck).add(whose)
             self.say(f"{name}: NOT taken back: {printable(str(exc))}")
             if isinstance(exc, ChangedSince):
@@ -218,8 +219,8 @@ class _Walk:
             _expect_no_obstacle(place, entry.change)
         return entry.change.undo(place, entry.outcome)
 
-    def _say_the_way_on(self, entry: Entry, found: ChangedSince) -> None:
-        """What stands in the way, and what to do about it."""
+    def _say_the_way_on(self, entry: Entry, exc: ChangedSince) -> None:
+        """Say which later change stands in the way, and how to go on."""
         if later := _later_run(self.record, entry):
             self.say(
                 f"    the run {later.name} changed it later: take that back first: {typed.undo(later)}"
@@ -228,7 +229,7 @@ class _Walk:
         self.say(
             "    somebody has changed it since: take that out by hand and undo once more, or leave it as it is"
         )
-        lines = found.diff.splitlines()
+        lines = exc.diff.splitlines()
         for line in lines[:_DIFF_LINES]:
             self.say(f"    {printable(line)}")
         if len(lines) > _DIFF_LINES:
@@ -236,53 +237,53 @@ class _Walk:
 
 
 def _later_run(record: JournalRecord, entry: Entry) -> Path | None:
-    """The newest run beside that of *record* that changed after it what *entry* changed."""
+    """Return the newest later run beside that of *record* that changed the same thing as *entry*, or None."""
     own = record.path.parent.resolve()
     journals, _ = journal.journals_below(own.parent)
-    for other in reversed(
-        [
-            one
-            for one in journals
-            if one.path.parent.name > own.name and one.uri == record.uri
-        ]
-    ):
-        if any(
-            _is_about_the_same(one, entry)
-            for one in other.entries
-            if one.state not in ("failed", "undone")
-        ):
-            return other.path.parent
+    for other in reversed(journals):
+        run = other.path.parent
+        is_later = run.name > own.name and other.uri == record.uri
+        if is_later and _changed_the_same(other, entry):
+            return run
     return None
 
 
-def _is_about_the_same(one: Entry, other: Entry) -> bool:
-    if one.uuid != other.uuid or type(one.change) is not type(other.change):
+def _changed_the_same(record: JournalRecord, entry: Entry) -> bool:
+    """True if a standing change of *record* is about the same thing as *entry*."""
+    standing = (
+        later for later in record.entries if later.state not in ("failed", "undone")
+    )
+    return any(_is_about_the_same(later, entry) for later in standing)
+
+
+def _is_about_the_same(later: Entry, earlier: Entry) -> bool:
+    if later.uuid != earlier.uuid or type(later.change) is not type(earlier.change):
         return False
     return (
-        not isinstance(one.change, FileChange)
-        or one.change.target == other.change.target
+        not isinstance(later.change, FileChange)
+        or later.change.target == earlier.change.target
     )
 
 
 def _expect_declared(hypervisor: Hypervisor, change: Change) -> None:
-    """Raises ChangeFailed for a file of the hypervisor that no inventory declares to be a job."""
-    jobs = {str(one.job) for one in hypervisor.inventory.backup}
+    """Raise ChangeFailed for a file of the hypervisor that no inventory declares to be a job."""
+    jobs = {str(notes.job) for notes in hypervisor.inventory.backup}
     if isinstance(change, FileChange) and change.path not in jobs:
         raise ChangeFailed(
             f"{change.path} is no job of the inventory: --inventory FILE names the one that declares it"
         )
 
 
-def _note(say: Say, write: Callable[..., None], *what: object) -> None:
-    """Write something down that was done already: if that cannot be, it is said."""
+def _note(say: Say, write: Callable[..., None], *details: object) -> None:
+    """Write down something that was done already, or say that the journal cannot be written."""
     try:
-        write(*what)
+        write(*details)
     except JournalLost as exc:
         say(f"note: {printable(str(exc))}")
 
 
 def _tell_the_record(record: JournalRecord, undone: list[Entry], say: Say) -> None:
-    """The record of the run says what was taken back since."""
+    """Mark in the run's record the changes that were taken back."""
     targets = [
         (entry.guest if entry.uuid else "", entry.requirement, entry.change.target)
         for entry in undone
@@ -290,14 +291,15 @@ def _tell_the_record(record: JournalRecord, undone: list[Entry], say: Say) -> No
     try:
         results.mark_undone(record.path.parent, targets)
     except (OSError, ReclaimError) as exc:
-        words = trouble(exc) if isinstance(exc, OSError) else str(exc)
-        say(f"note: the record of that run does not say so: {printable(words)}")
+        reason = trouble(exc) if isinstance(exc, OSError) else str(exc)
+        say(f"note: the record of that run does not say so: {printable(reason)}")
 
 
 def _expect_no_obstacle(guest: Guest, change: Change) -> None:
-    """Raises ChangeFailed where the state of *guest* forbids to take *change* back."""
-    if isinstance(change, FileChange | CommandChange) and (reason := guest.closed()):
-        raise NotYet(f"{reason}: when it runs, undo once more")
+    """Raise ChangeFailed if the state of *guest* forbids to take *change* back."""
+    if isinstance(change, FileChange | CommandChange):
+        if reason := guest.closed():
+            raise NotYet(f"{reason}: when it runs, undo once more")
     if reason := preconditions.why_not_applied(guest, change):
         raise ChangeFailed(reason)
     if isinstance(change, DefinitionChange):
@@ -305,24 +307,22 @@ def _expect_no_obstacle(guest: Guest, change: Change) -> None:
 
 
 def _expect_driver(guest: Guest, change: DefinitionChange) -> None:
-    """Raises ChangeFailed where disks would go back to virtio-blk, and a kernel has no driver of it any more.
+    """Raise ChangeFailed if disks would go back to virtio-blk, and a kernel no longer has its driver.
 
-    An initramfs that was built since, for the hardware that was there, may lack it (dracut's hostonly,
-    `MODULES=dep`). A guest that nobody can look into is given its definition all the same: that may be its rescue.
+    An initramfs that was built since, for the hardware of then, may lack it (dracut's hostonly, `MODULES=dep`).
+    A guest that cannot be looked into gets its definition all the same: that may be its rescue.
     """
-    moved, _, _ = pairs(Definition(change.before), Definition(change.after))
-    if (
-        not any(before.bus == "virtio" != after.bus for before, after in moved)
-        or guest.closed()
-    ):
+    disks, _, _ = pairs(Definition(change.before), Definition(change.after))
+    moved = any(before.bus == "virtio" != after.bus for before, after in disks)
+    if not moved or guest.closed():
         return
-    found = guest.look_inside()
-    if not isinstance(found, Facts):
+    facts = guest.look_inside()
+    if not isinstance(facts, Facts):
         return
     lacking = [
-        one.release
-        for one in found.kernels
-        if one.problem is None and not one.has("virtio_blk")
+        kernel.release
+        for kernel in facts.kernels
+        if kernel.problem is None and not kernel.has("virtio_blk")
     ]
     if lacking:
         raise ChangeFailed(
@@ -334,88 +334,96 @@ def _expect_driver(guest: Guest, change: DefinitionChange) -> None:
 def finish(
     record: JournalRecord, hypervisor: Hypervisor, say: Say, *, carries_on: bool = True
 ) -> None:
-    """Finish the power cycles during which the run of *record* died: a guest is never left down.
+    """Finish the power cycles during which the run of *record* died, so that no guest stays down.
 
-    One that was off, and was started to be looked into, is shut down again after that. The other changes it may
-    have been at are judged anew by the checks; the journal says so, and undo looks whether they were made. A power
-    cycle that cannot be finished stays for the next run, and so does the journal unless this one *carries on*.
+    A guest that was off, and that the run had started to look into it, is shut down again after that. The checks
+    judge the run's other open changes anew. The journal notes that, and undo looks whether they were made. A power
+    cycle that cannot be finished stays for the next run. So does the journal, unless this run *carries on*.
     """
     book = Journal(record.path, record.uri, "recover")
-    left = _finish_power_cycles(record, hypervisor, book, say)
+    is_left = _finish_power_cycles(record, hypervisor, book, say)
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     for entry in record.interrupted:
         if isinstance(entry.change, Boot):
-            reason = "the guest is gone"
-            if guest := guests.get(entry.uuid):
-                reason = _finish_boot(entry.change, guest)
-                say(
-                    f"{printable(entry.guest)}: the run that died had started it: {printable(reason)}"
-                )
+            reason = _finish_boot(entry, entry.change, guests.get(entry.uuid), say)
             _note(say, book.failed, entry.seq, reason)
         elif not isinstance(entry.change, PowerCycle):
-            _note(
-                say,
-                book.unknown,
-                entry.seq,
-                "the run died here; whether it was applied is judged anew",
-            )
-    if not left and carries_on:
+            reason = "the run died here; whether it was applied is judged anew"
+            _note(say, book.unknown, entry.seq, reason)
+    if not is_left and carries_on:
         _note(say, book.close)
 
 
-def _finish_boot(change: Boot, guest: Guest) -> str:
+def _finish_boot(entry: Entry, boot: Boot, guest: Guest | None, say: Say) -> str:
+    """Shut down a guest that the run had started to look into it, and return the outcome in words."""
+    if guest is None:
+        return "the guest is gone"
     guest.booted_by = None
     try:
-        return change.undo(guest, {})
+        outcome = boot.undo(guest, {})
     except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
-        return f"NOT shut down: {exc}"
+        outcome = f"NOT shut down: {exc}"
+    name = printable(entry.guest)
+    say(f"{name}: the run that died had started it: {printable(outcome)}")
+    return outcome
 
 
 def _finish_power_cycles(
     record: JournalRecord, hypervisor: Hypervisor, book: Journal, say: Say
 ) -> bool:
-    """True where one could not be finished."""
+    """Finish the power cycles of *record*. Returns True if one could not be finished."""
     guests = {guest.uuid: guest for guest in hypervisor.guests}
     for entry in record.interrupted:
         if isinstance(entry.change, Boot) and entry.uuid in guests:
-            guests[
-                entry.uuid
-            ].booted_by = entry.change.run  # marked again when it is started again
-    left = False
+            # marked again when it is started again
+            guests[entry.uuid].booted_by = entry.change.run
+    is_left = False
     for entry, cycle in record.power_cycles:
-        name, guest = printable(entry.guest), guests.get(entry.uuid)
+        guest = guests.get(entry.uuid)
         if guest is None:
             _note(say, book.failed, entry.seq, "the guest is gone")
-            continue
-        try:
-            words = _finished(cycle, guest)
-        except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
-            left = True
-            words = (
-                libvirt_words(exc)
-                if isinstance(exc, libvirt.libvirtError)
-                else str(exc)
-            )
-            say(
-                f"{name}: NOT finished, the power cycle of the run that died: {printable(words, lines=True)}"
-            )
-            _note(say, book.unknown, entry.seq, words)
-            continue
+        elif not _finish_power_cycle(record, entry, cycle, guest, book=book, say=say):
+            is_left = True
+    return is_left
+
+
+def _finish_power_cycle(
+    record: JournalRecord,
+    entry: Entry,
+    cycle: PowerCycle,
+    guest: Guest,
+    *,
+    book: Journal,
+    say: Say,
+) -> bool:
+    """Finish one power cycle. Returns False if it failed, so that the next run or undo tries again."""
+    name = printable(entry.guest)
+    try:
+        outcome = _finished(cycle, guest)
+    except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
+        reason = str(exc)
+        if isinstance(exc, libvirt.libvirtError):
+            reason = libvirt_words(exc)
         say(
-            f"{name}: finished the power cycle of the run that died: {printable(words, lines=True)}"
+            f"{name}: NOT finished, the power cycle of the run that died: {printable(reason, lines=True)}"
         )
-        _note(say, book.failed, entry.seq, words)
-        guest.left_off = None
-        if power.is_rolled_back(guest, cycle):
-            back = record.defined_since_start(entry)
-            for one in back:
-                _note(say, book.undone, one.seq, "rolled back")
-            _tell_the_record(record, back, say)
-    return left
+        _note(say, book.unknown, entry.seq, reason)
+        return False
+    say(
+        f"{name}: finished the power cycle of the run that died: {printable(outcome, lines=True)}"
+    )
+    _note(say, book.failed, entry.seq, outcome)
+    guest.left_off = None
+    if power.is_rolled_back(guest, cycle):
+        rolled_back = record.defined_since_start(entry)
+        for defined in rolled_back:
+            _note(say, book.undone, defined.seq, "rolled back")
+        _tell_the_record(record, rolled_back, say)
+    return True
 
 
 def _finished(cycle: PowerCycle, guest: Guest) -> str:
-    """What was done, in words. Raises ChangeFailed where the guest is off even so."""
+    """Finish *cycle* and return the outcome in words. Raises ChangeFailed if the guest stays off."""
     try:
         return cycle.finish(guest)
     except PowerCycleFailed as exc:
@@ -425,34 +433,23 @@ def _finished(cycle: PowerCycle, guest: Guest) -> str:
 
 
 def at_stake(record: JournalRecord, hypervisor: Hypervisor) -> list[tuple[Guest, str]]:
-    """The guests in whose power cycle the run of *record* died, where they are not as they were, in words."""
+    """Return the guests that the run of *record* left in a power cycle and that are not as they were, in words."""
     guests = {guest.uuid: guest for guest in hypervisor.guests}
-    name = record.path.parent.name
-    way = typed.undo(record.path.parent)
-    is_finished_here = record.uri == hypervisor.uri
-    start = (
-        f"start it on the definition that booted with --fix, or: {way}"
-        if is_finished_here
-        else way
-    )
-    see = (
-        f"see whether it did with --fix, or: {way}"
-        if is_finished_here
-        else f"see whether it did: {way}"
-    )
-    found = []
+    run = record.path.parent
+    start = way = typed.undo(run)
+    see = f"see whether it did: {way}"
+    if record.uri == hypervisor.uri:  # then --fix finishes it as well
+        start = f"start it on the definition that booted with --fix, or: {way}"
+        see = f"see whether it did with --fix, or: {way}"
+    left_off = f"it is off, left so by the run {run.name}, which did not see its power cycle to the end: {start}"
+    not_seen = f"the run {run.name} died while it waited for it to come back: {see}"
+    stakes = []
     for entry, cycle in record.power_cycles:
         guest = guests.get(entry.uuid)
         if guest is None:
             continue
         if not guest.is_running:
-            words = f"it is off, left so by the run {name}, which did not see its power cycle to the end: {start}"
-            found.append((guest, words))
+            stakes.append((guest, left_off))
         elif not power.runs_on(guest, cycle.booted):
-            found.append(
-                (
-                    guest,
-                    f"the run {name} died while it waited for it to come back: {see}",
-                )
-            )
-    return found
+            stakes.append((guest, not_seen))
+    return stakes

@@ -1,4 +1,4 @@
-"""results.json read back: what every page, the terminal's diff and the archive are made of."""
+"""results.json read back: the source of every page, the terminal's diff and the archive."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RunFacts(_Part):
     ended: AwareDatetime
     version: str
     arguments: list[str]
-    #: it was stopped before everything was judged; of a run that was killed there is no record at all
+    #: it was stopped before everything was judged; a run that was killed has no record at all
     cut_short: bool = False
 
 
@@ -123,15 +123,15 @@ class Record(_Part):
         )
 
     def by_guest(self) -> Iterator[tuple[str | None, list[Row]]]:
-        """The rows of each guest together; what belongs to no guest last."""
+        """Yield the rows of each guest together; rows of no guest come last."""
         groups: dict[str | None, list[Row]] = {}
         for row in self.results:
             groups.setdefault(row.guest, []).append(row)
-        for guest in sorted(groups, key=lambda one: one is None):
+        for guest in sorted(groups, key=lambda name: name is None):
             yield guest, groups[guest]
 
     def anchor(self, row: Row) -> str:
-        """The id of *row* on a page: the same in every rendering of it."""
+        """Return the id of *row* on a page: the same in every rendering of it."""
         return anchor(
             "row",
             self.run.id,
@@ -144,18 +144,18 @@ class Record(_Part):
 
 
 def anchor(kind: str, *names: str | None) -> str:
-    """An id made from *names*, which may be anything."""
+    """Return an id made from *names*, which may be any text."""
     text = json.dumps(names)
     return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def path_of(run: Path) -> Path:
-    """results.json of *run*: its folder, or the file itself."""
+    """Return the path of results.json in *run*, which is a folder or the file itself."""
     return run / NAME if run.is_dir() else run
 
 
 def read(run: Path) -> Record:
-    """Read the record of *run* back. Raises ReclaimError with one line where it is none."""
+    """Read the record of *run* back. Raises ReclaimError with one line if it is none."""
     path = path_of(run)
     try:
         text = whole.read(path)
@@ -165,7 +165,7 @@ def read(run: Path) -> Record:
 
 
 def parsed(text: str | bytes, path: Path) -> Record:
-    """The record *text*, which is that of *path*. Raises ReclaimError with one line where it is none."""
+    """Return the record in *text*, which was read from *path*. Raises ReclaimError with one line if it is none."""
     try:
         return Record.model_validate_json(text)
     except ValidationError as exc:
@@ -177,7 +177,7 @@ def parsed(text: str | bytes, path: Path) -> Record:
 
 
 def json_schema() -> dict[str, Any]:
-    """What results.schema.json says."""
+    """Return the content of results.schema.json."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Record.model_json_schema(),

@@ -1,4 +1,4 @@
-"""results.json: the one record of a run. Everything else that is shown is read from it."""
+"""results.json: the one record of a run. All reports are made from it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ import json
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reclaim.base.errors import ReclaimError
 from reclaim.base.secret import redacted
 from reclaim.files import whole
-
-if TYPE_CHECKING:
-    pass
 
 NAME = "results.json"
 SCHEMA = 1
 
 
 def mark_undone(folder: Path, undone: Iterable[tuple[str, str, str]]) -> None:
-    """Let the record in *folder* say that changes were taken back: guest, requirement and target of each.
+    """Mark changes in the record in *folder* as undone, each named by its guest, requirement and target.
 
-    The first that was applied and not undone is meant. A run that was killed has no record. Raises ReclaimError
-    where it is no record, OSError where it cannot be written.
+    If several match, the first that was applied and not undone is marked. A run that was killed has no record.
+    Raises ReclaimError if the file is no record, OSError if it cannot be written.
     """
     path = folder / NAME
     try:
@@ -55,7 +52,7 @@ def write(folder: Path, text: str) -> None:
 
 
 def written(record: dict[str, Any]) -> str:
-    """*record* as JSON, one row a line: people can read it, diff compares it, and it is fast to write."""
+    """Return *record* as JSON, one row a line: people can read it, diff compares it, and it is fast to write."""
     parts = []
     for key, value in record.items():
         text = json.dumps(value, ensure_ascii=False)
@@ -70,7 +67,7 @@ def written(record: dict[str, Any]) -> str:
 
 
 def point_latest(folder: Path) -> None:
-    """Let `latest`, beside *folder*, lead to it."""
+    """Make `latest`, beside *folder*, a link to it."""
     temporary = folder.parent / ".latest.new"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(folder.name)

@@ -1,4 +1,4 @@
-"""The archive below reports/: its index, made anew from what is kept of each run, and its pruning."""
+"""The archive below reports/: its index, made anew from a summary of each run, and its pruning."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _LOCK = ".index.lock"
 _RUN = re.compile(r"\d{8}T\d{6}Z-(audit|plan|fix)(-\d+)?")
 #: runs of one hypervisor that a guest's line is drawn from
 _DRAWN = 60
-#: texts of one kind that a run keeps of what changed
+#: texts of one kind of change that the index keeps of a run
 _TOLD = 6
-#: narrow runs that are gone back over to find what a row was before
+#: narrow runs that are gone back over to find a row's verdict before
 _BACK = 20
 
 
@@ -45,14 +45,14 @@ class _Kept(BaseModel):
 
 
 class Delta(_Kept):
-    """What changed since the run before: how many, and the first of them."""
+    """The changes since the run before: the number of each kind, and the first of them."""
 
     counts: dict[str, int] = {}
     told: dict[str, list[str]] = {}
 
 
 class ArchivedRun(_Kept):
-    """What the index keeps of one run."""
+    """One run in the index."""
 
     #: time and size of results.json when it was read
     stamp: tuple[int, int]
@@ -67,7 +67,7 @@ class ArchivedRun(_Kept):
     verdicts: dict[Verdict, int] = {}
     reclaimed: int = 0
     narrow: bool = False
-    #: bytes on the host for each guest; None where the run is too old to be drawn
+    #: bytes on the host for each guest; None if the run is too old to be drawn
     allocated: dict[str, int] | None = None
     #: the run that was the one before when `delta` was made
     before: str | None = None
@@ -75,9 +75,9 @@ class ArchivedRun(_Kept):
 
 
 class IndexState(_Kept):
-    """What is known of all runs, by hypervisor/run."""
+    """All runs of the index, by hypervisor/run."""
 
-    #: 1, which was not written down, kept addresses as they were, with what passwords they had
+    #: 1, which was not written down, kept addresses as they were, with their passwords
     version: Literal[2]
     runs: dict[str, ArchivedRun] = {}
 
@@ -105,8 +105,8 @@ class Trend:
 def update(reports: Path, keep: int | None = None) -> Path:
     """Bring index.html up to date with the runs below *reports*; with *keep*, remove older runs first.
 
-    Raises OSError where it cannot be written, ReclaimError where another user has its lock.
-    A run that is half written, or no run at all, is told in the index and stops nothing.
+    Raises OSError if it cannot be written, ReclaimError if another user has its lock.
+    The index lists a run that is half written or unreadable. Such a run stops nothing.
     """
     with _locked(reports):
         _sweep(reports)
@@ -122,39 +122,40 @@ def update(reports: Path, keep: int | None = None) -> Path:
 
 
 def _sweep(reports: Path) -> None:
-    """Remove what one who died left behind: halves of the index, whose only writer we are now, and of a removed run."""
+    """Remove the halves of an index and of removed runs that a dead writer left. Only this run writes the index now."""
     for name in (_STATE, INDEX):
         for path in reports.glob(f".{name}.*.new"):
             whole.drop(path)
     for home in _folders(reports):
         for path in home.glob(".*.removed"):
-            if (
-                _RUN.fullmatch(path.name[1:].removesuffix(".removed"))
-                and not path.is_symlink()
-            ):
+            if _is_half_removed(path):
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def prune(reports: Path, keep: int) -> list[Path]:
-    """Remove all but the newest *keep* runs of each hypervisor; returns what was removed.
+def _is_half_removed(path: Path) -> bool:
+    run = path.name[1:].removesuffix(".removed")
+    return bool(_RUN.fullmatch(run)) and not path.is_symlink()
 
-    What is not a finished run stays, and so does a run whose changes can still be taken back.
+
+def prune(reports: Path, keep: int) -> list[Path]:
+    """Remove all but the newest *keep* runs of each hypervisor, and return the removed ones.
+
+    Unfinished runs stay, and so does a run whose changes can still be taken back.
     """
     removed = []
     for home in _folders(reports):
-        runs = [
-            one
-            for one in _folders(home)
-            if _RUN.fullmatch(one.name) and (one / record.NAME).is_file()
-        ]
-        for run in sorted(runs, key=lambda one: one.name, reverse=True)[keep:]:
+        for run in sorted(filter(_is_finished, _folders(home)), reverse=True)[keep:]:
             if _can_be_undone(run):
                 continue
             doomed = run.with_name(f".{run.name}.removed")
-            run.rename(doomed)  # nobody finds half a run
+            run.rename(doomed)  # so that no reader finds half a run
             shutil.rmtree(doomed)
             removed.append(run)
     return removed
+
+
+def _is_finished(run: Path) -> bool:
+    return bool(_RUN.fullmatch(run.name)) and (run / record.NAME).is_file()
 
 
 def _can_be_undone(run: Path) -> bool:
@@ -162,15 +163,15 @@ def _can_be_undone(run: Path) -> bool:
     if not path.exists():
         return False
     try:
-        found = journal.read(path)
+        past = journal.read(path)
     except ReclaimError:
-        return True  # who cannot read it does not know
-    return bool(found.applied or found.interrupted)
+        return True  # an unreadable journal may hold changes
+    return bool(past.applied or past.interrupted)
 
 
 @contextmanager
 def _locked(reports: Path) -> Iterator[None]:
-    """One writer of the index at a time. Raises ReclaimError if another user has the lock: nobody waits for that."""
+    """Hold the lock of the index. Raises ReclaimError if another user has it: that may last for ever."""
     path = reports / _LOCK
     descriptor = os.open(
         path,
@@ -200,12 +201,12 @@ def _load(reports: Path) -> IndexState:
 
 
 def _folders(where: Path) -> list[Path]:
-    with os.scandir(where) as found:
-        return [
-            where / one.name
-            for one in found
-            if one.is_dir(follow_symlinks=False) and not one.name.startswith(".")
-        ]
+    folders = []
+    with os.scandir(where) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                folders.append(where / entry.name)
+    return folders
 
 
 def _scan(reports: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
@@ -215,20 +216,19 @@ def _scan(reports: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
         for run in _folders(home):
             key = f"{home.name}/{run.name}"
             try:
-                found = (run / record.NAME).stat()
+                status = (run / record.NAME).stat()
             except OSError:
                 if _RUN.fullmatch(run.name):
                     unfinished.append(key)
             else:
-                stamps[key] = (found.st_mtime_ns, found.st_size)
+                stamps[key] = (status.st_mtime_ns, status.st_size)
     return stamps, sorted(unfinished, reverse=True)
 
 
 def _refresh(
     reports: Path, state: IndexState, stamps: dict[str, tuple[int, int]]
 ) -> list[str]:
-    """Let *state* be what the folders say; returns all runs, the newest first."""
-    cached = lru_cache(maxsize=_BACK + 2)(record.read)
+    """Bring *state* up to date with the folders, and return all runs, the newest first."""
     for key in state.runs.keys() - stamps.keys():
         del state.runs[key]
     for key, stamp in stamps.items():
@@ -238,26 +238,36 @@ def _refresh(
     ordered = sorted(state.runs, key=lambda key: (state.runs[key].started, key))
     lives: dict[tuple[str, str], list[str]] = {}
     for key in ordered:
-        if state.runs[key].trouble is None:
-            lives.setdefault((key.partition("/")[0], state.runs[key].uri), []).append(
-                key
-            )
+        entry = state.runs[key]
+        if entry.trouble is None:
+            home = key.partition("/")[0]
+            lives.setdefault((home, entry.uri), []).append(key)
+    read = lru_cache(maxsize=_BACK + 2)(record.read)
     for readable in lives.values():
-        for number, key in enumerate(readable):
-            _hold_against(
-                reports, state, readable[max(0, number - _BACK) : number], key, cached
-            )
-        for key in readable[:-_DRAWN]:
-            state.runs[key].allocated = None
-        for key in readable[-_DRAWN:]:
-            if state.runs[key].allocated is None:
-                state.runs[key].allocated = _allocated(cached(reports / key))
+        _refresh_life(reports, state, readable, read)
     return ordered[::-1]
+
+
+def _refresh_life(
+    reports: Path,
+    state: IndexState,
+    readable: list[str],
+    read: Callable[[Path], Record],
+) -> None:
+    """Compare the runs of one hypervisor, oldest first, and keep bytes of the newest."""
+    for number, key in enumerate(readable):
+        earlier = readable[max(0, number - _BACK) : number]
+        _hold_against(reports, state, earlier, key, read)
+    for key in readable[:-_DRAWN]:
+        state.runs[key].allocated = None
+    for key in readable[-_DRAWN:]:
+        if state.runs[key].allocated is None:
+            state.runs[key].allocated = _allocated(read(reports / key))
 
 
 def _entry(run: Path, stamp: tuple[int, int]) -> ArchivedRun:
     try:
-        found = record.read(run)
+        run_record = record.read(run)
     except ReclaimError as exc:
         when = datetime.fromtimestamp(stamp[0] / 1e9, tz=timezone.utc)
         return ArchivedRun(
@@ -266,25 +276,25 @@ def _entry(run: Path, stamp: tuple[int, int]) -> ArchivedRun:
             trouble=printable(str(exc)),
             hypervisor=run.parent.name,
         )
-    figures = summary.figures([found])
+    figures = summary.figures([run_record])
     return ArchivedRun(
         stamp=stamp,
-        started=found.run.started,
-        hypervisor=found.hypervisor.name,
-        uri=redacted(found.hypervisor.uri),
-        mode=found.run.mode,
-        version=found.run.version,
+        started=run_record.run.started,
+        hypervisor=run_record.hypervisor.name,
+        uri=redacted(run_record.hypervisor.uri),
+        mode=run_record.run.mode,
+        version=run_record.run.version,
         sentence=figures.sentence,
         verdicts=dict(figures.verdicts),
-        reclaimed=found.reclaimed_bytes,
-        narrow=compare.is_narrow(found),
-        allocated=_allocated(found),
+        reclaimed=run_record.reclaimed_bytes,
+        narrow=compare.is_narrow(run_record),
+        allocated=_allocated(run_record),
     )
 
 
-def _allocated(found: Record) -> dict[str, int]:
+def _allocated(run: Record) -> dict[str, int]:
     counts: Counter[str] = Counter()
-    for disk in found.storage:
+    for disk in run.storage:
         if disk.allocated_after is not None:
             counts[disk.guest] += disk.allocated_after
     return dict(counts)
@@ -297,38 +307,46 @@ def _hold_against(
     key: str,
     read: Callable[[Path], Record],
 ) -> None:
-    """Find what changed in *key* since the runs before it, unless that is known."""
+    """Compare *key* with the runs before it, unless that was done."""
     entry = state.runs[key]
     last = earlier[-1] if earlier else None
-    if entry.delta is not None and (
-        entry.before == last or (entry.before and entry.before not in state.runs)
-    ):
+    if entry.delta is not None and _still_holds(entry, last, state):
         return
     records = []
-    for one in reversed(earlier):
-        records.append(read(reports / one))
-        if not state.runs[one].narrow:
+    for run in reversed(earlier):
+        records.append(read(reports / run))
+        if not state.runs[run].narrow:
             break
-    found = compare.compare(records, read(reports / key))
-    kinds = {
-        "newly broken": [str(turn) for turn in found.broken],
-        "newly mended": [str(turn) for turn in found.mended],
-        "gone": [printable(guest) for guest in found.gone],
-        "new guests": [printable(guest) for guest in found.new],
-    }
     entry.before = last
-    entry.delta = Delta(
-        counts={kind: len(texts) for kind, texts in kinds.items() if texts},
-        told={kind: texts[:_TOLD] for kind, texts in kinds.items() if texts},
-    )
+    entry.delta = _delta(compare.compare(records, read(reports / key)))
+
+
+def _still_holds(entry: ArchivedRun, last: str | None, state: IndexState) -> bool:
+    """True if *entry* was compared with *last*, or with a run that is gone and cannot be read again."""
+    if entry.before == last:
+        return True
+    return bool(entry.before) and entry.before not in state.runs
+
+
+def _delta(comparison: compare.Comparison) -> Delta:
+    counts, first = {}, {}
+    for kind, texts in (
+        ("newly broken", list(map(str, comparison.broken))),
+        ("newly mended", list(map(str, comparison.mended))),
+        ("gone", list(map(printable, comparison.gone))),
+        ("new guests", list(map(printable, comparison.new))),
+    ):
+        if texts:
+            counts[kind] = len(texts)
+            first[kind] = texts[:_TOLD]
+    return Delta(counts=counts, told=first)
 
 
 def _render(state: IndexState, ordered: list[str], unfinished: list[str]) -> str:
     months: dict[str, list[tuple[str, ArchivedRun]]] = {}
     for key in ordered:
-        months.setdefault(f"{state.runs[key].started:%Y-%m}", []).append(
-            (key, state.runs[key])
-        )
+        entry = state.runs[key]
+        months.setdefault(f"{entry.started:%Y-%m}", []).append((key, entry))
     style = page.asset("style.css")
     return (
         page.environment()
@@ -351,6 +369,9 @@ def _lines(state: IndexState, ordered: list[str]) -> list[Trend]:
     for key in reversed(ordered):
         entry = state.runs[key]
         for guest, count in (entry.allocated or {}).items():
-            points.setdefault((entry.hypervisor, guest), []).append(count)
-            newest[entry.hypervisor, guest] = key
-    return [Trend(*who, counts, newest[who]) for who, counts in sorted(points.items())]
+            line = (entry.hypervisor, guest)
+            points.setdefault(line, []).append(count)
+            newest[line] = key
+    return [
+        Trend(*line, counts, newest[line]) for line, counts in sorted(points.items())
+    ]

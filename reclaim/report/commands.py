@@ -17,15 +17,15 @@ from reclaim.report.summary import waits_for_power
 
 _MODES = ("--plan", "--fix", "--restart", "--force")
 _PLACES = ("--guests", "--html", "--junitxml", "--junit-xml", "--metrics")
-#: a fix that waits for another row: that one says what is to be done
+#: a fix that waits for another row, which names the way on
 _WAITS = "withheld: waits for "
-#: guests that are named in one command; more of them are asked for as the run was
+#: guests that are named in one command; for more of them the command is as the run's was
 _NAMED = 8
 
 
 @dataclass
 class Task:
-    """Something that waits for a person: why, for whom, and what to type then."""
+    """One thing that a person should do: the reasons, the rows, and the command to type."""
 
     reasons: list[str]
     command: str
@@ -33,27 +33,27 @@ class Task:
 
     @property
     def guests(self) -> list[str]:
-        return list(
-            dict.fromkeys(row.guest for row in self.rows if row.guest is not None)
-        )
+        return _guests(self.rows)
 
 
 def rerun(record: Record, *flags: str, guests: Iterable[str] = ()) -> str:
-    """The command of *record*'s run again, with *flags* for its mode and for *guests* alone."""
+    """Return the command of *record*'s run with *flags* for its mode, for *guests* alone if any are given."""
     names = list(guests)
-    narrow = 0 < len(names) <= _NAMED and not any(
-        "," in name or not name.isprintable() for name in names
-    )
-    kept = _without(
-        record.run.arguments, (*_MODES, *(_PLACES if narrow else _PLACES[1:]))
-    )
+    narrow = 0 < len(names) <= _NAMED and all(map(_can_be_named, names))
+    places = _PLACES if narrow else _PLACES[1:]
+    kept = _without(record.run.arguments, (*_MODES, *places))
     if narrow:
         kept += ["--guests", ",".join(map(glob.escape, names))]
     return shlex.join(["pytest", *map(printable, kept), *flags])
 
 
+def _can_be_named(guest: str) -> bool:
+    """True if --guests can name *guest*: it takes a list with commas."""
+    return "," not in guest and guest.isprintable()
+
+
 def _without(arguments: Iterable[str], names: tuple[str, ...]) -> list[str]:
-    """*arguments* without the options *names* and their values."""
+    """Return *arguments* without the options *names* and their values."""
     kept: list[str] = []
     skip = False
     for argument in arguments:
@@ -67,79 +67,71 @@ def _without(arguments: Iterable[str], names: tuple[str, ...]) -> list[str]:
 
 
 def tasks(record: Record) -> list[Task]:
-    """What waits for a person after the run of *record*."""
-    power = [row for row in record.results if waits_for_power(row)]
-    unseen = [
-        row
-        for row in record.results
-        if row.verdict in (Verdict.NOT_ASSESSABLE, Verdict.ERROR)
-    ]
-    found = []
-    broken = [
-        row
-        for row in record.results
-        if row.verdict is Verdict.NONCOMPLIANT and not waits_for_power(row)
-    ]
-    if record.run.mode == "fix":
-        found += _by_reason(record, broken, "--fix")
-    elif broken:
-        guests = _guests(broken)
-        if record.run.mode == "audit":
-            found.append(
-                Task(
-                    ["Show what would be changed; nothing is."],
-                    rerun(record, "--plan", guests=guests),
-                    broken,
-                )
-            )
-        found.append(
-            Task(
-                ["Mend what can be mended."],
-                rerun(record, *_as_planned(record), guests=guests),
-                broken,
-            )
-        )
+    """Return the tasks that remain for a person after the run of *record*."""
+    power, broken, unseen = [], [], []
+    for row in record.results:
+        if waits_for_power(row):
+            power.append(row)
+        elif row.verdict is Verdict.NONCOMPLIANT:
+            broken.append(row)
+        elif row.verdict in (Verdict.NOT_ASSESSABLE, Verdict.ERROR):
+            unseen.append(row)
+    waiting = _to_mend(record, broken)
     if power:
         why = (
             "Power-cycle the guests whose running QEMU has not got what is defined; "
             "roll back any that does not return."
         )
-        found.append(
-            Task(
-                [why], rerun(record, "--fix", "--restart", guests=_guests(power)), power
-            )
+        command = rerun(record, "--fix", "--restart", guests=_guests(power))
+        waiting.append(Task([why], command, power))
+    if not record.hypervisor.uri.startswith("test:"):
+        # the guests of libvirt's test driver have no inside
+        waiting += _by_reason(record, [row for row in unseen if row.reason != OFF])
+        waiting += _by_reason(record, _startable(record, unseen), "--boot-stopped")
+    return waiting
+
+
+def _to_mend(record: Record, broken: list[Row]) -> list[Task]:
+    """Return the tasks for the rows that do not hold: a task for each reason after --fix, else one for all."""
+    if record.run.mode == "fix":
+        return _by_reason(record, broken, "--fix")
+    if not broken:
+        return []
+    guests = _guests(broken)
+    waiting = []
+    if record.run.mode == "audit":
+        command = rerun(record, "--plan", guests=guests)
+        waiting.append(
+            Task(["Show what would be changed; nothing is."], command, broken)
         )
-    if not record.hypervisor.uri.startswith(
-        "test:"
-    ):  # nobody will ever look into its guests
-        found += _by_reason(record, [row for row in unseen if row.reason != OFF])
-        found += _by_reason(record, _startable(record, unseen), "--boot-stopped")
-    return found
+    command = rerun(record, *_as_planned(record), guests=guests)
+    return [*waiting, Task(["Mend what can be mended."], command, broken)]
 
 
 def next_command(record: Record, folder: Path) -> str | None:
-    """The one command that goes on from here."""
+    """Return the one command that goes on from here, or None if nothing is left to do."""
     verdicts = {row.verdict for row in record.results}
-    if record.run.mode != "fix" and verdicts & {Verdict.NONCOMPLIANT, Verdict.PENDING}:
-        return rerun(
-            record,
-            *(("--plan",) if record.run.mode == "audit" else _as_planned(record)),
-        )
-    if (
-        record.run.mode == "fix"
-        and Verdict.PENDING in verdicts
-        and "--restart" not in record.run.arguments
-    ):
-        return rerun(record, "--fix", "--restart")
-    if record.run.mode == "fix" and any(
-        change.applied for row in record.results for change in row.changes
-    ):
-        return f"{undo(folder)}    (takes back what this run changed)"
-    return None
+    mode = record.run.mode
+    if mode == "fix":
+        if Verdict.PENDING in verdicts and "--restart" not in record.run.arguments:
+            return rerun(record, "--fix", "--restart")
+        if _has_changed(record):
+            return f"{undo(folder)}    (takes back what this run changed)"
+        return None
+    if verdicts.isdisjoint({Verdict.NONCOMPLIANT, Verdict.PENDING}):
+        return None
+    if mode == "audit":
+        return rerun(record, "--plan")
+    return rerun(record, *_as_planned(record))
+
+
+def _has_changed(record: Record) -> bool:
+    """True if the run of *record* applied a change, undone since or not."""
+    return any(change.applied for row in record.results for change in row.changes)
 
 
 def _startable(record: Record, unseen: Iterable[Row]) -> list[Row]:
-    """Those of *unseen* that --boot-stopped would look into: a guest that it does not start says so in its access."""
+    """Return those of *unseen* that --boot-stopped would look into. The others have a row for that."""
     kept_off = {
         row.guest for row in record.results if (row.reason or "").startswith(UNSTARTED)
     }
@@ -147,29 +139,26 @@ def _startable(record: Record, unseen: Iterable[Row]) -> list[Row]:
 
 
 def _as_planned(record: Record) -> tuple[str, ...]:
-    """The flags that do what *record* shows: a plan that was forced is not had without --force."""
-    return (
-        ("--fix", "--force")
-        if record.run.mode == "plan" and "--force" in record.run.arguments
-        else ("--fix",)
-    )
+    """Return the flags that do what *record* shows: a forced plan needs --force again."""
+    if record.run.mode == "plan" and "--force" in record.run.arguments:
+        return "--fix", "--force"
+    return ("--fix",)
 
 
 def _by_reason(record: Record, rows: Iterable[Row], *flags: str) -> list[Task]:
-    """What the reasons of *rows* name is to be done first; one task for all that one command then judges again."""
+    """Return a task for each command that judges *rows* again, with the reasons that a person sees to first."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if _WAITS not in (row.reason or ""):
-            groups.setdefault(
-                f"{row.requirement}: {row.reason or row.title}", []
-            ).append(row)
-    found: dict[str, Task] = {}
-    for reason, some in groups.items():
-        command = rerun(record, *flags, guests=_guests(some))
-        task = found.setdefault(command, Task([], command))
+            reason = f"{row.requirement}: {row.reason or row.title}"
+            groups.setdefault(reason, []).append(row)
+    waiting: dict[str, Task] = {}
+    for reason, alike in groups.items():
+        command = rerun(record, *flags, guests=_guests(alike))
+        task = waiting.setdefault(command, Task([], command))
         task.reasons.append(reason)
-        task.rows += some
-    return list(found.values())
+        task.rows += alike
+    return list(waiting.values())
 
 
 def _guests(rows: Iterable[Row]) -> list[str]:

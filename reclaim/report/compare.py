@@ -1,4 +1,4 @@
-"""What is different between one run and those before it."""
+"""The differences between one run and those before it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reclaim.base.text import printable, size
 from reclaim.base.verdict import Verdict
 from reclaim.record.record import Record, Row
 
-#: with one of these a run does not judge everything, and what it has not got is not gone
+#: with one of these a run does not judge everything, so a guest that it lacks is not gone
 _NARROW = (
     "--exitfirst",
     "--maxfail",
@@ -32,24 +32,24 @@ _Key = tuple[str | None, ...]
 
 @dataclass(frozen=True)
 class Turn:
-    """A row whose verdict is another than before."""
+    """A row with its verdict in the run before."""
 
     row: Row
     before: Verdict | None
 
     def __str__(self) -> str:
-        what = " ".join(
+        names = " ".join(
             filter(
                 None,
                 (self.row.guest, self.row.disk, self.row.backup, self.row.requirement),
             )
         )
-        return f"{printable(what)}: {self.before or 'not judged'} → {self.row.verdict}"
+        return f"{printable(names)}: {self.before or 'not judged'} → {self.row.verdict}"
 
 
 @dataclass
 class Comparison:
-    """What changed since the run before."""
+    """The changes since the run before."""
 
     broken: list[Turn] = field(default_factory=list)
     mended: list[Turn] = field(default_factory=list)
@@ -58,90 +58,89 @@ class Comparison:
     new: list[str] = field(default_factory=list)
     bytes: list[str] = field(default_factory=list)
 
+    def add(self, turn: Turn) -> None:
+        """Put *turn* into the list that it belongs to; into none if its verdict is as good as before."""
+        before, now = turn.before, turn.row.verdict
+        if now is Verdict.FIXED or (now is Verdict.COMPLIANT and before in _BROKEN):
+            self.mended.append(turn)
+        elif before is None or before is now or (before.holds and now.holds):
+            return
+        elif before.holds and now in (Verdict.NONCOMPLIANT, Verdict.ERROR):
+            self.broken.append(turn)
+        else:
+            self.otherwise.append(turn)
+
     @property
     def is_empty(self) -> bool:
         return not any(vars(self).values())
 
 
 def is_narrow(record: Record) -> bool:
-    """Was the run asked for less than everything, or stopped before?"""
-    return record.run.cut_short or any(
-        argument.partition("=")[0] in _NARROW
-        or _NARROW_SHORT.fullmatch(argument)
-        or "::" in argument
-        or argument.endswith(".py")
-        for argument in record.run.arguments
-    )
+    """True if the run was asked for less than everything, or was stopped before its end."""
+    if record.run.cut_short:
+        return True
+    return any(map(_narrows, record.run.arguments))
+
+
+def _narrows(argument: str) -> bool:
+    """True if a run with *argument* may judge less than everything."""
+    option = argument.partition("=")[0]
+    if option in _NARROW or _NARROW_SHORT.fullmatch(argument):
+        return True
+    return "::" in argument or argument.endswith(".py")
 
 
 def compare(earlier: Sequence[Record], now: Record) -> Comparison:
-    """Hold *now* against *earlier* records of the same hypervisor, the newest of them first.
+    """Compare *now* with *earlier* records of the same hypervisor, the newest of them first.
 
-    More than one is needed where those before were narrow: each row is held against its newest.
+    More than one is needed if the last ones were narrow: each row is compared with its newest.
     """
-    found = Comparison()
-    if not earlier:
-        found.mended = [
-            Turn(row, None) for row in now.results if row.verdict is Verdict.FIXED
-        ]
-        return found
-    before = _verdicts(earlier)
+    comparison = Comparison()
+    verdicts = _verdicts(earlier)
     paths = _paths(now)
     alone = _alone(now)
     for row in now.results:
-        was = next(
-            (before[key] for key in _keys(row, paths, alone) if key in before), None
-        )
-        turn = Turn(row, was)
-        if row.verdict is Verdict.FIXED or (
-            row.verdict is Verdict.COMPLIANT and was in _BROKEN
-        ):
-            found.mended.append(turn)
-        elif (
-            row.verdict in _BROKEN
-            and row.verdict is not Verdict.PENDING
-            and was is not None
-            and was.holds
-        ):
-            found.broken.append(turn)
-        elif (
-            was is not None
-            and was is not row.verdict
-            and not (was.holds and row.verdict.holds)
-        ):
-            found.otherwise.append(turn)
-    known = list(dict.fromkeys(guest for record in earlier for guest in record.guests))
-    knew, judged = set(known), set(now.guests)
+        keys = _keys(row, paths, alone)
+        before = next((verdicts[key] for key in keys if key in verdicts), None)
+        comparison.add(Turn(row, before))
+    if not earlier:
+        return comparison
+    known: dict[str, None] = {}
+    for record in earlier:
+        known.update(dict.fromkeys(record.guests))
+    judged = dict.fromkeys(now.guests)
     if not is_narrow(now):
-        found.gone = [guest for guest in known if guest not in judged]
+        comparison.gone = [guest for guest in known if guest not in judged]
     if not all(map(is_narrow, earlier)):
-        found.new = [guest for guest in now.guests if guest not in knew]
-    found.bytes = list(_bytes(earlier[0], now))
-    return found
+        comparison.new = [guest for guest in judged if guest not in known]
+    comparison.bytes = list(_bytes(earlier[0], now))
+    return comparison
 
 
 def _verdicts(records: Sequence[Record]) -> dict[_Key, Verdict]:
-    found: dict[_Key, Verdict] = {}
+    """The newest verdict for each row, under every key that the row may be found by again."""
+    verdicts: dict[_Key, Verdict] = {}
     for record in records:
         paths, alone = _paths(record), _alone(record)
         for row in record.results:
             for key in _keys(row, paths, alone):
-                found.setdefault(key, row.verdict)
-    return found
+                verdicts.setdefault(key, row.verdict)
+    return verdicts
 
 
 def _keys(
     row: Row, paths: dict[tuple[str, str], str], alone: set[str]
 ) -> Iterator[_Key]:
-    """Under what a row is found again: a copy by its path, a disk by its image, for mending renames its target."""
-    if row.guest is not None and row.disk is not None and row.backup is None:
-        if path := paths.get((row.guest, row.disk)):
-            yield row.requirement, row.guest, "path", path
-        yield row.requirement, row.guest, "disk", row.disk
-        if row.guest in alone:
-            yield row.requirement, row.guest, "only"
-    else:
+    """Yield the keys of a row, the best first: a copy's path, a disk's image, since mending renames its target."""
+    if row.guest is None or row.disk is None or row.backup is not None:
         yield row.requirement, row.guest, "backup", row.backup
+        return
+    path = paths.get((row.guest, row.disk))
+    if path:
+        yield row.requirement, row.guest, "path", path
+    yield row.requirement, row.guest, "disk", row.disk
+    if row.guest in alone:
+        yield row.requirement, row.guest, "only"
 
 
 def _paths(record: Record) -> dict[tuple[str, str], str]:
@@ -149,40 +148,41 @@ def _paths(record: Record) -> dict[tuple[str, str], str]:
 
 
 def _alone(record: Record) -> set[str]:
-    """The guests with one disk."""
+    """Return the guests with one disk."""
     disks: dict[str, set[str]] = {}
     for row in record.results:
-        if row.guest is not None and row.disk is not None:
-            disks.setdefault(row.guest, set()).add(row.disk)
+        if row.guest is None or row.disk is None:
+            continue
+        disks.setdefault(row.guest, set()).add(row.disk)
     return {guest for guest, names in disks.items() if len(names) == 1}
 
 
 def _bytes(before: Record, now: Record) -> Iterator[str]:
     held = {(disk.guest, disk.path): disk.allocated_after for disk in before.storage}
     for disk in now.storage:
-        was = held.get((disk.guest, disk.path))
-        if was is None or disk.allocated_after is None or was == disk.allocated_after:
+        was, holds = held.get((disk.guest, disk.path)), disk.allocated_after
+        if was is None or holds is None:
             continue
-        change = disk.allocated_after - was
+        change = holds - was
+        if not change:
+            continue
+        name = f"{printable(disk.guest)} {printable(disk.disk)}"
         sign = "+" if change > 0 else "−"
-        yield (
-            f"{printable(disk.guest)} {printable(disk.disk)}: {size(was)} → {size(disk.allocated_after)} "
-            f"({sign}{size(abs(change))})"
-        )
+        yield f"{name}: {size(was)} → {size(holds)} ({sign}{size(abs(change))})"
 
 
-def lines(found: Comparison) -> Iterator[str]:
-    """*found* as the terminal shows it."""
+def lines(comparison: Comparison) -> Iterator[str]:
+    """Yield *comparison* line by line, as the terminal shows it."""
     for title, texts in (
-        ("newly broken", [str(turn) for turn in found.broken]),
-        ("newly mended", [str(turn) for turn in found.mended]),
-        ("otherwise changed", [str(turn) for turn in found.otherwise]),
-        ("guests that are gone", [printable(guest) for guest in found.gone]),
-        ("new guests", [printable(guest) for guest in found.new]),
-        ("allocated on the host", found.bytes),
+        ("newly broken", list(map(str, comparison.broken))),
+        ("newly mended", list(map(str, comparison.mended))),
+        ("otherwise changed", list(map(str, comparison.otherwise))),
+        ("guests that are gone", list(map(printable, comparison.gone))),
+        ("new guests", list(map(printable, comparison.new))),
+        ("allocated on the host", comparison.bytes),
     ):
         if texts:
             yield f"{title}: {len(texts)}"
             yield from (f"  {text}" for text in texts)
-    if found.is_empty:
+    if comparison.is_empty:
         yield "no difference"

@@ -52,12 +52,12 @@ def attach(report: pytest.TestReport, result: Result) -> None:
 
 
 def attached(report: Any) -> Result | None:
-    found = getattr(report, _ATTACHED, None)
-    return found if isinstance(found, Result) else None
+    result = getattr(report, _ATTACHED, None)
+    return result if isinstance(result, Result) else None
 
 
 class Rows:
-    """pytest-html's hooks for the run whose *records* will lie in *folders*."""
+    """The hooks of pytest-html, for the run whose *records* will lie in *folders*."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Rows:
             Path.cwd() / Path(os.path.expandvars(config.option.htmlpath)).expanduser()
         )
         self.is_ours = [self.path] == [folder / NAME for folder in folders]
-        #: where pytest-html writes
+        #: the path that pytest-html writes to
         self.written = self.path
         config.option.css += [str(_template("style.css")), str(_template("rows.css"))]
 
@@ -103,29 +103,13 @@ class Rows:
         if report.when != "call" and report.outcome == "passed":
             cells.clear()  # no row of its own: pytest-html would make all of it and then leave it out
             return
-        if result is None:
+        if result is not None:
+            texts = self._texts(result)
+        else:
             texts = {
                 "testId": record.anchor("row", report.nodeid),
                 "verdict": report.outcome,
                 "evidence": report.nodeid,
-            }
-        else:
-            texts = {
-                "testId": record.anchor(
-                    "row",
-                    self._run_id,
-                    result.hypervisor,
-                    result.requirement,
-                    result.guest,
-                    result.disk,
-                    result.backup,
-                ),
-                "verdict": str(result.verdict),
-                "guest": result.guest or "",
-                "disk": " ".join(filter(None, (result.disk, result.backup))),
-                "requirement": f"{result.requirement}: {result.title}",
-                "evidence": "; ".join(filter(None, (result.reason, result.evidence))),
-                "change": "; ".join(map(_before_after, result.changes)),
             }
         # one line a cell: pytest-html reads its sort key with a pattern that stops at a line's end
         shown = {
@@ -142,12 +126,33 @@ class Rows:
         )
         cells[:] = [result_cell, *made, duration]
 
+    def _texts(self, result: Result) -> dict[str, str]:
+        """The text of each column for *result*, not escaped."""
+        anchor = record.anchor(
+            "row",
+            self._run_id,
+            result.hypervisor,
+            result.requirement,
+            result.guest,
+            result.disk,
+            result.backup,
+        )
+        return {
+            "testId": anchor,
+            "verdict": str(result.verdict),
+            "guest": result.guest or "",
+            "disk": " ".join(filter(None, (result.disk, result.backup))),
+            "requirement": f"{result.requirement}: {result.title}",
+            "evidence": "; ".join(filter(None, (result.reason, result.evidence))),
+            "change": "; ".join(map(_before_after, result.changes)),
+        }
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_html(self, report: Any, data: list[str]) -> None:
         result = attached(report)
         if result is None:
             return
-        changes = [_shown(one) for one in result.changes]
+        changes = [_shown(change) for change in result.changes]
         text = (
             page.environment()
             .get_template("row.html.jinja")
@@ -169,79 +174,88 @@ class Rows:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self) -> Generator[None, None, None]:
-        """Let pytest-html write beside the page, else a kill tears it; it says the page's own name after that.
+        """Let pytest-html write beside the page, since a kill would tear it, and print the page's own name after that.
 
-        In the run's own folder: where the user's page goes others may write.
+        It writes in the run's own folder: in the folder of the user's page others may write.
         """
         homes = [folder for folder in self._folders if folder.is_dir()]
-        writers = [
-            one
-            for one in _writers(self._config)
-            if homes and getattr(one, _PLACE, None) == self.path
-        ]
-        for one in writers:
+        writers = []
+        for plugin in _writers(self._config):
+            if homes and getattr(plugin, _PLACE, None) == self.path:
+                writers.append(plugin)
+        for plugin in writers:
             self.written = homes[0] / f".{NAME}.{os.getpid()}.raw.new"
-            setattr(one, _PLACE, self.written)
+            setattr(plugin, _PLACE, self.written)
         try:
             yield
         finally:
-            for one in writers:
-                setattr(one, _PLACE, self.path)
+            for plugin in writers:
+                setattr(plugin, _PLACE, self.path)
                 whole.drop(self.written)
 
     def harden(self) -> None:
-        """Add what pytest-html leaves out: language, landmark, a width for phones, a policy against foreign scripts.
+        """Add the parts that pytest-html lacks: language, landmark, width for phones, a policy against foreign scripts.
 
-        The page has its name from then on.
+        The page gets its own name with that.
         """
-        text = self.written.read_text(encoding="utf-8")
-        scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
-        styles = re.findall(r"<style[^>]*>(.*?)</style>", text, re.DOTALL)
-        policy = page.content_security_policy(styles, scripts, images="data:")
-        head = (
-            '<meta charset="utf-8"/>'
-            f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}"/>'
-            '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
-            '<meta name="color-scheme" content="light dark"/>'
-        )
-        for bare, dressed in (
-            ("<html>", '<html lang="en">'),
-            ('<meta charset="utf-8"/>', head),
-            # its default unfolds every row that did not pass
-            (
-                "&#34;renderCollapsed&#34;: [&#34;passed&#34;]",
-                "&#34;renderCollapsed&#34;: [&#34;all&#34;]",
-            ),
-            ("<body>", "<body><main>"),
-            (' onclick="location.reload()"', ""),
-            ("<footer>", "</main><footer>"),
-        ):
-            text = text.replace(bare, dressed, 1)
-        text = text.replace('checked="true"', "checked")
+        text = _hardened(self.written.read_text(encoding="utf-8"))
         if self.is_ours:
             self.written.chmod(whole.PRIVATE)  # pytest-html leaves that to the umask
         else:
             whole.expect_file(self.path)
-        # who may read a page that the user names is for the umask to say, or for the file that is there
+        # the umask, or the file that is there, decides who may read a page that the user names
         mode = whole.PRIVATE if self.is_ours or self.path.exists() else whole.BY_UMASK
         whole.write(self.path, [text], mode=mode)
 
 
-def _before_after(change: ChangeRecord) -> str:
-    """What the change's diff takes away and what it brings, in one line."""
-    lines = [
-        line for line in change.diff.splitlines() if not line.startswith(("---", "+++"))
-    ]
-    gone = " ".join(line[1:].strip() for line in lines if line.startswith("-"))
-    come = " ".join(line[1:].strip() for line in lines if line.startswith("+"))
-    text = f"{gone or 'nothing'} → {come or 'nothing'}" if gone or come else change.diff
-    return (
-        f"{text if len(text) <= _CELL else text[:_CELL] + '…'} ({_shown(change).state})"
+def _hardened(text: str) -> str:
+    """Return the page *text* with the parts that pytest-html leaves out."""
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    styles = re.findall(r"<style[^>]*>(.*?)</style>", text, re.DOTALL)
+    policy = page.content_security_policy(styles, scripts, images="data:")
+    head = (
+        '<meta charset="utf-8"/>'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}"/>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
+        '<meta name="color-scheme" content="light dark"/>'
     )
+    for bare, dressed in (
+        ("<html>", '<html lang="en">'),
+        ('<meta charset="utf-8"/>', head),
+        # its default unfolds every row that did not pass
+        (
+            "&#34;renderCollapsed&#34;: [&#34;passed&#34;]",
+            "&#34;renderCollapsed&#34;: [&#34;all&#34;]",
+        ),
+        ("<body>", "<body><main>"),
+        (' onclick="location.reload()"', ""),
+        ("<footer>", "</main><footer>"),
+    ):
+        text = text.replace(bare, dressed, 1)
+    return text.replace('checked="true"', "checked")
+
+
+def _before_after(change: ChangeRecord) -> str:
+    """Return the removed and the added text of the change's diff in one line."""
+    removed, added = [], []
+    for line in change.diff.splitlines():
+        if line.startswith(("---", "+++")):
+            continue
+        if line.startswith("-"):
+            removed.append(line[1:].strip())
+        elif line.startswith("+"):
+            added.append(line[1:].strip())
+    before, after = " ".join(removed), " ".join(added)
+    text = change.diff
+    if before or after:
+        text = f"{before or 'nothing'} → {after or 'nothing'}"
+    if len(text) > _CELL:
+        text = f"{text[:_CELL]}…"
+    return f"{text} ({_shown(change).state})"
 
 
 def stand_down(config: pytest.Config) -> None:
-    """Take pytest-html out of the run: it writes nothing."""
+    """Take pytest-html out of the run, so that it writes nothing."""
     rows = [
         plugin
         for plugin in config.pluginmanager.get_plugins()
@@ -252,7 +266,7 @@ def stand_down(config: pytest.Config) -> None:
 
 
 def _writers(config: pytest.Config) -> list[Any]:
-    """pytest-html's own plugin that writes the page."""
+    """Return pytest-html's own plugins that write the page."""
     plugins = config.pluginmanager.get_plugins()
     return [
         plugin
@@ -262,10 +276,10 @@ def _writers(config: pytest.Config) -> list[Any]:
 
 
 def escaped(value: Any) -> str:
-    """*value* of pytest-html's environment table, which shows text as markup and lists as broken ones."""
+    """Escape *value* for pytest-html's environment table, which shows text as markup and lists as broken markup."""
     if isinstance(value, dict):
         return ", ".join(
-            f"{escape(str(key))} {escaped(one)}" for key, one in value.items()
+            f"{escape(str(key))} {escaped(entry)}" for key, entry in value.items()
         )
     if isinstance(value, list | tuple):
         return ", ".join(map(escaped, value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
@@ -18,59 +19,75 @@ from reclaim.report.summary import Standing
 def write(path: Path | None, records: Sequence[Record]) -> None:
     """Write the figures of *records* to *path*, whole or not at all. Raises OSError.
 
-    node_exporter reads it as another user: its mode is 0644, whatever the umask. It holds numbers and slugs.
+    node_exporter reads the file as another user, so its mode is 0644 under any umask. It holds numbers and slugs.
     """
     if path is not None:
         whole.write(path, [generate_latest(registry(records)).decode()], mode=0o644)
 
 
 def registry(records: Sequence[Record]) -> CollectorRegistry:
-    found = CollectorRegistry()
-
-    def gauge(name: str, says: str, *labels: str) -> Gauge:
-        return Gauge(f"reclaim_{name}", says, ["hypervisor", *labels], registry=found)
-
-    guests = gauge("guests", "Guests by how they stand after the last run", "standing")
-    results = gauge("results", "Rows of the last run by verdict", "verdict")
-    findings = gauge(
-        "findings",
-        "Rows of the last run that do not hold, by requirement",
-        "requirement",
-    )
-    power = gauge(
-        "guests_waiting_for_power_cycle",
-        "Guests whose running QEMU has not got what is defined",
-    )
-    spare = gauge(
-        "reclaimable_bytes",
-        "Bytes that the host holds beyond what the guests need, where that is known",
-    )
-    came = gauge("reclaimed_bytes", "Bytes that came home in the last run")
-    ended = gauge(
-        "last_run_timestamp_seconds",
-        "When the last run ended; its age is time() minus this",
-        "mode",
-    )
-    took = gauge("last_run_duration_seconds", "How long the last run took")
-    about = gauge("info", "The version of reclaim that made the last run", "version")
-
+    registered = CollectorRegistry()
+    gauges = _Gauges(registered)
     for record in records:
-        name = record.hypervisor.name
+        gauges.take(record)
+    return registered
+
+
+class _Gauges:
+    """The figures of the last run, each with the hypervisor's name as its first label."""
+
+    def __init__(self, registered: CollectorRegistry) -> None:
+        gauge = partial(_gauge, registered)
+        self.guests = gauge(
+            "guests", "Guests by how they stand after the last run", "standing"
+        )
+        self.results = gauge("results", "Rows of the last run by verdict", "verdict")
+        self.findings = gauge(
+            "findings",
+            "Rows of the last run that do not hold, by requirement",
+            "requirement",
+        )
+        self.power = gauge(
+            "guests_waiting_for_power_cycle",
+            "Guests whose running QEMU has not got what is defined",
+        )
+        self.spare = gauge(
+            "reclaimable_bytes",
+            "Bytes that the host holds beyond what the guests need, where that is known",
+        )
+        self.came = gauge("reclaimed_bytes", "Bytes that came home in the last run")
+        self.ended = gauge(
+            "last_run_timestamp_seconds",
+            "When the last run ended; its age is time() minus this",
+            "mode",
+        )
+        self.took = gauge("last_run_duration_seconds", "How long the last run took")
+        self.about = gauge(
+            "info", "The version of reclaim that made the last run", "version"
+        )
+
+    def take(self, record: Record) -> None:
+        """Set the figures of *record*'s hypervisor."""
+        name, run = record.hypervisor.name, record.run
         figures = summary.figures([record])
         for standing in Standing:
-            guests.labels(name, standing.name.lower()).set(figures.standings[standing])
+            count = figures.standings[standing]
+            self.guests.labels(name, standing.name.lower()).set(count)
         for verdict in Verdict:
-            results.labels(name, str(verdict)).set(figures.verdicts[verdict])
-        broken = Counter(
-            row.requirement for row in record.results if row.verdict.outcome == "failed"
-        )
-        for requirement in dict.fromkeys(row.requirement for row in record.results):
-            findings.labels(name, requirement).set(broken[requirement])
-        power.labels(name).set(figures.waiting_for_power)
+            self.results.labels(name, str(verdict)).set(figures.verdicts[verdict])
+        broken: Counter[str] = Counter()
+        for row in record.results:
+            broken[row.requirement] += row.verdict.outcome == "failed"
+        for requirement, count in broken.items():
+            self.findings.labels(name, requirement).set(count)
+        self.power.labels(name).set(figures.waiting_for_power)
         if figures.reclaimable is not None:
-            spare.labels(name).set(figures.reclaimable)
-        came.labels(name).set(figures.reclaimed)
-        ended.labels(name, record.run.mode).set(record.run.ended.timestamp())
-        took.labels(name).set((record.run.ended - record.run.started).total_seconds())
-        about.labels(name, record.run.version).set(1)
-    return found
+            self.spare.labels(name).set(figures.reclaimable)
+        self.came.labels(name).set(figures.reclaimed)
+        self.ended.labels(name, run.mode).set(run.ended.timestamp())
+        self.took.labels(name).set((run.ended - run.started).total_seconds())
+        self.about.labels(name, run.version).set(1)
+
+
+def _gauge(registered: CollectorRegistry, name: str, says: str, *labels: str) -> Gauge:
+    return Gauge(f"reclaim_{name}", says, ["hypervisor", *labels], registry=registered)

@@ -25,7 +25,7 @@ from reclaim.report.summary import Standing
 from reclaim.requirement import Requirement, catalogue
 
 NAME = "report.html"
-#: rows of a table that a browser lays out at a time; what is off the screen waits
+#: rows of a table that a browser lays out at a time; rows off the screen wait
 CHUNK = 50
 #: tasks and changes that are listed at the top; the rows have them all
 LISTED = 200
@@ -50,6 +50,9 @@ MEANINGS: dict[Verdict, str] = {
     Verdict.WAIVED: "the inventory says that it need not hold",
     Verdict.ERROR: "looking failed",
 }
+
+#: the elements of HTML for the lines of a diff
+_DIFF_ELEMENTS = {"+": "ins", "-": "del"}
 
 T = TypeVar("T")
 
@@ -78,11 +81,11 @@ class GuestView:
         return sum(row.verdict.outcome == "failed" for row in self.rows)
 
     def cells(self, slugs: Sequence[str]) -> list[list[Row]]:
-        """The rows behind each cell of the grid: one, or one for each disk."""
-        found: dict[str, list[Row]] = {slug: [] for slug in slugs}
+        """Return the rows behind each cell of the grid: one, or one for each disk."""
+        groups: dict[str, list[Row]] = {slug: [] for slug in slugs}
         for row in self.rows:
-            found[row.requirement].append(row)
-        return list(found.values())
+            groups[row.requirement].append(row)
+        return list(groups.values())
 
 
 @dataclass(frozen=True)
@@ -105,10 +108,10 @@ class Bars:
 
 @dataclass(frozen=True)
 class View:
-    """What the templates read."""
+    """The values that the templates read."""
 
     records: Sequence[Record]
-    #: the folder of each record, for the commands; None where it has none
+    #: the folder of each record, for the commands; None if it has none
     folders: Sequence[Path | None]
     #: are the rows on this page ours, or pytest-html's?
     own_rows: bool = True
@@ -117,60 +120,59 @@ class View:
     @cached_property
     def title(self) -> str:
         names = list(dict.fromkeys(record.hypervisor.name for record in self.records))
-        modes = list(dict.fromkeys(record.run.mode for record in self.records))
-        return f"reclaim {'/'.join(modes)}: {names[0] if len(names) == 1 else f'{len(names)} hypervisors'}"
+        modes = dict.fromkeys(record.run.mode for record in self.records)
+        of = names[0] if len(names) == 1 else f"{len(names)} hypervisors"
+        return f"reclaim {'/'.join(modes)}: {of}"
 
     @cached_property
     def figures(self) -> summary.Figures:
         return summary.figures(self.records)
 
+    def _rows(self) -> Iterator[tuple[Record, Row]]:
+        for record in self.records:
+            for row in record.results:
+                yield record, row
+
     @cached_property
     def guests(self) -> list[GuestView]:
-        found = []
+        views = []
         for record in self.records:
             spare: Counter[str] = Counter()
             for disk in record.storage:
                 spare[disk.guest] += summary.reclaimable(disk) or 0
-            found += [
-                GuestView(record, guest, rows, spare[guest])
-                for guest, rows in record.by_guest()
-                if guest is not None
-            ]
-        return found
+            for guest, rows in record.by_guest():
+                if guest is not None:
+                    views.append(GuestView(record, guest, rows, spare[guest]))
+        return views
 
     @cached_property
     def others(self) -> list[tuple[Record, list[Row]]]:
         """The rows that belong to no guest: backups and their jobs."""
-        return [
-            (record, rows)
-            for record in self.records
-            for guest, rows in record.by_guest()
-            if guest is None
-        ]
+        groups = []
+        for record in self.records:
+            for guest, rows in record.by_guest():
+                if guest is None:
+                    groups.append((record, rows))
+        return groups
 
     @cached_property
     def asked(self) -> list[Asked]:
         """The requirements of the rows, in the order in which a guest is remedied."""
-        titles = {
-            row.requirement: row.title
-            for record in self.records
-            for row in record.results
-        }
+        titles = {row.requirement: row.title for _, row in self._rows()}
         known = [slug for slug in catalogue() if slug in titles]
+        unknown = sorted(titles.keys() - known)
         return [
             Asked(slug, titles[slug], catalogue().get(slug))
-            for slug in (*known, *sorted(titles.keys() - known))
+            for slug in (*known, *unknown)
         ]
 
     @cached_property
     def columns(self) -> list[str]:
         """The requirements that are asked of guests: the columns of the grid."""
-        of_guests = {
-            row.requirement
-            for record in self.records
-            for row in record.results
-            if row.guest is not None
-        }
+        of_guests = set()
+        for _, row in self._rows():
+            if row.guest is not None:
+                of_guests.add(row.requirement)
         return [asked.slug for asked in self.asked if asked.slug in of_guests]
 
     @cached_property
@@ -181,24 +183,20 @@ class View:
     def changes(self) -> list[tuple[Record, Row, Change]]:
         return [
             (record, row, change)
-            for record in self.records
-            for row in record.results
+            for record, row in self._rows()
             for change in row.changes
         ]
 
     @cached_property
     def undo(self) -> list[str]:
-        """The commands that take back what was changed."""
-        return [
-            typed.undo(folder)
-            for record, folder in zip(self.records, self.folders, strict=True)
-            if folder is not None
-            and any(
-                c.applied and not c.undone
-                for row in record.results
-                for c in row.changes
-            )
-        ]
+        """The commands that take the changes of these runs back."""
+        commands = []
+        for record, folder in zip(self.records, self.folders, strict=True):
+            if folder is None:
+                continue
+            if any(map(_has_standing_change, record.results)):
+                commands.append(typed.undo(folder))
+        return commands
 
     @cached_property
     def tasks(self) -> list[tuple[Record, commands.Task]]:
@@ -207,8 +205,12 @@ class View:
         ]
 
 
+def _has_standing_change(row: Row) -> bool:
+    return any(change.applied and not change.undone for change in row.changes)
+
+
 def render(view: View) -> Iterator[str]:
-    """The whole page, piece by piece: that of a large fleet is never in memory at once."""
+    """Yield the page piece by piece: that of a large fleet is never in memory at once."""
     style, script = asset("style.css"), asset("script.js")
     policy = content_security_policy([style], [script])
     return (
@@ -220,7 +222,7 @@ def render(view: View) -> Iterator[str]:
 
 @cache
 def asset(name: str) -> Markup:
-    """A file of ours that goes into a page as it is."""
+    """Return a file of the templates' folder that goes into a page as it is."""
     path = Path(__file__).with_name("templates") / name
     return Markup(path.read_text(encoding="utf-8"))  # noqa: S704 - our own
 
@@ -228,7 +230,7 @@ def asset(name: str) -> Markup:
 def content_security_policy(
     styles: Sequence[str], scripts: Sequence[str], images: str = "'none'"
 ) -> str:
-    """Nothing is loaded, and nothing runs but *scripts*: what a guest says cannot become one."""
+    """Return a policy that loads nothing and runs only *scripts*, so that no text of a guest becomes a script."""
     return (
         f"default-src 'none'; img-src {images}; style-src {_hashes(styles)}; script-src {_hashes(scripts)}; "
         "base-uri 'none'; form-action 'none'"
@@ -236,23 +238,25 @@ def content_security_policy(
 
 
 def _hashes(texts: Sequence[str]) -> str:
-    digests = (
-        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for text in texts
-    )
-    return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+    if not texts:
+        return "'none'"
+    sources = []
+    for text in texts:
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        sources.append(f"'sha256-{digest}'")
+    return " ".join(sources)
 
 
 @cache
 def environment() -> jinja2.Environment:
-    found = jinja2.Environment(
+    jinja = jinja2.Environment(
         loader=jinja2.PackageLoader("reclaim.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {
+    jinja.filters |= {
         "shown": _shown,
         "size": _size,
         "moment": moment,
@@ -260,7 +264,7 @@ def environment() -> jinja2.Environment:
         "diff": diff_lines,
         "prose": prose,
     }
-    found.globals |= {
+    jinja.globals |= {
         "glyphs": GLYPHS,
         "meanings": MEANINGS,
         "verdicts": list(Verdict),
@@ -270,7 +274,7 @@ def environment() -> jinja2.Environment:
         "listed": LISTED,
         "chunk": CHUNK,
     }
-    return found
+    return jinja
 
 
 def _shown(text: str | None) -> str:
@@ -291,27 +295,23 @@ def chunks(items: Sequence[T], length: int) -> Iterator[Sequence[T]]:
 
 
 def prose(text: str) -> Markup:
-    """A docstring's text: what stands between backticks is code."""
+    """Return a docstring as markup: text between backticks is code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 
 def diff_lines(text: str) -> Iterator[tuple[str, str]]:
-    """Each line of a diff with the element that says what it is."""
+    """Yield each line of a diff with its HTML element: "ins", "del" or ""."""
     for line in text.split("\n"):
-        kind = (
-            "ins"
-            if line[:1] == "+" and line[:3] != "+++"
-            else "del"
-            if line[:1] == "-" and line[:3] != "---"
-            else ""
-        )
-        yield kind, printable(line)
+        element = ""
+        if not line.startswith(("+++", "---")):
+            element = _DIFF_ELEMENTS.get(line[:1], "")
+        yield element, printable(line)
 
 
 def bars(disk: Storage) -> Bars | None:
-    """The bar of *disk*: as wide as its virtual size, or as the most that is known of it."""
+    """Return the bar of *disk*, as wide as its largest known size, or None if no size is known."""
     counts = [disk.virtual, disk.allocated_before, disk.allocated_after, disk.used]
-    widest = max((count for count in counts if count is not None), default=0)
+    widest = max(count or 0 for count in counts)
     if not widest:
         return None
 
@@ -325,5 +325,5 @@ def bars(disk: Storage) -> Bars | None:
 def page(
     records: Sequence[Record], folders: Sequence[Path | None], remark: str = ""
 ) -> Iterator[str]:
-    """The static page of *records*."""
+    """Yield the static page of *records*."""
     return render(View(records, folders, remark=remark))

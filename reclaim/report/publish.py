@@ -1,4 +1,4 @@
-"""What a run leaves for people and machines once its record is written: report, index, metrics."""
+"""The files that are made from a run's record: report, index, metrics."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from reclaim.report.html import Rows
 
 
 class Pages:
-    """Chooses which report a run gets, and writes what pytest-html does not."""
+    """The choice between pytest-html's report and the static one, and the writing of all other files."""
 
     def __init__(self, config: pytest.Config, run: Run) -> None:
         self._config = config
         self._run = run
         self._folders = [part.folder.absolute() for part in run.parts]
         self._remark = ""
-        #: what is said where the static page was chosen for its number of rows
+        #: the line that explains that the static page was chosen for its number of rows
         self.choice = ""
         self.rows: Rows | None = None
         self._failure: OSError | ReclaimError | None = None
@@ -45,7 +45,7 @@ class Pages:
             config.pluginmanager.register(self.rows, "reclaim-html")
 
     def choose(self, rows: int) -> None:
-        """Choose by the number of *rows*."""
+        """Choose the static page if there are more *rows* than pytest-html can show."""
         if self.rows is None or not self.rows.is_ours or rows <= html.MOST:
             return
         html.stand_down(self._config)
@@ -67,7 +67,7 @@ class Pages:
         return all(part.is_written for part in self._run.parts)
 
     def give_up_rows(self, exc: OSError | ReclaimError | None = None) -> None:
-        """pytest-html failed: it must not say that there is a page."""
+        """Take pytest-html out after it failed, so that it does not print that there is a page."""
         self._failure = exc
         html.stand_down(self._config)
         if self.rows is not None:
@@ -75,7 +75,7 @@ class Pages:
             self.rows = None
 
     def finish(self) -> list[str]:
-        """Write everything that is made from the record; returns what could not be, a line for each reason."""
+        """Write everything that is made from the record. Return a line for each reason of a failure."""
         options = self._run.options
         if self.rows is not None and self.rows.is_ours and not self._are_written:
             self.give_up_rows()  # a page beside no record
@@ -84,10 +84,7 @@ class Pages:
         }
         for name, step in (
             (page.NAME, self._reports),
-            (
-                str(options.metrics),
-                lambda: metrics.write(options.metrics, self._records()),
-            ),
+            (str(options.metrics), self._metrics),
             (archive.INDEX, self._index),
         ):
             try:
@@ -98,31 +95,36 @@ class Pages:
                 failed.setdefault(str(exc), [])
         if self._failure is not None and self._are_written:
             failed[_page_lost(self._failure, failed)] = []
-        return [
-            f"reclaim: cannot be written: {', '.join(paths)}: {why}"
-            if paths
-            else f"reclaim: {why}"
-            for why, paths in failed.items()
-        ]
+        lines = []
+        for why, paths in failed.items():
+            reason = f"cannot be written: {', '.join(paths)}: {why}" if paths else why
+            lines.append(f"reclaim: {reason}")
+        return lines
+
+    def _metrics(self) -> None:
+        metrics.write(self._run.options.metrics, self._records())
 
     def _index(self) -> None:
         if any(part.is_written for part in self._run.parts):
             archive.update(self._run.options.reports, self._run.options.keep)
 
     def _reports(self) -> None:
+        """Harden pytest-html's page, and write the static page of each run that has no other."""
         if self.rows is not None and self.rows.written.exists():
             try:
                 self.rows.harden()
             except OSError as exc:
                 self.give_up_rows(exc)  # ours may be smaller
         for part in self._run.parts:
+            if not part.is_written:
+                continue
             path = part.folder.absolute() / page.NAME
-            if part.is_written and (path.is_symlink() or not path.exists()):
+            if path.is_symlink() or not path.exists():
                 write_report([path.parent], path, self._remark)
 
 
 def _is_ours(folder: Path) -> bool:
-    """Can nobody else write in *folder*? pytest-html writes by name, through any link that lies there by then."""
+    """True if no other user can write in *folder*: pytest-html follows any link that lies there by then."""
     try:
         trust.expect(folder)
     except (OSError, ReclaimError):
@@ -131,8 +133,8 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _page_lost(exc: OSError | ReclaimError, failed: dict[str, list[str]]) -> str:
-    """Why there is no page of pytest-html's; where ours is among what *failed* this says so of both."""
-    words = trouble(exc) if isinstance(exc, OSError) else str(exc)
+    """Return why pytest-html's page is missing. If the static page *failed* too, one line reports both."""
+    reason = trouble(exc) if isinstance(exc, OSError) else str(exc)
     nor_ours = ""
     for why, paths in list(failed.items()):
         if page.NAME in paths:
@@ -140,15 +142,15 @@ def _page_lost(exc: OSError | ReclaimError, failed: dict[str, list[str]]) -> str
             nor_ours = ", nor can ours be written"
             if not paths:
                 del failed[why]
-    return f"pytest-html could not write its page{nor_ours}: {words}"
+    return f"pytest-html could not write its page{nor_ours}: {reason}"
 
 
 def write_report(
     folders: list[Path], path: Path, remark: str = "", *, shared: bool = False
 ) -> None:
-    """Write the static page of the runs in *folders* to *path*. Raises ReclaimError where one is no run.
+    """Write the static page of the runs in *folders* to *path*. Raises ReclaimError if one is no run.
 
-    *shared*: who may read it is for the user's umask to say.
+    With *shared* the user's umask decides who may read it.
     """
     homes = list(
         dict.fromkeys(

@@ -1,4 +1,4 @@
-"""What a run comes to: how each guest stands, the bytes, the one sentence."""
+"""The result of a run in short: the standing of each guest, the bytes, one sentence."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from reclaim.record.record import Record, Row, Storage
 from reclaim.requirement import catalogue
 from reclaim.space.backlog import tolerated
 
-#: without one of these nothing a guest frees reaches the host: who did not ask for them all cannot say that it does
+#: freed space reaches the host only if all of these hold, so a run that leaves one out cannot promise that
 ROAD = ("disk-discard", "disk-bus", "disc-max", "fstrim-timer")
 
 
 class Standing(str, Enum):
-    """How one guest stands, the worst first."""
+    """The standing of one guest, the worst first."""
 
     OPEN = "does not return freed space"
     PENDING = "waits"
@@ -31,64 +31,63 @@ class Standing(str, Enum):
 
 
 def standing(verdicts: Iterable[Verdict]) -> Standing:
-    """The worst of *verdicts* says how the guest stands; "could not look" is no finding, and no pass."""
-    found = set(verdicts)
-    if Verdict.NONCOMPLIANT in found:
+    """Return the standing after the worst of *verdicts*. "Could not look" is no finding, and no pass."""
+    every = set(verdicts)
+    if Verdict.NONCOMPLIANT in every:
         return Standing.OPEN
-    if Verdict.PENDING in found:
+    if Verdict.PENDING in every:
         return Standing.PENDING
-    if found & {Verdict.NOT_ASSESSABLE, Verdict.ERROR}:
+    if every & {Verdict.NOT_ASSESSABLE, Verdict.ERROR}:
         return Standing.UNKNOWN
-    return Standing.WAIVED if Verdict.WAIVED in found else Standing.RETURNS
+    return Standing.WAIVED if Verdict.WAIVED in every else Standing.RETURNS
 
 
 def is_whole(record: Record) -> bool:
-    """Was all asked that tells whether a guest returns what it frees?"""
+    """True if the run judged all requirements that decide whether a guest returns freed space."""
     return record.asked.issuperset(ROAD)
 
 
 def is_of_backup(row: Row) -> bool:
-    """Is it about a copy, or what makes copies?"""
+    """True if *row* is about a copy or a job that makes copies."""
     known = catalogue().get(row.requirement)
     return known is not None and known.stage == "backup"
 
 
 def standing_in(record: Record, rows: Iterable[Row]) -> Standing:
-    """How the guest with *rows* stands: what it frees comes back or does not, whatever its copies take."""
+    """Return the standing of the guest with *rows*. Its copies do not count if its whole road was judged."""
     whole = is_whole(record)
     return standing(row.verdict for row in rows if not (whole and is_of_backup(row)))
 
 
 def waits_for_power(row: Row) -> bool:
-    """Does it take a power cycle to let this row hold?"""
+    """True if this row needs a power cycle to hold."""
     known = catalogue().get(row.requirement)
     if known is None or known.stage != "power":
         return False
+    if row.verdict is Verdict.PENDING:
+        return True
     # of the others in this stage most findings take something else
-    return row.verdict is Verdict.PENDING or (
-        row.verdict is Verdict.NONCOMPLIANT and row.requirement == "live-definition"
-    )
+    is_finding = row.verdict is Verdict.NONCOMPLIANT
+    return is_finding and row.requirement == "live-definition"
 
 
 def reclaimable(disk: Storage) -> int | None:
-    """Bytes that a trim of *disk* gives back, where that is worth one; None where nobody could count.
+    """Return the bytes that a trim of *disk* gives back, 0 if it is not worth one, None if they are not known.
 
-    In records from before that was counted: what the host holds beyond what the guest needs.
+    Records of older versions lack that count: then it is the bytes that the host holds beyond the guest's need.
     """
+    used = disk.used
     if disk.reclaimable_after is not None:
-        return (
-            disk.reclaimable_after
-            if disk.reclaimable_after > tolerated(disk.used or 0)
-            else 0
-        )
-    if disk.allocated_after is None or disk.used is None:
+        spare = disk.reclaimable_after
+    elif disk.allocated_after is None or used is None:
         return None
-    spare = disk.allocated_after - disk.used
-    return spare if spare > tolerated(disk.used) else 0
+    else:
+        spare = disk.allocated_after - used
+    return spare if spare > tolerated(used or 0) else 0
 
 
 def came_back(disk: Storage) -> int | None:
-    """Bytes that the host holds less for *disk* than when the run began; None where nobody could count."""
+    """Return how many bytes less the host holds for *disk* than before the run, or None if that is not known."""
     if disk.allocated_before is None or disk.allocated_after is None:
         return None
     return max(0, disk.allocated_before - disk.allocated_after)
@@ -102,12 +101,12 @@ class Figures:
     standings: Counter[Standing]
     verdicts: Counter[Verdict]
     waiting_for_power: int
-    #: None where nobody could look into a guest
+    #: None if no guest could be looked into
     reclaimable: int | None
     reclaimed: int
-    #: False where too little was asked to tell whether a guest returns what it frees
+    #: False if too few requirements were judged to know whether a guest returns freed space
     whole_road: bool
-    #: rows on copies, and on what makes them, that do not hold
+    #: rows on copies and their jobs that do not hold
     backups: int
 
     @property
@@ -141,37 +140,37 @@ class Figures:
         return "; ".join(parts) + "."
 
 
+def known(counts: Iterable[int | None]) -> list[int]:
+    """Return *counts* without the unknown ones."""
+    return [count for count in counts if count is not None]
+
+
 def figures(records: Sequence[Record]) -> Figures:
-    """Add *records* up."""
+    """Return the sums over *records*."""
     standings: Counter[Standing] = Counter()
-    power = 0
+    verdicts: Counter[Verdict] = Counter()
+    power = backups = 0
+    spare = []
     for record in records:
         for guest, rows in record.by_guest():
             if guest is not None:
                 standings[standing_in(record, rows)] += 1
                 power += any(map(waits_for_power, rows))
-    spare = [
-        found
-        for record in records
-        for disk in record.storage
-        if (found := reclaimable(disk)) is not None
-    ]
+        for row in record.results:
+            verdicts[row.verdict] += 1
+            backups += row.verdict.outcome == "failed" and is_of_backup(row)
+        spare += known(map(reclaimable, record.storage))
     return Figures(
         guests=standings.total(),
         standings=standings,
-        verdicts=Counter(row.verdict for record in records for row in record.results),
+        verdicts=verdicts,
         waiting_for_power=power,
         reclaimable=sum(spare) if spare else None,
         reclaimed=sum(record.reclaimed_bytes for record in records),
         whole_road=all(map(is_whole, records)),
-        backups=sum(
-            row.verdict.outcome == "failed"
-            for record in records
-            for row in record.results
-            if is_of_backup(row)
-        ),
+        backups=backups,
     )
 
 
-def _say(number: int, one: str, many: str) -> str:
-    return f"{number} guest {one}" if number == 1 else f"{number} guests {many}"
+def _say(number: int, singular: str, plural: str) -> str:
+    return f"{number} guest {singular}" if number == 1 else f"{number} guests {plural}"

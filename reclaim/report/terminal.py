@@ -1,4 +1,4 @@
-"""What the terminal says: pytest's own look, our words and colours."""
+"""The text on the terminal: pytest's own look, our words and colours."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from reclaim.record.record import Record, Row, Storage
 from reclaim.record.typed import undo
 from reclaim.report.commands import next_command
 from reclaim.report.page import NAME
-from reclaim.report.summary import figures
+from reclaim.report.summary import figures, known
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
+    from reclaim.engine.part import Part
     from reclaim.engine.run import Run
 
 _STATUS: dict[Verdict, tuple[str, str]] = {
@@ -40,127 +41,124 @@ _STATUS: dict[Verdict, tuple[str, str]] = {
 }
 #: lines of pytest's own and pytest-html's around ours
 _PYTESTS = 4
-#: lines for findings on a screen that is too small, and where nobody watches
+#: lines for findings on a screen that is too small, and in a pipe
 _LEAST = 5
 _PIPED = 60
-#: columns of a guest's name where there is a line a guest
+#: columns of a guest's name if each guest has one line
 _NAME = 30
 _HOME = "came home in this run"
 #: columns before a finding
 _INDENT = 17
-#: reasons for which nobody could look, and planned changes, that are shown; the report has them all
+#: reasons for not-assessable rows, and planned changes, that are shown; the report has them all
 _REASONS = 4
 _DIFFS = 200
 #: changes of a run that died that are named
 _NAMED = 6
+_DIFF_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+#: options that do more to a guest than judge it, with their lines in the header
+_OPTIONS = {
+    "boot_stopped": "--boot-stopped: what is off is started, one guest at a time, and shut down again",
+    "force": "--force: what a fix waits for is ignored",
+    "prove": "--prove: trims each filesystem of the guests, writes a file there and deletes it again",
+}
 
 
 def status(verdict: Verdict) -> tuple[str, str, tuple[str, dict[str, bool]]]:
-    """pytest's category, letter and word for *verdict*."""
+    """Return pytest's category, letter and word for *verdict*."""
     letter, colour = _STATUS[verdict]
     return str(verdict), letter, (str(verdict).upper(), {colour: True})
 
 
 def header(run: Run) -> list[str]:
-    """The lines under pytest's own header: where, in which mode, and what earlier runs left."""
-    lines = []
+    """Return the lines under pytest's own header: hypervisors, mode, and the remains of earlier runs."""
+    lines: list[str] = []
     for part in run.parts:
-        one = part.hypervisor
-        sample = (
-            "libvirt's test driver: SAMPLE DEFINITIONS, no real guests; "
-            if one.is_test_driver
-            else ""
-        )
-        qemu = f", QEMU {one.qemu_version}" if one.qemu_version else ""
-        guests = "1 guest" if len(part.guests) == 1 else f"{len(part.guests)} guests"
-        lines.append(
-            f"reclaim {run.options.mode}: {sample}{printable(one.name)} ({printable(one.uri)}), "
-            f"libvirt {one.libvirt_version}{qemu}, {guests}"
-        )
-        if not part.guests:
-            lines.append(
-                f"reclaim: {printable(one.uri)} has no guests: there is nothing to judge"
-            )
-    if not run.options.definitions_only and not any(
-        part.copies or part.jobs for part in run.parts
-    ):
-        lines.append(
-            "reclaim: no backups are declared, so none is judged (--backups DIR, or [[backup]])"
-        )
+        lines += _of_part(run.options.mode, part)
+    return lines + [f"reclaim: {notice}" for notice in _notices(run)]
+
+
+def _of_part(mode: str, part: Part) -> Iterator[str]:
+    hypervisor = part.hypervisor
+    name, uri = printable(hypervisor.name), printable(hypervisor.uri)
+    sample = ""
+    if hypervisor.is_test_driver:
+        sample = "libvirt's test driver: SAMPLE DEFINITIONS, no real guests; "
+    qemu = f", QEMU {hypervisor.qemu_version}" if hypervisor.qemu_version else ""
+    guests = "1 guest" if len(part.guests) == 1 else f"{len(part.guests)} guests"
+    yield (
+        f"reclaim {mode}: {sample}{name} ({uri}), "
+        f"libvirt {hypervisor.libvirt_version}{qemu}, {guests}"
+    )
+    if not part.guests:
+        yield f"reclaim: {uri} has no guests: there is nothing to judge"
+
+
+def _notices(run: Run) -> Iterator[str]:
+    has_backups = any(part.copies or part.jobs for part in run.parts)
+    if not has_backups and not run.options.definitions_only:
+        yield "no backups are declared, so none is judged (--backups DIR, or [[backup]])"
     if run.left_out:
         folders = ", ".join(map(printable, run.left_out))
-        lines.append(
-            f"reclaim: left out of PATH, since others can write there: {folders}"
-        )
-    lines += [f"reclaim: {printable(words)}" for words in run.at_stake]
-    lines += [f"reclaim: {printable(words)}" for words in run.remarks]
+        yield f"left out of PATH, since others can write there: {folders}"
+    yield from map(printable, run.at_stake)
+    yield from map(printable, run.remarks)
     for _, died in run.interrupted:
-        lines += [f"reclaim: {words}" for words in _death(died)]
+        yield from _death(died)
     for part, died in run.elsewhere:
-        lines.append(
-            f"reclaim: the run {died.path.parent.name} died on {printable(died.uri)}, another address of guests of "
+        yield (
+            f"the run {died.path.parent.name} died on {printable(died.uri)}, another address of guests of "
             f"{printable(part.hypervisor.uri)}; take back what it changed: {undo(died.path.parent)}"
         )
-    if run.options.boot_stopped:
-        lines.append(
-            "reclaim: --boot-stopped: what is off is started, one guest at a time, and shut down again"
-        )
-    if run.options.force:
-        lines.append("reclaim: --force: what a fix waits for is ignored")
-    if run.options.prove:
-        lines.append(
-            "reclaim: --prove: trims each filesystem of the guests, writes a file there and deletes it again"
-        )
-    return lines
+    for option, notice in _OPTIONS.items():
+        if getattr(run.options, option):
+            yield notice
 
 
 def _death(died: Journal) -> Iterator[str]:
-    """What a run left that died, but for its power cycles, and what to do."""
+    """Yield the open changes of a run that died, without its power cycles, and the commands to go on."""
     run, way = died.path.parent.name, undo(died.path.parent)
-    if boots := [entry for entry in died.interrupted if isinstance(entry.change, Boot)]:
+    boots = [entry for entry in died.interrupted if isinstance(entry.change, Boot)]
+    if boots:
         names = ", ".join(printable(entry.guest) for entry in boots)
         yield (
             f"the run {run} died and may have left up what it had started: {names}; "
             f"--boot-stopped or --fix shuts that down, as does: {way}"
         )
     others = [
-        entry
+        _named(entry)
         for entry in died.interrupted
         if not isinstance(entry.change, PowerCycle | Boot)
     ]
-    who = f"an undo of the run {run}" if died.mode == "undo" else f"the run {run}"
-    stand = (
-        f"; before that it had made {_several(died.applied)}, which stand"
-        if died.applied
-        else ""
-    )
+    is_undo = died.mode == "undo"
+    made = _several(died.applied) if died.applied else ""
     if others:
-        what = ", ".join(
-            f"{entry.requirement} of {printable(entry.guest)}" for entry in others
-        )
-        yield f"{who} died while it changed {what}{stand}; see {died.path}, or take it back: {way}"
-    elif died.applied and died.mode == "undo":
-        yield f"{who} died; {_several(died.applied)} of the run's still stand: to go on with it: {way}"
-    elif died.applied:
-        made = _several(died.applied)
-        yield f"{who} died after it had made {made}, which stand: go on with --fix, or take them back: {way}"
+        who = f"an undo of the run {run}" if is_undo else f"the run {run}"
+        stand = f"; before that it had made {made}, which stand" if made else ""
+        changing = ", ".join(others)
+        yield f"{who} died while it changed {changing}{stand}; see {died.path}, or take it back: {way}"
+    elif made and is_undo:
+        yield f"an undo of the run {run} died; {made} of the run's still stand: to go on with it: {way}"
+    elif made:
+        yield f"the run {run} died after it had made {made}, which stand: go on with --fix, or take them back: {way}"
 
 
 def _several(entries: list[Entry]) -> str:
-    """How many changes, and the first of them by name."""
-    names = list(
-        dict.fromkeys(
-            f"{entry.requirement} of {printable(entry.guest)}" for entry in entries
-        )
-    )
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{len(entries)} change{'s' * (len(entries) != 1)} ({', '.join(names[:_NAMED])}{more})"
+    """Return the number of changes, and the first of them by name."""
+    names = list(dict.fromkeys(map(_named, entries)))
+    shown = ", ".join(names[:_NAMED])
+    if len(names) > _NAMED:
+        shown += f" and {len(names) - _NAMED} more"
+    return f"{len(entries)} change{'s' * (len(entries) != 1)} ({shown})"
+
+
+def _named(entry: Entry) -> str:
+    return f"{entry.requirement} of {printable(entry.guest)}"
 
 
 class Progress:
-    """One line that is rewritten while something is waited for; nothing where no person watches.
+    """One line that is rewritten while reclaim waits; in a pipe only its new lines are printed.
 
-    No text at all clears it.
+    An empty text clears it.
     """
 
     def __init__(self, reporter: TerminalReporter) -> None:
@@ -169,7 +167,7 @@ class Progress:
         self._last = ""
 
     def line(self, text: str) -> None:
-        """Say something that stays."""
+        """Say a line that stays."""
         self.clear()
         self._reporter.write_line(printable(text, lines=True))
 
@@ -199,80 +197,95 @@ class Progress:
 
 
 def summary(reporter: TerminalReporter, run: Run) -> None:
-    """What one screen holds: the sentence, findings by guest, bytes, the report, the next command."""
+    """Print one screen: the sentence, findings by guest, bytes, the report, the next command."""
     if reporter.verbosity < 0:
         return
-    columns = shutil.get_terminal_size().columns if reporter.isatty else None
     for part in run.parts:
-        found = part.found
-        if found is None:
-            continue
-        if run.options.mode == "plan":
-            _plan(reporter, found)
-        page = part.folder / NAME
-        report = f"report: {page}" if page.exists() else ""
-        below = [*_bytes(found), *filter(None, [report])]
-        if command := next_command(found, part.folder):
-            below.append(f"next:   {command}")
-        sentence = figures([found]).sentence
-        reporter.section(
-            f"reclaim: {printable(part.hypervisor.name)}", sep="=", bold=True
-        )
-        reporter.write_line(sentence, bold=True)
+        if part.found is not None:
+            if run.options.mode == "plan":
+                _plan(reporter, part.found)
+            _summary_of(reporter, part, part.found)
+
+
+def _summary_of(reporter: TerminalReporter, part: Part, record: Record) -> None:
+    screen = shutil.get_terminal_size()
+    columns = screen.columns if reporter.isatty else None
+    page = part.folder / NAME
+    report = f"report: {page}" if page.exists() else ""
+    below = [*_bytes(record)]
+    if report:
+        below.append(report)
+    if command := next_command(record, part.folder):
+        below.append(f"next:   {command}")
+    sentence = figures([record]).sentence
+    reporter.section(f"reclaim: {printable(part.hypervisor.name)}", sep="=", bold=True)
+    reporter.write_line(sentence, bold=True)
+    room = _PIPED
+    if columns is not None:
         # beside ours: the heading, pytest-html's line about the report, pytest's last one, the prompt
-        others = (
-            sum(_height(text, columns) for text in (sentence, *below, report))
-            + _PYTESTS
-        )
-        room = (
-            _PIPED
-            if columns is None
-            else max(shutil.get_terminal_size().lines - others, _LEAST)
-        )
-        _findings(reporter, found, columns, room)
-        for text in below:
-            reporter.write_line(
-                text, green=text.startswith(_HOME) and found.reclaimed_bytes > 0
-            )
+        texts = (sentence, *below, report)
+        others = sum(_height(text, columns) for text in texts) + _PYTESTS
+        room = max(screen.lines - others, _LEAST)
+    _findings(reporter, record, columns, room)
+    for text in below:
+        came_home = text.startswith(_HOME) and record.reclaimed_bytes > 0
+        reporter.write_line(text, green=came_home)
 
 
 def _findings(
-    reporter: TerminalReporter, found: Record, columns: int | None, room: int
+    reporter: TerminalReporter, record: Record, columns: int | None, room: int
 ) -> None:
-    """All that does not hold in full, where it fits; else a line a guest, the worst first."""
-    loud = [
-        (guest, [row for row in rows if _is_told(row)])
-        for guest, rows in found.by_guest()
-    ]
-    loud = [(guest, rows) for guest, rows in loud if rows]
-    unseen = _unseen(found)
+    """Print all rows that do not hold if they fit, else a line a guest, the worst first."""
+    loud = []
+    height = 0
+    for guest, every in record.by_guest():
+        rows = list(filter(_is_told, every))
+        if not rows:
+            continue
+        loud.append((guest or record.hypervisor.name, rows))
+        height += 1
+        for row in rows:
+            height += _height(" " * _INDENT + _sentence(row), columns)
+    unseen = _unseen(record)
     room -= len(unseen)
-    texts = [_sentence(row) for _, rows in loud for row in rows]
-    if (
-        len(loud) + sum(_height(" " * _INDENT + text, columns) for text in texts)
-        <= room
-        or reporter.verbosity > 0
-    ):
-        for guest, rows in loud:
-            reporter.write_line(printable(guest or found.hypervisor.name), bold=True)
-            for row in rows:
-                reporter.write(
-                    f"  {row.verdict!s:<14}", **{_STATUS[row.verdict][1]: True}
-                )
-                reporter.write_line(f" {_sentence(row)}")
+    if height <= room or reporter.verbosity > 0:
+        _findings_in_full(reporter, loud)
     else:
-        loud.sort(
-            key=lambda one: -sum(row.verdict.outcome == "failed" for row in one[1])
-        )
-        shown = loud if len(loud) <= room else loud[: max(room - 1, 1)]
-        for guest, rows in shown:
-            reporter.write_line(
-                clip(_guest_line(guest or found.hypervisor.name, rows), columns)
-            )
-        if len(shown) < len(loud):
-            reporter.write_line(f"and {len(loud) - len(shown)} more guests")
+        _findings_by_guest(reporter, loud, columns, room)
     for text in unseen:
         reporter.write_line(clip(text, columns), yellow=True)
+
+
+def _findings_in_full(
+    reporter: TerminalReporter, loud: list[tuple[str, list[Row]]]
+) -> None:
+    for guest, rows in loud:
+        reporter.write_line(printable(guest), bold=True)
+        for row in rows:
+            _, colour = _STATUS[row.verdict]
+            reporter.write(f"  {row.verdict!s:<14}", **{colour: True})
+            reporter.write_line(f" {_sentence(row)}")
+
+
+def _findings_by_guest(
+    reporter: TerminalReporter,
+    loud: list[tuple[str, list[Row]]],
+    columns: int | None,
+    room: int,
+) -> None:
+    """Print a line a guest, the worst first, as far as there is *room*."""
+    worst = sorted(loud, key=lambda guest: -len(_failed(guest[1])))
+    if len(worst) > room:
+        worst = worst[: max(room - 1, 1)]
+    for guest, rows in worst:
+        reporter.write_line(clip(_guest_line(guest, rows), columns))
+    more = len(loud) - len(worst)
+    if more:
+        reporter.write_line(f"and {more} more guests")
+
+
+def _failed(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row.verdict.outcome == "failed"]
 
 
 def _sentence(row: Row) -> str:
@@ -282,32 +295,35 @@ def _sentence(row: Row) -> str:
 
 def _guest_line(guest: str, rows: list[Row]) -> str:
     counts = Counter(str(row.verdict) for row in rows)
-    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    what = dict.fromkeys(
-        row.requirement for row in rows if row.verdict.outcome == "failed"
-    )
-    return f"{clip(printable(guest), _NAME)}  {said}{': ' if what else ''}{', '.join(what)}"
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    line = f"{clip(printable(guest), _NAME)}  {verdicts}"
+    failed = dict.fromkeys(row.requirement for row in _failed(rows))
+    if failed:
+        line += f": {', '.join(failed)}"
+    return line
 
 
-def _unseen(found: Record) -> list[str]:
-    """A line for each reason for which nobody could look, the most frequent first."""
-    rows = [row for row in found.results if row.verdict is Verdict.NOT_ASSESSABLE]
-    reasons = Counter(row.reason for row in rows)
-    texts = []
-    for reason, count in reasons.most_common(_REASONS):
-        guests = len({row.guest for row in rows if row.reason == reason})
-        texts.append(
-            f"{count} not assessable, in {guests} guest{'s' * (guests != 1)}: {reason}"
-        )
-    if len(reasons) > _REASONS:
-        texts.append(
-            f"and {len(reasons) - _REASONS} more reasons for which nobody could look"
-        )
-    return texts
+def _unseen(record: Record) -> list[str]:
+    """Return a line for each reason for not-assessable rows, the most frequent first."""
+    counts: Counter[str | None] = Counter()
+    guests: dict[str | None, set[str | None]] = {}
+    for row in record.results:
+        if row.verdict is Verdict.NOT_ASSESSABLE:
+            counts[row.reason] += 1
+            guests.setdefault(row.reason, set()).add(row.guest)
+    lines = []
+    for reason, count in counts.most_common(_REASONS):
+        number = len(guests[reason])
+        plural = "s" * (number != 1)
+        lines.append(f"{count} not assessable, in {number} guest{plural}: {reason}")
+    if len(counts) > _REASONS:
+        more = len(counts) - _REASONS
+        lines.append(f"and {more} more reasons for which nobody could look")
+    return lines
 
 
 def clip(text: str, columns: int | None) -> str:
-    """*text* as far as *columns* of the terminal hold it; a wide character takes two."""
+    """Return *text* as far as *columns* of the terminal hold it. A wide character takes two."""
     if columns is None or wcswidth(text) <= columns:
         return text
     kept, width = "", 1
@@ -320,7 +336,7 @@ def clip(text: str, columns: int | None) -> str:
 
 
 def _height(text: str, columns: int | None) -> int:
-    """The lines that *text* takes."""
+    """Return the number of lines that *text* takes."""
     return 1 if columns is None else math.ceil(wcswidth(text) / columns)
 
 
@@ -333,50 +349,50 @@ def _is_told(row: Row) -> bool:
     )
 
 
-def _plan(reporter: TerminalReporter, found: Record) -> None:
-    """The diffs of a plan: the summary below them is one screen, they are what was asked for."""
-    changes = [(row, change) for row in found.results for change in row.changes]
+def _plan(reporter: TerminalReporter, record: Record) -> None:
+    """Print the diffs of a plan: you asked for them, so they may take more than one screen."""
+    changes = [(row, change) for row in record.results for change in row.changes]
     if not changes:
         return
-    reporter.section(
-        f"reclaim: what --fix would change on {printable(found.hypervisor.name)}",
-        sep="=",
-        bold=True,
-    )
+    heading = f"reclaim: what --fix would change on {printable(record.hypervisor.name)}"
+    reporter.section(heading, sep="=", bold=True)
     for row, change in changes[:_DIFFS]:
-        what = " ".join(filter(None, (row.guest, row.disk)))
-        reporter.write_line(f"{row.requirement} of {printable(what)}", bold=True)
-        for line in printable(
-            f"{change.target}\n{change.diff}", lines=True
-        ).splitlines():
-            colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+        subject = " ".join(filter(None, (row.guest, row.disk)))
+        reporter.write_line(f"{row.requirement} of {printable(subject)}", bold=True)
+        text = printable(f"{change.target}\n{change.diff}", lines=True)
+        for line in text.splitlines():
+            colour = _DIFF_COLOURS.get(line[:1])
             reporter.write_line(f"    {line}", **({colour: True} if colour else {}))
     if len(changes) > _DIFFS:
-        reporter.write_line(
-            f"and {len(changes) - _DIFFS} more changes; the report has them all"
-        )
+        more = len(changes) - _DIFFS
+        reporter.write_line(f"and {more} more changes; the report has them all")
 
 
-def _bytes(found: Record) -> Iterator[str]:
-    told = [one for one in found.storage if one.allocated_after is not None]
-    if told:
-        yield _held(told)
-    if found.run.mode == "fix" and (told or found.reclaimed_bytes):
-        counted = [
-            one.reclaimable_before for one in told if one.reclaimable_before is not None
-        ]
-        of = f"; {size(sum(counted))} had been counted to come back" if counted else ""
-        yield f"{_HOME}: {size(found.reclaimed_bytes)} ({found.reclaimed_bytes} bytes){of}"
+def _bytes(record: Record) -> Iterator[str]:
+    disks = [disk for disk in record.storage if disk.allocated_after is not None]
+    if disks:
+        yield _held(disks)
+    if record.run.mode != "fix":
+        return
+    if not disks and not record.reclaimed_bytes:
+        return
+    line = f"{_HOME}: {size(record.reclaimed_bytes)} ({record.reclaimed_bytes} bytes)"
+    counted = known(disk.reclaimable_before for disk in disks)
+    if counted:
+        line += f"; {size(sum(counted))} had been counted to come back"
+    yield line
 
 
-def _held(told: list[Storage]) -> str:
-    held = sum(one.allocated_after or 0 for one in told)
-    line = f"the host holds {size(held)} for {len(told)} disks"
-    known = [one for one in told if one.used is not None]
-    if known:
-        needed = sum(one.used or 0 for one in known)
-        held_known = sum(one.allocated_after or 0 for one in known)
-        line += f"; {len(known)} were looked into: they take {size(held_known)} and need {size(needed)}"
-    if counted := [one for one in told if one.reclaimable_after is not None]:
-        line += f"; a trim gives back {size(sum(one.reclaimable_after or 0 for one in counted))}"
+def _held(disks: list[Storage]) -> str:
+    """Report the bytes that the host holds for *disks*, and the part that the guests need, as far as that is known."""
+    held = sum(known(disk.allocated_after for disk in disks))
+    line = f"the host holds {size(held)} for {len(disks)} disks"
+    seen = [disk for disk in disks if disk.used is not None]
+    if seen:
+        taken = sum(known(disk.allocated_after for disk in seen))
+        needed = sum(known(disk.used for disk in seen))
+        line += f"; {len(seen)} were looked into: they take {size(taken)} and need {size(needed)}"
+    counted = known(disk.reclaimable_after for disk in disks)
+    if counted:
+        line += f"; a trim gives back {size(sum(counted))}"
     return line

@@ -36,6 +36,13 @@ def told(found: Comparison) -> dict[str, list[str]]:
         ("compliant", "pending", "otherwise"),
         ("not-assessable", "noncompliant", "otherwise"),
         ("compliant", "not-assessable", "otherwise"),
+        ("error", "compliant", "mended"),
+        ("waived", "fixed", "mended"),
+        ("noncompliant", "not-applicable", "otherwise"),
+        ("pending", "noncompliant", "otherwise"),
+        ("noncompliant", "error", "otherwise"),
+        ("waived", "compliant", "otherwise"),
+        ("fixed", "waived", "otherwise"),
     ],
 )
 def test_a_verdict_that_turned(before: str, after: str, kind: str) -> None:
@@ -50,6 +57,10 @@ def test_a_verdict_that_turned(before: str, after: str, kind: str) -> None:
         ("fixed", "compliant"),
         ("noncompliant", "noncompliant"),
         ("not-applicable", "compliant"),
+        ("fixed", "not-applicable"),
+        ("pending", "pending"),
+        ("waived", "waived"),
+        ("error", "error"),
     ],
 )
 def test_what_is_as_it_was_is_not_told(before: str, after: str) -> None:
