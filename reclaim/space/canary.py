@@ -52,11 +52,9 @@ class Canary:
     def prepare(self) -> tuple[Trimmed, int]:
         """Trim what is free already. Returns what fstrim said, and the free bytes (statvfs(3)'s f_bavail)."""
         lines = self._run("prepare", seconds=_TRIM_SECONDS)
-        match = (
-            re.fullmatch(r"\S.*\s\d+\s+\d+\s+(\d{1,18})\s+\d+%\s.*", lines[-1])
-            if lines
-            else None
-        )
+        match = None
+        if lines:
+            match = re.fullmatch(r"\S.*\s\d+\s+\d+\s+(\d{1,18})\s+\d+%\s.*", lines[-1])
         if match is None:
             raise ProbeError(
                 f"{self.guest}: df in the guest does not say what is free on {self.mount!r}"
@@ -88,17 +86,10 @@ class Canary:
             self._run("sweep", seconds=_SWEEP_SECONDS)
 
     def _run(self, verb: str, *arguments: str, seconds: int) -> list[str]:
-        words = [
-            "/bin/sh",
-            "-c",
-            script(),
-            "reclaim",
-            verb,
-            self.mount,
-            self.token,
-            *arguments,
-        ]
-        result = self.shell.run(" ".join(["%s"] * len(words)), *words, seconds=seconds)
+        own = ["/bin/sh", "-c", script(), "reclaim", verb, self.mount, self.token]
+        command = [*own, *arguments]
+        quoted = " ".join(["%s"] * len(command))
+        result = self.shell.run(quoted, *command, seconds=seconds)
         if result.rc != 0:
             said = " ".join(result.stderr.split())[-200:]
             raise NotPlanted(
@@ -113,14 +104,8 @@ def script() -> str:
 
 
 def _trimmed(guest: str, lines: list[str]) -> Trimmed:
-    match = next(
-        (
-            found
-            for line in lines
-            if (found := re.fullmatch(r"trim (\d{1,3}) ?(.*)", line))
-        ),
-        None,
-    )
-    if match is None:
-        raise ProbeError(f"{guest}: the guest does not say what fstrim ended with")
-    return Trimmed(int(match[1]), " ".join(match[2].split())[:200])
+    for line in lines:
+        match = re.fullmatch(r"trim (\d{1,3}) ?(.*)", line)
+        if match is not None:
+            return Trimmed(int(match[1]), " ".join(match[2].split())[:200])
+    raise ProbeError(f"{guest}: the guest does not say what fstrim ended with")

@@ -113,7 +113,8 @@ def written(stores: Sequence[Store]) -> int:
 
 def settled(stores: Sequence[Store], enough: Callable[[int], bool]) -> int:
     """What the host holds once it is *enough*, or when its count lags behind no longer."""
-    deadline = time.monotonic() + max(_PATIENCE, *(one.lag for one in stores))
+    lag = max(store.lag for store in stores)
+    deadline = time.monotonic() + max(_PATIENCE, lag)
     while True:
         count = allocated(stores)
         if enough(count) or time.monotonic() > deadline:

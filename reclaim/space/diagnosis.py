@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from reclaim.base.text import size
 from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
@@ -18,32 +18,53 @@ UNKNOWN = "none of the known layers explains it"
 
 
 def layer(
-    one: Filesystem,
+    filesystem: Filesystem,
     stores: Sequence[Store],
     trimmed: Trimmed,
     canary: int,
     returned: int,
 ) -> str:
     """The first layer that is known to keep what was freed in *one*, and the requirement that mends it."""
-    return (
-        _deaf(one, stores, trimmed)
-        or _untold(trimmed, canary)
-        or next(filter(None, (_definition(store.disk) for store in stores)), "")
-        or next(filter(None, map(_image, stores)), "")
-        or next(filter(None, (_grain(one, store, returned) for store in stores)), "")
-        or UNKNOWN
-    )
+    reasons = _reasons(filesystem, stores, trimmed, canary, returned)
+    return next(filter(None, reasons), UNKNOWN)
 
 
-def _deaf(one: Filesystem, stores: Sequence[Store], trimmed: Trimmed) -> str:
+def _reasons(
+    filesystem: Filesystem,
+    stores: Sequence[Store],
+    trimmed: Trimmed,
+    canary: int,
+    returned: int,
+) -> Iterator[str]:
+    """Yield for each layer why it keeps the bytes, or "", from the inside out."""
+    yield _deaf(filesystem, stores, trimmed)
+    yield _untold(trimmed, canary)
+    for store in stores:
+        yield _definition(store.disk)
+    for store in stores:
+        yield _image(store)
+    for store in stores:
+        yield _grain(filesystem, store, returned)
+
+
+def _deaf(filesystem: Filesystem, stores: Sequence[Store], trimmed: Trimmed) -> str:
     """A layer of the guest that takes no discards."""
-    deaf = next((part for way in one.ways for part in way if part.disc_max == 0), None)
-    said = f"; fstrim says: {trimmed.words}" if trimmed.status else ""
+    deaf = _deaf_device(filesystem)
     if deaf is not None:
+        said = f"; fstrim says: {trimmed.words}" if trimmed.status else ""
         return f"{_named(deaf, stores)} (see disc-max){said}"
     if trimmed.status:
         return f"fstrim failed with status {trimmed.status}: {trimmed.words or 'without a word'}"
     return ""
+
+
+def _deaf_device(filesystem: Filesystem) -> BlockDevice | None:
+    """Return the first device below *filesystem* that takes no discards, or None."""
+    for way in filesystem.ways:
+        for device in way:
+            if device.disc_max == 0:
+                return device
+    return None
 
 
 def _named(deaf: BlockDevice, stores: Sequence[Store]) -> str:
@@ -52,9 +73,8 @@ def _named(deaf: BlockDevice, stores: Sequence[Store]) -> str:
     if deaf.type != "disk":
         return f"{deaf.path} ({deaf.type}) takes no discards"
     disk = disk_of(stores[0].disk.guest, deaf) or _only(stores)
-    return (
-        _virtio_blk(disk) if disk else ""
-    ) or f"the virtual disk {deaf.path} offers no discard"
+    reason = _virtio_blk(disk) if disk else ""
+    return reason or f"the virtual disk {deaf.path} offers no discard"
 
 
 def _only(stores: Sequence[Store]) -> Disk | None:
@@ -66,17 +86,21 @@ def _virtio_blk(disk: Disk) -> str:
     """Why *disk*, as it runs, takes no discards if it is virtio-blk; "" for another bus."""
     live = disk.guest.live
     view = disk.guest.live_disk(disk.view)
-    known = parse(live.machine or "") if live else None
-    if view is None or view.bus != "virtio" or known is None:
+    if live is None or view is None or view.bus != "virtio":
         return ""
-    if known.version is not None and known.version < VIRTIO_BLK_DISCARD:
-        waits = (
-            ""
-            if disk.guest.machine == known.name
-            else ", and the definition has another already"
+    known = parse(live.machine or "")
+    if known is None:
+        return ""
+    if known.version is None or known.version >= VIRTIO_BLK_DISCARD:
+        return (
+            "the guest's virtio-blk driver takes no discards (Linux has that from 5.0)"
         )
-        return f"virtio-blk on {known.name} offers no discard before machine type 4.0{waits}"
-    return "the guest's virtio-blk driver takes no discards (Linux has that from 5.0)"
+    waits = ""
+    if disk.guest.machine != known.name:
+        waits = ", and the definition has another already"
+    return (
+        f"virtio-blk on {known.name} offers no discard before machine type 4.0{waits}"
+    )
 
 
 def _untold(trimmed: Trimmed, canary: int) -> str:
