@@ -278,14 +278,16 @@ class HeldBytes:
         )
 
 
+#: where the bytes are that no trim of a filesystem gives back, by the kind of an area
+_APART = {
+    "swap": "in swap, which no trim empties",
+    "free": "in {}, which no filesystem trims",
+    "filesystem": "free in {}, which cannot be trimmed",
+}
+
+
 def _apart(area: Area) -> str:
-    if area.kind == "swap":
-        return "in swap, which no trim empties"
-    if area.kind == "free":
-        return f"in {area.what}, which no filesystem trims"
-    if area.kind == "filesystem":
-        return f"free in {area.what}, which cannot be trimmed"
-    return f"in {area.what}"
+    return _APART.get(area.kind, "in {}").format(area.what)
 
 
 def promised(guest: Guest) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from reclaim.base.text import size
 from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
@@ -50,20 +51,22 @@ def _reasons(
 def _deaf(filesystem: Filesystem, stores: Sequence[Store], trimmed: Trimmed) -> str:
     """A layer of the guest that takes no discards."""
     deaf = _deaf_device(filesystem)
-    if deaf is not None:
-        said = f"; fstrim says: {trimmed.words}" if trimmed.status else ""
-        return f"{_named(deaf, stores)} (see disc-max){said}"
+    if deaf is None and not trimmed.status:
+        return ""
+    if deaf is None:
+        said = trimmed.words or "without a word"
+        return f"fstrim failed with status {trimmed.status}: {said}"
+    reason = f"{_named(deaf, stores)} (see disc-max)"
     if trimmed.status:
-        return f"fstrim failed with status {trimmed.status}: {trimmed.words or 'without a word'}"
-    return ""
+        reason += f"; fstrim says: {trimmed.words}"
+    return reason
 
 
 def _deaf_device(filesystem: Filesystem) -> BlockDevice | None:
     """Return the first device below *filesystem* that takes no discards, or None."""
-    for way in filesystem.ways:
-        for device in way:
-            if device.disc_max == 0:
-                return device
+    for device in chain.from_iterable(filesystem.ways):
+        if device.disc_max == 0:
+            return device
     return None
 
 

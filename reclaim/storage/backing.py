@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -45,18 +45,11 @@ def names(read: Read, format: str | None, path: str) -> Names:  # noqa: A002
         return Names()
     head = read(0, HEAD)
     if head.startswith(_MAGIC) and len(head) >= 24:
-        return (
-            _of_qcow2(read, head, path)
-            if head[4:8] != b"\0\0\0\1"
-            else Names(_at(read, *_PLACE.unpack_from(head, 8)))
-        )
+        return _of_qcow(read, head, path)
     if head.startswith(_QED) and len(head) >= 64:
         return _of_qed(read, head)
     if head.startswith((_VMDK, b"# Disk DescriptorFile")):
-        found = re.search(
-            rb'^\s*parentFileNameHint\s*=\s*"([^"\n]{1,1023})"', head, re.MULTILINE
-        )
-        return Names(_text(found[1]) if found else None, "vmdk")
+        return _of_vmdk(head)
     if format is None and head:
         return Names()  # QEMU takes it for a raw one
     raise NotAssessable(
@@ -69,11 +62,20 @@ _PLACE = struct.Struct(">QI")
 
 
 def _at(read: Read, offset: int, length: int) -> str | None:
-    return _text(read(offset, min(length, _MAX_NAME))) if offset and length else None
+    if not offset or not length:
+        return None
+    return _text(read(offset, min(length, _MAX_NAME)))
 
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", errors="surrogateescape")
+
+
+def _of_qcow(read: Read, head: bytes, path: str) -> Names:
+    """Return the names in the header of a qcow or a qcow2."""
+    if head[4:8] == b"\0\0\0\1":
+        return Names(_at(read, *_PLACE.unpack_from(head, 8)))
+    return _of_qcow2(read, head, path)
 
 
 def _of_qcow2(read: Read, head: bytes, path: str) -> Names:
@@ -95,6 +97,13 @@ def _of_qcow2(read: Read, head: bytes, path: str) -> Names:
         found.get(_BACKING_FORMAT),
         found.get(_DATA_FILE),
     )
+
+
+def _of_vmdk(head: bytes) -> Names:
+    hint = re.search(
+        rb'^\s*parentFileNameHint\s*=\s*"([^"\n]{1,1023})"', head, re.MULTILINE
+    )
+    return Names(_text(hint[1]) if hint else None, "vmdk")
 
 
 def _of_qed(read: Read, head: bytes) -> Names:
@@ -165,32 +174,42 @@ def network(name: str) -> str:
     """`rbd:pool/image` of what QEMU and libvirt write in several ways: without options, monitors and secrets."""
     protocol, _, rest = name.partition(":")
     protocol, _, transport = protocol.partition("+")
-    if protocol in ("gluster", "iscsi", "sheepdog") and rest.startswith("//"):
+    is_url = rest.startswith("//")
+    if protocol in ("gluster", "iscsi", "sheepdog") and is_url:
         return f"{protocol}:{rest[2:].partition('/')[2]}"  # of one cluster, whichever host is asked
     if protocol == "rbd":
         return f"rbd:{re.split(r'[:@]', rest)[0]}"
-    if (
-        protocol == "nbd"
-        and transport == "unix"
-        and (socket := re.search(r"[?&]socket=([^&]+)", rest))
-    ):
-        return f"nbd:{unquote(socket[1])}/{rest.partition('?')[0].lstrip('/')}"
-    if protocol == "nbd" and not rest.startswith("//"):
-        where, _, export = rest.partition(":exportname=")
-        at = where.removeprefix("unix:")
-        return (
-            f"nbd:{at}/{export}" if at != where else network(f"nbd://{where}/{export}")
-        )
-    if protocol in _PORTS and rest.startswith("//"):
-        host, _, path = rest[2:].partition("/")
-        host = host.rpartition("@")[2]
-        host = (
-            host
-            if re.search(r":\d+\Z", host)
-            else f"{host.removesuffix(':')}:{_PORTS[protocol]}"
-        )
-        return f"{protocol}://{host}/{path.partition('?')[0].lstrip('/')}"
+    if protocol == "nbd":
+        place = _nbd(transport, rest)
+        if place:
+            return place
+    if protocol in _PORTS and is_url:
+        return _with_port(protocol, rest)
     return f"{protocol}:{rest}"
+
+
+def _nbd(transport: str, rest: str) -> str:
+    """Return the place of an NBD export at a socket, or written in QEMU's old way; "" for any other URL."""
+    if transport == "unix":
+        socket = re.search(r"[?&]socket=([^&]+)", rest)
+        if socket:
+            return f"nbd:{unquote(socket[1])}/{rest.partition('?')[0].lstrip('/')}"
+    if rest.startswith("//"):
+        return ""
+    server, _, export = rest.partition(":exportname=")
+    socket_path = server.removeprefix("unix:")
+    if socket_path != server:
+        return f"nbd:{socket_path}/{export}"
+    return network(f"nbd://{server}/{export}")
+
+
+def _with_port(protocol: str, rest: str) -> str:
+    """Return a URL without user and options, with the default port if it has none."""
+    host, _, path = rest[2:].partition("/")
+    host = host.rpartition("@")[2]
+    if not re.search(r":\d+\Z", host):
+        host = f"{host.removesuffix(':')}:{_PORTS[protocol]}"
+    return f"{protocol}://{host}/{path.partition('?')[0].lstrip('/')}"
 
 
 def _tree(name: str) -> dict[str, Any]:
@@ -210,11 +229,12 @@ def _unfolded(node: dict[str, Any]) -> dict[str, Any]:
     """*node* with `file.driver` as what it is: the driver of its node `file` (QEMU's qdict_crumple)."""
     tree: dict[str, Any] = {}
     for key, value in node.items():
-        at, (*above, last) = tree, key.split(".")[:_DEEPEST_NODE]
-        for one in above:
-            inner = at.setdefault(one, {})
-            at = inner if isinstance(inner, dict) else {}
-        at[last] = value
+        *above, last = key.split(".")[:_DEEPEST_NODE]
+        inner = tree
+        for name in above:
+            below = inner.setdefault(name, {})
+            inner = below if isinstance(below, dict) else {}
+        inner[last] = value
     return tree
 
 
@@ -230,23 +250,27 @@ def _leaves(
     node = _unfolded(node)
     driver = str(node.get("driver", ""))
     own = driver if driver in CHAINING or driver == "raw" else format
-    if place := _place_of(driver, node, folder):
+    place = _place_of(driver, node, folder)
+    if place:
         yield Leaf(place, own)
         return
-    children = [
-        (name, one)
-        for name, value in node.items()
-        if name not in _NO_NODES
-        for one in _nodes(value)
-    ]
+    children = _children(node)
     if not children:
-        words = driver or "without a driver"
         raise NotAssessable(
-            f"the node {words} in the name of its backing file is not understood"
+            f"the node {driver or 'without a driver'} in the name of its backing file is not understood"
         )
+    formats = {"backing": None, "data-file": "raw"}
     for name, child in children:
-        other = None if name == "backing" else "raw" if name == "data-file" else own
-        yield from _leaves(child, folder, other, depth + 1)
+        yield from _leaves(child, folder, formats.get(name, own), depth + 1)
+
+
+def _children(node: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the nodes below *node*, each with the name of what it is there."""
+    children: list[tuple[str, dict[str, Any]]] = []
+    for name, value in node.items():
+        if name not in _NO_NODES:
+            children += [(name, child) for child in _nodes(value)]
+    return children
 
 
 def _place_of(driver: str, node: dict[str, Any], folder: str) -> str:
@@ -274,49 +298,60 @@ _NO_NODES = (
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:
     """The nodes in a value: itself, or those of a list, which may be written by numbers."""
-    if isinstance(value, list):
-        yield from (one for one in value if isinstance(one, dict))
-    elif isinstance(value, dict) and value and all(key.isdecimal() for key in value):
-        yield from (one for one in value.values() if isinstance(one, dict))
-    elif isinstance(value, dict):
-        yield value
+    if isinstance(value, dict):
+        if not _is_numbered(value):
+            yield value
+            return
+        several: Iterable[Any] = value.values()
+    elif isinstance(value, list):
+        several = value
+    else:
+        return
+    for node in several:
+        if isinstance(node, dict):
+            yield node
+
+
+def _is_numbered(value: dict[str, Any]) -> bool:
+    """True if *value* is a list, written with the numbers of its elements as keys."""
+    return bool(value) and all(map(str.isdecimal, value))
+
+
+#: the settings that together name the image of a driver; "path" for the others
+_NAMED_BY = {
+    "rbd": ("pool", "namespace", "image"),
+    "gluster": ("volume", "path"),
+    "iscsi": ("target", "lun"),
+    "sheepdog": ("vdi",),
+    "nbd": ("export",),
+}
 
 
 def _on_a_network(driver: str, node: dict[str, Any]) -> str:
     """As `network` has it."""
-
-    def text(*names: str) -> str:
-        return "/".join(
-            str(node[name]).strip("/")
-            for name in names
-            if node.get(name) not in (None, "")
-        )
-
-    names = {
-        "rbd": ("pool", "namespace", "image"),
-        "gluster": ("volume", "path"),
-        "iscsi": ("target", "lun"),
-        "sheepdog": ("vdi",),
-        "nbd": ("export",),
-    }.get(driver, ("path",))
+    names = _NAMED_BY.get(driver, ("path",))
     if (
         "uri" in node
         or "url" in node
-        or (driver in ("rbd", "sheepdog") and not text(*names))
+        or (driver in ("rbd", "sheepdog") and not _joined(node, names))
     ):
-        return network(
-            str(
-                node.get("uri")
-                or node.get("url")
-                or f"{driver}:{node.get('filename', '')}"
-            )
-        )
-    if driver in _PORTS:
-        server = node.get("server")
-        at = server if isinstance(server, dict) else node
-        if driver == "nbd" and isinstance(at.get("path"), str):
-            return f"nbd:{at['path']}/{text('export')}"
-        return network(
-            f"{driver}://{at.get('host', '')}:{at.get('port', '')}/{text(*names)}"
-        )
-    return f"{driver}:{text(*names)}"
+        uri = node.get("uri") or node.get("url")
+        return network(str(uri or f"{driver}:{node.get('filename', '')}"))
+    if driver not in _PORTS:
+        return f"{driver}:{_joined(node, names)}"
+    server = node.get("server")
+    if not isinstance(server, dict):
+        server = node
+    if driver == "nbd" and isinstance(server.get("path"), str):
+        return f"nbd:{server['path']}/{_joined(node, ('export',))}"
+    host = f"{server.get('host', '')}:{server.get('port', '')}"
+    return network(f"{driver}://{host}/{_joined(node, names)}")
+
+
+def _joined(node: dict[str, Any], names: Iterable[str]) -> str:
+    """Return the settings *names* of *node* as a path; absent and empty ones are left out."""
+    parts = []
+    for name in names:
+        if node.get(name) not in (None, ""):
+            parts.append(str(node[name]).strip("/"))
+    return "/".join(parts)

@@ -88,40 +88,36 @@ def sharers(shell: Host, copy: int, folder: int, address: int) -> list[Sharer]:
     try:
         here = f"/proc/{os.getpid()}/fd/{top}/."
         home, of_home = _shown(shell, here)
-        told = shell.run(
+        result = shell.run(
             "btrfs inspect-internal logical-resolve -o %s %s", str(address), here
         )
-        lines = [
-            line
-            for line in (told.stdout + told.stderr).splitlines()
-            if not _is(line, own)
-        ]
+        printed = (result.stdout + result.stderr).splitlines()
+        lines = [line for line in printed if not _is(line, own)]
         place = str(Path(f"/proc/self/fd/{top}").readlink())
     finally:
         os.close(top)
     found: dict[str, Sharer] = {}
     for line in lines:
         unreached = _UNREACHED.fullmatch(line.strip())
-        if unreached and unreached[2] == home:
-            if unreached[1] != str(own.st_ino):
-                one = Sharer(f"a reflink in {printable(home)}", is_snapshot=False)
-                found[one.words] = one
-        elif unreached:
-            one = Sharer(
-                f"snapshot {printable(unreached[2])}",
-                is_snapshot=unreached[2] in of_home,
-            )
-            found[one.words] = one
+        if unreached:
+            if unreached[2] == home and unreached[1] == str(own.st_ino):
+                continue
+            sharer = _unreached(unreached[2], home, of_home)
+            found[sharer.words] = sharer
         elif line.startswith("/"):
-            path = (
-                f"{place.rstrip('/')}/{line.removeprefix(here).lstrip('/')}"
-                if line.startswith(here)
-                else line
-            )
-            found[line] = Sharer(
-                printable(path), is_snapshot=_lies_in(shell, line, of_home)
-            )
+            path = line
+            if line.startswith(here):
+                path = f"{place.rstrip('/')}/{line.removeprefix(here).lstrip('/')}"
+            is_snapshot = _lies_in(shell, line, of_home)
+            found[line] = Sharer(printable(path), is_snapshot=is_snapshot)
     return list(found.values())
+
+
+def _unreached(name: str, home: str, of_home: Iterable[str]) -> Sharer:
+    """Return the sharer in the subvolume *name*, which is not mounted; *of_home*: the snapshots of *home*."""
+    if name == home:
+        return Sharer(f"a reflink in {printable(home)}", is_snapshot=False)
+    return Sharer(f"snapshot {printable(name)}", is_snapshot=name in of_home)
 
 
 def _is(line: str, own: os.stat_result) -> bool:
@@ -147,13 +143,11 @@ def _top(folder: int) -> int:
     """A descriptor of the top of the subvolume that the open *folder* lies in, as far up as this mount shows it."""
     here = os.dup(folder)
     while (below := os.fstat(here)).st_ino != int(_TOP):
-        above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
-        if (os.fstat(above).st_dev, os.fstat(above).st_ino == below.st_ino) != (
-            below.st_dev,
-            False,
-        ):
-            os.close(above)
+        parent = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
+        above = os.fstat(parent)
+        if above.st_dev != below.st_dev or above.st_ino == below.st_ino:
+            os.close(parent)
             break
         os.close(here)
-        here = above
+        here = parent
     return here

@@ -57,11 +57,9 @@ class HostImage:
 
         XFS allocates ahead of a file that grows, as much again as it has (xfs(5), allocsize).
         """
-        return (
-            self.allocated
-            if self.is_device or self.allocated is None
-            else min(self.allocated, self.length)
-        )
+        if self.is_device or self.allocated is None:
+            return self.allocated
+        return min(self.allocated, self.length)
 
     @property
     def folder(self) -> str:
@@ -116,47 +114,55 @@ printf '\n'
 
 def look(hypervisor: Node, path: str) -> HostImage:
     """The image at *path*. Raises ProbeError where it cannot be looked at, NotAssessable where there is none."""
-    said = _run(hypervisor, path, _LOOK, path)
-    if problem := said.get("error"):
+    answers = _run(hypervisor, path, _LOOK, path)
+    if problem := answers.get("error"):
         words = " ".join(_text(problem).split())[:300] or f"{path}: stat failed"
         # a pool that is not mounted, an image that somebody moved: nothing is wrong with looking
-        raise (
-            NotAssessable(words)
-            if words.endswith("No such file or directory")
-            else ProbeError(words)
-        )
-    fields = _text(said.get("stat", b"")).split("|")
+        if words.endswith("No such file or directory"):
+            raise NotAssessable(words)
+        raise ProbeError(words)
+    fields = _text(answers.get("stat", b"")).split("|")
     if len(fields) != 7 or not _COUNTS.fullmatch("|".join(fields[1:])):
         raise ProbeError(f"{path}: what stat says cannot be parsed")
-    kind, length, blocks, unit, device, major, minor = fields
-    head = said.get("head", b"")
+    kind = fields[0]
     if kind.startswith("regular"):
-        filesystem = _text(said.get("filesystem", b""))
-        real = said.get("real", b"").decode("utf-8", errors="surrogateescape")
-        return HostImage(
-            path,
-            False,
-            device,
-            int(length),
-            int(blocks) * int(unit),
-            filesystem,
-            head=head,
-            real=real,
-        )
-    if kind != "block special file":
-        raise NotAssessable(f"{path}: a {kind}, not an image")
+        return _file(path, fields, answers)
+    if kind == "block special file":
+        return _device(path, fields, answers)
+    raise NotAssessable(f"{path}: a {kind}, not an image")
+
+
+def _file(path: str, fields: list[str], answers: dict[str, bytes]) -> HostImage:
+    """Return the image file at *path*, from the *fields* of stat and the other answers of `_LOOK`."""
+    _, length, blocks, unit, device, _, _ = fields
+    real = answers.get("real", b"").decode("utf-8", errors="surrogateescape")
+    return HostImage(
+        path,
+        False,
+        device,
+        int(length),
+        int(blocks) * int(unit),
+        _text(answers.get("filesystem", b"")),
+        head=answers.get("head", b""),
+        real=real,
+    )
+
+
+def _device(path: str, fields: list[str], answers: dict[str, bytes]) -> HostImage:
+    """Return the block device at *path*, from the *fields* of stat and the other answers of `_LOOK`."""
+    major, minor = fields[-2:]
     return HostImage(
         path,
         True,
         f"{major}:{minor}",
-        (_number(said, "sectors") or 0) * 512,
-        thin_bytes(_text(said.get("status", b""))),
-        discard_max=_number(said, "max"),
-        discard_granularity=_number(said, "granularity"),
-        targets=_targets(said, "table"),
-        below=_targets(said, "below"),
-        mapper=_text(said.get("mapper", b"")).partition("-")[0],
-        head=head,
+        (_number(answers, "sectors") or 0) * 512,
+        thin_bytes(_text(answers.get("status", b""))),
+        discard_max=_number(answers, "max"),
+        discard_granularity=_number(answers, "granularity"),
+        targets=_targets(answers, "table"),
+        below=_targets(answers, "below"),
+        mapper=_text(answers.get("mapper", b"")).partition("-")[0],
+        head=answers.get("head", b""),
     )
 
 
@@ -172,11 +178,10 @@ def thin_bytes(status: str) -> int | None:
     Its words: start, length, `thin`, mapped sectors, highest mapped sector (Linux's thin-provisioning.rst).
     """
     words = status.split()
-    return (
-        int(words[3]) * 512
-        if words[2:3] == ["thin"] and re.fullmatch(r"[0-9]{1,18}", "".join(words[3:4]))
-        else None
-    )
+    if words[2:3] != ["thin"]:
+        return None
+    mapped = "".join(words[3:4])
+    return int(mapped) * 512 if re.fullmatch(r"[0-9]{1,18}", mapped) else None
 
 
 def header(hypervisor: Node, image: HostImage) -> Qcow2:
@@ -296,23 +301,23 @@ def punched(hypervisor: Node, image: HostImage) -> Punch:
 
 
 def _punch(hypervisor: Node, folder: str) -> Punch:
-    where = f"{folder}: whether its filesystem frees holes cannot be tried"
+    problem = f"{folder}: whether its filesystem frees holes cannot be tried"
     try:
-        said = _run(hypervisor, folder, _PUNCH, folder, str(_WRITTEN), str(_PIECE))
+        answers = _run(hypervisor, folder, _PUNCH, folder, str(_WRITTEN), str(_PIECE))
     except ProbeError as exc:
-        raise NotAssessable(f"{where}: {exc}") from exc
-    if unseen := said.get("unseen"):
-        raise NotAssessable(f"{where}: {_text(unseen)}")
-    written = (_number(said, "written") or 0) * 512
-    if refused := _text(said.get("refused", b"")):
+        raise NotAssessable(f"{problem}: {exc}") from exc
+    if unseen := answers.get("unseen"):
+        raise NotAssessable(f"{problem}: {_text(unseen)}")
+    written = (_number(answers, "written") or 0) * 512
+    refused = _text(answers.get("refused", b""))
+    if refused:
+        # its own words for EOPNOTSUPP
         if not re.search("not supported|unsupported", refused, re.IGNORECASE):
-            raise NotAssessable(f"{where}: {refused}")
-        return Punch(
-            written, refused=f"fallocate says {refused}"
-        )  # its own words for EOPNOTSUPP
-    piece, rest = _number(said, "piece"), _number(said, "rest")
+            raise NotAssessable(f"{problem}: {refused}")
+        return Punch(written, refused=f"fallocate says {refused}")
+    piece, rest = _number(answers, "piece"), _number(answers, "rest")
     if written < _WRITTEN // 2 or piece is None or rest is None:
-        raise NotAssessable(f"{where}: it does not count blocks")
+        raise NotAssessable(f"{problem}: it does not count blocks")
     return Punch(written, piece * 512, rest * 512)
 
 
@@ -323,23 +328,20 @@ def _run(hypervisor: Node, path: str, script: str, *arguments: str) -> dict[str,
     """What *script* says: lines of a name and base64. Raises ProbeError where it fails or does not end."""
     command = f"timeout -k 5 {_SECONDS} /bin/sh -c %s reclaim" + " %s" * len(arguments)
     result = hypervisor.shell.run(command, script, *arguments)
+    if result.rc in (124, 137):
+        raise ProbeError(f"{path}: no answer within {_SECONDS} s")
     if result.rc != 0:
-        why = (
-            f"no answer within {_SECONDS} s"
-            if result.rc in (124, 137)
-            else _last(result.stderr)
-        )
-        raise ProbeError(f"{path}: {why}")
-    found = {}
+        raise ProbeError(f"{path}: {_last(result.stderr)}")
+    answers = {}
     for line in result.stdout.splitlines():
         name, _, data = line.partition(" ")
         try:
-            found[name] = base64.b64decode(data, validate=True)
+            answers[name] = base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError) as exc:
             raise ProbeError(
                 f"{path}: what the hypervisor's shell says cannot be parsed"
             ) from exc
-    return found
+    return answers
 
 
 def _last(errors: str) -> str:

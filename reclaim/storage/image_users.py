@@ -15,6 +15,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from weakref import WeakKeyDictionary
@@ -71,41 +72,15 @@ def uses(
     hypervisor: Node, root: Element, guest: str, *, note: str = "", runs: bool = False
 ) -> Iterator[Use]:
     """Every image that a definition names."""
-    for disk in root.iterfind("devices/disk"):
-        yield from _of_disk(
-            hypervisor,
-            disk,
-            Use(guest, note + _target(disk), "", None, writes=True, runs=runs),
-        )
     base = Use(guest, note, "", None, writes=True, runs=runs)
+    for disk in root.iterfind("devices/disk"):
+        yield from _of_disk(hypervisor, disk, replace(base, what=note + _target(disk)))
     for source in root.iterfind("devices/hostdev[@type='scsi']/source"):
         yield replace(
             base, what=f"{note}hostdev", place=_scsi_device(source), format="raw"
         )
-    for device in root.iterfind("devices/*"):
-        for source in device.iter("source", "block") if device.tag != "disk" else ():
-            place = (
-                source.get("file")
-                or source.get("dev")
-                or source.findtext("path")
-                or source.text
-            )
-            if (path := str(place or "").strip()).startswith("/"):
-                yield replace(base, what=f"{note}{device.tag!s}", place=path)
-    nvram = root.find("os/nvram")
-    if (
-        path := ""
-        if nvram is None
-        else str(nvram.text or "").strip() or _source(hypervisor, nvram)
-    ):
-        yield replace(
-            base, what=f"{note}nvram", place=path, format="raw", may_be_gone=True
-        )
-    loader = root.find("os/loader[@readonly='no']")
-    if loader is not None and (path := str(loader.text or "").strip()):
-        yield replace(
-            base, what=f"{note}loader", place=path, format="raw", may_be_gone=True
-        )
+    yield from _of_other_devices(root, base)
+    yield from _of_firmware(hypervisor, root, base)
     for name, is_read in qemuargs.images(root):
         for place in _named(name):
             yield replace(
@@ -113,23 +88,51 @@ def uses(
             )
 
 
+def _of_other_devices(root: Element, base: Use) -> Iterator[Use]:
+    """Yield the files and devices of the host behind all devices but disks; `what` of *base* stands before theirs."""
+    for device in root.iterfind("devices/*"):
+        if device.tag == "disk":
+            continue
+        for source in device.iter("source", "block"):
+            place = (
+                source.get("file")
+                or source.get("dev")
+                or source.findtext("path")
+                or source.text
+            )
+            path = str(place or "").strip()
+            if path.startswith("/"):
+                yield replace(base, what=f"{base.what}{device.tag!s}", place=path)
+
+
+def _of_firmware(hypervisor: Node, root: Element, base: Use) -> Iterator[Use]:
+    """Yield the variables of the firmware, and the firmware itself if the guest writes to it."""
+    base = replace(base, format="raw", may_be_gone=True)
+    nvram = root.find("os/nvram")
+    path = _text_of(nvram) or _source(hypervisor, nvram)
+    if path:
+        yield replace(base, what=f"{base.what}nvram", place=path)
+    path = _text_of(root.find("os/loader[@readonly='no']"))
+    if path:
+        yield replace(base, what=f"{base.what}loader", place=path)
+
+
+def _text_of(element: Element | None) -> str:
+    return "" if element is None else str(element.text or "").strip()
+
+
 def _scsi_device(source: Element) -> str:
     """The disk of the host, or of an iSCSI target, that is handed on as a SCSI device; "" for any other."""
     if protocol := source.get("protocol"):
         return _network(str(protocol), source)
     adapter, address = source.find("adapter"), source.find("address")
-    host = (
-        ""
-        if adapter is None
-        else str(adapter.get("name") or "").removeprefix("scsi_host")
-    )
-    if address is None or not host.isdecimal():
+    if adapter is None or address is None:
         return ""
-    parts = [
-        host,
-        *(str(address.get(name) or "0") for name in ("bus", "target", "unit")),
-    ]
-    return f"{_SCSI}{':'.join(parts)}"
+    host = str(adapter.get("name") or "").removeprefix("scsi_host")
+    if not host.isdecimal():
+        return ""
+    numbers = [str(address.get(name) or "0") for name in ("bus", "target", "unit")]
+    return _SCSI + ":".join([host, *numbers])
 
 
 def written_from_outside(guest: Guest, path: str) -> Use:
@@ -155,12 +158,10 @@ def _target(disk: Element) -> str:
 
 def _named(name: str) -> list[str]:
     """The places that a name in QEMU's arguments leads to; one that is not understood stays as it is."""
+    if name.startswith("/"):
+        return [name]
     try:
-        return (
-            [name]
-            if name.startswith("/")
-            else [one.place for one in backing.locations(name, "/", None)]
-        )
+        return [leaf.place for leaf in backing.locations(name, "/", None)]
     except NotAssessable:
         return [name]
 
@@ -202,12 +203,15 @@ def _format(element: Element) -> str | None:
 
 def _source(hypervisor: Node, parent: Element | None) -> str:
     """Where the `<source>` of *parent* lies; "" where there is none, or nothing that two could share."""
-    source = None if parent is None else parent.find("source")
+    if parent is None:
+        return ""
+    source = parent.find("source")
     if source is None:
         return ""
-    if pool := source.get("pool"):
+    pool, protocol = source.get("pool"), source.get("protocol")
+    if pool:
         return _volume(hypervisor, str(pool), str(source.get("volume") or ""))
-    if protocol := source.get("protocol"):
+    if protocol:
         return _network(str(protocol), source)
     return str(source.get("file") or source.get("dev") or "")
 
@@ -221,10 +225,13 @@ def _network(protocol: str, source: Element) -> str:
     if protocol in _CLUSTERS:
         return backing.network(f"{protocol}:{name}")
     host = source.find("host")
-    if host is not None and host.get("socket"):
-        return f"{protocol}:{host.get('socket')}/{name}"
-    at = "" if host is None else f"//{host.get('name')}:{host.get('port') or ''}"
-    return backing.network(f"{protocol}:{at}/{name}")
+    if host is None:
+        return backing.network(f"{protocol}:/{name}")
+    socket = host.get("socket")
+    if socket:
+        return f"{protocol}:{socket}/{name}"
+    server = f"{host.get('name')}:{host.get('port') or ''}"
+    return backing.network(f"{protocol}://{server}/{name}")
 
 
 _NO_VOLUME = (
@@ -263,11 +270,16 @@ def _volume(hypervisor: Node, pool: str, volume: str) -> str:
 
 def _expected(pool: Element, volume: str) -> str:
     """Where a volume of that name is if the pool has it."""
-    folder, kind = str(pool.findtext("target/path") or ""), pool.get("type")
-    if kind in _FOLDERS and folder.startswith("/"):
-        return f"{folder.rstrip('/')}/{volume}"
-    name = str(pool.findtext("source/name") or "")
-    return backing.network(f"rbd:{name}/{volume}") if kind == "rbd" and name else ""
+    kind = pool.get("type")
+    if kind in _FOLDERS:
+        folder = str(pool.findtext("target/path") or "")
+        if folder.startswith("/"):
+            return f"{folder.rstrip('/')}/{volume}"
+    if kind == "rbd":
+        name = str(pool.findtext("source/name") or "")
+        if name:
+            return backing.network(f"rbd:{name}/{volume}")
+    return ""
 
 
 def _all(hypervisor: Node) -> Iterator[Use]:
@@ -307,29 +319,24 @@ def _of_domain(hypervisor: Node, domain: libvirt.virDomain) -> Iterator[Use]:
 def _of_snapshots(hypervisor: Node, domain: libvirt.virDomain) -> Iterator[Use]:
     """The images that external snapshots made, and those that they were made of."""
     try:
-        found = domain.listAllSnapshots(libvirt.VIR_DOMAIN_SNAPSHOT_LIST_EXTERNAL)
+        snapshots = domain.listAllSnapshots(libvirt.VIR_DOMAIN_SNAPSHOT_LIST_EXTERNAL)
     except libvirt.libvirtError as exc:
         if exc.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
             raise
         return
-    for snapshot in found[:_SNAPSHOTS]:
-        root = parse_xml(snapshot.getXMLDesc(0), domain.name())
+    guest = domain.name()
+    for snapshot in snapshots[:_SNAPSHOTS]:
+        root = parse_xml(snapshot.getXMLDesc(0), guest)
         note = f"snapshot {snapshot.getName()}"
+        base = Use(guest, note, "", None, writes=False, may_be_gone=True)
         for disk in root.iterfind("disks/disk"):
-            if place := _source(hypervisor, disk):
+            place = _source(hypervisor, disk)
+            if place:
                 driver = disk.find("driver")
                 kind = "qcow2" if driver is None else driver.get("type")
-                yield Use(
-                    domain.name(),
-                    note,
-                    place,
-                    kind,
-                    writes=False,
-                    by_snapshot=True,
-                    may_be_gone=True,
-                )
-        for one in (*root.iterfind("domain"), *root.iterfind("inactiveDomain")):
-            for use in uses(hypervisor, one, domain.name()):
+                yield replace(base, place=place, format=kind, by_snapshot=True)
+        for definition in (*root.iterfind("domain"), *root.iterfind("inactiveDomain")):
+            for use in uses(hypervisor, definition, guest):
                 yield replace(use, what=note, writes=False, may_be_gone=True)
 
 
@@ -433,25 +440,21 @@ done
 
 def _look(hypervisor: Node, paths: Collection[str]) -> dict[str, Layer]:
     """What is at *paths*. Raises ProbeError where the hypervisor does not answer."""
-    found: dict[str, Layer] = {}
+    layers: dict[str, Layer] = {}
     wanted = list(paths)
+    script = _LOOK.replace('"$SIZE"', str(backing.HEAD))
     for start in range(0, len(wanted), _AT_ONCE):
         some = wanted[start : start + _AT_ONCE]
-        script = _LOOK.replace('"$SIZE"', str(backing.HEAD))
         command = f"timeout -k 5 {_SECONDS} /bin/sh -c %s reclaim" + " %s" * len(some)
         result = hypervisor.shell.run(command, script, *some)
         if result.rc != 0:
-            why = (
-                f"no answer within {_SECONDS} s"
-                if result.rc in (124, 137)
-                else "it failed"
-            )
+            late = result.rc in (124, 137)
+            why = f"no answer within {_SECONDS} s" if late else "it failed"
             raise ProbeError(f"looking at the images of all guests: {why}")
-        said = dict(_answers(result.stdout))
-        found |= {
-            path: _node(path, said, number) for number, path in enumerate(some, 1)
-        }
-    return found
+        answers = dict(_answers(result.stdout))
+        for number, path in enumerate(some, 1):
+            layers[path] = _node(path, answers, number)
+    return layers
 
 
 def _answers(output: str) -> Iterator[tuple[str, bytes]]:
@@ -465,35 +468,34 @@ def _answers(output: str) -> Iterator[tuple[str, bytes]]:
             ) from exc
 
 
-def _node(path: str, said: dict[str, bytes], number: int) -> Layer:
+def _node(path: str, answers: dict[str, bytes], number: int) -> Layer:
     def text(name: str) -> str:
-        return (
-            said.get(f"{name}{number}", b"").decode("utf-8", errors="replace").strip()
-        )
+        answer = answers.get(f"{name}{number}", b"")
+        return answer.decode("utf-8", errors="replace").strip()
 
     if problem := text("error"):
         if problem.endswith(("No such file or directory", "Not a directory")):
-            held = text("folder")
-            return Layer(
-                folder="absent" if not held else "empty" if held == "." else "used"
-            )
+            return Layer(folder=_FOLDER_STATES.get(text("folder"), "used"))
         return Layer(problem=problem[-200:])
     kind, _, rest = text("stat").partition("|")
-    holders, head = tuple(text("holders").split()), said.get(f"head{number}", b"")
+    holders, head = tuple(text("holders").split()), answers.get(f"head{number}", b"")
     if kind.startswith("regular"):
         return Layer(f"file {rest.partition('|')[0]}", holders=holders, head=head)
     if kind == "block special file":
         major, minor = rest.split("|")[1:3]
-        identity, below = (
-            f"device {int(major, 16)}:{int(minor, 16)}",
-            frozenset(text("below").splitlines()),
-        )
+        identity = f"device {int(major, 16)}:{int(minor, 16)}"
+        below = frozenset(text("below").splitlines())
         return Layer(identity, below, text("same"), holders, head)
-    return (
-        Layer(f"other {rest.partition('|')[0]}")
-        if kind
-        else Layer(problem=f"{path}: nobody can tell what it is")
-    )
+    if kind:
+        return Layer(f"other {rest.partition('|')[0]}")
+    return Layer(problem=f"{path}: nobody can tell what it is")
+
+
+#: what the folder of a path holds that is not there, by the answer of `_LOOK`
+_FOLDER_STATES: dict[str, Literal["absent", "empty", "used"]] = {
+    "": "absent",
+    ".": "empty",
+}
 
 
 # Putting both together ------------------------------------------------------------------------
@@ -546,50 +548,49 @@ class Chains:
         paths = {place for place in places if place.startswith("/")} - self.nodes.keys()
         self.nodes |= _look(self.hypervisor, sorted(paths)) if paths else {}
 
-    def _below(self, one: FoundUse) -> list[Use]:
+    def _below(self, found: FoundUse) -> list[Use]:
         """The images that the header of this one names. Raises NotAssessable where it cannot be read."""
-        use, node = one
+        use = found.use
+        if not self._has_header(found):
+            return []
+        names = backing.names(partial(self._read, found), use.format, use.place)
+        folder = str(PurePosixPath(use.place).parent)
+        below = []
+        if names.backing:
+            base = replace(use, writes=False, shared=False, depth=use.depth + 1)
+            for place, kind in backing.locations(names.backing, folder, names.format):
+                below.append(replace(base, place=place, format=kind))
+        if names.data:
+            for place, _ in backing.locations(names.data, folder, "raw"):
+                below.append(replace(use, place=place, format="raw"))
+        return below
+
+    def _has_header(self, found: FoundUse) -> bool:
+        """True if the header of this image may name others. Raises NotAssessable if it cannot be read."""
+        use, node = found
         if node.problem:
             raise NotAssessable(node.problem)
         if use.place.startswith("volume:"):
             raise NotAssessable(f"libvirt does not tell where its {use.place} is")
         if use.place.startswith("json:"):
             raise NotAssessable("its name in QEMU's arguments is not understood")
-        if (
-            use.format is not None and use.format not in backing.CHAINING
-        ) or not use.place.startswith("/"):
-            return []
+        if use.format is not None and use.format not in backing.CHAINING:
+            return False
+        if not use.place.startswith("/"):
+            return False
         if node.identity is None:
             if use.may_be_gone or node.folder == "used":
-                return []  # what is gone stands on nothing
+                return False  # what is gone stands on nothing
             raise NotAssessable(
                 f"{use.place} is not there, nor anything else in its folder"
             )
         if node.identity.startswith("other "):
-            return []  # a character device, a folder: no image
+            return False  # a character device, a folder: no image
         if use.depth >= _DEEPEST:
             raise NotAssessable(
                 f"{use.place}: more than {_DEEPEST} images stand on one another"
             )
-        found = backing.names(partial(self._read, one), use.format, use.place)
-        folder = str(PurePosixPath(use.place).parent)
-        below = []
-        if found.backing:
-            for place, kind in backing.locations(found.backing, folder, found.format):
-                below.append(
-                    replace(
-                        use,
-                        place=place,
-                        format=kind,
-                        writes=False,
-                        shared=False,
-                        depth=use.depth + 1,
-                    )
-                )
-        if found.data:
-            for place, _ in backing.locations(found.data, folder, "raw"):
-                below.append(replace(use, place=place, format="raw"))
-        return below
+        return True
 
     def _read(self, one: FoundUse, offset: int, length: int) -> bytes:
         head = one.node.head
@@ -627,14 +628,12 @@ class Survey:
 
     def touching(self, mine: FoundUse) -> Iterator[tuple[FoundUse, bool]]:
         """Every use of the image, or of a part or the whole of it, and whether it is the very same."""
-        yield from ((one, True) for one in self.found.get(mine.key, ()))
-        yield from ((one, True) for one in self.same.get(mine.node.same, ()))
-        yield from ((one, False) for one in self.above.get(mine.key, ()))
-        yield from (
-            (one, False)
-            for identity in mine.node.below
-            for one in self.found.get(identity, ())
-        )
+        same = chain(self.found.get(mine.key, ()), self.same.get(mine.node.same, ()))
+        for other in same:
+            yield other, True
+        below = (self.found.get(identity, ()) for identity in mine.node.below)
+        for other in chain(self.above.get(mine.key, ()), *below):
+            yield other, False
 
 
 #: seconds for which a survey serves those who only judge; before anything is opened all is read anew
@@ -669,9 +668,12 @@ def why_not_alone(
         return (
             f"nobody can tell who else uses its images: libvirt: {libvirt_words(exc)}"
         )
-    unknown = [one for one in survey.unclear if one[0].guest != guest.name]
-    clashes = filter(None, (_why_not_beside(one, survey, guest.name) for one in own))
-    return next(clashes, None) or _of_the_host(own) or _unclear(own, unclear, unknown)
+    for used in own:
+        reason = _why_not_beside(used, survey, guest.name)
+        if reason:
+            return reason
+    others = [pair for pair in survey.unclear if pair[0].guest != guest.name]
+    return _why_not_for_the_host(own) or _why_not_known(own, unclear, others)
 
 
 def _why_not_beside(mine: FoundUse, survey: Survey, guest: str) -> str | None:
@@ -697,41 +699,45 @@ def _why_not_beside(mine: FoundUse, survey: Survey, guest: str) -> str | None:
 
 def _is_taken(mine: Use, other: Use) -> bool:
     """Would one of both write what the other relies on?"""
-    if mine.writes:
-        return other.depth > 0 or not (
-            mine.shared and (other.shared or not other.writes)
-        )
-    return mine.depth > 0 and other.writes and other.runs
+    if not mine.writes:
+        return mine.depth > 0 and other.writes and other.runs
+    if other.depth > 0 or not mine.shared:
+        return True
+    return other.writes and not other.shared
 
 
 def _place(one: FoundUse) -> str:
     return f"{printable(one.use.place)} ({printable(one.use.what)})"
 
 
-def _of_the_host(own: list[FoundUse]) -> str | None:
-    for one in own:
-        if one.use.writes and one.node.holders:
-            by = ", ".join(
-                "it is mounted there" if name == "mounted" else name
-                for name in one.node.holders
-            )
-            return f"the host itself uses {_place(one)}: {printable(by)}"
+#: in words, a holder that is no other device
+_HOLDERS = {"mounted": "it is mounted there"}
+
+
+def _why_not_for_the_host(own: list[FoundUse]) -> str | None:
+    for used in own:
+        if not used.use.writes or not used.node.holders:
+            continue
+        holders = [_HOLDERS.get(name, name) for name in used.node.holders]
+        return f"the host itself uses {_place(used)}: {printable(', '.join(holders))}"
     return None
 
 
-def _unclear(
+def _why_not_known(
     own: list[FoundUse], mine: list[tuple[Use, str]], unknown: list[tuple[Use, str]]
 ) -> str | None:
     """Where nobody can tell, nothing is opened. What is not there with all its folder cannot be opened anyway."""
-    written = [one for one in own if one.use.writes and not one.use.may_be_gone]
-    for one in written:
-        if one.node.identity is None and one.node.folder != "absent":
-            return f"nobody can tell who else uses {_place(one)}: it is not there"
-    if not any(one.node.identity for one in written):
+    written = [used for used in own if used.use.writes and not used.use.may_be_gone]
+    for used in written:
+        if used.node.identity is None and used.node.folder != "absent":
+            return f"nobody can tell who else uses {_place(used)}: it is not there"
+    if not any(used.node.identity for used in written):
         return None
-    for use, why in mine[:1]:
+    if mine:
+        use, why = mine[0]
         return f"nobody can tell what {printable(use.place)} ({printable(use.what)}) stands on: {printable(why)}"
-    for use, why in unknown[:1]:
+    if unknown:
+        use, why = unknown[0]
         whose = f"the guest {printable(use.guest)} ({printable(use.what)})"
         back = "bring that back, or undefine the guest"
         return f"nobody can tell whether {whose} stands on one of its images: {printable(why)} ({back})"

@@ -94,16 +94,19 @@ def node(
     descriptor: int, image: Image, backing: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """The open file as a block node for qemu-img: the format said, the backing file *backing* or none."""
-    return {
-        "driver": image.format,
-        "file": {
-            "driver": "file",
-            "filename": f"/proc/self/fd/{descriptor}",
-            "read-only": True,
-        },
+    file = {
+        "driver": "file",
+        "filename": f"/proc/self/fd/{descriptor}",
         "read-only": True,
-        **({"backing": backing} if image.format == "qcow2" else {}),
     }
+    block: dict[str, Any] = {
+        "driver": image.format,
+        "file": file,
+        "read-only": True,
+    }
+    if image.format == "qcow2":
+        block["backing"] = backing
+    return block
 
 
 def filename(one: dict[str, Any]) -> str:
@@ -126,23 +129,15 @@ def qemu_img(
     if shutil.which("qemu-img") is None:
         raise ProbeError("qemu-img is not installed (Debian and Ubuntu: qemu-utils)")
     limit = QEMU_IMG_SECONDS if seconds is None else seconds
-    with subprocess.Popen(
-        ["qemu-img", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        pass_fds=descriptors,
-        env={**os.environ, "LC_ALL": "C"},
-        start_new_session=True,
-    ) as process:
-        what = f"{path}: qemu-img {arguments[0]}"
+    asked = f"{path}: qemu-img {arguments[0]}"
+    with _started(["qemu-img", *arguments], descriptors) as process:
         try:
             stdout, stderr = _communicate(process, limit, watch)
         except subprocess.TimeoutExpired as exc:
-            raise ProbeError(f"{what}: no answer within {limit:g} s") from exc
+            raise ProbeError(f"{asked}: no answer within {limit:g} s") from exc
         except OverflowError as exc:
             raise ProbeError(
-                f"{what}: more than {_MAX_OUTPUT} bytes of output"
+                f"{asked}: more than {_MAX_OUTPUT} bytes of output"
             ) from exc
         except BaseException:  # we are told to stop
             child.end(process)
@@ -152,10 +147,21 @@ def qemu_img(
     errors = stderr.decode("utf-8", errors="replace")
     for descriptor in descriptors:
         errors = errors.replace(f"/proc/self/fd/{descriptor}", path)
-    return (
-        process.returncode,
-        stdout.decode("utf-8", errors="replace"),
-        " ".join(errors.split())[:500],
+    output = stdout.decode("utf-8", errors="replace")
+    return process.returncode, output, " ".join(errors.split())[:500]
+
+
+def _started(
+    command: list[str], descriptors: tuple[int, ...]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=descriptors,
+        env={**os.environ, "LC_ALL": "C"},
+        start_new_session=True,
     )
 
 
@@ -199,12 +205,9 @@ def mapped(descriptor: int, image: Image, path: str) -> int | None:
     with holes.unwritten(descriptor, path) as still_ours:
         image = identify(descriptor, path, declared=image.format)
         header = image.qcow2
-        if (
-            header is None
-            or header.snapshots
-            or header.encrypted
-            or header.external_data
-        ):
+        if header is None:
+            return None
+        if header.snapshots or header.encrypted or header.external_data:
             return None
         asked = ["map", "--output=json", filename(node(descriptor, image))]
         status, output, errors = qemu_img(asked, (descriptor,), path, watch=still_ours)
@@ -212,15 +215,27 @@ def mapped(descriptor: int, image: Image, path: str) -> int | None:
         raise NotAssessable(
             f"{path}: qemu-img does not read it: {errors.removeprefix('qemu-img: ')}"
         )
-    total = 0
     try:
-        for piece in json.loads(output):
-            if piece.get("compressed") or (piece["data"] and "offset" not in piece):
-                return None
-            if "offset" in piece and (piece["data"] or piece["zero"]):
-                total += int(piece["length"])
+        return _placed_bytes(json.loads(output))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
         raise ProbeError(f"{path}: qemu-img map: its output cannot be parsed") from exc
+
+
+def _placed_bytes(pieces: Any) -> int | None:
+    """Return the bytes of the file that *pieces* of a map have, None if a piece has data and no place.
+
+    Raises ValueError, KeyError, TypeError, AttributeError or OverflowError if it is no map.
+    """
+    total = 0
+    for piece in pieces:
+        if piece.get("compressed"):
+            return None
+        holds_data = piece["data"]
+        if "offset" in piece:
+            if holds_data or piece["zero"]:
+                total += int(piece["length"])
+        elif holds_data:
+            return None
     return total
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from reclaim.base.errors import NotAssessable
 
@@ -72,69 +73,89 @@ def parse(read: Read, length: int | None, path: str) -> Qcow2:
     head = read(0, HEAD)
     if len(head) < _HEADER.size:
         raise NotAssessable(f"{broken}: the file ends within it")
-    (
-        _,
-        version,
-        backing_at,
-        backing_size,
-        bits,
-        virtual,
-        crypt,
-        l1_count,
-        l1_at,
-        *_rest,
-        snapshots,
-        snapshots_at,
-    ) = _HEADER.unpack_from(head)
-    if version not in (2, 3):
-        raise NotAssessable(f"{broken}: version {version}")
-    if bits not in _CLUSTER_BITS:
-        raise NotAssessable(f"{broken}: clusters of 2^{bits} bytes")
-    cluster = 1 << bits
-    if (
-        l1_count * 8 > _MAX_L1_BYTES
-        or backing_size > _MAX_BACKING_NAME
-        or snapshots > _MAX_SNAPSHOTS
-    ):
-        raise NotAssessable(f"{broken}: a table larger than any")
-    if length is not None and l1_at + l1_count * 8 > length:
-        raise NotAssessable(f"{path}: truncated: its tables lie behind its end")
-    if (backing_at and backing_at + backing_size > cluster) or max(
-        l1_at, snapshots_at
-    ) > _MAX_OFFSET:
-        raise NotAssessable(f"{broken}: it points behind any file")
+    fields = _Fields._make(_HEADER.unpack_from(head))
+    _expect_sane(fields, length, path)
+    cluster = 1 << fields.cluster_bits
     incompatible, header_length = 0, _HEADER.size
-    if version == 3:
-        if len(head) < HEAD:
-            raise NotAssessable(f"{broken}: the file ends within it")
-        incompatible, *_others, order, header_length = _FEATURES.unpack_from(
-            head, _HEADER.size
-        )
-        if order > _MAX_REFCOUNT_ORDER or not HEAD <= header_length <= cluster:
-            raise NotAssessable(
-                f"{broken}: refcounts of 2^{order} bits, a header of {header_length} bytes"
-            )
+    if fields.version == 3:
+        incompatible, header_length = _features(head, cluster, broken)
     # an entry of an L2 table has 8 bytes, with extended_l2 16
-    if l1_count << (2 * bits - (4 if incompatible & _EXTENDED_L2 else 3)) < virtual:
-        raise NotAssessable(f"{broken}: its tables are too short for {virtual} bytes")
-    name = read(backing_at, backing_size) if backing_at else b""
-    if len(name) < (backing_size if backing_at else 0):
+    entry_bits = 4 if incompatible & _EXTENDED_L2 else 3
+    if fields.l1_count << (2 * fields.cluster_bits - entry_bits) < fields.virtual:
+        raise NotAssessable(
+            f"{broken}: its tables are too short for {fields.virtual} bytes"
+        )
+    backing_at = fields.backing_at
+    name = read(backing_at, fields.backing_size) if backing_at else b""
+    if backing_at and len(name) < fields.backing_size:
         raise NotAssessable(f"{broken}: the file ends within it")
     return Qcow2(
-        version,
-        virtual,
+        fields.version,
+        fields.virtual,
         cluster,
-        l1_at + l1_count * 8,
-        snapshots,
+        fields.l1_at + fields.l1_count * 8,
+        fields.snapshots,
         _text(name) or None,
-        crypt != 0,
+        fields.crypt != 0,
         bool(incompatible & _EXTERNAL_DATA),
         bool(incompatible & _EXTENDED_L2),
         bool(incompatible & _CORRUPT),
-        snapshots_at,
+        fields.snapshots_at,
         header_length,
         backing_at or cluster,
     )
+
+
+class _Fields(NamedTuple):
+    """The fields of `_HEADER`, in their order."""
+
+    magic: bytes
+    version: int
+    backing_at: int
+    backing_size: int
+    cluster_bits: int
+    virtual: int
+    crypt: int
+    l1_count: int
+    l1_at: int
+    refcounts_at: int
+    refcount_clusters: int
+    snapshots: int
+    snapshots_at: int
+
+
+def _expect_sane(fields: _Fields, length: int | None, path: str) -> None:
+    """Raise NotAssessable if the header is broken, or its tables lie behind the *length* of the file."""
+    broken = f"{path}: broken qcow2 header"
+    if fields.version not in (2, 3):
+        raise NotAssessable(f"{broken}: version {fields.version}")
+    if fields.cluster_bits not in _CLUSTER_BITS:
+        raise NotAssessable(f"{broken}: clusters of 2^{fields.cluster_bits} bytes")
+    l1_bytes = fields.l1_count * 8
+    if (
+        l1_bytes > _MAX_L1_BYTES
+        or fields.backing_size > _MAX_BACKING_NAME
+        or fields.snapshots > _MAX_SNAPSHOTS
+    ):
+        raise NotAssessable(f"{broken}: a table larger than any")
+    if length is not None and fields.l1_at + l1_bytes > length:
+        raise NotAssessable(f"{path}: truncated: its tables lie behind its end")
+    name_end = fields.backing_at + fields.backing_size if fields.backing_at else 0
+    last_table = max(fields.l1_at, fields.snapshots_at)
+    if name_end > 1 << fields.cluster_bits or last_table > _MAX_OFFSET:
+        raise NotAssessable(f"{broken}: it points behind any file")
+
+
+def _features(head: bytes, cluster: int, broken: str) -> tuple[int, int]:
+    """Return the incompatible features of a version 3 and the length of its header. Raises NotAssessable."""
+    if len(head) < HEAD:
+        raise NotAssessable(f"{broken}: the file ends within it")
+    incompatible, *_others, order, length = _FEATURES.unpack_from(head, _HEADER.size)
+    if order > _MAX_REFCOUNT_ORDER or not HEAD <= length <= cluster:
+        raise NotAssessable(
+            f"{broken}: refcounts of 2^{order} bits, a header of {length} bytes"
+        )
+    return incompatible, length
 
 
 def _text(data: bytes) -> str:
@@ -184,15 +205,15 @@ def snapshot_names(header: Qcow2, table: bytes, most: int) -> list[str]:
     Fewer where the table is broken off.
     """
     names: list[str] = []
-    at = 0
+    entry = 0
     for _ in range(min(header.snapshots, most, _MAX_SNAPSHOTS)):
-        if at + _SNAPSHOT.size > len(table):
+        if entry + _SNAPSHOT.size > len(table):
             break
-        _, _, id_size, name_size, *_times, extra = _SNAPSHOT.unpack_from(table, at)
-        start = at + _SNAPSHOT.size + extra + id_size
+        _, _, id_size, name_size, *_times, extra = _SNAPSHOT.unpack_from(table, entry)
+        start = entry + _SNAPSHOT.size + extra + id_size
         name = table[start : start + name_size]
         if len(name) < name_size:
             break
         names.append(name.decode("utf-8", errors="backslashreplace"))
-        at = -(-(start + name_size) // 8) * 8
+        entry = -(-(start + name_size) // 8) * 8
     return names

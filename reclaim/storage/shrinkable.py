@@ -16,6 +16,7 @@ from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.base.text import libvirt_words, size
 from reclaim.definition.domain import DiskView, Element
 from reclaim.handles.guest import Disk
+from reclaim.handles.node import Node
 from reclaim.storage import host_image
 from reclaim.storage.host_image import HostImage, Punch
 from reclaim.storage.qcow2 import Qcow2
@@ -124,18 +125,12 @@ def inspect(disk: Disk) -> Inspected:
     kind = view.driver.get("type", "raw")
     # the definition says what it is: into a raw disk the guest may write any header
     head = host_image.header(hypervisor, image) if kind == "qcow2" else None
-    punch, unprobed = None, ""
-    if not image.is_device:
-        try:
-            punch = host_image.punched(hypervisor, image)
-        except NotAssessable as exc:
-            unprobed = str(exc)
+    punch, unprobed = _punch(hypervisor, image)
     bases = tuple(_bases(disk))
     held = hypervisor.allocated_each(list(bases))
     return Inspected(
         kind,
-        view.element.find("source/encryption") is not None
-        or view.element.find("encryption") is not None,
+        _is_encrypted(view),
         image,
         head,
         tuple(host_image.snapshots(hypervisor, image, head)) if head else (),
@@ -146,17 +141,38 @@ def inspect(disk: Disk) -> Inspected:
     )
 
 
+def _punch(hypervisor: Node, image: HostImage) -> tuple[Punch | None, str]:
+    """Return how the filesystem of *image* takes holes, or None and why it could not be tried; both empty for a device.
+
+    Raises ProbeError.
+    """
+    if image.is_device:
+        return None, ""
+    try:
+        return host_image.punched(hypervisor, image), ""
+    except NotAssessable as exc:
+        return None, str(exc)
+
+
+def _is_encrypted(view: DiskView) -> bool:
+    """True if QEMU encrypts the disk; libvirt takes `<encryption>` in the source and beside it."""
+    element = view.element
+    in_source = element.find("source/encryption")
+    return in_source is not None or element.find("encryption") is not None
+
+
 def _bases(disk: Disk) -> Iterator[str]:
     """The backing files that libvirt names; what headers name is not followed."""
     view = disk.guest.live_disk(disk.view) or disk.view
-    layer: Element | None = view.element
+    layer: Element | None = view.element.find("backingStore")
     for _ in range(_DEEPEST):
-        layer = layer.find("backingStore") if layer is not None else None
         source = layer.find("source") if layer is not None else None
-        if source is None:
+        if layer is None or source is None:
             return
-        if path := source.get("file"):
+        path = source.get("file")
+        if path:
             yield str(path)
+        layer = layer.find("backingStore")
 
 
 # Judging --------------------------------------------------------------------------------------
@@ -181,27 +197,26 @@ def _of_format(found: Inspected) -> Iterator[Obstacle]:
             f"a {found.format} image that QEMU encrypts (LUKS) takes discards and keeps every block",
             "move it into a qcow2 that is encrypted: there discards free clusters",
         )
-    head = found.qcow2
-    if head is None:
-        return
+    if found.qcow2 is not None:
+        yield from _of_qcow2(found.image, found.qcow2)
+
+
+def _of_qcow2(image: HostImage, head: Qcow2) -> Iterator[Obstacle]:
     if head.version < 3 and head.backing:
         # block/qcow2.c: qcow2_co_pwrite_zeroes and the discard give up below version 3 with a backing file
         yield Obstacle(
             f"qcow2 0.10 over the backing file {head.backing}: discards free nothing",
-            f"while the guest is off: {amend_command(found.image.path)}",
+            f"while the guest is off: {amend_command(image.path)}",
             amend=True,
         )
+    if image.is_device or head.snapshots or head.external_data:
+        return  # then more than the disk lies there, or less
     most = head.virtual + head.tables
     most += most // 20 + _SLACK
-    held = found.image.inside
-    over = f"-B {shlex.quote(head.backing)} -F FORMAT " if head.backing else ""
-    if (
-        held is not None
-        and held > most
-        and not head.snapshots
-        and not head.external_data
-        and not found.image.is_device
-    ):
+    held = image.inside
+    if held is not None and held > most:
+        path = shlex.quote(image.path)
+        over = f"-B {shlex.quote(head.backing)} -F FORMAT " if head.backing else ""
         yield Obstacle(
             f"the file holds {size(held)} for a disk of {size(head.virtual)}: clusters that nothing uses any more",
             # what was freed while discards were off is no leak: it is free, and held all the same
@@ -215,41 +230,40 @@ def _of_snapshots(found: Inspected, guest: str) -> Iterator[Obstacle]:
     if head is None or not head.snapshots:
         return
     names = ", ".join(found.snapshots) or "without readable names"
-    more = (
-        f" and {head.snapshots - len(found.snapshots)} more"
-        if head.snapshots > len(found.snapshots)
-        else ""
-    )
+    unnamed = head.snapshots - len(found.snapshots)
+    if unnamed > 0:
+        names += f" and {unnamed} more"
     plural = "s" if head.snapshots > 1 else ""
     name = shlex.quote(found.snapshots[0]) if found.snapshots else "NAME"
     yield Obstacle(
-        f"{head.snapshots} internal snapshot{plural} ({names}{more}): what they hold stays, whatever the guest trims",
+        f"{head.snapshots} internal snapshot{plural} ({names}): what they hold stays, whatever the guest trims",
         f"when nobody needs it any more: virsh snapshot-delete {shlex.quote(guest)} {name} (one that libvirt does not "
         f"know, while the guest is off: qemu-img snapshot -d {name} {shlex.quote(found.image.path)})",
     )
 
 
 def _of_storage(found: Inspected) -> Iterator[Obstacle]:
-    image, punch = found.image, found.punch
-    if punch is not None and punch.refused:
-        nfs = (
-            "; NFS has holes from version 4.2 on (mount option vers=4.2)"
-            if image.filesystem == "nfs"
-            else ""
-        )
-        yield Obstacle(
-            f"the filesystem of {image.folder} ({image.filesystem}) punches no holes: {punch.refused}",
-            f"move the image to one that does (ext4, xfs, btrfs, zfs, tmpfs){nfs}",
-        )
-    elif punch is not None and not punch.frees:
-        yield Obstacle(
-            f"the filesystem of {image.folder} ({image.filesystem}) takes holes and keeps the blocks",
-            "move the image to one that frees them, or see what keeps them there (a snapshot of it?)",
-        )
+    image = found.image
+    if found.punch is not None:
+        yield from _of_holes(image, found.punch)
     if image.is_device and not is_thick(found) and image.discard_max == 0:
         yield Obstacle(
             f"{image.path} takes no discards (discard_max_bytes is 0)",
             _device_remedy(image),
+        )
+
+
+def _of_holes(image: HostImage, punch: Punch) -> Iterator[Obstacle]:
+    filesystem = f"the filesystem of {image.folder} ({image.filesystem})"
+    if punch.refused:
+        remedy = "move the image to one that does (ext4, xfs, btrfs, zfs, tmpfs)"
+        if image.filesystem == "nfs":
+            remedy += "; NFS has holes from version 4.2 on (mount option vers=4.2)"
+        yield Obstacle(f"{filesystem} punches no holes: {punch.refused}", remedy)
+    elif not punch.frees:
+        yield Obstacle(
+            f"{filesystem} takes holes and keeps the blocks",
+            "move the image to one that frees them, or see what keeps them there (a snapshot of it?)",
         )
 
 
@@ -283,75 +297,65 @@ def thick_words(image: HostImage) -> str:
 
 def notes(found: Inspected, granularity: int | None = None) -> list[str]:
     """What is to be known of an image that can shrink. *granularity*: the smallest hole that the guest trims."""
-    told = [_what(found)]
-    head, image = found.qcow2, found.image
+    lines = [_what(found)]
+    head, image, punch = found.qcow2, found.image, found.punch
     if head is not None:
-        unit = head.cluster
-        if unit > _USUAL_CLUSTER:
-            guest = (
-                f", and the guest trims from {size(granularity)} on"
-                if granularity
-                else ""
-            )
-            told.append(f"only whole clusters of {size(unit)} come back{guest}")
-        if head.extended_l2:
-            told.append(
-                "extended_l2: its subclusters are zeroed, and freed only with their cluster"
-            )
-        if head.external_data:
-            told.append("its data lies in an external data file, and comes back there")
-        if (
-            image.inside is not None
-            and image.inside >= head.virtual
-            and not image.is_device
-        ):
-            told.append(
-                "the host holds all of it: preallocated, which discards undo, or never trimmed"
-            )
-        if (
-            not image.is_device
-            and not head.snapshots
-            and image.length > (head.virtual + head.tables) * 11 // 10
-        ):
-            told.append(
-                f"the file is {size(image.length)} long for a disk of {size(head.virtual)}: fragmented (QEMU issue "
-                "1621); discard_no_unref='on' on its driver stops that (libvirt 9.5, QEMU 8.1), qemu-img convert mends"
-            )
+        lines += _notes_of_qcow2(image, head, granularity)
     if found.bases:
         count = len(found.bases)
-        told.append(
-            f"an overlay gives its own space back, never that of its base{'s' * (count > 1)} "
-            f"({size(found.base_bytes)} in {', '.join(found.bases[:3])}{' …' if count > 3 else ''})"
+        plural = "s" if count > 1 else ""
+        named = ", ".join(found.bases[:3]) + (" …" if count > 3 else "")
+        lines.append(
+            f"an overlay gives its own space back, never that of its base{plural} "
+            f"({size(found.base_bytes)} in {named})"
         )
     elif head is not None and head.backing:
-        told.append(
+        lines.append(
             f"an overlay gives its own space back, never that of its base ({head.backing})"
         )
-    if found.punch is not None and found.punch.frees and not found.punch.frees_pieces:
-        told.append("its filesystem frees no holes of 64 KiB, only larger ones")
+    if punch is not None and punch.frees and not punch.frees_pieces:
+        lines.append("its filesystem frees no holes of 64 KiB, only larger ones")
     if image.is_device and image.discard_granularity:
-        told.append(f"the device frees pieces of {size(image.discard_granularity)}")
-    return told
+        lines.append(f"the device frees pieces of {size(image.discard_granularity)}")
+    return lines
+
+
+def _notes_of_qcow2(
+    image: HostImage, head: Qcow2, granularity: int | None
+) -> Iterator[str]:
+    if head.cluster > _USUAL_CLUSTER:
+        text = f"only whole clusters of {size(head.cluster)} come back"
+        if granularity:
+            text += f", and the guest trims from {size(granularity)} on"
+        yield text
+    if head.extended_l2:
+        yield "extended_l2: its subclusters are zeroed, and freed only with their cluster"
+    if head.external_data:
+        yield "its data lies in an external data file, and comes back there"
+    if image.is_device:
+        return
+    if image.inside is not None and image.inside >= head.virtual:
+        yield "the host holds all of it: preallocated, which discards undo, or never trimmed"
+    longest = (head.virtual + head.tables) * 11 // 10
+    if not head.snapshots and image.length > longest:
+        yield (
+            f"the file is {size(image.length)} long for a disk of {size(head.virtual)}: fragmented (QEMU issue "
+            "1621); discard_no_unref='on' on its driver stops that (libvirt 9.5, QEMU 8.1), qemu-img convert mends"
+        )
 
 
 def _what(found: Inspected) -> str:
     head, image = found.qcow2, found.image
-    kind = (
-        found.format
-        if head is None
-        else f"qcow2 {'1.1' if head.version >= 3 else '0.10'}"
-    )
-    where = (
-        f"on {' over '.join(image.targets) or 'a device'}"
-        if image.is_device
-        else f"on {image.filesystem}"
-    )
-    how = (
-        "; holes punched there free blocks"
-        if found.punch is not None and found.punch.frees
-        else ""
-    )
-    return f"{kind} {where}{how}"
+    kind = found.format
+    if head is not None:
+        kind = "qcow2 1.1" if head.version >= 3 else "qcow2 0.10"
+    storage = image.filesystem
+    if image.is_device:
+        storage = " over ".join(image.targets) or "a device"
+    text = f"{kind} on {storage}"
+    if found.punch is not None and found.punch.frees:
+        text += "; holes punched there free blocks"
+    return text
 
 
 def amend_command(path: str) -> str:
