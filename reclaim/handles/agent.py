@@ -97,17 +97,7 @@ class Agent:
                 self.domain, json.dumps(call), seconds, 0
             )
         except libvirt.libvirtError as exc:
-            problem = self._read_error(name, exc)
-            if (
-                isinstance(problem, AgentBlocked)
-                and name != _FREEZE_STATUS
-                and self._is_frozen()
-            ):
-                problem = AgentFrozen(
-                    f"{self.name}: its filesystems are frozen (guest-fsfreeze-freeze: a backup, a snapshot?): "
-                    "look again once they are thawed"
-                )
-            raise problem from exc
+            raise self._problem(name, exc) from exc
         except UnicodeDecodeError as exc:  # of the binding, which makes a str of it
             raise ProbeError(
                 f"{self.name}: the guest agent's answer to {name} is no UTF-8"
@@ -122,6 +112,18 @@ class Agent:
             raise ProbeError(
                 f"{self.name}: the guest agent's answer to {name} cannot be parsed"
             ) from exc
+
+    def _problem(self, name: str, exc: libvirt.libvirtError) -> ProbeError:
+        """Return the error that a call of *name* ended with; a frozen agent disables most commands."""
+        problem = self._read_error(name, exc)
+        if not isinstance(problem, AgentBlocked) or name == _FREEZE_STATUS:
+            return problem
+        if not self._is_frozen():
+            return problem
+        return AgentFrozen(
+            f"{self.name}: its filesystems are frozen (guest-fsfreeze-freeze: a backup, a snapshot?): "
+            "look again once they are thawed"
+        )
 
     def _is_frozen(self) -> bool:
         """Most commands are disabled meanwhile, in the words of those that are never allowed (QEMU's qga/main.c)."""

@@ -38,30 +38,27 @@ class Console:
         """What was said since the start, as far as the last `_BYTES` have it; blank lines left out."""
         if self.path is None:
             return []
-        shell = self.guest.hypervisor.shell
         try:
             grown = _size(self.guest, self.path) - self.start
-            wanted = (
-                min(grown, _BYTES) if grown >= 0 else _BYTES
-            )  # virtlogd began a new file
+            # it shrinks if virtlogd began a new file
+            wanted = min(grown, _BYTES) if grown >= 0 else _BYTES
+            shell = self.guest.hypervisor.shell
             result = shell.run("tail -c %s -- %s", str(wanted), self.path)
         except ProbeError:
             return []  # the way to the hypervisor broke; a guest is brought back also without its words
-        text = (
-            result.stdout_bytes.decode("utf-8", errors="replace")
-            if result.rc == 0
-            else ""
-        )
+        if result.rc != 0:
+            return []
+        text = result.stdout_bytes.decode("utf-8", errors="replace")
         plain = (_STEERING.sub("", line).rstrip() for line in text.splitlines())
         return [line for line in plain if line]
 
     @property
     def dead_end(self) -> str | None:
         """The line that says that this boot does not go on by itself, or None."""
-        return next(
-            (line.strip()[:_COLUMNS] for line in self.lines if _DEAD_END.search(line)),
-            None,
-        )
+        for line in self.lines:
+            if _DEAD_END.search(line):
+                return line.strip()[:_COLUMNS]
+        return None
 
     @property
     def tail(self) -> str:

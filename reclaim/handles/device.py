@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from reclaim.base.errors import ProbeError
 from reclaim.definition.domain import Definition, DiskView
@@ -12,6 +13,8 @@ from reclaim.inside.facts import Facts
 from reclaim.inside.filesystems import is_disk
 
 _SERIAL_BYTES = 20
+#: a device of PCI in a path of sysfs: its slot and function
+_SLOT = re.compile(r"/[0-9a-f]{4}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])(?=/)")
 
 
 def device_of(disk: Disk) -> BlockDevice | None:
@@ -28,25 +31,30 @@ def device_of(disk: Disk) -> BlockDevice | None:
     if view is None:
         return None
     facts = guest.facts
-    devices = [one for one in facts.block_devices if is_disk(one)]
-    slots = _pci_path(live, view)
-    for matches in (
-        [
-            one
-            for one in devices
-            if view.serial and one.serial and _is_serial(one.serial, view.serial)
-        ],
-        [one for one in devices if _drive_alias(view) in _aliases(facts, one)],
-        [one for one in devices if slots and slots == _sysfs_path(facts, one)],
-    ):
+    devices = [device for device in facts.block_devices if is_disk(device)]
+    for matches in _matches(facts, live, view, devices):
         if len(matches) == 1:
             return matches[0]
-    if (
-        len(devices) == 1
-        and len([one for one in live.disks if one.device == "disk"]) == 1
-    ):
+    defined = [other for other in live.disks if other.device == "disk"]
+    if len(devices) == 1 and len(defined) == 1:
         return devices[0]
     return None
+
+
+def _matches(
+    facts: Facts, live: Definition, view: DiskView, devices: list[BlockDevice]
+) -> Iterator[list[BlockDevice]]:
+    """Yield the devices that match the disk by its serial, by its drive alias, and by its PCI path."""
+    serial, alias, slots = view.serial, _drive_alias(view), _pci_path(live, view)
+    by_serial: list[BlockDevice] = []
+    if serial:
+        for device in devices:
+            if device.serial and _is_serial(device.serial, serial):
+                by_serial.append(device)
+    yield by_serial
+    yield [device for device in devices if alias in _aliases(facts, device)]
+    if slots:
+        yield [device for device in devices if slots == _sysfs_path(facts, device)]
 
 
 def disk_of(guest: Guest, device: BlockDevice) -> Disk | None:
@@ -69,7 +77,9 @@ def granularity(disk: Disk) -> int | None:
         device = device_of(disk)
     except ProbeError:
         return None
-    return device.disc_gran or None if device else None
+    if device is None:
+        return None
+    return device.disc_gran or None
 
 
 def _is_serial(seen: str, given: str) -> bool:
@@ -123,9 +133,4 @@ def _pci_path(live: Definition, view: DiskView) -> tuple[str, ...]:
 
 def _sysfs_path(facts: Facts, device: BlockDevice) -> tuple[str, ...]:
     path = facts.sysfs.get(device.name, "")
-    return tuple(
-        match[1]
-        for match in re.finditer(
-            r"/[0-9a-f]{4}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])(?=/)", path
-        )
-    )
+    return tuple(_SLOT.findall(path))

@@ -159,9 +159,10 @@ class Guest:
         live = self.live
         if live is None:
             return None
-        return next(
-            (one for one in live.all_disks if one.identity == disk.identity), None
-        )
+        for running in live.all_disks:
+            if running.identity == disk.identity:
+                return running
+        return None
 
     # The user's word
 
@@ -176,11 +177,8 @@ class Guest:
     @property
     def pull_plug(self) -> bool:
         """May it be stopped by force where it ignores that it is to shut down?"""
-        return (
-            self.policy.pull_plug
-            if self.notes.pull_plug is None
-            else self.notes.pull_plug
-        )
+        own = self.notes.pull_plug
+        return self.policy.pull_plug if own is None else own
 
     # Inside
 
@@ -210,11 +208,16 @@ class Guest:
     @property
     def way_in(self) -> str:
         """Who runs commands in the guest, in words."""
-        if self._way != "ssh" or self._connection is None:
+        connection = self._connection
+        if self._way != "ssh" or connection is None:
             return "its agent"
-        backend = self._connection.backend
-        user = f"{backend.host.user}@" if backend.host.user else ""
-        return f"ssh to {user}{self._connection.address}{' with sudo' if backend.settings.sudo else ''}"
+        backend = connection.backend
+        user = backend.host.user
+        words = f"ssh to {user}@" if user else "ssh to "
+        words += str(connection.address)
+        if backend.settings.sudo:
+            words += " with sudo"
+        return words
 
     def _by_ssh(self) -> Host:
         """A shell by ssh. After each start of the guest its address is looked up again.
@@ -283,7 +286,9 @@ class Guest:
             return "libvirt's test driver: there is nothing inside its guests"
         if self.hypervisor.readonly:
             return "--definitions-only: nobody looked inside"
-        return _SILENT.get(self.domain.state()[0]) if self.is_running else OFF
+        if not self.is_running:
+            return OFF
+        return _SILENT.get(self.domain.state()[0])
 
     def expect_linux(self) -> None:
         """Raises Withheld where its definition or its agent names another system: its hardware is left as it is.
@@ -295,9 +300,10 @@ class Guest:
         answer = self.look_inside() if self.can_be_looked_into else None
         if isinstance(answer, NotLinux):
             raise Withheld(answer.words)
-        if not isinstance(answer, facts.Facts) and (
-            hint := othersystem.hint(self.persistent.root)
-        ):
+        if isinstance(answer, facts.Facts):
+            return
+        hint = othersystem.hint(self.persistent.root)
+        if hint:
             raise Withheld(
                 f"{hint}, and nobody looked inside: let reclaim look into it, or note its system in <metadata> "
                 "(libosinfo's id, as virt-install --osinfo writes it)"
@@ -356,16 +362,20 @@ class Guest:
             by_ssh = self._gathered_by_ssh()
             if isinstance(by_ssh, facts.Facts):
                 return by_ssh
+        return self._without_ssh(by_agent, by_ssh)
+
+    def _without_ssh(self, by_agent: _Answer, by_ssh: ProbeError) -> _Answer:
+        """Return the answer *by_agent* if ssh ended with the error *by_ssh*; an error of both names both."""
         if isinstance(by_agent, facts.Facts):
             self._way, self.ssh_problem = "agent", by_ssh
             return by_agent
         if isinstance(by_agent, NotLinux):
             return by_agent
         kind = type(by_agent) if isinstance(by_ssh, NoAccess) else ProbeError
-        told = _without(self.name, by_ssh)
-        return kind(
-            f"{by_agent}; {told if told.startswith('ssh ') else f'by ssh: {told}'}"
-        )
+        problem = _without(self.name, by_ssh)
+        if not problem.startswith("ssh "):
+            problem = f"by ssh: {problem}"
+        return kind(f"{by_agent}; {problem}")
 
     def _gathered_by_agent(self) -> _Answer:
         try:

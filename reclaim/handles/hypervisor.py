@@ -57,19 +57,20 @@ class Hypervisor(Node):
 
         Raises ReclaimError naming a glob that no guest matches.
         """
+        if not globs:
+            return list(self.guests)
+        selected: set[Guest] = set()
         for glob in globs:
-            if not any(fnmatch.fnmatchcase(guest.name, glob) for guest in self.guests):
+            matching = [
+                guest for guest in self.guests if fnmatch.fnmatchcase(guest.name, glob)
+            ]
+            if not matching:
                 known = ", ".join(guest.name for guest in self.guests[:10]) or "none"
                 raise ReclaimError(
                     f"--guests {glob!r}: no guest of {self.uri} is called so (guests: {known})"
                 )
-        if not globs:
-            return list(self.guests)
-        return [
-            guest
-            for guest in self.guests
-            if any(fnmatch.fnmatchcase(guest.name, glob) for glob in globs)
-        ]
+            selected.update(matching)
+        return [guest for guest in self.guests if guest in selected]
 
     def known_domains(self) -> dict[str, libvirt.virDomain]:
         """The domains of its guests, by UUID."""
@@ -206,12 +207,9 @@ def host_of(uri: str) -> str:
     libvirt.org/uri.html. A port is ssh's only where ssh is the transport.
     """
     parts = urlsplit(uri)
-    if not parts.hostname:
+    host = parts.hostname
+    if not host:
         return "local://"
     if parts.scheme.partition("+")[2] in _SSH_TRANSPORTS:
         return f"ssh://{parts.netloc}"
-    return (
-        f"ssh://[{parts.hostname}]"
-        if ":" in parts.hostname
-        else f"ssh://{parts.hostname}"
-    )
+    return f"ssh://[{host}]" if ":" in host else f"ssh://{host}"

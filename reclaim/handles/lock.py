@@ -48,29 +48,24 @@ def others_at_work(hypervisor: Node, users: Container[int] | None = None) -> lis
 
     Only root sees them; they keep nobody out.
     """
-    found = []
-    for path in (
-        sorted(_USERS.glob(f"*/reclaim/{_name(hypervisor)}"))
-        if os.geteuid() == 0
-        else ()
-    ):
+    if os.geteuid() != 0:
+        return []
+    held = []
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    for path in sorted(_USERS.glob(f"*/reclaim/{_name(hypervisor)}")):
         try:
-            descriptor = os.open(
-                path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            )
+            descriptor = os.open(path, flags)
         except OSError:
             continue
         try:
             owner = os.fstat(descriptor).st_uid
-            if (
-                owner != 0
-                and (users is None or owner in users)
-                and not _takes(descriptor)
-            ):
-                found.append(f"{path}, of the user {path.parts[-3]}")
+            if owner == 0 or (users is not None and owner not in users):
+                continue
+            if not _takes(descriptor):
+                held.append(f"{path}, of the user {path.parts[-3]}")
         finally:
             os.close(descriptor)
-    return found
+    return held
 
 
 def _name(hypervisor: Node) -> str:

@@ -52,9 +52,9 @@ class Node:
     @cached_property
     def name(self) -> str:
         """What people call the machine; the test driver is no machine."""
-        return (
-            "test-driver" if self.is_test_driver else str(self.connection.getHostname())
-        )
+        if self.is_test_driver:
+            return "test-driver"
+        return str(self.connection.getHostname())
 
     @property
     def folder(self) -> str:
@@ -70,11 +70,12 @@ class Node:
         parts = urlsplit(self.uri)
         if self.is_test_driver or parts.path != "/system":
             return f"{os.getuid()} {self.uri}"
-        sockets = [
-            one for one in parts.query.split("&") if one.startswith("socket=")
-        ]  # another daemon
         host = self._capabilities.findtext("host/uuid") or ""
-        return " ".join([str(self.connection.getType()), host, self.name, *sockets])
+        words = [str(self.connection.getType()), host, self.name]
+        for parameter in parts.query.split("&"):
+            if parameter.startswith("socket="):  # another daemon
+                words.append(parameter)
+        return " ".join(words)
 
     def introduce(self) -> None:
         """Ask what the run tells of the hypervisor itself: it is known then, whatever becomes of libvirt's daemon.
@@ -138,15 +139,7 @@ class Node:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                connection = (
-                    libvirt.openReadOnly(self.uri)
-                    if self.readonly
-                    else libvirt.open(self.uri)
-                )
-                domains = {
-                    domain.UUIDString(): domain
-                    for domain in connection.listAllDomains(0)
-                }
+                connection, domains = self._connected()
                 break
             except libvirt.libvirtError as exc:
                 if time.monotonic() > deadline:
@@ -156,6 +149,13 @@ class Node:
                 time.sleep(1)
         self.connection = connection
         self._reconnected(domains)
+
+    def _connected(self) -> tuple[libvirt.virConnect, dict[str, libvirt.virDomain]]:
+        """Return a new connection and its domains by UUID. Raises libvirtError."""
+        opened = libvirt.openReadOnly if self.readonly else libvirt.open
+        connection = opened(self.uri)
+        domains = connection.listAllDomains(0)
+        return connection, {domain.UUIDString(): domain for domain in domains}
 
     def _reconnected(self, domains: dict[str, libvirt.virDomain]) -> None:
         """Take up the domains of the new connection, by UUID."""
@@ -194,11 +194,10 @@ class Node:
     def canonical_machine(self, definition: Definition) -> str | None:
         """The machine type of *definition*; an alias as its emulator means it, where that is known."""
         name = definition.machine
-        return (
-            (_of_emulator(self.machine_aliases, definition) or {}).get(name, name)
-            if name
-            else None
-        )
+        if not name:
+            return None
+        aliases = _of_emulator(self.machine_aliases, definition) or {}
+        return aliases.get(name, name)
 
     def is_fully_allocated(self, path: str) -> bool:
         """Does the file system hold every block of the file at *path*? No where it cannot be looked at."""
@@ -212,24 +211,14 @@ class Node:
     def _stat(self, path: str) -> tuple[int, int]:
         """Allocated bytes and length of the file at *path*; zeros where there is none."""
         if self.shell.backend.get_connection_type() == "local":
-            try:
-                found = os.stat(path)  # noqa: PTH116 (the path is what a definition says, not ours)
-            except (OSError, ValueError):
-                return 0, 0
-            return (
-                (found.st_blocks * 512, found.st_size)
-                if stat.S_ISREG(found.st_mode)
-                else (0, 0)
-            )
+            return _local_stat(path)
         result = self.shell.run(f"{_STAT} --printf '%%b %%B %%s %%F' -- %s", path)
         if result.rc != 0:
             return 0, 0
         blocks, unit, size, kind = result.stdout.split(" ", 3)
-        return (
-            (int(blocks) * int(unit), int(size))
-            if kind.startswith("regular")
-            else (0, 0)
-        )
+        if not kind.startswith("regular"):
+            return 0, 0
+        return int(blocks) * int(unit), int(size)
 
     def allocated(self, path: str) -> int:
         """Bytes that the file system holds for *path* (`st_blocks` * 512).
@@ -250,46 +239,52 @@ class Node:
 
     def allocated_each(self, paths: list[str]) -> dict[str, int]:
         """Bytes that the file systems hold for each of *paths* that is a file that can be looked at."""
-        found: dict[str, int] = {}
+        allocated: dict[str, int] = {}
         for start in range(0, len(paths), _PATHS_AT_ONCE):
             chunk = paths[start : start + _PATHS_AT_ONCE]
-            command = f"{_STAT} --printf '%%b %%B %%F\\t%%n\\0' -- " + " ".join(
-                ["%s"] * len(chunk)
-            )
+            quoted = " ".join(["%s"] * len(chunk))
+            command = f"{_STAT} --printf '%%b %%B %%F\\t%%n\\0' -- {quoted}"
             try:
                 listed = self.shell.run(command, *chunk).stdout
             except ProbeError:
                 continue
-            for one in listed.split("\0")[:-1]:
-                facts, _, path = one.partition("\t")
+            for entry in listed.split("\0")[:-1]:
+                facts, _, path = entry.partition("\t")
                 blocks, size, kind = facts.split(" ", 2)
                 if kind.startswith("regular"):
-                    found[path] = int(blocks) * int(size)
-        return found
+                    allocated[path] = int(blocks) * int(size)
+        return allocated
 
     def known_domains(self) -> dict[str, libvirt.virDomain]:
         """The domains that were there when the run began, by UUID."""
         return {}
 
 
-def _of_emulator(found: dict[tuple[str, str], T], definition: Definition) -> T | None:
+def _local_stat(path: str) -> tuple[int, int]:
+    """Return the allocated bytes and the length of a file of this machine; zeros if there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 (the path is what a definition says, not ours)
+    except (OSError, ValueError):
+        return 0, 0
+    if not stat.S_ISREG(status.st_mode):
+        return 0, 0
+    return status.st_blocks * 512, status.st_size
+
+
+def _of_emulator(known: dict[tuple[str, str], T], definition: Definition) -> T | None:
     """What is known of the emulator of *definition*, under its architecture or another.
 
     libvirt lists qemu-system-x86_64 under i686 only where there is no qemu-system-i386; the binary
     and its machine types are the same.
     """
-    if not found:
-        return None
     emulator = definition.emulator or ""
-    exact = found.get((definition.arch or "", emulator))
-    return exact or next(
-        (
-            value
-            for (_arch, path), value in found.items()
-            if emulator and path == emulator
-        ),
-        None,
-    )
+    exact = known.get((definition.arch or "", emulator))
+    if exact or not emulator:
+        return exact
+    for (_arch, path), value in known.items():
+        if path == emulator:
+            return value
+    return None
 
 
 def dotted(number: int) -> str:

@@ -55,9 +55,12 @@ def is_preallocated(disk: Disk) -> bool:
     overrules it either way, for instance where a copy lost its holes.
     """
     view = disk.view
-    if disk.guest.notes.thick is not None or view.type != "file" or view.path is None:
+    if disk.guest.notes.thick is not None:
         return False
-    if view.driver.get("type") != "raw" or view.driver.get("discard") == "unmap":
+    if view.type != "file" or view.path is None:
+        return False
+    driver = view.driver
+    if driver.get("type") != "raw" or driver.get("discard") == "unmap":
         return False
     return disk.guest.hypervisor.is_fully_allocated(view.path)
 
@@ -79,11 +82,9 @@ def why_not_moved(disk: Disk) -> str | None:
     """Why the disk is not to be moved to another bus, or None where it is."""
     if reason := why_not_judged(disk) or LEFT.get(disk.bus):
         return reason
-    return (
-        None
-        if disk.bus in MOVED
-        else f"on the bus {disk.bus}, of which nothing was measured: it is left there"
-    )
+    if disk.bus in MOVED:
+        return None
+    return f"on the bus {disk.bus}, of which nothing was measured: it is left there"
 
 
 def may_stay(disk: Disk) -> bool:
@@ -121,16 +122,14 @@ def driver_discards(disk: Disk) -> bool | None:
     live, view = guest.live, guest.live_disk(disk.view)
     if live is not None and view is not None and view.bus == "virtio":
         device = device_of(disk)
-        if device is not None and _virtio_blk_discards(
-            guest.hypervisor.canonical_machine(live)
-        ):
-            return device.disc_max > 0
+        if device is not None:
+            machine = guest.hypervisor.canonical_machine(live)
+            if _virtio_blk_discards(machine):
+                return device.disc_max > 0
     release = re.match(r"(\d{1,3})\.(\d{1,3})", guest.facts.running_kernel)
-    return (
-        True
-        if release and (int(release[1]), int(release[2])) >= _DRIVER_SINCE
-        else None
-    )
+    if release and (int(release[1]), int(release[2])) >= _DRIVER_SINCE:
+        return True
+    return None
 
 
 def _virtio_blk_discards(name: str | None) -> bool:
@@ -152,14 +151,14 @@ def disks_on(definition: Definition, controller: ControllerView) -> list[DiskVie
 
 def devices_on(definition: Definition, controller: ControllerView) -> list[Element]:
     """Every device on *controller*: disks, cdroms, and host devices passed through."""
-    hostdevs = [
-        element
-        for element in definition.root.iterfind("devices/hostdev")
-        if (address := element.find("address")) is not None
-        and address.get("type") == "drive"
-        and address.get("controller", "0") == controller.index
-    ]
-    return [*(disk.element for disk in disks_on(definition, controller)), *hostdevs]
+    devices = [disk.element for disk in disks_on(definition, controller)]
+    for hostdev in definition.root.iterfind("devices/hostdev"):
+        address = hostdev.find("address")
+        if address is None or address.get("type") != "drive":
+            continue
+        if address.get("controller", "0") == controller.index:
+            devices.append(hostdev)
+    return devices
 
 
 # Controllers ----------------------------------------------------------------------------------
@@ -256,17 +255,16 @@ def controller_for(edit: Edit, settings: Mapping[str, str]) -> str:
     the same already, or nothing is on it yet, or another one is added.
     """
     definition = edit.definition
-    for one in virtio_scsi_controllers(definition):
-        has = one.driver
-        changed = {
-            name: value for name, value in settings.items() if has.get(name) != value
-        }
-        if "iothread" in has and "iothread" not in settings:
+    for controller in virtio_scsi_controllers(definition):
+        driver = controller.driver
+        if "iothread" in driver and "iothread" not in settings:
             continue  # the disk would share an IOThread that it was kept out of
-        if not changed or (
-            not devices_on(definition, one) and not changed.keys() & has.keys()
-        ):
-            return one.index
+        changed = [name for name in settings if driver.get(name) != settings[name]]
+        if not changed:
+            return controller.index
+        is_free = not devices_on(definition, controller)
+        if is_free and driver.keys().isdisjoint(changed):
+            return controller.index
     return add_controller(edit)
 
 
@@ -365,13 +363,14 @@ def _shorten_serial(edit: Edit, disk: Element, bus: str) -> None:
 def _is_noted(edit: Edit, target: str) -> bool:
     """Does somebody's note in `<metadata>` name the disk by its target? Then it keeps that name."""
     metadata = edit.root.find("metadata")
-    for one in metadata.iter() if metadata is not None else ():
-        if isinstance(one.tag, str) and target in (
-            *one.attrib.values(),
-            (one.text or "").strip(),
-        ):
+    if metadata is None:
+        return False
+    for element in metadata.iter():
+        if not isinstance(element.tag, str):
+            continue
+        if target in (*element.attrib.values(), (element.text or "").strip()):
             edit.notes.append(
-                f"the target stays {target}: <metadata> names it ({etree.QName(one).localname})"
+                f"the target stays {target}: <metadata> names it ({etree.QName(element).localname})"
             )
             return True
     return False
@@ -422,13 +421,21 @@ def libvirt_order(disks: list[Element]) -> list[int]:
     """
     keys = [_bus_and_number(disk) for disk in disks]
     ordered: list[int] = []
-    for place, (bus, number) in enumerate(keys):
-        same = [at for at, other in enumerate(ordered) if keys[other][0] == bus]
-        later = [at for at in same if keys[ordered[at]][1] > number]
-        ordered.insert(
-            later[0] if later else same[-1] + 1 if same else len(ordered), place
-        )
+    for place, key in enumerate(keys):
+        ordered.insert(_insertion(key, [keys[other] for other in ordered]), place)
     return ordered
+
+
+def _insertion(key: tuple[str, int], ordered: list[tuple[str, int]]) -> int:
+    """Return the position among *ordered* at which libvirt puts a disk with *key*, its bus and number."""
+    position = len(ordered)
+    for number, other in enumerate(ordered, 1):
+        if other[0] != key[0]:
+            continue
+        if other[1] > key[1]:
+            return number - 1
+        position = number
+    return position
 
 
 def _bus_and_number(disk: Element) -> tuple[str, int]:
@@ -468,36 +475,35 @@ def free_address(edit: Edit, controller: str) -> dict[str, str]:
     libvirt would derive one from the target's letter, seven a controller, and add an lsilogic
     controller for the eighth: so addresses are always written out.
     """
-    taken = {
-        (address.get("target", "0"), address.get("unit", "0"))
-        for address in _drive_addresses(edit)
-        if address.get("controller", "0") == controller
-        and address.get("bus", "0") == "0"
-    }
-    places = (
-        (str(target), str(unit)) for target in range(_TARGETS) for unit in range(_UNITS)
-    )
-    place = next((place for place in places if place not in taken), None)
-    if place is None:
-        raise Withheld(f"there is no free address on SCSI controller {controller}")
-    return {
-        "type": "drive",
-        "controller": controller,
-        "bus": "0",
-        "target": place[0],
-        "unit": place[1],
-    }
+    taken: set[tuple[str, str]] = set()
+    for address in _drive_addresses(edit):
+        place = address.get("controller", "0"), address.get("bus", "0")
+        if place == (controller, "0"):
+            taken.add((address.get("target", "0"), address.get("unit", "0")))
+    for target, unit in product(range(_TARGETS), range(_UNITS)):
+        if (str(target), str(unit)) not in taken:
+            return {
+                "type": "drive",
+                "controller": controller,
+                "bus": "0",
+                "target": str(target),
+                "unit": str(unit),
+            }
+    raise Withheld(f"there is no free address on SCSI controller {controller}")
 
 
 def _drive_addresses(edit: Edit) -> Iterator[Element]:
     for element in edit.devices:
-        address = element.find("address") if isinstance(element.tag, str) else None
+        if not isinstance(element.tag, str):
+            continue
+        address = element.find("address")
         if address is None or address.get("type") != "drive":
             continue
+        if element.tag == "hostdev":
+            yield address
+            continue
         target = element.find("target")
-        if element.tag == "hostdev" or (
-            target is not None and target.get("bus") == "scsi"
-        ):
+        if target is not None and target.get("bus") == "scsi":
             yield address
 
 
@@ -505,11 +511,10 @@ def free_targets(edit: Edit, target: Element) -> Iterator[str]:
     """Names for *target* that no other disk of the domain has: its own letters first, then `sda` and on."""
     old = str(target.get("dev"))
     wanted = "sd" + old[2:] if old[:2] in ("vd", "hd") else old
-    taken = {
-        str(one.get("dev"))
-        for one in edit.devices.iterfind("disk/target")
-        if one is not target
-    }
+    taken = set()
+    for other in edit.devices.iterfind("disk/target"):
+        if other is not target:
+            taken.add(str(other.get("dev")))
     return (name for name in chain([wanted], _sd_names()) if name not in taken)
 
 

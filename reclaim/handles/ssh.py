@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -47,6 +47,7 @@ _KEPT_SECONDS = 120
 #: seconds for ssh to end once the command has
 _CLOSING_SECONDS = 1
 _MOST_ADDRESSES = 4
+_Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: flags of an entry of /proc/net/arp that nobody answered for
 _INCOMPLETE = "0x0"
 
@@ -197,44 +198,49 @@ def addresses(guest: Reached, settings: Ssh) -> Iterator[Address]:
     if settings.address is not None:
         yield Address(settings.address, "inventory")
         return
+    root = (guest.live or guest.persistent).root
     macs = [
-        mac.get("address", "").lower()
-        for mac in (guest.live or guest.persistent).root.iterfind(
-            "devices/interface/mac"
-        )
+        mac.get("address", "").lower() for mac in root.iterfind("devices/interface/mac")
     ]
-    sources: dict[str, Callable[[], list[tuple[str, str]]]] = {
-        "libvirt's leases": partial(
-            _told_by_libvirt, guest, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
-        ),
-        "its agent": partial(_told_by_agent, guest),
-        "the host's ARP table": partial(_told_by_arp, guest),
-    }
     troubles = []
     seen: set[str] = set()
-    for source, told in sources.items():
+    for source, look_up in _sources(guest).items():
         try:
-            known = told()
+            known = look_up()
         except libvirt.libvirtError as exc:
-            troubles.append(f"{source}: {libvirt_words(exc)}")
+            troubles.append(f" ({source}: {libvirt_words(exc)})")
             continue
-        found = {
-            (macs.index(mac), ip)
-            for mac, text in known
-            if mac in macs and (ip := _usable(text)) is not None
-        }
-        for _, ip in sorted(
-            found, key=lambda one: (one[0], one[1].version, int(one[1]))
-        ):
-            if str(ip) not in seen:
-                seen.add(str(ip))
-                yield Address(str(ip), source)
+        for ip in map(str, _in_order(known, macs)):
+            if ip not in seen:
+                seen.add(ip)
+                yield Address(ip, source)
     if not seen:
         raise SshRefused(
             f"{guest.name}: its address is not known: no DHCP lease of libvirt's networks, not told by its agent, not "
-            f"in the host's ARP table{''.join(f' ({one})' for one in troubles)}; give it one in the inventory "
+            f"in the host's ARP table{''.join(troubles)}; give it one in the inventory "
             f'([{table_of(guest.name)}.ssh]: address = "…")'
         )
+
+
+def _sources(guest: Reached) -> dict[str, Callable[[], list[tuple[str, str]]]]:
+    """Return the functions that look up pairs of MAC address and IP address, by the name of their source."""
+    leases = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
+    return {
+        "libvirt's leases": partial(_told_by_libvirt, guest, leases),
+        "its agent": partial(_told_by_agent, guest),
+        "the host's ARP table": partial(_told_by_arp, guest),
+    }
+
+
+def _in_order(known: list[tuple[str, str]], macs: list[str]) -> list[_Ip]:
+    """Return the usable addresses of the interfaces with *macs*, each once for each interface."""
+    usable: set[tuple[int, _Ip]] = set()
+    for mac, text in known:
+        ip = _usable(text) if mac in macs else None
+        if ip is not None:
+            usable.add((macs.index(mac), ip))
+    ordered = sorted(usable, key=lambda pair: (pair[0], pair[1].version, int(pair[1])))
+    return [ip for _, ip in ordered]
 
 
 def _told_by_libvirt(guest: Reached, source: int) -> list[tuple[str, str]]:
@@ -289,7 +295,7 @@ def _told_by_agent(guest: Reached) -> list[tuple[str, str]]:
     ]
 
 
-def _usable(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _usable(text: str) -> _Ip | None:
     """The address in *text*, unless it is one that leads to another machine from another place.
 
     A zone (RFC 4007) is of this machine alone, and Python takes any text for one: the guest's words would become ours.
@@ -311,6 +317,21 @@ def _usable(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 # The backend ----------------------------------------------------------------------------------
+
+
+# parts of the messages of sudo and of ssh(1)
+_SUDO_ASKS = ("password is required", "terminal is required", "must have a tty")
+_KEY_CHANGED = ("HAS CHANGED", "REVOKED")
+_DENIED = ("Permission denied", "Too many authentication failures")
+_BAD_SETTINGS = (
+    "UNPROTECTED PRIVATE KEY",
+    "Bad configuration option",
+    "Bad owner or permissions",
+)
+
+
+def _has_one_of(signs: Iterable[str], said: str) -> bool:
+    return any(sign in said for sign in signs)
 
 
 class GuestSsh(SshBackend):  # type: ignore[misc]
@@ -404,23 +425,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
     ) -> tuple[int | None, bytes, bytes]:
         """Exit status of ssh, and what came on both outputs."""
         deadline = time.monotonic() + seconds
-        with tempfile.TemporaryFile() as script:
-            script.write(stdin)
-            script.seek(0)
-            # in a session of its own: Ctrl-C must not break what runs in the guest, and nothing is asked on a terminal
-            try:
-                process = subprocess.Popen(
-                    argv,
-                    stdin=script,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    start_new_session=True,
-                    env={**os.environ, "LC_ALL": "C"},
-                )
-            except FileNotFoundError as exc:
-                raise SshRefused(
-                    f"{self._where}: there is no ssh here: install openssh-client"
-                ) from exc
+        process = self._started(argv, stdin)
         stdout = stderr = bytearray()
         with process:
             try:
@@ -447,6 +452,26 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
                 process.kill()
         return process.poll(), bytes(stdout), bytes(stderr)
 
+    def _started(self, argv: list[str], stdin: bytes) -> subprocess.Popen[bytes]:
+        """Start ssh, with *stdin* in a file. Raises SshRefused if it is not installed."""
+        with tempfile.TemporaryFile() as script:
+            script.write(stdin)
+            script.seek(0)
+            # in a session of its own: Ctrl-C must not break what runs in the guest, and nothing is asked on a terminal
+            try:
+                return subprocess.Popen(
+                    argv,
+                    stdin=script,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,
+                    env={**os.environ, "LC_ALL": "C"},
+                )
+            except FileNotFoundError as exc:
+                raise SshRefused(
+                    f"{self._where}: there is no ssh here: install openssh-client"
+                ) from exc
+
     def _expect_guest(self, user: str, machine: str) -> None:
         if user != "0":
             raise SshRefused(
@@ -467,43 +492,34 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             printable(line.strip())[:200] for line in said.splitlines() if line.strip()
         ]
         words = "; ".join(lines[-2:]) or "it said nothing"
-        at = f"{self._where}: "
-        if status != 255:  # ssh(1): 255 is its own
-            if (
-                "password is required" in said
-                or "terminal is required" in said
-                or "must have a tty" in said
-            ):
-                return SshRefused(
-                    f"{at}sudo asks for a password: allow it in the guest (sudoers: "
-                    f"{self.host.user or 'the user'} ALL=(ALL) NOPASSWD: ALL), or name another user"
-                )
-            return SshRefused(f"{at}no shell runs there for us: {words}")
-        if "Host key verification failed" in said or (
-            "host key" in said.lower() and "known" in said
-        ):
-            return SshRefused(
-                at + self._host_key(changed="HAS CHANGED" in said or "REVOKED" in said)
+        if status == 255:  # ssh(1): it is its own
+            reason = self._why_not_connected(said, words)
+        elif _has_one_of(_SUDO_ASKS, said):
+            reason = (
+                "sudo asks for a password: allow it in the guest (sudoers: "
+                f"{self.host.user or 'the user'} ALL=(ALL) NOPASSWD: ALL), or name another user"
             )
-        if "Permission denied" in said or "Too many authentication failures" in said:
-            return SshRefused(
-                f"{at}it does not let us in: {words}; name the user and the key in the inventory"
-            )
-        for sign in (
-            "UNPROTECTED PRIVATE KEY",
-            "Bad configuration option",
-            "Bad owner or permissions",
-        ):
-            if sign in said:
-                return SshRefused(f"{at}{words}")
-        if (
-            self.through
-        ):  # ssh(1) drops what a ProxyCommand says where a connection is kept
-            hop = self.through.replace("%h", self.address.host).replace(
-                "%p", str(self.host.port or 22)
-            )
-            words += f"; it goes through the hypervisor: see what this says: {hop.replace('%%', '%')}"
-        return SshRefused(f"{at}it does not answer: {words}")
+        else:
+            reason = f"no shell runs there for us: {words}"
+        return SshRefused(f"{self._where}: {reason}")
+
+    def _why_not_connected(self, said: str, words: str) -> str:
+        """Return why ssh itself failed, by all that it *said*; *words* are the end of that, fit to be shown."""
+        is_unknown = "host key" in said.lower() and "known" in said
+        if is_unknown or "Host key verification failed" in said:
+            return self._host_key(changed=_has_one_of(_KEY_CHANGED, said))
+        if _has_one_of(_DENIED, said):
+            return f"it does not let us in: {words}; name the user and the key in the inventory"
+        if _has_one_of(_BAD_SETTINGS, said):
+            return words
+        reason = f"it does not answer: {words}"
+        if self.through:
+            # ssh(1) drops what a ProxyCommand says where a connection is kept
+            port = str(self.host.port or 22)
+            hop = self.through.replace("%h", self.address.host).replace("%p", port)
+            hop = hop.replace("%%", "%")
+            reason += f"; it goes through the hypervisor: see what this says: {hop}"
+        return reason
 
     def _host_key(self, *, changed: bool) -> str:
         name = self.alias or (
@@ -559,16 +575,15 @@ class _Marks:
 
     def identity(self, stdout: bytes) -> tuple[str, str] | None:
         """User and machine, as the guest says; None where the script did not begin."""
-        found = re.search(
+        match = re.search(
             rb"^(?:.*)" + self.mark + rb" is (\S{1,20}) (\S{1,64})$",
             stdout,
             re.MULTILINE,
         )
-        return (
-            (found[1].decode("ascii", "replace"), found[2].decode("ascii", "replace"))
-            if found
-            else None
-        )
+        if match is None:
+            return None
+        user, machine = match.groups()
+        return user.decode("ascii", "replace"), machine.decode("ascii", "replace")
 
     def are_complete(self, stdout: bytearray, stderr: bytearray) -> bool:
         return self._end(stdout) is not None and self._end(stderr) is not None
@@ -589,11 +604,9 @@ class _Marks:
     def _end(self, output: bytes | bytearray) -> re.Match[bytes] | None:
         """The last word is the script's: what the command prints before may look like it, and does not count."""
         tail = output.rfind(self.mark + b" end ")
-        return (
-            re.compile(self.mark + rb" end (\d{1,3})\n").match(output, tail)
-            if tail >= 0
-            else None
-        )
+        if tail < 0:
+            return None
+        return re.compile(self.mark + rb" end (\d{1,3})\n").match(output, tail)
 
 
 def _outputs(
@@ -659,26 +672,17 @@ def _proxy(hypervisor: Node, settings: Ssh) -> str | None:
             f"{hypervisor.name} is not reached by ssh, so its guests are not either: give them an address in the "
             "inventory that leads there from here"
         )
-    words = [
-        "ssh",
-        "-o",
-        "BatchMode=yes",
-        "-o",
-        "StrictHostKeyChecking=yes",
-        "-o",
-        "LogLevel=ERROR",
-    ]
-    words += ["-F", backend.ssh_config] if backend.ssh_config else []
-    words += ["-i", backend.ssh_identity_file] if backend.ssh_identity_file else []
-    words += ["-l", backend.host.user] if backend.host.user else []
-    words += ["-p", backend.host.port] if backend.host.port else []
+    words = ["ssh"]
+    for name in ("BatchMode=yes", "StrictHostKeyChecking=yes", "LogLevel=ERROR"):
+        words += ["-o", name]
+    for option, value in (
+        ("-F", backend.ssh_config),
+        ("-i", backend.ssh_identity_file),
+        ("-l", backend.host.user),
+        ("-p", backend.host.port),
+    ):
+        if value:
+            words += [option, value]
     quoted = [shlex.quote(word).replace("%", "%%") for word in words]
-    return " ".join(
-        [
-            *quoted,
-            "-W",
-            "'[%h]:%p'",
-            "--",
-            shlex.quote(backend.host.name).replace("%", "%%"),
-        ]
-    )
+    host = shlex.quote(backend.host.name).replace("%", "%%")
+    return " ".join([*quoted, "-W", "'[%h]:%p'", "--", host])
