@@ -179,11 +179,11 @@ class Agent:
                 f"{self.name}: the guest agent's answer to guest-info has no commands"
             )
         named = (
-            one
-            for one in listed
-            if isinstance(one, dict) and one.get("name") == command
+            entry
+            for entry in listed
+            if isinstance(entry, dict) and entry.get("name") == command
         )
-        return any(one.get("enabled") is True for one in named)
+        return any(entry.get("enabled") is True for entry in named)
 
     def execute(
         self,

@@ -213,11 +213,11 @@ class Guest:
             return "its agent"
         backend = connection.backend
         user = backend.host.user
-        words = f"ssh to {user}@" if user else "ssh to "
-        words += str(connection.address)
+        text = f"ssh to {user}@" if user else "ssh to "
+        text += str(connection.address)
         if backend.settings.sudo:
-            words += " with sudo"
-        return words
+            text += " with sudo"
+        return text
 
     def _by_ssh(self) -> Host:
         """A shell by ssh. After each start of the guest its address is looked up again.
@@ -379,18 +379,18 @@ class Guest:
 
     def _gathered_by_agent(self) -> _Answer:
         try:
-            found = facts.gather(self.agent_shell, self.name, self._earlier)
+            seen = facts.gather(self.agent_shell, self.name, self._earlier)
         except AgentAbsent as exc:
             return exc
         except ProbeError as exc:
             return self._described(exc)
-        self._way, self._earlier = "agent", found
-        return found
+        self._way, self._earlier = "agent", seen
+        return seen
 
     def _gathered_by_ssh(self) -> _Answer:
         used = self._connection
         try:
-            found = facts.gather(self._by_ssh(), self.name, self._earlier)
+            seen = facts.gather(self._by_ssh(), self.name, self._earlier)
         except ProbeError as exc:
             self.hang_up()
             if used is not None:
@@ -398,8 +398,8 @@ class Guest:
                     self._gathered_by_ssh()
                 )  # it broke since: a guest that booted again may have another address
             return exc
-        self._way, self._earlier, self.ssh_problem = "ssh", found, None
-        return found
+        self._way, self._earlier, self.ssh_problem = "ssh", seen, None
+        return seen
 
     def _described(self, problem: ProbeError) -> ProbeError:
         """*problem* with what the agent says of its system: a typed call is allowed where guest-exec is not."""

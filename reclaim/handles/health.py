@@ -280,15 +280,15 @@ def _declared(facts: Facts) -> tuple[set[str], set[str]]:
     """The mount points that are mounted at boot, and those that fstab leaves for later."""
     entries = _entries(facts)
     later = {
-        one.target.rstrip("/")
-        for one in entries
-        if "noauto" in one.options and "x-systemd.automount" not in one.options
+        entry.target.rstrip("/")
+        for entry in entries
+        if "noauto" in entry.options and "x-systemd.automount" not in entry.options
     }
-    at_boot = {one.target.rstrip("/") or "/" for one in entries} - later
+    at_boot = {entry.target.rstrip("/") or "/" for entry in entries} - later
     units = {
-        where.rstrip(" \t")
+        target.rstrip(" \t")
         for text in facts.units.values()
-        for where in _WHERE.findall(text)
+        for target in _WHERE.findall(text)
     }
     return at_boot | units | (_DISCOVERED - later), later - units
 

@@ -32,20 +32,20 @@ _LINES = ("serial", "parallel", "console", "channel", "redirdev", "smartcard")
 def taken_by(guest: Guest, definition: Definition) -> list[str]:
     """The devices of the host that a start on *definition* takes, in words, each once."""
     root = definition.root
-    found = [
+    devices = [
         *_hostdevs(root),
         *_interfaces(guest, root),
         *_disks(root),
         *_others(root),
         *qemuargs.host_devices(root),
     ]
-    return list(dict.fromkeys(map(printable, found)))
+    return list(dict.fromkeys(map(printable, devices)))
 
 
 def _hostdevs(root: Element) -> Iterator[str]:
-    for one in root.iterfind("devices/hostdev"):
-        kind = one.get("type") or one.get("mode") or "device"
-        yield f"hostdev {kind} {_source(one)}".strip()
+    for hostdev in root.iterfind("devices/hostdev"):
+        kind = hostdev.get("type") or hostdev.get("mode") or "device"
+        yield f"hostdev {kind} {_source(hostdev)}".strip()
 
 
 #: attributes below `<source>` that do not tell which device it is
@@ -89,8 +89,8 @@ def _interfaces(guest: Guest, root: Element) -> Iterator[str]:
 def _forward(guest: Guest, network: str) -> str:
     """How libvirt's *network* leads out; "" where there is none of that name: then the guest does not start."""
     try:
-        found = guest.hypervisor.connection.networkLookupByName(network)
-        xml = found.XMLDesc(0)
+        defined = guest.hypervisor.connection.networkLookupByName(network)
+        xml = defined.XMLDesc(0)
     except libvirt.libvirtError as exc:
         if exc.get_error_code() in (
             libvirt.VIR_ERR_NO_NETWORK,
@@ -103,10 +103,10 @@ def _forward(guest: Guest, network: str) -> str:
 
 
 def _disks(root: Element) -> Iterator[str]:
-    for one in root.iterfind("devices/disk"):
-        kind = one.get("type", "")
+    for disk in root.iterfind("devices/disk"):
+        kind = disk.get("type", "")
         if kind in _DISKS:
-            yield f"{_DISKS[kind]} (disk {_target(one)}: {_source(one)})"
+            yield f"{_DISKS[kind]} (disk {_target(disk)}: {_source(disk)})"
 
 
 def _target(disk: Element) -> str:

@@ -82,12 +82,12 @@ class _LocalShell(LocalBackend):  # type: ignore[misc]
 
     def run_local(self, command: str, *args: str) -> CommandResult:
         """Raises ProbeError where nothing can be started: too many open files or processes, no memory."""
-        words = self.encode(self.quote(command, *args))
+        line = self.encode(self.quote(command, *args))
         try:
-            status, stdout, stderr = child.run(words)
+            status, stdout, stderr = child.run(line)
         except OSError as exc:
             raise ProbeError(f"no program can be started: {exc.strerror}") from exc
-        return self.result(status, words, stdout, stderr)
+        return self.result(status, line, stdout, stderr)
 
 
 class _RemoteShell(SshBackend):  # type: ignore[misc]
@@ -109,19 +109,20 @@ class _RemoteShell(SshBackend):  # type: ignore[misc]
         try:
             return super().run_ssh(command)
         except RuntimeError as exc:
-            said: CommandResult = exc.args[0]
-            words = said.stderr_bytes.decode("utf-8", errors="replace").split()
+            result: CommandResult = exc.args[0]
+            message = result.stderr_bytes.decode("utf-8", errors="replace").split()
             raise ProbeError(
-                f"ssh to {self.hostname}: {printable(' '.join(words)) or 'it broke off'}"
+                f"ssh to {self.hostname}: {printable(' '.join(message)) or 'it broke off'}"
             ) from exc
 
 
 def _shell(host: str) -> Host:
     """A shell at *host*, in testinfra's words."""
     name, options = parse_hostspec(host)
-    kind = {one.NAME: one for one in (_LocalShell, _RemoteShell)}.get(
-        options.pop("connection", None)
-    )
+    kind = {
+        backend_class.NAME: backend_class
+        for backend_class in (_LocalShell, _RemoteShell)
+    }.get(options.pop("connection", None))
     if kind is None:
         return testinfra.get_host(host)
     backend = kind(name, **options)
@@ -167,13 +168,13 @@ def _list_guests(hypervisor: Hypervisor) -> None:
     hypervisor.guests.sort(key=lambda guest: guest.name)
 
 
-def _answer(uri: str, what: str, ask: Callable[[], T]) -> T:
+def _answer(uri: str, task: str, ask: Callable[[], T]) -> T:
     """What *ask* returns. Raises ReclaimError where libvirt cannot do *what*, as where its daemon ends just then."""
     try:
         return ask()
     except libvirt.libvirtError as exc:
         raise ReclaimError(
-            f"{uri}: libvirt does not {what}: {libvirt_words(exc)}"
+            f"{uri}: libvirt does not {task}: {libvirt_words(exc)}"
         ) from exc
 
 

@@ -84,12 +84,12 @@ def _takes(descriptor: int) -> bool:
 def _opened(path: Path) -> int:
     """The file of the lock; one that another user made, in a folder that was once his, is replaced."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    for one in (path, path):
-        descriptor = os.open(one, flags, 0o600)
+    for attempt in (path, path):
+        descriptor = os.open(attempt, flags, 0o600)
         if os.fstat(descriptor).st_uid == os.geteuid():
             return descriptor
         os.close(descriptor)
-        one.unlink()
+        attempt.unlink()
     raise ReclaimError(
         f"{path}: it belongs to another user, and comes back: see who makes it"
     )

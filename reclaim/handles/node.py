@@ -71,11 +71,11 @@ class Node:
         if self.is_test_driver or parts.path != "/system":
             return f"{os.getuid()} {self.uri}"
         host = self._capabilities.findtext("host/uuid") or ""
-        words = [str(self.connection.getType()), host, self.name]
+        marks = [str(self.connection.getType()), host, self.name]
         for parameter in parts.query.split("&"):
             if parameter.startswith("socket="):  # another daemon
-                words.append(parameter)
-        return " ".join(words)
+                marks.append(parameter)
+        return " ".join(marks)
 
     def introduce(self) -> None:
         """Ask what the run tells of the hypervisor itself: it is known then, whatever becomes of libvirt's daemon.
@@ -115,16 +115,16 @@ class Node:
     @cached_property
     def machines(self) -> dict[tuple[str, str], list[OfferedMachine]]:
         """(architecture, emulator) -> the machine types its QEMU offers, under canonical names."""
-        found: dict[tuple[str, str], list[OfferedMachine]] = {}
+        machines: dict[tuple[str, str], list[OfferedMachine]] = {}
         for key, machine in self._listed_machines:
-            one = OfferedMachine(
+            offer = OfferedMachine(
                 machine.get("canonical") or machine.text or "",
                 machine.get("deprecated") == "yes",
             )
-            offered = found.setdefault(key, [])
-            if one not in offered:
-                offered.append(one)
-        return found
+            offered = machines.setdefault(key, [])
+            if offer not in offered:
+                offered.append(offer)
+        return machines
 
     @property
     def is_cut_off(self) -> bool:
@@ -169,11 +169,11 @@ class Node:
     @cached_property
     def machine_aliases(self) -> dict[tuple[str, str], dict[str, str]]:
         """(architecture, emulator) -> what its QEMU means by `pc`, `q35` and the like."""
-        found: dict[tuple[str, str], dict[str, str]] = {}
+        aliases: dict[tuple[str, str], dict[str, str]] = {}
         for key, machine in self._listed_machines:
             if canonical := machine.get("canonical"):
-                found.setdefault(key, {})[machine.text or ""] = canonical
-        return found
+                aliases.setdefault(key, {})[machine.text or ""] = canonical
+        return aliases
 
     @cached_property
     def _listed_machines(self) -> list[tuple[tuple[str, str], Element]]:

@@ -166,8 +166,12 @@ def devices_on(definition: Definition, controller: ControllerView) -> list[Eleme
 
 def virtio_scsi_controllers(definition: Definition) -> list[ControllerView]:
     """The virtio-scsi controllers, the lowest index first."""
-    found = [one for one in definition.scsi_controllers if one.is_virtio_scsi]
-    return sorted(found, key=lambda one: int(one.index))
+    controllers = [
+        controller
+        for controller in definition.scsi_controllers
+        if controller.is_virtio_scsi
+    ]
+    return sorted(controllers, key=lambda controller: int(controller.index))
 
 
 def virtio_scsi(definition: Definition) -> ControllerView | None:
@@ -180,7 +184,7 @@ def add_controller(edit: Edit) -> str:
 
     Raises Withheld where QEMU's own arguments have its name or its place.
     """
-    taken = {one.index for one in edit.definition.scsi_controllers}
+    taken = {controller.index for controller in edit.definition.scsi_controllers}
     index = next(str(number) for number in count() if str(number) not in taken)
     bound.refuse_to_add(edit, index)
     address = bound.slot_for(edit)
@@ -194,8 +198,8 @@ def add_controller(edit: Edit) -> str:
 
 def home(edit: Edit) -> str:
     """The index of a virtio-scsi controller, added where there is none."""
-    found = virtio_scsi(edit.definition)
-    return found.index if found else add_controller(edit)
+    controller = virtio_scsi(edit.definition)
+    return controller.index if controller else add_controller(edit)
 
 
 def move_within(edit: Edit, disk: Element, index: str) -> None:

@@ -245,7 +245,7 @@ def _in_order(known: list[tuple[str, str]], macs: list[str]) -> list[_Ip]:
 
 def _told_by_libvirt(guest: Reached, source: int) -> list[tuple[str, str]]:
     try:
-        found = guest.domain.interfaceAddresses(source, 0)
+        interfaces = guest.domain.interfaceAddresses(source, 0)
     except libvirt.libvirtError as exc:
         if exc.get_error_code() in (
             libvirt.VIR_ERR_NO_SUPPORT,
@@ -254,9 +254,9 @@ def _told_by_libvirt(guest: Reached, source: int) -> list[tuple[str, str]]:
             return []
         raise
     return [
-        (str(interface.get("hwaddr") or "").lower(), str(one.get("addr")))
-        for interface in found.values()
-        for one in interface.get("addrs") or ()
+        (str(interface.get("hwaddr") or "").lower(), str(entry.get("addr")))
+        for interface in interfaces.values()
+        for entry in interface.get("addrs") or ()
     ]
 
 
@@ -270,9 +270,9 @@ def _told_by_arp(guest: Reached) -> list[tuple[str, str]]:
             raise
     lines = (line.split() for line in listed.stdout.splitlines()[1:])
     return [
-        (words[3].lower(), words[0])
-        for words in lines
-        if len(words) == 6 and words[2] != _INCOMPLETE
+        (columns[3].lower(), columns[0])
+        for columns in lines
+        if len(columns) == 6 and columns[2] != _INCOMPLETE
     ]
 
 
@@ -285,13 +285,13 @@ def _told_by_agent(guest: Reached) -> list[tuple[str, str]]:
     return [
         (
             str(interface.get("hardware-address") or "").lower(),
-            str(one.get("ip-address")),
+            str(entry.get("ip-address")),
         )
         for interface in (answer if isinstance(answer, list) else ())
         if isinstance(interface, dict)
         and isinstance(interface.get("ip-addresses"), list)
-        for one in interface["ip-addresses"]
-        if isinstance(one, dict)
+        for entry in interface["ip-addresses"]
+        if isinstance(entry, dict)
     ]
 
 
@@ -301,19 +301,19 @@ def _usable(text: str) -> _Ip | None:
     A zone (RFC 4007) is of this machine alone, and Python takes any text for one: the guest's words would become ours.
     """
     try:
-        found = ipaddress.ip_address(text)
+        ip = ipaddress.ip_address(text)
     except ValueError:
         return None
     if "%" in text:
         return None
     odd = (
-        found.is_loopback
-        or found.is_link_local
-        or found.is_multicast
-        or found.is_unspecified
-        or found.is_reserved
+        ip.is_loopback
+        or ip.is_link_local
+        or ip.is_multicast
+        or ip.is_unspecified
+        or ip.is_reserved
     )
-    return None if odd else found
+    return None if odd else ip
 
 
 # The backend ----------------------------------------------------------------------------------
@@ -389,7 +389,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         seconds = int(kwargs.get("seconds") or COMMAND_SECONDS)
         mark = secrets.token_hex(8)
         marks = _Marks(mark.encode())
-        expected = "|".join(f"0/{one}" for one in self.machines)
+        expected = "|".join(f"0/{machine}" for machine in self.machines)
         script = (
             _SCRIPT.replace("MARK", mark)
             .replace("SECONDS", str(seconds))
@@ -415,10 +415,10 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         return f"{self.guest_name}: ssh to {self.address}"
 
     def _argv(self) -> list[str]:
-        words, values = self._build_ssh_command(
+        command, values = self._build_ssh_command(
             f"sudo -n {_REMOTE}" if self.settings.sudo else _REMOTE
         )
-        return shlex.split(self.quote(" ".join(words), *values))
+        return shlex.split(self.quote(" ".join(command), *values))
 
     def _call(
         self, argv: list[str], stdin: bytes, seconds: int, marks: _Marks
@@ -491,28 +491,28 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         lines = [
             printable(line.strip())[:200] for line in said.splitlines() if line.strip()
         ]
-        words = "; ".join(lines[-2:]) or "it said nothing"
+        ending = "; ".join(lines[-2:]) or "it said nothing"
         if status == 255:  # ssh(1): it is its own
-            reason = self._why_not_connected(said, words)
+            reason = self._why_not_connected(said, ending)
         elif _has_one_of(_SUDO_ASKS, said):
             reason = (
                 "sudo asks for a password: allow it in the guest (sudoers: "
                 f"{self.host.user or 'the user'} ALL=(ALL) NOPASSWD: ALL), or name another user"
             )
         else:
-            reason = f"no shell runs there for us: {words}"
+            reason = f"no shell runs there for us: {ending}"
         return SshRefused(f"{self._where}: {reason}")
 
-    def _why_not_connected(self, said: str, words: str) -> str:
+    def _why_not_connected(self, said: str, ending: str) -> str:
         """Return why ssh itself failed, by all that it *said*; *words* are the end of that, fit to be shown."""
         is_unknown = "host key" in said.lower() and "known" in said
         if is_unknown or "Host key verification failed" in said:
             return self._host_key(changed=_has_one_of(_KEY_CHANGED, said))
         if _has_one_of(_DENIED, said):
-            return f"it does not let us in: {words}; name the user and the key in the inventory"
+            return f"it does not let us in: {ending}; name the user and the key in the inventory"
         if _has_one_of(_BAD_SETTINGS, said):
-            return words
-        reason = f"it does not answer: {words}"
+            return ending
+        reason = f"it does not answer: {ending}"
         if self.through:
             # ssh(1) drops what a ProxyCommand says where a connection is kept
             port = str(self.host.port or 22)
@@ -618,12 +618,12 @@ def _outputs(
     """
     if process.stdout is None or process.stderr is None:
         raise ValueError("the outputs of the process are not piped")
-    found: dict[IO[bytes], bytearray] = {
+    outputs: dict[IO[bytes], bytearray] = {
         process.stdout: bytearray(),
         process.stderr: bytearray(),
     }
     with selectors.DefaultSelector() as selector:
-        for pipe in found:
+        for pipe in outputs:
             selector.register(pipe, selectors.EVENT_READ)
         while selector.get_map():
             worker.expect_wanted()
@@ -638,9 +638,9 @@ def _outputs(
                 data = os.read(key.fd, 65_536)
                 if not data:
                     selector.unregister(key.fileobj)
-                found[key.fileobj] += data  # type: ignore[index]
-            yield found[process.stdout], found[process.stderr]
-    yield found[process.stdout], found[process.stderr]
+                outputs[key.fileobj] += data  # type: ignore[index]
+            yield outputs[process.stdout], outputs[process.stderr]
+    yield outputs[process.stdout], outputs[process.stderr]
 
 
 def _alias(guest: Reached) -> str:
@@ -654,9 +654,10 @@ def _spellings(text: str) -> list[str]:
 
     SMBIOS before 2.6 left the order of bytes in the first three fields open, and kernels print either case.
     """
-    one = uuid.UUID(text)
-    both = (str(one), str(uuid.UUID(bytes_le=one.bytes)))
-    return [spelling for each in both for spelling in (each, each.upper())]
+    machine = uuid.UUID(text)
+    swapped = uuid.UUID(bytes_le=machine.bytes)
+    lower = [str(machine), str(swapped)]
+    return [spelling for name in lower for spelling in (name, name.upper())]
 
 
 def _proxy(hypervisor: Node, settings: Ssh) -> str | None:
@@ -672,9 +673,9 @@ def _proxy(hypervisor: Node, settings: Ssh) -> str | None:
             f"{hypervisor.name} is not reached by ssh, so its guests are not either: give them an address in the "
             "inventory that leads there from here"
         )
-    words = ["ssh"]
+    command = ["ssh"]
     for name in ("BatchMode=yes", "StrictHostKeyChecking=yes", "LogLevel=ERROR"):
-        words += ["-o", name]
+        command += ["-o", name]
     for option, value in (
         ("-F", backend.ssh_config),
         ("-i", backend.ssh_identity_file),
@@ -682,7 +683,7 @@ def _proxy(hypervisor: Node, settings: Ssh) -> str | None:
         ("-p", backend.host.port),
     ):
         if value:
-            words += [option, value]
-    quoted = [shlex.quote(word).replace("%", "%%") for word in words]
+            command += [option, value]
+    quoted = [shlex.quote(word).replace("%", "%%") for word in command]
     host = shlex.quote(backend.host.name).replace("%", "%%")
     return " ".join([*quoted, "-W", "'[%h]:%p'", "--", host])

@@ -81,22 +81,22 @@ def store(disk: Disk) -> Store:
     view = disk.guest.live_disk(disk.view)
     if view is None:
         raise NotAssessable("the running guest does not have this disk")
-    found = shrinkable.inspect(disk)
-    image = found.image
-    if shrinkable.is_thick(found):
+    inspected = shrinkable.inspect(disk)
+    image = inspected.image
+    if shrinkable.is_thick(inspected):
         raise NotAssessable(shrinkable.thick_words(image))
     if image.allocated is None:
         raise NotAssessable(
             f"{image.path}: a device that is no LVM thin volume: what it frees cannot be counted here"
         )
-    if found.qcow2 is not None and found.qcow2.external_data:
+    if inspected.qcow2 is not None and inspected.qcow2.external_data:
         raise NotAssessable(f"{image.path}: its data lies in another file")
-    return Store(disk, view.target, found)
+    return Store(disk, view.target, inspected)
 
 
 def allocated(stores: Sequence[Store]) -> int:
     """Bytes that the host holds for all of them."""
-    return sum(one.allocated() for one in stores)
+    return sum(store.allocated() for store in stores)
 
 
 def written(stores: Sequence[Store]) -> int:
@@ -105,9 +105,9 @@ def written(stores: Sequence[Store]) -> int:
     Each request may touch a grain at either end that it does not fill.
     """
     total = 0
-    for one in stores:
-        requests, count = one.written()
-        total += count + 2 * one.grain * requests
+    for store in stores:
+        requests, count = store.written()
+        total += count + 2 * store.grain * requests
     return total
 
 
@@ -124,7 +124,7 @@ def settled(stores: Sequence[Store], enough: Callable[[int], bool]) -> int:
 
 def steady(stores: Sequence[Store]) -> int:
     """What the host holds, once it holds the same as its count's lag ago; after a few looks whatever that is."""
-    lag = max(one.lag for one in stores)
+    lag = max(store.lag for store in stores)
     seen = allocated(stores)
     for _ in range(_LOOKS):
         time.sleep(lag)

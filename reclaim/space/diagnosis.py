@@ -136,13 +136,16 @@ def _image(store: Store) -> str:
 def older(store: Store) -> str:
     """What the image keeps although a canary came back: internal snapshots hold what was written before them."""
     return "; ".join(
-        one.what for one in shrinkable.obstacles(store.found, store.disk.guest.name)
+        obstacle.what
+        for obstacle in shrinkable.obstacles(store.found, store.disk.guest.name)
     )
 
 
-def _grain(one: Filesystem, store: Store, returned: int) -> str:
+def _grain(filesystem: Filesystem, store: Store, returned: int) -> str:
     """The host frees in larger pieces than the guest deletes."""
-    told = min(way[-1].disc_gran for way in one.ways)
-    if store.grain <= max(told, 4096) or (not returned and store.grain < 1024 * 1024):
+    granularity = min(way[-1].disc_gran for way in filesystem.ways)
+    if store.grain <= max(granularity, 4096) or (
+        not returned and store.grain < 1024 * 1024
+    ):
         return ""
-    return f"granularity: {store.disk.target} frees {size(store.grain)} as one, the guest discards from {size(told)} on"
+    return f"granularity: {store.disk.target} frees {size(store.grain)} as one, the guest discards from {size(granularity)} on"

@@ -179,11 +179,11 @@ def _stores(filesystem: Filesystem, disks: Sequence[Disk]) -> list[Store]:
     return [counting.store(disk) for disk in disks]
 
 
-def _prove(one: Filesystem, stores: Sequence[Store]) -> Proof:
+def _prove(filesystem: Filesystem, stores: Sequence[Store]) -> Proof:
     """One filesystem, again where the guest writes too much meanwhile. Raises NotAssessable, NotPlanted, ProbeError."""
     guest = stores[0].disk.guest
     for _ in range(_TRIES):
-        proof, noise = _once(guest, one, stores)
+        proof, noise = _once(guest, filesystem, stores)
         if proof.holds or proof.returned + noise < SHARE * proof.canary:
             return proof
     raise NotAssessable(
@@ -248,9 +248,9 @@ def _canary_bytes(guest: Guest, free: int, grain: int) -> int:
     """How large the canary is: whole MiB and whole grains. Raises NotAssessable where that is too little to be told."""
     unit = max(MIB, grain)
     wanted = max(guest.policy.canary_mib * MIB, _GRAINS * grain)
-    found = min(wanted, free // _FREE_SHARE) // unit * unit
-    if found < max(_SMALLEST, _GRAINS // 4 * grain):
+    length = min(wanted, free // _FREE_SHARE) // unit * unit
+    if length < max(_SMALLEST, _GRAINS // 4 * grain):
         raise NotAssessable(
             f"{size(free)} are free: a tenth of that is too small a canary to be told from noise"
         )
-    return found
+    return length

@@ -84,18 +84,18 @@ def _of_qcow2(read: Read, head: bytes, path: str) -> Names:
         raise NotAssessable(
             f"{path}: a qcow2 of version {version}, or one that ends in its header"
         )
-    at = 72 if version == 2 else int.from_bytes(head[100:104], "big")
-    found: dict[int, str] = {}
-    while at + 8 <= len(head):
-        kind, length = struct.unpack_from(">II", head, at)
+    offset = 72 if version == 2 else int.from_bytes(head[100:104], "big")
+    extensions: dict[int, str] = {}
+    while offset + 8 <= len(head):
+        kind, length = struct.unpack_from(">II", head, offset)
         if kind == 0:
             break
-        found.setdefault(kind, _text(head[at + 8 : at + 8 + length]))
-        at += 8 + -(-length // 8) * 8
+        extensions.setdefault(kind, _text(head[offset + 8 : offset + 8 + length]))
+        offset += 8 + -(-length // 8) * 8
     return Names(
         _at(read, *_PLACE.unpack_from(head, 8)),
-        found.get(_BACKING_FORMAT),
-        found.get(_DATA_FILE),
+        extensions.get(_BACKING_FORMAT),
+        extensions.get(_DATA_FILE),
     )
 
 
@@ -147,12 +147,12 @@ def locations(name: str, folder: str, format: str | None) -> list[Leaf]:  # noqa
     *format* is what the whole is said to be. Raises NotAssessable where a `json:` name cannot be understood.
     """
     if name.startswith("json:"):
-        found = list(_leaves(_tree(name), folder, format, 0))
-        if not found or len(found) > _MOST_NODES:
+        leaves = list(_leaves(_tree(name), folder, format, 0))
+        if not leaves or len(leaves) > _MOST_NODES:
             raise NotAssessable(
                 f"the name {name[:100]} of its backing file is not understood"
             )
-        return found
+        return leaves
     if name.startswith("blkdebug:"):  # and its own configuration file
         return locations(name.split(":", 2)[-1], folder, format)
     if name.startswith("blkverify:"):
@@ -215,14 +215,14 @@ def _with_port(protocol: str, rest: str) -> str:
 def _tree(name: str) -> dict[str, Any]:
     """The nodes of a `json:` name. Raises NotAssessable."""
     try:
-        found = json.loads(name.removeprefix("json:"))
+        tree = json.loads(name.removeprefix("json:"))
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        tree = None
+    if not isinstance(tree, dict):
         raise NotAssessable(
             f"the name {name[:100]} of its backing file is not understood"
         )
-    return found
+    return tree
 
 
 def _unfolded(node: dict[str, Any]) -> dict[str, Any]:

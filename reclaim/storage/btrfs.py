@@ -29,16 +29,16 @@ class Sharer:
 
 def _upwards(path: str) -> Iterator[str]:
     """*path* and the folders above it, as far as a shell can be told their names."""
-    for one in (path, *map(str, PurePosixPath(path).parents)):
-        if one.isprintable():
-            yield one
+    for folder in (path, *map(str, PurePosixPath(path).parents)):
+        if folder.isprintable():
+            yield folder
 
 
 def mount_of(shell: Host, path: str) -> tuple[str, str]:
     """The filesystem's type and where it is mounted, for *path* or the nearest folder above it that exists."""
-    for one in _upwards(path):
+    for folder in _upwards(path):
         result = shell.run(
-            "findmnt --noheadings --raw --output FSTYPE,TARGET --target %s", one
+            "findmnt --noheadings --raw --output FSTYPE,TARGET --target %s", folder
         )
         if result.rc == 0:
             # several lines for mounts above one another, as systemd's automount makes them: the last is the upmost
@@ -51,10 +51,10 @@ def mount_of(shell: Host, path: str) -> tuple[str, str]:
 
 def subvolume(shell: Host, path: str) -> str | None:
     """The folder at the top of the subvolume that *path* lies in, or will lie in; None where it is none."""
-    for one in _upwards(path):
-        result = shell.run("LC_ALL=C stat --format=%%i:%%F -- %s", one)
+    for folder in _upwards(path):
+        result = shell.run("LC_ALL=C stat --format=%%i:%%F -- %s", folder)
         if result.stdout.strip() == f"{_TOP}:directory":
-            return one
+            return folder
     return None
 
 
@@ -96,21 +96,21 @@ def sharers(shell: Host, copy: int, folder: int, address: int) -> list[Sharer]:
         place = str(Path(f"/proc/self/fd/{top}").readlink())
     finally:
         os.close(top)
-    found: dict[str, Sharer] = {}
+    files: dict[str, Sharer] = {}
     for line in lines:
         unreached = _UNREACHED.fullmatch(line.strip())
         if unreached:
             if unreached[2] == home and unreached[1] == str(own.st_ino):
                 continue
             sharer = _unreached(unreached[2], home, of_home)
-            found[sharer.words] = sharer
+            files[sharer.words] = sharer
         elif line.startswith("/"):
             path = line
             if line.startswith(here):
                 path = f"{place.rstrip('/')}/{line.removeprefix(here).lstrip('/')}"
             is_snapshot = _lies_in(shell, line, of_home)
-            found[line] = Sharer(printable(path), is_snapshot=is_snapshot)
-    return list(found.values())
+            files[line] = Sharer(printable(path), is_snapshot=is_snapshot)
+    return list(files.values())
 
 
 def _unreached(name: str, home: str, of_home: Iterable[str]) -> Sharer:
@@ -133,10 +133,10 @@ def _lies_in(shell: Host, path: str, names: Iterable[str]) -> bool:
     return top is not None and _shown(shell, top)[0] in names
 
 
-def named(found: list[Sharer]) -> str:
+def named(files: list[Sharer]) -> str:
     """The first of *found*, and how many there are beyond these."""
-    more = [f"and {len(found) - _NAMED} more"] if len(found) > _NAMED else []
-    return ", ".join([*(one.words for one in found[:_NAMED]), *more])
+    more = [f"and {len(files) - _NAMED} more"] if len(files) > _NAMED else []
+    return ", ".join([*(file.words for file in files[:_NAMED]), *more])
 
 
 def _top(folder: int) -> int:

@@ -116,11 +116,11 @@ def look(hypervisor: Node, path: str) -> HostImage:
     """The image at *path*. Raises ProbeError where it cannot be looked at, NotAssessable where there is none."""
     answers = _run(hypervisor, path, _LOOK, path)
     if problem := answers.get("error"):
-        words = " ".join(_text(problem).split())[:300] or f"{path}: stat failed"
+        message = " ".join(_text(problem).split())[:300] or f"{path}: stat failed"
         # a pool that is not mounted, an image that somebody moved: nothing is wrong with looking
-        if words.endswith("No such file or directory"):
-            raise NotAssessable(words)
-        raise ProbeError(words)
+        if message.endswith("No such file or directory"):
+            raise NotAssessable(message)
+        raise ProbeError(message)
     fields = _text(answers.get("stat", b"")).split("|")
     if len(fields) != 7 or not _COUNTS.fullmatch("|".join(fields[1:])):
         raise ProbeError(f"{path}: what stat says cannot be parsed")
@@ -166,10 +166,10 @@ def _device(path: str, fields: list[str], answers: dict[str, bytes]) -> HostImag
     )
 
 
-def _targets(said: dict[str, bytes], name: str) -> tuple[str, ...]:
+def _targets(answers: dict[str, bytes], name: str) -> tuple[str, ...]:
     """The targets in what `dmsetup table` says: the third word of each line."""
-    lines = (line.split() for line in _text(said.get(name, b"")).splitlines())
-    return tuple(words[2] for words in lines if len(words) > 2)
+    lines = (line.split() for line in _text(answers.get(name, b"")).splitlines())
+    return tuple(columns[2] for columns in lines if len(columns) > 2)
 
 
 def thin_bytes(status: str) -> int | None:
@@ -177,10 +177,10 @@ def thin_bytes(status: str) -> int | None:
 
     Its words: start, length, `thin`, mapped sectors, highest mapped sector (Linux's thin-provisioning.rst).
     """
-    words = status.split()
-    if words[2:3] != ["thin"]:
+    columns = status.split()
+    if columns[2:3] != ["thin"]:
         return None
-    mapped = "".join(words[3:4])
+    mapped = "".join(columns[3:4])
     return int(mapped) * 512 if re.fullmatch(r"[0-9]{1,18}", mapped) else None
 
 
@@ -294,10 +294,10 @@ def punched(hypervisor: Node, image: HostImage) -> Punch:
             known[image.device] = _punch(hypervisor, image.folder)
         except NotAssessable as exc:
             known[image.device] = exc
-    found = known[image.device]
-    if isinstance(found, NotAssessable):
-        raise NotAssessable(str(found))
-    return found
+    outcome = known[image.device]
+    if isinstance(outcome, NotAssessable):
+        raise NotAssessable(str(outcome))
+    return outcome
 
 
 def _punch(hypervisor: Node, folder: str) -> Punch:
@@ -354,6 +354,6 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", errors="replace").strip()
 
 
-def _number(said: dict[str, bytes], name: str) -> int | None:
-    text = _text(said.get(name, b""))
+def _number(answers: dict[str, bytes], name: str) -> int | None:
+    text = _text(answers.get(name, b""))
     return int(text) if re.fullmatch(r"[0-9]{1,20}", text) else None

@@ -197,8 +197,8 @@ def _of_disk(hypervisor: Node, disk: Element, use: Use) -> Iterator[Use]:
 
 
 def _format(element: Element) -> str | None:
-    found = element.find("format")
-    return None if found is None else found.get("type")
+    child = element.find("format")
+    return None if child is None else child.get("type")
 
 
 def _source(hypervisor: Node, parent: Element | None) -> str:
@@ -251,10 +251,10 @@ def _volume(hypervisor: Node, pool: str, volume: str) -> str:
     `volume:pool/name` where nobody can tell.
     """
     try:
-        found = hypervisor.connection.storagePoolLookupByName(pool)
-        root = parse_xml(found.XMLDesc(0), f"pool {pool}")
+        defined = hypervisor.connection.storagePoolLookupByName(pool)
+        root = parse_xml(defined.XMLDesc(0), f"pool {pool}")
         try:
-            path = str(found.storageVolLookupByName(volume).path())
+            path = str(defined.storageVolLookupByName(volume).path())
         except libvirt.libvirtError as exc:
             if exc.get_error_code() not in _NO_VOLUME:
                 raise
@@ -284,7 +284,8 @@ def _expected(pool: Element, volume: str) -> str:
 
 def _all(hypervisor: Node) -> Iterator[Use]:
     """What every guest uses, those too that were defined since the run began."""
-    domains = {one.UUIDString(): one for one in hypervisor.connection.listAllDomains(0)}
+    listed = hypervisor.connection.listAllDomains(0)
+    domains = {domain.UUIDString(): domain for domain in listed}
     domains = hypervisor.known_domains() | domains
     for domain in domains.values():
         try:
@@ -524,7 +525,7 @@ class Chains:
         self, first: Iterable[Use]
     ) -> tuple[list[FoundUse], list[tuple[Use, str]]]:
         """Every image that *first* lead to, and of which of them nobody can tell what they stand on, and why."""
-        found: list[FoundUse] = []
+        followed: list[FoundUse] = []
         unclear: list[tuple[Use, str]] = []
         waiting = [use for use in dict.fromkeys(first) if use.place]
         seen: set[Use] = set()
@@ -533,27 +534,27 @@ class Chains:
             following: list[Use] = []
             for use in waiting:
                 seen.add(use)
-                one = FoundUse(use, self.nodes.get(use.place, Layer()))
-                found.append(one)
+                used = FoundUse(use, self.nodes.get(use.place, Layer()))
+                followed.append(used)
                 try:
-                    following += self._below(one)
+                    following += self._below(used)
                 except (NotAssessable, ProbeError) as exc:
                     unclear.append((use, str(exc)))
             waiting = [use for use in dict.fromkeys(following) if use not in seen]
-            if len(found) + len(waiting) > _MOST:
+            if len(followed) + len(waiting) > _MOST:
                 raise ProbeError(f"the guests' images lead to more than {_MOST} files")
-        return found, unclear
+        return followed, unclear
 
     def _ask(self, places: Iterable[str]) -> None:
         paths = {place for place in places if place.startswith("/")} - self.nodes.keys()
         self.nodes |= _look(self.hypervisor, sorted(paths)) if paths else {}
 
-    def _below(self, found: FoundUse) -> list[Use]:
+    def _below(self, used: FoundUse) -> list[Use]:
         """The images that the header of this one names. Raises NotAssessable where it cannot be read."""
-        use = found.use
-        if not self._has_header(found):
+        use = used.use
+        if not self._has_header(used):
             return []
-        names = backing.names(partial(self._read, found), use.format, use.place)
+        names = backing.names(partial(self._read, used), use.format, use.place)
         folder = str(PurePosixPath(use.place).parent)
         below = []
         if names.backing:
@@ -565,9 +566,9 @@ class Chains:
                 below.append(replace(use, place=place, format="raw"))
         return below
 
-    def _has_header(self, found: FoundUse) -> bool:
+    def _has_header(self, used: FoundUse) -> bool:
         """True if the header of this image may name others. Raises NotAssessable if it cannot be read."""
-        use, node = found
+        use, node = used
         if node.problem:
             raise NotAssessable(node.problem)
         if use.place.startswith("volume:"):
@@ -592,11 +593,11 @@ class Chains:
             )
         return True
 
-    def _read(self, one: FoundUse, offset: int, length: int) -> bytes:
-        head = one.node.head
+    def _read(self, used: FoundUse, offset: int, length: int) -> bytes:
+        head = used.node.head
         if offset == 0 or offset + length <= len(head):
             return head[offset : offset + length]
-        return host_image.read_bytes(self.hypervisor, one.use.place, offset, length)
+        return host_image.read_bytes(self.hypervisor, used.use.place, offset, length)
 
 
 # Answers --------------------------------------------------------------------------------------
@@ -617,13 +618,13 @@ class Survey:
     def of(cls, hypervisor: Node) -> Survey:
         """Raises ProbeError and libvirtError where somebody's images cannot be told."""
         survey = cls(Chains(hypervisor))
-        found, survey.unclear = survey.chains.follow(_all(hypervisor))
-        for one in found:
-            survey.found.setdefault(one.key, []).append(one)
-            for identity in one.node.below:
-                survey.above.setdefault(identity, []).append(one)
-            if one.node.same:
-                survey.same.setdefault(one.node.same, []).append(one)
+        followed, survey.unclear = survey.chains.follow(_all(hypervisor))
+        for used in followed:
+            survey.found.setdefault(used.key, []).append(used)
+            for identity in used.node.below:
+                survey.above.setdefault(identity, []).append(used)
+            if used.node.same:
+                survey.same.setdefault(used.node.same, []).append(used)
         return survey
 
     def touching(self, mine: FoundUse) -> Iterator[tuple[FoundUse, bool]]:
@@ -683,17 +684,17 @@ def _why_not_beside(mine: FoundUse, survey: Survey, guest: str) -> str | None:
         )
         if is_own or not _is_taken(mine.use, other.use):
             continue
-        name, what = printable(other.use.guest), printable(other.use.what)
+        name, theirs = printable(other.use.guest), printable(other.use.what)
         if other.use.depth:
-            return f"the guest {name} uses {_place(mine)}, below an overlay ({what})"
+            return f"the guest {name} uses {_place(mine)}, below an overlay ({theirs})"
         if not same:
-            theirs = f"{printable(other.use.place)} ({what})"
+            place = f"{printable(other.use.place)} ({theirs})"
             return (
-                f"the guest {name} uses {theirs}, a part of {_place(mine)} or its whole"
+                f"the guest {name} uses {place}, a part of {_place(mine)} or its whole"
             )
         if other.use.runs:
-            return f"{name} runs on its image {_place(mine)}, as {what}"
-        return f"the guest {name}, which is off, uses {_place(mine)} too, as {what}"
+            return f"{name} runs on its image {_place(mine)}, as {theirs}"
+        return f"the guest {name}, which is off, uses {_place(mine)} too, as {theirs}"
     return None
 
 
@@ -706,8 +707,8 @@ def _is_taken(mine: Use, other: Use) -> bool:
     return other.writes and not other.shared
 
 
-def _place(one: FoundUse) -> str:
-    return f"{printable(one.use.place)} ({printable(one.use.what)})"
+def _place(used: FoundUse) -> str:
+    return f"{printable(used.use.place)} ({printable(used.use.what)})"
 
 
 #: in words, a holder that is no other device

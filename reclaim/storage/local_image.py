@@ -109,9 +109,9 @@ def node(
     return block
 
 
-def filename(one: dict[str, Any]) -> str:
+def filename(block: dict[str, Any]) -> str:
     """A block node as the file name that qemu-img takes."""
-    return "json:" + json.dumps(one)
+    return "json:" + json.dumps(block)
 
 
 def qemu_img(
@@ -258,8 +258,8 @@ def opened_image(
     path: str | File, declared: str | None = None
 ) -> Iterator[tuple[int, Image]]:
     """`open_image`, closed at the end."""
-    descriptor, found = open_image(path, declared)
+    descriptor, image = open_image(path, declared)
     try:
-        yield descriptor, found
+        yield descriptor, image
     finally:
         os.close(descriptor)

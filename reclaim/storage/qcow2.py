@@ -179,24 +179,24 @@ def named(read: Read, header: Qcow2, path: str) -> Named:
     """
     length = min(header.extensions_end - header.extensions_at, _MAX_EXTENSIONS)
     table = read(header.extensions_at, length) if length > 0 else b""
-    found: dict[int, str] = {}
-    at = 0
-    while at + _EXTENSION.size <= len(table):
-        kind, size = _EXTENSION.unpack_from(table, at)
+    names: dict[int, str] = {}
+    offset = 0
+    while offset + _EXTENSION.size <= len(table):
+        kind, size = _EXTENSION.unpack_from(table, offset)
         if kind == 0:
             break
-        start = at + _EXTENSION.size
+        start = offset + _EXTENSION.size
         if size > len(table) - start:
             raise NotAssessable(
                 f"{path}: broken qcow2 header: an extension is longer than the header"
             )
         if kind in (_BACKING_FORMAT, _DATA_FILE):
-            found.setdefault(
+            names.setdefault(
                 kind, _text(table[start : start + min(size, _MAX_BACKING_NAME)])
             )
-        at = start + -(-size // 8) * 8
-    data = found.get(_DATA_FILE) if header.external_data else None
-    return Named(header.backing, found.get(_BACKING_FORMAT, ""), data or None)
+        offset = start + -(-size // 8) * 8
+    data = names.get(_DATA_FILE) if header.external_data else None
+    return Named(header.backing, names.get(_BACKING_FORMAT, ""), data or None)
 
 
 def snapshot_names(header: Qcow2, table: bytes, most: int) -> list[str]:

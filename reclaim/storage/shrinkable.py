@@ -178,27 +178,31 @@ def _bases(disk: Disk) -> Iterator[str]:
 # Judging --------------------------------------------------------------------------------------
 
 
-def obstacles(found: Inspected, guest: str) -> list[Obstacle]:
+def obstacles(inspected: Inspected, guest: str) -> list[Obstacle]:
     """What keeps the image from giving discarded space back; nothing where it can shrink."""
-    return [*_of_format(found), *_of_snapshots(found, guest), *_of_storage(found)]
+    return [
+        *_of_format(inspected),
+        *_of_snapshots(inspected, guest),
+        *_of_storage(inspected),
+    ]
 
 
-def _of_format(found: Inspected) -> Iterator[Obstacle]:
-    path = shlex.quote(found.image.path)
-    if found.format in _KEEPS_ALL:
+def _of_format(inspected: Inspected) -> Iterator[Obstacle]:
+    path = shlex.quote(inspected.image.path)
+    if inspected.format in _KEEPS_ALL:
         yield Obstacle(
-            f"the format {found.format} keeps every block that was ever written",
-            f"while the guest is off: qemu-img convert -p -f {found.format} -O qcow2 {path} {path}.qcow2, "
+            f"the format {inspected.format} keeps every block that was ever written",
+            f"while the guest is off: qemu-img convert -p -f {inspected.format} -O qcow2 {path} {path}.qcow2, "
             "and let the definition name the new image",
         )
-    if found.encrypted and found.format != "qcow2":
+    if inspected.encrypted and inspected.format != "qcow2":
         # block/crypto.c has no pdiscard: QEMU answers yes and drops it
         yield Obstacle(
-            f"a {found.format} image that QEMU encrypts (LUKS) takes discards and keeps every block",
+            f"a {inspected.format} image that QEMU encrypts (LUKS) takes discards and keeps every block",
             "move it into a qcow2 that is encrypted: there discards free clusters",
         )
-    if found.qcow2 is not None:
-        yield from _of_qcow2(found.image, found.qcow2)
+    if inspected.qcow2 is not None:
+        yield from _of_qcow2(inspected.image, inspected.qcow2)
 
 
 def _of_qcow2(image: HostImage, head: Qcow2) -> Iterator[Obstacle]:
@@ -225,28 +229,28 @@ def _of_qcow2(image: HostImage, head: Qcow2) -> Iterator[Obstacle]:
         )
 
 
-def _of_snapshots(found: Inspected, guest: str) -> Iterator[Obstacle]:
-    head = found.qcow2
+def _of_snapshots(inspected: Inspected, guest: str) -> Iterator[Obstacle]:
+    head = inspected.qcow2
     if head is None or not head.snapshots:
         return
-    names = ", ".join(found.snapshots) or "without readable names"
-    unnamed = head.snapshots - len(found.snapshots)
+    names = ", ".join(inspected.snapshots) or "without readable names"
+    unnamed = head.snapshots - len(inspected.snapshots)
     if unnamed > 0:
         names += f" and {unnamed} more"
     plural = "s" if head.snapshots > 1 else ""
-    name = shlex.quote(found.snapshots[0]) if found.snapshots else "NAME"
+    name = shlex.quote(inspected.snapshots[0]) if inspected.snapshots else "NAME"
     yield Obstacle(
         f"{head.snapshots} internal snapshot{plural} ({names}): what they hold stays, whatever the guest trims",
         f"when nobody needs it any more: virsh snapshot-delete {shlex.quote(guest)} {name} (one that libvirt does not "
-        f"know, while the guest is off: qemu-img snapshot -d {name} {shlex.quote(found.image.path)})",
+        f"know, while the guest is off: qemu-img snapshot -d {name} {shlex.quote(inspected.image.path)})",
     )
 
 
-def _of_storage(found: Inspected) -> Iterator[Obstacle]:
-    image = found.image
-    if found.punch is not None:
-        yield from _of_holes(image, found.punch)
-    if image.is_device and not is_thick(found) and image.discard_max == 0:
+def _of_storage(inspected: Inspected) -> Iterator[Obstacle]:
+    image = inspected.image
+    if inspected.punch is not None:
+        yield from _of_holes(image, inspected.punch)
+    if image.is_device and not is_thick(inspected) and image.discard_max == 0:
         yield Obstacle(
             f"{image.path} takes no discards (discard_max_bytes is 0)",
             _device_remedy(image),
@@ -273,12 +277,12 @@ def _device_remedy(image: HostImage) -> str:
     return "look below it: each layer has /sys/block/NAME/queue/discard_max_bytes"
 
 
-def is_thick(found: Inspected) -> bool:
+def is_thick(inspected: Inspected) -> bool:
     """Is it a logical volume that keeps its size whatever is discarded?
 
     One of VDO is mapped linearly onto its pool (LVM's lib/vdo/vdo.c), which frees what is discarded.
     """
-    image = found.image
+    image = inspected.image
     return image.mapper == "LVM" and not {"thin", "vdo"} & {
         *image.targets,
         *image.below,
@@ -295,19 +299,19 @@ def thick_words(image: HostImage) -> str:
     return f"a thick logical volume keeps its size, whatever is discarded: discards {below}"
 
 
-def notes(found: Inspected, granularity: int | None = None) -> list[str]:
+def notes(inspected: Inspected, granularity: int | None = None) -> list[str]:
     """What is to be known of an image that can shrink. *granularity*: the smallest hole that the guest trims."""
-    lines = [_what(found)]
-    head, image, punch = found.qcow2, found.image, found.punch
+    lines = [_what(inspected)]
+    head, image, punch = inspected.qcow2, inspected.image, inspected.punch
     if head is not None:
         lines += _notes_of_qcow2(image, head, granularity)
-    if found.bases:
-        count = len(found.bases)
+    if inspected.bases:
+        count = len(inspected.bases)
         plural = "s" if count > 1 else ""
-        named = ", ".join(found.bases[:3]) + (" …" if count > 3 else "")
+        named = ", ".join(inspected.bases[:3]) + (" …" if count > 3 else "")
         lines.append(
             f"an overlay gives its own space back, never that of its base{plural} "
-            f"({size(found.base_bytes)} in {named})"
+            f"({size(inspected.base_bytes)} in {named})"
         )
     elif head is not None and head.backing:
         lines.append(
@@ -344,16 +348,16 @@ def _notes_of_qcow2(
         )
 
 
-def _what(found: Inspected) -> str:
-    head, image = found.qcow2, found.image
-    kind = found.format
+def _what(inspected: Inspected) -> str:
+    head, image = inspected.qcow2, inspected.image
+    kind = inspected.format
     if head is not None:
         kind = "qcow2 1.1" if head.version >= 3 else "qcow2 0.10"
     storage = image.filesystem
     if image.is_device:
         storage = " over ".join(image.targets) or "a device"
     text = f"{kind} on {storage}"
-    if found.punch is not None and found.punch.frees:
+    if inspected.punch is not None and inspected.punch.frees:
         text += "; holes punched there free blocks"
     return text
 
