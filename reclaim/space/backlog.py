@@ -1,4 +1,4 @@
-"""What the host holds for a disk against what the guest uses of it, down to the part that a trim gives back."""
+"""The bytes that the host holds for a disk, against those that the guest uses of it: how many a trim gives back."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _SHOWN = 4
 
 @dataclass(frozen=True)
 class Backlog:
-    """Bytes that the host holds for a disk, and what they are for.
+    """The bytes that the host holds for a disk, and the purposes that they serve.
 
-    `used` is what the guest's filesystems use, their own tables included. `reclaimable` is what a trim gives back
-    at least, `most` what it may give back, where none of those tables was ever written. `perhaps` of that are for
-    what cannot be placed, or what a snapshot may hold as well. `apart` is held for what no trim of a filesystem
-    reaches: swap, free extents, what is not mounted, the image's tables and snapshots; in words. `based`: the image
-    is an overlay, and what is used may lie in its backing file.
+    `used` is in use by the guest's filesystems, their own tables included. A trim gives back at least `reclaimable`,
+    and at most `most`, if none of those tables was ever written. `perhaps` of that are for areas that cannot be placed,
+    or may be held by a snapshot as well. `apart` is held for areas that no trim of a filesystem reaches, in words:
+    swap, free extents, unmounted filesystems, the image's tables and snapshots. `based`: the image is an overlay, and
+    its backing file may hold the used bytes.
     """
 
     held: int
@@ -50,7 +50,7 @@ class Backlog:
 
     @property
     def come(self) -> str:
-        """How much can come back, in words."""
+        """Return how much can come back, in words."""
         return between(self.reclaimable, self.most)
 
     @property
@@ -75,12 +75,12 @@ class Backlog:
 
 
 def tolerated(needed: int) -> int:
-    """Bytes that the host may hold beyond *needed*: a tenth of it, at least 64 MiB."""
+    """Return the bytes that the host may hold beyond *needed*: a tenth of it, at least 64 MiB."""
     return max(_SLACK, needed // 10)
 
 
 def backlog(disk: Disk) -> Backlog:
-    """The counts for *disk*. Raises NotApplicable, NotAssessable and ProbeError where they cannot be had."""
+    """Count the bytes for *disk*. Raises NotApplicable, NotAssessable or ProbeError if they cannot be counted."""
     guest = disk.guest
     if _is_seen_from_outside(guest):
         held, parts, based = virt_df.areas(disk, _SLACK)
@@ -130,7 +130,7 @@ def _by_map(
     parts: Sequence[Area],
     quick: Backlog,
 ) -> Backlog:
-    """Count *quick* again by where the host holds the bytes. Raises NotAssessable."""
+    """Count *quick* again from the places at which the host holds the bytes. Raises NotAssessable."""
     if head is not None and head.external_data:
         raise NotAssessable(
             f"{image.path}: its data lies in an external data file, which is not counted"
@@ -150,9 +150,9 @@ def _by_map(
 def weighed(
     held: int, parts: Sequence[Area], known: HostMap | None, *, based: bool = False
 ) -> Backlog:
-    """What *held* bytes are for, by the areas of the disk, and where the host holds them (None: nobody knows).
+    """Divide *held* bytes among the areas of the disk, by the map of the host (None if it is not known).
 
-    *based*: they are an overlay's, so that what a filesystem uses need not be among them.
+    *based*: an overlay holds them, so that the used bytes of a filesystem need not be among them.
     """
     used = sum(area.used for area in parts)
     if known is None:
@@ -221,7 +221,7 @@ def _trimmed(area: Area, here: int, *, based: bool) -> _Bounds:
 
 
 def _pool(held: int, parts: Sequence[Area], *, based: bool) -> _Bounds:
-    """What surely comes back of *held* bytes that lie anywhere in *found*, and what may beyond that."""
+    """Return how many of *held* bytes come back, if they lie anywhere in *parts*."""
     trimmable: list[Area] = []
     outside = untrimmed = 0
     for area in parts:
@@ -243,13 +243,13 @@ def _pool(held: int, parts: Sequence[Area], *, based: bool) -> _Bounds:
 
 
 def _free(area: Area) -> int:
-    """The most of a filesystem that it does not use, where none of its tables was ever written."""
+    """Return the most bytes that a filesystem does not use, if none of its tables was ever written."""
     return area.size - (area.used - area.tables)
 
 
 @dataclass(frozen=True)
 class HeldBytes:
-    """The bytes that lie in spans which do not overlap: where each begins and ends, and how many lie before it."""
+    """Bytes in spans that do not overlap: the start and the end of each span, and the bytes before it."""
 
     starts: tuple[int, ...]
     ends: tuple[int, ...]
@@ -266,7 +266,7 @@ class HeldBytes:
         )
 
     def within(self, spans: Iterable[Span]) -> int:
-        """How many of them lie in *spans*, which do not overlap either."""
+        """Return how many of them lie in *spans*, which do not overlap either."""
         return sum(self._below(end) - self._below(start) for start, end in spans)
 
     def _below(self, offset: int) -> int:
@@ -291,7 +291,7 @@ def _apart(area: Area) -> str:
 
 
 def promised(guest: Guest) -> str:
-    """What a trim of *guest* gives back over all its disks, in words; empty where nobody can count."""
+    """Return how much a trim of *guest* gives back over all its disks, in words; "" if none can be counted."""
     counts = []
     for disk in guest.disks:
         count = known_backlog(disk)
@@ -305,14 +305,14 @@ def promised(guest: Guest) -> str:
 
 
 def between(least: int, most: int) -> str:
-    """One count where both are close, else both."""
+    """Return one count if both are close, else both."""
     if most - least < most // 20:
         return size(least)
     return f"{size(least)} to {size(most)}"
 
 
 def known_backlog(disk: Disk) -> Backlog | None:
-    """`backlog`, or None where it cannot be had."""
+    """Return `backlog`, or None if it cannot be counted."""
     try:
         return backlog(disk)
     except (NotApplicable, NotAssessable, ProbeError, libvirt.libvirtError):
@@ -320,9 +320,9 @@ def known_backlog(disk: Disk) -> Backlog | None:
 
 
 def _by_typed_calls(disk: Disk, allocated: int) -> Backlog:
-    """What guest-get-fsinfo suffices for, where the agent runs no commands: that there is no backlog.
+    """Return an empty backlog if guest-get-fsinfo proves it, for an agent that runs no commands. Raises NotAssessable.
 
-    Whether there is one stays open: of swap and of what is not mounted the agent says nothing.
+    The agent does not report swap and unmounted filesystems, so it cannot prove that there is a backlog.
     """
     guest = disk.guest
     views = (guest.live or guest.definition).disks

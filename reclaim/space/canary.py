@@ -21,12 +21,12 @@ _SWEEP_SECONDS = 60
 
 
 class NotPlanted(Exception):
-    """The guest could not do it, and in what words it says so."""
+    """The guest could not do it; the text is the guest's own."""
 
 
 @dataclass(frozen=True)
 class Trimmed:
-    """What fstrim(8) ended with. `claimed`: the bytes that it says it trimmed."""
+    """The status and the output of fstrim(8). `claimed`: the bytes that it reports as trimmed."""
 
     status: int
     words: str
@@ -50,7 +50,10 @@ class Canary:
     _begun: bool = False
 
     def prepare(self) -> tuple[Trimmed, int]:
-        """Trim what is free already. Returns what fstrim said, and the free bytes (statvfs(3)'s f_bavail)."""
+        """Trim the free space. Return the result of fstrim, and the free bytes (statvfs(3)'s f_bavail).
+
+        Raises ProbeError.
+        """
         lines = self._run("prepare", seconds=_TRIM_SECONDS)
         match = None
         if lines:
@@ -62,7 +65,7 @@ class Canary:
         return _trimmed(self.guest, lines), int(match[1]) * 1024
 
     def plant(self, mebibytes: int) -> None:
-        """Write it, and have it on the guest's disk. Raises NotPlanted in the guest's words."""
+        """Write it, and have it on the guest's disk. Raises NotPlanted with the guest's own text, ProbeError."""
         self._begun = True
         seconds = 60 + mebibytes * _SECONDS_PER_MIB
         lines = self._run("plant", str(mebibytes), str(_HOLD_SECONDS), seconds=seconds)
@@ -74,13 +77,13 @@ class Canary:
         self._holder = match[1]
 
     def dig(self) -> Trimmed:
-        """Delete it and trim its filesystem. Raises NotPlanted where it was gone already."""
+        """Delete it and trim its filesystem. Raises NotPlanted if it was gone already."""
         lines = self._run("dig", self._holder, seconds=_TRIM_SECONDS)
         self._begun = False
         return _trimmed(self.guest, lines)
 
     def sweep(self) -> None:
-        """End whoever writes or holds it; nothing happens where it was dug out."""
+        """End the process that writes or holds it; do nothing if it was dug out."""
         if self._begun:
             self._begun = False
             self._run("sweep", seconds=_SWEEP_SECONDS)
@@ -99,7 +102,7 @@ class Canary:
 
 
 def script() -> str:
-    """The shell script that does the work in the guest."""
+    """Return the shell script that does the work in the guest."""
     return files("reclaim.space").joinpath("canary.sh").read_text(encoding="utf-8")
 
 

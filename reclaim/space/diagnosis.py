@@ -1,4 +1,4 @@
-"""Which layer keeps the bytes that a guest has freed and trimmed, from the inside out."""
+"""The layer that keeps the bytes that a guest has freed and trimmed, sought from the inside out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def layer(
     canary: int,
     returned: int,
 ) -> str:
-    """The first layer that is known to keep what was freed in *one*, and the requirement that mends it."""
+    """Return the first layer that keeps the freed bytes of *filesystem*, and the requirement that mends it."""
     reasons = _reasons(filesystem, stores, trimmed, canary, returned)
     return next(filter(None, reasons), UNKNOWN)
 
@@ -49,7 +49,7 @@ def _reasons(
 
 
 def _deaf(filesystem: Filesystem, stores: Sequence[Store], trimmed: Trimmed) -> str:
-    """A layer of the guest that takes no discards."""
+    """Return the device of the guest that takes no discards, or the failure of fstrim, else ""."""
     deaf = _deaf_device(filesystem)
     if deaf is None and not trimmed.status:
         return ""
@@ -81,12 +81,12 @@ def _named(deaf: BlockDevice, stores: Sequence[Store]) -> str:
 
 
 def _only(stores: Sequence[Store]) -> Disk | None:
-    """The disk below a filesystem that lies on one disk alone."""
+    """Return the disk below a filesystem that lies on one disk alone."""
     return stores[0].disk if len(stores) == 1 else None
 
 
 def _virtio_blk(disk: Disk) -> str:
-    """Why *disk*, as it runs, takes no discards if it is virtio-blk; "" for another bus."""
+    """Return why *disk*, as it runs, takes no discards if it is virtio-blk; "" for another bus."""
     live = disk.guest.live
     view = disk.guest.live_disk(disk.view)
     if live is None or view is None or view.bus != "virtio":
@@ -107,7 +107,7 @@ def _virtio_blk(disk: Disk) -> str:
 
 
 def _untold(trimmed: Trimmed, canary: int) -> str:
-    """fstrim passed over what had just become free."""
+    """Return a reason if fstrim passed over the blocks that had just become free, else ""."""
     if trimmed.claimed is None or trimmed.claimed >= canary * 9 // 10:
         return ""
     return (
@@ -117,7 +117,7 @@ def _untold(trimmed: Trimmed, canary: int) -> str:
 
 
 def _definition(disk: Disk) -> str:
-    """QEMU was not told to pass discards on."""
+    """Return a reason if the running QEMU drops discards, else ""."""
     view = disk.guest.live_disk(disk.view)
     if view is None or view.driver.get("discard") == "unmap":
         return ""
@@ -128,13 +128,13 @@ def _definition(disk: Disk) -> str:
 
 
 def _image(store: Store) -> str:
-    """The image's format, its snapshots, or the storage below it, as image-format has them."""
+    """Return the first obstacle that image-format finds: in the format, the snapshots, or the storage below."""
     kept = shrinkable.obstacles(store.found, store.disk.guest.name)
     return f"{store.disk.target}: {kept[0].what} (see image-format)" if kept else ""
 
 
 def older(store: Store) -> str:
-    """What the image keeps although a canary came back: internal snapshots hold what was written before them."""
+    """Return the obstacles that remain although a canary came back: internal snapshots hold older bytes."""
     return "; ".join(
         obstacle.what
         for obstacle in shrinkable.obstacles(store.found, store.disk.guest.name)
@@ -142,10 +142,13 @@ def older(store: Store) -> str:
 
 
 def _grain(filesystem: Filesystem, store: Store, returned: int) -> str:
-    """The host frees in larger pieces than the guest deletes."""
+    """Return a reason if the host frees larger pieces than the guest discards, else ""."""
     granularity = min(way[-1].disc_gran for way in filesystem.ways)
     if store.grain <= max(granularity, 4096) or (
         not returned and store.grain < 1024 * 1024
     ):
         return ""
-    return f"granularity: {store.disk.target} frees {size(store.grain)} as one, the guest discards from {size(granularity)} on"
+    return (
+        f"granularity: {store.disk.target} frees {size(store.grain)} as one, "
+        f"the guest discards from {size(granularity)} on"
+    )

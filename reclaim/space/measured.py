@@ -1,4 +1,4 @@
-"""What the disks of guests take on the host, before and after."""
+"""The bytes that the disks of guests take on the host, before and after a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reclaim.space.backlog import known_backlog
 
 @dataclass
 class DiskSpace:
-    """What one disk takes. Sizes in bytes; None where nobody could count."""
+    """The space of one disk. Sizes in bytes; None if it could not be counted."""
 
     guest: str
     disk: str
@@ -40,7 +40,7 @@ def measure(
     *,
     after: bool,
 ) -> None:
-    """Count what the disks of *guests* take on the host, before anything is changed or *after*."""
+    """Count the bytes that the disks of *guests* take on the host, before anything is changed or *after*."""
     disks: list[tuple[Disk, DiskView]] = []
     for guest in guests:
         disks += [(disk, disk.view) for disk in _file_disks(guest)]
@@ -93,7 +93,7 @@ def _runs(guest: Guest) -> bool:
 
 
 def _name_before(disk: Disk) -> str:
-    """The target under which the run began."""
+    """Return the target under which the run began."""
     for old, new in disk.guest.renamed.items():
         if new == disk.name:
             return old
@@ -120,7 +120,7 @@ def _used(disk: Disk) -> int | None:
 
 
 def reclaimed(storage: Iterable[DiskSpace]) -> int:
-    """Bytes that came home: what the host holds less than before, over all disks; never below 0."""
+    """Return by how many bytes the host holds less than before, over all disks; never below 0."""
     less = 0
     for space in storage:
         if space.allocated_before is None or space.allocated_after is None:

@@ -38,11 +38,11 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Proof:
-    """What became of the canary in one filesystem. Bytes.
+    """The fate of the canary in one filesystem. Sizes in bytes.
 
     `arrived`: how much more the host held with it; `returned`: how much less without it, at most `canary`;
-    `claimed`: what fstrim says; `problem`: why nothing can be said, and is `excluded` where nothing is asked;
-    `layer`: what keeps the bytes; `note`: what else stays.
+    `claimed`: the bytes that fstrim reports; `problem`: why there is no result; `excluded`: the requirement does not
+    apply; `layer`: the layer that keeps the bytes; `note`: the obstacles that remain.
     """
 
     mount: str
@@ -63,7 +63,7 @@ class Proof:
 
     @property
     def told(self) -> str:
-        """It in words."""
+        """The proof in words."""
         place = f"{self.mount} ({', '.join(self.disks)})" if self.disks else self.mount
         if self.problem:
             return f"{place}: {self.problem}"
@@ -81,9 +81,9 @@ class Proof:
 
 
 def prove(guest: Guest) -> tuple[Proof, ...]:
-    """Each filesystem of *guest* that lies on an image, once: kept until something is changed inside.
+    """Prove each filesystem of *guest* that lies on an image, once: the proofs are kept until a change inside.
 
-    Raises NotAssessable where nobody can look inside, ProbeError where the guest does not answer as it should.
+    Raises NotAssessable if there is no way to look inside, ProbeError if the guest does not answer as it should.
     """
     if _LEARNED not in guest.learned:
         try:
@@ -133,7 +133,7 @@ def _proof(
 
 
 def _devices(facts: Facts, filesystem: Filesystem) -> Sequence[str]:
-    """The whole disks under a filesystem, in order: of a btrfs on several devices, those of each."""
+    """Return the whole disks under a filesystem, in order: of a btrfs on several devices, those of each."""
     disks = {way[0].path for way in filesystem.ways}
     if filesystem.mount.fstype != "btrfs":
         return sorted(disks)
@@ -166,7 +166,10 @@ def _btrfs_disks(facts: Facts) -> Mapping[str, _Together]:
 
 
 def _stores(filesystem: Filesystem, disks: Sequence[Disk]) -> list[Store]:
-    """Where the bytes can be counted. Raises NotAssessable where they cannot, NotApplicable where nothing is asked."""
+    """Return the stores of *disks*.
+
+    Raises NotAssessable if one cannot be counted, NotApplicable if one is not judged.
+    """
     for disk in disks:
         reason = why_not_judged(disk)
         if reason:
@@ -180,7 +183,10 @@ def _stores(filesystem: Filesystem, disks: Sequence[Disk]) -> list[Store]:
 
 
 def _prove(filesystem: Filesystem, stores: Sequence[Store]) -> Proof:
-    """One filesystem, again where the guest writes too much meanwhile. Raises NotAssessable, NotPlanted, ProbeError."""
+    """Prove one filesystem, again if the guest writes too much meanwhile.
+
+    Raises NotAssessable, NotPlanted, ProbeError.
+    """
     guest = stores[0].disk.guest
     for _ in range(_TRIES):
         proof, noise = _once(guest, filesystem, stores)
@@ -195,7 +201,7 @@ def _prove(filesystem: Filesystem, stores: Sequence[Store]) -> Proof:
 def _once(
     guest: Guest, filesystem: Filesystem, stores: Sequence[Store]
 ) -> tuple[Proof, int]:
-    """What became of one canary, and the most that others can have taken while it went."""
+    """Return the fate of one canary, and the most bytes that other writes can have taken meanwhile."""
     mount = filesystem.mount.target
     canary = Canary(guest.shell, guest.name, mount)
     _, free = canary.prepare()
@@ -237,7 +243,7 @@ def _brought(stores: Sequence[Store], wanted: int, arrived: int) -> int:
 
 
 def _leave_nothing(canary: Canary) -> None:
-    """End what is left of it in the guest; where nobody answers there it ends by itself."""
+    """End the remains of it in the guest; if the guest does not answer, they end by themselves."""
     try:
         canary.sweep()
     except (ProbeError, NotPlanted):
@@ -245,7 +251,7 @@ def _leave_nothing(canary: Canary) -> None:
 
 
 def _canary_bytes(guest: Guest, free: int, grain: int) -> int:
-    """How large the canary is: whole MiB and whole grains. Raises NotAssessable where that is too little to be told."""
+    """Return the size of the canary: whole MiB and whole grains. Raises NotAssessable if it drowns in noise."""
     unit = max(MIB, grain)
     wanted = max(guest.policy.canary_mib * MIB, _GRAINS * grain)
     length = min(wanted, free // _FREE_SHARE) // unit * unit

@@ -1,4 +1,4 @@
-"""What virt-df sees in the image of a guest that is off."""
+"""The filesystems in the image of a guest that is off, as virt-df sees them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _installed: WeakKeyDictionary[Node, bool] = WeakKeyDictionary()
 
 
 def is_installed(hypervisor: Node) -> bool:
-    """Does the hypervisor have guestfs-tools?"""
+    """True if the hypervisor has guestfs-tools."""
     if hypervisor not in _installed:
         _installed[hypervisor] = (
             hypervisor.shell.run("command -v virt-df && command -v virt-sparsify").rc
@@ -38,10 +38,10 @@ def is_installed(hypervisor: Node) -> bool:
 
 
 def areas(disk: Disk, least: int) -> tuple[int, list[Area], bool]:
-    """What the host holds for the disk of a guest that is off, what lies on it, nothing placed, and is it an overlay.
+    """Return the bytes held for the disk of a guest that is off, its areas, none placed, and True if it is an overlay.
 
     An image that holds no more than *least* is not looked into: to look takes seconds. Raises NotAssessable and
-    ProbeError where that cannot be told.
+    ProbeError.
     """
     hypervisor = disk.guest.hypervisor
     image = host_image.look(hypervisor, path_of(disk))
@@ -89,7 +89,7 @@ def _filesystems(guest: Guest, path: str, held: int, kind: str) -> list[Area]:
 
 
 def _df(hypervisor: Node, path: str, kind: str) -> list[Area]:
-    """The filesystems in the image."""
+    """Return the filesystems in the image. Raises ProbeError."""
     result = run(hypervisor, LOOK_SECONDS, f"virt-df --csv --format={kind} -a %s", path)
     if result.rc != 0:
         raise ProbeError(f"{path}: virt-df: {last_line(result)}")
