@@ -28,7 +28,7 @@ _EXTENT = re.compile(
 
 @dataclass(frozen=True)
 class HostMap:
-    """The held parts of a disk in order, and what of the file snapshots or reflinks share (bytes)."""
+    """The held parts of a disk in order, and the bytes of the file that snapshots or reflinks share."""
 
     spans: tuple[Span, ...]
     shared: int
@@ -46,9 +46,9 @@ _kept: WeakKeyDictionary[Node, dict[str, tuple[int | None, HostMap | None]]] = (
 def host_map(
     hypervisor: Node, image: HostImage, kind: str, head: Qcow2 | None
 ) -> HostMap | None:
-    """The map of *image*; None where it cannot be had, or only in more than a minute.
+    """Return the map of *image*; None if it cannot be read, or only in more than a minute.
 
-    Kept as long as the host holds as much as it did.
+    It is kept as long as the host holds as much as it did.
     """
     known = _kept.setdefault(hypervisor, {})
     if image.path not in known or known[image.path][0] != image.allocated:
@@ -90,7 +90,7 @@ class _Extent(NamedTuple):
 
 
 def _extents(hypervisor: Node, path: str) -> list[_Extent] | None:
-    """The extents of a file with their flags, as filefrag(8) tells; None where it cannot."""
+    """Return the extents of a file, as filefrag(8) prints them; None if it cannot."""
     output = _run(hypervisor, "filefrag -v -b512 %s", path)
     if output is None or not re.search(r"\d+ extents? found\n\Z", output):
         return None  # tmpfs has none of it, and filefrag succeeds
@@ -104,7 +104,10 @@ def _extents(hypervisor: Node, path: str) -> list[_Extent] | None:
 
 
 def _mapped(hypervisor: Node, path: str, kind: str) -> list[Span] | None:
-    """What of the disk has data in this file, as `qemu-img map` tells; nothing that a header names is opened."""
+    """Return the parts of the disk that have data in this file, or None.
+
+    `qemu-img map` reports them, and opens no file that a header names.
+    """
     node: dict[str, Any] = {
         "driver": kind,
         "file": {"driver": "file", "filename": path},
@@ -129,7 +132,7 @@ def _mapped(hypervisor: Node, path: str, kind: str) -> list[Span] | None:
 
 
 def _run(hypervisor: Node, command: str, *arguments: str) -> str | None:
-    """What *command* prints; None where it fails, takes too long, or says more than is read."""
+    """Return the output of *command*; None if it fails, takes too long, or prints more than is read."""
     limited = f"timeout -k 5 {_SECONDS} {command}"
     result = hypervisor.shell.run(
         f"LC_ALL=C; export LC_ALL; {limited} 2>/dev/null | head -c {_MAX_BYTES}",

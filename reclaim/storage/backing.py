@@ -1,4 +1,4 @@
-"""What the header of an image names: the file that it stands on, and the one that holds its data. Nothing is opened.
+"""The files that the header of an image names: its backing file, and the one that holds its data. None is opened.
 
 QEMU's docs/interop/qcow2.rst, qed_spec.rst; block/qcow.c, block/vmdk.c; block.c (path_has_protocol, path_combine,
 json: and file: names).
@@ -29,7 +29,7 @@ Read = Callable[[int, int], bytes]
 
 
 class Names(NamedTuple):
-    """What a header names. `format` is that of `backing`, None where QEMU would look for itself."""
+    """The names in a header. `format` is that of `backing`, None if QEMU would look for itself."""
 
     backing: str | None = None
     format: str | None = None
@@ -37,9 +37,9 @@ class Names(NamedTuple):
 
 
 def names(read: Read, format: str | None, path: str) -> Names:  # noqa: A002
-    """What the header of the image at *path* names; *format* is what it is said to be, None where nobody says.
+    """Return the names in the header of the image at *path*. *format* is the declared one, or None.
 
-    Raises NotAssessable where the header cannot be read or is none of that format.
+    Raises NotAssessable if the header cannot be read, or is none of that format.
     """
     if format is not None and format not in CHAINING:
         return Names()
@@ -135,16 +135,16 @@ _PORTS = {"nbd": "10809", "ssh": "22", "nfs": "2049"}
 
 
 class Leaf(NamedTuple):
-    """A place, and the format of what lies there; None where QEMU would look for itself."""
+    """A place, and the format of the image there; None if QEMU would look for itself."""
 
     place: str
     format: str | None
 
 
 def locations(name: str, folder: str, format: str | None) -> list[Leaf]:  # noqa: A002
-    """The paths, or `protocol:…` of what is no file here, that *name* (in an image in *folder*) leads to.
+    """Return the paths that *name* leads to, in an image in *folder*; `protocol:…` for a place that is no file here.
 
-    *format* is what the whole is said to be. Raises NotAssessable where a `json:` name cannot be understood.
+    *format* is the declared format of the whole. Raises NotAssessable if a `json:` name cannot be understood.
     """
     if name.startswith("json:"):
         leaves = list(_leaves(_tree(name), folder, format, 0))
@@ -162,7 +162,7 @@ def locations(name: str, folder: str, format: str | None) -> list[Leaf]:  # noqa
 
 
 def location(name: str, folder: str) -> str:
-    """The one place that *name*, which is no `json:`, means."""
+    """Return the one place that *name* means, which is no `json:`."""
     if re.match(r"(file|host_device|host_cdrom):", name):
         return location(name.partition(":")[2].removeprefix("//"), folder)
     if ":" in name.partition("/")[0]:
@@ -171,7 +171,10 @@ def location(name: str, folder: str) -> str:
 
 
 def network(name: str) -> str:
-    """`rbd:pool/image` of what QEMU and libvirt write in several ways: without options, monitors and secrets."""
+    """Return one spelling (`rbd:pool/image`) for names that QEMU and libvirt write in several ways.
+
+    It has no options, monitors and secrets.
+    """
     protocol, _, rest = name.partition(":")
     protocol, _, transport = protocol.partition("+")
     is_url = rest.startswith("//")
@@ -213,7 +216,7 @@ def _with_port(protocol: str, rest: str) -> str:
 
 
 def _tree(name: str) -> dict[str, Any]:
-    """The nodes of a `json:` name. Raises NotAssessable."""
+    """Return the nodes of a `json:` name. Raises NotAssessable."""
     try:
         tree = json.loads(name.removeprefix("json:"))
     except (ValueError, RecursionError):
@@ -226,7 +229,7 @@ def _tree(name: str) -> dict[str, Any]:
 
 
 def _unfolded(node: dict[str, Any]) -> dict[str, Any]:
-    """*node* with `file.driver` as what it is: the driver of its node `file` (QEMU's qdict_crumple)."""
+    """Return *node* with `file.driver` as the driver of its node `file` (QEMU's qdict_crumple)."""
     tree: dict[str, Any] = {}
     for key, value in node.items():
         *above, last = key.split(".")[:_DEEPEST_NODE]
@@ -244,7 +247,7 @@ def _leaves(
     format: str | None,  # noqa: A002 (QEMU's word)
     depth: int,
 ) -> Iterator[Leaf]:
-    """The files of a node and of those below it. Raises NotAssessable where one leads nobody knows where."""
+    """Yield the files of a node and of those below it. Raises NotAssessable if one is not understood."""
     if depth > _DEEPEST_NODE:
         raise NotAssessable("the name of its backing file is nested too deep")
     node = _unfolded(node)
@@ -265,7 +268,7 @@ def _leaves(
 
 
 def _children(node: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Return the nodes below *node*, each with the name of what it is there."""
+    """Return the nodes below *node*, each with its name there."""
     children: list[tuple[str, dict[str, Any]]] = []
     for name, value in node.items():
         if name not in _NO_NODES:
@@ -274,7 +277,7 @@ def _children(node: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _place_of(driver: str, node: dict[str, Any], folder: str) -> str:
-    """Where a node that has none below it leads; "" for one that has."""
+    """Return the place that a node without children leads to; "" for a node with children."""
     if driver in _HARMLESS:
         return f"{driver}:"
     if driver in _CLUSTERS:
@@ -297,7 +300,7 @@ _NO_NODES = (
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:
-    """The nodes in a value: itself, or those of a list, which may be written by numbers."""
+    """Yield the nodes in a value: itself, or those of a list, which may be written by numbers."""
     if isinstance(value, dict):
         if not _is_numbered(value):
             yield value
@@ -328,7 +331,7 @@ _NAMED_BY = {
 
 
 def _on_a_network(driver: str, node: dict[str, Any]) -> str:
-    """As `network` has it."""
+    """Return the place of a node on a network, as `network` spells it."""
     names = _NAMED_BY.get(driver, ("path",))
     if (
         "uri" in node

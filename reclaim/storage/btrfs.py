@@ -1,4 +1,4 @@
-"""What btrfs tells through btrfs(8): the snapshots of a subvolume, and who shares an extent."""
+"""The answers of btrfs(8): the snapshots of a subvolume, and the files that share an extent."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ _NAMED = 6
 
 @dataclass(frozen=True)
 class Sharer:
-    """Another file that holds an extent, in words. Is it in a snapshot of the subvolume, and goes with that?"""
+    """Another file that holds an extent, in words.
+
+    `is_snapshot`: it is in a snapshot of the subvolume, and goes with that.
+    """
 
     words: str
     is_snapshot: bool
 
 
 def _upwards(path: str) -> Iterator[str]:
-    """*path* and the folders above it, as far as a shell can be told their names."""
+    """Yield *path* and the folders above it, if their names can be given to a shell."""
     for folder in (path, *map(str, PurePosixPath(path).parents)):
         if folder.isprintable():
             yield folder
 
 
 def mount_of(shell: Host, path: str) -> tuple[str, str]:
-    """The filesystem's type and where it is mounted, for *path* or the nearest folder above it that exists."""
+    """Return the filesystem's type and mount point, for *path* or the nearest folder above it that exists."""
     for folder in _upwards(path):
         result = shell.run(
             "findmnt --noheadings --raw --output FSTYPE,TARGET --target %s", folder
@@ -50,7 +53,7 @@ def mount_of(shell: Host, path: str) -> tuple[str, str]:
 
 
 def subvolume(shell: Host, path: str) -> str | None:
-    """The folder at the top of the subvolume that *path* lies in, or will lie in; None where it is none."""
+    """Return the folder at the top of the subvolume that *path* lies in, or will lie in; None if it is in none."""
     for folder in _upwards(path):
         result = shell.run("LC_ALL=C stat --format=%%i:%%F -- %s", folder)
         if result.stdout.strip() == f"{_TOP}:directory":
@@ -59,7 +62,7 @@ def subvolume(shell: Host, path: str) -> str | None:
 
 
 def _shown(shell: Host, top: str) -> tuple[str, list[str]]:
-    """What `btrfs subvolume show` tells of *top*: its name below the root, and its snapshots."""
+    """Return the name of *top* below the root and its snapshots, by `btrfs subvolume show`."""
     lines = shell.run("btrfs subvolume show %s", top).stdout.splitlines()
     name, snapshots, listing = lines[0].strip() if lines else "", [], False
     for line in lines[1:]:
@@ -73,15 +76,15 @@ def _shown(shell: Host, top: str) -> tuple[str, list[str]]:
 
 
 def snapshots(shell: Host, path: str) -> list[str]:
-    """The snapshots of the subvolume that *path* lies in, by their names below the root."""
+    """Return the snapshots of the subvolume that *path* lies in, by their names below the root."""
     top = subvolume(shell, path)
     return _shown(shell, top)[1] if top else []
 
 
 def sharers(shell: Host, copy: int, folder: int, address: int) -> list[Sharer]:
-    """The files beside it that hold the extent at *address* (logical, of FIEMAP) of the open file *copy* in *folder*.
+    """Return the files that share the extent at *address* (logical, of FIEMAP) of the open *copy* in *folder*.
 
-    The shell, on this machine, is told the folder by its descriptor: a path may mean another by then.
+    The shell, on this machine, is given the folder by its descriptor: a path may mean another by then.
     """
     own = os.fstat(copy)
     top = _top(folder)
@@ -121,7 +124,7 @@ def _unreached(name: str, home: str, of_home: Iterable[str]) -> Sharer:
 
 
 def _is(line: str, own: os.stat_result) -> bool:
-    """Does the line name the file *own*? It names files of the folder that was asked about by a path of that."""
+    """True if the line names the file *own*. It names files of the given folder by a path of that."""
     try:
         return line.startswith("/") and os.path.samestat(Path(line).stat(), own)
     except (OSError, ValueError):
@@ -134,13 +137,13 @@ def _lies_in(shell: Host, path: str, names: Iterable[str]) -> bool:
 
 
 def named(files: list[Sharer]) -> str:
-    """The first of *found*, and how many there are beyond these."""
+    """Return the first of *files* in words, and the number of those beyond them."""
     more = [f"and {len(files) - _NAMED} more"] if len(files) > _NAMED else []
     return ", ".join([*(file.words for file in files[:_NAMED]), *more])
 
 
 def _top(folder: int) -> int:
-    """A descriptor of the top of the subvolume that the open *folder* lies in, as far up as this mount shows it."""
+    """Return a descriptor of the top of the subvolume of the open *folder*, as far up as this mount shows it."""
     here = os.dup(folder)
     while (below := os.fstat(here)).st_ino != int(_TOP):
         parent = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)

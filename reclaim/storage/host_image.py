@@ -1,6 +1,6 @@
-"""What the hypervisor says of a disk's image: a file or a device, its first bytes, and the storage that it lies on.
+"""A disk's image as the hypervisor sees it: a file or a device, its first bytes, and the storage that it lies on.
 
-Asked through the hypervisor's shell in one script, so that another machine answers like this one. Sizes in bytes.
+The hypervisor's shell runs one script, so that another machine answers like this one. Sizes in bytes.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ _NAMED = 5
 class HostImage:
     """An image as the hypervisor sees it.
 
-    `device` tells filesystems apart, and is the device itself where the image is one (`is_device`).
-    `allocated` is what the filesystem holds (`st_blocks` * 512), for a thin volume what the pool holds for
-    it; None for other devices.
+    `device` tells filesystems apart; for a block device (`is_device`) it is the device itself.
+    `allocated` is held by the filesystem (`st_blocks` * 512), for a thin volume by its pool; None for other devices.
     """
 
     path: str
@@ -53,7 +52,7 @@ class HostImage:
 
     @property
     def inside(self) -> int | None:
-        """`allocated`, less what a filesystem holds behind the end of the file.
+        """Return `allocated`, less the bytes that a filesystem holds behind the end of the file.
 
         XFS allocates ahead of a file that grows, as much again as it has (xfs(5), allocsize).
         """
@@ -63,7 +62,7 @@ class HostImage:
 
     @property
     def folder(self) -> str:
-        """The folder that the file lies in, on its own filesystem."""
+        """Return the folder that the file lies in, on its own filesystem."""
         return str(PurePosixPath(self.real or self.path).parent)
 
 
@@ -113,7 +112,7 @@ printf '\n'
 
 
 def look(hypervisor: Node, path: str) -> HostImage:
-    """The image at *path*. Raises ProbeError where it cannot be looked at, NotAssessable where there is none."""
+    """Return the image at *path*. Raises ProbeError if it cannot be looked at, NotAssessable if there is none."""
     answers = _run(hypervisor, path, _LOOK, path)
     if problem := answers.get("error"):
         message = " ".join(_text(problem).split())[:300] or f"{path}: stat failed"
@@ -167,13 +166,13 @@ def _device(path: str, fields: list[str], answers: dict[str, bytes]) -> HostImag
 
 
 def _targets(answers: dict[str, bytes], name: str) -> tuple[str, ...]:
-    """The targets in what `dmsetup table` says: the third word of each line."""
+    """Return the targets in the output of `dmsetup table`: the third word of each line."""
     lines = (line.split() for line in _text(answers.get(name, b"")).splitlines())
     return tuple(columns[2] for columns in lines if len(columns) > 2)
 
 
 def thin_bytes(status: str) -> int | None:
-    """What the pool holds for a thin volume, by `dmsetup status`; None for anything else.
+    """Return the bytes that the pool holds for a thin volume, by `dmsetup status`; None for any other device.
 
     Its words: start, length, `thin`, mapped sectors, highest mapped sector (Linux's thin-provisioning.rst).
     """
@@ -185,7 +184,7 @@ def thin_bytes(status: str) -> int | None:
 
 
 def header(hypervisor: Node, image: HostImage) -> Qcow2:
-    """The qcow2 header of *image*. Raises NotAssessable where it has none, or a broken one."""
+    """Return the qcow2 header of *image*. Raises NotAssessable if it has none, or a broken one."""
     if not image.head:
         raise NotAssessable(f"{image.path}: its header cannot be read")
     if not image.head.startswith(qcow2.MAGIC):
@@ -202,7 +201,7 @@ def header(hypervisor: Node, image: HostImage) -> Qcow2:
 
 
 def snapshots(hypervisor: Node, image: HostImage, head: Qcow2) -> list[str]:
-    """The names of its internal snapshots, a few of them."""
+    """Return the names of a few of its internal snapshots."""
     if not head.snapshots:
         return []
     table = read_bytes(hypervisor, image.path, head.snapshots_at, _MAX_SNAPSHOT_TABLE)
@@ -217,7 +216,10 @@ printf '\n'
 
 
 def read_bytes(hypervisor: Node, path: str, offset: int, length: int) -> bytes:
-    """Bytes of an image; fewer where it ends before. Raises ProbeError."""
+    """Return bytes of an image; fewer if it ends before.
+
+    Raises ProbeError, and NotAssessable for an impossible offset.
+    """
     if not 0 <= offset < 2**62:
         raise NotAssessable(f"{path}: broken qcow2 header: it points behind any file")
     return _run(hypervisor, path, _READ, path, str(offset), str(length)).get(
@@ -261,9 +263,9 @@ say rest "$(held)"
 
 @dataclass(frozen=True)
 class Punch:
-    """What came of holes punched in a file of ours: bytes held before, after a piece of 64 KiB, and after the rest.
+    """The result of holes punched in a file of ours: bytes held before, after a piece of 64 KiB, and after the rest.
 
-    `refused` is what the filesystem said instead.
+    `refused` is the filesystem's error instead.
     """
 
     written: int = 0
@@ -273,13 +275,13 @@ class Punch:
 
     @property
     def frees(self) -> bool:
-        """Did it give blocks back?"""
+        """True if it gave blocks back."""
         # not measured by what is left: XFS holds more than was written, for what may follow
         return not self.refused and self.written - self.rest >= _WRITTEN // 2
 
     @property
     def frees_pieces(self) -> bool:
-        """Did it give back a hole of one cluster?"""
+        """True if it gave back a hole of one cluster."""
         return self.frees and self.written - self.piece >= _PIECE // 2
 
 
@@ -287,7 +289,7 @@ _probed: WeakKeyDictionary[Node, dict[str, Punch | NotAssessable]] = WeakKeyDict
 
 
 def punched(hypervisor: Node, image: HostImage) -> Punch:
-    """What becomes of holes in the filesystem of *image*; asked once for each. Raises NotAssessable."""
+    """Return how the filesystem of *image* takes holes; each is asked once. Raises NotAssessable."""
     known = _probed.setdefault(hypervisor, {})
     if image.device not in known:
         try:
@@ -325,7 +327,7 @@ def _punch(hypervisor: Node, folder: str) -> Punch:
 
 
 def _run(hypervisor: Node, path: str, script: str, *arguments: str) -> dict[str, bytes]:
-    """What *script* says: lines of a name and base64. Raises ProbeError where it fails or does not end."""
+    """Return the answers of *script*: lines of a name and base64. Raises ProbeError if it fails or does not end."""
     command = f"timeout -k 5 {_SECONDS} /bin/sh -c %s reclaim" + " %s" * len(arguments)
     result = hypervisor.shell.run(command, script, *arguments)
     if result.rc in (124, 137):
@@ -345,7 +347,7 @@ def _run(hypervisor: Node, path: str, script: str, *arguments: str) -> dict[str,
 
 
 def _last(errors: str) -> str:
-    """The last words of what a shell complained of."""
+    """Return the last words of a shell's complaint."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     return lines[-1].rpartition(": ")[2][:200] if lines else "it failed"
 

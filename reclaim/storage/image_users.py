@@ -1,9 +1,9 @@
-"""Who else has an image: asked before anything opens one for writing (a start, a trim from outside, an amendment).
+"""The other users of an image, sought before it is opened for writing: a start, a trim from outside, an amendment.
 
-Two that write on one image destroy it, and what is written in an image that an overlay stands on breaks the overlay.
+Two that write on one image destroy it, and a write to an image below an overlay breaks the overlay.
 QEMU's own lock does not help: an overlay of a guest that is off holds none, and of a block device each guest has a
 node of its own. So every definition is read, as it is and as it runs, as a managed-save image or a snapshot has it;
-every chain of backing files is followed; and files and devices are told apart by what they are, not by their paths.
+every chain of backing files is followed; and files and devices are told apart by their identity, not by their paths.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _SNAPSHOTS = 200
 class Use:
     """An image as one definition names it.
 
-    `place` is a path, or `protocol:name` of what is no file here; `depth` counts the overlays above it.
+    `place` is a path, or `protocol:name` for a place that is no file here; `depth` counts the overlays above it.
     """
 
     guest: str
@@ -71,7 +71,7 @@ class Use:
 def uses(
     hypervisor: Node, root: Element, guest: str, *, note: str = "", runs: bool = False
 ) -> Iterator[Use]:
-    """Every image that a definition names."""
+    """Yield every image that a definition names."""
     base = Use(guest, note, "", None, writes=True, runs=runs)
     for disk in root.iterfind("devices/disk"):
         yield from _of_disk(hypervisor, disk, replace(base, what=note + _target(disk)))
@@ -89,7 +89,10 @@ def uses(
 
 
 def _of_other_devices(root: Element, base: Use) -> Iterator[Use]:
-    """Yield the files and devices of the host behind all devices but disks; `what` of *base* stands before theirs."""
+    """Yield the files and devices of the host behind all devices but disks.
+
+    `what` of *base* is the prefix of theirs.
+    """
     for device in root.iterfind("devices/*"):
         if device.tag == "disk":
             continue
@@ -122,7 +125,7 @@ def _text_of(element: Element | None) -> str:
 
 
 def _scsi_device(source: Element) -> str:
-    """The disk of the host, or of an iSCSI target, that is handed on as a SCSI device; "" for any other."""
+    """Return the disk of the host, or of an iSCSI target, that is handed on as a SCSI device; "" for any other."""
     if protocol := source.get("protocol"):
         return _network(str(protocol), source)
     adapter, address = source.find("adapter"), source.find("address")
@@ -136,12 +139,12 @@ def _scsi_device(source: Element) -> str:
 
 
 def written_from_outside(guest: Guest, path: str) -> Use:
-    """The image at *path*, written to while the guest is off: nothing below it is opened."""
+    """Return the use of the image at *path* by a writer while the guest is off: nothing below it is opened."""
     return Use(guest.name, "its image", path, "raw", writes=True)
 
 
 def uses_of_disk(guest: Guest, disk: DiskView) -> list[Use]:
-    """The images of one disk, as a start or an attachment opens them."""
+    """Return the images of one disk, as a start or an attachment opens them."""
     return list(
         _of_disk(
             guest.hypervisor,
@@ -157,7 +160,7 @@ def _target(disk: Element) -> str:
 
 
 def _named(name: str) -> list[str]:
-    """The places that a name in QEMU's arguments leads to; one that is not understood stays as it is."""
+    """Return the places that a name in QEMU's arguments leads to; one that is not understood stays as it is."""
     if name.startswith("/"):
         return [name]
     try:
@@ -167,7 +170,7 @@ def _named(name: str) -> list[str]:
 
 
 def _of_disk(hypervisor: Node, disk: Element, use: Use) -> Iterator[Use]:
-    """The disk's own image, what is mirrored or kept apart, and the chain as far as the definition has it."""
+    """Yield the disk's own image, its mirror and data file, and the chain as far as the definition has it."""
     reads = disk.get("device") == "cdrom" or any(
         disk.find(tag) is not None for tag in ("readonly", "transient")
     )
@@ -202,7 +205,7 @@ def _format(element: Element) -> str | None:
 
 
 def _source(hypervisor: Node, parent: Element | None) -> str:
-    """Where the `<source>` of *parent* lies; "" where there is none, or nothing that two could share."""
+    """Return the place of the `<source>` of *parent*; "" if there is none, or none that two could share."""
     if parent is None:
         return ""
     source = parent.find("source")
@@ -246,9 +249,9 @@ _FOLDERS = ("dir", "fs", "netfs", "logical", "disk", "mpath", "zfs", "vstorage")
 
 
 def _volume(hypervisor: Node, pool: str, volume: str) -> str:
-    """The place of a volume, also if its pool is not active, or has not been refreshed since somebody made it.
+    """Return the place of a volume, also if its pool is not active, or was not refreshed since the volume was made.
 
-    `volume:pool/name` where nobody can tell.
+    It is `volume:pool/name` if libvirt cannot resolve it. Raises libvirtError.
     """
     try:
         defined = hypervisor.connection.storagePoolLookupByName(pool)
@@ -269,7 +272,7 @@ def _volume(hypervisor: Node, pool: str, volume: str) -> str:
 
 
 def _expected(pool: Element, volume: str) -> str:
-    """Where a volume of that name is if the pool has it."""
+    """Return the place that a volume of that name has if it is in the pool."""
     kind = pool.get("type")
     if kind in _FOLDERS:
         folder = str(pool.findtext("target/path") or "")
@@ -283,7 +286,7 @@ def _expected(pool: Element, volume: str) -> str:
 
 
 def _all(hypervisor: Node) -> Iterator[Use]:
-    """What every guest uses, those too that were defined since the run began."""
+    """Yield the images of every guest, including guests defined since the run began."""
     listed = hypervisor.connection.listAllDomains(0)
     domains = {domain.UUIDString(): domain for domain in listed}
     domains = hypervisor.known_domains() | domains
@@ -318,7 +321,7 @@ def _of_domain(hypervisor: Node, domain: libvirt.virDomain) -> Iterator[Use]:
 
 
 def _of_snapshots(hypervisor: Node, domain: libvirt.virDomain) -> Iterator[Use]:
-    """The images that external snapshots made, and those that they were made of."""
+    """Yield the images that external snapshots made, and those that they were made of."""
     try:
         snapshots = domain.listAllSnapshots(libvirt.VIR_DOMAIN_SNAPSHOT_LIST_EXTERNAL)
     except libvirt.libvirtError as exc:
@@ -346,11 +349,11 @@ def _of_snapshots(hypervisor: Node, domain: libvirt.virDomain) -> Iterator[Use]:
 
 @dataclass(frozen=True)
 class Layer:
-    """What is at a place: its identity, what it lies on, what of the host holds it, and its first bytes.
+    """The object at a place: its identity, the devices that it lies on, its users on the host, and its first bytes.
 
-    `identity` is None where there is nothing; `problem` says why nobody can tell. `same` is what two ways to one disk
-    have in common. `folder` tells whether the folder of what is not there is there, and holds something: an empty one
-    may wait for its storage to be mounted.
+    `identity` is None if there is none; `problem` is the reason if it cannot be found out. Two ways to one disk have
+    `same` in common. `folder` is the state of the folder if the object is absent: an empty one may wait for its storage
+    to be mounted.
     """
 
     identity: str | None = None
@@ -440,7 +443,7 @@ done
 
 
 def _look(hypervisor: Node, paths: Collection[str]) -> dict[str, Layer]:
-    """What is at *paths*. Raises ProbeError where the hypervisor does not answer."""
+    """Return the layers at *paths*. Raises ProbeError if the hypervisor does not answer."""
     layers: dict[str, Layer] = {}
     wanted = list(paths)
     script = _LOOK.replace('"$SIZE"', str(backing.HEAD))
@@ -503,20 +506,20 @@ _FOLDER_STATES: dict[str, Literal["absent", "empty", "used"]] = {
 
 
 class FoundUse(NamedTuple):
-    """A use, and what it is of."""
+    """A use, and the layer that it uses."""
 
     use: Use
     node: Layer
 
     @property
     def key(self) -> str:
-        """What tells images apart: what is at the place; for what is not there, or no file, the place itself."""
+        """Return the identity of the image; for an absent one, or no file, its place."""
         return self.node.identity or f"place {os.path.normpath(self.use.place)}"
 
 
 @dataclass
 class Chains:
-    """Images by what they are, followed from overlay to base."""
+    """Images by their identity, followed from overlay to base."""
 
     hypervisor: Node
     nodes: dict[str, Layer] = field(default_factory=dict)
@@ -550,7 +553,7 @@ class Chains:
         self.nodes |= _look(self.hypervisor, sorted(paths)) if paths else {}
 
     def _below(self, used: FoundUse) -> list[Use]:
-        """The images that the header of this one names. Raises NotAssessable where it cannot be read."""
+        """Return the images that the header of this one names. Raises NotAssessable if it cannot be read."""
         use = used.use
         if not self._has_header(used):
             return []
@@ -605,7 +608,7 @@ class Chains:
 
 @dataclass
 class Survey:
-    """What all guests of a hypervisor use, by what it is and by what it lies on."""
+    """The images of all guests of a hypervisor, by their identity and by the devices that they lie on."""
 
     chains: Chains
     found: dict[str, list[FoundUse]] = field(default_factory=dict)
@@ -616,7 +619,7 @@ class Survey:
 
     @classmethod
     def of(cls, hypervisor: Node) -> Survey:
-        """Raises ProbeError and libvirtError where somebody's images cannot be told."""
+        """Survey all guests. Raises ProbeError and libvirtError if the images of one cannot be found out."""
         survey = cls(Chains(hypervisor))
         followed, survey.unclear = survey.chains.follow(_all(hypervisor))
         for used in followed:
@@ -628,7 +631,7 @@ class Survey:
         return survey
 
     def touching(self, mine: FoundUse) -> Iterator[tuple[FoundUse, bool]]:
-        """Every use of the image, or of a part or the whole of it, and whether it is the very same."""
+        """Yield every use of the image, or of a part or the whole of it, and True if it is the very same."""
         same = chain(self.found.get(mine.key, ()), self.same.get(mine.node.same, ()))
         for other in same:
             yield other, True
@@ -652,10 +655,10 @@ def _survey(hypervisor: Node, *, lately: bool) -> Survey:
 def why_not_alone(
     guest: Guest, mine: Iterable[Use], *, lately: bool = False
 ) -> str | None:
-    """Why the images that *guest* would open (*mine*) must not be opened, by the name of who else has them; or None.
+    """Return why the images that *guest* would open (*mine*) must not be opened, with the other user, or None.
 
-    Nobody minds what is only read, and what both sides share on purpose (`<shareable/>`). *lately*: as it was a
-    moment ago.
+    An image that both sides only read is no clash, nor one that both share on purpose (`<shareable/>`).
+    *lately*: a survey of a moment ago will do.
     """
     try:
         wanted = list(mine)
@@ -699,7 +702,7 @@ def _why_not_beside(mine: FoundUse, survey: Survey, guest: str) -> str | None:
 
 
 def _is_taken(mine: Use, other: Use) -> bool:
-    """Would one of both write what the other relies on?"""
+    """True if one of both would write to an image that the other relies on."""
     if not mine.writes:
         return mine.depth > 0 and other.writes and other.runs
     if other.depth > 0 or not mine.shared:
@@ -727,7 +730,10 @@ def _why_not_for_the_host(own: list[FoundUse]) -> str | None:
 def _why_not_known(
     own: list[FoundUse], mine: list[tuple[Use, str]], unknown: list[tuple[Use, str]]
 ) -> str | None:
-    """Where nobody can tell, nothing is opened. What is not there with all its folder cannot be opened anyway."""
+    """Return why the users of the images are not known: then none is opened.
+
+    An image whose whole folder is absent cannot be opened anyway.
+    """
     written = [used for used in own if used.use.writes and not used.use.may_be_gone]
     for used in written:
         if used.node.identity is None and used.node.folder != "absent":

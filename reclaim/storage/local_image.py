@@ -1,7 +1,7 @@
-"""Image files that nobody vouches for: which format they are in, and what qemu-img says of them.
+"""Image files that may come from anywhere: their format, and the answers of qemu-img about them.
 
-A header may name any file of the machine as backing or data file. We read the header ourselves, and
-hand qemu-img the format, the file that is open already, and no backing file: nothing that a header
+A header may name any file of the machine as backing or data file. reclaim reads the header itself, and
+hands qemu-img the format, the file that is open already, and no backing file: no file that a header
 names is ever opened. qemu-img is limited in time and output.
 """
 
@@ -46,7 +46,7 @@ _MAX_OUTPUT = 48 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Image:
-    """An image file: its format, and its header where it has one."""
+    """An image file: its format, and its header if it has one."""
 
     format: Format
     qcow2: Qcow2 | None = None
@@ -57,9 +57,9 @@ def is_called_qcow2(path: str) -> bool:
 
 
 def identify(descriptor: int, path: str, *, declared: str | None = None) -> Image:
-    """The format of the open file: as *declared* ("raw", "qcow2"), else told by its first bytes, never by probing.
+    """Return the format of the open file: as *declared* ("raw", "qcow2"), else by its first bytes, never by probing.
 
-    Raises NotAssessable for a broken header, or what is packed by another program.
+    Raises NotAssessable for a broken header, or a file that is packed by another program.
     """
     head = os.pread(descriptor, qcow2.HEAD, 0)
     if declared == "raw":
@@ -82,7 +82,7 @@ def _read(descriptor: int, offset: int, length: int) -> bytes:
 
 
 def named_files(descriptor: int, image: Image, path: str) -> qcow2.Named:
-    """The files that the header of an image names. Raises NotAssessable for a broken one."""
+    """Return the files that the header of an image names. Raises NotAssessable for a broken one."""
     return (
         qcow2.named(partial(_read, descriptor), image.qcow2, path)
         if image.qcow2
@@ -93,7 +93,7 @@ def named_files(descriptor: int, image: Image, path: str) -> qcow2.Named:
 def node(
     descriptor: int, image: Image, backing: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The open file as a block node for qemu-img: the format said, the backing file *backing* or none."""
+    """Return the open file as a block node for qemu-img, with its format and the backing file *backing* or none."""
     file = {
         "driver": "file",
         "filename": f"/proc/self/fd/{descriptor}",
@@ -110,7 +110,7 @@ def node(
 
 
 def filename(block: dict[str, Any]) -> str:
-    """A block node as the file name that qemu-img takes."""
+    """Return a block node as the file name that qemu-img takes."""
     return "json:" + json.dumps(block)
 
 
@@ -122,9 +122,11 @@ def qemu_img(
     seconds: float | None = None,
     watch: Callable[[], None] = lambda: None,
 ) -> tuple[int, str, str]:
-    """Run qemu-img: exit status, output, errors. *watch* is called every second, and raises to stop it.
+    """Run qemu-img and return its exit status, output and errors.
 
-    Raises ProbeError where it is absent, too slow or says too much.
+    *watch* is called every second, and raises to stop it.
+
+    Raises ProbeError if it is absent, is too slow or prints too much.
     """
     if shutil.which("qemu-img") is None:
         raise ProbeError("qemu-img is not installed (Debian and Ubuntu: qemu-utils)")
@@ -168,7 +170,7 @@ def _started(
 def _communicate(
     process: subprocess.Popen[bytes], seconds: float, watch: Callable[[], None]
 ) -> tuple[bytes, bytes]:
-    """Like `communicate`, with a limit. Raises TimeoutExpired, OverflowError."""
+    """Return both outputs, like `communicate`, with a limit. Raises TimeoutExpired, OverflowError."""
     deadline = time.monotonic() + seconds
     assert process.stdout is not None
     assert process.stderr is not None
@@ -197,10 +199,14 @@ def _communicate(
 
 
 def mapped(descriptor: int, image: Image, path: str) -> int | None:
-    """Bytes of the file that hold the disk's data now, as `qemu-img map` tells; None where that cannot be told.
+    """Return the bytes of the file that hold the disk's data now, by `qemu-img map`;
+
+    None if the map cannot show them.
 
     Internal snapshots hold clusters that the map does not show, and compressed clusters have no place in it. The
-    header is read again while nobody can write to it: qemu-img would open the data file that a new one names.
+    header is read again while no other process can write to the file: qemu-img would open the data file that a new
+    header names.
+    Raises NotAssessable, ProbeError.
     """
     with holes.unwritten(descriptor, path) as still_ours:
         image = identify(descriptor, path, declared=image.format)
@@ -240,7 +246,7 @@ def _placed_bytes(pieces: Any) -> int | None:
 
 
 def open_image(path: str | File, declared: str | None = None) -> tuple[int, Image]:
-    """The file open for reading, and its format: as *declared*, if it is. Raises NotAssessable, ProbeError."""
+    """Return the file open for reading, and its format: as *declared*, if it is. Raises NotAssessable, ProbeError."""
     descriptor = holes.open_file(path)
     label = path.path if isinstance(path, File) else path
     try:

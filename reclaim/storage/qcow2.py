@@ -1,4 +1,7 @@
-"""What a qcow2 header and its snapshot table say (QEMU's docs/interop/qcow2.rst). Nothing that they name is opened."""
+"""The fields of a qcow2 header and its snapshot table (QEMU's docs/interop/qcow2.rst).
+
+No file that they name is opened.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ Read = Callable[[int, int], bytes]
 
 @dataclass(frozen=True)
 class Qcow2:
-    """What the header of a qcow2 says. Sizes in bytes; `backing` is a name that nobody opens."""
+    """The fields of a qcow2 header. Sizes in bytes; `backing` is a name, and is never opened."""
 
     version: int
     virtual: int
@@ -65,9 +68,9 @@ class Qcow2:
 
 
 def parse(read: Read, length: int | None, path: str) -> Qcow2:
-    """The header of the image at *path*, of *length* bytes (None: a block device's, which says nothing).
+    """Return the header of the image at *path*, of *length* bytes (None for a block device, which is not compared).
 
-    Raises NotAssessable where it is broken.
+    Raises NotAssessable if it is broken.
     """
     broken = f"{path}: broken qcow2 header"
     head = read(0, HEAD)
@@ -159,13 +162,13 @@ def _features(head: bytes, cluster: int, broken: str) -> tuple[int, int]:
 
 
 def _text(data: bytes) -> str:
-    """A name as the kernel is given it: it ends with a NUL, and may be of any bytes."""
+    """Return a name as the kernel is given it: it ends with a NUL, and may be of any bytes."""
     return data.partition(b"\0")[0].decode("utf-8", errors="surrogateescape")
 
 
 @dataclass(frozen=True)
 class Named:
-    """The files that a header names, and the format of the backing file; "" where it does not say that."""
+    """The files that a header names, and the format of the backing file; "" if the header does not name it."""
 
     backing: str | None = None
     backing_format: str = ""
@@ -173,9 +176,9 @@ class Named:
 
 
 def named(read: Read, header: Qcow2, path: str) -> Named:
-    """What the header extensions of an image add to *header*. Raises NotAssessable where they are broken.
+    """Return the names in *header* and in its extensions. Raises NotAssessable if they are broken.
 
-    Read up to 64 KiB; what lies behind that nobody writes.
+    They are read up to 64 KiB; no program writes them behind that.
     """
     length = min(header.extensions_end - header.extensions_at, _MAX_EXTENSIONS)
     table = read(header.extensions_at, length) if length > 0 else b""
@@ -200,9 +203,9 @@ def named(read: Read, header: Qcow2, path: str) -> Named:
 
 
 def snapshot_names(header: Qcow2, table: bytes, most: int) -> list[str]:
-    """The names of the first *most* internal snapshots, read from *table*: the bytes from `snapshots_at` on.
+    """Return the names of the first *most* internal snapshots, read from *table*: the bytes from `snapshots_at` on.
 
-    Fewer where the table is broken off.
+    They are fewer if the table is broken off.
     """
     names: list[str] = []
     entry = 0

@@ -1,6 +1,6 @@
-"""Can an image shrink, and where does it lie? Plain functions on values; `inspect` gathers the values.
+"""The obstacles that keep an image from shrinking. Plain functions on values; `inspect` gathers the values.
 
-What each layer does with a discard was measured with QEMU 7.2: 16 MiB written, discarded with discard=unmap,
+The effect of a discard on each layer was measured with QEMU 7.2: 16 MiB written, discarded with discard=unmap,
 the file's blocks counted.
 """
 
@@ -47,7 +47,10 @@ _USUAL_CLUSTER = 64 * 1024
 
 @dataclass(frozen=True)
 class Obstacle:
-    """What keeps an image from shrinking, and what helps. `amend`: qemu-img amend mends it while the guest is off."""
+    """The reason that an image does not shrink, and its remedy.
+
+    `amend`: qemu-img amend mends it while the guest is off.
+    """
 
     what: str
     remedy: str
@@ -56,7 +59,7 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class Inspected:
-    """One disk's image: its format as it is defined, what the host says, and the layers below."""
+    """One disk's image: its format as it is defined, the answers of the host, and the layers below."""
 
     format: str
     encrypted: bool
@@ -75,7 +78,10 @@ class Inspected:
 
 
 def path_of(disk: Disk) -> str:
-    """Where the hypervisor has the image. Raises NotApplicable and NotAssessable for a disk without one there."""
+    """Return the path of the image on the hypervisor.
+
+    Raises NotApplicable and NotAssessable for a disk without one there.
+    """
     view = disk.view
     if view.type == "volume":
         return _volume(disk, view)
@@ -162,7 +168,7 @@ def _is_encrypted(view: DiskView) -> bool:
 
 
 def _bases(disk: Disk) -> Iterator[str]:
-    """The backing files that libvirt names; what headers name is not followed."""
+    """Yield the backing files that libvirt names; names in headers are not followed."""
     view = disk.guest.live_disk(disk.view) or disk.view
     layer: Element | None = view.element.find("backingStore")
     for _ in range(_DEEPEST):
@@ -179,7 +185,7 @@ def _bases(disk: Disk) -> Iterator[str]:
 
 
 def obstacles(inspected: Inspected, guest: str) -> list[Obstacle]:
-    """What keeps the image from giving discarded space back; nothing where it can shrink."""
+    """Return the obstacles that keep the image from giving discarded space back; none if it can shrink."""
     return [
         *_of_format(inspected),
         *_of_snapshots(inspected, guest),
@@ -278,9 +284,9 @@ def _device_remedy(image: HostImage) -> str:
 
 
 def is_thick(inspected: Inspected) -> bool:
-    """Is it a logical volume that keeps its size whatever is discarded?
+    """True if it is a logical volume that keeps its size whatever is discarded.
 
-    One of VDO is mapped linearly onto its pool (LVM's lib/vdo/vdo.c), which frees what is discarded.
+    One of VDO is mapped linearly onto its pool (LVM's lib/vdo/vdo.c), which frees discarded blocks.
     """
     image = inspected.image
     return image.mapper == "LVM" and not {"thin", "vdo"} & {
@@ -290,7 +296,7 @@ def is_thick(inspected: Inspected) -> bool:
 
 
 def thick_words(image: HostImage) -> str:
-    """Why nothing is asked of a thick logical volume."""
+    """Return why nothing is asked of a thick logical volume."""
     below = (
         f"go on to the disks below it (discard_max_bytes {image.discard_max})"
         if image.discard_max
@@ -300,7 +306,7 @@ def thick_words(image: HostImage) -> str:
 
 
 def notes(inspected: Inspected, granularity: int | None = None) -> list[str]:
-    """What is to be known of an image that can shrink. *granularity*: the smallest hole that the guest trims."""
+    """Return notes on an image that can shrink. *granularity*: the smallest hole that the guest trims, in bytes."""
     lines = [_what(inspected)]
     head, image, punch = inspected.qcow2, inspected.image, inspected.punch
     if head is not None:
@@ -363,5 +369,5 @@ def _what(inspected: Inspected) -> str:
 
 
 def amend_command(path: str) -> str:
-    """What makes a qcow2 0.10 a 1.1, as a person types it."""
+    """Return the command that makes a qcow2 0.10 a 1.1, as you would type it."""
     return f"qemu-img amend -f qcow2 -o compat=1.1 {shlex.quote(path)}"
