@@ -1,4 +1,4 @@
-"""The serial console of a guest, where libvirt writes it to a file."""
+"""The serial console of a guest, if libvirt writes it to a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STEERING = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|[ -/]*[0-~])")
 
 @dataclass(frozen=True)
 class Console:
-    """A log of the serial console, from *start* (a number of bytes) on. `path` is None where there is no log."""
+    """A log of the serial console, from *start* (a number of bytes) on. `path` is None if there is no log."""
 
     guest: Guest
     path: str | None
@@ -35,7 +35,7 @@ class Console:
 
     @property
     def lines(self) -> list[str]:
-        """What was said since the start, as far as the last `_BYTES` have it; blank lines left out."""
+        """Return the lines written since the start, if they are in the last `_BYTES`, without blank ones."""
         if self.path is None:
             return []
         try:
@@ -54,7 +54,7 @@ class Console:
 
     @property
     def dead_end(self) -> str | None:
-        """The line that says that this boot does not go on by itself, or None."""
+        """Return the line which shows that this boot does not go on by itself, or None."""
         for line in self.lines:
             if _DEAD_END.search(line):
                 return line.strip()[:_COLUMNS]
@@ -62,7 +62,7 @@ class Console:
 
     @property
     def tail(self) -> str:
-        """Its last lines, or why there are none, to be put behind a reason."""
+        """Return its last lines, or why there are none, to be put behind a reason."""
         if self.path is None:
             return "\n(its serial console is not logged: nobody can tell what it said)"
         lines = [line[:_COLUMNS] for line in self.lines[-_LINES:]]
@@ -72,7 +72,7 @@ class Console:
 
 
 def console(guest: Guest) -> Console:
-    """The console of *guest* from now on."""
+    """Return the console of *guest* from now on."""
     path = _log(guest)
     try:
         return Console(guest, path, _size(guest, path) if path else 0)

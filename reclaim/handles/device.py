@@ -1,4 +1,4 @@
-"""Which block device of a guest is which disk of its definition."""
+"""The block devices of a guest, and the disks of its definition."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SLOT = re.compile(r"/[0-9a-f]{4}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])(?=/)")
 
 
 def device_of(disk: Disk) -> BlockDevice | None:
-    """The guest's block device behind *disk* as it runs now, or None where that cannot be told.
+    """Return the guest's block device behind *disk* as it runs now, or None if that is not clear. Raises ProbeError.
 
-    Told by the serial, by the drive alias that libvirt gives a SCSI disk without one, by the PCI
-    path, or by being the only disk.
+    It is found by the serial, by the drive alias that libvirt gives a SCSI disk without one, by the PCI
+    path, or because it is the only disk.
     """
     guest = disk.guest
     live = guest.live
@@ -58,7 +58,7 @@ def _matches(
 
 
 def disk_of(guest: Guest, device: BlockDevice) -> Disk | None:
-    """The disk of the definition behind the guest's block *device*, or None if that cannot be told."""
+    """Return the disk of the definition behind the guest's block *device*, or None if that is not clear."""
     for disk in guest.disks:
         try:
             behind = device_of(disk)
@@ -70,7 +70,10 @@ def disk_of(guest: Guest, device: BlockDevice) -> Disk | None:
 
 
 def granularity(disk: Disk) -> int | None:
-    """Bytes of the smallest hole that the guest trims on *disk* (DISC-GRAN); None where nobody has looked."""
+    """Return the bytes of the smallest hole that the guest trims on *disk* (DISC-GRAN);
+
+    None if that is not known yet.
+    """
     if not disk.guest.has_facts:
         return None
     try:
@@ -83,12 +86,12 @@ def granularity(disk: Disk) -> int | None:
 
 
 def _is_serial(seen: str, given: str) -> bool:
-    """Is *seen* the serial that was *given*? virtio-blk and ATA carry 20 bytes of it (VIRTIO_BLK_ID_BYTES)."""
+    """True if *seen* is the serial that was *given*. virtio-blk and ATA carry 20 bytes of it (VIRTIO_BLK_ID_BYTES)."""
     return seen == given or (len(seen) >= _SERIAL_BYTES and given.startswith(seen))
 
 
 def _drive_alias(view: DiskView) -> str:
-    """QEMU's device_id of a SCSI disk without a serial (libvirt qemu_command.c)."""
+    """Return QEMU's device_id of a SCSI disk without a serial (libvirt qemu_command.c), "" for other disks."""
     address = view.address
     if view.bus != "scsi" or address.get("type") != "drive":
         return ""
@@ -96,7 +99,7 @@ def _drive_alias(view: DiskView) -> str:
 
 
 def _aliases(facts: Facts, device: BlockDevice) -> set[str]:
-    """What follows the model in the by-id links of *device*."""
+    """Return the by-id links of *device*, without the model at their start."""
     prefix = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_"
     return {
         path.removeprefix(prefix)
@@ -106,9 +109,9 @@ def _aliases(facts: Facts, device: BlockDevice) -> set[str]:
 
 
 def _pci_path(live: Definition, view: DiskView) -> tuple[str, ...]:
-    """The slots from the root bus to a virtio-blk disk, as "slot.function"; empty for other disks.
+    """Return the slots from the root bus to a virtio-blk disk, as "slot.function"; empty for other disks.
 
-    The guest numbers buses itself, so bus numbers say nothing; slots and functions are the machine's.
+    The guest numbers buses itself, so bus numbers mean nothing; slots and functions are the machine's.
     """
     address = view.address
     if view.bus != "virtio" or address.get("type") != "pci":

@@ -1,4 +1,4 @@
-"""How a guest is: what it had while it ran, and has to have again after a power cycle."""
+"""The health of a guest: everything that it had while it ran, and has to have again after a power cycle."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Wellbeing:
-    """What a guest has at one moment. Plain values: the journal keeps them.
+    """The state of a guest at one moment. Plain values: the journal keeps them.
 
-    `inside` is False where only the agent was asked, which runs nothing there: then there are no UUIDs.
+    `inside` is False if only the agent was asked, which runs nothing there: then there are no UUIDs.
     """
 
     #: mount point -> UUID of its filesystem; "" where it is not known, or another at each boot
@@ -93,7 +93,7 @@ class Wellbeing:
     inside: bool = True
 
     def missing(self, now: Wellbeing) -> list[str]:
-        """What it had and has no more, in words."""
+        """Return its losses until *now*, in words."""
         return [
             *self._missing_mounts(now),
             *self._missing_devices(now),
@@ -102,7 +102,7 @@ class Wellbeing:
         ]
 
     def remarks(self, now: Wellbeing) -> list[str]:
-        """What is another than before and no loss, in words."""
+        """Return the changes until *now* that are no loss, in words."""
         remarks = []
         for family, before in self.given.items():
             given = now.given.get(family)
@@ -124,13 +124,16 @@ class Wellbeing:
 
     @property
     def all_addresses(self) -> set[str]:
-        """Own, floating and given ones."""
+        """Return own, floating and given addresses."""
         given = chain.from_iterable(self.given.values())
         return {*self.addresses, *self.floating, *given}
 
     @property
     def strays(self) -> list[str]:
-        """Mount points of disks that nothing known mounts at boot: by hand, or by a script that knows them by name."""
+        """Return the mount points of disks that are mounted by no known means.
+
+        They are mounted by hand, or by a script that knows them by name.
+        """
         expected = {
             self.mounts[target]
             for target in (*self.declared, *self.automounts)
@@ -188,7 +191,7 @@ class Wellbeing:
             yield f"it has no {family} address any more (it had {', '.join(before[:_SHOWN])})"
 
     def _failed(self, now: Wellbeing, *, counted: bool) -> list[str]:
-        """Units that failed and had not before: those that the guest had running, or the others."""
+        """Return the units that failed and had not before: those that the guest had running, or the others."""
         before, ran = set(self.failed_units), set(self.units)
         failed = []
         for unit in now.failed_units:
@@ -206,7 +209,7 @@ class Wellbeing:
 
 
 def observe(guest: Guest) -> Wellbeing | None:
-    """How the guest is now, by its facts, else by what its agent says; None where nobody can tell."""
+    """Return the state of the guest now, by its facts, else by its agent's answers; None if neither can be had."""
     try:
         facts = guest.facts
         health = of(facts)
@@ -218,7 +221,7 @@ def observe(guest: Guest) -> Wellbeing | None:
 
 
 def of(facts: Facts) -> Wellbeing:
-    """How the guest of *facts* is. Raises ProbeError where they do not say."""
+    """Return the state of the guest of *facts*. Raises ProbeError if they lack it."""
     mounts: dict[str, str] = {}
     automounts = set()
     for mount in facts.mounts:
@@ -277,7 +280,7 @@ def _addresses(facts: Facts) -> tuple[list[str], list[str], dict[str, list[str]]
 
 
 def _declared(facts: Facts) -> tuple[set[str], set[str]]:
-    """The mount points that are mounted at boot, and those that fstab leaves for later."""
+    """Return the mount points that are mounted at boot, and those that fstab leaves for later."""
     entries = _entries(facts)
     later = {
         entry.target.rstrip("/")
@@ -301,13 +304,19 @@ def _entries(facts: Facts) -> list[fstab.FstabEntry]:
 
 
 def _is_rekeyed(facts: Facts, source: str) -> bool:
-    """May the filesystem be made anew at each boot, on a key that is thrown away (crypttab(5), tmp and swap)?"""
+    """True if the filesystem may be made anew at each boot, on a key that is thrown away.
+
+    crypttab(5), tmp and swap.
+    """
     device = facts.device(source.partition("[")[0])
     return device is not None and device.type == "crypt"
 
 
 def _uuids(devices: tuple[BlockDevice, ...]) -> Iterator[tuple[str, str]]:
-    """Each UUID that is on the disks themselves; what a passphrase opens may be opened by hand, later."""
+    """Yield each UUID that is on the disks themselves.
+
+    A filesystem behind a passphrase may be opened by hand, later.
+    """
     for device in devices:
         if device.type in ("loop", "rom", "crypt") or device.name.startswith(
             ("zram", "nbd", "ram")
@@ -328,7 +337,7 @@ def _swaps(facts: Facts) -> Iterator[str]:
 
 
 def _declared_swaps(facts: Facts) -> Iterator[str]:
-    """What fstab or a unit turns on at boot, as `_swaps` names it."""
+    """Yield the swaps that fstab or a unit turns on at boot, as `_swaps` names them."""
     entries = [*_swap_entries(facts), *_swap_units(facts)]
     for tag in {entry.tag for entry in entries if entry.tag is not None}:
         for device in facts.with_tag.get(tag, ()):
@@ -368,7 +377,7 @@ def _family(address: str) -> str:
 
 
 def _by_agent(guest: Guest) -> Wellbeing | None:
-    """What the agent says without running anything in the guest (QEMU's qga/qapi-schema.json)."""
+    """Return the state by answers of the agent that run nothing in the guest (QEMU's qga/qapi-schema.json)."""
     if not guest.can_be_looked_into or _answered(guest, "guest-ping") is None:
         return None
     mounts: dict[str, str] = {}
@@ -392,7 +401,7 @@ def _dicts_of(answer: Any) -> Iterator[dict[str, Any]]:
 
 
 def _with_given(health: Wellbeing, answer: Any) -> Wellbeing:
-    """*found* with the addresses that the agent tells; it does not tell which were given for a time."""
+    """Return *health* with the addresses in the agent's *answer*, which does not contain which are given for a time."""
     given: dict[str, list[str]] = {}
     for link in _dicts_of(answer):
         if _FOREIGN_LINK.match(str(link.get("name"))):
@@ -418,7 +427,7 @@ def _is_global(address: str) -> bool:
 
 
 def _answered(guest: Guest, command: str) -> Any:
-    """What the agent answers; None where it does not."""
+    """Return the agent's answer; None if there is none."""
     try:
         return guest.agent.command(command, seconds=5)
     except ProbeError:

@@ -30,7 +30,7 @@ _LINES = ("serial", "parallel", "console", "channel", "redirdev", "smartcard")
 
 
 def taken_by(guest: Guest, definition: Definition) -> list[str]:
-    """The devices of the host that a start on *definition* takes, in words, each once."""
+    """Return the devices of the host that a start on *definition* takes, in words, each once."""
     root = definition.root
     devices = [
         *_hostdevs(root),
@@ -53,7 +53,7 @@ _NO_PLACE = ("type", "index", "startupPolicy", "guestReset")
 
 
 def _source(device: Element) -> str:
-    """Where the device is, as `<source>` says it. A USB device by its kind may be anywhere: libvirt adds the place."""
+    """Return the device as `<source>` names it. A USB device by its kind may be anywhere: libvirt adds the place."""
     source = device.find("source")
     if source is None:
         return ""
@@ -87,7 +87,7 @@ def _interfaces(guest: Guest, root: Element) -> Iterator[str]:
 
 
 def _forward(guest: Guest, network: str) -> str:
-    """How libvirt's *network* leads out; "" where there is none of that name: then the guest does not start."""
+    """Return how libvirt's *network* leads out; "" if there is none of that name: then the guest does not start."""
     try:
         defined = guest.hypervisor.connection.networkLookupByName(network)
         xml = defined.XMLDesc(0)

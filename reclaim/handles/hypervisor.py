@@ -53,7 +53,7 @@ class Hypervisor(Node):
             guest.forget()
 
     def select(self, globs: list[str]) -> list[Guest]:
-        """The guests that match one of *globs* (all where there is none).
+        """Return the guests that match one of *globs*, or all if there are no globs.
 
         Raises ReclaimError naming a glob that no guest matches.
         """
@@ -73,15 +73,15 @@ class Hypervisor(Node):
         return [guest for guest in self.guests if guest in selected]
 
     def known_domains(self) -> dict[str, libvirt.virDomain]:
-        """The domains of its guests, by UUID."""
+        """Return the domains of its guests, by UUID."""
         return {guest.uuid: guest.domain for guest in self.guests}
 
 
 class _LocalShell(LocalBackend):  # type: ignore[misc]
-    """testinfra's local backend; what it has started ends when this process is told to stop."""
+    """testinfra's local backend. The programs that it started end when this process is stopped."""
 
     def run_local(self, command: str, *args: str) -> CommandResult:
-        """Raises ProbeError where nothing can be started: too many open files or processes, no memory."""
+        """Run *command*. Raises ProbeError if no program can start: too many open files or processes, no memory."""
         line = self.encode(self.quote(command, *args))
         try:
             status, stdout, stderr = child.run(line)
@@ -91,7 +91,7 @@ class _LocalShell(LocalBackend):  # type: ignore[misc]
 
 
 class _RemoteShell(SshBackend):  # type: ignore[misc]
-    """testinfra's ssh backend; where ssh itself fails nobody could look, which is no fault of ours.
+    """testinfra's ssh backend; an error of ssh itself becomes a ProbeError.
 
     It stays in this session, for ssh may ask for a passphrase on the terminal.
     """
@@ -105,7 +105,7 @@ class _RemoteShell(SshBackend):  # type: ignore[misc]
             raise
 
     def run_ssh(self, command: str) -> CommandResult:
-        """Raises ProbeError where ssh does not get there, or breaks off (its own status is 255)."""
+        """Run *command*. Raises ProbeError if ssh does not get there, or breaks off (its own status is 255)."""
         try:
             return super().run_ssh(command)
         except RuntimeError as exc:
@@ -117,7 +117,7 @@ class _RemoteShell(SshBackend):  # type: ignore[misc]
 
 
 def _shell(host: str) -> Host:
-    """A shell at *host*, in testinfra's words."""
+    """Return a shell at *host*, which is written as testinfra writes it."""
     name, options = parse_hostspec(host)
     kind = {
         backend_class.NAME: backend_class
@@ -136,7 +136,7 @@ def connect(
 ) -> Hypervisor:
     """Open the hypervisor at *uri*, with a shell on *host* (testinfra's words); each follows from the other.
 
-    Raises ReclaimError where it cannot be reached.
+    Raises ReclaimError if it cannot be reached.
     """
     uri = uri or (uri_of(host) if host else default_uri())
     binding.prepare()
@@ -169,7 +169,7 @@ def _list_guests(hypervisor: Hypervisor) -> None:
 
 
 def _answer(uri: str, task: str, ask: Callable[[], T]) -> T:
-    """What *ask* returns. Raises ReclaimError where libvirt cannot do *what*, as where its daemon ends just then."""
+    """Return the result of *ask*. Raises ReclaimError if libvirt cannot do the *task*, as when its daemon ends."""
     try:
         return ask()
     except libvirt.libvirtError as exc:
@@ -186,7 +186,7 @@ def default_uri() -> str:
 
 
 def uri_of(host: str) -> str:
-    """The libvirt URI that follows from a testinfra host (`ssh://root@kvm1`).
+    """Return the libvirt URI that follows from a testinfra host (`ssh://root@kvm1`).
 
     Raises ReclaimError for a backend that libvirt cannot follow.
     """
@@ -203,9 +203,10 @@ def uri_of(host: str) -> str:
 
 
 def host_of(uri: str) -> str:
-    """The testinfra host that follows from a libvirt URI: where it names a host, libvirt is there, by TLS if need be.
+    """Return the testinfra host that follows from a libvirt URI.
 
-    libvirt.org/uri.html. A port is ssh's only where ssh is the transport.
+    If the URI names a host, libvirt is there, by TLS if need be. A port is ssh's only if ssh is the transport.
+    libvirt.org/uri.html.
     """
     parts = urlsplit(uri)
     host = parts.hostname

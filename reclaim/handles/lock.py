@@ -1,7 +1,7 @@
-"""One writer for each hypervisor: a lock that nobody else can take.
+"""One writer for each hypervisor: a lock that no other process can take.
 
-Root's lies in a folder of root's, anybody else's in a folder of their own: in one for all, such as /run/lock, another
-user could hold it first (CWE-412).
+Root's lies in a folder of root's, any other user's in a folder of their own: in one for all, such as /run/lock,
+another user could hold it first (CWE-412).
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ class LockHeld(ReclaimError):
 
 
 def lock(hypervisor: Node) -> ExitStack:
-    """The lock of one hypervisor, held until the stack is closed. Raises Held, or ReclaimError if there is none."""
+    """Return the lock of one hypervisor, held until the stack is closed.
+
+    Raises LockHeld, or ReclaimError if there is none.
+    """
     path = _folder() / _name(hypervisor)
     try:
         descriptor = _opened(path)
@@ -44,9 +47,9 @@ def lock(hypervisor: Node) -> ExitStack:
 
 
 def others_at_work(hypervisor: Node, users: Container[int] | None = None) -> list[str]:
-    """The locks that other users hold of the same hypervisor, those of *users* alone if they are given.
+    """Return the locks that other users hold of the same hypervisor, those of *users* alone if they are given.
 
-    Only root sees them; they keep nobody out.
+    Only root sees them. They do not keep this run out.
     """
     if os.geteuid() != 0:
         return []
@@ -73,7 +76,7 @@ def _name(hypervisor: Node) -> str:
 
 
 def _takes(descriptor: int) -> bool:
-    """Is the lock ours from now on?"""
+    """True if the lock is ours from now on."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -82,7 +85,7 @@ def _takes(descriptor: int) -> bool:
 
 
 def _opened(path: Path) -> int:
-    """The file of the lock; one that another user made, in a folder that was once his, is replaced."""
+    """Open the file of the lock. One that another user made, in a folder that was once his, is replaced."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     for attempt in (path, path):
         descriptor = os.open(attempt, flags, 0o600)
@@ -96,7 +99,7 @@ def _opened(path: Path) -> int:
 
 
 def _folder() -> Path:
-    """A folder that is ours and nobody else's, made where it is missing. Raises ReclaimError where there is none."""
+    """Return a folder that is ours alone, made if it is missing. Raises ReclaimError if there is none."""
     troubles = []
     for folder in _folders():
         try:

@@ -1,4 +1,4 @@
-"""Where SCSI disks live in a definition: controllers, addresses, target names."""
+"""The places of SCSI disks in a definition: controllers, addresses, target names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NO_IMAGE = {
 
 
 def why_not_judged(disk: Disk) -> str | None:
-    """Why the requirements say nothing about this disk, or None where they do."""
+    """Return why the requirements do not apply to this disk, or None if they do."""
     view = disk.view
     if view.device == "lun":
         return "a LUN passed through: discards go to the LUN as they are"
@@ -49,10 +49,10 @@ def why_not_judged(disk: Disk) -> str | None:
 
 
 def is_preallocated(disk: Disk) -> bool:
-    """Is it a raw file with every block allocated, and nobody asked for discards?
+    """True if it is a raw file with every block allocated, and its definition asks for no discards.
 
     A sparse image does not get there: no file system writes to every one of its blocks. The inventory
-    overrules it either way, for instance where a copy lost its holes.
+    overrules it either way, for instance if a copy lost its holes.
     """
     view = disk.view
     if disk.guest.notes.thick is not None:
@@ -79,7 +79,7 @@ LEFT = {
 
 
 def why_not_moved(disk: Disk) -> str | None:
-    """Why the disk is not to be moved to another bus, or None where it is."""
+    """Return why the disk is not to be moved to another bus, or None if it is."""
     if reason := why_not_judged(disk) or LEFT.get(disk.bus):
         return reason
     if disk.bus in MOVED:
@@ -88,7 +88,7 @@ def why_not_moved(disk: Disk) -> str | None:
 
 
 def may_stay(disk: Disk) -> bool:
-    """Does policy accept the bus as it is, since discards pass through it too?
+    """True if policy accepts the bus as it is, since discards pass through it too.
 
     ide and sata pass TRIM on in every QEMU of today; virtio-blk does from machine type 4.0
     (hw_compat_3_1 in QEMU's hw/core/machine.c switches it off for those before) unless the guest's driver is known
@@ -109,10 +109,10 @@ _DRIVER_SINCE = (5, 0)
 
 
 def driver_discards(disk: Disk) -> bool | None:
-    """Does the guest's driver of a virtio-blk disk offer discards? None where nobody can tell.
+    """True if the guest's driver of a virtio-blk disk offers discards, None if that is not known.
 
-    DISC-MAX tells where the disk runs on virtio-blk that offers them; elsewhere a new enough kernel does.
-    Raises ProbeError where the guest's answer cannot be parsed.
+    DISC-MAX shows it if the disk runs on virtio-blk that offers them; else a new enough kernel does.
+    Raises ProbeError if the guest's answer cannot be parsed.
     """
     guest = disk.guest
     if disk.bus != "virtio":
@@ -140,7 +140,7 @@ def _virtio_blk_discards(name: str | None) -> bool:
 
 
 def disks_on(definition: Definition, controller: ControllerView) -> list[DiskView]:
-    """The disks, cdroms and LUNs whose address is on *controller*."""
+    """Return the disks, cdroms and LUNs whose address is on *controller*."""
     return [
         disk
         for disk in definition.all_disks
@@ -150,7 +150,7 @@ def disks_on(definition: Definition, controller: ControllerView) -> list[DiskVie
 
 
 def devices_on(definition: Definition, controller: ControllerView) -> list[Element]:
-    """Every device on *controller*: disks, cdroms, and host devices passed through."""
+    """Return every device on *controller*: disks, cdroms, and host devices passed through."""
     devices = [disk.element for disk in disks_on(definition, controller)]
     for hostdev in definition.root.iterfind("devices/hostdev"):
         address = hostdev.find("address")
@@ -165,7 +165,7 @@ def devices_on(definition: Definition, controller: ControllerView) -> list[Eleme
 
 
 def virtio_scsi_controllers(definition: Definition) -> list[ControllerView]:
-    """The virtio-scsi controllers, the lowest index first."""
+    """Return the virtio-scsi controllers, the lowest index first."""
     controllers = [
         controller
         for controller in definition.scsi_controllers
@@ -175,14 +175,14 @@ def virtio_scsi_controllers(definition: Definition) -> list[ControllerView]:
 
 
 def virtio_scsi(definition: Definition) -> ControllerView | None:
-    """The virtio-scsi controller of the lowest index, or None."""
+    """Return the virtio-scsi controller of the lowest index, or None."""
     return next(iter(virtio_scsi_controllers(definition)), None)
 
 
 def add_controller(edit: Edit) -> str:
-    """Add a virtio-scsi controller under the next free index; returns the index.
+    """Add a virtio-scsi controller under the next free index; return the index.
 
-    Raises Withheld where QEMU's own arguments have its name or its place.
+    Raises Withheld if QEMU's own arguments have its name or its place.
     """
     taken = {controller.index for controller in edit.definition.scsi_controllers}
     index = next(str(number) for number in count() if str(number) not in taken)
@@ -197,7 +197,7 @@ def add_controller(edit: Edit) -> str:
 
 
 def home(edit: Edit) -> str:
-    """The index of a virtio-scsi controller, added where there is none."""
+    """Return the index of a virtio-scsi controller, added if there is none."""
     controller = virtio_scsi(edit.definition)
     return controller.index if controller else add_controller(edit)
 
@@ -215,9 +215,9 @@ _VIRTIO_ADDRESSES = ("pci", "ccw", "virtio-mmio")
 
 
 def make_virtio(edit: Edit, controller: ControllerView) -> None:
-    """Turn *controller* into a virtio-scsi controller, in its place, and in its slot where that fits.
+    """Turn *controller* into a virtio-scsi controller, in its place, and in its slot if that fits.
 
-    Raises Withheld where QEMU's own arguments name it, or a disk on it.
+    Raises Withheld if QEMU's own arguments name it, or a disk on it.
     """
     bound.refuse_to_change(edit, controller)
     for disk in disks_on(edit.definition, controller):
@@ -253,10 +253,10 @@ _DROPPED = ("event_idx", "queue_size")
 
 
 def controller_for(edit: Edit, settings: Mapping[str, str]) -> str:
-    """The index of the virtio-scsi controller where a disk keeps its *settings*.
+    """Return the index of a virtio-scsi controller on which a disk keeps its *settings*.
 
     They are the controller's on the scsi bus, so they hold for every disk on it: the controller has
-    the same already, or nothing is on it yet, or another one is added.
+    the same already, or no device is on it yet, or another one is added.
     """
     definition = edit.definition
     for controller in virtio_scsi_controllers(definition):
@@ -289,9 +289,9 @@ def _settle(edit: Edit, index: str, settings: Mapping[str, str]) -> None:
 
 
 def move(edit: Edit, disk: Element, *, rename: bool) -> None:
-    """Move *disk* to a virtio-scsi controller; what it loses or has elsewhere then is noted in *edit*.
+    """Move *disk* to a virtio-scsi controller; settings that it loses or has elsewhere then are noted in *edit*.
 
-    Raises Withheld where the scsi bus has nothing like what the disk has.
+    Raises Withheld if the scsi bus has no counterpart of a setting.
     """
     _refuse(disk)
     bound.refuse_to_move(edit, disk)
@@ -313,7 +313,7 @@ def move(edit: Edit, disk: Element, *, rename: bool) -> None:
 
 
 def _refuse(disk: Element) -> None:
-    """Raise Withheld for what libvirt refuses on the scsi bus and nobody may decide for the guest."""
+    """Raise Withheld for settings that libvirt refuses on the scsi bus, and that only the user may give up."""
     if disk.find("geometry[@trans]") is not None:
         raise Withheld(
             "its geometry has a translation mode (trans), which only ide has; an old system may need it"
@@ -325,7 +325,7 @@ def _refuse(disk: Element) -> None:
 
 
 def _take_settings(edit: Edit, disk: Element) -> dict[str, str]:
-    """Take away what only virtio-blk has, and return what of it a controller can have."""
+    """Take away the settings that only virtio-blk has, and return those that a controller can have."""
     dropped = [f"model={disk.attrib.pop('model')!r}"] if "model" in disk.attrib else []
     settings: dict[str, str] = {}
     driver = disk.find("driver")
@@ -352,7 +352,7 @@ _SERIAL_SCSI = 36
 
 
 def _shorten_serial(edit: Edit, disk: Element, bus: str) -> None:
-    """Note what becomes of a long serial, and cut what QEMU from 9.1 refuses to start with on the scsi bus."""
+    """Note how the guest sees a long serial, and cut one with which QEMU from 9.1 refuses to start on the scsi bus."""
     serial = disk.find("serial")
     text = (serial.text or "") if serial is not None else ""
     if serial is None or len(text) <= _SERIAL_SHOWN:
@@ -365,7 +365,7 @@ def _shorten_serial(edit: Edit, disk: Element, bus: str) -> None:
 
 
 def _is_noted(edit: Edit, target: str) -> bool:
-    """Does somebody's note in `<metadata>` name the disk by its target? Then it keeps that name."""
+    """True if a note in `<metadata>` names the disk by its target. Then it keeps that name."""
     metadata = edit.root.find("metadata")
     if metadata is None:
         return False
@@ -404,7 +404,7 @@ def _rename(edit: Edit, target: Element, *, rename: bool) -> None:
 
 
 def _boot_disk(edit: Edit) -> int | None:
-    """Which `<disk>` element, by its place, `<boot dev='hd'/>` means; None where devices have an order of their own.
+    """Return the place of the `<disk>` that `<boot dev='hd'/>` means; None if devices have an order of their own.
 
     QEMU is told to boot from the first hard disk as libvirt sorts them (qemuProcessPrepareDeviceBootorder).
     """
@@ -418,7 +418,7 @@ def _boot_disk(edit: Edit) -> int | None:
 
 
 def libvirt_order(disks: list[Element]) -> list[int]:
-    """The order in which libvirt keeps *disks* that it reads in this one (virDomainDiskInsert), by their places.
+    """Return the places of *disks* in the order in which libvirt keeps them (virDomainDiskInsert).
 
     A disk goes before the first one of its bus whose name is later in the alphabet, else behind the
     last one of its bus.
@@ -443,7 +443,7 @@ def _insertion(key: tuple[str, int], ordered: list[tuple[str, int]]) -> int:
 
 
 def _bus_and_number(disk: Element) -> tuple[str, int]:
-    """The bus, and the number that the letters of the target stand for: sda is 0, sdaa is 26."""
+    """Return the bus, and the number that the letters of the target stand for: sda is 0, sdaa is 26."""
     target = disk.find("target")
     if target is None:
         return "", -1
@@ -474,7 +474,7 @@ _TARGETS = 100
 
 
 def free_address(edit: Edit, controller: str) -> dict[str, str]:
-    """The first free drive address on *controller*.
+    """Return the first free drive address on *controller*. Raises Withheld if there is none.
 
     libvirt would derive one from the target's letter, seven a controller, and add an lsilogic
     controller for the eighth: so addresses are always written out.
@@ -512,7 +512,7 @@ def _drive_addresses(edit: Edit) -> Iterator[Element]:
 
 
 def free_targets(edit: Edit, target: Element) -> Iterator[str]:
-    """Names for *target* that no other disk of the domain has: its own letters first, then `sda` and on."""
+    """Return names for *target* that no other disk of the domain has: its own letters first, then `sda` and on."""
     old = str(target.get("dev"))
     wanted = "sd" + old[2:] if old[:2] in ("vd", "hd") else old
     taken = set()

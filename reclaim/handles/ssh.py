@@ -1,7 +1,7 @@
-"""A shell in a guest by ssh, through testinfra's own backend: the second way in, only where the inventory names it.
+"""A shell in a guest by ssh, through testinfra's own backend: the second way in, only if the inventory names it.
 
 The guest is not trusted, and neither is its address: DHCP may have given it to another machine. Host keys are never
-learned by themselves, each script sees that it runs in this guest before it does anything, and what comes back is
+learned by themselves, each script sees that it runs in this guest before it does anything, and its output is
 bounded in time and size.
 """
 
@@ -116,12 +116,12 @@ class SshRefused(NoAccess):
 
 
 class OtherMachine(ProbeError):
-    """What answers is not this guest; nothing was run there."""
+    """Another machine answers, not this guest; the command was not run there."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """An address or a host name, and where it comes from."""
+    """An address or a host name, and its source."""
 
     host: str
     source: str
@@ -162,9 +162,9 @@ class Connection:
 
 
 def connect(guest: Reached, settings: Ssh) -> Connection:
-    """Reach *guest* as *settings* say, at the first of its addresses where it is and lets us in.
+    """Reach *guest* as *settings* demand, at the first of its addresses that lets us in and is this guest.
 
-    Raises what the first of them ended with: SshRefused with what to do, or OtherMachine; and ProbeError where one does
+    Raises the error of the first of them: SshRefused with a remedy, or OtherMachine; and ProbeError if one does
     not answer in time.
     """
     run = guest.run_id
@@ -190,10 +190,10 @@ def connect(guest: Reached, settings: Ssh) -> Connection:
 
 
 def addresses(guest: Reached, settings: Ssh) -> Iterator[Address]:
-    """Where *guest* may be reached: as the inventory says, else as libvirt's leases, its agent and the ARP table say.
+    """Yield the addresses of *guest*: from the inventory, else from libvirt's leases, its agent and the ARP table.
 
     Of one source in the order of the definition's interfaces, IPv4 before IPv6, then by number. The next source is
-    asked when it is its turn. Raises SshRefused where none knows any.
+    asked when it is its turn. Raises SshRefused if none knows any.
     """
     if settings.address is not None:
         yield Address(settings.address, "inventory")
@@ -261,7 +261,7 @@ def _told_by_libvirt(guest: Reached, source: int) -> list[tuple[str, str]]:
 
 
 def _told_by_arp(guest: Reached) -> list[tuple[str, str]]:
-    """As libvirt reads the table, else as proc(5) has it: libvirt 9.0 fails on Linux 6.18 ("wrong nlmsg len")."""
+    """Return the table as libvirt reads it, else by proc(5): libvirt 9.0 fails on Linux 6.18 ("wrong nlmsg len")."""
     try:
         return _told_by_libvirt(guest, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP)
     except libvirt.libvirtError:
@@ -277,7 +277,10 @@ def _told_by_arp(guest: Reached) -> list[tuple[str, str]]:
 
 
 def _told_by_agent(guest: Reached) -> list[tuple[str, str]]:
-    """A typed call, which is allowed where guest-exec is not. The guest may say what it likes: the host key decides."""
+    """Return the addresses by a typed call, which is allowed even if guest-exec is not.
+
+    The guest may claim any address: the host key decides.
+    """
     try:
         answer = guest.agent.command("guest-network-get-interfaces")
     except ProbeError:
@@ -296,7 +299,7 @@ def _told_by_agent(guest: Reached) -> list[tuple[str, str]]:
 
 
 def _usable(text: str) -> _Ip | None:
-    """The address in *text*, unless it is one that leads to another machine from another place.
+    """Return the address in *text*, unless it is one that leads to another machine from another place.
 
     A zone (RFC 4007) is of this machine alone, and Python takes any text for one: the guest's words would become ours.
     """
@@ -383,7 +386,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
     def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
         """Run *command* in the guest as root, if it is this guest.
 
-        Raises SshRefused or OtherMachine where it was not run, ProbeError where nobody knows how it ended.
+        Raises SshRefused or OtherMachine if it was not run, ProbeError if its end was not seen.
         """
         command = self.quote(command, *args)
         seconds = int(kwargs.get("seconds") or COMMAND_SECONDS)
@@ -423,7 +426,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
     def _call(
         self, argv: list[str], stdin: bytes, seconds: int, marks: _Marks
     ) -> tuple[int | None, bytes, bytes]:
-        """Exit status of ssh, and what came on both outputs."""
+        """Run ssh and return its exit status and both outputs. Raises SshRefused, ProbeError."""
         deadline = time.monotonic() + seconds
         process = self._started(argv, stdin)
         stdout = stderr = bytearray()
@@ -487,7 +490,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             )
 
     def _refused(self, status: int | None, said: str) -> ProbeError:
-        """What ssh, or sudo, said instead of running anything."""
+        """Return the error for the message of ssh, or of sudo, that ran no command."""
         lines = [
             printable(line.strip())[:200] for line in said.splitlines() if line.strip()
         ]
@@ -504,7 +507,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         return SshRefused(f"{self._where}: {reason}")
 
     def _why_not_connected(self, said: str, ending: str) -> str:
-        """Return why ssh itself failed, by all that it *said*; *words* are the end of that, fit to be shown."""
+        """Return why ssh itself failed, by its message; *ending* is the end of that, fit to be shown."""
         is_unknown = "host key" in said.lower() and "known" in said
         if is_unknown or "Host key verification failed" in said:
             return self._host_key(changed=_has_one_of(_KEY_CHANGED, said))
@@ -569,12 +572,12 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class _Marks:
-    """Where a command's outputs begin and end among what else comes over the connection."""
+    """The marks at which a command's outputs begin and end among other output of the connection."""
 
     mark: bytes
 
     def identity(self, stdout: bytes) -> tuple[str, str] | None:
-        """User and machine, as the guest says; None where the script did not begin."""
+        """Return user and machine, as the guest reports them; None if the script did not begin."""
         match = re.search(
             rb"^(?:.*)" + self.mark + rb" is (\S{1,20}) (\S{1,64})$",
             stdout,
@@ -589,7 +592,7 @@ class _Marks:
         return self._end(stdout) is not None and self._end(stderr) is not None
 
     def between(self, stdout: bytes, stderr: bytes) -> tuple[int, bytes, bytes] | None:
-        """Exit status and outputs of the command; None where it did not come to its end."""
+        """Return exit status and outputs of the command; None if it did not come to its end."""
         ended, ended_beside = self._end(stdout), self._end(stderr)
         if ended is None or ended_beside is None:
             return None
@@ -602,7 +605,10 @@ class _Marks:
         return int(ended[1]), said.partition(b"\n")[2], said_beside
 
     def _end(self, output: bytes | bytearray) -> re.Match[bytes] | None:
-        """The last word is the script's: what the command prints before may look like it, and does not count."""
+        """Return the match of the last mark, which is the script's.
+
+        Earlier output of the command may look like it, and does not count.
+        """
         tail = output.rfind(self.mark + b" end ")
         if tail < 0:
             return None
@@ -612,7 +618,7 @@ class _Marks:
 def _outputs(
     process: subprocess.Popen[bytes], deadline: float
 ) -> Iterator[tuple[bytearray, bytearray]]:
-    """Both outputs so far, whenever more has come. Raises TimeoutError at the *deadline*.
+    """Yield both outputs so far, whenever more has come. Raises TimeoutError at the *deadline*.
 
     Before OpenSSH 8.5 the connection that stays open keeps them too: the end of *process* is an end as well.
     """
@@ -644,13 +650,13 @@ def _outputs(
 
 
 def _alias(guest: Reached) -> str:
-    """The name that the guest's host key is known by, whatever address it has: the guest's, else its UUID."""
+    """Return the name that the guest's host key is known by, whatever address it has: the guest's, else its UUID."""
     name = guest.name.lower()  # ssh(1) compares in lower case
     return name if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) else guest.uuid
 
 
 def _spellings(text: str) -> list[str]:
-    """The UUID of a machine as its kernel may print it.
+    """Return the UUID of a machine as its kernel may print it.
 
     SMBIOS before 2.6 left the order of bytes in the first three fields open, and kernels print either case.
     """
@@ -661,9 +667,9 @@ def _spellings(text: str) -> list[str]:
 
 
 def _proxy(hypervisor: Node, settings: Ssh) -> str | None:
-    """The way through a hypervisor on another machine: guests have their addresses in its networks.
+    """Return the way through a hypervisor on another machine: guests have their addresses in its networks.
 
-    Raises SshRefused where the hypervisor is not reached by ssh. An address of the inventory is reached from here.
+    Raises SshRefused if the hypervisor is not reached by ssh. An address of the inventory is reached from here.
     """
     if hypervisor.is_local or settings.address is not None:
         return None

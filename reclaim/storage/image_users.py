@@ -527,7 +527,10 @@ class Chains:
     def follow(
         self, first: Iterable[Use]
     ) -> tuple[list[FoundUse], list[tuple[Use, str]]]:
-        """Every image that *first* lead to, and of which of them nobody can tell what they stand on, and why."""
+        """Return every image that *first* lead to, and the uses without a known chain, each with the reason.
+
+        Raises ProbeError.
+        """
         followed: list[FoundUse] = []
         unclear: list[tuple[Use, str]] = []
         waiting = [use for use in dict.fromkeys(first) if use.place]
