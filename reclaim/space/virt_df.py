@@ -59,7 +59,7 @@ def areas(disk: Disk, least: int) -> tuple[int, list[Area], bool]:
     if image.allocated <= least:
         return image.allocated, [], False
     head = host_image.header(hypervisor, image) if kind == "qcow2" else None
-    if head is not None and (head.encrypted or head.external_data or head.snapshots):
+    if head is not None and not head.is_plain:
         raise NotAssessable(
             "it is off, and its image is encrypted, has snapshots or lies in two files"
         )

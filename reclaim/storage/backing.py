@@ -44,12 +44,9 @@ def names(read: Read, format: str | None, path: str) -> Names:  # noqa: A002
     if format is not None and format not in CHAINING:
         return Names()
     head = read(0, HEAD)
-    if head.startswith(_MAGIC) and len(head) >= 24:
-        return _of_qcow(read, head, path)
-    if head.startswith(_QED) and len(head) >= 64:
-        return _of_qed(read, head)
-    if head.startswith((_VMDK, b"# Disk DescriptorFile")):
-        return _of_vmdk(head)
+    for magic, least, reader in _READERS:
+        if head.startswith(magic) and len(head) >= least:
+            return reader(read, head, path)
     if format is None and head:
         return Names()  # QEMU takes it for a raw one
     raise NotAssessable(
@@ -99,19 +96,28 @@ def _of_qcow2(read: Read, head: bytes, path: str) -> Names:
     )
 
 
-def _of_vmdk(head: bytes) -> Names:
+def _of_vmdk(_read: Read, head: bytes, _path: str) -> Names:
     hint = re.search(
         rb'^\s*parentFileNameHint\s*=\s*"([^"\n]{1,1023})"', head, re.MULTILINE
     )
     return Names(_text(hint[1]) if hint else None, "vmdk")
 
 
-def _of_qed(read: Read, head: bytes) -> Names:
+def _of_qed(read: Read, head: bytes, _path: str) -> Names:
     features = int.from_bytes(head[16:24], "little")
     offset, length = struct.unpack_from("<II", head, 56)
     if not features & 1:
         return Names()
     return Names(_at(read, offset, length), "raw" if features & 4 else None)
+
+
+#: the first bytes of a header, the bytes that it has at least, and the function that reads its names
+_READERS: tuple[tuple[bytes, int, Callable[[Read, bytes, str], Names]], ...] = (
+    (_MAGIC, 24, _of_qcow),
+    (_QED, 64, _of_qed),
+    (_VMDK, 0, _of_vmdk),
+    (b"# Disk DescriptorFile", 0, _of_vmdk),
+)
 
 
 # Where a name leads ---------------------------------------------------------------------------

@@ -113,61 +113,61 @@ printf '\n'
 
 def look(hypervisor: Node, path: str) -> HostImage:
     """Return the image at *path*. Raises ProbeError if it cannot be looked at, NotAssessable if there is none."""
-    answers = _run(hypervisor, path, _LOOK, path)
-    if problem := answers.get("error"):
+    seen = _run(hypervisor, path, _LOOK, path)
+    if problem := seen.get("error"):
         message = " ".join(_text(problem).split())[:300] or f"{path}: stat failed"
         # a pool that is not mounted, an image that somebody moved: nothing is wrong with looking
         if message.endswith("No such file or directory"):
             raise NotAssessable(message)
         raise ProbeError(message)
-    fields = _text(answers.get("stat", b"")).split("|")
+    fields = _text(seen.get("stat", b"")).split("|")
     if len(fields) != 7 or not _COUNTS.fullmatch("|".join(fields[1:])):
         raise ProbeError(f"{path}: what stat says cannot be parsed")
     kind = fields[0]
     if kind.startswith("regular"):
-        return _file(path, fields, answers)
+        return _file(path, fields, seen)
     if kind == "block special file":
-        return _device(path, fields, answers)
+        return _device(path, fields, seen)
     raise NotAssessable(f"{path}: a {kind}, not an image")
 
 
-def _file(path: str, fields: list[str], answers: dict[str, bytes]) -> HostImage:
+def _file(path: str, fields: list[str], seen: dict[str, bytes]) -> HostImage:
     """Return the image file at *path*, from the *fields* of stat and the other answers of `_LOOK`."""
     _, length, blocks, unit, device, _, _ = fields
-    real = answers.get("real", b"").decode("utf-8", errors="surrogateescape")
+    real = seen.get("real", b"").decode("utf-8", errors="surrogateescape")
     return HostImage(
         path,
         False,
         device,
         int(length),
         int(blocks) * int(unit),
-        _text(answers.get("filesystem", b"")),
-        head=answers.get("head", b""),
+        _text(seen.get("filesystem", b"")),
+        head=seen.get("head", b""),
         real=real,
     )
 
 
-def _device(path: str, fields: list[str], answers: dict[str, bytes]) -> HostImage:
+def _device(path: str, fields: list[str], seen: dict[str, bytes]) -> HostImage:
     """Return the block device at *path*, from the *fields* of stat and the other answers of `_LOOK`."""
     major, minor = fields[-2:]
     return HostImage(
         path,
         True,
         f"{major}:{minor}",
-        (_number(answers, "sectors") or 0) * 512,
-        thin_bytes(_text(answers.get("status", b""))),
-        discard_max=_number(answers, "max"),
-        discard_granularity=_number(answers, "granularity"),
-        targets=_targets(answers, "table"),
-        below=_targets(answers, "below"),
-        mapper=_text(answers.get("mapper", b"")).partition("-")[0],
-        head=answers.get("head", b""),
+        (_number(seen, "sectors") or 0) * 512,
+        thin_bytes(_text(seen.get("status", b""))),
+        discard_max=_number(seen, "max"),
+        discard_granularity=_number(seen, "granularity"),
+        targets=_targets(seen, "table"),
+        below=_targets(seen, "below"),
+        mapper=_text(seen.get("mapper", b"")).partition("-")[0],
+        head=seen.get("head", b""),
     )
 
 
-def _targets(answers: dict[str, bytes], name: str) -> tuple[str, ...]:
+def _targets(seen: dict[str, bytes], name: str) -> tuple[str, ...]:
     """Return the targets in the output of `dmsetup table`: the third word of each line."""
-    lines = (line.split() for line in _text(answers.get(name, b"")).splitlines())
+    lines = (line.split() for line in _text(seen.get(name, b"")).splitlines())
     return tuple(columns[2] for columns in lines if len(columns) > 2)
 
 
@@ -305,19 +305,19 @@ def punched(hypervisor: Node, image: HostImage) -> Punch:
 def _punch(hypervisor: Node, folder: str) -> Punch:
     problem = f"{folder}: whether its filesystem frees holes cannot be tried"
     try:
-        answers = _run(hypervisor, folder, _PUNCH, folder, str(_WRITTEN), str(_PIECE))
+        seen = _run(hypervisor, folder, _PUNCH, folder, str(_WRITTEN), str(_PIECE))
     except ProbeError as exc:
         raise NotAssessable(f"{problem}: {exc}") from exc
-    if unseen := answers.get("unseen"):
+    if unseen := seen.get("unseen"):
         raise NotAssessable(f"{problem}: {_text(unseen)}")
-    written = (_number(answers, "written") or 0) * 512
-    refused = _text(answers.get("refused", b""))
+    written = (_number(seen, "written") or 0) * 512
+    refused = _text(seen.get("refused", b""))
     if refused:
         # its own words for EOPNOTSUPP
         if not re.search("not supported|unsupported", refused, re.IGNORECASE):
             raise NotAssessable(f"{problem}: {refused}")
         return Punch(written, refused=f"fallocate says {refused}")
-    piece, rest = _number(answers, "piece"), _number(answers, "rest")
+    piece, rest = _number(seen, "piece"), _number(seen, "rest")
     if written < _WRITTEN // 2 or piece is None or rest is None:
         raise NotAssessable(f"{problem}: it does not count blocks")
     return Punch(written, piece * 512, rest * 512)
@@ -334,16 +334,21 @@ def _run(hypervisor: Node, path: str, script: str, *arguments: str) -> dict[str,
         raise ProbeError(f"{path}: no answer within {_SECONDS} s")
     if result.rc != 0:
         raise ProbeError(f"{path}: {_last(result.stderr)}")
-    answers = {}
-    for line in result.stdout.splitlines():
+    return answers(
+        result.stdout, f"{path}: what the hypervisor's shell says cannot be parsed"
+    )
+
+
+def answers(output: str, problem: str) -> dict[str, bytes]:
+    """Parse lines of a name and base64. Raises ProbeError with *problem* if there are others."""
+    parsed: dict[str, bytes] = {}
+    for line in output.splitlines():
         name, _, data = line.partition(" ")
         try:
-            answers[name] = base64.b64decode(data, validate=True)
+            parsed[name] = base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError) as exc:
-            raise ProbeError(
-                f"{path}: what the hypervisor's shell says cannot be parsed"
-            ) from exc
-    return answers
+            raise ProbeError(problem) from exc
+    return parsed
 
 
 def _last(errors: str) -> str:
@@ -356,6 +361,6 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", errors="replace").strip()
 
 
-def _number(answers: dict[str, bytes], name: str) -> int | None:
-    text = _text(answers.get(name, b""))
+def _number(seen: dict[str, bytes], name: str) -> int | None:
+    text = _text(seen.get(name, b""))
     return int(text) if re.fullmatch(r"[0-9]{1,20}", text) else None

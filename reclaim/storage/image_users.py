@@ -8,8 +8,6 @@ every chain of backing files is followed; and files and devices are told apart b
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator
@@ -175,33 +173,31 @@ def _of_disk(hypervisor: Node, disk: Element, use: Use) -> Iterator[Use]:
         disk.find(tag) is not None for tag in ("readonly", "transient")
     )
     own = replace(use, writes=not reads, shared=disk.find("shareable") is not None)
-    driver = disk.find("driver")
     if place := _source(hypervisor, disk):
-        yield replace(
-            own,
-            place=place,
-            format="raw" if driver is None else driver.get("type", "raw"),
-        )
+        kind = _attribute(disk, "driver", "type")
+        yield replace(own, place=place, format="raw" if kind is None else kind)
     for data in disk.iterfind("source/dataStore"):
         yield replace(own, place=_source(hypervisor, data), format="raw")
     for mirror in disk.iterfind("mirror"):
         place = _source(hypervisor, mirror) or str(mirror.get("file") or "")
-        yield replace(use, place=place, format=_format(mirror), writes=True)
+        yield replace(
+            use, place=place, format=_attribute(mirror, "format", "type"), writes=True
+        )
     level, store = 1, disk.find("backingStore")
     while store is not None and level < _DEEPEST:
         yield replace(
             use,
             place=_source(hypervisor, store),
-            format=_format(store),
+            format=_attribute(store, "format", "type"),
             writes=False,
             depth=level,
         )
         level, store = level + 1, store.find("backingStore")
 
 
-def _format(element: Element) -> str | None:
-    child = element.find("format")
-    return None if child is None else child.get("type")
+def _attribute(parent: Element, tag: str, name: str) -> str | None:
+    child = parent.find(tag)
+    return None if child is None else child.get(name)
 
 
 def _source(hypervisor: Node, parent: Element | None) -> str:
@@ -455,21 +451,12 @@ def _look(hypervisor: Node, paths: Collection[str]) -> dict[str, Layer]:
             late = result.rc in (124, 137)
             why = f"no answer within {_SECONDS} s" if late else "it failed"
             raise ProbeError(f"looking at the images of all guests: {why}")
-        answers = dict(_answers(result.stdout))
+        answers = host_image.answers(
+            result.stdout, "what the hypervisor's shell says of images cannot be parsed"
+        )
         for number, path in enumerate(some, 1):
             layers[path] = _node(path, answers, number)
     return layers
-
-
-def _answers(output: str) -> Iterator[tuple[str, bytes]]:
-    for line in output.splitlines():
-        name, _, data = line.partition(" ")
-        try:
-            yield name, base64.b64decode(data, validate=True)
-        except (binascii.Error, ValueError) as exc:
-            raise ProbeError(
-                "what the hypervisor's shell says of images cannot be parsed"
-            ) from exc
 
 
 def _node(path: str, answers: dict[str, bytes], number: int) -> Layer:

@@ -211,9 +211,7 @@ def mapped(descriptor: int, image: Image, path: str) -> int | None:
     with holes.unwritten(descriptor, path) as still_ours:
         image = identify(descriptor, path, declared=image.format)
         header = image.qcow2
-        if header is None:
-            return None
-        if header.snapshots or header.encrypted or header.external_data:
+        if header is None or not header.is_plain:
             return None
         asked = ["map", "--output=json", filename(node(descriptor, image))]
         status, output, errors = qemu_img(asked, (descriptor,), path, watch=still_ours)

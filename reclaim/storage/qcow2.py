@@ -60,6 +60,11 @@ class Qcow2:
     extensions_end: int = 0
 
     @property
+    def is_plain(self) -> bool:
+        """True if all that the file holds is the disk, as it is now and not encrypted, and all of it."""
+        return not (self.snapshots or self.encrypted or self.external_data)
+
+    @property
     def tables(self) -> int:
         """The most that its own tables take: 8 bytes for a cluster's place (16 with extended_l2), 2 to count it,
         and the tables of those."""
