@@ -36,7 +36,7 @@ _FREEZE_STATUS = "guest-fsfreeze-status"
 COMMAND_SECONDS = 60
 #: bytes of standard output, and of standard error, that are read from one command
 OUTPUT_BYTES = 2 * 1024 * 1024
-#: characters of one answer that are parsed: both outputs of a command, as base64, and what is around them
+#: characters of one answer that are parsed: both outputs of a command, as base64, and the JSON around them
 _ANSWER_CHARACTERS = 2 * (OUTPUT_BYTES * 4 // 3) + 4096
 
 

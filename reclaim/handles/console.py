@@ -11,17 +11,17 @@ from reclaim.base.errors import ProbeError
 if TYPE_CHECKING:
     from reclaim.handles.guest import Guest
 
-#: what is read of it, from its end
+#: bytes of it that are read, from its end
 _BYTES = 65_536
-#: what is shown
+#: lines that are shown, and their columns
 _LINES = 12
 _COLUMNS = 200
-#: a boot that says this does not go on by itself: the kernel, initramfs-tools' `panic` and dracut's, systemd's sulogin
+#: a boot that prints this stops there: the kernel, initramfs-tools' `panic` and dracut's, systemd's sulogin
 _DEAD_END = re.compile(
     r"Kernel panic - not syncing|Dropping to a shell!|Entering emergency mode|You are in emergency mode"
     r"|Give root password for maintenance"
 )
-#: ECMA-48's control sequences: colours, and what moves the cursor
+#: ECMA-48's control sequences: colours, and moves of the cursor
 _STEERING = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|[ -/]*[0-~])")
 
 
@@ -79,7 +79,7 @@ def console(guest: Guest) -> Console:
     except ProbeError:
         return Console(
             guest, None, 0
-        )  # what it said before would be taken for what it says now
+        )  # its earlier output would be taken for that of now
 
 
 def _size(guest: Guest, path: str) -> int:

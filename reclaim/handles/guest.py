@@ -31,7 +31,7 @@ from reclaim.handles.node import Node
 from reclaim.inside import facts
 from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
 
-#: states in which there is a QEMU, and nobody inside who answers
+#: states in which there is a QEMU, and the system inside does not answer
 _SILENT = {
     libvirt.VIR_DOMAIN_PAUSED: "it is paused",
     libvirt.VIR_DOMAIN_CRASHED: "it has crashed",
@@ -59,13 +59,13 @@ class Guest:
     renamed: dict[str, str] = field(default_factory=dict)
     #: its definitions before changes of ours, oldest first, of this run and of earlier ones
     history: list[str] = field(default_factory=list)
-    #: the run that started it, where it was off (--boot-stopped)
+    #: the run that started it, if it was off (--boot-stopped)
     booted_by: str | None = None
     #: why it is off although --boot-stopped was given
     unstarted: str = ""
     #: why ssh was of no use although the inventory names it and the agent's commands are confined
     ssh_problem: ProbeError | None = None
-    #: what is to be said of it where it is off: the run that died in its power cycle
+    #: a remark on it if it is off: the run that died in its power cycle
     left_off: str | None = None
     #: it was asked to shut down, and not seen off since
     is_leaving: bool = False
@@ -74,7 +74,7 @@ class Guest:
     _way: _Way | None = None
     _connection: ssh.Connection | None = None
     _earlier: facts.Facts | None = None
-    #: what others learned by looking inside, by a name of theirs: dropped when something changes inside
+    #: results that others got by looking inside, by a key of theirs: dropped after a change inside
     learned: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:

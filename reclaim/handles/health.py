@@ -18,7 +18,7 @@ from reclaim.inside.facts import Facts
 if TYPE_CHECKING:
     from reclaim.handles.guest import Guest
 
-#: what is mounted below comes and goes with sessions and containers
+#: mounts below come and go with sessions and containers
 _EPHEMERAL = re.compile(
     r"/(?:run|proc|sys|dev|snap|var/snap|var/lib/(?:docker|containers|containerd|kubelet|lxc|lxd|rancher|nfs))(?:/|\Z)"
 )
@@ -64,15 +64,15 @@ class Wellbeing:
     `inside` is False if only the agent was asked, which runs nothing there: then there are no UUIDs.
     """
 
-    #: mount point -> UUID of its filesystem; "" where it is not known, or another at each boot
+    #: mount point -> UUID of its filesystem; "" if it is not known, or another at each boot
     mounts: dict[str, str]
     #: mount points that fstab(5) or a unit mounts at boot
     declared: list[str] = field(default_factory=list)
-    #: mount points that are mounted when somebody looks there
+    #: mount points that are mounted at the first access
     automounts: list[str] = field(default_factory=list)
     #: mount points that fstab has, and does not mount at boot
     noauto: list[str] = field(default_factory=list)
-    #: UUID -> the block device that has it, where it can be seen without a passphrase
+    #: UUID -> the block device that has it, if it can be seen without a passphrase
     devices: dict[str, str] = field(default_factory=dict)
     #: bytes of each whole disk
     disks: list[int] = field(default_factory=list)
@@ -261,7 +261,7 @@ def _addresses(facts: Facts) -> tuple[list[str], list[str], dict[str, list[str]]
     for address in facts.addresses or ():
         if not _FOREIGN_LINK.match(address.link):
             known.append(address)
-    # where it is the only one of its family on that link it is the guest's own, whatever its prefix
+    # the only one of its family on a link is the guest's own, whatever its prefix
     main = {(plain.link, _family(plain.address)) for plain in known if not plain.added}
     floating: set[str] = set()
     given: dict[str, list[str]] = {}

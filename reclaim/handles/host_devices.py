@@ -14,7 +14,7 @@ from reclaim.definition.domain import Definition, Element, parse_xml
 if TYPE_CHECKING:
     from reclaim.handles.guest import Guest
 
-#: types of `<interface>` that are one device and nobody else's
+#: types of `<interface>` that take a whole device
 _INTERFACES = {
     "hostdev": "a network card of the host",
     "vdpa": "a vDPA device of the host",
@@ -48,7 +48,7 @@ def _hostdevs(root: Element) -> Iterator[str]:
         yield f"hostdev {kind} {_source(hostdev)}".strip()
 
 
-#: attributes below `<source>` that do not tell which device it is
+#: attributes below `<source>` that do not identify the device
 _NO_PLACE = ("type", "index", "startupPolicy", "guestReset")
 
 

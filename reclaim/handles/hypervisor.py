@@ -26,7 +26,7 @@ from reclaim.handles.node import Node
 from reclaim.inventory import Inventory
 from reclaim.processes import binding, child
 
-#: what libvirt itself reads for the default connection
+#: variables that libvirt itself reads for the default connection
 _URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")
 _SSH_TRANSPORTS = ("ssh", "libssh", "libssh2")
 DEFAULT_URI = "qemu:///system"

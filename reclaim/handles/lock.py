@@ -18,7 +18,7 @@ from reclaim.base.errors import ReclaimError
 from reclaim.handles.node import Node
 
 _ROOTS = Path("/run/reclaim")
-#: where systemd has each user's runtime folder (file-hierarchy(7))
+#: systemd's folder with each user's runtime folder (file-hierarchy(7))
 _USERS = Path("/run/user")
 
 

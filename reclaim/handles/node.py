@@ -42,7 +42,7 @@ class Node:
     shell: Host
     inventory: Inventory
     readonly: bool = False
-    #: told what is waited for, one short line at a time
+    #: called with one short line for each long wait
     progress: Callable[[str], None] = lambda _text: None
     _allocated_and_size: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -163,7 +163,7 @@ class Node:
     def _reconnected(self, domains: dict[str, libvirt.virDomain]) -> None:
         """Take up the domains of the new connection, by UUID."""
 
-    #: stands for the hypervisor where a guest has its UUID (journal)
+    #: stands for the hypervisor in the place of a guest's UUID (journal)
     uuid = ""
 
     def forget(self, *, inside: bool = True) -> None:
@@ -266,7 +266,7 @@ class Node:
 def _local_stat(path: str) -> tuple[int, int]:
     """Return the allocated bytes and the length of a file of this machine; zeros if there is none."""
     try:
-        status = os.stat(path)  # noqa: PTH116 (the path is what a definition says, not ours)
+        status = os.stat(path)  # noqa: PTH116 (the path is a definition's, not ours)
     except (OSError, ValueError):
         return 0, 0
     if not stat.S_ISREG(status.st_mode):

@@ -5,7 +5,7 @@ Measured with libvirt 9.0.0 and QEMU 7.2 (`reclaim.changes.live_update`).
 
 from __future__ import annotations
 
-#: the newest libvirt of which it is known what it refuses (virConnectGetLibVersion's number)
+#: the newest libvirt whose refusals are known (virConnectGetLibVersion's number)
 _KNOWN_TO = 11_999_999
 _REFUSALS = {
     "discard": "Operation not supported: cannot modify field 'discard' of the disk",

@@ -210,7 +210,7 @@ def move_within(edit: Edit, disk: Element, index: str) -> None:
     set_address(disk, address)
 
 
-#: where a virtio-scsi controller can be plugged in; ibmvscsi has a bus of its own (spapr-vio)
+#: types of address of a virtio-scsi controller; ibmvscsi has a bus of its own (spapr-vio)
 _VIRTIO_ADDRESSES = ("pci", "ccw", "virtio-mmio")
 
 

@@ -48,10 +48,10 @@ _KEPT_SECONDS = 120
 _CLOSING_SECONDS = 1
 _MOST_ADDRESSES = 4
 _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
-#: flags of an entry of /proc/net/arp that nobody answered for
+#: flags of an entry of /proc/net/arp without an answer
 _INCOMPLETE = "0x0"
 
-# What a user's ssh_config(5) says holds too, but these stand before it.
+# A user's ssh_config(5) holds too, but these stand before it.
 _STRICT = {
     "BatchMode": "yes",
     "StrictHostKeyChecking": "yes",
@@ -74,7 +74,7 @@ _STRICT = {
 _REMOTE = "/bin/sh -c 'eval \"$(cat)\"'"
 
 # One function, called in the last line: a script whose end was lost on the way does nothing.
-# Who runs it and on which machine comes first; the marks keep what a user's start-up files say apart.
+# Who runs it and on which machine comes first; the marks keep the output of a user's start-up files apart.
 # product_uuid: Linux' dmi-sysfs; vm,uuid: QEMU's spapr; /proc/sysinfo: s390's STSI.
 _SCRIPT = """
 reclaim() {
@@ -284,7 +284,7 @@ def _told_by_agent(guest: Reached) -> list[tuple[str, str]]:
     try:
         answer = guest.agent.command("guest-network-get-interfaces")
     except ProbeError:
-        return []  # there are other sources; why the agent does not answer is told by its own row
+        return []  # there are other sources; the agent's own row reports why it does not answer
     return [
         (
             str(interface.get("hardware-address") or "").lower(),
@@ -438,7 +438,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
                             f"{self._where}: a command said more than {OUTPUT_BYTES} bytes"
                         )
                     if marks.are_complete(stdout, stderr):
-                        break  # what it left in the background may keep the connection busy: that is not waited for
+                        break  # its background processes may keep the connection busy: that is not waited for
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_CLOSING_SECONDS)
             except TimeoutError as exc:
@@ -447,7 +447,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
                 raise ProbeError(
                     f"{self._where}: a command did not end within {seconds} s"
                 ) from exc
-            except BaseException:  # it says too much, or we are told to stop
+            except BaseException:  # it prints too much, or this process is stopped
                 self.hang_up()
                 child.end(process)
                 raise
@@ -517,7 +517,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             return ending
         reason = f"it does not answer: {ending}"
         if self.through:
-            # ssh(1) drops what a ProxyCommand says where a connection is kept
+            # ssh(1) drops the messages of a ProxyCommand if a connection is kept
             port = str(self.host.port or 22)
             hop = self.through.replace("%h", self.address.host).replace("%p", port)
             hop = hop.replace("%%", "%")

@@ -103,7 +103,7 @@ def backlog(disk: Disk) -> Backlog:
     if device is None:
         raise NotAssessable("which block device of the guest it is cannot be told")
     parts = areas(guest.facts, device)
-    # what the filesystems use is settled cheaply: only where there may be a backlog the image's tables are read
+    # the used bytes are counted cheaply: the image's tables are read only if there may be a backlog
     quick = weighed(image.allocated, parts, None, based=based)
     if quick.reclaimable + quick.perhaps <= tolerated(quick.used):
         return quick
@@ -138,7 +138,7 @@ def _by_map(
     kind = disk.driver.get("type", "raw")
     known = host_map(disk.guest.hypervisor, image, kind, head)
     counted = weighed(quick.held, parts, known, based=quick.based)
-    # no map tells what internal snapshots hold
+    # no map shows the clusters of internal snapshots
     has_snapshots = head is not None and head.snapshots > 0
     may_share = known is None and image.filesystem in SHARING
     if has_snapshots or may_share:
@@ -234,7 +234,7 @@ def _pool(held: int, parts: Sequence[Area], *, based: bool) -> _Bounds:
     most = 0
     if trimmable:
         most = max(0, held - sum(area.used for area in parts))
-    # all of it may lie in what no trim reaches
+    # all of it may lie in areas that no trim reaches
     least = max(0, most - outside)
     least = max(0, least - untrimmed)
     if based:
@@ -278,7 +278,7 @@ class HeldBytes:
         )
 
 
-#: where the bytes are that no trim of a filesystem gives back, by the kind of an area
+#: the place of bytes that no trim of a filesystem gives back, by the kind of an area
 _APART = {
     "swap": "in swap, which no trim empties",
     "free": "in {}, which no filesystem trims",

@@ -12,7 +12,7 @@ from testinfra.host import Host
 from reclaim.base.errors import ProbeError
 
 MIB = 1024 * 1024
-#: seconds that the guest keeps the canary where nobody comes for it
+#: seconds that the guest keeps the canary if it is not dug out
 _HOLD_SECONDS = 180
 _TRIM_SECONDS = 900
 #: the slowest disk that is waited for, in seconds a MiB

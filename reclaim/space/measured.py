@@ -28,7 +28,7 @@ class DiskSpace:
     allocated_before: int | None
     allocated_after: int | None
     used: int | None
-    #: what a trim gives back at least
+    #: bytes that a trim gives back at least
     reclaimable_before: int | None = None
     reclaimable_after: int | None = None
 
@@ -67,7 +67,7 @@ def _count(
     space = storage[key]
     space.allocated_after = allocated
     if not _runs(disk.guest):
-        return  # one that is off again keeps what was seen while it ran
+        return  # a guest that is off again keeps the figures of when it ran
     if after or space.used is None:
         space.used = _used(disk)
     spare = None
@@ -82,7 +82,7 @@ def _file_disks(guest: Guest) -> list[Disk]:
     try:
         return [disk for disk in guest.disks if disk.path and disk.view.type == "file"]
     except (libvirt.libvirtError, ProbeError):
-        return []  # the guest is gone, or its definition cannot be read; the checks say so
+        return []  # the guest is gone, or its definition cannot be read; the checks report that
 
 
 def _runs(guest: Guest) -> bool:
@@ -104,7 +104,7 @@ def _capacity(disk: Disk) -> int | None:
     try:
         return int(disk.guest.domain.blockInfo(disk.path or "")[0])
     except libvirt.libvirtError:
-        return None  # the image is gone, or the driver cannot tell
+        return None  # the image is gone, or the driver does not know it
 
 
 def _used(disk: Disk) -> int | None:

@@ -20,17 +20,17 @@ from reclaim.space import counting, diagnosis
 from reclaim.space.canary import MIB, Canary, NotPlanted
 from reclaim.space.counting import Store
 
-#: what has to come back of a canary: a filesystem may keep the ends of it in clusters that hold other things too
+#: the share of a canary that has to come back: a filesystem may keep its ends in clusters that hold other data too
 SHARE = 0.95
 #: never more of the free space than this
 _FREE_SHARE = 10
-#: grains that a canary fills at least: its two ends then are less than what need not come back
+#: grains that a canary fills at least: then its two ends are less than the share that need not come back
 _GRAINS = 64
-#: less than this cannot be told from what deleting it makes the filesystem write
+#: a smaller canary drowns in the blocks that the filesystem writes to delete it
 _SMALLEST = 4 * MIB
-#: how often it is tried in a guest that writes so much that nothing can be told
+#: tries in a guest that writes so much that a proof is inconclusive
 _TRIES = 3
-#: where a guest keeps what became of its canaries
+#: the key in `Guest.learned` of a guest's proofs
 _LEARNED = "proofs"
 #: disks that are not known, as far as they are named
 _SHOWN = 5

@@ -20,9 +20,9 @@ from reclaim.storage.shrinkable import path_of
 LOOK_SECONDS = 600
 _MAX_LINES = 10_000
 _KIB = re.compile(r"\d{1,15}")
-#: what libguestfs is to use as root where the user says nothing: QEMU itself, not a libvirt that may not read the image
+#: libguestfs as root uses QEMU itself unless the user set it: a libvirt may not be allowed to read the image
 _ENVIRONMENT = 'LC_ALL=C LIBGUESTFS_BACKEND="${LIBGUESTFS_BACKEND:-direct}"; export LC_ALL LIBGUESTFS_BACKEND'
-#: what was seen in an image, while the host holds as much of it
+#: the filesystems seen in an image, and the bytes that the host held of it then
 _seen: WeakKeyDictionary[Node, dict[str, tuple[int, list[Area]]]] = WeakKeyDictionary()
 _installed: WeakKeyDictionary[Node, bool] = WeakKeyDictionary()
 
@@ -98,7 +98,7 @@ def _df(hypervisor: Node, path: str, kind: str) -> list[Area]:
         if len(row) != 6 or not all(map(_KIB.fullmatch, row[2:4])):
             raise ProbeError(f"{path}: virt-df: its output cannot be parsed")
         name, length, used = row[1], int(row[2]) * 1024, int(row[3]) * 1024
-        # each subvolume of a btrfs is told as if it were all of it
+        # virt-df prints each subvolume of a btrfs as if it were all of it
         if name.startswith("btrfsvol:") and _has_one_of(parts, length, used):
             continue
         parts.append(Area("filesystem", name, length, None, used, trims=True))

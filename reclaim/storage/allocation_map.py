@@ -18,7 +18,7 @@ from reclaim.storage.qcow2 import Qcow2
 
 _SECONDS = 60
 _MAX_BYTES = 48 * 1024 * 1024
-#: filesystems that share extents between files: a snapshot or a reflink keeps what the image gives back
+#: filesystems that share extents between files: a snapshot or a reflink keeps the blocks that the image gives back
 SHARING = ("btrfs", "xfs", "bcachefs", "ocfs2")
 _EXTENT = re.compile(
     r"\s*\d+:\s+(\d{1,15})\.\.\s*(\d{1,15}):\s+\d+\.\.\s*\d+:\s+\d+:(?:\s+\d+:)?\s*([a-z_,]*)\s*",

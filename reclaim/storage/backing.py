@@ -24,7 +24,7 @@ _MAGIC, _QED, _VMDK = b"QFI\xfb", b"QED\0", b"KDMV"
 _BACKING_FORMAT, _DATA_FILE = 0xE2792ACA, 0x44415441
 _MAX_NAME = 1023
 
-#: the bytes at an offset, of a length; fewer where the file ends
+#: the bytes at an offset, of a length; fewer if the file ends
 Read = Callable[[int, int], bytes]
 
 
@@ -124,7 +124,7 @@ _READERS: tuple[tuple[bytes, int, Callable[[Read, bytes, str], Names]], ...] = (
 
 #: nodes of a `json:` name that are taken apart, and how deep they may lie in one another
 _MOST_NODES, _DEEPEST_NODE = 1_000, 32
-#: drivers of files and devices of the host, and what names the file (QEMU's qapi/block-core.json)
+#: drivers of files and devices of the host, and the setting that names the file (QEMU's qapi/block-core.json)
 _LOCAL = {
     "file": "filename",
     "host_device": "filename",
@@ -132,9 +132,9 @@ _LOCAL = {
     "io_uring": "path",
     "": "filename",
 }
-#: drivers of what several can write to on a network
+#: drivers of images on a network, which several can write to
 _CLUSTERS = ("rbd", "gluster", "iscsi", "sheepdog", "nbd", "nfs", "ssh")
-#: and of what nobody writes to, or that is nobody else's
+#: and of images that are only read, or of this QEMU alone
 _HARMLESS = ("http", "https", "ftp", "ftps", "null-co", "null-aio", "vvfat")
 #: default ports, which one may write and another leave out
 _PORTS = {"nbd": "10809", "ssh": "22", "nfs": "2049"}
@@ -292,7 +292,7 @@ def _place_of(driver: str, node: dict[str, Any], folder: str) -> str:
     return str(PurePosixPath(folder) / path) if isinstance(path, str) else ""
 
 
-#: what a node has that are no nodes (`server` is where one on a network is)
+#: settings of a node that are no nodes (`server` is the place of a node on a network)
 _NO_NODES = (
     "server",
     "cache",

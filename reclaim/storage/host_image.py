@@ -38,10 +38,10 @@ class HostImage:
     length: int
     allocated: int | None
     filesystem: str = ""
-    #: sysfs queue/discard_max_bytes and discard_granularity of a device; None where sysfs does not tell
+    #: sysfs queue/discard_max_bytes and discard_granularity of a device; None if sysfs does not have it
     discard_max: int | None = None
     discard_granularity: int | None = None
-    #: the device mapper's targets of a device, those of what it lies on, and whose it is (its uuid's prefix); empty
+    #: the device mapper's targets of a device, those of the devices below, and its owner (its uuid's prefix); empty
     #: for others
     targets: tuple[str, ...] = ()
     below: tuple[str, ...] = ()
@@ -116,7 +116,7 @@ def look(hypervisor: Node, path: str) -> HostImage:
     seen = _run(hypervisor, path, _LOOK, path)
     if problem := seen.get("error"):
         message = " ".join(_text(problem).split())[:300] or f"{path}: stat failed"
-        # a pool that is not mounted, an image that somebody moved: nothing is wrong with looking
+        # a pool that is not mounted, an image that was moved: nothing is wrong with looking
         if message.endswith("No such file or directory"):
             raise NotAssessable(message)
         raise ProbeError(message)
@@ -276,7 +276,7 @@ class Punch:
     @property
     def frees(self) -> bool:
         """True if it gave blocks back."""
-        # not measured by what is left: XFS holds more than was written, for what may follow
+        # not measured by the rest: XFS holds more than was written, for later writes
         return not self.refused and self.written - self.rest >= _WRITTEN // 2
 
     @property

@@ -59,11 +59,11 @@ class Use:
     depth: int = 0
     #: made by a snapshot, which may be the guest's own image by now
     by_snapshot: bool = False
-    #: nobody misses it where it is not there
+    #: it may be absent without harm
     may_be_gone: bool = False
 
 
-# What definitions name ------------------------------------------------------------------------
+# Images in definitions ----------------------------------------------------------------------------
 
 
 def uses(
@@ -215,7 +215,7 @@ def _source(hypervisor: Node, parent: Element | None) -> str:
     return str(source.get("file") or source.get("dev") or "")
 
 
-#: what is found by its name alone, whichever host is asked
+#: protocols whose images are found by their names alone, whichever host is asked
 _CLUSTERS = ("rbd", "gluster", "sheepdog", "iscsi")
 
 
@@ -340,7 +340,7 @@ def _of_snapshots(hypervisor: Node, domain: libvirt.virDomain) -> Iterator[Use]:
                 yield replace(use, what=note, writes=False, may_be_gone=True)
 
 
-# What the hypervisor says of them -------------------------------------------------------------
+# Identities on the hypervisor ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -482,7 +482,7 @@ def _node(path: str, answers: dict[str, bytes], number: int) -> Layer:
     return Layer(problem=f"{path}: nobody can tell what it is")
 
 
-#: what the folder of a path holds that is not there, by the answer of `_LOOK`
+#: the state of the folder of an absent path, by the answer of `_LOOK`
 _FOLDER_STATES: dict[str, Literal["absent", "empty", "used"]] = {
     "": "absent",
     ".": "empty",
@@ -574,7 +574,7 @@ class Chains:
             return False
         if node.identity is None:
             if use.may_be_gone or node.folder == "used":
-                return False  # what is gone stands on nothing
+                return False  # an absent image stands on no other
             raise NotAssessable(
                 f"{use.place} is not there, nor anything else in its folder"
             )

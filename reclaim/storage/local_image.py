@@ -141,7 +141,7 @@ def qemu_img(
             raise ProbeError(
                 f"{asked}: more than {_MAX_OUTPUT} bytes of output"
             ) from exc
-        except BaseException:  # we are told to stop
+        except BaseException:  # this process is stopped
             child.end(process)
             raise
         finally:

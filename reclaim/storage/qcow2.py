@@ -13,13 +13,13 @@ from typing import NamedTuple
 from reclaim.base.errors import NotAssessable
 
 MAGIC = b"QFI\xfb"
-#: the header up to snapshots_offset, and what version 3 adds
+#: the header up to snapshots_offset, and the fields that version 3 adds
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
 _FEATURES = struct.Struct(">QQQII")
 #: bytes that `parse` has to be given
 HEAD = _HEADER.size + _FEATURES.size
 _CORRUPT, _EXTERNAL_DATA, _EXTENDED_L2 = 1 << 1, 1 << 2, 1 << 4
-#: what qemu-img itself accepts (block/qcow2.c: MIN_CLUSTER_BITS, MAX_CLUSTER_BITS, QCOW_MAX_L1_SIZE)
+#: the limits of qemu-img itself (block/qcow2.c: MIN_CLUSTER_BITS, MAX_CLUSTER_BITS, QCOW_MAX_L1_SIZE)
 _CLUSTER_BITS = range(9, 22)
 _MAX_L1_BYTES = 32 * 1024 * 1024
 _MAX_BACKING_NAME = 1023
@@ -36,7 +36,7 @@ _MAX_EXTENSIONS = 65_536
 #: an entry of the snapshot table up to the size of its extra data
 _SNAPSHOT = struct.Struct(">QIHHIIQII")
 
-#: the bytes at an offset, of a length; fewer where the file ends
+#: the bytes at an offset, of a length; fewer if the file ends
 Read = Callable[[int, int], bytes]
 
 
@@ -61,7 +61,7 @@ class Qcow2:
 
     @property
     def is_plain(self) -> bool:
-        """True if all that the file holds is the disk, as it is now and not encrypted, and all of it."""
+        """True if the file holds the whole disk, unencrypted, and no internal snapshots."""
         return not (self.snapshots or self.encrypted or self.external_data)
 
     @property

@@ -66,7 +66,7 @@ class Inspected:
     image: HostImage
     qcow2: Qcow2 | None = None
     snapshots: tuple[str, ...] = ()
-    #: None for devices, and where `unprobed` says why nobody could try
+    #: None for devices, and if `unprobed` has the reason why it could not be tried
     punch: Punch | None = None
     unprobed: str = ""
     #: the backing files as libvirt names them, and the bytes that they hold
@@ -129,7 +129,7 @@ def inspect(disk: Disk) -> Inspected:
             f"{image.path}: a logical volume, and dmsetup does not say which kind (is it run as root?)"
         )
     kind = view.driver.get("type", "raw")
-    # the definition says what it is: into a raw disk the guest may write any header
+    # the definition decides the format: into a raw disk the guest may write any header
     head = host_image.header(hypervisor, image) if kind == "qcow2" else None
     punch, unprobed = _punch(hypervisor, image)
     bases = tuple(_bases(disk))
@@ -229,7 +229,7 @@ def _of_qcow2(image: HostImage, head: Qcow2) -> Iterator[Obstacle]:
         over = f"-B {shlex.quote(head.backing)} -F FORMAT " if head.backing else ""
         yield Obstacle(
             f"the file holds {size(held)} for a disk of {size(head.virtual)}: clusters that nothing uses any more",
-            # what was freed while discards were off is no leak: it is free, and held all the same
+            # a cluster freed while discards were off is no leak: it is free, and held all the same
             f"while the guest is off: qemu-img check -r leaks -f qcow2 {path}; where that finds none, a copy is "
             f"without them: qemu-img convert -f qcow2 -O qcow2 {over}{path} {path}.new",
         )
