@@ -36,13 +36,13 @@ _FREEZE_STATUS = "guest-fsfreeze-status"
 COMMAND_SECONDS = 60
 #: bytes of standard output, and of standard error, that are read from one command
 OUTPUT_BYTES = 2 * 1024 * 1024
-#: characters of one answer that are parsed: both outputs of a command, as base64, and what is around them
+#: characters of one answer that are parsed: both outputs of a command, as base64, and the JSON around them
 _ANSWER_CHARACTERS = 2 * (OUTPUT_BYTES * 4 // 3) + 4096
 
 
 @dataclass(frozen=True)
 class System:
-    """What the agent's guest-get-osinfo says of its system: os-release(5)'s ID and PRETTY_NAME."""
+    """The guest's system, by guest-get-osinfo: os-release(5)'s ID and PRETTY_NAME."""
 
     id: str
     name: str
@@ -53,18 +53,18 @@ class System:
 
     @property
     def is_another(self) -> bool:
-        """Is it a Unix that is no Linux? Its disks have other names and its tools other options."""
+        """True if it is a Unix that is no Linux. Its disks have other names and its tools other options."""
         return othersystem.named(self.id) is not None
 
     @property
     def filters_commands(self) -> bool:
-        """Does this distribution start the agent with most commands disabled, and confine it with SELinux?"""
+        """True if this distribution starts the agent with most commands disabled, and confines it with SELinux."""
         return self.id in ("rhel", "centos", "fedora", "rocky", "almalinux", "ol")
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a command in the guest left: its exit status and its bytes."""
+    """The exit status and the output of a command in the guest."""
 
     status: int
     stdout: bytes
@@ -85,9 +85,9 @@ class Agent:
         *,
         seconds: int = ANSWER_SECONDS,
     ) -> Any:
-        """Call the agent's command *name* and return what it returns, parsed.
+        """Call the agent's command *name* and return its answer, parsed.
 
-        Raises AgentAbsent, AgentBlocked, AgentFrozen, or ProbeError where the answer is no answer.
+        Raises AgentAbsent, AgentBlocked, AgentFrozen, or ProbeError if the answer is malformed.
         """
         call: dict[str, Any] = {"execute": name}
         if arguments:
@@ -97,17 +97,7 @@ class Agent:
                 self.domain, json.dumps(call), seconds, 0
             )
         except libvirt.libvirtError as exc:
-            problem = self._read_error(name, exc)
-            if (
-                isinstance(problem, AgentBlocked)
-                and name != _FREEZE_STATUS
-                and self._is_frozen()
-            ):
-                problem = AgentFrozen(
-                    f"{self.name}: its filesystems are frozen (guest-fsfreeze-freeze: a backup, a snapshot?): "
-                    "look again once they are thawed"
-                )
-            raise problem from exc
+            raise self._problem(name, exc) from exc
         except UnicodeDecodeError as exc:  # of the binding, which makes a str of it
             raise ProbeError(
                 f"{self.name}: the guest agent's answer to {name} is no UTF-8"
@@ -123,8 +113,23 @@ class Agent:
                 f"{self.name}: the guest agent's answer to {name} cannot be parsed"
             ) from exc
 
+    def _problem(self, name: str, exc: libvirt.libvirtError) -> ProbeError:
+        """Return the error that a call of *name* ended with; a frozen agent disables most commands."""
+        problem = self._read_error(name, exc)
+        if not isinstance(problem, AgentBlocked) or name == _FREEZE_STATUS:
+            return problem
+        if not self._is_frozen():
+            return problem
+        return AgentFrozen(
+            f"{self.name}: its filesystems are frozen (guest-fsfreeze-freeze: a backup, a snapshot?): "
+            "look again once they are thawed"
+        )
+
     def _is_frozen(self) -> bool:
-        """Most commands are disabled meanwhile, in the words of those that are never allowed (QEMU's qga/main.c)."""
+        """True if its filesystems are frozen.
+
+        Most commands are disabled meanwhile, with the message for those that are never allowed (QEMU's qga/main.c).
+        """
         try:
             return bool(self.command(_FREEZE_STATUS) == "frozen")
         except ProbeError:
@@ -157,7 +162,7 @@ class Agent:
         )
 
     def system(self) -> System | None:
-        """The system the agent runs in, without running anything there; None where it does not say."""
+        """Return the system that the agent runs in, without running anything there; None if it does not report it."""
         try:
             answer = self.command("guest-get-osinfo")  # since QEMU 2.10
         except ProbeError:
@@ -169,7 +174,7 @@ class Agent:
         )
 
     def allows(self, command: str) -> bool:
-        """Does its administrator allow *command*? Raises ProbeError if it does not answer guest-info."""
+        """True if its administrator allows *command*. Raises ProbeError if it does not answer guest-info."""
         answer = self.command("guest-info")
         listed = answer.get("supported_commands") if isinstance(answer, dict) else None
         if not isinstance(listed, list):
@@ -177,11 +182,11 @@ class Agent:
                 f"{self.name}: the guest agent's answer to guest-info has no commands"
             )
         named = (
-            one
-            for one in listed
-            if isinstance(one, dict) and one.get("name") == command
+            entry
+            for entry in listed
+            if isinstance(entry, dict) and entry.get("name") == command
         )
-        return any(one.get("enabled") is True for one in named)
+        return any(entry.get("enabled") is True for entry in named)
 
     def execute(
         self,
@@ -193,7 +198,7 @@ class Agent:
     ) -> Output:
         """Run a program in the guest and wait for it.
 
-        Raises ProbeError where it does not end within *seconds* or says more than OUTPUT_BYTES.
+        Raises ProbeError if it does not end within *seconds* or prints more than OUTPUT_BYTES.
         """
         call: dict[str, Any] = {"path": path, "arg": arguments, "capture-output": True}
         if stdin:
@@ -253,7 +258,7 @@ class Agent:
 class AgentBackend(BaseBackend):  # type: ignore[misc]
     """testinfra's view of a guest: `run` goes through guest-exec, without network or credentials.
 
-    Commands are limited to COMMAND_SECONDS in the guest (by timeout(1) where it is there), and
+    Commands are limited to COMMAND_SECONDS in the guest (by timeout(1) if it is there), and
     to OUTPUT_BYTES.
     """
 
@@ -287,7 +292,7 @@ class AgentBackend(BaseBackend):  # type: ignore[misc]
 
 
 def shell(agent: Agent) -> Host:
-    """A testinfra Host in the guest. Built directly: hostspecs cannot carry every domain name."""
+    """Return a testinfra Host in the guest. Built directly: hostspecs cannot carry every domain name."""
     backend = AgentBackend(agent)
     host = Host(backend)
     backend.set_host(host)

@@ -1,4 +1,4 @@
-"""The serial console of a guest, where libvirt writes it to a file."""
+"""The serial console of a guest, if libvirt writes it to a file."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from reclaim.base.errors import ProbeError
 if TYPE_CHECKING:
     from reclaim.handles.guest import Guest
 
-#: what is read of it, from its end
+#: bytes of it that are read, from its end
 _BYTES = 65_536
-#: what is shown
+#: lines that are shown, and their columns
 _LINES = 12
 _COLUMNS = 200
-#: a boot that says this does not go on by itself: the kernel, initramfs-tools' `panic` and dracut's, systemd's sulogin
+#: a boot that prints this stops there: the kernel, initramfs-tools' `panic` and dracut's, systemd's sulogin
 _DEAD_END = re.compile(
     r"Kernel panic - not syncing|Dropping to a shell!|Entering emergency mode|You are in emergency mode"
     r"|Give root password for maintenance"
 )
-#: ECMA-48's control sequences: colours, and what moves the cursor
+#: ECMA-48's control sequences: colours, and moves of the cursor
 _STEERING = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|[ -/]*[0-~])")
 
 
 @dataclass(frozen=True)
 class Console:
-    """A log of the serial console, from *start* (a number of bytes) on. `path` is None where there is no log."""
+    """A log of the serial console, from *start* (a number of bytes) on. `path` is None if there is no log."""
 
     guest: Guest
     path: str | None
@@ -35,37 +35,34 @@ class Console:
 
     @property
     def lines(self) -> list[str]:
-        """What was said since the start, as far as the last `_BYTES` have it; blank lines left out."""
+        """Return the lines written since the start, if they are in the last `_BYTES`, without blank ones."""
         if self.path is None:
             return []
-        shell = self.guest.hypervisor.shell
         try:
             grown = _size(self.guest, self.path) - self.start
-            wanted = (
-                min(grown, _BYTES) if grown >= 0 else _BYTES
-            )  # virtlogd began a new file
+            # it shrinks if virtlogd began a new file
+            wanted = min(grown, _BYTES) if grown >= 0 else _BYTES
+            shell = self.guest.hypervisor.shell
             result = shell.run("tail -c %s -- %s", str(wanted), self.path)
         except ProbeError:
             return []  # the way to the hypervisor broke; a guest is brought back also without its words
-        text = (
-            result.stdout_bytes.decode("utf-8", errors="replace")
-            if result.rc == 0
-            else ""
-        )
+        if result.rc != 0:
+            return []
+        text = result.stdout_bytes.decode("utf-8", errors="replace")
         plain = (_STEERING.sub("", line).rstrip() for line in text.splitlines())
         return [line for line in plain if line]
 
     @property
     def dead_end(self) -> str | None:
-        """The line that says that this boot does not go on by itself, or None."""
-        return next(
-            (line.strip()[:_COLUMNS] for line in self.lines if _DEAD_END.search(line)),
-            None,
-        )
+        """Return the line which shows that this boot does not go on by itself, or None."""
+        for line in self.lines:
+            if _DEAD_END.search(line):
+                return line.strip()[:_COLUMNS]
+        return None
 
     @property
     def tail(self) -> str:
-        """Its last lines, or why there are none, to be put behind a reason."""
+        """Return its last lines, or why there are none, to be put behind a reason."""
         if self.path is None:
             return "\n(its serial console is not logged: nobody can tell what it said)"
         lines = [line[:_COLUMNS] for line in self.lines[-_LINES:]]
@@ -75,14 +72,14 @@ class Console:
 
 
 def console(guest: Guest) -> Console:
-    """The console of *guest* from now on."""
+    """Return the console of *guest* from now on."""
     path = _log(guest)
     try:
         return Console(guest, path, _size(guest, path) if path else 0)
     except ProbeError:
         return Console(
             guest, None, 0
-        )  # what it said before would be taken for what it says now
+        )  # its earlier output would be taken for that of now
 
 
 def _size(guest: Guest, path: str) -> int:

@@ -1,8 +1,9 @@
-"""Which block device of a guest is which disk of its definition."""
+"""The block devices of a guest, and the disks of its definition."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from reclaim.base.errors import ProbeError
 from reclaim.definition.domain import Definition, DiskView
@@ -12,13 +13,15 @@ from reclaim.inside.facts import Facts
 from reclaim.inside.filesystems import is_disk
 
 _SERIAL_BYTES = 20
+#: a device of PCI in a path of sysfs: its slot and function
+_SLOT = re.compile(r"/[0-9a-f]{4}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])(?=/)")
 
 
 def device_of(disk: Disk) -> BlockDevice | None:
-    """The guest's block device behind *disk* as it runs now, or None where that cannot be told.
+    """Return the guest's block device behind *disk* as it runs now, or None if that is not clear. Raises ProbeError.
 
-    Told by the serial, by the drive alias that libvirt gives a SCSI disk without one, by the PCI
-    path, or by being the only disk.
+    It is found by the serial, by the drive alias that libvirt gives a SCSI disk without one, by the PCI
+    path, or because it is the only disk.
     """
     guest = disk.guest
     live = guest.live
@@ -28,29 +31,34 @@ def device_of(disk: Disk) -> BlockDevice | None:
     if view is None:
         return None
     facts = guest.facts
-    devices = [one for one in facts.block_devices if is_disk(one)]
-    slots = _pci_path(live, view)
-    for matches in (
-        [
-            one
-            for one in devices
-            if view.serial and one.serial and _is_serial(one.serial, view.serial)
-        ],
-        [one for one in devices if _drive_alias(view) in _aliases(facts, one)],
-        [one for one in devices if slots and slots == _sysfs_path(facts, one)],
-    ):
+    devices = [device for device in facts.block_devices if is_disk(device)]
+    for matches in _matches(facts, live, view, devices):
         if len(matches) == 1:
             return matches[0]
-    if (
-        len(devices) == 1
-        and len([one for one in live.disks if one.device == "disk"]) == 1
-    ):
+    defined = [other for other in live.disks if other.device == "disk"]
+    if len(devices) == 1 and len(defined) == 1:
         return devices[0]
     return None
 
 
+def _matches(
+    facts: Facts, live: Definition, view: DiskView, devices: list[BlockDevice]
+) -> Iterator[list[BlockDevice]]:
+    """Yield the devices that match the disk by its serial, by its drive alias, and by its PCI path."""
+    serial, alias, slots = view.serial, _drive_alias(view), _pci_path(live, view)
+    by_serial: list[BlockDevice] = []
+    if serial:
+        for device in devices:
+            if device.serial and _is_serial(device.serial, serial):
+                by_serial.append(device)
+    yield by_serial
+    yield [device for device in devices if alias in _aliases(facts, device)]
+    if slots:
+        yield [device for device in devices if slots == _sysfs_path(facts, device)]
+
+
 def disk_of(guest: Guest, device: BlockDevice) -> Disk | None:
-    """The disk of the definition behind the guest's block *device*, or None if that cannot be told."""
+    """Return the disk of the definition behind the guest's block *device*, or None if that is not clear."""
     for disk in guest.disks:
         try:
             behind = device_of(disk)
@@ -62,23 +70,28 @@ def disk_of(guest: Guest, device: BlockDevice) -> Disk | None:
 
 
 def granularity(disk: Disk) -> int | None:
-    """Bytes of the smallest hole that the guest trims on *disk* (DISC-GRAN); None where nobody has looked."""
+    """Return the bytes of the smallest hole that the guest trims on *disk* (DISC-GRAN);
+
+    None if that is not known yet.
+    """
     if not disk.guest.has_facts:
         return None
     try:
         device = device_of(disk)
     except ProbeError:
         return None
-    return device.disc_gran or None if device else None
+    if device is None:
+        return None
+    return device.disc_gran or None
 
 
 def _is_serial(seen: str, given: str) -> bool:
-    """Is *seen* the serial that was *given*? virtio-blk and ATA carry 20 bytes of it (VIRTIO_BLK_ID_BYTES)."""
+    """True if *seen* is the serial that was *given*. virtio-blk and ATA carry 20 bytes of it (VIRTIO_BLK_ID_BYTES)."""
     return seen == given or (len(seen) >= _SERIAL_BYTES and given.startswith(seen))
 
 
 def _drive_alias(view: DiskView) -> str:
-    """QEMU's device_id of a SCSI disk without a serial (libvirt qemu_command.c)."""
+    """Return QEMU's device_id of a SCSI disk without a serial (libvirt qemu_command.c), "" for other disks."""
     address = view.address
     if view.bus != "scsi" or address.get("type") != "drive":
         return ""
@@ -86,7 +99,7 @@ def _drive_alias(view: DiskView) -> str:
 
 
 def _aliases(facts: Facts, device: BlockDevice) -> set[str]:
-    """What follows the model in the by-id links of *device*."""
+    """Return the by-id links of *device*, without the model at their start."""
     prefix = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_"
     return {
         path.removeprefix(prefix)
@@ -96,9 +109,9 @@ def _aliases(facts: Facts, device: BlockDevice) -> set[str]:
 
 
 def _pci_path(live: Definition, view: DiskView) -> tuple[str, ...]:
-    """The slots from the root bus to a virtio-blk disk, as "slot.function"; empty for other disks.
+    """Return the slots from the root bus to a virtio-blk disk, as "slot.function"; empty for other disks.
 
-    The guest numbers buses itself, so bus numbers say nothing; slots and functions are the machine's.
+    The guest numbers buses itself, so bus numbers mean nothing; slots and functions are the machine's.
     """
     address = view.address
     if view.bus != "virtio" or address.get("type") != "pci":
@@ -123,9 +136,4 @@ def _pci_path(live: Definition, view: DiskView) -> tuple[str, ...]:
 
 def _sysfs_path(facts: Facts, device: BlockDevice) -> tuple[str, ...]:
     path = facts.sysfs.get(device.name, "")
-    return tuple(
-        match[1]
-        for match in re.finditer(
-            r"/[0-9a-f]{4}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])(?=/)", path
-        )
-    )
+    return tuple(_SLOT.findall(path))

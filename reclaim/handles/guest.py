@@ -1,4 +1,4 @@
-"""Handles: a guest and its disks. They hold nothing that a change could make stale."""
+"""Handles: a guest and its disks. They cache what they read until `forget()`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from reclaim.handles.node import Node
 from reclaim.inside import facts
 from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
 
-#: states in which there is a QEMU, and nobody inside who answers
+#: states in which there is a QEMU, and the system inside does not answer
 _SILENT = {
     libvirt.VIR_DOMAIN_PAUSED: "it is paused",
     libvirt.VIR_DOMAIN_CRASHED: "it has crashed",
@@ -49,7 +49,7 @@ _Way = Literal["agent", "ssh"]
 
 @dataclass(eq=False, repr=False)
 class Guest:
-    """One libvirt domain. What is read is cached until `forget()`."""
+    """One libvirt domain. Definitions, states and facts are cached until `forget()`."""
 
     hypervisor: Node
     domain: libvirt.virDomain
@@ -59,13 +59,13 @@ class Guest:
     renamed: dict[str, str] = field(default_factory=dict)
     #: its definitions before changes of ours, oldest first, of this run and of earlier ones
     history: list[str] = field(default_factory=list)
-    #: the run that started it, where it was off (--boot-stopped)
+    #: the run that started it, if it was off (--boot-stopped)
     booted_by: str | None = None
     #: why it is off although --boot-stopped was given
     unstarted: str = ""
     #: why ssh was of no use although the inventory names it and the agent's commands are confined
     ssh_problem: ProbeError | None = None
-    #: what is to be said of it where it is off: the run that died in its power cycle
+    #: a remark on it if it is off: the run that died in its power cycle
     left_off: str | None = None
     #: it was asked to shut down, and not seen off since
     is_leaving: bool = False
@@ -74,7 +74,7 @@ class Guest:
     _way: _Way | None = None
     _connection: ssh.Connection | None = None
     _earlier: facts.Facts | None = None
-    #: what others learned by looking inside, by a name of theirs: dropped when something changes inside
+    #: results that others got by looking inside, by a key of theirs: dropped after a change inside
     learned: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -82,7 +82,7 @@ class Guest:
         return f"<guest {self.name}>"
 
     def forget(self, *, inside: bool = True) -> None:
-        """Drop what was read: something has changed, *inside* the guest too."""
+        """Drop the cached definitions and states after a change, and the facts too if it was *inside*."""
         if inside:
             self._facts = None
             self.learned.clear()
@@ -90,13 +90,13 @@ class Guest:
             self.__dict__.pop(name, None)
 
     def lighten(self) -> None:
-        """It is not asked about for a while: keep what it said, and not what was worked out from it."""
+        """Keep the guest's answers, and drop everything derived from them: the guest is not asked about for a while."""
         for known in (self._facts, self._earlier):
             if isinstance(known, facts.Facts):
                 known.lighten()
 
     def start(self) -> None:
-        """Start it on its definition. Raises libvirtError where QEMU does not start."""
+        """Start it on its definition. Raises libvirtError if QEMU does not start."""
         self.domain.create()
         if self.booted_by is not None:
             started_by.leave(self.domain, self.booted_by)
@@ -109,7 +109,7 @@ class Guest:
 
     @kept
     def is_running(self) -> bool:
-        """Is there a QEMU process? A paused guest has one."""
+        """True if there is a QEMU process. A paused guest has one."""
         return bool(self.domain.isActive())
 
     @kept
@@ -123,12 +123,12 @@ class Guest:
 
     @property
     def definition(self) -> Definition:
-        """What the next boot uses; while a plan is made, what it would use then."""
+        """Return the definition for the next boot; while a plan is made, the planned one."""
         return self._planned or self.persistent
 
     @kept
     def live(self) -> Definition | None:
-        """What QEMU runs on now; None while the guest is off."""
+        """Return the definition that QEMU runs on now; None while the guest is off."""
         if not self.is_running:
             return None
         flags = 0 if self.hypervisor.readonly else libvirt.VIR_DOMAIN_XML_SECURE
@@ -147,7 +147,7 @@ class Guest:
 
     @property
     def machine(self) -> str | None:
-        """The machine type of the definition; an alias as this host's QEMU means it."""
+        """Return the machine type of the definition; an alias as this host's QEMU means it."""
         return self.hypervisor.canonical_machine(self.definition)
 
     @property
@@ -155,13 +155,14 @@ class Guest:
         return [Disk(self, disk.target) for disk in self.definition.disks]
 
     def live_disk(self, disk: DiskView) -> DiskView | None:
-        """The running disk behind a defined one, whatever bus it is on now."""
+        """Return the running disk behind a defined one, whatever bus it is on now."""
         live = self.live
         if live is None:
             return None
-        return next(
-            (one for one in live.all_disks if one.identity == disk.identity), None
-        )
+        for running in live.all_disks:
+            if running.identity == disk.identity:
+                return running
+        return None
 
     # The user's word
 
@@ -175,12 +176,9 @@ class Guest:
 
     @property
     def pull_plug(self) -> bool:
-        """May it be stopped by force where it ignores that it is to shut down?"""
-        return (
-            self.policy.pull_plug
-            if self.notes.pull_plug is None
-            else self.notes.pull_plug
-        )
+        """True if reclaim may stop it by force when it ignores a shutdown."""
+        own = self.notes.pull_plug
+        return self.policy.pull_plug if own is None else own
 
     # Inside
 
@@ -194,14 +192,14 @@ class Guest:
 
     @property
     def ssh(self) -> Ssh | None:
-        """How ssh gets in, where the inventory says that it may."""
+        """Return the settings for ssh, if the inventory allows it."""
         return self.hypervisor.inventory.ssh_of(self.name)
 
     @property
     def shell(self) -> Host:
-        """A shell in the guest, by the way that was found open; commands are limited in time and output.
+        """Return a shell in the guest, by the way that was found open; commands are limited in time and output.
 
-        Raises ProbeError where ssh is that way and does not get in.
+        Raises ProbeError if ssh is that way and does not get in.
         """
         if self._way is None and self.ssh is not None and self.can_be_looked_into:
             self.look_inside()
@@ -209,17 +207,22 @@ class Guest:
 
     @property
     def way_in(self) -> str:
-        """Who runs commands in the guest, in words."""
-        if self._way != "ssh" or self._connection is None:
+        """Return the program that runs commands in the guest, in words."""
+        connection = self._connection
+        if self._way != "ssh" or connection is None:
             return "its agent"
-        backend = self._connection.backend
-        user = f"{backend.host.user}@" if backend.host.user else ""
-        return f"ssh to {user}{self._connection.address}{' with sudo' if backend.settings.sudo else ''}"
+        backend = connection.backend
+        user = backend.host.user
+        text = f"ssh to {user}@" if user else "ssh to "
+        text += str(connection.address)
+        if backend.settings.sudo:
+            text += " with sudo"
+        return text
 
     def _by_ssh(self) -> Host:
-        """A shell by ssh. After each start of the guest its address is looked up again.
+        """Return a shell by ssh. After each start of the guest its address is looked up again.
 
-        Raises ProbeError, also where libvirt does not tell, as where its daemon restarts.
+        Raises ProbeError, also if libvirt does not answer because its daemon restarts.
         """
         settings = self.ssh
         if settings is None:
@@ -234,7 +237,7 @@ class Guest:
 
     @property
     def run_id(self) -> int:
-        """The number libvirt gave the running QEMU; what a domain handle knows of it may be of an earlier one."""
+        """Return the number libvirt gave the running QEMU. A domain handle may have the number of an earlier one."""
         return int(self.hypervisor.connection.lookupByUUIDString(self.uuid).ID())
 
     def hang_up(self) -> None:
@@ -244,7 +247,7 @@ class Guest:
             self._connection = None
 
     def has_agent(self) -> bool:
-        """Does its agent answer now?"""
+        """True if its agent answers now."""
         try:
             self.agent.command("guest-ping", seconds=5)
         except ProbeError:
@@ -252,7 +255,7 @@ class Guest:
         return True
 
     def is_answering(self) -> bool:
-        """Does anybody inside answer now? Where ssh is the way in, its sshd has to."""
+        """True if its agent answers now, or its sshd. If ssh is the way in, its sshd has to."""
         if self._way != "ssh" and self.has_agent():
             return True
         if self.ssh is None:
@@ -265,16 +268,16 @@ class Guest:
 
     @property
     def has_facts(self) -> bool:
-        """Has somebody looked inside since the last change?"""
+        """True if the facts were gathered since the last change."""
         return isinstance(self._facts, facts.Facts)
 
     @property
     def can_be_looked_into(self) -> bool:
-        """Is there an inside, and is it on?"""
+        """True if there is an inside, and it is on."""
         return self.closed() is None
 
     def closed(self) -> str | None:
-        """Why nobody can look inside, or None. What no start opens stands first."""
+        """Return why there is no looking inside, or None. A reason that no start removes comes first."""
         if self.unstarted and not self.is_running:
             return f"{UNSTARTED}{self.unstarted}"
         if system := self.persistent.other_system:
@@ -283,21 +286,24 @@ class Guest:
             return "libvirt's test driver: there is nothing inside its guests"
         if self.hypervisor.readonly:
             return "--definitions-only: nobody looked inside"
-        return _SILENT.get(self.domain.state()[0]) if self.is_running else OFF
+        if not self.is_running:
+            return OFF
+        return _SILENT.get(self.domain.state()[0])
 
     def expect_linux(self) -> None:
-        """Raises Withheld where its definition or its agent names another system: its hardware is left as it is.
+        """Raise Withheld if its definition or its agent names another system: its hardware is left as it is.
 
-        So it is if the definition has but a hint, and nobody looked inside.
+        So it is if the definition has but a hint, and there are no facts.
         """
         if system := self.persistent.other_system:
             raise Withheld(othersystem.words(system))
         answer = self.look_inside() if self.can_be_looked_into else None
         if isinstance(answer, NotLinux):
             raise Withheld(answer.words)
-        if not isinstance(answer, facts.Facts) and (
-            hint := othersystem.hint(self.persistent.root)
-        ):
+        if isinstance(answer, facts.Facts):
+            return
+        hint = othersystem.hint(self.persistent.root)
+        if hint:
             raise Withheld(
                 f"{hint}, and nobody looked inside: let reclaim look into it, or note its system in <metadata> "
                 "(libosinfo's id, as virt-install --osinfo writes it)"
@@ -305,11 +311,11 @@ class Guest:
 
     @property
     def is_windows(self) -> bool:
-        """Do its definition or its agent say so?"""
+        """True if its definition or its agent names Windows."""
         return self.persistent.is_windows or isinstance(self._facts, NotLinuxButWindows)
 
     def inside(self) -> _Answer:
-        """The facts, or the error that looking ended with. Raises NotAssessable where there is no inside."""
+        """Return the facts, or the error that looking ended with. Raises NotAssessable if there is no inside."""
         if reason := self.closed():
             raise NotAssessable(reason)
         answer = self.look_inside()
@@ -318,7 +324,7 @@ class Guest:
         return answer
 
     def look_inside(self) -> _Answer:
-        """Gather the facts unless they are there."""
+        """Gather the facts unless they are there, and return them or the error."""
         if self._facts is None:
             with self.contained():
                 self._facts = self._gathered()
@@ -326,9 +332,9 @@ class Guest:
 
     @contextmanager
     def contained(self) -> Iterator[None]:
-        """What goes wrong in here costs the rows of this guest and no other's: they say that nobody could look inside.
+        """Keep an error in here to the rows of this guest: they report that reclaim could not look inside.
 
-        The one place where a fault of ours is no end of the run: guests think of more than we do.
+        The one place where a fault of ours does not end the run: guests think of more than we do.
         """
         try:
             yield
@@ -338,7 +344,7 @@ class Guest:
             self._facts = ProbeError(f"{self.name}: {fault(exc)}")
 
     def _gathered(self) -> _Answer:
-        """By the agent, else by ssh where the inventory names it; one way is kept to while it is open."""
+        """Gather the facts by the agent, else by ssh if the inventory names it. One way is kept to while it is open."""
         settings = self.ssh
         if settings is None:
             return self._gathered_by_agent()
@@ -356,31 +362,35 @@ class Guest:
             by_ssh = self._gathered_by_ssh()
             if isinstance(by_ssh, facts.Facts):
                 return by_ssh
+        return self._without_ssh(by_agent, by_ssh)
+
+    def _without_ssh(self, by_agent: _Answer, by_ssh: ProbeError) -> _Answer:
+        """Return the answer *by_agent* if ssh ended with the error *by_ssh*; an error of both names both."""
         if isinstance(by_agent, facts.Facts):
             self._way, self.ssh_problem = "agent", by_ssh
             return by_agent
         if isinstance(by_agent, NotLinux):
             return by_agent
         kind = type(by_agent) if isinstance(by_ssh, NoAccess) else ProbeError
-        told = _without(self.name, by_ssh)
-        return kind(
-            f"{by_agent}; {told if told.startswith('ssh ') else f'by ssh: {told}'}"
-        )
+        problem = _without(self.name, by_ssh)
+        if not problem.startswith("ssh "):
+            problem = f"by ssh: {problem}"
+        return kind(f"{by_agent}; {problem}")
 
     def _gathered_by_agent(self) -> _Answer:
         try:
-            found = facts.gather(self.agent_shell, self.name, self._earlier)
+            seen = facts.gather(self.agent_shell, self.name, self._earlier)
         except AgentAbsent as exc:
             return exc
         except ProbeError as exc:
             return self._described(exc)
-        self._way, self._earlier = "agent", found
-        return found
+        self._way, self._earlier = "agent", seen
+        return seen
 
     def _gathered_by_ssh(self) -> _Answer:
         used = self._connection
         try:
-            found = facts.gather(self._by_ssh(), self.name, self._earlier)
+            seen = facts.gather(self._by_ssh(), self.name, self._earlier)
         except ProbeError as exc:
             self.hang_up()
             if used is not None:
@@ -388,11 +398,11 @@ class Guest:
                     self._gathered_by_ssh()
                 )  # it broke since: a guest that booted again may have another address
             return exc
-        self._way, self._earlier, self.ssh_problem = "ssh", found, None
-        return found
+        self._way, self._earlier, self.ssh_problem = "ssh", seen, None
+        return seen
 
     def _described(self, problem: ProbeError) -> ProbeError:
-        """*problem* with what the agent says of its system: a typed call is allowed where guest-exec is not."""
+        """Return *problem* with the system that the agent reports: a typed call may work if guest-exec does not."""
         system = self.agent.system()
         if system is None:
             return problem
@@ -406,7 +416,7 @@ class Guest:
 
     @property
     def facts(self) -> facts.Facts:
-        """What the inside looks like. Raises NotAssessable where nobody can look."""
+        """Return the facts. Raises NotAssessable if there is no way to look inside, ProbeError if looking failed."""
         answer = self.inside()
         if isinstance(answer, NoAccess):
             raise NotAssessable(
@@ -429,12 +439,12 @@ class Disk(NamedTuple):
 
     @property
     def is_unknown(self) -> bool:
-        """Does it stand for disks that are in QEMU's arguments alone?"""
+        """True if it stands for disks that are in QEMU's arguments alone."""
         return self.name == UNKNOWN_DISKS
 
     @property
     def target(self) -> str:
-        """The target it has now."""
+        """Return the target it has now."""
         return self.guest.renamed.get(self.name, self.name)
 
     @property

@@ -1,11 +1,12 @@
-"""How a guest is: what it had while it ran, and has to have again after a power cycle."""
+"""The health of a guest: everything that it had while it ran, and has to have again after a power cycle."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from reclaim.base.errors import NotAssessable, ProbeError
@@ -17,7 +18,7 @@ from reclaim.inside.facts import Facts
 if TYPE_CHECKING:
     from reclaim.handles.guest import Guest
 
-#: what is mounted below comes and goes with sessions and containers
+#: mounts below come and go with sessions and containers
 _EPHEMERAL = re.compile(
     r"/(?:run|proc|sys|dev|snap|var/snap|var/lib/(?:docker|containers|containerd|kubelet|lxc|lxd|rancher|nfs))(?:/|\Z)"
 )
@@ -58,20 +59,20 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Wellbeing:
-    """What a guest has at one moment. Plain values: the journal keeps them.
+    """The state of a guest at one moment. Plain values: the journal keeps them.
 
-    `inside` is False where only the agent was asked, which runs nothing there: then there are no UUIDs.
+    `inside` is False if only the agent was asked, which runs nothing there: then there are no UUIDs.
     """
 
-    #: mount point -> UUID of its filesystem; "" where it is not known, or another at each boot
+    #: mount point -> UUID of its filesystem; "" if it is not known, or another at each boot
     mounts: dict[str, str]
     #: mount points that fstab(5) or a unit mounts at boot
     declared: list[str] = field(default_factory=list)
-    #: mount points that are mounted when somebody looks there
+    #: mount points that are mounted at the first access
     automounts: list[str] = field(default_factory=list)
     #: mount points that fstab has, and does not mount at boot
     noauto: list[str] = field(default_factory=list)
-    #: UUID -> the block device that has it, where it can be seen without a passphrase
+    #: UUID -> the block device that has it, if it can be seen without a passphrase
     devices: dict[str, str] = field(default_factory=dict)
     #: bytes of each whole disk
     disks: list[int] = field(default_factory=list)
@@ -92,7 +93,7 @@ class Wellbeing:
     inside: bool = True
 
     def missing(self, now: Wellbeing) -> list[str]:
-        """What it had and has no more, in words."""
+        """Return its losses until *now*, in words."""
         return [
             *self._missing_mounts(now),
             *self._missing_devices(now),
@@ -101,35 +102,38 @@ class Wellbeing:
         ]
 
     def remarks(self, now: Wellbeing) -> list[str]:
-        """What is another than before and no loss, in words."""
-        found = [
-            f"{', '.join(before)} is now {', '.join(now.given[family])}"
-            for family, before in self.given.items()
-            if family in now.given and not set(before) & set(now.given[family])
-        ]
-        has, swaps = now.all_addresses, {*now.swaps, *now.other_swaps}
-        if gone := [one for one in self.floating if one not in has]:
-            found.append(
+        """Return the changes until *now* that are no loss, in words."""
+        remarks = []
+        for family, before in self.given.items():
+            given = now.given.get(family)
+            if given is not None and set(before).isdisjoint(given):
+                remarks.append(f"{', '.join(before)} is now {', '.join(given)}")
+        present = now.all_addresses
+        gone = [address for address in self.floating if address not in present]
+        if gone:
+            remarks.append(
                 f"the address {', '.join(gone[:_SHOWN])}, one beside others, is not here: another machine's now?"
             )
-        if off := [one for one in self.other_swaps if one not in swaps]:
-            found.append(
+        swaps = {*now.swaps, *now.other_swaps}
+        off = [swap for swap in self.other_swaps if swap not in swaps]
+        if off:
+            remarks.append(
                 f"the swap {', '.join(off[:_SHOWN])} is off: neither fstab nor a unit turns it on at boot"
             )
-        return found + self._failed(now, counted=False)
+        return remarks + self._failed(now, counted=False)
 
     @property
     def all_addresses(self) -> set[str]:
-        """Own, floating and given ones."""
-        return {
-            *self.addresses,
-            *self.floating,
-            *(one for several in self.given.values() for one in several),
-        }
+        """Return own, floating and given addresses."""
+        given = chain.from_iterable(self.given.values())
+        return {*self.addresses, *self.floating, *given}
 
     @property
     def strays(self) -> list[str]:
-        """Mount points of disks that nothing known mounts at boot: by hand, or by a script that knows them by name."""
+        """Return the mount points of disks that are mounted by no known means.
+
+        They are mounted by hand, or by a script that knows them by name.
+        """
         expected = {
             self.mounts[target]
             for target in (*self.declared, *self.automounts)
@@ -149,11 +153,13 @@ class Wellbeing:
         automounts = set(now.automounts)
         for target in self.declared:
             uuid = self.mounts[target]
-            if target not in now.mounts:
-                if target not in automounts or (uuid and uuid not in now.devices):
-                    yield f"{target} is not mounted"
-            elif uuid and now.mounts[target] != uuid:
-                yield f"{target} is mounted from another filesystem than before"
+            if target in now.mounts:
+                if uuid and now.mounts[target] != uuid:
+                    yield f"{target} is mounted from another filesystem than before"
+                continue
+            is_gone = uuid != "" and uuid not in now.devices
+            if target not in automounts or is_gone:
+                yield f"{target} is not mounted"
 
     def _missing_devices(self, now: Wellbeing) -> Iterator[str]:
         if not now.inside:
@@ -174,90 +180,74 @@ class Wellbeing:
                 yield f"the swap {swap} is not in use"
 
     def _missing_addresses(self, now: Wellbeing) -> Iterator[str]:
-        has = now.all_addresses
-        if lost := [one for one in self.addresses if one not in has]:
+        present = now.all_addresses
+        lost = [address for address in self.addresses if address not in present]
+        if lost:
             yield f"it lost the address {', '.join(lost[:_SHOWN])}"
-        families = set(map(_family, has))
+        families = set(map(_family, present))
         for family, before in self.given.items():
-            if family not in families:
-                yield f"it has no {family} address any more (it had {', '.join(before[:_SHOWN])})"
+            if family in families:
+                continue
+            yield f"it has no {family} address any more (it had {', '.join(before[:_SHOWN])})"
 
     def _failed(self, now: Wellbeing, *, counted: bool) -> list[str]:
-        """Units that failed and had not before: those that the guest had running, or the others."""
+        """Return the units that failed and had not before: those that the guest had running, or the others."""
         before, ran = set(self.failed_units), set(self.units)
-        failed = [
-            unit
-            for unit in now.failed_units
-            if unit not in before
-            and _UNIT.match(unit)
-            and (unit in ran or _STORAGE_UNIT.match(unit) is not None) == counted
-        ]
-        more = f" and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
-        return (
-            [f"units failed that did not before: {', '.join(failed[:_SHOWN])}{more}"]
-            if failed
-            else []
-        )
+        failed = []
+        for unit in now.failed_units:
+            if unit in before or not _UNIT.match(unit):
+                continue
+            counts = unit in ran or _STORAGE_UNIT.match(unit) is not None
+            if counts == counted:
+                failed.append(unit)
+        if not failed:
+            return []
+        text = f"units failed that did not before: {', '.join(failed[:_SHOWN])}"
+        if len(failed) > _SHOWN:
+            text += f" and {len(failed) - _SHOWN} more"
+        return [text]
 
 
 def observe(guest: Guest) -> Wellbeing | None:
-    """How the guest is now, by its facts, else by what its agent says; None where nobody can tell."""
+    """Return the state of the guest now, by its facts, else by its agent's answers; None if neither can be had."""
     try:
         facts = guest.facts
-        found = of(facts)
+        health = of(facts)
     except (NotAssessable, ProbeError):
         return _by_agent(guest)
     if facts.addresses is None:  # there is no ip(8)
-        return _with_given(found, _answered(guest, "guest-network-get-interfaces"))
-    return found
+        return _with_given(health, _answered(guest, "guest-network-get-interfaces"))
+    return health
 
 
 def of(facts: Facts) -> Wellbeing:
-    """How the guest of *facts* is. Raises ProbeError where they do not say."""
-    mounts = {
-        mount.target: "" if _is_rekeyed(facts, mount.source) else mount.uuid
-        for mount in facts.mounts
-        if mount.uuid and not _EPHEMERAL.match(mount.target)
-    }
+    """Return the state of the guest of *facts*. Raises ProbeError if they lack it."""
+    mounts: dict[str, str] = {}
+    automounts = set()
+    for mount in facts.mounts:
+        if mount.fstype == "autofs":
+            automounts.add(mount.target)
+        if mount.uuid and not _EPHEMERAL.match(mount.target):
+            is_rekeyed = _is_rekeyed(facts, mount.source)
+            mounts[mount.target] = "" if is_rekeyed else mount.uuid
+    disks = []
+    for device in facts.block_devices:
+        if device.type == "disk" and _DISK.match(device.name):
+            disks.append(device.size)
     declared, noauto = _declared(facts)
     swaps, at_boot = set(_swaps(facts)), set(_declared_swaps(facts))
-    addresses = [
-        one for one in facts.addresses or () if not _FOREIGN_LINK.match(one.link)
-    ]
-    # where it is the only one of its family on that link it is the guest's own, whatever its prefix
-    main = {(one.link, _family(one.address)) for one in addresses if not one.added}
-    floating = {
-        one.address
-        for one in addresses
-        if one.added and (one.link, _family(one.address)) in main
-    }
-    given: dict[str, list[str]] = {}
-    for one in addresses:
-        if one.dynamic:
-            given.setdefault(_family(one.address), []).append(one.address)
+    own, floating, given = _addresses(facts)
     return Wellbeing(
         mounts=mounts,
-        declared=sorted(target for target in mounts if target in declared),
-        automounts=sorted(
-            {mount.target for mount in facts.mounts if mount.fstype == "autofs"}
-        ),
-        noauto=sorted(target for target in mounts if target in noauto),
+        declared=sorted(mounts.keys() & declared),
+        automounts=sorted(automounts),
+        noauto=sorted(mounts.keys() & noauto),
         devices=dict(_uuids(facts.block_devices)),
-        disks=sorted(
-            one.size
-            for one in facts.block_devices
-            if one.type == "disk" and _DISK.match(one.name)
-        ),
+        disks=sorted(disks),
         swaps=sorted(swaps & at_boot),
         other_swaps=sorted(swaps - at_boot),
-        addresses=sorted(
-            one.address
-            for one in addresses
-            if not one.dynamic and one.address not in floating
-        ),
-        floating=sorted(
-            floating - {one for several in given.values() for one in several}
-        ),
+        addresses=own,
+        floating=floating,
         given=given,
         units=sorted(filter(_UNIT.match, facts.active_units)),
         failed_units=sorted(facts.failed_units),
@@ -265,19 +255,43 @@ def of(facts: Facts) -> Wellbeing:
     )
 
 
+def _addresses(facts: Facts) -> tuple[list[str], list[str], dict[str, list[str]]]:
+    """Return the addresses that are the guest's own, those beside them, and those that it is given, by family."""
+    known = []
+    for address in facts.addresses or ():
+        if not _FOREIGN_LINK.match(address.link):
+            known.append(address)
+    # the only one of its family on a link is the guest's own, whatever its prefix
+    main = {(plain.link, _family(plain.address)) for plain in known if not plain.added}
+    floating: set[str] = set()
+    given: dict[str, list[str]] = {}
+    for address in known:
+        family = _family(address.address)
+        if address.added and (address.link, family) in main:
+            floating.add(address.address)
+        if address.dynamic:
+            given.setdefault(family, []).append(address.address)
+    own = []
+    for address in known:
+        if not address.dynamic and address.address not in floating:
+            own.append(address.address)
+    floating.difference_update(*given.values())
+    return sorted(own), sorted(floating), given
+
+
 def _declared(facts: Facts) -> tuple[set[str], set[str]]:
-    """The mount points that are mounted at boot, and those that fstab leaves for later."""
+    """Return the mount points that are mounted at boot, and those that fstab leaves for later."""
     entries = _entries(facts)
     later = {
-        one.target.rstrip("/")
-        for one in entries
-        if "noauto" in one.options and "x-systemd.automount" not in one.options
+        entry.target.rstrip("/")
+        for entry in entries
+        if "noauto" in entry.options and "x-systemd.automount" not in entry.options
     }
-    at_boot = {one.target.rstrip("/") or "/" for one in entries} - later
+    at_boot = {entry.target.rstrip("/") or "/" for entry in entries} - later
     units = {
-        where.rstrip(" \t")
+        target.rstrip(" \t")
         for text in facts.units.values()
-        for where in _WHERE.findall(text)
+        for target in _WHERE.findall(text)
     }
     return at_boot | units | (_DISCOVERED - later), later - units
 
@@ -290,13 +304,19 @@ def _entries(facts: Facts) -> list[fstab.FstabEntry]:
 
 
 def _is_rekeyed(facts: Facts, source: str) -> bool:
-    """May the filesystem be made anew at each boot, on a key that is thrown away (crypttab(5), tmp and swap)?"""
+    """True if the filesystem may be made anew at each boot, on a key that is thrown away.
+
+    crypttab(5), tmp and swap.
+    """
     device = facts.device(source.partition("[")[0])
     return device is not None and device.type == "crypt"
 
 
 def _uuids(devices: tuple[BlockDevice, ...]) -> Iterator[tuple[str, str]]:
-    """Each UUID that is on the disks themselves; what a passphrase opens may be opened by hand, later."""
+    """Yield each UUID that is on the disks themselves.
+
+    A filesystem behind a passphrase may be opened by hand, later.
+    """
     for device in devices:
         if device.type in ("loop", "rom", "crypt") or device.name.startswith(
             ("zram", "nbd", "ram")
@@ -317,29 +337,36 @@ def _swaps(facts: Facts) -> Iterator[str]:
 
 
 def _declared_swaps(facts: Facts) -> Iterator[str]:
-    """What fstab or a unit turns on at boot, as `_swaps` names it."""
-    entries = [
-        one
-        for one in _entries(facts)
-        if one.fstype == "swap" and "noauto" not in one.options
-    ]
-    for path, text in facts.units.items():
-        found = _WHAT.findall(text) if path.endswith(".swap") else []
-        entries += [
-            fstab.FstabEntry(0, fstab.unescape(source), "", "swap", ())
-            for source in found
-        ]
+    """Yield the swaps that fstab or a unit turns on at boot, as `_swaps` names them."""
+    entries = [*_swap_entries(facts), *_swap_units(facts)]
     for tag in {entry.tag for entry in entries if entry.tag is not None}:
-        yield from (one.uuid for one in facts.with_tag.get(tag, ()) if one.uuid)
+        for device in facts.with_tag.get(tag, ()):
+            if device.uuid:
+                yield device.uuid
     for entry in entries:
         if entry.tag is not None:
             continue
-        if (
-            device := facts.device(fstab.path_of(entry.source))
-        ) is not None and device.uuid:
-            yield device.uuid
+        named = facts.device(fstab.path_of(entry.source))
+        if named is not None and named.uuid:
+            yield named.uuid
         else:
             yield entry.source
+
+
+def _swap_entries(facts: Facts) -> Iterator[fstab.FstabEntry]:
+    """Yield the swaps that fstab turns on at boot."""
+    for entry in _entries(facts):
+        if entry.fstype == "swap" and "noauto" not in entry.options:
+            yield entry
+
+
+def _swap_units(facts: Facts) -> Iterator[fstab.FstabEntry]:
+    """Yield the swaps of systemd.swap(5) units, as fstab would have them."""
+    for path, text in facts.units.items():
+        if not path.endswith(".swap"):
+            continue
+        for source in _WHAT.findall(text):
+            yield fstab.FstabEntry(0, fstab.unescape(source), "", "swap", ())
 
 
 def _family(address: str) -> str:
@@ -350,37 +377,40 @@ def _family(address: str) -> str:
 
 
 def _by_agent(guest: Guest) -> Wellbeing | None:
-    """What the agent says without running anything in the guest (QEMU's qga/qapi-schema.json)."""
+    """Return the state by answers of the agent that run nothing in the guest (QEMU's qga/qapi-schema.json)."""
     if not guest.can_be_looked_into or _answered(guest, "guest-ping") is None:
         return None
-    listed = _answered(guest, "guest-get-fsinfo")
-    targets = (
-        [one.get("mountpoint") for one in listed if isinstance(one, dict)]
-        if isinstance(listed, list)
-        else []
-    )
-    mounts = {
-        one: ""
-        for one in targets
-        if isinstance(one, str) and one.startswith("/") and not _EPHEMERAL.match(one)
-    }
-    found = Wellbeing(mounts, declared=sorted(mounts), inside=False)
-    return _with_given(found, _answered(guest, "guest-network-get-interfaces"))
-
-
-def _with_given(found: Wellbeing, answer: Any) -> Wellbeing:
-    """*found* with the addresses that the agent tells; it does not tell which were given for a time."""
-    given: dict[str, list[str]] = {}
-    for link in answer if isinstance(answer, list) else ():
-        if not isinstance(link, dict) or _FOREIGN_LINK.match(str(link.get("name"))):
+    mounts: dict[str, str] = {}
+    for filesystem in _dicts_of(_answered(guest, "guest-get-fsinfo")):
+        target = filesystem.get("mountpoint")
+        if not isinstance(target, str) or not target.startswith("/"):
             continue
-        listed = link.get("ip-addresses")
-        for one in listed if isinstance(listed, list) else ():
-            address = str(one.get("ip-address")) if isinstance(one, dict) else ""
+        if not _EPHEMERAL.match(target):
+            mounts[target] = ""
+    health = Wellbeing(mounts, declared=sorted(mounts), inside=False)
+    return _with_given(health, _answered(guest, "guest-network-get-interfaces"))
+
+
+def _dicts_of(answer: Any) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a list that the agent answered; nothing of any other answer."""
+    if not isinstance(answer, list):
+        return
+    for element in answer:
+        if isinstance(element, dict):
+            yield element
+
+
+def _with_given(health: Wellbeing, answer: Any) -> Wellbeing:
+    """Return *health* with the addresses in the agent's *answer*, which does not contain which are given for a time."""
+    given: dict[str, list[str]] = {}
+    for link in _dicts_of(answer):
+        if _FOREIGN_LINK.match(str(link.get("name"))):
+            continue
+        for entry in _dicts_of(link.get("ip-addresses")):
+            address = str(entry.get("ip-address"))
             if _is_global(address):
                 given.setdefault(_family(address), []).append(address)
-    values = {name: getattr(found, name) for name in found.__dataclass_fields__}
-    return Wellbeing(**{**values, "given": given})
+    return replace(health, given=given)
 
 
 def _is_global(address: str) -> bool:
@@ -397,7 +427,7 @@ def _is_global(address: str) -> bool:
 
 
 def _answered(guest: Guest, command: str) -> Any:
-    """What the agent answers; None where it does not."""
+    """Return the agent's answer; None if there is none."""
     try:
         return guest.agent.command(command, seconds=5)
     except ProbeError:

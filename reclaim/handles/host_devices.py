@@ -14,7 +14,7 @@ from reclaim.definition.domain import Definition, Element, parse_xml
 if TYPE_CHECKING:
     from reclaim.handles.guest import Guest
 
-#: types of `<interface>` that are one device and nobody else's
+#: types of `<interface>` that take a whole device
 _INTERFACES = {
     "hostdev": "a network card of the host",
     "vdpa": "a vDPA device of the host",
@@ -30,73 +30,67 @@ _LINES = ("serial", "parallel", "console", "channel", "redirdev", "smartcard")
 
 
 def taken_by(guest: Guest, definition: Definition) -> list[str]:
-    """The devices of the host that a start on *definition* takes, in words, each once."""
+    """Return the devices of the host that a start on *definition* takes, in words, each once."""
     root = definition.root
-    found = [
+    devices = [
         *_hostdevs(root),
         *_interfaces(guest, root),
         *_disks(root),
         *_others(root),
         *qemuargs.host_devices(root),
     ]
-    return list(dict.fromkeys(map(printable, found)))
+    return list(dict.fromkeys(map(printable, devices)))
 
 
 def _hostdevs(root: Element) -> Iterator[str]:
-    for one in root.iterfind("devices/hostdev"):
-        kind = one.get("type") or one.get("mode") or "device"
-        yield f"hostdev {kind} {_source(one)}".strip()
+    for hostdev in root.iterfind("devices/hostdev"):
+        kind = hostdev.get("type") or hostdev.get("mode") or "device"
+        yield f"hostdev {kind} {_source(hostdev)}".strip()
+
+
+#: attributes below `<source>` that do not identify the device
+_NO_PLACE = ("type", "index", "startupPolicy", "guestReset")
 
 
 def _source(device: Element) -> str:
-    """Where the device is, as `<source>` says it. A USB device by its kind may be anywhere: libvirt adds the place."""
+    """Return the device as `<source>` names it. A USB device by its kind may be anywhere: libvirt adds the place."""
     source = device.find("source")
     if source is None:
         return ""
     by_kind = source.find("vendor") is not None
-    parts = [
-        f"{key}={value}"
-        for part in source.iter()
-        if isinstance(part.tag, str) and not (by_kind and part.tag == "address")
-        for key, value in part.items()
-        if key not in ("type", "index", "startupPolicy", "guestReset")
-    ]
-    return " ".join(
-        [
-            *parts,
-            *(
-                (one.text or "").strip()
-                for one in source.iterchildren("block", "char", "interface")
-            ),
-        ]
-    )
+    parts: list[str] = []
+    for part in source.iter():
+        if not isinstance(part.tag, str) or (by_kind and part.tag == "address"):
+            continue
+        for key, value in part.items():
+            if key not in _NO_PLACE:
+                parts.append(f"{key}={value}")
+    for named in source.iterchildren("block", "char", "interface"):
+        parts.append((named.text or "").strip())
+    return " ".join(parts)
 
 
 def _interfaces(guest: Guest, root: Element) -> Iterator[str]:
-    for one in root.iterfind("devices/interface"):
-        kind = one.get("type", "")
-        source = one.find("source")
+    for interface in root.iterfind("devices/interface"):
+        kind = interface.get("type", "")
         if kind in _INTERFACES:
-            yield f"{_INTERFACES[kind]} (interface {kind} {_source(one)})"
-        elif (
-            kind == "direct"
-            and source is not None
-            and source.get("mode") == "passthrough"
-        ):
+            yield f"{_INTERFACES[kind]} (interface {kind} {_source(interface)})"
+            continue
+        source = interface.find("source")
+        if source is None:
+            continue
+        network = source.get("network")
+        if kind == "direct" and source.get("mode") == "passthrough":
             yield f"a network card of the host (interface direct, passthrough, {source.get('dev')})"
-        elif (
-            kind == "network"
-            and source is not None
-            and _forward(guest, str(source.get("network"))) in _WHOLE
-        ):
-            yield f"a network card of the host (interface of the network {source.get('network')})"
+        elif kind == "network" and _forward(guest, str(network)) in _WHOLE:
+            yield f"a network card of the host (interface of the network {network})"
 
 
 def _forward(guest: Guest, network: str) -> str:
-    """How libvirt's *network* leads out; "" where there is none of that name: then the guest does not start."""
+    """Return how libvirt's *network* leads out; "" if there is none of that name: then the guest does not start."""
     try:
-        found = guest.hypervisor.connection.networkLookupByName(network)
-        xml = found.XMLDesc(0)
+        defined = guest.hypervisor.connection.networkLookupByName(network)
+        xml = defined.XMLDesc(0)
     except libvirt.libvirtError as exc:
         if exc.get_error_code() in (
             libvirt.VIR_ERR_NO_NETWORK,
@@ -109,10 +103,10 @@ def _forward(guest: Guest, network: str) -> str:
 
 
 def _disks(root: Element) -> Iterator[str]:
-    for one in root.iterfind("devices/disk"):
-        kind = one.get("type", "")
+    for disk in root.iterfind("devices/disk"):
+        kind = disk.get("type", "")
         if kind in _DISKS:
-            yield f"{_DISKS[kind]} (disk {_target(one)}: {_source(one)})"
+            yield f"{_DISKS[kind]} (disk {_target(disk)}: {_source(disk)})"
 
 
 def _target(disk: Element) -> str:
@@ -126,15 +120,16 @@ def _others(root: Element) -> Iterator[str]:
         return
     for path in devices.iterfind("tpm/backend[@type='passthrough']/device"):
         yield f"its TPM ({path.get('path')})"
-    for one in devices.iterchildren("input"):
-        if one.get("type") in ("evdev", "passthrough"):
-            yield f"an input device ({_source(one)})"
-    for one in devices.iterchildren("smartcard"):
-        if one.get("mode") in ("host", "host-certificates"):
+    for device in devices.iterchildren("input"):
+        if device.get("type") in ("evdev", "passthrough"):
+            yield f"an input device ({_source(device)})"
+    for device in devices.iterchildren("smartcard"):
+        if device.get("mode") in ("host", "host-certificates"):
             yield "its smartcard reader"
-    for one in devices.iterchildren(*_LINES):
-        if one.get("type") == "dev":
-            yield f"{one.tag!s} {_source(one)}"
+    for device in devices.iterchildren(*_LINES):
+        if device.get("type") == "dev":
+            yield f"{device.tag!s} {_source(device)}"
     for path in devices.iterfind("memory/source/path"):
-        if (text := str(path.text or "")).startswith("/dev/"):
-            yield f"persistent memory ({text})"
+        backing = str(path.text or "")
+        if backing.startswith("/dev/"):
+            yield f"persistent memory ({backing})"

@@ -26,7 +26,7 @@ from reclaim.handles.node import Node
 from reclaim.inventory import Inventory
 from reclaim.processes import binding, child
 
-#: what libvirt itself reads for the default connection
+#: variables that libvirt itself reads for the default connection
 _URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")
 _SSH_TRANSPORTS = ("ssh", "libssh", "libssh2")
 DEFAULT_URI = "qemu:///system"
@@ -53,44 +53,45 @@ class Hypervisor(Node):
             guest.forget()
 
     def select(self, globs: list[str]) -> list[Guest]:
-        """The guests that match one of *globs* (all where there is none).
+        """Return the guests that match one of *globs*, or all if there are no globs.
 
         Raises ReclaimError naming a glob that no guest matches.
         """
+        if not globs:
+            return list(self.guests)
+        selected: set[Guest] = set()
         for glob in globs:
-            if not any(fnmatch.fnmatchcase(guest.name, glob) for guest in self.guests):
+            matching = [
+                guest for guest in self.guests if fnmatch.fnmatchcase(guest.name, glob)
+            ]
+            if not matching:
                 known = ", ".join(guest.name for guest in self.guests[:10]) or "none"
                 raise ReclaimError(
                     f"--guests {glob!r}: no guest of {self.uri} is called so (guests: {known})"
                 )
-        if not globs:
-            return list(self.guests)
-        return [
-            guest
-            for guest in self.guests
-            if any(fnmatch.fnmatchcase(guest.name, glob) for glob in globs)
-        ]
+            selected.update(matching)
+        return [guest for guest in self.guests if guest in selected]
 
     def known_domains(self) -> dict[str, libvirt.virDomain]:
-        """The domains of its guests, by UUID."""
+        """Return the domains of its guests, by UUID."""
         return {guest.uuid: guest.domain for guest in self.guests}
 
 
 class _LocalShell(LocalBackend):  # type: ignore[misc]
-    """testinfra's local backend; what it has started ends when this process is told to stop."""
+    """testinfra's local backend. The programs that it started end when this process is stopped."""
 
     def run_local(self, command: str, *args: str) -> CommandResult:
-        """Raises ProbeError where nothing can be started: too many open files or processes, no memory."""
-        words = self.encode(self.quote(command, *args))
+        """Run *command*. Raises ProbeError if no program can start: too many open files or processes, no memory."""
+        line = self.encode(self.quote(command, *args))
         try:
-            status, stdout, stderr = child.run(words)
+            status, stdout, stderr = child.run(line)
         except OSError as exc:
             raise ProbeError(f"no program can be started: {exc.strerror}") from exc
-        return self.result(status, words, stdout, stderr)
+        return self.result(status, line, stdout, stderr)
 
 
 class _RemoteShell(SshBackend):  # type: ignore[misc]
-    """testinfra's ssh backend; where ssh itself fails nobody could look, which is no fault of ours.
+    """testinfra's ssh backend; an error of ssh itself becomes a ProbeError.
 
     It stays in this session, for ssh may ask for a passphrase on the terminal.
     """
@@ -104,23 +105,24 @@ class _RemoteShell(SshBackend):  # type: ignore[misc]
             raise
 
     def run_ssh(self, command: str) -> CommandResult:
-        """Raises ProbeError where ssh does not get there, or breaks off (its own status is 255)."""
+        """Run *command*. Raises ProbeError if ssh does not get there, or breaks off (its own status is 255)."""
         try:
             return super().run_ssh(command)
         except RuntimeError as exc:
-            said: CommandResult = exc.args[0]
-            words = said.stderr_bytes.decode("utf-8", errors="replace").split()
+            result: CommandResult = exc.args[0]
+            message = result.stderr_bytes.decode("utf-8", errors="replace").split()
             raise ProbeError(
-                f"ssh to {self.hostname}: {printable(' '.join(words)) or 'it broke off'}"
+                f"ssh to {self.hostname}: {printable(' '.join(message)) or 'it broke off'}"
             ) from exc
 
 
 def _shell(host: str) -> Host:
-    """A shell at *host*, in testinfra's words."""
+    """Return a shell at *host*, which is written as testinfra writes it."""
     name, options = parse_hostspec(host)
-    kind = {one.NAME: one for one in (_LocalShell, _RemoteShell)}.get(
-        options.pop("connection", None)
-    )
+    kind = {
+        backend_class.NAME: backend_class
+        for backend_class in (_LocalShell, _RemoteShell)
+    }.get(options.pop("connection", None))
     if kind is None:
         return testinfra.get_host(host)
     backend = kind(name, **options)
@@ -134,7 +136,7 @@ def connect(
 ) -> Hypervisor:
     """Open the hypervisor at *uri*, with a shell on *host* (testinfra's words); each follows from the other.
 
-    Raises ReclaimError where it cannot be reached.
+    Raises ReclaimError if it cannot be reached.
     """
     uri = uri or (uri_of(host) if host else default_uri())
     binding.prepare()
@@ -166,13 +168,13 @@ def _list_guests(hypervisor: Hypervisor) -> None:
     hypervisor.guests.sort(key=lambda guest: guest.name)
 
 
-def _answer(uri: str, what: str, ask: Callable[[], T]) -> T:
-    """What *ask* returns. Raises ReclaimError where libvirt cannot do *what*, as where its daemon ends just then."""
+def _answer(uri: str, task: str, ask: Callable[[], T]) -> T:
+    """Return the result of *ask*. Raises ReclaimError if libvirt cannot do the *task*, as when its daemon ends."""
     try:
         return ask()
     except libvirt.libvirtError as exc:
         raise ReclaimError(
-            f"{uri}: libvirt does not {what}: {libvirt_words(exc)}"
+            f"{uri}: libvirt does not {task}: {libvirt_words(exc)}"
         ) from exc
 
 
@@ -184,7 +186,7 @@ def default_uri() -> str:
 
 
 def uri_of(host: str) -> str:
-    """The libvirt URI that follows from a testinfra host (`ssh://root@kvm1`).
+    """Return the libvirt URI that follows from a testinfra host (`ssh://root@kvm1`).
 
     Raises ReclaimError for a backend that libvirt cannot follow.
     """
@@ -201,17 +203,15 @@ def uri_of(host: str) -> str:
 
 
 def host_of(uri: str) -> str:
-    """The testinfra host that follows from a libvirt URI: where it names a host, libvirt is there, by TLS if need be.
+    """Return the testinfra host that follows from a libvirt URI.
 
-    libvirt.org/uri.html. A port is ssh's only where ssh is the transport.
+    If the URI names a host, libvirt is there, by TLS if need be. A port is ssh's only if ssh is the transport.
+    libvirt.org/uri.html.
     """
     parts = urlsplit(uri)
-    if not parts.hostname:
+    host = parts.hostname
+    if not host:
         return "local://"
     if parts.scheme.partition("+")[2] in _SSH_TRANSPORTS:
         return f"ssh://{parts.netloc}"
-    return (
-        f"ssh://[{parts.hostname}]"
-        if ":" in parts.hostname
-        else f"ssh://{parts.hostname}"
-    )
+    return f"ssh://[{host}]" if ":" in host else f"ssh://{host}"

@@ -1,7 +1,7 @@
-"""One writer for each hypervisor: a lock that nobody else can take.
+"""One writer for each hypervisor: a lock that no other process can take.
 
-Root's lies in a folder of root's, anybody else's in a folder of their own: in one for all, such as /run/lock, another
-user could hold it first (CWE-412).
+Root's lies in a folder of root's, any other user's in a folder of their own: in one for all, such as /run/lock,
+another user could hold it first (CWE-412).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reclaim.base.errors import ReclaimError
 from reclaim.handles.node import Node
 
 _ROOTS = Path("/run/reclaim")
-#: where systemd has each user's runtime folder (file-hierarchy(7))
+#: systemd's folder with each user's runtime folder (file-hierarchy(7))
 _USERS = Path("/run/user")
 
 
@@ -27,7 +27,10 @@ class LockHeld(ReclaimError):
 
 
 def lock(hypervisor: Node) -> ExitStack:
-    """The lock of one hypervisor, held until the stack is closed. Raises Held, or ReclaimError if there is none."""
+    """Return the lock of one hypervisor, held until the stack is closed.
+
+    Raises LockHeld, or ReclaimError if there is none.
+    """
     path = _folder() / _name(hypervisor)
     try:
         descriptor = _opened(path)
@@ -44,33 +47,28 @@ def lock(hypervisor: Node) -> ExitStack:
 
 
 def others_at_work(hypervisor: Node, users: Container[int] | None = None) -> list[str]:
-    """The locks that other users hold of the same hypervisor, those of *users* alone if they are given.
+    """Return the locks that other users hold of the same hypervisor, those of *users* alone if they are given.
 
-    Only root sees them; they keep nobody out.
+    Only root sees them. They do not keep this run out.
     """
-    found = []
-    for path in (
-        sorted(_USERS.glob(f"*/reclaim/{_name(hypervisor)}"))
-        if os.geteuid() == 0
-        else ()
-    ):
+    if os.geteuid() != 0:
+        return []
+    held = []
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    for path in sorted(_USERS.glob(f"*/reclaim/{_name(hypervisor)}")):
         try:
-            descriptor = os.open(
-                path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            )
+            descriptor = os.open(path, flags)
         except OSError:
             continue
         try:
             owner = os.fstat(descriptor).st_uid
-            if (
-                owner != 0
-                and (users is None or owner in users)
-                and not _takes(descriptor)
-            ):
-                found.append(f"{path}, of the user {path.parts[-3]}")
+            if owner == 0 or (users is not None and owner not in users):
+                continue
+            if not _takes(descriptor):
+                held.append(f"{path}, of the user {path.parts[-3]}")
         finally:
             os.close(descriptor)
-    return found
+    return held
 
 
 def _name(hypervisor: Node) -> str:
@@ -78,7 +76,7 @@ def _name(hypervisor: Node) -> str:
 
 
 def _takes(descriptor: int) -> bool:
-    """Is the lock ours from now on?"""
+    """True if the lock is ours from now on."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -87,21 +85,21 @@ def _takes(descriptor: int) -> bool:
 
 
 def _opened(path: Path) -> int:
-    """The file of the lock; one that another user made, in a folder that was once his, is replaced."""
+    """Open the file of the lock. One that another user made, in a folder that was once his, is replaced."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    for one in (path, path):
-        descriptor = os.open(one, flags, 0o600)
+    for attempt in (path, path):
+        descriptor = os.open(attempt, flags, 0o600)
         if os.fstat(descriptor).st_uid == os.geteuid():
             return descriptor
         os.close(descriptor)
-        one.unlink()
+        attempt.unlink()
     raise ReclaimError(
         f"{path}: it belongs to another user, and comes back: see who makes it"
     )
 
 
 def _folder() -> Path:
-    """A folder that is ours and nobody else's, made where it is missing. Raises ReclaimError where there is none."""
+    """Return a folder that is ours alone, made if it is missing. Raises ReclaimError if there is none."""
     troubles = []
     for folder in _folders():
         try:

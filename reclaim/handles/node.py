@@ -42,7 +42,7 @@ class Node:
     shell: Host
     inventory: Inventory
     readonly: bool = False
-    #: told what is waited for, one short line at a time
+    #: called with one short line for each long wait
     progress: Callable[[str], None] = lambda _text: None
     _allocated_and_size: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -51,33 +51,34 @@ class Node:
 
     @cached_property
     def name(self) -> str:
-        """What people call the machine; the test driver is no machine."""
-        return (
-            "test-driver" if self.is_test_driver else str(self.connection.getHostname())
-        )
+        """Return the machine's host name; the test driver is no machine."""
+        if self.is_test_driver:
+            return "test-driver"
+        return str(self.connection.getHostname())
 
     @property
     def folder(self) -> str:
-        """`name` as a folder below reports/."""
+        """Return `name` as a folder below reports/."""
         return re.sub(r"[^A-Za-z0-9._-]", "_", self.name).lstrip(".") or "_"
 
     @cached_property
     def identity(self) -> str:
-        """What it is, whichever URI leads there: `qemu:///system` and `qemu+ssh://localhost/system` are one.
+        """Return one text for each hypervisor: `qemu:///system` and `qemu+ssh://localhost/system` are one.
 
         A URI of the test driver is a hypervisor of its own, and so is the session of each user.
         """
         parts = urlsplit(self.uri)
         if self.is_test_driver or parts.path != "/system":
             return f"{os.getuid()} {self.uri}"
-        sockets = [
-            one for one in parts.query.split("&") if one.startswith("socket=")
-        ]  # another daemon
         host = self._capabilities.findtext("host/uuid") or ""
-        return " ".join([str(self.connection.getType()), host, self.name, *sockets])
+        marks = [str(self.connection.getType()), host, self.name]
+        for parameter in parts.query.split("&"):
+            if parameter.startswith("socket="):  # another daemon
+                marks.append(parameter)
+        return " ".join(marks)
 
     def introduce(self) -> None:
-        """Ask what the run tells of the hypervisor itself: it is known then, whatever becomes of libvirt's daemon.
+        """Read the facts that a run records of the hypervisor itself: then they are known if libvirt's daemon ends.
 
         Raises libvirtError.
         """
@@ -89,7 +90,7 @@ class Node:
 
     @property
     def is_local(self) -> bool:
-        """Is its shell on the machine that this runs on?"""
+        """True if its shell is on the machine that this runs on."""
         return bool(self.shell.backend.NAME == "local")
 
     @cached_property
@@ -99,7 +100,10 @@ class Node:
 
     @cached_property
     def refused_live(self) -> dict[str, str]:
-        """What libvirt does not do to a running guest, in its words: known of its version, or learned by asking."""
+        """Return the changes that libvirt does not make to a running guest, in its words.
+
+        They are known for its version, or were learned by asking.
+        """
         return refusals.known(self.connection.getLibVersion())
 
     @cached_property
@@ -108,45 +112,37 @@ class Node:
 
     @cached_property
     def qemu_version(self) -> str | None:
-        """The default emulator's version; None on a driver that has none."""
+        """Return the default emulator's version; None on a driver that has none."""
         return None if self.is_test_driver else dotted(self.connection.getVersion())
 
     @cached_property
     def machines(self) -> dict[tuple[str, str], list[OfferedMachine]]:
         """(architecture, emulator) -> the machine types its QEMU offers, under canonical names."""
-        found: dict[tuple[str, str], list[OfferedMachine]] = {}
+        machines: dict[tuple[str, str], list[OfferedMachine]] = {}
         for key, machine in self._listed_machines:
-            one = OfferedMachine(
+            offer = OfferedMachine(
                 machine.get("canonical") or machine.text or "",
                 machine.get("deprecated") == "yes",
             )
-            offered = found.setdefault(key, [])
-            if one not in offered:
-                offered.append(one)
-        return found
+            offered = machines.setdefault(key, [])
+            if offer not in offered:
+                offered.append(offer)
+        return machines
 
     @property
     def is_cut_off(self) -> bool:
-        """Has libvirt hung up: did its daemon end, or the network? Known once a call has failed."""
+        """True if libvirt has hung up, because its daemon or the network ended. Known once a call has failed."""
         return not self.connection.isAlive()
 
     def reconnect(self, seconds: float) -> None:
         """Connect anew, trying for *seconds*; every guest has its domain on the new connection.
 
-        Raises ProbeError where libvirt does not answer.
+        Raises ProbeError if libvirt does not answer.
         """
         deadline = time.monotonic() + seconds
         while True:
             try:
-                connection = (
-                    libvirt.openReadOnly(self.uri)
-                    if self.readonly
-                    else libvirt.open(self.uri)
-                )
-                domains = {
-                    domain.UUIDString(): domain
-                    for domain in connection.listAllDomains(0)
-                }
+                connection, domains = self._connected()
                 break
             except libvirt.libvirtError as exc:
                 if time.monotonic() > deadline:
@@ -157,23 +153,30 @@ class Node:
         self.connection = connection
         self._reconnected(domains)
 
+    def _connected(self) -> tuple[libvirt.virConnect, dict[str, libvirt.virDomain]]:
+        """Return a new connection and its domains by UUID. Raises libvirtError."""
+        opened = libvirt.openReadOnly if self.readonly else libvirt.open
+        connection = opened(self.uri)
+        domains = connection.listAllDomains(0)
+        return connection, {domain.UUIDString(): domain for domain in domains}
+
     def _reconnected(self, domains: dict[str, libvirt.virDomain]) -> None:
         """Take up the domains of the new connection, by UUID."""
 
-    #: stands for the hypervisor where a guest has its UUID (journal)
+    #: stands for the hypervisor in the place of a guest's UUID (journal)
     uuid = ""
 
     def forget(self, *, inside: bool = True) -> None:
-        """Nothing is kept of what files hold: a copy is read anew when it has changed."""
+        """Do nothing: contents of files are not cached, and a copy is read anew when it has changed."""
 
     @cached_property
     def machine_aliases(self) -> dict[tuple[str, str], dict[str, str]]:
-        """(architecture, emulator) -> what its QEMU means by `pc`, `q35` and the like."""
-        found: dict[tuple[str, str], dict[str, str]] = {}
+        """(architecture, emulator) -> the types that its QEMU means by `pc`, `q35` and the like."""
+        aliases: dict[tuple[str, str], dict[str, str]] = {}
         for key, machine in self._listed_machines:
             if canonical := machine.get("canonical"):
-                found.setdefault(key, {})[machine.text or ""] = canonical
-        return found
+                aliases.setdefault(key, {})[machine.text or ""] = canonical
+        return aliases
 
     @cached_property
     def _listed_machines(self) -> list[tuple[tuple[str, str], Element]]:
@@ -188,20 +191,19 @@ class Node:
         return parse_xml(self.connection.getCapabilities(), f"{self.uri}: capabilities")
 
     def offered(self, definition: Definition) -> list[OfferedMachine]:
-        """The machine types that the emulator of *definition* offers; none where libvirt does not know it."""
+        """Return the machine types that the emulator of *definition* offers; none if libvirt does not know it."""
         return _of_emulator(self.machines, definition) or []
 
     def canonical_machine(self, definition: Definition) -> str | None:
-        """The machine type of *definition*; an alias as its emulator means it, where that is known."""
+        """Return the machine type of *definition*; an alias as its emulator means it, if that is known."""
         name = definition.machine
-        return (
-            (_of_emulator(self.machine_aliases, definition) or {}).get(name, name)
-            if name
-            else None
-        )
+        if not name:
+            return None
+        aliases = _of_emulator(self.machine_aliases, definition) or {}
+        return aliases.get(name, name)
 
     def is_fully_allocated(self, path: str) -> bool:
-        """Does the file system hold every block of the file at *path*? No where it cannot be looked at."""
+        """True if the file system holds every block of the file at *path*, False also if it cannot be looked at."""
         if self.is_test_driver:
             return False
         if path not in self._allocated_and_size:
@@ -210,31 +212,21 @@ class Node:
         return allocated >= size > 0
 
     def _stat(self, path: str) -> tuple[int, int]:
-        """Allocated bytes and length of the file at *path*; zeros where there is none."""
+        """Return the allocated bytes and the length of the file at *path*; zeros if there is none."""
         if self.shell.backend.get_connection_type() == "local":
-            try:
-                found = os.stat(path)  # noqa: PTH116 (the path is what a definition says, not ours)
-            except (OSError, ValueError):
-                return 0, 0
-            return (
-                (found.st_blocks * 512, found.st_size)
-                if stat.S_ISREG(found.st_mode)
-                else (0, 0)
-            )
+            return _local_stat(path)
         result = self.shell.run(f"{_STAT} --printf '%%b %%B %%s %%F' -- %s", path)
         if result.rc != 0:
             return 0, 0
         blocks, unit, size, kind = result.stdout.split(" ", 3)
-        return (
-            (int(blocks) * int(unit), int(size))
-            if kind.startswith("regular")
-            else (0, 0)
-        )
+        if not kind.startswith("regular"):
+            return 0, 0
+        return int(blocks) * int(unit), int(size)
 
     def allocated(self, path: str) -> int:
-        """Bytes that the file system holds for *path* (`st_blocks` * 512).
+        """Return the bytes that the file system holds for *path* (`st_blocks` * 512).
 
-        Raises ProbeError where the file cannot be looked at.
+        Raises ProbeError if the file cannot be looked at.
         """
         result = self.shell.run(f"{_STAT} --printf '%%b %%B %%F' -- %s", path)
         if result.rc != 0:
@@ -249,56 +241,62 @@ class Node:
         return int(blocks) * int(size)
 
     def allocated_each(self, paths: list[str]) -> dict[str, int]:
-        """Bytes that the file systems hold for each of *paths* that is a file that can be looked at."""
-        found: dict[str, int] = {}
+        """Return the bytes that the file systems hold for each of *paths* that is a file that can be looked at."""
+        allocated: dict[str, int] = {}
         for start in range(0, len(paths), _PATHS_AT_ONCE):
             chunk = paths[start : start + _PATHS_AT_ONCE]
-            command = f"{_STAT} --printf '%%b %%B %%F\\t%%n\\0' -- " + " ".join(
-                ["%s"] * len(chunk)
-            )
+            quoted = " ".join(["%s"] * len(chunk))
+            command = f"{_STAT} --printf '%%b %%B %%F\\t%%n\\0' -- {quoted}"
             try:
                 listed = self.shell.run(command, *chunk).stdout
             except ProbeError:
                 continue
-            for one in listed.split("\0")[:-1]:
-                facts, _, path = one.partition("\t")
+            for entry in listed.split("\0")[:-1]:
+                facts, _, path = entry.partition("\t")
                 blocks, size, kind = facts.split(" ", 2)
                 if kind.startswith("regular"):
-                    found[path] = int(blocks) * int(size)
-        return found
+                    allocated[path] = int(blocks) * int(size)
+        return allocated
 
     def known_domains(self) -> dict[str, libvirt.virDomain]:
-        """The domains that were there when the run began, by UUID."""
+        """Return the domains that were there when the run began, by UUID."""
         return {}
 
 
-def _of_emulator(found: dict[tuple[str, str], T], definition: Definition) -> T | None:
-    """What is known of the emulator of *definition*, under its architecture or another.
+def _local_stat(path: str) -> tuple[int, int]:
+    """Return the allocated bytes and the length of a file of this machine; zeros if there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 (the path is a definition's, not ours)
+    except (OSError, ValueError):
+        return 0, 0
+    if not stat.S_ISREG(status.st_mode):
+        return 0, 0
+    return status.st_blocks * 512, status.st_size
 
-    libvirt lists qemu-system-x86_64 under i686 only where there is no qemu-system-i386; the binary
+
+def _of_emulator(known: dict[tuple[str, str], T], definition: Definition) -> T | None:
+    """Return the value of *known* for the emulator of *definition*, under its architecture or another.
+
+    libvirt lists qemu-system-x86_64 under i686 only if there is no qemu-system-i386; the binary
     and its machine types are the same.
     """
-    if not found:
-        return None
     emulator = definition.emulator or ""
-    exact = found.get((definition.arch or "", emulator))
-    return exact or next(
-        (
-            value
-            for (_arch, path), value in found.items()
-            if emulator and path == emulator
-        ),
-        None,
-    )
+    exact = known.get((definition.arch or "", emulator))
+    if exact or not emulator:
+        return exact
+    for (_arch, path), value in known.items():
+        if path == emulator:
+            return value
+    return None
 
 
 def dotted(number: int) -> str:
-    """libvirt's 9000000 as "9.0.0"."""
+    """Return libvirt's 9000000 as "9.0.0"."""
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
 
 
 def folder_of_sockets() -> Path:
-    """A folder of our own for the connections' sockets, with a name short enough for them."""
+    """Make a folder of our own for the connections' sockets, with a name short enough for them."""
     place = tempfile.gettempdir()
     if len(place) > _LONGEST_FOLDER or not re.fullmatch(r"[\w./-]+", place, re.ASCII):
         place = "/tmp"  # noqa: S108 (mkdtemp's folder is ours alone)

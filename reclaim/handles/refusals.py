@@ -1,11 +1,11 @@
-"""What libvirt is known to refuse to do to a running disk.
+"""The changes that libvirt is known to refuse for a running disk.
 
 Measured with libvirt 9.0.0 and QEMU 7.2 (`reclaim.changes.live_update`).
 """
 
 from __future__ import annotations
 
-#: the newest libvirt of which it is known what it refuses (virConnectGetLibVersion's number)
+#: the newest libvirt whose refusals are known (virConnectGetLibVersion's number)
 _KNOWN_TO = 11_999_999
 _REFUSALS = {
     "discard": "Operation not supported: cannot modify field 'discard' of the disk",
@@ -15,5 +15,5 @@ _REFUSALS = {
 
 
 def known(libvirt_version: int) -> dict[str, str]:
-    """What this libvirt is known not to do to a running disk, in its words; of a newer one nothing is known."""
+    """Return the changes that this libvirt refuses for a running disk, in its words; none of a newer, unknown one."""
     return dict(_REFUSALS) if libvirt_version <= _KNOWN_TO else {}

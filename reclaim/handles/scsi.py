@@ -1,4 +1,4 @@
-"""Where SCSI disks live in a definition: controllers, addresses, target names."""
+"""The places of SCSI disks in a definition: controllers, addresses, target names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NO_IMAGE = {
 
 
 def why_not_judged(disk: Disk) -> str | None:
-    """Why the requirements say nothing about this disk, or None where they do."""
+    """Return why the requirements do not apply to this disk, or None if they do."""
     view = disk.view
     if view.device == "lun":
         return "a LUN passed through: discards go to the LUN as they are"
@@ -49,15 +49,18 @@ def why_not_judged(disk: Disk) -> str | None:
 
 
 def is_preallocated(disk: Disk) -> bool:
-    """Is it a raw file with every block allocated, and nobody asked for discards?
+    """True if it is a raw file with every block allocated, and its definition asks for no discards.
 
     A sparse image does not get there: no file system writes to every one of its blocks. The inventory
-    overrules it either way, for instance where a copy lost its holes.
+    overrules it either way, for instance if a copy lost its holes.
     """
     view = disk.view
-    if disk.guest.notes.thick is not None or view.type != "file" or view.path is None:
+    if disk.guest.notes.thick is not None:
         return False
-    if view.driver.get("type") != "raw" or view.driver.get("discard") == "unmap":
+    if view.type != "file" or view.path is None:
+        return False
+    driver = view.driver
+    if driver.get("type") != "raw" or driver.get("discard") == "unmap":
         return False
     return disk.guest.hypervisor.is_fully_allocated(view.path)
 
@@ -76,18 +79,16 @@ LEFT = {
 
 
 def why_not_moved(disk: Disk) -> str | None:
-    """Why the disk is not to be moved to another bus, or None where it is."""
+    """Return why the disk is not to be moved to another bus, or None if it is."""
     if reason := why_not_judged(disk) or LEFT.get(disk.bus):
         return reason
-    return (
-        None
-        if disk.bus in MOVED
-        else f"on the bus {disk.bus}, of which nothing was measured: it is left there"
-    )
+    if disk.bus in MOVED:
+        return None
+    return f"on the bus {disk.bus}, of which nothing was measured: it is left there"
 
 
 def may_stay(disk: Disk) -> bool:
-    """Does policy accept the bus as it is, since discards pass through it too?
+    """True if policy accepts the bus as it is, since discards pass through it too.
 
     ide and sata pass TRIM on in every QEMU of today; virtio-blk does from machine type 4.0
     (hw_compat_3_1 in QEMU's hw/core/machine.c switches it off for those before) unless the guest's driver is known
@@ -108,10 +109,10 @@ _DRIVER_SINCE = (5, 0)
 
 
 def driver_discards(disk: Disk) -> bool | None:
-    """Does the guest's driver of a virtio-blk disk offer discards? None where nobody can tell.
+    """True if the guest's driver of a virtio-blk disk offers discards, None if that is not known.
 
-    DISC-MAX tells where the disk runs on virtio-blk that offers them; elsewhere a new enough kernel does.
-    Raises ProbeError where the guest's answer cannot be parsed.
+    DISC-MAX shows it if the disk runs on virtio-blk that offers them; else a new enough kernel does.
+    Raises ProbeError if the guest's answer cannot be parsed.
     """
     guest = disk.guest
     if disk.bus != "virtio":
@@ -121,16 +122,14 @@ def driver_discards(disk: Disk) -> bool | None:
     live, view = guest.live, guest.live_disk(disk.view)
     if live is not None and view is not None and view.bus == "virtio":
         device = device_of(disk)
-        if device is not None and _virtio_blk_discards(
-            guest.hypervisor.canonical_machine(live)
-        ):
-            return device.disc_max > 0
+        if device is not None:
+            machine = guest.hypervisor.canonical_machine(live)
+            if _virtio_blk_discards(machine):
+                return device.disc_max > 0
     release = re.match(r"(\d{1,3})\.(\d{1,3})", guest.facts.running_kernel)
-    return (
-        True
-        if release and (int(release[1]), int(release[2])) >= _DRIVER_SINCE
-        else None
-    )
+    if release and (int(release[1]), int(release[2])) >= _DRIVER_SINCE:
+        return True
+    return None
 
 
 def _virtio_blk_discards(name: str | None) -> bool:
@@ -141,7 +140,7 @@ def _virtio_blk_discards(name: str | None) -> bool:
 
 
 def disks_on(definition: Definition, controller: ControllerView) -> list[DiskView]:
-    """The disks, cdroms and LUNs whose address is on *controller*."""
+    """Return the disks, cdroms and LUNs whose address is on *controller*."""
     return [
         disk
         for disk in definition.all_disks
@@ -151,37 +150,41 @@ def disks_on(definition: Definition, controller: ControllerView) -> list[DiskVie
 
 
 def devices_on(definition: Definition, controller: ControllerView) -> list[Element]:
-    """Every device on *controller*: disks, cdroms, and host devices passed through."""
-    hostdevs = [
-        element
-        for element in definition.root.iterfind("devices/hostdev")
-        if (address := element.find("address")) is not None
-        and address.get("type") == "drive"
-        and address.get("controller", "0") == controller.index
-    ]
-    return [*(disk.element for disk in disks_on(definition, controller)), *hostdevs]
+    """Return every device on *controller*: disks, cdroms, and host devices passed through."""
+    devices = [disk.element for disk in disks_on(definition, controller)]
+    for hostdev in definition.root.iterfind("devices/hostdev"):
+        address = hostdev.find("address")
+        if address is None or address.get("type") != "drive":
+            continue
+        if address.get("controller", "0") == controller.index:
+            devices.append(hostdev)
+    return devices
 
 
 # Controllers ----------------------------------------------------------------------------------
 
 
 def virtio_scsi_controllers(definition: Definition) -> list[ControllerView]:
-    """The virtio-scsi controllers, the lowest index first."""
-    found = [one for one in definition.scsi_controllers if one.is_virtio_scsi]
-    return sorted(found, key=lambda one: int(one.index))
+    """Return the virtio-scsi controllers, the lowest index first."""
+    controllers = [
+        controller
+        for controller in definition.scsi_controllers
+        if controller.is_virtio_scsi
+    ]
+    return sorted(controllers, key=lambda controller: int(controller.index))
 
 
 def virtio_scsi(definition: Definition) -> ControllerView | None:
-    """The virtio-scsi controller of the lowest index, or None."""
+    """Return the virtio-scsi controller of the lowest index, or None."""
     return next(iter(virtio_scsi_controllers(definition)), None)
 
 
 def add_controller(edit: Edit) -> str:
-    """Add a virtio-scsi controller under the next free index; returns the index.
+    """Add a virtio-scsi controller under the next free index; return the index.
 
-    Raises Withheld where QEMU's own arguments have its name or its place.
+    Raises Withheld if QEMU's own arguments have its name or its place.
     """
-    taken = {one.index for one in edit.definition.scsi_controllers}
+    taken = {controller.index for controller in edit.definition.scsi_controllers}
     index = next(str(number) for number in count() if str(number) not in taken)
     bound.refuse_to_add(edit, index)
     address = bound.slot_for(edit)
@@ -194,9 +197,9 @@ def add_controller(edit: Edit) -> str:
 
 
 def home(edit: Edit) -> str:
-    """The index of a virtio-scsi controller, added where there is none."""
-    found = virtio_scsi(edit.definition)
-    return found.index if found else add_controller(edit)
+    """Return the index of a virtio-scsi controller, added if there is none."""
+    controller = virtio_scsi(edit.definition)
+    return controller.index if controller else add_controller(edit)
 
 
 def move_within(edit: Edit, disk: Element, index: str) -> None:
@@ -207,14 +210,14 @@ def move_within(edit: Edit, disk: Element, index: str) -> None:
     set_address(disk, address)
 
 
-#: where a virtio-scsi controller can be plugged in; ibmvscsi has a bus of its own (spapr-vio)
+#: types of address of a virtio-scsi controller; ibmvscsi has a bus of its own (spapr-vio)
 _VIRTIO_ADDRESSES = ("pci", "ccw", "virtio-mmio")
 
 
 def make_virtio(edit: Edit, controller: ControllerView) -> None:
-    """Turn *controller* into a virtio-scsi controller, in its place, and in its slot where that fits.
+    """Turn *controller* into a virtio-scsi controller, in its place, and in its slot if that fits.
 
-    Raises Withheld where QEMU's own arguments name it, or a disk on it.
+    Raises Withheld if QEMU's own arguments name it, or a disk on it.
     """
     bound.refuse_to_change(edit, controller)
     for disk in disks_on(edit.definition, controller):
@@ -250,23 +253,22 @@ _DROPPED = ("event_idx", "queue_size")
 
 
 def controller_for(edit: Edit, settings: Mapping[str, str]) -> str:
-    """The index of the virtio-scsi controller where a disk keeps its *settings*.
+    """Return the index of a virtio-scsi controller on which a disk keeps its *settings*.
 
     They are the controller's on the scsi bus, so they hold for every disk on it: the controller has
-    the same already, or nothing is on it yet, or another one is added.
+    the same already, or no device is on it yet, or another one is added.
     """
     definition = edit.definition
-    for one in virtio_scsi_controllers(definition):
-        has = one.driver
-        changed = {
-            name: value for name, value in settings.items() if has.get(name) != value
-        }
-        if "iothread" in has and "iothread" not in settings:
+    for controller in virtio_scsi_controllers(definition):
+        driver = controller.driver
+        if "iothread" in driver and "iothread" not in settings:
             continue  # the disk would share an IOThread that it was kept out of
-        if not changed or (
-            not devices_on(definition, one) and not changed.keys() & has.keys()
-        ):
-            return one.index
+        changed = [name for name in settings if driver.get(name) != settings[name]]
+        if not changed:
+            return controller.index
+        is_free = not devices_on(definition, controller)
+        if is_free and driver.keys().isdisjoint(changed):
+            return controller.index
     return add_controller(edit)
 
 
@@ -287,9 +289,9 @@ def _settle(edit: Edit, index: str, settings: Mapping[str, str]) -> None:
 
 
 def move(edit: Edit, disk: Element, *, rename: bool) -> None:
-    """Move *disk* to a virtio-scsi controller; what it loses or has elsewhere then is noted in *edit*.
+    """Move *disk* to a virtio-scsi controller; settings that it loses or has elsewhere then are noted in *edit*.
 
-    Raises Withheld where the scsi bus has nothing like what the disk has.
+    Raises Withheld if the scsi bus has no counterpart of a setting.
     """
     _refuse(disk)
     bound.refuse_to_move(edit, disk)
@@ -311,7 +313,7 @@ def move(edit: Edit, disk: Element, *, rename: bool) -> None:
 
 
 def _refuse(disk: Element) -> None:
-    """Raise Withheld for what libvirt refuses on the scsi bus and nobody may decide for the guest."""
+    """Raise Withheld for settings that libvirt refuses on the scsi bus, and that only the user may give up."""
     if disk.find("geometry[@trans]") is not None:
         raise Withheld(
             "its geometry has a translation mode (trans), which only ide has; an old system may need it"
@@ -323,7 +325,7 @@ def _refuse(disk: Element) -> None:
 
 
 def _take_settings(edit: Edit, disk: Element) -> dict[str, str]:
-    """Take away what only virtio-blk has, and return what of it a controller can have."""
+    """Take away the settings that only virtio-blk has, and return those that a controller can have."""
     dropped = [f"model={disk.attrib.pop('model')!r}"] if "model" in disk.attrib else []
     settings: dict[str, str] = {}
     driver = disk.find("driver")
@@ -350,7 +352,7 @@ _SERIAL_SCSI = 36
 
 
 def _shorten_serial(edit: Edit, disk: Element, bus: str) -> None:
-    """Note what becomes of a long serial, and cut what QEMU from 9.1 refuses to start with on the scsi bus."""
+    """Note how the guest sees a long serial, and cut one with which QEMU from 9.1 refuses to start on the scsi bus."""
     serial = disk.find("serial")
     text = (serial.text or "") if serial is not None else ""
     if serial is None or len(text) <= _SERIAL_SHOWN:
@@ -363,15 +365,16 @@ def _shorten_serial(edit: Edit, disk: Element, bus: str) -> None:
 
 
 def _is_noted(edit: Edit, target: str) -> bool:
-    """Does somebody's note in `<metadata>` name the disk by its target? Then it keeps that name."""
+    """True if a note in `<metadata>` names the disk by its target. Then it keeps that name."""
     metadata = edit.root.find("metadata")
-    for one in metadata.iter() if metadata is not None else ():
-        if isinstance(one.tag, str) and target in (
-            *one.attrib.values(),
-            (one.text or "").strip(),
-        ):
+    if metadata is None:
+        return False
+    for element in metadata.iter():
+        if not isinstance(element.tag, str):
+            continue
+        if target in (*element.attrib.values(), (element.text or "").strip()):
             edit.notes.append(
-                f"the target stays {target}: <metadata> names it ({etree.QName(one).localname})"
+                f"the target stays {target}: <metadata> names it ({etree.QName(element).localname})"
             )
             return True
     return False
@@ -401,7 +404,7 @@ def _rename(edit: Edit, target: Element, *, rename: bool) -> None:
 
 
 def _boot_disk(edit: Edit) -> int | None:
-    """Which `<disk>` element, by its place, `<boot dev='hd'/>` means; None where devices have an order of their own.
+    """Return the place of the `<disk>` that `<boot dev='hd'/>` means; None if devices have an order of their own.
 
     QEMU is told to boot from the first hard disk as libvirt sorts them (qemuProcessPrepareDeviceBootorder).
     """
@@ -415,24 +418,32 @@ def _boot_disk(edit: Edit) -> int | None:
 
 
 def libvirt_order(disks: list[Element]) -> list[int]:
-    """The order in which libvirt keeps *disks* that it reads in this one (virDomainDiskInsert), by their places.
+    """Return the places of *disks* in the order in which libvirt keeps them (virDomainDiskInsert).
 
     A disk goes before the first one of its bus whose name is later in the alphabet, else behind the
     last one of its bus.
     """
     keys = [_bus_and_number(disk) for disk in disks]
     ordered: list[int] = []
-    for place, (bus, number) in enumerate(keys):
-        same = [at for at, other in enumerate(ordered) if keys[other][0] == bus]
-        later = [at for at in same if keys[ordered[at]][1] > number]
-        ordered.insert(
-            later[0] if later else same[-1] + 1 if same else len(ordered), place
-        )
+    for place, key in enumerate(keys):
+        ordered.insert(_insertion(key, [keys[other] for other in ordered]), place)
     return ordered
 
 
+def _insertion(key: tuple[str, int], ordered: list[tuple[str, int]]) -> int:
+    """Return the position among *ordered* at which libvirt puts a disk with *key*, its bus and number."""
+    position = len(ordered)
+    for number, other in enumerate(ordered, 1):
+        if other[0] != key[0]:
+            continue
+        if other[1] > key[1]:
+            return number - 1
+        position = number
+    return position
+
+
 def _bus_and_number(disk: Element) -> tuple[str, int]:
-    """The bus, and the number that the letters of the target stand for: sda is 0, sdaa is 26."""
+    """Return the bus, and the number that the letters of the target stand for: sda is 0, sdaa is 26."""
     target = disk.find("target")
     if target is None:
         return "", -1
@@ -463,53 +474,51 @@ _TARGETS = 100
 
 
 def free_address(edit: Edit, controller: str) -> dict[str, str]:
-    """The first free drive address on *controller*.
+    """Return the first free drive address on *controller*. Raises Withheld if there is none.
 
     libvirt would derive one from the target's letter, seven a controller, and add an lsilogic
     controller for the eighth: so addresses are always written out.
     """
-    taken = {
-        (address.get("target", "0"), address.get("unit", "0"))
-        for address in _drive_addresses(edit)
-        if address.get("controller", "0") == controller
-        and address.get("bus", "0") == "0"
-    }
-    places = (
-        (str(target), str(unit)) for target in range(_TARGETS) for unit in range(_UNITS)
-    )
-    place = next((place for place in places if place not in taken), None)
-    if place is None:
-        raise Withheld(f"there is no free address on SCSI controller {controller}")
-    return {
-        "type": "drive",
-        "controller": controller,
-        "bus": "0",
-        "target": place[0],
-        "unit": place[1],
-    }
+    taken: set[tuple[str, str]] = set()
+    for address in _drive_addresses(edit):
+        place = address.get("controller", "0"), address.get("bus", "0")
+        if place == (controller, "0"):
+            taken.add((address.get("target", "0"), address.get("unit", "0")))
+    for target, unit in product(range(_TARGETS), range(_UNITS)):
+        if (str(target), str(unit)) not in taken:
+            return {
+                "type": "drive",
+                "controller": controller,
+                "bus": "0",
+                "target": str(target),
+                "unit": str(unit),
+            }
+    raise Withheld(f"there is no free address on SCSI controller {controller}")
 
 
 def _drive_addresses(edit: Edit) -> Iterator[Element]:
     for element in edit.devices:
-        address = element.find("address") if isinstance(element.tag, str) else None
+        if not isinstance(element.tag, str):
+            continue
+        address = element.find("address")
         if address is None or address.get("type") != "drive":
             continue
+        if element.tag == "hostdev":
+            yield address
+            continue
         target = element.find("target")
-        if element.tag == "hostdev" or (
-            target is not None and target.get("bus") == "scsi"
-        ):
+        if target is not None and target.get("bus") == "scsi":
             yield address
 
 
 def free_targets(edit: Edit, target: Element) -> Iterator[str]:
-    """Names for *target* that no other disk of the domain has: its own letters first, then `sda` and on."""
+    """Return names for *target* that no other disk of the domain has: its own letters first, then `sda` and on."""
     old = str(target.get("dev"))
     wanted = "sd" + old[2:] if old[:2] in ("vd", "hd") else old
-    taken = {
-        str(one.get("dev"))
-        for one in edit.devices.iterfind("disk/target")
-        if one is not target
-    }
+    taken = set()
+    for other in edit.devices.iterfind("disk/target"):
+        if other is not target:
+            taken.add(str(other.get("dev")))
     return (name for name in chain([wanted], _sd_names()) if name not in taken)
 
 

@@ -1,7 +1,7 @@
-"""A shell in a guest by ssh, through testinfra's own backend: the second way in, only where the inventory names it.
+"""A shell in a guest by ssh, through testinfra's own backend: the second way in, only if the inventory names it.
 
 The guest is not trusted, and neither is its address: DHCP may have given it to another machine. Host keys are never
-learned by themselves, each script sees that it runs in this guest before it does anything, and what comes back is
+learned by themselves, each script sees that it runs in this guest before it does anything, and its output is
 bounded in time and size.
 """
 
@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -47,10 +47,11 @@ _KEPT_SECONDS = 120
 #: seconds for ssh to end once the command has
 _CLOSING_SECONDS = 1
 _MOST_ADDRESSES = 4
-#: flags of an entry of /proc/net/arp that nobody answered for
+_Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
+#: flags of an entry of /proc/net/arp without an answer
 _INCOMPLETE = "0x0"
 
-# What a user's ssh_config(5) says holds too, but these stand before it.
+# A user's ssh_config(5) holds too, but these stand before it.
 _STRICT = {
     "BatchMode": "yes",
     "StrictHostKeyChecking": "yes",
@@ -73,7 +74,7 @@ _STRICT = {
 _REMOTE = "/bin/sh -c 'eval \"$(cat)\"'"
 
 # One function, called in the last line: a script whose end was lost on the way does nothing.
-# Who runs it and on which machine comes first; the marks keep what a user's start-up files say apart.
+# Who runs it and on which machine comes first; the marks keep the output of a user's start-up files apart.
 # product_uuid: Linux' dmi-sysfs; vm,uuid: QEMU's spapr; /proc/sysinfo: s390's STSI.
 _SCRIPT = """
 reclaim() {
@@ -115,12 +116,12 @@ class SshRefused(NoAccess):
 
 
 class OtherMachine(ProbeError):
-    """What answers is not this guest; nothing was run there."""
+    """Another machine answers, not this guest; the command was not run there."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """An address or a host name, and where it comes from."""
+    """An address or a host name, and its source."""
 
     host: str
     source: str
@@ -161,9 +162,9 @@ class Connection:
 
 
 def connect(guest: Reached, settings: Ssh) -> Connection:
-    """Reach *guest* as *settings* say, at the first of its addresses where it is and lets us in.
+    """Reach *guest* as *settings* demand, at the first of its addresses that lets us in and is this guest.
 
-    Raises what the first of them ended with: SshRefused with what to do, or OtherMachine; and ProbeError where one does
+    Raises the error of the first of them: SshRefused with a remedy, or OtherMachine; and ProbeError if one does
     not answer in time.
     """
     run = guest.run_id
@@ -189,57 +190,62 @@ def connect(guest: Reached, settings: Ssh) -> Connection:
 
 
 def addresses(guest: Reached, settings: Ssh) -> Iterator[Address]:
-    """Where *guest* may be reached: as the inventory says, else as libvirt's leases, its agent and the ARP table say.
+    """Yield the addresses of *guest*: from the inventory, else from libvirt's leases, its agent and the ARP table.
 
     Of one source in the order of the definition's interfaces, IPv4 before IPv6, then by number. The next source is
-    asked when it is its turn. Raises SshRefused where none knows any.
+    asked when it is its turn. Raises SshRefused if none knows any.
     """
     if settings.address is not None:
         yield Address(settings.address, "inventory")
         return
+    root = (guest.live or guest.persistent).root
     macs = [
-        mac.get("address", "").lower()
-        for mac in (guest.live or guest.persistent).root.iterfind(
-            "devices/interface/mac"
-        )
+        mac.get("address", "").lower() for mac in root.iterfind("devices/interface/mac")
     ]
-    sources: dict[str, Callable[[], list[tuple[str, str]]]] = {
-        "libvirt's leases": partial(
-            _told_by_libvirt, guest, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
-        ),
-        "its agent": partial(_told_by_agent, guest),
-        "the host's ARP table": partial(_told_by_arp, guest),
-    }
     troubles = []
     seen: set[str] = set()
-    for source, told in sources.items():
+    for source, look_up in _sources(guest).items():
         try:
-            known = told()
+            known = look_up()
         except libvirt.libvirtError as exc:
-            troubles.append(f"{source}: {libvirt_words(exc)}")
+            troubles.append(f" ({source}: {libvirt_words(exc)})")
             continue
-        found = {
-            (macs.index(mac), ip)
-            for mac, text in known
-            if mac in macs and (ip := _usable(text)) is not None
-        }
-        for _, ip in sorted(
-            found, key=lambda one: (one[0], one[1].version, int(one[1]))
-        ):
-            if str(ip) not in seen:
-                seen.add(str(ip))
-                yield Address(str(ip), source)
+        for ip in map(str, _in_order(known, macs)):
+            if ip not in seen:
+                seen.add(ip)
+                yield Address(ip, source)
     if not seen:
         raise SshRefused(
             f"{guest.name}: its address is not known: no DHCP lease of libvirt's networks, not told by its agent, not "
-            f"in the host's ARP table{''.join(f' ({one})' for one in troubles)}; give it one in the inventory "
+            f"in the host's ARP table{''.join(troubles)}; give it one in the inventory "
             f'([{table_of(guest.name)}.ssh]: address = "…")'
         )
 
 
+def _sources(guest: Reached) -> dict[str, Callable[[], list[tuple[str, str]]]]:
+    """Return the functions that look up pairs of MAC address and IP address, by the name of their source."""
+    leases = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
+    return {
+        "libvirt's leases": partial(_told_by_libvirt, guest, leases),
+        "its agent": partial(_told_by_agent, guest),
+        "the host's ARP table": partial(_told_by_arp, guest),
+    }
+
+
+def _in_order(known: list[tuple[str, str]], macs: list[str]) -> list[_Ip]:
+    """Return the usable addresses of the interfaces with *macs*, each once for each interface."""
+    usable: set[tuple[int, _Ip]] = set()
+    for mac, text in known:
+        ip = _usable(text) if mac in macs else None
+        if ip is not None:
+            usable.add((macs.index(mac), ip))
+    ordered = sorted(usable, key=lambda pair: (pair[0], pair[1].version, int(pair[1])))
+    return [ip for _, ip in ordered]
+
+
 def _told_by_libvirt(guest: Reached, source: int) -> list[tuple[str, str]]:
     try:
-        found = guest.domain.interfaceAddresses(source, 0)
+        interfaces = guest.domain.interfaceAddresses(source, 0)
     except libvirt.libvirtError as exc:
         if exc.get_error_code() in (
             libvirt.VIR_ERR_NO_SUPPORT,
@@ -248,14 +254,14 @@ def _told_by_libvirt(guest: Reached, source: int) -> list[tuple[str, str]]:
             return []
         raise
     return [
-        (str(interface.get("hwaddr") or "").lower(), str(one.get("addr")))
-        for interface in found.values()
-        for one in interface.get("addrs") or ()
+        (str(interface.get("hwaddr") or "").lower(), str(entry.get("addr")))
+        for interface in interfaces.values()
+        for entry in interface.get("addrs") or ()
     ]
 
 
 def _told_by_arp(guest: Reached) -> list[tuple[str, str]]:
-    """As libvirt reads the table, else as proc(5) has it: libvirt 9.0 fails on Linux 6.18 ("wrong nlmsg len")."""
+    """Return the table as libvirt reads it, else by proc(5): libvirt 9.0 fails on Linux 6.18 ("wrong nlmsg len")."""
     try:
         return _told_by_libvirt(guest, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP)
     except libvirt.libvirtError:
@@ -264,53 +270,71 @@ def _told_by_arp(guest: Reached) -> list[tuple[str, str]]:
             raise
     lines = (line.split() for line in listed.stdout.splitlines()[1:])
     return [
-        (words[3].lower(), words[0])
-        for words in lines
-        if len(words) == 6 and words[2] != _INCOMPLETE
+        (columns[3].lower(), columns[0])
+        for columns in lines
+        if len(columns) == 6 and columns[2] != _INCOMPLETE
     ]
 
 
 def _told_by_agent(guest: Reached) -> list[tuple[str, str]]:
-    """A typed call, which is allowed where guest-exec is not. The guest may say what it likes: the host key decides."""
+    """Return the addresses by a typed call, which is allowed even if guest-exec is not.
+
+    The guest may claim any address: the host key decides.
+    """
     try:
         answer = guest.agent.command("guest-network-get-interfaces")
     except ProbeError:
-        return []  # there are other sources; why the agent does not answer is told by its own row
+        return []  # there are other sources; the agent's own row reports why it does not answer
     return [
         (
             str(interface.get("hardware-address") or "").lower(),
-            str(one.get("ip-address")),
+            str(entry.get("ip-address")),
         )
         for interface in (answer if isinstance(answer, list) else ())
         if isinstance(interface, dict)
         and isinstance(interface.get("ip-addresses"), list)
-        for one in interface["ip-addresses"]
-        if isinstance(one, dict)
+        for entry in interface["ip-addresses"]
+        if isinstance(entry, dict)
     ]
 
 
-def _usable(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address in *text*, unless it is one that leads to another machine from another place.
+def _usable(text: str) -> _Ip | None:
+    """Return the address in *text*, unless it is one that leads to another machine from another place.
 
     A zone (RFC 4007) is of this machine alone, and Python takes any text for one: the guest's words would become ours.
     """
     try:
-        found = ipaddress.ip_address(text)
+        ip = ipaddress.ip_address(text)
     except ValueError:
         return None
     if "%" in text:
         return None
     odd = (
-        found.is_loopback
-        or found.is_link_local
-        or found.is_multicast
-        or found.is_unspecified
-        or found.is_reserved
+        ip.is_loopback
+        or ip.is_link_local
+        or ip.is_multicast
+        or ip.is_unspecified
+        or ip.is_reserved
     )
-    return None if odd else found
+    return None if odd else ip
 
 
 # The backend ----------------------------------------------------------------------------------
+
+
+# parts of the messages of sudo and of ssh(1)
+_SUDO_ASKS = ("password is required", "terminal is required", "must have a tty")
+_KEY_CHANGED = ("HAS CHANGED", "REVOKED")
+_DENIED = ("Permission denied", "Too many authentication failures")
+_BAD_SETTINGS = (
+    "UNPROTECTED PRIVATE KEY",
+    "Bad configuration option",
+    "Bad owner or permissions",
+)
+
+
+def _has_one_of(signs: Iterable[str], said: str) -> bool:
+    return any(sign in said for sign in signs)
 
 
 class GuestSsh(SshBackend):  # type: ignore[misc]
@@ -362,13 +386,13 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
     def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
         """Run *command* in the guest as root, if it is this guest.
 
-        Raises SshRefused or OtherMachine where it was not run, ProbeError where nobody knows how it ended.
+        Raises SshRefused or OtherMachine if it was not run, ProbeError if its end was not seen.
         """
         command = self.quote(command, *args)
         seconds = int(kwargs.get("seconds") or COMMAND_SECONDS)
         mark = secrets.token_hex(8)
         marks = _Marks(mark.encode())
-        expected = "|".join(f"0/{one}" for one in self.machines)
+        expected = "|".join(f"0/{machine}" for machine in self.machines)
         script = (
             _SCRIPT.replace("MARK", mark)
             .replace("SECONDS", str(seconds))
@@ -394,22 +418,51 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         return f"{self.guest_name}: ssh to {self.address}"
 
     def _argv(self) -> list[str]:
-        words, values = self._build_ssh_command(
+        command, values = self._build_ssh_command(
             f"sudo -n {_REMOTE}" if self.settings.sudo else _REMOTE
         )
-        return shlex.split(self.quote(" ".join(words), *values))
+        return shlex.split(self.quote(" ".join(command), *values))
 
     def _call(
         self, argv: list[str], stdin: bytes, seconds: int, marks: _Marks
     ) -> tuple[int | None, bytes, bytes]:
-        """Exit status of ssh, and what came on both outputs."""
+        """Run ssh and return its exit status and both outputs. Raises SshRefused, ProbeError."""
         deadline = time.monotonic() + seconds
+        process = self._started(argv, stdin)
+        stdout = stderr = bytearray()
+        with process:
+            try:
+                for stdout, stderr in _outputs(process, deadline):
+                    if len(stdout) > OUTPUT_BYTES or len(stderr) > OUTPUT_BYTES:
+                        raise ProbeError(
+                            f"{self._where}: a command said more than {OUTPUT_BYTES} bytes"
+                        )
+                    if marks.are_complete(stdout, stderr):
+                        break  # its background processes may keep the connection busy: that is not waited for
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_CLOSING_SECONDS)
+            except TimeoutError as exc:
+                self.hang_up()
+                child.end(process)
+                raise ProbeError(
+                    f"{self._where}: a command did not end within {seconds} s"
+                ) from exc
+            except BaseException:  # it prints too much, or this process is stopped
+                self.hang_up()
+                child.end(process)
+                raise
+            finally:
+                process.kill()
+        return process.poll(), bytes(stdout), bytes(stderr)
+
+    def _started(self, argv: list[str], stdin: bytes) -> subprocess.Popen[bytes]:
+        """Start ssh, with *stdin* in a file. Raises SshRefused if it is not installed."""
         with tempfile.TemporaryFile() as script:
             script.write(stdin)
             script.seek(0)
             # in a session of its own: Ctrl-C must not break what runs in the guest, and nothing is asked on a terminal
             try:
-                process = subprocess.Popen(
+                return subprocess.Popen(
                     argv,
                     stdin=script,
                     stdout=subprocess.PIPE,
@@ -421,31 +474,6 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
                 raise SshRefused(
                     f"{self._where}: there is no ssh here: install openssh-client"
                 ) from exc
-        stdout = stderr = bytearray()
-        with process:
-            try:
-                for stdout, stderr in _outputs(process, deadline):
-                    if len(stdout) > OUTPUT_BYTES or len(stderr) > OUTPUT_BYTES:
-                        raise ProbeError(
-                            f"{self._where}: a command said more than {OUTPUT_BYTES} bytes"
-                        )
-                    if marks.are_complete(stdout, stderr):
-                        break  # what it left in the background may keep the connection busy: that is not waited for
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_CLOSING_SECONDS)
-            except TimeoutError as exc:
-                self.hang_up()
-                child.end(process)
-                raise ProbeError(
-                    f"{self._where}: a command did not end within {seconds} s"
-                ) from exc
-            except BaseException:  # it says too much, or we are told to stop
-                self.hang_up()
-                child.end(process)
-                raise
-            finally:
-                process.kill()
-        return process.poll(), bytes(stdout), bytes(stderr)
 
     def _expect_guest(self, user: str, machine: str) -> None:
         if user != "0":
@@ -462,48 +490,39 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             )
 
     def _refused(self, status: int | None, said: str) -> ProbeError:
-        """What ssh, or sudo, said instead of running anything."""
+        """Return the error for the message of ssh, or of sudo, that ran no command."""
         lines = [
             printable(line.strip())[:200] for line in said.splitlines() if line.strip()
         ]
-        words = "; ".join(lines[-2:]) or "it said nothing"
-        at = f"{self._where}: "
-        if status != 255:  # ssh(1): 255 is its own
-            if (
-                "password is required" in said
-                or "terminal is required" in said
-                or "must have a tty" in said
-            ):
-                return SshRefused(
-                    f"{at}sudo asks for a password: allow it in the guest (sudoers: "
-                    f"{self.host.user or 'the user'} ALL=(ALL) NOPASSWD: ALL), or name another user"
-                )
-            return SshRefused(f"{at}no shell runs there for us: {words}")
-        if "Host key verification failed" in said or (
-            "host key" in said.lower() and "known" in said
-        ):
-            return SshRefused(
-                at + self._host_key(changed="HAS CHANGED" in said or "REVOKED" in said)
+        ending = "; ".join(lines[-2:]) or "it said nothing"
+        if status == 255:  # ssh(1): it is its own
+            reason = self._why_not_connected(said, ending)
+        elif _has_one_of(_SUDO_ASKS, said):
+            reason = (
+                "sudo asks for a password: allow it in the guest (sudoers: "
+                f"{self.host.user or 'the user'} ALL=(ALL) NOPASSWD: ALL), or name another user"
             )
-        if "Permission denied" in said or "Too many authentication failures" in said:
-            return SshRefused(
-                f"{at}it does not let us in: {words}; name the user and the key in the inventory"
-            )
-        for sign in (
-            "UNPROTECTED PRIVATE KEY",
-            "Bad configuration option",
-            "Bad owner or permissions",
-        ):
-            if sign in said:
-                return SshRefused(f"{at}{words}")
-        if (
-            self.through
-        ):  # ssh(1) drops what a ProxyCommand says where a connection is kept
-            hop = self.through.replace("%h", self.address.host).replace(
-                "%p", str(self.host.port or 22)
-            )
-            words += f"; it goes through the hypervisor: see what this says: {hop.replace('%%', '%')}"
-        return SshRefused(f"{at}it does not answer: {words}")
+        else:
+            reason = f"no shell runs there for us: {ending}"
+        return SshRefused(f"{self._where}: {reason}")
+
+    def _why_not_connected(self, said: str, ending: str) -> str:
+        """Return why ssh itself failed, by its message; *ending* is the end of that, fit to be shown."""
+        is_unknown = "host key" in said.lower() and "known" in said
+        if is_unknown or "Host key verification failed" in said:
+            return self._host_key(changed=_has_one_of(_KEY_CHANGED, said))
+        if _has_one_of(_DENIED, said):
+            return f"it does not let us in: {ending}; name the user and the key in the inventory"
+        if _has_one_of(_BAD_SETTINGS, said):
+            return ending
+        reason = f"it does not answer: {ending}"
+        if self.through:
+            # ssh(1) drops the messages of a ProxyCommand if a connection is kept
+            port = str(self.host.port or 22)
+            hop = self.through.replace("%h", self.address.host).replace("%p", port)
+            hop = hop.replace("%%", "%")
+            reason += f"; it goes through the hypervisor: see what this says: {hop}"
+        return reason
 
     def _host_key(self, *, changed: bool) -> str:
         name = self.alias or (
@@ -553,28 +572,27 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class _Marks:
-    """Where a command's outputs begin and end among what else comes over the connection."""
+    """The marks at which a command's outputs begin and end among other output of the connection."""
 
     mark: bytes
 
     def identity(self, stdout: bytes) -> tuple[str, str] | None:
-        """User and machine, as the guest says; None where the script did not begin."""
-        found = re.search(
+        """Return user and machine, as the guest reports them; None if the script did not begin."""
+        match = re.search(
             rb"^(?:.*)" + self.mark + rb" is (\S{1,20}) (\S{1,64})$",
             stdout,
             re.MULTILINE,
         )
-        return (
-            (found[1].decode("ascii", "replace"), found[2].decode("ascii", "replace"))
-            if found
-            else None
-        )
+        if match is None:
+            return None
+        user, machine = match.groups()
+        return user.decode("ascii", "replace"), machine.decode("ascii", "replace")
 
     def are_complete(self, stdout: bytearray, stderr: bytearray) -> bool:
         return self._end(stdout) is not None and self._end(stderr) is not None
 
     def between(self, stdout: bytes, stderr: bytes) -> tuple[int, bytes, bytes] | None:
-        """Exit status and outputs of the command; None where it did not come to its end."""
+        """Return exit status and outputs of the command; None if it did not come to its end."""
         ended, ended_beside = self._end(stdout), self._end(stderr)
         if ended is None or ended_beside is None:
             return None
@@ -587,30 +605,31 @@ class _Marks:
         return int(ended[1]), said.partition(b"\n")[2], said_beside
 
     def _end(self, output: bytes | bytearray) -> re.Match[bytes] | None:
-        """The last word is the script's: what the command prints before may look like it, and does not count."""
+        """Return the match of the last mark, which is the script's.
+
+        Earlier output of the command may look like it, and does not count.
+        """
         tail = output.rfind(self.mark + b" end ")
-        return (
-            re.compile(self.mark + rb" end (\d{1,3})\n").match(output, tail)
-            if tail >= 0
-            else None
-        )
+        if tail < 0:
+            return None
+        return re.compile(self.mark + rb" end (\d{1,3})\n").match(output, tail)
 
 
 def _outputs(
     process: subprocess.Popen[bytes], deadline: float
 ) -> Iterator[tuple[bytearray, bytearray]]:
-    """Both outputs so far, whenever more has come. Raises TimeoutError at the *deadline*.
+    """Yield both outputs so far, whenever more has come. Raises TimeoutError at the *deadline*.
 
     Before OpenSSH 8.5 the connection that stays open keeps them too: the end of *process* is an end as well.
     """
     if process.stdout is None or process.stderr is None:
         raise ValueError("the outputs of the process are not piped")
-    found: dict[IO[bytes], bytearray] = {
+    outputs: dict[IO[bytes], bytearray] = {
         process.stdout: bytearray(),
         process.stderr: bytearray(),
     }
     with selectors.DefaultSelector() as selector:
-        for pipe in found:
+        for pipe in outputs:
             selector.register(pipe, selectors.EVENT_READ)
         while selector.get_map():
             worker.expect_wanted()
@@ -625,31 +644,32 @@ def _outputs(
                 data = os.read(key.fd, 65_536)
                 if not data:
                     selector.unregister(key.fileobj)
-                found[key.fileobj] += data  # type: ignore[index]
-            yield found[process.stdout], found[process.stderr]
-    yield found[process.stdout], found[process.stderr]
+                outputs[key.fileobj] += data  # type: ignore[index]
+            yield outputs[process.stdout], outputs[process.stderr]
+    yield outputs[process.stdout], outputs[process.stderr]
 
 
 def _alias(guest: Reached) -> str:
-    """The name that the guest's host key is known by, whatever address it has: the guest's, else its UUID."""
+    """Return the name that the guest's host key is known by, whatever address it has: the guest's, else its UUID."""
     name = guest.name.lower()  # ssh(1) compares in lower case
     return name if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) else guest.uuid
 
 
 def _spellings(text: str) -> list[str]:
-    """The UUID of a machine as its kernel may print it.
+    """Return the UUID of a machine as its kernel may print it.
 
     SMBIOS before 2.6 left the order of bytes in the first three fields open, and kernels print either case.
     """
-    one = uuid.UUID(text)
-    both = (str(one), str(uuid.UUID(bytes_le=one.bytes)))
-    return [spelling for each in both for spelling in (each, each.upper())]
+    machine = uuid.UUID(text)
+    swapped = uuid.UUID(bytes_le=machine.bytes)
+    lower = [str(machine), str(swapped)]
+    return [spelling for name in lower for spelling in (name, name.upper())]
 
 
 def _proxy(hypervisor: Node, settings: Ssh) -> str | None:
-    """The way through a hypervisor on another machine: guests have their addresses in its networks.
+    """Return the way through a hypervisor on another machine: guests have their addresses in its networks.
 
-    Raises SshRefused where the hypervisor is not reached by ssh. An address of the inventory is reached from here.
+    Raises SshRefused if the hypervisor is not reached by ssh. An address of the inventory is reached from here.
     """
     if hypervisor.is_local or settings.address is not None:
         return None
@@ -659,26 +679,17 @@ def _proxy(hypervisor: Node, settings: Ssh) -> str | None:
             f"{hypervisor.name} is not reached by ssh, so its guests are not either: give them an address in the "
             "inventory that leads there from here"
         )
-    words = [
-        "ssh",
-        "-o",
-        "BatchMode=yes",
-        "-o",
-        "StrictHostKeyChecking=yes",
-        "-o",
-        "LogLevel=ERROR",
-    ]
-    words += ["-F", backend.ssh_config] if backend.ssh_config else []
-    words += ["-i", backend.ssh_identity_file] if backend.ssh_identity_file else []
-    words += ["-l", backend.host.user] if backend.host.user else []
-    words += ["-p", backend.host.port] if backend.host.port else []
-    quoted = [shlex.quote(word).replace("%", "%%") for word in words]
-    return " ".join(
-        [
-            *quoted,
-            "-W",
-            "'[%h]:%p'",
-            "--",
-            shlex.quote(backend.host.name).replace("%", "%%"),
-        ]
-    )
+    command = ["ssh"]
+    for name in ("BatchMode=yes", "StrictHostKeyChecking=yes", "LogLevel=ERROR"):
+        command += ["-o", name]
+    for option, value in (
+        ("-F", backend.ssh_config),
+        ("-i", backend.ssh_identity_file),
+        ("-l", backend.host.user),
+        ("-p", backend.host.port),
+    ):
+        if value:
+            command += [option, value]
+    quoted = [shlex.quote(word).replace("%", "%%") for word in command]
+    host = shlex.quote(backend.host.name).replace("%", "%%")
+    return " ".join([*quoted, "-W", "'[%h]:%p'", "--", host])

@@ -25,7 +25,7 @@ def leave(domain: libvirt.virDomain, run: str) -> None:
 
 
 def is_of(domain: libvirt.virDomain, run: str) -> bool:
-    """Does the QEMU that runs now carry the mark of *run*? Raises libvirtError where libvirt cannot tell."""
+    """True if the QEMU that runs now carries the mark of *run*. Raises libvirtError if libvirt does not answer."""
     try:
         xml = domain.metadata(
             libvirt.VIR_DOMAIN_METADATA_ELEMENT, URI, libvirt.VIR_DOMAIN_AFFECT_LIVE

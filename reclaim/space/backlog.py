@@ -1,4 +1,4 @@
-"""What the host holds for a disk against what the guest uses of it, down to the part that a trim gives back."""
+"""The bytes that the host holds for a disk, against those that the guest uses of it: how many a trim gives back."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from reclaim.inside.disk_layout import Area, areas
 from reclaim.space import virt_df
 from reclaim.storage import host_image
 from reclaim.storage.allocation_map import SHARING, HostMap, host_map
+from reclaim.storage.host_image import HostImage
+from reclaim.storage.qcow2 import Qcow2
 from reclaim.storage.shrinkable import path_of
 
 #: bytes that come and go between two looks: journals, caches, the image's own tables
 _SLACK = 64 * 1024 * 1024
 #: parts of a disk beside its filesystems that are worth a word
-_TOLD = 4
+_SHOWN = 4
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """Bytes that the host holds for a disk, and what they are for.
+    """The bytes that the host holds for a disk, and the purposes that they serve.
 
-    `used` is what the guest's filesystems use, their own tables included. `reclaimable` is what a trim gives back
-    at least, `most` what it may give back, where none of those tables was ever written. `perhaps` of that are for
-    what cannot be placed, or what a snapshot may hold as well. `apart` is held for what no trim of a filesystem
-    reaches: swap, free extents, what is not mounted, the image's tables and snapshots; in words. `based`: the image
-    is an overlay, and what is used may lie in its backing file.
+    `used` is in use by the guest's filesystems, their own tables included. A trim gives back at least `reclaimable`,
+    and at most `most`, if none of those tables was ever written. `perhaps` of that are for areas that cannot be placed,
+    or may be held by a snapshot as well. `apart` is held for areas that no trim of a filesystem reaches, in words:
+    swap, free extents, unmounted filesystems, the image's tables and snapshots. `based`: the image is an overlay, and
+    its backing file may hold the used bytes.
     """
 
     held: int
@@ -48,51 +50,48 @@ class Backlog:
 
     @property
     def come(self) -> str:
-        """How much can come back, in words."""
+        """Return how much can come back, in words."""
         return between(self.reclaimable, self.most)
 
     @property
     def words(self) -> str:
-        told = [
+        parts = [
             f"the host holds {size(self.held)}, the guest's filesystems use {size(self.used)}"
         ]
         if self.based:
-            told[0] += ", perhaps in the backing file"
-        worth = sorted(
-            (one for one in self.apart if one[1] >= _SLACK // 16),
-            key=lambda one: -one[1],
-        )
-        told += [f"{size(count)} {what}" for what, count in worth[:_TOLD]]
+            parts[0] += ", perhaps in the backing file"
+        parts += self._apart_words()
         if self.shared:
-            told.append(
+            parts.append(
                 f"{size(self.shared)} of the file come back with the last snapshot or reflink that shares them"
             )
-        return ", ".join(told)
+        return ", ".join(parts)
+
+    def _apart_words(self) -> list[str]:
+        """Return the largest parts of `apart`, in words."""
+        worth = [part for part in self.apart if part[1] >= _SLACK // 16]
+        worth.sort(key=lambda part: -part[1])
+        return [f"{size(count)} {kind}" for kind, count in worth[:_SHOWN]]
 
 
 def tolerated(needed: int) -> int:
-    """Bytes that the host may hold beyond *needed*: a tenth of it, at least 64 MiB."""
+    """Return the bytes that the host may hold beyond *needed*: a tenth of it, at least 64 MiB."""
     return max(_SLACK, needed // 10)
 
 
 def backlog(disk: Disk) -> Backlog:
-    """The counts for *disk*. Raises NotApplicable, NotAssessable and ProbeError where they cannot be had."""
+    """Count the bytes for *disk*. Raises NotApplicable, NotAssessable or ProbeError if they cannot be counted."""
     guest = disk.guest
-    if (
-        not guest.is_running
-        and not guest.hypervisor.readonly
-        and not guest.hypervisor.is_test_driver
-    ):
-        held, found, based = virt_df.areas(disk, _SLACK)
-        return weighed(held, found, None, based=based)
+    if _is_seen_from_outside(guest):
+        held, parts, based = virt_df.areas(disk, _SLACK)
+        return weighed(held, parts, None, based=based)
     blocked = isinstance(guest.inside(), AgentBlocked)
     image = host_image.look(guest.hypervisor, path_of(disk))
-    kind = disk.driver.get("type", "raw")
     if image.allocated is None:
         raise NotAssessable(
             f"{image.path} is a device: what it holds for the disk cannot be counted"
         )
-    head = host_image.header(guest.hypervisor, image) if kind == "qcow2" else None
+    head = _header(disk, image)
     based = head is not None and head.backing is not None
     if blocked and based:
         raise NotAssessable(
@@ -103,100 +102,154 @@ def backlog(disk: Disk) -> Backlog:
     device = device_of(disk)
     if device is None:
         raise NotAssessable("which block device of the guest it is cannot be told")
-    found = areas(guest.facts, device)
-    # what the filesystems use is settled cheaply: only where there may be a backlog the image's tables are read
-    quick = weighed(image.allocated, found, None, based=based)
+    parts = areas(guest.facts, device)
+    # the used bytes are counted cheaply: the image's tables are read only if there may be a backlog
+    quick = weighed(image.allocated, parts, None, based=based)
     if quick.reclaimable + quick.perhaps <= tolerated(quick.used):
         return quick
+    return _by_map(disk, image, head, parts, quick)
+
+
+def _header(disk: Disk, image: HostImage) -> Qcow2 | None:
+    """Return the header of an image that is defined as qcow2, None for another. Raises NotAssessable, ProbeError."""
+    if disk.driver.get("type", "raw") != "qcow2":
+        return None
+    return host_image.header(disk.guest.hypervisor, image)
+
+
+def _is_seen_from_outside(guest: Guest) -> bool:
+    """True if the guest is off and its images may be opened."""
+    hypervisor = guest.hypervisor
+    return not (guest.is_running or hypervisor.readonly or hypervisor.is_test_driver)
+
+
+def _by_map(
+    disk: Disk,
+    image: HostImage,
+    head: Qcow2 | None,
+    parts: Sequence[Area],
+    quick: Backlog,
+) -> Backlog:
+    """Count *quick* again from the places at which the host holds the bytes. Raises NotAssessable."""
     if head is not None and head.external_data:
         raise NotAssessable(
             f"{image.path}: its data lies in an external data file, which is not counted"
         )
-    known = host_map(guest.hypervisor, image, kind, head)
-    counted = weighed(image.allocated, found, known, based=based)
-    if (head is not None and head.snapshots) or (
-        known is None and image.filesystem in SHARING
-    ):
-        # a snapshot may hold any of it: of internal ones no map tells what they hold
+    kind = disk.driver.get("type", "raw")
+    known = host_map(disk.guest.hypervisor, image, kind, head)
+    counted = weighed(quick.held, parts, known, based=quick.based)
+    # no map shows the clusters of internal snapshots
+    has_snapshots = head is not None and head.snapshots > 0
+    may_share = known is None and image.filesystem in SHARING
+    if has_snapshots or may_share:
+        # a snapshot may hold any of it
         return replace(counted, reclaimable=0, perhaps=counted.most)
     return counted
 
 
 def weighed(
-    held: int, found: Sequence[Area], known: HostMap | None, *, based: bool = False
+    held: int, parts: Sequence[Area], known: HostMap | None, *, based: bool = False
 ) -> Backlog:
-    """What *held* bytes are for, by the areas of the disk, and where the host holds them (None: nobody knows).
+    """Divide *held* bytes among the areas of the disk, by the map of the host (None if it is not known).
 
-    *based*: they are an overlay's, so that what a filesystem uses need not be among them.
+    *based*: an overlay holds them, so that the used bytes of a filesystem need not be among them.
     """
-    used = sum(area.used for area in found)
+    used = sum(area.used for area in parts)
     if known is None:
-        sure, perhaps = _pool(held, found, based=based)
-        return Backlog(held, used, sure, sure + perhaps, perhaps, based=based)
-    reclaimable = most = placed = 0
-    bytes_held = HeldBytes.of(known.spans)
+        pool = _pool(held, parts, based=based)
+        return Backlog(held, used, pool.least, pool.most, pool.open, based=based)
+    placed, unplaced = _placed(parts, known)
+    trimmed = _Bounds(0, 0)
     apart: dict[str, int] = {}
-    for area in found:
-        if area.spans is None:
-            continue
-        here = bytes_held.within(area.spans)
-        placed += here
+    for area, here in placed:
         if area.kind == "filesystem" and area.trims:
-            reclaimable += max(0, here - area.used)
-            most += (
-                min(here, _free(area))
-                if based
-                else max(0, here - (area.used - area.tables))
-            )
-        else:
-            what = _apart(area)
-            apart[what] = (
-                apart.get(what, 0)
-                + here
-                - (area.used if area.kind == "filesystem" else 0)
-            )
-    perhaps = most - reclaimable if based else 0
-    sure, more = _pool(
-        known.held - placed, [area for area in found if area.spans is None], based=based
-    )
-    reclaimable += sure
-    most += sure + more
+            trimmed += _trimmed(area, here, based=based)
+            continue
+        kind = _apart(area)
+        apart[kind] = apart.get(kind, 0) + here
+        if area.kind == "filesystem":
+            apart[kind] -= area.used
+    pool = _pool(known.held - sum(here for _, here in placed), unplaced, based=based)
+    back = trimmed + pool
     apart["in the image's tables and snapshots, or not flushed yet"] = held - known.held
     # which of the shared extents a trim would free is not known: none of them is promised
-    promise = max(0, reclaimable - known.shared)
-    perhaps += more + reclaimable - promise
-    return Backlog(
-        held, used, promise, most, perhaps, tuple(apart.items()), known.shared, based
-    )
-
-
-def _pool(held: int, found: Sequence[Area], *, based: bool) -> tuple[int, int]:
-    """What surely comes back of *held* bytes that lie anywhere in *found*, and what may beyond that."""
-    trimmed = [area for area in found if area.trims]
-    most = max(0, held - sum(area.used for area in found)) if trimmed else 0
-    sure = max(0, most - sum(area.size for area in found if area.kind != "filesystem"))
-    sure = max(
-        0,
-        sure
-        - sum(
-            area.size - area.used
-            for area in found
-            if area.kind == "filesystem" and not area.trims
-        ),
-    )
+    promise = max(0, back.least - known.shared)
+    perhaps = pool.open + back.least - promise
     if based:
-        most = max(sure, min(held, sum(map(_free, trimmed))))
-    return sure, most - sure
+        perhaps += trimmed.open
+    kinds = tuple(apart.items())
+    return Backlog(held, used, promise, back.most, perhaps, kinds, known.shared, based)
+
+
+def _placed(
+    parts: Sequence[Area], known: HostMap
+) -> tuple[list[tuple[Area, int]], list[Area]]:
+    """Return the areas whose place is known, each with the bytes held there, and the other areas."""
+    bytes_held = HeldBytes.of(known.spans)
+    placed: list[tuple[Area, int]] = []
+    unplaced: list[Area] = []
+    for area in parts:
+        if area.spans is None:
+            unplaced.append(area)
+        else:
+            placed.append((area, bytes_held.within(area.spans)))
+    return placed, unplaced
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """The bytes that come back: at least `least`, at most `most`."""
+
+    least: int
+    most: int
+
+    def __add__(self, other: _Bounds) -> _Bounds:
+        return _Bounds(self.least + other.least, self.most + other.most)
+
+    @property
+    def open(self) -> int:
+        """Bytes that may come back, or not."""
+        return self.most - self.least
+
+
+def _trimmed(area: Area, here: int, *, based: bool) -> _Bounds:
+    """Return the part of *here*, the bytes held for a filesystem, that a trim of it gives back."""
+    least = max(0, here - area.used)
+    if based:
+        return _Bounds(least, min(here, _free(area)))
+    return _Bounds(least, max(0, here - (area.used - area.tables)))
+
+
+def _pool(held: int, parts: Sequence[Area], *, based: bool) -> _Bounds:
+    """Return how many of *held* bytes come back, if they lie anywhere in *parts*."""
+    trimmable: list[Area] = []
+    outside = untrimmed = 0
+    for area in parts:
+        if area.trims:
+            trimmable.append(area)
+        if area.kind != "filesystem":
+            outside += area.size
+        elif not area.trims:
+            untrimmed += area.size - area.used
+    most = 0
+    if trimmable:
+        most = max(0, held - sum(area.used for area in parts))
+    # all of it may lie in areas that no trim reaches
+    least = max(0, most - outside)
+    least = max(0, least - untrimmed)
+    if based:
+        most = max(least, min(held, sum(map(_free, trimmable))))
+    return _Bounds(least, most)
 
 
 def _free(area: Area) -> int:
-    """The most of a filesystem that it does not use, where none of its tables was ever written."""
+    """Return the most bytes that a filesystem does not use, if none of its tables was ever written."""
     return area.size - (area.used - area.tables)
 
 
 @dataclass(frozen=True)
 class HeldBytes:
-    """The bytes that lie in spans which do not overlap: where each begins and ends, and how many lie before it."""
+    """Bytes in spans that do not overlap: the start and the end of each span, and the bytes before it."""
 
     starts: tuple[int, ...]
     ends: tuple[int, ...]
@@ -213,7 +266,7 @@ class HeldBytes:
         )
 
     def within(self, spans: Iterable[Span]) -> int:
-        """How many of them lie in *spans*, which do not overlap either."""
+        """Return how many of them lie in *spans*, which do not overlap either."""
         return sum(self._below(end) - self._below(start) for start, end in spans)
 
     def _below(self, offset: int) -> int:
@@ -225,37 +278,41 @@ class HeldBytes:
         )
 
 
+#: the place of bytes that no trim of a filesystem gives back, by the kind of an area
+_APART = {
+    "swap": "in swap, which no trim empties",
+    "free": "in {}, which no filesystem trims",
+    "filesystem": "free in {}, which cannot be trimmed",
+}
+
+
 def _apart(area: Area) -> str:
-    if area.kind == "swap":
-        return "in swap, which no trim empties"
-    if area.kind == "free":
-        return f"in {area.what}, which no filesystem trims"
-    if area.kind == "filesystem":
-        return f"free in {area.what}, which cannot be trimmed"
-    return f"in {area.what}"
+    return _APART.get(area.kind, "in {}").format(area.what)
 
 
 def promised(guest: Guest) -> str:
-    """What a trim of *guest* gives back over all its disks, in words; empty where nobody can count."""
-    counts = [
-        found for disk in guest.disks if (found := known_backlog(disk)) is not None
-    ]
-    return (
-        between(sum(one.reclaimable for one in counts), sum(one.most for one in counts))
-        if counts
-        else ""
-    )
+    """Return how much a trim of *guest* gives back over all its disks, in words; "" if none can be counted."""
+    counts = []
+    for disk in guest.disks:
+        count = known_backlog(disk)
+        if count is not None:
+            counts.append(count)
+    if not counts:
+        return ""
+    least = sum(count.reclaimable for count in counts)
+    most = sum(count.most for count in counts)
+    return between(least, most)
 
 
 def between(least: int, most: int) -> str:
-    """One count where both are close, else both."""
-    return (
-        size(least) if most - least < most // 20 else f"{size(least)} to {size(most)}"
-    )
+    """Return one count if both are close, else both."""
+    if most - least < most // 20:
+        return size(least)
+    return f"{size(least)} to {size(most)}"
 
 
 def known_backlog(disk: Disk) -> Backlog | None:
-    """`backlog`, or None where it cannot be had."""
+    """Return `backlog`, or None if it cannot be counted."""
     try:
         return backlog(disk)
     except (NotApplicable, NotAssessable, ProbeError, libvirt.libvirtError):
@@ -263,33 +320,17 @@ def known_backlog(disk: Disk) -> Backlog | None:
 
 
 def _by_typed_calls(disk: Disk, allocated: int) -> Backlog:
-    """What guest-get-fsinfo suffices for, where the agent runs no commands: that there is no backlog.
+    """Return an empty backlog if guest-get-fsinfo proves it, for an agent that runs no commands. Raises NotAssessable.
 
-    Whether there is one stays open: of swap and of what is not mounted the agent says nothing.
+    The agent does not report swap and unmounted filesystems, so it cannot prove that there is a backlog.
     """
     guest = disk.guest
-    if (
-        len(
-            [
-                one
-                for one in (guest.live or guest.definition).disks
-                if one.device == "disk"
-            ]
-        )
-        != 1
-    ):
+    views = (guest.live or guest.definition).disks
+    if len([view for view in views if view.device == "disk"]) != 1:
         raise NotAssessable(
             "its agent runs no commands: which filesystem lies on which disk cannot be told"
         )
-    filesystems = guest.agent.command("guest-get-fsinfo")
-    used: dict[str, int] = {}
-    for one in filesystems if isinstance(filesystems, list) else ():
-        if (
-            isinstance(one, dict)
-            and isinstance(one.get("used-bytes"), int)
-            and one.get("disk")
-        ):
-            used[str(one.get("name"))] = one["used-bytes"]
+    used = _used_by_agent(guest)
     needed = sum(used.values())
     if not used or not 0 <= needed <= allocated + tolerated(needed):
         raise NotAssessable(
@@ -301,3 +342,18 @@ def _by_typed_calls(disk: Disk, allocated: int) -> Backlog:
             "and what swap needs cannot be told (see guest-access)"
         )
     return Backlog(allocated, needed, 0, 0)
+
+
+def _used_by_agent(guest: Guest) -> dict[str, int]:
+    """Return the bytes that each filesystem on a disk uses, by its name in guest-get-fsinfo."""
+    filesystems = guest.agent.command("guest-get-fsinfo")
+    if not isinstance(filesystems, list):
+        return {}
+    used: dict[str, int] = {}
+    for filesystem in filesystems:
+        if not isinstance(filesystem, dict) or not filesystem.get("disk"):
+            continue
+        count = filesystem.get("used-bytes")
+        if isinstance(count, int):
+            used[str(filesystem.get("name"))] = count
+    return used

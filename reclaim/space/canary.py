@@ -12,7 +12,7 @@ from testinfra.host import Host
 from reclaim.base.errors import ProbeError
 
 MIB = 1024 * 1024
-#: seconds that the guest keeps the canary where nobody comes for it
+#: seconds that the guest keeps the canary if it is not dug out
 _HOLD_SECONDS = 180
 _TRIM_SECONDS = 900
 #: the slowest disk that is waited for, in seconds a MiB
@@ -21,12 +21,12 @@ _SWEEP_SECONDS = 60
 
 
 class NotPlanted(Exception):
-    """The guest could not do it, and in what words it says so."""
+    """The guest could not do it; the text is the guest's own."""
 
 
 @dataclass(frozen=True)
 class Trimmed:
-    """What fstrim(8) ended with. `claimed`: the bytes that it says it trimmed."""
+    """The status and the output of fstrim(8). `claimed`: the bytes that it reports as trimmed."""
 
     status: int
     words: str
@@ -50,13 +50,14 @@ class Canary:
     _begun: bool = False
 
     def prepare(self) -> tuple[Trimmed, int]:
-        """Trim what is free already. Returns what fstrim said, and the free bytes (statvfs(3)'s f_bavail)."""
+        """Trim the free space. Return the result of fstrim, and the free bytes (statvfs(3)'s f_bavail).
+
+        Raises ProbeError.
+        """
         lines = self._run("prepare", seconds=_TRIM_SECONDS)
-        match = (
-            re.fullmatch(r"\S.*\s\d+\s+\d+\s+(\d{1,18})\s+\d+%\s.*", lines[-1])
-            if lines
-            else None
-        )
+        match = None
+        if lines:
+            match = re.fullmatch(r"\S.*\s\d+\s+\d+\s+(\d{1,18})\s+\d+%\s.*", lines[-1])
         if match is None:
             raise ProbeError(
                 f"{self.guest}: df in the guest does not say what is free on {self.mount!r}"
@@ -64,7 +65,7 @@ class Canary:
         return _trimmed(self.guest, lines), int(match[1]) * 1024
 
     def plant(self, mebibytes: int) -> None:
-        """Write it, and have it on the guest's disk. Raises NotPlanted in the guest's words."""
+        """Write it, and have it on the guest's disk. Raises NotPlanted with the guest's own text, ProbeError."""
         self._begun = True
         seconds = 60 + mebibytes * _SECONDS_PER_MIB
         lines = self._run("plant", str(mebibytes), str(_HOLD_SECONDS), seconds=seconds)
@@ -76,29 +77,22 @@ class Canary:
         self._holder = match[1]
 
     def dig(self) -> Trimmed:
-        """Delete it and trim its filesystem. Raises NotPlanted where it was gone already."""
+        """Delete it and trim its filesystem. Raises NotPlanted if it was gone already."""
         lines = self._run("dig", self._holder, seconds=_TRIM_SECONDS)
         self._begun = False
         return _trimmed(self.guest, lines)
 
     def sweep(self) -> None:
-        """End whoever writes or holds it; nothing happens where it was dug out."""
+        """End the process that writes or holds it; do nothing if it was dug out."""
         if self._begun:
             self._begun = False
             self._run("sweep", seconds=_SWEEP_SECONDS)
 
     def _run(self, verb: str, *arguments: str, seconds: int) -> list[str]:
-        words = [
-            "/bin/sh",
-            "-c",
-            script(),
-            "reclaim",
-            verb,
-            self.mount,
-            self.token,
-            *arguments,
-        ]
-        result = self.shell.run(" ".join(["%s"] * len(words)), *words, seconds=seconds)
+        own = ["/bin/sh", "-c", script(), "reclaim", verb, self.mount, self.token]
+        command = [*own, *arguments]
+        quoted = " ".join(["%s"] * len(command))
+        result = self.shell.run(quoted, *command, seconds=seconds)
         if result.rc != 0:
             said = " ".join(result.stderr.split())[-200:]
             raise NotPlanted(
@@ -108,19 +102,13 @@ class Canary:
 
 
 def script() -> str:
-    """The shell script that does the work in the guest."""
+    """Return the shell script that does the work in the guest."""
     return files("reclaim.space").joinpath("canary.sh").read_text(encoding="utf-8")
 
 
 def _trimmed(guest: str, lines: list[str]) -> Trimmed:
-    match = next(
-        (
-            found
-            for line in lines
-            if (found := re.fullmatch(r"trim (\d{1,3}) ?(.*)", line))
-        ),
-        None,
-    )
-    if match is None:
-        raise ProbeError(f"{guest}: the guest does not say what fstrim ended with")
-    return Trimmed(int(match[1]), " ".join(match[2].split())[:200])
+    for line in lines:
+        match = re.fullmatch(r"trim (\d{1,3}) ?(.*)", line)
+        if match is not None:
+            return Trimmed(int(match[1]), " ".join(match[2].split())[:200])
+    raise ProbeError(f"{guest}: the guest does not say what fstrim ended with")

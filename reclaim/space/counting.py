@@ -1,4 +1,4 @@
-"""What the host holds for a guest's disk, counted again and again while a canary comes and goes."""
+"""The bytes that the host holds for a guest's disk, counted again and again while a canary comes and goes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PATIENCE = 2.0
 
 @dataclass(frozen=True)
 class Store:
-    """Where the bytes of one running disk lie on the host, and how they can be counted.
+    """The place on the host of the bytes of one running disk, and the way to count them.
 
     `target` is its name in the running QEMU, `grain` the bytes that the host frees as one: the image's cluster, the
     thin pool's chunk, the filesystem's block.
@@ -59,7 +59,7 @@ class Store:
         return _LAGS.get(self.found.image.filesystem, _LAG)
 
     def allocated(self) -> int:
-        """Bytes that the host holds. Raises ProbeError."""
+        """Return the bytes that the host holds. Raises ProbeError."""
         image = self.found.image
         if not image.is_device:
             return self.disk.guest.hypervisor.allocated(image.path)
@@ -71,49 +71,50 @@ class Store:
         return count
 
     def written(self) -> tuple[int, int]:
-        """Write requests and bytes that QEMU has had from the guest (virDomainBlockStats)."""
+        """Return the write requests and bytes that QEMU has had from the guest (virDomainBlockStats)."""
         _, _, requests, count, _ = self.disk.guest.domain.blockStats(self.target)
         return int(requests), int(count)
 
 
 def store(disk: Disk) -> Store:
-    """How the bytes of *disk* can be counted. Raises NotApplicable and NotAssessable where they cannot, ProbeError."""
+    """Return the store of *disk*. Raises NotApplicable and NotAssessable if it cannot be counted, ProbeError."""
     view = disk.guest.live_disk(disk.view)
     if view is None:
         raise NotAssessable("the running guest does not have this disk")
-    found = shrinkable.inspect(disk)
-    image = found.image
-    if shrinkable.is_thick(found):
+    inspected = shrinkable.inspect(disk)
+    image = inspected.image
+    if shrinkable.is_thick(inspected):
         raise NotAssessable(shrinkable.thick_words(image))
     if image.allocated is None:
         raise NotAssessable(
             f"{image.path}: a device that is no LVM thin volume: what it frees cannot be counted here"
         )
-    if found.qcow2 is not None and found.qcow2.external_data:
+    if inspected.qcow2 is not None and inspected.qcow2.external_data:
         raise NotAssessable(f"{image.path}: its data lies in another file")
-    return Store(disk, view.target, found)
+    return Store(disk, view.target, inspected)
 
 
 def allocated(stores: Sequence[Store]) -> int:
-    """Bytes that the host holds for all of them."""
-    return sum(one.allocated() for one in stores)
+    """Return the bytes that the host holds for all of them."""
+    return sum(store.allocated() for store in stores)
 
 
 def written(stores: Sequence[Store]) -> int:
-    """The most that the guest's writes so far can have taken on the host.
+    """Return the most that the guest's writes so far can have taken on the host.
 
     Each request may touch a grain at either end that it does not fill.
     """
     total = 0
-    for one in stores:
-        requests, count = one.written()
-        total += count + 2 * one.grain * requests
+    for store in stores:
+        requests, count = store.written()
+        total += count + 2 * store.grain * requests
     return total
 
 
 def settled(stores: Sequence[Store], enough: Callable[[int], bool]) -> int:
-    """What the host holds once it is *enough*, or when its count lags behind no longer."""
-    deadline = time.monotonic() + max(_PATIENCE, *(one.lag for one in stores))
+    """Return the bytes that the host holds, once they are *enough* or its count lags behind no longer."""
+    lag = max(store.lag for store in stores)
+    deadline = time.monotonic() + max(_PATIENCE, lag)
     while True:
         count = allocated(stores)
         if enough(count) or time.monotonic() > deadline:
@@ -122,8 +123,8 @@ def settled(stores: Sequence[Store], enough: Callable[[int], bool]) -> int:
 
 
 def steady(stores: Sequence[Store]) -> int:
-    """What the host holds, once it holds the same as its count's lag ago; after a few looks whatever that is."""
-    lag = max(one.lag for one in stores)
+    """Return the bytes that the host holds, once two counts agree that are a lag apart, or after a few looks."""
+    lag = max(store.lag for store in stores)
     seen = allocated(stores)
     for _ in range(_LOOKS):
         time.sleep(lag)

@@ -1,28 +1,25 @@
-"""What the disks of guests take on the host, before and after."""
+"""The bytes that the disks of guests take on the host, before and after a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import libvirt
 
 from reclaim.base.errors import NotAssessable, ProbeError
+from reclaim.definition.domain import DiskView
 from reclaim.handles.device import device_of
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.node import Node
 from reclaim.inside.filesystems import need
 from reclaim.space.backlog import known_backlog
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass
 class DiskSpace:
-    """What one disk takes. Sizes in bytes; None where nobody could count."""
+    """The space of one disk. Sizes in bytes; None if it could not be counted."""
 
     guest: str
     disk: str
@@ -31,7 +28,7 @@ class DiskSpace:
     allocated_before: int | None
     allocated_after: int | None
     used: int | None
-    #: what a trim gives back at least
+    #: bytes that a trim gives back at least
     reclaimable_before: int | None = None
     reclaimable_after: int | None = None
 
@@ -43,10 +40,12 @@ def measure(
     *,
     after: bool,
 ) -> None:
-    """Count what the disks of *guests* take on the host, before anything is changed or *after*."""
-    disks = [(disk, disk.view) for guest in guests for disk in _file_disks(guest)]
+    """Count the bytes that the disks of *guests* take on the host, before anything is changed or *after*."""
+    disks: list[tuple[Disk, DiskView]] = []
+    for guest in guests:
+        disks += [(disk, disk.view) for disk in _file_disks(guest)]
     blocks = hypervisor.allocated_each([str(view.path) for _, view in disks])
-    for guest, several in groupby(disks, key=lambda one: one[0].guest):
+    for guest, several in groupby(disks, key=lambda pair: pair[0].guest):
         with guest.contained():
             for disk, view in several:
                 _count(disk, storage, blocks.get(str(view.path)), after=after)
@@ -65,25 +64,25 @@ def _count(
         storage[key] = DiskSpace(
             *key, disk.path, _capacity(disk), allocated, allocated, None
         )
-    storage[key].allocated_after = allocated
+    space = storage[key]
+    space.allocated_after = allocated
     if not _runs(disk.guest):
-        return  # one that is off again keeps what was seen while it ran
-    storage[key].used = (
-        _used(disk) if after or storage[key].used is None else storage[key].used
-    )
-    spare = (
-        known_backlog(disk) if disk.guest.has_facts and allocated is not None else None
-    )
-    storage[key].reclaimable_after = spare.reclaimable if spare else None
+        return  # a guest that is off again keeps the figures of when it ran
+    if after or space.used is None:
+        space.used = _used(disk)
+    spare = None
+    if disk.guest.has_facts and allocated is not None:
+        spare = known_backlog(disk)
+    space.reclaimable_after = spare.reclaimable if spare else None
     if not after:
-        storage[key].reclaimable_before = storage[key].reclaimable_after
+        space.reclaimable_before = space.reclaimable_after
 
 
 def _file_disks(guest: Guest) -> list[Disk]:
     try:
         return [disk for disk in guest.disks if disk.path and disk.view.type == "file"]
     except (libvirt.libvirtError, ProbeError):
-        return []  # the guest is gone, or its definition cannot be read; the checks say so
+        return []  # the guest is gone, or its definition cannot be read; the checks report that
 
 
 def _runs(guest: Guest) -> bool:
@@ -94,17 +93,18 @@ def _runs(guest: Guest) -> bool:
 
 
 def _name_before(disk: Disk) -> str:
-    """The target under which the run began."""
-    return next(
-        (old for old, new in disk.guest.renamed.items() if new == disk.name), disk.name
-    )
+    """Return the target under which the run began."""
+    for old, new in disk.guest.renamed.items():
+        if new == disk.name:
+            return old
+    return disk.name
 
 
 def _capacity(disk: Disk) -> int | None:
     try:
         return int(disk.guest.domain.blockInfo(disk.path or "")[0])
     except libvirt.libvirtError:
-        return None  # the image is gone, or the driver cannot tell
+        return None  # the image is gone, or the driver does not know it
 
 
 def _used(disk: Disk) -> int | None:
@@ -112,16 +112,18 @@ def _used(disk: Disk) -> int | None:
         return None
     try:
         device = device_of(disk)
-        return need(disk.guest.facts, device) if device else None
+        if device is None:
+            return None
+        return need(disk.guest.facts, device)
     except (NotAssessable, ProbeError):
         return None
 
 
 def reclaimed(storage: Iterable[DiskSpace]) -> int:
-    """Bytes that came home: what the host holds less than before, over all disks; never below 0."""
-    changes = (
-        one.allocated_before - one.allocated_after
-        for one in storage
-        if one.allocated_before is not None and one.allocated_after is not None
-    )
-    return max(0, sum(changes))
+    """Return by how many bytes the host holds less than before, over all disks; never below 0."""
+    less = 0
+    for space in storage:
+        if space.allocated_before is None or space.allocated_after is None:
+            continue
+        less += space.allocated_before - space.allocated_after
+    return max(0, less)

@@ -20,17 +20,17 @@ from reclaim.space import counting, diagnosis
 from reclaim.space.canary import MIB, Canary, NotPlanted
 from reclaim.space.counting import Store
 
-#: what has to come back of a canary: a filesystem may keep the ends of it in clusters that hold other things too
+#: the share of a canary that has to come back: a filesystem may keep its ends in clusters that hold other data too
 SHARE = 0.95
 #: never more of the free space than this
 _FREE_SHARE = 10
-#: grains that a canary fills at least: its two ends then are less than what need not come back
+#: grains that a canary fills at least: then its two ends are less than the share that need not come back
 _GRAINS = 64
-#: less than this cannot be told from what deleting it makes the filesystem write
+#: a smaller canary drowns in the blocks that the filesystem writes to delete it
 _SMALLEST = 4 * MIB
-#: how often it is tried in a guest that writes so much that nothing can be told
+#: tries in a guest that writes so much that a proof is inconclusive
 _TRIES = 3
-#: where a guest keeps what became of its canaries
+#: the key in `Guest.learned` of a guest's proofs
 _LEARNED = "proofs"
 #: disks that are not known, as far as they are named
 _SHOWN = 5
@@ -38,11 +38,11 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Proof:
-    """What became of the canary in one filesystem. Bytes.
+    """The fate of the canary in one filesystem. Sizes in bytes.
 
     `arrived`: how much more the host held with it; `returned`: how much less without it, at most `canary`;
-    `claimed`: what fstrim says; `problem`: why nothing can be said, and is `excluded` where nothing is asked;
-    `layer`: what keeps the bytes; `note`: what else stays.
+    `claimed`: the bytes that fstrim reports; `problem`: why there is no result; `excluded`: the requirement does not
+    apply; `layer`: the layer that keeps the bytes; `note`: the obstacles that remain.
     """
 
     mount: str
@@ -63,25 +63,27 @@ class Proof:
 
     @property
     def told(self) -> str:
-        """It in words."""
-        where = f"{self.mount} ({', '.join(self.disks)})" if self.disks else self.mount
+        """The proof in words."""
+        place = f"{self.mount} ({', '.join(self.disks)})" if self.disks else self.mount
         if self.problem:
-            return f"{where}: {self.problem}"
+            return f"{place}: {self.problem}"
         share = 100 * self.returned / self.canary
-        words = f"{where}: of {size(self.canary)} written, {size(self.returned)} came back ({share:.0f} %)"
+        text = f"{place}: of {size(self.canary)} written, {size(self.returned)} came back ({share:.0f} %)"
         if self.arrived < SHARE * self.canary:
-            words += f", though the host had only {size(self.arrived)} more to hold"
-        if self.holds:
-            return f"{words}; {self.note}" if self.note else words
-        if self.claimed is not None:
-            words += f"; fstrim says it trimmed {size(self.claimed)}"
-        return f"{words}: {self.layer}"
+            text += f", though the host had only {size(self.arrived)} more to hold"
+        if not self.holds:
+            if self.claimed is not None:
+                text += f"; fstrim says it trimmed {size(self.claimed)}"
+            return f"{text}: {self.layer}"
+        if self.note:
+            text += f"; {self.note}"
+        return text
 
 
 def prove(guest: Guest) -> tuple[Proof, ...]:
-    """Each filesystem of *guest* that lies on an image, once: kept until something is changed inside.
+    """Prove each filesystem of *guest* that lies on an image, once: the proofs are kept until a change inside.
 
-    Raises NotAssessable where nobody can look inside, ProbeError where the guest does not answer as it should.
+    Raises NotAssessable if there is no way to look inside, ProbeError if the guest does not answer as it should.
     """
     if _LEARNED not in guest.learned:
         try:
@@ -94,48 +96,53 @@ def prove(guest: Guest) -> tuple[Proof, ...]:
 
 def _proofs(guest: Guest) -> Iterator[Proof]:
     facts = guest.facts
-    disks = {
-        device.path: disk
-        for disk in guest.disks
-        if (device := device_of(disk)) is not None
-    }
-    for one in filesystems(facts):
-        guest.hypervisor.progress(f"{guest.name}: a canary in {one.mount.target}")
+    disks: dict[str, Disk] = {}
+    for disk in guest.disks:
+        device = device_of(disk)
+        if device is not None:
+            disks[device.path] = disk
+    for filesystem in filesystems(facts):
+        guest.hypervisor.progress(
+            f"{guest.name}: a canary in {filesystem.mount.target}"
+        )
         started = time.monotonic()
-        below = _devices(facts, one)
-        unknown = list(islice((path for path in below if path not in disks), _SHOWN))
-        on = [disks[path] for path in below[: len(disks)] if path in disks]
-        names = tuple(disk.target for disk in on)
-        try:
-            if unknown:
-                raise NotAssessable(
-                    f"which disk of the definition {', '.join(unknown)} is cannot be told"
-                )
-            proof = _prove(one, _stores(one, on))
-        except NotApplicable as exc:
-            proof = Proof(one.mount.target, names, problem=str(exc), excluded=True)
-        except NotAssessable as exc:
-            proof = Proof(one.mount.target, names, problem=str(exc))
-        except NotPlanted as exc:
-            proof = Proof(
-                one.mount.target, names, problem=f"no canary could be kept in it: {exc}"
-            )
+        proof = _proof(filesystem, _devices(facts, filesystem), disks)
         yield replace(proof, seconds=time.monotonic() - started)
 
 
-def _devices(facts: Facts, one: Filesystem) -> Sequence[str]:
-    """The whole disks under a filesystem, in order: of a btrfs on several devices, those of each."""
-    found = {way[0].path for way in one.ways}
-    together = (
-        _btrfs_disks(facts).get(one.device.uuid or "")
-        if one.mount.fstype == "btrfs"
-        else None
-    )
+def _proof(
+    filesystem: Filesystem, below: Sequence[str], disks: Mapping[str, Disk]
+) -> Proof:
+    """Prove *filesystem*, which lies on the devices *below*, or return a proof with the problem. Raises ProbeError."""
+    mount = filesystem.mount.target
+    unknown = list(islice((path for path in below if path not in disks), _SHOWN))
+    on = [disks[path] for path in below[: len(disks)] if path in disks]
+    names = tuple(disk.target for disk in on)
+    try:
+        if unknown:
+            raise NotAssessable(
+                f"which disk of the definition {', '.join(unknown)} is cannot be told"
+            )
+        return _prove(filesystem, _stores(filesystem, on))
+    except NotApplicable as exc:
+        return Proof(mount, names, problem=str(exc), excluded=True)
+    except NotAssessable as exc:
+        return Proof(mount, names, problem=str(exc))
+    except NotPlanted as exc:
+        return Proof(mount, names, problem=f"no canary could be kept in it: {exc}")
+
+
+def _devices(facts: Facts, filesystem: Filesystem) -> Sequence[str]:
+    """Return the whole disks under a filesystem, in order: of a btrfs on several devices, those of each."""
+    disks = {way[0].path for way in filesystem.ways}
+    if filesystem.mount.fstype != "btrfs":
+        return sorted(disks)
+    together = _btrfs_disks(facts).get(filesystem.device.uuid or "")
     if together is None:
-        return sorted(found)
-    return (
-        together.ordered if found <= together.disks else sorted(found | together.disks)
-    )
+        return sorted(disks)
+    if disks <= together.disks:
+        return together.ordered
+    return sorted(disks | together.disks)
 
 
 class _Together(NamedTuple):
@@ -147,35 +154,42 @@ class _Together(NamedTuple):
 
 @once
 def _btrfs_disks(facts: Facts) -> Mapping[str, _Together]:
-    found: dict[str, set[str]] = {}
+    by_uuid: dict[str, set[str]] = {}
     for part in facts.devices:
         if part.fstype == "btrfs" and part.uuid:
-            found.setdefault(part.uuid, set()).update(
-                way[0].path for way in facts.stack(part)
-            )
+            disks = by_uuid.setdefault(part.uuid, set())
+            disks.update(way[0].path for way in facts.stack(part))
     return {
         uuid: _Together(frozenset(disks), tuple(sorted(disks)))
-        for uuid, disks in found.items()
+        for uuid, disks in by_uuid.items()
     }
 
 
-def _stores(one: Filesystem, disks: Sequence[Disk]) -> list[Store]:
-    """Where the bytes can be counted. Raises NotAssessable where they cannot, NotApplicable where nothing is asked."""
+def _stores(filesystem: Filesystem, disks: Sequence[Disk]) -> list[Store]:
+    """Return the stores of *disks*.
+
+    Raises NotAssessable if one cannot be counted, NotApplicable if one is not judged.
+    """
     for disk in disks:
-        if reason := why_not_judged(disk):
+        reason = why_not_judged(disk)
+        if reason:
             raise NotApplicable(f"{disk.target}: {reason}")
-    if "ro" in one.mount.options:
+    mount = filesystem.mount
+    if "ro" in mount.options:
         raise NotAssessable("it is mounted read-only")
-    if one.mount.fstype not in TRIMMABLE:
-        raise NotAssessable(f"{one.mount.fstype or 'it'} is nothing that fstrim trims")
+    if mount.fstype not in TRIMMABLE:
+        raise NotAssessable(f"{mount.fstype or 'it'} is nothing that fstrim trims")
     return [counting.store(disk) for disk in disks]
 
 
-def _prove(one: Filesystem, stores: Sequence[Store]) -> Proof:
-    """One filesystem, again where the guest writes too much meanwhile. Raises NotAssessable, NotPlanted, ProbeError."""
+def _prove(filesystem: Filesystem, stores: Sequence[Store]) -> Proof:
+    """Prove one filesystem, again if the guest writes too much meanwhile.
+
+    Raises NotAssessable, NotPlanted, ProbeError.
+    """
     guest = stores[0].disk.guest
     for _ in range(_TRIES):
-        proof, noise = _once(guest, one, stores)
+        proof, noise = _once(guest, filesystem, stores)
         if proof.holds or proof.returned + noise < SHARE * proof.canary:
             return proof
     raise NotAssessable(
@@ -184,9 +198,12 @@ def _prove(one: Filesystem, stores: Sequence[Store]) -> Proof:
     )
 
 
-def _once(guest: Guest, one: Filesystem, stores: Sequence[Store]) -> tuple[Proof, int]:
-    """What became of one canary, and the most that others can have taken while it went."""
-    canary = Canary(guest.shell, guest.name, one.mount.target)
+def _once(
+    guest: Guest, filesystem: Filesystem, stores: Sequence[Store]
+) -> tuple[Proof, int]:
+    """Return the fate of one canary, and the most bytes that other writes can have taken meanwhile."""
+    mount = filesystem.mount.target
+    canary = Canary(guest.shell, guest.name, mount)
     _, free = canary.prepare()
     wanted = _canary_bytes(guest, free, max(store.grain for store in stores))
     before = counting.steady(stores)
@@ -195,32 +212,38 @@ def _once(guest: Guest, one: Filesystem, stores: Sequence[Store]) -> tuple[Proof
         full = counting.settled(stores, lambda count: count - before >= SHARE * wanted)
         written = counting.written(stores)
         trimmed = canary.dig()
-        # a mirror in the guest writes it twice, and has to give both back
-        brought = (
-            full - before if len(stores) > 1 and full - before > wanted else wanted
-        )
+        brought = _brought(stores, wanted, full - before)
         left = counting.settled(stores, lambda count: full - count >= SHARE * brought)
         noise = counting.written(stores) - written
     finally:
         _leave_nothing(canary)
     returned = max(0, min(brought, full - left))
+    kept_by = ""
+    if returned < SHARE * brought:
+        kept_by = diagnosis.layer(filesystem, stores, trimmed, wanted, returned)
     proof = Proof(
-        one.mount.target,
+        mount,
         tuple(store.disk.target for store in stores),
         brought,
         max(0, full - before),
         returned,
         trimmed.claimed,
-        layer=""
-        if returned >= SHARE * brought
-        else diagnosis.layer(one, stores, trimmed, wanted, returned),
+        layer=kept_by,
         note="; ".join(filter(None, map(diagnosis.older, stores))),
     )
     return proof, noise
 
 
+def _brought(stores: Sequence[Store], wanted: int, arrived: int) -> int:
+    """Return the bytes that have to come back."""
+    if len(stores) == 1:
+        return wanted
+    # a mirror in the guest writes it twice, and has to give both back
+    return max(wanted, arrived)
+
+
 def _leave_nothing(canary: Canary) -> None:
-    """End what is left of it in the guest; where nobody answers there it ends by itself."""
+    """End the remains of it in the guest; if the guest does not answer, they end by themselves."""
     try:
         canary.sweep()
     except (ProbeError, NotPlanted):
@@ -228,12 +251,12 @@ def _leave_nothing(canary: Canary) -> None:
 
 
 def _canary_bytes(guest: Guest, free: int, grain: int) -> int:
-    """How large the canary is: whole MiB and whole grains. Raises NotAssessable where that is too little to be told."""
+    """Return the size of the canary: whole MiB and whole grains. Raises NotAssessable if it drowns in noise."""
     unit = max(MIB, grain)
     wanted = max(guest.policy.canary_mib * MIB, _GRAINS * grain)
-    found = min(wanted, free // _FREE_SHARE) // unit * unit
-    if found < max(_SMALLEST, _GRAINS // 4 * grain):
+    length = min(wanted, free // _FREE_SHARE) // unit * unit
+    if length < max(_SMALLEST, _GRAINS // 4 * grain):
         raise NotAssessable(
             f"{size(free)} are free: a tenth of that is too small a canary to be told from noise"
         )
-    return found
+    return length

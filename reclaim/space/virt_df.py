@@ -1,4 +1,4 @@
-"""What virt-df sees in the image of a guest that is off."""
+"""The filesystems in the image of a guest that is off, as virt-df sees them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from testinfra.backend.base import CommandResult
 
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.definition import othersystem
-from reclaim.handles.guest import Disk
+from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.node import Node
 from reclaim.inside.disk_layout import Area
 from reclaim.storage import host_image
@@ -19,15 +19,16 @@ from reclaim.storage.shrinkable import path_of
 #: seconds to look into an image, and to trim one; the appliance starts in seconds, under emulation in 10
 LOOK_SECONDS = 600
 _MAX_LINES = 10_000
-#: what libguestfs is to use as root where the user says nothing: QEMU itself, not a libvirt that may not read the image
+_KIB = re.compile(r"\d{1,15}")
+#: libguestfs as root uses QEMU itself unless the user set it: a libvirt may not be allowed to read the image
 _ENVIRONMENT = 'LC_ALL=C LIBGUESTFS_BACKEND="${LIBGUESTFS_BACKEND:-direct}"; export LC_ALL LIBGUESTFS_BACKEND'
-#: what was seen in an image, while the host holds as much of it
+#: the filesystems seen in an image, and the bytes that the host held of it then
 _seen: WeakKeyDictionary[Node, dict[str, tuple[int, list[Area]]]] = WeakKeyDictionary()
 _installed: WeakKeyDictionary[Node, bool] = WeakKeyDictionary()
 
 
 def is_installed(hypervisor: Node) -> bool:
-    """Does the hypervisor have guestfs-tools?"""
+    """True if the hypervisor has guestfs-tools."""
     if hypervisor not in _installed:
         _installed[hypervisor] = (
             hypervisor.shell.run("command -v virt-df && command -v virt-sparsify").rc
@@ -37,19 +38,19 @@ def is_installed(hypervisor: Node) -> bool:
 
 
 def areas(disk: Disk, least: int) -> tuple[int, list[Area], bool]:
-    """What the host holds for the disk of a guest that is off, what lies on it, nothing placed, and is it an overlay.
+    """Return the bytes held for the disk of a guest that is off, its areas, none placed, and True if it is an overlay.
 
     An image that holds no more than *least* is not looked into: to look takes seconds. Raises NotAssessable and
-    ProbeError where that cannot be told.
+    ProbeError.
     """
-    guest, hypervisor = disk.guest, disk.guest.hypervisor
+    hypervisor = disk.guest.hypervisor
     image = host_image.look(hypervisor, path_of(disk))
     kind = disk.driver.get("type", "raw")
     if image.allocated is None or kind not in ("raw", "qcow2"):
         raise NotAssessable(
             "it is off, and its image is none that virt-sparsify trims in place"
         )
-    if system := guest.definition.other_system:
+    if system := disk.guest.definition.other_system:
         raise NotAssessable(f"it is off; {othersystem.words(system)}")
     if not is_installed(hypervisor):
         raise NotAssessable(
@@ -58,47 +59,55 @@ def areas(disk: Disk, least: int) -> tuple[int, list[Area], bool]:
     if image.allocated <= least:
         return image.allocated, [], False
     head = host_image.header(hypervisor, image) if kind == "qcow2" else None
-    if head is not None and (head.encrypted or head.external_data or head.snapshots):
+    if head is not None and not head.is_plain:
         raise NotAssessable(
             "it is off, and its image is encrypted, has snapshots or lies in two files"
         )
-    whole = head.virtual if head else image.length
+    parts = _filesystems(disk.guest, image.path, image.allocated, kind)
+    length, based = image.length, False
+    if head is not None:
+        length, based = head.virtual, head.backing is not None
+    rest = max(0, length - sum(part.size for part in parts))
+    everything = [*parts, Area("unknown", "everything else", rest, None)]
+    return image.allocated, everything, based
+
+
+def _filesystems(guest: Guest, path: str, held: int, kind: str) -> list[Area]:
+    """Return the filesystems in the image at *path*, read again if the host holds another count than before.
+
+    Raises NotAssessable if there is none, and ProbeError.
+    """
+    hypervisor = guest.hypervisor
     seen = _seen.setdefault(hypervisor, {})
-    if seen.get(image.path, (0,))[0] != image.allocated:
-        hypervisor.progress(f"{guest.name}: looking into {image.path}")
-        seen[image.path] = image.allocated, _df(hypervisor, image.path, kind)
-    found = seen[image.path][1]
-    if not found:
+    if seen.get(path, (0,))[0] != held:
+        hypervisor.progress(f"{guest.name}: looking into {path}")
+        seen[path] = held, _df(hypervisor, path, kind)
+    parts = seen[path][1]
+    if not parts:
         raise NotAssessable("it is off, and virt-df finds no filesystem in its image")
-    rest = whole - sum(area.size for area in found)
-    everything = [*found, Area("unknown", "everything else", max(0, rest), None)]
-    return image.allocated, everything, head is not None and head.backing is not None
+    return parts
 
 
 def _df(hypervisor: Node, path: str, kind: str) -> list[Area]:
-    """The filesystems in the image."""
+    """Return the filesystems in the image. Raises ProbeError."""
     result = run(hypervisor, LOOK_SECONDS, f"virt-df --csv --format={kind} -a %s", path)
     if result.rc != 0:
         raise ProbeError(f"{path}: virt-df: {last_line(result)}")
-    found: list[Area] = []
+    parts: list[Area] = []
     for row in list(csv.reader(result.stdout.splitlines()))[1:_MAX_LINES]:
-        if len(row) != 6 or not all(re.fullmatch(r"\d{1,15}", one) for one in row[2:4]):
+        if len(row) != 6 or not all(map(_KIB.fullmatch, row[2:4])):
             raise ProbeError(f"{path}: virt-df: its output cannot be parsed")
-        one = Area(
-            "filesystem",
-            row[1],
-            int(row[2]) * 1024,
-            None,
-            int(row[3]) * 1024,
-            trims=True,
-        )
-        # each subvolume of a btrfs is told as if it were all of it
-        if not (
-            row[1].startswith("btrfsvol:")
-            and any((one.size, one.used) == (b.size, b.used) for b in found)
-        ):
-            found.append(one)
-    return found
+        name, length, used = row[1], int(row[2]) * 1024, int(row[3]) * 1024
+        # virt-df prints each subvolume of a btrfs as if it were all of it
+        if name.startswith("btrfsvol:") and _has_one_of(parts, length, used):
+            continue
+        parts.append(Area("filesystem", name, length, None, used, trims=True))
+    return parts
+
+
+def _has_one_of(parts: list[Area], length: int, used: int) -> bool:
+    """True if one of *parts* is as long and has as much in use."""
+    return any((part.size, part.used) == (length, used) for part in parts)
 
 
 def run(hypervisor: Node, seconds: int, command: str, *arguments: str) -> CommandResult:
@@ -111,8 +120,10 @@ def run(hypervisor: Node, seconds: int, command: str, *arguments: str) -> Comman
 def last_line(result: CommandResult) -> str:
     if result.rc in (124, 137):
         return "it took too long"
-    lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
-    return next(
-        (line for line in lines if "error" in line),
-        lines[-1] if lines else f"status {result.rc}",
-    )[:300]
+    stripped = (line.strip() for line in result.stderr.splitlines())
+    last = f"status {result.rc}"
+    for line in filter(None, stripped):
+        last = line
+        if "error" in line:
+            break
+    return last[:300]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from reclaim.files.holes import Span
@@ -17,7 +18,7 @@ from reclaim.storage.qcow2 import Qcow2
 
 _SECONDS = 60
 _MAX_BYTES = 48 * 1024 * 1024
-#: filesystems that share extents between files: a snapshot or a reflink keeps what the image gives back
+#: filesystems that share extents between files: a snapshot or a reflink keeps the blocks that the image gives back
 SHARING = ("btrfs", "xfs", "bcachefs", "ocfs2")
 _EXTENT = re.compile(
     r"\s*\d+:\s+(\d{1,15})\.\.\s*(\d{1,15}):\s+\d+\.\.\s*\d+:\s+\d+:(?:\s+\d+:)?\s*([a-z_,]*)\s*",
@@ -27,7 +28,7 @@ _EXTENT = re.compile(
 
 @dataclass(frozen=True)
 class HostMap:
-    """The held parts of a disk in order, and what of the file snapshots or reflinks share (bytes)."""
+    """The held parts of a disk in order, and the bytes of the file that snapshots or reflinks share."""
 
     spans: tuple[Span, ...]
     shared: int
@@ -45,9 +46,9 @@ _kept: WeakKeyDictionary[Node, dict[str, tuple[int | None, HostMap | None]]] = (
 def host_map(
     hypervisor: Node, image: HostImage, kind: str, head: Qcow2 | None
 ) -> HostMap | None:
-    """The map of *image*; None where it cannot be had, or only in more than a minute.
+    """Return the map of *image*; None if it cannot be read, or only in more than a minute.
 
-    Kept as long as the host holds as much as it did.
+    It is kept as long as the host holds as much as it did.
     """
     known = _kept.setdefault(hypervisor, {})
     if image.path not in known or known[image.path][0] != image.allocated:
@@ -59,70 +60,85 @@ def host_map(
 def _read(
     hypervisor: Node, image: HostImage, kind: str, head: Qcow2 | None
 ) -> HostMap | None:
-    if (
-        image.is_device
-        or kind not in ("raw", "qcow2")
-        or (head is not None and (head.encrypted or head.external_data))
-    ):
+    if image.is_device or kind not in ("raw", "qcow2"):
         return None
-    extents = (
-        _extents(hypervisor, image.path)
-        if kind == "raw" or image.filesystem in SHARING
-        else None
-    )
-    if extents is None and image.filesystem in SHARING:
+    if head is not None and (head.encrypted or head.external_data):
         return None
-    shared = sum(
-        end - start for start, end, flags in extents or () if "shared" in flags
-    )
-    if kind == "raw" and extents is not None:
-        return HostMap(tuple((start, end) for start, end, _ in extents), shared)
+    may_share = image.filesystem in SHARING
+    shared = 0
+    if kind == "raw" or may_share:
+        extents = _extents(hypervisor, image.path)
+        if extents is not None:
+            shared = sum(extent.length for extent in extents if extent.is_shared)
+            if kind == "raw":
+                return HostMap(tuple(extent.span for extent in extents), shared)
+        elif may_share:
+            return None
     spans = _mapped(hypervisor, image.path, kind)
-    return None if spans is None else HostMap(tuple(spans), shared)
+    if spans is None:
+        return None
+    return HostMap(tuple(spans), shared)
 
 
-def _extents(hypervisor: Node, path: str) -> list[tuple[int, int, list[str]]] | None:
-    """The extents of a file with their flags, as filefrag(8) tells; None where it cannot."""
+class _Extent(NamedTuple):
+    span: Span
+    is_shared: bool
+
+    @property
+    def length(self) -> int:
+        return self.span[1] - self.span[0]
+
+
+def _extents(hypervisor: Node, path: str) -> list[_Extent] | None:
+    """Return the extents of a file, as filefrag(8) prints them; None if it cannot."""
     output = _run(hypervisor, "filefrag -v -b512 %s", path)
     if output is None or not re.search(r"\d+ extents? found\n\Z", output):
         return None  # tmpfs has none of it, and filefrag succeeds
-    matches = [
-        match for line in output.splitlines() if (match := _EXTENT.fullmatch(line))
-    ]
-    return [
-        (int(one[1]) * 512, (int(one[2]) + 1) * 512, one[3].split(","))
-        for one in matches
-    ]
+    extents = []
+    for line in output.splitlines():
+        match = _EXTENT.fullmatch(line)
+        if match is not None:
+            span = int(match[1]) * 512, (int(match[2]) + 1) * 512
+            extents.append(_Extent(span, "shared" in match[3].split(",")))
+    return extents
 
 
 def _mapped(hypervisor: Node, path: str, kind: str) -> list[Span] | None:
-    """What of the disk has data in this file, as `qemu-img map` tells; nothing that a header names is opened."""
-    node = {"driver": kind, "file": {"driver": "file", "filename": path}}
-    name = "json:" + json.dumps({**node, "backing": None} if kind == "qcow2" else node)
+    """Return the parts of the disk that have data in this file, or None.
+
+    `qemu-img map` reports them, and opens no file that a header names.
+    """
+    node: dict[str, Any] = {
+        "driver": kind,
+        "file": {"driver": "file", "filename": path},
+    }
+    if kind == "qcow2":
+        node["backing"] = None
+    name = "json:" + json.dumps(node)
     output = _run(hypervisor, "qemu-img map -U --output=json %s", name)
+    spans: list[Span] = []
     try:
         pieces = json.loads(output or "")
         if not isinstance(pieces, list):
             return None
-        # a cluster that reads as zeros may keep its place in the file, and hold nothing there
-        return [
-            (int(one["start"]), int(one["start"]) + int(one["length"]))
-            for one in pieces
-            if one["data"] and not one["zero"] and "offset" in one
-        ]
+        for piece in pieces:
+            # a cluster that reads as zeros may keep its place in the file, and hold nothing there
+            if piece["data"] and not piece["zero"] and "offset" in piece:
+                start = int(piece["start"])
+                spans.append((start, start + int(piece["length"])))
     except (ValueError, KeyError, TypeError):
         return None  # it was cut short, or no answer
+    return spans
 
 
 def _run(hypervisor: Node, command: str, *arguments: str) -> str | None:
-    """What *command* prints; None where it fails, takes too long, or says more than is read."""
+    """Return the output of *command*; None if it fails, takes too long, or prints more than is read."""
     limited = f"timeout -k 5 {_SECONDS} {command}"
     result = hypervisor.shell.run(
         f"LC_ALL=C; export LC_ALL; {limited} 2>/dev/null | head -c {_MAX_BYTES}",
         *arguments,
     )
-    return (
-        result.stdout
-        if result.rc == 0 and 0 < len(result.stdout) < _MAX_BYTES
-        else None
-    )
+    output = str(result.stdout)
+    if result.rc != 0 or not 0 < len(output) < _MAX_BYTES:
+        return None
+    return output

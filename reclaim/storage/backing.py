@@ -1,4 +1,4 @@
-"""What the header of an image names: the file that it stands on, and the one that holds its data. Nothing is opened.
+"""The files that the header of an image names: its backing file, and the one that holds its data. None is opened.
 
 QEMU's docs/interop/qcow2.rst, qed_spec.rst; block/qcow.c, block/vmdk.c; block.c (path_has_protocol, path_combine,
 json: and file: names).
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -24,12 +24,12 @@ _MAGIC, _QED, _VMDK = b"QFI\xfb", b"QED\0", b"KDMV"
 _BACKING_FORMAT, _DATA_FILE = 0xE2792ACA, 0x44415441
 _MAX_NAME = 1023
 
-#: the bytes at an offset, of a length; fewer where the file ends
+#: the bytes at an offset, of a length; fewer if the file ends
 Read = Callable[[int, int], bytes]
 
 
 class Names(NamedTuple):
-    """What a header names. `format` is that of `backing`, None where QEMU would look for itself."""
+    """The names in a header. `format` is that of `backing`, None if QEMU would look for itself."""
 
     backing: str | None = None
     format: str | None = None
@@ -37,26 +37,16 @@ class Names(NamedTuple):
 
 
 def names(read: Read, format: str | None, path: str) -> Names:  # noqa: A002
-    """What the header of the image at *path* names; *format* is what it is said to be, None where nobody says.
+    """Return the names in the header of the image at *path*. *format* is the declared one, or None.
 
-    Raises NotAssessable where the header cannot be read or is none of that format.
+    Raises NotAssessable if the header cannot be read, or is none of that format.
     """
     if format is not None and format not in CHAINING:
         return Names()
     head = read(0, HEAD)
-    if head.startswith(_MAGIC) and len(head) >= 24:
-        return (
-            _of_qcow2(read, head, path)
-            if head[4:8] != b"\0\0\0\1"
-            else Names(_at(read, *_PLACE.unpack_from(head, 8)))
-        )
-    if head.startswith(_QED) and len(head) >= 64:
-        return _of_qed(read, head)
-    if head.startswith((_VMDK, b"# Disk DescriptorFile")):
-        found = re.search(
-            rb'^\s*parentFileNameHint\s*=\s*"([^"\n]{1,1023})"', head, re.MULTILINE
-        )
-        return Names(_text(found[1]) if found else None, "vmdk")
+    for magic, least, reader in _READERS:
+        if head.startswith(magic) and len(head) >= least:
+            return reader(read, head, path)
     if format is None and head:
         return Names()  # QEMU takes it for a raw one
     raise NotAssessable(
@@ -69,11 +59,20 @@ _PLACE = struct.Struct(">QI")
 
 
 def _at(read: Read, offset: int, length: int) -> str | None:
-    return _text(read(offset, min(length, _MAX_NAME))) if offset and length else None
+    if not offset or not length:
+        return None
+    return _text(read(offset, min(length, _MAX_NAME)))
 
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", errors="surrogateescape")
+
+
+def _of_qcow(read: Read, head: bytes, path: str) -> Names:
+    """Return the names in the header of a qcow or a qcow2."""
+    if head[4:8] == b"\0\0\0\1":
+        return Names(_at(read, *_PLACE.unpack_from(head, 8)))
+    return _of_qcow2(read, head, path)
 
 
 def _of_qcow2(read: Read, head: bytes, path: str) -> Names:
@@ -82,22 +81,29 @@ def _of_qcow2(read: Read, head: bytes, path: str) -> Names:
         raise NotAssessable(
             f"{path}: a qcow2 of version {version}, or one that ends in its header"
         )
-    at = 72 if version == 2 else int.from_bytes(head[100:104], "big")
-    found: dict[int, str] = {}
-    while at + 8 <= len(head):
-        kind, length = struct.unpack_from(">II", head, at)
+    offset = 72 if version == 2 else int.from_bytes(head[100:104], "big")
+    extensions: dict[int, str] = {}
+    while offset + 8 <= len(head):
+        kind, length = struct.unpack_from(">II", head, offset)
         if kind == 0:
             break
-        found.setdefault(kind, _text(head[at + 8 : at + 8 + length]))
-        at += 8 + -(-length // 8) * 8
+        extensions.setdefault(kind, _text(head[offset + 8 : offset + 8 + length]))
+        offset += 8 + -(-length // 8) * 8
     return Names(
         _at(read, *_PLACE.unpack_from(head, 8)),
-        found.get(_BACKING_FORMAT),
-        found.get(_DATA_FILE),
+        extensions.get(_BACKING_FORMAT),
+        extensions.get(_DATA_FILE),
     )
 
 
-def _of_qed(read: Read, head: bytes) -> Names:
+def _of_vmdk(_read: Read, head: bytes, _path: str) -> Names:
+    hint = re.search(
+        rb'^\s*parentFileNameHint\s*=\s*"([^"\n]{1,1023})"', head, re.MULTILINE
+    )
+    return Names(_text(hint[1]) if hint else None, "vmdk")
+
+
+def _of_qed(read: Read, head: bytes, _path: str) -> Names:
     features = int.from_bytes(head[16:24], "little")
     offset, length = struct.unpack_from("<II", head, 56)
     if not features & 1:
@@ -105,11 +111,20 @@ def _of_qed(read: Read, head: bytes) -> Names:
     return Names(_at(read, offset, length), "raw" if features & 4 else None)
 
 
+#: the first bytes of a header, the bytes that it has at least, and the function that reads its names
+_READERS: tuple[tuple[bytes, int, Callable[[Read, bytes, str], Names]], ...] = (
+    (_MAGIC, 24, _of_qcow),
+    (_QED, 64, _of_qed),
+    (_VMDK, 0, _of_vmdk),
+    (b"# Disk DescriptorFile", 0, _of_vmdk),
+)
+
+
 # Where a name leads ---------------------------------------------------------------------------
 
 #: nodes of a `json:` name that are taken apart, and how deep they may lie in one another
 _MOST_NODES, _DEEPEST_NODE = 1_000, 32
-#: drivers of files and devices of the host, and what names the file (QEMU's qapi/block-core.json)
+#: drivers of files and devices of the host, and the setting that names the file (QEMU's qapi/block-core.json)
 _LOCAL = {
     "file": "filename",
     "host_device": "filename",
@@ -117,33 +132,33 @@ _LOCAL = {
     "io_uring": "path",
     "": "filename",
 }
-#: drivers of what several can write to on a network
+#: drivers of images on a network, which several can write to
 _CLUSTERS = ("rbd", "gluster", "iscsi", "sheepdog", "nbd", "nfs", "ssh")
-#: and of what nobody writes to, or that is nobody else's
+#: and of images that are only read, or of this QEMU alone
 _HARMLESS = ("http", "https", "ftp", "ftps", "null-co", "null-aio", "vvfat")
 #: default ports, which one may write and another leave out
 _PORTS = {"nbd": "10809", "ssh": "22", "nfs": "2049"}
 
 
 class Leaf(NamedTuple):
-    """A place, and the format of what lies there; None where QEMU would look for itself."""
+    """A place, and the format of the image there; None if QEMU would look for itself."""
 
     place: str
     format: str | None
 
 
 def locations(name: str, folder: str, format: str | None) -> list[Leaf]:  # noqa: A002
-    """The paths, or `protocol:…` of what is no file here, that *name* (in an image in *folder*) leads to.
+    """Return the paths that *name* leads to, in an image in *folder*; `protocol:…` for a place that is no file here.
 
-    *format* is what the whole is said to be. Raises NotAssessable where a `json:` name cannot be understood.
+    *format* is the declared format of the whole. Raises NotAssessable if a `json:` name cannot be understood.
     """
     if name.startswith("json:"):
-        found = list(_leaves(_tree(name), folder, format, 0))
-        if not found or len(found) > _MOST_NODES:
+        leaves = list(_leaves(_tree(name), folder, format, 0))
+        if not leaves or len(leaves) > _MOST_NODES:
             raise NotAssessable(
                 f"the name {name[:100]} of its backing file is not understood"
             )
-        return found
+        return leaves
     if name.startswith("blkdebug:"):  # and its own configuration file
         return locations(name.split(":", 2)[-1], folder, format)
     if name.startswith("blkverify:"):
@@ -153,7 +168,7 @@ def locations(name: str, folder: str, format: str | None) -> list[Leaf]:  # noqa
 
 
 def location(name: str, folder: str) -> str:
-    """The one place that *name*, which is no `json:`, means."""
+    """Return the one place that *name* means, which is no `json:`."""
     if re.match(r"(file|host_device|host_cdrom):", name):
         return location(name.partition(":")[2].removeprefix("//"), folder)
     if ":" in name.partition("/")[0]:
@@ -162,59 +177,73 @@ def location(name: str, folder: str) -> str:
 
 
 def network(name: str) -> str:
-    """`rbd:pool/image` of what QEMU and libvirt write in several ways: without options, monitors and secrets."""
+    """Return one spelling (`rbd:pool/image`) for names that QEMU and libvirt write in several ways.
+
+    It has no options, monitors and secrets.
+    """
     protocol, _, rest = name.partition(":")
     protocol, _, transport = protocol.partition("+")
-    if protocol in ("gluster", "iscsi", "sheepdog") and rest.startswith("//"):
+    is_url = rest.startswith("//")
+    if protocol in ("gluster", "iscsi", "sheepdog") and is_url:
         return f"{protocol}:{rest[2:].partition('/')[2]}"  # of one cluster, whichever host is asked
     if protocol == "rbd":
         return f"rbd:{re.split(r'[:@]', rest)[0]}"
-    if (
-        protocol == "nbd"
-        and transport == "unix"
-        and (socket := re.search(r"[?&]socket=([^&]+)", rest))
-    ):
-        return f"nbd:{unquote(socket[1])}/{rest.partition('?')[0].lstrip('/')}"
-    if protocol == "nbd" and not rest.startswith("//"):
-        where, _, export = rest.partition(":exportname=")
-        at = where.removeprefix("unix:")
-        return (
-            f"nbd:{at}/{export}" if at != where else network(f"nbd://{where}/{export}")
-        )
-    if protocol in _PORTS and rest.startswith("//"):
-        host, _, path = rest[2:].partition("/")
-        host = host.rpartition("@")[2]
-        host = (
-            host
-            if re.search(r":\d+\Z", host)
-            else f"{host.removesuffix(':')}:{_PORTS[protocol]}"
-        )
-        return f"{protocol}://{host}/{path.partition('?')[0].lstrip('/')}"
+    if protocol == "nbd":
+        place = _nbd(transport, rest)
+        if place:
+            return place
+    if protocol in _PORTS and is_url:
+        return _with_port(protocol, rest)
     return f"{protocol}:{rest}"
 
 
+def _nbd(transport: str, rest: str) -> str:
+    """Return the place of an NBD export at a socket, or written in QEMU's old way; "" for any other URL."""
+    if transport == "unix":
+        socket = re.search(r"[?&]socket=([^&]+)", rest)
+        if socket:
+            return f"nbd:{unquote(socket[1])}/{rest.partition('?')[0].lstrip('/')}"
+    if rest.startswith("//"):
+        return ""
+    server, _, export = rest.partition(":exportname=")
+    socket_path = server.removeprefix("unix:")
+    if socket_path != server:
+        return f"nbd:{socket_path}/{export}"
+    return network(f"nbd://{server}/{export}")
+
+
+def _with_port(protocol: str, rest: str) -> str:
+    """Return a URL without user and options, with the default port if it has none."""
+    host, _, path = rest[2:].partition("/")
+    host = host.rpartition("@")[2]
+    if not re.search(r":\d+\Z", host):
+        host = f"{host.removesuffix(':')}:{_PORTS[protocol]}"
+    return f"{protocol}://{host}/{path.partition('?')[0].lstrip('/')}"
+
+
 def _tree(name: str) -> dict[str, Any]:
-    """The nodes of a `json:` name. Raises NotAssessable."""
+    """Return the nodes of a `json:` name. Raises NotAssessable."""
     try:
-        found = json.loads(name.removeprefix("json:"))
+        tree = json.loads(name.removeprefix("json:"))
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        tree = None
+    if not isinstance(tree, dict):
         raise NotAssessable(
             f"the name {name[:100]} of its backing file is not understood"
         )
-    return found
+    return tree
 
 
 def _unfolded(node: dict[str, Any]) -> dict[str, Any]:
-    """*node* with `file.driver` as what it is: the driver of its node `file` (QEMU's qdict_crumple)."""
+    """Return *node* with `file.driver` as the driver of its node `file` (QEMU's qdict_crumple)."""
     tree: dict[str, Any] = {}
     for key, value in node.items():
-        at, (*above, last) = tree, key.split(".")[:_DEEPEST_NODE]
-        for one in above:
-            inner = at.setdefault(one, {})
-            at = inner if isinstance(inner, dict) else {}
-        at[last] = value
+        *above, last = key.split(".")[:_DEEPEST_NODE]
+        inner = tree
+        for name in above:
+            below = inner.setdefault(name, {})
+            inner = below if isinstance(below, dict) else {}
+        inner[last] = value
     return tree
 
 
@@ -224,33 +253,37 @@ def _leaves(
     format: str | None,  # noqa: A002 (QEMU's word)
     depth: int,
 ) -> Iterator[Leaf]:
-    """The files of a node and of those below it. Raises NotAssessable where one leads nobody knows where."""
+    """Yield the files of a node and of those below it. Raises NotAssessable if one is not understood."""
     if depth > _DEEPEST_NODE:
         raise NotAssessable("the name of its backing file is nested too deep")
     node = _unfolded(node)
     driver = str(node.get("driver", ""))
     own = driver if driver in CHAINING or driver == "raw" else format
-    if place := _place_of(driver, node, folder):
+    place = _place_of(driver, node, folder)
+    if place:
         yield Leaf(place, own)
         return
-    children = [
-        (name, one)
-        for name, value in node.items()
-        if name not in _NO_NODES
-        for one in _nodes(value)
-    ]
+    children = _children(node)
     if not children:
-        words = driver or "without a driver"
         raise NotAssessable(
-            f"the node {words} in the name of its backing file is not understood"
+            f"the node {driver or 'without a driver'} in the name of its backing file is not understood"
         )
+    formats = {"backing": None, "data-file": "raw"}
     for name, child in children:
-        other = None if name == "backing" else "raw" if name == "data-file" else own
-        yield from _leaves(child, folder, other, depth + 1)
+        yield from _leaves(child, folder, formats.get(name, own), depth + 1)
+
+
+def _children(node: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the nodes below *node*, each with its name there."""
+    children: list[tuple[str, dict[str, Any]]] = []
+    for name, value in node.items():
+        if name not in _NO_NODES:
+            children += [(name, child) for child in _nodes(value)]
+    return children
 
 
 def _place_of(driver: str, node: dict[str, Any], folder: str) -> str:
-    """Where a node that has none below it leads; "" for one that has."""
+    """Return the place that a node without children leads to; "" for a node with children."""
     if driver in _HARMLESS:
         return f"{driver}:"
     if driver in _CLUSTERS:
@@ -259,7 +292,7 @@ def _place_of(driver: str, node: dict[str, Any], folder: str) -> str:
     return str(PurePosixPath(folder) / path) if isinstance(path, str) else ""
 
 
-#: what a node has that are no nodes (`server` is where one on a network is)
+#: settings of a node that are no nodes (`server` is the place of a node on a network)
 _NO_NODES = (
     "server",
     "cache",
@@ -273,50 +306,61 @@ _NO_NODES = (
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:
-    """The nodes in a value: itself, or those of a list, which may be written by numbers."""
-    if isinstance(value, list):
-        yield from (one for one in value if isinstance(one, dict))
-    elif isinstance(value, dict) and value and all(key.isdecimal() for key in value):
-        yield from (one for one in value.values() if isinstance(one, dict))
-    elif isinstance(value, dict):
-        yield value
+    """Yield the nodes in a value: itself, or those of a list, which may be written by numbers."""
+    if isinstance(value, dict):
+        if not _is_numbered(value):
+            yield value
+            return
+        several: Iterable[Any] = value.values()
+    elif isinstance(value, list):
+        several = value
+    else:
+        return
+    for node in several:
+        if isinstance(node, dict):
+            yield node
+
+
+def _is_numbered(value: dict[str, Any]) -> bool:
+    """True if *value* is a list, written with the numbers of its elements as keys."""
+    return bool(value) and all(map(str.isdecimal, value))
+
+
+#: the settings that together name the image of a driver; "path" for the others
+_NAMED_BY = {
+    "rbd": ("pool", "namespace", "image"),
+    "gluster": ("volume", "path"),
+    "iscsi": ("target", "lun"),
+    "sheepdog": ("vdi",),
+    "nbd": ("export",),
+}
 
 
 def _on_a_network(driver: str, node: dict[str, Any]) -> str:
-    """As `network` has it."""
-
-    def text(*names: str) -> str:
-        return "/".join(
-            str(node[name]).strip("/")
-            for name in names
-            if node.get(name) not in (None, "")
-        )
-
-    names = {
-        "rbd": ("pool", "namespace", "image"),
-        "gluster": ("volume", "path"),
-        "iscsi": ("target", "lun"),
-        "sheepdog": ("vdi",),
-        "nbd": ("export",),
-    }.get(driver, ("path",))
+    """Return the place of a node on a network, as `network` spells it."""
+    names = _NAMED_BY.get(driver, ("path",))
     if (
         "uri" in node
         or "url" in node
-        or (driver in ("rbd", "sheepdog") and not text(*names))
+        or (driver in ("rbd", "sheepdog") and not _joined(node, names))
     ):
-        return network(
-            str(
-                node.get("uri")
-                or node.get("url")
-                or f"{driver}:{node.get('filename', '')}"
-            )
-        )
-    if driver in _PORTS:
-        server = node.get("server")
-        at = server if isinstance(server, dict) else node
-        if driver == "nbd" and isinstance(at.get("path"), str):
-            return f"nbd:{at['path']}/{text('export')}"
-        return network(
-            f"{driver}://{at.get('host', '')}:{at.get('port', '')}/{text(*names)}"
-        )
-    return f"{driver}:{text(*names)}"
+        uri = node.get("uri") or node.get("url")
+        return network(str(uri or f"{driver}:{node.get('filename', '')}"))
+    if driver not in _PORTS:
+        return f"{driver}:{_joined(node, names)}"
+    server = node.get("server")
+    if not isinstance(server, dict):
+        server = node
+    if driver == "nbd" and isinstance(server.get("path"), str):
+        return f"nbd:{server['path']}/{_joined(node, ('export',))}"
+    host = f"{server.get('host', '')}:{server.get('port', '')}"
+    return network(f"{driver}://{host}/{_joined(node, names)}")
+
+
+def _joined(node: dict[str, Any], names: Iterable[str]) -> str:
+    """Return the settings *names* of *node* as a path; absent and empty ones are left out."""
+    parts = []
+    for name in names:
+        if node.get(name) not in (None, ""):
+            parts.append(str(node[name]).strip("/"))
+    return "/".join(parts)

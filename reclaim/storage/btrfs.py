@@ -1,4 +1,4 @@
-"""What btrfs tells through btrfs(8): the snapshots of a subvolume, and who shares an extent."""
+"""The answers of btrfs(8): the snapshots of a subvolume, and the files that share an extent."""
 
 from __future__ import annotations
 
@@ -21,24 +21,27 @@ _NAMED = 6
 
 @dataclass(frozen=True)
 class Sharer:
-    """Another file that holds an extent, in words. Is it in a snapshot of the subvolume, and goes with that?"""
+    """Another file that holds an extent, in words.
+
+    `is_snapshot`: it is in a snapshot of the subvolume, and goes with that.
+    """
 
     words: str
     is_snapshot: bool
 
 
 def _upwards(path: str) -> Iterator[str]:
-    """*path* and the folders above it, as far as a shell can be told their names."""
-    for one in (path, *map(str, PurePosixPath(path).parents)):
-        if one.isprintable():
-            yield one
+    """Yield *path* and the folders above it, if their names can be given to a shell."""
+    for folder in (path, *map(str, PurePosixPath(path).parents)):
+        if folder.isprintable():
+            yield folder
 
 
 def mount_of(shell: Host, path: str) -> tuple[str, str]:
-    """The filesystem's type and where it is mounted, for *path* or the nearest folder above it that exists."""
-    for one in _upwards(path):
+    """Return the filesystem's type and mount point, for *path* or the nearest folder above it that exists."""
+    for folder in _upwards(path):
         result = shell.run(
-            "findmnt --noheadings --raw --output FSTYPE,TARGET --target %s", one
+            "findmnt --noheadings --raw --output FSTYPE,TARGET --target %s", folder
         )
         if result.rc == 0:
             # several lines for mounts above one another, as systemd's automount makes them: the last is the upmost
@@ -50,16 +53,16 @@ def mount_of(shell: Host, path: str) -> tuple[str, str]:
 
 
 def subvolume(shell: Host, path: str) -> str | None:
-    """The folder at the top of the subvolume that *path* lies in, or will lie in; None where it is none."""
-    for one in _upwards(path):
-        result = shell.run("LC_ALL=C stat --format=%%i:%%F -- %s", one)
+    """Return the folder at the top of the subvolume that *path* lies in, or will lie in; None if it is in none."""
+    for folder in _upwards(path):
+        result = shell.run("LC_ALL=C stat --format=%%i:%%F -- %s", folder)
         if result.stdout.strip() == f"{_TOP}:directory":
-            return one
+            return folder
     return None
 
 
 def _shown(shell: Host, top: str) -> tuple[str, list[str]]:
-    """What `btrfs subvolume show` tells of *top*: its name below the root, and its snapshots."""
+    """Return the name of *top* below the root and its snapshots, by `btrfs subvolume show`."""
     lines = shell.run("btrfs subvolume show %s", top).stdout.splitlines()
     name, snapshots, listing = lines[0].strip() if lines else "", [], False
     for line in lines[1:]:
@@ -73,59 +76,55 @@ def _shown(shell: Host, top: str) -> tuple[str, list[str]]:
 
 
 def snapshots(shell: Host, path: str) -> list[str]:
-    """The snapshots of the subvolume that *path* lies in, by their names below the root."""
+    """Return the snapshots of the subvolume that *path* lies in, by their names below the root."""
     top = subvolume(shell, path)
     return _shown(shell, top)[1] if top else []
 
 
 def sharers(shell: Host, copy: int, folder: int, address: int) -> list[Sharer]:
-    """The files beside it that hold the extent at *address* (logical, of FIEMAP) of the open file *copy* in *folder*.
+    """Return the files that share the extent at *address* (logical, of FIEMAP) of the open *copy* in *folder*.
 
-    The shell, on this machine, is told the folder by its descriptor: a path may mean another by then.
+    The shell, on this machine, is given the folder by its descriptor: a path may mean another by then.
     """
     own = os.fstat(copy)
     top = _top(folder)
     try:
         here = f"/proc/{os.getpid()}/fd/{top}/."
         home, of_home = _shown(shell, here)
-        told = shell.run(
+        result = shell.run(
             "btrfs inspect-internal logical-resolve -o %s %s", str(address), here
         )
-        lines = [
-            line
-            for line in (told.stdout + told.stderr).splitlines()
-            if not _is(line, own)
-        ]
+        printed = (result.stdout + result.stderr).splitlines()
+        lines = [line for line in printed if not _is(line, own)]
         place = str(Path(f"/proc/self/fd/{top}").readlink())
     finally:
         os.close(top)
-    found: dict[str, Sharer] = {}
+    files: dict[str, Sharer] = {}
     for line in lines:
         unreached = _UNREACHED.fullmatch(line.strip())
-        if unreached and unreached[2] == home:
-            if unreached[1] != str(own.st_ino):
-                one = Sharer(f"a reflink in {printable(home)}", is_snapshot=False)
-                found[one.words] = one
-        elif unreached:
-            one = Sharer(
-                f"snapshot {printable(unreached[2])}",
-                is_snapshot=unreached[2] in of_home,
-            )
-            found[one.words] = one
+        if unreached:
+            if unreached[2] == home and unreached[1] == str(own.st_ino):
+                continue
+            sharer = _unreached(unreached[2], home, of_home)
+            files[sharer.words] = sharer
         elif line.startswith("/"):
-            path = (
-                f"{place.rstrip('/')}/{line.removeprefix(here).lstrip('/')}"
-                if line.startswith(here)
-                else line
-            )
-            found[line] = Sharer(
-                printable(path), is_snapshot=_lies_in(shell, line, of_home)
-            )
-    return list(found.values())
+            path = line
+            if line.startswith(here):
+                path = f"{place.rstrip('/')}/{line.removeprefix(here).lstrip('/')}"
+            is_snapshot = _lies_in(shell, line, of_home)
+            files[line] = Sharer(printable(path), is_snapshot=is_snapshot)
+    return list(files.values())
+
+
+def _unreached(name: str, home: str, of_home: Iterable[str]) -> Sharer:
+    """Return the sharer in the subvolume *name*, which is not mounted; *of_home*: the snapshots of *home*."""
+    if name == home:
+        return Sharer(f"a reflink in {printable(home)}", is_snapshot=False)
+    return Sharer(f"snapshot {printable(name)}", is_snapshot=name in of_home)
 
 
 def _is(line: str, own: os.stat_result) -> bool:
-    """Does the line name the file *own*? It names files of the folder that was asked about by a path of that."""
+    """True if the line names the file *own*. It names files of the given folder by a path of that."""
     try:
         return line.startswith("/") and os.path.samestat(Path(line).stat(), own)
     except (OSError, ValueError):
@@ -137,23 +136,21 @@ def _lies_in(shell: Host, path: str, names: Iterable[str]) -> bool:
     return top is not None and _shown(shell, top)[0] in names
 
 
-def named(found: list[Sharer]) -> str:
-    """The first of *found*, and how many there are beyond these."""
-    more = [f"and {len(found) - _NAMED} more"] if len(found) > _NAMED else []
-    return ", ".join([*(one.words for one in found[:_NAMED]), *more])
+def named(files: list[Sharer]) -> str:
+    """Return the first of *files* in words, and the number of those beyond them."""
+    more = [f"and {len(files) - _NAMED} more"] if len(files) > _NAMED else []
+    return ", ".join([*(file.words for file in files[:_NAMED]), *more])
 
 
 def _top(folder: int) -> int:
-    """A descriptor of the top of the subvolume that the open *folder* lies in, as far up as this mount shows it."""
+    """Return a descriptor of the top of the subvolume of the open *folder*, as far up as this mount shows it."""
     here = os.dup(folder)
     while (below := os.fstat(here)).st_ino != int(_TOP):
-        above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
-        if (os.fstat(above).st_dev, os.fstat(above).st_ino == below.st_ino) != (
-            below.st_dev,
-            False,
-        ):
-            os.close(above)
+        parent = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
+        above = os.fstat(parent)
+        if above.st_dev != below.st_dev or above.st_ino == below.st_ino:
+            os.close(parent)
             break
         os.close(here)
-        here = above
+        here = parent
     return here

@@ -13,12 +13,12 @@ _QEMU = (8, 1, 0)
 
 
 def wants_no_unref(disk: Disk) -> bool:
-    """Does policy ask for it, and is the image one that can have it?"""
+    """True if policy asks for it, and the image is one that can have it."""
     return disk.guest.policy.discard_no_unref and disk.driver.get("type") == "qcow2"
 
 
 def why_not_no_unref(hypervisor: Node) -> str | None:
-    """What here is too old to know it, or None."""
+    """Return which program here is too old to know it, or None."""
     for name, version, since in (
         ("libvirt", hypervisor.libvirt_version, _LIBVIRT),
         ("QEMU", hypervisor.qemu_version, _QEMU),

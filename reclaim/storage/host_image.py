@@ -1,6 +1,6 @@
-"""What the hypervisor says of a disk's image: a file or a device, its first bytes, and the storage that it lies on.
+"""A disk's image as the hypervisor sees it: a file or a device, its first bytes, and the storage that it lies on.
 
-Asked through the hypervisor's shell in one script, so that another machine answers like this one. Sizes in bytes.
+The hypervisor's shell runs one script, so that another machine answers like this one. Sizes in bytes.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ _NAMED = 5
 class HostImage:
     """An image as the hypervisor sees it.
 
-    `device` tells filesystems apart, and is the device itself where the image is one (`is_device`).
-    `allocated` is what the filesystem holds (`st_blocks` * 512), for a thin volume what the pool holds for
-    it; None for other devices.
+    `device` tells filesystems apart; for a block device (`is_device`) it is the device itself.
+    `allocated` is held by the filesystem (`st_blocks` * 512), for a thin volume by its pool; None for other devices.
     """
 
     path: str
@@ -39,10 +38,10 @@ class HostImage:
     length: int
     allocated: int | None
     filesystem: str = ""
-    #: sysfs queue/discard_max_bytes and discard_granularity of a device; None where sysfs does not tell
+    #: sysfs queue/discard_max_bytes and discard_granularity of a device; None if sysfs does not have it
     discard_max: int | None = None
     discard_granularity: int | None = None
-    #: the device mapper's targets of a device, those of what it lies on, and whose it is (its uuid's prefix); empty
+    #: the device mapper's targets of a device, those of the devices below, and its owner (its uuid's prefix); empty
     #: for others
     targets: tuple[str, ...] = ()
     below: tuple[str, ...] = ()
@@ -53,19 +52,17 @@ class HostImage:
 
     @property
     def inside(self) -> int | None:
-        """`allocated`, less what a filesystem holds behind the end of the file.
+        """Return `allocated`, less the bytes that a filesystem holds behind the end of the file.
 
         XFS allocates ahead of a file that grows, as much again as it has (xfs(5), allocsize).
         """
-        return (
-            self.allocated
-            if self.is_device or self.allocated is None
-            else min(self.allocated, self.length)
-        )
+        if self.is_device or self.allocated is None:
+            return self.allocated
+        return min(self.allocated, self.length)
 
     @property
     def folder(self) -> str:
-        """The folder that the file lies in, on its own filesystem."""
+        """Return the folder that the file lies in, on its own filesystem."""
         return str(PurePosixPath(self.real or self.path).parent)
 
 
@@ -115,72 +112,79 @@ printf '\n'
 
 
 def look(hypervisor: Node, path: str) -> HostImage:
-    """The image at *path*. Raises ProbeError where it cannot be looked at, NotAssessable where there is none."""
-    said = _run(hypervisor, path, _LOOK, path)
-    if problem := said.get("error"):
-        words = " ".join(_text(problem).split())[:300] or f"{path}: stat failed"
-        # a pool that is not mounted, an image that somebody moved: nothing is wrong with looking
-        raise (
-            NotAssessable(words)
-            if words.endswith("No such file or directory")
-            else ProbeError(words)
-        )
-    fields = _text(said.get("stat", b"")).split("|")
+    """Return the image at *path*. Raises ProbeError if it cannot be looked at, NotAssessable if there is none."""
+    seen = _run(hypervisor, path, _LOOK, path)
+    if problem := seen.get("error"):
+        message = " ".join(_text(problem).split())[:300] or f"{path}: stat failed"
+        # a pool that is not mounted, an image that was moved: nothing is wrong with looking
+        if message.endswith("No such file or directory"):
+            raise NotAssessable(message)
+        raise ProbeError(message)
+    fields = _text(seen.get("stat", b"")).split("|")
     if len(fields) != 7 or not _COUNTS.fullmatch("|".join(fields[1:])):
         raise ProbeError(f"{path}: what stat says cannot be parsed")
-    kind, length, blocks, unit, device, major, minor = fields
-    head = said.get("head", b"")
+    kind = fields[0]
     if kind.startswith("regular"):
-        filesystem = _text(said.get("filesystem", b""))
-        real = said.get("real", b"").decode("utf-8", errors="surrogateescape")
-        return HostImage(
-            path,
-            False,
-            device,
-            int(length),
-            int(blocks) * int(unit),
-            filesystem,
-            head=head,
-            real=real,
-        )
-    if kind != "block special file":
-        raise NotAssessable(f"{path}: a {kind}, not an image")
+        return _file(path, fields, seen)
+    if kind == "block special file":
+        return _device(path, fields, seen)
+    raise NotAssessable(f"{path}: a {kind}, not an image")
+
+
+def _file(path: str, fields: list[str], seen: dict[str, bytes]) -> HostImage:
+    """Return the image file at *path*, from the *fields* of stat and the other answers of `_LOOK`."""
+    _, length, blocks, unit, device, _, _ = fields
+    real = seen.get("real", b"").decode("utf-8", errors="surrogateescape")
+    return HostImage(
+        path,
+        False,
+        device,
+        int(length),
+        int(blocks) * int(unit),
+        _text(seen.get("filesystem", b"")),
+        head=seen.get("head", b""),
+        real=real,
+    )
+
+
+def _device(path: str, fields: list[str], seen: dict[str, bytes]) -> HostImage:
+    """Return the block device at *path*, from the *fields* of stat and the other answers of `_LOOK`."""
+    major, minor = fields[-2:]
     return HostImage(
         path,
         True,
         f"{major}:{minor}",
-        (_number(said, "sectors") or 0) * 512,
-        thin_bytes(_text(said.get("status", b""))),
-        discard_max=_number(said, "max"),
-        discard_granularity=_number(said, "granularity"),
-        targets=_targets(said, "table"),
-        below=_targets(said, "below"),
-        mapper=_text(said.get("mapper", b"")).partition("-")[0],
-        head=head,
+        (_number(seen, "sectors") or 0) * 512,
+        thin_bytes(_text(seen.get("status", b""))),
+        discard_max=_number(seen, "max"),
+        discard_granularity=_number(seen, "granularity"),
+        targets=_targets(seen, "table"),
+        below=_targets(seen, "below"),
+        mapper=_text(seen.get("mapper", b"")).partition("-")[0],
+        head=seen.get("head", b""),
     )
 
 
-def _targets(said: dict[str, bytes], name: str) -> tuple[str, ...]:
-    """The targets in what `dmsetup table` says: the third word of each line."""
-    lines = (line.split() for line in _text(said.get(name, b"")).splitlines())
-    return tuple(words[2] for words in lines if len(words) > 2)
+def _targets(seen: dict[str, bytes], name: str) -> tuple[str, ...]:
+    """Return the targets in the output of `dmsetup table`: the third word of each line."""
+    lines = (line.split() for line in _text(seen.get(name, b"")).splitlines())
+    return tuple(columns[2] for columns in lines if len(columns) > 2)
 
 
 def thin_bytes(status: str) -> int | None:
-    """What the pool holds for a thin volume, by `dmsetup status`; None for anything else.
+    """Return the bytes that the pool holds for a thin volume, by `dmsetup status`; None for any other device.
 
     Its words: start, length, `thin`, mapped sectors, highest mapped sector (Linux's thin-provisioning.rst).
     """
-    words = status.split()
-    return (
-        int(words[3]) * 512
-        if words[2:3] == ["thin"] and re.fullmatch(r"[0-9]{1,18}", "".join(words[3:4]))
-        else None
-    )
+    columns = status.split()
+    if columns[2:3] != ["thin"]:
+        return None
+    mapped = "".join(columns[3:4])
+    return int(mapped) * 512 if re.fullmatch(r"[0-9]{1,18}", mapped) else None
 
 
 def header(hypervisor: Node, image: HostImage) -> Qcow2:
-    """The qcow2 header of *image*. Raises NotAssessable where it has none, or a broken one."""
+    """Return the qcow2 header of *image*. Raises NotAssessable if it has none, or a broken one."""
     if not image.head:
         raise NotAssessable(f"{image.path}: its header cannot be read")
     if not image.head.startswith(qcow2.MAGIC):
@@ -197,7 +201,7 @@ def header(hypervisor: Node, image: HostImage) -> Qcow2:
 
 
 def snapshots(hypervisor: Node, image: HostImage, head: Qcow2) -> list[str]:
-    """The names of its internal snapshots, a few of them."""
+    """Return the names of a few of its internal snapshots."""
     if not head.snapshots:
         return []
     table = read_bytes(hypervisor, image.path, head.snapshots_at, _MAX_SNAPSHOT_TABLE)
@@ -212,7 +216,10 @@ printf '\n'
 
 
 def read_bytes(hypervisor: Node, path: str, offset: int, length: int) -> bytes:
-    """Bytes of an image; fewer where it ends before. Raises ProbeError."""
+    """Return bytes of an image; fewer if it ends before.
+
+    Raises ProbeError, and NotAssessable for an impossible offset.
+    """
     if not 0 <= offset < 2**62:
         raise NotAssessable(f"{path}: broken qcow2 header: it points behind any file")
     return _run(hypervisor, path, _READ, path, str(offset), str(length)).get(
@@ -256,9 +263,9 @@ say rest "$(held)"
 
 @dataclass(frozen=True)
 class Punch:
-    """What came of holes punched in a file of ours: bytes held before, after a piece of 64 KiB, and after the rest.
+    """The result of holes punched in a file of ours: bytes held before, after a piece of 64 KiB, and after the rest.
 
-    `refused` is what the filesystem said instead.
+    `refused` is the filesystem's error instead.
     """
 
     written: int = 0
@@ -268,13 +275,13 @@ class Punch:
 
     @property
     def frees(self) -> bool:
-        """Did it give blocks back?"""
-        # not measured by what is left: XFS holds more than was written, for what may follow
+        """True if it gave blocks back."""
+        # not measured by the rest: XFS holds more than was written, for later writes
         return not self.refused and self.written - self.rest >= _WRITTEN // 2
 
     @property
     def frees_pieces(self) -> bool:
-        """Did it give back a hole of one cluster?"""
+        """True if it gave back a hole of one cluster."""
         return self.frees and self.written - self.piece >= _PIECE // 2
 
 
@@ -282,37 +289,37 @@ _probed: WeakKeyDictionary[Node, dict[str, Punch | NotAssessable]] = WeakKeyDict
 
 
 def punched(hypervisor: Node, image: HostImage) -> Punch:
-    """What becomes of holes in the filesystem of *image*; asked once for each. Raises NotAssessable."""
+    """Return how the filesystem of *image* takes holes; each is asked once. Raises NotAssessable."""
     known = _probed.setdefault(hypervisor, {})
     if image.device not in known:
         try:
             known[image.device] = _punch(hypervisor, image.folder)
         except NotAssessable as exc:
             known[image.device] = exc
-    found = known[image.device]
-    if isinstance(found, NotAssessable):
-        raise NotAssessable(str(found))
-    return found
+    outcome = known[image.device]
+    if isinstance(outcome, NotAssessable):
+        raise NotAssessable(str(outcome))
+    return outcome
 
 
 def _punch(hypervisor: Node, folder: str) -> Punch:
-    where = f"{folder}: whether its filesystem frees holes cannot be tried"
+    problem = f"{folder}: whether its filesystem frees holes cannot be tried"
     try:
-        said = _run(hypervisor, folder, _PUNCH, folder, str(_WRITTEN), str(_PIECE))
+        seen = _run(hypervisor, folder, _PUNCH, folder, str(_WRITTEN), str(_PIECE))
     except ProbeError as exc:
-        raise NotAssessable(f"{where}: {exc}") from exc
-    if unseen := said.get("unseen"):
-        raise NotAssessable(f"{where}: {_text(unseen)}")
-    written = (_number(said, "written") or 0) * 512
-    if refused := _text(said.get("refused", b"")):
+        raise NotAssessable(f"{problem}: {exc}") from exc
+    if unseen := seen.get("unseen"):
+        raise NotAssessable(f"{problem}: {_text(unseen)}")
+    written = (_number(seen, "written") or 0) * 512
+    refused = _text(seen.get("refused", b""))
+    if refused:
+        # its own words for EOPNOTSUPP
         if not re.search("not supported|unsupported", refused, re.IGNORECASE):
-            raise NotAssessable(f"{where}: {refused}")
-        return Punch(
-            written, refused=f"fallocate says {refused}"
-        )  # its own words for EOPNOTSUPP
-    piece, rest = _number(said, "piece"), _number(said, "rest")
+            raise NotAssessable(f"{problem}: {refused}")
+        return Punch(written, refused=f"fallocate says {refused}")
+    piece, rest = _number(seen, "piece"), _number(seen, "rest")
     if written < _WRITTEN // 2 or piece is None or rest is None:
-        raise NotAssessable(f"{where}: it does not count blocks")
+        raise NotAssessable(f"{problem}: it does not count blocks")
     return Punch(written, piece * 512, rest * 512)
 
 
@@ -320,30 +327,32 @@ def _punch(hypervisor: Node, folder: str) -> Punch:
 
 
 def _run(hypervisor: Node, path: str, script: str, *arguments: str) -> dict[str, bytes]:
-    """What *script* says: lines of a name and base64. Raises ProbeError where it fails or does not end."""
+    """Return the answers of *script*: lines of a name and base64. Raises ProbeError if it fails or does not end."""
     command = f"timeout -k 5 {_SECONDS} /bin/sh -c %s reclaim" + " %s" * len(arguments)
     result = hypervisor.shell.run(command, script, *arguments)
+    if result.rc in (124, 137):
+        raise ProbeError(f"{path}: no answer within {_SECONDS} s")
     if result.rc != 0:
-        why = (
-            f"no answer within {_SECONDS} s"
-            if result.rc in (124, 137)
-            else _last(result.stderr)
-        )
-        raise ProbeError(f"{path}: {why}")
-    found = {}
-    for line in result.stdout.splitlines():
+        raise ProbeError(f"{path}: {_last(result.stderr)}")
+    return answers(
+        result.stdout, f"{path}: what the hypervisor's shell says cannot be parsed"
+    )
+
+
+def answers(output: str, problem: str) -> dict[str, bytes]:
+    """Parse lines of a name and base64. Raises ProbeError with *problem* if there are others."""
+    parsed: dict[str, bytes] = {}
+    for line in output.splitlines():
         name, _, data = line.partition(" ")
         try:
-            found[name] = base64.b64decode(data, validate=True)
+            parsed[name] = base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError) as exc:
-            raise ProbeError(
-                f"{path}: what the hypervisor's shell says cannot be parsed"
-            ) from exc
-    return found
+            raise ProbeError(problem) from exc
+    return parsed
 
 
 def _last(errors: str) -> str:
-    """The last words of what a shell complained of."""
+    """Return the last words of a shell's complaint."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     return lines[-1].rpartition(": ")[2][:200] if lines else "it failed"
 
@@ -352,6 +361,6 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", errors="replace").strip()
 
 
-def _number(said: dict[str, bytes], name: str) -> int | None:
-    text = _text(said.get(name, b""))
+def _number(seen: dict[str, bytes], name: str) -> int | None:
+    text = _text(seen.get(name, b""))
     return int(text) if re.fullmatch(r"[0-9]{1,20}", text) else None

@@ -1,20 +1,19 @@
-"""Who else has an image: asked before anything opens one for writing (a start, a trim from outside, an amendment).
+"""The other users of an image, sought before it is opened for writing: a start, a trim from outside, an amendment.
 
-Two that write on one image destroy it, and what is written in an image that an overlay stands on breaks the overlay.
+Two that write on one image destroy it, and a write to an image below an overlay breaks the overlay.
 QEMU's own lock does not help: an overlay of a guest that is off holds none, and of a block device each guest has a
 node of its own. So every definition is read, as it is and as it runs, as a managed-save image or a snapshot has it;
-every chain of backing files is followed; and files and devices are told apart by what they are, not by their paths.
+every chain of backing files is followed; and files and devices are told apart by their identity, not by their paths.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from weakref import WeakKeyDictionary
@@ -47,7 +46,7 @@ _SNAPSHOTS = 200
 class Use:
     """An image as one definition names it.
 
-    `place` is a path, or `protocol:name` of what is no file here; `depth` counts the overlays above it.
+    `place` is a path, or `protocol:name` for a place that is no file here; `depth` counts the overlays above it.
     """
 
     guest: str
@@ -60,52 +59,26 @@ class Use:
     depth: int = 0
     #: made by a snapshot, which may be the guest's own image by now
     by_snapshot: bool = False
-    #: nobody misses it where it is not there
+    #: it may be absent without harm
     may_be_gone: bool = False
 
 
-# What definitions name ------------------------------------------------------------------------
+# Images in definitions ----------------------------------------------------------------------------
 
 
 def uses(
     hypervisor: Node, root: Element, guest: str, *, note: str = "", runs: bool = False
 ) -> Iterator[Use]:
-    """Every image that a definition names."""
-    for disk in root.iterfind("devices/disk"):
-        yield from _of_disk(
-            hypervisor,
-            disk,
-            Use(guest, note + _target(disk), "", None, writes=True, runs=runs),
-        )
+    """Yield every image that a definition names."""
     base = Use(guest, note, "", None, writes=True, runs=runs)
+    for disk in root.iterfind("devices/disk"):
+        yield from _of_disk(hypervisor, disk, replace(base, what=note + _target(disk)))
     for source in root.iterfind("devices/hostdev[@type='scsi']/source"):
         yield replace(
             base, what=f"{note}hostdev", place=_scsi_device(source), format="raw"
         )
-    for device in root.iterfind("devices/*"):
-        for source in device.iter("source", "block") if device.tag != "disk" else ():
-            place = (
-                source.get("file")
-                or source.get("dev")
-                or source.findtext("path")
-                or source.text
-            )
-            if (path := str(place or "").strip()).startswith("/"):
-                yield replace(base, what=f"{note}{device.tag!s}", place=path)
-    nvram = root.find("os/nvram")
-    if (
-        path := ""
-        if nvram is None
-        else str(nvram.text or "").strip() or _source(hypervisor, nvram)
-    ):
-        yield replace(
-            base, what=f"{note}nvram", place=path, format="raw", may_be_gone=True
-        )
-    loader = root.find("os/loader[@readonly='no']")
-    if loader is not None and (path := str(loader.text or "").strip()):
-        yield replace(
-            base, what=f"{note}loader", place=path, format="raw", may_be_gone=True
-        )
+    yield from _of_other_devices(root, base)
+    yield from _of_firmware(hypervisor, root, base)
     for name, is_read in qemuargs.images(root):
         for place in _named(name):
             yield replace(
@@ -113,32 +86,63 @@ def uses(
             )
 
 
+def _of_other_devices(root: Element, base: Use) -> Iterator[Use]:
+    """Yield the files and devices of the host behind all devices but disks.
+
+    `what` of *base* is the prefix of theirs.
+    """
+    for device in root.iterfind("devices/*"):
+        if device.tag == "disk":
+            continue
+        for source in device.iter("source", "block"):
+            place = (
+                source.get("file")
+                or source.get("dev")
+                or source.findtext("path")
+                or source.text
+            )
+            path = str(place or "").strip()
+            if path.startswith("/"):
+                yield replace(base, what=f"{base.what}{device.tag!s}", place=path)
+
+
+def _of_firmware(hypervisor: Node, root: Element, base: Use) -> Iterator[Use]:
+    """Yield the variables of the firmware, and the firmware itself if the guest writes to it."""
+    base = replace(base, format="raw", may_be_gone=True)
+    nvram = root.find("os/nvram")
+    path = _text_of(nvram) or _source(hypervisor, nvram)
+    if path:
+        yield replace(base, what=f"{base.what}nvram", place=path)
+    path = _text_of(root.find("os/loader[@readonly='no']"))
+    if path:
+        yield replace(base, what=f"{base.what}loader", place=path)
+
+
+def _text_of(element: Element | None) -> str:
+    return "" if element is None else str(element.text or "").strip()
+
+
 def _scsi_device(source: Element) -> str:
-    """The disk of the host, or of an iSCSI target, that is handed on as a SCSI device; "" for any other."""
+    """Return the disk of the host, or of an iSCSI target, that is handed on as a SCSI device; "" for any other."""
     if protocol := source.get("protocol"):
         return _network(str(protocol), source)
     adapter, address = source.find("adapter"), source.find("address")
-    host = (
-        ""
-        if adapter is None
-        else str(adapter.get("name") or "").removeprefix("scsi_host")
-    )
-    if address is None or not host.isdecimal():
+    if adapter is None or address is None:
         return ""
-    parts = [
-        host,
-        *(str(address.get(name) or "0") for name in ("bus", "target", "unit")),
-    ]
-    return f"{_SCSI}{':'.join(parts)}"
+    host = str(adapter.get("name") or "").removeprefix("scsi_host")
+    if not host.isdecimal():
+        return ""
+    numbers = [str(address.get(name) or "0") for name in ("bus", "target", "unit")]
+    return _SCSI + ":".join([host, *numbers])
 
 
 def written_from_outside(guest: Guest, path: str) -> Use:
-    """The image at *path*, written to while the guest is off: nothing below it is opened."""
+    """Return the use of the image at *path* by a writer while the guest is off: nothing below it is opened."""
     return Use(guest.name, "its image", path, "raw", writes=True)
 
 
 def uses_of_disk(guest: Guest, disk: DiskView) -> list[Use]:
-    """The images of one disk, as a start or an attachment opens them."""
+    """Return the images of one disk, as a start or an attachment opens them."""
     return list(
         _of_disk(
             guest.hypervisor,
@@ -154,65 +158,64 @@ def _target(disk: Element) -> str:
 
 
 def _named(name: str) -> list[str]:
-    """The places that a name in QEMU's arguments leads to; one that is not understood stays as it is."""
+    """Return the places that a name in QEMU's arguments leads to; one that is not understood stays as it is."""
+    if name.startswith("/"):
+        return [name]
     try:
-        return (
-            [name]
-            if name.startswith("/")
-            else [one.place for one in backing.locations(name, "/", None)]
-        )
+        return [leaf.place for leaf in backing.locations(name, "/", None)]
     except NotAssessable:
         return [name]
 
 
 def _of_disk(hypervisor: Node, disk: Element, use: Use) -> Iterator[Use]:
-    """The disk's own image, what is mirrored or kept apart, and the chain as far as the definition has it."""
+    """Yield the disk's own image, its mirror and data file, and the chain as far as the definition has it."""
     reads = disk.get("device") == "cdrom" or any(
         disk.find(tag) is not None for tag in ("readonly", "transient")
     )
     own = replace(use, writes=not reads, shared=disk.find("shareable") is not None)
-    driver = disk.find("driver")
     if place := _source(hypervisor, disk):
-        yield replace(
-            own,
-            place=place,
-            format="raw" if driver is None else driver.get("type", "raw"),
-        )
+        kind = _attribute(disk, "driver", "type")
+        yield replace(own, place=place, format="raw" if kind is None else kind)
     for data in disk.iterfind("source/dataStore"):
         yield replace(own, place=_source(hypervisor, data), format="raw")
     for mirror in disk.iterfind("mirror"):
         place = _source(hypervisor, mirror) or str(mirror.get("file") or "")
-        yield replace(use, place=place, format=_format(mirror), writes=True)
+        yield replace(
+            use, place=place, format=_attribute(mirror, "format", "type"), writes=True
+        )
     level, store = 1, disk.find("backingStore")
     while store is not None and level < _DEEPEST:
         yield replace(
             use,
             place=_source(hypervisor, store),
-            format=_format(store),
+            format=_attribute(store, "format", "type"),
             writes=False,
             depth=level,
         )
         level, store = level + 1, store.find("backingStore")
 
 
-def _format(element: Element) -> str | None:
-    found = element.find("format")
-    return None if found is None else found.get("type")
+def _attribute(parent: Element, tag: str, name: str) -> str | None:
+    child = parent.find(tag)
+    return None if child is None else child.get(name)
 
 
 def _source(hypervisor: Node, parent: Element | None) -> str:
-    """Where the `<source>` of *parent* lies; "" where there is none, or nothing that two could share."""
-    source = None if parent is None else parent.find("source")
+    """Return the place of the `<source>` of *parent*; "" if there is none, or none that two could share."""
+    if parent is None:
+        return ""
+    source = parent.find("source")
     if source is None:
         return ""
-    if pool := source.get("pool"):
+    pool, protocol = source.get("pool"), source.get("protocol")
+    if pool:
         return _volume(hypervisor, str(pool), str(source.get("volume") or ""))
-    if protocol := source.get("protocol"):
+    if protocol:
         return _network(str(protocol), source)
     return str(source.get("file") or source.get("dev") or "")
 
 
-#: what is found by its name alone, whichever host is asked
+#: protocols whose images are found by their names alone, whichever host is asked
 _CLUSTERS = ("rbd", "gluster", "sheepdog", "iscsi")
 
 
@@ -221,10 +224,13 @@ def _network(protocol: str, source: Element) -> str:
     if protocol in _CLUSTERS:
         return backing.network(f"{protocol}:{name}")
     host = source.find("host")
-    if host is not None and host.get("socket"):
-        return f"{protocol}:{host.get('socket')}/{name}"
-    at = "" if host is None else f"//{host.get('name')}:{host.get('port') or ''}"
-    return backing.network(f"{protocol}:{at}/{name}")
+    if host is None:
+        return backing.network(f"{protocol}:/{name}")
+    socket = host.get("socket")
+    if socket:
+        return f"{protocol}:{socket}/{name}"
+    server = f"{host.get('name')}:{host.get('port') or ''}"
+    return backing.network(f"{protocol}://{server}/{name}")
 
 
 _NO_VOLUME = (
@@ -239,15 +245,15 @@ _FOLDERS = ("dir", "fs", "netfs", "logical", "disk", "mpath", "zfs", "vstorage")
 
 
 def _volume(hypervisor: Node, pool: str, volume: str) -> str:
-    """The place of a volume, also if its pool is not active, or has not been refreshed since somebody made it.
+    """Return the place of a volume, also if its pool is not active, or was not refreshed since the volume was made.
 
-    `volume:pool/name` where nobody can tell.
+    It is `volume:pool/name` if libvirt cannot resolve it. Raises libvirtError.
     """
     try:
-        found = hypervisor.connection.storagePoolLookupByName(pool)
-        root = parse_xml(found.XMLDesc(0), f"pool {pool}")
+        defined = hypervisor.connection.storagePoolLookupByName(pool)
+        root = parse_xml(defined.XMLDesc(0), f"pool {pool}")
         try:
-            path = str(found.storageVolLookupByName(volume).path())
+            path = str(defined.storageVolLookupByName(volume).path())
         except libvirt.libvirtError as exc:
             if exc.get_error_code() not in _NO_VOLUME:
                 raise
@@ -262,17 +268,23 @@ def _volume(hypervisor: Node, pool: str, volume: str) -> str:
 
 
 def _expected(pool: Element, volume: str) -> str:
-    """Where a volume of that name is if the pool has it."""
-    folder, kind = str(pool.findtext("target/path") or ""), pool.get("type")
-    if kind in _FOLDERS and folder.startswith("/"):
-        return f"{folder.rstrip('/')}/{volume}"
-    name = str(pool.findtext("source/name") or "")
-    return backing.network(f"rbd:{name}/{volume}") if kind == "rbd" and name else ""
+    """Return the place that a volume of that name has if it is in the pool."""
+    kind = pool.get("type")
+    if kind in _FOLDERS:
+        folder = str(pool.findtext("target/path") or "")
+        if folder.startswith("/"):
+            return f"{folder.rstrip('/')}/{volume}"
+    if kind == "rbd":
+        name = str(pool.findtext("source/name") or "")
+        if name:
+            return backing.network(f"rbd:{name}/{volume}")
+    return ""
 
 
 def _all(hypervisor: Node) -> Iterator[Use]:
-    """What every guest uses, those too that were defined since the run began."""
-    domains = {one.UUIDString(): one for one in hypervisor.connection.listAllDomains(0)}
+    """Yield the images of every guest, including guests defined since the run began."""
+    listed = hypervisor.connection.listAllDomains(0)
+    domains = {domain.UUIDString(): domain for domain in listed}
     domains = hypervisor.known_domains() | domains
     for domain in domains.values():
         try:
@@ -305,44 +317,39 @@ def _of_domain(hypervisor: Node, domain: libvirt.virDomain) -> Iterator[Use]:
 
 
 def _of_snapshots(hypervisor: Node, domain: libvirt.virDomain) -> Iterator[Use]:
-    """The images that external snapshots made, and those that they were made of."""
+    """Yield the images that external snapshots made, and those that they were made of."""
     try:
-        found = domain.listAllSnapshots(libvirt.VIR_DOMAIN_SNAPSHOT_LIST_EXTERNAL)
+        snapshots = domain.listAllSnapshots(libvirt.VIR_DOMAIN_SNAPSHOT_LIST_EXTERNAL)
     except libvirt.libvirtError as exc:
         if exc.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
             raise
         return
-    for snapshot in found[:_SNAPSHOTS]:
-        root = parse_xml(snapshot.getXMLDesc(0), domain.name())
+    guest = domain.name()
+    for snapshot in snapshots[:_SNAPSHOTS]:
+        root = parse_xml(snapshot.getXMLDesc(0), guest)
         note = f"snapshot {snapshot.getName()}"
+        base = Use(guest, note, "", None, writes=False, may_be_gone=True)
         for disk in root.iterfind("disks/disk"):
-            if place := _source(hypervisor, disk):
+            place = _source(hypervisor, disk)
+            if place:
                 driver = disk.find("driver")
                 kind = "qcow2" if driver is None else driver.get("type")
-                yield Use(
-                    domain.name(),
-                    note,
-                    place,
-                    kind,
-                    writes=False,
-                    by_snapshot=True,
-                    may_be_gone=True,
-                )
-        for one in (*root.iterfind("domain"), *root.iterfind("inactiveDomain")):
-            for use in uses(hypervisor, one, domain.name()):
+                yield replace(base, place=place, format=kind, by_snapshot=True)
+        for definition in (*root.iterfind("domain"), *root.iterfind("inactiveDomain")):
+            for use in uses(hypervisor, definition, guest):
                 yield replace(use, what=note, writes=False, may_be_gone=True)
 
 
-# What the hypervisor says of them -------------------------------------------------------------
+# Identities on the hypervisor ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What is at a place: its identity, what it lies on, what of the host holds it, and its first bytes.
+    """The object at a place: its identity, the devices that it lies on, its users on the host, and its first bytes.
 
-    `identity` is None where there is nothing; `problem` says why nobody can tell. `same` is what two ways to one disk
-    have in common. `folder` tells whether the folder of what is not there is there, and holds something: an empty one
-    may wait for its storage to be mounted.
+    `identity` is None if there is none; `problem` is the reason if it cannot be found out. Two ways to one disk have
+    `same` in common. `folder` is the state of the folder if the object is absent: an empty one may wait for its storage
+    to be mounted.
     """
 
     identity: str | None = None
@@ -432,88 +439,74 @@ done
 
 
 def _look(hypervisor: Node, paths: Collection[str]) -> dict[str, Layer]:
-    """What is at *paths*. Raises ProbeError where the hypervisor does not answer."""
-    found: dict[str, Layer] = {}
+    """Return the layers at *paths*. Raises ProbeError if the hypervisor does not answer."""
+    layers: dict[str, Layer] = {}
     wanted = list(paths)
+    script = _LOOK.replace('"$SIZE"', str(backing.HEAD))
     for start in range(0, len(wanted), _AT_ONCE):
         some = wanted[start : start + _AT_ONCE]
-        script = _LOOK.replace('"$SIZE"', str(backing.HEAD))
         command = f"timeout -k 5 {_SECONDS} /bin/sh -c %s reclaim" + " %s" * len(some)
         result = hypervisor.shell.run(command, script, *some)
         if result.rc != 0:
-            why = (
-                f"no answer within {_SECONDS} s"
-                if result.rc in (124, 137)
-                else "it failed"
-            )
+            late = result.rc in (124, 137)
+            why = f"no answer within {_SECONDS} s" if late else "it failed"
             raise ProbeError(f"looking at the images of all guests: {why}")
-        said = dict(_answers(result.stdout))
-        found |= {
-            path: _node(path, said, number) for number, path in enumerate(some, 1)
-        }
-    return found
-
-
-def _answers(output: str) -> Iterator[tuple[str, bytes]]:
-    for line in output.splitlines():
-        name, _, data = line.partition(" ")
-        try:
-            yield name, base64.b64decode(data, validate=True)
-        except (binascii.Error, ValueError) as exc:
-            raise ProbeError(
-                "what the hypervisor's shell says of images cannot be parsed"
-            ) from exc
-
-
-def _node(path: str, said: dict[str, bytes], number: int) -> Layer:
-    def text(name: str) -> str:
-        return (
-            said.get(f"{name}{number}", b"").decode("utf-8", errors="replace").strip()
+        answers = host_image.answers(
+            result.stdout, "what the hypervisor's shell says of images cannot be parsed"
         )
+        for number, path in enumerate(some, 1):
+            layers[path] = _node(path, answers, number)
+    return layers
+
+
+def _node(path: str, answers: dict[str, bytes], number: int) -> Layer:
+    def text(name: str) -> str:
+        answer = answers.get(f"{name}{number}", b"")
+        return answer.decode("utf-8", errors="replace").strip()
 
     if problem := text("error"):
         if problem.endswith(("No such file or directory", "Not a directory")):
-            held = text("folder")
-            return Layer(
-                folder="absent" if not held else "empty" if held == "." else "used"
-            )
+            return Layer(folder=_FOLDER_STATES.get(text("folder"), "used"))
         return Layer(problem=problem[-200:])
     kind, _, rest = text("stat").partition("|")
-    holders, head = tuple(text("holders").split()), said.get(f"head{number}", b"")
+    holders, head = tuple(text("holders").split()), answers.get(f"head{number}", b"")
     if kind.startswith("regular"):
         return Layer(f"file {rest.partition('|')[0]}", holders=holders, head=head)
     if kind == "block special file":
         major, minor = rest.split("|")[1:3]
-        identity, below = (
-            f"device {int(major, 16)}:{int(minor, 16)}",
-            frozenset(text("below").splitlines()),
-        )
+        identity = f"device {int(major, 16)}:{int(minor, 16)}"
+        below = frozenset(text("below").splitlines())
         return Layer(identity, below, text("same"), holders, head)
-    return (
-        Layer(f"other {rest.partition('|')[0]}")
-        if kind
-        else Layer(problem=f"{path}: nobody can tell what it is")
-    )
+    if kind:
+        return Layer(f"other {rest.partition('|')[0]}")
+    return Layer(problem=f"{path}: nobody can tell what it is")
+
+
+#: the state of the folder of an absent path, by the answer of `_LOOK`
+_FOLDER_STATES: dict[str, Literal["absent", "empty", "used"]] = {
+    "": "absent",
+    ".": "empty",
+}
 
 
 # Putting both together ------------------------------------------------------------------------
 
 
 class FoundUse(NamedTuple):
-    """A use, and what it is of."""
+    """A use, and the layer that it uses."""
 
     use: Use
     node: Layer
 
     @property
     def key(self) -> str:
-        """What tells images apart: what is at the place; for what is not there, or no file, the place itself."""
+        """Return the identity of the image; for an absent one, or no file, its place."""
         return self.node.identity or f"place {os.path.normpath(self.use.place)}"
 
 
 @dataclass
 class Chains:
-    """Images by what they are, followed from overlay to base."""
+    """Images by their identity, followed from overlay to base."""
 
     hypervisor: Node
     nodes: dict[str, Layer] = field(default_factory=dict)
@@ -521,8 +514,11 @@ class Chains:
     def follow(
         self, first: Iterable[Use]
     ) -> tuple[list[FoundUse], list[tuple[Use, str]]]:
-        """Every image that *first* lead to, and of which of them nobody can tell what they stand on, and why."""
-        found: list[FoundUse] = []
+        """Return every image that *first* lead to, and the uses without a known chain, each with the reason.
+
+        Raises ProbeError.
+        """
+        followed: list[FoundUse] = []
         unclear: list[tuple[Use, str]] = []
         waiting = [use for use in dict.fromkeys(first) if use.place]
         seen: set[Use] = set()
@@ -531,71 +527,70 @@ class Chains:
             following: list[Use] = []
             for use in waiting:
                 seen.add(use)
-                one = FoundUse(use, self.nodes.get(use.place, Layer()))
-                found.append(one)
+                used = FoundUse(use, self.nodes.get(use.place, Layer()))
+                followed.append(used)
                 try:
-                    following += self._below(one)
+                    following += self._below(used)
                 except (NotAssessable, ProbeError) as exc:
                     unclear.append((use, str(exc)))
             waiting = [use for use in dict.fromkeys(following) if use not in seen]
-            if len(found) + len(waiting) > _MOST:
+            if len(followed) + len(waiting) > _MOST:
                 raise ProbeError(f"the guests' images lead to more than {_MOST} files")
-        return found, unclear
+        return followed, unclear
 
     def _ask(self, places: Iterable[str]) -> None:
         paths = {place for place in places if place.startswith("/")} - self.nodes.keys()
         self.nodes |= _look(self.hypervisor, sorted(paths)) if paths else {}
 
-    def _below(self, one: FoundUse) -> list[Use]:
-        """The images that the header of this one names. Raises NotAssessable where it cannot be read."""
-        use, node = one
+    def _below(self, used: FoundUse) -> list[Use]:
+        """Return the images that the header of this one names. Raises NotAssessable if it cannot be read."""
+        use = used.use
+        if not self._has_header(used):
+            return []
+        names = backing.names(partial(self._read, used), use.format, use.place)
+        folder = str(PurePosixPath(use.place).parent)
+        below = []
+        if names.backing:
+            base = replace(use, writes=False, shared=False, depth=use.depth + 1)
+            for place, kind in backing.locations(names.backing, folder, names.format):
+                below.append(replace(base, place=place, format=kind))
+        if names.data:
+            for place, _ in backing.locations(names.data, folder, "raw"):
+                below.append(replace(use, place=place, format="raw"))
+        return below
+
+    def _has_header(self, used: FoundUse) -> bool:
+        """True if the header of this image may name others. Raises NotAssessable if it cannot be read."""
+        use, node = used
         if node.problem:
             raise NotAssessable(node.problem)
         if use.place.startswith("volume:"):
             raise NotAssessable(f"libvirt does not tell where its {use.place} is")
         if use.place.startswith("json:"):
             raise NotAssessable("its name in QEMU's arguments is not understood")
-        if (
-            use.format is not None and use.format not in backing.CHAINING
-        ) or not use.place.startswith("/"):
-            return []
+        if use.format is not None and use.format not in backing.CHAINING:
+            return False
+        if not use.place.startswith("/"):
+            return False
         if node.identity is None:
             if use.may_be_gone or node.folder == "used":
-                return []  # what is gone stands on nothing
+                return False  # an absent image stands on no other
             raise NotAssessable(
                 f"{use.place} is not there, nor anything else in its folder"
             )
         if node.identity.startswith("other "):
-            return []  # a character device, a folder: no image
+            return False  # a character device, a folder: no image
         if use.depth >= _DEEPEST:
             raise NotAssessable(
                 f"{use.place}: more than {_DEEPEST} images stand on one another"
             )
-        found = backing.names(partial(self._read, one), use.format, use.place)
-        folder = str(PurePosixPath(use.place).parent)
-        below = []
-        if found.backing:
-            for place, kind in backing.locations(found.backing, folder, found.format):
-                below.append(
-                    replace(
-                        use,
-                        place=place,
-                        format=kind,
-                        writes=False,
-                        shared=False,
-                        depth=use.depth + 1,
-                    )
-                )
-        if found.data:
-            for place, _ in backing.locations(found.data, folder, "raw"):
-                below.append(replace(use, place=place, format="raw"))
-        return below
+        return True
 
-    def _read(self, one: FoundUse, offset: int, length: int) -> bytes:
-        head = one.node.head
+    def _read(self, used: FoundUse, offset: int, length: int) -> bytes:
+        head = used.node.head
         if offset == 0 or offset + length <= len(head):
             return head[offset : offset + length]
-        return host_image.read_bytes(self.hypervisor, one.use.place, offset, length)
+        return host_image.read_bytes(self.hypervisor, used.use.place, offset, length)
 
 
 # Answers --------------------------------------------------------------------------------------
@@ -603,7 +598,7 @@ class Chains:
 
 @dataclass
 class Survey:
-    """What all guests of a hypervisor use, by what it is and by what it lies on."""
+    """The images of all guests of a hypervisor, by their identity and by the devices that they lie on."""
 
     chains: Chains
     found: dict[str, list[FoundUse]] = field(default_factory=dict)
@@ -614,27 +609,25 @@ class Survey:
 
     @classmethod
     def of(cls, hypervisor: Node) -> Survey:
-        """Raises ProbeError and libvirtError where somebody's images cannot be told."""
+        """Survey all guests. Raises ProbeError and libvirtError if the images of one cannot be found out."""
         survey = cls(Chains(hypervisor))
-        found, survey.unclear = survey.chains.follow(_all(hypervisor))
-        for one in found:
-            survey.found.setdefault(one.key, []).append(one)
-            for identity in one.node.below:
-                survey.above.setdefault(identity, []).append(one)
-            if one.node.same:
-                survey.same.setdefault(one.node.same, []).append(one)
+        followed, survey.unclear = survey.chains.follow(_all(hypervisor))
+        for used in followed:
+            survey.found.setdefault(used.key, []).append(used)
+            for identity in used.node.below:
+                survey.above.setdefault(identity, []).append(used)
+            if used.node.same:
+                survey.same.setdefault(used.node.same, []).append(used)
         return survey
 
     def touching(self, mine: FoundUse) -> Iterator[tuple[FoundUse, bool]]:
-        """Every use of the image, or of a part or the whole of it, and whether it is the very same."""
-        yield from ((one, True) for one in self.found.get(mine.key, ()))
-        yield from ((one, True) for one in self.same.get(mine.node.same, ()))
-        yield from ((one, False) for one in self.above.get(mine.key, ()))
-        yield from (
-            (one, False)
-            for identity in mine.node.below
-            for one in self.found.get(identity, ())
-        )
+        """Yield every use of the image, or of a part or the whole of it, and True if it is the very same."""
+        same = chain(self.found.get(mine.key, ()), self.same.get(mine.node.same, ()))
+        for other in same:
+            yield other, True
+        below = (self.found.get(identity, ()) for identity in mine.node.below)
+        for other in chain(self.above.get(mine.key, ()), *below):
+            yield other, False
 
 
 #: seconds for which a survey serves those who only judge; before anything is opened all is read anew
@@ -652,10 +645,10 @@ def _survey(hypervisor: Node, *, lately: bool) -> Survey:
 def why_not_alone(
     guest: Guest, mine: Iterable[Use], *, lately: bool = False
 ) -> str | None:
-    """Why the images that *guest* would open (*mine*) must not be opened, by the name of who else has them; or None.
+    """Return why the images that *guest* would open (*mine*) must not be opened, with the other user, or None.
 
-    Nobody minds what is only read, and what both sides share on purpose (`<shareable/>`). *lately*: as it was a
-    moment ago.
+    An image that both sides only read is no clash, nor one that both share on purpose (`<shareable/>`).
+    *lately*: a survey of a moment ago will do.
     """
     try:
         wanted = list(mine)
@@ -669,9 +662,12 @@ def why_not_alone(
         return (
             f"nobody can tell who else uses its images: libvirt: {libvirt_words(exc)}"
         )
-    unknown = [one for one in survey.unclear if one[0].guest != guest.name]
-    clashes = filter(None, (_why_not_beside(one, survey, guest.name) for one in own))
-    return next(clashes, None) or _of_the_host(own) or _unclear(own, unclear, unknown)
+    for used in own:
+        reason = _why_not_beside(used, survey, guest.name)
+        if reason:
+            return reason
+    others = [pair for pair in survey.unclear if pair[0].guest != guest.name]
+    return _why_not_for_the_host(own) or _why_not_known(own, unclear, others)
 
 
 def _why_not_beside(mine: FoundUse, survey: Survey, guest: str) -> str | None:
@@ -681,57 +677,64 @@ def _why_not_beside(mine: FoundUse, survey: Survey, guest: str) -> str | None:
         )
         if is_own or not _is_taken(mine.use, other.use):
             continue
-        name, what = printable(other.use.guest), printable(other.use.what)
+        name, theirs = printable(other.use.guest), printable(other.use.what)
         if other.use.depth:
-            return f"the guest {name} uses {_place(mine)}, below an overlay ({what})"
+            return f"the guest {name} uses {_place(mine)}, below an overlay ({theirs})"
         if not same:
-            theirs = f"{printable(other.use.place)} ({what})"
+            place = f"{printable(other.use.place)} ({theirs})"
             return (
-                f"the guest {name} uses {theirs}, a part of {_place(mine)} or its whole"
+                f"the guest {name} uses {place}, a part of {_place(mine)} or its whole"
             )
         if other.use.runs:
-            return f"{name} runs on its image {_place(mine)}, as {what}"
-        return f"the guest {name}, which is off, uses {_place(mine)} too, as {what}"
+            return f"{name} runs on its image {_place(mine)}, as {theirs}"
+        return f"the guest {name}, which is off, uses {_place(mine)} too, as {theirs}"
     return None
 
 
 def _is_taken(mine: Use, other: Use) -> bool:
-    """Would one of both write what the other relies on?"""
-    if mine.writes:
-        return other.depth > 0 or not (
-            mine.shared and (other.shared or not other.writes)
-        )
-    return mine.depth > 0 and other.writes and other.runs
+    """True if one of both would write to an image that the other relies on."""
+    if not mine.writes:
+        return mine.depth > 0 and other.writes and other.runs
+    if other.depth > 0 or not mine.shared:
+        return True
+    return other.writes and not other.shared
 
 
-def _place(one: FoundUse) -> str:
-    return f"{printable(one.use.place)} ({printable(one.use.what)})"
+def _place(used: FoundUse) -> str:
+    return f"{printable(used.use.place)} ({printable(used.use.what)})"
 
 
-def _of_the_host(own: list[FoundUse]) -> str | None:
-    for one in own:
-        if one.use.writes and one.node.holders:
-            by = ", ".join(
-                "it is mounted there" if name == "mounted" else name
-                for name in one.node.holders
-            )
-            return f"the host itself uses {_place(one)}: {printable(by)}"
+#: in words, a holder that is no other device
+_HOLDERS = {"mounted": "it is mounted there"}
+
+
+def _why_not_for_the_host(own: list[FoundUse]) -> str | None:
+    for used in own:
+        if not used.use.writes or not used.node.holders:
+            continue
+        holders = [_HOLDERS.get(name, name) for name in used.node.holders]
+        return f"the host itself uses {_place(used)}: {printable(', '.join(holders))}"
     return None
 
 
-def _unclear(
+def _why_not_known(
     own: list[FoundUse], mine: list[tuple[Use, str]], unknown: list[tuple[Use, str]]
 ) -> str | None:
-    """Where nobody can tell, nothing is opened. What is not there with all its folder cannot be opened anyway."""
-    written = [one for one in own if one.use.writes and not one.use.may_be_gone]
-    for one in written:
-        if one.node.identity is None and one.node.folder != "absent":
-            return f"nobody can tell who else uses {_place(one)}: it is not there"
-    if not any(one.node.identity for one in written):
+    """Return why the users of the images are not known: then none is opened.
+
+    An image whose whole folder is absent cannot be opened anyway.
+    """
+    written = [used for used in own if used.use.writes and not used.use.may_be_gone]
+    for used in written:
+        if used.node.identity is None and used.node.folder != "absent":
+            return f"nobody can tell who else uses {_place(used)}: it is not there"
+    if not any(used.node.identity for used in written):
         return None
-    for use, why in mine[:1]:
+    if mine:
+        use, why = mine[0]
         return f"nobody can tell what {printable(use.place)} ({printable(use.what)}) stands on: {printable(why)}"
-    for use, why in unknown[:1]:
+    if unknown:
+        use, why = unknown[0]
         whose = f"the guest {printable(use.guest)} ({printable(use.what)})"
         back = "bring that back, or undefine the guest"
         return f"nobody can tell whether {whose} stands on one of its images: {printable(why)} ({back})"

@@ -1,7 +1,7 @@
-"""Image files that nobody vouches for: which format they are in, and what qemu-img says of them.
+"""Image files that may come from anywhere: their format, and the answers of qemu-img about them.
 
-A header may name any file of the machine as backing or data file. We read the header ourselves, and
-hand qemu-img the format, the file that is open already, and no backing file: nothing that a header
+A header may name any file of the machine as backing or data file. reclaim reads the header itself, and
+hands qemu-img the format, the file that is open already, and no backing file: no file that a header
 names is ever opened. qemu-img is limited in time and output.
 """
 
@@ -46,7 +46,7 @@ _MAX_OUTPUT = 48 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Image:
-    """An image file: its format, and its header where it has one."""
+    """An image file: its format, and its header if it has one."""
 
     format: Format
     qcow2: Qcow2 | None = None
@@ -57,9 +57,9 @@ def is_called_qcow2(path: str) -> bool:
 
 
 def identify(descriptor: int, path: str, *, declared: str | None = None) -> Image:
-    """The format of the open file: as *declared* ("raw", "qcow2"), else told by its first bytes, never by probing.
+    """Return the format of the open file: as *declared* ("raw", "qcow2"), else by its first bytes, never by probing.
 
-    Raises NotAssessable for a broken header, or what is packed by another program.
+    Raises NotAssessable for a broken header, or a file that is packed by another program.
     """
     head = os.pread(descriptor, qcow2.HEAD, 0)
     if declared == "raw":
@@ -82,7 +82,7 @@ def _read(descriptor: int, offset: int, length: int) -> bytes:
 
 
 def named_files(descriptor: int, image: Image, path: str) -> qcow2.Named:
-    """The files that the header of an image names. Raises NotAssessable for a broken one."""
+    """Return the files that the header of an image names. Raises NotAssessable for a broken one."""
     return (
         qcow2.named(partial(_read, descriptor), image.qcow2, path)
         if image.qcow2
@@ -93,22 +93,25 @@ def named_files(descriptor: int, image: Image, path: str) -> qcow2.Named:
 def node(
     descriptor: int, image: Image, backing: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The open file as a block node for qemu-img: the format said, the backing file *backing* or none."""
-    return {
-        "driver": image.format,
-        "file": {
-            "driver": "file",
-            "filename": f"/proc/self/fd/{descriptor}",
-            "read-only": True,
-        },
+    """Return the open file as a block node for qemu-img, with its format and the backing file *backing* or none."""
+    file = {
+        "driver": "file",
+        "filename": f"/proc/self/fd/{descriptor}",
         "read-only": True,
-        **({"backing": backing} if image.format == "qcow2" else {}),
     }
+    block: dict[str, Any] = {
+        "driver": image.format,
+        "file": file,
+        "read-only": True,
+    }
+    if image.format == "qcow2":
+        block["backing"] = backing
+    return block
 
 
-def filename(one: dict[str, Any]) -> str:
-    """A block node as the file name that qemu-img takes."""
-    return "json:" + json.dumps(one)
+def filename(block: dict[str, Any]) -> str:
+    """Return a block node as the file name that qemu-img takes."""
+    return "json:" + json.dumps(block)
 
 
 def qemu_img(
@@ -119,32 +122,26 @@ def qemu_img(
     seconds: float | None = None,
     watch: Callable[[], None] = lambda: None,
 ) -> tuple[int, str, str]:
-    """Run qemu-img: exit status, output, errors. *watch* is called every second, and raises to stop it.
+    """Run qemu-img and return its exit status, output and errors.
 
-    Raises ProbeError where it is absent, too slow or says too much.
+    *watch* is called every second, and raises to stop it.
+
+    Raises ProbeError if it is absent, is too slow or prints too much.
     """
     if shutil.which("qemu-img") is None:
         raise ProbeError("qemu-img is not installed (Debian and Ubuntu: qemu-utils)")
     limit = QEMU_IMG_SECONDS if seconds is None else seconds
-    with subprocess.Popen(
-        ["qemu-img", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        pass_fds=descriptors,
-        env={**os.environ, "LC_ALL": "C"},
-        start_new_session=True,
-    ) as process:
-        what = f"{path}: qemu-img {arguments[0]}"
+    asked = f"{path}: qemu-img {arguments[0]}"
+    with _started(["qemu-img", *arguments], descriptors) as process:
         try:
             stdout, stderr = _communicate(process, limit, watch)
         except subprocess.TimeoutExpired as exc:
-            raise ProbeError(f"{what}: no answer within {limit:g} s") from exc
+            raise ProbeError(f"{asked}: no answer within {limit:g} s") from exc
         except OverflowError as exc:
             raise ProbeError(
-                f"{what}: more than {_MAX_OUTPUT} bytes of output"
+                f"{asked}: more than {_MAX_OUTPUT} bytes of output"
             ) from exc
-        except BaseException:  # we are told to stop
+        except BaseException:  # this process is stopped
             child.end(process)
             raise
         finally:
@@ -152,17 +149,28 @@ def qemu_img(
     errors = stderr.decode("utf-8", errors="replace")
     for descriptor in descriptors:
         errors = errors.replace(f"/proc/self/fd/{descriptor}", path)
-    return (
-        process.returncode,
-        stdout.decode("utf-8", errors="replace"),
-        " ".join(errors.split())[:500],
+    output = stdout.decode("utf-8", errors="replace")
+    return process.returncode, output, " ".join(errors.split())[:500]
+
+
+def _started(
+    command: list[str], descriptors: tuple[int, ...]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=descriptors,
+        env={**os.environ, "LC_ALL": "C"},
+        start_new_session=True,
     )
 
 
 def _communicate(
     process: subprocess.Popen[bytes], seconds: float, watch: Callable[[], None]
 ) -> tuple[bytes, bytes]:
-    """Like `communicate`, with a limit. Raises TimeoutExpired, OverflowError."""
+    """Return both outputs, like `communicate`, with a limit. Raises TimeoutExpired, OverflowError."""
     deadline = time.monotonic() + seconds
     assert process.stdout is not None
     assert process.stderr is not None
@@ -191,20 +199,19 @@ def _communicate(
 
 
 def mapped(descriptor: int, image: Image, path: str) -> int | None:
-    """Bytes of the file that hold the disk's data now, as `qemu-img map` tells; None where that cannot be told.
+    """Return the bytes of the file that hold the disk's data now, by `qemu-img map`;
+
+    None if the map cannot show them.
 
     Internal snapshots hold clusters that the map does not show, and compressed clusters have no place in it. The
-    header is read again while nobody can write to it: qemu-img would open the data file that a new one names.
+    header is read again while no other process can write to the file: qemu-img would open the data file that a new
+    header names.
+    Raises NotAssessable, ProbeError.
     """
     with holes.unwritten(descriptor, path) as still_ours:
         image = identify(descriptor, path, declared=image.format)
         header = image.qcow2
-        if (
-            header is None
-            or header.snapshots
-            or header.encrypted
-            or header.external_data
-        ):
+        if header is None or not header.is_plain:
             return None
         asked = ["map", "--output=json", filename(node(descriptor, image))]
         status, output, errors = qemu_img(asked, (descriptor,), path, watch=still_ours)
@@ -212,20 +219,32 @@ def mapped(descriptor: int, image: Image, path: str) -> int | None:
         raise NotAssessable(
             f"{path}: qemu-img does not read it: {errors.removeprefix('qemu-img: ')}"
         )
-    total = 0
     try:
-        for piece in json.loads(output):
-            if piece.get("compressed") or (piece["data"] and "offset" not in piece):
-                return None
-            if "offset" in piece and (piece["data"] or piece["zero"]):
-                total += int(piece["length"])
+        return _placed_bytes(json.loads(output))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
         raise ProbeError(f"{path}: qemu-img map: its output cannot be parsed") from exc
+
+
+def _placed_bytes(pieces: Any) -> int | None:
+    """Return the bytes of the file that *pieces* of a map have, None if a piece has data and no place.
+
+    Raises ValueError, KeyError, TypeError, AttributeError or OverflowError if it is no map.
+    """
+    total = 0
+    for piece in pieces:
+        if piece.get("compressed"):
+            return None
+        holds_data = piece["data"]
+        if "offset" in piece:
+            if holds_data or piece["zero"]:
+                total += int(piece["length"])
+        elif holds_data:
+            return None
     return total
 
 
 def open_image(path: str | File, declared: str | None = None) -> tuple[int, Image]:
-    """The file open for reading, and its format: as *declared*, if it is. Raises NotAssessable, ProbeError."""
+    """Return the file open for reading, and its format: as *declared*, if it is. Raises NotAssessable, ProbeError."""
     descriptor = holes.open_file(path)
     label = path.path if isinstance(path, File) else path
     try:
@@ -243,8 +262,8 @@ def opened_image(
     path: str | File, declared: str | None = None
 ) -> Iterator[tuple[int, Image]]:
     """`open_image`, closed at the end."""
-    descriptor, found = open_image(path, declared)
+    descriptor, image = open_image(path, declared)
     try:
-        yield descriptor, found
+        yield descriptor, image
     finally:
         os.close(descriptor)

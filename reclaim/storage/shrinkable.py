@@ -1,6 +1,6 @@
-"""Can an image shrink, and where does it lie? Plain functions on values; `inspect` gathers the values.
+"""The obstacles that keep an image from shrinking. Plain functions on values; `inspect` gathers the values.
 
-What each layer does with a discard was measured with QEMU 7.2: 16 MiB written, discarded with discard=unmap,
+The effect of a discard on each layer was measured with QEMU 7.2: 16 MiB written, discarded with discard=unmap,
 the file's blocks counted.
 """
 
@@ -16,6 +16,7 @@ from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.base.text import libvirt_words, size
 from reclaim.definition.domain import DiskView, Element
 from reclaim.handles.guest import Disk
+from reclaim.handles.node import Node
 from reclaim.storage import host_image
 from reclaim.storage.host_image import HostImage, Punch
 from reclaim.storage.qcow2 import Qcow2
@@ -46,7 +47,10 @@ _USUAL_CLUSTER = 64 * 1024
 
 @dataclass(frozen=True)
 class Obstacle:
-    """What keeps an image from shrinking, and what helps. `amend`: qemu-img amend mends it while the guest is off."""
+    """The reason that an image does not shrink, and its remedy.
+
+    `amend`: qemu-img amend mends it while the guest is off.
+    """
 
     what: str
     remedy: str
@@ -55,14 +59,14 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class Inspected:
-    """One disk's image: its format as it is defined, what the host says, and the layers below."""
+    """One disk's image: its format as it is defined, the answers of the host, and the layers below."""
 
     format: str
     encrypted: bool
     image: HostImage
     qcow2: Qcow2 | None = None
     snapshots: tuple[str, ...] = ()
-    #: None for devices, and where `unprobed` says why nobody could try
+    #: None for devices, and if `unprobed` has the reason why it could not be tried
     punch: Punch | None = None
     unprobed: str = ""
     #: the backing files as libvirt names them, and the bytes that they hold
@@ -74,7 +78,10 @@ class Inspected:
 
 
 def path_of(disk: Disk) -> str:
-    """Where the hypervisor has the image. Raises NotApplicable and NotAssessable for a disk without one there."""
+    """Return the path of the image on the hypervisor.
+
+    Raises NotApplicable and NotAssessable for a disk without one there.
+    """
     view = disk.view
     if view.type == "volume":
         return _volume(disk, view)
@@ -122,20 +129,14 @@ def inspect(disk: Disk) -> Inspected:
             f"{image.path}: a logical volume, and dmsetup does not say which kind (is it run as root?)"
         )
     kind = view.driver.get("type", "raw")
-    # the definition says what it is: into a raw disk the guest may write any header
+    # the definition decides the format: into a raw disk the guest may write any header
     head = host_image.header(hypervisor, image) if kind == "qcow2" else None
-    punch, unprobed = None, ""
-    if not image.is_device:
-        try:
-            punch = host_image.punched(hypervisor, image)
-        except NotAssessable as exc:
-            unprobed = str(exc)
+    punch, unprobed = _punch(hypervisor, image)
     bases = tuple(_bases(disk))
     held = hypervisor.allocated_each(list(bases))
     return Inspected(
         kind,
-        view.element.find("source/encryption") is not None
-        or view.element.find("encryption") is not None,
+        _is_encrypted(view),
         image,
         head,
         tuple(host_image.snapshots(hypervisor, image, head)) if head else (),
@@ -146,110 +147,133 @@ def inspect(disk: Disk) -> Inspected:
     )
 
 
+def _punch(hypervisor: Node, image: HostImage) -> tuple[Punch | None, str]:
+    """Return how the filesystem of *image* takes holes, or None and why it could not be tried; both empty for a device.
+
+    Raises ProbeError.
+    """
+    if image.is_device:
+        return None, ""
+    try:
+        return host_image.punched(hypervisor, image), ""
+    except NotAssessable as exc:
+        return None, str(exc)
+
+
+def _is_encrypted(view: DiskView) -> bool:
+    """True if QEMU encrypts the disk; libvirt takes `<encryption>` in the source and beside it."""
+    element = view.element
+    in_source = element.find("source/encryption")
+    return in_source is not None or element.find("encryption") is not None
+
+
 def _bases(disk: Disk) -> Iterator[str]:
-    """The backing files that libvirt names; what headers name is not followed."""
+    """Yield the backing files that libvirt names; names in headers are not followed."""
     view = disk.guest.live_disk(disk.view) or disk.view
-    layer: Element | None = view.element
+    layer: Element | None = view.element.find("backingStore")
     for _ in range(_DEEPEST):
-        layer = layer.find("backingStore") if layer is not None else None
         source = layer.find("source") if layer is not None else None
-        if source is None:
+        if layer is None or source is None:
             return
-        if path := source.get("file"):
+        path = source.get("file")
+        if path:
             yield str(path)
+        layer = layer.find("backingStore")
 
 
 # Judging --------------------------------------------------------------------------------------
 
 
-def obstacles(found: Inspected, guest: str) -> list[Obstacle]:
-    """What keeps the image from giving discarded space back; nothing where it can shrink."""
-    return [*_of_format(found), *_of_snapshots(found, guest), *_of_storage(found)]
+def obstacles(inspected: Inspected, guest: str) -> list[Obstacle]:
+    """Return the obstacles that keep the image from giving discarded space back; none if it can shrink."""
+    return [
+        *_of_format(inspected),
+        *_of_snapshots(inspected, guest),
+        *_of_storage(inspected),
+    ]
 
 
-def _of_format(found: Inspected) -> Iterator[Obstacle]:
-    path = shlex.quote(found.image.path)
-    if found.format in _KEEPS_ALL:
+def _of_format(inspected: Inspected) -> Iterator[Obstacle]:
+    path = shlex.quote(inspected.image.path)
+    if inspected.format in _KEEPS_ALL:
         yield Obstacle(
-            f"the format {found.format} keeps every block that was ever written",
-            f"while the guest is off: qemu-img convert -p -f {found.format} -O qcow2 {path} {path}.qcow2, "
+            f"the format {inspected.format} keeps every block that was ever written",
+            f"while the guest is off: qemu-img convert -p -f {inspected.format} -O qcow2 {path} {path}.qcow2, "
             "and let the definition name the new image",
         )
-    if found.encrypted and found.format != "qcow2":
+    if inspected.encrypted and inspected.format != "qcow2":
         # block/crypto.c has no pdiscard: QEMU answers yes and drops it
         yield Obstacle(
-            f"a {found.format} image that QEMU encrypts (LUKS) takes discards and keeps every block",
+            f"a {inspected.format} image that QEMU encrypts (LUKS) takes discards and keeps every block",
             "move it into a qcow2 that is encrypted: there discards free clusters",
         )
-    head = found.qcow2
-    if head is None:
-        return
+    if inspected.qcow2 is not None:
+        yield from _of_qcow2(inspected.image, inspected.qcow2)
+
+
+def _of_qcow2(image: HostImage, head: Qcow2) -> Iterator[Obstacle]:
     if head.version < 3 and head.backing:
         # block/qcow2.c: qcow2_co_pwrite_zeroes and the discard give up below version 3 with a backing file
         yield Obstacle(
             f"qcow2 0.10 over the backing file {head.backing}: discards free nothing",
-            f"while the guest is off: {amend_command(found.image.path)}",
+            f"while the guest is off: {amend_command(image.path)}",
             amend=True,
         )
+    if image.is_device or head.snapshots or head.external_data:
+        return  # then more than the disk lies there, or less
     most = head.virtual + head.tables
     most += most // 20 + _SLACK
-    held = found.image.inside
-    over = f"-B {shlex.quote(head.backing)} -F FORMAT " if head.backing else ""
-    if (
-        held is not None
-        and held > most
-        and not head.snapshots
-        and not head.external_data
-        and not found.image.is_device
-    ):
+    held = image.inside
+    if held is not None and held > most:
+        path = shlex.quote(image.path)
+        over = f"-B {shlex.quote(head.backing)} -F FORMAT " if head.backing else ""
         yield Obstacle(
             f"the file holds {size(held)} for a disk of {size(head.virtual)}: clusters that nothing uses any more",
-            # what was freed while discards were off is no leak: it is free, and held all the same
+            # a cluster freed while discards were off is no leak: it is free, and held all the same
             f"while the guest is off: qemu-img check -r leaks -f qcow2 {path}; where that finds none, a copy is "
             f"without them: qemu-img convert -f qcow2 -O qcow2 {over}{path} {path}.new",
         )
 
 
-def _of_snapshots(found: Inspected, guest: str) -> Iterator[Obstacle]:
-    head = found.qcow2
+def _of_snapshots(inspected: Inspected, guest: str) -> Iterator[Obstacle]:
+    head = inspected.qcow2
     if head is None or not head.snapshots:
         return
-    names = ", ".join(found.snapshots) or "without readable names"
-    more = (
-        f" and {head.snapshots - len(found.snapshots)} more"
-        if head.snapshots > len(found.snapshots)
-        else ""
-    )
+    names = ", ".join(inspected.snapshots) or "without readable names"
+    unnamed = head.snapshots - len(inspected.snapshots)
+    if unnamed > 0:
+        names += f" and {unnamed} more"
     plural = "s" if head.snapshots > 1 else ""
-    name = shlex.quote(found.snapshots[0]) if found.snapshots else "NAME"
+    name = shlex.quote(inspected.snapshots[0]) if inspected.snapshots else "NAME"
     yield Obstacle(
-        f"{head.snapshots} internal snapshot{plural} ({names}{more}): what they hold stays, whatever the guest trims",
+        f"{head.snapshots} internal snapshot{plural} ({names}): what they hold stays, whatever the guest trims",
         f"when nobody needs it any more: virsh snapshot-delete {shlex.quote(guest)} {name} (one that libvirt does not "
-        f"know, while the guest is off: qemu-img snapshot -d {name} {shlex.quote(found.image.path)})",
+        f"know, while the guest is off: qemu-img snapshot -d {name} {shlex.quote(inspected.image.path)})",
     )
 
 
-def _of_storage(found: Inspected) -> Iterator[Obstacle]:
-    image, punch = found.image, found.punch
-    if punch is not None and punch.refused:
-        nfs = (
-            "; NFS has holes from version 4.2 on (mount option vers=4.2)"
-            if image.filesystem == "nfs"
-            else ""
-        )
-        yield Obstacle(
-            f"the filesystem of {image.folder} ({image.filesystem}) punches no holes: {punch.refused}",
-            f"move the image to one that does (ext4, xfs, btrfs, zfs, tmpfs){nfs}",
-        )
-    elif punch is not None and not punch.frees:
-        yield Obstacle(
-            f"the filesystem of {image.folder} ({image.filesystem}) takes holes and keeps the blocks",
-            "move the image to one that frees them, or see what keeps them there (a snapshot of it?)",
-        )
-    if image.is_device and not is_thick(found) and image.discard_max == 0:
+def _of_storage(inspected: Inspected) -> Iterator[Obstacle]:
+    image = inspected.image
+    if inspected.punch is not None:
+        yield from _of_holes(image, inspected.punch)
+    if image.is_device and not is_thick(inspected) and image.discard_max == 0:
         yield Obstacle(
             f"{image.path} takes no discards (discard_max_bytes is 0)",
             _device_remedy(image),
+        )
+
+
+def _of_holes(image: HostImage, punch: Punch) -> Iterator[Obstacle]:
+    filesystem = f"the filesystem of {image.folder} ({image.filesystem})"
+    if punch.refused:
+        remedy = "move the image to one that does (ext4, xfs, btrfs, zfs, tmpfs)"
+        if image.filesystem == "nfs":
+            remedy += "; NFS has holes from version 4.2 on (mount option vers=4.2)"
+        yield Obstacle(f"{filesystem} punches no holes: {punch.refused}", remedy)
+    elif not punch.frees:
+        yield Obstacle(
+            f"{filesystem} takes holes and keeps the blocks",
+            "move the image to one that frees them, or see what keeps them there (a snapshot of it?)",
         )
 
 
@@ -259,12 +283,12 @@ def _device_remedy(image: HostImage) -> str:
     return "look below it: each layer has /sys/block/NAME/queue/discard_max_bytes"
 
 
-def is_thick(found: Inspected) -> bool:
-    """Is it a logical volume that keeps its size whatever is discarded?
+def is_thick(inspected: Inspected) -> bool:
+    """True if it is a logical volume that keeps its size whatever is discarded.
 
-    One of VDO is mapped linearly onto its pool (LVM's lib/vdo/vdo.c), which frees what is discarded.
+    One of VDO is mapped linearly onto its pool (LVM's lib/vdo/vdo.c), which frees discarded blocks.
     """
-    image = found.image
+    image = inspected.image
     return image.mapper == "LVM" and not {"thin", "vdo"} & {
         *image.targets,
         *image.below,
@@ -272,7 +296,7 @@ def is_thick(found: Inspected) -> bool:
 
 
 def thick_words(image: HostImage) -> str:
-    """Why nothing is asked of a thick logical volume."""
+    """Return why nothing is asked of a thick logical volume."""
     below = (
         f"go on to the disks below it (discard_max_bytes {image.discard_max})"
         if image.discard_max
@@ -281,79 +305,69 @@ def thick_words(image: HostImage) -> str:
     return f"a thick logical volume keeps its size, whatever is discarded: discards {below}"
 
 
-def notes(found: Inspected, granularity: int | None = None) -> list[str]:
-    """What is to be known of an image that can shrink. *granularity*: the smallest hole that the guest trims."""
-    told = [_what(found)]
-    head, image = found.qcow2, found.image
+def notes(inspected: Inspected, granularity: int | None = None) -> list[str]:
+    """Return notes on an image that can shrink. *granularity*: the smallest hole that the guest trims, in bytes."""
+    lines = [_what(inspected)]
+    head, image, punch = inspected.qcow2, inspected.image, inspected.punch
     if head is not None:
-        unit = head.cluster
-        if unit > _USUAL_CLUSTER:
-            guest = (
-                f", and the guest trims from {size(granularity)} on"
-                if granularity
-                else ""
-            )
-            told.append(f"only whole clusters of {size(unit)} come back{guest}")
-        if head.extended_l2:
-            told.append(
-                "extended_l2: its subclusters are zeroed, and freed only with their cluster"
-            )
-        if head.external_data:
-            told.append("its data lies in an external data file, and comes back there")
-        if (
-            image.inside is not None
-            and image.inside >= head.virtual
-            and not image.is_device
-        ):
-            told.append(
-                "the host holds all of it: preallocated, which discards undo, or never trimmed"
-            )
-        if (
-            not image.is_device
-            and not head.snapshots
-            and image.length > (head.virtual + head.tables) * 11 // 10
-        ):
-            told.append(
-                f"the file is {size(image.length)} long for a disk of {size(head.virtual)}: fragmented (QEMU issue "
-                "1621); discard_no_unref='on' on its driver stops that (libvirt 9.5, QEMU 8.1), qemu-img convert mends"
-            )
-    if found.bases:
-        count = len(found.bases)
-        told.append(
-            f"an overlay gives its own space back, never that of its base{'s' * (count > 1)} "
-            f"({size(found.base_bytes)} in {', '.join(found.bases[:3])}{' …' if count > 3 else ''})"
+        lines += _notes_of_qcow2(image, head, granularity)
+    if inspected.bases:
+        count = len(inspected.bases)
+        plural = "s" if count > 1 else ""
+        named = ", ".join(inspected.bases[:3]) + (" …" if count > 3 else "")
+        lines.append(
+            f"an overlay gives its own space back, never that of its base{plural} "
+            f"({size(inspected.base_bytes)} in {named})"
         )
     elif head is not None and head.backing:
-        told.append(
+        lines.append(
             f"an overlay gives its own space back, never that of its base ({head.backing})"
         )
-    if found.punch is not None and found.punch.frees and not found.punch.frees_pieces:
-        told.append("its filesystem frees no holes of 64 KiB, only larger ones")
+    if punch is not None and punch.frees and not punch.frees_pieces:
+        lines.append("its filesystem frees no holes of 64 KiB, only larger ones")
     if image.is_device and image.discard_granularity:
-        told.append(f"the device frees pieces of {size(image.discard_granularity)}")
-    return told
+        lines.append(f"the device frees pieces of {size(image.discard_granularity)}")
+    return lines
 
 
-def _what(found: Inspected) -> str:
-    head, image = found.qcow2, found.image
-    kind = (
-        found.format
-        if head is None
-        else f"qcow2 {'1.1' if head.version >= 3 else '0.10'}"
-    )
-    where = (
-        f"on {' over '.join(image.targets) or 'a device'}"
-        if image.is_device
-        else f"on {image.filesystem}"
-    )
-    how = (
-        "; holes punched there free blocks"
-        if found.punch is not None and found.punch.frees
-        else ""
-    )
-    return f"{kind} {where}{how}"
+def _notes_of_qcow2(
+    image: HostImage, head: Qcow2, granularity: int | None
+) -> Iterator[str]:
+    if head.cluster > _USUAL_CLUSTER:
+        text = f"only whole clusters of {size(head.cluster)} come back"
+        if granularity:
+            text += f", and the guest trims from {size(granularity)} on"
+        yield text
+    if head.extended_l2:
+        yield "extended_l2: its subclusters are zeroed, and freed only with their cluster"
+    if head.external_data:
+        yield "its data lies in an external data file, and comes back there"
+    if image.is_device:
+        return
+    if image.inside is not None and image.inside >= head.virtual:
+        yield "the host holds all of it: preallocated, which discards undo, or never trimmed"
+    longest = (head.virtual + head.tables) * 11 // 10
+    if not head.snapshots and image.length > longest:
+        yield (
+            f"the file is {size(image.length)} long for a disk of {size(head.virtual)}: fragmented (QEMU issue "
+            "1621); discard_no_unref='on' on its driver stops that (libvirt 9.5, QEMU 8.1), qemu-img convert mends"
+        )
+
+
+def _what(inspected: Inspected) -> str:
+    head, image = inspected.qcow2, inspected.image
+    kind = inspected.format
+    if head is not None:
+        kind = "qcow2 1.1" if head.version >= 3 else "qcow2 0.10"
+    storage = image.filesystem
+    if image.is_device:
+        storage = " over ".join(image.targets) or "a device"
+    text = f"{kind} on {storage}"
+    if inspected.punch is not None and inspected.punch.frees:
+        text += "; holes punched there free blocks"
+    return text
 
 
 def amend_command(path: str) -> str:
-    """What makes a qcow2 0.10 a 1.1, as a person types it."""
+    """Return the command that makes a qcow2 0.10 a 1.1, as you would type it."""
     return f"qemu-img amend -f qcow2 -o compat=1.1 {shlex.quote(path)}"
