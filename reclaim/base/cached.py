@@ -24,8 +24,8 @@ class kept(Generic[T]):  # noqa: N801 (used like functools.cached_property)
     def __get__(self, instance: object | None, owner: type) -> kept[T] | T:
         if instance is None:
             return self
-        found = instance.__dict__[self._name] = self._work(instance)
-        return found
+        value = instance.__dict__[self._name] = self._work(instance)
+        return value
 
 
 S = TypeVar("S")

@@ -50,7 +50,7 @@ _BETWEEN_PIECES = re.compile(r"[/._+\-]")
 _OPTION = re.compile(r"--[a-z][a-z0-9-]{1,30}|-[A-Za-z]|-a[AEHSUXghilnoprstuvxz]{1,10}")
 #: fields of a cron table and of fstab, counts
 _NUMBER = re.compile(r"\d{1,2}|\*|\*/\d{1,2}")
-#: what stands around a path or an option, and not amid a secret
+#: what stands around a path or an option, and not amid a secret; the empty text, which is at both ends, is in either
 _BEFORE, _BEHIND = " \t\"'=<>|(", " \t\"'=<>|)"
 _ATOM = re.compile(r"""([^\s,;:=@%~?!^$()|&<>{}\[\]"'`\\]+)""")
 
@@ -84,47 +84,48 @@ def diff_files(
     A word is shown if the edit brings it or takes it away, or if it is known to be harmless. *like* is the file that
     a new one was made from: the edit does not bring what that holds.
     """
-    old, new = (before or "").splitlines(), (after or "").splitlines()
-    were = set(_ATOM.findall(before or "")) | set(_ATOM.findall(like or ""))
-    are = set(_ATOM.findall(after or ""))
-    shown = [f"--- {path} (before)", f"+++ {path} (after)"]
+    before, after = before or "", after or ""
+    old, new = before.splitlines(), after.splitlines()
+    were = set(_ATOM.findall(before)) | set(_ATOM.findall(like or ""))
+    are = set(_ATOM.findall(after))
+    shown = []
     for hunk in _hunks(old, new):
-        kept = (
-            are if hunk.is_line_by_line else None
-        )  # else more is gone than words of the edit
+        # if the numbers of lines differ, more is gone than words of the edit
+        kept = are if hunk.is_line_by_line else None
         shown.append(hunk.head)
-        shown += [
-            redacted(f"-{_masked(line, kept)}") for line in old[hunk.start : hunk.end]
-        ]
-        shown += [
-            redacted(f"+{_masked(line, were)}")
-            for line in new[hunk.new_start : hunk.new_end]
-        ]
-    return "\n".join(shown) if len(shown) > 2 else ""
+        shown += _shown("-", old[hunk.start : hunk.end], kept)
+        shown += _shown("+", new[hunk.new_start : hunk.new_end], were)
+    if not shown:
+        return ""
+    return "\n".join([f"--- {path} (before)", f"+++ {path} (after)", *shown])
+
+
+def _shown(sign: str, lines: list[str], known: set[str] | None) -> list[str]:
+    return [redacted(f"{sign}{_masked(line, known)}") for line in lines]
 
 
 def _hunks(old: list[str], new: list[str]) -> Iterator[_Hunk]:
     """Where the texts differ. Of long ones line by line or, if their lengths differ, from the first to the last."""
     if len(old) * len(new) <= _COMPARED:
-        for kind, *places in difflib.SequenceMatcher(
-            None, old, new, autojunk=False
-        ).get_opcodes():
-            if kind != "equal":
-                yield _Hunk(*places)
+        yield from _compared(old, new)
     elif len(old) == len(new):
-        yield from (
-            _Hunk(at, at + 1, at, at + 1)
-            for at in range(len(old))
-            if old[at] != new[at]
-        )
+        yield from _line_by_line(old, new)
     else:
-        most = min(len(old), len(new))
-        head = next((at for at in range(most) if old[at] != new[at]), most)
-        tail = next(
-            (at for at in range(most - head) if old[-1 - at] != new[-1 - at]),
-            most - head,
-        )
+        head, tail = textdiff.alike_at_both_ends(old, new)
         yield _Hunk(head, len(old) - tail, head, len(new) - tail)
+
+
+def _compared(old: list[str], new: list[str]) -> Iterator[_Hunk]:
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    for kind, *ranges in matcher.get_opcodes():
+        if kind != "equal":
+            yield _Hunk(*ranges)
+
+
+def _line_by_line(old: list[str], new: list[str]) -> Iterator[_Hunk]:
+    for number, (old_line, new_line) in enumerate(zip(old, new, strict=True)):
+        if old_line != new_line:
+            yield _Hunk(number, number + 1, number, number + 1)
 
 
 def _range(start: int, end: int) -> str:
@@ -150,29 +151,36 @@ def _masked(text: str, known: set[str] | None) -> str:
             continue
         gap, behind = pieces[number - 1], pieces[number + 1]
         is_value = gap == "=" and number > 1
-        whole = (not gap or gap[-1] in _BEFORE) and (not behind or behind[0] in _BEHIND)
-        alone = whole and (not behind or behind[0].isspace())
-        news = known is not None and piece not in known
-        harmless = _is_harmless(piece, whole=whole, alone=alone) and not secret_follows
-        harmless = harmless and (not is_value or _is_key(key))
-        shown.append(piece if news or harmless else MASK)
+        is_news = known is not None and piece not in known
+        is_secret = secret_follows or (is_value and not _is_key(key))
+        if is_news or (not is_secret and _is_harmless(piece, gap, behind)):
+            shown.append(piece)
+        else:
+            shown.append(MASK)
         secret_follows = piece.startswith("-") and names_secret(piece)
         key = piece if shown[-1] != MASK else ""
     return re.sub(rf"{MASK}(?:[^\w/\-]*{MASK})+", MASK, "".join(shown))
 
 
-def _is_harmless(word: str, *, whole: bool, alone: bool) -> bool:
-    if word in _WORDS or (whole and (_is_path(word) or _OPTION.fullmatch(word))):
+def _is_harmless(word: str, gap: str, behind: str) -> bool:
+    """True if *word* is known to hold no secret, with *gap* before it and *behind* after it."""
+    if word in _WORDS:
         return True
-    return alone and bool(_NUMBER.fullmatch(word))
+    is_amid = gap[-1:] not in _BEFORE or behind[:1] not in _BEHIND
+    if is_amid:
+        return False
+    if _is_path(word) or _OPTION.fullmatch(word):
+        return True
+    is_field = not behind[:1].strip()
+    return is_field and bool(_NUMBER.fullmatch(word))
 
 
 def _is_path(word: str) -> bool:
     if _DEVICE.fullmatch(word):
         return True
-    return word.startswith("/") and all(
-        map(_PIECE.fullmatch, _BETWEEN_PIECES.split(word))
-    )
+    if not word.startswith("/"):
+        return False
+    return all(map(_PIECE.fullmatch, _BETWEEN_PIECES.split(word)))
 
 
 def _is_key(word: str) -> bool:
@@ -210,14 +218,16 @@ _ATTRIBUTE = re.compile(
 )
 
 
-def news(words: str, before: str) -> str:
-    """*words* on an element, `NAME='VALUE'` each: values that the definition *before* had as well only if harmless."""
+def news(element: str, before: str) -> str:
+    """*element* in words, `NAME='VALUE'` each: values that the definition *before* had as well only if harmless."""
 
-    def shown(one: re.Match[str]) -> str:
-        is_known = one["value"][1:-1] in before and one["name"] not in _ATTRIBUTES
-        return f"{one['name']}={MASK}" if is_known else one[0]
+    def shown(attribute: re.Match[str]) -> str:
+        is_known = attribute["value"][1:-1] in before
+        if is_known and attribute["name"] not in _ATTRIBUTES:
+            return f"{attribute['name']}={MASK}"
+        return attribute[0]
 
-    return _ATTRIBUTE.sub(shown, words)
+    return _ATTRIBUTE.sub(shown, element)
 
 
 def value(tag: str, name: str, text: str, protocol: str | None = None) -> str:
@@ -225,37 +235,53 @@ def value(tag: str, name: str, text: str, protocol: str | None = None) -> str:
 
     The name of a source is a path on a web server if its *protocol* is one of these, and may be a secret.
     """
-    if name in _ATTRIBUTES and not tag.startswith("{"):
-        return redacted(text)
-    if name == "name" and (tag in _NAMED or (tag == "source" and protocol not in _WEB)):
+    if _is_harmless_attribute(tag, name, protocol):
         return redacted(text)
     return MASK
+
+
+def _is_harmless_attribute(tag: str, name: str, protocol: str | None) -> bool:
+    if name in _ATTRIBUTES and not tag.startswith("{"):
+        return True
+    if name != "name":
+        return False
+    if tag == "source":
+        return protocol not in _WEB
+    return tag in _NAMED
 
 
 def mask(element: Element) -> Element:
     """A copy of *element*, indented as libvirt does, in which MASK stands for what may be a secret."""
     shown = copy.deepcopy(element)
-    for one in shown.iter():
-        if not isinstance(one.tag, str):
-            one.text = f" {MASK} "  # a comment, a processing instruction
-            continue
-        for name, text in one.attrib.items():
-            one.set(name, value(one.tag, str(name), str(text), one.get("protocol")))
-        if one.text and one.text.strip() and not _has_harmless_text(one):
-            one.text = MASK
-        if one.tail and one.tail.strip():
-            one.tail = MASK
+    for node in shown.iter():
+        if isinstance(node.tag, str):
+            _mask_node(node, node.tag)
+        else:
+            node.text = f" {MASK} "  # a comment, a processing instruction
     etree.indent(shown, space="  ")
     return shown
 
 
+def _mask_node(node: Element, tag: str) -> None:
+    for name, text in node.attrib.items():
+        node.set(name, value(tag, str(name), str(text), node.get("protocol")))
+    if _is_more_than_blanks(node.text) and not _has_harmless_text(node):
+        node.text = MASK
+    if _is_more_than_blanks(node.tail):
+        node.tail = MASK
+
+
+def _is_more_than_blanks(text: str | None) -> bool:
+    return text is not None and bool(text.strip())
+
+
 def _has_harmless_text(element: Element) -> bool:
+    if element.tag not in _OF_DOMAIN:
+        return element.tag in _TEXTS
     parent = element.getparent()
-    if element.tag in _OF_DOMAIN:
-        return (
-            parent is not None and parent.getparent() is None and parent.tag == "domain"
-        )
-    return element.tag in _TEXTS
+    if parent is None or parent.getparent() is not None:
+        return False
+    return bool(parent.tag == "domain")
 
 
 def diff_elements(before: Element | None, after: Element, name: str) -> str:

@@ -59,25 +59,34 @@ _OF_ERRORS = frozenset(_ERRORS.split())
 
 
 def _kept_quotes(value: str) -> str:
-    quote = value[:1] if value[:1] in "\"'" and value[-1:] == value[:1] else ""
-    return f"{quote}{MARK}{quote}"
+    quote = value[:1]
+    if quote in "\"'" and value[-1:] == quote:
+        return f"{quote}{MARK}{quote}"
+    return MARK
 
 
 def _assigned(match: re.Match[str]) -> str:
     named, value = match[1], match[2]
-    if named.endswith(": ") and value.isalpha() and value.title() in _OF_ERRORS:
-        before = match.string[max(0, match.start() - 200) : match.end(1) - 2]
-        if (
-            before.split()[-1:][0][:1] == "/"
-        ):  # the name of a file before the words of an error
-            return match[0]
+    if _is_of_error(match):
+        return match[0]
     if _PLACE.match(value) and _NAMES_PLACE.search(named):
         return match[0]
     return named + _kept_quotes(value)
 
 
+def _is_of_error(match: re.Match[str]) -> bool:
+    """True if *match* is the end of a file's path, ": ", and the first word of an error."""
+    named, value = match[1], match[2]
+    if not named.endswith(": ") or value.title() not in _OF_ERRORS:
+        return False
+    before = match.string[max(0, match.start() - 200) : match.end(1) - 2]
+    return before.split()[-1].startswith("/")
+
+
 def _assigned_no_place(match: re.Match[str]) -> str:
-    return match[0] if _PLACE.match(match[2]) else match[1] + _kept_quotes(match[2])
+    if _PLACE.match(match[2]):
+        return match[0]
+    return match[1] + _kept_quotes(match[2])
 
 
 def _behind(match: re.Match[str]) -> str:
@@ -85,22 +94,27 @@ def _behind(match: re.Match[str]) -> str:
 
 
 def _is_harmless(name: str, value: str) -> bool:
-    return name in _HARMLESS_PARAMETERS or (
-        name in _PROGRAMS and redacted(value) == value
-    )
+    if name in _HARMLESS_PARAMETERS:
+        return True
+    return name in _PROGRAMS and redacted(value) == value
 
 
 def _parameters(match: re.Match[str]) -> str:
     """The query of an address, each parameter by itself."""
-    web = match[2].lower() in _WEB
+    is_web = match[2].lower() in _WEB
     shown = []
-    for one in re.split(r"([&;])", match[3]):
-        name, equals, value = one.partition("=")
-        harmless = one in "&;" or (
-            not web and equals and _is_harmless(name, unquote(value))
-        )
-        shown.append(one if harmless else f"{name}={MARK}" if equals else MARK)
+    for piece in re.split(r"([&;])", match[3]):
+        shown.append(piece if piece in "&;" else _parameter(piece, is_web=is_web))
     return match[1] + "".join(shown)
+
+
+def _parameter(parameter: str, *, is_web: bool) -> str:
+    name, equals, value = parameter.partition("=")
+    if not equals:
+        return MARK
+    if not is_web and _is_harmless(name, unquote(value)):
+        return parameter
+    return f"{name}={MARK}"
 
 
 class _Rule(NamedTuple):
@@ -350,6 +364,7 @@ def redacted_arguments(arguments: Iterable[str]) -> list[str]:
     given = [str(argument) for argument in arguments]
     shown = [redacted(argument) for argument in given]
     for number, argument in enumerate(given[:-2]):
-        if argument == "--metadata" and names_secret(given[number + 1]):
+        name = given[number + 1]
+        if argument == "--metadata" and names_secret(name):
             shown[number + 2] = MARK
     return shown

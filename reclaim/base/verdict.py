@@ -94,11 +94,9 @@ class Result:
     seconds: float = 0.0
 
     def __setattr__(self, name: str, value: object) -> None:
-        object.__setattr__(
-            self,
-            name,
-            redacted(value) if isinstance(value, str) and name in _WORDS else value,
-        )
+        if name in _WORDS and isinstance(value, str):
+            value = redacted(value)
+        object.__setattr__(self, name, value)
 
     def take(self, judgement: Judgement) -> None:
         """Let *judgement* be the verdict of this row."""
