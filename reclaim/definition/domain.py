@@ -67,6 +67,8 @@ _ARGUMENTS = "{http://libvirt.org/schemas/domain/qemu/1.0}commandline"
 
 #: types whose source is told by children too; NVMe namespaces differ in nothing but the PCI address
 _ELSEWHERE = ("network", "nvme")
+#: attributes of a source that are libvirt's own business: they do not tell it from others
+_NOT_TELLING = ("index", "startupPolicy")
 
 
 class DiskView(NamedTuple):
@@ -101,14 +103,9 @@ class DiskView(NamedTuple):
         kind = attributes.get("type", "file")
         places: tuple[Mapping[str, str], ...] = ()
         if kind in _ELSEWHERE and "source" in parts:
-            found = next(element.iterchildren("source"))
-            places = tuple(
-                [
-                    dict(one.items())
-                    for tag in ("host", "address")
-                    for one in found.iterchildren(tag)
-                ]
-            )
+            source = next(element.iterchildren("source"))
+            children = [*source.iterchildren("host"), *source.iterchildren("address")]
+            places = tuple([dict(child.items()) for child in children])
         target = parts.get("target", NOTHING)
         serial = (element.findtext("serial") or "") if "serial" in parts else None
         # by position: names would cost a tenth of the whole
@@ -154,29 +151,30 @@ class DiskView(NamedTuple):
     @property
     def identity(self) -> str:
         """What tells this disk from others whatever its bus and target are: its source."""
-        parts = [
-            f"{key}={value}"
-            for key, value in sorted(self.source.items())
-            if key not in ("index", "startupPolicy")
-        ]
-        for place in self.places:
-            parts += [f"{key}={value}" for key, value in sorted(place.items())]
+        telling = dict(self.source)
+        for key in _NOT_TELLING:
+            telling.pop(key, None)
+        parts = []
+        for attributes in (telling, *self.places):
+            for key, value in sorted(attributes.items()):
+                parts.append(f"{key}={value}")
         return " ".join(parts) or f"target {self.target}"
 
     @property
     def place(self) -> str:
         """`identity` as it may be shown: a web server's path, a query, may be a secret."""
+        shown = self._masked("source", self.source)
+        for place in self.places:
+            shown += self._masked("host", place)
+        return " ".join(shown) or f"target {self.target}"
+
+    def _masked(self, tag: str, attributes: Mapping[str, str]) -> list[str]:
         protocol = self.source.get("protocol")
-        told = [
-            f"{key}={masked.value(tag, key, text, protocol)}"
-            for tag, attributes in (
-                ("source", self.source),
-                *(("host", one) for one in self.places),
-            )
-            for key, text in sorted(attributes.items())
-            if key not in ("index", "startupPolicy")
-        ]
-        return " ".join(told) or f"target {self.target}"
+        shown = []
+        for key, text in sorted(attributes.items()):
+            if key not in _NOT_TELLING:
+                shown.append(f"{key}={masked.value(tag, key, text, protocol)}")
+        return shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,44 +233,55 @@ class _Outline(NamedTuple):
 
 
 def _outline(root: Element, xml: str) -> _Outline:
-    os = next(root.iterchildren("os"), None)
-    os_type = None if os is None else next(os.iterchildren("type"), None)
-    machine, arch = (
-        (None, None)
-        if os_type is None
-        else (os_type.get("machine"), os_type.get("arch"))
-    )
+    machine, arch = _machine_and_arch(root)
     system = othersystem.told_in(next(root.iterchildren("metadata"), None))
     has_arguments = next(root.iterchildren(_ARGUMENTS), None) is not None
     devices = next(root.iterchildren("devices"), None)
     if devices is None:
         return _Outline(machine, arch, other_system=system, has_arguments=has_arguments)
     emulator = next(devices.iterchildren("emulator"), None)
-    if (count := sum(1 for _ in devices.iterchildren("disk"))) > _MAX_DISKS:
-        raise ProbeError(
-            f"domain definition: it has {count} disks, more than reclaim judges"
-        )
-    disks = [
-        DiskView.of(one, number, xml)
-        for number, one in enumerate(devices.iterchildren("disk"))
-        if one.get("device", "disk") in ("disk", "lun")
-    ]
+    disks = _disks(devices, xml)
     return _Outline(
         machine,
         arch,
         None if emulator is None else emulator.text,
         tuple(disks),
-        tuple(
-            [
-                ControllerView.of(one, arch)
-                for one in devices.iterchildren("controller")
-                if one.get("type") == "scsi"
-            ]
-        ),
+        tuple(_scsi_controllers(devices, arch)),
         {disk.target: disk for disk in reversed(disks)},
         system,
         has_arguments,
     )
+
+
+def _machine_and_arch(root: Element) -> tuple[str | None, str | None]:
+    system = next(root.iterchildren("os"), None)
+    if system is None:
+        return None, None
+    kind = next(system.iterchildren("type"), None)
+    if kind is None:
+        return None, None
+    return kind.get("machine"), kind.get("arch")
+
+
+def _disks(devices: Element, xml: str) -> list[DiskView]:
+    elements = list(devices.iterchildren("disk"))
+    if len(elements) > _MAX_DISKS:
+        raise ProbeError(
+            f"domain definition: it has {len(elements)} disks, more than reclaim judges"
+        )
+    disks = []
+    for number, element in enumerate(elements):
+        if element.get("device", "disk") in ("disk", "lun"):
+            disks.append(DiskView.of(element, number, xml))
+    return disks
+
+
+def _scsi_controllers(devices: Element, arch: str | None) -> list[ControllerView]:
+    controllers = []
+    for element in devices.iterchildren("controller"):
+        if element.get("type") == "scsi":
+            controllers.append(ControllerView.of(element, arch))
+    return controllers
 
 
 @dataclass(frozen=True)
@@ -295,12 +304,10 @@ class Definition:
 
     def _tree(self) -> Element:
         """`root` where it is there already, else one that nobody keeps."""
-        found: Element | None = self.__dict__.get("root")
-        return (
-            parse_xml(self.xml, "domain definition", _READER)
-            if found is None
-            else found
-        )
+        root: Element | None = self.__dict__.get("root")
+        if root is None:
+            return parse_xml(self.xml, "domain definition", _READER)
+        return root
 
     @kept
     def _outline(self) -> _Outline:
@@ -328,11 +335,9 @@ class Definition:
     @property
     def kernel_parameters(self) -> str:
         """The command line of a kernel that the host gives the guest; "" where the guest boots by itself."""
-        return (
-            (self.root.findtext("os/cmdline") or "")
-            if self.root.findtext("os/kernel")
-            else ""
-        )
+        if not self.root.findtext("os/kernel"):
+            return ""
+        return self.root.findtext("os/cmdline") or ""
 
     @property
     def arch(self) -> str | None:
@@ -345,10 +350,10 @@ class Definition:
     @kept
     def all_disks(self) -> tuple[DiskView, ...]:
         """Every `<disk>`: disks, cdroms, floppies and LUNs. Few ask for more than `disks`: it is read for those."""
-        elements = self._tree().iterfind("devices/disk")
-        return tuple(
-            [DiskView.of(one, number, self.xml) for number, one in enumerate(elements)]
-        )
+        disks = []
+        for number, element in enumerate(self._tree().iterfind("devices/disk")):
+            disks.append(DiskView.of(element, number, self.xml))
+        return tuple(disks)
 
     @property
     def disks(self) -> tuple[DiskView, ...]:
@@ -361,13 +366,11 @@ class Definition:
 
     def disk(self, target: str) -> DiskView:
         """The disk at *target*. Raises ProbeError where there is none (any more)."""
-        found = self._outline.by_target.get(target)
-        if found is None:
-            found = next(
-                (disk for disk in self.all_disks if disk.target == target), None
-            )
-        if found is not None:
-            return found
+        if target in self._outline.by_target:
+            return self._outline.by_target[target]
+        for disk in self.all_disks:
+            if disk.target == target:
+                return disk
         raise ProbeError(f"{self.name}: the definition has no disk {target}")
 
     def edit(self) -> Edit:
@@ -440,8 +443,8 @@ class Edit:
 
 
 def _attribute(element: Element, path: str, name: str) -> str | None:
-    found = element.find(path)
-    return None if found is None else found.get(name)
+    child = element.find(path)
+    return None if child is None else child.get(name)
 
 
 def attributes_of(element: Element) -> Iterator[tuple[str, str]]:
@@ -451,18 +454,12 @@ def attributes_of(element: Element) -> Iterator[tuple[str, str]]:
 
 def called(xml: str, name: str) -> str:
     """*xml* with *name* for its domain's: somebody may have renamed it since."""
-    found = Definition(xml)
-    if found.name == name:
+    definition = Definition(xml)
+    if definition.name == name:
         return xml
-    edit = found.edit()
+    edit = definition.edit()
     element = edit.root.find("name")
     if element is None:
         raise ProbeError("the definition has no name")
     element.text = name
     return edit.definition.xml
-
-
-# Comparing ------------------------------------------------------------------------------------
-
-
-# The settings that decide whether space comes back -------------------------------------------

@@ -161,9 +161,9 @@ def parse(name: str) -> MachineType | None:
 
 def _rhel_base(release: str) -> Version | None:
     last = max(_RHEL_BASE, key=numbers)
-    return _RHEL_BASE.get(release) or (
-        _RHEL_BASE[last] if numbers(release) > numbers(last) else None
-    )
+    if numbers(release) > numbers(last):
+        return _RHEL_BASE[last]
+    return _RHEL_BASE.get(release)
 
 
 def numbers(text: str) -> Version:
@@ -184,14 +184,16 @@ def is_gone(machine: MachineType, offered: list[OfferedMachine]) -> bool:
 
     A type that is newer than all it has belongs to a newer QEMU: nobody goes back from that.
     """
-    if machine.version is None or any(one.name == machine.name for one in offered):
+    if machine.version is None:
         return False
-    family = [
-        known.version
-        for one in offered
-        if (known := parse(one.name)) and known.family == machine.family
-    ]
-    return any(version is not None and version > machine.version for version in family)
+    newest = machine.version
+    for offer in offered:
+        if offer.name == machine.name:
+            return False
+        known = parse(offer.name)
+        if known and known.version and known.family == machine.family:
+            newest = max(newest, known.version)
+    return newest > machine.version
 
 
 def successor(
@@ -205,25 +207,29 @@ def successor(
     """
     oldest = max(MINIMUM, machine.version or MINIMUM)
     for vendor in dict.fromkeys((machine.vendor, "")):
-        fitting: list[tuple[Version, Version, str]] = []
-        for one in offered:
-            known = parse(one.name)
-            if (
-                known is None
-                or known.version is None
-                or known.version < oldest
-                or one.deprecated
-            ):
-                continue
-            if (known.family, known.vendor, known.variant) == (
-                machine.family,
-                vendor,
-                machine.variant,
-            ):
-                fitting.append((known.version, known.release, one.name))
+        fitting = _usable(offered, (machine.family, vendor, machine.variant), oldest)
         if fitting:
             return (min if lowest else max)(fitting)[-1]
     return None
+
+
+def _usable(
+    offered: list[OfferedMachine], kin: tuple[str, str, str], oldest: Version
+) -> list[tuple[Version, Version, str]]:
+    """Return version, release and name of each of a *kin* (family, vendor, variant) that is not older than *oldest*.
+
+    A type that QEMU calls deprecated is not among them.
+    """
+    usable = []
+    for offer in offered:
+        known = parse(offer.name)
+        if known is None or offer.deprecated:
+            continue
+        if (known.family, known.vendor, known.variant) != kin:
+            continue
+        if known.version is not None and known.version >= oldest:
+            usable.append((known.version, known.release, offer.name))
+    return usable
 
 
 def written(version: Version) -> str:
