@@ -36,7 +36,7 @@ def trim_before_copies(job: Job) -> list[Change]:
         places.setdefault(place, {})[name] = guests[name]
     wanted = source
     for (offset, kind), some in sorted(
-        places.items(), key=lambda one: one[0][0], reverse=True
+        places.items(), key=lambda entry: entry[0][0], reverse=True
     ):
         commands = [
             f"{virsh} --connect {uri} domfstrim {guest.uuid}" for guest in some.values()
@@ -58,16 +58,18 @@ def _text(kind: job_files.Format, commands: list[str]) -> bytes:
         return (
             _WHY
             + "".join(
-                f"ExecStartPre=-/usr/bin/timeout {_SECONDS} {one}\n" for one in commands
+                f"ExecStartPre=-/usr/bin/timeout {_SECONDS} {command}\n"
+                for command in commands
             ).encode()
         )
     if kind == "shell":
         return (
             _WHY
             + "".join(
-                f"timeout {_SECONDS} {one} >/dev/null 2>&1 || :\n" for one in commands
+                f"timeout {_SECONDS} {command} >/dev/null 2>&1 || :\n"
+                for command in commands
             ).encode()
         )
     return "".join(
-        f"timeout {_SECONDS} {one} >/dev/null 2>&1; " for one in commands
+        f"timeout {_SECONDS} {command} >/dev/null 2>&1; " for command in commands
     ).encode()

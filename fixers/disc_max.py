@@ -30,16 +30,16 @@ def name_the_layer(guest: Guest) -> list[Change]:
         )
     crypts = list(
         {
-            one.name: one
-            for one in layers.values()
-            if one.type == "crypt" and not _is_integrity(facts, one)
+            layer.name: layer
+            for layer in layers.values()
+            if layer.type == "crypt" and not _is_integrity(facts, layer)
         }.values()
     )
-    if crypts and not any(layer.type == "disk" for layer in layers.values()):
+    if crypts and not any(deaf.type == "disk" for deaf in layers.values()):
         return _open_luks(guest, crypts)
     advice = {
-        _of_an_old_machine(guest, layer) or _advice(facts, layer)
-        for layer in layers.values()
+        _of_an_old_machine(guest, deaf) or _advice(facts, deaf)
+        for deaf in layers.values()
     }
     raise Withheld("; ".join(sorted(advice)))
 
@@ -76,7 +76,7 @@ def _is_integrity(facts: Facts, layer: BlockDevice) -> bool:
     below = [way[-2] for way in facts.stack(layer) if len(way) > 1]
     return layer.type == "crypt" and (
         layer.name.endswith("_dif")
-        or any(one.fstype == "DM_integrity" for one in below)
+        or any(device.fstype == "DM_integrity" for device in below)
     )
 
 

@@ -90,7 +90,7 @@ def _renamed(
     guest: str, facts: Facts, path: str, text: str, swap: units.Swap
 ) -> list[Change]:
     """The new unit made, what wants the old one told of it, the old one taken away."""
-    old, new = (shlex.quote(one.rpartition("/")[2]) for one in (path, swap.path))
+    old, new = (shlex.quote(unit.rpartition("/")[2]) for unit in (path, swap.path))
     changes: list[Change] = []
     if swap.path not in facts.units:
         changes.append(

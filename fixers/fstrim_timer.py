@@ -71,13 +71,13 @@ def _by_hand(facts: Facts) -> list[str]:
         NO_TRIM: f"take {NO_TRIM} out of fstab, or leave these untrimmed on purpose",
         READ_ONLY: "take `ro` out of fstab, as they are written to",
     }
-    found: dict[str, list[str]] = {}
-    for one in untrimmed(facts):
-        what = advice.get(
-            one.problem, "add to fstab, or mount with the option `discard`"
+    names_by_advice: dict[str, list[str]] = {}
+    for mount in untrimmed(facts):
+        way = advice.get(
+            mount.problem, "add to fstab, or mount with the option `discard`"
         )
-        found.setdefault(what, []).append(f"{one.name} ({one.problem})")
-    return [f"{what}: {', '.join(names)}" for what, names in found.items()]
+        names_by_advice.setdefault(way, []).append(f"{mount.name} ({mount.problem})")
+    return [f"{way}: {', '.join(names)}" for way, names in names_by_advice.items()]
 
 
 def _told_in(facts: Facts) -> str:

@@ -81,15 +81,15 @@ def _listed(text: str, needed: tuple[str, ...]) -> str:
 
 
 def _with_words(
-    facts: Facts, path: str, pattern: re.Pattern[str], words: tuple[str, ...]
+    facts: Facts, path: str, pattern: re.Pattern[str], added: tuple[str, ...]
 ) -> str:
     """The text of *path* with *words* in the list that *pattern* matches, where there is exactly one."""
     text = facts.boot_files.get(path, "")
-    found = list(pattern.finditer(text))
-    if len(found) != 1:
+    lists = list(pattern.finditer(text))
+    if len(lists) != 1:
         raise Withheld(
-            f"name {' '.join(words)} in {path} by hand: what it lists cannot be read"
+            f"name {' '.join(added)} in {path} by hand: what it lists cannot be read"
         )
-    there = found[0]["words"].split()
-    listed = " ".join([*there, *(word for word in words if word not in there)])
-    return text[: found[0].start("words")] + listed + text[found[0].end("words") :]
+    there = lists[0]["words"].split()
+    listed = " ".join([*there, *(word for word in added if word not in there)])
+    return text[: lists[0].start("words")] + listed + text[lists[0].end("words") :]

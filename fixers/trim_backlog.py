@@ -16,12 +16,12 @@ def trim_now(disk: Disk) -> list[Change]:
     path = path_of(disk)
     if reason := why_not_trimmed(guest, path):
         raise Withheld(reason)
-    found = known_backlog(disk)
+    known = known_backlog(disk)
     return [
         Sparsify(
             guest.name,
             path,
             disk.driver.get("type", "raw"),
-            found.come if found else "",
+            known.come if known else "",
         )
     ]

@@ -109,8 +109,9 @@ def schedule_of(guest: Guest) -> Schedule:
             doubt=f"{mentions[0][0]} runs virsh domfstrim, and whether for this guest was not understood"
         )
     if state.get("LoadState") == "loaded":
-        words = f"{unit}.timer is {state.get('UnitFileState') or 'unknown'} and {state.get('ActiveState') or 'unknown'}"
-        return Schedule(problem=words)
+        enabled = state.get("UnitFileState") or "unknown"
+        active = state.get("ActiveState") or "unknown"
+        return Schedule(problem=f"{unit}.timer is {enabled} and {active}")
     return Schedule(problem="nothing on the hypervisor trims it on a schedule")
 
 
@@ -150,9 +151,9 @@ def _mentions(hypervisor: Node) -> list[tuple[str, bool, str]]:
         )
     lines = (line.split("\t", 2) for line in result.stdout[:_MOST].splitlines())
     return [
-        (one[0], one[1] == "x", one[2])
-        for one in lines
-        if len(one) == 3 and not one[2].lstrip().startswith("#")
+        (fields[0], fields[1] == "x", fields[2])
+        for fields in lines
+        if len(fields) == 3 and not fields[2].lstrip().startswith("#")
     ]
 
 
@@ -161,16 +162,18 @@ def _names(command: str, guest: Guest) -> bool:
     if any(character in command for character in "$`|;&<>*?"):
         return False
     try:
-        words = shlex.split(command)
+        arguments = shlex.split(command)
     except ValueError:
         return False
-    if words.count("domfstrim") != 1:
+    if arguments.count("domfstrim") != 1:
         return False
-    place = words.index("domfstrim")
+    place = arguments.index("domfstrim")
     programs = [
-        word.rpartition("/")[2] for word in words[:place] if not word.startswith("-")
+        word.rpartition("/")[2]
+        for word in arguments[:place]
+        if not word.startswith("-")
     ]
-    named = [word for word in words[place + 1 :] if word != "--domain"]
+    named = [word for word in arguments[place + 1 :] if word != "--domain"]
     return programs[:1] == ["virsh"] and named in ([guest.name], [guest.uuid])
 
 
@@ -265,17 +268,15 @@ def _run(hypervisor: Node, script: str, change: TrimTimer) -> None:
         change.timer,
     )
     if result.rc != 0:
-        words = " ".join(result.stderr.split())[-300:] or f"status {result.rc}"
-        raise ChangeFailed(
-            f"{hypervisor.name}: {change.unit}.timer: {printable(words)}"
-        )
+        why = " ".join(result.stderr.split())[-300:] or f"status {result.rc}"
+        raise ChangeFailed(f"{hypervisor.name}: {change.unit}.timer: {printable(why)}")
 
 
 def found_virsh(hypervisor: Node) -> str | None:
     """The path of virsh on the hypervisor; None if there is none, or its path is no plain one."""
-    found = hypervisor.shell.run("command -v virsh")
-    path = str(found.stdout).strip()
-    return path if found.rc == 0 and re.fullmatch(r"/[\w./+-]+", path) else None
+    result = hypervisor.shell.run("command -v virsh")
+    path = str(result.stdout).strip()
+    return path if result.rc == 0 and re.fullmatch(r"/[\w./+-]+", path) else None
 
 
 def local_uri(hypervisor: Node) -> str | None:

@@ -84,7 +84,7 @@ class FileChange:
         try:
             self._write(place, self.after, self.before, None)
         except ChangeFailed as exc:
-            if not any(words in str(exc) for words in _ANOTHER):
+            if not any(reason in str(exc) for reason in _ANOTHER):
                 raise
             now = self._content(place)
             raise ChangedSince(

@@ -23,9 +23,9 @@ def run(place: Place, command: str) -> None:
     """Run *command* there. Raises ChangeFailed with its last words where it fails."""
     result = place.shell.run(command, seconds=COMMAND_SECONDS)
     if result.rc != 0:
-        words = last_words(result.stderr, result.stdout)
+        why = last_words(result.stderr, result.stdout)
         raise ChangeFailed(
-            f"{place.name}: {command} ended with status {result.rc}: {words}"
+            f"{place.name}: {command} ended with status {result.rc}: {why}"
         )
 
 

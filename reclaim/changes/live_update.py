@@ -71,7 +71,7 @@ class LiveUpdate:
         guest.forget()
         live = guest.live
         disk = (
-            next((one for one in live.all_disks if one.target == self.disk), None)
+            next((view for view in live.all_disks if view.target == self.disk), None)
             if live
             else None
         )
@@ -84,11 +84,11 @@ class LiveUpdate:
             )
         return {"note": "applied to the running guest"}
 
-    def _refused(self, guest: Guest, words: str) -> Refused:
-        for one in self._asks:
-            guest.hypervisor.refused_live[one] = words
+    def _refused(self, guest: Guest, why: str) -> Refused:
+        for asked in self._asks:
+            guest.hypervisor.refused_live[asked] = why
         return Refused(
-            f"{guest.name}: disk {self.disk} stays as it runs: libvirt: {words}"
+            f"{guest.name}: disk {self.disk} stays as it runs: libvirt: {why}"
         )
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
@@ -109,22 +109,22 @@ def live_updates(guest: Guest) -> tuple[list[LiveUpdate], str]:
         return [], ""
     refused = guest.hypervisor.refused_live
     by_disk: dict[str, list[Difference]] = {}
-    for one in differences(live, guest.definition):
-        asked = ATTACH if one.live is None else one.setting
-        if one.defined is None or asked is None:
+    for difference in differences(live, guest.definition):
+        asked = ATTACH if difference.live is None else difference.setting
+        if difference.defined is None or asked is None:
             return (
                 [],
                 "",
             )  # the machine, a bus, a controller: hardware that QEMU has from its start
         if asked in refused:
             return [], f"libvirt: {refused[asked]}"
-        by_disk.setdefault(one.defined.target, []).append(one)
+        by_disk.setdefault(difference.defined.target, []).append(difference)
     return [_update(guest, several) for several in by_disk.values()], ""
 
 
-def _update(guest: Guest, several: list[Difference]) -> LiveUpdate:
+def _update(guest: Guest, of_one_disk: list[Difference]) -> LiveUpdate:
     """The update for what differs in one disk."""
-    first = several[0]
+    first = of_one_disk[0]
     if first.defined is None:
         raise ValueError("a disk that is not defined cannot be made as defined")
     if first.live is None:
@@ -134,12 +134,12 @@ def _update(guest: Guest, several: list[Difference]) -> LiveUpdate:
     if driver is None:
         driver = etree.Element("driver")
         element.insert(0, driver)
-    for one in several:
-        wanted = first.defined.driver.get(str(one.setting))
+    for difference in of_one_disk:
+        wanted = first.defined.driver.get(str(difference.setting))
         if wanted is None:
-            driver.attrib.pop(str(one.setting), None)
+            driver.attrib.pop(str(difference.setting), None)
         else:
-            driver.set(str(one.setting), wanted)
+            driver.set(str(difference.setting), wanted)
     return LiveUpdate(
         guest.name,
         first.live.target,
@@ -153,5 +153,5 @@ def _text(disk: DiskView) -> str:
 
 
 def _driver(disk: str) -> dict[str, str]:
-    found = Definition(f"<domain><devices>{disk}</devices></domain>").all_disks[0]
-    return dict(found.driver)
+    view = Definition(f"<domain><devices>{disk}</devices></domain>").all_disks[0]
+    return dict(view.driver)

@@ -49,8 +49,8 @@ def _expect_of_the_hypervisor(uuid: str) -> None:
 def _expect_a_job(change: Change) -> None:
     """On the hypervisor a fixer edits a declared job, and changes copies: nothing else."""
     if not isinstance(change, FileChange):
-        words = f"no fixer makes a change of kind {change.kind} on the hypervisor"
-        raise ValueError(words)  # noqa: TRY004 (a journal is wrong, no call)
+        wrong = f"no fixer makes a change of kind {change.kind} on the hypervisor"
+        raise ValueError(wrong)  # noqa: TRY004 (a journal is wrong, no call)
     edits = (
         change.before is not None
         and change.after is not None
@@ -72,13 +72,13 @@ def _expect_guest(uuid: str, *definitions: str) -> None:
     names = set()
     for xml in definitions:
         try:
-            found = Definition(xml)
-            said, name = found.uuid.strip(), found.name
+            definition = Definition(xml)
+            owner, name = definition.uuid.strip(), definition.name
         except (ProbeError, UnicodeError) as exc:
             raise ValueError(str(exc)) from exc
-        if said != uuid:
+        if owner != uuid:
             raise ValueError(
-                f"the definition is of another guest: its uuid is {said or 'absent'!r:.60}, not {uuid:.60}"
+                f"the definition is of another guest: its uuid is {owner or 'absent'!r:.60}, not {uuid:.60}"
             )
         names.add(name)
     if len(names) > 1 or "" in names:

@@ -91,13 +91,13 @@ class PowerCycle:
         except (ProbeError, libvirt.libvirtError) as exc:
             self._not_left_down(guest)
             if not guest.is_leaving and is_rolled_back(guest, self):
-                words = (
+                why = (
                     libvirt_words(exc)
                     if isinstance(exc, libvirt.libvirtError)
                     else str(exc)
                 )
                 raise PowerCycleFailed(
-                    f"{guest.name}: {words}; it runs on the definition that booted"
+                    f"{guest.name}: {why}; it runs on the definition that booted"
                 ) from exc
             raise
         except BaseException:  # Ctrl-C, a fault of ours
@@ -157,7 +157,7 @@ class PowerCycle:
             if xml
         ]
         return bool(self.defined) and not any(
-            same(guest.persistent, one) for one in known
+            same(guest.persistent, definition) for definition in known
         )
 
     def _lost(self, guest: Guest) -> str:
@@ -203,14 +203,14 @@ class PowerCycle:
             _define(guest, self.booted)
         except (libvirt.libvirtError, ChangeFailed) as exc:
             # its machine type may be gone from this QEMU: better up than down
-            words = (
+            refusal = (
                 libvirt_words(exc)
                 if isinstance(exc, libvirt.libvirtError)
                 else str(exc)
             )
             text = (
                 f"{guest.name}: {why}; NOT rolled back: libvirt does not take the definition that booted "
-                f"({words}): stopped, left on the other"
+                f"({refusal}): stopped, left on the other"
             )
         for left in range(_STARTS - 1, -1, -1):
             again = _console(guest)

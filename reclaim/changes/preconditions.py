@@ -171,7 +171,7 @@ def why_not_started(guest: Guest, *, lately: bool = False) -> str | None:
         return f"its on_poweroff is {policy}: it would not go off again"
     channels = guest.persistent.root.iterfind("devices/channel/target")
     if guest.ssh is None and not any(
-        one.get("name") == AGENT_CHANNEL for one in channels
+        target.get("name") == AGENT_CHANNEL for target in channels
     ):
         return "nobody could look inside: it has no agent's channel, and the inventory does not name ssh for it"
     if devices := host_devices.taken_by(guest, guest.persistent):
@@ -269,12 +269,12 @@ def _why_not_with_a_job(guest: Guest) -> str | None:
             partial(guest.domain.blockJobInfo, disk.target, 0), {}
         )
         if job or "mirror" in disk.parts:
-            what = (
+            work = (
                 _BLOCK_JOBS.get(job.get("type", 0), "a block job")
                 if job
                 else "a mirror"
             )
-            return f"{what} of disk {disk.target} is running: wait until that is over"
+            return f"{work} of disk {disk.target} is running: wait until that is over"
     return None
 
 
@@ -317,12 +317,12 @@ def _altered(change: DefinitionChange) -> _Alteration:
         hardware.append("a controller")
     matched, _, _ = pairs(before, after)
     hardware += [
-        f"the bus of {one.target}" for one, other in matched if one.bus != other.bus
+        f"the bus of {disk.target}" for disk, other in matched if disk.bus != other.bus
     ]
     hardware += [
-        f"the address of {one.target}"
-        for one, other in matched
-        if one.bus == other.bus and one.address and one.address != other.address
+        f"the address of {disk.target}"
+        for disk, other in matched
+        if disk.bus == other.bus and disk.address and disk.address != other.address
     ]
     names = {disk.target for disk in before.all_disks} ^ {
         disk.target for disk in after.all_disks
@@ -333,16 +333,19 @@ def _altered(change: DefinitionChange) -> _Alteration:
 def _controllers(
     definition: Definition,
 ) -> set[tuple[str | None, str | None, str | None]]:
-    found = definition.root.iterfind("devices/controller")
-    return {(one.get("type"), one.get("index"), one.get("model")) for one in found}
+    elements = definition.root.iterfind("devices/controller")
+    return {
+        (element.get("type"), element.get("index"), element.get("model"))
+        for element in elements
+    }
 
 
 def _moment_that_holds(guest: Guest, alteration: _Alteration) -> str | None:
     """A snapshot embeds a whole definition; a checkpoint, and the bitmaps of it, go by the names of targets."""
-    what = ", ".join(alteration.hardware)
-    if what and (names := _snapshots(guest)):
+    hardware = ", ".join(alteration.hardware)
+    if hardware and (names := _snapshots(guest)):
         return (
-            f"the snapshot {_told(names)} holds the hardware as it is, and {what} would change: "
+            f"the snapshot {_told(names)} holds the hardware as it is, and {hardware} would change: "
             f"a revert brings the old hardware to a guest that is set up for the new; delete the snapshots first"
         )
     if alteration.targets and (names := _checkpoints(guest)):
@@ -355,15 +358,17 @@ def _moment_that_holds(guest: Guest, alteration: _Alteration) -> str | None:
 
 
 def _snapshots(guest: Guest) -> list[str]:
-    found: list[libvirt.virDomainSnapshot] = _asked(guest.domain.listAllSnapshots, [])
-    return [one.getName() for one in found]
+    snapshots: list[libvirt.virDomainSnapshot] = _asked(
+        guest.domain.listAllSnapshots, []
+    )
+    return [snapshot.getName() for snapshot in snapshots]
 
 
 def _checkpoints(guest: Guest) -> list[str]:
-    found: list[libvirt.virDomainCheckpoint] = _asked(
+    checkpoints: list[libvirt.virDomainCheckpoint] = _asked(
         guest.domain.listAllCheckpoints, []
     )
-    return [one.getName() for one in found]
+    return [checkpoint.getName() for checkpoint in checkpoints]
 
 
 def _told(names: list[str]) -> str:
@@ -405,9 +410,9 @@ def _lost_by_power_cycle(guest: Guest) -> str | None:
     if attached:
         names = ", ".join(disk.target for disk in attached)
         return f"disk {names} is attached but not defined, a power cycle would lose it: define it or detach it first"
-    for one, other in matched:
-        if one.device in ("disk", "lun") and one.identity != other.identity:
-            return f"disk {one.target} runs on {one.place}, a start would use {other.place}: mend that first"
+    for disk, other in matched:
+        if disk.device in ("disk", "lun") and disk.identity != other.identity:
+            return f"disk {disk.target} runs on {disk.place}, a start would use {other.place}: mend that first"
     for disk in live.disks:
         if disk.transient:
             return f"disk {disk.target} is transient: what was written on it since the start would be lost"
@@ -431,7 +436,9 @@ def _why_not_taken(guest: Guest) -> str | None:
             return f"disk {disk.target} is defined and not attached, and {reason}: take it from one of them"
     here = set(host_devices.taken_by(guest, live))
     if new := [
-        one for one in host_devices.taken_by(guest, guest.persistent) if one not in here
+        device
+        for device in host_devices.taken_by(guest, guest.persistent)
+        if device not in here
     ]:
         return f"{new[0]} is defined and not attached: a start would take it from the host, or from another guest"
     return None
@@ -457,19 +464,18 @@ def _why_not_mounted_by_hand(cycle: PowerCycle) -> str | None:
 def _plugged(definition: Definition) -> set[str]:
     """Network interfaces by their MAC address, and host devices by what they are."""
     root = definition.root
-    found = {
-        f"interface {one.get('address')}"
-        for one in root.iterfind("devices/interface/mac")
+    plugged = {
+        f"interface {mac.get('address')}"
+        for mac in root.iterfind("devices/interface/mac")
     }
-    for one in root.iterfind("devices/hostdev/source"):
-        by_kind = (
-            one.find("vendor") is not None
-        )  # libvirt adds where a USB device of that kind was found
+    for source in root.iterfind("devices/hostdev/source"):
+        # libvirt adds the address at which a USB device of that kind was found
+        by_kind = source.find("vendor") is not None
         parts = [
             f"{key}={value}"
-            for part in one.iter()
+            for part in source.iter()
             if not (by_kind and part.tag == "address")
             for key, value in sorted(part.items())
         ]
-        found.add(f"hostdev {' '.join(parts)}")
-    return found
+        plugged.add(f"hostdev {' '.join(parts)}")
+    return plugged

@@ -97,9 +97,9 @@ def amend(guest: Guest, path: str) -> None:
     name = "json:" + json.dumps(node)
     result = shell.run(f"timeout -k 5 {_SECONDS} qemu-img amend -o compat=1.1 %s", name)
     if result.rc != 0:
-        words = " ".join(result.stderr.replace(name, path).split())[:300]
+        why = " ".join(result.stderr.replace(name, path).split())[:300]
         raise ChangeFailed(
-            f"{path}: qemu-img amend: {words or f'it ended with status {result.rc}'}"
+            f"{path}: qemu-img amend: {why or f'it ended with status {result.rc}'}"
         )
     if (
         host_image.header(
@@ -153,12 +153,12 @@ def amendment(disk: Disk) -> ImageAmend | AmendCycle:
 
 def _to_amend(guest: Guest) -> list[str]:
     """The images of *guest* that are to be amended."""
-    found = []
+    paths = []
     for disk in guest.disks:
         try:
-            one = inspect(disk)
+            inspected = inspect(disk)
         except (NotApplicable, NotAssessable, ProbeError):
             continue
-        if any(obstacle.amend for obstacle in obstacles(one, guest.name)):
-            found.append(one.image.path)
-    return found
+        if any(obstacle.amend for obstacle in obstacles(inspected, guest.name)):
+            paths.append(inspected.image.path)
+    return paths

@@ -69,17 +69,17 @@ class Trim:
                 f"{self.guest}: the guest agent's answer to guest-fstrim has no paths"
             )
         trimmed, failed = 0, []
-        for one in paths:
-            if not isinstance(one, dict):
+        for trim in paths:
+            if not isinstance(trim, dict):
                 raise ProbeError(
                     f"{self.guest}: the guest agent's answer to guest-fstrim cannot be parsed"
                 )
-            if one.get("error"):
+            if trim.get("error"):
                 failed.append(
-                    f"{str(one.get('path'))[:100]}: {str(one['error'])[:100]}"
+                    f"{str(trim.get('path'))[:100]}: {str(trim['error'])[:100]}"
                 )
-            elif isinstance(one.get("trimmed"), int):
-                trimmed += one["trimmed"]
+            elif isinstance(trim.get("trimmed"), int):
+                trimmed += trim["trimmed"]
         return trimmed, failed
 
     def _by_command(self, guest: Guest) -> tuple[int, list[str]]:

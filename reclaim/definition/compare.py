@@ -163,8 +163,8 @@ def differences(live: Definition, persistent: Definition) -> list[Difference]:
             different.append(Difference(_attached_only(disk), disk))
     for disk in missing:
         if disk.device in _JUDGED:
-            words = f"disk {disk.target} is defined but not attached"
-            different.append(Difference(words, defined=disk))
+            problem = f"disk {disk.target} is defined but not attached"
+            different.append(Difference(problem, defined=disk))
     return [*different, *_controller_differences(live, persistent)]
 
 
@@ -184,8 +184,8 @@ def _disk_differences(live: DiskView, defined: DiskView) -> Iterator[Difference]
     for setting, default in DRIVER_SETTINGS.items():
         if now.get(setting, default) != then.get(setting, default):
             runs, wanted = now.get(setting, "absent"), then.get(setting, "absent")
-            words = f"{name}: {setting} runs as {runs}, is defined as {wanted}"
-            yield Difference(words, live, defined, setting)
+            problem = f"{name}: {setting} runs as {runs}, is defined as {wanted}"
+            yield Difference(problem, live, defined, setting)
 
 
 def _attached_only(disk: DiskView) -> str:

@@ -50,16 +50,16 @@ NOTHING: Mapping[str, str] = {}
 Element = etree._Element  # noqa: SLF001 (lxml has no other name for it)
 
 
-def parse_xml(xml: str, what: str, parser: etree.XMLParser = _PARSER) -> Element:
-    """Parse *xml*. Raises ProbeError naming *what* where it is not well-formed or absurdly large."""
+def parse_xml(xml: str, label: str, parser: etree.XMLParser = _PARSER) -> Element:
+    """Parse *xml*. Raises ProbeError naming *label* if it is not well-formed or absurdly large."""
     if len(xml) > _MAX_XML_BYTES:
         raise ProbeError(
-            f"{what}: the XML has {len(xml)} characters, more than reclaim reads"
+            f"{label}: the XML has {len(xml)} characters, more than reclaim reads"
         )
     try:
         return etree.fromstring(xml.encode(), parser)
     except (etree.XMLSyntaxError, UnicodeEncodeError) as exc:
-        raise ProbeError(f"{what}: the XML cannot be parsed: {exc}") from exc
+        raise ProbeError(f"{label}: the XML cannot be parsed: {exc}") from exc
 
 
 #: QEMU's own arguments (`reclaim.definition.qemuargs`)

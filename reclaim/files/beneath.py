@@ -83,12 +83,12 @@ def _openat2(folder: int, name: str, flags: int, mode: int) -> int:
     how = _How(flags, mode, _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS)
     number = ctypes.c_long(_OPENAT2)
     size = ctypes.c_size_t(ctypes.sizeof(how))
-    found = _libc.syscall(
+    descriptor = _libc.syscall(
         number, ctypes.c_int(folder), os.fsencode(name), ctypes.byref(how), size
     )
-    if found < 0:
+    if descriptor < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), name)
-    return int(found)
+    return int(descriptor)
 
 
 def _open_by_steps(folder: int, parts: list[str], flags: int, mode: int) -> int:
@@ -120,27 +120,27 @@ def _resolved(path: str) -> Iterator[tuple[str, int]]:
     try:
         while waiting:
             part = waiting.pop()
-            found = os.open(part, _TO_LOOK | os.O_NOFOLLOW, dir_fd=here)
-            if stat.S_ISLNK(os.fstat(found).st_mode):
+            following = os.open(part, _TO_LOOK | os.O_NOFOLLOW, dir_fd=here)
+            if stat.S_ISLNK(os.fstat(following).st_mode):
                 try:
-                    target = _trusted_target(here, found, path)
+                    target = _trusted_target(here, following, path)
                 finally:
-                    os.close(found)
+                    os.close(following)
                 links += 1
                 if links > _MOST_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
                 waiting += _parts(target)
                 if not target.startswith("/"):
                     continue
-                found, part, real = os.open("/", _TO_LOOK | os.O_DIRECTORY), "", []
-            elif stat.S_ISDIR(os.fstat(found).st_mode):
-                os.close(found)
+                following, part, real = os.open("/", _TO_LOOK | os.O_DIRECTORY), "", []
+            elif stat.S_ISDIR(os.fstat(following).st_mode):
+                os.close(following)
                 # an automount is set off by who wants a directory; a link that is there by now is refused
-                found = os.open(
+                following = os.open(
                     part, _TO_LOOK | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here
                 )
             os.close(here)
-            here = found
+            here = following
             real = real[:-1] if part == ".." else [*real, *([part] if part else [])]
         yield "/" + "/".join(real), here
     finally:
@@ -158,8 +158,8 @@ def _trusted_target(folder: int, link: int, path: str) -> str:
     # in a folder like /tmp nobody else replaces it
     fixed = where.st_uid in (0, os.geteuid()) and bool(where.st_mode & stat.S_ISVTX)
     if own.st_uid not in (0, os.geteuid()) or (others_may_write(where) and not fixed):
-        words = "a symbolic link that others can have made is in its way: not followed, declare where it leads"
-        raise OSError(errno.ELOOP, words, path)
+        why = "a symbolic link that others can have made is in its way: not followed, declare where it leads"
+        raise OSError(errno.ELOOP, why, path)
     return os.readlink("", dir_fd=link)
 
 
@@ -187,8 +187,8 @@ class Folder:
     def opened(self) -> Iterator[int]:
         """A descriptor of this very folder. Raises ProbeError where another has its place."""
         try:
-            with _resolved(self.path) as (_, found):
-                descriptor = os.open(".", _FOLDER, dir_fd=found)
+            with _resolved(self.path) as (_, place):
+                descriptor = os.open(".", _FOLDER, dir_fd=place)
         except OSError as exc:
             raise ProbeError(f"{self.path}: {exc.strerror}") from exc
         try:
@@ -212,13 +212,13 @@ class Folder:
             while waiting:
                 here = waiting.pop()
                 try:
-                    folders, found = _listed(top, here)
+                    folders, files = _listed(top, here)
                 except OSError as exc:
                     if unread is not None and exc.errno not in _GONE:
                         unread.append(f"{os.path.join(self.path, here)}: {_words(exc)}")
                     continue
                 waiting += [os.path.join(here, name) for name in reversed(folders)]
-                for name, status in found:
+                for name, status in files:
                     yield File(self, os.path.join(here, name)), status
 
 
@@ -299,19 +299,19 @@ def open_in(
     another file than the *known* one.
     """
     try:
-        found = open_beneath(folder, name, _TO_LOOK | os.O_NOFOLLOW)
+        looked_at = open_beneath(folder, name, _TO_LOOK | os.O_NOFOLLOW)
     except OSError as exc:
         raise ProbeError(f"{label}: {_words(exc)}") from exc
     try:
-        status = os.fstat(found)
+        status = os.fstat(looked_at)
         if known is not None and file_id(status) != known:
             raise ProbeError(
                 f"{label}: it is not the file that was found there: something has replaced it; run again"
             )
         _expect_own(folder, name, status, label)
-        return reopened(found, label, flags)
+        return reopened(looked_at, label, flags)
     finally:
-        os.close(found)
+        os.close(looked_at)
 
 
 def _expect_own(folder: int, name: str, status: os.stat_result, label: str) -> None:

@@ -89,15 +89,15 @@ def open_file(path: str | File, flags: int = os.O_RDONLY) -> int:
     if isinstance(path, File):
         return path.open(flags)
     try:
-        found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        looked_at = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as exc:
         raise ProbeError(f"{path}: {exc.strerror}") from exc
     except ValueError as exc:
         raise ProbeError(f"{path}: no name that a file can have ({exc})") from exc
     try:
-        return reopened(found, path, flags)
+        return reopened(looked_at, path, flags)
     finally:
-        os.close(found)
+        os.close(looked_at)
 
 
 @contextmanager
@@ -192,8 +192,8 @@ def extents(descriptor: int) -> Iterator[Extent]:
         fcntl.ioctl(descriptor, _FIEMAP, buffer)
         count = _FIEMAP_HEAD.unpack_from(buffer)[3]
         for number in range(count):
-            at = _FIEMAP_HEAD.size + number * _FIEMAP_EXTENT.size
-            start, physical, length, flags = _FIEMAP_EXTENT.unpack_from(buffer, at)
+            offset = _FIEMAP_HEAD.size + number * _FIEMAP_EXTENT.size
+            start, physical, length, flags = _FIEMAP_EXTENT.unpack_from(buffer, offset)
             yield Extent(start, start + length, physical, flags)
             position, last = start + length, bool(flags & _FIEMAP_LAST)
         last = last or count == 0
@@ -228,18 +228,24 @@ class Overlap:
             self._now = next(self._spans, None)
 
 
-def _shared(descriptor: int, *, told: bool) -> Iterator[Span]:
+def _shared(descriptor: int, *, mapped: bool) -> Iterator[Span]:
     """The spans that a snapshot or reflink shares; none where the filesystem tells no extents."""
     return (
-        ((one.start, one.end) for one in extents(descriptor) if one.is_shared)
-        if told
+        (
+            (extent.start, extent.end)
+            for extent in extents(descriptor)
+            if extent.is_shared
+        )
+        if mapped
         else iter(())
     )
 
 
 def shares_any(descriptor: int) -> bool:
     """Does a snapshot or reflink share any of its extents?"""
-    return has_extents(descriptor) and any(one.is_shared for one in extents(descriptor))
+    return has_extents(descriptor) and any(
+        extent.is_shared for extent in extents(descriptor)
+    )
 
 
 def shared_extents(descriptor: int, wanted: Iterable[Span]) -> Iterator[Extent]:
@@ -299,17 +305,17 @@ def _zero_blocks(buffer: bytearray, length: int) -> Iterator[Span]:
         return
     start, stop = 0, 0
     # the first byte settles most blocks; a slice of a bytearray compares at the speed of memcmp
-    for at in [
-        at
-        for at in range(0, length, BLOCK)
-        if not buffer[at]
-        and buffer[at : min(at + BLOCK, length)] == _ZERO_BLOCK[: length - at]
+    for block in [
+        block
+        for block in range(0, length, BLOCK)
+        if not buffer[block]
+        and buffer[block : min(block + BLOCK, length)] == _ZERO_BLOCK[: length - block]
     ]:
-        if at != stop:
+        if block != stop:
             if start < stop:
                 yield start, stop
-            start = at
-        stop = min(at + BLOCK, length)
+            start = block
+        stop = min(block + BLOCK, length)
     if start < stop:
         yield start, stop
 
@@ -356,17 +362,17 @@ def scan_open(
     """
     before = os.fstat(descriptor)
     size = before.st_size
-    told = has_extents(descriptor)
+    mapped = has_extents(descriptor)
     # what is compressed is no part of the excess, so none of it is pinned
     shared = Overlap(
-        (one.start, one.end)
-        for one in (extents(descriptor) if told else ())
-        if one.is_shared and not one.is_encoded
+        (extent.start, extent.end)
+        for extent in (extents(descriptor) if mapped else ())
+        if extent.is_shared and not extent.is_encoded
     )
     encoded = Overlap(
-        (one.start, one.end)
-        for one in (extents(descriptor) if told else ())
-        if one.is_encoded
+        (extent.start, extent.end)
+        for extent in (extents(descriptor) if mapped else ())
+        if extent.is_encoded
     )
     meter = Meter(label, min(size, before.st_blocks * 512), progress)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
@@ -383,7 +389,7 @@ def scan_open(
     if Identity.of(after) != Identity.of(before):
         raise ProbeError(f"{label}: it changed while it was read")
     allocated = after.st_blocks * 512
-    if told:
+    if mapped:
         unwritten, held = _unwritten(descriptor)
         pinned += held
     else:
@@ -396,10 +402,10 @@ def scan_open(
 def _unwritten(descriptor: int) -> tuple[int, int]:
     """Bytes in unwritten extents, and those of them that are shared."""
     total = shared = 0
-    for one in extents(descriptor):
-        if one.is_unwritten:
-            total += one.end - one.start
-            shared += one.end - one.start if one.is_shared else 0
+    for extent in extents(descriptor):
+        if extent.is_unwritten:
+            total += extent.end - extent.start
+            shared += extent.end - extent.start if extent.is_shared else 0
     return total, shared
 
 
@@ -467,11 +473,11 @@ def punch_out(
     that reads as it did: stopping at any point loses nothing. Raises OSError, ProbeError.
     """
     before = os.fstat(descriptor)
-    told = has_extents(descriptor)
+    mapped = has_extents(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
     try:
         for start, end in _alone(
-            descriptor, zero_spans(descriptor, before.st_size, read), told=told
+            descriptor, zero_spans(descriptor, before.st_size, read), mapped=mapped
         ):
             still_ours()
             # the last block is freed only as a whole, with what of it lies behind the end
@@ -482,8 +488,8 @@ def punch_out(
             )
         for start, end in _alone(
             descriptor,
-            _unwritten_spans(descriptor, before.st_size, told=told),
-            told=told,
+            _unwritten_spans(descriptor, before.st_size, mapped=mapped),
+            mapped=mapped,
         ):
             still_ours()
             punch(descriptor, start, end)
@@ -494,21 +500,23 @@ def punch_out(
         os.utime(descriptor, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def _unwritten_spans(descriptor: int, size: int, *, told: bool) -> Iterator[Span]:
+def _unwritten_spans(descriptor: int, size: int, *, mapped: bool) -> Iterator[Span]:
     """Unwritten extents below *size*, as far as nothing waits in the page cache to be written into them."""
-    if not told:
+    if not mapped:
         yield from hole_spans(descriptor, size)
         return
     unwritten = Overlap(
-        (one.start, one.end) for one in extents(descriptor) if one.is_unwritten
+        (extent.start, extent.end)
+        for extent in extents(descriptor)
+        if extent.is_unwritten
     )
     for start, end in hole_spans(descriptor, size):
         yield from unwritten.parts(start, end)
 
 
-def _alone(descriptor: int, spans: Iterable[Span], *, told: bool) -> Iterator[Span]:
+def _alone(descriptor: int, spans: Iterable[Span], *, mapped: bool) -> Iterator[Span]:
     """*spans* without what a snapshot or reflink shares: punching that frees nothing."""
-    shared = Overlap(_shared(descriptor, told=told))
+    shared = Overlap(_shared(descriptor, mapped=mapped))
     for start, end in spans:
         position = start
         for first, last in shared.parts(start, end):
@@ -586,20 +594,20 @@ def unwritten(descriptor: int, path: str) -> Iterator[StillOurs]:
 def _why_no_lease(exc: OSError, descriptor: int) -> str:
     if exc.errno != errno.EAGAIN:
         return f"whether something has it open cannot be told here ({exc.strerror})"
-    found = openers(descriptor)
-    return f"it is open in {', '.join(found[:5])}" if found else "something has it open"
+    users = openers(descriptor)
+    return f"it is open in {', '.join(users[:5])}" if users else "something has it open"
 
 
 def openers(descriptor: int) -> list[str]:
     """The other processes that have the file open, as "name (pid)"; those that /proc shows us."""
     wanted = os.fstat(descriptor)
-    found = []
+    others = []
     for pid in sorted(
         (name for name in os.listdir("/proc") if name.isdecimal()), key=int
     ):
         if int(pid) != os.getpid() and _has_open(pid, wanted):
-            found.append(f"{_name(pid)} ({pid})")
-    return found
+            others.append(f"{_name(pid)} ({pid})")
+    return others
 
 
 def _has_open(pid: str, wanted: os.stat_result) -> bool:

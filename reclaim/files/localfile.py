@@ -34,12 +34,12 @@ def read(path: str, most: int) -> bytes:
 
 
 def _bytes_of(descriptor: int, most: int) -> bytes:
-    found = bytearray()
-    while len(found) < most and (
-        piece := os.pread(descriptor, most - len(found), len(found))
+    data = bytearray()
+    while len(data) < most and (
+        piece := os.pread(descriptor, most - len(data), len(data))
     ):
-        found += piece
-    return bytes(found)
+        data += piece
+    return bytes(data)
 
 
 def holds(path: str, content: bytes | None) -> bool:
@@ -82,14 +82,14 @@ def left_beside(path: str) -> list[str]:
     """The paths of what a `write` that was killed left beside the file. Empty where nobody can look."""
     try:
         with _folder_of(path) as (folder, name):
-            found = [
-                one
-                for one in os.listdir(folder)
-                if replace.beside_of(one) == replace.cut(name)
+            names = [
+                other
+                for other in os.listdir(folder)
+                if replace.beside_of(other) == replace.cut(name)
             ]
     except (OSError, ProbeError):
         return []
-    return [os.path.join(os.path.dirname(path), one) for one in sorted(found)]
+    return [os.path.join(os.path.dirname(path), other) for other in sorted(names)]
 
 
 def sweep(path: str, *contents: bytes | None) -> None:
@@ -117,8 +117,8 @@ def _is_one_of(folder: int, name: str, contents: tuple[bytes | None, ...]) -> bo
         return False
     try:
         return any(
-            one is not None and _bytes_of(descriptor, len(one) + 1) == one
-            for one in contents
+            content is not None and _bytes_of(descriptor, len(content) + 1) == content
+            for content in contents
         )
     finally:
         os.close(descriptor)

@@ -115,22 +115,22 @@ def called(folder: int, name: str) -> FileId | None:
         return None
 
 
-def exchange(folder: int, one: str, other: str) -> None:
+def exchange(folder: int, name: str, other: str) -> None:
     """Let two names in the open *folder* change their files, at once. Raises OSError."""
     if not hasattr(_libc, "renameat2"):
         raise OSError(errno.ENOSYS, "this system's C library has no renameat2")
     arguments = (
         ctypes.c_int(folder),
-        os.fsencode(one),
+        os.fsencode(name),
         ctypes.c_int(folder),
         os.fsencode(other),
     )
     if _libc.renameat2(*arguments, ctypes.c_uint(_EXCHANGE)) != 0:
         number = ctypes.get_errno()
-        words = os.strerror(number)
+        why = os.strerror(number)
         if number in (errno.EINVAL, errno.ENOSYS):
-            words = "this filesystem cannot exchange two names"
-        raise OSError(number, words)
+            why = "this filesystem cannot exchange two names"
+        raise OSError(number, why)
 
 
 @dataclass(frozen=True)

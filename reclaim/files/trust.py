@@ -34,15 +34,15 @@ def read(path: Path, most: int) -> bytes:
 
     Raises Untrusted if somebody else could have written it, OSError if it cannot be read, or is no file, or is larger.
     """
-    with _reached(path) as found:
-        status = os.fstat(found)
+    with _reached(path) as looked_at:
+        status = os.fstat(looked_at)
         if not stat.S_ISREG(status.st_mode):
             kind = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
             raise OSError(
                 kind, os.strerror(kind) if kind == errno.EISDIR else "not a file"
             )
         # the same file: what was judged is what is read
-        descriptor = os.open(_name(found), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(_name(looked_at), os.O_RDONLY | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as stream:
             data = stream.read(most + 1) if status.st_size <= most else b""
         if len(data) > most or status.st_size > most:
@@ -54,8 +54,8 @@ def read(path: Path, most: int) -> bytes:
 
 def expect(path: Path) -> None:
     """Raises Untrusted if somebody else could write at *path*, or as far as it exists; OSError if nobody can look."""
-    for one in (path, *path.absolute().parents):
-        with suppress(FileNotFoundError), _reached(one):
+    for place in (path, *path.absolute().parents):
+        with suppress(FileNotFoundError), _reached(place):
             return
 
 
@@ -93,25 +93,25 @@ class _Walk:
 
     def _step(self, name: str) -> None:
         following = os.open(name, _STEP, dir_fd=self._here)
-        at = f"{self._at.rstrip('/')}/{name}"
+        path = f"{self._at.rstrip('/')}/{name}"
         try:
             if stat.S_ISLNK(os.fstat(following).st_mode):
-                self._follow(following, at)
+                self._follow(following, path)
                 return
-            _judge(following, at, len(self._names))
-            following, self._here, self._at = self._here, following, at
+            _judge(following, path, len(self._names))
+            following, self._here, self._at = self._here, following, path
         finally:
             os.close(following)
 
-    def _follow(self, link: int, at: str) -> None:
+    def _follow(self, link: int, path: str) -> None:
         self._links += 1
         if self._links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if (owner := os.fstat(link).st_uid) not in trusted_users():
             raise Untrusted(
-                printable(at),
+                printable(path),
                 f"is a link of {_user(owner)}",
-                f"remove it: rm {_quoted(at)}",
+                f"remove it: rm {_quoted(path)}",
             )
         target = os.readlink("", dir_fd=link)
         self._names += _names(target)
@@ -125,7 +125,7 @@ def _names(path: str) -> list[str]:
     return [name for name in reversed(path.split("/")) if name not in ("", ".")]
 
 
-def _judge(descriptor: int, at: str, left: int) -> None:
+def _judge(descriptor: int, path: str, left: int) -> None:
     """Raises Untrusted if others own what lies at *at*, or could put something else there.
 
     *left* names follow: what lies far above is seldom to be changed for the sake of one file.
@@ -137,16 +137,14 @@ def _judge(descriptor: int, at: str, left: int) -> None:
     )
     if status.st_uid not in trusted_users():
         wrong = f"belongs to {_user(status.st_uid)} (mode {mode:04o}), neither to root nor to who runs this"
-        chown = (
-            f"read it, and if it is right: chown -R {_user(os.geteuid())} {_quoted(at)}"
-        )
-        raise Untrusted(printable(at), wrong, copy if left > 1 else chown)
+        chown = f"read it, and if it is right: chown -R {_user(os.geteuid())} {_quoted(path)}"
+        raise Untrusted(printable(path), wrong, copy if left > 1 else chown)
     if who := _writers(descriptor, status):
         wrong = (
             f"can be written by {who} (owner {_user(status.st_uid)}, mode {mode:04o})"
         )
-        chmod = f"read it, and if it is right: chmod go-w {_quoted(at)}"
-        raise Untrusted(printable(at), wrong, copy if left > 1 else chmod)
+        chmod = f"read it, and if it is right: chmod go-w {_quoted(path)}"
+        raise Untrusted(printable(path), wrong, copy if left > 1 else chmod)
 
 
 def _writers(descriptor: int, status: os.stat_result) -> str:
@@ -174,9 +172,9 @@ def _is_private(status: os.stat_result) -> bool:
     except KeyError:
         return False
     others = (
-        one
-        for one in pwd.getpwall()
-        if one.pw_gid == status.st_gid and one.pw_uid != status.st_uid
+        user
+        for user in pwd.getpwall()
+        if user.pw_gid == status.st_gid and user.pw_uid != status.st_uid
     )
     return (
         owner.pw_gid == status.st_gid

@@ -94,7 +94,7 @@ def _made(path: Path, mode: int | None) -> int:
 def _mode_of(path: Path) -> int:
     """The mode of our file at *path*, if there is one."""
     with suppress(OSError):
-        found = path.lstat()
-        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
-            return stat.S_IMODE(found.st_mode) & 0o666
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+            return stat.S_IMODE(status.st_mode) & 0o666
     return PRIVATE

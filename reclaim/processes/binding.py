@@ -41,13 +41,21 @@ def _last_error() -> Any:
     try:
         return _as_bound()
     except UnicodeDecodeError:
-        one = _library.virGetLastError().contents
-        words = [
+        error = _library.virGetLastError().contents
+        texts = [
             None if text is None else text.decode("utf-8", "replace")
-            for text in (one.str1, one.str2, one.str3)
+            for text in (error.str1, error.str2, error.str3)
         ]
-        message = (one.message or b"").decode("utf-8", "replace")
-        return (one.code, one.domain, message, one.level, *words, one.int1, one.int2)
+        message = (error.message or b"").decode("utf-8", "replace")
+        return (
+            error.code,
+            error.domain,
+            message,
+            error.level,
+            *texts,
+            error.int1,
+            error.int2,
+        )
 
 
 def prepare() -> None:

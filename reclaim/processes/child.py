@@ -70,9 +70,9 @@ def _children(process: str) -> list[int]:
 
 def end_new(known: frozenset[int]) -> None:
     """End the processes that this one has started, and what these have, but for those that are *known*."""
-    found = [*(of_ours() - known)]
-    for one in found:  # which grows
-        found += _children(str(one))
-    for one in found:
+    processes = [*(of_ours() - known)]
+    for process in processes:  # which grows
+        processes += _children(str(process))
+    for process in processes:
         with suppress(ProcessLookupError, PermissionError):
-            os.kill(one, signal.SIGTERM)
+            os.kill(process, signal.SIGTERM)

@@ -46,9 +46,9 @@ def _is_safe(folder: str) -> bool:
 
 
 def _is_roots(folder: Path) -> bool:
-    found = folder.stat()
-    return found.st_uid == 0 and (
-        not found.st_mode & stat.S_IWOTH or bool(found.st_mode & stat.S_ISVTX)
+    status = folder.stat()
+    return status.st_uid == 0 and (
+        not status.st_mode & stat.S_IWOTH or bool(status.st_mode & stat.S_ISVTX)
     )
 
 

@@ -112,12 +112,12 @@ def heard(work: Callable[[], T]) -> T:
     worker = _Worker(ask, threading.Event())
     worker.start()
     try:
-        found = answers.get()
+        answer_of = answers.get()
     except BaseException:
         worker.over.set()
         child.end_new(known)
         raise
-    return found()
+    return answer_of()
 
 
 def _raised(exc: BaseException) -> NoReturn:
