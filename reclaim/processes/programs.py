@@ -20,8 +20,13 @@ def guard() -> list[str]:
     given = os.environ.get("PATH", "").split(os.pathsep)
     kept = [folder for folder in given if _is_safe(folder)]
     os.environ["PATH"] = os.pathsep.join(kept) or _OF_THE_SYSTEM
-    left_out = [folder for folder in given if folder not in kept]
-    return [folder or "." for folder in left_out if not folder or _is_folder(folder)]
+    left_out = []
+    for folder in given:
+        if folder in kept:
+            continue
+        if not folder or _is_folder(folder):
+            left_out.append(folder or ".")
+    return left_out
 
 
 def _is_folder(path: str) -> bool:
@@ -47,9 +52,9 @@ def _is_safe(folder: str) -> bool:
 
 def _is_roots(folder: Path) -> bool:
     status = folder.stat()
-    return status.st_uid == 0 and (
-        not status.st_mode & stat.S_IWOTH or bool(status.st_mode & stat.S_ISVTX)
-    )
+    if status.st_uid != 0:
+        return False
+    return not status.st_mode & stat.S_IWOTH or bool(status.st_mode & stat.S_ISVTX)
 
 
 def _is_sticky(folder: Path) -> bool:

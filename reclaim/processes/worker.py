@@ -68,16 +68,8 @@ def each(
         waiting.put(item)
     over = threading.Event()
 
-    def take() -> None:
-        while not over.is_set():
-            try:
-                item = waiting.get_nowait()
-            except queue.Empty:
-                return
-            work(item)
-            done.put(item)
-
     known = child.of_ours()
+    take = partial(_work_off, work, waiting, done, over)
     workers = [_Worker(take, over) for _ in range(min(at_once, len(left)))]
     try:
         for worker in workers:
@@ -96,6 +88,22 @@ def each(
             child.end_new(known)
 
 
+def _work_off(
+    work: Callable[[T], object],
+    waiting: queue.SimpleQueue[T],
+    done: queue.SimpleQueue[T],
+    over: threading.Event,
+) -> None:
+    """Do *work* for each item of *waiting* until there is none left, or it is *over*."""
+    while not over.is_set():
+        try:
+            item = waiting.get_nowait()
+        except queue.Empty:
+            return
+        work(item)
+        done.put(item)
+
+
 def heard(work: Callable[[], T]) -> T:
     """What *work* returns, or raises. Signals are heard meanwhile, and what was started for it ends with them."""
     answers = queue.SimpleQueue[Callable[[], T]]()
@@ -112,12 +120,12 @@ def heard(work: Callable[[], T]) -> T:
     worker = _Worker(ask, threading.Event())
     worker.start()
     try:
-        answer_of = answers.get()
+        returned_or_raised = answers.get()
     except BaseException:
         worker.over.set()
         child.end_new(known)
         raise
-    return answer_of()
+    return returned_or_raised()
 
 
 def _raised(exc: BaseException) -> NoReturn:
