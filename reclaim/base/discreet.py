@@ -1,4 +1,4 @@
-"""What pytest and its plugins write by themselves, kept from showing a secret: tracebacks, logs, the environment."""
+"""Secrets kept out of the tracebacks, logs and environment that pytest and its plugins write by themselves."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _nothing(_record: logging.LogRecord) -> bool:
 
 
 def _redact_trace(config: pytest.Config, path: Path) -> None:
-    """pytest's --debug traces every call of a hook; the command line is in its log by now."""
+    """Redact the log of pytest's --debug, which traces every call of a hook and has the command line in it by now."""
     stream = getattr(config.trace.root._writer, "__self__", None)  # noqa: SLF001 (there is no other way to it)
     if stream is None:
         return
@@ -57,14 +57,14 @@ def _redact_trace(config: pytest.Config, path: Path) -> None:
 
 
 def traceback(excinfo: pytest.ExceptionInfo[BaseException]) -> str:
-    """Where it came to *excinfo*: files and lines, no values."""
+    """Return the files and lines that led to *excinfo*, without values."""
     return redacted(
         str(excinfo.getrepr(style="short", showlocals=False, funcargs=False))
     )
 
 
 def redact_internal_error(shown: Any) -> None:
-    """Take the secrets out of what pytest is about to print of a fault that ends the run."""
+    """Take the secrets out of the report of a fault that ends the run, before pytest prints it."""
     for trace, crash, _ in getattr(shown, "chain", ()):
         for entry in trace.reprentries:
             entry.lines = list(map(redacted, entry.lines))
@@ -73,7 +73,7 @@ def redact_internal_error(shown: Any) -> None:
 
 
 def metadata(environment: dict[str, Any]) -> None:
-    """What pytest-metadata took from the environment of a CI: addresses there may have passwords in them."""
+    """Redact what pytest-metadata took from the environment of a CI: addresses there may have passwords in them."""
     environment.update(
         {name: _shown(name, value) for name, value in environment.items()}
     )

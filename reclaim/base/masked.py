@@ -1,7 +1,7 @@
 """Diffs that show what changes and nothing that could be a secret.
 
-Whatever is not known to be harmless is shown as MASK: of a file's changed lines each word that was there before, of a
-definition each attribute and text. A list of what is secret would never be complete; this one may be incomplete.
+Anything not known to be harmless is shown as MASK: of a file's changed lines each word that was there before, of a
+definition each attribute and text. A list of secrets would never be complete. This list of harmless words may be.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ class _Hunk(NamedTuple):
 def diff_files(
     before: str | None, after: str | None, path: str, like: str | None = None
 ) -> str:
-    """The changed lines of the file at *path* (None: it is not there), as a unified diff without context.
+    """Return the changed lines of the file at *path* (None: it is not there), as a unified diff without context.
 
     A word is shown if the edit brings it or takes it away, or if it is known to be harmless. *like* is the file that
-    a new one was made from: the edit does not bring what that holds.
+    a new one was made from: its words do not count as brought by the edit.
     """
     before, after = before or "", after or ""
     old, new = before.splitlines(), after.splitlines()
@@ -105,7 +105,7 @@ def _shown(sign: str, lines: list[str], known: set[str] | None) -> list[str]:
 
 
 def _hunks(old: list[str], new: list[str]) -> Iterator[_Hunk]:
-    """Where the texts differ. Of long ones line by line or, if their lengths differ, from the first to the last."""
+    """Yield the differences. Long texts are compared line by line if they have as many lines, else as one hunk."""
     if len(old) * len(new) <= _COMPARED:
         yield from _compared(old, new)
     elif len(old) == len(new):
@@ -129,19 +129,19 @@ def _line_by_line(old: list[str], new: list[str]) -> Iterator[_Hunk]:
 
 
 def _range(start: int, end: int) -> str:
-    """As diff(1) has it: no line at all is named by the one before."""
+    """Return the range as diff(1) writes it: an empty one is named by the line before it."""
     if end - start == 1:
         return str(start + 1)
     return f"{start + (end > start)},{end - start}"
 
 
 def words(text: str) -> str:
-    """A command, or a line of a file, as far as its words are known to be harmless."""
+    """Return a command, or a line of a file, with MASK for each word that is not known to be harmless."""
     return redacted(_masked(text, None))
 
 
 def _masked(text: str, known: set[str] | None) -> str:
-    """*text* with MASK for each run of words that the other side has as well (None: all), and are not harmless."""
+    """Return *text* with MASK for each run of words that are in *known* (None: all are) and not harmless."""
     pieces = _ATOM.split(text)  # what is between the words, and the words, by turns
     shown: list[str] = []
     key, secret_follows = "", False
@@ -184,7 +184,7 @@ def _is_path(word: str) -> bool:
 
 
 def _is_key(word: str) -> bool:
-    """May the value that *word* is set to be shown, if it is harmless by itself?"""
+    """True if *word* is a key whose value may be shown, as long as the value is harmless by itself."""
     return bool(word) and not names_secret(word)
 
 
@@ -219,7 +219,7 @@ _ATTRIBUTE = re.compile(
 
 
 def news(element: str, before: str) -> str:
-    """*element* in words, `NAME='VALUE'` each: values that the definition *before* had as well only if harmless."""
+    """Mask the values in *element* (`NAME='VALUE'` each) that may be secrets and are in the definition *before* as well."""
 
     def shown(attribute: re.Match[str]) -> str:
         is_known = attribute["value"][1:-1] in before
@@ -231,7 +231,7 @@ def news(element: str, before: str) -> str:
 
 
 def value(tag: str, name: str, text: str, protocol: str | None = None) -> str:
-    """*text* of the attribute *name* of an element *tag* if it is known to be no secret, else MASK.
+    """Return *text* of the attribute *name* of an element *tag* if it is known to be no secret, else MASK.
 
     The name of a source is a path on a web server if its *protocol* is one of these, and may be a secret.
     """
@@ -251,7 +251,7 @@ def _is_harmless_attribute(tag: str, name: str, protocol: str | None) -> bool:
 
 
 def mask(element: Element) -> Element:
-    """A copy of *element*, indented as libvirt does, in which MASK stands for what may be a secret."""
+    """Return a copy of *element*, indented as libvirt does, in which MASK stands for anything that may be a secret."""
     shown = copy.deepcopy(element)
     for node in shown.iter():
         if isinstance(node.tag, str):
@@ -285,7 +285,7 @@ def _has_harmless_text(element: Element) -> bool:
 
 
 def diff_elements(before: Element | None, after: Element, name: str) -> str:
-    """What is different between two elements, with two lines around it; *before* may not be there."""
+    """Return the differences of two elements, with two lines of context; *before* may be None."""
     names = (f"{name} (before)", f"{name} (after)")
     return "\n".join(
         textdiff.unified(list(_lines(before)), list(_lines(after)), *names)

@@ -1,8 +1,8 @@
 """Secrets in text that is shown: the one function that every row, report and line of the terminal goes through.
 
-It knows how secrets are written: in addresses, as values of what is named after them, behind options of tools, by
-their own shape. That is the second line: `reclaim.base.masked` shows of files and definitions only what it knows to be
-harmless. The journal has everything as it is, for undo; it is for root alone.
+It knows how secrets are written: in addresses, as values of settings that are named after them, behind options of
+tools, by their own shape. That is the second line: `reclaim.base.masked` shows only harmless parts of files and
+definitions. The journal has everything as it is, for undo. It is for root alone.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _is_harmless(name: str, value: str) -> bool:
 
 
 def _parameters(match: re.Match[str]) -> str:
-    """The query of an address, each parameter by itself."""
+    """Redact the query of an address, each parameter by itself."""
     is_web = match[2].lower() in _WEB
     shown = []
     for piece in re.split(r"([&;])", match[3]):
@@ -139,7 +139,7 @@ def _rule(
 
 
 def _of_tool(tools: str, options: str) -> _Rule:
-    """What follows any of *options* of a command that is one of *tools*, as far as the line or the pipe goes."""
+    """Return the rule for the value of any of *options* behind one of *tools*, up to the end of the line or a pipe."""
     signs = " ".join(re.findall(r"(?:^|\|)(\w+)", tools))
     given = re.compile(rf"(?<=[ \t])((?:{options})[ \t=]{{0,3}})({_VALUE})")
 
@@ -339,7 +339,7 @@ _RULES = (
 
 
 def redacted(text: str) -> str:
-    """*text* with the secrets in it replaced by MARK. Said twice it says the same."""
+    """Return *text* with the secrets in it replaced by MARK. Doing it twice changes nothing more."""
     low = text.lower()
     for rule in _RULES:
         for sign in rule.signs:
@@ -355,12 +355,12 @@ _SECRET_NAME = re.compile(
 
 
 def names_secret(name: str) -> bool:
-    """Is what is called *name* a secret, or an option that one follows?"""
+    """True if the setting *name* holds a secret, or the option *name* is followed by one."""
     return bool(_SECRET_NAME.search(name))
 
 
 def redacted_arguments(arguments: Iterable[str]) -> list[str]:
-    """A command line as it may be shown: each argument, and the value of pytest's `--metadata NAME VALUE`."""
+    """Redact a command line: each argument, and the value of pytest's `--metadata NAME VALUE`."""
     given = [str(argument) for argument in arguments]
     shown = [redacted(argument) for argument in given]
     for number, argument in enumerate(given[:-2]):

@@ -1,4 +1,4 @@
-"""Values from outside made what a dataclass says it holds, or refused.
+"""Values from outside, turned into the types that a dataclass declares, or refused.
 
 pydantic does the same but for one thing: it takes no text that is not UTF-8, and files of guests may be (Python keeps
 such bytes as lone surrogates, PEP 383).
@@ -19,7 +19,7 @@ _MADE_OF: dict[Any, Any] = {dict: dict, list: (list, tuple), tuple: (list, tuple
 
 
 def build(wanted: type[T], values: Any) -> T:
-    """The dataclass *wanted* made of *values*. Raises ValueError naming the first that does not fit, or is unknown."""
+    """Build the dataclass *wanted* from *values*. Raises ValueError naming the first that does not fit or is unknown."""
     if not isinstance(values, dict):
         wrong = f"{type(values).__name__} where an object is expected"
         raise ValueError(f"{wanted.__name__}: {wrong}")  # noqa: TRY004 (a journal is wrong, no call)
@@ -74,7 +74,7 @@ def _made_container(kind: Any, hints: tuple[Any, ...], values: Any, where: str) 
 
 
 def _one_of(hints: tuple[Any, ...], value: Any, where: str) -> Any:
-    """The one of *hints* that is not None decides, unless the value is None."""
+    """Build *value* by the one of *hints* that is not None, unless the value is None."""
     if value is None and type(None) in hints:
         return None
     (other,) = (hint for hint in hints if hint is not type(None))

@@ -17,9 +17,9 @@ _OURS = Path(__file__).parent.parent
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """*text* without secrets and control characters: a terminal must not obey a guest. Capped at LIMIT characters.
+    """Return *text* without secrets and control characters: a terminal must not obey a guest. At most LIMIT characters.
 
-    Line breaks stay where *lines* says so, else they become spaces.
+    Line breaks stay if *lines* is true, else they become spaces.
     """
     text = redacted(text[: LIMIT + _BEYOND])
     if text.isprintable() and len(text) <= LIMIT:
@@ -40,7 +40,7 @@ def _escaped(character: str, *, lines: bool) -> str:
 
 
 def size(count: float) -> str:
-    """*count* bytes as people read them: "512 B", "1.5 MiB"."""
+    """Return *count* bytes as people read them: "512 B", "1.5 MiB"."""
     if abs(count) < 1024:
         return f"{count:.0f} B"
     for unit in ("KiB", "MiB", "GiB"):
@@ -51,14 +51,14 @@ def size(count: float) -> str:
 
 
 def trouble(exc: OSError) -> str:
-    """What the system said, and about which file where it knows one."""
+    """Return the system's message, after the name of the file if the error has one."""
     path = exc.filename2 or exc.filename
     message = exc.strerror or str(exc)
     return f"{path}: {message}" if path else message
 
 
 def fault(exc: BaseException) -> str:
-    """A fault of ours in one line: what it is, and the last of our own lines that led to it."""
+    """Return a fault of ours in one line: its type and message, and the last of our own lines that led to it."""
     place = ""
     for frame in traceback.extract_tb(exc.__traceback__):
         path = Path(frame.filename)
@@ -69,5 +69,5 @@ def fault(exc: BaseException) -> str:
 
 
 def libvirt_words(exc: libvirt.libvirtError) -> str:
-    """What libvirt says of an error, in one line of at most 300 characters."""
+    """Return libvirt's message of an error, in one line of at most 300 characters."""
     return " ".join(str(exc.get_error_message() or exc).split())[:300]

@@ -23,7 +23,7 @@ class _Change(NamedTuple):
 def unified(
     before: Sequence[str], after: Sequence[str], old_name: str, new_name: str
 ) -> Iterator[str]:
-    """The lines of a unified diff from *before* to *after*.
+    """Yield the lines of a unified diff from *before* to *after*.
 
     Of long texts with as many lines each line is compared with its like; of other long texts everything between
     the first and the last difference is shown as one change.
@@ -58,7 +58,7 @@ def _as_one(before: Sequence[str], after: Sequence[str]) -> Iterator[_Change]:
 
 
 def alike_at_both_ends(before: Sequence[str], after: Sequence[str]) -> tuple[int, int]:
-    """How many lines both begin with, and how many of the others both end with."""
+    """Return how many lines both begin with, and how many of the others both end with."""
     shorter = min(len(before), len(after))
     head = _alike(before, after, shorter)
     tail = _alike(reversed(before), reversed(after), shorter - head)
@@ -75,7 +75,7 @@ def _alike(before: Iterable[str], after: Iterable[str], most: int) -> int:
 
 
 def _groups(changes: Iterable[_Change]) -> Iterator[list[_Change]]:
-    """Changes whose contexts touch."""
+    """Yield groups of changes whose contexts touch."""
     group: list[_Change] = []
     for change in changes:
         if group and change.start - group[-1].end > 2 * _CONTEXT:
@@ -108,7 +108,7 @@ def _marked(sign: str, lines: Sequence[str]) -> Iterator[str]:
 
 
 def _range(start: int, end: int) -> str:
-    """As diff(1) writes it: an empty range is named by the line before it."""
+    """Return the range as diff(1) writes it: an empty one is named by the line before it."""
     if end - start == 1:
         return str(start + 1)
     return f"{start + 1 if end > start else start},{end - start}"

@@ -1,7 +1,7 @@
-"""What a definition binds by a name or a place that a change would take away: QEMU's own arguments (`qemuargs`).
+"""QEMU's own arguments (`qemuargs`) that are bound to a name or a place that a change would take away.
 
 libvirt hands those on unread. A `-set device.virtio-disk0.…` of a disk that has another id by then keeps QEMU from
-starting; an override or a `-global` of one that went to another driver is lost without a word; a device with a PCI
+starting. An override or a `-global` of one that went to another driver is lost without a word. A device with a PCI
 slot of its own keeps QEMU from starting when libvirt has given that slot away. So such a change is withheld.
 """
 
@@ -67,7 +67,7 @@ _UNKNOWN_SLOT = "which takes a PCI slot that libvirt does not know of"
 
 
 def alias(disk: DiskView, definition: Definition) -> str:
-    """The id that libvirt gives the disk: `virtio-disk0`, `sata0-0-1`, or the one that the user gave it."""
+    """Return the id that libvirt gives the disk: `virtio-disk0`, `sata0-0-1`, or the one that the user gave it."""
     given = disk.parts.get("alias", {}).get("name", "")
     if given.startswith(_USERS):
         return given
@@ -104,7 +104,7 @@ def _is_lsilogic(definition: Definition, index: str) -> bool:
 
 
 def _number(target: str) -> int:
-    """The number that the letters of the target stand for (virDiskNameToIndex): vda is 0, vdaa is 26."""
+    """Return the number that the letters of the target stand for (virDiskNameToIndex): vda is 0, vdaa is 26."""
     match = re.fullmatch(r"(?:fd|hd|vd|sd|xvd|ubd)([a-z]{1,4})\d*", target)
     number = 0
     for letter in match[1] if match else "a":
@@ -123,7 +123,7 @@ def _refuse(reason: str | None, why: str) -> None:
 
 
 def refuse_to_move(edit: Edit, disk: Element) -> None:
-    """Raise Withheld where something is bound to *disk* as it is on its bus, other than to an alias of the user's."""
+    """Raise Withheld if an argument is bound to *disk* as it is on its bus, other than to an alias of the user's."""
     if not qemuargs.is_there(edit.root):
         return
     root = edit.root
@@ -154,7 +154,7 @@ def refuse_to_move(edit: Edit, disk: Element) -> None:
 def refuse_to_place(
     edit: Edit, disk: Element, index: str, target: str, unit: str
 ) -> None:
-    """Raise Withheld where something is at that place of SCSI controller *index*, or has the name that goes with it."""
+    """Raise Withheld if an argument takes that place of SCSI controller *index*, or the name that goes with it."""
     if not qemuargs.is_there(edit.root):
         return
     view, definition = _view(edit, disk)
@@ -170,7 +170,7 @@ def refuse_to_place(
 
 
 def refuse_to_rename(edit: Edit, disk: Element) -> None:
-    """Raise Withheld where something is bound to the id of *disk*, which changes with its controller or its place."""
+    """Raise Withheld if an argument is bound to the id of *disk*, which changes with its controller or its place."""
     if not qemuargs.is_there(edit.root):
         return
     _refuse(qemuargs.reading_a_file(edit.root), _UNREAD)
@@ -178,7 +178,7 @@ def refuse_to_rename(edit: Edit, disk: Element) -> None:
 
 
 def refuse_to_change(edit: Edit, controller: ControllerView) -> None:
-    """Raise Withheld where something is bound to the SCSI *controller*, or to a driver of its kind."""
+    """Raise Withheld if an argument is bound to the SCSI *controller*, or to a driver of its kind."""
     _refuse(qemuargs.reading_a_file(edit.root), _UNREAD)
     _refuse(
         qemuargs.naming(edit.root, [_id(edit, controller.index)]),
@@ -191,7 +191,7 @@ def refuse_to_change(edit: Edit, controller: ControllerView) -> None:
 
 
 def refuse_to_add(edit: Edit, index: str) -> None:
-    """Raise Withheld where something has the id of a new SCSI controller *index*."""
+    """Raise Withheld if an argument names the id that a new SCSI controller *index* would have."""
     _refuse(qemuargs.reading_a_file(edit.root), _UNREAD)
     _refuse(
         qemuargs.naming(edit.root, [f"scsi{index}"]),
@@ -200,7 +200,7 @@ def refuse_to_add(edit: Edit, index: str) -> None:
 
 
 def _id(edit: Edit, index: str) -> str:
-    """The id of SCSI controller *index*: the one that the user gave it, or libvirt's."""
+    """Return the id of SCSI controller *index*: the one that the user gave it, or libvirt's."""
     for controller in edit.devices.iterfind("controller[@type='scsi']"):
         given = controller.find("alias")
         if controller.get("index", "0") != index or given is None:
@@ -246,7 +246,7 @@ def _refuse_another_name(edit: Edit, name: str) -> None:
 
 
 def _refuse_to_free_a_slot(root: Element, disk: DiskView) -> None:
-    """A device without `addr=` takes the lowest slot that is free: one that a disk leaves would be its new place."""
+    """Raise Withheld if a device without `addr=`, which takes the lowest free slot, would move to the one of *disk*."""
     address = disk.address
     if address.get("type") == "pci" and int(address.get("bus", "0"), 0) > 0:
         return  # behind a port of its own
@@ -257,9 +257,9 @@ def _refuse_to_free_a_slot(root: Element, disk: DiskView) -> None:
 
 
 def slot_for(edit: Edit) -> dict[str, str] | None:
-    """The address for a new PCI device, where one has to be written out; None: libvirt may choose.
+    """Return the address for a new PCI device if one has to be written out, None if libvirt may choose.
 
-    Raises Withheld where no slot is sure not to be, or to become, that of a device of QEMU's arguments.
+    Raises Withheld if any slot may be, or may become, that of a device of QEMU's arguments.
     """
     root = edit.root
     taker = qemuargs.taking_a_slot(root)
@@ -289,5 +289,5 @@ def slot_for(edit: Edit) -> dict[str, str] | None:
 
 
 def refuse_a_new_pci_device(definition: Definition) -> None:
-    """Raise Withheld where a device that libvirt places by itself could take the slot of one that it does not know."""
+    """Raise Withheld if a device that libvirt places by itself could take the slot of one that it does not know."""
     _refuse(qemuargs.taking_a_slot(definition.root), _UNKNOWN_SLOT)

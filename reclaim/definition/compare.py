@@ -12,7 +12,7 @@ from reclaim.definition.domain import Definition, DiskView, Element, attributes_
 
 
 def flattened(root: Element) -> Counter[str]:
-    """Every element as one line of path, attributes and text, whatever the order of siblings."""
+    """Count the elements, each as one line of path, attributes and text, whatever the order of siblings."""
     lines: Counter[str] = Counter()
     for element in root.iter():
         if not isinstance(element.tag, str):
@@ -36,12 +36,12 @@ def _written(attributes: Iterable[tuple[str, str]]) -> str:
 
 
 def same(first: Definition, second: Definition) -> bool:
-    """Do both say the same, whatever white space and order of siblings they are written in?"""
+    """True if both have the same elements, whatever their white space and the order of siblings."""
     return flattened(first.root) == flattened(second.root)
 
 
 def missing_from(kept: Definition, wanted: Definition) -> list[str]:
-    """What *wanted* asked for and *kept* does not have: libvirt drops silently what it does not know.
+    """Return the elements of *wanted* that *kept* does not have: libvirt silently drops those that it does not know.
 
     Attributes that libvirt added (addresses of new controllers, defaults) are no loss.
     """
@@ -85,7 +85,7 @@ def _parts(root: Element) -> list[_Part]:
 
 
 def diff_definitions(before: Definition, after: Definition) -> str:
-    """The difference of two definitions as people read it, without what may be a secret."""
+    """Return the difference of two definitions as people read it, without possible secrets."""
     return masked.diff_elements(before.root, after.root, before.name)
 
 
@@ -117,9 +117,9 @@ class Difference:
 def pairs(
     first: Definition, second: Definition
 ) -> tuple[list[tuple[DiskView, DiskView]], list[DiskView], list[DiskView]]:
-    """The disks, cdroms and LUNs that both have, those that only *first* has, and those that only *second* has.
+    """Return the disks, cdroms and LUNs that both have, those that only *first* has, and those that only *second* has.
 
-    The same image is the same disk, whatever its bus and target; where images differ the target tells.
+    The same image is the same disk, whatever its bus and target. If images differ, the target decides.
     """
     alone, rest = list(first.all_disks), list(second.all_disks)
     matched: list[tuple[DiskView, DiskView]] = []
@@ -146,7 +146,7 @@ def _has_the_target(disk: DiskView, other: DiskView) -> bool:
 
 
 def differences(live: Definition, persistent: Definition) -> list[Difference]:
-    """Each storage setting in which the running QEMU differs from the definition."""
+    """Return each storage setting in which the running QEMU differs from the definition."""
     different: list[Difference] = []
     if live.machine != persistent.machine:
         different.append(
@@ -216,5 +216,5 @@ def _models(definition: Definition) -> dict[str, str]:
 
 
 def storage_differences(live: Definition, persistent: Definition) -> list[str]:
-    """`differences` in words."""
+    """Return `differences` in words."""
     return [difference.words for difference in differences(live, persistent)]

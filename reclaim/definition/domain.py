@@ -1,7 +1,7 @@
-"""A guest's domain XML: what a check reads, and how a fixer proposes another.
+"""A guest's domain XML: the views that a check reads, and the edits that a fixer proposes.
 
-The views read libvirt's own element names. Editing works on a copy of the tree, so whatever is not
-named by the edit stays: comments in metadata, namespaces, secrets, element order.
+The views read libvirt's own element names. Editing works on a copy of the tree, so everything that the
+edit does not name stays: comments in metadata, namespaces, secrets, element order.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class DiskView(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """What tells this disk from others whatever its bus and target are: its source."""
+        """The source of the disk, by which it is known whatever its bus and target are."""
         telling = dict(self.source)
         for key in _NOT_TELLING:
             telling.pop(key, None)
@@ -162,7 +162,7 @@ class DiskView(NamedTuple):
 
     @property
     def place(self) -> str:
-        """`identity` as it may be shown: a web server's path, a query, may be a secret."""
+        """`identity` as it may be shown: the path or the query of a web server's address may be a secret."""
         shown = self._masked("source", self.source)
         for place in self.places:
             shown += self._masked("host", place)
@@ -220,7 +220,7 @@ class ControllerView:
 
 
 class _Outline(NamedTuple):
-    """What the requirements on definitions read, without the tree: a fleet's trees would be most of its memory."""
+    """The parts that the requirements on definitions read, without the tree: trees would be most of a fleet's memory."""
 
     machine: str | None = None
     arch: str | None = None
@@ -303,7 +303,7 @@ class Definition:
         return self.root.findtext("uuid") or ""
 
     def _tree(self) -> Element:
-        """`root` where it is there already, else one that nobody keeps."""
+        """Return the parsed tree. It is kept only if `root` was used before."""
         root: Element | None = self.__dict__.get("root")
         if root is None:
             return parse_xml(self.xml, "domain definition", _READER)
@@ -319,22 +319,22 @@ class Definition:
 
     @property
     def other_system(self) -> str | None:
-        """The system of the guest, where `<metadata>` names one that is no Linux (`reclaim.definition.othersystem`)."""
+        """The system of the guest, if `<metadata>` names one that is no Linux (`reclaim.definition.othersystem`)."""
         return self._outline.other_system
 
     @property
     def has_arguments(self) -> bool:
-        """Are there arguments of QEMU's own (`qemu:commandline`)?"""
+        """True if there are arguments of QEMU's own (`qemu:commandline`)."""
         return self._outline.has_arguments
 
     @property
     def is_windows(self) -> bool:
-        """Does `<metadata>` name a Windows?"""
+        """True if `<metadata>` names a Windows."""
         return self.other_system == "Windows"
 
     @property
     def kernel_parameters(self) -> str:
-        """The command line of a kernel that the host gives the guest; "" where the guest boots by itself."""
+        """The command line of a kernel that the host gives the guest; "" if the guest boots by itself."""
         if not self.root.findtext("os/kernel"):
             return ""
         return self.root.findtext("os/cmdline") or ""
@@ -357,7 +357,7 @@ class Definition:
 
     @property
     def disks(self) -> tuple[DiskView, ...]:
-        """What the requirements call disks: `device='disk'` (libvirt's default) and LUNs."""
+        """The disks that the requirements judge: `device='disk'` (libvirt's default) and LUNs."""
         return self._outline.disks
 
     @property
@@ -365,7 +365,7 @@ class Definition:
         return self._outline.scsi_controllers
 
     def disk(self, target: str) -> DiskView:
-        """The disk at *target*. Raises ProbeError where there is none (any more)."""
+        """Return the disk at *target*. Raises ProbeError if there is none (any more)."""
         if target in self._outline.by_target:
             return self._outline.by_target[target]
         for disk in self.all_disks:
@@ -398,14 +398,14 @@ class Edit:
         return devices
 
     def disk(self, target: str) -> Element:
-        """The `<disk>` element at *target*."""
+        """Return the `<disk>` element at *target*. Raises ProbeError if there is none."""
         for element in self.devices.iterfind("disk"):
             if _attribute(element, "target", "dev") == target:
                 return element
         raise ProbeError(f"{self.origin.name}: the definition has no disk {target}")
 
     def driver(self, disk: Element) -> Element:
-        """The disk's `<driver>`, added where libvirt's defaults left it out."""
+        """Return the disk's `<driver>`, added if libvirt's defaults left it out."""
         driver = disk.find("driver")
         if driver is None:
             driver = etree.Element("driver")
@@ -414,7 +414,7 @@ class Edit:
         return driver
 
     def add_device(self, tag: str, attributes: Mapping[str, str]) -> Element:
-        """Append a device of *tag*, beside its like where there is one."""
+        """Append a device of *tag*, beside its like if there is one."""
         like = self.devices.findall(tag)
         element = etree.Element(tag, dict(attributes))
         if like:
@@ -453,7 +453,7 @@ def attributes_of(element: Element) -> Iterator[tuple[str, str]]:
 
 
 def called(xml: str, name: str) -> str:
-    """*xml* with *name* for its domain's: somebody may have renamed it since."""
+    """Return *xml* with *name* for its domain's, which may have been renamed since."""
     definition = Definition(xml)
     if definition.name == name:
         return xml

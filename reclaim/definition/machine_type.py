@@ -1,6 +1,6 @@
 """Machine types: their families, and their order within a family.
 
-libvirt and QEMU treat names as opaque, so only what is known is ordered here: upstream's numbered
+libvirt and QEMU treat names as opaque, so only known names are ordered here: upstream's numbered
 types (`pc-i440fx-2.10`), and the types of RHEL and Ubuntu through the QEMU release they derive from.
 """
 
@@ -108,10 +108,10 @@ _UNVERSIONED = {"isapc": "isapc", "microvm": "microvm", "none": "none"}
 class MachineType:
     """A machine type's name taken apart.
 
-    `version` is the upstream QEMU release it behaves like, None where the name has none; `release` is
-    the vendor's own number, which tells apart what derives from one QEMU.
-    `vendor` is "" for upstream types, else "rhel" or "ubuntu". `variant` is what an Ubuntu type has
-    beside its release: `-hpb` (host-phys-bits), `-maxcpus`, `-v2` are other hardware.
+    `version` is the upstream QEMU release it behaves like, None if the name has none. `release` is
+    the vendor's own number, which orders the types that derive from one QEMU.
+    `vendor` is "" for upstream types, else "rhel" or "ubuntu". `variant` is the suffix of an Ubuntu type
+    behind its release: `-hpb` (host-phys-bits), `-maxcpus`, `-v2` are other hardware.
     """
 
     name: str
@@ -128,7 +128,7 @@ class MachineType:
 
 @lru_cache(maxsize=1024)
 def parse(name: str) -> MachineType | None:
-    """Take *name* apart; None where it cannot be ordered."""
+    """Take *name* apart. Returns None if it cannot be ordered."""
     if name in _ALIASES:
         return MachineType(name, _ALIASES[name], None)
     if name in _UNVERSIONED:
@@ -167,7 +167,7 @@ def _rhel_base(release: str) -> Version | None:
 
 
 def numbers(text: str) -> Version:
-    """`"2.10"` as (2, 10), so that it is newer than (2, 9)."""
+    """Return `"2.10"` as (2, 10), so that it is newer than (2, 9)."""
     return tuple(int(part) for part in text.split("."))
 
 
@@ -180,9 +180,9 @@ class OfferedMachine:
 
 
 def is_gone(machine: MachineType, offered: list[OfferedMachine]) -> bool:
-    """Did the QEMU that offers *offered* have *machine* once? It has newer types of the family, and not this one.
+    """True if the QEMU that offers *offered* had *machine* once: it has newer types of the family, and not this one.
 
-    A type that is newer than all it has belongs to a newer QEMU: nobody goes back from that.
+    A type that is newer than all that it has belongs to a newer QEMU, and is not gone.
     """
     if machine.version is None:
         return False
@@ -199,11 +199,11 @@ def is_gone(machine: MachineType, offered: list[OfferedMachine]) -> bool:
 def successor(
     machine: MachineType, offered: list[OfferedMachine], *, lowest: bool = False
 ) -> str | None:
-    """The newest type of *machine*'s family and vendor in *offered* that passes discards on and is not deprecated.
+    """Return the newest type of *machine*'s family and vendor in *offered* that passes discards on, if not deprecated.
 
-    Where the vendor's own types are not offered (the guest came from another distribution), the
-    family's upstream types count. With *lowest*, the oldest such type. Never one that is older than
-    *machine*, nor of another variant. None where nothing fits.
+    If the vendor's own types are not offered (the guest came from another distribution), the
+    family's upstream types count. With *lowest*, return the oldest such type. Never return one that is
+    older than *machine*, or of another variant. Return None if no type fits.
     """
     oldest = max(MINIMUM, machine.version or MINIMUM)
     for vendor in dict.fromkeys((machine.vendor, "")):
@@ -233,5 +233,5 @@ def _usable(
 
 
 def written(version: Version) -> str:
-    """(2, 10) as "2.10"."""
+    """Return (2, 10) as "2.10"."""
     return ".".join(map(str, version))

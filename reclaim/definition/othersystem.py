@@ -1,8 +1,8 @@
-"""Systems that are no Linux, by what a definition says of its guest.
+"""Systems that are no Linux, recognised by a guest's definition.
 
 Notes in `<metadata>` that are made for this are believed: libosinfo's ids (virt-install, virt-manager, GNOME Boxes,
 cockpit), unraid's template. A guest's name, its title or its hardware prove nothing: they are a hint, which counts
-only if nobody looked inside and no note names a Linux.
+only if reclaim could not look inside and no note names a Linux.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _LONGEST = 300
 
 
 def named(text: str) -> str | None:
-    """The system that is no Linux and that *text* (an id, a short name) stands for, or None."""
+    """Return the system that *text* (an id, a short name) stands for if it is no Linux, else None."""
     for part in re.split(r"[^a-z0-9]+", text[:_LONGEST].lower()):
         system = _system_of(part)
         if system is not None:
@@ -97,12 +97,12 @@ def _system_of(word: str) -> str | None:
 
 
 def words(system: str) -> str:
-    """What every row says of a guest with such a *system*."""
+    """Return the reason in every row of a guest with such a *system*."""
     return f"it is {system}, which reclaim neither looks into nor changes"
 
 
 def told_in(metadata: etree._Element | None) -> str | None:
-    """The system that is no Linux and that *metadata* names, or None."""
+    """Return the system that *metadata* names if it is no Linux, else None."""
     if metadata is None:
         return None
     for note in _notes(metadata):
@@ -136,7 +136,7 @@ _APPLE = "isa-applesmc"
 
 
 def hint(root: etree._Element) -> str | None:
-    """What in the definition *root* makes it likely that its system is no Linux, in words, or None.
+    """Return, in words, a sign in the definition *root* that its system is likely no Linux, or None.
 
     Sources: `features/hyperv` (libvirt's formatdomain: "improving the behavior of hypervisors running Microsoft
     Windows guests"), QEMU's applesmc device, which macOS alone asks for.
@@ -167,7 +167,7 @@ def _names_applesmc(element: etree._Element) -> bool:
 
 
 def _named_clearly(text: str) -> str | None:
-    """As `named`, but for words that mean other things too."""
+    """Do as `named`, but pass over words that mean other things too."""
     clear = []
     for word in re.split(r"[^a-z0-9]+", text.lower()):
         if _DIGITS.sub("", word) not in _AMBIGUOUS:
@@ -176,7 +176,7 @@ def _named_clearly(text: str) -> str | None:
 
 
 def _is_linux(note: str) -> bool:
-    """Does a note name a system, and one that is a Linux? libosinfo writes `unknown` for what it does not know."""
+    """True if the note names a system that is a Linux. libosinfo writes `unknown` for a system that it does not know."""
     if not note.strip() or note.rstrip("/").endswith("unknown"):
         return False
     return named(note) is None

@@ -1,8 +1,8 @@
 """QEMU's own arguments in a definition: `qemu:commandline` and `qemu:override`, which libvirt hands on unread.
 
-What they name (a device's id, a driver, a machine type), the places that they take, the disks and the host's devices
-that they bring. Their grammar is QEMU's (qemu-options.hx, util/keyval.c): `-option first,key=value,…`, a comma in a
-value doubled; or a JSON object. Nothing here is run.
+The names in them (a device's id, a driver, a machine type), the places that they take, the disks and the host's
+devices that they bring. Their grammar is QEMU's (qemu-options.hx, util/keyval.c): `-option first,key=value,…`, a
+comma in a value doubled; or a JSON object. Nothing here is run.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _MAX_PROPERTIES = 500
 
 
 class Argument(NamedTuple):
-    """One option of QEMU and its value; "" where it takes none."""
+    """One option of QEMU and its value; "" if it takes none."""
 
     option: str
     value: str
 
     @property
     def words(self) -> str:
-        """It as a person finds it again, without secrets."""
+        """The argument as a person finds it again, without secrets."""
         text = printable(f"-{self.option} {self.value}".strip())
         if len(text) > _SHOWN:
             text = f"{text[:_SHOWN]} …"
@@ -38,7 +38,7 @@ class Argument(NamedTuple):
 
     @property
     def properties(self) -> Mapping[str, str]:
-        """Its properties by name; what stands first without a name is under ""."""
+        """Its properties by name. If the first has no name, it is under ""."""
         if self.value.startswith("{"):
             return _of_json(self.value)
         parts = self.value.replace(",,", "\0").split(",")[:_MAX_PROPERTIES]
@@ -71,7 +71,7 @@ def _of_json(text: str) -> Mapping[str, str]:
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """The leaves of a JSON object, as QEMU writes them: `file.filename`, `children.0.driver`."""
+    """Yield the leaves of a JSON object, as QEMU writes them: `file.filename`, `children.0.driver`."""
     if isinstance(value, dict):
         before = f"{name}." if name else ""
         for key, inner in value.items():
@@ -92,7 +92,7 @@ _ALONE = re.compile(
 
 
 def arguments(root: Element) -> list[Argument]:
-    """Every option in `qemu:commandline`, each with its value. A word that is of none is the first disk: `-hda`."""
+    """Return every option in `qemu:commandline` with its value. A word that belongs to no option is a disk: `-hda`."""
     read: list[Argument] = []
     for element in root.iterfind(f"{_NAMESPACE}commandline/{_NAMESPACE}arg"):
         word = str(element.get("value") or "")
@@ -110,7 +110,7 @@ def _lacks_value(argument: Argument) -> bool:
 
 
 def overrides(root: Element) -> list[tuple[str, frozenset[str]]]:
-    """Alias and names of properties of each device in `qemu:override`."""
+    """Return alias and names of properties of each device in `qemu:override`."""
     overridden = []
     for device in root.iterfind(f"{_NAMESPACE}override/{_NAMESPACE}device"):
         elements = device.iter(f"{_NAMESPACE}property")
@@ -120,14 +120,14 @@ def overrides(root: Element) -> list[tuple[str, frozenset[str]]]:
 
 
 def is_there(root: Element) -> bool:
-    """Are there any of either?"""
+    """True if there are arguments or overrides."""
     if root.find(f"{_NAMESPACE}commandline") is not None:
         return True
     return root.find(f"{_NAMESPACE}override") is not None
 
 
 def _texts(root: Element) -> Iterator[tuple[str, str]]:
-    """Every text in which a name can stand, and how it is called."""
+    """Yield every text in which a name can stand, and its description."""
     for argument in arguments(root):
         yield argument.value, argument.words
     for env in root.iterfind(f"{_NAMESPACE}commandline/{_NAMESPACE}env"):
@@ -143,7 +143,7 @@ def _texts(root: Element) -> Iterator[tuple[str, str]]:
 
 
 def naming(root: Element, names: Iterable[str]) -> str | None:
-    """Who names one of *names* (ids that libvirt gives to devices), in words, or None."""
+    """Return, in words, the argument that has one of *names* (ids that libvirt gives to devices) in it, or None."""
     wanted = "|".join(map(re.escape, names))
     if not wanted:
         return None
@@ -160,7 +160,9 @@ _NODE = re.compile(r"(?<![\w-])libvirt-\d+-(?:format|storage|slice)\b")
 
 
 def naming_a_node(root: Element) -> str | None:
-    """Who names a block node of libvirt's by its number, which is another one where disks change places; or None."""
+    """Return, in words, the argument that names a block node of libvirt's by its number, or None.
+
+    The number is that of another node as soon as disks change places."""
     for text, description in _texts(root):
         match = _NODE.search(text)
         if match:
@@ -171,7 +173,7 @@ def naming_a_node(root: Element) -> str | None:
 def setting_globally(
     root: Element, driver: str, properties: Iterable[str] = ()
 ) -> str | None:
-    """The `-global` that sets one of *properties* (any, where none is given) of a driver like *driver*, or None."""
+    """Return the `-global` that sets one of *properties* (any if none is given) of a driver like *driver*, or None."""
     wanted = set(properties)
     for argument in arguments(root):
         if argument.option != "global":
@@ -184,7 +186,7 @@ def setting_globally(
 
 
 def _driver_and_property(setting: Argument) -> tuple[str, str]:
-    """The two that a `-global` names: `driver=…,property=…,value=…` or `driver.property=value`."""
+    """Return both names in a `-global`: `driver=…,property=…,value=…` or `driver.property=value`."""
     properties = setting.properties
     if "driver" in properties:
         return properties["driver"], properties.get("property", "")
@@ -193,7 +195,7 @@ def _driver_and_property(setting: Argument) -> tuple[str, str]:
 
 
 def naming_a_machine(root: Element) -> str | None:
-    """The `-machine` or `-M` that names a machine type, or None."""
+    """Return the `-machine` or `-M` that names a machine type, or None."""
     return _first(root, _names_a_machine)
 
 
@@ -204,7 +206,7 @@ def _names_a_machine(argument: Argument) -> bool:
 
 
 def reading_a_file(root: Element) -> str | None:
-    """The `-readconfig` whose file may name any device and take any place, and which nobody reads; or None."""
+    """Return the `-readconfig`, whose file may name any device and take any place and is not read by us, or None."""
     return _first(root, _reads_a_file)
 
 
@@ -235,7 +237,7 @@ _PLUGGED = re.compile(r"nic|vga|virtfs|soundhw|watchdog")
 
 
 def taking_a_slot(root: Element) -> str | None:
-    """What of the arguments takes a PCI slot that libvirt knows nothing of, in words, or None."""
+    """Return the argument that takes a PCI slot without libvirt's knowledge, in words, or None."""
     return _first(root, _takes_a_slot) or reading_a_file(root)
 
 
@@ -244,7 +246,7 @@ def _takes_a_slot(argument: Argument) -> bool:
 
 
 def taking_the_first_free_slot(root: Element) -> str | None:
-    """What of the arguments takes the lowest PCI slot that is free, and another one when a lower one is; or None."""
+    """Return the argument that takes the lowest free PCI slot, and moves as soon as a lower one is free, or None."""
     return _first(root, _takes_the_first_free_slot) or reading_a_file(root)
 
 
@@ -255,7 +257,7 @@ def _takes_the_first_free_slot(argument: Argument) -> bool:
 
 
 def _is_pci(argument: Argument) -> bool:
-    """Is it plugged into a bus that libvirt plugs its own devices into? Its names for those end in a number."""
+    """True if it is plugged into a bus of libvirt's own devices. libvirt's names for those end in a number."""
     if argument.option != "device" or _NOT_PCI.fullmatch(argument.driver):
         return False
     bus = argument.properties.get("bus", "pci.0")
@@ -271,7 +273,7 @@ def _plugs_itself(argument: Argument) -> bool:
 
 
 def slots(root: Element) -> set[int]:
-    """The slots that the arguments name by `addr=`, hexadecimal as in QEMU's qdev-properties-system.c."""
+    """Return the slots that the arguments name by `addr=`, hexadecimal as in QEMU's qdev-properties-system.c."""
     taken = set()
     for argument in arguments(root):
         match = _SLOT.match(argument.properties.get("addr", ""))
@@ -281,7 +283,7 @@ def slots(root: Element) -> set[int]:
 
 
 def on_scsi_bus(root: Element, controller: str) -> str | None:
-    """The device of the arguments that is on the SCSI controller of that id, or wherever there is room; or None."""
+    """Return the device that is on the SCSI controller of that id, or wherever there is room, or None."""
     bus = f"{controller}.0"
     for device in _devices(root, r"scsi-(hd|cd|disk|block|generic)"):
         if device.properties.get("bus", bus) == bus:
@@ -290,14 +292,14 @@ def on_scsi_bus(root: Element, controller: str) -> str | None:
 
 
 def _devices(root: Element, driver: str) -> Iterator[Argument]:
-    """Each `-device` with a driver like *driver*, a regular expression."""
+    """Yield each `-device` with a driver like *driver*, a regular expression."""
     for argument in arguments(root):
         if argument.option == "device" and re.fullmatch(driver, argument.driver):
             yield argument
 
 
 def on_ide_bus(root: Element) -> str | None:
-    """The device of the arguments that takes the first free place on an ide or sata bus, or None."""
+    """Return the device that takes the first free place on an ide or sata bus, or None."""
     for device in _devices(root, r"ide-(hd|cd|drive|cf)"):
         if not {"bus", "unit"} <= device.properties.keys():
             return device.words
@@ -316,7 +318,7 @@ _READ_ONLY = ("readonly", "read-only", "file.read-only")
 
 
 def disks(root: Element) -> list[str]:
-    """What of the arguments gives the guest a disk, in words; cdroms, floppies and firmware are none."""
+    """Return the arguments that give the guest a disk, in words. Cdroms, floppies and firmware are no disks."""
     return [argument.words for argument in filter(_is_disk, arguments(root))]
 
 
@@ -345,7 +347,7 @@ def _is_on(properties: Mapping[str, str], *names: str) -> bool:
 
 
 def images(root: Element) -> list[tuple[str, bool]]:
-    """The files that the arguments open for the guest, and whether only for reading."""
+    """Return the files that the arguments open for the guest, each with True if only for reading."""
     opened = []
     for argument in arguments(root):
         for path, is_read in _opened(argument):
@@ -370,7 +372,7 @@ def _opened(argument: Argument) -> list[tuple[str, bool]]:
 
 
 def _places(properties: Mapping[str, str]) -> Iterator[str]:
-    """Where the node lies, and those below it, however deep: files, and images of Ceph's."""
+    """Yield the files, and the images of Ceph's, of the node and of those below it, however deep."""
     for key, value in properties.items():
         node, _, last = key.rpartition(".")
         before = f"{node}." if node else ""
@@ -405,7 +407,7 @@ _LINES = (
 
 
 def host_devices(root: Element) -> list[str]:
-    """What of the arguments takes a device of the host, or may as far as anybody can tell, in words."""
+    """Return the arguments that take a device of the host, or may take one, in words."""
     return [argument.words for argument in filter(_may_take_a_device, arguments(root))]
 
 
@@ -434,7 +436,7 @@ def _takes_a_device(argument: Argument) -> bool:
 
 
 def _backend(properties: Mapping[str, str]) -> str | None:
-    """The kind of a character device, of `-chardev` in either of its forms."""
+    """Return the kind of a character device, from either form of `-chardev`."""
     in_json = properties.get("backend.type") or properties.get("backend")
     return in_json or properties.get("")
 

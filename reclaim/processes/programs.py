@@ -1,4 +1,4 @@
-"""Where the programs come from that are run on this machine: as root, from no folder that others can write in."""
+"""The folders of programs that are run on this machine: as root, none that others can write in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _OF_THE_SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def guard() -> list[str]:
-    """As root, leave out of PATH the folders that others can put a program into; returns which, for the user.
+    """As root, leave out of PATH the folders that others can put a program into, and return those for the user.
 
     sudo(8) does so with `secure_path`; cron and a shell of root's have the PATH that they have.
     """
@@ -30,12 +30,12 @@ def guard() -> list[str]:
 
 
 def _is_folder(path: str) -> bool:
-    """False also for a name that no folder can have, for which pathlib raises."""
+    """True if *path* is a folder. False also for a name that no folder can have, for which pathlib raises."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def _is_safe(folder: str) -> bool:
-    """Can nobody but root, or a group of the administrator's choice, put a program into *folder*?
+    """True if only root, or a group of the administrator's choice, can put a program into *folder*.
 
     In a folder with the sticky bit, as /tmp, others cannot rename what is root's, but make what is theirs.
     """

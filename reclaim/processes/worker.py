@@ -1,4 +1,4 @@
-"""Threads that wait for guests while the main thread hears signals: a call of libvirt's is left by none of them."""
+"""Threads that wait for guests while the main thread hears signals: no signal interrupts a call of libvirt's."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _ENDING_SECONDS = 3.0
 
 
 class Stopped(BaseException):
-    """Raised in a worker that is told to end: like KeyboardInterrupt it is no error of what is under way."""
+    """Raised in a worker that is to end: like KeyboardInterrupt it is no error of the work under way."""
 
 
 class _Worker(threading.Thread):
-    """Ends when it is told to, at the next `sleep` or `expect_wanted`. The process waits for none of them."""
+    """A thread that ends at its next `sleep` or `expect_wanted` once `over` is set. The process does not wait for it."""
 
     def __init__(self, work: Callable[[], None], over: threading.Event) -> None:
         super().__init__(name="worker", daemon=True)
@@ -38,7 +38,7 @@ class _Worker(threading.Thread):
 
 
 def sleep(seconds: float) -> None:
-    """time.sleep. Raises Stopped in a worker that is told to end."""
+    """Do time.sleep. Raises Stopped in a worker that is to end."""
     worker = threading.current_thread()
     if not isinstance(worker, _Worker):
         time.sleep(seconds)
@@ -47,7 +47,7 @@ def sleep(seconds: float) -> None:
 
 
 def expect_wanted() -> None:
-    """Raises Stopped in a worker that is told to end."""
+    """Raise Stopped in a worker that is to end."""
     worker = threading.current_thread()
     if isinstance(worker, _Worker) and worker.over.is_set():
         raise Stopped
@@ -56,10 +56,10 @@ def expect_wanted() -> None:
 def each(
     work: Callable[[T], object], items: Iterable[T], at_once: int, seconds: float
 ) -> Generator[list[T], None, None]:
-    """Do *work*, which raises nothing, for each of *items*, so many *at_once*.
+    """Do *work*, which raises nothing, for each of *items*, *at_once* of them at a time.
 
-    Gives what is still to be done: at once, when one is done, and at least every so many *seconds*. Who stops asking
-    tells the workers to end, and what they have started ends with them.
+    Yield the items that are still to be done: at once, whenever one is done, and at least every so many *seconds*.
+    If the caller stops asking, the workers end, and so do the processes that they have started.
     """
     waiting = queue.SimpleQueue[T]()
     done = queue.SimpleQueue[T]()
@@ -105,7 +105,7 @@ def _work_off(
 
 
 def heard(work: Callable[[], T]) -> T:
-    """What *work* returns, or raises. Signals are heard meanwhile, and what was started for it ends with them."""
+    """Return the result of *work*, or raise its error. A signal that raises here ends all processes started meanwhile."""
     answers = queue.SimpleQueue[Callable[[], T]]()
 
     def ask() -> None:
