@@ -54,7 +54,7 @@ class NotYet(ChangeFailed):
 
 
 class Untrusted(ReclaimError):
-    """A file or folder that reclaim does not obey: others own it or can write it. The message has reason and way out."""
+    """A file or folder that reclaim does not obey: others own it or can write it. The message has the way out."""
 
     def __init__(self, path: str, wrong: str, way_out: str) -> None:
         super().__init__(f"{path} {wrong}; {way_out}")

@@ -219,7 +219,7 @@ _ATTRIBUTE = re.compile(
 
 
 def news(element: str, before: str) -> str:
-    """Mask the values in *element* (`NAME='VALUE'` each) that may be secrets and are in the definition *before* as well."""
+    """Mask values in *element* (`NAME='VALUE'` each) that may be secrets and are in the definition *before* as well."""
 
     def shown(attribute: re.Match[str]) -> str:
         is_known = attribute["value"][1:-1] in before

@@ -19,7 +19,7 @@ _MADE_OF: dict[Any, Any] = {dict: dict, list: (list, tuple), tuple: (list, tuple
 
 
 def build(wanted: type[T], values: Any) -> T:
-    """Build the dataclass *wanted* from *values*. Raises ValueError naming the first that does not fit or is unknown."""
+    """Build the dataclass *wanted* from *values*. Raises ValueError naming the first that is wrong or unknown."""
     if not isinstance(values, dict):
         wrong = f"{type(values).__name__} where an object is expected"
         raise ValueError(f"{wanted.__name__}: {wrong}")  # noqa: TRY004 (a journal is wrong, no call)

@@ -220,7 +220,7 @@ class ControllerView:
 
 
 class _Outline(NamedTuple):
-    """The parts that the requirements on definitions read, without the tree: trees would be most of a fleet's memory."""
+    """The parts that requirements on definitions read, without the tree: trees would be most of a fleet's memory."""
 
     machine: str | None = None
     arch: str | None = None

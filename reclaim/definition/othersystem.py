@@ -176,7 +176,7 @@ def _named_clearly(text: str) -> str | None:
 
 
 def _is_linux(note: str) -> bool:
-    """True if the note names a system that is a Linux. libosinfo writes `unknown` for a system that it does not know."""
+    """True if the note names a system that is a Linux. libosinfo writes `unknown` for systems that it does not know."""
     if not note.strip() or note.rstrip("/").endswith("unknown"):
         return False
     return named(note) is None

@@ -162,7 +162,8 @@ _NODE = re.compile(r"(?<![\w-])libvirt-\d+-(?:format|storage|slice)\b")
 def naming_a_node(root: Element) -> str | None:
     """Return, in words, the argument that names a block node of libvirt's by its number, or None.
 
-    The number is that of another node as soon as disks change places."""
+    The number is that of another node as soon as disks change places.
+    """
     for text, description in _texts(root):
         match = _NODE.search(text)
         if match:

@@ -23,7 +23,7 @@ class Stopped(BaseException):
 
 
 class _Worker(threading.Thread):
-    """A thread that ends at its next `sleep` or `expect_wanted` once `over` is set. The process does not wait for it."""
+    """A thread that ends at its next `sleep` or `expect_wanted` once `over` is set. No process waits for it."""
 
     def __init__(self, work: Callable[[], None], over: threading.Event) -> None:
         super().__init__(name="worker", daemon=True)
@@ -105,7 +105,7 @@ def _work_off(
 
 
 def heard(work: Callable[[], T]) -> T:
-    """Return the result of *work*, or raise its error. A signal that raises here ends all processes started meanwhile."""
+    """Return the result of *work*, or raise its error. A signal that raises here ends all that was started meanwhile."""
     answers = queue.SimpleQueue[Callable[[], T]]()
 
     def ask() -> None:
