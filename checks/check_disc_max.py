@@ -14,7 +14,7 @@ from reclaim.requirement import requirement
     reference="https://man7.org/linux/man-pages/man8/lsblk.8.html",
 )
 def check_disc_max(guest: Guest) -> str:
-    """Where a disk, partition, dm or LUKS layer shows DISC-MAX 0, nothing above it can give space back."""
+    """If a disk, partition, dm or LUKS layer shows DISC-MAX 0, no filesystem above it can give space back."""
     judged = list(filesystems(guest.facts))
     if not judged:
         raise NotApplicable("no mounted filesystem of it lies on a disk")

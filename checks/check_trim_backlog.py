@@ -16,7 +16,7 @@ from reclaim.space.backlog import backlog, tolerated
     reference="https://qemu.readthedocs.io/en/latest/interop/qemu-ga-ref.html#qapidoc-34",
 )
 def check_trim_backlog(disk: Disk) -> str:
-    """What the guest has freed and never trimmed still fills the host."""
+    """Space that the guest has freed and never trimmed still fills the host."""
     if reason := why_not_judged(disk):
         raise NotApplicable(reason)
     held = backlog(disk)

@@ -53,7 +53,7 @@ def trim_before_copies(job: Job) -> list[Change]:
 
 
 def _text(kind: job_files.Format, commands: list[str]) -> bytes:
-    """The commands in the words of the format. A guest that is off, or does not answer, does not stop the job."""
+    """Return the commands as the format has them. A guest that is off, or does not answer, does not stop the job."""
     if kind == "unit":
         return (
             _WHY

@@ -23,7 +23,7 @@ _FEATURES = re.compile(
 
 
 def include_virtio_scsi(guest: Guest) -> list[Change]:
-    """Name the modules for what builds the initramfs, and rebuild that of every kernel."""
+    """Name the modules for the builder of the initramfs, and rebuild that of every kernel."""
     facts, needed = guest.facts, modules(guest.definition)
     lacking = [
         f"{kernel.release} has no {module}"
@@ -44,7 +44,7 @@ def include_virtio_scsi(guest: Guest) -> list[Change]:
 
 
 def _told(facts: Facts, tool: str, needed: tuple[str, ...]) -> tuple[str, str]:
-    """The file that names modules for *tool*, and its text with those that are *needed* in it."""
+    """Return the file that names modules for *tool*, and its text with those that are *needed* in it."""
     if tool == "update-initramfs":
         return _LIST, _listed(facts.boot_files.get(_LIST) or "", needed)
     if tool == "dracut":
@@ -83,7 +83,7 @@ def _listed(text: str, needed: tuple[str, ...]) -> str:
 def _with_words(
     facts: Facts, path: str, pattern: re.Pattern[str], added: tuple[str, ...]
 ) -> str:
-    """The text of *path* with *words* in the list that *pattern* matches, where there is exactly one."""
+    """Return the text of *path* with *added* in its list (*pattern*). Raises Withheld unless there is exactly one."""
     text = facts.boot_files.get(path, "")
     lists = list(pattern.finditer(text))
     if len(lists) != 1:

@@ -15,7 +15,7 @@ from reclaim.changes.punch import HolePunch, SparseRewrite
 
 
 def give_back_zeros(backup: Backup) -> list[Change]:
-    """Punch the zeros out in place; where that frees nothing, write the copy sparsely beside and rename.
+    """Punch the zeros out in place. If that frees nothing, write the copy sparsely beside and rename.
 
     Zeros that snapshots share come back once these are gone, if the copy itself no longer has them by then.
     """

@@ -9,7 +9,7 @@ from reclaim.storage.shrinkable import path_of
 
 
 def trim_now(disk: Disk) -> list[Change]:
-    """Trim every mounted filesystem of the guest; from outside where it is off."""
+    """Trim every mounted filesystem of the guest, from outside if it is off."""
     guest = disk.guest
     if guest.is_running:
         return [Trim(guest.name, promised(guest), price(guest))]

@@ -17,7 +17,7 @@ from lxml import etree
 from reclaim.base import textdiff
 from reclaim.base.secret import names_secret, redacted
 
-#: stands for what may be a secret
+#: stands for anything that may be a secret
 MASK = "…"
 
 Element = etree._Element  # noqa: SLF001 (lxml has no other name for it)
@@ -69,7 +69,9 @@ class _Hunk(NamedTuple):
 
     @property
     def head(self) -> str:
-        return f"@@ -{_range(self.start, self.end)} +{_range(self.new_start, self.new_end)} @@"
+        old = textdiff.line_range(self.start, self.end)
+        new = textdiff.line_range(self.new_start, self.new_end)
+        return f"@@ -{old} +{new} @@"
 
     @property
     def is_line_by_line(self) -> bool:
@@ -126,13 +128,6 @@ def _line_by_line(old: list[str], new: list[str]) -> Iterator[_Hunk]:
     for number, (old_line, new_line) in enumerate(zip(old, new, strict=True)):
         if old_line != new_line:
             yield _Hunk(number, number + 1, number, number + 1)
-
-
-def _range(start: int, end: int) -> str:
-    """Return the range as diff(1) writes it: an empty one is named by the line before it."""
-    if end - start == 1:
-        return str(start + 1)
-    return f"{start + (end > start)},{end - start}"
 
 
 def words(text: str) -> str:

@@ -28,7 +28,9 @@ def printable(text: str, *, lines: bool = False) -> str:
         character if character.isprintable() else _escaped(character, lines=lines)
         for character in text[: LIMIT + 1]
     )
-    return shown if len(shown) <= LIMIT else shown[:LIMIT] + "…"
+    if len(shown) > LIMIT:
+        return shown[:LIMIT] + "…"
+    return shown
 
 
 def _escaped(character: str, *, lines: bool) -> str:

@@ -94,7 +94,7 @@ def _hunk(
     end = min(len(before), last.end + _CONTEXT)
     new_start = max(0, first.new_start - _CONTEXT)
     new_end = min(len(after), last.new_end + _CONTEXT)
-    yield f"@@ -{_range(start, end)} +{_range(new_start, new_end)} @@"
+    yield f"@@ -{line_range(start, end)} +{line_range(new_start, new_end)} @@"
     for change in group:
         yield from _marked(" ", before[start : change.start])
         yield from _marked("-", before[change.start : change.end])
@@ -107,7 +107,7 @@ def _marked(sign: str, lines: Sequence[str]) -> Iterator[str]:
     return (sign + line for line in lines)
 
 
-def _range(start: int, end: int) -> str:
+def line_range(start: int, end: int) -> str:
     """Return the range as diff(1) writes it: an empty one is named by the line before it."""
     if end - start == 1:
         return str(start + 1)

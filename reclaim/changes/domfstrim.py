@@ -1,6 +1,6 @@
-"""Trim from the hypervisor on a schedule: `virsh domfstrim`, for guests that nobody can look into.
+"""Trim from the hypervisor on a schedule: `virsh domfstrim`, for guests that reclaim cannot look into.
 
-The agent's guest-fstrim is allowed where its guest-exec is not (RHEL's and Fedora's defaults); virsh(1), domfstrim.
+RHEL's and Fedora's defaults allow the agent's guest-fstrim, and not its guest-exec; virsh(1), domfstrim.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def unit_of(uuid: str) -> str:
 
 @dataclass(frozen=True)
 class Schedule:
-    """What trims one guest from its hypervisor: `problem` says why nothing does, `doubt` what was not understood."""
+    """The trim of one guest from its hypervisor: `problem` is why there is none, `doubt` why that is not known."""
 
     works: str = ""
     problem: str = ""
@@ -94,7 +94,7 @@ class Schedule:
 
 
 def schedule_of(guest: Guest) -> Schedule:
-    """What trims *guest* from its hypervisor. Raises ProbeError if that cannot be read."""
+    """Return the schedule that trims *guest* from its hypervisor. Raises ProbeError if that cannot be read."""
     hypervisor = guest.hypervisor
     unit = unit_of(guest.uuid)
     state = _state(hypervisor, f"{unit}.timer")
@@ -158,7 +158,7 @@ def _mentions(hypervisor: Node) -> list[tuple[str, bool, str]]:
 
 
 def _names(command: str, guest: Guest) -> bool:
-    """Does *command* trim exactly *guest*: `virsh domfstrim NAME`, with nothing in it that only a shell understands?"""
+    """True if *command* trims exactly *guest*: `virsh domfstrim NAME`, with nothing that only a shell understands."""
     if any(character in command for character in "$`|;&<>*?"):
         return False
     try:
@@ -291,7 +291,7 @@ def local_uri(hypervisor: Node) -> str | None:
 
 
 def price(guest: Guest) -> str:
-    """What a trim costs the backups of *guest*, in words; "" if nothing is known to.
+    """Return the cost of a trim for the backups of *guest*, in words; "" if none is known.
 
     QEMU marks what is discarded as changed in the dirty bitmaps that checkpoints keep, so that the next incremental
     backup takes it (virDomainBackupBegin).

@@ -1,8 +1,8 @@
-"""What can be changed in a running QEMU: then no power cycle is asked for.
+"""Changes that a running QEMU takes: they need no power cycle.
 
 libvirt decides. Measured with libvirt 9.0.0 and QEMU 7.2, and read in qemuDomainDiskChangeSupported
 (libvirt's src/qemu/qemu_domain.c) as of 2025: `discard` and `discard_no_unref` of a running disk are refused;
-`detect_zeroes` is *accepted and nothing happens*. So what libvirt says is never enough: the disk is read back.
+`detect_zeroes` is *accepted and nothing happens*. So libvirt's word is never enough: the disk is read back.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ ATTACH = "attach"
 
 @dataclass(frozen=True)
 class LiveUpdate:
-    """A disk of the running QEMU as it is defined: attached where it is missing, else its driver's settings changed.
+    """A disk of the running QEMU as it is defined: attached if it is missing, else its driver's settings changed.
 
-    `before` is the disk as it runs, None where it is not there.
+    `before` is the disk as it runs, None if it is not there.
     """
 
     kind: ClassVar[str] = "live-update"
@@ -51,14 +51,14 @@ class LiveUpdate:
 
     @property
     def _asks(self) -> list[str]:
-        """What of the driver, or ATTACH: what libvirt may refuse."""
+        """The settings of the driver, or ATTACH, that libvirt may refuse."""
         if self.before is None:
             return [ATTACH]
         old, new = _driver(self.before), _driver(self.after)
         return [name for name in DRIVER_SETTINGS if old.get(name) != new.get(name)]
 
     def apply(self, guest: Guest) -> dict[str, str]:
-        """Ask libvirt, and believe what the disk looks like afterwards."""
+        """Ask libvirt, and believe only the disk as it is afterwards."""
         ask = (
             guest.domain.attachDeviceFlags
             if self.before is None
@@ -103,7 +103,7 @@ class LiveUpdate:
 
 
 def live_updates(guest: Guest) -> tuple[list[LiveUpdate], str]:
-    """What makes the running QEMU as it is defined without a power cycle; where that cannot be, none, and why."""
+    """Return the updates that make the running QEMU as it is defined without a power cycle; if there are none, why."""
     live = guest.live
     if live is None:
         return [], ""
@@ -123,7 +123,7 @@ def live_updates(guest: Guest) -> tuple[list[LiveUpdate], str]:
 
 
 def _update(guest: Guest, of_one_disk: list[Difference]) -> LiveUpdate:
-    """The update for what differs in one disk."""
+    """Return the update for the differences of one disk."""
     first = of_one_disk[0]
     if first.defined is None:
         raise ValueError("a disk that is not defined cannot be made as defined")

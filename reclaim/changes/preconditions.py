@@ -1,7 +1,7 @@
 """States in which a change would be lost or would break something: the change is then withheld, with its reason.
 
-Asked by the engine before a change is planned or applied; fixers know nothing of it. A verdict says what is;
-a state only says what must not be done now.
+The engine asks before a change is planned or applied. Fixers know nothing of it. A verdict is about the present
+state. A precondition is only about the change that must not be made now.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ _NAMES = 3
 
 
 def why_not_applied(guest: Guest, change: Change) -> str | None:
-    """Why *change* must not be applied to *guest* as it is now, or None.
+    """Return why *change* must not be applied to *guest* as it is now, or None.
 
     Changes inside the guest need a guest that answers; whoever proposes them has seen to that.
     """
@@ -147,7 +147,7 @@ def why_not_applied(guest: Guest, change: Change) -> str | None:
 
 
 def remark(guest: Guest, change: Change) -> str:
-    """What is to be known of *change* although it is applied; mostly nothing."""
+    """Return a warning about *change*, which is applied all the same; mostly ""."""
     if isinstance(change, DefinitionChange) and (names := _snapshots(guest)):
         return (
             f"reverting to the snapshot {_told(names)} brings the old definition back"
@@ -156,9 +156,9 @@ def remark(guest: Guest, change: Change) -> str:
 
 
 def why_not_started(guest: Guest, *, lately: bool = False) -> str | None:
-    """Why *guest*, which is off, must not be started for a look inside, or None.
+    """Return why *guest*, which is off, must not be started for a look inside, or None.
 
-    *lately*: who else uses its images is told as it was a moment ago.
+    *lately*: other users of its images may be as they were a moment ago.
     """
     if system := guest.persistent.other_system:
         return othersystem.words(system)
@@ -205,7 +205,7 @@ def _why_not_transient(guest: Guest) -> str | None:
 
 
 def manager(definition: Definition) -> str | None:
-    """The system that writes this definition from its own records, by the metadata it left, or None."""
+    """Return the system that writes this definition from its own records, by the metadata that it left, or None."""
     metadata = definition.root.find("metadata")
     for element in metadata if metadata is not None else ():
         if not isinstance(element.tag, str):
@@ -230,7 +230,7 @@ def _why_not_managed(guest: Guest) -> str | None:
 
 
 def _why_not_confined(guest: Guest) -> str | None:
-    """An agent that SELinux confines would fail half way: what it starts reads much and writes little."""
+    """Return a reason if SELinux confines the agent: its commands read much, write little and would fail half way."""
     if not guest.has_facts or guest.facts.confined is None:
         return None
     way = (
@@ -253,7 +253,7 @@ def _why_not_running(guest: Guest) -> str | None:
 
 
 def _why_not_with_a_job(guest: Guest) -> str | None:
-    """A job that copies or rewrites the definition or the disks: what is changed meanwhile would be lost."""
+    """Return a reason if a job copies or rewrites the definition or the disks: a change meanwhile would be lost."""
     if not guest.is_running:
         return None
     if tuple(guest.domain.state()[:2]) in _MIGRATES:
@@ -279,7 +279,7 @@ def _why_not_with_a_job(guest: Guest) -> str | None:
 
 
 def _why_not_with_managed_save(guest: Guest) -> str | None:
-    """The image has a definition of its own, which the next start resumes (virsh, managedsave)."""
+    """Return a reason if there is a managed-save image: it has its own definition, which the next start resumes."""
     if not guest.domain.hasManagedSaveImage(0):
         return None
     return (
@@ -301,7 +301,7 @@ def _why_not_heard(guest: Guest) -> str | None:
 
 @dataclass(frozen=True)
 class _Alteration:
-    """What a change of the definition does to the hardware, in words, and the target names it drops or brings."""
+    """The hardware that a change of the definition alters, in words, and the target names that it drops or brings."""
 
     hardware: tuple[str, ...]
     targets: tuple[str, ...]
@@ -377,7 +377,7 @@ def _told(names: list[str]) -> str:
 
 
 def _asked(ask: Callable[[], T], nothing: T) -> T:
-    """What libvirt answers, or *nothing* where its driver has no such thing. Raises libvirtError for the rest."""
+    """Return libvirt's answer, or *nothing* if its driver has no such thing. Raises libvirtError for the rest."""
     try:
         return ask()
     except libvirt.libvirtError as exc:
@@ -399,7 +399,7 @@ def _stands_on(guest: Guest) -> str | None:
 
 
 def _lost_by_power_cycle(guest: Guest) -> str | None:
-    """What only the running QEMU has, and what would start on something else."""
+    """Return a reason if a power cycle would lose what only the running QEMU has, or change a disk's image."""
     live = guest.live
     if live is None:
         return None
@@ -423,7 +423,7 @@ def _lost_by_power_cycle(guest: Guest) -> str | None:
 
 
 def _why_not_taken(guest: Guest) -> str | None:
-    """What is defined and not attached may be somebody else's by now, and a start would take it."""
+    """Return a reason if a start would take a disk or device that is not attached and may be in use by others now."""
     live = guest.live
     if live is None:
         return None
@@ -445,7 +445,7 @@ def _why_not_taken(guest: Guest) -> str | None:
 
 
 def _why_not_shared(guest: Guest, paths: Iterable[str]) -> str | None:
-    """Images that are written to from outside, while the guest is off."""
+    """Return a reason if others use the images at *paths*, which are written from outside while the guest is off."""
     return image_users.why_not_alone(
         guest, [image_users.written_from_outside(guest, path) for path in paths]
     )
@@ -462,7 +462,7 @@ def _why_not_mounted_by_hand(cycle: PowerCycle) -> str | None:
 
 
 def _plugged(definition: Definition) -> set[str]:
-    """Network interfaces by their MAC address, and host devices by what they are."""
+    """Return network interfaces by their MAC address, and host devices by their address or kind."""
     root = definition.root
     plugged = {
         f"interface {mac.get('address')}"

@@ -145,7 +145,7 @@ class SparseRewrite(_Copy):
 
     @property
     def spare(self) -> str:
-        """What the new file is called for a moment, beside the copy."""
+        """The name of the new file for a moment, beside the copy."""
         return replace.beside(os.path.basename(self.path), self.inode)
 
     def apply(self, hypervisor: Hypervisor) -> dict[str, str]:
@@ -201,7 +201,7 @@ class SparseRewrite(_Copy):
             ) from exc
 
     def _left_behind(self, folder: int, name: str) -> str:
-        """Take away what the run left when it died; what there is, in words. Raises ChangeFailed, OSError."""
+        """Remove the file that a run left when it died. Returns the state in words. Raises ChangeFailed, OSError."""
         read = (self.device, self.inode)
         now, spare = replace.called(folder, name), replace.called(folder, self.spare)
         if now is None or (spare is not None and read not in (now, spare)):
@@ -227,7 +227,7 @@ class SparseRewrite(_Copy):
 
 @contextmanager
 def _own(hypervisor: Hypervisor, copy: _Copy) -> Iterator[HeldFile]:
-    """The file open for writing while nothing else has it open. Raises ChangeFailed where that may not be."""
+    """Open the file for writing while nothing else has it open. Raises ChangeFailed if that may not be."""
     path = copy.path
     with ExitStack() as stack:
         try:
@@ -261,7 +261,7 @@ _GET_FLAGS, _SET_FLAGS, _NOCOW = 0x80086601, 0x40086602, 0x00800000
 
 
 def _keep_flags(old: int, new: int) -> None:
-    """Let *new*, still empty, be without copy on write where *old* is (chattr +C)."""
+    """Let *new*, still empty, be without copy on write if *old* is (chattr +C)."""
     try:
         flags = struct.unpack("=l", fcntl.ioctl(old, _GET_FLAGS, bytes(8))[:4])[0]
         if flags & _NOCOW:
@@ -289,7 +289,7 @@ def _write_sparsely(
     still_ours: holes.StillOurs,
     meter: holes.Meter,
 ) -> None:
-    """Write what of *old* is not zeros into *new*. Constant memory."""
+    """Write the parts of *old* that are not zeros into *new*. Constant memory."""
     os.ftruncate(new, before.st_size)
     zeros = holes.Overlap(
         holes.zero_spans(old, before.st_size, _asking(still_ours, meter))
@@ -326,7 +326,7 @@ def _write_anew(
 
 
 def same_content(old: int, new: int, length: int, still_ours: holes.StillOurs) -> bool:
-    """Do both read alike over *length* bytes? Constant memory."""
+    """True if both read alike over *length* bytes, and *new* ends there. Constant memory."""
     for position in range(0, length, _CHUNK):
         still_ours()
         if os.pread(old, _CHUNK, position) != os.pread(new, _CHUNK, position):

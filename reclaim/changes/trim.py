@@ -61,7 +61,7 @@ class Trim:
         return {"note": f"{note}; not {'; '.join(failed[:_PATHS])}" if failed else note}
 
     def _by_agent(self, guest: Guest) -> tuple[int, list[str]]:
-        """Bytes that the agent says it trimmed, and what failed by mount point."""
+        """Return the bytes that the agent reports as trimmed, and the failures by mount point."""
         answer = guest.agent.command("guest-fstrim", seconds=TRIM_SECONDS)
         paths = answer.get("paths") if isinstance(answer, dict) else None
         if not isinstance(paths, list):

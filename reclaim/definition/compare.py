@@ -14,9 +14,7 @@ from reclaim.definition.domain import Definition, DiskView, Element, attributes_
 def flattened(root: Element) -> Counter[str]:
     """Count the elements, each as one line of path, attributes and text, whatever the order of siblings."""
     lines: Counter[str] = Counter()
-    for element in root.iter():
-        if not isinstance(element.tag, str):
-            continue
+    for element in root.iter("*"):
         attributes = _written(sorted(attributes_of(element)))
         lines[f"{_path(element)} {attributes} {_text(element)!r}"] += 1
     return lines
@@ -77,10 +75,9 @@ def _minus_attributes(part: _Part) -> int:
 
 def _parts(root: Element) -> list[_Part]:
     parts = []
-    for element in root.iter():
-        if isinstance(element.tag, str):
-            attributes = dict(attributes_of(element))
-            parts.append(_Part(_path(element), attributes, _text(element)))
+    for element in root.iter("*"):
+        attributes = dict(attributes_of(element))
+        parts.append(_Part(_path(element), attributes, _text(element)))
     return parts
 
 

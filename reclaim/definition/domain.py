@@ -76,7 +76,7 @@ class DiskView(NamedTuple):
 
     xml: str
     number: int
-    #: libvirt's default where the attribute is missing
+    #: libvirt's default if the attribute is missing
     device: str
     type: str
     model: str | None
@@ -86,12 +86,12 @@ class DiskView(NamedTuple):
     readonly: bool
     #: the attributes of `<driver>`; empty where the element is missing
     driver: Mapping[str, str]
-    #: the attributes of `<source>`; empty where the drive has no medium
+    #: the attributes of `<source>`; empty if the drive has no medium
     source: Mapping[str, str]
     #: the attributes of the first child of each tag
     parts: Mapping[str, Mapping[str, str]]
     serial: str | None
-    #: where a source that is no path lies: the attributes of its `<host>` and `<address>` elements
+    #: the place of a source that is no path: the attributes of its `<host>` and `<address>` elements
     places: tuple[Mapping[str, str], ...]
 
     @classmethod
@@ -107,7 +107,7 @@ class DiskView(NamedTuple):
             children = [*source.iterchildren("host"), *source.iterchildren("address")]
             places = tuple([dict(child.items()) for child in children])
         target = parts.get("target", NOTHING)
-        serial = (element.findtext("serial") or "") if "serial" in parts else None
+        serial = element.findtext("serial") if "serial" in parts else None
         # by position: names would cost a tenth of the whole
         return cls(
             xml,
@@ -296,11 +296,11 @@ class Definition:
 
     @kept
     def name(self) -> str:
-        return self.root.findtext("name") or ""
+        return self.root.findtext("name", "")
 
     @kept
     def uuid(self) -> str:
-        return self.root.findtext("uuid") or ""
+        return self.root.findtext("uuid", "")
 
     def _tree(self) -> Element:
         """Return the parsed tree. It is kept only if `root` was used before."""
@@ -337,7 +337,7 @@ class Definition:
         """The command line of a kernel that the host gives the guest; "" if the guest boots by itself."""
         if not self.root.findtext("os/kernel"):
             return ""
-        return self.root.findtext("os/cmdline") or ""
+        return self.root.findtext("os/cmdline", "")
 
     @property
     def arch(self) -> str | None:

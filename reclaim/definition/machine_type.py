@@ -102,6 +102,7 @@ _ALIASES = {
 }
 #: names that never had a version
 _UNVERSIONED = {"isapc": "isapc", "microvm": "microvm", "none": "none"}
+_WITHOUT_VERSION = _ALIASES | _UNVERSIONED
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,8 @@ class MachineType:
 @lru_cache(maxsize=1024)
 def parse(name: str) -> MachineType | None:
     """Take *name* apart. Returns None if it cannot be ordered."""
-    if name in _ALIASES:
-        return MachineType(name, _ALIASES[name], None)
-    if name in _UNVERSIONED:
-        return MachineType(name, _UNVERSIONED[name], None)
+    if name in _WITHOUT_VERSION:
+        return MachineType(name, _WITHOUT_VERSION[name], None)
     if match := _NUMBERED.match(name):
         return MachineType(name, match["family"], numbers(match["version"]))
     if match := _OLD_PC.match(name):

@@ -113,9 +113,7 @@ def told_in(metadata: etree._Element | None) -> str | None:
 
 
 def _notes(metadata: etree._Element) -> Iterator[str]:
-    for element in metadata.iter():
-        if not isinstance(element.tag, str):
-            continue
+    for element in metadata.iter("*"):
         name = etree.QName(element).localname.lower()
         if name == _TEMPLATE:
             yield str(element.get("os") or element.get("name", ""))

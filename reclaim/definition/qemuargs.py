@@ -375,8 +375,8 @@ def _opened(argument: Argument) -> list[tuple[str, bool]]:
 def _places(properties: Mapping[str, str]) -> Iterator[str]:
     """Yield the files, and the images of Ceph's, of the node and of those below it, however deep."""
     for key, value in properties.items():
-        node, _, last = key.rpartition(".")
-        before = f"{node}." if node else ""
+        _, _, last = key.rpartition(".")
+        before = key.removesuffix(last)
         is_file = key == "file" or last == "filename"
         is_ring = last == "path" and properties.get(f"{before}driver") == "io_uring"
         if is_file or is_ring:
@@ -393,6 +393,8 @@ _HOSTS = re.compile(
 )
 #: drivers of `-blockdev` that open a whole device of the host
 _HOSTS_NODES = re.compile(r"nvme(-io_uring)?|virtio-blk-(vhost-vdpa|vfio-pci)")
+#: options whose value of this type passes a device of the host on
+_PASSED_ON = {"netdev": "vhost-vdpa", "tpmdev": "passthrough"}
 #: options that take a character device, as `-serial` does (qemu_chr_parse_compat)
 _LINES = (
     "usbdevice",
@@ -420,13 +422,12 @@ def _takes_a_device(argument: Argument) -> bool:
     properties = argument.properties
     if argument.option == "device":
         return bool(_HOSTS.fullmatch(argument.driver))
-    if argument.option == "netdev":
-        return properties.get("type", properties.get("")) == "vhost-vdpa"
+    if argument.option in _PASSED_ON:
+        kind = properties.get("type", properties.get(""))
+        return kind == _PASSED_ON[argument.option]
     if argument.option == "object":
         path = properties.get("mem-path", "")
         return argument.driver == "input-linux" or path.startswith(_PERSISTENT)
-    if argument.option == "tpmdev":
-        return properties.get("type", properties.get("")) == "passthrough"
     if argument.option in _LINES:
         return argument.value.startswith(("host", "/dev/"))
     if argument.option == "chardev":
@@ -444,8 +445,8 @@ def _backend(properties: Mapping[str, str]) -> str | None:
 
 def _opens_a_device(properties: Mapping[str, str]) -> bool:
     for key, value in properties.items():
-        is_driver = key == "driver" or key.endswith(".driver")
-        if is_driver and _HOSTS_NODES.fullmatch(value):
+        _, _, last = key.rpartition(".")
+        if last == "driver" and _HOSTS_NODES.fullmatch(value):
             return True
     return properties.get("file", "").startswith("nvme:")
 

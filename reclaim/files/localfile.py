@@ -18,7 +18,7 @@ _EXISTS = "the file exists by now; nothing was changed"
 
 
 def read(path: str, most: int) -> bytes:
-    """The first *most* bytes of the file at *path*. Raises ProbeError, NotAssessable for what is no file."""
+    """Return the first *most* bytes of the file at *path*. Raises ProbeError, NotAssessable if it is no file."""
     try:
         descriptor = File.at(path).open(label=path)
     except FileNotFoundError as exc:
@@ -43,7 +43,7 @@ def _bytes_of(descriptor: int, most: int) -> bytes:
 
 
 def holds(path: str, content: bytes | None) -> bool:
-    """Does the file at *path* hold *content* (None: is there none)? Raises ProbeError where that cannot be seen."""
+    """True if the file at *path* holds *content* (None: there is none). Raises ProbeError if that cannot be seen."""
     if content is not None:
         try:
             return read(path, len(content) + 1) == content
@@ -79,7 +79,7 @@ def write(path: str, expected: bytes | None, wanted: bytes | None) -> None:
 
 
 def left_beside(path: str) -> list[str]:
-    """The paths of what a `write` that was killed left beside the file. Empty where nobody can look."""
+    """Return the paths of the files that a killed `write` left beside the file. Empty if the folder cannot be read."""
     try:
         with _folder_of(path) as (folder, name):
             names = [
@@ -93,7 +93,7 @@ def left_beside(path: str) -> list[str]:
 
 
 def sweep(path: str, *contents: bytes | None) -> None:
-    """Take away what a `write` that was killed left beside the file: a file by that name with one of *contents*.
+    """Remove the file that a killed `write` left beside the file: one by that name with one of *contents*.
 
     Raises ChangeFailed.
     """
@@ -146,7 +146,7 @@ def _held(path: str) -> Iterator[HeldFile]:
 
 @contextmanager
 def _folder_of(path: str) -> Iterator[tuple[int, str]]:
-    """The folder of a file that need not be there, open, and its name. Raises OSError, ProbeError."""
+    """Yield the folder of a file that need not be there, open, and its name. Raises OSError, ProbeError."""
     try:
         place = File.at(path).parent()
     except FileNotFoundError:

@@ -1,9 +1,9 @@
 """Files that are obeyed, and whether others could have written them.
 
 As sshd's StrictModes (sshd_config(5)) has it: the file and every folder above it belong to root or to who runs this,
-and nobody else can write there. A folder like /tmp, in which the sticky bit keeps others from what is not theirs
-(unlink(2)), may lie above. A group's right to write is harmless if the group has one member, the owner: Debian's
-and Fedora's umask 002 with a private group for each user, which Debian's sshd accepts too.
+and others cannot write there. A folder like /tmp, in which the sticky bit protects files from others (unlink(2)),
+may lie above. A group's right to write is harmless if the group has one member, the owner: Debian's and Fedora's
+umask 002 with a private group for each user, which Debian's sshd accepts too.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def read(path: Path, most: int) -> bytes:
-    """The content of the file at *path*, at most *most* bytes.
+    """Return the content of the file at *path*, at most *most* bytes.
 
-    Raises Untrusted if somebody else could have written it, OSError if it cannot be read, or is no file, or is larger.
+    Raises Untrusted if others could have written it, OSError if it cannot be read, or is no file, or is larger.
     """
     with _reached(path) as looked_at:
         status = os.fstat(looked_at)
@@ -53,7 +53,7 @@ def read(path: Path, most: int) -> bytes:
 
 
 def expect(path: Path) -> None:
-    """Raises Untrusted if somebody else could write at *path*, or as far as it exists; OSError if nobody can look."""
+    """Raise Untrusted if others could write at *path*, or as far as it exists; OSError if that cannot be seen."""
     for place in (path, *path.absolute().parents):
         with suppress(FileNotFoundError), _reached(place):
             return
@@ -61,7 +61,7 @@ def expect(path: Path) -> None:
 
 @contextmanager
 def _reached(path: Path) -> Iterator[int]:
-    """A descriptor (O_PATH) of what *path* leads to, when each step to it was trusted."""
+    """Yield a descriptor (O_PATH) of the end of *path*, if each step to it is trusted."""
     walk = _Walk(path)
     try:
         yield walk.to_the_end()
@@ -121,14 +121,14 @@ class _Walk:
 
 
 def _names(path: str) -> list[str]:
-    """The names in *path*, the last first."""
+    """Return the names in *path*, the last first."""
     return [name for name in reversed(path.split("/")) if name not in ("", ".")]
 
 
 def _judge(descriptor: int, path: str, left: int) -> None:
-    """Raises Untrusted if others own what lies at *at*, or could put something else there.
+    """Raise Untrusted if others own the file or folder at *path*, or could put another there.
 
-    *left* names follow: what lies far above is seldom to be changed for the sake of one file.
+    *left* names follow: a folder far above is seldom to be changed for the sake of one file.
     """
     status = os.fstat(descriptor)
     mode = stat.S_IMODE(status.st_mode)
@@ -148,7 +148,7 @@ def _judge(descriptor: int, path: str, left: int) -> None:
 
 
 def _writers(descriptor: int, status: os.stat_result) -> str:
-    """Who beside its owner can write a file, or take away what others have in a folder; "" if nobody can."""
+    """Return who beside its owner can write a file, or remove others' files in a folder; "" if only the owner can."""
     if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
         return ""
     if status.st_mode & stat.S_IWOTH:
@@ -161,12 +161,12 @@ def _writers(descriptor: int, status: os.stat_result) -> str:
 
 
 def trusted_users() -> frozenset[int]:
-    """Root, who runs this, and the owner of this program, who could write anything into it."""
+    """Return root, who runs this, and the owner of this program, who could write anything into it."""
     return frozenset((0, os.geteuid(), Path(__file__).stat().st_uid))
 
 
 def _is_private(status: os.stat_result) -> bool:
-    """Has the file's group no member but the file's owner?"""
+    """True if the file's group has no member but the file's owner."""
     try:
         owner, members = pwd.getpwuid(status.st_uid), grp.getgrgid(status.st_gid).gr_mem
     except KeyError:
@@ -191,7 +191,7 @@ def _has_acl(descriptor: int) -> bool:
 
 
 def _name(descriptor: int) -> str:
-    """By which calls that want a path reach what *descriptor* is of, also with O_PATH (open(2))."""
+    """Return the path by which a call reaches the file of *descriptor*, also with O_PATH (open(2))."""
     return f"/proc/self/fd/{descriptor}"
 
 

@@ -105,7 +105,7 @@ def _work_off(
 
 
 def heard(work: Callable[[], T]) -> T:
-    """Return the result of *work*, or raise its error. A signal that raises here ends all that was started meanwhile."""
+    """Return the result of *work*, or raise its error. If a signal raises here, the processes started meanwhile end."""
     answers = queue.SimpleQueue[Callable[[], T]]()
 
     def ask() -> None:
