@@ -17,24 +17,24 @@ def check_backup_job(job: Job) -> str:
     Before rsync 3.3.0 `--sparse` with `--inplace` can leave other data in the copy. The copy of an image that a
     running guest writes to is torn.
     """
-    found = job.assess()
+    assessment = job.assess()
     left = (
         f"an edit that died left {', '.join(job.left)}: undo of that run removes it"
         if job.left
         else ""
     )
-    assert not found.findings, "; ".join(
+    assert not assessment.findings, "; ".join(
         [
-            *iter_lines(found.findings),
-            *(f"not judged: {one}" for one in found.unclear),
+            *iter_lines(assessment.findings),
+            *(f"not judged: {finding}" for finding in assessment.unclear),
             *filter(None, [left]),
         ]
     )
     beside = f"; {left}" if left else ""
-    if found.unclear:
-        raise NotAssessable(f"{job.path}: {'; '.join(found.unclear)}{beside}")
-    if not found.good:
+    if assessment.unclear:
+        raise NotAssessable(f"{job.path}: {'; '.join(assessment.unclear)}{beside}")
+    if not assessment.good:
         raise NotAssessable(
             f"{job.path}: no command in it copies a guest's image{beside}"
         )
-    return f"{job.path}: {'; '.join(found.good)}{beside}"
+    return f"{job.path}: {'; '.join(assessment.good)}{beside}"

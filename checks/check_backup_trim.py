@@ -15,17 +15,17 @@ from reclaim.requirement import requirement
 )
 def check_backup_trim(job: Job) -> str:
     """A full copy takes everything that the guests have freed and not trimmed since."""
-    found = job.untrimmed()
+    untrimmed = job.untrimmed()
     named = ", ".join(
-        f"{printable(guest)} ({call.where})" for guest, call in found.copies
+        f"{printable(guest)} ({call.where})" for guest, call in untrimmed.copies
     )
-    assert not found.copies, (
+    assert not untrimmed.copies, (
         f"{job.path}: it copies the images of these guests without a trim before: {named}"
     )
-    if found.doubts:
-        raise NotAssessable(f"{job.path}: {'; '.join(dict.fromkeys(found.doubts))}")
-    if not found.trimmed:
+    if untrimmed.doubts:
+        raise NotAssessable(f"{job.path}: {'; '.join(dict.fromkeys(untrimmed.doubts))}")
+    if not untrimmed.trimmed:
         raise NotAssessable(
             f"{job.path}: it is not known to copy the image of a guest that runs"
         )
-    return f"{job.path}: it trims before it copies: {', '.join(map(printable, found.trimmed))}"
+    return f"{job.path}: it trims before it copies: {', '.join(map(printable, untrimmed.trimmed))}"

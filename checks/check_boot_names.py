@@ -21,29 +21,29 @@ def check_boot_names(guest: Guest) -> str:
     """`root=/dev/vda1` finds no root once the disk is called sda, and grub-pc installs to a disk that is gone."""
     facts = guest.facts
     places = loaders.places(facts)
-    found = [str(place) for place in places if place.names]
+    wrong = [str(place) for place in places if place.names]
     for question, names in grub.gone_install_devices(facts).items():
-        found += [f"{question}: {name} is not there" for name in names]
+        wrong += [f"{question}: {name} is not there" for name in names]
     direct = guest.definition.root.findtext("os/kernel")
-    found += [
+    wrong += [
         f"<cmdline> of the definition: {name}"
         for name in cmdline.names(guest.definition.kernel_parameters)
     ]
-    found += cmdline.clones(facts)
+    wrong += cmdline.clones(facts)
     managed = [
         remark
         for place in places
         for remark in generated.managed(place.path, place.before)
     ]
-    assert not found, "; ".join([*found, *managed])
+    assert not wrong, "; ".join([*wrong, *managed])
     if not direct and (why := loaders.why_not_known(facts)):
         raise NotAssessable(why)
-    told = other_services.remarks(facts)
-    more = [f"and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
-    told = [*told[:_SHOWN], *more]
+    remarks = other_services.remarks(facts)
+    more = [f"and {len(remarks) - _SHOWN} more"] if len(remarks) > _SHOWN else []
+    remarks = [*remarks[:_SHOWN], *more]
     beside = (
-        f"; beside the boot, to be looked at after a change: {'; '.join(told)}"
-        if told
+        f"; beside the boot, to be looked at after a change: {'; '.join(remarks)}"
+        if remarks
         else ""
     )
     return f"kernel lines, resume, crypttab and the like name nothing by its bus that a change would lose{beside}"

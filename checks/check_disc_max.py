@@ -14,9 +14,9 @@ from reclaim.requirement import requirement
     reference="https://man7.org/linux/man-pages/man8/lsblk.8.html",
 )
 def check_disc_max(guest: Guest) -> str:
-    """Where a disk, partition, dm or LUKS layer shows DISC-MAX 0, nothing above it can give space back."""
-    found = list(filesystems(guest.facts))
-    if not found:
+    """If a disk, partition, dm or LUKS layer shows DISC-MAX 0, no filesystem above it can give space back."""
+    judged = list(filesystems(guest.facts))
+    if not judged:
         raise NotApplicable("no mounted filesystem of it lies on a disk")
     # from the disk up: the first layer without discard is the one that swallows it
     named = [
@@ -30,6 +30,6 @@ def check_disc_max(guest: Guest) -> str:
     ]
     assert not pools, f"a thin pool passes no discards down: {'; '.join(pools)}"
     return "; ".join(
-        f"{one.mount.target}: {min(layer.disc_max for layer in one.ways[0])} bytes"
-        for one in found
+        f"{filesystem.mount.target}: {min(layer.disc_max for layer in filesystem.ways[0])} bytes"
+        for filesystem in judged
     )

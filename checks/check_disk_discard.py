@@ -17,9 +17,9 @@ from reclaim.storage.discard_no_unref import wants_no_unref, why_not_no_unref
 def check_disk_discard(disk: Disk) -> str:
     """Without `discard='unmap'` QEMU accepts the guest's discards and drops them: DISC-MAX > 0, nothing comes back."""
     if disk.is_unknown:
-        told = "; ".join(qemuargs.disks(disk.guest.definition.root))
+        notes = "; ".join(qemuargs.disks(disk.guest.definition.root))
         raise NotAssessable(
-            f"libvirt knows nothing of a disk that QEMU's own arguments bring: {told}"
+            f"libvirt knows nothing of a disk that QEMU's own arguments bring: {notes}"
         )
     if reason := why_not_judged(disk):
         raise NotApplicable(reason)

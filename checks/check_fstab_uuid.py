@@ -16,20 +16,20 @@ from reclaim.requirement import requirement
 def check_fstab_uuid(guest: Guest) -> str:
     """`/dev/vda1` becomes `/dev/sda1` when the disk moves to the scsi bus: the guest would not boot."""
     facts = guest.facts
-    found = listed(facts)
+    entries = listed(facts)
     named = [
         f"line {entry.number}: {device} on {entry.target}"
-        for entry in found
+        for entry in entries
         for device in entry.devices
         if is_renamed_by_bus(device)
         and not (entry.is_optional and facts.device(path_of(device)) is None)
     ]
     named += [
         f"line {entry.number}: {option} on {entry.target}"
-        for entry in found
+        for entry in entries
         for option in entry.opaque
     ]
-    for entry in found:
+    for entry in entries:
         if several := ambiguous(facts, entry):
             named.append(
                 f"line {entry.number}: {entry.source} on {entry.target} is that of {owned_by(several)}"
@@ -43,4 +43,4 @@ def check_fstab_uuid(guest: Guest) -> str:
         [*named, *in_units, *generated.managed("/etc/fstab", facts.fstab)]
     )
     assert not in_units, "; ".join(in_units)
-    return f"{len(found)} entries in fstab, {len(facts.units)} mount units, none named by its bus"
+    return f"{len(entries)} entries in fstab, {len(facts.units)} mount units, none named by its bus"

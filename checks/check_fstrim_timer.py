@@ -37,7 +37,8 @@ def check_fstrim_timer(guest: Guest) -> str:
     if problem and facts.jobs:
         problem += f"; {why_not_by_cron(facts) or 'cron trims not all'}"
     named = ", ".join(
-        f"{one.name} ({one.problem})" if one.problem else one.name for one in missed
+        f"{mount.name} ({mount.problem})" if mount.problem else mount.name
+        for mount in missed
     )
     assert not (missed and problem), f"{problem}: nothing trims {named}"
     if missed and timer_reach(facts) is None:
@@ -54,4 +55,4 @@ def check_fstrim_timer(guest: Guest) -> str:
         if facts.swaps
         else ""
     )
-    return f"every filesystem that can be trimmed is: {', '.join(one.target for one in trimmable(facts))}{swap}"
+    return f"every filesystem that can be trimmed is: {', '.join(mount.target for mount in trimmable(facts))}{swap}"

@@ -13,7 +13,7 @@ from reclaim.requirement import requirement
     reference="https://libvirt.org/formatdomain.html#channel",
 )
 def check_guest_access(guest: Guest) -> str:
-    """Half of the layers lie inside the guest: without its agent, or ssh, nobody can tell whether they work."""
+    """Half of the layers lie inside the guest: without its agent, or ssh, reclaim cannot see whether they work."""
     if guest.closed() == OFF and (reason := why_not_started(guest, lately=True)):
         raise NotAssessable(f"{UNSTARTED}{reason}")
     answer = guest.inside()

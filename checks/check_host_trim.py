@@ -32,12 +32,12 @@ def check_host_trim(guest: Guest) -> str:
             f"its agent allows neither commands nor {TRIM} (see guest-access)"
         )
     try:
-        found = schedule_of(guest)
+        schedule = schedule_of(guest)
     except ProbeError as exc:
         raise NotAssessable(str(exc)) from exc
-    if found.doubt:
-        raise NotAssessable(found.doubt)
-    assert not found.problem, (
-        f"{found.problem}, and nobody can look whether it trims itself"
+    if schedule.doubt:
+        raise NotAssessable(schedule.doubt)
+    assert not schedule.problem, (
+        f"{schedule.problem}, and nobody can look whether it trims itself"
     )
-    return found.works
+    return schedule.works

@@ -18,19 +18,19 @@ def check_image_format(disk: Disk) -> str:
     """QEMU answers a discard with success whether or not the image's format and the storage below free anything."""
     if reason := why_not_judged(disk):
         raise NotApplicable(reason)
-    found = inspect(disk)
-    kept = obstacles(found, disk.guest.name)
-    assert not kept, "; ".join(one.what for one in kept)
-    if is_thick(found):
-        raise NotApplicable(thick_words(found.image))
-    if found.qcow2 is not None and found.qcow2.corrupt:
+    inspected = inspect(disk)
+    kept = obstacles(inspected, disk.guest.name)
+    assert not kept, "; ".join(obstacle.what for obstacle in kept)
+    if is_thick(inspected):
+        raise NotApplicable(thick_words(inspected.image))
+    if inspected.qcow2 is not None and inspected.qcow2.corrupt:
         raise NotAssessable(
-            f"{found.image.path}: QEMU has marked it corrupt: qemu-img check"
+            f"{inspected.image.path}: QEMU has marked it corrupt: qemu-img check"
         )
-    if found.image.is_device and found.image.discard_max is None:
+    if inspected.image.is_device and inspected.image.discard_max is None:
         raise NotAssessable(
-            f"{found.image.path}: sysfs does not say whether it takes discards"
+            f"{inspected.image.path}: sysfs does not say whether it takes discards"
         )
-    if found.unprobed:
-        raise NotAssessable(found.unprobed)
-    return "; ".join(notes(found, granularity(disk)))
+    if inspected.unprobed:
+        raise NotAssessable(inspected.unprobed)
+    return "; ".join(notes(inspected, granularity(disk)))

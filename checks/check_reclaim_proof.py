@@ -22,14 +22,14 @@ from reclaim.space.proof import prove
 )
 def check_reclaim_proof(guest: Guest) -> str:
     """DISC-MAX and a happy fstrim prove nothing: a canary is written, deleted and trimmed, and counted on the host."""
-    found = prove(guest)
-    if not found:
+    proofs = prove(guest)
+    if not proofs:
         raise NotApplicable("no mounted filesystem of it lies on a disk")
-    kept = [one.told for one in found if not one.problem and not one.holds]
+    kept = [proof.told for proof in proofs if not proof.problem and not proof.holds]
     assert not kept, "; ".join(kept)
-    told = "; ".join(one.told for one in found)
-    if all(one.excluded for one in found):
-        raise NotApplicable(told)
-    if not any(one.holds for one in found):
-        raise NotAssessable(told)
-    return told
+    evidence = "; ".join(proof.told for proof in proofs)
+    if all(proof.excluded for proof in proofs):
+        raise NotApplicable(evidence)
+    if not any(proof.holds for proof in proofs):
+        raise NotAssessable(evidence)
+    return evidence

@@ -25,12 +25,13 @@ def check_scsi_controller(guest: Guest) -> str:
     definition = guest.definition
     models = set()
     wrong = []
-    for one in definition.scsi_controllers:
-        if one.is_virtio_scsi:
-            models.add(one.effective_model)
-        elif any(disk.view in scsi.disks_on(definition, one) for disk in judged):
+    for controller in definition.scsi_controllers:
+        if controller.is_virtio_scsi:
+            models.add(controller.effective_model)
+        elif any(disk.view in scsi.disks_on(definition, controller) for disk in judged):
+            unnamed = f"without a model ({controller.effective_model})"
             wrong.append(
-                f"controller {one.index} is {one.model or f'without a model ({one.effective_model})'}"
+                f"controller {controller.index} is {controller.model or unnamed}"
             )
     assert not wrong, "; ".join(wrong)
     waiting = [disk.target for disk in judged if disk.bus != "scsi"]

@@ -25,29 +25,31 @@ def check_sparse_backup(backup: Backup) -> str:
             f"{kind.restore}"
         )
     backup.image()
-    found = backup.scan()
-    words = f"{backup.file}: takes {size(found.allocated)}, needs {size(found.needed)}{backup.shorter()}"
-    if found.packed:
-        words += f" ({size(found.packed)} are zeros that the filesystem has compressed)"
-    if found.excess > tolerated(found.needed):
+    scan = backup.scan()
+    evidence = f"{backup.file}: takes {size(scan.allocated)}, needs {size(scan.needed)}{backup.shorter()}"
+    if scan.packed:
+        evidence += (
+            f" ({size(scan.packed)} are zeros that the filesystem has compressed)"
+        )
+    if scan.excess > tolerated(scan.needed):
         causes = [
-            f"{size(count)} are {what}"
-            for count, what in (
-                (found.zeros - found.packed, "zeros that were written"),
-                (found.unwritten, "extents never written"),
+            f"{size(count)} are {kind_of_block}"
+            for count, kind_of_block in (
+                (scan.zeros - scan.packed, "zeros that were written"),
+                (scan.unwritten, "extents never written"),
             )
             if count
         ]
-        if found.pinned:
+        if scan.pinned:
             causes.append(
-                f"{size(found.pinned)} of that are pinned by {pinned_by(backup)}"
+                f"{size(scan.pinned)} of that are pinned by {pinned_by(backup)}"
             )
-        words = f"{words}: {size(found.excess - found.pinned)} can come back: {', '.join(causes)}"
+        evidence = f"{evidence}: {size(scan.excess - scan.pinned)} can come back: {', '.join(causes)}"
     if backup.left:
-        words += f"; a rewrite that died left {', '.join(backup.left)}: undo of that run removes it"
-    assert found.excess <= tolerated(found.needed), words
+        evidence += f"; a rewrite that died left {', '.join(backup.left)}: undo of that run removes it"
+    assert scan.excess <= tolerated(scan.needed), evidence
     stale = backup.stale()
-    assert stale <= tolerated(found.needed), f"{words}; {stale_words(stale)}"
+    assert stale <= tolerated(scan.needed), f"{evidence}; {stale_words(stale)}"
     if since := backup.discarded_since():
-        words += f"; the image has given back {size(since)} since: they go with the next backup"
-    return words
+        evidence += f"; the image has given back {size(since)} since: they go with the next backup"
+    return evidence

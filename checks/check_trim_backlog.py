@@ -16,15 +16,15 @@ from reclaim.space.backlog import backlog, tolerated
     reference="https://qemu.readthedocs.io/en/latest/interop/qemu-ga-ref.html#qapidoc-34",
 )
 def check_trim_backlog(disk: Disk) -> str:
-    """What the guest has freed and never trimmed still fills the host."""
+    """Space that the guest has freed and never trimmed still fills the host."""
     if reason := why_not_judged(disk):
         raise NotApplicable(reason)
-    found = backlog(disk)
-    most = tolerated(found.used)
-    assert found.reclaimable <= most, f"{found.come} can come back: {found.words}"
-    if found.reclaimable + found.perhaps > most:
+    held = backlog(disk)
+    most = tolerated(held.used)
+    assert held.reclaimable <= most, f"{held.come} can come back: {held.words}"
+    if held.reclaimable + held.perhaps > most:
         raise NotAssessable(
-            f"between {size(found.reclaimable)} and {size(found.reclaimable + found.perhaps)} can come back, "
-            f"and where the host holds them cannot be told: {found.words}"
+            f"between {size(held.reclaimable)} and {size(held.reclaimable + held.perhaps)} can come back, "
+            f"and where the host holds them cannot be told: {held.words}"
         )
-    return found.words
+    return held.words

@@ -6,13 +6,15 @@ from reclaim.changes.file_change import FileChange
 
 def keep_holes(job: Job) -> list[Change]:
     """Add and drop rsync's options in the declared file, and touch nothing else in it."""
-    found = job.assess()
+    assessment = job.assess()
     if reason := why_not_edited(job.path):
         raise Withheld(reason)
     source = job.source()
-    wanted = edited(source, found.findings)
+    wanted = edited(source, assessment.findings)
     if wanted == source:
-        raise Withheld("; ".join(dict.fromkeys(one.advice for one in found.findings)))
+        raise Withheld(
+            "; ".join(dict.fromkeys(finding.advice for finding in assessment.findings))
+        )
     before, after = (
         text.decode("utf-8", errors="surrogateescape") for text in (source, wanted)
     )

@@ -36,7 +36,7 @@ def trim_before_copies(job: Job) -> list[Change]:
         places.setdefault(place, {})[name] = guests[name]
     wanted = source
     for (offset, kind), some in sorted(
-        places.items(), key=lambda one: one[0][0], reverse=True
+        places.items(), key=lambda entry: entry[0][0], reverse=True
     ):
         commands = [
             f"{virsh} --connect {uri} domfstrim {guest.uuid}" for guest in some.values()
@@ -53,21 +53,23 @@ def trim_before_copies(job: Job) -> list[Change]:
 
 
 def _text(kind: job_files.Format, commands: list[str]) -> bytes:
-    """The commands in the words of the format. A guest that is off, or does not answer, does not stop the job."""
+    """Return the commands as the format has them. A guest that is off, or does not answer, does not stop the job."""
     if kind == "unit":
         return (
             _WHY
             + "".join(
-                f"ExecStartPre=-/usr/bin/timeout {_SECONDS} {one}\n" for one in commands
+                f"ExecStartPre=-/usr/bin/timeout {_SECONDS} {command}\n"
+                for command in commands
             ).encode()
         )
     if kind == "shell":
         return (
             _WHY
             + "".join(
-                f"timeout {_SECONDS} {one} >/dev/null 2>&1 || :\n" for one in commands
+                f"timeout {_SECONDS} {command} >/dev/null 2>&1 || :\n"
+                for command in commands
             ).encode()
         )
     return "".join(
-        f"timeout {_SECONDS} {one} >/dev/null 2>&1; " for one in commands
+        f"timeout {_SECONDS} {command} >/dev/null 2>&1; " for command in commands
     ).encode()

@@ -67,7 +67,7 @@ def boot_by_uuid(guest: Guest) -> list[Change]:
 
 
 def _then(facts: Facts, place: BootFile) -> str | None:
-    """The command that has to follow. Raises Withheld where what it needs is not there."""
+    """Return the command that has to follow. Raises Withheld if a file or program that it needs is not there."""
     if place.rebuild:
         return rebuild(facts)
     made_by_grub = (

@@ -20,7 +20,7 @@ _BY_HAND = {
 
 
 def name_the_layer(guest: Guest) -> list[Change]:
-    """Open LUKS for discards where the policy allows it; the other layers are named, with what mends them."""
+    """Open LUKS for discards if the policy allows it. Other layers are named, with the way to mend them."""
     facts = guest.facts
     layers = first_deaf(facts)
     if not layers:
@@ -30,22 +30,22 @@ def name_the_layer(guest: Guest) -> list[Change]:
         )
     crypts = list(
         {
-            one.name: one
-            for one in layers.values()
-            if one.type == "crypt" and not _is_integrity(facts, one)
+            layer.name: layer
+            for layer in layers.values()
+            if layer.type == "crypt" and not _is_integrity(facts, layer)
         }.values()
     )
-    if crypts and not any(layer.type == "disk" for layer in layers.values()):
+    if crypts and not any(deaf.type == "disk" for deaf in layers.values()):
         return _open_luks(guest, crypts)
     advice = {
-        _of_an_old_machine(guest, layer) or _advice(facts, layer)
-        for layer in layers.values()
+        _of_an_old_machine(guest, deaf) or _advice(facts, deaf)
+        for deaf in layers.values()
     }
     raise Withheld("; ".join(sorted(advice)))
 
 
 def _of_an_old_machine(guest: Guest, layer: BlockDevice) -> str:
-    """The advice about a virtio-blk disk of a machine type that offers no discard there; "" for anything else."""
+    """Return advice about a virtio-blk disk of a machine type that offers no discard there; "" for any other layer."""
     live = guest.live
     known = parse(live.machine or "") if live else None
     if (
@@ -72,16 +72,16 @@ def _advice(facts: Facts, layer: BlockDevice) -> str:
 
 
 def _is_integrity(facts: Facts, layer: BlockDevice) -> bool:
-    """dm-integrity: lsblk calls it crypt as well. LUKS2 calls the one that it makes NAME_dif (cryptsetup(8))."""
+    """True for dm-integrity: lsblk calls it crypt as well. LUKS2 names its own NAME_dif (cryptsetup(8))."""
     below = [way[-2] for way in facts.stack(layer) if len(way) > 1]
     return layer.type == "crypt" and (
         layer.name.endswith("_dif")
-        or any(one.fstype == "DM_integrity" for one in below)
+        or any(device.fstype == "DM_integrity" for device in below)
     )
 
 
 def _open_luks(guest: Guest, layers: list[BlockDevice]) -> list[Change]:
-    """`discard` in crypttab, and in the copies of it that lie in each initramfs (crypttab(5))."""
+    """Add `discard` to crypttab, and to the copies of it that lie in each initramfs (crypttab(5))."""
     if not guest.policy.luks_discard:
         raise Withheld(
             "LUKS passes no discards unless crypttab says `discard`: that shows which blocks are free; "

@@ -5,7 +5,7 @@ from reclaim.storage.discard_no_unref import wants_no_unref, why_not_no_unref
 
 
 def set_discard_unmap(disk: Disk) -> list[Change]:
-    """Set `discard='unmap'` on the disk's driver, everything else on it kept; `discard_no_unref` where policy asks."""
+    """Set `discard='unmap'` on the disk's driver, and `discard_no_unref` if the policy asks. The rest of it stays."""
     edit = disk.guest.definition.edit()
     driver = edit.driver(edit.disk(disk.target))
     driver.set("discard", "unmap")

@@ -69,7 +69,7 @@ def name_by_uuid(guest: Guest) -> list[Change]:
 
 
 def _in_configuration(facts: Facts, system: str) -> str:
-    """What is to be said in the configuration that fstab and units are made from."""
+    """Return the names to write into the configuration that fstab and units are made from."""
     wanted = []
     for entry in listed(facts):
         device = (
@@ -89,8 +89,8 @@ def _in_configuration(facts: Facts, system: str) -> str:
 def _renamed(
     guest: str, facts: Facts, path: str, text: str, swap: units.Swap
 ) -> list[Change]:
-    """The new unit made, what wants the old one told of it, the old one taken away."""
-    old, new = (shlex.quote(one.rpartition("/")[2]) for one in (path, swap.path))
+    """Return the changes that make the new unit, enable it if the old one is enabled, and remove the old one."""
+    old, new = (shlex.quote(unit.rpartition("/")[2]) for unit in (path, swap.path))
     changes: list[Change] = []
     if swap.path not in facts.units:
         changes.append(

@@ -29,7 +29,7 @@ _SCRIPT = "reclaim-fstrim"  # no dot: run-parts(8) passes over names with one
 
 
 def schedule_trim(guest: Guest) -> list[Change]:
-    """Enable and start fstrim.timer; a weekly script for cron where there is no systemd; autotrim for ZFS."""
+    """Enable and start fstrim.timer, or add a weekly script for cron if there is no systemd; set autotrim for ZFS."""
     facts = guest.facts
     changes: list[Change] = []
     if untrimmed(facts):
@@ -65,23 +65,23 @@ def schedule_trim(guest: Guest) -> list[Change]:
 
 
 def _by_hand(facts: Facts) -> list[str]:
-    """What to do for each filesystem that fstrim.service passes over, by why it does."""
+    """Return advice for the filesystems that fstrim.service passes over, by the reason for that."""
     advice = {
         NOT_NAMED: f"{_told_in(facts)}: let its ExecStart= trim all (fstrim --all), or name these too",
         NO_TRIM: f"take {NO_TRIM} out of fstab, or leave these untrimmed on purpose",
         READ_ONLY: "take `ro` out of fstab, as they are written to",
     }
-    found: dict[str, list[str]] = {}
-    for one in untrimmed(facts):
-        what = advice.get(
-            one.problem, "add to fstab, or mount with the option `discard`"
+    names_by_advice: dict[str, list[str]] = {}
+    for mount in untrimmed(facts):
+        way = advice.get(
+            mount.problem, "add to fstab, or mount with the option `discard`"
         )
-        found.setdefault(what, []).append(f"{one.name} ({one.problem})")
-    return [f"{what}: {', '.join(names)}" for what, names in found.items()]
+        names_by_advice.setdefault(way, []).append(f"{mount.name} ({mount.problem})")
+    return [f"{way}: {', '.join(names)}" for way, names in names_by_advice.items()]
 
 
 def _told_in(facts: Facts) -> str:
-    """The file that has fstrim.service run something of its own."""
+    """Return the file in which fstrim.service is given a command of its own."""
     drop_ins = facts.fstrim_service.get("DropInPaths", "").split()
     unit = facts.fstrim_service.get("FragmentPath", "")
     if drop_ins:
@@ -94,7 +94,7 @@ def _told_in(facts: Facts) -> str:
 
 
 def _timer(guest: str, facts: Facts) -> list[Change]:
-    """What puts fstrim.timer to work; nothing where it works."""
+    """Return the changes that put fstrim.timer to work; none if it works."""
     timer = facts.fstrim_timer
     state, load = timer.get("UnitFileState"), timer.get("LoadState")
     if load == "masked" or state in ("masked", "masked-runtime"):
@@ -141,7 +141,7 @@ def _timer(guest: str, facts: Facts) -> list[Change]:
 
 
 def _install(guest: str, facts: Facts) -> Change:
-    """The units that Debian ships as an example up to release 9, put in place."""
+    """Put in place the units that Debian ships as an example up to release 9."""
     if "fstrim-examples" not in facts.tools:
         return _cron(guest, facts)
     return CommandChange(
@@ -152,7 +152,7 @@ def _install(guest: str, facts: Facts) -> Change:
 
 
 def _cron(guest: str, facts: Facts) -> Change:
-    """A script that trims each filesystem by its name: busybox's fstrim knows no --all."""
+    """Write a script that trims each filesystem by its name: busybox's fstrim knows no --all."""
     folder = next((folder for folder in _WEEKLY if folder in facts.tools), None)
     if "fstrim" not in facts.tools:
         raise Withheld("fstrim is not installed in the guest: it comes with util-linux")

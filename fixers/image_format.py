@@ -6,8 +6,8 @@ from reclaim.storage.shrinkable import inspect, obstacles
 
 
 def let_the_image_shrink(disk: Disk) -> list[Change]:
-    """Amend a qcow2 0.10 while the guest is off; of everything else only the command is told."""
+    """Amend a qcow2 0.10 while the guest is off. For anything else only the command is shown."""
     kept = obstacles(inspect(disk), disk.guest.name)
-    if not any(one.amend for one in kept):
-        raise Withheld("; ".join(one.remedy for one in kept))
+    if not any(obstacle.amend for obstacle in kept):
+        raise Withheld("; ".join(obstacle.remedy for obstacle in kept))
     return [amendment(disk)]

@@ -23,7 +23,7 @@ _FEATURES = re.compile(
 
 
 def include_virtio_scsi(guest: Guest) -> list[Change]:
-    """Name the modules for what builds the initramfs, and rebuild that of every kernel."""
+    """Name the modules for the builder of the initramfs, and rebuild that of every kernel."""
     facts, needed = guest.facts, modules(guest.definition)
     lacking = [
         f"{kernel.release} has no {module}"
@@ -44,7 +44,7 @@ def include_virtio_scsi(guest: Guest) -> list[Change]:
 
 
 def _told(facts: Facts, tool: str, needed: tuple[str, ...]) -> tuple[str, str]:
-    """The file that names modules for *tool*, and its text with those that are *needed* in it."""
+    """Return the file that names modules for *tool*, and its text with those that are *needed* in it."""
     if tool == "update-initramfs":
         return _LIST, _listed(facts.boot_files.get(_LIST) or "", needed)
     if tool == "dracut":
@@ -81,15 +81,15 @@ def _listed(text: str, needed: tuple[str, ...]) -> str:
 
 
 def _with_words(
-    facts: Facts, path: str, pattern: re.Pattern[str], words: tuple[str, ...]
+    facts: Facts, path: str, pattern: re.Pattern[str], added: tuple[str, ...]
 ) -> str:
-    """The text of *path* with *words* in the list that *pattern* matches, where there is exactly one."""
+    """Return the text of *path* with *added* in its list (*pattern*). Raises Withheld unless there is exactly one."""
     text = facts.boot_files.get(path, "")
-    found = list(pattern.finditer(text))
-    if len(found) != 1:
+    lists = list(pattern.finditer(text))
+    if len(lists) != 1:
         raise Withheld(
-            f"name {' '.join(words)} in {path} by hand: what it lists cannot be read"
+            f"name {' '.join(added)} in {path} by hand: what it lists cannot be read"
         )
-    there = found[0]["words"].split()
-    listed = " ".join([*there, *(word for word in words if word not in there)])
-    return text[: found[0].start("words")] + listed + text[found[0].end("words") :]
+    there = lists[0]["words"].split()
+    listed = " ".join([*there, *(word for word in added if word not in there)])
+    return text[: lists[0].start("words")] + listed + text[lists[0].end("words") :]

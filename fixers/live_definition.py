@@ -6,7 +6,7 @@ from reclaim.handles.health import observe
 
 
 def run_as_defined(guest: Guest) -> list[Change]:
-    """Change the running QEMU where libvirt does that; else shut down, start, and roll back what does not come back."""
+    """Change the running QEMU if libvirt does that. Else shut down, start, and roll back if it does not come back."""
     updates, why = live_updates(guest)
     if updates:
         return list(updates)

@@ -27,7 +27,7 @@ def raise_machine_type(guest: Guest) -> list[Change]:
         known, offered, lowest=guest.policy.machine == "minimum"
     )
     if newer is None:
-        current = [replace(one, deprecated=False) for one in offered]
+        current = [replace(machine, deprecated=False) for machine in offered]
         if (last := machine_type.successor(known, current)) is not None:
             raise Withheld(
                 f"the newer types of its family that this QEMU offers are deprecated, up to {last}, which a later "

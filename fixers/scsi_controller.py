@@ -35,7 +35,7 @@ def provide_virtio_scsi(guest: Guest) -> list[Change]:
 
 
 def _expect_use(guest: Guest) -> None:
-    """Raises Withheld, for the reason of the first, where none of the disks that a controller is for may be moved."""
+    """Raise Withheld, for the reason of the first, if none of the disks that a controller is for may be moved."""
     reasons = []
     for disk in guest.disks:
         if scsi.why_not_moved(disk) is not None or scsi.may_stay(disk):

@@ -15,35 +15,35 @@ from reclaim.changes.punch import HolePunch, SparseRewrite
 
 
 def give_back_zeros(backup: Backup) -> list[Change]:
-    """Punch the zeros out in place; where that frees nothing, write the copy sparsely beside and rename.
+    """Punch the zeros out in place. If that frees nothing, write the copy sparsely beside and rename.
 
     Zeros that snapshots share come back once these are gone, if the copy itself no longer has them by then.
     """
-    found = backup.scan()
-    if found.excess <= tolerated(found.needed):
+    scan = backup.scan()
+    if scan.excess <= tolerated(scan.needed):
         raise Withheld(
             f"{stale_words(backup.stale())}: qemu-img convert -O qcow2 leaves it out, and makes another file"
         )
     if reason := why_not_written_to(backup):
         raise Withheld(reason)
-    if found.pinned > tolerated(found.needed) and (
+    if scan.pinned > tolerated(scan.needed) and (
         snapshots := snapshots_that_pin(backup)
     ):
         if reason := why_not_rewritten(backup):
             raise Withheld(
                 f"the copy and {snapshots} share them: only a rewrite parts these, and {reason}"
             )
-        return [SparseRewrite.of(backup.located, found, held_by=snapshots)]
-    if found.excess <= found.pinned:
+        return [SparseRewrite.of(backup.located, scan, held_by=snapshots)]
+    if scan.excess <= scan.pinned:
         raise Withheld(f"only the end of {pinned_by(backup)} frees them")
     if is_better_rewritten(backup):
-        return [SparseRewrite.of(backup.located, found)]
+        return [SparseRewrite.of(backup.located, scan)]
     if punches(backup):
-        return [HolePunch.of(backup.located, found)]
-    if found.pinned:
+        return [HolePunch.of(backup.located, scan)]
+    if scan.pinned:
         raise Withheld(
             "this filesystem punches no holes, and a rewrite would no longer share what a reflink shares"
         )
     if reason := why_not_rewritten(backup):
         raise Withheld(f"this filesystem punches no holes, and {reason}")
-    return [SparseRewrite.of(backup.located, found)]
+    return [SparseRewrite.of(backup.located, scan)]

@@ -9,19 +9,19 @@ from reclaim.storage.shrinkable import path_of
 
 
 def trim_now(disk: Disk) -> list[Change]:
-    """Trim every mounted filesystem of the guest; from outside where it is off."""
+    """Trim every mounted filesystem of the guest, from outside if it is off."""
     guest = disk.guest
     if guest.is_running:
         return [Trim(guest.name, promised(guest), price(guest))]
     path = path_of(disk)
     if reason := why_not_trimmed(guest, path):
         raise Withheld(reason)
-    found = known_backlog(disk)
+    known = known_backlog(disk)
     return [
         Sparsify(
             guest.name,
             path,
             disk.driver.get("type", "raw"),
-            found.come if found else "",
+            known.come if known else "",
         )
     ]

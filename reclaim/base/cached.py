@@ -1,4 +1,4 @@
-"""What is worked out once and kept with what it was worked out from."""
+"""Values that are worked out once and kept in the object that they were worked out from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class kept(Generic[T]):  # noqa: N801 (used like functools.cached_property)
-    """functools.cached_property as it is since Python 3.12: the lock it had before costs more than what is kept."""
+    """functools.cached_property as it is since Python 3.12: the lock that it had before costs more than it saves."""
 
     def __init__(self, work: Callable[[Any], T]) -> None:
         self._work = work
@@ -24,17 +24,17 @@ class kept(Generic[T]):  # noqa: N801 (used like functools.cached_property)
     def __get__(self, instance: object | None, owner: type) -> kept[T] | T:
         if instance is None:
             return self
-        found = instance.__dict__[self._name] = self._work(instance)
-        return found
+        value = instance.__dict__[self._name] = self._work(instance)
+        return value
 
 
 S = TypeVar("S")
 
 
 def once(work: Callable[[S], T]) -> Callable[[S], T]:
-    """Let *work* be done once for each value that it is given, which must never change: the answer is kept in it.
+    """Do *work* once for each value that it is given, and keep the answer in that value, which must never change.
 
-    An answer is given to everybody who asks: nobody may change it either.
+    All callers share the answer, so it must not change either.
     """
     name = f"{work.__module__}.{work.__qualname__}"
 

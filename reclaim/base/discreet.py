@@ -1,4 +1,4 @@
-"""What pytest and its plugins write by themselves, kept from showing a secret: tracebacks, logs, the environment."""
+"""Secrets kept out of the tracebacks, logs and environment that pytest and its plugins write by themselves."""
 
 from __future__ import annotations
 
@@ -32,20 +32,19 @@ def _nothing(_record: logging.LogRecord) -> bool:
 
 
 def _redact_trace(config: pytest.Config, path: Path) -> None:
-    """pytest's --debug traces every call of a hook; the command line is in its log by now."""
+    """Redact the log of pytest's --debug, which traces every call of a hook and has the command line in it by now."""
     stream = getattr(config.trace.root._writer, "__self__", None)  # noqa: SLF001 (there is no other way to it)
     if stream is None:
         return
     given = config.invocation_params.args
-    hidden = [
-        str(one)
-        for one, shown in zip(given, redacted_arguments(map(str, given)), strict=True)
-        if shown == MARK
-    ]
+    hidden = []
+    for argument, shown in zip(given, redacted_arguments(map(str, given)), strict=True):
+        if shown == MARK:
+            hidden.append(str(argument))
 
     def write(text: str) -> None:
-        for one in hidden:
-            text = text.replace(one, MARK)
+        for argument in hidden:
+            text = text.replace(argument, MARK)
         stream.write(redacted(text))
 
     path.chmod(0o600)
@@ -58,39 +57,39 @@ def _redact_trace(config: pytest.Config, path: Path) -> None:
 
 
 def traceback(excinfo: pytest.ExceptionInfo[BaseException]) -> str:
-    """Where it came to *excinfo*: files and lines, no values."""
+    """Return the files and lines that led to *excinfo*, without values."""
     return redacted(
         str(excinfo.getrepr(style="short", showlocals=False, funcargs=False))
     )
 
 
 def redact_internal_error(shown: Any) -> None:
-    """Take the secrets out of what pytest is about to print of a fault that ends the run."""
+    """Take the secrets out of the report of a fault that ends the run, before pytest prints it."""
     for trace, crash, _ in getattr(shown, "chain", ()):
         for entry in trace.reprentries:
-            entry.lines = [redacted(line) for line in entry.lines]
+            entry.lines = list(map(redacted, entry.lines))
         if crash is not None:
             crash.message = redacted(crash.message)
 
 
-def metadata(found: dict[str, Any]) -> None:
-    """What pytest-metadata took from the environment of a CI: addresses there may have passwords in them."""
-    found.update(
-        {
-            name: MARK if names_secret(name) else _without_secrets(value)
-            for name, value in found.items()
-        }
+def metadata(environment: dict[str, Any]) -> None:
+    """Redact what pytest-metadata took from the environment of a CI: addresses there may have passwords in them."""
+    environment.update(
+        {name: _shown(name, value) for name, value in environment.items()}
     )
+
+
+def _shown(name: str, value: Any) -> Any:
+    if names_secret(name):
+        return MARK
+    return _without_secrets(value)
 
 
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, dict):
-        return {
-            name: MARK if names_secret(str(name)) else _without_secrets(one)
-            for name, one in value.items()
-        }
+        return {name: _shown(str(name), inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_secrets(one) for one in value]
+        return list(map(_without_secrets, value))
     return value

@@ -1,8 +1,8 @@
-"""What can go wrong, one class for each way a run has to react to it."""
+"""Errors of reclaim, one class for each way in which a run has to react."""
 
 
 class ReclaimError(Exception):
-    """A problem told to the user in one line: what, where, what to do."""
+    """A problem, reported to the user in one line: the fault, its place, and the way out."""
 
 
 class ProbeError(ReclaimError):
@@ -10,11 +10,11 @@ class ProbeError(ReclaimError):
 
 
 class NoAccess(ProbeError):
-    """One of the ways into a guest is closed; what opens it is said."""
+    """One of the ways into a guest is closed. The message names what opens it."""
 
 
 class AgentAbsent(NoAccess):
-    """No agent answers: no channel, or nothing in the guest listens on it."""
+    """No agent answers: there is no channel, or no agent in the guest listens on it."""
 
 
 class AgentBlocked(NoAccess):
@@ -22,11 +22,11 @@ class AgentBlocked(NoAccess):
 
 
 class AgentFrozen(ProbeError):
-    """Somebody froze the guest's filesystems through the agent, which allows little until they are thawed."""
+    """The guest's filesystems are frozen through the agent, which allows few commands until they are thawed."""
 
 
 class NotLinux(ProbeError):
-    """Somebody answers, in a system that reclaim does not look into; `words` name it."""
+    """A system answers that reclaim does not look into; `words` name it."""
 
     def __init__(self, guest: str, words: str) -> None:
         self.words = words
@@ -42,7 +42,7 @@ class ChangeFailed(ReclaimError):
 
 
 class ChangedSince(ChangeFailed):
-    """What is to be taken back is no longer as the run left it; `diff` tells from what it left to what is there now."""
+    """The thing to be undone is no longer as the run left it. `diff` is from the state that it left to the one now."""
 
     def __init__(self, words: str, diff: str = "") -> None:
         super().__init__(words)
@@ -50,11 +50,11 @@ class ChangedSince(ChangeFailed):
 
 
 class NotYet(ChangeFailed):
-    """It can be taken back once the guest runs on the hardware as it was; what stands works on either."""
+    """The change can be undone once the guest runs on its old hardware. Until then the changed file works on either."""
 
 
 class Untrusted(ReclaimError):
-    """A file or folder that is not obeyed: others own it, or can write it. Which, why, and what to do."""
+    """A file or folder that reclaim does not obey: others own it or can write it. The message has the way out."""
 
     def __init__(self, path: str, wrong: str, way_out: str) -> None:
         super().__init__(f"{path} {wrong}; {way_out}")
@@ -62,7 +62,7 @@ class Untrusted(ReclaimError):
 
 
 class Refused(ChangeFailed):
-    """libvirt does not do it, and nothing has changed; another way may do."""
+    """libvirt refuses the change, and nothing has changed. Another way may work."""
 
 
 class StillRunning(ChangeFailed):
@@ -70,23 +70,23 @@ class StillRunning(ChangeFailed):
 
 
 class PowerCycleFailed(ChangeFailed):
-    """A guest did not come back as it was; the definition that booted is in force again, where libvirt takes it."""
+    """A guest did not come back as it was. The definition that booted is in force again, if libvirt accepts it."""
 
 
 class JournalLost(ReclaimError):
-    """The journal cannot be written: what it does not hold is not done."""
+    """The journal cannot be written: reclaim makes no change that is not in it."""
 
 
 class NotApplicable(Exception):
-    """Raised by a check: the requirement says nothing about this guest or disk, and why."""
+    """Raised by a check: the requirement does not concern this guest or disk, for the reason in the message."""
 
 
 class NotAssessable(Exception):
-    """Raised by a check: nobody could look, and why."""
+    """Raised by a check: reclaim could not look, for the reason in the message."""
 
 
 class Withheld(Exception):
-    """Raised by a fixer: no change is proposed, and why or what to do by hand."""
+    """Raised by a fixer: it proposes no change. The message has the reason or the steps to take by hand."""
 
 
 class Pending(Exception):

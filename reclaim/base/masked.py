@@ -1,7 +1,7 @@
 """Diffs that show what changes and nothing that could be a secret.
 
-Whatever is not known to be harmless is shown as MASK: of a file's changed lines each word that was there before, of a
-definition each attribute and text. A list of what is secret would never be complete; this one may be incomplete.
+Anything not known to be harmless is shown as MASK: of a file's changed lines each word that was there before, of a
+definition each attribute and text. A list of secrets would never be complete. This list of harmless words may be.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lxml import etree
 from reclaim.base import textdiff
 from reclaim.base.secret import names_secret, redacted
 
-#: stands for what may be a secret
+#: stands for anything that may be a secret
 MASK = "…"
 
 Element = etree._Element  # noqa: SLF001 (lxml has no other name for it)
@@ -50,7 +50,7 @@ _BETWEEN_PIECES = re.compile(r"[/._+\-]")
 _OPTION = re.compile(r"--[a-z][a-z0-9-]{1,30}|-[A-Za-z]|-a[AEHSUXghilnoprstuvxz]{1,10}")
 #: fields of a cron table and of fstab, counts
 _NUMBER = re.compile(r"\d{1,2}|\*|\*/\d{1,2}")
-#: what stands around a path or an option, and not amid a secret
+#: what stands around a path or an option, and not amid a secret; the empty text, which is at both ends, is in either
 _BEFORE, _BEHIND = " \t\"'=<>|(", " \t\"'=<>|)"
 _ATOM = re.compile(r"""([^\s,;:=@%~?!^$()|&<>{}\[\]"'`\\]+)""")
 
@@ -69,7 +69,9 @@ class _Hunk(NamedTuple):
 
     @property
     def head(self) -> str:
-        return f"@@ -{_range(self.start, self.end)} +{_range(self.new_start, self.new_end)} @@"
+        old = textdiff.line_range(self.start, self.end)
+        new = textdiff.line_range(self.new_start, self.new_end)
+        return f"@@ -{old} +{new} @@"
 
     @property
     def is_line_by_line(self) -> bool:
@@ -79,68 +81,62 @@ class _Hunk(NamedTuple):
 def diff_files(
     before: str | None, after: str | None, path: str, like: str | None = None
 ) -> str:
-    """The changed lines of the file at *path* (None: it is not there), as a unified diff without context.
+    """Return the changed lines of the file at *path* (None: it is not there), as a unified diff without context.
 
     A word is shown if the edit brings it or takes it away, or if it is known to be harmless. *like* is the file that
-    a new one was made from: the edit does not bring what that holds.
+    a new one was made from: its words do not count as brought by the edit.
     """
-    old, new = (before or "").splitlines(), (after or "").splitlines()
-    were = set(_ATOM.findall(before or "")) | set(_ATOM.findall(like or ""))
-    are = set(_ATOM.findall(after or ""))
-    shown = [f"--- {path} (before)", f"+++ {path} (after)"]
+    before, after = before or "", after or ""
+    old, new = before.splitlines(), after.splitlines()
+    were = set(_ATOM.findall(before)) | set(_ATOM.findall(like or ""))
+    are = set(_ATOM.findall(after))
+    shown = []
     for hunk in _hunks(old, new):
-        kept = (
-            are if hunk.is_line_by_line else None
-        )  # else more is gone than words of the edit
+        # if the numbers of lines differ, more is gone than words of the edit
+        kept = are if hunk.is_line_by_line else None
         shown.append(hunk.head)
-        shown += [
-            redacted(f"-{_masked(line, kept)}") for line in old[hunk.start : hunk.end]
-        ]
-        shown += [
-            redacted(f"+{_masked(line, were)}")
-            for line in new[hunk.new_start : hunk.new_end]
-        ]
-    return "\n".join(shown) if len(shown) > 2 else ""
+        shown += _shown("-", old[hunk.start : hunk.end], kept)
+        shown += _shown("+", new[hunk.new_start : hunk.new_end], were)
+    if not shown:
+        return ""
+    return "\n".join([f"--- {path} (before)", f"+++ {path} (after)", *shown])
+
+
+def _shown(sign: str, lines: list[str], known: set[str] | None) -> list[str]:
+    return [redacted(f"{sign}{_masked(line, known)}") for line in lines]
 
 
 def _hunks(old: list[str], new: list[str]) -> Iterator[_Hunk]:
-    """Where the texts differ. Of long ones line by line or, if their lengths differ, from the first to the last."""
+    """Yield the differences. Long texts are compared line by line if they have as many lines, else as one hunk."""
     if len(old) * len(new) <= _COMPARED:
-        for kind, *places in difflib.SequenceMatcher(
-            None, old, new, autojunk=False
-        ).get_opcodes():
-            if kind != "equal":
-                yield _Hunk(*places)
+        yield from _compared(old, new)
     elif len(old) == len(new):
-        yield from (
-            _Hunk(at, at + 1, at, at + 1)
-            for at in range(len(old))
-            if old[at] != new[at]
-        )
+        yield from _line_by_line(old, new)
     else:
-        most = min(len(old), len(new))
-        head = next((at for at in range(most) if old[at] != new[at]), most)
-        tail = next(
-            (at for at in range(most - head) if old[-1 - at] != new[-1 - at]),
-            most - head,
-        )
+        head, tail = textdiff.alike_at_both_ends(old, new)
         yield _Hunk(head, len(old) - tail, head, len(new) - tail)
 
 
-def _range(start: int, end: int) -> str:
-    """As diff(1) has it: no line at all is named by the one before."""
-    if end - start == 1:
-        return str(start + 1)
-    return f"{start + (end > start)},{end - start}"
+def _compared(old: list[str], new: list[str]) -> Iterator[_Hunk]:
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    for kind, *ranges in matcher.get_opcodes():
+        if kind != "equal":
+            yield _Hunk(*ranges)
+
+
+def _line_by_line(old: list[str], new: list[str]) -> Iterator[_Hunk]:
+    for number, (old_line, new_line) in enumerate(zip(old, new, strict=True)):
+        if old_line != new_line:
+            yield _Hunk(number, number + 1, number, number + 1)
 
 
 def words(text: str) -> str:
-    """A command, or a line of a file, as far as its words are known to be harmless."""
+    """Return a command, or a line of a file, with MASK for each word that is not known to be harmless."""
     return redacted(_masked(text, None))
 
 
 def _masked(text: str, known: set[str] | None) -> str:
-    """*text* with MASK for each run of words that the other side has as well (None: all), and are not harmless."""
+    """Return *text* with MASK for each run of words that are in *known* (None: all are) and not harmless."""
     pieces = _ATOM.split(text)  # what is between the words, and the words, by turns
     shown: list[str] = []
     key, secret_follows = "", False
@@ -150,33 +146,40 @@ def _masked(text: str, known: set[str] | None) -> str:
             continue
         gap, behind = pieces[number - 1], pieces[number + 1]
         is_value = gap == "=" and number > 1
-        whole = (not gap or gap[-1] in _BEFORE) and (not behind or behind[0] in _BEHIND)
-        alone = whole and (not behind or behind[0].isspace())
-        news = known is not None and piece not in known
-        harmless = _is_harmless(piece, whole=whole, alone=alone) and not secret_follows
-        harmless = harmless and (not is_value or _is_key(key))
-        shown.append(piece if news or harmless else MASK)
+        is_news = known is not None and piece not in known
+        is_secret = secret_follows or (is_value and not _is_key(key))
+        if is_news or (not is_secret and _is_harmless(piece, gap, behind)):
+            shown.append(piece)
+        else:
+            shown.append(MASK)
         secret_follows = piece.startswith("-") and names_secret(piece)
         key = piece if shown[-1] != MASK else ""
     return re.sub(rf"{MASK}(?:[^\w/\-]*{MASK})+", MASK, "".join(shown))
 
 
-def _is_harmless(word: str, *, whole: bool, alone: bool) -> bool:
-    if word in _WORDS or (whole and (_is_path(word) or _OPTION.fullmatch(word))):
+def _is_harmless(word: str, gap: str, behind: str) -> bool:
+    """True if *word* is known to hold no secret, with *gap* before it and *behind* after it."""
+    if word in _WORDS:
         return True
-    return alone and bool(_NUMBER.fullmatch(word))
+    is_amid = gap[-1:] not in _BEFORE or behind[:1] not in _BEHIND
+    if is_amid:
+        return False
+    if _is_path(word) or _OPTION.fullmatch(word):
+        return True
+    is_field = not behind[:1].strip()
+    return is_field and bool(_NUMBER.fullmatch(word))
 
 
 def _is_path(word: str) -> bool:
     if _DEVICE.fullmatch(word):
         return True
-    return word.startswith("/") and all(
-        map(_PIECE.fullmatch, _BETWEEN_PIECES.split(word))
-    )
+    if not word.startswith("/"):
+        return False
+    return all(map(_PIECE.fullmatch, _BETWEEN_PIECES.split(word)))
 
 
 def _is_key(word: str) -> bool:
-    """May the value that *word* is set to be shown, if it is harmless by itself?"""
+    """True if *word* is a key whose value may be shown, as long as the value is harmless by itself."""
     return bool(word) and not names_secret(word)
 
 
@@ -210,56 +213,74 @@ _ATTRIBUTE = re.compile(
 )
 
 
-def news(words: str, before: str) -> str:
-    """*words* on an element, `NAME='VALUE'` each: values that the definition *before* had as well only if harmless."""
+def news(element: str, before: str) -> str:
+    """Mask values in *element* (`NAME='VALUE'` each) that may be secrets and are in the definition *before* as well."""
 
-    def shown(one: re.Match[str]) -> str:
-        is_known = one["value"][1:-1] in before and one["name"] not in _ATTRIBUTES
-        return f"{one['name']}={MASK}" if is_known else one[0]
+    def shown(attribute: re.Match[str]) -> str:
+        is_known = attribute["value"][1:-1] in before
+        if is_known and attribute["name"] not in _ATTRIBUTES:
+            return f"{attribute['name']}={MASK}"
+        return attribute[0]
 
-    return _ATTRIBUTE.sub(shown, words)
+    return _ATTRIBUTE.sub(shown, element)
 
 
 def value(tag: str, name: str, text: str, protocol: str | None = None) -> str:
-    """*text* of the attribute *name* of an element *tag* if it is known to be no secret, else MASK.
+    """Return *text* of the attribute *name* of an element *tag* if it is known to be no secret, else MASK.
 
     The name of a source is a path on a web server if its *protocol* is one of these, and may be a secret.
     """
-    if name in _ATTRIBUTES and not tag.startswith("{"):
-        return redacted(text)
-    if name == "name" and (tag in _NAMED or (tag == "source" and protocol not in _WEB)):
+    if _is_harmless_attribute(tag, name, protocol):
         return redacted(text)
     return MASK
 
 
+def _is_harmless_attribute(tag: str, name: str, protocol: str | None) -> bool:
+    if name in _ATTRIBUTES and not tag.startswith("{"):
+        return True
+    if name != "name":
+        return False
+    if tag == "source":
+        return protocol not in _WEB
+    return tag in _NAMED
+
+
 def mask(element: Element) -> Element:
-    """A copy of *element*, indented as libvirt does, in which MASK stands for what may be a secret."""
+    """Return a copy of *element*, indented as libvirt does, in which MASK stands for anything that may be a secret."""
     shown = copy.deepcopy(element)
-    for one in shown.iter():
-        if not isinstance(one.tag, str):
-            one.text = f" {MASK} "  # a comment, a processing instruction
-            continue
-        for name, text in one.attrib.items():
-            one.set(name, value(one.tag, str(name), str(text), one.get("protocol")))
-        if one.text and one.text.strip() and not _has_harmless_text(one):
-            one.text = MASK
-        if one.tail and one.tail.strip():
-            one.tail = MASK
+    for node in shown.iter():
+        if isinstance(node.tag, str):
+            _mask_node(node, node.tag)
+        else:
+            node.text = f" {MASK} "  # a comment, a processing instruction
     etree.indent(shown, space="  ")
     return shown
 
 
+def _mask_node(node: Element, tag: str) -> None:
+    for name, text in node.attrib.items():
+        node.set(name, value(tag, str(name), str(text), node.get("protocol")))
+    if _is_more_than_blanks(node.text) and not _has_harmless_text(node):
+        node.text = MASK
+    if _is_more_than_blanks(node.tail):
+        node.tail = MASK
+
+
+def _is_more_than_blanks(text: str | None) -> bool:
+    return text is not None and bool(text.strip())
+
+
 def _has_harmless_text(element: Element) -> bool:
+    if element.tag not in _OF_DOMAIN:
+        return element.tag in _TEXTS
     parent = element.getparent()
-    if element.tag in _OF_DOMAIN:
-        return (
-            parent is not None and parent.getparent() is None and parent.tag == "domain"
-        )
-    return element.tag in _TEXTS
+    if parent is None or parent.getparent() is not None:
+        return False
+    return bool(parent.tag == "domain")
 
 
 def diff_elements(before: Element | None, after: Element, name: str) -> str:
-    """What is different between two elements, with two lines around it; *before* may not be there."""
+    """Return the differences of two elements, with two lines of context; *before* may be None."""
     names = (f"{name} (before)", f"{name} (after)")
     return "\n".join(
         textdiff.unified(list(_lines(before)), list(_lines(after)), *names)

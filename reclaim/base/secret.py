@@ -1,8 +1,8 @@
 """Secrets in text that is shown: the one function that every row, report and line of the terminal goes through.
 
-It knows how secrets are written: in addresses, as values of what is named after them, behind options of tools, by
-their own shape. That is the second line: `reclaim.base.masked` shows of files and definitions only what it knows to be
-harmless. The journal has everything as it is, for undo; it is for root alone.
+It knows how secrets are written: in addresses, as values of settings that are named after them, behind options of
+tools, by their own shape. That is the second line: `reclaim.base.masked` shows only harmless parts of files and
+definitions. The journal has everything as it is, for undo. It is for root alone.
 """
 
 from __future__ import annotations
@@ -59,25 +59,34 @@ _OF_ERRORS = frozenset(_ERRORS.split())
 
 
 def _kept_quotes(value: str) -> str:
-    quote = value[:1] if value[:1] in "\"'" and value[-1:] == value[:1] else ""
-    return f"{quote}{MARK}{quote}"
+    quote = value[:1]
+    if quote in "\"'" and value[-1:] == quote:
+        return f"{quote}{MARK}{quote}"
+    return MARK
 
 
 def _assigned(match: re.Match[str]) -> str:
     named, value = match[1], match[2]
-    if named.endswith(": ") and value.isalpha() and value.title() in _OF_ERRORS:
-        before = match.string[max(0, match.start() - 200) : match.end(1) - 2]
-        if (
-            before.split()[-1:][0][:1] == "/"
-        ):  # the name of a file before the words of an error
-            return match[0]
+    if _is_of_error(match):
+        return match[0]
     if _PLACE.match(value) and _NAMES_PLACE.search(named):
         return match[0]
     return named + _kept_quotes(value)
 
 
+def _is_of_error(match: re.Match[str]) -> bool:
+    """True if *match* is the end of a file's path, ": ", and the first word of an error."""
+    named, value = match[1], match[2]
+    if not named.endswith(": ") or value.title() not in _OF_ERRORS:
+        return False
+    before = match.string[max(0, match.start() - 200) : match.end(1) - 2]
+    return before.split()[-1].startswith("/")
+
+
 def _assigned_no_place(match: re.Match[str]) -> str:
-    return match[0] if _PLACE.match(match[2]) else match[1] + _kept_quotes(match[2])
+    if _PLACE.match(match[2]):
+        return match[0]
+    return match[1] + _kept_quotes(match[2])
 
 
 def _behind(match: re.Match[str]) -> str:
@@ -85,22 +94,27 @@ def _behind(match: re.Match[str]) -> str:
 
 
 def _is_harmless(name: str, value: str) -> bool:
-    return name in _HARMLESS_PARAMETERS or (
-        name in _PROGRAMS and redacted(value) == value
-    )
+    if name in _HARMLESS_PARAMETERS:
+        return True
+    return name in _PROGRAMS and redacted(value) == value
 
 
 def _parameters(match: re.Match[str]) -> str:
-    """The query of an address, each parameter by itself."""
-    web = match[2].lower() in _WEB
+    """Redact the query of an address, each parameter by itself."""
+    is_web = match[2].lower() in _WEB
     shown = []
-    for one in re.split(r"([&;])", match[3]):
-        name, equals, value = one.partition("=")
-        harmless = one in "&;" or (
-            not web and equals and _is_harmless(name, unquote(value))
-        )
-        shown.append(one if harmless else f"{name}={MARK}" if equals else MARK)
+    for piece in re.split(r"([&;])", match[3]):
+        shown.append(piece if piece in "&;" else _parameter(piece, is_web=is_web))
     return match[1] + "".join(shown)
+
+
+def _parameter(parameter: str, *, is_web: bool) -> str:
+    name, equals, value = parameter.partition("=")
+    if not equals:
+        return MARK
+    if not is_web and _is_harmless(name, unquote(value)):
+        return parameter
+    return f"{name}={MARK}"
 
 
 class _Rule(NamedTuple):
@@ -125,7 +139,7 @@ def _rule(
 
 
 def _of_tool(tools: str, options: str) -> _Rule:
-    """What follows any of *options* of a command that is one of *tools*, as far as the line or the pipe goes."""
+    """Return the rule for the value of any of *options* behind one of *tools*, up to the end of the line or a pipe."""
     signs = " ".join(re.findall(r"(?:^|\|)(\w+)", tools))
     given = re.compile(rf"(?<=[ \t])((?:{options})[ \t=]{{0,3}})({_VALUE})")
 
@@ -325,7 +339,7 @@ _RULES = (
 
 
 def redacted(text: str) -> str:
-    """*text* with the secrets in it replaced by MARK. Said twice it says the same."""
+    """Return *text* with the secrets in it replaced by MARK. Doing it twice changes nothing more."""
     low = text.lower()
     for rule in _RULES:
         for sign in rule.signs:
@@ -341,15 +355,16 @@ _SECRET_NAME = re.compile(
 
 
 def names_secret(name: str) -> bool:
-    """Is what is called *name* a secret, or an option that one follows?"""
+    """True if the setting *name* holds a secret, or the option *name* is followed by one."""
     return bool(_SECRET_NAME.search(name))
 
 
 def redacted_arguments(arguments: Iterable[str]) -> list[str]:
-    """A command line as it may be shown: each argument, and the value of pytest's `--metadata NAME VALUE`."""
+    """Redact a command line: each argument, and the value of pytest's `--metadata NAME VALUE`."""
     given = [str(argument) for argument in arguments]
     shown = [redacted(argument) for argument in given]
     for number, argument in enumerate(given[:-2]):
-        if argument == "--metadata" and names_secret(given[number + 1]):
+        name = given[number + 1]
+        if argument == "--metadata" and names_secret(name):
             shown[number + 2] = MARK
     return shown

@@ -1,4 +1,4 @@
-"""Values from outside made what a dataclass says it holds, or refused.
+"""Values from outside, turned into the types that a dataclass declares, or refused.
 
 pydantic does the same but for one thing: it takes no text that is not UTF-8, and files of guests may be (Python keeps
 such bytes as lone surrogates, PEP 383).
@@ -14,31 +14,33 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 T = TypeVar("T")
 #: what stands for itself; a bool is no int here
 _PLAIN = (str, int, bool, type(None))
+#: what each kind of container is made of: JSON has lists alone
+_MADE_OF: dict[Any, Any] = {dict: dict, list: (list, tuple), tuple: (list, tuple)}
 
 
 def build(wanted: type[T], values: Any) -> T:
-    """The dataclass *wanted* made of *values*. Raises ValueError naming the first that does not fit, or is unknown."""
+    """Build the dataclass *wanted* from *values*. Raises ValueError naming the first that is wrong or unknown."""
     if not isinstance(values, dict):
-        words = f"{type(values).__name__} where an object is expected"
-        raise ValueError(f"{wanted.__name__}: {words}")  # noqa: TRY004 (a journal is wrong, no call)
-    fields = {one.name: one for one in dataclasses.fields(wanted)}  # type: ignore[arg-type]
-    if unknown := [name for name in values if name not in fields]:
-        raise ValueError(
-            f"{wanted.__name__}: {unknown[0]!r:.60} is unknown to this version"
-        )
-    for name, one in fields.items():
-        if (
-            name not in values
-            and one.default is one.default_factory is dataclasses.MISSING
-        ):
+        wrong = f"{type(values).__name__} where an object is expected"
+        raise ValueError(f"{wanted.__name__}: {wrong}")  # noqa: TRY004 (a journal is wrong, no call)
+    fields = {field.name: field for field in dataclasses.fields(wanted)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in fields:
+            raise ValueError(
+                f"{wanted.__name__}: {name!r:.60} is unknown to this version"
+            )
+    for name, field in fields.items():
+        if name not in values and _is_required(field):
             raise ValueError(f"{wanted.__name__}: {name} is missing")
     hints = _hints(wanted)  # type: ignore[arg-type]
-    return wanted(
-        **{
-            name: _made(hints[name], value, f"{wanted.__name__}.{name}")
-            for name, value in values.items()
-        }
-    )
+    made = {}
+    for name, value in values.items():
+        made[name] = _made(hints[name], value, f"{wanted.__name__}.{name}")
+    return wanted(**made)
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
 
 
 @cache
@@ -50,23 +52,30 @@ def _made(hint: Any, value: Any, where: str) -> Any:
     kind, inner = get_origin(hint), get_args(hint)
     if kind in (Union, types.UnionType):
         return _one_of(inner, value, where)
-    if hint is Any or (hint in _PLAIN and type(value) is hint):
+    if hint is Any:
         return value
-    if kind is dict and isinstance(value, dict):
-        return {
-            _made(inner[0], key, where): _made(inner[1], one, where)
-            for key, one in value.items()
-        }
-    if kind in (list, tuple) and isinstance(value, list | tuple):
-        return kind(_made(inner[0], one, where) for one in value)
+    if hint in _PLAIN and type(value) is hint:
+        return value
+    if isinstance(value, _MADE_OF.get(kind, ())):
+        return _made_container(kind, inner, value, where)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value)
     raise ValueError(f"{where}: {type(value).__name__} is not what it holds")
 
 
+def _made_container(kind: Any, hints: tuple[Any, ...], values: Any, where: str) -> Any:
+    if kind is not dict:
+        return kind(_made(hints[0], value, where) for value in values)
+    made = {}
+    for key, value in values.items():
+        made_key = _made(hints[0], key, where)
+        made[made_key] = _made(hints[1], value, where)
+    return made
+
+
 def _one_of(hints: tuple[Any, ...], value: Any, where: str) -> Any:
-    """The one of *hints* that is not None decides, unless the value is None."""
+    """Build *value* by the one of *hints* that is not None, unless the value is None."""
     if value is None and type(None) in hints:
         return None
-    (other,) = (one for one in hints if one is not type(None))
+    (other,) = (hint for hint in hints if hint is not type(None))
     return _made(other, value, where)

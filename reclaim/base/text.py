@@ -17,56 +17,59 @@ _OURS = Path(__file__).parent.parent
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """*text* without secrets and control characters: a terminal must not obey a guest. Capped at LIMIT characters.
+    """Return *text* without secrets and control characters: a terminal must not obey a guest. At most LIMIT characters.
 
-    Line breaks stay where *lines* says so, else they become spaces.
+    Line breaks stay if *lines* is true, else they become spaces.
     """
     text = redacted(text[: LIMIT + _BEYOND])
     if text.isprintable() and len(text) <= LIMIT:
         return text
     shown = "".join(
-        character
-        if character.isprintable() or (lines and character == "\n")
-        else " "
-        if character in "\n\t"
-        else character.encode("unicode_escape", errors="surrogatepass").decode("ascii")
+        character if character.isprintable() else _escaped(character, lines=lines)
         for character in text[: LIMIT + 1]
     )
-    return shown if len(shown) <= LIMIT else shown[:LIMIT] + "…"
+    if len(shown) > LIMIT:
+        return shown[:LIMIT] + "…"
+    return shown
+
+
+def _escaped(character: str, *, lines: bool) -> str:
+    if character == "\n" and lines:
+        return character
+    if character in "\n\t":
+        return " "
+    return character.encode("unicode_escape", errors="surrogatepass").decode("ascii")
 
 
 def size(count: float) -> str:
-    """*count* bytes as people read them: "512 B", "1.5 MiB"."""
+    """Return *count* bytes as people read them: "512 B", "1.5 MiB"."""
     if abs(count) < 1024:
         return f"{count:.0f} B"
-    for unit in ("KiB", "MiB", "GiB", "TiB"):
+    for unit in ("KiB", "MiB", "GiB"):
         count /= 1024
-        if abs(count) < 1024 or unit == "TiB":
-            break
-    return f"{count:.1f} {unit}"
+        if abs(count) < 1024:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} TiB"
 
 
 def trouble(exc: OSError) -> str:
-    """What the system said, and about which file where it knows one."""
-    where = exc.filename2 or exc.filename
-    said = exc.strerror or str(exc)
-    return f"{where}: {said}" if where else said
+    """Return the system's message, after the name of the file if the error has one."""
+    path = exc.filename2 or exc.filename
+    message = exc.strerror or str(exc)
+    return f"{path}: {message}" if path else message
 
 
 def fault(exc: BaseException) -> str:
-    """A fault of ours in one line: what it is, and the last of our own lines that led to it."""
-    frames = traceback.extract_tb(exc.__traceback__)
-    ours = [
-        f" in {Path(one.filename).name}:{one.lineno}"
-        for one in frames
-        if _OURS in Path(one.filename).parents
-    ]
-    said = " ".join(str(exc).split())[:300]
-    return printable(
-        f"a fault in reclaim{''.join(ours[-1:])}: {type(exc).__name__}: {said}"
-    )
+    """Return a fault of ours in one line: its type and message, and the last of our own lines that led to it."""
+    place = ""
+    for frame in traceback.extract_tb(exc.__traceback__):
+        path = Path(frame.filename)
+        if _OURS in path.parents:
+            place = f" in {path.name}:{frame.lineno}"
+    message = " ".join(str(exc).split())[:300]
+    return printable(f"a fault in reclaim{place}: {type(exc).__name__}: {message}")
 
 
 def libvirt_words(exc: libvirt.libvirtError) -> str:
-    """What libvirt says of an error, in one line of at most 300 characters."""
+    """Return libvirt's message of an error, in one line of at most 300 characters."""
     return " ".join(str(exc.get_error_message() or exc).split())[:300]

@@ -29,7 +29,7 @@ class Verdict(str, Enum):
 
     @property
     def holds(self) -> bool:
-        """May a fixer that waits for this requirement run?"""
+        """True if a fixer that waits for this requirement may run."""
         return self in (Verdict.COMPLIANT, Verdict.FIXED, Verdict.NOT_APPLICABLE)
 
 
@@ -46,7 +46,7 @@ _OUTCOMES = {
 
 
 class Judgement(NamedTuple):
-    """What a check said: a verdict, the reason for it, and what was seen (evidence)."""
+    """The outcome of one check: a verdict, the reason for it, and the evidence."""
 
     verdict: Verdict
     reason: str = ""
@@ -78,7 +78,7 @@ _WORDS = ("reason", "evidence")
 class Result:
     """One row of results.json. Absent keys are None; *seconds* is wall time.
 
-    Whoever sets its words: no secret gets into them. JUnit, the reports and the terminal have them from here.
+    Its texts are redacted whenever they are set: JUnit, the reports and the terminal have them from here.
     """
 
     requirement: str
@@ -94,11 +94,9 @@ class Result:
     seconds: float = 0.0
 
     def __setattr__(self, name: str, value: object) -> None:
-        object.__setattr__(
-            self,
-            name,
-            redacted(value) if isinstance(value, str) and name in _WORDS else value,
-        )
+        if name in _WORDS and isinstance(value, str):
+            value = redacted(value)
+        object.__setattr__(self, name, value)
 
     def take(self, judgement: Judgement) -> None:
         """Let *judgement* be the verdict of this row."""

@@ -30,7 +30,7 @@ _PAUSE = 1.0
 class Boot:
     """A guest that is off is started on its definition, and shut down again when it was judged.
 
-    It stays open in the journal for all that time: where the run *run* dies, the next one shuts the guest down.
+    It stays open in the journal for all that time: if the run *run* dies, the next one shuts the guest down.
     """
 
     kind: ClassVar[str] = "boot"
@@ -46,7 +46,7 @@ class Boot:
         return "start, and shut down again when it was judged"
 
     def apply(self, guest: Guest) -> dict[str, str]:
-        """Start it and wait until it answers, at most `boot_seconds`. Raises ChangeFailed where it is off then."""
+        """Start it and wait until it answers, at most `boot_seconds`. Raises ChangeFailed if it is off then."""
         guest.booted_by = self.run
         guest.hypervisor.progress(f"{guest.name}: starting")
         try:
@@ -66,7 +66,7 @@ class Boot:
         return {}
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
-        """Shut it down. Raises ChangeFailed where it does not go off, or was started by somebody else since."""
+        """Shut it down. Raises ChangeFailed if it does not go off, or has been started by others since."""
         if not power.is_active(guest):
             return "it is off again"
         if not started_by.is_of(guest.domain, self.run):

@@ -8,7 +8,7 @@ from testinfra.host import Host
 
 
 class Place(Protocol):
-    """What has a name and a shell: a guest, or the hypervisor."""
+    """A place with a name and a shell: a guest, or the hypervisor."""
 
     @property
     def name(self) -> str: ...
@@ -24,7 +24,7 @@ class Change(Protocol):
 
     @property
     def target(self) -> str:
-        """What is changed, in words."""
+        """The thing that is changed, in words."""
         ...
 
     @property
@@ -35,10 +35,10 @@ class Change(Protocol):
     def apply(self, place: Any, /) -> dict[str, str]:
         """Apply it, or raise ChangeFailed and leave nothing half done.
 
-        What it returns is kept in the journal and given to `undo`; `note` is shown to the user.
+        Its answer is kept in the journal and given to `undo`; `note` in it is shown to the user.
         """
         ...
 
     def undo(self, place: Any, /, outcome: dict[str, str]) -> str:
-        """Take it back; returns what was done in words. Raises ChangeFailed where that is not safe."""
+        """Take it back, and return in words how. Raises ChangeFailed if that is not safe."""
         ...

@@ -11,9 +11,9 @@ from reclaim.handles.guest import Guest
 
 @dataclass(frozen=True)
 class CommandChange:
-    """A command run in the guest by its shell, and the one that takes it back (None: nothing does).
+    """A command run in the guest by its shell, and the one that takes it back (None: there is none).
 
-    `devices` are those that `back` names: where they are gone it must not be run.
+    `devices` are those that `back` names: if they are gone it must not be run.
     """
 
     kind: ClassVar[str] = "command"

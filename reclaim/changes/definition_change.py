@@ -84,18 +84,18 @@ def _current(guest: Guest) -> Definition:
     """The persistent definition as it is at this moment. Raises ChangeFailed if there is none."""
     guest.forget(inside=False)
     try:
-        found = guest.persistent if guest.is_persistent else None
+        definition = guest.persistent if guest.is_persistent else None
     except libvirt.libvirtError as exc:
         if exc.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
             raise
         raise ChangeFailed(
             f"{guest.name}: somebody has undefined it; nothing was changed"
         ) from exc
-    if found is None:
+    if definition is None:
         raise ChangeFailed(
             f"{guest.name}: it is transient, there is no definition to change"
         )
-    return found
+    return definition
 
 
 def _define(guest: Guest, expected: str, wanted: str) -> None:

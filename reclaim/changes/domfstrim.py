@@ -1,6 +1,6 @@
-"""Trim from the hypervisor on a schedule: `virsh domfstrim`, for guests that nobody can look into.
+"""Trim from the hypervisor on a schedule: `virsh domfstrim`, for guests that reclaim cannot look into.
 
-The agent's guest-fstrim is allowed where its guest-exec is not (RHEL's and Fedora's defaults); virsh(1), domfstrim.
+RHEL's and Fedora's defaults allow the agent's guest-fstrim, and not its guest-exec; virsh(1), domfstrim.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def unit_of(uuid: str) -> str:
 
 @dataclass(frozen=True)
 class Schedule:
-    """What trims one guest from its hypervisor: `problem` says why nothing does, `doubt` what was not understood."""
+    """The trim of one guest from its hypervisor: `problem` is why there is none, `doubt` why that is not known."""
 
     works: str = ""
     problem: str = ""
@@ -94,7 +94,7 @@ class Schedule:
 
 
 def schedule_of(guest: Guest) -> Schedule:
-    """What trims *guest* from its hypervisor. Raises ProbeError if that cannot be read."""
+    """Return the schedule that trims *guest* from its hypervisor. Raises ProbeError if that cannot be read."""
     hypervisor = guest.hypervisor
     unit = unit_of(guest.uuid)
     state = _state(hypervisor, f"{unit}.timer")
@@ -109,8 +109,9 @@ def schedule_of(guest: Guest) -> Schedule:
             doubt=f"{mentions[0][0]} runs virsh domfstrim, and whether for this guest was not understood"
         )
     if state.get("LoadState") == "loaded":
-        words = f"{unit}.timer is {state.get('UnitFileState') or 'unknown'} and {state.get('ActiveState') or 'unknown'}"
-        return Schedule(problem=words)
+        enabled = state.get("UnitFileState") or "unknown"
+        active = state.get("ActiveState") or "unknown"
+        return Schedule(problem=f"{unit}.timer is {enabled} and {active}")
     return Schedule(problem="nothing on the hypervisor trims it on a schedule")
 
 
@@ -150,27 +151,29 @@ def _mentions(hypervisor: Node) -> list[tuple[str, bool, str]]:
         )
     lines = (line.split("\t", 2) for line in result.stdout[:_MOST].splitlines())
     return [
-        (one[0], one[1] == "x", one[2])
-        for one in lines
-        if len(one) == 3 and not one[2].lstrip().startswith("#")
+        (fields[0], fields[1] == "x", fields[2])
+        for fields in lines
+        if len(fields) == 3 and not fields[2].lstrip().startswith("#")
     ]
 
 
 def _names(command: str, guest: Guest) -> bool:
-    """Does *command* trim exactly *guest*: `virsh domfstrim NAME`, with nothing in it that only a shell understands?"""
+    """True if *command* trims exactly *guest*: `virsh domfstrim NAME`, with nothing that only a shell understands."""
     if any(character in command for character in "$`|;&<>*?"):
         return False
     try:
-        words = shlex.split(command)
+        arguments = shlex.split(command)
     except ValueError:
         return False
-    if words.count("domfstrim") != 1:
+    if arguments.count("domfstrim") != 1:
         return False
-    place = words.index("domfstrim")
+    place = arguments.index("domfstrim")
     programs = [
-        word.rpartition("/")[2] for word in words[:place] if not word.startswith("-")
+        word.rpartition("/")[2]
+        for word in arguments[:place]
+        if not word.startswith("-")
     ]
-    named = [word for word in words[place + 1 :] if word != "--domain"]
+    named = [word for word in arguments[place + 1 :] if word != "--domain"]
     return programs[:1] == ["virsh"] and named in ([guest.name], [guest.uuid])
 
 
@@ -265,17 +268,15 @@ def _run(hypervisor: Node, script: str, change: TrimTimer) -> None:
         change.timer,
     )
     if result.rc != 0:
-        words = " ".join(result.stderr.split())[-300:] or f"status {result.rc}"
-        raise ChangeFailed(
-            f"{hypervisor.name}: {change.unit}.timer: {printable(words)}"
-        )
+        why = " ".join(result.stderr.split())[-300:] or f"status {result.rc}"
+        raise ChangeFailed(f"{hypervisor.name}: {change.unit}.timer: {printable(why)}")
 
 
 def found_virsh(hypervisor: Node) -> str | None:
     """The path of virsh on the hypervisor; None if there is none, or its path is no plain one."""
-    found = hypervisor.shell.run("command -v virsh")
-    path = str(found.stdout).strip()
-    return path if found.rc == 0 and re.fullmatch(r"/[\w./+-]+", path) else None
+    result = hypervisor.shell.run("command -v virsh")
+    path = str(result.stdout).strip()
+    return path if result.rc == 0 and re.fullmatch(r"/[\w./+-]+", path) else None
 
 
 def local_uri(hypervisor: Node) -> str | None:
@@ -290,7 +291,7 @@ def local_uri(hypervisor: Node) -> str | None:
 
 
 def price(guest: Guest) -> str:
-    """What a trim costs the backups of *guest*, in words; "" if nothing is known to.
+    """Return the cost of a trim for the backups of *guest*, in words; "" if none is known.
 
     QEMU marks what is discarded as changed in the dirty bitmaps that checkpoints keep, so that the next incremental
     backup takes it (virDomainBackupBegin).

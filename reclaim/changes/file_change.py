@@ -19,11 +19,11 @@ MAX_FILE_BYTES = 90_000
 
 @dataclass(frozen=True)
 class FileChange:
-    """Another content for one file of a guest or of the hypervisor; `before` or `after` is None where there is no file.
+    """Another content for one file of a guest or of the hypervisor; `before` or `after` is None if there is no file.
 
     `verify` is a command that is given the new file's path before it counts, and must not find more
-    errors than in the old one. `then` is run afterwards; where it fails the file is put back.
-    `devices` are those that `before` boots from: where they are gone it must not come back.
+    errors than in the old one. `then` is run afterwards; if it fails the file is put back.
+    `devices` are those that `before` boots from: if they are gone it must not come back.
     `like` is the content of another file that a new one is made from.
     """
 
@@ -84,7 +84,7 @@ class FileChange:
         try:
             self._write(place, self.after, self.before, None)
         except ChangeFailed as exc:
-            if not any(words in str(exc) for words in _ANOTHER):
+            if not any(reason in str(exc) for reason in _ANOTHER):
                 raise
             now = self._content(place)
             raise ChangedSince(
@@ -93,7 +93,7 @@ class FileChange:
             ) from exc
 
     def _content(self, place: Place) -> str | None:
-        """The file as it is now; None if nobody can read it."""
+        """Return the content of the file as it is now, None if it cannot be read."""
         if _is_here(place):
             try:
                 return localfile.read(self.path, MAX_FILE_BYTES).decode(

@@ -1,4 +1,4 @@
-"""What is done by a shell in a guest or on the hypervisor."""
+"""Commands in the shell of a guest or of the hypervisor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ COMMAND_SECONDS = 900
 
 
 def expect_devices(place: Place, devices: list[str]) -> None:
-    """Raises NotYet where one of *devices* is not there: a guest that looks for it would not boot."""
+    """Raise NotYet if one of *devices* is not there: a guest that looks for it would not boot."""
     for device in devices:
         if place.shell.run("test -b %s", device).rc != 0:
             raise NotYet(
@@ -20,17 +20,17 @@ def expect_devices(place: Place, devices: list[str]) -> None:
 
 
 def run(place: Place, command: str) -> None:
-    """Run *command* there. Raises ChangeFailed with its last words where it fails."""
+    """Run *command* there. Raises ChangeFailed with its last words if it fails."""
     result = place.shell.run(command, seconds=COMMAND_SECONDS)
     if result.rc != 0:
-        words = last_words(result.stderr, result.stdout)
+        why = last_words(result.stderr, result.stdout)
         raise ChangeFailed(
-            f"{place.name}: {command} ended with status {result.rc}: {words}"
+            f"{place.name}: {command} ended with status {result.rc}: {why}"
         )
 
 
 def last_words(*outputs: str) -> str:
-    """The last lines of the first output that says something: the cause often stands before what came of it."""
+    """Return the last three lines of the first output that is not empty: the cause often stands before its effect."""
     for output in outputs:
         lines = [line.strip() for line in output.splitlines() if line.strip()]
         if lines:

@@ -1,8 +1,8 @@
-"""What can be changed in a running QEMU: then no power cycle is asked for.
+"""Changes that a running QEMU takes: they need no power cycle.
 
 libvirt decides. Measured with libvirt 9.0.0 and QEMU 7.2, and read in qemuDomainDiskChangeSupported
 (libvirt's src/qemu/qemu_domain.c) as of 2025: `discard` and `discard_no_unref` of a running disk are refused;
-`detect_zeroes` is *accepted and nothing happens*. So what libvirt says is never enough: the disk is read back.
+`detect_zeroes` is *accepted and nothing happens*. So libvirt's word is never enough: the disk is read back.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ ATTACH = "attach"
 
 @dataclass(frozen=True)
 class LiveUpdate:
-    """A disk of the running QEMU as it is defined: attached where it is missing, else its driver's settings changed.
+    """A disk of the running QEMU as it is defined: attached if it is missing, else its driver's settings changed.
 
-    `before` is the disk as it runs, None where it is not there.
+    `before` is the disk as it runs, None if it is not there.
     """
 
     kind: ClassVar[str] = "live-update"
@@ -51,14 +51,14 @@ class LiveUpdate:
 
     @property
     def _asks(self) -> list[str]:
-        """What of the driver, or ATTACH: what libvirt may refuse."""
+        """The settings of the driver, or ATTACH, that libvirt may refuse."""
         if self.before is None:
             return [ATTACH]
         old, new = _driver(self.before), _driver(self.after)
         return [name for name in DRIVER_SETTINGS if old.get(name) != new.get(name)]
 
     def apply(self, guest: Guest) -> dict[str, str]:
-        """Ask libvirt, and believe what the disk looks like afterwards."""
+        """Ask libvirt, and believe only the disk as it is afterwards."""
         ask = (
             guest.domain.attachDeviceFlags
             if self.before is None
@@ -71,7 +71,7 @@ class LiveUpdate:
         guest.forget()
         live = guest.live
         disk = (
-            next((one for one in live.all_disks if one.target == self.disk), None)
+            next((view for view in live.all_disks if view.target == self.disk), None)
             if live
             else None
         )
@@ -84,11 +84,11 @@ class LiveUpdate:
             )
         return {"note": "applied to the running guest"}
 
-    def _refused(self, guest: Guest, words: str) -> Refused:
-        for one in self._asks:
-            guest.hypervisor.refused_live[one] = words
+    def _refused(self, guest: Guest, why: str) -> Refused:
+        for asked in self._asks:
+            guest.hypervisor.refused_live[asked] = why
         return Refused(
-            f"{guest.name}: disk {self.disk} stays as it runs: libvirt: {words}"
+            f"{guest.name}: disk {self.disk} stays as it runs: libvirt: {why}"
         )
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
@@ -103,28 +103,28 @@ class LiveUpdate:
 
 
 def live_updates(guest: Guest) -> tuple[list[LiveUpdate], str]:
-    """What makes the running QEMU as it is defined without a power cycle; where that cannot be, none, and why."""
+    """Return the updates that make the running QEMU as it is defined without a power cycle; if there are none, why."""
     live = guest.live
     if live is None:
         return [], ""
     refused = guest.hypervisor.refused_live
     by_disk: dict[str, list[Difference]] = {}
-    for one in differences(live, guest.definition):
-        asked = ATTACH if one.live is None else one.setting
-        if one.defined is None or asked is None:
+    for difference in differences(live, guest.definition):
+        asked = ATTACH if difference.live is None else difference.setting
+        if difference.defined is None or asked is None:
             return (
                 [],
                 "",
             )  # the machine, a bus, a controller: hardware that QEMU has from its start
         if asked in refused:
             return [], f"libvirt: {refused[asked]}"
-        by_disk.setdefault(one.defined.target, []).append(one)
+        by_disk.setdefault(difference.defined.target, []).append(difference)
     return [_update(guest, several) for several in by_disk.values()], ""
 
 
-def _update(guest: Guest, several: list[Difference]) -> LiveUpdate:
-    """The update for what differs in one disk."""
-    first = several[0]
+def _update(guest: Guest, of_one_disk: list[Difference]) -> LiveUpdate:
+    """Return the update for the differences of one disk."""
+    first = of_one_disk[0]
     if first.defined is None:
         raise ValueError("a disk that is not defined cannot be made as defined")
     if first.live is None:
@@ -134,12 +134,12 @@ def _update(guest: Guest, several: list[Difference]) -> LiveUpdate:
     if driver is None:
         driver = etree.Element("driver")
         element.insert(0, driver)
-    for one in several:
-        wanted = first.defined.driver.get(str(one.setting))
+    for difference in of_one_disk:
+        wanted = first.defined.driver.get(str(difference.setting))
         if wanted is None:
-            driver.attrib.pop(str(one.setting), None)
+            driver.attrib.pop(str(difference.setting), None)
         else:
-            driver.set(str(one.setting), wanted)
+            driver.set(str(difference.setting), wanted)
     return LiveUpdate(
         guest.name,
         first.live.target,
@@ -153,5 +153,5 @@ def _text(disk: DiskView) -> str:
 
 
 def _driver(disk: str) -> dict[str, str]:
-    found = Definition(f"<domain><devices>{disk}</devices></domain>").all_disks[0]
-    return dict(found.driver)
+    view = Definition(f"<domain><devices>{disk}</devices></domain>").all_disks[0]
+    return dict(view.driver)

@@ -1,4 +1,4 @@
-"""Is a change that a journal tells of one that this program makes, and of the guest that it is filed under?"""
+"""Changes in a journal are refused unless this program makes such changes, to the guest that they are filed under."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AFTER_A_JOB = (None, "systemctl daemon-reload")
 
 
 def expect(uuid: str, change: Change) -> None:
-    """Raises ValueError if no fixer makes *change* for the guest with *uuid*; "" is the hypervisor."""
+    """Raise ValueError if no fixer makes *change* for the guest with *uuid*; "" is the hypervisor."""
     if isinstance(change, HolePunch | SparseRewrite):
         _expect_of_the_hypervisor(uuid)
     elif not uuid:
@@ -47,10 +47,10 @@ def _expect_of_the_hypervisor(uuid: str) -> None:
 
 
 def _expect_a_job(change: Change) -> None:
-    """On the hypervisor a fixer edits a declared job, and changes copies: nothing else."""
+    """Raise ValueError unless *change* edits a declared job: on the hypervisor fixers change only jobs and copies."""
     if not isinstance(change, FileChange):
-        words = f"no fixer makes a change of kind {change.kind} on the hypervisor"
-        raise ValueError(words)  # noqa: TRY004 (a journal is wrong, no call)
+        wrong = f"no fixer makes a change of kind {change.kind} on the hypervisor"
+        raise ValueError(wrong)  # noqa: TRY004 (a journal is wrong, no call)
     edits = (
         change.before is not None
         and change.after is not None
@@ -68,17 +68,17 @@ def _expect_a_job(change: Change) -> None:
 
 
 def _expect_guest(uuid: str, *definitions: str) -> None:
-    """Raises ValueError unless all *definitions* carry *uuid*, and one name."""
+    """Raise ValueError unless all *definitions* carry *uuid*, and one name."""
     names = set()
     for xml in definitions:
         try:
-            found = Definition(xml)
-            said, name = found.uuid.strip(), found.name
+            definition = Definition(xml)
+            owner, name = definition.uuid.strip(), definition.name
         except (ProbeError, UnicodeError) as exc:
             raise ValueError(str(exc)) from exc
-        if said != uuid:
+        if owner != uuid:
             raise ValueError(
-                f"the definition is of another guest: its uuid is {said or 'absent'!r:.60}, not {uuid:.60}"
+                f"the definition is of another guest: its uuid is {owner or 'absent'!r:.60}, not {uuid:.60}"
             )
         names.add(name)
     if len(names) > 1 or "" in names:
@@ -86,7 +86,7 @@ def _expect_guest(uuid: str, *definitions: str) -> None:
 
 
 def _expect_driver_alone(change: LiveUpdate) -> None:
-    """A disk that runs is changed in its driver's settings, never in its source."""
+    """Raise ValueError unless *change* keeps all but the driver's settings: never the source of a running disk."""
     try:
         disks = [
             parse_xml(xml, "disk")

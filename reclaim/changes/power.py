@@ -56,9 +56,9 @@ _STARTS = 3
 class PowerCycle:
     """Shut the guest down, start it on its definition, and see that it came back as it was.
 
-    `booted` is the definition it runs on now: where it does not come back within the policy's
-    `boot_seconds`, that is defined and started again. Without a `before` nobody can look inside,
-    and to stay up is all that is asked of it.
+    `booted` is the definition it runs on now: if it does not come back within the policy's
+    `boot_seconds`, that is defined and started again. Without a `before` reclaim cannot look inside,
+    and the guest only has to stay up.
     """
 
     kind: ClassVar[str] = "power-cycle"
@@ -79,7 +79,7 @@ class PowerCycle:
         return "shut down, start, wait for it to answer; roll back where it does not"
 
     def apply(self, guest: Guest) -> dict[str, str]:
-        """Raises StillRunning where it ignores that it is to shut down, PowerCycleFailed where it did not come back."""
+        """Do it. Raises StillRunning if the guest does not shut down, PowerCycleFailed if it does not come back."""
         _ask(guest, lambda _domain: self._expect_a_way_back(guest))
         try:
             shut_down(guest)
@@ -91,13 +91,13 @@ class PowerCycle:
         except (ProbeError, libvirt.libvirtError) as exc:
             self._not_left_down(guest)
             if not guest.is_leaving and is_rolled_back(guest, self):
-                words = (
+                why = (
                     libvirt_words(exc)
                     if isinstance(exc, libvirt.libvirtError)
                     else str(exc)
                 )
                 raise PowerCycleFailed(
-                    f"{guest.name}: {words}; it runs on the definition that booted"
+                    f"{guest.name}: {why}; it runs on the definition that booted"
                 ) from exc
             raise
         except BaseException:  # Ctrl-C, a fault of ours
@@ -133,9 +133,9 @@ class PowerCycle:
         return {"note": "; ".join([note, *remarks])}
 
     def finish(self, guest: Guest) -> str:
-        """Finish what a run began that died: the guest runs in the end. What was done, in words.
+        """Finish the power cycle of a run that died, so that the guest runs in the end, and return in words how.
 
-        Raises PowerCycleFailed where it had to be rolled back, or runs not even so.
+        Raises PowerCycleFailed if it had to be rolled back, or does not run even so.
         """
         guest.forget()
         if self._is_changed_since(guest):
@@ -150,18 +150,18 @@ class PowerCycle:
         return self.resume(guest)["note"]
 
     def _is_changed_since(self, guest: Guest) -> bool:
-        """Has somebody else defined it anew? To put back the one that booted would lose that."""
+        """True if others have defined it anew. To put back the definition that booted would lose that."""
         known = [
             Definition(its_own(guest, xml))
             for xml in (self.booted, self.defined)
             if xml
         ]
         return bool(self.defined) and not any(
-            same(guest.persistent, one) for one in known
+            same(guest.persistent, definition) for definition in known
         )
 
     def _lost(self, guest: Guest) -> str:
-        """What somebody defined while the guest was power-cycled, in words: the way back takes no account of it."""
+        """Return, in words, what others defined during the power cycle: the rollback takes no account of it."""
         guest.forget()
         if not _ask(guest, lambda _domain: self._is_changed_since(guest)):
             return ""
@@ -178,7 +178,7 @@ class PowerCycle:
         )
 
     def _not_left_down(self, guest: Guest) -> None:
-        """Interrupted: what was asked to go off is waited for, and what is off starts on the definition that booted."""
+        """Bring the guest up after an interruption: once it is off, start it on the definition that booted."""
         if guest.is_leaving:
             guest.hypervisor.progress(
                 f"{guest.name}: interrupted; waiting until it is off, to start it again"
@@ -194,7 +194,7 @@ class PowerCycle:
     def _rolled_back(
         self, guest: Guest, why: str, said: Console, *, hopeless: bool = False
     ) -> PowerCycleFailed:
-        """Bring the guest back on the definition that booted; the error that tells of it."""
+        """Bring the guest back on the definition that booted, and return the error that reports it."""
         tail = said.tail
         guest.hypervisor.progress(f"{guest.name}: {why}; rolling back")
         take_down(guest, hopeless=hopeless)
@@ -203,14 +203,14 @@ class PowerCycle:
             _define(guest, self.booted)
         except (libvirt.libvirtError, ChangeFailed) as exc:
             # its machine type may be gone from this QEMU: better up than down
-            words = (
+            refusal = (
                 libvirt_words(exc)
                 if isinstance(exc, libvirt.libvirtError)
                 else str(exc)
             )
             text = (
                 f"{guest.name}: {why}; NOT rolled back: libvirt does not take the definition that booted "
-                f"({words}): stopped, left on the other"
+                f"({refusal}): stopped, left on the other"
             )
         for left in range(_STARTS - 1, -1, -1):
             again = _console(guest)
@@ -236,22 +236,22 @@ class PowerCycle:
 
 
 def runs_on(guest: Guest, definition: str) -> bool:
-    """Has the running QEMU the storage settings of *definition*?"""
+    """True if the running QEMU has the storage settings of *definition*."""
     live = guest.live
     return live is not None and not storage_differences(live, Definition(definition))
 
 
 def is_rolled_back(guest: Guest, cycle: PowerCycle) -> bool:
-    """Is the definition that booted in force again?"""
+    """True if the definition that booted is in force again."""
     guest.forget()
     return same(guest.persistent, Definition(its_own(guest, cycle.booted)))
 
 
 def booted_definition(guest: Guest) -> str:
-    """The definition that the running QEMU was started from.
+    """Return the definition that the running QEMU was started from.
 
-    Of the definitions before changes of ours that have the live settings the one that is nearest to
-    the live XML; where there is none, that XML itself, less what libvirt only shows of a running domain.
+    That is, of our earlier definitions with the settings of the running disks, the one closest to the live
+    XML. If there is none, it is that XML itself, without the parts that libvirt shows of a running domain only.
     """
     live = guest.live
     if live is None:
@@ -280,7 +280,7 @@ def _distance(live: Definition, other: Definition) -> int:
 
 
 def _ask(guest: Guest, question: Callable[[libvirt.virDomain], T]) -> T:
-    """Ask libvirt about the guest; where it hung up meanwhile, once more when it answers again.
+    """Ask libvirt about the guest. If it hung up meanwhile, ask once more when it answers again.
 
     QEMU goes on without libvirtd. A question must not mind being asked twice.
     """
@@ -298,7 +298,7 @@ def _ask(guest: Guest, question: Callable[[libvirt.virDomain], T]) -> T:
 
 
 def is_active(guest: Guest) -> bool:
-    """Is there a QEMU process?"""
+    """True if there is a QEMU process."""
     return bool(_ask(guest, lambda domain: domain.isActive()))
 
 
@@ -360,8 +360,8 @@ def shut_down(guest: Guest) -> None:
     """Ask the guest to shut down: its agent, then ACPI, then systemctl.
 
     It cannot be asked to stay, so one that is slow is waited for, up to twice the policy's
-    `shutdown_seconds`. The plug is pulled only where the inventory says so (`pull_plug`).
-    Raises StillRunning where it runs even then.
+    `shutdown_seconds`. The plug is pulled only if the inventory allows it (`pull_plug`).
+    Raises StillRunning if it runs even then.
     """
     limit = guest.policy.shutdown_seconds
     deadline = time.monotonic() + limit
@@ -393,7 +393,7 @@ def shut_down(guest: Guest) -> None:
 
 
 def _ask_agent(guest: Guest) -> bool:
-    """False where there is nobody to ask."""
+    """Ask the agent to shut the guest down. Returns False if there is no agent."""
     if not guest.has_agent():
         return False
     guest.is_leaving = True
@@ -462,7 +462,7 @@ def take_down(guest: Guest, *, hopeless: bool = False) -> None:
 
 
 class _NotBack(Exception):
-    """The guest did not come back as it was, and in which way; *hopeless* where it is of no use to ask it for more."""
+    """The guest did not come back as it was, and in which way; *hopeless* if it is of no use to ask it for more."""
 
     def __init__(self, why: str, *, hopeless: bool = False) -> None:
         super().__init__(why)
@@ -479,7 +479,7 @@ _DEAD = {
 def _wait_until_back(
     guest: Guest, before: Wellbeing | None, said: Console, *, patience: int = 1
 ) -> list[str]:
-    """Wait for the guest to answer and to look as it did; what is to be remarked of it. Raises _NotBack.
+    """Wait for the guest to answer and to look as it did. Returns remarks. Raises _NotBack.
 
     The limit is *patience* times the policy's `boot_seconds`.
     """
@@ -520,7 +520,7 @@ def _wait_for_answer(guest: Guest, limit: int, deadline: float, said: Console) -
 
 
 def _wait_until_well(guest: Guest, before: Wellbeing, deadline: float) -> list[str]:
-    """Wait until systemd has started everything and nothing is missing that was there. Raises _NotBack."""
+    """Wait until systemd has started everything and all is there that was there. Returns remarks. Raises _NotBack."""
     settled: float | None = None
     while True:
         now, missing = _ask(guest, lambda _domain: _look(guest, before))
@@ -542,7 +542,7 @@ def _wait_until_well(guest: Guest, before: Wellbeing, deadline: float) -> list[s
 
 
 def answers(guest: Guest) -> bool:
-    """Does somebody inside answer now?"""
+    """True if the guest answers from inside now."""
     guest.forget()
     return _ask(guest, lambda _domain: guest.is_answering())
 
@@ -561,7 +561,7 @@ def _look(guest: Guest, before: Wellbeing) -> tuple[Wellbeing | None, list[str]]
 
 
 def _boot(guest: Guest) -> str:
-    """What identifies this boot of the guest; "" where nobody can read it."""
+    """Return the id of this boot of the guest, "" if it cannot be read."""
     try:
         read = "cat /proc/sys/kernel/random/boot_id"
         return _ask(
@@ -572,7 +572,7 @@ def _boot(guest: Guest) -> str:
 
 
 def _stays_up(guest: Guest, seconds: float, said: Console) -> None:
-    """Raises _NotBack where the guest goes off, crashes, or says that its boot ended, within *seconds*."""
+    """Raise _NotBack if the guest goes off, crashes, or prints that its boot ended, within *seconds*."""
     deadline = time.monotonic() + seconds
     while True:
         if not is_active(guest):

@@ -1,7 +1,7 @@
 """States in which a change would be lost or would break something: the change is then withheld, with its reason.
 
-Asked by the engine before a change is planned or applied; fixers know nothing of it. A verdict says what is;
-a state only says what must not be done now.
+The engine asks before a change is planned or applied. Fixers know nothing of it. A verdict is about the present
+state. A precondition is only about the change that must not be made now.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ _NAMES = 3
 
 
 def why_not_applied(guest: Guest, change: Change) -> str | None:
-    """Why *change* must not be applied to *guest* as it is now, or None.
+    """Return why *change* must not be applied to *guest* as it is now, or None.
 
     Changes inside the guest need a guest that answers; whoever proposes them has seen to that.
     """
@@ -147,7 +147,7 @@ def why_not_applied(guest: Guest, change: Change) -> str | None:
 
 
 def remark(guest: Guest, change: Change) -> str:
-    """What is to be known of *change* although it is applied; mostly nothing."""
+    """Return a warning about *change*, which is applied all the same; mostly ""."""
     if isinstance(change, DefinitionChange) and (names := _snapshots(guest)):
         return (
             f"reverting to the snapshot {_told(names)} brings the old definition back"
@@ -156,9 +156,9 @@ def remark(guest: Guest, change: Change) -> str:
 
 
 def why_not_started(guest: Guest, *, lately: bool = False) -> str | None:
-    """Why *guest*, which is off, must not be started for a look inside, or None.
+    """Return why *guest*, which is off, must not be started for a look inside, or None.
 
-    *lately*: who else uses its images is told as it was a moment ago.
+    *lately*: other users of its images may be as they were a moment ago.
     """
     if system := guest.persistent.other_system:
         return othersystem.words(system)
@@ -171,7 +171,7 @@ def why_not_started(guest: Guest, *, lately: bool = False) -> str | None:
         return f"its on_poweroff is {policy}: it would not go off again"
     channels = guest.persistent.root.iterfind("devices/channel/target")
     if guest.ssh is None and not any(
-        one.get("name") == AGENT_CHANNEL for one in channels
+        target.get("name") == AGENT_CHANNEL for target in channels
     ):
         return "nobody could look inside: it has no agent's channel, and the inventory does not name ssh for it"
     if devices := host_devices.taken_by(guest, guest.persistent):
@@ -205,7 +205,7 @@ def _why_not_transient(guest: Guest) -> str | None:
 
 
 def manager(definition: Definition) -> str | None:
-    """The system that writes this definition from its own records, by the metadata it left, or None."""
+    """Return the system that writes this definition from its own records, by the metadata that it left, or None."""
     metadata = definition.root.find("metadata")
     for element in metadata if metadata is not None else ():
         if not isinstance(element.tag, str):
@@ -230,7 +230,7 @@ def _why_not_managed(guest: Guest) -> str | None:
 
 
 def _why_not_confined(guest: Guest) -> str | None:
-    """An agent that SELinux confines would fail half way: what it starts reads much and writes little."""
+    """Return a reason if SELinux confines the agent: its commands read much, write little and would fail half way."""
     if not guest.has_facts or guest.facts.confined is None:
         return None
     way = (
@@ -253,7 +253,7 @@ def _why_not_running(guest: Guest) -> str | None:
 
 
 def _why_not_with_a_job(guest: Guest) -> str | None:
-    """A job that copies or rewrites the definition or the disks: what is changed meanwhile would be lost."""
+    """Return a reason if a job copies or rewrites the definition or the disks: a change meanwhile would be lost."""
     if not guest.is_running:
         return None
     if tuple(guest.domain.state()[:2]) in _MIGRATES:
@@ -269,17 +269,17 @@ def _why_not_with_a_job(guest: Guest) -> str | None:
             partial(guest.domain.blockJobInfo, disk.target, 0), {}
         )
         if job or "mirror" in disk.parts:
-            what = (
+            work = (
                 _BLOCK_JOBS.get(job.get("type", 0), "a block job")
                 if job
                 else "a mirror"
             )
-            return f"{what} of disk {disk.target} is running: wait until that is over"
+            return f"{work} of disk {disk.target} is running: wait until that is over"
     return None
 
 
 def _why_not_with_managed_save(guest: Guest) -> str | None:
-    """The image has a definition of its own, which the next start resumes (virsh, managedsave)."""
+    """Return a reason if there is a managed-save image: it has its own definition, which the next start resumes."""
     if not guest.domain.hasManagedSaveImage(0):
         return None
     return (
@@ -301,7 +301,7 @@ def _why_not_heard(guest: Guest) -> str | None:
 
 @dataclass(frozen=True)
 class _Alteration:
-    """What a change of the definition does to the hardware, in words, and the target names it drops or brings."""
+    """The hardware that a change of the definition alters, in words, and the target names that it drops or brings."""
 
     hardware: tuple[str, ...]
     targets: tuple[str, ...]
@@ -317,12 +317,12 @@ def _altered(change: DefinitionChange) -> _Alteration:
         hardware.append("a controller")
     matched, _, _ = pairs(before, after)
     hardware += [
-        f"the bus of {one.target}" for one, other in matched if one.bus != other.bus
+        f"the bus of {disk.target}" for disk, other in matched if disk.bus != other.bus
     ]
     hardware += [
-        f"the address of {one.target}"
-        for one, other in matched
-        if one.bus == other.bus and one.address and one.address != other.address
+        f"the address of {disk.target}"
+        for disk, other in matched
+        if disk.bus == other.bus and disk.address and disk.address != other.address
     ]
     names = {disk.target for disk in before.all_disks} ^ {
         disk.target for disk in after.all_disks
@@ -333,16 +333,19 @@ def _altered(change: DefinitionChange) -> _Alteration:
 def _controllers(
     definition: Definition,
 ) -> set[tuple[str | None, str | None, str | None]]:
-    found = definition.root.iterfind("devices/controller")
-    return {(one.get("type"), one.get("index"), one.get("model")) for one in found}
+    elements = definition.root.iterfind("devices/controller")
+    return {
+        (element.get("type"), element.get("index"), element.get("model"))
+        for element in elements
+    }
 
 
 def _moment_that_holds(guest: Guest, alteration: _Alteration) -> str | None:
     """A snapshot embeds a whole definition; a checkpoint, and the bitmaps of it, go by the names of targets."""
-    what = ", ".join(alteration.hardware)
-    if what and (names := _snapshots(guest)):
+    hardware = ", ".join(alteration.hardware)
+    if hardware and (names := _snapshots(guest)):
         return (
-            f"the snapshot {_told(names)} holds the hardware as it is, and {what} would change: "
+            f"the snapshot {_told(names)} holds the hardware as it is, and {hardware} would change: "
             f"a revert brings the old hardware to a guest that is set up for the new; delete the snapshots first"
         )
     if alteration.targets and (names := _checkpoints(guest)):
@@ -355,15 +358,17 @@ def _moment_that_holds(guest: Guest, alteration: _Alteration) -> str | None:
 
 
 def _snapshots(guest: Guest) -> list[str]:
-    found: list[libvirt.virDomainSnapshot] = _asked(guest.domain.listAllSnapshots, [])
-    return [one.getName() for one in found]
+    snapshots: list[libvirt.virDomainSnapshot] = _asked(
+        guest.domain.listAllSnapshots, []
+    )
+    return [snapshot.getName() for snapshot in snapshots]
 
 
 def _checkpoints(guest: Guest) -> list[str]:
-    found: list[libvirt.virDomainCheckpoint] = _asked(
+    checkpoints: list[libvirt.virDomainCheckpoint] = _asked(
         guest.domain.listAllCheckpoints, []
     )
-    return [one.getName() for one in found]
+    return [checkpoint.getName() for checkpoint in checkpoints]
 
 
 def _told(names: list[str]) -> str:
@@ -372,7 +377,7 @@ def _told(names: list[str]) -> str:
 
 
 def _asked(ask: Callable[[], T], nothing: T) -> T:
-    """What libvirt answers, or *nothing* where its driver has no such thing. Raises libvirtError for the rest."""
+    """Return libvirt's answer, or *nothing* if its driver has no such thing. Raises libvirtError for the rest."""
     try:
         return ask()
     except libvirt.libvirtError as exc:
@@ -394,7 +399,7 @@ def _stands_on(guest: Guest) -> str | None:
 
 
 def _lost_by_power_cycle(guest: Guest) -> str | None:
-    """What only the running QEMU has, and what would start on something else."""
+    """Return a reason if a power cycle would lose what only the running QEMU has, or change a disk's image."""
     live = guest.live
     if live is None:
         return None
@@ -405,9 +410,9 @@ def _lost_by_power_cycle(guest: Guest) -> str | None:
     if attached:
         names = ", ".join(disk.target for disk in attached)
         return f"disk {names} is attached but not defined, a power cycle would lose it: define it or detach it first"
-    for one, other in matched:
-        if one.device in ("disk", "lun") and one.identity != other.identity:
-            return f"disk {one.target} runs on {one.place}, a start would use {other.place}: mend that first"
+    for disk, other in matched:
+        if disk.device in ("disk", "lun") and disk.identity != other.identity:
+            return f"disk {disk.target} runs on {disk.place}, a start would use {other.place}: mend that first"
     for disk in live.disks:
         if disk.transient:
             return f"disk {disk.target} is transient: what was written on it since the start would be lost"
@@ -418,7 +423,7 @@ def _lost_by_power_cycle(guest: Guest) -> str | None:
 
 
 def _why_not_taken(guest: Guest) -> str | None:
-    """What is defined and not attached may be somebody else's by now, and a start would take it."""
+    """Return a reason if a start would take a disk or device that is not attached and may be in use by others now."""
     live = guest.live
     if live is None:
         return None
@@ -431,14 +436,16 @@ def _why_not_taken(guest: Guest) -> str | None:
             return f"disk {disk.target} is defined and not attached, and {reason}: take it from one of them"
     here = set(host_devices.taken_by(guest, live))
     if new := [
-        one for one in host_devices.taken_by(guest, guest.persistent) if one not in here
+        device
+        for device in host_devices.taken_by(guest, guest.persistent)
+        if device not in here
     ]:
         return f"{new[0]} is defined and not attached: a start would take it from the host, or from another guest"
     return None
 
 
 def _why_not_shared(guest: Guest, paths: Iterable[str]) -> str | None:
-    """Images that are written to from outside, while the guest is off."""
+    """Return a reason if others use the images at *paths*, which are written from outside while the guest is off."""
     return image_users.why_not_alone(
         guest, [image_users.written_from_outside(guest, path) for path in paths]
     )
@@ -455,21 +462,20 @@ def _why_not_mounted_by_hand(cycle: PowerCycle) -> str | None:
 
 
 def _plugged(definition: Definition) -> set[str]:
-    """Network interfaces by their MAC address, and host devices by what they are."""
+    """Return network interfaces by their MAC address, and host devices by their address or kind."""
     root = definition.root
-    found = {
-        f"interface {one.get('address')}"
-        for one in root.iterfind("devices/interface/mac")
+    plugged = {
+        f"interface {mac.get('address')}"
+        for mac in root.iterfind("devices/interface/mac")
     }
-    for one in root.iterfind("devices/hostdev/source"):
-        by_kind = (
-            one.find("vendor") is not None
-        )  # libvirt adds where a USB device of that kind was found
+    for source in root.iterfind("devices/hostdev/source"):
+        # libvirt adds the address at which a USB device of that kind was found
+        by_kind = source.find("vendor") is not None
         parts = [
             f"{key}={value}"
-            for part in one.iter()
+            for part in source.iter()
             if not (by_kind and part.tag == "address")
             for key, value in sorted(part.items())
         ]
-        found.add(f"hostdev {' '.join(parts)}")
-    return found
+        plugged.add(f"hostdev {' '.join(parts)}")
+    return plugged

@@ -60,10 +60,11 @@ class _Copy:
         return _file_at(self.path)
 
     @classmethod
-    def _of(cls, path: str | File, found: Scan, expected: int) -> Self:
-        file, one = path if isinstance(path, File) else _file_at(path), found.identity
+    def _of(cls, path: str | File, scan: Scan, expected: int) -> Self:
+        file = path if isinstance(path, File) else _file_at(path)
+        identity = scan.identity
         top = file.folder
-        read = (one.device, one.inode, one.size, one.mtime_ns)
+        read = (identity.device, identity.inode, identity.size, identity.mtime_ns)
         return cls(file.path, *read, expected, top.path, top.device, top.inode)
 
 
@@ -81,8 +82,8 @@ class HolePunch(_Copy):
     kind: ClassVar[str] = "hole-punch"
 
     @classmethod
-    def of(cls, path: str | File, found: Scan) -> HolePunch:
-        return cls._of(path, found, found.excess - found.pinned)
+    def of(cls, path: str | File, scan: Scan) -> HolePunch:
+        return cls._of(path, scan, scan.excess - scan.pinned)
 
     @property
     def diff(self) -> str:
@@ -90,19 +91,19 @@ class HolePunch(_Copy):
         return f"punch holes where {printable(self.path)} holds zeros: {come} come back; its content stays"
 
     def apply(self, hypervisor: Hypervisor) -> dict[str, str]:
-        with _own(hypervisor, self) as one:
-            before, free = os.fstat(one.descriptor), holes.free_bytes(one.descriptor)
+        with _own(hypervisor, self) as copy:
+            before, free = os.fstat(copy.descriptor), holes.free_bytes(copy.descriptor)
             meter = holes.Meter(
                 self.path, min(self.size, before.st_blocks * 512), hypervisor.progress
             )
             try:
                 holes.punch_out(
-                    one.descriptor, one.still_ours, _asking(one.still_ours, meter)
+                    copy.descriptor, copy.still_ours, _asking(copy.still_ours, meter)
                 )
             except ProbeError as exc:
                 raise ChangeFailed(f"{self.path}: {exc}") from exc
-            freed = (before.st_blocks - os.fstat(one.descriptor).st_blocks) * 512
-            came = holes.free_bytes(one.descriptor) - free
+            freed = (before.st_blocks - os.fstat(copy.descriptor).st_blocks) * 512
+            came = holes.free_bytes(copy.descriptor) - free
         note = f"{size(freed)} ({freed} bytes) came back"
         if came < freed // 2:
             # btrfs frees an extent when nothing of it is in use any more
@@ -127,8 +128,8 @@ class SparseRewrite(_Copy):
     held_by: str = ""
 
     @classmethod
-    def of(cls, path: str | File, found: Scan, held_by: str = "") -> SparseRewrite:
-        return replaced(cls._of(path, found, found.excess), held_by=held_by)
+    def of(cls, path: str | File, scan: Scan, held_by: str = "") -> SparseRewrite:
+        return replaced(cls._of(path, scan, scan.excess), held_by=held_by)
 
     @property
     def diff(self) -> str:
@@ -144,23 +145,23 @@ class SparseRewrite(_Copy):
 
     @property
     def spare(self) -> str:
-        """What the new file is called for a moment, beside the copy."""
+        """The name of the new file for a moment, beside the copy."""
         return replace.beside(os.path.basename(self.path), self.inode)
 
     def apply(self, hypervisor: Hypervisor) -> dict[str, str]:
-        with _own(hypervisor, self) as one:
-            if replace.called(one.folder, self.spare) is not None:
+        with _own(hypervisor, self) as copy:
+            if replace.called(copy.folder, self.spare) is not None:
                 raise ChangeFailed(f"{self.path}: {self.spare} {replace.IN_THE_WAY}")
-            before = os.fstat(one.descriptor)
+            before = os.fstat(copy.descriptor)
             meter = holes.Meter(
                 self.path,
                 2 * min(self.size, before.st_blocks * 512),
                 hypervisor.progress,
             )
-            new = replace.made_beside(one.folder, self.spare)
+            new = replace.made_beside(copy.folder, self.spare)
             try:
-                _write_anew(one, new, before, meter)
-                if not same_content(one.descriptor, new, self.size, one.still_ours):
+                _write_anew(copy, new, before, meter)
+                if not same_content(copy.descriptor, new, self.size, copy.still_ours):
                     raise ChangeFailed(
                         "the new file does not read as the old; the old one stays"
                     )
@@ -169,14 +170,14 @@ class SparseRewrite(_Copy):
                     raise ChangeFailed(
                         "this filesystem keeps no holes: a rewrite takes as much"
                     )
-                replace.put_in_place(one, new, self.spare)
+                replace.put_in_place(copy, new, self.spare)
                 backup.rewritten(hypervisor, file_id(before), file_id(os.fstat(new)))
             except ChangeFailed as exc:
                 raise ChangeFailed(
                     f"{self.path}: {str(exc).removeprefix(f'{self.path}: ')}"
                 ) from exc
             finally:
-                replace.drop(new, one.folder, self.spare)
+                replace.drop(new, copy.folder, self.spare)
                 os.close(new)
         if self.held_by:
             note = f"it takes {size(freed)} less, which come back when the snapshots that share them are gone"
@@ -200,7 +201,7 @@ class SparseRewrite(_Copy):
             ) from exc
 
     def _left_behind(self, folder: int, name: str) -> str:
-        """Take away what the run left when it died; what there is, in words. Raises ChangeFailed, OSError."""
+        """Remove the file that a run left when it died. Returns the state in words. Raises ChangeFailed, OSError."""
         read = (self.device, self.inode)
         now, spare = replace.called(folder, name), replace.called(folder, self.spare)
         if now is None or (spare is not None and read not in (now, spare)):
@@ -212,21 +213,21 @@ class SparseRewrite(_Copy):
             )
         if spare is not None:
             os.unlink(self.spare, dir_fd=folder)
-        words = (
+        removal = (
             f", and {self.spare} that the run left beside it is removed"
             if spare is not None
             else ""
         )
         if now == read:
-            return f"it was not written anew: it is as it was{words}"
+            return f"it was not written anew: it is as it was{removal}"
         if spare is not None:
-            return f"it stays sparse: its content is the same{words}"
+            return f"it stays sparse: its content is the same{removal}"
         return "another file lies there than the one that was read: the rewrite, or a newer copy; it is left"
 
 
 @contextmanager
 def _own(hypervisor: Hypervisor, copy: _Copy) -> Iterator[HeldFile]:
-    """The file open for writing while nothing else has it open. Raises ChangeFailed where that may not be."""
+    """Open the file for writing while nothing else has it open. Raises ChangeFailed if that may not be."""
     path = copy.path
     with ExitStack() as stack:
         try:
@@ -260,7 +261,7 @@ _GET_FLAGS, _SET_FLAGS, _NOCOW = 0x80086601, 0x40086602, 0x00800000
 
 
 def _keep_flags(old: int, new: int) -> None:
-    """Let *new*, still empty, be without copy on write where *old* is (chattr +C)."""
+    """Let *new*, still empty, be without copy on write if *old* is (chattr +C)."""
     try:
         flags = struct.unpack("=l", fcntl.ioctl(old, _GET_FLAGS, bytes(8))[:4])[0]
         if flags & _NOCOW:
@@ -288,7 +289,7 @@ def _write_sparsely(
     still_ours: holes.StillOurs,
     meter: holes.Meter,
 ) -> None:
-    """Write what of *old* is not zeros into *new*. Constant memory."""
+    """Write the parts of *old* that are not zeros into *new*. Constant memory."""
     os.ftruncate(new, before.st_size)
     zeros = holes.Overlap(
         holes.zero_spans(old, before.st_size, _asking(still_ours, meter))
@@ -314,22 +315,20 @@ def _copy(
 
 
 def _write_anew(
-    one: HeldFile, new: int, before: os.stat_result, meter: holes.Meter
+    copy: HeldFile, new: int, before: os.stat_result, meter: holes.Meter
 ) -> None:
     """Let *new*, still empty, be the same file to its users, with holes, and on the disk."""
-    _keep_flags(one.descriptor, new)
-    _write_sparsely(one.descriptor, new, before, one.still_ours, meter)
-    replace.take_over(one.descriptor, new, before)
+    _keep_flags(copy.descriptor, new)
+    _write_sparsely(copy.descriptor, new, before, copy.still_ours, meter)
+    replace.take_over(copy.descriptor, new, before)
     os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
     os.fsync(new)
 
 
-def same_content(
-    one: int, other: int, length: int, still_ours: holes.StillOurs
-) -> bool:
-    """Do both read alike over *length* bytes? Constant memory."""
+def same_content(old: int, new: int, length: int, still_ours: holes.StillOurs) -> bool:
+    """True if both read alike over *length* bytes, and *new* ends there. Constant memory."""
     for position in range(0, length, _CHUNK):
         still_ours()
-        if os.pread(one, _CHUNK, position) != os.pread(other, _CHUNK, position):
+        if os.pread(old, _CHUNK, position) != os.pread(new, _CHUNK, position):
             return False
-    return os.fstat(other).st_size == length
+    return os.fstat(new).st_size == length

@@ -66,7 +66,7 @@ class AmendCycle(PowerCycle):
         return f"shut down; {commands}; start, wait for it to answer; roll back where it does not"
 
     def resume(self, guest: Guest) -> dict[str, str]:
-        """Amend, and bring the guest back whatever came of that. Raises ChangeFailed where an image was not amended."""
+        """Amend, and bring the guest back whatever came of that. Raises ChangeFailed if an image was not amended."""
         trouble = ""
         if not is_active(guest):
             guest.hypervisor.progress(f"{guest.name}: amending its images")
@@ -97,9 +97,9 @@ def amend(guest: Guest, path: str) -> None:
     name = "json:" + json.dumps(node)
     result = shell.run(f"timeout -k 5 {_SECONDS} qemu-img amend -o compat=1.1 %s", name)
     if result.rc != 0:
-        words = " ".join(result.stderr.replace(name, path).split())[:300]
+        why = " ".join(result.stderr.replace(name, path).split())[:300]
         raise ChangeFailed(
-            f"{path}: qemu-img amend: {words or f'it ended with status {result.rc}'}"
+            f"{path}: qemu-img amend: {why or f'it ended with status {result.rc}'}"
         )
     if (
         host_image.header(
@@ -113,7 +113,7 @@ def amend(guest: Guest, path: str) -> None:
 
 
 def _expect_image_of(guest: Guest, path: str) -> None:
-    """Raises ChangeFailed where no disk of *guest* lies at *path*: a journal may name any file of the host."""
+    """Raise ChangeFailed if no disk of *guest* lies at *path*: a journal may name any file of the host."""
     for disk in guest.disks:
         with suppress(NotApplicable, NotAssessable):
             if path_of(disk) == path:
@@ -122,9 +122,9 @@ def _expect_image_of(guest: Guest, path: str) -> None:
 
 
 def amendment(disk: Disk) -> ImageAmend | AmendCycle:
-    """What amends the image of *disk*; a running guest is power-cycled for it, once for all of its images.
+    """Return the change that amends the image of *disk*. A running guest is power-cycled once for all of its images.
 
-    Raises Withheld where it runs and nobody could tell whether it comes back.
+    Raises Withheld if it runs and reclaim could not see whether it comes back.
     """
     guest = disk.guest
     path = inspect(disk).image.path
@@ -152,13 +152,13 @@ def amendment(disk: Disk) -> ImageAmend | AmendCycle:
 
 
 def _to_amend(guest: Guest) -> list[str]:
-    """The images of *guest* that are to be amended."""
-    found = []
+    """Return the paths of the images of *guest* that are to be amended."""
+    paths = []
     for disk in guest.disks:
         try:
-            one = inspect(disk)
+            inspected = inspect(disk)
         except (NotApplicable, NotAssessable, ProbeError):
             continue
-        if any(obstacle.amend for obstacle in obstacles(one, guest.name)):
-            found.append(one.image.path)
-    return found
+        if any(obstacle.amend for obstacle in obstacles(inspected, guest.name)):
+            paths.append(inspected.image.path)
+    return paths

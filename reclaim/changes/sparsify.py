@@ -1,6 +1,6 @@
 """A guest that is off, seen and trimmed from the host by guestfs-tools: virt-df and virt-sparsify --in-place.
 
-They read the image in an appliance of their own, a small virtual machine: what is in the image never meets the host.
+They read the image in an appliance of their own, a small virtual machine: its content never meets the host.
 """
 
 from __future__ import annotations

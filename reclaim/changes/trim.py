@@ -61,7 +61,7 @@ class Trim:
         return {"note": f"{note}; not {'; '.join(failed[:_PATHS])}" if failed else note}
 
     def _by_agent(self, guest: Guest) -> tuple[int, list[str]]:
-        """Bytes that the agent says it trimmed, and what failed by mount point."""
+        """Return the bytes that the agent reports as trimmed, and the failures by mount point."""
         answer = guest.agent.command("guest-fstrim", seconds=TRIM_SECONDS)
         paths = answer.get("paths") if isinstance(answer, dict) else None
         if not isinstance(paths, list):
@@ -69,17 +69,17 @@ class Trim:
                 f"{self.guest}: the guest agent's answer to guest-fstrim has no paths"
             )
         trimmed, failed = 0, []
-        for one in paths:
-            if not isinstance(one, dict):
+        for trim in paths:
+            if not isinstance(trim, dict):
                 raise ProbeError(
                     f"{self.guest}: the guest agent's answer to guest-fstrim cannot be parsed"
                 )
-            if one.get("error"):
+            if trim.get("error"):
                 failed.append(
-                    f"{str(one.get('path'))[:100]}: {str(one['error'])[:100]}"
+                    f"{str(trim.get('path'))[:100]}: {str(trim['error'])[:100]}"
                 )
-            elif isinstance(one.get("trimmed"), int):
-                trimmed += one["trimmed"]
+            elif isinstance(trim.get("trimmed"), int):
+                trimmed += trim["trimmed"]
         return trimmed, failed
 
     def _by_command(self, guest: Guest) -> tuple[int, list[str]]:

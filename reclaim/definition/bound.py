@@ -1,7 +1,7 @@
-"""What a definition binds by a name or a place that a change would take away: QEMU's own arguments (`qemuargs`).
+"""QEMU's own arguments (`qemuargs`) that are bound to a name or a place that a change would take away.
 
 libvirt hands those on unread. A `-set device.virtio-disk0.…` of a disk that has another id by then keeps QEMU from
-starting; an override or a `-global` of one that went to another driver is lost without a word; a device with a PCI
+starting. An override or a `-global` of one that went to another driver is lost without a word. A device with a PCI
 slot of its own keeps QEMU from starting when libvirt has given that slot away. So such a change is withheld.
 """
 
@@ -63,10 +63,11 @@ _ADAPTERS = (
 )
 
 _UNREAD = "whose file reclaim does not read, and which may name the disk or take its new place"
+_UNKNOWN_SLOT = "which takes a PCI slot that libvirt does not know of"
 
 
 def alias(disk: DiskView, definition: Definition) -> str:
-    """The id that libvirt gives the disk: `virtio-disk0`, `sata0-0-1`, or the one that the user gave it."""
+    """Return the id that libvirt gives the disk: `virtio-disk0`, `sata0-0-1`, or the one that the user gave it."""
     given = disk.parts.get("alias", {}).get("name", "")
     if given.startswith(_USERS):
         return given
@@ -82,13 +83,10 @@ def alias(disk: DiskView, definition: Definition) -> str:
 def _address(disk: DiskView, number: int) -> tuple[str, str, str, str]:
     address = disk.address
     if address.get("type", "drive") != "drive" or "unit" not in address:
-        units = _UNITS[disk.bus]
-        at = divmod(number, units)
-        return (
-            ("0", str(at[0]), "0", str(at[1]))
-            if disk.bus == "ide"
-            else (str(at[0]), "0", "0", str(at[1]))
-        )
+        upper, unit = divmod(number, _UNITS[disk.bus])
+        if disk.bus == "ide":
+            return ("0", str(upper), "0", str(unit))
+        return (str(upper), "0", "0", str(unit))
     return (
         address.get("controller", "0"),
         address.get("bus", "0"),
@@ -98,16 +96,15 @@ def _address(disk: DiskView, number: int) -> tuple[str, str, str, str]:
 
 
 def _is_lsilogic(definition: Definition, index: str) -> bool:
-    found = next(
-        (one for one in definition.scsi_controllers if one.index == index), None
-    )
-    return (
-        found or ControllerView({"type": "scsi"}, {}, definition.arch)
-    ).effective_model == "lsilogic"
+    for controller in definition.scsi_controllers:
+        if controller.index == index:
+            return controller.effective_model == "lsilogic"
+    added = ControllerView({"type": "scsi"}, {}, definition.arch)
+    return added.effective_model == "lsilogic"
 
 
 def _number(target: str) -> int:
-    """The number that the letters of the target stand for (virDiskNameToIndex): vda is 0, vdaa is 26."""
+    """Return the number that the letters of the target stand for (virDiskNameToIndex): vda is 0, vdaa is 26."""
     match = re.fullmatch(r"(?:fd|hd|vd|sd|xvd|ubd)([a-z]{1,4})\d*", target)
     number = 0
     for letter in match[1] if match else "a":
@@ -126,7 +123,7 @@ def _refuse(reason: str | None, why: str) -> None:
 
 
 def refuse_to_move(edit: Edit, disk: Element) -> None:
-    """Raise Withheld where something is bound to *disk* as it is on its bus, other than to an alias of the user's."""
+    """Raise Withheld if an argument is bound to *disk* as it is on its bus, other than to an alias of the user's."""
     if not qemuargs.is_there(edit.root):
         return
     root = edit.root
@@ -157,7 +154,7 @@ def refuse_to_move(edit: Edit, disk: Element) -> None:
 def refuse_to_place(
     edit: Edit, disk: Element, index: str, target: str, unit: str
 ) -> None:
-    """Raise Withheld where something is at that place of SCSI controller *index*, or has the name that goes with it."""
+    """Raise Withheld if an argument takes that place of SCSI controller *index*, or the name that goes with it."""
     if not qemuargs.is_there(edit.root):
         return
     view, definition = _view(edit, disk)
@@ -173,7 +170,7 @@ def refuse_to_place(
 
 
 def refuse_to_rename(edit: Edit, disk: Element) -> None:
-    """Raise Withheld where something is bound to the id of *disk*, which changes with its controller or its place."""
+    """Raise Withheld if an argument is bound to the id of *disk*, which changes with its controller or its place."""
     if not qemuargs.is_there(edit.root):
         return
     _refuse(qemuargs.reading_a_file(edit.root), _UNREAD)
@@ -181,7 +178,7 @@ def refuse_to_rename(edit: Edit, disk: Element) -> None:
 
 
 def refuse_to_change(edit: Edit, controller: ControllerView) -> None:
-    """Raise Withheld where something is bound to the SCSI *controller*, or to a driver of its kind."""
+    """Raise Withheld if an argument is bound to the SCSI *controller*, or to a driver of its kind."""
     _refuse(qemuargs.reading_a_file(edit.root), _UNREAD)
     _refuse(
         qemuargs.naming(edit.root, [_id(edit, controller.index)]),
@@ -194,7 +191,7 @@ def refuse_to_change(edit: Edit, controller: ControllerView) -> None:
 
 
 def refuse_to_add(edit: Edit, index: str) -> None:
-    """Raise Withheld where something has the id of a new SCSI controller *index*."""
+    """Raise Withheld if an argument names the id that a new SCSI controller *index* would have."""
     _refuse(qemuargs.reading_a_file(edit.root), _UNREAD)
     _refuse(
         qemuargs.naming(edit.root, [f"scsi{index}"]),
@@ -203,15 +200,14 @@ def refuse_to_add(edit: Edit, index: str) -> None:
 
 
 def _id(edit: Edit, index: str) -> str:
-    """The id of SCSI controller *index*: the one that the user gave it, or libvirt's."""
-    for one in edit.devices.iterfind("controller[@type='scsi']"):
-        given = one.find("alias")
-        if (
-            one.get("index", "0") == index
-            and given is not None
-            and given.get("name", "").startswith(_USERS)
-        ):
-            return str(given.get("name"))
+    """Return the id of SCSI controller *index*: the one that the user gave it, or libvirt's."""
+    for controller in edit.devices.iterfind("controller[@type='scsi']"):
+        given = controller.find("alias")
+        if controller.get("index", "0") != index or given is None:
+            continue
+        name = given.get("name", "")
+        if name.startswith(_USERS):
+            return str(name)
     return f"scsi{index}"
 
 
@@ -232,41 +228,38 @@ def _refuse_another_name(edit: Edit, name: str) -> None:
         qemuargs.naming(edit.root, [f"{name}/virtio-backend"]),
         "which a SCSI disk has not",
     )
-    for alias_of, names in qemuargs.overrides(edit.root):
-        if alias_of == name and (lost := sorted(names - _SHARED)):
+    for overridden, properties in qemuargs.overrides(edit.root):
+        lost = sorted(properties - _SHARED)
+        if overridden == name and lost:
             _refuse(
                 f"qemu:override sets {', '.join(lost)} of {name}",
                 "which a SCSI disk has not",
             )
-    for one in qemuargs.arguments(edit.root):
-        match = (
-            re.match(rf"device\.{re.escape(name)}\.([\w-]+)=", one.value)
-            if one.option == "set"
-            else None
-        )
-        if match and match[1] not in _SHARED:
-            _refuse(one.words, "which a SCSI disk has not")
+    setting = re.compile(rf"device\.{re.escape(name)}\.([\w-]+)=")
+    for argument in qemuargs.arguments(edit.root):
+        match = setting.match(argument.value)
+        if argument.option == "set" and match and match[1] not in _SHARED:
+            _refuse(argument.words, "which a SCSI disk has not")
 
 
 # PCI slots ------------------------------------------------------------------------------------
 
 
 def _refuse_to_free_a_slot(root: Element, disk: DiskView) -> None:
-    """A device without `addr=` takes the lowest slot that is free: one that a disk leaves would be its new place."""
-    behind_a_port = (
-        disk.address.get("type") == "pci" and int(disk.address.get("bus", "0"), 0) > 0
+    """Raise Withheld if a device without `addr=`, which takes the lowest free slot, would move to the one of *disk*."""
+    address = disk.address
+    if address.get("type") == "pci" and int(address.get("bus", "0"), 0) > 0:
+        return  # behind a port of its own
+    _refuse(
+        qemuargs.taking_the_first_free_slot(root),
+        "which would move to the PCI slot that the disk leaves",
     )
-    if not behind_a_port:
-        _refuse(
-            qemuargs.taking_the_first_free_slot(root),
-            "which would move to the PCI slot that the disk leaves",
-        )
 
 
 def slot_for(edit: Edit) -> dict[str, str] | None:
-    """The address for a new PCI device, where one has to be written out; None: libvirt may choose.
+    """Return the address for a new PCI device if one has to be written out, None if libvirt may choose.
 
-    Raises Withheld where no slot is sure not to be, or to become, that of a device of QEMU's arguments.
+    Raises Withheld if any slot may be, or may become, that of a device of QEMU's arguments.
     """
     root = edit.root
     taker = qemuargs.taking_a_slot(root)
@@ -276,20 +269,16 @@ def slot_for(edit: Edit) -> dict[str, str] | None:
         qemuargs.taking_the_first_free_slot(root),
         "which would move to another PCI slot",
     )
-    why = "which takes a PCI slot that libvirt does not know of"
-    buses = [
-        one for one in edit.devices.iterfind("controller") if one.get("type") == "pci"
-    ]
-    if [one.get("model") for one in buses] != ["pci-root"]:
-        _refuse(taker, why)
-    addresses = [
-        one for one in edit.devices.iterfind("*/address") if one.get("type") == "pci"
-    ]
-    taken = qemuargs.slots(root) | {int(one.get("slot") or "0", 0) for one in addresses}
+    buses = edit.devices.iterfind("controller[@type='pci']")
+    if [bus.get("model") for bus in buses] != ["pci-root"]:
+        _refuse(taker, _UNKNOWN_SLOT)
+    addresses = edit.devices.findall("*/address[@type='pci']")
+    taken = qemuargs.slots(root)
+    taken |= {int(address.get("slot") or "0", 0) for address in addresses}
     # 0 to 2 are the chipset's and the first video's
-    slot = next((one for one in range(3, 32) if one not in taken), None)
+    slot = next((slot for slot in range(3, 32) if slot not in taken), None)
     if slot is None or not addresses:
-        _refuse(taker, why)
+        _refuse(taker, _UNKNOWN_SLOT)
     return {
         "type": "pci",
         "domain": "0x0000",
@@ -300,8 +289,5 @@ def slot_for(edit: Edit) -> dict[str, str] | None:
 
 
 def refuse_a_new_pci_device(definition: Definition) -> None:
-    """Raise Withheld where a device that libvirt places by itself could take the slot of one that it does not know."""
-    _refuse(
-        qemuargs.taking_a_slot(definition.root),
-        "which takes a PCI slot that libvirt does not know of",
-    )
+    """Raise Withheld if a device that libvirt places by itself could take the slot of one that it does not know."""
+    _refuse(qemuargs.taking_a_slot(definition.root), _UNKNOWN_SLOT)

@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from reclaim.base import masked
 from reclaim.definition.domain import Definition, DiskView, Element, attributes_of
 
 
 def flattened(root: Element) -> Counter[str]:
-    """Every element as one line of path, attributes and text, whatever the order of siblings."""
+    """Count the elements, each as one line of path, attributes and text, whatever the order of siblings."""
     lines: Counter[str] = Counter()
-    for element in root.iter():
-        if not isinstance(element.tag, str):
-            continue
-        path = "/".join(
-            [str(up.tag) for up in reversed(list(element.iterancestors()))]
-            + [element.tag]
-        )
-        attributes = " ".join(
-            f"{key}={value!r}" for key, value in sorted(attributes_of(element))
-        )
-        lines[f"{path} {attributes} {(element.text or '').strip()!r}"] += 1
+    for element in root.iter("*"):
+        attributes = _written(sorted(attributes_of(element)))
+        lines[f"{_path(element)} {attributes} {_text(element)!r}"] += 1
     return lines
 
 
+def _path(element: Element) -> str:
+    above = [str(ancestor.tag) for ancestor in element.iterancestors()]
+    return "/".join([*reversed(above), str(element.tag)])
+
+
+def _text(element: Element) -> str:
+    return (element.text or "").strip()
+
+
+def _written(attributes: Iterable[tuple[str, str]]) -> str:
+    return " ".join(f"{key}={value!r}" for key, value in attributes)
+
+
 def same(first: Definition, second: Definition) -> bool:
-    """Do both say the same, whatever white space and order of siblings they are written in?"""
+    """True if both have the same elements, whatever their white space and the order of siblings."""
     return flattened(first.root) == flattened(second.root)
 
 
 def missing_from(kept: Definition, wanted: Definition) -> list[str]:
-    """What *wanted* asked for and *kept* does not have: libvirt drops silently what it does not know.
+    """Return the elements of *wanted* that *kept* does not have: libvirt silently drops those that it does not know.
 
     Attributes that libvirt added (addresses of new controllers, defaults) are no loss.
     """
@@ -41,41 +47,42 @@ def missing_from(kept: Definition, wanted: Definition) -> list[str]:
     lost: list[str] = []
     # libvirt sorts devices anew, so order says nothing. The most particular first, each by what is
     # nearest to it: else a plain driver takes the place of the one with discard='unmap'.
-    for path, attributes, text in sorted(
-        _parts(wanted.root), key=lambda part: -len(part[1])
-    ):
-        fitting = [
-            i
-            for i, (p, a, t) in enumerate(pool)
-            if p == path and t == text and attributes.items() <= a.items()
-        ]
+    for part in sorted(_parts(wanted.root), key=_minus_attributes):
+        fitting = [number for number, other in enumerate(pool) if part.is_in(other)]
         if fitting:
-            del pool[min(fitting, key=lambda i: len(pool[i][1]))]
+            del pool[min(fitting, key=lambda number: len(pool[number].attributes))]
         else:
-            lost.append(
-                " ".join(
-                    [path, *(f"{key}={value!r}" for key, value in attributes.items())]
-                )
-            )
+            lost.append(f"{part.path} {_written(part.attributes.items())}".rstrip())
     return lost
 
 
-def _parts(root: Element) -> list[tuple[str, dict[str, str], str]]:
+class _Part(NamedTuple):
+    """One element of a definition, without its children."""
+
+    path: str
+    attributes: dict[str, str]
+    text: str
+
+    def is_in(self, other: _Part) -> bool:
+        if (self.path, self.text) != (other.path, other.text):
+            return False
+        return self.attributes.items() <= other.attributes.items()
+
+
+def _minus_attributes(part: _Part) -> int:
+    return -len(part.attributes)
+
+
+def _parts(root: Element) -> list[_Part]:
     parts = []
-    for element in root.iter():
-        if isinstance(element.tag, str):
-            path = "/".join(
-                [str(up.tag) for up in reversed(list(element.iterancestors()))]
-                + [element.tag]
-            )
-            parts.append(
-                (path, dict(attributes_of(element)), (element.text or "").strip())
-            )
+    for element in root.iter("*"):
+        attributes = dict(attributes_of(element))
+        parts.append(_Part(_path(element), attributes, _text(element)))
     return parts
 
 
 def diff_definitions(before: Definition, after: Definition) -> str:
-    """The difference of two definitions as people read it, without what may be a secret."""
+    """Return the difference of two definitions as people read it, without possible secrets."""
     return masked.diff_elements(before.root, after.root, before.name)
 
 
@@ -85,6 +92,10 @@ DRIVER_SETTINGS = {
     "detect_zeroes": "off",
     "discard_no_unref": "off",
 }
+
+
+#: devices of a disk that the requirements are about
+_JUDGED = ("disk", "lun")
 
 
 @dataclass(frozen=True)
@@ -103,19 +114,19 @@ class Difference:
 def pairs(
     first: Definition, second: Definition
 ) -> tuple[list[tuple[DiskView, DiskView]], list[DiskView], list[DiskView]]:
-    """The disks, cdroms and LUNs that both have, those that only *first* has, and those that only *second* has.
+    """Return the disks, cdroms and LUNs that both have, those that only *first* has, and those that only *second* has.
 
-    The same image is the same disk, whatever its bus and target; where images differ the target tells.
+    The same image is the same disk, whatever its bus and target. If images differ, the target decides.
     """
     alone, rest = list(first.all_disks), list(second.all_disks)
     matched: list[tuple[DiskView, DiskView]] = []
     for fits in (_is_unmoved, _has_the_image, _has_the_target):
         for disk in tuple(alone):
-            found = next((one for one in rest if fits(disk, one)), None)
-            if found is not None:
-                matched.append((disk, found))
+            other = next((other for other in rest if fits(disk, other)), None)
+            if other is not None:
+                matched.append((disk, other))
                 alone.remove(disk)
-                rest.remove(found)
+                rest.remove(other)
     return sorted(matched, key=lambda pair: pair[0].number), alone, rest
 
 
@@ -132,29 +143,26 @@ def _has_the_target(disk: DiskView, other: DiskView) -> bool:
 
 
 def differences(live: Definition, persistent: Definition) -> list[Difference]:
-    """Each storage setting in which the running QEMU differs from the definition."""
-    found: list[Difference] = []
+    """Return each storage setting in which the running QEMU differs from the definition."""
+    different: list[Difference] = []
     if live.machine != persistent.machine:
-        found.append(
+        different.append(
             Difference(
                 f"machine runs as {live.machine}, is defined as {persistent.machine}"
             )
         )
     matched, attached, missing = pairs(live, persistent)
-    for one, other in matched:
-        if one.device in ("disk", "lun"):
-            found += _disk_differences(one, other)
-    found += [
-        Difference(_attached_only(disk), disk)
-        for disk in attached
-        if disk.device in ("disk", "lun")
-    ]
-    found += [
-        Difference(f"disk {disk.target} is defined but not attached", defined=disk)
-        for disk in missing
-        if disk.device in ("disk", "lun")
-    ]
-    return [*found, *_controller_differences(live, persistent)]
+    for disk, defined in matched:
+        if disk.device in _JUDGED:
+            different += _disk_differences(disk, defined)
+    for disk in attached:
+        if disk.device in _JUDGED:
+            different.append(Difference(_attached_only(disk), disk))
+    for disk in missing:
+        if disk.device in _JUDGED:
+            problem = f"disk {disk.target} is defined but not attached"
+            different.append(Difference(problem, defined=disk))
+    return [*different, *_controller_differences(live, persistent)]
 
 
 def _disk_differences(live: DiskView, defined: DiskView) -> Iterator[Difference]:
@@ -173,35 +181,37 @@ def _disk_differences(live: DiskView, defined: DiskView) -> Iterator[Difference]
     for setting, default in DRIVER_SETTINGS.items():
         if now.get(setting, default) != then.get(setting, default):
             runs, wanted = now.get(setting, "absent"), then.get(setting, "absent")
-            words = f"{name}: {setting} runs as {runs}, is defined as {wanted}"
-            yield Difference(words, live, defined, setting)
+            problem = f"{name}: {setting} runs as {runs}, is defined as {wanted}"
+            yield Difference(problem, live, defined, setting)
 
 
 def _attached_only(disk: DiskView) -> str:
     words = f"disk {disk.target} is attached but not defined"
-    if (
-        disk.device == "disk"
-        and not disk.readonly
-        and disk.driver.get("discard") != "unmap"
-    ):
-        words += f", with discard {disk.driver.get('discard', 'absent')}"
-    return words
+    discard = disk.driver.get("discard", "absent")
+    if disk.device != "disk" or disk.readonly or discard == "unmap":
+        return words
+    return f"{words}, with discard {discard}"
 
 
 def _controller_differences(
     live: Definition, persistent: Definition
 ) -> Iterator[Difference]:
-    now = {one.index: one.model or "without a model" for one in live.scsi_controllers}
-    then = {
-        one.index: one.model or "without a model" for one in persistent.scsi_controllers
-    }
+    now, then = _models(live), _models(persistent)
     for index in dict.fromkeys([*now, *then]):
+        runs, wanted = now.get(index, "absent"), then.get(index, "absent")
         if now.get(index) != then.get(index):
             yield Difference(
-                f"controller scsi {index} runs as {now.get(index, 'absent')}, is defined as {then.get(index, 'absent')}"
+                f"controller scsi {index} runs as {runs}, is defined as {wanted}"
             )
 
 
+def _models(definition: Definition) -> dict[str, str]:
+    models = {}
+    for controller in definition.scsi_controllers:
+        models[controller.index] = controller.model or "without a model"
+    return models
+
+
 def storage_differences(live: Definition, persistent: Definition) -> list[str]:
-    """`differences` in words."""
-    return [one.words for one in differences(live, persistent)]
+    """Return `differences` in words."""
+    return [difference.words for difference in differences(live, persistent)]

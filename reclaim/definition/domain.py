@@ -1,7 +1,7 @@
-"""A guest's domain XML: what a check reads, and how a fixer proposes another.
+"""A guest's domain XML: the views that a check reads, and the edits that a fixer proposes.
 
-The views read libvirt's own element names. Editing works on a copy of the tree, so whatever is not
-named by the edit stays: comments in metadata, namespaces, secrets, element order.
+The views read libvirt's own element names. Editing works on a copy of the tree, so everything that the
+edit does not name stays: comments in metadata, namespaces, secrets, element order.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ NOTHING: Mapping[str, str] = {}
 Element = etree._Element  # noqa: SLF001 (lxml has no other name for it)
 
 
-def parse_xml(xml: str, what: str, parser: etree.XMLParser = _PARSER) -> Element:
-    """Parse *xml*. Raises ProbeError naming *what* where it is not well-formed or absurdly large."""
+def parse_xml(xml: str, label: str, parser: etree.XMLParser = _PARSER) -> Element:
+    """Parse *xml*. Raises ProbeError naming *label* if it is not well-formed or absurdly large."""
     if len(xml) > _MAX_XML_BYTES:
         raise ProbeError(
-            f"{what}: the XML has {len(xml)} characters, more than reclaim reads"
+            f"{label}: the XML has {len(xml)} characters, more than reclaim reads"
         )
     try:
         return etree.fromstring(xml.encode(), parser)
     except (etree.XMLSyntaxError, UnicodeEncodeError) as exc:
-        raise ProbeError(f"{what}: the XML cannot be parsed: {exc}") from exc
+        raise ProbeError(f"{label}: the XML cannot be parsed: {exc}") from exc
 
 
 #: QEMU's own arguments (`reclaim.definition.qemuargs`)
@@ -67,6 +67,8 @@ _ARGUMENTS = "{http://libvirt.org/schemas/domain/qemu/1.0}commandline"
 
 #: types whose source is told by children too; NVMe namespaces differ in nothing but the PCI address
 _ELSEWHERE = ("network", "nvme")
+#: attributes of a source that are libvirt's own business: they do not tell it from others
+_NOT_TELLING = ("index", "startupPolicy")
 
 
 class DiskView(NamedTuple):
@@ -74,7 +76,7 @@ class DiskView(NamedTuple):
 
     xml: str
     number: int
-    #: libvirt's default where the attribute is missing
+    #: libvirt's default if the attribute is missing
     device: str
     type: str
     model: str | None
@@ -84,12 +86,12 @@ class DiskView(NamedTuple):
     readonly: bool
     #: the attributes of `<driver>`; empty where the element is missing
     driver: Mapping[str, str]
-    #: the attributes of `<source>`; empty where the drive has no medium
+    #: the attributes of `<source>`; empty if the drive has no medium
     source: Mapping[str, str]
     #: the attributes of the first child of each tag
     parts: Mapping[str, Mapping[str, str]]
     serial: str | None
-    #: where a source that is no path lies: the attributes of its `<host>` and `<address>` elements
+    #: the place of a source that is no path: the attributes of its `<host>` and `<address>` elements
     places: tuple[Mapping[str, str], ...]
 
     @classmethod
@@ -101,16 +103,11 @@ class DiskView(NamedTuple):
         kind = attributes.get("type", "file")
         places: tuple[Mapping[str, str], ...] = ()
         if kind in _ELSEWHERE and "source" in parts:
-            found = next(element.iterchildren("source"))
-            places = tuple(
-                [
-                    dict(one.items())
-                    for tag in ("host", "address")
-                    for one in found.iterchildren(tag)
-                ]
-            )
+            source = next(element.iterchildren("source"))
+            children = [*source.iterchildren("host"), *source.iterchildren("address")]
+            places = tuple([dict(child.items()) for child in children])
         target = parts.get("target", NOTHING)
-        serial = (element.findtext("serial") or "") if "serial" in parts else None
+        serial = element.findtext("serial") if "serial" in parts else None
         # by position: names would cost a tenth of the whole
         return cls(
             xml,
@@ -153,30 +150,31 @@ class DiskView(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """What tells this disk from others whatever its bus and target are: its source."""
-        parts = [
-            f"{key}={value}"
-            for key, value in sorted(self.source.items())
-            if key not in ("index", "startupPolicy")
-        ]
-        for place in self.places:
-            parts += [f"{key}={value}" for key, value in sorted(place.items())]
+        """The source of the disk, by which it is known whatever its bus and target are."""
+        telling = dict(self.source)
+        for key in _NOT_TELLING:
+            telling.pop(key, None)
+        parts = []
+        for attributes in (telling, *self.places):
+            for key, value in sorted(attributes.items()):
+                parts.append(f"{key}={value}")
         return " ".join(parts) or f"target {self.target}"
 
     @property
     def place(self) -> str:
-        """`identity` as it may be shown: a web server's path, a query, may be a secret."""
+        """`identity` as it may be shown: the path or the query of a web server's address may be a secret."""
+        shown = self._masked("source", self.source)
+        for place in self.places:
+            shown += self._masked("host", place)
+        return " ".join(shown) or f"target {self.target}"
+
+    def _masked(self, tag: str, attributes: Mapping[str, str]) -> list[str]:
         protocol = self.source.get("protocol")
-        told = [
-            f"{key}={masked.value(tag, key, text, protocol)}"
-            for tag, attributes in (
-                ("source", self.source),
-                *(("host", one) for one in self.places),
-            )
-            for key, text in sorted(attributes.items())
-            if key not in ("index", "startupPolicy")
-        ]
-        return " ".join(told) or f"target {self.target}"
+        shown = []
+        for key, text in sorted(attributes.items()):
+            if key not in _NOT_TELLING:
+                shown.append(f"{key}={masked.value(tag, key, text, protocol)}")
+        return shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +220,7 @@ class ControllerView:
 
 
 class _Outline(NamedTuple):
-    """What the requirements on definitions read, without the tree: a fleet's trees would be most of its memory."""
+    """The parts that requirements on definitions read, without the tree: trees would be most of a fleet's memory."""
 
     machine: str | None = None
     arch: str | None = None
@@ -235,44 +233,55 @@ class _Outline(NamedTuple):
 
 
 def _outline(root: Element, xml: str) -> _Outline:
-    os = next(root.iterchildren("os"), None)
-    os_type = None if os is None else next(os.iterchildren("type"), None)
-    machine, arch = (
-        (None, None)
-        if os_type is None
-        else (os_type.get("machine"), os_type.get("arch"))
-    )
+    machine, arch = _machine_and_arch(root)
     system = othersystem.told_in(next(root.iterchildren("metadata"), None))
     has_arguments = next(root.iterchildren(_ARGUMENTS), None) is not None
     devices = next(root.iterchildren("devices"), None)
     if devices is None:
         return _Outline(machine, arch, other_system=system, has_arguments=has_arguments)
     emulator = next(devices.iterchildren("emulator"), None)
-    if (count := sum(1 for _ in devices.iterchildren("disk"))) > _MAX_DISKS:
-        raise ProbeError(
-            f"domain definition: it has {count} disks, more than reclaim judges"
-        )
-    disks = [
-        DiskView.of(one, number, xml)
-        for number, one in enumerate(devices.iterchildren("disk"))
-        if one.get("device", "disk") in ("disk", "lun")
-    ]
+    disks = _disks(devices, xml)
     return _Outline(
         machine,
         arch,
         None if emulator is None else emulator.text,
         tuple(disks),
-        tuple(
-            [
-                ControllerView.of(one, arch)
-                for one in devices.iterchildren("controller")
-                if one.get("type") == "scsi"
-            ]
-        ),
+        tuple(_scsi_controllers(devices, arch)),
         {disk.target: disk for disk in reversed(disks)},
         system,
         has_arguments,
     )
+
+
+def _machine_and_arch(root: Element) -> tuple[str | None, str | None]:
+    system = next(root.iterchildren("os"), None)
+    if system is None:
+        return None, None
+    kind = next(system.iterchildren("type"), None)
+    if kind is None:
+        return None, None
+    return kind.get("machine"), kind.get("arch")
+
+
+def _disks(devices: Element, xml: str) -> list[DiskView]:
+    elements = list(devices.iterchildren("disk"))
+    if len(elements) > _MAX_DISKS:
+        raise ProbeError(
+            f"domain definition: it has {len(elements)} disks, more than reclaim judges"
+        )
+    disks = []
+    for number, element in enumerate(elements):
+        if element.get("device", "disk") in ("disk", "lun"):
+            disks.append(DiskView.of(element, number, xml))
+    return disks
+
+
+def _scsi_controllers(devices: Element, arch: str | None) -> list[ControllerView]:
+    controllers = []
+    for element in devices.iterchildren("controller"):
+        if element.get("type") == "scsi":
+            controllers.append(ControllerView.of(element, arch))
+    return controllers
 
 
 @dataclass(frozen=True)
@@ -287,20 +296,18 @@ class Definition:
 
     @kept
     def name(self) -> str:
-        return self.root.findtext("name") or ""
+        return self.root.findtext("name", "")
 
     @kept
     def uuid(self) -> str:
-        return self.root.findtext("uuid") or ""
+        return self.root.findtext("uuid", "")
 
     def _tree(self) -> Element:
-        """`root` where it is there already, else one that nobody keeps."""
-        found: Element | None = self.__dict__.get("root")
-        return (
-            parse_xml(self.xml, "domain definition", _READER)
-            if found is None
-            else found
-        )
+        """Return the parsed tree. It is kept only if `root` was used before."""
+        root: Element | None = self.__dict__.get("root")
+        if root is None:
+            return parse_xml(self.xml, "domain definition", _READER)
+        return root
 
     @kept
     def _outline(self) -> _Outline:
@@ -312,27 +319,25 @@ class Definition:
 
     @property
     def other_system(self) -> str | None:
-        """The system of the guest, where `<metadata>` names one that is no Linux (`reclaim.definition.othersystem`)."""
+        """The system of the guest, if `<metadata>` names one that is no Linux (`reclaim.definition.othersystem`)."""
         return self._outline.other_system
 
     @property
     def has_arguments(self) -> bool:
-        """Are there arguments of QEMU's own (`qemu:commandline`)?"""
+        """True if there are arguments of QEMU's own (`qemu:commandline`)."""
         return self._outline.has_arguments
 
     @property
     def is_windows(self) -> bool:
-        """Does `<metadata>` name a Windows?"""
+        """True if `<metadata>` names a Windows."""
         return self.other_system == "Windows"
 
     @property
     def kernel_parameters(self) -> str:
-        """The command line of a kernel that the host gives the guest; "" where the guest boots by itself."""
-        return (
-            (self.root.findtext("os/cmdline") or "")
-            if self.root.findtext("os/kernel")
-            else ""
-        )
+        """The command line of a kernel that the host gives the guest; "" if the guest boots by itself."""
+        if not self.root.findtext("os/kernel"):
+            return ""
+        return self.root.findtext("os/cmdline", "")
 
     @property
     def arch(self) -> str | None:
@@ -345,14 +350,14 @@ class Definition:
     @kept
     def all_disks(self) -> tuple[DiskView, ...]:
         """Every `<disk>`: disks, cdroms, floppies and LUNs. Few ask for more than `disks`: it is read for those."""
-        elements = self._tree().iterfind("devices/disk")
-        return tuple(
-            [DiskView.of(one, number, self.xml) for number, one in enumerate(elements)]
-        )
+        disks = []
+        for number, element in enumerate(self._tree().iterfind("devices/disk")):
+            disks.append(DiskView.of(element, number, self.xml))
+        return tuple(disks)
 
     @property
     def disks(self) -> tuple[DiskView, ...]:
-        """What the requirements call disks: `device='disk'` (libvirt's default) and LUNs."""
+        """The disks that the requirements judge: `device='disk'` (libvirt's default) and LUNs."""
         return self._outline.disks
 
     @property
@@ -360,14 +365,12 @@ class Definition:
         return self._outline.scsi_controllers
 
     def disk(self, target: str) -> DiskView:
-        """The disk at *target*. Raises ProbeError where there is none (any more)."""
-        found = self._outline.by_target.get(target)
-        if found is None:
-            found = next(
-                (disk for disk in self.all_disks if disk.target == target), None
-            )
-        if found is not None:
-            return found
+        """Return the disk at *target*. Raises ProbeError if there is none (any more)."""
+        if target in self._outline.by_target:
+            return self._outline.by_target[target]
+        for disk in self.all_disks:
+            if disk.target == target:
+                return disk
         raise ProbeError(f"{self.name}: the definition has no disk {target}")
 
     def edit(self) -> Edit:
@@ -395,14 +398,14 @@ class Edit:
         return devices
 
     def disk(self, target: str) -> Element:
-        """The `<disk>` element at *target*."""
+        """Return the `<disk>` element at *target*. Raises ProbeError if there is none."""
         for element in self.devices.iterfind("disk"):
             if _attribute(element, "target", "dev") == target:
                 return element
         raise ProbeError(f"{self.origin.name}: the definition has no disk {target}")
 
     def driver(self, disk: Element) -> Element:
-        """The disk's `<driver>`, added where libvirt's defaults left it out."""
+        """Return the disk's `<driver>`, added if libvirt's defaults left it out."""
         driver = disk.find("driver")
         if driver is None:
             driver = etree.Element("driver")
@@ -411,7 +414,7 @@ class Edit:
         return driver
 
     def add_device(self, tag: str, attributes: Mapping[str, str]) -> Element:
-        """Append a device of *tag*, beside its like where there is one."""
+        """Append a device of *tag*, beside its like if there is one."""
         like = self.devices.findall(tag)
         element = etree.Element(tag, dict(attributes))
         if like:
@@ -440,8 +443,8 @@ class Edit:
 
 
 def _attribute(element: Element, path: str, name: str) -> str | None:
-    found = element.find(path)
-    return None if found is None else found.get(name)
+    child = element.find(path)
+    return None if child is None else child.get(name)
 
 
 def attributes_of(element: Element) -> Iterator[tuple[str, str]]:
@@ -450,19 +453,13 @@ def attributes_of(element: Element) -> Iterator[tuple[str, str]]:
 
 
 def called(xml: str, name: str) -> str:
-    """*xml* with *name* for its domain's: somebody may have renamed it since."""
-    found = Definition(xml)
-    if found.name == name:
+    """Return *xml* with *name* for its domain's, which may have been renamed since."""
+    definition = Definition(xml)
+    if definition.name == name:
         return xml
-    edit = found.edit()
+    edit = definition.edit()
     element = edit.root.find("name")
     if element is None:
         raise ProbeError("the definition has no name")
     element.text = name
     return edit.definition.xml
-
-
-# Comparing ------------------------------------------------------------------------------------
-
-
-# The settings that decide whether space comes back -------------------------------------------

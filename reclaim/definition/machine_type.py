@@ -1,6 +1,6 @@
 """Machine types: their families, and their order within a family.
 
-libvirt and QEMU treat names as opaque, so only what is known is ordered here: upstream's numbered
+libvirt and QEMU treat names as opaque, so only known names are ordered here: upstream's numbered
 types (`pc-i440fx-2.10`), and the types of RHEL and Ubuntu through the QEMU release they derive from.
 """
 
@@ -102,16 +102,17 @@ _ALIASES = {
 }
 #: names that never had a version
 _UNVERSIONED = {"isapc": "isapc", "microvm": "microvm", "none": "none"}
+_WITHOUT_VERSION = _ALIASES | _UNVERSIONED
 
 
 @dataclass(frozen=True)
 class MachineType:
     """A machine type's name taken apart.
 
-    `version` is the upstream QEMU release it behaves like, None where the name has none; `release` is
-    the vendor's own number, which tells apart what derives from one QEMU.
-    `vendor` is "" for upstream types, else "rhel" or "ubuntu". `variant` is what an Ubuntu type has
-    beside its release: `-hpb` (host-phys-bits), `-maxcpus`, `-v2` are other hardware.
+    `version` is the upstream QEMU release it behaves like, None if the name has none. `release` is
+    the vendor's own number, which orders the types that derive from one QEMU.
+    `vendor` is "" for upstream types, else "rhel" or "ubuntu". `variant` is the suffix of an Ubuntu type
+    behind its release: `-hpb` (host-phys-bits), `-maxcpus`, `-v2` are other hardware.
     """
 
     name: str
@@ -128,11 +129,9 @@ class MachineType:
 
 @lru_cache(maxsize=1024)
 def parse(name: str) -> MachineType | None:
-    """Take *name* apart; None where it cannot be ordered."""
-    if name in _ALIASES:
-        return MachineType(name, _ALIASES[name], None)
-    if name in _UNVERSIONED:
-        return MachineType(name, _UNVERSIONED[name], None)
+    """Take *name* apart. Returns None if it cannot be ordered."""
+    if name in _WITHOUT_VERSION:
+        return MachineType(name, _WITHOUT_VERSION[name], None)
     if match := _NUMBERED.match(name):
         return MachineType(name, match["family"], numbers(match["version"]))
     if match := _OLD_PC.match(name):
@@ -161,13 +160,13 @@ def parse(name: str) -> MachineType | None:
 
 def _rhel_base(release: str) -> Version | None:
     last = max(_RHEL_BASE, key=numbers)
-    return _RHEL_BASE.get(release) or (
-        _RHEL_BASE[last] if numbers(release) > numbers(last) else None
-    )
+    if numbers(release) > numbers(last):
+        return _RHEL_BASE[last]
+    return _RHEL_BASE.get(release)
 
 
 def numbers(text: str) -> Version:
-    """`"2.10"` as (2, 10), so that it is newer than (2, 9)."""
+    """Return `"2.10"` as (2, 10), so that it is newer than (2, 9)."""
     return tuple(int(part) for part in text.split("."))
 
 
@@ -180,52 +179,58 @@ class OfferedMachine:
 
 
 def is_gone(machine: MachineType, offered: list[OfferedMachine]) -> bool:
-    """Did the QEMU that offers *offered* have *machine* once? It has newer types of the family, and not this one.
+    """True if the QEMU that offers *offered* had *machine* once: it has newer types of the family, and not this one.
 
-    A type that is newer than all it has belongs to a newer QEMU: nobody goes back from that.
+    A type that is newer than all that it has belongs to a newer QEMU, and is not gone.
     """
-    if machine.version is None or any(one.name == machine.name for one in offered):
+    if machine.version is None:
         return False
-    family = [
-        known.version
-        for one in offered
-        if (known := parse(one.name)) and known.family == machine.family
-    ]
-    return any(version is not None and version > machine.version for version in family)
+    newest = machine.version
+    for offer in offered:
+        if offer.name == machine.name:
+            return False
+        known = parse(offer.name)
+        if known and known.version and known.family == machine.family:
+            newest = max(newest, known.version)
+    return newest > machine.version
 
 
 def successor(
     machine: MachineType, offered: list[OfferedMachine], *, lowest: bool = False
 ) -> str | None:
-    """The newest type of *machine*'s family and vendor in *offered* that passes discards on and is not deprecated.
+    """Return the newest type of *machine*'s family and vendor in *offered* that passes discards on, if not deprecated.
 
-    Where the vendor's own types are not offered (the guest came from another distribution), the
-    family's upstream types count. With *lowest*, the oldest such type. Never one that is older than
-    *machine*, nor of another variant. None where nothing fits.
+    If the vendor's own types are not offered (the guest came from another distribution), the
+    family's upstream types count. With *lowest*, return the oldest such type. Never return one that is
+    older than *machine*, or of another variant. Return None if no type fits.
     """
     oldest = max(MINIMUM, machine.version or MINIMUM)
     for vendor in dict.fromkeys((machine.vendor, "")):
-        fitting: list[tuple[Version, Version, str]] = []
-        for one in offered:
-            known = parse(one.name)
-            if (
-                known is None
-                or known.version is None
-                or known.version < oldest
-                or one.deprecated
-            ):
-                continue
-            if (known.family, known.vendor, known.variant) == (
-                machine.family,
-                vendor,
-                machine.variant,
-            ):
-                fitting.append((known.version, known.release, one.name))
+        fitting = _usable(offered, (machine.family, vendor, machine.variant), oldest)
         if fitting:
             return (min if lowest else max)(fitting)[-1]
     return None
 
 
+def _usable(
+    offered: list[OfferedMachine], kin: tuple[str, str, str], oldest: Version
+) -> list[tuple[Version, Version, str]]:
+    """Return version, release and name of each of a *kin* (family, vendor, variant) that is not older than *oldest*.
+
+    A type that QEMU calls deprecated is not among them.
+    """
+    usable = []
+    for offer in offered:
+        known = parse(offer.name)
+        if known is None or offer.deprecated:
+            continue
+        if (known.family, known.vendor, known.variant) != kin:
+            continue
+        if known.version is not None and known.version >= oldest:
+            usable.append((known.version, known.release, offer.name))
+    return usable
+
+
 def written(version: Version) -> str:
-    """(2, 10) as "2.10"."""
+    """Return (2, 10) as "2.10"."""
     return ".".join(map(str, version))

@@ -1,8 +1,8 @@
-"""Systems that are no Linux, by what a definition says of its guest.
+"""Systems that are no Linux, recognised by a guest's definition.
 
 Notes in `<metadata>` that are made for this are believed: libosinfo's ids (virt-install, virt-manager, GNOME Boxes,
 cockpit), unraid's template. A guest's name, its title or its hardware prove nothing: they are a hint, which counts
-only if nobody looked inside and no note names a Linux.
+only if reclaim could not look inside and no note names a Linux.
 """
 
 from __future__ import annotations
@@ -73,44 +73,50 @@ _LONGEST = 300
 
 
 def named(text: str) -> str | None:
-    """The system that is no Linux and that *text* (an id, a short name) stands for, or None."""
+    """Return the system that *text* (an id, a short name) stands for if it is no Linux, else None."""
     for part in re.split(r"[^a-z0-9]+", text[:_LONGEST].lower()):
-        found = _NAMES.get(part)
-        if (
-            found is None
-            and (match := _WORD.match(part))
-            and part[match.end() : match.end() + 1].isdecimal()
-        ):
-            found = _NAMES.get(match[0])
-        if found is None and part.rstrip(string.digits).endswith("bsd"):
-            found = "a BSD"
-        if found is None and _WINDOWS.match(part):
-            found = "Windows"
-        if found is not None:
-            return found
+        system = _system_of(part)
+        if system is not None:
+            return system
+    return None
+
+
+def _system_of(word: str) -> str | None:
+    if word in _NAMES:
+        return _NAMES[word]
+    match = _WORD.match(word)
+    if match and word[match.end() : match.end() + 1].isdecimal():
+        without_version = match[0]
+        if without_version in _NAMES:
+            return _NAMES[without_version]
+    if word.rstrip(string.digits).endswith("bsd"):
+        return "a BSD"
+    if _WINDOWS.match(word):
+        return "Windows"
     return None
 
 
 def words(system: str) -> str:
-    """What every row says of a guest with such a *system*."""
+    """Return the reason in every row of a guest with such a *system*."""
     return f"it is {system}, which reclaim neither looks into nor changes"
 
 
 def told_in(metadata: etree._Element | None) -> str | None:
-    """The system that is no Linux and that *metadata* names, or None."""
-    for note in _notes(metadata) if metadata is not None else ():
-        if found := named(note):
-            return found
+    """Return the system that *metadata* names if it is no Linux, else None."""
+    if metadata is None:
+        return None
+    for note in _notes(metadata):
+        system = named(note)
+        if system is not None:
+            return system
     return None
 
 
 def _notes(metadata: etree._Element) -> Iterator[str]:
-    for element in metadata.iter():
-        if not isinstance(element.tag, str):
-            continue
+    for element in metadata.iter("*"):
         name = etree.QName(element).localname.lower()
         if name == _TEMPLATE:
-            yield str(element.get("os") or element.get("name") or "")
+            yield str(element.get("os") or element.get("name", ""))
         elif name in _ELEMENTS:
             yield str(element.get("id") or element.text or "")
 
@@ -128,7 +134,7 @@ _APPLE = "isa-applesmc"
 
 
 def hint(root: etree._Element) -> str | None:
-    """What in the definition *root* makes it likely that its system is no Linux, in words, or None.
+    """Return, in words, a sign in the definition *root* that its system is likely no Linux, or None.
 
     Sources: `features/hyperv` (libvirt's formatdomain: "improving the behavior of hypervisors running Microsoft
     Windows guests"), QEMU's applesmc device, which macOS alone asks for.
@@ -138,34 +144,37 @@ def hint(root: etree._Element) -> str | None:
         return None
     for tag in ("title", "name"):
         text = str(root.findtext(tag) or "")[:_LONGEST]
-        if found := _named_clearly(text):
-            return f"its {tag} says {found}"
-    for one in root.iterfind("features/hyperv"):
-        if one.get("mode") == "passthrough" or any(
-            child.get("state") == "on" for child in one.iterchildren()
-        ):
-            return "it has Hyper-V's features, which are Windows'"
-    if any(
-        _APPLE in text for one in root.iter() for text in map(str, one.attrib.values())
-    ):
+        system = _named_clearly(text)
+        if system is not None:
+            return f"its {tag} says {system}"
+    if any(map(_is_on, root.iterfind("features/hyperv"))):
+        return "it has Hyper-V's features, which are Windows'"
+    if any(map(_names_applesmc, root.iter())):
         return f"it has the device {_APPLE}, which is macOS'"
     return None
 
 
+def _is_on(hyperv: etree._Element) -> bool:
+    if hyperv.get("mode") == "passthrough":
+        return True
+    return any(child.get("state") == "on" for child in hyperv.iterchildren())
+
+
+def _names_applesmc(element: etree._Element) -> bool:
+    return any(_APPLE in str(text) for text in element.attrib.values())
+
+
 def _named_clearly(text: str) -> str | None:
-    """As `named`, but for words that mean other things too."""
-    kept = [
-        one
-        for one in re.split(r"[^a-z0-9]+", text.lower())
-        if _DIGITS.sub("", one) not in _AMBIGUOUS
-    ]
-    return named(" ".join(kept))
+    """Do as `named`, but pass over words that mean other things too."""
+    clear = []
+    for word in re.split(r"[^a-z0-9]+", text.lower()):
+        if _DIGITS.sub("", word) not in _AMBIGUOUS:
+            clear.append(word)
+    return named(" ".join(clear))
 
 
 def _is_linux(note: str) -> bool:
-    """Does a note name a system, and one that is a Linux? libosinfo writes `unknown` for what it does not know."""
-    return (
-        bool(note.strip())
-        and not note.rstrip("/").endswith("unknown")
-        and named(note) is None
-    )
+    """True if the note names a system that is a Linux. libosinfo writes `unknown` for systems that it does not know."""
+    if not note.strip() or note.rstrip("/").endswith("unknown"):
+        return False
+    return named(note) is None

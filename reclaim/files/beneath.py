@@ -1,6 +1,6 @@
 """Files in folders that others may write in: opened from the folder's own descriptor, through no symbolic link.
 
-A name means whatever lies there at that moment. So a folder is opened once, what lies below it is opened from
+A name means whatever lies there at that moment. So a folder is opened once, files below it are opened from
 that descriptor (openat2(2), RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS), and an open file stays the one that it is.
 """
 
@@ -45,7 +45,7 @@ def file_id(status: os.stat_result) -> FileId:
 
 
 def others_may_write(status: os.stat_result) -> bool:
-    """May anybody but root and ourselves write there? An access list shows in the group's bits (acl(5))."""
+    """True if others than root and ourselves may write there. An access list shows in the group's bits (acl(5))."""
     return status.st_uid not in (0, os.geteuid()) or bool(status.st_mode & 0o022)
 
 
@@ -83,16 +83,16 @@ def _openat2(folder: int, name: str, flags: int, mode: int) -> int:
     how = _How(flags, mode, _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS)
     number = ctypes.c_long(_OPENAT2)
     size = ctypes.c_size_t(ctypes.sizeof(how))
-    found = _libc.syscall(
+    descriptor = _libc.syscall(
         number, ctypes.c_int(folder), os.fsencode(name), ctypes.byref(how), size
     )
-    if found < 0:
+    if descriptor < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), name)
-    return int(found)
+    return int(descriptor)
 
 
 def _open_by_steps(folder: int, parts: list[str], flags: int, mode: int) -> int:
-    """The same for a kernel before 5.6: no step follows a link."""
+    """Do the same for a kernel before 5.6: no step follows a link."""
     here = os.dup(folder)
     try:
         for part in parts[:-1]:
@@ -111,36 +111,36 @@ def _open_by_steps(folder: int, parts: list[str], flags: int, mode: int) -> int:
 
 @contextmanager
 def _resolved(path: str) -> Iterator[tuple[str, int]]:
-    """Where *path* leads: the path without links, and a descriptor (O_PATH). Raises OSError.
+    """Yield the end of *path*: its path without links, and a descriptor (O_PATH). Raises OSError.
 
-    Links are the administrator's word where nobody else can have made them; others are refused.
+    A link is the administrator's word if only root or ourselves can have made it. Others are refused.
     """
     here, real, links = os.open("/", _TO_LOOK | os.O_DIRECTORY), list[str](), 0
     waiting = _parts(os.path.join(os.getcwd(), path))
     try:
         while waiting:
             part = waiting.pop()
-            found = os.open(part, _TO_LOOK | os.O_NOFOLLOW, dir_fd=here)
-            if stat.S_ISLNK(os.fstat(found).st_mode):
+            following = os.open(part, _TO_LOOK | os.O_NOFOLLOW, dir_fd=here)
+            if stat.S_ISLNK(os.fstat(following).st_mode):
                 try:
-                    target = _trusted_target(here, found, path)
+                    target = _trusted_target(here, following, path)
                 finally:
-                    os.close(found)
+                    os.close(following)
                 links += 1
                 if links > _MOST_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
                 waiting += _parts(target)
                 if not target.startswith("/"):
                     continue
-                found, part, real = os.open("/", _TO_LOOK | os.O_DIRECTORY), "", []
-            elif stat.S_ISDIR(os.fstat(found).st_mode):
-                os.close(found)
+                following, part, real = os.open("/", _TO_LOOK | os.O_DIRECTORY), "", []
+            elif stat.S_ISDIR(os.fstat(following).st_mode):
+                os.close(following)
                 # an automount is set off by who wants a directory; a link that is there by now is refused
-                found = os.open(
+                following = os.open(
                     part, _TO_LOOK | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here
                 )
             os.close(here)
-            here = found
+            here = following
             real = real[:-1] if part == ".." else [*real, *([part] if part else [])]
         yield "/" + "/".join(real), here
     finally:
@@ -148,18 +148,18 @@ def _resolved(path: str) -> Iterator[tuple[str, int]]:
 
 
 def _parts(path: str) -> list[str]:
-    """The names in *path*, the first one last."""
+    """Return the names in *path*, the first one last."""
     return [part for part in path.split("/") if part not in ("", ".")][::-1]
 
 
 def _trusted_target(folder: int, link: int, path: str) -> str:
-    """What the link says. Raises OSError where others than root and ourselves can have made it."""
+    """Return the target of the link. Raises OSError if others than root and ourselves can have made it."""
     where, own = os.fstat(folder), os.fstat(link)
     # in a folder like /tmp nobody else replaces it
     fixed = where.st_uid in (0, os.geteuid()) and bool(where.st_mode & stat.S_ISVTX)
     if own.st_uid not in (0, os.geteuid()) or (others_may_write(where) and not fixed):
-        words = "a symbolic link that others can have made is in its way: not followed, declare where it leads"
-        raise OSError(errno.ELOOP, words, path)
+        why = "a symbolic link that others can have made is in its way: not followed, declare where it leads"
+        raise OSError(errno.ELOOP, why, path)
     return os.readlink("", dir_fd=link)
 
 
@@ -176,7 +176,7 @@ class Folder:
 
     @classmethod
     def at(cls, path: str) -> Folder:
-        """The folder at *path*. Raises OSError."""
+        """Return the folder at *path*. Raises OSError."""
         with _resolved(path) as (_, descriptor):
             status = os.fstat(descriptor)
             if not stat.S_ISDIR(status.st_mode):
@@ -185,10 +185,10 @@ class Folder:
 
     @contextmanager
     def opened(self) -> Iterator[int]:
-        """A descriptor of this very folder. Raises ProbeError where another has its place."""
+        """Yield a descriptor of this very folder. Raises ProbeError if another has its place."""
         try:
-            with _resolved(self.path) as (_, found):
-                descriptor = os.open(".", _FOLDER, dir_fd=found)
+            with _resolved(self.path) as (_, place):
+                descriptor = os.open(".", _FOLDER, dir_fd=place)
         except OSError as exc:
             raise ProbeError(f"{self.path}: {exc.strerror}") from exc
         try:
@@ -203,22 +203,22 @@ class Folder:
     def files(
         self, below: str = "", unread: list[str] | None = None
     ) -> Iterator[tuple[File, os.stat_result]]:
-        """Every regular file below, in order. What cannot be read is passed over, and so are links.
+        """Yield every regular file below, in order. Links and unreadable folders are passed over.
 
-        *unread* is told which folders that were, and why: one on a disk that fails, a mount of another user's.
+        *unread* gets each unreadable folder, with the reason: one on a disk that fails, a mount of another user's.
         """
         waiting = [below]
         with self.opened() as top:
             while waiting:
                 here = waiting.pop()
                 try:
-                    folders, found = _listed(top, here)
+                    folders, files = _listed(top, here)
                 except OSError as exc:
                     if unread is not None and exc.errno not in _GONE:
                         unread.append(f"{os.path.join(self.path, here)}: {_words(exc)}")
                     continue
                 waiting += [os.path.join(here, name) for name in reversed(folders)]
-                for name, status in found:
+                for name, status in files:
                     yield File(self, os.path.join(here, name)), status
 
 
@@ -227,7 +227,7 @@ _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
 
 
 def _listed(top: int, below: str) -> tuple[list[str], list[tuple[str, os.stat_result]]]:
-    """The folders and the regular files in the folder *below*, sorted. Raises OSError."""
+    """Return the folders and the regular files in the folder *below*, sorted. Raises OSError."""
     folders: list[str] = []
     files: list[tuple[str, os.stat_result]] = []
     descriptor = open_beneath(top, below, _FOLDER)
@@ -255,7 +255,7 @@ class File:
 
     @classmethod
     def at(cls, path: str) -> File:
-        """The file at *path*, in the folder that it lies in. Raises OSError."""
+        """Return the file at *path*, in the folder that it lies in. Raises OSError."""
         with _resolved(path) as (real, _):
             folder, name = os.path.split(real)
         return cls(Folder.at(folder), name or ".")
@@ -266,7 +266,7 @@ class File:
 
     @contextmanager
     def parent(self) -> Iterator[tuple[int, str]]:
-        """A descriptor of the folder it lies in, and its name there. Raises ProbeError."""
+        """Yield a descriptor of the folder it lies in, and its name there. Raises ProbeError."""
         above, name = os.path.split(self.name)
         with self.folder.opened() as top:
             try:
@@ -281,7 +281,7 @@ class File:
     def open(
         self, flags: int = os.O_RDONLY, label: str = "", known: FileId | None = None
     ) -> int:
-        """A descriptor of the regular file; `open_in` says what is raised. *label*: how it is called to the user."""
+        """Return a descriptor of the regular file. Raises as `open_in`. *label* is its name in messages."""
         with self.parent() as (folder, name):
             return open_in(folder, name, label or self.path, flags, known)
 
@@ -293,32 +293,33 @@ def open_in(
     flags: int = os.O_RDONLY,
     known: FileId | None = None,
 ) -> int:
-    """The regular file *name* in the descriptor *folder*; nothing else is ever opened. *known*: which it has to be.
+    """Open the regular file *name* in the descriptor *folder*, and nothing else. *known*: which file it has to be.
 
-    Raises NotAssessable for what is no regular file, or may be somebody else's; ProbeError if it is gone, forbidden or
-    another file than the *known* one.
+    Raises NotAssessable if it is no regular file, or may be another user's. Raises ProbeError if it is gone, forbidden,
+    or another file than the *known* one.
     """
     try:
-        found = open_beneath(folder, name, _TO_LOOK | os.O_NOFOLLOW)
+        looked_at = open_beneath(folder, name, _TO_LOOK | os.O_NOFOLLOW)
     except OSError as exc:
         raise ProbeError(f"{label}: {_words(exc)}") from exc
     try:
-        status = os.fstat(found)
+        status = os.fstat(looked_at)
         if known is not None and file_id(status) != known:
             raise ProbeError(
                 f"{label}: it is not the file that was found there: something has replaced it; run again"
             )
         _expect_own(folder, name, status, label)
-        return reopened(found, label, flags)
+        return reopened(looked_at, label, flags)
     finally:
-        os.close(found)
+        os.close(looked_at)
 
 
 def _expect_own(folder: int, name: str, status: os.stat_result, label: str) -> None:
-    """Raises NotAssessable for a file that also has a name elsewhere, where others can have given it this one.
+    """Raise NotAssessable if the file has several names and others can have given it this one.
 
-    Who takes the name away again in the right moment leaves one: of a name and of the number of names one call tells
-    at once, and nobody comes in between them time after time. Raises ProbeError if the name is gone or another's.
+    An attacker who takes the other name away at the right moment leaves one. One call returns the file of a name and
+    its number of names at once, and no attacker is in time again and again. Raises ProbeError if the name is gone or
+    another file's.
     """
     where = os.fstat(folder)
     if not stat.S_ISREG(status.st_mode) or (
@@ -340,7 +341,7 @@ def _expect_own(folder: int, name: str, status: os.stat_result, label: str) -> N
 
 
 def reopened(descriptor: int, label: str, flags: int) -> int:
-    """The regular file of *descriptor* (O_PATH), open. Raises NotAssessable, ProbeError."""
+    """Open the regular file of *descriptor* (O_PATH). Raises NotAssessable, ProbeError."""
     kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
     if kind != stat.S_IFREG:
         raise NotAssessable(
@@ -354,7 +355,7 @@ def reopened(descriptor: int, label: str, flags: int) -> int:
 
 
 def _open_quietly(path: str, flags: int) -> int:
-    """Without a new access time where the file is ours: a look leaves no trace."""
+    """Open without a new access time if the file is ours: a look leaves no trace."""
     try:
         return os.open(path, flags | os.O_NOATIME)
     except PermissionError:

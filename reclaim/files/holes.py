@@ -1,4 +1,4 @@
-"""What the blocks of a local file hold: data, zeros that were written, extents that never were. And giving them back.
+"""The blocks of a local file, and giving them back: data, zeros that were written, extents that never were.
 
 Linux only: lseek(2) SEEK_DATA and SEEK_HOLE, the ioctl FIEMAP (Documentation/filesystems/fiemap.rst),
 fallocate(2) FALLOC_FL_PUNCH_HOLE, fcntl(2) F_SETLEASE. All sizes and offsets are bytes.
@@ -40,7 +40,7 @@ StillOurs = Callable[[], None]
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells that a file is still the one that was read, as it was read."""
+    """The values by which a file is known to be still the one that was read, as it was read."""
 
     device: int
     inode: int
@@ -54,9 +54,9 @@ class Identity:
 
 @dataclass(frozen=True)
 class Scan:
-    """What one file takes, and why.
+    """The space that one file takes, and why.
 
-    `allocated` is what the filesystem holds (`st_blocks` * 512). `needed` are the blocks that hold
+    `allocated` are the bytes that the filesystem holds (`st_blocks` * 512). `needed` are the blocks that hold
     anything but zeros. The rest can come back: `zeros` that were written, `unwritten` extents (of
     fallocate, also behind the end). `pinned` are those of the zeros that lie in extents which a
     snapshot or a reflink shares: they come back only with the last of those. `packed` are zeros that
@@ -81,28 +81,28 @@ class Scan:
 
 
 def open_file(path: str | File, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of the regular file at *path*; nothing else is ever opened.
+    """Return a descriptor of the regular file at *path*; no other kind of file is ever opened.
 
     A path may lead through symbolic links; a `File` is opened from its folder, through none. Raises NotAssessable
-    for what is no regular file, ProbeError if it is gone or forbidden.
+    if it is no regular file, ProbeError if it is gone or forbidden.
     """
     if isinstance(path, File):
         return path.open(flags)
     try:
-        found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        looked_at = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as exc:
         raise ProbeError(f"{path}: {exc.strerror}") from exc
     except ValueError as exc:
         raise ProbeError(f"{path}: no name that a file can have ({exc})") from exc
     try:
-        return reopened(found, path, flags)
+        return reopened(looked_at, path, flags)
     finally:
-        os.close(found)
+        os.close(looked_at)
 
 
 @contextmanager
 def opened(path: str | File, flags: int = os.O_RDONLY) -> Iterator[int]:
-    """`open_file`, closed at the end; an error of the system below becomes a ProbeError."""
+    """Do as `open_file`, and close it at the end. An error of the system below becomes a ProbeError."""
     descriptor = open_file(path, flags)
     try:
         yield descriptor
@@ -118,7 +118,7 @@ def opened(path: str | File, flags: int = os.O_RDONLY) -> Iterator[int]:
 
 
 def data_spans(descriptor: int, end: int) -> Iterator[Span]:
-    """What SEEK_DATA calls data, up to *end*. Unwritten extents are none of it."""
+    """Yield the data (SEEK_DATA) up to *end*. Unwritten extents are no data."""
     position = 0
     while position < end:
         try:
@@ -133,7 +133,7 @@ def data_spans(descriptor: int, end: int) -> Iterator[Span]:
 
 
 def hole_spans(descriptor: int, end: int) -> Iterator[Span]:
-    """What lies between the data, up to *end*."""
+    """Yield the spans between the data, up to *end*."""
     position = 0
     for start, stop in data_spans(descriptor, end):
         if position < start:
@@ -145,7 +145,7 @@ def hole_spans(descriptor: int, end: int) -> Iterator[Span]:
 
 @dataclass(frozen=True)
 class Extent:
-    """One extent as FIEMAP tells it; `physical` is the offset on the device, on btrfs its logical address."""
+    """One extent of FIEMAP; `physical` is the offset on the device, on btrfs its logical address."""
 
     start: int
     end: int
@@ -172,9 +172,9 @@ _EXTENTS_AT_ONCE = 512
 
 
 def extents(descriptor: int) -> Iterator[Extent]:
-    """The extents of a file in order; also those behind its end.
+    """Yield the extents of a file in order, also those behind its end.
 
-    Raises OSError with EOPNOTSUPP where the filesystem cannot tell (tmpfs).
+    Raises OSError with EOPNOTSUPP if the filesystem does not list them (tmpfs).
     """
     position, last = 0, False
     while not last:
@@ -192,15 +192,15 @@ def extents(descriptor: int) -> Iterator[Extent]:
         fcntl.ioctl(descriptor, _FIEMAP, buffer)
         count = _FIEMAP_HEAD.unpack_from(buffer)[3]
         for number in range(count):
-            at = _FIEMAP_HEAD.size + number * _FIEMAP_EXTENT.size
-            start, physical, length, flags = _FIEMAP_EXTENT.unpack_from(buffer, at)
+            offset = _FIEMAP_HEAD.size + number * _FIEMAP_EXTENT.size
+            start, physical, length, flags = _FIEMAP_EXTENT.unpack_from(buffer, offset)
             yield Extent(start, start + length, physical, flags)
             position, last = start + length, bool(flags & _FIEMAP_LAST)
         last = last or count == 0
 
 
 def has_extents(descriptor: int) -> bool:
-    """Can the filesystem tell the extents of this file?"""
+    """True if the filesystem lists the extents of this file. Raises OSError."""
     try:
         next(extents(descriptor), None)
     except OSError as exc:
@@ -211,14 +211,14 @@ def has_extents(descriptor: int) -> bool:
 
 
 class Overlap:
-    """How much of spans that come in order lies in other spans that come in order. Constant memory."""
+    """The overlap of spans that come in order with other spans that come in order. Constant memory."""
 
     def __init__(self, spans: Iterable[Span]) -> None:
         self._spans = iter(spans)
         self._now: Span | None = next(self._spans, None)
 
     def parts(self, start: int, end: int) -> Iterator[Span]:
-        """The parts of start..end that lie in the spans."""
+        """Yield the parts of start..end that lie in the spans."""
         while self._now is not None and self._now[0] < end:
             first, last = max(start, self._now[0]), min(end, self._now[1])
             if first < last:
@@ -228,22 +228,28 @@ class Overlap:
             self._now = next(self._spans, None)
 
 
-def _shared(descriptor: int, *, told: bool) -> Iterator[Span]:
-    """The spans that a snapshot or reflink shares; none where the filesystem tells no extents."""
+def _shared(descriptor: int, *, mapped: bool) -> Iterator[Span]:
+    """Return the spans that a snapshot or reflink shares; none unless the filesystem lists extents (*mapped*)."""
     return (
-        ((one.start, one.end) for one in extents(descriptor) if one.is_shared)
-        if told
+        (
+            (extent.start, extent.end)
+            for extent in extents(descriptor)
+            if extent.is_shared
+        )
+        if mapped
         else iter(())
     )
 
 
 def shares_any(descriptor: int) -> bool:
-    """Does a snapshot or reflink share any of its extents?"""
-    return has_extents(descriptor) and any(one.is_shared for one in extents(descriptor))
+    """True if a snapshot or reflink shares any of its extents."""
+    return has_extents(descriptor) and any(
+        extent.is_shared for extent in extents(descriptor)
+    )
 
 
 def shared_extents(descriptor: int, wanted: Iterable[Span]) -> Iterator[Extent]:
-    """The shared extents that hold any of *wanted* (in order)."""
+    """Yield the shared extents that hold any of *wanted* (in order)."""
     if not has_extents(descriptor):
         return
     pairs = iter(wanted)
@@ -263,10 +269,10 @@ def shared_extents(descriptor: int, wanted: Iterable[Span]) -> Iterator[Extent]:
 def zero_spans(
     descriptor: int, end: int, read: Callable[[int], None] = lambda _count: None
 ) -> Iterator[Span]:
-    """The runs of whole zero blocks within the data of a file of *end* bytes; holes are not read.
+    """Yield the runs of whole zero blocks within the data of a file of *end* bytes; holes are not read.
 
-    *read* is told how many bytes were read. Constant memory. Raises ProbeError where the file gets
-    shorter meanwhile, OSError where it cannot be read.
+    *read* is called with each count of bytes read. Constant memory. Raises ProbeError if the file gets
+    shorter meanwhile, OSError if it cannot be read.
     """
     buffer = bytearray(_CHUNK)
     view = memoryview(buffer)
@@ -293,29 +299,29 @@ def zero_spans(
 
 
 def _zero_blocks(buffer: bytearray, length: int) -> Iterator[Span]:
-    """The runs of zero blocks in the first *length* bytes of *buffer*."""
+    """Yield the runs of zero blocks in the first *length* bytes of *buffer*."""
     if length == _CHUNK and buffer == _ZEROS:
         yield 0, length
         return
     start, stop = 0, 0
     # the first byte settles most blocks; a slice of a bytearray compares at the speed of memcmp
-    for at in [
-        at
-        for at in range(0, length, BLOCK)
-        if not buffer[at]
-        and buffer[at : min(at + BLOCK, length)] == _ZERO_BLOCK[: length - at]
+    for block in [
+        block
+        for block in range(0, length, BLOCK)
+        if not buffer[block]
+        and buffer[block : min(block + BLOCK, length)] == _ZERO_BLOCK[: length - block]
     ]:
-        if at != stop:
+        if block != stop:
             if start < stop:
                 yield start, stop
-            start = at
-        stop = min(at + BLOCK, length)
+            start = block
+        stop = min(block + BLOCK, length)
     if start < stop:
         yield start, stop
 
 
 class Meter:
-    """Tells how far a long read has come."""
+    """The progress of a long read, reported now and then."""
 
     def __init__(self, path: str, total: int, progress: Progress) -> None:
         self._path, self._total, self._progress = path, total, progress
@@ -335,12 +341,12 @@ class Meter:
 
 
 def _blocks(start: int, end: int) -> int:
-    """Bytes of the blocks that start..end touches."""
+    """Return the bytes of the blocks that start..end touches."""
     return -(-end // BLOCK) * BLOCK - start // BLOCK * BLOCK
 
 
 def scan(path: str | File, progress: Progress = lambda _text: None) -> Scan:
-    """`scan_open` for the file at *path*. Raises NotAssessable for what is no file, ProbeError."""
+    """Do `scan_open` for the file at *path*. Raises NotAssessable if it is no file, ProbeError."""
     with opened(path) as descriptor:
         return scan_open(
             descriptor, path.path if isinstance(path, File) else path, progress
@@ -350,23 +356,23 @@ def scan(path: str | File, progress: Progress = lambda _text: None) -> Scan:
 def scan_open(
     descriptor: int, label: str, progress: Progress = lambda _text: None
 ) -> Scan:
-    """Read the data of an open file and count. Nothing is changed. *label*: how it is called to the user.
+    """Read the data of an open file and count. Nothing is changed. *label* is its name in messages.
 
     Raises ProbeError if it cannot be read to its end, OSError.
     """
     before = os.fstat(descriptor)
     size = before.st_size
-    told = has_extents(descriptor)
+    mapped = has_extents(descriptor)
     # what is compressed is no part of the excess, so none of it is pinned
     shared = Overlap(
-        (one.start, one.end)
-        for one in (extents(descriptor) if told else ())
-        if one.is_shared and not one.is_encoded
+        (extent.start, extent.end)
+        for extent in (extents(descriptor) if mapped else ())
+        if extent.is_shared and not extent.is_encoded
     )
     encoded = Overlap(
-        (one.start, one.end)
-        for one in (extents(descriptor) if told else ())
-        if one.is_encoded
+        (extent.start, extent.end)
+        for extent in (extents(descriptor) if mapped else ())
+        if extent.is_encoded
     )
     meter = Meter(label, min(size, before.st_blocks * 512), progress)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
@@ -383,7 +389,7 @@ def scan_open(
     if Identity.of(after) != Identity.of(before):
         raise ProbeError(f"{label}: it changed while it was read")
     allocated = after.st_blocks * 512
-    if told:
+    if mapped:
         unwritten, held = _unwritten(descriptor)
         pinned += held
     else:
@@ -394,12 +400,12 @@ def scan_open(
 
 
 def _unwritten(descriptor: int) -> tuple[int, int]:
-    """Bytes in unwritten extents, and those of them that are shared."""
+    """Return the bytes in unwritten extents, and those of them that are shared."""
     total = shared = 0
-    for one in extents(descriptor):
-        if one.is_unwritten:
-            total += one.end - one.start
-            shared += one.end - one.start if one.is_shared else 0
+    for extent in extents(descriptor):
+        if extent.is_unwritten:
+            total += extent.end - extent.start
+            shared += extent.end - extent.start if extent.is_shared else 0
     return total, shared
 
 
@@ -420,7 +426,7 @@ def punch(descriptor: int, start: int, end: int) -> None:
 
 
 def free_bytes(descriptor: int) -> int:
-    """What the filesystem has free once all that waits is written: btrfs frees with its next commit."""
+    """Write all that waits, and return the free bytes of the filesystem: btrfs frees with its next commit."""
     if _libc.syncfs(descriptor) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -433,7 +439,7 @@ _BTRFS = 0x9123683E
 
 
 def is_on_btrfs(descriptor: int) -> bool:
-    """Does the open file or folder lie on a btrfs? Raises OSError."""
+    """True if the open file or folder lies on a btrfs. Raises OSError."""
     buffer = ctypes.create_string_buffer(
         256
     )  # struct statfs has 120 bytes; the type is the first word
@@ -444,7 +450,7 @@ def is_on_btrfs(descriptor: int) -> bool:
 
 
 def can_punch(folder: int) -> bool:
-    """Can the filesystem of the open *folder* punch holes? Asked on a file of ours without a name: nothing changes."""
+    """True if the filesystem of the open *folder* can punch holes. It is tried on a file of ours without a name."""
     descriptor = nameless(folder)
     try:
         os.pwrite(descriptor, _ZERO_BLOCK, 0)
@@ -463,15 +469,15 @@ def punch_out(
 ) -> None:
     """Free every zero block and unwritten extent that nothing else shares. Size, times and content stay.
 
-    *still_ours* is asked before each punch and raises to stop. What was punched until then is a hole
-    that reads as it did: stopping at any point loses nothing. Raises OSError, ProbeError.
+    *still_ours* is called before each punch and raises to stop. A hole punched until then
+    reads as before: stopping at any point loses nothing. Raises OSError, ProbeError.
     """
     before = os.fstat(descriptor)
-    told = has_extents(descriptor)
+    mapped = has_extents(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
     try:
         for start, end in _alone(
-            descriptor, zero_spans(descriptor, before.st_size, read), told=told
+            descriptor, zero_spans(descriptor, before.st_size, read), mapped=mapped
         ):
             still_ours()
             # the last block is freed only as a whole, with what of it lies behind the end
@@ -482,8 +488,8 @@ def punch_out(
             )
         for start, end in _alone(
             descriptor,
-            _unwritten_spans(descriptor, before.st_size, told=told),
-            told=told,
+            _unwritten_spans(descriptor, before.st_size, mapped=mapped),
+            mapped=mapped,
         ):
             still_ours()
             punch(descriptor, start, end)
@@ -494,21 +500,23 @@ def punch_out(
         os.utime(descriptor, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def _unwritten_spans(descriptor: int, size: int, *, told: bool) -> Iterator[Span]:
-    """Unwritten extents below *size*, as far as nothing waits in the page cache to be written into them."""
-    if not told:
+def _unwritten_spans(descriptor: int, size: int, *, mapped: bool) -> Iterator[Span]:
+    """Yield unwritten extents below *size*, unless data waits in the page cache to be written into them."""
+    if not mapped:
         yield from hole_spans(descriptor, size)
         return
     unwritten = Overlap(
-        (one.start, one.end) for one in extents(descriptor) if one.is_unwritten
+        (extent.start, extent.end)
+        for extent in extents(descriptor)
+        if extent.is_unwritten
     )
     for start, end in hole_spans(descriptor, size):
         yield from unwritten.parts(start, end)
 
 
-def _alone(descriptor: int, spans: Iterable[Span], *, told: bool) -> Iterator[Span]:
-    """*spans* without what a snapshot or reflink shares: punching that frees nothing."""
-    shared = Overlap(_shared(descriptor, told=told))
+def _alone(descriptor: int, spans: Iterable[Span], *, mapped: bool) -> Iterator[Span]:
+    """Yield *spans* without the parts that a snapshot or reflink shares: punching those frees nothing."""
+    shared = Overlap(_shared(descriptor, mapped=mapped))
     for start, end in spans:
         position = start
         for first, last in shared.parts(start, end):
@@ -526,10 +534,10 @@ _F_SETSIG = 10  # Linux's fcntl.h; Python has no name for it
 
 @contextmanager
 def alone_with(descriptor: int, path: str) -> Iterator[StillOurs]:
-    """Hold a write lease on the file: nothing else has it open, and who opens it waits for us to let go.
+    """Hold a write lease on the file: no other process has it open, and one that opens it waits for us to let go.
 
-    Yields a function that raises ChangeFailed as soon as somebody waits. Raises ChangeFailed where
-    somebody has the file open, or the filesystem gives no leases (a network filesystem: another
+    Yields a function that raises ChangeFailed as soon as a process waits. Raises ChangeFailed if
+    a process has the file open, or the filesystem gives no leases (a network filesystem: another
     machine may have it open). *descriptor* is the only one of ours, open for writing.
     """
     try:
@@ -557,10 +565,10 @@ def _lease(descriptor: int, kind: int) -> None:
 
 @contextmanager
 def unwritten(descriptor: int, path: str) -> Iterator[StillOurs]:
-    """Let nobody else write to the file meanwhile: who opens it for that waits for us to let go.
+    """Keep others from writing to the file meanwhile: a process that opens it for that waits for us to let go.
 
-    Yields a function that raises ProbeError as soon as somebody waits. A file that only root and ourselves may write
-    needs no lease. Raises ProbeError if something has it open for writing, or nobody can tell.
+    Yields a function that raises ProbeError as soon as a process waits. A file that only root and ourselves may write
+    needs no lease. Raises ProbeError if a process has it open for writing, or the filesystem gives no leases.
     """
     status = os.fstat(descriptor)
     if not others_may_write(status):
@@ -586,20 +594,20 @@ def unwritten(descriptor: int, path: str) -> Iterator[StillOurs]:
 def _why_no_lease(exc: OSError, descriptor: int) -> str:
     if exc.errno != errno.EAGAIN:
         return f"whether something has it open cannot be told here ({exc.strerror})"
-    found = openers(descriptor)
-    return f"it is open in {', '.join(found[:5])}" if found else "something has it open"
+    users = openers(descriptor)
+    return f"it is open in {', '.join(users[:5])}" if users else "something has it open"
 
 
 def openers(descriptor: int) -> list[str]:
-    """The other processes that have the file open, as "name (pid)"; those that /proc shows us."""
+    """Return the other processes that have the file open, as "name (pid)", as far as /proc shows them."""
     wanted = os.fstat(descriptor)
-    found = []
+    others = []
     for pid in sorted(
         (name for name in os.listdir("/proc") if name.isdecimal()), key=int
     ):
         if int(pid) != os.getpid() and _has_open(pid, wanted):
-            found.append(f"{_name(pid)} ({pid})")
-    return found
+            others.append(f"{_name(pid)} ({pid})")
+    return others
 
 
 def _has_open(pid: str, wanted: os.stat_result) -> bool:

@@ -18,7 +18,7 @@ _EXISTS = "the file exists by now; nothing was changed"
 
 
 def read(path: str, most: int) -> bytes:
-    """The first *most* bytes of the file at *path*. Raises ProbeError, NotAssessable for what is no file."""
+    """Return the first *most* bytes of the file at *path*. Raises ProbeError, NotAssessable if it is no file."""
     try:
         descriptor = File.at(path).open(label=path)
     except FileNotFoundError as exc:
@@ -34,16 +34,16 @@ def read(path: str, most: int) -> bytes:
 
 
 def _bytes_of(descriptor: int, most: int) -> bytes:
-    found = bytearray()
-    while len(found) < most and (
-        piece := os.pread(descriptor, most - len(found), len(found))
+    data = bytearray()
+    while len(data) < most and (
+        piece := os.pread(descriptor, most - len(data), len(data))
     ):
-        found += piece
-    return bytes(found)
+        data += piece
+    return bytes(data)
 
 
 def holds(path: str, content: bytes | None) -> bool:
-    """Does the file at *path* hold *content* (None: is there none)? Raises ProbeError where that cannot be seen."""
+    """True if the file at *path* holds *content* (None: there is none). Raises ProbeError if that cannot be seen."""
     if content is not None:
         try:
             return read(path, len(content) + 1) == content
@@ -79,21 +79,21 @@ def write(path: str, expected: bytes | None, wanted: bytes | None) -> None:
 
 
 def left_beside(path: str) -> list[str]:
-    """The paths of what a `write` that was killed left beside the file. Empty where nobody can look."""
+    """Return the paths of the files that a killed `write` left beside the file. Empty if the folder cannot be read."""
     try:
         with _folder_of(path) as (folder, name):
-            found = [
-                one
-                for one in os.listdir(folder)
-                if replace.beside_of(one) == replace.cut(name)
+            names = [
+                other
+                for other in os.listdir(folder)
+                if replace.beside_of(other) == replace.cut(name)
             ]
     except (OSError, ProbeError):
         return []
-    return [os.path.join(os.path.dirname(path), one) for one in sorted(found)]
+    return [os.path.join(os.path.dirname(path), other) for other in sorted(names)]
 
 
 def sweep(path: str, *contents: bytes | None) -> None:
-    """Take away what a `write` that was killed left beside the file: a file by that name with one of *contents*.
+    """Remove the file that a killed `write` left beside the file: one by that name with one of *contents*.
 
     Raises ChangeFailed.
     """
@@ -117,8 +117,8 @@ def _is_one_of(folder: int, name: str, contents: tuple[bytes | None, ...]) -> bo
         return False
     try:
         return any(
-            one is not None and _bytes_of(descriptor, len(one) + 1) == one
-            for one in contents
+            content is not None and _bytes_of(descriptor, len(content) + 1) == content
+            for content in contents
         )
     finally:
         os.close(descriptor)
@@ -146,7 +146,7 @@ def _held(path: str) -> Iterator[HeldFile]:
 
 @contextmanager
 def _folder_of(path: str) -> Iterator[tuple[int, str]]:
-    """The folder of a file that need not be there, open, and its name. Raises OSError, ProbeError."""
+    """Yield the folder of a file that need not be there, open, and its name. Raises OSError, ProbeError."""
     try:
         place = File.at(path).parent()
     except FileNotFoundError:

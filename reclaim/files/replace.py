@@ -1,6 +1,6 @@
 """One file put in the place of another, by descriptors: the new one has no name before it is whole.
 
-The two names are exchanged (renameat2(2), RENAME_EXCHANGE), so that what was replaced can be looked at, and put back
+The two names are exchanged (renameat2(2), RENAME_EXCHANGE), so that the replaced file can be looked at, and put back
 if it is another file than the one that was read. All names are names in an open folder.
 """
 
@@ -30,28 +30,28 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def beside(name: str, inode: int) -> str:
-    """What a new file is called for the moment in which it is put in the place of *name*.
+    """Return the name of a new file for the moment in which it is put in the place of *name*.
 
-    Known beforehand: what a run that was killed left behind can be told from anything else.
+    It is known beforehand, so that the file of a run that was killed can be told from any other.
     """
     return f".{cut(name)}.reclaim-{inode}"
 
 
 def cut(name: str) -> str:
-    """As much of the name of a file as the name of what lies beside it has; a folder before it stays."""
+    """Cut the name of a file as `beside` does; a folder before it stays."""
     folder, last = os.path.split(name)
     return os.path.join(folder, os.fsdecode(os.fsencode(last)[:_MOST_BYTES]))
 
 
 def beside_of(name: str) -> str:
-    """Of which file (its `cut`) a name that `beside` gave is; empty for any other name. A folder before it stays."""
+    """Return the file (its `cut`) of a name that `beside` gave, "" for any other name. A folder before it stays."""
     folder, last = os.path.split(name)
     match = _BESIDE.fullmatch(last)
     return os.path.join(folder, match[1]) if match else ""
 
 
 def nameless(folder: int) -> int:
-    """A new file in the open *folder*, 0600, without a name: nothing of it is left whatever happens. Raises OSError."""
+    """Make a file in the open *folder*, 0600, without a name: it is gone whatever happens. Raises OSError."""
     try:
         return os.open(
             ".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=folder
@@ -66,7 +66,7 @@ def nameless(folder: int) -> int:
 
 
 def made_beside(folder: int, name: str) -> int:
-    """Like `nameless`; called *name* if the filesystem has no files without one. Raises OSError."""
+    """Do as `nameless`, with the name *name* if the filesystem has no files without one. Raises OSError."""
     try:
         return os.open(
             ".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=folder
@@ -97,7 +97,7 @@ def give_name(new: int, folder: int, name: str) -> None:
 
 
 def drop(new: int, folder: int, name: str) -> None:
-    """Take the name *name* away where it is that of the open file *new*."""
+    """Remove the name *name* if it is that of the open file *new*."""
     if _is_called(folder, name, file_id(os.fstat(new))):
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder)
@@ -108,29 +108,29 @@ def _is_called(folder: int, name: str, wanted: FileId) -> bool:
 
 
 def called(folder: int, name: str) -> FileId | None:
-    """Which file *name* in the open *folder* is; None if there is none. A link is itself."""
+    """Return which file *name* in the open *folder* is, None if there is none. A link is itself."""
     try:
         return file_id(os.stat(name, dir_fd=folder, follow_symlinks=False))
     except FileNotFoundError:
         return None
 
 
-def exchange(folder: int, one: str, other: str) -> None:
+def exchange(folder: int, name: str, other: str) -> None:
     """Let two names in the open *folder* change their files, at once. Raises OSError."""
     if not hasattr(_libc, "renameat2"):
         raise OSError(errno.ENOSYS, "this system's C library has no renameat2")
     arguments = (
         ctypes.c_int(folder),
-        os.fsencode(one),
+        os.fsencode(name),
         ctypes.c_int(folder),
         os.fsencode(other),
     )
     if _libc.renameat2(*arguments, ctypes.c_uint(_EXCHANGE)) != 0:
         number = ctypes.get_errno()
-        words = os.strerror(number)
+        why = os.strerror(number)
         if number in (errno.EINVAL, errno.ENOSYS):
-            words = "this filesystem cannot exchange two names"
-        raise OSError(number, words)
+            why = "this filesystem cannot exchange two names"
+        raise OSError(number, why)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def put_in_place(held: HeldFile, new: int, spare: str) -> None:
     """Let the name of *held* be the open file *new*. *spare*, a name in the same folder, is free before and after.
 
     At no moment is the name without a file. Raises ChangeFailed if it is that of another file by now, or as
-    `still_ours` does, and OSError; then the name is what it was.
+    `still_ours` does, and OSError. The name is then that of the old file.
     """
     folder, name, wanted = held.folder, held.name, file_id(os.fstat(held.descriptor))
     if called(folder, name) != wanted:

@@ -1,9 +1,9 @@
 """Files that are obeyed, and whether others could have written them.
 
 As sshd's StrictModes (sshd_config(5)) has it: the file and every folder above it belong to root or to who runs this,
-and nobody else can write there. A folder like /tmp, in which the sticky bit keeps others from what is not theirs
-(unlink(2)), may lie above. A group's right to write is harmless if the group has one member, the owner: Debian's
-and Fedora's umask 002 with a private group for each user, which Debian's sshd accepts too.
+and others cannot write there. A folder like /tmp, in which the sticky bit protects files from others (unlink(2)),
+may lie above. A group's right to write is harmless if the group has one member, the owner: Debian's and Fedora's
+umask 002 with a private group for each user, which Debian's sshd accepts too.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def read(path: Path, most: int) -> bytes:
-    """The content of the file at *path*, at most *most* bytes.
+    """Return the content of the file at *path*, at most *most* bytes.
 
-    Raises Untrusted if somebody else could have written it, OSError if it cannot be read, or is no file, or is larger.
+    Raises Untrusted if others could have written it, OSError if it cannot be read, or is no file, or is larger.
     """
-    with _reached(path) as found:
-        status = os.fstat(found)
+    with _reached(path) as looked_at:
+        status = os.fstat(looked_at)
         if not stat.S_ISREG(status.st_mode):
             kind = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
             raise OSError(
                 kind, os.strerror(kind) if kind == errno.EISDIR else "not a file"
             )
         # the same file: what was judged is what is read
-        descriptor = os.open(_name(found), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(_name(looked_at), os.O_RDONLY | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as stream:
             data = stream.read(most + 1) if status.st_size <= most else b""
         if len(data) > most or status.st_size > most:
@@ -53,15 +53,15 @@ def read(path: Path, most: int) -> bytes:
 
 
 def expect(path: Path) -> None:
-    """Raises Untrusted if somebody else could write at *path*, or as far as it exists; OSError if nobody can look."""
-    for one in (path, *path.absolute().parents):
-        with suppress(FileNotFoundError), _reached(one):
+    """Raise Untrusted if others could write at *path*, or as far as it exists; OSError if that cannot be seen."""
+    for place in (path, *path.absolute().parents):
+        with suppress(FileNotFoundError), _reached(place):
             return
 
 
 @contextmanager
 def _reached(path: Path) -> Iterator[int]:
-    """A descriptor (O_PATH) of what *path* leads to, when each step to it was trusted."""
+    """Yield a descriptor (O_PATH) of the end of *path*, if each step to it is trusted."""
     walk = _Walk(path)
     try:
         yield walk.to_the_end()
@@ -93,25 +93,25 @@ class _Walk:
 
     def _step(self, name: str) -> None:
         following = os.open(name, _STEP, dir_fd=self._here)
-        at = f"{self._at.rstrip('/')}/{name}"
+        path = f"{self._at.rstrip('/')}/{name}"
         try:
             if stat.S_ISLNK(os.fstat(following).st_mode):
-                self._follow(following, at)
+                self._follow(following, path)
                 return
-            _judge(following, at, len(self._names))
-            following, self._here, self._at = self._here, following, at
+            _judge(following, path, len(self._names))
+            following, self._here, self._at = self._here, following, path
         finally:
             os.close(following)
 
-    def _follow(self, link: int, at: str) -> None:
+    def _follow(self, link: int, path: str) -> None:
         self._links += 1
         if self._links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if (owner := os.fstat(link).st_uid) not in trusted_users():
             raise Untrusted(
-                printable(at),
+                printable(path),
                 f"is a link of {_user(owner)}",
-                f"remove it: rm {_quoted(at)}",
+                f"remove it: rm {_quoted(path)}",
             )
         target = os.readlink("", dir_fd=link)
         self._names += _names(target)
@@ -121,14 +121,14 @@ class _Walk:
 
 
 def _names(path: str) -> list[str]:
-    """The names in *path*, the last first."""
+    """Return the names in *path*, the last first."""
     return [name for name in reversed(path.split("/")) if name not in ("", ".")]
 
 
-def _judge(descriptor: int, at: str, left: int) -> None:
-    """Raises Untrusted if others own what lies at *at*, or could put something else there.
+def _judge(descriptor: int, path: str, left: int) -> None:
+    """Raise Untrusted if others own the file or folder at *path*, or could put another there.
 
-    *left* names follow: what lies far above is seldom to be changed for the sake of one file.
+    *left* names follow: a folder far above is seldom to be changed for the sake of one file.
     """
     status = os.fstat(descriptor)
     mode = stat.S_IMODE(status.st_mode)
@@ -137,20 +137,18 @@ def _judge(descriptor: int, at: str, left: int) -> None:
     )
     if status.st_uid not in trusted_users():
         wrong = f"belongs to {_user(status.st_uid)} (mode {mode:04o}), neither to root nor to who runs this"
-        chown = (
-            f"read it, and if it is right: chown -R {_user(os.geteuid())} {_quoted(at)}"
-        )
-        raise Untrusted(printable(at), wrong, copy if left > 1 else chown)
+        chown = f"read it, and if it is right: chown -R {_user(os.geteuid())} {_quoted(path)}"
+        raise Untrusted(printable(path), wrong, copy if left > 1 else chown)
     if who := _writers(descriptor, status):
         wrong = (
             f"can be written by {who} (owner {_user(status.st_uid)}, mode {mode:04o})"
         )
-        chmod = f"read it, and if it is right: chmod go-w {_quoted(at)}"
-        raise Untrusted(printable(at), wrong, copy if left > 1 else chmod)
+        chmod = f"read it, and if it is right: chmod go-w {_quoted(path)}"
+        raise Untrusted(printable(path), wrong, copy if left > 1 else chmod)
 
 
 def _writers(descriptor: int, status: os.stat_result) -> str:
-    """Who beside its owner can write a file, or take away what others have in a folder; "" if nobody can."""
+    """Return who beside its owner can write a file, or remove others' files in a folder; "" if only the owner can."""
     if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
         return ""
     if status.st_mode & stat.S_IWOTH:
@@ -163,20 +161,20 @@ def _writers(descriptor: int, status: os.stat_result) -> str:
 
 
 def trusted_users() -> frozenset[int]:
-    """Root, who runs this, and the owner of this program, who could write anything into it."""
+    """Return root, who runs this, and the owner of this program, who could write anything into it."""
     return frozenset((0, os.geteuid(), Path(__file__).stat().st_uid))
 
 
 def _is_private(status: os.stat_result) -> bool:
-    """Has the file's group no member but the file's owner?"""
+    """True if the file's group has no member but the file's owner."""
     try:
         owner, members = pwd.getpwuid(status.st_uid), grp.getgrgid(status.st_gid).gr_mem
     except KeyError:
         return False
     others = (
-        one
-        for one in pwd.getpwall()
-        if one.pw_gid == status.st_gid and one.pw_uid != status.st_uid
+        user
+        for user in pwd.getpwall()
+        if user.pw_gid == status.st_gid and user.pw_uid != status.st_uid
     )
     return (
         owner.pw_gid == status.st_gid
@@ -193,7 +191,7 @@ def _has_acl(descriptor: int) -> bool:
 
 
 def _name(descriptor: int) -> str:
-    """By which calls that want a path reach what *descriptor* is of, also with O_PATH (open(2))."""
+    """Return the path by which a call reaches the file of *descriptor*, also with O_PATH (open(2))."""
     return f"/proc/self/fd/{descriptor}"
 
 

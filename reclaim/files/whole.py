@@ -20,9 +20,9 @@ _MOST = 512 * 1024 * 1024
 
 
 def read(path: Path) -> bytes:
-    """The content of the file at *path*: reports may lie where others put a pipe that never ends, or a device.
+    """Return the content of the file at *path*. In a report's place others may have put an endless pipe, or a device.
 
-    Raises OSError if it cannot be read, is no file, or is larger than what is read.
+    Raises OSError if it cannot be read, is no file, or is larger than `_MOST`.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
@@ -68,7 +68,7 @@ def write(
 
 
 def expect_file(path: Path) -> None:
-    """Raises OSError if something lies at *path* that is no regular file: none is put in its place."""
+    """Raise OSError if *path* is there and no regular file: no file is put in its place."""
     if path.exists() and not path.is_file():
         raise OSError(
             errno.EINVAL, "no regular file, and no other is put in its place", str(path)
@@ -76,13 +76,13 @@ def expect_file(path: Path) -> None:
 
 
 def drop(path: Path) -> None:
-    """Remove what is no use to anybody, if that can be done: a disk may have turned read-only meanwhile."""
+    """Remove a useless file, if that can be done: a disk may have turned read-only meanwhile."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
 
 
 def _made(path: Path, mode: int | None) -> int:
-    """A new file at *path*, opened to be written: nothing that lies there is followed or kept."""
+    """Make a new file at *path*, open for writing: a link there is not followed, an old file is not kept."""
     path.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o666 if mode is None else mode & 0o600)
@@ -92,9 +92,9 @@ def _made(path: Path, mode: int | None) -> int:
 
 
 def _mode_of(path: Path) -> int:
-    """The mode of our file at *path*, if there is one."""
+    """Return the mode of our file at *path* if there is one, else PRIVATE."""
     with suppress(OSError):
-        found = path.lstat()
-        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
-            return stat.S_IMODE(found.st_mode) & 0o666
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+            return stat.S_IMODE(status.st_mode) & 0o666
     return PRIVATE

@@ -1,7 +1,7 @@
-"""libvirt's Python binding, for words that are no UTF-8: a guest's agent has a part in libvirt's messages.
+"""libvirt's Python binding, mended for messages that are no UTF-8: a guest's agent has a part in libvirt's messages.
 
-The binding makes a str of each, and cannot where the bytes are none. A handler of errors that is written in Python is
-then left out with the exception set, which comes out of the next call as SystemError; and an error cannot be raised.
+The binding makes a str of each, and fails if the bytes are no UTF-8. A handler of errors that is written in Python is
+then left out with the exception set, which comes out of the next call as SystemError. An error cannot be raised then.
 """
 
 from __future__ import annotations
@@ -37,21 +37,29 @@ _as_bound = libvirt.libvirtmod.virGetLastError
 
 
 def _last_error() -> Any:
-    """The last error of this thread, as the binding has it, or with what is no UTF-8 replaced."""
+    """Return the last error of this thread, as the binding does, with bytes replaced that are no UTF-8."""
     try:
         return _as_bound()
     except UnicodeDecodeError:
-        one = _library.virGetLastError().contents
-        words = [
+        error = _library.virGetLastError().contents
+        texts = [
             None if text is None else text.decode("utf-8", "replace")
-            for text in (one.str1, one.str2, one.str3)
+            for text in (error.str1, error.str2, error.str3)
         ]
-        message = (one.message or b"").decode("utf-8", "replace")
-        return (one.code, one.domain, message, one.level, *words, one.int1, one.int2)
+        message = (error.message or b"").decode("utf-8", "replace")
+        return (
+            error.code,
+            error.domain,
+            message,
+            error.level,
+            *texts,
+            error.int1,
+            error.int2,
+        )
 
 
 def prepare() -> None:
-    """Let libvirt print no error, also none that is handled, and let every one of them be raised as libvirtError."""
+    """Keep libvirt from printing errors, also those that are handled, and let each be raised as libvirtError."""
     # it is called with the error, in whatever thread that comes up: a function of C that looks at nothing
     _library.virSetErrorFunc(
         None, ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p)

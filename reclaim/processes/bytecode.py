@@ -1,4 +1,4 @@
-"""What Python keeps of modules beside them (`__pycache__`): nobody else may write it, since it is run."""
+"""The bytecode that Python keeps beside modules (`__pycache__`): it is run, so others must not write it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def guard() -> None:
-    """Under a umask that lets everybody write, keep no bytecode, and close what was kept until now.
+    """If the umask lets all users write, keep no bytecode, and close the folders that have some.
 
     Python makes the folders as the umask has it, and pytest the files too.
     """

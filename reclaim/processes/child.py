@@ -1,4 +1,4 @@
-"""Processes that this one starts: each ends with what it was started for, however that ends."""
+"""Processes that this one starts: each ends with the work that it was started for, however that work ends."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _GRACE_SECONDS = 2
 
 
 def run(command: bytes) -> tuple[int, bytes, bytes]:
-    """Run *command* by /bin/sh. Its exit status and outputs.
+    """Run *command* by /bin/sh, and return its exit status and outputs.
 
-    It is in a session of its own: all that it has started ends with it when this process is told to stop.
+    It is in a session of its own: when this process is told to stop, all that the command has started ends too.
     """
     process = _started(command)
     with process:
@@ -62,12 +62,12 @@ def _signal(group: int, number: signal.Signals) -> None:
 
 
 def of_ours() -> frozenset[int]:
-    """The processes that this one has started, by their ids: libvirt starts some by itself (ssh)."""
+    """Return the ids of the processes that this one has started: libvirt starts some by itself (ssh)."""
     return frozenset(_children("self"))
 
 
 def _children(process: str) -> list[int]:
-    """proc_pid_task(5): empty where the process is gone, or the kernel does not tell."""
+    """Return the children of *process* (proc_pid_task(5)): none if it is gone, or the kernel does not list them."""
     with suppress(OSError):
         tasks = list(Path("/proc", process, "task").iterdir())
         return [
@@ -79,10 +79,10 @@ def _children(process: str) -> list[int]:
 
 
 def end_new(known: frozenset[int]) -> None:
-    """End the processes that this one has started, and what these have, but for those that are *known*."""
-    found = [*(of_ours() - known)]
-    for one in found:  # which grows
-        found += _children(str(one))
-    for one in found:
+    """End the processes that this one has started, and their children, but for those that are *known*."""
+    processes = [*(of_ours() - known)]
+    for process in processes:  # which grows
+        processes += _children(str(process))
+    for process in processes:
         with suppress(ProcessLookupError, PermissionError):
-            os.kill(one, signal.SIGTERM)
+            os.kill(process, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Where the programs come from that are run on this machine: as root, from no folder that others can write in."""
+"""The folders of programs that are run on this machine: as root, none that others can write in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _OF_THE_SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def guard() -> list[str]:
-    """As root, leave out of PATH the folders that others can put a program into; returns which, for the user.
+    """As root, leave out of PATH the folders that others can put a program into, and return those for the user.
 
     sudo(8) does so with `secure_path`; cron and a shell of root's have the PATH that they have.
     """
@@ -20,17 +20,22 @@ def guard() -> list[str]:
     given = os.environ.get("PATH", "").split(os.pathsep)
     kept = [folder for folder in given if _is_safe(folder)]
     os.environ["PATH"] = os.pathsep.join(kept) or _OF_THE_SYSTEM
-    left_out = [folder for folder in given if folder not in kept]
-    return [folder or "." for folder in left_out if not folder or _is_folder(folder)]
+    left_out = []
+    for folder in given:
+        if folder in kept:
+            continue
+        if not folder or _is_folder(folder):
+            left_out.append(folder or ".")
+    return left_out
 
 
 def _is_folder(path: str) -> bool:
-    """False also for a name that no folder can have, for which pathlib raises."""
+    """True if *path* is a folder. False also for a name that no folder can have, for which pathlib raises."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def _is_safe(folder: str) -> bool:
-    """Can nobody but root, or a group of the administrator's choice, put a program into *folder*?
+    """True if only root, or a group of the administrator's choice, can put a program into *folder*.
 
     In a folder with the sticky bit, as /tmp, others cannot rename what is root's, but make what is theirs.
     """
@@ -46,10 +51,10 @@ def _is_safe(folder: str) -> bool:
 
 
 def _is_roots(folder: Path) -> bool:
-    found = folder.stat()
-    return found.st_uid == 0 and (
-        not found.st_mode & stat.S_IWOTH or bool(found.st_mode & stat.S_ISVTX)
-    )
+    status = folder.stat()
+    if status.st_uid != 0:
+        return False
+    return not status.st_mode & stat.S_IWOTH or bool(status.st_mode & stat.S_ISVTX)
 
 
 def _is_sticky(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Threads that wait for guests while the main thread hears signals: a call of libvirt's is left by none of them."""
+"""Threads that wait for guests while the main thread hears signals: no signal interrupts a call of libvirt's."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _ENDING_SECONDS = 3.0
 
 
 class Stopped(BaseException):
-    """Raised in a worker that is told to end: like KeyboardInterrupt it is no error of what is under way."""
+    """Raised in a worker that is to end: like KeyboardInterrupt it is no error of the work under way."""
 
 
 class _Worker(threading.Thread):
-    """Ends when it is told to, at the next `sleep` or `expect_wanted`. The process waits for none of them."""
+    """A thread that ends at its next `sleep` or `expect_wanted` once `over` is set. No process waits for it."""
 
     def __init__(self, work: Callable[[], None], over: threading.Event) -> None:
         super().__init__(name="worker", daemon=True)
@@ -38,7 +38,7 @@ class _Worker(threading.Thread):
 
 
 def sleep(seconds: float) -> None:
-    """time.sleep. Raises Stopped in a worker that is told to end."""
+    """Do time.sleep. Raises Stopped in a worker that is to end."""
     worker = threading.current_thread()
     if not isinstance(worker, _Worker):
         time.sleep(seconds)
@@ -47,7 +47,7 @@ def sleep(seconds: float) -> None:
 
 
 def expect_wanted() -> None:
-    """Raises Stopped in a worker that is told to end."""
+    """Raise Stopped in a worker that is to end."""
     worker = threading.current_thread()
     if isinstance(worker, _Worker) and worker.over.is_set():
         raise Stopped
@@ -56,10 +56,10 @@ def expect_wanted() -> None:
 def each(
     work: Callable[[T], object], items: Iterable[T], at_once: int, seconds: float
 ) -> Generator[list[T], None, None]:
-    """Do *work*, which raises nothing, for each of *items*, so many *at_once*.
+    """Do *work*, which raises nothing, for each of *items*, *at_once* of them at a time.
 
-    Gives what is still to be done: at once, when one is done, and at least every so many *seconds*. Who stops asking
-    tells the workers to end, and what they have started ends with them.
+    Yield the items that are still to be done: at once, whenever one is done, and at least every so many *seconds*.
+    If the caller stops asking, the workers end, and so do the processes that they have started.
     """
     waiting = queue.SimpleQueue[T]()
     done = queue.SimpleQueue[T]()
@@ -68,16 +68,8 @@ def each(
         waiting.put(item)
     over = threading.Event()
 
-    def take() -> None:
-        while not over.is_set():
-            try:
-                item = waiting.get_nowait()
-            except queue.Empty:
-                return
-            work(item)
-            done.put(item)
-
     known = child.of_ours()
+    take = partial(_work_off, work, waiting, done, over)
     workers = [_Worker(take, over) for _ in range(min(at_once, len(left)))]
     try:
         for worker in workers:
@@ -96,8 +88,24 @@ def each(
             child.end_new(known)
 
 
+def _work_off(
+    work: Callable[[T], object],
+    waiting: queue.SimpleQueue[T],
+    done: queue.SimpleQueue[T],
+    over: threading.Event,
+) -> None:
+    """Do *work* for each item of *waiting* until there is none left, or it is *over*."""
+    while not over.is_set():
+        try:
+            item = waiting.get_nowait()
+        except queue.Empty:
+            return
+        work(item)
+        done.put(item)
+
+
 def heard(work: Callable[[], T]) -> T:
-    """What *work* returns, or raises. Signals are heard meanwhile, and what was started for it ends with them."""
+    """Return the result of *work*, or raise its error. If a signal raises here, the processes started meanwhile end."""
     answers = queue.SimpleQueue[Callable[[], T]]()
 
     def ask() -> None:
@@ -112,12 +120,12 @@ def heard(work: Callable[[], T]) -> T:
     worker = _Worker(ask, threading.Event())
     worker.start()
     try:
-        found = answers.get()
+        returned_or_raised = answers.get()
     except BaseException:
         worker.over.set()
         child.end_new(known)
         raise
-    return found()
+    return returned_or_raised()
 
 
 def _raised(exc: BaseException) -> NoReturn:
