@@ -61,11 +61,10 @@ def placeholders(files: Iterable[Source]) -> Measure:
 
 def bound(tree: ast.AST) -> Iterator[tuple[str, int]]:
     for node in ast.walk(tree):
-        match node:
-            case ast.Name(id=name, ctx=ast.Store()):
-                yield name, node.lineno
-            case ast.arg(arg=name) if name not in ("self", "cls"):
-                yield name, node.lineno
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.arg) and node.arg not in ("self", "cls"):
+            yield node.arg, node.lineno
 
 
 def density(files: Iterable[Source]) -> Measure:
@@ -81,16 +80,21 @@ def density(files: Iterable[Source]) -> Measure:
     return Measure(round(figure, 3), tuple(f"{place}: {some} in {of} lines" for some, of, place in dense))
 
 
+@cache
 def functions(source: Source) -> list[Function]:
     return [node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
 def branches(function: Function) -> int:
-    return sum(map(_branches, ast.walk(function)))
+    """A condition or loop is one; so is each further operand of and/or, each case, each `if` of a comprehension."""
+    return sum(_branches(node) for node in ast.walk(function) if isinstance(node, _BRANCHING))
+
+
+_ONE_WAY = (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.Assert)
+_BRANCHING = (*_ONE_WAY, ast.BoolOp, ast.Match, ast.comprehension)
 
 
 def _branches(node: ast.AST) -> int:
-    """The ways that one node adds: a condition or loop is one, each further operand of and/or, each case, each `if`."""
     match node:
         case ast.BoolOp(values=values):
             return len(values) - 1
@@ -98,9 +102,7 @@ def _branches(node: ast.AST) -> int:
             return len(cases)
         case ast.comprehension(ifs=conditions):
             return 1 + len(conditions)
-        case ast.If() | ast.For() | ast.While() | ast.IfExp() | ast.ExceptHandler() | ast.Assert():
-            return 1
-    return 0
+    return 1
 
 
 def body_lines(function: Function, lines: tuple[str, ...]) -> int:
