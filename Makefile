@@ -6,7 +6,7 @@ PY := .venv/bin/python
 ARGS ?=
 FUZZ_SECONDS ?= 120
 
-.PHONY: audit test guests matrix corpus kills fuzz soak faults-table lint demo truth bench backup-table lab-clean help
+.PHONY: audit test guests matrix corpus kills fuzz soak faults-table lint coverage demo truth bench backup-table lab-clean help
 
 help:
 	@echo "make audit      audit this machine's guests, or sample definitions if no libvirt answers"
@@ -14,6 +14,7 @@ help:
 	@echo "make guests     every test on real guests, also the long ones that make test leaves out"
 	@echo "make matrix     audit and mend every guest of the lab matrix (make test only audits most of them); record the verdicts in docs/matrix.md"
 	@echo "make corpus     every domain of libvirt's own tests on a private libvirtd: audit, fix, audit (RECLAIM_CORPUS)"
+	@echo "make coverage   the share of lines that the tests of units and of the test driver run"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
 	@echo "make truth      count the bytes that come back from real guests on many machine types, buses and images; into docs/truth.md"
 	@echo "make bench      definitions beside pytest, zeros beside fallocate, one more run in a large archive, --prove beside the guest"
@@ -59,6 +60,11 @@ soak:
 faults-table:
 	@scripts/setup.sh test
 	@$(PY) -m tests.faults.page $(ARGS)
+
+coverage:
+	@scripts/setup.sh test
+	@$(PY) -m coverage run --source reclaim,checks,fixers -m pytest tests/unit tests/driver -q $(ARGS)
+	@$(PY) -m coverage report --skip-covered --sort cover
 
 lint:
 	@scripts/setup.sh test

@@ -182,3 +182,38 @@ def test_a_type_is_gone_where_only_newer_ones_are_left(name: str, *, offered: li
     machine = parse(name)
     assert machine
     assert is_gone(machine, offered) is gone
+
+
+#: RHEL's and Ubuntu's releases beside the QEMU that each is made from, as their own tools print them
+RHEL = [
+    ("7.0.0", "1.5"), ("7.1.0", "2.1"), ("7.2.0", "2.3"), ("7.3.0", "2.6"), ("7.4.0", "2.9"), ("7.5.0", "2.10"),
+    ("7.6.0", "2.12"), ("8.0.0", "3.1"), ("8.1.0", "4.1"), ("8.2.0", "4.2"), ("8.3.0", "5.1"), ("8.4.0", "5.2"),
+    ("8.5.0", "6.0"), ("8.6.0", "6.2"), ("9.0.0", "6.2"), ("9.2.0", "7.2"), ("9.4.0", "8.2"), ("9.6.0", "9.1"),
+]  # fmt: skip
+UBUNTU = [
+    ("trusty", "2.0"), ("utopic", "2.1"), ("vivid", "2.2"), ("wily", "2.4"), ("xenial", "2.5"), ("yakkety", "2.6"),
+    ("zesty", "2.8"), ("artful", "2.10"), ("bionic", "2.11"), ("cosmic", "2.12"), ("disco", "3.1"), ("eoan", "4.0"),
+    ("focal", "4.0"), ("groovy", "5.0"), ("hirsute", "5.2"), ("impish", "6.0"), ("jammy", "6.2"), ("kinetic", "7.0"),
+    ("lunar", "7.2"), ("mantic", "8.0"), ("noble", "8.2"), ("oracular", "9.0"), ("plucky", "9.2"),
+    ("questing", "10.1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        *((f"pc-i440fx-rhel{release}", version) for release, version in RHEL),
+        *((f"pc-q35-{release}", version) for release, version in UBUNTU),
+    ],
+)
+def test_a_vendor_s_type_is_as_old_as_its_qemu(name: str, version: str) -> None:
+    known = parse(name)
+    assert known is not None
+    assert known.version is not None
+    assert ".".join(map(str, known.version)) == version
+
+
+@pytest.mark.parametrize("table", [RHEL, UBUNTU])
+def test_no_release_of_a_vendor_has_an_older_qemu_than_the_one_before(table: list[tuple[str, str]]) -> None:
+    versions = [tuple(map(int, version.split("."))) for _, version in table]
+    assert versions == sorted(versions)
