@@ -5,14 +5,16 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
 FUZZ_SECONDS ?= 120
+QUICK := not slow and not sshd and not guest and not browser and not node and not long
 
-.PHONY: audit test guests matrix corpus kills fuzz soak faults-table lint coverage demo truth bench backup-table lab-clean help
+.PHONY: audit test quick guests matrix corpus kills fuzz soak faults-table lint coverage demo truth bench backup-table lab-clean help
 
 help:
 	@echo "make audit      audit this machine's guests, or sample definitions if no libvirt answers"
 	@echo "make test       lint, then every test; with real guests where they can run"
 	@echo "make guests     every test on real guests, also the long ones that make test leaves out"
 	@echo "make matrix     audit and mend every guest of the lab matrix (make test only audits most of them); record the verdicts in docs/matrix.md"
+	@echo "make quick      most of tests/unit: no root, no network, under a minute"
 	@echo "make corpus     every domain of libvirt's own tests on a private libvirtd: audit, fix, audit (RECLAIM_CORPUS)"
 	@echo "make coverage   the share of lines that the tests of units and of the test driver run"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
@@ -31,6 +33,10 @@ audit:
 
 test: lint
 	@$(PY) -m pytest tests/ -rs --no-fold-skipped $(ARGS)
+
+quick:
+	@scripts/setup.sh quick
+	@$(PY) -m pytest tests/unit -q -m "$(QUICK)" $(ARGS)
 
 guests:
 	@scripts/setup.sh test

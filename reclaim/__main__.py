@@ -1,21 +1,28 @@
-"""What is done beside `pytest checks/`: undo, verify-backup, report, diff, index."""
+"""What is done beside `pytest checks/`: undo, verify-backup, report, diff, index, new."""
 
 from __future__ import annotations
 
 import argparse
 import io
+import platform
 import sys
+from importlib import metadata
 from pathlib import Path
 
+import libvirt
+
+from reclaim import __version__, scaffold
 from reclaim.backups.verify import verify
 from reclaim.base.errors import ReclaimError
 from reclaim.base.text import printable, trouble
 from reclaim.engine.undo import undo
 from reclaim.handles.hypervisor import Hypervisor, connect
+from reclaim.handles.node import dotted
 from reclaim.inventory import Inventory
 from reclaim.processes import bytecode, programs
 from reclaim.record import record
 from reclaim.report import archive, compare, page, publish
+from reclaim.requirement import STAGES
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -78,6 +85,19 @@ def _index(options: argparse.Namespace) -> int:
     return 0
 
 
+def _new(options: argparse.Namespace) -> int:
+    order = scaffold.Order(options.slug, options.title, options.handle, options.stage)
+    scaffold.new(order, _say)
+    return 0
+
+
+def versions() -> str:
+    """Return the versions on which a report of a fault depends, on one line."""
+    python, library = platform.python_version(), dotted(libvirt.getVersion())
+    tests = metadata.version("pytest")
+    return f"reclaim {__version__} (Python {python}, pytest {tests}, libvirt {library})"
+
+
 def _say(text: str) -> None:
     print(printable(text, lines=True))  # noqa: T201
 
@@ -90,6 +110,12 @@ def _refuse(why: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reclaim", description="What is done beside `pytest checks/`."
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=versions(),
+        help="print the versions of reclaim, Python, pytest and libvirt's library",
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     one = verbs.add_parser(
@@ -158,6 +184,25 @@ def _parser() -> argparse.ArgumentParser:
         help="remove all but the newest N runs of each hypervisor",
     )
     one.set_defaults(run=_index)
+    one = verbs.add_parser(
+        "new",
+        help="write a new requirement into this checkout: check, fixer, test, and its rows",
+    )
+    one.add_argument("slug", metavar="SLUG", help="its name, such as disk-serial")
+    one.add_argument(
+        "title",
+        metavar="TITLE",
+        help="the good state, such as 'The disk has a serial number'",
+    )
+    one.add_argument(
+        "--for",
+        dest="handle",
+        metavar="HANDLE",
+        required=True,
+        help=", ".join(scaffold.HANDLES),
+    )
+    one.add_argument("--stage", metavar="STAGE", required=True, help=", ".join(STAGES))
+    one.set_defaults(run=_new)
     return parser
 
 

@@ -404,6 +404,8 @@ def _found(run: Run, requirement: Requirement) -> Iterable[Subject]:
             yield from part.copies
         elif requirement.parameters == ("job",):
             yield from part.jobs
+        elif requirement.parameters == ("hypervisor",):
+            yield Subject(part.hypervisor)
         else:
             for guest in part.guests:
                 number += 1
@@ -427,7 +429,8 @@ def _id(run: Run, subject: Subject) -> str:
     path = (subject.backup.path if subject.backup else None) or (
         subject.job.path if subject.job else None
     )
-    return "/".join([*parts, path.lstrip("/")] if path else parts)
+    named = [*parts, path.lstrip("/")] if path else parts
+    return "/".join(named) or subject.hypervisor.name
 
 
 def _subject(item: pytest.Item) -> Subject | None:
@@ -445,6 +448,8 @@ def _subject_of(values: dict[str, Any]) -> Subject:
         return Subject(backup.hypervisor, backup.guest, backup.disk, backup)
     if job := values.get("job"):
         return Subject(job.hypervisor, job=job)
+    if hypervisor := values.get("hypervisor"):
+        return Subject(hypervisor)
     disk = values.get("disk")
     guest: Guest = disk.guest if disk else values["guest"]
     return Subject(guest.hypervisor, guest, disk)

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Set-up for `make audit` and `make test`: what is missing and nothing else, said before it is done.
+# Set-up for `make audit`, `make quick` and `make test`: what is missing and nothing else, said before it is done.
 #   setup.sh audit   Python, libvirt's binding, the venv
+#   setup.sh quick   the venv with the linters; nothing through apt, and nothing at all if the venv is there
 #   setup.sh test    that, the linters, what real guests need, and what the report is tested with
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-kind=${1:?audit or test}
+kind=${1:?audit, quick or test}
 base=(python3 python3-venv python3-libvirt)
 # lab/host.py names the tools that these bring
 guests=(
@@ -18,6 +19,9 @@ sshd=(openssh-client sudo fish tcsh)
 # the report is tested in a browser, by driver; its HTML and its accessibility by packages of npm
 browser=(chromium chromium-driver)
 web=tests/browser
+# a venv that has these runs the quick tests, whatever it was made for: then there is no need of a network
+quick="libvirt, pytest, testinfra, lxml, pytest_html, pydantic, jinja2, tree_sitter_bash, yaml, prometheus_client, \
+hypothesis, jsonschema, ruff"
 # the distribution's own: another interpreter does not see the distribution's libvirt binding
 python=/usr/bin/python3
 venv=.venv
@@ -107,6 +111,7 @@ python_packages() {
     local extra="" stamp="$venv/.setup-$kind" state
     [ "$kind" = audit ] || extra="[test]"
     state="$(sha256sum pyproject.toml) $("$python" --version) $PWD"
+    if [ "$kind" = quick ] && "$venv/bin/python" -c "import $quick" 2>/dev/null; then return; fi
     if [ "$(cat "$stamp" 2>/dev/null)" = "$state" ] && "$venv/bin/python" -c 'import libvirt, pytest' 2>/dev/null; then
         return
     fi
@@ -129,6 +134,17 @@ web_packages() {
     echo "$state" >"$stamp"
 }
 
+# nothing is installed for the quick tests: they run where no root is, and no network
+expect_binding() {
+    "$python" -c 'import libvirt' 2>/dev/null ||
+        fail "$python has no libvirt: install python3-libvirt (Debian, Ubuntu: apt-get install python3-libvirt python3-venv)"
+}
+
+if [ "$kind" = quick ]; then
+    expect_binding
+    python_packages
+    exit
+fi
 system_packages
 python_packages
 web_packages

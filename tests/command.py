@@ -39,8 +39,9 @@ class Outcome:
     @property
     def folder(self) -> Path:
         """The folder of the one run there was."""
-        (folder,) = (path.parent for path in self.reports.glob("*/*/results.json") if not path.parent.is_symlink())
-        return folder
+        folders = [path.parent for path in self.reports.glob("*/*/results.json") if not path.parent.is_symlink()]
+        assert len(folders) == 1, self.said
+        return folders[0]
 
     @property
     def document(self) -> dict[str, Any]:
@@ -55,13 +56,14 @@ def audit(
     uri: str | None = FLEET,
     target: str = "checks/",
     env: Mapping[str, str] | None = None,
+    root: Path = ROOT,
 ) -> Outcome:
-    """Run `pytest checks/` (or *target*) with *arguments*; its reports go below *reports*."""
+    """Run `pytest checks/` (or *target*) with *arguments* in *root*; its reports go below *reports*."""
     where = ["--uri", uri] if uri else []
     kept = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *where, "--reports", str(reports), *arguments, target],
-        cwd=ROOT,
+        cwd=root,
         env={**kept, "COLUMNS": "160", **(env or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -475,18 +475,33 @@ class Mended:
 
 def mend(folder: Path, guest: Guest, slug: str, disk: str | None = None) -> Mended:
     """Refused → fixed → accepted → a second run proposes nothing; then what it took is the caller's to judge."""
-    mended, asked = requirement(slug), subject(guest, disk)
     before = definition_of(guest)
-    assert judge(mended, asked).verdict is Verdict.NONCOMPLIANT
-    result = engine(guest.hypervisor, folder, force=True).run(mended, asked)
-    assert result.verdict is Verdict.FIXED, result.reason
-    assert all(change.applied for change in result.changes)
+    result = _refused_and_fixed(folder, slug, subject(guest, disk))
     gone, came = difference(before, definition_of(guest))
     now = guest.renamed.get(disk, disk) if disk else None
     guest.renamed.clear()  # another run knows nothing of this one's names
-    again = engine(guest.hypervisor, folder, force=True).run(mended, subject(guest, now))
-    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
+    _accepted(folder, slug, subject(guest, now))
     return Mended(result, gone, came)
+
+
+def mend_subject(folder: Path, slug: str, asked: Subject) -> Result:
+    """The same for what is no guest and no disk: the hypervisor, a copy, a job."""
+    result = _refused_and_fixed(folder, slug, asked)
+    _accepted(folder, slug, asked)
+    return result
+
+
+def _refused_and_fixed(folder: Path, slug: str, asked: Subject) -> Result:
+    assert judge(requirement(slug), asked).verdict is Verdict.NONCOMPLIANT
+    result = engine(asked.hypervisor, folder, force=True).run(requirement(slug), asked)
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert all(change.applied for change in result.changes)
+    return result
+
+
+def _accepted(folder: Path, slug: str, asked: Subject) -> None:
+    again = engine(asked.hypervisor, folder, force=True).run(requirement(slug), asked)
+    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
 
 
 def verdict_of(guest: Guest, slug: str, disk: str | None = None) -> Verdict:

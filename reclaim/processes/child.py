@@ -17,13 +17,7 @@ def run(command: bytes) -> tuple[int, bytes, bytes]:
 
     It is in a session of its own: all that it has started ends with it when this process is told to stop.
     """
-    process = subprocess.Popen(
-        ["/bin/sh", "-c", command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    process = _started(command)
     with process:
         try:
             stdout, stderr = process.communicate()
@@ -31,6 +25,22 @@ def run(command: bytes) -> tuple[int, bytes, bytes]:
             end(process)
             raise
     return process.returncode, stdout, stderr
+
+
+def _started(command: bytes) -> subprocess.Popen[bytes]:
+    known = of_ours()
+    try:
+        return subprocess.Popen(
+            ["/bin/sh", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except KeyboardInterrupt:
+        # the process can have started by then, and there is no handle of it
+        end_new(known)
+        raise
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -1,61 +1,45 @@
-"""The sample fleet shows every finding that a definition can have."""
+"""The sample fleet shows every finding that a definition can have: samples.tsv, and the run that README.md shows.
+
+RECLAIM_DOCS=write pytest tests/driver/test_samples.py      writes both anew
+"""
 
 from __future__ import annotations
 
+import csv
+import os
+import re
 from pathlib import Path
 
 import pytest
 
 from reclaim.requirement import catalogue
 from tests.command import Outcome, audit
+from tests.support import ROOT
 
 Row = tuple[str, str | None, str, str]
 
-COMPLIANT, FINDING, NA, UNKNOWN = "compliant", "noncompliant", "not-applicable", "not-assessable"
-DISCARD, MACHINE, CONTROLLER, BUS = "disk-discard", "machine-type", "scsi-controller", "disk-bus"
+FINDING, NA, UNKNOWN = "noncompliant", "not-applicable", "not-assessable"
+TABLE = Path(__file__).with_name("samples.tsv")
+README = ROOT / "README.md"
+WRITES = os.environ.get("RECLAIM_DOCS") == "write"
 
-EXPECTED: set[Row] = {
-    ("archive", None, MACHINE, COMPLIANT),
-    ("archive", None, CONTROLLER, NA),
-    ("archive", "sda", DISCARD, NA),
-    ("archive", "sda", BUS, NA),
-    ("archive", "sdb", DISCARD, COMPLIANT),
-    ("archive", "sdb", BUS, NA),
-    ("archive", "vda", DISCARD, NA),
-    ("archive", "vda", BUS, NA),
-    ("build-2013", None, MACHINE, FINDING),
-    ("build-2013", None, CONTROLLER, FINDING),
-    ("build-2013", "vda", DISCARD, FINDING),
-    ("build-2013", "vda", BUS, FINDING),
-    ("erp", None, MACHINE, FINDING),
-    ("erp", None, CONTROLLER, FINDING),
-    ("erp", "vda", DISCARD, FINDING),
-    ("erp", "vda", BUS, FINDING),
-    ("erp", "sda", DISCARD, COMPLIANT),
-    ("erp", "sda", BUS, COMPLIANT),
-    ("files", None, MACHINE, COMPLIANT),
-    ("files", None, CONTROLLER, FINDING),
-    ("files", "sda", DISCARD, COMPLIANT),
-    ("files", "sda", BUS, FINDING),
-    ("mail", None, MACHINE, COMPLIANT),
-    ("mail", None, CONTROLLER, FINDING),
-    ("mail", "sda", DISCARD, COMPLIANT),
-    ("mail", "sda", BUS, COMPLIANT),
-    ("mail", "sdb", DISCARD, FINDING),
-    ("mail", "sdb", BUS, COMPLIANT),
-    ("vpn-appliance", None, MACHINE, UNKNOWN),
-    ("vpn-appliance", None, CONTROLLER, FINDING),
-    ("vpn-appliance", "hda", DISCARD, FINDING),
-    ("vpn-appliance", "hda", BUS, FINDING),
-    ("web", None, MACHINE, COMPLIANT),
-    ("web", None, CONTROLLER, COMPLIANT),
-    ("web", "sda", DISCARD, COMPLIANT),
-    ("web", "sda", BUS, COMPLIANT),
-    ("wiki", None, MACHINE, COMPLIANT),
-    ("wiki", None, CONTROLLER, FINDING),
-    ("wiki", "vda", DISCARD, FINDING),
-    ("wiki", "vda", BUS, FINDING),
-}
+
+def expected() -> set[Row]:
+    """Return the rows of samples.tsv."""
+    with TABLE.open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.DictReader(stream, delimiter="\t"))
+    return {(line["guest"], shown_as(line["disk"]), line["requirement"], line["verdict"]) for line in lines}
+
+
+def shown_as(disk: str) -> str | None:
+    return None if disk == "-" else disk
+
+
+def write(rows: set[Row]) -> None:
+    """Write samples.tsv anew, sorted by guest, disk and requirement."""
+    shown = sorted((guest, disk or "-", slug, verdict) for guest, disk, slug, verdict in rows)
+    lines = ["\t".join(row) + "\n" for row in [("guest", "disk", "requirement", "verdict"), *shown]]
+    TABLE.write_text("".join(lines), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +47,32 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return audit(tmp_path_factory.mktemp("reports"))
 
 
-def test_every_row_about_a_definition(outcome: Outcome) -> None:
+@pytest.fixture(scope="module")
+def definitions(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return audit(tmp_path_factory.mktemp("definitions"), "--definitions-only")
+
+
+def rows_of(run: Outcome) -> list[Row]:
+    """The rows of requirements that a definition alone decides."""
     definition = {slug for slug, one in catalogue().items() if one.reads_definitions_only}
-    rows = [
+    return [
         (row["guest"], row["disk"], row["requirement"], row["verdict"])
-        for row in outcome.document["results"]
+        for row in run.document["results"]
         if row["requirement"] in definition
     ]
-    assert len(rows) == len(set(rows))
-    assert set(rows) == EXPECTED
+
+
+def test_every_row_about_a_definition(definitions: Outcome) -> None:
+    rows = rows_of(definitions)
+    assert definitions.status == 1
+    assert len(rows) == len(set(rows)) == len(definitions.document["results"])
+    if WRITES:
+        write(set(rows))
+    assert set(rows) == expected(), "if that is right: RECLAIM_DOCS=write pytest tests/driver/test_samples.py"
+
+
+def test_a_whole_run_judges_definitions_the_same(outcome: Outcome, definitions: Outcome) -> None:
+    assert sorted(rows_of(outcome), key=str) == sorted(rows_of(definitions), key=str)
 
 
 def test_every_kind_of_finding_is_there(outcome: Outcome) -> None:
@@ -105,8 +106,48 @@ def test_findings_are_a_failure_and_the_terminal_says_that_these_are_samples(out
     assert "mail" in outcome.stdout
 
 
-def test_definitions_only_judges_the_same(tmp_path: Path) -> None:
-    again = audit(tmp_path, "--definitions-only")
-    rows = {(row["guest"], row["disk"], row["requirement"], row["verdict"]) for row in again.document["results"]}
-    assert again.status == 1
-    assert rows == EXPECTED
+# The run that README.md shows -----------------------------------------------------------------
+
+#: lines of the sample that depend on which requirements there are, and on nothing else
+_COUNTED = (
+    re.compile(r"(?P<counted>collected \d+ items)"),
+    re.compile(r"(?P<guest>[a-z0-9-]+) (?P<counted>[-.F?]+)(?: +\[ *\d+%\])?"),
+    re.compile(r"(?P<counted>\d+ of \d+ guests .*)"),
+    re.compile(r"(?P<counted>\d+ not assessable.*)"),
+    re.compile(r"=+ (?P<counted>.+) in [\d.]+s =+"),  # how long it took differs each time
+)
+
+
+def anew(line: str, run: list[str]) -> str:
+    """Return *line* of the sample as the *run* has it; a line that is not counted stays as it is."""
+    for pattern in _COUNTED:
+        if (shown := pattern.fullmatch(line.strip())) is None:
+            continue
+        now = next(filter(None, (like(shown, pattern.fullmatch(other.strip())) for other in run)), None)
+        assert now is not None, f"no line of the run is like {line.strip()!r}"
+        text, (start, end) = line.strip(), shown.span("counted")
+        return line.replace(text, text[:start] + now["counted"] + text[end:])
+    return line
+
+
+def like(shown: re.Match[str], other: re.Match[str] | None) -> re.Match[str] | None:
+    """Return *other* if it is about the same: a line of letters is about one guest."""
+    if other is None or shown.groupdict().get("guest") != other.groupdict().get("guest"):
+        return None
+    return other
+
+
+def test_the_readme_shows_this_run(definitions: Outcome) -> None:
+    """The sample is the block of indented lines that begins with its command."""
+    text = README.read_text(encoding="utf-8")
+    block = re.search(r"^    \$ pytest checks/ --uri test://.*\n(?:    .*\n|\n(?=    ))+", text, re.MULTILINE)
+    assert block is not None
+    sample = block[0]
+    shown = "\n".join(anew(line, definitions.lines) for line in sample.split("\n"))
+    if WRITES:
+        README.write_text(text.replace(sample, shown), encoding="utf-8")
+    else:
+        assert sample == shown, "RECLAIM_DOCS=write pytest tests/driver/test_samples.py writes it anew"
+    findings = re.findall(r"^      (noncompliant +\S.*)$", sample, re.MULTILINE)
+    assert findings
+    assert {line.strip() for line in definitions.lines} >= set(findings)

@@ -136,8 +136,12 @@ def _shown_mended(rows: Rows) -> dict[str, str]:
 
 
 def _wanted(case: Case, rows: Rows, *, mended: bool = False) -> dict[str, str]:
+    """What the table expects of these rows; a row of a requirement without expectations is as it may be."""
     expected = case.mended if mended and case.mended else case.audit
-    return {f"{slug}:{disk}" if disk else slug: expected.verdict(slug, disk) for slug, disk in rows}
+    return {
+        f"{slug}:{disk}" if disk else slug: expected.verdict(slug, disk) or row["verdict"]
+        for (slug, disk), row in rows.items()
+    }
 
 
 def _complete(case: Case, rows: Rows) -> None:

@@ -448,6 +448,7 @@ def _seconds(folder: Path, inside: Inside) -> float:
     return taken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_ten_times_as_much_takes_ten_times_as_long(tmp_path: Path, name: str) -> None:
     tenth = min(_seconds(tmp_path, SHAPES[name](_FULL // 10)) for _ in range(2))

@@ -226,6 +226,7 @@ def test_an_image_behind_a_link_is_known_by_both_paths(tmp_path: Path, rsync: Pa
 # Odd and hostile texts --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -257,6 +258,7 @@ def test_odd_texts_are_read_to_an_end(tmp_path: Path, rsync: Path, text: str) ->
     assert judged(one).verdict in (Verdict.NOT_ASSESSABLE, Verdict.NONCOMPLIANT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["[" * 20_000, "- " * 20_000, "a: &a [x]\nb: *a\n", "a: !!python/object:x {}\n", "\0"])
 def test_odd_yaml_is_read_to_an_end(tmp_path: Path, rsync: Path, text: str) -> None:
     one = declared_job(tmp_path, "job.yaml", text=text)

@@ -79,6 +79,7 @@ def image(path: Path, turn: int) -> None:
     os.utime(path, (turn * 86_400, turn * 86_400))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_an_edited_job_copies_bit_by_bit(
     form: str, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,8 @@ import os
 import re
 from pathlib import Path
 
+import pytest
+
 from reclaim.base.verdict import Verdict
 from tests.support import ROOT
 from tests.unit.backups.test_job import declared_job, rsync
@@ -74,6 +76,7 @@ def row(folder: Path, number: int, command: str) -> str:
     return f"| `{command.replace('|', chr(92) + '|')}` | {found.verdict.value} | {said.replace('|', chr(92) + '|')} |"
 
 
+@pytest.mark.slow
 def test_the_documentation_has_the_verdict_of_every_command(tmp_path: Path, rsync: Path) -> None:
     says_version(rsync, "3.4.1")
     rows = [row(tmp_path, number, command) for number, command in enumerate(COMMANDS)]

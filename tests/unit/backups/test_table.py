@@ -35,6 +35,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, backups.Row]:
     return {name: backups.measure(call, days, folder, SIZE) for name, call in names.items()}
 
 
+@pytest.mark.slow
 def test_without_sparse_every_copy_is_as_large_as_the_disk(rows: dict[str, backups.Row]) -> None:
     assert rows["plain"].copy >= SIZE
     assert rows["plain"].held >= backups.CYCLES * SIZE * 0.99

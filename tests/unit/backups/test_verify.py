@@ -59,6 +59,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / "backup/web.qcow2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [as_it_is, compressed])
 def test_a_copy_in_any_shape_is_the_same(tmp_path: Path, copy: Path, make: Callable[[Path, Path], None]) -> None:
     image = image_of(tmp_path)

@@ -135,6 +135,7 @@ def test_it_is_a_unified_diff_as_others_make_it(before: str, after: str) -> None
     assert [line for line in diff_files(before, after, "/x").splitlines() if line[:2] in ("--", "++", "@@")] == heads
 
 
+@pytest.mark.slow
 def test_long_files_take_time_by_their_length() -> None:
     """CPU seconds: by the square of 40,000 lines it would be hours."""
     before = [f"{S}{number % 7} x" for number in range(40_000)]

@@ -298,6 +298,7 @@ BLOCKS = sorted(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["", "@", "|", "=", "://", "password=", "\n"])
 def test_hostile_text_takes_time_by_its_length(end: str) -> None:
     """CPU seconds: of 60,000 characters of one block each, all blocks; by the square it would be hours."""

@@ -202,6 +202,7 @@ def test_a_guest_that_does_not_answer_is_judged_and_off_again(tmp_path: Path) ->
     assert not guest.domain.isActive()
 
 
+@pytest.mark.slow
 def test_a_guest_that_does_not_shut_down_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plug is not pulled."""
     monkeypatch.setattr(power, "_press_button", lambda _: True)
@@ -216,6 +217,7 @@ def test_a_guest_that_does_not_shut_down_is_an_error(tmp_path: Path, monkeypatch
 # Mending --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restart", [False, True])
 def test_what_was_off_is_mended_and_off(tmp_path: Path, *, restart: bool) -> None:
     inside = Inside()
@@ -242,6 +244,7 @@ def test_what_was_off_is_mended_and_off(tmp_path: Path, *, restart: bool) -> Non
         assert live.reason.endswith("it was shut down again: its next start uses the definition")
 
 
+@pytest.mark.slow
 def test_the_mark_goes_with_the_qemu_and_comes_with_the_next(tmp_path: Path) -> None:
     guest = stopped(tmp_path)
     run = booting(guest, tmp_path, "fix", restart=True)
@@ -258,6 +261,7 @@ def test_the_mark_goes_with_the_qemu_and_comes_with_the_next(tmp_path: Path) -> 
     assert not started_by.is_of(guest.domain, name)
 
 
+@pytest.mark.slow
 def test_what_was_off_is_not_brought_back_where_its_power_cycle_saw_no_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,12 +356,14 @@ def test_inside_a_guest_that_is_off_nothing_is_taken_back(tmp_path: Path) -> Non
 # The command line -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_contradicts_looking_at_definitions_only(tmp_path: Path) -> None:
     outcome = audit(tmp_path, "--boot-stopped", "--definitions-only")
     assert outcome.status == 4
     assert "--boot-stopped looks into guests and --definitions-only into none" in outcome.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["--boot-stopped"], []], ids=["boot-stopped", "audit"])
 def test_a_terminal_that_goes_away_ends_the_run_as_ctrl_c_does(tmp_path: Path, options: list[str]) -> None:
     (tmp_path / "listening.py").write_text(
@@ -369,6 +375,7 @@ def test_a_terminal_that_goes_away_ends_the_run_as_ctrl_c_does(tmp_path: Path, o
     assert "SIGHUP is heard: True" in outcome.stdout
 
 
+@pytest.mark.slow
 def test_the_test_drivers_guests_are_not_started(tmp_path: Path) -> None:
     outcome = audit(tmp_path, "--boot-stopped", "--guests", "web")
     assert "reclaim: --boot-stopped: what is off is started, one guest at a time" in outcome.stdout

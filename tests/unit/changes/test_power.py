@@ -102,6 +102,7 @@ def test_it_is_looked_at_until_systemd_has_started_everything(tmp_path: Path) ->
     life.ends_on(life.booted)
 
 
+@pytest.mark.slow
 def test_one_that_goes_on_starting_units_is_back(tmp_path: Path) -> None:
     life = Life(tmp_path, boot_seconds=1)
     down = life.guest.domain.destroy
@@ -131,6 +132,7 @@ def test_one_that_starts_again_by_itself_and_stays_is_back(tmp_path: Path, monke
     assert next(boots, None) is None
 
 
+@pytest.mark.slow
 def test_one_that_starts_again_and_again_is_rolled_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     life = Life(tmp_path, boot_seconds=1)
     boots = (str(number) for number in range(10**9))
@@ -293,6 +295,7 @@ def deaf(life: Life) -> None:
     life.guest.answers["guest-shutdown"] = dict
 
 
+@pytest.mark.slow
 def test_one_that_ignores_its_shutdown_runs_on_and_waits_for_its_next_power_cycle(tmp_path: Path) -> None:
     life = Life(tmp_path)
     deaf(life)
@@ -309,6 +312,7 @@ def test_one_that_ignores_its_shutdown_runs_on_and_waits_for_its_next_power_cycl
     assert [entry.state for entry in record.interrupted] == ["unknown"]
 
 
+@pytest.mark.slow
 def test_one_that_goes_off_late_is_started(tmp_path: Path) -> None:
     life = Life(tmp_path)
     deaf(life)
@@ -322,6 +326,7 @@ def test_one_that_goes_off_late_is_started(tmp_path: Path) -> None:
     assert life.read().ended
 
 
+@pytest.mark.slow
 def test_one_that_goes_off_late_and_does_not_come_back_is_rolled_back(tmp_path: Path) -> None:
     life = Life(tmp_path)
     deaf(life)
@@ -334,6 +339,7 @@ def test_one_that_goes_off_late_and_does_not_come_back_is_rolled_back(tmp_path: 
     life.ends_on(life.booted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notes", [None, False])
 def test_its_plug_is_pulled_only_where_the_inventory_says_so(tmp_path: Path, notes: bool | None) -> None:  # noqa: FBT001
     life = Life(tmp_path, pull_plug=True)

@@ -79,6 +79,7 @@ def _run(guest: Guest, folder: Path, **options: Any) -> Result:
     return engine(guest.hypervisor, folder, **options).run(requirement("trim-backlog"), subject(guest, "vda"))
 
 
+@pytest.mark.slow
 def test_a_backlog_is_seen_and_trimmed_from_outside(tmp_path: Path, tools: Path) -> None:
     guest = _guest(tmp_path)
     planned = _run(guest, tmp_path, mode="plan")
@@ -93,6 +94,7 @@ def test_a_backlog_is_seen_and_trimmed_from_outside(tmp_path: Path, tools: Path)
     assert _ran(tools).count("virt-sparsify") == 1
 
 
+@pytest.mark.slow
 def test_what_is_no_filesystem_is_not_promised(tmp_path: Path, tools: Path) -> None:
     _tool(tools, "virt-df", f"cat <<'X'\n{DF.replace('921600', '614400')}X")
     result = _run(_guest(tmp_path), tmp_path)
@@ -100,6 +102,7 @@ def test_what_is_no_filesystem_is_not_promised(tmp_path: Path, tools: Path) -> N
     assert "between 0 B and 280." in result.reason
 
 
+@pytest.mark.slow
 def test_subvolumes_are_one_filesystem(tmp_path: Path, tools: Path) -> None:
     lines = "".join(
         f"root.qcow2,btrfsvol:/dev/sda1/{name},921600,20480,901120,2.2\n" for name in ("@", "@home", "@var")
@@ -108,6 +111,7 @@ def test_subvolumes_are_one_filesystem(tmp_path: Path, tools: Path) -> None:
     assert "use 20.0 MiB" in _run(_guest(tmp_path), tmp_path, mode="audit").reason
 
 
+@pytest.mark.slow
 def test_an_image_is_looked_into_once_until_it_changes(tmp_path: Path, tools: Path) -> None:
     guest = _guest(tmp_path)
     for _ in range(2):
@@ -121,6 +125,7 @@ def test_an_image_with_little_in_it_is_not_looked_into(tmp_path: Path, tools: Pa
     assert not (tools / "ran").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("said", "verdict", "words"),
     [
@@ -138,6 +143,7 @@ def test_a_look_that_failed_is_no_finding(tmp_path: Path, tools: Path, said: str
     assert words in result.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signature", ["swsuspend", "ntfs", "BitLocker"])
 def test_a_system_that_may_sleep_on_its_disk_is_left(tmp_path: Path, tools: Path, signature: str) -> None:
     _tool(tools, "virt-filesystems", f"cat <<'X'\n{FILESYSTEMS.format(signature)}X")
@@ -147,6 +153,7 @@ def test_a_system_that_may_sleep_on_its_disk_is_left(tmp_path: Path, tools: Path
     assert "virt-sparsify" not in _ran(tools)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rows",
     [
@@ -164,6 +171,7 @@ def test_a_part_of_an_array_is_not_trimmed_alone(tmp_path: Path, tools: Path, ro
     assert "virt-sparsify" not in _ran(tools)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", ["exit 1", "true", "echo something"])
 def test_a_system_of_which_that_cannot_be_told_is_left(tmp_path: Path, tools: Path, said: str) -> None:
     _tool(tools, "virt-filesystems", said)
@@ -172,6 +180,7 @@ def test_a_system_of_which_that_cannot_be_told_is_left(tmp_path: Path, tools: Pa
     assert "virt-sparsify" not in _ran(tools)
 
 
+@pytest.mark.slow
 def test_a_trim_that_failed_is_told(tmp_path: Path, tools: Path) -> None:
     _tool(tools, "virt-sparsify", "echo 'virt-sparsify: error: libguestfs error: lock' >&2; exit 1")
     result = _run(_guest(tmp_path), tmp_path)
@@ -187,6 +196,7 @@ def test_without_the_tools_it_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "with guestfs-tools installed" in result.reason
 
 
+@pytest.mark.slow
 def test_an_image_with_snapshots_is_not_looked_into(tmp_path: Path, tools: Path) -> None:
     guest = _guest(tmp_path)
     subprocess.run(["qemu-img", "snapshot", "-c", "one", str(tmp_path / "disk.qcow2")], check=True)
@@ -194,6 +204,7 @@ def test_an_image_with_snapshots_is_not_looked_into(tmp_path: Path, tools: Path)
     assert not (tools / "ran").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tools")
 def test_an_image_on_which_another_guest_stands_is_left(tmp_path: Path) -> None:
     guest = _guest(tmp_path)
@@ -227,6 +238,7 @@ def test_the_change_comes_back_from_the_journal(tmp_path: Path) -> None:
     assert journal.read(tmp_path / "journal.jsonl").entries[0].change == change
 
 
+@pytest.mark.slow
 def test_a_guest_that_is_off_does_not_wait_for_its_inside(tmp_path: Path, tools: Path) -> None:
     """disc-max of a guest that is off is not assessable: no reason to leave what is done from outside."""
     guest = _guest(tmp_path)

@@ -126,6 +126,7 @@ def test_a_torn_last_line_is_left(journal: Journal, cut: int) -> None:
     assert [entry.state for entry in read(journal.path).entries] == ["done"]
 
 
+@pytest.mark.slow
 def test_every_prefix_of_a_journal_can_be_read(journal: Journal) -> None:
     for change in CHANGES:
         journal.done(journal.intend("one", "u", "slug", change), {})

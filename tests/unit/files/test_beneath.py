@@ -136,12 +136,14 @@ def at_every_moment(
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unsynced")
 @pytest.mark.parametrize("swap", SWAPS)
 def test_a_copy_that_is_swapped_at_any_moment_leads_nowhere(place: Path, swap: Callable[[Scene], None]) -> None:
     at_every_moment(place, "web.img", COPY, mend_copies, swap)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unsynced", "without_openat2")
 @pytest.mark.parametrize("swap", [Scene.file_to_link, Scene.folder_to_link, Scene.file_to_pipe])
 def test_so_it_is_on_a_kernel_without_openat2(tmp_path: Path, swap: Callable[[Scene], None]) -> None:
@@ -157,6 +159,7 @@ def without_openat2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beneath, "_openat2", refuse)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unsynced")
 @pytest.mark.parametrize(
     "swap", [Scene.file_to_link, Scene.folder_to_link, Scene.declared_to_link, Scene.file_to_hard_link]
@@ -177,6 +180,7 @@ def verify_copy(owner: Hypervisor, scene: Scene) -> str:
     return "\n".join(said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("swap", [Scene.file_to_link, Scene.folder_to_link, Scene.file_to_hard_link])
 def test_a_copy_that_is_swapped_while_it_is_verified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: Callable[[Scene], None]
@@ -214,6 +218,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mend", ["copy", "job"])
 def test_a_process_that_swaps_all_the_time_gets_nothing(place: Path, mend: str) -> None:
     owner = hypervisor(place)
@@ -334,6 +339,7 @@ def test_a_folder_that_cannot_be_listed_costs_what_is_in_it(tmp_path: Path, monk
     assert one.absent.endswith(f"{broken}: Input/output error: what is in there was not looked at")
 
 
+@pytest.mark.slow
 def test_deeper_folders_than_python_recurses_are_walked(tmp_path: Path) -> None:
     top = tmp_path / "declared"
     deepest = top / "/".join("d" * 1200)
@@ -565,6 +571,7 @@ def test_what_a_killed_edit_leaves_is_told_and_undone(tmp_path: Path) -> None:
     assert sorted(folder.iterdir()) == sorted([path, bystander])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "mode", "words"),
     [

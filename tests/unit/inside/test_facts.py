@@ -315,6 +315,7 @@ def _mutated(chance: random.Random, sections: dict[str, str]) -> bytes:
     return output
 
 
+@pytest.mark.slow
 def test_no_mutation_of_a_guests_answer_is_anything_but_facts_or_a_probe_error() -> None:
     chance = random.Random(20260101)
     inside = Inside(

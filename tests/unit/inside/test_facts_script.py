@@ -307,6 +307,7 @@ def _unified(command_line: str, release: str = "") -> bytes:
     return (head + table).ljust(0x1000, b"\0") + data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
 def test_the_command_line_of_a_unified_kernel_image_is_read(tmp_path: Path, shell: list[str]) -> None:
     images = tmp_path / "efi" / "EFI" / "Linux"
@@ -320,6 +321,7 @@ def test_the_command_line_of_a_unified_kernel_image_is_read(tmp_path: Path, shel
     assert kernel.problem == f"it may be inside {images}/a.efi"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
 @pytest.mark.parametrize("tool", ["objcopy", "nothing"])
 def test_the_initramfs_in_a_unified_kernel_image_is_listed(tmp_path: Path, shell: list[str], tool: str) -> None:

@@ -81,6 +81,7 @@ def test_who_is_not_root_keeps_his_path(monkeypatch: pytest.MonkeyPatch, folder:
     assert os.environ["PATH"] == str(folder)
 
 
+@pytest.mark.slow
 @needs_root
 def test_a_run_says_so_and_runs_no_program_from_there(tmp_path: Path, folder: Path) -> None:
     folder.chmod(0o777)

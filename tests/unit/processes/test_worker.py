@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,27 @@ def test_ctrl_c_ends_a_command_with_its_children(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         child.run(_SLOW.format(pids).encode())
     thread.join()
+    assert _gone(list(map(int, pids.read_text("ascii").split())))
+
+
+def test_ctrl_c_while_a_command_starts_ends_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pids = tmp_path / "pids"
+    start = subprocess.Popen.__init__
+
+    def interrupted(process: subprocess.Popen[bytes], *arguments: Any, **more: Any) -> None:
+        start(process, *arguments, **more)
+        deadline = time.monotonic() + 30
+        while len(pids.read_text("ascii").split() if pids.exists() else []) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for pipe in (process.stdout, process.stderr):
+            assert pipe is not None
+            pipe.close()
+        process.returncode = 0  # else its end, which nobody sees, is warned of
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        child.run(_SLOW.format(pids).encode())
     assert _gone(list(map(int, pids.read_text("ascii").split())))
 
 

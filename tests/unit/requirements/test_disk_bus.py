@@ -130,6 +130,7 @@ def test_a_taken_address_is_passed_over(tmp_path: Path) -> None:
     assert definition_of(guest).disk("sda").address["unit"] == "2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [8, 20])
 def test_many_disks_all_stay_on_the_one_controller(tmp_path: Path, count: int) -> None:
     names = [f"vd{chr(ord('a') + number)}" for number in range(count)]
@@ -289,6 +290,7 @@ def test_a_long_serial_changes_in_the_guest_and_that_is_said(tmp_path: Path, len
 # Where the guest boots from ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("devices", "moving", "order"),
     [

@@ -80,6 +80,7 @@ def _version(path: Path) -> int:
 # An old image over a backing file -------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_old_image_over_a_backing_file_is_amended_while_the_guest_is_off(tmp_path: Path) -> None:
     overlay, bystander = _old_overlay(tmp_path), _old_overlay(tmp_path, "other.qcow2")
     base = tmp_path / "base-disk.qcow2"
@@ -103,6 +104,7 @@ def test_an_old_image_over_a_backing_file_is_amended_while_the_guest_is_off(tmp_
     assert verdict_of(guest, "image-format", "vdb") is Verdict.NONCOMPLIANT
 
 
+@pytest.mark.slow
 def test_a_backing_file_that_the_header_names_is_not_opened(tmp_path: Path) -> None:
     overlay = _old_overlay(tmp_path)
     (tmp_path / "base-disk.qcow2").unlink()
@@ -135,6 +137,7 @@ def test_an_image_that_is_in_use_is_left(tmp_path: Path) -> None:
     assert _version(overlay) == 2
 
 
+@pytest.mark.slow
 def test_without_restart_a_running_guest_is_pending_with_the_command(tmp_path: Path) -> None:
     overlay = _old_overlay(tmp_path)
     guest = _guest(tmp_path, overlay, running=True)
@@ -150,6 +153,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(power, "_PAUSE", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_at_once")
 def test_one_power_cycle_amends_every_image_of_the_guest(tmp_path: Path) -> None:
     images = [_old_overlay(tmp_path, name) for name in ("one.qcow2", "two.qcow2")]
@@ -172,6 +176,7 @@ def test_one_power_cycle_amends_every_image_of_the_guest(tmp_path: Path) -> None
     assert (again.verdict, again.changes, offs) == (Verdict.COMPLIANT, [], [True])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_at_once")
 def test_a_guest_whose_image_cannot_be_amended_is_up_again(tmp_path: Path) -> None:
     overlay = _old_overlay(tmp_path)
@@ -236,6 +241,7 @@ def test_an_undo_while_the_guest_runs_leaves_the_image_and_goes_on(tmp_path: Pat
 # Other formats --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -259,6 +265,7 @@ def test_what_can_shrink_is_compliant_and_does(tmp_path: Path, options: list[str
     assert held - image.stat().st_blocks > 15 * MIB // 512
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["qed", "vdi", "vmdk", "vpc", "qcow"])
 def test_a_format_that_keeps_every_block_is_red_and_does(tmp_path: Path, kind: str) -> None:
     image = _make(tmp_path / f"disk.{kind}", kind=kind)
@@ -298,6 +305,7 @@ def test_internal_snapshots_are_named_and_kept(tmp_path: Path) -> None:
     assert image.read_bytes() == content
 
 
+@pytest.mark.slow
 def test_an_old_image_with_a_snapshot_is_amended_and_stays_red_for_the_snapshot(tmp_path: Path) -> None:
     overlay = _old_overlay(tmp_path)
     subprocess.run(["qemu-img", "snapshot", "-c", "kept", str(overlay)], check=True)
@@ -462,6 +470,7 @@ def test_a_read_only_filesystem_is_not_assessed(tmp_path: Path) -> None:
     assert "Read-only file system" in result.reason
 
 
+@pytest.mark.slow
 def test_a_full_filesystem_is_not_assessed(tmp_path: Path) -> None:
     filesystems.require("tmpfs")
     with filesystems.mounted("tmpfs", tmp_path) as place:
@@ -615,6 +624,7 @@ def test_what_xfs_allocates_ahead_of_a_file_that_grows_is_no_leak() -> None:
     assert not any("holds all of it" in one for one in notes(replace(found, image=replace(image, length=60 * MIB))))
 
 
+@pytest.mark.slow
 def test_what_was_freed_without_discards_is_no_leak_and_a_copy_is_without_it(tmp_path: Path) -> None:
     """A snapshot deleted while discards were off: its clusters are free, and the file holds them all the same."""
     image = _make(tmp_path / "disk.qcow2", size="96M")

@@ -117,6 +117,7 @@ def test_without_restart_it_stays_pending_and_the_guest_runs_on(tmp_path: Path) 
     assert guest.domain.isActive()
 
 
+@pytest.mark.slow
 def test_a_power_cycle_makes_the_definition_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(power, "_PAUSE", 0)
     guest = inhabited(tmp_path, Inside(), VDA)
@@ -131,6 +132,7 @@ def test_a_power_cycle_makes_the_definition_run(tmp_path: Path, monkeypatch: pyt
     assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
 
 
+@pytest.mark.slow
 def test_a_guest_that_does_not_come_back_as_it_was_is_rolled_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -203,6 +203,7 @@ def _inside(disc_max: int = GIB, *, layer: str = "part", layer_max: int | None =
     return Inside(devices=devices, mounts=[mounted("/", f"/dev/{top['name']}")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("inside", "machine", "named"),
     [
@@ -276,6 +277,7 @@ def test_what_an_internal_snapshot_keeps_is_told_although_the_canary_came_back(
     assert "1 internal snapshot (monday): what they hold stays" in one.told
 
 
+@pytest.mark.slow
 def test_pieces_that_are_smaller_than_a_cluster_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = image(tmp_path / "disk.qcow2", "-o", "cluster_size=2M")
     made = world(monkeypatch, path)
@@ -339,6 +341,7 @@ class Clock:
         self.now += seconds
 
 
+@pytest.mark.slow
 def test_a_filesystem_that_counts_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the first trim freed must not be taken for the canary: ZFS counts it seconds later."""
     path = image(tmp_path / "disk.qcow2")
@@ -469,6 +472,7 @@ def _two(
     return inhabited(folder, Inside(devices=devices, mounts=mounts), *disks, inventory=inventory), paths
 
 
+@pytest.mark.slow
 def test_a_mirror_has_to_give_both_halves_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     half = [part("md0", type="raid1", fstype="ext4")]
     devices = [block(f"sd{name}", *half, serial=name) for name in "ab"]

@@ -268,6 +268,7 @@ def _with_lvm(folder: Path, *spans: tuple[int, int], layout: bool = True) -> Inh
     return inhabited(folder, inside, disk_xml(source=str(image), driver="discard='unmap'"))
 
 
+@pytest.mark.slow
 @needs_qemu_img
 def test_filesystems_through_lvm_swap_and_free_extents_are_told_apart(tmp_path: Path) -> None:
     # swap 20..80; root's first half 102..302 and its second 502..702; srv 302..502; free from 702 on
@@ -289,6 +290,7 @@ def test_filesystems_through_lvm_swap_and_free_extents_are_told_apart(tmp_path: 
     assert result.changes[0].diff == "guest-fstrim (guest agent): 290.0 MiB can come back"
 
 
+@pytest.mark.slow
 @needs_qemu_img
 def test_what_only_swap_and_free_extents_hold_is_no_backlog(tmp_path: Path) -> None:
     guest = _with_lvm(tmp_path, (10, 100), (110, 160), (720, 900))
@@ -298,6 +300,7 @@ def test_what_only_swap_and_free_extents_hold_is_no_backlog(tmp_path: Path) -> N
     assert "90.0 MiB in swap" in result.evidence
 
 
+@pytest.mark.slow
 @needs_qemu_img
 def test_where_nobody_knows_what_lies_where_nothing_is_promised(tmp_path: Path) -> None:
     guest = _with_lvm(tmp_path, (20, 80), (110, 290), (310, 400), (720, 860), layout=False)
@@ -306,6 +309,7 @@ def test_where_nobody_knows_what_lies_where_nothing_is_promised(tmp_path: Path) 
     assert result.reason.startswith("between 0 B and 400.0 MiB can come back")
 
 
+@pytest.mark.slow
 @needs_qemu_img
 def test_what_a_snapshot_holds_is_not_promised(tmp_path: Path) -> None:
     guest = _with_lvm(tmp_path, (110, 300), (310, 400))
@@ -371,6 +375,7 @@ def test_what_is_used_may_lie_below_an_overlay(spans: tuple[tuple[int, int], ...
     assert weighed(50 * MIB, [read_only], HostMap(((0, 50 * MIB),), 0), based=True).most == 0
 
 
+@pytest.mark.slow
 @needs_qemu_img
 def test_an_overlay_full_of_what_was_deleted_is_not_compliant(tmp_path: Path) -> None:
     """All that the guest uses lies in the base; what the overlay holds was written later, and deleted since."""

@@ -97,6 +97,7 @@ def test_a_canary_is_a_deleted_file_that_is_held_until_it_is_dug_out(shell: list
     assert list(mount.iterdir()) == []
 
 
+@pytest.mark.slow
 @each_shell
 def test_two_canaries_are_not_alike_and_cannot_be_compressed(shell: list[str], mount: Path) -> None:
     pid = run(shell, "plant", mount, "1", HOLD).stdout.split()[1]
@@ -106,6 +107,7 @@ def test_two_canaries_are_not_alike_and_cannot_be_compressed(shell: list[str], m
     wait(lambda: not holders(mount))
 
 
+@pytest.mark.slow
 @each_shell
 def test_a_canary_that_nobody_comes_for_goes_by_itself(shell: list[str], mount: Path) -> None:
     pid = run(shell, "plant", mount, "1", "1").stdout.split()[1]
@@ -129,6 +131,7 @@ def test_whoever_ends_the_script_nothing_is_left(shell: list[str], mount: Path, 
     assert list(mount.iterdir()) == []
 
 
+@pytest.mark.slow
 @each_shell
 def test_sweep_ends_what_starts_while_it_sweeps(shell: list[str], mount: Path) -> None:
     """A shell that is told to end may just be starting the program that writes."""

@@ -81,6 +81,7 @@ def test_what_a_reflink_shares_is_told(tmp_path: Path, place: tuple[str, Path], 
     pytest.fail("what the removed file had is still told as shared")
 
 
+@pytest.mark.slow
 def test_a_backing_file_that_the_header_names_is_not_opened(tmp_path: Path) -> None:
     base = _written(tmp_path / "base.qcow2", "qcow2", (0, 64))
     over = ("-b", str(base), "-F", "qcow2")

@@ -62,6 +62,7 @@ pytestmark = needs_qemu_img
 # What others have -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("running", [False, True])
 @pytest.mark.parametrize("as_target", ["vda", "vdb"])
 def test_the_same_file_is_of_both(tmp_path: Path, as_target: str, *, running: bool) -> None:
@@ -98,6 +99,7 @@ def test_a_device_that_is_not_there_is_told_by_its_path(tmp_path: Path) -> None:
     assert why(mine(tmp_path, disk)) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [1, 2, 5])
 def test_what_an_overlay_stands_on_is_not_started(tmp_path: Path, levels: int) -> None:
     base = path = create(tmp_path / "base.qcow2")
@@ -575,6 +577,7 @@ def asked(folder: Path, devices: Devices, patch: pytest.MonkeyPatch, own: str, t
     return why(mine(folder, block(own), *([other(block(theirs))] if theirs else [])))
 
 
+@pytest.mark.slow
 def test_devices_are_told_by_their_numbers(tmp_path: Path, devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
     """A logical volume has many names; a disk has its partitions in it, and volumes on it."""
     (tmp_path / "host").mkdir()

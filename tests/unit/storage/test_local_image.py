@@ -100,6 +100,7 @@ def test_no_number_in_a_header_gets_further_than_its_own_line(tmp_path: Path, fi
     assert descriptors() == before
 
 
+@pytest.mark.slow
 def test_headers_of_any_bytes_raise_nothing_else(tmp_path: Path) -> None:
     chance = random.Random(3)
     before = descriptors()
@@ -204,6 +205,7 @@ def copies(folder: Path, *names: str) -> Path:
     return top
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [200, 2**63, 2**64 - 1, 65_000])
 @pytest.mark.parametrize("name", ["copies/db.img", "/dev/zero", "nbd://127.0.0.1:1/x", "\0", "x" * 1023])
 def test_a_raw_disk_hides_and_breaks_nobody_elses_copy(tmp_path: Path, offset: int, name: str) -> None:

@@ -181,6 +181,7 @@ def _expression(choose: random.Random, depth: int = 0) -> str:
     return found
 
 
+@pytest.mark.slow
 def test_lvm2_itself_takes_the_same(device: Path) -> None:
     choose = random.Random(7)
     made = (

@@ -179,6 +179,7 @@ def test_a_disk_of_sata_loses_what_was_told_by_its_identity(*, rule: str, is_los
     assert any(one.is_loss for one in changes(facts, [("a.rules", rule)])) is is_lost
 
 
+@pytest.mark.slow
 def test_more_rules_than_are_evaluated_are_no_pass(tmp_path: Path) -> None:
     rules = ['KERNEL=="loop0", OWNER="x"'] * 20_000
     inside = _inside(*rules[:3000], devices=tuple(block(f"vd{letter}") for letter in "abcdefghijklmnopqrstuvwxyz"))
@@ -190,6 +191,7 @@ def test_more_rules_than_are_evaluated_are_no_pass(tmp_path: Path) -> None:
     assert "more rules and disks than reclaim evaluates" in result.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["A" * 200_000, 'A{"' * 60_000, 'KERNEL=="' * 20_000, "KERNEL " * 30_000 + "=="])
 def test_what_is_no_rule_is_passed_over(text: str) -> None:
     changes(_inside().facts(), [("a.rules", text)])
