@@ -1,5 +1,5 @@
 # Each target does its own set-up (scripts/setup.sh); the second run finds nothing left to do.
-# ARGS are handed on: make audit ARGS="--guests 'web*' --plan", make test ARGS="-k fstab"
+# ARGS go to pytest or the tool: make audit ARGS="--guests 'web*' --plan", make test ARGS="-k fstab"
 
 SHELL := /bin/bash
 PY := .venv/bin/python
@@ -10,23 +10,23 @@ QUICK := not slow and not sshd and not guest and not browser and not node and no
 .PHONY: audit test quick guests matrix corpus kills fuzz soak faults-table lint coverage demo truth bench backup-table lab-clean help
 
 help:
-	@echo "make audit      audit this machine's guests, or sample definitions where there is no libvirt"
-	@echo "make test       lint, then every test; real guests where they can run"
+	@echo "make audit      audit this machine's guests, or sample definitions if no libvirt answers"
+	@echo "make test       lint, then every test; with real guests where they can run"
+	@echo "make guests     every test on real guests, also the long ones that make test leaves out"
+	@echo "make matrix     audit and mend every guest of the lab matrix (make test only audits most of them); record the verdicts in docs/matrix.md"
 	@echo "make quick      most of tests/unit: no root, no network, under a minute"
-	@echo "make guests     every test on real guests, also those that make test leaves out because they take long"
-	@echo "make matrix     every guest of the lab matrix, mended too (make test only audits most of them); records the verdicts in docs/matrix.md"
 	@echo "make corpus     every domain of libvirt's own tests on a private libvirtd: audit, fix, audit (RECLAIM_CORPUS)"
 	@echo "make coverage   the share of lines that the tests of units and of the test driver run"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
-	@echo "make truth      real guests on many machine types, buses and images: what came back, into docs/truth.md"
+	@echo "make truth      count the bytes that come back from real guests on many machine types, buses and images; into docs/truth.md"
 	@echo "make bench      definitions beside pytest, zeros beside fallocate, one more run in a large archive, --prove beside the guest"
-	@echo "make backup-table  what rsync costs on btrfs with snapshots, into docs/backups.md"
+	@echo "make backup-table  measure the cost of rsync's options on btrfs with snapshots; into docs/backups.md"
 	@echo "make kills      SIGKILL at both sides of every point of a run, and in the power cycle of a real guest"
-	@echo "make fuzz       hostile input for every parser, FUZZ_SECONDS long (120); by coverage too where atheris can be had"
-	@echo "make soak       hundreds of fix and undo, also on a real guest: nothing grows, nothing stays"
-	@echo "make faults-table  the tests of faults, and what they counted, into docs/faults.md"
-	@echo "make lint       ruff, its formatter, mypy, and which package may import which"
-	@echo "make lab-clean  remove the throwaway guests and what they left"
+	@echo "make fuzz       hostile input for every parser, FUZZ_SECONDS long (120); by coverage too if atheris can be installed"
+	@echo "make soak       hundreds of fix and undo, also on a real guest: memory, descriptors, threads and files do not grow"
+	@echo "make faults-table  run the tests of faults, and write their counts into docs/faults.md"
+	@echo "make lint       ruff, its formatter, mypy, and the rules of imports between packages"
+	@echo "make lab-clean  remove the throwaway guests and their files"
 
 audit:
 	@scripts/audit.sh $(ARGS)

@@ -7,7 +7,7 @@ from reclaim.space.proof import prove
 
 @requirement(
     "reclaim-proof",
-    "What the guest frees comes back to the host",
+    "Space that the guest frees comes back to the host",
     stage="inside",
     fixer=name_what_keeps_it,
     after=(

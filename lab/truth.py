@@ -367,16 +367,24 @@ def _write(done: dict[str, Any]) -> None:
 _HEAD = """\
 # The truth matrix
 
-Written by `make truth`; every number was counted by it, on {day}: QEMU {qemu}, libvirt {libvirt}, Linux {kernel}
+Written by `make truth`, which counted every number on {day}: QEMU {qemu}, libvirt {libvirt}, Linux {kernel}
 on the host, {guest} in the guests, images on {filesystem}. truth.json beside this page has the reasons too.
 
-In every filesystem two things were deleted and trimmed, and counted on the host by `st_blocks`: the *canary* of
-`--prove` ({canary} MiB, written in the running guest), and an *old* file ({old} MiB) that was there before the guest's
-first start: before the snapshot was made, and in the backing file. *fstrim says* is what `fstrim -v` claimed after the
-old file was deleted. *Audit* are the requirements that do not hold for the disk or its guest; **green** is none.
-*any-discarding* is the verdict of disk-bus where the policy says `bus = "any-discarding"`.
+In every filesystem `make truth` deleted and trimmed two files, and counted on the host by `st_blocks` the bytes that
+came back:
 
-The images: qcow2; *backed*, qcow2 with compat 0.10 on a backing file; *snapshot*, qcow2 with an internal snapshot; raw.
+- the *canary* of `--prove` ({canary} MiB, written in the running guest);
+- an *old* file ({old} MiB), which was there before the guest's first start: before the snapshot was made, and in the
+  backing file.
+
+The other columns:
+
+- *fstrim says* is the amount that `fstrim -v` printed after the old file was deleted;
+- *audit* lists the requirements that do not hold for the disk or its guest; **green** means that all of them hold;
+- *any-discarding* is the verdict of disk-bus if the policy has `bus = "any-discarding"`.
+
+The images are qcow2; *backed*, qcow2 with compat 0.10 on a backing file; *snapshot*, qcow2 with an internal snapshot;
+and raw.
 """
 
 
@@ -426,7 +434,10 @@ def page_of(seen: list[Seen], there: list[str], gone: list[str], head: str) -> s
 
 def _short(seen: list[Seen], there: list[str]) -> str:
     """Does discard='unmap' bring back what a raw image and a plain qcow2 held?"""
-    text = "\n## In short\n\nWith `discard='unmap'`, of the canary in a plain qcow2 and in a raw image came back:\n\n"
+    text = (
+        "\n## In short\n\nWith `discard='unmap'`, this share of the canary came back "
+        "from a plain qcow2 and from a raw image:\n\n"
+    )
     text += (
         "| machine | " + " | ".join(BUSES) + " |\n|---|" + "---|" * len(BUSES) + "\n"
     )
@@ -446,7 +457,7 @@ def _short(seen: list[Seen], there: list[str]) -> str:
     kept = [one for one in seen if one.discard != "unmap"]
     text += (
         f"\nWithout it, in {len(kept)} cells, {sum(one.returned + one.old for one in kept)} bytes came back; "
-        f"in {sum(1 for one in kept if one.claimed)} of them fstrim said that it had trimmed.\n"
+        f"in {sum(1 for one in kept if one.claimed)} of them fstrim reported that it had trimmed.\n"
     )
     return text
 

@@ -207,7 +207,7 @@ CASES = (
     ),
     Case(
         "luks",
-        "A LUKS data disk that crypttab opens by `/dev/vdb1`; the policy says nothing of discards through LUKS.",
+        "A LUKS data disk that crypttab opens by `/dev/vdb1`; the policy has no `luks_discard`.",
         (Disk("plain"), Disk("luks")),
         Expected(_OLD),
         files={
@@ -266,7 +266,7 @@ CASES = (
     ),
     Case(
         "no-agent",
-        "Its agent is not started, and no inventory says how ssh would get in.",
+        "Its agent is not started, and no inventory names a way in by ssh.",
         (Disk("plain"),),
         Expected(
             "guest-access machine-type disk-discard scsi-controller disk-bus",

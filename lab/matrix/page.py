@@ -16,7 +16,7 @@ RECORD = PATH.with_suffix(".json")
 _LETTERS = {
     "compliant": ".",
     "fixed": "+",
-    "pending": "p",
+    "pending": "~",
     "noncompliant": "F",
     "not-applicable": "-",
     "not-assessable": "?",
@@ -26,13 +26,14 @@ _LETTERS = {
 _HEAD = """\
 # The lab matrix
 
-Real guests, each built from Debian's packages, booted, audited and, where the second table has it, mended with
-`--fix --restart` by `tests/guest/test_matrix.py`. Both tables show the verdicts that the last run of `make matrix`
+These are real guests, built from Debian's packages. `tests/guest/test_matrix.py` boots and audits each of them, and
+mends those in the second table with `--fix --restart`. Both tables show the verdicts that the last run of `make matrix`
 recorded in docs/matrix.json. A cell is blank if that run recorded none. The test compares each verdict with the one
 that `lab/matrix/__init__.py` expects.
 
 The letters are those of the terminal: `.` compliant, `F` noncompliant, `?` not assessable, `-` not applicable,
-`+` fixed, `p` pending, `E` error. Where a guest has several disks and they differ, there is a letter for each.
+`+` fixed, `~` pending, `w` waived, `E` error. If the disks of a guest have different verdicts, the cell has a letter
+for each.
 """
 
 
@@ -77,7 +78,7 @@ def _guests() -> list[str]:
     lines = [
         "## The guests",
         "",
-        "| guest | machine | disks | what it is |",
+        "| guest | machine | disks | description |",
         "|---|---|---|---|",
     ]
     for case in CASES:
@@ -93,7 +94,7 @@ def _guests() -> list[str]:
 
 def _audited(verdicts: Verdicts) -> list[str]:
     return [
-        "## What the audit says",
+        "## Verdicts of the audit",
         "",
         *_table({case.name: _row(case, verdicts, "audit") for case in CASES}),
     ]
@@ -102,10 +103,10 @@ def _audited(verdicts: Verdicts) -> list[str]:
 def _mended(verdicts: Verdicts) -> list[str]:
     rows = {case.name: _row(case, verdicts, "mended") for case in CASES if case.mended}
     return [
-        "## What `--fix --restart` says",
+        "## Verdicts after `--fix --restart`",
         "",
-        "A second run changes nothing, and every mount is there again. Mending writes new initramfs images: where the",
-        "old ones are more than is tolerated, `trim-backlog` is `+` as well, or waits for a `disc-max` that stays `F`.",
+        "A second run changes nothing, and every mount is there again. Mending writes new initramfs images: if the old",
+        "ones take more than is tolerated, `trim-backlog` is `+` as well, or waits for a `disc-max` that stays `F`.",
         "",
         *_table(rows),
     ]
@@ -113,7 +114,7 @@ def _mended(verdicts: Verdicts) -> list[str]:
 
 def _left() -> list[str]:
     lines = [
-        "What must stay as it is, and the words of the reason:",
+        "Requirements that must stay as they are, and words of the reason:",
         "",
         "| guest | requirement | reason |",
         "|---|---|---|",

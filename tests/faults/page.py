@@ -19,12 +19,12 @@ from tests.faults.table import FAULTS, Fault
 
 COUNTS = ROOT / "docs/faults.json"
 PAGE = ROOT / "docs/faults.md"
-_HEAD = """# What goes wrong, and what happens then
+_HEAD = """# Faults, and how reclaim behaves then
 
-Each row is a fault that a machine, a person or a guest can bring about while reclaim runs. The test that is named
-shows what happens; what it counted stands beside it, as the tests themselves recorded it the last time that
-`make faults-table` ran. `make test` walks a part of them each time, `make kills`, `make soak` and `make fuzz` all of
-them: docs/faults.json has the counts.
+Each row is a fault that a machine, a person or a guest can cause while reclaim runs. The test in the third column
+shows how reclaim behaves. The last column has the counts that the tests recorded in docs/faults.json when
+`make faults-table` last ran. `make test` runs a part of these tests each time. `make kills`, `make soak` and
+`make fuzz` run all of them.
 
 """
 
@@ -61,7 +61,7 @@ def gathered(folder: Path) -> dict[str, Any]:
 
 
 def page(known: dict[str, Any]) -> str:
-    rows = ["| fault | what happens | shown by | counted |", "|---|---|---|---|"]
+    rows = ["| fault | behaviour | shown by | counted |", "|---|---|---|---|"]
     rows += [f"| {one.fault} | {one.happens} | `{one.test}` | {_words(one, known)} |" for one in FAULTS]
     return _HEAD + "\n".join(rows) + "\n"
 

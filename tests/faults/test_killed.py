@@ -131,7 +131,7 @@ class Judge:
         expect(audit.status in (0, 1), f"the next audit ends with {audit.status}: {audit.said[-1500:]}")
         expect("Traceback" not in audit.said, f"the next audit: {audit.said[-1500:]}")
         for run in dead:
-            tally.seen["told of"] += 1
+            tally.seen["reported"] += 1
             expect(run.name in audit.said, f"the next audit does not tell of {run.name}: {changed(run)}")
 
     def _undo_ends_well(self, home: Home, tally: Tally, expect: Callable[[object, str], None]) -> None:
