@@ -1,4 +1,4 @@
-"""What is done beside `pytest checks/`: undo, verify-backup, report, diff, index, new."""
+"""The commands beside `pytest checks/`: undo, verify-backup, report, diff, index, new."""
 
 from __future__ import annotations
 

@@ -1100,9 +1100,9 @@ def test_a_thousand_copies_of_a_thousand_guests_are_matched_in_no_time(tmp_path:
     domains = [domain_xml(disk_xml(source=f"/srv/g{number}.qcow2"), name=f"g{number}") for number in range(1000)]
     owner = opened(tmp_path, *domains)
     top = copies(tmp_path, *(f"day/g{number}-2026-11-22.qcow2" for number in range(1000)))
-    started = time.monotonic()
+    started = time.process_time()
     found = find(owner, [BackupNotes(path=top)], owner.guests)
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
     assert all(one.guest and one.path and f"/{one.guest.name}-" in one.path for one in found.backups)
     assert len(found.backups) == 1000
 
