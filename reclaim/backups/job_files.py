@@ -240,9 +240,10 @@ def _set_variable(variables: dict[str, str], line: bytes) -> None:
     """`NAME = value`: cron takes quotes off, and expands nothing."""
     name, _, value = line.decode("utf-8", errors="surrogateescape").partition("=")
     text = clean(value.strip())
-    variables[name.strip()] = (
-        text[1:-1] if text[:1] in ("'", '"') and text[-1:] == text[:1] else text
-    )
+    quote = text[:1]
+    if quote in ("'", '"') and text.endswith(quote):
+        text = text[1:-1]
+    variables[name.strip()] = text
 
 
 def _add_cron_command(
@@ -335,36 +336,44 @@ def _add_unit_line(
 def _add_unit_command(
     job: _Reader, words: list[Word], number: int, variables: dict[str, str]
 ) -> None:
-    prefix = re.match(r"[@\-:+!|]*", words[0].text)
+    first = words[0]
+    prefix = re.match(r"[@\-:+!|]*", first.text)
     marks = prefix[0] if prefix else ""
-    given = words[1:2] if "@" in marks else []  # argv[0]: options come behind it
-    start, end = words[0].start, given[0].end if given else words[0].end
+    skipped = 1
+    end = first.end
+    if "@" in marks and len(words) > 1:
+        skipped = 2
+        end = words[1].end  # argv[0]: options come behind it
+    start = first.start
     if end is None:
         start = None
-    words = [Word(words[0].text[len(marks) :], start, end), *words[1 + len(given) :]]
-    shell = job.shell(
-        {name: value for name, value in variables.items() if name == "PWD"}
-    )
+    program = Word(first.text.removeprefix(marks), start, end)
+    known = {}
+    if "PWD" in variables:
+        known["PWD"] = variables["PWD"]
+    shell = job.shell(known)
     shell.text = Text(job.source)
-    shell.take(words, number)
+    shell.take([program, *words[skipped:]], number)
 
 
 def _logical_lines(source: bytes) -> Iterator[tuple[int, int, int]]:
-    """Lines with those that a backslash continues: number, start and end. Comments stand between them."""
+    """Yield lines with those that a backslash continues: number, start and end. Comments stand between them."""
     offset, begun = 0, None
     for number, line in enumerate(source.splitlines(keepends=True), start=1):
+        start = offset
+        offset += len(line)
         text = line.rstrip(b"\r\n")
         is_comment = text.lstrip().startswith((b"#", b";"))
-        if begun is None and (is_comment or not text.strip()):
-            offset += len(line)
+        is_blank = is_comment or not text.strip()
+        if is_blank and begun is None:
             continue
-        first = begun or (number, offset)
-        if is_comment or text.endswith(b"\\"):
+        first = begun or (number, start)
+        goes_on = text.endswith(b"\\")
+        if is_comment or goes_on:
             begun = first
-        else:
-            yield *first, offset + len(text)
-            begun = None
-        offset += len(line)
+            continue
+        yield *first, start + len(text)
+        begun = None
     if begun is not None:
         yield *begun, len(source)
 
@@ -515,13 +524,20 @@ def _run_scripts(job: _Reader, scripts: list[tuple[int, str]]) -> None:
 def _arguments(
     settings: dict[str, tuple[str, int]], fields: list[str], more: str = ""
 ) -> list[str]:
-    """The arguments of one `backup`, with *more* after those of all: its own may come after them, or replace them."""
+    """Return the arguments of one `backup`.
+
+    *more* comes after those of all: its own may come after them, or replace them.
+    """
     long = settings.get("rsync_long_args", (_LONG, 0))[0]
-    options = f"{settings.get('rsync_short_args', (_SHORT, 0))[0]} {long} {more}"
-    for extra in fields[2].split(",") if len(fields) > 2 else ():
+    short = settings.get("rsync_short_args", (_SHORT, 0))[0]
+    options = f"{short} {long} {more}"
+    own = "".join(fields[2:3])
+    for extra in own.split(","):
         key, _, value = extra.partition("=")
-        if key.lstrip("+") in ("rsync_long_args", "rsync_short_args"):
-            options = f"{options} {value}" if key.startswith("+") else value
+        name = key.lstrip("+")
+        if name not in ("rsync_long_args", "rsync_short_args"):
+            continue
+        options = f"{options} {value}" if key.startswith("+") else value
     return options.split()
 
 
