@@ -137,23 +137,19 @@ def words(text: str) -> str:
 
 def _masked(text: str, known: set[str] | None) -> str:
     """Return *text* with MASK for each run of words that are in *known* (None: all are) and not harmless."""
-    pieces = _ATOM.split(text)  # what is between the words, and the words, by turns
-    shown: list[str] = []
+    pieces = _ATOM.split(text)
+    gaps, words_between = pieces[0::2], pieces[1::2]
+    shown = [gaps[0]]
     key, secret_follows = "", False
-    for number, piece in enumerate(pieces):
-        if number % 2 == 0:
-            shown.append(piece)
-            continue
-        gap, behind = pieces[number - 1], pieces[number + 1]
-        is_value = gap == "=" and number > 1
-        is_news = known is not None and piece not in known
+    for number, word in enumerate(words_between):
+        gap, behind = gaps[number], gaps[number + 1]
+        is_value = gap == "=" and number > 0
+        is_news = known is not None and word not in known
         is_secret = secret_follows or (is_value and not _is_key(key))
-        if is_news or (not is_secret and _is_harmless(piece, gap, behind)):
-            shown.append(piece)
-        else:
-            shown.append(MASK)
-        secret_follows = piece.startswith("-") and names_secret(piece)
-        key = piece if shown[-1] != MASK else ""
+        is_shown = is_news or (not is_secret and _is_harmless(word, gap, behind))
+        shown += [word if is_shown else MASK, behind]
+        secret_follows = word.startswith("-") and names_secret(word)
+        key = word if is_shown and word != MASK else ""
     return re.sub(rf"{MASK}(?:[^\w/\-]*{MASK})+", MASK, "".join(shown))
 
 

@@ -342,10 +342,8 @@ def redacted(text: str) -> str:
     """Return *text* with the secrets in it replaced by MARK. Doing it twice changes nothing more."""
     low = text.lower()
     for rule in _RULES:
-        for sign in rule.signs:
-            if sign in low:
-                text = rule.pattern.sub(rule.shown, text)
-                break
+        if any(map(low.__contains__, rule.signs)):
+            text = rule.pattern.sub(rule.shown, text)
     return text
 
 
@@ -361,8 +359,8 @@ def names_secret(name: str) -> bool:
 
 def redacted_arguments(arguments: Iterable[str]) -> list[str]:
     """Redact a command line: each argument, and the value of pytest's `--metadata NAME VALUE`."""
-    given = [str(argument) for argument in arguments]
-    shown = [redacted(argument) for argument in given]
+    given = list(map(str, arguments))
+    shown = list(map(redacted, given))
     for number, argument in enumerate(given[:-2]):
         name = given[number + 1]
         if argument == "--metadata" and names_secret(name):

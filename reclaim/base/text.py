@@ -24,16 +24,15 @@ def printable(text: str, *, lines: bool = False) -> str:
     text = redacted(text[: LIMIT + _BEYOND])
     if text.isprintable() and len(text) <= LIMIT:
         return text
-    shown = "".join(
-        character if character.isprintable() else _escaped(character, lines=lines)
-        for character in text[: LIMIT + 1]
-    )
+    shown = "".join(_escaped(character, lines=lines) for character in text[: LIMIT + 1])
     if len(shown) > LIMIT:
         return shown[:LIMIT] + "…"
     return shown
 
 
 def _escaped(character: str, *, lines: bool) -> str:
+    if character.isprintable():
+        return character
     if character == "\n" and lines:
         return character
     if character in "\n\t":

@@ -43,9 +43,10 @@ def unified(
 def _line_by_line(before: Sequence[str], after: Sequence[str]) -> Iterator[_Change]:
     start = None
     for number, (old_line, new_line) in enumerate(zip(before, after, strict=True)):
-        if old_line != new_line:
-            start = number if start is None else start
-        elif start is not None:
+        differs = old_line != new_line
+        if differs and start is None:
+            start = number
+        elif not differs and start is not None:
             yield _Change(start, number, start, number)
             start = None
     if start is not None:

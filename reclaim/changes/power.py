@@ -199,19 +199,30 @@ class PowerCycle:
         guest.hypervisor.progress(f"{guest.name}: {why}; rolling back")
         take_down(guest, hopeless=hopeless)
         text = f"{guest.name}: {why}; rolled back to the definition that booted{self._lost(guest)}"
-        try:
-            _define(guest, self.booted)
-        except (libvirt.libvirtError, ChangeFailed) as exc:
+        refusal = self._why_not_defined(guest)
+        if refusal is not None:
             # its machine type may be gone from this QEMU: better up than down
-            refusal = (
-                libvirt_words(exc)
-                if isinstance(exc, libvirt.libvirtError)
-                else str(exc)
-            )
             text = (
                 f"{guest.name}: {why}; NOT rolled back: libvirt does not take the definition that booted "
                 f"({refusal}): stopped, left on the other"
             )
+        return PowerCycleFailed(f"{text}{self._started_again(guest, tail)}")
+
+    def _why_not_defined(self, guest: Guest) -> str | None:
+        """Define again what booted. Returns why libvirt does not take it, or None."""
+        try:
+            _define(guest, self.booted)
+        except libvirt.libvirtError as exc:
+            return libvirt_words(exc)
+        except ChangeFailed as exc:
+            return str(exc)
+        return None
+
+    def _started_again(self, guest: Guest, tail: str) -> str:
+        """Start the guest, again if need be. Returns the end of a sentence: that it runs, or why it does not.
+
+        *tail* is the end of the console's output before the rollback.
+        """
         for left in range(_STARTS - 1, -1, -1):
             again = _console(guest)
             try:
@@ -221,18 +232,14 @@ class PowerCycle:
             except libvirt.libvirtError as exc:
                 # a lock or an address of the QEMU before may be held a moment longer
                 if not left:
-                    return PowerCycleFailed(
-                        f"{text}, and it does NOT start: {libvirt_words(exc)}{tail}"
-                    )
+                    return f", and it does NOT start: {libvirt_words(exc)}{tail}"
                 time.sleep(_PAUSE)
             except _NotBack as exc:
                 if not left or not exc.hopeless:
-                    return PowerCycleFailed(
-                        f"{text} and started, but {exc}{again.tail}"
-                    )
+                    return f" and started, but {exc}{again.tail}"
                 guest.hypervisor.progress(f"{guest.name}: {exc}; starting it once more")
                 _destroy(guest)
-        return PowerCycleFailed(f"{text}, and runs again{tail}")
+        return f", and runs again{tail}"
 
 
 def runs_on(guest: Guest, definition: str) -> bool:

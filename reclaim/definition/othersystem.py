@@ -2,7 +2,7 @@
 
 Notes in `<metadata>` that are made for this are believed: libosinfo's ids (virt-install, virt-manager, GNOME Boxes,
 cockpit), unraid's template. A guest's name, its title or its hardware prove nothing: they are a hint, which counts
-only if reclaim could not look inside and no note names a Linux.
+only if reclaim has not looked inside and no note names a Linux.
 """
 
 from __future__ import annotations

@@ -81,11 +81,16 @@ def each(
             yield list(left)
     finally:
         over.set()
-        deadline = time.monotonic() + _ENDING_SECONDS
-        for worker in workers:
-            worker.join(max(0.0, deadline - time.monotonic()))
+        _join(workers)
         if left:
             child.end_new(known)
+
+
+def _join(workers: list[_Worker]) -> None:
+    """Wait for *workers* that are to end, at most `_ENDING_SECONDS`."""
+    deadline = time.monotonic() + _ENDING_SECONDS
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
 
 
 def _work_off(
