@@ -211,7 +211,7 @@ class Engine:
                 guest.unstarted = reason
                 return
             change = Boot(guest.name, self.journal.path.parent.name)
-            seq = self._booted[guest] = self.journal.intend(
+            self._booted[guest] = self.journal.intend(
                 guest.name, guest.uuid, boot_stopped.SLUG, change
             )
             change.apply(guest)
@@ -222,9 +222,9 @@ class Engine:
             guest.unstarted = f"libvirt: {libvirt_words(exc)}"
         except ChangeFailed as exc:
             guest.unstarted = str(exc)
-            self._write_down(self.journal.failed, seq, str(exc))
             guest.booted_by = None
-            del self._booted[guest]
+            if guest in self._booted:  # the journal itself can refuse the change
+                self._write_down(self.journal.failed, self._booted.pop(guest), str(exc))
 
     def _why_not_started(self, guest: Guest) -> str | None:
         # a guest that an earlier run left off is to be brought back, not to be looked into and shut down

@@ -9,8 +9,9 @@ import pytest
 
 from reclaim.base.errors import AgentAbsent
 from reclaim.base.verdict import Result, Verdict
-from reclaim.changes import boot_stopped, power, preconditions
+from reclaim.changes import boot_stopped, ours, power, preconditions
 from reclaim.changes.boot_stopped import Boot
+from reclaim.changes.change import Change
 from reclaim.engine import journal, undo
 from reclaim.engine.engine import Engine
 from reclaim.handles import started_by
@@ -177,6 +178,20 @@ def test_a_guest_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest
     rows = visited(run, guest, "guest-access")
     assert rows["guest-access"].reason.endswith('QEMU does not start: Failed to get "write" lock')
     assert [entry.state for entry in journal.read(run.journal.path).entries] == ["failed"]
+
+
+def test_a_start_that_the_journal_refuses_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = stopped(tmp_path)
+
+    def refuse(_uuid: str, _change: Change) -> None:
+        raise ValueError("no such change")
+
+    monkeypatch.setattr(ours, "expect", refuse)
+    run = booting(guest, tmp_path)
+    rows = visited(run, guest)
+    assert not guest.domain.isActive()
+    assert "--boot-stopped does not start it: one: no such change" in (rows["fstab-uuid"].reason or "")
+    assert not run.journal.path.exists()
 
 
 def test_a_guest_that_goes_off_by_itself_is_told(tmp_path: Path) -> None:
