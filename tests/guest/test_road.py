@@ -108,19 +108,20 @@ class Road:
         return next(self.reports.glob("*/latest")).resolve()
 
 
+@pytest.fixture(scope="class")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+    for guest in _made("reclaim-lab-test-road", "article"):
+        fresh = lab.allocated(guest)
+        lab.churn(guest, CHURN_MIB)
+        grown = lab.allocated(guest)
+        assert grown - fresh > 0.9 * CHURN_MIB * MIB
+        fstab = inside(guest, "cat /etc/fstab")
+        reports = tmp_path_factory.mktemp("road")
+        yield Road(guest, reports, grown, definition(guest), fingerprint(guest), fstab)
+
+
 class TestAGuestOf2013:
     """Five acts of one guest, each on what the one before left: with -k the earlier ones are needed too."""
-
-    @pytest.fixture(scope="class")
-    def road(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
-        for guest in _made("reclaim-lab-test-road", "article"):
-            fresh = lab.allocated(guest)
-            lab.churn(guest, CHURN_MIB)
-            grown = lab.allocated(guest)
-            assert grown - fresh > 0.9 * CHURN_MIB * MIB
-            fstab = inside(guest, "cat /etc/fstab")
-            reports = tmp_path_factory.mktemp("road")
-            yield Road(guest, reports, grown, definition(guest), fingerprint(guest), fstab)
 
     def test_1_an_audit_finds_it_all_and_changes_nothing(self, road: Road) -> None:
         said = road.audit(FIND)
