@@ -350,7 +350,7 @@ BOUND: dict[str, tuple[str, str, str, str]] = {
 #: arguments beside which a disk moves as ever
 FREE = {
     "net": override("net0", "mac", 1).replace("unsigned", "string"),
-    "smc": arguments("-device", "isa-applesmc,osk=ourhardwork"),
+    "debug-exit": arguments("-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"),
     "firmware": arguments("-fw_cfg", "name=opt/ovmf/X-PciMmio64Mb,string=65536", "-smbios", "type=2"),
     "property": arguments("-machine", "vmport=off", "-global", "ICH9-LPC.disable_s3=1"),
     "another-disk": override("virtio-disk7", "logical_block_size", 4096),
