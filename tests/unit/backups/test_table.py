@@ -36,22 +36,26 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, backups.Row]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_without_sparse_every_copy_is_as_large_as_the_disk(rows: dict[str, backups.Row]) -> None:
     assert rows["plain"].copy >= SIZE
     assert rows["plain"].held >= backups.CYCLES * SIZE * 0.99
 
 
+@pytest.mark.slow
 def test_sparse_copies_shrink_after_the_trim_and_snapshots_share_nothing(rows: dict[str, backups.Row]) -> None:
     assert rows["sparse"].copy < rows["sparse"].before_trim < SIZE
     assert rows["sparse"].exclusive > 3 * rows["sparse"].copy
 
 
+@pytest.mark.slow
 def test_ours_is_as_sparse_and_shares(rows: dict[str, backups.Row]) -> None:
     assert rows["ours"].copy <= rows["sparse"].copy + MIB
     assert rows["ours"].exclusive < rows["sparse"].exclusive / 3
     assert rows["ours"].held < rows["sparse"].held * 0.6
 
 
+@pytest.mark.slow
 def test_without_sparse_snapshots_share_more_and_the_copy_is_as_large_as_the_disk(
     rows: dict[str, backups.Row],
 ) -> None:
@@ -59,6 +63,7 @@ def test_without_sparse_snapshots_share_more_and_the_copy_is_as_large_as_the_dis
     assert rows["dense"].exclusive < rows["ours"].exclusive
 
 
+@pytest.mark.slow
 def test_no_copy_has_another_content(rows: dict[str, backups.Row]) -> None:
     wrong = {name: row.wrong for name, row in rows.items() if not (name == "ours" and _can_go_wrong(row.rsync))}
     assert not any(wrong.values())
