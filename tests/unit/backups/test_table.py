@@ -36,7 +36,6 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, backups.Row]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_without_sparse_every_copy_is_as_large_as_the_disk(rows: dict[str, backups.Row]) -> None:
     assert rows["plain"].copy >= SIZE
     assert rows["plain"].held >= backups.CYCLES * SIZE * 0.99

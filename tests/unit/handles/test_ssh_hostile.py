@@ -63,6 +63,7 @@ def _members(session: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", _ANSWERS)
 def test_what_a_guest_sends_is_a_problem_in_one_line(tmp_path: Path, backend: GuestSsh, what: str) -> None:
     session = _answer(tmp_path, _ANSWERS[what])
