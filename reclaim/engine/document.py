@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import reclaim
 from reclaim.base.secret import redacted, redacted_arguments
 from reclaim.base.text import printable
-from reclaim.space.measured import reclaimed
-
-if TYPE_CHECKING:
-    from reclaim.engine.part import Options, Part
-    from reclaim.handles.hypervisor import Hypervisor
+from reclaim.engine.part import Options, Part
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.record.results import SCHEMA, rfc3339
+from reclaim.space.measured import reclaimed
 
 
 def document(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from reclaim.base.errors import ChangeFailed, ProbeError
+from reclaim.base.errors import ChangeFailed, ProbeError, ReclaimError
 from reclaim.base.text import size as in_words
 from reclaim.files.beneath import File, others_may_write, reopened
 from reclaim.files.replace import nameless
@@ -540,27 +540,9 @@ def alone_with(descriptor: int, path: str) -> Iterator[StillOurs]:
     a process has the file open, or the filesystem gives no leases (a network filesystem: another
     machine may have it open). *descriptor* is the only one of ours, open for writing.
     """
-    try:
-        _lease(descriptor, fcntl.F_WRLCK)
-    except OSError as exc:
-        raise ChangeFailed(f"{path}: {_why_no_lease(exc, descriptor)}") from exc
-
-    def still_ours() -> None:
-        if fcntl.fcntl(descriptor, fcntl.F_GETLEASE) != fcntl.F_WRLCK:
-            raise ChangeFailed(
-                f"{path}: something else wants to open it: stopped, nothing is lost; run again"
-            )
-
-    try:
+    stopped = "something else wants to open it: stopped, nothing is lost; run again"
+    with _leased(descriptor, path, fcntl.F_WRLCK, ChangeFailed, stopped) as still_ours:
         yield still_ours
-    finally:
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-
-
-def _lease(descriptor: int, kind: int) -> None:
-    # the lease's own signal ends a process that does not expect it (SIGIO); this one is ignored by default
-    fcntl.fcntl(descriptor, _F_SETSIG, signal.SIGURG)
-    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, kind)
 
 
 @contextmanager
@@ -574,16 +556,26 @@ def unwritten(descriptor: int, path: str) -> Iterator[StillOurs]:
     if not others_may_write(status):
         yield lambda: None
         return
+    stopped = "something wants to write to it: stopped; run again"
+    with _leased(descriptor, path, fcntl.F_RDLCK, ProbeError, stopped) as still_ours:
+        yield still_ours
+
+
+@contextmanager
+def _leased(
+    descriptor: int, path: str, kind: int, failure: type[ReclaimError], stopped: str
+) -> Iterator[StillOurs]:
+    """Hold a lease of *kind*. Raises *failure* if there is none to be had; the yielded function, if a process waits."""
     try:
-        _lease(descriptor, fcntl.F_RDLCK)
+        # the lease's own signal ends a process that does not expect it (SIGIO); this one is ignored by default
+        fcntl.fcntl(descriptor, _F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, kind)
     except OSError as exc:
-        raise ProbeError(f"{path}: {_why_no_lease(exc, descriptor)}") from exc
+        raise failure(f"{path}: {_why_no_lease(exc, descriptor)}") from exc
 
     def still_ours() -> None:
-        if fcntl.fcntl(descriptor, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
-            raise ProbeError(
-                f"{path}: something wants to write to it: stopped; run again"
-            )
+        if fcntl.fcntl(descriptor, fcntl.F_GETLEASE) != kind:
+            raise failure(f"{path}: {stopped}")
 
     try:
         yield still_ours

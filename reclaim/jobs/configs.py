@@ -15,9 +15,6 @@ from reclaim.jobs.words import UNKNOWN, Word, clean, shown
 #: reads a piece of shell that begins at a line
 ReadShell = Callable[[bytes, int], None]
 
-_YAML_LINE = re.compile(
-    rb"^(?:---|- ?[\w.]+ ?:( |$)|[A-Za-z_][\w.-]*:( |$))", re.MULTILINE
-)
 _SETTINGS = (".conf", ".cfg", ".ini", ".toml", ".json", ".properties")
 #: bytes of a YAML file; its nodes are built from aliases too, so few are read
 _MOST_YAML = 64 * 1024
