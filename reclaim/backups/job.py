@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from reclaim.backups import job_files
 from reclaim.base.errors import NotAssessable, ProbeError
-from reclaim.base.text import printable
+from reclaim.base.text import last_words, printable
 from reclaim.files import localfile
 from reclaim.inventory import BackupNotes
 from reclaim.jobs import rsync
@@ -91,7 +91,7 @@ class Job:
             command, self.path, str(_MOST_BYTES + 1), self.path
         )
         if result.rc != 0 or result.stderr.strip():
-            words = " ".join(result.stderr.split()) or "no such file"
+            words = last_words(result.stderr, most=1, silent="no such file")
             raise ProbeError(f"{self.path}: {words.rpartition(': ')[2]}")
         try:
             return base64.b64decode(result.stdout, validate=True)

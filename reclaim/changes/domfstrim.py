@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import libvirt
 
 from reclaim.base.errors import ChangeFailed, ProbeError
-from reclaim.base.text import printable
+from reclaim.base.text import last_words
 from reclaim.handles.guest import Guest
 from reclaim.handles.node import Node
 
@@ -135,9 +135,8 @@ def _state(hypervisor: Node, unit: str) -> dict[str, str]:
         "systemctl show -p LoadState -p UnitFileState -p ActiveState -- %s", unit
     )
     if result.rc != 0:
-        raise ProbeError(
-            f"{hypervisor.name}: systemctl show {unit}: {' '.join(result.stderr.split())[:200]}"
-        )
+        why = last_words(result.stderr)
+        raise ProbeError(f"{hypervisor.name}: systemctl show {unit}: {why}")
     pairs = (line.partition("=") for line in result.stdout.splitlines())
     return {key: value for key, _, value in pairs}
 
@@ -146,9 +145,8 @@ def _mentions(hypervisor: Node) -> list[tuple[str, bool, str]]:
     """The lines of the hypervisor's schedules that have the word domfstrim: path, whether it may be run, line."""
     result = hypervisor.shell.run("/bin/sh -c %s", _MENTIONS)
     if result.rc != 0:
-        raise ProbeError(
-            f"{hypervisor.name}: its cron jobs cannot be read: {' '.join(result.stderr.split())[:200]}"
-        )
+        why = last_words(result.stderr)
+        raise ProbeError(f"{hypervisor.name}: its cron jobs cannot be read: {why}")
     lines = (line.split("\t", 2) for line in result.stdout[:_MOST].splitlines())
     return [
         (fields[0], fields[1] == "x", fields[2])
@@ -268,8 +266,8 @@ def _run(hypervisor: Node, script: str, change: TrimTimer) -> None:
         change.timer,
     )
     if result.rc != 0:
-        why = " ".join(result.stderr.split())[-300:] or f"status {result.rc}"
-        raise ChangeFailed(f"{hypervisor.name}: {change.unit}.timer: {printable(why)}")
+        why = last_words(result.stderr, silent=f"status {result.rc}")
+        raise ChangeFailed(f"{hypervisor.name}: {change.unit}.timer: {why}")
 
 
 def found_virsh(hypervisor: Node) -> str | None:

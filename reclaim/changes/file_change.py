@@ -9,8 +9,9 @@ from typing import ClassVar
 
 from reclaim.base.errors import ChangedSince, ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.masked import diff_files
+from reclaim.base.text import last_words
 from reclaim.changes.change import Place
-from reclaim.changes.in_guest import expect_devices, last_words, run
+from reclaim.changes.in_guest import expect_devices, run
 from reclaim.files import localfile
 
 #: one argument of a process holds 128 KiB on Linux (MAX_ARG_STRLEN); base64 takes a third of it

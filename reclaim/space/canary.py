@@ -10,6 +10,7 @@ from importlib.resources import files
 from testinfra.host import Host
 
 from reclaim.base.errors import ProbeError
+from reclaim.base.text import last_words
 
 MIB = 1024 * 1024
 #: seconds that the guest keeps the canary if it is not dug out
@@ -94,10 +95,8 @@ class Canary:
         quoted = " ".join(["%s"] * len(command))
         result = self.shell.run(quoted, *command, seconds=seconds)
         if result.rc != 0:
-            said = " ".join(result.stderr.split())[-200:]
-            raise NotPlanted(
-                said or f"{verb} in the guest ended with status {result.rc}"
-            )
+            silent = f"{verb} in the guest ended with status {result.rc}"
+            raise NotPlanted(last_words(result.stderr, silent=silent))
         return [line for line in str(result.stdout).splitlines() if line.strip()]
 
 

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from reclaim.files.holes import Span
 from reclaim.handles.node import Node
+from reclaim.processes import limited
 from reclaim.storage.host_image import HostImage
 from reclaim.storage.qcow2 import Qcow2
 
@@ -132,13 +133,5 @@ def _mapped(hypervisor: Node, path: str, kind: str) -> list[Span] | None:
 
 
 def _run(hypervisor: Node, command: str, *arguments: str) -> str | None:
-    """Return the output of *command*; None if it fails, takes too long, or prints more than is read."""
-    limited = f"timeout -k 5 {_SECONDS} {command}"
-    result = hypervisor.shell.run(
-        f"LC_ALL=C; export LC_ALL; {limited} 2>/dev/null | head -c {_MAX_BYTES}",
-        *arguments,
-    )
-    output = str(result.stdout)
-    if result.rc != 0 or not 0 < len(output) < _MAX_BYTES:
-        return None
-    return output
+    """Return the output of *command*; None if there is none, or it prints more than is read."""
+    return limited.output(hypervisor.shell, _SECONDS, _MAX_BYTES, command, *arguments)

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.handles.node import Node
+from reclaim.processes import limited
 from reclaim.storage import qcow2
 from reclaim.storage.qcow2 import Qcow2
 
@@ -328,12 +329,9 @@ def _punch(hypervisor: Node, folder: str) -> Punch:
 
 def _run(hypervisor: Node, path: str, script: str, *arguments: str) -> dict[str, bytes]:
     """Return the answers of *script*: lines of a name and base64. Raises ProbeError if it fails or does not end."""
-    command = f"timeout -k 5 {_SECONDS} /bin/sh -c %s reclaim" + " %s" * len(arguments)
-    result = hypervisor.shell.run(command, script, *arguments)
-    if result.rc in (124, 137):
-        raise ProbeError(f"{path}: no answer within {_SECONDS} s")
+    result = limited.run_script(hypervisor.shell, _SECONDS, script, *arguments)
     if result.rc != 0:
-        raise ProbeError(f"{path}: {_last(result.stderr)}")
+        raise ProbeError(f"{path}: {limited.why_failed(result, _SECONDS)}")
     return answers(
         result.stdout, f"{path}: what the hypervisor's shell says cannot be parsed"
     )
@@ -349,12 +347,6 @@ def answers(output: str, problem: str) -> dict[str, bytes]:
         except (binascii.Error, ValueError) as exc:
             raise ProbeError(problem) from exc
     return parsed
-
-
-def _last(errors: str) -> str:
-    """Return the last words of a shell's complaint."""
-    lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    return lines[-1].rpartition(": ")[2][:200] if lines else "it failed"
 
 
 def _text(data: bytes) -> str:

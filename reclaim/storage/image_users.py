@@ -24,6 +24,7 @@ from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import libvirt_words, printable
 from reclaim.definition import qemuargs
 from reclaim.definition.domain import DiskView, Element, parse_xml
+from reclaim.processes import limited
 from reclaim.storage import backing, host_image
 
 if TYPE_CHECKING:
@@ -445,11 +446,9 @@ def _look(hypervisor: Node, paths: Collection[str]) -> dict[str, Layer]:
     script = _LOOK.replace('"$SIZE"', str(backing.HEAD))
     for start in range(0, len(wanted), _AT_ONCE):
         some = wanted[start : start + _AT_ONCE]
-        command = f"timeout -k 5 {_SECONDS} /bin/sh -c %s reclaim" + " %s" * len(some)
-        result = hypervisor.shell.run(command, script, *some)
+        result = limited.run_script(hypervisor.shell, _SECONDS, script, *some)
         if result.rc != 0:
-            late = result.rc in (124, 137)
-            why = f"no answer within {_SECONDS} s" if late else "it failed"
+            why = limited.why_failed(result, _SECONDS)
             raise ProbeError(f"looking at the images of all guests: {why}")
         answers = host_image.answers(
             result.stdout, "what the hypervisor's shell says of images cannot be parsed"

@@ -359,7 +359,7 @@ def test_chains_that_lead_back_or_nowhere_end(tmp_path: Path) -> None:
 def test_a_hypervisor_that_does_not_answer_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = mine(tmp_path, disk_xml(source=create(tmp_path / "a.qcow2")))
     monkeypatch.setattr("reclaim.storage.image_users._LOOK", "exit 3")
-    assert why(guest) == "nobody can tell who else uses its images: looking at the images of all guests: it failed"
+    assert why(guest) == "nobody can tell who else uses its images: looking at the images of all guests: status 3"
 
 
 # What else opens an image for writing ---------------------------------------------------------
