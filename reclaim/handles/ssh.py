@@ -35,7 +35,7 @@ from reclaim.definition.domain import Definition
 from reclaim.handles.agent import COMMAND_SECONDS, OUTPUT_BYTES, Agent
 from reclaim.handles.node import Node
 from reclaim.inventory import Ssh, table_of
-from reclaim.processes import child, worker
+from reclaim.processes import child, shell_script, worker
 
 #: seconds until a connection stands, and for the first answer over it
 CONNECT_SECONDS = 30
@@ -78,7 +78,7 @@ _REMOTE = "/bin/sh -c 'eval \"$(cat)\"'"
 # product_uuid: Linux' dmi-sysfs; vm,uuid: QEMU's spapr; /proc/sysinfo: s390's STSI.
 _SCRIPT = """
 reclaim() {
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH LC_ALL=C
+PATH=PROGRAMS:$PATH LC_ALL=C
 export PATH LC_ALL
 umask 022
 cd /
@@ -108,7 +108,7 @@ printf '%s end %d\\n' MARK $status
 printf '%s end %d\\n' MARK $status >&2
 }
 reclaim
-"""
+""".replace("PROGRAMS", shell_script.PATH)
 
 
 class SshRefused(NoAccess):

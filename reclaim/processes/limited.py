@@ -9,6 +9,7 @@ from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
 from reclaim.base.text import last_words
+from reclaim.processes import shell_script
 
 #: seconds that a command has to end after SIGTERM
 _GRACE_SECONDS = 10
@@ -28,7 +29,7 @@ def run_script(
     shell: Host, seconds: int, script: str, *arguments: str
 ) -> CommandResult:
     """Run *script* by /bin/sh, with *arguments* as $1 and on."""
-    command = "/bin/sh -c %s reclaim" + " %s" * len(arguments)
+    command = shell_script.command(len(arguments))
     return run(shell, seconds, command, script, *arguments)
 
 

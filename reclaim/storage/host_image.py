@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.handles.node import Node
-from reclaim.processes import limited
+from reclaim.processes import limited, shell_script
 from reclaim.storage import qcow2
 from reclaim.storage.qcow2 import Qcow2
 
@@ -73,11 +73,10 @@ _COUNTS = re.compile(
 )
 
 #: stat's hexadecimal numbers, sysfs of the device or of the disk that a partition lies on, the device mapper
-_LOOK = r"""
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LC_ALL=C
-export PATH LC_ALL
-say() { printf '%s ' "$1"; printf '%s' "$2" | base64 | tr -d '\n'; printf '\n'; }
+_LOOK = (
+    shell_script.HEAD
+    + shell_script.SAY
+    + r"""
 below() {
     for name in "$1"/slaves/*/dm/name; do
         [ -r "$name" ] || continue
@@ -110,6 +109,7 @@ printf 'head '
 { head -c 112 -- "$1" | base64 | tr -d '\n'; } 2>/dev/null
 printf '\n'
 """
+)
 
 
 def look(hypervisor: Node, path: str) -> HostImage:
@@ -233,11 +233,10 @@ def read_bytes(hypervisor: Node, path: str, offset: int, length: int) -> bytes:
 _WRITTEN, _PIECE = 1024 * 1024, 64 * 1024
 #: A file of ours in the image's folder: made anew (noclobber opens it with O_EXCL), and without a name before
 #: anything is written, so that nothing of it is left whatever happens. Random bytes: zeros or text would be compressed.
-_PUNCH = r"""
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LC_ALL=C
-export PATH LC_ALL
-say() { printf '%s ' "$1"; printf '%s' "$2" | base64 | tr -d '\n'; printf '\n'; }
+_PUNCH = (
+    shell_script.HEAD
+    + shell_script.SAY
+    + r"""
 command -v fallocate >/dev/null || { say unseen 'fallocate is not installed there (util-linux)'; exit 0; }
 name=$(mktemp -u -- "$1/.reclaim-probe.XXXXXXXXXX") || exit 1
 trap 'rm -f -- "$name"' EXIT
@@ -260,6 +259,7 @@ for second in 1 2 3 4 5 6 7 8 9 10; do
 done
 say rest "$(held)"
 """
+)
 
 
 @dataclass(frozen=True)

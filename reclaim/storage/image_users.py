@@ -24,7 +24,7 @@ from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import libvirt_words, printable
 from reclaim.definition import qemuargs
 from reclaim.definition.domain import DiskView, Element, parse_xml
-from reclaim.processes import limited
+from reclaim.processes import limited, shell_script
 from reclaim.storage import backing, host_image
 
 if TYPE_CHECKING:
@@ -363,11 +363,10 @@ class Layer:
 
 
 #: numbers of devices as sysfs writes them, of files as filesystem and inode
-_LOOK = r"""
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LC_ALL=C
-export PATH LC_ALL
-say() { printf '%s ' "$1"; printf '%s' "$2" | base64 | tr -d '\n'; printf '\n'; }
+_LOOK = (
+    shell_script.HEAD
+    + shell_script.SAY
+    + r"""
 below() {
     [ -e "$1/partition" ] && { printf 'device %s\n' "$(cat "$1/../dev")"; below "$1/.."; }
     for slave in "$1"/slaves/*; do
@@ -437,6 +436,7 @@ for path in "$@"; do
     printf '\n'
 done
 """
+)
 
 
 def _look(hypervisor: Node, paths: Collection[str]) -> dict[str, Layer]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -54,5 +53,5 @@ def test_output_of_a_command_that_does_not_end_is_what_it_printed(shell: Host, t
     """Whoever parses it sees that it is cut short."""
     script = tmp_path / "slow"
     script.write_text("#!/bin/sh\nprintf '[1,'\nexec sleep 600\n")
-    os.chmod(script, 0o755)
+    script.chmod(0o755)
     assert limited.output(shell, 1, 100, "%s", str(script)) == "[1,"
