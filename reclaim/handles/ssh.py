@@ -277,25 +277,15 @@ def _told_by_arp(guest: Reached) -> list[tuple[str, str]]:
 
 
 def _told_by_agent(guest: Reached) -> list[tuple[str, str]]:
-    """Return the addresses by a typed call, which is allowed even if guest-exec is not.
-
-    The guest may claim any address: the host key decides.
-    """
+    """Return the addresses that the guest claims, by its agent: it may claim any, and the host key decides."""
     try:
-        answer = guest.agent.command("guest-network-get-interfaces")
+        interfaces = guest.agent.interfaces()
     except ProbeError:
         return []  # there are other sources; the agent's own row reports why it does not answer
-    return [
-        (
-            str(interface.get("hardware-address") or "").lower(),
-            str(entry.get("ip-address")),
-        )
-        for interface in (answer if isinstance(answer, list) else ())
-        if isinstance(interface, dict)
-        and isinstance(interface.get("ip-addresses"), list)
-        for entry in interface["ip-addresses"]
-        if isinstance(entry, dict)
-    ]
+    known = []
+    for interface in interfaces:
+        known += [(interface.mac, address) for address in interface.addresses]
+    return known
 
 
 def _usable(text: str) -> _Ip | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from reclaim.base.strict import number, objects
 from reclaim.files.holes import Span
 from reclaim.handles.node import Node
 from reclaim.processes import limited
@@ -119,15 +120,12 @@ def _mapped(hypervisor: Node, path: str, kind: str) -> list[Span] | None:
     output = _run(hypervisor, "qemu-img map -U --output=json %s", name)
     spans: list[Span] = []
     try:
-        pieces = json.loads(output or "")
-        if not isinstance(pieces, list):
-            return None
-        for piece in pieces:
+        for piece in objects(json.loads(output or "")):
             # a cluster that reads as zeros may keep its place in the file, and hold nothing there
             if piece["data"] and not piece["zero"] and "offset" in piece:
-                start = int(piece["start"])
-                spans.append((start, start + int(piece["length"])))
-    except (ValueError, KeyError, TypeError):
+                start = number(piece, "start")
+                spans.append((start, start + number(piece, "length")))
+    except (ValueError, KeyError, RecursionError):
         return None  # it was cut short, or no answer
     return spans
 

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Literal
 
 from reclaim.base.errors import NotAssessable, ProbeError
+from reclaim.base.strict import number, objects
 from reclaim.files import holes
 from reclaim.files.beneath import File
 from reclaim.processes import child
@@ -171,23 +172,23 @@ def mapped(descriptor: int, image: Image, path: str) -> int | None:
         )
     try:
         return _placed_bytes(json.loads(output))
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
+    except (ValueError, KeyError, RecursionError) as exc:
         raise ProbeError(f"{path}: qemu-img map: its output cannot be parsed") from exc
 
 
 def _placed_bytes(pieces: Any) -> int | None:
     """Return the bytes of the file that *pieces* of a map have, None if a piece has data and no place.
 
-    Raises ValueError, KeyError, TypeError, AttributeError or OverflowError if it is no map.
+    Raises ValueError or KeyError if it is no map.
     """
     total = 0
-    for piece in pieces:
+    for piece in objects(pieces):
         if piece.get("compressed"):
             return None
         holds_data = piece["data"]
         if "offset" in piece:
             if holds_data or piece["zero"]:
-                total += int(piece["length"])
+                total += number(piece, "length")
         elif holds_data:
             return None
     return total
