@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import libvirt
@@ -20,12 +19,10 @@ from reclaim.files import holes, replace
 from reclaim.files.beneath import File, FileId, Folder, file_id
 from reclaim.files.holes import Scan
 from reclaim.handles.guest import Disk, Guest
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.storage import btrfs, image_users, local_image
 from reclaim.storage.local_image import Image
-
-if TYPE_CHECKING:
-    from reclaim.handles.hypervisor import Hypervisor
 
 #: files below one folder; more is no folder of images
 _MOST_FILES = 100_000

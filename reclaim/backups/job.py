@@ -10,12 +10,14 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reclaim.backups import job_files
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import last_words, printable
+from reclaim.definition.domain import Definition
 from reclaim.files import localfile
+from reclaim.handles.guest import Guest
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.jobs import rsync
 from reclaim.jobs.images import DiskImage, Map
@@ -24,11 +26,6 @@ from reclaim.jobs.shell import Unreadable
 from reclaim.jobs.tools import steps_of
 from reclaim.jobs.words import is_sure, sure_part
 from reclaim.storage import btrfs
-
-if TYPE_CHECKING:
-    from reclaim.definition.domain import Definition
-    from reclaim.handles.guest import Guest
-    from reclaim.handles.hypervisor import Hypervisor
 
 __all__ = [
     "Assessment",

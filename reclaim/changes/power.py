@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import libvirt
 
@@ -28,10 +28,8 @@ from reclaim.definition.compare import (
 from reclaim.definition.domain import Definition, called
 from reclaim.handles import started_by
 from reclaim.handles.console import Console, console
+from reclaim.handles.guest import Guest
 from reclaim.handles.health import Wellbeing, observe
-
-if TYPE_CHECKING:
-    from reclaim.handles.guest import Guest
 
 T = TypeVar("T")
 

@@ -19,12 +19,11 @@ from reclaim.files import holes, replace
 from reclaim.files.beneath import File, Folder, file_id, open_in
 from reclaim.files.holes import Identity, Scan
 from reclaim.files.replace import HeldFile
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.storage import image_users
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from reclaim.handles.hypervisor import Hypervisor
 
 _CHUNK = 1024 * 1024
 

@@ -7,17 +7,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import size
 from reclaim.handles.agent_answers import Filesystem, Interface
+from reclaim.handles.guest import Guest
 from reclaim.inside import fstab
 from reclaim.inside.devices import BlockDevice
 from reclaim.inside.facts import Facts
-
-if TYPE_CHECKING:
-    from reclaim.handles.guest import Guest
 
 #: mounts below come and go with sessions and containers
 _EPHEMERAL = re.compile(

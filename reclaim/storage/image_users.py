@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import libvirt
@@ -25,12 +25,10 @@ from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import libvirt_words, printable
 from reclaim.definition import qemuargs
 from reclaim.definition.domain import DiskView, Element, parse_xml
+from reclaim.handles.guest import Guest
+from reclaim.handles.node import Node
 from reclaim.processes import limited, shell_script
 from reclaim.storage import backing, host_image, volumes
-
-if TYPE_CHECKING:
-    from reclaim.handles.guest import Guest
-    from reclaim.handles.node import Node
 
 #: backing files above one another; QEMU itself opens no more than some hundred
 _DEEPEST = 64
