@@ -197,8 +197,9 @@ class PowerCycle:
         guest.hypervisor.progress(f"{guest.name}: {why}; rolling back")
         take_down(guest, hopeless=hopeless)
         text = f"{guest.name}: {why}; rolled back to the definition that booted{self._lost(guest)}"
-        refusal = self._why_not_defined(guest)
-        if refusal is not None:
+        try:
+            self._define_again(guest)
+        except ChangeFailed as refusal:
             # its machine type may be gone from this QEMU: better up than down
             text = (
                 f"{guest.name}: {why}; NOT rolled back: libvirt does not take the definition that booted "
@@ -206,15 +207,12 @@ class PowerCycle:
             )
         return PowerCycleFailed(f"{text}{self._started_again(guest, tail)}")
 
-    def _why_not_defined(self, guest: Guest) -> str | None:
-        """Define again what booted. Returns why libvirt does not take it, or None."""
+    def _define_again(self, guest: Guest) -> None:
+        """Define again what booted. Raises ChangeFailed with the reason if libvirt does not take it."""
         try:
             _define(guest, self.booted)
         except libvirt.libvirtError as exc:
-            return libvirt_words(exc)
-        except ChangeFailed as exc:
-            return str(exc)
-        return None
+            raise ChangeFailed(libvirt_words(exc)) from exc
 
     def _started_again(self, guest: Guest, tail: str) -> str:
         """Start the guest, again if need be. Returns the end of a sentence: that it runs, or why it does not.

@@ -238,6 +238,8 @@ def _own(hypervisor: Hypervisor, copy: _Copy) -> Iterator[HeldFile]:
         except (ProbeError, NotAssessable) as exc:
             raise ChangeFailed(f"{exc}; nothing was changed") from exc
         stack.callback(os.close, descriptor)
+        # the look opens images, which a lease on one of them would stop; a guest that starts later breaks the lease
+        _expect_unused(hypervisor, os.fstat(descriptor), path)
         try:
             with holes.alone_with(descriptor, path) as still_ours:
                 status = os.fstat(descriptor)
@@ -245,7 +247,6 @@ def _own(hypervisor: Hypervisor, copy: _Copy) -> Iterator[HeldFile]:
                     raise ChangeFailed(
                         f"{path}: it has changed since it was read; run again"
                     )
-                _expect_unused(hypervisor, status, path)
                 yield HeldFile(descriptor, folder, name, still_ours)
         except OSError as exc:
             raise ChangeFailed(

@@ -99,7 +99,9 @@ def amend(guest: Guest, path: str) -> None:
     command = "qemu-img amend -o compat=1.1 %s"
     result = limited.run(hypervisor.shell, _SECONDS, command, name)
     if result.rc != 0:
-        why = limited.why_failed(result, _SECONDS).replace(name, path)
+        # the name is long, and what follows it would be cut off
+        words = result.stderr.replace(name, path)
+        why = limited.why_failed(result, _SECONDS, words)
         raise ChangeFailed(f"{path}: qemu-img amend: {why}")
     if host_image.header(hypervisor, host_image.look(hypervisor, path)).version < 3:
         raise ChangeFailed(

@@ -44,16 +44,15 @@ def output(
     return str(result.stdout)
 
 
-def why_failed(result: CommandResult, seconds: int) -> str:
-    """Return why a command that had so many *seconds* failed: the time was over, or its last words."""
-    if was_ended(result):
+def why_failed(result: CommandResult, seconds: int, words: str | None = None) -> str:
+    """Return why a command that had so many *seconds* failed: the time was over, or its last words.
+
+    *words* are taken for its stderr if they are given.
+    """
+    if result.rc in _ENDED:
         return f"no answer within {seconds} s"
-    return last_words(result.stderr, silent=f"status {result.rc}")
-
-
-def was_ended(result: CommandResult) -> bool:
-    """True if the time of the command was over."""
-    return result.rc in _ENDED
+    said = result.stderr if words is None else words
+    return last_words(said, silent=f"status {result.rc}")
 
 
 def _bounded(seconds: int, command: str) -> str:

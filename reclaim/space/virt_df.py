@@ -9,7 +9,6 @@ from weakref import WeakKeyDictionary
 from testinfra.backend.base import CommandResult
 
 from reclaim.base.errors import NotAssessable, ProbeError
-from reclaim.base.text import last_words
 from reclaim.definition import othersystem
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.node import Node
@@ -120,7 +119,6 @@ def run(hypervisor: Node, seconds: int, command: str, *arguments: str) -> Comman
 
 def why_failed(result: CommandResult, seconds: int) -> str:
     """Return why one of guestfs-tools failed: its first error, for advice about debugging may follow that."""
-    for line in result.stderr.splitlines():
-        if "error" in line and not limited.was_ended(result):
-            return last_words(line)
-    return limited.why_failed(result, seconds)
+    lines = result.stderr.splitlines()
+    error = next((line for line in lines if "error" in line), None)
+    return limited.why_failed(result, seconds, error)
