@@ -8,10 +8,9 @@ import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-if TYPE_CHECKING:
-    from reclaim.changes.change import Change
+from reclaim.changes.change import Change
 
 #: The part of a guest's mending that a requirement belongs to. A guest goes through these in order.
 Stage = Literal["access", "names", "definition", "power", "inside", "backup"]

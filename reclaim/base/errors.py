@@ -25,6 +25,10 @@ class AgentFrozen(ProbeError):
     """The guest's filesystems are frozen through the agent, which allows few commands until they are thawed."""
 
 
+class AgentGarbled(ProbeError):
+    """The agent's answer to a call is not what QEMU's schema allows."""
+
+
 class NotLinux(ProbeError):
     """A system answers that reclaim does not look into; `words` name it."""
 

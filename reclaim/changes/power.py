@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import libvirt
 
@@ -28,10 +28,8 @@ from reclaim.definition.compare import (
 from reclaim.definition.domain import Definition, called
 from reclaim.handles import started_by
 from reclaim.handles.console import Console, console
+from reclaim.handles.guest import Guest
 from reclaim.handles.health import Wellbeing, observe
-
-if TYPE_CHECKING:
-    from reclaim.handles.guest import Guest
 
 T = TypeVar("T")
 
@@ -199,8 +197,9 @@ class PowerCycle:
         guest.hypervisor.progress(f"{guest.name}: {why}; rolling back")
         take_down(guest, hopeless=hopeless)
         text = f"{guest.name}: {why}; rolled back to the definition that booted{self._lost(guest)}"
-        refusal = self._why_not_defined(guest)
-        if refusal is not None:
+        try:
+            self._define_again(guest)
+        except ChangeFailed as refusal:
             # its machine type may be gone from this QEMU: better up than down
             text = (
                 f"{guest.name}: {why}; NOT rolled back: libvirt does not take the definition that booted "
@@ -208,15 +207,12 @@ class PowerCycle:
             )
         return PowerCycleFailed(f"{text}{self._started_again(guest, tail)}")
 
-    def _why_not_defined(self, guest: Guest) -> str | None:
-        """Define again what booted. Returns why libvirt does not take it, or None."""
+    def _define_again(self, guest: Guest) -> None:
+        """Define again what booted. Raises ChangeFailed with the reason if libvirt does not take it."""
         try:
             _define(guest, self.booted)
         except libvirt.libvirtError as exc:
-            return libvirt_words(exc)
-        except ChangeFailed as exc:
-            return str(exc)
-        return None
+            raise ChangeFailed(libvirt_words(exc)) from exc
 
     def _started_again(self, guest: Guest, tail: str) -> str:
         """Start the guest, again if need be. Returns the end of a sentence: that it runs, or why it does not.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import libvirt
 from lxml import etree
@@ -28,11 +28,9 @@ from reclaim.definition.compare import pairs
 from reclaim.definition.domain import Definition
 from reclaim.handles import host_devices
 from reclaim.handles.agent import AGENT_CHANNEL
+from reclaim.handles.guest import Guest
 from reclaim.inventory import table_of
 from reclaim.storage import image_users
-
-if TYPE_CHECKING:
-    from reclaim.handles.guest import Guest
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ import libvirt
 from testinfra.host import Host
 
 from reclaim.base.errors import ProbeError
-from reclaim.base.text import libvirt_words
+from reclaim.base.text import last_words, libvirt_words
 from reclaim.definition.domain import Definition, Element, parse_xml
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.handles import refusals
@@ -230,9 +230,8 @@ class Node:
         """
         result = self.shell.run(f"{_STAT} --printf '%%b %%B %%F' -- %s", path)
         if result.rc != 0:
-            raise ProbeError(
-                f"{path}: {' '.join(result.stderr.split()) or 'stat failed'}"
-            )
+            why = last_words(result.stderr, silent="stat failed")
+            raise ProbeError(f"{path}: {why}")
         blocks, size, kind = result.stdout.split(" ", 2)
         if not kind.startswith("regular"):
             raise ProbeError(

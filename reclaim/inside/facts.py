@@ -14,7 +14,6 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from importlib.resources import files
 from typing import Any
 
 from testinfra.host import Host
@@ -23,6 +22,7 @@ from reclaim.base.errors import NotLinux, ProbeError
 from reclaim.base.text import printable
 from reclaim.definition import othersystem
 from reclaim.inside.devices import BlockDevice, Layout, Mount, TableLine
+from reclaim.processes import shell_script
 
 #: seconds that the whole script may take: 4 under emulation, and minutes if the host has many guests to emulate
 SCRIPT_SECONDS = 300
@@ -72,7 +72,7 @@ _KERNEL_WORDS = frozenset(
 
 def script() -> str:
     """The shell script that gathers the facts."""
-    return files("reclaim.inside").joinpath("facts.sh").read_text(encoding="utf-8")
+    return shell_script.load("reclaim.inside", "facts.sh")
 
 
 def gather(shell: Host, guest: str, earlier: Facts | None = None) -> Facts:

@@ -7,9 +7,9 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from _pytest._io.wcwidth import wcswidth, wcwidth
+from _pytest.terminal import TerminalReporter
 
 from reclaim.base.text import printable, size
 from reclaim.base.verdict import Verdict
@@ -17,17 +17,13 @@ from reclaim.changes.boot_stopped import Boot
 from reclaim.changes.power import PowerCycle
 from reclaim.engine.journal import Entry
 from reclaim.engine.journal import JournalRecord as Journal
+from reclaim.engine.part import Part
+from reclaim.engine.run import Run
 from reclaim.record.record import Record, Row, Storage
 from reclaim.record.typed import undo
 from reclaim.report.commands import next_command
 from reclaim.report.page import NAME
 from reclaim.report.summary import figures, known
-
-if TYPE_CHECKING:
-    from _pytest.terminal import TerminalReporter
-
-    from reclaim.engine.part import Part
-    from reclaim.engine.run import Run
 
 _STATUS: dict[Verdict, tuple[str, str]] = {
     Verdict.COMPLIANT: (".", "green"),
