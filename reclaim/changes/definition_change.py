@@ -60,12 +60,21 @@ class DefinitionChange:
                 f"{guest.name}: the definition has changed since that run, and is left as it is",
                 compare.diff_definitions(Definition(left), now),
             )
+        _expect_offered(guest, before)
         _define(guest, left, before)
         for renamed in self.renames:
             guest.renamed.pop(renamed, None)
         guest.forget(inside=False)
         return "the definition is as it was" + (
             "; it counts from the next cold start" if guest.is_running else ""
+        )
+
+
+def _expect_offered(guest: Guest, before: str) -> None:
+    """Raise ChangeFailed if libvirt cannot take *before*, since its machine type is gone."""
+    if absent := guest.hypervisor.why_unstartable(Definition(before)):
+        raise ChangeFailed(
+            f"{guest.name}: {absent}, so libvirt does not take the old definition back: it stays as it is"
         )
 
 

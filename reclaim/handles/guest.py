@@ -151,6 +151,14 @@ class Guest:
         return self.hypervisor.canonical_machine(self.definition)
 
     @property
+    def cannot_start(self) -> bool:
+        """True if it is off, and its definition names a machine type that this host's QEMU does not have."""
+        defined = self.persistent
+        return (
+            self.hypervisor.why_unstartable(defined) is not None and not self.is_running
+        )
+
+    @property
     def disks(self) -> list[Disk]:
         return [Disk(self, disk.target) for disk in self.definition.disks]
 

@@ -19,6 +19,7 @@ from testinfra.host import Host
 
 from reclaim.base.errors import ProbeError
 from reclaim.base.text import libvirt_words
+from reclaim.definition import machine_type
 from reclaim.definition.domain import Definition, Element, parse_xml
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.handles import refusals
@@ -201,6 +202,13 @@ class Node:
             return None
         aliases = _of_emulator(self.machine_aliases, definition) or {}
         return aliases.get(name, name)
+
+    def why_unstartable(self, definition: Definition) -> str | None:
+        """Return why QEMU does not start *definition*, and libvirt does not take it; None if it does."""
+        name = self.canonical_machine(definition)
+        if name is None:
+            return None
+        return machine_type.why_not_offered(name, self.offered(definition))
 
     def is_fully_allocated(self, path: str) -> bool:
         """True if the file system holds every block of the file at *path*, False also if it cannot be looked at."""
