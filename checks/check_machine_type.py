@@ -51,4 +51,4 @@ def _deprecation(guest: Guest, known: MachineType) -> str:
     offered = guest.hypervisor.offered(guest.definition)
     if OfferedMachine(known.name, deprecated=True) not in offered:
         return ""
-    return f"; deprecated: {machine_type.end_of(known)}"
+    return f"{machine_type.DEPRECATED}{machine_type.end_of(known)}"

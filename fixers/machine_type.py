@@ -43,9 +43,13 @@ def raise_machine_type(guest: Guest) -> list[Change]:
 def _without_successor(known: MachineType, offered: list[OfferedMachine]) -> Withheld:
     """Return the reason for which no type of *offered* takes the place of *known*."""
     if machine_type.is_newer_than(known, offered):
+        release = machine_type.written(known.version or ())
+        qemu = f"a QEMU of {release} or newer"
+        if known.vendor:
+            qemu = f"{machine_type.VENDORS[known.vendor]}'s QEMU"
         return Withheld(
-            "an older type is other hardware than the guest was set up on: run it on a QEMU of "
-            f"{machine_type.written(known.version or ())} or newer, or change the type by hand"
+            "an older type is other hardware than the guest was set up on: "
+            f"run it on {qemu}, or change the type by hand"
         )
     current = [replace(machine, deprecated=False) for machine in offered]
     if (last := machine_type.successor(known, current)) is not None:

@@ -108,7 +108,7 @@ _ALIASES = {
 #: names that never had a version
 _UNVERSIONED = {"isapc": "isapc", "microvm": "microvm", "none": "none"}
 _WITHOUT_VERSION = _ALIASES | _UNVERSIONED
-_VENDORS = {"rhel": "RHEL", "ubuntu": "Ubuntu"}
+VENDORS = {"rhel": "RHEL", "ubuntu": "Ubuntu"}
 #: boards of other architectures that QEMU copies, which have no versions (`qemu-system-ARCH -machine help`)
 _BOARDS = frozenset(
     {
@@ -204,6 +204,10 @@ def numbers(text: str) -> Version:
     return tuple(int(part) for part in text.split("."))
 
 
+#: stands between a type's name and the QEMU that drops it
+DEPRECATED = "; deprecated: "
+
+
 @dataclass(frozen=True)
 class OfferedMachine:
     """A machine type in the host's capabilities, under its canonical name."""
@@ -230,11 +234,11 @@ def why_not_offered(name: str, offered: list[OfferedMachine]) -> str | None:
         return (
             f"this QEMU has no {name}, nor another type of the family {machine.family}"
         )
+    if machine.vendor and not _is_of_vendor(machine.vendor, offered):
+        owner = VENDORS[machine.vendor]
+        return f"{name} is a type of {owner}'s QEMU, and this QEMU is not {owner}'s"
     if is_newer_than(machine, offered):
         return f"{name} is of a newer QEMU than this one, whose newest type of the family is {newest.name}"
-    if machine.vendor and not _is_of_vendor(machine.vendor, offered):
-        owner = _VENDORS[machine.vendor]
-        return f"{name} is a type of {owner}'s QEMU, and this QEMU is not {owner}'s"
     return f"this QEMU has no {name} any more"
 
 

@@ -30,7 +30,7 @@ from reclaim.base.verdict import ChangeRecord, Judgement, Result, Verdict
 from reclaim.changes import boot_stopped, power, preconditions
 from reclaim.changes.boot_stopped import Boot
 from reclaim.changes.change import Change
-from reclaim.changes.definition_change import DefinitionChange
+from reclaim.changes.definition_change import DefinitionChange, refused_by_schema
 from reclaim.changes.power import PowerCycle
 from reclaim.definition import qemuargs
 from reclaim.definition.domain import Definition
@@ -509,6 +509,7 @@ class Engine:
             result.reason += f"; {mending.forced}"
         if guest is None:
             return
+        result.evidence = _joined(result.evidence, *_planned_notes(changes))
         for change in changes:
             if isinstance(change, DefinitionChange):
                 earlier = self._planned_renames.get(guest.name, {})
@@ -793,6 +794,15 @@ def _evidence(seen: str, changes: list[Change]) -> str:
         if isinstance(change, DefinitionChange):
             notes += map(printable, change.notes)
     return _joined(seen, *notes)
+
+
+def _planned_notes(changes: list[Change]) -> list[str]:
+    """Return the notes about definitions that libvirt's schema refuses as they are."""
+    return [
+        printable(refused_by_schema(Definition(change.before)))
+        for change in changes
+        if isinstance(change, DefinitionChange)
+    ]
 
 
 def _joined(*texts: str) -> str:

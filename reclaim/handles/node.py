@@ -31,6 +31,13 @@ _PATHS_AT_ONCE = 200
 #: its words for kinds of files are those of the locale
 _STAT = "LC_ALL=C stat --dereference"
 
+#: libvirt's codes for a definition that it does not take
+_REFUSALS = (
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+    libvirt.VIR_ERR_XML_ERROR,
+    libvirt.VIR_ERR_XML_DETAIL,
+)
+
 T = TypeVar("T")
 
 
@@ -209,6 +216,26 @@ class Node:
         if name is None:
             return None
         return machine_type.why_not_offered(name, self.offered(definition))
+
+    def why_refused(self, before: str, after: str) -> str | None:
+        """Return libvirt's reason against the definition *after*, or None if it gives none that *before* has not too.
+
+        libvirt reads a definition as when it is defined, and gives every device an address, but keeps nothing
+        (virConnectDomainXMLToNative). A refusal of *before* may have to do with this moment, such as a device that
+        is not there. Drivers without that call, and connections that only read, give no reason.
+        """
+        reason = self._refusal(after)
+        if reason is None or reason == self._refusal(before):
+            return None
+        return reason
+
+    def _refusal(self, definition: str) -> str | None:
+        try:
+            self.connection.domainXMLToNative("qemu-argv", definition, 0)
+        except libvirt.libvirtError as exc:
+            if exc.get_error_code() in _REFUSALS:
+                return libvirt_words(exc)
+        return None
 
     def is_fully_allocated(self, path: str) -> bool:
         """True if the file system holds every block of the file at *path*, False also if it cannot be looked at."""

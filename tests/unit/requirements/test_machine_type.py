@@ -190,6 +190,13 @@ def test_a_type_of_a_newer_qemu_is_named_as_such_and_left(tmp_path: Path) -> Non
     assert result.changes == []
 
 
+def test_a_newer_type_of_a_vendor_is_for_the_vendor_s_qemu(tmp_path: Path) -> None:
+    guest = _off(tmp_path, machine="pc-q35-rhel9.6.0", offered=OFFERED)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("machine-type"), subject(guest))
+    assert "pc-q35-rhel9.6.0 is a type of RHEL's QEMU" in result.reason
+    assert result.reason.endswith("run it on RHEL's QEMU, or change the type by hand")
+
+
 @pytest.mark.parametrize(
     ("machine", "warning"),
     [
