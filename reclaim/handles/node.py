@@ -212,10 +212,9 @@ class Node:
 
     def why_unstartable(self, definition: Definition) -> str | None:
         """Return why QEMU does not start *definition*, and libvirt does not take it; None if it does."""
-        name = self.canonical_machine(definition)
-        if name is None:
-            return None
-        return machine_type.why_not_offered(name, self.offered(definition))
+        offered = self.offered(definition)
+        name = self.canonical_machine(definition) if offered else None
+        return machine_type.why_not_offered(name, offered) if name else None
 
     def why_refused(self, before: str, after: str) -> str | None:
         """Return libvirt's reason against the definition *after*, or None if it gives none that *before* has not too.
