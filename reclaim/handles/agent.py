@@ -23,6 +23,7 @@ from reclaim.base.errors import (
     AgentBlocked,
     AgentFrozen,
     ProbeError,
+    TimedOut,
 )
 from reclaim.definition import othersystem
 from reclaim.processes import worker
@@ -220,7 +221,7 @@ class Agent:
             if state.get("exited") is True:
                 return self._output(state)
             if time.monotonic() > deadline:
-                raise ProbeError(
+                raise TimedOut(
                     f"{self.name}: a command in the guest did not end within {seconds} s"
                 )
             worker.sleep(pause)

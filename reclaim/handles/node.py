@@ -31,6 +31,8 @@ _PATHS_AT_ONCE = 200
 #: its words for kinds of files are those of the locale
 _STAT = "LC_ALL=C stat --dereference"
 
+#: limits in seconds grow by this at most
+_MOST_STRAIN = 4
 #: libvirt's codes for a definition that it does not take
 _REFUSALS = (
     libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
@@ -235,6 +237,21 @@ class Node:
             if exc.get_error_code() in _REFUSALS:
                 return libvirt_words(exc)
         return None
+
+    def strain(self) -> float:
+        """Return how many processes wait for each processor now, from 1 to _MOST_STRAIN; 1 if that cannot be read.
+
+        All that a guest does takes as many times longer. The figure is the load of the last minute (proc_loadavg(5)).
+        """
+        if self.is_test_driver:
+            return 1
+        try:
+            result = self.shell.run("cat /proc/loadavg && nproc")
+            load, _, rest = result.stdout.partition(" ")
+            strain = float(load) / int(rest.split()[-1])
+        except (ProbeError, ValueError, IndexError, ZeroDivisionError):
+            return 1
+        return min(strain, _MOST_STRAIN) if strain > 1 else 1
 
     def is_fully_allocated(self, path: str) -> bool:
         """True if the file system holds every block of the file at *path*, False also if it cannot be looked at."""

@@ -31,7 +31,7 @@ from testinfra.backend.base import CommandResult
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from reclaim.base.errors import NoAccess, ProbeError
+from reclaim.base.errors import NoAccess, ProbeError, TimedOut
 from reclaim.base.text import libvirt_words, printable
 from reclaim.definition.domain import Definition
 from reclaim.handles.agent import COMMAND_SECONDS, OUTPUT_BYTES, Agent
@@ -444,7 +444,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             except TimeoutError as exc:
                 self.hang_up()
                 child.end(process)
-                raise ProbeError(
+                raise TimedOut(
                     f"{self._where}: a command did not end within {seconds} s"
                 ) from exc
             except BaseException:  # it prints too much, or this process is stopped
