@@ -51,7 +51,8 @@ class Boot:
             guest.start()
         except libvirt.libvirtError as exc:
             raise ChangeFailed(f"QEMU does not start: {libvirt_words(exc)}") from exc
-        deadline = time.monotonic() + guest.policy.boot_seconds
+        limit = guest.policy.boot_seconds * guest.hypervisor.strain()
+        deadline = time.monotonic() + limit
         while not power.answers(guest):
             if not power.is_active(guest):
                 guest.forget()

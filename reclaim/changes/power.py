@@ -484,16 +484,17 @@ def _wait_until_back(
 ) -> list[str]:
     """Wait for the guest to answer and to look as it did. Returns remarks. Raises _NotBack.
 
-    The limit is *patience* times the policy's `boot_seconds`.
+    The limit is *patience* times the policy's `boot_seconds`, and more on a busy hypervisor.
     """
     if before is None:
         _stays_up(guest, _BLIND_SECONDS, said)
         return []
-    limit = guest.policy.boot_seconds * patience
+    strain = guest.hypervisor.strain()
+    limit = round(guest.policy.boot_seconds * patience * strain)
     deadline = time.monotonic() + limit
     while True:
         _wait_for_answer(guest, limit, deadline, said)
-        remarks = _wait_until_well(guest, before, deadline)
+        remarks = _wait_until_well(guest, before, deadline, _SETTLE_SECONDS * strain)
         boot = _boot(guest)
         _stays_up(guest, _STEADY_SECONDS, said)
         if _boot(guest) == boot:
@@ -515,15 +516,22 @@ def _wait_for_answer(guest: Guest, limit: int, deadline: float, said: Console) -
         if line := said.dead_end:
             raise _NotBack(f"its boot came to an end: {line}", hopeless=True)
         if left <= 0:
-            raise _NotBack(f"it did not answer within {limit} s")
+            raise _NotBack(
+                f"it did not answer within {limit} s (boot_seconds in the inventory's policy)"
+            )
         guest.hypervisor.progress(
             f"{guest.name}: waiting for it to answer ({left:.0f} s left)"
         )
         time.sleep(_PAUSE)
 
 
-def _wait_until_well(guest: Guest, before: Wellbeing, deadline: float) -> list[str]:
-    """Wait until systemd has started everything and all is there that was there. Returns remarks. Raises _NotBack."""
+def _wait_until_well(
+    guest: Guest, before: Wellbeing, deadline: float, settle_seconds: float
+) -> list[str]:
+    """Wait until systemd has started everything and all is there that was there. Returns remarks. Raises _NotBack.
+
+    What is missing once everything is started has *settle_seconds* to come.
+    """
     settled: float | None = None
     while True:
         now, missing = _ask(guest, lambda _domain: _look(guest, before))
@@ -531,7 +539,7 @@ def _wait_until_well(guest: Guest, before: Wellbeing, deadline: float) -> list[s
         if now is not None and not missing and not starting:
             return before.remarks(now)
         if not starting and settled is None:
-            settled = time.monotonic() + _SETTLE_SECONDS
+            settled = time.monotonic() + settle_seconds
         if time.monotonic() > (deadline if settled is None else min(deadline, settled)):
             if missing or now is None:
                 raise _NotBack(f"it answers, but {'; '.join(missing)}")

@@ -25,6 +25,7 @@ from reclaim.base.errors import (
     AgentFrozen,
     AgentGarbled,
     ProbeError,
+    TimedOut,
 )
 from reclaim.base.strict import number
 from reclaim.definition import othersystem
@@ -252,7 +253,7 @@ class Agent:
             if state.get("exited") is True:
                 return self._output(state)
             if time.monotonic() > deadline:
-                raise ProbeError(
+                raise TimedOut(
                     f"{self.name}: a command in the guest did not end within {seconds} s"
                 )
             worker.sleep(pause)

@@ -29,7 +29,7 @@ from testinfra.backend.base import CommandResult
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from reclaim.base.errors import NoAccess, ProbeError
+from reclaim.base.errors import NoAccess, ProbeError, TimedOut
 from reclaim.base.text import last_words, libvirt_words, printable
 from reclaim.definition.domain import Definition
 from reclaim.handles.agent import COMMAND_SECONDS, OUTPUT_BYTES, Agent
@@ -421,7 +421,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         try:
             stdout, stderr = self._heard(process, time.monotonic() + seconds, marks)
         except TimeoutError as exc:
-            raise ProbeError(
+            raise TimedOut(
                 f"{self._where}: a command did not end within {seconds} s"
             ) from exc
         except OverflowError as exc:
