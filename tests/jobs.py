@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,11 @@ from reclaim.base.verdict import Judgement
 from reclaim.engine.engine import Subject, judge
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
+from reclaim.jobs.calls import Call, Script
+from reclaim.jobs.shell import Shell, Unreadable
+from reclaim.jobs.steps import Copy, NotUnderstood, Step
+from reclaim.jobs.tools import is_known, steps_of
+from reclaim.jobs.values import State, Text
 from tests.support import ROOT, disk_xml, domain_xml, opened, requirement
 
 IMAGE = "/srv/images/web.qcow2"
@@ -88,3 +95,54 @@ def declared_job(folder: Path, name: str, snapshots: str = "-", text: str | None
     notes = {"job": path} if snapshots == "-" else {"job": path, "snapshots": snapshots == "true"}
     (one,) = declared(opened(folder, *DOMAINS), [BackupNotes.model_validate(notes)])
     return one
+
+
+# Without a hypervisor -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scripts:
+    """Files that a job starts or reads, by path."""
+
+    texts: Mapping[str, str]
+
+    def read(self, path: str, /) -> bytes:
+        if path not in self.texts:
+            raise Unreadable("no such file")
+        return self.texts[path].encode()
+
+
+def read_shell(text: str, files: Mapping[str, str] | None = None, folder: str = "/work") -> Script:
+    """Read *text* as a shell script that starts in *folder*, on a machine that has *files*."""
+    script = Script()
+    state = State({"PWD": (folder,)})
+    Shell(script, Scripts(files or {}), state=state, is_known=is_known).read(Text(text.encode()))
+    return script
+
+
+def calls_of(text: str) -> list[Call]:
+    """Return the commands of a shell script, all of which are understood."""
+    script = read_shell(text)
+    assert script.unread == []
+    return script.calls
+
+
+def texts_of(text: str) -> list[list[str]]:
+    """Return the words of each command of a shell script."""
+    return [[word.text for word in call.words] for call in calls_of(text)]
+
+
+def steps_in(text: str) -> list[Step]:
+    """Return the steps of a shell script."""
+    return steps_of(read_shell(text)).all
+
+
+def copy_in(text: str) -> Copy:
+    """Return the one copy that a shell script makes."""
+    (copy,) = [step for step in steps_in(text) if isinstance(step, Copy)]
+    return copy
+
+
+def unread_in(text: str) -> str:
+    """Return the parts of a shell script that were not understood, in one text."""
+    return "; ".join(step.text for step in steps_in(text) if isinstance(step, NotUnderstood))

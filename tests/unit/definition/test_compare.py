@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reclaim.definition.compare import diff_definitions, missing_from, same, storage_differences
+from reclaim.definition.compare import (
+    diff_definitions,
+    differences,
+    flattened,
+    missing_from,
+    pairs,
+    same,
+    storage_differences,
+)
 from reclaim.definition.domain import Definition
 from tests.support import definition_of, disk_xml, domain_xml, drive, opened, scsi_xml
 
@@ -107,3 +115,108 @@ def test_the_same_definition_has_no_differences() -> None:
 )
 def test_storage_differences(live: list[str], persistent: list[str], words: list[str]) -> None:
     assert storage_differences(Definition(domain_xml(*live)), Definition(domain_xml(*persistent))) == words
+
+
+@pytest.mark.parametrize(
+    ("live", "persistent", "words"),
+    [
+        pytest.param(
+            [disk_xml("vda", source="/a")], [disk_xml("vda", source="/b")], ["disk vda", "/a", "/b"], id="another-image"
+        ),
+        pytest.param([disk_xml()], [disk_xml(), disk_xml("vdb")], ["disk vdb", "not attached"], id="not-attached"),
+        pytest.param([disk_xml(), disk_xml("vdb")], [disk_xml()], ["disk vdb", "discard absent"], id="not-defined"),
+        pytest.param(
+            [disk_xml(driver="detect_zeroes='unmap'")],
+            [disk_xml()],
+            ["disk vda", "detect_zeroes", "unmap", "absent"],
+            id="detect-zeroes",
+        ),
+    ],
+)
+def test_a_difference_names_its_disk_and_both_sides(live: list[str], persistent: list[str], words: list[str]) -> None:
+    [said] = storage_differences(Definition(domain_xml(*live)), Definition(domain_xml(*persistent)))
+    assert [word for word in words if word not in said] == []
+
+
+def test_another_machine_type_is_a_difference_of_its_own() -> None:
+    live, persistent = (Definition(domain_xml(disk_xml(), machine=name)) for name in ("pc-q35-7.2", "pc-q35-8.0"))
+    [difference] = differences(live, persistent)
+    assert "pc-q35-7.2" in difference.words
+    assert "pc-q35-8.0" in difference.words
+    assert (difference.live, difference.defined, difference.setting) == (None, None, None)
+
+
+def test_a_default_that_is_written_out_is_no_difference() -> None:
+    written = disk_xml(driver="discard='ignore' detect_zeroes='off'")
+    assert storage_differences(Definition(domain_xml(disk_xml())), Definition(domain_xml(written))) == []
+
+
+def test_a_difference_has_the_disk_on_the_side_that_has_it() -> None:
+    live = Definition(domain_xml(disk_xml("vda"), disk_xml("vdb", driver="discard='unmap'")))
+    persistent = Definition(domain_xml(disk_xml("vda", driver="discard='unmap'"), disk_xml("vdc")))
+    found = [
+        (one.live and one.live.target, one.defined and one.defined.target, one.setting)
+        for one in differences(live, persistent)
+    ]
+    assert found == [("vda", "vda", "discard"), ("vdb", None, None), (None, "vdc", None)]
+
+
+@pytest.mark.parametrize(
+    ("attached", "has_discard"),
+    [
+        (disk_xml("vdb"), True),
+        (disk_xml("vdb", driver="discard='ignore'"), True),
+        (disk_xml("vdb", driver="discard='unmap'"), False),
+        (disk_xml("vdb", inner="<readonly/>"), False),
+        (disk_xml("sdb", "scsi", device="lun"), False),
+    ],
+)
+def test_the_discards_of_a_disk_that_is_attached_alone_are_told(attached: str, *, has_discard: bool) -> None:
+    [said] = storage_differences(Definition(domain_xml(attached)), Definition(domain_xml()))
+    assert ("discard" in said) is has_discard
+
+
+@pytest.mark.parametrize("device", ["cdrom", "floppy"])
+def test_a_medium_that_comes_or_goes_is_no_difference(device: str) -> None:
+    medium = disk_xml("sdb", "sata", device=device)
+    without, having = Definition(domain_xml()), Definition(domain_xml(medium))
+    assert differences(without, having) == differences(having, without) == []
+    other = Definition(domain_xml(disk_xml("sdb", "usb", "/other.iso", device=device)))
+    assert differences(having, other) == []
+
+
+def paired(first: list[str], second: list[str]) -> tuple[list[tuple[str, str]], list[str], list[str]]:
+    matched, here, there = pairs(Definition(domain_xml(*first)), Definition(domain_xml(*second)))
+    return (
+        [(one.target, other.target) for one, other in matched],
+        [disk.target for disk in here],
+        [disk.target for disk in there],
+    )
+
+
+def test_the_same_image_is_the_same_disk_and_the_target_decides_between_others() -> None:
+    moved = disk_xml("sda", "scsi", "/images/vda.qcow2")
+    assert paired([disk_xml("vda"), disk_xml("vdb")], [disk_xml("vdb", source="/new"), moved]) == (
+        [("vda", "sda"), ("vdb", "vdb")],
+        [],
+        [],
+    )
+    assert paired([disk_xml("vda")], [disk_xml("vdb")]) == ([], ["vda"], ["vdb"])
+
+
+def test_two_disks_on_one_image_keep_their_targets() -> None:
+    shared = [disk_xml(target, source="/one") for target in ("vda", "vdb")]
+    assert paired(shared, shared[::-1]) == ([("vda", "vda"), ("vdb", "vdb")], [], [])
+
+
+def test_a_target_of_another_kind_is_another_disk() -> None:
+    assert paired([disk_xml("sda", "sata", device="cdrom")], [disk_xml("sda", "sata", "/other")]) == (
+        [],
+        ["sda"],
+        ["sda"],
+    )
+
+
+def test_elements_are_counted_with_path_attributes_and_text() -> None:
+    root = Definition("<d><b y='2' x='1'> t </b><b x='1' y='2'>t</b><!-- c --></d>").root
+    assert flattened(root) == {"d  ''": 1, "d/b x='1' y='2' 't'": 2}
