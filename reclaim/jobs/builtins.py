@@ -14,7 +14,7 @@ def _cd(shell: Reader, words: list[Word], line: int) -> None:
     target = _target_of_cd(words)
     folder = absolute(target, before)
     if target == "-":
-        folder = shell.state.variables.get("OLDPWD", (UNKNOWN,))[0]
+        folder = shell.state.first_word("OLDPWD")
     shell.state.set("OLDPWD", [before])
     shell.state.set("PWD", [folder.rstrip("/") or "/"])
 
@@ -27,7 +27,7 @@ def _target_of_cd(words: list[Word]) -> str:
 
 
 def _popd(shell: Reader, words: list[Word], line: int) -> None:
-    shell.state.set("PWD", [shell.state.variables.get("OLDPWD", (UNKNOWN,))[0]])
+    shell.state.set("PWD", [shell.state.first_word("OLDPWD")])
 
 
 def _read(shell: Reader, words: list[Word], line: int) -> None:

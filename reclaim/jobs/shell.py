@@ -735,7 +735,7 @@ class Shell:
 
         One that is not known is the caller's PATH.
         """
-        first = self.state.variables.get("PATH", ("/usr/bin",))[0].partition(":")[0]
+        first = self.state.first_word("PATH", "/usr/bin").partition(":")[0]
         return is_sure(first) and first.rstrip("/") not in (*_FOLDERS, "/sbin", "/bin")
 
     def _call_function(

@@ -66,6 +66,11 @@ class State:
     def folder(self) -> str:
         return " ".join(self.variables.get("PWD", (UNKNOWN,)))
 
+    def first_word(self, name: str, otherwise: str = UNKNOWN) -> str:
+        """Return the first word of a variable, "" if it has none; *otherwise* if it is not known."""
+        words = self.variables.get(name, (otherwise,))
+        return words[0] if words else ""
+
     def set(self, name: str, words: Iterable[str], *, array: bool = False) -> None:
         kept = tuple(map(_kept, words))
         if len(kept) > MOST_WORDS:

@@ -34,7 +34,7 @@ def test_a_budget_has_room_for_so_many_commands() -> None:
 
 
 def test_a_budget_has_room_for_so_many_words() -> None:
-    budget = Budget(commands=1000, words=10)
+    budget = Budget(commands=1000, words=12)
     assert [budget.take(4) for _ in range(4)] == [True, True, False, False]
 
 
