@@ -99,7 +99,9 @@ def _forget_arguments(shell: Reader) -> None:
 def _unset(shell: Reader, words: list[Word], line: int) -> None:
     for word in words[1:]:
         if word.text in shell.state.variables:
-            shell.state.variables[word.text] = ("",)
+            shell.state.set(word.text, [""])
+        elif "[" in word.text or not word.is_sure:
+            shell.state.forget()  # an element of an array, or a name that is put together
 
 
 def _export(shell: Reader, words: list[Word], line: int) -> None:

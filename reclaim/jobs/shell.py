@@ -236,6 +236,7 @@ class Shell:
             "variable_assignment": self._variable_assignment,
             "variable_assignments": self._variable_assignments,
             "declaration_command": self._declaration_command,
+            "unset_command": self._unset_command,
             "command": self._command,
         }
 
@@ -631,6 +632,14 @@ class Shell:
         self.state.references[name] = (
             self.values.value(value) if value is not None else UNKNOWN
         )
+
+    def _unset_command(self, node: Node) -> None:
+        """`unset NAME`: the grammar has a node of its own for it."""
+        self._substituted(node)
+        words = [Word("unset")]
+        for child in node.named_children:
+            words += self.values.words(child)
+        self.take(words, self.text.line(node))
 
     def declare(self, texts: list[str]) -> None:
         for text in texts:
