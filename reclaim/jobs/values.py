@@ -164,6 +164,9 @@ def _parted(value: str) -> list[str]:
 _PLAIN = ("word", "number", "variable_name", "extglob_pattern", "regex")
 
 
+_EXPANDS = re.compile("[$`]")
+
+
 def _first_group(match: re.Match[str]) -> str:
     return match[1] or ""
 
@@ -322,6 +325,8 @@ class Values:
 
     def _value(self, node: Node) -> str:
         raw = text_of(node, self.text.source)
+        if node.type == "regex" and _EXPANDS.search(raw):
+            return UNKNOWN  # the grammar does not take such a pattern apart
         if node.type in _PLAIN:
             return re.sub(r"\\(\n)?(.?)", _second_group, raw, flags=re.DOTALL)
         match node.type:
