@@ -612,8 +612,8 @@ def _path_listed(operand: str, folder: str) -> str:
     return absolute(operand, folder)
 
 
-def found_by(values: Values, words: list[str]) -> list[str] | None:
-    """A mark for each path that a find begins at; None if it names none."""
+def found_by(values: Values, words: list[str]) -> list[str]:
+    """A mark for each path that a find begins at."""
     names = []
     for option, value in pairwise(words):
         if option in ("-name", "-iname") and is_sure(value):
@@ -623,17 +623,23 @@ def found_by(values: Values, words: list[str]) -> list[str] | None:
     for operand in _paths_of_find(words):
         path = absolute(operand, values.state.folder)
         marks.append(values.origins.mark(Origin("found", path=path, name=name)))
-    return marks or None
+    return marks
 
 
 def _paths_of_find(words: list[str]) -> list[str]:
+    """The words before the first of find's expression; it begins in its own folder if there are none."""
     paths: list[str] = []
     for word in words:
-        if not word.startswith(("-", "(", "!")):
+        if word.startswith(("-", "(", "!")):
+            if not _BEFORE_PATHS.fullmatch(word):
+                break
+        else:
             paths.append(word)
-        elif paths:
-            break
-    return paths
+    return paths or ["."]
+
+
+#: options of find that come before its paths
+_BEFORE_PATHS = re.compile(r"-[HLP]|-O\d|-D\S+|--")
 
 
 def _virsh(values: Values, words: list[str]) -> list[str] | None:
