@@ -7,7 +7,6 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 from tree_sitter import Node
 
@@ -613,17 +612,37 @@ def _path_listed(operand: str, folder: str) -> str:
 
 
 def found_by(values: Values, words: list[str]) -> list[str]:
-    """A mark for each path that a find begins at."""
-    names = []
-    for option, value in pairwise(words):
-        if option in ("-name", "-iname") and is_sure(value):
-            names.append(value)
-    name = names[0] if len(names) == 1 else "*"
+    """A mark for each path that a find begins at; of one that leaves names out it is not known which files it finds."""
+    name = _name_found(words)
     marks = []
     for operand in _paths_of_find(words):
         path = absolute(operand, values.state.folder)
-        marks.append(values.origins.mark(Origin("found", path=path, name=name)))
+        origin = Origin("found", path=UNKNOWN)
+        if name is not None:
+            origin = Origin("found", path=path, name=name)
+        marks.append(values.origins.mark(origin))
     return marks
+
+
+def _name_found(words: list[str]) -> str | None:
+    """Return a pattern that all names fit which a find finds; None if it leaves some out by their names."""
+    names = []
+    for before, option, value in zip(["", *words], words, words[1:], strict=False):
+        if option not in ("-name", "-iname"):
+            continue
+        if before in ("!", "-not") or not is_sure(value):
+            return None
+        names.append(value if option == "-name" else _in_any_case(value))
+    return names[0] if len(names) == 1 else "*"
+
+
+def _in_any_case(pattern: str) -> str:
+    letters = []
+    for letter in pattern:
+        letters.append(
+            f"[{letter.lower()}{letter.upper()}]" if letter.isalpha() else letter
+        )
+    return "*" if "[" in pattern else "".join(letters)
 
 
 def _paths_of_find(words: list[str]) -> list[str]:
