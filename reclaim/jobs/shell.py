@@ -712,8 +712,8 @@ class Shell:
             self._run_shell(words, line)
         elif name in RUNNERS:
             RUNNERS[name](self, words, line)
-        elif self._is_script(words[0].text, name):
-            self._step_into(words[0].text, words[1:], line)
+        elif script := self._script_called(words[0].text, name):
+            self._step_into(script, words[1:], line)
         else:
             self.emit(words, line)
 
@@ -832,15 +832,18 @@ class Shell:
             return None
         return word.start + 1
 
-    def _is_script(self, path: str, name: str) -> bool:
-        """True if it is a script of somebody's own, by its name. A program that is known is not looked into."""
-        if self.host or not is_sure(path):
-            return False
-        if self.is_known(name):
-            return False
+    def _script_called(self, path: str, name: str) -> str:
+        """Return the path of a script of somebody's own; "" for a program that is known or lies elsewhere."""
+        if self.host or not is_sure(path) or self.is_known(name):
+            return ""
         if "/" in path:
-            return True
-        return any(self._exists(f"{folder}/{name}") for folder in _FOLDERS)
+            return path
+        if self._looks_elsewhere():
+            return ""
+        for folder in _FOLDERS:
+            if self._exists(f"{folder}/{name}"):
+                return f"{folder}/{name}"
+        return ""
 
     def _exists(self, path: str) -> bool:
         try:

@@ -413,6 +413,23 @@ def test_scripts_are_found_by_path(text: str) -> None:
     assert script.unread == []
 
 
+@pytest.mark.parametrize("folder", ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"])
+def test_scripts_are_found_in_the_folders_of_programs(folder: str) -> None:
+    files = {f"{folder}/copy-images": '#!/bin/sh\ncp "$1" /y\n'}
+    for text in ("copy-images /x", "sudo copy-images /x"):
+        script = read_shell(f"{text}\n", files)
+        assert [(call.name, call.texts, call.file) for call in script.calls] == [
+            ("cp", ["/x", "/y"], f"{folder}/copy-images")
+        ]
+        assert script.unread == []
+
+
+@pytest.mark.parametrize("text", ["PATH=/opt/bin:$PATH; copy-images", "other-images", "ssh kvm2 copy-images"])
+def test_a_program_that_may_lie_elsewhere_is_not_known(text: str) -> None:
+    files = {"/usr/local/bin/copy-images": "#!/bin/sh\ncp /x /y\n", "/usr/bin/other-images": "\x7fELF"}
+    assert [call.name for call in read_shell(f"{text}\n", files).calls] == [text.rsplit(maxsplit=1)[-1]]
+
+
 def test_a_file_that_is_sourced_shares_variables_functions_and_folder() -> None:
     files = {"/etc/settings": "X=1\nf() { cp /x /y; }\ncd /srv\nexit_() { :; }\n"}
     script = read_shell(". /etc/settings\nf\nlast $X\n", files)
