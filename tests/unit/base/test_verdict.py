@@ -32,9 +32,13 @@ def test_a_fixer_waits_for_what_holds_or_does_not_concern_the_guest() -> None:
     assert holding == {Verdict.COMPLIANT, Verdict.FIXED, Verdict.NOT_APPLICABLE}
 
 
-def test_a_verdict_is_written_as_its_word() -> None:
-    assert f"{Verdict.NOT_ASSESSABLE}" == "not-assessable"
-    assert str(Verdict.ERROR) == "error"
+def test_the_words_that_records_of_earlier_runs_have() -> None:
+    words = "compliant fixed pending noncompliant not-applicable not-assessable waived error"
+    assert [f"{verdict}" for verdict in Verdict] == words.split()
+
+
+def test_a_judgement_needs_no_words() -> None:
+    assert Judgement(Verdict.COMPLIANT) == (Verdict.COMPLIANT, "", "")
 
 
 @pytest.mark.parametrize("name", ["reason", "evidence"])
