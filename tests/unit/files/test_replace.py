@@ -214,13 +214,18 @@ def test_the_name_is_that_of_the_new_file_and_nothing_is_left(tmp_path: Path, he
     assert os.fstat(held.descriptor).st_nlink == 0
 
 
-def test_a_name_that_is_another_files_by_now_is_left(tmp_path: Path, held: HeldFile, new: int) -> None:
+def test_a_name_that_is_another_files_by_now_is_left(
+    tmp_path: Path, held: HeldFile, new: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchanged: list[object] = []
+    monkeypatch.setattr(replace, "exchange", lambda *arguments: exchanged.append(arguments))
     (tmp_path / "other").write_bytes(b"other")
     (tmp_path / "other").rename(tmp_path / "web.img")
     with pytest.raises(ChangeFailed, match="nothing was changed"):
         put_in_place(held, new, "spare")
     assert names(tmp_path) == ["web.img"]
     assert (tmp_path / "web.img").read_bytes() == b"other"
+    assert exchanged == []
 
 
 def test_a_file_that_comes_in_the_last_moment_keeps_its_name(tmp_path: Path, held: HeldFile, new: int) -> None:
