@@ -44,6 +44,13 @@ def test_no_more_than_is_asked_for_is_read(job: Path, most: int) -> None:
     assert localfile.read(str(job), most) == TEXT[:most]
 
 
+def test_a_read_in_pieces_ends_where_it_is_asked_to(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, count, offset: real(descriptor, min(count, 4), offset))
+    assert localfile.read(str(job), 10) == TEXT[:10]
+    assert localfile.read(str(job), 1000) == TEXT
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "gone", tmp_path / "gone" / "too"):
         with pytest.raises(ProbeError, match=f"{path}: "):
