@@ -14,6 +14,7 @@ import pytest
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.storage import host_image
 from reclaim.storage.host_image import HostImage, Punch, thin_bytes
+from tests.images import qcow2_header
 from tests.support import disk_xml, domain_xml, opened
 
 if TYPE_CHECKING:
@@ -250,32 +251,6 @@ def test_answers_are_names_and_base64() -> None:
 
 # Headers --------------------------------------------------------------------------------------
 
-FORM = struct.Struct(">4sIQIIQIIQQIIQQQQII")
-
-
-def qcow2_bytes(**more: int) -> bytes:
-    fields = {
-        "magic": b"QFI\xfb",
-        "version": 3,
-        "backing_at": 0,
-        "backing_size": 0,
-        "cluster_bits": 16,
-        "virtual": MIB,
-        "crypt": 0,
-        "l1_count": 1,
-        "l1_at": 196_608,
-        "refcounts_at": 65_536,
-        "refcount_clusters": 1,
-        "snapshots": 0,
-        "snapshots_at": 0,
-        "incompatible": 0,
-        "compatible": 0,
-        "autoclear": 0,
-        "refcount_order": 4,
-        "header_length": 104,
-    }
-    return FORM.pack(*{**fields, **more}.values())
-
 
 def looked(folder: Path, content: bytes, length: int = MIB) -> tuple[Hypervisor, HostImage]:
     """An image that begins with *content*, as this machine's shell sees it."""
@@ -288,7 +263,7 @@ def looked(folder: Path, content: bytes, length: int = MIB) -> tuple[Hypervisor,
 
 def test_a_header_is_read_with_what_it_points_at(tmp_path: Path) -> None:
     name = b"/srv/base.qcow2"
-    content = qcow2_bytes(backing_at=5000, backing_size=len(name)).ljust(5000, b"\0") + name
+    content = qcow2_header(backing_at=5000, backing_size=len(name)).ljust(5000, b"\0") + name
     owner, image = looked(tmp_path, content)
     assert host_image.header(owner, image).backing == "/srv/base.qcow2"
 
@@ -296,17 +271,17 @@ def test_a_header_is_read_with_what_it_points_at(tmp_path: Path) -> None:
 def test_what_lies_in_the_first_bytes_is_not_asked_for_again(tmp_path: Path) -> None:
     shell = Shell()
     owner = answering(tmp_path, shell)
-    image = HostImage("/x", False, "fe00", MIB, MIB, head=qcow2_bytes(backing_at=104, backing_size=8) + b"base.img")
+    image = HostImage("/x", False, "fe00", MIB, MIB, head=qcow2_header(backing_at=104, backing_size=8) + b"base.img")
     assert host_image.header(owner, image).backing == "base.img"
     assert shell.asked == []
 
 
 def test_the_tables_of_a_file_lie_in_it_and_those_of_a_device_are_not_compared(tmp_path: Path) -> None:
     owner = answering(tmp_path, Shell())
-    image = HostImage("/x", False, "fe00", 100_000, MIB, head=qcow2_bytes())
+    image = HostImage("/x", False, "fe00", 100_000, MIB, head=qcow2_header())
     with pytest.raises(NotAssessable, match="truncated"):
         host_image.header(owner, image)
-    assert host_image.header(owner, replace(image, is_device=True)).virtual == MIB
+    assert host_image.header(owner, replace(image, is_device=True)).virtual == 64 * MIB
 
 
 @pytest.mark.parametrize(
@@ -321,7 +296,7 @@ def test_what_does_not_begin_like_a_qcow2_is_none(tmp_path: Path, head: bytes, w
 def test_a_few_snapshots_are_named(tmp_path: Path) -> None:
     entry = struct.pack(">QIHHIIQII", 0, 1, 1, 3, 0, 0, 0, 0, 0) + b"1day"
     entry += bytes(-len(entry) % 8)
-    content = qcow2_bytes(snapshots=7, snapshots_at=262_144).ljust(262_144, b"\0") + entry * 7
+    content = qcow2_header(snapshots=7, snapshots_at=262_144).ljust(262_144, b"\0") + entry * 7
     owner, image = looked(tmp_path, content)
     head = host_image.header(owner, image)
     assert host_image.snapshots(owner, image, head) == ["day"] * 5

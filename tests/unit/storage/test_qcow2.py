@@ -11,36 +11,16 @@ import pytest
 from reclaim.base.errors import NotAssessable
 from reclaim.storage import qcow2
 from reclaim.storage.qcow2 import Named, Qcow2
+from tests.images import qcow2_header
 
 MIB = 1024**2
-FIELDS = {
-    "magic": qcow2.MAGIC,
-    "version": 3,
-    "backing_at": 0,
-    "backing_size": 0,
-    "cluster_bits": 16,
-    "virtual": 64 * MIB,
-    "crypt": 0,
-    "l1_count": 1,
-    "l1_at": 196_608,
-    "refcounts_at": 65_536,
-    "refcount_clusters": 1,
-    "snapshots": 0,
-    "snapshots_at": 0,
-    "incompatible": 0,
-    "compatible": 0,
-    "autoclear": 0,
-    "refcount_order": 4,
-    "header_length": 104,
-}
-FORM = struct.Struct(">4sIQIIQIIQQIIQQQQII")
 LENGTH = 4 * MIB
 BACKING_FORMAT, FEATURE_NAMES, DATA_FILE = 0xE2792ACA, 0x6803F857, 0x44415441
 
 
 def image(tail: bytes = b"", **fields: Any) -> bytes:
     """The first bytes of an image: a header, and what follows it."""
-    return FORM.pack(*{**FIELDS, **fields}.values()) + tail
+    return qcow2_header(**fields) + tail
 
 
 def reading(data: bytes) -> qcow2.Read:

@@ -379,3 +379,20 @@ def test_a_filesystem_that_could_not_be_tried_is_no_obstacle(tmp_path: Path, mon
     assert found.punch is None
     assert str(tmp_path) in found.unprobed
     assert obstacles(found, "one") == []
+
+
+@pytest.mark.parametrize(
+    ("mapper", "targets", "refused"), [("LVM", (), True), ("LVM", ("linear",), False), ("", (), False)]
+)
+def test_a_volume_of_an_unknown_kind_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapper: str, targets: tuple[str, ...], *, refused: bool
+) -> None:
+    device = _device(mapper=mapper, targets=targets).image
+    monkeypatch.setattr(host_image, "look", lambda _hypervisor, _path: device)
+    disk = _disk(tmp_path, disk_xml().replace("type='qcow2'", "type='raw'"))
+    if refused:
+        with pytest.raises(NotAssessable, match=r"/dev/vg/lv: .*dmsetup"):
+            inspect(disk)
+        return
+    found = inspect(disk)
+    assert (found.image, found.punch, found.unprobed) == (device, None, "")
