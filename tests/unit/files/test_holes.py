@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -459,7 +460,7 @@ def _refuse(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
             return -1 if number else 0
 
     monkeypatch.setattr(holes, "_libc", Library())
-    monkeypatch.setattr(holes.ctypes, "get_errno", lambda: number)
+    monkeypatch.setattr(ctypes, "get_errno", lambda: number)
 
 
 # Being alone with a file ----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from pathlib import Path
@@ -193,7 +194,7 @@ def test_a_filesystem_that_exchanges_no_names_is_told(
             return -1
 
     monkeypatch.setattr(replace, "_libc", Library())
-    monkeypatch.setattr(replace.ctypes, "get_errno", lambda: number)
+    monkeypatch.setattr(ctypes, "get_errno", lambda: number)
     with pytest.raises(OSError, match=words) as caught:
         replace.exchange(folder, "a", "b")
     assert caught.value.errno == number

@@ -151,7 +151,7 @@ def test_a_refusal_is_one_line_and_cut(tmp_path: Path) -> None:
         host_image.look(answering(tmp_path, Shell({"error": " "})), "/x")
 
 
-DEVICE = {
+DEVICE: dict[str, str | bytes] = {
     "stat": "block special file|0|0|512|6|fd|5",
     "sectors": "2048\n",
     "max": "1073741824\n",

@@ -140,7 +140,7 @@ def test_a_backing_name_that_ends_with_the_file_is_broken() -> None:
         ({"virtual": 256 * MIB + 1, "incompatible": 1 << 4}, "too short"),
     ],
 )
-def test_a_number_beyond_its_limit_is_refused(fields: dict[str, int], words: str) -> None:
+def test_a_number_beyond_its_limit_is_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(NotAssessable, match=words) as caught:
         parsed(image(**fields))
     assert "/srv/web.qcow2" in str(caught.value)
