@@ -21,7 +21,7 @@ import testinfra
 
 from reclaim.backups import backup
 from reclaim.backups.backup import Backup
-from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
+from reclaim.base.errors import ChangeFailed, ProbeError
 from reclaim.base.verdict import Result, Verdict
 from reclaim.changes.kinds import from_json, to_json
 from reclaim.changes.punch import HolePunch, SparseRewrite
@@ -29,13 +29,12 @@ from reclaim.engine import undo
 from reclaim.engine.engine import Subject, judge
 from reclaim.engine.journal import read
 from reclaim.files import holes, replace
-from reclaim.files.holes import Identity
-from reclaim.files.replace import HeldFile, nameless, put_in_place
+from reclaim.files.replace import HeldFile, put_in_place
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.storage import local_image
 from reclaim.storage.btrfs import mount_of
 from tests.filesystems import MAKE, MIB, allocated, mounted, require, run
-from tests.support import ROOT, disk_xml, domain_xml, engine, opened, requirement
+from tests.support import disk_xml, domain_xml, engine, opened, requirement
 
 DATA = 8
 SIZE = 64
@@ -698,26 +697,6 @@ def test_a_full_target_loses_nothing(tmp_path: Path) -> None:
         mend(tmp_path, path)
 
 
-def test_who_asks_for_the_old_file_during_a_rewrite_finds_it(tmp_path: Path) -> None:
-    path = dense(tmp_path / "web.img")
-    before = path.stat()
-    folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    with holes.opened(str(path), os.O_RDWR) as descriptor, holes.alone_with(descriptor, str(path)):
-        asked = iter([None, ChangeFailed("something else wants it")])
-
-        def still_ours() -> None:
-            if (answer := next(asked)) is not None:
-                raise answer
-
-        new = nameless(folder)
-        with pytest.raises(ChangeFailed):
-            put_in_place(HeldFile(descriptor, folder, "web.img", still_ours), new, ".web.img.new")
-        os.close(new)
-    os.close(folder)
-    assert path.stat().st_ino == before.st_ino
-    assert [one.name for one in tmp_path.iterdir()] == ["web.img"]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("is_asked_for", [False, True])
 @pytest.mark.parametrize("call", range(3))
@@ -834,36 +813,6 @@ def test_bad_copies_are_told_in_one_line(
     assert str(tmp_path / "web.qcow2") in said[1]
 
 
-@pytest.mark.slow
-def test_no_permission(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("not root")
-    path = dense(tmp_path / "web.img")
-    path.chmod(0)
-    script = f"""
-import os, sys
-os.setgroups([]); os.setgid(65534); os.setuid(65534)
-from reclaim.files import holes
-from reclaim.base.errors import ProbeError
-try:
-    holes.scan({str(path)!r})
-except ProbeError as exc:
-    sys.exit(str(exc))
-"""
-    for one in (tmp_path, *tmp_path.parents[:2]):
-        one.chmod(0o755)
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stderr.strip() == f"{path}: Permission denied"
-
-
-def test_a_file_that_is_truncated_while_it_is_read(tmp_path: Path) -> None:
-    path = dense(tmp_path / "web.img")
-    with holes.opened(str(path)) as descriptor:
-        spans = holes.zero_spans(descriptor, SIZE * MIB, lambda _count: os.truncate(path, 2 * MIB))
-        with pytest.raises(ProbeError, match="truncated while it was read"):
-            list(spans)
-
-
 @pytest.mark.parametrize("name", ["/nowhere/shadow", 'json:{"driver":"file","filename":"/nowhere"}', "nbd://[::1]:1/x"])
 def test_what_a_header_names_is_never_opened(tmp_path: Path, name: str) -> None:
     path = thin(tmp_path / "web.qcow2")
@@ -937,15 +886,6 @@ def _put_data_back(path: Path, older: Path) -> None:
             stream.write(source.read(end - start))
 
 
-@pytest.mark.slow
-def test_long_reads_tell_how_far_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holes, "_PROGRESS_SECONDS", 0)
-    said: list[str] = []
-    path = write(tmp_path / "web.img", (0, noise(MIB) * 200), size=200 * MIB)
-    holes.scan(str(path), said.append)
-    assert said == [f"{path}: read {done}.0 MiB of at most 200.0 MiB" for done in (64, 128, 192)]
-
-
 # The journal ----------------------------------------------------------------------------------
 
 
@@ -964,20 +904,3 @@ def test_the_journal_has_it_and_undo_is_honest(tmp_path: Path) -> None:
     assert undo.undo(one.journal.path.parent, said.append)
     assert said == [f"test-driver: sparse-backup: {path}: what was punched stays punched: its content is the same"]
     assert (allocated(path), checksum(path)) == (held, content)
-
-
-def test_whether_holes_can_be_punched_is_asked_without_a_trace(place: Path) -> None:
-    path = write(place / "web.img", (0, noise(4096)))
-    before = path.stat(), place.stat()
-    folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-    assert holes.can_punch(folder)
-    os.close(folder)
-    assert (path.stat(), place.stat()) == before
-
-
-def test_identity_is_what_stat_says(tmp_path: Path) -> None:
-    path = write(tmp_path / "file", size=5)
-    status = path.stat()
-    assert Identity.of(status) == Identity(status.st_dev, status.st_ino, 5, status.st_mtime_ns)
-    with pytest.raises(NotAssessable):
-        holes.scan(str(tmp_path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import random
 import struct
@@ -329,44 +328,6 @@ def test_who_wants_to_write_to_a_copy_stops_qemu_img(tmp_path: Path) -> None:
 
 
 # Numbers of the host --------------------------------------------------------------------------
-
-GOOD = ("regular file", "1000", "8", "512", "fd00", "0", "0")
-
-
-def looked_at(folder: Path, stat: str) -> host_image.HostImage:
-    owner = opened(folder, domain_xml(disk(folder / "web.img", "raw")))
-    printed = "".join(
-        f"{name} {base64.b64encode(text.encode()).decode()}\n"
-        for name, text in (("stat", stat), ("real", "/x"), ("head", ""))
-    )
-
-    class Shell:
-        def run(self, *_arguments: str) -> Any:
-            return type("Result", (), {"rc": 0, "stdout": printed, "stderr": ""})()
-
-    owner.shell = Shell()
-    return host_image.look(owner, "/x")
-
-
-@pytest.mark.parametrize("field", range(1, 7))
-@pytest.mark.parametrize(
-    "odd", ["1a00", "", "-1", "9" * 20, "9" * 5000, "٣", "²", "1e3", "0x10", " 8", "8\n8", "ffffffffffff"]
-)
-def test_odd_numbers_of_stat_are_told_in_one_line(tmp_path: Path, field: int, odd: str) -> None:
-    fields = [*GOOD]
-    fields[field] = odd
-    try:
-        looked_at(tmp_path, "|".join(fields))
-    except ProbeError as exc:
-        assert str(exc) == "/x: what stat says cannot be parsed"  # noqa: PT017
-    else:
-        assert odd in ("1a00", "ffffffffffff", "1e3")
-        assert field >= 4
-
-
-def test_what_stat_says_is_read_as_it_writes_it(tmp_path: Path) -> None:
-    found = looked_at(tmp_path, "|".join(GOOD))
-    assert (found.length, found.allocated, found.device) == (1000, 4096, "fd00")
 
 
 @pytest.mark.parametrize("count", ["9" * 5000, "²", "٣" * 30, "-1"])
