@@ -1,4 +1,4 @@
-"""FileChange and CommandChange, run for real by this machine's /bin/sh."""
+"""FileChange, run for real by this machine's /bin/sh."""
 
 from __future__ import annotations
 
@@ -12,15 +12,9 @@ import pytest
 import testinfra
 
 from reclaim.base.errors import ChangedSince, ChangeFailed, ProbeError
-from reclaim.changes.change import Change
-from reclaim.changes.command import CommandChange
-from reclaim.changes.definition_change import DefinitionChange
 from reclaim.changes.file_change import MAX_FILE_BYTES, FileChange
-from reclaim.changes.kinds import from_json, to_json
-from reclaim.changes.power import PowerCycle
-from reclaim.changes.trim import Trim
 from reclaim.handles.guest import Guest
-from tests.support import Inside, disk_xml, domain_xml, inhabited, requirement
+from tests.support import Inside, inhabited
 
 
 @dataclass
@@ -282,65 +276,6 @@ def test_an_undo_whose_command_fails_says_that_the_file_is_back(here: Guest, fil
     with pytest.raises(ChangeFailed, match="is as it was, but here: grep"):
         change.undo(here, outcome)
     assert file.read_text() == "old\n"
-
-
-# Commands
-
-
-def test_a_command_runs_and_is_taken_back(here: Guest, tmp_path: Path) -> None:
-    mark = tmp_path / "mark"
-    change = CommandChange("here", f"touch '{mark}'", f"rm '{mark}'")
-    outcome = change.apply(here)
-    assert mark.exists()
-    change.undo(here, outcome)
-    assert not mark.exists()
-
-
-def test_a_command_that_fails_is_told_in_its_last_words(here: Guest) -> None:
-    with pytest.raises(ChangeFailed, match=r"ended with status 4: the cause; it failed; last words$"):
-        CommandChange(
-            "here", "for line in working 'the cause' '' 'it failed' 'last words'; do echo $line; done >&2; exit 4"
-        ).apply(here)
-
-
-def test_a_command_that_nothing_takes_back_says_so(here: Guest) -> None:
-    assert CommandChange("here", "true").undo(here, {}) == "true: nothing takes it back"
-
-
-# As values
-
-CHANGES = [
-    DefinitionChange("one", "<domain/>", "<domain>é\U0001f600</domain>", {"vda": "sda"}),
-    FileChange("one", "/etc/fstab", "\udcff\x00\n", None, verify="v", then="t"),
-    CommandChange("one", "a", None),
-    Trim("one"),
-]
-
-
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.kind)
-def test_a_change_comes_back_from_json_as_it_was(change: Change) -> None:
-    assert from_json(to_json(change)) == change
-
-
-def test_a_power_cycle_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
-    guest = inhabited(tmp_path, Inside(), disk_xml())
-    guest.hypervisor.connection.defineXML(domain_xml(disk_xml(driver="discard='unmap'")))
-    guest.forget()
-    [change] = requirement("live-definition").fixer(guest)
-    assert isinstance(change, PowerCycle)
-    assert from_json(to_json(change)) == change
-
-
-@pytest.mark.parametrize("data", [{"kind": "magic"}, {}, {"kind": None}])
-def test_a_kind_that_is_unknown_is_refused(data: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="unknown to this version"):
-        from_json(data)
-
-
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.kind)
-def test_every_change_says_what_it_changes(change: Change) -> None:
-    assert "one" in change.target
-    change.diff.encode()
 
 
 def test_a_file_change_shows_the_command_that_follows() -> None:
