@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reclaim.handles.device import device_of
+from reclaim.base.errors import ProbeError
+from reclaim.definition.domain import Definition
+from reclaim.handles import device
+from reclaim.handles.device import device_of, disk_of, granularity
 from reclaim.handles.guest import Disk
-from tests.support import Inside, block, disk_xml, drive, inhabited, scsi_xml
+from tests.support import Inside, block, disk_xml, domain_xml, drive, inhabited, scsi_xml
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support import InhabitedGuest
 
 
 def _device(folder: Path, target: str, inside: Inside, *devices: str, **more: Any) -> str | None:
@@ -137,3 +142,88 @@ def test_a_disk_that_is_defined_anew_is_found_under_its_running_name(tmp_path: P
     found = device_of(Disk(guest, "sda"))
     assert found
     assert found.path == "/dev/vda"
+
+
+def test_a_disk_that_is_not_attached_has_no_device(tmp_path: Path) -> None:
+    guest = inhabited(tmp_path, Inside(), disk_xml())
+    guest.hypervisor.connection.defineXML(domain_xml(disk_xml(), disk_xml("vdb")))
+    guest.forget()
+    assert device_of(Disk(guest, "vdb")) is None
+
+
+def test_the_serial_stands_before_the_slot(tmp_path: Path) -> None:
+    """And a slot alone decides nothing of a disk on another bus."""
+    sysfs = {"vda": "/sys/devices/pci0000:00/0000:00:06.0/virtio2", "vdb": "/sys/devices/pci0000:00/0000:00:07.0/x"}
+    inside = Inside(devices=[block("vda"), block("vdb", serial="A")], sysfs=sysfs)
+    devices = [disk_xml("vda", inner=_serial("A") + _pci(0, 6)), disk_xml("vdb", inner=_pci(0, 7))]
+    assert _device(tmp_path, "vda", inside, *devices) == "/dev/vdb"
+
+
+@pytest.mark.parametrize(
+    "ports",
+    [
+        pytest.param([], id="a-bridge-that-is-not-defined"),
+        pytest.param(
+            ["<controller type='pci' index='5' model='pcie-root-port'>" + _pci(5, 1) + "</controller>"], id="a-loop"
+        ),
+    ],
+)
+def test_a_path_that_leads_to_no_root_matches_nothing(tmp_path: Path, ports: list[str]) -> None:
+    """As a definition of somebody else's driver may have it; the search ends."""
+    view = Definition(domain_xml(disk_xml(inner=_pci(5, 3)), *ports))
+    found = device._pci_path(view, view.disks[0])
+    assert len(found) in ((0,) if not ports else (17,))
+
+
+def test_hexadecimal_slots_are_those_of_sysfs(tmp_path: Path) -> None:
+    sysfs = {"vda": "/sys/devices/pci0000:00/0000:00:1f.7/virtio3", "vdb": "/sys/devices/pci0000:00/0000:00:1f.6/v"}
+    devices = [disk_xml("vda", inner=_pci(0, 0x1F, 6)), disk_xml("vdb", inner=_pci(0, 0x1F, 7))]
+    assert _device(tmp_path, "vda", Inside(devices=VDA_VDB, sysfs=sysfs), *devices) == "/dev/vdb"
+
+
+# The way back ---------------------------------------------------------------------------------
+
+
+def _two(folder: Path, **more: Any) -> InhabitedGuest:
+    """Two disks, told by their serials, in the other order than in the definition."""
+    inside = Inside(devices=[block("vda", serial="B"), block("vdb", serial="A")], mounts=[], **more)
+    return inhabited(folder, inside, disk_xml("vda", inner=_serial("A")), disk_xml("vdb", inner=_serial("B")))
+
+
+def test_the_disk_behind_a_device_is_the_one_whose_device_it_is(tmp_path: Path) -> None:
+    guest = _two(tmp_path)
+    first, second = guest.facts.block_devices
+    assert disk_of(guest, first) == Disk(guest, "vdb")
+    assert disk_of(guest, second) == Disk(guest, "vda")
+
+
+def test_a_device_that_no_disk_is_behind(tmp_path: Path) -> None:
+    guest = _two(tmp_path)
+    stranger = Inside(devices=[block("vdc")]).facts().block_devices[0]
+    assert disk_of(guest, stranger) is None
+
+
+def test_where_nobody_can_look_no_disk_is_named(tmp_path: Path) -> None:
+    guest = _two(tmp_path)
+    first = guest.facts.block_devices[0]
+    guest.forget()
+    guest.within.problem = ProbeError("one: it did not answer")
+    assert disk_of(guest, first) is None
+
+
+# Granularity ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("told", "bytes_"), [(4096, 4096), (2 << 20, 2 << 20), (0, None)])
+def test_the_smallest_hole_is_the_guests_word(tmp_path: Path, told: int, bytes_: int | None) -> None:
+    guest = inhabited(tmp_path, Inside(devices=[block("vda", disc_gran=told)]), disk_xml())
+    assert granularity(Disk(guest, "vda")) is None, "nobody has looked yet"
+    assert guest.within.ran == []
+    _ = guest.facts
+    assert granularity(Disk(guest, "vda")) == bytes_
+
+
+def test_a_disk_that_is_not_clear_has_no_granularity(tmp_path: Path) -> None:
+    guest = inhabited(tmp_path, Inside(devices=VDA_VDB, mounts=[]), disk_xml())
+    _ = guest.facts
+    assert granularity(Disk(guest, "vda")) is None

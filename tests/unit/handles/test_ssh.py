@@ -7,6 +7,7 @@ import resource
 import time
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import libvirt
 import pytest
@@ -17,7 +18,7 @@ from testinfra.host import Host
 from reclaim.base.errors import ProbeError
 from reclaim.handles import ssh
 from reclaim.handles.agent import OUTPUT_BYTES
-from reclaim.handles.ssh import Address, GuestSsh, SshRefused
+from reclaim.handles.ssh import Address, GuestSsh, OtherMachine, SshRefused
 from reclaim.inventory import GuestNotes, Inventory, Ssh
 from tests import support
 from tests.support import (
@@ -295,3 +296,201 @@ def test_a_hypervisor_that_ssh_does_not_lead_through_says_so(tmp_path: Path) -> 
     guest.hypervisor.shell = Host(Paramiko())
     with pytest.raises(SshRefused, match="is not reached by ssh, so its guests are not either"):
         ssh.GuestSsh(guest, Ssh(), Address("192.0.2.7", "libvirt's leases"))
+
+
+# A command in the guest -----------------------------------------------------------------------
+
+#: an ssh(1) that takes the mark out of the script, and says that it is {who} on the machine {uuid}
+_GUEST = """mark=$(sed -n "s/.* is %s %s.n' \\([0-9a-f]\\{{16\\}}\\) .*/\\1/p")
+echo motd; echo "$mark is {who} {uuid}"; echo banner >&2
+"""
+_RAN = """echo "$mark begin" >&2; printf 'out'; printf 'err' >&2; echo "$mark end 3"; echo "$mark end 3" >&2
+"""
+ONE = support.uuid_of("one")
+
+
+def _runs(folder: Path, then: str = _RAN, *, who: str = "0", uuid: str = ONE) -> None:
+    _answer(folder, _GUEST.format(who=who, uuid=uuid) + then)
+
+
+@pytest.mark.parametrize("uuid", [ONE, ONE.upper(), str(UUID(bytes_le=UUID(ONE).bytes))])
+def test_a_command_gives_its_status_and_outputs(tmp_path: Path, backend: GuestSsh, uuid: str) -> None:
+    _runs(tmp_path, uuid=uuid)
+    done = backend.run("true", seconds=20)
+    assert (done.exit_status, done.stdout, done.stderr) == (3, "out", "err")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "fact"),
+    [
+        ({"who": "1000"}, SshRefused, "uid 1000"),
+        ({"uuid": "-"}, SshRefused, "no UUID"),
+        ({"uuid": support.uuid_of("two")}, OtherMachine, support.uuid_of("two")),
+    ],
+)
+def test_another_user_or_machine_is_none_of_ours(
+    tmp_path: Path, backend: GuestSsh, answer: dict[str, str], error: type[ProbeError], fact: str
+) -> None:
+    _runs(tmp_path, **answer)
+    with pytest.raises(error, match=fact):
+        backend.run("true", seconds=20)
+
+
+def test_a_connection_that_breaks_is_no_end_of_the_command(tmp_path: Path, backend: GuestSsh) -> None:
+    _runs(tmp_path, 'echo "$mark begin" >&2; echo half; exit 255')
+    with pytest.raises(ProbeError, match="broke") as caught:
+        backend.run("true", seconds=20)
+    assert not isinstance(caught.value, SshRefused | OtherMachine)
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "facts"),
+    [
+        pytest.param("Permission denied (publickey).", 255, ["does not let us in", "publickey"], id="denied"),
+        pytest.param("Received disconnect: Too many authentication failures", 255, ["let us in"], id="too-many"),
+        pytest.param("Host key verification failed.", 255, ["ssh-keyscan 192.0.2.1", "~/.ssh/known_hosts"], id="new"),
+        pytest.param(
+            "No ED25519 host key is known for x and you have requested strict checking.", 255, ["keyscan"], id="unknown"
+        ),
+        pytest.param(
+            "@ REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
+            255,
+            ["ssh-keygen -f ~/.ssh/known_hosts -R 192.0.2.1"],
+            id="changed",
+        ),
+        pytest.param(
+            "WARNING: REVOKED HOST KEY DETECTED!\nHost key verification failed.", 255, ["keygen"], id="revoked"
+        ),
+        pytest.param("Bad owner or permissions on /root/.ssh/config", 255, ["/root/.ssh/config"], id="bad-owner"),
+        pytest.param("ssh: connect to host x: Connection refused", 255, ["does not answer", "refused"], id="refused"),
+        pytest.param("", 255, ["does not answer"], id="nothing"),
+        pytest.param("sudo: a password is required", 1, ["NOPASSWD", "the user ALL"], id="sudo"),
+        pytest.param("sudo: sorry, you must have a tty to run sudo", 1, ["NOPASSWD"], id="sudo-tty"),
+        pytest.param("This account is currently not available.", 1, ["no shell", "not available"], id="nologin"),
+        pytest.param("one\ntwo\n\x1b[31mthree", 1, ["two; \\x1b[31mthree"], id="the-last-two-lines"),
+    ],
+)
+def test_who_is_not_let_in_is_told_why(
+    tmp_path: Path, backend: GuestSsh, said: str, status: int, facts: list[str]
+) -> None:
+    (tmp_path / "said").write_text(said, encoding="utf-8")
+    _answer(tmp_path, f"cat {tmp_path / 'said'} >&2; exit {status}")
+    with pytest.raises(SshRefused) as caught:
+        backend.run("true", seconds=20)
+    words = str(caught.value)
+    assert [fact for fact in facts if fact not in words] == []
+    assert words.startswith("one: ssh to 192.0.2.1 (inventory): ")
+    assert "one;" not in words
+
+
+def test_without_ssh_that_is_said(tmp_path: Path, backend: GuestSsh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "tools"))
+    with pytest.raises(SshRefused, match="openssh-client"):
+        backend.run("true", seconds=20)
+
+
+# How ssh is called ----------------------------------------------------------------------------
+
+
+def _options(backend: GuestSsh) -> dict[str, str]:
+    words = backend._argv()
+    pairs = [words[place + 1] for place, word in enumerate(words) if word == "-o"]
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+
+def test_nothing_that_a_guest_could_use_is_left_open(tmp_path: Path) -> None:
+    guest = inhabited(tmp_path, Inside())
+    options = _options(GuestSsh(guest, Ssh(), Address("192.0.2.7", "libvirt's leases")))
+    assert options["StrictHostKeyChecking"] == "yes"
+    assert options["BatchMode"] == "yes"
+    for name in ("UpdateHostKeys", "ForwardAgent", "ForwardX11", "PermitLocalCommand", "RequestTTY"):
+        assert options[name] == "no", name
+    assert options["HostKeyAlias"] == "one"
+    assert "IdentitiesOnly" not in options
+    assert "UserKnownHostsFile" not in options
+
+
+def test_the_inventory_says_how(tmp_path: Path) -> None:
+    settings = {"user": "an admin", "port": 2222, "key": "/k y", "sudo": True, "known_hosts": "/known hosts"}
+    guest = inhabited(tmp_path, Inside())
+    ssh_of = Ssh.model_construct(**settings, address="2001:db8::1")
+    backend = GuestSsh(guest, ssh_of, Address("2001:db8::1", "inventory"))
+    options, words = _options(backend), backend._argv()
+    assert options["IdentitiesOnly"] == "yes"
+    assert options["UserKnownHostsFile"] == '"/known hosts"'
+    assert "HostKeyAlias" not in options
+    assert words[words.index("-i") + 1] == "/k y"
+    assert options["Port"] == "2222"
+    assert words[-1].startswith("sudo -n /bin/sh ")
+    assert "2001:db8::1" in words
+
+
+@pytest.mark.parametrize(
+    ("name", "alias"),
+    [
+        ("web.example-1_a", "web.example-1_a"),
+        ("WEB", "web"),
+        ("-oProxyCommand=x", None),
+        ("web*", None),
+        ("a b", None),
+        ("é", None),
+        ("@cert-authority", None),
+    ],
+)
+def test_the_host_key_has_a_name_that_known_hosts_can_hold(tmp_path: Path, name: str, alias: str | None) -> None:
+    guest = inhabited(tmp_path, Inside(), name=name)
+    backend = GuestSsh(guest, Ssh(), Address("192.0.2.7", "libvirt's leases"))
+    assert backend.alias == (alias or guest.uuid)
+    assert GuestSsh(guest, Ssh(address="x"), Address("x", "inventory")).alias is None
+
+
+# The connection -------------------------------------------------------------------------------
+
+
+def test_the_next_address_is_tried_and_no_more_than_a_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    places = [Address(f"192.0.2.{number}", "leases") for number in range(1, 9)]
+    monkeypatch.setattr(ssh, "addresses", lambda *_: iter(places))
+
+    def run(backend: GuestSsh, _command: str, **_more: object) -> None:
+        tried.append(backend.address.host)
+        if backend.address.host != "192.0.2.3":
+            raise refusal
+
+    refusal: ProbeError = SshRefused("one: no")
+    monkeypatch.setattr(GuestSsh, "run", run)
+    guest = inhabited(tmp_path, Inside())
+    connection = ssh.connect(guest, Ssh())
+    assert (connection.address.host, connection.run) == ("192.0.2.3", guest.run_id)
+    assert tried == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+    places.remove(places[2])
+    tried.clear()
+    with pytest.raises(SshRefused):
+        ssh.connect(guest, Ssh())
+    assert tried == ["192.0.2.1", "192.0.2.2", "192.0.2.4", "192.0.2.5"]
+    refusal = ProbeError("one: late")
+    tried.clear()
+    with pytest.raises(ProbeError, match="late"):
+        ssh.connect(guest, Ssh())
+    assert tried == ["192.0.2.1"], "what does not answer in time is not waited for again"
+
+
+def test_the_error_is_that_of_the_first_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh, "addresses", lambda *_: iter([Address("a", "x"), Address("b", "x")]))
+
+    def run(backend: GuestSsh, _command: str, **_more: object) -> None:
+        raise OtherMachine(f"at {backend.address.host}")
+
+    monkeypatch.setattr(GuestSsh, "run", run)
+    with pytest.raises(OtherMachine, match="at a"):
+        ssh.connect(inhabited(tmp_path, Inside()), Ssh())
+
+
+def test_a_socket_that_is_left_is_removed_and_a_missing_one_costs_no_ssh(tmp_path: Path, backend: GuestSsh) -> None:
+    session = _answer(tmp_path, "exit 0")
+    backend.hang_up()
+    assert not session.exists()
+    Path(str(backend.controlpath)).touch()
+    backend.hang_up()
+    assert session.exists()
+    assert not Path(str(backend.controlpath)).exists()

@@ -1,0 +1,108 @@
+"""Commands in the shell of a guest: their end, their last words, and the devices that they need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reclaim.base.errors import ChangeFailed, NotYet, ProbeError
+from reclaim.changes.in_guest import COMMAND_SECONDS, expect_devices, last_words, run
+from tests.support import InhabitedGuest, Inside, InsideBackend, inhabited
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from testinfra.backend.base import CommandResult
+
+
+def _guest(folder: Path, **statuses: int) -> InhabitedGuest:
+    """A guest in which the block devices named by *statuses* are looked for with these results."""
+    devices = {f"test -b /dev/{name}": status for name, status in statuses.items()}
+    commands = {command: (lambda _inside, status=status: status) for command, status in devices.items()}
+    return inhabited(folder, Inside(commands=commands))
+
+
+def test_devices_that_are_there_are_no_obstacle(tmp_path: Path) -> None:
+    guest = _guest(tmp_path, vda=0, vdb=0)
+    expect_devices(guest, ["/dev/vda", "/dev/vdb"])
+    assert guest.within.ran == ["test -b /dev/vda", "test -b /dev/vdb"]
+
+
+def test_a_device_that_is_not_there_is_named_and_nothing_is_run(tmp_path: Path) -> None:
+    guest = _guest(tmp_path, vda=0, vdb=1)
+    with pytest.raises(NotYet, match="/dev/vdb"):
+        expect_devices(guest, ["/dev/vda", "/dev/vdb", "/dev/vdc"])
+    assert guest.within.ran == ["test -b /dev/vda", "test -b /dev/vdb"]
+
+
+def test_no_devices_are_not_looked_for(tmp_path: Path) -> None:
+    guest = _guest(tmp_path)
+    guest.within.problem = ProbeError("one: no answer")
+    expect_devices(guest, [])
+
+
+def test_the_name_of_a_device_is_a_word(tmp_path: Path) -> None:
+    guest = _guest(tmp_path)
+    with pytest.raises(NotYet):
+        expect_devices(guest, ["/dev/a b;id"])
+    assert guest.within.ran == ["test -b '/dev/a b;id'"]
+
+
+def test_a_command_that_ends_well_says_nothing(tmp_path: Path) -> None:
+    guest = inhabited(tmp_path, Inside(commands={"update-grub": lambda _inside: (0, b"out", b"warning")}))
+    run(guest, "update-grub")
+    assert guest.within.ran == ["update-grub"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        pytest.param((3, b"out\n", b"err\n"), "status 3: err", id="standard-error-first"),
+        pytest.param((3, b"a\nout\n", b" \n"), "status 3: a; out", id="else-standard-output"),
+        pytest.param((127, b"", b""), "status 127: ", id="nothing"),
+    ],
+)
+def test_a_command_that_fails_is_told_with_status_and_cause(
+    tmp_path: Path, answer: tuple[int, bytes, bytes], words: str
+) -> None:
+    guest = inhabited(tmp_path, Inside(commands={"update-grub": lambda _inside: answer}))
+    with pytest.raises(ChangeFailed) as caught:
+        run(guest, "update-grub")
+    assert str(caught.value).startswith("one: update-grub ")
+    assert words in str(caught.value)
+
+
+def test_a_command_has_the_time_that_an_initramfs_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+
+    def timed(backend: InsideBackend, command: str, *_arguments: str, **more: object) -> CommandResult:
+        given.append(more.get("seconds"))
+        return backend.result(0, command.encode(), b"", b"")
+
+    monkeypatch.setattr(InsideBackend, "run", timed)
+    run(inhabited(tmp_path, Inside()), "update-initramfs -u")
+    assert given == [COMMAND_SECONDS]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        (("", "out\n"), "out"),
+        (("err", "out"), "err"),
+        (("1\n2\n3\n4\n\n  \n",), "2; 3; 4"),
+        (("  blanks around \n",), "blanks around"),
+    ],
+)
+def test_the_last_words(outputs: tuple[str, ...], words: str) -> None:
+    assert last_words(*outputs) == words
+
+
+@pytest.mark.parametrize("outputs", [(), ("",), ("\n \n", "")])
+def test_silence_has_words_too(outputs: tuple[str, ...]) -> None:
+    assert "\n" not in last_words(*outputs)
+    assert last_words(*outputs)
+
+
+def test_a_long_line_is_cut() -> None:
+    assert last_words("x" * 10_000 + "\n" + "y" * 10_000) == "x" * 200 + "; " + "y" * 200
