@@ -94,9 +94,9 @@ def test_the_timer_of_ours_works_while_it_is_enabled_and_active(guest: Inhabited
 
 def test_an_enabled_timer_that_does_not_run_is_no_schedule(guest: InhabitedGuest, host: Units) -> None:
     state = "LoadState=loaded\nUnitFileState=enabled\nActiveState=failed\n"
-    host.show = lambda _unit: (0, state, "")  # type: ignore[method-assign]
+    host.show = lambda unit: (0, state, "")  # type: ignore[method-assign]
     assert "enabled and failed" in domfstrim.schedule_of(guest).problem
-    host.show = lambda _unit: (0, "LoadState=loaded\nActiveState=active\n", "")  # type: ignore[method-assign]
+    host.show = lambda unit: (0, "LoadState=loaded\nActiveState=active\n", "")  # type: ignore[method-assign]
     assert "unknown and active" in domfstrim.schedule_of(guest).problem
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
 
 def _guest(folder: Path, **statuses: int) -> InhabitedGuest:
     """A guest in which the block devices named by *statuses* are looked for with these results."""
-    devices = {f"test -b /dev/{name}": status for name, status in statuses.items()}
-    commands = {command: (lambda _inside, status=status: status) for command, status in devices.items()}
-    return inhabited(folder, Inside(commands=commands))
+    guest = inhabited(folder, Inside())
+    for name, status in statuses.items():
+        guest.within.commands[f"test -b /dev/{name}"] = partial(_ends, status)
+    return guest
+
+
+def _ends(status: int, _inside: Inside) -> int:
+    return status
 
 
 def test_devices_that_are_there_are_no_obstacle(tmp_path: Path) -> None:

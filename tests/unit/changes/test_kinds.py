@@ -63,7 +63,10 @@ def test_every_change_says_what_it_changes(change: Change) -> None:
 
 #: one of every kind that a journal can hold
 EVERY: list[Change] = [
-    *CHANGES,
+    DefinitionChange("one", "<domain/>", "<domain>é\U0001f600</domain>", {"vda": "sda"}, ("a note",)),
+    FileChange("one", "/etc/fstab", "\udcff\x00\n", None, verify="v", then="t", devices=["/dev/vda"]),
+    CommandChange("one", "a", "b", ["/dev/vda"]),
+    Trim("one", "1 GiB", "its price"),
     LiveUpdate("one", "vda", None, "<disk/>"),
     PowerCycle("one", "<domain/>", Wellbeing({"/": "aaaa"}, ["/"], addresses=["192.0.2.1"]), "why", "<domain/>"),
     AmendCycle("one", "<domain/>", None, "why", "<domain/>", ["/images/vda.qcow2"]),

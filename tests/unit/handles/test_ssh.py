@@ -411,9 +411,9 @@ def test_nothing_that_a_guest_could_use_is_left_open(tmp_path: Path) -> None:
 
 
 def test_the_inventory_says_how(tmp_path: Path) -> None:
-    settings = {"user": "an admin", "port": 2222, "key": "/k y", "sudo": True, "known_hosts": "/known hosts"}
     guest = inhabited(tmp_path, Inside())
-    ssh_of = Ssh.model_construct(**settings, address="2001:db8::1")
+    where: dict[str, Any] = {"port": 2222, "address": "2001:db8::1", "known_hosts": "/known hosts"}
+    ssh_of = Ssh.model_construct(user="an admin", key=Path("/k y"), sudo=True, **where)
     backend = GuestSsh(guest, ssh_of, Address("2001:db8::1", "inventory"))
     options, words = _options(backend), backend._argv()
     assert options["IdentitiesOnly"] == "yes"
