@@ -92,11 +92,19 @@ def test_the_timer_of_ours_works_while_it_is_enabled_and_active(guest: Inhabited
     assert (found.problem, found.doubt) == ("", "")
 
 
+def _says(host: Units, state: str) -> None:
+    def show(unit: str) -> tuple[int, str, str]:
+        assert unit.endswith(".timer")
+        return 0, state, ""
+
+    host.show = show  # type: ignore[method-assign]
+
+
 def test_an_enabled_timer_that_does_not_run_is_no_schedule(guest: InhabitedGuest, host: Units) -> None:
     state = "LoadState=loaded\nUnitFileState=enabled\nActiveState=failed\n"
-    host.show = lambda unit: (0, state, "")  # type: ignore[method-assign]
+    _says(host, state)
     assert "enabled and failed" in domfstrim.schedule_of(guest).problem
-    host.show = lambda unit: (0, "LoadState=loaded\nActiveState=active\n", "")  # type: ignore[method-assign]
+    _says(host, "LoadState=loaded\nActiveState=active\n")
     assert "unknown and active" in domfstrim.schedule_of(guest).problem
 
 
