@@ -29,7 +29,7 @@ def _result(**more: Any) -> Result:
 
 
 def _report(result: Result | None = None, **more: Any) -> Any:
-    report = SimpleNamespace(when="call", outcome="failed", nodeid="checks/x.py::y", longreprtext="", **more)
+    report: Any = SimpleNamespace(when="call", outcome="failed", nodeid="checks/x.py::y", longreprtext="", **more)
     if result is not None:
         attach(report, result)
     return report

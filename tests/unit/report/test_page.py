@@ -154,8 +154,8 @@ def test_chunks(count: int, lengths: list[int]) -> None:
 
 
 def _disk(**more: int | None) -> Storage:
-    values = {"virtual": None, "allocated_before": None, "allocated_after": None, "used": None, **more}
-    return Storage("a", "sda", "/x", **values)  # type: ignore[arg-type]
+    nothing = dict.fromkeys(("virtual", "allocated_before", "allocated_after", "used"))
+    return records.record([], [{**storage(), **nothing, **more}]).storage[0]
 
 
 def test_bars_are_as_wide_as_the_largest_size() -> None:
