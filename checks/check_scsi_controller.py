@@ -34,6 +34,7 @@ def check_scsi_controller(guest: Guest) -> str:
                 f"controller {controller.index} is {controller.model or unnamed}"
             )
     assert not wrong, "; ".join(wrong)
-    waiting = [disk.target for disk in judged if disk.bus != "scsi"]
-    assert models or not waiting, f"there is none for {', '.join(waiting)}"
+    waiting = [disk for disk in judged if disk.bus != "scsi"]
+    names = ", ".join(disk.target for disk in waiting)
+    assert models or not waiting, f"there is none for {names}{scsi.by_rule(waiting)}"
     return f"model {', '.join(sorted(models))}"

@@ -50,6 +50,9 @@ class Policy(_Table):
     #: how long a guest may take to shut down, and to answer after its start
     shutdown_seconds: Seconds = 180
     boot_seconds: Seconds = 300
+    #: how long one look inside a guest may take: 4 s under emulation, minutes if the host has many guests to emulate.
+    #: This and boot_seconds grow with the load of the hypervisor
+    look_seconds: Seconds = 300
     #: stop by force, in a power cycle, a guest that ignores that it is to shut down
     pull_plug: bool = False
     #: trim guests whose agent runs no commands from the hypervisor, by a weekly timer

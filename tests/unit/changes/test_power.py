@@ -12,6 +12,7 @@ from reclaim.base.verdict import Verdict
 from reclaim.changes import power
 from reclaim.definition.compare import same
 from reclaim.engine import journal, undo
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import GuestNotes, Inventory, Policy
 from tests.support import (
     InhabitedGuest,
@@ -115,6 +116,22 @@ def test_one_that_goes_on_starting_units_is_back(tmp_path: Path) -> None:
     assert result.verdict is Verdict.FIXED, result.reason
     assert "it is still starting units" in result.reason
     life.ends_on(life.wanted)
+
+
+@pytest.mark.slow
+def test_on_a_busy_hypervisor_one_is_waited_for_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hypervisor, "strain", lambda _self: 3.0)
+    life = Life(tmp_path, boot_seconds=1)
+
+    def ping() -> dict[str, Any]:
+        if life.is_on_new:
+            raise ProbeError("nobody answers")
+        return {}
+
+    life.guest.answers["guest-ping"] = ping
+    result = life.cycle()
+    assert "it did not answer within 3 s (boot_seconds in the inventory's policy); rolled back" in result.reason
+    life.ends_on(life.booted)
 
 
 def test_one_that_started_units_before_is_not_waited_for(tmp_path: Path) -> None:

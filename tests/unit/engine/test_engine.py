@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFINITION = ("machine-type", "disk-discard", "scsi-controller", "disk-bus")
-OFFERED = [OfferedMachine("pc-i440fx-7.2", deprecated=False)]
+OFFERED = [OfferedMachine("pc-i440fx-1.6", deprecated=True), OfferedMachine("pc-i440fx-7.2", deprecated=False)]
 
 
 def _check(guest: Guest) -> str:
@@ -284,6 +284,9 @@ def test_what_libvirt_drops_is_taken_back(tmp_path: Path) -> None:
 
         def defineXMLFlags(self, xml: str, flags: int) -> None:  # noqa: N802
             real.defineXMLFlags(xml.replace("<console type='pty'/>", ""), flags)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
 
     real = guest.hypervisor.connection
     assert guest.hypervisor.is_test_driver

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import libvirt
 import pytest
 
-from reclaim.base.errors import ProbeError
+from reclaim.base.errors import ProbeError, ReclaimError
 from reclaim.handles.hypervisor import connect, host_of
 from reclaim.inventory import Inventory
 from tests.support import disk_xml, domain_xml, node
@@ -53,6 +53,35 @@ def _remote(folder: Path) -> Hypervisor:
 def test_the_shell_is_on_the_machine_of_libvirt(uri: str, host: str) -> None:
     """Another machine's images, looked for here, may be found: under the same path lies another guest's."""
     assert host_of(uri) == host
+
+
+@pytest.mark.parametrize(
+    "host", ["ssh://", "ssh://root@", "ssh://:22", "paramiko://", "root@", "", "ssh://[", "ssh:///x"]
+)
+def test_a_way_without_a_host_is_refused(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libvirt, "open", lambda uri: pytest.fail(f"libvirt is asked for {uri}"))
+    with pytest.raises(ReclaimError, match="names no host: give ssh://user@host") as refused:
+        connect(None, host, Inventory())
+    assert "\n" not in str(refused.value)
+    with pytest.raises(ReclaimError, match="names no host"):
+        connect("test:///default", host, Inventory())
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["qemu+ssh:///system", "qemu+ssh://root@/system", "qemu+libssh2:///system", "qemu+tls:///system", "qemu+tcp://:1/"],
+)
+def test_a_uri_to_another_machine_without_a_host_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libvirt, "open", lambda uri: pytest.fail(f"libvirt is asked for {uri}"))
+    with pytest.raises(ReclaimError, match="names no host"):
+        connect(uri, None, Inventory())
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", uri)
+    with pytest.raises(ReclaimError, match="names no host"):
+        connect(None, None, Inventory())
+
+
+def test_this_machine_needs_no_name(tmp_path: Path) -> None:
+    assert connect(node(tmp_path, domain_xml(disk_xml())), "local://", Inventory()).guests != []
 
 
 def test_nor_is_it_elsewhere_where_the_uri_is_an_alias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from reclaim.base.verdict import Verdict
+from reclaim.handles.scsi import BY_RULE
 from reclaim.report.summary import ROAD, Standing, came_back, figures, reclaimable, standing
 from reclaim.requirement import catalogue
 from tests import records
@@ -59,6 +60,20 @@ def test_the_sentence_has_all_that_counts() -> None:
         "2 of 6 guests return freed space; 1.0 GiB came home in this run; 7.0 GiB can be had back; "
         "2 guests wait for a power cycle; 1 could not be judged to the end; 1 guest is waived in part."
     )
+
+
+def test_a_disk_on_another_bus_that_passes_discards_on_returns_freed_space() -> None:
+    by_rule = row("disk-bus", "noncompliant", "a", "sda", reason=f"it is on the bus virtio; {BY_RULE}; withheld: …")
+    controller = row("scsi-controller", "noncompliant", "a", reason=f"there is none for vda; {BY_RULE}")
+    rows = [*instead("a"), by_rule, controller, *instead("b")]
+    assert sentence(rows).startswith("2 of 2 guests return freed space, 1 of them on another bus than scsi;")
+    other = row("disk-discard", "noncompliant", "a", "sda", reason="driver discard is absent")
+    assert sentence([*rows, other]).startswith("1 of 2 guests return freed space;")
+
+
+def test_where_not_everything_was_judged_the_rule_counts() -> None:
+    by_rule = row("disk-bus", "noncompliant", "a", "sda", reason=f"it is on the bus sata; {BY_RULE}")
+    assert sentence([by_rule]).startswith("0 of 1 guests meet what was judged")
 
 
 def test_copies_do_not_say_how_their_guest_stands() -> None:

@@ -203,6 +203,9 @@ def _fsinfo(used: Any) -> list[dict[str, Any]]:
     [
         pytest.param(190 * MIB, [], Verdict.COMPLIANT, "", id="no-backlog"),
         pytest.param(20 * MIB, [], Verdict.NOT_ASSESSABLE, "what swap needs cannot be told", id="perhaps-one"),
+        pytest.param(True, [], Verdict.NOT_ASSESSABLE, "does not say what its filesystems use", id="true-is-no-byte"),
+        pytest.param(190.5 * MIB, [], Verdict.NOT_ASSESSABLE, "does not say what its filesystems use", id="fraction"),
+        pytest.param(None, [], Verdict.NOT_ASSESSABLE, "does not say what its filesystems use", id="not-reported"),
         pytest.param("20", [], Verdict.NOT_ASSESSABLE, "does not say what its filesystems use", id="gibberish"),
         pytest.param(-1, [], Verdict.NOT_ASSESSABLE, "does not say what its filesystems use", id="negative"),
         pytest.param(10**15, [], Verdict.NOT_ASSESSABLE, "does not say", id="more-than-there-is"),

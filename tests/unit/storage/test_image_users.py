@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import libvirt
 import pytest
 
-from reclaim.base.errors import NotAssessable
+from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.changes import preconditions
 from reclaim.changes.qcow2_amend import ImageAmend
 from reclaim.changes.sparsify import Sparsify
 from reclaim.definition.domain import parse_xml
-from reclaim.storage import backing, image_users
+from reclaim.storage import backing, image_users, volumes
 from reclaim.storage.backing import Names
-from reclaim.storage.image_users import Chains, Use, uses
+from reclaim.storage.image_users import Chains, Use, users_of, uses
 from tests.corpus.variants import arguments
 from tests.support import InhabitedGuest, Inside, disk_xml, domain_xml, engine, inhabited, opened
 
@@ -216,7 +217,7 @@ def test_a_volume_of_a_pool_that_is_gone_may_be_any_image(tmp_path: Path) -> Non
     ],
 )
 def test_where_a_volume_is_to_be(pool: str, place: str) -> None:
-    assert image_users._expected(parse_xml(pool, "x"), "one") == place
+    assert volumes.expected(parse_xml(pool, "x"), "one") == place
 
 
 def test_firmware_that_both_write_is_of_both(tmp_path: Path) -> None:
@@ -359,7 +360,7 @@ def test_chains_that_lead_back_or_nowhere_end(tmp_path: Path) -> None:
 def test_a_hypervisor_that_does_not_answer_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = mine(tmp_path, disk_xml(source=create(tmp_path / "a.qcow2")))
     monkeypatch.setattr("reclaim.storage.image_users._LOOK", "exit 3")
-    assert why(guest) == "nobody can tell who else uses its images: looking at the images of all guests: it failed"
+    assert why(guest) == "nobody can tell who else uses its images: looking at the images of all guests: status 3"
 
 
 # What else opens an image for writing ---------------------------------------------------------
@@ -512,6 +513,136 @@ def test_every_place_is_asked_for_once(tmp_path: Path) -> None:
     images = [create(tmp_path / f"{number}.qcow2") for number in range(3)]
     found, unclear = Chains(hypervisor).follow(Use("a", "vda", image, "qcow2", writes=True) for image in images * 50)
     assert (len(found), unclear) == (3, [])
+
+
+# Who uses a file ------------------------------------------------------------------------------
+
+
+def names(folder: Path, path: str | Path, *domains: str) -> set[str]:
+    """The guests among *domains* that use the file at *path*."""
+    hypervisor = opened(folder, *domains)
+    return {use.guest for use in users_of(hypervisor, Path(path).stat())}
+
+
+@pytest.mark.parametrize("how", ["path", "symlink", "hard link", "folder"])
+def test_a_file_is_its_guests_by_whatever_path(tmp_path: Path, how: str) -> None:
+    image, path = create(tmp_path / "a.qcow2"), tmp_path / "b.qcow2"
+    if how == "symlink":
+        path.symlink_to(image)
+    elif how == "hard link":
+        os.link(image, path)
+    elif how == "folder":
+        (tmp_path / "link").symlink_to(tmp_path)
+        path = tmp_path / "link/a.qcow2"
+    else:
+        path = Path(image)
+    copy = create(tmp_path / "copy.qcow2")
+    assert names(tmp_path, image, other(disk_xml(source=str(path)))) == {"two"}
+    assert names(tmp_path, copy, other(disk_xml(source=str(path)))) == set()
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_volume_of_a_pool_is_its_guests(tmp_path: Path, *, is_known: bool) -> None:
+    image = create(tmp_path / "a.qcow2")
+    hypervisor = opened(tmp_path, domain_xml(disk_xml(), running=False))
+    pool = f"<pool type='dir'><name>images</name><target><path>{tmp_path}</path></target></pool>"
+    made = hypervisor.connection.storagePoolCreateXML(pool, 0)
+    if is_known:
+        made.createXML(
+            "<volume><name>a.qcow2</name><capacity>1</capacity><target><format type='qcow2'/></target></volume>", 0
+        )
+    hypervisor.connection.defineXML(other(volume("images", "a.qcow2")))
+    assert {use.guest for use in users_of(hypervisor, Path(image).stat())} == {"two"}
+
+
+@pytest.mark.parametrize(
+    "name", ["BASE", "file:BASE", 'json:{"driver":"qcow2","file":{"driver":"file","filename":"BASE"}}']
+)
+def test_every_image_of_a_chain_is_its_guests(tmp_path: Path, name: str) -> None:
+    base = create(tmp_path / "base.qcow2")
+    middle = create(tmp_path / "middle.qcow2", base=name.replace("BASE", base))
+    top = create(tmp_path / "top.qcow2", base=middle)
+    for image in (base, middle, top):
+        assert names(tmp_path, image, other(disk_xml(source=top))) == {"two"}
+
+
+def test_a_chain_below_a_mirror_is_its_guests(tmp_path: Path) -> None:
+    base, image = create(tmp_path / "base.raw", kind="raw"), create(tmp_path / "a.qcow2")
+    store = f"<backingStore type='file'><format type='raw'/><source file='{base}'/></backingStore>"
+    mirror = f"<mirror type='file'><format type='qcow2'/><source file='{tmp_path}/new'/>{store}</mirror>"
+    root = parse_xml(other(disk_xml(source=image, inner=mirror)), "two")
+    hypervisor = opened(tmp_path, domain_xml(disk_xml(), running=False))
+    assert {use.place for use in uses(hypervisor, root, "two")} >= {image, base, f"{tmp_path}/new"}
+
+
+def test_a_transient_guest_uses_its_image(tmp_path: Path) -> None:
+    image = create(tmp_path / "a.qcow2")
+    hypervisor = opened(tmp_path, domain_xml(disk_xml(), running=False))
+    hypervisor.connection.createXML(other(disk_xml(source=image)), 0)
+    assert [(use.guest, use.runs) for use in users_of(hypervisor, Path(image).stat())] == [("two", True)]
+
+
+def test_a_guest_that_was_defined_since_uses_its_image_and_one_that_is_gone_none(tmp_path: Path) -> None:
+    image = create(tmp_path / "a.qcow2")
+    hypervisor = opened(tmp_path, domain_xml(disk_xml(), running=False))
+    status = Path(image).stat()
+    domain = hypervisor.connection.defineXML(other(disk_xml(source=image)))
+    assert [use.guest for use in users_of(hypervisor, status)] == ["two"]
+    domain.undefine()
+    assert [use.guest for use in users_of(hypervisor, status, lately=True)] == ["two"]
+    assert users_of(hypervisor, status) == []
+
+
+def test_a_guest_that_vanishes_while_it_is_read_uses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = create(tmp_path / "a.qcow2")
+    hypervisor = opened(tmp_path, other(disk_xml(source=image)), other(disk_xml(source=image), name="three"))
+    read = libvirt.virDomain.XMLDesc
+
+    def vanishing(domain: libvirt.virDomain, flags: int) -> str:
+        if domain.name() == "three":
+            domain.undefine()
+        return str(read(domain, flags))
+
+    monkeypatch.setattr(libvirt.virDomain, "XMLDesc", vanishing)
+    assert {use.guest for use in users_of(hypervisor, Path(image).stat())} == {"two"}
+
+
+def test_a_definition_that_libvirt_does_not_give_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = create(tmp_path / "a.qcow2")
+    hypervisor = opened(tmp_path, other(disk_xml(source=image)))
+
+    def failing(_domain: libvirt.virDomain, _flags: int) -> str:
+        error = libvirt.libvirtError("failed")
+        error.err = (libvirt.VIR_ERR_INTERNAL_ERROR, 0, "failed", 0, "", None, None, 0, 0)
+        raise error
+
+    monkeypatch.setattr(libvirt.virDomain, "XMLDesc", failing)
+    with pytest.raises(libvirt.libvirtError):
+        users_of(hypervisor, Path(image).stat())
+
+
+def test_a_look_that_fails_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = create(tmp_path / "a.qcow2")
+    hypervisor = opened(tmp_path, other(disk_xml(source=image)))
+    monkeypatch.setattr("reclaim.storage.image_users._LOOK", "exit 3")
+    with pytest.raises(ProbeError, match="looking at the images of all guests"):
+        users_of(hypervisor, Path(image).stat())
+
+
+@pytest.mark.parametrize("tag", ["kernel", "initrd", "loader", "nvram"])
+def test_a_guest_uses_the_files_that_it_is_started_from(tmp_path: Path, tag: str) -> None:
+    path = create(tmp_path / "file", kind="raw")
+    domain = parse_xml(f"<domain><os><type>hvm</type><{tag}>{path}</{tag}></os><devices/></domain>", "two")
+    hypervisor = opened(tmp_path, domain_xml(disk_xml(), running=False))
+    assert [use.place for use in uses(hypervisor, domain, "two")] == [path]
+
+
+def test_a_kernel_that_cannot_be_looked_at_keeps_no_guest_from_a_start(tmp_path: Path) -> None:
+    kernel = Use("two", "kernel", "/loop", "raw", writes=False, boots=True)
+    chains = Chains(opened(tmp_path, domain_xml(disk_xml(), running=False)))
+    chains.nodes["/loop"] = image_users.Layer(problem="/loop: Too many levels of symbolic links")
+    assert chains.follow([kernel])[1] == []
+    assert chains.follow([Use("two", "vda", "/loop", "raw", writes=False)])[1] != []
 
 
 # Devices --------------------------------------------------------------------------------------
