@@ -1,4 +1,4 @@
-"""Commands in the shell of a guest: their end, their last words, and the devices that they need."""
+"""Commands in the shell of a guest: how they end, and the devices that they need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.base.errors import ChangeFailed, NotYet, ProbeError
-from reclaim.changes.in_guest import COMMAND_SECONDS, expect_devices, last_words, run
+from reclaim.changes.in_guest import COMMAND_SECONDS, expect_devices, run
 from tests.support import InhabitedGuest, Inside, InsideBackend, inhabited
 
 if TYPE_CHECKING:
@@ -89,26 +89,3 @@ def test_a_command_has_the_time_that_an_initramfs_takes(tmp_path: Path, monkeypa
     monkeypatch.setattr(InsideBackend, "run", timed)
     run(inhabited(tmp_path, Inside()), "update-initramfs -u")
     assert given == [COMMAND_SECONDS]
-
-
-@pytest.mark.parametrize(
-    ("outputs", "words"),
-    [
-        (("", "out\n"), "out"),
-        (("err", "out"), "err"),
-        (("1\n2\n3\n4\n\n  \n",), "2; 3; 4"),
-        (("  blanks around \n",), "blanks around"),
-    ],
-)
-def test_the_last_words(outputs: tuple[str, ...], words: str) -> None:
-    assert last_words(*outputs) == words
-
-
-@pytest.mark.parametrize("outputs", [(), ("",), ("\n \n", "")])
-def test_silence_has_words_too(outputs: tuple[str, ...]) -> None:
-    assert "\n" not in last_words(*outputs)
-    assert last_words(*outputs)
-
-
-def test_a_long_line_is_cut() -> None:
-    assert last_words("x" * 10_000 + "\n" + "y" * 10_000) == "x" * 200 + "; " + "y" * 200
