@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
 from argparse import Namespace
@@ -19,6 +20,7 @@ from reclaim.base import discreet
 from reclaim.base.errors import ProbeError
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import engine as engines
+from reclaim.engine import undo
 from reclaim.engine.engine import Subject
 from reclaim.engine.part import Options, Part
 from reclaim.engine.run import Run
@@ -542,6 +544,220 @@ def test_answers_are_dropped_once_a_guest_is_finished(run: Run, checked: Any, mo
     monkeypatch.setattr(plugin, "_KEPT", 1)
     plugin._finished(run, subject, None)
     assert dropped == [guest.name, guest.name, f"{guest.name} False"]
+
+
+# The loop -------------------------------------------------------------------------------------
+
+
+class _Reporter(SimpleNamespace):
+    """pytest's reporter, as far as it is asked: what is written, and how loud it is."""
+
+    def __init__(self, verbosity: int = 0) -> None:
+        super().__init__(verbosity=verbosity, isatty=False, showfspath=True, stats={"": ["set-up"]}, written=[])
+
+    def write_ensure_prefix(self, prefix: str, _extra: str) -> None:
+        self.written.append(prefix)
+
+    def write_line(self, text: str, **_colours: bool) -> None:
+        self.written.append(text)
+
+
+def _reporting(config: Any, verbosity: int = 0) -> _Reporter:
+    reporter = _Reporter(verbosity)
+    config.pluginmanager = SimpleNamespace(getplugin=lambda _name: reporter)
+    return reporter
+
+
+def _looked(session: Any) -> list[str]:
+    """Walk the hook around pytest's own loop."""
+    hook: Any = plugin.pytest_runtestloop(session)
+    next(hook)
+    with pytest.raises(StopIteration) as end:
+        hook.send(True)
+    assert end.value.value is True
+    return list(session.made)
+
+
+@pytest.fixture
+def session(checked: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A session with one row of a guest, and one of a copy of another's disk; what was done is in `made`."""
+    (part,) = run.parts
+    other = Backup(part.hypervisor, "/copies/a", guest=part.guests[1])
+    made: list[str] = []
+    _reporting(checked.config)
+    monkeypatch.setattr(gc, "freeze", lambda: made.append("freeze"))
+    monkeypatch.setattr(run, "gather", lambda guests, _say: made.append(f"gather {[one.name for one in guests]}"))
+    monkeypatch.setattr(run, "measure", lambda guests: made.append(f"measure {[one.name for one in guests]}"))
+    monkeypatch.setattr(plugin, "_hear_nothing", lambda _config: made.append("deaf"))
+    items = [checked, checked, _item("sparse-backup", checked.config, backup=other), _item("no check", checked.config)]
+    return SimpleNamespace(config=checked.config, items=items, made=made)
+
+
+def test_guests_of_the_run_are_looked_into_before_the_first_row(session: Any, run: Run) -> None:
+    guest = run.parts[0].guests[0].name
+    assert _looked(session) == [f"gather ['{guest}']", f"measure ['{guest}']", "freeze", "deaf"]
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
+    assert reporter.showfspath is False
+    assert run.parts[0].hypervisor.progress.__class__.__name__ == "Progress"
+
+
+def test_for_definitions_alone_no_guest_is_looked_into(session: Any, run: Run) -> None:
+    run.options = Options(definitions_only=True)
+    _reporting(session.config, verbosity=1)
+    assert _looked(session) == ["freeze", "deaf"]
+    assert session.config.pluginmanager.getplugin("terminalreporter").showfspath is True
+
+
+@pytest.mark.parametrize("why", ["collectonly", "no-items", "no-run"])
+def test_without_rows_nothing_is_looked_at(session: Any, why: str) -> None:
+    session.config.option.collectonly = why == "collectonly"
+    if why == "no-items":
+        session.items = []
+    if why == "no-run":
+        del session.config.stash[plugin.RUN]
+    assert _looked(session) == []
+
+
+def test_signals_are_ignored_also_after_a_loop_that_was_stopped(session: Any) -> None:
+    hook: Any = plugin.pytest_runtestloop(session)
+    next(hook)
+    with pytest.raises(KeyboardInterrupt):
+        hook.throw(KeyboardInterrupt())
+    assert session.made[-1] == "deaf"
+
+
+@pytest.mark.parametrize(
+    ("options", "applied", "only_boots", "finished"),
+    [
+        ({}, [], True, None),
+        ({"mode": "plan"}, [], True, None),
+        ({"mode": "fix"}, [], False, True),
+        ({"mode": "fix"}, ["a change"], False, True),
+        ({"boot_stopped": True}, [], True, True),
+        ({"boot_stopped": True}, ["a change"], True, False),
+        ({"boot_stopped": True}, [], False, None),
+    ],
+)
+def test_what_died_is_finished_by_who_may_change_something(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    applied: list[str],
+    *,
+    only_boots: bool,
+    finished: bool | None,
+) -> None:
+    made: list[bool] = []
+    monkeypatch.setattr(undo, "finish", lambda *_arguments, carries_on: made.append(carries_on))
+    run.options = Options(**options)
+    died: Any = SimpleNamespace(applied=applied, left_only_boots=only_boots)
+    run.interrupted.append((run.parts[0], died))
+    plugin._finish_interrupted(run, SimpleNamespace(line=print))  # type: ignore[arg-type]
+    assert made == ([] if finished is None else [finished])
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The protocols that rows go through, as they are begun."""
+    made: list[str] = []
+
+    def held(_item: object, **more: object) -> list[object]:
+        made.append(f"held {more['log']}")
+        return []
+
+    monkeypatch.setattr(plugin, "_protocol", lambda _item: made.append("short"))
+    monkeypatch.setattr(plugin, "runtestprotocol", held)
+    monkeypatch.setattr(plugin, "release", lambda _config: made.append("release"))
+    monkeypatch.setattr(plugin, "_finished", lambda *_arguments: made.append("finished"))
+    return made
+
+
+def test_a_plain_row_has_the_short_protocol_and_a_line_of_its_guest(checked: Any, run: Run, steps: list[str]) -> None:
+    reporter = _reporting(checked.config)
+    for name in ("usepdb", "trace", "setupshow", "setuponly", "setupplan"):
+        setattr(checked.config.option, name, False)
+    checked.fixturenames = ["disk"]
+    assert plugin.pytest_runtest_protocol(checked, None) is True
+    assert steps == ["short", "finished"]
+    assert reporter.written == [f"{run.parts[0].guests[0].name} "]
+    assert reporter.stats == {}, "the reports of set-ups are not kept"
+    checked.config.option.setupshow = True
+    assert plugin.pytest_runtest_protocol(checked, None) is None, "pytest makes its own steps"
+    assert steps == ["short", "finished"]
+
+
+def test_a_test_of_the_project_itself_is_left_to_pytest(checked: Any, steps: list[str]) -> None:
+    _reporting(checked.config)
+    assert plugin.pytest_runtest_protocol(_item("no check", checked.config), None) is None
+    assert plugin.pytest_runtest_protocol(_item("machine-type", _config()), None) is None
+    assert steps == []
+
+
+@pytest.mark.parametrize(
+    ("options", "is_held"),
+    [
+        ({"boot_stopped": True}, True),
+        ({"mode": "fix", "restart": True}, True),
+        ({"mode": "fix"}, False),
+        ({"mode": "plan", "restart": True}, False),
+    ],
+)
+def test_rows_wait_for_their_guest_if_a_later_one_can_change_them(
+    checked: Any, run: Run, steps: list[str], monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], *, is_held: bool
+) -> None:
+    _reporting(checked.config)
+    run.options = Options(**options)
+    visited: list[str] = []
+    monkeypatch.setattr(run.parts[0].engine, "visit", lambda guest: visited.append(guest.name))
+    monkeypatch.setattr(plugin, "_is_plain", lambda _item: True)
+    left: list[str] = []
+    monkeypatch.setattr(run, "leave", lambda guest: left.append(guest.name))
+    first, second = run.parts[0].guests
+    assert plugin.pytest_runtest_protocol(checked, _item("machine-type", guest=first)) is True
+    assert steps == (["held False"] if is_held else ["short", "finished"])
+    assert left == []
+    assert plugin.pytest_runtest_protocol(checked, _item("machine-type", guest=second)) is True
+    assert left == ([first.name] if is_held else [])
+    assert ("release" in steps) is is_held
+    assert visited == ([first.name] * 2 if run.options.boot_stopped else [])
+    plugin.pytest_runtest_protocol(checked, None)
+    assert left == ([first.name] * 2 if is_held else [])
+
+
+def test_rows_of_no_guest_are_held_for_themselves(checked: Any, run: Run, steps: list[str]) -> None:
+    _reporting(checked.config)
+    run.options = Options(mode="fix", restart=True)
+    job = _item("backup-job", checked.config, job=Job(run.parts[0].hypervisor, "/job", ()))
+    assert plugin.pytest_runtest_protocol(job, None) is True
+    assert steps == ["held False", "release"]
+
+
+@pytest.mark.parametrize(("verbosity", "has_line"), [(0, True), (1, False), (-1, False)])
+def test_a_guest_has_a_line_if_nothing_else_is_asked_for(
+    checked: Any, run: Run, verbosity: int, *, has_line: bool
+) -> None:
+    reporter = _reporting(checked.config, verbosity)
+    plugin._guest_line(checked)
+    plugin._guest_line(_item("no check", checked.config))
+    plugin._guest_line(_item("backup-job", checked.config, job=Job(run.parts[0].hypervisor, "/job", ())))
+    assert reporter.written == ([f"{run.parts[0].guests[0].name} ", "backups "] if has_line else [])
+
+
+def test_a_guest_that_cannot_start_begins_with_the_row_that_revives_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slugs = [slug for slug, one in catalogue().items() if one.revives and "guest" in one.parameters]
+    guest = run.parts[0].guests[0]
+    config = _config()
+    config.stash[plugin.RUN] = run
+    first = next(slug for slug, one in catalogue().items() if one.parameters == ("guest",) and not one.revives)
+    for slug in slugs:
+        items = [_item(first, guest=guest), _item(slug, guest=guest)]
+        assert _kept(config, list(items)) == [(first, guest.name), (slug, guest.name)]
+        with monkeypatch.context() as patch:
+            patch.setattr(plugin, "_cannot_start", lambda _guest: True)
+            assert _kept(config, list(items)) == [(slug, guest.name), (first, guest.name)]
+    assert slugs
 
 
 # Finishing ------------------------------------------------------------------------------------
