@@ -14,7 +14,6 @@ from reclaim.changes.kinds import from_json, to_json
 from reclaim.changes.live_update import LiveUpdate, live_updates
 from reclaim.changes.power import PowerCycle
 from reclaim.definition.domain import Definition
-from reclaim.handles import refusals
 from tests.support import disk_xml, domain_xml, engine, opened, requirement, subject
 
 if TYPE_CHECKING:
@@ -133,8 +132,3 @@ def test_a_disk_that_was_attached_is_not_pulled_out_again(tmp_path: Path) -> Non
     guest = running(tmp_path, PLAIN, PLAIN)
     with pytest.raises(ChangeFailed, match="may use disk vdb by now"):
         LiveUpdate("one", "vdb", None, disk_xml("vdb")).undo(guest, {})
-
-
-def test_nothing_is_known_of_a_libvirt_to_come() -> None:
-    assert set(refusals.known(9_000_000)) == {"discard", "discard_no_unref", "detect_zeroes"}
-    assert refusals.known(99_000_000) == {}

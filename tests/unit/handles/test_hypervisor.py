@@ -9,7 +9,6 @@ import libvirt
 import pytest
 
 from reclaim.base.errors import ProbeError, ReclaimError
-from reclaim.handles.console import console
 from reclaim.handles.hypervisor import connect, host_of
 from reclaim.inventory import Inventory
 from tests.support import disk_xml, domain_xml, node
@@ -100,18 +99,3 @@ def test_it_is_no_fault_of_ours_and_no_finding(broken: Path) -> None:
     with pytest.raises(ProbeError, match=words):
         hypervisor.allocated("/images/vda.qcow2")
     assert hypervisor.allocated_each(["/images/vda.qcow2"]) == {}
-
-
-def test_a_guest_is_brought_back_without_the_words_of_its_console(broken: Path) -> None:
-    """A roll-back begins with the console's last lines; what it said before must not be taken for what it says now."""
-    (broken / "console.log").write_text("Kernel panic - not syncing, long ago\n")
-    (broken / "works").touch()
-    guest = _remote(broken).guests[0]
-    said = console(guest)
-    assert said.dead_end is None
-    (broken / "works").unlink()
-    assert (said.dead_end, said.lines) == (None, [])
-    assert "nothing was said" in said.tail
-    blind = console(guest)
-    (broken / "works").touch()
-    assert blind.dead_end is None
