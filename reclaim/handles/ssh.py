@@ -46,6 +46,8 @@ _ANSWER_SECONDS = 60
 _KEPT_SECONDS = 120
 #: seconds for ssh to end once the command has
 _CLOSING_SECONDS = 1
+#: seconds until an sshd that holds us off is tried again: sshd_config(5) has 15 for the shortest of PerSourcePenalties
+HELD_OFF_SECONDS = 20
 _MOST_ADDRESSES = 4
 _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: flags of an entry of /proc/net/arp without an answer
@@ -331,6 +333,9 @@ _BAD_SETTINGS = (
     "Bad configuration option",
     "Bad owner or permissions",
 )
+# if sshd ends a connection before it has sent its version
+_BEFORE_KEYS = "kex_exchange_identification: "
+_ENDED = ("Connection reset by peer", "Connection closed by remote host")
 
 
 def _has_one_of(signs: Iterable[str], said: str) -> bool:
@@ -401,9 +406,17 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         script = script.replace(
             "COMMAND", shlex.quote(command)
         )  # the last: it may hold any of these words
-        status, stdout, stderr = self._call(
-            self._argv(), self.encode(script), seconds + CONNECT_SECONDS + 10, marks
+        call = partial(
+            self._call,
+            self._argv(),
+            self.encode(script),
+            seconds + CONNECT_SECONDS + 10,
+            marks,
         )
+        status, stdout, stderr = call()
+        if self._is_held_off(status, self.decode(stderr)):
+            worker.sleep(HELD_OFF_SECONDS)
+            status, stdout, stderr = call()
         who = marks.identity(stdout)
         if who is None:
             raise self._refused(status, self.decode(stderr))
@@ -506,6 +519,14 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             reason = f"no shell runs there for us: {ending}"
         return SshRefused(f"{self._where}: {reason}")
 
+    def _is_held_off(self, status: int | None, said: str) -> bool:
+        """True if an sshd accepted the connection and ended it before anything was said.
+
+        Of a connection through the hypervisor that may have any reason.
+        """
+        is_ended = status == 255 and _BEFORE_KEYS in said and _has_one_of(_ENDED, said)
+        return is_ended and not self.through
+
     def _why_not_connected(self, said: str, ending: str) -> str:
         """Return why ssh itself failed, by its message; *ending* is the end of that, fit to be shown."""
         is_unknown = "host key" in said.lower() and "known" in said
@@ -515,6 +536,12 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             return f"it does not let us in: {ending}; name the user and the key in the inventory"
         if _has_one_of(_BAD_SETTINGS, said):
             return ending
+        if self._is_held_off(255, said):
+            return (
+                f"its sshd ended the connection before a log-in, also {HELD_OFF_SECONDS} s later: {ending}; it may "
+                "hold this address off (PerSourcePenalties, MaxStartups in its sshd_config), as after connections without "
+                "a log-in (ssh-keyscan, a monitoring): wait some minutes, or see the log of sshd in the guest"
+            )
         reason = f"it does not answer: {ending}"
         if self.through:
             # ssh(1) drops the messages of a ProxyCommand if a connection is kept
@@ -537,7 +564,8 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
                 f"anew; nothing was run. Where it is the latter: ssh-keygen -f {file} -R {name}, then add the new key"
             )
         port = f"-p {self.host.port} " if self.host.port else ""
-        scan = f"ssh-keyscan {port}{self.address.host}"
+        # one type is one connection: sshd counts those without a log-in
+        scan = f"ssh-keyscan -t ed25519 {port}{self.address.host}"
         if self.alias:
             scan += f" | sed 's/^[^ ]*/{self.alias}/'"
         return (
