@@ -539,8 +539,8 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         if self._is_held_off(255, said):
             return (
                 f"its sshd ended the connection before a log-in, also {HELD_OFF_SECONDS} s later: {ending}; it may "
-                "hold this address off (PerSourcePenalties, MaxStartups in its sshd_config), as after connections without "
-                "a log-in (ssh-keyscan, a monitoring): wait some minutes, or see the log of sshd in the guest"
+                "hold this address off (PerSourcePenalties, MaxStartups in its sshd_config), as after connections that "
+                "never log in (ssh-keyscan, a monitoring): wait some minutes, or read its log in the guest"
             )
         reason = f"it does not answer: {ending}"
         if self.through:
