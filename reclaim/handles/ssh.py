@@ -117,6 +117,10 @@ class SshRefused(NoAccess):
     """ssh does not get in, and nothing was run."""
 
 
+class HeldOff(SshRefused):
+    """Its sshd ends our connections before a log-in; that may pass."""
+
+
 class OtherMachine(ProbeError):
     """Another machine answers, not this guest; the command was not run there."""
 
@@ -174,7 +178,7 @@ def connect(guest: Reached, settings: Ssh) -> Connection:
     for address in islice(addresses(guest, settings), _MOST_ADDRESSES):
         backend = GuestSsh(guest, settings, address)
         try:
-            backend.run(":", seconds=_ANSWER_SECONDS)
+            _expect_answer(backend)
         except (SshRefused, OtherMachine) as exc:
             backend.hang_up()
             problems.append(exc)
@@ -186,6 +190,16 @@ def connect(guest: Reached, settings: Ssh) -> Connection:
         backend.set_host(host)
         return Connection(host, backend, address, run)
     raise problems[0]
+
+
+def _expect_answer(backend: GuestSsh) -> None:
+    """Run nothing in the guest. An sshd that holds us off is tried once more. Raises as GuestSsh.run does."""
+    try:
+        backend.run(":", seconds=_ANSWER_SECONDS)
+    except HeldOff:
+        backend.hang_up()
+        worker.sleep(HELD_OFF_SECONDS)
+        backend.run(":", seconds=_ANSWER_SECONDS)
 
 
 # Addresses ------------------------------------------------------------------------------------
@@ -336,10 +350,20 @@ _BAD_SETTINGS = (
 # if sshd ends a connection before it has sent its version
 _BEFORE_KEYS = "kex_exchange_identification: "
 _ENDED = ("Connection reset by peer", "Connection closed by remote host")
+_HELD_OFF = (
+    "its sshd ended the connection before a log-in: {}; it may hold this address off (PerSourcePenalties or "
+    "MaxStartups in its sshd_config), as after connections that never log in (ssh-keyscan, a monitoring): wait some "
+    "minutes, or read its log in the guest"
+)
 
 
 def _has_one_of(signs: Iterable[str], said: str) -> bool:
     return any(sign in said for sign in signs)
+
+
+def _is_ended(said: str) -> bool:
+    """True if an sshd accepted the connection and ended it. OpenSSH 10 prints nothing then, at our LogLevel."""
+    return not said.strip() or (_BEFORE_KEYS in said and _has_one_of(_ENDED, said))
 
 
 class GuestSsh(SshBackend):  # type: ignore[misc]
@@ -406,17 +430,9 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         script = script.replace(
             "COMMAND", shlex.quote(command)
         )  # the last: it may hold any of these words
-        call = partial(
-            self._call,
-            self._argv(),
-            self.encode(script),
-            seconds + CONNECT_SECONDS + 10,
-            marks,
+        status, stdout, stderr = self._call(
+            self._argv(), self.encode(script), seconds + CONNECT_SECONDS + 10, marks
         )
-        status, stdout, stderr = call()
-        if self._is_held_off(status, self.decode(stderr)):
-            worker.sleep(HELD_OFF_SECONDS)
-            status, stdout, stderr = call()
         who = marks.identity(stdout)
         if who is None:
             raise self._refused(status, self.decode(stderr))
@@ -508,6 +524,8 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             printable(line.strip())[:200] for line in said.splitlines() if line.strip()
         ]
         ending = "; ".join(lines[-2:]) or "it said nothing"
+        if status == 255 and not self.through and _is_ended(said):
+            return HeldOff(f"{self._where}: {_HELD_OFF.format(ending)}")
         if status == 255:  # ssh(1): it is its own
             reason = self._why_not_connected(said, ending)
         elif _has_one_of(_SUDO_ASKS, said):
@@ -519,14 +537,6 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             reason = f"no shell runs there for us: {ending}"
         return SshRefused(f"{self._where}: {reason}")
 
-    def _is_held_off(self, status: int | None, said: str) -> bool:
-        """True if an sshd accepted the connection and ended it before anything was said.
-
-        Of a connection through the hypervisor that may have any reason.
-        """
-        is_ended = status == 255 and _BEFORE_KEYS in said and _has_one_of(_ENDED, said)
-        return is_ended and not self.through
-
     def _why_not_connected(self, said: str, ending: str) -> str:
         """Return why ssh itself failed, by its message; *ending* is the end of that, fit to be shown."""
         is_unknown = "host key" in said.lower() and "known" in said
@@ -536,12 +546,6 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             return f"it does not let us in: {ending}; name the user and the key in the inventory"
         if _has_one_of(_BAD_SETTINGS, said):
             return ending
-        if self._is_held_off(255, said):
-            return (
-                f"its sshd ended the connection before a log-in, also {HELD_OFF_SECONDS} s later: {ending}; it may "
-                "hold this address off (PerSourcePenalties, MaxStartups in its sshd_config), as after connections that "
-                "never log in (ssh-keyscan, a monitoring): wait some minutes, or read its log in the guest"
-            )
         reason = f"it does not answer: {ending}"
         if self.through:
             # ssh(1) drops the messages of a ProxyCommand if a connection is kept
