@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from lab.fresh.settings import Settings
 #: what a person needs to have for `git clone` and `make`
 PACKAGES = ("ca-certificates", "git", "make")
 _UNPACK_SECONDS = 300.0
+_MOUNTS = Path("/proc/self/mountinfo")
+#: a blank in a path (proc(5))
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def archive(suite: str, settings: Settings) -> Path:
@@ -95,6 +99,8 @@ def remove(folder: Path) -> None:
 
 
 def _mounts(folder: Path) -> list[str]:
-    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    points = [line.split()[4] for line in mounts]
+    lines = _MOUNTS.read_text(encoding="utf-8").splitlines()
+    points = [
+        _OCTAL.sub(lambda match: chr(int(match[1], 8)), one.split()[4]) for one in lines
+    ]
     return [point for point in points if Path(point).is_relative_to(folder)]

@@ -37,7 +37,7 @@ _NPM = ("registry", "proxy", "https-proxy", "noproxy", "strict-ssl")
 _APT = re.compile(
     r"Acquire::("
     r"https?::(Proxy|Timeout|Verify-Peer|Verify-Host)|Retries|Check-Valid-Until|Check-Date|Max-FutureTime|ForceIPv[46]"
-    r')\b[^ ]* "',
+    r')(::[^ ]+)? "',
     re.IGNORECASE,
 )
 
@@ -93,8 +93,10 @@ def pip_values(listed: str) -> dict[str, str]:
 def npm_values(listed: str) -> dict[str, str]:
     """Return the settings about the way to the registry, of `npm config list --json`."""
     try:
-        known: Mapping[str, object] = json.loads(listed)
+        known = json.loads(listed)
     except ValueError:
+        return {}
+    if not isinstance(known, dict):
         return {}
     kept = {}
     for name in _NPM:
