@@ -123,7 +123,7 @@ def _all(suite: str, steps: tuple[Step, ...]) -> int:
         print(f"hosts: Debian {suite}; everything is written to {log}", flush=True)
         found = settings()
         with _timed(f"a minimal root of {suite}"):
-            packed = root.archive(suite, found)
+            packed = root.archive(suite, folder, found)
             root.unpack(packed, folder / "root", found)
         with _timed("clone"):
             head = root.clone(CHECKOUT, folder / "root" / CLONE.lstrip("/"))
@@ -145,7 +145,12 @@ def _environment(found: Settings) -> dict[str, str]:
 def _kept(suite: str) -> dict[Path, str]:
     """Return the folders with what was downloaded: they save a second run the network."""
     kept = {}
-    for name, place in (("apt", "/var/cache/apt/archives"), ("home", "/root/.cache")):
+    places = {
+        "apt": "/var/cache/apt/archives",
+        "home": "/root/.cache",
+        "lab": "/var/lib/reclaim-lab/cache",
+    }
+    for name, place in places.items():
         folder = paths.cache() / f"fresh-{suite}-downloads" / name
         folder.mkdir(parents=True, exist_ok=True)
         kept[folder] = place

@@ -22,8 +22,8 @@ _MOUNTS = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
-def archive(suite: str, settings: Settings) -> Path:
-    """Return the archive of a minimal root of `suite`, made if it is not there. Raises LabError."""
+def archive(suite: str, folder: Path, settings: Settings) -> Path:
+    """Return the archive of a minimal root of `suite`, made in `folder` if it is not there. Raises LabError."""
     apt = settings.files["/etc/apt/apt.conf.d/90of-the-host"].decode()
     # the certificates are named there by the place that they have in the root
     outside = "".join(
@@ -38,7 +38,14 @@ def archive(suite: str, settings: Settings) -> Path:
         options.write(outside)
         options.flush()
         try:
-            image.bootstrap(suite, beside, PACKAGES, [f"--aptopt={options.name}"])
+            # a root that is half made goes with the folder, whatever ends us
+            image.bootstrap(
+                suite,
+                beside,
+                PACKAGES,
+                [f"--aptopt={options.name}"],
+                {"TMPDIR": str(folder)},
+            )
             beside.rename(whole)
         finally:
             beside.unlink(missing_ok=True)
@@ -85,6 +92,8 @@ def place(suite: str) -> Iterator[Path]:
         # a run that was killed left its files
         remove(folder)
         folder.mkdir()
+        # apt fetches as a user of its own
+        folder.chmod(0o755)
         try:
             yield folder
         finally:
