@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
+import stat
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -72,7 +73,10 @@ def _a_word(text: str) -> str:
 def _a_file(path: Path) -> Path:
     try:
         path = path.expanduser()
-        is_there = path.is_file()
+        # not is_file(), which calls each trouble an absence from Python 3.14 on
+        is_there = stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_there = False
     except RuntimeError as exc:
         raise ValueError(f"{path}: nobody knows that home directory") from exc
     except OSError as exc:

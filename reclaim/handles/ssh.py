@@ -46,6 +46,8 @@ _KEPT_SECONDS = 120
 _CLOSING_SECONDS = 1
 #: seconds for ssh to close a connection
 _CLOSED_SECONDS = 5
+#: seconds until an sshd that holds us off is tried again: sshd_config(5) has 15 for the shortest of PerSourcePenalties
+HELD_OFF_SECONDS = 20
 _MOST_ADDRESSES = 4
 _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: flags of an entry of /proc/net/arp without an answer
@@ -115,6 +117,10 @@ class SshRefused(NoAccess):
     """ssh does not get in, and nothing was run."""
 
 
+class HeldOff(SshRefused):
+    """Its sshd ends our connections before a log-in; that may pass."""
+
+
 class OtherMachine(ProbeError):
     """Another machine answers, not this guest; the command was not run there."""
 
@@ -172,7 +178,7 @@ def connect(guest: Reached, settings: Ssh) -> Connection:
     for address in islice(addresses(guest, settings), _MOST_ADDRESSES):
         backend = GuestSsh(guest, settings, address)
         try:
-            backend.run(":", seconds=_ANSWER_SECONDS)
+            _expect_answer(backend)
         except (SshRefused, OtherMachine) as exc:
             backend.hang_up()
             problems.append(exc)
@@ -184,6 +190,16 @@ def connect(guest: Reached, settings: Ssh) -> Connection:
         backend.set_host(host)
         return Connection(host, backend, address, run)
     raise problems[0]
+
+
+def _expect_answer(backend: GuestSsh) -> None:
+    """Run nothing in the guest. An sshd that holds us off is tried once more. Raises as GuestSsh.run does."""
+    try:
+        backend.run(":", seconds=_ANSWER_SECONDS)
+    except HeldOff:
+        backend.hang_up()
+        worker.sleep(HELD_OFF_SECONDS)
+        backend.run(":", seconds=_ANSWER_SECONDS)
 
 
 # Addresses ------------------------------------------------------------------------------------
@@ -321,10 +337,23 @@ _BAD_SETTINGS = (
     "Bad configuration option",
     "Bad owner or permissions",
 )
+# if sshd ends a connection before it has sent its version
+_BEFORE_KEYS = "kex_exchange_identification: "
+_ENDED = ("Connection reset by peer", "Connection closed by remote host")
+_HELD_OFF = (
+    "its sshd ended the connection before a log-in: {}; it may hold this address off (PerSourcePenalties or "
+    "MaxStartups in its sshd_config), as after connections that never log in (ssh-keyscan, a monitoring): wait some "
+    "minutes, or read its log in the guest"
+)
 
 
 def _has_one_of(signs: Iterable[str], said: str) -> bool:
     return any(sign in said for sign in signs)
+
+
+def _is_ended(said: str) -> bool:
+    """True if an sshd accepted the connection and ended it. OpenSSH 10 prints nothing then, at our LogLevel."""
+    return not said.strip() or (_BEFORE_KEYS in said and _has_one_of(_ENDED, said))
 
 
 class GuestSsh(SshBackend):  # type: ignore[misc]
@@ -480,6 +509,8 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
     def _refused(self, status: int | None, said: str) -> ProbeError:
         """Return the error for the message of ssh, or of sudo, that ran no command."""
         ending = last_words(said, most=2)
+        if status == 255 and not self.through and _is_ended(said):
+            return HeldOff(f"{self._where}: {_HELD_OFF.format(ending)}")
         if status == 255:  # ssh(1): it is its own
             reason = self._why_not_connected(said, ending)
         elif _has_one_of(_SUDO_ASKS, said):
@@ -522,7 +553,8 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
                 f"anew; nothing was run. Where it is the latter: ssh-keygen -f {file} -R {name}, then add the new key"
             )
         port = f"-p {self.host.port} " if self.host.port else ""
-        scan = f"ssh-keyscan {port}{self.address.host}"
+        # one type is one connection: sshd counts those without a log-in
+        scan = f"ssh-keyscan -t ed25519 {port}{self.address.host}"
         if self.alias:
             scan += f" | sed 's/^[^ ]*/{self.alias}/'"
         return (
