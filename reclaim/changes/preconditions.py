@@ -233,10 +233,9 @@ def _why_not_managed(guest: Guest) -> str | None:
 
 def _why_not_taken_by_libvirt(guest: Guest, change: DefinitionChange) -> str | None:
     absent = guest.hypervisor.why_unstartable(Definition(change.after))
-    if absent is not None:
-        return f"{absent}, and libvirt takes no definition with it (see machine-type)"
-    refusal = guest.hypervisor.why_refused(change.before, change.after)
-    return f"libvirt would refuse the definition: {refusal}" if refusal else None
+    if absent is None:
+        return None
+    return f"{absent}, and libvirt takes no definition with it (see machine-type)"
 
 
 def _why_no_way_back(guest: Guest) -> str | None:

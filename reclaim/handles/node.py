@@ -33,12 +33,6 @@ _STAT = "LC_ALL=C stat --dereference"
 
 #: limits in seconds grow by this at most
 _MOST_STRAIN = 4
-#: libvirt's codes for a definition that it does not take
-_REFUSALS = (
-    libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
-    libvirt.VIR_ERR_XML_ERROR,
-    libvirt.VIR_ERR_XML_DETAIL,
-)
 
 T = TypeVar("T")
 
@@ -217,26 +211,6 @@ class Node:
         offered = self.offered(definition)
         name = self.canonical_machine(definition) if offered else None
         return machine_type.why_not_offered(name, offered) if name else None
-
-    def why_refused(self, before: str, after: str) -> str | None:
-        """Return libvirt's reason against the definition *after*, or None if it gives none that *before* has not too.
-
-        libvirt reads a definition as when it is defined, and gives every device an address, but keeps nothing
-        (virConnectDomainXMLToNative). A refusal of *before* may have to do with this moment, such as a device that
-        is not there. Drivers without that call, and connections that only read, give no reason.
-        """
-        reason = self._refusal(after)
-        if reason is None or reason == self._refusal(before):
-            return None
-        return reason
-
-    def _refusal(self, definition: str) -> str | None:
-        try:
-            self.connection.domainXMLToNative("qemu-argv", definition, 0)
-        except libvirt.libvirtError as exc:
-            if exc.get_error_code() in _REFUSALS:
-                return libvirt_words(exc)
-        return None
 
     def strain(self) -> float:
         """Return how many processes wait for each processor now, from 1 to _MOST_STRAIN; 1 if that cannot be read.
