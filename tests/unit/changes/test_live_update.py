@@ -14,6 +14,7 @@ from reclaim.changes.kinds import from_json, to_json
 from reclaim.changes.live_update import LiveUpdate, live_updates
 from reclaim.changes.power import PowerCycle
 from reclaim.definition.domain import Definition
+from reclaim.handles import refusals
 from tests.support import disk_xml, domain_xml, engine, opened, requirement, subject
 
 if TYPE_CHECKING:
