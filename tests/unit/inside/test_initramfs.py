@@ -191,14 +191,14 @@ def test_boot_has_room_for_one_more(tool: str) -> None:
     kernel = _kernel("6.1", size=10 * MIB)
     assert rebuild(_inside(kernel, tools=tools, free=NEEDED // 1024).facts())
     reason = _because(_inside(kernel, tools=tools, free=NEEDED // 1024 - 1))
-    assert "/boot has 12.0 MiB free" in reason
+    assert reason.startswith("/boot has 12.0 MiB free")
     assert "takes 12.0 MiB" in reason
 
 
 def test_an_image_on_another_filesystem_needs_room_there() -> None:
     kernel = _kernel("6.1", "/efi/a/initrd", size=10 * MIB)
     assert rebuild(_inside(f"{kernel}free {NEEDED // 1024}\n", free=0).facts())
-    assert "/efi/a/initrd has" in _because(_inside(f"{kernel}free {NEEDED // 1024 - 1}\n"))
+    assert _because(_inside(f"{kernel}free {NEEDED // 1024 - 1}\n")).startswith("/efi/a/initrd has ")
 
 
 def test_a_kernel_without_an_image_needs_no_room() -> None:
