@@ -67,9 +67,11 @@ MIB = 1024**2
 UPDATES = "/etc/initramfs-tools/update-initramfs.conf"
 
 
-def _inside(*kernels: str, tools: tuple[str, ...] = ("dracut",), free: int = 400_000, **files: str) -> Inside:
+def _inside(
+    *kernels: str, tools: tuple[str, ...] = ("dracut",), free: int = 400_000, files: dict[str, str] | None = None
+) -> Inside:
     """A guest with *kernels*, *free* KiB on /boot, and these files by their paths."""
-    return Inside(kernels="".join(kernels), tools=tools, boot_free=free, files={**FILES, **files})
+    return Inside(kernels="".join(kernels), tools=tools, boot_free=free, files={**FILES, **(files or {})})
 
 
 def _kernel(release: str, image: str | None = None, size: int = 1000, more: str = "") -> str:
@@ -159,7 +161,7 @@ def test_update_initramfs_builds_all_by_itself() -> None:
     ],
 )
 def test_update_initramfs_may_be_told_to_do_nothing(text: str, *, is_off: bool) -> None:
-    inside = _inside(_kernel("6.1"), tools=("update-initramfs", "mkinitramfs"), **{UPDATES: text})
+    inside = _inside(_kernel("6.1"), tools=("update-initramfs", "mkinitramfs"), files={UPDATES: text})
     if is_off:
         assert UPDATES in _because(inside)
     else:
@@ -219,7 +221,7 @@ def test_a_kernel_without_an_image_needs_no_room() -> None:
     ],
 )
 def test_a_dracut_that_builds_unified_images_is_left(path: str, text: str, *, is_lost: bool) -> None:
-    inside = _inside(_kernel("6.1"), **{path: text})
+    inside = _inside(_kernel("6.1"), files={path: text})
     if is_lost:
         assert path in _because(inside)
     else:
@@ -244,7 +246,7 @@ IMAGES = 'default_image="/boot/initramfs-6.1.img"\nfallback_image="/boot/other.i
     ],
 )
 def test_a_preset_with_settings_of_its_own_is_left(path: str, text: str, setting: str) -> None:
-    inside = _inside(_kernel("6.1"), tools=("mkinitcpio",), **{path: text})
+    inside = _inside(_kernel("6.1"), tools=("mkinitcpio",), files={path: text})
     if setting:
         reason = _because(inside)
         assert path in reason

@@ -106,7 +106,7 @@ def test_a_command_line_that_could_not_be_read_is_named() -> None:
 @pytest.mark.parametrize(
     ("inside", "there"),
     [
-        (Inside(files={"/boot/loader/entries/m.conf": ""}), True),
+        (Inside(files={"/boot/loader/entries/m.conf": "", "/etc/kernel/cmdline": ""}), True),
         (Inside(files={"/boot/extlinux.conf": ""}), True),
         (Inside(unified={"/efi/a.efi": "x"}, files={}), True),
         (Inside(files={"/etc/kernel/cmdline": "", "/etc/update-extlinux.conf": ""}), False),
