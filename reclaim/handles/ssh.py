@@ -193,7 +193,7 @@ def connect(guest: Reached, settings: Ssh) -> Connection:
 
 
 def _expect_answer(backend: GuestSsh) -> None:
-    """Run nothing in the guest. An sshd that holds us off is tried once more. Raises as GuestSsh.run does."""
+    """Run nothing in the guest. An sshd that holds us off is tried once more. Errors are those of a run."""
     try:
         backend.run(":", seconds=_ANSWER_SECONDS)
     except HeldOff:

@@ -66,6 +66,7 @@ def test_it_inherits_the_descriptors_that_it_is_given(tmp_path: Path) -> None:
     assert path.read_bytes() == b"here\n"
 
 
+@pytest.mark.slow
 def test_a_program_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = f"sleep {_LONG} & echo $$ $! >{pids}; wait"
@@ -101,6 +102,7 @@ def test_just_as_much_as_is_allowed_may_be_printed() -> None:
         child.run_limited(["printf", "123456"], _LONG, 5)
 
 
+@pytest.mark.slow
 def test_a_program_in_the_background_that_keeps_the_outputs_is_not_waited_for(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = f"setsid sleep {_LONG} & echo $! >{pids}; echo done"

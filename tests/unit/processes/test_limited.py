@@ -28,6 +28,7 @@ def test_a_script_has_its_arguments(shell: Host) -> None:
     assert (result.rc, result.stdout) == (0, "reclaim|a b||'|")
 
 
+@pytest.mark.slow
 def test_the_end_of_its_time_is_the_reason(shell: Host) -> None:
     result = limited.run_script(shell, 1, "echo words >&2; exec sleep 600")
     assert limited.why_failed(result, 1) == "no answer within 1 s"
@@ -47,6 +48,7 @@ def test_output_is_bounded(shell: Host) -> None:
     assert limited.output(shell, 60, 100, "no-such-program-here") is None
 
 
+@pytest.mark.slow
 def test_output_of_a_command_that_does_not_end_is_what_it_printed(shell: Host, tmp_path: Path) -> None:
     """Whoever parses it sees that it is cut short."""
     script = tmp_path / "slow"

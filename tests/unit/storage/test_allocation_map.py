@@ -124,6 +124,7 @@ def test_fallocated_blocks_of_a_raw_image_are_held(tmp_path: Path) -> None:
     assert found.held == 16 * MIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", ["exit 1", "echo '[{'", "echo '{}'", "echo '[{\"start\": 0}]'", "sleep 20"])
 def test_a_map_that_cannot_be_had_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     image = _written(tmp_path / "disk.qcow2", "qcow2", (16, 32))
