@@ -172,6 +172,13 @@ def test_the_features_of_a_qed(features: int, names: Names) -> None:
     assert _names(_qed(features), "qed") == names
 
 
+def test_the_shortest_headers_are_read() -> None:
+    assert _names(b"QFI\xfb\0\0\0\1" + bytes(16), "qcow") == Names()
+    assert _names(_qed(0)[:64], "qed") == Names()
+    with pytest.raises(NotAssessable):
+        _names(_qed(0)[:63], "qed")
+
+
 def test_an_old_qcow_names_no_format() -> None:
     data = b"QFI\xfb\0\0\0\1" + struct.pack(">QI", 24, 4) + bytes(4) + b"base"
     assert _names(data, "qcow") == Names("base")
@@ -199,6 +206,8 @@ def test_a_vmdk_has_a_hint(begin: bytes) -> None:
         ("ssh://h:/a", "ssh://h:22/a"),
         ("http://h/a", "http://h/a"),
         ("host_cdrom:/dev/sr0", "/dev/sr0"),
+        ("blkdebug:/etc/rules:nbd:h:1", "nbd://h:1/"),
+        ('json:{"driver":"host_cdrom","filename":"/dev/sr0"}', "/dev/sr0"),
         ("file:///a/b", "/a/b"),
         ('json:{"driver":"host_device","filename":"/dev/a"}', "/dev/a"),
         ('json:{"driver":"io_uring","path":"/a"}', "/a"),

@@ -63,6 +63,13 @@ def test_the_begin_of_a_line(line: str, *, begun: bool) -> None:
     assert bool(begins("options |title ")(line)) is begun
 
 
+def test_without_entries_an_initramfs_is_taken_for_granted() -> None:
+    facts = Inside(files={PATH: "linux root=/dev/vda1\n"}, devices=DEVICES).facts()
+    place = in_lines(facts, PATH, begins("linux "))
+    assert place is not None
+    assert place.after == "linux root=UUID=u-1\n"
+
+
 ENTRY = "menuentry '{0}' {{\n linux {0} root=/dev/vda1\n{1}}}\n"
 INITRD = " initrd /x.img\n"
 

@@ -25,6 +25,7 @@ from reclaim.inside.boot.lvmconf import NotUnderstoodError
         pytest.param("devices { a = 1 a = 2 }", {"devices/a": ["2"]}, id="the-last-counts"),
         pytest.param("a{b{c=-5 d=[]}e=1.5}", {"a/b/c": ["-5"], "a/b/d": [], "a/e": ["1.5"]}, id="sections-in-sections"),
         pytest.param("devices { filter = a|x| }", {"devices/filter": ["a|x|"]}, id="a-bare-string"),
+        pytest.param("a=[1,-2.5]b=3", {"a": ["1", "-2.5"], "b": ["3"]}, id="numbers-end-by-themselves"),
         pytest.param("", {}, id="empty"),
         pytest.param("# filter = 1", {}, id="comment"),
         pytest.param('devices { filter = [ "a|x|" }', None, id="an-array-that-does-not-end"),
