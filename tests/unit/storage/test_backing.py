@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ import pytest
 
 from reclaim.base.errors import NotAssessable
 from reclaim.storage import backing
-from reclaim.storage.backing import Names
+from reclaim.storage.backing import Leaf, Names
+from tests.images import qcow2_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,3 +111,130 @@ def test_a_name_may_lead_to_several_files_each_of_its_format() -> None:
 def test_a_name_that_is_not_understood_is_no_answer(name: str) -> None:
     with pytest.raises(NotAssessable):
         backing.locations(name, "/d", None)
+
+
+# Headers by hand ------------------------------------------------------------------------------
+
+
+def _extension(kind: int, data: bytes) -> bytes:
+    return struct.pack(">II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+FORMAT, DATA = 0xE2792ACA, 0x44415441
+
+
+def _names(data: bytes, kind: str | None = "qcow2") -> Names:
+    return backing.names(_read(data), kind, "/srv/a")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_the_extensions_of_a_qcow2_begin_behind_its_header(version: int) -> None:
+    head = qcow2_header(version=version, backing_at=1000, backing_size=6)
+    head = (head[:72] if version == 2 else head) + _extension(0x6803F857, bytes(5)) + _extension(FORMAT, b"raw")
+    data = (head + _extension(DATA, b"/d\xff")).ljust(1000, b"\0") + b"/ba\xffse.img"
+    assert _names(data) == Names("/ba\udcffse", "raw", "/d\udcff")
+
+
+def test_a_longer_header_is_passed_over() -> None:
+    data = qcow2_header(header_length=112) + bytes(8) + _extension(FORMAT, b"raw")
+    assert _names(data).format == "raw"
+    assert _names(qcow2_header() + bytes(8) + _extension(FORMAT, b"raw")).format is None
+
+
+def test_the_first_of_several_formats_counts() -> None:
+    assert _names(qcow2_header() + _extension(FORMAT, b"raw") + _extension(FORMAT, b"qcow2")).format == "raw"
+
+
+@pytest.mark.parametrize(
+    "data", [qcow2_header()[:103], qcow2_header(version=4), qcow2_header(version=0), qcow2_header()[:23]]
+)
+def test_a_qcow2_that_ends_early_or_of_another_version_is_refused(data: bytes) -> None:
+    with pytest.raises(NotAssessable, match="/srv/a: "):
+        _names(data)
+
+
+def test_a_name_is_cut_at_the_longest() -> None:
+    data = qcow2_header(backing_at=200, backing_size=5000).ljust(200, b"\0") + b"x" * 5000
+    assert _names(data).backing == "x" * 1023
+    assert _names(qcow2_header(backing_at=0, backing_size=9)).backing is None
+
+
+def _qed(features: int) -> bytes:
+    head = b"QED\0" + bytes(12) + struct.pack("<Q", features)
+    return head.ljust(56, b"\0") + struct.pack("<II", 64, 4) + b"base"
+
+
+@pytest.mark.parametrize(
+    ("features", "names"),
+    [(0, Names()), (1, Names("base")), (5, Names("base", "raw")), (4, Names())],
+)
+def test_the_features_of_a_qed(features: int, names: Names) -> None:
+    assert _names(_qed(features), "qed") == names
+
+
+def test_the_shortest_headers_are_read() -> None:
+    assert _names(b"QFI\xfb\0\0\0\1" + bytes(16), "qcow") == Names()
+    assert _names(_qed(0)[:64], "qed") == Names()
+    with pytest.raises(NotAssessable):
+        _names(_qed(0)[:63], "qed")
+
+
+def test_an_old_qcow_names_no_format() -> None:
+    data = b"QFI\xfb\0\0\0\1" + struct.pack(">QI", 24, 4) + bytes(4) + b"base"
+    assert _names(data, "qcow") == Names("base")
+
+
+@pytest.mark.parametrize("begin", [b"KDMV", b"# Disk DescriptorFile\n"])
+def test_a_vmdk_has_a_hint(begin: bytes) -> None:
+    assert _names(begin + b'\n parentFileNameHint="ba\xffse.vmdk"\n', "vmdk") == Names("ba\udcffse.vmdk", "vmdk")
+    assert _names(begin + b'\nx parentFileNameHint="base"\n', "vmdk") == Names(None, "vmdk")
+
+
+# Places by hand -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("iscsi://h/iqn.x/1", "iscsi:iqn.x/1"),
+        ("sheepdog+tcp://h/vdi", "sheepdog:vdi"),
+        ("rbd:pool/a@snap", "rbd:pool/a"),
+        ("nbd+tcp://h:1/a?x", "nbd://h:1/a"),
+        ("nbd+unix:///a?x=1&socket=/run/x%20y", "nbd:/run/x y/a"),
+        ("nbd:h:1", "nbd://h:1/"),
+        ("nfs://h/a/b", "nfs://h:2049/a/b"),
+        ("ssh://h:/a", "ssh://h:22/a"),
+        ("http://h/a", "http://h/a"),
+        ("host_cdrom:/dev/sr0", "/dev/sr0"),
+        ("blkdebug:/etc/rules:nbd:h:1", "nbd://h:1/"),
+        ('json:{"driver":"host_cdrom","filename":"/dev/sr0"}', "/dev/sr0"),
+        ("file:///a/b", "/a/b"),
+        ('json:{"driver":"host_device","filename":"/dev/a"}', "/dev/a"),
+        ('json:{"driver":"io_uring","path":"/a"}', "/a"),
+        ('json:{"driver":"null-co"}', "null-co:"),
+        ('json:{"driver":"sheepdog","vdi":"a"}', "sheepdog:a"),
+        ('json:{"driver":"rbd","filename":"rbd:p/i"}', "rbd:rbd"),
+        ('json:{"driver":"gluster","uri":"gluster://h/v/i"}', "gluster:v/i"),
+        ('json:{"driver":"ssh","path":"/a/","host":"h","port":"23"}', "ssh://h:23/a"),
+        ('json:{"driver":"nfs","path":"/a","server":{"type":"inet","host":"h"}}', "nfs://h:2049/a"),
+        ('json:{"driver":"nbd","export":"","host":"h","port":"1"}', "nbd://h:1/"),
+        ('json:{"driver":"raw","cache":{"direct":true},"detect-zeroes":{"a":{}},"file":{"filename":"/a"}}', "/a"),
+    ],
+)
+def test_where_an_unusual_name_leads(name: str, place: str) -> None:
+    assert [one.place for one in backing.locations(name, "/d", "raw")] == [place]
+
+
+def test_each_leaf_has_its_own_format() -> None:
+    data = 'json:{"driver":"qcow2","file":{"filename":"/a"},"data-file":{"filename":"/d"},"backing":{"filename":"/b"}}'
+    assert backing.locations(data, "/d", None) == [Leaf("/a", "qcow2"), Leaf("/d", "raw"), Leaf("/b", None)]
+    assert backing.locations("blkdebug:/rules:a", "/d", "qcow2") == [Leaf("/d/a", "qcow2")]
+
+
+def test_more_places_than_an_image_has_are_refused() -> None:
+    def several(count: int) -> str:
+        return 'json:{"driver":"quorum","children":[' + ",".join(['{"filename":"/a"}'] * count) + "]}"
+
+    assert len(backing.locations(several(1000), "/d", None)) == 1000
+    with pytest.raises(NotAssessable):
+        backing.locations(several(1001), "/d", None)

@@ -13,7 +13,7 @@ import testinfra
 from reclaim.files import holes
 from reclaim.storage import btrfs as module
 from reclaim.storage.btrfs import Sharer
-from tests.filesystems import MIB, run
+from tests.filesystems import MIB, mounted, require, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,6 +96,19 @@ def test_of_many_sharers_the_first_are_named() -> None:
     assert module.named(files[:6]) == "/f0, /f1, /f2, /f3, /f4, /f5"
     assert module.named(files) == "/f0, /f1, /f2, /f3, /f4, /f5, and 2 more"
     assert module.named([]) == ""
+
+
+def test_the_top_is_sought_no_further_than_this_mount(tmp_path: Path) -> None:
+    require("tmpfs")
+    with mounted("tmpfs", tmp_path) as place:
+        (place / "a" / "b").mkdir(parents=True)
+        folder = os.open(place / "a" / "b", os.O_PATH | os.O_DIRECTORY)
+        top = module._top(folder)
+        try:
+            assert os.path.samestat(os.fstat(top), place.stat())
+        finally:
+            os.close(top)
+            os.close(folder)
 
 
 # On a real btrfs ------------------------------------------------------------------------------
