@@ -243,6 +243,38 @@ def test_what_is_written_to_it_meanwhile_is_kept(job: Path, monkeypatch: pytest.
     assert names(job) == ["backup.sh"]
 
 
+@pytest.mark.parametrize(
+    ("before", "wanted", "synced"),
+    [
+        pytest.param(TEXT, b"new", ["a file", "its folder"], id="replaced"),
+        pytest.param(None, b"new", ["a file", "its folder"], id="made"),
+        pytest.param(TEXT, None, ["its folder"], id="removed"),
+    ],
+)
+def test_what_is_written_is_on_the_disk_before_its_name_is(
+    job: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None, wanted: bytes | None, synced: list[str]
+) -> None:
+    """A crash leaves the old file or the new one."""
+    real = os.fsync
+    found: list[str] = []
+
+    def sync(descriptor: int) -> None:
+        is_folder = os.path.samestat(os.fstat(descriptor), job.parent.stat())
+        if is_folder:
+            assert localfile.holds(str(job), wanted)
+        else:
+            assert localfile.holds(str(job), before)
+            assert os.fstat(descriptor).st_size == len(wanted or b"")
+        found.append("its folder" if is_folder else "a file")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    if before is None:
+        job.unlink()
+    localfile.write(str(job), before, wanted)
+    assert found == synced
+
+
 # What a killed write leaves -------------------------------------------------------------------
 
 
