@@ -21,8 +21,7 @@ def check_machine_type(guest: Guest) -> str:
     if name is None:
         raise NotApplicable("the definition names no machine type")
     absent = guest.hypervisor.why_unstartable(guest.definition)
-    again = " again" if guest.is_running else ""
-    assert absent is None, f"{absent}: the guest cannot start{again}"
+    assert absent is None, f"{absent}: the guest cannot start{_again(guest)}"
     known = machine_type.parse(name)
     if known is None:
         offered = guest.hypervisor.offered(guest.definition)
@@ -36,6 +35,11 @@ def check_machine_type(guest: Guest) -> str:
     )
     assert known.version >= machine_type.MINIMUM, f"{name}{behaves} is older than 2.1"
     return f"{name}{behaves}{_deprecation(guest, known)}"
+
+
+def _again(guest: Guest) -> str:
+    """A guest that runs does so on the QEMU that it was started with."""
+    return " again" if guest.is_running else ""
 
 
 def _without_order(

@@ -49,6 +49,9 @@ class Node:
     #: called with one short line for each long wait
     progress: Callable[[str], None] = lambda _text: None
     _allocated_and_size: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _strain: float = 1
+    #: the time.monotonic() until which that figure serves
+    _strain_until: float = 0
 
     def __repr__(self) -> str:
         return f"<hypervisor {self.uri}>"
@@ -215,10 +218,17 @@ class Node:
     def strain(self) -> float:
         """Return how many processes wait for each processor now, from 1 to _MOST_STRAIN; 1 if that cannot be read.
 
-        All that a guest does takes as many times longer. The figure is the load of the last minute (proc_loadavg(5)).
+        All that a guest does takes as many times longer. The figure is the load of the last minute (proc_loadavg(5)),
+        and serves for a minute.
         """
         if self.is_test_driver:
             return 1
+        now = time.monotonic()
+        if now >= self._strain_until:
+            self._strain, self._strain_until = self._measured_strain(), now + 60
+        return self._strain
+
+    def _measured_strain(self) -> float:
         try:
             result = self.shell.run("cat /proc/loadavg && nproc")
             load, _, rest = result.stdout.partition(" ")

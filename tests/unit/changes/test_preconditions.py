@@ -11,6 +11,7 @@ from reclaim.base.verdict import Verdict
 from reclaim.changes.definition_change import DefinitionChange, changed_definition
 from reclaim.changes.power import PowerCycle, booted_definition
 from reclaim.changes.preconditions import manager, why_not_applied
+from reclaim.definition.machine_type import OfferedMachine
 from reclaim.engine import journal, undo
 from tests.support import definition_of, disk_xml, domain_xml, engine, hypervisor_of, opened, requirement, subject
 
@@ -270,3 +271,27 @@ def test_what_was_fixed_is_not_taken_back_under_a_snapshot_of_it(tmp_path: Path)
     assert "NOT taken back: the snapshot after holds" in said[0]
     guest.domain.snapshotLookupByName("after").delete(0)
     assert undo._undo(journal.read(fixing.journal.path), hypervisor_of(guest), said.append)
+
+
+# A machine type that the guest runs on and cannot start on again
+
+
+@pytest.mark.parametrize(
+    ("offered", "is_withheld"),
+    [
+        pytest.param(["pc-q35-10.0"], True, id="gone-since-it-started"),
+        pytest.param(["pc-q35-10.0", "pc-q35-7.2"], False, id="there"),
+        pytest.param([], False, id="nobody-knows"),
+    ],
+)
+def test_no_power_cycle_leaves_a_type_that_cannot_come_back(
+    tmp_path: Path, offered: list[str], *, is_withheld: bool
+) -> None:
+    """It was defined on a newer type; if that did not boot, nothing could be started in its place."""
+    xml = domain_xml(disk_xml(), machine="pc-q35-7.2")
+    guest = opened(tmp_path, xml, offered=[OfferedMachine(name, deprecated=False) for name in offered]).guests[0]
+    guest.hypervisor.connection.defineXML(domain_xml(disk_xml(), machine="pc-q35-10.0"))
+    guest.forget()
+    reason = why_not_applied(guest, cycle(guest)) or ""
+    assert ("there would be no way back" in reason) is is_withheld
+    assert ("this QEMU has no pc-q35-7.2 any more" in reason) is is_withheld

@@ -81,6 +81,23 @@ def test_the_strain_is_the_load_of_a_processor_within_limits(
     assert hypervisor.strain() == strain
 
 
+def test_the_load_is_read_once_for_many_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hypervisor = opened(tmp_path, domain_xml())
+    hypervisor.is_test_driver = False
+    asked: list[str] = []
+
+    def run(command: str, *_words: str, **_more: object) -> CommandResult:
+        asked.append(command)
+        return CommandResult(hypervisor.shell.backend, 0, "", b"6.0 6.0 6.0 1/2 3\n2\n", b"")
+
+    monkeypatch.setattr(hypervisor.shell.backend, "run", run)
+    assert [hypervisor.strain() for _ in range(200)] == [3.0] * 200
+    assert len(asked) == 1
+    hypervisor._strain_until = 0
+    hypervisor.strain()
+    assert len(asked) == 2
+
+
 def test_the_strain_of_this_machine_can_be_read(tmp_path: Path) -> None:
     hypervisor = opened(tmp_path, domain_xml())
     hypervisor.is_test_driver = False
