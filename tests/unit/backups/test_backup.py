@@ -15,9 +15,10 @@ from reclaim.backups.backup import Backup, find
 from reclaim.base.verdict import Verdict
 from reclaim.engine.engine import Subject, judge
 from reclaim.inventory import BackupNotes
+from tests.copies import DATA, dense, noise, write
 from tests.filesystems import MIB
 from tests.support import disk_xml, domain_xml, opened, requirement
-from tests.unit.requirements.test_sparse_backup import DATA, dense, hypervisor, noise, qcow2_full, sparse, write
+from tests.unit.requirements.test_sparse_backup import hypervisor, qcow2_full, sparse
 
 
 def copies(folder: Path, *names: str) -> Path:

@@ -17,14 +17,11 @@ from reclaim.changes.punch import HolePunch, SparseRewrite
 from reclaim.files import holes, replace
 from reclaim.files.replace import HeldFile, put_in_place
 from reclaim.handles.hypervisor import Hypervisor
+from tests.copies import SIZE, dense, noise, write
 from tests.filesystems import MIB, allocated
 from tests.unit.requirements.test_sparse_backup import (
-    SIZE,
     checksum,
-    dense,
     hypervisor,
-    noise,
-    write,
 )
 
 

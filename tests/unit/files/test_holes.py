@@ -19,14 +19,12 @@ from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.files import holes
 from reclaim.files.beneath import File
 from reclaim.files.holes import BLOCK, Extent, Identity, Overlap, Scan, Span
+from tests.copies import SIZE, dense, write
 from tests.filesystems import MAKE, MIB, allocated, mounted, require, run
 from tests.support import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-DATA = 8
-SIZE = 64
 
 
 @pytest.fixture(params=MAKE, scope="module")
@@ -48,23 +46,6 @@ def place(filesystem: Path) -> Iterator[Path]:
 @pytest.fixture
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.node.callspec.params["filesystem"])
-
-
-def write(path: Path, *parts: tuple[int, bytes], size: int = SIZE * MIB) -> Path:
-    """A sparse file of *size* bytes with *parts* (offset, content) in it."""
-    with path.open("wb") as stream:
-        stream.truncate(size)
-        for offset, content in parts:
-            stream.seek(offset)
-            stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    return path
-
-
-def dense(path: Path) -> Path:
-    """As rsync without --sparse writes it: data, and zeros for what the guest has freed."""
-    return write(path, (0, os.urandom(DATA * MIB)), (DATA * MIB, bytes((SIZE - DATA) * MIB)))
 
 
 @pytest.mark.slow

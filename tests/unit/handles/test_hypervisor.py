@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import libvirt
@@ -11,30 +10,11 @@ import pytest
 from reclaim.base.errors import ProbeError, ReclaimError
 from reclaim.handles.hypervisor import connect, host_of
 from reclaim.inventory import Inventory
+from tests.remote import remote
 from tests.support import disk_xml, domain_xml, node
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from reclaim.handles.hypervisor import Hypervisor
-
-
-@pytest.fixture
-def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of an ssh that is cut off as OpenSSH's is, until a file `works` lies there."""
-    ssh = tmp_path / "ssh"
-    ssh.write_text(
-        '#!/bin/sh\n[ -e "${0%/*}/works" ] && { for last; do :; done; exec /bin/sh -c "$last"; }\n'
-        "echo 'kex_exchange_identification: Connection closed by remote host' >&2\nexit 255\n"
-    )
-    ssh.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    return tmp_path
-
-
-def _remote(folder: Path) -> Hypervisor:
-    log = f"<serial type='file'><source path='{folder}/console.log'/></serial>"
-    return connect(node(folder, domain_xml(disk_xml(), log)), "ssh://root@kvm1", Inventory())
 
 
 @pytest.mark.parametrize(
@@ -94,7 +74,7 @@ def test_nor_is_it_elsewhere_where_the_uri_is_an_alias(tmp_path: Path, monkeypat
 
 
 def test_it_is_no_fault_of_ours_and_no_finding(broken: Path) -> None:
-    hypervisor = _remote(broken)
+    hypervisor = remote(broken)
     words = "^ssh to kvm1: kex_exchange_identification: Connection closed by remote host$"
     with pytest.raises(ProbeError, match=words):
         hypervisor.allocated("/images/vda.qcow2")

@@ -31,11 +31,9 @@ from reclaim.files import holes
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.storage import local_image
 from reclaim.storage.btrfs import mount_of
+from tests.copies import DATA, SIZE, dense, noise, write
 from tests.filesystems import MAKE, MIB, allocated, mounted, require, run
 from tests.support import disk_xml, domain_xml, engine, opened, requirement
-
-DATA = 8
-SIZE = 64
 
 
 @pytest.fixture(params=MAKE)
@@ -52,28 +50,6 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 # Copies in every shape ------------------------------------------------------------------------
-
-
-def noise(size: int) -> bytes:
-    """Bytes that no filesystem can compress."""
-    return os.urandom(size)
-
-
-def write(path: Path, *parts: tuple[int, bytes], size: int = SIZE * MIB) -> Path:
-    """A sparse file of *size* bytes with *parts* (offset, content) in it."""
-    with path.open("wb") as stream:
-        stream.truncate(size)
-        for offset, content in parts:
-            stream.seek(offset)
-            stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    return path
-
-
-def dense(path: Path) -> Path:
-    """As rsync without --sparse writes it: data, and zeros for what the guest has freed."""
-    return write(path, (0, noise(DATA * MIB)), (DATA * MIB, bytes((SIZE - DATA) * MIB)))
 
 
 def fallocated(path: Path) -> Path:
