@@ -32,7 +32,7 @@ SUITES = ("trixie", "sid")
 STEP_SECONDS = 3600.0
 MEBIBYTE = 1 << 20
 _TOOLS = {"mmdebstrap": "mmdebstrap", "git": "git", "unshare": "util-linux"}
-_SUMMARY = re.compile(r"=+ (\d+ \w+(?:, \d+ \w+)*) in [\d.]+s.*")
+_SUMMARY = re.compile(r"=+ (\d+ [\w-]+(?:, \d+ [\w-]+)*) in [\d.]+s.*")
 
 
 @dataclass(frozen=True)
