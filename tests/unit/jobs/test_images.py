@@ -304,6 +304,13 @@ def test_another_name_of_a_folder_is_of_no_one_moment() -> None:
     assert still_ones(where, "/snap") == [(WEB.path, True)]
 
 
+@pytest.mark.parametrize("source", ["/whole/images/web.qcow2", "/whole/images", "/whole/", "/whole"])
+def test_a_snapshot_of_the_whole_filesystem_holds_all_of_it(source: str) -> None:
+    where = a_map(WEB)
+    where.take(snapshot("/", "/whole"))
+    assert still_ones(where, source) == [(WEB.path, True)]
+
+
 def test_the_newest_snapshot_of_a_place_counts() -> None:
     where = a_map(WEB, DB)
     where.take(snapshot("/images/db.img", "/snap"))
