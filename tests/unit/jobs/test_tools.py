@@ -349,6 +349,8 @@ def test_a_snapshot_of_a_volume_that_is_not_known_is_told(command: str) -> None:
         ("systemctl stop nginx libvirt-guests.service", "hold", ""),
         ("systemctl -M x stop libvirt-guests", "hold", ""),
         ("service libvirt-guests stop", "hold", ""),
+        ("/usr/lib/libvirt/libvirt-guests.sh stop", "hold", ""),
+        ("/usr/libexec/libvirt-guests.sh start", "release", ""),
         ("systemctl start libvirt-guests", "release", ""),
         ("service libvirt-guests restart", "release", ""),
         ("fsfreeze -f /images", "hold", "/images"),
