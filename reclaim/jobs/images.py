@@ -264,7 +264,7 @@ class Map:
             if snapshot is None:
                 break
             folder, origin, is_still = snapshot
-            path = origin + path[len(folder) :]
+            path = origin.rstrip("/") + path[len(folder) :] or "/"
             still = still or is_still
             if not path.startswith("/"):
                 return UNKNOWN, still

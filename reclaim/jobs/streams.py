@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from reclaim.jobs.calls import Call
 from reclaim.jobs.steps import Copy, Wrong
-from reclaim.jobs.words import UNKNOWN, absolute
+from reclaim.jobs.words import UNKNOWN, absolute, is_sure
 
 COMPRESSED = (
     "the copy is compressed: zeros take next to nothing in it, "
@@ -295,7 +295,7 @@ def _judged(call: Call, sources: tuple[str, ...], stages: list[Call]) -> Copy:
         good = "" if wrong else "dd conv=sparse"
     elif _is_on_a_device(target):
         good = "it ends on a device, which has no holes"
-    elif target.startswith(UNKNOWN):
+    elif not _is_file_or_known(target):
         store = (
             "whether it writes a file, and every zero into it, shows only when it runs"
         )
@@ -314,6 +314,14 @@ def _ends_packed(stages: list[Call]) -> bool:
     if names & _UNPACKERS:
         return False
     return bool(names & _COMPRESSORS or names & {"gpg", "gpg2"})
+
+
+def _is_file_or_known(target: str) -> bool:
+    """True unless *target* begins with a value that is not known: that may be a device."""
+    host, _, path = target.rpartition(":")
+    if host and path.startswith(f"{UNKNOWN}/"):
+        return True  # from the folder on in which ssh begins
+    return is_sure(path[:1])
 
 
 def _is_on_a_device(target: str) -> bool:

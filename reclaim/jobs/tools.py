@@ -97,6 +97,8 @@ def is_known(name: str) -> bool:
             return True
     if rsync.is_called_so(name) or streams.is_filter(name):
         return True
+    if _ALL_GUESTS.match(name):
+        return True
     return re.match(r"python|perl|ruby|php", name) is not None
 
 

@@ -68,6 +68,10 @@ def test_an_array_of_no_words_in_the_place_of_a_folder_is_none(text: str) -> Non
         ("export A=b=c; last $A", "b=c"),
         ("export 1A=b; last x", "x"),
         ("declare -a A; last x", "x"),
+        ("builtin export A=b; last $A", "b"),
+        ("A=b; getopts x; last $A", "b"),
+        ("printf -v; last x", "x"),
+        ("A=b; printf A; last $A", "b"),
     ],
 )
 def test_variables_and_arguments_that_are_set(text: str, words: str) -> None:
@@ -113,6 +117,13 @@ def test_an_argument_is_another_one_after_a_shift() -> None:
 def test_a_variable_is_the_same_after_a_shift() -> None:
     first, second = (call.words[1].text for call in calls_of('a "$A"\nshift\nb "$A"\n'))
     assert first == second
+
+
+@pytest.mark.parametrize("name", ["A", "MAPFILE"])
+def test_the_words_of_the_input_are_read_into_an_array(name: str) -> None:
+    given = "" if name == "MAPFILE" else f" {name}"
+    call = calls_of(f'echo x y | {{ mapfile -t{given}; last "${name}" "${{{name}[@]}}"; }}\n')[-1]
+    assert call.texts == ["x", "x", "y"]
 
 
 def test_a_line_is_read_into_one_name_or_parted_among_several() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from reclaim.jobs.steps import Copy
 from reclaim.jobs.streams import COMPRESSED, is_a_part, is_filter, pipes, read
+from reclaim.jobs.words import UNKNOWN
 from tests.jobs import IMAGES, calls_of, declared_job, judged, rsync, says_version
 
 __all__ = ["rsync"]
@@ -45,6 +46,7 @@ def read_from(text: str) -> tuple[Copy, list[str]] | None:
         ("pv /images/db.img | tee /b/db.img", DB, "/b/db.img", ["pv", "tee"]),
         ("pv /images/db.img | tee -a /b/db.img > /dev/null", DB, "/b/db.img", ["pv", "tee"]),
         ("cat /images/db.img | ssh nas 'cat > /b/db.img'", DB, "nas:/b/db.img", ["cat", "cat"]),
+        ("cat /images/db.img | ssh nas 'cat > db.img'", DB, f"nas:{UNKNOWN}/db.img", ["cat", "cat"]),
         ("dd if=/images/db.img | ssh nas dd of=/b/db.img", DB, "nas:/b/db.img", ["dd", "dd"]),
         ("mbuffer -i /images/db.img -m 1G > /b/db.img", DB, "/b/db.img", ["mbuffer"]),
         ("tail -c +1 /images/db.img > /b/db.img", DB, "/b/db.img", []),
@@ -119,7 +121,17 @@ def test_a_device_has_no_holes_and_a_file_gets_them_by_dd(text: str, *, is_wrong
     assert (bool(copy.wrong), bool(copy.good), copy.store) == (is_wrong, is_good, "")
 
 
-@pytest.mark.parametrize("text", ["cat /images/db.img | pv", "cat /images/db.img"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cat /images/db.img | pv",
+        "cat /images/db.img",
+        "cat /images/db.img > $TARGET",
+        "cat /images/db.img > $TARGET/db.img",
+        "cat /images/db.img | dd of=$TARGET",
+        'cat /images/db.img | ssh nas "cat > $TARGET"',
+    ],
+)
 def test_a_stream_whose_end_is_not_known_is_in_doubt(text: str) -> None:
     stream = read_from(text)
     assert stream is not None

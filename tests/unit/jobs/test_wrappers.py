@@ -43,6 +43,8 @@ def parts(text: str) -> tuple[str, bool]:
         "dotlockfile -r 5 /run/lock",
         "runuser -u backup --",
         "busybox",
+        "logsave /var/log/backup",
+        "sudo -u -- --",
     ],
 )
 def test_all_that_only_runs_a_command_is_taken_off(before: str) -> None:
@@ -74,6 +76,8 @@ def test_a_command_that_goes_on_by_itself_is_told_unless_it_is_waited_for(text: 
         "command -v rsync",
         "command -V rsync",
         "runuser backup -c script",
+        "runuser - backup -c script",
+        "command -p -v rsync",
         "./sudoers",
         "a/b=c",
         "=x",
