@@ -17,7 +17,7 @@ import libvirt
 
 from reclaim.backups import copy_names
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
-from reclaim.base.text import printable, size
+from reclaim.base.text import counted, printable, size
 from reclaim.definition import qemuargs
 from reclaim.definition.domain import Element
 from reclaim.files import holes, replace
@@ -511,9 +511,13 @@ def _files(
         crowded.append(f"{words}: give the folder of the images")
         return
     if unread:
-        more = f", and {len(unread) - 1} more folders" if len(unread) > 1 else ""
+        more = (
+            f", and {counted(len(unread) - 1, 'more folder')}"
+            if len(unread) > 1
+            else ""
+        )
         crowded.append(
-            f"{printable(unread[0])}{more}: what is in there was not looked at"
+            f"{printable(unread[0])}{more}: reclaim could not read it, so its files are not judged"
         )
     yield from _with_left(hypervisor, files)
 

@@ -57,7 +57,7 @@ class DefinitionChange:
             )  # the run died before it could write down what libvirt made of it
         if not compare.same(now, Definition(left)):
             raise ChangedSince(
-                f"{guest.name}: the definition has changed since that run, and is left as it is",
+                f"{guest.name}: the definition has changed since that run; reclaim left it as it is",
                 compare.diff_definitions(Definition(left), now),
             )
         _define(guest, left, before)
@@ -65,7 +65,7 @@ class DefinitionChange:
             guest.renamed.pop(renamed, None)
         guest.forget(inside=False)
         return "the definition is as it was" + (
-            "; it counts from the next cold start" if guest.is_running else ""
+            "; it takes effect at the next cold start" if guest.is_running else ""
         )
 
 
@@ -89,11 +89,11 @@ def _current(guest: Guest) -> Definition:
         if exc.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
             raise
         raise ChangeFailed(
-            f"{guest.name}: somebody has undefined it; nothing was changed"
+            f"{guest.name}: it has been undefined; nothing was changed"
         ) from exc
     if definition is None:
         raise ChangeFailed(
-            f"{guest.name}: it is transient, there is no definition to change"
+            f"{guest.name}: it is transient: there is no definition to change"
         )
     return definition
 
@@ -104,7 +104,7 @@ def _define(guest: Guest, expected: str, wanted: str) -> None:
     if its_own(guest, wanted) != wanted:
         name = Definition(wanted).name
         raise ChangeFailed(
-            f"{guest.name}: somebody has renamed it from {name}; nothing was changed: run again"
+            f"{guest.name}: it has been renamed from {name}; nothing was changed: run again"
         )
     if not compare.same(current, Definition(expected)):
         raise ChangeFailed(
@@ -125,7 +125,7 @@ def _define(guest: Guest, expected: str, wanted: str) -> None:
             define(current.xml, 0)
         except libvirt.libvirtError as exc:
             raise ChangeFailed(
-                f"{guest.name}: libvirt dropped {dropped}, and does not take the old definition back: "
+                f"{guest.name}: libvirt dropped {dropped} from the new definition, and refuses the old one: "
                 f"{libvirt_words(exc)}"
             ) from exc
         guest.forget(inside=False)

@@ -14,8 +14,8 @@ def expect_devices(place: Place, devices: list[str]) -> None:
     for device in devices:
         if place.shell.run("test -b %s", device).rc != 0:
             raise NotYet(
-                f"{place.name}: it named {device}, which is not there on the bus the guest runs on; "
-                "what stands now works on either bus: shut the guest down, start it, and undo once more"
+                f"{place.name}: its old content names {device}, which does not exist on the bus the guest runs on; "
+                "the present content works on either bus: shut the guest down, start it, and undo again"
             )
 
 
@@ -35,4 +35,4 @@ def last_words(*outputs: str) -> str:
         lines = [line.strip() for line in output.splitlines() if line.strip()]
         if lines:
             return "; ".join(line[:200] for line in lines[-3:])
-    return "it said nothing"
+    return "no output"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import libvirt
 
 from reclaim.base.errors import NotApplicable, NotAssessable
-from reclaim.base.text import libvirt_words, size
+from reclaim.base.text import counted, libvirt_words, size
 from reclaim.definition.domain import DiskView, Element
 from reclaim.handles.guest import Disk
 from reclaim.handles.node import Node
@@ -243,11 +243,10 @@ def _of_snapshots(inspected: Inspected, guest: str) -> Iterator[Obstacle]:
     unnamed = head.snapshots - len(inspected.snapshots)
     if unnamed > 0:
         names += f" and {unnamed} more"
-    plural = "s" if head.snapshots > 1 else ""
     name = shlex.quote(inspected.snapshots[0]) if inspected.snapshots else "NAME"
     yield Obstacle(
-        f"{head.snapshots} internal snapshot{plural} ({names}): what they hold stays, whatever the guest trims",
-        f"when nobody needs it any more: virsh snapshot-delete {shlex.quote(guest)} {name} (one that libvirt does not "
+        f"{counted(head.snapshots, 'internal snapshot')} ({names}): a trim in the guest does not free their blocks",
+        f"if it is no longer needed: virsh snapshot-delete {shlex.quote(guest)} {name} (one that libvirt does not "
         f"know, while the guest is off: qemu-img snapshot -d {name} {shlex.quote(inspected.image.path)})",
     )
 

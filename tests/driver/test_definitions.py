@@ -46,9 +46,9 @@ def test_a_forced_run_moves_linux_alone(tmp_path: Path) -> None:
     moved = _rows(done.document, "debian")["disk-bus", "vda"]
     assert moved["verdict"] == "fixed"
     assert "forced although fstab-uuid is not-assessable" in moved["reason"]
-    assert "(so are boot-names, initramfs-driver); nobody looked whether this holds: " in moved["reason"]
+    assert "(so are boot-names, initramfs-driver); reclaim did not check this: " in moved["reason"]
     assert "another disk" not in str(_rows(done.document, "xv")["disk-bus", "xvda"])
-    assert "2 of 4 guests meet what was judged" in done.stdout
+    assert "2 of 4 guests pass the checks that ran" in done.stdout
 
 
 def test_without_force_nobody_is_told_that_it_is_off_alone(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_a_definition_that_libvirt_refuses_leaves_the_old_one(
     one = engine(guest.hypervisor, tmp_path)
     result = one.run(_requirement(_breaking(broken)), subject(guest))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert f"; not mended: one: {words}" in result.reason
+    assert f"; not fixed: one: {words}" in result.reason
     assert [change.applied for change in result.changes] == [False]
     assert _bytes(guest) == before
     assert [entry.state for entry in read(one.journal.path).entries] == ["failed"]
@@ -247,7 +247,7 @@ def test_the_definition_of_another_guest_is_not_even_tried(tmp_path: Path) -> No
     fixer = _breaking(lambda xml: xml.replace(f"{guest.uuid}</uuid>", f"{uuid_of('two')}</uuid>"))
     result = one.run(_requirement(fixer), subject(guest))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert "; not mended: one: the definition is of another guest: its uuid is" in result.reason
+    assert "; not fixed: one: the definition is of another guest: its uuid is" in result.reason
     assert (result.changes, _bytes(guest), one.journal.path.exists()) == ([], before, False)
 
 
@@ -279,7 +279,7 @@ def test_a_definition_that_changed_since_it_was_read_is_left(tmp_path: Path) -> 
 
     guest = _one(tmp_path)
     result = engine(guest.hypervisor, tmp_path).run(_requirement(fixer), subject(guest))
-    assert "not mended: one: the definition has changed since it was read; run again" in result.reason
+    assert "not fixed: one: the definition has changed since it was read; run again" in result.reason
     assert definition_of(guest).disk("vda").driver["cache"] == "none"
     assert definition_of(guest).root.findtext("title") is None
 
@@ -317,7 +317,7 @@ def test_a_fix_waits_and_names_what_for(tmp_path: Path) -> None:
     before = _bytes(guest)
     result = engine(guest.hypervisor, tmp_path).run(requirement("disk-bus"), subject(guest, "vda"))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert result.reason.startswith("it is on the bus virtio; withheld: waits for fstab-uuid (not-assessable: ")
+    assert result.reason.startswith("it is on the bus virtio; withheld: depends on fstab-uuid (not-assessable: ")
     assert (result.changes, _bytes(guest)) == ([], before)
 
 
@@ -326,10 +326,10 @@ def test_force_goes_ahead_and_says_so(tmp_path: Path) -> None:
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("disk-bus"), subject(guest, "vda"))
     assert result.verdict is Verdict.FIXED
     assert "forced although fstab-uuid is not-assessable: libvirt's test driver" in result.reason
-    assert " (so are boot-names, initramfs-driver); nobody looked" in result.reason
+    assert " (so are boot-names, initramfs-driver); reclaim did not check" in result.reason
     assert "scsi-controller" not in result.reason, "it holds: nothing is overruled"
     unseen = [requirement(slug).title for slug in ("fstab-uuid", "boot-names", "initramfs-driver")]
-    assert f"nobody looked whether this holds: {'; '.join(unseen)}" in result.reason
+    assert f"reclaim did not check this: {'; '.join(unseen)}" in result.reason
 
 
 def test_a_forced_plan_says_what_it_overrules(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_what_was_seen_not_to_hold_is_overruled_by_its_name_alone(tmp_path: Path
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("disk-bus"), subject(guest, "vda"))
     assert result.verdict is Verdict.FIXED
     assert "forced although fstab-uuid is noncompliant: " in result.reason
-    assert "nobody looked" not in result.reason
+    assert "did not check" not in result.reason
 
 
 def test_force_overrules_no_refusal(tmp_path: Path) -> None:
@@ -381,7 +381,7 @@ def test_what_waits_for_something_pending_is_pending(tmp_path: Path) -> None:
     assert [row.verdict for row in rows] == [Verdict.FIXED, Verdict.PENDING]
     result = one.run(waiting, subject(guest))
     assert result.verdict is Verdict.PENDING
-    assert "waits for live-definition (pending)" in result.reason
+    assert "depends on live-definition (pending)" in result.reason
 
 
 def test_one_walk_mends_a_guest_from_2013(tmp_path: Path) -> None:

@@ -118,15 +118,15 @@ def test_a_definition_that_changed_since_is_left_and_all_before_it(guest: Guest,
     said: list[str] = []
     assert not undo(fixer.journal.path, said.append)
     assert (
-        said[0]
-        == "undone: disk-bus: NOT taken back: undone: the definition has changed since that run, and is left as it is"
+        said[0] == "undone: disk-bus: NOT taken back: undone: the definition has changed since that run; "
+        "reclaim left it as it is"
     )
-    assert said[1].startswith("    somebody has changed it since: take that out by hand and undo once more")
+    assert said[1].startswith("    it has been changed since: revert that by hand and undo again")
     assert '    +    <input type="tablet" bus="usb"/>' in said
     assert not [line for line in said if "run again" in line]
     left = [line for line in said if line.startswith("undone: ")][1:]
     assert len(left) == 4
-    assert all("left, since a later change was" in line for line in left)
+    assert all("left as it is, because a later change was not taken back" in line for line in left)
     assert definition_of(guest).xml == now
 
 
@@ -165,7 +165,9 @@ def test_a_file_that_changed_since_is_shown_and_left(tmp_path: Path) -> None:
     book.done(book.intend("here", "", "backup-job", change), {})
     said: list[str] = []
     assert not undo(book.path, said.append)
-    assert said[0] == f"here: backup-job: NOT taken back: here: {job} has changed since that run, and is left as it is"
+    assert (
+        said[0] == f"here: backup-job: NOT taken back: here: {job} has changed since that run; reclaim left it as it is"
+    )
     assert "    +# mine" in said
     assert job.read_text(encoding="utf-8").endswith("# mine\n")
     job.write_text("rsync -a --sparse\n", encoding="utf-8")
@@ -244,8 +246,8 @@ def test_what_waits_for_the_old_bus_does_not_keep_it_from_coming_back(tmp_path: 
     fixer.journal.done(fixer.journal.intend("one", guest.uuid, "boot-names", after), {})
     said: list[str] = []
     assert not taken_back(read(fixer.journal.path), hypervisor_of(guest), said.append)
-    assert "it named /dev/vda, which is not there on the bus the guest runs on" in said[0]
-    assert said[1:] == ["one: disk-discard: the definition is as it was; it counts from the next cold start"]
+    assert "its old content names /dev/vda, which does not exist on the bus the guest runs on" in said[0]
+    assert said[1:] == ["one: disk-discard: the definition is as it was; it takes effect at the next cold start"]
     assert definition_of(guest).xml == before
     guest.within.commands |= {"test -b /dev/vda": lambda _: 0, "then": lambda _: 0}
     assert taken_back(read(fixer.journal.path), hypervisor_of(guest), said.append)

@@ -179,7 +179,10 @@ def test_what_a_killed_run_left_up_is_shut_down(tiny: Tiny, tmp_path: Path, fini
     (died,) = {path.parent for path in tmp_path.glob("*/*/journal.jsonl") if not path.parent.is_symlink()}
 
     done = audit(tiny.name, tmp_path, *hasty)
-    assert f"reclaim: the run {died.name} died and may have left up what it had started: {tiny.name}" in done.stdout
+    assert (
+        f"reclaim: the run {died.name} died and may have left guests running that it had started: {tiny.name}"
+        in done.stdout
+    )
     assert tiny.domain.isActive()  # an audit changes nothing
 
     if finisher == "run":

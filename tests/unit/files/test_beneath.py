@@ -336,7 +336,7 @@ def test_a_folder_that_cannot_be_listed_costs_what_is_in_it(tmp_path: Path, monk
     assert one.path is not None
     Path(one.path).unlink()
     (one,) = find(owner, [BackupNotes(path=scene.declared)], owner.guests).backups
-    assert one.absent.endswith(f"{broken}: Input/output error: what is in there was not looked at")
+    assert one.absent.endswith(f"{broken}: Input/output error: reclaim could not read it, so its files are not judged")
 
 
 @pytest.mark.slow
@@ -428,7 +428,7 @@ def test_a_journal_of_an_earlier_version_names_no_folder(tmp_path: Path) -> None
     change = from_json(written)
     change.apply(hypervisor(tmp_path))
     assert path.stat().st_blocks * 512 < MIB
-    assert "what was punched stays punched" in change.undo(hypervisor(tmp_path), {})
+    assert "the holes stay" in change.undo(hypervisor(tmp_path), {})
 
 
 def test_undo_removes_nothing_where_another_file_lies_there_by_now(tmp_path: Path) -> None:

@@ -301,7 +301,7 @@ def test_a_trim_by_ssh_is_counted(tmp_path: Path, door: Door) -> None:
     guest = with_ssh(tmp_path, Inside(problem=ABSENT))
     [change] = requirement("trim-backlog").fixer(subject(guest, "vda").disk)
     note = change.apply(guest)["note"]
-    assert note.endswith("; the guest says it trimmed 1610616832 bytes; not /old: not supported")
+    assert note.endswith("; the guest reports a trim of 1610616832 bytes; not /old: not supported")
 
 
 @pytest.mark.parametrize(

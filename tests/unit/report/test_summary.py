@@ -61,8 +61,8 @@ def test_the_sentence_has_all_that_counts() -> None:
     ]
     held = storage("c", allocated_before=9 * GIB, allocated_after=8 * GIB, used=GIB)
     assert sentence(rows, [held]) == (
-        "2 of 6 guests return freed space; 1.0 GiB came home in this run; 7.0 GiB can be had back; "
-        "2 guests wait for a power cycle; 1 could not be judged to the end; 1 guest is waived in part."
+        "2 of 6 guests return freed space; this run freed 1.0 GiB on the host; 7.0 GiB can be freed now; "
+        "2 guests wait for a power cycle; 1 guest was only partly checked; 1 guest is waived in part."
     )
 
 
@@ -73,7 +73,7 @@ def test_copies_do_not_say_how_their_guest_stands() -> None:
     assert sentence([*rows, job], []).endswith("; 2 findings on backups.")
     # unless nothing else was asked
     copies = [one for one in rows if one["requirement"] == "sparse-backup"]
-    assert sentence(copies, []).startswith("0 of 2 guests meet what was judged (not everything was)")
+    assert sentence(copies, []).startswith("0 of 2 guests pass the checks that ran (not all checks ran)")
 
 
 def test_an_image_with_snapshots_waits_for_no_power_cycle() -> None:
@@ -83,7 +83,7 @@ def test_an_image_with_snapshots_waits_for_no_power_cycle() -> None:
 
 def test_all_is_well() -> None:
     well = storage("a", allocated_before=GIB, allocated_after=GIB, used=GIB)
-    assert sentence(whole("a"), [well]) == "1 of 1 guests return freed space."
+    assert sentence(whole("a"), [well]) == "1 of 1 guest returns freed space."
 
 
 def test_who_asked_for_a_part_is_told_no_more() -> None:
@@ -91,7 +91,7 @@ def test_who_asked_for_a_part_is_told_no_more() -> None:
 
 
 def test_bytes_that_nobody_counted_are_not_called_none() -> None:
-    assert "nobody could count" in sentence(whole("a"), [storage("a", used=None)])
+    assert "the space that can be freed is unknown" in sentence(whole("a"), [storage("a", used=None)])
 
 
 def test_without_guests() -> None:
@@ -184,7 +184,7 @@ def test_after_a_fix_comes_the_power_cycle_then_the_way_back() -> None:
 def test_what_waits_for_another_row_is_told_once() -> None:
     rows = [
         row("guest-access", "noncompliant", "a", reason="no agent; withheld: install it"),
-        row("disk-bus", "noncompliant", "a", "sda", reason="bus; withheld: waits for guest-access (noncompliant)"),
+        row("disk-bus", "noncompliant", "a", "sda", reason="bus; withheld: depends on guest-access (noncompliant)"),
     ]
     found = records.record(rows, mode="fix")
     (task,) = commands.tasks(found)

@@ -271,11 +271,11 @@ def test_queues_mapped_onto_iothreads_are_withheld(tmp_path: Path) -> None:
     ("length", "kept", "said"),
     [
         pytest.param(20, 20, "", id="as-virtio-blk-shows-it"),
-        pytest.param(21, 21, f"; the guest is shown the serial '{'x' * 21}', on virtio it was '{'x' * 20}'", id="more"),
+        pytest.param(21, 21, f"; the guest sees the serial '{'x' * 21}', on virtio it was '{'x' * 20}'", id="more"),
         pytest.param(
             37,
             36,
-            f"; the guest is shown the serial '{'x' * 36}', on virtio it was '{'x' * 20}' "
+            f"; the guest sees the serial '{'x' * 36}', on virtio it was '{'x' * 20}' "
             "(cut to the 36 characters that a SCSI disk can have)",
             id="more-than-scsi-takes",
         ),

@@ -65,7 +65,7 @@ class Units(BaseBackend):  # type: ignore[misc]
         else:
             assert script == domfstrim._REMOVE
             if self.units.get(f"{name}.timer", timer) != timer:
-                return 1, "", "somebody has changed it since\n"
+                return 1, "", "it has been changed since\n"
             for one in (f"{name}.service", f"{name}.timer"):
                 self.units.pop(one, None)
                 self.enabled.discard(one)
@@ -145,7 +145,7 @@ def test_undo_leaves_a_timer_that_somebody_changed(guest: InhabitedGuest, host: 
     change = TrimTimer("one", guest.uuid, "qemu:///system", "/usr/bin/virsh")
     outcome = change.apply(guest)
     host.units[f"{change.unit}.timer"] += "# every day\n"
-    with pytest.raises(ChangeFailed, match="somebody has changed it since"):
+    with pytest.raises(ChangeFailed, match="it has been changed since"):
         change.undo(guest, outcome)
 
 

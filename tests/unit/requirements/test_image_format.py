@@ -132,7 +132,7 @@ def test_an_image_that_is_in_use_is_left(tmp_path: Path) -> None:
         holder.communicate("quit\n")
     assert result.verdict is Verdict.NONCOMPLIANT
     assert [change.applied for change in result.changes] == [False]
-    assert "not mended" in result.reason
+    assert "not fixed" in result.reason
     assert "lock" in result.reason
     assert _version(overlay) == 2
 
@@ -189,7 +189,7 @@ def test_a_guest_whose_image_cannot_be_amended_is_up_again(tmp_path: Path) -> No
     guest.answers |= {"guest-ping": dict, "guest-shutdown": shut_down}
     result = _run(guest, tmp_path, restart=True)
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert "qemu-img amend" in result.reason.partition("not mended")[2]
+    assert "qemu-img amend" in result.reason.partition("not fixed")[2]
     assert "it was back after" in result.reason
     assert guest.domain.isActive()
 

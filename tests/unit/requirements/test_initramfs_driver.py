@@ -107,7 +107,7 @@ def test_a_failed_rebuild_leaves_the_list_as_it_was(tmp_path: Path, before: str 
     guest = inhabited(tmp_path, inside)
     result = engine(guest.hypervisor, tmp_path).run(requirement("initramfs-driver"), subject(guest))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert f"not mended: one: {REBUILD} ended with status 1" in result.reason
+    assert f"not fixed: one: {REBUILD} ended with status 1" in result.reason
     assert [change.applied for change in result.changes] == [False]
     assert inside.files == files
 

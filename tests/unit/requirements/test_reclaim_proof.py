@@ -175,7 +175,7 @@ def test_nothing_mends_a_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     guest = guest_on(tmp_path, path, driver="")
     result = judged(guest, tmp_path, "fix")
     assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
-    assert "withheld: waits for disk-discard (noncompliant: driver discard is absent" in result.reason
+    assert "withheld: depends on disk-discard (noncompliant: driver discard is absent" in result.reason
     forced = engine(guest.hypervisor, tmp_path, force=True).run(requirement("reclaim-proof"), subject(guest))
     assert "withheld: mend the layer that is named" in forced.reason
     assert len(made.planted) == 1
@@ -274,7 +274,7 @@ def test_what_an_internal_snapshot_keeps_is_told_although_the_canary_came_back(
     world(monkeypatch, path)
     (one,) = prove(guest_on(tmp_path, path))
     assert one.holds
-    assert "1 internal snapshot (monday): what they hold stays" in one.told
+    assert "1 internal snapshot (monday): a trim in the guest does not free" in one.told
 
 
 @pytest.mark.slow

@@ -1132,7 +1132,7 @@ def test_the_journal_has_it_and_undo_is_honest(tmp_path: Path) -> None:
     held, content = allocated(path), checksum(path)
     said: list[str] = []
     assert undo.undo(one.journal.path.parent, said.append)
-    assert said == [f"test-driver: sparse-backup: {path}: what was punched stays punched: its content is the same"]
+    assert said == [f"test-driver: sparse-backup: {path}: the holes stay: its content is the same"]
     assert (allocated(path), checksum(path)) == (held, content)
 
 

@@ -72,7 +72,7 @@ def test_a_backlog_is_trimmed_and_the_host_holds_less(tmp_path: Path) -> None:
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
     assert result.verdict is Verdict.FIXED, result.reason
     assert result.reason.startswith("was: 179.0 MiB can come back")
-    assert "180.0 MiB came back of 179.0 MiB that were counted to" in result.reason
+    assert "180.0 MiB came back of 179.0 MiB that were expected" in result.reason
     assert "the guest says it trimmed 104857600 bytes" in result.reason
     assert held - guest.hypervisor.allocated(str(tmp_path / "disk.img")) >= 170 * MIB
     again = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
@@ -102,7 +102,7 @@ def test_a_trim_that_failed_is_told(tmp_path: Path, answer: Any, words: str) -> 
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
     assert result.verdict is Verdict.NONCOMPLIANT
     assert [change.applied for change in result.changes] == [False]
-    assert words in result.reason.partition("; not mended: one: ")[2]
+    assert words in result.reason.partition("; not fixed: one: ")[2]
 
 
 def test_where_the_agent_does_not_trim_fstrim_does(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_an_fstrim_that_fails_is_told(tmp_path: Path) -> None:
     guest.within.commands["LC_ALL=C fstrim -av"] = lambda _inside: (32, b"", b"fstrim: /: FITRIM ioctl failed: no\n")
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert "not mended: one: nothing could be trimmed: /: FITRIM ioctl failed: no" in result.reason
+    assert "not fixed: one: nothing could be trimmed: /: FITRIM ioctl failed: no" in result.reason
 
 
 @pytest.mark.parametrize(
