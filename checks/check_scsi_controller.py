@@ -35,5 +35,7 @@ def check_scsi_controller(guest: Guest) -> str:
             )
     assert not wrong, "; ".join(wrong)
     waiting = [disk.target for disk in judged if disk.bus != "scsi"]
-    assert models or not waiting, f"there is none for {', '.join(waiting)}"
+    assert models or not waiting, (
+        f"there is no virtio-scsi controller for {', '.join(waiting)}"
+    )
     return f"model {', '.join(sorted(models))}"

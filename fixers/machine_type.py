@@ -31,7 +31,7 @@ def raise_machine_type(guest: Guest) -> list[Change]:
         if (last := machine_type.successor(known, current)) is not None:
             raise Withheld(
                 f"the newer types of its family that this QEMU offers are deprecated, up to {last}, which a later "
-                "QEMU drops; take it by hand (virsh edit), or build the guest anew on another family"
+                "QEMU drops; take it by hand (virsh edit), or rebuild the guest on another family"
             )
         kind = f"{known.family}{known.variant and f' ({known.variant})'}"
         raise Withheld(f"this QEMU offers no newer type of the family {kind}")

@@ -187,7 +187,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(printable(str(exc))) from exc
     except libvirt.libvirtError as exc:
         raise pytest.UsageError(
-            f"libvirt does not answer any more: {printable(libvirt_words(exc))}"
+            f"libvirt no longer answers: {printable(libvirt_words(exc))}"
         ) from exc
     except KeyboardInterrupt as exc:
         raise pytest.exit.Exception(
@@ -274,7 +274,7 @@ def _options(config: pytest.Config) -> Options:
     metrics = _file_of_metrics(config)
     if getattr(option, "numprocesses", None):
         raise pytest.UsageError(
-            "-n: reclaim looks into all guests at once by itself, and mends one at a time; run without -n"
+            "-n: reclaim looks into all guests at once by itself, and fixes one at a time; run without -n"
         )
     guests = _listed(option.guests)
     if option.guests is not None and not guests:

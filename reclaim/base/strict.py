@@ -21,7 +21,7 @@ _MADE_OF: dict[Any, Any] = {dict: dict, list: (list, tuple), tuple: (list, tuple
 def build(wanted: type[T], values: Any) -> T:
     """Build the dataclass *wanted* from *values*. Raises ValueError naming the first that is wrong or unknown."""
     if not isinstance(values, dict):
-        wrong = f"{type(values).__name__} where an object is expected"
+        wrong = f"{type(values).__name__} instead of an object"
         raise ValueError(f"{wanted.__name__}: {wrong}")  # noqa: TRY004 (a journal is wrong, no call)
     fields = {field.name: field for field in dataclasses.fields(wanted)}  # type: ignore[arg-type]
     for name in values:
@@ -60,7 +60,7 @@ def _made(hint: Any, value: Any, where: str) -> Any:
         return _made_container(kind, inner, value, where)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value)
-    raise ValueError(f"{where}: {type(value).__name__} is not what it holds")
+    raise ValueError(f"{where}: {type(value).__name__} is not the type of this value")
 
 
 def _made_container(kind: Any, hints: tuple[Any, ...], values: Any, where: str) -> Any:

@@ -237,7 +237,7 @@ class PowerCycle:
             except _NotBack as exc:
                 if not left or not exc.hopeless:
                     return f" and started, but {exc}{again.tail}"
-                guest.hypervisor.progress(f"{guest.name}: {exc}; starting it once more")
+                guest.hypervisor.progress(f"{guest.name}: {exc}; starting it again")
                 _destroy(guest)
         return f", and runs again{tail}"
 
@@ -563,7 +563,7 @@ def _look(guest: Guest, before: Wellbeing) -> tuple[Wellbeing | None, list[str]]
             return None, [f"reclaim can no longer look inside: {exc}"]
     now = observe(guest)
     if now is None:
-        return None, ["its agent does not answer any more"]
+        return None, ["its agent no longer answers"]
     return now, before.missing(now)
 
 

@@ -230,7 +230,7 @@ def _why_not_managed(guest: Guest) -> str | None:
     if system is None:
         return None
     return (
-        f"{system} manages it (metadata) and writes its definition anew: change it there; "
+        f"{system} manages it (metadata) and writes its definition again: change it there; "
         f"if it no longer manages the guest, remove {system}'s element from <metadata>"
     )
 
@@ -242,9 +242,9 @@ def _why_not_confined(guest: Guest) -> str | None:
     way = (
         f"ssh does not get in: {guest.ssh_problem}"
         if guest.ssh_problem
-        else f"name ssh for it in the inventory ([{table_of(guest.name)}.ssh]), or mend it by hand"
+        else f"name ssh for it in the inventory ([{table_of(guest.name)}.ssh]), or make the change by hand"
     )
-    return f"SELinux confines what its agent runs ({guest.facts.confined}), which may not write there; {way}"
+    return f"SELinux confines the commands of its agent ({guest.facts.confined}), which must not write there; {way}"
 
 
 def _why_not_running(guest: Guest) -> str | None:
@@ -418,10 +418,10 @@ def _lost_by_power_cycle(guest: Guest) -> str | None:
         return f"disk {names} is attached but not defined, a power cycle would lose it: define it or detach it first"
     for disk, other in matched:
         if disk.device in ("disk", "lun") and disk.identity != other.identity:
-            return f"disk {disk.target} runs on {disk.place}, a start would use {other.place}: mend that first"
+            return f"disk {disk.target} runs on {disk.place}, a start would use {other.place}: fix that first"
     for disk in live.disks:
         if disk.transient:
-            return f"disk {disk.target} is transient: what was written on it since the start would be lost"
+            return f"disk {disk.target} is transient: the data written to it since the start would be lost"
     gone = _plugged(live) - _plugged(guest.persistent)
     if gone:
         return f"{', '.join(sorted(gone))} is attached but not defined, a power cycle would lose it"

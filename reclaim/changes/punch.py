@@ -88,7 +88,7 @@ class HolePunch(_Copy):
     @property
     def diff(self) -> str:
         come = size(self.expected)
-        return f"punch holes where {printable(self.path)} holds zeros: {come} come back; its content stays the same"
+        return f"punch holes into the zeros of {printable(self.path)}: {come} come back; its content stays the same"
 
     def apply(self, hypervisor: Hypervisor) -> dict[str, str]:
         with _own(hypervisor, self) as copy:
@@ -220,7 +220,7 @@ class SparseRewrite(_Copy):
             else ""
         )
         if now == read:
-            return f"it was not written anew: it is as it was{removal}"
+            return f"it was not rewritten: it is as it was{removal}"
         if spare is not None:
             return f"it stays sparse: its content is the same{removal}"
         return "another file has its name now, the rewrite or a newer copy; reclaim left it as it is"

@@ -806,7 +806,7 @@ def _withhold(
     """Report in the row that its fix depends on the requirement *slug*, which has a row in this run if *is_listed*."""
     is_pending = judgement.verdict is Verdict.PENDING
     result.verdict = Verdict.PENDING if is_pending else Verdict.NONCOMPLIANT
-    aside = "" if is_listed else ", which this run does not judge for itself"
+    aside = "" if is_listed else ", which has no row in this run"
     result.reason += f"; withheld: depends on {slug} ({_shortly(judgement)}){aside}"
 
 

@@ -352,7 +352,7 @@ def _expect_obeyed(reports: Path) -> None:
     except Untrusted as exc:
         raise ReclaimError(
             f"--reports {reports}: {exc.path} {exc.wrong}, so undo would not trust the journal of this run: give "
-            f"--reports {SAFE}, or another folder in which nobody else can write (nothing was changed)"
+            f"--reports {SAFE}, or another folder to which only you can write (nothing was changed)"
         ) from exc
     except OSError as exc:
         raise ReclaimError(f"--reports {reports}: {exc.strerror}") from exc

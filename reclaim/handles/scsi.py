@@ -320,7 +320,7 @@ def _refuse(disk: Element) -> None:
         )
     if disk.find("driver/iothreads") is not None:
         raise Withheld(
-            "its queues are mapped onto several IOThreads (driver iothreads), which a SCSI disk has not"
+            "its queues are mapped onto several IOThreads (driver iothreads), which a SCSI disk does not have"
         )
 
 

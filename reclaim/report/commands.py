@@ -117,7 +117,7 @@ def next_command(record: Record, folder: Path) -> str | None:
         if Verdict.PENDING in verdicts and "--restart" not in record.run.arguments:
             return rerun(record, "--fix", "--restart")
         if _has_changed(record):
-            return f"{undo(folder)}    (takes back what this run changed)"
+            return f"{undo(folder)}    (takes back the changes of this run)"
         return None
     if verdicts.isdisjoint({Verdict.NONCOMPLIANT, Verdict.PENDING}):
         return None

@@ -107,8 +107,10 @@ def _notices(run: Run) -> Iterator[str]:
     for part, died in run.elsewhere:
         yield (
             f"the run {died.path.parent.name} died on {printable(died.uri)}, another address of guests of "
-            f"{printable(part.hypervisor.uri)}; take back what it changed: {undo(died.path.parent)}"
+            f"{printable(part.hypervisor.uri)}; take back its changes: {undo(died.path.parent)}"
         )
+    if run.options.definitions_only and run.options.mode != "audit":
+        yield "--definitions-only: fixes may depend on requirements inside a guest, which have no rows in this run"
     for option, notice in _OPTIONS.items():
         if getattr(run.options, option):
             yield notice

@@ -126,7 +126,7 @@ def inspect(disk: Disk) -> Inspected:
     image = host_image.look(hypervisor, path_of(disk))
     if image.mapper == "LVM" and not image.targets:
         raise NotAssessable(
-            f"{image.path}: a logical volume, and dmsetup does not say which kind (is it run as root?)"
+            f"{image.path}: a logical volume, and dmsetup does not report its kind (is reclaim run as root?)"
         )
     kind = view.driver.get("type", "raw")
     # the definition decides the format: into a raw disk the guest may write any header
@@ -228,9 +228,9 @@ def _of_qcow2(image: HostImage, head: Qcow2) -> Iterator[Obstacle]:
         path = shlex.quote(image.path)
         over = f"-B {shlex.quote(head.backing)} -F FORMAT " if head.backing else ""
         yield Obstacle(
-            f"the file holds {size(held)} for a disk of {size(head.virtual)}: clusters that nothing uses any more",
+            f"the file holds {size(held)} for a disk of {size(head.virtual)}: clusters that are no longer in use",
             # a cluster freed while discards were off is no leak: it is free, and held all the same
-            f"while the guest is off: qemu-img check -r leaks -f qcow2 {path}; where that finds none, a copy is "
+            f"while the guest is off: qemu-img check -r leaks -f qcow2 {path}; if that finds none, a copy is "
             f"without them: qemu-img convert -f qcow2 -O qcow2 {over}{path} {path}.new",
         )
 
@@ -272,7 +272,7 @@ def _of_holes(image: HostImage, punch: Punch) -> Iterator[Obstacle]:
     elif not punch.frees:
         yield Obstacle(
             f"{filesystem} takes holes and keeps the blocks",
-            "move the image to one that frees them, or see what keeps them there (a snapshot of it?)",
+            "move the image to one that frees them, or find the cause that keeps them (a snapshot of it?)",
         )
 
 
@@ -301,7 +301,7 @@ def thick_words(image: HostImage) -> str:
         if image.discard_max
         else "end there"
     )
-    return f"a thick logical volume keeps its size, whatever is discarded: discards {below}"
+    return f"a thick logical volume keeps its size, even after discards: they {below}"
 
 
 def notes(inspected: Inspected, granularity: int | None = None) -> list[str]:
@@ -349,7 +349,7 @@ def _notes_of_qcow2(
     if not head.snapshots and image.length > longest:
         yield (
             f"the file is {size(image.length)} long for a disk of {size(head.virtual)}: fragmented (QEMU issue "
-            "1621); discard_no_unref='on' on its driver stops that (libvirt 9.5, QEMU 8.1), qemu-img convert mends"
+            "1621); discard_no_unref='on' on its driver stops that (libvirt 9.5, QEMU 8.1), qemu-img convert removes it"
         )
 
 

@@ -58,6 +58,18 @@ def test_without_force_nobody_is_told_that_it_is_off_alone(tmp_path: Path) -> No
     assert "it is off" not in reason
 
 
+def test_a_fix_names_what_it_depends_on_and_that_this_run_has_no_row_of_it(tmp_path: Path) -> None:
+    depends = "depends on fstab-uuid (not-assessable: libvirt's test driver: there is nothing inside its guests)"
+    done = audit(tmp_path / "a", "--definitions-only", "--fix", uri=_fleet(tmp_path))
+    reason = _rows(done.document, "debian")["disk-bus", "vda"]["reason"]
+    assert reason.endswith(f"; withheld: {depends}, which has no row in this run")
+    assert done.stdout.count("reclaim: --definitions-only: fixes may depend on") == 1
+    done = audit(tmp_path / "b", "--fix", uri=_fleet(tmp_path))
+    reason = _rows(done.document, "debian")["disk-bus", "vda"]["reason"]
+    assert reason.endswith(f"; withheld: {depends}")
+    assert "fixes may depend on" not in audit(tmp_path / "c", "--definitions-only", uri=_fleet(tmp_path)).stdout
+
+
 def test_a_forced_plan_goes_on_with_force(tmp_path: Path) -> None:
     done = audit(tmp_path / "a", "--definitions-only", "--plan", "--force", uri=_fleet(tmp_path))
     [line] = [line for line in done.lines if line.startswith("next:")]

@@ -278,7 +278,7 @@ EVIL: dict[str, tuple[str, dict[str, Any], str]] = {
     "no-kind": (UUID, {}, "unknown to this version"),
     "an-unknown-key": (UUID, {"kind": "trim", "guest": "o", "promised": "", "run": "id"}, "'run' is unknown"),
     "a-key-missing": (UUID, {"kind": "command", "guest": "o"}, "command is missing"),
-    "a-number-for-a-text": (UUID, {"kind": "trim", "guest": 5}, "guest: int is not what it holds"),
+    "a-number-for-a-text": (UUID, {"kind": "trim", "guest": 5}, "guest: int is not the type of this value"),
     "a-truth-for-a-number": (
         "",
         {"kind": "hole-punch", "path": "/x", "device": True, "inode": 1, "size": 1, "mtime_ns": 1, "expected": 1},

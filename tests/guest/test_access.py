@@ -95,7 +95,9 @@ def test_a_guest_that_is_off_and_has_no_agent_is_mended_by_ssh(ssh_guest: LabGue
     found = rows(tmp_path)
     assert {row["verdict"] for row in found.values()} == {"fixed", "compliant"}
     access = found["guest-access"]["evidence"]
-    assert access.startswith("ssh to admin@127.0.0.1 (inventory) with sudo runs commands for us: Debian GNU/Linux 12")
+    assert access.startswith(
+        "ssh to admin@127.0.0.1 (inventory) with sudo runs commands for reclaim: Debian GNU/Linux 12"
+    )
     assert access.endswith("it was off: it was started (--boot-stopped) and it was shut down again")
     for slug in ("fstab-uuid", "boot-names", "disk-bus", "live-definition", "fstrim-timer"):
         assert found[slug]["verdict"] == "fixed"

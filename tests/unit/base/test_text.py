@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reclaim.base.text import LIMIT, printable, size
+from reclaim.base.text import LIMIT, counted, printable, size
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,17 @@ def test_long_text_is_cut(character: str) -> None:
 )
 def test_size(count: float, words: str) -> None:
     assert size(count) == words
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "shown"),
+    [
+        (0, ("disk",), "0 disks"),
+        (1, ("disk",), "1 disk"),
+        (2, ("disk",), "2 disks"),
+        (1, ("entry", "entries"), "1 entry"),
+        (3, ("entry", "entries"), "3 entries"),
+    ],
+)
+def test_a_noun_agrees_with_its_number(number: int, words: tuple[str, ...], shown: str) -> None:
+    assert counted(number, *words) == shown

@@ -563,7 +563,7 @@ def test_a_volume_of_which_dmsetup_says_nothing_is_not_called_thick(tmp_path: Pa
     (tmp_path / "bin" / "table-vg-lv").unlink()
     result = _on(tmp_path, volume)
     assert result.verdict is Verdict.NOT_ASSESSABLE
-    assert "a logical volume, and dmsetup does not say which kind" in result.reason
+    assert "a logical volume, and dmsetup does not report its kind" in result.reason
 
 
 @pytest.mark.parametrize(

@@ -370,7 +370,7 @@ def test_the_command_leaves_a_whole_image_and_nothing_else(tmp_path: Path, statu
             "kernel 6.9.1-arch1-1\nunified /efi/EFI/Linux/arch.efi\nstamp 1:9000000:1\n",
             ("mkinitcpio",),
             400_000,
-            "build /efi/EFI/Linux/arch.efi anew",
+            "build /efi/EFI/Linux/arch.efi again",
             id="unified",
         ),
         pytest.param(

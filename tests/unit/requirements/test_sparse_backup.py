@@ -358,7 +358,7 @@ def test_without_room_for_a_rewrite_zeros_that_snapshots_share_are_left(
     owner = hypervisor(tmp_path)
     result = engine(owner, tmp_path).run(requirement("sparse-backup"), subject(owner, path))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert "share them: only a rewrite parts these, and a rewrite needs" in result.reason
+    assert "share them: only a rewrite separates these, and a rewrite needs" in result.reason
     assert result.changes == []
     assert allocated(path) == held
 
@@ -592,7 +592,7 @@ def test_who_opens_the_copy_meanwhile_gets_it_and_nothing_is_lost(tmp_path: Path
                 while fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_WRLCK and time.monotonic() < deadline:
                     time.sleep(0.01)
 
-        with pytest.raises(ChangeFailed, match="something else wants to open it"):
+        with pytest.raises(ChangeFailed, match="another process wants to open it"):
             holes.punch_out(descriptor, still_ours, meter)
     output, _ = reader[0].communicate(timeout=60)
     assert output.decode().split()[0] == content == checksum(path)
@@ -623,7 +623,7 @@ def test_who_opens_the_copy_does_not_wait_for_the_end_of_its_data(
         return int(real(*arguments))
 
     monkeypatch.setattr(os, step, act)
-    with pytest.raises(ChangeFailed, match="something else wants to open it"):
+    with pytest.raises(ChangeFailed, match="another process wants to open it"):
         wanted.apply(owner)
     assert len(steps) == 1
     assert checksum(path) == content
@@ -1091,7 +1091,7 @@ def test_copies_of_another_machine_are_told_to_be_looked_at_there(tmp_path: Path
     found = find(owner, [BackupNotes(path=copies(tmp_path, "web.qcow2"))], owner.guests)
     (one,) = found.backups
     reason = judge(requirement("sparse-backup"), Subject(owner, one.guest, one.disk, one)).reason
-    assert reason == "copies are looked at on the machine they are on: run reclaim on test-driver"
+    assert reason == "reclaim judges copies only on the machine that holds them: run reclaim on test-driver"
     assert found.strangers == []
 
 

@@ -73,7 +73,7 @@ def test_a_backlog_is_trimmed_and_the_host_holds_less(tmp_path: Path) -> None:
     assert result.verdict is Verdict.FIXED, result.reason
     assert result.reason.startswith("was: 179.0 MiB can come back")
     assert "180.0 MiB came back of 179.0 MiB that were expected" in result.reason
-    assert "the guest says it trimmed 104857600 bytes" in result.reason
+    assert "the guest reports a trim of 104857600 bytes" in result.reason
     assert held - guest.hypervisor.allocated(str(tmp_path / "disk.img")) >= 170 * MIB
     again = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
     assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
@@ -121,7 +121,7 @@ def test_where_the_agent_does_not_trim_fstrim_does(tmp_path: Path) -> None:
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
     assert result.verdict is Verdict.FIXED, result.reason
     assert guest.within.ran == ["LC_ALL=C fstrim -av"]
-    assert "the guest says it trimmed 1073743872 bytes; not /srv: FITRIM ioctl failed" in result.reason
+    assert "the guest reports a trim of 1073743872 bytes; not /srv: FITRIM ioctl failed" in result.reason
 
 
 def test_an_fstrim_that_fails_is_told(tmp_path: Path) -> None:
@@ -202,11 +202,11 @@ def _fsinfo(used: Any) -> list[dict[str, Any]]:
     ("used", "more", "verdict", "words"),
     [
         pytest.param(190 * MIB, [], Verdict.COMPLIANT, "", id="no-backlog"),
-        pytest.param(20 * MIB, [], Verdict.NOT_ASSESSABLE, "what swap needs cannot be told", id="perhaps-one"),
-        pytest.param("20", [], Verdict.NOT_ASSESSABLE, "does not say what its filesystems use", id="gibberish"),
-        pytest.param(-1, [], Verdict.NOT_ASSESSABLE, "does not say what its filesystems use", id="negative"),
-        pytest.param(10**15, [], Verdict.NOT_ASSESSABLE, "does not say", id="more-than-there-is"),
-        pytest.param(190 * MIB, [disk_xml("vdb")], Verdict.NOT_ASSESSABLE, "which filesystem lies on", id="two-disks"),
+        pytest.param(20 * MIB, [], Verdict.NOT_ASSESSABLE, "the need of swap is unknown", id="perhaps-one"),
+        pytest.param("20", [], Verdict.NOT_ASSESSABLE, "does not report the usage of its filesystems", id="gibberish"),
+        pytest.param(-1, [], Verdict.NOT_ASSESSABLE, "does not report the usage of its filesystems", id="negative"),
+        pytest.param(10**15, [], Verdict.NOT_ASSESSABLE, "does not report", id="more-than-there-is"),
+        pytest.param(190 * MIB, [disk_xml("vdb")], Verdict.NOT_ASSESSABLE, "cannot find the disks of", id="two-disks"),
     ],
 )
 def test_an_agent_that_runs_no_commands_can_tell_that_there_is_none(

@@ -284,7 +284,7 @@ def test_a_raw_image_is_compared_as_raw_whatever_its_guest_wrote(tmp_path: Path)
         stream.write(b"other")
     assert not verify(str(path), owner, None, lambda _text: None)
     assert not verify(str(path), owner, str(live), lambda _text: None)
-    with pytest.raises(ReclaimError, match="neither a definition nor its name says"):
+    with pytest.raises(ReclaimError, match="neither a definition nor its name marks"):
         verify(str(path), None, str(live), lambda _text: None)
 
 
@@ -300,7 +300,7 @@ def test_a_header_that_changes_once_it_was_read_is_not_handed_on(
     monkeypatch.setattr(local_image, "qemu_img", lambda *arguments, **_more: asked.append(arguments))
     with local_image.opened_image(str(path)) as (descriptor, found):
         with path.open("r+b") as stream:
-            with pytest.raises(ProbeError, match=r"it is open in|something has it open"):
+            with pytest.raises(ProbeError, match=r"it is open in|a process has it open"):
                 local_image.mapped(descriptor, found, str(path))
             stream.seek(72)
             stream.write(struct.pack(">Q", 4))
@@ -322,7 +322,7 @@ def test_who_wants_to_write_to_a_copy_stops_qemu_img(tmp_path: Path) -> None:
 
         patch = pytest.MonkeyPatch()
         patch.setattr(local_image, "qemu_img", somebody_opens)
-        with pytest.raises(ProbeError, match="something wants to write to it"):
+        with pytest.raises(ProbeError, match="another process wants to write to it"):
             local_image.mapped(descriptor, found, str(path))
         patch.undo()
         assert local_image.mapped(descriptor, found, str(path)) == 0
@@ -358,7 +358,7 @@ def test_odd_numbers_of_stat_are_told_in_one_line(tmp_path: Path, field: int, od
     try:
         looked_at(tmp_path, "|".join(fields))
     except ProbeError as exc:
-        assert str(exc) == "/x: what stat says cannot be parsed"  # noqa: PT017
+        assert str(exc) == "/x: the output of stat cannot be parsed"  # noqa: PT017
     else:
         assert odd in ("1a00", "ffffffffffff", "1e3")
         assert field >= 4
