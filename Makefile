@@ -5,9 +5,10 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
 FUZZ_SECONDS ?= 120
+SUITE ?= trixie
 QUICK := not slow and not sshd and not guest and not browser and not node and not long
 
-.PHONY: audit test quick guests matrix corpus kills fuzz soak faults-table lint coverage demo truth bench backup-table lab-clean help
+.PHONY: audit test quick guests matrix corpus kills fuzz soak faults-table lint coverage demo truth bench backup-table hosts lab-clean help
 
 help:
 	@echo "make audit      audit this machine's guests, or sample definitions if no libvirt answers"
@@ -26,6 +27,7 @@ help:
 	@echo "make soak       hundreds of runs of --fix and undo, also on a real guest: memory, descriptors, threads and files do not grow"
 	@echo "make faults-table  run the tests of faults, and write their counts into docs/faults.md"
 	@echo "make lint       ruff, its formatter, mypy, and the rules of imports between packages"
+	@echo "make hosts      make audit, and the tests, on a fresh machine with Debian SUITE (trixie, sid); ARGS='--set full': a real guest there too"
 	@echo "make lab-clean  remove the throwaway guests and their files"
 
 audit:
@@ -98,6 +100,10 @@ bench:
 backup-table:
 	@scripts/setup.sh test
 	@$(PY) -m bench.backups --write docs/backups.md $(ARGS)
+
+hosts:
+	@scripts/setup.sh test
+	@$(PY) -m lab.fresh --suite $(SUITE) $(ARGS)
 
 lab-clean:
 	@scripts/setup.sh test

@@ -1,6 +1,7 @@
 from fixers.machine_type import raise_machine_type
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.definition import machine_type
+from reclaim.definition.machine_type import MachineType, OfferedMachine
 from reclaim.handles.guest import Guest
 from reclaim.requirement import requirement
 
@@ -11,16 +12,21 @@ from reclaim.requirement import requirement
     stage="definition",
     fixer=raise_machine_type,
     after=("fstab-uuid", "boot-names", "initramfs-driver"),
+    revives=True,
     reference="https://chrisirwin.ca/posts/discard-with-kvm/",
 )
 def check_machine_type(guest: Guest) -> str:
-    """Older machine types hide the discards that QEMU could pass on; one that QEMU has no more cannot start."""
+    """Older machine types hide the discards that QEMU could pass on. With one that QEMU lacks a guest cannot start."""
     name = guest.machine
     if name is None:
         raise NotApplicable("the definition names no machine type")
+    absent = guest.hypervisor.why_unstartable(guest.definition)
+    again = " again" if guest.is_running else ""
+    assert absent is None, f"{absent}: the guest cannot start{again}"
     known = machine_type.parse(name)
     if known is None:
-        raise NotAssessable(f"the machine type {name} cannot be ordered")
+        offered = guest.hypervisor.offered(guest.definition)
+        raise _without_order(name, offered)
     if known.is_alias:
         return f"{name} stands for the newest type of its family"
     if known.version is None:
@@ -29,7 +35,20 @@ def check_machine_type(guest: Guest) -> str:
         f" (as QEMU {machine_type.written(known.version)})" if known.vendor else ""
     )
     assert known.version >= machine_type.MINIMUM, f"{name}{behaves} is older than 2.1"
-    assert not machine_type.is_gone(
-        known, guest.hypervisor.offered(guest.definition)
-    ), f"this QEMU has no {name} any more"
-    return f"{name}{behaves}"
+    return f"{name}{behaves}{_deprecation(guest, known)}"
+
+
+def _without_order(
+    name: str, offered: list[OfferedMachine]
+) -> NotApplicable | NotAssessable:
+    if machine_type.has_no_version(name, offered):
+        return NotApplicable(f"the machine type {name} has no version")
+    return NotAssessable(f"the machine type {name} cannot be ordered")
+
+
+def _deprecation(guest: Guest, known: MachineType) -> str:
+    """Return the warning that a later QEMU has no such type, or ""."""
+    offered = guest.hypervisor.offered(guest.definition)
+    if OfferedMachine(known.name, deprecated=True) not in offered:
+        return ""
+    return f"{machine_type.DEPRECATED}{machine_type.end_of(known)}"

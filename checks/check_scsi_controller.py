@@ -34,8 +34,9 @@ def check_scsi_controller(guest: Guest) -> str:
                 f"controller {controller.index} is {controller.model or unnamed}"
             )
     assert not wrong, "; ".join(wrong)
-    waiting = [disk.target for disk in judged if disk.bus != "scsi"]
+    waiting = [disk for disk in judged if disk.bus != "scsi"]
+    names = ", ".join(disk.target for disk in waiting)
     assert models or not waiting, (
-        f"there is no virtio-scsi controller for {', '.join(waiting)}"
+        f"there is no virtio-scsi controller for {names}{scsi.by_rule(waiting)}"
     )
     return f"model {', '.join(sorted(models))}"

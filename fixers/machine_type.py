@@ -4,6 +4,7 @@ from reclaim.base.errors import Withheld
 from reclaim.changes.change import Change
 from reclaim.changes.definition_change import changed_definition
 from reclaim.definition import machine_type, qemuargs
+from reclaim.definition.machine_type import MachineType, OfferedMachine
 from reclaim.handles.guest import Guest
 
 
@@ -17,7 +18,7 @@ def raise_machine_type(guest: Guest) -> list[Change]:
         )
     known = machine_type.parse(guest.machine or "")
     if known is None:
-        raise Withheld("the machine type cannot be ordered")
+        raise Withheld("the machine type cannot be ordered: change it by hand")
     offered = guest.hypervisor.offered(definition)
     if not offered:
         raise Withheld(
@@ -27,16 +28,34 @@ def raise_machine_type(guest: Guest) -> list[Change]:
         known, offered, lowest=guest.policy.machine == "minimum"
     )
     if newer is None:
-        current = [replace(machine, deprecated=False) for machine in offered]
-        if (last := machine_type.successor(known, current)) is not None:
-            raise Withheld(
-                f"the newer types of its family that this QEMU offers are deprecated, up to {last}, which a later "
-                "QEMU drops; take it by hand (virsh edit), or rebuild the guest on another family"
-            )
-        kind = f"{known.family}{known.variant and f' ({known.variant})'}"
-        raise Withheld(f"this QEMU offers no newer type of the family {kind}")
+        raise _without_successor(known, offered)
     edit = definition.edit()
     element = edit.root.find("os/type")
     assert element is not None, "a definition with a machine type has os/type"
     element.set("machine", newer)
+    if guest.hypervisor.why_unstartable(definition):
+        edit.notes.append(
+            f"--undo cannot bring {known.name} back: libvirt refuses a type that this QEMU does not have"
+        )
     return [changed_definition(edit)]
+
+
+def _without_successor(known: MachineType, offered: list[OfferedMachine]) -> Withheld:
+    """Return the reason for which no type of *offered* takes the place of *known*."""
+    if machine_type.is_newer_than(known, offered):
+        release = machine_type.written(known.version or ())
+        qemu = f"a QEMU of {release} or newer"
+        if known.vendor:
+            qemu = f"{machine_type.VENDORS[known.vendor]}'s QEMU"
+        return Withheld(
+            "an older type is other hardware than the guest was set up on: "
+            f"run it on {qemu}, or change the type by hand"
+        )
+    current = [replace(machine, deprecated=False) for machine in offered]
+    if (last := machine_type.successor(known, current)) is not None:
+        return Withheld(
+            f"the newer types of its family that this QEMU offers are deprecated, up to {last}, which a later "
+            "QEMU drops; take it by hand (virsh edit), or rebuild the guest on another family"
+        )
+    kind = f"{known.family}{known.variant and f' ({known.variant})'}"
+    return Withheld(f"this QEMU offers no newer type of the family {kind}")

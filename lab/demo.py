@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import guest as lab
+from lab import machines
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "reclaim-lab-2013"
@@ -80,7 +81,8 @@ def main() -> int:
     """Walk the road; exit status 1 where a step does not end as it must."""
     reports = ROOT / "reports"
     say(
-        f"Making the guest {NAME}: pc-i440fx-1.6, a virtio disk, /dev/vda1 in fstab, no discard, no timer"
+        f"Making the guest {NAME}: {machines.here(machines.OLD)}, a virtio disk, "
+        "/dev/vda1 in fstab, no discard, no timer"
     )
     lab.destroy(NAME)
     made = lab.create(NAME)

@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from lab.accelerator import Accelerator
+from lab.machines import OLD
 
 AGENT = "org.qemu.guest_agent.0"
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -18,7 +19,7 @@ _TARGETS = {"virtio": "vda", "ide": "hda"}
 class Hardware:
     """What differs between one lab guest's hardware and another's: libvirt's own words and values."""
 
-    machine: str = "pc-i440fx-1.6"
+    machine: str = OLD
     bus: str = "virtio"
     discard: str | None = None
     memory_mib: int = 512

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import libvirt
 
-from lab import agent, domain, host, image, paths, recipes, ssh, tools
+from lab import agent, domain, host, image, machines, paths, recipes, ssh, tools
 from lab.agent import Output
 from lab.error import LabError
 
@@ -47,7 +47,7 @@ def create(
     name: str,
     recipe: str = "article",
     *,
-    machine: str = "pc-i440fx-1.6",
+    machine: str = machines.OLD,
     bus: str = "virtio",
     discard: str | None = None,
     memory_mib: int = 512,
@@ -80,13 +80,13 @@ def define(
     name: str,
     recipe: str = "article",
     *,
-    machine: str = "pc-i440fx-1.6",
+    machine: str = machines.OLD,
     bus: str = "virtio",
     discard: str | None = None,
     memory_mib: int = 512,
     vcpus: int = 2,
 ) -> LabGuest:
-    """Make a guest and return it, not started.
+    """Make a guest and return it, not started; on the next newer `machine` that boots if this QEMU lacks it.
 
     Raises LabError where the name is taken or not the lab's, or a tool fails.
     """
@@ -98,7 +98,9 @@ def define(
             f"there is a guest {name} already; remove it first: python3 -m lab down {name}"
         )
     _delete_files(name)
-    hardware = domain.Hardware(machine, bus, discard, memory_mib, vcpus, port)
+    hardware = domain.Hardware(
+        machines.here(machine), bus, discard, memory_mib, vcpus, port
+    )
     try:
         image.instantiate(recipe, guest.image)
         xml = domain.definition(

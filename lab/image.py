@@ -206,31 +206,33 @@ def install(
     env: Mapping[str, str] | None = None,
 ) -> None:
     """Install Debian with `packages` into the folder `root` and run mmdebstrap's `hooks` on it. Raises LabError."""
-    # mmdebstrap mounts /proc and /sys below `root`. In namespaces of its own, whatever ends it, or us, ends its
+    options = [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
+    options.append('--aptopt=APT::Install-Recommends "false"')
+    options += [f"--customize-hook={hook}" for hook in hooks]
+    bootstrap(SUITE, root, packages, options, env)
+
+
+def bootstrap(
+    suite: str,
+    target: Path,
+    packages: Sequence[str],
+    options: Sequence[str],
+    env: Mapping[str, str] | None = None,
+) -> None:
+    """Install Debian's `suite` with `packages` into the folder or archive `target`. Raises LabError."""
+    # mmdebstrap mounts /proc and /sys below the new root. In namespaces of its own, whatever ends it, or us, ends its
     # children and mounts too: removing the folder can then never reach into the machine's own /sys.
     argv = [
-        "setpriv",
-        "--pdeathsig",
-        "KILL",
-        "unshare",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-    ]
-    argv += [
-        "mmdebstrap",
-        "--quiet",
-        "--variant=minbase",
+        *("setpriv", "--pdeathsig", "KILL"),
+        *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
+        *("mmdebstrap", "--quiet", "--variant=minbase"),
         f"--include={','.join(packages)}",
+        *options,
     ]
-    argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
-    argv += [
-        '--aptopt=APT::Install-Recommends "false"',
-        *(f"--customize-hook={hook}" for hook in hooks),
-    ]
-    log.info("installing Debian %s with mmdebstrap", SUITE)
-    tools.call([*argv, SUITE, str(root), *debian_sources(SUITE)], seconds=1800, env=env)
+    log.info("installing Debian %s with mmdebstrap", suite)
+    tools.call(
+        [*argv, suite, str(target), *debian_sources(suite)], seconds=1800, env=env
+    )
 
 
 def only(folder: Path, pattern: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
+import stat
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,6 +51,9 @@ class Policy(_Table):
     #: how long a guest may take to shut down, and to answer after its start
     shutdown_seconds: Seconds = 180
     boot_seconds: Seconds = 300
+    #: how long one look inside a guest may take: 4 s under emulation, minutes if the host has many guests to emulate.
+    #: This and boot_seconds grow with the load of the hypervisor
+    look_seconds: Seconds = 300
     #: stop by force, in a power cycle, a guest that ignores that it is to shut down
     pull_plug: bool = False
     #: trim guests whose agent runs no commands from the hypervisor, by a weekly timer
@@ -69,7 +73,10 @@ def _a_word(text: str) -> str:
 def _a_file(path: Path) -> Path:
     try:
         path = path.expanduser()
-        is_there = path.is_file()
+        # not is_file(), which calls each trouble an absence from Python 3.14 on
+        is_there = stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_there = False
     except RuntimeError as exc:
         raise ValueError(f"{path}: there is no such home directory") from exc
     except OSError as exc:

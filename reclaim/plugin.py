@@ -504,11 +504,21 @@ def pytest_collection_modifyitems(
         subject = _subject(item)
         if subject is None:
             return len(guests), len(order)
+        requirement = _requirement(item)
         if subject.guest is None:
-            return len(guests), order[_requirement(item).slug]
-        return guests[subject.guest], order[_requirement(item).slug]
+            return len(guests), order[requirement.slug]
+        if requirement.revives and _cannot_start(subject.guest):
+            return guests[subject.guest], -1
+        return guests[subject.guest], order[requirement.slug]
 
     items.sort(key=place)
+
+
+def _cannot_start(guest: Guest) -> bool:
+    try:
+        return guest.cannot_start
+    except (libvirt.libvirtError, ReclaimError):
+        return False  # its rows report that it is gone, or that its definition cannot be read
 
 
 @pytest.hookimpl(tryfirst=True)

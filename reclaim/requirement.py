@@ -8,10 +8,9 @@ import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-if TYPE_CHECKING:
-    from reclaim.changes.change import Change
+from reclaim.changes.change import Change
 
 #: The part of a guest's mending that a requirement belongs to. A guest goes through these in order.
 Stage = Literal["access", "names", "definition", "power", "inside", "backup"]
@@ -47,6 +46,8 @@ class Requirement:
     option: str = ""
     #: the key of the inventory's policy without which it is not judged at all; "" if it always is
     policy: str = ""
+    #: its fix lets a guest start that cannot start as it is defined: there it comes first, and waits for nothing
+    revives: bool = False
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:
@@ -73,17 +74,27 @@ def requirement(
     reference: str = "",
     option: str = "",
     policy: str = "",
+    revives: bool = False,
 ) -> Callable[[C], C]:
     """Declare the decorated function as the check of the requirement *slug*.
 
     The check asserts and returns its evidence in words; *title* states the good state. With *option* it is
     judged only if that option (a field of `reclaim.engine.run.Options`) is given; with *policy* only if the inventory's
-    policy sets that key.
+    policy sets that key. With *revives* its fix comes first for a guest that cannot start as it is defined.
     """
 
     def declare(check: C) -> C:
         check.__requirement__ = Requirement(  # type: ignore[attr-defined]
-            slug, title, stage, check, fixer, tuple(after), reference, option, policy
+            slug,
+            title,
+            stage,
+            check,
+            fixer,
+            tuple(after),
+            reference,
+            option,
+            policy,
+            revives,
         )
         return check
 

@@ -11,7 +11,7 @@ base=(python3 python3-venv python3-libvirt)
 # lab/host.py names the tools that these bring
 guests=(
     qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu
-    mmdebstrap debian-archive-keyring e2fsprogs fdisk rsync btrfs-progs xfsprogs lvm2 ovmf
+    mmdebstrap debian-archive-keyring e2fsprogs fdisk rsync btrfs-progs xfsprogs lvm2 ovmf acl patch procps
 )
 # ssh into guests is tested on a real sshd; where a service manager runs, its package would open this machine to the network
 sshd=(openssh-client sudo fish tcsh)

@@ -47,7 +47,8 @@ def mounted(kind: str, folder: Path, mib: int = 400) -> Iterator[Path]:
     source = "tmpfs"
     if make:
         source = str(folder / f"{kind}.img")
-        os.truncate(os.open(source, os.O_CREAT | os.O_RDWR), mib * MIB)
+        with Path(source).open("xb") as image:
+            image.truncate(mib * MIB)
         subprocess.run([*make.split(), source], check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["mount", *([] if make else ["-t", "tmpfs"]), "-o", options, source, str(place)], check=True)
     try:

@@ -58,6 +58,9 @@ while IFS=: read -r name _ uid _; do
     install -d -o "$uid" -g "$uid" /run/$name
     echo 'echo "Welcome, $USER"; echo "mail: none" >&2' >/run/$name/.bashrc
 done <passwd
+# OpenSSH from 9.8 knows it, and all tests come from one address
+{ cat sshd_config; echo "PerSourcePenalties $3"; } >penalties
+if /usr/sbin/sshd -t -f penalties 2>/dev/null; then mv penalties sshd_config; fi
 exec /usr/sbin/sshd -D -e -f sshd_config 2>log
 """
 
@@ -69,6 +72,11 @@ class Sshd:
     folder: Path
     port: int
     process: subprocess.Popen[bytes]
+
+    @property
+    def has_penalties(self) -> bool:
+        """Whether it knows PerSourcePenalties."""
+        return "PerSourcePenalties" in (self.folder / "sshd_config").read_text(encoding="ascii")
 
     @property
     def key(self) -> Path:
@@ -86,8 +94,8 @@ class Sshd:
 
 
 @contextmanager
-def listening(folder: Path, machine: str) -> Iterator[Sshd]:
-    """An sshd on a machine with the UUID *machine*, until the end."""
+def listening(folder: Path, machine: str, penalties: str = "no") -> Iterator[Sshd]:
+    """An sshd on a machine with the UUID *machine*, until the end; with *penalties* if it knows them (sshd_config)."""
     folder.mkdir(exist_ok=True)
     for name in ("host", "user"):
         keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(folder / name)]
@@ -104,7 +112,7 @@ def listening(folder: Path, machine: str) -> Iterator[Sshd]:
     (folder / "passwd").write_text("".join(f"{line}\n" for line in users), encoding="ascii")
     groups = ["root:x:0:", "nogroup:x:65534:"] + [f"{name}:x:{6000 + number}:" for number, name in enumerate(USERS)]
     (folder / "group").write_text("".join(f"{line}\n" for line in groups), encoding="ascii")
-    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _START, "sh", str(folder), machine]
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _START, "sh", str(folder), machine, penalties]
     process = subprocess.Popen(argv)
     try:
         _wait_for_banner(folder, process, port)

@@ -11,7 +11,7 @@ from pathlib import Path
 import libvirt
 from lxml import etree
 
-from lab import domain, guest, host, paths, tools
+from lab import domain, guest, host, machines, paths, tools
 from lab.error import LabError
 from lab.guest import LabGuest
 from lab.image import MEBIBYTE
@@ -126,7 +126,9 @@ def _edit(case: Case, filesystem: str, folder: Path) -> None:
 
 
 def _define(case: Case, disks: tuple[Disk, ...]) -> None:
-    hardware = domain.Hardware(case.machine, memory_mib=MEMORY_MIB, vcpus=1)
+    hardware = domain.Hardware(
+        machines.here(case.machine), memory_mib=MEMORY_MIB, vcpus=1
+    )
     base = domain.definition(
         case.domain,
         host.accelerator(),

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import stat
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import libvirt
@@ -18,26 +15,19 @@ import libvirt
 from reclaim.backups import copy_names
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.text import counted, printable, size
-from reclaim.definition import qemuargs
-from reclaim.definition.domain import Element
 from reclaim.files import holes, replace
 from reclaim.files.beneath import File, FileId, Folder, file_id
 from reclaim.files.holes import Scan
 from reclaim.handles.guest import Disk, Guest
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
-from reclaim.storage import backing, btrfs, local_image
+from reclaim.storage import btrfs, image_users, local_image
 from reclaim.storage.local_image import Image
-
-if TYPE_CHECKING:
-    from reclaim.handles.hypervisor import Hypervisor
-from reclaim.handles.node import Node
 
 #: files below one folder; more is no folder of images
 _MOST_FILES = 100_000
 #: extents of a copy of which it is asked who shares them
 _ASKED = 8
-#: files that one image leads to
-_MOST_BELOW = 100
 #: bytes that come and go: extent trees, the 1 MiB pieces that QEMU asks of xfs, zeros that were compressed
 _SLACK = 4 * 1024 * 1024
 
@@ -137,7 +127,10 @@ class Backup:
     def user(self) -> str | None:
         """Return the guest whose definition uses this very file, itself or as a backing file; None for a copy."""
         with self.opened() as descriptor:
-            return users_lately(self.hypervisor).get(file_id(os.fstat(descriptor)))
+            status = os.fstat(descriptor)
+        for use in image_users.users_of(self.hypervisor, status, lately=True):
+            return use.guest
+        return None
 
     def shorter(self) -> str:
         """Return words for a copy whose disk is smaller than its image's; "" if it is not, or that cannot be told."""
@@ -216,162 +209,6 @@ def _virtual(descriptor: int, image: Image) -> int:
 def tolerated(needed: int) -> int:
     """Bytes that a copy may take beyond *needed*: a twentieth, at least 4 MiB."""
     return max(_SLACK, needed // 20)
-
-
-# Images of defined guests ---------------------------------------------------------------------
-
-_NO_VOLUME = (
-    libvirt.VIR_ERR_NO_STORAGE_POOL,
-    libvirt.VIR_ERR_NO_STORAGE_VOL,
-    libvirt.VIR_ERR_OPERATION_INVALID,
-)
-
-#: seconds for which a look at all definitions serves the checks; before a change they are read anew
-_FRESH = 10.0
-_looked: WeakKeyDictionary[Hypervisor, tuple[float, dict[FileId, str]]] = (
-    WeakKeyDictionary()
-)
-
-
-def users_lately(hypervisor: Hypervisor) -> dict[FileId, str]:
-    """Return `users`, as they were a moment ago."""
-    seen = _looked.get(hypervisor)
-    if seen is not None:
-        looked, by_file = seen
-        if time.monotonic() - looked <= _FRESH:
-            return by_file
-    now = time.monotonic()
-    by_file = users(hypervisor)
-    _looked[hypervisor] = (now, by_file)
-    return by_file
-
-
-def users(hypervisor: Hypervisor, besides: Guest | None = None) -> dict[FileId, str]:
-    """Return every file of this machine that a defined guest uses (but for one of them), and the guest's name.
-
-    Its disks, as defined and as they run, and the backing files below them.
-    """
-    by_file: dict[FileId, str] = {}
-    for guest in hypervisor.guests:
-        if guest is besides:
-            continue
-        for path, kind in _sources(guest):
-            _follow(path, kind, guest.name, by_file)
-    return by_file
-
-
-def _sources(guest: Guest) -> set[tuple[str, str]]:
-    """Return the files that a guest's definitions name, each with the format that they give it.
-
-    A guest that is gone uses none.
-    """
-    guest.forget(inside=False)
-    try:
-        roots = _roots(guest)
-    except libvirt.libvirtError as exc:
-        if exc.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return set()
-        raise
-    sources: set[tuple[str, str]] = set()
-    for root in roots:
-        for element in root.iter("nvram", "kernel", "initrd", "loader"):
-            kind = str(element.get("format") or "raw")
-            sources.add((str(element.text or ""), kind))
-        for path, _ in qemuargs.images(root):
-            sources.add((path, "raw"))
-    for root in roots:
-        for source in root.iter("source"):
-            sources |= _named_by(source, guest)
-    return {(path, kind) for path, kind in sources if path.startswith("/")}
-
-
-def _roots(guest: Guest) -> list[Element]:
-    """The guest's definitions: the one kept by libvirt, and the one that runs."""
-    persistent = guest.persistent if guest.is_persistent else None
-    live = guest.live
-    return [
-        definition.root for definition in (persistent, live) if definition is not None
-    ]
-
-
-def _named_by(source: Element, guest: Guest) -> set[tuple[str, str]]:
-    """The files that one <source> names, each with its format."""
-    kind = _declared_format(source)
-    files = set()
-    for name in ("file", "dev", "dataStore"):
-        files.add((str(source.get(name) or ""), kind))
-    pool = source.get("pool")
-    if pool:
-        volume = str(source.get("volume") or "")
-        files.add((_volume(guest.hypervisor, str(pool), volume), kind))
-    return files
-
-
-def _declared_format(source: Element) -> str:
-    """Return the format that the definition gives a <source>.
-
-    That is in the <driver> of a disk, and in the <format> of a file below it. libvirt takes a disk for raw if there is
-    none.
-    """
-    owner = source.getparent()
-    if owner is None:
-        return "raw"
-    element = owner.find("format")
-    if element is None:
-        element = owner.find("driver")
-    if element is None:
-        return "raw"
-    return str(element.get("type") or "raw")
-
-
-def _volume(hypervisor: Node, pool: str, volume: str) -> str:
-    """Return the path of a volume; "" if libvirt has none, or its pool is not active: no guest starts on that."""
-    try:
-        return str(
-            hypervisor.connection.storagePoolLookupByName(pool)
-            .storageVolLookupByName(volume)
-            .path()
-        )
-    except libvirt.libvirtError as exc:
-        if exc.get_error_code() in _NO_VOLUME:
-            return ""
-        raise
-
-
-def _follow(path: str, kind: str, guest: str, users: dict[FileId, str]) -> None:
-    """Add the file at *path*, of the format *kind*, and those that its header names if it is a qcow2.
-
-    Such a header was written here, by QEMU. Into a raw disk the guest itself can write bytes that look like one.
-    """
-    waiting = [(path, kind)]
-    for _ in range(_MOST_BELOW):
-        if not waiting:
-            return
-        path, kind = waiting.pop()
-        try:
-            status = os.stat(path)
-            users[file_id(status)] = guest
-            if kind != "qcow2" or not stat.S_ISREG(status.st_mode):
-                continue
-            _add_below(path, waiting)
-        except (OSError, ValueError, ProbeError, NotAssessable):
-            continue  # not on this machine, or nothing that could name another
-
-
-def _add_below(path: str, waiting: list[tuple[str, str]]) -> None:
-    """Add to *waiting* the files that the header of a qcow2 names. Raises OSError, ValueError, ProbeError."""
-    with local_image.opened_image(path, "qcow2") as (descriptor, image):
-        named = local_image.named_files(descriptor, image, path)
-    folder = str(PurePosixPath(path).parent)
-    for name, kind in (
-        (named.data, "raw"),
-        (named.backing, named.backing_format),
-    ):
-        if name is None:
-            continue
-        for leaf in backing.locations(name, folder, kind):
-            if leaf.place.startswith("/"):
-                waiting.append((leaf.place, leaf.format or ""))
 
 
 # Finding copies -------------------------------------------------------------------------------

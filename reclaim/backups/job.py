@@ -10,12 +10,14 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reclaim.backups import job_files
 from reclaim.base.errors import NotAssessable, ProbeError
-from reclaim.base.text import printable
+from reclaim.base.text import last_words, printable
+from reclaim.definition.domain import Definition
 from reclaim.files import localfile
+from reclaim.handles.guest import Guest
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
 from reclaim.jobs import rsync
 from reclaim.jobs.images import DiskImage, Map
@@ -24,11 +26,6 @@ from reclaim.jobs.shell import Unreadable
 from reclaim.jobs.tools import steps_of
 from reclaim.jobs.words import is_sure, sure_part
 from reclaim.storage import btrfs
-
-if TYPE_CHECKING:
-    from reclaim.definition.domain import Definition
-    from reclaim.handles.guest import Guest
-    from reclaim.handles.hypervisor import Hypervisor
 
 __all__ = [
     "Assessment",
@@ -91,7 +88,7 @@ class Job:
             command, self.path, str(_MOST_BYTES + 1), self.path
         )
         if result.rc != 0 or result.stderr.strip():
-            words = " ".join(result.stderr.split()) or "no such file"
+            words = last_words(result.stderr, most=1, silent="no such file")
             raise ProbeError(f"{self.path}: {words.rpartition(': ')[2]}")
         try:
             return base64.b64decode(result.stdout, validate=True)

@@ -13,10 +13,10 @@ from reclaim.backups import backup
 from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.base.text import printable, size
 from reclaim.files import holes
-from reclaim.files.beneath import File, file_id
+from reclaim.files.beneath import File
 from reclaim.handles.guest import Disk
 from reclaim.handles.hypervisor import Hypervisor
-from reclaim.storage import local_image
+from reclaim.storage import image_users, local_image
 from reclaim.storage.local_image import Format, Image
 
 Say = Callable[[str], None]
@@ -153,12 +153,11 @@ def _declared_format(disk: Disk, path: str, *, given: bool) -> Format | None:
 
 def _expect_still(descriptor: int, path: str, hypervisor: Hypervisor) -> None:
     """Raise ReclaimError if a running guest writes to the image, or that cannot be told."""
-    name = backup.users(hypervisor).get(file_id(os.fstat(descriptor)))
-    guest = next((other for other in hypervisor.guests if other.name == name), None)
-    if guest is not None and guest.is_running and not hypervisor.is_test_driver:
-        raise ReclaimError(
-            f"{path}: the guest {guest.name} is running on it: shut it off, or give --image a snapshot"
-        )
+    for use in image_users.users_of(hypervisor, os.fstat(descriptor)):
+        if use.runs and not hypervisor.is_test_driver:
+            raise ReclaimError(
+                f"{path}: the guest {use.guest} is running on it: shut it off, or give --image a snapshot"
+            )
 
 
 def _compare(

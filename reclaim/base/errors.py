@@ -9,6 +9,10 @@ class ProbeError(ReclaimError):
     """Something could not be read. Never a pass, never a finding, never the start of a fixer."""
 
 
+class TimedOut(ProbeError):
+    """A command did not end within its time."""
+
+
 class NoAccess(ProbeError):
     """One of the ways into a guest is closed. The message names what opens it."""
 
@@ -23,6 +27,10 @@ class AgentBlocked(NoAccess):
 
 class AgentFrozen(ProbeError):
     """The guest's filesystems are frozen through the agent, which allows few commands until they are thawed."""
+
+
+class AgentGarbled(ProbeError):
+    """The agent's answer to a call is not what QEMU's schema allows."""
 
 
 class NotLinux(ProbeError):

@@ -39,6 +39,39 @@ def build(wanted: type[T], values: Any) -> T:
     return wanted(**made)
 
 
+def member(values: Any, name: str, wanted: type[T]) -> T | None:
+    """Return the member *name* of a JSON object; None if there is none, or it is null.
+
+    Raises ValueError if it has another type, or *values* is no object. True is no number.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{type(values).__name__} instead of an object")  # noqa: TRY004 (as above)
+    value = values.get(name)
+    if value is not None and type(value) is not wanted:
+        raise ValueError(
+            f"{name}: {type(value).__name__} is not the type of this value"
+        )
+    return value
+
+
+def number(values: Any, name: str) -> int:
+    """Return a number of a JSON object, which is not negative. Raises ValueError if there is none."""
+    value = member(values, name, int)
+    if value is None or value < 0:
+        raise ValueError(f"{name} is no number")
+    return value
+
+
+def objects(values: Any) -> list[dict[str, Any]]:
+    """Return a list of JSON objects. Raises ValueError if it is none."""
+    if not isinstance(values, list):
+        raise ValueError(f"{type(values).__name__} instead of a list")  # noqa: TRY004 (as above)
+    for value in values:
+        if not isinstance(value, dict):
+            raise ValueError(f"{type(value).__name__} instead of an object")  # noqa: TRY004 (as above)
+    return values
+
+
 def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is field.default_factory is dataclasses.MISSING
 

@@ -74,6 +74,18 @@ def fault(exc: BaseException) -> str:
     return printable(f"a fault in reclaim{place}: {type(exc).__name__}: {message}")
 
 
+def last_words(*outputs: str, most: int = 3, silent: str = "no output") -> str:
+    """Return the last lines of the first output that is not empty, *most* of them, as one line; *silent* if all are.
+
+    The cause often stands before its effect. Each line is fit to be shown.
+    """
+    for output in outputs:
+        lines = [line.strip() for line in output.splitlines() if line.strip()]
+        if lines:
+            return "; ".join(printable(line)[:200] for line in lines[-most:])
+    return silent
+
+
 def libvirt_words(exc: libvirt.libvirtError) -> str:
     """Return libvirt's message of an error, in one line of at most 300 characters."""
     return " ".join(str(exc.get_error_message() or exc).split())[:300]

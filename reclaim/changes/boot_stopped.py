@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import libvirt
 
@@ -13,9 +13,7 @@ from reclaim.base.errors import ChangeFailed, ProbeError
 from reclaim.base.text import libvirt_words
 from reclaim.changes import power
 from reclaim.handles import started_by
-
-if TYPE_CHECKING:
-    from reclaim.handles.guest import Guest
+from reclaim.handles.guest import Guest
 
 #: what the journal calls it, and the requirement whose row tells of it
 SLUG = "boot-stopped"
@@ -53,7 +51,8 @@ class Boot:
             guest.start()
         except libvirt.libvirtError as exc:
             raise ChangeFailed(f"QEMU does not start: {libvirt_words(exc)}") from exc
-        deadline = time.monotonic() + guest.policy.boot_seconds
+        limit = guest.policy.boot_seconds * guest.hypervisor.strain()
+        deadline = time.monotonic() + limit
         while not power.answers(guest):
             if not power.is_active(guest):
                 guest.forget()

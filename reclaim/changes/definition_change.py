@@ -11,7 +11,7 @@ from reclaim.base.errors import ChangedSince, ChangeFailed
 from reclaim.base.masked import news
 from reclaim.base.text import libvirt_words
 from reclaim.changes.power import its_own
-from reclaim.definition import compare
+from reclaim.definition import compare, schema
 from reclaim.definition.domain import Definition, Edit
 from reclaim.handles.guest import Guest
 
@@ -38,10 +38,11 @@ class DefinitionChange:
         return compare.diff_definitions(Definition(self.before), Definition(self.after))
 
     def apply(self, guest: Guest) -> dict[str, str]:
-        _define(guest, self.before, self.after)
+        note = _define(guest, self.before, self.after)
         guest.renamed.update(self.renames)
         guest.forget(inside=False)
-        return {"defined": guest.persistent.xml}
+        outcome = {"defined": guest.persistent.xml}
+        return {**outcome, "note": note} if note else outcome
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         now = _current(guest)
@@ -60,12 +61,21 @@ class DefinitionChange:
                 f"{guest.name}: the definition has changed since that run; reclaim left it as it is",
                 compare.diff_definitions(Definition(left), now),
             )
+        _expect_offered(guest, before)
         _define(guest, left, before)
         for renamed in self.renames:
             guest.renamed.pop(renamed, None)
         guest.forget(inside=False)
         return "the definition is as it was" + (
             "; it takes effect at the next cold start" if guest.is_running else ""
+        )
+
+
+def _expect_offered(guest: Guest, before: str) -> None:
+    """Raise ChangeFailed if libvirt cannot take *before*, since its machine type is gone."""
+    if absent := guest.hypervisor.why_unstartable(Definition(before)):
+        raise ChangeFailed(
+            f"{guest.name}: {absent}, so libvirt refuses the old definition: the present one stays"
         )
 
 
@@ -98,8 +108,8 @@ def _current(guest: Guest) -> Definition:
     return definition
 
 
-def _define(guest: Guest, expected: str, wanted: str) -> None:
-    """Define *wanted* if *expected* is defined now, and see that libvirt kept all of it."""
+def _define(guest: Guest, expected: str, wanted: str) -> str:
+    """Define *wanted* if *expected* is defined now, and see that libvirt kept all of it. Return a note, or ""."""
     current = _current(guest)
     if its_own(guest, wanted) != wanted:
         name = Definition(wanted).name
@@ -111,8 +121,11 @@ def _define(guest: Guest, expected: str, wanted: str) -> None:
             f"{guest.name}: the definition has changed since it was read; run again"
         )
     define = guest.hypervisor.connection.defineXMLFlags
+    note = ""
     try:
-        define(wanted, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+        if not _is_defined_by_schema(guest, wanted, current):
+            define(wanted, 0)
+            note = refused_by_schema(current)
     except libvirt.libvirtError as exc:
         raise ChangeFailed(
             f"{guest.name}: libvirt refuses the definition: {libvirt_words(exc)}"
@@ -132,3 +145,36 @@ def _define(guest: Guest, expected: str, wanted: str) -> None:
         raise ChangeFailed(
             f"{guest.name}: libvirt dropped {dropped}; the definition is as it was"
         )
+    return note
+
+
+def _is_defined_by_schema(guest: Guest, wanted: str, current: Definition) -> bool:
+    """Define *wanted* by libvirt's schema. Return False if the schema refuses it, and refuses *current* as well.
+
+    Raises libvirtError if libvirt refuses *wanted* for another reason, or the schema refuses only *wanted*.
+    """
+    define = guest.hypervisor.connection.defineXMLFlags
+    try:
+        define(wanted, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+    except libvirt.libvirtError as refusal:
+        if refusal.get_error_code() != libvirt.VIR_ERR_XML_INVALID_SCHEMA:
+            raise
+        try:
+            define(current.xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+        except libvirt.libvirtError as earlier:
+            if earlier.get_error_code() == libvirt.VIR_ERR_XML_INVALID_SCHEMA:
+                return False
+        raise
+    return True
+
+
+def refused_by_schema(current: Definition) -> str:
+    """Return a note about a definition that libvirt's schema refuses as it is, or "" if the schema takes it."""
+    element = schema.refused_element(current)
+    if element is None:
+        return ""
+    culprit = f" for {element}" if element else ""
+    return (
+        f"libvirt's schema refused the definition before this change too{culprit}: "
+        "it is defined without the schema"
+    )

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import libvirt
 
 from reclaim.base.errors import ChangeFailed, ProbeError
-from reclaim.base.text import printable
+from reclaim.base.text import last_words
 from reclaim.handles.guest import Guest
 from reclaim.handles.node import Node
+from reclaim.processes import shell_script
 
 _UNITS = "/etc/systemd/system"
 #: what run-parts(8) runs of a folder; others are passed over
@@ -48,10 +49,9 @@ done 2>/dev/null | head -c 1000000
 """
 
 # $1 name of the units, $2 service, $3 timer. Both files are there and started, or neither.
-_INSTALL = r"""
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LC_ALL=C
-export PATH LC_ALL
+_INSTALL = (
+    shell_script.HEAD
+    + r"""
 umask 022
 cd /etc/systemd/system || exit 1
 take_back() {
@@ -65,11 +65,11 @@ printf '%s' "$2" >"$1.service" && printf '%s' "$3" >"$1.timer" && sync -- "$1.se
 take_back "$1" >&2
 exit 1
 """
+)
 
-_REMOVE = r"""
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LC_ALL=C
-export PATH LC_ALL
+_REMOVE = (
+    shell_script.HEAD
+    + r"""
 cd /etc/systemd/system || exit 1
 [ -e "$1.service" ] || [ -e "$1.timer" ] || { echo absent; exit 0; }
 same() { [ ! -e "$1" ] || [ "$(cat -- "$1"; echo .)" = "$2." ]; }
@@ -77,6 +77,7 @@ same "$1.service" "$2" && same "$1.timer" "$3" || { echo 'it has been changed si
 systemctl disable --now "$1.timer" >/dev/null 2>&1
 rm -f -- "$1.service" "$1.timer" && systemctl daemon-reload
 """
+)
 
 
 def unit_of(uuid: str) -> str:
@@ -135,9 +136,8 @@ def _state(hypervisor: Node, unit: str) -> dict[str, str]:
         "systemctl show -p LoadState -p UnitFileState -p ActiveState -- %s", unit
     )
     if result.rc != 0:
-        raise ProbeError(
-            f"{hypervisor.name}: systemctl show {unit}: {' '.join(result.stderr.split())[:200]}"
-        )
+        why = last_words(result.stderr)
+        raise ProbeError(f"{hypervisor.name}: systemctl show {unit}: {why}")
     pairs = (line.partition("=") for line in result.stdout.splitlines())
     return {key: value for key, _, value in pairs}
 
@@ -146,9 +146,8 @@ def _mentions(hypervisor: Node) -> list[tuple[str, bool, str]]:
     """The lines of the hypervisor's schedules that have the word domfstrim: path, whether it may be run, line."""
     result = hypervisor.shell.run("/bin/sh -c %s", _MENTIONS)
     if result.rc != 0:
-        raise ProbeError(
-            f"{hypervisor.name}: its cron jobs cannot be read: {' '.join(result.stderr.split())[:200]}"
-        )
+        why = last_words(result.stderr)
+        raise ProbeError(f"{hypervisor.name}: its cron jobs cannot be read: {why}")
     lines = (line.split("\t", 2) for line in result.stdout[:_MOST].splitlines())
     return [
         (fields[0], fields[1] == "x", fields[2])
@@ -261,15 +260,15 @@ class TrimTimer:
 def _run(hypervisor: Node, script: str, change: TrimTimer) -> None:
     """Raises ChangeFailed with the last words of the script if it fails."""
     result = hypervisor.shell.run(
-        "/bin/sh -c %s reclaim %s %s %s",
+        shell_script.command(3),
         script,
         change.unit,
         change.service,
         change.timer,
     )
     if result.rc != 0:
-        why = " ".join(result.stderr.split())[-300:] or f"status {result.rc}"
-        raise ChangeFailed(f"{hypervisor.name}: {change.unit}.timer: {printable(why)}")
+        why = last_words(result.stderr, silent=f"status {result.rc}")
+        raise ChangeFailed(f"{hypervisor.name}: {change.unit}.timer: {why}")
 
 
 def found_virsh(hypervisor: Node) -> str | None:

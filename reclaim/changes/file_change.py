@@ -9,9 +9,11 @@ from typing import ClassVar
 
 from reclaim.base.errors import ChangedSince, ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.masked import diff_files
+from reclaim.base.text import last_words
 from reclaim.changes.change import Place
-from reclaim.changes.in_guest import expect_devices, last_words, run
+from reclaim.changes.in_guest import expect_devices, run
 from reclaim.files import localfile
+from reclaim.processes import shell_script
 
 #: one argument of a process holds 128 KiB on Linux (MAX_ARG_STRLEN); base64 takes a third of it
 MAX_FILE_BYTES = 90_000
@@ -138,7 +140,7 @@ class FileChange:
                 f"{self.place}: {self.path} is too large to be written this way"
             )
         result = place.shell.run(
-            "/bin/sh -c %s reclaim %s %s %s %s",
+            shell_script.command(4),
             _WRITE,
             self.path,
             "absent" if expected is None else _digest(expected),
@@ -157,10 +159,9 @@ _ANOTHER = ("has changed since it was read", "exists by now")
 # xattrs and label come along with the copy; a symbolic link is followed to the file it means.
 # A shell looks a name up each time, and in between others may let it mean another file: so nothing
 # is edited in a folder that others may write in, nor below one (as sudoedit(8) does not).
-_WRITE = r"""
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LC_ALL=C
-export PATH LC_ALL
+_WRITE = (
+    shell_script.HEAD
+    + r"""
 path=$1 expected=$2 content=$3 verify=$4
 fail() { printf '%s\n' "$1" >&2; [ -n "${new:-}" ] && rm -f -- "$new"; exit 1; }
 me=$(id -u)
@@ -223,6 +224,7 @@ sync -- "$new" || fail 'the new content cannot be synced'
 mv -f -- "$new" "$path" || fail 'the new file cannot be put in place'
 sync -- "$(dirname -- "$path")" || sync
 """
+)
 
 
 def _is_here(place: Place) -> bool:

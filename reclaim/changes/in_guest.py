@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reclaim.base.errors import ChangeFailed, NotYet
+from reclaim.base.text import last_words
 from reclaim.changes.change import Place
 
 #: seconds a command may take that rebuilds an initramfs or a boot menu
@@ -27,12 +28,3 @@ def run(place: Place, command: str) -> None:
         raise ChangeFailed(
             f"{place.name}: {command} ended with status {result.rc}: {why}"
         )
-
-
-def last_words(*outputs: str) -> str:
-    """Return the last three lines of the first output that is not empty: the cause often stands before its effect."""
-    for output in outputs:
-        lines = [line.strip() for line in output.splitlines() if line.strip()]
-        if lines:
-            return "; ".join(line[:200] for line in lines[-3:])
-    return "no output"

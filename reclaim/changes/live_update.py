@@ -8,7 +8,7 @@ libvirt decides. Measured with libvirt 9.0.0 and QEMU 7.2, and read in qemuDomai
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import libvirt
 from lxml import etree
@@ -18,9 +18,7 @@ from reclaim.base.masked import diff_elements
 from reclaim.base.text import libvirt_words
 from reclaim.definition.compare import DRIVER_SETTINGS, Difference, differences
 from reclaim.definition.domain import Definition, DiskView, parse_xml
-
-if TYPE_CHECKING:
-    from reclaim.handles.guest import Guest
+from reclaim.handles.guest import Guest
 
 ATTACH = "attach"
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import libvirt
 
@@ -28,10 +28,8 @@ from reclaim.definition.compare import (
 from reclaim.definition.domain import Definition, called
 from reclaim.handles import started_by
 from reclaim.handles.console import Console, console
+from reclaim.handles.guest import Guest
 from reclaim.handles.health import Wellbeing, observe
-
-if TYPE_CHECKING:
-    from reclaim.handles.guest import Guest
 
 T = TypeVar("T")
 
@@ -199,8 +197,9 @@ class PowerCycle:
         guest.hypervisor.progress(f"{guest.name}: {why}; rolling back")
         take_down(guest, hopeless=hopeless)
         text = f"{guest.name}: {why}; rolled back to the definition that booted{self._lost(guest)}"
-        refusal = self._why_not_defined(guest)
-        if refusal is not None:
+        try:
+            self._define_again(guest)
+        except ChangeFailed as refusal:
             # its machine type may be gone from this QEMU: better up than down
             text = (
                 f"{guest.name}: {why}; NOT rolled back: libvirt refuses the definition that booted "
@@ -208,15 +207,12 @@ class PowerCycle:
             )
         return PowerCycleFailed(f"{text}{self._started_again(guest, tail)}")
 
-    def _why_not_defined(self, guest: Guest) -> str | None:
-        """Define again what booted. Returns why libvirt does not take it, or None."""
+    def _define_again(self, guest: Guest) -> None:
+        """Define again what booted. Raises ChangeFailed with the reason if libvirt does not take it."""
         try:
             _define(guest, self.booted)
         except libvirt.libvirtError as exc:
-            return libvirt_words(exc)
-        except ChangeFailed as exc:
-            return str(exc)
-        return None
+            raise ChangeFailed(libvirt_words(exc)) from exc
 
     def _started_again(self, guest: Guest, tail: str) -> str:
         """Start the guest, again if need be. Returns the end of a sentence: that it runs, or why it does not.
@@ -488,16 +484,17 @@ def _wait_until_back(
 ) -> list[str]:
     """Wait for the guest to answer and to look as it did. Returns remarks. Raises _NotBack.
 
-    The limit is *patience* times the policy's `boot_seconds`.
+    The limit is *patience* times the policy's `boot_seconds`, and more on a busy hypervisor.
     """
     if before is None:
         _stays_up(guest, _BLIND_SECONDS, said)
         return []
-    limit = guest.policy.boot_seconds * patience
+    strain = guest.hypervisor.strain()
+    limit = round(guest.policy.boot_seconds * patience * strain)
     deadline = time.monotonic() + limit
     while True:
         _wait_for_answer(guest, limit, deadline, said)
-        remarks = _wait_until_well(guest, before, deadline)
+        remarks = _wait_until_well(guest, before, deadline, _SETTLE_SECONDS * strain)
         boot = _boot(guest)
         _stays_up(guest, _STEADY_SECONDS, said)
         if _boot(guest) == boot:
@@ -519,15 +516,22 @@ def _wait_for_answer(guest: Guest, limit: int, deadline: float, said: Console) -
         if line := said.dead_end:
             raise _NotBack(f"its boot came to an end: {line}", hopeless=True)
         if left <= 0:
-            raise _NotBack(f"it did not answer within {limit} s")
+            raise _NotBack(
+                f"it did not answer within {limit} s (boot_seconds in the inventory's policy)"
+            )
         guest.hypervisor.progress(
             f"{guest.name}: waiting for it to answer ({left:.0f} s left)"
         )
         time.sleep(_PAUSE)
 
 
-def _wait_until_well(guest: Guest, before: Wellbeing, deadline: float) -> list[str]:
-    """Wait until systemd has started everything and all is there that was there. Returns remarks. Raises _NotBack."""
+def _wait_until_well(
+    guest: Guest, before: Wellbeing, deadline: float, settle_seconds: float
+) -> list[str]:
+    """Wait until systemd has started everything and all is there that was there. Returns remarks. Raises _NotBack.
+
+    What is missing once everything is started has *settle_seconds* to come.
+    """
     settled: float | None = None
     while True:
         now, missing = _ask(guest, lambda _domain: _look(guest, before))
@@ -535,7 +539,7 @@ def _wait_until_well(guest: Guest, before: Wellbeing, deadline: float) -> list[s
         if now is not None and not missing and not starting:
             return before.remarks(now)
         if not starting and settled is None:
-            settled = time.monotonic() + _SETTLE_SECONDS
+            settled = time.monotonic() + settle_seconds
         if time.monotonic() > (deadline if settled is None else min(deadline, settled)):
             if missing or now is None:
                 raise _NotBack(f"it answers, but {'; '.join(missing)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import libvirt
 from lxml import etree
@@ -28,11 +28,9 @@ from reclaim.definition.compare import pairs
 from reclaim.definition.domain import Definition
 from reclaim.handles import host_devices
 from reclaim.handles.agent import AGENT_CHANNEL
+from reclaim.handles.guest import Guest
 from reclaim.inventory import table_of
 from reclaim.storage import image_users
-
-if TYPE_CHECKING:
-    from reclaim.handles.guest import Guest
 
 T = TypeVar("T")
 
@@ -103,6 +101,7 @@ def why_not_applied(guest: Guest, change: Change) -> str | None:
         return (
             _why_not_transient(guest)
             or _why_not_managed(guest)
+            or _why_not_taken_by_libvirt(guest, change)
             or _why_not_with_a_job(guest)
             or _why_not_with_managed_save(guest)
             or _moment_that_holds(guest, _altered(change))
@@ -113,6 +112,7 @@ def why_not_applied(guest: Guest, change: Change) -> str | None:
             or _why_not_managed(guest)
             or _why_not_with_a_job(guest)
             or _why_not_heard(guest)
+            or _why_no_way_back(guest)
             or _lost_by_power_cycle(guest)
             or _why_not_taken(guest)
             or _why_not_shared(
@@ -166,6 +166,8 @@ def why_not_started(guest: Guest, *, lately: bool = False) -> str | None:
         return "a start would resume its managed-save image"
     if system := manager(guest.persistent):
         return f"{system} manages it (metadata): start it there"
+    if absent := guest.hypervisor.why_unstartable(guest.persistent):
+        return f"{absent} (see machine-type)"
     policy = guest.persistent.root.findtext("on_poweroff")
     if policy in ("restart", "preserve"):
         return f"its on_poweroff is {policy}: it would not go off again"
@@ -232,6 +234,26 @@ def _why_not_managed(guest: Guest) -> str | None:
     return (
         f"{system} manages it (metadata) and writes its definition again: change it there; "
         f"if it no longer manages the guest, remove {system}'s element from <metadata>"
+    )
+
+
+def _why_not_taken_by_libvirt(guest: Guest, change: DefinitionChange) -> str | None:
+    absent = guest.hypervisor.why_unstartable(Definition(change.after))
+    if absent is not None:
+        return f"{absent}, and libvirt refuses definitions with it (see machine-type)"
+    refusal = guest.hypervisor.why_refused(change.before, change.after)
+    return f"libvirt would refuse the definition: {refusal}" if refusal else None
+
+
+def _why_no_way_back(guest: Guest) -> str | None:
+    """Return a reason if the running guest could not be started again on the definition that booted."""
+    live = guest.live
+    absent = guest.hypervisor.why_unstartable(live) if live is not None else None
+    if absent is None:
+        return None
+    return (
+        f"there would be no way back, as it runs on a machine type that cannot start again ({absent}): "
+        "restart it by hand"
     )
 
 

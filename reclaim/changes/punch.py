@@ -19,11 +19,11 @@ from reclaim.files import holes, replace
 from reclaim.files.beneath import File, Folder, file_id, open_in
 from reclaim.files.holes import Identity, Scan
 from reclaim.files.replace import HeldFile
+from reclaim.handles.hypervisor import Hypervisor
+from reclaim.storage import image_users
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from reclaim.handles.hypervisor import Hypervisor
 
 _CHUNK = 1024 * 1024
 
@@ -239,6 +239,8 @@ def _own(hypervisor: Hypervisor, copy: _Copy) -> Iterator[HeldFile]:
         except (ProbeError, NotAssessable) as exc:
             raise ChangeFailed(f"{exc}; nothing was changed") from exc
         stack.callback(os.close, descriptor)
+        # the look opens images, which a lease on one of them would stop; a guest that starts later breaks the lease
+        _expect_unused(hypervisor, os.fstat(descriptor), path)
         try:
             with holes.alone_with(descriptor, path) as still_ours:
                 status = os.fstat(descriptor)
@@ -246,15 +248,23 @@ def _own(hypervisor: Hypervisor, copy: _Copy) -> Iterator[HeldFile]:
                     raise ChangeFailed(
                         f"{path}: it has changed since it was read; run again"
                     )
-                if guest := backup.users(hypervisor).get(file_id(status)):
-                    raise ChangeFailed(
-                        f"{path}: the guest {guest} uses it: nothing was changed"
-                    )
                 yield HeldFile(descriptor, folder, name, still_ours)
         except OSError as exc:
             raise ChangeFailed(
                 f"{path}: {exc.strerror}; its content is as it was"
             ) from exc
+
+
+def _expect_unused(hypervisor: Hypervisor, status: os.stat_result, path: str) -> None:
+    """Raise ChangeFailed if a guest uses the file, or that cannot be found out."""
+    try:
+        uses = image_users.users_of(hypervisor, status)
+    except ProbeError as exc:
+        raise ChangeFailed(f"{path}: {exc}; nothing was changed") from exc
+    for use in uses:
+        raise ChangeFailed(
+            f"{path}: the guest {use.guest} uses it: nothing was changed"
+        )
 
 
 #: linux/fs.h: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_NOCOW_FL

@@ -18,6 +18,7 @@ from reclaim.base.text import printable
 from reclaim.changes.power import PowerCycle, booted_definition, is_active
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.health import observe
+from reclaim.processes import limited
 from reclaim.storage import host_image
 from reclaim.storage.shrinkable import amend_command, inspect, obstacles, path_of
 
@@ -87,7 +88,7 @@ def amend(guest: Guest, path: str) -> None:
 
     QEMU's own lock keeps qemu-img from an image that something has open for writing.
     """
-    shell = guest.hypervisor.shell
+    hypervisor = guest.hypervisor
     # a json: name says the format and that no backing file is opened, whatever the header names
     node = {
         "driver": "qcow2",
@@ -95,18 +96,14 @@ def amend(guest: Guest, path: str) -> None:
         "backing": None,
     }
     name = "json:" + json.dumps(node)
-    result = shell.run(f"timeout -k 5 {_SECONDS} qemu-img amend -o compat=1.1 %s", name)
+    command = "qemu-img amend -o compat=1.1 %s"
+    result = limited.run(hypervisor.shell, _SECONDS, command, name)
     if result.rc != 0:
-        why = " ".join(result.stderr.replace(name, path).split())[:300]
-        raise ChangeFailed(
-            f"{path}: qemu-img amend: {why or f'it ended with status {result.rc}'}"
-        )
-    if (
-        host_image.header(
-            guest.hypervisor, host_image.look(guest.hypervisor, path)
-        ).version
-        < 3
-    ):
+        # the name is long, and what follows it would be cut off
+        words = result.stderr.replace(name, path)
+        why = limited.why_failed(result, _SECONDS, words)
+        raise ChangeFailed(f"{path}: qemu-img amend: {why}")
+    if host_image.header(hypervisor, host_image.look(hypervisor, path)).version < 3:
         raise ChangeFailed(
             f"{path}: qemu-img amend reported no error and did not change the image"
         )

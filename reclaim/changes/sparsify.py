@@ -14,7 +14,7 @@ from reclaim.base.errors import ChangeFailed
 from reclaim.base.text import printable, size
 from reclaim.handles.guest import Guest
 from reclaim.handles.node import Node
-from reclaim.space.virt_df import LOOK_SECONDS, last_line, run
+from reclaim.space.virt_df import LOOK_SECONDS, run, why_failed
 from reclaim.storage import image_users
 
 _TRIM_SECONDS = 7200
@@ -69,7 +69,7 @@ class Sparsify:
         came = max(0, before - hypervisor.allocated(self.path))
         if result.rc != 0:
             raise ChangeFailed(
-                f"{self.path}: virt-sparsify: {last_line(result)} ({size(came)} came back)"
+                f"{self.path}: virt-sparsify: {why_failed(result, _TRIM_SECONDS)} ({size(came)} came back)"
             )
         of = f" of {self.promised} that were expected" if self.promised else ""
         return {"note": f"{size(came)} came back{of}"}
@@ -84,7 +84,8 @@ class Sparsify:
         command = f"virt-filesystems --csv --long --filesystems --extra --pvs --format={self.format} -a %s"
         result = run(hypervisor, LOOK_SECONDS, command, self.path)
         if result.rc != 0:
-            raise ChangeFailed(f"{self.path}: virt-filesystems: {last_line(result)}")
+            why = why_failed(result, LOOK_SECONDS)
+            raise ChangeFailed(f"{self.path}: virt-filesystems: {why}")
         rows = list(csv.DictReader(result.stdout.splitlines()))
         if not rows or "VFS" not in rows[0]:
             raise ChangeFailed(

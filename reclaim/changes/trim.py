@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from reclaim.base.errors import AgentAbsent, AgentBlocked, ChangeFailed, ProbeError
+from reclaim.base.errors import AgentAbsent, AgentBlocked, ChangeFailed
 from reclaim.base.text import size
 from reclaim.handles.guest import Guest
 
@@ -62,24 +62,12 @@ class Trim:
 
     def _by_agent(self, guest: Guest) -> tuple[int, list[str]]:
         """Return the bytes that the agent reports as trimmed, and the failures by mount point."""
-        answer = guest.agent.command("guest-fstrim", seconds=TRIM_SECONDS)
-        paths = answer.get("paths") if isinstance(answer, dict) else None
-        if not isinstance(paths, list):
-            raise ProbeError(
-                f"{self.guest}: the guest agent's answer to guest-fstrim has no paths"
-            )
         trimmed, failed = 0, []
-        for trim in paths:
-            if not isinstance(trim, dict):
-                raise ProbeError(
-                    f"{self.guest}: the guest agent's answer to guest-fstrim cannot be parsed"
-                )
-            if trim.get("error"):
-                failed.append(
-                    f"{str(trim.get('path'))[:100]}: {str(trim['error'])[:100]}"
-                )
-            elif isinstance(trim.get("trimmed"), int):
-                trimmed += trim["trimmed"]
+        for trim in guest.agent.trim(seconds=TRIM_SECONDS):
+            if trim.error:
+                failed.append(f"{trim.path[:100]}: {trim.error[:100]}")
+            else:
+                trimmed += trim.trimmed or 0
         return trimmed, failed
 
     def _by_command(self, guest: Guest) -> tuple[int, list[str]]:

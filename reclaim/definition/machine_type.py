@@ -18,12 +18,16 @@ VIRTIO_BLK_DISCARD = (4, 0)
 Version = tuple[int, ...]
 
 _FAMILIES = "pc-i440fx|pc-q35|virt|pseries|s390-ccw-virtio|microvm"
-_NUMBERED = re.compile(rf"(?P<family>{_FAMILIES})-(?P<version>[0-9]+(\.[0-9]+)+)\Z")
+#: of pseries: with the mitigations against Spectre and Meltdown on (hw/ppc/spapr.c)
+_VARIANT = r"(?P<variant>(-sxxm)?)"
+_NUMBERED = re.compile(
+    rf"(?P<family>{_FAMILIES})-(?P<version>[0-9]+(\.[0-9]+)+){_VARIANT}\Z"
+)
 _OLD_PC = re.compile(r"pc-(?P<version>[01]\.[0-9]+)\Z")
 _RHEL = re.compile(
-    rf"(?P<family>{_FAMILIES})-rhel(?P<version>[0-9]+\.[0-9]+\.[0-9]+)\Z"
+    rf"(?P<family>{_FAMILIES})-rhel(?P<version>[0-9]+\.[0-9]+\.[0-9]+){_VARIANT}\Z"
 )
-_RHEL_6 = re.compile(r"rhel6\.[0-6]\.0\Z")
+_RHEL_6 = re.compile(r"rhel6\.[0-6]\.0\Z|rhel5\.[0-9]\.[0-9]\Z")
 _UBUNTU = re.compile(
     rf"(?P<family>{_FAMILIES})-(?P<name>[a-z]+)(?P<variant>(-v2|-hpb|-maxcpus)*)\Z"
 )
@@ -57,7 +61,8 @@ _RHEL_BASE: dict[str, Version] = {
     "9.4.0": (8, 2),
     "9.6.0": (9, 1),
 }
-#: RHEL 6's qemu-kvm is 0.12.1 and its types (`rhel6.5.0`) are i440fx; RHEL 7 still offered them
+#: RHEL 6's qemu-kvm is 0.12.1, and its types are i440fx: `rhel6.5.0`, which RHEL 7 still offered, and `rhel5.5.0`
+#: for guests of RHEL 5, which is older still
 _RHEL_6_BASE: Version = (0, 12)
 
 #: QEMU release behind an Ubuntu type. Source: Ubuntu's patch "Carry Ubuntu specific machine types"
@@ -103,6 +108,18 @@ _ALIASES = {
 #: names that never had a version
 _UNVERSIONED = {"isapc": "isapc", "microvm": "microvm", "none": "none"}
 _WITHOUT_VERSION = _ALIASES | _UNVERSIONED
+VENDORS = {"rhel": "RHEL", "ubuntu": "Ubuntu"}
+#: boards of other architectures that QEMU copies, which have no versions (`qemu-system-ARCH -machine help`)
+_BOARDS = frozenset(
+    {
+        "40p", "bamboo", "clipper", "cubieboard", "g3beige", "integratorcp",
+        "leon3_generic", "mac99", "malta", "ppce500", "prep", "raspi0",
+        "raspi1ap", "raspi2b", "raspi3ap", "raspi3b", "raspi4b", "sifive_u",
+        "spike", "SS-5", "sun4u", "sun4v", "versatileab", "versatilepb",
+        "vexpress-a15", "vexpress-a9", "virtex-ml507", "xenfv", "xenpv",
+        "xenpvh",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,8 +128,8 @@ class MachineType:
 
     `version` is the upstream QEMU release it behaves like, None if the name has none. `release` is
     the vendor's own number, which orders the types that derive from one QEMU.
-    `vendor` is "" for upstream types, else "rhel" or "ubuntu". `variant` is the suffix of an Ubuntu type
-    behind its release: `-hpb` (host-phys-bits), `-maxcpus`, `-v2` are other hardware.
+    `vendor` is "" for upstream types, else "rhel" or "ubuntu". `variant` is the suffix behind the release, of other
+    hardware: Ubuntu's `-hpb` (host-phys-bits), `-maxcpus`, `-v2`, and `-sxxm` of pseries.
     """
 
     name: str
@@ -133,7 +150,12 @@ def parse(name: str) -> MachineType | None:
     if name in _WITHOUT_VERSION:
         return MachineType(name, _WITHOUT_VERSION[name], None)
     if match := _NUMBERED.match(name):
-        return MachineType(name, match["family"], numbers(match["version"]))
+        return MachineType(
+            name,
+            match["family"],
+            numbers(match["version"]),
+            variant=match["variant"],
+        )
     if match := _OLD_PC.match(name):
         # QEMU called the i440fx family plain "pc" up to 1.3 and pc-i440fx from 1.4
         return MachineType(name, "pc-i440fx", numbers(match["version"]))
@@ -143,7 +165,12 @@ def parse(name: str) -> MachineType | None:
         )
     if (match := _RHEL.match(name)) and (base := _rhel_base(match["version"])):
         return MachineType(
-            name, match["family"], base, "rhel", release=numbers(match["version"])
+            name,
+            match["family"],
+            base,
+            "rhel",
+            match["variant"],
+            numbers(match["version"]),
         )
     if _RHEL_6.match(name):
         return MachineType(name, "pc-i440fx", _RHEL_6_BASE, "rhel")
@@ -158,6 +185,13 @@ def parse(name: str) -> MachineType | None:
     return None
 
 
+def has_no_version(name: str, offered: list[OfferedMachine]) -> bool:
+    """True if *name* is of a board without versions: a well-known one, or one that this QEMU offers under that name."""
+    return name in _BOARDS or any(
+        offer.name == name and not re.search(r"\d\.\d", name) for offer in offered
+    )
+
+
 def _rhel_base(release: str) -> Version | None:
     last = max(_RHEL_BASE, key=numbers)
     if numbers(release) > numbers(last):
@@ -170,6 +204,10 @@ def numbers(text: str) -> Version:
     return tuple(int(part) for part in text.split("."))
 
 
+#: stands between a type's name and the QEMU that drops it
+DEPRECATED = "; deprecated: "
+
+
 @dataclass(frozen=True)
 class OfferedMachine:
     """A machine type in the host's capabilities, under its canonical name."""
@@ -178,21 +216,81 @@ class OfferedMachine:
     deprecated: bool
 
 
-def is_gone(machine: MachineType, offered: list[OfferedMachine]) -> bool:
-    """True if the QEMU that offers *offered* had *machine* once: it has newer types of the family, and not this one.
+def why_not_offered(name: str, offered: list[OfferedMachine]) -> str | None:
+    """Return why the QEMU that offers *offered* does not start a guest of type *name*, or None if it does.
 
-    A type that is newer than all that it has belongs to a newer QEMU, and is not gone.
+    None also if *offered* is empty, or *name* is an alias: then nothing is known. libvirt checks the type when a
+    definition is made and when the guest starts (virQEMUCapsIsMachineSupported), so it refuses both.
     """
-    if machine.version is None:
+    if not offered or name in _WITHOUT_VERSION:
+        return None
+    if any(offer.name == name for offer in offered):
+        return None
+    machine = parse(name)
+    if machine is None or machine.version is None:
+        return f"this QEMU has no machine type {name}"
+    newest = _newest(machine.family, offered)
+    if newest is None or newest.version is None:
+        return (
+            f"this QEMU has no {name}, nor another type of the family {machine.family}"
+        )
+    if machine.vendor and not _is_of_vendor(machine.vendor, offered):
+        owner = VENDORS[machine.vendor]
+        return f"{name} is a type of {owner}'s QEMU, and this QEMU is not {owner}'s"
+    if is_newer_than(machine, offered):
+        return f"{name} is of a newer QEMU than this one, whose newest type of the family is {newest.name}"
+    return f"this QEMU has no {name} any more"
+
+
+def is_newer_than(machine: MachineType, offered: list[OfferedMachine]) -> bool:
+    """True if *machine* is of a newer QEMU than the newest type of its family in *offered*."""
+    newest = _newest(machine.family, offered)
+    if machine.version is None or newest is None or newest.version is None:
         return False
-    newest = machine.version
+    return machine.version > newest.version
+
+
+def _newest(family: str, offered: list[OfferedMachine]) -> MachineType | None:
+    """Return the type of *family* in *offered* that behaves like the newest QEMU, or None if it has no such type."""
+    newest: MachineType | None = None
     for offer in offered:
-        if offer.name == machine.name:
-            return False
         known = parse(offer.name)
-        if known and known.version and known.family == machine.family:
-            newest = max(newest, known.version)
-    return newest > machine.version
+        if known is None or known.version is None or known.family != family:
+            continue
+        if newest is None or newest.version is None or known.version > newest.version:
+            newest = known
+    return newest
+
+
+def _is_of_vendor(vendor: str, offered: list[OfferedMachine]) -> bool:
+    known = (parse(offer.name) for offer in offered)
+    return any(machine is not None and machine.vendor == vendor for machine in known)
+
+
+#: QEMU 10.0 has no type before 2.4 any more (docs/about/removed-features.rst). From 10.1 types go by their age, six
+#: major releases after their own (MACHINE_VER_DELETION_MAJOR in include/hw/core/boards.h)
+_DROPPED_BY_HAND = (2, 4), (10, 0)
+_FIRST_BY_AGE = (10, 1)
+_MAJORS_KEPT = 6
+
+
+def dropped_by(machine: MachineType) -> Version | None:
+    """Return the QEMU release that drops *machine*; None for a vendor's type, and one without a version."""
+    if machine.version is None or machine.vendor:
+        return None
+    before, release = _DROPPED_BY_HAND
+    if machine.version < before:
+        return release
+    major, minor = machine.version[:2]
+    return max((major + _MAJORS_KEPT, minor), _FIRST_BY_AGE)
+
+
+def end_of(machine: MachineType) -> str:
+    """Return in words which QEMU drops *machine*."""
+    release = dropped_by(machine)
+    if release is None:
+        return "a later QEMU drops it"
+    return f"QEMU {written(release)} drops it"
 
 
 def successor(

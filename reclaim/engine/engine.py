@@ -30,7 +30,7 @@ from reclaim.base.verdict import ChangeRecord, Judgement, Result, Verdict
 from reclaim.changes import boot_stopped, power, preconditions
 from reclaim.changes.boot_stopped import Boot
 from reclaim.changes.change import Change
-from reclaim.changes.definition_change import DefinitionChange
+from reclaim.changes.definition_change import DefinitionChange, refused_by_schema
 from reclaim.changes.power import PowerCycle
 from reclaim.definition import qemuargs
 from reclaim.definition.domain import Definition
@@ -195,20 +195,24 @@ class Engine:
     #: why nothing more is changed: the journal cannot be written
     stopped: str = ""
     _is_told: bool = False
+    #: guests that cannot start as they are defined: a fix may change that
+    _unstartable: set[Guest] = field(default_factory=set)
     #: guests that were started to be looked into, and the number of that change
     _booted: dict[Guest, int] = field(default_factory=dict)
 
     def visit(self, guest: Guest) -> None:
         """Start *guest* if it is off and --boot-stopped was given. `leave` shuts it down again."""
-        if not self.boot_stopped or guest in self._booted or guest.unstarted:
+        if not self.boot_stopped or guest in self._booted:
             return
         try:
-            if not _is_off(guest):
+            if self._is_left_off(guest) or not _is_off(guest):
                 return
             # a run over a fleet takes hours: it is started on what is defined now
             guest.forget(inside=False)
             if reason := self._why_not_started(guest):
                 guest.unstarted = reason
+                if guest.cannot_start:
+                    self._unstartable.add(guest)
                 return
             change = Boot(guest.name, self.journal.path.parent.name)
             self._booted[guest] = self.journal.intend(
@@ -225,6 +229,13 @@ class Engine:
             guest.booted_by = None
             if guest in self._booted:  # the journal itself can refuse the change
                 self._write_down(self.journal.failed, self._booted.pop(guest), str(exc))
+
+    def _is_left_off(self, guest: Guest) -> bool:
+        """True if an earlier visit left it off. A guest whose machine type was mended since is visited once more."""
+        if guest in self._unstartable and not guest.cannot_start:
+            self._unstartable.discard(guest)
+            guest.unstarted = ""
+        return bool(guest.unstarted)
 
     def _why_not_started(self, guest: Guest) -> str | None:
         # a guest that an earlier run left off is to be brought back, not to be looked into and shut down
@@ -502,6 +513,7 @@ class Engine:
             result.reason += f"; {mending.forced}"
         if guest is None:
             return
+        result.evidence = _joined(result.evidence, *_planned_notes(changes))
         for change in changes:
             if isinstance(change, DefinitionChange):
                 earlier = self._planned_renames.get(guest.name, {})
@@ -745,6 +757,8 @@ class Engine:
         guest = subject.guest
         if guest is None:
             return unmet
+        if requirement.revives and guest.cannot_start:
+            return unmet  # nobody can look into a guest that cannot start
         for slug in requirement.after:
             earlier = catalogue()[slug]
             if earlier.stage == "inside" and not guest.is_running:
@@ -794,6 +808,15 @@ def _evidence(seen: str, changes: list[Change]) -> str:
         if isinstance(change, DefinitionChange):
             notes += map(printable, change.notes)
     return _joined(seen, *notes)
+
+
+def _planned_notes(changes: list[Change]) -> list[str]:
+    """Return the notes about definitions that libvirt's schema refuses as they are."""
+    return [
+        printable(refused_by_schema(Definition(change.before)))
+        for change in changes
+        if isinstance(change, DefinitionChange)
+    ]
 
 
 def _joined(*texts: str) -> str:

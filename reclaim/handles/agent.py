@@ -10,8 +10,9 @@ import base64
 import binascii
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import libvirt
 import libvirt_qemu
@@ -22,11 +23,17 @@ from reclaim.base.errors import (
     AgentAbsent,
     AgentBlocked,
     AgentFrozen,
+    AgentGarbled,
     ProbeError,
+    TimedOut,
 )
+from reclaim.base.strict import number
 from reclaim.definition import othersystem
+from reclaim.handles import agent_answers
+from reclaim.handles.agent_answers import Filesystem, Interface, PathTrim
 from reclaim.processes import worker
 
+T = TypeVar("T")
 #: the name of the channel on which it listens
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 #: seconds in which the agent itself must answer one call
@@ -173,6 +180,31 @@ class Agent:
             answer["id"], str(answer.get("pretty-name") or answer["id"])[:100]
         )
 
+    def interfaces(self, *, seconds: int = ANSWER_SECONDS) -> list[Interface]:
+        """Return its network interfaces: a typed call, which is allowed even if guest-exec is not.
+
+        Raises what `command` does, and AgentGarbled.
+        """
+        name = "guest-network-get-interfaces"
+        return self._typed(name, agent_answers.interfaces, seconds)
+
+    def filesystems(self, *, seconds: int = ANSWER_SECONDS) -> list[Filesystem]:
+        """Return its mounted filesystems. Raises what `command` does, and AgentGarbled."""
+        return self._typed("guest-get-fsinfo", agent_answers.filesystems, seconds)
+
+    def trim(self, *, seconds: int) -> list[PathTrim]:
+        """Trim its filesystems. Raises what `command` does, and AgentGarbled."""
+        return self._typed("guest-fstrim", agent_answers.trims, seconds)
+
+    def _typed(self, name: str, parse: Callable[[Any], T], seconds: int) -> T:
+        answer = self.command(name, seconds=seconds)
+        try:
+            return parse(answer)
+        except ValueError as exc:
+            raise AgentGarbled(
+                f"{self.name}: the guest agent's answer to {name} cannot be parsed: {exc}"
+            ) from exc
+
     def allows(self, command: str) -> bool:
         """True if its administrator allows *command*. Raises ProbeError if it does not answer guest-info."""
         answer = self.command("guest-info")
@@ -204,11 +236,12 @@ class Agent:
         if stdin:
             call["input-data"] = base64.b64encode(stdin).decode()
         started = self.command("guest-exec", call)
-        pid = started.get("pid") if isinstance(started, dict) else None
-        if not isinstance(pid, int) or isinstance(pid, bool):
+        try:
+            pid = number(started, "pid")
+        except ValueError as exc:
             raise ProbeError(
                 f"{self.name}: the guest agent's answer to guest-exec has no pid"
-            )
+            ) from exc
         deadline = time.monotonic() + seconds
         pause = 0.02
         while True:
@@ -220,18 +253,22 @@ class Agent:
             if state.get("exited") is True:
                 return self._output(state)
             if time.monotonic() > deadline:
-                raise ProbeError(
+                raise TimedOut(
                     f"{self.name}: a command in the guest did not end within {seconds} s"
                 )
             worker.sleep(pause)
             pause = min(pause * 1.5, 0.5)
 
     def _output(self, state: dict[str, Any]) -> Output:
-        status = state.get("exitcode", state.get("signal"))
-        if not isinstance(status, int):
-            raise ProbeError(f"{self.name}: the guest agent gave no exit status")
-        if "exitcode" not in state:
-            status += 128  # as a shell reports a signal
+        try:
+            is_signal = "exitcode" not in state
+            status = number(state, "signal" if is_signal else "exitcode")
+        except ValueError as exc:
+            raise ProbeError(
+                f"{self.name}: the guest agent gave no exit status"
+            ) from exc
+        if is_signal:
+            status += 128  # as a shell reports it
         if state.get("out-truncated") or state.get("err-truncated"):
             raise ProbeError(
                 f"{self.name}: a command in the guest wrote more output than the agent carries"

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from reclaim.base.errors import ProbeError
-
-if TYPE_CHECKING:
-    from reclaim.handles.guest import Guest
+from reclaim.handles.guest import Guest
 
 #: bytes of it that are read, from its end
 _BYTES = 65_536

@@ -151,6 +151,14 @@ class Guest:
         return self.hypervisor.canonical_machine(self.definition)
 
     @property
+    def cannot_start(self) -> bool:
+        """True if it is off, and its definition names a machine type that this host's QEMU does not have."""
+        defined = self.persistent
+        return (
+            self.hypervisor.why_unstartable(defined) is not None and not self.is_running
+        )
+
+    @property
     def disks(self) -> list[Disk]:
         return [Disk(self, disk.target) for disk in self.definition.disks]
 
@@ -377,9 +385,15 @@ class Guest:
             problem = f"by ssh: {problem}"
         return kind(f"{by_agent}; {problem}")
 
+    @property
+    def _look_seconds(self) -> int:
+        return round(self.policy.look_seconds * self.hypervisor.strain())
+
     def _gathered_by_agent(self) -> _Answer:
         try:
-            seen = facts.gather(self.agent_shell, self.name, self._earlier)
+            seen = facts.gather(
+                self.agent_shell, self.name, self._earlier, seconds=self._look_seconds
+            )
         except AgentAbsent as exc:
             return exc
         except ProbeError as exc:
@@ -390,7 +404,9 @@ class Guest:
     def _gathered_by_ssh(self) -> _Answer:
         used = self._connection
         try:
-            seen = facts.gather(self._by_ssh(), self.name, self._earlier)
+            seen = facts.gather(
+                self._by_ssh(), self.name, self._earlier, seconds=self._look_seconds
+            )
         except ProbeError as exc:
             self.hang_up()
             if used is not None:

@@ -7,16 +7,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
 
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import size
+from reclaim.handles.agent_answers import Filesystem, Interface
+from reclaim.handles.guest import Guest
 from reclaim.inside import fstab
 from reclaim.inside.devices import BlockDevice
 from reclaim.inside.facts import Facts
-
-if TYPE_CHECKING:
-    from reclaim.handles.guest import Guest
 
 #: mounts below come and go with sessions and containers
 _EPHEMERAL = re.compile(
@@ -55,6 +53,8 @@ _STORAGE_UNIT = re.compile(
     r".+\.(?:mount|automount|swap)\Z|systemd-(?:fsck|cryptsetup)@.+|lvm2?-.+|mdadm?.*|zfs-.+"
 )
 _SHOWN = 5
+#: seconds for one answer of the agent
+_AGENT_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def observe(guest: Guest) -> Wellbeing | None:
     except (NotAssessable, ProbeError):
         return _by_agent(guest)
     if facts.addresses is None:  # there is no ip(8)
-        return _with_given(health, _answered(guest, "guest-network-get-interfaces"))
+        return _with_given(health, guest)
     return health
 
 
@@ -377,39 +377,48 @@ def _family(address: str) -> str:
 
 
 def _by_agent(guest: Guest) -> Wellbeing | None:
-    """Return the state by answers of the agent that run nothing in the guest (QEMU's qga/qapi-schema.json)."""
-    if not guest.can_be_looked_into or _answered(guest, "guest-ping") is None:
+    """Return the state by answers of the agent that run nothing in the guest."""
+    if not guest.can_be_looked_into or not _answers(guest):
         return None
     mounts: dict[str, str] = {}
-    for filesystem in _dicts_of(_answered(guest, "guest-get-fsinfo")):
-        target = filesystem.get("mountpoint")
-        if not isinstance(target, str) or not target.startswith("/"):
-            continue
-        if not _EPHEMERAL.match(target):
+    for filesystem in _filesystems(guest):
+        target = filesystem.mount
+        if target.startswith("/") and not _EPHEMERAL.match(target):
             mounts[target] = ""
-    health = Wellbeing(mounts, declared=sorted(mounts), inside=False)
-    return _with_given(health, _answered(guest, "guest-network-get-interfaces"))
+    return _with_given(Wellbeing(mounts, declared=sorted(mounts), inside=False), guest)
 
 
-def _dicts_of(answer: Any) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a list that the agent answered; nothing of any other answer."""
-    if not isinstance(answer, list):
-        return
-    for element in answer:
-        if isinstance(element, dict):
-            yield element
+def _answers(guest: Guest) -> bool:
+    try:
+        return guest.agent.command("guest-ping", seconds=_AGENT_SECONDS) is not None
+    except ProbeError:
+        return False
 
 
-def _with_given(health: Wellbeing, answer: Any) -> Wellbeing:
-    """Return *health* with the addresses in the agent's *answer*, which does not contain which are given for a time."""
+def _filesystems(guest: Guest) -> list[Filesystem]:
+    """Return the filesystems that the agent reports; none if it does not."""
+    try:
+        return guest.agent.filesystems(seconds=_AGENT_SECONDS)
+    except ProbeError:
+        return []
+
+
+def _interfaces(guest: Guest) -> list[Interface]:
+    """Return the interfaces that the agent reports; none if it does not."""
+    try:
+        return guest.agent.interfaces(seconds=_AGENT_SECONDS)
+    except ProbeError:
+        return []
+
+
+def _with_given(health: Wellbeing, guest: Guest) -> Wellbeing:
+    """Return *health* with the addresses that the agent reports. It does not report which are given for a time."""
     given: dict[str, list[str]] = {}
-    for link in _dicts_of(answer):
-        if _FOREIGN_LINK.match(str(link.get("name"))):
+    for link in _interfaces(guest):
+        if _FOREIGN_LINK.match(link.name):
             continue
-        for entry in _dicts_of(link.get("ip-addresses")):
-            address = str(entry.get("ip-address"))
-            if _is_global(address):
-                given.setdefault(_family(address), []).append(address)
+        for address in filter(_is_global, link.addresses):
+            given.setdefault(_family(address), []).append(address)
     return replace(health, given=given)
 
 
@@ -424,11 +433,3 @@ def _is_global(address: str) -> bool:
         or parsed.is_multicast
         or parsed.is_unspecified
     )
-
-
-def _answered(guest: Guest, command: str) -> Any:
-    """Return the agent's answer; None if there is none."""
-    try:
-        return guest.agent.command(command, seconds=5)
-    except ProbeError:
-        return None

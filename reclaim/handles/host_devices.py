@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import libvirt
 
 from reclaim.base.text import printable
 from reclaim.definition import qemuargs
 from reclaim.definition.domain import Definition, Element, parse_xml
-
-if TYPE_CHECKING:
-    from reclaim.handles.guest import Guest
+from reclaim.handles.guest import Guest
 
 #: types of `<interface>` that take a whole device
 _INTERFACES = {

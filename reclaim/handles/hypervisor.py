@@ -29,6 +29,10 @@ from reclaim.processes import binding, child
 #: variables that libvirt itself reads for the default connection
 _URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")
 _SSH_TRANSPORTS = ("ssh", "libssh", "libssh2")
+#: transports of libvirt to another machine
+_TRANSPORTS = (*_SSH_TRANSPORTS, "tls", "tcp")
+#: testinfra's backends that go by ssh
+_BY_SSH = ("ssh", "paramiko")
 DEFAULT_URI = "qemu:///system"
 T = TypeVar("T")
 
@@ -138,7 +142,11 @@ def connect(
 
     Raises ReclaimError if it cannot be reached.
     """
+    if host is not None:
+        _expect_machine(host)
     uri = uri or (uri_of(host) if host else default_uri())
+    if _is_remote(uri) and not _named(uri):
+        raise ReclaimError(f"{uri}: it names no host: give qemu+ssh://user@host/system")
     binding.prepare()
     try:
         connection = libvirt.openReadOnly(uri) if readonly else libvirt.open(uri)
@@ -157,6 +165,28 @@ def connect(
     _answer(uri, "list the guests", partial(_list_guests, hypervisor))
     _answer(uri, "describe itself", hypervisor.introduce)
     return hypervisor
+
+
+def _expect_machine(host: str) -> None:
+    """Raise ReclaimError if *host*, written as testinfra writes it, names no machine: ssh would take localhost."""
+    scheme, separator, _ = host.partition("://")
+    if separator and scheme not in _BY_SSH:
+        return  # of this machine, or of a kind that `uri_of` and testinfra judge
+    if not _named(host if separator else f"ssh://{host}"):
+        raise ReclaimError(f"--hosts {host!r}: it names no host: give ssh://user@host")
+
+
+def _is_remote(uri: str) -> bool:
+    """True if libvirt goes to another machine by this URI (libvirt.org/uri.html)."""
+    return uri.partition("://")[0].partition("+")[2] in _TRANSPORTS
+
+
+def _named(url: str) -> str:
+    """Return the host that *url* names; "" if it names none, or cannot be parsed."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _list_guests(hypervisor: Hypervisor) -> None:
@@ -195,7 +225,7 @@ def uri_of(host: str) -> str:
         return default_uri()
     if not separator:
         rest = host
-    if separator and scheme not in ("ssh", "paramiko"):
+    if separator and scheme not in _BY_SSH:
         raise ReclaimError(
             f"--hosts {host}: reclaim makes no libvirt URI of that; give ssh://user@host, or --uri as well"
         )

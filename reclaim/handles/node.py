@@ -18,7 +18,8 @@ import libvirt
 from testinfra.host import Host
 
 from reclaim.base.errors import ProbeError
-from reclaim.base.text import libvirt_words
+from reclaim.base.text import last_words, libvirt_words
+from reclaim.definition import machine_type
 from reclaim.definition.domain import Definition, Element, parse_xml
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.handles import refusals
@@ -29,6 +30,15 @@ _LONGEST_FOLDER = 60
 _PATHS_AT_ONCE = 200
 #: its words for kinds of files are those of the locale
 _STAT = "LC_ALL=C stat --dereference"
+
+#: limits in seconds grow by this at most
+_MOST_STRAIN = 4
+#: libvirt's codes for a definition that it does not take
+_REFUSALS = (
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+    libvirt.VIR_ERR_XML_ERROR,
+    libvirt.VIR_ERR_XML_DETAIL,
+)
 
 T = TypeVar("T")
 
@@ -202,6 +212,47 @@ class Node:
         aliases = _of_emulator(self.machine_aliases, definition) or {}
         return aliases.get(name, name)
 
+    def why_unstartable(self, definition: Definition) -> str | None:
+        """Return why QEMU does not start *definition*, and libvirt does not take it; None if it does."""
+        offered = self.offered(definition)
+        name = self.canonical_machine(definition) if offered else None
+        return machine_type.why_not_offered(name, offered) if name else None
+
+    def why_refused(self, before: str, after: str) -> str | None:
+        """Return libvirt's reason against the definition *after*, or None if it gives none that *before* has not too.
+
+        libvirt reads a definition as when it is defined, and gives every device an address, but keeps nothing
+        (virConnectDomainXMLToNative). A refusal of *before* may have to do with this moment, such as a device that
+        is not there. Drivers without that call, and connections that only read, give no reason.
+        """
+        reason = self._refusal(after)
+        if reason is None or reason == self._refusal(before):
+            return None
+        return reason
+
+    def _refusal(self, definition: str) -> str | None:
+        try:
+            self.connection.domainXMLToNative("qemu-argv", definition, 0)
+        except libvirt.libvirtError as exc:
+            if exc.get_error_code() in _REFUSALS:
+                return libvirt_words(exc)
+        return None
+
+    def strain(self) -> float:
+        """Return how many processes wait for each processor now, from 1 to _MOST_STRAIN; 1 if that cannot be read.
+
+        All that a guest does takes as many times longer. The figure is the load of the last minute (proc_loadavg(5)).
+        """
+        if self.is_test_driver:
+            return 1
+        try:
+            result = self.shell.run("cat /proc/loadavg && nproc")
+            load, _, rest = result.stdout.partition(" ")
+            strain = float(load) / int(rest.split()[-1])
+        except (ProbeError, ValueError, IndexError, ZeroDivisionError):
+            return 1
+        return min(strain, _MOST_STRAIN) if strain > 1 else 1
+
     def is_fully_allocated(self, path: str) -> bool:
         """True if the file system holds every block of the file at *path*, False also if it cannot be looked at."""
         if self.is_test_driver:
@@ -230,9 +281,8 @@ class Node:
         """
         result = self.shell.run(f"{_STAT} --printf '%%b %%B %%F' -- %s", path)
         if result.rc != 0:
-            raise ProbeError(
-                f"{path}: {' '.join(result.stderr.split()) or 'stat failed'}"
-            )
+            why = last_words(result.stderr, silent="stat failed")
+            raise ProbeError(f"{path}: {why}")
         blocks, size, kind = result.stdout.split(" ", 2)
         if not kind.startswith("regular"):
             raise ProbeError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, count, product
 
 from lxml import etree
@@ -96,12 +96,30 @@ def may_stay(disk: Disk) -> bool:
     """
     if disk.guest.policy.bus != "any-discarding":
         return False
+    return _qemu_passes_on(disk) and driver_discards(disk) is not False
+
+
+def _qemu_passes_on(disk: Disk) -> bool:
     if disk.bus == "virtio":
-        return (
-            _virtio_blk_discards(disk.guest.machine)
-            and driver_discards(disk) is not False
-        )
+        return _virtio_blk_discards(disk.guest.machine)
     return disk.bus in ("ide", "sata")
+
+
+#: in the reason of a row: another bus than scsi, through which discards pass as well
+BY_RULE = "discards pass through it already, so a move only satisfies this rule"
+
+
+def by_rule(disks: Iterable[Disk]) -> str:
+    """Return the end of a reason against *disks* that are not on the scsi bus: "" unless discards pass through each.
+
+    A guest that nobody could look into may have a driver of virtio-blk that is too old.
+    Raises ProbeError if the guest's answer cannot be parsed.
+    """
+    if not all(_qemu_passes_on(disk) and driver_discards(disk) for disk in disks):
+        return ""
+    return (
+        f'; {BY_RULE}; accept it with bus = "any-discarding" in the inventory\'s policy'
+    )
 
 
 #: Linux' virtio_blk knows discard from here (commit 1f23816b8eb8)
@@ -248,6 +266,8 @@ _TO_CONTROLLER = (
     "packed",
     "page_per_vq",
 )
+#: elements of a disk that only a PCI device has (libvirt's virDomainDeviceInfo): libvirt 11 refuses them elsewhere
+_OF_PCI = ("acpi", "rom")
 #: attributes of a virtio-blk disk's driver that nothing on the scsi bus has
 _DROPPED = ("event_idx", "queue_size")
 
@@ -342,6 +362,11 @@ def _take_settings(edit: Edit, disk: Element) -> dict[str, str]:
         ]
     if dropped:
         edit.notes.append(f"dropped: {', '.join(dropped)} (only virtio-blk has that)")
+    for name in _OF_PCI:
+        for element in disk.findall(name):
+            values = " ".join(f"{key}={value!r}" for key, value in element.items())
+            edit.notes.append(f"dropped: {name} {values} (only a PCI device has that)")
+            edit.remove(element)
     return settings
 
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
 import re
 import secrets
-import selectors
 import shlex
 import subprocess
 import tempfile
@@ -23,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import libvirt
@@ -31,13 +29,13 @@ from testinfra.backend.base import CommandResult
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from reclaim.base.errors import NoAccess, ProbeError
-from reclaim.base.text import libvirt_words, printable
+from reclaim.base.errors import NoAccess, ProbeError, TimedOut
+from reclaim.base.text import last_words, libvirt_words, printable
 from reclaim.definition.domain import Definition
 from reclaim.handles.agent import COMMAND_SECONDS, OUTPUT_BYTES, Agent
 from reclaim.handles.node import Node
 from reclaim.inventory import Ssh, table_of
-from reclaim.processes import child, worker
+from reclaim.processes import child, shell_script, worker
 
 #: seconds until a connection stands, and for the first answer over it
 CONNECT_SECONDS = 30
@@ -46,6 +44,10 @@ _ANSWER_SECONDS = 60
 _KEPT_SECONDS = 120
 #: seconds for ssh to end once the command has
 _CLOSING_SECONDS = 1
+#: seconds for ssh to close a connection
+_CLOSED_SECONDS = 5
+#: seconds until an sshd that holds us off is tried again: sshd_config(5) has 15 for the shortest of PerSourcePenalties
+HELD_OFF_SECONDS = 20
 _MOST_ADDRESSES = 4
 _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: flags of an entry of /proc/net/arp without an answer
@@ -78,7 +80,7 @@ _REMOTE = "/bin/sh -c 'eval \"$(cat)\"'"
 # product_uuid: Linux' dmi-sysfs; vm,uuid: QEMU's spapr; /proc/sysinfo: s390's STSI.
 _SCRIPT = """
 reclaim() {
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH LC_ALL=C
+PATH=PROGRAMS:$PATH LC_ALL=C
 export PATH LC_ALL
 umask 022
 cd /
@@ -108,11 +110,15 @@ printf '%s end %d\\n' MARK $status
 printf '%s end %d\\n' MARK $status >&2
 }
 reclaim
-"""
+""".replace("PROGRAMS", shell_script.PATH)
 
 
 class SshRefused(NoAccess):
     """ssh does not get in, and nothing was run."""
+
+
+class HeldOff(SshRefused):
+    """Its sshd ends our connections before a log-in; that may pass."""
 
 
 class OtherMachine(ProbeError):
@@ -172,7 +178,7 @@ def connect(guest: Reached, settings: Ssh) -> Connection:
     for address in islice(addresses(guest, settings), _MOST_ADDRESSES):
         backend = GuestSsh(guest, settings, address)
         try:
-            backend.run(":", seconds=_ANSWER_SECONDS)
+            _expect_answer(backend)
         except (SshRefused, OtherMachine) as exc:
             backend.hang_up()
             problems.append(exc)
@@ -184,6 +190,16 @@ def connect(guest: Reached, settings: Ssh) -> Connection:
         backend.set_host(host)
         return Connection(host, backend, address, run)
     raise problems[0]
+
+
+def _expect_answer(backend: GuestSsh) -> None:
+    """Run nothing in the guest. An sshd that holds us off is tried once more. Errors are those of a run."""
+    try:
+        backend.run(":", seconds=_ANSWER_SECONDS)
+    except HeldOff:
+        backend.hang_up()
+        worker.sleep(HELD_OFF_SECONDS)
+        backend.run(":", seconds=_ANSWER_SECONDS)
 
 
 # Addresses ------------------------------------------------------------------------------------
@@ -277,25 +293,15 @@ def _told_by_arp(guest: Reached) -> list[tuple[str, str]]:
 
 
 def _told_by_agent(guest: Reached) -> list[tuple[str, str]]:
-    """Return the addresses by a typed call, which is allowed even if guest-exec is not.
-
-    The guest may claim any address: the host key decides.
-    """
+    """Return the addresses that the guest claims, by its agent: it may claim any, and the host key decides."""
     try:
-        answer = guest.agent.command("guest-network-get-interfaces")
+        interfaces = guest.agent.interfaces()
     except ProbeError:
         return []  # there are other sources; the agent's own row reports why it does not answer
-    return [
-        (
-            str(interface.get("hardware-address") or "").lower(),
-            str(entry.get("ip-address")),
-        )
-        for interface in (answer if isinstance(answer, list) else ())
-        if isinstance(interface, dict)
-        and isinstance(interface.get("ip-addresses"), list)
-        for entry in interface["ip-addresses"]
-        if isinstance(entry, dict)
-    ]
+    known = []
+    for interface in interfaces:
+        known += [(interface.mac, address) for address in interface.addresses]
+    return known
 
 
 def _usable(text: str) -> _Ip | None:
@@ -331,10 +337,23 @@ _BAD_SETTINGS = (
     "Bad configuration option",
     "Bad owner or permissions",
 )
+# if sshd ends a connection before it has sent its version
+_BEFORE_KEYS = "kex_exchange_identification: "
+_ENDED = ("Connection reset by peer", "Connection closed by remote host")
+_HELD_OFF = (
+    "its sshd ended the connection before a log-in: {}; it may hold this address off (PerSourcePenalties or "
+    "MaxStartups in its sshd_config), as after connections that never log in (ssh-keyscan, a monitoring): wait some "
+    "minutes, or read its log in the guest"
+)
 
 
 def _has_one_of(signs: Iterable[str], said: str) -> bool:
     return any(sign in said for sign in signs)
+
+
+def _is_ended(said: str) -> bool:
+    """True if an sshd accepted the connection and ended it. OpenSSH 10 prints nothing then, at our LogLevel."""
+    return not said.strip() or (_BEFORE_KEYS in said and _has_one_of(_ENDED, said))
 
 
 class GuestSsh(SshBackend):  # type: ignore[misc]
@@ -427,49 +446,47 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         self, argv: list[str], stdin: bytes, seconds: int, marks: _Marks
     ) -> tuple[int | None, bytes, bytes]:
         """Run ssh and return its exit status and both outputs. Raises SshRefused, ProbeError."""
-        deadline = time.monotonic() + seconds
         process = self._started(argv, stdin)
+        try:
+            stdout, stderr = self._heard(process, time.monotonic() + seconds, marks)
+        except TimeoutError as exc:
+            raise TimedOut(
+                f"{self._where}: a command did not end within {seconds} s"
+            ) from exc
+        except OverflowError as exc:
+            raise ProbeError(
+                f"{self._where}: the output of a command has more than {OUTPUT_BYTES} bytes"
+            ) from exc
+        return process.poll(), stdout, stderr
+
+    def _heard(
+        self, process: subprocess.Popen[bytes], deadline: float, marks: _Marks
+    ) -> tuple[bytes, bytes]:
+        """Return both outputs of ssh. Raises TimeoutError, OverflowError; ssh and its connection end then."""
         stdout = stderr = bytearray()
         with process:
             try:
-                for stdout, stderr in _outputs(process, deadline):
-                    if len(stdout) > OUTPUT_BYTES or len(stderr) > OUTPUT_BYTES:
-                        raise ProbeError(
-                            f"{self._where}: the output of a command has more than {OUTPUT_BYTES} bytes"
-                        )
+                for stdout, stderr in child.outputs(process, deadline, OUTPUT_BYTES):
+                    worker.expect_wanted()
                     if marks.are_complete(stdout, stderr):
                         break  # its background processes may keep the connection busy: that is not waited for
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_CLOSING_SECONDS)
-            except TimeoutError as exc:
-                self.hang_up()
-                child.end(process)
-                raise ProbeError(
-                    f"{self._where}: a command did not end within {seconds} s"
-                ) from exc
-            except BaseException:  # it prints too much, or this process is stopped
+            except BaseException:
                 self.hang_up()
                 child.end(process)
                 raise
             finally:
                 process.kill()
-        return process.poll(), bytes(stdout), bytes(stderr)
+        return bytes(stdout), bytes(stderr)
 
     def _started(self, argv: list[str], stdin: bytes) -> subprocess.Popen[bytes]:
         """Start ssh, with *stdin* in a file. Raises SshRefused if it is not installed."""
         with tempfile.TemporaryFile() as script:
             script.write(stdin)
             script.seek(0)
-            # in a session of its own: Ctrl-C must not break what runs in the guest, and nothing is asked on a terminal
             try:
-                return subprocess.Popen(
-                    argv,
-                    stdin=script,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    start_new_session=True,
-                    env={**os.environ, "LC_ALL": "C"},
-                )
+                return child.start(argv, stdin=script, environment=child.c_locale())
             except FileNotFoundError as exc:
                 raise SshRefused(
                     f"{self._where}: there is no ssh here: install openssh-client"
@@ -491,10 +508,9 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
 
     def _refused(self, status: int | None, said: str) -> ProbeError:
         """Return the error for the message of ssh, or of sudo, that ran no command."""
-        lines = [
-            printable(line.strip())[:200] for line in said.splitlines() if line.strip()
-        ]
-        ending = "; ".join(lines[-2:]) or "no output"
+        ending = last_words(said, most=2)
+        if status == 255 and not self.through and _is_ended(said):
+            return HeldOff(f"{self._where}: {_HELD_OFF.format(ending)}")
         if status == 255:  # ssh(1): it is its own
             reason = self._why_not_connected(said, ending)
         elif _has_one_of(_SUDO_ASKS, said):
@@ -537,7 +553,8 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
                 f"anew; nothing was run. In the latter case: ssh-keygen -f {file} -R {name}, then add the new key"
             )
         port = f"-p {self.host.port} " if self.host.port else ""
-        scan = f"ssh-keyscan {port}{self.address.host}"
+        # one type is one connection: sshd counts those without a log-in
+        scan = f"ssh-keyscan -t ed25519 {port}{self.address.host}"
         if self.alias:
             scan += f" | sed 's/^[^ ]*/{self.alias}/'"
         return (
@@ -559,14 +576,8 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             "--",
             "guest",
         ]
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(
-                argv,
-                capture_output=True,
-                stdin=subprocess.DEVNULL,
-                timeout=5,
-                check=False,
-            )
+        with contextlib.suppress(TimeoutError, OverflowError):
+            child.run_limited(argv, _CLOSED_SECONDS, OUTPUT_BYTES)
         Path(str(self.controlpath)).unlink(missing_ok=True)
 
 
@@ -613,40 +624,6 @@ class _Marks:
         if tail < 0:
             return None
         return re.compile(self.mark + rb" end (\d{1,3})\n").match(output, tail)
-
-
-def _outputs(
-    process: subprocess.Popen[bytes], deadline: float
-) -> Iterator[tuple[bytearray, bytearray]]:
-    """Yield both outputs so far, whenever more has come. Raises TimeoutError at the *deadline*.
-
-    Before OpenSSH 8.5 the connection that stays open keeps them too: the end of *process* is an end as well.
-    """
-    if process.stdout is None or process.stderr is None:
-        raise ValueError("the outputs of the process are not piped")
-    outputs: dict[IO[bytes], bytearray] = {
-        process.stdout: bytearray(),
-        process.stderr: bytearray(),
-    }
-    with selectors.DefaultSelector() as selector:
-        for pipe in outputs:
-            selector.register(pipe, selectors.EVENT_READ)
-        while selector.get_map():
-            worker.expect_wanted()
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            over = process.poll() is not None
-            ready = selector.select(0 if over else min(left, 1.0))
-            if over and not ready:
-                break
-            for key, _ in ready:
-                data = os.read(key.fd, 65_536)
-                if not data:
-                    selector.unregister(key.fileobj)
-                outputs[key.fileobj] += data  # type: ignore[index]
-            yield outputs[process.stdout], outputs[process.stderr]
-    yield outputs[process.stdout], outputs[process.stderr]
 
 
 def _alias(guest: Reached) -> str:

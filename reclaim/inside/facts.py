@@ -14,18 +14,18 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from importlib.resources import files
 from typing import Any
 
 from testinfra.host import Host
 
-from reclaim.base.errors import NotLinux, ProbeError
+from reclaim.base.errors import NotLinux, ProbeError, TimedOut
 from reclaim.base.text import printable
 from reclaim.definition import othersystem
 from reclaim.inside.devices import BlockDevice, Layout, Mount, TableLine
+from reclaim.processes import shell_script
 
-#: seconds that the whole script may take: 4 under emulation, and minutes if the host has many guests to emulate
-SCRIPT_SECONDS = 300
+#: timeout(1)'s status if it stopped the command
+_TIMED_OUT = 124
 _MAX_SECTION_BYTES = 262_144 + 3
 _MAX_LINKS = 20_000
 #: characters of all sections of a guest that says little; most say a tenth of that
@@ -72,23 +72,38 @@ _KERNEL_WORDS = frozenset(
 
 def script() -> str:
     """The shell script that gathers the facts."""
-    return files("reclaim.inside").joinpath("facts.sh").read_text(encoding="utf-8")
+    return shell_script.load("reclaim.inside", "facts.sh")
 
 
-def gather(shell: Host, guest: str, earlier: Facts | None = None) -> Facts:
-    """Run the script in the guest. Raises ProbeError if it cannot be run or does not finish, NotLinux elsewhere.
+def gather(
+    shell: Host, guest: str, earlier: Facts | None = None, *, seconds: int
+) -> Facts:
+    """Run the script in the guest, for *seconds* at most. Raises ProbeError if it cannot be run or does not finish.
 
+    Raises NotLinux for another system.
     An initramfs that is as it was in the *earlier* facts is not read again: that is the slow part.
     """
     known = ""
     if earlier:
         stamps = " ".join(earlier.initramfs_stamps)
         known = f"known={shlex.quote(stamps)}\n"
-    result = shell.run(known + script(), seconds=SCRIPT_SECONDS)
+    try:
+        result = shell.run(known + script(), seconds=seconds)
+    except TimedOut as exc:
+        raise _too_slow(guest, seconds) from exc
+    if result.rc == _TIMED_OUT:
+        raise _too_slow(guest, seconds)
     facts = read(result.stdout_bytes, guest, earlier)
     if facts.system != "Linux":
         raise NotLinux(guest, othersystem.words(printable(facts.system)))
     return facts
+
+
+def _too_slow(guest: str, seconds: int) -> ProbeError:
+    return TimedOut(
+        f"{guest}: looking inside did not end within {seconds} s; "
+        "a slow guest needs a larger look_seconds in the inventory's policy"
+    )
 
 
 def read(output: bytes, guest: str, earlier: Facts | None = None) -> Facts:

@@ -1,8 +1,5 @@
 # Read by the guest's /bin/sh in one go. Each line it prints is: name, a space, base64 of what a
 # command printed followed by the command's exit status in three digits. Nothing is written.
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LC_ALL=C
-export PATH LC_ALL
 cap=262144
 
 say() {

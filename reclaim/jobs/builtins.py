@@ -14,7 +14,7 @@ def _cd(shell: Reader, words: list[Word], line: int) -> None:
     target = _target_of_cd(words)
     folder = absolute(target, before)
     if target == "-":
-        folder = shell.state.variables.get("OLDPWD", (UNKNOWN,))[0]
+        folder = shell.state.first_word("OLDPWD")
     shell.state.set("OLDPWD", [before])
     shell.state.set("PWD", [folder.rstrip("/") or "/"])
 
@@ -27,7 +27,7 @@ def _target_of_cd(words: list[Word]) -> str:
 
 
 def _popd(shell: Reader, words: list[Word], line: int) -> None:
-    shell.state.set("PWD", [shell.state.variables.get("OLDPWD", (UNKNOWN,))[0]])
+    shell.state.set("PWD", [shell.state.first_word("OLDPWD")])
 
 
 def _read(shell: Reader, words: list[Word], line: int) -> None:
@@ -99,7 +99,9 @@ def _forget_arguments(shell: Reader) -> None:
 def _unset(shell: Reader, words: list[Word], line: int) -> None:
     for word in words[1:]:
         if word.text in shell.state.variables:
-            shell.state.variables[word.text] = ("",)
+            shell.state.set(word.text, [""])
+        elif "[" in word.text or not word.is_sure:
+            shell.state.forget()  # an element of an array, or a name that is put together
 
 
 def _export(shell: Reader, words: list[Word], line: int) -> None:

@@ -55,6 +55,7 @@ def _tree(source: bytes) -> Node:
             progress_callback=lambda *_: time.thread_time() > end,
         )
     except ValueError as exc:
+        _parser().reset()  # else it goes on with this text when it is given the next one
         raise Unparsable from exc
     return tree.root_node
 

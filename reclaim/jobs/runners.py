@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from reclaim.jobs.reader import Reader
 from reclaim.jobs.values import State, found_by
-from reclaim.jobs.words import UNKNOWN, Origin, Word, is_sure, shown
+from reclaim.jobs.words import UNKNOWN, Word, is_sure, shown
 from reclaim.jobs.wrappers import SHELLS
 
 
@@ -19,8 +19,6 @@ def _find(shell: Reader, words: list[Word], line: int) -> None:
     shell.emit(words[:1], line)
     texts = [word.text for word in words]
     marks = found_by(shell.values, texts[1:])
-    if marks is None:
-        marks = [shell.script.origins.mark(Origin("found", path=UNKNOWN))]
     position = 1
     while position < len(words):
         if texts[position] not in ("-exec", "-execdir", "-ok", "-okdir"):

@@ -236,6 +236,7 @@ class Shell:
             "variable_assignment": self._variable_assignment,
             "variable_assignments": self._variable_assignments,
             "declaration_command": self._declaration_command,
+            "unset_command": self._unset_command,
             "command": self._command,
         }
 
@@ -632,6 +633,14 @@ class Shell:
             self.values.value(value) if value is not None else UNKNOWN
         )
 
+    def _unset_command(self, node: Node) -> None:
+        """`unset NAME`: the grammar has a node of its own for it."""
+        self._substituted(node)
+        words = [Word("unset")]
+        for child in node.named_children:
+            words += self.values.words(child)
+        self.take(words, self.text.line(node))
+
     def declare(self, texts: list[str]) -> None:
         for text in texts:
             name, separator, value = text.partition("=")
@@ -703,8 +712,8 @@ class Shell:
             self._run_shell(words, line)
         elif name in RUNNERS:
             RUNNERS[name](self, words, line)
-        elif self._is_script(words[0].text, name):
-            self._step_into(words[0].text, words[1:], line)
+        elif script := self._script_called(words[0].text, name):
+            self._step_into(script, words[1:], line)
         else:
             self.emit(words, line)
 
@@ -735,7 +744,7 @@ class Shell:
 
         One that is not known is the caller's PATH.
         """
-        first = self.state.variables.get("PATH", ("/usr/bin",))[0].partition(":")[0]
+        first = self.state.first_word("PATH", "/usr/bin").partition(":")[0]
         return is_sure(first) and first.rstrip("/") not in (*_FOLDERS, "/sbin", "/bin")
 
     def _call_function(
@@ -821,15 +830,18 @@ class Shell:
             return None
         return word.start + 1
 
-    def _is_script(self, path: str, name: str) -> bool:
-        """True if it is a script of somebody's own, by its name. A program that is known is not looked into."""
-        if self.host or not is_sure(path):
-            return False
-        if self.is_known(name):
-            return False
+    def _script_called(self, path: str, name: str) -> str:
+        """Return the path of a script of somebody's own; "" for a program that is known or lies elsewhere."""
+        if self.host or not is_sure(path) or self.is_known(name):
+            return ""
         if "/" in path:
-            return True
-        return any(self._exists(f"{folder}/{name}") for folder in _FOLDERS)
+            return path
+        if self._looks_elsewhere():
+            return ""
+        for folder in _FOLDERS:
+            if self._exists(f"{folder}/{name}"):
+                return f"{folder}/{name}"
+        return ""
 
     def _exists(self, path: str) -> bool:
         try:

@@ -7,7 +7,6 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 from tree_sitter import Node
 
@@ -65,6 +64,11 @@ class State:
     @property
     def folder(self) -> str:
         return " ".join(self.variables.get("PWD", (UNKNOWN,)))
+
+    def first_word(self, name: str, otherwise: str = UNKNOWN) -> str:
+        """Return the first word of a variable, "" if it has none; *otherwise* if it is not known."""
+        words = self.variables.get(name, (otherwise,))
+        return words[0] if words else ""
 
     def set(self, name: str, words: Iterable[str], *, array: bool = False) -> None:
         kept = tuple(map(_kept, words))
@@ -157,6 +161,9 @@ def _parted(value: str) -> list[str]:
 
 
 _PLAIN = ("word", "number", "variable_name", "extglob_pattern", "regex")
+
+
+_EXPANDS = re.compile("[$`]")
 
 
 def _first_group(match: re.Match[str]) -> str:
@@ -317,6 +324,8 @@ class Values:
 
     def _value(self, node: Node) -> str:
         raw = text_of(node, self.text.source)
+        if node.type == "regex" and _EXPANDS.search(raw):
+            return UNKNOWN  # the grammar does not take such a pattern apart
         if node.type in _PLAIN:
             return re.sub(r"\\(\n)?(.?)", _second_group, raw, flags=re.DOTALL)
         match node.type:
@@ -602,28 +611,54 @@ def _path_listed(operand: str, folder: str) -> str:
     return absolute(operand, folder)
 
 
-def found_by(values: Values, words: list[str]) -> list[str] | None:
-    """A mark for each path that a find begins at; None if it names none."""
-    names = []
-    for option, value in pairwise(words):
-        if option in ("-name", "-iname") and is_sure(value):
-            names.append(value)
-    name = names[0] if len(names) == 1 else "*"
+def found_by(values: Values, words: list[str]) -> list[str]:
+    """A mark for each path that a find begins at; of one that leaves names out it is not known which files it finds."""
+    name = _name_found(words)
     marks = []
     for operand in _paths_of_find(words):
         path = absolute(operand, values.state.folder)
-        marks.append(values.origins.mark(Origin("found", path=path, name=name)))
-    return marks or None
+        origin = Origin("found", path=UNKNOWN)
+        if name is not None:
+            origin = Origin("found", path=path, name=name)
+        marks.append(values.origins.mark(origin))
+    return marks
+
+
+def _name_found(words: list[str]) -> str | None:
+    """Return a pattern that all names fit which a find finds; None if it leaves some out by their names."""
+    names = []
+    for before, option, value in zip(["", *words], words, words[1:], strict=False):
+        if option not in ("-name", "-iname"):
+            continue
+        if before in ("!", "-not") or not is_sure(value):
+            return None
+        names.append(value if option == "-name" else _in_any_case(value))
+    return names[0] if len(names) == 1 else "*"
+
+
+def _in_any_case(pattern: str) -> str:
+    letters = []
+    for letter in pattern:
+        letters.append(
+            f"[{letter.lower()}{letter.upper()}]" if letter.isalpha() else letter
+        )
+    return "*" if "[" in pattern else "".join(letters)
 
 
 def _paths_of_find(words: list[str]) -> list[str]:
+    """The words before the first of find's expression; it begins in its own folder if there are none."""
     paths: list[str] = []
     for word in words:
-        if not word.startswith(("-", "(", "!")):
+        if word.startswith(("-", "(", "!")):
+            if not _BEFORE_PATHS.fullmatch(word):
+                break
+        else:
             paths.append(word)
-        elif paths:
-            break
-    return paths
+    return paths or ["."]
+
+
+#: options of find that come before its paths
+_BEFORE_PATHS = re.compile(r"-[HLP]|-O\d|-D\S+|--")
 
 
 def _virsh(values: Values, words: list[str]) -> list[str] | None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import selectors
 import signal
 import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 #: seconds that a process has to end after SIGTERM
 _GRACE_SECONDS = 2
+#: seconds between two looks at a process that prints nothing
+_PAUSE_SECONDS = 1.0
+#: bytes that are read at once
+_PIECE = 65_536
 
 
 def run(command: bytes) -> tuple[int, bytes, bytes]:
@@ -17,7 +25,7 @@ def run(command: bytes) -> tuple[int, bytes, bytes]:
 
     It is in a session of its own: when this process is told to stop, all that the command has started ends too.
     """
-    process = _started(command)
+    process = start([b"/bin/sh", b"-c", command])
     with process:
         try:
             stdout, stderr = process.communicate()
@@ -27,14 +35,63 @@ def run(command: bytes) -> tuple[int, bytes, bytes]:
     return process.returncode, stdout, stderr
 
 
-def _started(command: bytes) -> subprocess.Popen[bytes]:
+def run_limited(
+    argv: list[str],
+    seconds: float,
+    most: int,
+    *,
+    descriptors: tuple[int, ...] = (),
+    watch: Callable[[], None] = lambda: None,
+) -> tuple[int, bytes, bytes]:
+    """Run a program in the C locale, and return its exit status and outputs.
+
+    It inherits *descriptors*. *watch* is called at least every second, and raises to stop it.
+    Raises TimeoutError after so many *seconds*, OverflowError if an output has more than *most* bytes, and OSError if
+    the program cannot be started. Whatever is raised, all that it has started ends.
+    """
+    deadline = time.monotonic() + seconds
+    process = start(argv, descriptors=descriptors, environment=c_locale())
+    printed = bytearray(), bytearray()
+    with process:
+        try:
+            for printed in outputs(process, deadline, most):  # noqa: B007 (the last counts)
+                watch()
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired as exc:
+            end(process)
+            raise TimeoutError from exc
+        except BaseException:
+            end(process)
+            raise
+    stdout, stderr = map(bytes, printed)
+    return process.returncode, stdout, stderr
+
+
+def c_locale() -> dict[str, str]:
+    """Return the environment of this process, with messages in English."""
+    return {**os.environ, "LC_ALL": "C"}
+
+
+def start(
+    argv: list[str] | list[bytes],
+    *,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    descriptors: tuple[int, ...] = (),
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own, with pipes for its outputs. Raises OSError if it cannot be started.
+
+    Ctrl-C does not reach it there, and it can ask nothing on the terminal.
+    """
     known = of_ours()
     try:
         return subprocess.Popen(
-            ["/bin/sh", "-c", command],
-            stdin=subprocess.DEVNULL,
+            argv,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=descriptors,
+            env=environment,
             start_new_session=True,
         )
     except KeyboardInterrupt:
@@ -43,10 +100,49 @@ def _started(command: bytes) -> subprocess.Popen[bytes]:
         raise
 
 
+def outputs(
+    process: subprocess.Popen[bytes], deadline: float, most: int
+) -> Iterator[tuple[bytearray, bytearray]]:
+    """Yield both outputs so far, whenever more has come, and at least every second.
+
+    The end of *process* is the end of its outputs too: what it has started may keep them open (OpenSSH before 8.5 does
+    for a connection that stays).
+    Raises TimeoutError at the *deadline* (time.monotonic), OverflowError if an output has more than *most* bytes.
+    """
+    if process.stdout is None or process.stderr is None:
+        raise ValueError("the outputs of the process are not piped")
+    parts = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+    stdout, stderr = parts.values()
+    with selectors.DefaultSelector() as selector:
+        for pipe in parts:
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            over = process.poll() is not None
+            ready = selector.select(0 if over else min(left, _PAUSE_SECONDS))
+            if over and not ready:
+                break
+            for key, _ in ready:
+                data = os.read(key.fd, _PIECE)
+                if not data:
+                    selector.unregister(key.fd)
+                parts[key.fd] += data
+                if len(parts[key.fd]) > most:
+                    raise OverflowError
+            yield stdout, stderr
+
+
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End *process*, which leads a session, and all that is in that session's group."""
+    """End *process*, which leads a session, all that is in that session's group, and its children in other groups.
+
+    timeout(1) makes a group of its own.
+    """
+    below = _with_children([process.pid])[1:]
     try:
         _signal(process.pid, signal.SIGTERM)
+        _terminate(below)
         with suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE_SECONDS)
     finally:
@@ -80,9 +176,18 @@ def _children(process: str) -> list[int]:
 
 def end_new(known: frozenset[int]) -> None:
     """End the processes that this one has started, and their children, but for those that are *known*."""
-    processes = [*(of_ours() - known)]
+    _terminate(_with_children(of_ours() - known))
+
+
+def _with_children(first: Iterable[int]) -> list[int]:
+    """Return *first*, their children, and all below them."""
+    processes = [*first]
     for process in processes:  # which grows
         processes += _children(str(process))
+    return processes
+
+
+def _terminate(processes: Iterable[int]) -> None:
     for process in processes:
         with suppress(ProcessLookupError, PermissionError):
             os.kill(process, signal.SIGTERM)

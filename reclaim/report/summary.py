@@ -9,6 +9,7 @@ from enum import Enum
 
 from reclaim.base.text import counted, size
 from reclaim.base.verdict import Verdict
+from reclaim.handles import scsi
 from reclaim.record.record import Record, Row, Storage
 from reclaim.requirement import catalogue
 from reclaim.space.backlog import tolerated
@@ -53,10 +54,22 @@ def is_of_backup(row: Row) -> bool:
     return known is not None and known.stage == "backup"
 
 
+def is_by_rule(row: Row) -> bool:
+    """True if *row* is a finding about a bus through which discards pass as well as through scsi."""
+    return row.verdict is Verdict.NONCOMPLIANT and scsi.BY_RULE in (row.reason or "")
+
+
 def standing_in(record: Record, rows: Iterable[Row]) -> Standing:
-    """Return the standing of the guest with *rows*. Its copies do not count if its whole road was judged."""
+    """Return the standing of the guest with *rows*. Its copies do not count if its whole road was judged.
+
+    Nor do findings about a bus that returns freed space too.
+    """
     whole = is_whole(record)
-    return standing(row.verdict for row in rows if not (whole and is_of_backup(row)))
+    return standing(
+        row.verdict
+        for row in rows
+        if not (whole and (is_of_backup(row) or is_by_rule(row)))
+    )
 
 
 def waits_for_power(row: Row) -> bool:
@@ -108,6 +121,8 @@ class Figures:
     whole_road: bool
     #: rows on copies and their jobs that do not hold
     backups: int
+    #: guests that return freed space with a disk on another bus than scsi, against the rule
+    by_rule: int = 0
 
     @property
     def sentence(self) -> str:
@@ -115,6 +130,8 @@ class Figures:
             return "No guest was judged."
         returning = self.standings[Standing.RETURNS]
         parts = [f"{returning} of {counted(self.guests, 'guest')} {self._does}"]
+        if self.by_rule:
+            parts[0] += f", {self.by_rule} of them on another bus than scsi"
         if self.reclaimed:
             parts.append(f"this run freed {size(self.reclaimed)} on the host")
         if self.reclaimable:
@@ -152,12 +169,14 @@ def figures(records: Sequence[Record]) -> Figures:
     """Return the sums over *records*."""
     standings: Counter[Standing] = Counter()
     verdicts: Counter[Verdict] = Counter()
-    power = backups = 0
+    power = backups = by_rule = 0
     spare = []
     for record in records:
         for guest, rows in record.by_guest():
             if guest is not None:
-                standings[standing_in(record, rows)] += 1
+                stands = standing_in(record, rows)
+                standings[stands] += 1
+                by_rule += stands is Standing.RETURNS and any(map(is_by_rule, rows))
                 power += any(map(waits_for_power, rows))
         for row in record.results:
             verdicts[row.verdict] += 1
@@ -172,6 +191,7 @@ def figures(records: Sequence[Record]) -> Figures:
         reclaimed=sum(record.reclaimed_bytes for record in records),
         whole_road=all(map(is_whole, records)),
         backups=backups,
+        by_rule=by_rule,
     )
 
 

@@ -7,27 +7,24 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from _pytest._io.wcwidth import wcswidth, wcwidth
+from _pytest.terminal import TerminalReporter
 
 from reclaim.base.text import counted, printable, size
 from reclaim.base.verdict import Verdict
 from reclaim.changes.boot_stopped import Boot
 from reclaim.changes.power import PowerCycle
+from reclaim.definition import machine_type
 from reclaim.engine.journal import Entry
 from reclaim.engine.journal import JournalRecord as Journal
+from reclaim.engine.part import Part
+from reclaim.engine.run import Run
 from reclaim.record.record import Record, Row, Storage
 from reclaim.record.typed import undo
 from reclaim.report.commands import next_command
 from reclaim.report.page import NAME
 from reclaim.report.summary import figures, known
-
-if TYPE_CHECKING:
-    from _pytest.terminal import TerminalReporter
-
-    from reclaim.engine.part import Part
-    from reclaim.engine.run import Run
 
 _STATUS: dict[Verdict, tuple[str, str]] = {
     Verdict.COMPLIANT: (".", "green"),
@@ -248,7 +245,7 @@ def _findings(
         height += 1
         for row in rows:
             height += _height(" " * _INDENT + _sentence(row), columns)
-    unseen = _unseen(record)
+    unseen = [*_deprecated(record), *_unseen(record)]
     room -= len(unseen)
     if height <= room or reporter.verbosity > 0:
         _findings_in_full(reporter, loud)
@@ -303,6 +300,20 @@ def _guest_line(guest: str, rows: list[Row]) -> str:
     if failed:
         line += f": {', '.join(failed)}"
     return line
+
+
+def _deprecated(record: Record) -> list[str]:
+    """Return a line for each machine type of compliant guests that a later QEMU drops."""
+    counts = Counter(
+        row.evidence
+        for row in record.results
+        if row.verdict.holds and machine_type.DEPRECATED in (row.evidence or "")
+    )
+    lines = []
+    for evidence, count in counts.most_common():
+        guests = "1 guest has" if count == 1 else f"{count} guests have"
+        lines.append(f"{guests} the machine type {evidence}")
+    return lines
 
 
 def _unseen(record: Record) -> list[str]:

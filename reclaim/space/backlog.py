@@ -9,7 +9,13 @@ from itertools import accumulate
 
 import libvirt
 
-from reclaim.base.errors import AgentBlocked, NotApplicable, NotAssessable, ProbeError
+from reclaim.base.errors import (
+    AgentBlocked,
+    AgentGarbled,
+    NotApplicable,
+    NotAssessable,
+    ProbeError,
+)
 from reclaim.base.text import size
 from reclaim.files.holes import Span
 from reclaim.handles.device import device_of
@@ -95,7 +101,7 @@ def backlog(disk: Disk) -> Backlog:
     based = head is not None and head.backing is not None
     if blocked and based:
         raise NotAssessable(
-            "its agent runs no commands: reclaim cannot tell the overlay's data from its base's"
+            "its agent runs no commands: reclaim cannot separate the overlay's data from its base's"
         )
     if blocked:
         return _by_typed_calls(disk, image.allocated)
@@ -334,7 +340,7 @@ def _by_typed_calls(disk: Disk, allocated: int) -> Backlog:
         )
     used = _used_by_agent(guest)
     needed = sum(used.values())
-    if not used or not 0 <= needed <= allocated + tolerated(needed):
+    if not used or needed > allocated + tolerated(needed):
         raise NotAssessable(
             "its agent runs no commands, and does not report the usage of its filesystems"
         )
@@ -347,15 +353,13 @@ def _by_typed_calls(disk: Disk, allocated: int) -> Backlog:
 
 
 def _used_by_agent(guest: Guest) -> dict[str, int]:
-    """Return the bytes that each filesystem on a disk uses, by its name in guest-get-fsinfo."""
-    filesystems = guest.agent.command("guest-get-fsinfo")
-    if not isinstance(filesystems, list):
+    """Return the bytes that each filesystem on a disk uses, by its name in guest-get-fsinfo; none if it is garbled."""
+    try:
+        filesystems = guest.agent.filesystems()
+    except AgentGarbled:
         return {}
     used: dict[str, int] = {}
     for filesystem in filesystems:
-        if not isinstance(filesystem, dict) or not filesystem.get("disk"):
-            continue
-        count = filesystem.get("used-bytes")
-        if isinstance(count, int):
-            used[str(filesystem.get("name"))] = count
+        if filesystem.on_disk and filesystem.used is not None:
+            used[filesystem.name] = filesystem.used
     return used

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass, field
-from importlib.resources import files
 
 from testinfra.host import Host
 
 from reclaim.base.errors import ProbeError
+from reclaim.base.text import last_words
+from reclaim.processes import shell_script
 
 MIB = 1024 * 1024
 #: seconds that the guest keeps the canary if it is not dug out
@@ -89,21 +90,18 @@ class Canary:
             self._run("sweep", seconds=_SWEEP_SECONDS)
 
     def _run(self, verb: str, *arguments: str, seconds: int) -> list[str]:
-        own = ["/bin/sh", "-c", script(), "reclaim", verb, self.mount, self.token]
-        command = [*own, *arguments]
-        quoted = " ".join(["%s"] * len(command))
-        result = self.shell.run(quoted, *command, seconds=seconds)
+        given = [verb, self.mount, self.token, *arguments]
+        command = shell_script.command(len(given))
+        result = self.shell.run(command, script(), *given, seconds=seconds)
         if result.rc != 0:
-            said = " ".join(result.stderr.split())[-200:]
-            raise NotPlanted(
-                said or f"{verb} in the guest ended with status {result.rc}"
-            )
+            silent = f"{verb} in the guest ended with status {result.rc}"
+            raise NotPlanted(last_words(result.stderr, silent=silent))
         return [line for line in str(result.stdout).splitlines() if line.strip()]
 
 
 def script() -> str:
     """Return the shell script that does the work in the guest."""
-    return files("reclaim.space").joinpath("canary.sh").read_text(encoding="utf-8")
+    return shell_script.load("reclaim.space", "canary.sh")
 
 
 def _trimmed(guest: str, lines: list[str]) -> Trimmed:

@@ -1,8 +1,5 @@
 # Run by the guest's /bin/sh, as: sh -c THIS reclaim VERB MOUNT …
 # The canary is a file that is deleted while it is open: whatever ends those who hold it, the kernel frees it.
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LC_ALL=C
-export PATH LC_ALL
 umask 077
 verb=$1 mount=$2 token=${3:-}
 

@@ -13,6 +13,7 @@ from reclaim.definition import othersystem
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.node import Node
 from reclaim.inside.disk_layout import Area
+from reclaim.processes import limited
 from reclaim.storage import host_image
 from reclaim.storage.shrinkable import path_of
 
@@ -21,7 +22,7 @@ LOOK_SECONDS = 600
 _MAX_LINES = 10_000
 _KIB = re.compile(r"\d{1,15}")
 #: libguestfs as root uses QEMU itself unless the user set it: a libvirt may not be allowed to read the image
-_ENVIRONMENT = 'LC_ALL=C LIBGUESTFS_BACKEND="${LIBGUESTFS_BACKEND:-direct}"; export LC_ALL LIBGUESTFS_BACKEND'
+_ENVIRONMENT = 'env LIBGUESTFS_BACKEND="${LIBGUESTFS_BACKEND:-direct}"'
 #: the filesystems seen in an image, and the bytes that the host held of it then
 _seen: WeakKeyDictionary[Node, dict[str, tuple[int, list[Area]]]] = WeakKeyDictionary()
 _installed: WeakKeyDictionary[Node, bool] = WeakKeyDictionary()
@@ -92,7 +93,7 @@ def _df(hypervisor: Node, path: str, kind: str) -> list[Area]:
     """Return the filesystems in the image. Raises ProbeError."""
     result = run(hypervisor, LOOK_SECONDS, f"virt-df --csv --format={kind} -a %s", path)
     if result.rc != 0:
-        raise ProbeError(f"{path}: virt-df: {last_line(result)}")
+        raise ProbeError(f"{path}: virt-df: {why_failed(result, LOOK_SECONDS)}")
     parts: list[Area] = []
     for row in list(csv.reader(result.stdout.splitlines()))[1:_MAX_LINES]:
         if len(row) != 6 or not all(map(_KIB.fullmatch, row[2:4])):
@@ -111,19 +112,13 @@ def _has_one_of(parts: list[Area], length: int, used: int) -> bool:
 
 
 def run(hypervisor: Node, seconds: int, command: str, *arguments: str) -> CommandResult:
-    """Run *command* with nothing to read, and a limit of time."""
-    return hypervisor.shell.run(
-        f"{_ENVIRONMENT}; timeout -k 10 {seconds} {command} </dev/null", *arguments
-    )
+    """Run *command*, one of guestfs-tools, with nothing to read and a limit of time."""
+    with_backend = f"{_ENVIRONMENT} {command}"
+    return limited.run(hypervisor.shell, seconds, with_backend, *arguments)
 
 
-def last_line(result: CommandResult) -> str:
-    if result.rc in (124, 137):
-        return "it took too long"
-    stripped = (line.strip() for line in result.stderr.splitlines())
-    last = f"status {result.rc}"
-    for line in filter(None, stripped):
-        last = line
-        if "error" in line:
-            break
-    return last[:300]
+def why_failed(result: CommandResult, seconds: int) -> str:
+    """Return why one of guestfs-tools failed: its first error, for advice about debugging may follow that."""
+    lines = result.stderr.splitlines()
+    error = next((line for line in lines if "error" in line), None)
+    return limited.why_failed(result, seconds, error)

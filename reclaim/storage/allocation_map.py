@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from reclaim.base.strict import number, objects
 from reclaim.files.holes import Span
 from reclaim.handles.node import Node
+from reclaim.processes import limited
 from reclaim.storage.host_image import HostImage
 from reclaim.storage.qcow2 import Qcow2
 
@@ -118,27 +120,16 @@ def _mapped(hypervisor: Node, path: str, kind: str) -> list[Span] | None:
     output = _run(hypervisor, "qemu-img map -U --output=json %s", name)
     spans: list[Span] = []
     try:
-        pieces = json.loads(output or "")
-        if not isinstance(pieces, list):
-            return None
-        for piece in pieces:
+        for piece in objects(json.loads(output or "")):
             # a cluster that reads as zeros may keep its place in the file, and hold nothing there
             if piece["data"] and not piece["zero"] and "offset" in piece:
-                start = int(piece["start"])
-                spans.append((start, start + int(piece["length"])))
-    except (ValueError, KeyError, TypeError):
+                start = number(piece, "start")
+                spans.append((start, start + number(piece, "length")))
+    except (ValueError, KeyError, RecursionError):
         return None  # it was cut short, or no answer
     return spans
 
 
 def _run(hypervisor: Node, command: str, *arguments: str) -> str | None:
-    """Return the output of *command*; None if it fails, takes too long, or prints more than is read."""
-    limited = f"timeout -k 5 {_SECONDS} {command}"
-    result = hypervisor.shell.run(
-        f"LC_ALL=C; export LC_ALL; {limited} 2>/dev/null | head -c {_MAX_BYTES}",
-        *arguments,
-    )
-    output = str(result.stdout)
-    if result.rc != 0 or not 0 < len(output) < _MAX_BYTES:
-        return None
-    return output
+    """Return the output of *command*; None if there is none, or it prints more than is read."""
+    return limited.output(hypervisor.shell, _SECONDS, _MAX_BYTES, command, *arguments)

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.handles.node import Node
+from reclaim.processes import limited, shell_script
 from reclaim.storage import qcow2
 from reclaim.storage.qcow2 import Qcow2
 
@@ -72,11 +73,10 @@ _COUNTS = re.compile(
 )
 
 #: stat's hexadecimal numbers, sysfs of the device or of the disk that a partition lies on, the device mapper
-_LOOK = r"""
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LC_ALL=C
-export PATH LC_ALL
-say() { printf '%s ' "$1"; printf '%s' "$2" | base64 | tr -d '\n'; printf '\n'; }
+_LOOK = (
+    shell_script.HEAD
+    + shell_script.SAY
+    + r"""
 below() {
     for name in "$1"/slaves/*/dm/name; do
         [ -r "$name" ] || continue
@@ -109,6 +109,7 @@ printf 'head '
 { head -c 112 -- "$1" | base64 | tr -d '\n'; } 2>/dev/null
 printf '\n'
 """
+)
 
 
 def look(hypervisor: Node, path: str) -> HostImage:
@@ -232,11 +233,10 @@ def read_bytes(hypervisor: Node, path: str, offset: int, length: int) -> bytes:
 _WRITTEN, _PIECE = 1024 * 1024, 64 * 1024
 #: A file of ours in the image's folder: made anew (noclobber opens it with O_EXCL), and without a name before
 #: anything is written, so that nothing of it is left whatever happens. Random bytes: zeros or text would be compressed.
-_PUNCH = r"""
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LC_ALL=C
-export PATH LC_ALL
-say() { printf '%s ' "$1"; printf '%s' "$2" | base64 | tr -d '\n'; printf '\n'; }
+_PUNCH = (
+    shell_script.HEAD
+    + shell_script.SAY
+    + r"""
 command -v fallocate >/dev/null || { say unseen 'fallocate is not installed there (util-linux)'; exit 0; }
 name=$(mktemp -u -- "$1/.reclaim-probe.XXXXXXXXXX") || exit 1
 trap 'rm -f -- "$name"' EXIT
@@ -259,6 +259,7 @@ for second in 1 2 3 4 5 6 7 8 9 10; do
 done
 say rest "$(held)"
 """
+)
 
 
 @dataclass(frozen=True)
@@ -328,12 +329,9 @@ def _punch(hypervisor: Node, folder: str) -> Punch:
 
 def _run(hypervisor: Node, path: str, script: str, *arguments: str) -> dict[str, bytes]:
     """Return the answers of *script*: lines of a name and base64. Raises ProbeError if it fails or does not end."""
-    command = f"timeout -k 5 {_SECONDS} /bin/sh -c %s reclaim" + " %s" * len(arguments)
-    result = hypervisor.shell.run(command, script, *arguments)
-    if result.rc in (124, 137):
-        raise ProbeError(f"{path}: no answer within {_SECONDS} s")
+    result = limited.run_script(hypervisor.shell, _SECONDS, script, *arguments)
     if result.rc != 0:
-        raise ProbeError(f"{path}: {_last(result.stderr)}")
+        raise ProbeError(f"{path}: {limited.why_failed(result, _SECONDS)}")
     return answers(
         result.stdout, f"{path}: the answer of the hypervisor's shell cannot be parsed"
     )
@@ -349,12 +347,6 @@ def answers(output: str, problem: str) -> dict[str, bytes]:
         except (binascii.Error, ValueError) as exc:
             raise ProbeError(problem) from exc
     return parsed
-
-
-def _last(errors: str) -> str:
-    """Return the last words of a shell's complaint."""
-    lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    return lines[-1].rpartition(": ")[2][:200] if lines else "it failed"
 
 
 def _text(data: bytes) -> str:

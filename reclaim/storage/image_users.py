@@ -9,13 +9,14 @@ every chain of backing files is followed; and files and devices are told apart b
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import libvirt
@@ -24,11 +25,10 @@ from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import libvirt_words, printable
 from reclaim.definition import qemuargs
 from reclaim.definition.domain import DiskView, Element, parse_xml
-from reclaim.storage import backing, host_image
-
-if TYPE_CHECKING:
-    from reclaim.handles.guest import Guest
-    from reclaim.handles.node import Node
+from reclaim.handles.guest import Guest
+from reclaim.handles.node import Node
+from reclaim.processes import limited, shell_script
+from reclaim.storage import backing, host_image, volumes
 
 #: backing files above one another; QEMU itself opens no more than some hundred
 _DEEPEST = 64
@@ -61,6 +61,8 @@ class Use:
     by_snapshot: bool = False
     #: it may be absent without harm
     may_be_gone: bool = False
+    #: a kernel, an initrd or firmware, which the guest reads and nothing stands on
+    boots: bool = False
 
 
 # Images in definitions ----------------------------------------------------------------------------
@@ -106,9 +108,18 @@ def _of_other_devices(root: Element, base: Use) -> Iterator[Use]:
                 yield replace(base, what=f"{base.what}{device.tag!s}", place=path)
 
 
+#: elements of <os> that are paths of files which the guest is started from
+_READ_AT_BOOT = ("kernel", "initrd", "loader")
+
+
 def _of_firmware(hypervisor: Node, root: Element, base: Use) -> Iterator[Use]:
-    """Yield the variables of the firmware, and the firmware itself if the guest writes to it."""
+    """Yield the variables of the firmware, the firmware itself, the kernel and the initrd."""
     base = replace(base, format="raw", may_be_gone=True)
+    for element in root.iterfind("os/*"):
+        path = _text_of(element)
+        if element.tag in _READ_AT_BOOT and path.startswith("/"):
+            named = f"{base.what}{element.tag!s}"
+            yield replace(base, what=named, place=path, writes=False, boots=True)
     nvram = root.find("os/nvram")
     path = _text_of(nvram) or _source(hypervisor, nvram)
     if path:
@@ -183,7 +194,13 @@ def _of_disk(hypervisor: Node, disk: Element, use: Use) -> Iterator[Use]:
         yield replace(
             use, place=place, format=_attribute(mirror, "format", "type"), writes=True
         )
-    level, store = 1, disk.find("backingStore")
+        yield from _of_chain(hypervisor, mirror, use)
+    yield from _of_chain(hypervisor, disk, use)
+
+
+def _of_chain(hypervisor: Node, parent: Element, use: Use) -> Iterator[Use]:
+    """Yield the chain of backing files below *parent*, as far as the definition has it."""
+    level, store = 1, parent.find("backingStore")
     while store is not None and level < _DEEPEST:
         yield replace(
             use,
@@ -209,7 +226,8 @@ def _source(hypervisor: Node, parent: Element | None) -> str:
         return ""
     pool, protocol = source.get("pool"), source.get("protocol")
     if pool:
-        return _volume(hypervisor, str(pool), str(source.get("volume") or ""))
+        volume = str(source.get("volume") or "")
+        return volumes.place(hypervisor.connection, str(pool), volume)
     if protocol:
         return _network(str(protocol), source)
     return str(source.get("file") or source.get("dev") or "")
@@ -231,54 +249,6 @@ def _network(protocol: str, source: Element) -> str:
         return f"{protocol}:{socket}/{name}"
     server = f"{host.get('name')}:{host.get('port') or ''}"
     return backing.network(f"{protocol}://{server}/{name}")
-
-
-_NO_VOLUME = (
-    libvirt.VIR_ERR_NO_STORAGE_POOL,
-    libvirt.VIR_ERR_NO_STORAGE_VOL,
-    libvirt.VIR_ERR_OPERATION_INVALID,
-)
-
-
-#: kinds of pools whose volumes are files, or devices, of the folder that is the pool's target (libvirt formatstorage)
-_FOLDERS = ("dir", "fs", "netfs", "logical", "disk", "mpath", "zfs", "vstorage")
-
-
-def _volume(hypervisor: Node, pool: str, volume: str) -> str:
-    """Return the place of a volume, also if its pool is not active, or was not refreshed since the volume was made.
-
-    It is `volume:pool/name` if libvirt cannot resolve it. Raises libvirtError.
-    """
-    try:
-        defined = hypervisor.connection.storagePoolLookupByName(pool)
-        root = parse_xml(defined.XMLDesc(0), f"pool {pool}")
-        try:
-            path = str(defined.storageVolLookupByName(volume).path())
-        except libvirt.libvirtError as exc:
-            if exc.get_error_code() not in _NO_VOLUME:
-                raise
-            return _expected(root, volume) or f"volume:{pool}/{volume}"
-    except libvirt.libvirtError as exc:
-        if exc.get_error_code() in (*_NO_VOLUME, libvirt.VIR_ERR_NO_SUPPORT):
-            return f"volume:{pool}/{volume}"
-        raise
-    return (
-        path if path.startswith("/") else backing.network(f"{root.get('type')}:{path}")
-    )
-
-
-def _expected(pool: Element, volume: str) -> str:
-    """Return the place that a volume of that name has if it is in the pool."""
-    kind = pool.get("type")
-    if kind in _FOLDERS:
-        folder = str(pool.findtext("target/path") or "")
-        if folder.startswith("/"):
-            return f"{folder.rstrip('/')}/{volume}"
-    if kind == "rbd":
-        name = str(pool.findtext("source/name") or "")
-        if name:
-            return backing.network(f"rbd:{name}/{volume}")
-    return ""
 
 
 def _all(hypervisor: Node) -> Iterator[Use]:
@@ -362,11 +332,10 @@ class Layer:
 
 
 #: numbers of devices as sysfs writes them, of files as filesystem and inode
-_LOOK = r"""
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LC_ALL=C
-export PATH LC_ALL
-say() { printf '%s ' "$1"; printf '%s' "$2" | base64 | tr -d '\n'; printf '\n'; }
+_LOOK = (
+    shell_script.HEAD
+    + shell_script.SAY
+    + r"""
 below() {
     [ -e "$1/partition" ] && { printf 'device %s\n' "$(cat "$1/../dev")"; below "$1/.."; }
     for slave in "$1"/slaves/*; do
@@ -428,7 +397,8 @@ for path in "$@"; do
         say "holders$number" "$(holders "$sys")" ;;
     regular*)
         id=${status#*|}
-        say "holders$number" "$(printf '%s\n' "$loops" | grep -F -- "${id%%|*} " | cut -d ' ' -f 2)" ;;
+        [ -z "$loops" ] ||
+            say "holders$number" "$(printf '%s\n' "$loops" | grep -F -- "${id%%|*} " | cut -d ' ' -f 2)" ;;
     *) continue ;;
     esac 2>/dev/null
     printf 'head%s ' "$number"
@@ -436,6 +406,7 @@ for path in "$@"; do
     printf '\n'
 done
 """
+)
 
 
 def _look(hypervisor: Node, paths: Collection[str]) -> dict[str, Layer]:
@@ -445,11 +416,9 @@ def _look(hypervisor: Node, paths: Collection[str]) -> dict[str, Layer]:
     script = _LOOK.replace('"$SIZE"', str(backing.HEAD))
     for start in range(0, len(wanted), _AT_ONCE):
         some = wanted[start : start + _AT_ONCE]
-        command = f"timeout -k 5 {_SECONDS} /bin/sh -c %s reclaim" + " %s" * len(some)
-        result = hypervisor.shell.run(command, script, *some)
+        result = limited.run_script(hypervisor.shell, _SECONDS, script, *some)
         if result.rc != 0:
-            late = result.rc in (124, 137)
-            why = f"no answer within {_SECONDS} s" if late else "it failed"
+            why = limited.why_failed(result, _SECONDS)
             raise ProbeError(f"looking at the images of all guests: {why}")
         answers = host_image.answers(
             result.stdout,
@@ -563,6 +532,8 @@ class Chains:
     def _has_header(self, used: FoundUse) -> bool:
         """True if the header of this image may name others. Raises NotAssessable if it cannot be read."""
         use, node = used
+        if use.boots:
+            return False
         if node.problem:
             raise NotAssessable(node.problem)
         if use.place.startswith("volume:"):
@@ -621,6 +592,7 @@ class Survey:
                 survey.above.setdefault(identity, []).append(used)
             if used.node.same:
                 survey.same.setdefault(used.node.same, []).append(used)
+        survey.made = time.monotonic()
         return survey
 
     def touching(self, mine: FoundUse) -> Iterator[tuple[FoundUse, bool]]:
@@ -643,6 +615,26 @@ def _survey(hypervisor: Node, *, lately: bool) -> Survey:
     if not lately or known is None or time.monotonic() - known.made > _FRESH:
         known = _surveys[hypervisor] = Survey.of(hypervisor)
     return known
+
+
+def users_of(
+    hypervisor: Node, status: os.stat_result, *, lately: bool = False
+) -> list[Use]:
+    """Return the uses of a file or device of this machine that guests have, themselves or below an overlay.
+
+    A use behind a header that cannot be read is not among them. *lately*: a survey of a moment ago will do.
+    Raises ProbeError and libvirtError if the images of a guest cannot be found out.
+    """
+    file = FoundUse(Use("", "", "", None, writes=False), Layer(_identity(status)))
+    survey = _survey(hypervisor, lately=lately)
+    return [other.use for other, _ in survey.touching(file)]
+
+
+def _identity(status: os.stat_result) -> str:
+    """Return the identity of a file or device of this machine, as `_LOOK` finds it."""
+    if stat.S_ISBLK(status.st_mode):
+        return f"device {os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+    return f"file {status.st_dev}:{status.st_ino}"
 
 
 def why_not_alone(

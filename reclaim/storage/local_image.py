@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
 import shutil
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +17,7 @@ from functools import partial
 from typing import Any, Literal
 
 from reclaim.base.errors import NotAssessable, ProbeError
+from reclaim.base.strict import number, objects
 from reclaim.files import holes
 from reclaim.files.beneath import File
 from reclaim.processes import child
@@ -132,70 +130,23 @@ def qemu_img(
         raise ProbeError("qemu-img is not installed (Debian and Ubuntu: qemu-utils)")
     limit = QEMU_IMG_SECONDS if seconds is None else seconds
     asked = f"{path}: qemu-img {arguments[0]}"
-    with _started(["qemu-img", *arguments], descriptors) as process:
-        try:
-            stdout, stderr = _communicate(process, limit, watch)
-        except subprocess.TimeoutExpired as exc:
-            raise ProbeError(f"{asked}: no answer within {limit:g} s") from exc
-        except OverflowError as exc:
-            raise ProbeError(
-                f"{asked}: more than {_MAX_OUTPUT} bytes of output"
-            ) from exc
-        except BaseException:  # this process is stopped
-            child.end(process)
-            raise
-        finally:
-            process.kill()
+    try:
+        status, stdout, stderr = child.run_limited(
+            ["qemu-img", *arguments],
+            limit,
+            _MAX_OUTPUT,
+            descriptors=descriptors,
+            watch=watch,
+        )
+    except TimeoutError as exc:
+        raise ProbeError(f"{asked}: no answer within {limit:g} s") from exc
+    except OverflowError as exc:
+        raise ProbeError(f"{asked}: more than {_MAX_OUTPUT} bytes of output") from exc
     errors = stderr.decode("utf-8", errors="replace")
     for descriptor in descriptors:
         errors = errors.replace(f"/proc/self/fd/{descriptor}", path)
     output = stdout.decode("utf-8", errors="replace")
-    return process.returncode, output, " ".join(errors.split())[:500]
-
-
-def _started(
-    command: list[str], descriptors: tuple[int, ...]
-) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        pass_fds=descriptors,
-        env={**os.environ, "LC_ALL": "C"},
-        start_new_session=True,
-    )
-
-
-def _communicate(
-    process: subprocess.Popen[bytes], seconds: float, watch: Callable[[], None]
-) -> tuple[bytes, bytes]:
-    """Return both outputs, like `communicate`, with a limit. Raises TimeoutExpired, OverflowError."""
-    deadline = time.monotonic() + seconds
-    assert process.stdout is not None
-    assert process.stderr is not None
-    parts: dict[Any, bytearray] = {
-        process.stdout: bytearray(),
-        process.stderr: bytearray(),
-    }
-    with selectors.DefaultSelector() as selector:
-        for stream in parts:
-            selector.register(stream, selectors.EVENT_READ)
-        while selector.get_map():
-            watch()
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise subprocess.TimeoutExpired(process.args, seconds)
-            ready = selector.select(min(left, 1))
-            for key, _ in ready:
-                data = os.read(key.fd, 65536)
-                if not data:
-                    selector.unregister(key.fileobj)
-                parts[key.fileobj] += data
-                if len(parts[key.fileobj]) > _MAX_OUTPUT:
-                    raise OverflowError
-        process.wait(max(0.1, deadline - time.monotonic()))
-    return bytes(parts[process.stdout]), bytes(parts[process.stderr])
+    return status, output, " ".join(errors.split())[:500]
 
 
 def mapped(descriptor: int, image: Image, path: str) -> int | None:
@@ -221,23 +172,23 @@ def mapped(descriptor: int, image: Image, path: str) -> int | None:
         )
     try:
         return _placed_bytes(json.loads(output))
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
+    except (ValueError, KeyError, RecursionError) as exc:
         raise ProbeError(f"{path}: qemu-img map: its output cannot be parsed") from exc
 
 
 def _placed_bytes(pieces: Any) -> int | None:
     """Return the bytes of the file that *pieces* of a map have, None if a piece has data and no place.
 
-    Raises ValueError, KeyError, TypeError, AttributeError or OverflowError if it is no map.
+    Raises ValueError or KeyError if it is no map.
     """
     total = 0
-    for piece in pieces:
+    for piece in objects(pieces):
         if piece.get("compressed"):
             return None
         holds_data = piece["data"]
         if "offset" in piece:
             if holds_data or piece["zero"]:
-                total += int(piece["length"])
+                total += number(piece, "length")
         elif holds_data:
             return None
     return total

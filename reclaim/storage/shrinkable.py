@@ -17,7 +17,7 @@ from reclaim.base.text import counted, libvirt_words, size
 from reclaim.definition.domain import DiskView, Element
 from reclaim.handles.guest import Disk
 from reclaim.handles.node import Node
-from reclaim.storage import host_image
+from reclaim.storage import host_image, volumes
 from reclaim.storage.host_image import HostImage, Punch
 from reclaim.storage.qcow2 import Qcow2
 
@@ -104,11 +104,7 @@ def path_of(disk: Disk) -> str:
 def _volume(disk: Disk, view: DiskView) -> str:
     pool, volume = view.source.get("pool", ""), view.source.get("volume", "")
     try:
-        path = str(
-            disk.guest.hypervisor.connection.storagePoolLookupByName(pool)
-            .storageVolLookupByName(volume)
-            .path()
-        )
+        path = volumes.path(disk.guest.hypervisor.connection, pool, volume)
     except libvirt.libvirtError as exc:
         raise NotAssessable(
             f"the volume {volume} of pool {pool}: {libvirt_words(exc)}"

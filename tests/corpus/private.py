@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import libvirt
 
@@ -42,9 +43,10 @@ exec libvirtd --config /etc/libvirt/libvirtd.conf --pid-file /run/libvirt/own.pi
 
 
 @contextmanager
-def libvirtd(folder: Path) -> Iterator[str]:
+def libvirtd(folder: Path, definitions: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
     """Run a libvirtd whose files are all in *folder*; gives its URI.
 
+    *definitions* are domains by name that are there before it starts, as after an upgrade of libvirt and QEMU.
     Raises OSError or RuntimeError where none can be run: not root, no namespaces, no libvirtd.
     """
     folder = Path("/tmp") / f"reclaim-{folder.name}-{time.monotonic_ns():x}"
@@ -53,6 +55,9 @@ def libvirtd(folder: Path) -> Iterator[str]:
     conf = 'unix_sock_rw_perms = "0700"\nauth_unix_rw = "none"\n'
     (folder / "etc/libvirtd.conf").write_text(conf, encoding="ascii")
     (folder / "etc/qemu.conf").write_text(_QEMU_CONF, encoding="ascii")
+    (folder / "etc/qemu").mkdir()
+    for name, xml in definitions.items():
+        (folder / f"etc/qemu/{name}.xml").write_text(xml, encoding="utf-8")
     log = folder / "said"
     pairs = [f"{folder / name}:{place}" for name, place in _PLACES.items()]
     with log.open("wb") as out:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 EMULATOR = "/usr/bin/qemu-system-x86_64"
+#: in a definition: the oldest machine type of i440fx that this QEMU has
+OLDEST = "pc-i440fx-oldest"
 SECRET = "5d2f5d0a-3a5c-4f1c-9b1a-6d2d8f6d9c11"
 
 
@@ -233,11 +235,17 @@ VARIANTS: dict[str, Variant] = {
                 source="<source file='/k' startupPolicy='optional'><seclabel model='dac' relabel='no'/></source>",
             ),
             disk("vdl", "virtio", driver="type='qcow2' detect_zeroes='unmap' discard='ignore' cache='unsafe'"),
-            disk("vdm", "virtio", type="block", device="lun", driver="type='raw'", source="<source dev='/dev/sdx'/>"),
             disk("sda", "sata"),
             disk("sdb", "sata", "<readonly/>", device="cdrom", source=""),
         ),
-        ("a LUN passed through: discards go to the LUN as they are", "read-only: nothing is ever deleted on it"),
+        ("read-only: nothing is ever deleted on it",),
+    ),
+    "lun-on-virtio-blk": Variant(
+        domain(
+            disk("vda", "virtio"),
+            disk("vdm", "virtio", type="block", device="lun", driver="type='raw'", source="<source dev='/dev/sdx'/>"),
+        ),
+        ("a LUN passed through: discards go to the LUN as they are",),
     ),
     "vhost-user": Variant(
         domain(
@@ -278,9 +286,9 @@ VARIANTS: dict[str, Variant] = {
             ),
         )
     ),
-    "machine-1.4": Variant(domain(disk("hda", "ide"), machine="pc-i440fx-1.4"), ("pc-i440fx-1.4 is older than 2.1",)),
-    "machine-2.0-i686": Variant(
-        domain(disk("vda", "virtio"), machine="pc-i440fx-2.0", arch="i686"), ("pc-i440fx-2.0 is older than 2.1",)
+    "machine-oldest": Variant(domain(disk("hda", "ide"), machine=OLDEST), (f"{OLDEST} is older than 2.1",)),
+    "machine-oldest-i686": Variant(
+        domain(disk("vda", "virtio"), machine=OLDEST, arch="i686"), (f"{OLDEST} is older than 2.1",)
     ),
 }
 
@@ -370,8 +378,8 @@ def _bound(machine: str, bus: str, tail: str) -> str:
 VARIANTS |= {f"bound-{name}": Variant(_bound(*some), (words,)) for name, (*some, words) in BOUND.items()}
 VARIANTS |= {f"free-{name}": Variant(_bound("pc", "virtio", tail)) for name, tail in FREE.items()}
 VARIANTS["bound-machine"] = Variant(
-    domain(disk("sda", "usb"), machine="pc-i440fx-1.4", tail=arguments("-M", "pc-i440fx-1.4")),
-    ("the argument -M pc-i440fx-1.4 of qemu:commandline names a machine type",),
+    domain(disk("sda", "usb"), machine=OLDEST, tail=arguments("-M", OLDEST)),
+    (f"the argument -M {OLDEST} of qemu:commandline names a machine type",),
 )
 VARIANTS["disks-in-arguments"] = Variant(
     domain(tail=arguments("-drive", "if=none,format=raw,file=/dev/null,id=d", "-device", "nvme,drive=d,serial=a")),

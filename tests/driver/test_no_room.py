@@ -17,12 +17,10 @@ from reclaim.base.errors import JournalLost
 from reclaim.base.verdict import Verdict
 from reclaim.engine import journal, undo
 from reclaim.engine.engine import Engine
-from reclaim.engine.part import Options
-from reclaim.engine.run import Run
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
 from reclaim.record.results import NAME
-from tests.command import FLEET, Outcome, audit
+from tests.command import Outcome, audit
 from tests.support import (
     Inside,
     definition_of,
@@ -253,32 +251,6 @@ def test_an_undo_that_cannot_write_stops_and_goes_on_the_next_time(
         assert said[-1].endswith(": fix that, and undo again")
     assert undo._undo(journal.read(fixer.journal.path), hypervisor_of(guest), said.append)
     assert definition_of(guest).xml == before
-
-
-def test_a_record_that_cannot_be_written_costs_no_other_hypervisor_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = Run(Options(uri=FLEET, reports=tmp_path / "reports"))
-    run.open()
-    run.open()  # the same once more: two parts
-    run.prepare()
-    full, other = run.parts
-    real = os.open
-
-    def no_room(path: Any, *rest: Any, **more: Any) -> Any:
-        if str(path).startswith(f"{full.folder}/") and NAME in str(path):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(path, *rest, **more)
-
-    monkeypatch.setattr(os, "open", no_room)
-    monkeypatch.setattr(
-        "pathlib.Path.open", lambda path, *rest, **more: os.fdopen(no_room(path, 0o1101), *rest, **more)
-    )
-    troubles = run.close()
-    assert troubles == [f"there is no record of this run: {full.folder}: No space left on device"]
-    assert (full.is_written, other.is_written) == (False, True)
-    assert full.found is not None
-    assert (other.folder / NAME).is_file()
 
 
 def test_undo_of_a_run_on_a_full_disk_says_what_cannot_be_recorded(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -406,43 +406,6 @@ def test_the_definition_of_another_guest_is_never_defined(tmp_path: Path) -> Non
     guest.forget()
     assert guest.persistent.xml == before
     assert [domain.name() for domain in guest.hypervisor.connection.listAllDomains()] == ["one"]
-
-
-# Between our look and our change ------------------------------------------------------------------
-
-
-def _renamed(guest: Any) -> None:
-    guest.domain.destroy()
-    guest.domain.rename("two")
-
-
-def _edited(guest: Any) -> None:
-    guest.hypervisor.connection.defineXML(guest.persistent.xml.replace("65536", "131072"))
-
-
-def _gone(guest: Any) -> None:
-    guest.domain.destroy()
-    guest.domain.undefine()
-
-
-@pytest.mark.parametrize(
-    ("meanwhile", "words"),
-    [
-        pytest.param(_renamed, "it has been renamed from one; nothing was changed: run again", id="renamed"),
-        pytest.param(_edited, "the definition has changed since it was read; run again", id="edited"),
-        pytest.param(_gone, "it has been undefined; nothing was changed", id="undefined"),
-    ],
-)
-def test_what_somebody_did_since_it_was_read_is_seen_before_it_is_defined(
-    tmp_path: Path, meanwhile: Callable[[Any], None], words: str
-) -> None:
-    guest = opened(tmp_path, domain_xml(disk_xml())).guests[0]
-    xml = guest.persistent.xml
-    change = DefinitionChange("one", xml, xml.replace("type='qcow2'", "type='qcow2' discard='unmap'"))
-    meanwhile(guest)
-    with pytest.raises(ChangeFailed, match=words):
-        change.apply(guest)
-    assert not any("unmap" in one.XMLDesc(0) for one in guest.hypervisor.connection.listAllDomains())
 
 
 def test_an_undefined_guest_that_runs_is_not_shut_down(tmp_path: Path) -> None:

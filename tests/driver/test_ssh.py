@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
 import subprocess
+import threading
 import uuid
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +19,8 @@ from testinfra.host import Host
 from reclaim.base.errors import ProbeError
 from reclaim.handles import ssh
 from reclaim.handles.agent import OUTPUT_BYTES
-from reclaim.handles.ssh import Address, GuestSsh, OtherMachine, SshRefused
+from reclaim.handles.ssh import Address, GuestSsh, HeldOff, OtherMachine, SshRefused
+from reclaim.processes import worker
 from tests.sshd import Sshd, listening
 from tests.support import disk_xml, domain_xml, hypervisor_of, opened, uuid_of
 
@@ -126,7 +131,9 @@ def test_a_host_key_is_never_learned(sshd: Sshd, guest: Guest) -> None:
     unknown = sshd.settings("root", "another")
     before = unknown.known_hosts.read_bytes() if unknown.known_hosts else b""
     said = refusal(guest, unknown)
-    assert f"its host key is not known as [127.0.0.1]:{sshd.port}: ssh-keyscan -p {sshd.port} 127.0.0.1" in said
+    assert (
+        f"its host key is not known as [127.0.0.1]:{sshd.port}: ssh-keyscan -t ed25519 -p {sshd.port} 127.0.0.1" in said
+    )
     said = refusal(guest, unknown, leased=True)
     assert "not known as one: " in said
     assert "sed 's/^[^ ]*/one/'" in said
@@ -143,6 +150,79 @@ def test_the_advice_makes_the_key_known(sshd: Sshd, guest: Guest, tmp_path: Path
         advice = said.partition(": ssh-keyscan")[2].partition(", once ")[0]
         subprocess.run(f"ssh-keyscan{advice}", shell=True, check=True, capture_output=True)
         assert open_shell(guest, settings).run("true").exit_status == 0
+
+
+def relay(client: socket.socket, port: int) -> None:
+    with client, socket.create_connection(("127.0.0.1", port)) as there:
+        ends = {client: there, there: client}
+        while data := (source := select.select([*ends], [], [])[0][0]).recv(65_536):
+            ends[source].sendall(data)
+
+
+@contextmanager
+def holding_off(port: int, times: int) -> Iterator[int]:
+    """The port of a door that ends so many connections at once, as penalties of sshd do; then it leads to *port*."""
+
+    def serve() -> None:
+        with suppress(OSError):  # the end of the listener
+            for _ in range(times):
+                server.accept()[0].close()
+            relay(server.accept()[0], port)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        door = threading.Thread(target=serve)
+        door.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            door.join()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long is waited, without waiting."""
+    told: list[float] = []
+    monkeypatch.setattr(worker, "sleep", told.append)
+    return told
+
+
+def test_an_sshd_that_holds_us_off_is_tried_once_more(sshd: Sshd, guest: Guest, pauses: list[float]) -> None:
+    with holding_off(sshd.port, 1) as port:
+        connection = ssh.connect(guest, sshd.settings("root", f"[127.0.0.1]:{port}", port=port))
+        assert connection.host.run("echo on").stdout == "on\n"
+        connection.close()
+    assert pauses == [ssh.HELD_OFF_SECONDS]
+
+
+def test_an_sshd_that_holds_us_off_for_longer_is_named(sshd: Sshd, guest: Guest, pauses: list[float]) -> None:
+    with holding_off(sshd.port, 9) as port, pytest.raises(HeldOff) as caught:
+        ssh.connect(guest, sshd.settings("root", f"[127.0.0.1]:{port}", port=port))
+    assert "its sshd ended the connection before a log-in: " in str(caught.value)
+    assert "it may hold this address off (PerSourcePenalties or MaxStartups in its sshd_config)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert pauses == [ssh.HELD_OFF_SECONDS]
+
+
+def test_a_command_is_not_tried_again_where_it_may_have_run(sshd: Sshd, guest: Guest, pauses: list[float]) -> None:
+    with holding_off(sshd.port, 1) as port:
+        assert "ended the connection" in refusal(guest, sshd.settings("root", f"[127.0.0.1]:{port}", port=port))
+    assert pauses == []
+
+
+def test_the_penalties_of_a_real_sshd_are_waited_for(
+    guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listening(tmp_path / "strict", uuid_of("one"), "noauth:4s min:1s max:4s") as strict:
+        if not strict.has_penalties:
+            pytest.skip("this OpenSSH has no PerSourcePenalties: they came with 9.8")
+        monkeypatch.setattr(ssh, "HELD_OFF_SECONDS", 6)
+        settings = strict.settings()
+        # it may be held off itself, by the connection that waited for sshd
+        subprocess.run(["ssh-keyscan", "-p", str(strict.port), "127.0.0.1"], capture_output=True, check=False)
+        connection = ssh.connect(guest, settings)
+        assert connection.host.run("echo on").stdout == "on\n"
+        connection.close()
 
 
 @pytest.mark.parametrize("leased", [False, True], ids=["inventory", "leases"])
@@ -182,7 +262,7 @@ def test_smbios_of_old_has_its_bytes_in_another_order(sshd: Sshd, guest: Guest) 
 
 
 #: the sshd that serves the command
-DAEMON = 'at=$$; while [ "$(cat /proc/$at/comm)" != sshd ]; do at=$(($(ps -o ppid= -p $at))); done'
+DAEMON = "at=$$; until grep -q ^sshd /proc/$at/comm; do at=$(($(ps -o ppid= -p $at))); done"
 
 
 # Bounds ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from lab import host
+from lab import host, machines
 from reclaim.base.verdict import Result, Verdict
 from reclaim.changes import power
 from reclaim.definition.compare import same
@@ -32,8 +32,15 @@ def mended(tmp_path: Path, guest: Guest, slug: str, disk: str | None = None, *, 
     return fixing.run(requirement(slug), subject(guest, disk))
 
 
+def has_old_type(guest: Guest) -> bool:
+    """Whether its machine type is too old: a new QEMU has no such type."""
+    return machines.is_old(str(guest.machine))
+
+
 def withheld(tmp_path: Path, guest: Guest, slug: str, words: str, disk: str | None = None, **more: bool) -> None:
     """It is refused, nothing changes, and the reason has *words*."""
+    if slug == "machine-type" and not has_old_type(guest):
+        return
     before = definition_of(guest).xml
     result = mended(tmp_path, guest, slug, disk, **more)
     assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, []), result.reason
@@ -80,7 +87,7 @@ def test_a_snapshot_holds_the_hardware_but_not_the_driver_settings(tmp_path: Pat
         (snapshot,) = guest.domain.listAllSnapshots(0)
         assert "discard" not in snapshot.getXMLDesc(0)
         snapshot.delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
-        for slug in HARDWARE:
+        for slug in HARDWARE if has_old_type(guest) else HARDWARE[1:]:
             fixed(tmp_path, guest, slug, "vda" if slug == "disk-bus" else None)
 
 
@@ -130,7 +137,8 @@ def test_nothing_is_defined_or_power_cycled_while_a_block_job_runs(tmp_path: Pat
         withheld(tmp_path, guest, "machine-type", "a block copy of disk vda is running")
         withheld(tmp_path, guest, "live-definition", "a block copy of disk vda is running", restart=True)
         tiny.domain.blockJobAbort("vda", 0)
-        fixed(tmp_path, guest, "machine-type")
+        if has_old_type(guest):
+            fixed(tmp_path, guest, "machine-type")
         assert tiny.domain.isActive()
 
 

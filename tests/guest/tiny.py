@@ -18,7 +18,7 @@ from pathlib import Path
 import libvirt
 
 from lab import guest as lab
-from lab import host, paths
+from lab import host, machines, paths
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory, Policy
@@ -89,7 +89,7 @@ def xml_of(tiny: Tiny, *devices: str, machine: str = "pc-i440fx-2.0", driver: st
     return (
         f"<domain type='qemu'><name>{tiny.name}</name><uuid>{uuid.uuid5(uuid.NAMESPACE_DNS, tiny.name)}</uuid>"
         f"<metadata>{more.get('metadata', '')}</metadata><memory unit='MiB'>32</memory>"
-        f"<os><type arch='x86_64' machine='{machine}'>hvm</type>{more.get('os', '')}</os>"
+        f"<os><type arch='x86_64' machine='{machines.here(machine)}'>hvm</type>{more.get('os', '')}</os>"
         f"<features><acpi/></features><on_crash>preserve</on_crash>{more.get('tail', '')}<devices>"
         f"<disk type='file' device='disk'><driver name='qemu' type='qcow2' {driver}/><source file='{tiny.image}'/>"
         f"<target dev='vda' bus='virtio'/></disk>{''.join(devices)}"

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from reclaim.requirement import STAGES, Requirement, catalogue, in_order, requirement_of
+from reclaim.requirement import Requirement, catalogue, requirement_of
 from reclaim.scaffold import NO_STATES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,27 +147,3 @@ def test_the_readme_tells_of_every_option() -> None:
     assert declared
     # --hosts is testinfra's own
     assert told == {*declared, "--hosts"}
-
-
-def test_the_order_is_by_stage_and_does_not_depend_on_the_order_of_files() -> None:
-    order = [one.slug for one in REQUIREMENTS]
-    assert [one.slug for one in in_order(reversed(REQUIREMENTS))] == order
-    assert [one.slug for one in in_order(sorted(REQUIREMENTS, key=lambda one: one.title))] == order
-    stages = [STAGES.index(one.stage) for one in REQUIREMENTS]
-    assert stages == sorted(stages)
-
-
-def test_requirements_that_wait_for_each_other_are_refused() -> None:
-    def nothing() -> str:
-        """Stands for a check."""
-        return ""
-
-    def none() -> list[object]:
-        """Stands for a fixer."""
-        return []
-
-    def made(slug: str, after: str) -> Requirement:
-        return Requirement(slug, slug, "inside", nothing, none, (after,), "")  # type: ignore[arg-type]
-
-    with pytest.raises(ValueError, match="depend on each other: a, b"):
-        in_order([made("a", "b"), made("b", "a")])

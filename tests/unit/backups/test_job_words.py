@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from reclaim.base.verdict import Verdict
+from tests.jobs import declared_job, judged, rsync, says_version
 from tests.support import ROOT
-from tests.unit.backups.test_job import declared_job, rsync
-from tests.unit.requirements.test_backup_job import judged, says_version
 
 __all__ = ["rsync"]
 

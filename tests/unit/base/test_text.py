@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reclaim.base.text import LIMIT, counted, printable, size
+from reclaim.base.text import LIMIT, last_words, printable, size
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,24 @@ def test_size(count: float, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "words", "shown"),
+    ("outputs", "words"),
     [
-        (0, ("disk",), "0 disks"),
-        (1, ("disk",), "1 disk"),
-        (2, ("disk",), "2 disks"),
-        (1, ("entry", "entries"), "1 entry"),
-        (3, ("entry", "entries"), "3 entries"),
+        pytest.param(["a\nb\nc\nd\n"], "b; c; d", id="the-last-three-lines"),
+        pytest.param(["  a \n\n \n"], "a", id="without-empty-lines"),
+        pytest.param(["", "beside"], "beside", id="the-first-output-that-is-not-empty"),
+        pytest.param(["\n \n", ""], "no output", id="silence"),
+        pytest.param(["\x1b[31mred\n"], "\\x1b[31mred", id="control-characters"),
+        pytest.param(["x" * 9000], "x" * 200, id="a-long-line"),
     ],
 )
-def test_a_noun_agrees_with_its_number(number: int, words: tuple[str, ...], shown: str) -> None:
-    assert counted(number, *words) == shown
+def test_the_last_words_of_a_program(outputs: list[str], words: str) -> None:
+    assert last_words(*outputs) == words
+
+
+def test_the_last_words_are_as_many_lines_as_are_asked_for() -> None:
+    assert last_words("a\nb\n", most=1) == "b"
+    assert last_words("", silent="status 3") == "status 3"
+
+
+def test_the_last_words_show_no_secret() -> None:
+    assert "hunter2" not in last_words(f"{'x' * 180} password=hunter2hunter2")

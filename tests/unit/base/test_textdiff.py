@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ def _patched(folder: Path, before: list[str], diff: list[str]) -> list[str]:
     return (folder / "text").read_text("ascii").splitlines()
 
 
+@pytest.mark.skipif(shutil.which("patch") is None, reason="no patch: install patch")
 @pytest.mark.parametrize("same_length", [True, False])
 @pytest.mark.parametrize("seed", range(4))
 def test_patch_makes_the_one_of_the_other(

@@ -206,6 +206,7 @@ def test_a_guest_that_goes_off_by_itself_is_told(tmp_path: Path) -> None:
     assert rows["guest-access"].reason.endswith("it went off while it started")
 
 
+@pytest.mark.slow
 def test_a_guest_that_does_not_answer_is_judged_and_off_again(tmp_path: Path) -> None:
     silent = Inside(problem=AgentAbsent("one: the guest agent does not answer"))
     guest = stopped(tmp_path, inside=silent, inventory=Inventory(policy=Policy(boot_seconds=1)))

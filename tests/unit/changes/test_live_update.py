@@ -51,6 +51,17 @@ class Obliging:
         return 0
 
 
+class Refusing(Obliging):
+    """One whose hypervisor changes no disk while it runs."""
+
+    def updateDeviceFlags(self, xml: str, flags: int) -> int:  # noqa: N802
+        self.asked.append("update")
+        error = libvirt.libvirtError("")
+        words = "cannot modify field 'discard' of the disk"
+        error.err = (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_FROM_QEMU, words, 2, None, None, None, -1, -1)
+        raise error
+
+
 def running(tmp_path: Path, live: str, *defined: str) -> Guest:
     guest = opened(tmp_path, domain_xml(live)).guests[0]
     guest.hypervisor.connection.defineXML(domain_xml(*defined))
@@ -79,19 +90,21 @@ def test_what_the_hypervisor_does_to_a_running_disk_needs_no_power_cycle(tmp_pat
 
 
 def test_what_libvirt_refuses_waits_for_a_power_cycle_and_is_asked_for_once(tmp_path: Path) -> None:
-    """The test driver itself has no update-device."""
     guest = running(tmp_path, PLAIN, UNMAP)
     guest.hypervisor.refused_live.clear()
+    guest.domain = domain = Refusing(guest.domain)
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("live-definition"), subject(guest))
     assert result.verdict is Verdict.PENDING
-    assert "waits for a power cycle (libvirt: this function is not supported by the connection driver" in result.reason
+    assert "waits for a power cycle (libvirt: cannot modify field 'discard' of the disk" in result.reason
     assert list(guest.hypervisor.refused_live) == ["discard"]
     assert result.changes == []
     assert live_updates(guest)[0] == []
+    assert domain.asked == ["update"]
 
 
 def test_what_is_known_to_be_refused_is_not_asked_for(tmp_path: Path) -> None:
     guest = running(tmp_path, PLAIN, UNMAP)
+    guest.hypervisor.refused_live.update(refusals.known(9_000_000))
     guest.domain = domain = Obliging(guest.domain)
     [change] = requirement("live-definition").fixer(guest)
     assert isinstance(change, PowerCycle)
@@ -133,8 +146,3 @@ def test_a_disk_that_was_attached_is_not_pulled_out_again(tmp_path: Path) -> Non
     guest = running(tmp_path, PLAIN, PLAIN)
     with pytest.raises(ChangeFailed, match="may use disk vdb by now"):
         LiveUpdate("one", "vdb", None, disk_xml("vdb")).undo(guest, {})
-
-
-def test_nothing_is_known_of_a_libvirt_to_come() -> None:
-    assert set(refusals.known(9_000_000)) == {"discard", "discard_no_unref", "detect_zeroes"}
-    assert refusals.known(99_000_000) == {}

@@ -12,7 +12,7 @@ from reclaim.base.verdict import Verdict
 from reclaim.changes import power
 from reclaim.definition.compare import same
 from reclaim.engine import journal, undo
-from reclaim.handles.console import console
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import GuestNotes, Inventory, Policy
 from tests.support import (
     InhabitedGuest,
@@ -118,6 +118,22 @@ def test_one_that_goes_on_starting_units_is_back(tmp_path: Path) -> None:
     life.ends_on(life.wanted)
 
 
+@pytest.mark.slow
+def test_on_a_busy_hypervisor_one_is_waited_for_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hypervisor, "strain", lambda _self: 3.0)
+    life = Life(tmp_path, boot_seconds=1)
+
+    def ping() -> dict[str, Any]:
+        if life.is_on_new:
+            raise ProbeError("nobody answers")
+        return {}
+
+    life.guest.answers["guest-ping"] = ping
+    result = life.cycle()
+    assert "it did not answer within 3 s (boot_seconds in the inventory's policy); rolled back" in result.reason
+    life.ends_on(life.booted)
+
+
 def test_one_that_started_units_before_is_not_waited_for(tmp_path: Path) -> None:
     life = Life(tmp_path, boot_seconds=60, inside=Inside(systemd="starting\n"))
     assert life.cycle().verdict is Verdict.FIXED
@@ -199,28 +215,6 @@ def test_a_boot_that_ends_on_the_console_is_not_waited_for(tmp_path: Path, line:
     assert f"its boot came to an end: {line.strip()}; rolled back" in result.reason
     assert result.reason.endswith(f"the console's last lines:\na first line\n{line}")
     life.ends_on(life.booted)
-
-
-def test_a_console_that_virtlogd_began_anew_is_read_from_its_beginning(tmp_path: Path) -> None:
-    log = tmp_path / "console.log"
-    log.write_text("x\n" * 1000)
-    guest = inhabited(tmp_path, Inside(), VDA, f"<serial type='file'><source path='{log}'/></serial>")
-    said = console(guest)
-    assert "no output on its serial console" in said.tail
-    log.write_text("after\n")
-    assert said.lines == ["after"]
-
-
-def test_what_steers_a_terminal_is_left_out_of_the_console(tmp_path: Path) -> None:
-    log = tmp_path / "console.log"
-    log.write_text("")
-    said = console(inhabited(tmp_path, Inside(), VDA, f"<serial type='file'><source path='{log}'/></serial>"))
-    log.write_text("\x1b[?25l\x1b[0;1;31m TIME \x1b[0m] Timed out\x1b[K\r\n\x1b[2J\x1bc\r\nlogin:\n")
-    assert said.lines == [" TIME ] Timed out", "login:"]
-
-
-def test_without_a_log_of_the_console_that_is_said(tmp_path: Path) -> None:
-    assert "its serial console is not logged" in console(inhabited(tmp_path, Inside(), VDA)).tail
 
 
 def test_the_console_is_all_there_is_of_a_guest_nobody_can_ask(tmp_path: Path) -> None:

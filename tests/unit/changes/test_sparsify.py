@@ -189,6 +189,7 @@ def test_a_trim_that_failed_is_told(tmp_path: Path, tools: Path) -> None:
     assert "virt-sparsify: virt-sparsify: error: libguestfs error: lock (0 B came back)" in result.reason
 
 
+@pytest.mark.slow
 def test_without_the_tools_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(virt_df, "is_installed", lambda _hypervisor: False)
     result = _run(_guest(tmp_path), tmp_path)

@@ -13,7 +13,7 @@ from fixers.scsi_controller import provide_virtio_scsi
 from reclaim.base.errors import Withheld
 from reclaim.base.verdict import Verdict
 from reclaim.changes.definition_change import DefinitionChange, changed_definition
-from reclaim.definition import bound, qemuargs
+from reclaim.definition import bound
 from reclaim.definition.domain import Definition, parse_xml
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.handles.guest import UNKNOWN_DISKS, Disk, Guest
@@ -291,37 +291,6 @@ def test_force_does_not_overrule_it(tmp_path: Path) -> None:
 # Disks that libvirt knows nothing of ----------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("values", "count"),
-    [
-        (["-drive", "if=none,file=/dev/nvme0n1,id=a", "-device", "nvme,drive=a"], 2),
-        (["-drive", "file=/x,media=cdrom"], 0),
-        (["-drive", "file=/x,readonly=on"], 0),
-        (["-drive", "if=pflash,file=/x"], 0),
-        (["-hda", "/x.img"], 1),
-        (["-cdrom", "/x.iso"], 0),
-        (["-blockdev", '{"driver":"file","filename":"/x","node-name":"n"}'], 1),
-        (["-blockdev", "driver=file,filename=/x,read-only=on,node-name=n"], 0),
-        (["-device", "virtio-blk-pci,drive=n"], 1),
-        (["-device", '{"driver":"scsi-hd","drive":"n"}'], 1),
-        (["--device", "usb-storage,drive=n"], 1),
-        (["-device", "ide-cd,drive=n"], 0),
-        (["-device", "e1000"], 0),
-        (["-device", "[1"], 0),
-        (["-device", "{"], 0),
-        (["-device"], 0),
-        (["/dev/sdb"], 1),
-        (["-snapshot", "/x.img"], 1),
-        (["-name", "x", "/x.img"], 1),
-        (["-name", "x"], 0),
-        (["-device", "ufs-lu,drive=d"], 1),
-    ],
-)
-def test_which_arguments_bring_a_disk(values: list[str], count: int) -> None:
-    root = parse_xml(f"<domain>{arguments(*values)}</domain>".replace('"', "&quot;"), "x")
-    assert len(qemuargs.disks(root)) == count
-
-
 def test_they_have_one_row_that_says_that_nobody_judged_them(tmp_path: Path) -> None:
     tail = arguments("-device", "nvme,drive=a,serial=1")
     guest, definition = planned(tmp_path, tail, disk_xml(driver="discard='unmap'"), scsi_xml())
@@ -332,11 +301,6 @@ def test_they_have_one_row_that_says_that_nobody_judged_them(tmp_path: Path) -> 
     assert "the argument -device nvme,drive=a,serial=1 of qemu:commandline" in unknown[0].reason
     waits = engine(guest.hypervisor, tmp_path, "audit")._waits_for(requirement("trim-backlog"), subject(guest, "vda"))
     assert "disk-discard" not in [slug for slug, _ in waits], "nobody waits for it"
-
-
-def test_a_password_is_not_shown() -> None:
-    root = parse_xml(f"<domain>{arguments('-drive', 'file=rbd:a,password-secret=s,password=hunter2')}</domain>", "x")
-    assert "hunter2" not in "".join(qemuargs.disks(root))
 
 
 # Names ----------------------------------------------------------------------------------------

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from reclaim.definition.machine_type import OfferedMachine, is_gone, parse, successor, written
+from reclaim.definition.machine_type import (
+    OfferedMachine,
+    end_of,
+    has_no_version,
+    parse,
+    successor,
+    why_not_offered,
+    written,
+)
 
 
 def _offered(*names: str, deprecated: tuple[str, ...] = ()) -> list[OfferedMachine]:
@@ -33,6 +41,9 @@ def _offered(*names: str, deprecated: tuple[str, ...] = ()) -> list[OfferedMachi
         ("pc-i440fx-1.5-saucy", "pc-i440fx", (1, 5), "ubuntu"),
         ("pc-1.0-qemu-kvm", "pc-i440fx", (1, 0), "ubuntu"),
         ("rhel6.5.0", "pc-i440fx", (0, 12), "rhel"),
+        ("rhel5.4.4", "pc-i440fx", (0, 12), "rhel"),
+        ("pseries-2.12-sxxm", "pseries", (2, 12), ""),
+        ("pseries-rhel7.6.0-sxxm", "pseries", (2, 12), "rhel"),
         ("microvm", "microvm", None, ""),
         ("ubuntu-q35", "pc-q35", None, ""),
         ("pc", "pc-i440fx", None, ""),
@@ -54,6 +65,8 @@ def test_a_known_name_is_taken_apart(name: str, family: str, version: tuple[int,
         ("pc-q35-mantic-maxcpus", "-maxcpus"),
         ("pc-q35-jammy-maxcpus", "-maxcpus"),
         ("pc-q35-jammy", ""),
+        ("pseries-2.12-sxxm", "-sxxm"),
+        ("pseries-rhel7.6.0-sxxm", "-sxxm"),
         ("pc-q35-7.2", ""),
     ],
 )
@@ -74,7 +87,7 @@ def test_what_ubuntu_adds_to_a_type_is_its_variant(name: str, variant: str | Non
         "pc-i440fx-2.1-custom",
         "pc-i440fx-rhel7.9.9",
         "rhel6.9.0",
-        "rhel5.4.0",
+        "rhel5.4",
         "pc-i440fx-plucky-x",
         "pc-q35-unknownname",
         "xenfv",
@@ -169,19 +182,78 @@ def test_the_lowest_successor_is_the_oldest_that_passes_discards_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "offered", "gone"),
+    ("name", "offered", "reason"),
     [
-        ("pc-i440fx-2.4", _offered("pc-i440fx-5.0", "pc-q35-5.0"), True),
-        ("pc-i440fx-2.4", _offered("pc-i440fx-5.0", "pc-i440fx-2.4"), False),
-        ("pc-i440fx-9.0", _offered("pc-i440fx-8.2", "pc-q35-9.1"), False),
-        ("pc-i440fx-2.4", [], False),
-        ("isapc", _offered("pc-i440fx-5.0"), False),
+        ("pc-i440fx-2.4", _offered("pc-i440fx-5.0", "pc-q35-5.0"), "this QEMU has no pc-i440fx-2.4 any more"),
+        ("pc-i440fx-6.1", _offered("pc-i440fx-6.0", "pc-i440fx-6.2"), "this QEMU has no pc-i440fx-6.1 any more"),
+        ("pc-i440fx-2.4", _offered("pc-i440fx-5.0", "pc-i440fx-2.4"), None),
+        (
+            "pc-i440fx-9.0",
+            _offered("pc-i440fx-8.2", "pc-q35-9.1"),
+            "pc-i440fx-9.0 is of a newer QEMU than this one, whose newest type of the family is pc-i440fx-8.2",
+        ),
+        ("pc-i440fx-2.4", [], None),
+        ("isapc", _offered("pc-i440fx-5.0"), None),
+        ("pc", _offered("pc-i440fx-5.0"), None),
+        (
+            "pc-q35-rhel8.2.0",
+            _offered("pc-q35-5.0"),
+            "pc-q35-rhel8.2.0 is a type of RHEL's QEMU, and this QEMU is not RHEL's",
+        ),
+        ("pc-q35-rhel8.2.0", _offered("pc-q35-rhel9.4.0"), "this QEMU has no pc-q35-rhel8.2.0 any more"),
+        (
+            "pc-q35-noble",
+            _offered("pc-q35-10.0"),
+            "pc-q35-noble is a type of Ubuntu's QEMU, and this QEMU is not Ubuntu's",
+        ),
+        ("pseries-2.0", _offered("pc-q35-5.0"), "this QEMU has no pseries-2.0, nor another type of the family pseries"),
+        ("pc-i440fx-tumbleweed", _offered("pc-i440fx-5.0"), "this QEMU has no machine type pc-i440fx-tumbleweed"),
+        ("mac99", _offered("pc-i440fx-5.0"), "this QEMU has no machine type mac99"),
+        ("mac99", _offered("mac99"), None),
     ],
 )
-def test_a_type_is_gone_where_only_newer_ones_are_left(name: str, *, offered: list[OfferedMachine], gone: bool) -> None:
+def test_a_type_that_is_not_offered_has_a_reason(
+    name: str, *, offered: list[OfferedMachine], reason: str | None
+) -> None:
+    assert why_not_offered(name, offered) == reason
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("pc-i440fx-2.1", "QEMU 10.0 drops it"),
+        ("pc-q35-2.4", "QEMU 10.1 drops it"),
+        ("pc-i440fx-2.12", "QEMU 10.1 drops it"),
+        ("pc-q35-4.0.1", "QEMU 10.1 drops it"),
+        ("pc-q35-4.2", "QEMU 10.2 drops it"),
+        ("pc-q35-5.0", "QEMU 11.0 drops it"),
+        ("pc-i440fx-8.1", "QEMU 14.1 drops it"),
+        ("pc-q35-rhel8.2.0", "a later QEMU drops it"),
+        ("pc-q35-noble", "a later QEMU drops it"),
+        ("isapc", "a later QEMU drops it"),
+    ],
+)
+def test_the_release_that_drops_a_type_follows_from_its_own(name: str, end: str) -> None:
+    """Beside Debian's QEMU 11.1, whose oldest types are 5.2, and 10.0, whose oldest are 2.4."""
     machine = parse(name)
     assert machine
-    assert is_gone(machine, offered) is gone
+    assert end_of(machine) == end
+
+
+@pytest.mark.parametrize(
+    ("name", "offered", "has_none"),
+    [
+        ("mac99", [], True),
+        ("vexpress-a9", [], True),
+        ("akita", _offered("akita", "virt-7.2"), True),
+        ("akita", [], False),
+        ("pc-i440fx-tumbleweed", [], False),
+        ("acme-appliance-r3", _offered("pc-i440fx-7.2"), False),
+        ("acme-1.2", _offered("acme-1.2"), False),
+    ],
+)
+def test_a_board_has_no_version(name: str, *, offered: list[OfferedMachine], has_none: bool) -> None:
+    assert has_no_version(name, offered) is has_none
 
 
 #: RHEL's and Ubuntu's releases beside the QEMU that each is made from, as their own tools print them

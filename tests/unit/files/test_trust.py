@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,8 @@ def _link(path: Path) -> None:
 
 
 def _acl(path: Path) -> None:
+    if shutil.which("setfacl") is None:
+        pytest.skip("no setfacl: install acl")
     if subprocess.run(["setfacl", "-m", f"u:{NOBODY}:rw", str(path)], capture_output=True, check=False).returncode:
         pytest.skip("no ACLs here")
 

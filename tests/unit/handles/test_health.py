@@ -318,13 +318,12 @@ def test_it_is_told_apart_whether_systemd_still_starts_units(tmp_path: Path) -> 
 
 ANSWERS: dict[str, Any] = {
     "guest-ping": {},
-    "guest-get-fsinfo": [{"mountpoint": "/", "type": "ext4"}, {"mountpoint": "/data"}, {"mountpoint": "/run/x"}, 1],
+    "guest-get-fsinfo": [{"mountpoint": "/", "type": "ext4"}, {"mountpoint": "/data"}, {"mountpoint": "/run/x"}],
     "guest-network-get-interfaces": [
         {"name": "lo", "ip-addresses": [{"ip-address": "127.0.0.1"}]},
-        {"name": "eth0", "ip-addresses": [{"ip-address": "192.0.2.1"}, {"ip-address": "fe80::1"}, {}, 3]},
+        {"name": "eth0", "ip-addresses": [{"ip-address": "192.0.2.1"}, {"ip-address": "fe80::1"}, {}]},
         {"name": "docker0", "ip-addresses": [{"ip-address": "172.17.0.1"}]},
         {"name": "eth1"},
-        None,
     ],
 }
 
@@ -349,7 +348,9 @@ def test_an_agent_that_runs_nothing_tells_mounts_and_addresses(tmp_path: Path) -
     ]
 
 
-@pytest.mark.parametrize("nonsense", [None, 1, "x", [1, None, {}], {"a": 1}, [{"mountpoint": 3, "name": 4}]])
+@pytest.mark.parametrize(
+    "nonsense", [None, 1, "x", [1, None, {}], {"a": 1}, [{"mountpoint": 3, "name": 4}], [{"mountpoint": "/"}, 1]]
+)
 def test_an_agent_that_lies_costs_nothing(tmp_path: Path, nonsense: Any) -> None:
     found = told(tmp_path, guest_get_fsinfo=nonsense, guest_network_get_interfaces=nonsense)
     assert found is not None

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import libvirt
 import pytest
 
-from reclaim.base.errors import ProbeError
-from reclaim.handles.console import console
+from reclaim.base.errors import ProbeError, ReclaimError
 from reclaim.handles.hypervisor import connect, host_of
 from reclaim.inventory import Inventory
 from tests.support import disk_xml, domain_xml, node
@@ -56,6 +55,35 @@ def test_the_shell_is_on_the_machine_of_libvirt(uri: str, host: str) -> None:
     assert host_of(uri) == host
 
 
+@pytest.mark.parametrize(
+    "host", ["ssh://", "ssh://root@", "ssh://:22", "paramiko://", "root@", "", "ssh://[", "ssh:///x"]
+)
+def test_a_way_without_a_host_is_refused(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libvirt, "open", lambda uri: pytest.fail(f"libvirt is asked for {uri}"))
+    with pytest.raises(ReclaimError, match="names no host: give ssh://user@host") as refused:
+        connect(None, host, Inventory())
+    assert "\n" not in str(refused.value)
+    with pytest.raises(ReclaimError, match="names no host"):
+        connect("test:///default", host, Inventory())
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["qemu+ssh:///system", "qemu+ssh://root@/system", "qemu+libssh2:///system", "qemu+tls:///system", "qemu+tcp://:1/"],
+)
+def test_a_uri_to_another_machine_without_a_host_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libvirt, "open", lambda uri: pytest.fail(f"libvirt is asked for {uri}"))
+    with pytest.raises(ReclaimError, match="names no host"):
+        connect(uri, None, Inventory())
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", uri)
+    with pytest.raises(ReclaimError, match="names no host"):
+        connect(None, None, Inventory())
+
+
+def test_this_machine_needs_no_name(tmp_path: Path) -> None:
+    assert connect(node(tmp_path, domain_xml(disk_xml())), "local://", Inventory()).guests != []
+
+
 def test_nor_is_it_elsewhere_where_the_uri_is_an_alias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = node(tmp_path, domain_xml(disk_xml()))
     assert connect(uri, None, Inventory()).is_local
@@ -71,18 +99,3 @@ def test_it_is_no_fault_of_ours_and_no_finding(broken: Path) -> None:
     with pytest.raises(ProbeError, match=words):
         hypervisor.allocated("/images/vda.qcow2")
     assert hypervisor.allocated_each(["/images/vda.qcow2"]) == {}
-
-
-def test_a_guest_is_brought_back_without_the_words_of_its_console(broken: Path) -> None:
-    """A roll-back begins with the console's last lines; what it said before must not be taken for what it says now."""
-    (broken / "console.log").write_text("Kernel panic - not syncing, long ago\n")
-    (broken / "works").touch()
-    guest = _remote(broken).guests[0]
-    said = console(guest)
-    assert said.dead_end is None
-    (broken / "works").unlink()
-    assert (said.dead_end, said.lines) == (None, [])
-    assert "no output" in said.tail
-    blind = console(guest)
-    (broken / "works").touch()
-    assert blind.dead_end is None

@@ -9,8 +9,10 @@ from functools import cached_property
 from typing import Any
 
 import pytest
+from testinfra.backend.base import CommandResult
 
-from reclaim.base.errors import ProbeError
+from reclaim.base.errors import ProbeError, TimedOut
+from reclaim.inside import facts
 from reclaim.inside.facts import Facts, read
 from tests.support import Inside, block, mounted, part, printed, section
 
@@ -334,3 +336,26 @@ def test_no_mutation_of_a_guests_answer_is_anything_but_facts_or_a_probe_error()
             unread += 1
     assert unread > 50
     assert refused > 1000
+
+
+class _Slow:
+    """A shell whose command does not end in time."""
+
+    def __init__(self, rc: int | None) -> None:
+        self.rc = rc
+
+    def run(self, _command: str, *, seconds: int) -> CommandResult:
+        if self.rc is None:
+            raise TimedOut(f"one: a command in the guest did not end within {seconds} s")
+        return CommandResult(None, self.rc, "", b"system TGludXg=\n", b"")
+
+
+@pytest.mark.parametrize("rc", [None, 124])
+def test_a_look_that_takes_too_long_names_the_limit_and_the_setting(rc: int | None) -> None:
+    with pytest.raises(ProbeError, match=r"one: looking inside did not end within 7 s; .*look_seconds"):
+        facts.gather(_Slow(rc), "one", seconds=7)
+
+
+def test_a_script_that_ends_by_itself_is_not_called_too_slow() -> None:
+    with pytest.raises(ProbeError, match="did not finish"):
+        facts.gather(_Slow(1), "one", seconds=7)

@@ -134,7 +134,7 @@ def test_a_system_is_named_where_it_says_its_name(tmp_path: Path, files: tuple[s
 
 
 def test_the_same_comes_through_a_testinfra_shell(printed: bytes) -> None:
-    again = gather(testinfra.get_host("local://"), "here")
+    again = gather(testinfra.get_host("local://"), "here", seconds=300)
     assert set(again.sections) == SECTIONS
     assert again.sections["kernel"] == read(printed, "here").sections["kernel"]
 

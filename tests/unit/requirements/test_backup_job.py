@@ -7,50 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from reclaim.backups.job import Job, declared
-from reclaim.base.verdict import Judgement, Result, Verdict
+from reclaim.backups.job import Job
+from reclaim.base.verdict import Result, Verdict
 from reclaim.engine import undo
-from reclaim.engine.engine import Subject, judge
+from reclaim.engine.engine import Subject
 from reclaim.handles.hypervisor import Hypervisor
-from reclaim.inventory import BackupNotes
 from tests.filesystems import run
-from tests.support import disk_xml, domain_xml, engine, opened, requirement
+from tests.jobs import IMAGE, MODERN, job, judged, rsync, running, says_version
+from tests.support import engine, requirement
 
-IMAGE = "/srv/images/web.qcow2"
-#: what the checks take rsync to be
-MODERN, OLD, OLDEST = "3.4.1", "3.2.7", "3.1.2"
+__all__ = ["rsync"]
 
-
-@pytest.fixture(autouse=True)
-def rsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An rsync that says to be a modern one."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:/usr/sbin:/usr/bin:/sbin:/bin")
-    return says_version(folder / "rsync", MODERN)
-
-
-def says_version(program: Path, version: str) -> Path:
-    program.write_text(f"#!/bin/sh\necho 'rsync  version {version}  protocol version 31'\n")
-    program.chmod(0o755)
-    return program
-
-
-def hypervisor(folder: Path, *, running: bool = False) -> Hypervisor:
-    return opened(folder, domain_xml(disk_xml(source=IMAGE), running=running))
-
-
-def job(folder: Path, text: str, name: str, **notes: object) -> tuple[Hypervisor, Job]:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    owner = hypervisor(folder)
-    (one,) = declared(owner, [BackupNotes.model_validate({"job": path, **notes})])
-    return owner, one
-
-
-def judged(one: Job) -> Judgement:
-    return judge(requirement("backup-job"), Subject(one.hypervisor, job=one))
+#: versions of rsync
+OLD, OLDEST = "3.2.7", "3.1.2"
 
 
 def mend(folder: Path, owner: Hypervisor, one: Job) -> Result:
@@ -285,12 +254,6 @@ def test_an_option_that_lies_elsewhere_is_told_and_left(tmp_path: Path, rsync: P
 # Torn images ----------------------------------------------------------------------------------
 
 
-def running(folder: Path, text: str) -> Job:
-    (folder / "backup.sh").write_text(text)
-    owner = hypervisor(folder, running=True)
-    return declared(owner, [BackupNotes(job=folder / "backup.sh")])[0]
-
-
 @pytest.mark.parametrize(
     "command",
     [
@@ -311,19 +274,6 @@ def test_a_running_guest_is_not_copied_live(tmp_path: Path, command: str) -> Non
     assert result.changes == []
 
 
-@pytest.mark.parametrize(
-    "before",
-    [
-        "virsh snapshot-create-as one b --disk-only --atomic",
-        "virsh -c qemu:///system shutdown one",
-        "virsh suspend one && virsh domblklist one",
-        "systemctl stop libvirt-guests",
-    ],
-)
-def test_a_guest_that_holds_still_is_copied(tmp_path: Path, before: str) -> None:
-    assert judged(running(tmp_path, f"#!/bin/sh\n{before}\nrsync -aS /srv/images/ /b\n")).verdict is Verdict.COMPLIANT
-
-
 def test_what_can_be_mended_is_and_the_rest_is_still_told(tmp_path: Path) -> None:
     one = running(tmp_path, "#!/bin/sh\nrsync -a /srv/images/ /b\n")
     result = engine(one.hypervisor, tmp_path).run(requirement("backup-job"), Subject(one.hypervisor, job=one))
@@ -332,143 +282,7 @@ def test_what_can_be_mended_is_and_the_rest_is_still_told(tmp_path: Path) -> Non
     assert Path(one.path).read_text() == "#!/bin/sh\nrsync --sparse -a /srv/images/ /b\n"
 
 
-# Other tools, and what cannot be told ---------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("command", "verdict", "words"),
-    [
-        (f"cp --sparse=always {IMAGE} /b", Verdict.COMPLIANT, "cp keeps"),
-        (f"cp --sparse=never {IMAGE} /b", Verdict.NONCOMPLIANT, "writes every zero"),
-        ("cp -a --sparse=never /srv/images/. /b", Verdict.NONCOMPLIANT, "writes every zero"),
-        ("rsync -a --exclude=/srv /srv/images/. /b", Verdict.NONCOMPLIANT, "without --sparse"),
-        ("rsync -a --exclude=/web.qcow2 /srv/images/. /b", Verdict.NOT_ASSESSABLE, "no command in it copies"),
-        ("tar -czf /b/vm.tgz /srv/images", Verdict.NONCOMPLIANT, "tar without --sparse"),
-        ("tar -cf /b/vm.tar --sparse /srv/images", Verdict.COMPLIANT, "tar --sparse"),
-        ("tar -cf /b/all.tar --exclude=/srv/images /", Verdict.NOT_ASSESSABLE, "no command in it copies"),
-        ("tar -cf /b/all.tar --exclude '*.qcow2' /srv", Verdict.NOT_ASSESSABLE, "no command in it copies"),
-        ("tar -cf /b/all.tar --exclude=/images --exclude=b.qcow2 /srv", Verdict.NONCOMPLIANT, "tar without --sparse"),
-        ("tar -cf /b/all.tar -X /etc/not /", Verdict.NOT_ASSESSABLE, "its list of exclusions"),
-        (f"dd if={IMAGE} of=/b/web bs=1M", Verdict.NONCOMPLIANT, "dd without conv=sparse"),
-        (f"qemu-img convert -O qcow2 {IMAGE} /b/web.qcow2", Verdict.COMPLIANT, "leaves zeros out"),
-        (f"qemu-img convert -S 0 -O raw {IMAGE} /b/web.raw", Verdict.NONCOMPLIANT, "-S 0"),
-        ("virtnbdbackup -d one -l full -o /b", Verdict.COMPLIANT, "stream"),
-        ("virtnbdbackup -d one -t raw -o /b", Verdict.NONCOMPLIANT, "--type raw"),
-        ("borg create /b::x /srv/images", Verdict.NOT_ASSESSABLE, "borg extract --sparse"),
-        ("restic -r /b backup /srv/images", Verdict.NOT_ASSESSABLE, "restic restore --sparse"),
-        ("rsync -a /etc/ /b", Verdict.NOT_ASSESSABLE, "no command in it copies a guest's image"),
-        ("rsync -n -a /srv/images/ /b", Verdict.NOT_ASSESSABLE, "no command in it copies"),
-        ("echo rsync", Verdict.NOT_ASSESSABLE, "no command in it copies"),
-        ("rsync $OPTIONS /srv/images/ /b", Verdict.NOT_ASSESSABLE, "put together when it runs"),
-        ('rsync "$@"', Verdict.NOT_ASSESSABLE, "no command in it copies"),
-        ("rsync -a --inplace -S /srv/images/ kvm2:/b", Verdict.NOT_ASSESSABLE, "at the other end"),
-        ("/usr/local/bin/backup.sh 'unclosed", Verdict.NOT_ASSESSABLE, "cannot be parsed as shell"),
-        ("bash /usr/local/bin/backup.sh", Verdict.NOT_ASSESSABLE, "/usr/local/bin/backup.sh, which cannot be read"),
-        ("find /srv/images -exec rsync -a {} /b \\;", Verdict.NONCOMPLIANT, "rsync without --sparse"),
-        ('eval "rsync -a /srv/images/ /b"', Verdict.NONCOMPLIANT, "rsync without --sparse"),
-    ],
-)  # fmt: skip
-def test_other_commands(tmp_path: Path, command: str, verdict: Verdict, words: str) -> None:
-    _, one = job(tmp_path, f"#!/bin/bash\n{command}\n", "backup.sh")
-    found = judged(one)
-    assert found.verdict is verdict
-    assert words in found.reason + found.evidence
-
-
-@pytest.mark.parametrize(
-    ("rules", "source"),
-    [
-        ("--exclude=/srv/images", "/"),
-        ("--exclude /srv/images/", "/"),
-        ("--exclude='*.qcow2'", "/srv/images"),
-        ("--exclude=images/**", "/srv/"),
-        ("--exclude=/images", "/srv/"),
-        ("--exclude=/srv/images", "/srv"),
-        ("-aR --exclude=/srv/im?ges/***", "/srv"),
-        ("-f '- images/*'", "/srv"),
-        ("--filter='exclude images'", "/srv"),
-        ('--exclude={"/dev/*","/srv/*"}', "/"),
-        ("--include=/srv/ --exclude='/s*/images' --exclude-from=/etc/rules", "/"),
-    ],
-)
-def test_images_that_rules_leave_out_are_not_copied(tmp_path: Path, rules: str, source: str) -> None:
-    _, one = job(tmp_path, f"#!/bin/bash\nrsync -a {rules} {source} /b\n", "backup.sh")
-    assert "no command in it copies a guest's image" in judged(one).reason
-
-
-@pytest.mark.parametrize(
-    ("rules", "source"),
-    [
-        ("--exclude=/images", "/"),
-        ("--exclude=/srv/images", "/srv/"),
-        ("--exclude=images/", "/srv/images/"),
-        ("--exclude=web.qcow2/", "/srv/images"),
-        ("--exclude='/*.qcow2'", "/srv"),
-        ("--include=images --include=web.qcow2 --exclude='*'", "/srv/"),
-    ],
-)
-def test_images_that_rules_do_not_leave_out_are_copied(tmp_path: Path, rules: str, source: str) -> None:
-    _, one = job(tmp_path, f"#!/bin/bash\nrsync -a {rules} {source} /b\n", "backup.sh")
-    assert judged(one).verdict is Verdict.NONCOMPLIANT
-
-
-@pytest.mark.parametrize("rules", ["--exclude-from=/etc/rules", "-F", "-f '. /etc/rules'", "--exclude='[w]eb*'"])
-def test_rules_that_cannot_be_read_are_told(tmp_path: Path, rules: str) -> None:
-    _, one = job(tmp_path, f"#!/bin/bash\nrsync -a {rules} / /b\n", "backup.sh")
-    assert judged(one).verdict is Verdict.NOT_ASSESSABLE
-    assert "line 2: rsync: whether its filter rules leave out the images is not judged" in judged(one).reason
-
-
-def test_rsnapshot_s_cron_table_is_not_its_configuration(tmp_path: Path) -> None:
-    text = "0 */4\t* * *\troot\t/usr/bin/rsnapshot alpha\n"
-    _, one = job(tmp_path, text, "cron.d/rsnapshot")
-    assert judged(one).reason.endswith(
-        "line 1: it runs rsnapshot: declare its configuration, /etc/rsnapshot.conf, as the job"
-    )
-
-
-def test_rsnapshot_has_rules_of_its_own(tmp_path: Path) -> None:
-    text = "snapshot_root\t/b/\nexclude\t/srv/images/\nbackup\t/\tlocalhost/\n"
-    _, one = job(tmp_path, text, "rsnapshot.conf")
-    assert "no command in it copies a guest's image" in judged(one).reason
-
-
-def test_an_option_of_a_bundle_or_after_the_paths_counts(tmp_path: Path) -> None:
-    _, one = job(tmp_path, "#!/bin/sh\nrsync -vaSe 'ssh -S x' /srv/images/ /b\n", "backup.sh")
-    assert judged(one).verdict is Verdict.COMPLIANT
-    _, one = job(tmp_path, "#!/bin/sh\nrsync -a -e S /srv/images/ /b\n", "backup.sh")
-    assert judged(one).verdict is Verdict.NONCOMPLIANT
-    _, one = job(tmp_path, "#!/bin/sh\nrsync -a /srv/images/ /b --sparse\n", "backup.sh")
-    assert judged(one).verdict is Verdict.COMPLIANT
-
-
-def test_a_timer_says_when_and_not_what(tmp_path: Path) -> None:
-    _, one = job(tmp_path, "[Timer]\nOnCalendar=daily\n", "backup.timer")
-    assert "declare backup.service" in judged(one).reason
-
-
 # Bad input ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("content", "verdict", "words"),
-    [
-        (None, Verdict.ERROR, "no such file"),
-        (b"\x7fELF\0\0", Verdict.NOT_ASSESSABLE, "a program"),
-        (b"#" * 600_000, Verdict.NOT_ASSESSABLE, "more than 524288 bytes"),
-        (b"#!/bin/sh\nrsync -a \xff\xfe /srv/images/ /b\n", Verdict.NONCOMPLIANT, "without --sparse"),
-        (b"", Verdict.NOT_ASSESSABLE, "no command in it"),
-    ],
-)
-def test_bad_files_are_told_in_one_line(tmp_path: Path, content: bytes | None, verdict: Verdict, words: str) -> None:
-    path = tmp_path / 'it\'s a "job".sh'
-    if content is not None:
-        path.write_bytes(content)
-    owner = hypervisor(tmp_path)
-    found = judged(declared(owner, [BackupNotes(job=path)])[0])
-    assert found.verdict is verdict
-    assert words in found.reason
-    assert "\n" not in found.reason
 
 
 def test_bytes_that_are_no_utf8_survive_the_edit(tmp_path: Path) -> None:
@@ -476,29 +290,3 @@ def test_bytes_that_are_no_utf8_survive_the_edit(tmp_path: Path) -> None:
     Path(one.path).write_bytes(b"#!/bin/sh\n# \xff\nrsync -a /srv/images/ /b\n")
     mend(tmp_path, owner, one)
     assert Path(one.path).read_bytes() == b"#!/bin/sh\n# \xff\nrsync --sparse -a /srv/images/ /b\n"
-
-
-def test_a_job_declared_twice_is_judged_once(tmp_path: Path) -> None:
-    owner = hypervisor(tmp_path)
-    path = tmp_path / "backup.sh"
-    both = [BackupNotes(job=path, images=["/a.img"]), BackupNotes(job=path, images=["/b.img"])]
-    (one,) = declared(owner, both)
-    assert [notes.images for notes in one.notes] == [["/a.img"], ["/b.img"]]
-
-
-@pytest.mark.parametrize(
-    ("command", "verdict"),
-    [
-        ("rsync -a {0}/now/ /backup/", Verdict.NONCOMPLIANT),
-        ("rsync -a {0}/now/web.qcow2 /backup/", Verdict.NONCOMPLIANT),
-        ("rsync -a {0}/now /backup/", Verdict.NOT_ASSESSABLE),  # the link itself is copied
-        ("cp --sparse=never {0}/disk /backup/", Verdict.NONCOMPLIANT),
-        ("cp -a --sparse=never {0}/disk /backup/", Verdict.NOT_ASSESSABLE),
-        ("rsync -a --exclude='*.qcow2' {0}/now/ /backup/", Verdict.NOT_ASSESSABLE),
-    ],
-)
-def test_a_source_behind_a_symbolic_link(command: str, verdict: Verdict, tmp_path: Path) -> None:
-    (tmp_path / "now").symlink_to("/srv/images")
-    (tmp_path / "disk").symlink_to(IMAGE)
-    _, one = job(tmp_path, f"#!/bin/sh\n{command.format(tmp_path)}\n", "copy.sh")
-    assert judged(one).verdict is verdict

@@ -107,6 +107,24 @@ def test_a_model_of_virtio_blk_goes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("inner", "note"),
+    [
+        pytest.param("<acpi index='1'/>", "dropped: acpi index='1' (only a PCI device has that)", id="acpi-index"),
+        pytest.param(f"<acpi index='7'/>{PCI}", "dropped: acpi index='7'", id="beside-an-address"),
+    ],
+)
+def test_what_only_a_pci_device_has_goes_and_others_keep_theirs(tmp_path: Path, inner: str, note: str) -> None:
+    """libvirt 9 takes it on the scsi bus without a word, libvirt 11 refuses the definition."""
+    card = "<interface type='user'><mac address='52:54:00:00:00:64'/><acpi index='100'/></interface>"
+    guest = opened(tmp_path, domain_xml(disk_xml(inner=inner), scsi_xml(), card)).guests[0]
+    mended = mend(tmp_path, guest, "disk-bus", "vda")
+    assert note in mended.result.evidence
+    definition = definition_of(guest)
+    assert definition.disk("sda").element.find("acpi") is None
+    assert [element.get("index") for element in definition.root.iterfind("devices/interface/acpi")] == ["100"]
+
+
+@pytest.mark.parametrize(
     ("others", "now"),
     [
         pytest.param([disk_xml("sda", "sata", device="cdrom")], "sdb", id="name-taken-by-a-cdrom"),
@@ -447,3 +465,40 @@ def test_a_disk_that_a_note_names_keeps_its_name(tmp_path: Path, note: str) -> N
     assert "the target stays vda: <metadata> names it (disk)" in mended.result.evidence
     mend(tmp_path, guest, "disk-bus", "vdb")
     assert definition_of(guest).disk("sdb").path == "/images/vdb.qcow2"
+
+
+# Buses through which discards pass as well ---------------------------------------------------
+
+PASSES = "discards pass through it already, so a move only satisfies this rule"
+
+
+@pytest.mark.parametrize(
+    ("machine", "disc_max", "passes"),
+    [
+        pytest.param("pc-q35-7.2", 2147450880, True, id="of-today"),
+        pytest.param("pc-q35-4.0", 2147450880, True, id="the-first-that-does"),
+        pytest.param("pc-q35-3.1", 0, False, id="machine-too-old"),
+        pytest.param("pc-q35-7.2", 0, False, id="driver-too-old"),
+    ],
+)
+def test_a_row_reports_that_virtio_blk_passes_discards_on(
+    tmp_path: Path, machine: str, disc_max: int, *, passes: bool
+) -> None:
+    inside = Inside(devices=[block("vda", part("vda1", fstype="ext4"), disc_max=disc_max)])
+    guest = inhabited(tmp_path, inside, disk_xml(), machine=machine)
+    guest.look_inside()
+    for slug, disk in (("disk-bus", "vda"), ("scsi-controller", None)):
+        judged = judge(requirement(slug), subject(guest, disk))
+        assert judged.verdict is Verdict.NONCOMPLIANT
+        assert (PASSES in judged.reason) is passes, judged.reason
+
+
+def test_a_controller_is_no_mere_rule_if_one_of_its_disks_passes_nothing_on(tmp_path: Path) -> None:
+    guest = opened(tmp_path, domain_xml(disk_xml("sda", "sata"), disk_xml(), machine="pc-q35-3.1")).guests[0]
+    judged = judge(requirement("scsi-controller"), subject(guest))
+    assert judged.reason == "there is no virtio-scsi controller for sda, vda"
+
+
+def test_a_driver_that_nobody_looked_at_is_not_called_as_good(tmp_path: Path) -> None:
+    guest = opened(tmp_path, domain_xml(disk_xml())).guests[0]
+    assert judge(requirement("disk-bus"), subject(guest, "vda")).reason == "it is on the bus virtio"

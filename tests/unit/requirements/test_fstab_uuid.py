@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +10,6 @@ import pytest
 from reclaim.base.verdict import Verdict
 from reclaim.changes.command import CommandChange
 from reclaim.changes.file_change import FileChange
-from reclaim.inside.units import escaped
 from tests.support import FILES, Inside, block, engine, inhabited, mounted, part, requirement, subject, verdict_of, walk
 
 if TYPE_CHECKING:
@@ -460,22 +457,6 @@ def test_a_swap_unit_gets_the_name_of_its_device(tmp_path: Path, *, blank: str, 
     assert inside.files == {**FILES, NEW_SWAP: after}
     [again] = walk(engine(guest.hypervisor, tmp_path), guest, "fstab-uuid")
     assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
-
-
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        ("/dev/vda5", "dev-vda5"),
-        ("/dev/disk/by-uuid/aaaa-5", "dev-disk-by\\x2duuid-aaaa\\x2d5"),
-        ("/dev/disk/by-label/a+b", "dev-disk-by\\x2dlabel-a\\x2bb"),
-        ("/.x", "\\x2ex"),
-    ],
-)
-def test_units_are_called_as_systemd_escape_has_it(path: str, name: str) -> None:
-    assert escaped(path) == name
-    if tool := shutil.which("systemd-escape"):
-        done = subprocess.run([tool, "--path", path], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == name
 
 
 CLONES = [

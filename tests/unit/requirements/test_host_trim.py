@@ -2,98 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from testinfra.backend.base import BaseBackend, CommandResult
-from testinfra.host import Host
 
-from reclaim.base.errors import AgentAbsent, AgentBlocked, ChangeFailed, ProbeError
+from reclaim.base.errors import AgentAbsent, AgentBlocked, ProbeError
 from reclaim.base.verdict import Verdict
-from reclaim.changes import domfstrim, kinds
+from reclaim.changes import domfstrim
 from reclaim.changes.domfstrim import TrimTimer
-from tests.support import InhabitedGuest, Inside, engine, inhabited, requirement, subject
+from tests.support import InhabitedGuest, engine, requirement, subject
+from tests.timers import Units, blocked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-ALLOWED = {"supported_commands": [{"name": "guest-fstrim", "enabled": True}, {"name": "guest-exec", "enabled": False}]}
-
-
-@dataclass
-class Units(BaseBackend):  # type: ignore[misc]
-    """A hypervisor's shell: its units by name, the lines of its schedules, whether systemd and virsh are there."""
-
-    NAME = "host"
-    units: dict[str, str] = field(default_factory=dict)
-    enabled: set[str] = field(default_factory=set)
-    mentions: str = ""
-    systemd: bool = True
-    virsh: str = "/usr/bin/virsh\n"
-    broken: bool = False
-
-    def __post_init__(self) -> None:
-        super().__init__("host")
-
-    def decode(self, data: bytes) -> str:
-        return data.decode("utf-8", errors="replace")
-
-    def run(self, command: str, *args: str, **_kwargs: Any) -> CommandResult:
-        words = shlex.split(self.get_command(command, *args))
-        status, out, err = self.answer(words)
-        return self.result(status, command.encode(), out.encode(), err.encode())
-
-    def answer(self, words: list[str]) -> tuple[int, str, str]:
-        if words[:2] == ["test", "-d"]:
-            return (0 if self.systemd else 1), "", ""
-        if words[:2] == ["command", "-v"]:
-            return (0 if self.virsh else 1), self.virsh, ""
-        if words[:2] == ["systemctl", "show"]:
-            return self.show(words[-1])
-        script, *rest = words[2:]
-        if script == domfstrim._MENTIONS:
-            return 0, self.mentions, ""
-        name, service, timer = rest[1:]
-        if script == domfstrim._INSTALL:
-            if self.broken:
-                return 1, "", "Failed to enable unit: no space\n"
-            self.units |= {f"{name}.service": service, f"{name}.timer": timer}
-            self.enabled.add(f"{name}.timer")
-        else:
-            assert script == domfstrim._REMOVE
-            if self.units.get(f"{name}.timer", timer) != timer:
-                return 1, "", "it has been changed since\n"
-            for one in (f"{name}.service", f"{name}.timer"):
-                self.units.pop(one, None)
-                self.enabled.discard(one)
-        return 0, "", ""
-
-    def show(self, unit: str) -> tuple[int, str, str]:
-        if self.broken:
-            return 1, "", "Failed to connect to bus\n"
-        loaded, on = unit in self.units, unit in self.enabled
-        state = "enabled" if on else "disabled" if loaded else ""
-        words = {"LoadState": "loaded" if loaded else "not-found", "UnitFileState": state}
-        words["ActiveState"] = "active" if on else "inactive"
-        return 0, "".join(f"{key}={value}\n" for key, value in words.items()), ""
 
 
 @pytest.fixture
 def host() -> Units:
     return Units()
-
-
-def blocked(folder: Path, host: Units, answers: dict[str, Callable[[], Any]] | None = None) -> InhabitedGuest:
-    """A guest whose agent runs no commands, on *host*; its agent allows guest-fstrim unless *answers* say another."""
-    guest = inhabited(folder, Inside(problem=AgentBlocked("one: the guest agent does not allow guest-exec")))
-    guest.answers = {"guest-info": lambda: ALLOWED, **(answers or {})}
-    shell = Host(host)
-    host.set_host(shell)
-    guest.hypervisor.shell = shell
-    return guest
 
 
 @pytest.fixture
@@ -132,34 +58,11 @@ def test_the_plan_shows_both_units_and_changes_nothing(guest: InhabitedGuest, ho
     assert host.units == {}
 
 
-def test_undo_takes_the_timer_away_and_no_other(guest: InhabitedGuest, host: Units) -> None:
-    host.units["fstrim.timer"] = "[Timer]\n"
-    change = TrimTimer("one", guest.uuid, "qemu:///system", "/usr/bin/virsh")
-    outcome = change.apply(guest)
-    assert kinds.from_json(kinds.to_json(change)) == change
-    change.undo(guest, outcome)
-    assert set(host.units) == {"fstrim.timer"}
-
-
-def test_undo_leaves_a_timer_that_somebody_changed(guest: InhabitedGuest, host: Units) -> None:
-    change = TrimTimer("one", guest.uuid, "qemu:///system", "/usr/bin/virsh")
-    outcome = change.apply(guest)
-    host.units[f"{change.unit}.timer"] += "# every day\n"
-    with pytest.raises(ChangeFailed, match="it has been changed since"):
-        change.undo(guest, outcome)
-
-
 def test_a_systemd_that_does_not_answer_is_no_finding(guest: InhabitedGuest, host: Units, tmp_path: Path) -> None:
     host.broken = True
     result = ask(guest, tmp_path)
     assert result.verdict is Verdict.NOT_ASSESSABLE
     assert "Failed to connect to bus" in result.reason
-
-
-def test_a_timer_that_cannot_be_enabled_is_said(guest: InhabitedGuest, host: Units) -> None:
-    host.broken = True
-    with pytest.raises(ChangeFailed, match="no space"):
-        TrimTimer("one", guest.uuid, "qemu:///system", "/usr/bin/virsh").apply(guest)
 
 
 def test_a_timer_that_was_stopped_stays_stopped(guest: InhabitedGuest, host: Units, tmp_path: Path) -> None:
@@ -215,29 +118,6 @@ def test_another_libvirt_than_the_systems_gets_no_timer(host: Units, tmp_path: P
     result = ask(blocked(tmp_path, host), tmp_path)
     assert "is not the libvirt of the system" in result.reason
     assert host.units == {}
-
-
-@pytest.mark.parametrize(
-    ("uri", "local"),
-    [
-        ("qemu:///system", "qemu:///system"),
-        ("qemu+ssh://root@kvm1/system", "qemu:///system"),
-        ("qemu:///session", None),
-        ("qemu:///embed?root=/x", None),
-        ("test:///default", None),
-        ("xen:///system", None),
-        ("qemu:///system?socket=/elsewhere", None),
-    ],
-)
-def test_the_address_on_the_hypervisor_itself(uri: str, local: str | None) -> None:
-    class Connection:
-        def getURI(self) -> str:  # noqa: N802
-            return uri
-
-    class Hypervisor:
-        connection = Connection()
-
-    assert domfstrim.local_uri(Hypervisor()) == local  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import stat
 import subprocess
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,9 +22,8 @@ from reclaim.handles.guest import Disk
 from reclaim.handles.health import Wellbeing
 from reclaim.inventory import GuestNotes, Inventory
 from reclaim.storage import host_image
-from reclaim.storage.host_image import HostImage, Punch, thin_bytes
-from reclaim.storage.qcow2 import Qcow2
-from reclaim.storage.shrinkable import Inspected, inspect, is_thick, notes, obstacles
+from reclaim.storage.host_image import Punch
+from reclaim.storage.shrinkable import inspect, obstacles
 from tests import filesystems
 from tests.support import Inside, disk_xml, domain_xml, engine, inhabited, opened, requirement, subject, verdict_of
 
@@ -507,20 +505,6 @@ def test_one_filesystem_is_asked_once(tmp_path: Path, monkeypatch: pytest.Monkey
 # Values that cannot be made here, shaped like those of real machines ------------------------------
 
 
-def _device(**more: Any) -> Inspected:
-    image = HostImage("/dev/vg/lv", True, "fd:5", 64 * MIB, None, discard_max=1 << 30, discard_granularity=65536)
-    return Inspected("raw", False, replace(image, **more))
-
-
-def test_a_thick_logical_volume_is_told_from_a_thin_one() -> None:
-    assert is_thick(_device(mapper="LVM", targets=("linear",)))
-    assert is_thick(_device(mapper="LVM", targets=("striped",)))
-    assert not is_thick(_device(mapper="LVM", targets=("thin",)))
-    assert not is_thick(_device(mapper="LVM", targets=("linear",), below=("vdo", "linear")))
-    assert not is_thick(_device(mapper="mpath", targets=("multipath",)))
-    assert not is_thick(_device())
-
-
 @pytest.fixture
 def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A block device that sysfs and dmsetup have as a volume of VDO; `dmsetup` in `bin` answers with what is in it."""
@@ -566,64 +550,6 @@ def test_a_volume_of_which_dmsetup_says_nothing_is_not_called_thick(tmp_path: Pa
     assert "a logical volume, and dmsetup does not report its kind" in result.reason
 
 
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        pytest.param({"mapper": "LVM", "targets": ("thin",)}, "lvchange --discards", id="thin-pool-that-ignores"),
-        pytest.param({}, "look below it", id="disk-without-unmap"),
-    ],
-)
-def test_a_device_without_discards_is_red(more: dict[str, Any], words: str) -> None:
-    [found] = obstacles(_device(discard_max=0, **more), "one")
-    assert "discard_max_bytes is 0" in found.what
-    assert words in found.remedy
-    assert obstacles(_device(discard_max=4096, **more), "one") == []
-
-
-def test_a_thick_volume_without_discards_is_no_finding() -> None:
-    assert obstacles(_device(discard_max=0, mapper="LVM", targets=("linear",)), "one") == []
-
-
-@pytest.mark.parametrize(
-    ("status", "held"),
-    [
-        pytest.param("0 2097152 thin 524288 2097151", 524288 * 512, id="thin"),
-        pytest.param("0 2097152 thin 0 -", 0, id="empty"),
-        pytest.param("0 2097152 thin Fail", None, id="failed-pool"),
-        pytest.param("0 2097152 linear ", None, id="thick"),
-        pytest.param("", None, id="nothing"),
-    ],
-)
-def test_what_a_thin_volume_holds(status: str, held: int | None) -> None:
-    assert thin_bytes(status) == held
-
-
-def _file(length: int, allocated: int, **more: Any) -> Inspected:
-    head = Qcow2(3, 64 * MIB, 65536, 0, 0, None, False, False)
-    image = HostImage("/i/a.qcow2", False, "fe00", length, allocated, "nfs")
-    return Inspected("qcow2", False, image, replace(head, **more), punch=Punch(MIB, MIB - 65536, 0))
-
-
-def test_an_image_larger_than_its_disk_is_fragmented_or_leaks() -> None:
-    assert not any("1621" in one for one in notes(_file(65 * MIB, 60 * MIB)))
-    assert any("1621" in one for one in notes(_file(90 * MIB, 60 * MIB)))
-    assert obstacles(_file(200 * MIB, 120 * MIB), "one") == []
-    [found] = obstacles(_file(200 * MIB, 140 * MIB), "one")
-    assert "qemu-img check -r leaks" in found.remedy
-    assert obstacles(_file(200 * MIB, 140 * MIB, external_data=True), "one") == []
-    [found] = obstacles(_file(200 * MIB, 140 * MIB, backing="/i/b c"), "one")
-    assert "qemu-img convert -f qcow2 -O qcow2 -B '/i/b c' -F FORMAT /i/a.qcow2 /i/a.qcow2.new" in found.remedy
-
-
-def test_what_xfs_allocates_ahead_of_a_file_that_grows_is_no_leak() -> None:
-    """Measured: 2048 MiB of blocks for a file of 1024.4 MiB, copied by cp and written by a QEMU that has it open."""
-    image = replace(_file(65 * MIB, 200 * MIB).image, filesystem="xfs", length=64 * MIB + 384 * 1024)
-    found = replace(_file(65 * MIB, 200 * MIB), image=image)
-    assert obstacles(found, "one") == []
-    assert any("the host holds all of it" in one for one in notes(found))
-    assert not any("holds all of it" in one for one in notes(replace(found, image=replace(image, length=60 * MIB))))
-
-
 @pytest.mark.slow
 def test_what_was_freed_without_discards_is_no_leak_and_a_copy_is_without_it(tmp_path: Path) -> None:
     """A snapshot deleted while discards were off: its clusters are free, and the file holds them all the same."""
@@ -643,24 +569,6 @@ def test_what_was_freed_without_discards_is_no_leak_and_a_copy_is_without_it(tmp
     subprocess.run(shlex.split(convert), check=True)
     image.with_suffix(".qcow2.new").replace(image)
     assert obstacles(inspect(disk), "one") == []
-
-
-@pytest.mark.parametrize(
-    ("punch", "words"),
-    [
-        pytest.param(Punch(MIB, refused="Operation not supported"), "vers=4.2", id="nfs-3"),
-        pytest.param(Punch(MIB, MIB, MIB), "takes holes and keeps the blocks", id="kept"),
-    ],
-)
-def test_storage_that_keeps_blocks_is_red(punch: Punch, words: str) -> None:
-    [found] = obstacles(replace(_file(MIB, MIB), punch=punch), "one")
-    assert words in found.what + found.remedy
-
-
-def test_storage_that_frees_large_holes_only_is_told() -> None:
-    found = replace(_file(MIB, MIB), punch=Punch(MIB, MIB, 0))
-    assert obstacles(found, "one") == []
-    assert any("no holes of 64 KiB" in one for one in notes(found))
 
 
 def test_what_a_header_points_at_is_bounded(tmp_path: Path) -> None:

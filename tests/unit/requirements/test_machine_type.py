@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from testinfra.host import Host
 
+from reclaim.base.errors import ChangeFailed
 from reclaim.base.verdict import Verdict
+from reclaim.changes.definition_change import DefinitionChange
 from reclaim.definition.machine_type import OfferedMachine
+from reclaim.engine.engine import judge
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import Inventory, Policy
 from tests.support import (
     EMULATOR,
     definition_of,
+    difference,
     disk_xml,
     domain_xml,
     engine,
     mend,
     opened,
     requirement,
+    scsi_xml,
     subject,
     verdict_of,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from reclaim.handles.guest import Guest
 
 OFFERED = [
     OfferedMachine("pc-i440fx-1.7", deprecated=True),
@@ -88,6 +95,7 @@ def test_without_a_fitting_type_the_fix_is_withheld(tmp_path: Path, offered: lis
         pytest.param("pc", Verdict.COMPLIANT, id="alias"),
         pytest.param("q35", Verdict.COMPLIANT, id="alias-q35"),
         pytest.param("isapc", Verdict.NOT_APPLICABLE, id="unversioned"),
+        pytest.param("mac99", Verdict.NOT_APPLICABLE, id="board"),
         pytest.param("pc-i440fx-tumbleweed", Verdict.NOT_ASSESSABLE, id="unknown-vendor"),
         pytest.param("pc-q35-rhel7.9.0", Verdict.NOT_ASSESSABLE, id="unknown-rhel"),
         pytest.param("rhel6.5.0", Verdict.NONCOMPLIANT, id="rhel-6-on-0.12"),
@@ -108,18 +116,99 @@ def test_a_definition_without_a_type_is_not_judged(tmp_path: Path) -> None:
 # What this host's QEMU makes of a name ---------------------------------------------------------
 
 
-def test_a_type_that_this_qemu_has_no_more_takes_one_that_it_has(tmp_path: Path) -> None:
-    """The rest of the definition could not be mended either: libvirt refuses the type."""
-    offered = [OfferedMachine("pc-i440fx-10.1", deprecated=False), OfferedMachine("pc-q35-10.1", deprecated=False)]
-    guest = opened(tmp_path, domain_xml(disk_xml(), machine="pc-i440fx-2.12"), offered=offered).guests[0]
-    mended = mend(tmp_path, guest, "machine-type")
-    assert mended.result.reason.startswith("was: this QEMU has no pc-i440fx-2.12 any more;")
+NEWER = [OfferedMachine("pc-i440fx-10.1", deprecated=False), OfferedMachine("pc-q35-10.1", deprecated=False)]
+
+
+def _off(folder: Path, *devices: str, machine: str, offered: list[OfferedMachine] = NEWER) -> Guest:
+    xml = domain_xml(*(devices or (disk_xml(),)), machine=machine, running=False)
+    return opened(folder, xml, offered=offered).guests[0]
+
+
+@pytest.mark.parametrize("machine", ["pc-i440fx-2.12", "pc-i440fx-1.6", "pc-1.0", "pc-i440fx-rhel7.0.0", "rhel6.5.0"])
+def test_a_type_that_this_qemu_has_not_is_the_first_to_change_and_waits_for_nothing(
+    tmp_path: Path, machine: str
+) -> None:
+    """Nobody can look into a guest that cannot start, and libvirt takes no other change of its definition."""
+    guest = _off(tmp_path, machine=machine)
+    before = definition_of(guest)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("machine-type"), subject(guest))
+    assert result.verdict is Verdict.FIXED
+    assert result.reason.startswith("was: ")
+    assert ": the guest cannot start" in result.reason
+    assert f"--undo cannot bring {machine} back" in result.evidence
+    gone, came = difference(before, definition_of(guest))
+    assert [*gone.elements()] == [f"domain/os/type arch='x86_64' machine='{machine}' 'hvm'"]
+    assert [*came.elements()] == ["domain/os/type arch='x86_64' machine='pc-i440fx-10.1' 'hvm'"]
+    again = engine(guest.hypervisor, tmp_path).run(requirement("machine-type"), subject(guest))
+    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
+
+
+def test_a_guest_that_runs_on_a_type_of_an_older_qemu_is_looked_into_first(tmp_path: Path) -> None:
+    """QEMU was replaced under it: it runs on, and cannot start again."""
+    guest = opened(tmp_path, domain_xml(disk_xml(), machine="pc-i440fx-2.12"), offered=NEWER).guests[0]
+    result = engine(guest.hypervisor, tmp_path).run(requirement("machine-type"), subject(guest))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert (
+        "this QEMU has no pc-i440fx-2.12 any more: the guest cannot start again; withheld: depends on fstab-uuid"
+        in (result.reason)
+    )
+
+
+@pytest.mark.parametrize("mode", ["plan", "fix"])
+@pytest.mark.parametrize("slug", ["disk-discard", "scsi-controller", "disk-bus"])
+def test_no_other_change_of_such_a_definition_is_planned_or_tried(
+    tmp_path: Path, slug: str, mode: Literal["plan", "fix"]
+) -> None:
+    guest = _off(tmp_path, disk_xml(), scsi_xml() if slug == "disk-bus" else "", machine="pc-i440fx-2.3")
+    before = definition_of(guest).xml
+    disk = None if slug == "scsi-controller" else "vda"
+    result = engine(guest.hypervisor, tmp_path, mode=mode, force=True).run(requirement(slug), subject(guest, disk))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert result.changes == []
+    assert "withheld" in result.reason
+    assert definition_of(guest).xml == before
+
+
+def test_undo_leaves_a_type_that_libvirt_would_not_take(tmp_path: Path) -> None:
+    guest = _off(tmp_path, machine="pc-i440fx-2.3")
+    after = definition_of(guest).xml.replace("pc-i440fx-2.3", "pc-i440fx-10.1")
+    change = DefinitionChange(guest.name, definition_of(guest).xml, after)
+    outcome = change.apply(guest)
+    with pytest.raises(ChangeFailed, match=r"no pc-i440fx-2\.3 any more, so libvirt does not take the old definition"):
+        change.undo(guest, outcome)
     assert definition_of(guest).machine == "pc-i440fx-10.1"
 
 
-def test_a_type_of_a_newer_qemu_is_left(tmp_path: Path) -> None:
-    guest = opened(tmp_path, domain_xml(disk_xml(), machine="pc-i440fx-9.0"), offered=OFFERED).guests[0]
-    assert verdict_of(guest, "machine-type") is Verdict.COMPLIANT
+def test_a_type_of_a_newer_qemu_is_named_as_such_and_left(tmp_path: Path) -> None:
+    """An older type is other hardware: it is never taken."""
+    guest = _off(tmp_path, machine="pc-i440fx-11.0")
+    result = engine(guest.hypervisor, tmp_path).run(requirement("machine-type"), subject(guest))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert result.reason.startswith(
+        "pc-i440fx-11.0 is of a newer QEMU than this one, whose newest type of the family is pc-i440fx-10.1: "
+        "the guest cannot start; withheld: an older type is other hardware"
+    )
+    assert result.changes == []
+
+
+def test_a_newer_type_of_a_vendor_is_for_the_vendor_s_qemu(tmp_path: Path) -> None:
+    guest = _off(tmp_path, machine="pc-q35-rhel9.6.0", offered=OFFERED)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("machine-type"), subject(guest))
+    assert "pc-q35-rhel9.6.0 is a type of RHEL's QEMU" in result.reason
+    assert result.reason.endswith("run it on RHEL's QEMU, or change the type by hand")
+
+
+@pytest.mark.parametrize(
+    ("machine", "warning"),
+    [
+        ("pc-i440fx-7.2", "pc-i440fx-7.2; deprecated: QEMU 13.2 drops it"),
+        ("pc-i440fx-2.10", "pc-i440fx-2.10"),
+    ],
+)
+def test_a_deprecated_type_is_compliant_with_a_warning(tmp_path: Path, machine: str, warning: str) -> None:
+    guest = opened(tmp_path, domain_xml(disk_xml(), machine=machine), offered=OFFERED).guests[0]
+    judgement = judge(requirement("machine-type"), subject(guest))
+    assert (judgement.verdict, judgement.evidence) == (Verdict.COMPLIANT, warning)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import subprocess
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -357,21 +357,6 @@ def test_a_filesystem_that_counts_late_is_waited_for(tmp_path: Path, monkeypatch
     assert made.planted == [16]
     assert (one.returned, one.holds) == (0, False)
     assert one.arrived >= 16 * MIB
-
-
-@pytest.mark.parametrize(
-    ("filesystem", "seconds"),
-    [("ext2/ext3", 0.2), ("xfs", 0.2), ("btrfs", 0.2), ("zfs", 12), ("nfs", 65), ("fuse", 65)],
-)
-def test_how_long_a_count_may_lag(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filesystem: str, seconds: float
-) -> None:
-    monkeypatch.setattr(counting, "PAUSE", 0.2)
-    path = image(tmp_path / "disk.qcow2")
-    guest = guest_on(tmp_path, path)
-    one = counting.store(guest.disks[0])
-    there = replace(one, found=replace(one.found, image=replace(one.found.image, filesystem=filesystem)))
-    assert there.lag == seconds
 
 
 # What cannot be told --------------------------------------------------------------------------

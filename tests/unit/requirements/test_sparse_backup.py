@@ -14,29 +14,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import testinfra
 
 from reclaim.backups import backup
-from reclaim.backups.backup import Backup, find
-from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
+from reclaim.backups.backup import Backup
+from reclaim.base.errors import ChangeFailed, ProbeError
 from reclaim.base.verdict import Result, Verdict
 from reclaim.changes.kinds import from_json, to_json
 from reclaim.changes.punch import HolePunch, SparseRewrite
 from reclaim.engine import undo
 from reclaim.engine.engine import Subject, judge
 from reclaim.engine.journal import read
-from reclaim.files import holes, replace
-from reclaim.files.holes import Identity
-from reclaim.files.replace import HeldFile, nameless, put_in_place
+from reclaim.files import holes
 from reclaim.handles.hypervisor import Hypervisor
-from reclaim.inventory import BackupNotes
 from reclaim.storage import local_image
 from reclaim.storage.btrfs import mount_of
 from tests.filesystems import MAKE, MIB, allocated, mounted, require, run
-from tests.support import ROOT, disk_xml, domain_xml, engine, opened, requirement
+from tests.support import disk_xml, domain_xml, engine, opened, requirement
 
 DATA = 8
 SIZE = 64
@@ -434,17 +430,6 @@ def test_what_nothing_pins_comes_back_beside_what_is_pinned(btrfs: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_the_bytes_are_those_of_the_filesystem(btrfs: Path, tmp_path: Path) -> None:
-    """Punched within extents that stay in use, the file is smaller and nothing is free: the note says so."""
-    path = write(btrfs / "web.img", (0, (noise(65536) + bytes(65536)) * (SIZE * MIB // 131072)))
-    content = checksum(path)
-    note = HolePunch.of(str(path), holes.scan(str(path))).apply(hypervisor(tmp_path))["note"]
-    assert "32.0 MiB" in note
-    assert "of which the filesystem has 0 B free" in note
-    assert checksum(path) == content
-
-
-@pytest.mark.slow
 def test_a_rewrite_on_btrfs_stays_without_copy_on_write(btrfs: Path, tmp_path: Path) -> None:
     path = btrfs / "web.img"
     path.touch()
@@ -506,24 +491,6 @@ def test_a_file_that_something_has_open_is_left(tmp_path: Path, mode: str) -> No
     mend(tmp_path, path)
 
 
-def test_a_file_that_qemu_has_open_is_left(tmp_path: Path) -> None:
-    path = qcow2_full(tmp_path / "web.qcow2")
-    with subprocess.Popen(["qemu-io", "-f", "qcow2", str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as qemu:
-        deadline = time.monotonic() + 20
-        while not _opened_by(qemu.pid, path) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        owner = hypervisor(tmp_path)
-        found = Backup(owner, str(path))
-        reason = backup.why_not_written_to(found)
-        qemu.communicate(b"quit\n")
-    assert reason is not None
-    assert f"qemu-io ({qemu.pid})" in reason
-
-
-def _opened_by(pid: int, path: Path) -> bool:
-    return any(os.path.realpath(f"/proc/{pid}/fd/{number}") == str(path) for number in os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("through", ["itself", "hard link", "symbolic link", "backing file"])
 def test_the_image_of_a_defined_guest_is_no_copy(tmp_path: Path, through: str) -> None:
@@ -563,16 +530,6 @@ def test_a_volume_of_a_defined_guest_is_no_copy(tmp_path: Path) -> None:
         HolePunch.of(str(path), holes.scan(str(path))).apply(owner)
 
 
-def test_a_copy_that_changed_since_it_was_read_is_left(tmp_path: Path) -> None:
-    path = dense(tmp_path / "web.img")
-    change = HolePunch.of(str(path), holes.scan(str(path)))
-    os.utime(path)
-    held = allocated(path)
-    with pytest.raises(ChangeFailed, match="changed since it was read"):
-        change.apply(hypervisor(tmp_path))
-    assert allocated(path) == held
-
-
 @pytest.mark.slow
 def test_who_opens_the_copy_meanwhile_gets_it_and_nothing_is_lost(tmp_path: Path) -> None:
     path = write(tmp_path / "web.img", (0, (noise(4096) + bytes(4096)) * (SIZE * MIB // 8192)))
@@ -599,35 +556,6 @@ def test_who_opens_the_copy_meanwhile_gets_it_and_nothing_is_lost(tmp_path: Path
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     owner.progress = read_along
     mend(tmp_path, path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("change", "step"), [(HolePunch, "preadv"), (SparseRewrite, "preadv"), (SparseRewrite, "pwrite")]
-)
-def test_who_opens_the_copy_does_not_wait_for_the_end_of_its_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: type[HolePunch | SparseRewrite], step: str
-) -> None:
-    path = write(tmp_path / "web.img", (0, noise(16 * MIB)), (16 * MIB, bytes(MIB)))
-    content, owner = checksum(path), hypervisor(tmp_path)
-    wanted = change.of(str(path), holes.scan(str(path)))
-    there = sorted(tmp_path.iterdir())
-    real = getattr(os, step)
-    steps: list[object] = []
-
-    def act(*arguments: object) -> int:
-        if not steps:
-            with pytest.raises(BlockingIOError):
-                os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        steps.append(arguments)
-        return int(real(*arguments))
-
-    monkeypatch.setattr(os, step, act)
-    with pytest.raises(ChangeFailed, match="another process wants to open it"):
-        wanted.apply(owner)
-    assert len(steps) == 1
-    assert checksum(path) == content
-    assert sorted(tmp_path.iterdir()) == there
 
 
 @pytest.mark.slow
@@ -688,20 +616,6 @@ def test_a_sparse_rewrite_is_the_same_file_to_its_users(tmp_path: Path, make: Ca
 
 
 @pytest.mark.slow
-def test_a_rewrite_follows_a_symbolic_link(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    path = dense(tmp_path / "elsewhere" / "web-1.img")
-    content, held = checksum(path), allocated(path)
-    link = tmp_path / "web.img"
-    link.symlink_to("elsewhere/web-1.img")
-    rewritten(link).apply(hypervisor(tmp_path))
-    assert link.is_symlink()
-    assert checksum(path) == content
-    assert held - allocated(path) >= 7 * MIB
-    assert list(path.parent.iterdir()) == [path]
-
-
-@pytest.mark.slow
 def test_a_full_target_loses_nothing(tmp_path: Path) -> None:
     require("ext4")
     with mounted("ext4", tmp_path, 100) as folder:
@@ -715,74 +629,6 @@ def test_a_full_target_loses_nothing(tmp_path: Path) -> None:
         assert [one.name for one in folder.iterdir() if one.name != "lost+found"] == ["web.img"]
         # punching takes no room
         mend(tmp_path, path)
-
-
-def test_a_rewrite_parts_no_hard_links(tmp_path: Path) -> None:
-    path = dense(tmp_path / "web.img")
-    os.link(path, tmp_path / "older.img")
-    assert "hard links" in str(backup.why_not_rewritten(Backup(hypervisor(tmp_path), str(path))))
-
-
-def test_who_asks_for_the_old_file_during_a_rewrite_finds_it(tmp_path: Path) -> None:
-    path = dense(tmp_path / "web.img")
-    before = path.stat()
-    folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    with holes.opened(str(path), os.O_RDWR) as descriptor, holes.alone_with(descriptor, str(path)):
-        asked = iter([None, ChangeFailed("something else wants it")])
-
-        def still_ours() -> None:
-            if (answer := next(asked)) is not None:
-                raise answer
-
-        new = nameless(folder)
-        with pytest.raises(ChangeFailed):
-            put_in_place(HeldFile(descriptor, folder, "web.img", still_ours), new, ".web.img.new")
-        os.close(new)
-    os.close(folder)
-    assert path.stat().st_ino == before.st_ino
-    assert [one.name for one in tmp_path.iterdir()] == ["web.img"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("is_asked_for", [False, True])
-@pytest.mark.parametrize("call", range(3))
-def test_a_rewrite_that_is_interrupted_at_its_end_leaves_one_whole_copy(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    call: int,
-    is_asked_for: bool,  # noqa: FBT001
-) -> None:
-    path = dense(tmp_path / "web.img")
-    content, owner = checksum(path), hypervisor(tmp_path)
-    there = sorted(tmp_path.iterdir())
-    done: list[str] = []
-
-    def interrupted(function: Callable[..., None]) -> Callable[..., None]:
-        def act(*arguments: Any, **more: Any) -> None:
-            function(*arguments, **more)
-            done.append(function.__name__)
-            assert path.exists(), done
-            if len(done) == call + 1:
-                raise KeyboardInterrupt
-
-        return act
-
-    def put(held: HeldFile, new: int, spare: str) -> None:
-        def asked_for() -> None:
-            held.still_ours()
-            if is_asked_for and "exchange" in done:
-                raise ChangeFailed("something else wants it")
-
-        monkeypatch.setattr(replace, "exchange", interrupted(replace.exchange))
-        for name in ("link", "unlink"):
-            monkeypatch.setattr(f"reclaim.files.replace.os.{name}", interrupted(getattr(os, name)))
-        put_in_place(HeldFile(held.descriptor, held.folder, held.name, asked_for), new, spare)
-
-    monkeypatch.setattr(replace, "put_in_place", put)
-    with pytest.raises(KeyboardInterrupt):
-        rewritten(path).apply(owner)
-    assert checksum(path) == content
-    assert sorted(tmp_path.iterdir()) == there
 
 
 # Bad input ------------------------------------------------------------------------------------
@@ -859,36 +705,6 @@ def test_bad_copies_are_told_in_one_line(
     assert str(tmp_path / "web.qcow2") in said[1]
 
 
-@pytest.mark.slow
-def test_no_permission(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("not root")
-    path = dense(tmp_path / "web.img")
-    path.chmod(0)
-    script = f"""
-import os, sys
-os.setgroups([]); os.setgid(65534); os.setuid(65534)
-from reclaim.files import holes
-from reclaim.base.errors import ProbeError
-try:
-    holes.scan({str(path)!r})
-except ProbeError as exc:
-    sys.exit(str(exc))
-"""
-    for one in (tmp_path, *tmp_path.parents[:2]):
-        one.chmod(0o755)
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stderr.strip() == f"{path}: Permission denied"
-
-
-def test_a_file_that_is_truncated_while_it_is_read(tmp_path: Path) -> None:
-    path = dense(tmp_path / "web.img")
-    with holes.opened(str(path)) as descriptor:
-        spans = holes.zero_spans(descriptor, SIZE * MIB, lambda _count: os.truncate(path, 2 * MIB))
-        with pytest.raises(ProbeError, match="truncated while it was read"):
-            list(spans)
-
-
 @pytest.mark.parametrize("name", ["/nowhere/shadow", 'json:{"driver":"file","filename":"/nowhere"}', "nbd://[::1]:1/x"])
 def test_what_a_header_names_is_never_opened(tmp_path: Path, name: str) -> None:
     path = thin(tmp_path / "web.qcow2")
@@ -962,160 +778,6 @@ def _put_data_back(path: Path, older: Path) -> None:
             stream.write(source.read(end - start))
 
 
-# Finding and matching -------------------------------------------------------------------------
-
-
-def copies(folder: Path, *names: str) -> Path:
-    top = folder / "backup"
-    for name in names:
-        path = top / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, (0, noise(4096)), size=MIB)
-    return top
-
-
-@pytest.mark.parametrize(
-    ("name", "target"),
-    [
-        ("srv/images/web.qcow2", "vda"),
-        ("daily.0/localhost/srv/images/web.qcow2", "vda"),
-        ("web.qcow2", "vda"),
-        ("web.img", "vda"),
-        ("web.qcow2.bak", "vda"),
-        ("web-2026-11-22.qcow2", "vda"),
-        ("web_20261122T0300Z.qcow2", "vda"),
-        ("data.qcow2.1", "vdb"),
-        ("one-vdb.qcow2", "vdb"),
-        ("one/vdb.qcow2", "vdb"),
-        ("website.qcow2", None),
-        ("one.qcow2", None),
-    ],
-)
-def test_a_copy_is_matched_by_path_and_name(tmp_path: Path, name: str, target: str | None) -> None:
-    owner = hypervisor(tmp_path, "/srv/images/web.qcow2", "/srv/images/data.qcow2")
-    found = find(owner, [BackupNotes(path=copies(tmp_path, name))], owner.guests)
-    matched = [(one.disk.name if one.disk else None) for one in found.backups if one.path] or [None]
-    assert matched == [target]
-    assert len(found.strangers) == (target is None)
-    # the disk without a copy is told
-    absent = [one.disk.name for one in found.backups if one.path is None and one.disk]
-    assert absent == [one for one in ("vda", "vdb") if one != target]
-
-
-def test_a_name_of_many_numbers_is_read_in_one_way(tmp_path: Path) -> None:
-    # each number more would double the ways to read it
-    top = copies(tmp_path, "web" + "-1" * 100 + "x", "web" + "-1" * 100)
-    found = find(hypervisor(tmp_path, "/srv/images/web.qcow2"), [BackupNotes(path=top)], [])
-    assert [one.path for one in found.strangers] == []
-
-
-def test_the_longer_path_decides_between_images_of_one_name(tmp_path: Path) -> None:
-    owner = opened(
-        tmp_path,
-        domain_xml(disk_xml(source="/srv/a/disk.qcow2"), name="a-guest"),
-        domain_xml(disk_xml(source="/srv/b/disk.qcow2"), name="b-guest"),
-    )
-    top = copies(tmp_path, "srv/b/disk.qcow2", "disk.qcow2")
-    found = find(owner, [BackupNotes(path=top)], owner.guests)
-    assert [(one.guest.name, one.path) for one in found.backups if one.guest and one.path] == [
-        ("b-guest", str(top / "srv/b/disk.qcow2"))
-    ]
-    assert [one.path for one in found.strangers] == [str(top / "disk.qcow2")]
-
-
-def test_the_longer_name_decides_between_guests_with_numbers(tmp_path: Path) -> None:
-    names = ("db", "db-01", "db-02", "db1")
-    owner = opened(tmp_path, *(domain_xml(disk_xml(source=f"/srv/{name}.qcow2"), name=name) for name in names))
-    top = copies(tmp_path, "db-01-2026-11-22.qcow2", "db1_3.qcow2", "db.qcow2~", "db-02.old.qcow2")
-    found = find(owner, [BackupNotes(path=top)], owner.guests)
-    matched = {Path(one.path).name: one.guest.name for one in found.backups if one.path and one.guest}
-    assert matched == {
-        "db-01-2026-11-22.qcow2": "db-01",
-        "db1_3.qcow2": "db1",
-        "db.qcow2~": "db",
-        "db-02.old.qcow2": "db-02",
-    }
-
-
-def test_hard_linked_generations_are_judged_once(tmp_path: Path) -> None:
-    owner = hypervisor(tmp_path, "/srv/web.qcow2")
-    top = copies(tmp_path, "daily.0/web.qcow2")
-    (top / "daily.1").mkdir()
-    os.link(top / "daily.0/web.qcow2", top / "daily.1/web.qcow2")
-    found = find(owner, [BackupNotes(path=top)], owner.guests)
-    assert [one.path for one in found.backups] == [str(top / "daily.0/web.qcow2")]
-
-
-def test_other_files_are_no_copies(tmp_path: Path) -> None:
-    owner = hypervisor(tmp_path, "/srv/web.qcow2")
-    found = find(owner, [BackupNotes(path=copies(tmp_path, "web.xml", "notes.txt", "run.log"))], owner.guests)
-    assert [one.path for one in found.backups] == [None]
-    assert found.strangers == []
-
-
-def test_a_disk_without_a_copy_is_not_assessable(tmp_path: Path) -> None:
-    owner = hypervisor(tmp_path, "/srv/web.qcow2")
-    top = copies(tmp_path, "other/readme")
-    (one,) = find(owner, [BackupNotes(path=top)], owner.guests).backups
-    found = judge(requirement("sparse-backup"), Subject(owner, one.guest, one.disk, one))
-    assert found.verdict is Verdict.NOT_ASSESSABLE
-    assert found.reason == f"no copy of it was found in {top}"
-
-
-def test_what_the_image_gave_back_since_is_told(tmp_path: Path) -> None:
-    live = write(tmp_path / "web.img", (0, noise(2 * MIB)))
-    owner = hypervisor(tmp_path, str(live))
-    top = tmp_path / "backup"
-    top.mkdir()
-    write(top / "web.img", (0, noise(DATA * MIB)))
-    (one,) = find(owner, [BackupNotes(path=top)], owner.guests).backups
-    found = judge(requirement("sparse-backup"), Subject(owner, one.guest, one.disk, one))
-    assert found.verdict is Verdict.COMPLIANT
-    assert "the image has given back 6.0 MiB since" in found.evidence
-
-
-def test_a_copy_that_is_shorter_than_its_image_is_told(tmp_path: Path) -> None:
-    live = sparse(tmp_path / "web.img")
-    owner = opened(tmp_path, domain_xml(disk_xml(source=str(live))))
-    top = tmp_path / "backup"
-    top.mkdir()
-    write(top / "web.img", (0, noise(DATA * MIB)), size=40 * MIB)
-    (one,) = find(owner, [BackupNotes(path=top)], owner.guests).backups
-    found = judge(requirement("sparse-backup"), Subject(owner, one.guest, one.disk, one))
-    assert "it has 40.0 MiB of the 64.0 MiB of its image: truncated, or made before the image grew" in found.evidence
-
-
-def test_copies_of_another_machine_are_told_to_be_looked_at_there(tmp_path: Path) -> None:
-    owner = hypervisor(tmp_path, "/srv/web.qcow2")
-    owner.shell = testinfra.get_host("ssh://kvm1")
-    found = find(owner, [BackupNotes(path=copies(tmp_path, "web.qcow2"))], owner.guests)
-    (one,) = found.backups
-    reason = judge(requirement("sparse-backup"), Subject(owner, one.guest, one.disk, one)).reason
-    assert reason == "reclaim judges copies only on the machine that holds them: run reclaim on test-driver"
-    assert found.strangers == []
-
-
-@pytest.mark.slow
-def test_a_thousand_copies_of_a_thousand_guests_are_matched_in_no_time(tmp_path: Path) -> None:
-    domains = [domain_xml(disk_xml(source=f"/srv/g{number}.qcow2"), name=f"g{number}") for number in range(1000)]
-    owner = opened(tmp_path, *domains)
-    top = copies(tmp_path, *(f"day/g{number}-2026-11-22.qcow2" for number in range(1000)))
-    started = time.process_time()
-    found = find(owner, [BackupNotes(path=top)], owner.guests)
-    assert time.process_time() - started < 20
-    assert all(one.guest and one.path and f"/{one.guest.name}-" in one.path for one in found.backups)
-    assert len(found.backups) == 1000
-
-
-@pytest.mark.slow
-def test_long_reads_tell_how_far_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holes, "_PROGRESS_SECONDS", 0)
-    said: list[str] = []
-    path = write(tmp_path / "web.img", (0, noise(MIB) * 200), size=200 * MIB)
-    holes.scan(str(path), said.append)
-    assert said == [f"{path}: read {done}.0 MiB of at most 200.0 MiB" for done in (64, 128, 192)]
-
-
 # The journal ----------------------------------------------------------------------------------
 
 
@@ -1134,20 +796,3 @@ def test_the_journal_has_it_and_undo_is_honest(tmp_path: Path) -> None:
     assert undo.undo(one.journal.path.parent, said.append)
     assert said == [f"test-driver: sparse-backup: {path}: the holes stay: its content is the same"]
     assert (allocated(path), checksum(path)) == (held, content)
-
-
-def test_whether_holes_can_be_punched_is_asked_without_a_trace(place: Path) -> None:
-    path = write(place / "web.img", (0, noise(4096)))
-    before = path.stat(), place.stat()
-    folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-    assert holes.can_punch(folder)
-    os.close(folder)
-    assert (path.stat(), place.stat()) == before
-
-
-def test_identity_is_what_stat_says(tmp_path: Path) -> None:
-    path = write(tmp_path / "file", size=5)
-    status = path.stat()
-    assert Identity.of(status) == Identity(status.st_dev, status.st_ino, 5, status.st_mtime_ns)
-    with pytest.raises(NotAssessable):
-        holes.scan(str(tmp_path))

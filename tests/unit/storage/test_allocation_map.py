@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reclaim.storage import allocation_map, host_image
+from reclaim.storage import allocation_map, host_image, local_image
 from reclaim.storage.allocation_map import HostMap, host_map
 from tests import filesystems
 from tests.support import domain_xml, opened
@@ -123,6 +124,7 @@ def test_fallocated_blocks_of_a_raw_image_are_held(tmp_path: Path) -> None:
     assert found.held == 16 * MIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", ["exit 1", "echo '[{'", "echo '{}'", "echo '[{\"start\": 0}]'", "sleep 20"])
 def test_a_map_that_cannot_be_had_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     image = _written(tmp_path / "disk.qcow2", "qcow2", (16, 32))
@@ -133,3 +135,39 @@ def test_a_map_that_cannot_be_had_is_none(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", str(folder), prepend=":")
     monkeypatch.setattr(allocation_map, "_SECONDS", 1)
     assert _map(tmp_path, image, "qcow2") is None
+
+
+def _answers(folder: Path, monkeypatch: pytest.MonkeyPatch, piece: str) -> str:
+    """An image; qemu-img answers with a map of this one piece."""
+    program = folder / "qemu-img"
+    program.write_text(f"#!/bin/sh\necho '[{piece}]'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    image = folder / "disk"
+    image.write_bytes(bytes(4096))
+    return str(image)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        pytest.param('{"start": 0, "length": true, "data": true, "zero": false, "offset": 0}', id="true-for-a-length"),
+        pytest.param('{"start": 0, "length": "5", "data": true, "zero": false, "offset": 0}', id="text"),
+        pytest.param('{"start": 0, "length": -5, "data": true, "zero": false, "offset": 0}', id="negative"),
+        pytest.param('{"start": 0, "length": 5}', id="without-data"),
+        pytest.param("5", id="no-object"),
+    ],
+)
+def test_a_map_of_anything_but_numbers_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: str) -> None:
+    image = _answers(tmp_path, monkeypatch, piece)
+    assert allocation_map._mapped(opened(tmp_path, domain_xml()), image, "raw") is None
+    with local_image.opened_image(image) as (descriptor, _):
+        _, output, _ = local_image.qemu_img(["map"], (descriptor,), image)
+    with pytest.raises((ValueError, KeyError)):
+        local_image._placed_bytes(json.loads(output))
+
+
+def test_a_map_does_not_begin_at_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    piece = '{"start": true, "length": 5, "data": true, "zero": false, "offset": 0}'
+    image = _answers(tmp_path, monkeypatch, piece)
+    assert allocation_map._mapped(opened(tmp_path, domain_xml()), image, "raw") is None

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import libvirt
 import pytest
 
-from reclaim.base.errors import NotAssessable
+from reclaim.base.errors import ProbeError
 from reclaim.changes import preconditions
 from reclaim.changes.qcow2_amend import ImageAmend
 from reclaim.changes.sparsify import Sparsify
 from reclaim.definition.domain import parse_xml
-from reclaim.storage import backing, image_users
-from reclaim.storage.backing import Names
-from reclaim.storage.image_users import Chains, Use, uses
+from reclaim.storage import image_users, volumes
+from reclaim.storage.image_users import Chains, Use, users_of, uses
 from tests.corpus.variants import arguments
 from tests.support import InhabitedGuest, Inside, disk_xml, domain_xml, engine, inhabited, opened
 
@@ -216,7 +216,7 @@ def test_a_volume_of_a_pool_that_is_gone_may_be_any_image(tmp_path: Path) -> Non
     ],
 )
 def test_where_a_volume_is_to_be(pool: str, place: str) -> None:
-    assert image_users._expected(parse_xml(pool, "x"), "one") == place
+    assert volumes.expected(parse_xml(pool, "x"), "one") == place
 
 
 def test_firmware_that_both_write_is_of_both(tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_a_hypervisor_that_does_not_answer_is_no_answer(tmp_path: Path, monkeypa
     guest = mine(tmp_path, disk_xml(source=create(tmp_path / "a.qcow2")))
     monkeypatch.setattr("reclaim.storage.image_users._LOOK", "exit 3")
     assert (
-        why(guest) == "reclaim cannot find out who else uses its images: looking at the images of all guests: it failed"
+        why(guest) == "reclaim cannot find out who else uses its images: looking at the images of all guests: status 3"
     )
 
 
@@ -409,91 +409,6 @@ def test_a_visit_starts_no_template(tmp_path: Path, *, running: bool) -> None:
 # Headers --------------------------------------------------------------------------------------
 
 
-def _read(data: bytes) -> backing.Read:
-    return lambda offset, length: data[offset : offset + length]
-
-
-@pytest.mark.parametrize("kind", ["qcow2", "qcow", "qed", "vmdk"])
-@pytest.mark.parametrize("told", [True, False])
-def test_what_real_headers_name(tmp_path: Path, kind: str, *, told: bool) -> None:
-    base_kind = "raw" if kind in ("qcow", "qed") else kind
-    base = create(tmp_path / "base", kind=base_kind)
-    path = create(tmp_path / "top", kind=kind, base=base, base_kind=base_kind)
-    found = backing.names(_read((tmp_path / "top").read_bytes()), kind if told else None, path)
-    assert found.backing == base
-    assert backing.names(_read((tmp_path / "base").read_bytes()), base_kind, base).backing is None
-
-
-def test_another_format_names_nothing_and_garbage_is_refused() -> None:
-    assert backing.names(_read(b"QFI\xfb" + bytes(200)), "raw", "x") == Names()
-    assert backing.names(_read(bytes(512)), None, "x") == Names()
-    for data, kind in ((b"", "qcow2"), (bytes(512), "qcow2"), (b"QFI\xfb\0\0\0\x03", "qcow2"), (b"", None)):
-        with pytest.raises(NotAssessable):
-            backing.names(_read(data), kind, "x")
-
-
-@pytest.mark.parametrize(
-    ("name", "place"),
-    [
-        ("base.qcow2", "/d/base.qcow2"),
-        ("/x/base.qcow2", "/x/base.qcow2"),
-        ("./a:b.qcow2", "/d/a:b.qcow2"),
-        ("file:base.qcow2", "/d/base.qcow2"),
-        ("host_device:/dev/vg/a", "/dev/vg/a"),
-        ("rbd:pool/a:id=admin:mon_host=m", "rbd:pool/a"),
-        ("gluster+tcp://h1/vol/a.img", "gluster:vol/a.img"),
-        ("nbd:h:10809:exportname=a", "nbd://h:10809/a"),
-        ("nbd:unix:/run/x:exportname=a", "nbd:/run/x/a"),
-        ("nbd+unix:///a?socket=/run/x", "nbd:/run/x/a"),
-        ("nbd://h/a", "nbd://h:10809/a"),
-        ("ssh://me@h/a.img?host_key_check=no", "ssh://h:22/a.img"),
-        ("blkdebug:/etc/rules:b.img", "/d/b.img"),
-        ('json:{"file":{"driver":"file","filename":"b.img"}}', "/d/b.img"),
-        ('json:{"driver":"qcow2","file.driver":"file","file.filename":"/b.img"}', "/b.img"),
-        ('json:{"file":{"driver":"raw","file.filename":"/b.img"}}', "/b.img"),
-        ('json:{"driver":"raw","file":{"driver":"blkdebug","image":{"driver":"file","filename":"/b"}}}', "/b"),
-        ('json:{"driver":"raw","file":{"driver":"rbd","pool":"p","image":"i"}}', "rbd:p/i"),
-        ('json:{"driver":"rbd","pool":"p","namespace":"n","image":"i"}', "rbd:p/n/i"),
-        ('json:{"driver":"gluster","volume":"v","path":"/i","server":[{"type":"tcp","host":"h"}]}', "gluster:v/i"),
-        ('json:{"driver":"raw","file.driver":"iscsi","file.target":"iqn.x","file.lun":1}', "iscsi:iqn.x/1"),
-        ('json:{"driver":"nbd","export":"a","server":{"type":"inet","host":"h","port":"1"}}', "nbd://h:1/a"),
-        ('json:{"driver":"nbd","export":"a","server":{"type":"unix","path":"/run/x"}}', "nbd:/run/x/a"),
-        ('json:{"driver":"raw","file":{"driver":"https","url":"https://h/x"}}', "https:"),
-    ],
-)
-def test_where_a_name_leads(name: str, place: str) -> None:
-    assert [one.place for one in backing.locations(name, "/d", "raw")] == [place]
-
-
-def test_a_name_may_lead_to_several_files_each_of_its_format() -> None:
-    quorum = 'json:{"driver":"quorum","vote-threshold":1,"children":[{"driver":"qcow2","file":{"filename":"a"}}'
-    assert backing.locations(f'{quorum},{{"filename":"/b"}}]}}', "/d", "raw") == [("/d/a", "qcow2"), ("/b", "raw")]
-    flat = 'json:{"driver":"quorum","children.0.driver":"file","children.0.filename":"/a","children.1.filename":"/b"}'
-    assert [one.place for one in backing.locations(flat, "/d", "raw")] == ["/a", "/b"]
-    over = 'json:{"driver":"qcow2","file":{"filename":"/a"},"backing":{"driver":"raw","file":{"filename":"/b"}}}'
-    assert backing.locations(over, "/d", "qcow2") == [("/a", "qcow2"), ("/b", "raw")]
-    assert backing.locations("blkverify:/a:/b", "/d", "qcow2") == [("/a", "raw"), ("/b", "qcow2")]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "json:{",
-        "json:[]",
-        "json:{}",
-        'json:{"driver":"qcow2","file":"a-node"}',
-        'json:{"driver":"of-tomorrow","place":"/b"}',
-        'json:{"driver":"file","filename":5}',
-        "json:" + '{"file":' * 200 + "{}" + "}" * 200,
-        "json:" + "[" * 100_000,
-        'json:{"' + ".".join("a" * 5_000) + '":1}',
-    ],
-)
-def test_a_name_that_is_not_understood_is_no_answer(name: str) -> None:
-    with pytest.raises(NotAssessable):
-        backing.locations(name, "/d", None)
-
-
 def test_an_overlay_whose_base_is_not_understood_keeps_others_from_being_opened(tmp_path: Path) -> None:
     base = create(tmp_path / "base.img", kind="raw")
     clone = create(tmp_path / "clone.qcow2", base='json:{"driver":"of-tomorrow","place":"/b"}', base_kind="raw")
@@ -514,6 +429,136 @@ def test_every_place_is_asked_for_once(tmp_path: Path) -> None:
     images = [create(tmp_path / f"{number}.qcow2") for number in range(3)]
     found, unclear = Chains(hypervisor).follow(Use("a", "vda", image, "qcow2", writes=True) for image in images * 50)
     assert (len(found), unclear) == (3, [])
+
+
+# Who uses a file ------------------------------------------------------------------------------
+
+
+def names(folder: Path, path: str | Path, *domains: str) -> set[str]:
+    """The guests among *domains* that use the file at *path*."""
+    hypervisor = opened(folder, *domains)
+    return {use.guest for use in users_of(hypervisor, Path(path).stat())}
+
+
+@pytest.mark.parametrize("how", ["path", "symlink", "hard link", "folder"])
+def test_a_file_is_its_guests_by_whatever_path(tmp_path: Path, how: str) -> None:
+    image, path = create(tmp_path / "a.qcow2"), tmp_path / "b.qcow2"
+    if how == "symlink":
+        path.symlink_to(image)
+    elif how == "hard link":
+        os.link(image, path)
+    elif how == "folder":
+        (tmp_path / "link").symlink_to(tmp_path)
+        path = tmp_path / "link/a.qcow2"
+    else:
+        path = Path(image)
+    copy = create(tmp_path / "copy.qcow2")
+    assert names(tmp_path, image, other(disk_xml(source=str(path)))) == {"two"}
+    assert names(tmp_path, copy, other(disk_xml(source=str(path)))) == set()
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_volume_of_a_pool_is_its_guests(tmp_path: Path, *, is_known: bool) -> None:
+    image = create(tmp_path / "a.qcow2")
+    hypervisor = opened(tmp_path, domain_xml(disk_xml(), running=False))
+    pool = f"<pool type='dir'><name>images</name><target><path>{tmp_path}</path></target></pool>"
+    made = hypervisor.connection.storagePoolCreateXML(pool, 0)
+    if is_known:
+        made.createXML(
+            "<volume><name>a.qcow2</name><capacity>1</capacity><target><format type='qcow2'/></target></volume>", 0
+        )
+    hypervisor.connection.defineXML(other(volume("images", "a.qcow2")))
+    assert {use.guest for use in users_of(hypervisor, Path(image).stat())} == {"two"}
+
+
+@pytest.mark.parametrize(
+    "name", ["BASE", "file:BASE", 'json:{"driver":"qcow2","file":{"driver":"file","filename":"BASE"}}']
+)
+def test_every_image_of_a_chain_is_its_guests(tmp_path: Path, name: str) -> None:
+    base = create(tmp_path / "base.qcow2")
+    middle = create(tmp_path / "middle.qcow2", base=name.replace("BASE", base))
+    top = create(tmp_path / "top.qcow2", base=middle)
+    for image in (base, middle, top):
+        assert names(tmp_path, image, other(disk_xml(source=top))) == {"two"}
+
+
+def test_a_chain_below_a_mirror_is_its_guests(tmp_path: Path) -> None:
+    base, image = create(tmp_path / "base.raw", kind="raw"), create(tmp_path / "a.qcow2")
+    store = f"<backingStore type='file'><format type='raw'/><source file='{base}'/></backingStore>"
+    mirror = f"<mirror type='file'><format type='qcow2'/><source file='{tmp_path}/new'/>{store}</mirror>"
+    root = parse_xml(other(disk_xml(source=image, inner=mirror)), "two")
+    hypervisor = opened(tmp_path, domain_xml(disk_xml(), running=False))
+    assert {use.place for use in uses(hypervisor, root, "two")} >= {image, base, f"{tmp_path}/new"}
+
+
+def test_a_transient_guest_uses_its_image(tmp_path: Path) -> None:
+    image = create(tmp_path / "a.qcow2")
+    hypervisor = opened(tmp_path, domain_xml(disk_xml(), running=False))
+    hypervisor.connection.createXML(other(disk_xml(source=image)), 0)
+    assert [(use.guest, use.runs) for use in users_of(hypervisor, Path(image).stat())] == [("two", True)]
+
+
+def test_a_guest_that_was_defined_since_uses_its_image_and_one_that_is_gone_none(tmp_path: Path) -> None:
+    image = create(tmp_path / "a.qcow2")
+    hypervisor = opened(tmp_path, domain_xml(disk_xml(), running=False))
+    status = Path(image).stat()
+    domain = hypervisor.connection.defineXML(other(disk_xml(source=image)))
+    assert [use.guest for use in users_of(hypervisor, status)] == ["two"]
+    domain.undefine()
+    assert [use.guest for use in users_of(hypervisor, status, lately=True)] == ["two"]
+    assert users_of(hypervisor, status) == []
+
+
+def test_a_guest_that_vanishes_while_it_is_read_uses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = create(tmp_path / "a.qcow2")
+    hypervisor = opened(tmp_path, other(disk_xml(source=image)), other(disk_xml(source=image), name="three"))
+    read = libvirt.virDomain.XMLDesc
+
+    def vanishing(domain: libvirt.virDomain, flags: int) -> str:
+        if domain.name() == "three":
+            domain.undefine()
+        return str(read(domain, flags))
+
+    monkeypatch.setattr(libvirt.virDomain, "XMLDesc", vanishing)
+    assert {use.guest for use in users_of(hypervisor, Path(image).stat())} == {"two"}
+
+
+def test_a_definition_that_libvirt_does_not_give_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = create(tmp_path / "a.qcow2")
+    hypervisor = opened(tmp_path, other(disk_xml(source=image)))
+
+    def failing(_domain: libvirt.virDomain, _flags: int) -> str:
+        error = libvirt.libvirtError("failed")
+        error.err = (libvirt.VIR_ERR_INTERNAL_ERROR, 0, "failed", 0, "", None, None, 0, 0)
+        raise error
+
+    monkeypatch.setattr(libvirt.virDomain, "XMLDesc", failing)
+    with pytest.raises(libvirt.libvirtError):
+        users_of(hypervisor, Path(image).stat())
+
+
+def test_a_look_that_fails_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = create(tmp_path / "a.qcow2")
+    hypervisor = opened(tmp_path, other(disk_xml(source=image)))
+    monkeypatch.setattr("reclaim.storage.image_users._LOOK", "exit 3")
+    with pytest.raises(ProbeError, match="looking at the images of all guests"):
+        users_of(hypervisor, Path(image).stat())
+
+
+@pytest.mark.parametrize("tag", ["kernel", "initrd", "loader", "nvram"])
+def test_a_guest_uses_the_files_that_it_is_started_from(tmp_path: Path, tag: str) -> None:
+    path = create(tmp_path / "file", kind="raw")
+    domain = parse_xml(f"<domain><os><type>hvm</type><{tag}>{path}</{tag}></os><devices/></domain>", "two")
+    hypervisor = opened(tmp_path, domain_xml(disk_xml(), running=False))
+    assert [use.place for use in uses(hypervisor, domain, "two")] == [path]
+
+
+def test_a_kernel_that_cannot_be_looked_at_keeps_no_guest_from_a_start(tmp_path: Path) -> None:
+    kernel = Use("two", "kernel", "/loop", "raw", writes=False, boots=True)
+    chains = Chains(opened(tmp_path, domain_xml(disk_xml(), running=False)))
+    chains.nodes["/loop"] = image_users.Layer(problem="/loop: Too many levels of symbolic links")
+    assert chains.follow([kernel])[1] == []
+    assert chains.follow([Use("two", "vda", "/loop", "raw", writes=False)])[1] != []
 
 
 # Devices --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""FileChange and CommandChange, run for real by this machine's /bin/sh."""
+"""FileChange, run for real by this machine's /bin/sh."""
 
 from __future__ import annotations
 
@@ -12,15 +12,10 @@ import pytest
 import testinfra
 
 from reclaim.base.errors import ChangedSince, ChangeFailed, ProbeError
-from reclaim.changes.change import Change
-from reclaim.changes.command import CommandChange
-from reclaim.changes.definition_change import DefinitionChange
 from reclaim.changes.file_change import MAX_FILE_BYTES, FileChange
-from reclaim.changes.kinds import from_json, to_json
-from reclaim.changes.power import PowerCycle
-from reclaim.changes.trim import Trim
+from reclaim.files.replace import beside
 from reclaim.handles.guest import Guest
-from tests.support import Inside, disk_xml, domain_xml, inhabited, requirement
+from tests.support import Inside, inhabited
 
 
 @dataclass
@@ -284,65 +279,6 @@ def test_an_undo_whose_command_fails_says_that_the_file_is_back(here: Guest, fil
     assert file.read_text() == "old\n"
 
 
-# Commands
-
-
-def test_a_command_runs_and_is_taken_back(here: Guest, tmp_path: Path) -> None:
-    mark = tmp_path / "mark"
-    change = CommandChange("here", f"touch '{mark}'", f"rm '{mark}'")
-    outcome = change.apply(here)
-    assert mark.exists()
-    change.undo(here, outcome)
-    assert not mark.exists()
-
-
-def test_a_command_that_fails_is_told_in_its_last_words(here: Guest) -> None:
-    with pytest.raises(ChangeFailed, match=r"ended with status 4: the cause; it failed; last words$"):
-        CommandChange(
-            "here", "for line in working 'the cause' '' 'it failed' 'last words'; do echo $line; done >&2; exit 4"
-        ).apply(here)
-
-
-def test_a_command_that_nothing_takes_back_says_so(here: Guest) -> None:
-    assert CommandChange("here", "true").undo(here, {}) == "true: it cannot be undone"
-
-
-# As values
-
-CHANGES = [
-    DefinitionChange("one", "<domain/>", "<domain>é\U0001f600</domain>", {"vda": "sda"}),
-    FileChange("one", "/etc/fstab", "\udcff\x00\n", None, verify="v", then="t"),
-    CommandChange("one", "a", None),
-    Trim("one"),
-]
-
-
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.kind)
-def test_a_change_comes_back_from_json_as_it_was(change: Change) -> None:
-    assert from_json(to_json(change)) == change
-
-
-def test_a_power_cycle_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
-    guest = inhabited(tmp_path, Inside(), disk_xml())
-    guest.hypervisor.connection.defineXML(domain_xml(disk_xml(driver="discard='unmap'")))
-    guest.forget()
-    [change] = requirement("live-definition").fixer(guest)
-    assert isinstance(change, PowerCycle)
-    assert from_json(to_json(change)) == change
-
-
-@pytest.mark.parametrize("data", [{"kind": "magic"}, {}, {"kind": None}])
-def test_a_kind_that_is_unknown_is_refused(data: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="unknown to this version"):
-        from_json(data)
-
-
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.kind)
-def test_every_change_says_what_it_changes(change: Change) -> None:
-    assert "one" in change.target
-    change.diff.encode()
-
-
 def test_a_file_change_shows_the_command_that_follows() -> None:
     assert FileChange("one", "/a", "x\n", "y\n", then="update-grub").diff.splitlines()[-3:] == [
         "-x",
@@ -362,4 +298,120 @@ def test_a_file_that_names_a_device_that_is_gone_is_not_put_back(here: Guest, tm
 
 def test_a_change_that_was_never_applied_is_taken_back_without_a_word(here: Guest, file: Path) -> None:
     assert _change(file).undo(here, {}) == f"{file} is as it was"
+    assert file.read_text() == "old\n"
+
+
+# A file of the hypervisor itself --------------------------------------------------------------
+
+
+@dataclass
+class _Hypervisor(_Local):
+    """This machine, as the hypervisor that reclaim runs on: its files are opened by descriptor."""
+
+    is_local: bool = True
+
+
+class _NoShell:
+    def run(self, command: str, *arguments: str, **_more: Any) -> Any:
+        raise AssertionError(f"a file of this machine needs no shell: {command} {arguments}")
+
+
+@pytest.fixture
+def hypervisor() -> Guest:
+    return cast("Guest", _Hypervisor(_NoShell()))
+
+
+def _left(file: Path, text: str) -> Path:
+    """A file that a run left beside *file* when it was killed."""
+    left = file.with_name(beside(file.name, file.stat().st_ino))
+    left.write_text(text, encoding="utf-8")
+    return left
+
+
+def test_a_file_of_the_hypervisor_is_replaced_and_put_back_without_a_shell(hypervisor: Guest, file: Path) -> None:
+    change = _change(file)
+    outcome = change.apply(hypervisor)
+    assert file.read_text() == "new\n"
+    assert str(file) in change.undo(hypervisor, outcome)
+    assert file.read_text() == "old\n"
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_file_of_the_hypervisor_is_made_and_taken_away(hypervisor: Guest, file: Path) -> None:
+    path = file.with_name("made")
+    change = _change(path, before=None)
+    change.undo(hypervisor, change.apply(hypervisor))
+    assert not path.exists()
+    change.undo(hypervisor, {})
+    gone = _change(file, after=None)
+    gone.apply(hypervisor)
+    assert not file.exists()
+    gone.undo(hypervisor, {})
+    assert file.read_text() == "old\n"
+
+
+@pytest.mark.parametrize("text", ["old\n", "new\n"])
+def test_what_a_killed_run_left_beside_it_is_removed(hypervisor: Guest, file: Path, text: str) -> None:
+    left = _left(file, text)
+    change = _change(file)
+    change.apply(hypervisor)
+    assert not left.exists()
+    left = _left(file, text)
+    change.undo(hypervisor, {})
+    assert not left.exists()
+    left = _left(file, text)
+    change.undo(hypervisor, {})
+    assert not left.exists(), "also where the run had changed nothing yet"
+
+
+def test_what_somebody_else_left_beside_it_stays(hypervisor: Guest, file: Path) -> None:
+    left = _left(file, "mine\n")
+    with pytest.raises(ChangeFailed, match="lies beside it"):
+        _change(file).apply(hypervisor)
+    _change(file).undo(hypervisor, {})
+    assert (left.read_text(), file.read_text()) == ("mine\n", "old\n")
+
+
+def test_an_undo_on_the_hypervisor_is_refused_where_the_file_has_changed_since(hypervisor: Guest, file: Path) -> None:
+    change = _change(file)
+    change.apply(hypervisor)
+    file.write_text("newer\n")
+    with pytest.raises(ChangedSince) as caught:
+        change.undo(hypervisor, {})
+    assert caught.value.diff.splitlines()[-2:] == ["-new", "+newer"]
+    assert file.read_text() == "newer\n"
+    file.unlink()
+    with pytest.raises(ChangeFailed, match="No such file"):
+        change.undo(hypervisor, {})
+
+
+def test_the_place_and_the_file_are_named_where_it_cannot_be_changed(hypervisor: Guest, file: Path) -> None:
+    with pytest.raises(ChangeFailed) as caught:
+        _change(file, before="another\n").apply(hypervisor)
+    assert str(caught.value).startswith(f"here: {file}: ")
+    assert file.read_text() == "old\n"
+
+
+def test_a_made_file_that_exists_by_the_time_of_undo_is_shown(here: Guest, file: Path) -> None:
+    """It was to come back where there was none; a new one lies there, and is shown."""
+    with pytest.raises(ChangedSince) as caught:
+        _change(file, before="x\n", after=None).undo(here, {})
+    assert "+old" in caught.value.diff
+    assert file.read_text() == "old\n"
+
+
+def test_bytes_that_are_no_text_are_shown_as_such(here: Guest, file: Path) -> None:
+    change = _change(file, after="new\udcff\n")
+    assert "+new\N{REPLACEMENT CHARACTER}" in change.diff
+    change.apply(here)
+    assert file.read_bytes() == b"new\xff\n"
+    change.undo(here, {})
+    assert file.read_text() == "old\n"
+
+
+def test_a_verified_change_of_the_hypervisor_goes_by_the_shell(file: Path) -> None:
+    place = cast("Guest", _Hypervisor(testinfra.get_host("local://")))
+    verify = _checker(file.parent.parent, 'grep -q new "$1" && { echo "[E] it is new"; exit 1; }; exit 0')
+    with pytest.raises(ChangeFailed, match="it is new"):
+        _change(file, verify=verify).apply(place)
     assert file.read_text() == "old\n"

@@ -1,0 +1,204 @@
+"""`make hosts`: the project's commands on a fresh machine with another release of Debian.
+
+python -m lab.fresh [--suite trixie|sid] [--set quick|full]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from lab import paths, tools
+from lab.error import LabError
+from lab.fresh import machine, root
+from lab.fresh.machine import Machine, Ran
+from lab.fresh.settings import Settings, settings
+from lab.sources import KEYRING
+
+CHECKOUT = Path(__file__).parents[2]
+#: where people who are root clone
+CLONE = "/root/reclaim"
+SUITES = ("trixie", "sid")
+STEP_SECONDS = 3600.0
+MEBIBYTE = 1 << 20
+_TOOLS = {"mmdebstrap": "mmdebstrap", "git": "git", "unshare": "util-linux"}
+_SUMMARY = re.compile(r"=+ (\d+ \w+(?:, \d+ \w+)*) in [\d.]+s.*")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command in the clone; `good` are the exit statuses that it may have."""
+
+    name: str
+    command: str
+    good: tuple[int, ...] = (0,)
+
+
+_PYTEST = ".venv/bin/python -m pytest -rs"
+QUICK = (
+    # its status is 1 for findings, which the sample definitions have, and make's is 2 then
+    Step("make audit", "make audit", (0, 2)),
+    Step("set-up", "scripts/setup.sh test"),
+    Step("unit and driver", f"{_PYTEST} tests/unit tests/driver"),
+    Step("corpus", f"{_PYTEST} tests/corpus"),
+)
+SETS = {
+    "quick": QUICK,
+    "full": (*QUICK, Step("a road", f"{_PYTEST} tests/guest/test_road.py")),
+}
+
+
+class Stopped(BaseException):
+    """A signal asked for the end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+def main() -> int:
+    """Do what the arguments ask for; return the exit status."""
+    arguments = _parser().parse_args()
+    if reason := _why_not():
+        print(f"hosts: no fresh machine can be made here: {reason}", file=sys.stderr)
+        return 1 if os.environ.get("CI") else 0
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    try:
+        return _all(arguments.suite, SETS[arguments.set])
+    except Stopped as stopped:
+        print(f"hosts: {stopped}; the machine is removed", file=sys.stderr)
+        return 128 + stopped.number
+    except LabError as error:
+        print(f"hosts: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    about = "Run the project's commands on a fresh machine with another Debian."
+    parser = argparse.ArgumentParser(prog="python3 -m lab.fresh", description=about)
+    parser.add_argument("--suite", default="trixie", choices=SUITES)
+    parser.add_argument(
+        "--set",
+        default="quick",
+        choices=SETS,
+        help="quick: make audit, and the tests of units, driver and corpus; full: a real guest too",
+    )
+    return parser
+
+
+def _why_not() -> str:
+    if os.geteuid() != 0:
+        return "not root"
+    path = tools.environment()["PATH"]
+    for tool, package in _TOOLS.items():
+        if shutil.which(tool, path=path) is None:
+            return f"{tool} is missing: install {package}"
+    if not KEYRING.exists():
+        return "Debian's archive keys are missing: install debian-archive-keyring"
+    return machine.why_not_possible()
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    # a second signal must not end the removal half way
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    raise Stopped(number)
+
+
+def _all(suite: str, steps: tuple[Step, ...]) -> int:
+    log = paths.root() / f"fresh-{suite}.log"
+    with root.place(suite) as folder:
+        log.write_bytes(b"")
+        print(f"hosts: Debian {suite}; everything is written to {log}", flush=True)
+        found = settings()
+        with _timed(f"a minimal root of {suite}"):
+            packed = root.archive(suite, folder, found)
+            root.unpack(packed, folder / "root", found)
+        with _timed("clone"):
+            head = root.clone(CHECKOUT, folder / "root" / CLONE.lstrip("/"))
+        print(f"hosts: it has {head}, the HEAD of {CHECKOUT}", flush=True)
+        fresh = Machine(folder / "root", _environment(found), _kept(suite), log)
+        failed = [step.name for step in steps if not _run(fresh, step)]
+    if failed:
+        print(f"hosts: {suite}: failed: {', '.join(failed)}; see {log}")
+        return 1
+    print(f"hosts: {suite}: all of it passed")
+    return 0
+
+
+def _environment(found: Settings) -> dict[str, str]:
+    handed_on = {name: os.environ[name] for name in ("CI",) if os.environ.get(name)}
+    return {**found.environment, **handed_on, "npm_config_cache": "/root/.cache/npm"}
+
+
+def _kept(suite: str) -> dict[Path, str]:
+    """Return the folders with what was downloaded: they save a second run the network."""
+    kept = {}
+    places = {
+        "apt": "/var/cache/apt/archives",
+        "home": "/root/.cache",
+        "lab": "/var/lib/reclaim-lab/cache",
+    }
+    for name, place in places.items():
+        folder = paths.cache() / f"fresh-{suite}-downloads" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        kept[folder] = place
+    return kept
+
+
+def _run(fresh: Machine, step: Step) -> bool:
+    start = fresh.log.stat().st_size
+    began = time.monotonic()
+    script = f"cd {CLONE} && {step.command}"
+    try:
+        ran = fresh.run(["sh", "-c", script], STEP_SECONDS)
+    except LabError as error:
+        print(f"hosts: {step.name}: {error}", flush=True)
+        return False
+    passed = ran.status in step.good
+    text = fresh.log.read_bytes()[start:].decode(errors="replace")
+    verdict = "passed" if passed else f"FAILED (status {ran.status})"
+    seconds = time.monotonic() - began
+    print(
+        f"hosts: {step.name}: {verdict}, {seconds:.0f} s{_more(text, ran)}", flush=True
+    )
+    if not passed:
+        print(_why(text), flush=True)
+    return passed
+
+
+def _more(text: str, ran: Ran) -> str:
+    counts = _SUMMARY.search(tools.last_lines(text, 3))
+    tests = f", {counts[1]}" if counts else ""
+    most, left = ran.tmp_most // MEBIBYTE, ran.tmp_left // MEBIBYTE
+    return f"{tests}; /tmp took {most} MiB at most, {left} MiB at the end"
+
+
+def _why(text: str) -> str:
+    """Return the tests that failed, or the last lines if none is named."""
+    named = [
+        line for line in text.splitlines() if line.startswith(("FAILED ", "ERROR "))
+    ]
+    return "\n".join(named[-40:]) or tools.last_lines(text, 20)
+
+
+@contextmanager
+def _timed(name: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    print(f"hosts: {name}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""Definitions that an older or a newer QEMU left behind: they lie in libvirt's folder before it starts.
+
+libvirt lists them. It neither starts nor defines them as long as they name a machine type that its QEMU does not have.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+from reclaim.definition.machine_type import numbers
+from reclaim.handles.hypervisor import connect
+from reclaim.inventory import Inventory
+from tests.command import ROOT, audit
+from tests.corpus import private
+from tests.corpus.variants import EMULATOR, disk, domain
+from tests.support import definition_of, uuid_of
+
+pytestmark = pytest.mark.guest
+
+#: of QEMU 1.2, 1.6, 2.3 and 4.2: each host has at least the first no more
+OLD = ("pc-1.2", "pc-i440fx-1.6", "pc-i440fx-2.3", "pc-q35-2.3", "pc-q35-4.2")
+NEWER = "pc-q35-99.0"
+VENDOR = "pc-q35-rhel8.2.0"
+
+Daemon = Callable[[Mapping[str, str]], str]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """Starts a libvirtd of our own in whose folder definitions of these machine types lie already; gives its URI."""
+    with ExitStack() as stack:
+
+        def start(machines: Mapping[str, str]) -> str:
+            definitions = {name: _definition(name, machine) for name, machine in machines.items()}
+            try:
+                return stack.enter_context(private.libvirtd(tmp_path / "libvirtd", definitions))
+            except (OSError, RuntimeError) as exc:
+                (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no libvirtd of our own here: {exc}")
+
+        yield start
+
+
+def _definition(name: str, machine: str) -> str:
+    return domain(disk("vda", "virtio"), machine=machine).replace(
+        "<name>x</name>", f"<name>{name}</name><uuid>{uuid_of(name)}</uuid>"
+    )
+
+
+def _offered() -> set[str]:
+    listed = subprocess.run([EMULATOR, "-machine", "help"], capture_output=True, text=True, check=True).stdout
+    return {line.split()[0] for line in listed.splitlines() if line.strip()}
+
+
+def _rows(folder: Path, uri: str, *options: str) -> dict[tuple[str, str], dict[str, Any]]:
+    outcome = audit(folder, "-q", *options, uri=uri)
+    assert outcome.status in (0, 1), outcome.said[-4000:]
+    return {(row["guest"], row["requirement"]): row for row in outcome.document["results"]}
+
+
+def _altered(row: dict[str, Any]) -> list[list[str]]:
+    """The lines that each change takes and brings, wherever libvirt has put them."""
+    return [
+        [line for line in change["diff"].splitlines() if line.startswith(("+ ", "- "))] for change in row["changes"]
+    ]
+
+
+def _machines(uri: str) -> dict[str, tuple[str, str, str]]:
+    """Each guest's machine type, and its disk's bus and discard."""
+    hypervisor = connect(uri, None, Inventory())
+    try:
+        seen = {}
+        for guest in hypervisor.guests:
+            definition = definition_of(guest)
+            (view,) = definition.disks
+            seen[guest.name] = (definition.machine or "", view.bus, view.driver.get("discard", "absent"))
+        return seen
+    finally:
+        hypervisor.close()
+
+
+def test_a_type_that_is_gone_is_mended_first_and_at_once(daemon: Daemon, tmp_path: Path) -> None:
+    offered = _offered()
+    gone = {machine.replace(".", "-"): machine for machine in OLD if machine not in offered}
+    assert gone, "each QEMU of today has dropped QEMU 1.2's types"
+    uri = daemon(gone)
+    before = _machines(uri)
+    assert before == {name: (machine, "virtio", "absent") for name, machine in gone.items()}
+
+    rows = _rows(tmp_path / "audit", uri)
+    for name, machine in gone.items():
+        row = rows[name, "machine-type"]
+        assert row["verdict"] == "noncompliant"
+        assert row["reason"] == f"this QEMU has no {machine} any more: the guest cannot start"
+
+    planned = _rows(tmp_path / "plan", uri, "--plan")
+    assert _machines(uri) == before
+    fixed = _rows(tmp_path / "fix", uri, "--fix")
+    after = _machines(uri)
+    for name, machine in gone.items():
+        for slug in ("machine-type", "disk-discard"):
+            assert len(planned[name, slug]["changes"]) == 1, planned[name, slug]["reason"]
+            assert fixed[name, slug]["verdict"] == "fixed", fixed[name, slug]["reason"]
+        assert f"--undo cannot bring {machine} back" in planned[name, "machine-type"]["evidence"]
+        for slug in ("scsi-controller", "disk-bus"):
+            # nobody looked inside, so the disk stays on its bus, and /dev/vda1 is right
+            assert planned[name, slug]["changes"] == fixed[name, slug]["changes"] == []
+        family = "pc-q35-" if "q35" in machine else "pc-i440fx-"
+        assert after[name][0] in offered
+        assert after[name][0].startswith(family)
+        assert after[name][1:] == ("virtio", "unmap")
+
+    again = _rows(tmp_path / "again", uri, "--fix")
+    assert not [row for row in again.values() if row["changes"]]
+    assert _machines(uri) == after
+    _starts(uri, "pc-1-2")
+
+
+def _starts(uri: str, name: str) -> None:
+    """QEMU takes the machine type now: it starts with the disk taken away, of which there is no image."""
+    connection = libvirt.open(uri)
+    try:
+        xml = connection.lookupByName(name).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        head, _, rest = xml.partition("<disk ")
+        domain = connection.createXML(head + rest.partition("</disk>")[2], libvirt.VIR_DOMAIN_START_PAUSED)
+        domain.destroy()
+    finally:
+        connection.close()
+
+
+def test_undo_takes_back_all_but_the_type(daemon: Daemon, tmp_path: Path) -> None:
+    machine = next(machine for machine in OLD if machine not in _offered())
+    uri = daemon({"old": machine})
+    fix = audit(tmp_path / "fix", "-q", "--fix", uri=uri)
+    (now, _, _) = _machines(uri)["old"]
+    undo = subprocess.run(
+        [sys.executable, "-m", "reclaim", "undo", str(fix.folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert undo.returncode == 1
+    assert f"this QEMU has no {machine} any more, so libvirt does not take the old definition back" in undo.stdout
+    assert _machines(uri) == {"old": (now, "virtio", "absent")}
+
+
+@pytest.mark.parametrize(
+    ("machine", "reason"),
+    [
+        pytest.param(NEWER, "is of a newer QEMU than this one, whose newest type of the family is pc-q35-", id="newer"),
+        pytest.param(VENDOR, "is a type of RHEL's QEMU, and this QEMU is not RHEL's", id="vendor"),
+        pytest.param("pc-q35-acme", "this QEMU has no machine type pc-q35-acme", id="unknown"),
+    ],
+)
+def test_plan_and_fix_agree_on_a_type_of_another_qemu(
+    daemon: Daemon, tmp_path: Path, machine: str, reason: str
+) -> None:
+    uri = daemon({"other": machine})
+    planned = _rows(tmp_path / "plan", uri, "--plan")
+    assert reason in planned["other", "machine-type"]["reason"]
+    fixed = _rows(tmp_path / "fix", uri, "--fix")
+    for key, row in planned.items():
+        assert _altered(row) == _altered(fixed[key])
+        assert all(change["applied"] for change in fixed[key]["changes"])
+    now, bus, discard = _machines(uri)["other"]
+    if machine == VENDOR:
+        # upstream's type of the family, never older than the QEMU that RHEL's is made from
+        assert numbers(now.removeprefix("pc-q35-")) >= (4, 2)
+        assert (bus, discard) == ("virtio", "unmap")
+    else:
+        assert (now, bus, discard) == (machine, "virtio", "absent")
+
+
+def test_boot_stopped_starts_nothing_that_cannot_start(daemon: Daemon, tmp_path: Path) -> None:
+    machine = next(machine for machine in OLD if machine not in _offered())
+    uri = daemon({"old": machine})
+    rows = _rows(tmp_path / "audit", uri, "--boot-stopped")
+    for slug in ("fstab-uuid", "guest-access"):
+        assert f"this QEMU has no {machine} any more" in (rows["old", slug]["reason"] or "")

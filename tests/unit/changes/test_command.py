@@ -1,0 +1,76 @@
+"""CommandChange, run for real by this machine's /bin/sh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import testinfra
+
+from reclaim.base.errors import ChangeFailed, NotYet, ProbeError
+from reclaim.changes.command import CommandChange
+from reclaim.handles.guest import Guest
+from tests.support import Inside, inhabited
+
+
+@dataclass
+class _Local:
+    """This machine, in the place of a guest: only its shell is asked for."""
+
+    shell: Any
+    name: str = "here"
+
+
+@pytest.fixture
+def here() -> Guest:
+    return cast("Guest", _Local(testinfra.get_host("local://")))
+
+
+def test_a_command_runs_and_is_taken_back(here: Guest, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    change = CommandChange("here", f"touch '{mark}'", f"rm '{mark}'")
+    outcome = change.apply(here)
+    assert mark.exists()
+    change.undo(here, outcome)
+    assert not mark.exists()
+
+
+def test_a_command_that_fails_is_told_in_its_last_words(here: Guest) -> None:
+    with pytest.raises(ChangeFailed, match=r"ended with status 4: the cause; it failed; last words$"):
+        CommandChange(
+            "here", "for line in working 'the cause' '' 'it failed' 'last words'; do echo $line; done >&2; exit 4"
+        ).apply(here)
+
+
+def test_a_command_that_nothing_takes_back_says_so(here: Guest) -> None:
+    assert CommandChange("here", "true").undo(here, {}) == "true: it cannot be undone"
+
+
+def test_it_shows_the_command_and_the_guest() -> None:
+    change = CommandChange("web", "update-grub", "true", ["/dev/vda"])
+    assert change.diff == "update-grub"
+    assert "web" in change.target
+
+
+def test_a_command_that_cannot_be_taken_back_in_a_guest_needs_no_answer_of_it(tmp_path: Path) -> None:
+    guest = inhabited(tmp_path, Inside(problem=ProbeError("one: no answer")))
+    CommandChange("one", "true", None, ["/dev/vdz"]).undo(guest, {})
+
+
+def test_the_way_back_is_not_run_without_its_devices(tmp_path: Path) -> None:
+    guest = inhabited(tmp_path, Inside(commands={"back": lambda _inside: 0}))
+    change = CommandChange("one", "there", "back", ["/dev/vda"])
+    with pytest.raises(NotYet, match="/dev/vda"):
+        change.undo(guest, {})
+    assert guest.within.ran == ["test -b /dev/vda"]
+    guest.within.commands["test -b /dev/vda"] = lambda _inside: 0
+    assert change.undo(guest, {}) == "back"
+    assert guest.within.ran[-1] == "back"
+
+
+def test_a_way_back_that_fails_is_told(tmp_path: Path) -> None:
+    guest = inhabited(tmp_path, Inside(commands={"back": lambda _inside: (5, b"", b"no room\n")}))
+    with pytest.raises(ChangeFailed, match=r"5.*no room"):
+        CommandChange("one", "there", "back").undo(guest, {})

@@ -1,0 +1,125 @@
+"""The commands that follow from a run."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reclaim.handles.guest import OFF, UNSTARTED
+from reclaim.record.record import Record
+from reclaim.report import commands
+from tests import records
+from tests.records import document, row, whole
+
+
+def instead(guest: str, **verdicts: str) -> list[dict[str, Any]]:
+    """The rows of *guest*, all compliant but those named."""
+    return [
+        {**one, **row(one["requirement"], verdicts[name], guest, one["disk"])} if name in verdicts else one
+        for one in whole(guest)
+        for name in [one["requirement"].replace("-", "_")]
+    ]
+
+
+def typed(record: Record) -> list[str | None]:
+    return [task.command for task in commands.tasks(record)]
+
+
+def test_after_an_audit_comes_the_plan_then_the_fix() -> None:
+    found = records.record(instead("a", disk_bus="noncompliant"), arguments=["checks/", "--uri", "qemu:///system"])
+    assert typed(found) == [
+        "pytest checks/ --uri qemu:///system --guests a --plan",
+        "pytest checks/ --uri qemu:///system --guests a --fix",
+    ]
+    assert commands.next_command(found, Path("r")) == "pytest checks/ --uri qemu:///system --plan"
+
+
+def test_after_a_plan_comes_the_fix() -> None:
+    found = records.record(instead("a", disk_bus="noncompliant"), mode="plan", arguments=["checks/", "--plan"])
+    assert typed(found) == ["pytest checks/ --guests a --fix"]
+    assert commands.next_command(found, Path("r")) == "pytest checks/ --fix"
+
+
+def test_after_a_forced_plan_comes_what_it_showed() -> None:
+    rows = instead("a", disk_bus="noncompliant")
+    found = records.record(rows, mode="plan", arguments=["checks/", "--plan", "--force"])
+    assert typed(found) == ["pytest checks/ --guests a --fix --force"]
+    assert commands.next_command(found, Path("r")) == "pytest checks/ --fix --force"
+
+
+def test_nobody_is_told_to_start_what_is_not_started() -> None:
+    rows = [
+        row("guest-access", "not-assessable", "a", reason=f"{UNSTARTED}the guest b uses its image"),
+        row("fstab-uuid", "not-assessable", "a", reason=OFF),
+        row("guest-access", "not-assessable", "c", reason=OFF),
+        row("fstab-uuid", "not-assessable", "c", reason=OFF),
+    ]
+    found = [one for one in commands.tasks(records.record(rows)) if "--boot-stopped" in str(one.command)]
+    assert [one.guests for one in found] == [["c"]]
+
+
+def test_after_a_fix_comes_the_power_cycle_then_the_way_back() -> None:
+    rows = instead("a", live_definition="pending", disk_bus="fixed")
+    rows[0]["changes"] = [records.change(applied=True)]
+    found = records.record(rows, mode="fix", arguments=["checks/", "--fix", "--guests=a,b"])
+    assert typed(found) == ["pytest checks/ --guests a --fix --restart"]
+    assert commands.next_command(found, Path("r")) == "pytest checks/ --guests=a,b --fix --restart"
+    done = records.record([*rows[:1]], mode="fix", arguments=["checks/", "--fix"])
+    assert str(commands.next_command(done, Path("my runs/1"))).startswith("python -m reclaim undo 'my runs/1'")
+
+
+def test_what_waits_for_another_row_is_told_once() -> None:
+    rows = [
+        row("guest-access", "noncompliant", "a", reason="no agent; withheld: install it"),
+        row("disk-bus", "noncompliant", "a", "sda", reason="bus; withheld: depends on guest-access (noncompliant)"),
+    ]
+    found = records.record(rows, mode="fix")
+    (task,) = commands.tasks(found)
+    assert task.reasons == ["guest-access: no agent; withheld: install it"]
+
+
+def test_what_one_command_judges_again_is_one_task() -> None:
+    rows = [
+        row("disk-bus", "noncompliant", "a", "sda", reason="withheld: it has a snapshot"),
+        row("disc-max", "error", "a", reason="could not look"),
+        row("disc-max", "error", "b", reason="could not look"),
+        row("fstrim-timer", "not-assessable", "b", reason="it is off"),
+    ]
+    found = commands.tasks(records.record(rows, mode="fix"))
+    assert [(task.reasons, task.command, task.guests) for task in found] == [
+        (["disk-bus: withheld: it has a snapshot"], "pytest checks/ --guests a --fix", ["a"]),
+        (["disc-max: could not look"], "pytest checks/ --guests a,b", ["a", "b"]),
+        (["fstrim-timer: it is off"], "pytest checks/ --guests b --boot-stopped", ["b"]),
+    ]
+
+
+def test_where_all_is_well_nothing_waits() -> None:
+    found = records.record(whole("a"))
+    assert typed(found) == []
+    assert commands.next_command(found, Path("r")) is None
+
+
+@pytest.mark.parametrize("name", ["a b", "a'b", "$(reboot)", "a[1]", "*", "-rf", "<b>"])
+def test_a_name_is_quoted_for_the_shell_and_for_the_glob(name: str) -> None:
+    found = records.record(instead(name, disk_bus="noncompliant"))
+    words = shlex.split(str(typed(found)[0]))
+    assert words[:3] == ["pytest", "checks/", "--guests"]
+    import fnmatch  # noqa: PLC0415
+
+    assert fnmatch.fnmatchcase(name, words[3])
+    assert not fnmatch.fnmatchcase("another", words[3])
+
+
+def test_a_name_that_no_option_can_hold_is_left_out() -> None:
+    found = records.record(instead("a,b", disk_bus="noncompliant"))
+    assert typed(found)[0] == "pytest checks/ --plan"
+
+
+def test_old_places_are_not_written_to_again() -> None:
+    arguments = ["checks/", "--junitxml=j.xml", "--html", "h.html", "--metrics", "m", "--force", "--fix"]
+    found = records.record(instead("a", disk_bus="noncompliant"), arguments=arguments)
+    assert typed(found)[0] == "pytest checks/ --guests a --plan"
+    assert document([], arguments=arguments)["run"]["arguments"] == arguments

@@ -1,0 +1,98 @@
+"""What a fresh machine of another Debian is given of this one, and what it is not."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.error import LabError
+from lab.fresh import root, settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_apt_is_told_the_way_to_the_archive_and_nothing_else() -> None:
+    dump = """\
+Acquire::http::Proxy "http://proxy.example.org:3142/";
+Acquire::http::Proxy-Auto-Detect "/usr/local/bin/which-proxy";
+Acquire::http::Proxy::mirror.example.org "DIRECT";
+Acquire::https::Verify-Peer "true";
+Acquire::Check-Valid-Until "false";
+Acquire::Languages "none";
+Dir::Etc "etc/apt";
+DPkg::Pre-Install-Pkgs:: "/usr/sbin/dpkg-preconfigure --apt || true";
+"""
+    assert settings.apt_lines(dump) == [
+        'Acquire::http::Proxy "http://proxy.example.org:3142/";',
+        'Acquire::http::Proxy::mirror.example.org "DIRECT";',
+        'Acquire::https::Verify-Peer "true";',
+        'Acquire::Check-Valid-Until "false";',
+    ]
+
+
+def test_pip_is_told_the_way_to_the_index_without_folders_of_this_machine() -> None:
+    listed = """\
+:env:.find-links='/opt/wheels'
+:env:.timeout='99'
+global.cert='/etc/ssl/certs/ca-certificates.crt'
+global.constraint='/etc/pip/constraints.txt'
+global.extra-index-url='file:///opt/simple https://pypi.example.org/simple'
+global.index-url='/opt/index'
+"""
+    assert settings.pip_values(listed) == {"timeout": "99", "extra-index-url": "https://pypi.example.org/simple"}
+
+
+@pytest.mark.parametrize("listed", ["", "npm ERR!", "[1]"])
+def test_a_machine_without_npm_has_no_settings_of_it(listed: str) -> None:
+    assert settings.npm_values(listed) == {}
+
+
+def test_npm_is_told_the_way_to_the_registry_and_no_secret() -> None:
+    listed = json.dumps(
+        {
+            "registry": "https://npm.example.org/",
+            "//npm.example.org/:_authToken": "s3kr1t",
+            "cafile": "/etc/ssl/certs/ca-certificates.crt",
+            "noproxy": ["", "localhost"],
+            "proxy": None,
+            "strict-ssl": False,
+        }
+    )
+    assert settings.npm_values(listed) == {
+        "registry": "https://npm.example.org/",
+        "noproxy": "localhost",
+        "strict-ssl": "false",
+    }
+
+
+def test_one_run_has_the_machine_and_leaves_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECLAIM_LAB", str(tmp_path))
+    left = tmp_path / "fresh/trixie/root/left"
+    left.mkdir(parents=True)
+    with root.place("trixie") as folder:
+        assert not left.exists()
+        (folder / "root").mkdir()
+        with pytest.raises(LabError, match="another run has the machine of trixie"), root.place("trixie"):
+            pass
+        assert (folder / "root").is_dir()
+    assert not folder.exists()
+
+
+def test_nothing_is_removed_where_something_is_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(root, "_mounts", lambda folder: [f"{folder}/root/sys"])
+    (tmp_path / "kept").touch()
+    with pytest.raises(LabError, match="still mounted, so nothing is removed there: "):
+        root.remove(tmp_path)
+    assert (tmp_path / "kept").exists()
+
+
+def test_a_mount_below_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(root, "_MOUNTS", tmp_path / "mountinfo")
+    place = tmp_path / "with blank"
+    line = "24 1 254:0 / {} rw,relatime shared:1 - ext4 /dev/vda rw\n"
+    text = "".join(line.format(str(one).replace(" ", r"\040")) for one in ("/", place / "sys", f"{place}-not"))
+    (tmp_path / "mountinfo").write_text(text, encoding="ascii")
+    assert root._mounts(place) == [str(place / "sys")]
