@@ -292,7 +292,7 @@ def test_a_guest_that_ignores_its_shutdown_runs_on_and_is_looked_after(
     def hear(text: str) -> None:
         if "waiting for it to answer" in text and not killed and daemons.is_ours("libvirtd"):
             killed.append(daemons.kill("libvirtd"))
-        elif "libvirt hung up" in text:
+        elif "libvirt closed the connection" in text:
             host.ensure_libvirt()
 
     guest.hypervisor.progress = hear

@@ -546,7 +546,7 @@ def test_a_filesystem_without_leases_tells_nothing(tmp_path: Path, monkeypatch: 
     with holes.opened(str(path), os.O_RDWR) as descriptor:
         monkeypatch.setattr(fcntl, "fcntl", refuse)
         with (
-            pytest.raises(ChangeFailed, match="cannot see whether a process has it open"),
+            pytest.raises(ChangeFailed, match="reclaim cannot see whether"),
             holes.alone_with(descriptor, str(path)),
         ):
             pass

@@ -347,9 +347,7 @@ def test_a_connection_that_breaks_is_no_end_of_the_command(tmp_path: Path, backe
     ("said", "status", "facts"),
     [
         pytest.param("Permission denied (publickey).", 255, ["refuses the login", "publickey"], id="denied"),
-        pytest.param(
-            "Received disconnect: Too many authentication failures", 255, ["refuses the login"], id="too-many"
-        ),
+        pytest.param("Received disconnect: Too many authentication failures", 255, ["refuses the"], id="too-many"),
         pytest.param(
             "Host key verification failed.", 255, ["ssh-keyscan -t ed25519 192.0.2.1", "~/.ssh/known_hosts"], id="new"
         ),
