@@ -26,6 +26,6 @@ def check_backup_trim(job: Job) -> str:
         raise NotAssessable(f"{job.path}: {'; '.join(dict.fromkeys(untrimmed.doubts))}")
     if not untrimmed.trimmed:
         raise NotAssessable(
-            f"{job.path}: it is not known to copy the image of a guest that runs"
+            f"{job.path}: reclaim knows of no running guest whose image it copies"
         )
     return f"{job.path}: it trims before it copies: {', '.join(map(printable, untrimmed.trimmed))}"

@@ -11,7 +11,7 @@ _SHOWN = 20
 
 @requirement(
     "boot-names",
-    "The boot loader names no device that a change of bus renames",
+    "The boot loader uses device names that survive a change of bus",
     stage="names",
     fixer=boot_by_uuid,
     after=("guest-access",),
@@ -42,8 +42,8 @@ def check_boot_names(guest: Guest) -> str:
     more = [f"and {len(remarks) - _SHOWN} more"] if len(remarks) > _SHOWN else []
     remarks = [*remarks[:_SHOWN], *more]
     beside = (
-        f"; beside the boot, to be looked at after a change: {'; '.join(remarks)}"
+        f"; other references, to be checked after a change: {'; '.join(remarks)}"
         if remarks
         else ""
     )
-    return f"kernel lines, resume, crypttab and the like name nothing by its bus that a change would lose{beside}"
+    return f"the names in kernel command lines, resume, crypttab and the like survive a change of bus{beside}"

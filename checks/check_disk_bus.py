@@ -20,7 +20,7 @@ def check_disk_bus(disk: Disk) -> str:
     if scsi.may_stay(disk):
         if scsi.driver_discards(disk) is None:
             raise NotAssessable(
-                "virtio-blk passes discards on if the guest's driver does (Linux 5.0): nobody could look"
+                "virtio-blk passes discards on if the guest's driver does (Linux 5.0): reclaim could not check that"
             )
         return f"bus='{disk.bus}' passes discards on (policy any-discarding)"
     assert disk.bus == "scsi", f"it is on the bus {disk.bus}{scsi.by_rule([disk])}"

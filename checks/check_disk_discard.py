@@ -30,7 +30,7 @@ def check_disk_discard(disk: Disk) -> str:
     if not wants_no_unref(disk):
         return "discard='unmap'"
     if lacking := why_not_no_unref(disk.guest.hypervisor):
-        return f"discard='unmap'; discard_no_unref cannot be had: {lacking}"
+        return f"discard='unmap'; discard_no_unref is not available: {lacking}"
     no_unref = disk.driver.get("discard_no_unref")
     assert no_unref == "on", (
         f"driver discard_no_unref is {no_unref or 'absent'}: discards fragment the image"

@@ -1,4 +1,5 @@
 from fixers.fstab_uuid import name_by_uuid
+from reclaim.base.text import counted
 from reclaim.handles.guest import Guest
 from reclaim.inside import generated, units
 from reclaim.inside.fstab import ambiguous, is_renamed_by_bus, listed, owned_by, path_of
@@ -7,7 +8,7 @@ from reclaim.requirement import requirement
 
 @requirement(
     "fstab-uuid",
-    "fstab names no device that a change of bus renames",
+    "fstab uses device names that survive a change of bus",
     stage="names",
     fixer=name_by_uuid,
     after=("guest-access",),
@@ -43,4 +44,6 @@ def check_fstab_uuid(guest: Guest) -> str:
         [*named, *in_units, *generated.managed("/etc/fstab", facts.fstab)]
     )
     assert not in_units, "; ".join(in_units)
-    return f"{len(entries)} entries in fstab, {len(facts.units)} mount units, none named by its bus"
+    in_fstab = counted(len(entries), "entry", "entries")
+    mounts = counted(len(facts.units), "mount unit")
+    return f"{in_fstab} in fstab, {mounts}; none names a device by its bus"

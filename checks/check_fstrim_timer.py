@@ -12,7 +12,7 @@ from reclaim.inside.trim_schedule import (
 from reclaim.requirement import requirement
 
 WINDOWS = (
-    "Windows trims by its task ScheduledDefrag: `Get-ScheduledTask ScheduledDefrag` in PowerShell should say Ready; "
+    "Windows trims by its task ScheduledDefrag: `Get-ScheduledTask ScheduledDefrag` in PowerShell should show Ready; "
     "`Optimize-Volume -DriveLetter C -ReTrim -Verbose` trims now"
 )
 
@@ -43,7 +43,8 @@ def check_fstrim_timer(guest: Guest) -> str:
     assert not (missed and problem), f"{problem}: nothing trims {named}"
     if missed and timer_reach(facts) is None:
         raise NotAssessable(
-            f"fstrim.service was changed to run {'; '.join(facts.fstrim_commands)}: what that trims is not known"
+            f"fstrim.service was changed to run {'; '.join(facts.fstrim_commands)}: "
+            "reclaim does not know which filesystems that trims"
         )
     assert not missed, f"fstrim.timer does not cover {named}"
     pools = untrimmed_pools(facts)
@@ -55,4 +56,5 @@ def check_fstrim_timer(guest: Guest) -> str:
         if facts.swaps
         else ""
     )
-    return f"every filesystem that can be trimmed is: {', '.join(mount.target for mount in trimmable(facts))}{swap}"
+    trimmed = ", ".join(mount.target for mount in trimmable(facts))
+    return f"every filesystem that can be trimmed is trimmed: {trimmed}{swap}"

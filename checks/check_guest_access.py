@@ -21,9 +21,11 @@ def check_guest_access(guest: Guest) -> str:
     if isinstance(answer, ProbeError):
         raise answer
     confined = (
-        f"; SELinux confines them ({answer.confined}): nothing is mended inside"
+        f"; SELinux confines them ({answer.confined}): reclaim changes nothing inside"
         if answer.confined
         else ""
     )
     refused = f"; {guest.ssh_problem}" if guest.ssh_problem else ""
-    return f"{guest.way_in} runs commands for us: {answer.os_name}{confined}{refused}"
+    return (
+        f"{guest.way_in} runs commands for reclaim: {answer.os_name}{confined}{refused}"
+    )

@@ -38,6 +38,6 @@ def check_host_trim(guest: Guest) -> str:
     if schedule.doubt:
         raise NotAssessable(schedule.doubt)
     assert not schedule.problem, (
-        f"{schedule.problem}, and nobody can look whether it trims itself"
+        f"{schedule.problem}, and reclaim cannot see whether it trims itself"
     )
     return schedule.works

@@ -9,7 +9,7 @@ from reclaim.storage.shrinkable import inspect, is_thick, notes, obstacles, thic
 
 @requirement(
     "image-format",
-    "The image can shrink where it lies",
+    "The image can shrink in its place",
     stage="power",
     fixer=let_the_image_shrink,
     reference="https://www.qemu.org/docs/master/interop/qcow2.html",
@@ -29,7 +29,7 @@ def check_image_format(disk: Disk) -> str:
         )
     if inspected.image.is_device and inspected.image.discard_max is None:
         raise NotAssessable(
-            f"{inspected.image.path}: sysfs does not say whether it takes discards"
+            f"{inspected.image.path}: sysfs does not report whether it takes discards"
         )
     if inspected.unprobed:
         raise NotAssessable(inspected.unprobed)

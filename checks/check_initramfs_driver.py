@@ -24,12 +24,12 @@ def check_initramfs_driver(guest: Guest) -> str:
     )
     if given and not (running and running.builtin.issuperset(needed)):
         raise NotAssessable(
-            f"the host gives it its kernel ({given}): what that has is not known"
+            f"the host gives it its kernel ({given}): reclaim does not know its drivers"
         )
     if not given and (why := why_not_all_of_boot(facts)):
         raise NotAssessable(why)
     if not facts.kernels:
-        raise NotAssessable("no kernel in /boot: what starts it is not known")
+        raise NotAssessable("no kernel in /boot: reclaim does not know its kernel")
     unread = [
         f"{kernel.release}: {kernel.problem}"
         for kernel in facts.kernels

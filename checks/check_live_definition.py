@@ -20,7 +20,7 @@ def check_live_definition(guest: Guest) -> str:
         assert guest.left_off is None, guest.left_off
         raise NotApplicable("it is off: the next start uses the definition")
     if not guest.is_persistent:
-        raise NotApplicable("it is transient: what runs is all there is")
+        raise NotApplicable("it is transient: it has no definition to differ from")
     differences = storage_differences(live, guest.definition)
     assert not differences, "; ".join(differences)
     return "machine, buses, controllers and discard run as they are defined"

@@ -36,5 +36,7 @@ def check_scsi_controller(guest: Guest) -> str:
     assert not wrong, "; ".join(wrong)
     waiting = [disk for disk in judged if disk.bus != "scsi"]
     names = ", ".join(disk.target for disk in waiting)
-    assert models or not waiting, f"there is none for {names}{scsi.by_rule(waiting)}"
+    assert models or not waiting, (
+        f"there is no virtio-scsi controller for {names}{scsi.by_rule(waiting)}"
+    )
     return f"model {', '.join(sorted(models))}"

@@ -25,6 +25,6 @@ def check_trim_backlog(disk: Disk) -> str:
     if held.reclaimable + held.perhaps > most:
         raise NotAssessable(
             f"between {size(held.reclaimable)} and {size(held.reclaimable + held.perhaps)} can come back, "
-            f"and where the host holds them cannot be told: {held.words}"
+            f"and reclaim cannot see in which file the host holds them: {held.words}"
         )
     return held.words

@@ -13,7 +13,7 @@ from reclaim.inside.initramfs import rebuild
 #: what to do by hand about a layer, by lsblk's type of it
 _RAID = "load raid456 with devices_handle_discard_safely=Y, if every disk reads zeros after a discard"
 _BY_HAND = {
-    "lvm": "`lvs -o name,segtype` in the guest tells what kind of volume swallows them",
+    "lvm": "`lvs -o name,segtype` in the guest shows the kind of the volume that drops them",
     # drivers/md/raid5.c: off unless the administrator vouches for the disks
     **dict.fromkeys(("raid4", "raid5", "raid6"), _RAID),
 }
@@ -26,7 +26,7 @@ def name_the_layer(guest: Guest) -> list[Change]:
     if not layers:
         pools = ", ".join(sorted(set(deaf_pools(facts).values())))
         raise Withheld(
-            f"lvchange --discards passdown on the thin pool ({pools}): what lies below takes discards"
+            f"lvchange --discards passdown on the thin pool ({pools}): the layer below takes discards"
         )
     crypts = list(
         {
@@ -59,7 +59,7 @@ def _of_an_old_machine(guest: Guest, layer: BlockDevice) -> str:
     view = guest.live_disk(disk.view) if disk else None
     if view is None or view.bus != "virtio":
         return ""
-    return f"{layer.path}: virtio-blk on {known.name} offers no discard: disk-bus and machine-type mend that"
+    return f"{layer.path}: virtio-blk on {known.name} offers no discard: disk-bus and machine-type fix that"
 
 
 def _advice(facts: Facts, layer: BlockDevice) -> str:
@@ -84,7 +84,7 @@ def _open_luks(guest: Guest, layers: list[BlockDevice]) -> list[Change]:
     """Add `discard` to crypttab, and to the copies of it that lie in each initramfs (crypttab(5))."""
     if not guest.policy.luks_discard:
         raise Withheld(
-            "LUKS passes no discards unless crypttab says `discard`: that shows which blocks are free; "
+            "LUKS passes no discards unless crypttab has `discard`, which reveals the free blocks; "
             "`luks_discard = true` in the inventory's [policy] allows it"
         )
     facts = guest.facts
@@ -119,10 +119,10 @@ def _open_luks(guest: Guest, layers: list[BlockDevice]) -> list[Change]:
         return changes
     if waiting and not unlisted:
         raise Pending(
-            f"crypttab says `discard` for {', '.join(waiting)}: it counts from the guest's next boot"
+            f"crypttab has `discard` for {', '.join(waiting)}: it takes effect at the guest's next boot"
         )
     raise Withheld(
-        f"{', '.join(unlisted)} cannot be changed in crypttab: allow discards where it is opened "
+        f"{', '.join(unlisted)} cannot be changed in crypttab: allow discards as it is opened "
         "(rd.luks.options=discard, :allow-discards after cryptdevice=…, or "
         "`cryptsetup refresh --allow-discards --persistent` for LUKS2)"
     )

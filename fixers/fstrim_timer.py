@@ -99,11 +99,11 @@ def _timer(guest: str, facts: Facts) -> list[Change]:
     state, load = timer.get("UnitFileState"), timer.get("LoadState")
     if load == "masked" or state in ("masked", "masked-runtime"):
         raise Withheld(
-            "fstrim.timer is masked, which somebody did on purpose: systemctl unmask fstrim.timer"
+            "fstrim.timer is masked, perhaps on purpose: systemctl unmask fstrim.timer"
         )
     if load not in ("loaded", "not-found", "", None):
         raise Withheld(
-            f"fstrim.timer is {load}: `systemctl status fstrim.timer` tells what is wrong with it"
+            f"fstrim.timer is {load}: `systemctl status fstrim.timer` shows the cause"
         )
     if load != "loaded":
         return [_install(guest, facts)]
@@ -135,7 +135,7 @@ def _timer(guest: str, facts: Facts) -> list[Change]:
         changes.append(CommandChange(guest, "systemctl start fstrim.service"))
     if not changes and timer.get("SubState") == "elapsed":
         raise Withheld(
-            "`systemctl cat fstrim.timer` shows what took its OnCalendar= away"
+            "`systemctl cat fstrim.timer` shows the file that removed its OnCalendar="
         )
     return changes
 

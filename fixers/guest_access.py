@@ -30,7 +30,7 @@ def add_agent_channel(guest: Guest) -> list[Change]:
         raise Withheld(_ALLOW_RHEL if system and system.filters_commands else _ALLOW)
     if guest.ssh is not None:
         raise Withheld(
-            "the inventory names ssh for it: mend what keeps that out, or install an agent"
+            "the inventory names ssh for it: fix the access by ssh, or install an agent"
         )
     if _has_channel(guest.definition):
         if guest.live is not None and not _has_channel(guest.live):

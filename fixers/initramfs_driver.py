@@ -88,7 +88,7 @@ def _with_words(
     lists = list(pattern.finditer(text))
     if len(lists) != 1:
         raise Withheld(
-            f"name {' '.join(added)} in {path} by hand: what it lists cannot be read"
+            f"name {' '.join(added)} in {path} by hand: its list cannot be read"
         )
     there = lists[0]["words"].split()
     listed = " ".join([*there, *(word for word in added if word not in there)])

@@ -35,7 +35,7 @@ def raise_machine_type(guest: Guest) -> list[Change]:
     element.set("machine", newer)
     if guest.hypervisor.why_unstartable(definition):
         edit.notes.append(
-            f"--undo cannot bring {known.name} back: libvirt takes no type that this QEMU does not have"
+            f"--undo cannot bring {known.name} back: libvirt refuses a type that this QEMU does not have"
         )
     return [changed_definition(edit)]
 
@@ -55,7 +55,7 @@ def _without_successor(known: MachineType, offered: list[OfferedMachine]) -> Wit
     if (last := machine_type.successor(known, current)) is not None:
         return Withheld(
             f"the newer types of its family that this QEMU offers are deprecated, up to {last}, which a later "
-            "QEMU drops; take it by hand (virsh edit), or build the guest anew on another family"
+            "QEMU drops; take it by hand (virsh edit), or rebuild the guest on another family"
         )
     kind = f"{known.family}{known.variant and f' ({known.variant})'}"
     return Withheld(f"this QEMU offers no newer type of the family {kind}")

@@ -31,7 +31,7 @@ def give_back_zeros(backup: Backup) -> list[Change]:
     ):
         if reason := why_not_rewritten(backup):
             raise Withheld(
-                f"the copy and {snapshots} share them: only a rewrite parts these, and {reason}"
+                f"the copy and {snapshots} share them: only a rewrite separates these, and {reason}"
             )
         return [SparseRewrite.of(backup.located, scan, held_by=snapshots)]
     if scan.excess <= scan.pinned:
@@ -42,7 +42,7 @@ def give_back_zeros(backup: Backup) -> list[Change]:
         return [HolePunch.of(backup.located, scan)]
     if scan.pinned:
         raise Withheld(
-            "this filesystem punches no holes, and a rewrite would no longer share what a reflink shares"
+            "this filesystem punches no holes, and a rewrite would no longer share the blocks of a reflink"
         )
     if reason := why_not_rewritten(backup):
         raise Withheld(f"this filesystem punches no holes, and {reason}")

@@ -54,9 +54,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     folders: list[Path] = options.folders
     if options.output is None and len(folders) > 1:
-        raise ReclaimError(
-            "one page of several runs: say where it goes with --output FILE"
-        )
+        raise ReclaimError("one page of several runs: name the page with --output FILE")
     path = options.output or record.path_of(folders[0]).parent / page.NAME
     publish.write_report(folders, path, shared=options.output is not None)
     print(path)  # noqa: T201
@@ -109,7 +107,8 @@ def _refuse(why: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m reclaim", description="What is done beside `pytest checks/`."
+        prog="python -m reclaim",
+        description="Undo, reports, comparisons and other commands beside `pytest checks/`.",
     )
     parser.add_argument(
         "--version",
@@ -119,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     one = verbs.add_parser(
-        "undo", help="take back what a --fix run changed, the last change first"
+        "undo", help="take back the changes of a --fix run, the last change first"
     )
     one.add_argument(
         "folder", metavar="RUN", type=Path, help="the run's folder below reports/"
@@ -132,17 +131,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument(
         "--uri",
-        help="the run's libvirt URI: to be said where it runs a command (default: as the journal has it)",
+        help="the run's libvirt URI: required if it runs a command (default: as the journal has it)",
     )
     one.set_defaults(run=_undo)
     one = verbs.add_parser(
         "verify-backup",
-        help="compare a copy with its disk image; status 1 where it differs",
+        help="compare a copy with its disk image; status 1 if it differs",
     )
     one.add_argument("copy", metavar="COPY", help="the copy of a disk image")
     one.add_argument(
         "--image",
-        help="the image, or a snapshot of it (default: that of the disk whose name fits)",
+        help="the image, or a snapshot of it (default: that of the disk with a matching name)",
     )
     one.add_argument(
         "--uri", help="libvirt URI of the guests (default: qemu:///system)"
@@ -163,12 +162,12 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         metavar="FILE",
         type=Path,
-        help="where it goes (default: report.html of the run)",
+        help="the page to write (default: report.html of the run)",
     )
     one.set_defaults(run=_report)
     one = verbs.add_parser(
         "diff",
-        help="what changed between two runs; status 1 where something newly broke",
+        help="compare two runs; status 1 if something newly broke",
     )
     one.add_argument("before", metavar="RUN", type=Path)
     one.add_argument("now", metavar="RUN", type=Path)

@@ -78,13 +78,13 @@ def _a_file(path: Path) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         is_there = False
     except RuntimeError as exc:
-        raise ValueError(f"{path}: nobody knows that home directory") from exc
+        raise ValueError(f"{path}: there is no such home directory") from exc
     except OSError as exc:
         raise ValueError(trouble(exc)) from exc
     text = str(path)
     if "%" in text or '"' in text or not text.isprintable():
         raise ValueError(
-            f"{text!r}: ssh would read '%' and '\"' in it as more than that: give another path"
+            f"{text!r}: ssh would read '%' and '\"' in it as special: give another path"
         )
     if not path.is_absolute():
         raise ValueError(f"{path}: give an absolute path, or one that begins with ~/")
@@ -122,7 +122,9 @@ class SshOfGuests(Ssh):
     @model_validator(mode="after")
     def _one_address_is_of_one_guest(self) -> SshOfGuests:
         if self.address is not None:
-            raise ValueError("an address is of one guest: give it in [guest.NAME.ssh]")
+            raise ValueError(
+                "an address belongs to one guest: give it in [guest.NAME.ssh]"
+            )
         return self
 
     def is_for(self, guest: str) -> bool:
@@ -163,7 +165,7 @@ class BackupNotes(_Table):
     def _says_something(self) -> BackupNotes:
         if self.path is None and self.job is None:
             raise ValueError(
-                "give path (where the copies are), job (what makes them), or both"
+                "give path (the copies), job (the script or unit that makes them), or both"
             )
         for path in (self.path, self.job):
             if path is None:
@@ -221,7 +223,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(trust.read(path, _MOST).decode("utf-8-sig"))
     except Untrusted as exc:
         raise Untrusted(
-            exc.path, exc.wrong, f"the inventory {path} is not obeyed: {exc.way_out}"
+            exc.path, exc.wrong, f"the inventory {path} is not trusted: {exc.way_out}"
         ) from exc
     except OSError as exc:
         raise ReclaimError(f"inventory {path}: {exc.strerror}") from exc

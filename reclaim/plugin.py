@@ -67,7 +67,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _add_options_of_subjects(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--uri",
-        help="libvirt URI (default: what --hosts says, $LIBVIRT_DEFAULT_URI, qemu:///system)",
+        help="libvirt URI (default: from --hosts, $LIBVIRT_DEFAULT_URI, qemu:///system)",
     )
     group.addoption(
         "--guests", metavar="GLOB,…", help="only the guests whose names match"
@@ -76,7 +76,7 @@ def _add_options_of_subjects(group: pytest.OptionGroup) -> None:
         "--inventory",
         metavar="FILE",
         type=Path,
-        help="TOML: policy, and what is special about guests",
+        help="TOML file: policy, guests that differ, ssh, backups",
     )
     group.addoption(
         "--backups",
@@ -84,7 +84,7 @@ def _add_options_of_subjects(group: pytest.OptionGroup) -> None:
         type=Path,
         action="append",
         default=[],
-        help="a folder with copies of disk images: they are judged too",
+        help="a folder with copies of disk images, to judge them too",
     )
 
 
@@ -92,12 +92,12 @@ def _add_options_of_mending(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--fix",
         action="store_true",
-        help="mend what is wrong; what needs a power cycle stays pending",
+        help="fix the findings; changes that need a power cycle stay pending",
     )
     group.addoption(
         "--plan",
         action="store_true",
-        help="show what --fix would change, as diffs; change nothing",
+        help="show the changes of --fix as diffs; change nothing",
     )
     group.addoption(
         "--restart",
@@ -107,7 +107,7 @@ def _add_options_of_mending(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--force",
         action="store_true",
-        help="with --fix or --plan: ignore what a fix waits for; the report says so",
+        help="with --fix or --plan: fix even if another requirement must hold first; the report notes it",
     )
 
 
@@ -120,7 +120,7 @@ def _add_options_of_looking(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--prove",
         action="store_true",
-        help="write a file in each filesystem of the guests, delete it, trim, and count on the host what came back",
+        help="write a file in each filesystem of the guests, delete it, trim, and count the bytes that come back",
     )
     group.addoption(
         "--definitions-only",
@@ -135,7 +135,7 @@ def _add_options_of_reports(group: pytest.OptionGroup) -> None:
         metavar="DIR",
         type=Path,
         default=Path("reports"),
-        help="where the reports go (default: reports)",
+        help="the folder of the reports (default: reports)",
     )
     group.addoption(
         "--keep",
@@ -187,7 +187,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(printable(str(exc))) from exc
     except libvirt.libvirtError as exc:
         raise pytest.UsageError(
-            f"libvirt does not answer any more: {printable(libvirt_words(exc))}"
+            f"libvirt no longer answers: {printable(libvirt_words(exc))}"
         ) from exc
     except KeyboardInterrupt as exc:
         raise pytest.exit.Exception(
@@ -274,7 +274,7 @@ def _options(config: pytest.Config) -> Options:
     metrics = _file_of_metrics(config)
     if getattr(option, "numprocesses", None):
         raise pytest.UsageError(
-            "-n: reclaim looks into all guests at once by itself, and mends one at a time; run without -n"
+            "-n: reclaim looks into all guests at once by itself, and fixes one at a time; run without -n"
         )
     guests = _listed(option.guests)
     if option.guests is not None and not guests:
@@ -819,7 +819,8 @@ def _finish_run(
     except KeyboardInterrupt:
         run.cut_short = True
         troubles.append(
-            "reclaim: stopped again: not every guest was looked after; the next run says what is left"
+            "reclaim: stopped again: some guests that this run stopped or started may not be as they were; "
+            "the next run names them"
         )
     _hear_nothing(session.config)
     release(session.config)

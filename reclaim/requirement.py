@@ -135,7 +135,7 @@ def in_order(requirements: Iterable[Requirement]) -> list[Requirement]:
         ]
         if not ready:
             raise ValueError(
-                f"requirements wait for each other: {', '.join(sorted(slugs))}"
+                f"requirements depend on each other: {', '.join(sorted(slugs))}"
             )
         ordered.append(ready[0])
         waiting.remove(ready[0])

@@ -214,7 +214,7 @@ def why_not_in_stage(handle: str, stage: str) -> str | None:
 def _expect_free(order: Order, root: Path) -> None:
     if there := [path for path in order.files.values() if os.path.lexists(root / path)]:
         raise ReclaimError(
-            f"new: {', '.join(there)} lies there already: another slug, or move it away"
+            f"new: {', '.join(there)} exists already: choose another slug, or move it away"
         )
 
 
@@ -289,7 +289,7 @@ def with_row(readme: str, row: str, slug: str, slugs: list[str]) -> str:
         rows.append(match[1])
     if rows != [known for known in slugs if known != slug]:
         raise ReclaimError(
-            "new: README.md: its table does not have the requirements in their order: mend that first"
+            "new: README.md: its table does not have the requirements in their order: fix that first"
         )
     lines.insert(first + slugs.index(slug), row)
     return "\n".join(lines)

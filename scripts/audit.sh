@@ -49,7 +49,7 @@ else
         echo "audit: libvirt does not answer at qemu:///system ($reason$hint): auditing $on_samples"
         arguments=(--uri "$samples" "$@")
     else
-        echo "audit: this machine's guests (qemu:///system); nothing is changed"
+        echo "audit: this machine's guests (qemu:///system)"
     fi
 fi
 exec .venv/bin/python -m pytest checks/ "${arguments[@]}"

@@ -70,7 +70,7 @@ install() {
         apt_get update
     fi
     if ! apt_get install -y --no-install-recommends "$@"; then
-        say "that failed: once more with fresh package lists"
+        say "apt-get failed: trying again with fresh package lists"
         apt_get update
         apt_get install -y --no-install-recommends "$@"
     fi
@@ -101,9 +101,9 @@ system_packages() {
     if may_install; then
         install "${needed[@]}" "${wanted[@]}"
     elif [ ${#needed[@]} -gt 0 ]; then
-        fail "needed, and you are not root and sudo does not answer: apt-get install --no-install-recommends ${needed[*]}"
+        fail "system packages are missing, this is not root, and sudo needs a password: as root, run apt-get install --no-install-recommends ${needed[*]}"
     else
-        say "not root, and sudo does not answer: without ${wanted[*]} the tests that need them are skipped"
+        say "not root, and sudo needs a password: the tests that need these are skipped: ${wanted[*]}"
     fi
 }
 

@@ -63,7 +63,7 @@ class Units(BaseBackend):  # type: ignore[misc]
         else:
             assert script == domfstrim._REMOVE
             if self.units.get(f"{name}.timer", timer) != timer:
-                return 1, "", "somebody has changed it since\n"
+                return 1, "", "it has been changed since\n"
             for one in (f"{name}.service", f"{name}.timer"):
                 self.units.pop(one, None)
                 self.enabled.discard(one)

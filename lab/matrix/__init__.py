@@ -309,9 +309,9 @@ CASES = (
         ),
         left={
             "initramfs-driver": "storvendor",
-            "machine-type": "withheld: waits for initramfs-driver",
-            "scsi-controller": "withheld: waits for initramfs-driver",
-            "disk-bus": "withheld: waits for initramfs-driver",
+            "machine-type": "withheld: depends on initramfs-driver",
+            "scsi-controller": "withheld: depends on initramfs-driver",
+            "disk-bus": "withheld: depends on initramfs-driver",
             "disc-max": "virtio-blk on pc-i440fx-1.6 offers no discard",
         },
     ),

@@ -14,7 +14,7 @@ import libvirt
 
 from reclaim.backups import copy_names
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
-from reclaim.base.text import printable, size
+from reclaim.base.text import counted, printable, size
 from reclaim.files import holes, replace
 from reclaim.files.beneath import File, FileId, Folder, file_id
 from reclaim.files.holes import Scan
@@ -265,7 +265,7 @@ def _why_absent(
     hypervisor: Hypervisor, places: list[BackupNotes], crowded: list[str]
 ) -> str:
     if not hypervisor.is_local:
-        return f"copies are looked at on the machine they are on: run reclaim on {hypervisor.name}"
+        return f"reclaim judges copies only on the machine that holds them: run reclaim on {hypervisor.name}"
     paths = ", ".join(dict.fromkeys(str(notes.path) for notes in places))
     return "; ".join([f"no copy of it was found in {paths}", *crowded])
 
@@ -344,13 +344,19 @@ def _files(
         yield _alone(hypervisor, top)  # something took its place just now
         return
     if files is None:
-        words = f"{printable(top)} has more than {_MOST_FILES} files, and none was looked at"
+        words = (
+            f"{printable(top)} has more than {_MOST_FILES} files, so none was judged"
+        )
         crowded.append(f"{words}: give the folder of the images")
         return
     if unread:
-        more = f", and {len(unread) - 1} more folders" if len(unread) > 1 else ""
+        more = (
+            f", and {counted(len(unread) - 1, 'more folder')}"
+            if len(unread) > 1
+            else ""
+        )
         crowded.append(
-            f"{printable(unread[0])}{more}: what is in there was not looked at"
+            f"{printable(unread[0])}{more}: reclaim could not read it, so its files are not judged"
         )
     yield from _with_left(hypervisor, files)
 
@@ -567,8 +573,8 @@ def why_not_rewritten(backup: Backup) -> str | None:
     with backup.opened() as descriptor:
         status, room = os.fstat(descriptor), os.fstatvfs(descriptor)
     if status.st_nlink > 1:
-        return f"it has {status.st_nlink} names (hard links): a rewrite would part them"
+        return f"it has {status.st_nlink} names (hard links): a rewrite would separate them"
     wanted, free = backup.scan().needed + _SLACK, room.f_bavail * room.f_frsize
     if free < wanted:
-        return f"a rewrite needs {size(wanted)} where {size(free)} are free"
+        return f"a rewrite needs {size(wanted)}, and {size(free)} are free"
     return None

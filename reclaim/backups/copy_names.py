@@ -69,7 +69,7 @@ _STREAMS = {
 #: virtnbdbackup: vda.full.data, vda.inc.virtnbdbackup.1.data, vda.copy.data
 _VIRTNBD = Stream(
     "a backup by virtnbdbackup",
-    "virtnbdrestore writes a new image, with what the backup has",
+    "virtnbdrestore writes a new image with the data of the backup",
 )
 _VIRTNBD_NAME = re.compile(
     r"(?P<disk>.+?)\.(?:full|copy|(?:inc|diff)\.virtnbdbackup\.\d+)\.data"

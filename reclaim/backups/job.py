@@ -73,7 +73,7 @@ class Job:
             )
         if b"\0" in data:
             raise NotAssessable(
-                f"{self.path}: a program, not a text that could be read"
+                f"{self.path}: a program, not a text that reclaim could read"
             )
         return data
 
@@ -309,7 +309,7 @@ def iter_lines(findings: Iterable[Finding]) -> Iterator[str]:
 def why_not_edited(path: str) -> str | None:
     """Return why the file is not to be edited, or None."""
     if path.startswith(("/usr/lib/", "/lib/")):
-        return f"{path} belongs to a package, which would put it back: copy it to /etc and declare that"
+        return f"{path} belongs to a package, and an update would undo the edit: copy it to /etc and declare the copy"
     return None
 
 

@@ -98,7 +98,7 @@ def read(path: str, source: bytes, files: Files | None = None) -> Script:
     kind = format_of(path, source)
     if kind is None:
         script.skip(
-            f"a timer says when, not what: declare {PurePosixPath(path).stem}.service"
+            f"a timer names no command: declare {PurePosixPath(path).stem}.service"
         )
     else:
         _READERS[kind](_Reader(script, path, source, files or NoFiles()))
@@ -450,7 +450,7 @@ def _rsnapshot(job: _Reader) -> None:
     for number, fields in conf.backups:
         options = _arguments(conf.settings, fields)
         if not script.budget.take(len(options) + len(conf.rules)):
-            script.skip(f"line {number}: what follows is too long to be read")
+            script.skip(f"line {number}: the rest is too long to be read")
             break
         added = [command, *_arguments(conf.settings, fields, "--sparse")]
         heard = rsync.read(tuple(map(Word, added))).has("sparse")

@@ -100,12 +100,12 @@ def _source(
     """The image that the copy is compared with, and its name to the user. Its definition says its format."""
     if given is None and hypervisor is None:
         raise ReclaimError(
-            f"{copy}: there is no libvirt that could tell its image: give --image"
+            f"{copy}: reclaim needs libvirt to find its image: give --image"
         )
     path = given if given is not None else disk.path if disk is not None else None
     if path is None:
         raise ReclaimError(
-            f"{copy}: its name fits no disk of a guest, or several: give --image"
+            f"{copy}: its name matches no disk of a guest, or several: give --image"
         )
     descriptor = holes.open_file(path)
     stack.callback(os.close, descriptor)
@@ -120,7 +120,7 @@ def _source(
     if image.qcow2 and disk is None and not local_image.is_called_qcow2(path):
         # a guest that has it as its raw disk may have written that, and all its content would count for nothing
         raise ReclaimError(
-            f"{path}: neither a definition nor its name says that it is a qcow2: not compared"
+            f"{path}: neither a definition nor its name marks it as qcow2: not compared"
         )
     words = (
         path
@@ -202,7 +202,7 @@ def _backing(
         return None
     if deepest == 0 or ":" in name.partition("/")[0]:
         raise ReclaimError(
-            f"{image_file.path}: its backing file {printable(name)} is no file that could be followed"
+            f"{image_file.path}: its backing file {printable(name)} is no file that reclaim could open"
         )
     kind = local_image.named_files(
         image_file.descriptor, image_file.image, image_file.path
@@ -210,7 +210,7 @@ def _backing(
     if kind not in ("raw", "qcow2"):
         # QEMU would guess, by bytes that a guest may have written
         raise ReclaimError(
-            f"{image_file.path}: it does not say that its backing file is raw or qcow2 (qemu-img rebase -u -F)"
+            f"{image_file.path}: it does not declare its backing file as raw or qcow2 (qemu-img rebase -u -F)"
         )
     path = str(PurePosixPath(image_file.path).parent / name)
     descriptor = holes.open_file(path)

@@ -21,7 +21,7 @@ _MADE_OF: dict[Any, Any] = {dict: dict, list: (list, tuple), tuple: (list, tuple
 def build(wanted: type[T], values: Any) -> T:
     """Build the dataclass *wanted* from *values*. Raises ValueError naming the first that is wrong or unknown."""
     if not isinstance(values, dict):
-        wrong = f"{type(values).__name__} where an object is expected"
+        wrong = f"{type(values).__name__} instead of an object"
         raise ValueError(f"{wanted.__name__}: {wrong}")  # noqa: TRY004 (a journal is wrong, no call)
     fields = {field.name: field for field in dataclasses.fields(wanted)}  # type: ignore[arg-type]
     for name in values:
@@ -45,10 +45,12 @@ def member(values: Any, name: str, wanted: type[T]) -> T | None:
     Raises ValueError if it has another type, or *values* is no object. True is no number.
     """
     if not isinstance(values, dict):
-        raise ValueError(f"{type(values).__name__} where an object is expected")  # noqa: TRY004 (as above)
+        raise ValueError(f"{type(values).__name__} instead of an object")  # noqa: TRY004 (as above)
     value = values.get(name)
     if value is not None and type(value) is not wanted:
-        raise ValueError(f"{name}: {type(value).__name__} is not what it holds")
+        raise ValueError(
+            f"{name}: {type(value).__name__} is not the type of this value"
+        )
     return value
 
 
@@ -63,10 +65,10 @@ def number(values: Any, name: str) -> int:
 def objects(values: Any) -> list[dict[str, Any]]:
     """Return a list of JSON objects. Raises ValueError if it is none."""
     if not isinstance(values, list):
-        raise ValueError(f"{type(values).__name__} where a list is expected")  # noqa: TRY004 (as above)
+        raise ValueError(f"{type(values).__name__} instead of a list")  # noqa: TRY004 (as above)
     for value in values:
         if not isinstance(value, dict):
-            raise ValueError(f"{type(value).__name__} where an object is expected")  # noqa: TRY004 (as above)
+            raise ValueError(f"{type(value).__name__} instead of an object")  # noqa: TRY004 (as above)
     return values
 
 
@@ -91,7 +93,7 @@ def _made(hint: Any, value: Any, where: str) -> Any:
         return _made_container(kind, inner, value, where)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value)
-    raise ValueError(f"{where}: {type(value).__name__} is not what it holds")
+    raise ValueError(f"{where}: {type(value).__name__} is not the type of this value")
 
 
 def _made_container(kind: Any, hints: tuple[Any, ...], values: Any, where: str) -> Any:

@@ -51,6 +51,11 @@ def size(count: float) -> str:
     return f"{count / 1024:.1f} TiB"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return *number* with *noun*: "1 disk", "2 disks", "3 entries" with a *plural* that takes more than an s."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def trouble(exc: OSError) -> str:
     """Return the system's message, after the name of the file if the error has one."""
     path = exc.filename2 or exc.filename
@@ -69,7 +74,7 @@ def fault(exc: BaseException) -> str:
     return printable(f"a fault in reclaim{place}: {type(exc).__name__}: {message}")
 
 
-def last_words(*outputs: str, most: int = 3, silent: str = "it said nothing") -> str:
+def last_words(*outputs: str, most: int = 3, silent: str = "no output") -> str:
     """Return the last lines of the first output that is not empty, *most* of them, as one line; *silent* if all are.
 
     The cause often stands before its effect. Each line is fit to be shown.

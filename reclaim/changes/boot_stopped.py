@@ -41,7 +41,7 @@ class Boot:
 
     @property
     def diff(self) -> str:
-        return "start, and shut down again when it was judged"
+        return "start, judge, and shut down again"
 
     def apply(self, guest: Guest) -> dict[str, str]:
         """Start it and wait until it answers, at most `boot_seconds`. Raises ChangeFailed if it is off then."""
@@ -70,7 +70,7 @@ class Boot:
             return "it is off again"
         if not started_by.is_of(guest.domain, self.run):
             raise ChangeFailed(
-                f"{guest.name}: it was started by somebody else since, and is left as it is"
+                f"{guest.name}: another user or program has started it since; reclaim left it running"
             )
         power.shut_down(guest)
         guest.hang_up()

@@ -36,7 +36,7 @@ class CommandChange:
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         if self.back is None:
-            return f"{self.command}: nothing takes it back"
+            return f"{self.command}: it cannot be undone"
         expect_devices(guest, self.devices)
         run(guest, self.back)
         return self.back

@@ -58,7 +58,7 @@ class DefinitionChange:
             )  # the run died before it could write down what libvirt made of it
         if not compare.same(now, Definition(left)):
             raise ChangedSince(
-                f"{guest.name}: the definition has changed since that run, and is left as it is",
+                f"{guest.name}: the definition has changed since that run; reclaim left it as it is",
                 compare.diff_definitions(Definition(left), now),
             )
         _expect_offered(guest, before)
@@ -67,7 +67,7 @@ class DefinitionChange:
             guest.renamed.pop(renamed, None)
         guest.forget(inside=False)
         return "the definition is as it was" + (
-            "; it counts from the next cold start" if guest.is_running else ""
+            "; it takes effect at the next cold start" if guest.is_running else ""
         )
 
 
@@ -75,7 +75,7 @@ def _expect_offered(guest: Guest, before: str) -> None:
     """Raise ChangeFailed if libvirt cannot take *before*, since its machine type is gone."""
     if absent := guest.hypervisor.why_unstartable(Definition(before)):
         raise ChangeFailed(
-            f"{guest.name}: {absent}, so libvirt does not take the old definition back: it stays as it is"
+            f"{guest.name}: {absent}, so libvirt refuses the old definition: the present one stays"
         )
 
 
@@ -99,11 +99,11 @@ def _current(guest: Guest) -> Definition:
         if exc.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
             raise
         raise ChangeFailed(
-            f"{guest.name}: somebody has undefined it; nothing was changed"
+            f"{guest.name}: it has been undefined; nothing was changed"
         ) from exc
     if definition is None:
         raise ChangeFailed(
-            f"{guest.name}: it is transient, there is no definition to change"
+            f"{guest.name}: it is transient: there is no definition to change"
         )
     return definition
 
@@ -114,7 +114,7 @@ def _define(guest: Guest, expected: str, wanted: str) -> str:
     if its_own(guest, wanted) != wanted:
         name = Definition(wanted).name
         raise ChangeFailed(
-            f"{guest.name}: somebody has renamed it from {name}; nothing was changed: run again"
+            f"{guest.name}: it has been renamed from {name}; nothing was changed: run again"
         )
     if not compare.same(current, Definition(expected)):
         raise ChangeFailed(
@@ -138,7 +138,7 @@ def _define(guest: Guest, expected: str, wanted: str) -> str:
             define(current.xml, 0)
         except libvirt.libvirtError as exc:
             raise ChangeFailed(
-                f"{guest.name}: libvirt dropped {dropped}, and does not take the old definition back: "
+                f"{guest.name}: libvirt dropped {dropped} from the new definition, and refuses the old one: "
                 f"{libvirt_words(exc)}"
             ) from exc
         guest.forget(inside=False)

@@ -73,7 +73,7 @@ _REMOVE = (
 cd /etc/systemd/system || exit 1
 [ -e "$1.service" ] || [ -e "$1.timer" ] || { echo absent; exit 0; }
 same() { [ ! -e "$1" ] || [ "$(cat -- "$1"; echo .)" = "$2." ]; }
-same "$1.service" "$2" && same "$1.timer" "$3" || { echo 'somebody has changed it since' >&2; exit 1; }
+same "$1.service" "$2" && same "$1.timer" "$3" || { echo 'it has been changed since' >&2; exit 1; }
 systemctl disable --now "$1.timer" >/dev/null 2>&1
 rm -f -- "$1.service" "$1.timer" && systemctl daemon-reload
 """
@@ -107,7 +107,7 @@ def schedule_of(guest: Guest) -> Schedule:
             return Schedule(works=f"{path} trims it from the hypervisor")
     if mentions:
         return Schedule(
-            doubt=f"{mentions[0][0]} runs virsh domfstrim, and whether for this guest was not understood"
+            doubt=f"{mentions[0][0]} runs virsh domfstrim, and reclaim cannot see for which guest"
         )
     if state.get("LoadState") == "loaded":
         enabled = state.get("UnitFileState") or "unknown"
@@ -302,4 +302,4 @@ def price(guest: Guest) -> str:
     if not count:
         return ""
     have = "1 checkpoint" if count == 1 else f"{count} checkpoints"
-    return f"it has {have}: the next incremental backup also takes what is trimmed; trim before a full one"
+    return f"it has {have}: the next incremental backup also copies the trimmed blocks; trim before a full backup"

@@ -90,7 +90,7 @@ class FileChange:
                 raise
             now = self._content(place)
             raise ChangedSince(
-                f"{self.place}: {self.path} has changed since that run, and is left as it is",
+                f"{self.place}: {self.path} has changed since that run; reclaim left it as it is",
                 "" if now is None else diff_files(_shown(self.after), now, self.path),
             ) from exc
 

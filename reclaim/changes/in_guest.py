@@ -15,8 +15,8 @@ def expect_devices(place: Place, devices: list[str]) -> None:
     for device in devices:
         if place.shell.run("test -b %s", device).rc != 0:
             raise NotYet(
-                f"{place.name}: it named {device}, which is not there on the bus the guest runs on; "
-                "what stands now works on either bus: shut the guest down, start it, and undo once more"
+                f"{place.name}: its old content names {device}, which does not exist on the bus the guest runs on; "
+                "the present content works on either bus: shut the guest down, start it, and undo again"
             )
 
 

@@ -86,7 +86,7 @@ class LiveUpdate:
         for asked in self._asks:
             guest.hypervisor.refused_live[asked] = why
         return Refused(
-            f"{guest.name}: disk {self.disk} stays as it runs: libvirt: {why}"
+            f"{guest.name}: disk {self.disk} was not changed in the running guest: libvirt: {why}"
         )
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
@@ -124,7 +124,7 @@ def _update(guest: Guest, of_one_disk: list[Difference]) -> LiveUpdate:
     """Return the update for the differences of one disk."""
     first = of_one_disk[0]
     if first.defined is None:
-        raise ValueError("a disk that is not defined cannot be made as defined")
+        raise ValueError("the disk is not defined, so there are no settings to apply")
     if first.live is None:
         return LiveUpdate(guest.name, first.defined.target, None, _text(first.defined))
     element = parse_xml(_text(first.live), "disk")

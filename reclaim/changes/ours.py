@@ -42,7 +42,7 @@ def expect(uuid: str, change: Change) -> None:
 def _expect_of_the_hypervisor(uuid: str) -> None:
     if uuid:
         raise ValueError(
-            "a copy is the hypervisor's, and this one is filed under a guest"
+            "the journal names a guest for a copy, which belongs to the hypervisor"
         )
 
 

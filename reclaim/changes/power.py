@@ -74,7 +74,7 @@ class PowerCycle:
 
     @property
     def diff(self) -> str:
-        return "shut down, start, wait for it to answer; roll back where it does not"
+        return "shut down, start, wait for it to answer; roll back if it does not"
 
     def apply(self, guest: Guest) -> dict[str, str]:
         """Do it. Raises StillRunning if the guest does not shut down, PowerCycleFailed if it does not come back."""
@@ -108,7 +108,7 @@ class PowerCycle:
         its_own(guest, self.booted)
         if not guest.is_persistent:
             raise ChangeFailed(
-                f"{guest.name}: somebody has undefined it: off, it would be gone"
+                f"{guest.name}: it has been undefined, and would be gone once it is off"
             )
 
     def resume(self, guest: Guest) -> dict[str, str]:
@@ -138,7 +138,7 @@ class PowerCycle:
         guest.forget()
         if self._is_changed_since(guest):
             _start(guest)
-            return "its definition was changed since: it runs, and nothing was put back"
+            return "its definition has changed since: it runs, and reclaim restored nothing"
         if not is_active(guest):
             raise self._rolled_back(
                 guest, "the run that power-cycled it left it off", _console(guest)
@@ -166,11 +166,11 @@ class PowerCycle:
         lines = diff_definitions(
             Definition(its_own(guest, self.defined)), guest.persistent
         )
-        return f"; what somebody changed in it meanwhile is gone by that:\n{lines}\n"
+        return f"; this discarded a change made to the definition meanwhile:\n{lines}\n"
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         return (
-            "shut the guest down and start it for the definition that is in force again"
+            "shut the guest down and start it: that applies the restored definition"
             if guest.is_running
             else "it is off"
         )
@@ -202,8 +202,8 @@ class PowerCycle:
         except ChangeFailed as refusal:
             # its machine type may be gone from this QEMU: better up than down
             text = (
-                f"{guest.name}: {why}; NOT rolled back: libvirt does not take the definition that booted "
-                f"({refusal}): stopped, left on the other"
+                f"{guest.name}: {why}; NOT rolled back: libvirt refuses the definition that booted "
+                f"({refusal}): the guest is stopped, with the new definition"
             )
         return PowerCycleFailed(f"{text}{self._started_again(guest, tail)}")
 
@@ -233,7 +233,7 @@ class PowerCycle:
             except _NotBack as exc:
                 if not left or not exc.hopeless:
                     return f" and started, but {exc}{again.tail}"
-                guest.hypervisor.progress(f"{guest.name}: {exc}; starting it once more")
+                guest.hypervisor.progress(f"{guest.name}: {exc}; starting it again")
                 _destroy(guest)
         return f", and runs again{tail}"
 
@@ -294,7 +294,7 @@ def _ask(guest: Guest, question: Callable[[libvirt.virDomain], T]) -> T:
             if not guest.hypervisor.is_cut_off:
                 raise
             guest.hypervisor.progress(
-                f"{guest.name}: libvirt hung up; connecting again"
+                f"{guest.name}: libvirt closed the connection; connecting again"
             )
             guest.hypervisor.reconnect(_LIBVIRT_SECONDS)
     return question(guest.domain)
@@ -385,13 +385,13 @@ def shut_down(guest: Guest) -> None:
             return
     if guest.pull_plug:
         guest.hypervisor.progress(
-            f"{guest.name}: it does not shut down; its plug is pulled (pull_plug)"
+            f"{guest.name}: it does not shut down; stopping it by force (pull_plug)"
         )
         _destroy(guest)
         return
     raise StillRunning(
         f"{guest.name}: it did not shut down within {2 * limit} s and still runs as before: it ignores its agent, its "
-        "power button and systemctl; it was asked to, so should it go off later, start it"
+        "power button and systemctl; it may still shut down later: then start it"
     )
 
 
@@ -564,10 +564,10 @@ def _look(guest: Guest, before: Wellbeing) -> tuple[Wellbeing | None, list[str]]
         try:
             _ = guest.facts
         except (NotAssessable, ProbeError) as exc:
-            return None, [f"nobody can look inside any more: {exc}"]
+            return None, [f"reclaim can no longer look inside: {exc}"]
     now = observe(guest)
     if now is None:
-        return None, ["its agent does not answer any more"]
+        return None, ["its agent no longer answers"]
     return now, before.missing(now)
 
 

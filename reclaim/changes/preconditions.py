@@ -53,7 +53,7 @@ _PAUSED = {
     libvirt.VIR_DOMAIN_PAUSED_DUMP: "while its memory is dumped",
     libvirt.VIR_DOMAIN_PAUSED_IOERROR: "after an I/O error (is there room for its images?)",
     libvirt.VIR_DOMAIN_PAUSED_WATCHDOG: "by its watchdog",
-    libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT: "as its snapshot was",
+    libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT: "since a paused snapshot was restored",
     libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT: "while a snapshot is made",
     libvirt.VIR_DOMAIN_PAUSED_CRASHED: "since it crashed",
     libvirt.VIR_DOMAIN_PAUSED_POSTCOPY: "for a migration (post-copy)",
@@ -67,8 +67,8 @@ _MIGRATES = {
 }
 #: states of a guest with a QEMU that cannot follow a request to shut down
 _DEAF = {
-    libvirt.VIR_DOMAIN_CRASHED: "it has crashed, and what crashed cannot shut down: stop it by hand",
-    libvirt.VIR_DOMAIN_PMSUSPENDED: "it sleeps, and what sleeps cannot shut down: virsh dompmwakeup",
+    libvirt.VIR_DOMAIN_CRASHED: "it has crashed and cannot shut down: stop it by hand",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "it is suspended and cannot shut down: wake it (virsh dompmwakeup)",
     libvirt.VIR_DOMAIN_SHUTDOWN: "it is shutting down already",
 }
 _JOBS = {
@@ -175,7 +175,10 @@ def why_not_started(guest: Guest, *, lately: bool = False) -> str | None:
     if guest.ssh is None and not any(
         target.get("name") == AGENT_CHANNEL for target in channels
     ):
-        return "nobody could look inside: it has no agent's channel, and the inventory does not name ssh for it"
+        return (
+            "reclaim could not look inside: it has no guest agent channel, and the inventory does not name ssh "
+            "for it"
+        )
     if devices := host_devices.taken_by(guest, guest.persistent):
         return f"a start would take from the host: {_told(devices)}"
     mine = image_users.uses(guest.hypervisor, guest.persistent.root, guest.name)
@@ -203,7 +206,10 @@ def _why_no_room(guest: Guest) -> str | None:
 def _why_not_transient(guest: Guest) -> str | None:
     if guest.is_persistent:
         return None
-    return "it is transient: it has no definition, and is gone when it stops; change it where it is started from"
+    return (
+        "it is transient: it has no definition, and is gone when it stops; change the XML or the program that "
+        "starts it"
+    )
 
 
 def manager(definition: Definition) -> str | None:
@@ -226,8 +232,8 @@ def _why_not_managed(guest: Guest) -> str | None:
     if system is None:
         return None
     return (
-        f"{system} manages it (metadata) and writes its definition anew: change it there; "
-        f"where that is over, remove {system}'s element from <metadata>"
+        f"{system} manages it (metadata) and writes its definition again: change it there; "
+        f"if it no longer manages the guest, remove {system}'s element from <metadata>"
     )
 
 
@@ -235,7 +241,7 @@ def _why_not_taken_by_libvirt(guest: Guest, change: DefinitionChange) -> str | N
     absent = guest.hypervisor.why_unstartable(Definition(change.after))
     if absent is None:
         return None
-    return f"{absent}, and libvirt takes no definition with it (see machine-type)"
+    return f"{absent}, and libvirt refuses definitions with it (see machine-type)"
 
 
 def _why_no_way_back(guest: Guest) -> str | None:
@@ -257,14 +263,14 @@ def _why_not_confined(guest: Guest) -> str | None:
     way = (
         f"ssh does not get in: {guest.ssh_problem}"
         if guest.ssh_problem
-        else f"name ssh for it in the inventory ([{table_of(guest.name)}.ssh]), or mend it by hand"
+        else f"name ssh for it in the inventory ([{table_of(guest.name)}.ssh]), or make the change by hand"
     )
-    return f"SELinux confines what its agent runs ({guest.facts.confined}), which may not write there; {way}"
+    return f"SELinux confines the commands of its agent ({guest.facts.confined}), which must not write there; {way}"
 
 
 def _why_not_running(guest: Guest) -> str | None:
     return (
-        "it runs, and its images are only touched while it is off"
+        "it runs, and reclaim changes its images only while it is off"
         if guest.is_running
         else None
     )
@@ -305,7 +311,7 @@ def _why_not_with_managed_save(guest: Guest) -> str | None:
         return None
     return (
         "its managed-save image holds the hardware it was saved with, and the next start resumes that: "
-        "start it, or drop what it holds (virsh managedsave-remove)"
+        "start it, or discard that image (virsh managedsave-remove)"
     )
 
 
@@ -313,7 +319,7 @@ def _why_not_heard(guest: Guest) -> str | None:
     state, reason = guest.domain.state()[:2]
     if state == libvirt.VIR_DOMAIN_PAUSED:
         why = _PAUSED.get(reason)
-        return f"it is paused{f' {why}' if why else ''}, and what is paused cannot shut down: resume it"
+        return f"it is paused{f' {why}' if why else ''}, and a paused guest cannot shut down: resume it"
     return _DEAF.get(state)
 
 
@@ -410,7 +416,7 @@ def _asked(ask: Callable[[], T], nothing: T) -> T:
 def _stands_on(guest: Guest) -> str | None:
     names = _snapshots(guest)
     return (
-        f"the snapshot {_told(names)} may stand on its image: delete the snapshots first"
+        f"the snapshot {_told(names)} may depend on its image: delete the snapshots first"
         if names
         else None
     )
@@ -433,10 +439,10 @@ def _lost_by_power_cycle(guest: Guest) -> str | None:
         return f"disk {names} is attached but not defined, a power cycle would lose it: define it or detach it first"
     for disk, other in matched:
         if disk.device in ("disk", "lun") and disk.identity != other.identity:
-            return f"disk {disk.target} runs on {disk.place}, a start would use {other.place}: mend that first"
+            return f"disk {disk.target} runs on {disk.place}, a start would use {other.place}: fix that first"
     for disk in live.disks:
         if disk.transient:
-            return f"disk {disk.target} is transient: what was written on it since the start would be lost"
+            return f"disk {disk.target} is transient: the data written to it since the start would be lost"
     gone = _plugged(live) - _plugged(guest.persistent)
     if gone:
         return f"{', '.join(sorted(gone))} is attached but not defined, a power cycle would lose it"
@@ -454,7 +460,10 @@ def _why_not_taken(guest: Guest) -> str | None:
                 guest, image_users.uses_of_disk(guest, disk)
             )
         ):
-            return f"disk {disk.target} is defined and not attached, and {reason}: take it from one of them"
+            return (
+                f"disk {disk.target} is defined and not attached, and {reason}: "
+                "remove it from one of the two definitions"
+            )
     here = set(host_devices.taken_by(guest, live))
     if new := [
         device

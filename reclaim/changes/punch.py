@@ -88,7 +88,7 @@ class HolePunch(_Copy):
     @property
     def diff(self) -> str:
         come = size(self.expected)
-        return f"punch holes where {printable(self.path)} holds zeros: {come} come back; its content stays"
+        return f"punch holes into the zeros of {printable(self.path)}: {come} come back; its content stays the same"
 
     def apply(self, hypervisor: Hypervisor) -> dict[str, str]:
         with _own(hypervisor, self) as copy:
@@ -107,11 +107,14 @@ class HolePunch(_Copy):
         note = f"{size(freed)} ({freed} bytes) came back"
         if came < freed // 2:
             # btrfs frees an extent when nothing of it is in use any more
-            note += f", of which the filesystem has {size(max(0, came))} free: the rest lies in extents in use in part"
+            note += (
+                f", of which the filesystem has {size(max(0, came))} free: "
+                "the rest lies in extents that are still partly in use"
+            )
         return {"freed": str(freed), "note": note}
 
     def undo(self, hypervisor: Hypervisor, outcome: dict[str, str]) -> str:
-        return f"{self.path}: what was punched stays punched: its content is the same"
+        return f"{self.path}: the holes stay: its content is the same"
 
 
 @dataclass(frozen=True)
@@ -139,9 +142,7 @@ class SparseRewrite(_Copy):
             else ""
         )
         come = f"{size(self.expected)} come back{when}"
-        return (
-            f"write {printable(self.path)} anew with holes, beside and renamed: {come}"
-        )
+        return f"write {printable(self.path)} again, with holes, as a new file that replaces it: {come}"
 
     @property
     def spare(self) -> str:
@@ -163,12 +164,12 @@ class SparseRewrite(_Copy):
                 _write_anew(copy, new, before, meter)
                 if not same_content(copy.descriptor, new, self.size, copy.still_ours):
                     raise ChangeFailed(
-                        "the new file does not read as the old; the old one stays"
+                        "the new file's content differs from the old one's; the old file stays"
                     )
                 freed = (before.st_blocks - os.fstat(new).st_blocks) * 512
                 if freed <= 0:
                     raise ChangeFailed(
-                        "this filesystem keeps no holes: a rewrite takes as much"
+                        "this filesystem does not support holes: a rewrite takes as much space"
                     )
                 replace.put_in_place(copy, new, self.spare)
                 backup.rewritten(hypervisor, file_id(before), file_id(os.fstat(new)))
@@ -197,7 +198,7 @@ class SparseRewrite(_Copy):
                 else str(exc).removeprefix(f"{self.path}: ")
             )
             raise ChangeFailed(
-                f"{self.path}: whether {self.spare} was left beside it cannot be seen: {why}"
+                f"{self.path}: whether {self.spare} was left beside it is unknown: {why}"
             ) from exc
 
     def _left_behind(self, folder: int, name: str) -> str:
@@ -206,8 +207,8 @@ class SparseRewrite(_Copy):
         now, spare = replace.called(folder, name), replace.called(folder, self.spare)
         if now is None or (spare is not None and read not in (now, spare)):
             raise ChangeFailed(
-                f"{self.path}: another file lies there by now, or none, and {self.spare} beside it may be the copy: "
-                "see what they are"
+                f"{self.path}: another file has its name now, or none, and {self.spare} beside it may be the copy: "
+                "look at both"
                 if spare is not None
                 else f"{self.path}: it is gone"
             )
@@ -219,10 +220,10 @@ class SparseRewrite(_Copy):
             else ""
         )
         if now == read:
-            return f"it was not written anew: it is as it was{removal}"
+            return f"it was not rewritten: it is as it was{removal}"
         if spare is not None:
             return f"it stays sparse: its content is the same{removal}"
-        return "another file lies there than the one that was read: the rewrite, or a newer copy; it is left"
+        return "another file has its name now, the rewrite or a newer copy; reclaim left it as it is"
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class ImageAmend:
     def apply(self, guest: Guest) -> dict[str, str]:
         if guest.domain.isActive():
             raise ChangeFailed(
-                f"{guest.name}: it runs, and its image is only changed while it is off"
+                f"{guest.name}: it runs, and reclaim changes its image only while it is off"
             )
         amend(guest, self.path)
         return {"note": f"{self.path} is qcow2 1.1 now"}
@@ -64,7 +64,7 @@ class AmendCycle(PowerCycle):
     @property
     def diff(self) -> str:
         commands = "; ".join(map(amend_command, self.paths))
-        return f"shut down; {commands}; start, wait for it to answer; roll back where it does not"
+        return f"shut down; {commands}; start, wait for it to answer; roll back if it does not"
 
     def resume(self, guest: Guest) -> dict[str, str]:
         """Amend, and bring the guest back whatever came of that. Raises ChangeFailed if an image was not amended."""
@@ -105,7 +105,7 @@ def amend(guest: Guest, path: str) -> None:
         raise ChangeFailed(f"{path}: qemu-img amend: {why}")
     if host_image.header(hypervisor, host_image.look(hypervisor, path)).version < 3:
         raise ChangeFailed(
-            f"{path}: qemu-img amend said nothing, and the image is as it was"
+            f"{path}: qemu-img amend reported no error and did not change the image"
         )
 
 
@@ -115,7 +115,7 @@ def _expect_image_of(guest: Guest, path: str) -> None:
         with suppress(NotApplicable, NotAssessable):
             if path_of(disk) == path:
                 return
-    raise ChangeFailed(f"{path} is no image of {guest.name}, and is left as it is")
+    raise ChangeFailed(f"{path} is no image of {guest.name}; reclaim left it as it is")
 
 
 def amendment(disk: Disk) -> ImageAmend | AmendCycle:
@@ -134,7 +134,7 @@ def amendment(disk: Disk) -> ImageAmend | AmendCycle:
         raise Withheld(f"{exc}; {by_hand}") from exc
     if isinstance(answer, ProbeError):
         raise Withheld(
-            f"nobody can look inside (see guest-access), and so not see whether it comes back: {by_hand}"
+            f"reclaim cannot look inside (see guest-access), and so not see whether the guest comes back: {by_hand}"
         )
     paths = list(dict.fromkeys([path, *_to_amend(guest)]))
     why = "while it is off: " + ", ".join(map(amend_command, paths))

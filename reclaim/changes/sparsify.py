@@ -52,7 +52,7 @@ class Sparsify:
     def apply(self, guest: Guest) -> dict[str, str]:
         if guest.domain.isActive():
             raise ChangeFailed(
-                f"{guest.name}: it runs, and its image is only changed from outside while it is off"
+                f"{guest.name}: it runs, and reclaim changes its image from outside only while it is off"
             )
         if reason := why_not_trimmed(guest, self.path):
             raise ChangeFailed(f"{guest.name}: {reason}")
@@ -71,7 +71,7 @@ class Sparsify:
             raise ChangeFailed(
                 f"{self.path}: virt-sparsify: {why_failed(result, _TRIM_SECONDS)} ({size(came)} came back)"
             )
-        of = f" of {self.promised} that were counted to" if self.promised else ""
+        of = f" of {self.promised} that were expected" if self.promised else ""
         return {"note": f"{size(came)} came back{of}"}
 
     def _expect_alone(self, hypervisor: Node) -> None:
@@ -94,13 +94,13 @@ class Sparsify:
         for row in rows:
             if str(row["Name"]).startswith("/dev/md"):
                 raise ChangeFailed(
-                    f"{self.path}: {printable(str(row['Name']))} is an array (md), of which other disks may have a"
-                    " part: they would not fit one that was trimmed alone; start the guest, and trim there"
+                    f"{self.path}: {printable(str(row['Name']))} is an md array, which may have members on other"
+                    " disks: a trim of this disk alone could make the members differ; start the guest, and trim there"
                 )
             if row["VFS"] in _ASLEEP:
                 raise ChangeFailed(
                     f"{self.path}: {printable(str(row['Name']))} is {row['VFS']}: "
-                    "it may belong to a system that sleeps on its disk, and would wake to other content"
+                    "it may belong to a hibernated system, which would resume on other content"
                 )
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:

@@ -55,9 +55,9 @@ class Trim:
         came = sum(
             max(0, held - after.get(path, held)) for path, held in before.items()
         )
-        of = f" of {self.promised} that were counted to" if self.promised else ""
+        of = f" of {self.promised} that were expected" if self.promised else ""
         price = f"; {self.price}" if self.price else ""
-        note = f"{size(came)} came back{of}; the guest says it trimmed {trimmed} bytes{price}"
+        note = f"{size(came)} came back{of}; the guest reports a trim of {trimmed} bytes{price}"
         return {"note": f"{note}; not {'; '.join(failed[:_PATHS])}" if failed else note}
 
     def _by_agent(self, guest: Guest) -> tuple[int, list[str]]:

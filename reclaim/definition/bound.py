@@ -141,7 +141,7 @@ def refuse_to_move(edit: Edit, disk: Element) -> None:
     )
     _refuse(
         qemuargs.setting_globally(root, _SCSI_DISKS, _SECTORS),
-        "which would hold for the disk on the scsi bus",
+        "which would apply to the disk on the scsi bus",
     )
     if view.bus == "virtio":
         _refuse_to_free_a_slot(root, view)
@@ -161,11 +161,11 @@ def refuse_to_place(
     if not alias(view, definition).startswith(_USERS):
         _refuse(
             qemuargs.naming(edit.root, [f"scsi{index}-0-{target}-{unit}"]),
-            "which the disk would be called",
+            "which would become the id of the disk",
         )
     _refuse(
         qemuargs.on_scsi_bus(edit.root, _id(edit, index)),
-        f"which has its place on the SCSI controller {index}",
+        f"which is attached to the SCSI controller {index}",
     )
 
 
@@ -195,7 +195,7 @@ def refuse_to_add(edit: Edit, index: str) -> None:
     _refuse(qemuargs.reading_a_file(edit.root), _UNREAD)
     _refuse(
         qemuargs.naming(edit.root, [f"scsi{index}"]),
-        "which a new controller would be called",
+        "which would become the id of a new controller",
     )
 
 
@@ -221,25 +221,25 @@ def _refuse_another_name(edit: Edit, name: str) -> None:
     if not name.startswith(_USERS):
         _refuse(
             qemuargs.naming(edit.root, [name]),
-            "which the disk would not be called any more",
+            "which would no longer be the id of the disk",
         )
         return
     _refuse(
         qemuargs.naming(edit.root, [f"{name}/virtio-backend"]),
-        "which a SCSI disk has not",
+        "which a SCSI disk does not have",
     )
     for overridden, properties in qemuargs.overrides(edit.root):
         lost = sorted(properties - _SHARED)
         if overridden == name and lost:
             _refuse(
                 f"qemu:override sets {', '.join(lost)} of {name}",
-                "which a SCSI disk has not",
+                "which a SCSI disk does not have",
             )
     setting = re.compile(rf"device\.{re.escape(name)}\.([\w-]+)=")
     for argument in qemuargs.arguments(edit.root):
         match = setting.match(argument.value)
         if argument.option == "set" and match and match[1] not in _SHARED:
-            _refuse(argument.words, "which a SCSI disk has not")
+            _refuse(argument.words, "which a SCSI disk does not have")
 
 
 # PCI slots ------------------------------------------------------------------------------------

@@ -273,7 +273,7 @@ class Engine:
         self._asked = [asked for asked in self._asked if asked.guest is not guest]
         for cycle in self.journal.at_stake(guest.uuid):
             self._write_down(
-                self.journal.failed, cycle, f"{_WAS_OFF}, and is to be off"
+                self.journal.failed, cycle, f"{_WAS_OFF}, and is to be shut down again"
             )
 
     def leave_all(self) -> None:
@@ -333,7 +333,7 @@ class Engine:
             except (ChangeFailed, ProbeError, libvirt.libvirtError) as exc:
                 result = self.result(asked.requirement, asked.subject)
                 result.verdict = Verdict.NONCOMPLIANT
-                result.reason = f"it went off late; {printable(str(exc), lines=True)}"
+                result.reason = f"it shut down late; {printable(str(exc), lines=True)}"
                 self._not_back(
                     asked.requirement, asked.subject, asked.cycle, asked.seq, exc
                 )
@@ -348,7 +348,7 @@ class Engine:
         result = self.result(asked.requirement, asked.subject)
         result.take(judge(asked.requirement, asked.subject))
         if result.verdict is Verdict.COMPLIANT:
-            reason = f"it went off late; {outcome.get('note', '')}"
+            reason = f"it shut down late; {outcome.get('note', '')}"
             result.take(Judgement(Verdict.FIXED, reason, result.evidence))
         self._look_again(asked.requirement, asked.subject)
 
@@ -385,11 +385,13 @@ class Engine:
         self, requirement: Requirement, subject: Subject, result: Result
     ) -> _End:
         if self.stopped:
-            result.reason += f"; not mended: {self._why_stopped()}"
+            result.reason += f"; not fixed: {self._why_stopped()}"
             return _End.NOT_APPLIED
         unmet = self._waits_for(requirement, subject)
         if unmet and not self.force:
-            _withhold(result, *unmet[0])
+            _withhold(
+                result, *unmet[0], is_listed=self._is_listed(unmet[0][0], subject)
+            )
             return _End.NOT_APPLIED
         mending = _Mending(requirement, subject, result, _overruled(unmet))
         if self.restart and requirement.stage == "power" and subject.guest is not None:
@@ -486,13 +488,15 @@ class Engine:
             try:
                 reason = preconditions.why_not_applied(guest, change)
             except libvirt.libvirtError as exc:
-                reason = f"libvirt cannot tell the guest's state: {libvirt_words(exc)}"
+                reason = (
+                    f"libvirt does not report the guest's state: {libvirt_words(exc)}"
+                )
             if reason is None:
                 continue
             if isinstance(change, PowerCycle) and not self.restart:
                 result.verdict = Verdict.PENDING
                 result.reason += (
-                    f"; waits for a power cycle, which is withheld: {printable(reason)}"
+                    f"; needs a power cycle, which is withheld: {printable(reason)}"
                 )
             else:
                 result.reason += f"; withheld: {printable(reason)}"
@@ -611,7 +615,7 @@ class Engine:
             _forget_changed(step)
             if mending.forced:
                 result.reason += f"; {mending.forced}"
-            result.reason += f"; not mended: {printable(str(exc), lines=True)}"
+            result.reason += f"; not fixed: {printable(str(exc), lines=True)}"
 
     def _look_later(self, step: _Step) -> None:
         """Let `look_after` see to a guest that was asked to shut down and still runs."""
@@ -641,9 +645,9 @@ class Engine:
             return self.journal.intend(place.name, place.uuid, requirement.slug, change)
         except JournalLost as exc:
             self.stopped = str(exc)
-            result.reason += f"; not mended: {self._why_stopped()}"
+            result.reason += f"; not fixed: {self._why_stopped()}"
         except ChangeFailed as exc:
-            result.reason += f"; not mended: {printable(str(exc))}"
+            result.reason += f"; not fixed: {printable(str(exc))}"
         return None
 
     def _end_unwritten(
@@ -651,9 +655,11 @@ class Engine:
     ) -> _End:
         """Report that *made* was applied and cannot be written down: it may have been the last of *changes*."""
         if made is changes[-1]:
-            self._notes.append(f"applied, and not written down: {self._why_stopped()}")
+            self._notes.append(
+                f"applied, but not recorded in the journal: {self._why_stopped()}"
+            )
             return _End.APPLIED
-        result.reason += f"; mended in part: {self._why_stopped()}"
+        result.reason += f"; fixed in part: {self._why_stopped()}"
         return _End.NOT_APPLIED
 
     def _not_back(
@@ -687,7 +693,7 @@ class Engine:
         guest.forget()
         is_up = guest.is_running and power.runs_on(guest, cycle.booted)
         if not is_up or guest.is_leaving:
-            state = "interrupted before it was seen to come back; the next --fix finishes it"
+            state = "interrupted before it came back; the next --fix finishes its power cycle"
             self._write_down(self.journal.unknown, seq, state)
         elif power.is_rolled_back(guest, cycle):
             state = "interrupted; it was started again on the definition that booted"
@@ -765,6 +771,14 @@ class Engine:
                 break
         return unmet
 
+    def _is_listed(self, slug: str, subject: Subject) -> bool:
+        """True if this run has a row of the requirement *slug* for the guest of *subject*."""
+        guest = subject.guest
+        return guest is None or any(
+            (slug, *asked.key) in self.results
+            for asked in subjects(catalogue()[slug], guest)
+        )
+
     def _standing(self, requirement: Requirement, guest: Guest) -> Iterable[Judgement]:
         """Yield the judgements of *requirement* for *guest*: those of this run, else new ones."""
         for subject in subjects(requirement, guest):
@@ -809,11 +823,14 @@ def _joined(*texts: str) -> str:
     return "; ".join(filter(None, texts))
 
 
-def _withhold(result: Result, slug: str, judgement: Judgement) -> None:
-    """Report in the row that its fix waits for the requirement *slug*."""
+def _withhold(
+    result: Result, slug: str, judgement: Judgement, *, is_listed: bool
+) -> None:
+    """Report in the row that its fix depends on the requirement *slug*, which has a row in this run if *is_listed*."""
     is_pending = judgement.verdict is Verdict.PENDING
     result.verdict = Verdict.PENDING if is_pending else Verdict.NONCOMPLIANT
-    result.reason += f"; withheld: waits for {slug} ({_shortly(judgement)})"
+    aside = "" if is_listed else ", which has no row in this run"
+    result.reason += f"; withheld: depends on {slug} ({_shortly(judgement)}){aside}"
 
 
 def _wait_for_power(result: Result, change: PowerCycle) -> None:
@@ -861,7 +878,8 @@ def _shortly(judgement: Judgement) -> str:
     """Return a verdict and the first part of its reason. Its own row has all of it."""
     if judgement.verdict is Verdict.PENDING:
         return "pending"
-    return f"{judgement.verdict}: {judgement.reason.partition(';')[0]}"
+    reason = judgement.reason.partition(";")[0]
+    return f"{judgement.verdict}: {'the guest is off' if reason == OFF else reason}"
 
 
 def _overruled(unmet: Sequence[tuple[str, Judgement]]) -> str:
@@ -884,7 +902,7 @@ def _overruled(unmet: Sequence[tuple[str, Judgement]]) -> str:
     if not unseen:
         return overruled
     states = "; ".join(catalogue()[slug].title for slug in unseen)
-    return f"{overruled}; nobody looked whether this holds: {states}"
+    return f"{overruled}; reclaim did not check this: {states}"
 
 
 def subjects(requirement: Requirement, guest: Guest) -> list[Subject]:

@@ -356,7 +356,7 @@ def read(path: Path) -> JournalRecord:
         raise ReclaimError(f"{path}: {exc.strerror}") from exc
     except Untrusted as exc:
         raise Untrusted(
-            exc.path, exc.wrong, f"the journal {path} is not obeyed: {exc.way_out}"
+            exc.path, exc.wrong, f"the journal {path} is not trusted: {exc.way_out}"
         ) from exc
     record = JournalRecord(path, "", [], ended=False)
     by_seq: dict[int, Entry] = {}

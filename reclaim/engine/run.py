@@ -15,6 +15,7 @@ import libvirt
 
 from reclaim.backups import backup, job
 from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
+from reclaim.base.text import counted
 from reclaim.changes.definition_change import DefinitionChange
 from reclaim.engine import document, journal
 from reclaim.engine.engine import Engine, Subject
@@ -123,7 +124,7 @@ class Run:
         for name in inventory.guest:
             if name not in names:
                 raise ReclaimError(
-                    f"inventory {self.options.inventory}: guest.{name}: no guest is called so"
+                    f"inventory {self.options.inventory}: guest.{name}: no guest has this name"
                 )
             for slug in inventory.notes(name).waive:
                 if slug not in catalogue():
@@ -254,7 +255,7 @@ class Run:
                     else ""
                 )
                 progress(
-                    f"looked into {len(waiting) - len(left)} of {len(waiting)} guests{waits}"
+                    f"looked into {len(waiting) - len(left)} of {counted(len(waiting), 'guest')}{waits}"
                 )
 
     def leave(self, guest: Guest) -> None:
@@ -287,7 +288,7 @@ class Run:
         try:
             part.engine.journal.end()
         except JournalLost as exc:
-            yield f"{exc}: the next run will say that this one died"
+            yield f"{exc}: the next run will report that this one died"
         text = results.written(
             document.document(
                 self.id,
@@ -337,7 +338,7 @@ def _of(copy: backup.Backup) -> Subject:
 def _shortly(troubles: list[str]) -> list[str]:
     """Return the first of many lines, and the number of the others."""
     more = (
-        [f"and {len(troubles) - _TOLD} more journals that are not obeyed"]
+        [f"and {len(troubles) - _TOLD} more that reclaim does not trust"]
         if len(troubles) > _TOLD
         else []
     )
@@ -350,8 +351,8 @@ def _expect_obeyed(reports: Path) -> None:
         trust.expect(reports)
     except Untrusted as exc:
         raise ReclaimError(
-            f"--reports {reports}: {exc.path} {exc.wrong}, so undo would not obey the journal of what is changed: give "
-            f"--reports {SAFE}, say, or another folder where nobody else writes (nothing was changed)"
+            f"--reports {reports}: {exc.path} {exc.wrong}, so undo would not trust the journal of this run: give "
+            f"--reports {SAFE}, or another folder to which only you can write (nothing was changed)"
         ) from exc
     except OSError as exc:
         raise ReclaimError(f"--reports {reports}: {exc.strerror}") from exc

@@ -21,7 +21,7 @@ from reclaim.base.errors import (
     ReclaimError,
     Untrusted,
 )
-from reclaim.base.text import libvirt_words, printable, trouble
+from reclaim.base.text import counted, libvirt_words, printable, trouble
 from reclaim.changes import power, preconditions
 from reclaim.changes.boot_stopped import Boot
 from reclaim.changes.change import Change
@@ -62,7 +62,7 @@ def undo(
     path = folder.resolve() / journal.NAME if folder.is_dir() else folder
     if not path.exists():
         raise ReclaimError(
-            f"{folder}: no {journal.NAME} there: that run changed nothing, or it is no run"
+            f"{folder}: no {journal.NAME} there: that run changed nothing, or this is not the folder of a run"
         )
     _expect_no_link_of_others(folder)
     record = journal.read(path)
@@ -90,7 +90,7 @@ def _expect_no_link_of_others(folder: Path) -> None:
         raise ReclaimError(f"{folder}: {exc.strerror}") from exc
     except Untrusted as exc:
         raise Untrusted(
-            exc.path, exc.wrong, f"the run {folder} is not obeyed: {exc.way_out}"
+            exc.path, exc.wrong, f"the run {folder} is not trusted: {exc.way_out}"
         ) from exc
 
 
@@ -100,7 +100,7 @@ def _address(record: JournalRecord, given: str | None) -> str:
         raise ReclaimError(f"--uri {given}: that run was on {record.uri}")
     if given is None and _runs_a_command(record.uri):
         raise ReclaimError(
-            f"{record.path}: to connect to {record.uri} is to run a command: if that is what you mean, "
+            f"{record.path}: a connection to {record.uri} runs a command: if you want that, "
             f"add --uri {shlex.quote(record.uri)}"
         )
     return record.uri
@@ -148,7 +148,7 @@ def _undo(record: JournalRecord, hypervisor: Hypervisor, say: Say) -> bool:
             walk.take_back(entry)
     except JournalLost as exc:
         is_lost = True
-        say(f"stopped here: {printable(str(exc))}: mend that, and undo once more")
+        say(f"stopped here: {printable(str(exc))}: fix that, and undo again")
     _tell_the_record(record, walk.undone, say)
     if is_lost:
         return False
@@ -181,7 +181,9 @@ class _Walk:
         whose = entry.uuid or entry.change.target
         inside = isinstance(entry.change, FileChange | CommandChange)
         if whose in self.stuck or (whose in self.waiting and inside):
-            self.say(f"{name}: left, since a later change was")
+            self.say(
+                f"{name}: left as it is, because a later change was not taken back"
+            )
             return
         if entry.state == "unknown" and isinstance(entry.change, PowerCycle):
             self.stuck.add(whose)  # it could not be finished
@@ -227,13 +229,13 @@ class _Walk:
             )
             return
         self.say(
-            "    somebody has changed it since: take that out by hand and undo once more, or leave it as it is"
+            "    it has been changed since: revert that by hand and undo again, or leave it as it is"
         )
         lines = exc.diff.splitlines()
         for line in lines[:_DIFF_LINES]:
             self.say(f"    {printable(line)}")
         if len(lines) > _DIFF_LINES:
-            self.say(f"    and {len(lines) - _DIFF_LINES} more lines")
+            self.say(f"    and {counted(len(lines) - _DIFF_LINES, 'more line')}")
 
 
 def _later_run(record: JournalRecord, entry: Entry) -> Path | None:
@@ -292,14 +294,14 @@ def _tell_the_record(record: JournalRecord, undone: list[Entry], say: Say) -> No
         results.mark_undone(record.path.parent, targets)
     except (OSError, ReclaimError) as exc:
         reason = trouble(exc) if isinstance(exc, OSError) else str(exc)
-        say(f"note: the record of that run does not say so: {printable(reason)}")
+        say(f"note: the record of that run could not be updated: {printable(reason)}")
 
 
 def _expect_no_obstacle(guest: Guest, change: Change) -> None:
     """Raise ChangeFailed if the state of *guest* forbids to take *change* back."""
     if isinstance(change, FileChange | CommandChange):
         if reason := guest.closed():
-            raise NotYet(f"{reason}: when it runs, undo once more")
+            raise NotYet(f"{reason}: undo again when it runs")
     if reason := preconditions.why_not_applied(guest, change):
         raise ChangeFailed(reason)
     if isinstance(change, DefinitionChange):
@@ -327,7 +329,7 @@ def _expect_driver(guest: Guest, change: DefinitionChange) -> None:
     if lacking:
         raise ChangeFailed(
             f"{', '.join(lacking)} in the guest has no virtio_blk, and would not boot from that bus: "
-            "put it into its initramfs, and undo once more"
+            "put it into its initramfs, and undo again"
         )
 
 
@@ -348,7 +350,7 @@ def finish(
             reason = _finish_boot(entry, entry.change, guests.get(entry.uuid), say)
             _note(say, book.failed, entry.seq, reason)
         elif not isinstance(entry.change, PowerCycle):
-            reason = "the run died here; whether it was applied is judged anew"
+            reason = "the run died here; reclaim checks whether it was applied"
             _note(say, book.unknown, entry.seq, reason)
     if not is_left and carries_on:
         _note(say, book.close)
@@ -441,8 +443,10 @@ def at_stake(record: JournalRecord, hypervisor: Hypervisor) -> list[tuple[Guest,
     if record.uri == hypervisor.uri:  # then --fix finishes it as well
         start = f"start it on the definition that booted with --fix, or: {way}"
         see = f"see whether it did with --fix, or: {way}"
-    left_off = f"it is off, left so by the run {run.name}, which did not see its power cycle to the end: {start}"
-    not_seen = f"the run {run.name} died while it waited for it to come back: {see}"
+    left_off = f"it is off since the run {run.name}, which did not finish its power cycle: {start}"
+    not_seen = (
+        f"the run {run.name} died while it waited for the guest to come back: {see}"
+    )
     stakes = []
     for entry, cycle in record.power_cycles:
         guest = guests.get(entry.uuid)

@@ -158,7 +158,7 @@ def _trusted_target(folder: int, link: int, path: str) -> str:
     # in a folder like /tmp nobody else replaces it
     fixed = where.st_uid in (0, os.geteuid()) and bool(where.st_mode & stat.S_ISVTX)
     if own.st_uid not in (0, os.geteuid()) or (others_may_write(where) and not fixed):
-        why = "a symbolic link that others can have made is in its way: not followed, declare where it leads"
+        why = "its path has a symbolic link that another user could have made: not followed; declare its target"
         raise OSError(errno.ELOOP, why, path)
     return os.readlink("", dir_fd=link)
 
@@ -193,9 +193,7 @@ class Folder:
             raise ProbeError(f"{self.path}: {exc.strerror}") from exc
         try:
             if file_id(os.fstat(descriptor)) != (self.device, self.inode):
-                raise ProbeError(
-                    f"{self.path}: it is not the folder that it was: something has taken its place"
-                )
+                raise ProbeError(f"{self.path}: another folder has taken its place")
             yield descriptor
         finally:
             os.close(descriptor)
@@ -305,9 +303,7 @@ def open_in(
     try:
         status = os.fstat(looked_at)
         if known is not None and file_id(status) != known:
-            raise ProbeError(
-                f"{label}: it is not the file that was found there: something has replaced it; run again"
-            )
+            raise ProbeError(f"{label}: another file has replaced it; run again")
         _expect_own(folder, name, status, label)
         return reopened(looked_at, label, flags)
     finally:
@@ -332,11 +328,11 @@ def _expect_own(folder: int, name: str, status: os.stat_result, label: str) -> N
         except OSError as exc:
             raise ProbeError(f"{label}: {_words(exc)}") from exc
         if file_id(now) != file_id(status):
-            raise ProbeError(f"{label}: something has replaced it; run again")
+            raise ProbeError(f"{label}: another file has replaced it; run again")
         if now.st_nlink > 1:
             raise NotAssessable(
-                f"{label}: it has several names (hard links), in a folder that others than its owner may write in: "
-                "it may be somebody else's file, and is left alone"
+                f"{label}: it has several names (hard links), in a folder that other users can write to: "
+                "it may be another user's file, and is left alone"
             )
 
 
@@ -364,5 +360,5 @@ def _open_quietly(path: str, flags: int) -> int:
 
 def _words(exc: OSError) -> str:
     if exc.errno == errno.ELOOP:
-        return "a symbolic link is in its way: not followed"
+        return "its path has a symbolic link: not followed"
     return str(exc.strerror)

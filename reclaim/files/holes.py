@@ -540,7 +540,7 @@ def alone_with(descriptor: int, path: str) -> Iterator[StillOurs]:
     a process has the file open, or the filesystem gives no leases (a network filesystem: another
     machine may have it open). *descriptor* is the only one of ours, open for writing.
     """
-    stopped = "something else wants to open it: stopped, nothing is lost; run again"
+    stopped = "another process wants to open it: stopped, nothing is lost; run again"
     with _leased(descriptor, path, fcntl.F_WRLCK, ChangeFailed, stopped) as still_ours:
         yield still_ours
 
@@ -556,7 +556,7 @@ def unwritten(descriptor: int, path: str) -> Iterator[StillOurs]:
     if not others_may_write(status):
         yield lambda: None
         return
-    stopped = "something wants to write to it: stopped; run again"
+    stopped = "another process wants to write to it: stopped; run again"
     with _leased(descriptor, path, fcntl.F_RDLCK, ProbeError, stopped) as still_ours:
         yield still_ours
 
@@ -585,9 +585,9 @@ def _leased(
 
 def _why_no_lease(exc: OSError, descriptor: int) -> str:
     if exc.errno != errno.EAGAIN:
-        return f"whether something has it open cannot be told here ({exc.strerror})"
+        return f"reclaim cannot see whether a process has it open ({exc.strerror})"
     users = openers(descriptor)
-    return f"it is open in {', '.join(users[:5])}" if users else "something has it open"
+    return f"it is open in {', '.join(users[:5])}" if users else "a process has it open"
 
 
 def openers(descriptor: int) -> list[str]:

@@ -106,7 +106,7 @@ def sweep(path: str, *contents: bytes | None) -> None:
                     os.unlink(left, dir_fd=folder)
     except (OSError, ProbeError) as exc:
         raise ChangeFailed(
-            f"{path}: what was left beside it cannot be removed: {exc}"
+            f"{path}: the file left beside it cannot be removed: {exc}"
         ) from exc
 
 

@@ -133,10 +133,10 @@ def _judge(descriptor: int, path: str, left: int) -> None:
     status = os.fstat(descriptor)
     mode = stat.S_IMODE(status.st_mode)
     copy = (
-        "read it, and if it is right, copy it to a folder where nobody else can write"
+        "read it, and if it is right, copy it to a folder to which only you can write"
     )
     if status.st_uid not in trusted_users():
-        wrong = f"belongs to {_user(status.st_uid)} (mode {mode:04o}), neither to root nor to who runs this"
+        wrong = f"belongs to {_user(status.st_uid)} (mode {mode:04o}), neither to root nor to you"
         chown = f"read it, and if it is right: chown -R {_user(os.geteuid())} {_quoted(path)}"
         raise Untrusted(printable(path), wrong, copy if left > 1 else chown)
     if who := _writers(descriptor, status):

@@ -271,7 +271,7 @@ class Agent:
             status += 128  # as a shell reports it
         if state.get("out-truncated") or state.get("err-truncated"):
             raise ProbeError(
-                f"{self.name}: a command in the guest said more than the agent carries"
+                f"{self.name}: a command in the guest wrote more output than the agent carries"
             )
         return Output(
             status,
@@ -282,7 +282,7 @@ class Agent:
     def _bytes(self, data: Any) -> bytes:
         if not isinstance(data, str) or len(data) > OUTPUT_BYTES * 4 // 3 + 4:
             raise ProbeError(
-                f"{self.name}: a command in the guest said more than {OUTPUT_BYTES} bytes"
+                f"{self.name}: the output of a command in the guest has more than {OUTPUT_BYTES} bytes"
             )
         try:
             return base64.b64decode(data, validate=True)

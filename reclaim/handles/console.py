@@ -61,10 +61,10 @@ class Console:
     def tail(self) -> str:
         """Return its last lines, or why there are none, to be put behind a reason."""
         if self.path is None:
-            return "\n(its serial console is not logged: nobody can tell what it said)"
+            return "\n(its serial console is not logged)"
         lines = [line[:_COLUMNS] for line in self.lines[-_LINES:]]
         if not lines:
-            return f"\n(nothing was said on its serial console, {self.path})"
+            return f"\n(no output on its serial console, {self.path})"
         return "\n".join(["\nthe console's last lines:", *lines])
 
 

@@ -35,7 +35,7 @@ from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
 _SILENT = {
     libvirt.VIR_DOMAIN_PAUSED: "it is paused",
     libvirt.VIR_DOMAIN_CRASHED: "it has crashed",
-    libvirt.VIR_DOMAIN_PMSUSPENDED: "it sleeps (suspended to memory)",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "it is suspended (to memory)",
 }
 
 OFF = "it is off"
@@ -293,7 +293,7 @@ class Guest:
         if self.hypervisor.is_test_driver:
             return "libvirt's test driver: there is nothing inside its guests"
         if self.hypervisor.readonly:
-            return "--definitions-only: nobody looked inside"
+            return "--definitions-only: reclaim does not look inside"
         if not self.is_running:
             return OFF
         return _SILENT.get(self.domain.state()[0])
@@ -313,8 +313,8 @@ class Guest:
         hint = othersystem.hint(self.persistent.root)
         if hint:
             raise Withheld(
-                f"{hint}, and nobody looked inside: let reclaim look into it, or note its system in <metadata> "
-                "(libosinfo's id, as virt-install --osinfo writes it)"
+                f"{hint}, and reclaim has not looked inside: let reclaim look into it, or note its system in "
+                "<metadata> (libosinfo's id, as virt-install --osinfo writes it)"
             )
 
     @property
@@ -336,7 +336,7 @@ class Guest:
         if self._facts is None:
             with self.contained():
                 self._facts = self._gathered()
-        return self._facts or ProbeError(f"{self.name}: nobody looked inside")
+        return self._facts or ProbeError(f"{self.name}: reclaim has not looked inside")
 
     @contextmanager
     def contained(self) -> Iterator[None]:

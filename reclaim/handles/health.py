@@ -112,7 +112,7 @@ class Wellbeing:
         gone = [address for address in self.floating if address not in present]
         if gone:
             remarks.append(
-                f"the address {', '.join(gone[:_SHOWN])}, one beside others, is not here: another machine's now?"
+                f"the address {', '.join(gone[:_SHOWN])}, an additional one, is gone: does another machine have it now?"
             )
         swaps = {*now.swaps, *now.other_swaps}
         off = [swap for swap in self.other_swaps if swap not in swaps]
@@ -166,7 +166,7 @@ class Wellbeing:
             return
         for uuid, device in self.devices.items():
             if uuid not in now.devices:
-                yield f"what was on {device} (UUID {uuid}) is not there"
+                yield f"the content of {device} (UUID {uuid}) is not there"
         left = sorted(now.disks, reverse=True)
         for number, bytes_ in enumerate(
             sorted(self.disks, reverse=True)

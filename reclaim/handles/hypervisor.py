@@ -71,7 +71,7 @@ class Hypervisor(Node):
             if not matching:
                 known = ", ".join(guest.name for guest in self.guests[:10]) or "none"
                 raise ReclaimError(
-                    f"--guests {glob!r}: no guest of {self.uri} is called so (guests: {known})"
+                    f"--guests {glob!r}: no guest of {self.uri} has such a name (guests: {known})"
                 )
             selected.update(matching)
         return [guest for guest in self.guests if guest in selected]
@@ -157,13 +157,13 @@ def connect(
     try:
         # which follows libvirt.conf's uri_aliases
         shell = _shell(
-            host or host_of(_answer(uri, "say where it is", connection.getURI))
+            host or host_of(_answer(uri, "give its host name", connection.getURI))
         )
     except (RuntimeError, ValueError, ImportError) as exc:
         raise ReclaimError(f"--hosts {host}: {exc}") from exc
     hypervisor = Hypervisor(uri, connection, shell, inventory, readonly)
     _answer(uri, "list the guests", partial(_list_guests, hypervisor))
-    _answer(uri, "say what it is", hypervisor.introduce)
+    _answer(uri, "describe itself", hypervisor.introduce)
     return hypervisor
 
 
@@ -227,7 +227,7 @@ def uri_of(host: str) -> str:
         rest = host
     if separator and scheme not in _BY_SSH:
         raise ReclaimError(
-            f"--hosts {host}: libvirt cannot follow there; give ssh://user@host, or --uri as well"
+            f"--hosts {host}: reclaim makes no libvirt URI of that; give ssh://user@host, or --uri as well"
         )
     return f"qemu+ssh://{rest.partition('?')[0]}/system"
 

@@ -94,7 +94,7 @@ def _opened(path: Path) -> int:
         os.close(descriptor)
         attempt.unlink()
     raise ReclaimError(
-        f"{path}: it belongs to another user, and comes back: see who makes it"
+        f"{path}: it belongs to another user, and is back after its removal: find out who creates it"
     )
 
 
@@ -115,7 +115,7 @@ def _folder() -> Path:
         ):
             return folder
         troubles.append(
-            f"{folder}: it is not a folder of ours alone (user {os.geteuid()}, mode 0700)"
+            f"{folder}: it is not a folder that only this user can write to (user {os.geteuid()}, mode 0700)"
         )
     raise ReclaimError(f"there is no place for a lock: {'; '.join(troubles)}")
 

@@ -154,7 +154,7 @@ class Node:
             except libvirt.libvirtError as exc:
                 if time.monotonic() > deadline:
                     raise ProbeError(
-                        f"{self.uri}: libvirt hung up: {libvirt_words(exc)}"
+                        f"{self.uri}: libvirt closed the connection: {libvirt_words(exc)}"
                     ) from exc
                 time.sleep(1)
         self.connection = connection
@@ -270,7 +270,7 @@ class Node:
         blocks, size, kind = result.stdout.split(" ", 2)
         if not kind.startswith("regular"):
             raise ProbeError(
-                f"{path}: a {kind}, not a file: its blocks say nothing about what is used"
+                f"{path}: a {kind}, not a file: its blocks do not show how much is used"
             )
         return int(blocks) * int(size)
 

@@ -84,7 +84,7 @@ def why_not_moved(disk: Disk) -> str | None:
         return reason
     if disk.bus in MOVED:
         return None
-    return f"on the bus {disk.bus}, of which nothing was measured: it is left there"
+    return f"on the bus {disk.bus}, which reclaim has not been tested with: it is left there"
 
 
 def may_stay(disk: Disk) -> bool:
@@ -106,7 +106,7 @@ def _qemu_passes_on(disk: Disk) -> bool:
 
 
 #: in the reason of a row: another bus than scsi, through which discards pass as well
-BY_RULE = "discards pass through it already, so a move brings nothing but this rule"
+BY_RULE = "discards pass through it already, so a move only satisfies this rule"
 
 
 def by_rule(disks: Iterable[Disk]) -> str:
@@ -340,7 +340,7 @@ def _refuse(disk: Element) -> None:
         )
     if disk.find("driver/iothreads") is not None:
         raise Withheld(
-            "its queues are mapped onto several IOThreads (driver iothreads), which a SCSI disk has not"
+            "its queues are mapped onto several IOThreads (driver iothreads), which a SCSI disk does not have"
         )
 
 
@@ -382,7 +382,7 @@ def _shorten_serial(edit: Edit, disk: Element, bus: str) -> None:
     text = (serial.text or "") if serial is not None else ""
     if serial is None or len(text) <= _SERIAL_SHOWN:
         return
-    shown = f"the guest is shown the serial {text[:_SERIAL_SCSI]!r}, on {bus} it was {text[:_SERIAL_SHOWN]!r}"
+    shown = f"the guest sees the serial {text[:_SERIAL_SCSI]!r}, on {bus} it was {text[:_SERIAL_SHOWN]!r}"
     if len(text) > _SERIAL_SCSI:
         serial.text = text[:_SERIAL_SCSI]
         shown += f" (cut to the {_SERIAL_SCSI} characters that a SCSI disk can have)"

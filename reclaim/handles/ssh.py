@@ -232,8 +232,8 @@ def addresses(guest: Reached, settings: Ssh) -> Iterator[Address]:
                 yield Address(ip, source)
     if not seen:
         raise SshRefused(
-            f"{guest.name}: its address is not known: no DHCP lease of libvirt's networks, not told by its agent, not "
-            f"in the host's ARP table{''.join(troubles)}; give it one in the inventory "
+            f"{guest.name}: its address is not known: no DHCP lease of libvirt's networks, not reported by its agent, "
+            f"not in the host's ARP table{''.join(troubles)}; give it one in the inventory "
             f'([{table_of(guest.name)}.ssh]: address = "…")'
         )
 
@@ -455,7 +455,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             ) from exc
         except OverflowError as exc:
             raise ProbeError(
-                f"{self._where}: a command said more than {OUTPUT_BYTES} bytes"
+                f"{self._where}: the output of a command has more than {OUTPUT_BYTES} bytes"
             ) from exc
         return process.poll(), stdout, stderr
 
@@ -499,7 +499,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             )
         if machine == "-":
             raise SshRefused(
-                f"{self._where}: nobody can tell that it is this guest: it shows no UUID of its machine"
+                f"{self._where}: reclaim cannot verify that it is this guest: it shows no machine UUID"
             )
         if machine not in self.machines:
             raise OtherMachine(
@@ -519,7 +519,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
                 f"{self.host.user or 'the user'} ALL=(ALL) NOPASSWD: ALL), or name another user"
             )
         else:
-            reason = f"no shell runs there for us: {ending}"
+            reason = f"it runs no shell for this login: {ending}"
         return SshRefused(f"{self._where}: {reason}")
 
     def _why_not_connected(self, said: str, ending: str) -> str:
@@ -528,7 +528,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         if is_unknown or "Host key verification failed" in said:
             return self._host_key(changed=_has_one_of(_KEY_CHANGED, said))
         if _has_one_of(_DENIED, said):
-            return f"it does not let us in: {ending}; name the user and the key in the inventory"
+            return f"it refuses the login: {ending}; name the user and the key in the inventory"
         if _has_one_of(_BAD_SETTINGS, said):
             return ending
         reason = f"it does not answer: {ending}"
@@ -537,7 +537,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             port = str(self.host.port or 22)
             hop = self.through.replace("%h", self.address.host).replace("%p", port)
             hop = hop.replace("%%", "%")
-            reason += f"; it goes through the hypervisor: see what this says: {hop}"
+            reason += f"; the connection goes through the hypervisor: try {hop}"
         return reason
 
     def _host_key(self, *, changed: bool) -> str:
@@ -550,7 +550,7 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
         if changed:
             return (
                 f"the host key is not the one that is known as {name}: another machine, or a guest that was installed "
-                f"anew; nothing was run. Where it is the latter: ssh-keygen -f {file} -R {name}, then add the new key"
+                f"anew; nothing was run. In the latter case: ssh-keygen -f {file} -R {name}, then add the new key"
             )
         port = f"-p {self.host.port} " if self.host.port else ""
         # one type is one connection: sshd counts those without a log-in
@@ -559,8 +559,8 @@ class GuestSsh(SshBackend):  # type: ignore[misc]
             scan += f" | sed 's/^[^ ]*/{self.alias}/'"
         return (
             f"its host key is not known as {name}: {scan} >>{file}"
-            f"{' (scan on the hypervisor)' if self.through else ''}, once ssh-keygen -lf {file} shows what "
-            "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub does on the guest's console"
+            f"{' (scan on the hypervisor)' if self.through else ''}, once ssh-keygen -lf {file} shows the same as "
+            "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on the guest's console"
         )
 
     def hang_up(self) -> None:

@@ -41,7 +41,7 @@ def managed(path: str, text: str) -> list[str]:
     if match is None:
         return []
     mark = match[0].strip("# \t\r")[:100]
-    return [f'{path} says "{mark}": change it there too']
+    return [f'{path} is marked "{mark}": change it there too']
 
 
 def mounted_by(name: str, target: str, device: str) -> str:

@@ -73,7 +73,7 @@ def rebuild(facts: Facts) -> str:
     unified = [kernel.unified for kernel in facts.kernels if kernel.unified]
     if unified:
         raise Withheld(
-            f"build {', '.join(unified)} anew by what built it: the initramfs is inside"
+            f"build {', '.join(unified)} again with the same tool: the initramfs is inside"
         )
     for kernel in facts.kernels:
         _expect_room(facts, kernel)
@@ -88,7 +88,7 @@ def rebuild(facts: Facts) -> str:
 def _update_all(facts: Facts) -> str:
     if _NO_UPDATES.search(facts.boot_files.get(_UPDATES, "")):
         raise Withheld(
-            f"{_UPDATES} says update_initramfs=no: update-initramfs does nothing"
+            f"{_UPDATES} sets update_initramfs=no: update-initramfs does nothing"
         )
     return "update-initramfs -u -k all"
 

@@ -78,7 +78,7 @@ def _why_not_successful(service: Mapping[str, str]) -> str | None:
 def why_not_by_cron(facts: Facts) -> str | None:
     """Return the reason why cron trims nothing; None if it does."""
     if not facts.jobs:
-        return "nothing in cron trims"
+        return "no cron job trims"
     if not facts.cron_daemons:
         return f"{facts.jobs[0].path} trims, but no cron daemon runs"
     return None

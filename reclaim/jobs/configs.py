@@ -75,11 +75,11 @@ def read(path: str, source: bytes, script: Script, shell: ReadShell) -> None:
         _yaml(source, script, shell)
     elif "dirvish" in path or _DIRVISH.search(source):
         script.skip(
-            "it is a configuration of dirvish: set `sparse: 1` there; what it copies is not judged"
+            "it is a configuration of dirvish: set `sparse: 1` there; reclaim does not judge its copies"
         )
     else:
         script.skip(
-            f"{file.name} is a configuration that reclaim does not read: declare what it runs"
+            f"{file.name} is a configuration that reclaim does not read: declare the script that it runs"
         )
 
 
@@ -102,7 +102,7 @@ def _btrbk(source: bytes, script: Script) -> None:
                 path = f"{volume}/{path}"
             script.skip(
                 f"line {number}: btrbk sends snapshots of {shown(path)}: "
-                "whether a hole stays one at the far end is not judged"
+                "reclaim does not judge whether holes survive there"
             )
 
 
@@ -129,13 +129,15 @@ def _yaml(source: bytes, script: Script, shell: ReadShell) -> None:
 def _kind_of_yaml(data: object) -> str:
     """Words for YAML that is not read."""
     if isinstance(data, list) and any(map(_is_play, data)):
-        return "it is an Ansible playbook: reclaim reads shell; declare what it puts on this machine"
+        return "it is an Ansible playbook: reclaim reads shell; declare the script that it installs on this machine"
     keys = data.keys() if isinstance(data, dict) else set()
     if "services" in keys:
-        return "it is a Compose file: what runs in its containers is not read"
+        return (
+            "it is a Compose file: reclaim does not read the commands of its containers"
+        )
     if {"locations", "backends"} <= keys:
         return "it is a configuration of autorestic: restic keeps each content once; the restore decides about holes"
-    return "it is YAML of a program that reclaim does not know: declare what it runs"
+    return "it is YAML of a program that reclaim does not know: declare the script that it runs"
 
 
 def _is_play(play: object) -> bool:

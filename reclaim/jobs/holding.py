@@ -55,7 +55,10 @@ class Timeline:
                 break
             watch.take(position, step)
         still = max(watch.ways.values(), default=Still.NO)
-        doubt = watch.doubt or "what is not understood there may hold the guest still"
+        doubt = (
+            watch.doubt
+            or "a command there that reclaim does not understand may hold the guest still"
+        )
         return Held(still, doubt)
 
     def held_by_another_line(self, copy: Copy, image: DiskImage, source: str) -> str:
@@ -140,12 +143,12 @@ class _Watch:
         if not choices.isdisjoint(self.timeline.asked):
             self.ways["asked"] = Still.MAYBE
             self.doubt = (
-                "whether it copies only while the guest is off shows only when it runs"
+                "only a run shows whether it copies only while the guest is off"
             )
         other = self.timeline.held_by_another_line(self.copy, self.image, self.source)
         if other:
             self.ways["another line"] = Still.MAYBE
-            self.doubt = f"whether {other} holds it still shows only when both run: each has a time of its own"
+            self.doubt = f"only a run shows whether {other} holds it still: each has a time of its own"
 
     def take(self, position: int, step: Step) -> None:
         """Note that *step* holds the image, or lets its guest go on."""
@@ -165,14 +168,14 @@ class _Watch:
         applies = min(sure, self.timeline.applies(step, self.image, self.source))
         if applies and self.timeline.goes_on(position, self.number, self.copy):
             applies = Still.MAYBE
-            self.doubt = f"whether {where} has ended by then shows only when it runs"
+            self.doubt = f"only a run shows whether {where} has ended by then"
         why = step.doubt or _why_not_held(step, self.asked_after)
         if why:
             applies = min(applies, Still.MAYBE)
         if why and applies:
             self.doubt = why
         elif applies is Still.MAYBE and not self.doubt:
-            self.doubt = f"whether {where} holds it still shows only when it runs"
+            self.doubt = f"only a run shows whether {where} holds it still"
         before = self.ways.get(step.way, Still.NO)
         self.ways[step.way] = max(applies, before)
 
@@ -184,7 +187,7 @@ class _Watch:
                 self.ways.pop(way, None)
             elif applies is Still.MAYBE and self.ways.get(way) is Still.YES:
                 self.ways[way] = Still.MAYBE
-                self.doubt = f"whether {step.call.where} lets it go on before the copy shows only when it runs"
+                self.doubt = f"only a run shows whether {step.call.where} lets it go on before the copy"
                 return
 
 

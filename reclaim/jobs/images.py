@@ -149,7 +149,7 @@ class Map:
         elif source.startswith("/"):
             found.sure += self._all_below(source, copy, found, node_is_read)
         else:
-            found.wonder("what it copies shows only when it runs")
+            found.wonder("only a run shows the files that it copies")
 
     def _volume(self, name: str, found: Copied) -> None:
         """The images that a volume of a storage pool may be, by their file's name."""
@@ -159,16 +159,16 @@ class Map:
                 named.append(FoundImage(image, image.path))
         found.sure += named
         if not named:
-            found.wonder("which guest's image that volume is is not known")
+            found.wonder("reclaim does not know which guest's image that volume is")
 
     def _elsewhere(self, source: str, found: Copied) -> None:
         if not is_sure(source) or self._may_be_image(source):
             found.wonder(
-                "whether the guests of the machine that it copies from hold still is not seen here"
+                "reclaim cannot see from here whether the guests of the source machine hold still"
             )
         else:
             found.wonder(
-                "whether images lie there on the other machine is not seen here"
+                "reclaim cannot see from here whether the other machine has images there"
             )
 
     def _may_be_image(self, remote: str) -> bool:
@@ -205,14 +205,14 @@ class Map:
             self._doubt_none(source, path, found)
         sure += self._copies_below(source)
         if not self.images:
-            found.wonder("no guest's image is known here")
+            found.wonder("reclaim knows no guest's image here")
         return sure
 
     def _perhaps(self, source: str, found: Copied) -> None:
         """Note that *source* may be an image: of the guests that it is named after, or of any."""
         guests = self._named_guests(source)
         if not guests:
-            found.wonder("which images it copies shows only when it runs")
+            found.wonder("only a run shows the images that it copies")
         for guest in guests:
             if guest not in found.of_guests:
                 found.of_guests.append(guest)
@@ -221,11 +221,11 @@ class Map:
         """Note why images may lie at *source*, or at *path* before a snapshot, though none is known there."""
         is_unknown = not found.doubt and not is_sure(source)
         if is_unknown and self._may_be_copy(source):
-            found.doubt = "what it copies shows only when it runs"
+            found.doubt = "only a run shows the files that it copies"
         if path == source:
             return
         if path == UNKNOWN or path.startswith("/dev/"):
-            found.wonder("which images lie on that snapshot is not known")
+            found.wonder("reclaim does not know the images on that snapshot")
 
     def _named_guests(self, source: str) -> list[str]:
         """Guests that virsh lists and the path is named after."""

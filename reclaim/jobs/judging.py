@@ -144,7 +144,7 @@ def _add_untrimmed(guest: str, call: Call, result: Untrimmed, trims: _Trims) -> 
         return
     if (guest, call.run) in trims.maybe:
         result.doubts.append(
-            f"{call.where}: whether {printable(guest)} is trimmed before shows only when it runs"
+            f"{call.where}: only a run shows whether {printable(guest)} is trimmed before"
         )
         return
     lines = [(name, copy.file, copy.line) for name, copy in result.copies]
@@ -235,7 +235,7 @@ class Judge:
                 case TrimStep():
                     if not trims.take(step, names):
                         result.doubts.append(
-                            f"{step.call.where}: which guest it trims is not known"
+                            f"{step.call.where}: reclaim does not know which guest it trims"
                         )
                 case Hold() | Release():
                     _note_held(step, names, trims.held)
@@ -249,7 +249,7 @@ class Judge:
         copied = self._copied(copy)
         self.images.copied_to(copy.target, copied)
         if copied.doubt or copied.of_guests:
-            text = "which images it copies is not known"
+            text = "reclaim does not know which images it copies"
             result.doubts.append(printable(f"{copy.call.where}: {copy.tool}: {text}"))
         running = []
         for copied_image in copied.sure:
@@ -321,7 +321,7 @@ class Judge:
         if not copied.surely:
             return self._copy_of_perhaps(copy, copied)
         if copied.maybe_left_out or copied.doubt:
-            doubt = copied.doubt or "whether it leaves out images is not judged"
+            doubt = copied.doubt or "reclaim does not judge whether it skips images"
             self._doubt(copy, doubt)
         if copy.rsync is not None:
             return [self._rsync(copy, copied)]
@@ -410,7 +410,9 @@ class Judge:
             return []
         if held.still is Still.MAYBE and copied.asked_after is not None:
             return [held.doubt]
-        return ["whether the guests whose images it copies hold still is not known"]
+        return [
+            "reclaim does not know whether the guests whose images it copies hold still"
+        ]
 
     def _add_torn(self, copy: Copy, torn: list[str]) -> None:
         guests = ", ".join(torn[:3])
@@ -419,7 +421,9 @@ class Judge:
             "take a snapshot first (virsh backup-begin, or a disk-only snapshot), "
             "or shut the guest down for the copy"
         )
-        finding = self._finding(copy.call, f"{text}: the copy is torn", by_hand=hand)
+        finding = self._finding(
+            copy.call, f"{text}: the copy is inconsistent", by_hand=hand
+        )
         self.found.findings.append(finding)
 
     def _is_copied_again(
@@ -476,7 +480,7 @@ class Judge:
     def _onto_a_device(self, plan: _Plan, *, surely: bool) -> _Plan:
         """A device has no holes, and --sparse would leave the earlier bytes there."""
         if plan.line.has("sparse"):
-            text = "rsync --sparse onto a device fails, or leaves there what was there before: a device has no holes"
+            text = "rsync --sparse onto a device fails, or leaves older data there: a device has no holes"
             return replace(
                 plan, problems=(text,), by_hand="take --sparse (-S) out", forbids=True
             )
@@ -496,7 +500,7 @@ class Judge:
         shown = (
             "rsync " + ".".join(map(str, version))
             if version
-            else "an rsync whose version cannot be told"
+            else "an rsync of unknown version"
         )
         links = self.is_rsnapshot or self.steps.links_generations
         if line.has("inplace"):
@@ -525,7 +529,7 @@ class Judge:
         if all(other.allows(plan) for other in others):
             return ""
         return (
-            "this line runs with other words too, for which that would be wrong: "
+            "this line also runs with other words, and the change would be wrong for those: "
             "give each a line of its own"
         )
 
@@ -596,7 +600,7 @@ class _Plan:
         if self.add:
             parts.append(f"add {' '.join(self.add)}")
         for word in self.drop:
-            parts.append(f"take {word.text} out where it is set")
+            parts.append(f"take {word.text} out of the line that sets it")
         words = ", ".join(parts)
         if len(self.add) + len(self.drop) > 1:
             words += ": all of it, or nothing"
@@ -666,16 +670,14 @@ def _with_inplace(
 
 
 def _appending(plan: _Plan, word: Word) -> _Plan:
-    plan = plan.wrong(
-        f"rsync {word.text} never writes again what changed within an image"
-    )
+    plan = plan.wrong(f"rsync {word.text} never copies changes within an image again")
     hand = f"take {word.text} out, and add --sparse"
     return replace(plan, by_hand=hand, forbids=True)
 
 
 def _with_unknown_version(plan: _Plan, shown: str) -> _Plan:
     if "--sparse" in plan.add:
-        hand = "add --sparse where the rsync that writes is 3.3.0 or newer, else put it in the place of --inplace"
+        hand = "add --sparse if the rsync that writes is 3.3.0 or newer, else replace --inplace by it"
         return replace(plan, by_hand=hand, forbids=True)
     end = "needs rsync 3.3.0 at the other end"
     if plan.line.writes_here:
@@ -687,7 +689,7 @@ def _with_unknown_version(plan: _Plan, shown: str) -> _Plan:
 def _unsafe_inplace(
     plan: _Plan, version: rsync.Version, shown: str, snapshots: str | None, word: Word
 ) -> _Plan:
-    why = "can leave other data in the copy with --sparse --inplace (mended in 3.3.0)"
+    why = "can leave other data in the copy with --sparse --inplace (fixed in 3.3.0)"
     if version < rsync.TOGETHER:
         why = "refuses --sparse with --inplace"
     price = "until rsync is 3.3.0 or newer each snapshot takes the whole copy"
@@ -727,8 +729,8 @@ def _priced(
         return plan
     dear = "14.5 MiB" if version >= rsync.REWRITES_LESS else "106 MiB"
     hand = (
-        f"choose: without --sparse the copy is as large as the disk, and a snapshot takes what changed; with it "
-        f"{shown} writes blocks that end in zeros again, and a snapshot takes more (measured: {dear} in the place of "
+        f"choose: without --sparse the copy is as large as the disk, and a snapshot takes only the changes; with it "
+        f"{shown} writes blocks that end in zeros again, and a snapshot takes more (measured: {dear} instead of "
         "1 MiB, for an image of 327 MiB full of small files)"
     )
     return replace(plan, by_hand=hand, forbids=True)
@@ -748,7 +750,7 @@ def _on_snapshots(
     )
     refused = _given(line, "partial-dir", "delay-updates")
     if refused:
-        hand = f"put --inplace --no-whole-file in the place of {' and '.join(refused)}: rsync refuses them together"
+        hand = f"give --inplace --no-whole-file instead of {' and '.join(refused)}: rsync refuses them together"
         if "--sparse" in plan.add:
             hand = f"add --sparse; {hand}"
         return replace(plan, by_hand=hand)

@@ -78,7 +78,7 @@ def _parallel(shell: Reader, words: list[Word], line: int) -> None:
     may_copy = re.search(r"rsync|cp|scp|dd|qemu-img|tar", text)
     if may_copy or len(words) == 1:
         shell.skip(
-            f"line {line}: parallel {shown(text)[:80]}: what it runs is not read"
+            f"line {line}: parallel {shown(text)[:80]}: reclaim does not read the commands that it runs"
         )
     else:
         shell.emit(words, line)
@@ -94,7 +94,9 @@ def _screen(shell: Reader, words: list[Word], line: int) -> None:
         if option[-1:] in "StcepsThXQ" and rest:
             rest.pop(0)
     if is_told or not rest:
-        shell.skip(f"line {line}: screen: what is run in it is not known")
+        shell.skip(
+            f"line {line}: screen: reclaim does not know the commands that run in it"
+        )
         return
     with shell.set_for_now(background=shell.background or shell.number()):
         shell.take(rest, line)
@@ -105,7 +107,9 @@ def _tmux(shell: Reader, words: list[Word], line: int) -> None:
         with shell.set_for_now(background=shell.background or shell.number()):
             shell.look_into(words[-1], line)
     else:
-        shell.skip(f"line {line}: tmux: what is run in it is not known")
+        shell.skip(
+            f"line {line}: tmux: reclaim does not know the commands that run in it"
+        )
 
 
 def _su(shell: Reader, words: list[Word], line: int) -> None:
@@ -116,7 +120,9 @@ def _su(shell: Reader, words: list[Word], line: int) -> None:
                 shell.look_into(script, line)
             return
     name = PurePosixPath(words[0].text).name
-    shell.skip(f"line {line}: {name}: what is run there is not known")
+    shell.skip(
+        f"line {line}: {name}: reclaim does not know the commands that run there"
+    )
 
 
 _SSH_VALUED = "BbcDEeFIiJLlmOoPpQRSWw"
@@ -139,7 +145,7 @@ def _ssh(shell: Reader, words: list[Word], line: int) -> None:
             shell.heredoc(shell.given.here)
         else:
             shell.skip(
-                f"line {line}: ssh {name}: what it runs there comes from elsewhere"
+                f"line {line}: ssh {name}: its commands there come from elsewhere"
             )
 
 
@@ -164,7 +170,7 @@ def _reads_a_script(command: list[Word]) -> bool:
 def _run_parts(shell: Reader, words: list[Word], line: int) -> None:
     folder = words[-1].text if len(words) > 1 else UNKNOWN
     shell.skip(
-        f"line {line}: run-parts runs what is in {shown(folder)}: declare the script there that copies images"
+        f"line {line}: run-parts runs the scripts in {shown(folder)}: declare the script there that copies images"
     )
 
 

@@ -280,7 +280,7 @@ class Shell:
         if budget.statements <= 0:
             if budget.statements == 0:
                 self.skip(
-                    f"line {self.text.line(node)}: what follows is too long to be read"
+                    f"line {self.text.line(node)}: the rest is too long to be read"
                 )
             return
         if node.type == "ERROR" or node.is_missing:
@@ -684,7 +684,7 @@ class Shell:
         if not budget.take(len(words)):
             if budget.statements > 0:
                 budget.statements = 0
-                self.skip(f"line {line}: what follows is too long to be read")
+                self.skip(f"line {line}: the rest is too long to be read")
             return
         words, detaches = unwrapped(words)
         if not words:
@@ -702,7 +702,7 @@ class Shell:
         builtin = BUILTINS.get(name)
         if name in self.aliases:
             self.skip(
-                f"line {line}: which words the alias {name} stands for is not read"
+                f"line {line}: reclaim does not read the words of the alias {name}"
             )
         elif function is not None:
             self._call_function(function, words, line)
@@ -779,9 +779,7 @@ class Shell:
         elif self.given.here_string is not None:
             self.look_into(Word(self.given.here_string), line)
         else:
-            self.skip(
-                f"line {line}: what the shell is given there comes from elsewhere"
-            )
+            self.skip(f"line {line}: the shell gets its commands there from elsewhere")
 
     def heredoc(self, node: Node) -> None:
         """Read the text after `<<` as commands; those of a text with expansions in it are read as they stand."""
@@ -807,7 +805,7 @@ class Shell:
         is_known = is_sure(word.text) or not word.text.strip()
         if not is_known and not re.match(r"[\w./-]+\s", word.text):
             self.skip(
-                f"line {line}: what the shell is given there is put together when it runs"
+                f"line {line}: the commands for the shell there are put together when it runs"
             )
             return
         text = word.text.encode("utf-8", errors="surrogateescape")

@@ -12,10 +12,10 @@ from reclaim.jobs.words import UNKNOWN, absolute, is_sure
 
 COMPRESSED = (
     "the copy is compressed: zeros take next to nothing in it, "
-    "and whether a restore is sparse is the restore's to say (zstd -d --sparse, dd conv=sparse)"
+    "and the restore decides whether it is sparse (zstd -d --sparse, dd conv=sparse)"
 )
 #: measured with coreutils 9.1
-SEEKS_OVER = "dd conv=sparse,notrunc leaves in an older copy what was there before where the image has zeros"
+SEEKS_OVER = "dd conv=sparse,notrunc does not overwrite older data of an existing copy with the zeros of the image"
 _COMPRESSORS = frozenset(
     "gzip pigz bzip2 pbzip2 lbzip2 xz pxz pixz zstd pzstd zstdmt lz4 lzop lzma lzip plzip brotli compress".split()  # noqa: SIM905
 )
@@ -289,16 +289,14 @@ def _judged(call: Call, sources: tuple[str, ...], stages: list[Call]) -> Copy:
     if _ends_packed(stages):
         store = COMPRESSED
     elif target is None:
-        store = "where its output ends is not known"
+        store = "reclaim does not know the target of its output"
     elif "sparse" in conversions:
         wrong = _wrong_if_sparse(target, conversions)
         good = "" if wrong else "dd conv=sparse"
     elif _is_on_a_device(target):
         good = "it ends on a device, which has no holes"
     elif not _is_file_or_known(target):
-        store = (
-            "whether it writes a file, and every zero into it, shows only when it runs"
-        )
+        store = "only a run shows whether it writes a file, and every zero into it"
     else:
         text = f"{call.name} writes every zero into the copy"
         advice = "use rsync --sparse, or cp --sparse=always, in its place"
@@ -331,7 +329,7 @@ def _is_on_a_device(target: str) -> bool:
 def _wrong_if_sparse(target: str, conversions: list[str]) -> tuple[Wrong, ...]:
     """Return the faults of `conv=sparse` at *target*."""
     if _is_on_a_device(target):
-        text = "dd conv=sparse onto a device leaves there what was there before where the image has zeros"
+        text = "dd conv=sparse onto a device does not overwrite older data there with the zeros of the image"
         return (Wrong(text, "drop conv=sparse"),)
     if "notrunc" in conversions:
         return (Wrong(SEEKS_OVER, "drop notrunc, and write to a new file"),)

@@ -85,7 +85,7 @@ def _seen_from_here(call: Call, step: Step) -> Step | None:
         text = f"{call.where}: it runs on {call.host}: {step.tool} there is not judged: audit that machine"
         return NotUnderstood(text, call.branch, may_hold=False)
     if isinstance(step, Hold) and not step.doubt:
-        doubt = f"whether {call.where} stops a guest of this machine is not known: it runs on {call.host}"
+        doubt = f"reclaim does not know whether {call.where} stops a guest of this machine: it runs on {call.host}"
         return replace(step, doubt=doubt)
     return step
 
@@ -105,9 +105,7 @@ def is_known(name: str) -> bool:
 def _steps(call: Call) -> Iterator[Step]:
     program = call.words[0].text
     if not is_sure(program):
-        text = (
-            f"{call.where}: which program {shown(program)} is shows only when it runs"
-        )
+        text = f"{call.where}: only a run shows which program {shown(program)} is"
         yield NotUnderstood(f"{text}{_with_words(call)}", call.branch)
         return
     name = call.name
@@ -124,9 +122,7 @@ def _steps(call: Call) -> Iterator[Step]:
         yield from _other_language(call, language[0])
     elif name and not _copies_nothing(name):
         on = f" on {call.host}" if call.host else ""
-        text = (
-            f"{call.where}: it runs {shown(program)}{on}: what that does is not known"
-        )
+        text = f"{call.where}: it runs {shown(program)}{on}: reclaim does not know that program"
         yield NotUnderstood(text + _with_words(call), call.branch)
 
 
@@ -486,16 +482,14 @@ def dd_copy(call: Call, sources: tuple[str, ...], target: str, conv: str) -> Cop
     if rsync.is_device(target):
         good = "dd onto a device, which has no holes"
         if sparse:
-            text = "dd conv=sparse onto a device leaves there what was there before where the image has zeros"
+            text = "dd conv=sparse onto a device does not overwrite older data there with the zeros of the image"
             wrong = (Wrong(text, "drop conv=sparse"),)
     elif sparse:
         may_be_old = "notrunc" in conversions
         advice = "drop notrunc, and write to a new file"
         wrong = (Wrong(streams.SEEKS_OVER, advice),) if may_be_old else ()
     elif not is_sure(target[:1] or UNKNOWN):
-        store = (
-            "whether it writes a file, and every zero into it, shows only when it runs"
-        )
+        store = "only a run shows whether it writes a file, and every zero into it"
     elif target != "/dev/null":
         text = "dd without conv=sparse writes every zero"
         wrong = (Wrong(text, "add conv=sparse, and write to a new file"),)
@@ -506,7 +500,7 @@ def _qemu_img(call: Call) -> Iterator[Step]:
     texts = call.texts
     command = texts[0] if texts else ""
     if command == "dd":
-        text = "qemu-img dd: whether it leaves zeros out is not judged"
+        text = "qemu-img dd: reclaim does not judge whether it leaves zeros out"
         yield NotUnderstood(f"{call.where}: {text}", call.branch)
     if command != "convert":
         return
@@ -589,7 +583,7 @@ def _virt_clone(call: Call) -> Iterator[Step]:
         (),
         _value(call.texts, "-f", "--file") or "",
         wrong,
-        good="virt-clone leaves zeros out, and wants the guest to be off",
+        good="virt-clone leaves zeros out, and requires that the guest is off",
         locks=True,
         of_guest=_value(call.texts, "-o", "--original") or UNKNOWN,
     )
@@ -670,7 +664,7 @@ _EXCLUDES = (
 def _once(name: str, restore: str) -> str:
     return (
         f"{name} keeps each content once, so zeros take nothing there; "
-        f"whether a restore is sparse is the restore's to say: {restore}"
+        f"the restore decides whether it is sparse: {restore}"
     )
 
 
@@ -688,7 +682,7 @@ def _rclone(call: Call) -> Iterator[Step]:
         "rclone",
         _paths(call, operands[:1]),
         "",
-        store="how rclone's far end keeps zeros is not judged",
+        store="reclaim does not judge how rclone's far end keeps zeros",
     )
 
 
@@ -706,7 +700,7 @@ def _uploads(call: Call) -> Iterator[Step]:
             call,
             call.name,
             _paths(call, sent),
-            store="how the far end keeps it is not judged",
+            store="reclaim does not judge how the far end keeps it",
         )
 
 
@@ -716,7 +710,7 @@ def _far(call: Call) -> Iterator[Step]:
         call,
         call.name,
         _paths(call, operands),
-        store="how the far end keeps zeros is not judged",
+        store="reclaim does not judge how the far end keeps zeros",
     )
 
 
@@ -754,7 +748,7 @@ def _lvcreate(call: Call) -> Iterator[Step]:
     name = _value(texts, "-n", "--name") or ""
     origin = "".join(operands[-1:]).removeprefix("/dev/")
     if not origin or not name:
-        text = "lvcreate: which volume it is a snapshot of is not known"
+        text = "lvcreate: reclaim does not know the volume of the snapshot"
         yield NotUnderstood(f"{call.where}: {text}", call.branch)
         return
     named = origin.removeprefix("mapper/") if "/" in origin else name
@@ -825,15 +819,13 @@ def _btrfs(call: Call) -> Iterator[Step]:
             yield Snapshot(call, origin, _inside(path, origin))
     elif operands[:1] == ["send"]:
         sources = _paths(call, operands[1:])
-        text = "btrfs send sends a snapshot; whether a hole stays one at the far end is not judged"
+        text = "btrfs send sends a snapshot; reclaim does not judge whether holes survive there"
         yield Copy(call, "btrfs send", sources, store=text, at_once=True)
 
 
 def _zfs(call: Call) -> Iterator[Step]:
     if call.texts[:1] == ["send"]:
-        text = (
-            "zfs send sends a snapshot as it is; whether images lie on it is not known"
-        )
+        text = "zfs send sends a snapshot as it is; reclaim does not know whether images lie on it"
         yield Copy(call, "zfs send", (UNKNOWN,), store=text, at_once=True)
 
 
@@ -881,7 +873,7 @@ def _freeze(call: Call) -> Iterator[Step]:
 def _poweroff(call: Call) -> Iterator[Step]:
     """On another machine: that may be the guest."""
     if call.host:
-        doubt = f"whether {call.host} is the guest that is shut down there is not known"
+        doubt = f"reclaim does not know whether {call.host} is the guest that is shut down there"
         yield Hold(call, (), "run", doubt, path="/")
 
 
@@ -893,7 +885,7 @@ def _kill(call: Call) -> Iterator[Step]:
             call,
             (),
             "run",
-            f"whether what {call.where} stops are the guests is not known",
+            f"reclaim does not know whether {call.where} stops the guests",
         )
     elif signals & {"CONT", "18"}:
         yield Release(call, (), ("run",))
@@ -926,9 +918,9 @@ _JUDGES: dict[str, Callable[[Call], Iterator[Step]]] = {
     "kopia": _store("kopia", "create", _once("kopia", "kopia restore --write-sparse-files")),
     "bupstash": _store("bupstash", "put", _once("bupstash", "it writes files whole")),
     "bup": _store("bup", "save", _once("bup", "bup restore --sparse")),
-    "duplicity": _store("duplicity", "", "duplicity keeps volumes of tar: how it keeps holes is not judged"),
+    "duplicity": _store("duplicity", "", "duplicity keeps volumes of tar: reclaim does not judge how it keeps holes"),
     "duply": _store("duply", "", "it runs duplicity by a profile of its own, which is not read"),
-    "rdiff-backup": _store("rdiff-backup", "", "how rdiff-backup's mirror keeps holes is not judged"),
+    "rdiff-backup": _store("rdiff-backup", "", "reclaim does not judge how rdiff-backup's mirror keeps holes"),
     "proxmox-backup-client": _store("proxmox-backup-client", "backup", _once("it", "the restore writes a raw image")),
     "rclone": _rclone,
     "curl": _uploads,

@@ -116,7 +116,7 @@ def _holds(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[Step
         if not any(text.startswith("--mountpoint") for text in texts):
             yield TrimStep(call, guests)
     elif name == "domfsfreeze":
-        doubt = "a frozen guest's filesystems are not written to, its swap and what has no filesystem may be"
+        doubt = "a frozen guest does not write to filesystems, but may write to swap and to disks without one"
         yield Hold(call, guests, "run", doubt)
     elif name == "domfsthaw":
         yield Release(call, guests, ("run",))
@@ -132,7 +132,7 @@ def _agent_command(call: Call, guest: str, text: str) -> Iterator[Step]:
     if "guest-shutdown" in text or "guest-suspend-disk" in text:
         yield Hold(call, (guest,), "run")
     elif "freeze-freeze" in text:
-        yield Hold(call, (guest,), "run", "a frozen guest's swap may be written to")
+        yield Hold(call, (guest,), "run", "a frozen guest may write to its swap")
     elif "freeze-thaw" in text:
         yield Release(call, (guest,), ("run",))
 
@@ -141,7 +141,7 @@ def _stop(call: Call, name: str, guest: str, texts: list[str]) -> Hold:
     doubt = ""
     to_disk = not {"disk", "hybrid", "--target=disk"}.isdisjoint(texts)
     if name == "dompmsuspend" and not to_disk:
-        doubt = "whether a guest that sleeps in memory is woken up is not known"
+        doubt = "reclaim does not know whether a suspended guest is woken up"
     return Hold(call, (guest,), "run", doubt)
 
 
@@ -157,7 +157,7 @@ def _snapshot(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[S
     operands = [text for text in texts if not text.startswith("-")]
     doubt = ""
     if name == "snapshot-create" and len(operands) > 1:
-        doubt = "whether the snapshot's XML makes an external one is not read"
+        doubt = "reclaim does not read whether the snapshot's XML makes an external one"
     elif not all(map(str.isascii, texts)):
         doubt = "the options of the snapshot are put together when it runs"
     if doubt:
@@ -229,7 +229,7 @@ def _copies(
         yield from _copy_by_qemu(call, name, texts)
     elif name != "qemu-monitor-command" or _MAY_COPY.search(" ".join(texts)):
         command = shown(" ".join(texts))[:80]
-        text = f"virsh {name} {command}: what it copies is not judged"
+        text = f"virsh {name} {command}: reclaim does not judge its copy"
         yield NotUnderstood(f"{call.where}: {text}", call.branch)
 
 

@@ -41,7 +41,7 @@ def mark_undone(folder: Path, undone: Iterable[tuple[str, str, str]]) -> None:
         return
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise ReclaimError(
-            f"{path}: not a record of a run, so it does not say what was taken back: {exc}"
+            f"{path}: not a record of a run, so it does not report the changes that were taken back: {exc}"
         ) from exc
     write(folder, written(record))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,8 +18,8 @@ from reclaim.report.summary import waits_for_power
 
 _MODES = ("--plan", "--fix", "--restart", "--force")
 _PLACES = ("--guests", "--html", "--junitxml", "--junit-xml", "--metrics")
-#: a fix that waits for another row, which names the way on
-_WAITS = "withheld: waits for "
+#: a fix that depends on another row, which names the way on; the second is of older versions' records
+_DEPENDS = re.compile("withheld: (?:depends on|waits for) ")
 #: guests that are named in one command; for more of them the command is as the run's was
 _NAMED = 8
 
@@ -79,7 +80,7 @@ def tasks(record: Record) -> list[Task]:
     waiting = _to_mend(record, broken)
     if power:
         why = (
-            "Power-cycle the guests whose running QEMU has not got what is defined; "
+            "Power-cycle the guests whose running QEMU differs from the definition; "
             "roll back any that does not return."
         )
         command = rerun(record, "--fix", "--restart", guests=_guests(power))
@@ -102,10 +103,10 @@ def _to_mend(record: Record, broken: list[Row]) -> list[Task]:
     if record.run.mode == "audit":
         command = rerun(record, "--plan", guests=guests)
         waiting.append(
-            Task(["Show what would be changed; nothing is."], command, broken)
+            Task(["Preview the changes; this changes nothing."], command, broken)
         )
     command = rerun(record, *_as_planned(record), guests=guests)
-    return [*waiting, Task(["Mend what can be mended."], command, broken)]
+    return [*waiting, Task(["Fix all that reclaim can fix."], command, broken)]
 
 
 def next_command(record: Record, folder: Path) -> str | None:
@@ -116,7 +117,7 @@ def next_command(record: Record, folder: Path) -> str | None:
         if Verdict.PENDING in verdicts and "--restart" not in record.run.arguments:
             return rerun(record, "--fix", "--restart")
         if _has_changed(record):
-            return f"{undo(folder)}    (takes back what this run changed)"
+            return f"{undo(folder)}    (takes back the changes of this run)"
         return None
     if verdicts.isdisjoint({Verdict.NONCOMPLIANT, Verdict.PENDING}):
         return None
@@ -149,7 +150,7 @@ def _by_reason(record: Record, rows: Iterable[Row], *flags: str) -> list[Task]:
     """Return a task for each command that judges *rows* again, with the reasons that a person sees to first."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        if _WAITS not in (row.reason or ""):
+        if not _DEPENDS.search(row.reason or ""):
             reason = f"{row.requirement}: {row.reason or row.title}"
             groups.setdefault(reason, []).append(row)
     waiting: dict[str, Task] = {}

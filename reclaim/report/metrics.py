@@ -39,7 +39,7 @@ class _Gauges:
     def __init__(self, registered: CollectorRegistry) -> None:
         gauge = partial(_gauge, registered)
         self.guests = gauge(
-            "guests", "Guests by how they stand after the last run", "standing"
+            "guests", "Guests by their standing after the last run", "standing"
         )
         self.results = gauge("results", "Rows of the last run by verdict", "verdict")
         self.findings = gauge(
@@ -49,13 +49,15 @@ class _Gauges:
         )
         self.power = gauge(
             "guests_waiting_for_power_cycle",
-            "Guests whose running QEMU has not got what is defined",
+            "Guests whose running QEMU differs from the definition",
         )
         self.spare = gauge(
             "reclaimable_bytes",
-            "Bytes that the host holds beyond what the guests need, where that is known",
+            "Bytes that the host holds beyond the need of the guests, if it is known",
         )
-        self.came = gauge("reclaimed_bytes", "Bytes that came home in the last run")
+        self.came = gauge(
+            "reclaimed_bytes", "Bytes that the last run freed on the host"
+        )
         self.ended = gauge(
             "last_run_timestamp_seconds",
             "When the last run ended; its age is time() minus this",

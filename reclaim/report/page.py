@@ -42,12 +42,12 @@ GLYPHS: dict[Verdict, str] = {
 }
 MEANINGS: dict[Verdict, str] = {
     Verdict.COMPLIANT: "it holds",
-    Verdict.FIXED: "it was mended, and holds",
-    Verdict.PENDING: "it will hold after what it waits for",
+    Verdict.FIXED: "it was fixed, and holds",
+    Verdict.PENDING: "it will hold after a restart of the guest",
     Verdict.NONCOMPLIANT: "it does not hold",
-    Verdict.NOT_APPLICABLE: "there is nothing to hold",
-    Verdict.NOT_ASSESSABLE: "nobody could look",
-    Verdict.WAIVED: "the inventory says that it need not hold",
+    Verdict.NOT_APPLICABLE: "it does not apply here",
+    Verdict.NOT_ASSESSABLE: "reclaim could not check it",
+    Verdict.WAIVED: "the inventory waives it",
     Verdict.ERROR: "looking failed",
 }
 

@@ -33,7 +33,7 @@ class Pages:
         has_home = len(run.parts) == 1 and not run.parts[0].homeless
         if not config.option.htmlpath and has_home and not _is_ours(self._folders[0]):
             self._remark = (
-                "Others can write where this page lies: it is the static page."
+                "This is the static page, because other users can write to its folder."
             )
         elif not config.option.htmlpath and has_home:
             config.option.htmlpath = str(self._folders[0] / html.NAME)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from reclaim.base.text import size
+from reclaim.base.text import counted, size
 from reclaim.base.verdict import Verdict
 from reclaim.handles import scsi
 from reclaim.record.record import Record, Row, Storage
@@ -23,7 +23,7 @@ class Standing(str, Enum):
 
     OPEN = "does not return freed space"
     PENDING = "waits"
-    UNKNOWN = "could not be judged to the end"
+    UNKNOWN = "only partly checked"
     WAIVED = "is waived in part"
     RETURNS = "returns freed space"
 
@@ -128,33 +128,36 @@ class Figures:
     def sentence(self) -> str:
         if not self.guests:
             return "No guest was judged."
-        does = (
-            "return freed space"
-            if self.whole_road
-            else "meet what was judged (not everything was)"
-        )
-        parts = [f"{self.standings[Standing.RETURNS]} of {self.guests} guests {does}"]
+        returning = self.standings[Standing.RETURNS]
+        parts = [f"{returning} of {counted(self.guests, 'guest')} {self._does}"]
         if self.by_rule:
             parts[0] += f", {self.by_rule} of them on another bus than scsi"
         if self.reclaimed:
-            parts.append(f"{size(self.reclaimed)} came home in this run")
+            parts.append(f"this run freed {size(self.reclaimed)} on the host")
         if self.reclaimable:
-            parts.append(f"{size(self.reclaimable)} can be had back")
+            parts.append(f"{size(self.reclaimable)} can be freed now")
         elif self.reclaimable is None:
-            parts.append("nobody could count what can be had back")
+            parts.append("the space that can be freed is unknown")
         if self.waiting_for_power:
             parts.append(
                 _say(self.waiting_for_power, "waits", "wait") + " for a power cycle"
             )
         if unknown := self.standings[Standing.UNKNOWN]:
-            parts.append(f"{unknown} could not be judged to the end")
+            parts.append(_say(unknown, "was", "were") + " only partly checked")
         if waived := self.standings[Standing.WAIVED]:
             parts.append(_say(waived, "is", "are") + " waived in part")
         if self.backups:
-            parts.append(
-                f"{self.backups} finding{'s' * (self.backups != 1)} on backups"
-            )
+            parts.append(counted(self.backups, "finding") + " on backups")
         return "; ".join(parts) + "."
+
+    @property
+    def _does(self) -> str:
+        """The verb of the sentence, and its object."""
+        is_one = self.guests == 1
+        if self.whole_road:
+            return "returns freed space" if is_one else "return freed space"
+        verb = "passes" if is_one else "pass"
+        return f"{verb} the checks that ran (not all checks ran)"
 
 
 def known(counts: Iterable[int | None]) -> list[int]:
@@ -193,4 +196,4 @@ def figures(records: Sequence[Record]) -> Figures:
 
 
 def _say(number: int, singular: str, plural: str) -> str:
-    return f"{number} guest {singular}" if number == 1 else f"{number} guests {plural}"
+    return f"{counted(number, 'guest')} {singular if number == 1 else plural}"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from _pytest._io.wcwidth import wcswidth, wcwidth
 from _pytest.terminal import TerminalReporter
 
-from reclaim.base.text import printable, size
+from reclaim.base.text import counted, printable, size
 from reclaim.base.verdict import Verdict
 from reclaim.changes.boot_stopped import Boot
 from reclaim.changes.power import PowerCycle
@@ -43,7 +43,7 @@ _LEAST = 5
 _PIPED = 60
 #: columns of a guest's name if each guest has one line
 _NAME = 30
-_HOME = "came home in this run"
+_HOME = "freed in this run"
 #: columns before a finding
 _INDENT = 17
 #: reasons for not-assessable rows, and planned changes, that are shown; the report has them all
@@ -54,8 +54,8 @@ _NAMED = 6
 _DIFF_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 #: options that do more to a guest than judge it, with their lines in the header
 _OPTIONS = {
-    "boot_stopped": "--boot-stopped: what is off is started, one guest at a time, and shut down again",
-    "force": "--force: what a fix waits for is ignored",
+    "boot_stopped": "--boot-stopped: reclaim starts the guests that are off, one at a time, and shuts them down again",
+    "force": "--force: reclaim fixes even if another requirement must hold first",
     "prove": "--prove: trims each filesystem of the guests, writes a file there and deletes it again",
 }
 
@@ -81,7 +81,7 @@ def _of_part(mode: str, part: Part) -> Iterator[str]:
     if hypervisor.is_test_driver:
         sample = "libvirt's test driver: SAMPLE DEFINITIONS, no real guests; "
     qemu = f", QEMU {hypervisor.qemu_version}" if hypervisor.qemu_version else ""
-    guests = "1 guest" if len(part.guests) == 1 else f"{len(part.guests)} guests"
+    guests = counted(len(part.guests), "guest")
     yield (
         f"reclaim {mode}: {sample}{name} ({uri}), "
         f"libvirt {hypervisor.libvirt_version}{qemu}, {guests}"
@@ -104,8 +104,10 @@ def _notices(run: Run) -> Iterator[str]:
     for part, died in run.elsewhere:
         yield (
             f"the run {died.path.parent.name} died on {printable(died.uri)}, another address of guests of "
-            f"{printable(part.hypervisor.uri)}; take back what it changed: {undo(died.path.parent)}"
+            f"{printable(part.hypervisor.uri)}; take back its changes: {undo(died.path.parent)}"
         )
+    if run.options.definitions_only and run.options.mode != "audit":
+        yield "--definitions-only: fixes may depend on requirements inside a guest, which have no rows in this run"
     for option, notice in _OPTIONS.items():
         if getattr(run.options, option):
             yield notice
@@ -118,8 +120,8 @@ def _death(died: Journal) -> Iterator[str]:
     if boots:
         names = ", ".join(printable(entry.guest) for entry in boots)
         yield (
-            f"the run {run} died and may have left up what it had started: {names}; "
-            f"--boot-stopped or --fix shuts that down, as does: {way}"
+            f"the run {run} died and may have left guests running that it had started: {names}; "
+            f"--boot-stopped or --fix shuts them down, as does: {way}"
         )
     others = [
         _named(entry)
@@ -145,7 +147,7 @@ def _several(entries: list[Entry]) -> str:
     shown = ", ".join(names[:_NAMED])
     if len(names) > _NAMED:
         shown += f" and {len(names) - _NAMED} more"
-    return f"{len(entries)} change{'s' * (len(entries) != 1)} ({shown})"
+    return f"{counted(len(entries), 'change')} ({shown})"
 
 
 def _named(entry: Entry) -> str:
@@ -278,7 +280,7 @@ def _findings_by_guest(
         reporter.write_line(clip(_guest_line(guest, rows), columns))
     more = len(loud) - len(worst)
     if more:
-        reporter.write_line(f"and {more} more guests")
+        reporter.write_line(f"and {counted(more, 'more guest')}")
 
 
 def _failed(rows: list[Row]) -> list[Row]:
@@ -324,12 +326,11 @@ def _unseen(record: Record) -> list[str]:
             guests.setdefault(row.reason, set()).add(row.guest)
     lines = []
     for reason, count in counts.most_common(_REASONS):
-        number = len(guests[reason])
-        plural = "s" * (number != 1)
-        lines.append(f"{count} not assessable, in {number} guest{plural}: {reason}")
+        where = counted(len(guests[reason]), "guest")
+        lines.append(f"{count} not assessable, in {where}: {reason}")
     if len(counts) > _REASONS:
         more = len(counts) - _REASONS
-        lines.append(f"and {more} more reasons for which nobody could look")
+        lines.append(f"and {counted(more, 'more reason')} why reclaim could not check")
     return lines
 
 
@@ -365,7 +366,9 @@ def _plan(reporter: TerminalReporter, record: Record) -> None:
     changes = [(row, change) for row in record.results for change in row.changes]
     if not changes:
         return
-    heading = f"reclaim: what --fix would change on {printable(record.hypervisor.name)}"
+    heading = (
+        f"reclaim: changes that --fix would make on {printable(record.hypervisor.name)}"
+    )
     reporter.section(heading, sep="=", bold=True)
     for row, change in changes[:_DIFFS]:
         subject = " ".join(filter(None, (row.guest, row.disk)))
@@ -376,7 +379,9 @@ def _plan(reporter: TerminalReporter, record: Record) -> None:
             reporter.write_line(f"    {line}", **({colour: True} if colour else {}))
     if len(changes) > _DIFFS:
         more = len(changes) - _DIFFS
-        reporter.write_line(f"and {more} more changes; the report has them all")
+        reporter.write_line(
+            f"and {counted(more, 'more change')}; the report has them all"
+        )
 
 
 def _bytes(record: Record) -> Iterator[str]:
@@ -388,22 +393,22 @@ def _bytes(record: Record) -> Iterator[str]:
     if not disks and not record.reclaimed_bytes:
         return
     line = f"{_HOME}: {size(record.reclaimed_bytes)} ({record.reclaimed_bytes} bytes)"
-    counted = known(disk.reclaimable_before for disk in disks)
-    if counted:
-        line += f"; {size(sum(counted))} had been counted to come back"
+    expected = known(disk.reclaimable_before for disk in disks)
+    if expected:
+        line += f"; expected: {size(sum(expected))}"
     yield line
 
 
 def _held(disks: list[Storage]) -> str:
     """Report the bytes that the host holds for *disks*, and the part that the guests need, as far as that is known."""
     held = sum(known(disk.allocated_after for disk in disks))
-    line = f"the host holds {size(held)} for {len(disks)} disks"
+    line = f"the host holds {size(held)} for {counted(len(disks), 'disk')}"
     seen = [disk for disk in disks if disk.used is not None]
     if seen:
         taken = sum(known(disk.allocated_after for disk in seen))
         needed = sum(known(disk.used for disk in seen))
-        line += f"; {len(seen)} were looked into: they take {size(taken)} and need {size(needed)}"
-    counted = known(disk.reclaimable_after for disk in disks)
-    if counted:
-        line += f"; a trim gives back {size(sum(counted))}"
+        line += f"; those that reclaim looked into ({len(seen)}) take {size(taken)} and need {size(needed)}"
+    spare = known(disk.reclaimable_after for disk in disks)
+    if spare:
+        line += f"; a trim gives back {size(sum(spare))}"
     return line

@@ -95,19 +95,21 @@ def backlog(disk: Disk) -> Backlog:
     image = host_image.look(guest.hypervisor, path_of(disk))
     if image.allocated is None:
         raise NotAssessable(
-            f"{image.path} is a device: what it holds for the disk cannot be counted"
+            f"{image.path} is a device: reclaim cannot count the bytes that it holds for the disk"
         )
     head = _header(disk, image)
     based = head is not None and head.backing is not None
     if blocked and based:
         raise NotAssessable(
-            "its agent runs no commands: what lies in the overlay, what in its base cannot be told"
+            "its agent runs no commands: reclaim cannot separate the overlay's data from its base's"
         )
     if blocked:
         return _by_typed_calls(disk, image.allocated)
     device = device_of(disk)
     if device is None:
-        raise NotAssessable("which block device of the guest it is cannot be told")
+        raise NotAssessable(
+            "reclaim cannot find the block device of the guest that it is"
+        )
     parts = areas(guest.facts, device)
     # the used bytes are counted cheaply: the image's tables are read only if there may be a backlog
     quick = weighed(image.allocated, parts, None, based=based)
@@ -334,18 +336,18 @@ def _by_typed_calls(disk: Disk, allocated: int) -> Backlog:
     views = (guest.live or guest.definition).disks
     if len([view for view in views if view.device == "disk"]) != 1:
         raise NotAssessable(
-            "its agent runs no commands: which filesystem lies on which disk cannot be told"
+            "its agent runs no commands: reclaim cannot find the disks of its filesystems"
         )
     used = _used_by_agent(guest)
     needed = sum(used.values())
     if not used or needed > allocated + tolerated(needed):
         raise NotAssessable(
-            "its agent runs no commands, and does not say what its filesystems use"
+            "its agent runs no commands, and does not report the usage of its filesystems"
         )
     if allocated - needed > tolerated(needed):
         raise NotAssessable(
             f"its agent runs no commands: the host holds {size(allocated)}, the filesystems use {size(needed)}, "
-            "and what swap needs cannot be told (see guest-access)"
+            "and the need of swap is unknown (see guest-access)"
         )
     return Backlog(allocated, needed, 0, 0)
 

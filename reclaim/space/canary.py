@@ -61,7 +61,7 @@ class Canary:
             match = re.fullmatch(r"\S.*\s\d+\s+\d+\s+(\d{1,18})\s+\d+%\s.*", lines[-1])
         if match is None:
             raise ProbeError(
-                f"{self.guest}: df in the guest does not say what is free on {self.mount!r}"
+                f"{self.guest}: df in the guest does not report the free space of {self.mount!r}"
             )
         return _trimmed(self.guest, lines), int(match[1]) * 1024
 
@@ -73,7 +73,7 @@ class Canary:
         match = re.fullmatch(r"planted (\d{1,10})", lines[-1]) if lines else None
         if match is None:
             raise ProbeError(
-                f"{self.guest}: the guest does not say who holds the canary on {self.mount!r}"
+                f"{self.guest}: the guest does not report the process that has the canary open on {self.mount!r}"
             )
         self._holder = match[1]
 
@@ -109,4 +109,4 @@ def _trimmed(guest: str, lines: list[str]) -> Trimmed:
         match = re.fullmatch(r"trim (\d{1,3}) ?(.*)", line)
         if match is not None:
             return Trimmed(int(match[1]), " ".join(match[2].split())[:200])
-    raise ProbeError(f"{guest}: the guest does not say what fstrim ended with")
+    raise ProbeError(f"{guest}: the guest does not report fstrim's status")

@@ -48,7 +48,7 @@ plant() {
     cd -P -- "$folder" || fail "$folder: cannot be entered"
     # who may write in the mount point may have put a link there: a folder that is ours, closed and empty is what we made
     [ "$(stat -c '%u %a %d' .)" = "$(id -u) 700 $(stat -c %d -- "$mount")" ] && [ -z "$(ls -A)" ] ||
-        fail "$folder: somebody put another folder in its place"
+        fail "$folder: another folder has taken its place"
     set -C
     exec 3>"$token"
     tidy

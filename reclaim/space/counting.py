@@ -66,7 +66,7 @@ class Store:
         count = host_image.look(self.disk.guest.hypervisor, image.path).allocated
         if count is None:
             raise ProbeError(
-                f"{image.path}: the device mapper does not say any more what its pool holds for it"
+                f"{image.path}: the device mapper no longer reports the blocks that its pool holds for it"
             )
         return count
 
@@ -87,7 +87,7 @@ def store(disk: Disk) -> Store:
         raise NotAssessable(shrinkable.thick_words(image))
     if image.allocated is None:
         raise NotAssessable(
-            f"{image.path}: a device that is no LVM thin volume: what it frees cannot be counted here"
+            f"{image.path}: a device that is no LVM thin volume: reclaim cannot count the blocks that it frees"
         )
     if inspected.qcow2 is not None and inspected.qcow2.external_data:
         raise NotAssessable(f"{image.path}: its data lies in another file")

@@ -111,8 +111,8 @@ def _untold(trimmed: Trimmed, canary: int) -> str:
     if trimmed.claimed is None or trimmed.claimed >= canary * 9 // 10:
         return ""
     return (
-        f"the filesystem's memory of what it has trimmed: fstrim passed on {size(trimmed.claimed)} only; "
-        "mount it anew, or start the guest anew, and look again"
+        f"the filesystem remembers earlier trims: fstrim passed on {size(trimmed.claimed)} only; "
+        "mount it again, or restart the guest, and look again"
     )
 
 

@@ -73,7 +73,7 @@ class Proof:
             text += f", though the host had only {size(self.arrived)} more to hold"
         if not self.holds:
             if self.claimed is not None:
-                text += f"; fstrim says it trimmed {size(self.claimed)}"
+                text += f"; fstrim reports a trim of {size(self.claimed)}"
             return f"{text}: {self.layer}"
         if self.note:
             text += f"; {self.note}"
@@ -121,7 +121,7 @@ def _proof(
     try:
         if unknown:
             raise NotAssessable(
-                f"which disk of the definition {', '.join(unknown)} is cannot be told"
+                f"reclaim cannot find the disk of the definition that {', '.join(unknown)} is"
             )
         return _prove(filesystem, _stores(filesystem, on))
     except NotApplicable as exc:
@@ -194,7 +194,7 @@ def _prove(filesystem: Filesystem, stores: Sequence[Store]) -> Proof:
             return proof
     raise NotAssessable(
         f"inconclusive: of {size(proof.canary)} written, at least {size(proof.returned)} came back, "
-        f"and what the guest wrote meanwhile takes up to {size(noise)}: prove it while the guest is idle"
+        f"and writes of the guest meanwhile take up to {size(noise)}: prove it while the guest is idle"
     )
 
 
@@ -257,6 +257,6 @@ def _canary_bytes(guest: Guest, free: int, grain: int) -> int:
     length = min(wanted, free // _FREE_SHARE) // unit * unit
     if length < max(_SMALLEST, _GRAINS // 4 * grain):
         raise NotAssessable(
-            f"{size(free)} are free: a tenth of that is too small a canary to be told from noise"
+            f"{size(free)} are free: a tenth of that is too small a canary to stand out from noise"
         )
     return length

@@ -54,7 +54,7 @@ def host_map(
     """
     known = _kept.setdefault(hypervisor, {})
     if image.path not in known or known[image.path][0] != image.allocated:
-        hypervisor.progress(f"{image.path}: reading where it holds what")
+        hypervisor.progress(f"{image.path}: reading its allocation map")
         known[image.path] = image.allocated, _read(hypervisor, image, kind, head)
     return known[image.path][1]
 

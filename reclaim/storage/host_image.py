@@ -123,7 +123,7 @@ def look(hypervisor: Node, path: str) -> HostImage:
         raise ProbeError(message)
     fields = _text(seen.get("stat", b"")).split("|")
     if len(fields) != 7 or not _COUNTS.fullmatch("|".join(fields[1:])):
-        raise ProbeError(f"{path}: what stat says cannot be parsed")
+        raise ProbeError(f"{path}: the output of stat cannot be parsed")
     kind = fields[0]
     if kind.startswith("regular"):
         return _file(path, fields, seen)
@@ -304,7 +304,7 @@ def punched(hypervisor: Node, image: HostImage) -> Punch:
 
 
 def _punch(hypervisor: Node, folder: str) -> Punch:
-    problem = f"{folder}: whether its filesystem frees holes cannot be tried"
+    problem = f"{folder}: reclaim cannot test whether its filesystem frees holes"
     try:
         seen = _run(hypervisor, folder, _PUNCH, folder, str(_WRITTEN), str(_PIECE))
     except ProbeError as exc:
@@ -333,7 +333,7 @@ def _run(hypervisor: Node, path: str, script: str, *arguments: str) -> dict[str,
     if result.rc != 0:
         raise ProbeError(f"{path}: {limited.why_failed(result, _SECONDS)}")
     return answers(
-        result.stdout, f"{path}: what the hypervisor's shell says cannot be parsed"
+        result.stdout, f"{path}: the answer of the hypervisor's shell cannot be parsed"
     )
 
 

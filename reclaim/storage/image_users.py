@@ -421,7 +421,8 @@ def _look(hypervisor: Node, paths: Collection[str]) -> dict[str, Layer]:
             why = limited.why_failed(result, _SECONDS)
             raise ProbeError(f"looking at the images of all guests: {why}")
         answers = host_image.answers(
-            result.stdout, "what the hypervisor's shell says of images cannot be parsed"
+            result.stdout,
+            "the answer of the hypervisor's shell about images cannot be parsed",
         )
         for number, path in enumerate(some, 1):
             layers[path] = _node(path, answers, number)
@@ -448,7 +449,7 @@ def _node(path: str, answers: dict[str, bytes], number: int) -> Layer:
         return Layer(identity, below, text("same"), holders, head)
     if kind:
         return Layer(f"other {rest.partition('|')[0]}")
-    return Layer(problem=f"{path}: nobody can tell what it is")
+    return Layer(problem=f"{path}: reclaim cannot identify it")
 
 
 #: the state of the folder of an absent path, by the answer of `_LOOK`
@@ -536,7 +537,9 @@ class Chains:
         if node.problem:
             raise NotAssessable(node.problem)
         if use.place.startswith("volume:"):
-            raise NotAssessable(f"libvirt does not tell where its {use.place} is")
+            raise NotAssessable(
+                f"libvirt does not report the place of its {use.place} is"
+            )
         if use.place.startswith("json:"):
             raise NotAssessable("its name in QEMU's arguments is not understood")
         if use.format is not None and use.format not in backing.CHAINING:
@@ -553,7 +556,7 @@ class Chains:
             return False  # a character device, a folder: no image
         if use.depth >= _DEEPEST:
             raise NotAssessable(
-                f"{use.place}: more than {_DEEPEST} images stand on one another"
+                f"{use.place}: more than {_DEEPEST} images are in its backing chain"
             )
         return True
 
@@ -649,11 +652,9 @@ def why_not_alone(
         survey = _survey(guest.hypervisor, lately=lately)
         own, unclear = survey.chains.follow(wanted)
     except ProbeError as exc:
-        return f"nobody can tell who else uses its images: {exc}"
+        return f"reclaim cannot find out who else uses its images: {exc}"
     except libvirt.libvirtError as exc:
-        return (
-            f"nobody can tell who else uses its images: libvirt: {libvirt_words(exc)}"
-        )
+        return f"reclaim cannot find out who else uses its images: libvirt: {libvirt_words(exc)}"
     for used in own:
         reason = _why_not_beside(used, survey, guest.name)
         if reason:
@@ -719,15 +720,18 @@ def _why_not_known(
     written = [used for used in own if used.use.writes and not used.use.may_be_gone]
     for used in written:
         if used.node.identity is None and used.node.folder != "absent":
-            return f"nobody can tell who else uses {_place(used)}: it is not there"
+            return (
+                f"reclaim cannot find out who else uses {_place(used)}: it is not there"
+            )
     if not any(used.node.identity for used in written):
         return None
     if mine:
         use, why = mine[0]
-        return f"nobody can tell what {printable(use.place)} ({printable(use.what)}) stands on: {printable(why)}"
+        image = f"{printable(use.place)} ({printable(use.what)})"
+        return f"reclaim cannot find the backing files of {image}: {printable(why)}"
     if unknown:
         use, why = unknown[0]
         whose = f"the guest {printable(use.guest)} ({printable(use.what)})"
         back = "bring that back, or undefine the guest"
-        return f"nobody can tell whether {whose} stands on one of its images: {printable(why)} ({back})"
+        return f"reclaim cannot find out whether {whose} depends on one of its images: {printable(why)} ({back})"
     return None

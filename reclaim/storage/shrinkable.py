@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import libvirt
 
 from reclaim.base.errors import NotApplicable, NotAssessable
-from reclaim.base.text import libvirt_words, size
+from reclaim.base.text import counted, libvirt_words, size
 from reclaim.definition.domain import DiskView, Element
 from reclaim.handles.guest import Disk
 from reclaim.handles.node import Node
@@ -122,7 +122,7 @@ def inspect(disk: Disk) -> Inspected:
     image = host_image.look(hypervisor, path_of(disk))
     if image.mapper == "LVM" and not image.targets:
         raise NotAssessable(
-            f"{image.path}: a logical volume, and dmsetup does not say which kind (is it run as root?)"
+            f"{image.path}: a logical volume, and dmsetup does not report its kind (is reclaim run as root?)"
         )
     kind = view.driver.get("type", "raw")
     # the definition decides the format: into a raw disk the guest may write any header
@@ -224,9 +224,9 @@ def _of_qcow2(image: HostImage, head: Qcow2) -> Iterator[Obstacle]:
         path = shlex.quote(image.path)
         over = f"-B {shlex.quote(head.backing)} -F FORMAT " if head.backing else ""
         yield Obstacle(
-            f"the file holds {size(held)} for a disk of {size(head.virtual)}: clusters that nothing uses any more",
+            f"the file holds {size(held)} for a disk of {size(head.virtual)}: clusters that are no longer in use",
             # a cluster freed while discards were off is no leak: it is free, and held all the same
-            f"while the guest is off: qemu-img check -r leaks -f qcow2 {path}; where that finds none, a copy is "
+            f"while the guest is off: qemu-img check -r leaks -f qcow2 {path}; if that finds none, a copy is "
             f"without them: qemu-img convert -f qcow2 -O qcow2 {over}{path} {path}.new",
         )
 
@@ -239,11 +239,10 @@ def _of_snapshots(inspected: Inspected, guest: str) -> Iterator[Obstacle]:
     unnamed = head.snapshots - len(inspected.snapshots)
     if unnamed > 0:
         names += f" and {unnamed} more"
-    plural = "s" if head.snapshots > 1 else ""
     name = shlex.quote(inspected.snapshots[0]) if inspected.snapshots else "NAME"
     yield Obstacle(
-        f"{head.snapshots} internal snapshot{plural} ({names}): what they hold stays, whatever the guest trims",
-        f"when nobody needs it any more: virsh snapshot-delete {shlex.quote(guest)} {name} (one that libvirt does not "
+        f"{counted(head.snapshots, 'internal snapshot')} ({names}): a trim in the guest does not free their blocks",
+        f"if it is no longer needed: virsh snapshot-delete {shlex.quote(guest)} {name} (one that libvirt does not "
         f"know, while the guest is off: qemu-img snapshot -d {name} {shlex.quote(inspected.image.path)})",
     )
 
@@ -269,7 +268,7 @@ def _of_holes(image: HostImage, punch: Punch) -> Iterator[Obstacle]:
     elif not punch.frees:
         yield Obstacle(
             f"{filesystem} takes holes and keeps the blocks",
-            "move the image to one that frees them, or see what keeps them there (a snapshot of it?)",
+            "move the image to one that frees them, or find the cause that keeps them (a snapshot of it?)",
         )
 
 
@@ -298,7 +297,7 @@ def thick_words(image: HostImage) -> str:
         if image.discard_max
         else "end there"
     )
-    return f"a thick logical volume keeps its size, whatever is discarded: discards {below}"
+    return f"a thick logical volume keeps its size, even after discards: they {below}"
 
 
 def notes(inspected: Inspected, granularity: int | None = None) -> list[str]:
@@ -346,7 +345,7 @@ def _notes_of_qcow2(
     if not head.snapshots and image.length > longest:
         yield (
             f"the file is {size(image.length)} long for a disk of {size(head.virtual)}: fragmented (QEMU issue "
-            "1621); discard_no_unref='on' on its driver stops that (libvirt 9.5, QEMU 8.1), qemu-img convert mends"
+            "1621); discard_no_unref='on' on its driver stops that (libvirt 9.5, QEMU 8.1), qemu-img convert removes it"
         )
 
 

@@ -276,7 +276,7 @@ def test_without_force_nobody_moves_a_guest_that_nobody_looked_into(walk: Walk) 
         return [f"{slug} was fixed" for slug in fixed] + [
             f"{row['requirement']}: {row['reason']}"
             for row in waiting
-            if row["verdict"] == "noncompliant" and "withheld: waits for " not in row["reason"]
+            if row["verdict"] == "noncompliant" and "withheld: depends on " not in row["reason"]
         ]
 
     _each(walk, problems)

@@ -331,7 +331,7 @@ BOUND: dict[str, tuple[str, str, str, str]] = {
         "pc",
         "virtio",
         arguments("-global", "scsi-hd.logical_block_size=4096"),
-        "which would hold for the disk",
+        "which would apply to the disk",
     ),
     "node-name": (
         "pc",
@@ -346,13 +346,13 @@ BOUND: dict[str, tuple[str, str, str, str]] = {
         "pc",
         "ide",
         arguments("-device", "virtio-scsi-pci,id=scsi0,addr=0x1c"),
-        "names scsi0, which a new controller would be called",
+        "names scsi0, which would become the id of a new controller",
     ),
     "user-alias": (
         "pc",
         "virtio",
         override("ua-root", "config-wce", 1).replace("unsigned", "bool").replace("'1'", "'true'"),
-        "which a SCSI disk has not",
+        "which a SCSI disk does not have",
     ),
 }
 #: arguments beside which a disk moves as ever

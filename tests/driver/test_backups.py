@@ -59,14 +59,14 @@ def test_copies_in_a_folder_are_judged_planned_mended_and_undone(tmp_path: Path,
     assert rows(outcome, "backup-job") == []
     planned = audit(tmp_path / "plan", "--backups", str(copies), "--plan", "-k", "sparse_backup", uri=uri)
     assert rows(planned, "sparse-backup") == expected
-    assert f"punch holes where {web} holds zeros: 31.0 MiB come back" in planned.stdout
+    assert f"punch holes into the zeros of {web} holds zeros: 31.0 MiB come back" in planned.stdout
     assert web.stat() == before
     fixed = audit(tmp_path / "fix", "--backups", str(copies), "--fix", "-k", "sparse_backup", uri=uri)
     assert fixed.status == 0
     assert [row[3] for row in rows(fixed, "sparse-backup")] == ["not-assessable", "fixed", "fixed"]
     assert web.stat().st_blocks * 512 < 2 * MIB
     assert fixed.document["reclaimed_bytes"] == 2 * 31 * MIB
-    assert f"came home in this run: 62.0 MiB ({2 * 31 * MIB} bytes)" in fixed.stdout
+    assert f"freed in this run: 62.0 MiB ({2 * 31 * MIB} bytes)" in fixed.stdout
     again = audit(tmp_path / "again", "--backups", str(copies), "--fix", "-k", "sparse_backup", uri=uri)
     assert [row[3] for row in rows(again, "sparse-backup")] == ["not-assessable", "compliant", "compliant"]
     assert not (again.folder / "journal.jsonl").exists()
@@ -77,7 +77,7 @@ def test_copies_in_a_folder_are_judged_planned_mended_and_undone(tmp_path: Path,
         text=True,
         check=True,
     )
-    assert undone.stdout.count("what was punched stays punched: its content is the same") == 2
+    assert undone.stdout.count("the holes stay: its content is the same") == 2
 
 
 def test_guests_chooses_copies_too(tmp_path: Path, uri: str, copies: Path) -> None:

@@ -178,7 +178,7 @@ def test_an_older_run_is_not_taken_back_before_a_newer_one(guest: Guest, tmp_pat
     said: list[str] = []
     assert not undo(runs[0], said.append)
     assert said == [
-        "died: disk-discard: NOT taken back: died: the definition has changed since that run, and is left as it is",
+        "died: disk-discard: NOT taken back: died: the definition has changed since that run; reclaim left it as it is",
         f"    the run {runs[1].name} changed it later: take that back first: python -m reclaim undo {runs[1]}",
     ]
     assert undo(runs[1], said.append)
@@ -252,6 +252,6 @@ def test_what_died_at_another_address_is_told_and_left_to_that(tmp_path: Path) -
     book.intend("one", uuid_of("one"), "live-definition", PowerCycle("one", xml, None))
     outcome = audit(tmp_path / "reports", "--fix", "--definitions-only", uri=uri)
     assert f"reclaim: the run {run.name} died on test:///another, another address of guests of {uri}" in outcome.stdout
-    assert f"left so by the run {run.name}" in outcome.stdout
+    assert f"off since the run {run.name}" in outcome.stdout
     assert "finished the power cycle" not in outcome.stdout
     assert not read(run / journal.NAME).ended

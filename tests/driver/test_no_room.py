@@ -63,7 +63,7 @@ def _is_told_from_memory(outcome: Outcome) -> None:
     assert "Traceback" not in outcome.said
     assert "INTERNALERROR" not in outcome.said
     assert "a fault in reclaim" not in outcome.said
-    assert "of 8 guests meet what was judged" in outcome.stdout
+    assert "of 8 guests pass the checks that ran" in outcome.stdout
     assert "disk-discard vda: driver discard is absent" in outcome.stdout
     pointers = [line for line in outcome.lines if line.startswith(("report: ", "-")) and ".html" in line]
     assert all(Path(re.findall(r"/[^ ]*\.html", line)[0]).resolve().is_file() for line in pointers), pointers
@@ -106,7 +106,7 @@ def test_a_fix_without_room_changes_nothing_that_it_cannot_write_down(small: Pat
     lost = [line for line in outcome.lines if "the journal cannot be written" in line]
     if fixed < 5:
         assert len([line for line in lost if line.endswith("nothing more was changed")]) == 1
-        assert "; not mended: nothing more is changed in this run" in outcome.stdout
+        assert "; not fixed: nothing more is changed in this run" in outcome.stdout
     assert len(lost) <= 3
     assert ("next:   python -m reclaim undo" in outcome.stdout) == (fixed > 0)
 
@@ -187,7 +187,7 @@ def test_every_call_may_fail_and_no_change_is_made_unrecorded(
     assert len(told) == 1
     assert "nothing more is changed in this run" in told[0].reason
     short = [row for row in rows if row not in told and row.verdict is Verdict.NONCOMPLIANT]
-    assert all(row.reason.endswith("; not mended: nothing more is changed in this run") for row in short)
+    assert all(row.reason.endswith("; not fixed: nothing more is changed in this run") for row in short)
     assert all(row.changes == [] for row in short)
     if record is None or not record.entries:
         assert definition_of(guest).xml == before
@@ -207,7 +207,7 @@ def test_a_change_that_was_made_and_not_written_down_is_told_in_its_row(
         Failing(patch, "fsync", 4, errno.EIO)  # begin, the folder, the intent
         first, second = walk(fixer, guest, "disk-discard")
     assert first.verdict is Verdict.FIXED
-    assert "applied, and not written down: nothing more is changed in this run: the journal cannot be" in first.reason
+    assert "applied, but not recorded in the journal: nothing more is changed in this run: the" in first.reason
     assert "Input/output error" in first.reason
     assert second.verdict is Verdict.NONCOMPLIANT
     assert [entry.state for entry in journal.read(fixer.journal.path).entries] == ["intended"]
@@ -248,7 +248,7 @@ def test_an_undo_that_cannot_write_stops_and_goes_on_the_next_time(
     assert whole == (number > 6)
     if 1 < number < 7:
         assert said[-1].startswith("stopped here: the journal cannot be written: ")
-        assert said[-1].endswith(": mend that, and undo once more")
+        assert said[-1].endswith(": fix that, and undo again")
     assert undo._undo(journal.read(fixer.journal.path), hypervisor_of(guest), said.append)
     assert definition_of(guest).xml == before
 
@@ -262,5 +262,5 @@ def test_undo_of_a_run_on_a_full_disk_says_what_cannot_be_recorded(tmp_path: Pat
     (fixer.journal.path.parent / NAME).write_text("no record\n")
     said: list[str] = []
     assert undo.undo(fixer.journal.path.parent, said.append)
-    assert said[-1].startswith("note: the record of that run does not say so: ")
+    assert said[-1].startswith("note: the record of that run could not be updated: ")
     domain.undefine()

@@ -100,7 +100,7 @@ def test_a_power_cycle_of_another_users_is_not_finished_by_a_run(tmp_path: Path,
         done = audit(tmp_path / "reports", *options, "-k", "discard", uri=uri)
         assert "planted" not in done.said
         assert "finished the power cycle" not in done.said
-        assert "is not obeyed" in done.said or "undo would not obey" in done.said
+        assert "is not trusted" in done.said or "undo would not trust" in done.said
 
 
 @needs_root
@@ -112,7 +112,7 @@ def test_changes_are_refused_before_the_first_where_undo_would_not_obey_their_jo
     uri = node(tmp_path, domain_xml(disk_xml(), running=False))
     done = audit(reports, "--fix", "-k", "discard", uri=uri)
     assert done.status == 4
-    assert f"{reports} can be written by everybody (owner root, mode 0777), so undo would not obey" in done.said
+    assert f"{reports} can be written by everybody (owner root, mode 0777), so undo would not trust" in done.said
     assert "--reports /var/lib/reclaim/reports" in done.said
     assert "Traceback" not in done.said
     assert list(reports.iterdir()) == []
@@ -138,7 +138,7 @@ def test_another_users_inventory_is_not_obeyed(tmp_path: Path) -> None:
     done = audit(tmp_path / "reports", "--inventory", str(inventory))
     assert done.status == 4
     assert f"{inventory} belongs to nobody" in done.said
-    assert f"the inventory {inventory} is not obeyed" in done.said
+    assert f"the inventory {inventory} is not trusted" in done.said
     inventory.chmod(0o666)
     os.chown(inventory, 0, 0)
     assert "can be written by everybody" in audit(tmp_path / "reports", "--inventory", str(inventory)).said
@@ -154,7 +154,7 @@ def test_a_run_is_reached_by_a_link_of_ours_alone(tmp_path: Path) -> None:
     assert not undo(link, said.append)
     assert said == ["vm: backup-job: NOT taken back: the guest is gone"]
     os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
-    with pytest.raises(Untrusted, match=r"latest is a link of nobody; the run .* is not obeyed: remove it"):
+    with pytest.raises(Untrusted, match=r"latest is a link of nobody; the run .* is not trusted: remove it"):
         undo(link, said.append)
 
 
@@ -188,7 +188,7 @@ def test_an_address_that_runs_a_command_has_to_be_said(tmp_path: Path, uri: str)
     command.chmod(0o755)
     uri = uri.format(command)
     run = _run(tmp_path, _begin(uri), _intent({"kind": "trim", "guest": "vm", "promised": ""}, "u"), DONE)
-    with pytest.raises(ReclaimError, match=r"is to run a command: if that is what you mean, add --uri") as caught:
+    with pytest.raises(ReclaimError, match=r"runs a command: if you want that, add --uri") as caught:
         undo(run, lambda _: None)
     assert "\n" not in str(caught.value)
     with pytest.raises(ReclaimError, match="that run was on"):
@@ -267,7 +267,7 @@ EVIL: dict[str, tuple[str, dict[str, Any], str]] = {
     "a-copy-of-a-guests": (
         UUID,
         {"kind": "hole-punch", "path": "/x", "device": 1, "inode": 1, "size": 1, "mtime_ns": 1, "expected": 1},
-        "hypervisor's",
+        "belongs to the hypervisor",
     ),
     "a-timer-of-another": (
         UUID,
@@ -278,7 +278,7 @@ EVIL: dict[str, tuple[str, dict[str, Any], str]] = {
     "no-kind": (UUID, {}, "unknown to this version"),
     "an-unknown-key": (UUID, {"kind": "trim", "guest": "o", "promised": "", "run": "id"}, "'run' is unknown"),
     "a-key-missing": (UUID, {"kind": "command", "guest": "o"}, "command is missing"),
-    "a-number-for-a-text": (UUID, {"kind": "trim", "guest": 5}, "guest: int is not what it holds"),
+    "a-number-for-a-text": (UUID, {"kind": "trim", "guest": 5}, "guest: int is not the type of this value"),
     "a-truth-for-a-number": (
         "",
         {"kind": "hole-punch", "path": "/x", "device": True, "inode": 1, "size": 1, "mtime_ns": 1, "expected": 1},
@@ -413,7 +413,7 @@ def test_an_undefined_guest_that_runs_is_not_shut_down(tmp_path: Path) -> None:
     guest = opened(tmp_path, domain_xml(disk_xml())).guests[0]
     xml = guest.persistent.xml
     guest.domain.undefine()
-    with pytest.raises(ChangeFailed, match="somebody has undefined it: off, it would be gone"):
+    with pytest.raises(ChangeFailed, match="it has been undefined, and would be gone once it is off"):
         PowerCycle("one", xml, None).apply(guest)
     assert guest.domain.isActive()
 

@@ -77,7 +77,7 @@ def test_a_whole_run_judges_definitions_the_same(outcome: Outcome, definitions: 
 
 #: of a bus that passes discards on with every machine type
 PASSES = (
-    "discards pass through it already, so a move brings nothing but this rule; "
+    "discards pass through it already, so a move only satisfies this rule; "
     'accept it with bus = "any-discarding" in the inventory\'s policy'
 )
 
@@ -89,7 +89,7 @@ def test_every_kind_of_finding_is_there(outcome: Outcome) -> None:
         "driver discard is ignore: QEMU accepts discards and drops them",
         "pc-i440fx-1.6 is older than 2.1",
         "pc-i440fx-rhel7.0.0 (as QEMU 1.5) is older than 2.1",
-        "there is none for vda",
+        "there is no virtio-scsi controller for vda",
         "controller 0 is without a model (lsilogic)",
         "controller 0 is lsisas1068",
         "it is on the bus virtio",

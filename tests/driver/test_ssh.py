@@ -114,9 +114,9 @@ def refusal(guest: Guest, settings: Ssh, *, leased: bool = False) -> str:
 def test_who_is_not_let_in_is_told_why(sshd: Sshd, guest: Guest, tmp_path: Path) -> None:
     key = tmp_path / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    assert "does not let us in" in refusal(guest, sshd.settings(key=key))
+    assert "refuses the login" in refusal(guest, sshd.settings(key=key))
     assert "sudo asks for a password" in refusal(guest, sshd.settings("asked", sudo=True))
-    assert "no shell runs there for us" in refusal(guest, sshd.settings("nologin", sudo=True))
+    assert "it runs no shell for this login" in refusal(guest, sshd.settings("nologin", sudo=True))
     assert "it is not root there (uid 6000): set sudo = true" in refusal(guest, sshd.settings("admin"))
     said = refusal(guest, sshd.settings("stranger", sudo=True))
     assert "sudo asks for a password" in said or "not in the sudoers file" in said
@@ -285,7 +285,7 @@ def test_what_a_command_leaves_behind_is_not_waited_for(sshd: Sshd, guest: Guest
 @pytest.mark.parametrize("stream", ["1", "2"], ids=["output", "error"])
 def test_a_flood_is_cut_off(sshd: Sshd, guest: Guest, stream: str) -> None:
     shell = backend(guest, sshd.settings())
-    with pytest.raises(ProbeError, match=f"said more than {OUTPUT_BYTES} bytes"):
+    with pytest.raises(ProbeError, match=f"the output of a command has more than {OUTPUT_BYTES} bytes"):
         shell.run(f"yes >&{stream}")
     assert shell.run("echo on").stdout == "on\n"
 
@@ -363,6 +363,6 @@ def test_a_guest_of_another_machine_is_reached_through_it(sshd: Sshd, guest: Gue
         known.write_text("")
         said = refusal(guest, sshd.settings("root", "one"), leased=True)
         assert "it does not answer: " in said
-        hop = said.partition("see what this says: ")[2]
+        hop = said.partition("the connection goes through the hypervisor: try ")[2]
         told = subprocess.run(hop, shell=True, capture_output=True, text=True, check=False)
         assert "Host key verification failed" in told.stderr

@@ -19,6 +19,20 @@ from tests.faults.table import FAULTS, Fault
 
 COUNTS = ROOT / "docs/faults.json"
 PAGE = ROOT / "docs/faults.md"
+#: the names of counts that are plural, for a single one
+_ONE = {
+    "addresses": "address",
+    "changes": "change",
+    "cuts": "cut",
+    "cycles": "cycle",
+    "deaths of libvirtd": "death of libvirtd",
+    "guests": "guest",
+    "inputs": "input",
+    "kills": "kill",
+    "points": "point",
+    "runs": "run",
+    "states": "state",
+}
 _HEAD = """# Faults, and how reclaim behaves then
 
 Each row is a fault that a machine, a person or a guest can cause while reclaim runs. The test in the third column
@@ -75,8 +89,13 @@ def _words(one: Fault, known: dict[str, Any]) -> str:
                 found[name] = found.get(name, 0) + count
     if one.fuzzed and "fuzz" in known:
         found["inputs of long runs"] = sum(known["fuzz"]["counts"].values())
-    shown = [f"{count} {name}" for name, count in found.items() if count and not name.startswith("ended with")]
+    counted = {name: count for name, count in found.items() if count and not name.startswith("ended with")}
+    shown = [_in_words(count, name) for name, count in counted.items()]
     return ", ".join(shown) or "–"
+
+
+def _in_words(count: int, name: str) -> str:
+    return f"{count} {_ONE.get(name, name) if count == 1 else name}"
 
 
 def _parser() -> argparse.ArgumentParser:

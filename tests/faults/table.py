@@ -89,13 +89,13 @@ FAULTS = (
         "the run goes on, or reports the steps that it left out",
         f"{_GONE}[restarted]",
     ),
-    Fault("somebody edits a definition at any call", "the edit stays", f"{_GONE}[edited]"),
+    Fault("another user edits a definition at any call", "the edit stays", f"{_GONE}[edited]"),
     Fault(
-        "somebody removes a guest at any call",
+        "another user removes a guest at any call",
         "its rows report that; reclaim does not define it again",
         f"{_GONE}[undefined]",
     ),
-    Fault("somebody renames a guest at any call", "no verdict is wrong", f"{_GONE}[renamed]"),
+    Fault("another user renames a guest at any call", "no verdict is wrong", f"{_GONE}[renamed]"),
     Fault(
         "libvirtd dies in the power cycle of a real guest",
         "the run connects again and finishes",

@@ -95,7 +95,9 @@ def test_a_guest_that_is_off_and_has_no_agent_is_mended_by_ssh(ssh_guest: LabGue
     found = rows(tmp_path)
     assert {row["verdict"] for row in found.values()} == {"fixed", "compliant"}
     access = found["guest-access"]["evidence"]
-    assert access.startswith("ssh to admin@127.0.0.1 (inventory) with sudo runs commands for us: Debian GNU/Linux 12")
+    assert access.startswith(
+        "ssh to admin@127.0.0.1 (inventory) with sudo runs commands for reclaim: Debian GNU/Linux 12"
+    )
     assert access.endswith("it was off: it was started (--boot-stopped) and it was shut down again")
     for slug in ("fstab-uuid", "boot-names", "disk-bus", "live-definition", "fstrim-timer"):
         assert found[slug]["verdict"] == "fixed"
@@ -179,7 +181,10 @@ def test_what_a_killed_run_left_up_is_shut_down(tiny: Tiny, tmp_path: Path, fini
     (died,) = {path.parent for path in tmp_path.glob("*/*/journal.jsonl") if not path.parent.is_symlink()}
 
     done = audit(tiny.name, tmp_path, *hasty)
-    assert f"reclaim: the run {died.name} died and may have left up what it had started: {tiny.name}" in done.stdout
+    assert (
+        f"reclaim: the run {died.name} died and may have left guests running that it had started: {tiny.name}"
+        in done.stdout
+    )
     assert tiny.domain.isActive()  # an audit changes nothing
 
     if finisher == "run":

@@ -117,7 +117,7 @@ def test_an_answer_that_is_lost_in_a_fix_is_written_down(played: Stage, tmp_path
     assert "INTERNALERROR" not in done.said
     assert "Traceback" not in done.said
     (row,) = (one for one in done.document["results"] if (one["guest"], one["requirement"]) == ("evil", "fstab-uuid"))
-    assert "not mended" in row["reason"]
+    assert "not fixed" in row["reason"]
     assert set(done.rows("good").values()) == {"compliant"}
     (path,) = (one for one in (tmp_path / "reports").glob("*/*/journal.jsonl") if not one.parent.is_symlink())
     events = [json.loads(line)["event"] for line in path.read_text(encoding="utf-8").splitlines()]

@@ -244,7 +244,7 @@ def test_an_agent_that_does_not_start_and_a_run_that_is_killed_meanwhile(life: L
     (died,) = (path.parent for path in tmp_path.glob("*/*/journal.jsonl"))
 
     done = audit(NAME, tmp_path, "-k", "live")
-    assert f"{NAME}: the run {died.name} died while it waited for it to come back" in done.stdout
+    assert f"{NAME}: the run {died.name} died while it waited for the guest to come back" in done.stdout
     assert not journal.read(died / journal.NAME).ended
 
     done = audit(NAME, tmp_path, "--fix", *options[4:-1], "live")
@@ -292,7 +292,7 @@ def test_a_guest_that_ignores_its_shutdown_runs_on_and_is_looked_after(
     def hear(text: str) -> None:
         if "waiting for it to answer" in text and not killed and daemons.is_ours("libvirtd"):
             killed.append(daemons.kill("libvirtd"))
-        elif "libvirt hung up" in text:
+        elif "libvirt closed the connection" in text:
             host.ensure_libvirt()
 
     guest.hypervisor.progress = hear
@@ -300,7 +300,7 @@ def test_a_guest_that_ignores_its_shutdown_runs_on_and_is_looked_after(
     cycled.engine.look_after()
     assert killed == [True] * daemons.is_ours("libvirtd")
     assert str(cycled.result.verdict) == "fixed", cycled.result.reason
-    assert cycled.result.reason.startswith("it went off late; power-cycled")
+    assert cycled.result.reason.startswith("it shut down late; power-cycled")
     assert cycled.events[-1]["event"] == "done"
     cycled.engine.journal.end()
     assert journal.read(cycled.engine.journal.path).ended

@@ -192,7 +192,7 @@ class TestAGuestOf2013:
         for run in reversed(road.runs):
             undone = undo(run)
             assert undone.returncode == 1, undone.stdout + undone.stderr
-            assert "which is not there on the bus the guest runs on" in undone.stdout
+            assert "which does not exist on the bus the guest runs on" in undone.stdout
         assert definition(guest) == road.original
         assert "UUID=" in inside(guest, "cat /etc/fstab")
         cold_start(guest)
@@ -252,7 +252,7 @@ def test_a_guest_that_cannot_boot_from_scsi_is_not_moved_and_comes_back_where_it
     assert "update-initramfs" in row(tmp_path, "initramfs-driver")["reason"]
     for slug in hardware():
         assert found[slug] == "noncompliant"
-        assert "withheld: waits for initramfs-driver" in row(tmp_path, slug)["reason"]
+        assert "withheld: depends on initramfs-driver" in row(tmp_path, slug)["reason"]
     assert "bus='virtio'" in definition(guest)
     assert f"machine='{machine()}'" in definition(guest)
 
@@ -261,7 +261,7 @@ def test_a_guest_that_cannot_boot_from_scsi_is_not_moved_and_comes_back_where_it
     inventory.write_text("[policy]\nboot_seconds = 100\n", encoding="utf-8")
     done = audit(name, tmp_path, "--fix", "--restart", "--force", "--inventory", str(inventory))
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "--force: what a fix waits for is ignored" in done.stdout
+    assert "--force: reclaim fixes even if another requirement must hold first" in done.stdout
     power = row(tmp_path, "live-definition")
     assert power["verdict"] == "noncompliant"
     assert "rolled back to the definition that booted, and runs again" in power["reason"]

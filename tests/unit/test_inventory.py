@@ -115,7 +115,7 @@ def test_the_way_in_of_one_guest_stands_before_those_of_many(tmp_path: Path) -> 
             "known_hosts = 'known'", "ssh.known_hosts: Value error, known: give an absolute path", id="relative"
         ),
         pytest.param(
-            "key = '~nobody-here/key'", "ssh.key: Value error, ~nobody-here/key: nobody knows that home", id="no-home"
+            "key = '~nobody-here/key'", "ssh.key: Value error, ~nobody-here/key: there is no such home", id="no-home"
         ),
         pytest.param(
             f"key = '/{'k' * 300}'", f"ssh.key: Value error, /{'k' * 300}: File name too long", id="a-name-too-long"
@@ -143,7 +143,7 @@ def test_the_table_that_an_advice_names_is_the_guests(tmp_path: Path, name: str)
     [
         pytest.param("user = 'a'", "ssh.0.guests: Field required", id="for-nobody"),
         pytest.param("guests = []", "ssh.0.guests: ", id="for-none"),
-        pytest.param("guests = ['*']\naddress = 'a'", "an address is of one guest", id="one-address-for-many"),
+        pytest.param("guests = ['*']\naddress = 'a'", "an address belongs to one guest", id="one-address-for-many"),
     ],
 )
 def test_the_way_into_many_names_them(tmp_path: Path, text: str, words: str) -> None:

@@ -1,4 +1,4 @@
-"""Plain English in documents and docstrings: counts of words that stand for a name or a condition, with limits."""
+"""Plain English in documents, docstrings and messages: words that stand for a name or a condition, with limits."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.support import ROOT
 
 WHAT_WHERE = re.compile(r"\b(?:what|where)\b", re.IGNORECASE)
 SAY_TELL = re.compile(r"\b(?:says?|said|tells?|told)\b", re.IGNORECASE)
+NO_ACTOR = re.compile(r"\b(?:nobody|somebody|someone)\b", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z']+")
 #: sentences of a text that a failure shows
 _SHOWN = 8
@@ -32,10 +33,19 @@ class Limits(NamedTuple):
 TARGET = Limits(what_where=8, say_tell=4)
 #: texts that do not meet the target: their figures may only fall
 LIMITS: dict[str, Limits] = {}
+#: the strings of a package that people read, in the place of its docstrings
+MESSAGES = " messages"
+PACKAGES = ["reclaim/", "checks/", "fixers/"]
+
+
+#: strings that no person reads: shell, expressions, markup, paths, templates, options in a row
+_CODE = re.compile(r"\n|[$|]|%s|\\[AZbdswS]|\(\?|\[\^|\.\*|</?[a-z]|\w/\w+/\w|-{1,2}\w\S* -")
+#: words of a string that may be a message
+_LEAST = 4
 
 
 class Passage(NamedTuple):
-    """A docstring, or a paragraph, an item or a row of a document; `place` is its file and line."""
+    """A docstring, a message, or a paragraph, an item or a row of a document; `place` is its file and line."""
 
     place: str
     text: str
@@ -51,10 +61,33 @@ def documents() -> list[str]:
 
 @cache
 def passages(name: str) -> tuple[Passage, ...]:
-    path = ROOT / name
+    path = ROOT / name.removesuffix(MESSAGES)
+    if name.endswith(MESSAGES):
+        return tuple(passage for file in sorted(path.rglob("*.py")) for passage in messages(file))
     if path.is_dir():
         return tuple(passage for file in sorted(path.rglob("*.py")) for passage in _docstrings(file))
     return tuple(in_markdown(name, path.read_text(encoding="utf-8")))
+
+
+def messages(path: Path) -> Iterator[Passage]:
+    """Yield the strings of *path* that people read, a hole as "…": those with some words that are no code."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = [*ast.walk(tree)]
+    skipped = {node.value for node in nodes if isinstance(node, ast.Expr)}
+    skipped |= {part for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in nodes:
+        text = _text(node)
+        if node not in skipped and not _CODE.search(text) and len(_WORD.findall(text)) >= _LEAST:
+            yield Passage(f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}", _without_literals(text))
+
+
+def _text(node: ast.AST) -> str:
+    """Return the string that *node* writes, or "" if it is none."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(_text, node.values))
+    if isinstance(node, ast.FormattedValue):
+        return "…"
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
 def _docstrings(path: Path) -> Iterator[Passage]:
@@ -113,7 +146,7 @@ def is_no_opening(text: str) -> bool:
 # Tests ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*documents(), "reclaim/", "checks/", "fixers/"])
+@pytest.mark.parametrize("name", [*documents(), *PACKAGES, *(package + MESSAGES for package in PACKAGES)])
 @pytest.mark.parametrize(
     ("pattern", "limit_of"),
     [
@@ -128,7 +161,13 @@ def test_words_that_stand_for_others_are_few(
     assert figure <= limit, f"{name}: {figure} in 1,000 words, the limit is {limit}:{worst(pattern, name)}"
 
 
-@pytest.mark.parametrize("name", ["reclaim/", "checks/", "fixers/"])
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_message_names_who_acts(package: str) -> None:
+    odd = [f"{place}: {text}" for place, text in passages(package + MESSAGES) if NO_ACTOR.search(text)]
+    assert not odd, _listed(odd)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
 def test_a_docstring_is_no_question(name: str) -> None:
     odd = [f"{place}: {text.partition(chr(10))[0]}" for place, text in passages(name) if is_no_opening(text)]
     limit = LIMITS.get(name, TARGET).openings
@@ -154,6 +193,17 @@ def test_code_tables_of_programs_and_literals_are_no_prose() -> None:
         Passage("x.md:9", "- where"),
         Passage("x.md:18", "end"),
     ]
+
+
+def test_messages_are_strings_with_words_that_are_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / "x.py"
+    module.write_text(
+        '"""A docstring with some words."""\nraise ValueError(\n'
+        '    f"{path}: it cannot be {done:>{width}} by `what` is "\n    "there")\n'
+        'a = ["three words only", "test -d %s && echo it is", "its (?:one|two) or three words"]\n'
+    )
+    monkeypatch.setattr("tests.unit.test_prose.ROOT", tmp_path)
+    assert [*messages(module)] == [Passage("x.py:3", "…: it cannot be … by … is there")]
 
 
 @pytest.mark.parametrize("text", ["What it is.", "Is it so?", "Is it so?\n\nMore."])

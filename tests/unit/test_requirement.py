@@ -34,7 +34,7 @@ def test_requirements_that_wait_for_each_other_are_refused() -> None:
     def made(slug: str, after: str) -> Requirement:
         return Requirement(slug, slug, "inside", nothing, none, (after,), "")  # type: ignore[arg-type]
 
-    with pytest.raises(ValueError, match="wait for each other: a, b"):
+    with pytest.raises(ValueError, match="depend on each other: a, b"):
         in_order([made("a", "b"), made("b", "a")])
 
 

@@ -116,7 +116,7 @@ def test_a_file_in_the_way_is_named_and_left(checkout: Path, path: str, kind: st
         (checkout / path).write_text("mine\n")
     else:
         (checkout / path).symlink_to(checkout / "nowhere")
-    with pytest.raises(ReclaimError, match=f"^new: {path} lies there already"):
+    with pytest.raises(ReclaimError, match=f"^new: {path} exists already"):
         scaffold.new(ORDER, print, checkout)
     assert sorted(file for file in ORDER.files.values() if os.path.lexists(checkout / file)) == [path]
     assert all((checkout / name).read_text() == "as it was\n" for name in scaffold._NAMING)

@@ -58,7 +58,7 @@ def places(facts: Facts) -> Iterator[BootFile]:
             yield BootFile(
                 path=path,
                 names=names,
-                advice=f"build {path} anew by what built it, with root=UUID=… in its command line",
+                advice=f"build {path} again with the same tool, with root=UUID=… in its command line",
             )
 
 

@@ -50,7 +50,7 @@ def why_not_all_of_boot(facts: Facts) -> str | None:
     if "/boot" in facts.mounts_on:
         return None
     if any(entry.target.rstrip("/") == "/boot" for entry in fstab.listed(facts)):
-        return "/boot is in fstab and not mounted: what boots lies there"
+        return "/boot is in fstab and not mounted: the files of the boot lie there"
     return None
 
 
@@ -67,7 +67,7 @@ def why_not_known(facts: Facts) -> str | None:
     for path, name in _NOT_READ.items():
         if path in facts.boot_files:
             return f"it boots with {name} ({path}), which reclaim does not read"
-    return "no grub.cfg, no boot entry, no extlinux.conf: what boots this guest is not known"
+    return "no grub.cfg, no boot entry, no extlinux.conf: reclaim does not know how this guest boots"
 
 
 def _why_not_these(facts: Facts) -> str | None:
@@ -83,7 +83,7 @@ def _why_not_these(facts: Facts) -> str | None:
         if device:
             values += [f"{tag}={getattr(device, tag.lower())}" for tag in TAGS]
         if known.isdisjoint(f"{name.parameter}={value}" for value in values):
-            return f"it was booted with {name}, which is in no file of a boot loader that was read"
+            return f"it was booted with {name}, which is in no boot loader file that reclaim read"
     return None
 
 
@@ -174,5 +174,5 @@ def _baked(facts: Facts) -> Iterator[BootFile]:
             yield BootFile(
                 path=image,
                 names=names,
-                advice=f"build {image} anew, and see that it waits for nothing by its bus",
+                advice=f"build {image} again, so that it waits for no device by its bus",
             )

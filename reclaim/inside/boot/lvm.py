@@ -46,7 +46,7 @@ def places(facts: Facts) -> Iterator[BootFile]:
         yield BootFile(
             path=path,
             names=(f"not understood: {why}",),
-            advice=f"{path}: mend it (lvmconfig --validate)",
+            advice=f"{path}: fix it (lvmconfig --validate)",
         )
         return
     file = f"{_DEVICES}{_only(settings, 'devicesfile') or _SYSTEM_DEVICES}"
@@ -132,7 +132,7 @@ def _filters(
         except NotUnderstoodError as exc:
             changes = (f"{name} is not understood: {exc}",)
         if changes:
-            advice = f"{path}: let the {name} name no disk by its bus, then build every initramfs anew: it has a copy"
+            advice = f"{path}: let the {name} name no disk by its bus, then rebuild every initramfs: it has a copy"
             yield BootFile(
                 path=path,
                 names=changes,
@@ -154,7 +154,7 @@ def _changes(facts: Facts, lists: Filter, scan: set[str], name: str) -> Iterator
         if now == then and stays_right:
             continue
         if now == {False} and in_use:
-            yield f"{device.path}: it is in use, and {name} takes none of its names that are known"
+            yield f"{device.path}: it is in use, and {name} accepts none of its known names"
         elif True in now:
             yield f"{device.path}: {name} takes it now, and may not take it as {_kernel_name(device, '*')}"
         else:

@@ -281,7 +281,7 @@ def _multipath(facts: Facts) -> Iterator[BootFile]:
     knows_scsi = any("sd" in pattern for _, pattern in patterns)
     for path, pattern in patterns:
         if re.search(r"x?vd", pattern) and not knows_scsi:
-            advice = f"{path}: say what it means for sd as well"
+            advice = f"{path}: give the same for sd names"
             yield BootFile(
                 path=path,
                 names=(pattern,),
@@ -325,7 +325,7 @@ def _drbd(facts: Facts) -> Iterator[BootFile]:
         if device.path in known:
             continue
         if is_renamed_by_bus(device.path):
-            named = f"{device.path} is DRBD's, and no file that was read names it"
+            named = f"{device.path} is DRBD's, and no file that reclaim read names it"
             advice = "name the device in DRBD's configuration by /dev/disk/by-partuuid/"
             yield BootFile(
                 path="/etc/drbd.d",

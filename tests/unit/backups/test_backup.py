@@ -198,7 +198,7 @@ def test_copies_of_another_machine_are_told_to_be_looked_at_there(tmp_path: Path
     found = find(owner, [BackupNotes(path=copies(tmp_path, "web.qcow2"))], owner.guests)
     (one,) = found.backups
     reason = judge(requirement("sparse-backup"), Subject(owner, one.guest, one.disk, one)).reason
-    assert reason == "copies are looked at on the machine they are on: run reclaim on test-driver"
+    assert reason == "reclaim judges copies only on the machine that holds them: run reclaim on test-driver"
     assert found.strangers == []
 
 

@@ -34,7 +34,7 @@ SECRETS = [
     f"http://u:{S}@h/ /d davfs",
     f"u:{S}@h:/ /d fuse.sshfs",
     f"mount error: password={S}: not a valid option",
-    f"rd.iscsi.password={S}: what that does is not known",
+    f"rd.iscsi.password={S}: reclaim does not know that program",
     f"pass={S}: No such file",
     # variables, units, configuration
     f"export RSYNC_PASSWORD={S}",

@@ -64,7 +64,7 @@ def test_size(count: float, words: str) -> None:
         pytest.param(["a\nb\nc\nd\n"], "b; c; d", id="the-last-three-lines"),
         pytest.param(["  a \n\n \n"], "a", id="without-empty-lines"),
         pytest.param(["", "beside"], "beside", id="the-first-output-that-is-not-empty"),
-        pytest.param(["\n \n", ""], "it said nothing", id="silence"),
+        pytest.param(["\n \n", ""], "no output", id="silence"),
         pytest.param(["\x1b[31mred\n"], "\\x1b[31mred", id="control-characters"),
         pytest.param(["x" * 9000], "x" * 200, id="a-long-line"),
     ],

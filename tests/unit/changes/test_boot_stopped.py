@@ -141,7 +141,7 @@ def test_what_would_not_go_off_again_is_not_started(tmp_path: Path, policy: str)
 
 def test_what_a_run_that_died_left_off_stays_noncompliant(tmp_path: Path) -> None:
     guest = stopped(tmp_path)
-    guest.left_off = "it is off, left so by the run x"
+    guest.left_off = "it is off since the run x"
     rows = visited(booting(guest, tmp_path), guest, "guest-access", "live-definition")
     assert rows["live-definition"].verdict is Verdict.NONCOMPLIANT
     assert rows["live-definition"].reason == guest.left_off
@@ -150,7 +150,7 @@ def test_what_a_run_that_died_left_off_stays_noncompliant(tmp_path: Path) -> Non
 
 def test_nobody_is_started_to_be_looked_at_from_outside(tmp_path: Path) -> None:
     guest = stopped(tmp_path, "<input type='tablet' bus='usb'/>")
-    assert "it has no agent's channel" in str(preconditions.why_not_started(guest))
+    assert "it has no guest agent channel" in str(preconditions.why_not_started(guest))
     guest.hypervisor.inventory = Inventory(guest={"one": GuestNotes(ssh=Ssh(user="root"))})
     assert preconditions.why_not_started(guest) is None
 
@@ -339,7 +339,7 @@ def test_what_was_started_by_somebody_else_since_is_left(tmp_path: Path) -> None
     guest.domain.create()
     said: list[str] = []
     undo.finish(record, hypervisor_of(guest), said.append)
-    assert "NOT shut down: one: it was started by somebody else since" in said[0]
+    assert "NOT shut down: one: another user or program has started it since" in said[0]
     assert guest.domain.isActive()
 
 
@@ -361,7 +361,7 @@ def test_inside_a_guest_that_is_off_nothing_is_taken_back(tmp_path: Path) -> Non
     visited(run, guest, "guest-access", "fstab-uuid")
     said: list[str] = []
     assert not undo._undo(journal.read(run.journal.path), hypervisor_of(guest), said.append)
-    assert said == ["one: fstab-uuid: NOT taken back: it is off: when it runs, undo once more"]
+    assert said == ["one: fstab-uuid: NOT taken back: it is off: undo again when it runs"]
     inside.commands["test -b /dev/vda1"] = lambda _: 0
     guest.domain.create()
     guest.forget()
@@ -394,5 +394,5 @@ def test_a_terminal_that_goes_away_ends_the_run_as_ctrl_c_does(tmp_path: Path, o
 @pytest.mark.slow
 def test_the_test_drivers_guests_are_not_started(tmp_path: Path) -> None:
     outcome = audit(tmp_path, "--boot-stopped", "--guests", "web")
-    assert "reclaim: --boot-stopped: what is off is started, one guest at a time" in outcome.stdout
+    assert "reclaim: --boot-stopped: reclaim starts the guests that are off, one at a time" in outcome.stdout
     assert not list(tmp_path.glob("*/*/journal.jsonl"))

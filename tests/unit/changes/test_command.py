@@ -45,7 +45,7 @@ def test_a_command_that_fails_is_told_in_its_last_words(here: Guest) -> None:
 
 
 def test_a_command_that_nothing_takes_back_says_so(here: Guest) -> None:
-    assert CommandChange("here", "true").undo(here, {}) == "true: nothing takes it back"
+    assert CommandChange("here", "true").undo(here, {}) == "true: it cannot be undone"
 
 
 def test_it_shows_the_command_and_the_guest() -> None:

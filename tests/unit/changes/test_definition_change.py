@@ -46,9 +46,9 @@ def _gone(guest: Any) -> None:
 @pytest.mark.parametrize(
     ("meanwhile", "words"),
     [
-        pytest.param(_renamed, "somebody has renamed it from one; nothing was changed: run again", id="renamed"),
+        pytest.param(_renamed, "it has been renamed from one; nothing was changed: run again", id="renamed"),
         pytest.param(_edited, "the definition has changed since it was read; run again", id="edited"),
-        pytest.param(_gone, "somebody has undefined it; nothing was changed", id="undefined"),
+        pytest.param(_gone, "it has been undefined; nothing was changed", id="undefined"),
     ],
 )
 def test_what_somebody_did_since_it_was_read_is_seen_before_it_is_defined(

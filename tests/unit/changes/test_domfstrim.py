@@ -31,7 +31,7 @@ def test_undo_leaves_a_timer_that_somebody_changed(guest: InhabitedGuest, host: 
     change = TrimTimer("one", guest.uuid, "qemu:///system", "/usr/bin/virsh")
     outcome = change.apply(guest)
     host.units[f"{change.unit}.timer"] += "# every day\n"
-    with pytest.raises(ChangeFailed, match="somebody has changed it since"):
+    with pytest.raises(ChangeFailed, match="it has been changed since"):
         change.undo(guest, outcome)
 
 
@@ -252,7 +252,7 @@ def test_a_unit_that_is_there_already_is_left(machine: Path, here: Guest, kind: 
         change.apply(here)
     assert _files(machine) == {f"{change.unit}.{kind}": "theirs"}
     assert _calls(machine) == []
-    with pytest.raises(ChangeFailed, match="changed it since"):
+    with pytest.raises(ChangeFailed, match="been changed since"):
         change.undo(here, {})
     assert _files(machine) == {f"{change.unit}.{kind}": "theirs"}
 
@@ -272,7 +272,7 @@ def test_a_unit_that_somebody_changed_by_a_newline_stays(machine: Path, here: Gu
     change.apply(here)
     path = machine / f"etc/systemd/system/{change.unit}.{kind}"
     path.write_text(path.read_text() + "\n")
-    with pytest.raises(ChangeFailed, match="changed it since"):
+    with pytest.raises(ChangeFailed, match="been changed since"):
         change.undo(here, {})
     assert len(_files(machine)) == 2
 

@@ -113,7 +113,7 @@ def test_an_undo_is_refused_where_the_file_has_changed_since(here: Guest, file: 
     change = _change(file)
     outcome = change.apply(here)
     file.write_text("newer\n")
-    with pytest.raises(ChangedSince, match="has changed since that run, and is left as it is") as caught:
+    with pytest.raises(ChangedSince, match="has changed since that run; reclaim left it as it is") as caught:
         change.undo(here, outcome)
     assert caught.value.diff.splitlines()[-1] == "+newer"
     assert file.read_text() == "newer\n"
@@ -291,7 +291,7 @@ def test_a_file_that_names_a_device_that_is_gone_is_not_put_back(here: Guest, tm
     path = tmp_path / "fstab"
     path.write_text("UUID=1 / ext4\n", encoding="utf-8")
     change = _change(path, "/dev/vdx1 / ext4\n", "UUID=1 / ext4\n", devices=["/dev/vdx1"])
-    with pytest.raises(ChangeFailed, match="/dev/vdx1, which is not there"):
+    with pytest.raises(ChangeFailed, match="/dev/vdx1, which does not exist"):
         change.undo(here, {})
     assert path.read_text(encoding="utf-8") == "UUID=1 / ext4\n"
 

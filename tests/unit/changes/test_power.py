@@ -316,7 +316,7 @@ def test_one_that_goes_off_late_is_started(tmp_path: Path) -> None:
     life.guest.domain.destroy()
     life.engine.run(requirement("disk-discard"), subject(life.guest, "vda"))
     assert (result.verdict, life.is_on_new) == (Verdict.FIXED, True)
-    assert result.reason.startswith("it went off late; power-cycled")
+    assert result.reason.startswith("it shut down late; power-cycled")
     assert life.read().ended
 
 
@@ -329,7 +329,7 @@ def test_one_that_goes_off_late_and_does_not_come_back_is_rolled_back(tmp_path: 
     life.inside.mounts = []
     life.engine.look_after()
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert result.reason.startswith("it went off late; one: it answers, but / is not mounted")
+    assert result.reason.startswith("it shut down late; one: it answers, but / is not mounted")
     life.ends_on(life.booted)
 
 
@@ -412,7 +412,7 @@ def test_what_somebody_defined_since_a_run_died_is_not_lost(
     started = life.guest.domain.ID()
     said: list[str] = []
     undo.finish(life.read(), hypervisor_of(life.guest), said.append)
-    assert "".join(said).endswith("its definition was changed since: it runs, and nothing was put back")
+    assert "".join(said).endswith("its definition has changed since: it runs, and reclaim restored nothing")
     assert is_off or life.guest.domain.ID() == started
     life.ends_on(theirs)
     assert life.read().ended
@@ -482,7 +482,7 @@ def test_a_mount_that_no_boot_brings_back_withholds_the_power_cycle(tmp_path: Pa
     life.engine.restart = False
     result = life.cycle()
     assert result.verdict is Verdict.PENDING
-    assert "waits for a power cycle, which is withheld: /mnt is mounted" in result.reason
+    assert "needs a power cycle, which is withheld: /mnt is mounted" in result.reason
 
 
 def test_a_guest_is_compared_with_how_it_was_when_it_was_shut_down(tmp_path: Path) -> None:
@@ -505,7 +505,7 @@ def test_where_nobody_can_look_inside_afterwards_it_is_rolled_back(tmp_path: Pat
 
     life.guest.answers["guest-shutdown"] = shut_down
     result = life.cycle()
-    assert "it answers, but nobody can look inside any more: the disk is full" in result.reason
+    assert "it answers, but reclaim can no longer look inside: the disk is full" in result.reason
     life.ends_on(life.booted)
 
 
@@ -556,7 +556,7 @@ def test_one_whose_old_definition_libvirt_does_not_take_is_left_up_on_the_new(
         discard = life.engine.run(requirement("disk-discard"), subject(life.guest, "vda"))
         result = life.cycle()
         assert result.verdict is Verdict.NONCOMPLIANT
-        assert "NOT rolled back: libvirt does not take the definition that booted (unsupported m" in result.reason
+        assert "NOT rolled back: libvirt refuses the definition that booted (unsupported m" in result.reason
         assert discard.verdict is Verdict.COMPLIANT
         assert not any(change.undone for change in result.changes)
     assert life.is_on_new

@@ -178,7 +178,7 @@ def test_a_job_forbids_both(
         ([libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER], "it is paused, and"),
         ([libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR], "it is paused after an I/O error"),
         ([libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_CRASHED_PANICKED], "it has crashed"),
-        ([libvirt.VIR_DOMAIN_PMSUSPENDED, 0], "it sleeps"),
+        ([libvirt.VIR_DOMAIN_PMSUSPENDED, 0], "it is suspended"),
         ([libvirt.VIR_DOMAIN_SHUTDOWN, 0], "it is shutting down already"),
     ],
     ids=["paused", "io-error", "crashed", "asleep", "shutting-down"],
@@ -203,7 +203,7 @@ def test_where_libvirt_cannot_tell_nothing_is_done(tmp_path: Path) -> None:
     guest.domain = Mute(guest.domain, {}, {}, [])
     result = engine(guest.hypervisor, tmp_path).run(requirement("disk-discard"), subject(guest, "vda"))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert "withheld: libvirt cannot tell the guest's state: Domain not found" in result.reason
+    assert "withheld: libvirt does not report the guest's state: Domain not found" in result.reason
     assert result.changes == []
 
 

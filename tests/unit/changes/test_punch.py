@@ -68,7 +68,7 @@ def test_who_opens_the_copy_does_not_wait_for_the_end_of_its_data(
         return int(real(*arguments))
 
     monkeypatch.setattr(os, step, act)
-    with pytest.raises(ChangeFailed, match="something else wants to open it"):
+    with pytest.raises(ChangeFailed, match="another process wants to open it"):
         wanted.apply(owner)
     assert len(steps) == 1
     assert checksum(path) == content
@@ -241,7 +241,7 @@ def test_a_new_file_that_reads_another_way_does_not_take_the_place(
 
     change = rewritten(copy)
     monkeypatch.setattr(os, "pwrite", flipped)
-    with pytest.raises(ChangeFailed, match="does not read as the old"):
+    with pytest.raises(ChangeFailed, match="content differs from the old one"):
         change.apply(owner)
     assert (copy.stat().st_ino, checksum(copy)) == (before.st_ino, content)
     assert _alone(copy)

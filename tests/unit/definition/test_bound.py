@@ -76,7 +76,7 @@ def refused(guest: Guest, definition: Definition, ask: Callable[[], list[Change]
 
 VDA, SDA = disk_xml(), disk_xml("sda", "sata")
 HDC = disk_xml("hdc", "ide", inner="<address type='drive' controller='0' bus='1' unit='0'/>")
-PLACE = "has its place on the SCSI controller 0"
+PLACE = "is attached to the SCSI controller 0"
 BOUND = [
     (VDA, override("virtio-disk0", "logical_block_size", 4096), "qemu:override (logical_block_size) names"),
     (disk_xml("vdb"), override("virtio-disk1", "discard_granularity", 65536), "names virtio-disk1"),
@@ -88,11 +88,11 @@ BOUND = [
     (VDA, arguments("-global", "virtio-blk-pci.logical_block_size=4096"), "-global virtio-blk-pci"),
     (VDA, arguments("-global", "driver=virtio-blk,property=num-queues,value=4"), "-global driver=virtio-blk"),
     (SDA, arguments("-global", "ide-hd.discard_granularity=0"), "-global ide-hd"),
-    (VDA, arguments("-global", "scsi-hd.logical_block_size=4096"), "which would hold for the disk on the scsi bus"),
+    (VDA, arguments("-global", "scsi-hd.logical_block_size=4096"), "which would apply to the disk on the scsi bus"),
     (SDA, arguments("-device", "ide-hd,drive=x"), "takes the place that the disk would leave"),
     (VDA, arguments("-device", "scsi-hd,drive=x"), PLACE),
     (VDA, arguments("-device", "scsi-hd,drive=x,bus=scsi0.0"), PLACE),
-    (VDA, arguments("-device", "scsi-hd,id=scsi0-0-0-0,bus=own.0"), "which the disk would be called"),
+    (VDA, arguments("-device", "scsi-hd,id=scsi0-0-0-0,bus=own.0"), "which would become the id of the disk"),
     (VDA, arguments("-device", "vfio-pci,host=01:00.0"), "would move to the PCI slot"),
     (VDA, arguments("-net", "nic,model=rtl8139"), "would move to the PCI slot"),
     (VDA, arguments("-drive", "file=/x,if=virtio"), "would move to the PCI slot"),
@@ -148,7 +148,7 @@ def test_an_alias_of_the_user_keeps_what_both_disks_have(tmp_path: Path, name: s
     if is_shared:
         assert Definition(proposed(guest, definition, ask).after).disk("sda").bus == "scsi"
     else:
-        assert "sets num-queues of ua-root, which a SCSI disk has not" in refused(guest, definition, ask)
+        assert "sets num-queues of ua-root, which a SCSI disk does not have" in refused(guest, definition, ask)
 
 
 def test_a_part_of_a_disk_that_only_its_bus_has_is_named_by_path(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_disk_behind_a_port_leaves_no_slot(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tail", "words"),
     [
-        (arguments("-device", "virtio-scsi-pci,id=scsi0,addr=9"), "which a new controller would be called"),
+        (arguments("-device", "virtio-scsi-pci,id=scsi0,addr=9"), "which would become the id of a new controller"),
         (arguments(*NIC, "e1000,netdev=n0"), "would move to"),
         (arguments("-readconfig", "/etc/qemu/nic.cfg"), "whose file reclaim does not read"),
         (override("virtio-disk0", "serial", 1), "names virtio-disk0"),

@@ -144,7 +144,7 @@ def _hinted(folder: Path, inner: str, metadata: str = "", name: str = "one") -> 
 def test_what_makes_another_system_likely_is_no_guess_of_ours(tmp_path: Path, inner: str, told: str) -> None:
     """Nobody looked inside, and --force overrules what a fix waits for alone."""
     guest = _hinted(tmp_path, inner)
-    with pytest.raises(Withheld, match=f"{re.escape(told)}.*nobody looked inside"):
+    with pytest.raises(Withheld, match=f"{re.escape(told)}.*reclaim has not looked inside"):
         guest.expect_linux()
     _hinted(tmp_path, inner, libosinfo("http://debian.org/debian/12")).expect_linux()  # it is noted
 

@@ -257,7 +257,7 @@ def test_a_definition_that_libvirt_refuses_leaves_the_old_one(
     one = engine(guest.hypervisor, tmp_path)
     result = one.run(_requirement(_breaking(broken)), subject(guest))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert f"; not mended: one: {words}" in result.reason
+    assert f"; not fixed: one: {words}" in result.reason
     assert [change.applied for change in result.changes] == [False]
     assert _bytes(guest) == before
     assert [entry.state for entry in read(one.journal.path).entries] == ["failed"]
@@ -271,7 +271,7 @@ def test_the_definition_of_another_guest_is_not_even_tried(tmp_path: Path) -> No
     fixer = _breaking(lambda xml: xml.replace(f"{guest.uuid}</uuid>", f"{uuid_of('two')}</uuid>"))
     result = one.run(_requirement(fixer), subject(guest))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert "; not mended: one: the definition is of another guest: its uuid is" in result.reason
+    assert "; not fixed: one: the definition is of another guest: its uuid is" in result.reason
     assert (result.changes, _bytes(guest), one.journal.path.exists()) == ([], before, False)
 
 
@@ -306,7 +306,7 @@ def test_a_definition_that_changed_since_it_was_read_is_left(tmp_path: Path) -> 
 
     guest = _one(tmp_path)
     result = engine(guest.hypervisor, tmp_path).run(_requirement(fixer), subject(guest))
-    assert "not mended: one: the definition has changed since it was read; run again" in result.reason
+    assert "not fixed: one: the definition has changed since it was read; run again" in result.reason
     assert definition_of(guest).disk("vda").driver["cache"] == "none"
     assert definition_of(guest).root.findtext("title") is None
 
@@ -344,7 +344,7 @@ def test_a_fix_waits_and_names_what_for(tmp_path: Path) -> None:
     before = _bytes(guest)
     result = engine(guest.hypervisor, tmp_path).run(requirement("disk-bus"), subject(guest, "vda"))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert result.reason.startswith("it is on the bus virtio; withheld: waits for fstab-uuid (not-assessable: ")
+    assert result.reason.startswith("it is on the bus virtio; withheld: depends on fstab-uuid (not-assessable: ")
     assert (result.changes, _bytes(guest)) == ([], before)
 
 
@@ -353,10 +353,10 @@ def test_force_goes_ahead_and_says_so(tmp_path: Path) -> None:
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("disk-bus"), subject(guest, "vda"))
     assert result.verdict is Verdict.FIXED
     assert "forced although fstab-uuid is not-assessable: libvirt's test driver" in result.reason
-    assert " (so are boot-names, initramfs-driver); nobody looked" in result.reason
+    assert " (so are boot-names, initramfs-driver); reclaim did not check" in result.reason
     assert "scsi-controller" not in result.reason, "it holds: nothing is overruled"
     unseen = [requirement(slug).title for slug in ("fstab-uuid", "boot-names", "initramfs-driver")]
-    assert f"nobody looked whether this holds: {'; '.join(unseen)}" in result.reason
+    assert f"reclaim did not check this: {'; '.join(unseen)}" in result.reason
 
 
 def test_a_forced_plan_says_what_it_overrules(tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ def test_what_was_seen_not_to_hold_is_overruled_by_its_name_alone(tmp_path: Path
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("disk-bus"), subject(guest, "vda"))
     assert result.verdict is Verdict.FIXED
     assert "forced although fstab-uuid is noncompliant: " in result.reason
-    assert "nobody looked" not in result.reason
+    assert "did not check" not in result.reason
 
 
 def test_force_overrules_no_refusal(tmp_path: Path) -> None:
@@ -410,7 +410,7 @@ def test_what_waits_for_something_pending_is_pending(tmp_path: Path) -> None:
     assert [row.verdict for row in rows] == [Verdict.FIXED, Verdict.PENDING]
     result = one.run(waiting, subject(guest))
     assert result.verdict is Verdict.PENDING
-    assert "waits for live-definition (pending)" in result.reason
+    assert "depends on live-definition (pending)" in result.reason
 
 
 def test_one_walk_mends_a_guest_from_2013(tmp_path: Path) -> None:
@@ -644,7 +644,7 @@ def test_the_first_change_that_fails_ends_the_fix(scene: Make, error: Exception,
     made = scene(("first", {}), ("second", error), ("last", {}))
     result = made.run()
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert "not mended: " in result.reason
+    assert "not fixed: " in result.reason
     assert "no room" in result.reason
     assert made.made == ["first", "second"]
     assert [change.applied for change in result.changes] == [True, False]
@@ -774,7 +774,7 @@ def test_what_cannot_be_written_down_is_not_done_and_nothing_after_it(
     assert "no room" in result.reason
     assert (made.made, result.changes) == ([], [])
     again = made.run()
-    assert again.reason.startswith("not done; not mended: ")
+    assert again.reason.startswith("not done; not fixed: ")
     assert "no room" not in again.reason, "the whole reason is told once"
 
 
@@ -783,13 +783,13 @@ def test_what_was_done_and_not_written_down_is_told(scene: Make, monkeypatch: py
     _lost(made.engine.journal, monkeypatch, "done")
     result = made.run()
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert "mended in part" in result.reason
+    assert "fixed in part" in result.reason
     assert made.made == ["first"]
     other = scene(("last", {}))
     _lost(other.engine.journal, monkeypatch, "done")
     result = other.run()
     assert result.verdict is Verdict.FIXED
-    assert "not written down" in result.reason
+    assert "not recorded in the journal" in result.reason
 
 
 # libvirt that hangs up ------------------------------------------------------------------------
@@ -930,7 +930,7 @@ def test_a_guest_that_goes_off_late_and_stays_off_is_told(tmp_path: Path) -> Non
     made.guest.domain.destroy()
     made.engine.look_after()
     assert made.row.verdict is Verdict.NONCOMPLIANT
-    assert made.row.reason == "it went off late; one: it\\x1b does not start"
+    assert made.row.reason == "it shut down late; one: it\\x1b does not start"
     assert made.states()[-1][0] == "unknown", "it is off: the next run tries again"
 
 

@@ -125,15 +125,15 @@ def test_a_definition_that_changed_since_is_left_and_all_before_it(guest: Guest,
     said: list[str] = []
     assert not undo(fixer.journal.path, said.append)
     assert (
-        said[0]
-        == "undone: disk-bus: NOT taken back: undone: the definition has changed since that run, and is left as it is"
+        said[0] == "undone: disk-bus: NOT taken back: undone: the definition has changed since that run; "
+        "reclaim left it as it is"
     )
-    assert said[1].startswith("    somebody has changed it since: take that out by hand and undo once more")
+    assert said[1].startswith("    it has been changed since: revert that by hand and undo again")
     assert '    +    <input type="tablet" bus="usb"/>' in said
     assert not [line for line in said if "run again" in line]
     left = [line for line in said if line.startswith("undone: ")][1:]
     assert len(left) == 4
-    assert all("left, since a later change was" in line for line in left)
+    assert all("left as it is, because a later change was not taken back" in line for line in left)
     assert definition_of(guest).xml == now
 
 
@@ -172,7 +172,9 @@ def test_a_file_that_changed_since_is_shown_and_left(tmp_path: Path) -> None:
     book.done(book.intend("here", "", "backup-job", change), {})
     said: list[str] = []
     assert not undo(book.path, said.append)
-    assert said[0] == f"here: backup-job: NOT taken back: here: {job} has changed since that run, and is left as it is"
+    assert (
+        said[0] == f"here: backup-job: NOT taken back: here: {job} has changed since that run; reclaim left it as it is"
+    )
     assert "    +# mine" in said
     assert job.read_text(encoding="utf-8").endswith("# mine\n")
     job.write_text("rsync -a --sparse\n", encoding="utf-8")
@@ -251,8 +253,8 @@ def test_what_waits_for_the_old_bus_does_not_keep_it_from_coming_back(tmp_path: 
     fixer.journal.done(fixer.journal.intend("one", guest.uuid, "boot-names", after), {})
     said: list[str] = []
     assert not taken_back(read(fixer.journal.path), hypervisor_of(guest), said.append)
-    assert "it named /dev/vda, which is not there on the bus the guest runs on" in said[0]
-    assert said[1:] == ["one: disk-discard: the definition is as it was; it counts from the next cold start"]
+    assert "its old content names /dev/vda, which does not exist on the bus the guest runs on" in said[0]
+    assert said[1:] == ["one: disk-discard: the definition is as it was; it takes effect at the next cold start"]
     assert definition_of(guest).xml == before
     guest.within.commands |= {"test -b /dev/vda": lambda _: 0, "then": lambda _: 0}
     assert taken_back(read(fixer.journal.path), hypervisor_of(guest), said.append)
@@ -431,8 +433,8 @@ def test_inside_a_guest_that_is_off_nothing_can_be_taken_back_yet(inner: Inhabit
     inner.domain.destroy()
     is_whole, said = book.undo()
     assert not is_whole
-    assert "undo once more" in said[0]
-    assert said[1].endswith("left, since a later change was")
+    assert "undo again" in said[0]
+    assert said[1].endswith("left as it is, because a later change was not taken back")
     assert (inner.within.ran, book.states()) == ([], ["done", "done"])
     inner.domain.create()
     inner.forget()
@@ -464,7 +466,7 @@ def test_a_libvirt_that_fails_is_told_and_the_rest_of_the_guest_left(inner: Inha
     is_whole, said = book.undo()
     assert not is_whole
     assert "libvirt" in said[0]
-    assert said[1].endswith("left, since a later change was")
+    assert said[1].endswith("left as it is, because a later change was not taken back")
 
 
 def test_a_power_cycle_that_was_made_is_left_as_it_is_whatever_the_guest_does(
@@ -485,7 +487,7 @@ def test_a_power_cycle_that_could_not_be_finished_keeps_what_was_before_it(
     book.journal.unknown(book.intended(PowerCycle("one", inner.persistent.xml, None)), "lost")
     is_whole, said = book.undo()
     assert not is_whole
-    assert said == ["one: disk-discard: left, since a later change was"]
+    assert said == ["one: disk-discard: left as it is, because a later change was not taken back"]
     assert inner.within.ran == []
 
 
@@ -691,7 +693,7 @@ def test_guests_at_stake_are_named_with_the_way_on(inner: InhabitedGuest, tmp_pa
     inner.domain.create()
     inner.forget()
     [(_, words)] = at_stake(book.record, owner)
-    assert "waited for it to come back" in words
+    assert "waited for the guest to come back" in words
 
 
 # Addresses ------------------------------------------------------------------------------------

@@ -250,7 +250,7 @@ def test_a_link_that_root_made_leads_to_the_folder(tmp_path: Path) -> None:
     assert scene.file.stat().st_blocks * 512 < MIB
     link.unlink()
     link.symlink_to("outside")
-    with pytest.raises(ProbeError, match="something has taken its place"):
+    with pytest.raises(ProbeError, match="another folder has taken its place"):
         one.scan()
 
 
@@ -265,7 +265,7 @@ def test_a_link_that_another_user_can_have_made_is_not_followed(tmp_path: Path, 
     found = find(owner, [BackupNotes(path=link)], owner.guests)
     judged = [judge(requirement("sparse-backup"), Subject(owner, backup=one)) for one in found.strangers]
     assert [one.verdict for one in judged] == [Verdict.ERROR]
-    assert "a symbolic link that others can have made is in its way" in judged[0].reason
+    assert "its path has a symbolic link that another user could have made" in judged[0].reason
     scene.expect_untouched(judged[0].reason)
 
 
@@ -314,7 +314,7 @@ def test_a_folder_of_too_many_files_costs_its_own_rows(tmp_path: Path, monkeypat
     (one,) = find(owner, [BackupNotes(path=scene.declared)], owner.guests).backups
     assert one.path is None
     assert one.absent.endswith(
-        f"{scene.declared} has more than 1 files, and none was looked at: give the folder of the images"
+        f"{scene.declared} has more than 1 files, so none was judged: give the folder of the images"
     )
 
 
@@ -336,7 +336,7 @@ def test_a_folder_that_cannot_be_listed_costs_what_is_in_it(tmp_path: Path, monk
     assert one.path is not None
     Path(one.path).unlink()
     (one,) = find(owner, [BackupNotes(path=scene.declared)], owner.guests).backups
-    assert one.absent.endswith(f"{broken}: Input/output error: what is in there was not looked at")
+    assert one.absent.endswith(f"{broken}: Input/output error: reclaim could not read it, so its files are not judged")
 
 
 @pytest.mark.slow
@@ -402,7 +402,7 @@ def test_what_a_killed_rewrite_leaves_is_named_and_undo_removes_it(tmp_path: Pat
     assert undo.undo(run, said.append)
     assert list(place.iterdir()) == [path]
     assert path.read_bytes() == COPY
-    expected = "it was not written anew: it is as it was" if step == "give_name" else "it stays sparse"
+    expected = "it was not rewritten: it is as it was" if step == "give_name" else "it stays sparse"
     assert expected in said[0]
     assert f"{left.name} that the run left beside it is removed" in said[0]
 
@@ -416,7 +416,7 @@ def test_a_rewrite_that_is_killed_before_its_end_leaves_nothing(tmp_path: Path) 
     assert list(place.iterdir()) == [path]
     said: list[str] = []
     assert undo.undo(run, said.append)
-    assert said == [f"test-driver: sparse-backup: {path}: it was not written anew: it is as it was"]
+    assert said == [f"test-driver: sparse-backup: {path}: it was not rewritten: it is as it was"]
 
 
 def test_a_journal_of_an_earlier_version_names_no_folder(tmp_path: Path) -> None:
@@ -428,7 +428,7 @@ def test_a_journal_of_an_earlier_version_names_no_folder(tmp_path: Path) -> None
     change = from_json(written)
     change.apply(hypervisor(tmp_path))
     assert path.stat().st_blocks * 512 < MIB
-    assert "what was punched stays punched" in change.undo(hypervisor(tmp_path), {})
+    assert "the holes stay" in change.undo(hypervisor(tmp_path), {})
 
 
 def test_undo_removes_nothing_where_another_file_lies_there_by_now(tmp_path: Path) -> None:
@@ -495,7 +495,7 @@ def test_a_declared_file_is_the_one_that_was_found(tmp_path: Path) -> None:
     path.write_bytes(COPY)
     result = engine(owner, tmp_path).run(requirement("sparse-backup"), Subject(owner, one.guest, one.disk, one))
     assert (result.verdict, result.changes) == (Verdict.ERROR, [])
-    assert "it is not the file that was found there" in result.reason
+    assert "another file has replaced it" in result.reason
 
 
 # Job files ------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def _give_to_a_group(path: Path) -> None:
 WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     "another's": (
         _give,
-        "belongs to nobody (mode 0755), neither to root nor to who runs this; read it, and if it is right",
+        "belongs to nobody (mode 0755), neither to root nor to you; read it, and if it is right",
     ),
     "everybody's": (lambda path: path.chmod(0o757), "can be written by everybody (owner root, mode 0757)"),
     "a-group's": (_give_to_a_group, "can be written by the group games"),

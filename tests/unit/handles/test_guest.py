@@ -93,7 +93,7 @@ def test_nor_where_the_agent_runs_commands(tmp_path: Path, door: Door) -> None:
     result = judged(tmp_path, with_ssh(tmp_path, Inside()))
     assert (result.verdict, result.evidence) == (
         Verdict.COMPLIANT,
-        "its agent runs commands for us: Debian GNU/Linux 12 (bookworm)",
+        "its agent runs commands for reclaim: Debian GNU/Linux 12 (bookworm)",
     )
     assert door.opened == 0
 
@@ -114,7 +114,7 @@ def test_ssh_mends_where_the_agent_does_not(tmp_path: Path, door: Door, inside: 
     access = judged(tmp_path, guest)
     assert access.verdict is Verdict.COMPLIANT
     assert access.evidence.startswith(
-        "ssh to admin@192.0.2.7 (libvirt's leases) with sudo runs commands for us: Debian GNU/Linux 12"
+        "ssh to admin@192.0.2.7 (libvirt's leases) with sudo runs commands for reclaim: Debian GNU/Linux 12"
     )
     result = judged(tmp_path, guest, "fstab-uuid")
     assert result.verdict is Verdict.FIXED, result.reason
@@ -131,7 +131,7 @@ def test_ssh_may_be_preferred(tmp_path: Path, door: Door) -> None:
     door.refused = SshRefused("one: ssh to 192.0.2.7: it does not answer")
     other = with_ssh(tmp_path, Inside(), prefer=True)
     assert judged(tmp_path, other).evidence == (
-        "its agent runs commands for us: Debian GNU/Linux 12 (bookworm); one: ssh to 192.0.2.7: it does not answer"
+        "its agent runs commands for reclaim: Debian GNU/Linux 12 (bookworm); one: ssh to 192.0.2.7: it does not answer"
     )
 
 
@@ -199,7 +199,7 @@ def test_a_confined_agent_mends_nothing(tmp_path: Path, door: Door, *, refused: 
     for mode in ("plan", "fix"):
         result = engine(guest.hypervisor, tmp_path, mode).run(requirement("fstab-uuid"), subject(guest))
         assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
-        assert "withheld: SELinux confines what its agent runs (virt_qemu_ga_t)" in result.reason
+        assert "withheld: SELinux confines the commands of its agent (virt_qemu_ga_t)" in result.reason
         assert ("it does not answer" if refused else "[guest.one.ssh]") in result.reason
     assert inside.files["/etc/fstab"] == WRONG["/etc/fstab"]
     assert inside.ran == []
@@ -297,7 +297,7 @@ def test_a_trim_by_ssh_is_counted(tmp_path: Path, door: Door) -> None:
     guest = with_ssh(tmp_path, Inside(problem=ABSENT))
     [change] = requirement("trim-backlog").fixer(subject(guest, "vda").disk)
     note = change.apply(guest)["note"]
-    assert note.endswith("; the guest says it trimmed 1610616832 bytes; not /old: not supported")
+    assert note.endswith("; the guest reports a trim of 1610616832 bytes; not /old: not supported")
 
 
 def test_without_an_address_the_inventory_is_asked_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,8 +150,8 @@ def test_the_journal_gives_it_back(before: Wellbeing) -> None:
         pytest.param(lambda one: without(one, "/home"), "/home is not mounted", id="one-of-two-subvolumes"),
         pytest.param(lambda one: without(one, "/srv two"), "/srv two is not mounted", id="escaped-in-fstab"),
         pytest.param(lambda one: without(one, "/mnt/unit"), "/mnt/unit is not mounted", id="mounted-by-a-unit"),
-        pytest.param(lambda one: unplugged(one, "vdb"), "what was on /dev/vdb (UUID data) is not there", id="disk"),
-        pytest.param(lambda one: unplugged(one, "vdd"), "what was on /dev/vdd (UUID lvm) is not there", id="lvm-pv"),
+        pytest.param(lambda one: unplugged(one, "vdb"), "the content of /dev/vdb (UUID data) is not there", id="disk"),
+        pytest.param(lambda one: unplugged(one, "vdd"), "the content of /dev/vdd (UUID lvm) is not there", id="lvm-pv"),
         pytest.param(lambda one: lose(one, "vdf", "/lazy"), "/lazy is not mounted", id="automount-gone"),
         pytest.param(lambda one: lose(one, "vde", "/later"), "(UUID later) is not there", id="noauto-gone"),
         pytest.param(lambda one: setattr(one, "swaps", one.swaps[1:]), "the swap swap is not in use", id="swap"),
@@ -231,9 +231,8 @@ def test_an_address_that_moved_to_another_machine_of_a_cluster_is_no_loss(tmp_pa
     before = seen(tmp_path, inside)
     now = seen(tmp_path, usual())
     assert before.missing(now) == []
-    assert before.remarks(now) == [
-        "the address 192.0.2.50, 2001:db8::7, 203.0.113.7, one beside others, is not here: another machine's now?"
-    ]
+    gone = "the address 192.0.2.50, 2001:db8::7, 203.0.113.7, an additional one, is gone"
+    assert before.remarks(now) == [f"{gone}: does another machine have it now?"]
     assert (before.missing(before), before.remarks(before)) == ([], [])
 
 

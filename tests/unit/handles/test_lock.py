@@ -82,7 +82,10 @@ def test_a_folder_that_another_user_owns_is_not_used(tmp_path: Path, hypervisor:
         assert [path.parent for path in _files(tmp_path)] == [tmp_path / "cache" / "reclaim"]
     cache = tmp_path / "cache" / "reclaim"
     cache.chmod(0o777)
-    with pytest.raises(ReclaimError, match=r"there is no place for a lock: .*run/reclaim: it is not a folder of ours"):
+    with pytest.raises(
+        ReclaimError,
+        match=r"there is no place for a lock: .*run/reclaim: it is not a folder that only this user",
+    ):
         lock(hypervisor)
 
 

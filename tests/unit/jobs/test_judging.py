@@ -139,7 +139,7 @@ class Answers:
         return path in self.devices
 
 
-def judge_of(text: str, *images: DiskImage, answers: Answers | None = None, **more: bool) -> Judge:
+def judge_of(text: str, *images: DiskImage, answers: Answers | None = None, is_rsnapshot: bool = False) -> Judge:
     script = read_shell(text)
     where = Map(list(images or (WEB, DB)), script.origins)
     return Judge(
@@ -148,17 +148,17 @@ def judge_of(text: str, *images: DiskImage, answers: Answers | None = None, **mo
         answers or Answers(),
         whole=script.whole,
         asked=frozenset(script.asked),
-        **more,
+        is_rsnapshot=is_rsnapshot,
     )
 
 
-def assess(text: str, *images: DiskImage, answers: Answers | None = None, **more: bool) -> Assessment:
-    return judge_of(text, *images, answers=answers, **more).judged()
+def assess(text: str, *images: DiskImage, answers: Answers | None = None, is_rsnapshot: bool = False) -> Assessment:
+    return judge_of(text, *images, answers=answers, is_rsnapshot=is_rsnapshot).judged()
 
 
-def mended(text: str, answers: Answers | None = None, **more: bool) -> str:
+def mended(text: str, answers: Answers | None = None, *, is_rsnapshot: bool = False) -> str:
     """The text with all edits that are proposed for it."""
-    found = assess(text, DB, answers=answers, **more)
+    found = assess(text, DB, answers=answers, is_rsnapshot=is_rsnapshot)
     return edited(text.encode(), found.findings).decode()
 
 

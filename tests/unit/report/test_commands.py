@@ -74,7 +74,7 @@ def test_after_a_fix_comes_the_power_cycle_then_the_way_back() -> None:
 def test_what_waits_for_another_row_is_told_once() -> None:
     rows = [
         row("guest-access", "noncompliant", "a", reason="no agent; withheld: install it"),
-        row("disk-bus", "noncompliant", "a", "sda", reason="bus; withheld: waits for guest-access (noncompliant)"),
+        row("disk-bus", "noncompliant", "a", "sda", reason="bus; withheld: depends on guest-access (noncompliant)"),
     ]
     found = records.record(rows, mode="fix")
     (task,) = commands.tasks(found)

@@ -128,7 +128,7 @@ def test_where_others_can_write_the_static_page_says_so(run: Run) -> None:
     assert pages.rows is None
     assert config.option.htmlpath is None
     assert pages.finish() == []
-    assert "Others can write" in _page(run).read_text(encoding="utf-8")
+    assert "other users can write" in _page(run).read_text(encoding="utf-8")
 
 
 def _page(run: Run) -> Path:

@@ -57,14 +57,16 @@ def test_the_sentence_has_all_that_counts() -> None:
     ]
     held = storage("c", allocated_before=9 * GIB, allocated_after=8 * GIB, used=GIB)
     assert sentence(rows, [held]) == (
-        "2 of 6 guests return freed space; 1.0 GiB came home in this run; 7.0 GiB can be had back; "
-        "2 guests wait for a power cycle; 1 could not be judged to the end; 1 guest is waived in part."
+        "2 of 6 guests return freed space; this run freed 1.0 GiB on the host; 7.0 GiB can be freed now; "
+        "2 guests wait for a power cycle; 1 guest was only partly checked; 1 guest is waived in part."
     )
 
 
 def test_a_disk_on_another_bus_that_passes_discards_on_returns_freed_space() -> None:
     by_rule = row("disk-bus", "noncompliant", "a", "sda", reason=f"it is on the bus virtio; {BY_RULE}; withheld: …")
-    controller = row("scsi-controller", "noncompliant", "a", reason=f"there is none for vda; {BY_RULE}")
+    controller = row(
+        "scsi-controller", "noncompliant", "a", reason=f"there is no virtio-scsi controller for vda; {BY_RULE}"
+    )
     rows = [*instead("a"), by_rule, controller, *instead("b")]
     assert sentence(rows).startswith("2 of 2 guests return freed space, 1 of them on another bus than scsi;")
     other = row("disk-discard", "noncompliant", "a", "sda", reason="driver discard is absent")
@@ -83,7 +85,7 @@ def test_copies_do_not_say_how_their_guest_stands() -> None:
     assert sentence([*rows, job], []).endswith("; 2 findings on backups.")
     # unless nothing else was asked
     copies = [one for one in rows if one["requirement"] == "sparse-backup"]
-    assert sentence(copies, []).startswith("0 of 2 guests meet what was judged (not everything was)")
+    assert sentence(copies, []).startswith("0 of 2 guests pass the checks that ran (not all checks ran)")
 
 
 def test_an_image_with_snapshots_waits_for_no_power_cycle() -> None:
@@ -93,7 +95,7 @@ def test_an_image_with_snapshots_waits_for_no_power_cycle() -> None:
 
 def test_all_is_well() -> None:
     well = storage("a", allocated_before=GIB, allocated_after=GIB, used=GIB)
-    assert sentence(whole("a"), [well]) == "1 of 1 guests return freed space."
+    assert sentence(whole("a"), [well]) == "1 of 1 guest returns freed space."
 
 
 def test_who_asked_for_a_part_is_told_no_more() -> None:
@@ -101,7 +103,7 @@ def test_who_asked_for_a_part_is_told_no_more() -> None:
 
 
 def test_bytes_that_nobody_counted_are_not_called_none() -> None:
-    assert "nobody could count" in sentence(whole("a"), [storage("a", used=None)])
+    assert "the space that can be freed is unknown" in sentence(whole("a"), [storage("a", used=None)])
 
 
 def test_without_guests() -> None:

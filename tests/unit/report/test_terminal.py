@@ -321,7 +321,7 @@ def test_bytes_are_told_as_far_as_they_are_known(reporter: Callable[..., Made], 
     assert "7.0 GiB for 2 disks" in held
     assert "1 were looked into: they take 5.0 GiB and need 4.0 GiB" in held
     assert held.endswith("a trim gives back 1.0 GiB")
-    assert not any("came home" in line and "counted" in line for line in lines)
+    assert not any("freed in this run" in line and "expected" in line for line in lines)
     unknown = storage("c", allocated_after=None)
     lines = _summary(reporter(), part, records.record([], [unknown]))
     assert not any(line.startswith("the host holds") for line in lines)
@@ -331,16 +331,16 @@ def test_what_came_home_is_told_of_a_fix_alone(reporter: Callable[..., Made], pa
     disk = storage("a", allocated_before=9 * GIB, allocated_after=5 * GIB, reclaimable_before=3 * GIB)
     fix = records.record([], [disk], mode="fix", reclaimed_bytes=4 * GIB)
     lines = _summary(reporter(), part, fix)
-    [came] = [line for line in lines if line.startswith("came home")]
+    [came] = [line for line in lines if line.startswith("freed in this run")]
     assert f"4.0 GiB ({4 * GIB} bytes)" in came
     assert "3.0 GiB had been counted" in came
     for record in (
         records.record([], [disk], mode="audit", reclaimed_bytes=4 * GIB),
         records.record([], [], mode="fix", reclaimed_bytes=0),
     ):
-        assert not any(line.startswith("came home") for line in _summary(reporter(), part, record))
+        assert not any(line.startswith("freed in this run") for line in _summary(reporter(), part, record))
     copies = records.record([], [], mode="fix", reclaimed_bytes=5)
-    assert any(line.startswith("came home") for line in _summary(reporter(), part, copies))
+    assert any(line.startswith("freed in this run") for line in _summary(reporter(), part, copies))
 
 
 def test_the_report_is_named_if_there_is_one(reporter: Callable[..., Made], part: Part) -> None:

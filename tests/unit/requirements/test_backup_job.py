@@ -153,9 +153,9 @@ def test_a_program_of_a_user_is_not_run_for_its_version(tmp_path: Path) -> None:
     program.chmod(0o755)
     _, one = job(tmp_path, f"0 3 * * * {program} -aS --inplace /srv/images/ /b\n", "crontabs/alice")
     assert judged(one).verdict is Verdict.NOT_ASSESSABLE
-    assert "an rsync whose version cannot be told" in judged(one).reason
+    assert "an rsync of unknown version" in judged(one).reason
     Path(one.path).write_text(Path(one.path).read_text().replace("-aS", "-a"))
-    assert "withheld: line 1: add --sparse where the rsync that writes is 3.3.0 or newer" in (
+    assert "withheld: line 1: add --sparse if the rsync that writes is 3.3.0 or newer" in (
         engine(one.hypervisor, tmp_path).run(requirement("backup-job"), Subject(one.hypervisor, job=one)).reason
     )
     assert not ran.exists()
@@ -171,7 +171,7 @@ def test_sparse_is_not_added_to_inplace_for_an_rsync_that_nobody_has_seen(tmp_pa
     owner, one = job(tmp_path, text, "backup.sh")
     result = engine(owner, tmp_path).run(requirement("backup-job"), Subject(owner, job=one))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert "withheld: line 2: add --sparse where the rsync that writes is 3.3.0 or newer" in result.reason
+    assert "withheld: line 2: add --sparse if the rsync that writes is 3.3.0 or newer" in result.reason
     assert Path(one.path).read_text() == text
 
 
@@ -188,7 +188,7 @@ def test_inplace_is_not_added_to_what_rsync_refuses_with_it(tmp_path: Path, opti
     text = f"#!/bin/sh\nrsync -aS {option} /srv/images/ /b\n"
     owner, one = job(tmp_path, text, "backup.sh", snapshots=True)
     result = engine(owner, tmp_path).run(requirement("backup-job"), Subject(owner, job=one))
-    assert f"in the place of {option.replace('=', ' ').split()[0]}: rsync refuses" in result.reason
+    assert f"instead of {option.replace('=', ' ').split()[0]}: rsync refuses" in result.reason
     assert Path(one.path).read_text() == text
 
 
@@ -247,7 +247,7 @@ def test_an_option_that_lies_elsewhere_is_told_and_left(tmp_path: Path, rsync: P
     text = '#!/bin/sh\nOPTS="-aS --inplace"\nrsync $OPTS /srv/images/ /b\n'
     owner, one = job(tmp_path, text, "backup.sh")
     result = engine(owner, tmp_path).run(requirement("backup-job"), Subject(owner, job=one))
-    assert "withheld: line 3: take --inplace out where it is set" in result.reason
+    assert "withheld: line 3: take --inplace out of the line that sets it" in result.reason
     assert Path(one.path).read_text() == text
 
 
@@ -278,7 +278,7 @@ def test_what_can_be_mended_is_and_the_rest_is_still_told(tmp_path: Path) -> Non
     one = running(tmp_path, "#!/bin/sh\nrsync -a /srv/images/ /b\n")
     result = engine(one.hypervisor, tmp_path).run(requirement("backup-job"), Subject(one.hypervisor, job=one))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert "torn" in result.reason
+    assert "inconsistent" in result.reason
     assert Path(one.path).read_text() == "#!/bin/sh\nrsync --sparse -a /srv/images/ /b\n"
 
 

@@ -160,11 +160,11 @@ def test_another_trim_does_not_count(tmp_path: Path, text: str) -> None:
     [
         (
             "if [ $1 = full ]; then virsh domfstrim web; fi\nrsync -aS /srv/images/web.qcow2 /b/\n",
-            "shows only when it runs",
+            "only a run shows",
         ),
-        ("rsync -aS /etc /b/\n", "not known to copy the image of a guest that runs"),
-        ("rsync -aS /srv/images/off.qcow2 /b/\n", "not known to copy the image of a guest that runs"),
-        ("frobnicate web\n", "what that does is not known"),
+        ("rsync -aS /etc /b/\n", "knows of no running guest whose image it copies"),
+        ("rsync -aS /srv/images/off.qcow2 /b/\n", "knows of no running guest whose image it copies"),
+        ("frobnicate web\n", "reclaim does not know that program"),
     ],
 )
 def test_what_is_not_known_is_no_finding(tmp_path: Path, text: str, words: str) -> None:

@@ -251,7 +251,7 @@ def test_who_may_write_a_boot_file_again_is_told(tmp_path: Path) -> None:
     guest = inhabited(tmp_path, inside)
     [plan] = walk(engine(guest.hypervisor, tmp_path, "plan"), guest, "boot-names")
     assert plan.reason == (
-        '/etc/default/grub: resume=/dev/vda1; /etc/default/grub says "Ansible managed": change it there too'
+        '/etc/default/grub: resume=/dev/vda1; /etc/default/grub is marked "Ansible managed": change it there too'
     )
     result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
     assert result.verdict is Verdict.FIXED, result.reason

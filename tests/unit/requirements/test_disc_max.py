@@ -184,7 +184,7 @@ def test_luks_is_opened_for_discards_where_the_policy_says_so(tmp_path: Path, be
     ]
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("disc-max"), subject(guest))
     assert (result.verdict, inside.ran[-1]) == (Verdict.PENDING, REBUILD)
-    assert "crypttab says `discard` for sda1_crypt: it counts from the guest's next boot" in result.reason
+    assert "crypttab has `discard` for sda1_crypt: it takes effect at the guest's next boot" in result.reason
     assert inside.files == {**others, "/etc/crypttab": CRYPTTAB.format(after)}
     again = engine(guest.hypervisor, tmp_path, force=True).run(requirement("disc-max"), subject(guest))
     assert (again.verdict, again.changes) == (Verdict.PENDING, [])

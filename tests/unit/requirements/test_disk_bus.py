@@ -289,11 +289,11 @@ def test_queues_mapped_onto_iothreads_are_withheld(tmp_path: Path) -> None:
     ("length", "kept", "said"),
     [
         pytest.param(20, 20, "", id="as-virtio-blk-shows-it"),
-        pytest.param(21, 21, f"; the guest is shown the serial '{'x' * 21}', on virtio it was '{'x' * 20}'", id="more"),
+        pytest.param(21, 21, f"; the guest sees the serial '{'x' * 21}', on virtio it was '{'x' * 20}'", id="more"),
         pytest.param(
             37,
             36,
-            f"; the guest is shown the serial '{'x' * 36}', on virtio it was '{'x' * 20}' "
+            f"; the guest sees the serial '{'x' * 36}', on virtio it was '{'x' * 20}' "
             "(cut to the 36 characters that a SCSI disk can have)",
             id="more-than-scsi-takes",
         ),
@@ -434,7 +434,7 @@ def test_before_it_runs_on_such_a_machine_the_kernel_tells(tmp_path: Path, relea
         ("sda", "sd", "an SD card"),
         ("xvda", "xen", "a Xen disk"),
         ("nvme0n1", "nvme", "an NVMe disk"),
-        ("sda", "fancy", "on the bus fancy, of which nothing was measured"),
+        ("sda", "fancy", "on the bus fancy, which reclaim has not been tested with"),
     ],
 )
 @pytest.mark.parametrize("policy", ["scsi", "any-discarding"])
@@ -469,7 +469,7 @@ def test_a_disk_that_a_note_names_keeps_its_name(tmp_path: Path, note: str) -> N
 
 # Buses through which discards pass as well ---------------------------------------------------
 
-PASSES = "discards pass through it already, so a move brings nothing but this rule"
+PASSES = "discards pass through it already, so a move only satisfies this rule"
 
 
 @pytest.mark.parametrize(
@@ -496,7 +496,7 @@ def test_a_row_reports_that_virtio_blk_passes_discards_on(
 def test_a_controller_is_no_mere_rule_if_one_of_its_disks_passes_nothing_on(tmp_path: Path) -> None:
     guest = opened(tmp_path, domain_xml(disk_xml("sda", "sata"), disk_xml(), machine="pc-q35-3.1")).guests[0]
     judged = judge(requirement("scsi-controller"), subject(guest))
-    assert judged.reason == "there is none for sda, vda"
+    assert judged.reason == "there is no virtio-scsi controller for sda, vda"
 
 
 def test_a_driver_that_nobody_looked_at_is_not_called_as_good(tmp_path: Path) -> None:

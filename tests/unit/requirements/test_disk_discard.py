@@ -171,7 +171,7 @@ def test_no_unref_is_not_asked_of_what_does_not_know_it(
     guest = _versions(tmp_path, UNMAP, libvirt, qemu)
     judgement = judge(requirement("disk-discard"), subject(guest, "vda"))
     assert judgement.verdict is Verdict.COMPLIANT
-    assert judgement.evidence == f"discard='unmap'; discard_no_unref cannot be had: {lacking}"
+    assert judgement.evidence == f"discard='unmap'; discard_no_unref is not available: {lacking}"
 
 
 def test_no_unref_is_proposed_where_policy_asks_and_it_is_known(tmp_path: Path) -> None:

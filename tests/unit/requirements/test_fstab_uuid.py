@@ -326,7 +326,9 @@ def test_what_a_configuration_makes_is_named_in_the_configuration(
 @pytest.mark.parametrize(
     ("header", "remark"),
     [
-        pytest.param("# Ansible managed\n", '/etc/fstab says "Ansible managed": change it there too', id="ansible"),
+        pytest.param(
+            "# Ansible managed\n", '/etc/fstab is marked "Ansible managed": change it there too', id="ansible"
+        ),
         pytest.param("## HEADER: This file is managed by Puppet.\n", "managed by Puppet.", id="puppet"),
         pytest.param("# /etc/fstab: static file system information.\n", "", id="debian"),
         pytest.param("# Created by anaconda on Thu\n", "", id="anaconda"),

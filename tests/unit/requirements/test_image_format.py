@@ -130,7 +130,7 @@ def test_an_image_that_is_in_use_is_left(tmp_path: Path) -> None:
         holder.communicate("quit\n")
     assert result.verdict is Verdict.NONCOMPLIANT
     assert [change.applied for change in result.changes] == [False]
-    assert "not mended" in result.reason
+    assert "not fixed" in result.reason
     assert "lock" in result.reason
     assert _version(overlay) == 2
 
@@ -187,7 +187,7 @@ def test_a_guest_whose_image_cannot_be_amended_is_up_again(tmp_path: Path) -> No
     guest.answers |= {"guest-ping": dict, "guest-shutdown": shut_down}
     result = _run(guest, tmp_path, restart=True)
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert "qemu-img amend" in result.reason.partition("not mended")[2]
+    assert "qemu-img amend" in result.reason.partition("not fixed")[2]
     assert "it was back after" in result.reason
     assert guest.domain.isActive()
 
@@ -547,7 +547,7 @@ def test_a_volume_of_which_dmsetup_says_nothing_is_not_called_thick(tmp_path: Pa
     (tmp_path / "bin" / "table-vg-lv").unlink()
     result = _on(tmp_path, volume)
     assert result.verdict is Verdict.NOT_ASSESSABLE
-    assert "a logical volume, and dmsetup does not say which kind" in result.reason
+    assert "a logical volume, and dmsetup does not report its kind" in result.reason
 
 
 @pytest.mark.slow

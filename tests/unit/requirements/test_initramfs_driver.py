@@ -104,7 +104,7 @@ def test_a_failed_rebuild_leaves_the_list_as_it_was(tmp_path: Path, before: str 
     guest = inhabited(tmp_path, inside)
     result = engine(guest.hypervisor, tmp_path).run(requirement("initramfs-driver"), subject(guest))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert f"not mended: one: {REBUILD} ended with status 1" in result.reason
+    assert f"not fixed: one: {REBUILD} ended with status 1" in result.reason
     assert [change.applied for change in result.changes] == [False]
     assert inside.files == files
 
@@ -348,7 +348,7 @@ def test_the_distributions_own_builder_is_told_and_builds_beside(
             "kernel 6.9.1-arch1-1\nunified /efi/EFI/Linux/arch.efi\nstamp 1:9000000:1\n",
             ("mkinitcpio",),
             400_000,
-            "build /efi/EFI/Linux/arch.efi anew",
+            "build /efi/EFI/Linux/arch.efi again",
             id="unified",
         ),
         pytest.param(

@@ -164,7 +164,7 @@ def test_bytes_that_only_seem_to_come_back_do_not_count(tmp_path: Path, monkeypa
     result = judged(guest, tmp_path)
     assert result.verdict is Verdict.NONCOMPLIANT
     assert result.reason == (
-        "/ (vda): of 16.0 MiB written, 0 B came back (0 %); fstrim says it trimmed 3.0 GiB: "
+        "/ (vda): of 16.0 MiB written, 0 B came back (0 %); fstrim reports a trim of 3.0 GiB: "
         "the definition of vda is without discard='unmap' (discard absent): QEMU drops them (see disk-discard)"
     )
 
@@ -175,9 +175,9 @@ def test_nothing_mends_a_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     guest = guest_on(tmp_path, path, driver="")
     result = judged(guest, tmp_path, "fix")
     assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
-    assert "withheld: waits for disk-discard (noncompliant: driver discard is absent" in result.reason
+    assert "withheld: depends on disk-discard (noncompliant: driver discard is absent" in result.reason
     forced = engine(guest.hypervisor, tmp_path, force=True).run(requirement("reclaim-proof"), subject(guest))
-    assert "withheld: mend the layer that is named" in forced.reason
+    assert "withheld: fix the layer that is named" in forced.reason
     assert len(made.planted) == 1
 
 
@@ -236,7 +236,7 @@ def test_a_filesystem_that_takes_it_for_trimmed_is_named(tmp_path: Path, monkeyp
     path = image(tmp_path / "disk.qcow2")
     world(monkeypatch, path, discard="ignore", claims=0)
     (one,) = prove(guest_on(tmp_path, path))
-    assert "memory of what it has trimmed: fstrim passed on 0 B only; mount it anew" in one.layer
+    assert "the filesystem remembers earlier trims: fstrim passed on 0 B only; mount it again" in one.layer
 
 
 def test_a_running_qemu_on_older_settings_is_told_from_a_definition_without(
@@ -274,7 +274,7 @@ def test_what_an_internal_snapshot_keeps_is_told_although_the_canary_came_back(
     world(monkeypatch, path)
     (one,) = prove(guest_on(tmp_path, path))
     assert one.holds
-    assert "1 internal snapshot (monday): what they hold stays" in one.told
+    assert "1 internal snapshot (monday): a trim in the guest does not free" in one.told
 
 
 @pytest.mark.slow
@@ -317,7 +317,7 @@ def test_a_guest_that_always_writes_is_inconclusive_and_the_numbers_are_told(
     result = judged(guest_on(tmp_path, path), tmp_path)
     assert result.verdict is Verdict.NOT_ASSESSABLE
     assert "inconclusive: of 16.0 MiB written, at least 0 B came back" in result.reason
-    assert "takes up to 20.0 MiB" in result.reason
+    assert "take up to 20.0 MiB" in result.reason
     assert len(made.planted) == 3
 
 

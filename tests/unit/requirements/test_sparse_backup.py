@@ -330,7 +330,7 @@ def test_without_room_for_a_rewrite_zeros_that_snapshots_share_are_left(
     owner = hypervisor(tmp_path)
     result = engine(owner, tmp_path).run(requirement("sparse-backup"), subject(owner, path))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert "share them: only a rewrite parts these, and a rewrite needs" in result.reason
+    assert "share them: only a rewrite separates these, and a rewrite needs" in result.reason
     assert result.changes == []
     assert allocated(path) == held
 
@@ -525,7 +525,7 @@ def test_who_opens_the_copy_meanwhile_gets_it_and_nothing_is_lost(tmp_path: Path
                 while fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_WRLCK and time.monotonic() < deadline:
                     time.sleep(0.01)
 
-        with pytest.raises(ChangeFailed, match="something else wants to open it"):
+        with pytest.raises(ChangeFailed, match="another process wants to open it"):
             holes.punch_out(descriptor, still_ours, meter)
     output, _ = reader[0].communicate(timeout=60)
     assert output.decode().split()[0] == content == checksum(path)
@@ -770,5 +770,5 @@ def test_the_journal_has_it_and_undo_is_honest(tmp_path: Path) -> None:
     held, content = allocated(path), checksum(path)
     said: list[str] = []
     assert undo.undo(one.journal.path.parent, said.append)
-    assert said == [f"test-driver: sparse-backup: {path}: what was punched stays punched: its content is the same"]
+    assert said == [f"test-driver: sparse-backup: {path}: the holes stay: its content is the same"]
     assert (allocated(path), checksum(path)) == (held, content)

@@ -71,8 +71,8 @@ def test_a_backlog_is_trimmed_and_the_host_holds_less(tmp_path: Path) -> None:
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
     assert result.verdict is Verdict.FIXED, result.reason
     assert result.reason.startswith("was: 179.0 MiB can come back")
-    assert "180.0 MiB came back of 179.0 MiB that were counted to" in result.reason
-    assert "the guest says it trimmed 104857600 bytes" in result.reason
+    assert "180.0 MiB came back of 179.0 MiB that were expected" in result.reason
+    assert "the guest reports a trim of 104857600 bytes" in result.reason
     assert held - guest.hypervisor.allocated(str(tmp_path / "disk.img")) >= 170 * MIB
     again = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
     assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
@@ -101,7 +101,7 @@ def test_a_trim_that_failed_is_told(tmp_path: Path, answer: Any, words: str) -> 
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
     assert result.verdict is Verdict.NONCOMPLIANT
     assert [change.applied for change in result.changes] == [False]
-    assert words in result.reason.partition("; not mended: one: ")[2]
+    assert words in result.reason.partition("; not fixed: one: ")[2]
 
 
 def test_where_the_agent_does_not_trim_fstrim_does(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_where_the_agent_does_not_trim_fstrim_does(tmp_path: Path) -> None:
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
     assert result.verdict is Verdict.FIXED, result.reason
     assert guest.within.ran == ["LC_ALL=C fstrim -av"]
-    assert "the guest says it trimmed 1073743872 bytes; not /srv: FITRIM ioctl failed" in result.reason
+    assert "the guest reports a trim of 1073743872 bytes; not /srv: FITRIM ioctl failed" in result.reason
 
 
 def test_an_fstrim_that_fails_is_told(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_an_fstrim_that_fails_is_told(tmp_path: Path) -> None:
     guest.within.commands["LC_ALL=C fstrim -av"] = lambda _inside: (32, b"", b"fstrim: /: FITRIM ioctl failed: no\n")
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
     assert result.verdict is Verdict.NONCOMPLIANT
-    assert "not mended: one: nothing could be trimmed: /: FITRIM ioctl failed: no" in result.reason
+    assert "not fixed: one: nothing could be trimmed: /: FITRIM ioctl failed: no" in result.reason
 
 
 @pytest.mark.parametrize(
@@ -201,14 +201,14 @@ def _fsinfo(used: Any) -> list[dict[str, Any]]:
     ("used", "more", "verdict", "words"),
     [
         pytest.param(190 * MIB, [], Verdict.COMPLIANT, "", id="no-backlog"),
-        pytest.param(20 * MIB, [], Verdict.NOT_ASSESSABLE, "what swap needs cannot be told", id="perhaps-one"),
-        pytest.param(True, [], Verdict.NOT_ASSESSABLE, "does not say what its filesystems use", id="true-is-no-byte"),
-        pytest.param(190.5 * MIB, [], Verdict.NOT_ASSESSABLE, "does not say what its filesystems use", id="fraction"),
-        pytest.param(None, [], Verdict.NOT_ASSESSABLE, "does not say what its filesystems use", id="not-reported"),
-        pytest.param("20", [], Verdict.NOT_ASSESSABLE, "does not say what its filesystems use", id="gibberish"),
-        pytest.param(-1, [], Verdict.NOT_ASSESSABLE, "does not say what its filesystems use", id="negative"),
-        pytest.param(10**15, [], Verdict.NOT_ASSESSABLE, "does not say", id="more-than-there-is"),
-        pytest.param(190 * MIB, [disk_xml("vdb")], Verdict.NOT_ASSESSABLE, "which filesystem lies on", id="two-disks"),
+        pytest.param(20 * MIB, [], Verdict.NOT_ASSESSABLE, "the need of swap is unknown", id="perhaps-one"),
+        pytest.param(True, [], Verdict.NOT_ASSESSABLE, "does not report the usage of its", id="true-is-no-byte"),
+        pytest.param(190.5 * MIB, [], Verdict.NOT_ASSESSABLE, "does not report the usage of its", id="fraction"),
+        pytest.param(None, [], Verdict.NOT_ASSESSABLE, "does not report the usage of its", id="not-reported"),
+        pytest.param("20", [], Verdict.NOT_ASSESSABLE, "does not report the usage of its", id="gibberish"),
+        pytest.param(-1, [], Verdict.NOT_ASSESSABLE, "does not report the usage of its", id="negative"),
+        pytest.param(10**15, [], Verdict.NOT_ASSESSABLE, "does not report", id="more-than-there-is"),
+        pytest.param(190 * MIB, [disk_xml("vdb")], Verdict.NOT_ASSESSABLE, "cannot find the disks of", id="two-disks"),
     ],
 )
 def test_an_agent_that_runs_no_commands_can_tell_that_there_is_none(

@@ -181,7 +181,7 @@ def test_a_link_in_the_place_of_its_folder_is_not_followed(
     text = _with_a_rogue(tmp_path, f'rmdir "$made"; ln -s {shlex.quote(str(victim))} "$made"')
     planted = run(shell, "plant", mount, "1", HOLD, text=text)
     assert planted.returncode != 0
-    assert "somebody put another folder in its place" in planted.stderr
+    assert "another folder has taken its place" in planted.stderr
     assert sorted(path.name for path in victim.iterdir()) == before
     assert holders(victim) == []
 

@@ -68,7 +68,7 @@ def test_odd_numbers_of_stat_are_told_in_one_line(tmp_path: Path, field: int, od
     try:
         looked_at(tmp_path, "|".join(fields))
     except ProbeError as exc:
-        assert str(exc) == "/x: what stat says cannot be parsed"  # noqa: PT017
+        assert str(exc) == "/x: the output of stat cannot be parsed"  # noqa: PT017
     else:
         assert odd in ("1a00", "ffffffffffff", "1e3")
         assert field >= 4

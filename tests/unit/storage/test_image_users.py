@@ -204,7 +204,7 @@ def test_a_volume_that_its_pool_does_not_know_of_is_the_file_that_it_will_be(
 
 def test_a_volume_of_a_pool_that_is_gone_may_be_any_image(tmp_path: Path) -> None:
     guest = mine(tmp_path, disk_xml(source=create(tmp_path / "a.qcow2")), other(volume("images", "a.qcow2")))
-    assert "libvirt does not tell where its volume:images/a.qcow2 is" in why(guest)
+    assert "libvirt does not report the place of its volume:images/a.qcow2 is" in why(guest)
 
 
 @pytest.mark.parametrize(
@@ -334,9 +334,9 @@ def test_a_header_that_cannot_be_read_is_no_answer(tmp_path: Path) -> None:
     broken = tmp_path / "broken.qcow2"
     broken.write_bytes(b"QFI\xfb\0\0\0\x09" + bytes(200))
     theirs = mine(tmp_path, disk_xml(source=image), other(disk_xml(source=str(broken))))
-    assert "nobody can tell whether the guest two (vda) stands on one of its images" in why(theirs)
+    assert "reclaim cannot find out whether the guest two (vda) depends on one of its images" in why(theirs)
     own = mine(tmp_path, disk_xml(source=str(broken)))
-    assert "nobody can tell what" in why(own)
+    assert "reclaim cannot find the backing files of" in why(own)
 
 
 def test_what_may_not_be_mounted_is_no_answer_and_what_is_gone_is(tmp_path: Path) -> None:
@@ -353,13 +353,15 @@ def test_chains_that_lead_back_or_nowhere_end(tmp_path: Path) -> None:
     one = create(tmp_path / "1.qcow2", base=tmp_path / "2.qcow2")
     create(tmp_path / "2.qcow2", base=one)
     guest = mine(tmp_path, disk_xml(source=image), other(disk_xml(source=one)))
-    assert "more than 64 images stand on one another" in why(guest)
+    assert "more than 64 images are in its backing chain" in why(guest)
 
 
 def test_a_hypervisor_that_does_not_answer_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = mine(tmp_path, disk_xml(source=create(tmp_path / "a.qcow2")))
     monkeypatch.setattr("reclaim.storage.image_users._LOOK", "exit 3")
-    assert why(guest) == "nobody can tell who else uses its images: looking at the images of all guests: status 3"
+    assert (
+        why(guest) == "reclaim cannot find out who else uses its images: looking at the images of all guests: status 3"
+    )
 
 
 # What else opens an image for writing ---------------------------------------------------------
@@ -411,7 +413,7 @@ def test_an_overlay_whose_base_is_not_understood_keeps_others_from_being_opened(
     base = create(tmp_path / "base.img", kind="raw")
     clone = create(tmp_path / "clone.qcow2", base='json:{"driver":"of-tomorrow","place":"/b"}', base_kind="raw")
     said = why(mine(tmp_path, raw("vda", base), other(disk_xml(source=clone))))
-    assert "nobody can tell whether the guest two (vda) stands on one of its images" in said
+    assert "reclaim cannot find out whether the guest two (vda) depends on one of its images" in said
     assert "of-tomorrow" in said
 
 

@@ -283,7 +283,7 @@ def test_a_raw_image_is_compared_as_raw_whatever_its_guest_wrote(tmp_path: Path)
         stream.write(b"other")
     assert not verify(str(path), owner, None, lambda _text: None)
     assert not verify(str(path), owner, str(live), lambda _text: None)
-    with pytest.raises(ReclaimError, match="neither a definition nor its name says"):
+    with pytest.raises(ReclaimError, match="neither a definition nor its name marks"):
         verify(str(path), None, str(live), lambda _text: None)
 
 
@@ -299,7 +299,7 @@ def test_a_header_that_changes_once_it_was_read_is_not_handed_on(
     monkeypatch.setattr(local_image, "qemu_img", lambda *arguments, **_more: asked.append(arguments))
     with local_image.opened_image(str(path)) as (descriptor, found):
         with path.open("r+b") as stream:
-            with pytest.raises(ProbeError, match=r"it is open in|something has it open"):
+            with pytest.raises(ProbeError, match=r"it is open in|a process has it open"):
                 local_image.mapped(descriptor, found, str(path))
             stream.seek(72)
             stream.write(struct.pack(">Q", 4))
@@ -321,7 +321,7 @@ def test_who_wants_to_write_to_a_copy_stops_qemu_img(tmp_path: Path) -> None:
 
         patch = pytest.MonkeyPatch()
         patch.setattr(local_image, "qemu_img", somebody_opens)
-        with pytest.raises(ProbeError, match="something wants to write to it"):
+        with pytest.raises(ProbeError, match="another process wants to write to it"):
             local_image.mapped(descriptor, found, str(path))
         patch.undo()
         assert local_image.mapped(descriptor, found, str(path)) == 0

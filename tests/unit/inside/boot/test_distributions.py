@@ -338,7 +338,7 @@ LVMDEVICES = "/etc/lvm/devices/system.devices:IDTYPE={} IDNAME={} DEVNAME=/dev/v
             {},
             {"unified": {"/efi/EFI/Linux/arch-linux.efi": "root=/dev/vda1 rw"}},
             "/efi/EFI/Linux/arch-linux.efi: root=/dev/vda1",
-            "build /efi/EFI/Linux/arch-linux.efi anew",
+            "build /efi/EFI/Linux/arch-linux.efi again",
             id="unified-kernel-image",
         ),
         pytest.param(
@@ -408,7 +408,7 @@ LVMDEVICES = "/etc/lvm/devices/system.devices:IDTYPE={} IDNAME={} DEVNAME=/dev/v
             {ENTRY: ""},
             {"kernels": WAITS + "waits \\x2fdev\\x2fvda4\nwaits \\x2fdev\\x2fmapper\\x2fr\n"},
             "/boot/x.img: waits for /dev/vda4",
-            "build /boot/x.img anew",
+            "build /boot/x.img again",
             id="an-image-waits",
         ),
         pytest.param(
@@ -443,7 +443,7 @@ LVMDEVICES = "/etc/lvm/devices/system.devices:IDTYPE={} IDNAME={} DEVNAME=/dev/v
             {ENTRY: ""},
             {"named": '/etc/multipath.conf:\tdevnode "^(vd|sr)[a-z]"\n'},
             '/etc/multipath.conf: devnode "^(vd|sr)[a-z]"',
-            "say what it means for sd",
+            "give the same for sd",
             id="multipath-blacklist",
         ),
         pytest.param(
@@ -471,7 +471,7 @@ LVMDEVICES = "/etc/lvm/devices/system.devices:IDTYPE={} IDNAME={} DEVNAME=/dev/v
             {ENTRY: "", "/etc/default/grub_installdevice": "/dev/sdx1\nactivate\ngeneric_mbr\n"},
             {},
             "/etc/default/grub_installdevice: /dev/sdx1 is not there",
-            "name what GRUB is to be installed to",
+            "name the device that GRUB is to be installed to",
             id="suse-installs-to-a-partition",
         ),
     ],
@@ -598,7 +598,7 @@ def test_what_runs_beside_the_boot_is_told_and_keeps_nobody(tmp_path: Path) -> N
     result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
     assert result.verdict is Verdict.COMPLIANT
     assert result.evidence.endswith(
-        "; beside the boot, to be looked at after a change: /boot/grub2/device.map: /dev/vda; /etc/smartd.conf: "
+        "; other references, to be checked after a change: /boot/grub2/device.map: /dev/vda; /etc/smartd.conf: "
         "/dev/vda; /etc/kdump.conf: /dev/vdb1; /etc/cloud/cloud.cfg.d/9.cfg: /dev/vdb"
     )
 

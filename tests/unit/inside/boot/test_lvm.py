@@ -54,7 +54,7 @@ KEPT = 'filter = [ "a|vda|", "r|.*|" ]'
         ),
         pytest.param(
             _conf('filter=["a|sda|","r|.*|"]'),
-            "/dev/vda3: it is in use, and filter takes none of its names that are known",
+            "/dev/vda3: it is in use, and filter accepts none of its known names",
             id="odd",
         ),
         pytest.param(

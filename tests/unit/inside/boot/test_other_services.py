@@ -122,7 +122,7 @@ def test_what_only_watches_or_tunes_is_told_and_keeps_nobody(tmp_path: Path, pat
     guest = inhabited(tmp_path, _inside((path, line)))
     result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
     assert result.verdict is Verdict.COMPLIANT, result.reason
-    assert result.evidence.endswith(f"to be looked at after a change: {path}: {told}")
+    assert result.evidence.endswith(f"to be checked after a change: {path}: {told}")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_what_names_no_disk_is_no_reason(tmp_path: Path, path: str, line: str) -
     guest = inhabited(tmp_path, _inside((path, line)))
     result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
     assert result.verdict is Verdict.COMPLIANT, result.reason
-    assert "to be looked at" not in result.evidence
+    assert "to be checked" not in result.evidence
 
 
 DRBD = block("vdb", part("vdb1", block("drbd0"), fstype="drbd", partuuid="p-b"))

@@ -112,7 +112,7 @@ def test_a_rule_that_makes_a_disk_faster_or_comes_to_it_is_told_and_keeps_nobody
     guest = inhabited(tmp_path, _inside(rule))
     result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
     assert result.verdict is Verdict.COMPLIANT
-    assert "to be looked at after a change: /etc/udev/rules.d/70-data.rules: " in result.evidence
+    assert "to be checked after a change: /etc/udev/rules.d/70-data.rules: " in result.evidence
 
 
 @pytest.mark.parametrize(
