@@ -1,14 +1,14 @@
 """One guest of the truth matrix: a machine type and a bus, and a disk for each way to treat discards and kind of image.
 
-What `discard` says and what the image is concerns one disk, so one guest has all twelve of them; the machine type, the
-bus and its controller concern the guest.
+What `discard` says, what the image is and what it lies on concerns one disk, so one guest has all of them; the machine
+type, the bus and its controller concern the guest.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 import libvirt
 
 from lab import guest as lab
-from lab import host, image, paths, tools
+from lab import host, image, paths, stores, tools
 from lab.error import LabError
 from lab.guest import LabGuest
 
@@ -27,9 +27,13 @@ OLD_MIB = 16
 """The size of the file that is in each filesystem before the guest starts."""
 
 BUSES = ("virtio", "virtio-scsi", "lsilogic", "sata")
+NVME = "nvme"
+"""One more bus, if libvirt has it: `<target bus='nvme'>` is QEMU's from libvirt 11.5."""
 DISCARDS = ("absent", "ignore", "unmap")
 IMAGES = ("qcow2", "backed", "snapshot", "raw")
 """qcow2; qcow2 0.10 on a backing file; qcow2 with an internal snapshot; raw."""
+STORED = ("qcow2", "snapshot", "raw")
+"""The images that are on every store."""
 
 BOOT_SECONDS = 900.0
 """The limit for a guest to answer: several may boot at once under emulation."""
@@ -37,18 +41,24 @@ BOOT_SECONDS = 900.0
 
 @dataclass(frozen=True)
 class Cell:
-    """One disk of such a guest."""
+    """One disk of such a guest; `store` is the kind of store that its image lies on, none: the guests' folder."""
 
     discard: str
     image: str
+    store: str = ""
 
     @property
     def label(self) -> str:
-        """The name of its filesystem, its serial, and its folder below /truth."""
-        return f"{self.discard}-{self.image}"
+        """The name of its filesystem, its serial, and its folder below /truth: 16 characters of ext4 at most."""
+        return f"{self.store or self.discard}-{self.image}"
 
 
 CELLS = tuple(Cell(*one) for one in product(DISCARDS, IMAGES))
+
+
+def on_stores(names: Iterable[str]) -> tuple[Cell, ...]:
+    """Return the cells that have their images on these stores."""
+    return tuple(Cell("unmap", image, store) for store, image in product(names, STORED))
 
 
 def create(
@@ -62,10 +72,13 @@ def create(
 ) -> LabGuest:
     """Make such a guest, start it, and return it with its filesystems mounted; `root` is the bus of its own disk.
 
+    The stores of its cells are there (`lab.stores.mounted`).
+
     Raises LabError, and leaves nothing, where it does not come up.
     """
     lab.destroy(name)
-    bus_of_root = root or bus
+    # not every firmware finds a disk on NVMe
+    bus_of_root = root or ("virtio" if bus == NVME else bus)
     guest = lab.define(
         name, recipe, machine=machine, bus=_libvirt_bus(bus_of_root), discard="unmap"
     )
@@ -89,10 +102,17 @@ def create(
 
 def image_of(guest: LabGuest, cell: Cell) -> Path:
     """Where the image of a cell lies."""
-    return (
-        paths.guests()
-        / f"{guest.name}.{cell.label}.{'raw' if cell.image == 'raw' else 'qcow2'}"
-    )
+    folder = stores.folder(guest.name, cell.store) if cell.store else paths.guests()
+    suffix = "raw" if cell.image == "raw" else "qcow2"
+    return folder / f"{guest.name}.{cell.label}.{suffix}"
+
+
+def held(guest: LabGuest, cell: Cell) -> int:
+    """Return the bytes that the host holds for the image of a cell, by `st_blocks`. Raises LabError."""
+    image_file = image_of(guest, cell)
+    if cell.store:
+        return stores.held(image_file)
+    return image_file.stat().st_blocks * 512
 
 
 def _libvirt_bus(bus: str) -> str:
@@ -149,6 +169,9 @@ def _attach(devices: ET.Element, path: Path, cell: Cell, bus: str, number: int) 
     if cell.discard != "absent":
         driver.set("discard", cell.discard)
     ET.SubElement(disk, "source", file=str(path))
+    if bus == NVME:
+        _on_nvme(devices, disk, cell, number)
+        return
     letters = "abcdefghijklmnopqrstuvwxyz"
     ET.SubElement(
         disk,
@@ -168,6 +191,13 @@ def _attach(devices: ET.Element, path: Path, cell: Cell, bus: str, number: int) 
             target="0",
             unit=str(number),
         )
+
+
+def _on_nvme(devices: ET.Element, disk: ET.Element, cell: Cell, number: int) -> None:
+    """Put the disk on a controller of its own, which has the serial."""
+    ET.SubElement(disk, "target", dev=f"nvme{number}n1", bus=NVME)
+    controller = ET.SubElement(devices, "controller", type="nvme", index=str(number))
+    ET.SubElement(controller, "serial").text = cell.label
 
 
 def _make(guest: LabGuest, cell: Cell) -> None:

@@ -16,7 +16,18 @@ from pathlib import Path
 
 import libvirt
 
-from lab import agent, domain, host, image, machines, paths, recipes, ssh, tools
+from lab import (
+    agent,
+    domain,
+    host,
+    image,
+    machines,
+    paths,
+    recipes,
+    ssh,
+    stores,
+    tools,
+)
 from lab.agent import Output
 from lab.error import LabError
 
@@ -288,6 +299,7 @@ def clean() -> list[str]:
             destroy(name)
             removed.append(f"guest {name}")
     removed += [f"daemon {name}" for name in host.stop_libvirt(connection)]
+    stores.remove_all()
     if paths.root().exists():
         shutil.rmtree(paths.root())
         removed.append(f"folder {paths.root()}")

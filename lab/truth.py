@@ -1,11 +1,12 @@
-"""The truth matrix: what the audit says of a guest, and how many bytes came back from it.
+"""The truth matrix: the verdicts of the audit about a guest, and how many bytes came back from it.
 
     python -m lab.truth [--resume] [--only 'pc-i440fx-3.1 virtio'] [--at-once 2] [--write docs/truth.md]
 
-A real guest for each machine type and bus, each with a disk for every way to treat discards and every kind of image.
-In each filesystem a file is deleted that was there before the guest's first start, and a canary is planted by
-`reclaim.space.proof`; both are counted on the host. Ends with 1 where what the audit says and what came back disagree.
-What is done is kept as it is had, in reports/truth.json: `--resume` goes on from there.
+A real guest for each machine type and bus, each with a disk for every way to treat discards and every kind of image;
+and guests of the newest type with their images on other filesystems, its stores. In each filesystem a file is deleted
+that was there before the guest's first start, and a canary is planted by `reclaim.space.proof`; both are counted on
+the host. Ends with 1 if the audit and the counts disagree.
+Each guest is kept as soon as it is done, in reports/truth.json: `--resume` goes on from there.
 """
 
 from __future__ import annotations
@@ -14,22 +15,24 @@ import argparse
 import concurrent.futures
 import json
 import os
-import platform
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import libvirt
 
-from lab import cells, demo, host, image, paths
+from lab import cells, demo, host, machines, paths, stores, truth_page
 from lab import guest as lab
-from lab.cells import BUSES, CELLS, DISCARDS, IMAGES, MIB, OLD_MIB, Cell
+from lab.cells import BUSES, CELLS, MIB, NVME, OLD_MIB, Cell
 from lab.error import LabError
 from lab.guest import LabGuest
+from lab.seen import Seen, disagreements
+from lab.truth_page import CANARY_MIB, Plan
 from reclaim.base.errors import NotAssessable, ReclaimError
 from reclaim.base.verdict import Verdict
 from reclaim.engine.engine import Subject, judge
@@ -37,106 +40,29 @@ from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory, Policy
 from reclaim.requirement import catalogue
-from reclaim.space import diagnosis
 from reclaim.space.canary import Trimmed
-from reclaim.space.proof import SHARE, prove
+from reclaim.space.proof import prove
 
-CANARY_MIB = 16
-MACHINES = ("1.6", "3.1", "4.0")
 POLICIES = ("scsi", "any-discarding")
 PROGRESS = demo.ROOT / "reports" / "truth.json"
-#: the requirements that name a layer that keeps bytes back
-LAYERS = frozenset(("disk-discard", "disc-max", "live-definition", "image-format"))
 _RED = frozenset(map(str, (Verdict.NONCOMPLIANT, Verdict.PENDING, Verdict.ERROR)))
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What was seen of one cell. Sizes in bytes.
-
-    `claimed`: what fstrim says after the old file was deleted; `old`: how much less the host held then; `canary`,
-    `returned`, `layer`: what `--prove` says. `red`: by policy, the requirements that the audit says do not hold, with
-    its reasons; `bus`: by policy, the verdict of disk-bus.
-    """
-
-    machine: str
-    bus: str
-    discard: str
-    image: str
-    disc_max: int
-    claimed: int
-    old: int
-    canary: int
-    returned: int
-    layer: str
-    problem: str
-    red: dict[str, dict[str, str]]
-    accepted: dict[str, str]
-
-    @property
-    def where(self) -> str:
-        return f"{self.machine} {self.bus}, discard {self.discard}, {self.image}"
-
-    @property
-    def canary_came_back(self) -> bool:
-        return self.returned >= SHARE * self.canary > 0
-
-    @property
-    def came_back(self) -> bool:
-        return self.canary_came_back and self.old >= SHARE * OLD_MIB * MIB
-
-
-def disagreements(seen: Iterable[Seen]) -> list[str]:
-    """Where what the audit says and what came back are at odds, in words."""
-    found = []
-    everything = list(seen)
-    for one in everything:
-        for policy, red in one.red.items():
-            if not red and not one.came_back:
-                found.append(
-                    f"{one.where}: green with bus {policy!r}, and not all came back"
-                )
-        if not one.canary_came_back and one.layer in ("", diagnosis.UNKNOWN):
-            found.append(
-                f"{one.where}: the canary did not come back, and the proof names no layer"
-            )
-        if not one.came_back and not any(
-            LAYERS & red.keys() for red in one.red.values()
-        ):
-            found.append(
-                f"{one.where}: not all came back, and the audit names no layer that keeps it"
-            )
-        if one.problem:
-            found.append(f"{one.where}: nothing was proved: {one.problem}")
-        works = any(
-            other.canary_came_back
-            for other in everything
-            if (other.machine, other.bus, other.discard, other.image)
-            == (one.machine, one.bus, "unmap", "raw")
-        )
-        if (
-            one.bus in ("virtio", "sata")
-            and (one.accepted["any-discarding"] == "compliant") != works
-        ):
-            found.append(
-                f"{one.where}: bus 'any-discarding' says {one.accepted['any-discarding']}"
-            )
-    return found
-
-
-def observe(name: str, machine: str, bus: str) -> list[Seen]:
+def observe(name: str, machine: str, bus: str, some: Sequence[Cell]) -> list[Seen]:
     """Make the guest, look at it in every way, and remove it. Raises LabError."""
-    guest = cells.create(name, machine, bus)
-    try:
-        return look(guest, machine, bus, CELLS)
-    except (ReclaimError, NotAssessable, libvirt.libvirtError) as error:
-        raise LabError(f"{name}: it could not be looked into: {error}") from error
-    finally:
-        lab.destroy(name)
+    lab.destroy(name)
+    with stores.mounted(name, dict.fromkeys(cell.store for cell in some if cell.store)):
+        guest = cells.create(name, machine, bus, some)
+        try:
+            return look(guest, machine, bus, some)
+        except (ReclaimError, NotAssessable, libvirt.libvirtError) as error:
+            raise LabError(f"{name}: it could not be looked into: {error}") from error
+        finally:
+            lab.destroy(name)
 
 
 def look(guest: LabGuest, machine: str, bus: str, some: Iterable[Cell]) -> list[Seen]:
-    """What is to be seen of *some* cells of a guest that runs: the old files are gone afterwards.
+    """Return all that is to be seen of *some* cells of a guest that runs: the old files are gone afterwards.
 
     Raises LabError, ReclaimError, NotAssessable, and libvirt's own error.
     """
@@ -149,26 +75,21 @@ def look(guest: LabGuest, machine: str, bus: str, some: Iterable[Cell]) -> list[
     )
     judged = next(one for one in hypervisor.guests if one.name == guest.name)
     proofs = {one.mount: one for one in prove(judged)}
-    targets = {
-        disk.serial: disk.target for disk in judged.persistent.disks if disk.serial
-    }
+    targets = {disk.path: disk.target for disk in judged.persistent.disks}
     again = _rejudged(judged, rows)
     hypervisor.connection.close()
-    before = {cell: _held(guest, cell) for cell in wanted}
-    offered, claimed = _deleted(guest, wanted)
-    found = []
     if missing := [
         cell.label for cell in wanted if f"/truth/{cell.label}" not in proofs
     ]:
         raise LabError(f"{guest.name}: not mounted any more: {', '.join(missing)}")
+    found = []
     for cell in wanted:
         proof = proofs[f"/truth/{cell.label}"]
+        target = targets[str(cells.image_of(guest, cell))]
         red: dict[str, dict[str, str]] = {}
         accepted = {}
         for policy, results in zip(POLICIES, (rows, again), strict=True):
-            mine = [
-                row for row in results if row["disk"] in (None, targets[cell.label])
-            ]
+            mine = [row for row in results if row["disk"] in (None, target)]
             red[policy] = {
                 row["requirement"]: row["reason"]
                 for row in mine
@@ -177,28 +98,28 @@ def look(guest: LabGuest, machine: str, bus: str, some: Iterable[Cell]) -> list[
             accepted[policy] = next(
                 row["verdict"] for row in mine if row["requirement"] == "disk-bus"
             )
+        gone = _deleted(guest, cell)
         found.append(
             Seen(
                 machine,
                 bus,
                 cell.discard,
                 cell.image,
-                offered[cell],
-                claimed[cell],
-                max(0, min(OLD_MIB * MIB, before[cell] - _held(guest, cell))),
+                gone.disc_max,
+                gone.claimed,
+                gone.old,
                 proof.canary,
                 proof.returned,
                 proof.layer,
                 proof.problem,
                 red,
                 accepted,
+                cell.store,
+                gone.freed,
+                date.today().isoformat(),  # noqa: DTZ011 - the day here
             )
         )
     return found
-
-
-def _held(guest: LabGuest, cell: Cell) -> int:
-    return cells.image_of(guest, cell).stat().st_blocks * 512
 
 
 def _audited(guest: LabGuest) -> list[dict[str, Any]]:
@@ -237,51 +158,127 @@ def _rejudged(guest: Guest, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _deleted(
-    guest: LabGuest, wanted: list[Cell]
-) -> tuple[dict[Cell, int], dict[Cell, int]]:
-    """Delete the old files and trim: DISC-MAX of each cell's disk, and the bytes that fstrim says it trimmed."""
+@dataclass(frozen=True)
+class _Gone:
+    """The end of an old file. Sizes in bytes.
+
+    `disc_max`: DISC-MAX of its disk; `claimed`: the amount that fstrim reports; `old`: how much less the host held for
+    the image; `freed`: how much more was free in the store, at most the file.
+    """
+
+    disc_max: int
+    claimed: int
+    old: int
+    freed: int
+
+
+def _deleted(guest: LabGuest, cell: Cell) -> _Gone:
+    """Delete the old file of a cell and trim, and count on the host. Raises LabError."""
     script = (
-        "for l in {}; do m=/truth/$l; rm $m/old; sync -f $m; "
-        'd=$(lsblk -bndo DISC-MAX "$(findmnt -no SOURCE $m)"); echo "$l" $d "$(fstrim -v $m 2>&1)"; done'
+        f"m=/truth/{cell.label}; rm $m/old && sync -f $m && "
+        'd=$(lsblk -bndo DISC-MAX "$(findmnt -no SOURCE $m)") && echo $d "$(fstrim -v $m 2>&1)"'
     )
-    done = lab.run(
-        guest, script.format(" ".join(cell.label for cell in wanted)), seconds=900
-    )
-    offered, claimed = {}, {}
-    for line in done.out.splitlines():
-        label, disc_max, words = line.split(maxsplit=2)
-        cell = next(one for one in wanted if one.label == label)
-        offered[cell] = int(disc_max)
-        claimed[cell] = Trimmed(0, words).claimed or 0
-    if set(claimed) != set(wanted):
+    store = stores.folder(guest.name, cell.store) if cell.store else None
+    room = stores.free(store) if store else 0
+    before = cells.held(guest, cell)
+    done = lab.run(guest, script, seconds=900)
+    disc_max, _, words = done.out.strip().partition(" ")
+    if done.code != 0 or not disc_max.isdecimal():
         raise LabError(
-            f"{guest.name}: not every old file was deleted: {done.out}{done.err}"
+            f"{guest.name}: the old file of {cell.label} was not deleted: {done.out}{done.err}"
         )
-    return offered, claimed
+    old = before - cells.held(guest, cell)
+    freed = stores.free(store) - room if store else 0
+    claimed = Trimmed(0, words).claimed or 0
+    return _Gone(int(disc_max), claimed, _of_the_file(old), _of_the_file(freed))
+
+
+def _of_the_file(count: int) -> int:
+    return max(0, min(OLD_MIB * MIB, count))
 
 
 # The matrix -----------------------------------------------------------------------------------
 
+#: machine types from before and after virtio-blk offered discards (4.0), and the oldest one that guests still have
+MACHINES = ("1.6", "3.1", "4.0")
+#: for a QEMU without the first of them: the oldest that boots stands for those before 4.0
+MACHINES_NOW = ("1.6", "4.0", "5.2")
+#: the buses of the guests with stores: the one that disks are moved to, and one that any-discarding accepts
+BUSES_ON_STORES = ("virtio-scsi", "virtio")
 
-def machines() -> tuple[list[str], list[str]]:
-    """The i440fx types of the matrix that this QEMU has, the newest last; and those that it has no more."""
-    hypervisor = connect(host.URI, None, Inventory())
-    offered = {one.name for several in hypervisor.machines.values() for one in several}
-    aliases = [
-        names["pc"] for names in hypervisor.machine_aliases.values() if "pc" in names
+
+def plan() -> Plan:
+    """Ask this machine for its machine types, buses and stores, and return the guests to make. Raises LabError."""
+    there, gone = machine_types()
+    missing = stores.not_to_be_had()
+    nvme = (NVME,) if has_nvme(there[-1]) else ()
+    return Plan(tuple(there), gone, BUSES + nvme, stores.choice(missing), missing)
+
+
+def machine_types() -> tuple[list[str], dict[str, str]]:
+    """Return the i440fx types of the matrix, the newest last; and by each that is gone the one in its place."""
+    known = machines.offered()
+    oldest = f"pc-i440fx-{MACHINES[0]}"
+    wanted = [
+        f"pc-i440fx-{version}"
+        for version in (MACHINES if oldest in known else MACHINES_NOW)
     ]
-    hypervisor.connection.close()
-    wanted = dict.fromkeys(
-        [*(f"pc-i440fx-{version}" for version in MACHINES), aliases[0]]
+    here = {name: machines.here(name) for name in wanted}
+    newest = max(
+        (name for name in known if machines.family(name) == "pc-i440fx"),
+        key=machines.version,
     )
-    return [one for one in wanted if one in offered], [
-        one for one in wanted if one not in offered
+    there = sorted({*here.values(), newest}, key=machines.version)
+    return there, {name: other for name, other in here.items() if name != other}
+
+
+def has_nvme(machine: str) -> bool:
+    """True if this libvirt has the bus nvme for disks (domain capabilities)."""
+    connection = host.ensure_libvirt()
+    try:
+        text = connection.getDomainCapabilities(
+            None, "x86_64", machine, host.accelerator()
+        )
+    finally:
+        connection.close()
+    found = ET.fromstring(text).findall("devices/disk/enum[@name='bus']/value")  # noqa: S314
+    return NVME in [value.text for value in found]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One guest to be made: its key in the progress, and its cells."""
+
+    machine: str
+    bus: str
+    key: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of its domain."""
+        return f"{paths.PREFIX}truth-{self.key[3:].replace('.', '-').replace(' ', '-')}"
+
+
+def runs(wanted: Plan) -> list[Run]:
+    """Return all guests of the matrix, those of the newest machine type first."""
+    newest = wanted.machines[-1]
+    stored = cells.on_stores(wanted.stores)
+    found = [
+        Run(newest, bus, f"{newest} {bus} stores", stored)
+        for bus in BUSES_ON_STORES
+        if stored
     ]
+    found += [
+        Run(machine, bus, f"{machine} {bus}", CELLS)
+        for machine in reversed(wanted.machines)
+        for bus in wanted.buses
+    ]
+    return found
 
 
 def main() -> int:
-    """Fill the matrix, write it down, and say where it disagrees with itself."""
+    """Fill the matrix, write it down, and name where it disagrees with itself."""
     arguments = _parser().parse_args()
     if reasons := host.missing():
         print(
@@ -289,205 +286,83 @@ def main() -> int:
         )
         return 2
     host.ensure_libvirt().close()
-    there, gone = machines()
-    done = _read() if arguments.resume else {}
+    wanted = plan()
+    every = runs(wanted)
+    done = _read(arguments.progress) if arguments.resume else {}
+    if arguments.only and arguments.only not in [run.key for run in every]:
+        print(f"truth: no guest {arguments.only!r}; there are:", file=sys.stderr)
+        print("\n".join(run.key for run in every), file=sys.stderr)
+        return 2
     waiting = [
-        (machine, bus)
-        for machine in reversed(there)
-        for bus in BUSES
-        if _key(machine, bus) not in done
-        and (not arguments.only or arguments.only == f"{machine} {bus}")
+        run
+        for run in every
+        if run.key not in done and arguments.only in (None, run.key)
     ]
-    failed = []
-    with concurrent.futures.ThreadPoolExecutor(arguments.at_once) as pool:
-        names = {
-            pool.submit(
-                observe,
-                f"reclaim-lab-truth-{machine[3:].replace('.', '-')}-{bus}",
-                machine,
-                bus,
-            ): (
-                machine,
-                bus,
-            )
-            for machine, bus in waiting
-        }
-        for future in concurrent.futures.as_completed(names):
-            machine, bus = names[future]
-            try:
-                done[_key(machine, bus)] = [asdict(one) for one in future.result()]
-            except LabError as error:
-                failed.append(f"{machine} {bus}: {error}")
-                print(f"truth: {failed[-1]}", flush=True)
-                continue
-            _write(done)
-            print(
-                f"truth: {machine} {bus} is done, {len(done)} of {len(there) * len(BUSES)} guests",
-                flush=True,
-            )
-    seen = [
-        Seen(**one)
-        for machine in there
-        for bus in BUSES
-        for one in done.get(_key(machine, bus), [])
-    ]
+
+    def keep(run: Run, seen: list[Seen]) -> None:
+        done[run.key] = [asdict(one) for one in seen]
+        _write(arguments.progress, done)
+        print(
+            f"truth: {run.key} is done, {len(done)} of {len(every)} guests", flush=True
+        )
+
+    failed = _observed(waiting, arguments.at_once, keep)
+    seen = [Seen(**one) for run in every for one in done.get(run.key, [])]
     wrong = [*disagreements(seen), *failed]
     if arguments.write and not failed and not arguments.only:
-        arguments.write.write_text(page(seen, there, gone), encoding="utf-8")
-        rows = ",\n".join(json.dumps(asdict(one)) for one in seen)
-        arguments.write.with_suffix(".json").write_text(
-            f"[\n{rows}\n]\n", encoding="utf-8"
+        whole = all(run.key in done for run in every)
+        text = truth_page.page(
+            seen,
+            wanted,
+            whole=whole,
+            by=arguments.by,
+            data=arguments.write.with_suffix(".json").name,
         )
+        _publish(arguments.write, text, seen)
     for one in wrong:
         print(f"truth: {one}")
     print(f"truth: {len(seen)} cells, {len(wrong)} disagreements")
     return 1 if wrong or not seen else 0
 
 
-def _key(machine: str, bus: str) -> str:
-    return f"{machine} {bus}"
+def _observed(
+    waiting: Sequence[Run], at_once: int, keep: Callable[[Run, list[Seen]], None]
+) -> list[str]:
+    """Observe the guests, `at_once` at a time; return those that failed, in words."""
+    failed = []
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        futures = {
+            pool.submit(observe, run.name, run.machine, run.bus, run.cells): run
+            for run in waiting
+        }
+        for future in concurrent.futures.as_completed(futures):
+            run = futures[future]
+            try:
+                keep(run, future.result())
+            except LabError as error:
+                failed.append(f"{run.key}: {error}")
+                print(f"truth: {failed[-1]}", flush=True)
+    return failed
 
 
-def _read() -> dict[str, Any]:
+def _publish(path: Path, text: str, seen: Sequence[Seen]) -> None:
+    path.write_text(text, encoding="utf-8")
+    rows = ",\n".join(json.dumps(asdict(one)) for one in seen)
+    path.with_suffix(".json").write_text(f"[\n{rows}\n]\n", encoding="utf-8")
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(PROGRESS.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     return found
 
 
-def _write(done: dict[str, Any]) -> None:
-    beside = PROGRESS.with_suffix(f".{os.getpid()}")
+def _write(path: Path, done: dict[str, Any]) -> None:
+    beside = path.with_suffix(f".{os.getpid()}")
     beside.write_text(json.dumps(done), encoding="utf-8")
-    beside.replace(PROGRESS)
-
-
-# The page -------------------------------------------------------------------------------------
-
-_HEAD = """\
-# The truth matrix
-
-Written by `make truth`, which counted every number on {day}: QEMU {qemu}, libvirt {libvirt}, Linux {kernel}
-on the host, {guest} in the guests, images on {filesystem}. truth.json beside this page has the reasons too.
-
-In every filesystem `make truth` deleted and trimmed two files, and counted on the host by `st_blocks` the bytes that
-came back:
-
-- the *canary* of `--prove` ({canary} MiB, written in the running guest);
-- an *old* file ({old} MiB), which was there before the guest's first start: before the snapshot was made, and in the
-  backing file.
-
-The other columns:
-
-- *fstrim says* is the amount that `fstrim -v` printed after the old file was deleted;
-- *audit* lists the requirements that do not hold for the disk or its guest; **green** means that all of them hold;
-- *any-discarding* is the verdict of disk-bus if the policy has `bus = "any-discarding"`.
-
-The images are qcow2; *backed*, qcow2 with compat 0.10 on a backing file; *snapshot*, qcow2 with an internal snapshot;
-and raw.
-"""
-
-
-def page(seen: list[Seen], there: list[str], gone: list[str]) -> str:
-    """The matrix as Markdown."""
-    hypervisor = connect(host.URI, None, Inventory())
-    kind = hypervisor.shell.run(
-        "stat -f -c %%T -- %s", str(paths.guests())
-    ).stdout.strip()
-    text = _HEAD.format(
-        day=date.today().isoformat(),  # noqa: DTZ011 - the day where it was run
-        qemu=hypervisor.qemu_version,
-        libvirt=hypervisor.libvirt_version,
-        kernel=platform.release().partition("-")[0],
-        guest=_kernel_release(image.kernel("generic")[0]),
-        filesystem=kind,
-        canary=CANARY_MIB,
-        old=OLD_MIB,
-    )
-    hypervisor.connection.close()
-    return page_of(seen, there, gone, text)
-
-
-def _kernel_release(kernel: Path) -> str:
-    """The release of a Linux image, as its setup header points to it (Linux's Documentation/arch/x86/boot.rst)."""
-    head = kernel.read_bytes()[: 64 * 1024]
-    at = int.from_bytes(head[0x20E:0x210], "little") + 0x200
-    return head[at:].split(b"\0")[0].decode("ascii", errors="replace").split()[0]
-
-
-def page_of(seen: list[Seen], there: list[str], gone: list[str], head: str) -> str:
-    """The tables below *head*; *there* are the matrix's machine types, *gone* those that this QEMU has no more."""
-    text = head
-    if gone:
-        text += f"\nThis QEMU has no {', '.join(gone)} any more.\n"
-    if len(seen) < len(there) * len(BUSES) * len(CELLS):
-        text += '\nNot every guest was run: `make truth ARGS="--resume"` goes on.\n'
-    return (
-        text
-        + _short(seen, there)
-        + "".join(
-            _table(seen, machine)
-            for machine in dict.fromkeys(one.machine for one in seen)
-        )
-    )
-
-
-def _short(seen: list[Seen], there: list[str]) -> str:
-    """Does discard='unmap' bring back what a raw image and a plain qcow2 held?"""
-    text = (
-        "\n## In short\n\nWith `discard='unmap'`, this share of the canary came back "
-        "from a plain qcow2 and from a raw image:\n\n"
-    )
-    text += (
-        "| machine | " + " | ".join(BUSES) + " |\n|---|" + "---|" * len(BUSES) + "\n"
-    )
-    for machine in there:
-        parts = []
-        for bus in BUSES:
-            some = [
-                one
-                for one in seen
-                if (one.machine, one.bus, one.discard) == (machine, bus, "unmap")
-            ]
-            some = [one for one in some if one.image in ("qcow2", "raw")]
-            parts.append(
-                ", ".join(_share(one.returned, one.canary) for one in some) or "not run"
-            )
-        text += f"| {machine} | {' | '.join(parts)} |\n"
-    kept = [one for one in seen if one.discard != "unmap"]
-    text += (
-        f"\nWithout it, in {len(kept)} cells, {sum(one.returned + one.old for one in kept)} bytes came back; "
-        f"in {sum(1 for one in kept if one.claimed)} of them fstrim reported that it had trimmed.\n"
-    )
-    return text
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.0f} %" if whole else "–"
-
-
-def _table(seen: list[Seen], machine: str) -> str:
-    text = (
-        f"\n## {machine}\n\n"
-        "| bus | discard | image | DISC-MAX | fstrim says | canary | old | audit | any-discarding |\n"
-        "|---|---|---|---|---|---|---|---|---|\n"
-    )
-    order = {name: number for number, name in enumerate((*BUSES, *DISCARDS, *IMAGES))}
-    mine = [one for one in seen if one.machine == machine]
-    for one in sorted(
-        mine, key=lambda one: (order[one.bus], order[one.discard], order[one.image])
-    ):
-        red = ", ".join(one.red["scsi"]) or "**green**"
-        other = one.accepted["any-discarding"]
-        text += (
-            f"| {one.bus} | {one.discard} | {one.image} | {_mib(one.disc_max)} | {_mib(one.claimed)} | "
-            f"{_share(one.returned, one.canary)} | {_share(one.old, OLD_MIB * MIB)} | {red} | {other} |\n"
-        )
-    return text
-
-
-def _mib(count: int) -> str:
-    return f"{count / MIB:.0f} MiB" if count else "0"
+    beside.replace(path)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -497,11 +372,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help=f"go on from {PROGRESS.relative_to(demo.ROOT)}",
+        help="go on from the guests that are kept",
     )
     parser.add_argument(
         "--only",
-        metavar="'MACHINE BUS'",
+        metavar="'MACHINE BUS [stores]'",
         help="one guest, for a try; no page is written",
     )
     parser.add_argument(
@@ -509,6 +384,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--write", type=Path, metavar="FILE", help="the page; its data go beside it"
+    )
+    parser.add_argument(
+        "--by",
+        default="make truth",
+        metavar="COMMAND",
+        help="the command that the page names (%(default)s)",
+    )
+    parser.add_argument(
+        "--progress",
+        type=Path,
+        default=PROGRESS,
+        metavar="FILE",
+        help="the guests that are done (%(default)s)",
     )
     return parser
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import image, paths, tools
+from lab import image, mounts, paths, tools
 from lab.error import LabError
 from lab.fresh.settings import Settings
 
 #: what a person needs to have for `git clone` and `make`
 PACKAGES = ("ca-certificates", "git", "make")
 _UNPACK_SECONDS = 300.0
-_MOUNTS = Path("/proc/self/mountinfo")
-#: a blank in a path (proc(5))
-_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def archive(suite: str, folder: Path, settings: Settings) -> Path:
@@ -102,14 +98,6 @@ def place(suite: str) -> Iterator[Path]:
 
 def remove(folder: Path) -> None:
     """Remove a machine's files. Raises LabError if something is mounted there."""
-    if mounts := _mounts(folder):
-        raise LabError(f"still mounted, so nothing is removed there: {mounts[0]}")
+    if mounted := mounts.below(folder):
+        raise LabError(f"still mounted, so nothing is removed there: {mounted[0]}")
     tools.call(["rm", "-rf", "--one-file-system", "--", str(folder)], seconds=600)
-
-
-def _mounts(folder: Path) -> list[str]:
-    lines = _MOUNTS.read_text(encoding="utf-8").splitlines()
-    points = [
-        _OCTAL.sub(lambda match: chr(int(match[1], 8)), one.split()[4]) for one in lines
-    ]
-    return [point for point in points if Path(point).is_relative_to(folder)]

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from lab import cells, truth
+from lab import cells, stores, truth
 from lab import guest as lab
 from lab.cells import MIB, OLD_MIB, Cell
 from lab.demo import ROOT, audit, record
 from lab.guest import LabGuest
-from lab.truth import LAYERS, Seen
+from lab.seen import LAYERS, Seen, disagreements
+from lab.truth_page import CANARY_MIB
 from reclaim.space.proof import SHARE
 
 pytestmark = pytest.mark.guest
@@ -25,7 +26,8 @@ pytestmark = pytest.mark.guest
 NAME = "reclaim-lab-test-truth"
 PLAIN, DROPPED = Cell("unmap", "qcow2"), Cell("absent", "raw")
 BACKED, SNAPSHOT = Cell("unmap", "backed"), Cell("unmap", "snapshot")
-CELLS = (PLAIN, DROPPED, BACKED, SNAPSHOT)
+STORED = tuple(Cell("unmap", "raw", store) for store in ("xfs", "btrfs", "nocow", "tmpfs"))
+CELLS = (PLAIN, DROPPED, BACKED, SNAPSHOT, *STORED)
 #: processes that hold a deleted file, and what has a name that a canary or its folder has
 LEFT = (
     "find /proc/[0-9]*/fd -lname '*reclaim-*(deleted)' 2>/dev/null; find / /truth/* -xdev -maxdepth 1 -name '.reclaim*'"
@@ -34,14 +36,16 @@ LEFT = (
 
 @pytest.fixture(scope="module")
 def guest() -> Iterator[LabGuest]:
-    machine = truth.machines()[0][-1]
-    yield cells.create(NAME, machine, "virtio-scsi", CELLS, recipe="article", root="virtio")
+    machine = truth.machine_types()[0][-1]
     lab.destroy(NAME)
+    with stores.mounted(NAME, [cell.store for cell in STORED]):
+        yield cells.create(NAME, machine, "virtio-scsi", CELLS, recipe="article", root="virtio")
+        lab.destroy(NAME)
 
 
 @pytest.fixture(scope="module")
 def seen(guest: LabGuest) -> dict[Cell, Seen]:
-    found = truth.look(guest, truth.machines()[0][-1], "virtio-scsi", CELLS)
+    found = truth.look(guest, truth.machine_types()[0][-1], "virtio-scsi", CELLS)
     return dict(zip(CELLS, found, strict=True))
 
 
@@ -54,7 +58,7 @@ def inside(guest: LabGuest, command: str) -> str:
 def test_where_no_layer_is_red_the_bytes_come_back(seen: dict[Cell, Seen]) -> None:
     one = seen[PLAIN]
     assert not LAYERS & one.red["scsi"].keys()
-    assert one.canary == truth.CANARY_MIB * MIB
+    assert one.canary == CANARY_MIB * MIB
     assert one.returned >= SHARE * one.canary
     assert one.old >= SHARE * OLD_MIB * MIB
     assert one.layer == ""
@@ -88,8 +92,16 @@ def test_a_snapshot_is_red_and_keeps_what_is_older(seen: dict[Cell, Seen]) -> No
     assert "1 internal snapshot (before)" in one.red["scsi"]["image-format"]
 
 
+@pytest.mark.parametrize("cell", STORED, ids=lambda cell: cell.store)
+def test_the_bytes_come_back_to_another_filesystem(cell: Cell, seen: dict[Cell, Seen]) -> None:
+    one = seen[cell]
+    assert one.came_back
+    assert one.store_got_it
+    assert not LAYERS & one.red["scsi"].keys()
+
+
 def test_the_matrix_finds_no_disagreement(seen: dict[Cell, Seen]) -> None:
-    assert truth.disagreements(seen.values()) == []
+    assert disagreements(seen.values()) == []
 
 
 def test_prove_names_dm_crypt_and_every_other_layer(guest: LabGuest, seen: dict[Cell, Seen], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab import mounts
 from lab.error import LabError
 from lab.fresh import root, settings
 
@@ -82,7 +83,7 @@ def test_one_run_has_the_machine_and_leaves_nothing_of_it(tmp_path: Path, monkey
 
 
 def test_nothing_is_removed_where_something_is_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(root, "_mounts", lambda folder: [f"{folder}/root/sys"])
+    monkeypatch.setattr(mounts, "below", lambda folder: [f"{folder}/root/sys"])
     (tmp_path / "kept").touch()
     with pytest.raises(LabError, match="still mounted, so nothing is removed there: "):
         root.remove(tmp_path)
@@ -90,9 +91,9 @@ def test_nothing_is_removed_where_something_is_mounted(tmp_path: Path, monkeypat
 
 
 def test_a_mount_below_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(root, "_MOUNTS", tmp_path / "mountinfo")
+    monkeypatch.setattr(mounts, "_TABLE", tmp_path / "mountinfo")
     place = tmp_path / "with blank"
     line = "24 1 254:0 / {} rw,relatime shared:1 - ext4 /dev/vda rw\n"
     text = "".join(line.format(str(one).replace(" ", r"\040")) for one in ("/", place / "sys", f"{place}-not"))
     (tmp_path / "mountinfo").write_text(text, encoding="ascii")
-    assert root._mounts(place) == [str(place / "sys")]
+    assert mounts.below(place) == [str(place / "sys")]
