@@ -1,6 +1,6 @@
 """`make hosts`: the project's commands on a fresh machine with another release of Debian.
 
-python -m lab.fresh [--suite trixie|sid] [--set small|quick|full]
+python -m lab.fresh [--suite trixie|sid] [--set small|quick|full|truth [--resume] [--only GUEST]]
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +38,16 @@ _SUMMARY = re.compile(r"=+ (\d+ [\w-]+(?:, \d+ [\w-]+)*) in [\d.]+s.*")
 
 @dataclass(frozen=True)
 class Step:
-    """One command in the clone; `good` are the exit statuses that it may have."""
+    """One command in the clone; `good` are the exit statuses that it may have.
+
+    `seconds` is its limit; `brings` are the files of the clone that are copied into the checkout if it writes them.
+    """
 
     name: str
     command: str
     good: tuple[int, ...] = (0,)
+    seconds: float = STEP_SECONDS
+    brings: tuple[str, ...] = ()
 
 
 _PYTEST = ".venv/bin/python -m pytest -rs"
@@ -65,6 +71,29 @@ SETS = {
     "quick": QUICK,
     "full": (*QUICK, Step("a road", f"{_PYTEST} tests/guest/test_road.py")),
 }
+TRUTH = "truth"
+TRUTH_SECONDS = 12 * 3600.0
+#: the page of the truth matrix of each suite
+PAGES = {"trixie": "docs/truth-qemu10.md", "sid": "docs/truth-sid.md"}
+#: where the guests that are done outlive the machine: in the lab's cache, which is kept
+_PROGRESS = "/var/lib/reclaim-lab/cache/truth.json"
+
+
+def truth(suite: str, options: Sequence[str] = ()) -> tuple[Step, ...]:
+    """Return the steps that write the truth matrix of a suite, with more `options` for `lab.truth`."""
+    page = PAGES[suite]
+    by = "make hosts ARGS='--set truth'"
+    if suite != SUITES[0]:
+        by = f"make hosts SUITE={suite} ARGS='--set truth'"
+    argv = [".venv/bin/python", "-m", "lab.truth", "--write", page, "--by", by]
+    argv += ["--progress", _PROGRESS, *options]
+    step = Step(
+        "the truth matrix",
+        f"nice -n 5 {shlex.join(argv)}",
+        seconds=TRUTH_SECONDS,
+        brings=(page, str(Path(page).with_suffix(".json"))),
+    )
+    return _README[1], step
 
 
 class Stopped(BaseException):
@@ -77,14 +106,17 @@ class Stopped(BaseException):
 
 def main() -> int:
     """Do what the arguments ask for; return the exit status."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    if arguments.set != TRUTH and (arguments.resume or arguments.only):
+        parser.error(f"--resume and --only go with --set {TRUTH}")
     if reason := _why_not():
         print(f"hosts: no fresh machine can be made here: {reason}", file=sys.stderr)
         return 1 if os.environ.get("CI") else 0
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     try:
-        return _all(arguments.suite, SETS[arguments.set])
+        return _all(arguments.suite, _steps(arguments))
     except Stopped as stopped:
         print(f"hosts: {stopped}; the machine is removed", file=sys.stderr)
         return 128 + stopped.number
@@ -100,11 +132,30 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set",
         default="quick",
-        choices=SETS,
+        choices=[*SETS, TRUTH],
         help="small: make audit, make quick, and definitions of an older QEMU; "
-        "quick: make audit, and the tests of units, driver and corpus; full: a real guest too",
+        "quick: make audit, and the tests of units, driver and corpus; full: a real guest too; "
+        "truth: the truth matrix of that QEMU, into docs/ of this checkout; it takes hours",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="with the set truth: go on from the guests that an earlier run kept",
+    )
+    parser.add_argument(
+        "--only",
+        metavar="'MACHINE BUS [stores]'",
+        help="with the set truth: one guest, for a try; no page is written",
     )
     return parser
+
+
+def _steps(arguments: argparse.Namespace) -> tuple[Step, ...]:
+    if arguments.set != TRUTH:
+        return SETS[arguments.set]
+    options = ["--resume"] if arguments.resume else []
+    options += ["--only", arguments.only] if arguments.only else []
+    return truth(arguments.suite, options)
 
 
 def _why_not() -> str:
@@ -171,11 +222,14 @@ def _run(fresh: Machine, step: Step) -> bool:
     start = fresh.log.stat().st_size
     began = time.monotonic()
     script = f"cd {CLONE} && {step.command}"
+    clone = fresh.folder / CLONE.lstrip("/")
+    before = _written(clone, step.brings)
     try:
-        ran = fresh.run(["sh", "-c", script], STEP_SECONDS)
+        ran = fresh.run(["sh", "-c", script], step.seconds)
     except LabError as error:
         print(f"hosts: {step.name}: {error}", flush=True)
         return False
+    bring(clone, before, CHECKOUT)
     passed = ran.status in step.good
     text = fresh.log.read_bytes()[start:].decode(errors="replace")
     verdict = "passed" if passed else f"FAILED (status {ran.status})"
@@ -186,6 +240,23 @@ def _run(fresh: Machine, step: Step) -> bool:
     if not passed:
         print(_why(text), flush=True)
     return passed
+
+
+def _written(clone: Path, names: Iterable[str]) -> dict[str, int | None]:
+    """Return when each file was written, in ns; None: it is not there."""
+    found = {}
+    for name in names:
+        path = clone / name
+        found[name] = path.stat().st_mtime_ns if path.is_file() else None
+    return found
+
+
+def bring(clone: Path, before: Mapping[str, int | None], checkout: Path) -> None:
+    """Copy the files of `clone` that were written since `before` into the checkout."""
+    for name, now in _written(clone, before).items():
+        if now is not None and now != before[name]:
+            shutil.copyfile(clone / name, checkout / name)
+            print(f"hosts: {name} is written", flush=True)
 
 
 def _more(text: str, ran: Ran) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lab import mounts
 from lab.error import LabError
+from lab.fresh import __main__ as fresh
 from lab.fresh import root, settings
+from lab.truth import _parser
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,3 +101,43 @@ def test_a_mount_below_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     text = "".join(line.format(str(one).replace(" ", r"\040")) for one in ("/", place / "sys", f"{place}-not"))
     (tmp_path / "mountinfo").write_text(text, encoding="ascii")
     assert mounts.below(place) == [str(place / "sys")]
+
+
+# The truth matrix -----------------------------------------------------------------------------
+
+
+def test_each_suite_has_a_page_and_keeps_its_guests_outside_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECLAIM_LAB", str(tmp_path))
+    steps = {suite: fresh.truth(suite, ["--resume"])[-1] for suite in fresh.SUITES}
+    assert steps["trixie"].brings == ("docs/truth-qemu10.md", "docs/truth-qemu10.json")
+    assert len({step.brings for step in steps.values()}) == len(fresh.SUITES)
+    kept = [f"{place}/" for place in fresh._kept("trixie").values()]
+    for suite, step in steps.items():
+        words = shlex.split(step.command)
+        arguments = _parser().parse_args(words[words.index("lab.truth") + 1 :])
+        assert arguments.resume
+        assert str(arguments.write) == step.brings[0]
+        assert ("SUITE=sid" in arguments.by) == (suite == "sid")
+        assert any(str(arguments.progress).startswith(place) for place in kept)
+
+
+def test_only_the_files_that_a_step_wrote_are_brought(tmp_path: Path) -> None:
+    clone, checkout = tmp_path / "clone", tmp_path / "checkout"
+    for folder in (clone, checkout):
+        folder.mkdir()
+    names = ("old.md", "rewritten.md", "new.md", "missing.md")
+    for name in names[:2]:
+        (clone / name).write_text("of the clone", encoding="ascii")
+        (checkout / name).write_text("of the checkout", encoding="ascii")
+        os.utime(clone / name, (1, 1))
+    before = fresh._written(clone, names)
+    for name in names[1:3]:
+        (clone / name).write_text("of the run", encoding="ascii")
+    fresh.bring(clone, before, checkout)
+    assert {path.name: path.read_text(encoding="ascii") for path in checkout.iterdir()} == {
+        "old.md": "of the checkout",
+        "rewritten.md": "of the run",
+        "new.md": "of the run",
+    }

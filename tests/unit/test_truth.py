@@ -224,6 +224,7 @@ def test_why_there_is_no_thin_pool(status: int, targets: str, reason: str) -> No
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="not root")
 
 
+@pytest.mark.slow
 @needs_root
 def test_stores_are_mounted_and_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECLAIM_LAB", str(tmp_path / "lab"))
