@@ -19,7 +19,7 @@ help:
 	@echo "make corpus     every domain of libvirt's own tests on a private libvirtd: audit, fix, audit (RECLAIM_CORPUS)"
 	@echo "make coverage   the share of lines that the tests of units and of the test driver run"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
-	@echo "make truth      count the bytes that come back from real guests on many machine types, buses and images; into docs/truth.md"
+	@echo "make truth      count the bytes that come back from real guests on many machine types, buses, images and filesystems; into docs/truth.md"
 	@echo "make bench      compare definitions with pytest, zeros with fallocate, a run in a large archive, --prove with the guest's own writes"
 	@echo "make backup-table  measure the cost of rsync's options on btrfs with snapshots; into docs/backups.md"
 	@echo "make kills      SIGKILL at both sides of every point of a run, and in the power cycle of a real guest"
@@ -27,7 +27,7 @@ help:
 	@echo "make soak       hundreds of runs of --fix and undo, also on a real guest: memory, descriptors, threads and files do not grow"
 	@echo "make faults-table  run the tests of faults, and write their counts into docs/faults.md"
 	@echo "make lint       ruff, its formatter, mypy, and the rules of imports between packages"
-	@echo "make hosts      make audit, and the tests, on a fresh machine with Debian SUITE (trixie, sid); ARGS='--set full': a real guest there too"
+	@echo "make hosts      make audit, and the tests, on a fresh machine with Debian SUITE (trixie, sid); ARGS='--set full': a real guest there too, '--set truth': make truth there, into docs/"
 	@echo "make lab-clean  remove the throwaway guests and their files"
 
 audit:
