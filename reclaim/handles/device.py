@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from reclaim.base.errors import ProbeError
-from reclaim.definition.domain import Definition, DiskView
+from reclaim.definition.domain import Definition, DiskView, Element
 from reclaim.handles.guest import Disk, Guest
 from reclaim.inside.devices import BlockDevice
 from reclaim.inside.facts import Facts
@@ -21,7 +21,7 @@ def device_of(disk: Disk) -> BlockDevice | None:
     """Return the guest's block device behind *disk* as it runs now, or None if that is not clear. Raises ProbeError.
 
     It is found by the serial, by the drive alias that libvirt gives a SCSI disk without one, by the PCI
-    path, or because it is the only disk.
+    path, or because it is the only disk. One of several namespaces of an NVMe controller is not found.
     """
     guest = disk.guest
     live = guest.live
@@ -45,7 +45,8 @@ def _matches(
     facts: Facts, live: Definition, view: DiskView, devices: list[BlockDevice]
 ) -> Iterator[list[BlockDevice]]:
     """Yield the devices that match the disk by its serial, by its drive alias, and by its PCI path."""
-    serial, alias, slots = view.serial, _drive_alias(view), _pci_path(live, view)
+    serial, alias = _serial_of(live, view), _drive_alias(view)
+    slots = _pci_path(live, view)
     by_serial: list[BlockDevice] = []
     if serial:
         for device in devices:
@@ -85,6 +86,42 @@ def granularity(disk: Disk) -> int | None:
     return device.disc_gran or None
 
 
+def _serial_of(live: Definition, view: DiskView) -> str | None:
+    """Return the serial of a disk as it is defined. On NVMe the controller has it, for all its namespaces."""
+    if view.bus != "nvme" or view.serial:
+        return view.serial
+    controller = _nvme_controller(live, view)
+    return None if controller is None else controller.findtext("serial")
+
+
+def _nvme_controller(live: Definition, view: DiskView) -> Element | None:
+    """Return the controller of a disk on NVMe, None if others are on it too (libvirt has such disks from 11.5)."""
+    index = view.address.get("controller")
+    on_it = (
+        disk.bus == "nvme" and disk.address.get("controller") == index
+        for disk in live.disks
+    )
+    if sum(on_it) > 1:
+        return None
+    for controller in live.root.iterfind("devices/controller[@type='nvme']"):
+        if controller.get("index") == index:
+            return controller
+    return None
+
+
+def _own_pci(live: Definition, view: DiskView) -> Mapping[str, str]:
+    """Return the PCI address of a virtio-blk disk, or of the controller of a disk on NVMe; nothing for others."""
+    address = view.address if view.bus == "virtio" else {}
+    if view.bus == "nvme" and (controller := _nvme_controller(live, view)) is not None:
+        found = controller.find("address")
+        address = {} if found is None else _attributes(found)
+    return address if address.get("type") == "pci" else {}
+
+
+def _attributes(element: Element) -> Mapping[str, str]:
+    return {str(key): str(value) for key, value in element.attrib.items()}
+
+
 def _is_serial(seen: str, given: str) -> bool:
     """True if *seen* is the serial that was *given*. virtio-blk and ATA carry 20 bytes of it (VIRTIO_BLK_ID_BYTES)."""
     return seen == given or (len(seen) >= _SERIAL_BYTES and given.startswith(seen))
@@ -109,12 +146,12 @@ def _aliases(facts: Facts, device: BlockDevice) -> set[str]:
 
 
 def _pci_path(live: Definition, view: DiskView) -> tuple[str, ...]:
-    """Return the slots from the root bus to a virtio-blk disk, as "slot.function"; empty for other disks.
+    """Return the slots from the root bus to a disk on virtio-blk or NVMe, as "slot.function"; empty for other disks.
 
     The guest numbers buses itself, so bus numbers mean nothing; slots and functions are the machine's.
     """
-    address = view.address
-    if view.bus != "virtio" or address.get("type") != "pci":
+    address = _own_pci(live, view)
+    if not address:
         return ()
     controllers = {
         controller.get("index"): controller.find("address")
@@ -131,7 +168,7 @@ def _pci_path(live: Definition, view: DiskView) -> tuple[str, ...]:
         above = controllers.get(str(bus))
         if above is None or above.get("type") != "pci":
             return ()
-        address = {str(key): str(value) for key, value in above.attrib.items()}
+        address = _attributes(above)
 
 
 def _sysfs_path(facts: Facts, device: BlockDevice) -> tuple[str, ...]:

@@ -181,6 +181,37 @@ def test_hexadecimal_slots_are_those_of_sysfs(tmp_path: Path) -> None:
     assert _device(tmp_path, "vda", Inside(devices=VDA_VDB, sysfs=sysfs), *devices) == "/dev/vdb"
 
 
+NVME = [
+    disk_xml("nvme0n1", "nvme", inner=drive(0, 0)),
+    disk_xml("nvme1n1", "nvme", inner=drive(0, 1)),
+    f"<controller type='nvme' index='0'><serial>A</serial>{_pci(0, 6)}</controller>",
+    f"<controller type='nvme' index='1'>{_pci(0, 7)}</controller>",
+]
+
+
+@pytest.mark.parametrize(
+    ("number", "serial", "slots"),
+    [pytest.param(0, "A", ("06.0",), id="serial"), pytest.param(1, None, ("07.0",), id="slot-alone")],
+)
+def test_an_nvme_disk_is_told_by_its_controller(number: int, serial: str | None, slots: tuple[str, ...]) -> None:
+    live = Definition(domain_xml(*NVME))
+    assert device._serial_of(live, live.disks[number]) == serial
+    assert device._pci_path(live, live.disks[number]) == slots
+
+
+@pytest.mark.parametrize(
+    "devices",
+    [
+        pytest.param(NVME[:2], id="not-defined"),
+        pytest.param([*NVME, disk_xml("nvme0n2", "nvme", inner=drive(1, 0))], id="of-two-disks"),
+    ],
+)
+def test_an_nvme_disk_is_not_told_without_a_controller_of_its_own(devices: list[str]) -> None:
+    live = Definition(domain_xml(*devices))
+    assert device._serial_of(live, live.disks[0]) is None
+    assert device._pci_path(live, live.disks[0]) == ()
+
+
 # The way back ---------------------------------------------------------------------------------
 
 
