@@ -89,7 +89,7 @@ def truth(suite: str, options: Sequence[str] = ()) -> tuple[Step, ...]:
     argv += ["--progress", _PROGRESS, *options]
     step = Step(
         "the truth matrix",
-        f"nice -n 5 {shlex.join(argv)}",
+        shlex.join(argv),
         seconds=TRUTH_SECONDS,
         brings=(page, str(Path(page).with_suffix(".json"))),
     )
