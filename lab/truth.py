@@ -233,7 +233,7 @@ def machine_types() -> tuple[list[str], dict[str, str]]:
 
 
 def has_nvme(machine: str) -> bool:
-    """True if this libvirt has the bus nvme for disks (domain capabilities)."""
+    """True if this libvirt has the bus nvme for disks of a machine type."""
     connection = host.ensure_libvirt()
     try:
         text = connection.getDomainCapabilities(
@@ -241,8 +241,14 @@ def has_nvme(machine: str) -> bool:
         )
     finally:
         connection.close()
-    found = ET.fromstring(text).findall("devices/disk/enum[@name='bus']/value")  # noqa: S314
-    return NVME in [value.text for value in found]
+    return NVME in disk_buses(text)
+
+
+def disk_buses(capabilities: str) -> list[str]:
+    """Return the buses for disks in libvirt's domain capabilities."""
+    root = ET.fromstring(capabilities)  # noqa: S314 (libvirt wrote it)
+    found = root.findall("devices/disk/enum[@name='bus']/value")
+    return [value.text or "" for value in found]
 
 
 @dataclass(frozen=True)

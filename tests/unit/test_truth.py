@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from lab import machines, mounts, paths, stores, truth
 from lab.cells import BUSES, CELLS, MIB, OLD_MIB, Cell, on_stores
+from lab.error import LabError
 from lab.seen import Seen, disagreements
 from lab.truth_page import Plan, page_of
 from reclaim.space.diagnosis import UNKNOWN
@@ -184,6 +185,44 @@ def test_the_machine_types_of_a_qemu(
     monkeypatch.setattr(machines, "offered", lambda: known)
     monkeypatch.setattr(machines, "_boots", lambda _name: True)
     assert truth.machine_types() == ([*map(full, there)], {full(old): full(new) for old, new in gone.items()})
+
+
+def test_the_buses_for_disks_are_those_of_the_domain_capabilities() -> None:
+    text = """\
+<domainCapabilities><devices>
+  <disk supported='yes'><enum name='diskDevice'><value>disk</value></enum>
+    <enum name='bus'><value>virtio</value><value>nvme</value></enum></disk>
+  <hostdev supported='yes'><enum name='bus'><value>pci</value></enum></hostdev>
+</devices></domainCapabilities>"""
+    assert truth.disk_buses(text) == ["virtio", "nvme"]
+
+
+def test_a_guest_that_fails_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = truth.runs(PLAN)[:3]
+
+    def observe(_name: str, machine: str, bus: str, cells: tuple[Cell, ...]) -> list[Seen]:
+        if (bus, cells) == (second.bus, second.cells):
+            raise LabError("it went off")
+        return [replace(GREEN, machine=machine, bus=bus)]
+
+    kept: dict[str, list[Seen]] = {}
+    monkeypatch.setattr(truth, "observe", observe)
+    failed = truth._observed([first, second, third], 2, lambda run, seen: kept.update({run.key: seen}))
+    assert failed == [f"{second.key}: it went off"]
+    assert {key: [one.bus for one in seen] for key, seen in kept.items()} == {
+        first.key: ["virtio-scsi"],
+        third.key: ["virtio"],
+    }
+
+
+def test_the_data_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """They have neither stores nor days."""
+    row = {name: value for name, value in asdict(GREEN).items() if name not in ("store", "freed", "day")}
+    progress = tmp_path / "truth.json"
+    assert truth._read(progress) == {}
+    truth._write(progress, {"pc-i440fx-7.2 virtio-scsi": [row]})
+    (found,) = truth._read(progress)["pc-i440fx-7.2 virtio-scsi"]
+    assert Seen(**found) == GREEN
 
 
 # The stores -----------------------------------------------------------------------------------
