@@ -58,8 +58,8 @@ _STORES = """
 
 Each image lies on a new filesystem, with `discard='unmap'`, and the guest is {machine}. The host was asked to write
 all to its disk before each count. The column *in the store* shows the share of the old file by which the free space of
-that filesystem grew. btrfs frees an extent when nothing of it is in use any more, so its free space may grow by less than
-`st_blocks` falls; the rest follows when the neighbours are deleted too.
+that filesystem grew. btrfs frees an extent when nothing of it is in use any more, so its free space may grow by less
+than `st_blocks` falls; the rest follows when the neighbours are deleted too.
 
 """
 
