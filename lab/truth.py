@@ -6,7 +6,8 @@ A real guest for each machine type and bus, each with a disk for every way to tr
 and guests of the newest type with their images on other filesystems, its stores. In each filesystem a file is deleted
 that was there before the guest's first start, and a canary is planted by `reclaim.space.proof`; both are counted on
 the host. Ends with 1 if the audit and the counts disagree.
-Each guest is kept as soon as it is done, in reports/truth.json: `--resume` goes on from there.
+Each guest is kept as soon as it is done, in reports/truth.json: `--resume` goes on from there. A page about those that
+are done is beside it.
 """
 
 from __future__ import annotations
@@ -283,6 +284,45 @@ def runs(wanted: Plan) -> list[Run]:
     return found
 
 
+@dataclass(frozen=True)
+class Matrix:
+    """The guests to be made, and those that are `done`, by their keys: they are kept in the file `progress`.
+
+    `by` is the command that the page names.
+    """
+
+    wanted: Plan
+    every: Sequence[Run]
+    done: dict[str, Any]
+    progress: Path
+    by: str
+
+    def keep(self, run: Run, found: list[Seen]) -> None:
+        """Keep a guest that is done, and write the page so far."""
+        self.done[run.key] = [asdict(one) for one in found]
+        _write(self.progress, self.done)
+        self.publish(so_far(self.progress))
+        known = sum(each.key in self.done for each in self.every)
+        print(
+            f"truth: {run.key} is done, {known} of {len(self.every)} guests", flush=True
+        )
+
+    def seen(self) -> list[Seen]:
+        """Return the cells of the guests that are done."""
+        return [Seen(**one) for run in self.every for one in self.done.get(run.key, [])]
+
+    def publish(self, path: Path) -> None:
+        """Write the page and, beside it, its data."""
+        whole = all(run.key in self.done for run in self.every)
+        data = path.with_suffix(".json")
+        text = truth_page.page(
+            self.seen(), self.wanted, whole=whole, by=self.by, data=data.name
+        )
+        path.write_text(text, encoding="utf-8")
+        rows = ",\n".join(json.dumps(asdict(one)) for one in self.seen())
+        data.write_text(f"[\n{rows}\n]\n", encoding="utf-8")
+
+
 def main() -> int:
     """Fill the matrix, write it down, and name where it disagrees with itself."""
     arguments = _parser().parse_args()
@@ -293,42 +333,29 @@ def main() -> int:
         return 2
     host.ensure_libvirt().close()
     wanted = plan()
-    every = runs(wanted)
     done = _read(arguments.progress) if arguments.resume else {}
-    if arguments.only and arguments.only not in [run.key for run in every]:
-        print(f"truth: no guest {arguments.only!r}; there are:", file=sys.stderr)
-        print("\n".join(run.key for run in every), file=sys.stderr)
+    matrix = Matrix(wanted, runs(wanted), done, arguments.progress, arguments.by)
+    only = arguments.only
+    if only and only not in [run.key for run in matrix.every]:
+        keys = "\n".join(run.key for run in matrix.every)
+        print(f"truth: no guest {only!r}; there are:\n{keys}", file=sys.stderr)
         return 2
     waiting = [
-        run
-        for run in every
-        if run.key not in done and arguments.only in (None, run.key)
+        run for run in matrix.every if run.key not in done and only in (None, run.key)
     ]
-
-    def keep(run: Run, seen: list[Seen]) -> None:
-        done[run.key] = [asdict(one) for one in seen]
-        _write(arguments.progress, done)
-        print(
-            f"truth: {run.key} is done, {len(done)} of {len(every)} guests", flush=True
-        )
-
-    failed = _observed(waiting, arguments.at_once, keep)
-    seen = [Seen(**one) for run in every for one in done.get(run.key, [])]
-    wrong = [*disagreements(seen), *failed]
-    if arguments.write and not failed and not arguments.only:
-        whole = all(run.key in done for run in every)
-        text = truth_page.page(
-            seen,
-            wanted,
-            whole=whole,
-            by=arguments.by,
-            data=arguments.write.with_suffix(".json").name,
-        )
-        _publish(arguments.write, text, seen)
+    failed = _observed(waiting, arguments.at_once, matrix.keep)
+    if arguments.write and not failed and not only:
+        matrix.publish(arguments.write)
+    wrong = [*disagreements(matrix.seen()), *failed]
     for one in wrong:
         print(f"truth: {one}")
-    print(f"truth: {len(seen)} cells, {len(wrong)} disagreements")
-    return 1 if wrong or not seen else 0
+    print(f"truth: {len(matrix.seen())} cells, {len(wrong)} disagreements")
+    return 1 if wrong or not matrix.seen() else 0
+
+
+def so_far(progress: Path) -> Path:
+    """Return the place of the page about the guests that are done, beside the file that keeps them."""
+    return progress.with_name(f"{progress.stem}-so-far.md")
 
 
 def _observed(
@@ -349,12 +376,6 @@ def _observed(
                 failed.append(f"{run.key}: {error}")
                 print(f"truth: {failed[-1]}", flush=True)
     return failed
-
-
-def _publish(path: Path, text: str, seen: Sequence[Seen]) -> None:
-    path.write_text(text, encoding="utf-8")
-    rows = ",\n".join(json.dumps(asdict(one)) for one in seen)
-    path.with_suffix(".json").write_text(f"[\n{rows}\n]\n", encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, Any]:

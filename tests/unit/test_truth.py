@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from dataclasses import asdict, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import machines, mounts, paths, stores, truth
+from lab import machines, mounts, paths, stores, truth, truth_page
 from lab.cells import BUSES, CELLS, MIB, OLD_MIB, Cell, on_stores
 from lab.error import LabError
 from lab.seen import Seen, disagreements
@@ -213,6 +214,28 @@ def test_a_guest_that_fails_does_not_end_the_others(monkeypatch: pytest.MonkeyPa
         first.key: ["virtio-scsi"],
         third.key: ["virtio"],
     }
+
+
+def test_each_guest_that_is_done_is_kept_and_is_on_the_page_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def page(seen: list[Seen], _plan: Plan, *, whole: bool, by: str, data: str) -> str:
+        return f"{len(seen)} {whole} {by} {data}"
+
+    monkeypatch.setattr(truth_page, "page", page)
+    progress = tmp_path / "truth.json"
+    every = truth.runs(PLAN)[:2]
+    # a guest of another QEMU may be kept too
+    matrix = truth.Matrix(PLAN, every, {"pc-i440fx-1.0 virtio": []}, progress, "make it")
+    for number, run in enumerate(every, start=1):
+        matrix.keep(run, [GREEN])
+        assert f"{run.key} is done, {number} of 2 guests" in capsys.readouterr().out
+        whole = number == len(every)
+        page_so_far = tmp_path / "truth-so-far.md"
+        assert page_so_far.read_text(encoding="utf-8") == f"{number} {whole} make it truth-so-far.json"
+        assert len(json.loads(page_so_far.with_suffix(".json").read_text(encoding="utf-8"))) == number
+    assert [*truth._read(progress)] == ["pc-i440fx-1.0 virtio", *(run.key for run in every)]
+    assert matrix.seen() == [GREEN, GREEN]
 
 
 def test_the_data_of_earlier_versions_are_read(tmp_path: Path) -> None:
