@@ -307,9 +307,10 @@ class Matrix:
             f"truth: {run.key} is done, {known} of {len(self.every)} guests", flush=True
         )
 
-    def seen(self) -> list[Seen]:
-        """Return the cells of the guests that are done."""
-        return [Seen(**one) for run in self.every for one in self.done.get(run.key, [])]
+    def seen(self, only: str | None = None) -> list[Seen]:
+        """Return the cells of the guests that are done, or of the one with the key `only`."""
+        keys = [run.key for run in self.every if only in (None, run.key)]
+        return [Seen(**one) for key in keys for one in self.done.get(key, [])]
 
     def publish(self, path: Path) -> None:
         """Write the page and, beside it, its data."""
@@ -333,9 +334,12 @@ def main() -> int:
         return 2
     host.ensure_libvirt().close()
     wanted = plan()
-    done = _read(arguments.progress) if arguments.resume else {}
-    matrix = Matrix(wanted, runs(wanted), done, arguments.progress, arguments.by)
     only = arguments.only
+    # a try keeps the others as they are
+    done = _read(arguments.progress) if arguments.resume or only else {}
+    if only and not arguments.resume:
+        done.pop(only, None)
+    matrix = Matrix(wanted, runs(wanted), done, arguments.progress, arguments.by)
     if only and only not in [run.key for run in matrix.every]:
         keys = "\n".join(run.key for run in matrix.every)
         print(f"truth: no guest {only!r}; there are:\n{keys}", file=sys.stderr)
@@ -346,11 +350,12 @@ def main() -> int:
     failed = _observed(waiting, arguments.at_once, matrix.keep)
     if arguments.write and not failed and not only:
         matrix.publish(arguments.write)
-    wrong = [*disagreements(matrix.seen()), *failed]
+    seen = matrix.seen(only)
+    wrong = [*disagreements(seen), *failed]
     for one in wrong:
         print(f"truth: {one}")
-    print(f"truth: {len(matrix.seen())} cells, {len(wrong)} disagreements")
-    return 1 if wrong or not matrix.seen() else 0
+    print(f"truth: {len(seen)} cells, {len(wrong)} disagreements")
+    return 1 if wrong or not seen else 0
 
 
 def so_far(progress: Path) -> Path:

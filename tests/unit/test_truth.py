@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import machines, mounts, paths, stores, truth, truth_page
+from lab import host, machines, mounts, paths, stores, truth, truth_page
 from lab.cells import BUSES, CELLS, MIB, OLD_MIB, Cell, on_stores
 from lab.error import LabError
 from lab.seen import Seen, disagreements
@@ -236,6 +236,35 @@ def test_each_guest_that_is_done_is_kept_and_is_on_the_page_so_far(
         assert len(json.loads(page_so_far.with_suffix(".json").read_text(encoding="utf-8"))) == number
     assert [*truth._read(progress)] == ["pc-i440fx-1.0 virtio", *(run.key for run in every)]
     assert matrix.seen() == [GREEN, GREEN]
+    assert matrix.seen(every[0].key) == [GREEN]
+
+
+@pytest.mark.parametrize(("options", "made"), [((), 1), (("--resume",), 0)], ids=["again", "resumed"])
+def test_a_try_of_one_guest_keeps_the_others(
+    options: tuple[str, ...], made: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = truth.runs(PLAN)[:2]
+    progress, page = tmp_path / "truth.json", tmp_path / "page.md"
+    truth._write(progress, {run.key: [asdict(GREEN)] for run in (first, second)})
+    observed: list[str] = []
+
+    def observe(name: str, _machine: str, _bus: str, _cells: tuple[Cell, ...]) -> list[Seen]:
+        observed.append(name)
+        return [replace(GREEN, day="again")]
+
+    monkeypatch.setattr(truth, "observe", observe)
+    monkeypatch.setattr(truth, "plan", lambda: PLAN)
+    monkeypatch.setattr(host, "missing", list)
+    monkeypatch.setattr(host, "ensure_libvirt", contextlib.ExitStack)
+    monkeypatch.setattr(truth_page, "page", lambda *_, **__: "")
+    monkeypatch.setattr(
+        "sys.argv", ["truth", "--only", second.key, "--progress", str(progress), "--write", str(page), *options]
+    )
+    assert truth.main() == 0
+    assert observed == [second.name] * made
+    kept = truth._read(progress)
+    assert [rows[0]["day"] for rows in kept.values()] == ["", "again" if made else ""]
+    assert not page.exists()
 
 
 def test_the_data_of_earlier_versions_are_read(tmp_path: Path) -> None:
