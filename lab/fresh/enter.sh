@@ -34,6 +34,8 @@ done <"$kept"
 cd "$root"
 pivot_root . .
 umount -l .
+# as a service manager has it, among themselves: libvirt 11.3 hands the file that hides /dev/kvm to QEMU that way
+mount --make-rshared /
 cd /root
 # no exec: the first process of a PID namespace has to wait for orphans, which the shell does
 "$@" || exit
