@@ -187,7 +187,10 @@ def _borg_create(data: dict[Any, Any]) -> list[str]:
     return words
 
 
-def _texts(values: list[Any]) -> list[str]:
+def _texts(values: object) -> list[str]:
+    """The texts in a list; none if it is no list."""
+    if not isinstance(values, list):
+        return []
     return [value for value in values if isinstance(value, str)]
 
 
@@ -200,20 +203,18 @@ def _hooks(data: dict[Any, Any]) -> Iterator[tuple[bool, bytes]]:
     if not isinstance(commands, list):
         return
     for command in commands:
-        texts = command.get("run") if isinstance(command, dict) else None
-        if not isinstance(texts, list):
+        if not isinstance(command, dict):
             continue
-        for text in _texts(texts):
+        for text in _texts(command.get("run")):
             yield "before" in command, _bytes(text)
 
 
 def _named_hooks(settings: dict[Any, Any]) -> Iterator[tuple[bool, bytes]]:
     for key, texts in settings.items():
-        if not isinstance(key, str) or not isinstance(texts, list):
+        if not isinstance(key, str) or not _HOOKS.match(key):
             continue
-        if _HOOKS.match(key):
-            for text in _texts(texts):
-                yield key.startswith("before_"), _bytes(text)
+        for text in _texts(texts):
+            yield key.startswith("before_"), _bytes(text)
 
 
 def _bytes(text: str) -> bytes:

@@ -121,6 +121,13 @@ class State:
         )
 
 
+def arguments_of(words: list[Word]) -> tuple[str, ...] | None:
+    """Return *words* as the arguments of a function or script; None if there may be more or fewer of them."""
+    if any(word.splits for word in words):
+        return None
+    return tuple(texts_of(words))
+
+
 def joined(states: list[State]) -> State:
     """Return all that is known if any of *states* may be the case."""
     first, *others = states
