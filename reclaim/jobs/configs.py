@@ -157,9 +157,12 @@ def _borgmatic(
     data: dict[Any, Any], source: bytes, script: Script, shell: ReadShell
 ) -> None:
     """borgmatic's configuration: commands before, `borg create` of the folders, commands after."""
-    hooks = list(_hooks(data))
-    before = [text for is_before, text in hooks if is_before]
-    after = [text for is_before, text in hooks if not is_before]
+    before, after = [], []
+    for is_before, text in _hooks(data):
+        if is_before:
+            before.append(text)
+        else:
+            after.append(text)
     for text in before:
         shell(text, _line_of(source, text))
     words = _borg_create(data)
@@ -172,7 +175,9 @@ def _borgmatic(
 def _borg_create(data: dict[Any, Any]) -> list[str]:
     """The words of the command that borgmatic runs."""
     location = data.get("location")
-    settings = location if isinstance(location, dict) else data
+    settings = data
+    if isinstance(location, dict):
+        settings = location
     words = ["borg", "create"]
     for key in settings:
         if str(key).startswith(("exclude", "pattern")):
