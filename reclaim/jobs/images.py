@@ -236,8 +236,9 @@ class Map:
 
     def _doubt_none(self, source: str, path: str, found: Copied) -> None:
         """Note why images may lie at *source*, or at *path* before a snapshot, though none is known there."""
-        if not is_sure(source) and self._may_be_copy(source):
-            found.wonder("only a run shows the files that it copies")
+        is_unknown = not found.doubt and not is_sure(source)
+        if is_unknown and self._may_be_copy(source):
+            found.doubt = "only a run shows the files that it copies"
         if path == source:
             return
         if path.startswith((UNKNOWN, "/dev/")):
