@@ -21,6 +21,8 @@ from reclaim.storage.qcow2 import Qcow2
 
 _SECONDS = 60
 _MAX_BYTES = 48 * 1024 * 1024
+#: bytes that the map and the count of the host may differ by: a guest writes between the two
+_SLACK = 4 * 1024 * 1024
 #: filesystems that share extents between files: a snapshot or a reflink keeps the blocks that the image gives back
 SHARING = ("btrfs", "xfs", "bcachefs", "ocfs2")
 _EXTENT = re.compile(
@@ -78,9 +80,15 @@ def _read(
         elif may_share:
             return None
     spans = _mapped(hypervisor, image.path, kind)
-    if spans is None:
+    if spans is None or (kind == "raw" and _lacks_blocks(spans, image)):
         return None
     return HostMap(tuple(spans), shared)
+
+
+def _lacks_blocks(spans: list[Span], image: HostImage) -> bool:
+    """True if *spans* cover less than the host holds: blocks that fallocate(2) set aside are no data (lseek(2))."""
+    held = image.allocated or 0
+    return sum(end - start for start, end in spans) + _SLACK < held
 
 
 class _Extent(NamedTuple):
