@@ -182,6 +182,8 @@ def _parted(value: str) -> list[str]:
 _PLAIN = ("word", "number", "variable_name", "extglob_pattern", "regex")
 
 
+#: the number of an argument; $0 is the name of the script, and so is ${00}
+_POSITION = re.compile("[0-9]*[1-9][0-9]*")
 _EXPANDS = re.compile("[$`]")
 
 
@@ -392,7 +394,7 @@ class Values:
         return "".join(parts)
 
     def _variable(self, name: str) -> str:
-        if name.isdecimal() and name != "0":
+        if _POSITION.fullmatch(name):
             return self._argument(name)
         if name in ("@", "*"):
             return " ".join(self.state.known_arguments())
@@ -408,10 +410,9 @@ class Values:
         arguments = self.state.arguments
         if arguments is None:
             return self.origins.mark(key=f"argument {name}")
-        index = int(name[:4]) - 1
-        if index >= len(arguments):
-            return ""
-        return arguments[index]
+        digits = name.lstrip("0")
+        index = int(digits[:5]) - 1  # no call has as many arguments
+        return arguments[index] if index < len(arguments) else ""
 
     def _expansion(self, node: Node, raw: str) -> str:
         """`${NAME}`, and bash's changes to it: a default, a piece cut off at either end, a replacement."""
