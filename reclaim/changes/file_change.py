@@ -7,7 +7,13 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from reclaim.base.errors import ChangedSince, ChangeFailed, NotAssessable, ProbeError
+from reclaim.base.errors import (
+    ChangedSince,
+    ChangeFailed,
+    NotAssessable,
+    ProbeError,
+    ReclaimError,
+)
 from reclaim.base.masked import diff_files
 from reclaim.base.text import last_words
 from reclaim.changes.change import Place
@@ -55,13 +61,19 @@ class FileChange:
         if self.then:
             try:
                 run(place, self.then)
-            except (
-                ChangeFailed,
-                ProbeError,
-            ) as exc:  # it failed, or nobody knows how it ended
-                self._write(place, self.after, self.before, None)
+            except (ChangeFailed, ProbeError) as exc:  # it failed, or its end is lost
+                self._put_back(place, exc)
                 raise ChangeFailed(f"{exc}; {self.path} is as it was") from exc
         return {}
+
+    def _put_back(self, place: Place, failed: ReclaimError) -> None:
+        """Write the old content after `then` *failed*. Raises ProbeError if it cannot: the new content stands."""
+        try:
+            self._write(place, self.after, self.before, None)
+        except (ChangeFailed, ProbeError) as exc:
+            raise ProbeError(
+                f"{failed}; reclaim could not put {self.path} back: {exc}"
+            ) from exc
 
     def undo(self, place: Place, outcome: dict[str, str]) -> str:
         if not self._is_back(place):
