@@ -119,7 +119,7 @@ class FileChange:
         return str(result.stdout) if result.rc == 0 else None
 
     def _is_back(self, place: Place) -> bool:
-        """Does the file have its old content already? A run may have died before it wrote."""
+        """True if the file has its old content already: a run may have died before it wrote."""
         if _is_here(place):
             return localfile.holds(
                 self.path, None if self.before is None else _bytes(self.before)
@@ -240,7 +240,7 @@ sync -- "$(dirname -- "$path")" || sync
 
 
 def _is_here(place: Place) -> bool:
-    """Is it the hypervisor, on the machine that this runs on? A guest, and another machine, have a shell alone."""
+    """True for the hypervisor if reclaim runs on it. A guest and another machine are reached by a shell alone."""
     return bool(getattr(place, "is_local", False))
 
 

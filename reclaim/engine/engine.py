@@ -314,7 +314,7 @@ class Engine:
         return row
 
     def _is_reconnected(self) -> bool:
-        """Had libvirt hung up, and does it answer again? Its daemon may have been restarted."""
+        """True if libvirt had hung up and answers again: its daemon may have been restarted."""
         if not self.hypervisor.is_cut_off:
             return False
         try:
