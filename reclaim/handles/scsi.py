@@ -69,7 +69,7 @@ def is_preallocated(disk: Disk) -> bool:
 MOVED = ("virtio", "ide", "sata", "scsi")
 #: buses a disk is left on, and why
 LEFT = {
-    "usb": "on usb, as something to be plugged in: it is left there",
+    "usb": "it is a USB disk, which can be unplugged at any time: it stays on usb",
     "fdc": "a floppy",
     "sd": "an SD card",
     "xen": "a Xen disk",

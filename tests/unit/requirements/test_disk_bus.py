@@ -429,7 +429,7 @@ def test_before_it_runs_on_such_a_machine_the_kernel_tells(tmp_path: Path, relea
 @pytest.mark.parametrize(
     ("target", "bus", "words"),
     [
-        ("sda", "usb", "on usb"),
+        ("sda", "usb", "it is a USB disk"),
         ("fda", "fdc", "a floppy"),
         ("sda", "sd", "an SD card"),
         ("xvda", "xen", "a Xen disk"),
