@@ -915,7 +915,7 @@ def _is_off(guest: Guest) -> bool:
     """True if *guest* is off, and closed only by that or by its system, which `_why_not_started` reports."""
     if guest.is_running:
         return False
-    return guest.closed() == OFF or bool(guest.persistent.other_system)
+    return guest.why_not_inside() == OFF or bool(guest.persistent.other_system)
 
 
 def _report_start(result: Result, note: str, failed: str) -> None:
