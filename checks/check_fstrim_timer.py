@@ -52,7 +52,7 @@ def check_fstrim_timer(guest: Guest) -> str:
         f"autotrim is off on {', '.join(pools)}, and fstrim does not know ZFS"
     )
     swap = (
-        f"; swap ({', '.join(facts.swaps)}) is trimmed by nothing but swapon --discard"
+        f"; swap ({', '.join(facts.swaps)}) is trimmed only by swapon --discard"
         if facts.swaps
         else ""
     )

@@ -74,7 +74,7 @@ LEFT = {
     "sd": "an SD card",
     "xen": "a Xen disk",
     "uml": "a user-mode Linux disk",
-    "nvme": "an NVMe disk, which has a discard of its own (Deallocate): it is left there",
+    "nvme": "an NVMe disk, which has a discard of its own (Deallocate): it stays there",
 }
 
 
@@ -84,7 +84,7 @@ def why_not_moved(disk: Disk) -> str | None:
         return reason
     if disk.bus in MOVED:
         return None
-    return f"on the bus {disk.bus}, which reclaim has not been tested with: it is left there"
+    return f"on the bus {disk.bus}, with which reclaim was not tested: it stays there"
 
 
 def may_stay(disk: Disk) -> bool:
