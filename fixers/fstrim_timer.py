@@ -25,6 +25,9 @@ _WEEKLY = ("/etc/cron.weekly", "/etc/periodic/weekly")
 #: --now is of systemd 220; Debian 8 has 215
 _ENABLE = "systemctl enable fstrim.timer && systemctl start fstrim.timer"
 _DISABLE = "systemctl stop fstrim.timer; systemctl disable fstrim.timer"
+#: of a timer that runs already: it goes on running, whether this is taken back or not
+_ENABLE_ALONE = "systemctl enable fstrim.timer"
+_DISABLE_ALONE = "systemctl disable fstrim.timer"
 _SCRIPT = "reclaim-fstrim"  # no dot: run-parts(8) passes over names with one
 
 
@@ -124,7 +127,9 @@ def _timer(guest: str, facts: Facts) -> list[Change]:
             )
         )
     elif state not in ("enabled", "static", "generated", "alias"):
-        changes.append(CommandChange(guest, _ENABLE, _DISABLE))
+        runs = timer.get("ActiveState") == "active"
+        ways = (_ENABLE_ALONE, _DISABLE_ALONE) if runs else (_ENABLE, _DISABLE)
+        changes.append(CommandChange(guest, *ways))
     elif timer.get("ActiveState") != "active":
         changes.append(
             CommandChange(

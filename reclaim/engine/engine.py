@@ -314,7 +314,7 @@ class Engine:
         return row
 
     def _is_reconnected(self) -> bool:
-        """Had libvirt hung up, and does it answer again? Its daemon may have been restarted."""
+        """True if libvirt had hung up and answers again: its daemon may have been restarted."""
         if not self.hypervisor.is_cut_off:
             return False
         try:
@@ -560,10 +560,20 @@ class Engine:
                 stays = printable(step.change.target)
                 step.mending.result.reason += (
                     f"; NOT taken back: {stays}: {reason}; "
-                    "undo takes back what this fix changed"
+                    "undo takes back the changes of this fix"
                 )
                 return
-        steps[0].mending.result.reason += "; the changes before it were taken back"
+            if self.stopped:
+                step.mending.result.reason += (
+                    "; taken back in part, and not recorded in the journal: "
+                    f"{self._why_stopped()}"
+                )
+                return
+        steps[
+            0
+        ].mending.result.reason += (
+            f"; the changes before it were taken back{_but_for(made)}"
+        )
 
     def _why_not_taken_back(self, step: _Step) -> str | None:
         """Take *step* back and note that in journal and row, or return why that was not possible."""
@@ -689,7 +699,11 @@ class Engine:
             return self.journal.intend(place.name, place.uuid, requirement.slug, change)
         except JournalLost as exc:
             self.stopped = str(exc)
-            result.reason += f"; not fixed: {self._why_stopped()}"
+            is_begun = any(
+                change.applied and not change.undone for change in result.changes
+            )
+            fixed = "fixed in part" if is_begun else "not fixed"
+            result.reason += f"; {fixed}: {self._why_stopped()}"
         except ChangeFailed as exc:
             result.reason += f"; not fixed: {printable(str(exc))}"
         return None
@@ -845,6 +859,12 @@ def _remark(guest: Guest | None, change: Change) -> str:
         return ""
 
 
+def _but_for(made: list[_Step]) -> str:
+    """Name those of *made* that nothing undoes, as a trim: they stand after the others were taken back."""
+    standing = [step.change.target for step in made if not step.record.undone]
+    return f", but for {', '.join(map(printable, standing))}" if standing else ""
+
+
 def _evidence(seen: str, changes: list[Change]) -> str:
     """Return the evidence *seen* and the settings that the definition lost or moved."""
     notes: list[str] = []
@@ -895,7 +915,7 @@ def _is_off(guest: Guest) -> bool:
     """True if *guest* is off, and closed only by that or by its system, which `_why_not_started` reports."""
     if guest.is_running:
         return False
-    return guest.closed() == OFF or bool(guest.persistent.other_system)
+    return guest.why_not_inside() == OFF or bool(guest.persistent.other_system)
 
 
 def _report_start(result: Result, note: str, failed: str) -> None:

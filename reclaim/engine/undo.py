@@ -300,7 +300,7 @@ def _tell_the_record(record: JournalRecord, undone: list[Entry], say: Say) -> No
 def _expect_no_obstacle(guest: Guest, change: Change) -> None:
     """Raise ChangeFailed if the state of *guest* forbids to take *change* back."""
     if isinstance(change, FileChange | CommandChange):
-        if reason := guest.closed():
+        if reason := guest.why_not_inside():
             raise NotYet(f"{reason}: undo again when it runs")
     if reason := preconditions.why_not_applied(guest, change):
         raise ChangeFailed(reason)
@@ -316,7 +316,7 @@ def _expect_driver(guest: Guest, change: DefinitionChange) -> None:
     """
     disks, _, _ = pairs(Definition(change.before), Definition(change.after))
     moved = any(before.bus == "virtio" != after.bus for before, after in disks)
-    if not moved or guest.closed():
+    if not moved or guest.why_not_inside():
         return
     facts = guest.look_inside()
     if not isinstance(facts, Facts):

@@ -69,12 +69,12 @@ def is_preallocated(disk: Disk) -> bool:
 MOVED = ("virtio", "ide", "sata", "scsi")
 #: buses a disk is left on, and why
 LEFT = {
-    "usb": "on usb, as something to be plugged in: it is left there",
+    "usb": "it is a USB disk, which can be unplugged at any time: it stays on usb",
     "fdc": "a floppy",
     "sd": "an SD card",
     "xen": "a Xen disk",
     "uml": "a user-mode Linux disk",
-    "nvme": "an NVMe disk, which has a discard of its own (Deallocate): it is left there",
+    "nvme": "an NVMe disk, which has a discard of its own (Deallocate): it stays there",
 }
 
 
@@ -84,7 +84,7 @@ def why_not_moved(disk: Disk) -> str | None:
         return reason
     if disk.bus in MOVED:
         return None
-    return f"on the bus {disk.bus}, which reclaim has not been tested with: it is left there"
+    return f"on the bus {disk.bus}, with which reclaim was not tested: it stays there"
 
 
 def may_stay(disk: Disk) -> bool:

@@ -124,7 +124,7 @@ VARIANTS: dict[str, Variant] = {
             disk("fda", "fdc", device="floppy", driver="type='raw'"),
             machine="pc",
         ),
-        ("on usb, as something to be plugged in: it is left there",),
+        ("it is a USB disk, which can be unplugged at any time: it stays on usb",),
     ),
     "boots-from-virtio-beside-scsi": Variant(
         domain(disk("vda", "virtio"), disk("sda", "scsi", drive(0)), disk("sdb", "scsi", drive(1))),

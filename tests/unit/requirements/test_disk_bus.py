@@ -429,12 +429,12 @@ def test_before_it_runs_on_such_a_machine_the_kernel_tells(tmp_path: Path, relea
 @pytest.mark.parametrize(
     ("target", "bus", "words"),
     [
-        ("sda", "usb", "on usb"),
+        ("sda", "usb", "it is a USB disk"),
         ("fda", "fdc", "a floppy"),
         ("sda", "sd", "an SD card"),
         ("xvda", "xen", "a Xen disk"),
         ("nvme0n1", "nvme", "an NVMe disk"),
-        ("sda", "fancy", "on the bus fancy, which reclaim has not been tested with"),
+        ("sda", "fancy", "on the bus fancy, with which reclaim was not tested"),
     ],
 )
 @pytest.mark.parametrize("policy", ["scsi", "any-discarding"])

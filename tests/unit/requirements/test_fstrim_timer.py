@@ -20,6 +20,8 @@ ENABLE = CommandChange(
     "systemctl enable fstrim.timer && systemctl start fstrim.timer",
     "systemctl stop fstrim.timer; systemctl disable fstrim.timer",
 )
+#: what runs already is not stopped, neither by an undo nor if enabling fails
+ALONE = CommandChange("one", "systemctl enable fstrim.timer", "systemctl disable fstrim.timer")
 START = CommandChange("one", "systemctl start fstrim.timer", "systemctl stop fstrim.timer")
 WANT = CommandChange(
     "one",
@@ -48,6 +50,7 @@ def _set(unit: str, **values: str) -> Any:
 
 COMMANDS = {
     ENABLE.command: _set("timer", UnitFileState="enabled", ActiveState="active"),
+    ALONE.command: _set("timer", UnitFileState="enabled"),
     START.command: _set("timer", ActiveState="active"),
     WANT.command: _set("timer", ActiveState="active"),
     INSTALL.command: _set("timer", LoadState="loaded", UnitFileState="enabled", ActiveState="active"),
@@ -59,12 +62,12 @@ COMMANDS = {
     ("timer", "service", "changes"),
     [
         pytest.param({"UnitFileState": "disabled", "ActiveState": "inactive"}, {}, [ENABLE], id="disabled"),
-        pytest.param({"UnitFileState": "disabled"}, {}, [ENABLE], id="disabled-but-active"),
+        pytest.param({"UnitFileState": "disabled"}, {}, [ALONE], id="disabled-but-active"),
         pytest.param({"ActiveState": "inactive"}, {}, [START], id="enabled-but-inactive"),
         pytest.param({"ActiveState": "failed"}, {}, [START], id="failed"),
-        pytest.param({"UnitFileState": "enabled-runtime"}, {}, [ENABLE], id="enabled-until-the-next-boot"),
-        pytest.param({"UnitFileState": "indirect"}, {}, [ENABLE], id="indirect"),
-        pytest.param({"UnitFileState": "linked"}, {}, [ENABLE], id="linked-and-wanted-by-nothing"),
+        pytest.param({"UnitFileState": "enabled-runtime"}, {}, [ALONE], id="enabled-until-the-next-boot"),
+        pytest.param({"UnitFileState": "indirect"}, {}, [ALONE], id="indirect"),
+        pytest.param({"UnitFileState": "linked"}, {}, [ALONE], id="linked-and-wanted-by-nothing"),
         pytest.param({"UnitFileState": "static", "ActiveState": "inactive"}, {}, [WANT], id="static"),
         pytest.param(
             {"LoadState": "not-found", "UnitFileState": "", "ActiveState": "inactive"}, {}, [INSTALL], id="example"
