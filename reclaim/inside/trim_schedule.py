@@ -258,7 +258,9 @@ def trimmed(facts: Facts) -> str:
     """Return the filesystems that can be trimmed, and the swap that fstrim does not trim, in words."""
     words = ", ".join(mount.target for mount in trimmable(facts))
     if facts.swaps:
-        words += f"; swap ({', '.join(facts.swaps)}) is trimmed only by swapon --discard"
+        words += (
+            f"; swap ({', '.join(facts.swaps)}) is trimmed only by swapon --discard"
+        )
     return words
 
 

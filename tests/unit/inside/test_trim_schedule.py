@@ -297,5 +297,5 @@ def test_why_no_schedule_trims_all(more: dict[str, Any], words: str | None) -> N
 def test_swap_is_named_beside_the_filesystems() -> None:
     assert trim_schedule.trimmed(_inside().facts()) == "/, /data"
     swap = "/dev/vda5 partition 1048572 0 -2"
-    words = "/, /data; swap (/dev/vda5) is trimmed by nothing but swapon --discard"
+    words = "/, /data; swap (/dev/vda5) is trimmed only by swapon --discard"
     assert trim_schedule.trimmed(_inside(swaps=(swap,)).facts()) == words
