@@ -10,7 +10,7 @@ from itertools import chain, count, product
 from lxml import etree
 
 from reclaim.base.errors import ProbeError, Withheld
-from reclaim.definition import bound, machine_type
+from reclaim.definition import bound, machine_type, pci
 from reclaim.definition.domain import (
     ControllerView,
     Definition,
@@ -197,15 +197,16 @@ def virtio_scsi(definition: Definition) -> ControllerView | None:
     return next(iter(virtio_scsi_controllers(definition)), None)
 
 
-def add_controller(edit: Edit) -> str:
+def add_controller(edit: Edit, leaving: Element | None = None) -> str:
     """Add a virtio-scsi controller under the next free index; return the index.
 
-    Raises Withheld if QEMU's own arguments have its name or its place.
+    If all PCI slots are taken it takes the one of *leaving*, a disk that goes to the scsi bus.
+    Raises Withheld if QEMU's own arguments have its name or its place, or there is no place.
     """
     taken = {controller.index for controller in edit.definition.scsi_controllers}
     index = next(str(number) for number in count() if str(number) not in taken)
     bound.refuse_to_add(edit, index)
-    address = bound.slot_for(edit)
+    address = bound.slot_for(edit) or _slot_left_by(edit, leaving)
     added = edit.add_device(
         "controller", {"type": "scsi", "index": index, "model": "virtio-scsi"}
     )
@@ -214,10 +215,18 @@ def add_controller(edit: Edit) -> str:
     return index
 
 
-def home(edit: Edit) -> str:
-    """Return the index of a virtio-scsi controller, added if there is none."""
-    controller = virtio_scsi(edit.definition)
-    return controller.index if controller else add_controller(edit)
+def _slot_left_by(edit: Edit, disk: Element | None) -> dict[str, str] | None:
+    """Return the PCI address of *disk* if no other is left; None if libvirt may choose. Raises Withheld if none is."""
+    full = pci.why_no_place(edit.root)
+    if full is None:
+        return None
+    address = None if disk is None else pci.address_of(disk)
+    if address is None:
+        raise Withheld(full)
+    edit.notes.append(
+        "all PCI slots are taken: the new controller is in the slot that the disk leaves"
+    )
+    return address
 
 
 def move_within(edit: Edit, disk: Element, index: str) -> None:
@@ -272,8 +281,8 @@ _OF_PCI = ("acpi", "rom")
 _DROPPED = ("event_idx", "queue_size")
 
 
-def controller_for(edit: Edit, settings: Mapping[str, str]) -> str:
-    """Return the index of a virtio-scsi controller on which a disk keeps its *settings*.
+def controller_for(edit: Edit, settings: Mapping[str, str], disk: Element) -> str:
+    """Return the index of a virtio-scsi controller on which *disk* keeps its *settings*.
 
     They are the controller's on the scsi bus, so they hold for every disk on it: the controller has
     the same already, or no device is on it yet, or another one is added.
@@ -289,7 +298,7 @@ def controller_for(edit: Edit, settings: Mapping[str, str]) -> str:
         is_free = not devices_on(definition, controller)
         if is_free and driver.keys().isdisjoint(changed):
             return controller.index
-    return add_controller(edit)
+    return add_controller(edit, disk)
 
 
 def _settle(edit: Edit, index: str, settings: Mapping[str, str]) -> None:
@@ -319,7 +328,7 @@ def move(edit: Edit, disk: Element, *, rename: bool) -> None:
     if target is None:
         raise ProbeError(f"{edit.origin.name}: a disk without a target")
     settings = _take_settings(edit, disk)
-    index = controller_for(edit, settings)
+    index = controller_for(edit, settings, disk)
     _settle(edit, index, settings)
     edit.notes += [
         f"{name}={value!r} is on controller {index} now"
