@@ -34,7 +34,7 @@ def check_machine_type(guest: Guest) -> str:
         f" (as QEMU {machine_type.written(known.version)})" if known.vendor else ""
     )
     assert known.version >= machine_type.MINIMUM, f"{name}{behaves} is older than 2.1"
-    return f"{name}{behaves}{_deprecation(guest, known)}"
+    return f"{name}{behaves}{_firmware(guest)}{_deprecation(guest, known)}"
 
 
 def _again(guest: Guest) -> str:
@@ -48,6 +48,15 @@ def _without_order(
     if machine_type.has_no_version(name, offered):
         return NotApplicable(f"the machine type {name} has no version")
     return NotAssessable(f"the machine type {name} cannot be ordered")
+
+
+def _firmware(guest: Guest) -> str:
+    """Return the warning that the guest may start and not boot, or ""."""
+    reason = guest.hypervisor.why_may_not_boot(guest.definition)
+    if reason is None:
+        return ""
+    advice = "start the guest once to see, or take a newer type (virsh edit)"
+    return f"{machine_type.MAY_NOT_BOOT}{reason}: {advice}"
 
 
 def _deprecation(guest: Guest, known: MachineType) -> str:

@@ -32,6 +32,7 @@ def provide_virtio_scsi(guest: Guest) -> list[Change]:
     if scsi.virtio_scsi(edit.definition) is None:
         _expect_use(guest)
         _home(guest, edit)
+    scsi.expect_bootable(guest, edit)
     return [changed_definition(edit)]
 
 

@@ -19,7 +19,7 @@ from testinfra.host import Host
 
 from reclaim.base.errors import ProbeError
 from reclaim.base.text import last_words, libvirt_words
-from reclaim.definition import machine_type
+from reclaim.definition import firmware, machine_type
 from reclaim.definition.domain import Definition, Element, parse_xml
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.handles import refusals
@@ -214,6 +214,13 @@ class Node:
         offered = self.offered(definition)
         name = self.canonical_machine(definition) if offered else None
         return machine_type.why_not_offered(name, offered) if name else None
+
+    def why_may_not_boot(self, definition: Definition) -> str | None:
+        """Return why *definition* may start and not boot on this host's QEMU; None if nothing like that is known."""
+        version = self.qemu_version
+        qemu = machine_type.numbers(version) if version else None
+        name = self.canonical_machine(definition)
+        return firmware.why_may_not_boot(definition, name, qemu)
 
     def strain(self) -> float:
         """Return how many processes wait for each processor now, from 1 to _MOST_STRAIN; 1 if that cannot be read.

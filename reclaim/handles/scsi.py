@@ -19,7 +19,7 @@ from reclaim.definition.domain import (
     Element,
 )
 from reclaim.handles.device import device_of
-from reclaim.handles.guest import Disk
+from reclaim.handles.guest import Disk, Guest
 
 #: disk types with no image of ours behind them, and why nothing is asked of them
 _NO_IMAGE = {
@@ -339,6 +339,15 @@ def move(edit: Edit, disk: Element, *, rename: bool) -> None:
     bound.refuse_to_place(edit, disk, index, address["target"], address["unit"])
     _rename(edit, target, rename=rename and not _is_noted(edit, str(target.get("dev"))))
     set_address(disk, address)
+
+
+def expect_bootable(guest: Guest, edit: Edit) -> None:
+    """Raise Withheld if *edit* puts a disk on virtio that this host's firmware may not boot from there."""
+    reason = guest.hypervisor.why_may_not_boot(edit.definition)
+    if reason and not guest.hypervisor.why_may_not_boot(guest.definition):
+        raise Withheld(
+            f"the guest may not boot from there: {reason}; take a newer machine type first (virsh edit)"
+        )
 
 
 def _refuse(disk: Element) -> None:

@@ -10,6 +10,7 @@ from testinfra.host import Host
 from reclaim.base.errors import ChangeFailed
 from reclaim.base.verdict import Verdict
 from reclaim.changes.definition_change import DefinitionChange
+from reclaim.definition.domain import Definition
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.engine.engine import judge
 from reclaim.handles.hypervisor import Hypervisor
@@ -20,6 +21,7 @@ from tests.support import (
     difference,
     disk_xml,
     domain_xml,
+    drive,
     engine,
     mend,
     opened,
@@ -174,7 +176,7 @@ def test_undo_leaves_a_type_that_libvirt_would_not_take(tmp_path: Path) -> None:
     after = definition_of(guest).xml.replace("pc-i440fx-2.3", "pc-i440fx-10.1")
     change = DefinitionChange(guest.name, definition_of(guest).xml, after)
     outcome = change.apply(guest)
-    with pytest.raises(ChangeFailed, match=r"no pc-i440fx-2\.3 any more, so libvirt does not take the old definition"):
+    with pytest.raises(ChangeFailed, match=r"no pc-i440fx-2\.3 any more, so libvirt refuses the old definition"):
         change.undo(guest, outcome)
     assert definition_of(guest).machine == "pc-i440fx-10.1"
 
@@ -209,6 +211,101 @@ def test_a_deprecated_type_is_compliant_with_a_warning(tmp_path: Path, machine: 
     guest = opened(tmp_path, domain_xml(disk_xml(), machine=machine), offered=OFFERED).guests[0]
     judgement = judge(requirement("machine-type"), subject(guest))
     assert (judgement.verdict, judgement.evidence) == (Verdict.COMPLIANT, warning)
+
+
+LEGACY = [OfferedMachine("pc-i440fx-2.6", deprecated=True), OfferedMachine("pc-i440fx-10.0", deprecated=False)]
+SEEN = "QEMU 10.0 was seen not to boot from virtio disks with a type up to 2.6, without KVM"
+
+
+def _on_qemu_10(folder: Path, *devices: str, machine: str = "pc-i440fx-2.6", qemu: str | None = "10.0.13") -> Guest:
+    guest = opened(folder, domain_xml(*devices, machine=machine), offered=LEGACY).guests[0]
+    guest.hypervisor.qemu_version = qemu
+    return guest
+
+
+def test_a_type_that_may_not_boot_here_is_compliant_with_a_warning(tmp_path: Path) -> None:
+    judgement = judge(requirement("machine-type"), subject(_on_qemu_10(tmp_path, disk_xml())))
+    advice = "start the guest once to see, or take a newer type (virsh edit)"
+    words = f"pc-i440fx-2.6; may not boot: {SEEN}: {advice}; deprecated: QEMU 10.1 drops it"
+    assert (judgement.verdict, judgement.evidence) == (Verdict.COMPLIANT, words)
+
+
+@pytest.mark.parametrize(
+    ("devices", "machine", "qemu", "warned"),
+    [
+        pytest.param([disk_xml("sda", "scsi", inner=drive(0)), scsi_xml()], "pc-q35-2.4", "10.2.0", True, id="scsi"),
+        pytest.param([disk_xml()], "pc-i440fx-xenial", "10.1.0", True, id="vendor"),
+        pytest.param([disk_xml("hda", "ide"), disk_xml("vda")], "pc-i440fx-2.6", "10.0.0", True, id="either"),
+        pytest.param(
+            [disk_xml("hda", "ide", inner="<boot order='1'/>"), disk_xml("vda")],
+            "pc-i440fx-2.6",
+            "10.0.0",
+            False,
+            id="boots-from-ide",
+        ),
+        pytest.param([disk_xml()], "pc-i440fx-2.7", "10.0.13", False, id="newer-type"),
+        pytest.param([disk_xml()], "pc-i440fx-2.6", "9.2.0", False, id="older-qemu"),
+        pytest.param([disk_xml()], "pc-i440fx-2.6", None, False, id="unknown-qemu"),
+        pytest.param([disk_xml()], "virt-2.6", "10.0.13", False, id="no-seabios"),
+        pytest.param([disk_xml("hda", "ide")], "pc-i440fx-2.6", "10.0.13", False, id="ide"),
+        pytest.param(
+            [disk_xml("sda", "scsi", inner=drive(0)), scsi_xml(model="lsilogic")],
+            "pc-i440fx-2.6",
+            "10.0.13",
+            False,
+            id="lsilogic",
+        ),
+    ],
+)
+def test_the_firmware_is_warned_of_if_it_was_seen_to_fail(
+    tmp_path: Path, devices: list[str], machine: str, qemu: str | None, *, warned: bool
+) -> None:
+    guest = _on_qemu_10(tmp_path, *devices, machine=machine, qemu=qemu)
+    reason = guest.hypervisor.why_may_not_boot(guest.definition)
+    assert reason == (SEEN if warned else None)
+
+
+@pytest.mark.parametrize(
+    "system", ["<loader type='rom'>/ovmf</loader>", "<kernel>/boot/vmlinuz</kernel>", "<bios useserial='no'/>"]
+)
+def test_another_firmware_and_the_kernel_of_the_host_are_not_warned_of(tmp_path: Path, system: str) -> None:
+    guest = _on_qemu_10(tmp_path, disk_xml())
+    definition = Definition(guest.definition.xml.replace("</type>", f"</type>{system}", 1))
+    assert (guest.hypervisor.why_may_not_boot(definition) is None) == ("bios" not in system)
+    efi = Definition(guest.definition.xml.replace("<os>", "<os firmware='efi'>", 1))
+    assert guest.hypervisor.why_may_not_boot(efi) is None
+
+
+@pytest.mark.parametrize(
+    ("slug", "disk", "devices"),
+    [
+        pytest.param("disk-bus", "hda", [disk_xml("hda", "ide"), scsi_xml()], id="ide"),
+        pytest.param("disk-bus", "sda", [disk_xml("sda", "sata"), scsi_xml()], id="sata"),
+        pytest.param(
+            "scsi-controller",
+            None,
+            [disk_xml("sda", "scsi", inner=drive(0)), scsi_xml(model="lsilogic")],
+            id="lsilogic",
+        ),
+    ],
+)
+def test_no_disk_goes_to_a_bus_from_which_it_may_not_boot(
+    tmp_path: Path, slug: str, disk: str | None, devices: list[str]
+) -> None:
+    guest = _on_qemu_10(tmp_path, *devices)
+    before = definition_of(guest).xml
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement(slug), subject(guest, disk))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert f"withheld: the guest may not boot from there: {SEEN}; take a newer machine type first" in result.reason
+    assert definition_of(guest).xml == before
+    guest.hypervisor.qemu_version = "7.2.22"
+    mend(tmp_path, guest, slug, disk)
+
+
+def test_a_disk_on_virtio_moves_as_ever(tmp_path: Path) -> None:
+    """If its firmware reads it there, it reads it behind virtio-scsi."""
+    guest = _on_qemu_10(tmp_path, disk_xml(), scsi_xml())
+    mend(tmp_path, guest, "disk-bus", "vda")
 
 
 @pytest.mark.parametrize(
