@@ -77,7 +77,7 @@ WEEKLY = "/etc/cron.weekly/fstrim\t"
 @pytest.mark.parametrize(
     ("cron", "daemons", "words"),
     [
-        ("", "cron\n", "nothing in cron trims"),
+        ("", "cron\n", "no cron job trims"),
         (f"{WEEKLY}fstrim -av\n", "", "/etc/cron.weekly/fstrim trims, but no cron daemon runs"),
         (f"{WEEKLY}fstrim -av\n", "crond\n", None),
     ],
