@@ -105,21 +105,39 @@ def _qemu_passes_on(disk: Disk) -> bool:
     return disk.bus in ("ide", "sata")
 
 
-#: in the reason of a row: another bus than scsi, through which discards pass as well
-BY_RULE = "discards pass through it already, so a move only satisfies this rule"
+#: in the reason of disk-bus: another bus than scsi, through which discards pass as well
+BY_RULE = "so a move only satisfies this rule"
+#: and of scsi-controller, about such disks alone: the row of each disk has the rest
+OF_DISK_BUS = "only disk-bus asks for one"
 
 
-def by_rule(disks: Iterable[Disk]) -> str:
-    """Return the end of a reason against *disks* that are not on the scsi bus: "" unless discards pass through each.
+def by_rule(disk: Disk) -> str:
+    """Return the end of disk-bus' reason against *disk*, which is not on the scsi bus: "" unless its bus is as good.
 
-    A guest that nobody could look into may have a driver of virtio-blk that is too old.
     Raises ProbeError if the guest's answer cannot be parsed.
     """
-    if not all(_qemu_passes_on(disk) and driver_discards(disk) for disk in disks):
+    if not _is_on_a_good_bus(disk):
         return ""
-    return (
-        f'; {BY_RULE}; accept it with bus = "any-discarding" in the inventory\'s policy'
-    )
+    is_asked = disk.driver.get("discard") == "unmap"
+    once = "" if is_asked else " once disk-discard is mended"
+    accept = 'accept it with bus = "any-discarding" in the inventory\'s policy'
+    return f"; discards pass through this bus too{once}, {BY_RULE}; {accept}"
+
+
+def of_disk_bus(disks: Iterable[Disk]) -> str:
+    """Return the end of scsi-controller's reason: "" unless each of *disks* is on a bus that is as good.
+
+    Raises ProbeError if the guest's answer cannot be parsed.
+    """
+    return f"; {OF_DISK_BUS}" if all(map(_is_on_a_good_bus, disks)) else ""
+
+
+def _is_on_a_good_bus(disk: Disk) -> bool:
+    """True if QEMU and the guest's driver are known to pass discards through the bus of *disk*.
+
+    A guest that reclaim could not look into may have a driver of virtio-blk that is too old.
+    """
+    return _qemu_passes_on(disk) and driver_discards(disk) is True
 
 
 #: Linux' virtio_blk knows discard from here (commit 1f23816b8eb8)
