@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal
 
+import libvirt
 import pytest
 from testinfra.host import Host
 
@@ -331,6 +333,104 @@ def test_an_emulator_of_the_users_own_is_not_guessed_at(tmp_path: Path) -> None:
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("machine-type"), subject(guest))
     assert result.verdict is Verdict.NONCOMPLIANT
     assert "withheld: libvirt lists no machine types for the emulator /opt/qemu/bin/qemu-mine" in result.reason
+
+
+# An emulator that is gone ---------------------------------------------------------------------
+
+SPICE = "/usr/bin/kvm-spice"
+NO_SPICE = f"libvirt cannot use the emulator {SPICE} (No such file or directory)"
+
+
+def _spice(folder: Path, machine: str = "pc-i440fx-2.10", *, running: bool = False) -> Guest:
+    """A guest of an emulator that libvirt does not find; its test driver cannot be asked."""
+    xml = domain_xml(disk_xml(), machine=machine, running=running).replace(EMULATOR, SPICE)
+    guest = opened(folder, xml, offered=OFFERED).guests[0]
+    guest.hypervisor._unusable[SPICE] = NO_SPICE
+    return guest
+
+
+@pytest.mark.parametrize(
+    ("machine", "more"),
+    [
+        ("pc-i440fx-2.10", ""),
+        ("pc-i440fx-1.6", ", and a machine type that it has: this QEMU has no pc-i440fx-1.6 any more"),
+        ("pc", ""),
+    ],
+)
+@pytest.mark.parametrize("mode", ["plan", "fix"])
+def test_an_emulator_that_is_gone_is_set_by_hand(
+    tmp_path: Path, machine: str, more: str, mode: Literal["plan", "fix"]
+) -> None:
+    guest = _spice(tmp_path, machine)
+    before = definition_of(guest).xml
+    one = engine(guest.hypervisor, tmp_path, mode, force=True)
+    row = one.run(requirement("machine-type"), subject(guest))
+    edit = f"set <emulator> to one that is here, {EMULATOR} (virsh edit){more}"
+    assert (row.verdict, row.changes) == (Verdict.NONCOMPLIANT, [])
+    assert row.reason == f"{NO_SPICE}: the guest cannot start; withheld: {edit}"
+    discard = one.run(requirement("disk-discard"), subject(guest, "vda"))
+    assert f"withheld: {NO_SPICE}, and libvirt refuses definitions with it (see machine-type)" in discard.reason
+    assert definition_of(guest).xml == before
+
+
+def test_a_guest_that_runs_cannot_start_again_without_its_emulator(tmp_path: Path) -> None:
+    reason = judge(requirement("machine-type"), subject(_spice(tmp_path, running=True))).reason
+    assert reason == f"{NO_SPICE}: the guest cannot start again"
+
+
+def test_a_host_without_a_qemu_for_the_guest_s_architecture(tmp_path: Path) -> None:
+    guest = _spice(tmp_path)
+    guest.hypervisor.machines = {("aarch64", "/usr/bin/qemu-system-aarch64"): OFFERED}
+    row = engine(guest.hypervisor, tmp_path).run(requirement("machine-type"), subject(guest))
+    assert row.reason.endswith("withheld: this host has no QEMU for x86_64: install one, and name it in <emulator>")
+
+
+def _refusing(code: int, origin: int, asked: list[object]) -> SimpleNamespace:
+    """A connection whose libvirt refuses to describe an emulator with that error."""
+
+    def refuse(*arguments: object) -> str:
+        asked.append(arguments)
+        error = libvirt.libvirtError("")
+        words = f"Cannot check QEMU binary {SPICE}: No such file or directory"
+        error.err = (code, origin, words, 2, words, None, None, -1, -1)
+        raise error
+
+    return SimpleNamespace(getDomainCapabilities=refuse)
+
+
+@pytest.mark.parametrize(
+    ("code", "origin", "reason"),
+    [
+        pytest.param(libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_QEMU, NO_SPICE, id="gone"),
+        pytest.param(libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_QEMU, NO_SPICE, id="no-qemu"),
+        pytest.param(libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_FROM_TEST, None, id="no-driver"),
+        pytest.param(libvirt.VIR_ERR_OPERATION_DENIED, libvirt.VIR_FROM_NONE, None, id="read-only"),
+        pytest.param(libvirt.VIR_ERR_ACCESS_DENIED, libvirt.VIR_FROM_ACCESS, None, id="not-allowed"),
+        pytest.param(libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_FROM_QEMU, None, id="another"),
+    ],
+)
+def test_libvirt_is_asked_about_an_emulator_that_it_does_not_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, origin: int, reason: str | None
+) -> None:
+    guest = _spice(tmp_path)
+    node, definition = guest.hypervisor, guest.definition
+    node._unusable.clear()
+    asked: list[object] = []
+    monkeypatch.setattr(node, "connection", _refusing(code, origin, asked))
+    assert [node.why_no_emulator(definition) for _ in range(2)] == [reason, reason]
+    assert asked == [(SPICE, None, None, None)], "once"
+
+
+def test_a_libvirt_that_hangs_up_tells_nothing_about_an_emulator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = _spice(tmp_path)
+    node, definition = guest.hypervisor, guest.definition
+    node._unusable.clear()
+    monkeypatch.setattr(node, "connection", _refusing(libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC, []))
+    with pytest.raises(libvirt.libvirtError):
+        node.why_no_emulator(definition)
+    assert not node._unusable
 
 
 CAPABILITIES = f"""
