@@ -35,7 +35,7 @@ class Fixed:
             slug = str(row["requirement"])
             if row["disk"] is None:
                 guest.add(slug)
-                for match in _CHANGES_PLACES.finditer(row["evidence"] or ""):
+                for match in _CHANGES_PLACES.finditer(row.get("evidence") or ""):
                     disks[match[1]] = disks.get(match[1], frozenset()) | {"disk-bus"}
             else:
                 disks[row["disk"]] = disks.get(row["disk"], frozenset()) | {slug}
