@@ -44,6 +44,8 @@ Mode = Literal["audit", "plan", "fix"]
 TELLS_OF_UNKNOWN = "disk-discard"
 #: the requirement that a start of the guest fulfils
 _LIVE = "live-definition"
+#: a row: the requirement's slug, and the names of guest, disk, and copy or job
+_Key = tuple[str, str | None, str | None, str | None]
 _WAS_OFF = "it was off: it was started (--boot-stopped)"
 
 
@@ -180,13 +182,13 @@ class Engine:
     restart: bool = False
     force: bool = False
     boot_stopped: bool = False
-    results: dict[tuple[str, str | None, str | None, str | None], Result] = field(
-        default_factory=dict
-    )
+    results: dict[_Key, Result] = field(default_factory=dict)
     #: bytes that came back from copies; `reclaim.space.measured` counts those of guests' disks
     freed: int = 0
     _planned: dict[str, Definition] = field(default_factory=dict)
     _planned_renames: dict[str, dict[str, str]] = field(default_factory=dict)
+    #: rows that need no change of their own, since another row's planned change mends them
+    _mended_by_plan: set[_Key] = field(default_factory=set)
     #: the notes of the changes of the fix under way
     _notes: list[str] = field(default_factory=list)
     #: the changes of this run by their number in the journal
@@ -389,6 +391,9 @@ class Engine:
         if self.stopped:
             result.reason += f"; not fixed: {self._why_stopped()}"
             return _End.NOT_APPLIED
+        if self._is_in_plan(requirement, subject):
+            result.reason += "; an earlier change of this plan mends it too"
+            return _End.NOT_APPLIED
         unmet = self._waits_for(requirement, subject)
         if unmet and not self.force:
             _withhold(
@@ -410,6 +415,20 @@ class Engine:
         if end is _End.APPLIED:
             self._judge_mended(mending, changes, before)
         return end
+
+    def _is_in_plan(self, requirement: Requirement, subject: Subject) -> bool:
+        """True if the check passes with the changes that were planned for the guest before."""
+        guest = subject.guest
+        if guest is None or not requirement.reads_definitions_only:
+            return False
+        planned = self._planned.get(guest.name)
+        if planned is None:
+            return False
+        with guest.planning(planned, self._planned_renames.get(guest.name, {})):
+            is_mended = judge(requirement, subject).verdict is Verdict.COMPLIANT
+        if is_mended:
+            self._mended_by_plan.add((requirement.slug, *subject.key))
+        return is_mended
 
     def _judge_mended(
         self, mending: _Mending, changes: list[Change], before: str
@@ -845,10 +864,16 @@ class Engine:
             result = self.results.get((requirement.slug, *subject.key))
             if result is None:
                 yield judge(requirement, subject)
-            elif self.mode == "plan" and result.changes:
+            elif self._is_planned((requirement.slug, *subject.key), result):
                 yield Judgement(Verdict.FIXED, "planned")
             else:
                 yield Judgement(result.verdict, result.reason, result.evidence)
+
+    def _is_planned(self, key: _Key, result: Result) -> bool:
+        """True if the row *key* is mended by the plan, by a change of its own or of another row."""
+        if self.mode != "plan":
+            return False
+        return bool(result.changes) or key in self._mended_by_plan
 
 
 def _remark(guest: Guest | None, change: Change) -> str:
