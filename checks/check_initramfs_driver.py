@@ -2,7 +2,7 @@ from fixers.initramfs_driver import include_virtio_scsi
 from reclaim.base.errors import NotAssessable
 from reclaim.handles.guest import Guest
 from reclaim.inside.boot.loaders import why_not_all_of_boot
-from reclaim.inside.initramfs import modules
+from reclaim.inside.initramfs import modules, named_images
 from reclaim.requirement import requirement
 
 
@@ -30,20 +30,17 @@ def check_initramfs_driver(guest: Guest) -> str:
         raise NotAssessable(why)
     if not facts.kernels:
         raise NotAssessable("no kernel in /boot: reclaim does not know its kernel")
-    unread = [
-        f"{kernel.release}: {kernel.problem}"
-        for kernel in facts.kernels
-        if kernel.problem
-    ]
+    kernels = named_images(facts)
+    unread = [f"{name}: {kernel.problem}" for name, kernel in kernels if kernel.problem]
     if unread:
         raise NotAssessable("; ".join(unread))
     lacking = {
-        kernel.release: [module for module in needed if not kernel.has(module)]
-        for kernel in facts.kernels
+        name: [module for module in needed if not kernel.has(module)]
+        for name, kernel in kernels
     }
     assert not any(lacking.values()), "; ".join(
-        f"{release} has no {', '.join(missing)}"
-        for release, missing in lacking.items()
+        f"{name} has no {', '.join(missing)}"
+        for name, missing in lacking.items()
         if missing
     )
     return f"{', '.join(needed)} in {', '.join(lacking)}"

@@ -9,6 +9,7 @@ and renamed here, one kernel after the other: /boot needs room for one more.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 
 from reclaim.base.cached import once
@@ -54,6 +55,23 @@ def modules(definition: Definition) -> tuple[str, ...]:
     if definition.arch == "s390x":
         return _MODULES[1:]
     return _MODULES
+
+
+def named_images(facts: Facts) -> list[tuple[str, Kernel]]:
+    """Return each kernel with its name: its release, and the image too if the release has several.
+
+    kernel-install(8) copies kernel and initramfs to where the boot loader finds them, or puts both into a unified
+    image: the one that boots is not the one in /boot, and may be older.
+    """
+    releases = Counter(kernel.release for kernel in facts.kernels)
+    named = []
+    for kernel in facts.kernels:
+        name = kernel.release
+        if releases[kernel.release] > 1:
+            image = kernel.unified or kernel.path or "without an initramfs"
+            name = f"{kernel.release} ({image})"
+        named.append((name, kernel))
+    return named
 
 
 def builder(facts: Facts) -> str:
