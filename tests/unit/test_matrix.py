@@ -22,6 +22,8 @@ def test_the_page_is_what_the_last_run_recorded() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_last_run_saw_what_is_expected(case: Case) -> None:
     for run, rows in page.recorded().get(case.name, {}).items():
+        if run == "allocated":
+            continue
         expected = case.mended if run == "mended" and case.mended else case.audit
         for key, verdict in rows.items():
             slug, _, disk = key.partition(":")
