@@ -38,7 +38,7 @@ test: lint
 
 quick:
 	@scripts/setup.sh quick
-	@$(PY) -m pytest tests/unit -q -m "$(QUICK)" $(ARGS)
+	@$(PY) -m pytest tests/unit -q -m "$(QUICK)" $$($(PY) -c "import xdist" 2>/dev/null && echo "-n auto") $(ARGS)
 
 guests:
 	@scripts/setup.sh test

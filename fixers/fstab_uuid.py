@@ -96,7 +96,7 @@ def _renamed(
         changes.append(
             FileChange(guest, swap.path, None, swap.text, then=_RELOAD, like=text)
         )
-    move = "if systemctl is-enabled --quiet {0}; then systemctl disable {0} && systemctl enable {1}; fi"
+    move = "if systemctl is-enabled --quiet {0}; then systemctl enable {1} && systemctl disable {0}; fi"
     changes.append(CommandChange(guest, move.format(old, new), move.format(new, old)))
     changes.append(
         FileChange(guest, path, text, None, then=_RELOAD, devices=swap.devices)

@@ -17,11 +17,22 @@ _PLAIN = (str, int, bool, type(None))
 #: what each kind of container is made of: JSON has lists alone
 _MADE_OF: dict[Any, Any] = {dict: dict, list: (list, tuple), tuple: (list, tuple)}
 
+#: the types of JSON, in words
+_NAMES: dict[type, str] = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a fraction",
+    type(None): "nothing",
+}
+
 
 def build(wanted: type[T], values: Any) -> T:
     """Build the dataclass *wanted* from *values*. Raises ValueError naming the first that is wrong or unknown."""
     if not isinstance(values, dict):
-        wrong = f"{type(values).__name__} instead of an object"
+        wrong = f"{_named(values)} instead of an object"
         raise ValueError(f"{wanted.__name__}: {wrong}")  # noqa: TRY004 (a journal is wrong, no call)
     fields = {field.name: field for field in dataclasses.fields(wanted)}  # type: ignore[arg-type]
     for name in values:
@@ -45,12 +56,10 @@ def member(values: Any, name: str, wanted: type[T]) -> T | None:
     Raises ValueError if it has another type, or *values* is no object. True is no number.
     """
     if not isinstance(values, dict):
-        raise ValueError(f"{type(values).__name__} instead of an object")  # noqa: TRY004 (as above)
+        raise ValueError(f"{_named(values)} instead of an object")  # noqa: TRY004 (as above)
     value = values.get(name)
     if value is not None and type(value) is not wanted:
-        raise ValueError(
-            f"{name}: {type(value).__name__} is not the type of this value"
-        )
+        raise ValueError(f"{name}: {_named(value)} instead of {_NAMES[wanted]}")
     return value
 
 
@@ -65,11 +74,15 @@ def number(values: Any, name: str) -> int:
 def objects(values: Any) -> list[dict[str, Any]]:
     """Return a list of JSON objects. Raises ValueError if it is none."""
     if not isinstance(values, list):
-        raise ValueError(f"{type(values).__name__} instead of a list")  # noqa: TRY004 (as above)
+        raise ValueError(f"{_named(values)} instead of a list")  # noqa: TRY004 (as above)
     for value in values:
         if not isinstance(value, dict):
-            raise ValueError(f"{type(value).__name__} instead of an object")  # noqa: TRY004 (as above)
+            raise ValueError(f"{_named(value)} instead of an object")  # noqa: TRY004 (as above)
     return values
+
+
+def _named(value: Any) -> str:
+    return _NAMES.get(type(value), type(value).__name__)
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
@@ -93,7 +106,7 @@ def _made(hint: Any, value: Any, where: str) -> Any:
         return _made_container(kind, inner, value, where)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value)
-    raise ValueError(f"{where}: {type(value).__name__} is not the type of this value")
+    raise ValueError(f"{where}: {_named(value)} is not the type of this value")
 
 
 def _made_container(kind: Any, hints: tuple[Any, ...], values: Any, where: str) -> Any:

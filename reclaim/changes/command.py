@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from reclaim.base.errors import ChangeFailed, ProbeError
 from reclaim.changes.in_guest import expect_devices, run
 from reclaim.handles.guest import Guest
 
@@ -31,8 +32,22 @@ class CommandChange:
         return self.command
 
     def apply(self, guest: Guest) -> dict[str, str]:
-        run(guest, self.command)
+        try:
+            run(guest, self.command)
+        except ChangeFailed as exc:
+            if self.back is not None:
+                self._take_back_a_part(guest, exc)
+            raise
         return {}
+
+    def _take_back_a_part(self, guest: Guest, failed: ChangeFailed) -> None:
+        """Run `back`: of several commands in a row the first may have succeeded. Raises ProbeError if it fails too."""
+        try:
+            self.undo(guest, {})
+        except (ChangeFailed, ProbeError) as exc:
+            raise ProbeError(
+                f"{failed}; reclaim could not take back a part of it: {exc}"
+            ) from exc
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         if self.back is None:

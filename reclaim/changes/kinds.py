@@ -36,6 +36,13 @@ def from_json(data: Any) -> Change:
     raise ValueError(f"a change of kind {kind!r:.60} is unknown to this version")
 
 
+def can_be_undone(change: Change) -> bool:
+    """True if `undo` brings an earlier state back. Free space that was given back, for one, stays so."""
+    if isinstance(change, CommandChange):
+        return change.back is not None
+    return isinstance(change, DefinitionChange | FileChange | LiveUpdate | TrimTimer)
+
+
 _KINDS = (
     DefinitionChange,
     FileChange,

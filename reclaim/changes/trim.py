@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from reclaim.base.errors import AgentAbsent, AgentBlocked, ChangeFailed
-from reclaim.base.text import size
+from reclaim.base.text import counted, size
 from reclaim.handles.guest import Guest
 
 TRIM_SECONDS = 900
@@ -57,7 +57,7 @@ class Trim:
         )
         of = f" of {self.promised} that were expected" if self.promised else ""
         price = f"; {self.price}" if self.price else ""
-        note = f"{size(came)} came back{of}; the guest reports a trim of {trimmed} bytes{price}"
+        note = f"{size(came)} came back{of}; the guest reports a trim of {counted(trimmed, 'byte')}{price}"
         return {"note": f"{note}; not {'; '.join(failed[:_PATHS])}" if failed else note}
 
     def _by_agent(self, guest: Guest) -> tuple[int, list[str]]:

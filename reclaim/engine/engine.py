@@ -27,7 +27,7 @@ from reclaim.base.errors import (
 )
 from reclaim.base.text import libvirt_words, printable
 from reclaim.base.verdict import ChangeRecord, Judgement, Result, Verdict
-from reclaim.changes import boot_stopped, power, preconditions
+from reclaim.changes import boot_stopped, kinds, power, preconditions
 from reclaim.changes.boot_stopped import Boot
 from reclaim.changes.change import Change
 from reclaim.changes.definition_change import DefinitionChange, refused_by_schema
@@ -148,7 +148,7 @@ class _Mending:
     forced: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Step:
     """One change of a mending, with its number in the journal and its record in the row."""
 
@@ -158,6 +158,8 @@ class _Step:
     record: ChangeRecord
     #: a sentence that the row adds once the change is applied
     remark: str
+    #: the answer of the change, empty if that was lost; None unless the change may be in force
+    outcome: dict[str, str] | None = None
 
 
 class _End(Enum):
@@ -526,21 +528,60 @@ class Engine:
                 self._planned_renames[guest.name] = {**earlier, **change.renames}
 
     def _apply(self, mending: _Mending, changes: list[Change]) -> _End:
-        """Journal and apply *changes* in their order, and stop at the first that is not applied."""
+        """Journal and apply *changes* in their order. If one is not applied, take back those before it."""
         self._notes = []
+        steps: list[_Step] = []
         for change in changes:
             if isinstance(change, PowerCycle) and not self.restart:
                 _wait_for_power(mending.result, change)
                 return _End.NOT_APPLIED
             step = self._begin(mending, change)
             if step is None:
+                self._take_back(steps)
                 return _End.NOT_APPLIED
+            steps.append(step)
             end = self._apply_step(step)
+            if end is _End.NOT_APPLIED and not isinstance(change, PowerCycle):
+                self._take_back(steps)
             if end is not _End.APPLIED:
                 return end
             if self.stopped:
                 return self._end_unwritten(changes, change, mending.result)
         return _End.APPLIED
+
+    def _take_back(self, steps: list[_Step]) -> None:
+        """Take back the changes of a fix that failed midway, the last first: it is made whole or not at all.
+
+        A change that cannot be taken back stays, and so do those before it. The journal keeps them for undo.
+        """
+        made = [step for step in steps if step.record.applied]
+        if self.stopped or not any(kinds.can_be_undone(step.change) for step in made):
+            return
+        standing = [step for step in steps if step.outcome is not None]
+        for step in reversed(standing):
+            if not kinds.can_be_undone(step.change):
+                continue
+            if reason := self._why_not_taken_back(step):
+                stays = printable(step.change.target)
+                step.mending.result.reason += (
+                    f"; NOT taken back: {stays}: {reason}; "
+                    "undo takes back what this fix changed"
+                )
+                return
+        steps[0].mending.result.reason += "; the changes before it were taken back"
+
+    def _why_not_taken_back(self, step: _Step) -> str | None:
+        """Take *step* back and note that in journal and row, or return why that was not possible."""
+        try:
+            note = step.change.undo(step.mending.subject.place, step.outcome or {})
+        except (ChangeFailed, ProbeError) as exc:
+            return printable(str(exc))
+        except libvirt.libvirtError as exc:
+            return f"libvirt: {printable(libvirt_words(exc))}"
+        self._write_down(self.journal.undone, step.seq, note)
+        step.record.undone = True
+        _forget_changed(step)
+        return None
 
     def _begin(self, mending: _Mending, change: Change) -> _Step | None:
         """Write *change* into the journal and the row; None if it is not to be made, and the row gives the reason."""
@@ -583,6 +624,7 @@ class Engine:
     def _note_applied(self, step: _Step, outcome: dict[str, str]) -> None:
         self._write_down(self.journal.done, step.seq, outcome)
         step.record.applied = True
+        step.outcome = outcome
         self.freed += int(outcome.get("freed", "0"))
         for note in (outcome.get("note"), step.remark):
             if note:
@@ -617,6 +659,8 @@ class Engine:
             is_undone = isinstance(exc, ChangeFailed)
             write = self.journal.failed if is_undone else self.journal.unknown
             self._write_down(write, step.seq, str(exc))
+            if not is_undone:
+                step.outcome = {}
             _forget_changed(step)
             if mending.forced:
                 result.reason += f"; {mending.forced}"

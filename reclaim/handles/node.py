@@ -30,6 +30,8 @@ _LONGEST_FOLDER = 60
 _PATHS_AT_ONCE = 200
 #: its words for kinds of files are those of the locale
 _STAT = "LC_ALL=C stat --dereference"
+#: `st_blocks`, the bytes of one of these, `st_size`, the kind of the file
+_FORMAT = "%%b %%B %%s %%F"
 
 #: limits in seconds grow by this at most
 _MOST_STRAIN = 4
@@ -250,29 +252,29 @@ class Node:
         """Return the allocated bytes and the length of the file at *path*; zeros if there is none."""
         if self.shell.backend.get_connection_type() == "local":
             return _local_stat(path)
-        result = self.shell.run(f"{_STAT} --printf '%%b %%B %%s %%F' -- %s", path)
+        result = self.shell.run(f"{_STAT} --printf '{_FORMAT}' -- %s", path)
         if result.rc != 0:
             return 0, 0
-        blocks, unit, size, kind = result.stdout.split(" ", 3)
-        if not kind.startswith("regular"):
+        status = _Status.read(result.stdout)
+        if not status.is_file:
             return 0, 0
-        return int(blocks) * int(unit), int(size)
+        return status.allocated, status.size
 
     def allocated(self, path: str) -> int:
         """Return the bytes that the file system holds for *path* (`st_blocks` * 512).
 
         Raises ProbeError if the file cannot be looked at.
         """
-        result = self.shell.run(f"{_STAT} --printf '%%b %%B %%F' -- %s", path)
+        result = self.shell.run(f"{_STAT} --printf '{_FORMAT}' -- %s", path)
         if result.rc != 0:
             why = last_words(result.stderr, silent="stat failed")
             raise ProbeError(f"{path}: {why}")
-        blocks, size, kind = result.stdout.split(" ", 2)
-        if not kind.startswith("regular"):
+        status = _Status.read(result.stdout)
+        if not status.is_file:
             raise ProbeError(
-                f"{path}: a {kind}, not a file: its blocks do not show how much is used"
+                f"{path}: a {status.kind}, not a file: its blocks do not show how much is used"
             )
-        return int(blocks) * int(size)
+        return status.allocated
 
     def allocated_each(self, paths: list[str]) -> dict[str, int]:
         """Return the bytes that the file systems hold for each of *paths* that is a file that can be looked at."""
@@ -280,21 +282,40 @@ class Node:
         for start in range(0, len(paths), _PATHS_AT_ONCE):
             chunk = paths[start : start + _PATHS_AT_ONCE]
             quoted = " ".join(["%s"] * len(chunk))
-            command = f"{_STAT} --printf '%%b %%B %%F\\t%%n\\0' -- {quoted}"
+            command = f"{_STAT} --printf '{_FORMAT}\\t%%n\\0' -- {quoted}"
             try:
                 listed = self.shell.run(command, *chunk).stdout
             except ProbeError:
                 continue
             for entry in listed.split("\0")[:-1]:
                 facts, _, path = entry.partition("\t")
-                blocks, size, kind = facts.split(" ", 2)
-                if kind.startswith("regular"):
-                    allocated[path] = int(blocks) * int(size)
+                status = _Status.read(facts)
+                if status.is_file:
+                    allocated[path] = status.allocated
         return allocated
 
     def known_domains(self) -> dict[str, libvirt.virDomain]:
         """Return the domains that were there when the run began, by UUID."""
         return {}
+
+
+@dataclass(frozen=True)
+class _Status:
+    """The bytes that a file system holds for a file, the file's length, and its kind in the words of stat(1)."""
+
+    allocated: int
+    size: int
+    kind: str
+
+    @classmethod
+    def read(cls, printed: str) -> _Status:
+        """Read the output of stat(1) in _FORMAT."""
+        blocks, unit, size, kind = printed.split(" ", 3)
+        return cls(int(blocks) * int(unit), int(size), kind)
+
+    @property
+    def is_file(self) -> bool:
+        return self.kind.startswith("regular")
 
 
 def _local_stat(path: str) -> tuple[int, int]:

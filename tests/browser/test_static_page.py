@@ -138,7 +138,7 @@ def test_it_prints_with_the_diffs_unfolded_and_without_the_controls(shown: Windo
     text = "\n".join(sheet.extract_text() for sheet in PdfReader(io.BytesIO(shown.printed())).pages)
     flat = "".join(text.split())
     assert "<targetbus='scsi'/>" in flat
-    assert "Whatwaitsforaperson" in flat
+    assert "Nextsteps" in flat
     assert "python-mreclaimundo" in flat
     assert "Guestscalled" not in flat
 

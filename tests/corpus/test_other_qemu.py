@@ -149,7 +149,7 @@ def test_undo_takes_back_all_but_the_type(daemon: Daemon, tmp_path: Path) -> Non
         check=False,
     )
     assert undo.returncode == 1
-    assert f"this QEMU has no {machine} any more, so libvirt does not take the old definition back" in undo.stdout
+    assert f"this QEMU has no {machine} any more, so libvirt refuses the old definition" in undo.stdout
     assert _machines(uri) == {"old": (now, "virtio", "absent")}
 
 

@@ -179,7 +179,7 @@ VARIANTS: dict[str, Variant] = {
             disk("vdc", "virtio", f"<serial>{'long-' * 12}</serial>"),
         ),
         (
-            "is shown the serial '0f0f0f0f-1111-2222-3333-444444444444', on virtio it was '0f0f0f0f-1111-2222-3'",
+            "the guest sees the serial '0f0f0f0f-1111-2222-3333-444444444444', on virtio it was '0f0f0f0f-1111-2222-3'",
             "(cut to the 36 characters that a SCSI disk can have)",
         ),
     ),

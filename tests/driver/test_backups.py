@@ -59,7 +59,7 @@ def test_copies_in_a_folder_are_judged_planned_mended_and_undone(tmp_path: Path,
     assert rows(outcome, "backup-job") == []
     planned = audit(tmp_path / "plan", "--backups", str(copies), "--plan", "-k", "sparse_backup", uri=uri)
     assert rows(planned, "sparse-backup") == expected
-    assert f"punch holes into the zeros of {web} holds zeros: 31.0 MiB come back" in planned.stdout
+    assert f"punch holes into the zeros of {web}: 31.0 MiB come back" in planned.stdout
     assert web.stat() == before
     fixed = audit(tmp_path / "fix", "--backups", str(copies), "--fix", "-k", "sparse_backup", uri=uri)
     assert fixed.status == 0

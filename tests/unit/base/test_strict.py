@@ -78,8 +78,8 @@ def test_text_that_is_no_utf_8_is_taken() -> None:
         pytest.param({"by_name": [["k", 1]]}, "Outer.by_name", id="list-for-object"),
         pytest.param({"by_name": {1: {"name": "x"}}}, "Outer.by_name", id="number-for-key"),
         pytest.param({"by_name": {"k": {}}}, "Inner: name is missing", id="incomplete-in-object"),
-        pytest.param({"inner": []}, "Inner: list", id="list-for-dataclass"),
-        pytest.param({"inner": None}, "Inner: NoneType", id="nothing-for-dataclass"),
+        pytest.param({"inner": []}, "Inner: a list", id="list-for-dataclass"),
+        pytest.param({"inner": None}, "Inner: nothing", id="nothing-for-dataclass"),
         pytest.param({"inner": {"name": "x", "age": 1}}, "'age' is unknown", id="unknown-below"),
         pytest.param({"maybe": {"name": 1}}, "Inner.name", id="wrong-below-optional"),
     ],
@@ -91,7 +91,7 @@ def test_what_is_wrong_is_named(more: dict[str, Any], where: str) -> None:
 
 @pytest.mark.parametrize("values", [None, [], "x", 1])
 def test_what_is_no_object_is_refused(values: Any) -> None:
-    with pytest.raises(ValueError, match=f"Inner: {type(values).__name__}"):
+    with pytest.raises(ValueError, match=r"Inner: .* instead of an object"):
         build(Inner, values)
 
 

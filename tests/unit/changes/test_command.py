@@ -44,6 +44,30 @@ def test_a_command_that_fails_is_told_in_its_last_words(here: Guest) -> None:
         ).apply(here)
 
 
+def test_a_part_of_a_command_that_fails_is_taken_back(here: Guest, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    with pytest.raises(ChangeFailed, match="ended with status 1"):
+        CommandChange("here", f"touch '{mark}' && false", f"rm '{mark}'").apply(here)
+    assert not mark.exists()
+
+
+def test_a_part_that_cannot_be_taken_back_leaves_the_outcome_open(here: Guest, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    with pytest.raises(ProbeError, match=r"status 1.*could not take back a part of it: .*status 3"):
+        CommandChange("here", f"touch '{mark}' && false", "exit 3").apply(here)
+    assert mark.exists()
+
+
+def test_a_command_whose_end_is_lost_is_left_as_it_is(tmp_path: Path) -> None:
+    def lose(_inside: Inside) -> int:
+        raise ProbeError("one: no answer")
+
+    guest = inhabited(tmp_path, Inside(commands={"there": lose, "back": lambda _inside: 0}))
+    with pytest.raises(ProbeError, match="no answer"):
+        CommandChange("one", "there", "back").apply(guest)
+    assert guest.within.ran == ["there"]
+
+
 def test_a_command_that_nothing_takes_back_says_so(here: Guest) -> None:
     assert CommandChange("here", "true").undo(here, {}) == "true: it cannot be undone"
 

@@ -110,7 +110,7 @@ def test_the_words_of_qemu_img_name_the_path_alone(tmp_path: Path) -> None:
     [
         pytest.param("exit 7", "7", id="fails-without-a-word"),
         pytest.param("head -c 100000 /dev/zero | tr '\\0' x >&2; exit 1", "x", id="floods"),
-        pytest.param("exit 0", "as it was", id="does-nothing"),
+        pytest.param("exit 0", "did not change the image", id="does-nothing"),
     ],
 )
 def test_an_amend_that_did_not_help_is_told(

@@ -127,7 +127,7 @@ def test_fstrim_stands_in_for_the_agent(tmp_path: Path, error: ProbeError) -> No
     said = b"/: 2 KiB (2048 bytes) trimmed on /dev/vda1\n/srv: 1 B (1 bytes) trimmed on /dev/vdb1\nnoise (9 bytes)\n"
     guest.within.commands["LC_ALL=C fstrim -av"] = lambda _inside: (64, said, b"fstrim: /old: no\n\n")
     note = Trim("one").apply(guest)["note"]
-    assert "trimmed 2049 bytes" in note
+    assert "a trim of 2049 bytes" in note
     assert note.endswith("; not /old: no")
 
 
@@ -138,7 +138,7 @@ def test_an_fstrim_that_says_nothing_is_told_by_its_status(tmp_path: Path) -> No
     with pytest.raises(ChangeFailed, match="32"):
         Trim("one").apply(guest)
     guest.within.commands["LC_ALL=C fstrim -av"] = lambda _inside: (0, b"", b"")
-    assert "trimmed 0 bytes" in Trim("one").apply(guest)["note"], "there was nothing to trim"
+    assert "a trim of 0 bytes" in Trim("one").apply(guest)["note"], "there was nothing to trim"
 
 
 def test_numbers_without_end_are_not_read(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_numbers_without_end_are_not_read(tmp_path: Path) -> None:
     _no_agent(guest, AgentAbsent("one: no agent"))
     said = b"/: (" + b"9" * 100_000 + b" bytes) trimmed\n/srv: (3 bytes) trimmed\n"
     guest.within.commands["LC_ALL=C fstrim -av"] = lambda _inside: (0, said, b"")
-    assert "trimmed 3 bytes" in Trim("one").apply(guest)["note"]
+    assert "a trim of 3 bytes" in Trim("one").apply(guest)["note"]
 
 
 def test_an_agent_that_answers_late_is_not_asked_in_another_way(tmp_path: Path) -> None:
@@ -167,6 +167,6 @@ def test_promise_and_price_are_shown_before_and_after(tmp_path: Path) -> None:
         assert "it has 1 checkpoint" in text
     bare = Trim("one")
     assert ";" not in bare.diff
-    assert " of " not in bare.apply(guest)["note"]
+    assert "came back of" not in bare.apply(guest)["note"]
     assert "one" in trim.target
     assert trim.undo(guest, {})

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import libvirt
 import pytest
@@ -652,6 +652,109 @@ def test_the_first_change_that_fails_ends_the_fix(scene: Make, error: Exception,
     assert "no room" in made.states()[-1][1]
 
 
+def _runs(failing: str) -> dict[str, Callable[[Inside], int | tuple[int, bytes, bytes]]]:
+    """Commands of the guest: those called `back …` succeed, but that of *failing* does not."""
+
+    def succeed(_inside: Inside) -> int:
+        return 0
+
+    def fail(_inside: Inside) -> tuple[int, bytes, bytes]:
+        return 1, b"", b"it is read-only"
+
+    return {f"back {name}": fail if name == failing else succeed for name in ("first", "second", "third")}
+
+
+def _reversible(made: _Scene, *named: str, without: str = "") -> None:
+    made.steps[:] = [
+        replace(step, back=f"back {step.command}") if step.command in named and step.command != without else step
+        for step in made.steps
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "back", "undone"),
+    [
+        pytest.param(ChangeFailed("no room"), ["second", "first"], [True, True, False], id="it-took-itself-back"),
+        pytest.param(ProbeError("no answer"), ["third", "second", "first"], [True, True, True], id="its-end-is-lost"),
+        pytest.param(libvirt.libvirtError("gone"), ["third", "second", "first"], [True] * 3, id="libvirt"),
+    ],
+)
+def test_a_fix_that_fails_midway_is_taken_back(
+    scene: Make, error: Exception, back: list[str], undone: list[bool]
+) -> None:
+    made = scene(("first", {}), ("second", {}), ("third", error), ("last", {}))
+    _reversible(made, "first", "second", "third")
+    made.guest.within.commands.update(_runs(""))
+    result = made.run()
+    assert made.guest.within.ran == [f"back {name}" for name in back]
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert result.reason.endswith("; the changes before it were taken back")
+    assert [change.undone for change in result.changes] == undone
+    record = read(made.engine.journal.path)
+    assert {entry.state for entry in record.entries} <= {"undone", "failed"}
+    assert not list(made.engine.journal.standing(made.guest.uuid))
+
+
+def test_a_change_that_leaves_nothing_to_take_back_stays_between_the_others(scene: Make) -> None:
+    made = scene(("first", {}), ("second", {}), ("third", ChangeFailed("no room")))
+    _reversible(made, "first")
+    made.guest.within.commands.update(_runs(""))
+    result = made.run()
+    assert made.guest.within.ran == ["back first"]
+    assert [change.undone for change in result.changes] == [True, False, False]
+
+
+def test_if_a_change_cannot_be_taken_back_it_stays_and_so_do_those_before_it(scene: Make) -> None:
+    made = scene(("first", {}), ("second", {}), ("third", ChangeFailed("no room")))
+    _reversible(made, "first", "second")
+    made.guest.within.commands.update(_runs("second"))
+    result = made.run()
+    assert made.guest.within.ran == ["back second"]
+    assert "NOT taken back: command in one: one: back second ended with status 1: it is read-only" in result.reason
+    assert "undo takes back" in result.reason
+    assert [change.undone for change in result.changes] == [False, False, False]
+    assert [entry.state for entry in read(made.engine.journal.path).entries] == ["done", "done", "failed"]
+
+
+def test_a_change_that_the_journal_refuses_takes_back_those_before_it(
+    scene: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = scene(("first", {}), ("second", {}))
+    _reversible(made, "first")
+    made.guest.within.commands.update(_runs(""))
+    intend = made.engine.journal.intend
+
+    def refuse(guest: str, uuid: str, slug: str, change: Change) -> int:
+        if change is made.steps[1]:
+            raise ChangeFailed("one: it is of a kind that is unknown")
+        return intend(guest, uuid, slug, change)
+
+    monkeypatch.setattr(made.engine.journal, "intend", refuse)
+    result = made.run()
+    assert made.guest.within.ran == ["back first"]
+    assert result.reason.endswith("; the changes before it were taken back")
+
+
+def test_without_a_journal_nothing_is_taken_back(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = scene(("first", {}), ("second", ChangeFailed("no room")))
+    _reversible(made, "first")
+    _lost(made.engine.journal, monkeypatch, "failed")
+    result = made.run()
+    assert made.guest.within.ran == []
+    assert "taken back" not in result.reason
+    assert made.engine.stopped
+
+
+def test_a_power_cycle_that_fails_takes_no_change_before_it_back(scene: Make) -> None:
+    made = scene(("first", {}), restart=True)
+    _reversible(made, "first")
+    cycle = _Cycle("one", made.guest.persistent.xml, None)
+    made.steps.append(cast("Any", replace(cycle, ends=[ChangeFailed("it does not shut down")])))
+    result = made.run()
+    assert made.guest.within.ran == []
+    assert "taken back" not in result.reason
+
+
 def test_a_change_that_libvirt_refuses_lets_the_fixer_find_another_way(scene: Make) -> None:
     made = scene(("first", Refused("one: not while it runs")))
 
@@ -917,7 +1020,7 @@ def test_a_guest_that_goes_off_late_is_started_and_judged(tmp_path: Path) -> Non
     made.engine.run(requirement("guest-access"), subject(made.guest))
     assert made.made == ["cycle", "cycle", "last"], "every row looks after it first"
     assert made.row.verdict is Verdict.FIXED
-    assert "went off late; it is back" in made.row.reason
+    assert "it shut down late; it is back" in made.row.reason
     assert [change.applied for change in made.row.changes] == [True]
     assert made.states()[-1][0] == "done"
     made.engine.look_after()
@@ -1019,14 +1122,14 @@ def test_a_guest_that_is_off_waits_for_nothing_inside(tmp_path: Path) -> None:
     assert engine(guest.hypervisor, tmp_path).run(waits, subject(guest)).verdict is Verdict.FIXED
     running = _one(tmp_path)
     row = engine(running.hypervisor, tmp_path).run(waits, subject(running))
-    assert "waits for fstrim-timer (not-assessable" in row.reason
+    assert "depends on fstrim-timer (not-assessable" in row.reason
 
 
 def test_a_planned_fix_counts_for_what_waits_for_it(tmp_path: Path) -> None:
     guest = _one(tmp_path)
     waits = _requirement(_titled("good"), _check, "disk-discard")
     plan = engine(guest.hypervisor, tmp_path, "plan")
-    assert "waits for disk-discard" in plan.run(waits, subject(guest)).reason
+    assert "depends on disk-discard" in plan.run(waits, subject(guest)).reason
     walk(plan, guest, "disk-discard")
     assert plan.run(waits, subject(guest)).changes
 
@@ -1036,7 +1139,7 @@ def test_a_row_of_this_run_is_not_judged_anew_for_those_that_wait(tmp_path: Path
     one = engine(guest.hypervisor, tmp_path)
     one.result(requirement("disk-discard"), subject(guest, "vda")).take(Judgement(Verdict.ERROR, "could not; look"))
     waits = _requirement(_titled("good"), _check, "disk-discard")
-    assert one.run(waits, subject(guest)).reason.endswith("waits for disk-discard (error: could not)")
+    assert one.run(waits, subject(guest)).reason.endswith("depends on disk-discard (error: could not)")
 
 
 def test_the_plan_of_a_hypervisor_has_no_definition(tmp_path: Path) -> None:

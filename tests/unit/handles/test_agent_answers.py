@@ -47,7 +47,7 @@ def test_filesystems_as_the_schema_has_them() -> None:
     ],
 )
 def test_a_garbled_filesystem_makes_the_answer_none(answer: Any) -> None:
-    with pytest.raises(ValueError, match=r"expected|what it holds|negative"):
+    with pytest.raises(ValueError, match=r" instead of | is negative"):
         filesystems(answer)
 
 
@@ -70,7 +70,7 @@ def test_interfaces_as_the_schema_has_them() -> None:
     ],
 )
 def test_a_garbled_interface_makes_the_answer_none(answer: Any) -> None:
-    with pytest.raises(ValueError, match=r"expected|what it holds"):
+    with pytest.raises(ValueError, match=r" instead of "):
         interfaces(answer)
 
 
@@ -84,5 +84,5 @@ def test_trims_as_the_schema_has_them() -> None:
     [[], {}, {"paths": {}}, {"paths": [1]}, {"paths": [{"path": "/", "trimmed": True}]}, {"paths": [{"error": 1}]}],
 )
 def test_garbled_trims_make_the_answer_none(answer: Any) -> None:
-    with pytest.raises(ValueError, match=r"expected|what it holds|no paths"):
+    with pytest.raises(ValueError, match=r" instead of |no paths"):
         trims(answer)

@@ -324,7 +324,7 @@ def test_a_command_gives_its_status_and_outputs(tmp_path: Path, backend: GuestSs
     ("answer", "error", "fact"),
     [
         ({"who": "1000"}, SshRefused, "uid 1000"),
-        ({"uuid": "-"}, SshRefused, "no UUID"),
+        ({"uuid": "-"}, SshRefused, "no machine UUID"),
         ({"uuid": support.uuid_of("two")}, OtherMachine, support.uuid_of("two")),
     ],
 )

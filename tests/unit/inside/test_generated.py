@@ -33,7 +33,7 @@ def test_the_system_that_makes_etc(os: str, fstab: str, name: str | None) -> Non
 @pytest.mark.parametrize("tool", ["Ansible", "puppet", "CHEF", "SaltStack", "Salt", "CFEngine"])
 def test_a_file_that_a_tool_marks_is_remarked_on(tool: str) -> None:
     [remark] = generated.managed("/etc/fstab", f"UUID=x / ext4\n \t# Managed by {tool}, do not edit \n")
-    assert remark.startswith(f'/etc/fstab says "Managed by {tool}, do not edit"')
+    assert remark.startswith(f'/etc/fstab is marked "Managed by {tool}, do not edit"')
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_a_disk_on_another_bus_that_passes_discards_on_returns_freed_space() -> 
 
 def test_where_not_everything_was_judged_the_rule_counts() -> None:
     by_rule = row("disk-bus", "noncompliant", "a", "sda", reason=f"it is on the bus sata; {BY_RULE}")
-    assert sentence([by_rule]).startswith("0 of 1 guests meet what was judged")
+    assert sentence([by_rule]).startswith("0 of 1 guest passes the checks that ran")
 
 
 def test_copies_do_not_say_how_their_guest_stands() -> None:

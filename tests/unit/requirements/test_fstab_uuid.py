@@ -441,7 +441,7 @@ SWAP_UNIT = "[Unit]\nDescription=swap\n\n[Swap]\nWhat={}\nPriority=5\n\n[Install
 )
 def test_a_swap_unit_gets_the_name_of_its_device(tmp_path: Path, *, blank: str, there: bool) -> None:
     before, after = (SWAP_UNIT.format(blank + name) for name in ("/dev/vda5", "/dev/disk/by-uuid/aaaa-5"))
-    move = "if systemctl is-enabled --quiet {0}; then systemctl disable {0} && systemctl enable {1}; fi"
+    move = "if systemctl is-enabled --quiet {0}; then systemctl enable {1} && systemctl disable {0}; fi"
     old, new = "dev-vda5.swap", "'dev-disk-by\\x2duuid-aaaa\\x2d5.swap'"
     inside = Inside(units={SWAP: before, **({NEW_SWAP: after} if there else {})}, devices=DEVICES)
     inside.commands = dict.fromkeys(("systemctl daemon-reload", move.format(old, new)), lambda _: 0)

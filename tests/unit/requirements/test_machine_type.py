@@ -174,7 +174,7 @@ def test_undo_leaves_a_type_that_libvirt_would_not_take(tmp_path: Path) -> None:
     after = definition_of(guest).xml.replace("pc-i440fx-2.3", "pc-i440fx-10.1")
     change = DefinitionChange(guest.name, definition_of(guest).xml, after)
     outcome = change.apply(guest)
-    with pytest.raises(ChangeFailed, match=r"no pc-i440fx-2\.3 any more, so libvirt does not take the old definition"):
+    with pytest.raises(ChangeFailed, match=r"no pc-i440fx-2\.3 any more, so libvirt refuses the old definition"):
         change.undo(guest, outcome)
     assert definition_of(guest).machine == "pc-i440fx-10.1"
 

@@ -334,13 +334,13 @@ def test_typed_calls_can_prove_that_there_is_none(tmp_path: Path) -> None:
         pytest.param(
             [_filesystem("vda1", 135 * MIB)], "holds 200.0 MiB, the filesystems use 135.0 MiB", id="a-backlog"
         ),
-        pytest.param([_filesystem("vda1", 265 * MIB)], "does not say", id="more-than-held"),
-        pytest.param([_filesystem("vda1", -1)], "does not say", id="negative"),
-        pytest.param([_filesystem("vda1", "20")], "does not say", id="text"),
-        pytest.param([], "does not say", id="none"),
-        pytest.param([_filesystem("vda1", 20 * MIB), "odd"], "does not say", id="one-garbled-element"),
-        pytest.param({}, "does not say", id="no-list"),
-        pytest.param(None, "does not say", id="nothing"),
+        pytest.param([_filesystem("vda1", 265 * MIB)], "does not report the usage", id="more-than-held"),
+        pytest.param([_filesystem("vda1", -1)], "does not report the usage", id="negative"),
+        pytest.param([_filesystem("vda1", "20")], "does not report the usage", id="text"),
+        pytest.param([], "does not report the usage", id="none"),
+        pytest.param([_filesystem("vda1", 20 * MIB), "odd"], "does not report the usage", id="one-garbled-element"),
+        pytest.param({}, "does not report the usage", id="no-list"),
+        pytest.param(None, "does not report the usage", id="nothing"),
     ],
 )
 def test_typed_calls_never_prove_a_backlog(tmp_path: Path, fsinfo: Any, words: str) -> None:
@@ -356,7 +356,7 @@ def test_the_slack_holds_for_typed_calls_too(tmp_path: Path, used: int, *, is_no
 
 def test_typed_calls_know_no_disks_and_no_layers(tmp_path: Path) -> None:
     fsinfo = [_filesystem("vda1", 190 * MIB)]
-    with pytest.raises(NotAssessable, match="reclaim cannot find the disks of which disk"):
+    with pytest.raises(NotAssessable, match="reclaim cannot find the disks of its filesystems"):
         backlog(_disk(_blocked(tmp_path, fsinfo, others=[disk_xml("vdb")])))
     cdrom = disk_xml("sdc", "sata", device="cdrom")
     assert backlog(_disk(_blocked(tmp_path, fsinfo, others=[cdrom]))).used == 190 * MIB

@@ -153,7 +153,7 @@ def test_most_of_it_has_to_come_back(returned: int, *, holds: bool) -> None:
         ),
         pytest.param(
             Proof("/", ("vda",), 100 * MIB, 100 * MIB, 50 * MIB, 3 * GIB, layer="the layer", note="unsaid"),
-            "/ (vda): of 100.0 MiB written, 50.0 MiB came back (50 %); fstrim says it trimmed 3.0 GiB: the layer",
+            "/ (vda): of 100.0 MiB written, 50.0 MiB came back (50 %); fstrim reports a trim of 3.0 GiB: the layer",
             id="does-not",
         ),
         pytest.param(

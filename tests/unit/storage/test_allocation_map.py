@@ -114,14 +114,36 @@ def test_an_image_in_use_is_read(tmp_path: Path) -> None:
     assert found.held == 16 * MIB
 
 
-def test_fallocated_blocks_of_a_raw_image_are_held(tmp_path: Path) -> None:
-    image = tmp_path / "disk.img"
-    with image.open("wb") as stream:
-        stream.truncate(64 * MIB)
-        os.posix_fallocate(stream.fileno(), 8 * MIB, 16 * MIB)
-    found = _map(tmp_path, image, "raw")
-    assert found is not None
-    assert found.held == 16 * MIB
+@pytest.mark.parametrize(
+    ("kind", "held"),
+    [
+        pytest.param("ext4", 16 * MIB, id="ext4"),
+        # it does not list its extents, and such blocks are no data: a map without them would be too small
+        pytest.param("tmpfs", None, id="tmpfs"),
+    ],
+)
+def test_fallocated_blocks_of_a_raw_image_are_held(tmp_path: Path, kind: str, held: int | None) -> None:
+    filesystems.require(kind)
+    with filesystems.mounted(kind, tmp_path) as folder:
+        image = folder / "disk.img"
+        with image.open("wb") as stream:
+            stream.truncate(64 * MIB)
+            os.posix_fallocate(stream.fileno(), 8 * MIB, 16 * MIB)
+        found = _map(tmp_path, image, "raw")
+        assert (None if found is None else found.held) == held
+
+
+def test_written_blocks_on_tmpfs_are_held(tmp_path: Path) -> None:
+    filesystems.require("tmpfs")
+    with filesystems.mounted("tmpfs", tmp_path) as folder:
+        image = folder / "disk.img"
+        with image.open("wb") as stream:
+            stream.truncate(64 * MIB)
+            stream.seek(8 * MIB)
+            stream.write(b"x" * (16 * MIB))
+        found = _map(tmp_path, image, "raw")
+        assert found is not None
+        assert found.spans == ((8 * MIB, 24 * MIB),)
 
 
 @pytest.mark.slow
