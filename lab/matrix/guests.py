@@ -25,10 +25,17 @@ AT_ONCE = 3
 """Guests that boot at the same time."""
 
 
-def up(cases: Iterable[Case]) -> list[LabGuest]:
-    """Make and start the guests, and return them when each answers and is as its case says. Raises LabError."""
+def up(cases: Iterable[Case]) -> list[LabGuest | LabError]:
+    """Make and start the guests, and return each when it answers and is as its case says, or why it is not."""
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(create, cases))
+        return list(pool.map(_created, cases))
+
+
+def _created(case: Case) -> LabGuest | LabError:
+    try:
+        return create(case)
+    except LabError as error:
+        return error
 
 
 def create(case: Case) -> LabGuest:

@@ -41,8 +41,12 @@ MOUNTS = "findmnt --real -rno TARGET,UUID,FSROOT | sort; tail -n +2 /proc/swaps 
 
 @dataclass
 class Seen:
-    """What was seen of one guest: the rows of each run, and its mounts and its fstab before and after."""
+    """What was seen of one guest: the rows of each run, and its mounts and its fstab before and after.
 
+    `absent`: why it could not be made, which is no trouble of the others.
+    """
+
+    absent: str = ""
     audit: Rows = field(default_factory=dict)
     mended: Rows = field(default_factory=dict)
     again: Rows = field(default_factory=dict)
@@ -86,6 +90,8 @@ def _record(found: dict[str, Seen]) -> None:
     assert not absent, f"docs/matrix.md is of a QEMU that has these machine types, and this one has not: {absent}"
     runs: dict[str, Any] = {case.name: page.recorded()[case.name] for case in CASES if case.name in page.recorded()}
     for name, one in found.items():
+        if one.absent:
+            continue
         runs[name] = {"audit": _shown(one.audit), "mended": _shown(one.mended)}
         if one.allocated:
             runs[name]["allocated"] = dict(zip(page.COUNTS, one.allocated, strict=True))
@@ -99,7 +105,13 @@ def _available_mib() -> int:
 
 
 def _look(batch: list[Case], found: dict[str, Seen], reports: Path) -> None:
-    made = dict(zip((case.name for case in batch), guests.up(batch), strict=True))
+    made: dict[str, LabGuest] = {}
+    for case, guest in zip(batch, guests.up(batch), strict=True):
+        if isinstance(guest, LabGuest):
+            made[case.name] = guest
+        else:
+            found[case.name].absent = str(guest)
+    batch = [case for case in batch if case.name in made]
     for case, rows in _rows(batch, reports / "audit"):
         found[case.name].audit = rows
     mended = [case for case in batch if case in MENDED]
@@ -152,6 +164,13 @@ def _counted(guest: LabGuest) -> list[int]:
     return [*counts, lab.allocated(guest)]
 
 
+def _of(case: Case, seen: dict[str, Seen]) -> Seen:
+    """Return what was seen of that guest, and fail the test if it could not be made."""
+    one = seen[case.name]
+    assert not one.absent, one.absent
+    return one
+
+
 def _said(guest: LabGuest, command: str) -> str:
     done = lab.run(guest, command)
     assert done.code == 0, done.err
@@ -200,14 +219,14 @@ def _complete(case: Case, rows: Rows) -> None:
 
 @pytest.mark.parametrize("case", MADE, ids=lambda case: case.name)
 def test_the_audit_says_what_the_table_says(case: Case, seen: dict[str, Seen]) -> None:
-    rows = seen[case.name].audit
+    rows = _of(case, seen).audit
     _complete(case, rows)
     assert _shown(rows) == _wanted(case, rows), {key: row["reason"] for key, row in rows.items()}
 
 
 @pytest.mark.parametrize("case", MENDED, ids=lambda case: case.name)
 def test_mending_does_what_the_table_says(case: Case, seen: dict[str, Seen]) -> None:
-    one = seen[case.name]
+    one = _of(case, seen)
     _complete(case, one.mended)
     assert _shown_mended(one.mended) == _wanted(case, one.mended, mended=True), {
         key: row["reason"] for key, row in one.mended.items()
@@ -223,7 +242,7 @@ def test_mending_does_what_the_table_says(case: Case, seen: dict[str, Seen]) -> 
 
 @pytest.mark.parametrize("case", MENDED, ids=lambda case: case.name)
 def test_a_second_run_changes_nothing(case: Case, seen: dict[str, Seen]) -> None:
-    rows = seen[case.name].again
+    rows = _of(case, seen).again
     wanted = {key: "compliant" if word == "fixed" else word for key, word in _wanted(case, rows, mended=True).items()}
     assert _shown_mended(rows) == wanted, {key: row["reason"] for key, row in rows.items()}
     assert not any(change["applied"] for row in rows.values() for change in row["changes"])
@@ -231,7 +250,7 @@ def test_a_second_run_changes_nothing(case: Case, seen: dict[str, Seen]) -> None
 
 @pytest.mark.parametrize("case", COUNTED, ids=lambda case: case.name)
 def test_the_host_has_back_what_the_guest_deleted(case: Case, seen: dict[str, Seen]) -> None:
-    before, grown, after = seen[case.name].allocated
+    before, grown, after = _of(case, seen).allocated
     assert grown - before > _CHURN_MIB * 2**20 - _BESIDE_BYTES
     assert after - before < _BESIDE_BYTES
 
@@ -240,7 +259,7 @@ def test_the_host_has_back_what_the_guest_deleted(case: Case, seen: dict[str, Se
 def test_where_nothing_can_be_written_nothing_is_left_half_written(
     case: Case, seen: dict[str, Seen], request: pytest.FixtureRequest
 ) -> None:
-    before, after = seen[case.name].fstab
+    before, after = _of(case, seen).fstab
     assert before == after
     assert "reclaim" not in after
     counts.note(request.node.nodeid, {"guests": 1})
