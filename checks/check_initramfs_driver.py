@@ -1,7 +1,7 @@
 from fixers.initramfs_driver import include_virtio_scsi
 from reclaim.base.errors import NotAssessable
 from reclaim.handles.guest import Guest
-from reclaim.inside.initramfs import lacking, modules, why_not_known
+from reclaim.inside.initramfs import lacking, modules, named_images, why_not_known
 from reclaim.requirement import requirement
 
 
@@ -20,5 +20,5 @@ def check_initramfs_driver(guest: Guest) -> str:
         raise NotAssessable(reason)
     missing = lacking(facts, needed)
     assert not missing, "; ".join(missing)
-    releases = ", ".join(kernel.release for kernel in facts.kernels)
-    return f"{', '.join(needed)} in {releases}"
+    kernels = ", ".join(name for name, _ in named_images(facts))
+    return f"{', '.join(needed)} in {kernels}"

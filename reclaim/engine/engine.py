@@ -487,14 +487,19 @@ class Engine:
     def _counts_later(
         self, requirement: Requirement, subject: Subject, result: Result
     ) -> bool:
-        """True if the applied changes take effect later: the fixer, asked again, only proposes to wait."""
+        """True if the applied changes take effect later: the fixer, asked again, only proposes to wait.
+
+        If it leaves the rest to the user, the row gets the steps.
+        """
         try:
             requirement.fixer(*subject.arguments(requirement))
         except Pending as exc:
             result.verdict = Verdict.PENDING
             result.reason += f"; {printable(str(exc))}"
             return True
-        except (Withheld, NotAssessable, ProbeError, libvirt.libvirtError):
+        except Withheld as exc:
+            result.reason += f"; withheld: {printable(str(exc))}"
+        except (NotAssessable, ProbeError, libvirt.libvirtError):
             return False
         return False
 

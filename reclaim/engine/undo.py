@@ -40,6 +40,7 @@ from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.handles.lock import lock
 from reclaim.inside.facts import Facts
+from reclaim.inside.initramfs import named_images
 from reclaim.inventory import Inventory, read_inventory
 from reclaim.record import results, typed
 
@@ -322,8 +323,8 @@ def _expect_driver(guest: Guest, change: DefinitionChange) -> None:
     if not isinstance(facts, Facts):
         return
     lacking = [
-        kernel.release
-        for kernel in facts.kernels
+        name
+        for name, kernel in named_images(facts)
         if kernel.problem is None and not kernel.has("virtio_blk")
     ]
     if lacking:

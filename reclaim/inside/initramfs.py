@@ -9,6 +9,7 @@ and renamed here, one kernel after the other: /boot needs room for one more.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 
 from reclaim.base.cached import once
@@ -57,6 +58,23 @@ def modules(definition: Definition) -> tuple[str, ...]:
     return _MODULES
 
 
+def named_images(facts: Facts) -> list[tuple[str, Kernel]]:
+    """Return each kernel with its name: its release, and the image too if the release has several.
+
+    kernel-install(8) copies kernel and initramfs to where the boot loader finds them, or puts both into a unified
+    image: the one that boots is not the one in /boot, and may be older.
+    """
+    releases = Counter(kernel.release for kernel in facts.kernels)
+    named = []
+    for kernel in facts.kernels:
+        name = kernel.release
+        if releases[kernel.release] > 1:
+            image = kernel.unified or kernel.path or "without an initramfs"
+            name = f"{kernel.release} ({image})"
+        named.append((name, kernel))
+    return named
+
+
 def why_not_known(definition: Definition, facts: Facts) -> str | None:
     """Return the reason why reclaim does not know the modules of the kernels that the guest boots; None if it does."""
     given = definition.root.findtext("os/kernel")
@@ -71,9 +89,9 @@ def why_not_known(definition: Definition, facts: Facts) -> str | None:
     if not facts.kernels:
         return "no kernel in /boot: reclaim does not know its kernel"
     unread = []
-    for kernel in facts.kernels:
+    for name, kernel in named_images(facts):
         if kernel.problem:
-            unread.append(f"{kernel.release}: {kernel.problem}")
+            unread.append(f"{name}: {kernel.problem}")
     return "; ".join(unread) or None
 
 
@@ -88,10 +106,10 @@ def _is_built_in(facts: Facts, needed: tuple[str, ...]) -> bool:
 def lacking(facts: Facts, needed: tuple[str, ...]) -> list[str]:
     """Return the kernels that lack some of the modules *needed* when they boot, in words: `6.1 has no sd_mod`."""
     words = []
-    for kernel in facts.kernels:
+    for name, kernel in named_images(facts):
         missing = ", ".join(module for module in needed if not kernel.has(module))
         if missing:
-            words.append(f"{kernel.release} has no {missing}")
+            words.append(f"{name} has no {missing}")
     return words
 
 
