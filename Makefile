@@ -12,7 +12,7 @@ QUICK := not slow and not sshd and not guest and not browser and not node and no
 
 help:
 	@echo "make audit      audit this machine's guests, or sample definitions if no libvirt answers"
-	@echo "make test       lint, then every test; with real guests where they can run"
+	@echo "make test       lint, then every test; with real guests if this machine can run them"
 	@echo "make guests     every test on real guests, also the long ones that make test leaves out"
 	@echo "make matrix     audit and mend every guest of the lab matrix (make test only audits most of them); record the verdicts in docs/matrix.md"
 	@echo "make quick      most of tests/unit: no root, no network, under a minute"

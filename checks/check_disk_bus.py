@@ -23,5 +23,5 @@ def check_disk_bus(disk: Disk) -> str:
                 "virtio-blk passes discards on if the guest's driver does (Linux 5.0): reclaim could not check that"
             )
         return f"bus='{disk.bus}' passes discards on (policy any-discarding)"
-    assert disk.bus == "scsi", f"it is on the bus {disk.bus}{scsi.by_rule([disk])}"
+    assert disk.bus == "scsi", f"it is on the bus {disk.bus}{scsi.by_rule(disk)}"
     return "bus='scsi'"

@@ -4,10 +4,10 @@ from reclaim.handles.guest import Guest
 from reclaim.inside.trim_schedule import (
     timer_reach,
     trimmable,
+    trimmed,
     untrimmed,
     untrimmed_pools,
-    why_not_by_cron,
-    why_not_by_timer,
+    why_not_by_schedule,
 )
 from reclaim.requirement import requirement
 
@@ -33,13 +33,8 @@ def check_fstrim_timer(guest: Guest) -> str:
     if not trimmable(facts) and not facts.autotrim:
         raise NotApplicable("no filesystem is mounted that can be trimmed")
     missed = untrimmed(facts)
-    problem = why_not_by_timer(facts)
-    if problem and facts.jobs:
-        problem += f"; {why_not_by_cron(facts) or 'cron trims not all'}"
-    named = ", ".join(
-        f"{mount.name} ({mount.problem})" if mount.problem else mount.name
-        for mount in missed
-    )
+    named = ", ".join(map(str, missed))
+    problem = why_not_by_schedule(facts)
     assert not (missed and problem), f"{problem}: nothing trims {named}"
     if missed and timer_reach(facts) is None:
         raise NotAssessable(
@@ -51,10 +46,4 @@ def check_fstrim_timer(guest: Guest) -> str:
     assert not pools, (
         f"autotrim is off on {', '.join(pools)}, and fstrim does not know ZFS"
     )
-    swap = (
-        f"; swap ({', '.join(facts.swaps)}) is trimmed by nothing but swapon --discard"
-        if facts.swaps
-        else ""
-    )
-    trimmed = ", ".join(mount.target for mount in trimmable(facts))
-    return f"every filesystem that can be trimmed is trimmed: {trimmed}{swap}"
+    return f"every filesystem that can be trimmed is trimmed: {trimmed(facts)}"

@@ -14,7 +14,9 @@ from reclaim.requirement import requirement
 )
 def check_guest_access(guest: Guest) -> str:
     """Half of the layers lie inside the guest: without its agent, or ssh, reclaim cannot see whether they work."""
-    if guest.closed() == OFF and (reason := why_not_started(guest, lately=True)):
+    if guest.why_not_inside() == OFF and (
+        reason := why_not_started(guest, lately=True)
+    ):
         raise NotAssessable(f"{UNSTARTED}{reason}")
     answer = guest.inside()
     assert not isinstance(answer, NoAccess), str(answer)

@@ -1,8 +1,7 @@
 from fixers.initramfs_driver import include_virtio_scsi
 from reclaim.base.errors import NotAssessable
 from reclaim.handles.guest import Guest
-from reclaim.inside.boot.loaders import why_not_all_of_boot
-from reclaim.inside.initramfs import modules
+from reclaim.inside.initramfs import lacking, modules, named_images, why_not_known
 from reclaim.requirement import requirement
 
 
@@ -17,33 +16,9 @@ from reclaim.requirement import requirement
 def check_initramfs_driver(guest: Guest) -> str:
     """Without `virtio_scsi` in the kernel or its initramfs the guest finds no root on the scsi bus."""
     facts, needed = guest.facts, modules(guest.definition)
-    given = guest.definition.root.findtext("os/kernel")
-    running = next(
-        (kernel for kernel in facts.kernels if kernel.release == facts.running_kernel),
-        None,
-    )
-    if given and not (running and running.builtin.issuperset(needed)):
-        raise NotAssessable(
-            f"the host gives it its kernel ({given}): reclaim does not know its drivers"
-        )
-    if not given and (why := why_not_all_of_boot(facts)):
-        raise NotAssessable(why)
-    if not facts.kernels:
-        raise NotAssessable("no kernel in /boot: reclaim does not know its kernel")
-    unread = [
-        f"{kernel.release}: {kernel.problem}"
-        for kernel in facts.kernels
-        if kernel.problem
-    ]
-    if unread:
-        raise NotAssessable("; ".join(unread))
-    lacking = {
-        kernel.release: [module for module in needed if not kernel.has(module)]
-        for kernel in facts.kernels
-    }
-    assert not any(lacking.values()), "; ".join(
-        f"{release} has no {', '.join(missing)}"
-        for release, missing in lacking.items()
-        if missing
-    )
-    return f"{', '.join(needed)} in {', '.join(lacking)}"
+    if reason := why_not_known(guest.definition, facts):
+        raise NotAssessable(reason)
+    missing = lacking(facts, needed)
+    assert not missing, "; ".join(missing)
+    kernels = ", ".join(name for name, _ in named_images(facts))
+    return f"{', '.join(needed)} in {kernels}"

@@ -27,14 +27,15 @@ def check_machine_type(guest: Guest) -> str:
         offered = guest.hypervisor.offered(guest.definition)
         raise _without_order(name, offered)
     if known.is_alias:
-        return f"{name} stands for the newest type of its family"
+        return f"{name} stands for the newest type of its family{_emulator(guest)}"
     if known.version is None:
         raise NotApplicable(f"the machine type {name} has no version")
     behaves = (
         f" (as QEMU {machine_type.written(known.version)})" if known.vendor else ""
     )
     assert known.version >= machine_type.MINIMUM, f"{name}{behaves} is older than 2.1"
-    return f"{name}{behaves}{_deprecation(guest, known)}"
+    notes = f"{_firmware(guest)}{_deprecation(guest, known)}{_emulator(guest)}"
+    return f"{name}{behaves}{notes}"
 
 
 def _again(guest: Guest) -> str:
@@ -48,6 +49,23 @@ def _without_order(
     if machine_type.has_no_version(name, offered):
         return NotApplicable(f"the machine type {name} has no version")
     return NotAssessable(f"the machine type {name} cannot be ordered")
+
+
+def _emulator(guest: Guest) -> str:
+    """Return a note about an emulator that libvirt does not list, and could not be asked about, or ""."""
+    node, path = guest.hypervisor, guest.definition.emulator
+    if not node.readonly or not node.machines or not path or node.is_listed(path):
+        return ""
+    return f"; libvirt does not list the emulator {path}, and was not asked about it (--definitions-only)"
+
+
+def _firmware(guest: Guest) -> str:
+    """Return the warning that the guest may start and not boot, or ""."""
+    reason = guest.hypervisor.why_may_not_boot(guest.definition)
+    if reason is None:
+        return ""
+    advice = "start the guest once to see, or take a newer type (virsh edit)"
+    return f"{machine_type.MAY_NOT_BOOT}{reason}: {advice}"
 
 
 def _deprecation(guest: Guest, known: MachineType) -> str:

@@ -37,6 +37,6 @@ def check_scsi_controller(guest: Guest) -> str:
     waiting = [disk for disk in judged if disk.bus != "scsi"]
     names = ", ".join(disk.target for disk in waiting)
     assert models or not waiting, (
-        f"there is no virtio-scsi controller for {names}{scsi.by_rule(waiting)}"
+        f"there is no virtio-scsi controller for {names}{scsi.of_disk_bus(waiting)}"
     )
     return f"model {', '.join(sorted(models))}"

@@ -1,5 +1,6 @@
 from fixers.sparse_backup import give_back_zeros
-from reclaim.backups.backup import Backup, pinned_by, stale_words, tolerated
+from reclaim.backups.backup import Backup, stale_words, tolerated
+from reclaim.backups.evidence import in_words
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.base.text import size
 from reclaim.requirement import requirement
@@ -26,30 +27,10 @@ def check_sparse_backup(backup: Backup) -> str:
         )
     backup.image()
     scan = backup.scan()
-    evidence = f"{backup.file}: takes {size(scan.allocated)}, needs {size(scan.needed)}{backup.shorter()}"
-    if scan.packed:
-        evidence += (
-            f" ({size(scan.packed)} are zeros that the filesystem has compressed)"
-        )
-    if scan.excess > tolerated(scan.needed):
-        causes = [
-            f"{size(count)} are {kind_of_block}"
-            for count, kind_of_block in (
-                (scan.zeros - scan.packed, "zeros that were written"),
-                (scan.unwritten, "extents never written"),
-            )
-            if count
-        ]
-        if scan.pinned:
-            causes.append(
-                f"{size(scan.pinned)} of that are pinned by {pinned_by(backup)}"
-            )
-        evidence = f"{evidence}: {size(scan.excess - scan.pinned)} can come back: {', '.join(causes)}"
-    if backup.left:
-        evidence += f"; a rewrite that died left {', '.join(backup.left)}: undo of that run removes it"
-    assert scan.excess <= tolerated(scan.needed), evidence
+    evidence, most = in_words(backup, scan), tolerated(scan.needed)
+    assert scan.excess <= most, evidence
     stale = backup.stale()
-    assert stale <= tolerated(scan.needed), f"{evidence}; {stale_words(stale)}"
+    assert stale <= most, f"{evidence}; {stale_words(stale)}"
     if since := backup.discarded_since():
         evidence += f"; the image has given back {size(since)} since: they go with the next backup"
     return evidence

@@ -15,4 +15,5 @@ def move_to_scsi(disk: Disk) -> list[Change]:
         bound.refuse_to_move(edit, element)
         raise Withheld("there is no virtio-scsi controller (see scsi-controller)")
     scsi.move(edit, element, rename=disk.guest.policy.target == "rename")
+    scsi.expect_bootable(disk.guest, edit)
     return [changed_definition(edit)]

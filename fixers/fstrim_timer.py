@@ -1,8 +1,10 @@
 import shlex
+from itertools import chain, count
 
 from reclaim.base.errors import Withheld
 from reclaim.changes.change import Change
 from reclaim.changes.command import CommandChange
+from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
 from reclaim.inside.facts import Facts
 from reclaim.inside.trim_schedule import (
@@ -25,6 +27,9 @@ _WEEKLY = ("/etc/cron.weekly", "/etc/periodic/weekly")
 #: --now is of systemd 220; Debian 8 has 215
 _ENABLE = "systemctl enable fstrim.timer && systemctl start fstrim.timer"
 _DISABLE = "systemctl stop fstrim.timer; systemctl disable fstrim.timer"
+#: of a timer that runs already: it goes on running, whether this is taken back or not
+_ENABLE_ALONE = "systemctl enable fstrim.timer"
+_DISABLE_ALONE = "systemctl disable fstrim.timer"
 _SCRIPT = "reclaim-fstrim"  # no dot: run-parts(8) passes over names with one
 
 
@@ -124,7 +129,9 @@ def _timer(guest: str, facts: Facts) -> list[Change]:
             )
         )
     elif state not in ("enabled", "static", "generated", "alias"):
-        changes.append(CommandChange(guest, _ENABLE, _DISABLE))
+        runs = timer.get("ActiveState") == "active"
+        ways = (_ENABLE_ALONE, _DISABLE_ALONE) if runs else (_ENABLE, _DISABLE)
+        changes.append(CommandChange(guest, *ways))
     elif timer.get("ActiveState") != "active":
         changes.append(
             CommandChange(
@@ -165,10 +172,17 @@ def _cron(guest: str, facts: Facts) -> Change:
     script = "".join(
         f"fstrim {shlex.quote(mount.target)}\n" for mount in trimmable(facts)
     )
-    path = f"{folder}/{_SCRIPT}"
-    text = shlex.quote(
+    text = (
         f"#!/bin/sh\n# weekly, by reclaim: gives freed space back to the host\n{script}"
     )
-    return CommandChange(
-        guest, f"printf %s {text} >{path} && chmod 755 {path}", f"rm -f {path}"
-    )
+    path = _free_path(f"{folder}/{_SCRIPT}", facts)
+    # undo runs it too, and the script is gone by then
+    executable = f"test ! -e {path} || chmod 755 {path}"
+    return FileChange(guest, path, None, text, then=executable)
+
+
+def _free_path(path: str, facts: Facts) -> str:
+    """Return *path*, or with a number if an earlier run's script has that name: its filesystems stay trimmed."""
+    taken = {job.path for job in facts.jobs}
+    numbered = (f"{path}-{number}" for number in count(2))
+    return next(free for free in chain([path], numbered) if free not in taken)

@@ -24,6 +24,6 @@ def trim_from_host(guest: Guest) -> list[Change]:
         )
     if domfstrim.is_installed(guest):
         raise Withheld(
-            f"{domfstrim.unit_of(guest.uuid)}.timer is there and was stopped: systemctl enable --now it"
+            f"{domfstrim.unit_of(guest.uuid)}.timer is installed and does not run: systemctl enable --now it"
         )
     return [TrimTimer(guest.name, guest.uuid, uri, virsh, domfstrim.price(guest))]

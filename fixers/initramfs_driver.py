@@ -25,11 +25,11 @@ _FEATURES = re.compile(
 def include_virtio_scsi(guest: Guest) -> list[Change]:
     """Name the modules for the builder of the initramfs, and rebuild that of every kernel."""
     facts, needed = guest.facts, modules(guest.definition)
-    lacking = [
+    lacking = dict.fromkeys(
         f"{kernel.release} has no {module}"
         for kernel in facts.kernels
         for module in sorted(kernel.lacking.intersection(needed))
-    ]
+    )
     if lacking:
         raise Withheld(
             f"{'; '.join(lacking)} at all, not even as a module: install a newer kernel"

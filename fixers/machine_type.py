@@ -10,8 +10,10 @@ from reclaim.handles.guest import Guest
 
 def raise_machine_type(guest: Guest) -> list[Change]:
     """Take a newer type of the same family: never another family, its hardware is another."""
-    guest.expect_linux()
     definition = guest.definition
+    if guest.hypervisor.why_no_emulator(definition):
+        raise Withheld(_another_emulator(guest))
+    guest.expect_linux()
     if argument := qemuargs.naming_a_machine(definition.root):
         raise Withheld(
             f"{argument} names a machine type, which the definition's is not: change it there"
@@ -38,6 +40,20 @@ def raise_machine_type(guest: Guest) -> list[Change]:
             f"--undo cannot bring {known.name} back: libvirt refuses a type that this QEMU does not have"
         )
     return [changed_definition(edit)]
+
+
+def _another_emulator(guest: Guest) -> str:
+    """Return the edit that is to be made by hand: reclaim does not know which QEMU the guest was set up for."""
+    definition = guest.definition
+    name, arch = definition.machine, definition.arch
+    emulators = guest.hypervisor.emulators_for(arch)
+    if not emulators:
+        return f"this host has no QEMU for {arch or 'this architecture'}: install one, and name it in <emulator>"
+    emulator = emulators[0]
+    offered = guest.hypervisor.machines[str(arch), emulator]
+    absent = machine_type.why_not_offered(name, offered) if name else None
+    edit = f"set <emulator> to one that is here, {emulator} (virsh edit)"
+    return f"{edit}, and a machine type that it has: {absent}" if absent else edit
 
 
 def _without_successor(known: MachineType, offered: list[OfferedMachine]) -> Withheld:

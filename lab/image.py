@@ -204,12 +204,13 @@ def install(
     packages: Sequence[str],
     hooks: Sequence[str],
     env: Mapping[str, str] | None = None,
+    suite: str = SUITE,
 ) -> None:
     """Install Debian with `packages` into the folder `root` and run mmdebstrap's `hooks` on it. Raises LabError."""
     options = [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
     options.append('--aptopt=APT::Install-Recommends "false"')
     options += [f"--customize-hook={hook}" for hook in hooks]
-    bootstrap(SUITE, root, packages, options, env)
+    bootstrap(suite, root, packages, options, env)
 
 
 def bootstrap(

@@ -70,15 +70,17 @@ def _diff(options: argparse.Namespace) -> int:
         print(  # noqa: T201
             f"note: two hypervisors, {printable(before.hypervisor.name)} and {printable(now.hypervisor.name)}"
         )
-    found = compare.compare([before], now)
-    for line in compare.lines(found):
+    comparison = compare.compare([before], now)
+    for line in compare.lines(comparison):
         _say(line)
-    return 1 if found.broken else 0
+    return 1 if comparison.broken else 0
 
 
 def _index(options: argparse.Namespace) -> int:
     if options.keep is not None and options.keep < 1:
         raise ReclaimError(f"--keep {options.keep}: keep at least one run")
+    if not options.reports.is_dir():
+        raise ReclaimError(f"{options.reports}: there is no such folder")
     print(archive.update(options.reports, options.keep))  # noqa: T201
     return 0
 
@@ -117,96 +119,109 @@ def _parser() -> argparse.ArgumentParser:
         help="print the versions of reclaim, Python, pytest and libvirt's library",
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
-    one = verbs.add_parser(
+    way_back = verbs.add_parser(
         "undo", help="take back the changes of a --fix run, the last change first"
     )
-    one.add_argument(
+    way_back.add_argument(
         "folder", metavar="RUN", type=Path, help="the run's folder below reports/"
     )
-    one.add_argument(
+    way_back.add_argument(
         "--inventory",
         metavar="FILE",
         type=Path,
         help="how to get into guests (default: that of the run)",
     )
-    one.add_argument(
+    way_back.add_argument(
         "--uri",
         help="the run's libvirt URI: required if it runs a command (default: as the journal has it)",
     )
-    one.set_defaults(run=_undo)
-    one = verbs.add_parser(
+    way_back.set_defaults(run=_undo)
+    verification = verbs.add_parser(
         "verify-backup",
         help="compare a copy with its disk image; status 1 if it differs",
     )
-    one.add_argument("copy", metavar="COPY", help="the copy of a disk image")
-    one.add_argument(
+    verification.add_argument("copy", metavar="COPY", help="the copy of a disk image")
+    verification.add_argument(
         "--image",
         help="the image, or a snapshot of it (default: that of the disk with a matching name)",
     )
-    one.add_argument(
+    verification.add_argument(
         "--uri", help="libvirt URI of the guests (default: qemu:///system)"
     )
-    one.set_defaults(run=_verify)
-    one = verbs.add_parser(
+    verification.set_defaults(run=_verify)
+    report = verbs.add_parser(
         "report",
         help="make report.html again from results.json; one page of several runs",
     )
-    one.add_argument(
+    report.add_argument(
         "folders",
         metavar="RUN",
         type=Path,
         nargs="+",
         help="a run's folder, or its results.json",
     )
-    one.add_argument(
+    report.add_argument(
         "--output",
         metavar="FILE",
         type=Path,
         help="the page to write (default: report.html of the run)",
     )
-    one.set_defaults(run=_report)
-    one = verbs.add_parser(
+    report.set_defaults(run=_report)
+    comparison = verbs.add_parser(
         "diff",
         help="compare two runs; status 1 if something newly broke",
     )
-    one.add_argument("before", metavar="RUN", type=Path)
-    one.add_argument("now", metavar="RUN", type=Path)
-    one.set_defaults(run=_diff)
-    one = verbs.add_parser("index", help="bring the index of the archive up to date")
-    one.add_argument(
-        "reports", metavar="REPORTS", type=Path, nargs="?", default=Path("reports")
+    comparison.add_argument(
+        "before", metavar="RUN", type=Path, help="the folder of the earlier run"
     )
-    one.add_argument(
+    comparison.add_argument(
+        "now", metavar="RUN", type=Path, help="the folder of the later run"
+    )
+    comparison.set_defaults(run=_diff)
+    index = verbs.add_parser("index", help="make index.html of all runs again")
+    index.add_argument(
+        "reports",
+        metavar="REPORTS",
+        type=Path,
+        nargs="?",
+        default=Path("reports"),
+        help="the folder of the reports (default: reports)",
+    )
+    index.add_argument(
         "--keep",
         metavar="N",
         type=int,
-        help="remove all but the newest N runs of each hypervisor",
+        help="keep the newest N runs of each hypervisor, and every run that can still be undone; remove the others",
     )
-    one.set_defaults(run=_index)
-    one = verbs.add_parser(
+    index.set_defaults(run=_index)
+    requirement = verbs.add_parser(
         "new",
         help="write a new requirement into this checkout: check, fixer, test, and its rows",
     )
-    one.add_argument("slug", metavar="SLUG", help="its name, such as disk-serial")
-    one.add_argument(
+    requirement.add_argument(
+        "slug", metavar="SLUG", help="its name, such as disk-serial"
+    )
+    requirement.add_argument(
         "title",
         metavar="TITLE",
         help="the good state, such as 'The disk has a serial number'",
     )
-    one.add_argument(
+    requirement.add_argument(
         "--for",
         dest="handle",
         metavar="HANDLE",
         required=True,
         help=", ".join(scaffold.HANDLES),
     )
-    one.add_argument("--stage", metavar="STAGE", required=True, help=", ".join(STAGES))
-    one.set_defaults(run=_new)
+    requirement.add_argument(
+        "--stage", metavar="STAGE", required=True, help=", ".join(STAGES)
+    )
+    requirement.set_defaults(run=_new)
     return parser
 
 
 def _hypervisor(options: argparse.Namespace) -> Hypervisor | None:
-    """The hypervisor whose guests' disks may be meant; None where the image is given and no libvirt answers."""
+    """The hypervisor whose guests' disks may be meant; None if the image is given and no libvirt answers."""
     try:
         return connect(options.uri, None, Inventory(), readonly=True)
     except ReclaimError:

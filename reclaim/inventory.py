@@ -30,6 +30,24 @@ else:
 
 #: bytes of an inventory that are read
 _MOST = 16 * 1024 * 1024
+#: the kinds of errors whose message by pydantic names Python's types, and not TOML's
+_IN_WORDS = {
+    "extra_forbidden": "there is no such key: see the inventory in README.md",
+    "missing": "this key is required",
+    "int_type": "give a whole number",
+    "int_parsing": "give a whole number",
+    "int_from_float": "give a whole number",
+    "bool_type": "give true or false",
+    "bool_parsing": "give true or false",
+    "string_type": "give a text in quotes",
+    "path_type": "give a path in quotes",
+    "list_type": "give a list in [ ]",
+    "dict_type": "give a table",
+    "model_type": "give a table",
+    "string_too_short": "give the reason",
+}
+#: true or false as TOML writes them: no word, which pydantic would take for one of them
+Switch = Annotated[bool, Field(strict=True)]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
 
 
@@ -44,8 +62,8 @@ class Policy(_Table):
     machine: Literal["newest", "minimum"] = "newest"
     #: the new `<target dev='vda'>` when the disk moves to another bus
     target: Literal["rename", "keep"] = "rename"
-    luks_discard: bool = False
-    discard_no_unref: bool = False
+    luks_discard: Switch = False
+    discard_no_unref: Switch = False
     #: MiB that --prove writes in each filesystem; it writes less if less than ten times that is free
     canary_mib: Annotated[int, Field(ge=4, le=65_536)] = 64
     #: how long a guest may take to shut down, and to answer after its start
@@ -55,11 +73,11 @@ class Policy(_Table):
     #: This and boot_seconds grow with the load of the hypervisor
     look_seconds: Seconds = 300
     #: stop by force, in a power cycle, a guest that ignores that it is to shut down
-    pull_plug: bool = False
+    pull_plug: Switch = False
     #: trim guests whose agent runs no commands from the hypervisor, by a weekly timer
-    trim_from_host: bool = False
+    trim_from_host: Switch = False
     #: let backup jobs trim the guests whose images they copy, before they do
-    trim_before_backup: bool = False
+    trim_before_backup: Switch = False
 
 
 def _a_word(text: str) -> str:
@@ -105,13 +123,13 @@ class Ssh(_Table):
     #: IdentityFile; ssh's own keys and agent if it is absent
     key: File | None = None
     #: become root by `sudo -n`
-    sudo: bool = False
+    sudo: Switch = False
     #: HostName; looked up with libvirt if it is absent
     address: Word | None = None
     #: UserKnownHostsFile
     known_hosts: File | None = None
     #: use ssh even if the agent runs commands
-    prefer: bool = False
+    prefer: Switch = False
 
 
 class SshOfGuests(Ssh):
@@ -136,11 +154,11 @@ class GuestNotes(_Table):
 
     ssh: Ssh | None = None
     #: its disks take all their space on purpose; None: raw images that are preallocated do
-    thick: bool | None = None
+    thick: Switch | None = None
     #: policy.pull_plug for it alone
-    pull_plug: bool | None = None
+    pull_plug: Switch | None = None
     #: requirement -> the reason for which it need not hold
-    waive: dict[str, str] = {}
+    waive: dict[str, Annotated[str, Field(min_length=1)]] = {}
 
 
 #: one for all: making it costs more than judging a disk
@@ -159,7 +177,7 @@ class BackupNotes(_Table):
     #: a cron table, a systemd unit, an rsnapshot.conf or a shell script
     job: Path | None = None
     #: true if the target keeps snapshots; if absent reclaim asks btrfs itself
-    snapshots: bool | None = None
+    snapshots: Switch | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> BackupNotes:
@@ -215,7 +233,16 @@ def read_inventory(path: Path) -> Inventory:
         first = exc.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         more = f" (and {exc.error_count() - 1} more)" if exc.error_count() > 1 else ""
-        raise ReclaimError(f"inventory {path}: {where}: {first['msg']}{more}") from exc
+        wrong = _in_words(first["type"], first["msg"])
+        raise ReclaimError(f"inventory {path}: {where}: {wrong}{more}") from exc
+
+
+def _in_words(kind: str, message: str) -> str:
+    """Return pydantic's *message* of an error of this *kind* as a sentence about a TOML file."""
+    if kind in _IN_WORDS:
+        return _IN_WORDS[kind]
+    of_ours = message.removeprefix("Value error, ")
+    return of_ours.replace("Input should be", "it should be")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -9,6 +9,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
+#: the signal can come before Popen has returned: the process is ended, and no handle is left to wait for it
+UNWAITED = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+
 
 def _alive(pid: int) -> bool:
     with suppress(OSError):

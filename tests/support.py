@@ -70,6 +70,11 @@ def scsi_xml(index: int = 0, model: str | None = "virtio-scsi") -> str:
     return f"<controller type='scsi' index='{index}'" + (f" model='{model}'/>" if model else "/>")
 
 
+def pci_xml(slot: int, bus: int = 0, function: int = 0) -> str:
+    """The address of a PCI device."""
+    return f"<address type='pci' domain='0x0000' bus='0x{bus:02x}' slot='0x{slot:02x}' function='0x{function:x}'/>"
+
+
 def uuid_of(name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
 

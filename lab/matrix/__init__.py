@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lab.matrix.build import ROOT_UUID
+from lab.matrix.installations import ROOT_UUID
 
 PREFIX = "reclaim-lab-matrix-"
 _PREFIXES = {"virtio": "vd", "scsi": "sd", "ide": "hd"}
@@ -84,6 +84,8 @@ class Case:
 
     What is expected: `audit`; for a guest that is mended, `mended` is what `--fix --restart` says, and `left` the
     words of the reason for what it must leave; one that is not `always_mended` is mended by `make matrix` only.
+    One that is not `always` there is made by `make guests` and `make matrix` only. With `counted` the host's bytes are
+    counted after that: new, with what was written and deleted in it, and once that is trimmed.
     """
 
     name: str
@@ -102,6 +104,8 @@ class Case:
     mended: Expected | None = None
     left: Mapping[str, str] = field(default_factory=dict)
     always_mended: bool = False
+    always: bool = True
+    counted: bool = False
 
     @property
     def domain(self) -> str:
@@ -349,7 +353,7 @@ CASES = (
     ),
     Case(
         "uefi",
-        "UEFI (OVMF) on q35, `/boot/efi` by `/dev/vda1`.",
+        "UEFI (OVMF) on q35 with GRUB, `/boot/efi` by `/dev/vda1`.",
         (Disk("uefi"),),
         Expected(
             "fstab-uuid boot-names fstrim-timer disk-discard scsi-controller disk-bus disc-max"
@@ -359,6 +363,102 @@ CASES = (
         mended=Expected(
             fixed="live-definition fstab-uuid boot-names fstrim-timer disk-discard scsi-controller disk-bus"
         ),
+    ),
+    Case(
+        "trixie",
+        "Debian 13: initramfs-tools, GRUB, `/tmp` in memory by systemd's `tmp.mount`.",
+        (Disk("trixie"),),
+        Expected(_OLD),
+        mended=Expected(fixed=_NOW_NEW),
+        counted=True,
+    ),
+    Case(
+        "dracut",
+        "Debian 13 with dracut (`hostonly`), whose image lacks virtio-scsi.",
+        (Disk("dracut"),),
+        Expected(f"initramfs-driver {_OLD}"),
+        mended=Expected(fixed=f"initramfs-driver {_NOW_NEW}"),
+        always=False,
+        counted=True,
+    ),
+    Case(
+        "systemd-boot",
+        "Debian 13, UEFI, systemd-boot: its entry and initramfs on the ESP are kernel-install's, which takes the next "
+        "command line from `/proc/cmdline`; the initramfs lacks virtio-scsi.",
+        (Disk("systemd-boot"),),
+        Expected(
+            f"initramfs-driver {_INSIDE} disk-discard scsi-controller disk-bus disc-max"
+        ),
+        machine="pc-q35-3.1",
+        firmware=True,
+        mended=Expected(
+            fixed=f"initramfs-driver {_INSIDE} disk-discard scsi-controller disk-bus live-definition"
+        ),
+        always=False,
+        counted=True,
+    ),
+    Case(
+        "uki",
+        "Debian 13, UEFI, a unified kernel image made by kernel-install and ukify.",
+        (Disk("uki"),),
+        Expected(
+            f"{_INSIDE} disk-discard scsi-controller disk-bus disc-max",
+            not_assessable="initramfs-driver",
+        ),
+        machine="pc-q35-3.1",
+        firmware=True,
+        mended=Expected(
+            "boot-names scsi-controller disk-bus disc-max",
+            fixed="fstab-uuid fstrim-timer disk-discard live-definition",
+            not_assessable="initramfs-driver",
+        ),
+        left={
+            "boot-names": "kernel-install add",
+            "scsi-controller": "withheld: depends on",
+            "disk-bus": "withheld: depends on",
+            "disc-max": "pc-q35-3.1",
+        },
+        always=False,
+    ),
+    Case(
+        "extlinux",
+        "Debian 13 with extlinux: root by `/dev/vda1` in `extlinux.conf`.",
+        (Disk("extlinux"),),
+        Expected(_OLD),
+        mended=Expected(fixed=_NOW_NEW),
+        always=False,
+        counted=True,
+    ),
+    Case(
+        "thin",
+        "Debian 13 with a data disk on which a thin volume of LVM is `/srv`.",
+        (Disk("trixie"), Disk("thin")),
+        Expected(_OLD),
+        files={
+            "/etc/fstab": _FSTAB
+            + _OLD_ROOT
+            + "/dev/mapper/data-srv\t/srv\text4\tdefaults\t0\t2\n"
+        },
+        mended=Expected(fixed=_NOW_NEW),
+        always=False,
+    ),
+    Case(
+        "bullseye",
+        "Debian 11: initramfs-tools, GRUB.",
+        (Disk("bullseye"),),
+        Expected(_OLD),
+        mended=Expected(fixed=_NOW_NEW),
+        always=False,
+        counted=True,
+    ),
+    Case(
+        "sid",
+        "Debian sid: initramfs-tools, GRUB.",
+        (Disk("sid"),),
+        Expected(_OLD),
+        mended=Expected(fixed=_NOW_NEW),
+        always=False,
+        counted=True,
     ),
 )
 

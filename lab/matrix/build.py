@@ -1,4 +1,4 @@
-"""Makes the disks of the matrix: one installation, copied into every layout, finished by one boot."""
+"""Makes the disks of the matrix: each installation, copied into its layouts, finished by one boot."""
 
 from __future__ import annotations
 
@@ -6,120 +6,115 @@ import hashlib
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from lab import image, paths, tools
 from lab.firstboot import run_in_new_guest
 from lab.image import MEBIBYTE, log
-from lab.recipes import EXCLUDED, PACKAGES, ROOT_SCRIPT, SUITE, script
-
-MORE = ("lvm2", "mdadm", "cryptsetup", "btrfs-progs", "xfsprogs", "dosfstools")
-ROOT_MIB = 1200
-ROOT_UUID = "2013a7e1-0000-4000-8000-000000000001"
-ARRAY = "2013a7e1:00004000:80000000:00000002"
-"""The UUID of the array: the initramfs that assembles it is made before it."""
+from lab.matrix.installations import (
+    ARRAY,
+    INSTALLATIONS,
+    ROOT_MIB,
+    ROOT_UUID,
+    Installation,
+    installation_of,
+)
+from lab.recipes import EXCLUDED, PACKAGES, ROOT_SCRIPT, script
 
 _HERE = Path(__file__).parent
-#: the roots: what apt-get makes each from the one before
-_ROOTS = {
-    "plain": "",
-    "uefi": "--purge install grub-efi-amd64 grub-pc-",
-    "sysvinit": "--purge install grub-pc grub-efi-amd64- sysvinit-core sysv-rc orphan-sysvinit-scripts cron "
-    "systemd- systemd-sysv- libpam-systemd-",
-}
+#: what the mkfs.ext4 of a newer host makes, and Debian 11's e2fsck or extlinux does not know
+_EXT4 = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,flex_bg,sparse_super,large_file,"
+_EXT4 += "huge_file,dir_nlink,extra_isize,metadata_csum"
 
 
-@dataclass(frozen=True)
-class Layout:
-    """One disk: its size, what sfdisk is told, where (in MiB) which root's blocks go, and which GRUB boots it."""
-
-    mebibytes: int
-    table: str
-    at: int | None = None
-    root: str = "plain"
-    core: str | None = "plain"
-
-
-_WHOLE = "label: dos\nstart=1MiB, type=83, bootable\n"
-#: by name, in the order in which builder.sh sees them
-LAYOUTS = {
-    "plain": Layout(
-        ROOT_MIB + 80,
-        f"label: dos\nstart=1MiB, size={ROOT_MIB}MiB, type=83, bootable\ntype=82\n",
-        1,
-    ),
-    "lvm": Layout(
-        ROOT_MIB + 210,
-        "label: dos\nstart=1MiB, size=128MiB, type=83, bootable\nstart=130MiB, type=8e\n",
-        131,
-        core="apart",
-    ),
-    "raid-a": Layout(
-        ROOT_MIB + 8, "label: dos\nstart=1MiB, type=fd, bootable\n", 2, core="raid"
-    ),
-    "raid-b": Layout(
-        ROOT_MIB + 8, "label: dos\nstart=1MiB, type=fd, bootable\n", 2, core="raid"
-    ),
-    "btrfs": Layout(ROOT_MIB + 1, _WHOLE, 1, "btrfs", "btrfs"),
-    "uefi": Layout(
-        ROOT_MIB + 66,
-        "label: gpt\nstart=1MiB, size=63MiB, type=U\nstart=64MiB, type=L\n",
-        64,
-        "uefi",
-        None,
-    ),
-    "sysvinit": Layout(ROOT_MIB + 1, _WHOLE, 1, "sysvinit"),
-    "luks": Layout(129, _WHOLE, core=None),
-    "ext4": Layout(129, _WHOLE, core=None),
-    "xfs": Layout(329, _WHOLE, core=None),
-}
-
-
-def key() -> str:
-    """Return what changes whenever a disk would come out different."""
-    parts = [SUITE, *PACKAGES, *MORE, *EXCLUDED, script(ROOT_SCRIPT), *_ROOTS.values()]
+def key(name: str) -> str:
+    """Return what changes whenever a disk of that installation would come out different."""
+    installation = INSTALLATIONS[name]
+    parts = [repr(installation), *PACKAGES, *EXCLUDED, script(ROOT_SCRIPT), ROOT_UUID]
+    scripts = [*installation.scripts, installation.builder, Path(__file__).name]
+    scripts += [f"{root}.sh" for root in installation.roots]
     parts += [
-        path.read_text(encoding="utf-8")
-        for path in (Path(__file__), *sorted(_HERE.glob("*.sh")))
+        (_HERE / one).read_text(encoding="utf-8")
+        for one in scripts
+        if (_HERE / one).exists()
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
-def folder() -> Path:
-    """Return the folder of the disks, building them where they are missing. Raises LabError as `image.build` does."""
+def folder(disk: str) -> Path:
+    """Return the folder of that disk and its installation's others, building them where they are missing.
+
+    Raises LabError as `image.build` does.
+    """
+    name = installation_of(disk)
     with image.locked():
-        whole = paths.cache() / f"matrix-{key()}"
+        whole = _folder(name)
         if whole.is_dir():
             return whole
+        current = set(map(_folder, INSTALLATIONS))
         for stale in (
             *paths.cache().glob("matrix-*"),
             *paths.cache().glob("building-*"),
         ):
-            shutil.rmtree(stale)
+            if stale not in current:
+                shutil.rmtree(stale)
         beside = Path(tempfile.mkdtemp(prefix="building-", dir=paths.cache()))
         beside.chmod(0o755)
         try:
-            _build(beside)
+            _build(beside, INSTALLATIONS[name])
             beside.rename(whole)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         return whole
 
 
+def _folder(name: str) -> Path:
+    return paths.cache() / f"matrix-{name}-{key(name)}"
+
+
 def disk(name: str) -> Path:
-    """Return the raw image of that name, building all where they are missing."""
-    return folder() / f"{name}.raw"
+    """Return the raw image of that name, building its installation's where they are missing."""
+    return folder(name) / f"{name}.raw"
 
 
-def _build(target: Path) -> None:
+def _build(target: Path, installation: Installation) -> None:
     trees = target / "trees"
     trees.mkdir()
-    hooks = [
-        image.in_chroot(_HERE.parent / "recipes" / ROOT_SCRIPT),
-        image.in_chroot(_HERE / "root.sh"),
-    ]
-    for name, change in _ROOTS.items():
+    _install(target, trees, installation)
+    first = trees / installation.first
+    kernel, initrd = (
+        image.only(first / "boot", "vmlinuz-*"),
+        image.only(first / "boot", "initrd.img-*"),
+    )
+    for path, name in (
+        (kernel, image.KERNEL),
+        (initrd, image.INITRD),
+        (first / "initrd.small", "initrd.small"),
+    ):
+        shutil.copy(path, target / name)
+    for path in (first / "cores").iterdir():
+        shutil.copy(path, target / path.name)
+    for tree in trees.iterdir():
+        (tree / "initrd.small").unlink()
+        shutil.rmtree(tree / "cores")
+    release = kernel.name.removeprefix("vmlinuz-")
+    (target / "release").write_text(release, encoding="utf-8")
+    _write_disks(target, trees, installation)
+    shutil.rmtree(trees)
+    log.info("running %s in the new guest", installation.builder)
+    disks = [target / f"{name}.raw" for name in installation.layouts]
+    text = (_HERE / installation.builder).read_text(encoding="utf-8")
+    text = f"ARRAY={ARRAY} ROOT_MIB={ROOT_MIB} ROOT_UUID={ROOT_UUID} RELEASE={release}\n{text}"
+    run_in_new_guest(
+        disks[0], target / image.KERNEL, target / image.INITRD, text, disks[1:]
+    )
+
+
+def _install(target: Path, trees: Path, installation: Installation) -> None:
+    """Install Debian, and leave a copy of each of its roots in *trees*."""
+    hooks = [image.in_chroot(_HERE.parent / "recipes" / ROOT_SCRIPT)]
+    hooks += [image.in_chroot(_HERE / one) for one in installation.scripts]
+    for name, change in installation.roots.items():
         if change:
             hooks.append(
                 f'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes -oDPkg::Chroot-Directory="$1" {change} >/dev/null'
@@ -129,88 +124,63 @@ def _build(target: Path) -> None:
         hooks.append(f'cp -ax "$1" {trees}/{name}')
     image.install(
         target / "root",
-        [*PACKAGES, *MORE],
+        [*PACKAGES, *installation.packages],
         hooks,
         {"ARRAY": ARRAY, "ROOT_UUID": ROOT_UUID},
+        installation.suite,
     )
     shutil.rmtree(target / "root")
-    for name in _ROOTS:
+    for name in installation.roots:
         for left in ("var/lib/apt/lists", "var/cache/apt"):
             shutil.rmtree(trees / name / left)
-    plain = trees / "plain"
-    kernel, initrd = (
-        image.only(plain / "boot", "vmlinuz-*"),
-        image.only(plain / "boot", "initrd.img-*"),
-    )
-    for path, name in (
-        (kernel, image.KERNEL),
-        (initrd, image.INITRD),
-        (plain / "initrd.small", "initrd.small"),
-    ):
-        shutil.copy(path, target / name)
-    for path in (plain / "cores").iterdir():
-        shutil.copy(path, target / path.name)
-    (target / "release").write_text(
-        kernel.name.removeprefix("vmlinuz-"), encoding="utf-8"
-    )
-    _write_roots(target, trees)
-    shutil.rmtree(trees)
-    log.info("running builder.sh in the new guest")
-    disks = [target / f"{name}.raw" for name in LAYOUTS]
-    text = (_HERE / "builder.sh").read_text(encoding="utf-8")
-    text = f"ARRAY={ARRAY} ROOT_MIB={ROOT_MIB} ROOT_UUID={ROOT_UUID}\n{text}"
-    run_in_new_guest(
-        disks[0], target / image.KERNEL, target / image.INITRD, text, disks[1:]
-    )
 
 
-def _write_roots(target: Path, trees: Path) -> None:
-    """Write every root into its disks: the blocks of one file system, wherever the layout has them."""
-    size = f"{ROOT_MIB * 1024}k"
-    for name in ("btrfs", *_ROOTS):
-        part = target / "part"
-        tree = trees / ("plain" if name == "btrfs" else name)
-        if name == "btrfs":
-            for left in trees.glob("*/initrd.small"):
-                left.unlink()
-            for left in trees.glob("*/cores"):
-                shutil.rmtree(left)
-        with part.open("wb") as handle:
-            os.truncate(handle.fileno(), ROOT_MIB * MEBIBYTE)
-        if name == "btrfs":
-            tools.call(
-                ["mkfs.btrfs", "--quiet", "--rootdir", str(tree), str(part)],
-                seconds=600,
-            )
-        else:
-            argv = [
-                "mkfs.ext4",
-                "-q",
-                "-U",
-                ROOT_UUID,
-                "-d",
-                str(tree),
-                "-E",
-                "lazy_itable_init=0",
-            ]
-            tools.call([*argv, str(part), size], seconds=600)
-        for layout_name, layout in LAYOUTS.items():
-            if layout.root == name and layout.at is not None:
-                raw = target / f"{layout_name}.raw"
-                image.partition(raw, layout.mebibytes, layout.table)
-                _put(part, raw, layout.at)
-                _make_bootable(target, raw, layout.core)
-        part.unlink()
-    for name, make in (("luks", None), ("ext4", "mkfs.ext4"), ("xfs", "mkfs.xfs")):
-        raw, layout = target / f"{name}.raw", LAYOUTS[name]
+def _write_disks(target: Path, trees: Path, installation: Installation) -> None:
+    """Write every root into its disks, and make the data disks."""
+    by_root: dict[str | None, list[str]] = {}
+    for name, layout in installation.layouts.items():
+        by_root.setdefault(layout.root, []).append(name)
+        raw = target / f"{name}.raw"
         image.partition(raw, layout.mebibytes, layout.table)
-        if make:
-            part = target / "part"
-            with part.open("wb") as handle:
-                os.truncate(handle.fileno(), (layout.mebibytes - 1) * MEBIBYTE)
-            tools.call([make, "-q", str(part)], seconds=60)
-            _put(part, raw, 1)
+    for root, names in by_root.items():
+        if root is None:
+            continue
+        part = _filesystem(target, trees, root, installation)
+        for name in names:
+            layout = installation.layouts[name]
+            _put(part, target / f"{name}.raw", layout.at or 0)
+            _make_bootable(target, target / f"{name}.raw", layout.core)
+        part.unlink()
+    for name in by_root.get(None, ()):
+        layout = installation.layouts[name]
+        if layout.mkfs:
+            part = _empty(target, layout.mebibytes - 1)
+            tools.call([layout.mkfs, "-q", str(part)], seconds=60)
+            _put(part, target / f"{name}.raw", 1)
             part.unlink()
+
+
+def _filesystem(
+    target: Path, trees: Path, root: str, installation: Installation
+) -> Path:
+    """Write a root into the blocks of one filesystem, wherever the layouts have them."""
+    part = _empty(target, ROOT_MIB)
+    tree = trees / (installation.first if root == "btrfs" else root)
+    if root == "btrfs":
+        argv = ["mkfs.btrfs", "--quiet", "--rootdir", str(tree), str(part)]
+        tools.call(argv, seconds=600)
+        return part
+    argv = ["mkfs.ext4", "-q", "-U", ROOT_UUID, "-d", str(tree), "-O", _EXT4]
+    argv += ["-E", "lazy_itable_init=0", str(part), f"{ROOT_MIB * 1024}k"]
+    tools.call(argv, seconds=600)
+    return part
+
+
+def _empty(target: Path, mebibytes: int) -> Path:
+    part = target / "part"
+    with part.open("wb") as handle:
+        os.truncate(handle.fileno(), mebibytes * MEBIBYTE)
+    return part
 
 
 def _make_bootable(target: Path, raw: Path, core: str | None) -> None:

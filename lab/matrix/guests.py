@@ -16,6 +16,7 @@ from lab.error import LabError
 from lab.guest import LabGuest
 from lab.image import MEBIBYTE
 from lab.matrix import Case, Disk, build, replaced
+from lab.matrix.installations import layout
 
 MEMORY_MIB = 512
 BOOT_SECONDS = 900.0
@@ -24,10 +25,17 @@ AT_ONCE = 3
 """Guests that boot at the same time."""
 
 
-def up(cases: Iterable[Case]) -> list[LabGuest]:
-    """Make and start the guests, and return them when each answers and is as its case says. Raises LabError."""
+def up(cases: Iterable[Case]) -> list[LabGuest | LabError]:
+    """Make and start the guests, and return each when it answers and is as its case says, or why it is not."""
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(create, cases))
+        return list(pool.map(_created, cases))
+
+
+def _created(case: Case) -> LabGuest | LabError:
+    try:
+        return create(case)
+    except LabError as error:
+        return error
 
 
 def create(case: Case) -> LabGuest:
@@ -85,13 +93,14 @@ def _copy_disks(case: Case) -> None:
         )
     if case.files or case.links or case.copies or case.replaced:
         with tempfile.TemporaryDirectory(dir=paths.guests()) as folder:
-            offset = (build.LAYOUTS[case.disks[0].image].at or 0) * MEBIBYTE
+            offset = (layout(case.disks[0].image).at or 0) * MEBIBYTE
             _edit(case, f"{_image(case, 0)}?offset={offset}", Path(folder))
 
 
 def _edit(case: Case, filesystem: str, folder: Path) -> None:
     """Write the files of the case into an ext4 that nobody has mounted."""
-    release = (build.folder() / "release").read_text(encoding="utf-8")
+    images = build.folder(case.disks[0].image)
+    release = (images / "release").read_text(encoding="utf-8")
     commands: list[str] = []
 
     def write(path: str, content: bytes) -> None:
@@ -111,7 +120,7 @@ def _edit(case: Case, filesystem: str, folder: Path) -> None:
     for path, text in texts.items():
         write(path, text.encode())
     for path, name in case.copies.items():
-        write(path.format(release=release), (build.folder() / name).read_bytes())
+        write(path.format(release=release), (images / name).read_bytes())
     for path, target in case.links.items():
         commands += [f"mkdir {Path(path).parent}", f"symlink {path} {target}"]
     script = folder / "commands"

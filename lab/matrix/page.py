@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lab.matrix import CASES, Case
 from reclaim.requirement import catalogue
@@ -37,18 +38,21 @@ for each.
 """
 
 
-Verdicts = Mapping[str, Mapping[str, Mapping[str, str]]]
+#: the host's bytes of a root's image, in the order in which they are counted
+COUNTS = ("mended", "deleted", "trimmed")
+#: by guest: "audit" and "mended" with verdicts, "allocated" with bytes
+Runs = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
-def recorded() -> Verdicts:
+def recorded() -> Runs:
     """Return the record of the last run: guest, "audit" or "mended", "requirement" or "requirement:disk"."""
-    found: Verdicts = (
+    found: Runs = (
         json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     )
     return found
 
 
-def page(verdicts: Verdicts) -> str:
+def page(verdicts: Runs) -> str:
     """Return the text of docs/matrix.md with the *verdicts* of a run."""
     return "\n".join(
         [
@@ -60,6 +64,8 @@ def page(verdicts: Verdicts) -> str:
             *_mended(verdicts),
             "",
             *_left(),
+            "",
+            *_allocated(verdicts),
             "",
         ]
     )
@@ -92,7 +98,7 @@ def _guests() -> list[str]:
     return lines
 
 
-def _audited(verdicts: Verdicts) -> list[str]:
+def _audited(verdicts: Runs) -> list[str]:
     return [
         "## Verdicts of the audit",
         "",
@@ -100,7 +106,7 @@ def _audited(verdicts: Verdicts) -> list[str]:
     ]
 
 
-def _mended(verdicts: Verdicts) -> list[str]:
+def _mended(verdicts: Runs) -> list[str]:
     rows = {case.name: _row(case, verdicts, "mended") for case in CASES if case.mended}
     return [
         "## Verdicts after `--fix --restart`",
@@ -127,6 +133,24 @@ def _left() -> list[str]:
     return lines
 
 
+def _allocated(runs: Runs) -> list[str]:
+    lines = [
+        "## Bytes on the host",
+        "",
+        "MiB that the root's image takes on the host: once the guest is mended and trimmed, after 64 MiB were written",
+        "and deleted in it, and after it is trimmed again.",
+        "",
+        "| guest | mended | deleted | trimmed |",
+        "|---|---|---|---|",
+    ]
+    for case in CASES:
+        counts = runs.get(case.name, {}).get("allocated")
+        if counts:
+            mebibytes = (f"{counts[name] / 2**20:.0f}" for name in COUNTS)
+            lines.append(f"| {case.name} | {' | '.join(mebibytes)} |")
+    return lines
+
+
 def _table(rows: dict[str, list[str]]) -> list[str]:
     head = "| guest | " + " | ".join(slugs()) + " |"
     return [
@@ -136,7 +160,7 @@ def _table(rows: dict[str, list[str]]) -> list[str]:
     ]
 
 
-def _row(case: Case, verdicts: Verdicts, run: str) -> list[str]:
+def _row(case: Case, verdicts: Runs, run: str) -> list[str]:
     said = verdicts.get(case.name, {}).get(run, {})
     cells = []
     for slug in slugs():

@@ -8,7 +8,7 @@ systemctl mask \
 	systemd-user-sessions.service systemd-random-seed.service systemd-fsck-root.service \
 	systemd-journal-flush.service modprobe@dm_mod.service modprobe@loop.service
 
-# The initramfs of an old installation that lists its drivers, and that of one which knows its array.
+# The initramfs of an old installation that lists its drivers.
 kernel=$(basename /lib/modules/*)
 cp -a /etc/initramfs-tools /tmp/small
 echo MODULES=list >/tmp/small/conf.d/small
@@ -17,11 +17,6 @@ mkinitramfs -d /tmp/small -o /initrd.small "$kernel"
 lsinitramfs /initrd.small >/tmp/list
 grep -q '/virtio_blk\.ko' /tmp/list
 if grep -E '/(virtio_scsi|sd_mod|scsi_[a-z_]*)\.ko' /tmp/list /lib/modules/*/modules.builtin; then exit 1; fi
-cp -a /etc/mdadm/mdadm.conf /tmp/mdadm.conf
-printf 'DEVICE /dev/vda1 /dev/vdb1\nARRAY /dev/md0 metadata=1.2 UUID=%s name=reclaim-lab:0\n' "$ARRAY" \
-	>/etc/mdadm/mdadm.conf
-mkinitramfs -o /initrd.array "$kernel"
-mv /tmp/mdadm.conf /etc/mdadm/mdadm.conf
 rm -rf /tmp/small /tmp/list
 
 # What grub-install copies, and the images it makes: to run it in each guest takes ten times as long under emulation.

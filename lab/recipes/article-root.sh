@@ -53,7 +53,7 @@ systemctl mask \
 for initrd in /boot/initrd.img-*; do
 	lsinitramfs "$initrd" >/tmp/initrd.list
 	for module in virtio_blk virtio_scsi sd_mod virtio_pci; do
-		grep -q "/$module\.ko" /tmp/initrd.list || {
+		cat /tmp/initrd.list /lib/modules/*/modules.builtin | grep -q "/$module\.ko" || {
 			echo "$initrd has no $module" >&2
 			exit 1
 		}

@@ -16,7 +16,7 @@ from reclaim.files import holes
 from reclaim.files.beneath import File
 from reclaim.handles.guest import Disk
 from reclaim.handles.hypervisor import Hypervisor
-from reclaim.storage import image_users, local_image
+from reclaim.storage import block_node, image_users, local_image
 from reclaim.storage.local_image import Format, Image
 
 Say = Callable[[str], None]
@@ -182,7 +182,7 @@ def _compare(
         local_image.node(ours.descriptor, ours.image, over),
         local_image.node(source.descriptor, source.image, chain),
     ]
-    asked = ["compare", *map(local_image.filename, nodes)]
+    asked = ["compare", *map(block_node.filename, nodes)]
     status, _, errors = local_image.qemu_img(
         asked, tuple(_descriptors(nodes)), ours.path, seconds=_SECONDS, watch=watch
     )

@@ -44,9 +44,9 @@ _QUOTED = rf'"(?:[^"\\\n]|\\.){{0,{_MOST}}}"|\'[^\'\n]{{0,{_MOST}}}\''
 _BARE = r"(?:(?![,&;][\w.\-]{1,40}=)(?![;&|](?:\s|$))(?!</)[^\s\"'])"
 #: `"a"'b'c` is one word of the shell; behind the quotes of JSON there are brackets
 _VALUE = rf"(?!…)(?:{_QUOTED}|{_BARE}{{1,{_MOST}}})(?:{_QUOTED}|(?=[\w$\\/+.=-]){_BARE}{{1,{_MOST}}}){{0,3}}"
-#: what pydantic says of a setting, whatever its name
+#: messages about a setting of the inventory, whatever its name
 _NO_VALUE = (
-    r"(?!Extra[ ]inputs|Field[ ]required|Input[ ]should|Value[ ]error|String[ ]should)"
+    r"(?!there[ ]is[ ]no[ ]such[ ]key|this[ ]key[ ]is[ ]required|String[ ]should)"
 )
 #: a value that nothing else goes by, and of which only the place is told
 _PLACE = re.compile(r"""["']?/""")

@@ -36,18 +36,9 @@ class CommandChange:
             run(guest, self.command)
         except ChangeFailed as exc:
             if self.back is not None:
-                self._take_back_a_part(guest, exc)
+                _take_back_a_part(guest, self.back, exc)
             raise
         return {}
-
-    def _take_back_a_part(self, guest: Guest, failed: ChangeFailed) -> None:
-        """Run `back`: of several commands in a row the first may have succeeded. Raises ProbeError if it fails too."""
-        try:
-            self.undo(guest, {})
-        except (ChangeFailed, ProbeError) as exc:
-            raise ProbeError(
-                f"{failed}; reclaim could not take back a part of it: {exc}"
-            ) from exc
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         if self.back is None:
@@ -55,3 +46,16 @@ class CommandChange:
         expect_devices(guest, self.devices)
         run(guest, self.back)
         return self.back
+
+
+def _take_back_a_part(guest: Guest, back: str, failed: ChangeFailed) -> None:
+    """Run *back*: of several commands in a row the first may have succeeded. Raises ProbeError if it fails too.
+
+    The devices that it names need not be there: the guest has named them until now.
+    """
+    try:
+        run(guest, back)
+    except (ChangeFailed, ProbeError) as exc:
+        raise ProbeError(
+            f"{failed}; reclaim could not take back a part of it: {exc}"
+        ) from exc

@@ -117,12 +117,12 @@ def schedule_of(guest: Guest) -> Schedule:
 
 
 def has_systemd(hypervisor: Node) -> bool:
-    """Does systemd run on the hypervisor? sd_booted(3) asks for the same folder."""
+    """True if systemd runs on the hypervisor; sd_booted(3) asks for the same folder."""
     return bool(hypervisor.shell.run("test -d /run/systemd/system").rc == 0)
 
 
 def is_installed(guest: Guest) -> bool:
-    """Is the timer of *guest* there, whether it runs or not? Raises ProbeError if that cannot be asked."""
+    """True if the timer of *guest* is installed, running or not. Raises ProbeError if that cannot be asked."""
     return (
         _state(guest.hypervisor, f"{unit_of(guest.uuid)}.timer").get("LoadState")
         == "loaded"

@@ -7,7 +7,13 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from reclaim.base.errors import ChangedSince, ChangeFailed, NotAssessable, ProbeError
+from reclaim.base.errors import (
+    ChangedSince,
+    ChangeFailed,
+    NotAssessable,
+    ProbeError,
+    ReclaimError,
+)
 from reclaim.base.masked import diff_files
 from reclaim.base.text import last_words
 from reclaim.changes.change import Place
@@ -55,13 +61,19 @@ class FileChange:
         if self.then:
             try:
                 run(place, self.then)
-            except (
-                ChangeFailed,
-                ProbeError,
-            ) as exc:  # it failed, or nobody knows how it ended
-                self._write(place, self.after, self.before, None)
+            except (ChangeFailed, ProbeError) as exc:  # it failed, or its end is lost
+                self._put_back(place, exc)
                 raise ChangeFailed(f"{exc}; {self.path} is as it was") from exc
         return {}
+
+    def _put_back(self, place: Place, failed: ReclaimError) -> None:
+        """Write the old content after `then` *failed*. Raises ProbeError if it cannot: the new content stands."""
+        try:
+            self._write(place, self.after, self.before, None)
+        except (ChangeFailed, ProbeError) as exc:
+            raise ProbeError(
+                f"{failed}; reclaim could not put {self.path} back: {exc}"
+            ) from exc
 
     def undo(self, place: Place, outcome: dict[str, str]) -> str:
         if not self._is_back(place):
@@ -107,7 +119,7 @@ class FileChange:
         return str(result.stdout) if result.rc == 0 else None
 
     def _is_back(self, place: Place) -> bool:
-        """Does the file have its old content already? A run may have died before it wrote."""
+        """True if the file has its old content already: a run may have died before it wrote."""
         if _is_here(place):
             return localfile.holds(
                 self.path, None if self.before is None else _bytes(self.before)
@@ -228,7 +240,7 @@ sync -- "$(dirname -- "$path")" || sync
 
 
 def _is_here(place: Place) -> bool:
-    """Is it the hypervisor, on the machine that this runs on? A guest, and another machine, have a shell alone."""
+    """True for the hypervisor if reclaim runs on it. A guest and another machine are reached by a shell alone."""
     return bool(getattr(place, "is_local", False))
 
 

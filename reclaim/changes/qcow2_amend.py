@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -19,7 +18,7 @@ from reclaim.changes.power import PowerCycle, booted_definition, is_active
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.health import observe
 from reclaim.processes import limited
-from reclaim.storage import host_image
+from reclaim.storage import block_node, host_image
 from reclaim.storage.shrinkable import amend_command, inspect, obstacles, path_of
 
 #: seconds for qemu-img, which writes one block
@@ -89,13 +88,7 @@ def amend(guest: Guest, path: str) -> None:
     QEMU's own lock keeps qemu-img from an image that something has open for writing.
     """
     hypervisor = guest.hypervisor
-    # a json: name says the format and that no backing file is opened, whatever the header names
-    node = {
-        "driver": "qcow2",
-        "file": {"driver": "file", "filename": path},
-        "backing": None,
-    }
-    name = "json:" + json.dumps(node)
+    name = block_node.filename(block_node.of_file(path, "qcow2"))
     command = "qemu-img amend -o compat=1.1 %s"
     result = limited.run(hypervisor.shell, _SECONDS, command, name)
     if result.rc != 0:

@@ -11,7 +11,7 @@ import re
 import string
 
 from reclaim.base.errors import Withheld
-from reclaim.definition import qemuargs
+from reclaim.definition import pci, qemuargs
 from reclaim.definition.domain import (
     ControllerView,
     Definition,
@@ -289,5 +289,7 @@ def slot_for(edit: Edit) -> dict[str, str] | None:
 
 
 def refuse_a_new_pci_device(definition: Definition) -> None:
-    """Raise Withheld if a device that libvirt places by itself could take the slot of one that it does not know."""
+    """Raise Withheld if libvirt has no PCI slot for one more device, or may choose one that QEMU's arguments take."""
     _refuse(qemuargs.taking_a_slot(definition.root), _UNKNOWN_SLOT)
+    if full := pci.why_no_place(definition.root):
+        raise Withheld(full)

@@ -452,6 +452,14 @@ def attributes_of(element: Element) -> Iterator[tuple[str, str]]:
         yield str(key), str(value)
 
 
+def backing_stores(parent: Element) -> Iterator[Element]:
+    """Yield the `<backingStore>` of *parent*, a disk or a mirror, and those in it, the overlay's first."""
+    store = parent.find("backingStore")
+    while store is not None:
+        yield store
+        store = store.find("backingStore")
+
+
 def called(xml: str, name: str) -> str:
     """Return *xml* with *name* for its domain's, which may have been renamed since."""
     definition = Definition(xml)

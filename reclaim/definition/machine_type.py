@@ -204,8 +204,9 @@ def numbers(text: str) -> Version:
     return tuple(int(part) for part in text.split("."))
 
 
-#: stands between a type's name and the QEMU that drops it
+#: stand between a type's name and the QEMU that drops it, or the reason for which a guest may not boot with it
 DEPRECATED = "; deprecated: "
+MAY_NOT_BOOT = "; may not boot: "
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ Mode = Literal["audit", "plan", "fix"]
 TELLS_OF_UNKNOWN = "disk-discard"
 #: the requirement that a start of the guest fulfils
 _LIVE = "live-definition"
+#: a row: the requirement's slug, and the names of guest, disk, and copy or job
+_Key = tuple[str, str | None, str | None, str | None]
 _WAS_OFF = "it was off: it was started (--boot-stopped)"
 
 
@@ -180,13 +182,13 @@ class Engine:
     restart: bool = False
     force: bool = False
     boot_stopped: bool = False
-    results: dict[tuple[str, str | None, str | None, str | None], Result] = field(
-        default_factory=dict
-    )
+    results: dict[_Key, Result] = field(default_factory=dict)
     #: bytes that came back from copies; `reclaim.space.measured` counts those of guests' disks
     freed: int = 0
     _planned: dict[str, Definition] = field(default_factory=dict)
     _planned_renames: dict[str, dict[str, str]] = field(default_factory=dict)
+    #: rows that need no change of their own, since another row's planned change mends them
+    _mended_by_plan: set[_Key] = field(default_factory=set)
     #: the notes of the changes of the fix under way
     _notes: list[str] = field(default_factory=list)
     #: the changes of this run by their number in the journal
@@ -314,7 +316,7 @@ class Engine:
         return row
 
     def _is_reconnected(self) -> bool:
-        """Had libvirt hung up, and does it answer again? Its daemon may have been restarted."""
+        """True if libvirt had hung up and answers again: its daemon may have been restarted."""
         if not self.hypervisor.is_cut_off:
             return False
         try:
@@ -389,6 +391,9 @@ class Engine:
         if self.stopped:
             result.reason += f"; not fixed: {self._why_stopped()}"
             return _End.NOT_APPLIED
+        if self._is_in_plan(requirement, subject):
+            result.reason += "; an earlier change of this plan mends it too"
+            return _End.NOT_APPLIED
         unmet = self._waits_for(requirement, subject)
         if unmet and not self.force:
             _withhold(
@@ -410,6 +415,20 @@ class Engine:
         if end is _End.APPLIED:
             self._judge_mended(mending, changes, before)
         return end
+
+    def _is_in_plan(self, requirement: Requirement, subject: Subject) -> bool:
+        """True if the check passes with the changes that were planned for the guest before."""
+        guest = subject.guest
+        if guest is None or not requirement.reads_definitions_only:
+            return False
+        planned = self._planned.get(guest.name)
+        if planned is None:
+            return False
+        with guest.planning(planned, self._planned_renames.get(guest.name, {})):
+            is_mended = judge(requirement, subject).verdict is Verdict.COMPLIANT
+        if is_mended:
+            self._mended_by_plan.add((requirement.slug, *subject.key))
+        return is_mended
 
     def _judge_mended(
         self, mending: _Mending, changes: list[Change], before: str
@@ -468,14 +487,19 @@ class Engine:
     def _counts_later(
         self, requirement: Requirement, subject: Subject, result: Result
     ) -> bool:
-        """True if the applied changes take effect later: the fixer, asked again, only proposes to wait."""
+        """True if the applied changes take effect later: the fixer, asked again, only proposes to wait.
+
+        If it leaves the rest to the user, the row gets the steps.
+        """
         try:
             requirement.fixer(*subject.arguments(requirement))
         except Pending as exc:
             result.verdict = Verdict.PENDING
             result.reason += f"; {printable(str(exc))}"
             return True
-        except (Withheld, NotAssessable, ProbeError, libvirt.libvirtError):
+        except Withheld as exc:
+            result.reason += f"; withheld: {printable(str(exc))}"
+        except (NotAssessable, ProbeError, libvirt.libvirtError):
             return False
         return False
 
@@ -560,10 +584,20 @@ class Engine:
                 stays = printable(step.change.target)
                 step.mending.result.reason += (
                     f"; NOT taken back: {stays}: {reason}; "
-                    "undo takes back what this fix changed"
+                    "undo takes back the changes of this fix"
                 )
                 return
-        steps[0].mending.result.reason += "; the changes before it were taken back"
+            if self.stopped:
+                step.mending.result.reason += (
+                    "; taken back in part, and not recorded in the journal: "
+                    f"{self._why_stopped()}"
+                )
+                return
+        steps[
+            0
+        ].mending.result.reason += (
+            f"; the changes before it were taken back{_but_for(made)}"
+        )
 
     def _why_not_taken_back(self, step: _Step) -> str | None:
         """Take *step* back and note that in journal and row, or return why that was not possible."""
@@ -689,7 +723,11 @@ class Engine:
             return self.journal.intend(place.name, place.uuid, requirement.slug, change)
         except JournalLost as exc:
             self.stopped = str(exc)
-            result.reason += f"; not fixed: {self._why_stopped()}"
+            is_begun = any(
+                change.applied and not change.undone for change in result.changes
+            )
+            fixed = "fixed in part" if is_begun else "not fixed"
+            result.reason += f"; {fixed}: {self._why_stopped()}"
         except ChangeFailed as exc:
             result.reason += f"; not fixed: {printable(str(exc))}"
         return None
@@ -831,10 +869,16 @@ class Engine:
             result = self.results.get((requirement.slug, *subject.key))
             if result is None:
                 yield judge(requirement, subject)
-            elif self.mode == "plan" and result.changes:
+            elif self._is_planned((requirement.slug, *subject.key), result):
                 yield Judgement(Verdict.FIXED, "planned")
             else:
                 yield Judgement(result.verdict, result.reason, result.evidence)
+
+    def _is_planned(self, key: _Key, result: Result) -> bool:
+        """True if the row *key* is mended by the plan, by a change of its own or of another row."""
+        if self.mode != "plan":
+            return False
+        return bool(result.changes) or key in self._mended_by_plan
 
 
 def _remark(guest: Guest | None, change: Change) -> str:
@@ -843,6 +887,12 @@ def _remark(guest: Guest | None, change: Change) -> str:
         return preconditions.remark(guest, change) if guest is not None else ""
     except libvirt.libvirtError:
         return ""
+
+
+def _but_for(made: list[_Step]) -> str:
+    """Name those of *made* that nothing undoes, as a trim: they stand after the others were taken back."""
+    standing = [step.change.target for step in made if not step.record.undone]
+    return f", but for {', '.join(map(printable, standing))}" if standing else ""
 
 
 def _evidence(seen: str, changes: list[Change]) -> str:
@@ -895,7 +945,7 @@ def _is_off(guest: Guest) -> bool:
     """True if *guest* is off, and closed only by that or by its system, which `_why_not_started` reports."""
     if guest.is_running:
         return False
-    return guest.closed() == OFF or bool(guest.persistent.other_system)
+    return guest.why_not_inside() == OFF or bool(guest.persistent.other_system)
 
 
 def _report_start(result: Result, note: str, failed: str) -> None:

@@ -40,6 +40,7 @@ from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.handles.lock import lock
 from reclaim.inside.facts import Facts
+from reclaim.inside.initramfs import named_images
 from reclaim.inventory import Inventory, read_inventory
 from reclaim.record import results, typed
 
@@ -300,7 +301,7 @@ def _tell_the_record(record: JournalRecord, undone: list[Entry], say: Say) -> No
 def _expect_no_obstacle(guest: Guest, change: Change) -> None:
     """Raise ChangeFailed if the state of *guest* forbids to take *change* back."""
     if isinstance(change, FileChange | CommandChange):
-        if reason := guest.closed():
+        if reason := guest.why_not_inside():
             raise NotYet(f"{reason}: undo again when it runs")
     if reason := preconditions.why_not_applied(guest, change):
         raise ChangeFailed(reason)
@@ -316,14 +317,14 @@ def _expect_driver(guest: Guest, change: DefinitionChange) -> None:
     """
     disks, _, _ = pairs(Definition(change.before), Definition(change.after))
     moved = any(before.bus == "virtio" != after.bus for before, after in disks)
-    if not moved or guest.closed():
+    if not moved or guest.why_not_inside():
         return
     facts = guest.look_inside()
     if not isinstance(facts, Facts):
         return
     lacking = [
-        kernel.release
-        for kernel in facts.kernels
+        name
+        for name, kernel in named_images(facts)
         if kernel.problem is None and not kernel.has("virtio_blk")
     ]
     if lacking:

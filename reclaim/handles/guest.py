@@ -282,9 +282,9 @@ class Guest:
     @property
     def can_be_looked_into(self) -> bool:
         """True if there is an inside, and it is on."""
-        return self.closed() is None
+        return self.why_not_inside() is None
 
-    def closed(self) -> str | None:
+    def why_not_inside(self) -> str | None:
         """Return why there is no looking inside, or None. A reason that no start removes comes first."""
         if self.unstarted and not self.is_running:
             return f"{UNSTARTED}{self.unstarted}"
@@ -324,7 +324,7 @@ class Guest:
 
     def inside(self) -> _Answer:
         """Return the facts, or the error that looking ended with. Raises NotAssessable if there is no inside."""
-        if reason := self.closed():
+        if reason := self.why_not_inside():
             raise NotAssessable(reason)
         answer = self.look_inside()
         if isinstance(answer, NotLinux):

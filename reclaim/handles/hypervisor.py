@@ -31,8 +31,17 @@ _URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")
 _SSH_TRANSPORTS = ("ssh", "libssh", "libssh2")
 #: transports of libvirt to another machine
 _TRANSPORTS = (*_SSH_TRANSPORTS, "tls", "tcp")
+#: names by which --hosts means this machine
+_THIS_MACHINE = ("localhost", "local")
 #: testinfra's backends that go by ssh
 _BY_SSH = ("ssh", "paramiko")
+#: libvirt's errors about a URI, or about the definitions that it names
+_WRONG_URI = (
+    libvirt.VIR_ERR_NO_CONNECT,
+    libvirt.VIR_ERR_INVALID_ARG,
+    libvirt.VIR_ERR_XML_ERROR,
+    libvirt.VIR_ERR_XML_DETAIL,
+)
 DEFAULT_URI = "qemu:///system"
 T = TypeVar("T")
 
@@ -121,7 +130,9 @@ class _RemoteShell(SshBackend):  # type: ignore[misc]
 
 
 def _shell(host: str) -> Host:
-    """Return a shell at *host*, which is written as testinfra writes it."""
+    """Return a shell at *host*, which is written as testinfra writes it; a bare name is reached by ssh."""
+    if "://" not in host and host not in _THIS_MACHINE:
+        host = f"ssh://{host}"
     name, options = parse_hostspec(host)
     kind = {
         backend_class.NAME: backend_class
@@ -152,7 +163,7 @@ def connect(
         connection = libvirt.openReadOnly(uri) if readonly else libvirt.open(uri)
     except libvirt.libvirtError as exc:
         raise ReclaimError(
-            f"{uri}: cannot connect: {libvirt_words(exc)} (is libvirtd running there, and may you use it?)"
+            f"{uri}: cannot connect: {libvirt_words(exc)}{_hint(exc)}"
         ) from exc
     try:
         # which follows libvirt.conf's uri_aliases
@@ -165,6 +176,13 @@ def connect(
     _answer(uri, "list the guests", partial(_list_guests, hypervisor))
     _answer(uri, "describe itself", hypervisor.introduce)
     return hypervisor
+
+
+def _hint(exc: libvirt.libvirtError) -> str:
+    """Return a question that helps if no daemon answered, "" if the URI or the definitions below it are wrong."""
+    if exc.get_error_code() in _WRONG_URI:
+        return ""
+    return " (is libvirtd running there, and may you use it?)"
 
 
 def _expect_machine(host: str) -> None:
@@ -221,7 +239,7 @@ def uri_of(host: str) -> str:
     Raises ReclaimError for a backend that libvirt cannot follow.
     """
     scheme, separator, rest = host.partition("://")
-    if scheme == "local" or host in ("localhost", "local"):
+    if scheme == "local" or host in _THIS_MACHINE:
         return default_uri()
     if not separator:
         rest = host

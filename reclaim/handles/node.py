@@ -19,7 +19,7 @@ from testinfra.host import Host
 
 from reclaim.base.errors import ProbeError
 from reclaim.base.text import last_words, libvirt_words
-from reclaim.definition import machine_type
+from reclaim.definition import firmware, machine_type
 from reclaim.definition.domain import Definition, Element, parse_xml
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.handles import refusals
@@ -30,9 +30,20 @@ _LONGEST_FOLDER = 60
 _PATHS_AT_ONCE = 200
 #: its words for kinds of files are those of the locale
 _STAT = "LC_ALL=C stat --dereference"
+#: `st_blocks`, the bytes of one of these, `st_size`, the kind of the file
+_FORMAT = "%%b %%B %%s %%F"
 
 #: limits in seconds grow by this at most
 _MOST_STRAIN = 4
+
+#: errors of a libvirt that is not to be asked about an emulator: its driver has none, or the connection is read-only
+_NOT_ASKED = (
+    libvirt.VIR_ERR_NO_SUPPORT,
+    libvirt.VIR_ERR_OPERATION_DENIED,
+    libvirt.VIR_ERR_ACCESS_DENIED,
+)
+#: and of one that looked at it in vain: no such file, not executable; no QEMU (virQEMUCapsNewForBinaryInternal)
+_OF_EMULATOR = (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR)
 
 T = TypeVar("T")
 
@@ -50,6 +61,8 @@ class Node:
     progress: Callable[[str], None] = lambda _text: None
     _allocated_and_size: dict[str, tuple[int, int]] = field(default_factory=dict)
     _strain: float = 1
+    #: emulator -> why libvirt cannot use it, for those that were asked about
+    _unusable: dict[str, str | None] = field(default_factory=dict)
     #: the time.monotonic() until which that figure serves
     _strain_until: float = 0
 
@@ -211,9 +224,53 @@ class Node:
 
     def why_unstartable(self, definition: Definition) -> str | None:
         """Return why QEMU does not start *definition*, and libvirt does not take it; None if it does."""
+        if reason := self.why_no_emulator(definition):
+            return reason
         offered = self.offered(definition)
         name = self.canonical_machine(definition) if offered else None
         return machine_type.why_not_offered(name, offered) if name else None
+
+    def why_no_emulator(self, definition: Definition) -> str | None:
+        """Return why libvirt cannot use the emulator of *definition*; None if it can, or was not to be asked.
+
+        A path may be another distribution's, or that of a QEMU that is gone.
+        """
+        path = definition.emulator
+        if not path or self.is_listed(path):
+            return None
+        if path not in self._unusable:
+            self._unusable[path] = self._why_unusable(path)
+        return self._unusable[path]
+
+    def _why_unusable(self, path: str) -> str | None:
+        """Let libvirt look at the emulator at *path*. Raises libvirtError if it does not answer."""
+        try:
+            self.connection.getDomainCapabilities(path, None, None, None)
+        except libvirt.libvirtError as exc:
+            if exc.get_error_code() in _NOT_ASKED:
+                return None
+            if exc.get_error_domain() == libvirt.VIR_FROM_RPC:
+                raise
+            if exc.get_error_code() in _OF_EMULATOR:
+                # mostly "Cannot check QEMU binary PATH: No such file or directory"
+                detail = libvirt_words(exc).rpartition(f"{path}: ")[2]
+                return f"libvirt cannot use the emulator {path} ({detail})"
+        return None
+
+    def is_listed(self, path: str) -> bool:
+        """True if *path* is an emulator that libvirt lists among the host's capabilities."""
+        return any(emulator == path for _arch, emulator in self.machines)
+
+    def emulators_for(self, arch: str | None) -> list[str]:
+        """Return the emulators of this host for guests of *arch*, as libvirt lists them."""
+        return [emulator for of, emulator in self.machines if of == arch and emulator]
+
+    def why_may_not_boot(self, definition: Definition) -> str | None:
+        """Return why *definition* may start and not boot on this host's QEMU; None if nothing like that is known."""
+        version = self.qemu_version
+        qemu = machine_type.numbers(version) if version else None
+        name = self.canonical_machine(definition)
+        return firmware.why_may_not_boot(definition, name, qemu)
 
     def strain(self) -> float:
         """Return how many processes wait for each processor now, from 1 to _MOST_STRAIN; 1 if that cannot be read.
@@ -250,29 +307,29 @@ class Node:
         """Return the allocated bytes and the length of the file at *path*; zeros if there is none."""
         if self.shell.backend.get_connection_type() == "local":
             return _local_stat(path)
-        result = self.shell.run(f"{_STAT} --printf '%%b %%B %%s %%F' -- %s", path)
+        result = self.shell.run(f"{_STAT} --printf '{_FORMAT}' -- %s", path)
         if result.rc != 0:
             return 0, 0
-        blocks, unit, size, kind = result.stdout.split(" ", 3)
-        if not kind.startswith("regular"):
+        status = _Status.read(result.stdout)
+        if not status.is_file:
             return 0, 0
-        return int(blocks) * int(unit), int(size)
+        return status.allocated, status.size
 
     def allocated(self, path: str) -> int:
         """Return the bytes that the file system holds for *path* (`st_blocks` * 512).
 
         Raises ProbeError if the file cannot be looked at.
         """
-        result = self.shell.run(f"{_STAT} --printf '%%b %%B %%F' -- %s", path)
+        result = self.shell.run(f"{_STAT} --printf '{_FORMAT}' -- %s", path)
         if result.rc != 0:
             why = last_words(result.stderr, silent="stat failed")
             raise ProbeError(f"{path}: {why}")
-        blocks, size, kind = result.stdout.split(" ", 2)
-        if not kind.startswith("regular"):
+        status = _Status.read(result.stdout)
+        if not status.is_file:
             raise ProbeError(
-                f"{path}: a {kind}, not a file: its blocks do not show how much is used"
+                f"{path}: a {status.kind}, not a file: its blocks do not show how much is used"
             )
-        return int(blocks) * int(size)
+        return status.allocated
 
     def allocated_each(self, paths: list[str]) -> dict[str, int]:
         """Return the bytes that the file systems hold for each of *paths* that is a file that can be looked at."""
@@ -280,21 +337,40 @@ class Node:
         for start in range(0, len(paths), _PATHS_AT_ONCE):
             chunk = paths[start : start + _PATHS_AT_ONCE]
             quoted = " ".join(["%s"] * len(chunk))
-            command = f"{_STAT} --printf '%%b %%B %%F\\t%%n\\0' -- {quoted}"
+            command = f"{_STAT} --printf '{_FORMAT}\\t%%n\\0' -- {quoted}"
             try:
                 listed = self.shell.run(command, *chunk).stdout
             except ProbeError:
                 continue
             for entry in listed.split("\0")[:-1]:
                 facts, _, path = entry.partition("\t")
-                blocks, size, kind = facts.split(" ", 2)
-                if kind.startswith("regular"):
-                    allocated[path] = int(blocks) * int(size)
+                status = _Status.read(facts)
+                if status.is_file:
+                    allocated[path] = status.allocated
         return allocated
 
     def known_domains(self) -> dict[str, libvirt.virDomain]:
         """Return the domains that were there when the run began, by UUID."""
         return {}
+
+
+@dataclass(frozen=True)
+class _Status:
+    """The bytes that a file system holds for a file, the file's length, and its kind in the words of stat(1)."""
+
+    allocated: int
+    size: int
+    kind: str
+
+    @classmethod
+    def read(cls, printed: str) -> _Status:
+        """Read the output of stat(1) in _FORMAT."""
+        blocks, unit, size, kind = printed.split(" ", 3)
+        return cls(int(blocks) * int(unit), int(size), kind)
+
+    @property
+    def is_file(self) -> bool:
+        return self.kind.startswith("regular")
 
 
 def _local_stat(path: str) -> tuple[int, int]:

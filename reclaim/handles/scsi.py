@@ -10,7 +10,7 @@ from itertools import chain, count, product
 from lxml import etree
 
 from reclaim.base.errors import ProbeError, Withheld
-from reclaim.definition import bound, machine_type
+from reclaim.definition import bound, machine_type, pci
 from reclaim.definition.domain import (
     ControllerView,
     Definition,
@@ -19,7 +19,7 @@ from reclaim.definition.domain import (
     Element,
 )
 from reclaim.handles.device import device_of
-from reclaim.handles.guest import Disk
+from reclaim.handles.guest import Disk, Guest
 
 #: disk types with no image of ours behind them, and why nothing is asked of them
 _NO_IMAGE = {
@@ -69,12 +69,12 @@ def is_preallocated(disk: Disk) -> bool:
 MOVED = ("virtio", "ide", "sata", "scsi")
 #: buses a disk is left on, and why
 LEFT = {
-    "usb": "on usb, as something to be plugged in: it is left there",
+    "usb": "it is a USB disk, which can be unplugged at any time: it stays on usb",
     "fdc": "a floppy",
     "sd": "an SD card",
     "xen": "a Xen disk",
     "uml": "a user-mode Linux disk",
-    "nvme": "an NVMe disk, which has a discard of its own (Deallocate): it is left there",
+    "nvme": "an NVMe disk, which has a discard of its own (Deallocate): it stays there",
 }
 
 
@@ -84,7 +84,7 @@ def why_not_moved(disk: Disk) -> str | None:
         return reason
     if disk.bus in MOVED:
         return None
-    return f"on the bus {disk.bus}, which reclaim has not been tested with: it is left there"
+    return f"on the bus {disk.bus}, with which reclaim was not tested: it stays there"
 
 
 def may_stay(disk: Disk) -> bool:
@@ -105,21 +105,39 @@ def _qemu_passes_on(disk: Disk) -> bool:
     return disk.bus in ("ide", "sata")
 
 
-#: in the reason of a row: another bus than scsi, through which discards pass as well
-BY_RULE = "discards pass through it already, so a move only satisfies this rule"
+#: in the reason of disk-bus: another bus than scsi, through which discards pass as well
+BY_RULE = "so a move only satisfies this rule"
+#: and of scsi-controller, about such disks alone: the row of each disk has the rest
+OF_DISK_BUS = "only disk-bus asks for one"
 
 
-def by_rule(disks: Iterable[Disk]) -> str:
-    """Return the end of a reason against *disks* that are not on the scsi bus: "" unless discards pass through each.
+def by_rule(disk: Disk) -> str:
+    """Return the end of disk-bus' reason against *disk*, which is not on the scsi bus: "" unless its bus is as good.
 
-    A guest that nobody could look into may have a driver of virtio-blk that is too old.
     Raises ProbeError if the guest's answer cannot be parsed.
     """
-    if not all(_qemu_passes_on(disk) and driver_discards(disk) for disk in disks):
+    if not _is_on_a_good_bus(disk):
         return ""
-    return (
-        f'; {BY_RULE}; accept it with bus = "any-discarding" in the inventory\'s policy'
-    )
+    is_asked = disk.driver.get("discard") == "unmap"
+    once = "" if is_asked else " once disk-discard is mended"
+    accept = 'accept it with bus = "any-discarding" in the inventory\'s policy'
+    return f"; discards pass through this bus too{once}, {BY_RULE}; {accept}"
+
+
+def of_disk_bus(disks: Iterable[Disk]) -> str:
+    """Return the end of scsi-controller's reason: "" unless each of *disks* is on a bus that is as good.
+
+    Raises ProbeError if the guest's answer cannot be parsed.
+    """
+    return f"; {OF_DISK_BUS}" if all(map(_is_on_a_good_bus, disks)) else ""
+
+
+def _is_on_a_good_bus(disk: Disk) -> bool:
+    """True if QEMU and the guest's driver are known to pass discards through the bus of *disk*.
+
+    A guest that reclaim could not look into may have a driver of virtio-blk that is too old.
+    """
+    return _qemu_passes_on(disk) and driver_discards(disk) is True
 
 
 #: Linux' virtio_blk knows discard from here (commit 1f23816b8eb8)
@@ -197,15 +215,16 @@ def virtio_scsi(definition: Definition) -> ControllerView | None:
     return next(iter(virtio_scsi_controllers(definition)), None)
 
 
-def add_controller(edit: Edit) -> str:
+def add_controller(edit: Edit, leaving: Element | None = None) -> str:
     """Add a virtio-scsi controller under the next free index; return the index.
 
-    Raises Withheld if QEMU's own arguments have its name or its place.
+    If all PCI slots are taken it takes the one of *leaving*, a disk that goes to the scsi bus.
+    Raises Withheld if QEMU's own arguments have its name or its place, or there is no place.
     """
     taken = {controller.index for controller in edit.definition.scsi_controllers}
     index = next(str(number) for number in count() if str(number) not in taken)
     bound.refuse_to_add(edit, index)
-    address = bound.slot_for(edit)
+    address = bound.slot_for(edit) or _slot_left_by(edit, leaving)
     added = edit.add_device(
         "controller", {"type": "scsi", "index": index, "model": "virtio-scsi"}
     )
@@ -214,10 +233,18 @@ def add_controller(edit: Edit) -> str:
     return index
 
 
-def home(edit: Edit) -> str:
-    """Return the index of a virtio-scsi controller, added if there is none."""
-    controller = virtio_scsi(edit.definition)
-    return controller.index if controller else add_controller(edit)
+def _slot_left_by(edit: Edit, disk: Element | None) -> dict[str, str] | None:
+    """Return the PCI address of *disk* if no other is left; None if libvirt may choose. Raises Withheld if none is."""
+    full = pci.why_no_place(edit.root)
+    if full is None:
+        return None
+    address = None if disk is None else pci.address_of(disk)
+    if address is None:
+        raise Withheld(full)
+    edit.notes.append(
+        "all PCI slots are taken: the new controller is in the slot that the disk leaves"
+    )
+    return address
 
 
 def move_within(edit: Edit, disk: Element, index: str) -> None:
@@ -272,8 +299,8 @@ _OF_PCI = ("acpi", "rom")
 _DROPPED = ("event_idx", "queue_size")
 
 
-def controller_for(edit: Edit, settings: Mapping[str, str]) -> str:
-    """Return the index of a virtio-scsi controller on which a disk keeps its *settings*.
+def controller_for(edit: Edit, settings: Mapping[str, str], disk: Element) -> str:
+    """Return the index of a virtio-scsi controller on which *disk* keeps its *settings*.
 
     They are the controller's on the scsi bus, so they hold for every disk on it: the controller has
     the same already, or no device is on it yet, or another one is added.
@@ -289,7 +316,7 @@ def controller_for(edit: Edit, settings: Mapping[str, str]) -> str:
         is_free = not devices_on(definition, controller)
         if is_free and driver.keys().isdisjoint(changed):
             return controller.index
-    return add_controller(edit)
+    return add_controller(edit, disk)
 
 
 def _settle(edit: Edit, index: str, settings: Mapping[str, str]) -> None:
@@ -319,7 +346,7 @@ def move(edit: Edit, disk: Element, *, rename: bool) -> None:
     if target is None:
         raise ProbeError(f"{edit.origin.name}: a disk without a target")
     settings = _take_settings(edit, disk)
-    index = controller_for(edit, settings)
+    index = controller_for(edit, settings, disk)
     _settle(edit, index, settings)
     edit.notes += [
         f"{name}={value!r} is on controller {index} now"
@@ -330,6 +357,15 @@ def move(edit: Edit, disk: Element, *, rename: bool) -> None:
     bound.refuse_to_place(edit, disk, index, address["target"], address["unit"])
     _rename(edit, target, rename=rename and not _is_noted(edit, str(target.get("dev"))))
     set_address(disk, address)
+
+
+def expect_bootable(guest: Guest, edit: Edit) -> None:
+    """Raise Withheld if *edit* puts a disk on virtio that this host's firmware may not boot from there."""
+    reason = guest.hypervisor.why_may_not_boot(edit.definition)
+    if reason and not guest.hypervisor.why_may_not_boot(guest.definition):
+        raise Withheld(
+            f"the guest may not boot from there: {reason}; take a newer machine type first (virsh edit)"
+        )
 
 
 def _refuse(disk: Element) -> None:

@@ -41,25 +41,29 @@ files() {
 }
 
 images() {
-    # the kernel image of release $1 and its initramfs, where Debian, RHEL, SUSE, Gentoo, Arch,
-    # Alpine and kernel-install put them; empty where there is none
-    image='' initrd='' base='' machine=''
+    # the kernel images of release $1, one a line: where Debian, RHEL, SUSE, Gentoo, Arch and Alpine put it, every
+    # copy that kernel-install(8) made of it, whatever its entry token, and the unified images it may be inside
+    base=
     [ -r "/lib/modules/$1/pkgbase" ] && read -r base <"/lib/modules/$1/pkgbase"
-    [ -r /etc/machine-id ] && read -r machine </etc/machine-id
     for file in "/boot/vmlinuz-$1" "/boot/vmlinux-$1" "/boot/Image-$1" "/boot/kernel-$1" \
-        "/boot/bzImage-$1" "/boot/vmlinuz-${base:-$1}" \
-        "/boot/vmlinuz-${1##*-}" "/boot/${machine:-none}/$1/linux" "/efi/${machine:-none}/$1/linux" \
-        "/boot/efi/${machine:-none}/$1/linux"; do
-        [ -e "$file" ] && image=$file && break
+        "/boot/bzImage-$1" "/boot/vmlinuz-${base:-$1}" "/boot/vmlinuz-${1##*-}"; do
+        [ -e "$file" ] && printf '%s\n' "$file" && break
     done
-    case $image in
-    '') return ;;
-    */linux) set -- "${image%linux}initrd" "${image%linux}initrd.img" "${image%linux}initramfs.img" ;;
+    for file in /boot/*/"$1"/linux /efi/*/"$1"/linux /boot/efi/*/"$1"/linux; do
+        [ -e "$file" ] && printf '%s\n' "$file"
+    done
+    true
+}
+
+initramfs_of() {
+    # the initramfs that belongs to the image $2 of release $1; nothing if there is none
+    case $2 in
+    */linux) set -- "${2%linux}initrd" "${2%linux}initrd.img" "${2%linux}"initrd* "${2%linux}"initramfs* ;;
     *) set -- "/boot/initrd.img-$1" "/boot/initramfs-$1.img" "/boot/initrd-$1" \
-        "/boot/initramfs-${image##*/vmlinuz-}.img" "/boot/initramfs-${image##*/vmlinuz-}" ;;
+        "/boot/initramfs-${2##*/vmlinuz-}.img" "/boot/initramfs-${2##*/vmlinuz-}" ;;
     esac
     for file; do
-        [ -e "$file" ] && initrd=$file && break
+        [ -e "$file" ] && printf '%s' "$file" && return
     done
 }
 
@@ -94,61 +98,76 @@ kernels() {
     for modules in /lib/modules/*/; do
         kernel=${modules#/lib/modules/}
         kernel=${kernel%/}
-        images "$kernel"
-        inside=
-        if [ -z "$image" ]; then
-            inside=$(within "$kernel")
-            [ -z "$inside" ] && continue
-            printf 'kernel %s\n' "$kernel"
-            case $inside in
-            '?'*) printf 'unreadable it may be inside %s\n' "${inside#?}" && continue ;;
-            esac
-            initrd=$inside
-        else
-            seen="$seen$image "
-            printf 'kernel %s\n' "$kernel"
-        fi
         builtin=$(grep -oE '/(virtio_scsi|sd_mod|virtio_pci|virtio_blk)\.ko' "$modules/modules.builtin" 2>/dev/null)
-        missing=
-        for module in virtio_scsi sd_mod virtio_pci virtio_blk; do
-            case $builtin in
-            *"/$module.ko"*) printf 'builtin %s\n' "$module" ;;
-            *) missing="$missing $module" ;;
-            esac
+        listed=
+        # a release may have several images, and any of them may be the one that boots
+        images=$(images "$kernel")
+        images="$images
+$(within "$kernel" "$images")"
+        IFS='
+'
+        for image in $images; do
+            unset IFS
+            image "$kernel" "$image"
         done
-        if [ -n "$inside" ]; then
-            printf 'unified %s\n' "$inside"
-        elif [ -n "$initrd" ]; then
-            printf 'path %s\n' "$initrd"
-            [ "${initrd%/*}" = /boot ] || printf 'free %s\n' "$(df -Pk "${initrd%/*}" 2>/dev/null | awk 'END { print $4 }')"
-        fi
-        [ -z "$missing" ] && continue
-        [ -z "$initrd" ] && printf 'stamp \nno-initramfs\n' && lacking $missing && continue
-        stamp=$(stat -L -c '%i:%s:%Y' "$initrd" 2>/dev/null)
-        printf 'stamp %s\n' "$stamp"
-        case " ${known:-} " in
-        *" ${stamp:-none} "*) printf 'same\n' && continue ;;
-        esac
-        list=$(listing "$(readlink -f "$initrd")")
-        status=$?
-        # a tool may say little and succeed where it could not read the image: each has an /init
-        if [ $status -eq 127 ]; then
-            printf 'unreadable nothing is installed that lists %s\n' "$initrd"
-        elif printf '%s\n' "$list" | grep -qE '(^|[ /])init( -> .*)?$'; then
-            for module in $missing; do
-                case $list in
-                *"/$module.ko"*) printf 'initramfs %s\n' "$module" ;;
-                *) lacking "$module" ;;
-                esac
-            done
-            # dracut's hooks and units that wait for a device (wait_for_dev in its dracut-dev-lib.sh)
-            printf '%s\n' "$list" |
-                sed -nE 's/^.*\/devexists-([^ /]+)\.sh( .*)?$/waits \1/p; s/^.*\.wants\/(dev-[^ /]+)\.device( .*)?$/wants \1/p'
-        else
-            printf 'unreadable %s cannot be listed\n' "$initrd"
-        fi
+        unset IFS
     done
     strays
+}
+
+image() {
+    # what the kernel image $2 of release $1 has, and whether that is known: it may be inside a unified image
+    printf 'kernel %s\n' "$1"
+    initrd=
+    case $2 in
+    'maybe '*) printf 'unreadable it may be inside %s\n' "${2#maybe }" && return ;;
+    *.efi) initrd=$2 ;;
+    *) seen="$seen$2 " initrd=$(initramfs_of "$1" "$2") ;;
+    esac
+    missing=
+    for module in virtio_scsi sd_mod virtio_pci virtio_blk; do
+        case $builtin in
+        *"/$module.ko"*) printf 'builtin %s\n' "$module" ;;
+        *) missing="$missing $module" ;;
+        esac
+    done
+    case $initrd in
+    '') ;;
+    *.efi) printf 'unified %s\n' "$initrd" ;;
+    *)
+        printf 'path %s\n' "$initrd"
+        [ "${initrd%/*}" = /boot ] || printf 'free %s\n' "$(df -Pk "${initrd%/*}" 2>/dev/null | awk 'END { print $4 }')"
+        ;;
+    esac
+    [ -z "$missing" ] && return
+    [ -z "$initrd" ] && printf 'stamp \nno-initramfs\n' && lacking $missing && return
+    stamp=$(stat -L -c '%i:%s:%Y' "$initrd" 2>/dev/null)
+    printf 'stamp %s\n' "$stamp"
+    case " ${known:-} " in
+    *" ${stamp:-none} "*) printf 'same\n' && return ;;
+    esac
+    # a copy of the one that was listed has the same in it
+    if [ -z "$listed" ] || ! cmp -s "$listed" "$initrd"; then
+        listed=$initrd
+        list=$(listing "$(readlink -f "$initrd")")
+        status=$?
+    fi
+    # a tool may say little and succeed where it could not read the image: each has an /init
+    if [ $status -eq 127 ]; then
+        printf 'unreadable nothing is installed that lists %s\n' "$initrd"
+    elif printf '%s\n' "$list" | grep -qE '(^|[ /])init( -> .*)?$'; then
+        for module in $missing; do
+            case $list in
+            *"/$module.ko"*) printf 'initramfs %s\n' "$module" ;;
+            *) lacking "$module" ;;
+            esac
+        done
+        # dracut's hooks and units that wait for a device (wait_for_dev in its dracut-dev-lib.sh)
+        printf '%s\n' "$list" |
+            sed -nE 's/^.*\/devexists-([^ /]+)\.sh( .*)?$/waits \1/p; s/^.*\.wants\/(dev-[^ /]+)\.device( .*)?$/wants \1/p'
+    else
+        printf 'unreadable %s cannot be listed\n' "$initrd"
+    fi
 }
 
 strays() {
@@ -217,15 +236,17 @@ unified() {
 }
 
 within() {
-    # the unified kernel image of release $1; after a question mark, one that does not say what it is of
-    maybe=
+    # the unified kernel images of release $1, one a line; if it has none, nor images of its own ($2), one that
+    # does not say its release, marked as such
+    maybe='' inside=$2
     for file in $unified; do
         [ -e "$file" ] || continue
         release=$(section "$file" .uname 2>/dev/null | tr -d '\0\n')
-        [ "$release" = "$1" ] && printf '%s' "$file" && return
+        [ "$release" = "$1" ] && inside=$file && printf '%s\n' "$file"
         [ -z "$release$maybe" ] && maybe=$file
     done
-    [ -n "$maybe" ] && printf '?%s' "$maybe"
+    [ -z "$inside" ] && [ -n "$maybe" ] && printf 'maybe %s\n' "$maybe"
+    true
 }
 
 links() {
@@ -328,7 +349,7 @@ tools() {
     # where something else is init (sd_booted(3)), systemctl does nothing
     [ -d /run/systemd/system ] && command -v systemctl >/dev/null 2>&1 && printf 'systemctl\n'
     for tool in update-grub grub-mkconfig grub2-mkconfig update-initramfs mkinitramfs dracut mkinitcpio mkinitfs \
-        findmnt fstrim zpool debconf-communicate; do
+        kernel-install findmnt fstrim zpool debconf-communicate; do
         command -v $tool >/dev/null 2>&1 && printf '%s\n' $tool
     done
     examples=/usr/share/doc/util-linux/examples
@@ -451,7 +472,7 @@ probe boot_files files /etc/default/grub /etc/default/grub.d/*.cfg /boot/grub/gr
     /boot/grub/grubenv /boot/grub2/grubenv /etc/default/grub_installdevice \
     $(grep -lsE '^[[:space:]]*linux(16|efi)?[[:space:]].*/dev/' /etc/grub.d/*) \
     /boot/loader/entries/*.conf /boot/efi/loader/entries/*.conf /efi/loader/entries/*.conf \
-    /etc/kernel/cmdline /etc/cmdline.d/*.conf \
+    /etc/kernel/cmdline /usr/lib/kernel/cmdline /etc/cmdline.d/*.conf \
     /boot/extlinux.conf /boot/extlinux/extlinux.conf /boot/syslinux/syslinux.cfg /etc/update-extlinux.conf \
     /etc/default/u-boot \
     /boot/grub/menu.lst /boot/grub/grub.conf /etc/lilo.conf /etc/zipl.conf /boot/limine.conf /boot/limine.cfg \

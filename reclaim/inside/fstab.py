@@ -210,6 +210,35 @@ def _whole_btrfs(facts: Facts) -> frozenset[str]:
     return frozenset(whole)
 
 
+def named_by_bus(facts: Facts) -> list[str]:
+    """Return the entries of fstab whose devices a change of bus renames, or may, each with its line.
+
+    A device that is not there counts only if the boot waits for it. Raises ProbeError if fstab cannot be read.
+    """
+    named, opaque, several = [], [], []
+    for entry in listed(facts):
+        line = f"line {entry.number}"
+        for device in entry.devices:
+            if _is_renamed(facts, entry, device):
+                named.append(f"{line}: {device} on {entry.target}")
+        for option in entry.opaque:
+            opaque.append(f"{line}: {option} on {entry.target}")
+        owners = ambiguous(facts, entry)
+        if owners:
+            source = f"{entry.source} on {entry.target}"
+            several.append(f"{line}: {source} is that of {owned_by(owners)}")
+    return named + opaque + several
+
+
+def _is_renamed(facts: Facts, entry: FstabEntry, device: str) -> bool:
+    """True if a change of bus renames *device*, unless it is not there and the boot goes on without it."""
+    if not is_renamed_by_bus(device):
+        return False
+    if not entry.is_optional:
+        return True
+    return facts.device(path_of(device)) is not None
+
+
 def ambiguous(facts: Facts, entry: FstabEntry) -> tuple[BlockDevice, ...]:
     """Return the disks and partitions that *entry* may mean, if several have its tag (clones).
 

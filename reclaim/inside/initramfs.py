@@ -9,12 +9,14 @@ and renamed here, one kernel after the other: /boot needs room for one more.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 
 from reclaim.base.cached import once
 from reclaim.base.errors import Withheld
 from reclaim.base.text import size
 from reclaim.definition.domain import Definition
+from reclaim.inside.boot.loaders import why_not_all_of_boot
 from reclaim.inside.facts import Facts, Kernel
 from reclaim.inside.filesystems import filesystems
 from reclaim.inside.fstab import is_renamed_by_bus
@@ -54,6 +56,61 @@ def modules(definition: Definition) -> tuple[str, ...]:
     if definition.arch == "s390x":
         return _MODULES[1:]
     return _MODULES
+
+
+def named_images(facts: Facts) -> list[tuple[str, Kernel]]:
+    """Return each kernel with its name: its release, and the image too if the release has several.
+
+    kernel-install(8) copies kernel and initramfs to where the boot loader finds them, or puts both into a unified
+    image: the one that boots is not the one in /boot, and may be older.
+    """
+    releases = Counter(kernel.release for kernel in facts.kernels)
+    named = []
+    for kernel in facts.kernels:
+        name = kernel.release
+        if releases[kernel.release] > 1:
+            image = kernel.unified or kernel.path or "without an initramfs"
+            name = f"{kernel.release} ({image})"
+        named.append((name, kernel))
+    return named
+
+
+def why_not_known(definition: Definition, facts: Facts) -> str | None:
+    """Return the reason why reclaim does not know the modules of the kernels that the guest boots; None if it does."""
+    given = definition.root.findtext("os/kernel")
+    if given and not _is_built_in(facts, modules(definition)):
+        return (
+            f"the host gives it its kernel ({given}): reclaim does not know its drivers"
+        )
+    if not given:
+        reason = why_not_all_of_boot(facts)
+        if reason:
+            return reason
+    if not facts.kernels:
+        return "no kernel in /boot: reclaim does not know its kernel"
+    unread = []
+    for name, kernel in named_images(facts):
+        if kernel.problem:
+            unread.append(f"{name}: {kernel.problem}")
+    return "; ".join(unread) or None
+
+
+def _is_built_in(facts: Facts, needed: tuple[str, ...]) -> bool:
+    """True if the kernel that runs has the modules in itself."""
+    for kernel in facts.kernels:
+        if kernel.release == facts.running_kernel:
+            return kernel.builtin.issuperset(needed)
+    return False
+
+
+def lacking(facts: Facts, needed: tuple[str, ...]) -> list[str]:
+    """Return the kernels that lack some of the modules *needed* when they boot, in words: `6.1 has no sd_mod`."""
+    words = []
+    for name, kernel in named_images(facts):
+        missing = ", ".join(module for module in needed if not kernel.has(module))
+        if missing:
+            words.append(f"{name} has no {missing}")
+    return words
 
 
 def builder(facts: Facts) -> str:

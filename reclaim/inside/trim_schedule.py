@@ -41,6 +41,11 @@ class TrimReach:
     name: str
     problem: str = ""
 
+    def __str__(self) -> str:
+        if not self.problem:
+            return self.name
+        return f"{self.name} ({self.problem})"
+
 
 def why_not_by_timer(facts: Facts) -> str | None:
     """Return the reason why fstrim.timer trims nothing; None if it works."""
@@ -82,6 +87,15 @@ def why_not_by_cron(facts: Facts) -> str | None:
     if not facts.cron_daemons:
         return f"{facts.jobs[0].path} trims, but no cron daemon runs"
     return None
+
+
+def why_not_by_schedule(facts: Facts) -> str | None:
+    """Return the reason why fstrim.timer trims nothing, and that of cron if it has jobs; None if the timer works."""
+    problem = why_not_by_timer(facts)
+    if not problem or not facts.jobs:
+        return problem
+    by_cron = why_not_by_cron(facts) or "cron trims not all"
+    return f"{problem}; {by_cron}"
 
 
 @dataclass(frozen=True)
@@ -238,6 +252,16 @@ def trimmable(facts: Facts) -> list[Mount]:
         if writable and _takes_trim(filesystem, kernel):
             mounts.append(writable[0])
     return mounts
+
+
+def trimmed(facts: Facts) -> str:
+    """Return the filesystems that can be trimmed, and the swap that fstrim does not trim, in words."""
+    words = ", ".join(mount.target for mount in trimmable(facts))
+    if facts.swaps:
+        words += (
+            f"; swap ({', '.join(facts.swaps)}) is trimmed only by swapon --discard"
+        )
+    return words
 
 
 def _takes_trim(filesystem: Filesystem, kernel: tuple[int, int]) -> bool:

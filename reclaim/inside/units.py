@@ -35,6 +35,14 @@ def names(text: str) -> list[str]:
     return list(filter(is_renamed_by_bus, devices))
 
 
+def named_by_bus(facts: Facts) -> list[str]:
+    """Return the devices that units name by their bus, each with the unit's path."""
+    named = []
+    for path, text in facts.units.items():
+        named += [f"{path}: {device}" for device in names(text)]
+    return named
+
+
 def named_stably(facts: Facts, text: str) -> Rewritten:
     """Return a unit's text without bus names; `left` has the reasons for those that stay."""
     stable: dict[str, str] = {}

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 
 from reclaim.jobs.reader import Reader
-from reclaim.jobs.words import UNKNOWN, Word, absolute
+from reclaim.jobs.values import arguments_of
+from reclaim.jobs.words import UNKNOWN, Word, absolute, texts_of
 
 
 def _cd(shell: Reader, words: list[Word], line: int) -> None:
@@ -38,8 +39,9 @@ def _read(shell: Reader, words: list[Word], line: int) -> None:
     first, *others = names or ["REPLY"]
     shell.state.set(first, [value])
     for name in others:
-        part = value if len(names) == 2 else shell.script.origins.mark()
-        shell.state.set(name, [part])
+        if len(names) != 2:
+            value = shell.script.origins.mark()
+        shell.state.set(name, [value])
 
 
 _READ_VALUED = ("-d", "-p", "-t", "-n", "-N", "-u", "-i", "-a")
@@ -48,13 +50,13 @@ _READ_VALUED = ("-d", "-p", "-t", "-n", "-N", "-u", "-i", "-a")
 def _names_to_read(words: list[Word]) -> list[str]:
     names = []
     is_value = False
-    for word in words[1:]:
+    for text in texts_of(words[1:]):
         if is_value:
             is_value = False
-        elif word.text.startswith("-"):
-            is_value = word.text in _READ_VALUED
+        elif text.startswith("-"):
+            is_value = text in _READ_VALUED
         else:
-            names.append(word.text)
+            names.append(text)
     return names
 
 
@@ -67,14 +69,10 @@ def _mapfile(shell: Reader, words: list[Word], line: int) -> None:
 
 
 def _set(shell: Reader, words: list[Word], line: int) -> None:
-    texts = [word.text for word in words[1:]]
-    if "--" not in texts:
-        return
-    arguments = words[texts.index("--") + 2 :]
-    if any(word.splits for word in arguments):
-        shell.state.arguments = None
-    else:
-        shell.state.arguments = tuple(word.text for word in arguments)
+    texts = texts_of(words[1:])
+    if "--" in texts:
+        behind = texts.index("--") + 2
+        shell.state.arguments = arguments_of(words[behind:])
 
 
 def _shift(shell: Reader, words: list[Word], line: int) -> None:
@@ -105,14 +103,15 @@ def _unset(shell: Reader, words: list[Word], line: int) -> None:
 
 
 def _export(shell: Reader, words: list[Word], line: int) -> None:
-    shell.declare([word.text for word in words[1:]])
+    shell.declare(texts_of(words[1:]))
 
 
 def _printf(shell: Reader, words: list[Word], line: int) -> None:
     """`printf -v NAME …` sets a variable."""
-    texts = [word.text for word in words[1:]]
+    texts = texts_of(words[1:])
     if texts[:1] == ["-v"] and len(texts) > 1:
-        shell.state.set(texts[1].partition("[")[0], [UNKNOWN])
+        name = texts[1].partition("[")[0]
+        shell.state.set(name, [UNKNOWN])
     shell.emit(words, line)
 
 
@@ -124,7 +123,7 @@ def _alias(shell: Reader, words: list[Word], line: int) -> None:
 
 
 def _unalias(shell: Reader, words: list[Word], line: int) -> None:
-    shell.aliases -= {word.text for word in words[1:]}
+    shell.aliases -= set(texts_of(words[1:]))
 
 
 def _getopts(shell: Reader, words: list[Word], line: int) -> None:
@@ -137,7 +136,7 @@ def _eval(shell: Reader, words: list[Word], line: int) -> None:
     if len(words) == 2:
         shell.look_into(words[1], line)
     elif len(words) > 2:
-        text = " ".join(word.text for word in words[1:])
+        text = " ".join(texts_of(words[1:]))
         shell.look_into(Word(text), line)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from reclaim.jobs.words import Origins, Word
+from reclaim.jobs.words import Origins, Word, texts_of
 
 #: places that were not understood and are kept apart; after them nothing is a pass any more anyway
 _MOST_UNREAD = 500
@@ -43,17 +43,21 @@ class Call:
 
     @property
     def name(self) -> str:
-        return PurePosixPath(self.words[0].text).name if self.words else ""
+        if not self.words:
+            return ""
+        return PurePosixPath(self.words[0].text).name
 
     @property
     def texts(self) -> list[str]:
         """The words after the command's name."""
-        return [word.text for word in self.words[1:]]
+        return texts_of(self.words[1:])
 
     @property
     def where(self) -> str:
         """Return the line, and the file if it is not the job's own."""
-        return f"{self.file} line {self.line}" if self.file else f"line {self.line}"
+        if not self.file:
+            return f"line {self.line}"
+        return f"{self.file} line {self.line}"
 
 
 @dataclass(frozen=True)

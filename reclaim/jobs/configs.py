@@ -157,9 +157,12 @@ def _borgmatic(
     data: dict[Any, Any], source: bytes, script: Script, shell: ReadShell
 ) -> None:
     """borgmatic's configuration: commands before, `borg create` of the folders, commands after."""
-    hooks = list(_hooks(data))
-    before = [text for is_before, text in hooks if is_before]
-    after = [text for is_before, text in hooks if not is_before]
+    before, after = [], []
+    for is_before, text in _hooks(data):
+        if is_before:
+            before.append(text)
+        else:
+            after.append(text)
     for text in before:
         shell(text, _line_of(source, text))
     words = _borg_create(data)
@@ -172,7 +175,9 @@ def _borgmatic(
 def _borg_create(data: dict[Any, Any]) -> list[str]:
     """The words of the command that borgmatic runs."""
     location = data.get("location")
-    settings = location if isinstance(location, dict) else data
+    settings = data
+    if isinstance(location, dict):
+        settings = location
     words = ["borg", "create"]
     for key in settings:
         if str(key).startswith(("exclude", "pattern")):
@@ -187,7 +192,10 @@ def _borg_create(data: dict[Any, Any]) -> list[str]:
     return words
 
 
-def _texts(values: list[Any]) -> list[str]:
+def _texts(values: object) -> list[str]:
+    """The texts in a list; none if it is no list."""
+    if not isinstance(values, list):
+        return []
     return [value for value in values if isinstance(value, str)]
 
 
@@ -200,20 +208,18 @@ def _hooks(data: dict[Any, Any]) -> Iterator[tuple[bool, bytes]]:
     if not isinstance(commands, list):
         return
     for command in commands:
-        texts = command.get("run") if isinstance(command, dict) else None
-        if not isinstance(texts, list):
+        if not isinstance(command, dict):
             continue
-        for text in _texts(texts):
+        for text in _texts(command.get("run")):
             yield "before" in command, _bytes(text)
 
 
 def _named_hooks(settings: dict[Any, Any]) -> Iterator[tuple[bool, bytes]]:
     for key, texts in settings.items():
-        if not isinstance(key, str) or not isinstance(texts, list):
+        if not isinstance(key, str) or not _HOOKS.match(key):
             continue
-        if _HOOKS.match(key):
-            for text in _texts(texts):
-                yield key.startswith("before_"), _bytes(text)
+        for text in _texts(texts):
+            yield key.startswith("before_"), _bytes(text)
 
 
 def _bytes(text: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 import tree_sitter_bash
@@ -83,6 +83,14 @@ def text_of(node: Node | None, source: bytes) -> str:
             "utf-8", errors="surrogateescape"
         )
     )
+
+
+def first_of(nodes: Iterable[Node], *types: str) -> Node | None:
+    """Return the first of *nodes* that is of one of *types*, or None."""
+    for node in nodes:
+        if node.type in types:
+            return node
+    return None
 
 
 def substitutions(node: Node) -> Iterator[Node]:

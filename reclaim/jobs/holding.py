@@ -54,17 +54,14 @@ class Timeline:
             if position > number and _is_over(copy, step):
                 break
             watch.take(position, step)
-        still = max(watch.ways.values(), default=Still.NO)
-        doubt = (
-            watch.doubt
-            or "a command there that reclaim does not understand may hold the guest still"
-        )
-        return Held(still, doubt)
+        return watch.result()
 
     def held_by_another_line(self, copy: Copy, image: DiskImage, source: str) -> str:
         """Return which other line of the cron table holds the image still, or ""."""
         for step in self.steps:
-            if not isinstance(step, Hold) or step.call.run == copy.call.run:
+            if not isinstance(step, Hold):
+                continue
+            if step.call.run == copy.call.run:
                 continue
             if self.applies(step, image, source):
                 return step.call.where
@@ -84,14 +81,15 @@ class Timeline:
         "If it runs, shut it down": whatever the answer, it is off afterwards.
         """
         arms = dict(copy)
-        here = set(copy)
-        sure = Still.YES
+        open_choices = set()
         for choice, arm in before:
-            if arms.get(choice, arm) != arm:
+            if choice not in arms:
+                open_choices.add(choice)
+            elif arms[choice] != arm:
                 return Still.NO
-            if (choice, arm) not in here and choice not in self.asked:
-                sure = Still.MAYBE
-        return sure
+        if open_choices <= self.asked:
+            return Still.YES
+        return Still.MAYBE
 
     def names(self, guests: tuple[str, ...], image: DiskImage, source: str) -> Still:
         """Return whether the image's guest is among *guests*; no guests are all of them."""
@@ -106,13 +104,15 @@ class Timeline:
         """Return whether *guest*, by another name than the image's, may be its guest."""
         if is_sure(guest):
             # a guest that is not known may be that one, and an ID is given when a guest starts
-            differs = is_sure(image.guest) and not guest.isdecimal()
-            return Still.NO if differs else Still.MAYBE
+            if guest.isdecimal() or not is_sure(image.guest):
+                return Still.MAYBE
+            return Still.NO
         if guest in source:
             return Still.YES
         origin = self.origins.of(guest)
-        names_each = origin is not None and origin.every
-        return Still.YES if names_each else Still.MAYBE
+        if origin is not None and origin.every:
+            return Still.YES
+        return Still.MAYBE
 
     def applies(self, step: Hold, image: DiskImage, source: str) -> Still:
         """Return whether *step* holds the image still."""
@@ -121,7 +121,9 @@ class Timeline:
         if step.path in ("", "/"):
             return self.names(step.guests, image, source)
         folder = step.path.rstrip("/") + "/"
-        return Still.YES if image.path.startswith(folder) else Still.NO
+        if image.path.startswith(folder):
+            return Still.YES
+        return Still.NO
 
 
 @dataclass
@@ -150,33 +152,44 @@ class _Watch:
             self.ways["another line"] = Still.MAYBE
             self.doubt = f"only a run shows whether {other} holds it still: each has a time of its own"
 
+    def result(self) -> Held:
+        """Return whether the image holds still by all that was noted."""
+        still = max(self.ways.values(), default=Still.NO)
+        doubt = (
+            "a command there that reclaim does not understand may hold the guest still"
+        )
+        return Held(still, self.doubt or doubt)
+
     def take(self, position: int, step: Step) -> None:
         """Note that *step* holds the image, or lets its guest go on."""
         sure = self.timeline.meets(_branch(step), self.copy.call.branch)
         if sure is Still.NO:
             return
-        is_before = position < self.number
         if isinstance(step, Release):
             self._release(step, sure)
-        elif isinstance(step, Hold) and is_before:
+            return
+        if position >= self.number:
+            return
+        if isinstance(step, Hold):
             self._hold(step, position, sure)
-        elif isinstance(step, NotUnderstood) and step.may_hold and is_before:
+        elif isinstance(step, NotUnderstood) and step.may_hold:
             self.ways["not understood"] = Still.MAYBE
 
     def _hold(self, step: Hold, position: int, sure: Still) -> None:
         where = step.call.where
+        before = self.ways.setdefault(step.way, Still.NO)
         applies = min(sure, self.timeline.applies(step, self.image, self.source))
-        if applies and self.timeline.goes_on(position, self.number, self.copy):
+        if applies is Still.NO:
+            return
+        if self.timeline.goes_on(position, self.number, self.copy):
             applies = Still.MAYBE
             self.doubt = f"only a run shows whether {where} has ended by then"
         why = step.doubt or _why_not_held(step, self.asked_after)
         if why:
-            applies = min(applies, Still.MAYBE)
-        if why and applies:
+            applies = Still.MAYBE
             self.doubt = why
         elif applies is Still.MAYBE and not self.doubt:
             self.doubt = f"only a run shows whether {where} holds it still"
-        before = self.ways.get(step.way, Still.NO)
         self.ways[step.way] = max(applies, before)
 
     def _release(self, step: Release, sure: Still) -> None:

@@ -22,6 +22,9 @@ _OF_A_SNAPSHOT = re.compile(
 )
 #: snapshots of snapshots
 _DEEPEST = 8
+#: snapshots and copies that are kept apart
+_MOST_SNAPSHOTS = 500
+_MOST_COPIES = 200
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,13 @@ class FoundImage:
     source: str
     still: bool = False
 
+    @property
+    def writer(self) -> str:
+        """Return the guest that writes to it while it is copied, or ""."""
+        if self.still or not self.image.running:
+            return ""
+        return self.image.running
+
 
 @dataclass
 class Copied:
@@ -66,9 +76,15 @@ class Copied:
         """True if the command copies an image, known or of a guest that is not known yet."""
         return bool(self.sure or self.of_guests)
 
+    @property
+    def are_still(self) -> bool:
+        """True if no guest writes to any image that the command surely copies."""
+        return all(image.still for image in self.sure)
+
     def wonder(self, doubt: str) -> None:
         """Keep *doubt*, unless there is one already."""
-        self.doubt = self.doubt or doubt
+        if not self.doubt:
+            self.doubt = doubt
 
 
 @dataclass
@@ -89,23 +105,26 @@ class Map:
 
     def take(self, snapshot: Snapshot) -> None:
         """Note that the job takes a snapshot, mounts one, or moves something."""
-        if not snapshot.path or len(self.snapshots) >= 500:
+        if not snapshot.path or len(self.snapshots) >= _MOST_SNAPSHOTS:
             return
-        path = plain_device(snapshot.path).rstrip("/")
-        origin = plain_device(snapshot.origin).rstrip("/")
-        self.snapshots.insert(0, (path or "/", origin or "/", snapshot.still))
+        path = _plain_folder(snapshot.path)
+        origin = _plain_folder(snapshot.origin)
+        self.snapshots.insert(0, (path, origin, snapshot.still))
 
     def copied_to(self, target: str, found: Copied) -> None:
         """Note that the job wrote a copy to *target*."""
         if not target or target.startswith(UNKNOWN):
             return
-        if rsync.is_remote(target) or len(self.copies) > 200:
+        if rsync.is_remote(target):
             return
+        if len(self.copies) > _MOST_COPIES:
+            return
+        images: list[DiskImage | None] = [copied.image for copied in found.sure]
+        if found.of_guests and not images:
+            images = [None]
         path = target.rstrip("/")
-        for copied in found.sure:
-            self.copies.append((path, copied.image))
-        if found.of_guests and not found.sure:
-            self.copies.append((path, None))
+        for image in images:
+            self.copies.append((path, image))
 
     def below(self, copy: Copy, node_is_read: Callable[[str], bool]) -> Copied:
         """Return the images that *copy* reads."""
@@ -117,12 +136,9 @@ class Map:
         return found
 
     def _of_guest(self, guest: str, found: Copied) -> None:
-        known = []
-        for image in self.images:
-            if image.is_of(guest):
-                known.append(FoundImage(image, image.path))
-        found.sure += known
-        if not known:
+        images = [image for image in self.images if image.is_of(guest)]
+        found.sure += map(_by_its_path, images)
+        if not images:
             found.of_guests.append(guest)
 
     def _source(
@@ -133,16 +149,17 @@ class Map:
         node_is_read: Callable[[str], bool],
     ) -> None:
         origin = self.origins.of(source)
-        kind = "" if origin is None else origin.kind
-        if origin is not None and kind == "image":
+        if origin is not None and origin.kind == "image":
             self._of_guest(origin.guest, found)
             found.asked_after = max(origin.after, found.asked_after or 0)
-        elif origin is not None and kind == "found" and is_sure(origin.path):
+            return
+        if origin is not None and origin.lies_below_a_path:
             for copied in self._all_below(origin.path, copy, found, node_is_read):
                 name = posixpath.basename(copied.image.path)
                 if fnmatch.fnmatchcase(name, origin.name):
                     found.sure.append(copied)
-        elif source.startswith("volume:"):
+            return
+        if source.startswith("volume:"):
             self._volume(source.removeprefix("volume:"), found)
         elif rsync.is_remote(source):
             self._elsewhere(source, found)
@@ -156,8 +173,8 @@ class Map:
         named = []
         for image in self.images:
             if posixpath.basename(image.path) == name:
-                named.append(FoundImage(image, image.path))
-        found.sure += named
+                named.append(image)
+        found.sure += map(_by_its_path, named)
         if not named:
             found.wonder("reclaim does not know which guest's image that volume is")
 
@@ -224,7 +241,7 @@ class Map:
             found.doubt = "only a run shows the files that it copies"
         if path == source:
             return
-        if path == UNKNOWN or path.startswith("/dev/"):
+        if path.startswith((UNKNOWN, "/dev/")):
             found.wonder("reclaim does not know the images on that snapshot")
 
     def _named_guests(self, source: str) -> list[str]:
@@ -245,7 +262,8 @@ class Map:
         for path, image in self.copies:
             if image is None:
                 continue
-            if _way(source, path) or _way(path, source):
+            is_there = _way(source, path) or _way(path, source)
+            if is_there:
                 copy = DiskImage(image.path, None, image.guest, image.target)
                 copies.append(FoundImage(copy, source, still=True))
         return copies[:20]
@@ -273,15 +291,29 @@ class Map:
     def _snapshot_of(self, path: str) -> tuple[str, str, bool] | None:
         """The newest snapshot that *path* lies in, or None."""
         for snapshot in self.snapshots:
-            if path == snapshot[0] or path.startswith(f"{snapshot[0]}/"):
+            folder = f"{snapshot[0]}/"
+            if f"{path}/".startswith(folder):
                 return snapshot
         return None
+
+
+def _by_its_path(image: DiskImage) -> FoundImage:
+    """*image* as it is copied if the command names it itself, or its guest."""
+    return FoundImage(image, image.path)
 
 
 def plain_device(path: str) -> str:
     """A logical volume has two names: /dev/mapper/GROUP-VOLUME, with hyphens doubled, is /dev/GROUP/VOLUME."""
     match = re.fullmatch(r"/dev/mapper/((?:[^-/]|--)+)-((?:[^-/]|--)+)", path)
-    return f"/dev/{match[1]}/{match[2]}".replace("--", "-") if match else path
+    if match is None:
+        return path
+    group, volume = match.groups()
+    return f"/dev/{group}/{volume}".replace("--", "-")
+
+
+def _plain_folder(path: str) -> str:
+    """*path* by one name, without a slash at its end."""
+    return plain_device(path).rstrip("/") or "/"
 
 
 def _copies_node_alone(
@@ -298,11 +330,17 @@ def _copies_node_alone(
 _WILDCARD = re.compile(r"[*?\[]")
 
 
+def is_plain(path: str) -> bool:
+    """True if the path is absolute, all of it is known, and it is no pattern."""
+    if not path.startswith("/") or not is_sure(path):
+        return False
+    return _WILDCARD.search(path) is None
+
+
 def _ways(source: str, images: list[DiskImage]) -> Iterator[tuple[DiskImage, str]]:
     """The images at or below *source*, and how each lies there."""
-    is_plain = is_sure(source) and not _WILDCARD.search(source)
     start = ""
-    if is_plain and source.startswith("/"):
+    if is_plain(source):
         start = posixpath.normpath(source).rstrip("/") + "/"
     for image in images:
         if not f"{image.path}/".startswith(start):
@@ -322,8 +360,6 @@ def _way(source: str, path: str) -> str | None:
     if not path.startswith(known) and not known.startswith(path):
         return None
     expression = pattern(source.rstrip("/"))
-    if expression.fullmatch(path):
-        return "maybe"
     for end in _ends(path):
         if expression.fullmatch(path[:end]):
             return "maybe"
@@ -338,11 +374,14 @@ def _sure_way(source: str, path: str) -> str | None:
     is_as_deep = source.count("/") == path.count("/")
     if is_as_deep and _fits(path, source):
         return "itself"
-    return "below" if _holds(source, path) else None
+    if _holds(source, path):
+        return "below"
+    return None
 
 
 def _ends(path: str) -> Iterator[int]:
-    """The places of the slashes in *path*, but for the first character."""
+    """The end of *path*, then the places of the slashes in it, but for the first character."""
+    yield len(path)
     end = path.find("/", 1)
     while end > 0:
         yield end
@@ -353,7 +392,9 @@ def _holds(source: str, path: str) -> bool:
     """True if *path* is at or below *source*, which may be a pattern."""
     if not source.startswith("/"):
         return False
-    if path == source or path.startswith(source.rstrip("/") + "/"):
+    if path == source:
+        return True
+    if path.startswith(source.rstrip("/") + "/"):
         return True
     return _fits(path, source)
 

@@ -11,7 +11,7 @@ from reclaim.base.text import printable
 from reclaim.jobs import rsync
 from reclaim.jobs.calls import Call
 from reclaim.jobs.holding import Still, Timeline
-from reclaim.jobs.images import Copied, DiskImage, FoundImage, Map
+from reclaim.jobs.images import Copied, DiskImage, FoundImage, Map, is_plain
 from reclaim.jobs.steps import (
     Copy,
     Hold,
@@ -21,7 +21,7 @@ from reclaim.jobs.steps import (
     Steps,
     TrimStep,
 )
-from reclaim.jobs.words import Word, is_sure
+from reclaim.jobs.words import Word
 
 #: things that cannot be told and are named
 _MOST_DOUBTS = 50
@@ -52,10 +52,14 @@ class Finding:
     @property
     def advice(self) -> str:
         """Return the advice for mending it by hand, with its line."""
-        return printable(f"{self.where or f'line {self.line}'}: {self.by_hand}")
+        return self._with_its_line(self.by_hand)
 
     def __str__(self) -> str:
-        return printable(f"{self.where or f'line {self.line}'}: {self.text}")
+        return self._with_its_line(self.text)
+
+    def _with_its_line(self, text: str) -> str:
+        where = self.where or f"line {self.line}"
+        return printable(f"{where}: {text}")
 
 
 @dataclass
@@ -68,9 +72,15 @@ class Assessment:
 
     def doubt(self, text: str) -> None:
         """Note a doubt, once."""
+        if len(self.unclear) >= _MOST_DOUBTS:
+            return
         text = printable(text)
-        if text not in self.unclear and len(self.unclear) < _MOST_DOUBTS:
+        if text not in self.unclear:
             self.unclear.append(text)
+
+    def praise(self, text: str) -> None:
+        """Note a copy that keeps holes."""
+        self.good.append(printable(text))
 
 
 @dataclass
@@ -105,18 +115,13 @@ class Machine(Protocol):
     def is_block_device(self, path: str) -> bool: ...
 
 
-def _note_held(step: Hold | Release, names: Mapping[str, str], held: set[str]) -> None:
-    """Note which guests are surely stopped, paused or frozen after *step*: in those nothing trims."""
-    guests = set(names.values())
-    if step.guests:
-        guests = {names[guest] for guest in step.guests if guest in names}
-    if isinstance(step, Release):
-        if "run" in step.ways:
-            held -= guests
-        return
-    surely = step.guests and not step.call.branch
-    if surely and step.way == "run":
-        held |= guests
+def _known_guests(guests: Iterable[str], names: Mapping[str, str]) -> set[str]:
+    """The names of those of *guests* that are known."""
+    known = set()
+    for guest in guests:
+        if guest in names:
+            known.add(names[guest])
+    return known
 
 
 @dataclass
@@ -129,12 +134,28 @@ class _Trims:
 
     def take(self, step: TrimStep, names: Mapping[str, str]) -> bool:
         """Note which guests *step* trims. False if it names none that is known."""
-        meant = {names[guest] for guest in step.guests if guest in names}
+        meant = _known_guests(step.guests, names)
         run = step.call.run
-        trimmed = self.maybe if step.call.branch else self.surely
+        trimmed = self.surely
+        if step.call.branch:
+            trimmed = self.maybe
         for guest in meant - self.held:
             trimmed.add((guest, run))
         return bool(meant)
+
+    def hold(self, step: Hold, names: Mapping[str, str]) -> None:
+        """Note the guests that *step* surely stops, pauses or freezes: in those nothing trims."""
+        if step.way == "run" and not step.call.branch:
+            self.held |= _known_guests(step.guests, names)
+
+    def release(self, step: Release, names: Mapping[str, str]) -> None:
+        """Note the guests that run again after *step*; a step that names none is for all."""
+        if "run" not in step.ways:
+            return
+        if step.guests:
+            self.held -= _known_guests(step.guests, names)
+        else:
+            self.held.clear()
 
 
 def _add_untrimmed(guest: str, call: Call, result: Untrimmed, trims: _Trims) -> None:
@@ -159,12 +180,13 @@ def _same_copy(copy: Copy) -> tuple[object, ...]:
 
 
 def _keeps_the_first(copy: Copy) -> bool:
-    """True if the copy may leave in place the bytes that an earlier one wrote."""
+    """True if the copy may leave in place the bytes that an earlier one wrote.
+
+    So does any program but cp and rsync, as far as reclaim knows.
+    """
     if copy.tool == "cp":
         return any(map(_CP_KEEPS_THE_FIRST.match, copy.call.texts))
-    if copy.rsync is None:
-        return False
-    if copy.rsync.doubtful:
+    if copy.rsync is None or copy.rsync.doubtful:
         return True
     return any(map(copy.rsync.has, _KEEPS_THE_FIRST))
 
@@ -198,21 +220,19 @@ class Judge:
 
     def _judge_copy(self, copy: Copy, number: int, timeline: Timeline) -> list[_Plan]:
         copied = self._copied(copy)
-        is_of_copies = all(image.still for image in copied.sure)
-        if copy.tool == "mv" and is_of_copies:
+        if copy.tool == "mv" and copied.are_still:
             return []
         self.images.copied_to(copy.target, copied)
-        if copy.at_once and copy.target and copy.tool == "cp":
+        if copy.tool == "cp" and copy.at_once:
             self._cloned(copy)
         noted = self._noted()
         plans = self._copy(copy, copied)
         if not copied.surely:
             return plans
         self._torn(copy, copied, number, timeline)
-        is_good = not plans and self._noted() == noted
-        if is_good and not copy.rsync:
+        if copy.rsync is None and self._noted() == noted:
             reason = copy.good or copy.tool
-            self.found.good.append(printable(f"{copy.call.where}: {reason}"))
+            self.found.praise(f"{copy.call.where}: {reason}")
         return plans
 
     def _noted(self) -> int:
@@ -237,8 +257,10 @@ class Judge:
                         result.doubts.append(
                             f"{step.call.where}: reclaim does not know which guest it trims"
                         )
-                case Hold() | Release():
-                    _note_held(step, names, trims.held)
+                case Hold():
+                    trims.hold(step, names)
+                case Release():
+                    trims.release(step, names)
                 case Copy():
                     for guest in self._copied_running(step, result):
                         _add_untrimmed(guest, step.call, result, trims)
@@ -263,12 +285,18 @@ class Judge:
             self.images.take(Snapshot(copy.call, source, copy.target))
 
     def _copied(self, copy: Copy) -> Copied:
-        copied = self.images.below(copy, self._reads_nodes(copy))
+        reads_nodes = self._reads_nodes(copy)
+        copied = self.images.below(copy, reads_nodes)
         if not copied.surely and not copied.doubt:
             sources = tuple(self._followed(copy, source) for source in copy.sources)
             if sources != copy.sources:
                 followed = replace(copy, sources=sources)
-                copied = self.images.below(followed, self._reads_nodes(copy))
+                copied = self.images.below(followed, reads_nodes)
+        self._leave_out(copy, copied)
+        return copied
+
+    def _leave_out(self, copy: Copy, copied: Copied) -> None:
+        """Take the images out of *copied* that --one-file-system or --max-size keeps from the copy."""
         kept = []
         for image in copied.sure:
             if self._is_on_another_filesystem(copy, image):
@@ -279,7 +307,6 @@ class Judge:
             elif not is_left_out:
                 kept.append(image)
         copied.sure = kept
-        return copied
 
     def _is_on_another_filesystem(self, copy: Copy, image: FoundImage) -> bool:
         """True if *copy* stays on one filesystem and the image lies on another."""
@@ -302,14 +329,13 @@ class Judge:
 
     def _followed(self, copy: Copy, source: str) -> str:
         """Return *source* without symbolic links on the way to it, and in its last name if the copy follows that."""
-        if not source.startswith("/") or not is_sure(source):
+        if not is_plain(source):
             return source
-        if re.search(r"[*?\[]", source):
-            return source
+        if source.endswith("/"):
+            return self.machine.real(source) + "/"
         follows = copy.reads_devices or copy.tool == "scp"
-        if source.endswith(("/", "/.")) or follows:
-            end = "/" if source.endswith("/") else ""
-            return self.machine.real(source) + end
+        if follows or source.endswith("/."):
+            return self.machine.real(source)
         folder, _, name = source.rpartition("/")
         above = self.machine.real(folder or "/")
         return f"{above.rstrip('/')}/{name}"
@@ -320,33 +346,35 @@ class Judge:
         """Judge how the images are copied. Only a copy by rsync has a plan for its mending."""
         if not copied.surely:
             return self._copy_of_perhaps(copy, copied)
-        if copied.maybe_left_out or copied.doubt:
-            doubt = copied.doubt or "reclaim does not judge whether it skips images"
+        doubt = copied.doubt
+        if not doubt and copied.maybe_left_out:
+            doubt = "reclaim does not judge whether it skips images"
+        if doubt:
             self._doubt(copy, doubt)
         if copy.rsync is not None:
             return [self._rsync(copy, copied)]
+        self._other_program(copy)
+        return []
+
+    def _other_program(self, copy: Copy) -> None:
+        """Judge a copy by another program than rsync, whose words alone decide."""
         for wrong in copy.wrong:
             finding = self._finding(copy.call, wrong.text, by_hand=wrong.by_hand)
             self.found.findings.append(finding)
-        if not copy.store or copy.wrong:
-            return []
-        if not copy.is_whole or not self._is_copied_on(copy):
-            self._doubt(copy, copy.store)
-        return []
+        if copy.wrong or not copy.store:
+            return
+        if copy.is_whole and self._is_copied_on(copy):
+            return
+        self._doubt(copy, copy.store)
 
     def _copy_of_perhaps(self, copy: Copy, copied: Copied) -> list[_Plan]:
         """Judge a copy of which no image is sure."""
-        plan = self._rsync(copy, copied) if copy.rsync else None
-        if copied.maybe_left_out:
-            rules = "list of exclusions" if copy.tool == "tar" else "filter rules"
-            verb = "leaves" if copy.tool == "tar" else "leave"
-            self._doubt(
-                copy, f"whether its {rules} {verb} out the images is not judged"
-            )
-        elif copied.doubt or copy.tool == "btrfs send":
-            self._doubt(copy, copied.doubt or copy.store)
-        if plan is None:
+        doubt = _doubt_of_perhaps(copy, copied)
+        if doubt:
+            self._doubt(copy, doubt)
+        if copy.rsync is None:
             return []
+        plan = self._rsync(copy, copied)
         # it may run with other words elsewhere, and must not be mended there for what is wrong here
         return [replace(plan, problems=(), unclear=(), told=(), good="")]
 
@@ -381,18 +409,19 @@ class Judge:
             return
         torn: list[str] = []
         doubts = []
-        for found in copied.sure:
-            guest = found.image.running
-            if found.still or not guest or guest in torn:
+        for written in copied.sure:
+            guest = written.writer
+            if not guest or guest in torn:
                 continue
             held = timeline.at(
-                number, copy, found.image, found.source, copied.asked_after
+                number, copy, written.image, written.source, copied.asked_after
             )
             if held.still is Still.MAYBE:
                 doubts.append(held.doubt)
-            elif held.still is Still.NO:
-                if not self._is_copied_again(copy, found, number, timeline):
-                    torn.append(guest)
+            if held.still is not Still.NO:
+                continue
+            if not self._is_copied_again(copy, written, number, timeline):
+                torn.append(guest)
         for guest in copied.of_guests:
             doubts += self._doubt_of_guest(copy, copied, guest, number, timeline)
         if torn:
@@ -433,14 +462,14 @@ class Judge:
 
         The first pass makes the second short.
         """
-        if not copy.target or copy.tool not in ("rsync", "cp"):
-            return False
-        if _keeps_the_first(copy):
+        if not copy.target or _keeps_the_first(copy):
             return False
         key = _same_copy(copy)
         for position in range(number + 1, len(self.steps.all)):
             later = self.steps.all[position]
-            if not isinstance(later, Copy) or _same_copy(later) != key:
+            if not isinstance(later, Copy):
+                continue
+            if _same_copy(later) != key:
                 continue
             held = timeline.at(position, later, found.image, found.source)
             if held.still is Still.YES:
@@ -497,15 +526,13 @@ class Judge:
                 "rsync without --sparse writes every zero: the copy is as large as the disk"
             )
             plan = plan.adding("--sparse").dropping(line.options.get("no-sparse"))
-        shown = (
-            "rsync " + ".".join(map(str, version))
-            if version
-            else "an rsync of unknown version"
-        )
+        shown = _version_shown(version)
         links = self.is_rsnapshot or self.steps.links_generations
         if line.has("inplace"):
             return _with_inplace(plan, version, shown, snapshots, links=links)
-        if snapshots and not (links or line.has("link-dest")):
+        if links or line.has("link-dest"):
+            return _good(plan)
+        if snapshots:
             return _on_snapshots(plan, version, shown, snapshots)
         return _good(plan)
 
@@ -535,11 +562,11 @@ class Judge:
 
     def _add_findings(self, plan: _Plan, reason: str) -> None:
         edits: tuple[LineEdit, ...] = ()
-        if not plan.by_hand and not reason:
+        hand = plan.by_hand or reason
+        if not hand:
             edits = plan.edits()
-        hand = ""
-        if plan.problems and not edits:
-            hand = plan.by_hand or reason or plan.in_words()
+        if not hand and not edits:
+            hand = plan.in_words()
         for text in plan.problems:
             finding = self._finding(plan.copy.call, text, by_hand=hand, edits=edits)
             if finding not in self._told:
@@ -547,12 +574,30 @@ class Judge:
                 self.found.findings.append(finding)
         for text in plan.unclear:
             self.found.doubt(text)
-        for text in plan.told:
-            self.found.good.append(printable(text))
-        if plan.problems or plan.unclear:
-            return
-        if plan.good:
-            self.found.good.append(printable(plan.good))
+        for text in plan.praise():
+            self.found.praise(text)
+
+
+def _doubt_of_perhaps(copy: Copy, copied: Copied) -> str:
+    """Why *copy* may copy images, though none is sure; "" if that is no doubt."""
+    if copied.maybe_left_out:
+        rules = "filter rules leave"
+        if copy.tool == "tar":
+            rules = "list of exclusions leaves"
+        return f"whether its {rules} out the images is not judged"
+    if copy.tool == "btrfs send":
+        return copied.doubt or copy.store
+    return copied.doubt
+
+
+def _version_shown(version: rsync.Version | None) -> str:
+    if version is None:
+        return "an rsync of unknown version"
+    return "rsync " + ".".join(map(str, version))
+
+
+#: options that make rsync write into the old copy
+_REWRITING = frozenset(("--inplace", "--no-whole-file"))
 
 
 @dataclass(frozen=True)
@@ -580,8 +625,16 @@ class _Plan:
         return replace(self, add=(*self.add, *options))
 
     def dropping(self, *words: Word | None) -> _Plan:
-        given = [word for word in words if word is not None]
+        given = filter(None, words)
         return replace(self, drop=(*self.drop, *given))
+
+    def praise(self) -> tuple[str, ...]:
+        """Return the praise for the call; the faultless alone get all of it."""
+        if self.problems or self.unclear:
+            return self.told
+        if not self.good:
+            return self.told
+        return (*self.told, self.good)
 
     def allows(self, other: _Plan) -> bool:
         """True if the edits of *other* are right for this call too."""
@@ -591,8 +644,9 @@ class _Plan:
             return False
         if self.by_hand and other.add:
             return False
-        rewrites = not {"--inplace", "--no-whole-file"}.isdisjoint(other.add)
-        return not rewrites or self.add == other.add
+        if _REWRITING.isdisjoint(other.add):
+            return True
+        return self.add == other.add
 
     def in_words(self) -> str:
         """Return the whole mend, for people."""
@@ -713,21 +767,26 @@ def _has_place(word: Word) -> bool:
 
 def _place(word: Word) -> tuple[int, int] | None:
     """The bytes of the file that hold the word, if it is an option of its own there."""
+    if not word.is_literal or not _DROPPABLE.match(word.text):
+        return None
     if word.start is None or word.end is None:
         return None
-    is_option = word.is_literal and word.text.startswith("--")
-    if not is_option or word.text.startswith("--append"):
-        return None
     return word.start, word.end
+
+
+#: a long option that may go; --append is none, since it is more than --inplace
+_DROPPABLE = re.compile("--(?!append)")
 
 
 def _priced(
     plan: _Plan, version: rsync.Version, shown: str, snapshots: str | None
 ) -> _Plan:
     """--sparse beside --inplace --no-whole-file: a snapshot may come to take more than it does."""
-    if version >= rsync.REWRITES_LESS and not snapshots:
-        return plan
-    dear = "14.5 MiB" if version >= rsync.REWRITES_LESS else "106 MiB"
+    dear = "106 MiB"
+    if version >= rsync.REWRITES_LESS:
+        if not snapshots:
+            return plan
+        dear = "14.5 MiB"
     hand = (
         f"choose: without --sparse the copy is as large as the disk, and a snapshot takes only the changes; with it "
         f"{shown} writes blocks that end in zeros again, and a snapshot takes more (measured: {dear} instead of "
@@ -741,9 +800,10 @@ def _on_snapshots(
 ) -> _Plan:
     """A copy that is written whole shares nothing with snapshots."""
     if version is None or version < rsync.SAFE:
+        if plan.problems:
+            return replace(plan, told=())
         text = f"{snapshots}, which share nothing with a replaced copy: rsync 3.3.0 could (here {shown})"
-        told = () if plan.problems else (text,)
-        return replace(plan, told=told)
+        return replace(plan, told=(text,))
     line = plan.line
     plan = plan.wrong(
         f"{snapshots}: a copy that is written whole shares nothing with them"
@@ -763,7 +823,7 @@ def _on_snapshots(
 
 def _given(line: rsync.Line, *names: str) -> list[str]:
     """Those of the options that hold in *line*."""
-    return [f"--{name}" for name in names if line.has(name)]
+    return [f"--{name}" for name in filter(line.has, names)]
 
 
 def _good(plan: _Plan) -> _Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from reclaim.jobs.words import Word, is_sure
+from reclaim.jobs.words import Word, is_sure, texts_of
 
 Version = tuple[int, ...]
 
@@ -58,8 +58,12 @@ def is_remote(text: str) -> bool:
 
 def is_device(path: str) -> bool:
     """True if it is a device, here or elsewhere, by its name."""
-    local = path.rpartition(":")[2] if is_remote(path) else path
-    return local.startswith("/dev/") and not local.startswith(_NO_DEVICES)
+    local = path
+    if is_remote(path):
+        local = path.rpartition(":")[2]
+    if local.startswith(_NO_DEVICES):
+        return False
+    return local.startswith("/dev/")
 
 
 @dataclass(frozen=True)
@@ -79,17 +83,22 @@ class Rule:
             return False
         pattern = pattern.rstrip("/")
         expression = _expression(pattern) + below
-        if pattern.startswith("/"):
-            starts = range(1)
-        elif below or "/" in pattern or "**" in pattern:
-            starts = range(len(names))
-        else:
-            starts = range(len(names) - 1, len(names))
-        for start in starts:
+        for start in _starts(pattern, below, len(names)):
             path = "/".join(names[start:])
             if re.fullmatch(expression, path, re.DOTALL):
                 return True
         return False
+
+
+def _starts(pattern: str, below: str, names: int) -> range:
+    """The names, of so many, at which the pattern of a rule may begin to match."""
+    if pattern.startswith("/"):
+        return range(1)
+    if below or "/" in pattern:
+        return range(names)
+    if "**" in pattern:
+        return range(names)
+    return range(names - 1, names)
 
 
 _WILDCARDS = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
@@ -127,30 +136,37 @@ class Line:
 
     @property
     def target(self) -> Word | None:
-        return self.paths[-1] if len(self.paths) > 1 else None
+        if len(self.paths) < 2:
+            return None
+        return self.paths[-1]
 
     @property
     def is_local(self) -> bool:
         """True if both ends are on this machine. Then rsync copies whole files unless an option forbids it."""
-        return not any(is_remote(word.text) for word in self.paths)
+        return not any(map(is_remote, texts_of(self.paths)))
 
     @property
     def writes_here(self) -> bool:
         """True if this machine's rsync is the one that writes. So also for a pull."""
-        return self.target is not None and not is_remote(self.target.text)
+        if self.target is None:
+            return False
+        return not is_remote(self.target.text)
 
     @property
     def writes_devices(self) -> bool:
         """True if it may write into a device."""
-        remote = any("-devices" in text or not is_sure(text) for text in self.remote)
-        return self.has("write-devices") or remote
+        if self.has("write-devices"):
+            return True
+        return any(map(_may_write_devices, self.remote))
 
     @property
     def keeps_unchanged_blocks(self) -> bool:
         """True if it leaves the blocks of the old copy in place that did not change."""
         if not self.has("inplace") or self.has("whole-file"):
             return False
-        return not self.is_local or self.has("no-whole-file")
+        if self.has("no-whole-file"):
+            return True
+        return not self.is_local
 
     def leaves_out(self, source: str, path: str) -> bool | None:
         """True if the rules leave out *path*, which lies at or below *source*; None if that cannot be told."""
@@ -165,7 +181,7 @@ class Line:
             above = max(0, last - 1)
         else:
             names = names[last + source.endswith("/") :]
-        is_sure_so_far = True
+        outcome: bool | None = False
         for count in range(above + 1, len(names) + 1):
             is_folder = count < len(names)
             rule = self._rule_for(names[:count], is_folder=is_folder)
@@ -174,15 +190,22 @@ class Line:
             if rule.leaves_out:
                 return True
             if rule.leaves_out is None:
-                is_sure_so_far = False
-        return False if is_sure_so_far else None
+                outcome = None
+        return outcome
 
     def _rule_for(self, names: list[str], *, is_folder: bool) -> Rule | None:
         """The rule that decides about a path: the first that fits, or that cannot be read."""
         for rule in self.rules:
-            if rule.leaves_out is None or rule.fits(names, is_folder=is_folder):
+            if rule.leaves_out is None:
+                return rule
+            if rule.fits(names, is_folder=is_folder):
                 return rule
         return None
+
+
+def _may_write_devices(remote: str) -> bool:
+    """True if an option for the rsync at the other end lets it write into devices, or may."""
+    return "-devices" in remote or not is_sure(remote)
 
 
 def read(words: tuple[Word, ...]) -> Line:
@@ -206,12 +229,17 @@ def read(words: tuple[Word, ...]) -> Line:
             line.paths.append(word)
     if _leaves_zeros_out_there(line):
         line.options.setdefault("sparse", words[0])
-    if len(line.paths) > 2:
-        # with a source and a target besides, a word that is not known may be an option
-        for word in line.paths[:-1]:
-            if word.may_be_option and word not in line.doubtful:
-                line.doubtful.append(word)
+    _doubt_paths(line)
     return line
+
+
+def _doubt_paths(line: Line) -> None:
+    """With a source and a target besides, a word that is not known may be an option."""
+    if len(line.paths) <= 2:
+        return
+    for word in line.paths[:-1]:
+        if word.may_be_option and word not in line.doubtful:
+            line.doubtful.append(word)
 
 
 def _leaves_zeros_out_there(line: Line) -> bool:
@@ -263,16 +291,25 @@ def _add_rules(line: Line, name: str, value: str) -> None:
         return
     kind = name
     if name == "filter":
+        kind = ""
         short = re.fullmatch(r"(-|exclude|\+|include)[ _](.+)", value)
-        kind, value = short.groups() if short else ("", value)
-    leaves_out = kind in ("-", "exclude")
+        if short is not None:
+            kind, value = short.groups()
+    patterns = [value]
     braces = re.fullmatch(r"\{([^{}]*,[^{}]*)\}", value)  # bash makes an option of each
-    patterns = braces[1].split(",") if braces else [value]
+    if braces is not None:
+        patterns = braces[1].split(",")
     for pattern in patterns:
-        rule = Rule(None)
-        if kind and is_sure(pattern) and not _UNREAD.search(pattern):
-            rule = Rule(leaves_out, pattern)
-        line.rules.append(rule)
+        line.rules.append(_rule(kind, pattern))
+
+
+def _rule(kind: str, pattern: str) -> Rule:
+    """The rule of an option; `kind` is "" if the option is not read here."""
+    if not kind or not is_sure(pattern):
+        return Rule(None)
+    if _UNREAD.search(pattern):
+        return Rule(None)
+    return Rule(kind in ("-", "exclude"), pattern)
 
 
 def _set(line: Line, name: str, word: Word) -> None:
@@ -302,4 +339,6 @@ def _bytes(text: str) -> int:
 def version(output: str) -> Version | None:
     """The version in the first line of `rsync --version`; None for another program of that name."""
     match = re.match(r"rsync\s+version\s+v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})", output)
-    return tuple(map(int, match.groups())) if match else None
+    if match is None:
+        return None
+    return tuple(map(int, match.groups()))

@@ -10,14 +10,21 @@ from pathlib import PurePosixPath
 
 from reclaim.jobs.reader import Reader
 from reclaim.jobs.values import State, found_by
-from reclaim.jobs.words import UNKNOWN, Word, is_sure, shown
+from reclaim.jobs.words import (
+    UNKNOWN,
+    Word,
+    is_sure,
+    shown,
+    texts_of,
+    without_options,
+)
 from reclaim.jobs.wrappers import SHELLS
 
 
 def _find(shell: Reader, words: list[Word], line: int) -> None:
     """`find PATH… -exec COMMAND {} ;`: the command gets the files that are found."""
     shell.emit(words[:1], line)
-    texts = [word.text for word in words]
+    texts = texts_of(words)
     marks = found_by(shell.values, texts[1:])
     position = 1
     while position < len(words):
@@ -43,7 +50,9 @@ def _with_text(command: list[Word], place: str, text: str) -> list[Word]:
     return [replace(word, text=word.text.replace(place, text)) for word in command]
 
 
-_XARGS_VALUED = "-I -n -P -d -L -s -a -E --max-args --max-procs --delimiter --replace --arg-file --max-lines"
+_XARGS_VALUED = frozenset(
+    "-I -n -P -d -L -s -a -E --max-args --max-procs --delimiter --replace --arg-file --max-lines".split()  # noqa: SIM905
+)
 
 
 def _xargs(shell: Reader, words: list[Word], line: int) -> None:
@@ -64,17 +73,17 @@ def _command_of_xargs(words: list[Word]) -> tuple[list[Word], str]:
     rest, place = list(words), ""
     while rest and rest[0].text.startswith("-"):
         option = rest.pop(0).text
-        takes_next = bool(rest) and option in _XARGS_VALUED.split()
-        value = rest.pop(0).text if takes_next else ""
-        if option == "-I" and takes_next:
-            place = value
-        elif re.fullmatch(r"-I.+", option):
+        if re.fullmatch(r"-I.+", option):
             place = option[2:]
+        if option in _XARGS_VALUED and rest:
+            value = rest.pop(0).text
+            if option == "-I":
+                place = value
     return rest, place
 
 
 def _parallel(shell: Reader, words: list[Word], line: int) -> None:
-    text = " ".join(word.text for word in words[1:])
+    text = " ".join(texts_of(words[1:]))
     may_copy = re.search(r"rsync|cp|scp|dd|qemu-img|tar", text)
     if may_copy or len(words) == 1:
         shell.skip(
@@ -90,7 +99,8 @@ def _screen(shell: Reader, words: list[Word], line: int) -> None:
     is_told = False
     while rest and rest[0].text.startswith("-"):
         option = rest.pop(0).text
-        is_told = is_told or option.endswith("X")
+        if option.endswith("X"):
+            is_told = True
         if option[-1:] in "StcepsThXQ" and rest:
             rest.pop(0)
     if is_told or not rest:
@@ -98,13 +108,13 @@ def _screen(shell: Reader, words: list[Word], line: int) -> None:
             f"line {line}: screen: reclaim does not know the commands that run in it"
         )
         return
-    with shell.set_for_now(background=shell.background or shell.number()):
+    with shell.beside():
         shell.take(rest, line)
 
 
 def _tmux(shell: Reader, words: list[Word], line: int) -> None:
     if len(words) > 2 and words[1].text in ("new", "new-session", "new-window", "neww"):
-        with shell.set_for_now(background=shell.background or shell.number()):
+        with shell.beside():
             shell.look_into(words[-1], line)
     else:
         shell.skip(
@@ -138,7 +148,7 @@ def _ssh(shell: Reader, words: list[Word], line: int) -> None:
     state = State({"PWD": (UNKNOWN,)})
     with shell.set_for_now(host=name or "another machine", state=state, functions={}):
         if command and not _reads_a_script(command):
-            text = " ".join(word.text for word in command)
+            text = " ".join(texts_of(command))
             with shell.set_for_now(text=replace(shell.text, offset=None)):
                 shell.look_into(Word(text), line)
         elif shell.given.here is not None:
@@ -153,8 +163,9 @@ def _operands_of_ssh(words: list[Word]) -> list[Word]:
     rest = list(words)
     while rest and re.match("-.", rest[0].text, re.DOTALL):
         letters = rest.pop(0).text[1:]
-        valued = re.search(f"[{_SSH_VALUED}]", letters)
-        if valued and valued.end() == len(letters) and rest:
+        # behind the letter of an option with a value the rest of the word is that value
+        takes_next = re.fullmatch(f"[^{_SSH_VALUED}]*[{_SSH_VALUED}]", letters)
+        if takes_next and rest:
             rest.pop(0)
     return rest
 
@@ -164,11 +175,13 @@ def _reads_a_script(command: list[Word]) -> bool:
     program, *others = command
     if program.text not in SHELLS:
         return False
-    return all(word.text.startswith("-") for word in others)
+    return not without_options(texts_of(others))
 
 
 def _run_parts(shell: Reader, words: list[Word], line: int) -> None:
-    folder = words[-1].text if len(words) > 1 else UNKNOWN
+    folder = UNKNOWN
+    if len(words) > 1:
+        folder = words[-1].text
     shell.skip(
         f"line {line}: run-parts runs the scripts in {shown(folder)}: declare the script there that copies images"
     )
@@ -180,7 +193,9 @@ _MOST_OF_VIRSH = 500
 
 def _virsh(shell: Reader, words: list[Word], line: int) -> None:
     """Without a command of its own it takes those that it is given, one a line."""
-    given = None if _names_a_command(words) else shell.text_given()
+    given = None
+    if not _names_a_command(words):
+        given = shell.text_given()
     if given is None:
         shell.emit(words, line)
         return
@@ -216,7 +231,7 @@ _VIRSH_VALUED = ("-c", "--connect", "-d", "-e", "-l", "-k", "-K")
 
 def _ip(shell: Reader, words: list[Word], line: int) -> None:
     """`ip netns exec NAME COMMAND`."""
-    verb = " ".join(word.text for word in words[1:3])
+    verb = " ".join(texts_of(words[1:3]))
     if verb in ("netns exec", "vrf exec") and len(words) > 4:
         shell.take(words[4:], line)
     else:

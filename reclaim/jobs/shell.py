@@ -20,11 +20,19 @@ from tree_sitter import Node
 from reclaim.jobs import grammar
 from reclaim.jobs.builtins import BUILTINS
 from reclaim.jobs.calls import Branch, Call, Script
-from reclaim.jobs.grammar import substitutions, text_of
+from reclaim.jobs.grammar import first_of, substitutions, text_of
 from reclaim.jobs.reader import Input
 from reclaim.jobs.runners import RUNNERS
-from reclaim.jobs.values import State, Text, Values, joined
-from reclaim.jobs.words import UNKNOWN, Word, absolute, is_sure, shown
+from reclaim.jobs.values import State, Text, Values, arguments_of, joined
+from reclaim.jobs.words import (
+    UNKNOWN,
+    Word,
+    absolute,
+    is_sure,
+    shown,
+    texts_of,
+    without_options,
+)
 from reclaim.jobs.wrappers import SHELLS, unwrapped
 
 #: blocks, functions and scripts within one another
@@ -72,10 +80,8 @@ def language_of(source: bytes, path: str = "") -> str | None:
 
 
 def _last_operand(words: list[str]) -> str:
-    for word in reversed(words):
-        if word and not word.startswith("-"):
-            return word
-    return ""
+    operands = without_options(filter(None, words))
+    return "".join(operands[-1:])
 
 
 _SUFFIXES = {".py": "Python", ".pl": "Perl", ".rb": "Ruby", ".php": "PHP"}
@@ -310,6 +316,12 @@ class Shell:
         ):
             yield
 
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Commands that go on by themselves, beside those that follow."""
+        with self.set_for_now(background=self.background or self.number()):
+            yield
+
     def _subshell(self, node: Node) -> None:
         with self.set_for_now(state=self.state.copy(), functions=dict(self.functions)):
             self._block(node)
@@ -418,23 +430,27 @@ class Shell:
 
     def _is_of_stdin_or_stdout(self, redirect: Node) -> bool:
         """True unless the redirection has a descriptor before it that is neither 0 nor 1."""
-        for child in redirect.children:
-            if child.type == "file_descriptor":
-                return text_of(child, self.text.source) in "01"
-        return True
+        descriptor = first_of(redirect.children, "file_descriptor")
+        return text_of(descriptor, self.text.source) in "01"
 
     def _first_word(self, node: Node) -> Word:
         words = self.values.words(node)
-        return words[0] if words else Word(UNKNOWN)
+        if not words:
+            return Word(UNKNOWN)
+        return words[0]
 
     def _texts_of(self, nodes: Iterable[Node]) -> list[str]:
         """The words that all of *nodes* become."""
-        return [word.text for node in nodes for word in self.values.words(node)]
+        texts = []
+        for node in nodes:
+            texts += texts_of(self.values.words(node))
+        return texts
 
     # Choices and loops ------------------------------------------------------------------------
 
     def _if_statement(self, node: Node) -> None:
-        choice, arms, before = self.number(), [], self.state
+        choice = self.number()
+        arms: list[State] = []
         has_else = False
         parts: list[list[Node]] = [[]]
         for child in node.children:
@@ -447,14 +463,17 @@ class Shell:
             self._note_question(choice, child)
         before = self.state
         for arm, part in enumerate(parts[1:], start=1):
-            has_else = has_else or any(child.type == "else_clause" for child in part)
+            if first_of(part, "else_clause") is not None:
+                has_else = True
             with self.set_for_now(
                 branch=(*self.branch, (choice, arm)), state=before.copy()
             ):
                 for child in part:
                     self._statement(child)
                 arms.append(self.state)
-        self.state = joined(arms if has_else and arms else [before, *arms])
+        if not has_else:
+            arms.insert(0, before)
+        self.state = joined(arms)
 
     def _note_question(self, choice: int, node: Node) -> None:
         """Note a choice that asks whether a guest runs. "If it runs, shut it down" leaves it off either way."""
@@ -584,17 +603,13 @@ class Shell:
         self._substituted(node)
         name = text_of(node.child_by_field_name("name"), self.text.source)
         value = node.child_by_field_name("value")
-        appends = any(child.type == "+=" for child in node.children)
+        appends = first_of(node.children, "+=") is not None
         if not re.fullmatch(r"\w+", name):
             self.state.set(name.partition("[")[0], [UNKNOWN])  # an element of an array
             return
         before = self.state.variables.get(name, (UNKNOWN,)) if appends else ()
         if value is not None and value.type == "array":
-            words = [
-                word.text
-                for child in value.named_children
-                for word in self.values.words(child)
-            ]
+            words = self._texts_of(value.named_children)
             self.state.set(name, (*before, *words), array=True)
             return
         text = self.values.value(value) if value is not None else ""
@@ -609,7 +624,7 @@ class Shell:
         for child in node.named_children:
             if child.type != "variable_assignment":
                 self._substituted(child)
-                self.declare([word.text for word in self.values.words(child)])
+                self.declare(texts_of(self.values.words(child)))
             elif refers:
                 self._refer(child)
             else:
@@ -629,9 +644,10 @@ class Shell:
         """`declare -n NAME=OTHER`: NAME stands for OTHER."""
         value = node.child_by_field_name("value")
         name = text_of(node.child_by_field_name("name"), self.text.source)
-        self.state.references[name] = (
-            self.values.value(value) if value is not None else UNKNOWN
-        )
+        other = UNKNOWN
+        if value is not None:
+            other = self.values.value(value)
+        self.state.references[name] = other
 
     def _unset_command(self, node: Node) -> None:
         """`unset NAME`: the grammar has a node of its own for it."""
@@ -654,7 +670,7 @@ class Shell:
         name = node.child_by_field_name("name")
         if name is None:
             return
-        if any(child.type == "ERROR" for child in node.children):
+        if first_of(node.children, "ERROR") is not None:
             self._broken(node)
             return
         for child in node.named_children:
@@ -689,16 +705,17 @@ class Shell:
         words, detaches = unwrapped(words)
         if not words:
             return
-        with self.set_for_now(
-            background=self.background or (self.number() if detaches else 0)
-        ):
+        if not detaches:
+            self._one(words, line)
+            return
+        with self.beside():
             self._one(words, line)
 
     def _one(self, words: list[Word], line: int) -> None:
         name = words[0].text.rpartition("/")[2]
-        function = (
-            None if words[0].text in self._called else self.functions.get(words[0].text)
-        )
+        function = None
+        if words[0].text not in self._called:
+            function = self.functions.get(words[0].text)
         builtin = BUILTINS.get(name)
         if name in self.aliases:
             self.skip(
@@ -718,7 +735,9 @@ class Shell:
             self.emit(words, line)
 
     def emit(self, words: list[Word], line: int) -> None:
-        insert = words[0].end if not self.host and not self.text.file else None
+        insert = None
+        if not self.host and not self.text.file:
+            insert = words[0].end
         self.script.calls.append(
             Call(
                 tuple(words),
@@ -757,7 +776,7 @@ class Shell:
             return
         body, text = function
         before = self.state.arguments
-        self.state.arguments = _arguments(words[1:])
+        self.state.arguments = arguments_of(words[1:])
         called = (*self._called, words[0].text)
         with self.set_for_now(text=text, _called=called, _call_line=line):
             self._statement(body)
@@ -823,16 +842,21 @@ class Shell:
     def _start_of_quoted(self, word: Word, text: bytes) -> int | None:
         """The byte at which *text* begins if it lies in the file between quotes, so that it can be edited there."""
         offset = self.text.offset
-        if word.start is None or word.end is None or offset is None:
+        if word.start is None or word.end is None:
+            return None
+        if offset is None:
             return None
         raw = self.text.source[word.start - offset : word.end - offset]
-        if raw[:1] not in (b"'", b'"') or raw[1:-1] != text:
+        quote = raw[:1]
+        if quote not in (b"'", b'"') or raw[1:-1] != text:
             return None
         return word.start + 1
 
     def _script_called(self, path: str, name: str) -> str:
         """Return the path of a script of somebody's own; "" for a program that is known or lies elsewhere."""
-        if self.host or not is_sure(path) or self.is_known(name):
+        if self.host or not is_sure(path):
+            return ""
+        if self.is_known(name):
             return ""
         if "/" in path:
             return path
@@ -874,7 +898,7 @@ class Shell:
         self._read_file(path, source, arguments)
 
     def _read_file(self, path: str, source: bytes, arguments: list[Word]) -> None:
-        state = State({"PWD": (self.state.folder,)}, _arguments(arguments))
+        state = State({"PWD": (self.state.folder,)}, arguments_of(arguments))
         opened = (*self._opened, path)
         with self.set_for_now(state=state, functions={}, _opened=opened, given=Input()):
             self.depth += 5
@@ -883,8 +907,11 @@ class Shell:
 
     def source(self, words: list[Word], line: int) -> None:
         """`. FILE`: its commands and variables are those of this script."""
-        path = words[1].text if len(words) > 1 else UNKNOWN
-        path = absolute(path, self.state.folder) if "/" in path else path
+        path = UNKNOWN
+        if len(words) > 1:
+            path = words[1].text
+        if "/" in path:
+            path = absolute(path, self.state.folder)
         if not path.startswith("/") or not is_sure(path) or path in self._opened:
             self.skip(
                 f"line {line}: it reads {shown(path)}, whose content is not known"
@@ -912,26 +939,16 @@ def _given_script(words: list[Word]) -> Word | None:
     return None
 
 
-def _arguments(words: list[Word]) -> tuple[str, ...] | None:
-    """The arguments of a function or script; None if there may be more or fewer than these words."""
-    if any(word.splits for word in words):
-        return None
-    return tuple(word.text for word in words)
-
-
 def _body_of_heredoc(node: Node) -> Node | None:
-    for child in node.named_children:
-        if child.type == "heredoc_body":
-            return child
-    return None
+    return first_of(node.named_children, "heredoc_body")
 
 
 def _operator(chain: Node) -> str:
     """`&&` or `||`."""
-    for child in chain.children:
-        if child.type in ("&&", "||"):
-            return child.type
-    return "&&"
+    operator = first_of(chain.children, "&&", "||")
+    if operator is None:
+        return "&&"
+    return operator.type
 
 
 #: operators of redirections that write to a file

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from reclaim.jobs.calls import Call
 from reclaim.jobs.steps import Copy, Wrong
-from reclaim.jobs.words import UNKNOWN, absolute, is_sure
+from reclaim.jobs.words import UNKNOWN, absolute, is_sure, without_options
 
 COMPRESSED = (
     "the copy is compressed: zeros take next to nothing in it, "
@@ -81,6 +81,8 @@ _INPUT_OPTION = {"openssl": "-in", "mbuffer": "-i"}
 
 
 _UNPACKERS = frozenset(("gunzip", "zcat", "unzstd", "zstdcat"))
+#: what packs or encrypts
+_PACKERS = _COMPRESSORS | {"gpg", "gpg2"}
 
 
 _FILTERS = _COMPRESSORS | _PASSES | _UNPACKERS | {"unxz", "xzcat"}
@@ -148,7 +150,7 @@ def is_a_part(call: Call) -> bool:
 
     With skip= it is one of many.
     """
-    values = _settings(call)
+    values = settings(call)
     if not _SKIPS.isdisjoint(values):
         return False
     length = _length(call, values)
@@ -171,14 +173,14 @@ def _length_by_dd(values: dict[str, str]) -> int | None:
     flags = values.get("iflag", "").split(",")
     if "count_bytes" in flags or given.endswith("B"):
         return count
-    block = values.get("bs") or values.get("ibs")
-    size = _bytes(block or "512")
+    block = values.get("bs") or values.get("ibs") or "512"
+    size = _bytes(block)
     if count is None or size is None:
         return count
     return count * size
 
 
-def _settings(call: Call) -> dict[str, str]:
+def settings(call: Call) -> dict[str, str]:
     """The words of a dd: `if=IMAGE` is IMAGE by the name if."""
     return dict(text.partition("=")[::2] for text in call.texts)
 
@@ -208,7 +210,7 @@ def _count_of_bytes(texts: list[str]) -> str | None:
     """Return the number that `head -c` and `tail -c` are given; None without that option."""
     for number, text in enumerate(texts):
         if text in ("-c", "--bytes"):
-            return texts[number + 1] if number + 1 < len(texts) else ""
+            return "".join(texts[number + 1 : number + 2])
         if text.startswith(("-c", "--bytes=")):
             return text.removeprefix("--bytes=").removeprefix("-c")
     return None
@@ -219,18 +221,29 @@ def _reads(call: Call, *, alone: bool) -> tuple[str, ...]:
     texts = _files(call, alone=alone)
     if texts is None:
         return ()
-    takes_stdin = call.name in _FILTERS_AND_DD
-    if not texts and takes_stdin and call.stdin is not None:
-        texts = [call.stdin.text]
-    paths = [absolute(text, call.folder) for text in texts]
-    if call.host:
-        paths = [f"{call.host}:{path}" for path in paths]
-    return tuple(paths)
+    if not texts:
+        texts = _standard_input(call)
+    return tuple(_place(call, text) for text in texts)
+
+
+def _standard_input(call: Call) -> list[str]:
+    """The file that it reads by `<`."""
+    if call.stdin is None or call.name not in _FILTERS_AND_DD:
+        return []
+    return [call.stdin.text]
+
+
+def _place(call: Call, text: str) -> str:
+    """*text* as a path, with the machine that the call runs on if that is another one."""
+    path = absolute(text, call.folder)
+    if not call.host:
+        return path
+    return f"{call.host}:{path}"
 
 
 def _files_by_dd(call: Call, *, alone: bool) -> list[str] | None:
     """The `if=` of a dd; None if it writes a file itself, to no pipe, or a part alone."""
-    values = _settings(call)
+    values = settings(call)
     if values.get("of"):
         return None
     if alone and call.stdout is None:
@@ -238,7 +251,9 @@ def _files_by_dd(call: Call, *, alone: bool) -> list[str] | None:
     if is_a_part(call):
         return None
     source = values.get("if")
-    return [source] if source else []
+    if not source:
+        return []
+    return [source]
 
 
 def _files(call: Call, *, alone: bool) -> list[str] | None:
@@ -274,7 +289,9 @@ def _operands(call: Call) -> list[str]:
             rest.pop(0)
         elif not text.startswith("-"):
             operands.append(text)
-    return operands[:1] if call.name == "split" else operands
+    if call.name == "split":
+        return operands[:1]
+    return operands
 
 
 def _values_of(name: str, texts: list[str]) -> list[str]:
@@ -292,7 +309,8 @@ def _judged(call: Call, sources: tuple[str, ...], stages: list[Call]) -> Copy:
         store = "reclaim does not know the target of its output"
     elif "sparse" in conversions:
         wrong = _wrong_if_sparse(target, conversions)
-        good = "" if wrong else "dd conv=sparse"
+        if not wrong:
+            good = "dd conv=sparse"
     elif _is_on_a_device(target):
         good = "it ends on a device, which has no holes"
     elif not _is_file_or_known(target):
@@ -311,7 +329,7 @@ def _ends_packed(stages: list[Call]) -> bool:
     names = {stage.name for stage in stages}
     if names & _UNPACKERS:
         return False
-    return bool(names & _COMPRESSORS or names & {"gpg", "gpg2"})
+    return not names.isdisjoint(_PACKERS)
 
 
 def _is_file_or_known(target: str) -> bool:
@@ -339,7 +357,9 @@ def _wrong_if_sparse(target: str, conversions: list[str]) -> tuple[Wrong, ...]:
 def _sink(stages: list[Call]) -> tuple[str | None, list[str]]:
     """The place in which the stream ends, and how dd converts it there."""
     last = stages[-1]
-    values = _settings(last) if last.name == "dd" else {}
+    values: dict[str, str] = {}
+    if last.name == "dd":
+        values = settings(last)
     target = values.get("of") or None
     if not target and last.stdout is not None:
         target = last.stdout.text
@@ -347,15 +367,12 @@ def _sink(stages: list[Call]) -> tuple[str | None, list[str]]:
         target = _first_operand(last.texts, target)
     if target is None:
         return None, []
-    place = absolute(target, last.folder)
-    if last.host:
-        place = f"{last.host}:{place}"
     conversions = values.get("conv", "").split(",")
-    return place, conversions
+    return _place(last, target), conversions
 
 
 def _first_operand(texts: list[str], otherwise: str | None) -> str | None:
-    for text in texts:
-        if not text.startswith("-"):
-            return text
-    return otherwise
+    operands = without_options(texts)
+    if not operands:
+        return otherwise
+    return operands[0]

@@ -24,7 +24,15 @@ from reclaim.jobs.steps import (
     Wait,
     Wrong,
 )
-from reclaim.jobs.words import UNKNOWN, absolute, is_sure, shown
+from reclaim.jobs.words import (
+    UNKNOWN,
+    Word,
+    absolute,
+    is_sure,
+    shown,
+    texts_of,
+    without_options,
+)
 from reclaim.jobs.wrappers import SHELLS, WRAPPERS
 
 #: which units start and stop all guests
@@ -72,13 +80,15 @@ def _add(steps: Steps, call: Call) -> None:
         steps.all += _linked(call, _operands(call, _CP_VALUED))
         return
     for step in _steps(call):
-        seen = _seen_from_here(call, step) if call.host else step
+        seen = _seen_from_here(call, step)
         if seen is not None:
             steps.all.append(seen)
 
 
 def _seen_from_here(call: Call, step: Step) -> Step | None:
-    """The step of a call on another machine, as far as it concerns this one; None if it does not."""
+    """The step of a call as far as it concerns this machine; None if it does not."""
+    if not call.host:
+        return step
     if isinstance(step, Release):
         return None
     if isinstance(step, Copy):
@@ -95,7 +105,9 @@ def is_known(name: str) -> bool:
     for known in (_JUDGES, HARMLESS, NOT_JUDGED, WRAPPERS, SHELLS):
         if name in known:
             return True
-    if rsync.is_called_so(name) or streams.is_filter(name):
+    if rsync.is_called_so(name):
+        return True
+    if streams.is_filter(name):
         return True
     if _ALL_GUESTS.match(name):
         return True
@@ -121,8 +133,10 @@ def _steps(call: Call) -> Iterator[Step]:
     elif language:
         yield from _other_language(call, language[0])
     elif name and not _copies_nothing(name):
-        on = f" on {call.host}" if call.host else ""
-        text = f"{call.where}: it runs {shown(program)}{on}: reclaim does not know that program"
+        runs = shown(program)
+        if call.host:
+            runs += f" on {call.host}"
+        text = f"{call.where}: it runs {runs}: reclaim does not know that program"
         yield NotUnderstood(text + _with_words(call), call.branch)
 
 
@@ -138,7 +152,10 @@ def _copies_nothing(name: str) -> bool:
 
 def _with_words(call: Call) -> str:
     """The words of the command that are known to hold no secret."""
-    return f" ({masked.words(shown(' '.join(call.texts)))[:60]})" if call.texts else ""
+    if not call.texts:
+        return ""
+    words = shown(" ".join(call.texts))
+    return f" ({masked.words(words)[:60]})"
 
 
 _COPIES_BY_A_PROGRAM = re.compile(r"rsync|copy|shutil|qemu|system|subprocess|exec")
@@ -149,12 +166,10 @@ def _other_language(call: Call, language: str) -> Iterator[Step]:
     is_filter = not {"-c", "-e", "-ne", "-pe", "-lane"}.isdisjoint(call.texts)
     if is_filter and not _COPIES_BY_A_PROGRAM.search(words):
         return
-    script = ""
-    for text in call.texts:
-        if not text.startswith("-"):
-            script = text
-            break
-    name = "PHP" if language == "php" else language.capitalize()
+    script = "".join(without_options(call.texts)[:1])
+    name = language.capitalize()
+    if language == "php":
+        name = "PHP"
     yield NotUnderstood(
         f"{call.where}: it runs {shown(script)[:80]}, a program in {name}: reclaim reads shell",
         call.branch,
@@ -227,12 +242,11 @@ def _holds_value(text: str, name: str) -> bool:
     return is_letter and len(text) > 2 and text.startswith(name)
 
 
-def _put_together(call: Call) -> bool:
-    """True if some of the words may be options that nobody sees here."""
-    return any(word.may_be_options for word in call.words[1:])
-
-
-_PUT_TOGETHER = "its options are put together when it runs"
+def _why_not_read(call: Call) -> str:
+    """Return why some of the words may be options that reclaim does not see, or ""."""
+    if any(word.may_be_options for word in call.words[1:]):
+        return "its options are put together when it runs"
+    return ""
 
 
 # Copies ---------------------------------------------------------------------------------------
@@ -244,11 +258,13 @@ def _rsync(call: Call) -> Iterator[Step]:
         return
     if not line.target and not line.doubtful:
         return
-    target = _path(call, line.target.text) if line.target else ""
+    target = ""
+    if line.target:
+        target = _path(call, line.target.text)
     yield Copy(
         call,
         "rsync",
-        _paths(call, [word.text for word in line.sources]),
+        _paths(call, texts_of(line.sources)),
         target,
         rsync=line,
         reads_devices=line.has("copy-devices"),
@@ -270,8 +286,8 @@ def _cp(call: Call) -> Iterator[Step]:
     keeps_nodes = any(_has_option(call, *names) for names in _CP_KEEPS_NODES)
     target = _path(call, target)
     store = ""
-    if _put_together(call) and len(operands) < (4 if into else 3):
-        store = _PUT_TOGETHER
+    if len(operands) < 3 + bool(into):
+        store = _why_not_read(call)
     yield Copy(
         call,
         "cp",
@@ -325,7 +341,7 @@ def _tar(call: Call) -> Iterator[Step]:
     if not line.is_sparse:
         text = "tar without --sparse stores every zero of a sparse image"
         wrong = (Wrong(text, "add --sparse"),)
-        store = _PUT_TOGETHER if _put_together(call) else ""
+        store = _why_not_read(call)
     target = ""
     if line.target not in ("", "-"):
         target = _path(call, line.target)
@@ -344,7 +360,7 @@ def _tar(call: Call) -> Iterator[Step]:
 
 def _with_hyphens(texts: list[str]) -> list[str]:
     """The words of tar in the order of its options' values: `tar cfC FILE FOLDER` has these behind all letters."""
-    bundle = texts[0] if texts else ""
+    bundle = "".join(texts[:1])
     if not re.fullmatch(r"[A-Za-z]+", bundle):
         return list(texts)
     letters = [letter for letter in bundle if letter in _TAR_VALUED]
@@ -432,14 +448,16 @@ _TAR_LONG = {
 def _exclusions(
     patterns: list[str], *, listed: bool
 ) -> Callable[[str, str], bool | None]:
-    sure = [pattern.rstrip("/") for pattern in patterns if is_sure(pattern)]
-    is_complete = not listed and len(sure) == len(patterns)
+    sure = [pattern.rstrip("/") for pattern in filter(is_sure, patterns)]
+    otherwise: bool | None = False
+    if listed or len(sure) != len(patterns):
+        otherwise = None
 
     def skips(source: str, path: str) -> bool | None:
         for pattern in sure:
             if _tar_excludes(pattern, path):
                 return True
-        return False if is_complete else None
+        return otherwise
 
     return skips
 
@@ -456,21 +474,23 @@ def _tar_excludes(pattern: str, path: str) -> bool:
 
 
 def _dd(call: Call) -> Iterator[Step]:
-    values = dict(text.partition("=")[::2] for text in call.texts)
+    values = streams.settings(call)
     if "if" not in values and call.stdin is None:
         return
-    stdin = call.stdin.text if call.stdin else UNKNOWN
-    stdout = call.stdout.text if call.stdout else ""
-    source = values.get("if") or stdin
-    target = values.get("of") or stdout
-    if target == "/dev/null":
-        return
-    if streams.is_a_part(call):
+    source = values.get("if") or _text_of(call.stdin, UNKNOWN)
+    target = values.get("of") or _text_of(call.stdout, "")
+    if target == "/dev/null" or streams.is_a_part(call):
         return
     if target:
         target = absolute(target, call.folder)
     conversions = values.get("conv", "")
     yield dd_copy(call, _paths(call, [source]), target, conversions)
+
+
+def _text_of(word: Word | None, otherwise: str) -> str:
+    if word is None:
+        return otherwise
+    return word.text
 
 
 def dd_copy(call: Call, sources: tuple[str, ...], target: str, conv: str) -> Copy:
@@ -485,9 +505,9 @@ def dd_copy(call: Call, sources: tuple[str, ...], target: str, conv: str) -> Cop
             text = "dd conv=sparse onto a device does not overwrite older data there with the zeros of the image"
             wrong = (Wrong(text, "drop conv=sparse"),)
     elif sparse:
-        may_be_old = "notrunc" in conversions
-        advice = "drop notrunc, and write to a new file"
-        wrong = (Wrong(streams.SEEKS_OVER, advice),) if may_be_old else ()
+        if "notrunc" in conversions:
+            advice = "drop notrunc, and write to a new file"
+            wrong = (Wrong(streams.SEEKS_OVER, advice),)
     elif not is_sure(target[:1] or UNKNOWN):
         store = "only a run shows whether it writes a file, and every zero into it"
     elif target != "/dev/null":
@@ -498,7 +518,7 @@ def dd_copy(call: Call, sources: tuple[str, ...], target: str, conv: str) -> Cop
 
 def _qemu_img(call: Call) -> Iterator[Step]:
     texts = call.texts
-    command = texts[0] if texts else ""
+    command = "".join(texts[:1])
     if command == "dd":
         text = "qemu-img dd: reclaim does not judge whether it leaves zeros out"
         yield NotUnderstood(f"{call.where}: {text}", call.branch)
@@ -519,7 +539,7 @@ def _qemu_img(call: Call) -> Iterator[Step]:
         target,
         _wrong_with_convert(texts, target),
         good,
-        store=_PUT_TOGETHER if _put_together(call) else "",
+        store=_why_not_read(call),
         reads_devices=True,
         locks=not shares,
     )
@@ -631,10 +651,7 @@ def _store(
         texts = call.texts
         if command and command not in texts:
             return
-        operands = []
-        for operand in _operands(call, valued):
-            if operand != command:
-                operands.append(operand)
+        operands = [text for text in _operands(call, valued) if text != command]
         listed = any(text.startswith(_EXCLUDES) for text in texts)
         yield Copy(
             call,
@@ -751,7 +768,9 @@ def _lvcreate(call: Call) -> Iterator[Step]:
         text = "lvcreate: reclaim does not know the volume of the snapshot"
         yield NotUnderstood(f"{call.where}: {text}", call.branch)
         return
-    named = origin.removeprefix("mapper/") if "/" in origin else name
+    named = name
+    if "/" in origin:
+        named = origin.removeprefix("mapper/")
     group = named.partition("/")[0]
     short = name.rpartition("/")[2]
     yield Snapshot(call, f"/dev/{origin}", f"/dev/{group}/{short}")
@@ -843,12 +862,12 @@ def _service(call: Call) -> Iterator[Step]:
 
 
 def _unit(call: Call, action: list[str], units: list[str]) -> Iterator[Step]:
-    verb = action[0] if action else ""
+    verb = "".join(action)
     starts = verb in ("start", "restart")
     if any(map(_ALL_GUESTS.search, units)):
         if verb == "stop":
             yield Hold(call, (), "run")
-        elif starts:
+        if starts:
             yield Release(call, (), ("run",))
         return
     if not starts:

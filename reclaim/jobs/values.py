@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from tree_sitter import Node
 
-from reclaim.jobs.grammar import text_of
+from reclaim.jobs.grammar import first_of, text_of
 from reclaim.jobs.words import (
     LONGEST,
     UNKNOWN,
@@ -19,6 +19,8 @@ from reclaim.jobs.words import (
     Word,
     absolute,
     is_sure,
+    texts_of,
+    without_options,
 )
 
 #: variables that are kept apart; more are not known
@@ -42,11 +44,15 @@ class Text:
         return int(self.first_line + node.start_point[0])
 
     def place(self, position: int) -> int | None:
-        return None if self.offset is None else self.offset + position
+        if self.offset is None:
+            return None
+        return self.offset + position
 
 
 def _kept(word: str) -> str:
-    return word if len(word) <= LONGEST else UNKNOWN
+    if len(word) > LONGEST:
+        return UNKNOWN
+    return word
 
 
 @dataclass
@@ -68,7 +74,13 @@ class State:
     def first_word(self, name: str, otherwise: str = UNKNOWN) -> str:
         """Return the first word of a variable, "" if it has none; *otherwise* if it is not known."""
         words = self.variables.get(name, (otherwise,))
-        return words[0] if words else ""
+        return "".join(words[:1])
+
+    def known_arguments(self) -> tuple[str, ...]:
+        """Return the arguments; one that is not known if they are not."""
+        if self.arguments is None:
+            return (UNKNOWN,)
+        return self.arguments
 
     def set(self, name: str, words: Iterable[str], *, array: bool = False) -> None:
         kept = tuple(map(_kept, words))
@@ -94,10 +106,10 @@ class State:
 
     def forget(self) -> None:
         """Anything may have been set."""
-        self.variables = {
-            name: words if name == "PWD" else (UNKNOWN,)
-            for name, words in self.variables.items()
-        }
+        folder = self.variables.get("PWD")
+        self.variables = dict.fromkeys(self.variables, (UNKNOWN,))
+        if folder is not None:
+            self.variables["PWD"] = folder
 
     def copy(self) -> State:
         return State(
@@ -109,6 +121,13 @@ class State:
         )
 
 
+def arguments_of(words: list[Word]) -> tuple[str, ...] | None:
+    """Return *words* as the arguments of a function or script; None if there may be more or fewer of them."""
+    if any(word.splits for word in words):
+        return None
+    return tuple(texts_of(words))
+
+
 def joined(states: list[State]) -> State:
     """Return all that is known if any of *states* may be the case."""
     first, *others = states
@@ -117,7 +136,7 @@ def joined(states: list[State]) -> State:
         for name in {*result.variables, *other.variables}:
             ours, theirs = result.variables.get(name), other.variables.get(name)
             if ours != theirs:
-                result.variables[name] = _either(ours, theirs)
+                result.variables[name] = _either(ours or (), theirs or ())
         result.arrays |= other.arrays
         result.references |= other.references
         if result.arguments != other.arguments:
@@ -125,18 +144,16 @@ def joined(states: list[State]) -> State:
     return result
 
 
-def _either(
-    ours: tuple[str, ...] | None, theirs: tuple[str, ...] | None
-) -> tuple[str, ...]:
+def _either(ours: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[str, ...]:
     """The words that both begin with, and something unknown."""
-    shorter, longer = sorted((ours or (), theirs or ()), key=_length)
+    shorter, longer = sorted((ours, theirs), key=_length)
     begins_alike = longer[: len(shorter)] == shorter
     if shorter and begins_alike:
         return (*shorter, UNKNOWN)
-    if len(shorter) != 1 or len(longer) != 1:
+    if len(longer) != 1:
         return (UNKNOWN,)
-    word, longer_word = shorter[0], longer[0]
-    if not longer_word.startswith(word):
+    word = "".join(shorter)
+    if not longer[0].startswith(word):
         return (UNKNOWN,)
     return (word + UNKNOWN,)
 
@@ -155,23 +172,46 @@ def _has_expansion(node: Node) -> bool:
 
 def _parted(value: str) -> list[str]:
     """*value* split at blanks; other white space parts it only beside these."""
+    if not value:
+        return []
     if " " in value or "\n" in value:
         return value.split()
-    return [value] if value else []
+    return [value]
 
 
 _PLAIN = ("word", "number", "variable_name", "extglob_pattern", "regex")
 
 
+#: the number of an argument; $0 is the name of the script, and so is ${00}
+_POSITION = re.compile("[0-9]*[1-9][0-9]*")
 _EXPANDS = re.compile("[$`]")
 
 
-def _first_group(match: re.Match[str]) -> str:
-    return match[1] or ""
+def _without_backslashes(raw: str) -> str:
+    return re.sub(r"\\(?:\n)?(.?)", r"\1", raw, flags=re.DOTALL)
 
 
-def _second_group(match: re.Match[str]) -> str:
-    return match[2] or ""
+def _unquoted(raw: str) -> str:
+    return raw[1:-1]
+
+
+def _of_ansi_c(raw: str) -> str:
+    if "\\" in raw:
+        return UNKNOWN
+    return raw[2:-1]
+
+
+def _of_double_quotes(raw: str) -> str:
+    return re.sub(r'\\(?:([$`"\\])|\n)', r"\1", raw)
+
+
+#: how the text of each node that holds text alone is read
+_TEXTS: dict[str, Callable[[str], str]] = {
+    **dict.fromkeys(_PLAIN, _without_backslashes),
+    "raw_string": _unquoted,
+    "ansi_c_string": _of_ansi_c,
+    "string_content": _of_double_quotes,
+}
 
 
 #: operators that cut a piece off: at the start, at the end
@@ -225,10 +265,12 @@ class Values:
         if braces:
             return [Word(text, start, end) for text in braces]
         text = self.value(node)
-        expands = _has_expansion(node)
-        unquoted = node.type == "concatenation" and expands
-        splits = unquoted and not self._are_names(text)
-        is_literal = not expands or node.type in ("word", "raw_string")
+        if not _has_expansion(node):
+            return [Word(text, start, end)]
+        is_literal = node.type in ("word", "raw_string")
+        splits = False
+        if node.type == "concatenation":
+            splits = not self._are_names(text)
         return [Word(text, start, end, splits=splits, is_literal=is_literal)]
 
     def _several(self, node: Node) -> list[Word] | None:
@@ -264,7 +306,9 @@ class Values:
     def _kind(self, text: str) -> str:
         """The kind of the origin of one mark; "text" for anything else."""
         origin = self.origins.of(text)
-        return "text" if origin is None else origin.kind
+        if origin is None:
+            return "text"
+        return origin.kind
 
     def _are_names(self, text: str) -> bool:
         """True if all that is not known of it is something without blanks."""
@@ -279,8 +323,7 @@ class Values:
         """All words of `$NAME`, `${NAME[@]}`, `$@`."""
         raw = text_of(node, self.text.source)
         if raw in ("$@", "$*", "${@}", "${*}"):
-            arguments = self.state.arguments
-            return (UNKNOWN,) if arguments is None else arguments
+            return self.state.known_arguments()
         array = re.fullmatch(r"\$\{(\w+)\[[@*]\]\}", raw)
         if array is not None:
             return self.state.variables.get(array[1], (UNKNOWN,))
@@ -320,21 +363,16 @@ class Values:
             text = self._value(node)
         finally:
             self.depth -= 1
-        return text if len(text) <= LONGEST else UNKNOWN
+        return _kept(text)
 
     def _value(self, node: Node) -> str:
         raw = text_of(node, self.text.source)
         if node.type == "regex" and _EXPANDS.search(raw):
             return UNKNOWN  # the grammar does not take such a pattern apart
-        if node.type in _PLAIN:
-            return re.sub(r"\\(\n)?(.?)", _second_group, raw, flags=re.DOTALL)
+        read_text = _TEXTS.get(node.type)
+        if read_text is not None:
+            return read_text(raw)
         match node.type:
-            case "raw_string":
-                return raw[1:-1]
-            case "ansi_c_string":
-                return UNKNOWN if "\\" in raw else raw[2:-1]
-            case "string_content":
-                return re.sub(r'\\([$`"\\])|\\\n', _first_group, raw)
             case "string" | "concatenation":
                 return self._parts(node)
             case "simple_expansion":
@@ -356,11 +394,10 @@ class Values:
         return "".join(parts)
 
     def _variable(self, name: str) -> str:
-        if name.isdecimal() and name != "0":
+        if _POSITION.fullmatch(name):
             return self._argument(name)
         if name in ("@", "*"):
-            arguments = self.state.arguments
-            return UNKNOWN if arguments is None else " ".join(arguments)
+            return " ".join(self.state.known_arguments())
         name = self.state.references.get(name, name)
         words = self.state.variables.get(name)
         if words is None:
@@ -373,7 +410,8 @@ class Values:
         arguments = self.state.arguments
         if arguments is None:
             return self.origins.mark(key=f"argument {name}")
-        index = int(name[:4]) - 1
+        digits = name.lstrip("0")
+        index = int(digits[:5]) - 1  # no call has as many arguments
         return arguments[index] if index < len(arguments) else ""
 
     def _expansion(self, node: Node, raw: str) -> str:
@@ -384,8 +422,9 @@ class Values:
         array = re.fullmatch(r"\$\{(\w+)\[([@*0])\]\}", raw)
         if array:
             words = self.state.variables.get(array[1], (UNKNOWN,))
-            first = words[:1]
-            return " ".join(first if array[2] == "0" else words)
+            if array[2] == "0":
+                words = words[:1]
+            return " ".join(words)
         changed = re.match(r"\$\{(\w+)(##|#|%%|%|:-|-|:=|=|:\?|\?)", raw)
         if changed is None:
             return self.origins.mark()
@@ -435,14 +474,10 @@ class Values:
 
     def _of_loop(self, nodes: list[Node]) -> list[str]:
         """A loop over guests prints the output of its last command, for each."""
-        commands = []
-        for node in nodes:
-            if node.type == "do_group":
-                commands = node.named_children
-                break
-        if len(commands) != 1:
+        group = first_of(nodes, "do_group")
+        if group is None or group.named_child_count != 1:
             return [self.origins.mark()]
-        command = commands[0]
+        command = group.named_children[0]
         raw = self.text.source[command.start_byte : command.end_byte]
         if b"domblklist" not in raw:
             return [self.origins.mark()]
@@ -452,22 +487,24 @@ class Values:
         words = self._words_of(node)
         if words[:1] in (["sudo"], ["command"]) and words[1:2] != ["-v"]:
             words = words[1:]
-        name = posixpath.basename(words[0]) if words else ""
+        name = posixpath.basename("".join(words[:1]))
         printer = _PRINTERS.get(name)
         if printer is not None:
             printed = printer(self, list(filter(None, words[1:])))
             if printed is not None:
                 return printed
-        key = text_of(node, self.text.source) if name == "date" else ""
+        key = ""
+        if name == "date":
+            key = text_of(node, self.text.source)
         return [self.origins.mark(key=key)]
 
     def _words_of(self, command: Node) -> list[str]:
-        name = command.child_by_field_name("name")
-        arguments = command.children_by_field_name("argument")
-        words = [] if name is None else self.words(name)
-        for argument in arguments:
-            words += self.words(argument)
-        return [word.text for word in words]
+        parts = command.children_by_field_name("name")[:1]
+        parts += command.children_by_field_name("argument")
+        words = []
+        for part in parts:
+            words += self.words(part)
+        return texts_of(words)
 
     def filtered(self, found: list[str], stage: Node) -> list[str]:
         """The words that come through awk, grep, …: paths and names stay such, maybe not all of them."""
@@ -475,21 +512,23 @@ class Values:
         while command.type == "redirected_statement":
             command = command.named_children[0]
         raw = text_of(command, self.text.source)
-        name = re.match(r"\s*(?:\w+=\S*\s+)*\\?([\w./-]*)", raw)
-        program = posixpath.basename(name[1]) if name else ""
+        program = _program_of(raw)
         if program not in _FILTERS or command.type != "command":
             return [self.origins.mark()]
         if program in ("sort", "uniq", "tac", "tee"):
             return found
-        kept = []
-        for text in found:
-            if self._kind(text) != "text":
-                kept.append(text)
+        kept = list(filter(self._is_listed, found))
         if not kept:
             return [self.origins.mark()]
-        if program in _KEEPS_ALL or _TAKES_ALL.search(raw):
+        if program in _KEEPS_ALL:
+            return kept
+        if _TAKES_ALL.search(raw):
             return kept
         return list(map(self._some, kept))
+
+    def _is_listed(self, text: str) -> bool:
+        """True for one mark of a path or a name that something lists."""
+        return self._kind(text) != "text"
 
     def _some(self, mark: str) -> str:
         """*mark*, or in the place of all guests some of them."""
@@ -501,7 +540,17 @@ class Values:
 
 def _placed(word: Word, start: int | None, end: int | None) -> Word:
     """A word of a variable lies elsewhere; one that is not known lies at the place of the expansion."""
-    return word if is_sure(word.text) else replace(word, start=start, end=end)
+    if is_sure(word.text):
+        return word
+    return replace(word, start=start, end=end)
+
+
+def _program_of(command: str) -> str:
+    """The name of the program that a command runs, without the assignments before it."""
+    program = re.match(r"\s*(?:\w+=\S*\s+)*\\?([\w./-]*)", command)
+    if program is None:
+        return ""
+    return posixpath.basename(program[1])
 
 
 def _cut(value: str, operator: str, pattern: str) -> str | None:
@@ -576,10 +625,6 @@ def _echo(values: Values, words: list[str]) -> list[str]:
     return printed
 
 
-def _without_options(words: list[str]) -> list[str]:
-    return [word for word in words if not word.startswith("-")]
-
-
 def _printf(values: Values, words: list[str]) -> list[str] | None:
     if len(words) < 2:
         return None
@@ -591,15 +636,18 @@ def _printf(values: Values, words: list[str]) -> list[str] | None:
 
 def _ls(values: Values, words: list[str]) -> list[str] | None:
     listed = []
-    for operand in _without_options(words) or ["."]:
+    for operand in without_options(words) or ["."]:
         path = _path_listed(operand, values.state.folder)
-        if "*" in path or "?" in path:
+        if _WILDCARD.search(path):
             listed.append(path)
         elif is_sure(path):
             # the names in a folder, or the path itself: which of them it is lies on the disk
             mark = values.origins.mark(Origin("found", path=path))
             listed.append(mark)
     return listed or None
+
+
+_WILDCARD = re.compile("[*?]")
 
 
 def _path_listed(operand: str, folder: str) -> str:
@@ -630,19 +678,29 @@ def _name_found(words: list[str]) -> str | None:
     for before, option, value in zip(["", *words], words, words[1:], strict=False):
         if option not in ("-name", "-iname"):
             continue
-        if before in ("!", "-not") or not is_sure(value):
+        if before in ("!", "-not"):
             return None
-        names.append(value if option == "-name" else _in_any_case(value))
-    return names[0] if len(names) == 1 else "*"
+        if not is_sure(value):
+            return None
+        name = value
+        if option == "-iname":
+            name = _in_any_case(value)
+        names.append(name)
+    if len(names) != 1:
+        return "*"
+    return names[0]
 
 
 def _in_any_case(pattern: str) -> str:
-    letters = []
-    for letter in pattern:
-        letters.append(
-            f"[{letter.lower()}{letter.upper()}]" if letter.isalpha() else letter
-        )
-    return "*" if "[" in pattern else "".join(letters)
+    if "[" in pattern:
+        return "*"
+    return "".join(map(_letter_in_any_case, pattern))
+
+
+def _letter_in_any_case(letter: str) -> str:
+    if not letter.isalpha():
+        return letter
+    return f"[{letter.lower()}{letter.upper()}]"
 
 
 def _paths_of_find(words: list[str]) -> list[str]:
@@ -664,14 +722,15 @@ _BEFORE_PATHS = re.compile(r"-[HLP]|-O\d|-D\S+|--")
 def _virsh(values: Values, words: list[str]) -> list[str] | None:
     rest = list(words)
     while rest and rest[0].startswith("-"):
-        taken = 2 if rest[0] in ("-c", "--connect") else 1
-        rest = rest[taken:]
+        option = rest.pop(0)
+        if option in ("-c", "--connect"):
+            rest = rest[1:]
     if not rest:
         return None
     command, *others = rest
     if command == "list":
         return [values.origins.mark(_guests_listed(others))]
-    operands = _without_options(others)
+    operands = without_options(others)
     if command not in ("domblklist", "dumpxml") or not operands:
         return None
     # read as it is written: which column or element of it is used is seen by what it is used for
@@ -686,27 +745,26 @@ def _guests_listed(options: list[str]) -> Origin:
 
 
 def _which(values: Values, words: list[str]) -> list[str] | None:
-    names = _without_options(words)
+    names = without_options(words)
     if len(names) != 1 or not is_sure(names[0]):
         return None
     return names
 
 
 def _basename(values: Values, words: list[str]) -> list[str] | None:
-    operands = []
-    for word in words:
-        if word not in ("--", "-a"):
-            operands.append(word)
+    operands = [word for word in words if word not in ("--", "-a")]
     if not operands:
         return None
     path = operands[0]
     ending = "".join(operands[1:2])
-    if "/" not in path:
-        return [path.removesuffix(ending)] if is_sure(path) else None
-    name = path.rstrip("/").rpartition("/")[2]
-    if name == ending:
-        return [name]
-    return [name.removesuffix(ending)]
+    if "/" in path:
+        name = path.rstrip("/").rpartition("/")[2]
+        if name == ending:
+            return [name]
+        return [name.removesuffix(ending)]
+    if not is_sure(path):
+        return None
+    return [path.removesuffix(ending)]
 
 
 def _dirname(values: Values, words: list[str]) -> list[str] | None:
@@ -717,18 +775,18 @@ def _dirname(values: Values, words: list[str]) -> list[str] | None:
 
 
 def _realpath(values: Values, words: list[str]) -> list[str] | None:
-    paths = _without_options(words)
+    paths = without_options(words)
     if len(paths) != 1:
         return None
-    is_relative = not paths[0].startswith("/")
-    if is_relative and is_sure(paths[0]):
+    path = paths[0]
+    if is_sure(path) and not path.startswith("/"):
         return None
     return paths
 
 
 def _losetup(values: Values, words: list[str]) -> list[str] | None:
     """`losetup --find --show IMAGE`: the device has the content of the image, so the image stands for it."""
-    files = _without_options(words)
+    files = without_options(words)
     if len(files) != 1 or "--show" not in words:
         return None
     return files

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 
@@ -18,9 +18,16 @@ from reclaim.jobs.steps import (
     TrimStep,
     Wrong,
 )
-from reclaim.jobs.words import UNKNOWN, Word, absolute, shown
+from reclaim.jobs.words import (
+    UNKNOWN,
+    Word,
+    absolute,
+    shown,
+    texts_of,
+    without_options,
+)
 
-_STOPS = {"shutdown", "destroy", "suspend", "managedsave", "save", "dompmsuspend"}
+_STOPS = {"shutdown", "destroy", "suspend", "managedsave", "save"}
 _STARTS = {"start", "resume", "restore", "reboot", "reset", "dompmwakeup", "create"}
 _MERGES = {"blockcommit", "blockpull", "snapshot-delete", "snapshot-revert"}
 _GLOBAL_VALUED = {
@@ -72,7 +79,8 @@ def _command(call: Call) -> tuple[list[Word], bool]:
             value = rest.pop(0).text
         if option.startswith(("-c", "--connect")):
             uri = value or option[2:]
-            elsewhere = elsewhere or _ANOTHER_MACHINE.search(uri) is not None
+            if _ANOTHER_MACHINE.search(uri):
+                elsewhere = True
     return rest, elsewhere
 
 
@@ -88,7 +96,7 @@ _COPIES = (
 
 
 def _steps_of(call: Call, words: list[Word], *, elsewhere: bool) -> Iterator[Step]:
-    name, *texts = (word.text for word in words)
+    name, *texts = texts_of(words)
     if name in _COPIES:
         yield from _copies(call, name, texts, elsewhere=elsewhere)
         return
@@ -102,47 +110,60 @@ def _steps_of(call: Call, words: list[Word], *, elsewhere: bool) -> Iterator[Ste
 
 
 def _holds(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[Step]:
-    guests = (guest,)
-    if name in _STOPS:
-        yield _stop(call, name, guest, texts)
-    elif name in _STARTS:
-        named = () if name in ("restore", "create") else guests
-        yield Release(call, named, ("run",))
-    elif name in _MERGES or _ends_a_blockjob(name, texts):
-        yield Release(call, guests, ("overlay",))
-    elif name in ("snapshot-create-as", "snapshot-create"):
-        yield from _snapshot(call, name, guest, texts)
-    elif name == "domfstrim":
-        if not any(text.startswith("--mountpoint") for text in texts):
-            yield TrimStep(call, guests)
-    elif name == "domfsfreeze":
-        doubt = "a frozen guest does not write to filesystems, but may write to swap and to disks without one"
-        yield Hold(call, guests, "run", doubt)
-    elif name == "domfsthaw":
-        yield Release(call, guests, ("run",))
-    elif name == "qemu-agent-command":
-        yield from _agent_command(call, guest, " ".join(texts))
+    reader = _COMMANDS_OF_A_GUEST.get(name)
+    if reader is not None:
+        yield from reader(call, name, guest, texts)
 
 
-def _ends_a_blockjob(name: str, texts: list[str]) -> bool:
-    return name == "blockjob" and not {"--pivot", "--abort"}.isdisjoint(texts)
+def _stop(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[Step]:
+    yield Hold(call, (guest,), "run")
 
 
-def _agent_command(call: Call, guest: str, text: str) -> Iterator[Step]:
-    if "guest-shutdown" in text or "guest-suspend-disk" in text:
+def _suspend(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[Step]:
+    doubt = ""
+    if {"disk", "hybrid", "--target=disk"}.isdisjoint(texts):
+        doubt = "reclaim does not know whether a suspended guest is woken up"
+    yield Hold(call, (guest,), "run", doubt)
+
+
+def _start(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[Step]:
+    yield Release(call, (guest,), ("run",))
+
+
+def _start_any(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[Step]:
+    """The operand is a file, which may be any guest's."""
+    yield Release(call, (), ("run",))
+
+
+def _merge(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[Step]:
+    yield Release(call, (guest,), ("overlay",))
+
+
+def _blockjob(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[Step]:
+    if not {"--pivot", "--abort"}.isdisjoint(texts):
+        yield Release(call, (guest,), ("overlay",))
+
+
+def _trim(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[Step]:
+    if not any(text.startswith("--mountpoint") for text in texts):
+        yield TrimStep(call, (guest,))
+
+
+def _freeze(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[Step]:
+    doubt = "a frozen guest does not write to filesystems, but may write to swap and to disks without one"
+    yield Hold(call, (guest,), "run", doubt)
+
+
+def _agent_command(
+    call: Call, name: str, guest: str, texts: list[str]
+) -> Iterator[Step]:
+    text = " ".join(texts)
+    if re.search("guest-shutdown|guest-suspend-disk", text):
         yield Hold(call, (guest,), "run")
     elif "freeze-freeze" in text:
         yield Hold(call, (guest,), "run", "a frozen guest may write to its swap")
     elif "freeze-thaw" in text:
         yield Release(call, (guest,), ("run",))
-
-
-def _stop(call: Call, name: str, guest: str, texts: list[str]) -> Hold:
-    doubt = ""
-    to_disk = not {"disk", "hybrid", "--target=disk"}.isdisjoint(texts)
-    if name == "dompmsuspend" and not to_disk:
-        doubt = "reclaim does not know whether a suspended guest is woken up"
-    return Hold(call, (guest,), "run", doubt)
 
 
 def _snapshot(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[Step]:
@@ -154,14 +175,35 @@ def _snapshot(call: Call, name: str, guest: str, texts: list[str]) -> Iterator[S
         spared = tuple(map(_target_of, filter(_NOT_EXTERNAL.search, specs)))
         yield Hold(call, (guest,), "overlay", spared=spared)
         return
-    operands = [text for text in texts if not text.startswith("-")]
-    doubt = ""
-    if name == "snapshot-create" and len(operands) > 1:
-        doubt = "reclaim does not read whether the snapshot's XML makes an external one"
-    elif not all(map(str.isascii, texts)):
-        doubt = "the options of the snapshot are put together when it runs"
+    doubt = _doubt_of_snapshot(name, texts)
     if doubt:
         yield Hold(call, (guest,), "overlay", doubt)
+
+
+def _doubt_of_snapshot(name: str, texts: list[str]) -> str:
+    """Why the snapshot may be an external one; "" if it is not."""
+    if name == "snapshot-create" and len(without_options(texts)) > 1:
+        return "reclaim does not read whether the snapshot's XML makes an external one"
+    if all(map(str.isascii, texts)):
+        return ""
+    return "the options of the snapshot are put together when it runs"
+
+
+_COMMANDS_OF_A_GUEST: dict[
+    str, Callable[[Call, str, str, list[str]], Iterator[Step]]
+] = {
+    **dict.fromkeys(_STOPS, _stop),
+    "dompmsuspend": _suspend,
+    **dict.fromkeys(_STARTS, _start),
+    **dict.fromkeys(("restore", "create"), _start_any),
+    **dict.fromkeys(_MERGES, _merge),
+    "blockjob": _blockjob,
+    **dict.fromkeys(("snapshot-create-as", "snapshot-create"), _snapshot),
+    "domfstrim": _trim,
+    "domfsfreeze": _freeze,
+    "domfsthaw": _start,
+    "qemu-agent-command": _agent_command,
+}
 
 
 _EXTERNAL = re.compile(r"snapshot=external|file=")
@@ -190,7 +232,9 @@ def _guest(texts: list[str]) -> str | None:
     if named is not None:
         return named
     operands = _operands(texts)
-    return operands[0] if operands else None
+    if not operands:
+        return None
+    return operands[0]
 
 
 def _operands(texts: list[str]) -> list[str]:
@@ -270,7 +314,9 @@ def _download(call: Call, operands: list[str], texts: list[str]) -> Copy:
     if "--sparse" not in texts:
         text = "virsh vol-download without --sparse writes every zero"
         wrong = (Wrong(text, "add --sparse"),)
-    source = volume if volume.startswith("/") else f"volume:{volume}"
+    source = volume
+    if not volume.startswith("/"):
+        source = f"volume:{volume}"
     return Copy(
         call,
         "virsh vol-download",

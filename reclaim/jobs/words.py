@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 #: stands in a word for what is not known
@@ -12,6 +13,7 @@ UNKNOWN = "\ufffd"
 _FIRST = 0xF0000
 _MOST = 4000
 _MARK = re.compile("[\ufffd\U000f0000-\U0010ffff]")
+_MAY_BE_OPTIONS = re.compile("[-\ufffd\U000f0000-\U0010ffff]")
 #: characters of a word; a longer one is not known
 LONGEST = 32_768
 
@@ -33,6 +35,11 @@ class Origin:
     runs: bool = False
     after: int = 0
 
+    @property
+    def lies_below_a_path(self) -> bool:
+        """True for a file that is found below a path that is known."""
+        return self.kind == "found" and is_sure(self.path)
+
 
 @dataclass
 class Origins:
@@ -47,8 +54,8 @@ class Origins:
             return self.named[key]
         if len(self.known) >= _MOST:
             return UNKNOWN
+        character = chr(_FIRST + len(self.known))
         self.known.append(origin or Origin())
-        character = chr(_FIRST + len(self.known) - 1)
         if key:
             self.named[key] = character
         return character
@@ -93,14 +100,22 @@ class Word:
     @property
     def may_be_options(self) -> bool:
         """True if it may hold an option that reclaim does not see."""
-        if not self.splits:
-            return False
-        return self.text.startswith("-") or _MARK.match(self.text) is not None
+        return self.splits and _MAY_BE_OPTIONS.match(self.text) is not None
 
     @property
     def may_be_option(self) -> bool:
         """True if it may be an option, though it is one word. Not if a part of it is known."""
         return bool(self.text) and not _MARK.sub("", self.text)
+
+
+def texts_of(words: Iterable[Word]) -> list[str]:
+    """Return the texts of *words*."""
+    return [word.text for word in words]
+
+
+def without_options(texts: Iterable[str]) -> list[str]:
+    """Return those of *texts* that do not begin with a hyphen."""
+    return [text for text in texts if not text.startswith("-")]
 
 
 def is_sure(text: str) -> bool:
@@ -150,15 +165,16 @@ def absolute(text: str, folder: str) -> str:
     """Return *text* as a path; from *folder* on if it is relative."""
     if text.startswith("~"):
         return UNKNOWN
+    if _MARK.match(text):
+        return text
     path = text
     if not text.startswith("/"):
-        if _MARK.match(text):
-            return text
         path = f"{folder or UNKNOWN}/{text}"
     if not path.startswith("/"):
         return path
     if not path.strip("/"):
         return "/"
-    tail = "/" if path.endswith(("/", "/.")) else ""
     plain = posixpath.normpath(path).strip("/")
-    return f"/{plain}{tail}"
+    if path.endswith(("/", "/.")):
+        return f"/{plain}/"
+    return f"/{plain}"

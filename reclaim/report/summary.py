@@ -56,7 +56,9 @@ def is_of_backup(row: Row) -> bool:
 
 def is_by_rule(row: Row) -> bool:
     """True if *row* is a finding about a bus through which discards pass as well as through scsi."""
-    return row.verdict is Verdict.NONCOMPLIANT and scsi.BY_RULE in (row.reason or "")
+    reason = row.reason or ""
+    is_of_rule = scsi.BY_RULE in reason or scsi.OF_DISK_BUS in reason
+    return row.verdict is Verdict.NONCOMPLIANT and is_of_rule
 
 
 def standing_in(record: Record, rows: Iterable[Row]) -> Standing:

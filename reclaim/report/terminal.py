@@ -245,7 +245,7 @@ def _findings(
         height += 1
         for row in rows:
             height += _height(" " * _INDENT + _sentence(row), columns)
-    unseen = [*_deprecated(record), *_unseen(record)]
+    unseen = [*_warned_of(record), *_unseen(record)]
     room -= len(unseen)
     if height <= room or reporter.verbosity > 0:
         _findings_in_full(reporter, loud)
@@ -302,12 +302,15 @@ def _guest_line(guest: str, rows: list[Row]) -> str:
     return line
 
 
-def _deprecated(record: Record) -> list[str]:
-    """Return a line for each machine type of compliant guests that a later QEMU drops."""
+_WARNINGS = (machine_type.DEPRECATED, machine_type.MAY_NOT_BOOT)
+
+
+def _warned_of(record: Record) -> list[str]:
+    """Return a line for each machine type of compliant guests that a later QEMU drops, or that may not boot."""
     counts = Counter(
         row.evidence
         for row in record.results
-        if row.verdict.holds and machine_type.DEPRECATED in (row.evidence or "")
+        if row.verdict.holds and any(w in (row.evidence or "") for w in _WARNINGS)
     )
     lines = []
     for evidence, count in counts.most_common():

@@ -54,7 +54,7 @@ def _deaf(filesystem: Filesystem, stores: Sequence[Store], trimmed: Trimmed) -> 
     if deaf is None and not trimmed.status:
         return ""
     if deaf is None:
-        said = trimmed.words or "without a word"
+        said = trimmed.words or "it printed nothing"
         return f"fstrim failed with status {trimmed.status}: {said}"
     reason = f"{_named(deaf, stores)} (see disc-max)"
     if trimmed.status:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from reclaim.base.strict import number, objects
 from reclaim.files.holes import Span
 from reclaim.handles.node import Node
 from reclaim.processes import limited
+from reclaim.storage import block_node
 from reclaim.storage.host_image import HostImage
 from reclaim.storage.qcow2 import Qcow2
 
@@ -118,13 +119,7 @@ def _mapped(hypervisor: Node, path: str, kind: str) -> list[Span] | None:
 
     `qemu-img map` reports them, and opens no file that a header names.
     """
-    node: dict[str, Any] = {
-        "driver": kind,
-        "file": {"driver": "file", "filename": path},
-    }
-    if kind == "qcow2":
-        node["backing"] = None
-    name = "json:" + json.dumps(node)
+    name = block_node.filename(block_node.of_file(path, kind))
     output = _run(hypervisor, "qemu-img map -U --output=json %s", name)
     spans: list[Span] = []
     try:

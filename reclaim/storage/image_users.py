@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 from weakref import WeakKeyDictionary
@@ -24,7 +24,7 @@ import libvirt
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import libvirt_words, printable
 from reclaim.definition import qemuargs
-from reclaim.definition.domain import DiskView, Element, parse_xml
+from reclaim.definition.domain import DiskView, Element, backing_stores, parse_xml
 from reclaim.handles.guest import Guest
 from reclaim.handles.node import Node
 from reclaim.processes import limited, shell_script
@@ -200,8 +200,8 @@ def _of_disk(hypervisor: Node, disk: Element, use: Use) -> Iterator[Use]:
 
 def _of_chain(hypervisor: Node, parent: Element, use: Use) -> Iterator[Use]:
     """Yield the chain of backing files below *parent*, as far as the definition has it."""
-    level, store = 1, parent.find("backingStore")
-    while store is not None and level < _DEEPEST:
+    stores = islice(backing_stores(parent), _DEEPEST - 1)
+    for level, store in enumerate(stores, start=1):
         yield replace(
             use,
             place=_source(hypervisor, store),
@@ -209,7 +209,6 @@ def _of_chain(hypervisor: Node, parent: Element, use: Use) -> Iterator[Use]:
             writes=False,
             depth=level,
         )
-        level, store = level + 1, store.find("backingStore")
 
 
 def _attribute(parent: Element, tag: str, name: str) -> str | None:

@@ -21,7 +21,7 @@ from reclaim.base.strict import number, objects
 from reclaim.files import holes
 from reclaim.files.beneath import File
 from reclaim.processes import child
-from reclaim.storage import qcow2
+from reclaim.storage import block_node, qcow2
 from reclaim.storage.qcow2 import Qcow2
 
 Format = Literal["raw", "qcow2"]
@@ -92,24 +92,10 @@ def node(
     descriptor: int, image: Image, backing: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return the open file as a block node for qemu-img, with its format and the backing file *backing* or none."""
-    file = {
-        "driver": "file",
-        "filename": f"/proc/self/fd/{descriptor}",
-        "read-only": True,
-    }
-    block: dict[str, Any] = {
-        "driver": image.format,
-        "file": file,
-        "read-only": True,
-    }
-    if image.format == "qcow2":
-        block["backing"] = backing
+    block = block_node.of_file(f"/proc/self/fd/{descriptor}", image.format, backing)
+    block["file"]["read-only"] = True
+    block["read-only"] = True
     return block
-
-
-def filename(block: dict[str, Any]) -> str:
-    """Return a block node as the file name that qemu-img takes."""
-    return "json:" + json.dumps(block)
 
 
 def qemu_img(
@@ -164,7 +150,7 @@ def mapped(descriptor: int, image: Image, path: str) -> int | None:
         header = image.qcow2
         if header is None or not header.is_plain:
             return None
-        asked = ["map", "--output=json", filename(node(descriptor, image))]
+        asked = ["map", "--output=json", block_node.filename(node(descriptor, image))]
         status, output, errors = qemu_img(asked, (descriptor,), path, watch=still_ours)
     if status != 0:
         raise NotAssessable(

@@ -9,12 +9,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import libvirt
 
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.base.text import counted, libvirt_words, size
-from reclaim.definition.domain import DiskView, Element
+from reclaim.definition.domain import DiskView, backing_stores
 from reclaim.handles.guest import Disk
 from reclaim.handles.node import Node
 from reclaim.storage import host_image, volumes
@@ -166,15 +167,13 @@ def _is_encrypted(view: DiskView) -> bool:
 def _bases(disk: Disk) -> Iterator[str]:
     """Yield the backing files that libvirt names; names in headers are not followed."""
     view = disk.guest.live_disk(disk.view) or disk.view
-    layer: Element | None = view.element.find("backingStore")
-    for _ in range(_DEEPEST):
-        source = layer.find("source") if layer is not None else None
-        if layer is None or source is None:
+    for layer in islice(backing_stores(view.element), _DEEPEST):
+        source = layer.find("source")
+        if source is None:
             return
         path = source.get("file")
         if path:
             yield str(path)
-        layer = layer.find("backingStore")
 
 
 # Judging --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from reclaim.definition.domain import Element, parse_xml
 #: attributes of a virtio-blk disk's driver that go with the bus (libvirt formatdomain)
 VIRTIO_BLK = ("queues", "iothread", "ioeventfd", "iommu", "ats", "packed", "page_per_vq", "event_idx", "queue_size")
 SCSI_SERIAL = 36
+#: scsi-controller's note of a disk that gives its PCI slot to the controller
+_CHANGES_PLACES = re.compile(r"(\w+) moves to it by the same change")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Fixed:
             slug = str(row["requirement"])
             if row["disk"] is None:
                 guest.add(slug)
+                for match in _CHANGES_PLACES.finditer(row.get("evidence") or ""):
+                    disks[match[1]] = disks.get(match[1], frozenset()) | {"disk-bus"}
             else:
                 disks[row["disk"]] = disks.get(row["disk"], frozenset()) | {slug}
         return cls(frozenset(guest), disks)

@@ -333,7 +333,7 @@ def test_every_scsi_disk_has_an_address_of_its_own_on_a_controller_that_is_there
 @pytest.mark.parametrize("name", [name for name, variant in VARIANTS.items() if variant.says])
 def test_the_report_says_what_was_special(variants: Walk, name: str) -> None:
     _expect_defined(variants, name)
-    if any("older than" in words for words in VARIANTS[name].says):
+    if any(OLDEST in words for words in VARIANTS[name].says):
         _expect_old(variants)
     rows = variants.of("forced", name) + variants.of("audit", name)
     said = [text for row in rows for text in (row["evidence"], row["reason"]) if text]

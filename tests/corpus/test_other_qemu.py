@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import libvirt
 import pytest
@@ -31,7 +32,21 @@ OLD = ("pc-1.2", "pc-i440fx-1.6", "pc-i440fx-2.3", "pc-q35-2.3", "pc-q35-4.2")
 NEWER = "pc-q35-99.0"
 VENDOR = "pc-q35-rhel8.2.0"
 
-Daemon = Callable[[Mapping[str, str]], str]
+CHANNEL = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+#: emulators of other hosts and earlier days, and what libvirt says of them
+GONE = {
+    "ubuntu": ("/usr/bin/kvm-spice", "No such file or directory"),
+    "rhel": ("/usr/libexec/qemu-kvm", "No such file or directory"),
+    "folder": ("/usr/bin", "Is a directory"),
+    "text": ("/etc/hostname", "Exec format error"),
+    "no-qemu": ("/bin/true", ""),
+}
+
+
+class Daemon(Protocol):
+    """Starts libvirtd with a definition of each of *machines*, and with *emulators* other than QEMU's own."""
+
+    def __call__(self, machines: Mapping[str, str], emulators: Mapping[str, str] = ...) -> str: ...
 
 
 @pytest.fixture
@@ -39,8 +54,10 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     """Starts a libvirtd of our own in whose folder definitions of these machine types lie already; gives its URI."""
     with ExitStack() as stack:
 
-        def start(machines: Mapping[str, str]) -> str:
-            definitions = {name: _definition(name, machine) for name, machine in machines.items()}
+        def start(machines: Mapping[str, str], emulators: Mapping[str, str] = MappingProxyType({})) -> str:
+            definitions = {
+                name: _definition(name, machine, emulators.get(name, EMULATOR)) for name, machine in machines.items()
+            }
             try:
                 return stack.enter_context(private.libvirtd(tmp_path / "libvirtd", definitions))
             except (OSError, RuntimeError) as exc:
@@ -49,8 +66,8 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
         yield start
 
 
-def _definition(name: str, machine: str) -> str:
-    return domain(disk("vda", "virtio"), machine=machine).replace(
+def _definition(name: str, machine: str, emulator: str = EMULATOR) -> str:
+    return domain(disk("vda", "virtio"), CHANNEL, machine=machine, emulator=emulator).replace(
         "<name>x</name>", f"<name>{name}</name><uuid>{uuid_of(name)}</uuid>"
     )
 
@@ -186,3 +203,63 @@ def test_boot_stopped_starts_nothing_that_cannot_start(daemon: Daemon, tmp_path:
     rows = _rows(tmp_path / "audit", uri, "--boot-stopped")
     for slug in ("fstab-uuid", "guest-access"):
         assert f"this QEMU has no {machine} any more" in (rows["old", slug]["reason"] or "")
+
+
+# An emulator that is gone ---------------------------------------------------------------------
+
+
+def test_an_emulator_that_is_gone_is_one_reason_for_all_rows(daemon: Daemon, tmp_path: Path) -> None:
+    machines = dict.fromkeys(GONE, "q35") | {"rhel": VENDOR, "here": "q35"}
+    uri = daemon(machines, {name: path for name, (path, _words) in GONE.items()})
+    before = _xml(uri)
+    runs = (("--plan",), ("--fix", "--boot-stopped"), ("--fix", "--force"))
+    for number, options in enumerate(runs):
+        rows = _rows(tmp_path / str(number), uri, *options, *(f"--guests={name}" for name in GONE))
+        for name, (path, words) in GONE.items():
+            row = rows[name, "machine-type"]
+            assert row["verdict"] == "noncompliant"
+            reason, _, advice = row["reason"].partition(": the guest cannot start; withheld: ")
+            assert reason.startswith(f"libvirt cannot use the emulator {path} (")
+            assert words in reason
+            assert advice.startswith(f"set <emulator> to one that is here, {EMULATOR} (virsh edit)")
+            assert ("and a machine type that it has" in advice) == (name == "rhel")
+            access, discard = (rows[name, slug]["reason"] for slug in ("guest-access", "disk-discard"))
+            assert f"--boot-stopped does not start it: {reason} (see machine-type)" in access
+            assert f"withheld: {reason}, and libvirt refuses definitions with it" in discard
+            assert not [key for key in rows if key[0] == name and rows[key]["changes"]]
+    assert _xml(uri) == before
+
+    fixed = _rows(tmp_path / "here", uri, "--fix", "--guests", "here")
+    assert fixed["here", "disk-discard"]["verdict"] == "fixed", "the others are nothing to it"
+
+
+def test_once_the_emulator_is_set_by_hand_all_is_mended(daemon: Daemon, tmp_path: Path) -> None:
+    path, _words = GONE["ubuntu"]
+    uri = daemon({"ubuntu": "q35"}, {"ubuntu": path})
+    connection = libvirt.open(uri)
+    try:
+        connection.defineXML(_xml(uri)["ubuntu"].replace(path, EMULATOR))
+    finally:
+        connection.close()
+    rows = _rows(tmp_path, uri, "--fix")
+    assert rows["ubuntu", "machine-type"]["verdict"] == "compliant"
+    assert rows["ubuntu", "disk-discard"]["verdict"] == "fixed"
+
+
+def test_a_connection_that_may_not_ask_reports_that(daemon: Daemon, tmp_path: Path) -> None:
+    """libvirt lets nobody who only reads choose a program that it runs."""
+    path, _words = GONE["ubuntu"]
+    uri = daemon({"ubuntu": "pc-q35-5.2"}, {"ubuntu": path})
+    row = _rows(tmp_path, uri, "--definitions-only")["ubuntu", "machine-type"]
+    assert row["verdict"] == "compliant"
+    assert row["evidence"].endswith(
+        f"libvirt does not list the emulator {path}, and was not asked about it (--definitions-only)"
+    )
+
+
+def _xml(uri: str) -> dict[str, str]:
+    connection = libvirt.open(uri)
+    try:
+        return {one.name(): one.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) for one in connection.listAllDomains()}
+    finally:
+        connection.close()

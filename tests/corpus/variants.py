@@ -76,6 +76,21 @@ def _many(count: int, machine: str) -> str:
     return domain(*(disk(name, "virtio") for name in names), machine=machine)
 
 
+def _pci(slot: int) -> str:
+    return f"<address type='pci' domain='0x0000' bus='0x00' slot='0x{slot:02x}' function='0x0'/>"
+
+
+def _full_bus(*disks: str, root: str = "pci-root", machine: str = "pc", slots: range = range(4, 32)) -> str:
+    """*disks*, and a network card in each of *slots*; there is no other PCI device."""
+    cards = [
+        f"<interface type='user'><mac address='52:54:00:00:01:{slot:02x}'/><model type='e1000'/>"
+        f"{_pci(slot)}</interface>"
+        for slot in slots
+    ]
+    nothing = "<controller type='usb' model='none'/><memballoon model='none'/>"
+    return domain(f"<controller type='pci' index='0' model='{root}'/>", *disks, *cards, nothing, machine=machine)
+
+
 ALL_OF_VIRTIO_BLK = (
     "type='raw' queues='4' iothread='1' ioeventfd='on' event_idx='on' iommu='on' ats='on' packed='on' "
     "page_per_vq='on' queue_size='256'"
@@ -124,7 +139,7 @@ VARIANTS: dict[str, Variant] = {
             disk("fda", "fdc", device="floppy", driver="type='raw'"),
             machine="pc",
         ),
-        ("on usb, as something to be plugged in: it is left there",),
+        ("it is a USB disk, which can be unplugged at any time: it stays on usb",),
     ),
     "boots-from-virtio-beside-scsi": Variant(
         domain(disk("vda", "virtio"), disk("sda", "scsi", drive(0)), disk("sdb", "scsi", drive(1))),
@@ -285,6 +300,32 @@ VARIANTS: dict[str, Variant] = {
                 for index, multi in ((1, "multifunction='on'"), (2, ""), (3, ""))
             ),
         )
+    ),
+    "pci-full": Variant(
+        _full_bus(
+            disk("vda", "virtio", _pci(2), driver="type='raw' queues='2'"),
+            disk("vdb", "virtio", _pci(3), driver="type='raw' queues='4'"),
+        ),
+        (
+            "all PCI slots are taken: the new controller is in the slot that the disk leaves",
+            "vda moves to it by the same change",
+        ),
+    ),
+    "pci-full-of-others": Variant(
+        _full_bus(disk("hda", "ide"), slots=range(2, 32)),
+        ("withheld: all PCI slots of the guest are taken, so libvirt has no place for a new controller",),
+    ),
+    "pci-but-one": Variant(_full_bus(disk("vda", "virtio", _pci(2)), slots=range(4, 32))),
+    "pcie-full": Variant(
+        _full_bus(
+            disk("vda", "virtio", _pci(1)),
+            disk("vdb", "virtio", _pci(2)),
+            disk("vdc", "virtio", _pci(3)),
+            root="pcie-root",
+            machine="q35",
+            slots=range(4, 31),
+        ),
+        ("vda moves to it by the same change",),
     ),
     "machine-oldest": Variant(domain(disk("hda", "ide"), machine=OLDEST), (f"{OLDEST} is older than 2.1",)),
     "machine-oldest-i686": Variant(

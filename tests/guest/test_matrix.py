@@ -24,8 +24,14 @@ pytestmark = pytest.mark.guest
 _BESIDE_MIB = 200
 #: guests up at a time: under emulation an idle one takes a fifteenth of a core
 _AT_ONCE = 6
-#: all are mended where this is set (`make guests`, `make matrix`), else those that nothing may be written to
-MENDED = [case for case in CASES if case.mended and (case.always_mended or os.environ.get("RECLAIM_GUESTS") == "all")]
+_ALL = os.environ.get("RECLAIM_GUESTS") == "all"
+#: all are made and mended if that is set (`make guests`, `make matrix`), else those that are always looked at
+MADE = [case for case in CASES if case.always or _ALL]
+MENDED = [case for case in MADE if case.mended and (case.always_mended or _ALL)]
+COUNTED = [case for case in MENDED if case.counted]
+#: what is written and deleted to count bytes, and what may come or go beside that: a journal, an inode table
+_CHURN_MIB = 64
+_BESIDE_BYTES = 16 * 2**20
 
 Rows = dict[tuple[str, str | None], dict[str, Any]]
 #: a busy host makes minutes of a boot
@@ -35,20 +41,27 @@ MOUNTS = "findmnt --real -rno TARGET,UUID,FSROOT | sort; tail -n +2 /proc/swaps 
 
 @dataclass
 class Seen:
-    """What was seen of one guest: the rows of each run, and its mounts and its fstab before and after."""
+    """What was seen of one guest: the rows of each run, and its mounts and its fstab before and after.
 
+    `absent`: why it could not be made, which is no trouble of the others.
+    """
+
+    absent: str = ""
     audit: Rows = field(default_factory=dict)
     mended: Rows = field(default_factory=dict)
     again: Rows = field(default_factory=dict)
     mounts: list[str] = field(default_factory=list)
+    #: bytes of the root's image on the host: mended, with what was deleted in it, trimmed
+    allocated: list[int] = field(default_factory=list)
     fstab: list[str] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Seen]]:
-    """All of the matrix, some guests at once, as the memory holds them: this is what takes the time."""
-    found = {case.name: Seen() for case in CASES}
-    waiting = list(CASES)
+def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Seen]]:
+    """The guests that tests were selected of, some at once, as the memory holds them: this is what takes the time."""
+    waiting = _selected(request.session.items)
+    found = {case.name: Seen() for case in waiting}
+    chosen = list(waiting)
     try:
         while waiting:
             count = max(1, min(_AT_ONCE, _available_mib() // (guests.MEMORY_MIB + _BESIDE_MIB)))
@@ -58,15 +71,30 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Seen]]:
             _record(found)
         yield found
     finally:
-        for case in CASES:
+        for case in chosen:
             lab.destroy(case.domain)
 
 
+def _selected(items: list[pytest.Item]) -> list[Case]:
+    """The guests of the tests of this file that are to run."""
+    ours = (item for item in items if item.path == Path(__file__) and isinstance(item, pytest.Function))
+    parameters = [item.callspec.params for item in ours if hasattr(item, "callspec")]
+    names = {given["case"].name for given in parameters if isinstance(given["case"], Case)}
+    return [case for case in MADE if case.name in names]
+
+
 def _record(found: dict[str, Seen]) -> None:
-    """Write down what was seen, and the page that shows it."""
-    absent = {case.machine for case in CASES} - {machines.here(case.machine) for case in CASES}
+    """Write down what was seen, and the page that shows it; guests that were not selected keep what they have."""
+    wanted = {case.machine for case in CASES if case.name in found}
+    absent = wanted - set(map(machines.here, wanted))
     assert not absent, f"docs/matrix.md is of a QEMU that has these machine types, and this one has not: {absent}"
-    runs = {name: {"audit": _shown(one.audit), "mended": _shown(one.mended)} for name, one in found.items()}
+    runs: dict[str, Any] = {case.name: page.recorded()[case.name] for case in CASES if case.name in page.recorded()}
+    for name, one in found.items():
+        if one.absent:
+            continue
+        runs[name] = {"audit": _shown(one.audit), "mended": _shown(one.mended)}
+        if one.allocated:
+            runs[name]["allocated"] = dict(zip(page.COUNTS, one.allocated, strict=True))
     page.RECORD.write_text(json.dumps(runs, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     page.main()
 
@@ -77,7 +105,13 @@ def _available_mib() -> int:
 
 
 def _look(batch: list[Case], found: dict[str, Seen], reports: Path) -> None:
-    made = dict(zip((case.name for case in batch), guests.up(batch), strict=True))
+    made: dict[str, LabGuest] = {}
+    for case, guest in zip(batch, guests.up(batch), strict=True):
+        if isinstance(guest, LabGuest):
+            made[case.name] = guest
+        else:
+            found[case.name].absent = str(guest)
+    batch = [case for case in batch if case.name in made]
     for case, rows in _rows(batch, reports / "audit"):
         found[case.name].audit = rows
     mended = [case for case in batch if case in MENDED]
@@ -94,6 +128,9 @@ def _look(batch: list[Case], found: dict[str, Seen], reports: Path) -> None:
         _note(found[case.name], made[case.name])
     for case, rows in _rows(mended, reports / "again", "--fix", "--restart"):
         found[case.name].again = rows
+    for case in mended:
+        if case.counted:
+            found[case.name].allocated = _counted(made[case.name])
     for case in batch:
         lab.destroy(case.domain)
 
@@ -115,6 +152,23 @@ def _rows(cases: list[Case], reports: Path, *options: str) -> Iterator[tuple[Cas
 def _note(one: Seen, guest: LabGuest) -> None:
     one.mounts.append(_said(guest, MOUNTS))
     one.fstab.append(_said(guest, "cat /etc/fstab; ls -A /etc /boot | grep reclaim || true"))
+
+
+def _counted(guest: LabGuest) -> list[int]:
+    """Write and delete some MiB, trim, and return the image's bytes on the host before, between and after."""
+    _said(guest, "sync; fstrim -a")
+    counts = [lab.allocated(guest)]
+    lab.churn(guest, _CHURN_MIB)
+    counts.append(lab.allocated(guest))
+    _said(guest, "fstrim -a")
+    return [*counts, lab.allocated(guest)]
+
+
+def _of(case: Case, seen: dict[str, Seen]) -> Seen:
+    """Return what was seen of that guest, and fail the test if it could not be made."""
+    one = seen[case.name]
+    assert not one.absent, one.absent
+    return one
 
 
 def _said(guest: LabGuest, command: str) -> str:
@@ -163,16 +217,16 @@ def _complete(case: Case, rows: Rows) -> None:
     assert len(rows) == len(page.slugs()) - len(per_disk) + len(per_disk) * len(case.targets)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", MADE, ids=lambda case: case.name)
 def test_the_audit_says_what_the_table_says(case: Case, seen: dict[str, Seen]) -> None:
-    rows = seen[case.name].audit
+    rows = _of(case, seen).audit
     _complete(case, rows)
     assert _shown(rows) == _wanted(case, rows), {key: row["reason"] for key, row in rows.items()}
 
 
 @pytest.mark.parametrize("case", MENDED, ids=lambda case: case.name)
 def test_mending_does_what_the_table_says(case: Case, seen: dict[str, Seen]) -> None:
-    one = seen[case.name]
+    one = _of(case, seen)
     _complete(case, one.mended)
     assert _shown_mended(one.mended) == _wanted(case, one.mended, mended=True), {
         key: row["reason"] for key, row in one.mended.items()
@@ -188,17 +242,24 @@ def test_mending_does_what_the_table_says(case: Case, seen: dict[str, Seen]) -> 
 
 @pytest.mark.parametrize("case", MENDED, ids=lambda case: case.name)
 def test_a_second_run_changes_nothing(case: Case, seen: dict[str, Seen]) -> None:
-    rows = seen[case.name].again
+    rows = _of(case, seen).again
     wanted = {key: "compliant" if word == "fixed" else word for key, word in _wanted(case, rows, mended=True).items()}
     assert _shown_mended(rows) == wanted, {key: row["reason"] for key, row in rows.items()}
     assert not any(change["applied"] for row in rows.values() for change in row["changes"])
+
+
+@pytest.mark.parametrize("case", COUNTED, ids=lambda case: case.name)
+def test_the_host_has_back_what_the_guest_deleted(case: Case, seen: dict[str, Seen]) -> None:
+    before, grown, after = _of(case, seen).allocated
+    assert grown - before > _CHURN_MIB * 2**20 - _BESIDE_BYTES
+    assert after - before < _BESIDE_BYTES
 
 
 @pytest.mark.parametrize("case", [case for case in MENDED if "fstab-uuid" in case.left], ids=lambda case: case.name)
 def test_where_nothing_can_be_written_nothing_is_left_half_written(
     case: Case, seen: dict[str, Seen], request: pytest.FixtureRequest
 ) -> None:
-    before, after = seen[case.name].fstab
+    before, after = _of(case, seen).fstab
     assert before == after
     assert "reclaim" not in after
     counts.note(request.node.nodeid, {"guests": 1})

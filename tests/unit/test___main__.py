@@ -193,6 +193,8 @@ def test_the_index_is_made_and_old_runs_go(run: Path, tmp_path: Path, capsys: py
     ended = _ended(capsys, "index", tmp_path / "reports")
     assert ended == (0, f"{tmp_path / 'reports/index.html'}\n", "")
     assert run.exists()
+    missing = tmp_path / "missing"
+    assert _ended(capsys, "index", missing) == (2, "", f"reclaim: {missing}: there is no such folder\n")
     status, out, err = _ended(capsys, "index", tmp_path / "reports", "--keep", "0")
     assert (status, out) == (2, "")
     assert "--keep 0" in err

@@ -139,8 +139,7 @@ def _listed(lines: Iterable[str]) -> str:
 
 def is_no_opening(text: str) -> bool:
     """True if a docstring begins with "What …" or asks a question."""
-    first = text.partition("\n")[0]
-    return bool(re.match(r"What\b", first)) or first.rstrip().endswith("?")
+    return bool(re.match(r"What\b|[^.?!]*\?", text))
 
 
 # Tests ----------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ class BootFile:
     then: str | None = None
     #: True if every initramfs must be built anew
     rebuild: bool = False
+    #: True if there is no such file yet
+    is_new: bool = False
     #: the steps to take by hand
     advice: str = ""
 

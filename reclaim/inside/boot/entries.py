@@ -25,6 +25,15 @@ _EXTLINUX = re.compile(
 _EXTLINUX_SOURCE = re.compile(r"/etc/(update-extlinux\.conf|default/u-boot)\Z")
 
 
+_NEXT = "/etc/kernel/cmdline"
+_VENDORS = "/usr/lib/kernel/cmdline"
+#: parameters of /proc/cmdline that kernel-install's plugins leave out: the boot loader adds them
+_ADDED = ("BOOT_IMAGE=", "initrd=")
+#: what follows the release in the name of an entry, with the tries that are left (Automatic Boot Assessment)
+_TRIES = re.compile(r"(\+\d+(-\d+)?)?\.(conf|efi)\Z")
+_ROOT = re.compile(r"^options[ \t](?:.*[ \t])?root=", re.MULTILINE)
+
+
 def are_there(facts: Facts) -> bool:
     """True if the guest has boot entries in files of their own."""
     if facts.unified:
@@ -52,14 +61,77 @@ def places(facts: Facts) -> Iterator[BootFile]:
         place = _place(facts, path, small_tags)
         if place:
             yield place
+    yield from _next_command_line(facts)
     for path, text in facts.unified.items():
         names = tuple(map(str, cmdline.names(text)))
         if names:
             yield BootFile(
                 path=path,
                 names=names,
-                advice=f"build {path} again with the same tool, with root=UUID=… in its command line",
+                advice=_built_again(facts, path),
             )
+
+
+def _built_again(facts: Facts, path: str) -> str:
+    """Return the steps that give the unified image *path* another command line."""
+    for kernel in facts.kernels:
+        release = kernel.release
+        made = _TRIES.sub("", path).endswith(f"-{release}")
+        if made and "kernel-install" in facts.tools:
+            return (
+                f"{path} has its command line built in: once root=UUID=… is in {_NEXT}, "
+                f"kernel-install add {release} /boot/vmlinuz-{release} builds it again"
+            )
+    return (
+        f"build {path} again with the same tool, with root=UUID=… in its command line"
+    )
+
+
+def _next_command_line(facts: Facts) -> Iterator[BootFile]:
+    """Yield the file that kernel-install(8) lacks, if the command line that it takes instead has bus names.
+
+    Without it the next entry is made from /proc/cmdline: by an update of the kernel, and where the initramfs builder
+    calls kernel-install (Debian's /etc/initramfs/post-update.d) by each new initramfs. That entry would have the
+    names that were just taken out of it.
+    """
+    if _NEXT in facts.boot_files or not _made_by_kernel_install(facts):
+        return
+    source = "/proc/cmdline"
+    text = facts.command_line
+    if _VENDORS in facts.boot_files:
+        source = _VENDORS
+        text = facts.boot_files[_VENDORS]
+    names = cmdline.names(text)
+    if not names:
+        return
+    kept = [word for word in text.split() if not word.startswith(_ADDED)]
+    line = " ".join(kept) + "\n"
+    after = cmdline.named_stably(facts, line)
+    still = tuple(map(str, cmdline.names(after)))
+    yield BootFile(
+        path=_NEXT,
+        names=tuple(
+            f"without it kernel-install takes {name} from {source}" for name in names
+        ),
+        after=None if still else after,
+        is_new=True,
+        advice=f"{_NEXT}: write the kernel's parameters into it, without {', '.join(still)}",
+    )
+
+
+def _made_by_kernel_install(facts: Facts) -> bool:
+    """True if kernel-install made an entry or a unified image, which have its names: TOKEN-RELEASE."""
+    if "kernel-install" not in facts.tools:
+        return False
+    releases = tuple(f"-{kernel.release}" for kernel in facts.kernels)
+    made = [
+        path
+        for path, text in facts.boot_files.items()
+        if _ENTRY.match(path) and _ROOT.search(text)
+    ]
+    return any(
+        _TRIES.sub("", path).endswith(releases) for path in (*made, *facts.unified)
+    )
 
 
 def _place(facts: Facts, path: str, small_tags: tuple[str, ...]) -> BootFile | None:

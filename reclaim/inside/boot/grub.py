@@ -261,7 +261,7 @@ def _install_device(facts: Facts, text: str) -> BootFile | None:
         return BootFile(
             path=_INSTALL_DEVICE,
             names=names,
-            advice=f"{_INSTALL_DEVICE}: name the device that GRUB is to be installed to",
+            advice=f"{_INSTALL_DEVICE}: name the device to which grub-install writes",
         )
     after = text.replace(gone[0], link_to(facts, disk))
     return BootFile(

@@ -210,7 +210,7 @@ def test_none_of_it_gets_into_a_row(text: str) -> None:
         "12:30 user@host",
         "passed: 3",
         "sudo asks for a password: allow it in the guest (sudoers: bob ALL=(ALL) NOPASSWD: ALL)",
-        "inventory /x: ssh.0.password: Extra inputs are not permitted",
+        "inventory /x: ssh.0.password: there is no such key: see the inventory in README.md",
         "printf 'grub-pc x multiselect %s\\n' '/dev/vda' | debconf-set-selections",
         "UUID=aaaa-1 / ext4 errors=remount-ro 0 1",
         "/dev/mapper/luks-1234 /dev/disk/by-id/dm-uuid-LVM-TwLyaSBTzQ",

@@ -58,6 +58,14 @@ def test_a_part_that_cannot_be_taken_back_leaves_the_outcome_open(here: Guest, t
     assert mark.exists()
 
 
+def test_a_part_is_taken_back_although_the_devices_that_it_names_are_gone(tmp_path: Path) -> None:
+    """The guest named them before the command too: only a later undo could let it look for a disk that went."""
+    guest = inhabited(tmp_path, Inside(commands={"there": lambda _inside: 1, "back": lambda _inside: 0}))
+    with pytest.raises(ChangeFailed, match="there ended with status 1"):
+        CommandChange("one", "there", "back", ["/dev/vda"]).apply(guest)
+    assert guest.within.ran == ["there", "back"]
+
+
 def test_a_command_whose_end_is_lost_is_left_as_it_is(tmp_path: Path) -> None:
     def lose(_inside: Inside) -> int:
         raise ProbeError("one: no answer")

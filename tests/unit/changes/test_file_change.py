@@ -264,6 +264,14 @@ def test_where_what_follows_never_answers_the_file_is_put_back(tmp_path: Path) -
     assert inside.files == files
 
 
+def test_a_file_that_cannot_be_put_back_leaves_the_outcome_open(here: Guest, file: Path) -> None:
+    """No other error than ChangeFailed lets undo know of it."""
+    then = f"echo more >> '{file}'; echo the cause >&2; exit 3"
+    with pytest.raises(ProbeError, match=r"status 3: the cause; reclaim could not put .* back: .*has changed since"):
+        _change(file, then=then).apply(here)
+    assert file.read_text() == "new\nmore\n"
+
+
 def test_an_undo_runs_what_follows_too(here: Guest, file: Path) -> None:
     seen = file.parent / "seen"
     change = _change(file, then=f"cat '{file}' >> '{seen}'")

@@ -8,7 +8,7 @@ import pytest
 
 from reclaim.base.errors import ProbeError
 from reclaim.definition.compare import missing_from
-from reclaim.definition.domain import Definition, parse_xml
+from reclaim.definition.domain import Definition, backing_stores, parse_xml
 from tests.support import definition_of, disk_xml, domain_xml, opened, scsi_xml
 
 if TYPE_CHECKING:
@@ -121,3 +121,12 @@ def test_a_disk_that_is_not_there_is_a_probe_error() -> None:
         definition.disk("vdz")
     with pytest.raises(ProbeError, match="no disk vdz"):
         definition.edit().disk("vdz")
+
+
+def test_a_chain_of_backing_files_is_walked_down_to_its_base() -> None:
+    base = "<backingStore type='file'><source file='/b'/></backingStore>"
+    chain = f"<backingStore type='file'><source file='/a'/>{base}</backingStore>"
+    files = [store.find("source") for store in backing_stores(parse_xml(f"<disk>{chain}</disk>", "x"))]
+    assert [file is not None and file.get("file") for file in files] == ["/a", "/b"]
+    assert list(backing_stores(parse_xml("<disk/>", "x"))) == []
+    assert len(list(backing_stores(parse_xml("<disk><backingStore/></disk>", "x")))) == 1

@@ -701,6 +701,7 @@ def test_a_change_that_leaves_nothing_to_take_back_stays_between_the_others(scen
     made.guest.within.commands.update(_runs(""))
     result = made.run()
     assert made.guest.within.ran == ["back first"]
+    assert result.reason.endswith("; the changes before it were taken back, but for command in one")
     assert [change.undone for change in result.changes] == [True, False, False]
 
 
@@ -743,6 +744,37 @@ def test_without_a_journal_nothing_is_taken_back(scene: Make, monkeypatch: pytes
     assert made.guest.within.ran == []
     assert "taken back" not in result.reason
     assert made.engine.stopped
+
+
+def test_a_journal_that_is_lost_while_changes_are_taken_back_ends_that(
+    scene: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = scene(("first", {}), ("second", {}), ("third", ChangeFailed("no room")))
+    _reversible(made, "first", "second")
+    made.guest.within.commands.update(_runs(""))
+    _lost(made.engine.journal, monkeypatch, "undone")
+    result = made.run()
+    assert made.guest.within.ran == ["back second"]
+    assert "; taken back in part, and not recorded in the journal: nothing more is changed" in result.reason
+    assert [change.undone for change in result.changes] == [False, True, False]
+
+
+def test_a_journal_that_is_lost_between_two_changes_leaves_the_first(
+    scene: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = scene(("first", {}), ("second", {}))
+    _reversible(made, "first")
+    intend = made.engine.journal.intend
+
+    def refuse(guest: str, uuid: str, slug: str, change: Change) -> int:
+        if change is made.steps[1]:
+            raise JournalLost("no room")
+        return intend(guest, uuid, slug, change)
+
+    monkeypatch.setattr(made.engine.journal, "intend", refuse)
+    result = made.run()
+    assert (made.made, made.guest.within.ran) == (["first"], [])
+    assert "; fixed in part: nothing more is changed in this run: no room" in result.reason
 
 
 def test_a_power_cycle_that_fails_takes_no_change_before_it_back(scene: Make) -> None:

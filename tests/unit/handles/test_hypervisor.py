@@ -47,6 +47,27 @@ def test_a_way_without_a_host_is_refused(host: str, monkeypatch: pytest.MonkeyPa
         connect("test:///default", host, Inventory())
 
 
+def test_a_bare_name_is_reached_by_ssh_as_libvirt_is(tmp_path: Path) -> None:
+    """testinfra would ask for another library."""
+    hypervisor = connect(node(tmp_path, domain_xml(disk_xml())), "kvm1", Inventory())
+    assert hypervisor.shell.backend.get_connection_type() == "ssh"
+    assert hypervisor.shell.backend.hostname == "kvm1"
+
+
+@pytest.mark.parametrize(
+    ("uri", "asks"),
+    [
+        pytest.param("nonsense", False, id="no-uri"),
+        pytest.param("test:///nowhere.xml", False, id="no-file"),
+        pytest.param("qemu+unix:///system?socket=/nowhere", True, id="no-daemon"),
+    ],
+)
+def test_only_if_no_daemon_answers_the_message_asks_for_it(uri: str, *, asks: bool) -> None:
+    with pytest.raises(ReclaimError, match="cannot connect") as refused:
+        connect(uri, None, Inventory())
+    assert ("is libvirtd running there" in str(refused.value)) == asks
+
+
 @pytest.mark.parametrize(
     "uri",
     ["qemu+ssh:///system", "qemu+ssh://root@/system", "qemu+libssh2:///system", "qemu+tls:///system", "qemu+tcp://:1/"],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from testinfra.backend.base import CommandResult
 
-from reclaim.base.errors import TimedOut
+from reclaim.base.errors import ProbeError, TimedOut
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inside import facts
 from reclaim.inventory import Inventory, Policy
@@ -45,10 +45,13 @@ def test_blocks_are_counted_in_every_locale(tmp_path: Path, monkeypatch: pytest.
     allocated = image.stat().st_blocks * 512
     assert hypervisor.allocated(str(image)) == allocated
     assert hypervisor.allocated_each([str(image), str(tmp_path), "/no/such\nimage"]) == {str(image): allocated}
+    with pytest.raises(ProbeError, match="a directory, not a file"):
+        hypervisor.allocated(str(tmp_path))
     # as on another machine, where nothing but its shell can be asked
     monkeypatch.setattr(hypervisor.shell.backend, "get_connection_type", lambda: "ssh")
     hypervisor.is_test_driver = False
     assert hypervisor.is_fully_allocated(str(image)) is (allocated >= 8192)
+    assert not hypervisor.is_fully_allocated(str(tmp_path))
 
 
 @pytest.mark.usefixtures("german")

@@ -343,6 +343,57 @@ def test_the_initramfs_in_a_unified_kernel_image_is_listed(tmp_path: Path, shell
         assert kernel.problem == f"nothing is installed that lists {images}/b.efi"
 
 
+#: where kernel-install(8) copies to, for each mount point of the ESP and each kind of entry token
+COPIES = ["boot/efi/0123abcd/6.1", "efi/fedora/6.1", "boot/debian/6.1"]
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+@pytest.mark.parametrize("folder", COPIES)
+@pytest.mark.parametrize("name", ["initrd", "initrd.img-6.1", "initramfs-6.1.img"])
+def test_a_copy_of_an_initramfs_is_read_beside_the_one_in_boot(
+    tmp_path: Path, shell: list[str], folder: str, name: str
+) -> None:
+    """The copy boots, and may be older than the image that it was made from."""
+    _tree(tmp_path, **{"boot/vmlinuz-6.1": "k", "boot/initrd.img-6.1": "new", "lib/modules/6.1/modules.dep": ""})
+    _tree(tmp_path, **{f"{folder}/linux": "k", f"{folder}/{name}": "old", "etc/machine-id": "0123abcd\n"})
+    (tmp_path / "listing").write_text(LSINITRAMFS)
+    listing = f'if grep -q new "$1"; then cat {tmp_path}/listing; else echo init; fi'
+    kernels = _within(tmp_path, f"lsinitramfs() {{ {listing}; }}\nprobe kernels kernels", shell).kernels
+    assert [kernel.path for kernel in kernels] == [f"{tmp_path}/boot/initrd.img-6.1", f"{tmp_path}/{folder}/{name}"]
+    assert [kernel.release for kernel in kernels] == ["6.1", "6.1"]
+    assert [kernel.initramfs for kernel in kernels] == [{"virtio_scsi"}, set()]
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_the_same_bytes_are_listed_once(tmp_path: Path, shell: list[str]) -> None:
+    _tree(tmp_path, **{"boot/vmlinuz-6.1": "k", "boot/initrd.img-6.1": "new", "lib/modules/6.1/modules.dep": ""})
+    _tree(tmp_path, **{"efi/debian/6.1/linux": "k", "efi/debian/6.1/initrd": "new"})
+    (tmp_path / "listing").write_text(LSINITRAMFS)
+    body = f"lsinitramfs() {{ echo >>{tmp_path}/calls; cat {tmp_path}/listing; }}\nprobe kernels kernels"
+    kernels = _within(tmp_path, body, shell).kernels
+    assert [kernel.initramfs for kernel in kernels] == [{"virtio_scsi"}] * 2
+    assert (tmp_path / "calls").read_text() == "\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_a_unified_image_is_read_beside_the_image_that_it_was_made_from(tmp_path: Path, shell: list[str]) -> None:
+    images = tmp_path / "boot" / "efi" / "EFI" / "Linux"
+    images.mkdir(parents=True)
+    (images / "0123-6.1.efi").write_bytes(_unified("root=UUID=x", "6.1"))
+    (images / "other.efi").write_bytes(_unified("root=UUID=x"))
+    _tree(tmp_path, **{"boot/vmlinuz-6.1": "k", "boot/initrd.img-6.1": "new", "lib/modules/6.1/modules.dep": ""})
+    (tmp_path / "listing").write_text(LSINITRAMFS)
+    body = f"lsinitramfs() {{ cat {tmp_path}/listing; }}\nprobe kernels kernels"
+    names = ("sed", "awk", "grep", "sort", "stat", "readlink", "cmp")
+    boot, unified = _within(tmp_path, body, shell, tools=names).kernels
+    assert (boot.path, boot.problem) == (f"{tmp_path}/boot/initrd.img-6.1", None)
+    assert (unified.unified, unified.problem) == (
+        f"{images}/0123-6.1.efi",
+        f"nothing is installed that lists {images}/0123-6.1.efi",
+    )
+
+
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
 def test_a_kernel_without_modules_counts_where_something_boots_it(tmp_path: Path, shell: list[str]) -> None:
     _tree(

@@ -6,7 +6,15 @@ import random
 
 import pytest
 
-from reclaim.inside.fstab import FstabEntry, entries, is_renamed_by_bus, replace_device, stable_name, unescape
+from reclaim.inside.fstab import (
+    FstabEntry,
+    entries,
+    is_renamed_by_bus,
+    named_by_bus,
+    replace_device,
+    stable_name,
+    unescape,
+)
 from tests.support import Inside, block, part
 
 
@@ -215,3 +223,39 @@ def test_a_mirror_seen_from_both_legs_has_a_uuid_of_its_own() -> None:
     device = facts.device("/dev/md0")
     assert device
     assert stable_name(facts, device) == "UUID=md"
+
+
+ROOT_LINE = "UUID=aaaa-1 / ext4\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        pytest.param(ROOT_LINE, [], id="by-uuid"),
+        pytest.param("/dev/vda1 / ext4\n", ["line 1: /dev/vda1 on /"], id="source"),
+        pytest.param(ROOT_LINE + "/dev/vdz1 /x ext4\n", ["line 2: /dev/vdz1 on /x"], id="gone-and-waited-for"),
+        pytest.param(ROOT_LINE + "/dev/vdz1 /x ext4 nofail\n", [], id="gone-and-optional"),
+        pytest.param("/dev/vda1 /x ext4 noauto\n", ["line 1: /dev/vda1 on /x"], id="there-and-optional"),
+        pytest.param("UUID=aaaa-1 / xfs logdev=/dev/vda1\n", ["line 1: /dev/vda1 on /"], id="a-device-in-an-option"),
+        pytest.param("UUID=aaaa-1 / ext4 journal_dev=8\n", ["line 1: journal_dev=8 on /"], id="a-number"),
+        pytest.param(
+            "UUID=cccc /c ext4\n", ["line 1: UUID=cccc on /c is that of /dev/vdb1 and /dev/vdc1"], id="clones"
+        ),
+        pytest.param(
+            "UUID=cccc /c ext4\nUUID=aaaa-1 / ext4 journal_dev=8\n/dev/vda1 /x ext4\n",
+            [
+                "line 3: /dev/vda1 on /x",
+                "line 2: journal_dev=8 on /",
+                "line 1: UUID=cccc on /c is that of /dev/vdb1 and /dev/vdc1",
+            ],
+            id="by-kind",
+        ),
+    ],
+)
+def test_entries_that_a_change_of_bus_renames(text: str, named: list[str]) -> None:
+    devices = [
+        block("vda", part("vda1", uuid="aaaa-1", fstype="ext4")),
+        block("vdb", part("vdb1", uuid="cccc", fstype="ext4")),
+        block("vdc", part("vdc1", uuid="cccc", fstype="ext4")),
+    ]
+    assert named_by_bus(Inside(files={"/etc/fstab": text}, devices=devices).facts()) == named

@@ -270,3 +270,54 @@ def test_the_disks_are_those_below_filesystems_by_names_of_the_bus() -> None:
                 mounted("/n", "/dev/nvme0n1p1")],
     )  # fmt: skip
     assert initramfs.disks(inside.facts()) == ["/dev/vda", "/dev/vdb"]
+
+
+# Kernels --------------------------------------------------------------------------------------
+
+OURS = Definition(domain_xml())
+FROM_THE_HOST = Definition(domain_xml().replace("<os>", "<os><kernel>/srv/vmlinuz</kernel>"))
+BOOT_NOT_MOUNTED = {**FILES, "/etc/fstab": "UUID=aaaa-1 / ext4\nUUID=bbbb-1 /boot ext4\n"}
+ALL_BUILT_IN = "kernel 6.1.0-13-amd64\nbuiltin virtio_pci\nbuiltin virtio_scsi\nbuiltin sd_mod\n"
+UNREAD = "kernel 6.1\nunreadable it is no cpio\nkernel 6.2\nkernel 6.3\nunreadable it is gone\n"
+
+
+@pytest.mark.parametrize(
+    ("definition", "inside", "words"),
+    [
+        pytest.param(OURS, Inside(), None, id="known"),
+        pytest.param(OURS, Inside(files=dict(BOOT_NOT_MOUNTED)), "/boot is in fstab and not mounted", id="no-boot"),
+        pytest.param(OURS, Inside(kernels=""), "no kernel in /boot", id="no-kernel"),
+        pytest.param(OURS, Inside(kernels=UNREAD), "6.1: it is no cpio; 6.3: it is gone", id="unread"),
+        pytest.param(FROM_THE_HOST, Inside(), "the host gives it its kernel (/srv/vmlinuz)", id="of-the-host"),
+        pytest.param(FROM_THE_HOST, Inside(kernels=ALL_BUILT_IN), None, id="of-the-host-with-all-built-in"),
+        pytest.param(
+            FROM_THE_HOST,
+            Inside(kernels=ALL_BUILT_IN, release="6.2"),
+            "the host gives it its kernel",
+            id="another-one-runs",
+        ),
+        pytest.param(
+            FROM_THE_HOST,
+            Inside(kernels=ALL_BUILT_IN, files=dict(BOOT_NOT_MOUNTED)),
+            None,
+            id="of-the-host-without-a-boot",
+        ),
+    ],
+)
+def test_why_the_kernels_are_not_known(definition: Definition, inside: Inside, words: str | None) -> None:
+    reason = initramfs.why_not_known(definition, inside.facts())
+    if words is None:
+        assert reason is None
+    else:
+        assert words in (reason or "")
+
+
+def test_each_kernel_that_lacks_modules_is_named_with_them() -> None:
+    facts = Inside(
+        kernels="kernel 6.1\ninitramfs sd_mod\nkernel 6.2\nbuiltin sd_mod\ninitramfs virtio_scsi\nkernel 6.3\n"
+    ).facts()
+    assert initramfs.lacking(facts, ("virtio_scsi", "sd_mod")) == [
+        "6.1 has no virtio_scsi",
+        "6.3 has no virtio_scsi, sd_mod",
+    ]
+    assert initramfs.lacking(facts, ()) == []

@@ -262,3 +262,40 @@ def test_a_pool_is_trimmed_by_itself_or_by_cron() -> None:
     inside.daemons = ""
     assert trim_schedule.untrimmed_pools(inside.facts()) == ["rpool", "spare"]
     assert trim_schedule.untrimmed_pools(Inside().facts()) == []
+
+
+# In words -------------------------------------------------------------------------------------
+
+
+def test_a_filesystem_that_is_missed_has_its_reason_behind_it() -> None:
+    assert str(TrimReach("/data")) == "/data"
+    assert str(TrimReach("/data", "not in fstab")) == "/data (not in fstab)"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        pytest.param({}, None, id="timer-works"),
+        pytest.param({"cron": "/etc/cron.d/trim\tfstrim -a\n"}, None, id="both-work"),
+        pytest.param({"timer": {**TIMER, "LoadState": "masked"}}, "fstrim.timer is masked", id="timer-masked"),
+        pytest.param(
+            {"timer": {**TIMER, "LoadState": "masked"}, "cron": "/etc/cron.d/trim\tfstrim /\n"},
+            "fstrim.timer is masked; cron trims not all",
+            id="cron-trims-some",
+        ),
+        pytest.param(
+            {"timer": {**TIMER, "LoadState": "masked"}, "cron": "/etc/cron.d/trim\tfstrim /\n", "daemons": ""},
+            "fstrim.timer is masked; /etc/cron.d/trim trims, but no cron daemon runs",
+            id="no-daemon",
+        ),
+    ],
+)
+def test_why_no_schedule_trims_all(more: dict[str, Any], words: str | None) -> None:
+    assert trim_schedule.why_not_by_schedule(_inside(**more).facts()) == words
+
+
+def test_swap_is_named_beside_the_filesystems() -> None:
+    assert trim_schedule.trimmed(_inside().facts()) == "/, /data"
+    swap = "/dev/vda5 partition 1048572 0 -2"
+    words = "/, /data; swap (/dev/vda5) is trimmed only by swapon --discard"
+    assert trim_schedule.trimmed(_inside(swaps=(swap,)).facts()) == words

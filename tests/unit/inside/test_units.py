@@ -124,3 +124,15 @@ def test_a_swap_unit_with_drop_ins_is_left_to_the_user(path: str, text: str, oth
     reason = _swap(text, path, **others)
     assert isinstance(reason, str)
     assert "drop-ins" in reason
+
+
+def test_devices_of_units_are_named_with_the_unit() -> None:
+    mount, swap = f"{FOLDER}/data.mount", f"{FOLDER}/x.swap"
+    texts = {
+        mount: "[Mount]\nWhat=/dev/vda1\nOptions=rw,logdev=/dev/vda5\n",
+        swap: f"[Swap]\nWhat={SWAP}\n",
+    }
+    assert units.named_by_bus(Inside(units=texts, devices=DEVICES).facts()) == [
+        f"{mount}: /dev/vda1",
+        f"{mount}: /dev/vda5",
+    ]

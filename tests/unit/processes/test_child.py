@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from reclaim.processes import child
-from tests.interrupts import SLOW, gone, interrupt_once
+from tests.interrupts import SLOW, UNWAITED, gone, interrupt_once
 
 #: more than any test takes
 _LONG = 600
@@ -111,6 +111,7 @@ def test_a_program_in_the_background_that_keeps_the_outputs_is_not_waited_for(tm
         os.kill(pid, signal.SIGKILL)
 
 
+@UNWAITED
 def test_what_timeout_runs_ends_as_well(tmp_path: Path) -> None:
     """timeout(1) puts its command, and itself, into a group of their own."""
     pids = tmp_path / "pids"
@@ -132,11 +133,14 @@ def test_what_timeout_runs_ends_as_well(tmp_path: Path) -> None:
     assert _ended(_pids(pids))
 
 
-def test_a_program_that_is_not_there_is_an_error_of_the_system() -> None:
+def test_a_program_that_is_not_there_is_an_error_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a folder of PATH that this user cannot search makes it PermissionError
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
     with pytest.raises(FileNotFoundError):
         child.run_limited(["no-such-program-here"], _LONG, 100)
 
 
+@UNWAITED
 def test_ctrl_c_ends_a_command_with_its_children(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     thread = interrupt_once(pids)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reclaim.base.verdict import Verdict
-from reclaim.handles.scsi import BY_RULE
+from reclaim.handles.scsi import BY_RULE, OF_DISK_BUS
 from reclaim.report.summary import ROAD, Standing, came_back, figures, reclaimable, standing
 from reclaim.requirement import catalogue
 from tests import records
@@ -65,7 +65,7 @@ def test_the_sentence_has_all_that_counts() -> None:
 def test_a_disk_on_another_bus_that_passes_discards_on_returns_freed_space() -> None:
     by_rule = row("disk-bus", "noncompliant", "a", "sda", reason=f"it is on the bus virtio; {BY_RULE}; withheld: …")
     controller = row(
-        "scsi-controller", "noncompliant", "a", reason=f"there is no virtio-scsi controller for vda; {BY_RULE}"
+        "scsi-controller", "noncompliant", "a", reason=f"there is no virtio-scsi controller for vda; {OF_DISK_BUS}"
     )
     rows = [*instead("a"), by_rule, controller, *instead("b")]
     assert sentence(rows).startswith("2 of 2 guests return freed space, 1 of them on another bus than scsi;")

@@ -299,6 +299,21 @@ def test_in_a_pipe_more_findings_are_told(reporter: Callable[..., Made], part: P
     assert len([line for line in lines if line.startswith("  noncompliant")]) == 25
 
 
+def test_machine_types_that_have_a_warning_are_told_once_each(reporter: Callable[..., Made], part: Part) -> None:
+    texts = {
+        "a": "pc-i440fx-2.6; may not boot: QEMU was seen: start it once; deprecated: QEMU 10.1 drops it",
+        "b": "pc-i440fx-2.5; may not boot: QEMU was seen: start it once",
+        "c": "pc-i440fx-5.2; deprecated: QEMU 11.2 drops it",
+        "d": "pc-q35-10.0",
+    }
+    rows = [row("machine-type", "compliant", guest, evidence=text) for guest, text in texts.items()]
+    rows.append(row("machine-type", "compliant", "e", evidence=texts["a"]))
+    lines = _summary(reporter(), part, records.record(rows))
+    warned = [line for line in lines if "machine type" in line]
+    assert warned[0] == f"2 guests have the machine type {texts['a']}"
+    assert warned[1:] == [f"1 guest has the machine type {texts[guest]}" for guest in "bc"]
+
+
 def test_reasons_of_what_could_not_be_looked_at_are_counted(reporter: Callable[..., Made], part: Part) -> None:
     rows = []
     for number, reason in enumerate("abcdef"):

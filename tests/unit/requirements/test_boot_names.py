@@ -56,6 +56,59 @@ def _inside(**files: str) -> Inside:
     )
 
 
+def test_an_entry_stays_right_if_kernel_install_makes_it_anew(tmp_path: Path) -> None:
+    """Each new initramfs has it made from /proc/cmdline, which has the old names until the guest starts again."""
+    entry, following = "/boot/efi/loader/entries/0123-6.1.0-13-amd64.conf", "/etc/kernel/cmdline"
+    text = "linux /l\ninitrd /i\noptions {}\n"
+    given = "root=/dev/vda1 ro systemd.machine_id=0123"
+
+    def kernel_install(inside: Inside) -> int:
+        inside.files[entry] = text.format(inside.files.get(following, given).strip())
+        return 0
+
+    inside = Inside(
+        files={
+            "/etc/fstab": "UUID=aaaa-1 / ext4 defaults 0 1\n",
+            entry: text.format(given),
+            RESUME: "RESUME=/dev/vda5\n",
+        },
+        devices=DEVICES,
+        command_line=f"initrd=\\i {given}\n",
+        commands={"update-initramfs -u -k all": kernel_install},
+        tools=("kernel-install", "update-initramfs", "mkinitramfs"),
+    )
+    before = dict(inside.files)
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert result.verdict is Verdict.FIXED, result.reason
+    assert inside.files == {
+        **before,
+        entry: before[entry].replace("/dev/vda1", "UUID=aaaa-1"),
+        following: "root=UUID=aaaa-1 ro systemd.machine_id=0123\n",
+        RESUME: "RESUME=UUID=aaaa-5\n",
+    }
+    again = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+    assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
+
+
+def test_a_mend_of_a_part_names_the_steps_for_the_rest(tmp_path: Path) -> None:
+    """A unified image has its command line built in; reclaim names the next one's devices, and builds none."""
+    image, following = "/boot/efi/EFI/Linux/0123-6.1.0-13-amd64.efi", "/etc/kernel/cmdline"
+    inside = Inside(
+        files={"/etc/fstab": "UUID=aaaa-1 / ext4 defaults 0 1\n", following: "root=/dev/vda1 ro\n"},
+        devices=DEVICES,
+        unified={image: "root=/dev/vda1 ro"},
+        tools=("kernel-install",),
+    )
+    guest = inhabited(tmp_path, inside)
+    steps = "; withheld: " + f"{image} has its command line built in: once root=UUID=… is in {following}, "
+    for _ in range(2):
+        result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
+        assert result.verdict is Verdict.NONCOMPLIANT
+        assert result.reason.startswith(f"{image}: root=/dev/vda1{steps}kernel-install add 6.1.0-13-amd64 ")
+    assert inside.files[following] == "root=UUID=aaaa-1 ro\n"
+
+
 HAND = "menuentry 'x' {\n\tsearch --set=root aaaa\n\tlinux\t/vmlinuz root=/dev/vda1 ro quiet\n\tinitrd /i\n}\n"
 MENU = f"### BEGIN /etc/grub.d/10_linux ###\n{HAND}### END /etc/grub.d/10_linux ###\n"
 

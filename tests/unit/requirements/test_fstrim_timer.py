@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import testinfra
 
 from reclaim.base.verdict import Verdict
 from reclaim.changes.command import CommandChange
+from reclaim.changes.file_change import FileChange
 from tests.support import FILES, SERVICE, TIMER, Inside, block, engine, inhabited, mounted, part, requirement, subject
 from tests.support import verdict_of as judged
 
@@ -20,6 +22,8 @@ ENABLE = CommandChange(
     "systemctl enable fstrim.timer && systemctl start fstrim.timer",
     "systemctl stop fstrim.timer; systemctl disable fstrim.timer",
 )
+#: what runs already is not stopped, neither by an undo nor if enabling fails
+ALONE = CommandChange("one", "systemctl enable fstrim.timer", "systemctl disable fstrim.timer")
 START = CommandChange("one", "systemctl start fstrim.timer", "systemctl stop fstrim.timer")
 WANT = CommandChange(
     "one",
@@ -48,6 +52,7 @@ def _set(unit: str, **values: str) -> Any:
 
 COMMANDS = {
     ENABLE.command: _set("timer", UnitFileState="enabled", ActiveState="active"),
+    ALONE.command: _set("timer", UnitFileState="enabled"),
     START.command: _set("timer", ActiveState="active"),
     WANT.command: _set("timer", ActiveState="active"),
     INSTALL.command: _set("timer", LoadState="loaded", UnitFileState="enabled", ActiveState="active"),
@@ -59,12 +64,12 @@ COMMANDS = {
     ("timer", "service", "changes"),
     [
         pytest.param({"UnitFileState": "disabled", "ActiveState": "inactive"}, {}, [ENABLE], id="disabled"),
-        pytest.param({"UnitFileState": "disabled"}, {}, [ENABLE], id="disabled-but-active"),
+        pytest.param({"UnitFileState": "disabled"}, {}, [ALONE], id="disabled-but-active"),
         pytest.param({"ActiveState": "inactive"}, {}, [START], id="enabled-but-inactive"),
         pytest.param({"ActiveState": "failed"}, {}, [START], id="failed"),
-        pytest.param({"UnitFileState": "enabled-runtime"}, {}, [ENABLE], id="enabled-until-the-next-boot"),
-        pytest.param({"UnitFileState": "indirect"}, {}, [ENABLE], id="indirect"),
-        pytest.param({"UnitFileState": "linked"}, {}, [ENABLE], id="linked-and-wanted-by-nothing"),
+        pytest.param({"UnitFileState": "enabled-runtime"}, {}, [ALONE], id="enabled-until-the-next-boot"),
+        pytest.param({"UnitFileState": "indirect"}, {}, [ALONE], id="indirect"),
+        pytest.param({"UnitFileState": "linked"}, {}, [ALONE], id="linked-and-wanted-by-nothing"),
         pytest.param({"UnitFileState": "static", "ActiveState": "inactive"}, {}, [WANT], id="static"),
         pytest.param(
             {"LoadState": "not-found", "UnitFileState": "", "ActiveState": "inactive"}, {}, [INSTALL], id="example"
@@ -326,25 +331,45 @@ def test_a_weekly_script_that_busybox_runs_too(tmp_path: Path, folder: str) -> N
     """sysvinit with cron (Devuan), OpenRC with busybox's crond (Alpine); run for real, with an fstrim of our own."""
     path = f"{folder}/reclaim-fstrim"
     script = HEAD + "fstrim /\nfstrim '/a b'\n"
-    text = script.replace("'", "'\"'\"'")
-    command = f"printf %s '{text}' >{path} && chmod 755 {path}"
+    executable = f"test ! -e {path} || chmod 755 {path}"
 
-    def write(inside: Inside) -> int:
-        inside.cron = "".join(f"{path}\t{line}\n" for line in script.splitlines() if "fstrim " in line)
+    def allow(inside: Inside) -> int:
+        lines = inside.files.get(path, "").splitlines()
+        inside.cron = "".join(f"{path}\t{line}\n" for line in lines if "fstrim " in line)
         return 0
 
-    inside = Inside(tools=("fstrim", folder), daemons="crond\n", commands={command: write})
+    inside = Inside(tools=("fstrim", folder), daemons="crond\n", commands={executable: allow})
     inside.devices.append(DATA)
     inside.mounts.append(mounted("/a b", "/dev/vdb1", "xfs"))
     guest = inhabited(tmp_path, inside)
-    assert requirement("fstrim-timer").fixer(guest) == [CommandChange("one", command, f"rm -f {path}")]
+    [change] = requirement("fstrim-timer").fixer(guest)
+    assert change == FileChange("one", path, None, script, then=executable)
     result = engine(guest.hypervisor, tmp_path).run(requirement("fstrim-timer"), subject(guest))
     assert result.verdict is Verdict.FIXED, result.reason
     again = engine(guest.hypervisor, tmp_path).run(requirement("fstrim-timer"), subject(guest))
     assert (again.verdict, again.changes) == (Verdict.COMPLIANT, [])
-    here = tmp_path / "weekly"
-    subprocess.run(["/bin/sh", "-c", command.replace(path, str(here))], check=True)
-    assert (here.read_text(), here.stat().st_mode & 0o777) == (script, 0o755)
+    change.undo(guest, {})
+    assert path not in inside.files
+
+
+def test_a_weekly_script_can_be_run_and_is_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "weekly"
+    change = FileChange("here", str(path), None, HEAD, then=f"test ! -e {path} || chmod 755 {path}")
+    here: Any = SimpleNamespace(name="here", shell=testinfra.get_host("local://"))
+    change.apply(here)
+    assert (path.read_text(), path.stat().st_mode & 0o777) == (HEAD, 0o755)
+    change.undo(here, {})
+    assert not path.exists()
+
+
+def test_a_filesystem_that_came_later_gets_a_script_of_its_own(tmp_path: Path) -> None:
+    path = "/etc/cron.weekly/reclaim-fstrim"
+    inside = Inside(tools=("fstrim", "/etc/cron.weekly"), daemons="cron\n", cron=f"{path}\tfstrim /\n")
+    inside.devices.append(DATA)
+    inside.mounts.append(mounted("/a b", "/dev/vdb1", "xfs"))
+    [change] = requirement("fstrim-timer").fixer(inhabited(tmp_path, inside))
+    assert isinstance(change, FileChange)
+    assert (change.path, change.before) == (f"{path}-2", None)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from reclaim.base.errors import AgentAbsent, AgentBlocked, ProbeError
 from reclaim.base.verdict import Verdict
+from reclaim.definition import pci
 from tests.support import (
     InhabitedGuest,
     Inside,
@@ -18,6 +19,7 @@ from tests.support import (
     engine,
     inhabited,
     opened,
+    pci_xml,
     requirement,
     subject,
     verdict_of,
@@ -210,3 +212,19 @@ def test_an_agent_that_selinux_confines_is_told(tmp_path: Path) -> None:
     result = engine(guest.hypervisor, tmp_path, "audit").run(requirement("guest-access"), subject(guest))
     assert result.verdict is Verdict.COMPLIANT
     assert "SELinux confines them (virt_qemu_ga_t)" in result.evidence
+
+
+def test_on_a_full_pci_bus_the_channel_waits_unless_its_controller_is_there(tmp_path: Path) -> None:
+    """libvirt adds a virtio-serial controller for the first channel, which takes a slot."""
+    cards = [f"<interface type='user'>{pci_xml(slot)}</interface>" for slot in range(2, 31)]
+    devices = ["<controller type='pci' index='0' model='pci-root'/>", disk_xml(), *cards]
+    serial = f"<controller type='virtio-serial' index='0'>{pci_xml(31)}</controller>"
+    last = f"<interface type='user'>{pci_xml(31)}</interface>"
+    for number, device in enumerate((last, serial)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        guest = inhabited(folder, Inside(), *devices, device, machine="pc-i440fx-7.2")
+        guest._facts = ABSENT
+        row = engine(guest.hypervisor, folder, "plan").run(requirement("guest-access"), subject(guest))
+        assert bool(row.changes) == (device == serial)
+        assert (f"withheld: {pci.FULL}" in row.reason) == (device == last)

@@ -39,6 +39,49 @@ def _rebuild(inside: Inside) -> int:
     return 0
 
 
+COPY = "/boot/efi/0123/6.1/initrd.img-6.1"
+OLD_COPY = f"kernel 6.1\npath /boot/initrd.img-6.1\n{FULL}kernel 6.1\npath {COPY}\ninitramfs virtio_blk\n"
+
+
+def test_the_copy_that_boots_is_judged_too(tmp_path: Path) -> None:
+    """kernel-install(8) copied it, and the one in /boot was built again since."""
+    guest = inhabited(tmp_path, Inside(kernels=OLD_COPY, commands={REBUILD: _rebuild}))
+    result = engine(guest.hypervisor, tmp_path, "audit").run(requirement("initramfs-driver"), subject(guest))
+    assert result.verdict is Verdict.NONCOMPLIANT
+    assert result.reason == f"6.1 ({COPY}) has no virtio_pci, virtio_scsi, sd_mod"
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_the_mend_counts_once_the_copy_has_it(tmp_path: Path, *, copied: bool) -> None:
+    """A builder whose hooks do not call kernel-install leaves the copy as it is."""
+
+    def rebuilt(inside: Inside) -> int:
+        inside.kernels = OLD_COPY + FULL if copied else OLD_COPY
+        return 0
+
+    guest = inhabited(tmp_path, Inside(kernels=OLD_COPY, commands={REBUILD: rebuilt}))
+    result = engine(guest.hypervisor, tmp_path).run(requirement("initramfs-driver"), subject(guest))
+    assert result.verdict is (Verdict.FIXED if copied else Verdict.NONCOMPLIANT)
+
+
+def test_dracut_builds_the_copy_too(tmp_path: Path) -> None:
+    guest = inhabited(tmp_path, Inside(kernels=OLD_COPY, tools=("dracut", "kernel-install")))
+    (change,) = requirement("initramfs-driver").fixer(guest)
+    assert isinstance(change, FileChange)
+    assert change.then is not None
+    for image in ("/boot/initrd.img-6.1", COPY):
+        assert f"dracut --force {image}.reclaim 6.1 && mv -f {image}.reclaim {image}" in change.then
+
+
+def test_a_unified_image_that_cannot_be_read_is_no_pass(tmp_path: Path) -> None:
+    image = "/boot/efi/EFI/Linux/0123-6.1.efi"
+    kernels = f"kernel 6.1\npath /boot/initrd.img-6.1\n{FULL}kernel 6.1\nunified {image}\nunreadable no objcopy\n"
+    guest = inhabited(tmp_path, Inside(kernels=kernels))
+    result = engine(guest.hypervisor, tmp_path).run(requirement("initramfs-driver"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NOT_ASSESSABLE, [])
+    assert result.reason == f"6.1 ({image}): no objcopy"
+
+
 def test_virtio_of_s390x_needs_no_pci(tmp_path: Path) -> None:
     inside = Inside(kernels="kernel 6.1\ninitramfs sd_mod\nlacking virtio_pci\n", commands={REBUILD: _rebuild})
     guest = inhabited(tmp_path, inside, machine="s390-ccw-virtio-7.2", arch="s390x")

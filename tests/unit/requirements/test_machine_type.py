@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal
 
+import libvirt
 import pytest
 from testinfra.host import Host
 
 from reclaim.base.errors import ChangeFailed
 from reclaim.base.verdict import Verdict
 from reclaim.changes.definition_change import DefinitionChange
+from reclaim.definition.domain import Definition
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.engine.engine import judge
 from reclaim.handles.hypervisor import Hypervisor
@@ -20,6 +23,7 @@ from tests.support import (
     difference,
     disk_xml,
     domain_xml,
+    drive,
     engine,
     mend,
     opened,
@@ -211,6 +215,101 @@ def test_a_deprecated_type_is_compliant_with_a_warning(tmp_path: Path, machine: 
     assert (judgement.verdict, judgement.evidence) == (Verdict.COMPLIANT, warning)
 
 
+LEGACY = [OfferedMachine("pc-i440fx-2.6", deprecated=True), OfferedMachine("pc-i440fx-10.0", deprecated=False)]
+SEEN = "QEMU 10.0 was seen not to boot from virtio disks with a type up to 2.6, without KVM"
+
+
+def _on_qemu_10(folder: Path, *devices: str, machine: str = "pc-i440fx-2.6", qemu: str | None = "10.0.13") -> Guest:
+    guest = opened(folder, domain_xml(*devices, machine=machine), offered=LEGACY).guests[0]
+    guest.hypervisor.qemu_version = qemu
+    return guest
+
+
+def test_a_type_that_may_not_boot_here_is_compliant_with_a_warning(tmp_path: Path) -> None:
+    judgement = judge(requirement("machine-type"), subject(_on_qemu_10(tmp_path, disk_xml())))
+    advice = "start the guest once to see, or take a newer type (virsh edit)"
+    words = f"pc-i440fx-2.6; may not boot: {SEEN}: {advice}; deprecated: QEMU 10.1 drops it"
+    assert (judgement.verdict, judgement.evidence) == (Verdict.COMPLIANT, words)
+
+
+@pytest.mark.parametrize(
+    ("devices", "machine", "qemu", "warned"),
+    [
+        pytest.param([disk_xml("sda", "scsi", inner=drive(0)), scsi_xml()], "pc-q35-2.4", "10.2.0", True, id="scsi"),
+        pytest.param([disk_xml()], "pc-i440fx-xenial", "10.1.0", True, id="vendor"),
+        pytest.param([disk_xml("hda", "ide"), disk_xml("vda")], "pc-i440fx-2.6", "10.0.0", True, id="either"),
+        pytest.param(
+            [disk_xml("hda", "ide", inner="<boot order='1'/>"), disk_xml("vda")],
+            "pc-i440fx-2.6",
+            "10.0.0",
+            False,
+            id="boots-from-ide",
+        ),
+        pytest.param([disk_xml()], "pc-i440fx-2.7", "10.0.13", False, id="newer-type"),
+        pytest.param([disk_xml()], "pc-i440fx-2.6", "9.2.0", False, id="older-qemu"),
+        pytest.param([disk_xml()], "pc-i440fx-2.6", None, False, id="unknown-qemu"),
+        pytest.param([disk_xml()], "virt-2.6", "10.0.13", False, id="no-seabios"),
+        pytest.param([disk_xml("hda", "ide")], "pc-i440fx-2.6", "10.0.13", False, id="ide"),
+        pytest.param(
+            [disk_xml("sda", "scsi", inner=drive(0)), scsi_xml(model="lsilogic")],
+            "pc-i440fx-2.6",
+            "10.0.13",
+            False,
+            id="lsilogic",
+        ),
+    ],
+)
+def test_the_firmware_is_warned_of_if_it_was_seen_to_fail(
+    tmp_path: Path, devices: list[str], machine: str, qemu: str | None, *, warned: bool
+) -> None:
+    guest = _on_qemu_10(tmp_path, *devices, machine=machine, qemu=qemu)
+    reason = guest.hypervisor.why_may_not_boot(guest.definition)
+    assert reason == (SEEN if warned else None)
+
+
+@pytest.mark.parametrize(
+    "system", ["<loader type='rom'>/ovmf</loader>", "<kernel>/boot/vmlinuz</kernel>", "<bios useserial='no'/>"]
+)
+def test_another_firmware_and_the_kernel_of_the_host_are_not_warned_of(tmp_path: Path, system: str) -> None:
+    guest = _on_qemu_10(tmp_path, disk_xml())
+    definition = Definition(guest.definition.xml.replace("</type>", f"</type>{system}", 1))
+    assert (guest.hypervisor.why_may_not_boot(definition) is None) == ("bios" not in system)
+    efi = Definition(guest.definition.xml.replace("<os>", "<os firmware='efi'>", 1))
+    assert guest.hypervisor.why_may_not_boot(efi) is None
+
+
+@pytest.mark.parametrize(
+    ("slug", "disk", "devices"),
+    [
+        pytest.param("disk-bus", "hda", [disk_xml("hda", "ide"), scsi_xml()], id="ide"),
+        pytest.param("disk-bus", "sda", [disk_xml("sda", "sata"), scsi_xml()], id="sata"),
+        pytest.param(
+            "scsi-controller",
+            None,
+            [disk_xml("sda", "scsi", inner=drive(0)), scsi_xml(model="lsilogic")],
+            id="lsilogic",
+        ),
+    ],
+)
+def test_no_disk_goes_to_a_bus_from_which_it_may_not_boot(
+    tmp_path: Path, slug: str, disk: str | None, devices: list[str]
+) -> None:
+    guest = _on_qemu_10(tmp_path, *devices)
+    before = definition_of(guest).xml
+    result = engine(guest.hypervisor, tmp_path, force=True).run(requirement(slug), subject(guest, disk))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert f"withheld: the guest may not boot from there: {SEEN}; take a newer machine type first" in result.reason
+    assert definition_of(guest).xml == before
+    guest.hypervisor.qemu_version = "7.2.22"
+    mend(tmp_path, guest, slug, disk)
+
+
+def test_a_disk_on_virtio_moves_as_ever(tmp_path: Path) -> None:
+    """If its firmware reads it there, it reads it behind virtio-scsi."""
+    guest = _on_qemu_10(tmp_path, disk_xml(), scsi_xml())
+    mend(tmp_path, guest, "disk-bus", "vda")
+
+
 @pytest.mark.parametrize(
     ("canonical", "verdict"),
     [("pc-i440fx-1.7", Verdict.NONCOMPLIANT), ("pc-i440fx-2.10", Verdict.COMPLIANT)],
@@ -234,6 +333,104 @@ def test_an_emulator_of_the_users_own_is_not_guessed_at(tmp_path: Path) -> None:
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("machine-type"), subject(guest))
     assert result.verdict is Verdict.NONCOMPLIANT
     assert "withheld: libvirt lists no machine types for the emulator /opt/qemu/bin/qemu-mine" in result.reason
+
+
+# An emulator that is gone ---------------------------------------------------------------------
+
+SPICE = "/usr/bin/kvm-spice"
+NO_SPICE = f"libvirt cannot use the emulator {SPICE} (No such file or directory)"
+
+
+def _spice(folder: Path, machine: str = "pc-i440fx-2.10", *, running: bool = False) -> Guest:
+    """A guest of an emulator that libvirt does not find; its test driver cannot be asked."""
+    xml = domain_xml(disk_xml(), machine=machine, running=running).replace(EMULATOR, SPICE)
+    guest = opened(folder, xml, offered=OFFERED).guests[0]
+    guest.hypervisor._unusable[SPICE] = NO_SPICE
+    return guest
+
+
+@pytest.mark.parametrize(
+    ("machine", "more"),
+    [
+        ("pc-i440fx-2.10", ""),
+        ("pc-i440fx-1.6", ", and a machine type that it has: this QEMU has no pc-i440fx-1.6 any more"),
+        ("pc", ""),
+    ],
+)
+@pytest.mark.parametrize("mode", ["plan", "fix"])
+def test_an_emulator_that_is_gone_is_set_by_hand(
+    tmp_path: Path, machine: str, more: str, mode: Literal["plan", "fix"]
+) -> None:
+    guest = _spice(tmp_path, machine)
+    before = definition_of(guest).xml
+    one = engine(guest.hypervisor, tmp_path, mode, force=True)
+    row = one.run(requirement("machine-type"), subject(guest))
+    edit = f"set <emulator> to one that is here, {EMULATOR} (virsh edit){more}"
+    assert (row.verdict, row.changes) == (Verdict.NONCOMPLIANT, [])
+    assert row.reason == f"{NO_SPICE}: the guest cannot start; withheld: {edit}"
+    discard = one.run(requirement("disk-discard"), subject(guest, "vda"))
+    assert f"withheld: {NO_SPICE}, and libvirt refuses definitions with it (see machine-type)" in discard.reason
+    assert definition_of(guest).xml == before
+
+
+def test_a_guest_that_runs_cannot_start_again_without_its_emulator(tmp_path: Path) -> None:
+    reason = judge(requirement("machine-type"), subject(_spice(tmp_path, running=True))).reason
+    assert reason == f"{NO_SPICE}: the guest cannot start again"
+
+
+def test_a_host_without_a_qemu_for_the_guest_s_architecture(tmp_path: Path) -> None:
+    guest = _spice(tmp_path)
+    guest.hypervisor.machines = {("aarch64", "/usr/bin/qemu-system-aarch64"): OFFERED}
+    row = engine(guest.hypervisor, tmp_path).run(requirement("machine-type"), subject(guest))
+    assert row.reason.endswith("withheld: this host has no QEMU for x86_64: install one, and name it in <emulator>")
+
+
+def _refusing(code: int, origin: int, asked: list[object]) -> SimpleNamespace:
+    """A connection whose libvirt refuses to describe an emulator with that error."""
+
+    def refuse(*arguments: object) -> str:
+        asked.append(arguments)
+        error = libvirt.libvirtError("")
+        words = f"Cannot check QEMU binary {SPICE}: No such file or directory"
+        error.err = (code, origin, words, 2, words, None, None, -1, -1)
+        raise error
+
+    return SimpleNamespace(getDomainCapabilities=refuse)
+
+
+@pytest.mark.parametrize(
+    ("code", "origin", "reason"),
+    [
+        pytest.param(libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_QEMU, NO_SPICE, id="gone"),
+        pytest.param(libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_QEMU, NO_SPICE, id="no-qemu"),
+        pytest.param(libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_FROM_TEST, None, id="no-driver"),
+        pytest.param(libvirt.VIR_ERR_OPERATION_DENIED, libvirt.VIR_FROM_NONE, None, id="read-only"),
+        pytest.param(libvirt.VIR_ERR_ACCESS_DENIED, libvirt.VIR_FROM_ACCESS, None, id="not-allowed"),
+        pytest.param(libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_FROM_QEMU, None, id="another"),
+    ],
+)
+def test_libvirt_is_asked_about_an_emulator_that_it_does_not_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, origin: int, reason: str | None
+) -> None:
+    guest = _spice(tmp_path)
+    node, definition = guest.hypervisor, guest.definition
+    node._unusable.clear()
+    asked: list[object] = []
+    monkeypatch.setattr(node, "connection", _refusing(code, origin, asked))
+    assert [node.why_no_emulator(definition) for _ in range(2)] == [reason, reason]
+    assert asked == [(SPICE, None, None, None)], "once"
+
+
+def test_a_libvirt_that_hangs_up_tells_nothing_about_an_emulator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = _spice(tmp_path)
+    node, definition = guest.hypervisor, guest.definition
+    node._unusable.clear()
+    monkeypatch.setattr(node, "connection", _refusing(libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC, []))
+    with pytest.raises(libvirt.libvirtError):
+        node.why_no_emulator(definition)
+    assert not node._unusable
 
 
 CAPABILITIES = f"""

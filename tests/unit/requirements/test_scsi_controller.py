@@ -7,20 +7,25 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.base.verdict import Verdict
-from reclaim.definition.domain import Definition
+from reclaim.definition import pci
+from reclaim.definition.domain import Definition, parse_xml
 from reclaim.engine.engine import judge
 from reclaim.inventory import Inventory, Policy
 from tests.support import (
     definition_of,
+    difference,
     disk_xml,
     domain_xml,
     drive,
+    engine,
     mend,
     opened,
+    pci_xml,
     requirement,
     scsi_xml,
     subject,
     verdict_of,
+    walk,
 )
 
 if TYPE_CHECKING:
@@ -162,3 +167,101 @@ def test_policy_any_discarding_needs_no_controller(tmp_path: Path) -> None:
     inventory = Inventory(policy=Policy(bus="any-discarding"))
     guest = opened(tmp_path, domain_xml(disk_xml()), inventory=inventory).guests[0]
     assert verdict_of(guest, "scsi-controller") is Verdict.NOT_APPLICABLE
+
+
+# A PCI bus without a free slot ----------------------------------------------------------------
+
+PCI_ROOT = "<controller type='pci' index='0' model='pci-root'/>"
+FULL_OF_NICS = [
+    f"<interface type='user'><mac address='52:54:00:00:00:{slot:02x}'/>{pci_xml(slot)}</interface>"
+    for slot in range(3, 32)
+]
+
+
+def _full(*disks: str) -> str:
+    """A guest of i440fx with all slots taken: network cards are in all but those of the two *disks*."""
+    return domain_xml(PCI_ROOT, *disks, *FULL_OF_NICS[:-1], machine="pc-i440fx-7.2")
+
+
+def _virtio(target: str, slot: int, driver: str = "") -> str:
+    return disk_xml(target, driver=driver, inner=pci_xml(slot))
+
+
+#: of two disks, in the slots that no network card has
+TWO = _virtio("vda", 2), _virtio("vdb", 31)
+
+
+def test_on_a_full_bus_the_controller_takes_the_slot_of_a_disk_that_moves_to_it(tmp_path: Path) -> None:
+    guest = opened(tmp_path, _full(*TWO)).guests[0]
+    mended = mend(tmp_path, guest, "scsi-controller")
+    (controller,) = definition_of(guest).root.iterfind("devices/controller[@type='scsi']")
+    assert pci.address_of(controller) == pci.address_of(parse_xml(f"<x>{pci_xml(2)}</x>", "x"))
+    assert [(disk.target, disk.bus) for disk in definition_of(guest).disks] == [("sda", "scsi"), ("vdb", "virtio")]
+    assert "all PCI slots are taken: the new controller is in the slot that the disk leaves" in mended.result.evidence
+    assert "vda moves to it by the same change" in mended.result.evidence
+    assert verdict_of(guest, "disk-bus", "sda") is Verdict.COMPLIANT
+    mend(tmp_path, guest, "disk-bus", "vdb")
+
+
+def test_undo_gives_the_disk_its_slot_back(tmp_path: Path) -> None:
+    guest = opened(tmp_path, _full(*TWO)).guests[0]
+    before = definition_of(guest)
+    one = engine(guest.hypervisor, tmp_path, force=True)
+    one.run(requirement("scsi-controller"), subject(guest))
+    for _seq, change in reversed(one.journal.standing(guest.uuid)):
+        change.undo(guest, {})
+    assert not any(difference(before, definition_of(guest)))
+    assert guest.renamed == {}
+
+
+def test_a_disk_that_must_stay_leaves_its_slot_to_no_controller(tmp_path: Path) -> None:
+    """The next disk goes instead, and the one that is read-only stays."""
+    disks = disk_xml("vda", inner=f"<readonly/>{pci_xml(2)}"), _virtio("vdb", 31)
+    guest = opened(tmp_path, _full(*disks)).guests[0]
+    mended = mend(tmp_path, guest, "scsi-controller")
+    assert "vdb moves to it by the same change" in mended.result.evidence
+    assert definition_of(guest).disk("vda").bus == "virtio"
+
+
+def test_on_a_bus_full_of_others_the_plan_gives_the_reason(tmp_path: Path) -> None:
+    """A disk on ide has no slot to give."""
+    device = disk_xml("hda", "ide", inner=drive(0))
+    nics = [*FULL_OF_NICS, f"<interface type='user'>{pci_xml(2)}</interface>"]
+    guest = opened(tmp_path, domain_xml(PCI_ROOT, device, *nics, machine="pc-i440fx-7.2")).guests[0]
+    before = definition_of(guest)
+    for mode in ("plan", "fix"):
+        one = engine(guest.hypervisor, tmp_path, mode, force=True)
+        row = one.run(requirement("scsi-controller"), subject(guest))
+        assert (row.verdict, row.changes) == (Verdict.NONCOMPLIANT, [])
+        assert f"withheld: {pci.FULL}" in row.reason
+    assert not any(difference(before, definition_of(guest)))
+
+
+def test_a_disk_of_lsilogic_waits_too_if_there_is_no_slot(tmp_path: Path) -> None:
+    cdrom = disk_xml("sdc", "scsi", device="cdrom", inner=drive(5))
+    lsilogic = f"<controller type='scsi' index='0' model='lsilogic'>{pci_xml(31)}</controller>"
+    nics = [*FULL_OF_NICS[:-1], f"<interface type='user'>{pci_xml(2)}</interface>"]
+    guest = opened(tmp_path, domain_xml(PCI_ROOT, _sda(), cdrom, lsilogic, *nics, machine="pc-i440fx-7.2")).guests[0]
+    row = engine(guest.hypervisor, tmp_path, force=True).run(requirement("scsi-controller"), subject(guest))
+    assert pci.FULL in row.reason
+    assert not row.changes
+
+
+def test_plan_and_fix_of_a_full_bus_agree(tmp_path: Path) -> None:
+    """The plan's row of the disk that the controller's change moves has no change of its own, as the fix has none."""
+    disks = _virtio("vda", 2, "queues='2'"), _virtio("vdb", 31, "queues='4'")
+    guest = opened(tmp_path, _full(*disks)).guests[0]
+    planner = engine(guest.hypervisor, tmp_path, "plan", force=True)
+    walk(planner, guest, "scsi-controller", "disk-bus")
+    planned = planner.results["disk-bus", "one", "vda", None]
+    assert (planned.verdict, planned.changes) == (Verdict.NONCOMPLIANT, [])
+    assert planned.reason.endswith("; an earlier change of this plan mends it too")
+    fixer = engine(guest.hypervisor, tmp_path, force=True)
+    rows = walk(fixer, guest, "scsi-controller", "disk-bus")
+    assert [row.verdict for row in rows] == [Verdict.FIXED, Verdict.COMPLIANT, Verdict.FIXED]
+    assert not any(difference(planner._planned["one"], definition_of(guest)))
+    # each has a controller with its number of queues, in the slot that it left
+    slots = [
+        (pci.address_of(one) or {}).get("slot") for one in definition_of(guest).root.iterfind("devices/controller")
+    ]
+    assert slots == [None, "0x02", "0x1f"]

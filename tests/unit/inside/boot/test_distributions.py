@@ -471,7 +471,7 @@ LVMDEVICES = "/etc/lvm/devices/system.devices:IDTYPE={} IDNAME={} DEVNAME=/dev/v
             {ENTRY: "", "/etc/default/grub_installdevice": "/dev/sdx1\nactivate\ngeneric_mbr\n"},
             {},
             "/etc/default/grub_installdevice: /dev/sdx1 is not there",
-            "name the device that GRUB is to be installed to",
+            "name the device to which grub-install writes",
             id="suse-installs-to-a-partition",
         ),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from reclaim.inside.boot import entries
@@ -96,6 +98,83 @@ def test_a_unified_image_is_built_anew_by_hand() -> None:
     [place] = _places(inside)
     assert (place.path, place.names, place.after) == ("/efi/a.efi", ("root=/dev/vda1",), None)
     assert "/efi/a.efi" in place.advice
+
+
+NEXT = "/etc/kernel/cmdline"
+MADE = "/boot/efi/loader/entries/0123-6.1.0-13-amd64.conf"
+#: /proc/cmdline of a guest that systemd-boot booted
+GIVEN = "initrd=\\0123\\6.1\\initrd.img root=/dev/vda1 ro quiet systemd.machine_id=0123\n"
+
+
+def _made(path: str = MADE, *tools: str, command_line: str = GIVEN, **files: str) -> list[BootFile]:
+    texts = {path: BLS.format("UUID=u-1"), **{NEXT if name == "next_" else name: text for name, text in files.items()}}
+    inside = Inside(files=texts, devices=DEVICES, tools=tools or ("kernel-install",), command_line=command_line)
+    return _places(inside)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(MADE, id="debian"),
+        pytest.param("/boot/loader/entries/fedora-6.1.0-13-amd64.conf", id="another-token"),
+        pytest.param("/efi/loader/entries/0123-6.1.0-13-amd64+3.conf", id="tries-left"),
+        pytest.param("/efi/loader/entries/0123-6.1.0-13-amd64+1-2.conf", id="tries-done"),
+    ],
+)
+def test_the_command_line_that_kernel_install_would_take_from_proc_is_written_down(path: str) -> None:
+    """The entry is right, and the next one would have the old names again."""
+    [place] = _made(path)
+    assert (place.path, place.is_new) == (NEXT, True)
+    assert place.names == ("without it kernel-install takes root=/dev/vda1 from /proc/cmdline",)
+    assert place.after == "root=UUID=u-1 ro quiet systemd.machine_id=0123\n"
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        pytest.param(lambda: _made(next_="root=UUID=u-1 ro\n"), id="it-is-there"),
+        pytest.param(lambda: _made(command_line="root=UUID=u-1 ro\n"), id="booted-by-uuid"),
+        pytest.param(lambda: _made(MADE, "systemctl"), id="no-kernel-install"),
+        pytest.param(lambda: _made("/efi/loader/entries/arch.conf"), id="written-by-hand"),
+        pytest.param(lambda: _made("/efi/loader/entries/0123-5.10.conf"), id="of-no-kernel-that-is-there"),
+    ],
+)
+def test_nothing_is_written_down_for_another_reason(places: Callable[[], list[BootFile]]) -> None:
+    assert places() == []
+
+
+def test_the_entries_of_rhel_8_name_no_root_themselves() -> None:
+    files = {MADE: "linux /vmlinuz\ninitrd /initrd\noptions $kernelopts\n"}
+    inside = Inside(files=files, devices=DEVICES, tools=("kernel-install",), command_line=GIVEN)
+    assert _places(inside) == []
+
+
+def test_the_vendors_command_line_comes_before_that_of_proc() -> None:
+    files = {MADE: BLS.format("UUID=u-1"), "/usr/lib/kernel/cmdline": "root=/dev/vda2 rw\n"}
+    inside = Inside(files=files, devices=DEVICES, tools=("kernel-install",), command_line="root=UUID=u-1\n")
+    [place] = _places(inside)
+    assert (place.path, place.after) == (NEXT, "root=PARTUUID=p-2 rw\n")
+
+
+def test_a_command_line_that_cannot_be_named_stably_is_left_to_the_user() -> None:
+    [place] = _made(command_line="root=/dev/vda1 rootflags=device=/dev/vdb\n")
+    assert place.after is None
+    assert place.advice == f"{NEXT}: write the kernel's parameters into it, without rootflags=device=/dev/vdb"
+
+
+def test_the_advice_for_an_image_of_kernel_install_names_its_commands() -> None:
+    path = "/boot/efi/EFI/Linux/0123-6.1.0-13-amd64.efi"
+    inside = Inside(
+        unified={path: "root=/dev/vda1 ro"},
+        files={NEXT: "root=UUID=u-1 ro\n"},
+        devices=DEVICES,
+        tools=("kernel-install",),
+    )
+    [place] = _places(inside)
+    assert place.advice == (
+        f"{path} has its command line built in: once root=UUID=… is in {NEXT}, "
+        "kernel-install add 6.1.0-13-amd64 /boot/vmlinuz-6.1.0-13-amd64 builds it again"
+    )
 
 
 def test_a_command_line_that_could_not_be_read_is_named() -> None:
