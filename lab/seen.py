@@ -24,6 +24,7 @@ class Seen:
     `returned`, `layer`: what `--prove` says. `red`: by policy, the requirements that the audit says do not hold, with
     its reasons; `accepted`: by policy, the verdict of disk-bus. `store`: the kind of store under the image, none: the
     guests' folder; `freed`: how much more was free in the store when the old file was gone. `day`: in ISO 8601.
+    `note`: the obstacles that remain by `--prove`.
     """
 
     machine: str
@@ -42,6 +43,7 @@ class Seen:
     store: str = ""
     freed: int = 0
     day: str = ""
+    note: str = ""
 
     @property
     def where(self) -> str:
@@ -75,7 +77,7 @@ def _of(one: Seen, everything: list[Seen]) -> Iterator[str]:
     for policy, red in one.red.items():
         if not red and not one.came_back:
             yield f"green with bus {policy!r}, and not all came back"
-        elif not red and one.store and not one.store_got_it:
+        elif not red and one.store and not (one.store_got_it or one.note):
             yield f"green with bus {policy!r}, and its store has not got it back"
     if not one.canary_came_back and one.layer in ("", diagnosis.UNKNOWN):
         yield "the canary did not come back, and the proof names no layer"

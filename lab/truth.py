@@ -118,6 +118,7 @@ def look(guest: LabGuest, machine: str, bus: str, some: Iterable[Cell]) -> list[
                 cell.store,
                 gone.freed,
                 date.today().isoformat(),  # noqa: DTZ011 - the day here
+                proof.note,
             )
         )
     return found

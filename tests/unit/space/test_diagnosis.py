@@ -57,3 +57,18 @@ def test_a_deaf_virtio_disk_beside_a_scsi_disk_is_its_driver_s(tmp_path: Path, *
 def test_a_disk_that_cannot_be_told_is_named_by_its_device(tmp_path: Path, *, turned: bool) -> None:
     said = _said(tmp_path, "vda", turned=turned, serials=False)
     assert "sdb" not in said
+
+
+@pytest.mark.parametrize(
+    ("filesystem", "words"),
+    [("btrfs", "btrfs frees an extent only when nothing of it is in use any more"), ("xfs", ""), ("ext2/ext3", "")],
+)
+def test_the_extents_of_btrfs_are_named_although_a_canary_came_back(
+    tmp_path: Path, filesystem: str, words: str
+) -> None:
+    guest = inhabited(tmp_path, Inside(), disk_xml())
+    image = replace(_IMAGE.image, filesystem=filesystem)
+    store = Store(Disk(guest, "vda"), "vda", replace(_IMAGE, image=image))
+    found = diagnosis.older(store)
+    assert found.startswith(words)
+    assert bool(found) == bool(words)
