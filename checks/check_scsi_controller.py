@@ -15,11 +15,7 @@ from reclaim.requirement import requirement
 )
 def check_scsi_controller(guest: Guest) -> str:
     """A SCSI controller without a model is an lsilogic, for which many guests have no driver."""
-    judged = [
-        disk
-        for disk in guest.disks
-        if scsi.why_not_moved(disk) is None and not scsi.may_stay(disk)
-    ]
+    judged = scsi.to_move(guest)
     if not judged:
         raise NotApplicable("no disk of this guest belongs on a SCSI bus")
     definition = guest.definition

@@ -45,13 +45,15 @@ def raise_machine_type(guest: Guest) -> list[Change]:
 def _another_emulator(guest: Guest) -> str:
     """Return the edit that is to be made by hand: reclaim does not know which QEMU the guest was set up for."""
     definition = guest.definition
-    name, arch = definition.machine, definition.arch
+    arch = definition.arch
     emulators = guest.hypervisor.emulators_for(arch)
     if not emulators:
-        return f"this host has no QEMU for {arch or 'this architecture'}: install one, and name it in <emulator>"
+        return (
+            f"this host has no QEMU for {arch}: install one, and name it in <emulator>"
+        )
     emulator = emulators[0]
     offered = guest.hypervisor.machines[str(arch), emulator]
-    absent = machine_type.why_not_offered(name, offered) if name else None
+    absent = machine_type.why_not_offered(str(definition.machine), offered)
     edit = f"set <emulator> to one that is here, {emulator} (virsh edit)"
     return f"{edit}, and a machine type that it has: {absent}" if absent else edit
 

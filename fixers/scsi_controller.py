@@ -42,7 +42,7 @@ def _home(guest: Guest, edit: Edit) -> str:
     if controller is not None:
         return controller.index
     if pci.why_no_place(edit.root):
-        for disk in _to_move(guest):
+        for disk in scsi.to_move(guest):
             if _changes_places(edit, disk):
                 return _home(guest, edit)
     return scsi.add_controller(edit)
@@ -64,18 +64,10 @@ def _changes_places(edit: Edit, disk: Disk) -> bool:
     return True
 
 
-def _to_move(guest: Guest) -> list[Disk]:
-    return [
-        disk
-        for disk in guest.disks
-        if scsi.why_not_moved(disk) is None and not scsi.may_stay(disk)
-    ]
-
-
 def _expect_use(guest: Guest) -> None:
     """Raise Withheld, for the reason of the first, if none of the disks that a controller is for may be moved."""
     reasons = []
-    for disk in _to_move(guest):
+    for disk in scsi.to_move(guest):
         edit = guest.definition.edit()
         try:
             bound.refuse_to_move(edit, edit.disk(disk.target))

@@ -99,6 +99,15 @@ def may_stay(disk: Disk) -> bool:
     return _qemu_passes_on(disk) and driver_discards(disk) is not False
 
 
+def to_move(guest: Guest) -> list[Disk]:
+    """Return the disks of *guest* that belong on the scsi bus, those that are there too."""
+    return [
+        disk
+        for disk in guest.disks
+        if why_not_moved(disk) is None and not may_stay(disk)
+    ]
+
+
 def _qemu_passes_on(disk: Disk) -> bool:
     if disk.bus == "virtio":
         return _virtio_blk_discards(disk.guest.machine)
