@@ -278,18 +278,18 @@ EVIL: dict[str, tuple[str, dict[str, Any], str]] = {
     "no-kind": (UUID, {}, "unknown to this version"),
     "an-unknown-key": (UUID, {"kind": "trim", "guest": "o", "promised": "", "run": "id"}, "'run' is unknown"),
     "a-key-missing": (UUID, {"kind": "command", "guest": "o"}, "command is missing"),
-    "a-number-for-a-text": (UUID, {"kind": "trim", "guest": 5}, "guest: int is not the type of this value"),
+    "a-number-for-a-text": (UUID, {"kind": "trim", "guest": 5}, "guest: a number is not the type of this value"),
     "a-truth-for-a-number": (
         "",
         {"kind": "hole-punch", "path": "/x", "device": True, "inode": 1, "size": 1, "mtime_ns": 1, "expected": 1},
-        "device: bool",
+        "device: true or false",
     ),
     "a-text-for-a-list": (
         UUID,
         {"kind": "command", "guest": "o", "command": "a", "devices": "/dev/sda"},
-        "devices: str",
+        "devices: text",
     ),
-    "a-list-of-numbers": (UUID, {"kind": "command", "guest": "o", "command": "a", "devices": [1]}, "devices: int"),
+    "a-list-of-numbers": (UUID, {"kind": "command", "guest": "o", "command": "a", "devices": [1]}, "devices: a number"),
 }
 
 
@@ -314,13 +314,13 @@ def test_what_no_fixer_makes_is_told_by_line(
         pytest.param([_begin(), _begin("test:///other")], "of two hypervisors", id="two-hypervisors"),
         pytest.param([_begin("")], "begins without a hypervisor", id="no-hypervisor"),
         pytest.param([{**_begin(), "mode": "magic"}], "a mode that is unknown", id="mode"),
-        pytest.param([{**_begin(), "uri": 5}], "uri: int", id="uri"),
+        pytest.param([{**_begin(), "uri": 5}], "uri: a number", id="uri"),
         pytest.param([{**_begin(), "sudo": True}], "'sudo' is unknown", id="key"),
         pytest.param([{"event": ["end"]}], "the event ['end'] is unknown", id="event"),
         pytest.param([_begin(), DONE], "there is no change 1", id="outcome-of-nothing"),
         pytest.param(
             [_begin(), _intent({"kind": "trim", "guest": "o"}, "u"), {**DONE, "outcome": {"defined": 5}}],
-            "outcome: int",
+            "outcome: a number",
             id="outcome",
         ),
         pytest.param([_begin(), *[_intent({"kind": "trim", "guest": "o"}, "u")] * 2], "number of another", id="twice"),
