@@ -214,7 +214,7 @@ def test_a_paused_guest_is_mended_but_not_power_cycled(tmp_path: Path) -> None:
         tiny.domain.suspend()
         guest = tiny.guest()
         fixed(tmp_path, guest, "disk-discard", "vda")
-        withheld(tmp_path, guest, "live-definition", "it is paused, and what is paused cannot shut down", restart=True)
+        withheld(tmp_path, guest, "live-definition", "it is paused, and a paused guest cannot shut down", restart=True)
         pending = mended(tmp_path, guest, "live-definition")
         assert pending.verdict is Verdict.PENDING
         assert "which is withheld: it is paused" in pending.reason
