@@ -320,12 +320,12 @@ def _run(copy: Path, module: str, *arguments: str) -> str:
         said = [
             line for line in (done.stdout + done.stderr).splitlines() if line.strip()
         ]
-        told = next(
+        reason = next(
             (line for line in said if line.startswith(("E ", "FAILED", "ERROR"))),
             said[-1] if said else "",
         )
         raise ReclaimError(
-            f"new: nothing was written: python {' '.join(words[:2])} fails in a copy: {printable(told)}"
+            f"new: nothing was written: python {' '.join(words[:2])} fails in a copy: {printable(reason)}"
         )
     return done.stdout
 

@@ -230,25 +230,25 @@ def find(
     A disk without a copy has a row of its own. Nothing if no place is declared.
     """
     places = [notes for notes in declared if notes.path is not None]
-    found = FoundCopy()
+    copies = FoundCopy()
     if not places:
-        return found
+        return copies
     disks = _copied_disks(hypervisor)
     search = _Search(hypervisor, candidates(disks))
     chosen = set(guests)
     copied: set[tuple[Guest, str]] = set()
     for copy in search.copies(places if hypervisor.is_local else []):
         if copy.guest is None or copy.disk is None:
-            found.strangers.append(copy)
+            copies.strangers.append(copy)
             continue
         copied.add((copy.guest, copy.disk.name))
         if copy.guest in chosen:
-            found.backups.append(copy)
+            copies.backups.append(copy)
     why = _why_absent(hypervisor, places, search.crowded)
     for disk in disks:
         if disk.guest in chosen and (disk.guest, disk.name) not in copied:
-            found.backups.append(Backup(hypervisor, None, disk.guest, disk, why))
-    return found
+            copies.backups.append(Backup(hypervisor, None, disk.guest, disk, why))
+    return copies
 
 
 def _copied_disks(hypervisor: Hypervisor) -> list[Disk]:

@@ -326,7 +326,7 @@ class _Outcome:
 
 
 @dataclass(frozen=True)
-class _End:
+class _RunEnd:
     event: str
     time: str = ""
 
@@ -335,11 +335,11 @@ class _End:
 
 
 _MODES = ("audit", "plan", "fix", "undo", "recover")
-_LINES: dict[str, type[_Begin | _Intent | _Outcome | _End]] = {
+_LINES: dict[str, type[_Begin | _Intent | _Outcome | _RunEnd]] = {
     "begin": _Begin,
     "intent": _Intent,
     **dict.fromkeys(("done", "failed", "unknown", "undone"), _Outcome),
-    "end": _End,
+    "end": _RunEnd,
 }
 
 
@@ -387,7 +387,7 @@ def journals_below(folder: Path) -> tuple[list[JournalRecord], list[str]]:
     return records, list(troubles.values())
 
 
-def _line(line: bytes) -> _Begin | _Intent | _Outcome | _End:
+def _line(line: bytes) -> _Begin | _Intent | _Outcome | _RunEnd:
     """Parse one line of a journal. Raises ValueError if it is none."""
     if len(line) > _LONGEST:
         raise ValueError(f"it has more than {_LONGEST} bytes")

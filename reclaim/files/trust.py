@@ -62,14 +62,14 @@ def expect(path: Path) -> None:
 @contextmanager
 def _reached(path: Path) -> Iterator[int]:
     """Yield a descriptor (O_PATH) of the end of *path*, if each step to it is trusted."""
-    walk = _Walk(path)
+    walk = _PathWalk(path)
     try:
         yield walk.to_the_end()
     finally:
         walk.close()
 
 
-class _Walk:
+class _PathWalk:
     """One path, walked from the root a name at a time; links are followed by hand."""
 
     def __init__(self, path: Path) -> None:

@@ -30,7 +30,7 @@ from reclaim.base.errors import (
 from reclaim.base.strict import number
 from reclaim.definition import othersystem
 from reclaim.handles import agent_answers
-from reclaim.handles.agent_answers import Filesystem, Interface, PathTrim
+from reclaim.handles.agent_answers import AgentFilesystem, Interface, PathTrim
 from reclaim.processes import worker
 
 T = TypeVar("T")
@@ -188,7 +188,7 @@ class Agent:
         name = "guest-network-get-interfaces"
         return self._typed(name, agent_answers.interfaces, seconds)
 
-    def filesystems(self, *, seconds: int = ANSWER_SECONDS) -> list[Filesystem]:
+    def filesystems(self, *, seconds: int = ANSWER_SECONDS) -> list[AgentFilesystem]:
         """Return its mounted filesystems. Raises what `command` does, and AgentGarbled."""
         return self._typed("guest-get-fsinfo", agent_answers.filesystems, seconds)
 

@@ -22,7 +22,7 @@ class Interface:
 
 
 @dataclass(frozen=True)
-class Filesystem:
+class AgentFilesystem:
     """A mounted filesystem, by guest-get-fsinfo."""
 
     name: str
@@ -57,13 +57,13 @@ def _interface(entry: dict[str, Any]) -> Interface:
     )
 
 
-def filesystems(answer: Any) -> list[Filesystem]:
+def filesystems(answer: Any) -> list[AgentFilesystem]:
     """Raises ValueError."""
     return [_filesystem(entry) for entry in objects(answer)]
 
 
-def _filesystem(entry: dict[str, Any]) -> Filesystem:
-    return Filesystem(
+def _filesystem(entry: dict[str, Any]) -> AgentFilesystem:
+    return AgentFilesystem(
         member(entry, "name", str) or "",
         member(entry, "mountpoint", str) or "",
         _count(entry, "used-bytes"),

@@ -113,8 +113,8 @@ def _own_pci(live: Definition, view: DiskView) -> Mapping[str, str]:
     """Return the PCI address of a virtio-blk disk, or of the controller of a disk on NVMe; nothing for others."""
     address = view.address if view.bus == "virtio" else {}
     if view.bus == "nvme" and (controller := _nvme_controller(live, view)) is not None:
-        found = controller.find("address")
-        address = {} if found is None else _attributes(found)
+        element = controller.find("address")
+        address = {} if element is None else _attributes(element)
     return address if address.get("type") == "pci" else {}
 
 

@@ -10,7 +10,7 @@ from itertools import chain
 
 from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.base.text import size
-from reclaim.handles.agent_answers import Filesystem, Interface
+from reclaim.handles.agent_answers import AgentFilesystem, Interface
 from reclaim.handles.guest import Guest
 from reclaim.inside import fstab
 from reclaim.inside.devices import BlockDevice
@@ -395,7 +395,7 @@ def _answers(guest: Guest) -> bool:
         return False
 
 
-def _filesystems(guest: Guest) -> list[Filesystem]:
+def _filesystems(guest: Guest) -> list[AgentFilesystem]:
     """Return the filesystems that the agent reports; none if it does not."""
     try:
         return guest.agent.filesystems(seconds=_AGENT_SECONDS)

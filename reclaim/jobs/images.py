@@ -111,7 +111,7 @@ class Map:
         origin = _plain_folder(snapshot.origin)
         self.snapshots.insert(0, (path, origin, snapshot.still))
 
-    def copied_to(self, target: str, found: Copied) -> None:
+    def copied_to(self, target: str, images_read: Copied) -> None:
         """Note that the job wrote a copy to *target*."""
         if not target or target.startswith(UNKNOWN):
             return
@@ -119,8 +119,8 @@ class Map:
             return
         if len(self.copies) > _MOST_COPIES:
             return
-        images: list[DiskImage | None] = [copied.image for copied in found.sure]
-        if found.of_guests and not images:
+        images: list[DiskImage | None] = [copied.image for copied in images_read.sure]
+        if images_read.of_guests and not images:
             images = [None]
         path = target.rstrip("/")
         for image in images:
@@ -128,63 +128,65 @@ class Map:
 
     def below(self, copy: Copy, node_is_read: Callable[[str], bool]) -> Copied:
         """Return the images that *copy* reads."""
-        found = Copied()
+        images_read = Copied()
         if copy.of_guest is not None:
-            self._of_guest(copy.of_guest, found)
+            self._of_guest(copy.of_guest, images_read)
         for source in copy.sources:
-            self._source(source, copy, found, node_is_read)
-        return found
+            self._source(source, copy, images_read, node_is_read)
+        return images_read
 
-    def _of_guest(self, guest: str, found: Copied) -> None:
+    def _of_guest(self, guest: str, images_read: Copied) -> None:
         images = [image for image in self.images if image.is_of(guest)]
-        found.sure += map(_by_its_path, images)
+        images_read.sure += map(_by_its_path, images)
         if not images:
-            found.of_guests.append(guest)
+            images_read.of_guests.append(guest)
 
     def _source(
         self,
         source: str,
         copy: Copy,
-        found: Copied,
+        images_read: Copied,
         node_is_read: Callable[[str], bool],
     ) -> None:
         origin = self.origins.of(source)
         if origin is not None and origin.kind == "image":
-            self._of_guest(origin.guest, found)
-            found.asked_after = max(origin.after, found.asked_after or 0)
+            self._of_guest(origin.guest, images_read)
+            images_read.asked_after = max(origin.after, images_read.asked_after or 0)
             return
         if origin is not None and origin.lies_below_a_path:
-            for copied in self._all_below(origin.path, copy, found, node_is_read):
+            for copied in self._all_below(origin.path, copy, images_read, node_is_read):
                 name = posixpath.basename(copied.image.path)
                 if fnmatch.fnmatchcase(name, origin.name):
-                    found.sure.append(copied)
+                    images_read.sure.append(copied)
             return
         if source.startswith("volume:"):
-            self._volume(source.removeprefix("volume:"), found)
+            self._volume(source.removeprefix("volume:"), images_read)
         elif rsync.is_remote(source):
-            self._elsewhere(source, found)
+            self._elsewhere(source, images_read)
         elif source.startswith("/"):
-            found.sure += self._all_below(source, copy, found, node_is_read)
+            images_read.sure += self._all_below(source, copy, images_read, node_is_read)
         else:
-            found.wonder("only a run shows the files that it copies")
+            images_read.wonder("only a run shows the files that it copies")
 
-    def _volume(self, name: str, found: Copied) -> None:
+    def _volume(self, name: str, images_read: Copied) -> None:
         """The images that a volume of a storage pool may be, by their file's name."""
         named = []
         for image in self.images:
             if posixpath.basename(image.path) == name:
                 named.append(image)
-        found.sure += map(_by_its_path, named)
+        images_read.sure += map(_by_its_path, named)
         if not named:
-            found.wonder("reclaim does not know which guest's image that volume is")
+            images_read.wonder(
+                "reclaim does not know which guest's image that volume is"
+            )
 
-    def _elsewhere(self, source: str, found: Copied) -> None:
+    def _elsewhere(self, source: str, images_read: Copied) -> None:
         if not is_sure(source) or self._may_be_image(source):
-            found.wonder(
+            images_read.wonder(
                 "reclaim cannot see from here whether the guests of the source machine hold still"
             )
         else:
-            found.wonder(
+            images_read.wonder(
                 "reclaim cannot see from here whether the other machine has images there"
             )
 
@@ -199,7 +201,7 @@ class Map:
         self,
         source: str,
         copy: Copy,
-        found: Copied,
+        images_read: Copied,
         node_is_read: Callable[[str], bool],
     ) -> list[FoundImage]:
         source = plain_device(source)
@@ -211,38 +213,38 @@ class Map:
             named = image.path if way == "below" else source
             left_out = False if still else copy.skips(source, named)
             if left_out is None:
-                found.maybe_left_out = True
+                images_read.maybe_left_out = True
             elif left_out:
                 continue
             elif way == "maybe":
-                self._perhaps(source, found)
+                self._perhaps(source, images_read)
             else:
                 sure.append(FoundImage(image, source, still))
         if not sure:
-            self._doubt_none(source, path, found)
+            self._doubt_none(source, path, images_read)
         sure += self._copies_below(source)
         if not self.images:
-            found.wonder("reclaim knows no guest's image here")
+            images_read.wonder("reclaim knows no guest's image here")
         return sure
 
-    def _perhaps(self, source: str, found: Copied) -> None:
+    def _perhaps(self, source: str, images_read: Copied) -> None:
         """Note that *source* may be an image: of the guests that it is named after, or of any."""
         guests = self._named_guests(source)
         if not guests:
-            found.wonder("only a run shows the images that it copies")
+            images_read.wonder("only a run shows the images that it copies")
         for guest in guests:
-            if guest not in found.of_guests:
-                found.of_guests.append(guest)
+            if guest not in images_read.of_guests:
+                images_read.of_guests.append(guest)
 
-    def _doubt_none(self, source: str, path: str, found: Copied) -> None:
+    def _doubt_none(self, source: str, path: str, images_read: Copied) -> None:
         """Note why images may lie at *source*, or at *path* before a snapshot, though none is known there."""
-        is_unknown = not found.doubt and not is_sure(source)
+        is_unknown = not images_read.doubt and not is_sure(source)
         if is_unknown and self._may_be_copy(source):
-            found.doubt = "only a run shows the files that it copies"
+            images_read.doubt = "only a run shows the files that it copies"
         if path == source:
             return
         if path.startswith((UNKNOWN, "/dev/")):
-            found.wonder("reclaim does not know the images on that snapshot")
+            images_read.wonder("reclaim does not know the images on that snapshot")
 
     def _named_guests(self, source: str) -> list[str]:
         """Guests that virsh lists and the path is named after."""

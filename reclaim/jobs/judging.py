@@ -456,7 +456,7 @@ class Judge:
         self.found.findings.append(finding)
 
     def _is_copied_again(
-        self, copy: Copy, found: FoundImage, number: int, timeline: Timeline
+        self, copy: Copy, copied: FoundImage, number: int, timeline: Timeline
     ) -> bool:
         """True if the job makes the same copy again, while the image holds still.
 
@@ -471,7 +471,7 @@ class Judge:
                 continue
             if _same_copy(later) != key:
                 continue
-            held = timeline.at(position, later, found.image, found.source)
+            held = timeline.at(position, later, copied.image, copied.source)
             if held.still is Still.YES:
                 return True
         return False

@@ -506,7 +506,7 @@ class Values:
             words += self.words(part)
         return texts_of(words)
 
-    def filtered(self, found: list[str], stage: Node) -> list[str]:
+    def filtered(self, piped: list[str], stage: Node) -> list[str]:
         """The words that come through awk, grep, …: paths and names stay such, maybe not all of them."""
         command = stage
         while command.type == "redirected_statement":
@@ -516,8 +516,8 @@ class Values:
         if program not in _FILTERS or command.type != "command":
             return [self.origins.mark()]
         if program in ("sort", "uniq", "tac", "tee"):
-            return found
-        kept = list(filter(self._is_listed, found))
+            return piped
+        kept = list(filter(self._is_listed, piped))
         if not kept:
             return [self.origins.mark()]
         if program in _KEEPS_ALL:

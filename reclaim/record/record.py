@@ -29,7 +29,7 @@ SCHEMA_FILE = Path(__file__).with_name("results.schema.json")
 Slug = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 
 
-class _Part(BaseModel):
+class _RunPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -37,7 +37,7 @@ class _Part(BaseModel):
 _many = dataclass(config=ConfigDict(extra="forbid"), frozen=True, slots=True)
 
 
-class RunFacts(_Part):
+class RunFacts(_RunPart):
     id: str
     mode: Literal["audit", "plan", "fix"]
     started: AwareDatetime
@@ -48,7 +48,7 @@ class RunFacts(_Part):
     cut_short: bool = False
 
 
-class HypervisorFacts(_Part):
+class HypervisorFacts(_RunPart):
     name: str
     uri: str
     libvirt: str
@@ -56,7 +56,7 @@ class HypervisorFacts(_Part):
 
 
 @_many
-class Change:
+class RecordedChange:
     kind: str
     target: str
     diff: str
@@ -78,7 +78,7 @@ class Row:
     verdict: Verdict
     reason: str | None
     evidence: str | None
-    changes: list[Change]
+    changes: list[RecordedChange]
     seconds: Annotated[float, Field(ge=0)]
 
 
@@ -100,7 +100,7 @@ class Storage:
     reclaimable_after: NonNegativeInt | None = None
 
 
-class Record(_Part):
+class Record(_RunPart):
     """The record of one run on one hypervisor."""
 
     schema_: Literal[1] = Field(alias="schema")

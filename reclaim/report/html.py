@@ -20,7 +20,7 @@ from reclaim.base.text import printable
 from reclaim.base.verdict import ChangeRecord, Result
 from reclaim.files import whole
 from reclaim.record import record
-from reclaim.record.record import Change, Record
+from reclaim.record.record import Record, RecordedChange
 from reclaim.report import page
 from reclaim.report.page import View
 from reclaim.requirement import catalogue
@@ -286,8 +286,8 @@ def escaped(value: Any) -> str:
     return escape(printable(str(value)))
 
 
-def _shown(change: ChangeRecord) -> Change:
-    return Change(**change.to_json())
+def _shown(change: ChangeRecord) -> RecordedChange:
+    return RecordedChange(**change.to_json())
 
 
 def _template(name: str) -> Path:

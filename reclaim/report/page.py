@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 from reclaim.base.text import printable, size
 from reclaim.base.verdict import Verdict
 from reclaim.record import typed
-from reclaim.record.record import Change, Record, Row, Storage, anchor
+from reclaim.record.record import Record, RecordedChange, Row, Storage, anchor
 from reclaim.report import commands, summary
 from reclaim.report.summary import Standing
 from reclaim.requirement import Requirement, catalogue
@@ -180,7 +180,7 @@ class View:
         return [(record, disk) for record in self.records for disk in record.storage]
 
     @cached_property
-    def changes(self) -> list[tuple[Record, Row, Change]]:
+    def changes(self) -> list[tuple[Record, Row, RecordedChange]]:
         return [
             (record, row, change)
             for record, row in self._rows()

@@ -142,8 +142,8 @@ _PARTLY_USED = (
 
 def older(store: Store) -> str:
     """Return the obstacles that remain although a canary came back: snapshots and extents of btrfs hold older bytes."""
-    found = shrinkable.obstacles(store.found, store.disk.guest.name)
-    words = [obstacle.what for obstacle in found]
+    obstacles = shrinkable.obstacles(store.found, store.disk.guest.name)
+    words = [obstacle.what for obstacle in obstacles]
     if store.found.image.filesystem == "btrfs":
         words.append(_PARTLY_USED)
     return "; ".join(words)

@@ -13,6 +13,9 @@ from tests.support import ROOT
 
 #: names that stand for a thing without naming it
 PLACEHOLDERS = frozenset(("found", "one"))
+#: names that are for short functions alone, and the lines of body that these have at most
+VAGUE = frozenset(("found", "one", "told", "what"))
+SHORT = 5
 #: lines of a function, with its head and its docstring, from which on it is a long one
 LONG = 30
 #: places that a failure shows, and the lines of body from which on a function is judged dense
@@ -57,6 +60,19 @@ def placeholders(files: Iterable[Source]) -> Measure:
             if name in PLACEHOLDERS:
                 places.append(f"{source.path}:{line} {name}")
     return Measure(round(100 * len(places) / names, 1) if names else 0.0, tuple(places))
+
+
+def vague_names(files: Iterable[Source]) -> Measure:
+    """The number of VAGUE names that are bound in functions that are not short."""
+    places = [
+        f"{source.path}:{line} {name}"
+        for source in files
+        for function in functions(source)
+        if body_lines(function, source.lines) > SHORT
+        for name, line in bound(function)
+        if name in VAGUE
+    ]
+    return Measure(len(places), tuple(places))
 
 
 def bound(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -145,6 +161,9 @@ LIMITS: dict[tuple[Callable[[Iterable[Source]], Measure], str], float] = {
     (placeholders, "reclaim/report/**/*.py"): _NAMES,
     (placeholders, "reclaim/space/**/*.py"): _NAMES,
     (placeholders, "reclaim/storage/**/*.py"): _NAMES,
+    (vague_names, "reclaim/**/*.py"): 0,
+    (vague_names, "checks/*.py"): 0,
+    (vague_names, "fixers/*.py"): 0,
     (density, "reclaim/**/*.py"): 0.38,
     (density, "checks/*.py"): 0.44,
     (density, "fixers/*.py"): 0.33,
@@ -165,6 +184,16 @@ def test_a_figure_does_not_rise(measure: Callable[[Iterable[Source]], Measure], 
     assert figure <= limit, f"{measure.__name__} in {pattern}: {figure}, the limit is {limit}:{shown}"
 
 
+def test_a_class_has_a_name_of_its_own() -> None:
+    places: dict[str, list[str]] = {}
+    for pattern in ("reclaim/**/*.py", "checks/*.py", "fixers/*.py"):
+        for source in sources(pattern):
+            for node in ast.walk(source.tree):
+                if isinstance(node, ast.ClassDef):
+                    places.setdefault(node.name, []).append(f"{source.path}:{node.lineno}")
+    assert not {name: lines for name, lines in places.items() if len(lines) > 1}
+
+
 def test_every_package_has_a_limit_and_every_limit_has_files() -> None:
     packages = {f"reclaim/{path.parent.name}/**/*.py" for path in (ROOT / "reclaim").glob("*/__init__.py")}
     limited = {pattern for measure, pattern in LIMITS if measure is placeholders}
@@ -180,6 +209,12 @@ def test_names_that_are_bound() -> None:
     text = "def f(self, one, disk):\n  for found in disk:\n    total = found\n  with one as file: pass\n"
     assert [name for name, _ in bound(ast.parse(text))] == ["one", "disk", "found", "total", "file"]
     assert placeholders(given(text)) == Measure(40.0, ("x.py:1 one", "x.py:2 found"))
+
+
+@pytest.mark.parametrize(("lines", "count"), [(SHORT - 1, 0), (SHORT, 2)])
+def test_vague_names_are_for_short_functions(lines: int, count: int) -> None:
+    body = "  pass\n" * lines
+    assert vague_names(given(f"def f(one):\n  found = one\n{body}")).figure == count
 
 
 @pytest.mark.parametrize(

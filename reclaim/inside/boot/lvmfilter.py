@@ -36,7 +36,7 @@ Sketch = tuple[str | Some, ...]
 
 
 @dataclass
-class _Machine:
+class _Automaton:
     """The patterns' states: the ways from each without a character, and by which characters to which state."""
 
     free: list[list[int]] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Filter:
         if sum(map(len, patterns)) > _MAX_CHARACTERS:
             raise NotUnderstoodError("it is longer than reclaim reads")
         self._takes = [pattern[:1] == "a" for pattern in patterns]
-        self._machine = _Machine()
+        self._machine = _Automaton()
         self._ends: dict[int, int] = {}
         starts = []
         for number, pattern in enumerate(patterns):
@@ -182,7 +182,7 @@ def _bits(characters: str) -> int:
 class _Expression:
     """One expression, made into states of a machine. The grammar is parse_rx.c's."""
 
-    def __init__(self, machine: _Machine, text: str) -> None:
+    def __init__(self, machine: _Automaton, text: str) -> None:
         self.machine, self.text, self.at, self.depth = machine, text, 0, 0
 
     def parsed(self) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reclaim.handles.agent_answers import (
-    Filesystem,
+    AgentFilesystem,
     Interface,
     PathTrim,
     filesystems,
@@ -26,7 +26,10 @@ ETH0 = {
 
 def test_filesystems_as_the_schema_has_them() -> None:
     tmpfs = {"name": "tmpfs", "mountpoint": "/tmp", "type": "tmpfs", "disk": []}
-    assert filesystems([ROOT, tmpfs]) == [Filesystem("vda1", "/", 5, True), Filesystem("tmpfs", "/tmp", None, False)]
+    assert filesystems([ROOT, tmpfs]) == [
+        AgentFilesystem("vda1", "/", 5, True),
+        AgentFilesystem("tmpfs", "/tmp", None, False),
+    ]
     assert filesystems([{**ROOT, "used-bytes": None}])[0].used is None
 
 
