@@ -11,9 +11,7 @@ import pytest
 from reclaim.definition.domain import parse_xml
 from reclaim.storage import volumes
 
-POOL = (
-    "<pool type='{kind}'><name>images</name><source>{source}</source><target><path>/srv/images</path></target></pool>"
-)
+POOL = "<pool type='{kind}'><name>images</name><target><path>/srv/images</path></target></pool>"
 VOLUME = "<volume><name>{name}</name><capacity>1048576</capacity><target><format type='qcow2'/></target></volume>"
 
 
