@@ -297,10 +297,10 @@ def with_row(readme: str, row: str, slug: str, slugs: list[str]) -> str:
 
 def _run(copy: Path, module: str, *arguments: str) -> str:
     """Run a module of Python in the copy; return its output. Raises ReclaimError with its last words."""
-    words = [module, *arguments] if module == "-c" else ["-m", module, *arguments]
+    options = [module, *arguments] if module == "-c" else ["-m", module, *arguments]
     kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
     done = subprocess.run(
-        [sys.executable, *words],
+        [sys.executable, *options],
         cwd=copy,
         env={
             **kept,
@@ -325,7 +325,7 @@ def _run(copy: Path, module: str, *arguments: str) -> str:
             said[-1] if said else "",
         )
         raise ReclaimError(
-            f"new: nothing was written: python {' '.join(words[:2])} fails in a copy: {printable(reason)}"
+            f"new: nothing was written: python {' '.join(options[:2])} fails in a copy: {printable(reason)}"
         )
     return done.stdout
 

@@ -344,10 +344,10 @@ def _files(
         yield _alone(hypervisor, top)  # something took its place just now
         return
     if files is None:
-        words = (
+        reason = (
             f"{printable(top)} has more than {_MOST_FILES} files, so none was judged"
         )
-        crowded.append(f"{words}: give the folder of the images")
+        crowded.append(f"{reason}: give the folder of the images")
         return
     if unread:
         more = (

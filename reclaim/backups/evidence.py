@@ -9,15 +9,15 @@ from reclaim.files.holes import Scan
 
 def in_words(backup: Backup, scan: Scan) -> str:
     """Return the bytes that the copy takes and needs, and the parts that can come back if they are too many."""
-    words = f"{backup.file}: takes {size(scan.allocated)}, needs {size(scan.needed)}{backup.shorter()}"
+    text = f"{backup.file}: takes {size(scan.allocated)}, needs {size(scan.needed)}{backup.shorter()}"
     if scan.packed:
-        words += f" ({size(scan.packed)} are zeros that the filesystem has compressed)"
+        text += f" ({size(scan.packed)} are zeros that the filesystem has compressed)"
     if scan.excess > tolerated(scan.needed):
         excess = size(scan.excess - scan.pinned)
-        words += f": {excess} can come back: {', '.join(_causes(backup, scan))}"
+        text += f": {excess} can come back: {', '.join(_causes(backup, scan))}"
     if backup.left:
-        words += f"; a rewrite that died left {', '.join(backup.left)}: undo of that run removes it"
-    return words
+        text += f"; a rewrite that died left {', '.join(backup.left)}: undo of that run removes it"
+    return text
 
 
 def _causes(backup: Backup, scan: Scan) -> list[str]:

@@ -48,7 +48,7 @@ def verify(
             descriptor = _open_copy(copy, stack)
             watch = stack.enter_context(holes.unwritten(descriptor, copy))
             disk = _disk_of(copy, hypervisor)
-            source, words = _source(copy, hypervisor, given, disk, stack)
+            source, description = _source(copy, hypervisor, given, disk, stack)
             declared = backup.format_of_copy(copy, disk)
             if (
                 disk is None
@@ -63,7 +63,7 @@ def verify(
             )
             alike = _compare(ours, source, stack, watch)
             verdict = "the same content as" if alike else "NOT the content of"
-            say(f"{printable(copy)}: {verdict} {printable(words)}")
+            say(f"{printable(copy)}: {verdict} {printable(description)}")
             say(f"{printable(copy)}: {_restore(ours)}")
     except NotAssessable as exc:
         raise ReclaimError(str(exc)) from exc
@@ -122,12 +122,12 @@ def _source(
         raise ReclaimError(
             f"{path}: neither a definition nor its name marks it as qcow2: not compared"
         )
-    words = (
+    description = (
         path
         if given is not None or disk is None
         else f"{path} ({disk.guest.name}, {disk.name})"
     )
-    return _Opened(descriptor, path, image), words
+    return _Opened(descriptor, path, image), description
 
 
 def _declared_format(disk: Disk, path: str, *, given: bool) -> Format | None:

@@ -93,8 +93,8 @@ def amend(guest: Guest, path: str) -> None:
     result = limited.run(hypervisor.shell, _SECONDS, command, name)
     if result.rc != 0:
         # the name is long, and what follows it would be cut off
-        words = result.stderr.replace(name, path)
-        why = limited.why_failed(result, _SECONDS, words)
+        errors = result.stderr.replace(name, path)
+        why = limited.why_failed(result, _SECONDS, errors)
         raise ChangeFailed(f"{path}: qemu-img amend: {why}")
     if host_image.header(hypervisor, host_image.look(hypervisor, path)).version < 3:
         raise ChangeFailed(

@@ -105,21 +105,21 @@ def _is_built_in(facts: Facts, needed: tuple[str, ...]) -> bool:
 
 def lacking(facts: Facts, needed: tuple[str, ...]) -> list[str]:
     """Return the kernels that lack some of the modules *needed* when they boot, in words: `6.1 has no sd_mod`."""
-    words = []
+    sentences = []
     for name, kernel in named_images(facts):
         missing = ", ".join(module for module in needed if not kernel.has(module))
         if missing:
-            words.append(f"{name} has no {missing}")
-    return words
+            sentences.append(f"{name} has no {missing}")
+    return sentences
 
 
 def not_even_modules(facts: Facts, needed: tuple[str, ...]) -> str:
     """Return the kernels that do not have some of the modules *needed* at all, in words: `6.1 has no sd_mod`."""
-    words: dict[str, None] = {}
+    sentences: dict[str, None] = {}
     for kernel in facts.kernels:
         for module in sorted(kernel.lacking.intersection(needed)):
-            words[f"{kernel.release} has no {module}"] = None
-    return "; ".join(words)
+            sentences[f"{kernel.release} has no {module}"] = None
+    return "; ".join(sentences)
 
 
 def builder(facts: Facts) -> str:

@@ -256,12 +256,10 @@ def trimmable(facts: Facts) -> list[Mount]:
 
 def trimmed(facts: Facts) -> str:
     """Return the filesystems that can be trimmed, and the swap that fstrim does not trim, in words."""
-    words = ", ".join(mount.target for mount in trimmable(facts))
+    text = ", ".join(mount.target for mount in trimmable(facts))
     if facts.swaps:
-        words += (
-            f"; swap ({', '.join(facts.swaps)}) is trimmed only by swapon --discard"
-        )
-    return words
+        text += f"; swap ({', '.join(facts.swaps)}) is trimmed only by swapon --discard"
+    return text
 
 
 def _takes_trim(filesystem: Filesystem, kernel: tuple[int, int]) -> bool:

@@ -143,10 +143,10 @@ _PARTLY_USED = (
 def older(store: Store) -> str:
     """Return the obstacles that remain although a canary came back: snapshots and extents of btrfs hold older bytes."""
     obstacles = shrinkable.obstacles(store.found, store.disk.guest.name)
-    words = [obstacle.what for obstacle in obstacles]
+    reasons = [obstacle.what for obstacle in obstacles]
     if store.found.image.filesystem == "btrfs":
-        words.append(_PARTLY_USED)
-    return "; ".join(words)
+        reasons.append(_PARTLY_USED)
+    return "; ".join(reasons)
 
 
 def _grain(filesystem: Filesystem, store: Store, returned: int) -> str:
