@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ path = "{closed}/copies"
 job = "{closed}/job"
 """
 _SECONDS = 300
-_TOOLS = ("useradd", "userdel", "setpriv", "libvirtd", "virsh", "qemu-img")
+_TOOLS = ("useradd", "userdel", "pkill", "setpriv", "libvirtd", "virsh", "qemu-img")
 
 Rows = dict[str, dict[str, Any]]
 
@@ -78,15 +77,15 @@ class User:
         return (self.home / ".config/libvirt/qemu/one.xml").read_text(encoding="utf-8")
 
     def end(self) -> None:
-        """End the user's libvirtd, which the library started."""
-        pid_file = self.home / ".cache/libvirt/libvirtd.pid"
-        if not pid_file.exists():
-            return
-        pid = int(pid_file.read_text(encoding="ascii"))
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-        while Path(f"/proc/{pid}").exists():
-            time.sleep(0.1)
+        """End the user's libvirtd, which the library started, and all else: userdel(8) keeps a user with processes."""
+        deadline = time.monotonic() + _SECONDS
+        for sent in ("TERM", "KILL"):
+            subprocess.run(["pkill", f"-{sent}", "-u", self.name], check=False)
+            while self._is_busy() and time.monotonic() < deadline - (_SECONDS / 2 if sent == "TERM" else 0):
+                time.sleep(0.1)
+
+    def _is_busy(self) -> bool:
+        return subprocess.run(["pgrep", "-u", self.name], capture_output=True, check=False).returncode == 0
 
 
 def _skip(reason: str) -> None:
@@ -101,7 +100,7 @@ def user() -> Iterator[User]:
     if missing := [tool for tool in _TOOLS if shutil.which(tool) is None]:
         _skip(f"{', '.join(missing)} is missing")
     home = Path(tempfile.mkdtemp(prefix="reclaim-", dir="/tmp"))
-    one = User(f"reclaim-{os.getpid()}", home)
+    one = User(f"reclaim-{secrets.token_hex(4)}", home)
     made = subprocess.run(
         ["useradd", "--no-create-home", "--home-dir", str(home), one.name], capture_output=True, text=True, check=False
     )
@@ -111,9 +110,9 @@ def user() -> Iterator[User]:
         _furnish(one)
         yield one
     finally:
-        one.end()
         if made.returncode == 0:
-            subprocess.run(["userdel", one.name], capture_output=True, check=False)
+            one.end()
+            subprocess.run(["userdel", one.name], check=True)
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -132,7 +131,7 @@ def _furnish(user: User) -> None:
     (closed / "job").write_text("#!/bin/sh\ncp /images/a /b\n", encoding="ascii")
     seen = user.run(sys.executable, "-c", "import reclaim, libvirt")
     if seen.returncode != 0:
-        _skip(f"it cannot run what is in {ROOT}: {seen.stderr.strip().splitlines()[-1]}")
+        pytest.skip(f"another user cannot run what is in {ROOT}: {seen.stderr.strip().splitlines()[-1]}")
     defined = user.run("virsh", "-c", URI, "define", str(user.home / "one.xml"))
     if defined.returncode != 0:
         _skip(f"its libvirtd: {defined.stderr.strip()}")
