@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import resource
 import stat
 from typing import TYPE_CHECKING
@@ -115,6 +117,21 @@ def test_an_intent_that_is_not_written_whole_stops_its_change(journal: Journal) 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [entry.change for entry in read(journal.path).entries] == CHANGES[:1]
+
+
+def test_a_line_that_is_written_in_part_is_removed(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal.intend("one", "u", "disk-discard", CHANGES[0])
+    before = journal.path.read_bytes()
+    write = os.write
+
+    def write_half(descriptor: int, data: bytes) -> int:
+        write(descriptor, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", write_half)
+    with pytest.raises(JournalLost, match="No space left"):
+        journal.intend("one", "u", "disk-discard", CHANGES[0])
+    assert journal.path.read_bytes() == before
 
 
 @pytest.mark.parametrize("cut", [1, 10, 60])
