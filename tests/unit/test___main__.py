@@ -36,6 +36,7 @@ def test_the_version_names_what_a_fault_may_depend_on(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == expected
 
 
+@pytest.mark.slow
 def test_the_version_needs_no_libvirt_daemon_and_no_checkout() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "reclaim", "--version"], cwd=ROOT, env={}, capture_output=True, text=True, check=False

@@ -145,6 +145,7 @@ def test_all_is_written_or_nothing(
     assert {(checkout / name).read_text() for name in scaffold._NAMING} == {"as it was\n"}
 
 
+@pytest.mark.slow
 def test_what_fails_in_the_copy_leaves_the_checkout_as_it_was(checkout: Path) -> None:
     """This one has no linter's settings, no catalogue and no tests."""
     with pytest.raises(ReclaimError, match=r"^new: nothing was written: "):

@@ -69,6 +69,7 @@ def test_a_copy_in_any_shape_is_the_same(tmp_path: Path, copy: Path, make: Calla
     assert "a restore that keeps holes (cp, rsync --sparse, qemu-img convert) takes" in said[1]
 
 
+@pytest.mark.slow
 def test_a_raw_copy_is_the_same_and_says_when_a_restore_would_inflate(tmp_path: Path, copy: Path) -> None:
     image, raw = image_of(tmp_path), copy.with_suffix(".img")
     as_raw(image, raw)
@@ -90,6 +91,7 @@ def test_one_byte_is_a_difference(tmp_path: Path, copy: Path) -> None:
     assert "NOT the content of" in said[0]
 
 
+@pytest.mark.slow
 def test_a_copy_of_an_overlay_is_compared_over_the_images_own_backing_file(tmp_path: Path, copy: Path) -> None:
     image_of(tmp_path, "base.qcow2")
     image = tmp_path / "web.qcow2"
@@ -127,6 +129,7 @@ def test_what_cannot_be_compared_is_told_in_one_line(tmp_path: Path, copy: Path)
     assert "the image has none" in refused(copy, owner)
 
 
+@pytest.mark.slow
 def test_an_image_that_qemu_writes_to_is_not_compared(tmp_path: Path, copy: Path) -> None:
     image = image_of(tmp_path)
     as_it_is(image, copy)

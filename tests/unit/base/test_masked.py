@@ -257,6 +257,7 @@ def test_a_key_that_looks_like_a_path_or_an_option_is_masked(key: str) -> None:
         assert key not in diff_files(line, line.replace("/dev/vda1", "UUID=aaaa-1"), "/etc/x")
 
 
+@pytest.mark.slow
 def test_no_secret_of_any_make_is_shown_whole_wherever_it_stands() -> None:
     chance = random.Random(7)
     around = [

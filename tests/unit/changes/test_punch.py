@@ -36,6 +36,7 @@ def test_the_bytes_are_those_of_the_filesystem(btrfs: Path, tmp_path: Path) -> N
     assert checksum(path) == content
 
 
+@pytest.mark.slow
 def test_a_copy_that_changed_since_it_was_read_is_left(tmp_path: Path) -> None:
     path = dense(tmp_path / "web.img")
     change = HolePunch.of(str(path), holes.scan(str(path)))
@@ -318,6 +319,7 @@ def test_a_strange_name_is_shown_and_not_obeyed(tmp_path: Path, owner: Hyperviso
     assert allocated(path) == MIB
 
 
+@pytest.mark.slow
 def test_progress_is_told_of_long_reads(copy: Path, owner: Hypervisor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holes, "_PROGRESS_SECONDS", 0)
     _copy(copy, zeros=70)

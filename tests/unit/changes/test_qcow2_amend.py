@@ -134,6 +134,7 @@ def test_a_guest_that_is_off_needs_no_power_cycle(tmp_path: Path) -> None:
     assert amendment(Disk(guest, "vda")) == ImageAmend("one", str(path))
 
 
+@pytest.mark.slow
 def test_a_running_guest_is_cycled_once_for_all_of_its_old_images(tmp_path: Path) -> None:
     images = [_old(tmp_path / "a.qcow2"), _made(tmp_path / "good.qcow2"), _old(tmp_path / "third.qcow2")]
     guest = _guest(tmp_path, images)
@@ -204,6 +205,7 @@ def test_where_an_image_cannot_be_amended_the_guest_is_back(tmp_path: Path, monk
     assert guest.domain.isActive()
 
 
+@pytest.mark.slow
 def test_a_disk_without_an_image_is_passed_over(tmp_path: Path) -> None:
     path = _old(tmp_path / "a.qcow2")
     network = (

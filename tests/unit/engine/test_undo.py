@@ -72,6 +72,7 @@ def _mended(guest: Guest, folder: Path) -> Engine:
     return fixer
 
 
+@pytest.mark.slow
 def test_everything_is_taken_back_and_said(guest: Guest, tmp_path: Path) -> None:
     before = definition_of(guest).xml
     fixer = _mended(guest, tmp_path)
@@ -83,6 +84,7 @@ def test_everything_is_taken_back_and_said(guest: Guest, tmp_path: Path) -> None
     assert {entry.state for entry in read(fixer.journal.path).entries} == {"undone"}
 
 
+@pytest.mark.slow
 def test_the_record_of_the_run_says_what_was_taken_back(guest: Guest, tmp_path: Path) -> None:
     fixer = _mended(guest, tmp_path)
     run = fixer.journal.path.parent
@@ -117,6 +119,7 @@ def test_a_second_undo_has_nothing_left_to_do(guest: Guest, tmp_path: Path) -> N
     assert (said, definition_of(guest).xml) == ([], before)
 
 
+@pytest.mark.slow
 def test_a_definition_that_changed_since_is_left_and_all_before_it(guest: Guest, tmp_path: Path) -> None:
     fixer = _mended(guest, tmp_path)
     xml = definition_of(guest).xml.replace("<devices>", "<devices><input type='tablet' bus='usb'/>")

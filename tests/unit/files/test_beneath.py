@@ -190,6 +190,7 @@ def test_a_copy_that_is_swapped_while_it_is_verified(
     at_every_moment(tmp_path, "web.img", COPY, verify_copy, swap)
 
 
+@pytest.mark.slow
 def test_a_swapped_copy_is_said_in_one_line(tmp_path: Path) -> None:
     for number, swap in enumerate(SWAPS):
         scene = Scene(tmp_path / str(number), "web.img", COPY)

@@ -29,6 +29,7 @@ def test_a_disk_that_is_renamed_has_no_note(tmp_path: Path) -> None:
     assert _notes(tmp_path, disk_xml("vda")) == []
 
 
+@pytest.mark.slow
 def test_a_name_that_is_kept_for_the_boot_is_noted(tmp_path: Path) -> None:
     """As sdb it would come behind sda, and the guest would boot from that."""
     notes = _notes(tmp_path, disk_xml("vda"), disk_xml("sda", "scsi", inner=drive(0)))

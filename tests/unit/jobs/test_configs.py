@@ -157,6 +157,7 @@ def test_a_command_of_borgmatic_that_is_folded_has_some_line() -> None:
     assert commands(source)[0] == (1, ["virsh suspend web"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "words"),
     [

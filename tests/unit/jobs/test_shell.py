@@ -540,6 +540,7 @@ def test_a_loop_over_many_words_is_read_once() -> None:
     assert not call.words[1].is_sure
 
 
+@pytest.mark.slow
 def test_commands_without_end_are_told() -> None:
     script = read_shell("a\n" * 3000)
     assert len(script.calls) == 1499

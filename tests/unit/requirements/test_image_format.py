@@ -112,6 +112,7 @@ def test_a_backing_file_that_the_header_names_is_not_opened(tmp_path: Path) -> N
     assert _version(overlay) == 3
 
 
+@pytest.mark.slow
 def test_an_image_that_is_in_use_is_left(tmp_path: Path) -> None:
     overlay = _old_overlay(tmp_path)
     guest = _guest(tmp_path, overlay)
@@ -192,6 +193,7 @@ def test_a_guest_whose_image_cannot_be_amended_is_up_again(tmp_path: Path) -> No
     assert guest.domain.isActive()
 
 
+@pytest.mark.slow
 def test_a_guest_that_nobody_can_look_into_is_not_power_cycled_for_it(tmp_path: Path) -> None:
     overlay = _old_overlay(tmp_path)
     guest = _guest(tmp_path, overlay, running=True)

@@ -285,6 +285,7 @@ def test_zeros_that_snapshots_share_go_with_the_snapshots(btrfs: Path, tmp_path:
     assert data_used(btrfs) <= (DATA + 4) * MIB
 
 
+@pytest.mark.slow
 def test_a_copy_in_the_top_level_subvolume_does_not_pin_itself(btrfs: Path, tmp_path: Path) -> None:
     """btrfs-progs names the copy itself there by the path that it was asked with."""
     (btrfs / "copies").mkdir()
@@ -298,6 +299,7 @@ def test_a_copy_in_the_top_level_subvolume_does_not_pin_itself(btrfs: Path, tmp_
     assert allocated(path) <= (DATA + 1) * MIB
 
 
+@pytest.mark.slow
 def test_zeros_that_are_compressed_count_as_pinned_by_nothing(tmp_path: Path) -> None:
     require("btrfs-compressed")
     with mounted("btrfs-compressed", tmp_path) as folder:

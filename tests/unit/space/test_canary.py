@@ -78,6 +78,7 @@ def mount(tmp_path: Path) -> Iterator[Path]:
         os.kill(process, signal.SIGKILL)
 
 
+@pytest.mark.slow
 @each_shell
 def test_a_canary_is_a_deleted_file_that_is_held_until_it_is_dug_out(shell: list[str], mount: Path) -> None:
     planted = run(shell, "plant", mount, "4", HOLD)
@@ -198,6 +199,7 @@ def test_through_a_shell_it_is_planted_and_dug_out(mount: Path) -> None:
     assert holders(mount) == []
 
 
+@pytest.mark.slow
 def test_what_was_planted_and_not_dug_out_is_swept(mount: Path) -> None:
     canary = Canary(testinfra.get_host("local://"), "one", str(mount))
     canary.plant(1)

@@ -649,6 +649,7 @@ def test_devices_are_told_by_their_numbers(tmp_path: Path, devices: Devices, mon
     assert not asked(tmp_path, devices, monkeypatch, volume)
 
 
+@pytest.mark.slow
 def test_a_disk_of_the_host_is_the_same_by_each_of_its_ways(
     tmp_path: Path, devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
