@@ -28,7 +28,7 @@ def boot_by_uuid(guest: Guest) -> list[Change]:
                 FileChange(
                     guest.name,
                     place.path,
-                    None if place.is_new else place.before,
+                    place.present,
                     place.after,
                     None,
                     then,

@@ -5,7 +5,7 @@ from reclaim.changes.change import Change
 from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
 from reclaim.inside.facts import Facts
-from reclaim.inside.initramfs import builder, disks, modules, rebuild
+from reclaim.inside.initramfs import builder, disks, modules, not_even_modules, rebuild
 
 _LIST = "/etc/initramfs-tools/modules"
 _DRACUT = "/etc/dracut.conf.d/reclaim.conf"
@@ -25,15 +25,9 @@ _FEATURES = re.compile(
 def include_virtio_scsi(guest: Guest) -> list[Change]:
     """Name the modules for the builder of the initramfs, and rebuild that of every kernel."""
     facts, needed = guest.facts, modules(guest.definition)
-    lacking = dict.fromkeys(
-        f"{kernel.release} has no {module}"
-        for kernel in facts.kernels
-        for module in sorted(kernel.lacking.intersection(needed))
-    )
-    if lacking:
-        raise Withheld(
-            f"{'; '.join(lacking)} at all, not even as a module: install a newer kernel"
-        )
+    absent = not_even_modules(facts, needed)
+    if absent:
+        raise Withheld(f"{absent} at all, not even as a module: install a newer kernel")
     path, text = _told(facts, builder(facts), needed)
     before = facts.boot_files.get(path)
     return [

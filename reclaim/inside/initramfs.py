@@ -113,6 +113,15 @@ def lacking(facts: Facts, needed: tuple[str, ...]) -> list[str]:
     return words
 
 
+def not_even_modules(facts: Facts, needed: tuple[str, ...]) -> str:
+    """Return the kernels that do not have some of the modules *needed* at all, in words: `6.1 has no sd_mod`."""
+    words: dict[str, None] = {}
+    for kernel in facts.kernels:
+        for module in sorted(kernel.lacking.intersection(needed)):
+            words[f"{kernel.release} has no {module}"] = None
+    return "; ".join(words)
+
+
 def builder(facts: Facts) -> str:
     """Return the tool that builds this guest's initramfs. Raises Withheld if none that reclaim knows is installed."""
     for tool in _BUILDERS:

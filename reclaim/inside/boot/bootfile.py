@@ -38,6 +38,13 @@ class BootFile:
     #: the steps to take by hand
     advice: str = ""
 
+    @property
+    def present(self) -> str | None:
+        """The text that the file has now; None if there is no such file yet."""
+        if self.is_new:
+            return None
+        return self.before
+
     def __str__(self) -> str:
         return "; ".join(f"{self.path}: {name}" for name in self.names)
 
