@@ -73,11 +73,15 @@ def _advice(facts: Facts, layer: BlockDevice) -> str:
 
 def _is_integrity(facts: Facts, layer: BlockDevice) -> bool:
     """True for dm-integrity: lsblk calls it crypt as well. LUKS2 names its own NAME_dif (cryptsetup(8))."""
-    below = [way[-2] for way in facts.stack(layer) if len(way) > 1]
-    return layer.type == "crypt" and (
-        layer.name.endswith("_dif")
-        or any(device.fstype == "DM_integrity" for device in below)
-    )
+    if layer.type != "crypt":
+        return False
+    if layer.name.endswith("_dif"):
+        return True
+    for way in facts.stack(layer):
+        below = way[-2:-1]
+        if any(device.fstype == "DM_integrity" for device in below):
+            return True
+    return False
 
 
 def _open_luks(guest: Guest, layers: list[BlockDevice]) -> list[Change]:
