@@ -373,6 +373,15 @@ CASES = (
         counted=True,
     ),
     Case(
+        "dracut",
+        "Debian 13 with dracut (`hostonly`), whose image lacks virtio-scsi.",
+        (Disk("dracut"),),
+        Expected(f"initramfs-driver {_OLD}"),
+        mended=Expected(fixed=f"initramfs-driver {_NOW_NEW}"),
+        always=False,
+        counted=True,
+    ),
+    Case(
         "systemd-boot",
         "Debian 13, UEFI, systemd-boot: its entry and initramfs on the ESP are kernel-install's, which takes the next "
         "command line from `/proc/cmdline`; the initramfs lacks virtio-scsi.",
@@ -385,6 +394,69 @@ CASES = (
         mended=Expected(
             fixed=f"initramfs-driver {_INSIDE} disk-discard scsi-controller disk-bus live-definition"
         ),
+        always=False,
+        counted=True,
+    ),
+    Case(
+        "uki",
+        "Debian 13, UEFI, a unified kernel image made by kernel-install and ukify.",
+        (Disk("uki"),),
+        Expected(
+            f"{_INSIDE} disk-discard scsi-controller disk-bus disc-max",
+            not_assessable="initramfs-driver",
+        ),
+        machine="pc-q35-3.1",
+        firmware=True,
+        mended=Expected(
+            "boot-names scsi-controller disk-bus disc-max",
+            fixed="fstab-uuid fstrim-timer disk-discard live-definition",
+            not_assessable="initramfs-driver",
+        ),
+        left={
+            "boot-names": "kernel-install add",
+            "scsi-controller": "withheld: depends on",
+            "disk-bus": "withheld: depends on",
+            "disc-max": "pc-q35-3.1",
+        },
+        always=False,
+    ),
+    Case(
+        "extlinux",
+        "Debian 13 with extlinux: root by `/dev/vda1` in `extlinux.conf`.",
+        (Disk("extlinux"),),
+        Expected(_OLD),
+        mended=Expected(fixed=_NOW_NEW),
+        always=False,
+        counted=True,
+    ),
+    Case(
+        "thin",
+        "Debian 13 with a data disk on which a thin volume of LVM is `/srv`.",
+        (Disk("trixie"), Disk("thin")),
+        Expected(_OLD),
+        files={
+            "/etc/fstab": _FSTAB
+            + _OLD_ROOT
+            + "/dev/mapper/data-srv\t/srv\text4\tdefaults\t0\t2\n"
+        },
+        mended=Expected(fixed=_NOW_NEW),
+        always=False,
+    ),
+    Case(
+        "bullseye",
+        "Debian 11: initramfs-tools, GRUB.",
+        (Disk("bullseye"),),
+        Expected(_OLD),
+        mended=Expected(fixed=_NOW_NEW),
+        always=False,
+        counted=True,
+    ),
+    Case(
+        "sid",
+        "Debian sid: initramfs-tools, GRUB.",
+        (Disk("sid"),),
+        Expected(_OLD),
+        mended=Expected(fixed=_NOW_NEW),
         always=False,
         counted=True,
     ),
