@@ -671,6 +671,18 @@ def _reversible(made: _Scene, *named: str, without: str = "") -> None:
     ]
 
 
+def _refuse_the_second(made: _Scene, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Let the journal end with *error* when the second step is to be written."""
+    intend = made.engine.journal.intend
+
+    def refuse(guest: str, uuid: str, slug: str, change: Change) -> int:
+        if change is made.steps[1]:
+            raise error
+        return intend(guest, uuid, slug, change)
+
+    monkeypatch.setattr(made.engine.journal, "intend", refuse)
+
+
 @pytest.mark.parametrize(
     ("error", "back", "undone"),
     [
@@ -723,14 +735,7 @@ def test_a_change_that_the_journal_refuses_takes_back_those_before_it(
     made = scene(("first", {}), ("second", {}))
     _reversible(made, "first")
     made.guest.within.commands.update(_runs(""))
-    intend = made.engine.journal.intend
-
-    def refuse(guest: str, uuid: str, slug: str, change: Change) -> int:
-        if change is made.steps[1]:
-            raise ChangeFailed("one: it is of a kind that is unknown")
-        return intend(guest, uuid, slug, change)
-
-    monkeypatch.setattr(made.engine.journal, "intend", refuse)
+    _refuse_the_second(made, monkeypatch, ChangeFailed("one: it is of a kind that is unknown"))
     result = made.run()
     assert made.guest.within.ran == ["back first"]
     assert result.reason.endswith("; the changes before it were taken back")
@@ -764,14 +769,7 @@ def test_a_journal_that_is_lost_between_two_changes_leaves_the_first(
 ) -> None:
     made = scene(("first", {}), ("second", {}))
     _reversible(made, "first")
-    intend = made.engine.journal.intend
-
-    def refuse(guest: str, uuid: str, slug: str, change: Change) -> int:
-        if change is made.steps[1]:
-            raise JournalLost("no room")
-        return intend(guest, uuid, slug, change)
-
-    monkeypatch.setattr(made.engine.journal, "intend", refuse)
+    _refuse_the_second(made, monkeypatch, JournalLost("no room"))
     result = made.run()
     assert (made.made, made.guest.within.ran) == (["first"], [])
     assert "; fixed in part: nothing more is changed in this run: no room" in result.reason
