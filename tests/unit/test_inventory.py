@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.base.errors import ReclaimError
-from reclaim.inventory import GuestNotes, Inventory, Policy, Ssh, read_inventory, table_of
+from reclaim.base.secret import redacted
+from reclaim.inventory import _IN_WORDS, GuestNotes, Inventory, Policy, Ssh, read_inventory, table_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,3 +154,9 @@ def test_the_way_into_many_names_them(tmp_path: Path, text: str, words: str) -> 
     with pytest.raises(ReclaimError) as caught:
         _read(tmp_path, f"[[ssh]]\n{text}\n")
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("words", sorted({*_IN_WORDS.values(), "it should be less than 5"}))
+def test_no_message_about_a_guest_called_password_is_taken_for_one(words: str) -> None:
+    text = f"inventory /x.toml: guest.password.ssh.port: {words}"
+    assert redacted(text) == text
