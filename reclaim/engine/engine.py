@@ -815,6 +815,8 @@ class Engine:
             if not before.holds:
                 result.take(judgement)
             return
+        if _is_as_it_was(result, judgement):
+            return
         result.take(judgement)
         is_broken = judgement.verdict is Verdict.NONCOMPLIANT and before.holds
         if undone and before is Verdict.FIXED:
@@ -883,6 +885,13 @@ def _remark(guest: Guest | None, change: Change) -> str:
         return preconditions.remark(guest, change) if guest is not None else ""
     except libvirt.libvirtError:
         return ""
+
+
+def _is_as_it_was(result: Result, judgement: Judgement) -> bool:
+    """True if a row that was mended in part has the finding of before: its reason names the steps left."""
+    is_in_part = any(change.applied and not change.undone for change in result.changes)
+    is_same = result.verdict is judgement.verdict is Verdict.NONCOMPLIANT
+    return is_in_part and is_same and result.reason.startswith(f"{judgement.reason};")
 
 
 def _but_for(made: list[_Step]) -> str:
