@@ -41,7 +41,7 @@ def _home(guest: Guest, edit: Edit) -> str:
     controller = scsi.virtio_scsi(edit.definition)
     if controller is not None:
         return controller.index
-    if pci.why_no_place(edit.root):
+    if pci.why_no_place(edit.definition):
         for disk in scsi.to_move(guest):
             if _changes_places(edit, disk):
                 return _home(guest, edit)

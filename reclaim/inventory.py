@@ -15,6 +15,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StringConstraints,
     ValidationError,
     model_validator,
 )
@@ -48,7 +49,11 @@ _IN_WORDS = {
 }
 #: true or false as TOML writes them: no word, which pydantic would take for one of them
 Switch = Annotated[bool, Field(strict=True)]
-Seconds = Annotated[int, Field(ge=1, le=86_400)]
+#: likewise: pydantic would take true for 1
+Whole = Annotated[int, Field(strict=True)]
+Seconds = Annotated[Whole, Field(ge=1, le=86_400)]
+#: a text that is not blank
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class _Table(BaseModel):
@@ -65,7 +70,7 @@ class Policy(_Table):
     luks_discard: Switch = False
     discard_no_unref: Switch = False
     #: MiB that --prove writes in each filesystem; it writes less if less than ten times that is free
-    canary_mib: Annotated[int, Field(ge=4, le=65_536)] = 64
+    canary_mib: Annotated[Whole, Field(ge=4, le=65_536)] = 64
     #: how long a guest may take to shut down, and to answer after its start
     shutdown_seconds: Seconds = 180
     boot_seconds: Seconds = 300
@@ -119,7 +124,7 @@ class Ssh(_Table):
     """How ssh gets into a guest. Absent keys are as in ssh_config(5), but for the settings that have to be strict."""
 
     user: Word | None = None
-    port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    port: Annotated[Whole, Field(ge=1, le=65_535)] | None = None
     #: IdentityFile; ssh's own keys and agent if it is absent
     key: File | None = None
     #: become root by `sudo -n`
@@ -158,7 +163,7 @@ class GuestNotes(_Table):
     #: policy.pull_plug for it alone
     pull_plug: Switch | None = None
     #: requirement -> the reason for which it need not hold
-    waive: dict[str, Annotated[str, Field(min_length=1)]] = {}
+    waive: dict[str, Reason] = {}
 
 
 #: one for all: making it costs more than judging a disk

@@ -46,7 +46,8 @@ _BARE = r"(?:(?![,&;][\w.\-]{1,40}=)(?![;&|](?:\s|$))(?!</)[^\s\"'])"
 _VALUE = rf"(?!…)(?:{_QUOTED}|{_BARE}{{1,{_MOST}}})(?:{_QUOTED}|(?=[\w$\\/+.=-]){_BARE}{{1,{_MOST}}}){{0,3}}"
 #: messages about a setting of the inventory, whatever its name
 _NO_VALUE = (
-    r"(?!there[ ]is[ ]no[ ]such[ ]key|this[ ]key[ ]is[ ]required|String[ ]should)"
+    r"(?!there[ ]is[ ]no[ ]such[ ]key|this[ ]key[ ]is[ ]required|String[ ]should|it[ ]should[ ]be"
+    r"|give[ ](?:a[ ](?:whole[ ]number|(?:text|path)[ ]in[ ]quotes|list[ ]in|table)|true[ ]or[ ]false|the[ ]reason))"
 )
 #: a value that nothing else goes by, and of which only the place is told
 _PLACE = re.compile(r"""["']?/""")

@@ -291,5 +291,5 @@ def slot_for(edit: Edit) -> dict[str, str] | None:
 def refuse_a_new_pci_device(definition: Definition) -> None:
     """Raise Withheld if libvirt has no PCI slot for one more device, or may choose one that QEMU's arguments take."""
     _refuse(qemuargs.taking_a_slot(definition.root), _UNKNOWN_SLOT)
-    if full := pci.why_no_place(definition.root):
+    if full := pci.why_no_place(definition):
         raise Withheld(full)

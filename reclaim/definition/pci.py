@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from reclaim.definition.domain import Element
+from reclaim.definition.domain import Definition, Element, attributes_of
 
 #: why there is no place, and the way out
 FULL = (
@@ -54,16 +54,16 @@ class _Bus:
         )
 
 
-def why_no_place(root: Element) -> str | None:
-    """Return why libvirt cannot place another PCI device in the domain *root*; None if it can, or if that is unknown.
+def why_no_place(definition: Definition) -> str | None:
+    """Return why libvirt cannot place another PCI device in the guest; None if it can, or if that is unknown.
 
     Unknown are guests without PCI, and those of architectures where libvirt adds a root instead of a bridge.
     """
-    buses = _buses(root)
+    buses = _buses(definition)
     if 0 not in buses:
         return None
     top = buses[0].model
-    if top == "pci-root" and _arch(root) in _X86:
+    if top == "pci-root" and definition.arch in _X86:
         return None if _has_slot(buses) else FULL
     if top == "pcie-root":
         return None if _has_port(buses) else FULL
@@ -73,7 +73,7 @@ def why_no_place(root: Element) -> str | None:
 def address_of(device: Element) -> dict[str, str] | None:
     """Return the PCI address of *device*, or None if it has no such address."""
     address = device.find("address[@type='pci']")
-    return None if address is None else {str(k): str(v) for k, v in address.items()}
+    return None if address is None else dict(attributes_of(address))
 
 
 def _has_slot(buses: Mapping[int, _Bus]) -> bool:
@@ -89,13 +89,14 @@ def _has_port(buses: Mapping[int, _Bus]) -> bool:
     return False
 
 
-def _buses(root: Element) -> dict[int, _Bus]:
+def _buses(definition: Definition) -> dict[int, _Bus]:
     """Return the PCI buses by their index, with the devices on each."""
+    root = definition.root
     buses: dict[int, _Bus] = {}
     for controller in root.iterfind("devices/controller[@type='pci']"):
         number = int(controller.get("index", "0"))
         buses[number] = _Bus(controller.get("model", ""))
-    if 0 in buses and _arch(root) in _X86 and buses[0].model in _CHIPSET:
+    if 0 in buses and definition.arch in _X86 and buses[0].model in _CHIPSET:
         buses[0].slots[_CHIPSET[buses[0].model]] = ["chipset"]
     for address in root.iterfind("devices/*/address[@type='pci']"):
         bus = buses.get(int(address.get("bus", "0"), 0))
@@ -106,8 +107,3 @@ def _buses(root: Element) -> dict[int, _Bus]:
         slot = int(address.get("slot", "0"), 0)
         bus.slots.setdefault(slot, []).append(str(kind))
     return buses
-
-
-def _arch(root: Element) -> str:
-    kind = root.find("os/type")
-    return "" if kind is None else kind.get("arch", "")

@@ -576,28 +576,24 @@ class Engine:
         made = [step for step in steps if step.record.applied]
         if self.stopped or not any(kinds.can_be_undone(step.change) for step in made):
             return
-        standing = [step for step in steps if step.outcome is not None]
-        for step in reversed(standing):
-            if not kinds.can_be_undone(step.change):
+        result = steps[0].mending.result
+        for step in reversed(steps):
+            if step.outcome is None or not kinds.can_be_undone(step.change):
                 continue
             if reason := self._why_not_taken_back(step):
                 stays = printable(step.change.target)
-                step.mending.result.reason += (
+                result.reason += (
                     f"; NOT taken back: {stays}: {reason}; "
                     "undo takes back the changes of this fix"
                 )
                 return
             if self.stopped:
-                step.mending.result.reason += (
+                result.reason += (
                     "; taken back in part, and not recorded in the journal: "
                     f"{self._why_stopped()}"
                 )
                 return
-        steps[
-            0
-        ].mending.result.reason += (
-            f"; the changes before it were taken back{_but_for(made)}"
-        )
+        result.reason += f"; the changes before it were taken back{_but_for(made)}"
 
     def _why_not_taken_back(self, step: _Step) -> str | None:
         """Take *step* back and note that in journal and row, or return why that was not possible."""
@@ -819,6 +815,8 @@ class Engine:
             if not before.holds:
                 result.take(judgement)
             return
+        if _is_as_it_was(result, judgement):
+            return
         result.take(judgement)
         is_broken = judgement.verdict is Verdict.NONCOMPLIANT and before.holds
         if undone and before is Verdict.FIXED:
@@ -887,6 +885,13 @@ def _remark(guest: Guest | None, change: Change) -> str:
         return preconditions.remark(guest, change) if guest is not None else ""
     except libvirt.libvirtError:
         return ""
+
+
+def _is_as_it_was(result: Result, judgement: Judgement) -> bool:
+    """True if a row that was mended in part has the finding of before: its reason names the steps left."""
+    is_in_part = any(change.applied and not change.undone for change in result.changes)
+    is_same = result.verdict is judgement.verdict is Verdict.NONCOMPLIANT
+    return is_in_part and is_same and result.reason.startswith(f"{judgement.reason};")
 
 
 def _but_for(made: list[_Step]) -> str:

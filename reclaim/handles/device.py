@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from reclaim.base.errors import ProbeError
-from reclaim.definition.domain import Definition, DiskView, Element
+from reclaim.definition.domain import Definition, DiskView, Element, attributes_of
 from reclaim.handles.guest import Disk, Guest
 from reclaim.inside.devices import BlockDevice
 from reclaim.inside.facts import Facts
@@ -114,12 +114,8 @@ def _own_pci(live: Definition, view: DiskView) -> Mapping[str, str]:
     address = view.address if view.bus == "virtio" else {}
     if view.bus == "nvme" and (controller := _nvme_controller(live, view)) is not None:
         element = controller.find("address")
-        address = {} if element is None else _attributes(element)
+        address = {} if element is None else dict(attributes_of(element))
     return address if address.get("type") == "pci" else {}
-
-
-def _attributes(element: Element) -> Mapping[str, str]:
-    return {str(key): str(value) for key, value in element.attrib.items()}
 
 
 def _is_serial(seen: str, given: str) -> bool:
@@ -168,7 +164,7 @@ def _pci_path(live: Definition, view: DiskView) -> tuple[str, ...]:
         above = controllers.get(str(bus))
         if above is None or above.get("type") != "pci":
             return ()
-        address = _attributes(above)
+        address = dict(attributes_of(above))
 
 
 def _sysfs_path(facts: Facts, device: BlockDevice) -> tuple[str, ...]:

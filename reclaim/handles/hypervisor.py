@@ -35,13 +35,8 @@ _TRANSPORTS = (*_SSH_TRANSPORTS, "tls", "tcp")
 _THIS_MACHINE = ("localhost", "local")
 #: testinfra's backends that go by ssh
 _BY_SSH = ("ssh", "paramiko")
-#: libvirt's errors about a URI, or about the definitions that it names
-_WRONG_URI = (
-    libvirt.VIR_ERR_NO_CONNECT,
-    libvirt.VIR_ERR_INVALID_ARG,
-    libvirt.VIR_ERR_XML_ERROR,
-    libvirt.VIR_ERR_XML_DETAIL,
-)
+#: libvirt's errors about a URI
+_WRONG_URI = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_ARG)
 DEFAULT_URI = "qemu:///system"
 T = TypeVar("T")
 
@@ -179,7 +174,7 @@ def connect(
 
 
 def _hint(uri: str, exc: libvirt.libvirtError) -> str:
-    """Return a question that helps if no daemon answered, "" if the URI or the definitions below it are wrong."""
+    """Return a question that helps if no daemon answered, "" if the URI is wrong."""
     # libvirt's test driver has no daemon
     if uri.startswith("test:") or exc.get_error_code() in _WRONG_URI:
         return ""

@@ -244,7 +244,7 @@ def add_controller(edit: Edit, leaving: Element | None = None) -> str:
 
 def _slot_left_by(edit: Edit, disk: Element | None) -> dict[str, str] | None:
     """Return the PCI address of *disk* if no other is left; None if libvirt may choose. Raises Withheld if none is."""
-    full = pci.why_no_place(edit.root)
+    full = pci.why_no_place(edit.definition)
     if full is None:
         return None
     address = None if disk is None else pci.address_of(disk)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reclaim.base.errors import ReclaimError
-from reclaim.inventory import GuestNotes, Inventory, Policy, Ssh, read_inventory, table_of
+from reclaim.base.secret import redacted
+from reclaim.inventory import _IN_WORDS, GuestNotes, Inventory, Policy, Ssh, read_inventory, table_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +48,12 @@ def test_what_is_said_is_read(tmp_path: Path) -> None:
         pytest.param("[policy]\nboot_seconds = 100000\n", "policy.boot_seconds: ", id="too-many-seconds"),
         pytest.param("[guest.a.waive]\nx = 5\n", "guest.a.waive.x: ", id="a-waiver-without-words"),
         pytest.param("[guest.a.waive]\ndisk-bus = ''\n", "guest.a.waive.disk-bus: give the reason", id="no-reason"),
+        pytest.param("[guest.a.waive]\ndisk-bus = ' \t'\n", "guest.a.waive.disk-bus: give the reason", id="blank"),
+        pytest.param("[policy]\nboot_seconds = true\n", "policy.boot_seconds: give a whole number", id="truth"),
+        pytest.param("[policy]\nboot_seconds = '90'\n", "policy.boot_seconds: give a whole number", id="text"),
+        pytest.param("[policy]\ncanary_mib = 8.0\n", "policy.canary_mib: give a whole number", id="fraction"),
+        pytest.param("[guest.a.ssh]\nport = true\n", "guest.a.ssh.port: give a whole number", id="truth-for-port"),
+        pytest.param("[guest.a]\nthick = 1\n", "guest.a.thick: give true or false", id="number-for-truth"),
         pytest.param("[policy]\npull_plug = 'yes'\n", "policy.pull_plug: give true or false", id="no-switch"),
         pytest.param("[policy]\nboot_seconds = 'x'\n", "boot_seconds: give a whole number", id="no-number"),
         pytest.param("[guest]\na = 3\n", "guest.a: give a table", id="no-table"),
@@ -147,3 +154,9 @@ def test_the_way_into_many_names_them(tmp_path: Path, text: str, words: str) -> 
     with pytest.raises(ReclaimError) as caught:
         _read(tmp_path, f"[[ssh]]\n{text}\n")
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("words", sorted({*_IN_WORDS.values(), "it should be less than 5"}))
+def test_no_message_about_a_guest_called_password_is_taken_for_one(words: str) -> None:
+    text = f"inventory /x.toml: guest.password.ssh.port: {words}"
+    assert redacted(text) == text

@@ -76,8 +76,7 @@ def _built_again(facts: Facts, path: str) -> str:
     """Return the steps that give the unified image *path* another command line."""
     for kernel in facts.kernels:
         release = kernel.release
-        made = _TRIES.sub("", path).endswith(f"-{release}")
-        if made and "kernel-install" in facts.tools:
+        if _is_made_for(path, release) and "kernel-install" in facts.tools:
             return (
                 f"{path} has its command line built in: once root=UUID=… is in {_NEXT}, "
                 f"kernel-install add {release} /boot/vmlinuz-{release} builds it again"
@@ -123,15 +122,21 @@ def _made_by_kernel_install(facts: Facts) -> bool:
     """True if kernel-install made an entry or a unified image, which have its names: TOKEN-RELEASE."""
     if "kernel-install" not in facts.tools:
         return False
-    releases = tuple(f"-{kernel.release}" for kernel in facts.kernels)
-    made = [
+    entries = [
         path
         for path, text in facts.boot_files.items()
         if _ENTRY.match(path) and _ROOT.search(text)
     ]
     return any(
-        _TRIES.sub("", path).endswith(releases) for path in (*made, *facts.unified)
+        _is_made_for(path, kernel.release)
+        for path in (*entries, *facts.unified)
+        for kernel in facts.kernels
     )
+
+
+def _is_made_for(path: str, release: str) -> bool:
+    """True if an entry or a unified image has the name that kernel-install gives it for *release*."""
+    return _TRIES.sub("", path).endswith(f"-{release}")
 
 
 def _place(facts: Facts, path: str, small_tags: tuple[str, ...]) -> BootFile | None:

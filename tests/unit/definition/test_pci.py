@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reclaim.definition import pci
-from reclaim.definition.domain import Element, parse_xml
+from reclaim.definition.domain import Definition
 from tests.support import disk_xml, domain_xml, letters
 from tests.support import pci_xml as at
 
@@ -26,8 +26,8 @@ def _ports(count: int, slot: int = 30, *, used: bool = True) -> str:
     return ports + (_disks(*(at(0, number + 1) for number in range(count))) if used else "")
 
 
-def _root(*devices: str, machine: str = "pc-q35-7.2", arch: str = "x86_64") -> Element:
-    return parse_xml(domain_xml(*devices, machine=machine, arch=arch), "test")
+def _guest(*devices: str, machine: str = "pc-q35-7.2", arch: str = "x86_64") -> Definition:
+    return Definition(domain_xml(*devices, machine=machine, arch=arch))
 
 
 FULL_BUS = _disks(*(at(slot) for slot in range(2, 31)))
@@ -49,7 +49,7 @@ BRIDGE = FULL_BUS + _bus(1, "pci-bridge", at(31))
     ],
 )
 def test_without_a_slot_there_is_no_place(devices: str) -> None:
-    assert pci.why_no_place(_root(devices)) == pci.FULL
+    assert pci.why_no_place(_guest(devices)) == pci.FULL
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,15 @@ def test_without_a_slot_there_is_no_place(devices: str) -> None:
     ],
 )
 def test_with_a_slot_libvirt_finds_a_place(devices: str) -> None:
-    assert pci.why_no_place(_root(devices)) is None
+    assert pci.why_no_place(_guest(devices)) is None
 
 
 @pytest.mark.parametrize("arch", ["ppc64le", "s390x"])
 def test_other_architectures_are_not_judged(arch: str) -> None:
     devices = ROOT + FULL_BUS + _disks(at(1), at(31))
-    assert pci.why_no_place(_root(devices, machine="pseries-7.2", arch=arch)) is None
+    assert pci.why_no_place(_guest(devices, machine="pseries-7.2", arch=arch)) is None
 
 
 def test_the_chipset_of_another_architecture_takes_no_slot() -> None:
     devices = EXPRESS + EXPRESS_FULL + _disks(at(30))
-    assert pci.why_no_place(_root(devices, machine="virt-7.2", arch="aarch64")) is None
+    assert pci.why_no_place(_guest(devices, machine="virt-7.2", arch="aarch64")) is None

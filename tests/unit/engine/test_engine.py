@@ -25,7 +25,7 @@ from reclaim.base.errors import (
     StillRunning,
     Withheld,
 )
-from reclaim.base.verdict import Judgement, Result, Verdict
+from reclaim.base.verdict import ChangeRecord, Judgement, Result, Verdict
 from reclaim.changes import boot_stopped, kinds, power, preconditions
 from reclaim.changes.change import Change
 from reclaim.changes.command import CommandChange
@@ -671,6 +671,18 @@ def _reversible(made: _Scene, *named: str, without: str = "") -> None:
     ]
 
 
+def _refuse_the_second(made: _Scene, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Let the journal end with *error* when the second step is to be written."""
+    intend = made.engine.journal.intend
+
+    def refuse(guest: str, uuid: str, slug: str, change: Change) -> int:
+        if change is made.steps[1]:
+            raise error
+        return intend(guest, uuid, slug, change)
+
+    monkeypatch.setattr(made.engine.journal, "intend", refuse)
+
+
 @pytest.mark.parametrize(
     ("error", "back", "undone"),
     [
@@ -723,14 +735,7 @@ def test_a_change_that_the_journal_refuses_takes_back_those_before_it(
     made = scene(("first", {}), ("second", {}))
     _reversible(made, "first")
     made.guest.within.commands.update(_runs(""))
-    intend = made.engine.journal.intend
-
-    def refuse(guest: str, uuid: str, slug: str, change: Change) -> int:
-        if change is made.steps[1]:
-            raise ChangeFailed("one: it is of a kind that is unknown")
-        return intend(guest, uuid, slug, change)
-
-    monkeypatch.setattr(made.engine.journal, "intend", refuse)
+    _refuse_the_second(made, monkeypatch, ChangeFailed("one: it is of a kind that is unknown"))
     result = made.run()
     assert made.guest.within.ran == ["back first"]
     assert result.reason.endswith("; the changes before it were taken back")
@@ -764,14 +769,7 @@ def test_a_journal_that_is_lost_between_two_changes_leaves_the_first(
 ) -> None:
     made = scene(("first", {}), ("second", {}))
     _reversible(made, "first")
-    intend = made.engine.journal.intend
-
-    def refuse(guest: str, uuid: str, slug: str, change: Change) -> int:
-        if change is made.steps[1]:
-            raise JournalLost("no room")
-        return intend(guest, uuid, slug, change)
-
-    monkeypatch.setattr(made.engine.journal, "intend", refuse)
+    _refuse_the_second(made, monkeypatch, JournalLost("no room"))
     result = made.run()
     assert (made.made, made.guest.within.ran) == (["first"], [])
     assert "; fixed in part: nothing more is changed in this run: no room" in result.reason
@@ -1026,6 +1024,38 @@ def test_after_a_power_cycle_the_rows_before_it_are_judged_again(tmp_path: Path)
     assert rows["boot-names"].verdict is Verdict.WAIVED
     assert later.reason == "of before", "it comes after the power cycle, and is judged in its turn"
     assert ("fstab-uuid", "one", None, None) not in made.engine.results, "it was not judged before"
+
+
+@pytest.mark.parametrize(
+    ("kept", "is_applied", "is_kept"),
+    [
+        pytest.param("build it by hand", True, True, id="mended-in-part"),
+        pytest.param("withheld: depends on another", False, False, id="not-mended"),
+    ],
+)
+def test_the_steps_that_are_left_outlast_a_power_cycle(
+    tmp_path: Path, kept: str, *, is_applied: bool, is_kept: bool
+) -> None:
+    made = _Powered(tmp_path, {})
+    made.guest.within.files["/etc/fstab"] = "/dev/vda1 / ext4 defaults 0 1\n"
+    row = made.engine.result(requirement("fstab-uuid"), subject(made.guest))
+    finding = judge(requirement("fstab-uuid"), subject(made.guest)).reason
+    row.take(Judgement(Verdict.NONCOMPLIANT, f"{finding}; {kept}"))
+    row.changes.append(ChangeRecord("file", "another file", "", applied=is_applied))
+    made.run()
+    assert row.verdict is Verdict.NONCOMPLIANT
+    assert (kept in row.reason) is is_kept
+    assert row.reason.startswith(finding)
+
+
+def test_a_finding_that_changed_with_a_power_cycle_is_told_as_it_is_now(tmp_path: Path) -> None:
+    made = _Powered(tmp_path, {})
+    made.guest.within.files["/etc/fstab"] = "/dev/vda1 / ext4 defaults 0 1\n"
+    row = made.engine.result(requirement("fstab-uuid"), subject(made.guest))
+    row.take(Judgement(Verdict.NONCOMPLIANT, "fstab line 9: /dev/vdz on /old; by hand"))
+    row.changes.append(ChangeRecord("file", "another file", "", applied=True))
+    made.run()
+    assert row.reason == judge(requirement("fstab-uuid"), subject(made.guest)).reason
 
 
 def test_what_broke_by_a_power_cycle_is_mended(tmp_path: Path) -> None:
