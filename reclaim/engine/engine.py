@@ -395,10 +395,7 @@ class Engine:
             result.reason += "; an earlier change of this plan mends it too"
             return _End.NOT_APPLIED
         unmet = self._waits_for(requirement, subject)
-        if unmet and not self.force:
-            _withhold(
-                result, *unmet[0], is_listed=self._is_listed(unmet[0][0], subject)
-            )
+        if self._depends(subject, result, unmet):
             return _End.NOT_APPLIED
         mending = _Mending(requirement, subject, result, _overruled(unmet))
         if self.restart and requirement.stage == "power" and subject.guest is not None:
@@ -815,14 +812,24 @@ class Engine:
             if not before.holds:
                 result.take(judgement)
             return
-        if _is_as_it_was(result, judgement):
-            return
         result.take(judgement)
-        is_broken = judgement.verdict is Verdict.NONCOMPLIANT and before.holds
+        is_finding = judgement.verdict is Verdict.NONCOMPLIANT
         if undone and before is Verdict.FIXED:
             result.reason = f"rolled back: {result.reason}"
-        elif is_broken and not undone:
+        elif is_finding and before is Verdict.NONCOMPLIANT:
+            self._name_the_way(requirement, subject, result)
+        elif is_finding and before.holds and not undone:
             self._remedy(requirement, subject, result)
+
+    def _name_the_way(
+        self, requirement: Requirement, subject: Subject, result: Result
+    ) -> None:
+        """Report in the row again why its finding was not mended, and the steps by hand. Nothing is applied."""
+        unmet = self._waits_for(requirement, subject)
+        if self._depends(subject, result, unmet):
+            return
+        changes = self._propose(requirement, subject, result)
+        self._withheld(subject, changes, result)
 
     # The requirements that a fix waits for
 
@@ -850,6 +857,17 @@ class Engine:
             if unmet and not self.force:
                 break
         return unmet
+
+    def _depends(
+        self, subject: Subject, result: Result, unmet: list[tuple[str, Judgement]]
+    ) -> bool:
+        """True if a fix is withheld since it depends on an *unmet* requirement. Then the row gets that."""
+        if not unmet or self.force:
+            return False
+        slug, judgement = unmet[0]
+        is_listed = self._is_listed(slug, subject)
+        _withhold(result, slug, judgement, is_listed=is_listed)
+        return True
 
     def _is_listed(self, slug: str, subject: Subject) -> bool:
         """True if this run has a row of the requirement *slug* for the guest of *subject*."""
@@ -885,13 +903,6 @@ def _remark(guest: Guest | None, change: Change) -> str:
         return preconditions.remark(guest, change) if guest is not None else ""
     except libvirt.libvirtError:
         return ""
-
-
-def _is_as_it_was(result: Result, judgement: Judgement) -> bool:
-    """True if a row that was mended in part has the finding of before: its reason names the steps left."""
-    is_in_part = any(change.applied and not change.undone for change in result.changes)
-    is_same = result.verdict is judgement.verdict is Verdict.NONCOMPLIANT
-    return is_in_part and is_same and result.reason.startswith(f"{judgement.reason};")
 
 
 def _but_for(made: list[_Step]) -> str:

@@ -25,7 +25,7 @@ from reclaim.base.errors import (
     StillRunning,
     Withheld,
 )
-from reclaim.base.verdict import ChangeRecord, Judgement, Result, Verdict
+from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.changes import boot_stopped, kinds, power, preconditions
 from reclaim.changes.change import Change
 from reclaim.changes.command import CommandChange
@@ -39,7 +39,7 @@ from reclaim.handles import refusals
 from reclaim.handles.guest import UNKNOWN_DISKS, Disk, Guest
 from reclaim.handles.node import Node
 from reclaim.inventory import GuestNotes, Inventory
-from reclaim.requirement import Requirement
+from reclaim.requirement import Requirement, catalogue
 from tests.support import (
     InhabitedGuest,
     Inside,
@@ -1026,36 +1026,64 @@ def test_after_a_power_cycle_the_rows_before_it_are_judged_again(tmp_path: Path)
     assert ("fstab-uuid", "one", None, None) not in made.engine.results, "it was not judged before"
 
 
+def _in_fstab(made: _Powered, *, after: tuple[str, ...], fixer: Callable[[Guest], list[Change]]) -> tuple[Result, str]:
+    """A row that is noncompliant before the power cycle and after it, and the words of its check."""
+    made.guest.within.files["/etc/fstab"] = "/dev/vda1 / ext4 defaults 0 1\n"
+    fstab = replace(requirement("fstab-uuid"), after=after, fixer=fixer)
+    catalogue()["fstab-uuid"] = fstab
+    finding = judge(fstab, subject(made.guest)).reason
+    row = made.engine.result(fstab, subject(made.guest))
+    row.take(Judgement(Verdict.NONCOMPLIANT, f"{finding}; of before"))
+    return row, finding
+
+
+def _by_hand(_guest: Guest) -> list[Change]:
+    raise Withheld("build it by hand")
+
+
+def _by_a_step(_guest: Guest) -> list[Change]:
+    return [_Step("one", "never")]
+
+
+@pytest.fixture
+def own_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    for slug, known in catalogue().items():
+        monkeypatch.setitem(catalogue(), slug, known)
+
+
+@pytest.mark.usefixtures("own_catalogue")
 @pytest.mark.parametrize(
-    ("kept", "is_applied", "is_kept"),
+    ("after", "fixer", "words"),
     [
-        pytest.param("build it by hand", True, True, id="mended-in-part"),
-        pytest.param("withheld: depends on another", False, False, id="not-mended"),
+        pytest.param((), _by_hand, "; withheld: build it by hand", id="by-hand"),
+        pytest.param(("machine-type",), _by_hand, "; withheld: depends on machine-type (error: no)", id="depends"),
+        pytest.param((), _by_a_step, "", id="nothing-is-applied"),
     ],
 )
-def test_the_steps_that_are_left_outlast_a_power_cycle(
-    tmp_path: Path, kept: str, *, is_applied: bool, is_kept: bool
+def test_the_way_on_is_named_again_after_a_power_cycle(
+    tmp_path: Path, after: tuple[str, ...], fixer: Callable[[Guest], list[Change]], words: str
 ) -> None:
     made = _Powered(tmp_path, {})
-    made.guest.within.files["/etc/fstab"] = "/dev/vda1 / ext4 defaults 0 1\n"
-    row = made.engine.result(requirement("fstab-uuid"), subject(made.guest))
-    finding = judge(requirement("fstab-uuid"), subject(made.guest)).reason
-    row.take(Judgement(Verdict.NONCOMPLIANT, f"{finding}; {kept}"))
-    row.changes.append(ChangeRecord("file", "another file", "", applied=is_applied))
+    machine = made.engine.result(requirement("machine-type"), subject(made.guest))
+    machine.take(Judgement(Verdict.ERROR, "no"))
+    row, finding = _in_fstab(made, after=after, fixer=fixer)
     made.run()
-    assert row.verdict is Verdict.NONCOMPLIANT
-    assert (kept in row.reason) is is_kept
-    assert row.reason.startswith(finding)
+    assert (row.verdict, row.changes) == (Verdict.NONCOMPLIANT, [])
+    assert row.reason == f"{finding}{words}"
+    assert "never" not in made.made
 
 
-def test_a_finding_that_changed_with_a_power_cycle_is_told_as_it_is_now(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("own_catalogue")
+def test_a_guest_whose_state_forbids_the_change_is_named_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = _Powered(tmp_path, {})
-    made.guest.within.files["/etc/fstab"] = "/dev/vda1 / ext4 defaults 0 1\n"
-    row = made.engine.result(requirement("fstab-uuid"), subject(made.guest))
-    row.take(Judgement(Verdict.NONCOMPLIANT, "fstab line 9: /dev/vdz on /old; by hand"))
-    row.changes.append(ChangeRecord("file", "another file", "", applied=True))
+    row, finding = _in_fstab(made, after=(), fixer=_by_a_step)
+
+    def why(_guest: Guest, change: Change) -> str | None:
+        return None if isinstance(change, PowerCycle) else "a backup runs"
+
+    monkeypatch.setattr(preconditions, "why_not_applied", why)
     made.run()
-    assert row.reason == judge(requirement("fstab-uuid"), subject(made.guest)).reason
+    assert row.reason == f"{finding}; withheld: a backup runs"
 
 
 def test_what_broke_by_a_power_cycle_is_mended(tmp_path: Path) -> None:
