@@ -442,24 +442,6 @@ CASES = (
         mended=Expected(fixed=_NOW_NEW),
         always=False,
     ),
-    Case(
-        "bullseye",
-        "Debian 11: initramfs-tools, GRUB.",
-        (Disk("bullseye"),),
-        Expected(_OLD),
-        mended=Expected(fixed=_NOW_NEW),
-        always=False,
-        counted=True,
-    ),
-    Case(
-        "sid",
-        "Debian sid: initramfs-tools, GRUB.",
-        (Disk("sid"),),
-        Expected(_OLD),
-        mended=Expected(fixed=_NOW_NEW),
-        always=False,
-        counted=True,
-    ),
 )
 
 

@@ -1,4 +1,0 @@
-# Runs as the first process of a plain disk that has no others beside it.
-mkswap --quiet /dev/vda2
-update-grub
-grep -q 'root=/dev/vda1 ' /boot/grub/grub.cfg
