@@ -9,7 +9,14 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-import libvirt
+try:
+    import libvirt
+except ModuleNotFoundError as exc:
+    raise SystemExit(
+        f"reclaim: {sys.executable} has no libvirt binding: install the distribution's (python3-libvirt; "
+        "Arch: libvirt-python), and reclaim in a venv that sees it (pipx install --system-site-packages); "
+        "or install reclaim[libvirt], which builds one"
+    ) from exc
 
 from reclaim import __version__, options, rules, scaffold, started, verbs
 from reclaim.backups.verify import verify
