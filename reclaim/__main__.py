@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import platform
 import sys
 from importlib import metadata
@@ -120,6 +121,8 @@ def _undo(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
+    if not os.path.lexists(given.copy):
+        raise ReclaimError(f"{given.copy}: there is no such file")
     return 0 if verify(given.copy, _hypervisor(given), given.image, _say) else 1
 
 

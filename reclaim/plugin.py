@@ -26,6 +26,7 @@ from _pytest.terminal import TerminalReporter
 from reclaim import habits, options
 from reclaim.base import discreet, home
 from reclaim.base.errors import ProbeError, ReclaimError
+from reclaim.base.home import CHECKS
 from reclaim.base.text import libvirt_words, printable
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import engine as engines
@@ -77,7 +78,7 @@ def _wants_checks(config: pytest.Config) -> bool:
         return False
     for argument in config.args:
         path = (config.invocation_params.dir / argument.partition("::")[0]).resolve()
-        if home.CHECKS in (path, *path.parents) or path in home.CHECKS.parents:
+        if path == CHECKS or CHECKS in path.parents or path in CHECKS.parents:
             return True
     return False
 
