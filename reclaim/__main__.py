@@ -13,7 +13,7 @@ import libvirt
 
 from reclaim import __version__, scaffold
 from reclaim.backups.verify import verify
-from reclaim.base.errors import ReclaimError
+from reclaim.base.errors import Mistakes, ReclaimError
 from reclaim.base.text import printable, trouble
 from reclaim.engine.undo import undo
 from reclaim.handles.hypervisor import Hypervisor, connect
@@ -36,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = options.run(options)
+    except Mistakes as exc:
+        return _refuse("\n".join(exc.lines))
     except ReclaimError as exc:
         return _refuse(printable(str(exc)))
     except OSError as exc:

@@ -1,0 +1,30 @@
+"""The known name that a mistyped one was meant to be."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+#: characters of a mistyped name that are compared
+_MOST = 60
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the one of *known* that is most like *name*, or None if none is: `_` and `-`, and case, do not count."""
+    by_form: dict[str, str] = {}
+    for candidate in known:
+        by_form.setdefault(_form(candidate), candidate)
+        # "vienna" is the zone Europe/Vienna
+        by_form.setdefault(_form(candidate).rpartition("/")[2], candidate)
+    close = difflib.get_close_matches(_form(name[:_MOST]), by_form, 1)
+    return by_form[close[0]] if close else None
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return the one of *known* that is most like *name* as a question in brackets, or ""."""
+    close = nearest(name, known)
+    return f" (did you mean {close}?)" if close else ""
+
+
+def _form(name: str) -> str:
+    return name.casefold().replace("_", "-")
