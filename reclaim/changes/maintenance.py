@@ -9,11 +9,11 @@ from reclaim.inventory import windows
 from reclaim.inventory.windows import Closed
 
 
-def wait(guest: Guest) -> Closed | None:
+def why_closed(guest: Guest) -> Closed | None:
     """Return why no power cycle of *guest* may begin now, or None if one may. It has to end within the window too."""
     own = guest.hypervisor.inventory.windows_of(guest.name)
     if not own:
         return None
     policy = guest.policy
     needed = timedelta(seconds=policy.shutdown_seconds + policy.boot_seconds)
-    return windows.wait(own, guest.hypervisor.now(), needed)
+    return windows.why_closed(own, guest.hypervisor.now(), needed)

@@ -44,6 +44,7 @@ from reclaim.engine.journal import Journal
 from reclaim.handles.guest import OFF, UNKNOWN_DISKS, Disk, Guest
 from reclaim.handles.node import Node
 from reclaim.inventory import Waiver
+from reclaim.inventory.windows import Closed
 from reclaim.requirement import Requirement, catalogue
 
 Mode = Literal["audit", "plan", "fix"]
@@ -271,8 +272,8 @@ class Engine:
             return reason
         if self.stopped:
             return self._why_stopped()
-        wait = maintenance.wait(guest)
-        return wait.reason if wait is not None else None
+        closed = maintenance.why_closed(guest)
+        return closed.reason if closed is not None else None
 
     def leave(self, guest: Guest) -> None:
         """Shut *guest* down if `visit` started it, and report that in its rows."""
@@ -595,16 +596,11 @@ class Engine:
 
     def _has_to_wait(self, mending: _Mending, cycle: PowerCycle) -> bool:
         """True if the power cycle must not begin now: without --restart, or outside the guest's maintenance window."""
-        guest, result = mending.subject.guest, mending.result
-        if not self.restart:
-            _wait_for_power(result, cycle)
-            return True
-        wait = maintenance.wait(guest) if guest is not None else None
-        if wait is None:
+        guest = mending.subject.guest
+        closed = maintenance.why_closed(guest) if guest is not None else None
+        if self.restart and closed is None:
             return False
-        result.verdict = Verdict.PENDING
-        result.next_window = wait.begins
-        result.reason += f"; waits for a power cycle: {wait.reason}"
+        _wait_for_power(mending.result, cycle, closed, asked=self.restart)
         return True
 
     def _take_back(self, steps: list[_Step]) -> None:
@@ -985,12 +981,20 @@ def _withhold(
     result.reason += f"; withheld: depends on {slug} ({_shortly(judgement)}){aside}"
 
 
-def _wait_for_power(result: Result, change: PowerCycle) -> None:
-    """Report in the row that it needs a power cycle, which only --restart makes."""
+def _wait_for_power(
+    result: Result, change: PowerCycle, closed: Closed | None, *, asked: bool
+) -> None:
+    """Report in the row that it needs a power cycle, which only --restart makes; *asked* if that was given.
+
+    *closed* has the maintenance window that it waits for.
+    """
     result.verdict = Verdict.PENDING
     why = f" ({printable(change.why)})" if change.why else ""
-    way = "shut the guest down and start it, or run with --restart"
-    result.reason += f"; waits for a power cycle{why}: {way}"
+    ways = [] if asked else ["shut the guest down and start it, or run with --restart"]
+    if closed is not None:
+        ways.append(printable(closed.reason))
+        result.next_window = closed.begins
+    result.reason += f"; waits for a power cycle{why}: {'; '.join(ways)}"
 
 
 def _forget_changed(step: _Step) -> None:

@@ -55,7 +55,11 @@ def _minutes(value: Any) -> Any:
     """Return the minutes since midnight that "22:00", or TOML's 22:00:00, stands for. Raises ValueError."""
     if isinstance(value, time) and not (value.second or value.microsecond):
         return value.hour * 60 + value.minute
-    match = re.fullmatch(r"(\d\d):(\d\d)", value) if isinstance(value, str) else None
+    match = (
+        re.fullmatch(r"([0-9]{2}):([0-9]{2})", value)
+        if isinstance(value, str)
+        else None
+    )
     if match:
         hours, minutes = int(match[1]), int(match[2])
         if minutes < 60 and hours * 60 + minutes <= _ALL_DAY:
@@ -149,7 +153,9 @@ class Closed:
     begins: datetime | None
 
 
-def wait(windows: Iterable[Window], now: datetime, needed: timedelta) -> Closed | None:
+def why_closed(
+    windows: Iterable[Window], now: datetime, needed: timedelta
+) -> Closed | None:
     """Return why a power cycle that takes *needed* may not begin *now*, or None if it may.
 
     Without windows it may begin at any time.
@@ -157,6 +163,7 @@ def wait(windows: Iterable[Window], now: datetime, needed: timedelta) -> Closed 
     windows = list(windows)
     if not windows:
         return None
+    now = now.astimezone(timezone.utc)
     spans = _joined(_spans(windows, now))
     current = next((span for span in spans if span.begin <= now < span.end), None)
     if current is not None and current.end - now >= needed:

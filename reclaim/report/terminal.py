@@ -25,6 +25,7 @@ from reclaim.record.typed import undo
 from reclaim.report.commands import next_command
 from reclaim.report.page import NAME
 from reclaim.report.summary import figures, known
+from reclaim.report.waiting import waiting
 
 _STATUS: dict[Verdict, tuple[str, str]] = {
     Verdict.COMPLIANT: (".", "green"),
@@ -245,7 +246,7 @@ def _findings(
         height += 1
         for row in rows:
             height += _height(" " * _INDENT + _sentence(row), columns)
-    unseen = [*_warned_of(record), *_unseen(record)]
+    unseen = [*_warned_of(record), *_unseen(record), *waiting(record)]
     room -= len(unseen)
     if height <= room or reporter.verbosity > 0:
         _findings_in_full(reporter, loud)

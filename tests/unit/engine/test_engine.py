@@ -1060,6 +1060,68 @@ def test_a_power_cycle_that_is_forbidden_is_pending_and_says_why(
     assert asked.row.reason == "not done; withheld: a backup runs"
 
 
+#: a Monday, at noon in UTC
+_NOON = datetime(2026, 11, 30, 12, tzinfo=timezone.utc)
+
+
+def _in_windows(guest: Guest, begin: str, end: str, *globs: str, **policy: int) -> None:
+    """Give *guest* a window for *globs*, or for the guests that no window names, at noon."""
+    window: dict[str, Any] = {"from": begin, "to": end, "zone": "UTC"}
+    if globs:
+        window["guests"] = list(globs)
+    guest.hypervisor.inventory = Inventory.model_validate({"window": [window], "policy": policy})
+    guest.hypervisor.clock = lambda: _NOON
+
+
+@pytest.mark.parametrize("globs", [(), ("o*",)])
+def test_outside_its_window_no_power_cycle_begins(tmp_path: Path, globs: tuple[str, ...]) -> None:
+    made = _Powered(tmp_path, {})
+    _in_windows(made.guest, "22:00", "04:00", *globs)
+    row = made.run()
+    assert (row.verdict, row.changes, made.made) == (Verdict.PENDING, [], [])
+    begins = "its maintenance window begins Mon 2026-11-30 22:00 (UTC)"
+    assert row.reason == f"not done; waits for a power cycle (a\\x1b disk changes): {begins}"
+    assert row.to_json()["next_window"] == "2026-11-30T22:00:00Z"
+    assert not made.engine.journal.path.exists()
+
+
+def test_without_restart_the_window_is_named_too(tmp_path: Path) -> None:
+    made = _Powered(tmp_path, {}, restart=False)
+    _in_windows(made.guest, "22:00", "04:00")
+    assert made.run().reason.endswith("or run with --restart; its maintenance window begins Mon 2026-11-30 22:00 (UTC)")
+
+
+def test_within_its_window_and_without_one_a_guest_is_power_cycled(tmp_path: Path) -> None:
+    for name, globs in (("in", ()), ("no", ("another*",))):
+        folder = tmp_path / name
+        folder.mkdir()
+        made = _Powered(folder, {})
+        _in_windows(made.guest, "12:00" if not globs else "22:00", "23:00", *globs)
+        assert made.run().verdict is Verdict.FIXED
+        assert "next_window" not in made.row.to_json()
+
+
+@pytest.mark.parametrize(("end", "verdict"), [("12:08", Verdict.FIXED), ("12:07", Verdict.PENDING)])
+def test_a_power_cycle_has_to_end_within_the_window(tmp_path: Path, end: str, verdict: Verdict) -> None:
+    made = _Powered(tmp_path, {})
+    _in_windows(made.guest, "11:00", end, shutdown_seconds=180, boot_seconds=300)
+    row = made.run()
+    assert row.verdict is verdict
+    if verdict is Verdict.PENDING:
+        assert "its maintenance window ends in 7 min, and a power cycle may take 8 min" in row.reason
+        assert "the next one begins Tue 2026-12-01 11:00 (UTC)" in row.reason
+
+
+def test_the_moment_counts_at_which_the_guest_has_its_turn(tmp_path: Path) -> None:
+    """A run over a fleet takes hours: the window may end, or begin, meanwhile."""
+    made = _Powered(tmp_path, {}, {})
+    _in_windows(made.guest, "22:00", "04:00")
+    assert made.run().verdict is Verdict.PENDING
+    made.guest.hypervisor.clock = lambda: _NOON.replace(hour=22)
+    assert made.run().verdict is Verdict.FIXED
+    assert "next_window" not in made.row.to_json()
+
+
 def test_after_a_power_cycle_the_rows_before_it_are_judged_again(tmp_path: Path) -> None:
     made = _Powered(tmp_path, {"note": "it was back after 3 s"})
     rows = {slug: made.engine.result(requirement(slug), subject(made.guest)) for slug in ("guest-access", "boot-names")}
