@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 #: characters of a mistyped name that are compared
 _MOST = 60
+#: characters of a known name that are enough at the beginning of a mistyped one: "saturday" begins with "sat"
+_BEGINS = 3
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -16,8 +18,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
         by_form.setdefault(_form(candidate), candidate)
         # "vienna" is the zone Europe/Vienna
         by_form.setdefault(_form(candidate).rpartition("/")[2], candidate)
-    close = difflib.get_close_matches(_form(name[:_MOST]), by_form, 1)
-    return by_form[close[0]] if close else None
+    form = _form(name[:_MOST])
+    close = difflib.get_close_matches(form, by_form, 1)
+    begins = [
+        each for each in by_form if len(each) >= _BEGINS and form.startswith(each)
+    ]
+    return next((by_form[each] for each in (*close, *begins)), None)
 
 
 def meant(name: str, known: Iterable[str]) -> str:

@@ -17,7 +17,6 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Field,
     WithJsonSchema,
     model_validator,
@@ -79,8 +78,6 @@ Minute = Annotated[
 
 class Window(Scoped):
     """One `[[window]]`: days and hours in which guests may be power-cycled."""
-
-    model_config = ConfigDict(populate_by_name=True)
 
     guests: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None,
