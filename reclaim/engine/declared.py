@@ -14,8 +14,9 @@ from reclaim.inventory.names import is_pattern, matches
 from reclaim.inventory.places import Place
 from reclaim.inventory.waivers import SOON_DAYS
 
-#: names that a run lists; `inventory check` lists them all
-_NAMED = 6
+#: tables of guests, and waivers, that a run lists: one file may have hundreds for other hypervisors. And other globs;
+#: `inventory check` lists them all
+_TABLES, _GLOBS = 6, 30
 
 
 @dataclass(frozen=True)
@@ -110,21 +111,27 @@ def located(file: InventoryFile, place: Place) -> str:
 
 
 def remarks(file: InventoryFile, hypervisors: Sequence[Hypervisor]) -> Iterator[str]:
-    """Yield the lines that a run prints about the inventory: names that meet no guest in one, and each waiver's end."""
+    """Yield the lines that a run prints about the inventory: the names that meet no guest, and the waivers that end."""
     missing = absent(file, hypervisors)
-    if missing:
-        names = [
-            f"{printable(each.name)} ({located(file, each.place)})"
-            for each in missing[:_NAMED]
-        ]
-        more = len(missing) - _NAMED
-        shown = ", ".join(names) + (f" and {more} more" if more > 0 else "")
-        yield f"the inventory names guests that are not here: {shown}"
+    tables = [each for each in missing if each.place[0] == "guest"]
+    globs = [each for each in missing if each.place[0] != "guest"]
+    if tables:
+        yield f"the inventory names guests that are not here: {_listed(file, tables, _TABLES)}"
+    if globs:
+        yield f"globs of the inventory meet no guest here: {_listed(file, globs, _GLOBS)}"
     ending = [each for each in endings(file, hypervisors) if not each.has_ended]
-    for each in ending[:_NAMED]:
+    for each in ending[:_TABLES]:
         yield f"the waiver {ending_in_words(file, each)}"
-    if len(ending) > _NAMED:
-        yield f"and {len(ending) - _NAMED} more waivers end soon"
+    if len(ending) > _TABLES:
+        yield f"and {len(ending) - _TABLES} more waivers end soon"
+
+
+def _listed(file: InventoryFile, names: list[Absent], most: int) -> str:
+    listed = [
+        f"{printable(each.name)} ({located(file, each.place)})" for each in names[:most]
+    ]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(listed) + more
 
 
 def ending_in_words(file: InventoryFile, ending: Ending) -> str:

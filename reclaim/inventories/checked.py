@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -30,6 +31,7 @@ def remarks(file: InventoryFile, hypervisors: Sequence[Hypervisor]) -> list[str]
         *_absent(file, hypervisors),
         *_ending(file, hypervisors),
         *_never_reached(file, hypervisors),
+        *_missing(file, hypervisors),
         *_unresolved(file),
         *too_short(file),
     ]
@@ -64,6 +66,18 @@ def _never_reached(
         if met and not reached:
             where = located(file, ("ssh", number))
             yield f"{where}: it never counts: each of its guests has an earlier [[ssh]] or a table of its own"
+
+
+def _missing(file: InventoryFile, hypervisors: Sequence[Hypervisor]) -> Iterator[str]:
+    """Yield the paths of backups that are not on this machine, if it is one of *hypervisors*."""
+    names = [each.name for each in hypervisors if each.is_local]
+    for number, backup in enumerate(file.inventory.backup):
+        for key, path in (("path", backup.path), ("job", backup.job)):
+            if path is None or not any(map(backup.is_on, names)):
+                continue
+            if not os.path.lexists(path):
+                where = located(file, ("backup", number, key))
+                yield f"{where}: {path}: there is no such file or folder"
 
 
 def too_short(file: InventoryFile) -> Iterator[str]:

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from reclaim.base.errors import ReclaimError
@@ -135,7 +136,7 @@ def _init(options: argparse.Namespace) -> int:
         print(text, end="")  # noqa: T201
     else:
         starter.write(output, text)
-        print(output)  # noqa: T201
+        _say(str(output))
     return 0
 
 
@@ -154,10 +155,10 @@ def _check(options: argparse.Namespace) -> int:
 
 def _report(file: InventoryFile, remarks: list[str], here: str) -> int:
     for remark in remarks:
-        print(remark)  # noqa: T201
+        _say(remark)
     if remarks:
         return 1
-    print(f"{file.path}: no mistakes; {here}")  # noqa: T201
+    _say(f"{file.path}: no mistakes; {here}")
     return 0
 
 
@@ -166,7 +167,7 @@ def _explain(options: argparse.Namespace) -> int:
     guest: str = options.guest
     if options.on is not None:
         part = file.inventory.on_hypervisor(options.on)
-        _print_explained(file, part, guest, options.on)
+        _print_explained(file, part, guest, options.on, this_machines())
         return 0
     with _connected(file.inventory, options.uri) as (hypervisor,):
         if guest not in hypervisor.guest_names:
@@ -175,16 +176,22 @@ def _explain(options: argparse.Namespace) -> int:
                 f"no guest of {hypervisor.name} is called {guest}{close}; for a guest of another hypervisor give its "
                 "name with --on NAME"
             )
-        _print_explained(file, hypervisor.inventory, guest, hypervisor.name)
+        _print_explained(
+            file, hypervisor.inventory, guest, hypervisor.name, hypervisor.now()
+        )
     return 0
 
 
 def _print_explained(
-    file: InventoryFile, part: Inventory, guest: str, hypervisor: str
+    file: InventoryFile, part: Inventory, guest: str, hypervisor: str, now: datetime
 ) -> None:
-    print(f"{printable(guest)} on {printable(hypervisor)}, by {file.path}")  # noqa: T201
-    for line in explained.lines(file, part, guest, this_machines()):
-        print(f"  {line}")  # noqa: T201
+    _say(f"{guest} on {hypervisor}, by {file.path}")
+    for line in explained.lines(file, part, guest, now):
+        _say(f"  {line}")
+
+
+def _say(text: str) -> None:
+    print(printable(text))  # noqa: T201
 
 
 def _schema(_options: argparse.Namespace) -> int:

@@ -137,6 +137,9 @@ user = "never"
 from = "22:00"
 to = "22:07"
 zone = "UTC"
+[[backup]]
+path = "{tmp_path}"
+job = "{tmp_path}/job"
 """
     path = written(tmp_path, text)
     soon, waivers = today + timedelta(14), 'for web* ([guest."web*".waive.'
@@ -148,6 +151,7 @@ zone = "UTC"
         f"the waiver of disk-bus {waivers}disk-bus], line 6) ended on {today - timedelta(1)}: replaced in spring",
         f"the waiver of disc-max {waivers}disc-max], line 7) ends on {soon}, in 14 days: replaced in autumn",
         "[[ssh]], line 13: it never counts: each of its guests has an earlier [[ssh]] or a table of its own",
+        f"[[backup]].job, line 22: {tmp_path}/job: there is no such file or folder",
     ]
     *lines, last = capsys.readouterr().out.splitlines()
     assert lines == expected
