@@ -274,8 +274,8 @@ zone = "UTC"
 """
     run = _opened(tmp_path, inventory=_inventory(tmp_path, text))
     tables = 'the inventory names guests that are not here: two ([guest.two], line 1), t* ([guest."t*"], line 7)'
-    globs = "globs of the inventory meet no guest here: web* ([[ssh]].guests, line 10), db ([[ssh]].guests, line 10), nine ([[window]].guests, line 12)"
-    assert run.remarks == [tables, globs]
+    globs = "web* ([[ssh]].guests, line 10), db ([[ssh]].guests, line 10), nine ([[window]].guests, line 12)"
+    assert run.remarks == [tables, f"globs of the inventory meet no guest here: {globs}"]
     assert run.parts[0].guests[0].notes.thick is True
     assert list(run.parts[0].hypervisor.inventory.guest) == ["two", "o*", "t*"]
 
