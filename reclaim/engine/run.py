@@ -67,6 +67,8 @@ class Run:
     left_out: list[str] = field(default_factory=list)
     #: it was stopped before everything was judged
     cut_short: bool = False
+    #: the command line chose some guests or requirements
+    chosen: bool = False
     recorded: bool = False
     #: collecting came to its end: the run was not stopped before
     is_collected: bool = False
@@ -297,6 +299,7 @@ class Run:
                 ended,
                 part,
                 cut_short=self.cut_short,
+                chosen=self.chosen,
             )
         )
         part.found = record.parsed(text, part.folder / results.NAME)

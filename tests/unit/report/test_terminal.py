@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import copy
 import io
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from _pytest.terminal import TerminalReporter
 
 from reclaim.base.verdict import Verdict
 from reclaim.changes.boot_stopped import Boot
@@ -20,59 +16,19 @@ from reclaim.engine.journal import Entry, JournalRecord
 from reclaim.engine.part import Options, Part
 from reclaim.engine.run import Run
 from reclaim.report import terminal
-from reclaim.report.terminal import Progress, clip
-from tests import records
-from tests.records import GIB, row, storage
-from tests.support import disk_xml, domain_xml, engine, opened
+from reclaim.report.terminal import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from reclaim.record.record import Record
 
 
-class _Screen(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-Made = tuple[TerminalReporter, io.StringIO]
-
-
-@pytest.fixture
-def reporter(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Made]:
-    """Make pytest's own reporter for a screen of so many columns and lines, or for a pipe."""
-
-    def make(columns: int = 0, lines: int = 24, verbosity: int = 0) -> Made:
-        config = copy.copy(pytestconfig)
-        config.option = argparse.Namespace(**{**vars(pytestconfig.option), "verbose": verbosity})
-        monkeypatch.setenv("COLUMNS", str(columns or 80))
-        monkeypatch.setenv("LINES", str(lines))
-        out = _Screen() if columns else io.StringIO()
-        made = TerminalReporter(config, out)
-        made._tw.hasmarkup = False
-        return made, out
-
-    return make
-
-
-@pytest.fixture
-def part(tmp_path: Path) -> Part:
-    hypervisor = opened(tmp_path, domain_xml(disk_xml()))
-    folder = tmp_path / "reports/test-driver/20260101T000000Z-audit"
-    folder.mkdir(parents=True)
-    return Part(hypervisor, hypervisor.guests, engine(hypervisor, tmp_path, "audit"), folder)
+Made = tuple[pytest.TerminalReporter, io.StringIO]
 
 
 def _run(*parts: Part, **more: Any) -> Run:
     return Run(Options(**more), list(parts))
-
-
-def _summary(made: Made, part: Part, record: Record, **more: Any) -> list[str]:
-    part.found = record
-    terminal.summary(made[0], _run(part, **more))
-    return made[1].getvalue().splitlines()
 
 
 # Letters --------------------------------------------------------------------------------------
@@ -86,21 +42,6 @@ def test_every_verdict_has_a_letter_of_its_own() -> None:
         assert (category, word) == (str(verdict), str(verdict).upper())
         assert len(letter) == 1
         assert list(colours.values()) == [True]
-
-
-@pytest.mark.parametrize(
-    ("text", "columns", "shown"),
-    [
-        ("abcdef", None, "abcdef"),
-        ("abcdef", 6, "abcdef"),
-        ("abcdef", 5, "abcd…"),
-        ("\N{CJK UNIFIED IDEOGRAPH-4E00}" * 3, 6, "\N{CJK UNIFIED IDEOGRAPH-4E00}" * 3),
-        ("\N{CJK UNIFIED IDEOGRAPH-4E00}" * 4, 6, "\N{CJK UNIFIED IDEOGRAPH-4E00}" * 2 + "…"),
-        ("e\N{COMBINING ACUTE ACCENT}fghij", 5, "e\N{COMBINING ACUTE ACCENT}fgh…"),
-    ],
-)
-def test_a_line_is_cut_by_the_columns_that_it_takes(text: str, columns: int | None, shown: str) -> None:
-    assert clip(text, columns) == shown
 
 
 # The header -----------------------------------------------------------------------------------
@@ -250,176 +191,3 @@ def test_a_line_that_stays_is_below_the_one_that_goes(reporter: Callable[..., Ma
     assert out.getvalue().rsplit("\r", 1)[1].strip().splitlines() == ["one\\x1b: finished", "its last words"]
     progress("on")
     assert "on" in out.getvalue().rsplit("\r", 1)[1]
-
-
-# The summary ----------------------------------------------------------------------------------
-
-
-def test_findings_are_told_in_full_where_they_fit(reporter: Callable[..., Made], part: Part) -> None:
-    rows = [
-        row("disk-bus", "noncompliant", "web", "sda", reason="it is on ide"),
-        row("guest-access", "compliant", "web"),
-        row("fstab-uuid", "fixed", "db", reason="was: by name"),
-        row("backup-job", "error", None, reason="could not look"),
-        row("disc-max", "not-assessable", "db", reason="it is off"),
-        row("disc-max", "waived", "web", reason="no need"),
-    ]
-    lines = _summary(reporter(100), part, records.record(rows))
-    at = lines.index("db")
-    assert lines[at + 1].split() == ["fixed", "fstab-uuid:", "was:", "by", "name"]
-    assert "web" in lines
-    assert any(line.split()[:3] == ["noncompliant", "disk-bus", "sda:"] for line in lines)
-    assert lines[lines.index("kvm1") + 1].split()[0] == "error"
-    assert "1 not assessable, in 1 guest: it is off" in lines
-    assert not any("waived" in line and "disc-max" in line for line in lines)
-
-
-@pytest.mark.parametrize(("verbosity", "is_full"), [(0, False), (1, True)])
-def test_a_large_fleet_has_a_line_a_guest_the_worst_first(
-    reporter: Callable[..., Made], part: Part, verbosity: int, *, is_full: bool
-) -> None:
-    rows = []
-    for number in range(40):
-        rows.append(row("disk-bus", "noncompliant", f"guest-{number:02}", "sda"))
-        rows += [row("disc-max", "noncompliant", f"guest-{number:02}")] * (number == 33)
-    lines = _summary(reporter(100, 24, verbosity), part, records.record(rows))
-    guests = [line for line in lines if line.startswith("guest-")]
-    if is_full:
-        assert guests == [f"guest-{number:02}" for number in range(40)]
-        return
-    assert guests[0].startswith("guest-33  2 noncompliant: disk-bus, disc-max")
-    more = next(line for line in lines if "more guests" in line)
-    assert more == f"and {40 - len(guests)} more guests"
-    assert len(lines) <= 24 - 2, "pytest's own lines have to fit too"
-
-
-def test_in_a_pipe_more_findings_are_told(reporter: Callable[..., Made], part: Part) -> None:
-    rows = [row("disk-bus", "noncompliant", f"guest-{number:02}", "sda") for number in range(25)]
-    lines = _summary(reporter(), part, records.record(rows))
-    assert len([line for line in lines if line.startswith("  noncompliant")]) == 25
-
-
-def test_machine_types_that_have_a_warning_are_told_once_each(reporter: Callable[..., Made], part: Part) -> None:
-    texts = {
-        "a": "pc-i440fx-2.6; may not boot: QEMU was seen: start it once; deprecated: QEMU 10.1 drops it",
-        "b": "pc-i440fx-2.5; may not boot: QEMU was seen: start it once",
-        "c": "pc-i440fx-5.2; deprecated: QEMU 11.2 drops it",
-        "d": "pc-q35-10.0",
-    }
-    rows = [row("machine-type", "compliant", guest, evidence=text) for guest, text in texts.items()]
-    rows.append(row("machine-type", "compliant", "e", evidence=texts["a"]))
-    lines = _summary(reporter(), part, records.record(rows))
-    warned = [line for line in lines if "machine type" in line]
-    assert warned[0] == f"2 guests have the machine type {texts['a']}"
-    assert warned[1:] == [f"1 guest has the machine type {texts[guest]}" for guest in "bc"]
-
-
-def test_reasons_of_what_could_not_be_looked_at_are_counted(reporter: Callable[..., Made], part: Part) -> None:
-    rows = []
-    for number, reason in enumerate("abcdef"):
-        rows += [row("disc-max", "not-assessable", f"g{guest}", reason=reason) for guest in range(10 - number)]
-    rows.append(row("fstab-uuid", "not-assessable", "g0", reason="a"))
-    lines = _summary(reporter(), part, records.record(rows))
-    assert "11 not assessable, in 10 guests: a" in lines
-    assert "7 not assessable, in 7 guests: d" in lines
-    assert not any(line.endswith(": e") for line in lines)
-    assert any(line.startswith("and 2 more reasons") for line in lines)
-
-
-def test_bytes_are_told_as_far_as_they_are_known(reporter: Callable[..., Made], part: Part) -> None:
-    disks = [
-        storage("a", allocated_before=9 * GIB, allocated_after=5 * GIB, used=4 * GIB, reclaimable_after=GIB),
-        storage("b", allocated_before=2 * GIB, allocated_after=2 * GIB, used=None),
-    ]
-    lines = _summary(reporter(), part, records.record([], disks))
-    [held] = [line for line in lines if line.startswith("the host holds")]
-    assert "7.0 GiB for 2 disks" in held
-    assert "those that reclaim looked into (1) take 5.0 GiB and need 4.0 GiB" in held
-    assert held.endswith("a trim gives back 1.0 GiB")
-    assert not any("freed in this run" in line and "expected" in line for line in lines)
-    unknown = storage("c", allocated_after=None)
-    lines = _summary(reporter(), part, records.record([], [unknown]))
-    assert not any(line.startswith("the host holds") for line in lines)
-
-
-def test_what_came_home_is_told_of_a_fix_alone(reporter: Callable[..., Made], part: Part) -> None:
-    disk = storage("a", allocated_before=9 * GIB, allocated_after=5 * GIB, reclaimable_before=3 * GIB)
-    fix = records.record([], [disk], mode="fix", reclaimed_bytes=4 * GIB)
-    lines = _summary(reporter(), part, fix)
-    [came] = [line for line in lines if line.startswith("freed in this run")]
-    assert f"4.0 GiB ({4 * GIB} bytes)" in came
-    assert "expected: 3.0 GiB" in came
-    for record in (
-        records.record([], [disk], mode="audit", reclaimed_bytes=4 * GIB),
-        records.record([], [], mode="fix", reclaimed_bytes=0),
-    ):
-        assert not any(line.startswith("freed in this run") for line in _summary(reporter(), part, record))
-    copies = records.record([], [], mode="fix", reclaimed_bytes=5)
-    assert any(line.startswith("freed in this run") for line in _summary(reporter(), part, copies))
-
-
-def test_the_report_is_named_if_there_is_one(reporter: Callable[..., Made], part: Part) -> None:
-    record = records.record([row("disk-bus", "noncompliant")])
-    assert not any("report.html" in line for line in _summary(reporter(), part, record))
-    (part.folder / "report.html").touch()
-    lines = _summary(reporter(), part, record)
-    assert f"report: {part.folder / 'report.html'}" in lines
-    assert lines[-1] == "next:   pytest checks/ --plan"
-    assert not any(line.startswith("next:") for line in _summary(reporter(), part, records.record([])))
-
-
-def test_each_hypervisor_with_a_record_has_its_part(reporter: Callable[..., Made], part: Part) -> None:
-    made, out = reporter()
-    part.found = records.record([row("disk-bus", "noncompliant", "web")])
-    other = replace(part, found=None)
-    terminal.summary(made, _run(part, other))
-    assert out.getvalue().count("reclaim: test-driver") == 1
-
-
-def test_quiet_prints_no_summary(reporter: Callable[..., Made], part: Part) -> None:
-    record = records.record([row("disk-bus", "noncompliant")])
-    assert _summary(reporter(verbosity=-1), part, record) == []
-
-
-# A plan ---------------------------------------------------------------------------------------
-
-
-def test_a_plan_shows_its_diffs(reporter: Callable[..., Made], part: Part) -> None:
-    rows = [row("disk-bus", "noncompliant", "we\x1bb", "sda", changes=[records.change()])]
-    lines = _summary(reporter(), part, records.record(rows, mode="plan"), mode="plan")
-    assert "disk-bus of we\\x1bb sda" in lines
-    assert "    -<target bus='virtio'/>" in lines
-    assert "    definition of one" in lines
-    audit = _summary(reporter(), part, records.record(rows))
-    assert not any("+<target" in line for line in audit)
-
-
-def test_a_plan_of_many_changes_is_cut(reporter: Callable[..., Made], part: Part) -> None:
-    rows = [row("disk-bus", "noncompliant", f"g{n}", changes=[records.change(diff=f"id {n}")]) for n in range(203)]
-    lines = _summary(reporter(), part, records.record(rows, mode="plan"), mode="plan")
-    assert "    id 199" in lines
-    assert "    id 200" not in lines
-    assert any(line.startswith("and 3 more changes") for line in lines)
-
-
-def test_a_plan_without_changes_has_no_heading(reporter: Callable[..., Made], part: Part) -> None:
-    lines = _summary(reporter(), part, records.record([], mode="plan"), mode="plan")
-    assert not any("would change" in line for line in lines)
-
-
-# Colours --------------------------------------------------------------------------------------
-
-
-def test_colours_are_those_of_verdicts_and_diffs(reporter: Callable[..., Made], part: Part) -> None:
-    made, out = reporter(100)
-    made._tw.hasmarkup = True
-    rows = [
-        row("disk-bus", "noncompliant", "web", "sda", changes=[records.change()]),
-        row("fstab-uuid", "fixed", "web"),
-    ]
-    text = "\n".join(_summary((made, out), part, records.record(rows, mode="plan"), mode="plan"))
-    red, green = "\x1b[31m", "\x1b[32m"
-    assert f"{red}    -<target" in text
-    assert f"{green}    +<target" in text
-    assert f"{red}  noncompliant" in text
-    assert f"{green}  fixed" in text
