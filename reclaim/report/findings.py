@@ -11,6 +11,7 @@ from reclaim.base.text import counted, printable
 from reclaim.base.verdict import Verdict
 from reclaim.record.record import Record, Row
 from reclaim.report.summary import waits_for_power
+from reclaim.report.width import clip
 from reclaim.requirement import catalogue
 
 #: the verdicts that are findings, or were, the worst first
@@ -25,6 +26,8 @@ _DEPENDS = re.compile(
 )
 _POWER = "; waits for a power cycle"
 _IN_PLAN = "; an earlier change of this plan mends it too"
+#: columns of a guest's name
+_NAME = 30
 #: characters of a requirement's reason that are shown
 _WHY = 110
 
@@ -51,7 +54,9 @@ class Cause:
 
 def subject(row: Row) -> str:
     """Return the guest and the disk of *row*, or the path of its copy or job, fit to be shown."""
-    return printable(" ".join(filter(None, (row.guest, row.disk, row.backup))))
+    guest = clip(printable(row.guest or ""), _NAME)
+    other = printable(" ".join(filter(None, (row.disk, row.backup))))
+    return " ".join(filter(None, (guest, other)))
 
 
 def is_told(row: Row) -> bool:
@@ -62,7 +67,9 @@ def is_told(row: Row) -> bool:
 def split(row: Row) -> tuple[str, str]:
     """Return the finding of *row*, and the reason that keeps reclaim from fixing it, or ""."""
     reason = printable(row.reason or row.evidence or "", lines=True)
-    reason = reason.replace(_IN_PLAN, "")
+    reason = reason.replace(_IN_PLAN, "").removeprefix(
+        f"{printable(row.guest or '')}: "
+    )
     found = _BLOCK.search(reason)
     if found is None:
         return reason.partition(_POWER)[0], ""

@@ -28,8 +28,6 @@ _PYTESTS = 3
 #: lines for findings on a screen that is too small, and in a pipe
 _LEAST = 5
 _PIPED = 60
-#: columns of a guest's name
-_NAME = 30
 #: columns before a finding
 _INDENT = 17
 #: guests that are named with one cause
@@ -78,14 +76,16 @@ def summary(reporter: pytest.TerminalReporter, run: Run, status: int) -> None:
         if part.found is None:
             continue
         if reporter.verbosity < 0:
-            _quiet(reporter, part.found, alone=len(run.parts) == 1)
+            _quiet(reporter, part, part.found, alone=len(run.parts) == 1)
             continue
         if run.options.mode == "plan":
             _plan(reporter, part.found)
         _Screen(reporter, part, part.found, status).print()
 
 
-def _quiet(reporter: pytest.TerminalReporter, record: Record, *, alone: bool) -> None:
+def _quiet(
+    reporter: pytest.TerminalReporter, part: Part, record: Record, *, alone: bool
+) -> None:
     name = "" if alone else f"{printable(record.hypervisor.name)}: "
     reporter.write_line(f"{name}{figures([record]).sentence}")
     if reporter.verbosity < -1:
@@ -94,6 +94,8 @@ def _quiet(reporter: pytest.TerminalReporter, record: Record, *, alone: bool) ->
         line.write(reporter)
     for text in (*_warned_of(record), *_unseen(record)):
         reporter.write_line(text)
+    if way_back := undo_step(record, part.folder):
+        reporter.write_line(f"undo:   {way_back}")
 
 
 class _Screen:
@@ -221,7 +223,7 @@ def _line_of(cause: Cause) -> _Line:
 
 def _named(subjects: list[str], most: int = _SUBJECTS) -> str:
     """Return *subjects*, the first ones by name."""
-    names = ", ".join(clip(name, _NAME) for name in subjects[:most])
+    names = ", ".join(subjects[:most])
     more = len(subjects) - most
     return f"{names} and {more} more" if more > 0 else names
 

@@ -28,7 +28,11 @@ def _row(**more: Any) -> Any:
         ("bus virtio; fixed in part: the disk is full", "bus virtio", "the disk is full"),
         ("x; waits for a power cycle: shut it down", "x", ""),
         ("x; needs a power cycle, which is withheld: a mount", "x", "a mount"),
-        ("bus virtio; a move only satisfies this rule; withheld: a; b", "bus virtio; a move only satisfies this rule", "a; b"),
+        (
+            "bus virtio; a move only satisfies this rule; withheld: a; b",
+            "bus virtio; a move only satisfies this rule",
+            "a; b",
+        ),
         ("bus virtio; an earlier change of this plan mends it too", "bus virtio", ""),
         (None, "it was seen", ""),
     ],
@@ -45,7 +49,10 @@ def test_rows_with_one_finding_are_one_cause_whatever_blocks_them() -> None:
         row("disk-bus", "compliant", "c", "vda"),
     ]
     found = causes(records.record(rows))
-    assert [(cause.text, cause.subjects) for cause in found] == [("bus virtio", ["a vda", "b vda"]), ("bus ide", ["b vda"])]
+    assert [(cause.text, cause.subjects) for cause in found] == [
+        ("bus virtio", ["a vda", "b vda"]),
+        ("bus ide", ["b vda"]),
+    ]
 
 
 def test_the_worst_is_first() -> None:
@@ -62,7 +69,11 @@ def test_the_worst_is_first() -> None:
 
 def test_totals_are_by_requirement() -> None:
     rows = [row("disk-bus", "noncompliant", name, disk) for name in "ab" for disk in ("sda", "sdb")]
-    rows += [row("disc-max", "error", "a"), row("disk-discard", "compliant", "a"), row("backup-job", "noncompliant", None)]
+    rows += [
+        row("disc-max", "error", "a"),
+        row("disk-discard", "compliant", "a"),
+        row("backup-job", "noncompliant", None),
+    ]
     assert totals(records.record(rows)) == [
         "disk-bus: 4 findings in 2 guests",
         "backup-job: 1 finding",
@@ -89,7 +100,10 @@ def test_a_plan_counts_what_it_would_fix_and_what_blocks_the_rest() -> None:
 
 
 def test_a_fix_counts_what_it_fixed() -> None:
-    rows = [row("disk-bus", "fixed", "a"), row("live-definition", "pending", "a", reason="x; waits for a power cycle: y")]
+    rows = [
+        row("disk-bus", "fixed", "a"),
+        row("live-definition", "pending", "a", reason="x; waits for a power cycle: y"),
+    ]
     assert balance(records.record(rows, mode="fix")) == [
         "1 of 2 findings was fixed",
         "1 waits for a power cycle (--restart)",

@@ -47,7 +47,11 @@ IS_OFF = row("fstab-uuid", "not-assessable", "c", reason=OFF)
         pytest.param([BROKEN, IS_OFF], "audit", [], ["--plan", "--boot-stopped"], id="off-and-findings"),
         pytest.param([IS_OFF], "audit", ["--boot-stopped"], [], id="off-and-asked"),
         pytest.param(
-            [IS_OFF, row("guest-access", "not-assessable", "c", reason=f"{UNSTARTED}x")], "audit", [], [], id="unstartable"
+            [IS_OFF, row("guest-access", "not-assessable", "c", reason=f"{UNSTARTED}x")],
+            "audit",
+            [],
+            [],
+            id="unstartable",
         ),
     ],
 )

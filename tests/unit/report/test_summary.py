@@ -173,7 +173,10 @@ def fleet(**counts: int) -> list[dict[str, Any]]:
         ({"good": 3}, "3 of 3 guests return freed space"),
         ({"bad": 1}, "1 of 1 guest does not return freed space"),
         ({"bad": 250, "unseen": 750}, "250 of 1000 guests do not return freed space; 750 were only partly checked"),
-        ({"bad": 1, "good": 1, "unseen": 1}, "1 of 3 guests does not return freed space; 1 returns it; 1 was only partly"),
+        (
+            {"bad": 1, "good": 1, "unseen": 1},
+            "1 of 3 guests does not return freed space; 1 returns it; 1 was only partly",
+        ),
         ({"bad": 2, "good": 2}, "2 of 4 guests do not return freed space; 2 return it"),
         ({"unseen": 1}, "1 of 1 guest was only partly checked"),
         ({"unseen": 8}, "8 of 8 guests were only partly checked"),

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-
 Made = tuple[pytest.TerminalReporter, io.StringIO]
 
 
