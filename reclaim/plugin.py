@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -193,6 +194,8 @@ def pytest_configure(config: pytest.Config) -> None:
     discreet.begin(config)
     run = config.stash[RUN] = Run(_options(config))
     run.chosen = _chooses(config)
+    if config.get_verbosity() >= 0:
+        run.waits = _tell_early
     config.stash[HELD] = []
     config.stash[SIGNALS] = _before()
     _hear(config)
@@ -215,6 +218,11 @@ def pytest_configure(config: pytest.Config) -> None:
         ) from exc
     if run.recorded:
         config.stash[PAGES] = Pages(config, run)
+
+
+def _tell_early(text: str) -> None:
+    """Print a line before pytest has its reporter. Its own lines stay what a script reads."""
+    sys.stderr.write(f"reclaim: {printable(text)}\n")
 
 
 def _tell_what_is_at_stake(run: Run) -> None:

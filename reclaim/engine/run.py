@@ -24,7 +24,7 @@ from reclaim.engine.part import Options, Part
 from reclaim.files import trust
 from reclaim.files.beneath import Folder
 from reclaim.handles.guest import Guest
-from reclaim.handles.hypervisor import Hypervisor, connect
+from reclaim.handles.hypervisor import Hypervisor, connect, default_uri
 from reclaim.handles.lock import LockHeld, lock, others_at_work
 from reclaim.inventory import BackupNotes, Inventory, read_inventory
 from reclaim.processes import worker
@@ -74,6 +74,8 @@ class Run:
     is_collected: bool = False
     #: the subjects of the run, by the handles that their requirements take
     collected: dict[tuple[str, ...], list[Subject]] = field(default_factory=dict)
+    #: is given a line now and then while a hypervisor does not answer
+    waits: Callable[[str], None] = lambda _text: None
     _locks: ExitStack = field(default_factory=ExitStack)
     _made: list[Path] = field(default_factory=list)
 
@@ -104,7 +106,8 @@ class Run:
         readonly = options.definitions_only and options.mode != "fix"
         # a machine that does not answer is waited for by ssh(1) or libvirt, which hear no signal
         hypervisor = worker.heard(
-            partial(connect, options.uri, host, inventory, readonly=readonly)
+            partial(connect, options.uri, host, inventory, readonly=readonly),
+            lambda seconds: self.waits(f"{_place(options, host)}: {seconds:.0f} s"),
         )
         guests = hypervisor.select(list(options.guests))
         folder = options.reports / hypervisor.folder / self.id
@@ -316,6 +319,11 @@ class Run:
             results.point_latest(part.folder)
         except OSError as exc:
             part.unlinked = exc.strerror or str(exc)
+
+
+def _place(options: Options, host: str | None) -> str:
+    """Return the words for the hypervisor that is waited for."""
+    return f"waiting for libvirt at {options.uri or host or default_uri()}"
 
 
 def _is_open(guest: Guest) -> bool:
