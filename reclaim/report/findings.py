@@ -24,6 +24,7 @@ _BLOCK = re.compile(
 _DEPENDS = re.compile(
     r"(?:depends on|waits for) ([a-z][a-z0-9-]*)(?: \((.*)\))?(?:, which has no row in this run)?"
 )
+_STOPPED = "nothing more is changed in this run"
 _POWER = "; waits for a power cycle"
 _IN_PLAN = "; an earlier change of this plan mends it too"
 #: columns of a guest's name
@@ -175,6 +176,9 @@ def _block(row: Row) -> tuple[str, str, str]:
     if depends := _DEPENDS.match(reason):
         slug, state = depends[1], depends[2]
         return "waits for ", "wait for ", f"{slug}: {state}" if state else slug
+    if reason.startswith(_STOPPED):
+        # the first such row has the whole reason, and so has a line of its own
+        return "is not fixed: ", "are not fixed: ", _STOPPED
     if reason:
         return "is not fixed: ", "are not fixed: ", " ".join(reason.split())
     if row.verdict is Verdict.PENDING or waits_for_power(row):

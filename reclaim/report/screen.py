@@ -21,15 +21,17 @@ from reclaim.report.page import NAME
 from reclaim.report.steps import next_steps, undo_step
 from reclaim.report.summary import figures, is_of_samples, known
 from reclaim.report.terminal import STATUS, ending
-from reclaim.report.width import clip, height
+from reclaim.report.width import clip, columns_of, height
 
-#: lines around ours: the heading, pytest's last line, the prompt
-_PYTESTS = 3
+#: lines around ours: the heading, pytest's last line, which may take two, the prompt
+_PYTESTS = 4
 #: lines for findings on a screen that is too small, and in a pipe
 _LEAST = 5
 _PIPED = 60
 #: columns before a finding
 _INDENT = 17
+#: columns of a finding that are shown at least
+_CLAUSE = 20
 #: guests that are named with one cause
 _SUBJECTS = 12
 #: findings from which on they are counted by requirement too
@@ -167,7 +169,7 @@ class _Screen:
         many = sum(len(cause.rows) for cause in causes) > _MANY
         totals = findings.totals(record) if many else []
         named_apart = any(len(cause.subjects) > _SUBJECTS for cause in causes)
-        rest = [self._rest()] if named_apart else []
+        rest = [f"not every guest is named: {self._rest()}"] if named_apart else []
         for reasons in (True, False):
             full = _in_full(causes, reasons=reasons)
             lines = [*map(_Line, totals), *full, *map(_Line, rest)]
@@ -187,19 +189,21 @@ class _Screen:
         if more := len(totals) - len(shown):
             reporter.write_line(f"and {counted(more, 'more requirement')}")
             room -= 1
-        left = max(room - len(shown) - 1, 1)
+        ending_lines = height(self._shown(len(causes), len(causes)), self._columns)
+        left = max(room - len(shown) - ending_lines, 1)
         worst = sorted(causes, key=lambda cause: (cause.place, -len(cause.rows)))
         for cause in worst[:left]:
             _short(cause, self._columns).write(reporter, self._columns)
-        count = min(left, len(causes))
-        kinds = f"{count} of {counted(len(causes), 'kind')} of finding"
-        reporter.write_line(f"{kinds} shown; {self._rest()}")
+        reporter.write_line(self._shown(min(left, len(causes)), len(causes)))
+
+    def _shown(self, count: int, number: int) -> str:
+        return f"{count} of {counted(number, 'kind')} of finding shown; {self._rest()}"
 
     def _rest(self) -> str:
         """Return where every finding can be read."""
         if self._page is not None:
-            return "the report has every finding, and -v prints them"
-        return "-v prints every finding"
+            return "-v prints them all, and the report has them"
+        return "-v prints them all"
 
 
 def _in_full(causes: Sequence[Cause], *, reasons: bool = True) -> list[_Line]:
@@ -229,15 +233,17 @@ def _named(subjects: list[str], most: int = _SUBJECTS) -> str:
 
 
 def _short(cause: Cause, columns: int | None) -> _Line:
-    """Return *cause* with its first clause and the first of its guests, if possible in one line."""
+    """Return *cause* in one line if that is possible: its first clause, cut off before the names of its guests."""
     clause = " ".join(cause.text.partition(";")[0].split())
-    line = _line_of(cause)
+    names = ""
     for most in (_SUBJECTS, 3, 1):
         names = _named(cause.subjects, most)
         line = _Line(f"{cause.requirement}: {clause}: {names}", cause.verdict)
         if height(line.whole, columns) == 1:
-            break
-    return line
+            return line
+    left = (columns or 0) - _INDENT - columns_of(f"{cause.requirement}: : {names}")
+    clause = clip(clause, max(left, _CLAUSE))
+    return _Line(f"{cause.requirement}: {clause}: {names}", cause.verdict)
 
 
 def _by_guest(reporter: pytest.TerminalReporter, record: Record) -> None:
@@ -339,10 +345,13 @@ def _held(disks: list[Storage]) -> str:
     if seen:
         taken = sum(known(disk.allocated_after for disk in seen))
         needed = sum(known(disk.used for disk in seen))
-        line += f"; those that reclaim looked into ({len(seen)}) take {size(taken)} and need {size(needed)}"
+        if len(seen) == len(disks):
+            line += f"; the guests need {size(needed)}"
+        else:
+            line += f"; those that reclaim looked into ({len(seen)}) take {size(taken)} and need {size(needed)}"
         if needed > taken:
             line += " (the guests count blocks that they never wrote)"
-    spare = known(disk.reclaimable_after for disk in disks)
+    spare = sum(known(disk.reclaimable_after for disk in disks))
     if spare:
-        line += f"; a trim gives back {size(sum(spare))}"
+        line += f"; a trim gives back {size(spare)}"
     return line

@@ -197,33 +197,35 @@ class Figures:
         for place, standing in enumerate(there):
             count = self.standings[standing]
             verb = words[standing][count != 1]
-            aside = self._aside(standing)
+            aside = self._aside(standing, is_first=place == 0)
             if place == 0:
                 guests = counted(self.guests, "guest")
-                yield f"{count} of {guests} {verb}{self._in_part(standing)}{aside}"
+                yield f"{count} of {guests} {verb}{aside}"
             elif standing is Standing.RETURNS:
                 # the first part has the object
                 yield f"{count} {verb.split()[0]} {'it' if self.whole_road else 'them'}{aside}"
             else:
                 yield f"{count} {verb}{aside}"
 
-    def _in_part(self, first: Standing) -> str:
-        if first is Standing.UNKNOWN:
-            return ""
-        if not self.whole_road:
-            return " (not all checks ran)"
-        return " (only the selection was judged)" if self.chosen else ""
-
-    def _aside(self, standing: Standing) -> str:
-        """Return a second count about the guests with *standing*, or ""."""
-        needy = self.open_for_power
-        if standing is Standing.OPEN and needy:
-            return f" ({needy} {'needs' if needy == 1 else 'need'} a power cycle)"
-        if standing is Standing.RETURNS and self.by_rule:
-            return f", {self.by_rule} of them on another bus than scsi"
+    def _aside(self, standing: Standing, *, is_first: bool) -> str:
+        """Return second counts about the guests with *standing*, and the bounds of the first part, or ""."""
+        notes = []
+        if is_first and standing is not Standing.UNKNOWN:
+            notes += ["not all checks ran"] * (not self.whole_road)
+            notes += ["only the selection was judged"] * self._is_selection
+        if standing is Standing.OPEN and self.open_for_power:
+            needs = "needs" if self.open_for_power == 1 else "need"
+            notes.append(f"{self.open_for_power} {needs} a power cycle")
         if standing is Standing.UNKNOWN and self.failed:
-            return f" (looking failed in {self.failed})"
-        return ""
+            notes.append(f"looking failed in {self.failed}")
+        bus = ""
+        if standing is Standing.RETURNS and self.by_rule:
+            bus = f", {self.by_rule} of them on another bus than scsi"
+        return bus + (f" ({'; '.join(notes)})" if notes else "")
+
+    @property
+    def _is_selection(self) -> bool:
+        return self.chosen and self.whole_road
 
 
 def known(counts: Iterable[int | None]) -> list[int]:

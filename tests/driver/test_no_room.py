@@ -63,11 +63,11 @@ def _is_told_from_memory(outcome: Outcome) -> None:
     assert "Traceback" not in outcome.said
     assert "INTERNALERROR" not in outcome.said
     assert "a fault in reclaim" not in outcome.said
-    assert "of 8 guests pass the checks that ran" in outcome.stdout
-    assert "disk-discard vda: driver discard is absent" in outcome.stdout
+    assert "6 of 8 guests do not pass the checks that ran" in outcome.stdout
+    assert "disk-discard: driver discard is absent" in outcome.stdout
     pointers = [line for line in outcome.lines if line.startswith(("report: ", "-")) and ".html" in line]
     assert all(Path(re.findall(r"/[^ ]*\.html", line)[0]).resolve().is_file() for line in pointers), pointers
-    assert len(pointers) in (0, 1, 2)
+    assert len(pointers) in (0, 1)
 
 
 SIZES = [
@@ -99,16 +99,18 @@ def test_a_fix_without_room_changes_nothing_that_it_cannot_write_down(small: Pat
     assert outcome.status == 1
     found, troubles = journal.journals_below(small / "test-driver")
     assert troubles == []
-    fixed = outcome.stdout.count("  fixed  ")
+    counted = re.search(r"^(\d+) of 18 findings w(?:as|ere) fixed$", outcome.stdout, re.MULTILINE)
+    assert counted is not None
+    fixed = int(counted[1])
     told = [entry for record in found for entry in record.entries if entry.state == "done"]
     assert len(told) in (fixed, fixed - 1)
     assert sum(len(record.entries) for record in found) == fixed
     lost = [line for line in outcome.lines if "the journal cannot be written" in line]
     if fixed < 5:
         assert len([line for line in lost if line.endswith("nothing more was changed")]) == 1
-        assert "; not fixed: nothing more is changed in this run" in outcome.stdout
+        assert re.search(r"^\d+ are not fixed: nothing more is changed in this run$", outcome.stdout, re.MULTILINE)
     assert len(lost) <= 3
-    assert ("next:   python -m reclaim undo" in outcome.stdout) == (fixed > 0)
+    assert ("undo:   " in outcome.stdout) == (fixed > 0)
 
 
 @pytest.mark.parametrize("small", ["size=1m"], indirect=True)

@@ -79,7 +79,7 @@ def test_guests_beyond_a_dozen_are_counted(reporter: Callable[..., Made], part: 
     lines = _summary(reporter(), part, records.record(rows))
     [line] = [line for line in lines if line.startswith("  noncompliant")]
     assert line.endswith("g10 sda, g11 sda and 28 more")
-    assert "-v prints every finding" in lines
+    assert "not every guest is named: -v prints them all" in lines
 
 
 def _fleet(kinds: int, guests: int) -> Record:
@@ -101,13 +101,13 @@ def test_a_screen_that_is_too_small_has_totals_and_the_most_frequent_causes(
     assert "cause 7" in shown[0]
     assert all(len(line) <= 100 for line in shown)
     [rest] = [line for line in lines if "kinds of finding" in line]
-    assert rest == f"{len(shown)} of 30 kinds of finding shown; -v prints every finding"
+    assert rest == f"{len(shown)} of 30 kinds of finding shown; -v prints them all"
 
 
 def test_a_report_has_the_rest(reporter: Callable[..., Made], part: Part) -> None:
     (part.folder / "report.html").touch()
     lines = _summary(reporter(100, 24), part, _fleet(30, 40))
-    assert any(line.endswith("shown; the report has every finding, and -v prints them") for line in lines)
+    assert any(line.endswith("shown; -v prints them all, and the report has them") for line in lines)
 
 
 def test_with_v_every_row_is_printed_by_guest(reporter: Callable[..., Made], part: Part) -> None:
@@ -122,7 +122,7 @@ def test_no_screen_is_overrun(reporter: Callable[..., Made], part: Part, columns
     shown = _summary(reporter(columns, lines), part, _fleet(30, 40))
     findings = [line for line in shown if line.startswith("  noncompliant") or " findings in " in line]
     assert all(len(line) <= columns for line in findings)
-    assert 2 <= len(findings) <= max(lines, 6)
+    assert 1 <= len(findings) <= max(lines, 6)
 
 
 def test_wide_and_hostile_names_are_clipped_and_harmless(reporter: Callable[..., Made], part: Part) -> None:
@@ -184,7 +184,7 @@ def test_a_need_above_the_held_bytes_is_explained(reporter: Callable[..., Made],
     disk = storage("a", allocated_before=GIB, allocated_after=GIB, used=2 * GIB)
     [held] = [line for line in _summary(reporter(), part, records.record([], [disk])) if line.startswith("the host")]
     assert "for 1 disk;" in held
-    assert held.endswith("need 2.0 GiB (the guests count blocks that they never wrote)")
+    assert held.endswith("; the guests need 2.0 GiB (the guests count blocks that they never wrote)")
 
 
 def test_what_came_home_is_told_of_a_fix_alone(reporter: Callable[..., Made], part: Part) -> None:
