@@ -396,7 +396,8 @@ def _make_folder(folder: Path) -> Path:
                 _sync_folders(candidate.parent)
                 return candidate
     except OSError as exc:
-        kind = _NoRoom if exc.errno in _NO_ROOM else ReclaimError
+        is_chosen_well = exc.errno in _NO_ROOM or folder.parent.parent.is_dir()
+        kind = _NoRoom if is_chosen_well else ReclaimError
         raise kind(
             f"--reports {folder.parent.parent}: {folder} cannot be made: {exc.strerror}"
         ) from exc

@@ -125,7 +125,7 @@ class Pages:
             if not part.is_written:
                 continue
             path = part.folder.absolute() / page.NAME
-            if path.is_symlink() or not path.exists():
+            if path.is_symlink() or not path.is_file():
                 write_report([path.parent], path, self._remark)
 
 

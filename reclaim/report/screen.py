@@ -18,7 +18,7 @@ from reclaim.record.record import Record, Row, Storage
 from reclaim.report import findings
 from reclaim.report.findings import Cause
 from reclaim.report.page import NAME
-from reclaim.report.steps import next_steps, undo_step
+from reclaim.report.steps import next_steps, undo_line
 from reclaim.report.summary import figures, is_of_samples, known
 from reclaim.report.terminal import STATUS, ending
 from reclaim.report.width import clip, columns_of, height
@@ -96,8 +96,8 @@ def _quiet(
         line.write(reporter)
     for text in (*_warned_of(record), *_unseen(record)):
         reporter.write_line(text)
-    if way_back := undo_step(record, part.folder):
-        reporter.write_line(f"undo:   {way_back}")
+    if way_back := undo_line(record, part.folder):
+        reporter.write_line(way_back)
 
 
 class _Screen:
@@ -114,7 +114,7 @@ class _Screen:
         self._lines = size_of_screen.lines
         self._columns = size_of_screen.columns if reporter.isatty else None
         page = part.folder / NAME
-        self._page = page if page.exists() else None
+        self._page = page if page.is_file() else None
 
     def print(self) -> None:
         """Print the sentence and what to do next, then the findings, then the bytes."""
@@ -154,8 +154,8 @@ class _Screen:
         yield from findings.balance(record)
         for command in next_steps(record):
             yield f"next:   {command}"
-        if way_back := undo_step(record, folder):
-            yield f"undo:   {way_back}"
+        if way_back := undo_line(record, folder):
+            yield way_back
         if self._page is not None:
             yield f"report: {self._page}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reclaim.base.verdict import Verdict
+from reclaim.engine import journal
 from reclaim.record.record import Record, Row
 from reclaim.record.typed import undo
 from reclaim.report.commands import as_planned, rerun, startable
@@ -46,10 +47,14 @@ def _of_stopped(record: Record) -> list[str]:
     return [rerun(record, "--boot-stopped")] if is_off else []
 
 
-def undo_step(record: Record, folder: Path) -> str | None:
-    """Return the command that takes back the changes of *record*'s run, or None if it made none."""
+def undo_line(record: Record, folder: Path) -> str | None:
+    """Return the line with the command that takes back the changes of *record*'s run, or None if it made none."""
     if record.run.mode != "fix":
         return None
     changes = [change for row in record.results for change in row.changes]
-    is_changed = any(change.applied for change in changes)
-    return undo(folder) if is_changed else None
+    if not any(change.applied for change in changes):
+        return None
+    path = folder / journal.NAME
+    if path.is_file():
+        return f"undo:   {undo(folder)}"
+    return f"the journal {path} is gone: undo cannot take back the changes of this run"

@@ -128,6 +128,7 @@ def stage(tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.Monke
     """The commands and folders are as long on every machine, for a screen has room for so many findings."""
     (tmp_path / HOME).mkdir(parents=True)
     (tmp_path / HOME / "report.html").touch()
+    (tmp_path / HOME / "journal.jsonl").touch()
     hypervisor = opened(tmp_path, domain_xml(disk_xml()))
     hypervisor.name = "kvm1"
     part = Part(hypervisor, [], engine(hypervisor, tmp_path, "audit"), HOME)

@@ -220,6 +220,7 @@ def test_next_steps_and_the_report_are_under_the_sentence(reporter: Callable[...
 
 def test_undo_has_a_line_of_its_own_and_is_never_next(reporter: Callable[..., Made], part: Part) -> None:
     rows = [row("disk-bus", "fixed", changes=[records.change(applied=True)])]
+    (part.folder / "journal.jsonl").touch()
     lines = _summary(reporter(), part, records.record(rows, mode="fix"), mode="fix")
     [way_back] = [line for line in lines if line.startswith("undo:   ")]
     assert way_back.endswith(f"undo {part.folder}")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reclaim.handles.guest import OFF, UNSTARTED
-from reclaim.report.steps import next_steps, undo_step
+from reclaim.report.steps import next_steps, undo_line
 from tests import records
 from tests.records import row
 
@@ -67,9 +67,19 @@ def test_samples_are_not_started() -> None:
     assert next_steps(type(records.record([])).model_validate(document)) == []
 
 
-def test_undo_is_for_a_fix_that_changed_something() -> None:
-    changed = records.record([FIXED], mode="fix")
-    assert str(undo_step(changed, Path("my runs/1"))).endswith("undo 'my runs/1'")
-    assert undo_step(records.record([BROKEN], mode="fix"), Path("r")) is None
+def test_undo_is_for_a_fix_that_changed_something(tmp_path: Path) -> None:
+    folder = tmp_path / "my runs/1"
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").touch()
+    line = undo_line(records.record([FIXED], mode="fix"), folder)
+    assert line is not None
+    assert line.startswith("undo:   ")
+    assert shlex.split(line)[-2:] == ["undo", str(folder)]
+    assert undo_line(records.record([BROKEN], mode="fix"), folder) is None
     planned = row("disk-bus", "noncompliant", changes=[records.change()])
-    assert undo_step(records.record([planned], mode="plan"), Path("r")) is None
+    assert undo_line(records.record([planned], mode="plan"), folder) is None
+
+
+def test_no_undo_without_a_journal(tmp_path: Path) -> None:
+    line = undo_line(records.record([FIXED], mode="fix"), tmp_path)
+    assert line == f"the journal {tmp_path}/journal.jsonl is gone: undo cannot take back the changes of this run"
