@@ -71,28 +71,28 @@ def split(row: Row) -> tuple[str, str]:
     reason = reason.replace(_IN_PLAN, "").removeprefix(
         f"{printable(row.guest or '')}: "
     )
-    found = _BLOCK.search(reason)
-    if found is None:
+    block = _BLOCK.search(reason)
+    if block is None:
         return reason.partition(_POWER)[0], ""
-    return reason[: found.start()], reason[found.end() :]
+    return reason[: block.start()], reason[block.end() :]
 
 
 def causes(record: Record) -> list[Cause]:
     """Return the causes: the worst verdict first, then the requirement and the cause with the most rows."""
-    found: dict[tuple[Verdict, str, str], Cause] = {}
+    several: dict[tuple[Verdict, str, str], Cause] = {}
     for row in filter(is_told, record.results):
         text, _ = split(row)
         key = (row.verdict, row.requirement, text)
-        found.setdefault(key, Cause(*key)).rows.append(row)
+        several.setdefault(key, Cause(*key)).rows.append(row)
     rows: Counter[tuple[Verdict, str]] = Counter()
-    for cause in found.values():
+    for cause in several.values():
         rows[cause.verdict, cause.requirement] += len(cause.rows)
 
     def order(cause: Cause) -> tuple[int, int, str, int]:
-        several = rows[cause.verdict, cause.requirement]
-        return cause.place, -several, cause.requirement, -len(cause.rows)
+        alike = rows[cause.verdict, cause.requirement]
+        return cause.place, -alike, cause.requirement, -len(cause.rows)
 
-    return sorted(found.values(), key=order)
+    return sorted(several.values(), key=order)
 
 
 def totals(record: Record) -> list[str]:
@@ -128,18 +128,18 @@ def why(slug: str) -> str:
 def balance(record: Record) -> list[str]:
     """Return how many findings a plan or a fix mends, and a line for each reason that keeps reclaim from the others."""
     mode = record.run.mode
-    told = list(filter(is_told, record.results))
-    if mode == "audit" or not told:
+    every = list(filter(is_told, record.results))
+    if mode == "audit" or not every:
         return []
     # "could not look" is no finding
-    rows = [row for row in told if row.verdict is not Verdict.ERROR]
+    rows = [row for row in every if row.verdict is not Verdict.ERROR]
     is_done = _is_planned if mode == "plan" else _is_fixed
     done = [row for row in rows if is_done(row)]
     rest = [row for row in rows if not is_done(row)]
     verb = _verb(mode, len(done))
     lines = [f"{len(done)} of {counted(len(rows), 'finding')} {verb} fixed"]
     lines += _blocks(rest)
-    if failed := len(told) - len(rows):
+    if failed := len(every) - len(rows):
         lines.append(f"looking failed in {counted(failed, 'row')}")
     return lines
 
