@@ -890,7 +890,8 @@ def _finish_run(
     run.cut_short = stopped or bool(session.shouldstop or session.shouldfail)
     try:
         _hear(session.config)
-        _wind_up(run, stopped=stopped)
+        with _watch(session.config, "counting bytes on the host again"):
+            _wind_up(run, stopped=stopped)
     except KeyboardInterrupt:
         run.cut_short = True
         troubles.append(

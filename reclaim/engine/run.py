@@ -255,7 +255,7 @@ class Run:
             for left in looking:
                 names = ", ".join(guest.name for guest in left[:_AT_ONCE])
                 waits = (
-                    f", {time.monotonic() - started:.0f} s; waiting for {names}"
+                    f", {time.monotonic() - started:.0f} s; waiting for the agent or ssh of {names}"
                     if left
                     else ""
                 )

@@ -183,6 +183,11 @@ class Figures:
             parts.append(counted(self.backups, "finding") + " on backups")
         return f"{self._heading}{'; '.join(parts)}."
 
+    def words(self, standing: Standing) -> str:
+        """Return the words for one guest with *standing*, as far as the checks that ran allow."""
+        is_known = self.whole_road or standing not in (Standing.OPEN, Standing.RETURNS)
+        return str(standing) if is_known else _IN_PART[standing][0]
+
     @property
     def _heading(self) -> str:
         """The words before the sentence, if it is about samples or about a run that was stopped."""

@@ -86,33 +86,39 @@ def color_last_line(reporter: pytest.TerminalReporter, run: Run, status: int) ->
 
     pytest knows none of our verdicts, so that its own line is always yellow.
     """
-    parts, _ = reporter.build_summary_stats_line()
     failed = any(key in reporter.stats for key in ("failed", "error", *_BAD))
     end = ending(int(status), failed=failed)
     if end is None or not reporter.stats:
         return
+    parts, _ = reporter.build_summary_stats_line()
     samples = all(part.hypervisor.is_test_driver for part in run.parts)
     words = end.words + " (SAMPLES)" * samples
-    order = [str(verdict) for verdict in STATUS]
-
-    def place(part: tuple[str, dict[str, bool]]) -> int:
-        name = part[0].partition(" ")[2]
-        return order.index(name) if name in order else len(order)
-
-    first, *others = [_colored(part) for part in sorted(parts, key=place)]
+    first, *others = [_colored(part) for part in sorted(parts, key=_place)]
     made = [(f"{words}: {first[0]}", {end.colour: True, "bold": True}), *others]
     reporter.build_summary_stats_line = lambda: (made, end.colour)  # type: ignore[method-assign]
 
 
 _BAD = [str(verdict) for verdict in Verdict if verdict.outcome == "failed"]
+#: a part of pytest's last line: its text, and how it looks
+_Part = tuple[str, dict[str, bool]]
 
 
-def _colored(part: tuple[str, dict[str, bool]]) -> tuple[str, dict[str, bool]]:
+def _verdict(part: _Part) -> Verdict | None:
+    """Return the verdict that *part* of pytest's last line counts. pytest has a plural of its own for errors."""
+    name = part[0].partition(" ")[2]
+    found = [verdict for verdict in STATUS if name in (str(verdict), f"{verdict}s")]
+    return found[0] if found else None
+
+
+def _place(part: _Part) -> int:
+    verdict = _verdict(part)
+    return len(STATUS) if verdict is None else list(STATUS).index(verdict)
+
+
+def _colored(part: _Part) -> _Part:
     """Return *part* of pytest's last line in the colour of its verdict."""
-    text, markup = part
-    name = text.partition(" ")[2]
-    colours = {str(verdict): colour for verdict, (_, colour) in STATUS.items()}
-    return text, {colours[name]: True} if name in colours else markup
+    verdict = _verdict(part)
+    return part if verdict is None else (part[0], {STATUS[verdict][1]: True})
 
 
 def header(run: Run) -> list[str]:

@@ -216,3 +216,16 @@ def test_samples_are_called_so() -> None:
     assert figures(found).sentence.startswith("2 of 2 guests return")
     document["run"]["cut_short"] = True
     assert figures([Record.model_validate(document)]).sentence.startswith("SAMPLES, stopped early: 1 of 1")
+
+
+@pytest.mark.parametrize(
+    ("standing", "in_part", "in_whole"),
+    [
+        (Standing.OPEN, "does not pass the checks that ran", "does not return freed space"),
+        (Standing.RETURNS, "passes the checks that ran", "returns freed space"),
+        (Standing.UNKNOWN, "only partly checked", "only partly checked"),
+    ],
+)
+def test_a_guest_alone_has_the_words_of_the_sentence(standing: Standing, in_part: str, in_whole: str) -> None:
+    assert figures([records.record([row("disk-bus", "compliant")])]).words(standing) == in_part
+    assert figures([records.record(whole("a"))]).words(standing) == in_whole

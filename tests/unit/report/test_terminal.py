@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -60,6 +62,25 @@ def test_the_header_has_hypervisor_versions_and_guests(part: Part) -> None:
     assert "SAMPLE" not in line
     assert "QEMU 7.2.0, 2 guests" in line
     assert "kvm\\x1b1" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "; nothing is changed"),
+        ({"definitions_only": True}, "; nothing is changed; only definitions are judged"),
+        ({"mode": "plan"}, "; the changes are shown, and none is made"),
+        ({"mode": "fix"}, "; findings are fixed, and changes that need a power cycle wait for it"),
+        ({"mode": "fix", "restart": True}, "; findings are fixed, and guests that need it are power-cycled"),
+        ({"boot_stopped": True}, "; definitions and settings stay as they are"),
+        ({"prove": True}, "; definitions and settings stay as they are"),
+        ({"mode": "fix", "prove": True}, "; findings are fixed, and changes that need a power cycle wait for it"),
+    ],
+)
+def test_the_first_line_has_what_the_run_does(part: Part, options: dict[str, Any], words: str) -> None:
+    first = terminal.header(_run(part, **options))[0]
+    assert first.startswith(f"reclaim {options.get('mode', 'audit')}: ")
+    assert first.endswith(f"1 guest{words}")
 
 
 def test_a_hypervisor_without_guests_is_told(part: Part) -> None:
@@ -190,3 +211,95 @@ def test_a_line_that_stays_is_below_the_one_that_goes(reporter: Callable[..., Ma
     assert out.getvalue().rsplit("\r", 1)[1].strip().splitlines() == ["one\\x1b: finished", "its last words"]
     progress("on")
     assert "on" in out.getvalue().rsplit("\r", 1)[1]
+
+
+def test_in_a_pipe_a_long_look_is_told_now_and_then(
+    reporter: Callable[..., Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, out = reporter()
+    now = [0.0]
+    monkeypatch.setattr("reclaim.report.terminal.time.monotonic", lambda: now[0])
+    progress = Progress(made)
+    for second in range(25):
+        now[0] = float(second)
+        progress(f"looked into 1 of 2 guests, {second} s; waiting for web")
+    assert out.getvalue().splitlines() == [
+        f"looked into 1 of 2 guests, {second} s; waiting for web" for second in (10, 20)
+    ]
+
+
+@pytest.mark.parametrize("columns", [0, 80])
+def test_work_that_takes_long_is_named_while_it_lasts(
+    reporter: Callable[..., Made], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    for name in ("_TICK_SECONDS", "_SCREEN_SECONDS", "_PIPE_SECONDS"):
+        monkeypatch.setattr(terminal, name, 0.001)
+    made, out = reporter(columns)
+    progress = Progress(made)
+    deadline = time.monotonic() + 60
+    with progress.watch("web\x1b: machine-type"):
+        while "web\\x1b: machine-type: 0 s" not in out.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    said = out.getvalue()
+    assert "web\\x1b: machine-type: 0 s" in said
+    assert ("\r" in said) == bool(columns)
+    with progress.watch("short"):
+        pass
+    progress.stop()
+    length = len(out.getvalue())
+    time.sleep(0.01)
+    assert len(out.getvalue()) == length, "nothing is printed afterwards"
+
+
+def test_quiet_work_is_not_watched(reporter: Callable[..., Made], monkeypatch: pytest.MonkeyPatch) -> None:
+    made, out = reporter(verbosity=-1)
+    progress = Progress(made)
+    with progress.watch("web"):
+        pass
+    assert not progress._watcher.is_alive()
+    assert out.getvalue() == ""
+
+
+# pytest's last line
+
+
+def _ended(made: Made, part: Part, status: int, **counts: int) -> tuple[str, str]:
+    reporter, _ = made
+    for category, count in counts.items():
+        reporter.stats[category.replace("_", "-")] = [SimpleNamespace()] * count
+    terminal.color_last_line(reporter, _run(part), status)
+    parts, colour = reporter.build_summary_stats_line()
+    return ", ".join(text for text, _ in parts), colour
+
+
+@pytest.mark.parametrize(
+    ("status", "counts", "ends"),
+    [
+        (0, {"compliant": 4}, ("OK: 4 compliant", "green")),
+        (0, {"waived": 1, "fixed": 2}, ("OK: 2 fixed, 1 waived", "green")),
+        (1, {"compliant": 4, "noncompliant": 1}, ("NOT OK: 1 noncompliant, 4 compliant", "red")),
+        (1, {"error": 1, "compliant": 1}, ("NOT OK: 1 error, 1 compliant", "red")),
+        (1, {"error": 2, "compliant": 1}, ("NOT OK: 2 errors, 1 compliant", "red")),
+        (1, {"pending": 1, "fixed": 1}, ("NOT OK: 1 pending, 1 fixed", "red")),
+        (1, {"compliant": 1}, ("NOT OK: 1 compliant", "red")),
+        (6, {"compliant": 4, "not_assessable": 7}, ("NOT ALL CHECKED: 7 not-assessable, 4 compliant", "yellow")),
+        (2, {"compliant": 4}, ("STOPPED: 4 compliant", "yellow")),
+        (2, {"compliant": 4, "noncompliant": 1}, ("STOPPED: 1 noncompliant, 4 compliant", "red")),
+        (0, {"compliant": 1, "deselected": 3}, ("OK: 1 compliant, 3 deselected", "green")),
+    ],
+)
+def test_the_last_line_has_the_worst_first_and_its_colour(
+    reporter: Callable[..., Made], part: Part, status: int, counts: dict[str, int], ends: tuple[str, str]
+) -> None:
+    part.hypervisor.is_test_driver = False
+    assert _ended(reporter(), part, status, **counts) == ends
+
+
+def test_the_last_line_of_samples_says_so(reporter: Callable[..., Made], part: Part) -> None:
+    assert _ended(reporter(), part, 0, compliant=1) == ("OK (SAMPLES): 1 compliant", "green")
+
+
+def test_where_nothing_was_judged_the_line_is_pytests(reporter: Callable[..., Made], part: Part) -> None:
+    made, _ = reporter()
+    terminal.color_last_line(made, _run(part), 5)
+    assert "build_summary_stats_line" not in vars(made)
