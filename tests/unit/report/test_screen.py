@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,7 @@ from tests import records
 from tests.records import GIB, row, storage
 
 if TYPE_CHECKING:
-    import re
-from collections.abc import Callable
+    from collections.abc import Callable
 
     from reclaim.record.record import Record
 
