@@ -24,7 +24,7 @@ from reclaim.engine.part import Options, Part
 from reclaim.files import trust
 from reclaim.files.beneath import Folder
 from reclaim.handles.guest import Guest
-from reclaim.handles.hypervisor import Hypervisor, connect
+from reclaim.handles.hypervisor import Hypervisor, connect, default_uri
 from reclaim.handles.lock import LockHeld, lock, others_at_work
 from reclaim.inventory import BackupNotes, Inventory, read_file
 from reclaim.processes import worker
@@ -67,11 +67,15 @@ class Run:
     left_out: list[str] = field(default_factory=list)
     #: it was stopped before everything was judged
     cut_short: bool = False
+    #: the command line chose some guests or requirements
+    chosen: bool = False
     recorded: bool = False
     #: collecting came to its end: the run was not stopped before
     is_collected: bool = False
     #: the subjects of the run, by the handles that their requirements take
     collected: dict[tuple[str, ...], list[Subject]] = field(default_factory=dict)
+    #: is given a line now and then while a hypervisor does not answer
+    waits: Callable[[str], None] = lambda _text: None
     _locks: ExitStack = field(default_factory=ExitStack)
     _made: list[Path] = field(default_factory=list)
 
@@ -105,7 +109,8 @@ class Run:
         readonly = options.definitions_only and options.mode != "fix"
         # a machine that does not answer is waited for by ssh(1) or libvirt, which hear no signal
         hypervisor = worker.heard(
-            partial(connect, options.uri, host, inventory, readonly=readonly)
+            partial(connect, options.uri, host, inventory, readonly=readonly),
+            lambda seconds: self.waits(f"{_place(options, host)}: {seconds:.0f} s"),
         )
         guests = hypervisor.select(list(options.guests))
         folder = options.reports / hypervisor.folder / self.id
@@ -239,7 +244,7 @@ class Run:
             for left in looking:
                 names = ", ".join(guest.name for guest in left[:_AT_ONCE])
                 waits = (
-                    f", {time.monotonic() - started:.0f} s; waiting for {names}"
+                    f", {time.monotonic() - started:.0f} s; waiting for the agent or ssh of {names}"
                     if left
                     else ""
                 )
@@ -286,6 +291,7 @@ class Run:
                 ended,
                 part,
                 cut_short=self.cut_short,
+                chosen=self.chosen,
             )
         )
         part.found = record.parsed(text, part.folder / results.NAME)
@@ -302,6 +308,11 @@ class Run:
             results.point_latest(part.folder)
         except OSError as exc:
             part.unlinked = exc.strerror or str(exc)
+
+
+def _place(options: Options, host: str | None) -> str:
+    """Return the words for the hypervisor that is waited for."""
+    return f"waiting for libvirt at {options.uri or host or default_uri()}"
 
 
 def _is_open(guest: Guest) -> bool:
@@ -374,7 +385,8 @@ def _make_folder(folder: Path) -> Path:
                 _sync_folders(candidate.parent)
                 return candidate
     except OSError as exc:
-        kind = _NoRoom if exc.errno in _NO_ROOM else ReclaimError
+        is_chosen_well = exc.errno in _NO_ROOM or folder.parent.parent.is_dir()
+        kind = _NoRoom if is_chosen_well else ReclaimError
         raise kind(
             f"--reports {folder.parent.parent}: {folder} cannot be made: {exc.strerror}"
         ) from exc

@@ -183,7 +183,10 @@ def _hint(uri: str, exc: libvirt.libvirtError) -> str:
     # libvirt's test driver has no daemon
     if uri.startswith("test:") or exc.get_error_code() in _WRONG_URI:
         return ""
-    return " (is libvirtd running there, and may you use it?)"
+    return (
+        " (is libvirtd running there, and may you use it? "
+        "Root may, and the members of the group libvirt)"
+    )
 
 
 def _expect_machine(host: str) -> None:

@@ -47,6 +47,8 @@ class RunFacts(_RunPart):
     arguments: list[str]
     #: it was stopped before everything was judged; a run that was killed has no record at all
     cut_short: bool = False
+    #: the command line chose some guests or requirements: --guests, -k, -m, --deselect, a path
+    chosen: bool = False
 
 
 class HypervisorFacts(_RunPart):

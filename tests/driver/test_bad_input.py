@@ -136,7 +136,7 @@ def test_a_guest_without_disks_is_judged_on_the_rest(tmp_path: Path) -> None:
     node = tmp_path / "node.xml"
     node.write_text(f"<node>{domain('pxe')}</node>", encoding="ascii")
     outcome = audit(tmp_path / "reports", uri=f"test://{node}")
-    assert outcome.status == 0
+    assert outcome.status == 6, "nothing is wrong, and nobody could look into it"
     rows = outcome.document["results"]
     assert {row["guest"] for row in rows} == {"pxe"}
     assert {row["disk"] for row in rows} == {None}
@@ -171,11 +171,32 @@ def test_x_stops_at_the_first_finding(tmp_path: Path) -> None:
     assert [row["verdict"] for row in outcome.document["results"]].count("noncompliant") == 1
 
 
-def test_q_says_what_came_out_on_one_line(tmp_path: Path) -> None:
-    outcome = audit(tmp_path / "reports", "-q", "--guests", "web")
+def test_q_is_the_sentence_the_findings_and_one_line(tmp_path: Path) -> None:
+    outcome = audit(tmp_path / "reports", "-q", "--definitions-only", "--guests", "web,erp")
+    assert outcome.status == 1
+    sentence, *findings, last = outcome.lines
+    assert sentence.startswith(
+        "SAMPLES: 1 of 2 guests does not pass the checks that ran (not all checks ran); 1 passes"
+    )
+    assert len([line for line in findings if line.startswith("  noncompliant   ")]) == 4
+    assert not any(re.fullmatch(r"[-.F?~+Ew]+( +\[ *\d+%\])?", line) for line in outcome.lines), "no letters"
+    assert last.startswith("NOT OK (SAMPLES): 4 noncompliant, ")
+
+
+def test_qq_is_the_sentence_alone(tmp_path: Path) -> None:
+    outcome = audit(tmp_path / "reports", "-qq", "--definitions-only", "--guests", "web")
     assert outcome.status == 0
-    assert len(outcome.lines) <= 3
-    assert re.search(r"\d+ compliant", outcome.lines[-1])
+    [sentence] = outcome.lines
+    assert sentence.startswith("SAMPLES: 1 of 1 guest passes the checks that ran (not all checks ran)")
+
+
+@pytest.mark.parametrize("option", ["-v", "-vv"])
+def test_v_has_every_row(tmp_path: Path, option: str) -> None:
+    outcome = audit(tmp_path / "reports", option, "--definitions-only", "--guests", "erp")
+    assert any(
+        line.startswith("checks/check_disk_bus.py::check_disk_bus[erp/vda] NONCOMPLIANT") for line in outcome.lines
+    )
+    assert "  noncompliant   disk-bus vda: it is on the bus virtio" in outcome.lines
 
 
 def test_junit_has_verdict_and_reason(tmp_path: Path) -> None:

@@ -599,6 +599,6 @@ def test_progress_names_the_guests_that_are_waited_for(tmp_path: Path, monkeypat
 
     Run(Options()).gather([guest], progress)
     assert said[0].startswith("looked into 0 of 1 guest,")
-    assert said[0].endswith("waiting for one")
+    assert said[0].endswith("waiting for the agent or ssh of one")
     assert said[-1] == "looked into 1 of 1 guest"
     assert guest.has_facts
