@@ -24,7 +24,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from reclaim.base import discreet
-from reclaim.base.errors import ProbeError, ReclaimError
+from reclaim.base.errors import Mistakes, ProbeError, ReclaimError
 from reclaim.base.text import libvirt_words, printable
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import engine as engines
@@ -206,6 +206,8 @@ def pytest_configure(config: pytest.Config) -> None:
         if not config.option.collectonly:
             run.prepare()
             _tell_what_is_at_stake(run)
+    except Mistakes as exc:
+        raise pytest.UsageError(*exc.lines) from exc
     except ReclaimError as exc:
         raise pytest.UsageError(printable(str(exc))) from exc
     except libvirt.libvirtError as exc:

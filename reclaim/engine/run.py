@@ -17,7 +17,7 @@ from reclaim.backups import backup, job
 from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
 from reclaim.base.text import counted
 from reclaim.changes.definition_change import DefinitionChange
-from reclaim.engine import document, journal
+from reclaim.engine import declared, document, journal
 from reclaim.engine.engine import Engine, Subject
 from reclaim.engine.journal import Journal, JournalRecord
 from reclaim.engine.part import Options, Part
@@ -26,7 +26,7 @@ from reclaim.files.beneath import Folder
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor, connect, default_uri
 from reclaim.handles.lock import LockHeld, lock, others_at_work
-from reclaim.inventory import BackupNotes, Inventory, read_inventory
+from reclaim.inventory import BackupNotes, Inventory, read_file
 from reclaim.processes import worker
 from reclaim.record import record, results
 from reclaim.requirement import catalogue
@@ -91,15 +91,18 @@ class Run:
     def open(self) -> None:
         """Connect. Raises ReclaimError if a hypervisor, a guest or the inventory is not there."""
         options = self.options
-        inventory = Inventory()
+        folders = [*map(_folder_of_copies, options.backups)]
+        file = None
         if options.inventory:
-            inventory = read_inventory(options.inventory)
+            file = read_file(options.inventory, catalogue())
+        inventory = file.inventory if file is not None else Inventory()
         for host in options.hosts or (None,):
             self.parts.append(self._open_part(host, inventory))
-        declared = [*inventory.backup, *map(_folder_of_copies, options.backups)]
-        if declared and not options.definitions_only:
-            self._find_backups(declared)
-        self._expect_known_names(inventory)
+        if not options.definitions_only:
+            self._find_backups(folders)
+        if file is not None:
+            hypervisors = [part.hypervisor for part in self.parts]
+            self.remarks += declared.remarks(file, hypervisors)
 
     def _open_part(self, host: str | None, inventory: Inventory) -> Part:
         options = self.options
@@ -123,39 +126,25 @@ class Run:
         )
         return Part(hypervisor, guests, engine, folder)
 
-    def _expect_known_names(self, inventory: Inventory) -> None:
-        """Raise ReclaimError if the inventory names a guest or a requirement that is not there."""
-        names = {guest.name for part in self.parts for guest in part.hypervisor.guests}
-        for name in inventory.guest:
-            if name not in names:
-                raise ReclaimError(
-                    f"inventory {self.options.inventory}: guest.{name}: no guest has this name"
-                )
-            for slug in inventory.notes(name).waive:
-                if slug not in catalogue():
-                    known = ", ".join(catalogue())
-                    where = (
-                        f"inventory {self.options.inventory}: guest.{name}.waive.{slug}"
-                    )
-                    raise ReclaimError(
-                        f"{where}: no such requirement (there are: {known})"
-                    )
-
-    def _find_backups(self, declared: list[BackupNotes]) -> None:
+    def _find_backups(self, folders: list[BackupNotes]) -> None:
         """Find the copies and jobs of every hypervisor. A copy that fits no disk anywhere gets one row."""
         strangers: dict[str, list[Subject]] = {}
+        local = 0
         for part in self.parts:
-            copies = backup.find(part.hypervisor, declared, part.guests)
+            backups = [*part.hypervisor.inventory.backup, *folders]
+            if not backups:
+                continue
+            local += part.hypervisor.is_local
+            copies = backup.find(part.hypervisor, backups, part.guests)
             part.copies = [_of(copy) for copy in copies.backups]
             part.jobs = [
                 Subject(part.hypervisor, job=declared_job)
-                for declared_job in job.declared(part.hypervisor, declared)
+                for declared_job in job.declared(part.hypervisor, backups)
             ]
             for copy in copies.strangers:
                 strangers.setdefault(str(copy.path), []).append(_of(copy))
         if self.options.guests:
             return
-        local = sum(part.hypervisor.is_local for part in self.parts)
         for subjects in strangers.values():
             if len(subjects) == local:
                 self.parts[0].copies.append(subjects[0])

@@ -21,6 +21,7 @@ from reclaim.report.page import NAME
 from reclaim.report.steps import next_steps, undo_line
 from reclaim.report.summary import figures, is_of_samples, known
 from reclaim.report.terminal import STATUS, ending
+from reclaim.report.waiting import waiting
 from reclaim.report.width import clip, columns_of, height
 
 #: lines around ours: the heading, pytest's last line, which may take two, the prompt
@@ -94,7 +95,7 @@ def _quiet(
         return
     for line in _in_full(findings.causes(record)):
         line.write(reporter)
-    for text in (*_warned_of(record), *_unseen(record)):
+    for text in (*_warned_of(record), *_unseen(record), *waiting(record)):
         reporter.write_line(text)
     if way_back := undo_line(record, part.folder):
         reporter.write_line(way_back)
@@ -122,7 +123,7 @@ class _Screen:
         sentence = figures([record]).sentence
         head = list(self._head())
         below = list(_below(record))
-        unseen = [*_warned_of(record), *_unseen(record)]
+        unseen = [*_warned_of(record), *_unseen(record), *waiting(record)]
         others = sum(height(text, self._columns) for text in (sentence, *head, *below))
         room = max(self._lines - _PYTESTS - others - len(unseen), _LEAST)
         name = printable(self._part.hypervisor.name)

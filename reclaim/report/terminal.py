@@ -54,7 +54,7 @@ _SCREEN_SECONDS, _PIPE_SECONDS = 2.0, 10.0
 _TICK_SECONDS = 1.0
 
 
-class Ending(NamedTuple):
+class LastWord(NamedTuple):
     """The words and the colour with which pytest's last line begins, by the status of the run."""
 
     words: str
@@ -62,10 +62,10 @@ class Ending(NamedTuple):
 
 
 _ENDINGS = {
-    0: Ending("OK", "green"),
-    1: Ending("NOT OK", "red"),
-    2: Ending("STOPPED", "yellow"),
-    6: Ending("NOT ALL CHECKED", "yellow"),
+    0: LastWord("OK", "green"),
+    1: LastWord("NOT OK", "red"),
+    2: LastWord("STOPPED", "yellow"),
+    6: LastWord("NOT ALL CHECKED", "yellow"),
 }
 
 
@@ -75,7 +75,7 @@ def status(verdict: Verdict) -> tuple[str, str, tuple[str, dict[str, bool]]]:
     return str(verdict), letter, (str(verdict).upper(), {colour: True})
 
 
-def ending(status: int, *, failed: bool) -> Ending | None:
+def ending(status: int, *, failed: bool) -> LastWord | None:
     """Return the beginning of pytest's last line; None for a *status* that pytest explains by itself."""
     found = _ENDINGS.get(status)
     return found._replace(colour="red") if found and failed else found

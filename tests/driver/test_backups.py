@@ -138,7 +138,7 @@ def test_a_name_that_is_no_utf8(tmp_path: Path, uri: str, copies: Path) -> None:
     [
         ("[[backup]]\n", "give path"),
         ('[[backup]]\npath = "copies"\n', "absolute path"),
-        ('[[backup]]\npath = "/b"\nkind = "x"\n', "backup.0.kind"),
+        ('[[backup]]\npath = "/b"\nkind = "x"\n', "line 3 ([[backup]].kind): there is no such key"),
         ('[backup]\npath = "/b"\n', "backup"),
     ],
 )
