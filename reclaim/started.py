@@ -28,6 +28,7 @@ def run(verb: str, words: list[str]) -> int:
         *([] if verb == "audit" else [f"--{verb}"]),
         str(CHECKS),
     ]
+    os.environ.pop("PYTEST_PLUGINS", None)  # they are for the user's own tests
     start = Start(verb, tuple(words))
     try:
         status = int(pytest.main([*arguments, *words], plugins=[start]))
