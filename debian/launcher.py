@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -BIS
-# -I and -S: neither PYTHONPATH, nor the user's packages, nor those of /usr/local are seen by a command that root runs.
+# -I and -S: a command that root runs sees neither PYTHONPATH, nor the user's packages, nor those of /usr/local.
 # -B: nothing is written beside the files of the package.
 """The command `reclaim` of the Debian package: its own packages, then those of the distribution."""
 

@@ -2,8 +2,8 @@
 
     vendor.py FOLDER SUBSTVARS
 
-FOLDER has reclaim and its .dist-info. The packages of the suite that are new enough become `reclaim:Depends` in the file
-SUBSTVARS. The others are installed into FOLDER from wheels: those in $RECLAIM_WHEELS, else those that pip fetches.
+FOLDER has reclaim and its .dist-info. The packages of the suite that are new enough become `reclaim:Depends` in the
+file SUBSTVARS. The others are installed into FOLDER from wheels: those in $RECLAIM_WHEELS, else those that pip fetches.
 """
 
 from __future__ import annotations

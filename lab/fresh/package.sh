@@ -20,7 +20,7 @@ apt() {
 # the command, from a folder where others left packages of the same names, and with no network
 reclaim() (
     cd /tmp/others
-    PYTHONPATH=/tmp/others PYTEST_PLUGINS=pytest unshare --net /usr/bin/reclaim "$@"
+    PYTHONPATH=/tmp/others PYTEST_PLUGINS=loud unshare --net /usr/bin/reclaim "$@"
 )
 
 apt update
@@ -33,10 +33,11 @@ deb=$(ls "$PWD"/dist/reclaim_*.deb)
 lintian --allow-root --fail-on error "$deb" || fail "lintian has errors"
 apt install "$deb" man-db
 
-mkdir -p /tmp/others /usr/local/lib/python3/dist-packages "$plain/loud-1.dist-info"
-for name in reclaim pytest checks libvirt; do echo 'raise SystemError' >/tmp/others/$name.py; done
-cp /tmp/others/*.py "$(/usr/bin/python3 -c 'import site; print(site.getsitepackages()[0])' | tee /tmp/local)/" 2>/dev/null ||
-    { mkdir -p "$(cat /tmp/local)" && cp /tmp/others/*.py "$(cat /tmp/local)/"; }
+local=$(/usr/bin/python3 -c 'import site; print(site.getsitepackages()[0])')
+mkdir -p /tmp/others "$local" "$plain/loud-1.dist-info"
+for name in reclaim pytest checks libvirt; do
+    echo 'raise SystemError' | tee "$local/$name.py" >"/tmp/others/$name.py"
+done
 echo 'raise SystemError' >"$plain/loud.py"
 printf 'Metadata-Version: 2.1\nName: loud\nVersion: 1\n' >"$plain/loud-1.dist-info/METADATA"
 printf '[pytest11]\nloud = loud\n' >"$plain/loud-1.dist-info/entry_points.txt"
