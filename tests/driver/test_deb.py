@@ -88,6 +88,29 @@ def test_the_version_is_that_of_the_code() -> None:
     assert first.startswith(f"reclaim ({__version__}) ")
 
 
+@pytest.mark.parametrize("build_dependencies", [False, True], ids=["dpkg-dev", "debhelper"])
+def test_one_line_names_the_tools_that_are_missing(tmp_path: Path, *, build_dependencies: bool) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("bash", "dirname", "realpath", "sed"):
+        (programs / name).symlink_to(f"/usr/bin/{name}")
+    wanted = "dpkg-dev"
+    if build_dependencies:
+        asked = programs / "dpkg-checkbuilddeps"
+        asked.write_text(
+            "#!/usr/bin/bash\n"
+            "echo 'dpkg-checkbuilddeps: error: Unmet build dependencies: debhelper-compat (= 13) dh-python "
+            "dh-sequence-python3 python3-lxml' >&2\n"
+            "exit 1\n"
+        )
+        asked.chmod(0o755)
+        wanted = "debhelper dh-python python3-lxml"
+    done = _ran(str(ROOT / "scripts/deb.sh"), str(tmp_path), folder=tmp_path, env={"PATH": str(programs)})
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert f"apt-get install --no-install-recommends {wanted}, then this again" in line
+
+
 def test_each_file_lies_where_no_other_program_looks(package: Package) -> None:
     allowed = re.compile(
         r"usr/(bin/reclaim$|lib/reclaim/|share/(doc/reclaim/|man/man1/reclaim\.1\.gz$|python3/|lintian/))"
