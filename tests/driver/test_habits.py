@@ -132,8 +132,8 @@ def test_other_settings_of_pytest_are_named_and_not_obeyed(tmp_path: Path) -> No
 
 def test_plugins_for_other_tests_are_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "loud.py").write_text("raise SystemError\n")
-    others = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PYTEST_PLUGINS": "loud"}
-    outcome = _command(tmp_path / "reports", "audit", **others)
+    path = f"{tmp_path}:{ROOT}"
+    outcome = _command(tmp_path / "reports", "audit", PYTHONPATH=path, PYTEST_PLUGINS="loud")
     assert (outcome.status, outcome.stderr) == (1, "")
 
 
