@@ -66,6 +66,8 @@ class Run:
     left_out: list[str] = field(default_factory=list)
     #: it was stopped before everything was judged
     cut_short: bool = False
+    #: the command line chose some guests or requirements
+    chosen: bool = False
     recorded: bool = False
     #: collecting came to its end: the run was not stopped before
     is_collected: bool = False
@@ -296,9 +298,10 @@ class Run:
                 ended,
                 part,
                 cut_short=self.cut_short,
+                chosen=self.chosen,
             )
         )
-        part.found = record.parsed(text, part.folder / results.NAME)
+        part.found, part.text = record.parsed(text, part.folder / results.NAME), text
         if part.homeless:
             yield f"there is no record of this run: {part.homeless}"
             return

@@ -48,6 +48,8 @@ class RunFacts(_RunPart):
     folder: str | None = None
     #: it was stopped before everything was judged; a run that was killed has no record at all
     cut_short: bool = False
+    #: the command line chose some guests or requirements: --guests, -k, -m, --deselect, a path
+    chosen: bool = False
 
 
 class HypervisorFacts(_RunPart):

@@ -125,6 +125,15 @@ class Figures:
     backups: int
     #: guests that return freed space with a disk on another bus than scsi, against the rule
     by_rule: int = 0
+    #: the run was stopped before everything was judged
+    cut_short: bool = False
+    #: the command line chose some guests or requirements
+    chosen: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the counts are those of whole hypervisors."""
+        return self.whole_road and not self.cut_short and not self.chosen
 
     @property
     def sentence(self) -> str:
@@ -194,6 +203,8 @@ def figures(records: Sequence[Record]) -> Figures:
         whole_road=all(map(is_whole, records)),
         backups=backups,
         by_rule=by_rule,
+        cut_short=any(record.run.cut_short for record in records),
+        chosen=any(record.run.chosen for record in records),
     )
 
 
