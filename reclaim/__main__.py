@@ -100,7 +100,7 @@ def _help(words: list[str]) -> int:
         if run.name == name:
             return _show(verbs.help_of_run(run))
     if name in _BY_NAME:
-        return _show(verbs.parser(_BY_NAME[name]).format_help())
+        return _show(verbs.parser(_BY_NAME[name]).format_help().rstrip())
     return _refuse(_no_such_verb(name))
 
 

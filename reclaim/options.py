@@ -147,7 +147,7 @@ def every() -> Iterator[Option]:
 
 def near(word: str, known: list[str]) -> str:
     """Return words that name those of *known* that are near *word*, or nothing."""
-    nearest = get_close_matches(word, list(dict.fromkeys(known)), 3, 0.7)
+    nearest = get_close_matches(word, list(dict.fromkeys(known)), 3, 0.75)
     return f"; did you mean {' or '.join(nearest)}?" if nearest else ""
 
 

@@ -112,7 +112,7 @@ def help_of_run(verb: RunVerb) -> str:
         metavar="HOST,…",
         help="other hypervisors, such as ssh://root@kvm1; the libvirt URI follows",
     )
-    return made.format_help()
+    return made.format_help().rstrip()
 
 
 def _escaped(text: str) -> str:

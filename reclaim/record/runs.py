@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher
+from os.path import commonprefix
 from pathlib import Path
 
 from reclaim.base.errors import ReclaimError
@@ -13,8 +14,9 @@ from reclaim.base.text import printable
 LATEST = "latest"
 #: the name of a run's folder: its stamp, its mode, and a number if another run had the name
 NAME = re.compile(r"(\d{8}T\d{6}Z)-(?:audit|plan|fix)(?:-(\d+))?")
-#: runs that a message names
+#: runs that a message names, and the likeness of those that are near
 _NAMED = 3
+_NEAR = 0.5
 
 
 def below(folder: Path) -> list[Path]:
@@ -54,7 +56,7 @@ def find(text: str, reports: Path, holds: str = "") -> Path:
 
     Raises ReclaimError with one line if it names none or several, or if the latest has no file *holds*.
     """
-    if Path(text).exists():
+    if text and Path(text).exists():
         return Path(text)
     known = every(reports)
     if text == LATEST and known:
@@ -88,18 +90,22 @@ def _unknown(text: str, names: list[str], reports: Path) -> str:
     reason = "there is no such file or folder, and no run"
     if not names:
         return f"{reason} below {reports}"
-    nearest = get_close_matches(text, names, _NAMED, 0.5)
-    nearest += [
-        name
-        for name in names
-        if get_close_matches(text, [name.partition("/")[2]], 1, 0.5)
-    ]
-    hint = (
-        f"the nearest: {_listed(nearest)}"
-        if nearest
-        else f"the newest: {_listed(names)}"
-    )
-    return f"{reason} of this name below {reports}; {hint}"
+    likeness = {name: _likeness(text, name) for name in names}
+    nearest = [name for name in names if likeness[name][1] >= _NEAR]
+    if not nearest:
+        return f"{reason} of this name below {reports}; the newest: {_listed(names)}"
+    nearest.sort(key=likeness.__getitem__, reverse=True)
+    return f"{reason} of this name below {reports}; the nearest: {_listed(nearest)}"
+
+
+def _likeness(text: str, name: str) -> tuple[int, float]:
+    """Return the length of the beginning that *text* and *name* share, and how alike they are, at most 1."""
+    alone = name.partition("/")[2]
+    if not text.startswith(name.partition("/")[0]):
+        name = alone
+    # of characters, for these are no paths
+    shared = commonprefix([text, name])  # noqa: RUF071
+    return len(shared), SequenceMatcher(None, text, name).ratio()
 
 
 def _name(run: Path) -> str:

@@ -55,7 +55,14 @@ def _options(**more: Any) -> Namespace:
     parser = pytest.Parser(_ispytest=True)
     plugin.pytest_addoption(parser)
     declared = parser.parse_known_args([])
-    own = {"collectonly": False, "help": False, "version": 0, "markers": False, "showfixtures": False, "htmlpath": None}
+    own: dict[str, Any] = {
+        "collectonly": False,
+        "help": False,
+        "version": 0,
+        "markers": False,
+        "showfixtures": False,
+        "htmlpath": None,
+    }
     own |= {"keyword": "", "lf": False, "failedfirst": False, "importmode": "prepend", "show_fixtures_per_test": False}
     own |= {"ignore": None, "ignore_glob": None}
     return Namespace(**{**vars(declared), **own, **more})

@@ -109,7 +109,7 @@ def test_a_command_runs_as_it_is_printed(stand: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "argv", ["-m"])
     packages = ([sysconfig.get_path("scripts")], ["no such script"])
     for folders in packages:
-        monkeypatch.setattr(typed.sysconfig, "get_path", lambda _name, found=folders: found[0])
+        monkeypatch.setattr(sysconfig, "get_path", lambda _name, found=folders: found[0])
         line = typed.command("--version", stand=stand)
         done = subprocess.run(["sh", "-c", line], cwd=stand, env={"PATH": os.defpath}, capture_output=True, check=False)
         assert (done.returncode, done.stderr) == (0, b""), line

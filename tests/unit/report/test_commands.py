@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from reclaim.base import typed as words_typed
 from reclaim.base.home import CHECKS
 from reclaim.handles.guest import OFF, UNSTARTED
 from reclaim.record.record import Record
@@ -27,7 +28,7 @@ def instead(guest: str, **verdicts: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def _on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands.typed, "_program", lambda _stand: ["reclaim"])
+    monkeypatch.setattr(words_typed, "_program", lambda _stand: ["reclaim"])
 
 
 def typed(record: Record) -> list[str | None]:
