@@ -217,12 +217,12 @@ def _registry(samples: Samples) -> CollectorRegistry:
     """Return a registry with *samples*. A metric without samples is absent: 0 would be a figure."""
     registered = CollectorRegistry()
     for family in FAMILIES.values():
-        found = [
+        chosen = [
             (values, value)
             for (name, values), value in samples.items()
             if name == family.name
         ]
-        if not found:
+        if not chosen:
             continue
         gauge = Gauge(
             f"reclaim_{family.name}",
@@ -230,6 +230,6 @@ def _registry(samples: Samples) -> CollectorRegistry:
             labels_of(family),
             registry=registered,
         )
-        for values, value in sorted(found):
+        for values, value in sorted(chosen):
             (gauge.labels(*values) if values else gauge).set(value)
     return registered

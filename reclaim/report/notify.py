@@ -54,7 +54,7 @@ def notify(words: list[str], part: Part) -> str:
     return f"--notify {printable(words[0])}: {why}" if why else ""
 
 
-def _earlier(part: Part, found: Record) -> Iterator[Record]:
+def _earlier(part: Part, now: Record) -> Iterator[Record]:
     """Yield the runs before, the newest first, up to one that judged everything."""
     before = [
         folder
@@ -66,17 +66,17 @@ def _earlier(part: Part, found: Record) -> Iterator[Record]:
             past = record.read(folder)
         except ReclaimError:
             continue  # it died, or was copied in part
-        if past.hypervisor.uri != found.hypervisor.uri:
+        if past.hypervisor.uri != now.hypervisor.uri:
             continue
         yield past
         if not compare.is_narrow(past):
             return
 
 
-def _text(part: Part, found: Record, comparison: Comparison) -> str:
+def _text(part: Part, now: Record, comparison: Comparison) -> str:
     """Return the comparison as the command reads it."""
     heading = (
-        f"reclaim {found.run.mode} of {printable(found.hypervisor.name)}: "
+        f"reclaim {now.run.mode} of {printable(now.hypervisor.name)}: "
         f"{len(comparison.broken)} newly broken, {len(comparison.mended)} newly mended"
     )
     lines = [heading, "", *compare.lines(comparison)]
@@ -90,13 +90,13 @@ def _report(part: Part) -> str:
     return str(path) if part.is_written and path.is_file() else ""
 
 
-def _environment(part: Part, found: Record, comparison: Comparison) -> dict[str, str]:
+def _environment(part: Part, now: Record, comparison: Comparison) -> dict[str, str]:
     results_file = part.folder.absolute() / results.NAME
     fields = {
-        "HOST": found.hypervisor.name,
-        "URI": found.hypervisor.uri,
-        "RUN": found.run.id,
-        "MODE": found.run.mode,
+        "HOST": now.hypervisor.name,
+        "URI": now.hypervisor.uri,
+        "RUN": now.run.id,
+        "MODE": now.run.mode,
         "BROKEN": str(len(comparison.broken)),
         "MENDED": str(len(comparison.mended)),
         "REPORT": _report(part),

@@ -13,7 +13,7 @@ from reclaim.base.text import printable
 from reclaim.files import whole
 from reclaim.timer import manager, units
 from reclaim.timer.manager import Manager
-from reclaim.timer.units import MARKER, SERVICE, TIMER, Order
+from reclaim.timer.units import MARKER, SERVICE, TIMER, ScheduledRun
 
 Say = Callable[[str], None]
 _MODE = 0o644
@@ -23,14 +23,14 @@ _MOST = 64 * 1024
 _OF_CRON = ("hourly", "daily", "weekly", "monthly", "yearly")
 
 
-def install(order: Order, systemd: Manager, say: Say) -> None:
+def install(schedule: ScheduledRun, systemd: Manager, say: Say) -> None:
     """Write the service and its timer, and start the timer.
 
     Raises ReclaimError if a file of another is there, or systemd refuses; then everything is as it was.
     """
-    _expect_systemd(order, systemd, say)
-    texts = units.texts(order)
-    expect_calendar(order.calendar)
+    _expect_systemd(schedule, systemd, say)
+    texts = units.texts(schedule)
+    expect_calendar(schedule.calendar)
     before = {name: _ours(systemd.folder / name) for name in texts}
     if before == texts and _is_on(systemd):
         say(f"{systemd.folder / TIMER}: installed and active; nothing to do")
@@ -44,18 +44,18 @@ def install(order: Order, systemd: Manager, say: Say) -> None:
         raise
     for name in texts:
         say(f"written: {systemd.folder / name}")
-    say(f"runs: {shlex.join(order.command)}")
+    say(f"runs: {shlex.join(schedule.command)}")
     for line in _state(systemd):
         say(line)
 
 
-def _expect_systemd(order: Order, systemd: Manager, say: Say) -> None:
+def _expect_systemd(schedule: ScheduledRun, systemd: Manager, say: Say) -> None:
     """Raise ReclaimError, and print the line for cron, if systemd does not run here."""
     if systemd.is_there:
         return
-    when = order.calendar if order.calendar in _OF_CRON else "weekly"
+    when = schedule.calendar if schedule.calendar in _OF_CRON else "weekly"
     # crontab(5): an unescaped % is a newline
-    command = shlex.join(["nice", *order.command]).replace("%", "\\%")
+    command = shlex.join(["nice", *schedule.command]).replace("%", "\\%")
     say(f"@{when} {command}")
     raise ReclaimError(
         "systemd does not run on this host, so there is no timer: give cron the line above (crontab -e)"

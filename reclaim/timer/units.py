@@ -45,8 +45,8 @@ _OF_ROOT = (
 
 
 @dataclass(frozen=True)
-class Order:
-    """The service that is wanted."""
+class ScheduledRun:
+    """A run on a schedule."""
 
     #: the words that start this reclaim, and those of its run
     program: tuple[str, ...]
@@ -64,20 +64,20 @@ class Order:
         return (*self.program, self.mode, "-q", *self.arguments)
 
 
-def texts(order: Order) -> dict[str, str]:
-    """Return the files of *order* by their names. Raises ReclaimError for a word that no unit can have."""
-    return {SERVICE: _service(order), TIMER: _timer(order)}
+def texts(schedule: ScheduledRun) -> dict[str, str]:
+    """Return the files of *schedule* by their names. Raises ReclaimError for a word that no unit can have."""
+    return {SERVICE: _service(schedule), TIMER: _timer(schedule)}
 
 
-def _service(order: Order) -> str:
-    program, *words = order.command
+def _service(schedule: ScheduledRun) -> str:
+    program, *words = schedule.command
     command = " ".join([_path(program), *map(_word, words)])
     return _text(
         "[Unit]",
-        f"Description=reclaim {order.mode} of KVM guests",
-        "Wants=network-online.target" if order.is_root else "",
+        f"Description=reclaim {schedule.mode} of KVM guests",
+        "Wants=network-online.target" if schedule.is_root else "",
         "After=network-online.target libvirtd.service virtqemud.service"
-        if order.is_root
+        if schedule.is_root
         else "",
         "",
         "[Service]",
@@ -91,27 +91,27 @@ def _service(order: Order) -> str:
         "KillMode=mixed",
         "TimeoutStopSec=10min",
         "",
-        *_hardening(order),
+        *_hardening(schedule),
     )
 
 
-def _hardening(order: Order) -> list[str]:
-    if not order.is_root:
+def _hardening(schedule: ScheduledRun) -> list[str]:
+    if not schedule.is_root:
         return ["NoNewPrivileges=yes", *_HARMLESS]
     lines = [*_LOCKS]
-    if SAFE in order.writable:
+    if SAFE in schedule.writable:
         lines += ["StateDirectory=reclaim", "StateDirectoryMode=0700"]
-    if order.mode != "fix":  # which mends backup jobs and timers of the host too
-        lines += _read_only(order)
+    if schedule.mode != "fix":  # which mends backup jobs and timers of the host too
+        lines += _read_only(schedule)
     return [*lines, *_OF_ROOT, *_HARMLESS]
 
 
-def _read_only(order: Order) -> list[str]:
-    folders = [folder for folder in order.writable if folder != SAFE]
+def _read_only(schedule: ScheduledRun) -> list[str]:
+    folders = [folder for folder in schedule.writable if folder != SAFE]
     # ssh(1) may have its control sockets there, and libguestfs its appliance
     paths = [*map(_path, folders), "/tmp", "/var/tmp", "-/root/.ssh"]  # noqa: S108
     lines = [f"ReadWritePaths={' '.join(paths)}", "ProtectHome=read-only"]
-    if order.notifies:
+    if schedule.notifies:
         return [
             "# mail programs write below /var, and sudo needs its privileges",
             "ProtectSystem=full",
@@ -120,14 +120,14 @@ def _read_only(order: Order) -> list[str]:
     return ["NoNewPrivileges=yes", "ProtectSystem=strict", *lines]
 
 
-def _timer(order: Order) -> str:
-    _expect_line(order.calendar)
+def _timer(schedule: ScheduledRun) -> str:
+    _expect_line(schedule.calendar)
     return _text(
         "[Unit]",
-        f"Description=reclaim {order.mode} of KVM guests on a schedule",
+        f"Description=reclaim {schedule.mode} of KVM guests on a schedule",
         "",
         "[Timer]",
-        f"OnCalendar={order.calendar}",
+        f"OnCalendar={schedule.calendar}",
         "RandomizedDelaySec=1h",
         "Persistent=true",
         "",

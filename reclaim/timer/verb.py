@@ -18,7 +18,7 @@ from reclaim.options import Option
 from reclaim.report import notify
 from reclaim.timer import install, manager
 from reclaim.timer.install import Say
-from reclaim.timer.units import Order
+from reclaim.timer.units import ScheduledRun
 
 #: options of a run that a timer does not take: the mode is --mode, and no timer stops guests
 _LEFT_OUT = ("--plan", "--fix", "--restart", "--force", "--json")
@@ -48,7 +48,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--mode",
         choices=("audit", "plan", "fix"),
         default="audit",
-        help="fix changes guests while nobody watches: it needs --unattended (default: audit)",
+        help="fix changes guests without a person at hand: it needs --unattended (default: audit)",
     )
     timed.add_argument(
         "--unattended",
@@ -65,7 +65,7 @@ def run(given: argparse.Namespace, say: Say) -> int:
     """Do the action. Return the exit status. Raises ReclaimError."""
     systemd = manager.ours()
     if given.action == "install":
-        install.install(order(given), systemd, say)
+        install.install(schedule(given), systemd, say)
         return 0
     _expect_bare(given)
     if given.action == "remove":
@@ -85,18 +85,18 @@ def _expect_bare(given: argparse.Namespace) -> None:
             )
 
 
-def order(given: argparse.Namespace) -> Order:
+def schedule(given: argparse.Namespace) -> ScheduledRun:
     """Return the service that *given* asks for, with every path absolute. Raises ReclaimError if it could not run."""
     if given.mode == "fix" and not given.unattended:
         raise ReclaimError(
-            "--mode fix: it changes guests while nobody watches; give --unattended too if you mean that"
+            "--mode fix: it changes guests without a person at hand; give --unattended too if you mean that"
         )
     if given.inventory is not None:
         read_inventory(given.inventory)
     writable = [_reports(given.reports)]
     if given.metrics is not None:
         writable.append(_folder_of("--metrics", given.metrics))
-    return Order(
+    return ScheduledRun(
         program=tuple(typed.program()),
         arguments=tuple(_words(given)),
         mode=given.mode,

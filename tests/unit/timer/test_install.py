@@ -9,10 +9,10 @@ import pytest
 from reclaim.base.errors import ReclaimError
 from reclaim.timer import install, manager
 from reclaim.timer.manager import Manager
-from reclaim.timer.units import SERVICE, TIMER, Order
+from reclaim.timer.units import SERVICE, TIMER, ScheduledRun
 from tests.systemd import Systemd
 
-ORDER = Order(("/usr/bin/reclaim",), ("--uri=qemu:///system",), "audit", "weekly", is_root=True)
+WEEKLY = ScheduledRun(("/usr/bin/reclaim",), ("--uri=qemu:///system",), "audit", "weekly", is_root=True)
 INSTALLED = ["daemon-reload", f"enable --now {TIMER}"]
 
 
@@ -43,7 +43,7 @@ def files(systemd: Systemd) -> dict[str, str]:
 
 
 def test_it_is_written_enabled_and_started(systemd: Systemd, said: list[str]) -> None:
-    install.install(ORDER, systemd.manager(), said.append)
+    install.install(WEEKLY, systemd.manager(), said.append)
     assert systemd.calls == INSTALLED
     assert systemd.wanted == [TIMER]
     assert systemd.is_active
@@ -54,10 +54,10 @@ def test_it_is_written_enabled_and_started(systemd: Systemd, said: list[str]) ->
 
 
 def test_a_second_install_changes_nothing(systemd: Systemd, said: list[str]) -> None:
-    install.install(ORDER, systemd.manager(), said.append)
+    install.install(WEEKLY, systemd.manager(), said.append)
     before = [path.stat().st_ino for path in sorted(systemd.folder.iterdir())]
     said.clear()
-    install.install(ORDER, systemd.manager(), said.append)
+    install.install(WEEKLY, systemd.manager(), said.append)
     assert systemd.calls == INSTALLED
     assert [path.stat().st_ino for path in sorted(systemd.folder.iterdir())] == before
     assert said == [f"{systemd.folder / TIMER}: installed and active; nothing to do"]
@@ -65,16 +65,16 @@ def test_a_second_install_changes_nothing(systemd: Systemd, said: list[str]) -> 
 
 def test_one_that_was_stopped_is_started_again(systemd: Systemd, said: list[str]) -> None:
     made = systemd.manager()
-    install.install(ORDER, made, said.append)
+    install.install(WEEKLY, made, said.append)
     made.call("disable", "--now", TIMER)
-    install.install(ORDER, made, said.append)
+    install.install(WEEKLY, made, said.append)
     assert systemd.is_active
     assert systemd.wanted == [TIMER]
 
 
 def test_other_options_are_written_over(systemd: Systemd, said: list[str]) -> None:
-    install.install(ORDER, systemd.manager(), said.append)
-    daily = Order(("/usr/bin/reclaim",), (), "plan", "daily", is_root=True)
+    install.install(WEEKLY, systemd.manager(), said.append)
+    daily = ScheduledRun(("/usr/bin/reclaim",), (), "plan", "daily", is_root=True)
     install.install(daily, systemd.manager(), said.append)
     assert "OnCalendar=daily" in (systemd.folder / TIMER).read_text(encoding="utf-8")
     assert "reclaim plan -q\n" in (systemd.folder / SERVICE).read_text(encoding="utf-8")
@@ -94,9 +94,11 @@ def test_a_file_of_another_stays(systemd: Systemd, said: list[str], name: str, k
     else:
         path.mkdir()
     before = files(systemd)
-    for act in (lambda: install.install(ORDER, made, said.append), lambda: install.remove(made, said.append)):
-        with pytest.raises(ReclaimError, match=f"{name}: this file was not written by reclaim"):
-            act()
+    why = f"{name}: this file was not written by reclaim"
+    with pytest.raises(ReclaimError, match=why):
+        install.install(WEEKLY, made, said.append)
+    with pytest.raises(ReclaimError, match=why):
+        install.remove(made, said.append)
     assert systemd.calls == []
     assert [entry.name for entry in systemd.folder.iterdir()] == [name]
     assert files(systemd) == before
@@ -108,12 +110,12 @@ def test_if_systemd_refuses_all_is_as_before(
     systemd: Systemd, said: list[str], refused: str, *, is_there: bool
 ) -> None:
     if is_there:
-        install.install(Order(("/opt/old",), (), "audit", "daily", is_root=True), systemd.manager(), said.append)
+        install.install(ScheduledRun(("/opt/old",), (), "audit", "daily", is_root=True), systemd.manager(), said.append)
     else:
         systemd.manager()
     before = files(systemd)
     with pytest.raises(ReclaimError, match="Access denied"):
-        install.install(ORDER, systemd.manager(refused), said.append)
+        install.install(WEEKLY, systemd.manager(refused), said.append)
     assert files(systemd) == before
     assert systemd.is_active == is_there
 
@@ -125,7 +127,7 @@ def test_removing_takes_exactly_that_back(systemd: Systemd, said: list[str]) -> 
         other.parent.mkdir()
         other.write_text("[Unit]\n", encoding="utf-8")
     before = files(systemd)
-    install.install(ORDER, made, said.append)
+    install.install(WEEKLY, made, said.append)
     install.remove(made, said.append)
     assert files(systemd) == before
     assert not systemd.is_active
@@ -140,7 +142,7 @@ def test_the_state(systemd: Systemd, said: list[str]) -> None:
     made = systemd.manager()
     assert not install.status(made, said.append)
     assert said == [f"{systemd.folder / TIMER}: not installed"]
-    install.install(ORDER, made, said.append)
+    install.install(WEEKLY, made, said.append)
     said.clear()
     assert install.status(made, said.append)
     assert said == [
@@ -154,9 +156,9 @@ def test_the_state(systemd: Systemd, said: list[str]) -> None:
 
 @pytest.mark.parametrize("calendar", ["every monday", "", "--help", "weekly; reboot"])
 def test_a_calendar_that_systemd_does_not_know(systemd: Systemd, said: list[str], calendar: str) -> None:
-    order = Order(("/usr/bin/reclaim",), (), "audit", calendar, is_root=True)
+    schedule = ScheduledRun(("/usr/bin/reclaim",), (), "audit", calendar, is_root=True)
     with pytest.raises(ReclaimError, match="--calendar"):
-        install.install(order, systemd.manager(), said.append)
+        install.install(schedule, systemd.manager(), said.append)
     assert files(systemd) == {}
 
 
@@ -168,11 +170,11 @@ def test_a_host_without_systemd_gets_a_line_for_cron(
     systemd: Systemd, said: list[str], monkeypatch: pytest.MonkeyPatch, calendar: str, when: str
 ) -> None:
     monkeypatch.setattr(manager, "_BOOTED", systemd.root / "nowhere")
-    order = Order(("/opt/my reclaim",), ("--guests=100%",), "audit", calendar, is_root=True)
+    schedule = ScheduledRun(("/opt/my reclaim",), ("--guests=100%",), "audit", calendar, is_root=True)
     with pytest.raises(
         ReclaimError, match="systemd does not run on this host, so there is no timer: give cron the line above"
     ) as raised:
-        install.install(order, systemd.manager(), said.append)
+        install.install(schedule, systemd.manager(), said.append)
     assert "\n" not in str(raised.value)
     assert said == [rf"{when} nice '/opt/my reclaim' audit -q --guests=100\%"]
     assert files(systemd) == {}
@@ -182,7 +184,7 @@ def test_a_host_without_systemd_gets_a_line_for_cron(
 def test_what_was_installed_is_removed_while_systemd_does_not_run(
     systemd: Systemd, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install.install(ORDER, systemd.manager(), said.append)
+    install.install(WEEKLY, systemd.manager(), said.append)
     monkeypatch.setattr(manager, "_BOOTED", systemd.root / "nowhere")
     install.remove(systemd.manager(), said.append)
     assert files(systemd) == {}

@@ -11,19 +11,19 @@ import pytest
 
 from reclaim.base.errors import ReclaimError
 from reclaim.base.home import SAFE
-from reclaim.timer.units import MARKER, SERVICE, TIMER, Order, texts
+from reclaim.timer.units import MARKER, SERVICE, TIMER, ScheduledRun, texts
 
 ANALYZE = shutil.which("systemd-analyze")
 HOSTILE = ("a b", "$HOME ${HOME}", "100% %n", '"quoted"', "it's", "back\\slash\\", "a;b&c|d", ";", "-x", "é€", "")
 
 
-def order(**more: Any) -> Order:
+def schedule(**more: Any) -> ScheduledRun:
     known = {"program": ("/bin/true",), "arguments": (), "mode": "audit", "calendar": "weekly", "is_root": True}
-    return Order(**{**known, **more})
+    return ScheduledRun(**{**known, **more})
 
 
 def unit(name: str = SERVICE, **more: Any) -> list[str]:
-    return texts(order(**more))[name].splitlines()
+    return texts(schedule(**more))[name].splitlines()
 
 
 def value(key: str, lines: list[str]) -> str | None:
@@ -38,7 +38,7 @@ def value(key: str, lines: list[str]) -> str | None:
 @pytest.mark.parametrize("notifies", [True, False])
 def test_systemd_takes_them(tmp_path: Path, mode: str, *, is_root: bool, notifies: bool) -> None:
     made = texts(
-        order(
+        schedule(
             mode=mode,
             is_root=is_root,
             notifies=notifies,
@@ -91,13 +91,13 @@ def test_every_word_arrives_as_it_is() -> None:
 @pytest.mark.parametrize("word", ["two\nlines", "\x1b[2J", "nul\0"])
 def test_control_characters_are_refused(word: str) -> None:
     with pytest.raises(ReclaimError, match="cannot have control characters"):
-        texts(order(arguments=(word,)))
+        texts(schedule(arguments=(word,)))
     with pytest.raises(ReclaimError, match="cannot have control characters"):
-        texts(order(calendar=f"weekly\nOnBootSec=1{word}"))
+        texts(schedule(calendar=f"weekly\nOnBootSec=1{word}"))
     with pytest.raises(ReclaimError, match="cannot have"):
-        texts(order(program=(f"/opt/{word}",)))
+        texts(schedule(program=(f"/opt/{word}",)))
     with pytest.raises(ReclaimError, match=r"a path with \$"):
-        texts(order(program=("/opt/$x/reclaim",)))
+        texts(schedule(program=("/opt/$x/reclaim",)))
 
 
 def test_the_timer() -> None:

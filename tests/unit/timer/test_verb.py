@@ -9,7 +9,7 @@ import pytest
 
 from reclaim.base.errors import ReclaimError
 from reclaim.timer import verb
-from reclaim.timer.units import Order
+from reclaim.timer.units import ScheduledRun
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -18,8 +18,8 @@ def parsed(*words: str) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def ordered(*words: str) -> Order:
-    return verb.order(parsed("install", *words))
+def ordered(*words: str) -> ScheduledRun:
+    return verb.schedule(parsed("install", *words))
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,7 @@ def test_libvirts_default_of_this_user_is_the_services_too(monkeypatch: pytest.M
 
 
 def test_it_fixes_only_if_that_is_said_twice() -> None:
-    with pytest.raises(ReclaimError, match="--mode fix: it changes guests while nobody watches"):
+    with pytest.raises(ReclaimError, match="--mode fix: it changes guests without a person at hand"):
         ordered("--mode", "fix")
     assert ordered("--mode", "fix", "--unattended").mode == "fix"
 
