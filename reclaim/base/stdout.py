@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 from contextlib import suppress
@@ -28,7 +29,8 @@ def reserve() -> None:
         raise ReclaimError("standard output is closed")
     sys.stdout.flush()
     try:
-        _RESERVED.append(os.dup(_OUT))  # which no other program inherits
+        # no other program inherits it, and it does not take the place of standard error if that is closed
+        _RESERVED.append(fcntl.fcntl(_OUT, fcntl.F_DUPFD_CLOEXEC, _ERR + 1))
     except OSError as exc:
         raise ReclaimError(f"standard output: {exc.strerror}") from exc
     try:
