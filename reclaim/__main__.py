@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import platform
 import sys
 from importlib import metadata
 from pathlib import Path
 
-import libvirt
+try:
+    import libvirt
+except ModuleNotFoundError as exc:
+    raise SystemExit(
+        f"reclaim: {sys.executable} has no libvirt binding: install the distribution's (python3-libvirt; "
+        "Arch: libvirt-python), and reclaim in a venv that sees it (pipx install --system-site-packages); "
+        "or install reclaim[libvirt], which builds one"
+    ) from exc
 
 from reclaim import __version__, options, rules, scaffold, started, verbs
 from reclaim.backups.verify import verify
@@ -114,6 +122,8 @@ def _undo(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
+    if not os.path.lexists(given.copy):
+        raise ReclaimError(f"{given.copy}: there is no such file")
     return 0 if verify(given.copy, _hypervisor(given), given.image, _say) else 1
 
 

@@ -16,10 +16,8 @@ class Option:
     flag: str
     help: str
     settings: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def takes_value(self) -> bool:
-        return self.settings.get("action") != "store_true"
+    #: the verbs of the command that take it
+    verbs: tuple[str, ...] = ("audit", "plan", "fix")
 
 
 @dataclass(frozen=True)
@@ -64,22 +62,28 @@ GROUPS = (
         "reclaim: what is done to them",
         (
             Option(
-                "--plan", "show the changes of --fix as diffs; change nothing", _FLAG
+                "--plan",
+                "show the changes of --fix as diffs; change nothing",
+                _FLAG,
+                (),
             ),
             Option(
                 "--fix",
                 "fix the findings; changes that need a power cycle stay pending",
                 _FLAG,
+                (),
             ),
             Option(
                 "--restart",
                 "with --fix: power-cycle guests that need it, roll back those that do not come back",
                 _FLAG,
+                ("fix",),
             ),
             Option(
                 "--force",
                 "with --fix or --plan: fix even if another requirement must hold first; the report notes it",
                 _FLAG,
+                ("plan", "fix"),
             ),
         ),
     ),

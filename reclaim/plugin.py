@@ -28,6 +28,7 @@ from _pytest.terminal import TerminalReporter
 from reclaim import habits, options
 from reclaim.base import discreet, home, stdout
 from reclaim.base.errors import ProbeError, ReclaimError
+from reclaim.base.home import CHECKS
 from reclaim.base.text import libvirt_words, printable, trouble
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import engine as engines
@@ -79,8 +80,8 @@ def _chooses(config: pytest.Config) -> bool:
     for argument in config.args:
         path = config.invocation_params.dir / argument.partition("::")[0]
         is_all = "::" not in argument and path.resolve() in (
-            home.CHECKS,
-            *home.CHECKS.parents,
+            CHECKS,
+            *CHECKS.parents,
         )
         places.append(is_all)
     return bool(option.guests or option.ignore or option.ignore_glob or not any(places))
@@ -100,7 +101,7 @@ def _wants_checks(config: pytest.Config) -> bool:
         return False
     for argument in config.args:
         path = (config.invocation_params.dir / argument.partition("::")[0]).resolve()
-        if home.CHECKS in (path, *path.parents) or path in home.CHECKS.parents:
+        if path == CHECKS or CHECKS in path.parents or path in CHECKS.parents:
             return True
     return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable
@@ -10,8 +11,8 @@ from dataclasses import dataclass
 
 from reclaim import options
 
-_HELP = "help"
 _COLUMNS = 100
+_MODE = re.compile("^with --fix(?: or --plan)?: ")
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,11 @@ def help_of_run(verb: RunVerb) -> str:
         allow_abbrev=False,
     )
     for group in options.GROUPS:
+        taken = [option for option in group.options if verb.name in option.verbs]
         declared = made.add_argument_group(group.title.removeprefix("reclaim: "))
-        for option in group.options:
-            if option.flag not in ("--fix", "--plan"):
-                declared.add_argument(
-                    option.flag, help=_escaped(option.help), **option.settings
-                )
+        for option in taken:
+            text = without_mode(option.help).replace("%", "%%")
+            declared.add_argument(option.flag, help=text, **option.settings)
     declared = made.add_argument_group("other machines")
     declared.add_argument(
         "--hosts",
@@ -115,8 +115,9 @@ def help_of_run(verb: RunVerb) -> str:
     return made.format_help().rstrip()
 
 
-def _escaped(text: str) -> str:
-    return text.replace("%", "%%")
+def without_mode(text: str) -> str:
+    """Return the help of an option without the mode that it goes with: for the command that is the verb."""
+    return _MODE.sub("", text)
 
 
 def paragraphs(text: str) -> str:

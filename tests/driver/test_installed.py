@@ -46,8 +46,11 @@ def _content(path: Path) -> dict[str, bytes]:
 
 def test_nothing_but_reclaim_lies_at_the_top(built: Path, installed: Installed) -> None:
     tops = {name.partition("/")[0] for name in _content(built)}
-    assert tops == {"reclaim", f"reclaim-{__version__}.dist-info"}
-    assert not (installed.packages / "checks").exists()
+    assert tops == {"reclaim", f"reclaim-{__version__}.dist-info", f"reclaim-{__version__}.data"}
+    ours = {path.name for path in installed.packages.iterdir()} & {*tops, "checks", "fixers", "conftest.py", "docs"}
+    assert ours == {"reclaim", f"reclaim-{__version__}.dist-info"}
+    page = installed.venv / "share/man/man1/reclaim.1"
+    assert page.read_bytes() == (ROOT / "docs/reclaim.1").read_bytes()
 
 
 def test_the_wheel_has_every_file_of_the_package(built: Path) -> None:
@@ -84,6 +87,16 @@ def test_it_runs_in_any_folder_whatever_lies_there(installed: Installed, tmp_pat
     run = json.loads(results.read_text())["run"]
     assert run["arguments"] == [*SAMPLES, "--reports", "mine"]
     assert run["folder"] == str(tmp_path)
+
+
+def test_without_libvirt_s_binding_one_line_names_the_packages(installed: Installed, tmp_path: Path) -> None:
+    lacking = (
+        "import sys; sys.modules['libvirt'] = None; import runpy; runpy.run_module('reclaim', run_name='__main__')"
+    )
+    done = installed.run("-c", lacking, program="python", stand=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "has no libvirt binding: install the distribution's (python3-libvirt;" in line
 
 
 def test_python_m_is_the_same_command(installed: Installed) -> None:

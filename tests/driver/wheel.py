@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.support import ROOT
 
 #: the parts of a checkout that a package is made of
-_PARTS = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "reclaim", "checks", "fixers", "conftest.py")
+_PARTS = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "reclaim", "checks", "fixers", "conftest.py", "docs")
 #: a shell without any settings
 PLAIN = {"PATH": "/usr/bin:/bin"}
 

@@ -74,9 +74,11 @@ def test_each_verb_explains_its_arguments(verb: str, capsys: pytest.CaptureFixtu
         assert capsys.readouterr().out == text
         assert "reclaim help pytest" in text
         for option in options.every():
-            assert (f"  {option.flag}" in text) == (option.flag not in ("--fix", "--plan"))
+            assert (f"  {option.flag}" in text) == (verb in option.verbs)
         for group in options.GROUPS:
-            assert f"{group.title.removeprefix('reclaim: ')}:" in text
+            is_shown = any(verb in option.verbs for option in group.options)
+            assert (f"\n{group.title.removeprefix('reclaim: ')}:\n" in text) == is_shown
+        assert "with --" not in text
         return
     with pytest.raises(SystemExit):
         main([verb, "--help"])
@@ -90,6 +92,7 @@ def test_each_verb_explains_its_arguments(verb: str, capsys: pytest.CaptureFixtu
         (["help", "rule"], "rule: there is no such verb; did you mean rules?"),
         (["web*"], "web*: there is no such verb (there are: audit, plan, fix, "),
         (["--guests", "web", "audit"], "--guests: begin with a verb: audit, plan, fix, "),
+        (["verify-backup", "/nope"], "/nope: there is no such file"),
         (["undo", "nope"], "nope: there is no such file or folder, and no run "),
         (["rules", "disc-bus"], "disc-bus: there is no such requirement; did you mean disk-bus?"),
         (["rules", "zzz", "--json"], "zzz: there is no such requirement (there are: guest-access, "),
@@ -318,9 +321,9 @@ def test_a_copy_is_compared_with_the_hypervisor_that_is_named(
 
     monkeypatch.setattr(entry, "verify", verify)
     uri = node(tmp_path, domain_xml(disk_xml()))
-    assert _ended(capsys, "verify-backup", "/copies/a", "--uri", uri)[0] == status
+    assert _ended(capsys, "verify-backup", "/", "--uri", uri)[0] == status
     [(copy, hypervisor, image)] = given
-    assert (copy, hypervisor.uri, hypervisor.readonly, image) == ("/copies/a", uri, True, None)
+    assert (copy, hypervisor.uri, hypervisor.readonly, image) == ("/", uri, True, None)
 
 
 def test_without_a_libvirt_an_image_that_is_named_suffices(
@@ -337,10 +340,10 @@ def test_without_a_libvirt_an_image_that_is_named_suffices(
 
     monkeypatch.setattr(entry, "verify", verify)
     monkeypatch.setattr(entry, "connect", fail)
-    assert _ended(capsys, "verify-backup", "/copies/a", "--image", "/images/a")[0] == 0
-    assert given == [("/copies/a", None, "/images/a")]
+    assert _ended(capsys, "verify-backup", "/", "--image", "/images/a")[0] == 0
+    assert given == [("/", None, "/images/a")]
     for more in ([], ["--image", "/images/a", "--uri", "qemu:///system"]):
-        status, _, err = _ended(capsys, "verify-backup", "/copies/a", *more)
+        status, _, err = _ended(capsys, "verify-backup", "/", *more)
         assert status == 2
         assert "cannot connect" in err
     assert len(given) == 1
