@@ -319,14 +319,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         signal.signal(number, handler)
 
 
+def _is_empty(run: Run) -> bool:
+    """True if a hypervisor has nothing to judge, which is no failure."""
+    is_judged = run.recorded or run.chosen or run.cut_short
+    return run.is_collected and not is_judged
+
+
 def _note_attempt(config: pytest.Config, run: Run | None) -> None:
     """Write into the file of --metrics that there was an attempt, unless the run itself wrote its figures."""
     path = config.stash.get(METRICS, None)
     if path is None:
         return
-    # a hypervisor without guests is no failure
-    is_empty = run is not None and run.is_collected and not run.chosen
-    success = run is not None and is_empty and not run.cut_short
+    success = run is not None and _is_empty(run)
     try:
         metrics.write(path, [], metrics.Attempt(datetime.now(timezone.utc), success))
     except OSError as exc:
