@@ -817,14 +817,25 @@ def pytest_sessionfinish(
     session.config.stash[TROUBLES] = session.config.stash.get(NOTES, [])
     if run is not None:
         _finish_run(session, run, exitstatus)
+        junit.hold(session.config)
     try:
         yield
     except (OSError, ReclaimError) as exc:
         if run is None or not run.recorded:
             raise
         session.config.stash[PAGES].give_up_rows(exc)
+    if run is not None:
+        _finish_junit(session)
     if run is not None and run.recorded:
         _finish_pages(session, run)
+
+
+def _finish_junit(session: pytest.Session) -> None:
+    lost = junit.write(session.config)
+    if lost:
+        session.config.stash[TROUBLES].append(f"reclaim: {lost}")
+        if session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _finish_run(

@@ -5,6 +5,8 @@ Jenkins takes the part of a class before its last dot for a package, so the name
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from _pytest.junitxml import LogXML, xml_key
 
@@ -13,6 +15,7 @@ from reclaim.base.verdict import Result
 
 _PYTESTS_SUITE = "pytest"
 _SUITE = "reclaim"
+_PATH = pytest.StashKey[str]()
 
 
 def name(config: pytest.Config, report: pytest.TestReport, result: Result) -> None:
@@ -26,6 +29,30 @@ def name(config: pytest.Config, report: pytest.TestReport, result: Result) -> No
     case = writer.node_reporter(report)
     case.add_attribute("classname", _class(writer, result))
     case.add_attribute("name", printable("/".join(filter(None, subject))))
+
+
+def hold(config: pytest.Config) -> None:
+    """Keep pytest's own hook from the file: a failure there would keep the hooks behind it from being called."""
+    writer = config.stash.get(xml_key, None)
+    if writer is not None:
+        config.stash[_PATH] = writer.logfile
+        writer.logfile = os.devnull
+
+
+def write(config: pytest.Config) -> str:
+    """Write the file that was held. Return why that failed, or ""."""
+    writer = config.stash.get(xml_key, None)
+    if writer is None:
+        return ""
+    writer.logfile = config.stash[_PATH]
+    try:
+        writer.pytest_sessionfinish()
+    except OSError as exc:
+        # pytest would name a file that is not there
+        config.pluginmanager.unregister(writer)
+        del config.stash[xml_key]
+        return f"--junitxml {writer.logfile}: {exc.strerror}"
+    return ""
 
 
 def _class(writer: LogXML, result: Result) -> str:

@@ -347,3 +347,12 @@ def test_a_dot_in_a_name_makes_no_package_for_jenkins(tmp_path: Path) -> None:
     audit(tmp_path / "reports", f"--junitxml={path}", "--definitions-only", uri=fleet)
     assert {case.get("classname") for case in etree.parse(path).iter("testcase")} == {"test-driver.www_example_org"}
     assert "www.example.org/machine-type" in {case.get("name") for case in etree.parse(path).iter("testcase")}
+
+
+def test_a_junit_file_that_cannot_be_written_costs_only_itself(tmp_path: Path) -> None:
+    fleet = node(tmp_path, domain_xml(*GOOD))
+    outcome = audit(tmp_path / "reports", "--junitxml=/dev/full", "--definitions-only", uri=fleet)
+    assert outcome.status == 1
+    assert "reclaim: --junitxml /dev/full: No space left on device" in outcome.lines
+    assert "could not write its page" not in outcome.said
+    assert (outcome.folder / "report.html").is_file()
