@@ -22,12 +22,13 @@ except ModuleNotFoundError as exc:
 from reclaim import __version__, options, rules, scaffold, started, verbs
 from reclaim.backups.verify import verify
 from reclaim.base import home
-from reclaim.base.errors import ReclaimError
+from reclaim.base.errors import Mistakes, ReclaimError
 from reclaim.base.text import printable, trouble
 from reclaim.engine import journal
 from reclaim.engine.undo import undo
 from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.handles.node import dotted
+from reclaim.inventories import verbs as inventory_verbs
 from reclaim.inventory import Inventory
 from reclaim.processes import bytecode, programs
 from reclaim.record import record, runs
@@ -82,6 +83,8 @@ def _do(verb: Verb, words: list[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = verb.run(options_of_verb)
+    except Mistakes as exc:
+        return _refuse("\n".join(exc.lines))
     except ReclaimError as exc:
         return _refuse(printable(str(exc)))
     except OSError as exc:
@@ -343,6 +346,12 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
     (
         "more",
         (
+            Verb(
+                "inventory",
+                inventory_verbs.HELP,
+                inventory_verbs.declare,
+                inventory_verbs.run,
+            ),
             Verb(
                 "verify-backup",
                 "compare a copy with its disk image; status 1 if it differs",

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLEET = f"test://{ROOT / 'lab/samples/fleet.xml'}"
 _SECONDS = 120
 #: what of the developer's own settings would change a run
-_FOREIGN = ("PYTEST_ADDOPTS", "LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI", "FORCE_COLOR", "PY_COLORS")
+FOREIGN = ("PYTEST_ADDOPTS", "LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI", "FORCE_COLOR", "PY_COLORS")
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,11 @@ def audit(
     target: str = "checks/",
     env: Mapping[str, str] | None = None,
     root: Path = ROOT,
+    seconds: float = _SECONDS,
 ) -> Outcome:
     """Run `pytest checks/` (or *target*) with *arguments* in *root*; its reports go below *reports*."""
     where = ["--uri", uri] if uri else []
-    kept = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
+    kept = {key: value for key, value in os.environ.items() if key not in FOREIGN}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *where, "--reports", str(reports), *arguments, target],
         cwd=root,
@@ -69,7 +70,7 @@ def audit(
         capture_output=True,
         text=True,
         errors="backslashreplace",
-        timeout=_SECONDS,
+        timeout=seconds,
         check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr, reports)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -73,6 +74,14 @@ class RecordedChange:
 
 
 @_many
+class RecordedWaiver:
+    """A waiver of the inventory. It has ended if the row's verdict is not "waived"."""
+
+    reason: str
+    until: date | None
+
+
+@_many
 class Row:
     requirement: Slug
     title: str
@@ -84,6 +93,9 @@ class Row:
     evidence: str | None
     changes: list[RecordedChange]
     seconds: Annotated[float, Field(ge=0)]
+    waiver: RecordedWaiver | None = None
+    #: the beginning of the maintenance window that the row waits for
+    next_window: AwareDatetime | None = None
 
 
 @_many

@@ -96,11 +96,17 @@ class Pages:
                 failed.setdefault(str(exc), [])
         if self._failure is not None and self._are_written:
             failed[_page_lost(self._failure, failed)] = []
+        self._name_once()
         lines = []
         for why, paths in failed.items():
             reason = f"cannot be written: {', '.join(paths)}: {why}" if paths else why
             lines.append(f"reclaim: {reason}")
         return lines
+
+    def _name_once(self) -> None:
+        """Keep pytest-html from naming the page of the archive: the summary does that."""
+        if self.rows is not None and self.rows.is_ours:
+            html.stand_down(self._config)
 
     def _metrics(self) -> None:
         is_success = self._are_written and not self._run.cut_short
@@ -122,7 +128,7 @@ class Pages:
             if not part.is_written:
                 continue
             path = part.folder.absolute() / page.NAME
-            if path.is_symlink() or not path.exists():
+            if path.is_symlink() or not path.is_file():
                 write_report([path.parent], path, self._remark)
 
 

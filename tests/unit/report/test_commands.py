@@ -41,20 +41,17 @@ def test_after_an_audit_comes_the_plan_then_the_fix() -> None:
         "reclaim plan --uri qemu:///system --guests a",
         "reclaim fix --uri qemu:///system --guests a",
     ]
-    assert commands.next_command(found, Path("r")) == "reclaim plan --uri qemu:///system"
 
 
 def test_after_a_plan_comes_the_fix() -> None:
     found = records.record(instead("a", disk_bus="noncompliant"), mode="plan", arguments=["checks/", "--plan"])
     assert typed(found) == ["reclaim fix --guests a"]
-    assert commands.next_command(found, Path("r")) == "reclaim fix"
 
 
 def test_after_a_forced_plan_comes_what_it_showed() -> None:
     rows = instead("a", disk_bus="noncompliant")
     found = records.record(rows, mode="plan", arguments=["checks/", "--plan", "--force"])
     assert typed(found) == ["reclaim fix --guests a --force"]
-    assert commands.next_command(found, Path("r")) == "reclaim fix --force"
 
 
 def test_nobody_is_told_to_start_what_is_not_started() -> None:
@@ -68,14 +65,11 @@ def test_nobody_is_told_to_start_what_is_not_started() -> None:
     assert [one.guests for one in found] == [["c"]]
 
 
-def test_after_a_fix_comes_the_power_cycle_then_the_way_back() -> None:
+def test_after_a_fix_comes_the_power_cycle() -> None:
     rows = instead("a", live_definition="pending", disk_bus="fixed")
     rows[0]["changes"] = [records.change(applied=True)]
     found = records.record(rows, mode="fix", arguments=["checks/", "--fix", "--guests=a,b"])
     assert typed(found) == ["reclaim fix --guests a --restart"]
-    assert commands.next_command(found, Path("r")) == "reclaim fix --guests=a,b --restart"
-    done = records.record([*rows[:1]], mode="fix", arguments=["checks/", "--fix"])
-    assert commands.next_command(done, Path("my runs/1")) == "reclaim undo 'my runs/1'"
 
 
 def test_what_waits_for_another_row_is_told_once() -> None:
@@ -106,7 +100,6 @@ def test_what_one_command_judges_again_is_one_task() -> None:
 def test_where_all_is_well_nothing_waits() -> None:
     found = records.record(whole("a"))
     assert typed(found) == []
-    assert commands.next_command(found, Path("r")) is None
 
 
 @pytest.mark.parametrize("name", ["a b", "a'b", "$(reboot)", "a[1]", "*", "-rf", "<b>"])
@@ -136,7 +129,7 @@ def test_old_places_are_not_written_to_again() -> None:
 def test_a_path_that_names_all_checks_is_left_out_but_no_value_of_an_option() -> None:
     arguments = ["-k", "checks", "checks/", str(CHECKS), "--reports", ".", "--inventory", "checks"]
     found = records.record(instead("a", disk_bus="noncompliant"), arguments=arguments)
-    assert commands.next_command(found, Path("r")) == "reclaim plan -k checks --reports . --inventory checks"
+    assert commands.rerun(found, "--plan") == "reclaim plan -k checks --reports . --inventory checks"
     assert commands.neutral(found) == "reclaim audit -k checks --reports . --inventory checks"
 
 
@@ -153,9 +146,9 @@ def test_on_a_page_a_path_does_not_depend_on_the_folder(tmp_path: Path, monkeypa
     inside = "--inventory=/srv/house.toml --backups /srv/copies --reports /r -k --reports"
     assert typed(found)[0] == f"reclaim plan {inside} --guests a"
     monkeypatch.chdir(tmp_path)
-    assert commands.next_command(found, Path("r")) == f"reclaim plan {inside}"
+    assert commands.rerun(found, "--plan") == f"reclaim plan {inside}"
     document["run"]["folder"] = str(tmp_path)
-    there = commands.next_command(Record.model_validate(document), Path("r"))
+    there = commands.rerun(Record.model_validate(document), "--plan")
     assert there == "reclaim plan --inventory=house.toml --backups copies --reports /r -k --reports"
 
 

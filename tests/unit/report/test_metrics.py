@@ -45,6 +45,7 @@ def test_the_figures(tmp_path: Path) -> None:
     said = written(tmp_path / "reclaim.prom", found)
     assert said["reclaim_guests", ("returns",)] == 1
     assert said["reclaim_guests", ("open",)] == 1
+    assert said["reclaim_last_run_whole", ()] == 1
     assert said["reclaim_results", ("noncompliant",)] == 1
     assert said["reclaim_results", ("error",)] == 0
     assert said["reclaim_findings", ("disk-bus",)] == 1
