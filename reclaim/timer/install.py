@@ -39,7 +39,7 @@ def install(schedule: ScheduledRun, systemd: Manager, say: Say) -> None:
         _write(systemd, texts)
         systemd.call("daemon-reload")
         systemd.call("enable", "--now", TIMER)
-    except (ReclaimError, OSError):
+    except (ReclaimError, OSError, KeyboardInterrupt):
         _take_back(systemd, before)
         raise
     for name in texts:
@@ -53,12 +53,14 @@ def _expect_systemd(schedule: ScheduledRun, systemd: Manager, say: Say) -> None:
     """Raise ReclaimError, and print the line for cron, if systemd does not run here."""
     if systemd.is_there:
         return
-    when = schedule.calendar if schedule.calendar in _OF_CRON else "weekly"
+    is_known = schedule.calendar in _OF_CRON
+    when = schedule.calendar if is_known else "weekly"
     # crontab(5): an unescaped % is a newline
     command = shlex.join(["nice", *schedule.command]).replace("%", "\\%")
     say(f"@{when} {command}")
+    own_time = "" if is_known else f" with your own time for @{when}"
     raise ReclaimError(
-        "systemd does not run on this host, so there is no timer: give cron the line above (crontab -e)"
+        f"systemd does not run on this host, so there is no timer: give cron the line above{own_time} (crontab -e)"
     )
 
 

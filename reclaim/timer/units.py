@@ -70,8 +70,6 @@ def texts(schedule: ScheduledRun) -> dict[str, str]:
 
 
 def _service(schedule: ScheduledRun) -> str:
-    program, *words = schedule.command
-    command = " ".join([_path(program), *map(_word, words)])
     return _text(
         "[Unit]",
         f"Description=reclaim {schedule.mode} of KVM guests",
@@ -82,7 +80,9 @@ def _service(schedule: ScheduledRun) -> str:
         "",
         "[Service]",
         "Type=oneshot",
-        f"ExecStart={command}",
+        "# a reclaim that does not start at all, as after an upgrade of Python, is a failure",
+        f"ExecStartPre={_command_line((*schedule.program, '--version'))}",
+        f"ExecStart={_command_line(schedule.command)}",
         "# findings, and guests that reclaim could not look at, are results of a run and no failure of the service",
         "SuccessExitStatus=1 6",
         "Nice=10",
@@ -140,6 +140,11 @@ def _text(*lines: str) -> str:
     """Return the text of a file of ours. Two empty lines in a row are one."""
     text = "".join(f"{line}\n" for line in (MARKER, *lines))
     return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _command_line(words: tuple[str, ...]) -> str:
+    program, *arguments = words
+    return " ".join([_path(program), *map(_word, arguments)])
 
 
 def _expect_line(word: str) -> None:

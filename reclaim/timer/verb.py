@@ -12,7 +12,8 @@ from typing import Any
 
 from reclaim import options
 from reclaim.base import home, typed
-from reclaim.base.errors import ReclaimError
+from reclaim.base.errors import ReclaimError, Untrusted
+from reclaim.files import trust
 from reclaim.inventory import read_inventory
 from reclaim.options import Option
 from reclaim.report import notify
@@ -65,13 +66,28 @@ def run(given: argparse.Namespace, say: Say) -> int:
     """Do the action. Return the exit status. Raises ReclaimError."""
     systemd = manager.ours()
     if given.action == "install":
-        install.install(schedule(given), systemd, say)
+        wanted = schedule(given)
+        install.install(wanted, systemd, say)
+        for note in _notes(wanted):
+            say(note)
         return 0
     _expect_bare(given)
     if given.action == "remove":
         install.remove(systemd, say)
         return 0
     return 0 if install.status(systemd, say) else 1
+
+
+def _notes(wanted: ScheduledRun) -> Iterator[str]:
+    """Yield a line if others could change the program that root is to run."""
+    for path in (Path(wanted.program[0]), home.PACKAGE) if wanted.is_root else ():
+        try:
+            trust.expect(path)
+        except Untrusted as exc:
+            yield f"note: {exc.path} {exc.wrong}, so another user could change what root runs here"
+            return
+        except OSError:
+            continue  # it cannot be seen, so nothing is known of it
 
 
 def _expect_bare(given: argparse.Namespace) -> None:

@@ -100,6 +100,15 @@ def test_control_characters_are_refused(word: str) -> None:
         texts(schedule(program=("/opt/$x/reclaim",)))
 
 
+def test_a_reclaim_that_does_not_start_is_no_finding() -> None:
+    """A traceback ends with status 1 too; that of ExecStartPre is a failure (systemd.service(5))."""
+    lines = unit(program=("/usr/bin/env", "PYTHONPATH=/my checkout", "/usr/bin/python3", "-m", "reclaim"))
+    assert value("SuccessExitStatus", lines) == "1 6"
+    assert (
+        value("ExecStartPre", lines) == '/usr/bin/env "PYTHONPATH=/my checkout" /usr/bin/python3 -m reclaim --version'
+    )
+
+
 def test_the_timer() -> None:
     lines = unit(TIMER, calendar="Mon 04:00")
     assert lines[0] == unit()[0] == MARKER

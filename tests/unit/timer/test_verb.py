@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,18 @@ def test_it_fixes_only_if_that_is_said_twice() -> None:
     with pytest.raises(ReclaimError, match="--mode fix: it changes guests without a person at hand"):
         ordered("--mode", "fix")
     assert ordered("--mode", "fix", "--unattended").mode == "fix"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="for root alone")
+def test_root_hears_of_a_program_that_others_can_change(tmp_path: Path) -> None:
+    program = tmp_path / "reclaim"
+    program.touch()
+    wanted = replace(ordered(), program=(str(program),))
+    assert list(verb._notes(wanted)) == list(verb._notes(replace(wanted, program=("/usr/bin/env",))))
+    program.chmod(0o777)
+    [note] = verb._notes(wanted)
+    assert note.startswith(f"note: {program} ")
+    assert list(verb._notes(replace(wanted, is_root=False))) == []
 
 
 @pytest.mark.parametrize("flag", ["--fix", "--plan", "--restart", "--force", "--json"])
