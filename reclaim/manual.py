@@ -79,12 +79,21 @@ def _verb(verb: Verb) -> Iterator[str]:
     parser = verbs.parser(verb)
     usage = " ".join(parser.format_usage().split()[1:])
     yield from _item(usage.replace("[-h] ", ""), f"{verb.help}.")
-    actions = [action for action in parser._actions if action.dest != "help"]  # noqa: SLF001 (argparse has no other way)
-    if actions:
+    rows = [row for action in parser._actions for row in _arguments(action)]  # noqa: SLF001 (argparse has no other way)
+    if rows:
         yield ".RS"
-        for action in actions:
-            yield from _item(_shown(action), f"{action.help}.")
+        for shown, text in rows:
+            yield from _item(shown, f"{text}.")
         yield ".RE"
+
+
+def _arguments(action: argparse.Action) -> Iterator[tuple[str, str]]:
+    """Yield *action* and its help; of a verb's own verbs, each of them."""
+    if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 (argparse has no other way)
+        for verb in action._choices_actions:  # noqa: SLF001
+            yield verb.dest, verb.help or ""
+    elif action.dest != "help":
+        yield _shown(action), action.help or ""
 
 
 def _shown(action: argparse.Action) -> str:

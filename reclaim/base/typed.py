@@ -75,9 +75,11 @@ def _is_on_path(script: Path) -> bool:
 @cache
 def _script() -> Path | None:
     """Return the script that runs this reclaim, or None if none is installed."""
-    started = Path(sys.argv[0] if sys.argv else "").absolute()
-    if started.name == _NAME and _is_program(started):
-        return started
+    started = Path(sys.argv[0] if sys.argv else "")
+    if started.name == _NAME:
+        with suppress(FileNotFoundError):  # its folder is gone
+            if _is_program(started.absolute()):
+                return started.absolute()
     beside = Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))
     for folder in beside:
         if _is_program(folder / _NAME) and PACKAGE in _installed():

@@ -99,6 +99,7 @@ def test_a_folder_that_is_gone_is_no_place(tmp_path: Path, monkeypatch: pytest.M
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
+    monkeypatch.setattr(sys, "argv", ["reclaim"])
     assert typed.here() is None
     assert typed_runs.undo(Path("/r"))
 
