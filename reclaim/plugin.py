@@ -852,6 +852,8 @@ def _finish_run(
         pytest.ExitCode.INTERNAL_ERROR,
     )
     run.cut_short = stopped or bool(session.shouldstop or session.shouldfail)
+    if session.shouldfail == "stopping after 1 failures":  # pytest's own words for -x
+        session.shouldfail = "stopping after 1 failure"
     try:
         _hear(session.config)
         with _watch(session.config, "counting bytes on the host again"):
