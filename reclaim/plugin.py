@@ -523,7 +523,7 @@ def _cannot_start(guest: Guest) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Choose the report by the number of rows. If everything was deselected, record nothing."""
+    """Choose by the number of rows if there is a table of pytest-html. If everything was deselected, record nothing."""
     run = session.config.stash.get(RUN, None)
     if run is None or not run.recorded:
         return
@@ -532,13 +532,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     else:
         html.stand_down(session.config)
         run.forget_record()
-
-
-def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    pages = config.stash.get(PAGES, None)
-    if pages is None or not pages.choice or config.get_verbosity() < 0:
-        return []
-    return [pages.choice]
 
 
 def _requirement(item: pytest.Item) -> Requirement:
