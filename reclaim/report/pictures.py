@@ -141,6 +141,12 @@ class Trace:
     width: int
     height: int
 
+    @property
+    def end(self) -> tuple[str, str]:
+        """The place of the last point."""
+        across, _, down = self.points.rpartition(" ")[2].partition(",")
+        return across, down
+
 
 def line(
     values: Sequence[float],

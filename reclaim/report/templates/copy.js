@@ -5,10 +5,14 @@ for (const command of document.querySelectorAll(".command")) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "copy";
-  button.textContent = "Copy";
-  button.setAttribute("aria-label", `Copy: ${code.textContent}`);
+  name(button, code);
   button.addEventListener("click", () => copy(code, button));
   command.append(button);
+}
+
+function name(button, code) {
+  button.textContent = "Copy";
+  button.setAttribute("aria-label", `Copy: ${code.textContent}`);
 }
 
 async function copy(code, button) {
@@ -19,6 +23,7 @@ async function copy(code, button) {
     getSelection().selectAllChildren(code); /* a page that is served without TLS has no clipboard */
     copied = document.execCommand("copy");
   }
+  button.removeAttribute("aria-label");
   button.textContent = copied ? "Copied" : "Press Ctrl-C";
-  setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  setTimeout(name, 2000, button, code);
 }
