@@ -29,7 +29,7 @@ class Trend:
 
 
 @dataclass(frozen=True)
-class Mount:
+class MountTrend:
     """The fullness of one filesystem of a hypervisor over time, in percent."""
 
     mount: str
@@ -90,7 +90,7 @@ class Site:
         return sum(self.spare.values()) if self.spare else None
 
     @cached_property
-    def mounts(self) -> list[Mount]:
+    def mounts(self) -> list[MountTrend]:
         """The filesystems that hold its images, the fullest first."""
         levels: dict[str, list[float]] = {}
         for _, entry in reversed(self.runs):
@@ -102,7 +102,7 @@ class Site:
         for mount, values in levels.items():
             line = pictures.line(values, high=100)
             if line is not None:
-                drawn.append(Mount(mount, line))
+                drawn.append(MountTrend(mount, line))
         return sorted(drawn, key=lambda mount: -mount.line.last)
 
     @cached_property
