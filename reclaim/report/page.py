@@ -400,6 +400,7 @@ def environment() -> jinja2.Environment:
         "verdicts": list(Verdict),
         "first": FIRST,
         "drawn": DRAWN,
+        "printed": PRINTED,
         "wide": pictures.WIDE,
         "spare": summary.reclaimable,
         "came_back": summary.came_back,

@@ -82,7 +82,9 @@ def static(pages: Path) -> Path:
         records.row("disk-bus", "compliant", None, None, backup=TAG),
     ]
     disks = [records.storage("web"), records.storage("mail", path=TAG), records.storage(TAG, TAG, used=None)]
-    found = records.record(rows, disks, mode="fix", hypervisor=TAG, arguments=["checks/", "--fix", TAG])
+    spaces = [records.filesystem(TAG, type=TAG, source=TAG), records.filesystem(ESCAPES, size=None)]
+    arguments = ["checks/", "--fix", TAG]
+    found = records.record(rows, disks, mode="fix", hypervisor=TAG, arguments=arguments, filesystems=spaces)
     return _written(pages / "static.html", [found])
 
 
