@@ -212,16 +212,19 @@ class Fleet:
         """The result of the newest runs in one sentence. Good, bad and unknown guests are counted apart."""
         if not self.guests:
             return "No guest was judged."
-        verb = "return freed space" if self.is_whole else "pass the checks that ran"
-        where = counted(len(self.counted), "hypervisor")
-        parts = [
-            f"{self.bad} of {counted(self.guests, 'guest')} on {where} do not {verb}"
-        ]
-        parts.append(f"{self.good} do")
+        place = counted(len(self.counted), "hypervisor")
+        guests = f"of {counted(self.guests, 'guest')} on {place}"
+        thing = "freed space" if self.is_whole else "the checks that ran"
+        verbs = ("returns", "return") if self.is_whole else ("passes", "pass")
+        if self.bad:
+            does = "does" if self.bad == 1 else "do"
+            parts = [f"{self.bad} {guests} {does} not {verbs[1]} {thing}"]
+            parts.append(f"{self.good} {'does' if self.good == 1 else 'do'}")
+        else:
+            parts = [f"{self.good} {guests} {verbs[self.good != 1]} {thing}"]
         if self.others:
-            parts.append(
-                f"{self.others} were only partly checked, or are waived in part"
-            )
+            was = "was" if self.others == 1 else "were"
+            parts.append(f"{self.others} {was} only partly checked, or waived in part")
         if self.can_be_freed:
             parts.append(f"{size(self.can_be_freed)} can be freed now")
         return "; ".join(parts) + "."

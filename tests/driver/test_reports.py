@@ -121,6 +121,22 @@ def test_without_pytest_html_there_is_a_report(tmp_path: Path) -> None:
     assert is_static(done.folder / "report.html")
 
 
+def test_the_filesystem_of_the_images_is_in_record_page_and_index(tmp_path: Path) -> None:
+    image = tmp_path / "a.img"
+    image.write_bytes(b"x" * 8192)
+    (tmp_path / "node.xml").write_text(f"<node>{domain('web', str(image))}</node>", encoding="utf-8")
+    done = audit(tmp_path / "reports", uri=f"test://{tmp_path / 'node.xml'}")
+    [space] = done.document["filesystems"]
+    assert image.is_relative_to(space["mount"])
+    assert space["images"] == 1
+    assert 0 < space["used_before"] < space["size"]
+    assert {disk["filesystem"] for disk in done.document["storage"]} == {space["mount"]}
+    page = lxml_html.document_fromstring((done.folder / "report.html").read_text(encoding="utf-8"))
+    assert page.xpath("//table[@class='levels']/tbody/tr/th")[0].text_content() == space["mount"]
+    index = lxml_html.document_fromstring((done.reports / "index.html").read_text(encoding="utf-8"))
+    assert index.xpath("//ul[@class='mounts']//svg/@aria-label")[0].startswith(space["mount"])
+
+
 def test_the_index_has_the_run(outcome: Outcome) -> None:
     page = lxml_html.document_fromstring((outcome.reports / "index.html").read_text(encoding="utf-8"))
     (href,) = page.xpath("//table[@class='runs']//a/@href")

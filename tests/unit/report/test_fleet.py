@@ -46,8 +46,8 @@ def test_guests_are_counted_by_the_newest_run_of_each_hypervisor(tmp_path: Path)
     found = seen(tmp_path)
     assert (found.bad, found.good, found.others, found.guests) == (1, 2, 1, 4)
     assert found.sentence == (
-        "1 of 4 guests on 2 hypervisors do not return freed space; 2 do; "
-        "1 were only partly checked, or are waived in part."
+        "1 of 4 guests on 2 hypervisors does not return freed space; 2 do; "
+        "1 was only partly checked, or waived in part."
     )
     assert found.state == "bad"
     assert [site.name for site in found.sites] == ["kvm1", "kvm2"], "the worst is the first"
@@ -72,7 +72,25 @@ def test_if_no_run_judged_enough_the_sentence_names_that(tmp_path: Path) -> None
     run(tmp_path, 0, row("machine-type", "compliant", "a"))
     found = seen(tmp_path)
     assert not found.is_whole
-    assert "do not pass the checks that ran" in found.sentence
+    assert found.sentence == "1 of 1 guest on 1 hypervisor passes the checks that ran."
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "sentence"),
+    [
+        (("compliant",), "1 of 1 guest on 1 hypervisor returns freed space."),
+        (("compliant", "compliant"), "2 of 2 guests on 1 hypervisor return freed space."),
+        (("noncompliant", "noncompliant"), "2 of 2 guests on 1 hypervisor do not return freed space; 0 do."),
+        (("noncompliant", "compliant"), "1 of 2 guests on 1 hypervisor does not return freed space; 1 does."),
+        (
+            ("waived", "error"),
+            "0 of 2 guests on 1 hypervisor return freed space; 2 were only partly checked, or waived in part.",
+        ),
+    ],
+)
+def test_the_sentence_is_about_one_guest_or_many(tmp_path: Path, verdicts: tuple[str, ...], sentence: str) -> None:
+    run(tmp_path, 0, *[each for number, verdict in enumerate(verdicts) for each in judged(f"g{number}", verdict)])
+    assert seen(tmp_path).sentence == sentence
 
 
 def test_a_guest_that_is_gone_is_not_counted(tmp_path: Path) -> None:
