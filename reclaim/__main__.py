@@ -1,4 +1,4 @@
-"""The commands beside `pytest checks/`: undo, verify-backup, report, diff, index, new."""
+"""The commands beside `pytest checks/`: undo, verify-backup, report, diff, index, inventory, new."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import libvirt
 
 from reclaim import __version__, scaffold
 from reclaim.backups.verify import verify
-from reclaim.base.errors import ReclaimError
+from reclaim.base.errors import Mistakes, ReclaimError
 from reclaim.base.text import printable, trouble
 from reclaim.engine.undo import undo
 from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.handles.node import dotted
+from reclaim.inventories import verbs as inventory_verbs
 from reclaim.inventory import Inventory
 from reclaim.processes import bytecode, programs
 from reclaim.record import record
@@ -36,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = options.run(options)
+    except Mistakes as exc:
+        return _refuse("\n".join(exc.lines))
     except ReclaimError as exc:
         return _refuse(printable(str(exc)))
     except OSError as exc:
@@ -217,6 +220,9 @@ def _parser() -> argparse.ArgumentParser:
         "--stage", metavar="STAGE", required=True, help=", ".join(STAGES)
     )
     requirement.set_defaults(run=_new)
+    inventory = verbs.add_parser("inventory", help=inventory_verbs.HELP)
+    inventory_verbs.declare(inventory)
+    inventory.set_defaults(run=inventory_verbs.run)
     return parser
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Generator, Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,10 +22,9 @@ from typing import Any, TypeGuard
 import libvirt
 import pytest
 from _pytest.runner import runtestprotocol
-from _pytest.terminal import TerminalReporter
 
 from reclaim.base import discreet
-from reclaim.base.errors import ProbeError, ReclaimError
+from reclaim.base.errors import Mistakes, ProbeError, ReclaimError
 from reclaim.base.text import libvirt_words, printable
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import engine as engines
@@ -34,7 +34,7 @@ from reclaim.engine.part import Options, Part
 from reclaim.engine.run import Run
 from reclaim.handles.guest import Guest
 from reclaim.processes import bytecode, programs
-from reclaim.report import html, terminal
+from reclaim.report import html, screen, terminal
 from reclaim.report.publish import Pages
 from reclaim.requirement import Requirement, catalogue, requirement_of
 
@@ -51,6 +51,11 @@ SIGNALS = pytest.StashKey["dict[signal.Signals, Any]"]()
 _MOMENT = 2.0
 #: the signals of a terminal that goes away, and of kill(1)
 _STOPPING = (signal.SIGTERM, signal.SIGHUP)
+PROGRESS = pytest.StashKey[terminal.Progress]()
+#: the status of a run in which nothing is wrong, but something could not be looked at
+NOT_ALL_CHECKED = 6
+#: guests from which on their letters have no names: a fleet would take a screen for each twenty
+_NAMED = 100
 HELD = pytest.StashKey["list[tuple[pytest.Item, list[pytest.TestReport]]]"]()
 
 
@@ -154,6 +159,21 @@ def _add_options_of_reports(group: pytest.OptionGroup) -> None:
 # Setting up -----------------------------------------------------------------------------------
 
 
+def _chooses(config: pytest.Config) -> bool:
+    """True if the command line names less than all checks and all guests. -k and -m deselect."""
+    places = []
+    for argument in config.args:
+        path = config.invocation_params.dir / argument.partition("::")[0]
+        is_all = "::" not in argument and path.resolve() in (CHECKS, *CHECKS.parents)
+        places.append(is_all)
+    return bool(config.option.guests) or not any(places)
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    if items and (run := items[0].config.stash.get(RUN, None)):
+        run.chosen = True
+
+
 def _wants_checks(config: pytest.Config) -> bool:
     """True if checks are about to be collected. Unit tests of the project itself need no hypervisor."""
     option = config.option
@@ -173,6 +193,9 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     discreet.begin(config)
     run = config.stash[RUN] = Run(_options(config))
+    run.chosen = _chooses(config)
+    if config.get_verbosity() >= 0:
+        run.waits = _tell_early
     config.stash[HELD] = []
     config.stash[SIGNALS] = _before()
     _hear(config)
@@ -183,6 +206,8 @@ def pytest_configure(config: pytest.Config) -> None:
         if not config.option.collectonly:
             run.prepare()
             _tell_what_is_at_stake(run)
+    except Mistakes as exc:
+        raise pytest.UsageError(*exc.lines) from exc
     except ReclaimError as exc:
         raise pytest.UsageError(printable(str(exc))) from exc
     except libvirt.libvirtError as exc:
@@ -195,6 +220,11 @@ def pytest_configure(config: pytest.Config) -> None:
         ) from exc
     if run.recorded:
         config.stash[PAGES] = Pages(config, run)
+
+
+def _tell_early(text: str) -> None:
+    """Print a line before pytest has its reporter. Its own lines stay what a script reads."""
+    sys.stderr.write(f"reclaim: {printable(text)}\n")
 
 
 def _tell_what_is_at_stake(run: Run) -> None:
@@ -345,6 +375,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     discreet.end()
+    if progress := config.stash.get(PROGRESS, None):
+        progress.stop()
     run = config.stash.get(RUN, None)
     if run is not None:
         _hear_nothing(config)
@@ -558,10 +590,10 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 def _look(session: pytest.Session, run: Run) -> None:
     """Finish the remains of earlier runs, look into the guests that are judged, count their bytes."""
-    reporter: TerminalReporter = session.config.pluginmanager.getplugin(
+    reporter: pytest.TerminalReporter = session.config.pluginmanager.getplugin(
         "terminalreporter"
     )
-    progress = terminal.Progress(reporter)
+    progress = session.config.stash[PROGRESS] = terminal.Progress(reporter)
     guests: dict[Guest, None] = {}
     for subject in map(_subject, session.items):
         if subject is None or subject.guest is None or subject.backup is not None:
@@ -572,10 +604,13 @@ def _look(session: pytest.Session, run: Run) -> None:
     _finish_interrupted(run, progress)
     if not run.options.definitions_only:
         run.gather(guests, progress)
-        run.measure(guests)
+        with progress.watch("counting bytes on the host"):
+            run.measure(guests)
     progress.clear()
     if reporter.verbosity == 0:
         reporter.showfspath = False  # a line a guest, not a line a file
+    if reporter.verbosity < 0:
+        reporter._show_progress_info = False  # noqa: SLF001 (a percentage of no letters)
     gc.freeze()  # the collected items stay to the end: the collector need not look at them again and again
 
 
@@ -600,7 +635,9 @@ def pytest_runtest_protocol(
     subject = _subject(item) if run else None
     if run is None or subject is None:
         return None
-    reporter: TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
+    reporter: pytest.TerminalReporter = item.config.pluginmanager.getplugin(
+        "terminalreporter"
+    )
     # it keeps the reports of every set-up and teardown, and never shows them
     reporter.stats.pop("", None)
     options = run.options
@@ -689,9 +726,12 @@ def _finished(run: Run, subject: Subject, nextitem: pytest.Item | None) -> None:
 
 def _guest_line(item: pytest.Item) -> None:
     """Begin a line for the guest unless the line is its already."""
-    reporter: TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
+    reporter: pytest.TerminalReporter = item.config.pluginmanager.getplugin(
+        "terminalreporter"
+    )
     subject = _subject(item)
-    if reporter.verbosity == 0 and subject is not None:
+    guests = sum(len(part.guests) for part in item.config.stash[RUN].parts)
+    if reporter.verbosity == 0 and subject is not None and guests <= _NAMED:
         name = printable(subject.guest.name) if subject.guest else "backups"
         reporter.write_ensure_prefix(f"{name} ", "")
 
@@ -714,9 +754,23 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if subject is None:
         return None
     requirement = _requirement(pyfuncitem)
-    engine = _part(pyfuncitem.config.stash[RUN], subject).engine
-    pyfuncitem.stash[RESULT] = engine.run(requirement, subject)
+    config = pyfuncitem.config
+    engine = _part(config.stash[RUN], subject).engine
+    with _watch(config, _row(requirement, subject)):
+        pyfuncitem.stash[RESULT] = engine.run(requirement, subject)
     return True
+
+
+def _watch(config: pytest.Config, label: str) -> AbstractContextManager[None]:
+    """Print *label* now and then while the work inside takes long."""
+    progress = config.stash.get(PROGRESS, None)
+    return progress.watch(label) if progress else nullcontext()
+
+
+def _row(requirement: Requirement, subject: Subject) -> str:
+    """Return the name of one row, for the line that is printed while it takes long."""
+    names = ": ".join(filter(None, subject.key[:2])) or subject.hypervisor.name
+    return f"{names}: {requirement.slug}"
 
 
 def _part(run: Run, subject: Subject) -> Part:
@@ -767,11 +821,13 @@ def _stamp(item: pytest.Item, report: pytest.TestReport) -> None:
         report.longrepr = f"{result.verdict}: {result.reason}"
 
 
-def pytest_report_teststatus(report: Any) -> Any:
+def pytest_report_teststatus(report: Any, config: pytest.Config) -> Any:
     result = html.attached(report)
     if result is None or report.when != "call":
         return None
-    return terminal.status(result.verdict)
+    category, letter, word = terminal.status(result.verdict)
+    # with -q there are no letters
+    return category, letter if config.get_verbosity() >= 0 else "", word
 
 
 # Finishing ------------------------------------------------------------------------------------
@@ -794,6 +850,27 @@ def pytest_sessionfinish(
         session.config.stash[PAGES].give_up_rows(exc)
     if run is not None and run.recorded:
         _finish_pages(session, run)
+        _end(session, run)
+
+
+def _end(session: pytest.Session, run: Run) -> None:
+    """Give the run its status, and pytest's last line its colour."""
+    if session.config.option.collectonly:
+        return
+    if session.exitstatus == pytest.ExitCode.OK and _is_unseen(run):
+        session.exitstatus = NOT_ALL_CHECKED
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
+    if reporter is not None:
+        terminal.color_last_line(reporter, run, session.exitstatus)
+
+
+def _is_unseen(run: Run) -> bool:
+    """True if a row of *run* could not be assessed."""
+    return any(
+        result.verdict is Verdict.NOT_ASSESSABLE
+        for part in run.parts
+        for result in part.engine.results.values()
+    )
 
 
 def _finish_run(
@@ -808,7 +885,8 @@ def _finish_run(
     run.cut_short = stopped or bool(session.shouldstop or session.shouldfail)
     try:
         _hear(session.config)
-        _wind_up(run, stopped=stopped)
+        with _watch(session.config, "counting bytes on the host again"):
+            _wind_up(run, stopped=stopped)
     except KeyboardInterrupt:
         run.cut_short = True
         troubles.append(
@@ -851,10 +929,12 @@ def _wind_up(run: Run, *, stopped: bool) -> None:
 
 
 def pytest_terminal_summary(
-    terminalreporter: TerminalReporter, config: pytest.Config
+    terminalreporter: pytest.TerminalReporter,
+    exitstatus: int | pytest.ExitCode,
+    config: pytest.Config,
 ) -> None:
     run = config.stash.get(RUN, None)
     if run is not None and run.recorded:
-        terminal.summary(terminalreporter, run)
+        screen.summary(terminalreporter, run, int(exitstatus))
     for line in config.stash.get(TROUBLES, []):
         terminalreporter.write_line(printable(line), red=True)

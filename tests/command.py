@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLEET = f"test://{ROOT / 'lab/samples/fleet.xml'}"
 _SECONDS = 120
 #: what of the developer's own settings would change a run
-_FOREIGN = ("PYTEST_ADDOPTS", "LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI", "FORCE_COLOR", "PY_COLORS")
+FOREIGN = ("PYTEST_ADDOPTS", "LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI", "FORCE_COLOR", "PY_COLORS")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def audit(
 ) -> Outcome:
     """Run `pytest checks/` (or *target*) with *arguments* in *root*; its reports go below *reports*."""
     where = ["--uri", uri] if uri else []
-    kept = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
+    kept = {key: value for key, value in os.environ.items() if key not in FOREIGN}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *where, "--reports", str(reports), *arguments, target],
         cwd=root,

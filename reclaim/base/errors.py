@@ -5,6 +5,14 @@ class ReclaimError(Exception):
     """A problem, reported to the user in one line: the fault, its place, and the way out."""
 
 
+class Mistakes(ReclaimError):
+    """Mistakes in a file of the user, all at once: a line for each, fit to be shown."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
 class ProbeError(ReclaimError):
     """Something could not be read. Never a pass, never a finding, never the start of a fixer."""
 

@@ -46,7 +46,8 @@ def size(count: float) -> str:
         return f"{count:.0f} B"
     for unit in ("KiB", "MiB", "GiB"):
         count /= 1024
-        if abs(count) < 1024:
+        # 1023.96 would be shown as 1024.0
+        if round(abs(count), 1) < 1024:
             return f"{count:.1f} {unit}"
     return f"{count / 1024:.1f} TiB"
 

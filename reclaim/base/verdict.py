@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date, datetime, timezone
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -43,6 +44,17 @@ _OUTCOMES = {
     Verdict.NOT_ASSESSABLE: "skipped",
     Verdict.WAIVED: "skipped",
 }
+
+
+class WaiverRecord(NamedTuple):
+    """A waiver of the inventory, as a row records it; its text holds no secret. It may have ended."""
+
+    reason: str
+    until: date | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        until = self.until.isoformat() if self.until else None
+        return {"reason": redacted(self.reason), "until": until}
 
 
 class Judgement(NamedTuple):
@@ -92,6 +104,10 @@ class Result:
     evidence: str = ""
     changes: list[ChangeRecord] = field(default_factory=list)
     seconds: float = 0.0
+    #: the waiver of the inventory, in force or ended
+    waiver: WaiverRecord | None = None
+    #: the beginning of the maintenance window that it waits for
+    next_window: datetime | None = None
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _WORDS and isinstance(value, str):
@@ -103,9 +119,10 @@ class Result:
         self.verdict = judgement.verdict
         self.reason = judgement.reason
         self.evidence = judgement.evidence
+        self.next_window = None
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        row: dict[str, Any] = {
             "requirement": self.requirement,
             "title": self.title,
             "guest": self.guest,
@@ -117,3 +134,9 @@ class Result:
             "changes": [change.to_json() for change in self.changes],
             "seconds": round(self.seconds, 3),
         }
+        if self.waiver is not None:
+            row["waiver"] = self.waiver.to_json()
+        if self.next_window is not None:
+            utc = self.next_window.astimezone(timezone.utc)
+            row["next_window"] = utc.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return row

@@ -23,6 +23,7 @@ def document(
     part: Part,
     *,
     cut_short: bool = False,
+    chosen: bool = False,
 ) -> dict[str, Any]:
     """The record of one hypervisor's part of a run, as results.json has it (schema 1)."""
     arguments = redacted_arguments(options.arguments)
@@ -37,6 +38,7 @@ def document(
             "version": reclaim.__version__,
             "arguments": [printable(argument) for argument in arguments],
             "cut_short": cut_short,
+            "chosen": chosen,
         },
         "hypervisor": _of_hypervisor(part.hypervisor),
         "results": [result.to_json() for result in part.engine.results.values()],

@@ -26,8 +26,14 @@ from reclaim.base.errors import (
     Withheld,
 )
 from reclaim.base.text import libvirt_words, printable
-from reclaim.base.verdict import ChangeRecord, Judgement, Result, Verdict
-from reclaim.changes import boot_stopped, kinds, power, preconditions
+from reclaim.base.verdict import (
+    ChangeRecord,
+    Judgement,
+    Result,
+    Verdict,
+    WaiverRecord,
+)
+from reclaim.changes import boot_stopped, kinds, maintenance, power, preconditions
 from reclaim.changes.boot_stopped import Boot
 from reclaim.changes.change import Change
 from reclaim.changes.definition_change import DefinitionChange, refused_by_schema
@@ -37,6 +43,8 @@ from reclaim.definition.domain import Definition
 from reclaim.engine.journal import Journal
 from reclaim.handles.guest import OFF, UNKNOWN_DISKS, Disk, Guest
 from reclaim.handles.node import Node
+from reclaim.inventory import Waiver
+from reclaim.inventory.windows import Closed
 from reclaim.requirement import Requirement, catalogue
 
 Mode = Literal["audit", "plan", "fix"]
@@ -87,10 +95,27 @@ def judge(requirement: Requirement, subject: Subject) -> Judgement:
     Only an AssertionError that the check itself raised is a finding. A probe that failed is an
     `error`. Any other exception is a fault in reclaim and is raised.
     """
+    waiver = _waiver(requirement, subject)
+    if waiver is None:
+        return _judged(requirement, subject)
+    end, reason = waiver.until, printable(waiver.reason)
+    if end is None or not waiver.has_ended(subject.hypervisor.now().date()):
+        return Judgement(Verdict.WAIVED, f"{reason} (until {end})" if end else reason)
+    judgement = _judged(requirement, subject)
+    note = f"its waiver ended on {end}: {reason}"
+    if judgement.verdict is Verdict.NONCOMPLIANT:
+        return judgement._replace(reason=_joined(judgement.reason, note))
+    return judgement._replace(evidence=_joined(judgement.evidence, note))
+
+
+def _waiver(requirement: Requirement, subject: Subject) -> Waiver | None:
+    """Return the inventory's waiver of *requirement* for the guest of *subject*, in force or not."""
     guest = subject.guest
-    waived = guest.notes.waive.get(requirement.slug) if guest is not None else None
-    if waived:
-        return Judgement(Verdict.WAIVED, printable(waived))
+    return guest.notes.waive.get(requirement.slug) if guest is not None else None
+
+
+def _judged(requirement: Requirement, subject: Subject) -> Judgement:
+    """Return the check's own judgement, whatever the inventory waives."""
     try:
         evidence = requirement.check(*subject.arguments(requirement))
     except NotApplicable as exc:
@@ -245,7 +270,10 @@ class Engine:
         # a guest that an earlier run left off is to be brought back, not to be looked into and shut down
         if reason := guest.left_off or preconditions.why_not_started(guest):
             return reason
-        return self._why_stopped() if self.stopped else None
+        if self.stopped:
+            return self._why_stopped()
+        closed = maintenance.why_closed(guest)
+        return closed.reason if closed is not None else None
 
     def leave(self, guest: Guest) -> None:
         """Shut *guest* down if `visit` started it, and report that in its rows."""
@@ -312,6 +340,8 @@ class Engine:
             row = Result(
                 slug, requirement.title, name, guest, disk, copy, Verdict.NOT_ASSESSABLE
             )
+            if waiver := _waiver(requirement, subject):
+                row.waiver = WaiverRecord(printable(waiver.reason), waiver.until)
             self.results[key] = row
         return row
 
@@ -548,8 +578,7 @@ class Engine:
         self._notes = []
         steps: list[_Step] = []
         for change in changes:
-            if isinstance(change, PowerCycle) and not self.restart:
-                _wait_for_power(mending.result, change)
+            if isinstance(change, PowerCycle) and self._has_to_wait(mending, change):
                 return _End.NOT_APPLIED
             step = self._begin(mending, change)
             if step is None:
@@ -564,6 +593,15 @@ class Engine:
             if self.stopped:
                 return self._end_unwritten(changes, change, mending.result)
         return _End.APPLIED
+
+    def _has_to_wait(self, mending: _Mending, cycle: PowerCycle) -> bool:
+        """True if the power cycle must not begin now: without --restart, or outside the guest's maintenance window."""
+        guest = mending.subject.guest
+        closed = maintenance.why_closed(guest) if guest is not None else None
+        if self.restart and closed is None:
+            return False
+        _wait_for_power(mending.result, cycle, closed, asked=self.restart)
+        return True
 
     def _take_back(self, steps: list[_Step]) -> None:
         """Take back the changes of a fix that failed midway, the last first: it is made whole or not at all.
@@ -943,12 +981,20 @@ def _withhold(
     result.reason += f"; withheld: depends on {slug} ({_shortly(judgement)}){aside}"
 
 
-def _wait_for_power(result: Result, change: PowerCycle) -> None:
-    """Report in the row that it needs a power cycle, which only --restart makes."""
+def _wait_for_power(
+    result: Result, change: PowerCycle, closed: Closed | None, *, asked: bool
+) -> None:
+    """Report in the row that it needs a power cycle, which only --restart makes; *asked* if that was given.
+
+    *closed* has the maintenance window that it waits for.
+    """
     result.verdict = Verdict.PENDING
     why = f" ({printable(change.why)})" if change.why else ""
-    way = "shut the guest down and start it, or run with --restart"
-    result.reason += f"; waits for a power cycle{why}: {way}"
+    ways = [] if asked else ["shut the guest down and start it, or run with --restart"]
+    if closed is not None:
+        ways.append(printable(closed.reason))
+        result.next_window = closed.begins
+    result.reason += f"; waits for a power cycle{why}: {'; '.join(ways)}"
 
 
 def _forget_changed(step: _Step) -> None:

@@ -17,16 +17,16 @@ from reclaim.backups import backup, job
 from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
 from reclaim.base.text import counted
 from reclaim.changes.definition_change import DefinitionChange
-from reclaim.engine import document, journal
+from reclaim.engine import declared, document, journal
 from reclaim.engine.engine import Engine, Subject
 from reclaim.engine.journal import Journal, JournalRecord
 from reclaim.engine.part import Options, Part
 from reclaim.files import trust
 from reclaim.files.beneath import Folder
 from reclaim.handles.guest import Guest
-from reclaim.handles.hypervisor import Hypervisor, connect
+from reclaim.handles.hypervisor import Hypervisor, connect, default_uri
 from reclaim.handles.lock import LockHeld, lock, others_at_work
-from reclaim.inventory import BackupNotes, Inventory, read_inventory
+from reclaim.inventory import BackupNotes, Inventory, read_file
 from reclaim.processes import worker
 from reclaim.record import record, results
 from reclaim.requirement import catalogue
@@ -67,11 +67,15 @@ class Run:
     left_out: list[str] = field(default_factory=list)
     #: it was stopped before everything was judged
     cut_short: bool = False
+    #: the command line chose some guests or requirements
+    chosen: bool = False
     recorded: bool = False
     #: collecting came to its end: the run was not stopped before
     is_collected: bool = False
     #: the subjects of the run, by the handles that their requirements take
     collected: dict[tuple[str, ...], list[Subject]] = field(default_factory=dict)
+    #: is given a line now and then while a hypervisor does not answer
+    waits: Callable[[str], None] = lambda _text: None
     _locks: ExitStack = field(default_factory=ExitStack)
     _made: list[Path] = field(default_factory=list)
 
@@ -87,22 +91,26 @@ class Run:
     def open(self) -> None:
         """Connect. Raises ReclaimError if a hypervisor, a guest or the inventory is not there."""
         options = self.options
-        inventory = Inventory()
+        folders = [*map(_folder_of_copies, options.backups)]
+        file = None
         if options.inventory:
-            inventory = read_inventory(options.inventory)
+            file = read_file(options.inventory, catalogue())
+        inventory = file.inventory if file is not None else Inventory()
         for host in options.hosts or (None,):
             self.parts.append(self._open_part(host, inventory))
-        declared = [*inventory.backup, *map(_folder_of_copies, options.backups)]
-        if declared and not options.definitions_only:
-            self._find_backups(declared)
-        self._expect_known_names(inventory)
+        if not options.definitions_only:
+            self._find_backups(folders)
+        if file is not None:
+            hypervisors = [part.hypervisor for part in self.parts]
+            self.remarks += declared.remarks(file, hypervisors)
 
     def _open_part(self, host: str | None, inventory: Inventory) -> Part:
         options = self.options
         readonly = options.definitions_only and options.mode != "fix"
         # a machine that does not answer is waited for by ssh(1) or libvirt, which hear no signal
         hypervisor = worker.heard(
-            partial(connect, options.uri, host, inventory, readonly=readonly)
+            partial(connect, options.uri, host, inventory, readonly=readonly),
+            lambda seconds: self.waits(f"{_place(options, host)}: {seconds:.0f} s"),
         )
         guests = hypervisor.select(list(options.guests))
         folder = options.reports / hypervisor.folder / self.id
@@ -118,39 +126,25 @@ class Run:
         )
         return Part(hypervisor, guests, engine, folder)
 
-    def _expect_known_names(self, inventory: Inventory) -> None:
-        """Raise ReclaimError if the inventory names a guest or a requirement that is not there."""
-        names = {guest.name for part in self.parts for guest in part.hypervisor.guests}
-        for name in inventory.guest:
-            if name not in names:
-                raise ReclaimError(
-                    f"inventory {self.options.inventory}: guest.{name}: no guest has this name"
-                )
-            for slug in inventory.notes(name).waive:
-                if slug not in catalogue():
-                    known = ", ".join(catalogue())
-                    where = (
-                        f"inventory {self.options.inventory}: guest.{name}.waive.{slug}"
-                    )
-                    raise ReclaimError(
-                        f"{where}: no such requirement (there are: {known})"
-                    )
-
-    def _find_backups(self, declared: list[BackupNotes]) -> None:
+    def _find_backups(self, folders: list[BackupNotes]) -> None:
         """Find the copies and jobs of every hypervisor. A copy that fits no disk anywhere gets one row."""
         strangers: dict[str, list[Subject]] = {}
+        local = 0
         for part in self.parts:
-            copies = backup.find(part.hypervisor, declared, part.guests)
+            backups = [*part.hypervisor.inventory.backup, *folders]
+            if not backups:
+                continue
+            local += part.hypervisor.is_local
+            copies = backup.find(part.hypervisor, backups, part.guests)
             part.copies = [_of(copy) for copy in copies.backups]
             part.jobs = [
                 Subject(part.hypervisor, job=declared_job)
-                for declared_job in job.declared(part.hypervisor, declared)
+                for declared_job in job.declared(part.hypervisor, backups)
             ]
             for copy in copies.strangers:
                 strangers.setdefault(str(copy.path), []).append(_of(copy))
         if self.options.guests:
             return
-        local = sum(part.hypervisor.is_local for part in self.parts)
         for subjects in strangers.values():
             if len(subjects) == local:
                 self.parts[0].copies.append(subjects[0])
@@ -250,7 +244,7 @@ class Run:
             for left in looking:
                 names = ", ".join(guest.name for guest in left[:_AT_ONCE])
                 waits = (
-                    f", {time.monotonic() - started:.0f} s; waiting for {names}"
+                    f", {time.monotonic() - started:.0f} s; waiting for the agent or ssh of {names}"
                     if left
                     else ""
                 )
@@ -299,6 +293,7 @@ class Run:
                 ended,
                 part,
                 cut_short=self.cut_short,
+                chosen=self.chosen,
             )
         )
         part.found = record.parsed(text, part.folder / results.NAME)
@@ -315,6 +310,11 @@ class Run:
             results.point_latest(part.folder)
         except OSError as exc:
             part.unlinked = exc.strerror or str(exc)
+
+
+def _place(options: Options, host: str | None) -> str:
+    """Return the words for the hypervisor that is waited for."""
+    return f"waiting for libvirt at {options.uri or host or default_uri()}"
 
 
 def _is_open(guest: Guest) -> bool:
@@ -387,7 +387,8 @@ def _make_folder(folder: Path) -> Path:
                 _sync_folders(candidate.parent)
                 return candidate
     except OSError as exc:
-        kind = _NoRoom if exc.errno in _NO_ROOM else ReclaimError
+        is_chosen_well = exc.errno in _NO_ROOM or folder.parent.parent.is_dir()
+        kind = _NoRoom if is_chosen_well else ReclaimError
         raise kind(
             f"--reports {folder.parent.parent}: {folder} cannot be made: {exc.strerror}"
         ) from exc

@@ -29,7 +29,7 @@ from reclaim.handles import agent, ssh, started_by
 from reclaim.handles.agent import Agent
 from reclaim.handles.node import Node
 from reclaim.inside import facts
-from reclaim.inventory import NO_NOTES, GuestNotes, Policy, Ssh
+from reclaim.inventory import GuestNotes, Policy, Ssh
 
 #: states in which there is a QEMU, and the system inside does not answer
 _SILENT = {
@@ -180,7 +180,7 @@ class Guest:
 
     @property
     def notes(self) -> GuestNotes:
-        return self.hypervisor.inventory.guest.get(self.name, NO_NOTES)
+        return self.hypervisor.inventory.notes(self.name)
 
     @property
     def pull_plug(self) -> bool:

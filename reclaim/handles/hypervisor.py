@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -59,6 +59,10 @@ class Hypervisor(Node):
         for guest in self.guests:
             guest.domain = domains.get(guest.uuid, guest.domain)
             guest.forget()
+
+    @cached_property
+    def guest_names(self) -> frozenset[str]:
+        return frozenset(guest.name for guest in self.guests)
 
     def select(self, globs: list[str]) -> list[Guest]:
         """Return the guests that match one of *globs*, or all if there are no globs.
@@ -170,6 +174,7 @@ def connect(
     hypervisor = Hypervisor(uri, connection, shell, inventory, readonly)
     _answer(uri, "list the guests", partial(_list_guests, hypervisor))
     _answer(uri, "describe itself", hypervisor.introduce)
+    hypervisor.inventory = inventory.on_hypervisor(hypervisor.name)
     return hypervisor
 
 
@@ -178,7 +183,10 @@ def _hint(uri: str, exc: libvirt.libvirtError) -> str:
     # libvirt's test driver has no daemon
     if uri.startswith("test:") or exc.get_error_code() in _WRONG_URI:
         return ""
-    return " (is libvirtd running there, and may you use it?)"
+    return (
+        " (is libvirtd running there, and may you use it? "
+        "Root may, and the members of the group libvirt)"
+    )
 
 
 def _expect_machine(host: str) -> None:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +24,7 @@ from reclaim.definition import firmware, machine_type
 from reclaim.definition.domain import Definition, Element, parse_xml
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.handles import refusals
+from reclaim.handles.clock import Clock, clock_of
 from reclaim.inventory import Inventory
 
 #: sun_path holds 108 bytes, and ssh(1) binds under the name with 17 more
@@ -59,6 +61,8 @@ class Node:
     readonly: bool = False
     #: called with one short line for each long wait
     progress: Callable[[str], None] = lambda _text: None
+    #: its time, in its own time zone; None until it is asked
+    clock: Clock | None = None
     _allocated_and_size: dict[str, tuple[int, int]] = field(default_factory=dict)
     _strain: float = 1
     #: emulator -> why libvirt cannot use it, for those that were asked about
@@ -68,6 +72,12 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<hypervisor {self.uri}>"
+
+    def now(self) -> datetime:
+        """Return the time of its own clock, in its own time zone. Dates of the inventory are of that zone."""
+        if self.clock is None:
+            self.clock = clock_of(self.shell)
+        return self.clock()
 
     @cached_property
     def name(self) -> str:

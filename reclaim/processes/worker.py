@@ -109,8 +109,15 @@ def _work_off(
         done.put(item)
 
 
-def heard(work: Callable[[], T]) -> T:
-    """Return the result of *work*, or raise its error. If a signal raises here, the processes started meanwhile end."""
+def heard(
+    work: Callable[[], T],
+    waits: Callable[[float], None] = lambda _seconds: None,
+    every: float = 10.0,
+) -> T:
+    """Return the result of *work*, or raise its error. If a signal raises here, the processes started meanwhile end.
+
+    *waits* is called *every* so many seconds, with the seconds since the beginning.
+    """
     answers = queue.SimpleQueue[Callable[[], T]]()
 
     def ask() -> None:
@@ -124,8 +131,14 @@ def heard(work: Callable[[], T]) -> T:
     known = child.of_ours()
     worker = _Worker(ask, threading.Event())
     worker.start()
+    started = time.monotonic()
     try:
-        returned_or_raised = answers.get()
+        returned_or_raised = None
+        while returned_or_raised is None:
+            try:
+                returned_or_raised = answers.get(timeout=every)
+            except queue.Empty:
+                waits(time.monotonic() - started)
     except BaseException:
         worker.over.set()
         child.end_new(known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -46,6 +47,8 @@ class RunFacts(_RunPart):
     arguments: list[str]
     #: it was stopped before everything was judged; a run that was killed has no record at all
     cut_short: bool = False
+    #: the command line chose some guests or requirements: --guests, -k, -m, --deselect, a path
+    chosen: bool = False
 
 
 class HypervisorFacts(_RunPart):
@@ -69,6 +72,14 @@ class RecordedChange:
 
 
 @_many
+class RecordedWaiver:
+    """A waiver of the inventory. It has ended if the row's verdict is not "waived"."""
+
+    reason: str
+    until: date | None
+
+
+@_many
 class Row:
     requirement: Slug
     title: str
@@ -80,6 +91,9 @@ class Row:
     evidence: str | None
     changes: list[RecordedChange]
     seconds: Annotated[float, Field(ge=0)]
+    waiver: RecordedWaiver | None = None
+    #: the beginning of the maintenance window that the row waits for
+    next_window: AwareDatetime | None = None
 
 
 @_many

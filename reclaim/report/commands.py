@@ -7,13 +7,11 @@ import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from reclaim.base.text import printable
 from reclaim.base.verdict import Verdict
 from reclaim.handles.guest import OFF, UNSTARTED
 from reclaim.record.record import Record, Row
-from reclaim.record.typed import undo
 from reclaim.report.summary import waits_for_power
 
 _MODES = ("--plan", "--fix", "--restart", "--force")
@@ -88,7 +86,7 @@ def tasks(record: Record) -> list[Task]:
     if not record.hypervisor.uri.startswith("test:"):
         # the guests of libvirt's test driver have no inside
         waiting += _by_reason(record, [row for row in unseen if row.reason != OFF])
-        waiting += _by_reason(record, _startable(record, unseen), "--boot-stopped")
+        waiting += _by_reason(record, startable(record, unseen), "--boot-stopped")
     return waiting
 
 
@@ -105,33 +103,11 @@ def _to_mend(record: Record, broken: list[Row]) -> list[Task]:
         waiting.append(
             Task(["Preview the changes; this changes nothing."], command, broken)
         )
-    command = rerun(record, *_as_planned(record), guests=guests)
+    command = rerun(record, *as_planned(record), guests=guests)
     return [*waiting, Task(["Fix all that reclaim can fix."], command, broken)]
 
 
-def next_command(record: Record, folder: Path) -> str | None:
-    """Return the one command that goes on from here, or None if nothing is left to do."""
-    verdicts = {row.verdict for row in record.results}
-    mode = record.run.mode
-    if mode == "fix":
-        if Verdict.PENDING in verdicts and "--restart" not in record.run.arguments:
-            return rerun(record, "--fix", "--restart")
-        if _has_changed(record):
-            return f"{undo(folder)}    (takes back the changes of this run)"
-        return None
-    if verdicts.isdisjoint({Verdict.NONCOMPLIANT, Verdict.PENDING}):
-        return None
-    if mode == "audit":
-        return rerun(record, "--plan")
-    return rerun(record, *_as_planned(record))
-
-
-def _has_changed(record: Record) -> bool:
-    """True if the run of *record* applied a change, undone since or not."""
-    return any(change.applied for row in record.results for change in row.changes)
-
-
-def _startable(record: Record, unseen: Iterable[Row]) -> list[Row]:
+def startable(record: Record, unseen: Iterable[Row]) -> list[Row]:
     """Return those of *unseen* that --boot-stopped would look into. The others have a row for that."""
     kept_off = {
         row.guest for row in record.results if (row.reason or "").startswith(UNSTARTED)
@@ -139,7 +115,7 @@ def _startable(record: Record, unseen: Iterable[Row]) -> list[Row]:
     return [row for row in unseen if row.reason == OFF and row.guest not in kept_off]
 
 
-def _as_planned(record: Record) -> tuple[str, ...]:
+def as_planned(record: Record) -> tuple[str, ...]:
     """Return the flags that do what *record* shows: a forced plan needs --force again."""
     if record.run.mode == "plan" and "--force" in record.run.arguments:
         return "--fix", "--force"

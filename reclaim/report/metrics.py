@@ -63,6 +63,11 @@ class _Gauges:
             "When the last run ended; its age is time() minus this",
             "mode",
         )
+        self.whole = gauge(
+            "last_run_whole",
+            "1 if the last run judged every guest and all that decides whether it returns freed space, else 0: "
+            "then there is no reclaim_guests",
+        )
         self.took = gauge("last_run_duration_seconds", "How long the last run took")
         self.about = gauge(
             "info", "The version of reclaim that made the last run", "version"
@@ -72,7 +77,8 @@ class _Gauges:
         """Set the figures of *record*'s hypervisor."""
         name, run = record.hypervisor.name, record.run
         figures = summary.figures([record])
-        for standing in Standing:
+        self.whole.labels(name).set(figures.is_whole)
+        for standing in Standing if figures.is_whole else ():
             count = figures.standings[standing]
             self.guests.labels(name, standing.name.lower()).set(count)
         for verdict in Verdict:

@@ -87,11 +87,17 @@ class Pages:
                 failed.setdefault(str(exc), [])
         if self._failure is not None and self._are_written:
             failed[_page_lost(self._failure, failed)] = []
+        self._name_once()
         lines = []
         for why, paths in failed.items():
             reason = f"cannot be written: {', '.join(paths)}: {why}" if paths else why
             lines.append(f"reclaim: {reason}")
         return lines
+
+    def _name_once(self) -> None:
+        """Keep pytest-html from naming the page of the archive: the summary does that."""
+        if self.rows is not None and self.rows.is_ours:
+            html.stand_down(self._config)
 
     def _metrics(self) -> None:
         metrics.write(self._run.options.metrics, self._records())
@@ -120,18 +126,11 @@ class Pages:
             write_report([folder], path, self._remark)
 
     def _harden_rows(self) -> None:
-        if self.rows is None:
-            return
-        if self.rows.written.exists():
+        if self.rows is not None and self.rows.written.exists():
             try:
                 self.rows.harden()
             except OSError as exc:
                 self.give_up_rows(exc)  # ours may be smaller
-                return
-        if self.rows.is_ours:
-            html.stand_down(
-                self._config
-            )  # the terminal names report.html, which leads to it
 
 
 def _is_ours(folder: Path) -> bool:

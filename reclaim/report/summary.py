@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -108,6 +108,34 @@ def came_back(disk: Storage) -> int | None:
     return max(0, disk.allocated_before - disk.allocated_after)
 
 
+#: the order in which the sentence names them, and its words for one guest and for several
+_ORDER = (
+    Standing.OPEN,
+    Standing.RETURNS,
+    Standing.PENDING,
+    Standing.UNKNOWN,
+    Standing.WAIVED,
+)
+_WORDS = {
+    Standing.OPEN: ("does not return freed space", "do not return freed space"),
+    Standing.RETURNS: ("returns freed space", "return freed space"),
+    Standing.PENDING: ("waits for a power cycle", "wait for a power cycle"),
+    Standing.UNKNOWN: ("was only partly checked", "were only partly checked"),
+    Standing.WAIVED: ("is waived in part", "are waived in part"),
+}
+#: if too few requirements were judged to know whether a guest returns freed space
+_IN_PART = {
+    **_WORDS,
+    Standing.OPEN: (
+        "does not pass the checks that ran",
+        "do not pass the checks that ran",
+    ),
+    Standing.RETURNS: ("passes the checks that ran", "pass the checks that ran"),
+}
+_SAMPLES = "SAMPLES"
+_STOPPED = "stopped early"
+
+
 @dataclass(frozen=True)
 class Figures:
     """The counts of one run, or of several."""
@@ -125,41 +153,84 @@ class Figures:
     backups: int
     #: guests that return freed space with a disk on another bus than scsi, against the rule
     by_rule: int = 0
+    #: guests that do not return freed space, and need a power cycle for it
+    open_for_power: int = 0
+    #: guests that are only partly checked because looking failed
+    failed: int = 0
+    #: the run was stopped before everything was judged
+    cut_short: bool = False
+    #: the command line chose some guests or requirements
+    chosen: bool = False
+    #: the guests are definitions of libvirt's test driver
+    samples: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the counts are those of whole hypervisors."""
+        return self.whole_road and not self.cut_short and not self.chosen
 
     @property
     def sentence(self) -> str:
-        if not self.guests:
-            return "No guest was judged."
-        returning = self.standings[Standing.RETURNS]
-        parts = [f"{returning} of {counted(self.guests, 'guest')} {self._does}"]
-        if self.by_rule:
-            parts[0] += f", {self.by_rule} of them on another bus than scsi"
+        """The result in one sentence. Good, bad and unknown guests are counted apart."""
+        parts = list(self._standings()) or ["No guest was judged"]
         if self.reclaimed:
             parts.append(f"this run freed {size(self.reclaimed)} on the host")
         if self.reclaimable:
             parts.append(f"{size(self.reclaimable)} can be freed now")
-        elif self.reclaimable is None:
+        elif self.reclaimable is None and self.guests:
             parts.append("the space that can be freed is unknown")
-        if self.waiting_for_power:
-            parts.append(
-                _say(self.waiting_for_power, "waits", "wait") + " for a power cycle"
-            )
-        if unknown := self.standings[Standing.UNKNOWN]:
-            parts.append(_say(unknown, "was", "were") + " only partly checked")
-        if waived := self.standings[Standing.WAIVED]:
-            parts.append(_say(waived, "is", "are") + " waived in part")
         if self.backups:
             parts.append(counted(self.backups, "finding") + " on backups")
-        return "; ".join(parts) + "."
+        return f"{self._heading}{'; '.join(parts)}."
+
+    def words(self, standing: Standing) -> str:
+        """Return the words for one guest with *standing*, as far as the checks that ran allow."""
+        is_known = self.whole_road or standing not in (Standing.OPEN, Standing.RETURNS)
+        return str(standing) if is_known else _IN_PART[standing][0]
 
     @property
-    def _does(self) -> str:
-        """The verb of the sentence, and its object."""
-        is_one = self.guests == 1
-        if self.whole_road:
-            return "returns freed space" if is_one else "return freed space"
-        verb = "passes" if is_one else "pass"
-        return f"{verb} the checks that ran (not all checks ran)"
+    def _heading(self) -> str:
+        """The words before the sentence, if it is about samples or about a run that was stopped."""
+        words = [_SAMPLES] * self.samples + [_STOPPED] * self.cut_short
+        text = ", ".join(words)
+        return f"{text[0].upper()}{text[1:]}: " if text else ""
+
+    def _standings(self) -> Iterator[str]:
+        """Yield a part for each standing that guests have. The first has the number of all guests."""
+        words = _WORDS if self.whole_road else _IN_PART
+        there = [standing for standing in _ORDER if self.standings[standing]]
+        for place, standing in enumerate(there):
+            count = self.standings[standing]
+            verb = words[standing][count != 1]
+            aside = self._aside(standing, is_first=place == 0)
+            if place == 0:
+                guests = counted(self.guests, "guest")
+                yield f"{count} of {guests} {verb}{aside}"
+            elif standing is Standing.RETURNS:
+                # the first part has the object
+                yield f"{count} {verb.split()[0]} {'it' if self.whole_road else 'them'}{aside}"
+            else:
+                yield f"{count} {verb}{aside}"
+
+    def _aside(self, standing: Standing, *, is_first: bool) -> str:
+        """Return second counts about the guests with *standing*, and the bounds of the first part, or ""."""
+        notes = []
+        if is_first and standing is not Standing.UNKNOWN:
+            notes += ["not all checks ran"] * (not self.whole_road)
+            notes += ["only the selection was judged"] * self._is_selection
+        if standing is Standing.OPEN and self.open_for_power:
+            needs = "needs" if self.open_for_power == 1 else "need"
+            notes.append(f"{self.open_for_power} {needs} a power cycle")
+        if standing is Standing.UNKNOWN and self.failed:
+            notes.append(f"looking failed in {self.failed}")
+        bus = ""
+        if standing is Standing.RETURNS and self.by_rule:
+            bus = f", {self.by_rule} of them on another bus than scsi"
+        return bus + (f" ({'; '.join(notes)})" if notes else "")
+
+    @property
+    def _is_selection(self) -> bool:
+        return self.chosen and self.whole_road
 
 
 def known(counts: Iterable[int | None]) -> list[int]:
@@ -171,7 +242,7 @@ def figures(records: Sequence[Record]) -> Figures:
     """Return the sums over *records*."""
     standings: Counter[Standing] = Counter()
     verdicts: Counter[Verdict] = Counter()
-    power = backups = by_rule = 0
+    power = needy = backups = by_rule = failed = 0
     spare = []
     for record in records:
         for guest, rows in record.by_guest():
@@ -179,7 +250,10 @@ def figures(records: Sequence[Record]) -> Figures:
                 stands = standing_in(record, rows)
                 standings[stands] += 1
                 by_rule += stands is Standing.RETURNS and any(map(is_by_rule, rows))
-                power += any(map(waits_for_power, rows))
+                failed += stands is Standing.UNKNOWN and any(map(_is_error, rows))
+                waits = any(map(waits_for_power, rows))
+                power += waits
+                needy += waits and stands is Standing.OPEN
         for row in record.results:
             verdicts[row.verdict] += 1
             backups += row.verdict.outcome == "failed" and is_of_backup(row)
@@ -194,8 +268,18 @@ def figures(records: Sequence[Record]) -> Figures:
         whole_road=all(map(is_whole, records)),
         backups=backups,
         by_rule=by_rule,
+        open_for_power=needy,
+        failed=failed,
+        cut_short=any(record.run.cut_short for record in records),
+        chosen=any(record.run.chosen for record in records),
+        samples=bool(records) and all(map(is_of_samples, records)),
     )
 
 
-def _say(number: int, singular: str, plural: str) -> str:
-    return f"{counted(number, 'guest')} {singular if number == 1 else plural}"
+def is_of_samples(record: Record) -> bool:
+    """True if the guests of *record* are definitions of libvirt's test driver."""
+    return record.hypervisor.uri.startswith("test:")
+
+
+def _is_error(row: Row) -> bool:
+    return row.verdict is Verdict.ERROR

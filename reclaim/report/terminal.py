@@ -2,79 +2,145 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
-from collections import Counter
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
-from _pytest._io.wcwidth import wcswidth, wcwidth
-from _pytest.terminal import TerminalReporter
+import pytest
 
-from reclaim.base.text import counted, printable, size
+from reclaim.base.text import counted, printable
 from reclaim.base.verdict import Verdict
 from reclaim.changes.boot_stopped import Boot
 from reclaim.changes.power import PowerCycle
-from reclaim.definition import machine_type
 from reclaim.engine.journal import Entry
 from reclaim.engine.journal import JournalRecord as Journal
-from reclaim.engine.part import Part
+from reclaim.engine.part import Options, Part
 from reclaim.engine.run import Run
-from reclaim.record.record import Record, Row, Storage
 from reclaim.record.typed import undo
-from reclaim.report.commands import next_command
-from reclaim.report.page import NAME
-from reclaim.report.summary import figures, known
+from reclaim.report.width import clip
 
-_STATUS: dict[Verdict, tuple[str, str]] = {
-    Verdict.COMPLIANT: (".", "green"),
-    Verdict.FIXED: ("+", "green"),
-    Verdict.PENDING: ("~", "yellow"),
-    Verdict.NONCOMPLIANT: ("F", "red"),
-    Verdict.NOT_APPLICABLE: ("-", "cyan"),
-    Verdict.NOT_ASSESSABLE: ("?", "yellow"),
-    Verdict.WAIVED: ("w", "cyan"),
+#: verdicts in the order in which pytest's last line counts them, each with its letter and colour
+STATUS: dict[Verdict, tuple[str, str]] = {
     Verdict.ERROR: ("E", "red"),
+    Verdict.NONCOMPLIANT: ("F", "red"),
+    Verdict.PENDING: ("~", "yellow"),
+    Verdict.NOT_ASSESSABLE: ("?", "yellow"),
+    Verdict.FIXED: ("+", "green"),
+    Verdict.COMPLIANT: (".", "green"),
+    Verdict.WAIVED: ("w", "cyan"),
+    Verdict.NOT_APPLICABLE: ("-", "cyan"),
 }
-#: lines of pytest's own and pytest-html's around ours
-_PYTESTS = 4
-#: lines for findings on a screen that is too small, and in a pipe
-_LEAST = 5
-_PIPED = 60
-#: columns of a guest's name if each guest has one line
-_NAME = 30
-_HOME = "freed in this run"
-#: columns before a finding
-_INDENT = 17
-#: reasons for not-assessable rows, and planned changes, that are shown; the report has them all
-_REASONS = 4
-_DIFFS = 200
 #: changes of a run that died that are named
 _NAMED = 6
-_DIFF_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+#: what each mode does, for the end of the header's first line
+_MODES = {
+    "audit": "nothing is changed",
+    "plan": "the changes are shown, and none is made",
+    "fix": "findings are fixed, and changes that need a power cycle wait for it",
+    "restart": "findings are fixed, and guests that need it are power-cycled",
+}
 #: options that do more to a guest than judge it, with their lines in the header
 _OPTIONS = {
     "boot_stopped": "--boot-stopped: reclaim starts the guests that are off, one at a time, and shuts them down again",
     "force": "--force: reclaim fixes even if another requirement must hold first",
     "prove": "--prove: trims each filesystem of the guests, writes a file there and deletes it again",
 }
+#: seconds without a sign of life after which one is given, on a screen and in a pipe
+_SCREEN_SECONDS, _PIPE_SECONDS = 2.0, 10.0
+_TICK_SECONDS = 1.0
+
+
+class LastWord(NamedTuple):
+    """The words and the colour with which pytest's last line begins, by the status of the run."""
+
+    words: str
+    colour: str
+
+
+_ENDINGS = {
+    0: LastWord("OK", "green"),
+    1: LastWord("NOT OK", "red"),
+    2: LastWord("STOPPED", "yellow"),
+    6: LastWord("NOT ALL CHECKED", "yellow"),
+}
 
 
 def status(verdict: Verdict) -> tuple[str, str, tuple[str, dict[str, bool]]]:
     """Return pytest's category, letter and word for *verdict*."""
-    letter, colour = _STATUS[verdict]
+    letter, colour = STATUS[verdict]
     return str(verdict), letter, (str(verdict).upper(), {colour: True})
+
+
+def ending(status: int, *, failed: bool) -> LastWord | None:
+    """Return the beginning of pytest's last line; None for a *status* that pytest explains by itself."""
+    found = _ENDINGS.get(status)
+    return found._replace(colour="red") if found and failed else found
+
+
+def color_last_line(reporter: pytest.TerminalReporter, run: Run, status: int) -> None:
+    """Let pytest's last line be red, green or yellow by what the *run* found, and name the worst verdict first.
+
+    pytest knows none of our verdicts, so that its own line is always yellow.
+    """
+    failed = any(key in reporter.stats for key in ("failed", "error", *_BAD))
+    end = ending(int(status), failed=failed)
+    if end is None or not reporter.stats:
+        return
+    parts, _ = reporter.build_summary_stats_line()
+    samples = all(part.hypervisor.is_test_driver for part in run.parts)
+    words = end.words + " (SAMPLES)" * samples
+    first, *others = [_colored(part) for part in sorted(parts, key=_place)]
+    made = [(f"{words}: {first[0]}", {end.colour: True, "bold": True}), *others]
+    reporter.build_summary_stats_line = lambda: (made, end.colour)  # type: ignore[method-assign]
+
+
+_BAD = [str(verdict) for verdict in Verdict if verdict.outcome == "failed"]
+#: a part of pytest's last line: its text, and how it looks
+_Part = tuple[str, dict[str, bool]]
+
+
+def _verdict(part: _Part) -> Verdict | None:
+    """Return the verdict that *part* of pytest's last line counts. pytest has a plural of its own for errors."""
+    name = part[0].partition(" ")[2]
+    found = [verdict for verdict in STATUS if name in (str(verdict), f"{verdict}s")]
+    return found[0] if found else None
+
+
+def _place(part: _Part) -> int:
+    verdict = _verdict(part)
+    return len(STATUS) if verdict is None else list(STATUS).index(verdict)
+
+
+def _colored(part: _Part) -> _Part:
+    """Return *part* of pytest's last line in the colour of its verdict."""
+    verdict = _verdict(part)
+    return part if verdict is None else (part[0], {STATUS[verdict][1]: True})
 
 
 def header(run: Run) -> list[str]:
     """Return the lines under pytest's own header: hypervisors, mode, and the remains of earlier runs."""
     lines: list[str] = []
     for part in run.parts:
-        lines += _of_part(run.options.mode, part)
+        lines += _of_part(run.options, part)
     return lines + [f"reclaim: {notice}" for notice in _notices(run)]
 
 
-def _of_part(mode: str, part: Part) -> Iterator[str]:
+def does(options: Options) -> str:
+    """Return what a run with *options* does to the guests."""
+    mode = options.mode
+    if mode == "fix":
+        return _MODES["restart" if options.restart else "fix"]
+    if options.boot_stopped or options.prove:
+        # their own lines follow
+        return "definitions and settings stay as they are"
+    return _MODES[mode] + "; only definitions are judged" * options.definitions_only
+
+
+def _of_part(options: Options, part: Part) -> Iterator[str]:
     hypervisor = part.hypervisor
     name, uri = printable(hypervisor.name), printable(hypervisor.uri)
     sample = ""
@@ -83,8 +149,8 @@ def _of_part(mode: str, part: Part) -> Iterator[str]:
     qemu = f", QEMU {hypervisor.qemu_version}" if hypervisor.qemu_version else ""
     guests = counted(len(part.guests), "guest")
     yield (
-        f"reclaim {mode}: {sample}{name} ({uri}), "
-        f"libvirt {hypervisor.libvirt_version}{qemu}, {guests}"
+        f"reclaim {options.mode}: {sample}{name} ({uri}), "
+        f"libvirt {hypervisor.libvirt_version}{qemu}, {guests}; {does(options)}"
     )
     if not part.guests:
         yield f"reclaim: {uri} has no guests: there is nothing to judge"
@@ -155,263 +221,93 @@ def _named(entry: Entry) -> str:
 
 
 class Progress:
-    """One line that is rewritten while reclaim waits; in a pipe only its new lines are printed.
+    """One line that is rewritten while reclaim waits; in a pipe its new lines are printed, and one now and then.
 
     An empty text clears it.
     """
 
-    def __init__(self, reporter: TerminalReporter) -> None:
+    def __init__(self, reporter: pytest.TerminalReporter) -> None:
         self._reporter = reporter
         self._shown = False
         self._last = ""
+        self._said = time.monotonic()
+        #: the work that is watched, and when it began
+        self._label, self._since = "", 0.0
+        # the watcher prints too
+        self._lock = threading.RLock()
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._tick, daemon=True)
 
     def line(self, text: str) -> None:
-        """Say a line that stays."""
-        self.clear()
-        self._reporter.write_line(printable(text, lines=True))
+        """Print a line that stays."""
+        with self._lock:
+            self.clear()
+            self._reporter.write_line(printable(text, lines=True))
 
     def __call__(self, text: str) -> None:
         if self._reporter.verbosity < 0:
             return
         text = printable(text)
-        if not text:
-            self.clear()
-        elif self._reporter.isatty:
-            if not self._shown:
-                self._reporter.ensure_newline()  # a guest's letters stay
-            self._reporter.rewrite(
-                clip(text, shutil.get_terminal_size().columns - 1), erase=True
-            )
-            self._shown = True
-        elif (stable := re.sub(r"\d+", "", text)) != self._last:
-            self._last = stable
-            if not text.startswith("looked into"):
-                self._reporter.write_line(text)
+        with self._lock:
+            if not text:
+                self.clear()
+            elif self._reporter.isatty:
+                self._rewrite(text)
+            else:
+                self._add(text)
+
+    def _rewrite(self, text: str) -> None:
+        if not self._shown:
+            self._reporter.ensure_newline()  # a guest's letters stay
+        columns = shutil.get_terminal_size().columns
+        self._reporter.rewrite(clip(text, columns - 1), erase=True)
+        self._shown = True
+        self._said = time.monotonic()
+
+    def _add(self, text: str) -> None:
+        """Print *text* in a pipe if it is new, or if nothing was printed for a while."""
+        stable = re.sub(r"\d+", "", text)
+        is_new = stable != self._last and not text.startswith("looked into")
+        self._last = stable
+        if is_new or time.monotonic() - self._said >= _PIPE_SECONDS:
+            self._reporter.ensure_newline()
+            self._reporter.write_line(text)
+            self._reporter.flush()
+            self._said = time.monotonic()
 
     def clear(self) -> None:
         """Leave the line to others."""
-        if self._shown:
-            self._reporter.rewrite("", erase=True)
-            self._shown = False
+        with self._lock:
+            if self._shown:
+                self._reporter.rewrite("", erase=True)
+                self._shown = False
 
+    @contextmanager
+    def watch(self, label: str) -> Generator[None, None, None]:
+        """Print *label* and the seconds now and then while the work inside takes long and prints nothing."""
+        if self._reporter.verbosity < 0:
+            yield
+            return
+        if not self._watcher.is_alive():
+            self._watcher.start()
+        with self._lock:
+            self._label, self._since = printable(label), time.monotonic()
+            self._said = self._since
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._label = ""
+                self.clear()
 
-def summary(reporter: TerminalReporter, run: Run) -> None:
-    """Print one screen: the sentence, findings by guest, bytes, the report, the next command."""
-    if reporter.verbosity < 0:
-        return
-    for part in run.parts:
-        if part.found is not None:
-            if run.options.mode == "plan":
-                _plan(reporter, part.found)
-            _summary_of(reporter, part, part.found)
+    def stop(self) -> None:
+        """Let the thread of `watch` end."""
+        self._over.set()
 
-
-def _summary_of(reporter: TerminalReporter, part: Part, record: Record) -> None:
-    screen = shutil.get_terminal_size()
-    columns = screen.columns if reporter.isatty else None
-    page = part.folder / NAME
-    report = f"report: {page}" if page.exists() else ""
-    below = [*_bytes(record)]
-    if report:
-        below.append(report)
-    if command := next_command(record, part.folder):
-        below.append(f"next:   {command}")
-    sentence = figures([record]).sentence
-    reporter.section(f"reclaim: {printable(part.hypervisor.name)}", sep="=", bold=True)
-    reporter.write_line(sentence, bold=True)
-    room = _PIPED
-    if columns is not None:
-        # beside ours: the heading, pytest-html's line about the report, pytest's last one, the prompt
-        texts = (sentence, *below, report)
-        others = sum(_height(text, columns) for text in texts) + _PYTESTS
-        room = max(screen.lines - others, _LEAST)
-    _findings(reporter, record, columns, room)
-    for text in below:
-        came_home = text.startswith(_HOME) and record.reclaimed_bytes > 0
-        reporter.write_line(text, green=came_home)
-
-
-def _findings(
-    reporter: TerminalReporter, record: Record, columns: int | None, room: int
-) -> None:
-    """Print all rows that do not hold if they fit, else a line a guest, the worst first."""
-    loud = []
-    height = 0
-    for guest, every in record.by_guest():
-        rows = list(filter(_is_told, every))
-        if not rows:
-            continue
-        loud.append((guest or record.hypervisor.name, rows))
-        height += 1
-        for row in rows:
-            height += _height(" " * _INDENT + _sentence(row), columns)
-    unseen = [*_warned_of(record), *_unseen(record)]
-    room -= len(unseen)
-    if height <= room or reporter.verbosity > 0:
-        _findings_in_full(reporter, loud)
-    else:
-        _findings_by_guest(reporter, loud, columns, room)
-    for text in unseen:
-        reporter.write_line(clip(text, columns), yellow=True)
-
-
-def _findings_in_full(
-    reporter: TerminalReporter, loud: list[tuple[str, list[Row]]]
-) -> None:
-    for guest, rows in loud:
-        reporter.write_line(printable(guest), bold=True)
-        for row in rows:
-            _, colour = _STATUS[row.verdict]
-            reporter.write(f"  {row.verdict!s:<14}", **{colour: True})
-            reporter.write_line(f" {_sentence(row)}")
-
-
-def _findings_by_guest(
-    reporter: TerminalReporter,
-    loud: list[tuple[str, list[Row]]],
-    columns: int | None,
-    room: int,
-) -> None:
-    """Print a line a guest, the worst first, as far as there is *room*."""
-    worst = sorted(loud, key=lambda guest: -len(_failed(guest[1])))
-    if len(worst) > room:
-        worst = worst[: max(room - 1, 1)]
-    for guest, rows in worst:
-        reporter.write_line(clip(_guest_line(guest, rows), columns))
-    more = len(loud) - len(worst)
-    if more:
-        reporter.write_line(f"and {counted(more, 'more guest')}")
-
-
-def _failed(rows: list[Row]) -> list[Row]:
-    return [row for row in rows if row.verdict.outcome == "failed"]
-
-
-def _sentence(row: Row) -> str:
-    disk = f" {printable(row.disk)}" if row.disk else ""
-    return f"{row.requirement}{disk}: {row.reason or row.evidence or ''}"
-
-
-def _guest_line(guest: str, rows: list[Row]) -> str:
-    counts = Counter(str(row.verdict) for row in rows)
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    line = f"{clip(printable(guest), _NAME)}  {verdicts}"
-    failed = dict.fromkeys(row.requirement for row in _failed(rows))
-    if failed:
-        line += f": {', '.join(failed)}"
-    return line
-
-
-_WARNINGS = (machine_type.DEPRECATED, machine_type.MAY_NOT_BOOT)
-
-
-def _warned_of(record: Record) -> list[str]:
-    """Return a line for each machine type of compliant guests that a later QEMU drops, or that may not boot."""
-    counts = Counter(
-        row.evidence
-        for row in record.results
-        if row.verdict.holds and any(w in (row.evidence or "") for w in _WARNINGS)
-    )
-    lines = []
-    for evidence, count in counts.most_common():
-        guests = "1 guest has" if count == 1 else f"{count} guests have"
-        lines.append(f"{guests} the machine type {evidence}")
-    return lines
-
-
-def _unseen(record: Record) -> list[str]:
-    """Return a line for each reason for not-assessable rows, the most frequent first."""
-    counts: Counter[str | None] = Counter()
-    guests: dict[str | None, set[str | None]] = {}
-    for row in record.results:
-        if row.verdict is Verdict.NOT_ASSESSABLE:
-            counts[row.reason] += 1
-            guests.setdefault(row.reason, set()).add(row.guest)
-    lines = []
-    for reason, count in counts.most_common(_REASONS):
-        where = counted(len(guests[reason]), "guest")
-        lines.append(f"{count} not assessable, in {where}: {reason}")
-    if len(counts) > _REASONS:
-        more = len(counts) - _REASONS
-        lines.append(f"and {counted(more, 'more reason')} why reclaim could not check")
-    return lines
-
-
-def clip(text: str, columns: int | None) -> str:
-    """Return *text* as far as *columns* of the terminal hold it. A wide character takes two."""
-    if columns is None or wcswidth(text) <= columns:
-        return text
-    kept, width = "", 1
-    for character in text:
-        width += max(wcwidth(character), 0)
-        if width > columns:
-            break
-        kept += character
-    return f"{kept}…"
-
-
-def _height(text: str, columns: int | None) -> int:
-    """Return the number of lines that *text* takes."""
-    return 1 if columns is None else math.ceil(wcswidth(text) / columns)
-
-
-def _is_told(row: Row) -> bool:
-    return row.verdict in (
-        Verdict.NONCOMPLIANT,
-        Verdict.PENDING,
-        Verdict.ERROR,
-        Verdict.FIXED,
-    )
-
-
-def _plan(reporter: TerminalReporter, record: Record) -> None:
-    """Print the diffs of a plan: you asked for them, so they may take more than one screen."""
-    changes = [(row, change) for row in record.results for change in row.changes]
-    if not changes:
-        return
-    heading = (
-        f"reclaim: changes that --fix would make on {printable(record.hypervisor.name)}"
-    )
-    reporter.section(heading, sep="=", bold=True)
-    for row, change in changes[:_DIFFS]:
-        subject = " ".join(filter(None, (row.guest, row.disk)))
-        reporter.write_line(f"{row.requirement} of {printable(subject)}", bold=True)
-        text = printable(f"{change.target}\n{change.diff}", lines=True)
-        for line in text.splitlines():
-            colour = _DIFF_COLOURS.get(line[:1])
-            reporter.write_line(f"    {line}", **({colour: True} if colour else {}))
-    if len(changes) > _DIFFS:
-        more = len(changes) - _DIFFS
-        reporter.write_line(
-            f"and {counted(more, 'more change')}; the report has them all"
-        )
-
-
-def _bytes(record: Record) -> Iterator[str]:
-    disks = [disk for disk in record.storage if disk.allocated_after is not None]
-    if disks:
-        yield _held(disks)
-    if record.run.mode != "fix":
-        return
-    if not disks and not record.reclaimed_bytes:
-        return
-    line = f"{_HOME}: {size(record.reclaimed_bytes)} ({record.reclaimed_bytes} bytes)"
-    expected = known(disk.reclaimable_before for disk in disks)
-    if expected:
-        line += f"; expected: {size(sum(expected))}"
-    yield line
-
-
-def _held(disks: list[Storage]) -> str:
-    """Report the bytes that the host holds for *disks*, and the part that the guests need, as far as that is known."""
-    held = sum(known(disk.allocated_after for disk in disks))
-    line = f"the host holds {size(held)} for {counted(len(disks), 'disk')}"
-    seen = [disk for disk in disks if disk.used is not None]
-    if seen:
-        taken = sum(known(disk.allocated_after for disk in seen))
-        needed = sum(known(disk.used for disk in seen))
-        line += f"; those that reclaim looked into ({len(seen)}) take {size(taken)} and need {size(needed)}"
-    spare = known(disk.reclaimable_after for disk in disks)
-    if spare:
-        line += f"; a trim gives back {size(sum(spare))}"
-    return line
+    def _tick(self) -> None:
+        silence = _SCREEN_SECONDS if self._reporter.isatty else _PIPE_SECONDS
+        while not self._over.wait(_TICK_SECONDS):
+            now = time.monotonic()
+            with self._lock:
+                if self._label and now - self._said >= silence:
+                    self(f"{self._label}: {now - self._since:.0f} s")

@@ -71,7 +71,7 @@ def test_results_json_has_exactly_the_keys_of_schema_1(tmp_path: Path, fleet: st
     document = outcome.document
     assert list(document) == ["schema", "run", "hypervisor", "results", "storage", "reclaimed_bytes"]
     assert document["schema"] == 1
-    assert list(document["run"]) == ["id", "mode", "started", "ended", "version", "arguments", "cut_short"]
+    assert list(document["run"]) == ["id", "mode", "started", "ended", "version", "arguments", "cut_short", "chosen"]
     assert list(document["hypervisor"]) == ["name", "uri", "libvirt", "qemu"]
     assert {tuple(row) for row in document["results"]} == {
         (
@@ -148,11 +148,19 @@ def test_verdicts_reach_junit_as_pytests_outcomes(tmp_path: Path, fleet: str) ->
 @pytest.mark.parametrize(
     ("domains", "options", "status"),
     [
-        pytest.param([domain_xml(*GOOD)], [], 0, id="nothing-to-mend"),
+        pytest.param([domain_xml(*GOOD)], ["--definitions-only"], 0, id="nothing-to-mend"),
+        pytest.param([domain_xml(*GOOD)], [], 6, id="nothing-wrong-and-not-all-checked"),
+        pytest.param([domain_xml(*GOOD)], ["-k", "access"], 6, id="nobody-could-look"),
+        pytest.param([domain_xml(*GOOD)], ["-k", "access", "--fix"], 6, id="fix-where-nobody-could-look"),
+        pytest.param([domain_xml(*GOOD), domain_xml(disk_xml(), name="bad")], [], 1, id="a-finding-is-worse"),
+        pytest.param([domain_xml(*GOOD)], ["-k", "nothing"], 5, id="nothing-to-judge"),
         pytest.param([domain_xml(disk_xml())], [], 1, id="something-to-mend"),
         pytest.param([domain_xml(disk_xml())], ["--plan"], 1, id="planned-is-not-mended"),
         pytest.param([domain_xml(disk_xml())], ["--fix"], 1, id="withheld"),
-        pytest.param([domain_xml(disk_xml(), running=False)], ["--fix", "--force"], 0, id="mended"),
+        pytest.param([domain_xml(disk_xml(), running=False)], ["--fix", "--force"], 6, id="mended-and-not-all-checked"),
+        pytest.param(
+            [domain_xml(disk_xml(), running=False)], ["--fix", "--force", "--definitions-only"], 0, id="mended"
+        ),
         pytest.param([domain_xml(disk_xml("sda", "usb"))], ["-k", "bus"], 0, id="nothing-applies"),
         pytest.param([domain_xml(disk_xml())], ["--co"], 0, id="collected-only"),
     ],

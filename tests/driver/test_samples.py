@@ -117,7 +117,7 @@ def test_findings_are_a_failure_and_the_terminal_says_that_these_are_samples(out
 _COUNTED = (
     re.compile(r"(?P<counted>collected \d+ items)"),
     re.compile(r"(?P<guest>[a-z0-9-]+) (?P<counted>[-.F?]+)(?: +\[ *\d+%\])?"),
-    re.compile(r"(?P<counted>\d+ of \d+ guests .*)"),
+    re.compile(r"(?P<counted>SAMPLES: \d+ of \d+ guests .*)"),
     re.compile(r"(?P<counted>\d+ not assessable.*)"),
     re.compile(r"=+ (?P<counted>.+) in [\d.]+s =+"),  # how long it took differs each time
 )

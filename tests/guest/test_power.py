@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,32 @@ def runs_on(definition: Definition) -> None:
     assert storage_differences(live, definition) == []
     assert same(defined(), definition)
     lab.wait_for_agent(lab.find(NAME), 30)
+
+
+def test_outside_its_maintenance_window_a_guest_runs_on(life: LabGuest, tmp_path: Path) -> None:
+    """The same row mends it once the window is open."""
+    does(life, "none")
+    booted, guest = defined(), opened()
+    window = {"from": "22:00", "to": "04:00", "zone": "Europe/Vienna", "guests": [f"{NAME}*"]}
+    policy = guest.policy.model_dump()
+    guest.hypervisor.inventory = Inventory.model_validate({"policy": policy, "window": [window]})
+    guest.hypervisor.clock = lambda: datetime(2026, 12, 5, 20, 59, tzinfo=timezone.utc)
+    number = guest.run_id
+    made = Cycled(tmp_path, guest)
+    assert made.result.verdict is Verdict.PENDING
+    begins = "its maintenance window begins Sat 2026-12-05 22:00 (Europe/Vienna)"
+    assert made.result.reason.endswith(f"waits for a power cycle: {begins}")
+    assert not made.engine.journal.path.exists()
+    assert guest.run_id == number
+    guest.hypervisor.clock = lambda: datetime(2026, 12, 5, 21, 0, tzinfo=timezone.utc)
+    made.result = made.engine.run(requirement("live-definition"), subject(guest))
+    assert made.result.verdict is Verdict.FIXED, made.result.reason
+    assert guest.run_id != number
+    runs_on(made.wanted)
+    host.ensure_libvirt().defineXML(booted.xml)
+    lab.lookup(NAME).destroy()
+    lab.start(life)
+    lab.wait_for_agent(life, lab.BOOT_SECONDS)
 
 
 def test_a_kernel_panic_is_seen_on_the_console_and_told(life: LabGuest, tmp_path: Path) -> None:

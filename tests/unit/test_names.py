@@ -155,6 +155,8 @@ LIMITS: dict[tuple[Callable[[Iterable[Source]], Measure], str], float] = {
     (placeholders, "reclaim/files/**/*.py"): _NAMES,
     (placeholders, "reclaim/handles/**/*.py"): _NAMES,
     (placeholders, "reclaim/inside/**/*.py"): _NAMES,
+    (placeholders, "reclaim/inventories/**/*.py"): _NAMES,
+    (placeholders, "reclaim/inventory/**/*.py"): _NAMES,
     (placeholders, "reclaim/jobs/**/*.py"): _NAMES,
     (placeholders, "reclaim/processes/**/*.py"): _NAMES,
     (placeholders, "reclaim/record/**/*.py"): _NAMES,

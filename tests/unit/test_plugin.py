@@ -424,7 +424,7 @@ def test_a_report_has_the_verdict_beside_pytests_outcome(verdict: Verdict) -> No
     assert report.outcome == verdict.outcome
     assert ("verdict", str(verdict)) in report.user_properties
     assert ("reason", "why") in report.user_properties
-    category, letter, (word, _) = plugin.pytest_report_teststatus(report)
+    category, letter, (word, _) = plugin.pytest_report_teststatus(report, _config())
     assert (category, word) == (str(verdict), str(verdict).upper())
     assert len(letter) == 1
     if verdict.outcome == "passed":
@@ -444,7 +444,7 @@ def test_a_teardown_has_the_verdict_for_junit_and_pytests_outcome() -> None:
     report = _stamped(Verdict.NONCOMPLIANT, _report("teardown"))
     assert report.outcome == "passed"
     assert ("verdict", "noncompliant") in report.user_properties
-    assert plugin.pytest_report_teststatus(report) is None
+    assert plugin.pytest_report_teststatus(report, _config()) is None
     assert _stamped(Verdict.NONCOMPLIANT, _report("setup")).user_properties == []
 
 
@@ -452,7 +452,7 @@ def test_a_test_that_is_no_check_is_left_to_pytest() -> None:
     report = _report()
     plugin._stamp(_item("no check"), report)
     assert (report.outcome, report.longrepr, report.user_properties) == ("passed", "pytest's own", [])
-    assert plugin.pytest_report_teststatus(report) is None
+    assert plugin.pytest_report_teststatus(report, _config()) is None
     assert plugin.pytest_pyfunc_call(_item("no check")) is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import libvirt
@@ -98,6 +99,35 @@ def test_without_the_option_it_stays_off(tmp_path: Path) -> None:
     assert rows["fstab-uuid"].reason == "it is off"
     assert rows["disk-discard"].verdict is Verdict.NONCOMPLIANT
     assert not run.journal.path.exists()
+
+
+@pytest.mark.parametrize("hour", [12, 22])
+def test_it_is_started_in_its_maintenance_window_alone(tmp_path: Path, hour: int) -> None:
+    guest = stopped(tmp_path)
+    window = {"from": "22:00", "to": "04:00", "zone": "UTC", "guests": ["one"]}
+    guest.hypervisor.inventory = Inventory.model_validate({"window": [window]})
+    guest.hypervisor.clock = lambda: datetime(2026, 11, 30, hour, tzinfo=timezone.utc)
+    run = booting(guest, tmp_path)
+    rows = visited(run, guest)
+    assert not guest.domain.isActive()
+    assert run.journal.path.exists() is (hour == 22)
+    assert rows["guest-access"].verdict is (Verdict.COMPLIANT if hour == 22 else Verdict.NOT_ASSESSABLE)
+    if hour == 12:
+        begins = "its maintenance window begins Mon 2026-11-30 22:00 (UTC)"
+        assert rows["guest-access"].reason == f"it is off, and --boot-stopped does not start it: {begins}"
+
+
+def test_it_is_shut_down_again_though_its_window_ended(tmp_path: Path) -> None:
+    guest = stopped(tmp_path)
+    window = {"from": "22:00", "to": "04:00", "zone": "UTC"}
+    guest.hypervisor.inventory = Inventory.model_validate({"window": [window]})
+    guest.hypervisor.clock = lambda: datetime(2026, 11, 30, 22, tzinfo=timezone.utc)
+    run = booting(guest, tmp_path)
+    run.visit(guest)
+    assert guest.domain.isActive()
+    guest.hypervisor.clock = lambda: datetime(2026, 11, 30, 5, tzinfo=timezone.utc)
+    run.leave(guest)
+    assert not guest.domain.isActive()
 
 
 def test_a_guest_that_runs_is_left_running(tmp_path: Path) -> None:

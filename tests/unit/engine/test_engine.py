@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
+from zoneinfo import ZoneInfo
 
 import libvirt
 import pytest
@@ -38,7 +40,7 @@ from reclaim.engine.journal import Journal, read
 from reclaim.handles import refusals
 from reclaim.handles.guest import UNKNOWN_DISKS, Disk, Guest
 from reclaim.handles.node import Node
-from reclaim.inventory import GuestNotes, Inventory
+from reclaim.inventory import GuestNotes, Inventory, Waiver
 from reclaim.requirement import Requirement, catalogue
 from tests.support import (
     InhabitedGuest,
@@ -173,11 +175,58 @@ def test_a_fault_of_ours_is_raised(tmp_path: Path) -> None:
 
 
 def test_a_waiver_is_the_users_word_and_nothing_is_looked_at(tmp_path: Path) -> None:
-    inventory = Inventory(guest={"one": GuestNotes(waive={"disk-discard": "thin pool\x1b below"})})
+    inventory = Inventory(guest={"one": GuestNotes(waive={"disk-discard": Waiver(reason="thin pool\x1b below")})})
     guest = opened(tmp_path, domain_xml(disk_xml()), inventory=inventory).guests[0]
     result = engine(guest.hypervisor, tmp_path).run(requirement("disk-discard"), subject(guest, "vda"))
     assert (result.verdict, result.reason) == (Verdict.WAIVED, "thin pool\\x1b below")
     assert result.changes == []
+    assert result.to_json()["waiver"] == {"reason": "thin pool\\x1b below", "until": None}
+
+
+#: at this moment it is 1 December in Vienna and 30 November in New York
+_MIDNIGHT = datetime(2026, 11, 30, 23, 30, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("until", "zone", "is_waived"),
+    [
+        (date(2026, 11, 29), "America/New_York", False),
+        (date(2026, 11, 30), "America/New_York", True),
+        (date(2026, 11, 30), "Europe/Vienna", False),
+        (date(2026, 12, 1), "Europe/Vienna", True),
+    ],
+)
+def test_a_waiver_ends_with_its_last_day_on_the_hypervisor(
+    tmp_path: Path, until: date, zone: str, *, is_waived: bool
+) -> None:
+    waiver = Waiver(reason="replaced in spring", until=until)
+    inventory = Inventory(guest={"one": GuestNotes(waive={"disk-discard": waiver, "disk-bus": waiver})})
+    good = disk_xml("sda", bus="scsi", driver="discard='unmap'", inner=drive(0)) + scsi_xml()
+    guest = opened(tmp_path, domain_xml(disk_xml("vda"), good), inventory=inventory).guests[0]
+    guest.hypervisor.clock = lambda: _MIDNIGHT.astimezone(ZoneInfo(zone))
+    judged = engine(guest.hypervisor, tmp_path, "audit")
+    bad, held = (judged.run(requirement("disk-discard"), subject(guest, disk)) for disk in ("vda", "sda"))
+    ended = f"its waiver ended on {until}: replaced in spring"
+    for row in (bad, held):
+        assert row.to_json()["waiver"] == {"reason": "replaced in spring", "until": str(until)}
+    if is_waived:
+        assert [row.verdict for row in (bad, held)] == [Verdict.WAIVED, Verdict.WAIVED]
+        assert bad.reason == f"replaced in spring (until {until})"
+        return
+    assert (bad.verdict, held.verdict, held.reason) == (Verdict.NONCOMPLIANT, Verdict.COMPLIANT, "")
+    assert bad.reason.endswith(f"; {ended}")
+    assert held.evidence.endswith(f"; {ended}")
+
+
+def test_a_row_that_nobody_could_look_at_keeps_its_reason_if_its_waiver_has_ended(tmp_path: Path) -> None:
+    """The reason groups such rows, on the terminal and among the next steps."""
+    waiver = Waiver(reason="replaced in spring", until=date(2020, 1, 1))
+    inventory = Inventory(guest={"one": GuestNotes(waive={"fstab-uuid": waiver})})
+    guest = opened(tmp_path, domain_xml(disk_xml(), running=False), inventory=inventory).guests[0]
+    row = engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
+    assert row.verdict is Verdict.NOT_ASSESSABLE
+    assert "waiver" not in row.reason
+    assert row.evidence == "its waiver ended on 2020-01-01: replaced in spring"
 
 
 # Mending
@@ -1009,6 +1058,68 @@ def test_a_power_cycle_that_is_forbidden_is_pending_and_says_why(
     asked = _Powered(tmp_path, {})
     assert asked.run().verdict is Verdict.NONCOMPLIANT
     assert asked.row.reason == "not done; withheld: a backup runs"
+
+
+#: a Monday, at noon in UTC
+_NOON = datetime(2026, 11, 30, 12, tzinfo=timezone.utc)
+
+
+def _in_windows(guest: Guest, begin: str, end: str, *globs: str, **policy: int) -> None:
+    """Give *guest* a window for *globs*, or for the guests that no window names, at noon."""
+    window: dict[str, Any] = {"from": begin, "to": end, "zone": "UTC"}
+    if globs:
+        window["guests"] = list(globs)
+    guest.hypervisor.inventory = Inventory.model_validate({"window": [window], "policy": policy})
+    guest.hypervisor.clock = lambda: _NOON
+
+
+@pytest.mark.parametrize("globs", [(), ("o*",)])
+def test_outside_its_window_no_power_cycle_begins(tmp_path: Path, globs: tuple[str, ...]) -> None:
+    made = _Powered(tmp_path, {})
+    _in_windows(made.guest, "22:00", "04:00", *globs)
+    row = made.run()
+    assert (row.verdict, row.changes, made.made) == (Verdict.PENDING, [], [])
+    begins = "its maintenance window begins Mon 2026-11-30 22:00 (UTC)"
+    assert row.reason == f"not done; waits for a power cycle (a\\x1b disk changes): {begins}"
+    assert row.to_json()["next_window"] == "2026-11-30T22:00:00Z"
+    assert not made.engine.journal.path.exists()
+
+
+def test_without_restart_the_window_is_named_too(tmp_path: Path) -> None:
+    made = _Powered(tmp_path, {}, restart=False)
+    _in_windows(made.guest, "22:00", "04:00")
+    assert made.run().reason.endswith("or run with --restart; its maintenance window begins Mon 2026-11-30 22:00 (UTC)")
+
+
+def test_within_its_window_and_without_one_a_guest_is_power_cycled(tmp_path: Path) -> None:
+    for name, globs in (("in", ()), ("no", ("another*",))):
+        folder = tmp_path / name
+        folder.mkdir()
+        made = _Powered(folder, {})
+        _in_windows(made.guest, "12:00" if not globs else "22:00", "23:00", *globs)
+        assert made.run().verdict is Verdict.FIXED
+        assert "next_window" not in made.row.to_json()
+
+
+@pytest.mark.parametrize(("end", "verdict"), [("12:08", Verdict.FIXED), ("12:07", Verdict.PENDING)])
+def test_a_power_cycle_has_to_end_within_the_window(tmp_path: Path, end: str, verdict: Verdict) -> None:
+    made = _Powered(tmp_path, {})
+    _in_windows(made.guest, "11:00", end, shutdown_seconds=180, boot_seconds=300)
+    row = made.run()
+    assert row.verdict is verdict
+    if verdict is Verdict.PENDING:
+        assert "its maintenance window ends in 7 min, and a power cycle may take 8 min" in row.reason
+        assert "the next one begins Tue 2026-12-01 11:00 (UTC)" in row.reason
+
+
+def test_the_moment_counts_at_which_the_guest_has_its_turn(tmp_path: Path) -> None:
+    """A run over a fleet takes hours: the window may end, or begin, meanwhile."""
+    made = _Powered(tmp_path, {}, {})
+    _in_windows(made.guest, "22:00", "04:00")
+    assert made.run().verdict is Verdict.PENDING
+    made.guest.hypervisor.clock = lambda: _NOON.replace(hour=22)
+    assert made.run().verdict is Verdict.FIXED
+    assert "next_window" not in made.row.to_json()
 
 
 def test_after_a_power_cycle_the_rows_before_it_are_judged_again(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import threading
-from datetime import datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from reclaim.engine.journal import Journal
 from reclaim.engine.part import Options
 from reclaim.engine.run import Run
 from reclaim.handles.lock import lock
-from reclaim.inventory import BackupNotes, GuestNotes, Inventory, Ssh
+from reclaim.inventory import BackupNotes, GuestNotes, Inventory, Ssh, Waiver
 from reclaim.record.results import NAME
 from reclaim.requirement import catalogue
 from reclaim.space import measured
@@ -248,22 +248,66 @@ def test_definitions_alone_are_read_without_the_right_to_change(tmp_path: Path, 
     assert not _opened(tmp_path, mode=mode).parts[0].hypervisor.readonly
 
 
-@pytest.mark.parametrize(
-    ("text", "facts"),
-    [
-        ("[guest.two]\nthick = true\n", ("inventory.toml", "guest.two")),
-        ('[guest.one.waive]\nno-such = "why"\n', ("inventory.toml", "guest.one.waive.no-such", "disk-bus")),
-    ],
-)
-def test_names_that_are_not_there_are_refused(tmp_path: Path, text: str, facts: tuple[str, ...]) -> None:
+def test_a_requirement_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReclaimError) as caught:
-        _opened(tmp_path, inventory=_inventory(tmp_path, text))
-    assert all(fact in str(caught.value) for fact in facts)
+        _opened(tmp_path, inventory=_inventory(tmp_path, '[guest.two.waive]\nno-such = "why"\n'))
+    assert all(fact in str(caught.value) for fact in ("inventory.toml", "guest.two.waive.no-such", "disk-bus"))
+
+
+def test_guests_that_are_not_here_are_named_once_and_the_others_are_judged(tmp_path: Path) -> None:
+    text = """\
+[guest.two]
+thick = true
+[guest."o*"]
+thick = true
+[guest.three]
+on = ["kvm9"]
+[guest."t*"]
+on = ["test-driver"]
+[[ssh]]
+guests = ["one", "web*", "db"]
+[[window]]
+guests = ["nine"]
+from = "22:00"
+to = "04:00"
+zone = "UTC"
+"""
+    run = _opened(tmp_path, inventory=_inventory(tmp_path, text))
+    tables = 'the inventory names guests that are not here: two ([guest.two], line 1), t* ([guest."t*"], line 7)'
+    globs = "web* ([[ssh]].guests, line 10), db ([[ssh]].guests, line 10), nine ([[window]].guests, line 12)"
+    assert run.remarks == [tables, f"globs of the inventory meet no guest here: {globs}"]
+    assert run.parts[0].guests[0].notes.thick is True
+    assert list(run.parts[0].hypervisor.inventory.guest) == ["two", "o*", "t*"]
+
+
+def test_many_names_that_are_not_here_are_counted(tmp_path: Path) -> None:
+    text = "".join(f"[guest.w{number}]\n" for number in range(1000))
+    (remark,) = _opened(tmp_path, inventory=_inventory(tmp_path, text)).remarks
+    assert remark.endswith("w5 ([guest.w5], line 6) and 994 more")
+
+
+def test_a_waiver_that_ends_soon_is_mentioned(tmp_path: Path) -> None:
+    today = date.today()  # noqa: DTZ011 - as the machine's clock has it
+    ends = {"a": 0, "b": 1, "c": 14, "d": 15, "e": -1}
+    text = "".join(
+        f'[guest."one{"*" * index}".waive.disk-bus]\nreason = "it is {name}"\nuntil = {today + timedelta(days)}\n'
+        for index, (name, days) in enumerate(ends.items(), 1)
+    )
+    text += f'[guest.two.waive]\ndisk-bus = {{ reason = "it is away", until = {today} }}\n'
+    _, *remarks = _opened(tmp_path, inventory=_inventory(tmp_path, text)).remarks
+    assert [remark.rpartition(", ")[2] for remark in remarks] == [
+        "today: it is a",
+        "tomorrow: it is b",
+        "in 14 days: it is c",
+    ]
+    assert remarks[0].startswith(
+        f'the waiver of disk-bus for one* ([guest."one*".waive.disk-bus], line 1) ends on {today}'
+    )
 
 
 def test_a_waiver_of_a_requirement_that_there_is_is_taken(tmp_path: Path) -> None:
     run = _opened(tmp_path, inventory=_inventory(tmp_path, '[guest.one.waive]\ndisk-bus = "why"\n'))
-    assert run.parts[0].guests[0].notes.waive == {"disk-bus": "why"}
+    assert run.parts[0].guests[0].notes.waive == {"disk-bus": Waiver(reason="why")}
 
 
 # Copies and jobs ------------------------------------------------------------------------------
@@ -555,6 +599,6 @@ def test_progress_names_the_guests_that_are_waited_for(tmp_path: Path, monkeypat
 
     Run(Options()).gather([guest], progress)
     assert said[0].startswith("looked into 0 of 1 guest,")
-    assert said[0].endswith("waiting for one")
+    assert said[0].endswith("waiting for the agent or ssh of one")
     assert said[-1] == "looked into 1 of 1 guest"
     assert guest.has_facts

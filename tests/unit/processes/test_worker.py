@@ -52,6 +52,18 @@ def test_what_the_work_raises_is_raised() -> None:
         worker.heard(lambda: 1 // 0)
 
 
+def test_while_it_lasts_the_caller_is_told() -> None:
+    asked = threading.Event()
+    seconds: list[float] = []
+
+    def waits(since: float) -> None:
+        seconds.append(since)
+        asked.set()
+
+    assert worker.heard(lambda: asked.wait(60), waits, every=0.001)
+    assert seconds == sorted(seconds)
+
+
 def test_ctrl_c_ends_what_a_library_has_started(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     started: list[subprocess.Popen[bytes]] = []

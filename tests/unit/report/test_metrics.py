@@ -35,6 +35,7 @@ def test_the_figures(tmp_path: Path) -> None:
     said = written(tmp_path / "reclaim.prom", found)
     assert said["reclaim_guests", ("returns",)] == 1
     assert said["reclaim_guests", ("open",)] == 1
+    assert said["reclaim_last_run_whole", ()] == 1
     assert said["reclaim_results", ("noncompliant",)] == 1
     assert said["reclaim_results", ("error",)] == 0
     assert said["reclaim_findings", ("disk-bus",)] == 1
@@ -77,3 +78,14 @@ def test_what_was_there_stays_until_all_is_written(tmp_path: Path) -> None:
 
 def test_nothing_is_written_where_nothing_is_asked_for() -> None:
     metrics.write(None, [records.record([])])
+
+
+@pytest.mark.parametrize("narrowed", ["cut_short", "chosen", "road"])
+def test_a_run_over_a_part_has_no_standings(tmp_path: Path, narrowed: str) -> None:
+    rows = records.whole("a") if narrowed != "road" else [row("disk-bus", "compliant")]
+    document = records.document(rows)
+    if narrowed != "road":
+        document["run"][narrowed] = True
+    said = written(tmp_path / "part", Record.model_validate(document))
+    assert said["reclaim_last_run_whole", ()] == 0
+    assert not any(name == "reclaim_guests" for name, _ in said)

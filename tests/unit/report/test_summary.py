@@ -8,6 +8,7 @@ import pytest
 
 from reclaim.base.verdict import Verdict
 from reclaim.handles.scsi import BY_RULE, OF_DISK_BUS
+from reclaim.record.record import Record
 from reclaim.report.summary import ROAD, Standing, came_back, figures, reclaimable, standing
 from reclaim.requirement import catalogue
 from tests import records
@@ -57,8 +58,8 @@ def test_the_sentence_has_all_that_counts() -> None:
     ]
     held = storage("c", allocated_before=9 * GIB, allocated_after=8 * GIB, used=GIB)
     assert sentence(rows, [held]) == (
-        "2 of 6 guests return freed space; this run freed 1.0 GiB on the host; 7.0 GiB can be freed now; "
-        "2 guests wait for a power cycle; 1 guest was only partly checked; 1 guest is waived in part."
+        "2 of 6 guests do not return freed space (2 need a power cycle); 2 return it; 1 was only partly checked; "
+        "1 is waived in part; this run freed 1.0 GiB on the host; 7.0 GiB can be freed now."
     )
 
 
@@ -70,12 +71,12 @@ def test_a_disk_on_another_bus_that_passes_discards_on_returns_freed_space() -> 
     rows = [*instead("a"), by_rule, controller, *instead("b")]
     assert sentence(rows).startswith("2 of 2 guests return freed space, 1 of them on another bus than scsi;")
     other = row("disk-discard", "noncompliant", "a", "sda", reason="driver discard is absent")
-    assert sentence([*rows, other]).startswith("1 of 2 guests return freed space;")
+    assert sentence([*rows, other]).startswith("1 of 2 guests does not return freed space; 1 returns it;")
 
 
 def test_where_not_everything_was_judged_the_rule_counts() -> None:
     by_rule = row("disk-bus", "noncompliant", "a", "sda", reason=f"it is on the bus sata; {BY_RULE}")
-    assert sentence([by_rule]).startswith("0 of 1 guest passes the checks that ran")
+    assert sentence([by_rule]).startswith("1 of 1 guest does not pass the checks that ran (not all checks ran)")
 
 
 def test_copies_do_not_say_how_their_guest_stands() -> None:
@@ -85,12 +86,14 @@ def test_copies_do_not_say_how_their_guest_stands() -> None:
     assert sentence([*rows, job], []).endswith("; 2 findings on backups.")
     # unless nothing else was asked
     copies = [one for one in rows if one["requirement"] == "sparse-backup"]
-    assert sentence(copies, []).startswith("0 of 2 guests pass the checks that ran (not all checks ran)")
+    said = sentence(copies, [])
+    assert said.startswith("1 of 2 guests does not pass the checks that ran (not all checks ran); 1 was only partly")
+    assert sentence([job], []) == "No guest was judged; 1 finding on backups."
 
 
 def test_an_image_with_snapshots_waits_for_no_power_cycle() -> None:
     assert "power cycle" not in sentence(instead("a", image_format="noncompliant"))
-    assert "1 guest waits for a power cycle" in sentence(instead("a", image_format="pending"))
+    assert "1 of 1 guest waits for a power cycle" in sentence(instead("a", image_format="pending"))
 
 
 def test_all_is_well() -> None:
@@ -141,3 +144,88 @@ def test_hypervisors_are_added_up() -> None:
     both = [records.record(whole("a")), records.record(whole("a", broken=True), hypervisor="kvm2")]
     assert figures(both).guests == 2
     assert figures(both).standings[Standing.RETURNS] == 1
+
+
+# Good, bad and unknown are counted apart
+
+
+def fleet(**counts: int) -> list[dict[str, Any]]:
+    """The rows of so many guests that are good, bad, not looked at, waiting, waived, or could not be reached."""
+    verdicts = {
+        "good": {},
+        "bad": {"disk_bus": "noncompliant"},
+        "unseen": {"guest_access": "not-assessable"},
+        "waiting": {"live_definition": "pending"},
+        "waived": {"disk_bus": "waived"},
+        "failed": {"guest_access": "error"},
+    }
+    rows = []
+    for kind, count in counts.items():
+        for number in range(count):
+            rows += instead(f"{kind}-{number}", **verdicts[kind])
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("counts", "begins"),
+    [
+        ({"good": 1}, "1 of 1 guest returns freed space"),
+        ({"good": 3}, "3 of 3 guests return freed space"),
+        ({"bad": 1}, "1 of 1 guest does not return freed space"),
+        ({"bad": 250, "unseen": 750}, "250 of 1000 guests do not return freed space; 750 were only partly checked"),
+        (
+            {"bad": 1, "good": 1, "unseen": 1},
+            "1 of 3 guests does not return freed space; 1 returns it; 1 was only partly",
+        ),
+        ({"bad": 2, "good": 2}, "2 of 4 guests do not return freed space; 2 return it"),
+        ({"unseen": 1}, "1 of 1 guest was only partly checked"),
+        ({"unseen": 8}, "8 of 8 guests were only partly checked"),
+        ({"good": 3, "unseen": 5}, "3 of 8 guests return freed space; 5 were only partly checked"),
+        ({"unseen": 1, "failed": 1}, "2 of 2 guests were only partly checked (looking failed in 1)"),
+        ({"waiting": 1, "unseen": 2}, "1 of 3 guests waits for a power cycle; 2 were only partly checked"),
+        ({"waived": 2}, "2 of 2 guests are waived in part"),
+    ],
+)
+def test_good_bad_and_unknown_are_counted_apart(counts: dict[str, int], begins: str) -> None:
+    said = sentence(fleet(**counts))
+    assert said.startswith(f"{begins}"), said
+    assert not said.startswith("0 of ")
+
+
+def test_a_run_that_was_stopped_says_so() -> None:
+    document = records.document(whole("a"))
+    document["run"]["cut_short"] = True
+    found = figures([Record.model_validate(document)])
+    assert found.sentence.startswith("Stopped early: 1 of 1 guest returns freed space")
+    assert not found.is_whole
+
+
+def test_a_selection_is_not_the_whole() -> None:
+    document = records.document(whole("a"))
+    document["run"]["chosen"] = True
+    found = figures([Record.model_validate(document)])
+    assert found.sentence.startswith("1 of 1 guest returns freed space (only the selection was judged)")
+    assert not found.is_whole
+
+
+def test_samples_are_called_so() -> None:
+    document = records.document(whole("a"))
+    document["hypervisor"]["uri"] = "test:///fleet.xml"
+    found = [Record.model_validate(document), records.record(whole("b"))]
+    assert figures(found[:1]).sentence.startswith("SAMPLES: 1 of 1 guest returns")
+    assert figures(found).sentence.startswith("2 of 2 guests return")
+    document["run"]["cut_short"] = True
+    assert figures([Record.model_validate(document)]).sentence.startswith("SAMPLES, stopped early: 1 of 1")
+
+
+@pytest.mark.parametrize(
+    ("standing", "in_part", "in_whole"),
+    [
+        (Standing.OPEN, "does not pass the checks that ran", "does not return freed space"),
+        (Standing.RETURNS, "passes the checks that ran", "returns freed space"),
+        (Standing.UNKNOWN, "only partly checked", "only partly checked"),
+    ],
+)
+def test_a_guest_alone_has_the_words_of_the_sentence(standing: Standing, in_part: str, in_whole: str) -> None:
+    assert figures([records.record([row("disk-bus", "compliant")])]).words(standing) == in_part
+    assert figures([records.record(whole("a"))]).words(standing) == in_whole

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import copy
 import io
-from dataclasses import replace
+import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from _pytest.terminal import TerminalReporter
 
 from reclaim.base.verdict import Verdict
 from reclaim.changes.boot_stopped import Boot
@@ -20,59 +18,18 @@ from reclaim.engine.journal import Entry, JournalRecord
 from reclaim.engine.part import Options, Part
 from reclaim.engine.run import Run
 from reclaim.report import terminal
-from reclaim.report.terminal import Progress, clip
-from tests import records
-from tests.records import GIB, row, storage
-from tests.support import disk_xml, domain_xml, engine, opened
+from reclaim.report.terminal import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from reclaim.record.record import Record
 
-
-class _Screen(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-Made = tuple[TerminalReporter, io.StringIO]
-
-
-@pytest.fixture
-def reporter(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Made]:
-    """Make pytest's own reporter for a screen of so many columns and lines, or for a pipe."""
-
-    def make(columns: int = 0, lines: int = 24, verbosity: int = 0) -> Made:
-        config = copy.copy(pytestconfig)
-        config.option = argparse.Namespace(**{**vars(pytestconfig.option), "verbose": verbosity})
-        monkeypatch.setenv("COLUMNS", str(columns or 80))
-        monkeypatch.setenv("LINES", str(lines))
-        out = _Screen() if columns else io.StringIO()
-        made = TerminalReporter(config, out)
-        made._tw.hasmarkup = False
-        return made, out
-
-    return make
-
-
-@pytest.fixture
-def part(tmp_path: Path) -> Part:
-    hypervisor = opened(tmp_path, domain_xml(disk_xml()))
-    folder = tmp_path / "reports/test-driver/20260101T000000Z-audit"
-    folder.mkdir(parents=True)
-    return Part(hypervisor, hypervisor.guests, engine(hypervisor, tmp_path, "audit"), folder)
+Made = tuple[pytest.TerminalReporter, io.StringIO]
 
 
 def _run(*parts: Part, **more: Any) -> Run:
     return Run(Options(**more), list(parts))
-
-
-def _summary(made: Made, part: Part, record: Record, **more: Any) -> list[str]:
-    part.found = record
-    terminal.summary(made[0], _run(part, **more))
-    return made[1].getvalue().splitlines()
 
 
 # Letters --------------------------------------------------------------------------------------
@@ -86,21 +43,6 @@ def test_every_verdict_has_a_letter_of_its_own() -> None:
         assert (category, word) == (str(verdict), str(verdict).upper())
         assert len(letter) == 1
         assert list(colours.values()) == [True]
-
-
-@pytest.mark.parametrize(
-    ("text", "columns", "shown"),
-    [
-        ("abcdef", None, "abcdef"),
-        ("abcdef", 6, "abcdef"),
-        ("abcdef", 5, "abcd…"),
-        ("\N{CJK UNIFIED IDEOGRAPH-4E00}" * 3, 6, "\N{CJK UNIFIED IDEOGRAPH-4E00}" * 3),
-        ("\N{CJK UNIFIED IDEOGRAPH-4E00}" * 4, 6, "\N{CJK UNIFIED IDEOGRAPH-4E00}" * 2 + "…"),
-        ("e\N{COMBINING ACUTE ACCENT}fghij", 5, "e\N{COMBINING ACUTE ACCENT}fgh…"),
-    ],
-)
-def test_a_line_is_cut_by_the_columns_that_it_takes(text: str, columns: int | None, shown: str) -> None:
-    assert clip(text, columns) == shown
 
 
 # The header -----------------------------------------------------------------------------------
@@ -120,6 +62,25 @@ def test_the_header_has_hypervisor_versions_and_guests(part: Part) -> None:
     assert "SAMPLE" not in line
     assert "QEMU 7.2.0, 2 guests" in line
     assert "kvm\\x1b1" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "; nothing is changed"),
+        ({"definitions_only": True}, "; nothing is changed; only definitions are judged"),
+        ({"mode": "plan"}, "; the changes are shown, and none is made"),
+        ({"mode": "fix"}, "; findings are fixed, and changes that need a power cycle wait for it"),
+        ({"mode": "fix", "restart": True}, "; findings are fixed, and guests that need it are power-cycled"),
+        ({"boot_stopped": True}, "; definitions and settings stay as they are"),
+        ({"prove": True}, "; definitions and settings stay as they are"),
+        ({"mode": "fix", "prove": True}, "; findings are fixed, and changes that need a power cycle wait for it"),
+    ],
+)
+def test_the_first_line_has_what_the_run_does(part: Part, options: dict[str, Any], words: str) -> None:
+    first = terminal.header(_run(part, **options))[0]
+    assert first.startswith(f"reclaim {options.get('mode', 'audit')}: ")
+    assert first.endswith(f"1 guest{words}")
 
 
 def test_a_hypervisor_without_guests_is_told(part: Part) -> None:
@@ -252,174 +213,93 @@ def test_a_line_that_stays_is_below_the_one_that_goes(reporter: Callable[..., Ma
     assert "on" in out.getvalue().rsplit("\r", 1)[1]
 
 
-# The summary ----------------------------------------------------------------------------------
-
-
-def test_findings_are_told_in_full_where_they_fit(reporter: Callable[..., Made], part: Part) -> None:
-    rows = [
-        row("disk-bus", "noncompliant", "web", "sda", reason="it is on ide"),
-        row("guest-access", "compliant", "web"),
-        row("fstab-uuid", "fixed", "db", reason="was: by name"),
-        row("backup-job", "error", None, reason="could not look"),
-        row("disc-max", "not-assessable", "db", reason="it is off"),
-        row("disc-max", "waived", "web", reason="no need"),
-    ]
-    lines = _summary(reporter(100), part, records.record(rows))
-    at = lines.index("db")
-    assert lines[at + 1].split() == ["fixed", "fstab-uuid:", "was:", "by", "name"]
-    assert "web" in lines
-    assert any(line.split()[:3] == ["noncompliant", "disk-bus", "sda:"] for line in lines)
-    assert lines[lines.index("kvm1") + 1].split()[0] == "error"
-    assert "1 not assessable, in 1 guest: it is off" in lines
-    assert not any("waived" in line and "disc-max" in line for line in lines)
-
-
-@pytest.mark.parametrize(("verbosity", "is_full"), [(0, False), (1, True)])
-def test_a_large_fleet_has_a_line_a_guest_the_worst_first(
-    reporter: Callable[..., Made], part: Part, verbosity: int, *, is_full: bool
+def test_in_a_pipe_a_long_look_is_told_now_and_then(
+    reporter: Callable[..., Made], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = []
-    for number in range(40):
-        rows.append(row("disk-bus", "noncompliant", f"guest-{number:02}", "sda"))
-        rows += [row("disc-max", "noncompliant", f"guest-{number:02}")] * (number == 33)
-    lines = _summary(reporter(100, 24, verbosity), part, records.record(rows))
-    guests = [line for line in lines if line.startswith("guest-")]
-    if is_full:
-        assert guests == [f"guest-{number:02}" for number in range(40)]
-        return
-    assert guests[0].startswith("guest-33  2 noncompliant: disk-bus, disc-max")
-    more = next(line for line in lines if "more guests" in line)
-    assert more == f"and {40 - len(guests)} more guests"
-    assert len(lines) <= 24 - 2, "pytest's own lines have to fit too"
-
-
-def test_in_a_pipe_more_findings_are_told(reporter: Callable[..., Made], part: Part) -> None:
-    rows = [row("disk-bus", "noncompliant", f"guest-{number:02}", "sda") for number in range(25)]
-    lines = _summary(reporter(), part, records.record(rows))
-    assert len([line for line in lines if line.startswith("  noncompliant")]) == 25
-
-
-def test_machine_types_that_have_a_warning_are_told_once_each(reporter: Callable[..., Made], part: Part) -> None:
-    texts = {
-        "a": "pc-i440fx-2.6; may not boot: QEMU was seen: start it once; deprecated: QEMU 10.1 drops it",
-        "b": "pc-i440fx-2.5; may not boot: QEMU was seen: start it once",
-        "c": "pc-i440fx-5.2; deprecated: QEMU 11.2 drops it",
-        "d": "pc-q35-10.0",
-    }
-    rows = [row("machine-type", "compliant", guest, evidence=text) for guest, text in texts.items()]
-    rows.append(row("machine-type", "compliant", "e", evidence=texts["a"]))
-    lines = _summary(reporter(), part, records.record(rows))
-    warned = [line for line in lines if "machine type" in line]
-    assert warned[0] == f"2 guests have the machine type {texts['a']}"
-    assert warned[1:] == [f"1 guest has the machine type {texts[guest]}" for guest in "bc"]
-
-
-def test_reasons_of_what_could_not_be_looked_at_are_counted(reporter: Callable[..., Made], part: Part) -> None:
-    rows = []
-    for number, reason in enumerate("abcdef"):
-        rows += [row("disc-max", "not-assessable", f"g{guest}", reason=reason) for guest in range(10 - number)]
-    rows.append(row("fstab-uuid", "not-assessable", "g0", reason="a"))
-    lines = _summary(reporter(), part, records.record(rows))
-    assert "11 not assessable, in 10 guests: a" in lines
-    assert "7 not assessable, in 7 guests: d" in lines
-    assert not any(line.endswith(": e") for line in lines)
-    assert any(line.startswith("and 2 more reasons") for line in lines)
-
-
-def test_bytes_are_told_as_far_as_they_are_known(reporter: Callable[..., Made], part: Part) -> None:
-    disks = [
-        storage("a", allocated_before=9 * GIB, allocated_after=5 * GIB, used=4 * GIB, reclaimable_after=GIB),
-        storage("b", allocated_before=2 * GIB, allocated_after=2 * GIB, used=None),
-    ]
-    lines = _summary(reporter(), part, records.record([], disks))
-    [held] = [line for line in lines if line.startswith("the host holds")]
-    assert "7.0 GiB for 2 disks" in held
-    assert "those that reclaim looked into (1) take 5.0 GiB and need 4.0 GiB" in held
-    assert held.endswith("a trim gives back 1.0 GiB")
-    assert not any("freed in this run" in line and "expected" in line for line in lines)
-    unknown = storage("c", allocated_after=None)
-    lines = _summary(reporter(), part, records.record([], [unknown]))
-    assert not any(line.startswith("the host holds") for line in lines)
-
-
-def test_what_came_home_is_told_of_a_fix_alone(reporter: Callable[..., Made], part: Part) -> None:
-    disk = storage("a", allocated_before=9 * GIB, allocated_after=5 * GIB, reclaimable_before=3 * GIB)
-    fix = records.record([], [disk], mode="fix", reclaimed_bytes=4 * GIB)
-    lines = _summary(reporter(), part, fix)
-    [came] = [line for line in lines if line.startswith("freed in this run")]
-    assert f"4.0 GiB ({4 * GIB} bytes)" in came
-    assert "expected: 3.0 GiB" in came
-    for record in (
-        records.record([], [disk], mode="audit", reclaimed_bytes=4 * GIB),
-        records.record([], [], mode="fix", reclaimed_bytes=0),
-    ):
-        assert not any(line.startswith("freed in this run") for line in _summary(reporter(), part, record))
-    copies = records.record([], [], mode="fix", reclaimed_bytes=5)
-    assert any(line.startswith("freed in this run") for line in _summary(reporter(), part, copies))
-
-
-def test_the_report_is_named_if_there_is_one(reporter: Callable[..., Made], part: Part) -> None:
-    record = records.record([row("disk-bus", "noncompliant")])
-    assert not any("report.html" in line for line in _summary(reporter(), part, record))
-    (part.folder / "report.html").touch()
-    lines = _summary(reporter(), part, record)
-    assert f"report: {part.folder / 'report.html'}" in lines
-    assert lines[-1] == "next:   pytest checks/ --plan"
-    assert not any(line.startswith("next:") for line in _summary(reporter(), part, records.record([])))
-
-
-def test_each_hypervisor_with_a_record_has_its_part(reporter: Callable[..., Made], part: Part) -> None:
     made, out = reporter()
-    part.found = records.record([row("disk-bus", "noncompliant", "web")])
-    other = replace(part, found=None)
-    terminal.summary(made, _run(part, other))
-    assert out.getvalue().count("reclaim: test-driver") == 1
-
-
-def test_quiet_prints_no_summary(reporter: Callable[..., Made], part: Part) -> None:
-    record = records.record([row("disk-bus", "noncompliant")])
-    assert _summary(reporter(verbosity=-1), part, record) == []
-
-
-# A plan ---------------------------------------------------------------------------------------
-
-
-def test_a_plan_shows_its_diffs(reporter: Callable[..., Made], part: Part) -> None:
-    rows = [row("disk-bus", "noncompliant", "we\x1bb", "sda", changes=[records.change()])]
-    lines = _summary(reporter(), part, records.record(rows, mode="plan"), mode="plan")
-    assert "disk-bus of we\\x1bb sda" in lines
-    assert "    -<target bus='virtio'/>" in lines
-    assert "    definition of one" in lines
-    audit = _summary(reporter(), part, records.record(rows))
-    assert not any("+<target" in line for line in audit)
-
-
-def test_a_plan_of_many_changes_is_cut(reporter: Callable[..., Made], part: Part) -> None:
-    rows = [row("disk-bus", "noncompliant", f"g{n}", changes=[records.change(diff=f"id {n}")]) for n in range(203)]
-    lines = _summary(reporter(), part, records.record(rows, mode="plan"), mode="plan")
-    assert "    id 199" in lines
-    assert "    id 200" not in lines
-    assert any(line.startswith("and 3 more changes") for line in lines)
-
-
-def test_a_plan_without_changes_has_no_heading(reporter: Callable[..., Made], part: Part) -> None:
-    lines = _summary(reporter(), part, records.record([], mode="plan"), mode="plan")
-    assert not any("would change" in line for line in lines)
-
-
-# Colours --------------------------------------------------------------------------------------
-
-
-def test_colours_are_those_of_verdicts_and_diffs(reporter: Callable[..., Made], part: Part) -> None:
-    made, out = reporter(100)
-    made._tw.hasmarkup = True
-    rows = [
-        row("disk-bus", "noncompliant", "web", "sda", changes=[records.change()]),
-        row("fstab-uuid", "fixed", "web"),
+    now = [0.0]
+    monkeypatch.setattr("reclaim.report.terminal.time.monotonic", lambda: now[0])
+    progress = Progress(made)
+    for second in range(25):
+        now[0] = float(second)
+        progress(f"looked into 1 of 2 guests, {second} s; waiting for web")
+    assert out.getvalue().splitlines() == [
+        f"looked into 1 of 2 guests, {second} s; waiting for web" for second in (10, 20)
     ]
-    text = "\n".join(_summary((made, out), part, records.record(rows, mode="plan"), mode="plan"))
-    red, green = "\x1b[31m", "\x1b[32m"
-    assert f"{red}    -<target" in text
-    assert f"{green}    +<target" in text
-    assert f"{red}  noncompliant" in text
-    assert f"{green}  fixed" in text
+
+
+@pytest.mark.parametrize("columns", [0, 80])
+def test_work_that_takes_long_is_named_while_it_lasts(
+    reporter: Callable[..., Made], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    for name in ("_TICK_SECONDS", "_SCREEN_SECONDS", "_PIPE_SECONDS"):
+        monkeypatch.setattr(terminal, name, 0.001)
+    made, out = reporter(columns)
+    progress = Progress(made)
+    deadline = time.monotonic() + 60
+    with progress.watch("web\x1b: machine-type"):
+        while "web\\x1b: machine-type: 0 s" not in out.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    said = out.getvalue()
+    assert "web\\x1b: machine-type: 0 s" in said
+    assert ("\r" in said) == bool(columns)
+    with progress.watch("short"):
+        pass
+    progress.stop()
+    length = len(out.getvalue())
+    time.sleep(0.01)
+    assert len(out.getvalue()) == length, "nothing is printed afterwards"
+
+
+def test_quiet_work_is_not_watched(reporter: Callable[..., Made], monkeypatch: pytest.MonkeyPatch) -> None:
+    made, out = reporter(verbosity=-1)
+    progress = Progress(made)
+    with progress.watch("web"):
+        pass
+    assert not progress._watcher.is_alive()
+    assert out.getvalue() == ""
+
+
+# pytest's last line
+
+
+def _ended(made: Made, part: Part, status: int, **counts: int) -> tuple[str, str]:
+    reporter, _ = made
+    for category, count in counts.items():
+        reporter.stats[category.replace("_", "-")] = [SimpleNamespace()] * count
+    terminal.color_last_line(reporter, _run(part), status)
+    parts, colour = reporter.build_summary_stats_line()
+    return ", ".join(text for text, _ in parts), colour
+
+
+@pytest.mark.parametrize(
+    ("status", "counts", "ends"),
+    [
+        (0, {"compliant": 4}, ("OK: 4 compliant", "green")),
+        (0, {"waived": 1, "fixed": 2}, ("OK: 2 fixed, 1 waived", "green")),
+        (1, {"compliant": 4, "noncompliant": 1}, ("NOT OK: 1 noncompliant, 4 compliant", "red")),
+        (1, {"error": 1, "compliant": 1}, ("NOT OK: 1 error, 1 compliant", "red")),
+        (1, {"error": 2, "compliant": 1}, ("NOT OK: 2 errors, 1 compliant", "red")),
+        (1, {"pending": 1, "fixed": 1}, ("NOT OK: 1 pending, 1 fixed", "red")),
+        (1, {"compliant": 1}, ("NOT OK: 1 compliant", "red")),
+        (6, {"compliant": 4, "not_assessable": 7}, ("NOT ALL CHECKED: 7 not-assessable, 4 compliant", "yellow")),
+        (2, {"compliant": 4}, ("STOPPED: 4 compliant", "yellow")),
+        (2, {"compliant": 4, "noncompliant": 1}, ("STOPPED: 1 noncompliant, 4 compliant", "red")),
+        (0, {"compliant": 1, "deselected": 3}, ("OK: 1 compliant, 3 deselected", "green")),
+    ],
+)
+def test_the_last_line_has_the_worst_first_and_its_colour(
+    reporter: Callable[..., Made], part: Part, status: int, counts: dict[str, int], ends: tuple[str, str]
+) -> None:
+    part.hypervisor.is_test_driver = False
+    assert _ended(reporter(), part, status, **counts) == ends
+
+
+def test_the_last_line_of_samples_says_so(reporter: Callable[..., Made], part: Part) -> None:
+    assert _ended(reporter(), part, 0, compliant=1) == ("OK (SAMPLES): 1 compliant", "green")
+
+
+def test_where_nothing_was_judged_the_line_is_pytests(reporter: Callable[..., Made], part: Part) -> None:
+    made, _ = reporter()
+    terminal.color_last_line(made, _run(part), 5)
+    assert "build_summary_stats_line" not in vars(made)

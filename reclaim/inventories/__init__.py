@@ -1,0 +1,1 @@
+"""The commands that write, check and explain an inventory, and its schema."""

@@ -1,0 +1,36 @@
+"""The known name that a mistyped one was meant to be."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+#: characters of a mistyped name that are compared
+_MOST = 60
+#: characters of a known name that are enough at the beginning of a mistyped one: "saturday" begins with "sat"
+_BEGINS = 3
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the one of *known* that is most like *name*, or None if none is: `_` and `-`, and case, do not count."""
+    by_form: dict[str, str] = {}
+    for candidate in known:
+        by_form.setdefault(_form(candidate), candidate)
+        # "vienna" is the zone Europe/Vienna
+        by_form.setdefault(_form(candidate).rpartition("/")[2], candidate)
+    form = _form(name[:_MOST])
+    close = difflib.get_close_matches(form, by_form, 1)
+    begins = [
+        each for each in by_form if len(each) >= _BEGINS and form.startswith(each)
+    ]
+    return next((by_form[each] for each in (*close, *begins)), None)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return the one of *known* that is most like *name* as a question in brackets, or ""."""
+    close = nearest(name, known)
+    return f" (did you mean {close}?)" if close else ""
+
+
+def _form(name: str) -> str:
+    return name.casefold().replace("_", "-")
