@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from reclaim.base.text import counted
 from reclaim.base.verdict import Verdict
 from reclaim.record.record import Record, RecordedChange, Row
+from reclaim.report.findings import split
 
 #: characters of a change that are shown, of one of its lines that are read, and its lines
 _MOST, _LINE, _LINES = 160, 400, 400
@@ -18,8 +19,6 @@ _NAME = 3
 _PAIRS = 2
 _ELEMENT = re.compile(r"<([\w:.-]+)")
 _ATTRIBUTE = re.compile(r"""\s([\w:.-]+)=("[^"]*"|'[^']*')""")
-#: a reason goes on with the reason why the finding was not fixed
-_WITHHELD = re.compile(r";? ?\b(?:withheld|not changed): ")
 #: the verdicts that are findings, and after them those that are none and no pass
 _BAD = (Verdict.ERROR, Verdict.NONCOMPLIANT, Verdict.PENDING, Verdict.NOT_ASSESSABLE)
 
@@ -94,8 +93,8 @@ def _attributes(before: str, after: str) -> str:
 
 def reason(row: Row) -> str:
     """Return why *row* does not hold, without the reason why it was not fixed."""
-    text = row.reason or row.title
-    return _WITHHELD.split(text, maxsplit=1)[0] or text
+    text, _ = split(row)
+    return text or row.title
 
 
 def _general(row: Row) -> str:

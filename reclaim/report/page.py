@@ -20,9 +20,10 @@ from reclaim.base.text import counted, printable, size
 from reclaim.base.verdict import Verdict
 from reclaim.record import typed
 from reclaim.record.record import Record, RecordedChange, Row, Storage, anchor
-from reclaim.report import brief, commands, pictures, summary
+from reclaim.report import brief, commands, findings, pictures, summary
 from reclaim.report.pictures import Glass, Level
 from reclaim.report.summary import Standing
+from reclaim.report.waiting import waiting
 from reclaim.requirement import Requirement, catalogue
 
 NAME = "report.html"
@@ -400,6 +401,9 @@ def environment() -> jinja2.Environment:
         "verdicts": list(Verdict),
         "first": FIRST,
         "drawn": DRAWN,
+        "why": findings.why,
+        "balance": findings.balance,
+        "waiting": waiting,
         "printed": PRINTED,
         "wide": pictures.WIDE,
         "spare": summary.reclaimable,

@@ -13,7 +13,7 @@ import pytest
 from lxml import html as lxml_html
 
 from reclaim.base.verdict import Verdict
-from reclaim.report import page
+from reclaim.report import findings, page
 from reclaim.report.page import View, chunks, diff_lines, prose
 from reclaim.requirement import catalogue
 from tests import records
@@ -342,8 +342,11 @@ def test_findings_are_told_in_words() -> None:
     rows = [row("disk-bus", "noncompliant", guest, "sda", reason=f"{guest} is on virtio") for guest in ("web", "mail")]
     rows += [row("disc-max", "not-assessable", "web", reason="it is off")]
     text = " ".join(_document(records.record(rows)).xpath("//*[@id='findings']")[0].text_content().split())
-    assert "noncompliant disk-bus 2 guests GUEST is on virtio (web sda, mail sda)" in text
-    assert "not-assessable disc-max 1 guest it is off (web)" in text
+    assert "noncompliant disk-bus 2 guests " in text
+    assert findings.why("disk-bus") in text
+    assert "GUEST is on virtio (web sda, mail sda)" in text
+    assert "not-assessable disc-max 1 guest " in text
+    assert "it is off (web)" in text
 
 
 # The host's filesystems -----------------------------------------------------------------------
