@@ -66,8 +66,10 @@ def run_in_new_guest(
         tools.call(argv, seconds=SECONDS)
         said = console.read_text(encoding="utf-8", errors="replace")
         if _DONE not in said.splitlines():
+            # a panic's own lines would hide the command that failed
+            before = said.partition("Kernel panic")[0]
             raise LabError(
-                f"the new guest did not finish its first boot; its console:\n{tools.last_lines(said, 15)}"
+                f"the new guest did not finish its first boot; its console:\n{tools.last_lines(before, 15)}"
             )
     finally:
         text.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from lab import paths, recipes, tools
 from lab.error import LabError
 from lab.firstboot import run_in_new_guest
 from lab.recipes import DISK_MIB, EXCLUDED, START_MIB, SUITE, Recipe
-from lab.sources import debian_sources
+from lab.sources import apt_options, debian_sources
 
 log = logging.getLogger("lab")
 
@@ -228,6 +228,7 @@ def bootstrap(
         *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
         *("mmdebstrap", "--quiet", "--variant=minbase"),
         f"--include={','.join(packages)}",
+        *(f"--aptopt={line}" for line in apt_options().splitlines()),
         *options,
     ]
     log.info("installing Debian %s with mmdebstrap", suite)

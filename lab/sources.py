@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from lab import tools
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 """Named in each line: without that mmdebstrap needs GnuPG to find which keys are right."""
+
+
+#: apt's own names, from apt.conf(5) and apt-transport-http(1)
+_OPTIONS = re.compile(
+    r"Acquire::("
+    r"https?::(Proxy|Timeout|Verify-Peer|Verify-Host)|Retries|Check-Valid-Until|Check-Date|Max-FutureTime|ForceIPv[46]"
+    r')(::[^ ]+)? "',
+    re.IGNORECASE,
+)
+
+
+def apt_options() -> str:
+    """Return this machine's options of apt about the way to the archive, as lines of apt.conf(5). Raises LabError."""
+    lines = apt_lines(tools.call(["apt-config", "dump"], seconds=60))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def apt_lines(dump: str) -> list[str]:
+    """Return the lines of `apt-config dump` about the way to the archive."""
+    return [line for line in dump.splitlines() if _OPTIONS.match(line)]
 
 
 def debian_sources(suite: str) -> list[str]:

@@ -57,6 +57,7 @@ def audit(
     target: str = "checks/",
     env: Mapping[str, str] | None = None,
     root: Path = ROOT,
+    seconds: float = _SECONDS,
 ) -> Outcome:
     """Run `pytest checks/` (or *target*) with *arguments* in *root*; its reports go below *reports*."""
     where = ["--uri", uri] if uri else []
@@ -69,7 +70,7 @@ def audit(
         capture_output=True,
         text=True,
         errors="backslashreplace",
-        timeout=_SECONDS,
+        timeout=seconds,
         check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr, reports)

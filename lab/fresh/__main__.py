@@ -69,7 +69,7 @@ QUICK = (
 SETS = {
     "small": SMALL,
     "quick": QUICK,
-    "full": (*QUICK, Step("a road", f"{_PYTEST} tests/guest/test_road.py")),
+    "full": (*QUICK, Step("real guests", f"{_PYTEST} tests/guest/test_road.py tests/guest/test_moved.py")),
 }
 TRUTH = "truth"
 TRUTH_SECONDS = 12 * 3600.0
@@ -184,7 +184,7 @@ def _all(suite: str, steps: tuple[Step, ...]) -> int:
         print(f"hosts: Debian {suite}; everything is written to {log}", flush=True)
         found = settings()
         with _timed(f"a minimal root of {suite}"):
-            packed = root.archive(suite, folder, found)
+            packed = root.archive(suite, folder)
             root.unpack(packed, folder / "root", found)
         with _timed("clone"):
             head = root.clone(CHECKOUT, folder / "root" / CLONE.lstrip("/"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,33 +17,19 @@ PACKAGES = ("ca-certificates", "git", "make")
 _UNPACK_SECONDS = 300.0
 
 
-def archive(suite: str, folder: Path, settings: Settings) -> Path:
+def archive(suite: str, folder: Path) -> Path:
     """Return the archive of a minimal root of `suite`, made in `folder` if it is not there. Raises LabError."""
-    apt = settings.files["/etc/apt/apt.conf.d/90of-the-host"].decode()
-    # the certificates are named there by the place that they have in the root
-    outside = "".join(
-        line for line in apt.splitlines(keepends=True) if "::CaInfo" not in line
-    )
     key = hashlib.sha256(repr((suite, PACKAGES)).encode()).hexdigest()[:12]
     whole = paths.cache() / f"fresh-{suite}-{key}.tar"
     if whole.is_file():
         return whole
     beside = whole.with_name(f"making-{suite}.tar")
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as options:
-        options.write(outside)
-        options.flush()
-        try:
-            # a root that is half made goes with the folder, whatever ends us
-            image.bootstrap(
-                suite,
-                beside,
-                PACKAGES,
-                [f"--aptopt={options.name}"],
-                {"TMPDIR": str(folder)},
-            )
-            beside.rename(whole)
-        finally:
-            beside.unlink(missing_ok=True)
+    try:
+        # a root that is half made goes with the folder, whatever ends us
+        image.bootstrap(suite, beside, PACKAGES, (), {"TMPDIR": str(folder)})
+        beside.rename(whole)
+    finally:
+        beside.unlink(missing_ok=True)
     return whole
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import tools
+from lab import sources, tools
 
 CERTIFICATES = "/etc/ssl/certs/of-the-host.crt"
 """The path of this machine's certificates in the other root."""
@@ -33,13 +33,6 @@ _BUNDLE_VARIABLES = (
 _PROXY = re.compile(r"(https?|ftp|all|no)_proxy", re.IGNORECASE)
 _PIP = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 _NPM = ("registry", "proxy", "https-proxy", "noproxy", "strict-ssl")
-#: apt's own names, from apt.conf(5) and apt-transport-http(1)
-_APT = re.compile(
-    r"Acquire::("
-    r"https?::(Proxy|Timeout|Verify-Peer|Verify-Host)|Retries|Check-Valid-Until|Check-Date|Max-FutureTime|ForceIPv[46]"
-    r')(::[^ ]+)? "',
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ def settings() -> Settings:
         name: value for name, value in os.environ.items() if _PROXY.fullmatch(name)
     }
     files = {
-        "/etc/apt/apt.conf.d/90of-the-host": _apt(),
+        "/etc/apt/apt.conf.d/90of-the-host": sources.apt_options().encode(),
         "/etc/pip.conf": _pip(),
         "/root/.npmrc": _npm(),
     }
@@ -70,11 +63,6 @@ def settings() -> Settings:
         if Path(name).is_file():
             files[name] = Path(name).read_bytes()
     return Settings(environment, files)
-
-
-def apt_lines(dump: str) -> list[str]:
-    """Return the lines of `apt-config dump` about the way to the archive."""
-    return [line for line in dump.splitlines() if _APT.match(line)]
 
 
 def pip_values(listed: str) -> dict[str, str]:
@@ -112,11 +100,6 @@ def npm_values(listed: str) -> dict[str, str]:
 
 def _is_local(word: str) -> bool:
     return word.startswith(("/", "~", "file:", "."))
-
-
-def _apt() -> bytes:
-    lines = apt_lines(tools.call(["apt-config", "dump"], seconds=60))
-    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _pip() -> bytes:

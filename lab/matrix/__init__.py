@@ -442,6 +442,24 @@ CASES = (
         mended=Expected(fixed=_NOW_NEW),
         always=False,
     ),
+    Case(
+        "bullseye",
+        "Debian 11: Linux 5.10, systemd 247, GRUB 2.06.",
+        (Disk("bullseye"),),
+        Expected(_OLD),
+        mended=Expected(fixed=_NOW_NEW),
+        always=False,
+        counted=True,
+    ),
+    Case(
+        "sid",
+        "Debian sid: the newest kernel, systemd and initramfs-tools.",
+        (Disk("sid"),),
+        Expected(_OLD),
+        mended=Expected(fixed=_NOW_NEW),
+        always=False,
+        counted=True,
+    ),
 )
 
 

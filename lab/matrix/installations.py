@@ -148,6 +148,19 @@ INSTALLATIONS = {
         packages=("lvm2", "thin-provisioning-tools"),
         scripts=("root.sh", "trixie-root.sh"),
     ),
+    "bullseye": Installation(
+        "bullseye",
+        "builder-menu.sh",
+        roots={"bullseye": ""},
+        layouts={"bullseye": _plain("bullseye")},
+    ),
+    "sid": Installation(
+        "sid",
+        "builder-menu.sh",
+        roots={"sid": ""},
+        layouts={"sid": _plain("sid")},
+        scripts=("root.sh", "trixie-root.sh"),
+    ),
 }
 
 

@@ -567,6 +567,8 @@ class Engine:
         if guest is None:
             return
         result.evidence = _joined(result.evidence, *_planned_notes(changes))
+        if any(isinstance(change, PowerCycle) for change in changes):
+            _name_window(result, maintenance.why_closed(guest))
         for change in changes:
             if isinstance(change, DefinitionChange):
                 earlier = self._planned_renames.get(guest.name, {})
@@ -991,10 +993,15 @@ def _wait_for_power(
     result.verdict = Verdict.PENDING
     why = f" ({printable(change.why)})" if change.why else ""
     ways = [] if asked else ["shut the guest down and start it, or run with --restart"]
-    if closed is not None:
-        ways.append(printable(closed.reason))
-        result.next_window = closed.begins
     result.reason += f"; waits for a power cycle{why}: {'; '.join(ways)}"
+    _name_window(result, closed, after=" " if asked else "; ")
+
+
+def _name_window(result: Result, closed: Closed | None, after: str = "; ") -> None:
+    """Report in the row the maintenance window that its power cycle waits for, if there is one."""
+    if closed is not None:
+        result.reason = f"{result.reason.rstrip()}{after}{printable(closed.reason)}"
+        result.next_window = closed.begins
 
 
 def _forget_changed(step: _Step) -> None:

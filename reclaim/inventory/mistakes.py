@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
@@ -61,10 +62,10 @@ _OURS = "Value error, "
 
 
 class Mistake(NamedTuple):
-    """A mistake, and the keys that lead to it."""
+    """A mistake, and the keys that lead to it. Its words are made when they are shown: there may be very many."""
 
     place: Place
-    words: str
+    words: Callable[[], str]
 
 
 def of_schema(exc: ValidationError, data: Mapping[str, Any]) -> list[Mistake]:
@@ -74,7 +75,7 @@ def of_schema(exc: ValidationError, data: Mapping[str, Any]) -> list[Mistake]:
         place = tuple(error["loc"])
         if error["type"] != "missing":
             place = _in_file(place, data)
-        wrong.append(Mistake(place, _in_words(error)))
+        wrong.append(Mistake(place, partial(_in_words, error)))
     return wrong
 
 
@@ -103,7 +104,9 @@ def of_meaning(
         if isinstance(ssh, dict) and "address" in ssh and names.is_glob(name):
             yield Mistake(
                 ("guest", name, "ssh", "address"),
-                "an address belongs to one guest: give it in the table with that guest's name",
+                lambda: (
+                    "an address belongs to one guest: give it in the table with that guest's name"
+                ),
             )
         if isinstance(waive, dict) and requirements is not None:
             yield from _unknown_requirements(name, waive, list(requirements))
@@ -114,11 +117,13 @@ def _unknown_requirements(
 ) -> Iterator[Mistake]:
     for slug in waive:
         if slug not in known:
-            close = meant(slug, known)
-            yield Mistake(
-                ("guest", guest, "waive", slug),
-                f"no such requirement{close} (there are: {', '.join(known)})",
-            )
+            words = partial(_no_such_requirement, slug, known)
+            yield Mistake(("guest", guest, "waive", slug), words)
+
+
+def _no_such_requirement(slug: str, known: list[str]) -> str:
+    close = meant(slug, known)
+    return f"no such requirement{close} (there are: {', '.join(known)})"
 
 
 def named(place: Place) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 
 _CLASS = re.compile(r"\[!?\]?[^\]]*\]")
 
@@ -20,7 +20,8 @@ def is_glob(name: str) -> bool:
     return is_pattern(re.sub(r"\[[^!\]]\]", "", name))
 
 
-@lru_cache(maxsize=10_000)
+#: without a limit: a file has so many bytes, and a fleet asks for each of its globs again and again
+@cache
 def _pattern(glob: str) -> re.Pattern[str]:
     return re.compile(fnmatch.translate(glob))
 

@@ -17,12 +17,11 @@ Place = tuple[str | int, ...]
 
 _BLANK = re.compile(r"(?:[ \t\n]+|#[^\n]*)*")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_STRINGS = (
+_LONG_STRINGS = (
     re.compile(r'"""(?:[^"\\]|\\.|"(?!""))*"{3,5}', re.DOTALL),
     re.compile(r"'''(?:[^']|'(?!''))*'{3,5}", re.DOTALL),
-    re.compile(r'"(?:[^"\\\n]|\\.)*"'),
-    re.compile(r"'[^'\n]*'"),
 )
+_STRINGS = (re.compile(r'"(?:[^"\\\n]|\\.)*"'), re.compile(r"'[^'\n]*'"))
 #: numbers, switches, dates; a blank may part a date from its time
 _PLAIN = re.compile(r"\d{4}-\d\d-\d\d[ ]\d\d:[^\s,\]}#]*|[^\s,\]}#\[{\"']+")
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|x[0-9a-fA-F]{2}|.)")
@@ -189,15 +188,16 @@ class _TomlReader:
 
     def _part(self) -> str:
         if self.text[self._at : self._at + 1] in ('"', "'"):
-            return _content(self._string(_STRINGS[2:]))
+            return _content(self._string(is_key=True))
         match = _BARE.match(self.text, self._at)
         if match is None:
             raise NotRead
         self._at = match.end()
         return match[0]
 
-    def _string(self, kinds: tuple[re.Pattern[str], ...] = _STRINGS) -> str:
-        for kind in kinds:
+    def _string(self, *, is_key: bool = False) -> str:
+        is_long = not is_key and self.text.startswith(('"""', "'''"), self._at)
+        for kind in _LONG_STRINGS if is_long else _STRINGS:
             if match := kind.match(self.text, self._at):
                 self._at = match.end()
                 return match[0]

@@ -24,8 +24,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-#: bytes of an inventory that are read: a fleet of 10,000 guests takes one or two million
-_MOST = 4 * 1024 * 1024
+#: bytes of an inventory that are read: a fleet of 10,000 guests takes about one million
+_MOST = 2 * 1024 * 1024
 #: mistakes that are named; the others are counted
 _SHOWN = 100
 
@@ -76,7 +76,7 @@ def _told(path: Path, wrong: list[Mistake], lines: dict[Place, int]) -> list[str
     numbered = [(_line_of(lines, mistake.place), mistake) for mistake in wrong]
     numbered.sort(key=lambda pair: pair[0] or 0)
     shown = [
-        _located(path, line, mistakes.named(place), words)
+        _located(path, line, mistakes.named(place), words())
         for line, (place, words) in numbered[:_SHOWN]
     ]
     shown = list(dict.fromkeys(shown))

@@ -470,7 +470,9 @@ def rsync_says(data: bytes) -> None:
 
 @target(
     b'[policy]\nboot_seconds = 600\nmachine = "minimum"\n[[ssh]]\nguests=["web*"]\nuser="admin"\nsudo=true\n'
-    b'[guest.db]\nthick=true\n[guest.db.waive]\ndisk-bus="x"\n[[backup]]\npath="/b"\nguests=["*"]\nimages=["/x"]\n',
+    b'[guest.db]\nthick=true\n[guest.db.waive]\ndisk-bus="x"\n[[backup]]\npath="/b"\nguests=["*"]\nimages=["/x"]\n'
+    b'[guest."w*".waive]\ndisk-bus={reason="it is old",until=2027-01-31}\n'
+    b'[[window]]\ndays=["sat"]\nfrom="22:00"\nto="04:00"\nzone="Europe/Vienna"\n',
     repeats=False,
 )
 def inventory_file(data: bytes) -> None:
@@ -480,6 +482,7 @@ def inventory_file(data: bytes) -> None:
         found = inventory.read_inventory(path)
         found.ssh_of("web1")
         found.notes("db")
+        found.on_hypervisor("kvm1").windows_of("web1")
     except ReclaimError as exc:
         _shown(text.printable(str(exc)))
         if str(path) not in str(exc):

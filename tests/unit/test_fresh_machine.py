@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab import mounts
+from lab import mounts, sources
 from lab.error import LabError
 from lab.fresh import __main__ as fresh
 from lab.fresh import root, settings
@@ -30,7 +30,7 @@ Acquire::Languages "none";
 Dir::Etc "etc/apt";
 DPkg::Pre-Install-Pkgs:: "/usr/sbin/dpkg-preconfigure --apt || true";
 """
-    assert settings.apt_lines(dump) == [
+    assert sources.apt_lines(dump) == [
         'Acquire::http::Proxy "http://proxy.example.org:3142/";',
         'Acquire::http::Proxy::mirror.example.org "DIRECT";',
         'Acquire::https::Verify-Peer "true";',

@@ -1091,6 +1091,16 @@ def test_without_restart_the_window_is_named_too(tmp_path: Path) -> None:
     assert made.run().reason.endswith("or run with --restart; its maintenance window begins Mon 2026-11-30 22:00 (UTC)")
 
 
+def test_a_plan_names_the_window_of_a_power_cycle(tmp_path: Path) -> None:
+    made = _Powered(tmp_path, {})
+    made.engine.mode = "plan"
+    _in_windows(made.guest, "22:00", "04:00")
+    row = made.run()
+    assert [change.kind for change in row.changes] == ["power-cycle"]
+    assert row.reason == "not done; its maintenance window begins Mon 2026-11-30 22:00 (UTC)"
+    assert row.to_json()["next_window"] == "2026-11-30T22:00:00Z"
+
+
 def test_within_its_window_and_without_one_a_guest_is_power_cycled(tmp_path: Path) -> None:
     for name, globs in (("in", ()), ("no", ("another*",))):
         folder = tmp_path / name

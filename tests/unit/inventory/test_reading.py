@@ -122,6 +122,7 @@ MISTAKES = [
     pytest.param("a = {x = 1,  x = 2}\n", 1, "a.x is there already", id="key-twice-inline"),
     pytest.param("a = 1\n\nb = [1,\n2,\n", 3, "the list or inline table that begins here", id="open-list"),
     pytest.param('a = 1\nb = """x\n\n\n', 2, "a text has no closing quotes", id="open-text"),
+    pytest.param('a = """\nx"\ny"\n', 1, "a text has no closing quotes", id="open-text-with-quotes"),
     pytest.param("a = 'x\n", 1, "a text in quotes does not end on its line", id="open-quotes"),
     pytest.param("a = 2027-02-30\n", 1, "there is no such date or time", id="no-such-date"),
     pytest.param("a = scsi\n", 1, "a text needs quotes", id="no-quotes"),
@@ -181,8 +182,8 @@ def test_no_value_that_could_be_a_secret_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ReclaimError, match="it has more than the 4194304 bytes that are read"):
-        _read(tmp_path, "#" * (4 * 1024 * 1024 + 1))
+    with pytest.raises(ReclaimError, match="it has more than the 2097152 bytes that are read"):
+        _read(tmp_path, "#" * (2 * 1024 * 1024 + 1))
 
 
 def test_a_place_has_its_line(tmp_path: Path) -> None:
