@@ -69,7 +69,13 @@ QUICK = (
 SETS = {
     "small": SMALL,
     "quick": QUICK,
-    "full": (*QUICK, Step("real guests", f"{_PYTEST} tests/guest/test_road.py tests/guest/test_moved.py")),
+    "full": (
+        *QUICK,
+        Step(
+            "real guests",
+            f"{_PYTEST} tests/guest/test_road.py tests/guest/test_moved.py",
+        ),
+    ),
 }
 TRUTH = "truth"
 TRUTH_SECONDS = 12 * 3600.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from reclaim.record import record
 from reclaim.record.record import Record
 from reclaim.report import archive, html, metrics, page
 from reclaim.report.html import Rows
+
+#: errors of a disk, of a quota and of a limit that another file may fill
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Pages:
@@ -119,7 +123,8 @@ class Pages:
         try:
             write_report([folder], path, self._remark)
         except OSError as exc:
-            if self.rows is None or not self.rows.is_ours:
+            is_room_needed = exc.errno in _NO_ROOM
+            if self.rows is None or not (self.rows.is_ours and is_room_needed):
                 raise
             whole.drop(self.rows.path)
             self.give_up_rows(exc)
