@@ -1,34 +1,79 @@
-"""The commands beside `pytest checks/`: undo, verify-backup, report, diff, index, inventory, new."""
+"""The command `reclaim`: audit, plan and fix are runs of pytest, the other verbs need none."""
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
 import platform
 import sys
 from importlib import metadata
 from pathlib import Path
 
-import libvirt
+try:
+    import libvirt
+except ModuleNotFoundError as exc:
+    raise SystemExit(
+        f"reclaim: {sys.executable} has no libvirt binding: install the distribution's (python3-libvirt; "
+        "Arch: libvirt-python), and reclaim in a venv that sees it (pipx install --system-site-packages); "
+        "or install reclaim[libvirt], which builds one"
+    ) from exc
 
-from reclaim import __version__, scaffold
+from reclaim import __version__, options, rules, scaffold, started, verbs
 from reclaim.backups.verify import verify
+from reclaim.base import home
 from reclaim.base.errors import Mistakes, ReclaimError
 from reclaim.base.text import printable, trouble
+from reclaim.engine import journal
 from reclaim.engine.undo import undo
 from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.handles.node import dotted
 from reclaim.inventories import verbs as inventory_verbs
 from reclaim.inventory import Inventory
 from reclaim.processes import bytecode, programs
-from reclaim.record import record
+from reclaim.record import record, runs
 from reclaim.report import archive, compare, page, publish
 from reclaim.requirement import STAGES
+from reclaim.verbs import RUNS, Verb
+
+_HELP = ("help", "--help", "-h")
+_VERSION = ("--version", "-V")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 not everything could be taken back or something newly broke, 2 wrong use."""
-    options = _parser().parse_args(arguments)
+    """Do what the command line asks. Return the exit status.
+
+    A run of pytest has its own statuses (README.md). Else: 0 done, 1 not everything could be taken back or something
+    newly broke, 2 wrong use.
+    """
+    home.make_importable()
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words:
+        print(_overview(), file=sys.stderr)  # noqa: T201
+        return 2
+    name, *behind = words
+    if name in _VERSION:
+        return _show(versions())
+    if name in _HELP:
+        return _help(behind)
+    if name in {verb.name for verb in RUNS}:
+        return _run(name, behind)
+    verb = _BY_NAME.get(name)
+    if verb is None:
+        return _refuse(_no_such_verb(name))
+    return _do(verb, behind)
+
+
+def _run(name: str, words: list[str]) -> int:
+    if any(word in _VERSION for word in words):
+        return _show(versions())
+    if any(word in ("--help", "-h") for word in words):
+        return _help([name])
+    return started.run(name, words)
+
+
+def _do(verb: Verb, words: list[str]) -> int:
+    options_of_verb = verbs.parser(verb).parse_args(words)
     programs.guard()
     bytecode.guard()
     if isinstance(
@@ -36,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     ):  # a name that the locale does not have must stop no undo half way
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        status = options.run(options)
+        status = verb.run(options_of_verb)
     except Mistakes as exc:
         return _refuse("\n".join(exc.lines))
     except ReclaimError as exc:
@@ -46,31 +91,66 @@ def main(arguments: list[str] | None = None) -> int:
     return int(status)
 
 
-def _undo(options: argparse.Namespace) -> int:
-    return 0 if undo(options.folder, _say, options.inventory, options.uri) else 1
+def _no_such_verb(name: str) -> str:
+    known = [*(verb.name for verb in RUNS), *_BY_NAME, "help"]
+    if name.startswith("-"):
+        return f"{printable(name)}: begin with a verb: {', '.join(known)}"
+    hint = options.near(name, known) or f" (there are: {', '.join(known)})"
+    return f"{printable(name)}: there is no such verb{hint}"
 
 
-def _verify(options: argparse.Namespace) -> int:
-    return 0 if verify(options.copy, _hypervisor(options), options.image, _say) else 1
+def _help(words: list[str]) -> int:
+    """Print the help of the whole command, of a verb, or of pytest."""
+    if not words:
+        return _show(_overview())
+    name = words[0]
+    if name == "pytest":
+        return started.show_pytests_help()
+    for run in RUNS:
+        if run.name == name:
+            return _show(verbs.help_of_run(run))
+    if name in _BY_NAME:
+        return _show(verbs.parser(_BY_NAME[name]).format_help().rstrip())
+    return _refuse(_no_such_verb(name))
 
 
-def _report(options: argparse.Namespace) -> int:
-    folders: list[Path] = options.folders
-    if options.output is None and len(folders) > 1:
+def _overview() -> str:
+    return verbs.overview((("look, and mend", RUNS), *GROUPS))
+
+
+def _undo(given: argparse.Namespace) -> int:
+    folder = _found(given, given.run_, journal.NAME)
+    return 0 if undo(folder, _say, given.inventory, given.uri) else 1
+
+
+def _verify(given: argparse.Namespace) -> int:
+    if not os.path.lexists(given.copy):
+        raise ReclaimError(f"{given.copy}: there is no such file")
+    return 0 if verify(given.copy, _hypervisor(given), given.image, _say) else 1
+
+
+def _found(given: argparse.Namespace, name: str, holds: str = "") -> Path:
+    """Return the run that the user calls *name*."""
+    return runs.find(name, given.reports or home.reports(), holds)
+
+
+def _report(given: argparse.Namespace) -> int:
+    folders = [_found(given, name) for name in given.runs]
+    if given.output is None and len(folders) > 1:
         raise ReclaimError("one page of several runs: name the page with --output FILE")
-    path = options.output or record.path_of(folders[0]).parent / page.NAME
-    publish.write_report(folders, path, shared=options.output is not None)
-    print(path)  # noqa: T201
-    return 0
+    path = given.output or record.path_of(folders[0]).parent / page.NAME
+    publish.write_report(folders, path, shared=given.output is not None)
+    return _show(path)
 
 
-def _diff(options: argparse.Namespace) -> int:
-    before, now = record.read(options.before), record.read(options.now)
+def _diff(given: argparse.Namespace) -> int:
+    before = record.read(_found(given, given.before))
+    now = record.read(_found(given, given.now))
     if (
         before.hypervisor.uri != now.hypervisor.uri
         or before.hypervisor.name != now.hypervisor.name
     ):
-        print(  # noqa: T201
+        _show(
             f"note: two hypervisors, {printable(before.hypervisor.name)} and {printable(now.hypervisor.name)}"
         )
     comparison = compare.compare([before], now)
@@ -79,17 +159,25 @@ def _diff(options: argparse.Namespace) -> int:
     return 1 if comparison.broken else 0
 
 
-def _index(options: argparse.Namespace) -> int:
-    if options.keep is not None and options.keep < 1:
-        raise ReclaimError(f"--keep {options.keep}: keep at least one run")
-    if not options.reports.is_dir():
-        raise ReclaimError(f"{options.reports}: there is no such folder")
-    print(archive.update(options.reports, options.keep))  # noqa: T201
-    return 0
+def _index(given: argparse.Namespace) -> int:
+    if given.keep is not None and given.keep < 1:
+        raise ReclaimError(f"--keep {given.keep}: keep at least one run")
+    reports = given.reports or home.reports()
+    if not reports.is_dir():
+        raise ReclaimError(f"{reports}: there is no such folder")
+    return _show(archive.update(reports, given.keep))
 
 
-def _new(options: argparse.Namespace) -> int:
-    order = scaffold.Order(options.slug, options.title, options.handle, options.stage)
+def _rules(given: argparse.Namespace) -> int:
+    if given.json:
+        return _show(rules.as_json(given.slugs))
+    if not given.slugs:
+        return _show(rules.overview())
+    return _show("\n\n\n".join(map(rules.whole, given.slugs)))
+
+
+def _new(given: argparse.Namespace) -> int:
+    order = scaffold.Order(given.slug, given.title, given.handle, given.stage)
     scaffold.new(order, _say)
     return 0
 
@@ -105,133 +193,190 @@ def _say(text: str) -> None:
     print(printable(text, lines=True))  # noqa: T201
 
 
+def _show(text: object) -> int:
+    try:
+        print(text, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        started.stop_printing()
+    return 0
+
+
 def _refuse(why: str) -> int:
     print(f"reclaim: {why}", file=sys.stderr)  # noqa: T201
     return 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m reclaim",
-        description="Undo, reports, comparisons and other commands beside `pytest checks/`.",
+# Arguments ------------------------------------------------------------------------------------
+
+
+def _declare_reports(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reports",
+        metavar="DIR",
+        type=Path,
+        help="the folder of the reports in which RUN is looked for (default: that of the runs)",
+    )
+
+
+def _declare_undo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run_",
+        metavar="RUN",
+        help="the run: its folder, its name or the beginning of that, or latest",
     )
     parser.add_argument(
-        "--version",
-        action="version",
-        version=versions(),
-        help="print the versions of reclaim, Python, pytest and libvirt's library",
-    )
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    way_back = verbs.add_parser(
-        "undo", help="take back the changes of a --fix run, the last change first"
-    )
-    way_back.add_argument(
-        "folder", metavar="RUN", type=Path, help="the run's folder below reports/"
-    )
-    way_back.add_argument(
         "--inventory",
         metavar="FILE",
         type=Path,
         help="how to get into guests (default: that of the run)",
     )
-    way_back.add_argument(
+    parser.add_argument(
         "--uri",
         help="the run's libvirt URI: required if it runs a command (default: as the journal has it)",
     )
-    way_back.set_defaults(run=_undo)
-    verification = verbs.add_parser(
-        "verify-backup",
-        help="compare a copy with its disk image; status 1 if it differs",
-    )
-    verification.add_argument("copy", metavar="COPY", help="the copy of a disk image")
-    verification.add_argument(
+    _declare_reports(parser)
+
+
+def _declare_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("copy", metavar="COPY", help="the copy of a disk image")
+    parser.add_argument(
         "--image",
         help="the image, or a snapshot of it (default: that of the disk with a matching name)",
     )
-    verification.add_argument(
+    parser.add_argument(
         "--uri", help="libvirt URI of the guests (default: qemu:///system)"
     )
-    verification.set_defaults(run=_verify)
-    report = verbs.add_parser(
-        "report",
-        help="make report.html again from results.json; one page of several runs",
-    )
-    report.add_argument(
-        "folders",
+
+
+def _declare_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs",
         metavar="RUN",
-        type=Path,
         nargs="+",
-        help="a run's folder, or its results.json",
+        help="a run: its folder or results.json, its name or the beginning of that, or latest",
     )
-    report.add_argument(
+    parser.add_argument(
         "--output",
         metavar="FILE",
         type=Path,
         help="the page to write (default: report.html of the run)",
     )
-    report.set_defaults(run=_report)
-    comparison = verbs.add_parser(
-        "diff",
-        help="compare two runs; status 1 if something newly broke",
-    )
-    comparison.add_argument(
-        "before", metavar="RUN", type=Path, help="the folder of the earlier run"
-    )
-    comparison.add_argument(
-        "now", metavar="RUN", type=Path, help="the folder of the later run"
-    )
-    comparison.set_defaults(run=_diff)
-    index = verbs.add_parser("index", help="make index.html of all runs again")
-    index.add_argument(
+    _declare_reports(parser)
+
+
+def _declare_diff(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("before", metavar="RUN", help="the earlier run")
+    parser.add_argument("now", metavar="RUN", help="the later run, such as latest")
+    _declare_reports(parser)
+
+
+def _declare_index(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "reports",
         metavar="REPORTS",
         type=Path,
         nargs="?",
-        default=Path("reports"),
-        help="the folder of the reports (default: reports)",
+        help="the folder of the reports (default: that of the runs)",
     )
-    index.add_argument(
+    parser.add_argument(
         "--keep",
         metavar="N",
         type=int,
         help="keep the newest N runs of each hypervisor, and every run that can still be undone; remove the others",
     )
-    index.set_defaults(run=_index)
-    requirement = verbs.add_parser(
-        "new",
-        help="write a new requirement into this checkout: check, fixer, test, and its rows",
+
+
+def _declare_rules(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "slugs", metavar="SLUG", nargs="*", help="a requirement, such as disk-bus"
     )
-    requirement.add_argument(
-        "slug", metavar="SLUG", help="its name, such as disk-serial"
-    )
-    requirement.add_argument(
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _declare_new(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("slug", metavar="SLUG", help="its name, such as disk-serial")
+    parser.add_argument(
         "title",
         metavar="TITLE",
         help="the good state, such as 'The disk has a serial number'",
     )
-    requirement.add_argument(
+    parser.add_argument(
         "--for",
         dest="handle",
         metavar="HANDLE",
         required=True,
         help=", ".join(scaffold.HANDLES),
     )
-    requirement.add_argument(
+    parser.add_argument(
         "--stage", metavar="STAGE", required=True, help=", ".join(STAGES)
     )
-    requirement.set_defaults(run=_new)
-    inventory = verbs.add_parser("inventory", help=inventory_verbs.HELP)
-    inventory_verbs.declare(inventory)
-    inventory.set_defaults(run=inventory_verbs.run)
-    return parser
 
 
-def _hypervisor(options: argparse.Namespace) -> Hypervisor | None:
+#: a new verb has a row here, in the group in which the help lists it
+GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
+    (
+        "after a run",
+        (
+            Verb(
+                "undo",
+                "take back the changes of a fix, the last change first",
+                _declare_undo,
+                _undo,
+            ),
+            Verb(
+                "report",
+                "make report.html of a run again; one page of several runs",
+                _declare_report,
+                _report,
+            ),
+            Verb(
+                "diff",
+                "compare two runs; status 1 if something newly broke",
+                _declare_diff,
+                _diff,
+            ),
+            Verb("index", "make index.html of all runs again", _declare_index, _index),
+        ),
+    ),
+    (
+        "more",
+        (
+            Verb(
+                "inventory",
+                inventory_verbs.HELP,
+                inventory_verbs.declare,
+                inventory_verbs.run,
+            ),
+            Verb(
+                "verify-backup",
+                "compare a copy with its disk image; status 1 if it differs",
+                _declare_verify,
+                _verify,
+            ),
+            Verb(
+                "rules",
+                "list the requirements, or explain one",
+                _declare_rules,
+                _rules,
+            ),
+            Verb(
+                "new",
+                "write a new requirement into this checkout: check, fixer, test, and its rows",
+                _declare_new,
+                _new,
+            ),
+        ),
+    ),
+)
+_BY_NAME = {verb.name: verb for _, group in GROUPS for verb in group}
+
+
+def _hypervisor(given: argparse.Namespace) -> Hypervisor | None:
     """The hypervisor whose guests' disks may be meant; None if the image is given and no libvirt answers."""
     try:
-        return connect(options.uri, None, Inventory(), readonly=True)
+        return connect(given.uri, None, Inventory(), readonly=True)
     except ReclaimError:
-        if options.image is None or options.uri is not None:
+        if given.image is None or given.uri is not None:
             raise
         return None
 

@@ -23,8 +23,10 @@ import libvirt
 import pytest
 from _pytest.runner import runtestprotocol
 
-from reclaim.base import discreet
+from reclaim import habits, options
+from reclaim.base import discreet, home
 from reclaim.base.errors import Mistakes, ProbeError, ReclaimError
+from reclaim.base.home import CHECKS
 from reclaim.base.text import libvirt_words, printable
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import engine as engines
@@ -38,12 +40,15 @@ from reclaim.report import html, screen, terminal
 from reclaim.report.publish import Pages
 from reclaim.requirement import Requirement, catalogue, requirement_of
 
-CHECKS = Path(__file__).resolve().parent.parent / "checks"
 RUN = pytest.StashKey[Run]()
 SUBJECT = pytest.StashKey[Subject]()
 RESULT = pytest.StashKey[Result]()
 PAGES = pytest.StashKey[Pages]()
 TROUBLES = pytest.StashKey["list[str]"]()
+#: how --lf and --ff chose
+NOTICES = pytest.StashKey["list[str]"]()
+#: why nothing is judged
+NOTES = pytest.StashKey["list[str]"]()
 #: guests whose parsed definitions are kept from collecting to judging: 30 KiB each
 _KEPT = 2000
 SIGNALS = pytest.StashKey["dict[signal.Signals, Any]"]()
@@ -60,100 +65,10 @@ HELD = pytest.StashKey["list[tuple[pytest.Item, list[pytest.TestReport]]]"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup(
-        "reclaim", "reclaim: give guests' freed space back to the host"
-    )
-    _add_options_of_subjects(group)
-    _add_options_of_mending(group)
-    _add_options_of_looking(group)
-    _add_options_of_reports(group)
-
-
-def _add_options_of_subjects(group: pytest.OptionGroup) -> None:
-    group.addoption(
-        "--uri",
-        help="libvirt URI (default: from --hosts, $LIBVIRT_DEFAULT_URI, qemu:///system)",
-    )
-    group.addoption(
-        "--guests", metavar="GLOB,…", help="only the guests whose names match"
-    )
-    group.addoption(
-        "--inventory",
-        metavar="FILE",
-        type=Path,
-        help="TOML file: policy, guests that differ, ssh, backups",
-    )
-    group.addoption(
-        "--backups",
-        metavar="DIR",
-        type=Path,
-        action="append",
-        default=[],
-        help="a folder with copies of disk images, to judge them too",
-    )
-
-
-def _add_options_of_mending(group: pytest.OptionGroup) -> None:
-    group.addoption(
-        "--fix",
-        action="store_true",
-        help="fix the findings; changes that need a power cycle stay pending",
-    )
-    group.addoption(
-        "--plan",
-        action="store_true",
-        help="show the changes of --fix as diffs; change nothing",
-    )
-    group.addoption(
-        "--restart",
-        action="store_true",
-        help="with --fix: power-cycle guests that need it, roll back those that do not come back",
-    )
-    group.addoption(
-        "--force",
-        action="store_true",
-        help="with --fix or --plan: fix even if another requirement must hold first; the report notes it",
-    )
-
-
-def _add_options_of_looking(group: pytest.OptionGroup) -> None:
-    group.addoption(
-        "--boot-stopped",
-        action="store_true",
-        help="start the guests that are off, one at a time, judge them, and shut them down again",
-    )
-    group.addoption(
-        "--prove",
-        action="store_true",
-        help="write a file in each filesystem of the guests, delete it, trim, and count the bytes that come back",
-    )
-    group.addoption(
-        "--definitions-only",
-        action="store_true",
-        help="judge the definitions; look into no guest",
-    )
-
-
-def _add_options_of_reports(group: pytest.OptionGroup) -> None:
-    group.addoption(
-        "--reports",
-        metavar="DIR",
-        type=Path,
-        default=Path("reports"),
-        help="the folder of the reports (default: reports)",
-    )
-    group.addoption(
-        "--keep",
-        metavar="N",
-        type=int,
-        help="keep the newest N runs of each hypervisor, and every run that can still be undone; remove the others",
-    )
-    group.addoption(
-        "--metrics",
-        metavar="FILE",
-        type=Path,
-        help="write figures for Prometheus' textfile collector",
-    )
+    for group in options.GROUPS:
+        declared = parser.getgroup(group.name, group.title)
+        for option in group.options:
+            declared.addoption(option.flag, help=option.help, **option.settings)
 
 
 # Setting up -----------------------------------------------------------------------------------
@@ -178,7 +93,8 @@ def _wants_checks(config: pytest.Config) -> bool:
     """True if checks are about to be collected. Unit tests of the project itself need no hypervisor."""
     option = config.option
     only_shows = option.help or option.version or option.markers
-    if only_shows or getattr(option, "showfixtures", False):
+    shown = ("showfixtures", "show_fixtures_per_test")
+    if only_shows or any(getattr(option, name, False) for name in shown):
         return False
     for argument in config.args:
         path = (config.invocation_params.dir / argument.partition("::")[0]).resolve()
@@ -190,7 +106,12 @@ def _wants_checks(config: pytest.Config) -> bool:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     if not _wants_checks(config):
+        habits.expect_no_near_miss(config)
         return
+    home.make_importable()
+    habits.settle_paths(config)
+    habits.expect_workable(config)
+    habits.expect_collecting(config)
     discreet.begin(config)
     run = config.stash[RUN] = Run(_options(config))
     run.chosen = _chooses(config)
@@ -302,15 +223,11 @@ def _options(config: pytest.Config) -> Options:
     _expect_no_contradiction(option)
     folder = config.invocation_params.dir
     metrics = _file_of_metrics(config)
-    if getattr(option, "numprocesses", None):
-        raise pytest.UsageError(
-            "-n: reclaim looks into all guests at once by itself, and fixes one at a time; run without -n"
-        )
-    guests = _listed(option.guests)
+    guests = options.listed(option.guests)
     if option.guests is not None and not guests:
         raise pytest.UsageError("--guests: no name is given")
     return Options(
-        hosts=_listed(getattr(option, "hosts", None)),
+        hosts=options.listed(getattr(option, "hosts", None)),
         uri=option.uri,
         guests=guests,
         inventory=option.inventory,
@@ -321,10 +238,11 @@ def _options(config: pytest.Config) -> Options:
         boot_stopped=option.boot_stopped,
         prove=option.prove,
         definitions_only=option.definitions_only,
-        reports=folder / option.reports,
+        reports=folder / (option.reports or home.reports()),
         keep=option.keep,
         metrics=metrics,
-        arguments=tuple(map(str, config.invocation_params.args)),
+        arguments=habits.arguments(config),
+        started_in=folder,
     )
 
 
@@ -350,11 +268,6 @@ def _file_of_metrics(config: pytest.Config) -> Path | None:
     if not os.path.isdir(path.parent):  # noqa: PTH112 (False for a name that is too long)
         raise pytest.UsageError(f"--metrics {given}: there is no folder {path.parent}")
     return path
-
-
-def _listed(names: str | None) -> tuple[str, ...]:
-    """The names of a list with commas, without empty ones."""
-    return tuple(filter(None, (names or "").split(",")))
 
 
 @pytest.hookimpl(trylast=True, optionalhook=True)
@@ -433,15 +346,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     requirement = requirement_of(metafunc.function)
     if requirement is None:
         return
-    run = metafunc.config.stash[RUN]
-    subjects = _subjects(run, requirement)
-    metafunc.parametrize(
-        requirement.parameters,
-        [
-            pytest.param(*subject.arguments(requirement), id=_id(run, subject))
-            for subject in subjects
-        ],
-    )
+    run = metafunc.config.stash.get(RUN, None)
+    # with --fixtures there is no run
+    parameters = []
+    if run is not None:
+        for subject in _subjects(run, requirement):
+            values = subject.arguments(requirement)
+            parameters.append(pytest.param(*values, id=_id(run, subject)))
+    metafunc.parametrize(requirement.parameters, parameters)
 
 
 def _subjects(run: Run, requirement: Requirement) -> list[Subject]:
@@ -519,6 +431,13 @@ def _subject_of(values: dict[str, Any]) -> Subject:
     return Subject(guest.hypervisor, guest, disk)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let -k select a check by the slug that all output shows."""
+    requirement = requirement_of(getattr(item, "obj", None))
+    if requirement is not None:
+        item.extra_keyword_matches.add(requirement.slug)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
@@ -528,22 +447,61 @@ def pytest_collection_modifyitems(
     if run is None:
         return
     run.is_collected = True
+    if config.option.keyword and not items:
+        config.stash[NOTES] = [habits.selects_nothing(run, config.option.keyword)]
+    last = _failed_before(config, run, items)
     order = {slug: number for number, slug in enumerate(catalogue())}
     every = [guest for part in run.parts for guest in part.guests]
     guests = {guest: number for number, guest in enumerate(every)}
 
-    def place(item: pytest.Item) -> tuple[int, int]:
+    first = {key[2] for key in last}
+
+    def place(item: pytest.Item) -> tuple[int, int, int]:
         subject = _subject(item)
         if subject is None:
-            return len(guests), len(order)
+            return 1, len(guests), len(order)
         requirement = _requirement(item)
         if subject.guest is None:
-            return len(guests), order[requirement.slug]
+            return 1, len(guests), order[requirement.slug]
+        turn = int(bool(first) and subject.guest.name not in first)
         if requirement.revives and _cannot_start(subject.guest):
-            return guests[subject.guest], -1
-        return guests[subject.guest], order[requirement.slug]
+            return turn, guests[subject.guest], -1
+        return turn, guests[subject.guest], order[requirement.slug]
 
     items.sort(key=place)
+
+
+def _failed_before(
+    config: pytest.Config, run: Run, items: list[pytest.Item]
+) -> set[habits.Key]:
+    """Return the rows that failed when they were judged last, if --lf or --ff asks. With --lf only these stay."""
+    option = config.option
+    if not (option.lf or option.failedfirst):
+        return set()
+    keys = {item: _key(item) for item in items if _subject(item)}
+    failed = habits.failed_before(run, keys.values())
+    notice = f"{len(failed or ())} rows failed when they were judged last"
+    if failed is None:
+        notice = "no earlier run in the reports has judged these rows"
+    config.stash[NOTICES] = [f"reclaim: {'--lf' if option.lf else '--ff'}: {notice}"]
+    if option.lf and (failed or option.last_failed_no_failures == "none"):
+        _keep_only(
+            config, items, {item for item in items if keys.get(item) in (failed or ())}
+        )
+    return failed or set()
+
+
+def _keep_only(
+    config: pytest.Config, items: list[pytest.Item], kept: set[pytest.Item]
+) -> None:
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
+
+
+def _key(item: pytest.Item) -> habits.Key:
+    subject = _subject(item)
+    assert subject is not None
+    return subject.hypervisor.uri, _requirement(item).slug, *subject.key
 
 
 def _cannot_start(guest: Guest) -> bool:
@@ -564,6 +522,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     else:
         html.stand_down(session.config)
         run.forget_record()
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    if config.get_verbosity() < 0:
+        return []
+    return config.stash.get(NOTICES, [])
 
 
 def _requirement(item: pytest.Item) -> Requirement:
@@ -839,7 +803,7 @@ def pytest_sessionfinish(
 ) -> Generator[None, None, None]:
     """Write the record before pytest-html writes, and the files that are made from both after it."""
     run = session.config.stash.get(RUN, None)
-    session.config.stash[TROUBLES] = []
+    session.config.stash[TROUBLES] = session.config.stash.get(NOTES, [])
     if run is not None:
         _finish_run(session, run, exitstatus)
     try:
@@ -878,11 +842,16 @@ def _finish_run(
 ) -> None:
     """See to the guests, report the rows that were held back, and write the record."""
     troubles = session.config.stash[TROUBLES]
+    if exitstatus == pytest.ExitCode.USAGE_ERROR and not session.items:
+        html.stand_down(session.config)
+        run.forget_record()
     stopped = exitstatus in (
         pytest.ExitCode.INTERRUPTED,
         pytest.ExitCode.INTERNAL_ERROR,
     )
     run.cut_short = stopped or bool(session.shouldstop or session.shouldfail)
+    if session.shouldfail == "stopping after 1 failures":  # pytest's own words for -x
+        session.shouldfail = "stopping after 1 failure"
     try:
         _hear(session.config)
         with _watch(session.config, "counting bytes on the host again"):

@@ -23,13 +23,48 @@ web=tests/browser
 quick="libvirt, pytest, testinfra, lxml, pytest_html, pydantic, jinja2, tree_sitter_bash, yaml, prometheus_client, \
 hypothesis, jsonschema, ruff"
 # the distribution's own: another interpreter does not see the distribution's libvirt binding
-python=/usr/bin/python3
+python=${RECLAIM_PYTHON:-/usr/bin/python3}
 venv=.venv
+# Python with venv, and libvirt's binding for it, by the names of each package manager
+declare -A packages=(
+    [apt-get]="apt-get install --no-install-recommends python3 python3-venv python3-libvirt"
+    [dnf]="dnf install python3 python3-libvirt"
+    [zypper]="zypper install python3 python3-libvirt-python"
+    [pacman]="pacman -S --needed python libvirt-python"
+    [apk]="apk add python3 py3-libvirt"
+)
 
 say() { echo "setup: $*"; }
 fail() {
     echo "setup: $*" >&2
     exit 1
+}
+
+# the command that installs what reclaim needs on this machine
+hint() {
+    local manager
+    for manager in apt-get dnf zypper pacman apk; do
+        if command -v "$manager" >/dev/null; then
+            echo "${packages[$manager]}"
+            return
+        fi
+    done
+    echo "your distribution's packages of Python, its venv, and libvirt's Python binding"
+}
+
+# before anything is installed: no package of an older distribution helps
+expect_version() {
+    local version="" name
+    if [ -x "$python" ]; then
+        version=$("$python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
+    elif [ "$python" = /usr/bin/python3 ] && command -v apt-cache >/dev/null; then
+        version=$(apt-cache show python3 2>/dev/null | sed -n 's/^Version: \([0-9.]*\).*/\1/p' | head -n 1)
+    fi
+    [ -n "$version" ] || return 0
+    case $version in 3.[0-9] | 3.[0-9].* | [012].*) ;; *) return 0 ;; esac
+    name=$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\).*/\1/p' /etc/os-release 2>/dev/null || true)
+    fail "reclaim needs Python 3.10 or newer, and $python${name:+ of $name} is $version: set RECLAIM_PYTHON to a newer one that" \
+        "can import libvirt, or run reclaim on a newer machine with --hosts ssh://root@$(uname -n); nothing was installed"
 }
 
 absent() {
@@ -79,9 +114,8 @@ install() {
 system_packages() {
     local -a needed wanted=()
     if ! command -v apt-get >/dev/null; then
-        "$python" -c 'import ensurepip, libvirt, sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
-            fail "this is neither Debian nor Ubuntu: install Python 3.10 or newer with venv and libvirt's Python binding" \
-                "(for $python), then run this again"
+        "$python" -c 'import ensurepip, libvirt' 2>/dev/null ||
+            fail "$python lacks venv or libvirt's binding: as root, run $(hint), then run this again"
         return
     fi
     mapfile -t needed < <(absent "${base[@]}")
@@ -110,7 +144,7 @@ system_packages() {
 python_packages() {
     local extra="" stamp="$venv/.setup-$kind" state
     [ "$kind" = audit ] || extra="[test]"
-    state="$(sha256sum pyproject.toml) $("$python" --version) $PWD"
+    state="$(sha256sum pyproject.toml setup.py) $("$python" --version) $PWD"
     if [ "$kind" = quick ] && "$venv/bin/python" -c "import $quick" 2>/dev/null; then return; fi
     if [ "$(cat "$stamp" 2>/dev/null)" = "$state" ] && "$venv/bin/python" -c 'import libvirt, pytest' 2>/dev/null; then
         return
@@ -137,9 +171,10 @@ web_packages() {
 # nothing is installed for the quick tests: they run where no root is, and no network
 expect_binding() {
     "$python" -c 'import libvirt' 2>/dev/null ||
-        fail "$python has no libvirt: install python3-libvirt (Debian, Ubuntu: apt-get install python3-libvirt python3-venv)"
+        fail "$python has no libvirt: as root, run $(hint)"
 }
 
+expect_version
 if [ "$kind" = quick ]; then
     expect_binding
     python_packages

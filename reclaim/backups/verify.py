@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from reclaim.backups import backup
+from reclaim.base import typed
 from reclaim.base.errors import NotAssessable, ProbeError, ReclaimError
 from reclaim.base.text import printable, size
 from reclaim.files import holes
@@ -240,8 +241,10 @@ def _restore(copy: _Opened) -> str:
         raise ProbeError(f"{copy.path}: {exc.strerror}") from exc
     total = size(scan.identity.size)
     if scan.excess > backup.tolerated(scan.needed):
+        folder = str(PurePosixPath(copy.path).parent)
+        mend = typed.command("fix", "--backups", folder, stand=typed.here())
         return (
             f"a restore would NOT be sparse unless it looks for zeros: it would take {size(scan.allocated)} "
-            f"of {total}, and {size(scan.needed)} are needed (pytest checks/ --backups DIR --fix)"
+            f"of {total}, and {size(scan.needed)} are needed; to mend the copies in its folder: {mend}"
         )
     return f"a restore that keeps holes (cp, rsync --sparse, qemu-img convert) takes {size(scan.needed)} of {total}"

@@ -42,7 +42,7 @@ def _escaped(character: str, *, lines: bool) -> str:
 
 def size(count: float) -> str:
     """Return *count* bytes as people read them: "512 B", "1.5 MiB"."""
-    if abs(count) < 1024:
+    if round(abs(count)) < 1024:
         return f"{count:.0f} B"
     for unit in ("KiB", "MiB", "GiB"):
         count /= 1024

@@ -37,6 +37,9 @@ def document(
             "ended": rfc3339(ended),
             "version": reclaim.__version__,
             "arguments": [printable(argument) for argument in arguments],
+            "folder": printable(str(options.started_in))
+            if options.started_in
+            else None,
             "cut_short": cut_short,
             "chosen": chosen,
         },

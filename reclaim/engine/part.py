@@ -31,6 +31,8 @@ class Options:
     keep: int | None = None
     metrics: Path | None = None
     arguments: tuple[str, ...] = ()
+    #: the folder in which the run was started
+    started_in: Path | None = None
 
 
 @dataclass

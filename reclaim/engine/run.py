@@ -15,6 +15,7 @@ import libvirt
 
 from reclaim.backups import backup, job
 from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
+from reclaim.base.home import SAFE
 from reclaim.base.text import counted
 from reclaim.changes.definition_change import DefinitionChange
 from reclaim.engine import declared, document, journal
@@ -38,8 +39,6 @@ _AT_ONCE = 5
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 #: journals that are not obeyed and are listed one by one
 _TOLD = 3
-#: root's reports: no other user can write there
-SAFE = "/var/lib/reclaim/reports"
 #: seconds between two lines of progress
 _PROGRESS_SECONDS = 1.0
 

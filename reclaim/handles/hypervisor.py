@@ -65,12 +65,22 @@ class Hypervisor(Node):
         return frozenset(guest.name for guest in self.guests)
 
     def select(self, globs: list[str]) -> list[Guest]:
-        """Return the guests that match one of *globs*, or all if there are no globs.
+        """Return the guests that match one of *globs*, or all if there are none, without those of a glob behind "!".
 
-        Raises ReclaimError naming a glob that no guest matches.
+        Raises ReclaimError naming a glob that no guest matches, or if no guest is left.
         """
-        if not globs:
-            return list(self.guests)
+        wanted = [glob for glob in globs if not glob.startswith("!")]
+        excluded = [glob.removeprefix("!") for glob in globs if glob.startswith("!")]
+        selected = self._matching(wanted) if wanted else set(self.guests)
+        selected -= self._matching(excluded)
+        if globs and not selected:
+            raise ReclaimError(
+                f"--guests {','.join(globs)!r}: no guest of {self.uri} is left"
+            )
+        return [guest for guest in self.guests if guest in selected]
+
+    def _matching(self, globs: list[str]) -> set[Guest]:
+        """Return the guests that match one of *globs*. Raises ReclaimError naming a glob that no guest matches."""
         selected: set[Guest] = set()
         for glob in globs:
             matching = [
@@ -82,7 +92,7 @@ class Hypervisor(Node):
                     f"--guests {glob!r}: no guest of {self.uri} has such a name (guests: {known})"
                 )
             selected.update(matching)
-        return [guest for guest in self.guests if guest in selected]
+        return selected
 
     def known_domains(self) -> dict[str, libvirt.virDomain]:
         """Return the domains of its guests, by UUID."""

@@ -45,6 +45,8 @@ class RunFacts(_RunPart):
     ended: AwareDatetime
     version: str
     arguments: list[str]
+    #: the folder in which it was started: relative paths of `arguments` are relative to it
+    folder: str | None = None
     #: it was stopped before everything was judged; a run that was killed has no record at all
     cut_short: bool = False
     #: the command line chose some guests or requirements: --guests, -k, -m, --deselect, a path

@@ -1,12 +1,14 @@
-"""Commands that are printed to be typed."""
+"""Commands about runs that are printed to be typed."""
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
-from reclaim.base.text import printable
+from reclaim.base import typed
 
 
-def undo(folder: Path) -> str:
-    return shlex.join(["python", "-m", "reclaim", "undo", printable(str(folder))])
+def undo(folder: Path, *, anywhere: bool = False) -> str:
+    """Return the command that takes back the run in *folder*, to be typed where this process stands, or *anywhere*."""
+    if anywhere:
+        return typed.command("undo", str(folder.absolute()))
+    return typed.command("undo", str(folder), stand=typed.here())

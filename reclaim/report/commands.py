@@ -5,10 +5,13 @@ from __future__ import annotations
 import glob
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
-from reclaim.base.text import printable
+from reclaim.base import typed
+from reclaim.base.home import CHECKS
 from reclaim.base.verdict import Verdict
 from reclaim.handles.guest import OFF, UNSTARTED
 from reclaim.record.record import Record, Row
@@ -16,6 +19,12 @@ from reclaim.report.summary import waits_for_power
 
 _MODES = ("--plan", "--fix", "--restart", "--force")
 _PLACES = ("--guests", "--html", "--junitxml", "--junit-xml", "--metrics")
+#: options whose value is a path, which is relative to the folder in which the run was started
+_PATHS = ("--inventory", "--backups", "--reports")
+#: paths that name all checks, which are judged without a path too
+_WHOLE = ("checks", "checks/", "./checks", "./checks/", ".")
+#: the end of an option that takes its value from the next word: one of a letter, as -k
+_ASKS = re.compile("-[a-zA-Z]")
 #: a fix that depends on another row, which names the way on; the second is of older versions' records
 _DEPENDS = re.compile("withheld: (?:depends on|waits for) ")
 #: guests that are named in one command; for more of them the command is as the run's was
@@ -35,20 +44,77 @@ class Task:
         return _guests(self.rows)
 
 
-def rerun(record: Record, *flags: str, guests: Iterable[str] = ()) -> str:
-    """Return the command of *record*'s run with *flags* for its mode, for *guests* alone if any are given."""
+def rerun(
+    record: Record,
+    *flags: str,
+    guests: Iterable[str] = (),
+    anywhere: bool = False,
+) -> str:
+    """Return the command that does *record*'s run again with *flags*, for *guests* alone if any are given.
+
+    Of *flags* the mode becomes the verb. The command is to be typed in the folder of this process, or *anywhere*.
+    """
     names = list(guests)
     narrow = 0 < len(names) <= _NAMED and all(map(_can_be_named, names))
     places = _PLACES if narrow else _PLACES[1:]
-    kept = _without(record.run.arguments, (*_MODES, *places))
+    arguments = list(_without_whole(record.run.arguments))
+    stand = None if anywhere else typed.here()
+    origin = record.run.folder
+    if origin is not None and stand != Path(origin):
+        arguments = list(_from_anywhere(arguments, Path(origin)))
+    kept = _without(arguments, (*_MODES, *places))
     if narrow:
         kept += ["--guests", ",".join(map(glob.escape, names))]
-    return shlex.join(["pytest", *map(printable, kept), *flags])
+    verb = _verb(flags)
+    others = [flag for flag in flags if flag != f"--{verb}"]
+    return typed.command(verb, *kept, *others, stand=stand)
+
+
+def neutral(record: Record) -> str:
+    """Return the command of *record*'s run as a person would type it on any machine."""
+    arguments = _without(_without_whole(record.run.arguments), ("--plan", "--fix"))
+    return shlex.join(["reclaim", record.run.mode, *arguments])
+
+
+#: a page is read in any folder
+_for_a_page = partial(rerun, anywhere=True)
+
+
+def _verb(flags: Iterable[str]) -> str:
+    if "--fix" in flags:
+        return "fix"
+    return "plan" if "--plan" in flags else "audit"
+
+
+def _without_whole(arguments: Iterable[str]) -> Iterator[str]:
+    """Yield *arguments* without a path that names all checks."""
+    before = ""
+    for argument in arguments:
+        is_value = before in _PATHS or _ASKS.fullmatch(before)
+        is_whole = argument in _WHOLE or Path(argument) == CHECKS
+        if is_value or not is_whole:
+            yield argument
+        before = argument
+
+
+def _from_anywhere(arguments: Iterable[str], folder: Path) -> Iterator[str]:
+    """Yield *arguments* with those paths absolute that are relative to *folder*."""
+    before = ""
+    for argument in arguments:
+        name, is_joined, value = argument.partition("=")
+        if before in _PATHS:
+            yield str(folder / argument)
+        elif is_joined and name in _PATHS:
+            yield f"{name}={folder / value}"
+        else:
+            yield argument
+        before = argument
 
 
 def _can_be_named(guest: str) -> bool:
-    """True if --guests can name *guest*: it takes a list with commas."""
-    return "," not in guest and guest.isprintable()
+    """True if --guests can name *guest*: it takes a list with commas and blanks, and ! excludes."""
+    is_plain = guest == guest.strip() and not guest.startswith("!")
+    return is_plain and "," not in guest and guest.isprintable()
 
 
 def _without(arguments: Iterable[str], names: tuple[str, ...]) -> list[str]:
@@ -81,7 +147,7 @@ def tasks(record: Record) -> list[Task]:
             "Power-cycle the guests whose running QEMU differs from the definition; "
             "roll back any that does not return."
         )
-        command = rerun(record, "--fix", "--restart", guests=_guests(power))
+        command = _for_a_page(record, "--fix", "--restart", guests=_guests(power))
         waiting.append(Task([why], command, power))
     if not record.hypervisor.uri.startswith("test:"):
         # the guests of libvirt's test driver have no inside
@@ -99,11 +165,11 @@ def _to_mend(record: Record, broken: list[Row]) -> list[Task]:
     guests = _guests(broken)
     waiting = []
     if record.run.mode == "audit":
-        command = rerun(record, "--plan", guests=guests)
+        command = _for_a_page(record, "--plan", guests=guests)
         waiting.append(
             Task(["Preview the changes; this changes nothing."], command, broken)
         )
-    command = rerun(record, *as_planned(record), guests=guests)
+    command = _for_a_page(record, *as_planned(record), guests=guests)
     return [*waiting, Task(["Fix all that reclaim can fix."], command, broken)]
 
 
@@ -131,7 +197,7 @@ def _by_reason(record: Record, rows: Iterable[Row], *flags: str) -> list[Task]:
             groups.setdefault(reason, []).append(row)
     waiting: dict[str, Task] = {}
     for reason, alike in groups.items():
-        command = rerun(record, *flags, guests=_guests(alike))
+        command = _for_a_page(record, *flags, guests=_guests(alike))
         task = waiting.setdefault(command, Task([], command))
         task.reasons.append(reason)
         task.rows += alike

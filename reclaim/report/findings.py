@@ -25,7 +25,8 @@ _DEPENDS = re.compile(
     r"(?:depends on|waits for) ([a-z][a-z0-9-]*)(?: \((.*)\))?(?:, which has no row in this run)?"
 )
 _STOPPED = "nothing more is changed in this run"
-_POWER = "; waits for a power cycle"
+_POWER = re.compile("; waits for (?:a|its next) power cycle")
+_FOR_POWER = " for a power cycle (--restart)"
 _IN_PLAN = "; an earlier change of this plan mends it too"
 #: columns of a guest's name
 _NAME = 30
@@ -73,7 +74,7 @@ def split(row: Row) -> tuple[str, str]:
     )
     block = _BLOCK.search(reason)
     if block is None:
-        return reason.partition(_POWER)[0], ""
+        return _POWER.split(reason, maxsplit=1)[0], ""
     return reason[: block.start()], reason[block.end() :]
 
 
@@ -138,7 +139,10 @@ def balance(record: Record) -> list[str]:
     rest = [row for row in rows if not is_done(row)]
     verb = _verb(mode, len(done))
     lines = [f"{len(done)} of {counted(len(rows), 'finding')} {verb} fixed"]
-    lines += _blocks(rest)
+    blocks = _blocks(rest)
+    if "--restart" in record.run.arguments:
+        blocks = [line.replace(_FOR_POWER, " for a power cycle") for line in blocks]
+    lines += blocks
     if failed := len(every) - len(rows):
         lines.append(f"looking failed in {counted(failed, 'row')}")
     return lines
@@ -182,7 +186,9 @@ def _block(row: Row) -> tuple[str, str, str]:
     if reason:
         return "is not fixed: ", "are not fixed: ", " ".join(reason.split())
     if row.verdict is Verdict.PENDING or waits_for_power(row):
-        return "waits", "wait", " for a power cycle (--restart)"
+        if row.next_window is not None:
+            return "waits", "wait", " for a power cycle in a maintenance window"
+        return "waits", "wait", _FOR_POWER
     return "is left", "are left", ""
 
 

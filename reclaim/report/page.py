@@ -17,6 +17,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from reclaim.base.text import counted, printable, size
+from reclaim.base.typed import command
 from reclaim.base.verdict import Verdict
 from reclaim.record import typed
 from reclaim.record.record import Record, RecordedChange, Row, Storage, anchor
@@ -320,8 +321,17 @@ class View:
             if folder is None:
                 continue
             if any(map(_has_standing_change, record.results)):
-                commands.append(typed.undo(folder))
+                commands.append(typed.undo(folder, anywhere=True))
         return commands
+
+    @cached_property
+    def again(self) -> str:
+        """The command that makes this page again."""
+        places = [
+            "RUN" if folder is None else str(folder.absolute())
+            for folder in self.folders
+        ]
+        return command("report", *places)
 
     @cached_property
     def tasks(self) -> list[tuple[Record, commands.Task]]:
@@ -410,6 +420,7 @@ def environment() -> jinja2.Environment:
         "came_back": summary.came_back,
         "listed": LISTED,
         "most_rows": MOST_ROWS,
+        "neutral": commands.neutral,
         "chunk": CHUNK,
     }
     return jinja

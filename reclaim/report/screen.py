@@ -222,8 +222,12 @@ def _in_full(causes: Sequence[Cause], *, reasons: bool = True) -> list[_Line]:
 
 
 def _line_of(cause: Cause) -> _Line:
-    text = f"{cause.requirement}: {cause.text}: {_named(cause.subjects)}"
-    return _Line(text, cause.verdict)
+    names = _named(cause.subjects)
+    if "\n" in cause.text:
+        # the last lines of a console
+        lines = cause.text.replace("\n", f"\n{' ' * _INDENT}")
+        return _Line(f"{cause.requirement}: {names}: {lines}", cause.verdict)
+    return _Line(f"{cause.requirement}: {cause.text}: {names}", cause.verdict)
 
 
 def _named(subjects: list[str], most: int = _SUBJECTS) -> str:

@@ -126,6 +126,7 @@ def header(run: Run) -> list[str]:
     lines: list[str] = []
     for part in run.parts:
         lines += _of_part(run.options, part)
+    lines.append(f"reports: {printable(str(run.options.reports))}")
     return lines + [f"reclaim: {notice}" for notice in _notices(run)]
 
 

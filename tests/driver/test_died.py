@@ -19,6 +19,7 @@ from reclaim.engine.run import Run
 from reclaim.engine.undo import finish, undo
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
+from reclaim.record import typed
 from tests.command import audit
 from tests.support import definition_of, disk_xml, domain_xml, engine, hypervisor_of, node, opened, uuid_of, walk
 
@@ -117,7 +118,7 @@ def test_a_run_that_died_between_two_changes_is_told(tmp_path: Path, kept: int, 
     died = _killed(tmp_path / "reports", uri, kept)
     said = audit(tmp_path / "reports", *options, uri=uri).stdout
     words = f"the run {died.name} died after it had made {MADE[kept]}, which stand: go on with --fix, or take them back"
-    assert f"reclaim: {words}: python -m reclaim undo {died}" in said
+    assert f"reclaim: {words}: {typed.undo(died)}" in said
     again = audit(tmp_path / "reports", uri=uri).stdout
     assert (words in again) == (options != ["--fix"]), "a --fix carries on; an audit leaves it to be told"
 
@@ -179,7 +180,7 @@ def test_an_older_run_is_not_taken_back_before_a_newer_one(guest: Guest, tmp_pat
     assert not undo(runs[0], said.append)
     assert said == [
         "died: disk-discard: NOT taken back: died: the definition has changed since that run; reclaim left it as it is",
-        f"    the run {runs[1].name} changed it later: take that back first: python -m reclaim undo {runs[1]}",
+        f"    the run {runs[1].name} changed it later: take that back first: {typed.undo(runs[1])}",
     ]
     assert undo(runs[1], said.append)
     assert undo(runs[0], said.append)
@@ -235,7 +236,7 @@ def test_the_next_run_says_how_an_undo_goes_on(tmp_path: Path) -> None:
     said = audit(tmp_path / "reports", uri=uri).stdout
     assert (
         f"reclaim: an undo of the run {run.name} died; 2 changes (disk-discard of one, scsi-controller of one) of the "
-        f"run's still stand: to go on with it: python -m reclaim undo {run}"
+        f"run's still stand: to go on with it: {typed.undo(run)}"
     ) in said
 
 

@@ -42,6 +42,8 @@ def test_the_short_protocol_says_what_pytests_own_says(tmp_path: Path) -> None:
 def test_x_stops_at_the_first_finding(tmp_path: Path) -> None:
     done = audit(tmp_path, "--definitions-only", "-x")
     assert done.status == 1
+    assert any(line.strip("! ") == "stopping after 1 failure" for line in done.lines)
+    assert any(line.startswith("SAMPLES, stopped early: 1 of ") for line in done.lines)
     assert Counter(verdict for *_, verdict in verdicts(done))["noncompliant"] == 1
 
 

@@ -170,6 +170,30 @@ def test_the_exit_status(tmp_path: Path, domains: list[str], options: list[str],
     assert outcome.status == status, outcome.said
 
 
+@pytest.mark.parametrize(
+    ("options", "target", "chosen"),
+    [
+        pytest.param([], "checks/", False, id="all"),
+        pytest.param(["--guests", "web"], "checks/", True, id="guests"),
+        pytest.param(["-k", "disk_bus"], "checks/", True, id="k"),
+        pytest.param(["-k", "check"], "checks/", False, id="k-that-leaves-nothing-out"),
+        pytest.param(["--deselect", "checks/check_disk_bus.py"], "checks/", True, id="deselect"),
+        pytest.param([], "checks/check_disk_bus.py", True, id="a-file"),
+        pytest.param([], "checks/check_disk_bus.py::check_disk_bus", True, id="a-check"),
+    ],
+)
+def test_metrics_of_a_selection_have_no_standings(
+    tmp_path: Path, options: list[str], target: str, *, chosen: bool
+) -> None:
+    metrics = tmp_path / "reclaim.prom"
+    outcome = audit(tmp_path / "reports", "--metrics", str(metrics), *options, target=target)
+    assert outcome.document["run"]["chosen"] is chosen
+    text = metrics.read_text(encoding="utf-8")
+    assert ("\nreclaim_guests{" in text) is not chosen
+    whole = f'reclaim_last_run_whole{{hypervisor="test-driver"}} {0.0 if chosen else 1.0}'
+    assert whole in text
+
+
 def test_collect_only_writes_nothing(tmp_path: Path, fleet: str) -> None:
     outcome = audit(tmp_path / "reports", "--co", "--fix", uri=fleet)
     assert outcome.status == 0, outcome.said

@@ -148,7 +148,7 @@ def test_killed_while_the_guest_is_off(life: Life, request: pytest.FixtureReques
     done = life.run()
     assert done.returncode == 1, done.stdout
     assert f"{life.tiny.name}: it is off since the run {died.name}, which did not finish its power cycle" in done.stdout
-    assert f"python -m reclaim undo {died}" in done.stdout
+    assert f"reclaim undo {died}" in done.stdout
     assert not life.tiny.domain.isActive()
     assert life.power["verdict"] == "noncompliant"
     assert f"off since the run {died.name}" in life.power["reason"]

@@ -1,4 +1,4 @@
-"""`python -m reclaim`: its versions, each of its commands, and that the documentation knows them all."""
+"""The command `reclaim`: its versions, its help, each of its commands, and that the documentation knows them all."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ import libvirt
 import pytest
 
 from reclaim import __main__ as entry
-from reclaim import __version__, scaffold
-from reclaim.__main__ import _parser, main
+from reclaim import __version__, options, scaffold, verbs
+from reclaim.__main__ import main
 from reclaim.base.errors import ReclaimError
 from reclaim.processes import bytecode, programs
+from reclaim.requirement import STAGES, catalogue
 from tests import records
 from tests.records import EPOCH
 from tests.support import ROOT, disk_xml, domain_xml, node
 
+VERBS = [*(verb.name for verb in verbs.RUNS), *(verb.name for _, group in entry.GROUPS for verb in group)]
+
 
 def test_the_version_names_what_a_fault_may_depend_on(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["--version"])
-    assert end.value.code == 0
+    assert main(["--version"]) == 0
     number = libvirt.getVersion()
     python = ".".join(str(part) for part in sys.version_info[:3])
     library = f"{number // 1_000_000}.{number % 1_000_000 // 1000}.{number % 1000}"
@@ -46,10 +47,109 @@ def test_the_version_needs_no_libvirt_daemon_and_no_checkout() -> None:
 
 
 def test_the_readme_has_every_command() -> None:
-    verbs = re.search(r"\{([a-z,-]+)\}", _parser().format_usage())
-    assert verbs is not None
-    named = set(re.findall(r"python -m reclaim (-?-?[a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
-    assert named == {*verbs[1].split(","), "--version"}
+    named = set(
+        re.findall(r"^    reclaim (-?-?[a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    assert named == {*VERBS, "--version"}
+
+
+def test_the_help_has_every_verb_with_a_line_and_the_way_to_pytests(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["help"], ["--help"], ["-h"]):
+        assert main(words) == (0 if words else 2)
+        printed = capsys.readouterr()
+        lines = (printed.out or printed.err).splitlines()
+        listed = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines if line.startswith("  ")}
+        assert {*VERBS, "help", "--version"} == set(listed)
+        assert all(listed.values())
+        assert len([line for line in lines if line.endswith(":")]) == 4
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_explains_its_arguments(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", verb]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: reclaim {verb}")
+    if verb in ("audit", "plan", "fix"):
+        assert main([verb, "--uri", "x", "--help"]) == 0
+        assert capsys.readouterr().out == text
+        assert "reclaim help pytest" in text
+        for option in options.every():
+            assert (f"  {option.flag}" in text) == (verb in option.verbs)
+        for group in options.GROUPS:
+            is_shown = any(verb in option.verbs for option in group.options)
+            assert (f"\n{group.title.removeprefix('reclaim: ')}:\n" in text) == is_shown
+        assert "with --" not in text
+        return
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize(
+    ("words", "mistake"),
+    [
+        (["audti"], "audti: there is no such verb; did you mean audit?"),
+        (["help", "rule"], "rule: there is no such verb; did you mean rules?"),
+        (["web*"], "web*: there is no such verb (there are: audit, plan, fix, "),
+        (["--guests", "web", "audit"], "--guests: begin with a verb: audit, plan, fix, "),
+        (["verify-backup", "/nope"], "/nope: there is no such file"),
+        (["undo", "nope"], "nope: there is no such file or folder, and no run "),
+        (["rules", "disc-bus"], "disc-bus: there is no such requirement; did you mean disk-bus?"),
+        (["rules", "zzz", "--json"], "zzz: there is no such requirement (there are: guest-access, "),
+    ],
+)
+def test_a_wrong_word_is_named_with_what_is_near(
+    words: list[str], mistake: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"reclaim: {mistake}")
+    assert printed.err.count("\n") == 1
+
+
+def test_the_rules_are_listed_by_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["rules"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == list(catalogue())
+    assert [line for line in lines if line in STAGES] == list(STAGES)
+    (proof,) = (line for line in lines if line.startswith("  reclaim-proof"))
+    assert proof.endswith("(guest; with --prove)")
+    (trim,) = (line for line in lines if line.startswith("  host-trim"))
+    assert trim.endswith("(guest; with trim_from_host = true in the policy)")
+
+
+@pytest.mark.parametrize("slug", catalogue())
+def test_a_rule_is_explained_with_its_source_and_its_fix(slug: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["rules", slug.replace("-", "_")])
+    text = capsys.readouterr().out
+    requirement = catalogue()[slug]
+    assert text.startswith(f"{slug}: {requirement.title}\n")
+    flat = " ".join(text.split())
+    assert " ".join(requirement.reason.split()) in flat
+    assert " ".join((requirement.fixer.__doc__ or "").split()) in flat
+    assert requirement.reference in flat
+    main(["rules", slug, "--json"])
+    (document,) = json.loads(capsys.readouterr().out)
+    assert (document["slug"], document["why"]) == (slug, requirement.reason)
+    assert document["judged"] == list(requirement.parameters)
+    assert (document["option"] is None) == (not requirement.option)
+
+
+def test_a_run_is_found_by_its_name(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reports = run.parent.parent
+    for name in ("latest", run.name, run.name[:12], f"{run.parent.name}/{run.name}"):
+        assert _ended(capsys, "report", name, "--reports", reports) == (0, f"{run / 'report.html'}\n", "")
+    status, _, err = _ended(capsys, "undo", "latest", "--reports", reports)
+    assert status == 2
+    assert f"the latest run, {run.parent.name}/{run.name}, changed nothing; nor did any other" in err
+    assert _ended(capsys, "diff", "latest", run, "--reports", reports)[0] == 0
+
+
+def test_a_pipe_that_is_closed_is_no_trouble() -> None:
+    line = f"{sys.executable} -m reclaim help | true; {sys.executable} -m reclaim rules | head -1"
+    done = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "access\n")
 
 
 # Each command ---------------------------------------------------------------------------------
@@ -84,7 +184,7 @@ def test_the_guards_come_before_anything_is_done(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(("is_whole", "status"), [(True, 0), (False, 1)])
 def test_undo_is_given_its_options(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, is_whole: bool, status: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, is_whole: bool, status: int
 ) -> None:
     given: list[object] = []
 
@@ -94,11 +194,11 @@ def test_undo_is_given_its_options(
         return is_whole
 
     monkeypatch.setattr(entry, "undo", undo)
-    ended = _ended(capsys, "undo", "run", "--inventory", "i.toml", "--uri", "test:///x")
+    ended = _ended(capsys, "undo", tmp_path, "--inventory", "i.toml", "--uri", "test:///x")
     assert ended == (status, "one\\x1b: back\nand more\n", "")
-    assert given == [Path("run"), Path("i.toml"), "test:///x"]
-    _ended(capsys, "undo", "run")
-    assert given[3:] == [Path("run"), None, None]
+    assert given == [tmp_path, Path("i.toml"), "test:///x"]
+    _ended(capsys, "undo", tmp_path)
+    assert given[3:] == [tmp_path, None, None]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +215,7 @@ def test_a_trouble_is_one_line_and_status_2(
         raise error
 
     monkeypatch.setattr(entry, "undo", fail)
-    status, out, err = _ended(capsys, "undo", "run")
+    status, out, err = _ended(capsys, "undo", ROOT)
     assert (status, out) == (2, "")
     assert err.startswith("reclaim: ")
     assert words in err
@@ -123,11 +223,11 @@ def test_a_trouble_is_one_line_and_status_2(
 
 
 def test_wrong_use_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in ([], ["no-such-verb"], ["undo"], ["index", "--keep", "many"], ["new", "slug", "Title"]):
+    for arguments in (["undo"], ["index", "--keep", "many"], ["new", "slug", "Title"]):
         with pytest.raises(SystemExit) as end:
             main(arguments)
         assert end.value.code == 2
-    assert "usage: python -m reclaim" in capsys.readouterr().err
+    assert "usage: reclaim index" in capsys.readouterr().err
 
 
 def test_a_name_that_the_locale_does_not_have_is_printed_all_the_same(
@@ -221,9 +321,9 @@ def test_a_copy_is_compared_with_the_hypervisor_that_is_named(
 
     monkeypatch.setattr(entry, "verify", verify)
     uri = node(tmp_path, domain_xml(disk_xml()))
-    assert _ended(capsys, "verify-backup", "/copies/a", "--uri", uri)[0] == status
+    assert _ended(capsys, "verify-backup", "/", "--uri", uri)[0] == status
     [(copy, hypervisor, image)] = given
-    assert (copy, hypervisor.uri, hypervisor.readonly, image) == ("/copies/a", uri, True, None)
+    assert (copy, hypervisor.uri, hypervisor.readonly, image) == ("/", uri, True, None)
 
 
 def test_without_a_libvirt_an_image_that_is_named_suffices(
@@ -240,10 +340,10 @@ def test_without_a_libvirt_an_image_that_is_named_suffices(
 
     monkeypatch.setattr(entry, "verify", verify)
     monkeypatch.setattr(entry, "connect", fail)
-    assert _ended(capsys, "verify-backup", "/copies/a", "--image", "/images/a")[0] == 0
-    assert given == [("/copies/a", None, "/images/a")]
+    assert _ended(capsys, "verify-backup", "/", "--image", "/images/a")[0] == 0
+    assert given == [("/", None, "/images/a")]
     for more in ([], ["--image", "/images/a", "--uri", "qemu:///system"]):
-        status, _, err = _ended(capsys, "verify-backup", "/copies/a", *more)
+        status, _, err = _ended(capsys, "verify-backup", "/", *more)
         assert status == 2
         assert "cannot connect" in err
     assert len(given) == 1

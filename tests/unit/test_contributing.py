@@ -52,7 +52,7 @@ def test_the_example_is_what_new_writes(kind: str) -> None:
 
 def test_the_command_could_be_given() -> None:
     command = f'new {EXAMPLE.slug} "{EXAMPLE.title}" --for {EXAMPLE.handle} --stage {EXAMPLE.stage}\n'
-    assert f"    python -m reclaim {command}" in PAGE
+    assert f"    reclaim {command}" in PAGE
     scaffold._expect_fit(EXAMPLE)
     handles = PAGE.partition("`--for` is")[2].partition("The three files")[0]
     assert set(re.findall(r"`([a-z]+)`", handles)) == set(HANDLES)

@@ -41,8 +41,13 @@ if TYPE_CHECKING:
 class _Config(SimpleNamespace):
     """pytest's, as far as it is asked."""
 
+    pluginmanager = SimpleNamespace(get_plugins=list, hasplugin=lambda _name: True)
+
     def get_verbosity(self) -> int:
         return 0
+
+    def getini(self, name: str) -> list[str]:
+        return {"python_files": ["check_*.py"], "python_functions": ["check_*"]}[name]
 
 
 def _options(**more: Any) -> Namespace:
@@ -50,7 +55,15 @@ def _options(**more: Any) -> Namespace:
     parser = pytest.Parser(_ispytest=True)
     plugin.pytest_addoption(parser)
     declared = parser.parse_known_args([])
-    own = {"collectonly": False, "help": False, "version": 0, "markers": False, "showfixtures": False, "htmlpath": None}
+    own: dict[str, Any] = {
+        "collectonly": False,
+        "help": False,
+        "version": 0,
+        "markers": False,
+        "showfixtures": False,
+        "htmlpath": None,
+    }
+    own |= {"keyword": "", "lf": False, "failedfirst": False, "importmode": "prepend", "show_fixtures_per_test": False}
     return Namespace(**{**vars(declared), **own, **more})
 
 
@@ -95,7 +108,7 @@ def test_the_options_of_the_command_line_become_the_runs(tmp_path: Path) -> None
         tmp_path,
         "checks/",
         uri="test:///x",
-        guests="web*,,db",
+        guests=["web*,, !db ", "wiki"],
         backups=[Path("copies"), Path("/copies")],
         fix=True,
         restart=True,
@@ -105,10 +118,11 @@ def test_the_options_of_the_command_line_become_the_runs(tmp_path: Path) -> None
         hosts="ssh://a,ssh://b",
     )
     made = plugin._options(config)
-    assert (made.uri, made.hosts, made.guests) == ("test:///x", ("ssh://a", "ssh://b"), ("web*", "db"))
+    assert (made.uri, made.hosts, made.guests) == ("test:///x", ("ssh://a", "ssh://b"), ("web*", "!db", "wiki"))
     assert made.backups == (tmp_path / "copies", Path("/copies"))
     assert (made.mode, made.restart, made.force, made.keep) == ("fix", True, True, 3)
-    assert (made.reports, made.metrics) == (tmp_path / "reports", tmp_path / "metrics/one.prom")
+    assert (made.reports, made.metrics) == (ROOT / "reports", tmp_path / "metrics/one.prom")
+    assert made.started_in == tmp_path
     assert made.arguments == ("checks/",)
 
 
@@ -130,9 +144,8 @@ def test_without_fix_nothing_is_mended(tmp_path: Path, flags: dict[str, bool], m
         ({"restart": True, "plan": True}, "--restart goes with --fix"),
         ({"force": True}, "--force goes with --fix or --plan"),
         ({"keep": 0}, "--keep 0"),
-        ({"guests": ""}, "--guests"),
-        ({"guests": ",,"}, "--guests"),
-        ({"numprocesses": 4}, "-n"),
+        ({"guests": [""]}, "--guests"),
+        ({"guests": [",", " , "]}, "--guests"),
         ({"metrics": Path("no-such/one.prom")}, "no-such"),
         ({"metrics": Path("x" * 300, "one.prom")}, "--metrics"),
     ],
@@ -157,6 +170,7 @@ def test_options_that_cannot_be_are_refused(tmp_path: Path, options: dict[str, A
         (["checks/"], ROOT, {"version": 1}, False),
         (["checks/"], ROOT, {"markers": True}, False),
         (["checks/"], ROOT, {"showfixtures": True}, False),
+        (["checks/"], ROOT, {"show_fixtures_per_test": True}, False),
     ],
 )
 def test_only_who_asks_for_checks_needs_a_hypervisor(

@@ -41,6 +41,11 @@ def test_long_text_is_cut(character: str) -> None:
 @pytest.mark.parametrize(
     ("count", "words"),
     [
+        pytest.param(1024**2 - 1, "1.0 MiB", id="nearly-a-MiB"),
+        pytest.param(1024**3 - 1, "1.0 GiB", id="nearly-a-GiB"),
+        pytest.param(1024**4 - 1, "1.0 TiB", id="nearly-a-TiB"),
+        pytest.param(1023.7, "1.0 KiB", id="nearly-a-KiB"),
+        pytest.param(1023.9 * 1024, "1023.9 KiB", id="under-a-MiB"),
         (0, "0 B"),
         (512, "512 B"),
         (1023, "1023 B"),

@@ -33,7 +33,7 @@ def _made(part: Part, options: Options | None = None, **more: Any) -> dict[str, 
 
 
 def test_a_run_is_described_with_its_moments_in_utc(part: Part) -> None:
-    options = Options(mode="plan", arguments=("checks/", "--plan"))
+    options = Options(mode="plan", arguments=("checks/", "--plan"), started_in=Path("/srv/house"))
     made = _made(part, options)
     assert made["run"] == {
         "id": "20260101T000000Z-audit",
@@ -42,6 +42,7 @@ def test_a_run_is_described_with_its_moments_in_utc(part: Part) -> None:
         "ended": "2026-01-01T00:00:30Z",
         "version": reclaim.__version__,
         "arguments": ["checks/", "--plan"],
+        "folder": "/srv/house",
         "cut_short": False,
     }
     assert _made(part, cut_short=True)["run"]["cut_short"] is True

@@ -27,6 +27,7 @@ def _row(**more: Any) -> Any:
         ("bus virtio; not fixed: the disk is full", "bus virtio", "the disk is full"),
         ("bus virtio; fixed in part: the disk is full", "bus virtio", "the disk is full"),
         ("x; waits for a power cycle: shut it down", "x", ""),
+        ("x; waits for its next power cycle: it still runs", "x", ""),
         ("x; needs a power cycle, which is withheld: a mount", "x", "a mount"),
         (
             "bus virtio; a move only satisfies this rule; withheld: a; b",
@@ -109,6 +110,17 @@ def test_a_fix_counts_what_it_fixed() -> None:
         "1 waits for a power cycle (--restart)",
     ]
     assert balance(records.record(rows[:1], mode="fix")) == ["1 of 1 finding was fixed"]
+
+
+def test_a_power_cycle_that_waits_for_its_window_names_that() -> None:
+    waits = row("live-definition", "pending", "a", reason="x; waits for a power cycle: y")
+    begins = {"next_window": "2026-11-29T22:00:00Z"}
+    found = records.record([waits, {**waits, "guest": "b", **begins}], mode="fix", arguments=["--fix", "--restart"])
+    assert balance(found) == [
+        "0 of 2 findings were fixed",
+        "1 waits for a power cycle",
+        "1 waits for a power cycle in a maintenance window",
+    ]
 
 
 def test_an_audit_and_a_run_without_findings_count_nothing() -> None:

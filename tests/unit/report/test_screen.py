@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,19 @@ def test_wide_and_hostile_names_are_clipped_and_harmless(reporter: Callable[...,
     assert "x\\x1b[31m, a b" in text
 
 
+def test_the_lines_of_a_console_come_after_the_guest(reporter: Callable[..., Made], part: Part) -> None:
+    reason = "it did not come back; rolled back; the console's last lines:\nkernel panic\nnot syncing"
+    record = records.record([row("live-definition", "noncompliant", "web", reason=reason)])
+    lines = _summary(reporter(), part, record)
+    at = lines.index(
+        "  noncompliant   live-definition: web: it did not come back; rolled back; the console's last lines:"
+    )
+    assert [line.strip() for line in lines[at + 1 : at + 3]] == ["kernel panic", "not syncing"]
+    many = records.record([row("live-definition", "noncompliant", "web", reason=reason + "\nmore" * 9)])
+    [short] = [line for line in _summary(reporter(80, 12), part, many) if line.startswith("  noncompliant   live-")]
+    assert short == "  noncompliant   live-definition: it did not come back: web"
+
+
 # Not looked at, warnings, bytes
 
 
@@ -213,7 +227,7 @@ def test_next_steps_and_the_report_are_under_the_sentence(reporter: Callable[...
     lines = _summary(reporter(), part, record)[-6:]
     heading = next(number for number, line in enumerate(lines) if line.startswith("====="))
     assert lines[heading + 1].startswith("1 of 1 guest does not pass")
-    assert lines[heading + 2] == "next:   pytest checks/ --plan"
+    assert re.fullmatch(r"next:   .*reclaim plan", lines[heading + 2])
     assert lines[heading + 3] == f"report: {part.folder / 'report.html'}"
     assert not any(line.startswith("next:") for line in _summary(reporter(), part, records.record([])))
 

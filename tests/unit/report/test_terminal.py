@@ -131,7 +131,7 @@ BOOT = Boot("one", "20250101T000000Z-fix")
 def _told(part: Part, died: JournalRecord) -> list[str]:
     run = _run(part, definitions_only=True)
     run.interrupted.append((part, died))
-    return [line.removeprefix("reclaim: ") for line in terminal.header(run)[1:]]
+    return [line.removeprefix("reclaim: ") for line in terminal.header(run)[1:] if line.startswith("reclaim: ")]
 
 
 def test_a_run_that_died_in_a_change_is_told_with_the_way_back(part: Part, tmp_path: Path) -> None:

@@ -1,0 +1,151 @@
+"""The options of a run, for pytest's parser and for the help of the command alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option. `settings` are argparse's."""
+
+    flag: str
+    help: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    #: the verbs of the command that take it
+    verbs: tuple[str, ...] = ("audit", "plan", "fix")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Options that are listed together."""
+
+    name: str
+    title: str
+    options: tuple[Option, ...]
+
+
+_FLAG: dict[str, Any] = {"action": "store_true"}
+
+GROUPS = (
+    Group(
+        "reclaim",
+        "reclaim: the guests",
+        (
+            Option(
+                "--uri",
+                "libvirt URI (default: from --hosts, $LIBVIRT_DEFAULT_URI, qemu:///system)",
+            ),
+            Option(
+                "--guests",
+                "only the guests whose names match; !GLOB excludes those that match; may be repeated",
+                {"metavar": "GLOB,…", "action": "append"},
+            ),
+            Option(
+                "--inventory",
+                "TOML file: policy, guests that differ, ssh, backups",
+                {"metavar": "FILE", "type": Path},
+            ),
+            Option(
+                "--backups",
+                "a folder with copies of disk images, to judge them too; may be repeated",
+                {"metavar": "DIR", "type": Path, "action": "append", "default": []},
+            ),
+        ),
+    ),
+    Group(
+        "reclaim-mode",
+        "reclaim: what is done to them",
+        (
+            Option(
+                "--plan",
+                "show the changes of --fix as diffs; change nothing",
+                _FLAG,
+                (),
+            ),
+            Option(
+                "--fix",
+                "fix the findings; changes that need a power cycle stay pending",
+                _FLAG,
+                (),
+            ),
+            Option(
+                "--restart",
+                "with --fix: power-cycle guests that need it, roll back those that do not come back",
+                _FLAG,
+                ("fix",),
+            ),
+            Option(
+                "--force",
+                "with --fix or --plan: fix even if another requirement must hold first; the report notes it",
+                _FLAG,
+                ("plan", "fix"),
+            ),
+        ),
+    ),
+    Group(
+        "reclaim-depth",
+        "reclaim: how far reclaim looks",
+        (
+            Option(
+                "--definitions-only",
+                "judge the definitions; look into no guest",
+                _FLAG,
+            ),
+            Option(
+                "--boot-stopped",
+                "start the guests that are off, one at a time, judge them, and shut them down again",
+                _FLAG,
+            ),
+            Option(
+                "--prove",
+                "write a file in each filesystem of the guests, delete it, trim, and count the bytes that come back",
+                _FLAG,
+            ),
+        ),
+    ),
+    Group(
+        "reclaim-reports",
+        "reclaim: the reports",
+        (
+            Option(
+                "--reports",
+                "the folder of the reports (default: reports/ of a checkout, /var/lib/reclaim/reports for root, "
+                "else ~/.local/state/reclaim/reports)",
+                {"metavar": "DIR", "type": Path},
+            ),
+            Option(
+                "--keep",
+                "keep the newest N runs of each hypervisor, and every run that can still be undone; remove the others",
+                {"metavar": "N", "type": int},
+            ),
+            Option(
+                "--metrics",
+                "write figures for Prometheus' textfile collector",
+                {"metavar": "FILE", "type": Path},
+            ),
+        ),
+    ),
+)
+
+
+def every() -> Iterator[Option]:
+    for group in GROUPS:
+        yield from group.options
+
+
+def near(word: str, known: list[str]) -> str:
+    """Return words that name those of *known* that are near *word*, or nothing."""
+    nearest = get_close_matches(word, list(dict.fromkeys(known)), 3, 0.75)
+    return f"; did you mean {' or '.join(nearest)}?" if nearest else ""
+
+
+def listed(values: list[str] | str | None) -> tuple[str, ...]:
+    """Return the names of lists with commas, without blanks around them and without empty ones."""
+    lists = [values] if isinstance(values, str) else values or []
+    names = [name.strip() for text in lists for name in text.split(",")]
+    return tuple(filter(None, names))

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# `make wheels`: a folder from which reclaim is installed without a package index: its wheel, and those that it requires.
+# libvirt's binding is not among them: it has to fit the libvirt of the machine, and comes from its distribution.
+#   wheels.sh [FOLDER]    dist/ if none is named
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+folder=$(realpath -m "${1:-dist}")
+scripts/setup.sh audit
+mkdir -p "$folder"
+source=$(mktemp -d)
+trap 'rm -rf "$source"' EXIT
+# a build leaves its own files beside what it is made from
+cp -r pyproject.toml setup.py README.md LICENSE conftest.py reclaim checks fixers "$source"
+mkdir "$source/docs"
+cp docs/reclaim.1 "$source/docs"
+pip() { .venv/bin/python -m pip --disable-pip-version-check --no-input "$@" </dev/null; }
+pip wheel --quiet --no-deps --wheel-dir "$folder" "$source"
+.venv/bin/python - >"$source/required" <<'PYTHON'
+from importlib.metadata import requires
+
+for required in requires("reclaim"):
+    if "extra ==" not in required:
+        print(required)
+PYTHON
+pip download --quiet --only-binary :all: --dest "$folder" --requirement "$source/required"
+echo "wheels: $folder; on a machine with the same Python and its libvirt binding:"
+echo "    pipx install --system-site-packages --pip-args '--no-index --find-links $folder' reclaim"
+echo "or  python3 -m venv --system-site-packages /opt/reclaim && /opt/reclaim/bin/pip install --no-index --find-links $folder reclaim"
