@@ -557,7 +557,7 @@ def _cannot_start(guest: Guest) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Choose the report by the number of rows. If everything was deselected, record nothing."""
+    """Choose by the number of rows if there is a table of pytest-html. If everything was deselected, record nothing."""
     run = session.config.stash.get(RUN, None)
     if run is None or not run.recorded:
         return
@@ -571,9 +571,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     if config.get_verbosity() < 0:
         return []
-    lines = config.stash.get(NOTICES, [])
-    pages = config.stash.get(PAGES, None)
-    return [*lines, pages.choice] if pages is not None and pages.choice else lines
+    return config.stash.get(NOTICES, [])
 
 
 def _requirement(item: pytest.Item) -> Requirement:

@@ -263,7 +263,9 @@ class Run:
         wanted = set(guests)
         for part in self.parts:
             chosen = [guest for guest in part.guests if guest in wanted]
-            measured.measure(part.hypervisor, chosen, part.storage, after=after)
+            measured.measure(
+                part.hypervisor, chosen, part.storage, part.filesystems, after=after
+            )
 
     def close(self) -> list[str]:
         """Write the record of every hypervisor and release the locks. Return a line for each failure."""

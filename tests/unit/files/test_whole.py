@@ -141,7 +141,7 @@ def test_an_address_that_an_older_index_kept_is_forgotten(tmp_path: Path) -> Non
     results.write(run, results.written(found))
     archive.update(tmp_path)
     state = tmp_path / ".index.json"
-    state.write_text(state.read_text().replace("(redacted)", "hunter2").replace('"version":2,', ""))
+    state.write_text(state.read_text().replace("(redacted)", "hunter2").replace('"version":3,', ""))
     archive.update(tmp_path)
     publish.write_report([run], run / "report.html")
     for path in (state, tmp_path / "index.html", run / "report.html"):
