@@ -58,7 +58,8 @@ expect_version() {
     if [ -x "$python" ]; then
         version=$("$python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
     elif [ "$python" = /usr/bin/python3 ] && command -v apt-cache >/dev/null; then
-        version=$(apt-cache show python3 2>/dev/null | sed -n 's/^Version: \([0-9.]*\).*/\1/p' | head -n 1)
+        # without package lists apt knows no version, and that is no fault
+        version=$({ apt-cache show python3 2>/dev/null || true; } | sed -n '/^Version: /{s/^Version: \([0-9.]*\).*/\1/p;q}')
     fi
     [ -n "$version" ] || return 0
     case $version in 3.[0-9] | 3.[0-9].* | [012].*) ;; *) return 0 ;; esac

@@ -58,6 +58,22 @@ def storage(guest: str = "one", disk: str = "sda", **more: Any) -> dict[str, Any
     }
 
 
+def filesystem(mount: str | None = "/var/lib/libvirt/images", **more: Any) -> dict[str, Any]:
+    return {
+        "folder": mount or "/images",
+        "mount": mount,
+        "type": "ext4",
+        "source": "/dev/mapper/vg-images",
+        "images": 2,
+        "size": 100 * GIB,
+        "used_before": 90 * GIB,
+        "used_after": 80 * GIB,
+        "free_before": 5 * GIB,
+        "free_after": 15 * GIB,
+        **more,
+    }
+
+
 def _both(disk: dict[str, Any]) -> bool:
     return None not in (disk["allocated_before"], disk["allocated_after"])
 

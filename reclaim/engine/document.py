@@ -46,6 +46,7 @@ def document(
         "hypervisor": _of_hypervisor(part.hypervisor),
         "results": [result.to_json() for result in part.engine.results.values()],
         "storage": [asdict(disk) for disk in disks],
+        "filesystems": [asdict(space) for space in part.filesystems.values()],
         "reclaimed_bytes": reclaimed(disks) + part.engine.freed,
     }
 

@@ -9,7 +9,7 @@ from reclaim.engine.engine import Engine, Mode, Subject
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.record import record
-from reclaim.space import measured
+from reclaim.space import fullness, measured
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Options:
     reports: Path = Path("reports")
     keep: int | None = None
     metrics: Path | None = None
+    #: the words of the command of --notify
+    notify: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     #: the folder in which the run was started
     started_in: Path | None = None
@@ -47,10 +49,13 @@ class Part:
     copies: list[Subject] = field(default_factory=list)
     jobs: list[Subject] = field(default_factory=list)
     storage: dict[tuple[str, str], measured.DiskSpace] = field(default_factory=dict)
+    #: the host's filesystems that hold images
+    filesystems: dict[str, fullness.FilesystemSpace] = field(default_factory=dict)
     #: why there is no folder for its reports
     homeless: str = ""
-    #: its record, once the run is closed; `is_written`: results.json has it
+    #: its record, once the run is closed, and the text of that; `is_written`: results.json has it
     found: record.Record | None = None
+    text: str = ""
     is_written: bool = False
     #: why `latest` does not lead to it
     unlinked: str = ""

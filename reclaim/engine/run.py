@@ -263,7 +263,9 @@ class Run:
         wanted = set(guests)
         for part in self.parts:
             chosen = [guest for guest in part.guests if guest in wanted]
-            measured.measure(part.hypervisor, chosen, part.storage, after=after)
+            measured.measure(
+                part.hypervisor, chosen, part.storage, part.filesystems, after=after
+            )
 
     def close(self) -> list[str]:
         """Write the record of every hypervisor and release the locks. Return a line for each failure."""
@@ -293,7 +295,7 @@ class Run:
                 chosen=self.chosen,
             )
         )
-        part.found = record.parsed(text, part.folder / results.NAME)
+        part.found, part.text = record.parsed(text, part.folder / results.NAME), text
         if part.homeless:
             yield f"there is no record of this run: {part.homeless}"
             return

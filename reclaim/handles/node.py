@@ -32,8 +32,8 @@ _LONGEST_FOLDER = 60
 _PATHS_AT_ONCE = 200
 #: its words for kinds of files are those of the locale
 _STAT = "LC_ALL=C stat --dereference"
-#: `st_blocks`, the bytes of one of these, `st_size`, the kind of the file
-_FORMAT = "%%b %%B %%s %%F"
+#: `st_blocks`, the bytes of one of these, `st_size`, `st_dev`, the kind of the file
+_FORMAT = "%%b %%B %%s %%d %%F"
 
 #: limits in seconds grow by this at most
 _MOST_STRAIN = 4
@@ -320,7 +320,7 @@ class Node:
         result = self.shell.run(f"{_STAT} --printf '{_FORMAT}' -- %s", path)
         if result.rc != 0:
             return 0, 0
-        status = _Status.read(result.stdout)
+        status = FileStatus.read(result.stdout)
         if not status.is_file:
             return 0, 0
         return status.allocated, status.size
@@ -334,7 +334,7 @@ class Node:
         if result.rc != 0:
             why = last_words(result.stderr, silent="stat failed")
             raise ProbeError(f"{path}: {why}")
-        status = _Status.read(result.stdout)
+        status = FileStatus.read(result.stdout)
         if not status.is_file:
             raise ProbeError(
                 f"{path}: a {status.kind}, not a file: its blocks do not show how much is used"
@@ -343,7 +343,12 @@ class Node:
 
     def allocated_each(self, paths: list[str]) -> dict[str, int]:
         """Return the bytes that the file systems hold for each of *paths* that is a file that can be looked at."""
-        allocated: dict[str, int] = {}
+        statuses = self.status_each(paths)
+        return {path: status.allocated for path, status in statuses.items()}
+
+    def status_each(self, paths: list[str]) -> dict[str, FileStatus]:
+        """Return the status of each of *paths* that is a file that can be looked at."""
+        statuses: dict[str, FileStatus] = {}
         for start in range(0, len(paths), _PATHS_AT_ONCE):
             chunk = paths[start : start + _PATHS_AT_ONCE]
             quoted = " ".join(["%s"] * len(chunk))
@@ -354,10 +359,10 @@ class Node:
                 continue
             for entry in listed.split("\0")[:-1]:
                 facts, _, path = entry.partition("\t")
-                status = _Status.read(facts)
+                status = FileStatus.read(facts)
                 if status.is_file:
-                    allocated[path] = status.allocated
-        return allocated
+                    statuses[path] = status
+        return statuses
 
     def known_domains(self) -> dict[str, libvirt.virDomain]:
         """Return the domains that were there when the run began, by UUID."""
@@ -365,18 +370,22 @@ class Node:
 
 
 @dataclass(frozen=True)
-class _Status:
-    """The bytes that a file system holds for a file, the file's length, and its kind in the words of stat(1)."""
+class FileStatus:
+    """The bytes that a file system holds for a file, the file's length, and its kind in the words of stat(1).
+
+    `device` is `st_dev`, which tells file systems apart.
+    """
 
     allocated: int
     size: int
+    device: int
     kind: str
 
     @classmethod
-    def read(cls, printed: str) -> _Status:
+    def read(cls, printed: str) -> FileStatus:
         """Read the output of stat(1) in _FORMAT."""
-        blocks, unit, size, kind = printed.split(" ", 3)
-        return cls(int(blocks) * int(unit), int(size), kind)
+        blocks, unit, size, device, kind = printed.split(" ", 4)
+        return cls(int(blocks) * int(unit), int(size), int(device), kind)
 
     @property
     def is_file(self) -> bool:

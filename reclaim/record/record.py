@@ -114,6 +114,31 @@ class Storage:
     used: NonNegativeInt | None
     reclaimable_before: NonNegativeInt | None = None
     reclaimable_after: NonNegativeInt | None = None
+    #: the mount point of the host's filesystem that holds the image
+    filesystem: str | None = None
+
+
+@_many
+class HostFilesystem:
+    """A filesystem of the host that holds images, by statvfs. Sizes in bytes; null if it could not be read.
+
+    `free` is left for users without privileges; `folder` is that of one of its images.
+    """
+
+    folder: str
+    mount: str | None
+    type: str | None
+    source: str | None
+    images: NonNegativeInt
+    size: NonNegativeInt | None
+    used_before: NonNegativeInt | None
+    used_after: NonNegativeInt | None
+    free_before: NonNegativeInt | None
+    free_after: NonNegativeInt | None
+
+    @property
+    def name(self) -> str:
+        return self.mount or self.folder
 
 
 class Record(_RunPart):
@@ -124,6 +149,8 @@ class Record(_RunPart):
     hypervisor: HypervisorFacts
     results: list[Row]
     storage: list[Storage]
+    #: absent in records of older versions
+    filesystems: list[HostFilesystem] = []
     reclaimed_bytes: NonNegativeInt
 
     @cached_property

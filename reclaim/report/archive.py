@@ -9,24 +9,24 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from reclaim.base.errors import ReclaimError
 from reclaim.base.secret import redacted
 from reclaim.base.text import printable
-from reclaim.base.verdict import Verdict
 from reclaim.engine import journal
 from reclaim.files import trust, whole
 from reclaim.record import record
 from reclaim.record.record import Record
 from reclaim.report import compare, page, summary
+from reclaim.report.archived import ArchivedRun, Delta, IndexState
+from reclaim.report.fleet import MOST_GUESTS, Fleet, sites
+from reclaim.report.summary import Standing
 
 INDEX = "index.html"
 _STATE = ".index.json"
@@ -34,72 +34,12 @@ _LOCK = ".index.lock"
 _RUN = re.compile(r"\d{8}T\d{6}Z-(audit|plan|fix)(-\d+)?")
 #: runs of one hypervisor that a guest's line is drawn from
 _DRAWN = 60
+#: runs that the index lists, and hypervisors that it does not fold
+_LISTED, _SITES = 500, 5
 #: texts of one kind of change that the index keeps of a run
 _TOLD = 6
 #: narrow runs that are gone back over to find a row's verdict before
 _BACK = 20
-
-
-class _Kept(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Delta(_Kept):
-    """The changes since the run before: the number of each kind, and the first of them."""
-
-    counts: dict[str, int] = {}
-    told: dict[str, list[str]] = {}
-
-
-class ArchivedRun(_Kept):
-    """One run in the index."""
-
-    #: time and size of results.json when it was read
-    stamp: tuple[int, int]
-    started: AwareDatetime
-    #: why its results.json cannot be read
-    trouble: str | None = None
-    hypervisor: str = ""
-    uri: str = ""
-    mode: str = ""
-    version: str = ""
-    sentence: str = ""
-    verdicts: dict[Verdict, int] = {}
-    reclaimed: int = 0
-    narrow: bool = False
-    #: bytes on the host for each guest; None if the run is too old to be drawn
-    allocated: dict[str, int] | None = None
-    #: the run that was the one before when `delta` was made
-    before: str | None = None
-    delta: Delta | None = None
-
-
-class IndexState(_Kept):
-    """All runs of the index, by hypervisor/run."""
-
-    #: 1, which was not written down, kept addresses as they were, with their passwords
-    version: Literal[2]
-    runs: dict[str, ArchivedRun] = {}
-
-
-@dataclass(frozen=True)
-class Trend:
-    """A guest's allocated bytes over time."""
-
-    hypervisor: str
-    guest: str
-    points: list[int]
-    key: str
-
-    @property
-    def path(self) -> str:
-        """The points of a polyline, 120 by 24."""
-        high = max(self.points) or 1
-        step = 116 / max(len(self.points) - 1, 1)
-        return " ".join(
-            f"{2 + number * step:.1f},{22 - 20 * count / high:.1f}"
-            for number, count in enumerate(self.points)
-        )
 
 
 def update(reports: Path, keep: int | None = None) -> Path:
@@ -197,7 +137,7 @@ def _load(reports: Path) -> IndexState:
     try:
         return IndexState.model_validate_json(whole.read(reports / _STATE))
     except (OSError, ValidationError):
-        return IndexState(version=2)  # it is made from the runs again
+        return IndexState(version=3)  # it is made from the runs again
 
 
 def _folders(where: Path) -> list[Path]:
@@ -259,10 +199,11 @@ def _refresh_life(
         earlier = readable[max(0, number - _BACK) : number]
         _hold_against(reports, state, earlier, key, read)
     for key in readable[:-_DRAWN]:
-        state.runs[key].allocated = None
+        entry = state.runs[key]
+        entry.allocated = entry.standings = entry.spare = None
     for key in readable[-_DRAWN:]:
         if state.runs[key].allocated is None:
-            state.runs[key].allocated = _allocated(read(reports / key))
+            _add_guests(state.runs[key], read(reports / key))
 
 
 def _entry(run: Path, stamp: tuple[int, int]) -> ArchivedRun:
@@ -277,7 +218,8 @@ def _entry(run: Path, stamp: tuple[int, int]) -> ArchivedRun:
             hypervisor=run.parent.name,
         )
     figures = summary.figures([run_record])
-    return ArchivedRun(
+    standings = figures.standings
+    entry = ArchivedRun(
         stamp=stamp,
         started=run_record.run.started,
         hypervisor=run_record.hypervisor.name,
@@ -287,17 +229,42 @@ def _entry(run: Path, stamp: tuple[int, int]) -> ArchivedRun:
         sentence=figures.sentence,
         verdicts=dict(figures.verdicts),
         reclaimed=run_record.reclaimed_bytes,
+        reclaimable=figures.reclaimable,
+        bad=standings[Standing.OPEN] + standings[Standing.PENDING],
         narrow=compare.is_narrow(run_record),
-        allocated=_allocated(run_record),
+        whole_road=figures.whole_road,
+        filesystems=_filesystems(run_record),
     )
+    _add_guests(entry, run_record)
+    return entry
 
 
-def _allocated(run: Record) -> dict[str, int]:
-    counts: Counter[str] = Counter()
+def _filesystems(run: Record) -> dict[str, tuple[int, int]]:
+    """Return the bytes used and free of the host's filesystems at the end of *run*."""
+    levels = {}
+    for space in run.filesystems:
+        if space.used_after is not None and space.free_after is not None:
+            levels[space.name] = space.used_after, space.free_after
+    return levels
+
+
+def _add_guests(entry: ArchivedRun, run: Record) -> None:
+    """Add to *entry* the figures of each guest of *run*."""
+    allocated: Counter[str] = Counter()
+    spare: Counter[str] = Counter()
     for disk in run.storage:
         if disk.allocated_after is not None:
-            counts[disk.guest] += disk.allocated_after
-    return dict(counts)
+            allocated[disk.guest] += disk.allocated_after
+        count = summary.reclaimable(disk)
+        if count is not None:
+            spare[disk.guest] += count
+    standings: dict[str, list[str]] = {}
+    for guest, rows in run.by_guest():
+        if guest is not None:
+            standing = summary.standing_in(run, rows)
+            standings.setdefault(standing.name, []).append(guest)
+    entry.allocated, entry.spare = dict(allocated), dict(spare)
+    entry.standings = standings
 
 
 def _hold_against(
@@ -343,35 +310,25 @@ def _delta(comparison: compare.Comparison) -> Delta:
 
 
 def _render(state: IndexState, ordered: list[str], unfinished: list[str]) -> str:
+    runs = [(key, state.runs[key]) for key in ordered]
     months: dict[str, list[tuple[str, ArchivedRun]]] = {}
-    for key in ordered:
-        entry = state.runs[key]
+    for key, entry in runs[:_LISTED]:
         months.setdefault(f"{entry.started:%Y-%m}", []).append((key, entry))
-    style = page.asset("style.css")
+    style, script = page.asset("style.css"), page.asset("index.js")
     return (
         page.environment()
         .get_template("index.html.jinja")
         .render(
             months=months,
             runs=len(ordered),
-            lines=_lines(state, ordered),
+            older=len(runs[_LISTED:]),
+            fleet=Fleet(sites(runs)),
+            most_guests=MOST_GUESTS,
+            shown_sites=_SITES,
             unfinished=unfinished,
             href=quote,
             style=style,
-            policy=page.content_security_policy([style], []),
+            script=script,
+            policy=page.content_security_policy([style], [script]),
         )
     )
-
-
-def _lines(state: IndexState, ordered: list[str]) -> list[Trend]:
-    points: dict[tuple[str, str], list[int]] = {}
-    newest: dict[tuple[str, str], str] = {}
-    for key in reversed(ordered):
-        entry = state.runs[key]
-        for guest, count in (entry.allocated or {}).items():
-            line = (entry.hypervisor, guest)
-            points.setdefault(line, []).append(count)
-            newest[line] = key
-    return [
-        Trend(*line, counts, newest[line]) for line, counts in sorted(points.items())
-    ]

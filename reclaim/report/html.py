@@ -1,8 +1,9 @@
-"""report.html by pytest-html: it carries the rows of one host, hardened and below its own limits.
+"""rows.html by pytest-html, beside our page: the rows of one host, hardened and below its own limits.
 
 It escapes neither node ids nor cells nor the environment, shows no outcome but its own, and opens ten
 thousand rows in ten seconds: every cell here is escaped, verdicts have a column of their own, the page
-says itself that nothing but its own scripts may run, and from `MOST` rows on `page` writes instead.
+says itself that nothing but its own scripts may run, and from `MOST` rows on there is none.
+With --html it is the page that the user names, and has all that our page has above its rows.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from reclaim.report import page
 from reclaim.report.page import View
 from reclaim.requirement import catalogue
 
-NAME = page.NAME
+NAME = "rows.html"
 #: rows that pytest-html shows in about two seconds, and folds in two more
 MOST = 2000
 #: characters of a change that its cell shows; the folded part below the row has all of it
@@ -33,6 +34,8 @@ _CELL = 240
 _ATTACHED = "_reclaim_result"
 #: the attribute in which pytest-html's plugin keeps the path that it writes to
 _PLACE = "_report_path"
+#: the stylesheet beside a page that is not self-contained
+_STYLESHEET = re.compile(r"<link [^>]*stylesheet")
 _COLUMNS = {
     "result": "Result",
     "testId": "Row",
@@ -170,13 +173,16 @@ class Rows:
     def pytest_html_results_summary(self, prefix: list[str]) -> None:
         view = View(self._records(), self._folders, own_rows=False)
         template = page.environment().get_template("above.html.jinja")
-        prefix.append(template.render(view=view, script=page.asset("rows.js")))
+        beside = page.NAME if self.is_ours else ""
+        scripts = [page.asset("copy.js"), page.asset("rows.js")]
+        prefix.append(template.render(view=view, scripts=scripts, beside=beside))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self) -> Generator[None, None, None]:
         """Let pytest-html write beside the page, since a kill would tear it, and print the page's own name after that.
 
-        It writes in the run's own folder: in the folder of the user's page others may write.
+        It writes in the run's own folder: in the folder of the user's page others may write. Of our own page it
+        prints nothing, since the terminal names report.html, which leads to it.
         """
         homes = [folder for folder in self._folders if folder.is_dir()]
         writers = []
@@ -213,6 +219,10 @@ def _hardened(text: str) -> str:
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     styles = re.findall(r"<style[^>]*>(.*?)</style>", text, re.DOTALL)
     policy = page.content_security_policy(styles, scripts, images="data:")
+    if _STYLESHEET.search(text):
+        # the user's page without --self-contained-html; 'self' is no file in some browsers
+        policy = policy.replace("style-src ", "style-src 'self' file: ", 1)
+        policy = policy.replace("'self' file: 'none'", "'self' file:")
     head = (
         '<meta charset="utf-8"/>'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}"/>'

@@ -16,13 +16,15 @@ from typing import TypeVar
 import jinja2
 from markupsafe import Markup, escape
 
-from reclaim.base.text import printable, size
+from reclaim.base.text import counted, printable, size
 from reclaim.base.typed import command
 from reclaim.base.verdict import Verdict
 from reclaim.record import typed
 from reclaim.record.record import Record, RecordedChange, Row, Storage, anchor
-from reclaim.report import commands, summary
+from reclaim.report import brief, commands, findings, pictures, summary
+from reclaim.report.pictures import Glass, Level
 from reclaim.report.summary import Standing
+from reclaim.report.waiting import waiting
 from reclaim.requirement import Requirement, catalogue
 
 NAME = "report.html"
@@ -30,6 +32,16 @@ NAME = "report.html"
 CHUNK = 50
 #: tasks and changes that are listed at the top; the rows have them all
 LISTED = 200
+#: of tasks, changes and findings, those that are shown before the others are folded
+FIRST = {"tasks": 2, "reasons": 2, "changes": 4, "findings": 12, "alike": 3, "rows": 4}
+#: guests whose bytes are drawn
+DRAWN = 20
+#: rows of guests that one page carries; results.json has them all
+MOST_ROWS = 40_000
+#: rows that are printed on paper; of more rows only the findings are
+PRINTED = 100
+#: rows from which on every guest is folded
+UNFOLDED = 2000
 
 GLYPHS: dict[Verdict, str] = {
     Verdict.COMPLIANT: "✓",
@@ -50,6 +62,13 @@ MEANINGS: dict[Verdict, str] = {
     Verdict.NOT_ASSESSABLE: "reclaim could not check it",
     Verdict.WAIVED: "the inventory waives it",
     Verdict.ERROR: "looking failed",
+}
+
+#: things to know about the counts of a filesystem, by its type
+CAVEATS = {
+    "btrfs": "btrfs estimates its free space; shared blocks (snapshots, reflinks) are freed with the last copy",
+    "zfs": "datasets of one ZFS pool share its free space, snapshots keep freed blocks, and counts lag by seconds",
+    "nfs": "an NFS server counts, and the client keeps its answer for a while",
 }
 
 #: the elements of HTML for the lines of a diff
@@ -73,13 +92,18 @@ class GuestView:
             "guest", self.record.run.id, self.record.hypervisor.name, self.name
         )
 
-    @property
+    @cached_property
     def standing(self) -> Standing:
         return summary.standing_in(self.record, self.rows)
 
-    @property
+    @cached_property
     def findings(self) -> int:
         return sum(row.verdict.outcome == "failed" for row in self.rows)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The worst guests come first."""
+        return list(Standing).index(self.standing), -self.findings
 
     def cells(self, slugs: Sequence[str]) -> list[list[Row]]:
         """Return the rows behind each cell of the grid: one, or one for each disk."""
@@ -99,12 +123,13 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Bars:
-    """The widths of one disk's bar, of 200."""
+class Total:
+    """The rows of one requirement in the grid: those that do not hold, and those that reclaim could not check."""
 
-    before: float
-    after: float
-    used: float | None
+    slug: str
+    failed: int
+    unknown: int
+    every: int
 
 
 @dataclass(frozen=True)
@@ -117,6 +142,8 @@ class View:
     #: are the rows on this page ours, or pytest-html's?
     own_rows: bool = True
     remark: str = ""
+    #: the name of pytest-html's page beside this one; empty if there is none
+    rows_page: str = ""
 
     @cached_property
     def title(self) -> str:
@@ -135,7 +162,18 @@ class View:
                 yield record, row
 
     @cached_property
-    def guests(self) -> list[GuestView]:
+    def state(self) -> str:
+        """The colour of the sentence: "bad" if something does not hold, "good" if all holds, else "unknown"."""
+        verdicts = self.figures.verdicts
+        if any(verdicts[verdict] for verdict in Verdict if verdict.outcome == "failed"):
+            return "bad"
+        if verdicts[Verdict.NOT_ASSESSABLE] or not verdicts:
+            return "unknown"
+        return "good"
+
+    @cached_property
+    def every_guest(self) -> list[GuestView]:
+        """All guests, the worst first."""
         views = []
         for record in self.records:
             spare: Counter[str] = Counter()
@@ -144,7 +182,94 @@ class View:
             for guest, rows in record.by_guest():
                 if guest is not None:
                     views.append(GuestView(record, guest, rows, spare[guest]))
-        return views
+        return sorted(views, key=lambda view: view.place)
+
+    @cached_property
+    def guests(self) -> list[GuestView]:
+        """The guests whose rows this page carries, the worst first."""
+        rows = 0
+        for number, guest in enumerate(self.every_guest):
+            rows += len(guest.rows)
+            if rows > MOST_ROWS:
+                return self.every_guest[:number]
+        return self.every_guest
+
+    @cached_property
+    def left_out(self) -> list[GuestView]:
+        """The guests whose rows are in results.json alone."""
+        return self.every_guest[len(self.guests) :]
+
+    @cached_property
+    def findings(self) -> list[brief.Shortfall]:
+        return brief.findings(self._rows())
+
+    @cached_property
+    def totals(self) -> list[Total]:
+        """A total for each column of the grid."""
+        failed: Counter[str] = Counter()
+        unknown: Counter[str] = Counter()
+        every: Counter[str] = Counter()
+        for _, row in self._rows():
+            if row.guest is not None:
+                every[row.requirement] += 1
+                failed[row.requirement] += row.verdict.outcome == "failed"
+                unknown[row.requirement] += row.verdict is Verdict.NOT_ASSESSABLE
+        return [
+            Total(slug, failed[slug], unknown[slug], every[slug])
+            for slug in self.columns
+        ]
+
+    @cached_property
+    def glasses(self) -> list[Glass]:
+        """The bytes of each guest, those first of which the most came or can come back."""
+        drawn = []
+        for record in self.records:
+            disks: dict[str, list[Storage]] = {}
+            for disk in record.storage:
+                disks.setdefault(disk.guest, []).append(disk)
+            for guest, several in disks.items():
+                drawn.append(pictures.glass(guest, several))
+        return sorted(filter(None, drawn), key=lambda glass: -glass.weight)
+
+    @cached_property
+    def levels(self) -> list[tuple[Record, Level]]:
+        """The host's filesystems that hold images, the fullest first."""
+        levels = []
+        for record in self.records:
+            for space in record.filesystems:
+                levels.append((record, pictures.level(space)))
+        return sorted(levels, key=lambda pair: -(pair[1].after or 0))
+
+    @cached_property
+    def caveats(self) -> list[str]:
+        """Things to know about the counts of these filesystems."""
+        types = {level.space.type or "" for _, level in self.levels}
+        return [
+            caveat
+            for name, caveat in CAVEATS.items()
+            if any(kind.startswith(name) for kind in types)
+        ]
+
+    @property
+    def row_count(self) -> int:
+        return sum(len(record.results) for record in self.records)
+
+    @property
+    def prints_rows(self) -> bool:
+        return self.row_count <= PRINTED
+
+    @property
+    def unfolds(self) -> bool:
+        return self.row_count <= UNFOLDED
+
+    @property
+    def modes(self) -> list[str]:
+        return sorted({record.run.mode for record in self.records})
+
+    @cached_property
+    def applied(self) -> list[tuple[Record, Row, RecordedChange]]:
+        """The changes that were made."""
+        return [made for made in self.changes if made[2].applied]
 
     @cached_property
     def others(self) -> list[tuple[Record, list[Row]]]:
@@ -221,12 +346,13 @@ def _has_standing_change(row: Row) -> bool:
 
 def render(view: View) -> Iterator[str]:
     """Yield the page piece by piece: that of a large fleet is never in memory at once."""
-    style, script = asset("style.css"), asset("script.js")
-    policy = content_security_policy([style], [script])
+    style = asset("style.css")
+    scripts = [asset("copy.js"), asset("script.js")]
+    policy = content_security_policy([style], scripts)
     return (
         environment()
         .get_template("page.html.jinja")
-        .generate(view=view, style=style, script=script, policy=policy)
+        .generate(view=view, style=style, scripts=scripts, policy=policy)
     )
 
 
@@ -273,15 +399,27 @@ def environment() -> jinja2.Environment:
         "chunks": chunks,
         "diff": diff_lines,
         "prose": prose,
+        "exact": exact,
+        "percent": percent,
+        "brief": brief.change,
+        "clipped": brief.clipped,
+        "counted": counted,
     }
     jinja.globals |= {
         "glyphs": GLYPHS,
         "meanings": MEANINGS,
         "verdicts": list(Verdict),
-        "bars": bars,
+        "first": FIRST,
+        "drawn": DRAWN,
+        "why": findings.why,
+        "balance": findings.balance,
+        "waiting": waiting,
+        "printed": PRINTED,
+        "wide": pictures.WIDE,
         "spare": summary.reclaimable,
         "came_back": summary.came_back,
         "listed": LISTED,
+        "most_rows": MOST_ROWS,
         "neutral": commands.neutral,
         "chunk": CHUNK,
     }
@@ -294,6 +432,15 @@ def _shown(text: str | None) -> str:
 
 def _size(count: int | None) -> str:
     return "not known" if count is None else size(count)
+
+
+def exact(count: int | None) -> str:
+    """Return *count* bytes in full: "5,368,709,120 bytes"."""
+    return "not known" if count is None else f"{count:,} bytes"
+
+
+def percent(part: float | None) -> str:
+    return "not known" if part is None else f"{part:.0f}\u00a0%"
 
 
 def moment(when: datetime) -> str:
@@ -319,22 +466,12 @@ def diff_lines(text: str) -> Iterator[tuple[str, str]]:
         yield element, printable(line)
 
 
-def bars(disk: Storage) -> Bars | None:
-    """Return the bar of *disk*, as wide as its largest known size, or None if no size is known."""
-    counts = [disk.virtual, disk.allocated_before, disk.allocated_after, disk.used]
-    widest = max(count or 0 for count in counts)
-    if not widest:
-        return None
-
-    def width(count: int | None) -> float:
-        return round(200 * (count or 0) / widest, 1)
-
-    used = None if disk.used is None else width(disk.used)
-    return Bars(width(disk.allocated_before), width(disk.allocated_after), used)
-
-
 def page(
-    records: Sequence[Record], folders: Sequence[Path | None], remark: str = ""
+    records: Sequence[Record],
+    folders: Sequence[Path | None],
+    remark: str = "",
+    *,
+    rows_page: str = "",
 ) -> Iterator[str]:
-    """Yield the static page of *records*."""
-    return render(View(records, folders, remark=remark))
+    """Yield the static page of *records*. *rows_page* is the name of pytest-html's page beside it."""
+    return render(View(records, folders, remark=remark, rows_page=rows_page))

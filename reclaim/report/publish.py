@@ -1,7 +1,9 @@
-"""The files that are made from a run's record: report, index, metrics."""
+"""The files that are made from a run's record: report, pytest-html's rows, index, metrics."""
 
 from __future__ import annotations
 
+import errno
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -15,26 +17,25 @@ from reclaim.record.record import Record
 from reclaim.report import archive, html, metrics, page
 from reclaim.report.html import Rows
 
+#: errors of a disk, of a quota and of a limit that another file may fill
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class Pages:
-    """The choice between pytest-html's report and the static one, and the writing of all other files."""
+    """The choice whether pytest-html writes its table too, and the writing of all other files."""
 
     def __init__(self, config: pytest.Config, run: Run) -> None:
         self._config = config
         self._run = run
         self._folders = [part.folder.absolute() for part in run.parts]
         self._remark = ""
-        #: the line that explains that the static page was chosen for its number of rows
-        self.choice = ""
         self.rows: Rows | None = None
         self._failure: OSError | ReclaimError | None = None
         if not config.pluginmanager.hasplugin("html"):
             return
         has_home = len(run.parts) == 1 and not run.parts[0].homeless
         if not config.option.htmlpath and has_home and not _is_ours(self._folders[0]):
-            self._remark = (
-                "This is the static page, because other users can write to its folder."
-            )
+            self._remark = "There is no table of pytest-html, because other users can write to this folder."
         elif not config.option.htmlpath and has_home:
             config.option.htmlpath = str(self._folders[0] / html.NAME)
             config.option.self_contained_html = True
@@ -45,18 +46,14 @@ class Pages:
             config.pluginmanager.register(self.rows, "reclaim-html")
 
     def choose(self, rows: int) -> None:
-        """Choose the static page if there are more *rows* than pytest-html can show."""
+        """Leave pytest-html's table out if there are more *rows* than it can show."""
         if self.rows is None or not self.rows.is_ours or rows <= html.MOST:
             return
         html.stand_down(self._config)
         self.rows = None
-        self.choice = (
-            f"reclaim: {rows} rows, more than pytest-html opens in reasonable time: "
-            "report.html is the static page"
-        )
         self._remark = (
-            f"{rows} rows: this is the static page; pytest-html's own, which carries up to {html.MOST}, "
-            "would take long to open."
+            "There is no table of pytest-html: "
+            f"it carries up to {html.MOST:,} rows, and this run has {rows:,}."
         )
 
     def _records(self) -> list[Record]:
@@ -108,25 +105,40 @@ class Pages:
             html.stand_down(self._config)
 
     def _metrics(self) -> None:
-        metrics.write(self._run.options.metrics, self._records())
+        is_success = self._are_written and not self._run.cut_short
+        attempt = metrics.Attempt(datetime.now(timezone.utc), is_success)
+        metrics.write(self._run.options.metrics, self._records(), attempt)
 
     def _index(self) -> None:
         if any(part.is_written for part in self._run.parts):
             archive.update(self._run.options.reports, self._run.options.keep)
 
     def _reports(self) -> None:
-        """Harden pytest-html's page, and write the static page of each run that has no other."""
+        """Harden pytest-html's page, and write the static page of each run."""
+        self._harden_rows()
+        for part in self._run.parts:
+            if part.is_written:
+                self._write_page(part.folder.absolute())
+
+    def _write_page(self, folder: Path) -> None:
+        """Write the page of the run in *folder*. If there is no room for two, pytest-html's table goes."""
+        path = folder / page.NAME
+        try:
+            write_report([folder], path, self._remark)
+        except OSError as exc:
+            is_room_needed = exc.errno in _NO_ROOM
+            if self.rows is None or not (self.rows.is_ours and is_room_needed):
+                raise
+            whole.drop(self.rows.path)
+            self.give_up_rows(exc)
+            write_report([folder], path, self._remark)
+
+    def _harden_rows(self) -> None:
         if self.rows is not None and self.rows.written.exists():
             try:
                 self.rows.harden()
             except OSError as exc:
                 self.give_up_rows(exc)  # ours may be smaller
-        for part in self._run.parts:
-            if not part.is_written:
-                continue
-            path = part.folder.absolute() / page.NAME
-            if path.is_symlink() or not path.is_file():
-                write_report([path.parent], path, self._remark)
 
 
 def _is_ours(folder: Path) -> bool:
@@ -164,8 +176,11 @@ def write_report(
         )
     )
     records = [record.read(home) for home in homes]
+    rows_page = ""
+    if len(homes) == 1 and path.parent == homes[0] and (homes[0] / html.NAME).is_file():
+        rows_page = html.NAME
     whole.write(
         path,
-        page.page(records, homes, remark),
+        page.page(records, homes, remark, rows_page=rows_page),
         mode=whole.BY_UMASK if shared else whole.PRIVATE,
     )

@@ -14,6 +14,7 @@ from reclaim.handles.device import device_of
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.node import Node
 from reclaim.inside.filesystems import need
+from reclaim.space import fullness
 from reclaim.space.backlog import known_backlog
 
 
@@ -31,25 +32,37 @@ class DiskSpace:
     #: bytes that a trim gives back at least
     reclaimable_before: int | None = None
     reclaimable_after: int | None = None
+    #: the mount point of the host's filesystem that holds the image
+    filesystem: str | None = None
 
 
 def measure(
     hypervisor: Node,
     guests: Iterable[Guest],
     storage: dict[tuple[str, str], DiskSpace],
+    filesystems: dict[str, fullness.FilesystemSpace] | None = None,
     *,
     after: bool,
 ) -> None:
-    """Count the bytes that the disks of *guests* take on the host, before anything is changed or *after*."""
+    """Count the bytes that the disks of *guests* take on the host, before anything is changed or *after*.
+
+    The *filesystems* that hold them are counted too, if they are given.
+    """
     disks: list[tuple[Disk, DiskView]] = []
     for guest in guests:
         disks += [(disk, disk.view) for disk in _file_disks(guest)]
-    blocks = hypervisor.allocated_each([str(view.path) for _, view in disks])
+    statuses = hypervisor.status_each([str(view.path) for _, view in disks])
     for guest, several in groupby(disks, key=lambda pair: pair[0].guest):
         with guest.contained():
             for disk, view in several:
-                _count(disk, storage, blocks.get(str(view.path)), after=after)
+                status = statuses.get(str(view.path))
+                allocated = status.allocated if status else None
+                _count(disk, storage, allocated, after=after)
         guest.lighten()
+    if filesystems is not None:
+        mounts = fullness.measure(hypervisor, statuses, filesystems, after=after)
+        for space in storage.values():
+            space.filesystem = mounts.get(space.path or "", space.filesystem)
 
 
 def _count(

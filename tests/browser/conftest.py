@@ -82,7 +82,9 @@ def static(pages: Path) -> Path:
         records.row("disk-bus", "compliant", None, None, backup=TAG),
     ]
     disks = [records.storage("web"), records.storage("mail", path=TAG), records.storage(TAG, TAG, used=None)]
-    found = records.record(rows, disks, mode="fix", hypervisor=TAG, arguments=["checks/", "--fix", TAG])
+    spaces = [records.filesystem(TAG, type=TAG, source=TAG), records.filesystem(ESCAPES, size=None)]
+    arguments = ["checks/", "--fix", TAG]
+    found = records.record(rows, disks, mode="fix", hypervisor=TAG, arguments=arguments, filesystems=spaces)
     return _written(pages / "static.html", [found])
 
 
@@ -107,8 +109,52 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def carried(archive: Path) -> Path:
-    """The same by pytest-html: report.html of a run."""
-    return next(archive.glob("*/latest/report.html"))
+    """The same by pytest-html: rows.html of a run."""
+    return next(archive.glob("*/latest/rows.html"))
+
+
+@pytest.fixture(scope="session")
+def named(archive: Path) -> Path:
+    """The same by pytest-html, in a place that the user names, with a stylesheet beside it."""
+    mine = archive.parent / "named" / "mine.html"
+    uri = f"test://{archive.parent / 'node.xml'}"
+    done = audit(mine.parent / "reports", "--plan", "--html", str(mine), uri=uri)
+    assert done.status == 1, done.said
+    return mine
+
+
+@pytest.fixture(scope="session")
+def fleet(pages: Path) -> Path:
+    """Sixty guests that all have findings, each with reasons of its own, on filesystems of the host."""
+    rows, disks = [], []
+    for number in range(60):
+        name = f"guest-{number:02}.example.org"
+        for one in records.whole(name, broken=True, number=number):
+            if one["verdict"] == "noncompliant":
+                one["reason"] = f"{one['requirement']} of {name}: /var/lib/libvirt/images/{name}.qcow2 number {number}"
+            rows.append(one)
+        disks.append(records.storage(name, used=(number % 12) * records.GIB))
+    spaces = [records.filesystem(), records.filesystem("/srv/images", type="btrfs")]
+    return _written(pages / "fleet.html", [records.record(rows, disks, filesystems=spaces)])
+
+
+@pytest.fixture(scope="session")
+def mended(pages: Path) -> Path:
+    """A fix of one guest with changes that stand, and steps that are left."""
+    rows = [
+        *records.whole("web"),
+        records.row("disk-bus", "fixed", "web", "sdb", changes=[records.change(applied=True)]),
+        records.row("fstab-uuid", "noncompliant", "mail", reason="/dev/vda1 is named by its bus"),
+        records.row("boot-names", "noncompliant", "wiki", reason="GRUB_DEVICE is not understood"),
+    ]
+    found = records.record(
+        rows,
+        [records.storage("web"), records.storage("mail")],
+        mode="fix",
+        arguments=["checks/", "--inventory", "/etc/reclaim/inventory.toml", "--fix", "--restart"],
+        filesystems=[records.filesystem()],
+    )
+    return _written(pages / "mended.html", [found])
 
 
 def _written(path: Path, found: list[Record]) -> Path:

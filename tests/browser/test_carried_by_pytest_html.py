@@ -1,4 +1,4 @@
-"""report.html as pytest-html carries it, hardened, in a browser."""
+"""rows.html as pytest-html carries it, hardened, in a browser; and the page that --html names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,38 @@ def test_the_sentence_comes_before_any_table(shown: Window) -> None:
     assert first[-2:] == ["results-table", "environment"]
 
 
-def test_every_cell_of_the_grid_leads_to_its_row(shown: Window) -> None:
+def test_it_leads_back_to_our_page(shown: Window) -> None:
+    shown.click("a[href='report.html']")
+    assert shown.all(".grid td a")
+    shown.click(".contents a[href='rows.html']")
+    assert "pytest-html" in shown.one("main > p").text
+
+
+@pytest.fixture
+def mine(window: Window, named: Path) -> Window:
+    """The page that the user names."""
+    window.open(named)
+    window.ask("sessionStorage.clear()")
+    window.open(named)
+    return window
+
+
+def test_the_page_that_the_user_names_has_its_style_and_what_our_page_has_above_its_rows(mine: Window) -> None:
+    assert mine.ask("return getComputedStyle(document.querySelector('.cards')).display") == "grid"
+    assert mine.complaints() == []
+    assert mine.all("#next .copy")
+    mine.size(360, 740)
+    mine.settle()
+    assert mine.ask("return document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.node
+def test_axe_has_nothing_against_the_page_that_the_user_names(mine: Window) -> None:
+    assert mine.axe() == []
+
+
+def test_every_cell_of_the_grid_leads_to_its_row(mine: Window) -> None:
+    shown = mine
     cells = shown.all(".grid td a")
     targets = [str(cell.get_attribute("href")).partition("#")[2] for cell in cells]
     rows = shown.ask(f"return [...document.querySelectorAll('{SHOWN}')].map(row => row.id)")
@@ -49,7 +80,8 @@ def test_every_cell_of_the_grid_leads_to_its_row(shown: Window) -> None:
     assert shown.one(f"#{targets[-1]} .extras-row").is_displayed()
 
 
-def test_a_link_to_a_row_that_is_filtered_away_shows_it(shown: Window) -> None:
+def test_a_link_to_a_row_that_is_filtered_away_shows_it(mine: Window) -> None:
+    shown = mine
     shown.click("input[data-test-result=failed]")
     link = shown.one(".grid td a.v-noncompliant")
     target = str(link.get_attribute("href")).partition("#")[2]

@@ -37,6 +37,14 @@ def test_the_static_page(static: Path) -> None:
     assert complaints(static) == []
 
 
+def test_the_page_of_a_fix(mended: Path) -> None:
+    assert complaints(mended) == []
+
+
+def test_the_page_of_a_fleet(fleet: Path) -> None:
+    assert complaints(fleet) == []
+
+
 def test_the_index(archive: Path) -> None:
     assert complaints(archive / "index.html") == []
 

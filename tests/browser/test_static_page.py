@@ -60,7 +60,28 @@ def test_rows_are_filtered_by_verdict(shown: Window) -> None:
     shown.settle()
     assert set(shown.texts(".rows .badge")) == {"✗ noncompliant"}
     assert "web" not in " ".join(shown.texts(".guest h3"))
-    assert "of" in shown.one("#shown").text
+    assert "web" not in shown.texts(".grid tr.one th")
+    assert "3 of 4 guests" in shown.one("#shown").text
+    shown.click("#all")
+    assert "web" in shown.texts(".grid tr.one th")
+    assert shown.one("#shown").text == ""
+
+
+def test_rows_are_filtered_by_requirement(shown: Window) -> None:
+    shown.click("#requirement option:nth-child(5)")
+    slug = shown.one("#requirement").get_attribute("value")
+    assert set(shown.texts(".guest[data-name] .rows td:nth-child(2) a")) == {slug}
+
+
+def test_rows_are_searched_by_their_text(shown: Window) -> None:
+    shown.one("#search").send_keys("WHY LIVE-DEFINITION")
+    shown.settle()
+    assert shown.texts(".guest[data-name] .rows td:nth-child(2) a") == ["live-definition"]
+    assert shown.texts(".grid tr.one th") == ["mail"]
+    shown.one("#search").send_keys(" nowhere")
+    shown.settle()
+    assert shown.texts(".guest[data-name] h3") == []
+    assert "0 of 4 guests" in shown.one("#shown").text
 
 
 def test_a_link_to_a_row_that_is_filtered_away_shows_it(shown: Window) -> None:
@@ -68,25 +89,38 @@ def test_a_link_to_a_row_that_is_filtered_away_shows_it(shown: Window) -> None:
     link = shown.one(".grid td a.v-compliant")
     target = str(link.get_attribute("href")).partition("#")[2]
     assert not shown.one(f"#{target}").is_displayed()
-    link.click()
+    shown.ask("arguments[0].click()", link)
     shown.settle()
     assert shown.one(f"#{target}").is_displayed()
     assert shown.is_in_view(target)
 
 
+def test_a_link_to_a_row_that_is_folded_away_shows_it(shown: Window) -> None:
+    shown.ask("for (const one of document.querySelectorAll('.guest details')) one.open = false;")
+    link = shown.one(".grid td a.v-noncompliant")
+    target = str(link.get_attribute("href")).partition("#")[2]
+    link.click()
+    shown.settle()
+    assert shown.is_in_view(target)
+
+
 def test_guests_are_found_by_name_and_put_in_order(shown: Window) -> None:
+    assert shown.texts(".guest[data-name] h3")[0].startswith("mail"), "the worst is the first"
     shown.one("#find").send_keys("MAI")
     assert [text.split()[0] for text in shown.texts(".guest[data-name] h3")] == ["mail"]
+    assert shown.texts(".grid tr.one th") == ["mail"]
     shown.one("#find").send_keys(Keys.BACKSPACE * 3)
-    assert shown.texts(".guest[data-name] h3")[0].startswith("web")
-    shown.click("#order option[value=findings]")
-    assert shown.texts(".guest[data-name] h3")[0].startswith("mail")
-    shown.click("#order option[value=number]")
-    assert shown.texts(".guest[data-name] h3")[0].startswith("web")
+    for order, last in (("name", "web"), ("bytes", TAG), ("number", "web"), ("findings", "web")):
+        shown.click(f"#order option[value={order}]")
+        lines = shown.texts(".grid tr.one th")
+        assert len(lines) == 4
+        assert [text.startswith(line) for line, text in zip(lines, shown.texts(".guest[data-name] h3"), strict=True)]
+        assert order == "bytes" or lines[-1] == last, lines
 
 
 def test_diffs_are_folded_and_open(shown: Window) -> None:
     details = shown.one(".rows details")
+    assert "<target> bus='virtio' → 'scsi'" in details.find_element(By.TAG_NAME, "summary").text
     assert not details.find_element(By.TAG_NAME, "pre").is_displayed()
     details.find_element(By.TAG_NAME, "summary").send_keys(Keys.ENTER)
     shown.settle()
@@ -94,12 +128,20 @@ def test_diffs_are_folded_and_open(shown: Window) -> None:
     assert details.find_element(By.TAG_NAME, "del").text == "-<target bus='virtio'/>"
 
 
-def test_the_keyboard_goes_straight_to_the_rows(shown: Window) -> None:
-    ActionChains(shown.driver).send_keys(Keys.TAB).perform()
-    assert shown.driver.switch_to.active_element.text == "To the rows"
+@pytest.mark.parametrize(
+    ("tabs", "text", "target"),
+    [
+        (1, "To the next steps", "next-title"),
+        (2, "To the findings", "findings-title"),
+        (4, "To the rows", "rows-title"),
+    ],
+)
+def test_the_keyboard_goes_straight_to_a_part(shown: Window, tabs: int, text: str, target: str) -> None:
+    ActionChains(shown.driver).send_keys(Keys.TAB * tabs).perform()
+    assert shown.driver.switch_to.active_element.text == text
     ActionChains(shown.driver).send_keys(Keys.ENTER).perform()
     shown.settle()
-    assert shown.is_in_view("rows-title")
+    assert shown.is_in_view(target)
 
 
 def test_everything_that_scrolls_is_reached_with_the_keyboard(shown: Window) -> None:
@@ -110,6 +152,82 @@ def test_everything_that_scrolls_is_reached_with_the_keyboard(shown: Window) -> 
         ".map(one => one.outerHTML)"
     )
     assert stuck == []
+
+
+# The first screen -----------------------------------------------------------------------------
+
+#: elements that a reader sees before scrolling
+_ON_FIRST = (
+    ".lead",
+    ".cards > div:nth-child(1)",
+    ".cards > div:nth-child(2)",
+    ".cards > div:nth-child(4)",
+    "#next .command .copy",
+    "#undo .command .copy",
+)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_the_first_screen_has_the_result_the_next_step_and_the_way_back(
+    window: Window, mended: Path, width: int, height: int
+) -> None:
+    window.open(mended)
+    window.size(width, height)
+    window.settle()
+    bottoms = window.ask(
+        "return arguments[0].map(one => document.querySelector(one).getBoundingClientRect().bottom)", _ON_FIRST
+    )
+    assert all(0 < bottom <= height for bottom in bottoms), dict(zip(_ON_FIRST, bottoms, strict=True))
+
+
+@pytest.mark.parametrize("name", ["static", "fleet", "mended"])
+@pytest.mark.parametrize("width", [360, 1280, 1920])
+def test_nothing_is_cut_off(window: Window, request: pytest.FixtureRequest, name: str, width: int) -> None:
+    """Nothing is wider than the window, no text is wider than its box, and no badge is wider than its cell."""
+    window.open(request.getfixturevalue(name))
+    window.size(width, 900)
+    window.ask("for (const one of document.querySelectorAll('details')) one.open = true;")
+    window.ask("for (const one of document.querySelectorAll('.later')) one.style.contentVisibility = 'visible';")
+    window.settle()
+    assert window.ask("return document.documentElement.scrollWidth") <= width
+    assert window.wide() == []
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_verdicts_are_not_broken_in_the_middle(window: Window, static: Path, width: int) -> None:
+    window.open(static)
+    window.size(width, 900)
+    window.settle()
+    broken = window.ask(
+        "return [...document.querySelectorAll('.badge, .rows td:nth-child(2) a')]"
+        ".filter(one => one.getClientRects().length > 1).map(one => one.textContent)"
+    )
+    assert broken == []
+
+
+def test_a_command_is_copied_as_it_is(window: Window, mended: Path) -> None:
+    window.open(mended)
+    window.driver.execute_cdp_cmd(
+        "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    )
+    for place in ("next", "undo"):
+        command = window.one(f"#{place} .command code").text
+        window.click(f"#{place} .command .copy")
+        copied = window.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0], arguments[0])")
+        assert copied == command
+        assert window.one(f"#{place} .command .copy").text == "Copied"
+
+
+def test_a_command_is_copied_without_the_clipboards_permission(window: Window, mended: Path) -> None:
+    """A page that is served without TLS has no navigator.clipboard."""
+    window.open(mended)
+    window.ask("Object.defineProperty(navigator, 'clipboard', {value: undefined});")
+    window.ask("document.execCommand = (name) => { window.taken = [name, String(getSelection())]; return true; };")
+    window.click("#undo .command .copy")
+    assert window.ask("return window.taken") == ["copy", window.one("#undo .command code").text]
+
+
+# Reading --------------------------------------------------------------------------------------
 
 
 def test_headings_do_not_skip_a_level(shown: Window) -> None:
@@ -127,19 +245,57 @@ def test_it_is_dark_where_dark_is_wanted(shown: Window) -> None:
     assert max(int(part) for part in dark[4:-1].split(",")) < 60
 
 
-def test_it_fits_a_phone(shown: Window) -> None:
-    shown.size(360, 740)
-    shown.settle()
-    assert shown.ask("return document.documentElement.scrollWidth") <= 360
+def _printed(window: Window) -> tuple[int, str]:
+    """The sheets of paper, and their text without blanks."""
+    sheets = PdfReader(io.BytesIO(window.printed())).pages
+    return len(sheets), "".join("".join(sheet.extract_text().split()) for sheet in sheets)
 
 
 def test_it_prints_with_the_diffs_unfolded_and_without_the_controls(shown: Window) -> None:
-    text = "\n".join(sheet.extract_text() for sheet in PdfReader(io.BytesIO(shown.printed())).pages)
-    flat = "".join(text.split())
-    assert "<targetbus='scsi'/>" in flat
-    assert "Nextsteps" in flat
-    assert "python-mreclaimundo" in flat
-    assert "Guestscalled" not in flat
+    _, text = _printed(shown)
+    assert "<targetbus='scsi'/>" in text
+    assert "Nextsteps" in text
+    assert "reclaimundo" in text
+    assert "Showguests" not in text
+    assert "Copy" not in text
+
+
+def test_sixty_guests_are_a_few_sheets_and_nothing_of_the_table_is_lost(window: Window, fleet: Path) -> None:
+    window.open(fleet)
+    sheets, text = _printed(window)
+    assert sheets <= 12
+    for words in ("Freed", "Canbefreed", "/srv/images", "guest-59.example.org", "noncompliant", "arenotprinted"):
+        assert words in text
+    for place in ("grid", "levels", "glasses", "bytes"):
+        assert _is_inside_of_paper(window, f".{place}"), place
+
+
+def _is_inside_of_paper(window: Window, selector: str) -> bool:
+    """True if the matches are no wider than an A4 sheet less its margins, at 96 units an inch."""
+    window.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    window.size(702, 1000)
+    window.settle()
+    try:
+        widest = window.ask(
+            "return Math.max(...[...document.querySelectorAll(arguments[0])].map(one => one.scrollWidth))", selector
+        )
+    finally:
+        window.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        window.size(1280, 900)
+    return bool(0 <= widest <= 702)
+
+
+def test_the_legend_is_printed_and_not_by_colour_alone(shown: Window) -> None:
+    shown.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        adjust = "return getComputedStyle(document.querySelector('.key .badge'), '::before').printColorAdjust"
+        assert shown.ask(adjust) == "exact"
+        assert "gradient" in shown.ask(
+            "return getComputedStyle(document.querySelector('.k-spare'), '::before').backgroundImage"
+        )
+        assert "hatch" in shown.ask("return getComputedStyle(document.querySelector('.b-spare')).fill")
+    finally:
+        shown.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
 def test_no_text_became_markup(shown: Window) -> None:
@@ -155,6 +311,9 @@ def test_it_is_read_without_scripts_under_a_strict_policy(window: Window, static
         assert TAG in str(window.ask("return document.body.innerText"))
         assert window.all("img, [onerror]") == []
         assert not window.one("#find").is_displayed()  # what needs a script is not offered
+        assert window.all(".copy") == []
+        assert "reclaim undo" in window.one("#undo .command").text
+        window.one(".grid td a.v-noncompliant").click()
         window.one("#show-compliant").click()  # what needs none works
         assert not any("✓" in text for text in window.texts(".rows .badge"))
 

@@ -75,6 +75,16 @@ class Window:
             )
         )
 
+    def wide(self) -> list[str]:
+        """The elements that are wider than the window, and those with more in them than they show."""
+        found: list[str] = self.ask(
+            "return [...document.querySelectorAll('body *')].filter(one => !one.closest('.unseen, .skip, .defs, svg')"
+            " && one.getClientRects().length && (one.getBoundingClientRect().right > innerWidth + 1"
+            " || one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).display !== 'inline'))"
+            ".map(one => one.outerHTML.slice(0, 200))"
+        )
+        return found
+
     def printed(self) -> bytes:
         return base64.b64decode(self.driver.print_page())
 

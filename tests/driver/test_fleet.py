@@ -35,7 +35,7 @@ def test_the_short_protocol_says_what_pytests_own_says(tmp_path: Path) -> None:
     for word in ("<testcase ", "<failure ", "<skipped ", 'name="verdict"'):
         texts = [path.read_text(encoding="utf-8") for path in junit]
         assert texts[0].count(word) == texts[1].count(word) > 0
-    pages = [(one.folder / "report.html").read_text(encoding="utf-8") for one in (short, long)]
+    pages = [(one.folder / "rows.html").read_text(encoding="utf-8") for one in (short, long)]
     assert pages[0].count("col-verdict") == pages[1].count("col-verdict") == len(verdicts(short))
 
 
@@ -56,6 +56,7 @@ def test_a_fleet_too_large_for_pytest_html_gets_the_static_page(tmp_path: Path) 
     page = (done.folder / "report.html").read_text(encoding="utf-8")
     assert "data-jsonblob" not in page
     assert page.count('<tr id="row-') == len(verdicts(done))
+    assert not (done.folder / "rows.html").exists()
 
 
 def test_definitions_that_were_dropped_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

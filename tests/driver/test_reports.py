@@ -19,7 +19,7 @@ from bench.definitions import node
 from reclaim.record import record
 from tests import records
 from tests.command import ROOT, Outcome, audit
-from tests.hostile import TAG
+from tests.hostile import TAG, domain
 
 
 @pytest.fixture(scope="module")
@@ -58,32 +58,47 @@ def test_the_record_of_a_run_follows_the_schema(outcome: Outcome) -> None:
 
 
 def test_pytest_html_carries_the_rows_of_a_small_run(outcome: Outcome) -> None:
-    report = outcome.folder / "report.html"
+    report = outcome.folder / "rows.html"
     assert not is_static(report)
+    assert is_static(outcome.folder / "report.html")
+    assert 'href="rows.html"' in (outcome.folder / "report.html").read_text(encoding="utf-8")
     page = lxml_html.document_fromstring(report.read_text(encoding="utf-8"))
     (blob,) = page.xpath("//*[@id='data-container']/@data-jsonblob")
     assert sum(map(len, json.loads(blob)["tests"].values())) == len(outcome.document["results"])
-    assert len(page.xpath("//table[@class='grid']//td//a")) == len(outcome.document["results"])
-    assert "more than pytest-html" not in outcome.stdout
+    assert page.xpath("//a[@href='report.html']")
+    assert "Generated html report" not in outcome.stdout, "the line of the report is enough"
 
 
-def test_a_large_run_gets_the_static_page_and_says_so(large: Outcome) -> None:
+def test_a_large_run_has_no_table_of_pytest_html_and_says_so(large: Outcome) -> None:
     rows = large.document["results"]
     assert len(rows) > 2000
     report = large.folder / "report.html"
     assert is_static(report)
     page = lxml_html.document_fromstring(report.read_text(encoding="utf-8"))
     assert len(page.xpath("//table[@class='rows']/tbody/tr")) == len(rows)
-    assert f"{len(rows)} rows" in page.xpath("string(//p[@class='remark'])")
-    assert f"reclaim: {len(rows)} rows, more than pytest-html" in large.stdout
+    assert f"this run has {len(rows):,}" in page.xpath("string(//p[@class='remark'])")
+    assert not (large.folder / "rows.html").exists()
     assert "Generated html report" not in large.stdout
 
 
 def test_html_goes_where_it_is_asked_for_and_the_archive_has_a_page_too(tmp_path: Path) -> None:
     mine = tmp_path / "mine.html"
     done = audit(tmp_path / "reports", "--html", str(mine), "--guests", "wiki")
-    assert 'http-equiv="Content-Security-Policy"' in mine.read_text(encoding="utf-8")
+    text = mine.read_text(encoding="utf-8")
+    assert 'http-equiv="Content-Security-Policy"' in text
+    assert 'href="assets/style.css"' in text
+    assert (tmp_path / "assets/style.css").is_file()
     assert is_static(done.folder / "report.html")
+    assert not (done.folder / "rows.html").exists()
+    assert "Generated html report" in done.stdout
+
+
+def test_a_page_of_pytest_html_is_self_contained_if_that_is_asked_for(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.html"
+    audit(tmp_path / "reports", "--html", str(mine), "--self-contained-html", "--guests", "wiki")
+    assert "<style" in mine.read_text(encoding="utf-8")
+    assert "assets/" not in mine.read_text(encoding="utf-8")
+    assert not (tmp_path / "assets").exists()
 
 
 def test_html_that_is_no_file_is_left_as_it_is(tmp_path: Path) -> None:
@@ -100,6 +115,22 @@ def test_without_pytest_html_there_is_a_report(tmp_path: Path) -> None:
     done = audit(tmp_path / "reports", "-p", "no:html", "--guests", "wiki")
     assert done.status == 1
     assert is_static(done.folder / "report.html")
+
+
+def test_the_filesystem_of_the_images_is_in_record_page_and_index(tmp_path: Path) -> None:
+    image = tmp_path / "a.img"
+    image.write_bytes(b"x" * 8192)
+    (tmp_path / "node.xml").write_text(f"<node>{domain('web', str(image))}</node>", encoding="utf-8")
+    done = audit(tmp_path / "reports", uri=f"test://{tmp_path / 'node.xml'}")
+    [space] = done.document["filesystems"]
+    assert image.is_relative_to(space["mount"])
+    assert space["images"] == 1
+    assert 0 < space["used_before"] < space["size"]
+    assert {disk["filesystem"] for disk in done.document["storage"]} == {space["mount"]}
+    page = lxml_html.document_fromstring((done.folder / "report.html").read_text(encoding="utf-8"))
+    assert page.xpath("//table[@class='levels']/tbody/tr/th")[0].text_content() == space["mount"]
+    index = lxml_html.document_fromstring((done.reports / "index.html").read_text(encoding="utf-8"))
+    assert index.xpath("//ul[@class='mounts']//svg/@aria-label")[0].startswith(space["mount"])
 
 
 def test_the_index_has_the_run(outcome: Outcome) -> None:

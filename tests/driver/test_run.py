@@ -69,9 +69,19 @@ def test_with_prove_every_guest_has_a_row(tmp_path: Path, fleet: str) -> None:
 def test_results_json_has_exactly_the_keys_of_schema_1(tmp_path: Path, fleet: str) -> None:
     outcome = audit(tmp_path / "reports", "--plan", "--force", uri=fleet)
     document = outcome.document
-    assert list(document) == ["schema", "run", "hypervisor", "results", "storage", "reclaimed_bytes"]
+    assert list(document) == ["schema", "run", "hypervisor", "results", "storage", "filesystems", "reclaimed_bytes"]
     assert document["schema"] == 1
-    assert list(document["run"]) == ["id", "mode", "started", "ended", "version", "arguments", "cut_short", "chosen"]
+    assert list(document["run"]) == [
+        "id",
+        "mode",
+        "started",
+        "ended",
+        "version",
+        "arguments",
+        "folder",
+        "cut_short",
+        "chosen",
+    ]
     assert list(document["hypervisor"]) == ["name", "uri", "libvirt", "qemu"]
     assert {tuple(row) for row in document["results"]} == {
         (
@@ -100,6 +110,7 @@ def test_results_json_has_exactly_the_keys_of_schema_1(tmp_path: Path, fleet: st
             "used",
             "reclaimable_before",
             "reclaimable_after",
+            "filesystem",
         )
     }
     assert document["run"]["mode"] == "plan"

@@ -181,13 +181,19 @@ def test_a_test_that_is_no_check_keeps_pytests_own_fold() -> None:
     assert data == ["pytest's own"]
 
 
-def test_above_the_rows_stands_what_the_run_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "is_short"), [("rows.html", True), ("mine.html", False)])
+def test_above_the_rows_stands_the_result_of_the_run(tmp_path: Path, name: str, *, is_short: bool) -> None:
+    """Beside our page, which has the rest, it is the sentence."""
     found = [records.record([row("disk-bus", "noncompliant", TAG, "sda")])]
     prefix: list[str] = []
-    _rows(tmp_path / "report.html", found=found).pytest_html_results_summary(prefix)
+    _rows(tmp_path / name, tmp_path, found=found).pytest_html_results_summary(prefix)
     assert found[0].guests == [TAG]
     assert TAG not in prefix[0]
     assert "disk-bus" in prefix[0]
+    assert 'class="lead"' in prefix[0]
+    assert ('href="report.html"' in prefix[0]) is is_short
+    assert ('class="grid"' in prefix[0]) is not is_short
+    assert "show-noncompliant" not in prefix[0], "pytest-html has its own filters"
 
 
 @pytest.mark.parametrize(
@@ -248,13 +254,13 @@ PAGE = (
 
 
 def test_the_page_of_a_run_is_hardened_and_for_its_owner_alone(tmp_path: Path) -> None:
-    path = tmp_path / "report.html"
+    path = tmp_path / "rows.html"
     writer = _Writer(path)
     rows = _rows(path, config=_config(path, writer))
     assert rows.is_ours
     raw = _finished(rows, writer)
     assert raw.parent == tmp_path
-    assert raw.name.startswith(".report.html.")
+    assert raw.name.startswith(".rows.html.")
     assert raw == rows.written
     assert writer._report_path == path
     assert not raw.exists(), "it is dropped once the hook is through"
@@ -325,6 +331,14 @@ def test_a_hardened_page_runs_nothing_but_its_own_scripts() -> None:
     assert document.xpath("//main//script")
     assert not document.xpath("//main//footer")
     assert 'checked="true"' not in text
+
+
+def test_a_page_that_is_not_self_contained_may_load_its_stylesheet() -> None:
+    link = '<link href="assets/style.css" rel="stylesheet" type="text/css"/>'
+    text = html._hardened(re.sub("<style.*?</style>", link, PAGE))
+    [policy] = lxml_html.document_fromstring(text).xpath("//meta[@http-equiv]/@content")
+    assert "style-src 'self' file:;" in policy
+    assert "style-src 'sha256-" in html._hardened(PAGE).replace("&#x27;", "'")
 
 
 def test_pytest_html_is_taken_out_and_nobody_else(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,8 @@ import pytest
 from lxml import html as lxml_html
 
 from reclaim.base.verdict import Verdict
-from reclaim.record.record import Storage
-from reclaim.report import page
-from reclaim.report.page import View, bars, chunks, diff_lines, prose
+from reclaim.report import findings, page
+from reclaim.report.page import View, chunks, diff_lines, prose
 from reclaim.requirement import catalogue
 from tests import records
 from tests.hostile import ESCAPES, TAG
@@ -68,6 +68,65 @@ def test_guests_have_their_rows_and_the_bytes_that_can_come_back() -> None:
     assert (second.name, second.findings, second.reclaimable) == ("b", 0, 0)
     assert first.standing != second.standing
     assert first.anchor != second.anchor
+
+
+def test_the_worst_guests_come_first() -> None:
+    rows = [
+        *whole("good"),
+        row("disk-bus", "compliant", "waits", "sda"),
+        row("live-definition", "pending", "waits"),
+        row("disk-bus", "noncompliant", "bad", "sda"),
+        *[row(slug, "noncompliant", "worst", "sda") for slug in ("disk-bus", "disk-discard")],
+    ]
+    assert [guest.name for guest in _view(records.record(rows)).guests] == ["worst", "bad", "waits", "good"]
+
+
+def test_rows_beyond_those_that_a_page_carries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "MOST_ROWS", 5)
+    rows = [row("disk-bus", "compliant", f"g{number}", "sda") for number in range(7)]
+    rows += [row("disk-bus", "noncompliant", "bad", "sda")]
+    found = records.record(rows)
+    view = _view(found)
+    assert [guest.name for guest in view.guests] == ["bad", "g0", "g1", "g2", "g3"]
+    assert [guest.name for guest in view.left_out] == ["g4", "g5", "g6"]
+    document = _document(found)
+    assert "3 more guests with the fewest findings are in results.json alone" in document.text_content()
+    assert len(document.xpath("//tr[starts-with(@id, 'row-')]")) == 5
+    ids = set(document.xpath("//@id"))
+    assert {str(link)[1:] for link in document.xpath("//a/@href") if str(link).startswith("#")} <= ids
+
+
+def test_each_requirement_has_a_total() -> None:
+    rows = [
+        row("disk-bus", "noncompliant", "a", "sda"),
+        row("disk-bus", "error", "a", "sdb"),
+        row("disk-bus", "not-assessable", "b", "sda"),
+        row("disc-max", "compliant", "b"),
+        row("backup-job", "noncompliant", None),
+    ]
+    totals = {total.slug: total for total in _view(records.record(rows)).totals}
+    assert list(totals) == ["disk-bus", "disc-max"]
+    assert (totals["disk-bus"].failed, totals["disk-bus"].unknown, totals["disk-bus"].every) == (2, 1, 3)
+    assert totals["disc-max"].failed == 0
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "state"),
+    [
+        ("compliant not-applicable", "good"),
+        ("compliant fixed waived", "good"),
+        ("compliant not-assessable", "unknown"),
+        ("", "unknown"),
+        ("not-assessable noncompliant", "bad"),
+        ("compliant pending", "bad"),
+        ("compliant error", "bad"),
+    ],
+)
+def test_the_sentence_has_the_colour_of_the_worst_verdict(verdicts: str, state: str) -> None:
+    rows = [row("disk-bus", verdict, f"g{number}") for number, verdict in enumerate(verdicts.split())]
+    found = records.record(rows)
+    assert _view(found).state == state
+    assert _document(found).xpath(f"//*[@class='verdict {state}']")
 
 
 def test_a_cell_has_a_row_for_each_disk() -> None:
@@ -153,20 +212,6 @@ def test_chunks(count: int, lengths: list[int]) -> None:
     assert [number for part in parts for number in part] == list(range(count))
 
 
-def _disk(**more: int | None) -> Storage:
-    nothing = dict.fromkeys(("virtual", "allocated_before", "allocated_after", "used"))
-    return records.record([], [{**storage(), **nothing, **more}]).storage[0]
-
-
-def test_bars_are_as_wide_as_the_largest_size() -> None:
-    found = bars(_disk(virtual=400, allocated_before=300, allocated_after=100, used=50))
-    assert found == page.Bars(150, 50, 25)
-    assert bars(_disk(virtual=400, allocated_after=800)) == page.Bars(0, 200, None)
-    assert bars(_disk(used=0)) is None
-    assert bars(_disk()) is None
-    assert bars(_disk(used=3, virtual=9)) == page.Bars(0, 0, 66.7)
-
-
 def test_a_policy_names_each_script_by_its_hash() -> None:
     digest = base64.b64encode(hashlib.sha256(b"two()").digest()).decode()
     policy = page.content_security_policy([], ["one()", "two()"])
@@ -223,8 +268,10 @@ def test_no_text_of_a_record_becomes_markup(text: str) -> None:
 
 
 def test_sizes_that_are_not_known_are_called_so() -> None:
-    text = _document(records.record(whole("a"), [storage("a", used=None, virtual=None)])).xpath("//svg/@aria-label")
-    assert "needed not known" in str(text[0])
+    found = records.record(whole("a"), [storage("a", used=None, virtual=None)])
+    text = _document(found).xpath("//svg[@class='bar']/@aria-label")
+    assert "virtual size not known" in str(text[0])
+    assert "used not known" in str(text[0])
 
 
 def test_many_tasks_and_changes_are_cut_at_the_top() -> None:
@@ -235,6 +282,132 @@ def test_many_tasks_and_changes_are_cut_at_the_top() -> None:
     document = _document(records.record(rows))
     assert len(document.xpath("//*[@id='changes']/ul/li")) == page.LISTED
     assert "And 5 more" in document.xpath("//*[@id='changes']")[0].text_content()
+
+
+def _commands(document: Any, place: str) -> list[str]:
+    return [code.text_content() for code in document.xpath(f"//*[@id='{place}']//div[@class='command']/pre/code")]
+
+
+@pytest.mark.parametrize("name", ["web", "a b", "$(id)", TAG, "'; reboot; '"])
+def test_a_command_on_the_page_is_the_command_itself(name: str) -> None:
+    """The button copies the text of the element."""
+    found = records.record([row("disk-bus", "noncompliant", name, "sda")])
+    document = _document(found)
+    [preview, fix] = _commands(document, "next")
+    assert [preview, fix] == [task.command for _, task in _view(found).tasks]
+    assert "fix" in shlex.split(fix)
+    assert "plan" in shlex.split(preview)
+    assert not document.xpath("//div[@class='command']//*[not(self::pre or self::code)]")
+
+
+def test_a_run_that_changed_something_begins_with_the_way_back() -> None:
+    rows = [
+        row("disk-bus", "fixed", "a", "sda", changes=[change(applied=True)]),
+        row("fstab-uuid", "noncompliant", "a", reason="x"),
+        row("boot-names", "noncompliant", "b", reason="y"),
+        row("fstrim-timer", "noncompliant", "c", reason="z"),
+    ]
+    document = _document(records.record(rows, mode="fix"))
+    assert _commands(document, "undo") == _view(records.record(rows, mode="fix")).undo
+    [list_of_changes] = document.xpath("//*[@id='undo']/ul")
+    assert "<target> bus='virtio' → 'scsi'" in list_of_changes.text_content()
+    assert "definition of one, applied" in list_of_changes.text_content()
+    assert len(document.xpath("//*[@id='next']/ol/li")) == 1
+    assert "2 more steps" in document.xpath("//*[@id='next']/details/summary")[0].text_content()
+
+
+def test_a_planned_change_is_called_planned() -> None:
+    rows = [row("disk-bus", "noncompliant", "a", "sda", changes=[change()])]
+    text = _document(records.record(rows, mode="plan")).xpath("//*[@id='undo']")[0].text_content()
+    assert "Nothing was changed" in text
+    assert "definition of one, planned" in text
+    assert "undo" not in text
+
+
+def test_an_audit_says_that_it_only_looks() -> None:
+    text = _document(records.record(whole("a"))).xpath("//*[@id='undo']")[0].text_content()
+    assert "an audit only looks" in text
+
+
+def test_the_contents_lead_to_the_parts_of_this_page() -> None:
+    rows = [row("disk-bus", "noncompliant", "a", "sda", changes=[change()])]
+    document = _document(records.record(rows, [storage("a")]), rows_page="rows.html")
+    links = list(document.xpath("//nav//a/@href"))
+    assert links == ["#findings", "#grid", "#bytes", "#changes", "#rows", "#requirements", "#run", "rows.html"]
+    assert set(document.xpath("//a[@class='skip']/@href")) == {"#next", "#findings", "#grid", "#rows"}
+    short = _document(records.record(whole("a")))
+    assert list(short.xpath("//nav//a/@href")) == ["#grid", "#rows", "#requirements", "#run"]
+
+
+def test_findings_are_told_in_words() -> None:
+    rows = [row("disk-bus", "noncompliant", guest, "sda", reason=f"{guest} is on virtio") for guest in ("web", "mail")]
+    rows += [row("disc-max", "not-assessable", "web", reason="it is off")]
+    text = " ".join(_document(records.record(rows)).xpath("//*[@id='findings']")[0].text_content().split())
+    assert "noncompliant disk-bus 2 guests " in text
+    assert findings.why("disk-bus") in text
+    assert "GUEST is on virtio (web sda, mail sda)" in text
+    assert "not-assessable disc-max 1 guest " in text
+    assert "it is off (web)" in text
+
+
+# The host's filesystems -----------------------------------------------------------------------
+
+
+def test_the_fullest_filesystem_of_the_host_is_on_the_first_screen() -> None:
+    spaces = [records.filesystem("/srv", used_after=1, free_after=99), records.filesystem("/full")]
+    document = _document(records.record(whole("a"), [storage("a")], filesystems=spaces))
+    [card] = [each for each in document.xpath("//dl[@class='cards']/div") if "Host filesystem" in each.text_content()]
+    assert "/full" in card.text_content()
+    assert "84\u00a0%" in card.text_content()
+    assert "was 95\u00a0%" in card.text_content()
+    assert "and 1 more" in card.text_content()
+    names = [head.text_content().strip() for head in document.xpath("//table[@class='levels']/tbody/tr/th")]
+    assert names == ["/full", "/srv"]
+    assert "84\u00a0% full, 95\u00a0% before" in document.xpath("//table[@class='levels']//svg/@aria-label")[0]
+
+
+def test_a_filesystem_that_could_not_be_read_is_unknown() -> None:
+    nothing = dict.fromkeys(("type", "source", "size", "used_before", "used_after", "free_before", "free_after"))
+    found = records.record(whole("a"), [storage("a")], filesystems=[records.filesystem(None, **nothing)])
+    [line] = _document(found).xpath("//table[@class='levels']/tbody/tr")
+    assert "/images (it could not be read)" in " ".join(line.text_content().split())
+    assert not line.xpath(".//svg")
+    assert "not known" in line.text_content()
+
+
+def test_a_record_of_an_older_version_has_no_filesystems() -> None:
+    document = _document(records.record(whole("a"), [storage("a")]))
+    assert not document.xpath("//*[@id='filesystems']")
+    assert "Host filesystemnot known" in " ".join(document.xpath("//dl[@class='cards']")[0].text_content().split())
+
+
+@pytest.mark.parametrize(("kind", "words"), [("btrfs", "snapshot"), ("zfs", "pool"), ("nfs4", "server"), ("ext4", "")])
+def test_the_caveats_of_a_filesystem_are_named(kind: str, words: str) -> None:
+    found = records.record(whole("a"), [storage("a")], filesystems=[records.filesystem(type=kind)])
+    caveats = _view(found).caveats
+    assert len(caveats) == bool(words)
+    assert all(words in caveat for caveat in caveats)
+
+
+# Bytes ----------------------------------------------------------------------------------------
+
+
+def test_freed_and_can_be_freed_are_the_first_columns_of_bytes() -> None:
+    document = _document(records.record(whole("a"), [storage("a")]))
+    for table in ("glasses", "bytes"):
+        heads = [head.text_content() for head in document.xpath(f"//table[@class='{table}']/thead//th")]
+        assert heads[1:3] == ["Freed", "Can be freed"]
+    [line] = document.xpath("//table[@class='bytes']/tbody/tr")
+    assert line.xpath("td/@title")[0] == f"{4 * GIB:,} bytes"
+    assert line.xpath("td/text()")[0] == "4.0 GiB"
+
+
+def test_a_guest_that_counts_more_than_the_host_holds_is_explained() -> None:
+    odd = storage("odd", allocated_before=2 * GIB, allocated_after=2 * GIB, used=3 * GIB)
+    plain = _document(records.record(whole("a"), [storage("a")])).text_content()
+    assert "nothing is missing" not in plain
+    text = _document(records.record(whole("odd"), [odd, storage("a")])).text_content()
+    assert "odd: the guest counts more than the host holds, and nothing is missing" in text
 
 
 def test_the_page_comes_in_pieces() -> None:

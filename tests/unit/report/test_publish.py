@@ -41,6 +41,9 @@ def test_a_link_in_the_place_of_the_page_is_replaced(tmp_path: Path) -> None:
 # The choice of the page -----------------------------------------------------------------------
 
 
+RAW = "<html>\n<body><footer></footer></body></html>"
+
+
 class _Manager(pluggy.PluginManager):
     """pytest's, as far as it is asked."""
 
@@ -81,7 +84,7 @@ def _over(reports: Path, **more: Any) -> Run:
 def test_pytest_html_gets_a_place_in_the_folder_of_the_run(run: Run) -> None:
     config = _config()
     pages = Pages(config, run)
-    assert config.option.htmlpath == str(run.parts[0].folder.absolute() / "report.html")
+    assert config.option.htmlpath == str(run.parts[0].folder.absolute() / "rows.html")
     assert config.option.self_contained_html is True
     assert pages.rows is not None
     assert pages.rows.is_ours
@@ -121,7 +124,7 @@ def test_a_run_without_a_folder_has_no_page(run: Run) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root trusts nobody else")
-def test_where_others_can_write_the_static_page_says_so(run: Run) -> None:
+def test_where_others_can_write_there_is_no_table_and_the_page_says_so(run: Run) -> None:
     run.parts[0].folder.chmod(0o777)
     config = _config()
     pages = Pages(config, run)
@@ -136,23 +139,21 @@ def _page(run: Run) -> Path:
 
 
 @pytest.mark.parametrize(("rows", "is_static"), [(html.MOST, False), (html.MOST + 1, True)])
-def test_more_rows_than_pytest_html_shows_get_the_static_page(run: Run, rows: int, *, is_static: bool) -> None:
+def test_for_more_rows_than_it_shows_pytest_html_has_no_table(run: Run, rows: int, *, is_static: bool) -> None:
     config = _config()
     pages = Pages(config, run)
     pages.choose(rows)
     assert (pages.rows is None) is is_static
     assert bool(config.pluginmanager.get_plugins()) is not is_static
-    assert (str(rows) in pages.choice) is is_static
     if is_static:
         assert pages.finish() == []
-        assert str(rows) in _page(run).read_text(encoding="utf-8")
+        assert f"{rows:,}" in _page(run).read_text(encoding="utf-8")
 
 
 def test_a_page_that_the_user_asked_for_is_made_however_many_rows_it_has(run: Run, tmp_path: Path) -> None:
     pages = Pages(_config(str(tmp_path / "mine.html")), run)
     pages.choose(html.MOST + 1)
     assert pages.rows is not None
-    assert pages.choice == ""
 
 
 # The files of a run ---------------------------------------------------------------------------
@@ -167,10 +168,36 @@ def test_all_files_are_made_from_the_record(tmp_path: Path) -> None:
     assert run.id in (tmp_path / "reports/index.html").read_text(encoding="utf-8")
 
 
-def test_a_page_that_is_there_is_not_written_again(run: Run) -> None:
-    _page(run).write_text("pytest-html's", encoding="utf-8")
+def test_the_page_leads_to_the_table_beside_it(run: Run) -> None:
     assert Pages(_config(has_html=False), run).finish() == []
-    assert _page(run).read_text(encoding="utf-8") == "pytest-html's"
+    assert 'href="rows.html"' not in _page(run).read_text(encoding="utf-8")
+    config = _config()
+    pages = Pages(config, run)
+    assert pages.rows is not None
+    pages.rows.written = run.parts[0].folder / ".rows.html.raw.new"
+    pages.rows.written.write_text(RAW, encoding="utf-8")
+    assert pages.finish() == []
+    assert 'href="rows.html"' in _page(run).read_text(encoding="utf-8")
+    assert config.pluginmanager.get_plugins() == set(), "pytest-html prints nothing of its table"
+
+
+def test_if_there_is_no_room_for_two_pages_the_table_goes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = Pages(_config(), run)
+    assert pages.rows is not None
+    honest = publish.write_report
+
+    def full(folders: list[Path], path: Path, remark: str) -> None:
+        if (path.parent / "rows.html").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        honest(folders, path, remark)
+
+    monkeypatch.setattr(publish, "write_report", full)
+    pages.rows.written = run.parts[0].folder / ".rows.html.raw.new"
+    pages.rows.written.write_text(RAW, encoding="utf-8")
+    [line] = pages.finish()
+    assert "pytest-html could not write its page: No space left on device" in line
+    assert _page(run).exists()
+    assert not (run.parts[0].folder / "rows.html").exists()
 
 
 def test_without_a_record_there_is_no_page_and_no_index(run: Run, tmp_path: Path) -> None:
@@ -245,13 +272,15 @@ def test_a_failure_of_ours_is_told_as_it_is(run: Run) -> None:
 def test_pytest_htmls_page_is_hardened(run: Run) -> None:
     pages = Pages(_config(), run)
     assert pages.rows is not None
-    pages.rows.written = run.parts[0].folder / ".report.html.raw.new"
-    pages.rows.written.write_text("<html>\n<body><footer></footer></body></html>", encoding="utf-8")
+    pages.rows.written = run.parts[0].folder / ".rows.html.raw.new"
+    pages.rows.written.write_text(RAW, encoding="utf-8")
     assert pages.finish() == []
-    assert '<html lang="en">' in _page(run).read_text(encoding="utf-8")
+    table = run.parts[0].folder / "rows.html"
+    assert '<html lang="en">' in table.read_text(encoding="utf-8")
+    assert table.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_page_that_cannot_be_hardened_is_replaced_by_ours(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_cannot_be_hardened_is_left_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = Pages(_config(), run)
     assert pages.rows is not None
 
@@ -259,8 +288,10 @@ def test_a_page_that_cannot_be_hardened_is_replaced_by_ours(run: Run, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(pages.rows, "harden", full)
+    pages.rows.written = run.parts[0].folder / ".rows.html.raw.new"
     pages.rows.written.write_text("<html>", encoding="utf-8")
     [line] = pages.finish()
+    assert not (run.parts[0].folder / "rows.html").exists()
     assert "No space left on device" in line
     assert "reclaim audit" in _page(run).read_text(encoding="utf-8")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from reclaim.space.fullness import FilesystemSpace
 from reclaim.space.measured import DiskSpace, measure, reclaimed
 from tests.support import Inside, block, disk_xml, domain_xml, hang_up, inhabited, mounted, opened, part
 
@@ -55,6 +56,19 @@ def test_a_guest_that_was_looked_into_is_counted_whole(tmp_path: Path) -> None:
     assert (space.guest, space.disk, space.path) == ("one", "vda", str(image))
     assert (space.allocated_before, space.allocated_after, space.used) == (count, count, 20 * MIB)
     assert (space.reclaimable_before, space.reclaimable_after) == (count - 20 * MIB, count - 20 * MIB)
+
+
+def test_a_disk_names_the_filesystem_of_its_image(tmp_path: Path) -> None:
+    guest, image = one(tmp_path)
+    storage: dict[tuple[str, str], DiskSpace] = {}
+    filesystems: dict[str, FilesystemSpace] = {}
+    for after in (False, True):
+        measure(guest.hypervisor, [guest], storage, filesystems, after=after)
+    (space,), (filesystem,) = storage.values(), filesystems.values()
+    assert space.filesystem == filesystem.mount
+    assert image.is_relative_to(str(filesystem.mount))
+    assert filesystem.images == 1
+    assert filesystem.used_before
 
 
 def test_what_is_counted_afterwards_leaves_what_was_before(tmp_path: Path) -> None:
