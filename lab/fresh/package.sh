@@ -53,7 +53,16 @@ reclaim undo latest
 dpkg --verify reclaim >/tmp/changed
 [ ! -s /tmp/changed ] || fail "a run changes files of the package: $(cat /tmp/changed)"
 
+# as `reclaim timer install` writes them, for which systemd would have to run
+mkdir -p /etc/systemd/system
+for unit in reclaim-audit.service reclaim-audit.timer; do
+    echo '# Written by `reclaim timer install`. `reclaim timer remove` takes it back.' >/etc/systemd/system/$unit
+done
+printf '[Service]\nExecStart=/usr/bin/reclaim audit -q\n' >>/etc/systemd/system/reclaim-audit.service
+command -v systemctl || apt install systemd
+
 apt remove reclaim
+[ ! -e /etc/systemd/system/reclaim-audit.service ] || fail "the schedule is left"
 for gone in /usr/bin/reclaim /usr/lib/reclaim /usr/share/man/man1/reclaim.1.gz; do
     [ ! -e "$gone" ] || fail "$gone is still there: $(find "$gone" | head)"
 done
