@@ -37,15 +37,21 @@ def main(folder: Path, substvars: Path) -> None:
     depends = _of_this_python()
     waiting = list(_required("reclaim", folder))
     while waiting:
-        requirement = waiting.pop(0)
-        present = _version(requirement, folder)
-        if present is not None:
-            _expect(requirement, present)
-        elif _is_in_suite(requirement):
-            depends.update(_relations(requirement))
-        else:
-            _install(requirement, folder)
-            waiting += _required(requirement.name, folder)
+        lacking: list[Requirement] = []
+        for requirement in waiting:
+            present = _version(requirement, folder)
+            if present is not None:
+                _expect(requirement, present)
+            elif _is_in_suite(requirement):
+                depends.update(_relations(requirement))
+            else:
+                lacking.append(requirement)
+        _install(lacking, folder)
+        waiting = [
+            further
+            for requirement in lacking
+            for further in (requirement, *_required(requirement.name, folder))
+        ]
     shutil.rmtree(folder / "bin", ignore_errors=True)
     for origin in folder.glob("*.dist-info/direct_url.json"):
         origin.unlink()  # the path of a wheel on the machine of the build
@@ -97,18 +103,21 @@ def _expect(requirement: Requirement, version: str) -> None:
         sys.exit(f"vendor.py: {requirement} is required, and {version} was taken")
 
 
-def _install(requirement: Requirement, folder: Path) -> None:
+def _install(requirements: list[Requirement], folder: Path) -> None:
+    """Install the newest wheels that meet *requirements*, without what these require."""
+    if not requirements:
+        return
     wheels = os.environ.get("RECLAIM_WHEELS")
     source = ["--no-index", "--find-links", wheels] if wheels else []
-    wanted = f"{requirement.name}{requirement.specifier}"
+    wanted = sorted({f"{each.name}{each.specifier}" for each in requirements})
     pip = [sys.executable, "-I", "-m", "pip", "install", "--quiet", "--no-input"]
     how = ["--disable-pip-version-check", "--no-cache-dir", "--root-user-action=ignore"]
-    what = ["--no-deps", "--no-compile", "--only-binary", ":all:", "--upgrade"]
-    into = ["--target", str(folder), *source, wanted]
-    if subprocess.run([*pip, *how, *what, *into], check=False).returncode:
+    bare = ["--no-deps", "--no-compile", "--only-binary", ":all:", "--upgrade"]
+    into = ["--target", str(folder), *source, *wanted]
+    if subprocess.run([*pip, *how, *bare, *into], check=False).returncode:
         sys.exit(
-            f"vendor.py: there is no wheel of {wanted} for this Python: put one into a folder (make wheels), "
-            "and name the folder in RECLAIM_WHEELS"
+            f"vendor.py: there is no wheel of each of {', '.join(wanted)} for this Python: put them into a folder "
+            "(make wheels), and name the folder in RECLAIM_WHEELS"
         )
 
 
