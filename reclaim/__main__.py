@@ -34,6 +34,7 @@ from reclaim.processes import bytecode, programs
 from reclaim.record import record, runs
 from reclaim.report import archive, compare, page, publish
 from reclaim.requirement import STAGES
+from reclaim.timer import verb
 from reclaim.verbs import RUNS, Verb
 
 _HELP = ("help", "--help", "-h")
@@ -174,6 +175,10 @@ def _rules(given: argparse.Namespace) -> int:
     if not given.slugs:
         return _show(rules.overview())
     return _show("\n\n\n".join(map(rules.whole, given.slugs)))
+
+
+def _timer(given: argparse.Namespace) -> int:
+    return verb.run(given, _say)
 
 
 def _new(given: argparse.Namespace) -> int:
@@ -358,6 +363,12 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
                 "list the requirements, or explain one",
                 _declare_rules,
                 _rules,
+            ),
+            Verb(
+                "timer",
+                "audit on a schedule of systemd: install, remove, status",
+                verb.declare,
+                _timer,
             ),
             Verb(
                 "new",

@@ -31,7 +31,8 @@ def run(verb: str, words: list[str]) -> int:
     start = Start(verb, tuple(words))
     try:
         status = int(pytest.main([*arguments, *words], plugins=[start]))
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         stop_printing()
         return 1
