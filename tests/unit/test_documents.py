@@ -226,6 +226,30 @@ def test_the_page_of_usage_has_no_other_option() -> None:
     assert sorted(told) == sorted([*(option.flag for option in options.every()), "--hosts"])
 
 
+#: options of other programs that a page names, and that are none of ours
+OF_OTHERS = {
+    "CHANGELOG.md": {"--now"},
+    "CONTRIBUTING.md": {"--set"},
+    "lab/README.md": {"--resume"},
+    "docs/install.md": {"--python", "--system-site-packages"},
+    "docs/monitoring.md": {"--collector.textfile.directory"},
+    "docs/backups.md": {
+        *("--delay-updates", "--disk-only", "--diskspec", "--inplace", "--link-dest", "--max-size"),
+        *("--no-whole-file", "--partial-dir", "--preallocate", "--sparse", "--write-devices"),
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAGES)
+def test_an_option_that_a_page_names_is_there(name: str) -> None:
+    ours = {option.flag for option in options.every()} | {"--hosts", "--version"} | flags_of_pytest()
+    ours |= {flag for verb in _VERBS.values() for flag in flags(verb)}
+    spans = [span for span in re.findall(r"`([^`\n]+)`", text_of(name)) if span.startswith("--")]
+    named = {word.partition("=")[0] for span in spans for word in span.split() if word.startswith("--")}
+    assert named - ours == OF_OTHERS.get(name, set())
+
+
 # README.md ------------------------------------------------------------------------------------
 
 
