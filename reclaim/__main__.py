@@ -44,8 +44,8 @@ _VERSION = ("--version", "-V")
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line asks. Return the exit status.
 
-    A run of pytest has its own statuses (README.md). Else: 0 done, 1 not everything could be taken back or something
-    newly broke, 2 wrong use.
+    A run of pytest has its own statuses (docs/usage.md). Else: 0 done, 1 not everything could be taken back or
+    something newly broke, 2 wrong use.
     """
     home.make_importable()
     words = sys.argv[1:] if arguments is None else arguments
