@@ -117,6 +117,9 @@ def test_each_file_lies_where_no_other_program_looks(package: Package) -> None:
     )
     assert [name for name in package.files() if not allowed.match(name)] == []
     assert [name for name in package.files() if name.endswith((".pyc", "direct_url.json"))] == []
+    # the options of the interpreter: the dh-python of Debian 13 drops them from the scripts that it finds
+    launcher = (package.tree / "usr/bin/reclaim").read_text(encoding="ascii")
+    assert launcher == (ROOT / "debian/launcher.py").read_text(encoding="ascii")
     page = package.tree / "usr/share/man/man1/reclaim.1.gz"
     assert gzip.decompress(page.read_bytes()) == (ROOT / "docs/reclaim.1").read_bytes()
 
