@@ -63,12 +63,12 @@ SMALL = (
     *_README,
     Step("quick", "make quick"),
     Step("old definitions", f"{_PYTEST} tests/corpus/test_other_qemu.py"),
-    _PACKAGE,
 )
 QUICK = (
     *_README,
     Step("unit and driver", f"{_PYTEST} tests/unit tests/driver"),
     Step("corpus", f"{_PYTEST} tests/corpus"),
+    _PACKAGE,
 )
 SETS = {
     "package": (_PACKAGE,),
@@ -146,8 +146,8 @@ def _parser() -> argparse.ArgumentParser:
         "--set",
         default="quick",
         choices=[*SETS, TRUTH],
-        help="small: make audit, make quick, definitions of an older QEMU, and the Debian package; "
-        "quick: make audit, and the tests of units, driver and corpus; full: a real guest too; "
+        help="small: make audit, make quick, and definitions of an older QEMU; "
+        "quick: make audit, the tests of units, driver and corpus, and the Debian package; full: real guests too; "
         "package: build, install and remove the Debian package; "
         "truth: the truth matrix of that QEMU, into docs/ of this checkout; it takes hours",
     )
