@@ -159,5 +159,5 @@ def test_of_debian_12_the_package_alone_is_looked_at(
 
 def test_the_script_of_the_package_is_there() -> None:
     (step,) = fresh.SETS["package"]
-    assert step in fresh.SETS["small"]
+    assert step in fresh.SETS["quick"]
     assert (fresh.CHECKOUT / shlex.split(step.command)[-1]).is_file()
