@@ -112,7 +112,7 @@ def _typed(text: str) -> list[str]:
 
 def _on_page(folder: Path) -> list[str]:
     text = (folder / "report.html").read_text(encoding="utf-8")
-    return [html.unescape(line) for line in re.findall(r'<pre class="command"[^>]*><code>(.*?)</code>', text)]
+    return [html.unescape(line) for line in re.findall(r'<div class="command"><pre[^>]*><code>(.*?)</code>', text)]
 
 
 def _shell(line: str, stand: Path) -> subprocess.CompletedProcess[str]:
@@ -185,7 +185,14 @@ def test_in_a_foreign_project_it_sleeps(installed: Installed, tmp_path: Path) ->
     assert done.returncode == 0, done.stdout + done.stderr
     loaded = re.search(r"^loaded: (.*)$", done.stdout, re.MULTILINE)
     assert loaded is not None
-    light = ["reclaim", "reclaim.asleep", "reclaim.base", "reclaim.base.errors", "reclaim.base.home"]
+    light = [
+        "reclaim",
+        "reclaim.asleep",
+        "reclaim.base",
+        "reclaim.base.errors",
+        "reclaim.base.home",
+        "reclaim.base.stdout",
+    ]
     assert loaded[1].split() == light
     (tmp_path / "conftest.py").unlink()
     assert "reclaim" not in installed.pytest("--help", stand=tmp_path).stdout
