@@ -13,7 +13,7 @@ import pytest
 
 from reclaim import options
 from reclaim.base.errors import ReclaimError
-from reclaim.base.home import CHECKS, HOME
+from reclaim.base.home import CHECKS, HOME, make_importable
 from reclaim.base.secret import redacted
 from reclaim.base.text import printable
 from reclaim.engine.run import Run
@@ -208,6 +208,7 @@ def expect_no_near_miss(config: pytest.Config) -> None:
     for argument in config.args:
         name = argument.partition("::")[0].rstrip("/")
         if options.near(name, ["checks"]) and not Path(name).exists():
+            make_importable()
             raise pytest.UsageError(_no_such_path(argument, name))
 
 

@@ -105,6 +105,21 @@ def test_an_option_that_cannot_work_is_refused(tmp_path: Path, way: str, argumen
 
 
 @pytest.mark.slow
+def test_a_wrong_path_is_named_if_another_folder_holds_pytests_settings(tmp_path: Path) -> None:
+    """The script of pytest does not have the checkout on its path; the first path that is there decides on the rest."""
+    outcome = subprocess.run(
+        [str(Path(sys.executable).with_name("pytest")), "check/", "--uri", FLEET, "--reports", str(tmp_path)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.returncode == 4
+    assert outcome.stderr.startswith("ERROR: check/: there is no such file or folder of checks; did you mean checks/?")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verb", "arguments", "words"),
     [
