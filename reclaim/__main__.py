@@ -128,7 +128,16 @@ def _overview() -> str:
 
 def _undo(given: argparse.Namespace) -> int:
     folder = _found(given, given.run_, journal.NAME)
-    return 0 if undo(folder, _say, given.inventory, given.uri) else 1
+    lines: list[str] = []
+
+    def say(text: str) -> None:
+        lines.append(text)
+        _say(text)
+
+    is_whole = undo(folder, say, given.inventory, given.uri)
+    if is_whole and not lines:
+        _say("nothing is left to take back: every change of this run was taken back")
+    return 0 if is_whole else 1
 
 
 def _verify(given: argparse.Namespace) -> int:
