@@ -34,6 +34,7 @@ from reclaim.processes import bytecode, programs
 from reclaim.record import record, runs
 from reclaim.report import archive, compare, page, publish
 from reclaim.requirement import STAGES
+from reclaim.timer import verb
 from reclaim.verbs import RUNS, Verb
 
 _HELP = ("help", "--help", "-h")
@@ -43,8 +44,8 @@ _VERSION = ("--version", "-V")
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line asks. Return the exit status.
 
-    A run of pytest has its own statuses (README.md). Else: 0 done, 1 not everything could be taken back or something
-    newly broke, 2 wrong use.
+    A run of pytest has its own statuses (docs/usage.md). Else: 0 done, 1 not everything could be taken back or
+    something newly broke, 2 wrong use.
     """
     started.open_streams()
     home.make_importable()
@@ -191,6 +192,10 @@ def _rules(given: argparse.Namespace) -> int:
     if not given.slugs:
         return _show(rules.overview())
     return _show("\n\n\n".join(map(rules.whole, given.slugs)))
+
+
+def _timer(given: argparse.Namespace) -> int:
+    return verb.run(given, _say)
 
 
 def _new(given: argparse.Namespace) -> int:
@@ -386,6 +391,12 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
                 "list the requirements, or explain one",
                 _declare_rules,
                 _rules,
+            ),
+            Verb(
+                "timer",
+                "audit on a schedule of systemd: install, remove, status",
+                verb.declare,
+                _timer,
             ),
             Verb(
                 "new",

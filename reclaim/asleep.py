@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from reclaim.base import stdout
+from reclaim.base.errors import ReclaimError
 from reclaim.base.home import HOME, IS_CHECKOUT
 
 _PLUGIN = "reclaim.plugin"
@@ -19,6 +21,8 @@ def pytest_load_initial_conftests(
     """Declare reclaim's options before the command line is read: then a path that is wrong is the only mistake."""
     if not _is_meant(early_config):
         return (yield)
+    if "--json" in args[: args.index("--") if "--" in args else None]:
+        _reserve_stdout()
     manager = early_config.pluginmanager
     manager.import_plugin(_PLUGIN)
     result = yield
@@ -26,6 +30,14 @@ def pytest_load_initial_conftests(
     if plugin is not None:  # -p no:reclaim.plugin
         plugin.habits.expect_known_options(early_config, parser, args)
     return result
+
+
+def _reserve_stdout() -> None:
+    """Keep standard output for the document of --json, before pytest's capturing takes hold of it."""
+    try:
+        stdout.reserve()
+    except ReclaimError as exc:
+        raise pytest.UsageError(f"--json: {exc}") from exc
 
 
 def _is_meant(config: pytest.Config) -> bool:

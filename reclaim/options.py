@@ -124,6 +124,17 @@ GROUPS = (
                 {"metavar": "N", "type": int},
             ),
             Option(
+                "--json",
+                "print the record of the run on standard output, and all else on standard error",
+                _FLAG,
+            ),
+            Option(
+                "--notify",
+                "run a command of yours if something newly broke or was mended since the run before; it reads the "
+                "comparison, and has RECLAIM_HOST, RECLAIM_BROKEN, RECLAIM_MENDED, RECLAIM_REPORT",
+                {"metavar": "COMMAND"},
+            ),
+            Option(
                 "--metrics",
                 "write figures for Prometheus' textfile collector",
                 {"metavar": "FILE", "type": Path},

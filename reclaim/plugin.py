@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -24,10 +25,10 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from reclaim import habits, options
-from reclaim.base import discreet, home
+from reclaim.base import discreet, home, stdout
 from reclaim.base.errors import Mistakes, ProbeError, ReclaimError
 from reclaim.base.home import CHECKS
-from reclaim.base.text import counted, libvirt_words, printable
+from reclaim.base.text import counted, libvirt_words, printable, trouble
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import engine as engines
 from reclaim.engine import undo
@@ -36,7 +37,7 @@ from reclaim.engine.part import Options, Part
 from reclaim.engine.run import Run
 from reclaim.handles.guest import Guest
 from reclaim.processes import bytecode, programs
-from reclaim.report import html, screen, terminal
+from reclaim.report import html, junit, metrics, notify, screen, terminal
 from reclaim.report.publish import Pages
 from reclaim.requirement import Requirement, catalogue, requirement_of
 
@@ -56,6 +57,8 @@ SIGNALS = pytest.StashKey["dict[signal.Signals, Any]"]()
 _MOMENT = 2.0
 #: the signals of a terminal that goes away, and of kill(1)
 _STOPPING = (signal.SIGTERM, signal.SIGHUP)
+#: the file of --metrics, as long as it has nothing of this run
+METRICS = pytest.StashKey[Path]()
 PROGRESS = pytest.StashKey[terminal.Progress]()
 #: the status of a run in which nothing is wrong, but something could not be looked at
 NOT_ALL_CHECKED = 6
@@ -76,12 +79,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _chooses(config: pytest.Config) -> bool:
     """True if the command line names less than all checks and all guests. -k and -m deselect."""
+    option = config.option
     places = []
     for argument in config.args:
         path = config.invocation_params.dir / argument.partition("::")[0]
         is_all = "::" not in argument and path.resolve() in (CHECKS, *CHECKS.parents)
         places.append(is_all)
-    return bool(config.option.guests) or not any(places)
+    return bool(option.guests or option.ignore or option.ignore_glob or not any(places))
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
@@ -108,6 +112,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if not _wants_checks(config):
         habits.expect_no_near_miss(config)
         return
+    metrics_file = _file_of_metrics(config)
+    if metrics_file is not None and not config.option.collectonly:
+        config.stash[METRICS] = metrics_file
     home.make_importable()
     habits.settle_paths(config)
     habits.expect_workable(config)
@@ -222,7 +229,7 @@ def _options(config: pytest.Config) -> Options:
     option = config.option
     _expect_no_contradiction(option)
     folder = config.invocation_params.dir
-    metrics = _file_of_metrics(config)
+    metrics_file = _file_of_metrics(config)
     guests = options.listed(option.guests)
     if option.guests is not None and not guests:
         raise pytest.UsageError("--guests: no name is given")
@@ -240,14 +247,32 @@ def _options(config: pytest.Config) -> Options:
         definitions_only=option.definitions_only,
         reports=folder / (option.reports or home.reports()),
         keep=option.keep,
-        metrics=metrics,
+        metrics=metrics_file,
+        notify=_command_of_notice(option),
         arguments=habits.arguments(config),
         started_in=folder,
     )
 
 
+def _command_of_notice(option: Any) -> tuple[str, ...]:
+    if option.notify is None:
+        return ()
+    try:
+        return tuple(notify.expected(option.notify))
+    except ReclaimError as exc:
+        raise pytest.UsageError(printable(str(exc))) from exc
+
+
 def _expect_no_contradiction(option: Any) -> None:
     """Raise pytest.UsageError for options that do not go together, and for --keep if it would keep nothing."""
+    if option.json and option.collectonly:
+        raise pytest.UsageError(
+            "--json prints the record of a run, and --co makes none: give one of them"
+        )
+    if option.json and not stdout.is_reserved():
+        raise pytest.UsageError(
+            "--json: it comes too late in PYTEST_ADDOPTS or a configuration: give it on the command line"
+        )
     for flag, needs in _ONLY_WITH:
         if getattr(option, flag) and not any(getattr(option, need) for need in needs):
             raise pytest.UsageError(f"--{flag} goes with --{' or --'.join(needs)}")
@@ -301,8 +326,27 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         for part in run.parts:
             with suppress(libvirt.libvirtError):  # libvirt may have hung up
                 part.hypervisor.close()
+    _note_attempt(config, run)
     for number, handler in config.stash.get(SIGNALS, {}).items():
         signal.signal(number, handler)
+
+
+def _is_empty(run: Run) -> bool:
+    """True if a hypervisor has nothing to judge, which is no failure."""
+    is_judged = run.recorded or run.chosen or run.cut_short
+    return run.is_collected and not is_judged
+
+
+def _note_attempt(config: pytest.Config, run: Run | None) -> None:
+    """Write into the file of --metrics that there was an attempt, unless the run itself wrote its figures."""
+    path = config.stash.get(METRICS, None)
+    if path is None:
+        return
+    success = run is not None and _is_empty(run)
+    try:
+        metrics.write(path, [], metrics.Attempt(datetime.now(timezone.utc), success))
+    except OSError as exc:
+        sys.stderr.write(f"reclaim: {printable(f'--metrics {path}: {trouble(exc)}')}\n")
 
 
 # Collecting -----------------------------------------------------------------------------------
@@ -775,6 +819,7 @@ def _stamp(item: pytest.Item, report: pytest.TestReport) -> None:
     if report.when != "call":
         return
     html.attach(report, result)
+    junit.name(item.config, report, result)
     report.outcome = result.verdict.outcome  # type: ignore[assignment]
     if report.outcome == "passed":
         report.longrepr = None
@@ -806,6 +851,7 @@ def pytest_sessionfinish(
     session.config.stash[TROUBLES] = session.config.stash.get(NOTES, [])
     if run is not None:
         _finish_run(session, run, exitstatus)
+        junit.hold(session.config)
     try:
         yield
     except (OSError, ReclaimError) as exc:
@@ -814,6 +860,8 @@ def pytest_sessionfinish(
         elif run is None or exitstatus != pytest.ExitCode.USAGE_ERROR:
             raise
         # else pytest-html, which no longer can be taken out, wrote into the folder of a run that is forgotten
+    if run is not None:
+        _finish_junit(session)
     if run is not None and run.recorded:
         _finish_pages(session, run)
         _end(session, run)
@@ -837,6 +885,14 @@ def _is_unseen(run: Run) -> bool:
         for part in run.parts
         for result in part.engine.results.values()
     )
+
+
+def _finish_junit(session: pytest.Session) -> None:
+    lost = junit.write(session.config)
+    if lost:
+        session.config.stash[TROUBLES].append(f"reclaim: {lost}")
+        if session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _finish_run(
@@ -871,10 +927,44 @@ def _finish_run(
 
 def _finish_pages(session: pytest.Session, run: Run) -> None:
     """Write report, index and metrics. A run has not passed if a record of it is missing."""
-    session.config.stash[TROUBLES] += session.config.stash[PAGES].finish()
+    config = session.config
+    troubles = config.stash[PAGES].finish()
+    if METRICS in config.stash:
+        del config.stash[METRICS]
+    lost = _heard(config, partial(_printed, run)) if config.option.json else ""
+    others = [lost]
+    if run.options.notify:
+        words = list(run.options.notify)
+        others += [
+            _heard(config, partial(notify.notify, words, part)) for part in run.parts
+        ]
+    config.stash[TROUBLES] += troubles
+    config.stash[TROUBLES] += [f"reclaim: {line}" for line in others if line]
     are_written = all(part.is_written for part in run.parts)
-    if not are_written and session.exitstatus == pytest.ExitCode.OK:
+    is_lost = bool(lost) or not are_written
+    if is_lost and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _heard(config: pytest.Config, work: Callable[[], str]) -> str:
+    """Do *work*, which may wait for others, so that a signal ends it. Return its trouble, or ""."""
+    try:
+        _hear(config)
+        return work()
+    except KeyboardInterrupt:
+        return "stopped after the reports were written"
+    finally:
+        _hear_nothing(config)
+
+
+def _printed(run: Run) -> str:
+    """Print the record of *run*, or a list of them if it has several. Return why that failed, or ""."""
+    texts = [part.text for part in run.parts if part.text]
+    try:
+        stdout.write(texts[0] if len(run.parts) == 1 else f"[{','.join(texts)}]\n")
+    except OSError as exc:
+        return f"--json: standard output cannot be written: {exc.strerror}"
+    return ""
 
 
 def _close(run: Run) -> list[str]:

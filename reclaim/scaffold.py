@@ -58,7 +58,18 @@ _NO_PARTS = shutil.ignore_patterns("__pycache__", "node_modules")
 _TEMPORARY = "tmp"
 _SAMPLES = "tests/driver/test_samples.py"
 #: files that name every requirement, and are written anew
-_NAMING = ("README.md", "docs/matrix.md", "tests/driver/samples.tsv")
+_NAMING = (
+    "README.md",
+    "docs/requirements.md",
+    "docs/usage.md",
+    "docs/matrix.md",
+    "tests/driver/samples.tsv",
+)
+#: the pages with the short and with the whole table of requirements
+_SHORT, _WHOLE = _NAMING[:2]
+_LAYERS = "| layer | requirements |"
+#: prints each requirement of the copy with its stage
+_CATALOGUE = "from reclaim.requirement import catalogue; print(*(f'{k}={v.stage}' for k, v in catalogue().items()))"
 _ROW = re.compile(r"^\| ([a-z0-9-]+) \| .* \|$")
 #: settings of the developer's that would change what is run
 _FOREIGN = (
@@ -132,7 +143,7 @@ def new(order: Order, say: Callable[[str], None], root: Path | None = None) -> N
 def _next_steps(order: Order) -> Iterator[str]:
     check, fixer, test = order.files.values()
     yield f"next: put your own facts into {check} and {fixer}, and every way of being wrong into {test};"
-    yield f"      describe the fix in the row of README.md; then RECLAIM_DOCS=write pytest {_SAMPLES}, and make quick"
+    yield f"      describe the fix in {_WHOLE}; then RECLAIM_DOCS=write pytest {_SAMPLES}, and make quick"
     if order.handle in ("guest", "disk"):
         yield "      with real guests: expect its verdicts in lab/matrix/__init__.py (JUDGED), then make matrix"
 
@@ -253,29 +264,55 @@ def _template(order: Order, kind: str) -> Template:
 
 
 def _name_everywhere(order: Order, copy: Path) -> None:
-    slugs = _run(
-        copy, "-c", "from reclaim.requirement import catalogue; print(*catalogue())"
-    ).split()
-    path = copy / "README.md"
-    row = f"| {order.slug} | {order.title} | {_template(order, 'readme').template.strip()} |"
+    stages = dict(pair.split("=") for pair in _run(copy, "-c", _CATALOGUE).split())
+    path = copy / _WHOLE
+    row = (
+        f"| {order.slug} | {order.title} | {_template(order, 'row').template.strip()} |"
+    )
     path.write_text(
-        with_row(path.read_text(encoding="utf-8"), row, order.slug, slugs),
+        with_row(path.read_text(encoding="utf-8"), row, order.slug, list(stages)),
         encoding="utf-8",
     )
     _run(copy, "lab.matrix.page")
-    names = ("test_every_row_about_a_definition", "test_the_readme_shows_this_run")
+    path = copy / _SHORT
+    alike = [slug for slug, stage in stages.items() if stage == order.stage]
+    path.write_text(
+        with_slugs(path.read_text(encoding="utf-8"), order.stage, alike),
+        encoding="utf-8",
+    )
+    names = (
+        "test_every_row_about_a_definition",
+        "test_the_page_shows_this_run",
+        "test_the_readme_shows_the_last_lines_of_that_run",
+    )
     samples = (
         [f"{_SAMPLES}::{name}" for name in names] if order.stage == "definition" else []
     )
     _run(copy, "pytest", "-q", order.files["test"], *samples)
 
 
-def with_row(readme: str, row: str, slug: str, slugs: list[str]) -> str:
-    """Return *readme* with *row* in its table of requirements, which lists *slugs* in this order.
+def with_slugs(readme: str, stage: str, slugs: list[str]) -> str:
+    """Return *readme* with *slugs* in the row of *stage* of its table of layers, a row for each stage.
+
+    Raises ReclaimError if there is no such table.
+    """
+    lines = readme.split("\n")
+    if _LAYERS not in lines:
+        raise ReclaimError(
+            f"new: {_SHORT}: it has no table {_LAYERS}: restore it first"
+        )
+    number = lines.index(_LAYERS) + 2 + STAGES.index(stage)
+    layer = lines[number].split("|")[1]
+    lines[number] = f"|{layer}| {', '.join(slugs)} |"
+    return "\n".join(lines)
+
+
+def with_row(page: str, row: str, slug: str, slugs: list[str]) -> str:
+    """Return *page* with *row* in its table of requirements, which lists *slugs* in this order.
 
     Raises ReclaimError if the table is not in that order.
     """
-    lines = readme.split("\n")
+    lines = page.split("\n")
     heads = [
         number
         for number, line in enumerate(lines)
@@ -289,7 +326,7 @@ def with_row(readme: str, row: str, slug: str, slugs: list[str]) -> str:
         rows.append(match[1])
     if rows != [known for known in slugs if known != slug]:
         raise ReclaimError(
-            "new: README.md: its table does not have the requirements in their order: fix that first"
+            f"new: {_WHOLE}: its table does not have the requirements in their order: fix that first"
         )
     lines.insert(first + slugs.index(slug), row)
     return "\n".join(lines)

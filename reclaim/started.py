@@ -30,13 +30,15 @@ def run(verb: str, words: list[str]) -> int:
         *([] if verb == "audit" else [f"--{verb}"]),
         str(CHECKS),
     ]
+    os.environ.pop("PYTEST_PLUGINS", None)  # they are for the user's own tests
     start = Start(verb, tuple(words))
     if typed.here() is None:
         return _refuse("the current folder is gone: change to another")
     os.environ.pop("PYTEST_PLUGINS", None)
     try:
         status = int(pytest.main([*arguments, *words], plugins=[start]))
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         stop_printing()
         return 1

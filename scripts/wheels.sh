@@ -25,5 +25,5 @@ for required in requires("reclaim"):
 PYTHON
 pip download --quiet --only-binary :all: --dest "$folder" --requirement "$source/required"
 echo "wheels: $folder; on a machine with the same Python and its libvirt binding:"
-echo "    pipx install --system-site-packages --pip-args '--no-index --find-links $folder' reclaim"
-echo "or  python3 -m venv --system-site-packages /opt/reclaim && /opt/reclaim/bin/pip install --no-index --find-links $folder reclaim"
+echo "    pipx install --python /usr/bin/python3 --system-site-packages --pip-args '--no-index --find-links $folder' reclaim"
+echo "or  /usr/bin/python3 -m venv --system-site-packages /opt/reclaim && /opt/reclaim/bin/pip install --no-index --find-links $folder reclaim"

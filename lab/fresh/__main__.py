@@ -1,6 +1,6 @@
 """`make hosts`: the project's commands on a fresh machine with another release of Debian.
 
-python -m lab.fresh [--suite trixie|sid] [--set small|quick|full|truth [--resume] [--only GUEST]]
+python -m lab.fresh [--suite bookworm|trixie|sid] [--set small|quick|full|package|truth [--resume] [--only GUEST]]
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ CHECKOUT = Path(__file__).parents[2]
 #: where people who are root clone
 CLONE = "/root/reclaim"
 SUITES = ("trixie", "sid")
+#: of the suite of this machine or an older one only the package is looked at
+PACKAGED = ("bookworm", *SUITES)
 STEP_SECONDS = 3600.0
 MEBIBYTE = 1 << 20
 _TOOLS = {"mmdebstrap": "mmdebstrap", "git": "git", "unshare": "util-linux"}
@@ -56,6 +58,7 @@ _README = (
     Step("make audit", "make audit", (0, 1)),
     Step("set-up", "scripts/setup.sh test"),
 )
+_PACKAGE = Step("Debian package", "sh -eu lab/fresh/package.sh")
 SMALL = (
     *_README,
     Step("quick", "make quick"),
@@ -65,8 +68,10 @@ QUICK = (
     *_README,
     Step("unit and driver", f"{_PYTEST} tests/unit tests/driver"),
     Step("corpus", f"{_PYTEST} tests/corpus"),
+    _PACKAGE,
 )
 SETS = {
+    "package": (_PACKAGE,),
     "small": SMALL,
     "quick": QUICK,
     "full": (
@@ -114,6 +119,8 @@ def main() -> int:
     """Do what the arguments ask for; return the exit status."""
     parser = _parser()
     arguments = parser.parse_args()
+    if arguments.suite not in SUITES and arguments.set != "package":
+        parser.error(f"--suite {arguments.suite} goes with --set package")
     if arguments.set != TRUTH and (arguments.resume or arguments.only):
         parser.error(f"--resume and --only go with --set {TRUTH}")
     if reason := _why_not():
@@ -134,13 +141,14 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     about = "Run the project's commands on a fresh machine with another Debian."
     parser = argparse.ArgumentParser(prog="python3 -m lab.fresh", description=about)
-    parser.add_argument("--suite", default="trixie", choices=SUITES)
+    parser.add_argument("--suite", default="trixie", choices=PACKAGED)
     parser.add_argument(
         "--set",
         default="quick",
         choices=[*SETS, TRUTH],
         help="small: make audit, make quick, and definitions of an older QEMU; "
-        "quick: make audit, and the tests of units, driver and corpus; full: a real guest too; "
+        "quick: make audit, the tests of units, driver and corpus, and the Debian package; full: real guests too; "
+        "package: build, install and remove the Debian package; "
         "truth: the truth matrix of that QEMU, into docs/ of this checkout; it takes hours",
     )
     parser.add_argument(

@@ -359,9 +359,17 @@ def names_secret(name: str) -> bool:
 
 
 def redacted_arguments(arguments: Iterable[str]) -> list[str]:
-    """Redact a command line: each argument, and the value of pytest's `--metadata NAME VALUE`."""
+    """Redact a command line: each argument, the value of pytest's `--metadata NAME VALUE`, and that of --notify.
+
+    The command of --notify may contain any address that is a secret.
+    """
     given = list(map(str, arguments))
     shown = list(map(redacted, given))
+    for number, argument in enumerate(given):
+        if argument.startswith("--notify="):
+            shown[number] = f"--notify={MARK}"
+        elif argument == "--notify" and number + 1 < len(given):
+            shown[number + 1] = MARK
     for number, argument in enumerate(given[:-2]):
         name = given[number + 1]
         if argument == "--metadata" and names_secret(name):

@@ -29,6 +29,15 @@ def command(*words: str, stand: Path | None = None) -> str:
     return shlex.join(map(printable, [*_program(stand), *words]))
 
 
+def program() -> list[str]:
+    """Return the words that start this very reclaim, whatever the PATH and the folder."""
+    script = _script()
+    if script is not None:
+        return [str(script)]
+    words = [sys.executable, "-m", _NAME]
+    return ["/usr/bin/env", f"PYTHONPATH={PACKAGE.parent}", *words]
+
+
 def here() -> Path | None:
     """Return the folder of this process, or None if it is gone."""
     try:

@@ -30,6 +30,8 @@ class Options:
     reports: Path = Path("reports")
     keep: int | None = None
     metrics: Path | None = None
+    #: the words of the command of --notify
+    notify: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     #: the folder in which the run was started
     started_in: Path | None = None
@@ -51,8 +53,9 @@ class Part:
     filesystems: dict[str, fullness.FilesystemSpace] = field(default_factory=dict)
     #: why there is no folder for its reports
     homeless: str = ""
-    #: its record, once the run is closed; `is_written`: results.json has it
+    #: its record, once the run is closed, and the text of that; `is_written`: results.json has it
     found: record.Record | None = None
+    text: str = ""
     is_written: bool = False
     #: why `latest` does not lead to it
     unlinked: str = ""

@@ -296,7 +296,7 @@ class Run:
                 chosen=self.chosen,
             )
         )
-        part.found = record.parsed(text, part.folder / results.NAME)
+        part.found, part.text = record.parsed(text, part.folder / results.NAME), text
         if part.homeless:
             yield f"there is no record of this run: {part.homeless}"
             return

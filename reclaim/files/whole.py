@@ -19,20 +19,20 @@ BY_UMASK = None
 _MOST = 512 * 1024 * 1024
 
 
-def read(path: Path) -> bytes:
+def read(path: Path, most: int = _MOST) -> bytes:
     """Return the content of the file at *path*. In a report's place others may have put an endless pipe, or a device.
 
-    Raises OSError if it cannot be read, is no file, or is larger than `_MOST`.
+    Raises OSError if it cannot be read, is no file, or has more than *most* bytes.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a file")
-        data = stream.read(_MOST + 1) if status.st_size <= _MOST else b""
-        if len(data) > _MOST or status.st_size > _MOST:
+        data = stream.read(most + 1) if status.st_size <= most else b""
+        if len(data) > most or status.st_size > most:
             raise OSError(
-                errno.EFBIG, f"it has more than the {_MOST} bytes that are read"
+                errno.EFBIG, f"it has more than the {most} bytes that are read"
             )
         return data
 

@@ -42,15 +42,22 @@ def run_limited(
     *,
     descriptors: tuple[int, ...] = (),
     watch: Callable[[], None] = lambda: None,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[int, bytes, bytes]:
-    """Run a program in the C locale, and return its exit status and outputs.
+    """Run a program in the C locale, or in *environment*, and return its exit status and outputs.
 
     It inherits *descriptors*. *watch* is called at least every second, and raises to stop it.
     Raises TimeoutError after so many *seconds*, OverflowError if an output has more than *most* bytes, and OSError if
     the program cannot be started. Whatever is raised, all that it has started ends.
     """
     deadline = time.monotonic() + seconds
-    process = start(argv, descriptors=descriptors, environment=c_locale())
+    process = start(
+        argv,
+        stdin=stdin,
+        descriptors=descriptors,
+        environment=c_locale() if environment is None else environment,
+    )
     printed = bytearray(), bytearray()
     with process:
         try:

@@ -100,7 +100,7 @@ class Row:
 
 @_many
 class Storage:
-    """Sizes in bytes; null where nobody could count.
+    """Sizes in bytes; null if reclaim could not count them.
 
     `reclaimable` is what a trim gives back at least, counted before anything was changed and at the end.
     """

@@ -18,7 +18,9 @@ from reclaim.record.record import Record, Row
 from reclaim.report.summary import waits_for_power
 
 _MODES = ("--plan", "--fix", "--restart", "--force")
-_PLACES = ("--guests", "--html", "--junitxml", "--junit-xml", "--metrics")
+_PLACES = ("--guests", "--html", "--junitxml", "--junit-xml", "--metrics", "--notify")
+#: those of them without a value
+_FLAGS = (*_MODES, "--json")
 #: options whose value is a path, which is relative to the folder in which the run was started
 _PATHS = ("--inventory", "--backups", "--reports")
 #: paths that name all checks, which are judged without a path too
@@ -62,7 +64,7 @@ def rerun(
     origin = record.run.folder
     if origin is not None and stand != Path(origin):
         arguments = list(_from_anywhere(arguments, Path(origin)))
-    kept = _without(arguments, (*_MODES, *places))
+    kept = _without(arguments, (*_FLAGS, *places))
     if narrow:
         kept += ["--guests", ",".join(map(glob.escape, names))]
     verb = _verb(flags)
@@ -125,7 +127,7 @@ def _without(arguments: Iterable[str], names: tuple[str, ...]) -> list[str]:
         if skip:
             skip = False
         elif argument in names:
-            skip = argument not in _MODES
+            skip = argument not in _FLAGS
         elif argument.partition("=")[0] not in names:
             kept.append(argument)
     return kept

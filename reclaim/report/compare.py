@@ -77,7 +77,7 @@ class Comparison:
 
 def is_narrow(record: Record) -> bool:
     """True if the run was asked for less than everything, or was stopped before its end."""
-    if record.run.cut_short:
+    if record.run.cut_short or record.run.chosen:
         return True
     return any(map(_narrows, record.run.arguments))
 

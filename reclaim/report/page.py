@@ -57,7 +57,7 @@ GLYPHS: dict[Verdict, str] = {
 MEANINGS: dict[Verdict, str] = {
     Verdict.COMPLIANT: "it holds",
     Verdict.FIXED: "it was fixed, and holds",
-    Verdict.PENDING: "it will hold after a restart of the guest",
+    Verdict.PENDING: "it was changed, and takes effect after a restart of the guest",
     Verdict.NONCOMPLIANT: "it does not hold",
     Verdict.NOT_APPLICABLE: "it does not apply here",
     Verdict.NOT_ASSESSABLE: "reclaim could not check it",

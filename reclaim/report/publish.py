@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,9 @@ class Pages:
             html.stand_down(self._config)
 
     def _metrics(self) -> None:
-        metrics.write(self._run.options.metrics, self._records())
+        is_success = self._are_written and not self._run.cut_short
+        attempt = metrics.Attempt(datetime.now(timezone.utc), is_success)
+        metrics.write(self._run.options.metrics, self._records(), attempt)
 
     def _index(self) -> None:
         if any(part.is_written for part in self._run.parts):

@@ -18,12 +18,12 @@ from tests.support import ROOT, disk_xml, domain_xml, node
 SAMPLES = ("--definitions-only",)
 
 
-def _command(reports: Path, verb: str, *arguments: str, stand: Path = ROOT) -> Outcome:
+def _command(reports: Path, verb: str, *arguments: str, stand: Path = ROOT, **env: str) -> Outcome:
     """Run the command as a user of this checkout does."""
     done = subprocess.run(
         [sys.executable, "-m", "reclaim", verb, "--uri", FLEET, *SAMPLES, "--reports", str(reports), *arguments],
         cwd=stand,
-        env={"PATH": "/usr/bin:/bin", "COLUMNS": "160", "PYTHONPATH": str(ROOT)},
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "160", "PYTHONPATH": str(ROOT), **env},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -159,6 +159,13 @@ def test_other_settings_of_pytest_are_named_and_not_obeyed(tmp_path: Path) -> No
     (tmp_path / "own.ini").write_text("[pytest]\n")
     outcome = audit(tmp_path / "reports", *SAMPLES, "-c", str(tmp_path / "own.ini"))
     assert _mistake(outcome).startswith(f"the configuration {tmp_path}/own.ini collects no checks: ")
+
+
+def test_plugins_for_other_tests_are_not_loaded(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text("raise SystemError\n")
+    path = f"{tmp_path}:{ROOT}"
+    outcome = _command(tmp_path / "reports", "audit", PYTHONPATH=path, PYTEST_PLUGINS="loud")
+    assert (outcome.status, outcome.stderr) == (1, "")
 
 
 # They work ---------------------------------------------------------------------------------------

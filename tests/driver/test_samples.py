@@ -1,4 +1,4 @@
-"""The sample fleet shows every finding that a definition can have: samples.tsv, and the run that README.md shows.
+"""The sample fleet shows every finding that a definition can have: samples.tsv, and the run that docs/usage.md shows.
 
 RECLAIM_DOCS=write pytest tests/driver/test_samples.py      writes both anew
 """
@@ -20,6 +20,7 @@ Row = tuple[str, str | None, str, str]
 
 FINDING, NA, UNKNOWN = "noncompliant", "not-applicable", "not-assessable"
 TABLE = Path(__file__).with_name("samples.tsv")
+PAGE = ROOT / "docs/usage.md"
 README = ROOT / "README.md"
 WRITES = os.environ.get("RECLAIM_DOCS") == "write"
 
@@ -111,7 +112,7 @@ def test_findings_are_a_failure_and_the_terminal_says_that_these_are_samples(out
     assert "mail" in outcome.stdout
 
 
-# The run that README.md shows -----------------------------------------------------------------
+# The run that docs/usage.md shows --------------------------------------------------------------
 
 #: lines of the sample that depend on which requirements there are, and on nothing else
 _COUNTED = (
@@ -142,17 +143,29 @@ def like(shown: re.Match[str], other: re.Match[str] | None) -> re.Match[str] | N
     return other
 
 
-def test_the_readme_shows_this_run(definitions: Outcome) -> None:
+def test_the_page_shows_this_run(definitions: Outcome) -> None:
     """The sample is the block of indented lines that begins with its command."""
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     block = re.search(r"^    \$ pytest checks/ --uri test://.*\n(?:    .*\n|\n(?=    ))+", text, re.MULTILINE)
     assert block is not None
     sample = block[0]
     shown = "\n".join(anew(line, definitions.lines) for line in sample.split("\n"))
     if WRITES:
-        README.write_text(text.replace(sample, shown), encoding="utf-8")
+        PAGE.write_text(text.replace(sample, shown), encoding="utf-8")
     else:
         assert sample == shown, "RECLAIM_DOCS=write pytest tests/driver/test_samples.py writes it anew"
     findings = re.findall(r"^      (noncompliant +\S.*)$", sample, re.MULTILINE)
     assert findings
     assert {line.strip() for line in definitions.lines} >= set(findings)
+
+
+def test_the_readme_shows_the_last_lines_of_that_run() -> None:
+    text = README.read_text(encoding="utf-8")
+    last = re.compile(r"^    SAMPLES: .*\n    next: .*\n    report: .*\n", re.MULTILINE)
+    ours, theirs = last.search(text), last.search(PAGE.read_text(encoding="utf-8"))
+    assert ours is not None
+    assert theirs is not None
+    if WRITES:
+        README.write_text(text.replace(ours[0], theirs[0]), encoding="utf-8")
+    else:
+        assert ours[0] == theirs[0], "RECLAIM_DOCS=write pytest tests/driver/test_samples.py writes it anew"

@@ -170,7 +170,7 @@ def _run_all(folder: Path, uri: str) -> Said:
     texts: dict[str, str] = {}
     for name, more, env in (
         ("audit", ["-vv", f"--log-file={folder}/log", "--log-file-level=DEBUG"], {}),
-        ("plan", ["--plan", "--force", f"--metrics={folder}/prom", f"--junitxml={folder}/junit.xml"], {}),
+        ("plan", ["--plan", "--force", "--json", f"--metrics={folder}/prom", f"--junitxml={folder}/junit.xml"], {}),
         ("debug", [f"--debug={folder}/debug.log"], {}),
         ("fault", ["-vvv", "-s"], {"RECLAIM_TEST_FAULT": "1"}),
         ("fix", ["--fix", "--force", "-v"], {}),

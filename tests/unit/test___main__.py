@@ -46,10 +46,11 @@ def test_the_version_needs_no_libvirt_daemon_and_no_checkout() -> None:
     assert done.stdout.startswith(f"reclaim {__version__} (")
 
 
-def test_the_readme_has_every_command() -> None:
-    named = set(
-        re.findall(r"^    reclaim (-?-?[a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+def test_the_page_of_usage_has_every_command() -> None:
+    listed = (
+        (ROOT / "docs/usage.md").read_text(encoding="utf-8").partition("## Every command\n")[2].partition("\n## ")[0]
     )
+    named = set(re.findall(r"^    reclaim (-?-?[a-z-]+)", listed, re.MULTILINE))
     assert named == {*VERBS, "--version"}
 
 

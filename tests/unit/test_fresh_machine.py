@@ -141,3 +141,23 @@ def test_only_the_files_that_a_step_wrote_are_brought(tmp_path: Path) -> None:
         "rewritten.md": "of the run",
         "new.md": "of the run",
     }
+
+
+# The Debian package ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", ["small", "quick", "full", "truth"])
+def test_of_debian_12_the_package_alone_is_looked_at(
+    steps: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["hosts", "--suite", "bookworm", "--set", steps])
+    with pytest.raises(SystemExit) as ended:
+        fresh.main()
+    assert ended.value.code == 2
+    assert "--suite bookworm goes with --set package" in capsys.readouterr().err
+
+
+def test_the_script_of_the_package_is_there() -> None:
+    (step,) = fresh.SETS["package"]
+    assert step in fresh.SETS["quick"]
+    assert (fresh.CHECKOUT / shlex.split(step.command)[-1]).is_file()

@@ -64,6 +64,7 @@ def _options(**more: Any) -> Namespace:
         "htmlpath": None,
     }
     own |= {"keyword": "", "lf": False, "failedfirst": False, "importmode": "prepend", "show_fixtures_per_test": False}
+    own |= {"ignore": None, "ignore_glob": None}
     return Namespace(**{**vars(declared), **own, **more})
 
 
@@ -90,7 +91,7 @@ class _Item:
         self.obj = requirement(slug).check if slug in catalogue() else (lambda: None)
         self.name, self.nodeid = slug, f"checks/{slug}"
         self.callspec = SimpleNamespace(params=params)
-        self.stash, self.config = pytest.Stash(), config
+        self.stash, self.config = pytest.Stash(), config or SimpleNamespace(stash=pytest.Stash())
         self.user_properties: list[tuple[str, object]] = []
         self.location = ("checks/x.py", 7, slug)
 

@@ -1,4 +1,4 @@
-"""`python -m reclaim new`: its refusals, the row of README.md, and that all is written or nothing."""
+"""`python -m reclaim new`: its refusals, the row of the page of requirements, and that all is written or nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reclaim import scaffold
 from reclaim.__main__ import main
 from reclaim.base.errors import ReclaimError
 from reclaim.files import whole
-from reclaim.requirement import catalogue
+from reclaim.requirement import STAGES, catalogue
 from reclaim.scaffold import HANDLES, Order
 from tests.support import ROOT
 
@@ -172,9 +172,25 @@ def test_a_table_in_another_order_is_named(text: str) -> None:
         scaffold.with_row(text, "| d | new | new |", "d", ["a", "c-2", "d"])
 
 
+LAYERS = (
+    "# r\n\n| layer | requirements |\n|---|---|\n" + "".join(f"| of {stage} | a, b |\n" for stage in STAGES) + "\nEnd\n"
+)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_short_table_has_the_slugs_of_a_stage_in_its_row(stage: str) -> None:
+    text = scaffold.with_slugs(LAYERS, stage, ["a", "b", "c-2"])
+    assert text == LAYERS.replace(f"| of {stage} | a, b |", f"| of {stage} | a, b, c-2 |")
+
+
+def test_a_page_without_the_short_table_is_named() -> None:
+    with pytest.raises(ReclaimError, match=r"README\.md: it has no table"):
+        scaffold.with_slugs(TABLE, "names", ["a"])
+
+
 def test_there_are_templates_for_what_a_check_can_take() -> None:
     assert {parameter for one in catalogue().values() for parameter in one.parameters} <= set(HANDLES)
     folder = Path(scaffold.__file__).parent / "templates"
     orders = [Order("a", "a", handle, stage) for handle in HANDLES for stage in ("inside", "power")]
-    wanted = {f"{one.template}.{kind}.txt" for one in orders for kind in ("check", "fixer", "test", "readme")}
+    wanted = {f"{one.template}.{kind}.txt" for one in orders for kind in ("check", "fixer", "test", "row")}
     assert {path.name for path in folder.iterdir()} == wanted

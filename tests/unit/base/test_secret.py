@@ -306,3 +306,15 @@ def test_hostile_text_takes_time_by_its_length(end: str) -> None:
     for block in BLOCKS:
         redacted((block * 60_000)[:60_000] + end)
     assert time.process_time() - began < 60
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (["--notify", "/usr/bin/hook my-topic", "-q"], ["--notify", MARK, "-q"]),
+        (["-q", "--notify=/usr/bin/hook my-topic"], ["-q", f"--notify={MARK}"]),
+        (["--notify"], ["--notify"]),
+    ],
+)
+def test_the_command_of_a_notice_is_not_shown(given: list[str], shown: list[str]) -> None:
+    assert redacted_arguments(given) == shown

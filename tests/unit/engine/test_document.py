@@ -44,6 +44,7 @@ def test_a_run_is_described_with_its_moments_in_utc(part: Part) -> None:
         "arguments": ["checks/", "--plan"],
         "folder": "/srv/house",
         "cut_short": False,
+        "chosen": False,
     }
     assert _made(part, cut_short=True)["run"]["cut_short"] is True
 

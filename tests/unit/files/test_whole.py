@@ -118,7 +118,7 @@ def test_each_file_of_a_run_has_its_mode(tmp_path: Path, umask: int) -> None:
     publish.write_report([run], run / "report.html")
     publish.write_report([run], tmp_path / "shared.html", shared=True)
     archive.update(tmp_path / "reports")
-    metrics.write(tmp_path / "one.prom", [records.record([])])
+    metrics.write(tmp_path / "one.prom", [records.record([])], metrics.Attempt(records.EPOCH, success=True))
     for path in (run / "results.json", run / "report.html"):
         assert mode(path) == 0o600, path
     for name in ("index.html", ".index.json", ".index.lock"):

@@ -150,3 +150,9 @@ def test_on_a_page_a_path_does_not_depend_on_the_folder(tmp_path: Path, monkeypa
     document["run"]["folder"] = str(tmp_path)
     there = commands.rerun(Record.model_validate(document), "--plan")
     assert there == "reclaim plan --inventory=house.toml --backups copies --reports /r -k --reports"
+
+
+def test_what_is_for_machines_is_not_typed_again() -> None:
+    arguments = ["--json", "--notify", "mail root", "--uri", "qemu:///system", "--notify=x", "--metrics", "m.prom"]
+    found = records.record(instead("a", disk_bus="noncompliant"), arguments=arguments)
+    assert commands.rerun(found, "--plan") == "reclaim plan --uri qemu:///system"

@@ -172,3 +172,11 @@ def test_names_are_made_fit_to_be_shown() -> None:
 )
 def test_which_runs_are_narrow(arguments: tuple[str, ...], narrow: bool) -> None:  # noqa: FBT001
     assert is_narrow(run(arguments=arguments)) is narrow
+
+
+@pytest.mark.parametrize("facts", [{"cut_short": True}, {"chosen": True}])
+def test_a_run_of_less_than_everything_is_narrow(facts: dict[str, bool]) -> None:
+    document = records.document([])
+    assert not is_narrow(Record.model_validate(document))
+    document["run"] |= facts
+    assert is_narrow(Record.model_validate(document))
