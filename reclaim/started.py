@@ -8,7 +8,7 @@ from importlib import metadata
 
 import pytest
 
-from reclaim.base import typed
+from reclaim.base import stdout, typed
 from reclaim.base.home import CHECKS, HOME, PACKAGE
 from reclaim.base.text import printable, trouble
 from reclaim.habits import Start
@@ -66,6 +66,8 @@ def open_streams() -> None:
             # the lowest number that is free
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
             name = ("stdin", "stdout", "stderr")[number]
+            if name == "stdout":
+                stdout.was_closed()
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 

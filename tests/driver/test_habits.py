@@ -358,6 +358,14 @@ def test_closed_streams_are_no_fault(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_document_for_a_closed_output_is_refused(tmp_path: Path) -> None:
+    done = _in_a_shell("AUDIT --json >&-", tmp_path)
+    assert done.returncode == 4
+    assert done.stderr.startswith("ERROR: ")
+    assert "standard output is closed" in done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "status", "before"),
     [
