@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     A run of pytest has its own statuses (docs/usage.md). Else: 0 done, 1 not everything could be taken back or
     something newly broke, 2 wrong use.
     """
+    started.open_streams()
     home.make_importable()
     words = sys.argv[1:] if arguments is None else arguments
     if not words:
@@ -83,12 +84,19 @@ def _do(verb: Verb, words: list[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = verb.run(options_of_verb)
+    except BrokenPipeError:
+        started.stop_printing()
+        return 0
     except Mistakes as exc:
         return _refuse("\n".join(exc.lines))
     except ReclaimError as exc:
         return _refuse(printable(str(exc)))
     except OSError as exc:
         return _refuse(printable(trouble(exc)))
+    try:
+        sys.stdout.flush()
+    except OSError as exc:
+        return _print_no_more(exc) or int(status)
     return int(status)
 
 
@@ -121,7 +129,16 @@ def _overview() -> str:
 
 def _undo(given: argparse.Namespace) -> int:
     folder = _found(given, given.run_, journal.NAME)
-    return 0 if undo(folder, _say, given.inventory, given.uri) else 1
+    lines: list[str] = []
+
+    def say(text: str) -> None:
+        lines.append(text)
+        _say(text)
+
+    is_whole = undo(folder, say, given.inventory, given.uri)
+    if is_whole and not lines:
+        _say("nothing is left to take back: every change of this run was taken back")
+    return 0 if is_whole else 1
 
 
 def _verify(given: argparse.Namespace) -> int:
@@ -195,15 +212,26 @@ def versions() -> str:
 
 
 def _say(text: str) -> None:
-    print(printable(text, lines=True))  # noqa: T201
+    try:
+        print(printable(text, lines=True), flush=True)  # noqa: T201
+    except OSError as exc:  # no reason to stop an undo half way
+        _print_no_more(exc)
 
 
 def _show(text: object) -> int:
     try:
         print(text, flush=True)  # noqa: T201
-    except BrokenPipeError:
-        started.stop_printing()
+    except OSError as exc:
+        return _print_no_more(exc)
     return 0
+
+
+def _print_no_more(exc: OSError) -> int:
+    """Print nothing more to standard output. Return 0 if its reader is gone, and 2 if it takes nothing."""
+    started.stop_printing()
+    if isinstance(exc, BrokenPipeError):
+        return 0
+    return _refuse(f"the output cannot be written: {trouble(exc)}")
 
 
 def _refuse(why: str) -> int:

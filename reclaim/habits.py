@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import sys
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from reclaim import options
 from reclaim.base.errors import ReclaimError
-from reclaim.base.home import CHECKS, HOME
+from reclaim.base.home import CHECKS, HOME, make_importable
 from reclaim.base.secret import redacted
 from reclaim.base.text import printable
 from reclaim.engine.run import Run
@@ -51,7 +52,7 @@ _REFUSED = {
 #: options of plugins that the command does not load
 _FOREIGN = dict([*_REFUSED.values(), ("--dist", _AT_ONCE), ("--tx", _AT_ONCE)])
 #: the parts of pytest without which no check is collected, judged or shown
-_NEEDED = ("terminal", "python", "runner", "skipping")
+_NEEDED = ("terminal", "python", "runner", "skipping", "debugging", "metadata")
 #: parts of an expression of -k
 _WORD = re.compile(r"[\w:+\-.\[\]\\/]+")
 _OPERATORS = ("and", "or", "not")
@@ -126,6 +127,11 @@ def _unknown_option(flag: str, known: list[str]) -> str:
 def expect_workable(config: pytest.Config) -> None:
     """Raise pytest.UsageError for an option that would do nothing here, or break the run."""
     option = config.option
+    if sys.flags.optimize:
+        raise pytest.UsageError(
+            "python -O or PYTHONOPTIMIZE: Python leaves out the asserts of the checks, and they accept everything; "
+            "run without it"
+        )
     for name, (flag, why) in _REFUSED.items():
         if getattr(option, name, None):
             raise pytest.UsageError(f"{flag}: {why}")
@@ -208,6 +214,7 @@ def expect_no_near_miss(config: pytest.Config) -> None:
     for argument in config.args:
         name = argument.partition("::")[0].rstrip("/")
         if options.near(name, ["checks"]) and not Path(name).exists():
+            make_importable()
             raise pytest.UsageError(_no_such_path(argument, name))
 
 

@@ -28,7 +28,7 @@ from reclaim import habits, options
 from reclaim.base import discreet, home, stdout
 from reclaim.base.errors import Mistakes, ProbeError, ReclaimError
 from reclaim.base.home import CHECKS
-from reclaim.base.text import libvirt_words, printable, trouble
+from reclaim.base.text import counted, libvirt_words, printable, trouble
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import engine as engines
 from reclaim.engine import undo
@@ -520,11 +520,11 @@ def _failed_before(
 ) -> set[habits.Key]:
     """Return the rows that failed when they were judged last, if --lf or --ff asks. With --lf only these stay."""
     option = config.option
-    if not (option.lf or option.failedfirst):
-        return set()
+    if not (getattr(option, "lf", False) or getattr(option, "failedfirst", False)):
+        return set()  # with -p no:cacheprovider there are no such options
     keys = {item: _key(item) for item in items if _subject(item)}
     failed = habits.failed_before(run, keys.values())
-    notice = f"{len(failed or ())} rows failed when they were judged last"
+    notice = f"{counted(len(failed or ()), 'row')} failed when judged last"
     if failed is None:
         notice = "no earlier run in the reports has judged these rows"
     config.stash[NOTICES] = [f"reclaim: {'--lf' if option.lf else '--ff'}: {notice}"]
@@ -855,9 +855,11 @@ def pytest_sessionfinish(
     try:
         yield
     except (OSError, ReclaimError) as exc:
-        if run is None or not run.recorded:
+        if run is not None and run.recorded:
+            session.config.stash[PAGES].give_up_rows(exc)
+        elif run is None or exitstatus != pytest.ExitCode.USAGE_ERROR:
             raise
-        session.config.stash[PAGES].give_up_rows(exc)
+        # else pytest-html, which no longer can be taken out, wrote into the folder of a run that is forgotten
     if run is not None:
         _finish_junit(session)
     if run is not None and run.recorded:

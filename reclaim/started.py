@@ -8,7 +8,9 @@ from importlib import metadata
 
 import pytest
 
+from reclaim.base import stdout, typed
 from reclaim.base.home import CHECKS, HOME, PACKAGE
+from reclaim.base.text import printable, trouble
 from reclaim.habits import Start
 
 _CONFIGURATION = PACKAGE / "run.ini"
@@ -30,6 +32,9 @@ def run(verb: str, words: list[str]) -> int:
     ]
     os.environ.pop("PYTEST_PLUGINS", None)  # they are for the user's own tests
     start = Start(verb, tuple(words))
+    if typed.here() is None:
+        return _refuse("the current folder is gone: change to another")
+    os.environ.pop("PYTEST_PLUGINS", None)
     try:
         status = int(pytest.main([*arguments, *words], plugins=[start]))
         if sys.stdout is not None:
@@ -37,7 +42,33 @@ def run(verb: str, words: list[str]) -> int:
     except BrokenPipeError:
         stop_printing()
         return 1
+    except (
+        OSError
+    ) as exc:  # from pytest's reporter: reclaim's own files have their lines
+        stop_printing()
+        _refuse(f"the output cannot be written: {trouble(exc)}")
+        return 1
     return status
+
+
+def _refuse(why: str) -> int:
+    """Print *why* as pytest prints a wrong usage, and return its status."""
+    print(f"ERROR: {printable(why)}", file=sys.stderr)  # noqa: T201
+    return int(pytest.ExitCode.USAGE_ERROR)
+
+
+def open_streams() -> None:
+    """Open the standard streams that are closed: a file or socket that is opened later would take their place."""
+    for number, mode in enumerate(("r", "w", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            name = ("stdin", "stdout", "stderr")[number]
+            if name == "stdout":
+                stdout.was_closed()
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def stop_printing() -> None:

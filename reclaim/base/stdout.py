@@ -12,6 +12,13 @@ from reclaim.base.errors import ReclaimError
 _OUT, _ERR = 1, 2
 #: standard output as it was given to this process, once it is reserved
 _RESERVED: list[int] = []
+#: true if standard output was closed when this process began, and leads nowhere now
+_CLOSED: list[bool] = []
+
+
+def was_closed() -> None:
+    """Note that standard output was closed, and leads nowhere now: a document would be lost there."""
+    _CLOSED.append(True)
 
 
 def is_reserved() -> bool:
@@ -25,7 +32,7 @@ def reserve() -> None:
     """
     if _RESERVED:
         return
-    if sys.stdout is None:
+    if sys.stdout is None or _CLOSED:
         raise ReclaimError("standard output is closed")
     sys.stdout.flush()
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
@@ -386,7 +387,7 @@ def _make_folder(folder: Path) -> Path:
                 _sync_folders(candidate.parent)
                 return candidate
     except OSError as exc:
-        is_chosen_well = exc.errno in _NO_ROOM or folder.parent.parent.is_dir()
+        is_chosen_well = exc.errno in _NO_ROOM or os.path.isdir(folder.parent.parent)  # noqa: PTH112 (no error)
         kind = _NoRoom if is_chosen_well else ReclaimError
         raise kind(
             f"--reports {folder.parent.parent}: {folder} cannot be made: {exc.strerror}"

@@ -72,15 +72,18 @@ class Hypervisor(Node):
         wanted = [glob for glob in globs if not glob.startswith("!")]
         excluded = [glob.removeprefix("!") for glob in globs if glob.startswith("!")]
         selected = self._matching(wanted) if wanted else set(self.guests)
-        selected -= self._matching(excluded)
+        selected -= self._matching(excluded, "!")
         if globs and not selected:
             raise ReclaimError(
                 f"--guests {','.join(globs)!r}: no guest of {self.uri} is left"
             )
         return [guest for guest in self.guests if guest in selected]
 
-    def _matching(self, globs: list[str]) -> set[Guest]:
-        """Return the guests that match one of *globs*. Raises ReclaimError naming a glob that no guest matches."""
+    def _matching(self, globs: list[str], sign: str = "") -> set[Guest]:
+        """Return the guests that match one of *globs*. Raises ReclaimError naming a glob that no guest matches.
+
+        *sign* stood before each glob.
+        """
         selected: set[Guest] = set()
         for glob in globs:
             matching = [
@@ -89,7 +92,7 @@ class Hypervisor(Node):
             if not matching:
                 known = ", ".join(guest.name for guest in self.guests[:10]) or "none"
                 raise ReclaimError(
-                    f"--guests {glob!r}: no guest of {self.uri} has such a name (guests: {known})"
+                    f"--guests {sign + glob!r}: no guest of {self.uri} has such a name (guests: {known})"
                 )
             selected.update(matching)
         return selected

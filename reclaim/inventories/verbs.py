@@ -25,7 +25,9 @@ HELP = "write an inventory, check it, or explain what it means for a guest"
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `inventory` to *parser*."""
-    verbs = parser.add_subparsers(dest="inventory_verb", required=True)
+    verbs = parser.add_subparsers(
+        dest="inventory_verb", required=True, metavar="{init,check,explain,schema}"
+    )
     _declare_init(verbs.add_parser("init", help="write one from the guests here"))
     _declare_check(
         verbs.add_parser(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import jinja2
+import markupsafe
 from markupsafe import Markup, escape
 
 from reclaim.base.text import counted, printable, size
@@ -394,6 +395,7 @@ def environment() -> jinja2.Environment:
     )
     jinja.filters |= {
         "shown": _shown,
+        "dotted": _dotted,
         "size": _size,
         "moment": moment,
         "chunks": chunks,
@@ -428,6 +430,11 @@ def environment() -> jinja2.Environment:
 
 def _shown(text: str | None) -> str:
     return printable(text) if text else ""
+
+
+def _dotted(name: str) -> markupsafe.Markup:
+    """Return a host or guest *name* as HTML that breaks behind its dots before it breaks within a word."""
+    return markupsafe.Markup("<wbr>").join(re.findall(r"[^.]*\.+|[^.]+", _shown(name)))
 
 
 def _size(count: int | None) -> str:

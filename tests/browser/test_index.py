@@ -149,3 +149,30 @@ def test_axe_has_nothing_against_it(window: Window, told: Path, scheme: str) -> 
     window.ask("for (const one of document.querySelectorAll('details')) one.open = true;")
     window.settle()
     assert window.axe() == []
+
+
+@pytest.mark.parametrize("width", [360, 700, 1280])
+def test_a_hypervisors_name_breaks_at_its_dots_alone(window: Window, tmp_path: Path, width: int) -> None:
+    """A fleet's names are alike: half a word on the next line makes them hard to tell apart."""
+    for number in (9, 19):
+        host = f"kvm{number}.virtualisation.example.org"
+        rows = [records.row("disk-bus", "noncompliant", "web", "sda")]
+        records.archive(tmp_path, records.document(rows, hypervisor=host))
+    archive_of.update(tmp_path)
+    window.open(tmp_path / "index.html")
+    window.size(width, 900)
+    broken = window.ask(
+        """
+        const broken = [];
+        for (const cell of document.querySelectorAll(".hosts th[scope=row], .runs td:nth-child(2)")) {
+          const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+          while (texts.nextNode()) {
+            const part = document.createRange();
+            part.selectNodeContents(texts.currentNode);
+            if (part.getClientRects().length > 1) broken.push(texts.currentNode.data);
+          }
+        }
+        return [broken, document.querySelector(".hosts th[scope=row]").innerText];
+        """
+    )
+    assert broken == [[], "kvm9.virtualisation.example.org"]

@@ -69,6 +69,8 @@ REFUSED = [
     (["--import-mode", "importlib"], "--import-mode importlib: "),
     (["-p", "no:terminal"], "-p no:terminal: reclaim needs this part of pytest"),
     (["-p", "no:python"], "-p no:python: "),
+    (["-p", "no:debugging"], "-p no:debugging: "),
+    (["-p", "no:metadata"], "-p no:metadata: "),
     (["--guest", "web"], "--guest: there is no such option; did you mean --guests?"),
     (["--restrat"], "--restrat: there is no such option; did you mean --restart?"),
     (["--plann"], "--plann: there is no such option; did you mean --plan?"),
@@ -82,7 +84,8 @@ REFUSED = [
     (["check/"], "check/: there is no such file or folder of checks; did you mean checks/?"),
     (["./check"], "./check: there is no such file or folder of checks; did you mean checks/?"),
     (["--guests", "web,!web"], "--guests 'web,!web': no guest of "),
-    (["--guests", "!nope"], "--guests 'nope': no guest of "),
+    (["--guests", "!nope"], "--guests '!nope': no guest of "),
+    (["--guests", "!"], "--guests '!': no guest of "),
 ]
 
 
@@ -102,6 +105,34 @@ def test_an_option_that_cannot_work_is_refused(tmp_path: Path, way: str, argumen
         others = [word for word in arguments if word not in path]
         outcome = audit(tmp_path / "reports", *SAMPLES, *others, target=target)
     assert _mistake(outcome).startswith(words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["pytest", "reclaim"])
+def test_a_row_that_does_not_exist_is_named(tmp_path: Path, way: str) -> None:
+    """pytest knows it after collection, when the folder of the run is there already."""
+    row = "checks/check_disk_bus.py::check_disk_bus[web/vdz]"
+    outcome = _command(tmp_path, "audit", row) if way == "reclaim" else audit(tmp_path, *SAMPLES, target=row)
+    assert outcome.status == 4
+    assert "Traceback" not in outcome.said
+    (line,) = (line for line in outcome.lines if line.startswith("ERROR: "))
+    assert line.startswith("ERROR: not found: ")
+    assert not list(tmp_path.glob("*/2*"))
+
+
+@pytest.mark.slow
+def test_a_wrong_path_is_named_if_another_folder_holds_pytests_settings(tmp_path: Path) -> None:
+    """The script of pytest does not have the checkout on its path; the first path that is there decides on the rest."""
+    outcome = subprocess.run(
+        [str(Path(sys.executable).with_name("pytest")), "check/", "--uri", FLEET, "--reports", str(tmp_path)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.returncode == 4
+    assert outcome.stderr.startswith("ERROR: check/: there is no such file or folder of checks; did you mean checks/?")
 
 
 @pytest.mark.slow
@@ -262,7 +293,7 @@ def test_lf_judges_the_rows_that_failed_when_they_were_judged_last(tmp_path: Pat
     for way in ("--lf", "--last-failed"):
         again = audit(reports, *SAMPLES, way, uri=uri)
         assert set(_rows(again)) == failed
-        assert f"reclaim: --lf: {len(failed)} rows failed when they were judged last" in again.stdout
+        assert f"reclaim: --lf: {len(failed)} rows failed when judged last" in again.stdout
     slug, guest = min(failed)
     newest = max(path for path in reports.glob("*/2*/results.json") if uri in path.read_text(encoding="utf-8"))
     document = json.loads(newest.read_text(encoding="utf-8"))
@@ -299,3 +330,74 @@ def test_paths_are_found_from_the_user_s_folder_and_from_ours(tmp_path: Path) ->
     for path in ("checks/check_disk_bus.py", f"{ROOT}/checks/check_disk_bus.py::check_disk_bus"):
         outcome = _command(tmp_path / "reports", "audit", path, stand=tmp_path)
         assert {slug for slug, _ in _rows(outcome)} == {"disk-bus"}
+
+
+# The streams, the folder and the environment -------------------------------------------------------
+
+
+def _in_a_shell(script: str, reports: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    run = f"{sys.executable} -m reclaim audit --uri {FLEET} --definitions-only --reports {reports}"
+    return subprocess.run(
+        ["sh", "-c", script.replace("AUDIT", run).replace("RECLAIM", f"{sys.executable} -m reclaim")],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **more},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_closed_streams_are_no_fault(tmp_path: Path) -> None:
+    """A file that is opened later must not become standard output: a record would be written over."""
+    done = _in_a_shell("AUDIT >&- 2>&- <&-", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    (record,) = tmp_path.glob("*/2*/results.json")
+    assert len(json.loads(record.read_text(encoding="utf-8"))["results"]) == 40
+
+
+@pytest.mark.slow
+def test_a_document_for_a_closed_output_is_refused(tmp_path: Path) -> None:
+    done = _in_a_shell("AUDIT --json >&-", tmp_path)
+    assert done.returncode == 4
+    assert done.stderr.startswith("ERROR: ")
+    assert "standard output is closed" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "status", "before"),
+    [
+        ("AUDIT", 1, "ERROR"),
+        ("RECLAIM rules", 2, "reclaim"),
+        ("RECLAIM help audit", 2, "reclaim"),
+    ],
+)
+def test_output_that_cannot_be_written_is_one_line(tmp_path: Path, words: str, status: int, before: str) -> None:
+    done = _in_a_shell(f"{words} >/dev/full", tmp_path)
+    assert done.stderr == f"{before}: the output cannot be written: No space left on device\n"
+    assert done.returncode == status
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = _in_a_shell(f"cd {gone} && rmdir {gone} && AUDIT", tmp_path / "reports")
+    assert (done.returncode, done.stderr) == (4, "ERROR: the current folder is gone: change to another\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rewriting", ["", " --assert=plain"])
+def test_without_asserts_nothing_is_judged(tmp_path: Path, rewriting: str) -> None:
+    """Without pytest's rewriting, Python's optimisation makes every check accept everything."""
+    done = _in_a_shell(f"AUDIT{rewriting}", tmp_path, PYTHONOPTIMIZE="1")
+    assert done.returncode == 4
+    assert done.stderr.startswith("ERROR: python -O or PYTHONOPTIMIZE: Python leaves out the asserts of the checks")
+
+
+@pytest.mark.slow
+def test_the_command_loads_no_plugin_of_the_environment(tmp_path: Path) -> None:
+    done = _in_a_shell("AUDIT -q", tmp_path, PYTEST_PLUGINS="nonsense")
+    assert (done.returncode, done.stderr) == (1, "")

@@ -202,6 +202,14 @@ def test_undo_is_given_its_options(
     assert given[3:] == [tmp_path, None, None]
 
 
+def test_an_undo_with_nothing_left_is_not_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(entry, "undo", lambda *_arguments: True)
+    status, out, _ = _ended(capsys, "undo", tmp_path)
+    assert (status, out) == (0, "nothing is left to take back: every change of this run was taken back\n")
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [

@@ -102,6 +102,21 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, fleet: str) -> Non
         run.prepare()
 
 
+def test_a_folder_that_another_user_keeps_closed_is_told(
+    tmp_path: Path, fleet: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody but its owner can ask whether there is a folder in it; root can, so the refusal is played."""
+    run = Run(_options(tmp_path, fleet))
+    run.open()
+
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(ReclaimError, match="cannot be made: Permission denied"):
+        run.prepare()
+
+
 def test_a_second_fix_is_refused_and_an_audit_is_not(tmp_path: Path, fleet: str) -> None:
     hypervisor = opened(tmp_path, domain_xml(disk_xml()))
     with lock(hypervisor):
